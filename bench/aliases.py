@@ -25,7 +25,7 @@ from pathlib import Path
 
 from sweeper.core.records import Verdict
 from sweeper.study import same_loss
-from sweeper.system.cores import available_cores
+from sweeper.system.cores import count_available_cores
 from sweeper.workflow.executor_choice import make_backend
 from sweeper.workflow.run import run_sweep
 from sweeper.workflow.settings import Settings
@@ -72,9 +72,9 @@ def sweep(arguments: argparse.Namespace, seed: int, folder: Path) -> dict[str, o
         cache=Path(".sweeper/cache"),
     )
     display, started = Recorder(), time.monotonic()
-    backend = make_backend(settings, available_cores(), display.warn)
+    backend = make_backend(settings, count_available_cores(), display.warn)
     outcome = run_sweep(
-        settings, display, display, clock=lambda: datetime.now(UTC), cores=available_cores(), backend=backend
+        settings, display, display, clock=lambda: datetime.now(UTC), cores=count_available_cores(), backend=backend
     )
     found = outcome.recommendation
     assert found.evidence is not None

@@ -187,25 +187,26 @@ def feed(folder: Path) -> None:
 
     from sweeper.core.recipe import Recipe
     from sweeper.core.records import Conditions, TrialSpec
-    from sweeper.data import divide
-    from sweeper.training.batches import crops, cut
-    from sweeper.training.engine import Training
+    from sweeper.data import divide_images
+    from sweeper.training.batches import cut_crops, draw_crops
+    from sweeper.training.engine import StudyTraining
     from sweeper.training.hardware import settle_process
 
     settle_process(1)
     torch.set_num_threads(1)
     dataset = load_dataset(str(draw(folder / "data", 200, 512)), folder / "cache")
-    store, split = open_store(dataset.store), divide(dataset, test_seed=0, seed=0)
+    store, split = open_store(dataset.store), divide_images(dataset, test_seed=0, seed=0)
     recipe = Recipe(
         encoder="resnet18", encoder_depth=3, size=96, batch_size=8, steps=20, confirm_steps=20, evaluations=1,
         precision="bfloat16", encoder_weights="none",
     )  # fmt: skip
     spec = TrialSpec(purpose="search", number=0, family="dice_ce", params={}, lr=1e-3, seed=0, steps=20)
-    training = Training(spec, Conditions(dataset=dataset, recipe=recipe, seed=0), store, "cpu")
+    training = StudyTraining(spec, Conditions(dataset=dataset, recipe=recipe, seed=0), store, "cpu")
     training.advance()
-    step = 1000 * (training.result("complete").seconds_per_step or 0.0)
+    step = 1000 * (training.make_result("complete").seconds_per_step or 0.0)
     batch = 1000 * timed(
-        lambda n: cut(store, crops(store, split.train, size=96, batch_size=8, step=n, seed=0)[0], 96), repeats=200
+        lambda n: cut_crops(store, draw_crops(store, split.train, size=96, batch_size=8, step=n, seed=0)[0], 96),
+        repeats=200,
     )
     print(f"training step {step:.1f} ms, of which making its batch {batch:.2f} ms: {100 * batch / step:.1f} %")
 

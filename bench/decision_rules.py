@@ -19,10 +19,10 @@ import torch
 
 from sweeper import storage
 from sweeper.core.records import DecisionRules, Evidence, Interval
-from sweeper.evidence.decision_rules import decision_rules
-from sweeper.losses import snippet
-from sweeper.workflow.conclude import conclude
-from sweeper.workflow.confirmation_evidence import groups_of_test_images
+from sweeper.evidence.decision_rules import score_decision_rules
+from sweeper.losses import make_snippet
+from sweeper.workflow.conclude import draw_conclusion
+from sweeper.workflow.confirmation_evidence import list_test_groups
 
 
 def told(value: Interval) -> str:
@@ -62,7 +62,7 @@ def seconds_of(side: int, repeats: int = 5) -> float:
     """The least processor time of `predict_each` on one thread, of logits like those of a network that has learned."""
     torch.set_num_threads(1)
     made: dict[str, Any] = {}
-    exec(snippet("dice", {}, "binary", ["ground", "crack"], point=0.5, each=(0.6, -1.0)), made)
+    exec(make_snippet("dice", {}, "binary", ["ground", "crack"], point=0.5, each=(0.6, -1.0)), made)
     logits = 3 * torch.randn(1, 1, side, side, generator=torch.Generator().manual_seed(0)) - 4
     taken = []
     for _ in range(repeats):
@@ -77,13 +77,13 @@ def main() -> None:
     parser.add_argument("databases", nargs="+", type=Path)
     for path in parser.parse_args().databases:
         opened = storage.open_storage(f"sqlite:///{path.resolve()}", create=False)
-        for name in storage.study_names(opened):
+        for name in storage.list_study_names(opened):
             sweep = storage.load_sweep(opened, name)
-            evidence = conclude(sweep).evidence
+            evidence = draw_conclusion(sweep).evidence
             if evidence is None:
                 continue
-            groups = groups_of_test_images(sweep.conditions, sweep.confirmations)
-            found = decision_rules(sweep.confirmations, evidence, groups=groups)
+            groups = list_test_groups(sweep.conditions, sweep.confirmations)
+            found = score_decision_rules(sweep.confirmations, evidence, groups=groups)
             seeds = sorted({len(f.seeds) for f in evidence.finalists})
             print(f"\n## {name}: {sweep.conditions.dataset.name}, {evidence.test_images} test images"
                   f"{'' if evidence.test_groups is None else f' in {evidence.test_groups} groups'}, "

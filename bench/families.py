@@ -33,10 +33,10 @@ from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions, Dataset, SearchSpace, TrialSpec
 from sweeper.data import load_dataset, open_store
 from sweeper.data.synthetic import write_scenes
-from sweeper.fingerprint.imbalance import imbalance_of
+from sweeper.fingerprint.imbalance import compute_imbalance
 from sweeper.losses import FAMILIES
-from sweeper.space import load_space, suggest
-from sweeper.space.search_space import Choice, default_choice
+from sweeper.space import load_space, suggest_choice
+from sweeper.space.search_space import TrialChoice, make_default_choice
 
 SCENES = {
     "thin": "cracks?spread=0",
@@ -77,26 +77,29 @@ def drawn(scene: str, images: int, size: int, folder: Path) -> Path:
     return root
 
 
-def choices(family: str, space: SearchSpace, imbalance: float, draws: int) -> list[Choice]:
+def choices(family: str, space: SearchSpace, imbalance: float, draws: int) -> list[TrialChoice]:
     """The family's default, then draws of its hyper-parameters that depend on its name and their number alone."""
     (own,) = (known for known in space.families if known.family == family)
     alone = space.model_copy(update={"families": (own,)})
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=zlib.crc32(family.encode())))
-    found = [default_choice(own, space, imbalance), *(suggest(study.ask(), alone, imbalance) for _ in range(draws))]
+    found = [
+        make_default_choice(own, space, imbalance),
+        *(suggest_choice(study.ask(), alone, imbalance) for _ in range(draws)),
+    ]
     rates = itertools.cycle(LEARNING_RATES)
     return [choice.model_copy(update={"lr": rate}) for choice, rate in zip(found, rates, strict=False)]
 
 
 def collect(arguments: argparse.Namespace) -> None:
     """Append one line per training: scene, family, number (0 = the default), seed, values."""
-    from sweeper.training.hardware import probe, settle_process
+    from sweeper.training.hardware import probe_device, settle_process
 
     settle_process(threads=1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     out, cache = Path(arguments.out), Path(".sweeper/cache")
     known = rows(out) if out.exists() else []
     steps = {"steps": arguments.steps, "confirm_steps": arguments.steps, "evaluations": 1}
-    recipe = Recipe(precision=probe("cpu").precision, size=arguments.size, batch_size=arguments.batch, **steps)
+    recipe = Recipe(precision=probe_device("cpu").precision, size=arguments.size, batch_size=arguments.batch, **steps)
     part, parts = (int(word) for word in arguments.part.split("/"))
     for stage in ("first seed", "other seeds"):
         for scene in arguments.scene or SCENES:
@@ -104,7 +107,7 @@ def collect(arguments: argparse.Namespace) -> None:
             dataset = load_dataset(str(data), cache, lambda line: None)
             space = load_space(SPACES[dataset.task], dataset.task)
             train = [at for at, image in enumerate(dataset.images) if image.split == "train"]
-            imbalance = imbalance_of(dataset.class_pixels(train))
+            imbalance = compute_imbalance(dataset.count_class_pixels(train))
             here = [own.family for own in space.families]
             for family in [name for name in arguments.family or here if name in here][part - 1 :: parts]:
                 drawings = dict(enumerate(choices(family, space, imbalance, arguments.draws)))
@@ -147,15 +150,15 @@ def best_of(found: list[dict[str, Any]], scene: str, family: str, wanted: int) -
 
 def trained(spec: TrialSpec, conditions: Conditions, dataset: Dataset) -> dict[str, Any]:
     """What a training reads on validation and test images, at the operating point chosen on validation."""
-    from sweeper.training.engine import Training
+    from sweeper.training.engine import StudyTraining
 
-    training = Training(spec, conditions, open_store(dataset.store), "cpu")
-    while not training.finished:
+    training = StudyTraining(spec, conditions, open_store(dataset.store), "cpu")
+    while not training.is_finished:
         training.advance()
-    result = training.result("complete")
+    result = training.make_result("complete")
     test = 0.0
     if result.test is not None:
-        test = metrics.scores(metrics.at_point(result.test, result.evaluations[-1].point)).miou
+        test = metrics.compute_scores(metrics.count_at_point(result.test, result.evaluations[-1].point)).miou
     return {"val": result.value, "test": test, "learned": result.collapse.learned, "seconds": result.seconds}
 
 

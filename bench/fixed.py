@@ -15,15 +15,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweeper.core.events import Advanced, Job, Stored
+from sweeper.core.events import JobResult, ResultStored, TrainingJob
 from sweeper.executors.processes import ProcessBackend
 
 # As `sweeper run`: what is imported here the workers import too, and they start before the rest is.
-from sweeper.system.cores import available_cores
+from sweeper.system.cores import count_available_cores
 
 if TYPE_CHECKING:
     from sweeper.core.records import TrialResult, TrialSpec
-    from sweeper.tracking import Tracker
+    from sweeper.tracking import MlflowTracker
 
 NAMES = {"ce": "cross_entropy"}
 
@@ -34,15 +34,15 @@ class Fixed:
     results: list[TrialResult]
     over = False
 
-    def __init__(self, specs: list[TrialSpec], tracker: Tracker) -> None:
+    def __init__(self, specs: list[TrialSpec], tracker: MlflowTracker) -> None:
         self.queue, self.tracker, self.results = specs, tracker, []
 
-    def next(self) -> Job | None:
-        return Job(self.queue[0], self.queue.pop(0).steps) if self.queue else None
+    def next(self) -> TrainingJob | None:
+        return TrainingJob(self.queue[0], self.queue.pop(0).steps) if self.queue else None
 
-    def advanced(self, told: Advanced) -> bool:
+    def advanced(self, told: JobResult) -> bool:
         self.results.append(told.result)
-        self.tracker.notify(Stored(told.result))
+        self.tracker.notify(ResultStored(told.result))
         return True
 
     def died(self, spec: TrialSpec, reason: str) -> None:
@@ -53,7 +53,7 @@ class Fixed:
 
 
 def main() -> None:
-    with closing(ProcessBackend("auto", None, available_cores(), print)) as backend:
+    with closing(ProcessBackend("auto", None, count_available_cores(), print)) as backend:
         results = train(backend, sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
     print(
         json.dumps(
@@ -71,33 +71,33 @@ def train(backend: ProcessBackend, data: str, count: int, steps: int) -> list[Tr
 
     from sweeper.core.recipe import Recipe
     from sweeper.core.records import Conditions
-    from sweeper.data import divide, load_dataset
-    from sweeper.fingerprint.imbalance import imbalance_of, profile_dataset
-    from sweeper.space import default_space_name, load_space
-    from sweeper.storage import Plan, create_study, open_storage
-    from sweeper.study.loop import drive
-    from sweeper.tracking import Tracker
+    from sweeper.data import divide_images, load_dataset
+    from sweeper.fingerprint.imbalance import compute_imbalance, profile_dataset
+    from sweeper.space import get_default_space_name, load_space
+    from sweeper.storage import StudyPlan, create_study, open_storage
+    from sweeper.study.loop import run_work
+    from sweeper.tracking import MlflowTracker
     from sweeper.version import versions
 
     # In the order of `sweeper run`, whose workers load meanwhile.
-    tracker = Tracker("sqlite:///mlflow.db", warn=print)
+    tracker = MlflowTracker("sqlite:///mlflow.db", warn=print)
     dataset = load_dataset(data, Path(".sweeper/cache"), lambda line: None)
-    imbalance = imbalance_of(dataset.class_pixels(divide(dataset, test_seed=0, seed=0).train))
+    imbalance = compute_imbalance(dataset.count_class_pixels(divide_images(dataset, test_seed=0, seed=0).train))
     specs = [spec(number, params, imbalance, steps) for number, params in enumerate(fixed_trials(count))]
     recipe = Recipe(steps=steps, precision=backend.hardware().precision)
     conditions = Conditions(dataset=dataset, recipe=recipe, seed=0)
     executor = backend.open(conditions, Path(".sweeper/checkpoints"))
-    plan = Plan(
+    plan = StudyPlan(
         created=datetime.now(UTC).isoformat(),
         conditions=conditions,
         profile=profile_dataset(dataset),
-        space=load_space(default_space_name(dataset.task)),
+        space=load_space(get_default_space_name(dataset.task)),
         imbalance=imbalance,
         versions=versions(),
     )
-    tracker.begin(create_study(open_storage("sqlite:///sweeper.db"), "fixed", plan), plan)
+    tracker.begin_sweep(create_study(open_storage("sqlite:///sweeper.db"), "fixed", plan), plan)
     work = Fixed(specs, tracker)
-    drive(executor, work, lambda: None)
+    run_work(executor, work, lambda: None)
     tracker.end_sweep("FINISHED")
     return work.results
 

@@ -43,10 +43,10 @@ from sweeper.core.recipe import Engine, Recipe
 from sweeper.core.records import Conditions, Dataset, TrialSpec
 from sweeper.data import load_dataset, open_store
 from sweeper.data.store import PixelStore
-from sweeper.training.engine import Training
+from sweeper.training.engine import StudyTraining
 from sweeper.training.failure_causes import RecordingError
-from sweeper.training.hardware import probe
-from sweeper.training.resident_store import resident
+from sweeper.training.hardware import probe_device
+from sweeper.training.resident_store import make_resident_store
 
 TABLE = ((128, 8), (256, 8), (256, 16), (512, 16))
 """Crop and batch."""
@@ -70,7 +70,7 @@ def main() -> None:
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     end = time.perf_counter() + 60 * asked.minutes
-    found: dict[str, Any] = {"torch": torch.__version__, "hardware": probe(asked.device).model_dump(mode="json")}
+    found: dict[str, Any] = {"torch": torch.__version__, "hardware": probe_device(asked.device).model_dump(mode="json")}
     if asked.tests:
         tests = subprocess.run([sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", "cuda"], check=False)
         found["tests"] = "passed" if tests.returncode == 0 else f"status {tests.returncode}"
@@ -155,7 +155,7 @@ def ours(
     except UsageError as error:
         return str(error)
     began = time.perf_counter()
-    training._steps.run(asked.steps, 2 * asked.steps)
+    training._steps.take_steps(asked.steps, 2 * asked.steps)
     return 1000 * (time.perf_counter() - began) / asked.steps
 
 
@@ -195,9 +195,9 @@ def compiled(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace, row: R
 
 def _training(
     dataset: Dataset, recipe: Recipe, engine: Engine, device: str, steps: int, *, fits: bool = True
-) -> Training:
+) -> StudyTraining:
     given = _given(_spec(steps), dataset, recipe, engine, device)
-    return Training(*given, resident=resident(given[2], torch.device(device)) if fits else None)
+    return StudyTraining(*given, resident=make_resident_store(given[2], torch.device(device)) if fits else None)
 
 
 def _spec(steps: int, **params: float) -> TrialSpec:
@@ -207,7 +207,7 @@ def _spec(steps: int, **params: float) -> TrialSpec:
 def _given(
     spec: TrialSpec, dataset: Dataset, recipe: Recipe, engine: Engine, device: str
 ) -> tuple[TrialSpec, Conditions, PixelStore, str]:
-    own = recipe.model_copy(update={"engine": engine, "precision": probe(device).precision, "evaluations": 2})
+    own = recipe.model_copy(update={"engine": engine, "precision": probe_device(device).precision, "evaluations": 2})
     return spec, Conditions(dataset=dataset, recipe=own, seed=0), open_store(dataset.store), device
 
 
@@ -217,14 +217,14 @@ def profile(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace) -> dict
     cuda, steps = asked.device == "cuda", min(10, asked.steps)
     engine: Engine = "graph" if cuda else "eager"
     training = _training(dataset, recipe, engine, asked.device, 6 * steps)
-    training._steps.run(0, steps)
-    how = "recorded" if training._steps.recorded else "plain"
+    training._steps.take_steps(0, steps)
+    how = "recorded" if training._steps.is_recorded else "plain"
     began = time.perf_counter()
-    training._steps.run(steps, 2 * steps)
+    training._steps.take_steps(steps, 2 * steps)
     seconds = time.perf_counter() - began
     activity = torch.profiler.ProfilerActivity.CUDA if cuda else torch.profiler.ProfilerActivity.CPU
     with torch.profiler.profile(activities=[activity], acc_events=True) as seen:
-        training._steps.run(2 * steps, 3 * steps)
+        training._steps.take_steps(2 * steps, 3 * steps)
     times = [(e, e.self_device_time_total if cuda else e.self_cpu_time_total) for e in seen.key_averages()]
     times.sort(key=lambda pair: -pair[1])
     return {

@@ -36,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from bench.verdict_calibration import LIMIT, upper_limit
 from sweeper.core.records import Verdict
 from sweeper.judging.judgement import judge_scores
-from sweeper.judging.rows import Asked, Scores
+from sweeper.judging.rows import ScoreRequest, ScoreRows
 
 Floats = npt.NDArray[np.float64]
 BATCH = 250
@@ -178,7 +178,7 @@ def winners_of_folds(task: tuple[Folds, int, tuple[int, ...]]) -> int:
     rng, found = np.random.default_rng(stream), 0
     for _ in range(tables):
         judgement = judge_scores(
-            Scores(cross_validated(design, rng), "a simulation"), Asked(margin=1e-9, lower_is_better=True)
+            ScoreRows(cross_validated(design, rng), "a simulation"), ScoreRequest(margin=1e-9, lower_is_better=True)
         )
         decision = judgement.decision if judgement.networks is None else judgement.networks[1]
         found += decision.verdict is Verdict.CLEAR_WINNER
@@ -213,10 +213,10 @@ class Task:
 def winners(task: Task) -> int:
     """How many of these tables have a winner; with one run each, a network that is named the better one."""
     rng = np.random.default_rng(task.stream)
-    asked = Asked(margin=1e-9, paired_seeds=task.kind.paired, lower_is_better=task.noise.distance)
+    asked = ScoreRequest(margin=1e-9, paired_seeds=task.kind.paired, lower_is_better=task.noise.distance)
     found = 0
     for _ in range(task.tables):
-        judgement = judge_scores(Scores(drawn(task.kind, task.noise, rng), "a simulation"), asked)
+        judgement = judge_scores(ScoreRows(drawn(task.kind, task.noise, rng), "a simulation"), asked)
         decision = judgement.decision if judgement.networks is None else judgement.networks[1]
         found += decision.verdict is Verdict.CLEAR_WINNER
         assert judgement.networks is None or judgement.verdict is not Verdict.CLEAR_WINNER

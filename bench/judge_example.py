@@ -18,7 +18,7 @@ from pathlib import Path
 
 from sweeper.core import metrics
 from sweeper.core.records import TrialResult
-from sweeper.evidence.replicates import own_point
+from sweeper.evidence.replicates import get_own_point
 from sweeper.storage import load_sweep, open_storage
 
 HEADER = ("method", "seed", "image", "class", "tp", "fp", "fn")
@@ -28,7 +28,7 @@ def rows(results: list[TrialResult], images: list[str], classes: list[str]) -> I
     """A row for each training, image and class that occurs in the image or was predicted there."""
     for run in results:
         assert run.test is not None
-        counts = metrics.at_point(run.test, own_point(run))
+        counts = metrics.count_at_point(run.test, get_own_point(run))
         for place, image in enumerate(run.test.images):
             for number, name in enumerate(classes):
                 yield run.spec.family, run.spec.seed, images[image], name, *counts[place, number].tolist()

@@ -42,11 +42,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from bench.families import rows, trained
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions, Dataset, TrialSpec
-from sweeper.data import divide, load_dataset
-from sweeper.data.scenes.canvas import Drawn, Field, expose, grid, smooth
-from sweeper.data.synthetic import draw, parse_scene, spoil_labels
-from sweeper.fingerprint.imbalance import imbalance_of, profile_dataset
-from sweeper.fingerprint.ledger import LedgerRow, advise, features_of, nearness, read_ledger
+from sweeper.data import divide_images, load_dataset
+from sweeper.data.scenes.canvas import DrawnImage, Field, expose_image, make_grid, make_smooth_field
+from sweeper.data.synthetic import draw_image, parse_scene, spoil_labels
+from sweeper.fingerprint.imbalance import compute_imbalance, profile_dataset
+from sweeper.fingerprint.ledger import LedgerRow, compute_features, measure_nearness, rank_losses, read_ledger
 
 IMAGES, TEST, SIDE = 120, 40, 96
 LEARNING_RATES = (1.5e-3, 4e-3)
@@ -115,9 +115,9 @@ POINTS: dict[str, str] = {
 }
 
 
-def lesions(rng: np.random.Generator, asked: Mapping[str, float]) -> Drawn:
+def lesions(rng: np.random.Generator, asked: Mapping[str, float]) -> DrawnImage:
     """One uneven object of low contrast and soft outline, between hairs and stains that are none."""
-    y, x = grid(SIDE)
+    y, x = make_grid(SIDE)
     share = asked["foreground"] * rng.uniform(0.4, 1.6)
     centre = rng.uniform(0.25, 0.75, 2) * SIDE
     angle = np.arctan2(y - centre[0], x - centre[1])
@@ -128,22 +128,22 @@ def lesions(rng: np.random.Generator, asked: Mapping[str, float]) -> Drawn:
     limit = np.quantile(distance, min(share, 0.9))
     mask = distance <= limit
     cover = 1 / (1 + np.exp((distance - limit) / rng.uniform(1, 3)))
-    skin = 0.6 + 0.05 * smooth(rng, SIDE, SIDE / 4) + 0.02 * smooth(rng, SIDE, 2)
-    dark = rng.uniform(0.1, 0.22) * (1 + 0.4 * smooth(rng, SIDE, 4))
-    stains = 0.1 * np.clip(smooth(rng, SIDE, 6) - 1.2, 0, 1)
+    skin = 0.6 + 0.05 * make_smooth_field(rng, SIDE, SIDE / 4) + 0.02 * make_smooth_field(rng, SIDE, 2)
+    dark = rng.uniform(0.1, 0.22) * (1 + 0.4 * make_smooth_field(rng, SIDE, 4))
+    stains = 0.1 * np.clip(make_smooth_field(rng, SIDE, 6) - 1.2, 0, 1)
     tone = skin - dark * cover - stains
     for _ in range(int(rng.integers(0, 5))):
         slope, offset = rng.normal(0, 1), rng.uniform(0, SIDE)
         tone -= 0.15 * (np.abs(y - offset - slope * (x - SIDE / 2)) < 0.7 * np.hypot(1, slope))
-    return Drawn(expose(rng, _coloured(rng, tone, (1.1, 0.9, 0.8)), asked["noise"]), mask.astype(np.uint8))
+    return DrawnImage(expose_image(rng, _coloured(rng, tone, (1.1, 0.9, 0.8)), asked["noise"]), mask.astype(np.uint8))
 
 
-def parcels(rng: np.random.Generator, asked: Mapping[str, float]) -> Drawn:
+def parcels(rng: np.random.Generator, asked: Mapping[str, float]) -> DrawnImage:
     """An image full of fields, each of one class; its classes differ a little in tone, tint and texture."""
     classes, number = int(asked["classes"]), int(rng.integers(10, 18))
-    y, x = grid(SIDE)
+    y, x = make_grid(SIDE)
     seeds = rng.uniform(0, SIDE, (number, 2))
-    bend = 4 * np.stack([smooth(rng, SIDE, 10), smooth(rng, SIDE, 10)])
+    bend = 4 * np.stack([make_smooth_field(rng, SIDE, 10), make_smooth_field(rng, SIDE, 10)])
     distances = np.hypot((y + bend[0])[..., None] - seeds[:, 0], (x + bend[1])[..., None] - seeds[:, 1])
     field = distances.argmin(axis=2)
     share = asked["ratio"] ** -np.arange(classes, dtype=float)
@@ -151,13 +151,13 @@ def parcels(rng: np.random.Generator, asked: Mapping[str, float]) -> Drawn:
     mask = labels[field].astype(np.uint8)
     tone = np.zeros((SIDE, SIDE))
     for label in range(classes):
-        grain = 0.06 * smooth(rng, SIDE, 0.8 + 1.2 * label)
+        grain = 0.06 * make_smooth_field(rng, SIDE, 0.8 + 1.2 * label)
         tone = np.where(mask == label, 0.38 + 0.06 * (label % 4) + grain, tone)
     tone += np.array(rng.normal(0, 0.03, number))[field]
     image = _coloured(rng, tone, (0.9, 1.05, 0.8))
     for label in range(classes):
         image[:, :, label % 3] += 0.05 * (mask == label)
-    return Drawn(expose(rng, image, asked["noise"]), mask)
+    return DrawnImage(expose_image(rng, image, asked["noise"]), mask)
 
 
 def _coloured(rng: np.random.Generator, tone: Field, tint: tuple[float, ...]) -> Any:
@@ -165,7 +165,10 @@ def _coloured(rng: np.random.Generator, tone: Field, tint: tuple[float, ...]) ->
     return np.repeat(tone[:, :, None], 3, axis=2) * (np.array(tint) + rng.normal(0, 0.02, 3))
 
 
-OWN: dict[str, Callable[[np.random.Generator, Mapping[str, float]], Drawn]] = {"lesions": lesions, "parcels": parcels}
+OWN: dict[str, Callable[[np.random.Generator, Mapping[str, float]], DrawnImage]] = {
+    "lesions": lesions,
+    "parcels": parcels,
+}
 
 
 def generator_of(point: str) -> str:
@@ -173,7 +176,7 @@ def generator_of(point: str) -> str:
     return POINTS[point].partition("?")[0]
 
 
-def images_of(point: str, index: int) -> tuple[Drawn, bool]:
+def images_of(point: str, index: int) -> tuple[DrawnImage, bool]:
     """Image and mask of a data set; whether it is a test image, whose labels have no noise."""
     scene, _, query = POINTS[point].partition("?")
     asked = dict(pair.split("=") for pair in query.split("&") if pair)
@@ -183,11 +186,11 @@ def images_of(point: str, index: int) -> tuple[Drawn, bool]:
         drawn = OWN[scene](np.random.default_rng([7, index]), values)
     else:
         given = "&".join(f"{key}={value}" for key, value in {**asked, "size": SIDE, "images": IMAGES}.items())
-        drawn = draw(parse_scene(f"{scene}?{given}"), index)
+        drawn = draw_image(parse_scene(f"{scene}?{given}"), index)
     test = index % (IMAGES // TEST) == 0
     if not test and (shift or missing):
         mask = spoil_labels(np.random.default_rng([7, index, 1]), drawn.mask, shift, missing)
-        drawn = Drawn(drawn.image, mask)
+        drawn = DrawnImage(drawn.image, mask)
     return drawn, test
 
 
@@ -261,8 +264,8 @@ class Point:
                 return row
         recipe = Recipe(precision=PRECISION, steps=steps, confirm_steps=steps, evaluations=1, **self._recipe)
         conditions = Conditions(dataset=self._dataset, recipe=recipe, seed=seed)
-        train = divide(self._dataset, test_seed=seed, seed=seed).train
-        imbalance = imbalance_of(self._dataset.class_pixels(train))
+        train = divide_images(self._dataset, test_seed=seed, seed=seed).train
+        imbalance = compute_imbalance(self._dataset.count_class_pixels(train))
         params = coordinates(self.configurations[family][number], self._dataset, imbalance)
         spec = TrialSpec(purpose="confirm", number=number, family=family, params=params, lr=lr, seed=seed, steps=steps)
         row = {**key, "params": params, **trained(spec, conditions, self._dataset)}
@@ -337,7 +340,7 @@ def table(arguments: argparse.Namespace) -> None:
             "point": Path(point).name,
             "generator": generator_of(point) if point in POINTS else "real",
             "task": task,
-            **{name: round(value, 4) for name, value in features_of(profile).items()},
+            **{name: round(value, 4) for name, value in compute_features(profile).items()},
             "family": family,
             "params": " ".join(f"{name}={value:g}" for name, value in chosen.items()),
             "lr": key[3],
@@ -393,9 +396,9 @@ def check(arguments: argparse.Namespace) -> None:
         own = {row.family: row for row in ledger if row.point == point}
         first = own[BASELINE]
         others = [row for row in ledger if row.generator != first.generator]
-        advised = advise(first.task, first.features, others)
+        advised = rank_losses(first.task, first.features, others)
         top = max(row.gain for row in own.values())
-        if nearness(first.task, first.features, others).unlike:
+        if measure_nearness(first.task, first.features, others).unlike:
             unlike.append(point)
         for one in advised:
             if one.gain is not None and one.lowest is not None and one.highest is not None and one.family != BASELINE:

@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 from torchvision.ops import sigmoid_focal_loss
 
-from sweeper.core.text import count
+from sweeper.core.text import format_count
 from sweeper.losses import FAMILIES, build_loss
 
 SHAPES = {"binary": (16, 1, 256, 256), "multiclass": (8, 11, 256, 256)}
@@ -297,7 +297,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     warnings.filterwarnings("ignore")
     where = torch.cuda.get_device_name() if arguments.device == "cuda" else torch.backends.cpu.get_cpu_capability()
-    threads = count(arguments.threads, "thread")
+    threads = format_count(arguments.threads, "thread")
     print(f"{arguments.device}: {where}, {threads}, torch {torch.__version__}; forward + backward,")
     print(f"medians of {arguments.repetitions} alternating repetitions; ratio: counterpart / ours (quartiles).\n")
     print("| family | task | logits | ours ms | fastest other | its ms | ratio | ours MiB | its MiB |")

@@ -15,10 +15,17 @@ from scipy.stats import norm
 from sweeper.core import metrics
 from sweeper.core.operating_points import THRESHOLDS
 from sweeper.core.records import HeldOut, MissControl, MissLimit, Recommended
-from sweeper.evidence.miss_control import ERROR, control, hoeffding_bentkus, last_kept, unit_means, units_of
+from sweeper.evidence.miss_control import (
+    ERROR,
+    compute_hoeffding_bentkus,
+    compute_unit_means,
+    find_controlled_point,
+    find_last_kept,
+    number_image_units,
+)
 from sweeper.storage import load_sweep, open_storage
 from sweeper.workflow import miss_limit
-from sweeper.workflow.conclude import conclude
+from sweeper.workflow.conclude import draw_conclusion
 
 SHARES = (0.05, 0.1, 0.2)
 REPEATS = 1000
@@ -32,12 +39,12 @@ Floats = npt.NDArray[np.float64]
 def splits(storage: str, study: str) -> None:
     """Half of the test images (whole groups) calibrate, the others are new: 1,000 times."""
     sweep = load_sweep(open_storage(storage, create=False), study)
-    chosen = conclude(sweep).recommended
+    chosen = draw_conclusion(sweep).recommended
     assert chosen is not None
     held_out = kept_answers(sweep, chosen)
     classes, counts = sweep.conditions.dataset.classes, held_out.counts
-    units = units_of(held_out.groups)
-    own = metrics.sweep_points(counts)[:, :, 1]
+    units = number_image_units(held_out.groups)
+    own = metrics.count_at_all_points(counts)[:, :, 1]
     pixels = own[:, 0, 0] + own[:, 0, 2]
     having = np.flatnonzero(pixels)
     missed = own[:, :, 2] / np.maximum(pixels, 1)[:, None]
@@ -52,12 +59,14 @@ def splits(storage: str, study: str) -> None:
             part = counts.model_copy(update={"images": tuple(inside.tolist()), "data": counts.data[inside]})
             groups = tuple(held_out.groups[i] for i in inside)
             try:
-                found = control(HeldOut(counts=part, groups=groups), MissLimit(share=share), classes, THRESHOLDS[-1])
+                found = find_controlled_point(
+                    HeldOut(counts=part, groups=groups), MissLimit(share=share), classes, THRESHOLDS[-1]
+                )
             except Exception as error:  # too few images, or no threshold keeps it: counted, and said
                 refused += 1
                 why = str(error)
                 continue
-            new = unit_means(missed[rest], np.unique(units[rest], return_inverse=True)[1]).mean(axis=0)
+            new = compute_unit_means(missed[rest], np.unique(units[rest], return_inverse=True)[1]).mean(axis=0)
             risks.append(new[THRESHOLDS.index(found.point)])
             if found.sure_point is not None:
                 sure.append(new[THRESHOLDS.index(found.sure_point)] <= share)
@@ -75,13 +84,13 @@ def kept_answers(sweep: object, chosen: Recommended) -> HeldOut:
 
     def catch(held_out: HeldOut, *_: object) -> MissControl:
         caught.append(held_out)
-        return control(*(held_out, *_))  # type: ignore[arg-type]
+        return find_controlled_point(*(held_out, *_))  # type: ignore[arg-type]
 
-    original, miss_limit.control = miss_limit.control, catch  # type: ignore[assignment]
+    original, miss_limit.find_controlled_point = miss_limit.find_controlled_point, catch  # type: ignore[assignment]
     try:
-        miss_limit.of_confirmation(sweep, chosen, MissLimit(share=0.5))  # type: ignore[arg-type]
+        miss_limit.read_confirmation_held_out(sweep, chosen, MissLimit(share=0.5))  # type: ignore[arg-type]
     finally:
-        miss_limit.control = original
+        miss_limit.find_controlled_point = original
     return caught[0]
 
 
@@ -107,8 +116,8 @@ def related() -> None:
             flat = missed[:groups].reshape(-1, len(LOGITS))
             for name, losses in (("groups count", means), ("images count", flat)):
                 n = len(losses)
-                at = int(last_kept(losses.sum(axis=0), n, 0.1))
-                sure = int((hoeffding_bentkus(losses.mean(axis=0), n, 0.1) <= ERROR).sum()) - 1
+                at = int(find_last_kept(losses.sum(axis=0), n, 0.1))
+                sure = int((compute_hoeffding_bentkus(losses.mean(axis=0), n, 0.1) <= ERROR).sum()) - 1
                 by[name].append((float(new[at]), sure >= 0 and bool(new[sure] > 0.1)))
         for name, found in by.items():
             risks, over = np.array(found).T
@@ -136,7 +145,7 @@ def chosen() -> None:
                 summed = missed[:, old].sum(axis=1)
                 for name, values in (("by IoU", iou), ("by what it misses", -summed[:, usual])):
                     best = int(values.argmax())
-                    at = last_kept(summed[best], images, 0.1)
+                    at = find_last_kept(summed[best], images, 0.1)
                     found[name].append(float(missed[best, images:, at].mean()))
             for name, risks in found.items():
                 error = np.std(risks) / np.sqrt(REPEATS)

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from sweeper import storage as studies
-from sweeper.core.events import Observers, Stored, SweepEvent
+from sweeper.core.events import Observers, ResultStored, SweepEvent
 from sweeper.core.records import ImageCounts, TrialResult, TrialSpec
-from sweeper.study.loop import drive
-from sweeper.study.search import Search, enqueue_defaults
-from sweeper.tracking import Tracker
+from sweeper.study.loop import run_work
+from sweeper.study.search import LossSearch, enqueue_defaults
+from sweeper.tracking import MlflowTracker
 from sweeper.workflow.conclude import report_study
 from tests.support import builders
 from tests.support.faking import SPACE, FakeExecutor, fake_result, new_plan
@@ -62,9 +62,9 @@ def main() -> None:
         display = Clocked()
         tracker = None
         if not given.no_mlflow:
-            tracker = Tracker(uri, warn=print)
-            tracker.begin(study, plan)
-        work = Search(
+            tracker = MlflowTracker(uri, warn=print)
+            tracker.begin_sweep(study, plan)
+        work = LossSearch(
             study,
             SPACE,
             plan.conditions,
@@ -77,7 +77,7 @@ def main() -> None:
         if given.profile:
             profile.enable()
         display.mark()
-        drive(FakeExecutor(train), work, lambda: None)  # type: ignore[arg-type]
+        run_work(FakeExecutor(train), work, lambda: None)  # type: ignore[arg-type]
         profile.disable()
         if given.profile:
             pstats.Stats(profile).sort_stats("cumulative").print_stats(70)
@@ -117,7 +117,7 @@ class Clocked(Recorder):
         self.memory.append(resident())
 
     def notify(self, event: SweepEvent) -> None:
-        if isinstance(event, Stored):
+        if isinstance(event, ResultStored):
             self.mark()
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from sweeper.scripts.contract import HELPER, TrialDocument, write_folder
+from sweeper.scripts.contract import HELPER, TrialDocument, write_trial_folder
 
 sys.path.insert(0, str(HELPER.parent))
 from sweeper_trial import Trial
@@ -38,7 +38,7 @@ def measure(classes: list[str], batch: int, size: int, device: str, folder: Path
     z = torch.randn(batch, len(classes) if len(classes) > 2 else 1, size, size, device=device)
     y = torch.randint(0, len(classes), (batch, size, size), device=device)
     document = TrialDocument(kind="confirm", family="cross_entropy", params={}, seed=1)
-    write_folder(folder, document.model_copy(update={"class_pixels": (9,) * len(classes)}))
+    write_trial_folder(folder, document.model_copy(update={"class_pixels": (9,) * len(classes)}))
     os.environ["SWEEPER_TRIAL"] = str(folder)
     t = Trial(classes)
     begin = seconds(lambda: Trial(classes), device)

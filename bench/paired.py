@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from fixed import Fixed, spec
 
-from sweeper.core.events import Advanced
+from sweeper.core.events import JobResult
 from sweeper.executors.processes import ProcessBackend
-from sweeper.system.cores import available_cores
+from sweeper.system.cores import count_available_cores
 
 if TYPE_CHECKING:
     from sweeper.core.records import TrialResult, TrialSpec
@@ -30,7 +30,7 @@ class Untracked(Fixed):
     def __init__(self, specs: list[TrialSpec]) -> None:
         self.queue, self.results = specs, []
 
-    def advanced(self, told: Advanced) -> bool:
+    def advanced(self, told: JobResult) -> bool:
         self.results.append(told.result)
         return True
 
@@ -38,7 +38,7 @@ class Untracked(Fixed):
 def main() -> None:
     found = []
     for params in sys.argv[2:]:
-        with closing(ProcessBackend("auto", None, available_cores(), print)) as backend:
+        with closing(ProcessBackend("auto", None, count_available_cores(), print)) as backend:
             found.append(compared(backend, sys.argv[1], json.loads(params)))
     print(json.dumps(found))
 
@@ -48,13 +48,13 @@ def compared(backend: ProcessBackend, study: str, params: dict[str, Any]) -> dic
     import optuna
 
     from sweeper import storage as studies
-    from sweeper.core.metrics import at_point, objective, present
-    from sweeper.study.loop import drive
+    from sweeper.core.metrics import compute_objective, count_at_point, find_present_classes
+    from sweeper.study.loop import run_work
 
     storage = studies.open_storage("sqlite:///sweeper.db")
     plan = studies.read_plan(storage, study)
     chosen = json.loads((Path("reports") / study / "recommendation.json").read_text())["recommended"]["family"]
-    confirmed = studies.extra_results(optuna.load_study(study_name=study, storage=storage), "confirm")
+    confirmed = studies.list_extra_results(optuna.load_study(study_name=study, storage=storage), "confirm")
     ours = {r.spec.seed: r for r in confirmed if r.spec.family == chosen}
     steps = next(iter(ours.values())).spec.steps
     as_ours = spec(0, params, plan.imbalance, steps)
@@ -62,14 +62,14 @@ def compared(backend: ProcessBackend, study: str, params: dict[str, Any]) -> dic
     work = Untracked(
         [as_ours.model_copy(update={"purpose": "confirm", "seed": seed, "number": n}) for n, seed in enumerate(ours)]
     )
-    drive(executor, work, lambda: None)
+    run_work(executor, work, lambda: None)
     theirs = {r.spec.seed: r for r in work.results}
 
     def score(result: TrialResult, point: float) -> float:
         if result.test is None:
             return 0.0
-        counts = at_point(result.test, point)
-        return float(objective(counts.sum(axis=0), present(counts)))
+        counts = count_at_point(result.test, point)
+        return float(compute_objective(counts.sum(axis=0), find_present_classes(counts)))
 
     gaps = {
         name: [score(ours[s], point(ours[s])) - score(theirs[s], point(theirs[s])) for s in ours]

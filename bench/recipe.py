@@ -26,10 +26,10 @@ from scipy import stats
 
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions, TrialSpec
-from sweeper.data import divide, load_dataset
-from sweeper.fingerprint.imbalance import imbalance_of
+from sweeper.data import divide_images, load_dataset
+from sweeper.fingerprint.imbalance import compute_imbalance
 from sweeper.space import load_space
-from sweeper.space.search_space import default_choice
+from sweeper.space.search_space import make_default_choice
 
 LARGE = "16/96/8"
 LEARNING_RATES = (1e-3, 3e-3)
@@ -58,7 +58,7 @@ def collect(arguments: argparse.Namespace) -> None:
     for seed, data, name in tasks:
         dataset = load_dataset(data, Path(".sweeper/cache"), lambda line: None)
         space = load_space(dataset.task, dataset.task)
-        counts = dataset.class_pixels(divide(dataset, test_seed=0, seed=0).train)
+        counts = dataset.count_class_pixels(divide_images(dataset, test_seed=0, seed=0).train)
         recipe = recipe_of(name, arguments.steps, arguments.precision)
         conditions = Conditions(dataset=dataset, recipe=recipe, seed=seed)
         for own in space.families[part - 1 :: parts]:
@@ -66,7 +66,7 @@ def collect(arguments: argparse.Namespace) -> None:
             here = [r for r in known if (r["data"], r["recipe"], r["family"]) == (data, name, own.family)]
             first = {r["lr"]: r["val"] for r in here if r["seed"] == 0}
             rates = LEARNING_RATES if seed == 0 else (max(first, key=lambda rate: first[rate]),)
-            params = default_choice(own, space, imbalance_of(counts)).params
+            params = make_default_choice(own, space, compute_imbalance(counts)).params
             for rate in rates:
                 if any((r["seed"], r["lr"]) == (seed, rate) for r in here):
                     continue

@@ -27,12 +27,19 @@ from scipy.stats import kendalltau
 
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Collapse, Conditions, TrialSpec
-from sweeper.data import divide, load_dataset, open_store
-from sweeper.fingerprint.imbalance import imbalance_of, profile_dataset
-from sweeper.space import FLOOR, default_space_name, first_trials, floor_of, load_space, suggest
+from sweeper.data import divide_images, load_dataset, open_store
+from sweeper.fingerprint.imbalance import compute_imbalance, profile_dataset
+from sweeper.space import (
+    FLOOR,
+    count_floor_trials,
+    get_default_space_name,
+    list_first_trials,
+    load_space,
+    suggest_choice,
+)
 from sweeper.study.finalist import BASELINE
-from sweeper.study.successive_halving import SHARES, Halving
-from sweeper.workflow.advice import with_advice
+from sweeper.study.successive_halving import SHARES, SuccessiveHalving
+from sweeper.workflow.advice import add_advice
 from sweeper.workflow.settings import CPU_SIZE, CPU_WIDTH
 
 RUNGS = (25, 50, 75, 100)
@@ -45,28 +52,33 @@ RATES = (1e-3, 4e-3)
 
 def collect(arguments: argparse.Namespace) -> None:
     """Append one line per training to the file: seed, number, family, lr, parameters, values by step."""
-    from sweeper.training.engine import Training
-    from sweeper.training.hardware import probe, settle_process
+    from sweeper.training.engine import StudyTraining
+    from sweeper.training.hardware import probe_device, settle_process
 
     settle_process(threads=1)
     dataset = load_dataset(arguments.data, Path(".sweeper/cache"), lambda line: None)
-    space = load_space(default_space_name(dataset.task), dataset.task)
+    space = load_space(get_default_space_name(dataset.task), dataset.task)
     recipe = Recipe(
-        size=CPU_SIZE, decoder_width=CPU_WIDTH, precision=probe("cpu").precision, evaluations=arguments.evaluations
+        size=CPU_SIZE,
+        decoder_width=CPU_WIDTH,
+        precision=probe_device("cpu").precision,
+        evaluations=arguments.evaluations,
     )
     store, out = open_store(dataset.store), Path(arguments.curves)
     known = {(row["seed"], row["number"]) for row in rows(out)} if out.exists() else set()
     for seed in range(arguments.seeds):
         conditions = Conditions(dataset=dataset, recipe=recipe, seed=seed)
-        imbalance = imbalance_of(dataset.class_pixels(divide(dataset, test_seed=seed, seed=seed).train))
+        imbalance = compute_imbalance(
+            dataset.count_class_pixels(divide_images(dataset, test_seed=seed, seed=seed).train)
+        )
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
-        first = first_trials(with_advice(space, profile_dataset(dataset), imbalance))
-        for place in range(floor_of(space, arguments.trials)):
+        first = list_first_trials(add_advice(space, profile_dataset(dataset), imbalance))
+        for place in range(count_floor_trials(space, arguments.trials)):
             for family, trials in first.items():
                 study.enqueue_trial(trials[place] if place < len(trials) else {"loss": family})
         draws = np.random.default_rng(seed)
         for number in range(arguments.trials):
-            choice = suggest(study.ask(), space, imbalance)
+            choice = suggest_choice(study.ask(), space, imbalance)
             drawn = float(np.exp(draws.uniform(*np.log(RATES))))
             if number >= len(first):
                 choice = choice.model_copy(update={"lr": drawn})
@@ -81,12 +93,12 @@ def collect(arguments: argparse.Namespace) -> None:
                 seed=seed,
                 steps=recipe.steps,
             )
-            training = Training(spec, conditions, store, "cpu")
+            training = StudyTraining(spec, conditions, store, "cpu")
             values = {}
-            while not training.finished:
+            while not training.is_finished:
                 evaluation = training.advance()
                 values[evaluation.step] = evaluation.value
-            result = training.result("complete")
+            result = training.make_result("complete")
             row = {
                 "seed": seed,
                 "number": number,
@@ -108,7 +120,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 def replay(arguments: argparse.Namespace) -> None:
     """Every rule on every file's curves."""
-    kind = EveryFamily if arguments.every_family else Halving
+    kind = EveryFamily if arguments.every_family else SuccessiveHalving
     for name in arguments.curves:
         by_seed: dict[int, list[dict[str, Any]]] = {}
         for row in rows(Path(name)):
@@ -131,7 +143,7 @@ def replay(arguments: argparse.Namespace) -> None:
             )
 
 
-class EveryFamily(Halving):
+class EveryFamily(SuccessiveHalving):
     """The best of each family is trained to the end, however far it is behind."""
 
     def behind(self) -> set[str]:
@@ -140,13 +152,13 @@ class EveryFamily(Halving):
 
 
 def play(
-    trials: list[dict[str, Any]], least: int, shares: Sequence[float], kind: type[Halving]
+    trials: list[dict[str, Any]], least: int, shares: Sequence[float], kind: type[SuccessiveHalving]
 ) -> tuple[float, float, int]:
     """One search by one worker: share of all steps that it trains, regret, trials that complete."""
     field, todo, waiting = kind(RUNGS, least=least, shares=shares, baseline=BASELINE), list(trials), set[int]()
     by_number, reached = {t["number"]: t for t in trials}, dict.fromkeys((t["number"] for t in trials), 0)
     while True:
-        number = field.next(sorted(waiting))
+        number = field.next_promotion(sorted(waiting))
         if number is None and not todo:
             break
         number = todo.pop(0)["number"] if number is None else number
@@ -154,11 +166,11 @@ def play(
         trial = by_number[number]
         while True:
             rung = reached[number]
-            field.see(number, trial["family"], RUNGS[rung], trial["curve"][rung])
+            field.record(number, trial["family"], RUNGS[rung], trial["curve"][rung])
             reached[number] += 1
             if reached[number] == len(RUNGS):
                 break
-            if not field.goes_on(number):
+            if not field.may_continue(number):
                 waiting.add(number)
                 break
     ended = [n for n, count in reached.items() if count == len(RUNGS)]

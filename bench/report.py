@@ -16,7 +16,7 @@ import numpy as np
 
 from sweeper.core.records import SweepRecord
 from sweeper.report import write_report
-from sweeper.workflow.conclude import conclude
+from sweeper.workflow.conclude import draw_conclusion
 from tests.support import builders
 
 
@@ -57,7 +57,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for turn in ("first", "again"):
             started, spent = time.perf_counter(), time.process_time()
-            recommendation = conclude(sweep)
+            recommendation = draw_conclusion(sweep)
             concluded = time.perf_counter()
             paths = write_report(sweep, recommendation, Path(folder))
             written = time.perf_counter()

@@ -22,10 +22,10 @@ import optuna
 from sweeper.core.records import TrialResult, TrialSpec
 from sweeper.space import load_space
 from sweeper.study import search
-from sweeper.study.finalist import entrants
-from sweeper.study.loop import drive
+from sweeper.study.finalist import select_finalist_families
+from sweeper.study.loop import run_work
 from sweeper.study.sampler import KeyedTPESampler
-from sweeper.study.successive_halving import SHARES, Halving
+from sweeper.study.successive_halving import SHARES, SuccessiveHalving
 from tests.support import builders
 from tests.support.faking import FakeExecutor
 from tests.support.sweeping import Recorder
@@ -91,10 +91,10 @@ class World:
 
 def simulated(seed: int, world: World, trials: int, shares: tuple[float, ...]) -> tuple[float, int, float]:
     """Trainings of 100 steps that a search spends, trials it completes, how far its best finalist is below the best."""
-    search.Halving = partial(Halving, shares=shares)  # type: ignore[misc, assignment]
+    search.SuccessiveHalving = partial(SuccessiveHalving, shares=shares)  # type: ignore[misc, assignment]
     study = optuna.create_study(direction="maximize", sampler=KeyedTPESampler(seed))
     search.enqueue_defaults(study, SPACE, trials)
-    work = search.Search(
+    work = search.LossSearch(
         study,
         SPACE,
         builders.conditions(),
@@ -103,10 +103,10 @@ def simulated(seed: int, world: World, trials: int, shares: tuple[float, ...]) -
         recorder=Recorder(),
         checkpoints=Path("nowhere"),
     )
-    drive(FakeExecutor(world.train), work, lambda: None)
+    run_work(FakeExecutor(world.train), work, lambda: None)
     ended = work._ended
     spent = sum(result.evaluations[-1].step for result in ended) / 100
-    best = max(world.truth(finalist.trial.spec) for finalist in entrants(ended))
+    best = max(world.truth(finalist.trial.spec) for finalist in select_finalist_families(ended))
     return spent, sum(r.state == "complete" for r in ended), max(world.level.values()) - best
 
 

@@ -23,21 +23,21 @@ import torch
 
 from sweeper.core.recipe import Precision, Recipe
 from sweeper.core.records import Conditions, TrialSpec
-from sweeper.core.text import count
+from sweeper.core.text import format_count
 from sweeper.data import load_dataset, open_store
-from sweeper.training.engine import Training
-from sweeper.training.hardware import fastest_kernels, probe, settle_process
-from sweeper.workflow.machine_choice import chosen_precision
+from sweeper.training.engine import StudyTraining
+from sweeper.training.hardware import probe_device, settle_process, use_fastest_kernels
+from sweeper.workflow.machine_choice import choose_precision
 
 
 def ours(conditions: Conditions, precision: str, steps: int) -> float:
     recipe = conditions.recipe.model_copy(update={"precision": precision, "evaluations": 1})
     spec = TrialSpec(purpose="search", number=0, family="dice_ce", params={}, lr=1e-3, seed=0, steps=steps)
-    training = Training(
+    training = StudyTraining(
         spec, conditions.model_copy(update={"recipe": recipe}), open_store(conditions.dataset.store), "cpu"
     )
     training.advance()
-    return 1000 * (training.result("complete").seconds_per_step or 0.0)
+    return 1000 * (training.make_result("complete").seconds_per_step or 0.0)
 
 
 def plain(recipe: Recipe, steps: int, *, tuned: bool, device: str = "cpu", bf16: bool | None = None) -> float:
@@ -60,7 +60,7 @@ def plain(recipe: Recipe, steps: int, *, tuned: bool, device: str = "cpu", bf16:
     images = images.to(device)
     if tuned:
         model, images = model.to(memory_format=torch.channels_last), images.to(memory_format=torch.channels_last)
-    bf16 = tuned and (probe(device).precision == "bfloat16" if bf16 is None else bf16)
+    bf16 = tuned and (probe_device(device).precision == "bfloat16" if bf16 is None else bf16)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=tuned)
     first = 10 if device == "cuda" else 0
     began = time.perf_counter()
@@ -68,7 +68,7 @@ def plain(recipe: Recipe, steps: int, *, tuned: bool, device: str = "cpu", bf16:
         if step == first and device == "cuda":
             torch.cuda.synchronize()
             began = time.perf_counter()
-        with fastest_kernels(torch.device(device)) if tuned else nullcontext():
+        with use_fastest_kernels(torch.device(device)) if tuned else nullcontext():
             with torch.autocast(device, dtype=torch.bfloat16) if bf16 else nullcontext():
                 logits = model(images)
             loss = 0.5 * dice(logits.float(), masks) + 0.5 * entropy(logits.float(), masks)
@@ -108,13 +108,13 @@ def main() -> None:
                     measured[name].append(value)
     flags = torch.backends.cpu.get_cpu_capability()
     bf16 = "with" if torch.cpu._is_avx512_bf16_supported() else "without"
-    threads = count(arguments.threads, "thread")
+    threads = format_count(arguments.threads, "thread")
     print(f"{recipe.size}² × {recipe.batch_size}, {threads}, {flags} {bf16} bfloat16 instructions")
     middle = {name: statistics.median(values) for name, values in measured.items()}
     quicker = min(("tuned, float32", "tuned, bfloat16"), key=lambda name: middle[name])
     measured["tuned loop"] = measured[quicker]
     seconds: dict[Precision, float] = {p: middle[f"sweeper, {p}"] / 1000 for p in ("float32", "bfloat16")}
-    measured["sweeper"] = measured[f"sweeper, {chosen_precision(seconds)}"]
+    measured["sweeper"] = measured[f"sweeper, {choose_precision(seconds)}"]
     for name, values in measured.items():
         ratios = [a / b for a, b in zip(measured["plain loop"], values, strict=True)]
         print(

@@ -31,13 +31,13 @@ STEPS = 100
 
 def scenes(folder: Path, images: int) -> Path:
     """Synthetic cracks as ordinary files, with the complete split.csv that both sides honour."""
-    from sweeper.data import divide, load_dataset
+    from sweeper.data import divide_images, load_dataset
     from sweeper.data.synthetic import write_scenes
 
     data = folder / "cracks"
     write_scenes(f"cracks?images={images}", data)
     dataset = load_dataset(str(data), folder / "cache", lambda line: None)
-    split = divide(dataset, test_seed=0, seed=0)
+    split = divide_images(dataset, test_seed=0, seed=0)
     sides = {i: side for side in ("train", "val", "test") for i in getattr(split, side)}
     with (data / "split.csv").open("w", newline="") as file:
         writer = csv.writer(file)

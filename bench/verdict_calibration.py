@@ -46,13 +46,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from bench import verdict_simulation as simulation
 from bench.verdict_simulation import Scenario
 from sweeper.core.records import Evidence, InterimAnalysis, Interval, TrialResult, Verdict
-from sweeper.evidence.confirmation_stopping import next_step, planned_analyses
-from sweeper.evidence.intervals import LEVEL, half_width
-from sweeper.evidence.paired_comparisons import weigh
-from sweeper.evidence.verdict import Decision, decide, judged
+from sweeper.evidence.confirmation_stopping import decide_next_step, plan_analyses
+from sweeper.evidence.intervals import LEVEL, compute_half_width
+from sweeper.evidence.paired_comparisons import compute_evidence
+from sweeper.evidence.verdict import Decision, apply_verdict_rule, decide_verdict
 
 ROPE = 0.01
-ANALYSES = planned_analyses(2, simulation.SEEDS)
+ANALYSES = plan_analyses(2, simulation.SEEDS)
 ORDER = simulation.FAMILIES
 LIMIT = 0.06
 TARGETS = {0.50: 0.50, 0.80: 0.65, 0.95: 0.85}
@@ -112,10 +112,10 @@ def play(
     for analysis in analyses:
         taken = [run for f, seeds in have.items() for run in runs[f][:seeds]]
         evidence = _weighed(taken, search, scenario, analyses, metric)
-        decision = decide(evidence, ORDER)
+        decision = decide_verdict(evidence, ORDER)
         if named_first is None and decision.strength == "probable" and decision.recommended is not None:
             named_first = evidence.finalists[decision.recommended].family
-        step = next_step(evidence, decision)
+        step = decide_next_step(evidence, decision)
         winner = _winner(evidence, decision)
         last = analysis is analyses[-1]
         if not step.go_on and ended is None:
@@ -437,7 +437,9 @@ def _weighed(
     test = taken[0].test
     assert test is not None
     groups = scenario.groups_of(len(test.images))
-    return weigh(taken, search, classes=scenario.classes, rope=ROPE, analyses=analyses, groups=groups, metric=metric)
+    return compute_evidence(
+        taken, search, classes=scenario.classes, rope=ROPE, analyses=analyses, groups=groups, metric=metric
+    )
 
 
 def _holds(interval: Interval, truth: float) -> bool:
@@ -455,7 +457,9 @@ def _gap_held(evidence: Evidence, truth: Floats, level: float | None = None) -> 
     if level is None:
         return _holds(found, gap)
     seeds = min(len(f.seeds) for f in evidence.finalists)
-    half = half_width(found.se_seed**2, seeds, found.se_image**2, evidence.test_images, level, borrowed=found.borrowed)
+    half = compute_half_width(
+        found.se_seed**2, seeds, found.se_image**2, evidence.test_images, level, borrowed=found.borrowed
+    )
     return abs(found.estimate - gap) <= half
 
 
@@ -504,7 +508,7 @@ def acted(task: Task) -> Tally:
         gaps[1] += task.gap
         counts, collapsed = simulation.draw(task.scenario, task.losses, rng, gaps=gaps)
         played = play(simulation.trainings(counts, collapsed), search, scenario=task.scenario)
-        alone = judged(played.evidence, range(task.losses), ORDER, None)
+        alone = apply_verdict_rule(played.evidence, range(task.losses), ORDER, None)
         true = simulation.true_gaps(task.scenario, gaps)
 
         def cost(decision: Decision, played: Played = played, true: Floats = true) -> float:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sweeper.core.errors import RequestError
 from sweeper.core.paths import STORAGE, TRACKING, ReportPaths
 from sweeper.core.records import Recommendation, SweepRecord
-from sweeper.core.text import suggestion
+from sweeper.core.text import suggest_correction
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,9 +45,9 @@ class Sweep:
     @property
     def trials(self) -> pd.DataFrame:
         """All trainings, one row each."""
-        from sweeper.report.tables import trials_frame
+        from sweeper.report.tables import make_trials_frame
 
-        return trials_frame(self.record)
+        return make_trials_frame(self.record)
 
     def _repr_markdown_(self) -> str:
         """The report up to its first figure."""
@@ -76,17 +76,17 @@ def run(data: str | os.PathLike[str] | None = None, *, progress: bool = True, **
     """
     from sweeper.cli.progress import PlainDisplay
     from sweeper.cli.signals import StopRequest
-    from sweeper.system.cores import available_cores
-    from sweeper.workflow.executor_choice import early_backend
+    from sweeper.system.cores import count_available_cores
+    from sweeper.workflow.executor_choice import start_early_backend
 
-    settings = _settings({"data": data, **options})
-    display, cores = PlainDisplay(0 if progress else -1), available_cores()
+    settings = _check_settings({"data": data, **options})
+    display, cores = PlainDisplay(0 if progress else -1), count_available_cores()
     # Signals reach the main thread alone: elsewhere nothing but the time limit stops a sweep.
     here = threading.current_thread() is threading.main_thread()
     with (
-        StopRequest(display.warn) if here else nullcontext(_NeverStops()) as stop,
+        StopRequest(display.warn) if here else nullcontext(_NoStopSignal()) as stop,
         redirect_stdout(sys.stderr),  # what libraries print is no result
-        early_backend(settings, cores, display.warn) as backend,
+        start_early_backend(settings, cores, display.warn) as backend,
     ):
         from sweeper.workflow.run import run_sweep  # takes seconds, in which the workers load what they need
 
@@ -105,10 +105,10 @@ def load_trials(study: str, storage: str = STORAGE) -> pd.DataFrame:
     Raises:
         sweeper.core.errors.StudyError: if there is no such study.
     """
-    from sweeper.report.tables import trials_frame
+    from sweeper.report.tables import make_trials_frame
     from sweeper.storage import load_sweep, open_storage
 
-    return trials_frame(load_sweep(open_storage(storage), study))
+    return make_trials_frame(load_sweep(open_storage(storage), study))
 
 
 def judge(
@@ -148,10 +148,10 @@ def judge(
         sweeper.core.errors.UsageError: with all that is wrong with the scores.
     """
     from sweeper.judging.judgement import judge_scores
-    from sweeper.judging.read import Runs, read_scores
-    from sweeper.judging.rows import Asked, Scores
+    from sweeper.judging.read import RunSelection, read_score_file
+    from sweeper.judging.rows import ScoreRequest, ScoreRows
 
-    asked = Asked(
+    asked = ScoreRequest(
         metric=metric,
         baseline=baseline,
         margin=margin,
@@ -163,20 +163,20 @@ def judge(
         columns=columns or {},
     )
     if isinstance(scores, str | os.PathLike):
-        found = read_scores(os.fspath(scores), asked, Runs(tracking_uri, where or {}))
+        found = read_score_file(os.fspath(scores), asked, RunSelection(tracking_uri, where or {}))
     else:
-        found = Scores({str(name): scores[name].tolist() for name in scores.columns}, "a table")
+        found = ScoreRows({str(name): scores[name].tolist() for name in scores.columns}, "a table")
     return judge_scores(found, asked)
 
 
-class _NeverStops:
+class _NoStopSignal:
     status = None
 
-    def defer(self) -> None:
+    def defer_signals(self) -> None:
         pass
 
 
-def _settings(options: dict[str, Any]) -> Settings:
+def _check_settings(options: dict[str, Any]) -> Settings:
     """The options, checked.
 
     Raises:
@@ -195,7 +195,7 @@ def _settings(options: dict[str, Any]) -> Settings:
     options |= {"threshold": "0.5"} if options.get("threshold") == 0.5 else {}
     known = Settings.model_fields
     problems = [
-        f"{name} is no option of `sweeper run` that can be given here{suggestion(name, known)}"
+        f"{name} is no option of `sweeper run` that can be given here{suggest_correction(name, known)}"
         for name in options
         if name not in known
     ]

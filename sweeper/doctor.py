@@ -21,20 +21,20 @@ from sqlalchemy.exc import SQLAlchemyError
 from sweeper.core.base import Record
 from sweeper.core.document import Document
 from sweeper.core.errors import SweeperError
-from sweeper.core.redact import check_address, redact, shown_address
-from sweeper.core.text import count
-from sweeper.system.cores import GIB, available_cores, available_memory, shown_memory
-from sweeper.system.disk_space import NETWORK, existing, file_system
-from sweeper.system.locks import sqlite_path, sqlite_uri
-from sweeper.system.store_versions import deleted_studies, restore_command, store_fault
-from sweeper.system.system_errors import cause
+from sweeper.core.redact import check_address, hide_address_secrets, redact
+from sweeper.core.text import format_count
+from sweeper.system.cores import GIB, count_available_cores, format_memory, get_available_memory
+from sweeper.system.disk_space import NETWORK, find_existing_parent, get_file_system
+from sweeper.system.locks import get_sqlite_path, make_sqlite_uri
+from sweeper.system.store_versions import list_deleted_studies, restore_command, store_fault
+from sweeper.system.system_errors import get_cause
 from sweeper.version import __version__
 
 Status = Literal["ok", "note", "slow", "broken"]
 """`note`: nothing to worry about; `slow`: it works and costs time; `broken`: a sweep fails or cannot be trusted."""
 
 
-class Check(Record):
+class DoctorCheck(Record):
     """What was found of one thing, and what to do about it ("" where there is nothing to do)."""
 
     name: str
@@ -49,10 +49,10 @@ class DoctorDocument(Document):
     SCHEMA: ClassVar[str] = "sweeper.doctor/1"
 
     ok: bool
-    checks: tuple[Check, ...]
+    checks: tuple[DoctorCheck, ...]
 
 
-def examine(storage: str, tracking_uri: str, cache: Path, device: str = "auto") -> list[Check]:
+def examine_machine(storage: str, tracking_uri: str, cache: Path, device: str = "auto") -> list[DoctorCheck]:
     """All checks, in the order in which they matter; nothing is made, changed or downloaded.
 
     Args:
@@ -69,7 +69,7 @@ def examine(storage: str, tracking_uri: str, cache: Path, device: str = "auto") 
 SHOWN = ("torch", "segmentation-models-pytorch", "optuna", "mlflow", "numpy")
 
 
-def check_libraries() -> list[Check]:
+def check_libraries() -> list[DoctorCheck]:
     """One check of the versions that decide the numbers, one of everything that is asked for."""
     shown = []
     for name in SHOWN:
@@ -78,10 +78,10 @@ def check_libraries() -> list[Check]:
         except metadata.PackageNotFoundError:
             shown.append(f"{name} missing")
     found = f"sweeper {__version__}, Python {platform.python_version()}, {', '.join(shown)}"
-    return [Check(name="versions", status="ok", found=found), unmet(metadata.requires("sweeper") or [])]
+    return [DoctorCheck(name="versions", status="ok", found=found), list_unmet(metadata.requires("sweeper") or [])]
 
 
-def unmet(requirements: list[str]) -> Check:
+def list_unmet(requirements: list[str]) -> DoctorCheck:
     """Whether the packages that are asked for are there in a version that fits; extras are left out."""
     wrong = []
     for text in requirements:
@@ -96,8 +96,8 @@ def unmet(requirements: list[str]) -> Check:
         if not wanted.specifier.contains(re.sub(r"\+.*", "", have), prereleases=True):
             wrong.append(f"{wanted.name} {have} is not {wanted.specifier}")
     if not wrong:
-        return Check(name="packages", status="ok", found="all that are asked for are there")
-    return Check(
+        return DoctorCheck(name="packages", status="ok", found="all that are asked for are there")
+    return DoctorCheck(
         name="packages",
         status="broken",
         found="; ".join(wrong),
@@ -113,92 +113,104 @@ SPARE_BYTES = 2 * GIB
 """Disk below which a sweep may end during its trials."""
 
 
-def check_machine(cache: Path, device: str) -> list[Check]:
+def check_machine(cache: Path, device: str) -> list[DoctorCheck]:
     """The checks of this machine."""
-    cores = available_cores()
-    found = [_device(device), _processors(cores), memory_check(available_memory(), cores), _disk(cache), _weights()]
+    cores = count_available_cores()
+    found = [
+        _check_device(device),
+        _check_processors(cores),
+        check_memory(get_available_memory(), cores),
+        _check_disk(cache),
+        _check_weights(),
+    ]
     return found if found[0].status == "broken" else [found[0], check_losses(device), *found[1:]]
 
 
-def _device(asked: str) -> Check:
+def _check_device(asked: str) -> DoctorCheck:
     try:
-        from sweeper.training.hardware import probe
+        from sweeper.training.hardware import probe_device
 
-        found = probe(asked)
+        found = probe_device(asked)
     except SweeperError as error:
-        return Check(name="device", status="broken", found=str(error))
+        return DoctorCheck(name="device", status="broken", found=str(error))
     except Exception as error:
         text = f"torch cannot be used: {' '.join(str(error).split())[:300]}"
-        return Check(name="device", status="broken", found=text, advice="install torch again, to fit this machine")
+        return DoctorCheck(
+            name="device", status="broken", found=text, advice="install torch again, to fit this machine"
+        )
     precision = "measured by a run" if found.device == "cpu" else found.precision
     shown = f"{found.name}, precision {precision}" + (f", {found.devices} of them" if found.devices > 1 else "")
     if found.device == "cpu":
-        return Check(
+        return DoctorCheck(
             name="device",
             status="slow",
             found=shown,
             advice="training on a processor takes small networks (ResNet-18, 64² crops by default); a GPU takes larger",
         )
-    return Check(name="device", status="ok", found=shown)
+    return DoctorCheck(name="device", status="ok", found=shown)
 
 
-def check_losses(device: str) -> Check:
+def check_losses(device: str) -> DoctorCheck:
     """Compare three losses in float32 on the device with float64 on the processor."""
-    from sweeper.losses.float64_check import ALLOWED, float64_differences
-    from sweeper.training.hardware import probe
+    from sweeper.losses.float64_check import ALLOWED, measure_float64_differences
+    from sweeper.training.hardware import probe_device
 
-    differences = float64_differences(probe(device).device)
+    differences = measure_float64_differences(probe_device(device).device)
     wrong = [f"{family} by {gap:.1e}" for family, gap in differences.items() if not gap <= ALLOWED]
     if wrong:
         found = f"float32 differs from float64: {', '.join(wrong)}; at most {ALLOWED:g} is allowed"
-        return Check(name="losses", status="broken", found=found, advice="install torch again, to fit this machine")
-    return Check(name="losses", status="ok", found=f"{', '.join(differences)}: float32 agrees with float64")
+        return DoctorCheck(
+            name="losses", status="broken", found=found, advice="install torch again, to fit this machine"
+        )
+    return DoctorCheck(name="losses", status="ok", found=f"{', '.join(differences)}: float32 agrees with float64")
 
 
-def _processors(cores: int) -> Check:
+def _check_processors(cores: int) -> DoctorCheck:
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    shown = f"{count(cores, 'core')} for {count(cores, 'one-thread worker')} at most, load {load:.1f}"
+    shown = f"{format_count(cores, 'core')} for {format_count(cores, 'one-thread worker')} at most, load {load:.1f}"
     if load > 0.5 * cores:
         advice = "other programs are using the processors: a sweep takes longer, or wait for them"
-        return Check(name="processors", status="slow", found=shown, advice=advice)
-    return Check(name="processors", status="ok", found=shown)
+        return DoctorCheck(name="processors", status="slow", found=shown, advice=advice)
+    return DoctorCheck(name="processors", status="ok", found=shown)
 
 
-def memory_check(free: int | None, cores: int) -> Check:
+def check_memory(free: int | None, cores: int) -> DoctorCheck:
     """Whether as many workers as there are cores find room."""
     if free is None:
-        return Check(name="memory", status="note", found="this system does not say how much is free")
-    shown = f"{shown_memory(free)} free"
+        return DoctorCheck(name="memory", status="note", found="this system does not say how much is free")
+    shown = f"{format_memory(free)} free"
     fit = free // WORKER_BYTES
     if fit < 1:
         advice = "close other programs: a worker takes about 1 GiB, more with large networks"
-        return Check(name="memory", status="broken", found=shown, advice=advice)
+        return DoctorCheck(name="memory", status="broken", found=shown, advice=advice)
     if fit < min(cores, 8):
-        advice = f"room for about {count(fit, 'worker')}: --workers {fit}"
-        return Check(name="memory", status="slow", found=shown, advice=advice)
-    return Check(name="memory", status="ok", found=shown)
+        advice = f"room for about {format_count(fit, 'worker')}: --workers {fit}"
+        return DoctorCheck(name="memory", status="slow", found=shown, advice=advice)
+    return DoctorCheck(name="memory", status="ok", found=shown)
 
 
-def _disk(cache: Path) -> Check:
-    here = existing(cache)
+def _check_disk(cache: Path) -> DoctorCheck:
+    here = find_existing_parent(cache)
     free = shutil.disk_usage(here).free
-    shown = f"{shown_memory(free)} free for {cache}"
+    shown = f"{format_memory(free)} free for {cache}"
     if free < SPARE_BYTES:
         advice = "free some (`sweeper cache --clear` deletes decoded images), or name another --cache"
-        return Check(name="disk", status="broken" if free < SPARE_BYTES // 8 else "slow", found=shown, advice=advice)
-    return Check(name="disk", status="ok", found=shown)
+        return DoctorCheck(
+            name="disk", status="broken" if free < SPARE_BYTES // 8 else "slow", found=shown, advice=advice
+        )
+    return DoctorCheck(name="disk", status="ok", found=shown)
 
 
-def _weights() -> Check:
+def _check_weights() -> DoctorCheck:
     try:
-        from sweeper.training.pretrained import imagenet_cached
+        from sweeper.training.pretrained import is_imagenet_cached
 
-        have = [name for name in ("resnet18", "resnet34") if imagenet_cached(name)]
+        have = [name for name in ("resnet18", "resnet34") if is_imagenet_cached(name)]
     except Exception as error:
-        return Check(name="weights", status="note", found=f"not known: {' '.join(str(error).split())[:200]}")
+        return DoctorCheck(name="weights", status="note", found=f"not known: {' '.join(str(error).split())[:200]}")
     if have:
-        return Check(name="weights", status="ok", found=f"ImageNet weights are here for {', '.join(have)}")
-    return Check(
+        return DoctorCheck(name="weights", status="ok", found=f"ImageNet weights are here for {', '.join(have)}")
+    return DoctorCheck(
         name="weights",
         status="note",
         found="no ImageNet weights of resnet18 or resnet34 in the local cache: encoders start at random",
@@ -209,84 +221,87 @@ def _weights() -> Check:
 # --- Optuna's storage and MLflow's store ---------------------------------------------------------------------
 
 
-def check_stores(storage: str, tracking_uri: str) -> list[Check]:
+def check_stores(storage: str, tracking_uri: str) -> list[DoctorCheck]:
     """The checks of both stores, without the secrets of their addresses."""
     found = [
-        _fitting(_storage(storage), "--storage", storage),
-        _fitting(_tracking(tracking_uri), "--tracking-uri", tracking_uri),
+        _check_store_version(_check_storage(storage), "--storage", storage),
+        _check_store_version(_check_tracking(tracking_uri), "--tracking-uri", tracking_uri),
     ]
     with suppress(sqlite3.Error, SQLAlchemyError):  # a storage that cannot be read is named above
-        for name, number in list(deleted_studies(storage, tracking_uri).items())[:1]:
-            text = f"{shown_address(tracking_uri)}: the experiment of study {name!r} was deleted: it cannot be resumed"
+        for name, number in list(list_deleted_studies(storage, tracking_uri).items())[:1]:
+            address = hide_address_secrets(tracking_uri)
+            text = f"{address}: the experiment of study {name!r} was deleted: it cannot be resumed"
             advice = f"restore it: {restore_command(tracking_uri, number)}"
-            found[1] = Check(name="MLflow", status="broken", found=text, advice=advice)
+            found[1] = DoctorCheck(name="MLflow", status="broken", found=text, advice=advice)
     return [one.model_copy(update={"found": redact(one.found), "advice": redact(one.advice)}) for one in found]
 
 
-def _fitting(check: Check, option: str, url: str) -> Check:
+def _check_store_version(check: DoctorCheck, option: str, url: str) -> DoctorCheck:
     """A check of a store, and whether the installed library can use it."""
     try:
         # A damaged file is named as such; what was refused on a server is cured by this.
-        fault = None if check.status == "broken" and sqlite_path(url) else store_fault(option, url)
+        fault = None if check.status == "broken" and get_sqlite_path(url) else store_fault(option, url)
     except (sqlite3.Error, SQLAlchemyError) as error:
-        fault = None if check.status == "broken" else (cause(error), f"start the server, or correct {option}")
-    return check if fault is None else Check(name=check.name, status="broken", found=fault[0], advice=fault[1])
+        fault = None if check.status == "broken" else (get_cause(error), f"start the server, or correct {option}")
+    return check if fault is None else DoctorCheck(name=check.name, status="broken", found=fault[0], advice=fault[1])
 
 
-def sqlite_check(name: str, path: Path) -> Check:
+def check_sqlite(name: str, path: Path) -> DoctorCheck:
     """Whether a SQLite file is there, whole, and on a disk whose locks work."""
-    kind = file_system(path)
+    kind = get_file_system(path)
     if kind in NETWORK:
-        return Check(
+        return DoctorCheck(
             name=name,
             status="broken",
             found=f"{path} lies on a network file system ({kind}), whose locks SQLite cannot rely on",
             advice="put the file on a local disk, or use a database server",
         )
     if not path.exists():
-        return Check(name=name, status="ok", found=f"{path} is not there yet; a sweep makes it")
+        return DoctorCheck(name=name, status="ok", found=f"{path} is not there yet; a sweep makes it")
     try:
-        with closing(sqlite3.connect(sqlite_uri(path, "ro"), uri=True, timeout=10)) as connection:
+        with closing(sqlite3.connect(make_sqlite_uri(path, "ro"), uri=True, timeout=10)) as connection:
             answer = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
             mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
     except sqlite3.Error as error:
         advice = "restore it from a copy, or move it away: a new one is made"
-        return Check(name=name, status="broken", found=f"{path} cannot be read: {error}", advice=advice)
+        return DoctorCheck(name=name, status="broken", found=f"{path} cannot be read: {error}", advice=advice)
     if answer != "ok":
         advice = f"stop all sweeps that use it; restore a backup, or try `sqlite3 {path} .recover | sqlite3 NEW`"
-        return Check(name=name, status="broken", found=f"{path} is damaged: {answer}", advice=advice)
+        return DoctorCheck(name=name, status="broken", found=f"{path} is damaged: {answer}", advice=advice)
     shown = f"{path}: whole, {path.stat().st_size / 1e6:.1f} MB, SQLite {sqlite3.sqlite_version}, journal {mode}"
-    return Check(name=name, status="ok", found=shown)
+    return DoctorCheck(name=name, status="ok", found=shown)
 
 
-def _storage(url: str) -> Check:
-    path = sqlite_path(url)
+def _check_storage(url: str) -> DoctorCheck:
+    path = get_sqlite_path(url)
     if path is not None:
-        return sqlite_check("storage", path)
-    from sweeper.storage import open_storage, study_names
+        return check_sqlite("storage", path)
+    from sweeper.storage import list_study_names, open_storage
 
     try:
-        names = study_names(open_storage(url, create=False))
+        names = list_study_names(open_storage(url, create=False))
     except Exception as error:
         own = isinstance(error, SweeperError | ImportError)
-        text = cause(error) if own else f"{type(error).__name__}: {cause(error)}"
-        return Check(name="storage", status="broken", found=text, advice="start the server, or mend --storage")
-    return Check(name="storage", status="ok", found=f"{shown_address(url)} answers, {len(names)} studies")
+        text = get_cause(error) if own else f"{type(error).__name__}: {get_cause(error)}"
+        return DoctorCheck(name="storage", status="broken", found=text, advice="start the server, or mend --storage")
+    return DoctorCheck(name="storage", status="ok", found=f"{hide_address_secrets(url)} answers, {len(names)} studies")
 
 
-def _tracking(uri: str) -> Check:
-    path = sqlite_path(uri)
+def _check_tracking(uri: str) -> DoctorCheck:
+    path = get_sqlite_path(uri)
     if path is not None:
-        return sqlite_check("MLflow", path)
+        return check_sqlite("MLflow", path)
     if not uri.startswith(("http://", "https://")):
-        return Check(name="MLflow", status="note", found=f"{shown_address(uri)}: only files and servers are looked at")
-    from sweeper.tracking import server_version
+        return DoctorCheck(
+            name="MLflow", status="note", found=f"{hide_address_secrets(uri)}: only files and servers are looked at"
+        )
+    from sweeper.tracking import get_server_version
 
     try:
         check_address("--tracking-uri", uri)
-        version = server_version(uri)
+        version = get_server_version(uri)
     except Exception as error:
         advice = "start the server: a sweep begins with a store that answers alone"
-        found = f"{shown_address(uri)} does not answer: {cause(error)}"
-        return Check(name="MLflow", status="broken", found=found, advice=advice)
-    return Check(name="MLflow", status="ok", found=f"{shown_address(uri)} answers, MLflow {version}")
+        found = f"{hide_address_secrets(uri)} does not answer: {get_cause(error)}"
+        return DoctorCheck(name="MLflow", status="broken", found=found, advice=advice)
+    return DoctorCheck(name="MLflow", status="ok", found=f"{hide_address_secrets(uri)} answers, MLflow {version}")

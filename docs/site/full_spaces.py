@@ -25,7 +25,7 @@ def full_space(task: Task) -> str:
     ]
     for name, family in FAMILIES.items():
         if task in family.tasks:
-            free = {own: found.search for own, found in family.searched(task).items() if found.search is not None}
+            free = {own: found.search for own, found in family.list_searched(task).items() if found.search is not None}
             ranges = ", ".join(f"{own}: {_range(search)}" for own, search in free.items())
             lines.append(f"  {name}: {{{ranges}}}")
     return "\n".join(lines) + "\n"

@@ -13,7 +13,7 @@ from pathlib import Path
 from sweeper.core.paths import search_spaces_dir
 from sweeper.core.records import Coordinate
 from sweeper.core.yaml_file import read_yaml
-from sweeper.losses.families import FAMILIES, MEANINGS, Family, LossCoordinate
+from sweeper.losses.families import FAMILIES, MEANINGS, LossCoordinate, LossFamily
 from sweeper.losses.family_records import TASKS
 
 OTHERS = """\
@@ -45,23 +45,23 @@ def families_of_default_spaces() -> set[str]:
     return {name for task in TASKS for name in read_yaml(search_spaces_dir() / f"{task}.yaml", [])["losses"]}
 
 
-def _line(family: Family) -> str:
+def _line(family: LossFamily) -> str:
     """Name, formula, when it helps (up to the first colon), and source."""
     helps = family.helps.split(":")[0].rstrip(".")
     return f"- `{family.name}`, **{family.title}**. {helps}. `{family.formula}`. {_linked(family.source)}."
 
 
-def _section(family: Family) -> str:
+def _section(family: LossFamily) -> str:
     lines = [f"### {family.name}\n", f"**{family.title}.** {family.helps} *{family.caveat}*\n"]
     lines += ["```", family.formula, "```\n"]
     free = _coordinates(family)
     lines += [f"{free}. {_linked(family.source)}." if free else f"{_linked(family.source)}."]
-    if family.call:
-        lines += [family.call]
+    if family.call_signature:
+        lines += [family.call_signature]
     return "\n".join([*lines, ""])
 
 
-def _coordinates(family: Family) -> str:
+def _coordinates(family: LossFamily) -> str:
     """What is searched, and in brackets what is tried first; the task is named where tasks differ."""
     where: dict[str, list[str]] = {}
     for task in family.tasks:

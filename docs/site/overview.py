@@ -15,7 +15,17 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from sweeper.report.figures.style import BAND, CHOSEN, FONT, INK, RIVAL, Drawn, clean, new_figure, save
+from sweeper.report.figures.style import (
+    BAND,
+    CHOSEN,
+    FONT,
+    INK,
+    RIVAL,
+    DrawnFigure,
+    clean_axes,
+    make_figure,
+    save_figure,
+)
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "reports" / "example"
 SHOWN = 2
@@ -28,13 +38,13 @@ def main() -> None:
     named, baseline = document["recommended"]["family"], "cross_entropy"
     gaps = [c for c in document["comparisons"] if c["second"] == baseline]
     gaps.sort(key=lambda gap: -gap["difference"])
-    figure = new_figure(2.9)
+    figure = make_figure(2.9)
     figure.set_figwidth(9.0)
     left, *others = figure.subplot_mosaic(
         [["gain", *(f"0{column}" for column in range(4))], ["gain", *(f"1{column}" for column in range(4))]],
         width_ratios=[2, 1, 1, 1, 1],
     ).values()
-    axes = clean(left)
+    axes = clean_axes(left)
     axes.axvspan(-document["rope"], document["rope"], color=INK, alpha=BAND, lw=0, zorder=0)
     axes.axvline(0, color=INK, lw=1, zorder=1)
     for row, gap in enumerate(gaps):
@@ -56,7 +66,7 @@ def main() -> None:
     rarest = min(document["dataset"]["profile"]["classes"], key=lambda found: found["pixel_share"])
     title = f"Which loss, where a {rarest['name']} is {100 * rarest['pixel_share']:.2g} % of the pixels?"
     figure.suptitle(title, fontsize=FONT + 1, color=INK)
-    save(Drawn(figure, "", title), EXAMPLE.parent / "overview.svg")
+    save_figure(DrawnFigure(figure, "", title), EXAMPLE.parent / "overview.svg")
 
 
 def predictions() -> list[npt.NDArray[np.uint8]]:

@@ -8,27 +8,27 @@ from typing import Any, ClassVar
 
 import click
 
-from sweeper.cli.options import SweeperCommand, columns, json_option
-from sweeper.cli.settings_options import asked_dataset, data_options
+from sweeper.cli.options import SweeperCommand, add_json_option, format_columns
+from sweeper.cli.settings_options import add_data_options, read_requested_dataset
 from sweeper.core.document import DatasetSummary, Document
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import REPORTS
-from sweeper.core.text import count, significant, with_sign
-from sweeper.core.yaml_file import read_yaml, yaml_text
-from sweeper.data.text_tables import shown
+from sweeper.core.text import format_count, format_signed, format_significant
+from sweeper.core.yaml_file import format_yaml, read_yaml
+from sweeper.data.text_tables import escape_for_display
 from sweeper.fingerprint.imbalance import profile_dataset
 from sweeper.fingerprint.ledger import (
     BASELINE,
     AdvisedLoss,
-    advise,
-    features_of,
-    nearness,
-    own_rows,
+    compute_features,
+    explain_stake,
+    make_weight_parameters,
+    measure_nearness,
+    rank_losses,
     read_ledger,
-    stake,
-    weights,
+    read_user_rows,
 )
-from sweeper.space import default_space_name, space_path
+from sweeper.space import get_default_space_name, get_space_path
 
 TRAININGS, MINUTES = 38, 3
 """What the check costs with the CPU's default recipe (docs/performance.md): trainings of 100 steps, minutes on two
@@ -58,8 +58,8 @@ class AdviceDocument(Document):
 
 
 @click.command("advise", cls=SweeperCommand)
-@data_options
-@json_option()
+@add_data_options
+@add_json_option()
 @click.option(
     "--space-out",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -80,21 +80,21 @@ def command(*, as_json: bool, space_out: Path | None, reports: Path, no_own_stud
     gained over cross-entropy on the nearest ones; on data unlike all of them it claims no gain. It is a place to start
     from: `sweeper run` finds out. DATA is as in `sweeper profile`.
     """
-    dataset = asked_dataset(asked)
+    dataset = read_requested_dataset(asked)
     profile = profile_dataset(dataset)
-    features = features_of(profile)
-    own = () if no_own_studies else own_rows(reports)
+    features = compute_features(profile)
+    own = () if no_own_studies else read_user_rows(reports)
     known = (dataset.task, tuple(features.values()), (*read_ledger(), *own))
     found = [
-        loss.model_copy(update={"params": weights(loss.params, dataset.task, profile.imbalance)})
-        for loss in advise(*known)
+        loss.model_copy(update={"params": make_weight_parameters(loss.params, dataset.task, profile.imbalance)})
+        for loss in rank_losses(*known)
     ]
     document = AdviceDocument(
-        dataset=DatasetSummary.of(dataset),
+        dataset=DatasetSummary.from_dataset(dataset),
         features=features,
         losses=tuple(found),
-        similar=nearness(*known).similar,
-        stake=stake(*known),
+        similar=measure_nearness(*known).similar,
+        stake=explain_stake(*known),
         own_studies=len({row.point for row in own}),
         trainings=TRAININGS,
         minutes=MINUTES,
@@ -104,7 +104,7 @@ def command(*, as_json: bool, space_out: Path | None, reports: Path, no_own_stud
     if as_json:
         click.echo(json.dumps(document.document, allow_nan=False))
     else:
-        _print(document)
+        _print_advice(document)
 
 
 def _write_space(advice: AdviceDocument, out: Path) -> None:
@@ -116,41 +116,43 @@ def _write_space(advice: AdviceDocument, out: Path) -> None:
         if first.gain is None or loss.highest is None or loss.highest >= first.gain
     }
     problems: list[str] = []
-    content = read_yaml(space_path(default_space_name(advice.dataset.task)), problems)
+    content = read_yaml(get_space_path(get_default_space_name(advice.dataset.task)), problems)
     assert isinstance(content, dict) and not problems
     content["losses"] = {family: ranges for family, ranges in content["losses"].items() if family in kept}
     try:
-        out.write_text(yaml_text(content), encoding="utf-8")
+        out.write_text(format_yaml(content), encoding="utf-8")
     except OSError as error:
         raise UsageError(f"--space-out {out} must be a file that can be written: {error}; name another") from error
     click.echo(f"search space: {out} ({', '.join(content['losses'])})", err=True)
 
 
-def _print(advice: AdviceDocument) -> None:
+def _print_advice(advice: AdviceDocument) -> None:
     sets = max(loss.sets for loss in advice.losses)
-    own = f", {count(advice.own_studies, 'study', 'studies')} of yours among all" if advice.own_studies else ""
+    own = f", {format_count(advice.own_studies, 'study', 'studies')} of yours among all" if advice.own_studies else ""
     which = f"{sets} nearest data sets of the ledger, {advice.similar} of them similar"
     if not advice.similar:
         which = f"all {sets} data sets of the ledger, which gives the order and claims no gain here"
     click.echo(
-        f"{shown(advice.dataset.name)}: gain in test mIoU over cross-entropy on {which}{own}; each loss at its own "
+        f"{escape_for_display(advice.dataset.name)}: gain in test mIoU over cross-entropy on {which}{own}; each loss "
+        "at its own "
         "threshold"
     )
     headings = ("try", "learning rate", "mean gain", "lowest to highest", "start with")
-    click.echo(columns([headings, *map(_cells, advice.losses)]))
+    click.echo(format_columns([headings, *map(_make_cells, advice.losses)]))
     click.echo(advice.stake)
     click.echo(
-        f"`sweeper run --data {shown(advice.dataset.source)}` checks it on your data: about {advice.trainings} "
+        f"`sweeper run --data {escape_for_display(advice.dataset.source)}` checks it on your data: about "
+        f"{advice.trainings} "
         f"trainings of 100 steps, some {advice.minutes:g} min on two cores with the CPU's recipe; --dry-run says what "
         "it takes here."
     )
 
 
-def _cells(loss: AdvisedLoss) -> tuple[str, ...]:
-    start = ", ".join(f"{name} {significant(value)}" for name, value in loss.params.items())
+def _make_cells(loss: AdvisedLoss) -> tuple[str, ...]:
+    start = ", ".join(f"{name} {format_significant(value)}" for name, value in loss.params.items())
     if loss.gain is None or loss.lowest is None or loss.highest is None:
         return loss.family, f"{loss.lr:g}", "–", "–", "its defaults"
-    gain, ends = with_sign(loss.gain), f"{with_sign(loss.lowest)} to {with_sign(loss.highest)}"
+    gain, ends = format_signed(loss.gain), f"{format_signed(loss.lowest)} to {format_signed(loss.highest)}"
     if loss.family == BASELINE:
         gain, ends = "0", "–"
     return loss.family, f"{loss.lr:g}", gain, ends, start or "–"

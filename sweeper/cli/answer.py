@@ -10,16 +10,16 @@ from pathlib import Path
 
 from sweeper.core.paths import CACHE, STORAGE, TRACKING
 from sweeper.core.records import Recommendation
-from sweeper.core.text import option_text
-from sweeper.evidence.preferences import CARES, choices, recommended_index
-from sweeper.report.card import card_lines, card_of
-from sweeper.report.facts import Facts, collect
+from sweeper.core.text import format_option
+from sweeper.evidence.preferences import CARES, choose_by_preference, find_recommended_index
+from sweeper.report.card import format_card_lines, make_card
+from sweeper.report.facts import ReportFacts, collect_facts
 from sweeper.workflow.conclude import Outcome
 
 REASONS, STEPS = 3, 2
 
 
-def answer_text(
+def format_answer(
     outcome: Outcome,
     width: int | None = None,
     *,
@@ -38,30 +38,33 @@ def answer_text(
     """
     width = width or min(110, shutil.get_terminal_size((100, 24)).columns)
     recommendation = outcome.recommendation
-    facts = collect(outcome.sweep, recommendation)
-    card = card_of(facts)
-    lines = _card(card_lines(card), width)
+    facts = collect_facts(outcome.sweep, recommendation)
+    card = make_card(facts)
+    lines = _format_card(format_card_lines(card), width)
     if card.language == "bash":
         lines.append(f"Do next: {card.snippet}")
-    lines += _finalists(facts)
+    lines += _format_finalists(facts)
     lines += [
         textwrap.fill(reason, width, initial_indent="- ", subsequent_indent="  ")
         for reason in recommendation.reasons[:REASONS]
     ]
-    lines += _preferred(recommendation, width)
+    lines += _format_preferred(recommendation, width)
     code = "with the code to paste, " if card.language == "python" else ""
     lines.append(f"Report: {outcome.paths.markdown} ({code}report.html beside it)")
     lines += ["", "Next:"]
-    lines += [_step(step, width) for step in outcome.recommendation.next_steps[:STEPS]]
+    lines += [_format_step(step, width) for step in outcome.recommendation.next_steps[:STEPS]]
     if recommendation.recommended is not None:
-        where = option_text("--storage", storage, STORAGE) + option_text("--cache", str(cache), str(CACHE))
+        where = format_option("--storage", storage, STORAGE) + format_option("--cache", str(cache), str(CACHE))
         lines.append(f"  sweeper export {shlex.quote(outcome.sweep.study)}{where}")
         lines.append("      the loss as a file, and a network trained with it")
-    lines += [f"  sweeper ui{option_text('--tracking-uri', tracking_uri, TRACKING)}", "      every training, in MLflow"]
+    lines += [
+        f"  sweeper ui{format_option('--tracking-uri', tracking_uri, TRACKING)}",
+        "      every training, in MLflow",
+    ]
     return "\n".join(lines)
 
 
-def _step(step: str, width: int) -> str:
+def _format_step(step: str, width: int) -> str:
     """What to do next; a command in it, between backticks, stays on one line, to be copied."""
     whole = re.sub(r"`[^`]*`", lambda command: command.group().replace(" ", "\u00a0"), step)
     return textwrap.fill(
@@ -69,7 +72,7 @@ def _step(step: str, width: int) -> str:
     ).replace("\u00a0", " ")
 
 
-def _card(rows: list[tuple[str, str]], width: int) -> list[str]:
+def _format_card(rows: list[tuple[str, str]], width: int) -> list[str]:
     """Each row with its label; the long labels of gains stand on a line of their own where the terminal is narrow."""
     lines = []
     for label, text in rows:
@@ -78,27 +81,27 @@ def _card(rows: list[tuple[str, str]], width: int) -> list[str]:
     return lines
 
 
-def _finalists(facts: Facts) -> list[str]:
+def _format_finalists(facts: ReportFacts) -> list[str]:
     evidence = facts.recommendation.evidence
     if evidence is None or not evidence.finalists:
         return []
-    chosen = recommended_index(facts.recommendation)
+    chosen = find_recommended_index(facts.recommendation)
     rows = [
-        f"{'→' if i == chosen else ' '} {finalist.family:14} {facts.scored(finalist.score, finalist)}"
+        f"{'→' if i == chosen else ' '} {finalist.family:14} {facts.format_score(finalist.score, finalist)}"
         for i, finalist in enumerate(evidence.finalists)
     ]
-    several = any(facts.seeds(finalist) > 1 for finalist in evidence.finalists)
+    several = any(facts.count_common_seeds(finalist) > 1 for finalist in evidence.finalists)
     return ["", f"  test {facts.metric}{', 95 % interval' if several else ''}", *rows, ""]
 
 
-def _preferred(recommendation: Recommendation, width: int) -> list[str]:
+def _format_preferred(recommendation: Recommendation, width: int) -> list[str]:
     """Where something else than the metric of the verdict would lead to another loss."""
-    evidence, recommended = recommendation.evidence, recommended_index(recommendation)
+    evidence, recommended = recommendation.evidence, find_recommended_index(recommendation)
     if evidence is None:
         return []
     others = [
         f"- If you care most about {CARES[found.name]}: {evidence.finalists[i].family}."
-        for found, i in choices(recommendation)
+        for found, i in choose_by_preference(recommendation)
         if i != recommended
     ]
     return [textwrap.fill(other, width, subsequent_indent="  ") for other in others]

@@ -9,8 +9,8 @@ from typing import ClassVar
 
 import click
 
-from sweeper.cli.options import SweeperCommand, json_option
-from sweeper.cli.settings_options import setting
+from sweeper.cli.options import SweeperCommand, add_json_option
+from sweeper.cli.settings_options import make_setting_option
 from sweeper.core.document import Document
 
 
@@ -27,8 +27,8 @@ class BackupDocument(Document):
 @click.command(cls=SweeperCommand)
 @click.argument("study", metavar="STUDY")
 @click.argument("file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
-@setting("storage", text="Optuna's storage: sqlite:///FILE.")
-@json_option()
+@make_setting_option("storage", text="Optuna's storage: sqlite:///FILE.")
+@add_json_option()
 def command(study: str, file: Path, *, storage: str, as_json: bool) -> None:
     """Copy the database that holds STUDY to FILE, whole and at one instant, and check the study's records in it.
 
@@ -37,10 +37,10 @@ def command(study: str, file: Path, *, storage: str, as_json: bool) -> None:
     --storage sqlite:///FILE.
     """
     from sweeper.core.errors import SweeperError
-    from sweeper.storage.database import back_up
+    from sweeper.storage.database import back_up_database
 
     try:
-        size = back_up(storage, study, file)
+        size = back_up_database(storage, study, file)
     except (OSError, sqlite3.Error) as error:
         raise SweeperError(f"{file} could not be written: {error}") from error
     if as_json:

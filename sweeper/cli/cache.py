@@ -9,14 +9,14 @@ from typing import ClassVar
 
 import click
 
-from sweeper.cli.options import SweeperCommand, json_option
-from sweeper.cli.settings_options import setting
+from sweeper.cli.options import SweeperCommand, add_json_option
+from sweeper.cli.settings_options import make_setting_option
 from sweeper.core.base import Record
 from sweeper.core.document import Document
 from sweeper.core.errors import UsageError
-from sweeper.core.text import count
-from sweeper.data.cache import Entry, clear, entries
-from sweeper.data.text_tables import shown
+from sweeper.core.text import format_count
+from sweeper.data.cache import CacheEntry, clear_cache, list_entries
+from sweeper.data.text_tables import escape_for_display
 
 
 class CachedRow(Record):
@@ -45,57 +45,62 @@ class CacheDocument(Document):
 
 
 @click.command("cache", cls=SweeperCommand)
-@setting("cache")
+@make_setting_option("cache")
 @click.option("--clear", "wanted", is_flag=True, help="Delete every data set that no running sweep uses.")
-@json_option()
+@add_json_option()
 def command(cache: Path, wanted: bool, as_json: bool) -> None:
     """List the decoded data sets: size, last use, where they come from. They are made again when they are needed.
 
     What a running sweep reads is never deleted.
     """
-    removed: list[Entry] = []
-    kept: list[Entry] = []
+    removed: list[CacheEntry] = []
+    kept: list[CacheEntry] = []
     if wanted:
         try:
-            removed, kept = clear(cache)
+            removed, kept = clear_cache(cache)
         except OSError as error:
             raise UsageError(f"--cache {cache} must be a folder that can be written: {error}; check it") from error
-    left = entries(cache)
+    left = list_entries(cache)
     if as_json:
         rows = {
-            key: tuple(map(_row, group))
+            key: tuple(map(_make_row, group))
             for key, group in (("entries", left), ("removed", removed), ("kept_in_use", kept))
         }
         click.echo(json.dumps(CacheDocument(**rows).document))
         return
     for entry in removed:
-        click.echo(f"deleted {_text(entry)}")
+        click.echo(f"deleted {_format_cache(entry)}")
     for entry in kept:
-        click.echo(f"kept, in use: {_text(entry)}")
+        click.echo(f"kept, in use: {_format_cache(entry)}")
     if not removed and not kept:
         for entry in left:
-            click.echo(_text(entry))
-    click.echo(f"{shown(cache)}: {count(len(left), 'data set')}, {sum(entry.size for entry in left) / 1e6:,.1f} MB")
+            click.echo(_format_cache(entry))
+    click.echo(
+        f"{escape_for_display(cache)}: {format_count(len(left), 'data set')}, "
+        f"{sum(entry.size for entry in left) / 1e6:,.1f} MB"
+    )
 
 
-def _row(entry: Entry) -> CachedRow:
+def _make_row(entry: CacheEntry) -> CachedRow:
     return CachedRow(
         folder=str(entry.folder),
         sources=entry.names,
         images=entry.images,
         bytes=entry.size,
-        last_use=_last_use(entry),
+        last_use=_format_last_use(entry),
         in_use=entry.in_use,
         complete=entry.complete,
     )
 
 
-def _last_use(entry: Entry) -> str:
+def _format_last_use(entry: CacheEntry) -> str:
     return datetime.fromtimestamp(entry.used, UTC).isoformat(timespec="seconds")
 
 
-def _text(entry: Entry) -> str:
-    what = ", ".join(shown(name) for name in entry.names) or ("unknown source" if entry.complete else "unfinished")
+def _format_cache(entry: CacheEntry) -> str:
+    what = ", ".join(escape_for_display(name) for name in entry.names) or (
+        "unknown source" if entry.complete else "unfinished"
+    )
     images = f", {entry.images:,} images" if entry.images is not None else ""
-    state = ", in use" if entry.in_use else f", last used {_last_use(entry)}"
+    state = ", in use" if entry.in_use else f", last used {_format_last_use(entry)}"
     return f"{entry.folder.name[:12]}  {entry.size / 1e6:9,.1f} MB{state}{images}  {what}"

@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from sweeper.core.errors import RequestError
-from sweeper.core.redact import remember_words
-from sweeper.core.text import suggestion
-from sweeper.core.yaml_file import key_text, read_yaml, shown
+from sweeper.core.redact import remember_command_secrets
+from sweeper.core.text import suggest_correction
+from sweeper.core.yaml_file import format_key, format_value, read_yaml
 
 
 def read_config(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
@@ -27,9 +27,11 @@ def read_config(ctx: click.Context, param: click.Parameter, value: Path | None) 
     if content is None and not problems:
         content = {}
     if not isinstance(content, Mapping):
-        problems = problems or [f"(top): must be a mapping of options to values, got {shown(content)}"]
+        problems = problems or [f"(top): must be a mapping of options to values, got {format_value(content)}"]
         raise RequestError(f"what --config {value} asks for", problems)
-    remember_words(word for key, given in content.items() for word in (f"--{key}".replace("_", "-"), str(given)))
+    remember_command_secrets(
+        word for key, given in content.items() for word in (f"--{key}".replace("_", "-"), str(given))
+    )
     known = {
         name.removeprefix("--"): option
         for option in ctx.command.params
@@ -41,9 +43,9 @@ def read_config(ctx: click.Context, param: click.Parameter, value: Path | None) 
     for key, given in content.items():
         option = known.get(key.replace("_", "-"))
         if option is None:
-            problems.append(f"{key_text(key)}: unknown option{suggestion(key.replace('_', '-'), known)}")
-        elif (fault := _fault(option, given)) is not None:
-            problems.append(f"{key_text(key)}: {fault}")
+            problems.append(f"{format_key(key)}: unknown option{suggest_correction(key.replace('_', '-'), known)}")
+        elif (fault := _format_fault(option, given)) is not None:
+            problems.append(f"{format_key(key)}: {fault}")
         else:
             found[str(option.name)] = given
     if problems:
@@ -52,9 +54,9 @@ def read_config(ctx: click.Context, param: click.Parameter, value: Path | None) 
     return value
 
 
-def _fault(option: click.Option, given: object) -> str | None:
+def _format_fault(option: click.Option, given: object) -> str | None:
     if option.is_flag != isinstance(given, bool):
-        return f"must be {'true or false' if option.is_flag else 'a value'}, got {shown(given)}"
+        return f"must be {'true or false' if option.is_flag else 'a value'}, got {format_value(given)}"
     if not isinstance(given, str | bool) or given == "":
-        return f"must be one value, got {shown(given)}; give one, or leave the line out"
+        return f"must be one value, got {format_value(given)}; give one, or leave the line out"
     return None

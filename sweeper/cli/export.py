@@ -8,16 +8,16 @@ from typing import Any
 
 import click
 
-from sweeper.cli.options import SweeperCommand, json_option, miss_option
-from sweeper.cli.settings_options import setting
+from sweeper.cli.options import SweeperCommand, add_json_option, add_miss_option
+from sweeper.cli.settings_options import make_setting_option
 
 
 @click.command(cls=SweeperCommand)
 @click.argument("study")
-@setting("storage")
-@setting("out")
-@setting("cache", text="That of the sweep: the weights are kept beside it.")
-@miss_option()
+@make_setting_option("storage")
+@make_setting_option("out")
+@make_setting_option("cache", text="That of the sweep: the weights are kept beside it.")
+@add_miss_option()
 @click.option(
     "--onnx", is_flag=True, help="Write the network as model.onnx, too (needs the extra `onnx`), compared with torch."
 )
@@ -26,7 +26,7 @@ from sweeper.cli.settings_options import setting
     is_flag=True,
     help="Write a folder with a model card, too, which `smp.from_pretrained` reads and the Hub takes.",
 )
-@json_option()
+@add_json_option()
 def command(study: str, *, storage: str, cache: Path, as_json: bool, **asked: Any) -> None:
     """Write the loss that STUDY recommends as Python and YAML, and weights that were trained with it.
 

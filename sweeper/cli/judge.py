@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from sweeper.cli.options import CLAIM_CODES, VERDICT_CODES, SweeperCommand, json_option
-from sweeper.cli.settings_options import setting
+from sweeper.cli.options import CLAIM_CODES, VERDICT_CODES, SweeperCommand, add_json_option
+from sweeper.cli.settings_options import make_setting_option
 
 
 @click.command(cls=SweeperCommand)
@@ -31,7 +31,7 @@ from sweeper.cli.settings_options import setting
     metavar="KEY=NAME",
     help="Where method, seed, image, group or class has another name: method=model.",
 )
-@setting("tracking_uri", text="MLflow store of mlflow:EXPERIMENT.")
+@make_setting_option("tracking_uri", text="MLflow store of mlflow:EXPERIMENT.")
 @click.option(
     "--where", multiple=True, metavar="KEY=VALUE", help="Runs in MLflow with this parameter, tag or status alone."
 )
@@ -48,7 +48,7 @@ from sweeper.cli.settings_options import setting
     is_flag=True,
     help="End with 0 for a clear winner, 10 equivalent, 11 safe choice, 12 undecided.  [default: 0 for each]",
 )
-@json_option()
+@add_json_option()
 def command(
     *,
     scores: str,
@@ -66,36 +66,36 @@ def command(
     """
     if by_verdict and given["claim"] is not None:
         raise click.UsageError("--claim and --exit-code-by-verdict give other exit statuses; leave one out")
-    from sweeper.judging.judgement import answer_text, judge_scores
-    from sweeper.judging.read import Runs, read_scores
-    from sweeper.judging.rows import Asked
+    from sweeper.judging.judgement import format_judgement, judge_scores
+    from sweeper.judging.read import RunSelection, read_score_file
+    from sweeper.judging.rows import ScoreRequest
 
-    asked = Asked(columns=_renamed(columns), **given)
-    runs = Runs(tracking_uri, dict(_pair(text, "--where") for text in where))
-    judgement = judge_scores(read_scores(scores, asked, runs), asked)
+    asked = ScoreRequest(columns=_parse_renamed(columns), **given)
+    runs = RunSelection(tracking_uri, dict(_parse_pair(text, "--where") for text in where))
+    judgement = judge_scores(read_score_file(scores, asked, runs), asked)
     written = ""
     if out is not None:
         from sweeper.report.judgement import write_judgement
 
         written = f"\nReport: {write_judgement(judgement, out)} (report.html beside it)"
     document = json.dumps(judgement.document.document, indent=2, allow_nan=False)
-    click.echo(document if as_json else answer_text(judgement) + written)
+    click.echo(document if as_json else format_judgement(judgement) + written)
     if judgement.claim is not None:
         return CLAIM_CODES[judgement.claim.outcome]
     return VERDICT_CODES[judgement.verdict] if by_verdict else 0
 
 
-def _renamed(columns: tuple[str, ...]) -> dict[str, str]:
+def _parse_renamed(columns: tuple[str, ...]) -> dict[str, str]:
     from sweeper.judging.rows import KEYS
 
-    found = dict(_pair(text, "--column") for text in columns)
+    found = dict(_parse_pair(text, "--column") for text in columns)
     for key in found:
         if key not in KEYS:
             raise click.BadParameter(f"KEY must be one of {', '.join(KEYS)}, got {key!r}", param_hint="--column")
     return found
 
 
-def _pair(text: str, option: str) -> tuple[str, str]:
+def _parse_pair(text: str, option: str) -> tuple[str, str]:
     key, _, value = text.partition("=")
     if not key or not value:
         raise click.BadParameter(f"must be two words joined by =, got {text!r}", param_hint=option)

@@ -9,12 +9,12 @@ from typing import ClassVar
 
 import click
 
-from sweeper.cli.options import SweeperCommand, json_option
+from sweeper.cli.options import SweeperCommand, add_json_option
 from sweeper.core.document import Document
 from sweeper.core.errors import UsageError
 from sweeper.core.records import Coordinate
-from sweeper.core.text import suggestion
-from sweeper.losses.families import FAMILIES, MEANINGS, Family
+from sweeper.core.text import suggest_correction
+from sweeper.losses.families import FAMILIES, MEANINGS, LossFamily
 
 COLUMN = 18
 """Characters of a label; no family has a longer name."""
@@ -26,23 +26,23 @@ class LossesDocument(Document):
 
     SCHEMA: ClassVar[str] = "sweeper.losses/1"
 
-    families: tuple[Family, ...]
+    families: tuple[LossFamily, ...]
 
 
 @click.command(cls=SweeperCommand)
 @click.argument("names", metavar="[NAME]...", nargs=-1)
-@json_option()
+@add_json_option()
 def command(names: tuple[str, ...], as_json: bool) -> int:
     """List the loss families that can be searched, simplest first; of NAME what it searches, its caveat and source."""
-    families = _named(names)
+    families = _select_families(names)
     if as_json:
         click.echo(json.dumps(LossesDocument(families=tuple(families)).document, indent=2))
         return 0
-    click.echo("\n\n".join(map(_family_text, families)) if names else _overview())
+    click.echo("\n\n".join(map(_format_family, families)) if names else _format_overview())
     return 0
 
 
-def _named(names: tuple[str, ...]) -> list[Family]:
+def _select_families(names: tuple[str, ...]) -> list[LossFamily]:
     """The families of these names; all where none is given.
 
     Raises:
@@ -50,56 +50,61 @@ def _named(names: tuple[str, ...]) -> list[Family]:
     """
     for name in names:
         if name not in FAMILIES:
-            near = suggestion(name, FAMILIES)
+            near = suggest_correction(name, FAMILIES)
             raise UsageError(f"NAME must be a loss family, got {name!r}{near}; `sweeper losses` lists them")
     return [family for name, family in FAMILIES.items() if not names or name in names]
 
 
-def _overview() -> str:
+def _format_overview() -> str:
     """Of each family its name and, up to the first colon, when it helps."""
-    lines = [_paragraph(family.name, family.helps.split(":")[0].rstrip(".")) for family in FAMILIES.values()]
+    lines = [_format_paragraph(family.name, family.helps.split(":")[0].rstrip(".")) for family in FAMILIES.values()]
     hint = "sweeper losses NAME says what a family searches, what to watch, and where it is from."
-    return "\n".join([*lines, "", textwrap.fill(hint, _width())])
+    return "\n".join([*lines, "", textwrap.fill(hint, _get_width())])
 
 
-def _family_text(family: Family) -> str:
+def _format_family(family: LossFamily) -> str:
     """When a family helps, what it searches with the literature's default, its formula and its source."""
     tasks = " and ".join(TASK_WORDS[task] for task in family.tasks)
     lines = [f"{family.name} ({'standalone' if family.relative else 'kernel'}; {tasks})"]
-    lines.append(_paragraph("helps", family.helps))
-    lines.append(_paragraph("watch", family.caveat))
-    for (name, value), having in _searches(family).items():
+    lines.append(_format_paragraph("helps", family.helps))
+    lines.append(_format_paragraph("watch", family.caveat))
+    for (name, value), having in _format_searches(family).items():
         alone = f" ({having[0]})" if len(having) < len(family.tasks) else ""
-        lines.append(_paragraph("searches", f"{name} {value}{alone}: {MEANINGS[name]}"))
-    lines.append(_paragraph("formula", family.formula))
-    if family.call:
-        lines.append(_paragraph("called", family.call))
-    return "\n".join([*lines, _paragraph("source", family.source)])
+        lines.append(_format_paragraph("searches", f"{name} {value}{alone}: {MEANINGS[name]}"))
+    lines.append(_format_paragraph("formula", family.formula))
+    if family.call_signature:
+        lines.append(_format_paragraph("called", family.call_signature))
+    return "\n".join([*lines, _format_paragraph("source", family.source)])
 
 
-def _paragraph(label: str, text: str) -> str:
+def _format_paragraph(label: str, text: str) -> str:
     """A label, and beside it the text, as wide as the terminal."""
     return textwrap.fill(
-        f"{label:{COLUMN}}{' '.join(text.split())}", _width(), subsequent_indent=" " * COLUMN, break_on_hyphens=False
+        f"{label:{COLUMN}}{' '.join(text.split())}",
+        _get_width(),
+        subsequent_indent=" " * COLUMN,
+        break_on_hyphens=False,
     )
 
 
-def _width() -> int:
+def _get_width() -> int:
     return min(120, shutil.get_terminal_size((100, 24)).columns)
 
 
-def _searches(family: Family) -> dict[tuple[str, str], list[str]]:
+def _format_searches(family: LossFamily) -> dict[tuple[str, str], list[str]]:
     """Each coordinate and its range, with the tasks that have it so."""
     tasks_of: dict[tuple[str, str], list[str]] = {}
     for task in family.tasks:
         for name, free in family.coordinates[task].items():
             start = free.start if free.default is None else free.default
-            value = f"not searched [{start:g}]" if free.search is None else f"{_range(free.search)} [{free.start:g}]"
+            value = (
+                f"not searched [{start:g}]" if free.search is None else f"{_format_range(free.search)} [{free.start:g}]"
+            )
             tasks_of.setdefault((name, value), []).append(TASK_WORDS[task])
     return tasks_of
 
 
-def _range(search: Coordinate) -> str:
+def _format_range(search: Coordinate) -> str:
     ends = f"{search.low:g}–{search.high:g}"
     if search.kind == "power_of_imbalance":
         return f"imbalance^({ends})"

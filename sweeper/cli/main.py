@@ -13,14 +13,14 @@ from contextlib import suppress
 
 import click
 
-from sweeper.cli.signals import ended_as_by_ctrl_c
+from sweeper.cli.signals import end_like_ctrl_c
 from sweeper.core.errors import OutputError, SweeperError
 from sweeper.core.redact import redact
-from sweeper.core.text import suggestion
+from sweeper.core.text import suggest_correction
 from sweeper.system.clocks import check_time_zone
 from sweeper.system.names import check_names, take_names_as_utf8
-from sweeper.system.streams import check_output, steady_streams
-from sweeper.system.system_errors import cause, limit_reached
+from sweeper.system.streams import check_output, make_streams_tolerant
+from sweeper.system.system_errors import get_cause, limit_reached
 from sweeper.version import __version__
 
 COMMANDS = {
@@ -79,7 +79,7 @@ class LazyGroup(click.Group):
             click.UsageError: if there is none of this name, with those that are spelt much the same.
         """
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            near = suggestion(args[0], COMMANDS) or "; `sweeper --help` lists them"
+            near = suggest_correction(args[0], COMMANDS) or "; `sweeper --help` lists them"
             ctx.fail(f"no such command, {args[0]!r}{near}")
         return super().resolve_command(ctx, args)
 
@@ -99,7 +99,7 @@ def cli() -> None:
     """
 
 
-def _as_json(kind: str, message: str, status: int, problems: Sequence[str] = ()) -> None:
+def _report_as_json(kind: str, message: str, status: int, problems: Sequence[str] = ()) -> None:
     """Where one JSON document is asked for, an error is one, too, on standard output: schema `sweeper.error/1`."""
     asked = "--json" in sys.argv[1:] or os.environ.get("SWEEPER_JSON", "").lower() in TRUE
     if not asked:
@@ -114,30 +114,30 @@ def _as_json(kind: str, message: str, status: int, problems: Sequence[str] = ())
 def main() -> None:
     """Run the command line and exit with the contract's status."""
     take_names_as_utf8()
-    steady_streams()
+    make_streams_tolerant()
     os.environ.pop("MPLBACKEND", None)  # figures are files; matplotlib refuses to be loaded where it is no backend
     try:
         check_names()
         check_time_zone()
-        with ended_as_by_ctrl_c():
+        with end_like_ctrl_c():
             status = cli.main(standalone_mode=False)
         check_output()
         sys.exit(status if isinstance(status, int) else 0)
     except SweeperError as error:
         click.echo(redact(f"sweeper: {error}"), err=True)
         if not isinstance(error, OutputError):  # an output that does not take the result takes no error either
-            _as_json(type(error).__name__, str(error), error.exit_status, getattr(error, "problems", ()))
+            _report_as_json(type(error).__name__, str(error), error.exit_status, getattr(error, "problems", ()))
         sys.exit(error.exit_status)
     except click.ClickException as error:
         shown = io.StringIO()
         error.show(shown)
         click.echo(redact(shown.getvalue()), nl=False, err=True)
-        _as_json("UsageError", error.format_message(), 2)
+        _report_as_json("UsageError", error.format_message(), 2)
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt) as error:
         status = getattr(error.__cause__ or error, "status", 130)
         click.echo("sweeper: stopped", err=True)
-        _as_json("InterruptedSweepError", "stopped", status)
+        _report_as_json("InterruptedSweepError", "stopped", status)
         sys.exit(status)
     except Exception as error:
         command = next((word for word in sys.argv[1:] if word in COMMANDS), "run")
@@ -149,17 +149,17 @@ def main() -> None:
         if (words := limit_reached(error, sweep=command == "run")) is not None:
             text = f"{words}.{kept}"
             click.echo(redact(f"sweeper: {text}"), err=True)
-            _as_json(type(error).__name__, text, 1)
+            _report_as_json(type(error).__name__, text, 1)
             sys.exit(1)
         if {"-v", "--verbose"} & set(sys.argv):
             click.echo(redact(traceback.format_exc()), err=True)
-        text = cause(error, 500)
+        text = get_cause(error, 500)
         shows = " -v shows where it happened." if command == "run" else ""
         click.echo(
             f"sweeper: unexpected {type(error).__name__}: {text}. This is a mistake in sweeper.{kept}{shows}",
             err=True,
         )
-        _as_json(type(error).__name__, text, 1)
+        _report_as_json(type(error).__name__, text, 1)
         sys.exit(1)
 
 

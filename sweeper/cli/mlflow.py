@@ -7,18 +7,18 @@ from pathlib import Path
 
 import click
 
-from sweeper.cli.options import SweeperCommand, json_option
+from sweeper.cli.options import SweeperCommand, add_json_option
 from sweeper.cli.progress import PlainDisplay
-from sweeper.cli.settings_options import setting
-from sweeper.core.text import count
+from sweeper.cli.settings_options import make_setting_option
+from sweeper.core.text import format_count
 
 
 @click.command(cls=SweeperCommand)
 @click.argument("study")
-@setting("storage")
-@setting("tracking_uri", text="MLflow store that is to have the runs.")
-@setting("out")
-@json_option()
+@make_setting_option("storage")
+@make_setting_option("tracking_uri", text="MLflow store that is to have the runs.")
+@make_setting_option("out")
+@add_json_option()
 def command(study: str, *, storage: str, tracking_uri: str, out: Path, as_json: bool) -> None:
     """Write to MLflow what it lacks of STUDY, from the study's storage.
 
@@ -34,6 +34,6 @@ def command(study: str, *, storage: str, tracking_uri: str, out: Path, as_json: 
         click.echo(json.dumps(done.document, indent=2))
         return
     click.echo(
-        f"study {study}: MLflow at {done.tracking_uri} has the runs of {count(done.trainings, 'training')}: "
+        f"study {study}: MLflow at {done.tracking_uri} has the runs of {format_count(done.trainings, 'training')}: "
         f"{done.made} made, {done.completed} completed, the others were whole"
     )

@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from sweeper.core.records import MissLimit, Verdict
-from sweeper.core.redact import remember_words
+from sweeper.core.redact import remember_command_secrets
 
 _EMPTY_OPTION = re.compile(r"(--[\w-]+)=")
 
@@ -28,8 +28,8 @@ class SweeperCommand(click.Command):
         Raises:
             click.UsageError: with all of them.
         """
-        remember_words(args)
-        problems = list(_empty_arguments(args))
+        remember_command_secrets(args)
+        problems = list(_find_empty_arguments(args))
         patterns = {"--images", "--masks"} & {*args}
         try:
             rest = super().parse_args(ctx, args)
@@ -44,7 +44,7 @@ class SweeperCommand(click.Command):
                 words = "Patterns stand in quotes, --images 'img/*.jpg': else the shell writes the files' names out."
                 raise click.UsageError(f"{error.message} {words}", ctx) from error
             raise
-        problems += _empty_variables(ctx)
+        problems += _find_empty_variables(ctx)
         if problems:
             raise click.UsageError(
                 "\n".join(["a value must not be empty:", *(f"  - {text}" for text in problems)]), ctx
@@ -52,7 +52,7 @@ class SweeperCommand(click.Command):
         return rest
 
 
-def _empty_arguments(args: list[str]) -> Iterator[str]:
+def _find_empty_arguments(args: list[str]) -> Iterator[str]:
     for before, arg in zip(["", *args], args, strict=False):
         if found := _EMPTY_OPTION.fullmatch(arg):
             yield f"{found[1]}, got '{arg}'; give a value, or leave the option out"
@@ -61,7 +61,7 @@ def _empty_arguments(args: list[str]) -> Iterator[str]:
             yield f"{name}, got ''; give a value, or leave it out"
 
 
-def _empty_variables(ctx: click.Context) -> Iterator[str]:
+def _find_empty_variables(ctx: click.Context) -> Iterator[str]:
     for param in ctx.command.get_params(ctx):
         default = {ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP}
         if not param.name or ctx.get_parameter_source(param.name) not in default:
@@ -74,27 +74,27 @@ def _empty_variables(ctx: click.Context) -> Iterator[str]:
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def miss_option() -> Decorator:
+def add_miss_option() -> Decorator:
     """`--miss-at-most`."""
     return click.option(
         "--miss-at-most",
         "limit",
         metavar="[CLASS=]SHARE",
-        callback=_limit,
+        callback=_parse_limit,
         help="Decide so that of an average image with CLASS at most this share of it is missed (10%, crack=10%).",
     )
 
 
-def _limit(_context: click.Context, _option: click.Parameter, value: str | None) -> MissLimit | None:
+def _parse_limit(_context: click.Context, _option: click.Parameter, value: str | None) -> MissLimit | None:
     if value is None:
         return None
     try:
-        return MissLimit.read(value)
+        return MissLimit.parse(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
 
 
-def json_option() -> Decorator:
+def add_json_option() -> Decorator:
     """`--json`, with its variable."""
     return click.option("--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print one JSON document alone.")
 
@@ -111,7 +111,7 @@ CLAIM_CODES = {"holds": 0, "not_shown": 4, "contradicted": 5}
 """Exit statuses of `--claim`."""
 
 
-def columns(rows: Sequence[Sequence[str]]) -> str:
+def format_columns(rows: Sequence[Sequence[str]]) -> str:
     """Rows of cells as lines whose columns stand below each other."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)

@@ -11,21 +11,21 @@ from typing import Any
 
 import click
 
-from sweeper.cli.options import SweeperCommand, json_option, miss_option
-from sweeper.cli.progress import Bar, PlainDisplay
-from sweeper.cli.settings_options import Number, setting
+from sweeper.cli.options import SweeperCommand, add_json_option, add_miss_option
+from sweeper.cli.progress import PlainDisplay, ProgressBar
+from sweeper.cli.settings_options import FiniteNumber, make_setting_option
 from sweeper.cli.signals import StopRequest
 from sweeper.core.records import MissLimit, TrainedOn
-from sweeper.core.text import count
+from sweeper.core.text import format_count
 from sweeper.deployment.predict import (
+    NetworkSource,
     PredictionsDocument,
     PredictOptions,
-    Source,
-    from_file,
-    from_study,
+    load_from_file,
+    load_from_study,
     predict_images,
 )
-from sweeper.evidence.miss_control import sentences
+from sweeper.evidence.miss_control import format_miss_control
 
 ON: dict[TrainedOn, str] = {
     "train": "the training images",
@@ -50,18 +50,18 @@ ON: dict[TrainedOn, str] = {
 )
 @click.option(
     "--point",
-    type=Number(-100, 100),
+    type=FiniteNumber(-100, 100),
     help="Threshold (two classes) or τ (more).  [default: the recommended one]",
 )
-@miss_option()
+@add_miss_option()
 @click.option(
     "--probabilities", is_flag=True, help="Write these too: a 16-bit PNG for two classes, else a file for numpy."
 )
-@setting("device", text="What predicts.")
+@make_setting_option("device", text="What predicts.")
 @click.option("--overwrite", is_flag=True, help="Replace files that are there.")
-@setting("storage")
-@setting("cache", text="That of the sweep: the weights are kept beside it.")
-@json_option()
+@make_setting_option("storage")
+@make_setting_option("cache", text="That of the sweep: the weights are kept beside it.")
+@add_json_option()
 def command(
     study_and_images: tuple[str, ...],
     *,
@@ -96,19 +96,19 @@ def command(
                 )
             from sweeper.storage import open_storage
 
-            source = from_study(open_storage(storage, create=False, warn=display.warn), study, cache, limit)
+            source = load_from_study(open_storage(storage, create=False, warn=display.warn), study, cache, limit)
         else:
-            source, images = from_file(weights, limit), list(study_and_images)
-        with Bar("predicting") as bar:
+            source, images = load_from_file(weights, limit), list(study_and_images)
+        with ProgressBar("predicting") as bar:
             made = predict_images(source, images, options, stop=stop, progress=bar.update)
-    click.echo(json.dumps(made.document, indent=2) if as_json else _text(made, source, options.out))
+    click.echo(json.dumps(made.document, indent=2) if as_json else _format_outcome(made, source, options.out))
     if made.unreadable:
         listed = "".join(f"\n  - {row.image}: {row.reason}" for row in made.unreadable)
-        display.warn(f"{count(len(made.unreadable), 'image')} could not be read:{listed}")
+        display.warn(f"{format_count(len(made.unreadable), 'image')} could not be read:{listed}")
     return 0 if not made.unreadable else 1 if made.images else 2
 
 
-def _text(made: PredictionsDocument, source: Source, out: Path) -> str:
+def _format_outcome(made: PredictionsDocument, source: NetworkSource, out: Path) -> str:
     """What was done, for people."""
     record = source.network.record
     point = f"threshold {made.threshold:.3g}" if made.threshold is not None else f"τ {made.tau:.3g}"
@@ -122,11 +122,11 @@ def _text(made: PredictionsDocument, source: Source, out: Path) -> str:
         name = "τ" if made.threshold is None else "threshold"
         lines += [
             textwrap.fill(f"Limit:   {sentence}", 110, subsequent_indent=" " * 9)
-            for sentence in sentences(made.misses, name)
+            for sentence in format_miss_control(made.misses, name)
         ]
     if made.images:
         lines.append(
-            f"Masks:   {count(len(made.images), 'image')} in {out / 'masks'} (class indices), {out / 'overlays'}"
+            f"Masks:   {format_count(len(made.images), 'image')} in {out / 'masks'} (class indices), {out / 'overlays'}"
         )
         for number, name in enumerate(record.classes):
             if number or record.task == "multiclass":

@@ -7,7 +7,7 @@ from typing import get_args
 
 import click
 
-from sweeper.cli.options import SweeperCommand, json_option
+from sweeper.cli.options import SweeperCommand, add_json_option
 
 
 @click.command(cls=SweeperCommand)
@@ -22,7 +22,7 @@ from sweeper.cli.options import SweeperCommand, json_option
 @click.option(
     "--write-helper", is_flag=True, help="Write sweeper_trial.py into the script's folder, and start nothing."
 )
-@json_option()
+@add_json_option()
 def command(*, script: str, splits: str, calls: int, time_limit: float, write_helper: bool, as_json: bool) -> None:
     """Start your own training script five times, briefly: do seed, loss and learning rate arrive, do scores come back?
 

@@ -9,20 +9,20 @@ from typing import Any, ClassVar
 
 import click
 
-from sweeper.cli.options import SweeperCommand, columns, json_option
-from sweeper.cli.progress import Bar
-from sweeper.cli.settings_options import asked_dataset, data_options
+from sweeper.cli.options import SweeperCommand, add_json_option, format_columns
+from sweeper.cli.progress import ProgressBar
+from sweeper.cli.settings_options import add_data_options, read_requested_dataset
 from sweeper.core.document import DatasetSummary, Document
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import REPORTS
 from sweeper.core.records import ClassProfile, Dataset, ImbalanceProfile
-from sweeper.core.text import shortened, significant, to_one
+from sweeper.core.text import format_ratio, format_significant, shorten
 from sweeper.data.split_notes import split_lines
-from sweeper.data.text_tables import shown
-from sweeper.fingerprint.imbalance import consequences, profile_dataset
-from sweeper.fingerprint.label_checks import Finding, counts, examine
-from sweeper.fingerprint.ledger import own_rows
-from sweeper.system.cores import available_cores
+from sweeper.data.text_tables import escape_for_display
+from sweeper.fingerprint.imbalance import explain_consequences, profile_dataset
+from sweeper.fingerprint.label_checks import Finding, count_severities, examine_labels
+from sweeper.fingerprint.ledger import read_user_rows
+from sweeper.system.cores import count_available_cores
 
 
 class ProfiledDataset(DatasetSummary):
@@ -52,8 +52,8 @@ class ProfileDocument(Document):
 
 
 @click.command("profile", cls=SweeperCommand)
-@data_options
-@json_option()
+@add_data_options
+@add_json_option()
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
@@ -80,17 +80,17 @@ def command(
     Pixel shares, prevalence, component sizes, thinness and suggested weights, and what looks wrong in images, labels
     and splits (errors, warnings, notes; nothing is deleted). A set that cannot be read at all ends it with status 2.
     """
-    dataset = asked_dataset(asked)
-    with Bar("measuring") as bar:
-        findings = examine(dataset, available_cores(), bar.update)
+    dataset = read_requested_dataset(asked)
+    with ProgressBar("measuring") as bar:
+        findings = examine_labels(dataset, count_available_cores(), bar.update)
     profile = profile_dataset(dataset)
     for warning in dataset.warnings:
         click.echo(f"warning: {warning}", err=True)
-    document = _document(dataset, profile, findings)
+    document = _make_document(dataset, profile, findings)
     if as_json:
         click.echo(json.dumps(document.document, allow_nan=False))
     else:
-        _print(dataset, document)
+        _print_profile(dataset, document)
     if out is not None:
         _write_page(dataset, document, out)
     found = {finding.severity for finding in findings} | ({"warning"} if dataset.warnings else set())
@@ -115,12 +115,12 @@ def _write_page(dataset: Dataset, found: ProfileDocument, out: Path) -> None:
     click.echo(f"page: {page}", err=True)
 
 
-def _document(dataset: Dataset, profile: ImbalanceProfile, findings: Sequence[Finding]) -> ProfileDocument:
+def _make_document(dataset: Dataset, profile: ImbalanceProfile, findings: Sequence[Finding]) -> ProfileDocument:
     summary = dataset.model_dump(include=set(ProfiledDataset.model_fields))
     return ProfileDocument(
         dataset=ProfiledDataset(**summary),
         profile=profile,
-        consequences=consequences(profile, own_rows(REPORTS)),
+        consequences=explain_consequences(profile, read_user_rows(REPORTS)),
         warnings=dataset.warnings,
         findings=tuple(findings),
         excluded=dataset.excluded,
@@ -129,46 +129,50 @@ def _document(dataset: Dataset, profile: ImbalanceProfile, findings: Sequence[Fi
     )
 
 
-def _print(dataset: Dataset, found: ProfileDocument) -> None:
+def _print_profile(dataset: Dataset, found: ProfileDocument) -> None:
     profile, findings = found.profile, found.findings
     click.echo(
-        f"{shown(dataset.name)}: {dataset.task}, {profile.images} images, {len(dataset.classes)} classes, "
+        f"{escape_for_display(dataset.name)}: {dataset.task}, {profile.images} images, {len(dataset.classes)} classes, "
         f"{100 * profile.ignored_share:.2f} % of the pixels ignored, {profile.empty_images} images with nothing "
-        f"but {shown(dataset.classes[0])}"
+        f"but {escape_for_display(dataset.classes[0])}"
     )
     if dataset.read_as is not None:
-        click.echo(f"read as {shown(dataset.read_as)}")
+        click.echo(f"read as {escape_for_display(dataset.read_as)}")
     headings = ("class", "pixels %", "images %", "components", "size 10/50/90 %", "thin %", "weight")
-    click.echo(columns([headings, *map(_cells, profile.classes, profile.class_weights)]))
+    click.echo(format_columns([headings, *map(_make_cells, profile.classes, profile.class_weights)]))
     if profile.pos_weight is None:
-        click.echo(f"imbalance {to_one(profile.imbalance)} (commonest to rarest class); the weights above balance it")
+        click.echo(
+            f"imbalance {format_ratio(profile.imbalance)} (commonest to rarest class); the weights above balance it"
+        )
     else:
         click.echo(
-            f"imbalance {to_one(profile.imbalance)}; balanced by pos_weight = {profile.pos_weight:.1f} or "
+            f"imbalance {format_ratio(profile.imbalance)}; balanced by pos_weight = {profile.pos_weight:.1f} or "
             f"alpha = {profile.alpha:.4f}"
         )
     for sentence in found.consequences:
-        click.echo(shown(sentence))
+        click.echo(escape_for_display(sentence))
     for line in found.split:
-        click.echo(f"split: {shown(line)}")
+        click.echo(f"split: {escape_for_display(line)}")
     click.echo("")
     if not findings:
         click.echo("The label doctor found nothing wrong.")
         return
-    totals = ", ".join(f"{number} {severity}{'s' * (number != 1)}" for severity, number in counts(findings).items())
+    totals = ", ".join(
+        f"{number} {severity}{'s' * (number != 1)}" for severity, number in count_severities(findings).items()
+    )
     click.echo(f"The label doctor found {totals}:")
     for finding in findings:
-        click.echo(f"{finding.severity}: {shown(finding.text)}")
+        click.echo(f"{finding.severity}: {escape_for_display(finding.text)}")
 
 
-def _cells(row: ClassProfile, weight: float) -> tuple[str, ...]:
+def _make_cells(row: ClassProfile, weight: float) -> tuple[str, ...]:
     sizes = "–" if row.component_pixels is None else " / ".join(f"{size:.0f}" for size in row.component_pixels)
     return (
-        shown(shortened(row.name, 40)),
+        escape_for_display(shorten(row.name, 40)),
         f"{100 * row.pixel_share:.3f}",
         f"{100 * row.image_share:.1f}",
         str(row.components),
         sizes,
         "–" if row.thinness is None else f"{100 * row.thinness:.1f}",
-        significant(weight),
+        format_significant(weight),
     )

@@ -13,11 +13,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-from sweeper.core.events import NOT_NEEDED, Dropped, Evaluated, Paused, Resumed, Started, Stored, SweepEvent
+from sweeper.core.events import (
+    NOT_NEEDED,
+    ResultStored,
+    SweepEvent,
+    TrainingDropped,
+    TrainingEvaluated,
+    TrainingPaused,
+    TrainingResumed,
+    TrainingStarted,
+)
 from sweeper.core.records import Evaluation, TrialResult, TrialSpec
 from sweeper.core.redact import redact
-from sweeper.core.text import count
-from sweeper.workflow.phase_progress import Held, PhaseProgress
+from sweeper.core.text import format_count
+from sweeper.workflow.phase_progress import PhaseCounts, PhaseProgress
 
 BAR_WIDTH = 30
 EVERY = 10.0
@@ -26,7 +35,7 @@ Left = Callable[[], str]
 """How many seconds the sweep still takes, at least and at most."""
 
 
-class Paced:
+class PacedProgress:
     """Says how far a step is, at most every `EVERY` seconds."""
 
     def __init__(self, log: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
@@ -43,7 +52,7 @@ class Paced:
             self._log(f"{what}: {done:,} of {total:,}")
 
 
-class Bar:
+class ProgressBar:
     """A context manager whose `update(done, total)` moves the bar; it leaves no trace on the screen.
 
     Without a terminal it is lines on standard error, as `Paced` spaces them.
@@ -52,11 +61,11 @@ class Bar:
     def __init__(self, text: str, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._text = text
         self._console = console or Console(stderr=True)
-        self._lines = Paced(lambda line: click.echo(line, err=True), clock)
+        self._lines = PacedProgress(lambda line: click.echo(line, err=True), clock)
         self._progress: Progress | None = None
         self._task: TaskID | None = None
 
-    def __enter__(self) -> Bar:
+    def __enter__(self) -> ProgressBar:
         return self
 
     def __exit__(
@@ -78,7 +87,7 @@ class Bar:
         self._progress.update(self._task, completed=done)
 
 
-def spec_text(spec: TrialSpec) -> str:
+def format_spec(spec: TrialSpec) -> str:
     """Which training: the trial's number as in the report, or what tells it from the others of its purpose."""
     return {
         "search": f"{spec.family} #{spec.number}",
@@ -89,7 +98,7 @@ def spec_text(spec: TrialSpec) -> str:
     }[spec.purpose]
 
 
-def value_text(evaluation: Evaluation) -> str:
+def format_value_part(evaluation: Evaluation) -> str:
     """The objective, and on which part of the validation images: values on different images do not compare."""
     text = f"{evaluation.value:.3f}"
     if not evaluation.complete:
@@ -99,18 +108,18 @@ def value_text(evaluation: Evaluation) -> str:
     return text
 
 
-def outcome_text(result: TrialResult) -> str:
+def format_outcome(result: TrialResult) -> str:
     """How a training ended, in a few words."""
     if result.state == "failed":
         return f"failed: {result.reason}"
     if result.state == "pruned":
-        words = f"{value_text(result.evaluations[-1])}, stopped at step {result.evaluations[-1].step}"
+        words = f"{format_value_part(result.evaluations[-1])}, stopped at step {result.evaluations[-1].step}"
     else:
         words = f"{result.value:.3f}"
     if result.has_collapsed:
         words += f", collapsed: {result.collapse.text}"
-    elif result.lacks:
-        words += f", does not predict {', '.join(result.lacks)}"
+    elif result.missing_classes:
+        words += f", does not predict {', '.join(result.missing_classes)}"
     return words
 
 
@@ -119,7 +128,7 @@ class PlainDisplay:
 
     def __init__(self, level: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
         self._level, self._clock, self._state = level, clock, PhaseProgress()
-        self._paced = Paced(self.log, clock)
+        self._paced = PacedProgress(self.log, clock)
         self._began = clock()
         self._left: Left = lambda: ""  # before the sweep is planned nobody knows how long it takes
 
@@ -136,34 +145,34 @@ class PlainDisplay:
         """A line every 10 s, unless quiet."""
         self._paced.update(what, done, total)
 
-    def phase(self, name: str, total: int, held: Held = Held()) -> None:  # noqa: B008 (it is a constant)
+    def begin_phase(self, name: str, total: int, held: PhaseCounts = PhaseCounts()) -> None:  # noqa: B008 (it is a constant)
         """Begin a phase."""
-        self._state.begin(name, total, held)
-        self.log(f"{name}: {count(total, 'training')}" + (f", {held.done} done" if held.done else ""))
+        self._state.begin_phase(name, total, held)
+        self.log(f"{name}: {format_count(total, 'training')}" + (f", {held.done} done" if held.done else ""))
 
-    def expect(self, left: Left) -> None:
+    def set_forecast(self, left: Left) -> None:
         """Show from now on when the answers come."""
         self._left = left
 
     def notify(self, event: SweepEvent) -> None:
         """A line for what happened to a training; its result once that is stored."""
         verbose = self._level > 0
-        waited = self._state.waited(event.result.spec if isinstance(event, Stored) else event.spec)
+        waited = self._state.has_waited(event.result.spec if isinstance(event, ResultStored) else event.spec)
         self._state.notify(event)
         match event:
-            case Evaluated(spec, evaluation) if verbose:
-                self.log(f"  {spec_text(spec)} step {evaluation.step}: {value_text(evaluation)}")
-            case Paused(spec, result) if not waited:
+            case TrainingEvaluated(spec, evaluation) if verbose:
+                self.log(f"  {format_spec(spec)} step {evaluation.step}: {format_value_part(evaluation)}")
+            case TrainingPaused(spec, result) if not waited:
                 last = result.evaluations[-1]
-                self._count_line(f"{spec_text(spec)}: {value_text(last)} at step {last.step}, waits")
-            case Resumed(spec) if verbose:
-                self.log(f"  {spec_text(spec)} continues")
-            case Stored(result) if not waited or result.state != "pruned" or verbose:  # its arrival was logged
-                self._count_line(f"{spec_text(result.spec)}: {outcome_text(result)}")
-            case Dropped(spec, reason) if reason != NOT_NEEDED:
-                self.warn(f"{spec_text(spec)} was cut off: {reason}")
-            case Dropped(spec, reason) if verbose:
-                self.log(f"  {spec_text(spec)} was cut off: {reason}")
+                self._count_line(f"{format_spec(spec)}: {format_value_part(last)} at step {last.step}, waits")
+            case TrainingResumed(spec) if verbose:
+                self.log(f"  {format_spec(spec)} continues")
+            case ResultStored(result) if not waited or result.state != "pruned" or verbose:  # its arrival was logged
+                self._count_line(f"{format_spec(result.spec)}: {format_outcome(result)}")
+            case TrainingDropped(spec, reason) if reason != NOT_NEEDED:
+                self.warn(f"{format_spec(spec)} was cut off: {reason}")
+            case TrainingDropped(spec, reason) if verbose:
+                self.log(f"  {format_spec(spec)} was cut off: {reason}")
 
     def _count_line(self, text: str) -> None:
         left = self._left()
@@ -195,30 +204,30 @@ class LiveDisplay(PlainDisplay):
         """In the place of the table that is to come."""
         self._preparing = f"{what} {done:,} of {total:,} images" if done < total else "preparing"
 
-    def phase(self, name: str, total: int, held: Held = Held()) -> None:  # noqa: B008 (it is a constant)
+    def begin_phase(self, name: str, total: int, held: PhaseCounts = PhaseCounts()) -> None:  # noqa: B008 (it is a constant)
         """Leave a line of the phase before, begin the next."""
-        state, reached = self._state, self._state.reached()
+        state, reached = self._state, self._state.rank_families()
         if reached and name != state.name:
             top = next(iter(reached))
-            self.log(f"{state.name}: {count(state.done, 'training')}, best {top} {reached[top]:.3f}")
-        state.begin(name, total, held)
+            self.log(f"{state.name}: {format_count(state.done, 'training')}, best {top} {reached[top]:.3f}")
+        state.begin_phase(name, total, held)
         self._running = {}
 
     def notify(self, event: SweepEvent) -> None:
         """Count it, and show what runs; failures and what was cut off leave a warning."""
         state = self._state
-        spec = event.result.spec if isinstance(event, Stored) else event.spec
+        spec = event.result.spec if isinstance(event, ResultStored) else event.spec
         running = None
         state.notify(event)
         match event:
-            case Started() | Resumed():
-                running = spec_text(spec)
-            case Evaluated(_, evaluation):
-                running = f"{spec_text(spec)}, step {evaluation.step}/{spec.steps}: {value_text(evaluation)}"
-            case Stored(result) if result.state == "failed":
-                self.warn(f"{spec_text(spec)} {outcome_text(result)}")
-            case Dropped(_, reason) if reason != NOT_NEEDED:
-                self.warn(f"{spec_text(spec)} was cut off: {reason}")
+            case TrainingStarted() | TrainingResumed():
+                running = format_spec(spec)
+            case TrainingEvaluated(_, evaluation):
+                running = f"{format_spec(spec)}, step {evaluation.step}/{spec.steps}: {format_value_part(evaluation)}"
+            case ResultStored(result) if result.state == "failed":
+                self.warn(f"{format_spec(spec)} {format_outcome(result)}")
+            case TrainingDropped(_, reason) if reason != NOT_NEEDED:
+                self.warn(f"{format_spec(spec)} was cut off: {reason}")
         if running is None:
             self._running.pop((spec.purpose, spec.number), None)
         else:
@@ -234,7 +243,7 @@ class LiveDisplay(PlainDisplay):
             return Text(f"{self._preparing} ...", style="dim")
         left = self._left()
         gone = Text(
-            f"sweep    {clock_text(self._clock() - self._began)} gone{f', {left}' if left else ''}", style="dim"
+            f"sweep    {format_clock(self._clock() - self._began)} gone{f', {left}' if left else ''}", style="dim"
         )
         full = round(BAR_WIDTH * state.done / state.total)
         bar = Text.assemble(
@@ -244,21 +253,21 @@ class LiveDisplay(PlainDisplay):
             f" {state.done}/{state.total}",
         )
         running = Text("  ".join(self._running.values()), style="dim")
-        return Group(bar, gone, *([_table(state)] if state.families else []), running)
+        return Group(bar, gone, *([_make_table(state)] if state.families else []), running)
 
 
-def clock_text(seconds: float) -> str:
+def format_clock(seconds: float) -> str:
     """`0:07`, `12:30`, `1:02:03`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _table(state: PhaseProgress) -> Table:
+def _make_table(state: PhaseProgress) -> Table:
     """Families by what they reached on validation, then those that finished nothing yet."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("loss")
-    reached = state.reached()
+    reached = state.rank_families()
     kind = "mean" if state.name == "confirm" else "best"
     for name in (f"{kind} on validation", "trainings", "stopped", "collapsed", "failed"):
         table.add_column(name, justify="right")

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import click
 
-from sweeper.cli.options import SweeperCommand, json_option, miss_option
-from sweeper.cli.settings_options import setting
+from sweeper.cli.options import SweeperCommand, add_json_option, add_miss_option
+from sweeper.cli.settings_options import make_setting_option
 from sweeper.core.records import MissLimit
 
 
 @click.command(cls=SweeperCommand)
 @click.argument("study", metavar="STUDY")
-@miss_option()
-@setting("storage")
-@setting("out")
+@add_miss_option()
+@make_setting_option("storage")
+@make_setting_option("out")
 @click.option("--ui-url", default="http://127.0.0.1:5000", show_default=True, help="Where the links to runs point.")
-@json_option()
+@add_json_option()
 def command(
     study: str,
     *,
@@ -29,7 +29,7 @@ def command(
     as_json: bool,
 ) -> None:
     """Write the report of STUDY again, from its storage alone."""
-    from sweeper.cli.answer import answer_text
+    from sweeper.cli.answer import format_answer
     from sweeper.storage import open_storage
     from sweeper.workflow.conclude import report_study
     from sweeper.workflow.request_checks import check_writable
@@ -38,5 +38,5 @@ def command(
     check_writable(out)
     outcome = report_study(opened, study, out=out, ui_url=ui_url, limit=limit)
     stored = outcome.paths.recommendation
-    text = answer_text(outcome, storage=storage)
+    text = format_answer(outcome, storage=storage)
     click.echo(json.dumps(json.loads(stored.read_text("utf-8")), indent=2) if as_json else text)

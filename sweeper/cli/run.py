@@ -14,9 +14,9 @@ from click.core import ParameterSource
 from rich.console import Console
 
 from sweeper.cli.config import read_config
-from sweeper.cli.options import VERDICT_CODES, json_option
+from sweeper.cli.options import VERDICT_CODES, add_json_option
 from sweeper.cli.progress import LiveDisplay, PlainDisplay
-from sweeper.cli.settings_options import RunCommand, settings_options
+from sweeper.cli.settings_options import RunCommand, add_settings_options
 from sweeper.cli.signals import StopRequest
 from sweeper.core.errors import OutputError
 from sweeper.system.streams import check_output
@@ -31,14 +31,14 @@ from sweeper.workflow.settings import Settings
     callback=read_config,
     help="YAML file of these options (trials: 20); the environment and the command line say otherwise.",
 )
-@settings_options
+@add_settings_options
 @click.option(
     "--dry-run",
     is_flag=True,
     help="Say what would be done and how long it takes, from a few measured steps; nothing stays: images are decoded "
     "into a temporary folder (TMPDIR).",
 )
-@json_option()
+@add_json_option()
 @click.option(
     "--exit-code-by-verdict",
     "by_verdict",
@@ -64,22 +64,22 @@ def command(
     sweeper run --data FOLDER --trials 50   on the images and labels in FOLDER
     sweeper run --study NAME --resume       go on with a study
     """
-    from sweeper.system.cores import available_cores
-    from sweeper.workflow.executor_choice import early_backend
+    from sweeper.system.cores import count_available_cores
+    from sweeper.workflow.executor_choice import start_early_backend
 
     ctx = click.get_current_context()
     by_default = {name for name in options if ctx.get_parameter_source(name) is ParameterSource.DEFAULT}
     settings = Settings(**{name: value for name, value in options.items() if name not in by_default})
     if dry_run:
-        _preview(settings, as_json)
+        _print_preview(settings, as_json)
         return 0
-    display = _display(verbose, quiet)
+    display = _make_display(verbose, quiet)
     try:
-        cores = available_cores()
+        cores = count_available_cores()
         with (
             StopRequest(display.warn, whole=True) as stop,
             redirect_stdout(sys.stderr),  # what libraries print is no result
-            early_backend(settings, cores, display.warn) as backend,
+            start_early_backend(settings, cores, display.warn) as backend,
         ):
             from sweeper.workflow.run import run_sweep  # takes seconds, in which the workers load what they need
 
@@ -87,10 +87,10 @@ def command(
             outcome = run_sweep(settings, display, stop, clock=clock, cores=cores, backend=backend)
     finally:
         display.close()
-    from sweeper.cli.answer import answer_text
+    from sweeper.cli.answer import format_answer
 
     stored = outcome.paths.recommendation
-    text = answer_text(outcome, storage=settings.storage, cache=settings.cache, tracking_uri=settings.tracking_uri)
+    text = format_answer(outcome, storage=settings.storage, cache=settings.cache, tracking_uri=settings.tracking_uri)
     click.echo(json.dumps(json.loads(stored.read_text("utf-8")), indent=2) if as_json else text)
     try:
         check_output()
@@ -99,22 +99,22 @@ def command(
     return VERDICT_CODES[outcome.recommendation.verdict] if by_verdict else 0
 
 
-def _preview(settings: Settings, as_json: bool) -> None:
-    from sweeper.system.cores import available_cores
-    from sweeper.workflow.dry_run import preview, preview_text
+def _print_preview(settings: Settings, as_json: bool) -> None:
+    from sweeper.system.cores import count_available_cores
+    from sweeper.workflow.dry_run import format_preview, make_preview
     from sweeper.workflow.executor_choice import make_backend
 
     messages = PlainDisplay(-1 if as_json else 0)
-    found = preview(
+    found = make_preview(
         settings,
         messages,
-        backend=lambda asked: make_backend(asked, available_cores(), messages.warn),
+        backend=lambda asked: make_backend(asked, count_available_cores(), messages.warn),
         clock=lambda: datetime.now(UTC),
     )
-    click.echo(json.dumps(found.document, indent=2) if as_json else preview_text(found))
+    click.echo(json.dumps(found.document, indent=2) if as_json else format_preview(found))
 
 
-def _display(verbose: bool, quiet: bool) -> PlainDisplay:
+def _make_display(verbose: bool, quiet: bool) -> PlainDisplay:
     console = Console(stderr=True)
     live = console.is_terminal and not console.is_dumb_terminal and not verbose and not quiet  # dumb: nothing moves
     return LiveDisplay(console) if live else PlainDisplay(1 if verbose else -1 if quiet else 0)

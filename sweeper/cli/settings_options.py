@@ -12,7 +12,7 @@ import click
 from pydantic.fields import FieldInfo
 
 from sweeper.cli.options import Decorator, SweeperCommand
-from sweeper.workflow.settings import Option, Settings, options
+from sweeper.workflow.settings import Option, Settings, list_options
 
 if TYPE_CHECKING:
     from sweeper.core.records import Dataset
@@ -35,7 +35,7 @@ class RunCommand(SweeperCommand):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the settings by section, then what is no setting."""
-        known, every = options(), bool(ctx.meta.get("help-all"))
+        known, every = list_options(), bool(ctx.meta.get("help-all"))
         lines = {p.name: line for p in self.get_params(ctx) if (line := p.get_help_record(ctx)) is not None}
         for title in dict.fromkeys(option.section for option in known.values()):
             names = [name for name, option in known.items() if option.section == title and (every or option.often)]
@@ -57,14 +57,14 @@ class RunCommand(SweeperCommand):
             ctx.exit()
 
 
-def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def add_settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command an option for each setting."""
-    for name in reversed(options()):
-        command = setting(name)(command)
+    for name in reversed(list_options()):
+        command = make_setting_option(name)(command)
     return command
 
 
-def setting(name: str, *, default: str | None = None, text: str | None = None) -> Decorator:
+def make_setting_option(name: str, *, default: str | None = None, text: str | None = None) -> Decorator:
     """The option of one setting, for any command.
 
     Args:
@@ -72,16 +72,16 @@ def setting(name: str, *, default: str | None = None, text: str | None = None) -
         default: what holds without it in this command, in words; None = as for a sweep.
         text: its help; None = as for a sweep.
     """
-    field, option = Settings.model_fields[name], options()[name]
+    field, option = Settings.model_fields[name], list_options()[name]
     value = "auto" if option.auto else field.default
     words = default if default is not None else option.default
     text = " ".join((text or field.description or "").split()) + (f"  [default: {words}]" if words else "")
-    if _plain(field.annotation) == (bool,):
-        return click.option(_dashes(name), is_flag=True, default=value, help=text)
+    if _strip_none(field.annotation) == (bool,):
+        return click.option(_make_dashes(name), is_flag=True, default=value, help=text)
     variables = list(option.variables) or None
     return click.option(
-        _dashes(name),
-        type=_type(field, option),
+        _make_dashes(name),
+        type=_get_type(field, option),
         default=value,
         show_default=value is not None,
         metavar=option.metavar if option.read is None and option.metavar not in {"FILE", "DIRECTORY"} else None,
@@ -90,39 +90,39 @@ def setting(name: str, *, default: str | None = None, text: str | None = None) -
     )
 
 
-def _dashes(name: str) -> str:
+def _make_dashes(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _plain(annotation: Any) -> tuple[Any, ...]:
+def _strip_none(annotation: Any) -> tuple[Any, ...]:
     """The alternatives of an annotation, without None."""
     if get_origin(annotation) is Literal or isinstance(annotation, type):
         return (annotation,)
     return tuple(part for part in get_args(annotation) if part is not NoneType)
 
 
-def _type(field: FieldInfo, option: Option) -> click.ParamType[Any]:
-    parts = _plain(field.annotation)
+def _get_type(field: FieldInfo, option: Option) -> click.ParamType[Any]:
+    parts = _strip_none(field.annotation)
     if option.read is not None:
-        return Parsed(option.metavar or "TEXT", option.read)
+        return ParsedText(option.metavar or "TEXT", option.read)
     if option.names:
         return MetricName(option.names)
     if int in parts:
-        least, most = _limits(field.metadata)
+        least, most = _get_limits(field.metadata)
         return IntOrAuto(least, most) if option.auto else click.IntRange(least, most)
-    return _of_one_kind(parts[0], option)
+    return _get_common_type(parts[0], option)
 
 
-def _of_one_kind(kind: Any, option: Option) -> click.ParamType[Any]:
+def _get_common_type(kind: Any, option: Option) -> click.ParamType[Any]:
     if kind is Path:
         file = option.metavar == "FILE"
         return click.Path(exists=file, file_okay=file, dir_okay=not file, path_type=Path)
     if get_origin(kind) is Literal:
-        return Choice(get_args(kind), auto=option.auto)
-    return Number(0, 1) if kind is float else click.STRING
+        return ChoiceOrAuto(get_args(kind), auto=option.auto)
+    return FiniteNumber(0, 1) if kind is float else click.STRING
 
 
-def _limits(metadata: list[Any]) -> tuple[int, int]:
+def _get_limits(metadata: list[Any]) -> tuple[int, int]:
     least, most = (next(getattr(part, end) for part in metadata if hasattr(part, end)) for end in ("ge", "le"))
     return least, most
 
@@ -130,26 +130,26 @@ def _limits(metadata: list[Any]) -> tuple[int, int]:
 # --- Commands that read a data set and train nothing ---------------------------------------------------------
 
 
-def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def add_data_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the argument DATA and its options; `asked_dataset` takes their values."""
     for option in reversed(
         (
             click.argument("data", required=False),
-            setting("images"),
-            setting("masks"),
-            setting("format"),
-            setting("cache"),
-            setting("class_map", default="all as they are"),
-            setting("groups", default="auto"),
-            setting("exclude", default="none"),
-            setting("resize", default="native"),
+            make_setting_option("images"),
+            make_setting_option("masks"),
+            make_setting_option("format"),
+            make_setting_option("cache"),
+            make_setting_option("class_map", default="all as they are"),
+            make_setting_option("groups", default="auto"),
+            make_setting_option("exclude", default="none"),
+            make_setting_option("resize", default="native"),
         )
     ):
         command = option(command)
     return command
 
 
-def asked_dataset(asked: dict[str, Any]) -> Dataset:
+def read_requested_dataset(asked: dict[str, Any]) -> Dataset:
     """Read the data set that `data_options` name; its store is held until the command ends.
 
     Raises:
@@ -157,14 +157,14 @@ def asked_dataset(asked: dict[str, Any]) -> Dataset:
         SweeperError: they cannot be read.
     """
     from sweeper.cli.progress import PlainDisplay
-    from sweeper.data.cache import hold
-    from sweeper.workflow.prepare import dataset_of
+    from sweeper.data.cache import hold_store
+    from sweeper.workflow.prepare import resolve_dataset_request
 
     settings = Settings(**asked)
     if settings.data is None and settings.images is None and settings.masks is None:
         raise click.UsageError("Missing argument 'DATA', or --images with --masks.")
-    dataset = dataset_of(settings, None, PlainDisplay())
-    click.get_current_context().with_resource(hold(Path(dataset.store)))
+    dataset = resolve_dataset_request(settings, None, PlainDisplay())
+    click.get_current_context().with_resource(hold_store(Path(dataset.store)))
     return dataset
 
 
@@ -186,7 +186,7 @@ class IntOrAuto(click.IntRange):
             self.fail(f"must be auto or a whole number in {self._describe_range()}, got {value!r}", param, ctx)
 
 
-class Number(click.FloatRange):
+class FiniteNumber(click.FloatRange):
     """A number in a range; nan, which click takes for one of any range, is none."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -197,7 +197,7 @@ class Number(click.FloatRange):
         return found
 
 
-class Choice(click.Choice[str]):
+class ChoiceOrAuto(click.Choice[str]):
     """One of some names; with `auto`, that too, which becomes None."""
 
     def __init__(self, names: Sequence[str], *, auto: bool) -> None:
@@ -210,7 +210,7 @@ class Choice(click.Choice[str]):
         return None if self._auto and found == "auto" else found
 
 
-class Parsed(click.ParamType[Any]):
+class ParsedText(click.ParamType[Any]):
     """A text that `read` accepts, passed on as it is; its complaint begins with `must be`."""
 
     def __init__(self, name: str, read: Callable[[str], object]) -> None:

@@ -46,7 +46,7 @@ class StopRequest:
         self._before: dict[signal.Signals, object] = {}
         self._end: threading.Timer | None = None
 
-    def defer(self) -> None:
+    def defer_signals(self) -> None:
         """From now on, the first signal asks for a clean stop.
 
         Raises:
@@ -59,12 +59,12 @@ class StopRequest:
         for number in STOPPING:
             if number not in (signal.SIGINT, signal.SIGTERM) and signal.getsignal(number) is signal.SIG_IGN:
                 continue
-            self._before[number] = signal.signal(number, self._receive)
+            self._before[number] = signal.signal(number, self._receive_signal)
         heard, self._tells = socket.socketpair()
         self._tells.setblocking(False)
         # Told by the interpreter's own handler, also where the main thread waits in a library and runs no other.
         self._descriptor_before = signal.set_wakeup_fd(self._tells.fileno(), warn_on_full_buffer=False)
-        self._thread = threading.Thread(target=self._watch, args=(heard,), daemon=True, name="signals")
+        self._thread = threading.Thread(target=self._watch_signals, args=(heard,), daemon=True, name="signals")
         self._thread.start()
         return self
 
@@ -74,9 +74,9 @@ class StopRequest:
         signal.set_wakeup_fd(self._descriptor_before)
         self._tells.close()
         self._thread.join(1.0)
-        self._leave_alone()
+        self._restore_handlers()
 
-    def _receive(self, number: int, _: FrameType | None) -> None:
+    def _receive_signal(self, number: int, _: FrameType | None) -> None:
         again = self.status is not None
         self.status = self.status or 128 + number
         if not self._deferred:
@@ -90,7 +90,7 @@ class StopRequest:
                 f"stopped before anything was {self._doing}; to begin again, repeat the command", self.status
             )
 
-    def _watch(self, heard: socket.socket) -> None:
+    def _watch_signals(self, heard: socket.socket) -> None:
         """Take the numbers of signals until the other end is closed."""
         warned = False
         with heard:
@@ -103,9 +103,9 @@ class StopRequest:
                     warned = True
                     with suppress(Exception):  # a stream of the caller's own may be closed
                         self._log("stopping: what is finished is kept (Ctrl-C again to abort at once)")
-        self._leave_alone()
+        self._restore_handlers()
 
-    def _leave_alone(self) -> None:
+    def _restore_handlers(self) -> None:
         if self._end is not None and not self._whole:
             self._end.cancel()
 
@@ -119,7 +119,7 @@ class EndedBySignal(KeyboardInterrupt):
 
 
 @contextmanager
-def ended_as_by_ctrl_c() -> Iterator[None]:
+def end_like_ctrl_c() -> Iterator[None]:
     """End whatever runs on SIGTERM and SIGHUP, too, as Ctrl-C ends it: what it began to write is taken away.
 
     A signal that is ignored, or that the caller takes, is left alone. The second of its kind ends the process at once.

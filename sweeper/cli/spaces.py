@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from sweeper.cli.options import SweeperCommand
-from sweeper.space import load_space, shipped_spaces, space_path
+from sweeper.space import get_space_path, list_shipped_spaces, load_space
 
 
 @click.command(cls=SweeperCommand)
@@ -14,9 +14,9 @@ def command(name: str | None) -> None:
     """List the shipped search spaces, or print the YAML of NAME (a shipped name or a file)."""
     if name is not None:
         load_space(name)  # a file with mistakes is refused with all of them
-        click.echo(space_path(name).read_text(encoding="utf-8-sig"), nl=False)
+        click.echo(get_space_path(name).read_text(encoding="utf-8-sig"), nl=False)
         return
-    for shipped in shipped_spaces():
+    for shipped in list_shipped_spaces():
         space = load_space(shipped)
         families = ", ".join(family.family for family in space.families)
         click.echo(f"{shipped} ({space.task}): {families}")

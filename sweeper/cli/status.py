@@ -7,14 +7,14 @@ import time
 
 import click
 
-from sweeper.cli.options import SweeperCommand, json_option
-from sweeper.cli.settings_options import setting
+from sweeper.cli.options import SweeperCommand, add_json_option
+from sweeper.cli.settings_options import make_setting_option
 
 
 @click.command(cls=SweeperCommand)
 @click.argument("study", required=False)
-@setting("storage")
-@json_option()
+@make_setting_option("storage")
+@add_json_option()
 def command(study: str | None, *, storage: str, as_json: bool) -> int:
     """Say of STUDY (default: of every study of this storage) whether its sweep runs and makes progress.
 
@@ -24,17 +24,17 @@ def command(study: str | None, *, storage: str, as_json: bool) -> int:
     not opened.
     """
     from sweeper.core.errors import UsageError
-    from sweeper.workflow.status import StatusDocument, diagnose, read_life, status_file, status_folder
+    from sweeper.workflow.status import StatusDocument, diagnose_sweep, get_status_file, get_status_folder, read_life
 
-    folder = status_folder(storage)
-    files = sorted(folder.glob("*.json")) if study is None else [status_file(storage, study)]
+    folder = get_status_folder(storage)
+    files = sorted(folder.glob("*.json")) if study is None else [get_status_file(storage, study)]
     lives = [life for life in map(read_life, files) if life is not None]
     if not lives:
         asked = f"of study {study!r}" if study is not None else "of any study"
         raise UsageError(
             f"nothing is known {asked} in {folder}: no sweep wrote its status there; name the --storage of the run"
         )
-    found = tuple(diagnose(life, time.time(), storage) for life in lives)
+    found = tuple(diagnose_sweep(life, time.time(), storage) for life in lives)
     bad = not all(one.ok for one in found)
     if as_json:
         click.echo(json.dumps(StatusDocument(ok=not bad, studies=found).document, indent=2))

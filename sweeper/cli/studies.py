@@ -9,13 +9,13 @@ from typing import ClassVar
 
 import click
 
-from sweeper.cli.options import SweeperCommand, columns, json_option
-from sweeper.cli.settings_options import setting
+from sweeper.cli.options import SweeperCommand, add_json_option, format_columns
+from sweeper.cli.settings_options import make_setting_option
 from sweeper.core.document import Document
 from sweeper.core.errors import UsageError
-from sweeper.core.redact import shown_address
-from sweeper.core.text import count
-from sweeper.data.text_tables import shown
+from sweeper.core.redact import hide_address_secrets
+from sweeper.core.text import format_count
+from sweeper.data.text_tables import escape_for_display
 
 
 class DeletedDocument(Document):
@@ -35,11 +35,11 @@ class DeletedDocument(Document):
 @click.command("studies", cls=SweeperCommand)
 @click.argument("action", type=click.Choice(["list", "delete"]), default="list")
 @click.argument("study", required=False)
-@setting("storage")
-@setting("out")
-@setting("cache", text="That of the sweeps: paused trainings and weights lie beside it.")
+@make_setting_option("storage")
+@make_setting_option("out")
+@make_setting_option("cache", text="That of the sweeps: paused trainings and weights lie beside it.")
 @click.option("--yes", is_flag=True, help="Delete without asking.")
-@json_option()
+@add_json_option()
 def command(action: str, study: str | None, *, storage: str, out: Path, cache: Path, yes: bool, as_json: bool) -> None:
     """List the studies with state, verdict and best loss, or delete one.
 
@@ -48,7 +48,7 @@ def command(action: str, study: str | None, *, storage: str, out: Path, cache: P
     sweeper studies delete STUDY    delete its records, paused trainings and weights
     """
     from sweeper.storage import open_storage
-    from sweeper.workflow.studies import overview
+    from sweeper.workflow.studies import list_study_rows
 
     if action == "delete":
         if study is None:
@@ -59,7 +59,7 @@ def command(action: str, study: str | None, *, storage: str, out: Path, cache: P
         raise UsageError(
             "STUDY and --yes are for delete; `sweeper studies` lists all, `sweeper report STUDY` shows one"
         )
-    rows = overview(open_storage(storage, create=False), storage)
+    rows = list_study_rows(open_storage(storage, create=False), storage)
     if as_json:
         from sweeper.workflow.studies import StudiesDocument
 
@@ -70,19 +70,21 @@ def command(action: str, study: str | None, *, storage: str, out: Path, cache: P
         verdict = ", ".join(filter(None, [row.action, row.verdict])).replace("_", " ") or "–"
         best = "–" if row.best is None else f"{row.family} {row.best:.3f} ({row.on})"
         counts = (f"{row.trials}/{row.asked}", str(row.confirmations) if row.confirmations else "–")
-        lines.append((shown(row.study), row.state, *counts, verdict, shown(row.problem or best)))
-    click.echo(columns(lines))
-    click.echo(f"{count(len(rows), 'study')} in {shown_address(storage)}")
+        lines.append(
+            (escape_for_display(row.study), row.state, *counts, verdict, escape_for_display(row.problem or best))
+        )
+    click.echo(format_columns(lines))
+    click.echo(f"{format_count(len(rows), 'study')} in {hide_address_secrets(storage)}")
 
 
 def _delete(study: str, *, storage: str, out: Path, cache: Path, yes: bool, as_json: bool) -> None:
     from sweeper.storage import open_storage
-    from sweeper.workflow.studies import delete, what_goes
+    from sweeper.workflow.studies import delete_study, plan_deletion
 
     opened = open_storage(storage, create=False)
-    found = what_goes(opened, storage, study, cache=cache, out=out)
+    found = plan_deletion(opened, storage, study, cache=cache, out=out)
     goes = [
-        f"{count(found.trainings, 'training')} of study {study} in {shown_address(storage)}",
+        f"{format_count(found.trainings, 'training')} of study {study} in {hide_address_secrets(storage)}",
         *map(str, found.files),
     ]
     stays = ["decoded images (sweeper cache --clear)"]
@@ -95,10 +97,12 @@ def _delete(study: str, *, storage: str, out: Path, cache: Path, yes: bool, as_j
         click.echo("This goes for good:\n" + "".join(f"  - {line}\n" for line in goes), err=True, nl=False)
         click.echo("This stays:\n" + "".join(f"  - {line}\n" for line in stays), err=True, nl=False)
         click.confirm("Delete?", abort=True, err=True)
-    delete(opened, storage, study, found)
+    delete_study(opened, storage, study, found)
     if as_json:
         gone = DeletedDocument(study=study, deleted=tuple(goes), kept=tuple(stays), bytes=found.bytes)
         click.echo(json.dumps(gone.document, indent=2))
         return
-    click.echo(f"deleted study {study}: {count(found.trainings, 'training')}, {found.bytes / 1e6:.1f} MB of files")
+    click.echo(
+        f"deleted study {study}: {format_count(found.trainings, 'training')}, {found.bytes / 1e6:.1f} MB of files"
+    )
     click.echo("kept: " + "; ".join(stays))

@@ -10,23 +10,23 @@ from sweeper.cli.options import SweeperCommand
 from sweeper.data.synthetic import PARAMETERS, SCENES, Parameter, write_scenes
 
 
-def _epilog() -> str:
+def _make_epilog() -> str:
     """The scenes with their parameters, as `--help` shows them."""
     lines = ["Scenes:"]
     for name, scene in SCENES.items():
         lines.append(f"  {name}: {scene.text}")
         for key, value in scene.own.items():
-            lines.append(_line(key, value))
+            lines.append(_format_line(key, value))
     lines.append("  all of them:")
-    lines += [_line(key, value) for key, value in PARAMETERS.items()]
+    lines += [_format_line(key, value) for key, value in PARAMETERS.items()]
     return "\b\n" + "\n".join(lines)
 
 
-def _line(key: str, value: Parameter) -> str:
+def _format_line(key: str, value: Parameter) -> str:
     return f"    {key}={value.default:g}  ({value.low:.10g} to {value.high:.10g}) {value.text}"
 
 
-@click.command("synth", cls=SweeperCommand, epilog=_epilog())
+@click.command("synth", cls=SweeperCommand, epilog=_make_epilog())
 @click.argument("name")
 @click.argument("out", type=click.Path(path_type=Path))
 def command(name: str, out: Path) -> None:

@@ -10,12 +10,12 @@ from typing import Any, get_args
 
 import click
 
-from sweeper.cli.options import SweeperCommand, json_option
-from sweeper.cli.progress import Bar, PlainDisplay
-from sweeper.cli.settings_options import setting
+from sweeper.cli.options import SweeperCommand, add_json_option
+from sweeper.cli.progress import PlainDisplay, ProgressBar
+from sweeper.cli.settings_options import make_setting_option
 from sweeper.cli.signals import StopRequest
-from sweeper.core.records import Scores, TrainedOn
-from sweeper.core.text import count
+from sweeper.core.records import MetricScores, TrainedOn
+from sweeper.core.text import format_count
 from sweeper.deployment.final_spec import LONGER, TrainOptions
 from sweeper.deployment.train import TrainingDocument, train_recommended
 from sweeper.workflow.settings import MOST_SEED, MOST_STEPS
@@ -40,17 +40,17 @@ from sweeper.workflow.settings import MOST_SEED, MOST_STEPS
     "--seed", type=click.IntRange(0, MOST_SEED), help="Of weights, batches and crops.  [default: the study's]"
 )
 @click.option("--data", help="Where the study's images are now.  [default: where the study read them]")
-@setting("images", default="as the study read them")
-@setting("masks", default="as the study read them")
-@setting("device")
-@setting(
+@make_setting_option("images", default="as the study read them")
+@make_setting_option("masks", default="as the study read them")
+@make_setting_option("device")
+@make_setting_option(
     "precision",
     text="Of the forward pass. auto: the study's where a CPU has it, on a GPU bfloat16 where it has that.",
 )
-@setting("storage")
-@setting("cache", text="That of the sweep: the weights are kept beside it.")
+@make_setting_option("storage")
+@make_setting_option("cache", text="That of the sweep: the weights are kept beside it.")
 @click.option("--overwrite", is_flag=True, help="Train it again where the same was trained before.")
-@json_option()
+@add_json_option()
 def command(study: str, *, as_json: bool, **asked: Any) -> None:
     """Train the configuration that STUDY recommends to the end, and keep its weights for `sweeper predict`.
 
@@ -65,25 +65,26 @@ def command(study: str, *, as_json: bool, **asked: Any) -> None:
 
     options = TrainOptions(**asked)
     display = PlainDisplay()
-    with StopRequest(display.warn, whole=True) as stop, redirect_stdout(sys.stderr), Bar("training") as bar:
+    with StopRequest(display.warn, whole=True) as stop, redirect_stdout(sys.stderr), ProgressBar("training") as bar:
         opened = open_storage(options.storage, create=False, warn=display.warn)
         made = train_recommended(opened, study, options, messages=display, stop=stop, progress=bar.update)
-    click.echo(json.dumps(made.document, indent=2) if as_json else trained_text(made))
+    click.echo(json.dumps(made.document, indent=2) if as_json else format_training(made))
 
 
-def trained_text(made: TrainingDocument, width: int = 110) -> str:
+def format_training(made: TrainingDocument, width: int = 110) -> str:
     """The outcome for people."""
     lines = [
         f"Trained: {made.family} (learning rate {made.lr:.3g}; verdict: {made.verdict.replace('_', ' ')}) for "
-        f"{made.steps:,} steps on {count(made.images, 'image')} ({made.on}), seed {made.seed}"
+        f"{made.steps:,} steps on {format_count(made.images, 'image')} ({made.on}), seed {made.seed}"
     ]
     name = "threshold" if made.task == "binary" else "τ"
     lines.append(f"Point:   {name} {made.point:.3g}, {made.point_from}")
     if made.val is not None:
-        lines.append(f"Validation: {_scores_text(made.val)}")
+        lines.append(f"Validation: {_format_scores(made.val)}")
     if made.test is not None:
         lines.append(
-            f"Test:    {_scores_text(made.test)} on {count(made.test_images, 'image')}. They are seen once more: "
+            f"Test:    {_format_scores(made.test)} on {format_count(made.test_images, 'image')}. They are seen once "
+            "more: "
             "this is no new confirmation, and of one seed; the report has the intervals"
         )
     if not made.collapse.learned:
@@ -100,6 +101,6 @@ def trained_text(made: TrainingDocument, width: int = 110) -> str:
     return "\n".join(textwrap.fill(line, width, subsequent_indent="         ") for line in lines)
 
 
-def _scores_text(scores: Scores) -> str:
+def _format_scores(scores: MetricScores) -> str:
     foreground = "" if scores.fg_iou is None else f", foreground IoU {scores.fg_iou:.3f}"
     return f"mIoU {scores.miou:.3f}{foreground}, Dice {scores.dice:.3f}"

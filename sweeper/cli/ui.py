@@ -11,17 +11,17 @@ from urllib.parse import urlsplit
 import click
 
 from sweeper.cli.options import SweeperCommand
-from sweeper.cli.settings_options import setting
+from sweeper.cli.settings_options import make_setting_option
 from sweeper.core.errors import UsageError
-from sweeper.core.paths import experiments_place, view_place
-from sweeper.core.redact import shown_address
-from sweeper.core.text import suggestion
-from sweeper.system.postgres import sqlalchemy_url
+from sweeper.core.paths import get_experiments_place, get_view_place
+from sweeper.core.redact import hide_address_secrets
+from sweeper.core.text import suggest_correction
+from sweeper.system.postgres import make_sqlalchemy_url
 
 
 @click.command(cls=SweeperCommand)
 @click.argument("study", required=False)
-@setting("tracking_uri")
+@make_setting_option("tracking_uri")
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
 def command(study: str | None, tracking_uri: str, port: int) -> None:
     """Serve MLflow's user interface on the loopback address until Ctrl-C, and say where STUDY's table is.
@@ -29,7 +29,7 @@ def command(study: str | None, tracking_uri: str, port: int) -> None:
     Without STUDY, those of the newest study. Where the store is a server, the addresses alone are printed.
     """
     if tracking_uri.startswith(("http://", "https://")):
-        click.echo(_addresses(_server(tracking_uri), tracking_uri, study))
+        click.echo(_list_addresses(_hide_password(tracking_uri), tracking_uri, study))
         return
     if tracking_uri.startswith("sqlite:///") and not Path(tracking_uri.removeprefix("sqlite:///")).exists():
         raise UsageError(f"there is no MLflow store at {tracking_uri}; `sweeper run` makes one in its working folder")
@@ -40,14 +40,14 @@ def command(study: str | None, tracking_uri: str, port: int) -> None:
             f"--port must be a port of this machine that nobody listens on, got {port} ({error.strerror}). Is the user "
             f"interface open already, at http://127.0.0.1:{port}? If not, name another port"
         ) from error
-    addresses = _addresses(f"http://127.0.0.1:{port}", tracking_uri, study)
+    addresses = _list_addresses(f"http://127.0.0.1:{port}", tracking_uri, study)
     click.echo(f"starting MLflow's user interface, about 15 s (Ctrl-C ends it)\n{addresses}", err=True)
     click.echo(
         f"  from another computer, the same addresses after: ssh -N -L {port}:127.0.0.1:{port} {socket.gethostname()}",
         err=True,
     )
     # In the environment, not on the command line: that everybody on this machine can read.
-    environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": sqlalchemy_url(tracking_uri), "PYTHONSAFEPATH": "1"}
+    environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": make_sqlalchemy_url(tracking_uri), "PYTHONSAFEPATH": "1"}
     arguments = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     # Names that a browser on this machine uses, so that no foreign page can reach the server by rebinding a name.
     arguments += ["--allowed-hosts", f"127.0.0.1:{port},localhost:{port}"]
@@ -57,17 +57,17 @@ def command(study: str | None, tracking_uri: str, port: int) -> None:
     os.execve(sys.executable, [sys.executable, "-m", "mlflow", "ui", *arguments], environment)
 
 
-def _addresses(base: str, tracking_uri: str, study: str | None) -> str:
+def _list_addresses(base: str, tracking_uri: str, study: str | None) -> str:
     """What to open, a line each.
 
     Raises:
         UsageError: if a study was named that the store does not have, or a store with a named study does not answer.
     """
-    from sweeper.tracking import prepared_studies
+    from sweeper.tracking import list_prepared_studies
 
-    everything = f"  all studies: {base}/{experiments_place()}"
+    everything = f"  all studies: {base}/{get_experiments_place()}"
     try:
-        known = prepared_studies(tracking_uri)
+        known = list_prepared_studies(tracking_uri)
     except UsageError:
         if study is not None or tracking_uri.startswith(("http://", "https://")):
             raise
@@ -75,18 +75,18 @@ def _addresses(base: str, tracking_uri: str, study: str | None) -> str:
     if study is not None and study not in known:
         newest = ", ".join(list(known)[:5]) or "none"
         raise UsageError(
-            f"STUDY must be one that MLflow at {shown_address(tracking_uri)} has, with its views, got {study!r}"
-            f"{suggestion(study, known)}; the newest are: {newest}. To write another one, or one of an earlier "
+            f"STUDY must be one that MLflow at {hide_address_secrets(tracking_uri)} has, with its views, got {study!r}"
+            f"{suggest_correction(study, known)}; the newest are: {newest}. To write another one, or one of an earlier "
             f"version, there: sweeper mlflow STUDY"
         )
     if not known:
         return everything
     name = study or next(iter(known))
-    table, finalists = view_place(known[name]), view_place(known[name], "finalists")
+    table, finalists = get_view_place(known[name]), get_view_place(known[name], "finalists")
     return f"  {name}: {base}/{table}\n  its finalists: {base}/{finalists}\n{everything}"
 
 
-def _server(tracking_uri: str) -> str:
+def _hide_password(tracking_uri: str) -> str:
     """A server's address for a browser: without the password that may stand in the other one."""
     parts = urlsplit(tracking_uri)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"

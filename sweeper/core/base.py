@@ -20,18 +20,18 @@ class Record(BaseModel):  # noqa: PLW1641 (pydantic makes the hash of the fields
         """Equal kind and equal fields; arrays element by element (NumPy's own `==` is no truth value)."""
         if not isinstance(other, Record) or type(self) is not type(other):
             return NotImplemented
-        return all(_same(getattr(self, name), getattr(other, name)) for name in type(self).model_fields)
+        return all(_has_same_fields(getattr(self, name), getattr(other, name)) for name in type(self).model_fields)
 
 
-def _same(one: Any, two: Any) -> bool:
+def _has_same_fields(one: Any, two: Any) -> bool:
     if isinstance(one, np.ndarray) or isinstance(two, np.ndarray):
         return np.array_equal(one, two)
     if isinstance(one, tuple) and isinstance(two, tuple):
-        return len(one) == len(two) and all(map(_same, one, two))
+        return len(one) == len(two) and all(map(_has_same_fields, one, two))
     return bool(one == two)
 
 
-def _unpack(value: Any) -> npt.NDArray[Any]:
+def _unpack_array(value: Any) -> npt.NDArray[Any]:
     if isinstance(value, np.ndarray):
         return value
     kind = np.dtype(value["dtype"])
@@ -40,12 +40,12 @@ def _unpack(value: Any) -> npt.NDArray[Any]:
     return np.frombuffer(raw, dtype=kind).reshape(value["shape"])
 
 
-def _pack(array: npt.NDArray[Any]) -> dict[str, Any]:
+def _pack_array(array: npt.NDArray[Any]) -> dict[str, Any]:
     """Bytes of one significance together: of counts, most high ones are 0, which saves a third."""
     planes = np.ascontiguousarray(array).reshape(-1).view(np.uint8).reshape(-1, array.dtype.itemsize).T
     raw = zlib.compress(planes.tobytes(), 6)
     return {"dtype": array.dtype.str, "shape": list(array.shape), "zlib": base64.b64encode(raw).decode()}
 
 
-Array = Annotated[npt.NDArray[Any], PlainValidator(_unpack), PlainSerializer(_pack, when_used="json")]
+Array = Annotated[npt.NDArray[Any], PlainValidator(_unpack_array), PlainSerializer(_pack_array, when_used="json")]
 """A NumPy array that is compressed when the record is written as JSON."""

@@ -32,11 +32,11 @@ class Calibration(Record):
     bias: float = 0.0
 
     @property
-    def of_bins(self) -> Floats:
+    def bin_probabilities(self) -> Floats:
         """(512,) the probability of a pixel in each bin of logits, in (0, 1)."""
-        return self.probability(LOGITS)
+        return self.compute_probability(LOGITS)
 
-    def probability(self, logits: npt.ArrayLike) -> Floats:
+    def compute_probability(self, logits: npt.ArrayLike) -> Floats:
         """Probabilities in (0, 1) of logits of any shape."""
         z = np.clip(self.slope * np.asarray(logits, dtype=np.float64) + self.bias, -30.0, 30.0)
         found: Floats = 1 / (1 + np.exp(-z))
@@ -80,7 +80,7 @@ def fit_classes(logits: npt.ArrayLike, labels: npt.ArrayLike) -> ClassCalibratio
     return ClassCalibration(slope=float(at[0]), biases=tuple(at[1:].tolist()))
 
 
-def fit(histogram: npt.ArrayLike) -> Calibration:
+def fit_calibration(histogram: npt.ArrayLike) -> Calibration:
     """The slope and bias of the largest likelihood, by Newton's method with step halving.
 
     Args:
@@ -123,16 +123,16 @@ def fit_counts(counts: ImageCounts | None) -> Calibration | None:
     """The same of all images of a binary task; None without counts, or for more classes."""
     if counts is None or counts.kind != "histogram":
         return None
-    return fit(counts.data.sum(axis=0, dtype=np.int64))
+    return fit_calibration(counts.data.sum(axis=0, dtype=np.int64))
 
 
-def calibration_gaps(histogram: npt.NDArray[np.int64], calibration: Calibration, bins: int = 30) -> Floats:
+def count_calibration_gaps(histogram: npt.NDArray[np.int64], calibration: Calibration, bins: int = 30) -> Floats:
     """What the expected calibration error is summed from: (..., 30, 3) of counts (..., 2, 512).
 
     Per bin of the winning class's probability: pixels, those that p ≥ 0.5 answers right, and their confidence, as
     in `TestDetail.confidence`; `sweeper.core.detail_scores.calibration_error` reads them.
     """
-    p = calibration.of_bins
+    p = calibration.bin_probabilities
     confidence = np.maximum(p, 1 - p)
     place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
     right = np.where(p >= 0.5, histogram[..., 1, :], histogram[..., 0, :])

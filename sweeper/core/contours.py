@@ -20,7 +20,7 @@ Mask = npt.NDArray[np.uint8]
 Marks = npt.NDArray[np.bool_]
 
 
-def near_boundary(mask: Mask, pixels: int = THIN_PIXELS) -> Marks:
+def find_near_boundary(mask: Mask, pixels: int = THIN_PIXELS) -> Marks:
     """Labelled pixels with a labelled pixel of another class within `pixels` (Euclidean, centre to centre).
 
     With the class they belong to, they are the inner band of each class's contour (G_d ∩ G of Cheng et al. 2021,
@@ -36,7 +36,7 @@ def near_boundary(mask: Mask, pixels: int = THIN_PIXELS) -> Marks:
     labelled = mask != IGNORE
     near = np.zeros(mask.shape, dtype=bool)
     height, width = mask.shape
-    for dy, dx in _offsets(pixels):
+    for dy, dx in _half_disc_offsets(pixels):
         if dy >= height or abs(dx) >= width:
             continue
         here = slice(0, height - dy), slice(max(0, -dx), width - max(0, dx))
@@ -47,17 +47,17 @@ def near_boundary(mask: Mask, pixels: int = THIN_PIXELS) -> Marks:
     return near
 
 
-def thinness(masks: Iterable[Mask], classes: int) -> npt.NDArray[np.float64]:
+def measure_thinness(masks: Iterable[Mask], classes: int) -> npt.NDArray[np.float64]:
     """Share of each class's pixels within `THIN_PIXELS` of its contour, (C,); 0 where it does not occur."""
     thin, total = np.zeros(classes), np.zeros(classes)
     for mask in masks:
         total += np.bincount(mask.ravel(), minlength=256)[:classes]
-        thin += np.bincount(mask[near_boundary(mask)], minlength=256)[:classes]
+        thin += np.bincount(mask[find_near_boundary(mask)], minlength=256)[:classes]
     share: npt.NDArray[np.float64] = thin / np.maximum(total, 1)
     return share
 
 
-def skeleton(inside: Marks) -> Marks:
+def compute_skeleton(inside: Marks) -> Marks:
     """Centre line of a mask, one pixel wide, by thinning: connected where the mask is, with its holes.
 
     Guo & Hall, *Parallel thinning with two-subiteration algorithms* (1989), algorithm A1 as MATLAB's `bwmorph("thin")`
@@ -75,7 +75,7 @@ def skeleton(inside: Marks) -> Marks:
     alive, width = padded.ravel(), padded.shape[1]
     # x1 … x8, anticlockwise from the east
     around = np.array([1, 1 - width, -width, -width - 1, -1, width - 1, width, width + 1])
-    tables = _deletable()
+    tables = _is_deletable()
     changed = [alive > 0, alive > 0]
     """Whether a pixel's neighbourhood has changed since it was looked at in the first and the second subiteration."""
     goes_on = True
@@ -97,7 +97,7 @@ def skeleton(inside: Marks) -> Marks:
 
 
 @cache
-def _offsets(pixels: int) -> tuple[tuple[int, int], ...]:
+def _half_disc_offsets(pixels: int) -> tuple[tuple[int, int], ...]:
     """Half of the disc: each pair of pixels is compared once."""
     span = range(-pixels, pixels + 1)
     return tuple(
@@ -106,7 +106,7 @@ def _offsets(pixels: int) -> tuple[tuple[int, int], ...]:
 
 
 @cache
-def _deletable() -> tuple[Marks, Marks]:
+def _is_deletable() -> tuple[Marks, Marks]:
     """Whether a pixel with these neighbours (bit k = x_{k+1}) goes, in the first and the second subiteration."""
     tables = np.zeros((2, 256), dtype=bool)
     for code in range(256):
@@ -120,7 +120,7 @@ def _deletable() -> tuple[Marks, Marks]:
     return tables[0], tables[1]
 
 
-def boundary_counts(label: Mask, answer: Mask, classes: int, pixels: int) -> npt.NDArray[np.int64]:
+def count_boundary_pixels(label: Mask, answer: Mask, classes: int, pixels: int) -> npt.NDArray[np.int64]:
     """Pixels within the inner bands of the contours, of each class: in both, in the answer alone, in the label alone.
 
     Boundary IoU is the first over the sum (Cheng et al. 2021, eq. 1).
@@ -135,13 +135,13 @@ def boundary_counts(label: Mask, answer: Mask, classes: int, pixels: int) -> npt
         (C, 3) int64.
     """
     given = np.where(label == IGNORE, np.uint8(IGNORE), answer)
-    near_label, near_answer = near_boundary(label, pixels), near_boundary(given, pixels)
-    both = _per_class(label[near_label & near_answer & (label == given)], classes)
-    of_answer, of_label = _per_class(given[near_answer], classes), _per_class(label[near_label], classes)
+    near_label, near_answer = find_near_boundary(label, pixels), find_near_boundary(given, pixels)
+    both = _count_per_class(label[near_label & near_answer & (label == given)], classes)
+    of_answer, of_label = _count_per_class(given[near_answer], classes), _count_per_class(label[near_label], classes)
     return np.stack([both, of_answer - both, of_label - both], axis=-1)
 
 
-def centreline_counts(label: Mask, answer: Mask, classes: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+def count_centreline_pixels(label: Mask, answer: Mask, classes: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
     """How much of each centre line lies inside the other mask, for clDice (Shit et al. 2021, eq. 1).
 
     An ignored region cuts label and answer alike.
@@ -158,10 +158,10 @@ def centreline_counts(label: Mask, answer: Mask, classes: npt.NDArray[np.bool_])
     labelled = label != IGNORE
     for c in np.flatnonzero(classes):
         inside, given = label == c, labelled & (answer == c)
-        line, line_given = skeleton(inside), skeleton(given)
+        line, line_given = compute_skeleton(inside), compute_skeleton(given)
         counts[c] = (line_given & inside).sum(), line_given.sum(), (line & given).sum(), line.sum()
     return counts
 
 
-def _per_class(labels: Mask, classes: int) -> npt.NDArray[np.int64]:
+def _count_per_class(labels: Mask, classes: int) -> npt.NDArray[np.int64]:
     return np.bincount(labels, minlength=classes)[:classes].astype(np.int64)

@@ -5,34 +5,34 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from sweeper.core.metrics import Counts, Floats, iou, mean_over, ratio
+from sweeper.core.metrics import Counts, Floats, compute_iou, divide_or_nan, mean_over
 from sweeper.core.records import TestDetail
 
 
-def cldice(summed: Counts) -> Floats:
+def compute_cldice(summed: Counts) -> Floats:
     """Centre-line Dice of each class from (..., C, 4) counts as in `TestDetail.centreline` → (..., C).
 
     Harmonic mean of the shares of the answer's centre line inside the label and of the label's inside the answer
     (Shit et al. 2021, eq. 1–2); 0 where either is 0 or one of the lines is missing, NaN where both are.
     """
-    precision = np.nan_to_num(ratio(summed[..., 0], summed[..., 1]))
-    recall = np.nan_to_num(ratio(summed[..., 2], summed[..., 3]))
+    precision = np.nan_to_num(divide_or_nan(summed[..., 0], summed[..., 1]))
+    recall = np.nan_to_num(divide_or_nan(summed[..., 2], summed[..., 3]))
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = np.where(precision + recall > 0, 2 * precision * recall / (precision + recall), 0.0)
     result: Floats = np.where(summed[..., 1] + summed[..., 3] > 0, mean, np.nan)
     return result
 
 
-def calibration_error(summed: Floats) -> Floats:
+def compute_calibration_error(summed: Floats) -> Floats:
     """Expected calibration error from (..., B, 3) counts as in `TestDetail.confidence` → (...); NaN without pixels.
 
     Σ_b n_b/n · |accuracy_b − confidence_b| (Guo et al. 2017, eq. 3).
     """
     gaps: Floats = np.abs(summed[..., 1] - summed[..., 2])
-    return ratio(np.asarray(gaps.sum(axis=-1)), np.asarray(summed[..., 0].sum(axis=-1)))
+    return divide_or_nan(np.asarray(gaps.sum(axis=-1)), np.asarray(summed[..., 0].sum(axis=-1)))
 
 
-def with_contour(boundary: Counts) -> npt.NDArray[np.bool_]:
+def find_classes_with_contour(boundary: Counts) -> npt.NDArray[np.bool_]:
     """Which classes have a contour in the labels; (n, C, 3) → (C,). Binary: the foreground's alone."""
     summed = boundary.sum(axis=0)
     found: npt.NDArray[np.bool_] = (summed[:, 0] + summed[:, 2]) > 0
@@ -41,25 +41,25 @@ def with_contour(boundary: Counts) -> npt.NDArray[np.bool_]:
     return found
 
 
-def with_centreline(centreline: Counts) -> npt.NDArray[np.bool_]:
+def find_classes_with_centreline(centreline: Counts) -> npt.NDArray[np.bool_]:
     """Which classes have a centre line in the labels; (n, C, 4) → (C,)."""
     found: npt.NDArray[np.bool_] = centreline[..., 3].sum(axis=0) > 0
     return found
 
 
-def detail_scores(detail: TestDetail) -> dict[str, float]:
+def compute_detail_scores(detail: TestDetail) -> dict[str, float]:
     """Boundary IoU and clDice (mean over the classes that have contours, or measured centre lines), and ECE.
 
     Keys `boundary_iou`, `cldice`, `ece`; one that is undefined is left out. Values in 0–1.
     """
     boundary, centreline = detail.boundary.astype(np.int64), detail.centreline.astype(np.int64)
-    contours, lines = with_contour(boundary), with_centreline(centreline)
+    contours, lines = find_classes_with_contour(boundary), find_classes_with_centreline(centreline)
     found = {}
     if contours.any():
-        found["boundary_iou"] = float(mean_over(iou(boundary.sum(axis=0)), contours))
+        found["boundary_iou"] = float(mean_over(compute_iou(boundary.sum(axis=0)), contours))
     if lines.any():
-        found["cldice"] = float(mean_over(cldice(centreline.sum(axis=0)), lines))
-    error = float(calibration_error(detail.confidence.sum(axis=0)))
+        found["cldice"] = float(mean_over(compute_cldice(centreline.sum(axis=0)), lines))
+    error = float(compute_calibration_error(detail.confidence.sum(axis=0)))
     if np.isfinite(error):
         found["ece"] = error
     return found

@@ -44,7 +44,7 @@ class DatasetSummary(Record):
     synthetic: bool
 
     @classmethod
-    def of(cls, dataset: Dataset) -> DatasetSummary:
+    def from_dataset(cls, dataset: Dataset) -> DatasetSummary:
         """What is told of a data set."""
         return cls(**dataset.model_dump(include=set(cls.model_fields)))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sweeper.core.text import count, resume_command
+from sweeper.core.text import format_count, resume_command
 
 
 class SweeperError(Exception):
@@ -32,7 +32,7 @@ class ProblemListError(UsageError):
     def __init__(self, where: str, problems: Sequence[str]) -> None:
         self.where = where
         self.problems = tuple(problems)
-        heading = self.heading.format(problems=count(len(self.problems), "problem"), where=where)
+        heading = self.heading.format(problems=format_count(len(self.problems), "problem"), where=where)
         super().__init__("\n".join([heading, *(f"  - {problem}" for problem in self.problems)]))
 
 

@@ -13,7 +13,7 @@ from sweeper.core.recipe import Precision
 from sweeper.core.records import Evaluation, TrialResult, TrialSpec
 
 
-class Hardware(Record):
+class WorkerHardware(Record):
     """What a worker found: where it trains and in which precision."""
 
     device: str
@@ -28,7 +28,7 @@ class Hardware(Record):
     """Which processor it is, as times that were measured on it are kept; "" = not known."""
 
 
-class Layout(NamedTuple):
+class WorkerLayout(NamedTuple):
     """How trainings share a machine."""
 
     workers: int
@@ -37,7 +37,7 @@ class Layout(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """Train this until it was evaluated at this step, or at the first rung after it.
 
     To do a job again changes nothing: a training that is there already says what it gave so far.
@@ -49,7 +49,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Advanced:
+class JobResult:
     """A job was done."""
 
     result: TrialResult
@@ -64,19 +64,19 @@ class Advanced:
 
 
 @dataclass(frozen=True)
-class Lost:
+class WorkerLost:
     """The worker died, hung, ran out of memory or lost its device; nothing is known of the training but the reason."""
 
     spec: TrialSpec
     reason: str
 
 
-Answer = Advanced | Lost
+Answer = JobResult | WorkerLost
 """What an executor tells of a job."""
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class TrainingEvaluated:
     """A training was evaluated on validation images."""
 
     spec: TrialSpec
@@ -84,7 +84,7 @@ class Evaluated:
 
 
 @dataclass(frozen=True)
-class Paused:
+class TrainingPaused:
     """A training waits at a rung, in its checkpoint; `result` is what it gave if it never goes on."""
 
     spec: TrialSpec
@@ -92,14 +92,14 @@ class Paused:
 
 
 @dataclass(frozen=True)
-class Started:
+class TrainingStarted:
     """A training begins."""
 
     spec: TrialSpec
 
 
 @dataclass(frozen=True)
-class Resumed:
+class TrainingResumed:
     """A training that waited goes on, and gave `result` so far; this session may not know it yet."""
 
     spec: TrialSpec
@@ -107,7 +107,7 @@ class Resumed:
 
 
 @dataclass(frozen=True)
-class Stored:
+class ResultStored:
     """A training gave its result (failed ones included), and it is stored: from now on nothing can lose it."""
 
     result: TrialResult
@@ -118,7 +118,7 @@ NOT_NEEDED = "it is not needed any more"
 
 
 @dataclass(frozen=True)
-class Dropped:
+class TrainingDropped:
     """A training was cut off and does not count: its worker `died`, or the sweep ends."""
 
     spec: TrialSpec
@@ -126,7 +126,7 @@ class Dropped:
     died: bool
 
 
-SweepEvent = Started | Evaluated | Paused | Resumed | Stored | Dropped
+SweepEvent = TrainingStarted | TrainingEvaluated | TrainingPaused | TrainingResumed | ResultStored | TrainingDropped
 """What the tracker, the display, the timekeeper and the status file are told by `notify`."""
 
 

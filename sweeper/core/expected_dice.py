@@ -32,7 +32,7 @@ _CELLS = 4_000_000
 """Most numbers held at a time (32 MB)."""
 
 
-def expected_dice(pixels: npt.ArrayLike, probabilities: npt.ArrayLike) -> Floats:
+def compute_expected_dice(pixels: npt.ArrayLike, probabilities: npt.ArrayLike) -> Floats:
     """(n, B − 1) expected Dice of each image, answered as foreground from each inner edge between bins on.
 
     Args:
@@ -40,26 +40,26 @@ def expected_dice(pixels: npt.ArrayLike, probabilities: npt.ArrayLike) -> Floats
         probabilities: (B,) of the foreground, in (0, 1).
     """
     counts = np.asarray(pixels, dtype=np.float64)
-    return _in_parts(counts, lambda part, rule: rule.at_all(part), probabilities)
+    return _split_images(counts, lambda part, rule: rule.at_all_edges(part), probabilities)
 
 
-def best_edges(pixels: npt.ArrayLike, probabilities: npt.ArrayLike) -> npt.NDArray[np.intp]:
+def find_best_edges(pixels: npt.ArrayLike, probabilities: npt.ArrayLike) -> npt.NDArray[np.intp]:
     """Return (n,) the inner edge, 0 to B − 2, from which on an answer is expected to score highest; B − 1 = none."""
     counts = np.asarray(pixels, dtype=np.float64)
-    return _in_parts(counts, lambda part, rule: rule.best(part), probabilities)
+    return _split_images(counts, lambda part, rule: rule.best_edge(part), probabilities)
 
 
-def _in_parts(
+def _split_images(
     counts: Floats,
-    work: Callable[[Floats, _Rule], npt.NDArray[Any]],
+    work: Callable[[Floats, _DiceExpectation], npt.NDArray[Any]],
     probabilities: npt.ArrayLike,
 ) -> npt.NDArray[Any]:
-    rule = _Rule(np.asarray(probabilities, dtype=np.float64), float(counts.sum(axis=1).max(initial=1.0)))
+    rule = _DiceExpectation(np.asarray(probabilities, dtype=np.float64), float(counts.sum(axis=1).max(initial=1.0)))
     at_once = max(1, _CELLS // rule.table.size)
     return np.concatenate([work(counts[i : i + at_once], rule) for i in range(0, max(1, len(counts)), at_once)])
 
 
-class _Rule:
+class _DiceExpectation:
     """Expected Dice of images of at most so many pixels, whose bins have these probabilities."""
 
     def __init__(self, p: Floats, most: float) -> None:
@@ -73,26 +73,26 @@ class _Rule:
         self.table = p[:, None] / factor
         """(B, Q): what is summed over the pixels that are taken."""
 
-    def at_all(self, counts: Floats) -> Floats:
+    def at_all_edges(self, counts: Floats) -> Floats:
         """(n, B − 1) at every edge."""
-        sums = _above(np.concatenate([counts[:, :, None] * self.table, counts[:, :, None]], axis=-1))[:, 1:]
-        return self._value(sums, counts @ self.log)
+        sums = _sum_from_above(np.concatenate([counts[:, :, None] * self.table, counts[:, :, None]], axis=-1))[:, 1:]
+        return self._expected_value(sums, counts @ self.log)
 
-    def best(self, counts: Floats) -> npt.NDArray[np.intp]:
+    def best_edge(self, counts: Floats) -> npt.NDArray[np.intp]:
         """(n,) the best edge."""
-        values, empty = self.at_all(counts), np.exp(counts @ np.log1p(-self.p))
+        values, empty = self.at_all_edges(counts), np.exp(counts @ np.log1p(-self.p))
         edges: npt.NDArray[np.intp] = values.argmax(axis=1)
         edges[empty > values.max(axis=1)] = counts.shape[1] - 1  # no edge is worth as much as to take nothing
         return edges
 
-    def _value(self, sums: Floats, whole: Floats) -> Floats:
+    def _expected_value(self, sums: Floats, whole: Floats) -> Floats:
         """(n, k) of sums (n, k, Q + 1) over the taken pixels: of `table` and of 1; `whole`: the product's log."""
         inner = np.exp(whole[:, None] - (sums[..., -1:] + 1) * self.s)  # tᵏ dt is exp(−(k + 1) s) ds
         found: Floats = 2 * np.einsum("q,nkq,nkq->nk", self.weights, inner, sums[..., :-1])
         return found
 
 
-def _above(values: Floats) -> Floats:
+def _sum_from_above(values: Floats) -> Floats:
     """Sums over this bin and all above it, along axis 1."""
     sums: Floats = values[:, ::-1].cumsum(axis=1)[:, ::-1]
     return sums

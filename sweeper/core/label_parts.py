@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from sweeper.core.contours import Marks, Mask, boundary_counts
+from sweeper.core.contours import Marks, Mask, count_boundary_pixels
 from sweeper.core.records import IGNORE
 
 UNIT = 2**16
@@ -23,7 +23,7 @@ UNIT = 2**16
 Counter = Callable[[Mask], npt.NDArray[np.int64]]
 
 
-def components(inside: Marks) -> tuple[npt.NDArray[np.int32], int]:
+def label_components(inside: Marks) -> tuple[npt.NDArray[np.int32], int]:
     """Number of each pixel's component, (H, W), from 1 on, 0 outside; and how many there are."""
     from scipy.ndimage import label  # not at the top: workers should begin soon
 
@@ -31,34 +31,34 @@ def components(inside: Marks) -> tuple[npt.NDArray[np.int32], int]:
     return ids, int(label(inside, structure=np.ones((3, 3)), output=ids))
 
 
-def lesions(mask: Mask, classes: int, pixels: int) -> Counter:
+def count_lesions(mask: Mask, classes: int, pixels: int) -> Counter:
     """Components of each class that are found, falsely alarmed, missed.
 
     One is found by a component of the answer with an IoU above 0.5, of which there is one at most.
     """
     known = mask != IGNORE
-    truth = {c: components(mask == c) for c in np.unique(mask[known]).tolist() if c}
+    truth = {c: label_components(mask == c) for c in np.unique(mask[known]).tolist() if c}
 
     def count(answer: Mask) -> npt.NDArray[np.int64]:
         counts = np.zeros((classes, 3), dtype=np.int64)
         for c in {*truth, *np.flatnonzero(np.bincount(answer[known], minlength=classes)).tolist()} - {0}:
             ids, number = truth.get(c, (None, 0))
-            found, alarms = components(known & (answer == c))
-            hits = 0 if ids is None or not alarms else _matched(ids, found, alarms)
+            found, alarms = label_components(known & (answer == c))
+            hits = 0 if ids is None or not alarms else _match_components(ids, found, alarms)
             counts[c] = hits, alarms - hits, number - hits
         return counts
 
     return count
 
 
-def _matched(ids: npt.NDArray[np.int32], found: npt.NDArray[np.int32], alarms: int) -> int:
+def _match_components(ids: npt.NDArray[np.int32], found: npt.NDArray[np.int32], alarms: int) -> int:
     both = (ids > 0) & (found > 0)
     pairs, common = np.unique(ids[both].astype(np.int64) * (alarms + 1) + found[both], return_counts=True)
     sizes = np.bincount(ids.ravel())[pairs // (alarms + 1)] + np.bincount(found.ravel())[pairs % (alarms + 1)]
     return int((2 * common > sizes - common).sum())
 
 
-def component_dice(mask: Mask, classes: int, pixels: int) -> Counter:
+def sum_component_dice(mask: Mask, classes: int, pixels: int) -> Counter:
     """Dice of each component in its region, summed: reached, 0, lost, in units of `UNIT`.
 
     A component's region is the pixels that lie nearest to it (CC-Dice: Jaus et al. 2024, *Every Component Counts*,
@@ -71,7 +71,7 @@ def component_dice(mask: Mask, classes: int, pixels: int) -> Counter:
     truth = {}
     for c in np.unique(mask[known]).tolist():
         if c:
-            ids, number = components(mask == c)
+            ids, number = label_components(mask == c)
             nearest = distance_transform_edt(ids == 0, return_distances=False, return_indices=True)
             truth[c] = ids, number, ids[tuple(nearest)], np.bincount(ids.ravel(), minlength=number + 1)[1:]
 
@@ -91,11 +91,11 @@ def component_dice(mask: Mask, classes: int, pixels: int) -> Counter:
     return count
 
 
-def contours(mask: Mask, classes: int, pixels: int) -> Counter:
+def count_contour_pixels(mask: Mask, classes: int, pixels: int) -> Counter:
     """Pixels in the inner bands of the contours (`boundary_counts`); with two classes the foreground's alone."""
 
     def count(answer: Mask) -> npt.NDArray[np.int64]:
-        counts = boundary_counts(mask, answer, classes, pixels)
+        counts = count_boundary_pixels(mask, answer, classes, pixels)
         if classes == 2:
             counts[0] = 0
         return counts

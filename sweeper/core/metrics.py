@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core.contours import Mask
-from sweeper.core.label_parts import Counter, component_dice, contours, lesions
-from sweeper.core.records import ImageCounts, Scores, Task
+from sweeper.core.label_parts import Counter, count_contour_pixels, count_lesions, sum_component_dice
+from sweeper.core.records import ImageCounts, MetricScores, Task
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -28,12 +28,12 @@ FOLDS = 20
 """Parts of the images, of which each is scored at the operating point that the others choose."""
 
 
-def default_point(task: Task) -> float:
+def default_operating_point(task: Task) -> float:
     """Operating point everyone uses without thinking: threshold 0.5, or τ = 0."""
     return {"binary": 0.5, "multiclass": 0.0}[task]
 
 
-def sweep_points(counts: ImageCounts) -> Counts:
+def count_at_all_points(counts: ImageCounts) -> Counts:
     """Class counts of each image at every operating point, shape (n, T, C, 3)."""
     if counts.kind == "points":
         return counts.data.astype(np.int64)
@@ -48,7 +48,7 @@ def sweep_points(counts: ImageCounts) -> Counts:
     return np.stack([background, foreground], axis=-2)
 
 
-def at_point(counts: ImageCounts, point: float) -> Counts:
+def count_at_point(counts: ImageCounts, point: float) -> Counts:
     """Class counts of each image at one operating point, shape (n, C, 3).
 
     Raises:
@@ -68,35 +68,35 @@ def at_point(counts: ImageCounts, point: float) -> Counts:
     return np.stack([np.stack([tn, fn, fp], axis=-1), np.stack([tp, fp, fn], axis=-1)], axis=-2)
 
 
-def present(class_counts: Counts) -> npt.NDArray[np.bool_]:
+def find_present_classes(class_counts: Counts) -> npt.NDArray[np.bool_]:
     """Which classes have pixels in these images; class_counts (n, C, 3) → (C,)."""
     summed = class_counts.sum(axis=0)
     result: npt.NDArray[np.bool_] = (summed[:, 0] + summed[:, 2]) > 0
     return result
 
 
-def ratio(numerator: Counts | Floats, denominator: Counts | Floats) -> Floats:
+def divide_or_nan(numerator: Counts | Floats, denominator: Counts | Floats) -> Floats:
     """Element by element, NaN where the denominator is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         quotient: Floats = np.where(denominator > 0, numerator / denominator, np.nan)
         return quotient
 
 
-def iou(summed: Counts) -> Floats:
+def compute_iou(summed: Counts) -> Floats:
     """IoU of each class, NaN where it neither occurs nor is predicted; (..., C, 3) → (..., C)."""
-    return ratio(summed[..., 0], summed.sum(axis=-1))
+    return divide_or_nan(summed[..., 0], summed.sum(axis=-1))
 
 
-def dice(summed: Counts) -> Floats:
+def compute_dice(summed: Counts) -> Floats:
     """Dice (F1) of each class, NaN where undefined; (..., C, 3) → (..., C)."""
-    return ratio(2 * summed[..., 0], 2 * summed[..., 0] + summed[..., 1] + summed[..., 2])
+    return divide_or_nan(2 * summed[..., 0], 2 * summed[..., 0] + summed[..., 1] + summed[..., 2])
 
 
-def _foreground_iou(summed: Counts, classes: npt.NDArray[np.bool_]) -> Floats:
-    return np.nan_to_num(iou(summed)[..., 1], nan=1.0 if classes[1] else 0.0)
+def _compute_foreground_iou(summed: Counts, classes: npt.NDArray[np.bool_]) -> Floats:
+    return np.nan_to_num(compute_iou(summed)[..., 1], nan=1.0 if classes[1] else 0.0)
 
 
-def _per_image(share: Callable[[Counts], Floats]) -> Callable[[Counts], Floats]:
+def _score_each_image(share: Callable[[Counts], Floats]) -> Callable[[Counts], Floats]:
     """Counts (..., C, 3) of single images → (..., 1, 2): what an image scores, and 1 where it is scored at all, else 0.
 
     An image scores the mean of `share` over the classes in its labels (Wang et al. 2023, *Fine-grained mIoU*). A class
@@ -117,12 +117,12 @@ def _per_image(share: Callable[[Counts], Floats]) -> Callable[[Counts], Floats]:
     return rows
 
 
-def _recall(counts: Counts) -> Floats:
-    return ratio(counts[..., 0], counts[..., 0] + counts[..., 2])
+def _compute_recall(counts: Counts) -> Floats:
+    return divide_or_nan(counts[..., 0], counts[..., 0] + counts[..., 2])
 
 
 def _mean_over_images(summed: Floats, _: npt.NDArray[np.bool_]) -> Floats:
-    return np.nan_to_num(ratio(summed[..., 0, 0], summed[..., 0, 1]))
+    return np.nan_to_num(divide_or_nan(summed[..., 0, 0], summed[..., 0, 1]))
 
 
 class Objective(NamedTuple):
@@ -140,15 +140,21 @@ class Objective(NamedTuple):
 
 
 METRICS: dict[str, Objective] = {
-    "miou": Objective("mIoU", False, lambda summed, classes: mean_over(iou(summed), classes)),
-    "fg_iou": Objective("foreground IoU", True, _foreground_iou),
-    "dice": Objective("mean Dice", False, lambda summed, classes: mean_over(dice(summed), classes)),
-    "image_iou": Objective("IoU per image", False, _mean_over_images, _per_image(iou)),
-    "image_dice": Objective("Dice per image", False, _mean_over_images, _per_image(dice)),
-    "lesion_f1": Objective("lesion F1", False, lambda summed, classes: mean_over(dice(summed), classes), None, lesions),
-    "cc_dice": Objective("CC-Dice", False, _mean_over_images, _per_image(_recall), component_dice),
+    "miou": Objective("mIoU", False, lambda summed, classes: mean_over(compute_iou(summed), classes)),
+    "fg_iou": Objective("foreground IoU", True, _compute_foreground_iou),
+    "dice": Objective("mean Dice", False, lambda summed, classes: mean_over(compute_dice(summed), classes)),
+    "image_iou": Objective("IoU per image", False, _mean_over_images, _score_each_image(compute_iou)),
+    "image_dice": Objective("Dice per image", False, _mean_over_images, _score_each_image(compute_dice)),
+    "lesion_f1": Objective(
+        "lesion F1", False, lambda summed, classes: mean_over(compute_dice(summed), classes), None, count_lesions
+    ),
+    "cc_dice": Objective("CC-Dice", False, _mean_over_images, _score_each_image(_compute_recall), sum_component_dice),
     "boundary_iou": Objective(
-        "boundary IoU", False, lambda summed, classes: mean_over(iou(summed), classes), None, contours
+        "boundary IoU",
+        False,
+        lambda summed, classes: mean_over(compute_iou(summed), classes),
+        None,
+        count_contour_pixels,
     ),
 }
 """Every metric that can be maximised, under the name of `--metric`; the user's own come to them
@@ -156,13 +162,13 @@ METRICS: dict[str, Objective] = {
 BUILT_IN = tuple(METRICS)
 
 
-def image_rows(counts: Counts, metric: str) -> Counts | Floats:
+def make_image_rows(counts: Counts, metric: str) -> Counts | Floats:
     """What a metric is measured from when it is summed over images, of the counts (..., C, 3) of each."""
     rows = METRICS[metric].rows
     return counts if rows is None else rows(counts)
 
 
-def measured(counts: ImageCounts, metric: str) -> ImageCounts:
+def select_metric_counts(counts: ImageCounts, metric: str) -> ImageCounts:
     """The counts that a metric is made of: these, or what was counted of label maps beside them.
 
     Raises:
@@ -175,14 +181,14 @@ def measured(counts: ImageCounts, metric: str) -> ImageCounts:
     return counts.parts
 
 
-def units_of(groups: Sequence[str | None]) -> npt.NDArray[np.intp] | None:
+def number_units(groups: Sequence[str | None]) -> npt.NDArray[np.intp] | None:
     """(n,) number from 0 of the unit that each image belongs to, its group or itself; None where each is its own."""
     numbers: dict[object, int] = {}
     units = np.array([numbers.setdefault(i if g is None else g, len(numbers)) for i, g in enumerate(groups)], np.intp)
     return units if len(numbers) < len(units) else None
 
 
-def united_rows(rows: Counts | Floats, units: npt.NDArray[np.intp], metric: str) -> Counts | Floats:
+def sum_by_unit(rows: Counts | Floats, units: npt.NDArray[np.intp], metric: str) -> Counts | Floats:
     """Rows (R, n, …) of images → (R, units, …): sums; of a mean over images each unit's mean, which counts as one."""
     summed = np.zeros((len(rows), int(units.max()) + 1, *rows.shape[2:]), dtype=rows.dtype)
     for row, own in zip(summed, rows, strict=True):
@@ -192,19 +198,19 @@ def united_rows(rows: Counts | Floats, units: npt.NDArray[np.intp], metric: str)
     return summed
 
 
-def summed_rows(counts: Counts, metric: str, groups: Sequence[str | None] | None = None) -> Counts | Floats:
+def sum_image_rows(counts: Counts, metric: str, groups: Sequence[str | None] | None = None) -> Counts | Floats:
     """What `objective` takes, of the counts (n, …, C, 3) of images: (…, C, 3) or (…, 1, 2).
 
     `groups` (n,) are those of the images: in a mean over images a group counts as one. None = each image is its own.
     """
-    rows = image_rows(counts, metric)
-    units = None if groups is None or METRICS[metric].rows is None else units_of(groups)
-    rows = rows if units is None else united_rows(rows[None], units, metric)[0]
+    rows = make_image_rows(counts, metric)
+    units = None if groups is None or METRICS[metric].rows is None else number_units(groups)
+    rows = rows if units is None else sum_by_unit(rows[None], units, metric)[0]
     summed: Counts | Floats = rows.sum(axis=0)
     return summed
 
 
-def objective(summed: Counts | Floats, classes: npt.NDArray[np.bool_], metric: str = "miou") -> Floats:
+def compute_objective(summed: Counts | Floats, classes: npt.NDArray[np.bool_], metric: str = "miou") -> Floats:
     """The metric, from sums (..., C, 3) of `image_rows`, over the classes marked in `classes` (C,) → (...).
 
     A marked class without pixels in this replicate (a bootstrap sample without it) that is predicted nowhere
@@ -214,17 +220,17 @@ def objective(summed: Counts | Floats, classes: npt.NDArray[np.bool_], metric: s
     return METRICS[metric].measure(summed, classes)
 
 
-def least(summed: Counts, classes: npt.NDArray[np.bool_], metric: str) -> float:
+def metric_floor(summed: Counts, classes: npt.NDArray[np.bool_], metric: str) -> float:
     """What a training that gives no answer is worth by a metric: 0, of a user's that metric with no pixel right, too.
 
     `summed` (..., C, 3) are any counts of the images that it would have been scored on; the lowest counts.
     """
     if metric in BUILT_IN:
         return 0.0
-    return float(min(0.0, np.min(objective(none_right(summed), classes, metric))))
+    return float(min(0.0, np.min(compute_objective(all_wrong_counts(summed), classes, metric))))
 
 
-def none_right(summed: Counts) -> Counts:
+def all_wrong_counts(summed: Counts) -> Counts:
     """Counts (..., C, 3) of the same labels where every pixel that was right is answered as the next class."""
     wrong = summed.copy()
     wrong[..., 1] += np.roll(wrong[..., 0], 1, axis=-1)
@@ -233,14 +239,14 @@ def none_right(summed: Counts) -> Counts:
     return wrong
 
 
-def best_point(
+def find_best_point(
     counts: ImageCounts, metric: str = "miou", groups: Sequence[str | None] | None = None
 ) -> tuple[float, float]:
     """Operating point with the highest metric over these images, and that metric.
 
     Ties go to the point nearest the default, so that flat optima are not read as a shift. `groups`: see `summed_rows`.
     """
-    return _best(measured(counts, metric), swept_scores([counts], metric, groups))
+    return _pick_best(select_metric_counts(counts, metric), score_all_points([counts], metric, groups))
 
 
 def choose_point(counts: ImageCounts, metric: str = "miou", groups: Sequence[str | None] | None = None) -> float:
@@ -250,112 +256,116 @@ def choose_point(counts: ImageCounts, metric: str = "miou", groups: Sequence[str
     the others choose. Choosing loses where the metric of all is below that at the plain point by more than its standard
     error, a jackknife over the parts. Fewer than two parts show no loss.
     """
-    counted = measured(counts, metric)
-    units = None if groups is None else units_of(groups)
+    counted = select_metric_counts(counts, metric)
+    units = None if groups is None else number_units(groups)
     folds = (np.arange(len(counted.data)) if units is None else units) % FOLDS
     swept = []
     for own in (np.flatnonzero(folds == fold).tolist() for fold in np.unique(folds)):
         part = counted.model_copy(update={"data": counted.data[own], "images": ()})
         part = part.summed if METRICS[metric].rows is None else part
-        swept.append(summed_rows(sweep_points(part), metric, None if groups is None else [groups[i] for i in own]))
+        swept.append(
+            sum_image_rows(count_at_all_points(part), metric, None if groups is None else [groups[i] for i in own])
+        )
     rows, plain = np.stack(swept), len(counted.points) // 2
     if len(rows) > 1:
-        marked = present(sweep_points(counted.summed)[:, 0])
-        others = objective(rows.sum(axis=0) - rows, marked, metric)
-        chosen = np.stack([row[_best_index(counted, values)] for row, values in zip(rows, others, strict=True)])
+        marked = find_present_classes(count_at_all_points(counted.summed)[:, 0])
+        others = compute_objective(rows.sum(axis=0) - rows, marked, metric)
+        chosen = np.stack([row[_pick_best_index(counted, values)] for row, values in zip(rows, others, strict=True)])
 
         pair = np.stack([chosen, rows[:, plain]])  # (2, folds, …)
         total = pair.sum(axis=1, keepdims=True)
-        gain, without = (np.subtract(*objective(sums, marked, metric)) for sums in (total, total - pair))
+        gain, without = (np.subtract(*compute_objective(sums, marked, metric)) for sums in (total, total - pair))
         if gain[0] < -math.sqrt((len(rows) - 1) * without.var()):
             return float(counted.points[plain])
-    return best_point(counts, metric, groups)[0]
+    return find_best_point(counts, metric, groups)[0]
 
 
-def best_point_of(
+def find_best_point_by(
     counts: ImageCounts, measure: Callable[[Counts, npt.NDArray[np.bool_]], Floats]
 ) -> tuple[float, float]:
     """The same for any measure, which makes (T, C, 3) summed counts and (C,) present classes into (T,) values."""
-    swept = sweep_points(counts)
-    return _best(counts, measure(swept.sum(axis=0), present(swept[:, 0])))
+    swept = count_at_all_points(counts)
+    return _pick_best(counts, measure(swept.sum(axis=0), find_present_classes(swept[:, 0])))
 
 
-def swept_scores(parts: Sequence[ImageCounts], metric: str, groups: Sequence[str | None] | None = None) -> Floats:
+def score_all_points(parts: Sequence[ImageCounts], metric: str, groups: Sequence[str | None] | None = None) -> Floats:
     """The metric over the images of all parts together at every operating point, (T,).
 
     `groups` as in `summed_rows`, of the images of all parts one after another.
     """
-    counted = [measured(part, metric) for part in parts]
+    counted = [select_metric_counts(part, metric) for part in parts]
     if METRICS[metric].rows is None:  # sums say all: one sweep in place of one for each image
         counted, groups = [part.summed for part in counted], None
-    swept = np.concatenate([sweep_points(part) for part in counted])
-    return objective(summed_rows(swept, metric, groups), present(swept[:, 0]), metric)
+    swept = np.concatenate([count_at_all_points(part) for part in counted])
+    return compute_objective(sum_image_rows(swept, metric, groups), find_present_classes(swept[:, 0]), metric)
 
 
-def _best(counts: ImageCounts, values: Floats) -> tuple[float, float]:
-    index = _best_index(counts, values)
+def _pick_best(counts: ImageCounts, values: Floats) -> tuple[float, float]:
+    index = _pick_best_index(counts, values)
     return float(counts.points[index]), float(values[index])
 
 
-def _best_index(counts: ImageCounts, values: Floats) -> int:
+def _pick_best_index(counts: ImageCounts, values: Floats) -> int:
     points = np.asarray(counts.points)
     distance = np.abs(points - np.median(points))  # the default is in the middle
     best = np.flatnonzero(values >= values.max() - 1e-12)
     return int(best[distance[best].argmin()])
 
 
-def scores(class_counts: Counts) -> Scores:
+def compute_scores(class_counts: Counts) -> MetricScores:
     """All metrics of images with counts (n, C, 3)."""
-    classes = present(class_counts)
+    classes = find_present_classes(class_counts)
     summed = class_counts.sum(axis=0)
-    per_class = iou(summed)
+    per_class = compute_iou(summed)
 
     def known(values: Floats) -> tuple[float | None, ...]:
         return tuple(
             float(v) if ok and np.isfinite(v) else (0.0 if ok else None) for v, ok in zip(values, classes, strict=True)
         )
 
-    return Scores(
-        miou=float(objective(summed, classes)),
+    return MetricScores(
+        miou=float(compute_objective(summed, classes)),
         fg_iou=float(np.nan_to_num(per_class[1])) if len(per_class) == 2 else None,
-        dice=float(objective(summed, classes, "dice")),
+        dice=float(compute_objective(summed, classes, "dice")),
         iou=known(per_class),
-        precision=known(ratio(summed[:, 0], summed[:, 0] + summed[:, 1])),
-        recall=known(ratio(summed[:, 0], summed[:, 0] + summed[:, 2])),
+        precision=known(divide_or_nan(summed[:, 0], summed[:, 0] + summed[:, 1])),
+        recall=known(divide_or_nan(summed[:, 0], summed[:, 0] + summed[:, 2])),
     )
 
 
-def image_mious(class_counts: Counts) -> Floats:
+def compute_image_mious(class_counts: Counts) -> Floats:
     """mIoU of each image by itself, (n, C, 3) → (n,): mean IoU over the classes that occur in its own labels.
 
     As everywhere, a class that does not occur is left out: where it is predicted, the IoU of the classes whose pixels
     it took falls. 0 for an image without a label.
     """
-    values: Floats = np.array([float(objective(counts, present(counts[None]))) for counts in class_counts])
+    values: Floats = np.array(
+        [float(compute_objective(counts, find_present_classes(counts[None]))) for counts in class_counts]
+    )
     return values
 
 
-def nothing_right(class_counts: Counts) -> Scores:
+def zero_scores(class_counts: Counts) -> MetricScores:
     """Scores of a training that gives no answer (NaN logits): 0 for every class that occurs."""
-    classes = present(class_counts)
+    classes = find_present_classes(class_counts)
     zeros = tuple(0.0 if ok else None for ok in classes)
-    return Scores(
+    return MetricScores(
         miou=0.0, fg_iou=0.0 if len(classes) == 2 else None, dice=0.0, iou=zeros, precision=zeros, recall=zeros
     )
 
 
-def constant_miou(class_counts: Counts) -> float:
+def compute_constant_miou(class_counts: Counts) -> float:
     """mIoU of answering the commonest class everywhere, on images with counts (n, C, 3)."""
     summed = class_counts.sum(axis=0)
     pixels = summed[:, 0] + summed[:, 2]
     return float(pixels.max() / pixels.sum() / max(1, int((pixels > 0).sum()))) if pixels.sum() else 0.0
 
 
-def f_beta(summed: Counts, beta: float) -> Floats:
+def compute_f_beta(summed: Counts, beta: float) -> Floats:
     """F_β of each class, NaN where undefined; (..., C, 3) → (..., C). β = 2 makes misses dear, β = ½ false alarms."""
     weight = beta * beta
     tp, fp, fn = (summed[..., i].astype(np.float64) for i in range(3))
-    return ratio((1 + weight) * tp, (1 + weight) * tp + weight * fn + fp)
+    return divide_or_nan((1 + weight) * tp, (1 + weight) * tp + weight * fn + fp)
 
 
 def mean_over(values: Floats, classes: npt.NDArray[np.bool_]) -> Floats:
@@ -369,8 +379,8 @@ def mean_over(values: Floats, classes: npt.NDArray[np.bool_]) -> Floats:
     return mean
 
 
-def of_images(counts: ImageCounts, images: tuple[int, ...]) -> ImageCounts:
+def select_images(counts: ImageCounts, images: tuple[int, ...]) -> ImageCounts:
     """Those of some of its images, in their order."""
     rows = [counts.images.index(i) for i in images]
-    parts = None if counts.parts is None else of_images(counts.parts, images)
+    parts = None if counts.parts is None else select_images(counts.parts, images)
     return counts.model_copy(update={"images": images, "data": counts.data[rows], "parts": parts})

@@ -20,7 +20,7 @@ _LOADED: dict[Path, str] = {}
 """Digests of the source files that this process has imported."""
 
 
-class OwnCode(Record):
+class UserCode(Record):
     """A function or class of the user's, and the source that it had."""
 
     name: str
@@ -41,7 +41,7 @@ class OwnCode(Record):
         return self.name.partition(":")[2]
 
 
-def find_code(name: str, option: str, folders: tuple[Path, ...] | None = None) -> OwnCode:
+def find_code(name: str, option: str, folders: tuple[Path, ...] | None = None) -> UserCode:
     """Look for a module without importing it (a package that it lies in is imported).
 
     Args:
@@ -63,17 +63,17 @@ def find_code(name: str, option: str, folders: tuple[Path, ...] | None = None) -
             f"it, got {name!r}; for example {meant}:{function or 'build'}"
         )
     looked = folders or (Path.cwd(),)
-    source = _source(module, looked)
+    source = _find_source(module, looked)
     if source is None:
         where = " or ".join(dict.fromkeys(map(str, looked)))
         raise UsageError(
             f"{option} {name} must name a module that can be imported, and there is no {module} in {where} or on "
             "Python's path; run sweeper in the folder that holds it, or set PYTHONPATH"
         )
-    return OwnCode(name=name, digest=_digest(source), folder=str(looked[0].absolute()))
+    return UserCode(name=name, digest=_compute_digest(source), folder=str(looked[0].absolute()))
 
 
-def code_here(known: OwnCode, option: str) -> OwnCode:
+def locate_code(known: UserCode, option: str) -> UserCode:
     """The same name as it is now: in the working folder, or in that of the run.
 
     Raises:
@@ -82,32 +82,32 @@ def code_here(known: OwnCode, option: str) -> OwnCode:
     return find_code(known.name, option, (Path.cwd(), Path(known.folder)))
 
 
-def load_code(code: OwnCode, what: str) -> Callable[..., Any]:
+def load_code(code: UserCode, what: str) -> Callable[..., Any]:
     """Import a function of the user's.
 
     Raises:
         UsageError: if it cannot be imported, is no function, or its source is not what it was.
     """
     folders = (Path(code.folder), Path.cwd())
-    source = _source(code.module, folders)
+    source = _find_source(code.module, folders)
     if source is None:
         raise UsageError(
             f"{what} {code.name} must be importable here, and there is no {code.module} in {code.folder}, in "
             f"{Path.cwd()} or on Python's path; copy its file there, or set PYTHONPATH"
         )
-    if _digest(source) != code.digest:
+    if _compute_digest(source) != code.digest:
         raise UsageError(
             f"{what} {code.name} must be what it was: {source} has changed since (SHA-256 {code.digest[:12]}…, now "
-            f"{_digest(source)[:12]}…); put it back as it was, or begin another study or training"
+            f"{_compute_digest(source)[:12]}…); put it back as it was, or begin another study or training"
         )
     try:
         if _LOADED.get(source) != code.digest and any(source.is_relative_to(folder) for folder in folders):
             sys.modules.pop(code.module, None)  # it was edited since this process imported it
-        with _first_on_path(folders), redirect_stdout(sys.stderr):  # what it prints is no result
+        with _put_first_on_path(folders), redirect_stdout(sys.stderr):  # what it prints is no result
             found = getattr(importlib.import_module(code.module), code.function, None)
     except (Exception, SystemExit) as error:  # a script ends where it is imported
         raise UsageError(
-            f"{what} {code.name} must be importable: importing {code.module} failed: {error_line(error)}"
+            f"{what} {code.name} must be importable: importing {code.module} failed: {format_error_line(error)}"
         ) from error
     _LOADED[source] = code.digest
     if not callable(found):
@@ -118,7 +118,7 @@ def load_code(code: OwnCode, what: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]
 
 
-def refuse(problems: Sequence[str], option: str, code: OwnCode, use: str) -> None:
+def refuse_user_code(problems: Sequence[str], option: str, code: UserCode, use: str) -> None:
     """Say that the user's function cannot be used, if anything is wrong with it.
 
     Args:
@@ -135,22 +135,22 @@ def refuse(problems: Sequence[str], option: str, code: OwnCode, use: str) -> Non
         raise UsageError("\n".join(rows))
 
 
-def error_line(error: BaseException) -> str:
+def format_error_line(error: BaseException) -> str:
     """An error of the user's code on one line, with where it happened."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{where}"
 
 
-def _digest(source: Path) -> str:
+def _compute_digest(source: Path) -> str:
     return hashlib.sha256(source.read_bytes()).hexdigest()
 
 
-def _source(module: str, folders: tuple[Path, ...]) -> Path | None:
+def _find_source(module: str, folders: tuple[Path, ...]) -> Path | None:
     """The file of a module that may have been imported already; None where there is none."""
     try:
         importlib.invalidate_caches()
-        with _first_on_path(folders):
+        with _put_first_on_path(folders):
             found = importlib.util.find_spec(module)
     except Exception:  # a package that fails to import, a module without a specification
         return None
@@ -160,7 +160,7 @@ def _source(module: str, folders: tuple[Path, ...]) -> Path | None:
 
 
 @contextmanager
-def _first_on_path(folders: tuple[Path, ...]) -> Iterator[None]:
+def _put_first_on_path(folders: tuple[Path, ...]) -> Iterator[None]:
     """Folders before all others while a module is imported, as for a script; after it behind them: what it imports
     later is still found, and no file there stands for a module of a library's."""
     added = [str(folder) for folder in dict.fromkeys(folders) if folder.is_dir()]

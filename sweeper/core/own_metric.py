@@ -11,38 +11,38 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core.errors import UsageError
-from sweeper.core.metrics import METRICS, Counts, Floats, Objective, none_right
-from sweeper.core.own_code import OwnCode, error_line, load_code, refuse
+from sweeper.core.metrics import METRICS, Counts, Floats, Objective, all_wrong_counts
+from sweeper.core.own_code import UserCode, format_error_line, load_code, refuse_user_code
 
 OPTION = "--metric"
 
 
-def register_metric(code: OwnCode | None) -> None:
+def register_metric(code: UserCode | None) -> None:
     """Make the user's function a metric of this process, under `module:function`; it is imported at first use."""
     if code is not None:
-        METRICS[code.name] = Objective(code.function, False, _Measure(code))
+        METRICS[code.name] = Objective(code.function, False, _UserMetric(code))
 
 
-def usable(metric: str) -> bool:
+def is_metric_usable(metric: str) -> bool:
     """Whether a metric can be measured here: sweeper's own, or one whose code is there and what it was."""
     try:
         own = METRICS[metric].measure
-        if isinstance(own, _Measure):
+        if isinstance(own, _UserMetric):
             _ = own.function
     except (KeyError, UsageError):
         return False
     return True
 
 
-def at_hand(metric: str) -> str:
+def resolve_verdict_metric(metric: str) -> str:
     """What a verdict compares: the metric, or mIoU where the user's code is not at hand, as a report may be written."""
-    return metric if usable(metric) else "miou"
+    return metric if is_metric_usable(metric) else "miou"
 
 
-class _Measure:
+class _UserMetric:
     """The function, called with what it asks for."""
 
-    def __init__(self, code: OwnCode) -> None:
+    def __init__(self, code: UserCode) -> None:
         self._code = code
 
     @cached_property
@@ -69,7 +69,9 @@ class _Measure:
         except Exception as error:
             if isinstance(error, MemoryError):
                 raise
-            raise UsageError(f"{where} must give an array of numbers, and failed: {error_line(error)}") from error
+            raise UsageError(
+                f"{where} must give an array of numbers, and failed: {format_error_line(error)}"
+            ) from error
         if found.shape != tp.shape[:-1]:
             raise UsageError(
                 f"{where} must give one number for each sum, an array of shape {tp.shape[:-1]}, got {found.shape}; "
@@ -85,16 +87,16 @@ class _Measure:
         return found
 
 
-def check_metric(code: OwnCode, classes: int) -> None:
+def check_metric(code: UserCode, classes: int) -> None:
     """Try a metric as a study will use it.
 
     Raises:
         UsageError: with everything that is wrong.
     """
-    measure = _Measure(code)
+    measure = _UserMetric(code)
     rng = np.random.default_rng(0)
     table = rng.integers(1, 1000, (2, 5, classes, classes))  # (…, label, answer)
-    some, nothing = _counts(table), none_right(_counts(table))
+    some, nothing = _counts(table), all_wrong_counts(_counts(table))
     perfect = _counts(table * np.eye(classes, dtype=np.int64))
     table[..., -1, :] = table[..., -1] = 0
     absent = _counts(table)
@@ -103,7 +105,7 @@ def check_metric(code: OwnCode, classes: int) -> None:
         values = {n: measure(c, marked) for n, c in (("some", some), ("perfect", perfect), ("nothing", nothing))}
         measure(absent, marked)
         single = [float(measure(counts, marked)) for counts in some.reshape(-1, classes, 3)]
-        problems = [*_problems(values, single, measure(3 * some, marked))]
+        problems = [*_find_problems(values, single, measure(3 * some, marked))]
         near = [measure((1 - share) * some + share * nothing, marked) for share in (0.0, 2.0**-13, 2.0**-3)]
         if (near[0] == near[1]).sum() > (near[0] == near[2]).sum() + near[0].size // 2:
             problems.append(
@@ -111,7 +113,7 @@ def check_metric(code: OwnCode, classes: int) -> None:
             )
     except UsageError as error:
         problems = [str(error)]
-    refuse(problems, OPTION, code, "maximised")
+    refuse_user_code(problems, OPTION, code, "maximised")
 
 
 def _counts(table: Counts) -> Counts:
@@ -120,7 +122,7 @@ def _counts(table: Counts) -> Counts:
     return np.stack([right, table.sum(axis=-2) - right, table.sum(axis=-1) - right], axis=-1)
 
 
-def _problems(values: dict[str, Floats], single: list[float], scaled: Floats) -> Iterator[str]:
+def _find_problems(values: dict[str, Floats], single: list[float], scaled: Floats) -> Iterator[str]:
     """What is wrong with the values of the sums of several images, of each by itself, and of thrice as many images."""
     some = values["some"]
     if not all(math.isclose(a, b, abs_tol=1e-9) for a, b in zip(some.ravel(), single, strict=True)):

@@ -25,43 +25,43 @@ STATUS = Path(".sweeper") / "status"
 REPORTS = Path("reports")
 
 
-def expanded(text: str) -> Path:
+def expand_user(text: str) -> Path:
     """A path with `~` and `~user` replaced where there is such a home."""
     return Path(os.path.expanduser(text))  # noqa: PTH111 (pathlib's own raises where there is none)
 
 
-def checkpoints_dir(cache: Path, study: str) -> Path:
+def get_checkpoints_dir(cache: Path, study: str) -> Path:
     """Folder of a study's paused trainings, beside the decoded data."""
-    return cache.parent / "checkpoints" / folder_name(study)
+    return cache.parent / "checkpoints" / make_folder_name(study)
 
 
-def step_times_file(cache: Path) -> Path:
+def get_step_times_file(cache: Path) -> Path:
     """Where this machine's times of training steps are kept, beside the decoded data."""
     return cache.parent / "step-times.json"
 
 
-def checkpoint_path(folder: Path, spec: TrialSpec) -> Path:
+def get_checkpoint_path(folder: Path, spec: TrialSpec) -> Path:
     """Where a paused training waits; the name of a final one, which shares its number, holds a hash of its spec."""
-    own = f"-{_short_hash(spec.model_dump_json())}" if spec.purpose == "final" else ""
+    own = f"-{_compute_short_hash(spec.model_dump_json())}" if spec.purpose == "final" else ""
     return folder / f"{spec.purpose}-{spec.number:05d}{own}.pt"
 
 
-def weights_dir(cache: Path, study: str) -> Path:
+def get_weights_dir(cache: Path, study: str) -> Path:
     """Folder of the weights that a study keeps, beside the decoded data."""
-    return weights_beside(checkpoints_dir(cache, study))
+    return get_weights_dir_of(get_checkpoints_dir(cache, study))
 
 
-def weights_beside(checkpoints: Path) -> Path:
+def get_weights_dir_of(checkpoints: Path) -> Path:
     """The same, from a study's `checkpoints_dir`."""
     return checkpoints.parent.parent / "weights" / checkpoints.name
 
 
-def weights_path(folder: Path, spec: TrialSpec) -> Path:
+def get_weights_path(folder: Path, spec: TrialSpec) -> Path:
     """Where the weights of a training are kept."""
     return folder / f"{spec.purpose}-{spec.number:05d}.safetensors"
 
 
-def final_path(folder: Path, spec: TrialSpec, on: str, digest: str) -> Path:
+def get_final_weights_path(folder: Path, spec: TrialSpec, on: str, digest: str) -> Path:
     """Where the weights of a final training are kept: one file for each configuration, budget and seed.
 
     Args:
@@ -70,15 +70,15 @@ def final_path(folder: Path, spec: TrialSpec, on: str, digest: str) -> Path:
         on: the images that it is trained on, in a word.
         digest: of the data set.
     """
-    own = _short_hash(f"{spec.model_dump_json()} {digest}")
-    return folder / f"final-{slug(on)}-{spec.steps}-seed{spec.seed}-{own}.safetensors"
+    own = _compute_short_hash(f"{spec.model_dump_json()} {digest}")
+    return folder / f"final-{make_slug(on)}-{spec.steps}-seed{spec.seed}-{own}.safetensors"
 
 
-def _short_hash(text: str) -> str:
+def _compute_short_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def slug(text: str) -> str:
+def make_slug(text: str) -> str:
     """Name made of letters, digits, `.`, `_` and `-` alone, fit for files, metrics and study names.
 
     Never empty: text without any such character becomes `x`.
@@ -87,13 +87,13 @@ def slug(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "_", plain).strip("._-")[:80] or "x"
 
 
-def folder_name(name: str) -> str:
+def make_folder_name(name: str) -> str:
     """`slug(name)`, with six digits of the name's hash where that is not the name itself.
 
     So distinct names have distinct folders, names that differ in their case alone among them: some disks do not tell
     those apart.
     """
-    plain = slug(name)
+    plain = make_slug(name)
     # Our own study names hold the T of a time stamp in capitals; nothing else is worth an exception.
     if plain == name and (name == name.lower() or re.fullmatch(r"[a-z0-9._-]+-\d{8}T\d{6}(-\d+)?", name)):
         return plain
@@ -111,7 +111,7 @@ class ReportPaths:
     """Where the files of one study's report lie: `OUT/STUDY/…`."""
 
     def __init__(self, out: Path, study: str) -> None:
-        self.folder = out / folder_name(study)
+        self.folder = out / make_folder_name(study)
         self.markdown = self.folder / "report.md"
         self.html = self.folder / "report.html"
         self.recommendation = self.folder / "recommendation.json"
@@ -137,16 +137,16 @@ _WORKFLOW = "workflowType=machine_learning"
 """Without it MLflow 3 may open the page made for traces of language models."""
 
 
-def runs_place(experiment: str, run: str) -> str:
+def get_run_place(experiment: str, run: str) -> str:
     """A run's page."""
     return f"#/experiments/{quote(experiment, safe='')}/runs/{quote(run, safe='')}?{_WORKFLOW}"
 
 
-def view_place(experiment: str, view: View = "sweep") -> str:
+def get_view_place(experiment: str, view: View = "sweep") -> str:
     """A prepared view of a sweep."""
     return f"#/experiments/{quote(experiment, safe='')}/runs?viewStateShareKey={view}&{_WORKFLOW}"
 
 
-def experiments_place() -> str:
+def get_experiments_place() -> str:
     """The list of experiments."""
     return f"#/experiments?{_WORKFLOW}"

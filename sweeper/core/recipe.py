@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from sweeper.core.base import Record
-from sweeper.core.own_code import OwnCode
+from sweeper.core.own_code import UserCode
 
 Architecture = Literal["unet", "unetplusplus", "manet", "linknet", "deeplabv3plus", "upernet", "segformer"]
 """Architectures of segmentation-models-pytorch that answer at the image's own resolution at every depth."""
@@ -36,7 +36,7 @@ IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
 class Recipe(Record):
     """How every trial of a study is trained and scored. Defaults are those for a CPU."""
 
-    model: OwnCode | None = None
+    model: UserCode | None = None
     """The user's function that makes the network; None = `arch` with `encoder`, of segmentation-models-pytorch."""
     arch: str = "unet"
     """Architecture name of segmentation-models-pytorch; of the user's own network its name, `module:function`."""
@@ -88,7 +88,7 @@ class Recipe(Record):
     metric: str = "miou"
     """What the search maximises and the verdict compares: a name in `sweeper.core.metrics.METRICS`; the user's own has
     `module:function`."""
-    own_metric: OwnCode | None = None
+    own_metric: UserCode | None = None
     """The user's function that measures it."""
     threshold: OperatingPoint = "tuned"
     """Whether the objective is read at the operating point chosen on validation, or at 0.5 (τ = 0)."""

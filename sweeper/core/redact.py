@@ -60,19 +60,19 @@ _KEPT = "!#$%&'()*+,/:;=?@[]~"
 _known: set[str] = set()
 
 
-def shown_address(address: str) -> str:
+def hide_address_secrets(address: str) -> str:
     """The one address that `address` is, as people may see it; what is hidden is known to `redact` from then on.
 
     A password is hidden, on the web the user's name too, which may be a token; so are the fragment and all fields of
     the query that are not `HARMLESS`. Of what cannot be taken apart: `NO_ADDRESS`.
     """
-    remember(address)
-    return _apart(address)[0]
+    remember_addresses(address)
+    return _split_secrets(address)[0]
 
 
-def shown_command(words: Sequence[str]) -> str:
+def hide_command_secrets(words: Sequence[str]) -> str:
     """A command line as people may see it: each of its words by itself, as quoting would break a secret into pieces."""
-    remember_words(words)
+    remember_command_secrets(words)
     return shlex.join(map(redact, words))
 
 
@@ -82,7 +82,7 @@ def check_address(option: str, address: str) -> None:
     Raises:
         UsageError: with how such signs are written.
     """
-    if shown_address(address) == NO_ADDRESS:
+    if hide_address_secrets(address) == NO_ADDRESS:
         from sweeper.core.errors import UsageError  # whose own words need this module
 
         raise UsageError(
@@ -91,23 +91,23 @@ def check_address(option: str, address: str) -> None:
         )
 
 
-def remember_words(words: Iterable[str]) -> None:
+def remember_command_secrets(words: Iterable[str]) -> None:
     """The addresses among the words of a command line, and what is given as one."""
     before = ""
     for word in words:
         found = _ANY.search(word)
         if found is not None:
-            remember(word[found.start() :])
+            remember_addresses(word[found.start() :])
         elif before in _OPTIONS:
-            remember(word)
+            remember_addresses(word)
         elif word.partition("=")[0] in _OPTIONS:
-            remember(word.partition("=")[2])
+            remember_addresses(word.partition("=")[2])
         before = word
 
 
-def remember(*addresses: str) -> None:
+def remember_addresses(*addresses: str) -> None:
     """Addresses whose secrets no text may show from now on, whoever quotes them."""
-    _known.update(address for address in addresses if _apart(address)[1])
+    _known.update(address for address in addresses if _split_secrets(address)[1])
 
 
 def redact(text: str) -> str:
@@ -116,19 +116,19 @@ def redact(text: str) -> str:
     Known are those of `remember`, of the variables for addresses and passwords, and of proxies. What is no secret stays
     as it is, so that text without one comes back unchanged.
     """
-    for pattern, put in _patterns(tuple(sorted({*_known, *filter(None, map(os.environ.get, _ENVIRONMENT))}))):
+    for pattern, put in _make_patterns(tuple(sorted({*_known, *filter(None, map(os.environ.get, _ENVIRONMENT))}))):
         text = pattern.sub(put, text)
-    text = _IN_TEXT.sub(lambda found: _trimmed(found[0]), text)
+    text = _IN_TEXT.sub(lambda found: _trim(found[0]), text)
     return _FIELD.sub(rf"\g<start>{HIDDEN}", text)
 
 
-def _trimmed(found: str) -> str:
+def _trim(found: str) -> str:
     address = found.rstrip(".,;:)]}>")
-    return found if address.endswith("://") else _apart(address)[0] + found[len(address) :]
+    return found if address.endswith("://") else _split_secrets(address)[0] + found[len(address) :]
 
 
 @lru_cache(maxsize=256)
-def _apart(address: str) -> tuple[str, tuple[str, ...]]:
+def _split_secrets(address: str) -> tuple[str, tuple[str, ...]]:
     """An address as people may see it, and its secrets: all of it, where it cannot be taken apart."""
     scheme, mark, rest = address.partition("://")
     if not mark:
@@ -145,14 +145,14 @@ def _apart(address: str) -> tuple[str, tuple[str, ...]]:
         return NO_ADDRESS, (rest,)
     fields = query.split("&")
     for field in fields:
-        if (seen := _field(field)) != field:
+        if (seen := _find_field(field)) != field:
             secrets += field.split("=", 1)[seen != HIDDEN :]
     if not _VIEW.fullmatch(fragment):
         secrets += [fragment, fragment.partition("=")[2]]
         fragment = HIDDEN
     if not any(secrets):
         return address, ()
-    shown = f"{front}{'?' if query else ''}{'&'.join(map(_field, fields))}{'#' if fragment else ''}{fragment}"
+    shown = f"{front}{'?' if query else ''}{'&'.join(map(_find_field, fields))}{'#' if fragment else ''}{fragment}"
     return shown, tuple(filter(None, secrets))
 
 
@@ -196,7 +196,7 @@ def _split_web(scheme: str, rest: str) -> tuple[str, list[str], str, str]:
     return f"{scheme}://{HIDDEN if at else ''}{at}{host}{path}", [password or name], parts.query, parts.fragment
 
 
-def _field(field: str) -> str:
+def _find_field(field: str) -> str:
     name, equals, value = field.partition("=")
     if not equals or name.lower() not in _NAMES | HARMLESS:
         return HIDDEN if field else ""
@@ -205,16 +205,16 @@ def _field(field: str) -> str:
 
 
 @lru_cache(maxsize=16)
-def _patterns(texts: tuple[str, ...]) -> tuple[tuple[re.Pattern[str], str], ...]:
+def _make_patterns(texts: tuple[str, ...]) -> tuple[tuple[re.Pattern[str], str], ...]:
     """What is taken out of texts, with what stands there then, the longest first.
 
     An address becomes what may be seen of it, each of its secrets is hidden. A text that is no address is a secret.
     """
-    shown = {text: _apart(text)[0] for text in texts if "://" in text}
+    shown = {text: _split_secrets(text)[0] for text in texts if "://" in text}
     everything = " ".join(shown.values())
-    secrets = {form for text in texts for own in (_apart(text)[1] or (text,)) for form in _spellings(own)}
+    secrets = {form for text in texts for own in (_split_secrets(text)[1] or (text,)) for form in _list_spellings(own)}
     put = {form: HIDDEN for form in secrets if _is_telling(form) and form not in everything}
-    put |= {form: own for text, own in shown.items() if own != text for form in _spellings(text)}
+    put |= {form: own for text, own in shown.items() if own != text for form in _list_spellings(text)}
     found = sorted(put, key=len, reverse=True)
     edges = [("", "") if len(form) >= 8 else (r"(?<!\w)", r"(?!\w)") for form in found]
     return tuple(
@@ -228,7 +228,7 @@ def _is_telling(secret: str) -> bool:
     return len(secret) >= 6 or (len(secret) >= 3 and not secret.isalpha())
 
 
-def _spellings(secret: str) -> Iterator[str]:
+def _list_spellings(secret: str) -> Iterator[str]:
     """As it was written, and as libraries, JSON, Python, HTML and a shell write it."""
     for plain in {secret, unquote(secret), unquote_plus(secret)}:
         yield from (plain, quote(plain, safe=""), quote(plain, safe=_KEPT), quote_plus(plain), html.escape(plain))

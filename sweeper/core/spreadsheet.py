@@ -26,7 +26,7 @@ class Table(NamedTuple):
     separator: str
 
 
-def decoded(raw: bytes, errors: str = "strict") -> str:
+def decode_text(raw: bytes, errors: str = "strict") -> str:
     """Return the text of a file: UTF-16 where its first bytes say so, else UTF-8.
 
     Raises:
@@ -68,7 +68,7 @@ def parse_table(text: str) -> Table:
     return Table(tuple(filter(None, header)), rows, separator)
 
 
-def with_points(cells: Sequence[str], separator: str) -> Sequence[str]:
+def replace_decimal_commas(cells: Sequence[str], separator: str) -> Sequence[str]:
     """Return the numbers of a column with decimal points, where all that have a fraction have a comma; else the cells.
 
     Between commas, 1,234 may be a thousand: where all look so, they stay.

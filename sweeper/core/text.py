@@ -9,7 +9,7 @@ from decimal import Decimal
 from math import ceil, inf, isfinite
 
 from sweeper.core.paths import STORAGE, TRACKING
-from sweeper.core.redact import shown_address
+from sweeper.core.redact import hide_address_secrets
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for the beginning of a formula; texts that begin so get an apostrophe before them."""
@@ -20,10 +20,10 @@ def resume_command(study: str, storage: str = STORAGE) -> str:
 
     An address that holds a password or token is not shown: the command takes it from the variable that is for such.
     """
-    return f"sweeper run --study {shlex.quote(study)} --resume{option_text('--storage', storage, STORAGE)}"
+    return f"sweeper run --study {shlex.quote(study)} --resume{format_option('--storage', storage, STORAGE)}"
 
 
-def with_options(command: str, options: Mapping[str, object], *, drop: Sequence[str] = ()) -> str:
+def replace_options(command: str, options: Mapping[str, object], *, drop: Sequence[str] = ()) -> str:
     """A command line with these options in place of their earlier values, and without those that are dropped."""
     words, kept = iter(shlex.split(command)), []
     for word in words:
@@ -35,25 +35,25 @@ def with_options(command: str, options: Mapping[str, object], *, drop: Sequence[
     return shlex.join([*kept, *(str(word) for pair in options.items() for word in pair)])
 
 
-def mlflow_command(study: str, storage: str = STORAGE, tracking: str = TRACKING) -> str:
+def format_mlflow_command(study: str, storage: str = STORAGE, tracking: str = TRACKING) -> str:
     """The command that writes to MLflow what it lacks of a study, with its addresses likewise."""
-    places = option_text("--storage", storage, STORAGE) + option_text("--tracking-uri", tracking, TRACKING)
+    places = format_option("--storage", storage, STORAGE) + format_option("--tracking-uri", tracking, TRACKING)
     return f"sweeper mlflow {shlex.quote(study)}{places}"
 
 
-def option_text(name: str, value: str, default: str) -> str:
+def format_option(name: str, value: str, default: str) -> str:
     """An option as a command must be given it, after a space; "" where it is the default.
 
     An address that holds a password or token stands in the variable that is for it.
     """
-    return "" if value == default else f" {name} {address_word(name, value)}"
+    return "" if value == default else f" {name} {format_address_word(name, value)}"
 
 
-def address_word(name: str, value: str, *, driver: bool = False) -> str:
+def format_address_word(name: str, value: str, *, driver: bool = False) -> str:
     """Return an address as a word of a command, `name` being its option; with `driver`, PostgreSQL's names psycopg."""
     scheme, mark, rest = value.partition("://")
     postgres = driver and mark and scheme.partition("+")[0] in {"postgres", "postgresql"}
-    if shown_address(value) != value:
+    if hide_address_secrets(value) != value:
         variable = "SWEEPER_" + name.strip("-").upper().replace("-", "_")
         return f'"postgresql+psycopg://${{{variable}#*://}}"' if postgres else f'"${variable}"'
     return shlex.quote(f"postgresql+psycopg://{rest}" if postgres else value)
@@ -64,22 +64,22 @@ def is_unicode(text: str) -> bool:
     return text.isascii() or text == text.encode("utf-8", "replace").decode()
 
 
-def listed(items: Sequence[str]) -> str:
+def join_words(items: Sequence[str]) -> str:
     """`a`, `a and b`, `a, b and c`; empty of nothing."""
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
 
-def minus(text: str) -> str:
+def replace_minus(text: str) -> str:
     """Formatted numbers with a true minus sign, as the tables of the report have it."""
     return text.replace("-", "−")
 
 
-def with_sign(value: float) -> str:
+def format_signed(value: float) -> str:
     """`+0.012` or `−0.012`; what rounds to 0 has no sign, as it may lie on either side."""
-    return minus(f"{value:+.3f}") if round(value, 3) else "0.000"
+    return replace_minus(f"{value:+.3f}") if round(value, 3) else "0.000"
 
 
-def at_most(bound: float, margin: float, least: int = 3) -> str:
+def format_upper_bound(bound: float, margin: float, least: int = 3) -> str:
     """A bound ≥ 0 for people, rounded up: to `least` digits, or as many as the margin has that it is compared with.
 
     So it reads no less than it is, and more than the margin only where it is more. Never 0: nobody knows so much.
@@ -88,18 +88,18 @@ def at_most(bound: float, margin: float, least: int = 3) -> str:
     return f"{max(1, ceil(bound * 10**digits - 1e-6)) / 10**digits:.{digits}f}"
 
 
-def shortened(name: str, longest: int) -> str:
+def shorten(name: str, longest: int) -> str:
     """A name of at most `longest` characters (≥ 3): a longer one has an ellipsis in its middle."""
     half = (longest - 1) // 2
     return name if len(name) <= longest else f"{name[: longest - 1 - half]}…{name[-half:]}"
 
 
-def capitalised(sentence: str) -> str:
+def capitalise(sentence: str) -> str:
     """With its first letter large, the others as they are."""
     return sentence[:1].upper() + sentence[1:]
 
 
-def count(n: int, one: str, more: str = "") -> str:
+def format_count(n: int, one: str, more: str = "") -> str:
     """`1 trial`, `1,200 trials`, `2 families`; with both forms given: `1 image has`, `3 images have`."""
     if n == 1:
         return f"1 {one}"
@@ -107,37 +107,37 @@ def count(n: int, one: str, more: str = "") -> str:
     return f"{n:,} {more or plural}"
 
 
-def at_a_time(trainings: int) -> str:
+def format_parallel_trainings(trainings: int) -> str:
     """`1 training runs at a time`, `2 trainings run at a time`."""
-    return f"{count(trainings, 'training runs', 'trainings run')} at a time"
+    return f"{format_count(trainings, 'training runs', 'trainings run')} at a time"
 
 
 _UNITS = (("ms", 0.001, 999.5), ("s", 1.0, 90.0), ("min", 60.0, 90.0), ("h", 3600.0, 48.0), ("days", 86400.0, inf))
 """Units of a time with their seconds, and below how many of them each is used."""
 
 
-def time_text(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A time for people, to two digits or so: 45 ms, 3.2 s, 14 min, 2.5 h, 3 days."""
-    unit, size = _unit(seconds)
-    return f"{_two_digits(seconds / size)} {unit}"
+    unit, size = _choose_unit(seconds)
+    return f"{_round_two_digits(seconds / size)} {unit}"
 
 
-def time_range(least: float, most: float) -> str:
+def format_duration_range(least: float, most: float) -> str:
     """A forecast: `9 to 25 min`, `about 40 s`; both in the unit of the upper end."""
-    unit, size = _unit(most)
-    low, high = (_two_digits(seconds / size) for seconds in (min(least, most), most))
+    unit, size = _choose_unit(most)
+    low, high = (_round_two_digits(seconds / size) for seconds in (min(least, most), most))
     return f"about {high} {unit}" if low == high else f"{low} to {high} {unit}"
 
 
-def _unit(seconds: float) -> tuple[str, float]:
+def _choose_unit(seconds: float) -> tuple[str, float]:
     return next((unit, size) for unit, size, most in _UNITS if seconds / size < most)
 
 
-def _two_digits(number: float) -> str:
+def _round_two_digits(number: float) -> str:
     return f"{number:.0f}" if number >= 9.95 else f"{number:.1f}".removesuffix(".0")
 
 
-def significant(value: float | None, digits: int = 3) -> str:
+def format_significant(value: float | None, digits: int = 3) -> str:
     """Significant digits instead of fixed decimals, for coordinates and learning rates; whole from 1,000."""
     if value is None or not isfinite(value):
         return "–"
@@ -149,12 +149,12 @@ def significant(value: float | None, digits: int = 3) -> str:
     return f"−{text[1:]}" if value < 0 else text  # the minus of an exponent stays: 1e-05 can be pasted
 
 
-def to_one(ratio: float) -> str:
+def format_ratio(ratio: float) -> str:
     """A ratio for people: 61.5:1, 3,580:1; three digits below a thousand, all before the point above."""
-    return f"{significant(ratio)}:1"
+    return f"{format_significant(ratio)}:1"
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
+def suggest_correction(name: str, known: Iterable[str]) -> str:
     """`, did you mean …?` for a likely typing error, else an empty text."""
     close = difflib.get_close_matches(str(name), list(known), n=1)
     return f", did you mean `{close[0]}`?" if close else ""

@@ -15,7 +15,7 @@ class _ReferenceError(ValueError):
     """What makes a small file large: an anchor or an alias."""
 
 
-class _Loader(yaml.SafeLoader):
+class _NoReferenceLoader(yaml.SafeLoader):
     """Takes no references."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
@@ -25,16 +25,16 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-class _AsWritten(_Loader):
+class _TextLoader(_NoReferenceLoader):
     """Reads true, false and null of YAML 1.2; every other scalar is its text."""
 
 
-_AsWritten.yaml_implicit_resolvers = {}
+_TextLoader.yaml_implicit_resolvers = {}
 for _tag, _words, _first in (
     ("bool", "true|True|TRUE|false|False|FALSE", "tTfF"),
     ("null", "~|null|Null|NULL|", "~nN"),
 ):
-    _AsWritten.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_words})$"), [*_first, ""])
+    _TextLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_words})$"), [*_first, ""])
 
 
 def read_yaml(path: Path, problems: list[str], *, as_written: bool = False) -> Any:
@@ -64,10 +64,10 @@ def read_yaml(path: Path, problems: list[str], *, as_written: bool = False) -> A
 def parse_yaml(text: str, problems: list[str], *, as_written: bool = False) -> Any:
     """The same from text."""
     try:
-        loader = (_AsWritten if as_written else _Loader)(text)
+        loader = (_TextLoader if as_written else _NoReferenceLoader)(text)
         try:
             node = loader.get_single_node()
-            return None if node is None else _plain(loader, node, "", problems)
+            return None if node is None else _read_node(loader, node, "", problems)
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
@@ -83,10 +83,10 @@ def parse_yaml(text: str, problems: list[str], *, as_written: bool = False) -> A
     return None
 
 
-def _plain(loader: yaml.SafeLoader, node: yaml.Node, path: str, problems: list[str]) -> Any:
+def _read_node(loader: yaml.SafeLoader, node: yaml.Node, path: str, problems: list[str]) -> Any:
     """Data of a node, reporting duplicate and non-text keys by their path."""
     if isinstance(node, yaml.SequenceNode):
-        return [_plain(loader, item, path, problems) for item in node.value]
+        return [_read_node(loader, item, path, problems) for item in node.value]
     if not isinstance(node, yaml.MappingNode):
         return loader.construct_object(node, deep=True)
     result: dict[str, Any] = {}
@@ -98,8 +98,8 @@ def _plain(loader: yaml.SafeLoader, node: yaml.Node, path: str, problems: list[s
             )
             continue
         key = str(key_node.value)
-        inner = f"{path}.{key_text(key)}" if path else key_text(key)
-        value = _plain(loader, value_node, inner, problems)
+        inner = f"{path}.{format_key(key)}" if path else format_key(key)
+        value = _read_node(loader, value_node, inner, problems)
         if key in result:
             problems.append(f"{inner}: appears twice (line {line}); keep one of them")
             continue
@@ -107,17 +107,17 @@ def _plain(loader: yaml.SafeLoader, node: yaml.Node, path: str, problems: list[s
     return result
 
 
-def yaml_text(content: dict[str, Any]) -> str:
+def format_yaml(content: dict[str, Any]) -> str:
     """Plain data as YAML, keys in their order."""
     return str(yaml.safe_dump(content, sort_keys=False))
 
 
-def key_text(name: str) -> str:
+def format_key(name: str) -> str:
     """A key for a message: as it is when it is a word, else escaped and cut."""
-    return name if name.isidentifier() and len(name) <= 60 else shown(name)
+    return name if name.isidentifier() and len(name) <= 60 else format_value(name)
 
 
-def shown(value: object) -> str:
+def format_value(value: object) -> str:
     """A value for a message, cut where it is long."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "…"

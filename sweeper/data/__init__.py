@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sweeper.data.split import divide, stratified_subset
+from sweeper.data.split import divide_images, select_stratified_subset
 from sweeper.data.store import PixelStore, open_store
 
 if TYPE_CHECKING:
     from sweeper.data.load import load_dataset
     from sweeper.data.synthetic import write_scenes
 
-__all__ = ["PixelStore", "divide", "load_dataset", "open_store", "stratified_subset", "write_scenes"]
+__all__ = ["PixelStore", "divide_images", "load_dataset", "open_store", "select_stratified_subset", "write_scenes"]
 
 
 def __getattr__(name: str) -> Any:

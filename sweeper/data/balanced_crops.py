@@ -24,26 +24,28 @@ DRAWN = 1000
 """Crops of each image in which pixels are counted: whole numbers that hold thousandths of a pixel."""
 
 
-def larger_than(size: int, dataset: Dataset) -> bool:
+def is_any_larger(size: int, dataset: Dataset) -> bool:
     """Whether any image is: where none is, a crop is its whole image wherever it is centred."""
     return any(max(image.height, image.width) > size for image in dataset.images)
 
 
-def balanced_of(batch_size: int) -> int:
+def count_balanced(batch_size: int) -> int:
     """How many crops of a batch are balanced, at least one; they are the last ones."""
     return max(1, batch_size - round(batch_size * (1 - SHARE)))
 
 
-def central_classes(dataset: Dataset) -> tuple[tuple[int, ...], ...]:
+def list_central_classes(dataset: Dataset) -> tuple[tuple[int, ...], ...]:
     """The classes that a crop of each image can be centred on, ascending; none where there is background alone."""
-    background = 0 if dataset.task == "binary" else int(dataset.class_pixels().argmax())
+    background = 0 if dataset.task == "binary" else int(dataset.count_class_pixels().argmax())
     return tuple(
         tuple(label for label, pixels in enumerate(image.pixels) if pixels and label != background)
         for image in dataset.images
     )
 
 
-def corner_around(mask: Pixels, classes: Sequence[int], draws: npt.NDArray[np.float64], size: int) -> tuple[int, int]:
+def find_corner_around(
+    mask: Pixels, classes: Sequence[int], draws: npt.NDArray[np.float64], size: int
+) -> tuple[int, int]:
     """Top and left of a crop with a pixel of a class in its middle, within the image.
 
     Args:
@@ -59,7 +61,9 @@ def corner_around(mask: Pixels, classes: Sequence[int], draws: npt.NDArray[np.fl
     return top, left
 
 
-def pixels_in_crops(dataset: Dataset, store: PixelStore, size: int, batch_size: int) -> tuple[tuple[int, ...], ...]:
+def estimate_pixels_in_crops(
+    dataset: Dataset, store: PixelStore, size: int, batch_size: int
+) -> tuple[tuple[int, ...], ...]:
     """Of each image the labelled pixels of each class that `DRAWN` of its crops hold on average.
 
     They are counted, not drawn: each pixel counts as often as a crop holds it. Augmentation is left out.
@@ -70,17 +74,17 @@ def pixels_in_crops(dataset: Dataset, store: PixelStore, size: int, batch_size: 
         size: side of the crops in pixels.
         batch_size: crops in a batch, of which `balanced_of` so many are balanced.
     """
-    share = balanced_of(batch_size) / batch_size
+    share = count_balanced(batch_size) / batch_size
     found = []
-    for index, central in zip(store.walk(), central_classes(dataset), strict=True):
-        mask = store.mask(index)
-        seen = _often_seen(mask, central, size, share if central else 0.0)
+    for index, central in zip(store.walk_indices(), list_central_classes(dataset), strict=True):
+        mask = store.get_mask(index)
+        seen = _compute_pixel_chances(mask, central, size, share if central else 0.0)
         pixels = np.bincount(mask.ravel(), weights=seen.ravel(), minlength=256)[: len(dataset.classes)]
         found.append(tuple(int(n) for n in (DRAWN * pixels).round()))
     return tuple(found)
 
 
-def _often_seen(mask: Pixels, classes: Sequence[int], size: int, share: float) -> Weights:
+def _compute_pixel_chances(mask: Pixels, classes: Sequence[int], size: int, share: float) -> Weights:
     """(H, W): how likely a crop holds each pixel, where a `share` of the crops is balanced."""
     rows, columns = (max(0, side - size) + 1 for side in mask.shape)
     corners: Weights = np.full((rows, columns), (1 - share) / (rows * columns))
@@ -90,14 +94,14 @@ def _often_seen(mask: Pixels, classes: Sequence[int], size: int, share: float) -
             likely[label] = 1 / (len(classes) * np.count_nonzero(mask == label))
         middles = likely[mask]
         for axis in (0, 1):
-            middles = _corners_of(middles, axis, size)
+            middles = _compute_corner_chances(middles, axis, size)
         corners += share * middles
     for axis, side in enumerate(mask.shape):
-        corners = _covered(corners, axis, side, size)
+        corners = _compute_cover_chances(corners, axis, side, size)
     return corners
 
 
-def _corners_of(middles: Weights, axis: int, size: int) -> Weights:
+def _compute_corner_chances(middles: Weights, axis: int, size: int) -> Weights:
     """How likely a crop begins at each place along an axis, by how likely its middle is anywhere."""
     side = middles.shape[axis]
     # All middles nearer to an edge than half a crop have the place at that edge.
@@ -105,7 +109,7 @@ def _corners_of(middles: Weights, axis: int, size: int) -> Weights:
     return np.add.reduceat(middles, np.concatenate([[0], inner]), axis=axis)
 
 
-def _covered(corners: Weights, axis: int, side: int, size: int) -> Weights:
+def _compute_cover_chances(corners: Weights, axis: int, side: int, size: int) -> Weights:
     """How likely each place along an axis is within a crop, by how likely one begins there."""
     missing = [(0, side - corners.shape[axis]) if each == axis else (0, 0) for each in (0, 1)]
     begun = np.moveaxis(np.pad(corners, missing).cumsum(axis=axis), axis, 0)

@@ -21,8 +21,8 @@ from typing import NamedTuple
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.records import Dataset
 from sweeper.data.store import is_complete, is_intact
-from sweeper.data.text_tables import shown
-from sweeper.system.whole_files import remove_left, written_whole
+from sweeper.data.text_tables import escape_for_display
+from sweeper.system.whole_files import remove_left, replace_atomically
 
 NOTES = "sources"
 """Of the notes, in the cache."""
@@ -31,7 +31,7 @@ _LOCKED = "index.json"
 _BEGUN = ".writing-"
 
 
-class Entry(NamedTuple):
+class CacheEntry(NamedTuple):
     """One store, or what a killed process left of one."""
 
     folder: Path
@@ -46,7 +46,7 @@ class Entry(NamedTuple):
     complete: bool
 
 
-def hold(folder: Path) -> ExitStack:
+def hold_store(folder: Path) -> ExitStack:
     """Keep a store from being cleared until what this gives is closed, and note that it is used now.
 
     Raises:
@@ -67,13 +67,13 @@ def hold(folder: Path) -> ExitStack:
     return held
 
 
-def entries(cache: Path) -> list[Entry]:
+def list_entries(cache: Path) -> list[CacheEntry]:
     """Everything in the cache, the most recently used first; () where there is no cache."""
     if not cache.is_dir():
         return []
     names: dict[str, set[str]] = {}
     images: dict[str, int] = {}
-    for _, digest, dataset in _notes(cache):
+    for _, digest, dataset in _list_notes(cache):
         if dataset is not None:  # else its store is listed without a name
             names.setdefault(digest, set()).add(dataset.source)
             images[digest] = len(dataset.images)
@@ -83,20 +83,20 @@ def entries(cache: Path) -> list[Entry]:
             continue
         files = [path.stat() for path in folder.rglob("*") if path.is_file()]
         found.append(
-            Entry(
+            CacheEntry(
                 folder=folder,
                 names=tuple(sorted(names.get(folder.name, ()))),
                 images=images.get(folder.name),
                 size=sum(stat.st_size for stat in files),
-                used=_last_use(folder),
-                in_use=_held(folder),
+                used=_get_last_use(folder),
+                in_use=_is_held(folder),
                 complete=is_complete(folder),
             )
         )
     return sorted(found, key=lambda entry: -entry.used)
 
 
-def clear(cache: Path) -> tuple[list[Entry], list[Entry]]:
+def clear_cache(cache: Path) -> tuple[list[CacheEntry], list[CacheEntry]]:
     """Delete the stores that nobody holds; and what a killed process left half-written, a day after it was begun.
 
     Returns:
@@ -105,20 +105,20 @@ def clear(cache: Path) -> tuple[list[Entry], list[Entry]]:
     Raises:
         OSError: if something cannot be deleted.
     """
-    removed: list[Entry] = []
-    in_use: list[Entry] = []
+    removed: list[CacheEntry] = []
+    in_use: list[CacheEntry] = []
     remove_left(cache, f"{_BEGUN}*")
-    for entry in entries(cache):
+    for entry in list_entries(cache):
         if entry.folder.name.startswith(_BEGUN):  # another process may be at it
             continue
-        (in_use if _held(entry.folder, delete=True) else removed).append(entry)
-    for path, digest, _ in _notes(cache):
+        (in_use if _is_held(entry.folder, delete=True) else removed).append(entry)
+    for path, digest, _ in _list_notes(cache):
         if not digest or not (cache / digest).exists():
             path.unlink(missing_ok=True)
     return removed, in_use
 
 
-def _held(folder: Path, *, delete: bool = False) -> bool:
+def _is_held(folder: Path, *, delete: bool = False) -> bool:
     """Whether a living process holds the store; where none does, it may be deleted: whoever comes then waits."""
     with ExitStack() as stack:
         try:
@@ -133,18 +133,20 @@ def _held(folder: Path, *, delete: bool = False) -> bool:
     return False
 
 
-def _last_use(folder: Path) -> float:
+def _get_last_use(folder: Path) -> float:
     """Seconds since 1970; of a store that only another user may read, when its folder changed."""
     with suppress(OSError):
         return (folder / _LOCKED).stat().st_mtime
     return folder.stat().st_mtime
 
 
-def _note(cache: Path, key: str) -> Path:
+def _write_note(cache: Path, key: str) -> Path:
     return cache / NOTES / (hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:32] + ".json")
 
 
-def kept(cache: Path, key: str, state: str, make: Callable[[], Dataset], *, log: Callable[[str], None]) -> Dataset:
+def load_or_make(
+    cache: Path, key: str, state: str, make: Callable[[], Dataset], *, log: Callable[[str], None]
+) -> Dataset:
     """The data set as an earlier start made it in this state, else made now and remembered.
 
     Args:
@@ -157,14 +159,14 @@ def kept(cache: Path, key: str, state: str, make: Callable[[], Dataset], *, log:
     Raises:
         UsageError: the cache cannot be written.
     """
-    known = _remembered(cache, key, state, log)
+    known = _load_remembered(cache, key, state, log)
     if known is not None:
         if known.read_as is not None:
-            log(f"{shown(known.source)}, {known.read_as} (decoded earlier)")
+            log(f"{escape_for_display(known.source)}, {known.read_as} (decoded earlier)")
         return known
     try:
         made = make()
-        _remember(cache, key, state, made)
+        _store_note(cache, key, state, made)
     except OSError as error:
         raise UsageError(
             f"decoded images must be written below {cache}, and that failed: {error}; choose another --cache"
@@ -172,17 +174,17 @@ def kept(cache: Path, key: str, state: str, make: Callable[[], Dataset], *, log:
     return made
 
 
-def _remembered(cache: Path, key: str, state: str, log: Callable[[str], None]) -> Dataset | None:
+def _load_remembered(cache: Path, key: str, state: str, log: Callable[[str], None]) -> Dataset | None:
     """The data set as it was read when the source was in this state, if note and store are as they were written.
 
     `log` receives a line where something is damaged.
     """
     try:
-        note = json.loads(_note(cache, key).read_text(encoding="utf-8"))
+        note = json.loads(_write_note(cache, key).read_text(encoding="utf-8"))
         if note["state"] != state:
             return None
         if note["crc32"] != _sum_of(note["dataset"]):
-            log(f"what was remembered of a data set is damaged ({_note(cache, key)}); it is read anew")
+            log(f"what was remembered of a data set is damaged ({_write_note(cache, key)}); it is read anew")
             return None
         dataset = Dataset.model_validate(note["dataset"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -196,12 +198,12 @@ def _remembered(cache: Path, key: str, state: str, log: Callable[[str], None]) -
     return dataset.model_copy(update={"store": str(store)})
 
 
-def _remember(cache: Path, key: str, state: str, dataset: Dataset) -> None:
+def _store_note(cache: Path, key: str, state: str, dataset: Dataset) -> None:
     """Note how a data set was made when its source was in this state."""
-    path = _note(cache, key)
+    path = _write_note(cache, key)
     path.parent.mkdir(parents=True, exist_ok=True)
     known = dataset.model_dump(mode="json")
-    with written_whole(path) as part:
+    with replace_atomically(path) as part:
         part.write_text(json.dumps({"state": state, "dataset": known, "crc32": _sum_of(known)}), encoding="utf-8")
 
 
@@ -209,7 +211,7 @@ def _sum_of(dataset: object) -> int:
     return zlib.crc32(json.dumps(dataset, sort_keys=True).encode())
 
 
-def _notes(cache: Path) -> Iterator[tuple[Path, str, Dataset | None]]:
+def _list_notes(cache: Path) -> Iterator[tuple[Path, str, Dataset | None]]:
     """Each note, its store's name (empty where it is damaged), and its data set (None where of another version)."""
     for path in (cache / NOTES).glob("*.json"):
         digest, dataset = "", None

@@ -21,12 +21,12 @@ import numpy.typing as npt
 
 from sweeper.core.errors import ClassMapError
 from sweeper.core.records import IGNORE
-from sweeper.core.text import suggestion
+from sweeper.core.text import suggest_correction
+from sweeper.core.yaml_file import format_value as shown_value
 from sweeper.core.yaml_file import read_yaml
-from sweeper.core.yaml_file import shown as shown_value
 from sweeper.data.class_words import is_ignored
-from sweeper.data.label_values import some
-from sweeper.data.text_tables import normal, shown, table_rows
+from sweeper.data.label_values import abbreviate
+from sweeper.data.text_tables import escape_for_display, normalise_text, read_table_rows
 
 ClassMap = Mapping[str, Sequence[str]]
 """Name of each class → the labels (as digits) and names that become it; `ignore` becomes 255."""
@@ -38,7 +38,7 @@ _MOST = 65535
 _BACKGROUND = "background"
 
 
-class Mapped(NamedTuple):
+class MappedClasses(NamedTuple):
     """What a class map makes of a data set."""
 
     names: tuple[str, ...]
@@ -57,7 +57,7 @@ def read_class_map(path: Path) -> dict[str, tuple[str, ...]]:
     problems: list[str] = []
     content: Any = {}
     if path.suffix.lower() == ".csv":
-        for _, row in table_rows(path, "(table)", ("label", "class"), problems) or ():
+        for _, row in read_table_rows(path, "(table)", ("label", "class"), problems) or ():
             content.setdefault(row["class"], []).append(row["label"])
     else:
         content = read_yaml(path, problems, as_written=True)
@@ -65,81 +65,83 @@ def read_class_map(path: Path) -> dict[str, tuple[str, ...]]:
         problems.append(
             f"(top): must be classes with what becomes them, like `road: [3, 4]`, got {shown_value(content)}"
         )
-    found = {} if not isinstance(content, Mapping) else _checked(content, problems)
+    found = {} if not isinstance(content, Mapping) else _check_map(content, problems)
     if problems:
-        raise ClassMapError(shown(path), problems)
+        raise ClassMapError(escape_for_display(path), problems)
     return found
 
 
-def _checked(content: Mapping[str, Any], problems: list[str]) -> dict[str, tuple[str, ...]]:
+def _check_map(content: Mapping[str, Any], problems: list[str]) -> dict[str, tuple[str, ...]]:
     if all(_NUMBER.fullmatch(key) for key in content):
         problems.append(
             f"(top): a line must be a class and what becomes it, like `road: [3, 4]`, got a number before the colon "
-            f"({shown(next(iter(content)))}); write them the other way round"
+            f"({escape_for_display(next(iter(content)))}); write them the other way round"
         )
         return {}
     found: dict[str, tuple[str, ...]] = {}
     for key, given in content.items():
-        name = normal(key.strip())
-        where = shown(name) if len(name) <= 60 else f"{shown(name[:60])}…"
+        name = normalise_text(key.strip())
+        where = escape_for_display(name) if len(name) <= 60 else f"{escape_for_display(name[:60])}…"
         if not name or not name.isprintable():
             problems.append(
                 f"{where or '(empty)'}: the name of a class must be printable, got {shown_value(key)}; rename it"
             )
         entries = given if isinstance(given, list) else [given]
-        texts = [normal(entry.strip()) for entry in entries if isinstance(entry, str)]
+        texts = [normalise_text(entry.strip()) for entry in entries if isinstance(entry, str)]
         if len(texts) < len(entries) or not all(texts) or not texts:
             problems.append(
                 f"{where}: must list labels (0 to {IGNORE}) or names of classes, got {shown_value(given)}; write "
                 "it like [3, car]"
             )
-        for text in dict.fromkeys(_plain(text) for text in texts):
-            first, last = _span(text) or (0, 0)
+        for text in dict.fromkeys(_normalise_label(text) for text in texts):
+            first, last = _parse_span(text) or (0, 0)
             if not first <= min(last, IGNORE) or (last > IGNORE and first == last) or last > _MOST:
-                problems.append(f"{where}: labels must be 0 to {IGNORE}, got {shown(text)[:20]}; correct it")
+                problems.append(
+                    f"{where}: labels must be 0 to {IGNORE}, got {escape_for_display(text)[:20]}; correct it"
+                )
         name = "ignore" if is_ignored(name) else name
         if name in found:
             problems.append(f"{where}: a class must stand once, found it twice (spaces apart); put both lists together")
-        found[name] = tuple(dict.fromkeys(_plain(text) for text in texts))
+        found[name] = tuple(dict.fromkeys(_normalise_label(text) for text in texts))
     return found
 
 
-def _plain(text: str) -> str:
+def _normalise_label(text: str) -> str:
     """A label without leading zeros; a name as it is."""
     return str(int(text)) if _NUMBER.fullmatch(text) else text
 
 
-def _span(text: str) -> tuple[int, int] | None:
+def _parse_span(text: str) -> tuple[int, int] | None:
     """First and last label of a label or a range; None for a name."""
     found = _RANGE.fullmatch(text)
     return (int(found[1]), int(found[2])) if found else (int(text), int(text)) if text.isdecimal() else None
 
 
-def spans(class_map: ClassMap | None) -> list[tuple[int, int]]:
+def list_spans(class_map: ClassMap | None) -> list[tuple[int, int]]:
     """Return first and last of the labels and ranges in a class map; `any` is not among them."""
-    return [span for texts in (class_map or {}).values() for text in texts if (span := _span(text)) is not None]
+    return [span for texts in (class_map or {}).values() for text in texts if (span := _parse_span(text)) is not None]
 
 
-def covered_labels(class_map: ClassMap | None) -> npt.NDArray[np.bool_]:
+def find_covered_labels(class_map: ClassMap | None) -> npt.NDArray[np.bool_]:
     """Return of which labels, (256,), the ranges of a class map say what they become."""
-    ranges = [span for span in spans(class_map) if span[0] < span[1]]
+    ranges = [span for span in list_spans(class_map) if span[0] < span[1]]
     return np.array([any(first <= label <= last for first, last in ranges) for label in range(256)])
 
 
-def large_label(class_map: ClassMap | None) -> tuple[int, int] | None:
+def find_large_label(class_map: ClassMap | None) -> tuple[int, int] | None:
     """Return the label that numbers from 255 on become, and the last of them; None where a map takes none."""
     some_any = [(1, _MOST)] if any(_ANY in texts for texts in (class_map or {}).values()) else []
-    return next(((first, last) for first, last in [*spans(class_map), *some_any] if last > IGNORE), None)
+    return next(((first, last) for first, last in [*list_spans(class_map), *some_any] if last > IGNORE), None)
 
 
-def mapped_classes(
+def map_classes(
     class_map: ClassMap,
     declared: tuple[str, ...] | None,
     counts: npt.NDArray[np.int64],
     files: Sequence[str],
     *,
     problems: list[str],
-) -> Mapped | None:
+) -> MappedClasses | None:
     """What a class map makes of the labels of a data set.
 
     Args:
@@ -155,19 +157,22 @@ def mapped_classes(
     before = len(problems)
     used = [int(label) for label in np.flatnonzero(counts.any(axis=0)) if label != IGNORE]
     names = declared or ((_BACKGROUND, "foreground") if max(used, default=0) <= 1 else None)
-    groups = {name: [*dict.fromkeys(_labels(name, texts, names, problems))] for name, texts in class_map.items()}
+    groups = {
+        name: [*dict.fromkeys(_resolve_labels(name, texts, names, problems))] for name, texts in class_map.items()
+    }
     for name, texts in class_map.items():
         if _ANY in texts and _ANY not in (names or ()):
             others = {label for other, labels in groups.items() if other != name for label in labels}
             groups[name] += [label for label in range(1, IGNORE) if label not in others and label not in groups[name]]
-    owner = _owners(groups, names, problems)
+    owner = _assign_owners(groups, names, problems)
     known = {*range(len(declared or ())), *used}
     occurs = {*known, *([IGNORE] if counts[:, IGNORE].any() else [])}
     for name, labels in groups.items():
         if labels and name != "ignore" and not occurs & {*labels}:
             problems.append(
-                f"--class-map: {shown(name)}: must take labels that there are, found none of them; there are "
-                f"{some([str(label) for label in sorted(occurs)], 12)}"
+                f"--class-map: {escape_for_display(name)}: must take labels that there are, found none of them; there "
+                "are "
+                f"{abbreviate([str(label) for label in sorted(occurs)], 12)}"
             )
     unnamed = {label: _BACKGROUND if label == 0 else f"class_{label}" for label in used}
     kept = {label: (unnamed | dict(enumerate(declared or ())))[label] for label in sorted(known - owner.keys())}
@@ -177,24 +182,25 @@ def mapped_classes(
             if wrong:
                 problems.append(
                     f"{file}: labels must be below {len(declared)} (the classes in classes.txt), 255 (ignore) or in "
-                    f"the class map, found {some(wrong)}; mend the mask, or map them"
+                    f"the class map, found {abbreviate(wrong)}; mend the mask, or map them"
                 )
     for label, name in kept.items():
         if name in groups:
             problems.append(
-                f"--class-map: {shown(name)}: is the name of class {label} too, which the map does not take; add "
+                f"--class-map: {escape_for_display(name)}: is the name of class {label} too, which the map does not "
+                "take; add "
                 f"{label} to its list, or choose another name"
             )
     if len(problems) > before:
         return None
-    return _mapped(groups, owner, kept, class_map)
+    return _apply_map(groups, owner, kept, class_map)
 
 
-def _labels(name: str, texts: Sequence[str], names: Sequence[str] | None, problems: list[str]) -> list[int]:
+def _resolve_labels(name: str, texts: Sequence[str], names: Sequence[str] | None, problems: list[str]) -> list[int]:
     """The labels that a list of labels and names means."""
     found = []
     for text in texts:
-        span = _span(text)
+        span = _parse_span(text)
         if names is not None and text in names and not text.isdecimal():
             found.append(names.index(text))
         elif span is not None:
@@ -202,28 +208,36 @@ def _labels(name: str, texts: Sequence[str], names: Sequence[str] | None, proble
         elif text != _ANY:
             where, hint = "there is no classes.txt, so that labels are numbers", ""
             if names is not None:
-                where, hint = f"classes are {some([*map(shown, names)], 12)}", suggestion(text, names)
-            problems.append(f"--class-map: {shown(name)}: no class is called {shown(text)!r}{hint}; {where}")
+                where, hint = (
+                    f"classes are {abbreviate([*map(escape_for_display, names)], 12)}",
+                    suggest_correction(text, names),
+                )
+            problems.append(
+                f"--class-map: {escape_for_display(name)}: no class is called {escape_for_display(text)!r}{hint}; "
+                f"{where}"
+            )
     return found
 
 
-def _owners(groups: Mapping[str, Sequence[int]], names: Sequence[str] | None, problems: list[str]) -> dict[int, str]:
+def _assign_owners(
+    groups: Mapping[str, Sequence[int]], names: Sequence[str] | None, problems: list[str]
+) -> dict[int, str]:
     """The class that takes each label."""
     owner: dict[int, str] = {}
     for name, labels in groups.items():
         for label in labels:
             if owner.setdefault(label, name) != name:
-                called = f" ({shown(names[label])})" if names is not None and label < len(names) else ""
+                called = f" ({escape_for_display(names[label])})" if names is not None and label < len(names) else ""
                 problems.append(
-                    f"--class-map: {shown(name)}: {label}{called} can become one class, found in "
-                    f"{shown(owner[label])} too; keep one"
+                    f"--class-map: {escape_for_display(name)}: {label}{called} can become one class, found in "
+                    f"{escape_for_display(owner[label])} too; keep one"
                 )
     return owner
 
 
-def _mapped(
+def _apply_map(
     groups: Mapping[str, Sequence[int]], owner: Mapping[int, str], kept: Mapping[int, str], written: ClassMap
-) -> Mapped:
+) -> MappedClasses:
     lowest = {name: min(labels) for name, labels in groups.items() if name != "ignore"}
     order = sorted([*((label, name) for name, label in lowest.items()), *kept.items()])
     names = tuple(name for _, name in order)
@@ -232,8 +246,8 @@ def _mapped(
         if name != "ignore" or label in kept:
             table[label] = names.index(name)
     parts = [
-        f"{shown(name)} = {' + '.join(written[name] if len(labels) > 9 else map(str, labels))}"
+        f"{escape_for_display(name)} = {' + '.join(written[name] if len(labels) > 9 else map(str, labels))}"
         for name, labels in groups.items()
     ]
-    stay = f"; as they were: {some([shown(name) for name in kept.values()], 8)}" if kept else ""
-    return Mapped(names, table, f"Classes were mapped as asked (--class-map): {some(parts, 8)}{stay}.")
+    stay = f"; as they were: {abbreviate([escape_for_display(name) for name in kept.values()], 8)}" if kept else ""
+    return MappedClasses(names, table, f"Classes were mapped as asked (--class-map): {abbreviate(parts, 8)}{stay}.")

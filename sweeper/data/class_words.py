@@ -9,45 +9,45 @@ import numpy as np
 
 from sweeper.core.records import IGNORE
 from sweeper.data.store import Pixels
-from sweeper.data.text_tables import shown
+from sweeper.data.text_tables import escape_for_display
 
 _SURE, _LIKELY = ("background", "bg", "unlabeled", "unlabelled"), ("void", "none", "other")
 
 
-def _plain(name: str) -> str:
+def _normalise_word(name: str) -> str:
     return re.sub(r"[\W_]+", "", name.lower())
 
 
 def is_background(name: str) -> bool:
     """Return whether a class of this name is the background, whatever else there is."""
-    return _plain(name) in _SURE
+    return _normalise_word(name) in _SURE
 
 
 def is_ignored(name: str) -> bool:
     """Return whether pixels of a class of this name are ignored."""
-    return _plain(name) in ("ignore", "void")
+    return _normalise_word(name) in ("ignore", "void")
 
 
-def background_of(names: Sequence[str]) -> int | None:
+def find_background(names: Sequence[str]) -> int | None:
     """Return the index of the background: of the first sure name, else of the first likely one; None without either."""
-    words = [*map(_plain, names)]
+    words = [*map(_normalise_word, names)]
     return next((words.index(word) for kind in (_SURE, _LIKELY) for word in words if word in kind), None)
 
 
-def background_first(names: Sequence[str], notes: list[str]) -> tuple[tuple[str, ...], Pixels]:
+def put_background_first(names: Sequence[str], notes: list[str]) -> tuple[tuple[str, ...], Pixels]:
     """Return the names with the background first and without those to ignore, and the new label of each, (256,).
 
     What changes is added to `notes`. `void` is a background where only one other class is left.
     """
     left = [label for label, name in enumerate(names) if not is_ignored(name)]
     left = left if len(left) > 1 else [*range(len(names))]
-    first = left[background_of([names[label] for label in left]) or 0]
+    first = left[find_background([names[label] for label in left]) or 0]
     order = [first, *(label for label in left if label != first)]
     table = np.arange(256, dtype=np.uint8)
     table[: len(names)] = IGNORE
     table[order] = np.arange(len(order))
-    changes = [f"{shown(names[first])} is class 0, not {first}"] if first != left[0] else []
-    changes += [f"{shown(name)} is ignored" for label, name in enumerate(names) if label not in left]
+    changes = [f"{escape_for_display(names[first])} is class 0, not {first}"] if first != left[0] else []
+    changes += [f"{escape_for_display(name)} is ignored" for label, name in enumerate(names) if label not in left]
     if changes:
         notes.append(f"By their names, {' and '.join(changes)}; a class map that renames a class keeps it as it was.")
     return tuple(names[label] for label in order), table

@@ -16,7 +16,14 @@ import numpy.typing as npt
 
 from sweeper.core.records import IGNORE
 from sweeper.data.class_words import is_ignored
-from sweeper.data.text_tables import MAX_CLASSES, header_of, normal, shown, table_rows, text_of
+from sweeper.data.text_tables import (
+    MAX_CLASSES,
+    escape_for_display,
+    normalise_text,
+    read_header,
+    read_table_rows,
+    read_text,
+)
 
 COLOUR_FILES = ("colors.txt", "labelmap.txt", "label_colors.txt")
 """Where a map is looked for, in this order, and then in tables."""
@@ -46,7 +53,7 @@ def read_colours(path: Path, declared: tuple[str, ...] | None, problems: list[st
         declared: names of `classes.txt`, which then number the classes; every name of the map must be among them.
         problems: receives the faults.
     """
-    lines = _lines(path, problems)
+    lines = _read_lines(path, problems)
     if lines is None:
         return None
     faults: list[str] = []
@@ -56,10 +63,11 @@ def read_colours(path: Path, declared: tuple[str, ...] | None, problems: list[st
             continue
         found = _NAME_FIRST.fullmatch(line.strip()) or _COLOUR_FIRST.fullmatch(line.strip())
         rgb = [int(v) for v in re.split(r"[\s,]+", found["rgb"])] if found else []
-        name = normal(found["name"].strip()) if found else ""
+        name = normalise_text(found["name"].strip()) if found else ""
         if not rgb or max(rgb) > 255 or not name.isprintable():
             faults.append(
-                f"line {number} must be `name:r,g,b::` with numbers below 256, found {shown(line)!r}; mend it"
+                f"line {number} must be `name:r,g,b::` with numbers below 256, found {escape_for_display(line)!r}; "
+                "mend it"
             )
             continue
         key = rgb[0] << 16 | rgb[1] << 8 | rgb[2]
@@ -68,7 +76,9 @@ def read_colours(path: Path, declared: tuple[str, ...] | None, problems: list[st
     names = declared or tuple(dict.fromkeys(n for n in entries.values() if not is_ignored(n)))
     unknown = [n for n in dict.fromkeys(entries.values()) if n not in names and not is_ignored(n)]
     if unknown:
-        faults.append(f"names must be those of classes.txt, found {shown(unknown[0])!r}; mend one of the files")
+        faults.append(
+            f"names must be those of classes.txt, found {escape_for_display(unknown[0])!r}; mend one of the files"
+        )
     if not 2 <= len(names) <= MAX_CLASSES:
         faults.append(f"must name 2 to {MAX_CLASSES} classes, found {len(names)}; write one `name:r,g,b::` a line")
     problems.extend(f"{path.name}: {fault}" for fault in faults)
@@ -82,26 +92,26 @@ def read_colours(path: Path, declared: tuple[str, ...] | None, problems: list[st
 
 def is_colour_table(path: Path) -> bool:
     """Return whether a CSV has a name and a colour in each row, as `class_dict.csv` has: name,r,g,b."""
-    names = header_of(path) if path.suffix.lower() == ".csv" else ()
+    names = read_header(path) if path.suffix.lower() == ".csv" else ()
     return len(names) > 3 and sorted(name[0] for name in names if name in _RGB) == ["b", "g", "r"]
 
 
-def _lines(path: Path, problems: list[str]) -> list[tuple[int, str]] | None:
+def _read_lines(path: Path, problems: list[str]) -> list[tuple[int, str]] | None:
     """The lines of a map with their numbers, those of a table as `name:r,g,b`; None, and a problem, without any."""
     if not is_colour_table(path):
-        text = text_of(path, problems)
+        text = read_text(path, problems)
         return None if text is None else [*enumerate(text.splitlines(), 1)]
-    rows = table_rows(path, path.name, (), problems)
+    rows = read_table_rows(path, path.name, (), problems)
     if rows is None:
         return None
-    header = header_of(path)
+    header = read_header(path)
     rgb = sorted((column for column in header if column in _RGB), reverse=True)
     others = [column for column in header if column not in _RGB]
     name = next((column for column in others if re.search("name|class|label", column)), others[0])
     return [(number, f"{row[name]}:{','.join(row[column] for column in rgb)}") for number, row in rows]
 
 
-def translate(
+def translate_colours(
     pixels: npt.NDArray[np.uint8], colours: ColourMap
 ) -> tuple[npt.NDArray[np.uint8], tuple[int, int] | None]:
     """Labels (H, W) uint8 of an image (H, W, 3) uint8, and the (y, x) of a colour that the map lacks, or None."""

@@ -18,12 +18,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from sweeper.core.text import count
-from sweeper.data.colours import ColourMap, translate
+from sweeper.core.text import format_count
+from sweeper.data.colours import ColourMap, translate_colours
 from sweeper.data.label_values import Note, labels_of
 from sweeper.data.store import ImagePixels, Pixels
 from sweeper.data.text_tables import UnreadableFileError, open_file
-from sweeper.data.tiff import Tiff, read_header, read_pixels, turned
+from sweeper.data.tiff import TiffHeader, read_header, read_pixels, turn_upright
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")
@@ -48,7 +48,7 @@ Source = Path | Callable[[], bytes]
 """A file, or what gives the bytes of an image that lies inside another file."""
 
 
-class Kind(NamedTuple):
+class ImageKind(NamedTuple):
     """What the header of an image says."""
 
     height: int
@@ -63,7 +63,7 @@ class Kind(NamedTuple):
 
 
 @contextmanager
-def quiet_pillow() -> Iterator[None]:
+def silence_pillow() -> Iterator[None]:
     """Keep the decoders' warnings about odd files off the screen: what matters is reported by our own checks.
 
     Entered once around all reading, not per file: the filters belong to the whole process.
@@ -83,20 +83,20 @@ def quiet_pillow() -> Iterator[None]:
                 log.setLevel(level)
 
 
-def image_kind(source: Source) -> Kind:
+def read_image_kind(source: Source) -> ImageKind:
     """Size, channels and depth from the header alone.
 
     Raises:
         UnreadableFileError: not an image, animated, or larger than `MAX_PIXELS`.
     """
-    tiff = _tiff(source)
+    tiff = _read_tiff(source)
     if tiff is not None and tiff.is_deep:
         _check_deep(tiff)
-        return Kind(tiff.height, tiff.width, tiff.channels, 8 * tiff.dtype.itemsize, tiff.orientation)
-    with _opened(source, _IMAGE_FORMATS, tiff) as image:
-        bits = 16 if image.mode in _DEEP_GREY or _png_is_deep(image) else 8
+        return ImageKind(tiff.height, tiff.width, tiff.channels, 8 * tiff.dtype.itemsize, tiff.orientation)
+    with _open_image(source, _IMAGE_FORMATS, tiff) as image:
+        bits = 16 if image.mode in _DEEP_GREY or _is_deep_png(image) else 8
         channels = 1 if image.mode in _GREY + _DEEP_GREY else 3
-        return Kind(image.height, image.width, channels, bits, _orientation(image))
+        return ImageKind(image.height, image.width, channels, bits, _read_orientation(image))
 
 
 def read_image(source: Source, channels: int, dtype: type[np.uint8] | type[np.uint16] = np.uint8) -> ImagePixels:
@@ -113,10 +113,10 @@ def read_image(source: Source, channels: int, dtype: type[np.uint8] | type[np.ui
     Raises:
         UnreadableFileError: truncated or damaged, or of a kind that has no reading as whole numbers.
     """
-    tiff = _tiff(source)
+    tiff = _read_tiff(source)
     if tiff is not None and tiff.is_deep:
         _check_deep(tiff)
-        pixels = np.ascontiguousarray(_unsigned(turned(_read_stored(source), tiff.orientation), tiff))
+        pixels = np.ascontiguousarray(_make_unsigned(turn_upright(_read_stored(source), tiff.orientation), tiff))
     else:
         pixels = _read_pillow(source, tiff)
     if pixels.dtype != dtype:
@@ -128,22 +128,22 @@ def read_image(source: Source, channels: int, dtype: type[np.uint8] | type[np.ui
     return pixels
 
 
-def _read_pillow(source: Source, tiff: Tiff | None) -> ImagePixels:
-    with _opened(source, _IMAGE_FORMATS, tiff) as image:
-        deep, inverted = _png_is_deep(image), tiff is not None and tiff.photometric == 0
+def _read_pillow(source: Source, tiff: TiffHeader | None) -> ImagePixels:
+    with _open_image(source, _IMAGE_FORMATS, tiff) as image:
+        deep, inverted = _is_deep_png(image), tiff is not None and tiff.photometric == 0
         upright = ImageOps.exif_transpose(image, in_place=True) or image
         if upright.mode in _DEEP_GREY:
-            values = _unsigned(np.asarray(upright), tiff)
+            values = _make_unsigned(np.asarray(upright), tiff)
             return (65535 - values if inverted else values)[:, :, None]  # Pillow turns 8 bits alone
         if upright.mode == "F":
             raise UnreadableFileError("images must have 8 or 16 bits, found floating-point pixels; save it with 8")
         if upright.mode in _GREY:
             return np.array(upright.convert("L"))[:, :, None]
-        high_bytes = _bytes(upright)
-    return (high_bytes.astype(np.uint16) << 8 | _low_bytes(source)).astype(np.uint16) if deep else high_bytes
+        high_bytes = _read_bytes(upright)
+    return (high_bytes.astype(np.uint16) << 8 | _read_low_bytes(source)).astype(np.uint16) if deep else high_bytes
 
 
-def _bytes(image: Image.Image) -> Pixels:
+def _read_bytes(image: Image.Image) -> Pixels:
     """(H, W, 3) of a colour image, converted a strip at a time: Pillow's own array needs its pixels three times."""
     result = np.empty((image.height, image.width, 3), dtype=np.uint8)
     rows = max(1, _STRIP // max(1, image.width))
@@ -153,37 +153,37 @@ def _bytes(image: Image.Image) -> Pixels:
     return result
 
 
-def _png_is_deep(image: Image.Image) -> bool:
+def _is_deep_png(image: Image.Image) -> bool:
     """Whether this is a PNG with 16 bits per colour, of which Pillow gives the high bytes."""
-    return image.format == "PNG" and bool(_tiles(image)) and _tiles(image)[0].args in ("RGB;16B", "RGBA;16B")
+    return image.format == "PNG" and bool(_list_tiles(image)) and _list_tiles(image)[0].args in ("RGB;16B", "RGBA;16B")
 
 
-def _tiles(image: Image.Image) -> list[Any]:
+def _list_tiles(image: Image.Image) -> list[Any]:
     """What Pillow's decoder gets, one entry per part of the file; empty for images that are no file."""
     tiles: list[Any] = getattr(image, "tile", [])
     return tiles
 
 
-def _low_bytes(source: Source) -> Pixels:
+def _read_low_bytes(source: Source) -> Pixels:
     """The low bytes of such a PNG: the same pixels, unpacked as if they were stored the other way round.
 
     Without them an image of 12 bits, whose high bytes are 0 to 15, would be nearly black.
     """
-    with _opened(source, _IMAGE_FORMATS) as image:
-        _tiles(image)[:] = [t._replace(args=str(t.args).replace("16B", "16L")) for t in _tiles(image)]
-        return _bytes(ImageOps.exif_transpose(image, in_place=True) or image)
+    with _open_image(source, _IMAGE_FORMATS) as image:
+        _list_tiles(image)[:] = [t._replace(args=str(t.args).replace("16B", "16L")) for t in _list_tiles(image)]
+        return _read_bytes(ImageOps.exif_transpose(image, in_place=True) or image)
 
 
-def _orientation(image: Image.Image) -> int:
+def _read_orientation(image: Image.Image) -> int:
     """EXIF's orientation, 1 to 8; 1 where there is none, or another number."""
     found = image.getexif().get(274, 1)
     return int(found) if found in range(1, 9) else 1
 
 
-def _tiff(source: Source) -> Tiff | None:
+def _read_tiff(source: Source) -> TiffHeader | None:
     """The header of a TIFF; None of other files, and of a damaged one, which is left to Pillow's message."""
     try:
-        with _file(source) as file:
+        with _open_file(source) as file:
             if file.read(4)[:2] not in (b"II", b"MM"):
                 return None
             file.seek(0)
@@ -194,7 +194,7 @@ def _tiff(source: Source) -> Tiff | None:
         return None
 
 
-def _check_deep(found: Tiff) -> None:
+def _check_deep(found: TiffHeader) -> None:
     """Refuse an image that only tifffile gives whole, where it is of another type or too large."""
     if found.dtype.kind not in "ui" or found.dtype.itemsize > 2:
         raise UnreadableFileError(f"images must have 8 or 16 bits per channel, found {found.dtype}; save it with 16")
@@ -203,15 +203,15 @@ def _check_deep(found: Tiff) -> None:
 
 def _read_stored(source: Source) -> npt.NDArray[Any]:
     try:
-        with _file(source) as file:
+        with _open_file(source) as file:
             return read_pixels(file)
     except UnreadableFileError:
         raise
     except Exception as error:
-        raise _undecodable(error) from error
+        raise _explain_undecodable(error) from error
 
 
-def _unsigned(pixels: npt.NDArray[Any], tiff: Tiff | None) -> ImagePixels:
+def _make_unsigned(pixels: npt.NDArray[Any], tiff: TiffHeader | None) -> ImagePixels:
     """Whole numbers as uint8 or uint16; 0 where there are no data: the number of the file's tag, or one negative one.
 
     Raises:
@@ -252,43 +252,43 @@ def read_mask(
     Raises:
         UnreadableFileError: truncated or damaged, coloured without a map, or with numbers that cannot be classes.
     """
-    tiff = _tiff(path)
+    tiff = _read_tiff(path)
     inverted = tiff is not None and tiff.photometric == 0
     if tiff is not None and tiff.is_stored:
         _check_size(tiff.height, tiff.width, tiff.channels * tiff.dtype.itemsize)
-        values, turn = _one_band(_read_stored(path)), tiff.orientation
+        values, turn = _merge_bands(_read_stored(path)), tiff.orientation
     else:
-        with _opened(path, _MASK_FORMATS, tiff) as image:
-            values = _labels(path, image, colours)  # first: with the pixels Pillow turns a TIFF, and forgets how
-            turn, inverted = _orientation(image), inverted or _is_palette_inverted(image)
+        with _open_image(path, _MASK_FORMATS, tiff) as image:
+            values = _read_labels(path, image, colours)  # first: with the pixels Pillow turns a TIFF, and forgets how
+            turn, inverted = _read_orientation(image), inverted or _is_palette_inverted(image)
     if inverted:
         note("in which 0 is white by tag or palette, read by the stored numbers: 0 is the background all the same")
     labels = labels_of(values, tiff and tiff.no_data, note, large)
-    upright = turned(labels, turn)
+    upright = turn_upright(labels, turn)
     if turn == 1 or (size is not None and upright.shape != size == labels.shape):
         return labels
     note("with an EXIF orientation of their own, turned by it")
     return upright
 
 
-def _labels(path: Path, image: Image.Image, colours: ColourMap | None) -> npt.NDArray[Any]:
+def _read_labels(path: Path, image: Image.Image, colours: ColourMap | None) -> npt.NDArray[Any]:
     """The numbers that a mask stores, (H, W), or the labels of its colours."""
     mode = image.mode
     if image.format in ("JPEG", "WEBP"):
-        if colours is not None or (np.ptp(_bytes(image), axis=2) >= _LEAST_COLOUR).any():
+        if colours is not None or (np.ptp(_read_bytes(image), axis=2) >= _LEAST_COLOUR).any():
             rule = "masks must be lossless where they are coloured"
             raise UnreadableFileError(f"{rule}, found {image.format}; export it again as PNG")
         return np.asarray(image.convert("L"))
-    if colours is not None and (mode in ("RGB", "RGBA") or (mode == "P" and _all_mapped(image, colours))):
-        return _coloured(_bytes(image), colours)
-    if _png_is_deep(image):
-        return _one_band(_bytes(image).astype(np.uint16) << 8 | _low_bytes(path))
-    raw = _RAW.match(str(_tiles(image)[0].args)) if _tiles(image) else None
+    if colours is not None and (mode in ("RGB", "RGBA") or (mode == "P" and _are_all_mapped(image, colours))):
+        return _translate_coloured(_read_bytes(image), colours)
+    if _is_deep_png(image):
+        return _merge_bands(_read_bytes(image).astype(np.uint16) << 8 | _read_low_bytes(path))
+    raw = _RAW.match(str(_list_tiles(image)[0].args)) if _list_tiles(image) else None
     if image.format == "GIF":  # its writer ordered the palette as it liked, so that the index says nothing
         mode = "RGBA"
     values: npt.NDArray[Any] = np.asarray(image.convert(mode) if image.format == "GIF" else image)
     if mode in ("RGB", "RGBA", "LA"):
-        return _one_band(values, alpha=mode != "RGB")
+        return _merge_bands(values, alpha=mode != "RGB")
     if mode not in ("1", "L", "P", "F", *_DEEP_GREY):
         raise UnreadableFileError(
             f"masks must hold one whole number per pixel, found Pillow mode {mode}; save it as an 8-bit index PNG"
@@ -306,14 +306,14 @@ def _is_palette_inverted(image: Image.Image) -> bool:
     return palette is not None and palette[:3] == [255] * 3 and [0] * 3 in (palette[3:6], palette[765:])
 
 
-def _all_mapped(image: Image.Image, colours: ColourMap) -> bool:
+def _are_all_mapped(image: Image.Image, colours: ColourMap) -> bool:
     """Whether every colour that a palette mask uses is in the map: then the colours mean the classes."""
     used = image.convert("RGB").getcolors(256) or []
     return bool(used) and all((r << 16 | g << 8 | b) in colours.keys for _, (r, g, b) in used)  # type: ignore[misc]
 
 
-def _coloured(pixels: Pixels, colours: ColourMap) -> Pixels:
-    labels, fault = translate(pixels, colours)
+def _translate_coloured(pixels: Pixels, colours: ColourMap) -> Pixels:
+    labels, fault = translate_colours(pixels, colours)
     if fault is not None:
         y, x = fault
         found = tuple(int(v) for v in pixels[y, x])
@@ -324,7 +324,7 @@ def _coloured(pixels: Pixels, colours: ColourMap) -> Pixels:
     return labels
 
 
-def _one_band(pixels: npt.NDArray[Any], *, alpha: bool = False) -> npt.NDArray[Any]:
+def _merge_bands(pixels: npt.NDArray[Any], *, alpha: bool = False) -> npt.NDArray[Any]:
     """(H, W, bands) with equal bands of colour, and an opaque alpha as the last, → (H, W)."""
     colours = pixels[:, :, :-1] if alpha else pixels
     if colours.shape[2] > 1 and (colours != colours[:, :, :1]).any():
@@ -343,12 +343,12 @@ def _check_size(height: int, width: int, bytes_per_pixel: int = 1) -> None:
     if width * height > MAX_PIXELS or width * height * bytes_per_pixel > MAX_BYTES:
         raise UnreadableFileError(
             f"images may have {MAX_PIXELS // 10**6} megapixels and {MAX_BYTES // 10**6} MB at most, found "
-            f"{width}×{height} with {count(bytes_per_pixel, 'byte')} per pixel; cut it into tiles"
+            f"{width}×{height} with {format_count(bytes_per_pixel, 'byte')} per pixel; cut it into tiles"
         )
 
 
 @contextmanager
-def _file(source: Source) -> Iterator[BinaryIO]:
+def _open_file(source: Source) -> Iterator[BinaryIO]:
     with open_file(source) if isinstance(source, Path) else io.BytesIO(source()) as file:
         if not file.read(1):
             raise UnreadableFileError("must be an image, found an empty file (0 bytes); copy it again or remove it")
@@ -356,16 +356,16 @@ def _file(source: Source) -> Iterator[BinaryIO]:
         yield file
 
 
-def _undecodable(error: Exception) -> UnreadableFileError:
+def _explain_undecodable(error: Exception) -> UnreadableFileError:
     text = " ".join(str(error).split())[:300]
     return UnreadableFileError(f"cannot be decoded ({type(error).__name__}: {text}); copy it again or remove it")
 
 
 @contextmanager
-def _opened(source: Source, formats: tuple[str, ...], tiff: Tiff | None = None) -> Iterator[Image.Image]:
+def _open_image(source: Source, formats: tuple[str, ...], tiff: TiffHeader | None = None) -> Iterator[Image.Image]:
     """Open an image after checking its header; damaged bytes of any kind become `UnreadableFileError`."""
     try:
-        with _file(source) as file, Image.open(file, formats=formats) as image:
+        with _open_file(source) as file, Image.open(file, formats=formats) as image:
             _check_size(image.height, image.width)
             if tiff is not None and tiff.pages == 1 < tiff.page + 1:
                 image.seek(tiff.page)
@@ -389,4 +389,4 @@ def _opened(source: Source, formats: tuple[str, ...], tiff: Tiff | None = None) 
         known = ", ".join(formats)
         raise UnreadableFileError(f"must be one of {known}, found other bytes; save it again or remove it") from error
     except Exception as error:  # decoders raise whatever they like on damaged bytes
-        raise _undecodable(error) from error
+        raise _explain_undecodable(error) from error

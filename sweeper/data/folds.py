@@ -8,8 +8,18 @@ from __future__ import annotations
 
 from sweeper.core.errors import DataError
 from sweeper.core.records import Conditions, Dataset, Split
-from sweeper.core.text import count
-from sweeper.data.split import VAL_SHARE, divide, indices_of, keyed, size_of, strata_of, take, units_of, without
+from sweeper.core.text import format_count
+from sweeper.data.split import (
+    VAL_SHARE,
+    count_images,
+    divide_images,
+    exclude_units,
+    list_indices,
+    make_keyed_rng,
+    make_strata,
+    make_units,
+    take_units,
+)
 
 NOT_HELD_OUT = "not held out"
 """The label of every result with folds, wherever it is reported."""
@@ -26,29 +36,31 @@ def split_for(dataset: Dataset, *, study_seed: int, folds: int | None, seed: int
         DataError: a side would be empty, or the set does not allow the folds.
     """
     if folds is None:
-        return divide(dataset, test_seed=study_seed, seed=seed)
+        return divide_images(dataset, test_seed=study_seed, seed=seed)
     if fold is None:
-        return untested(dataset, seed)
+        return split_without_test(dataset, seed)
     return fold_split(dataset, folds=folds, number=fold, test_seed=seed, seed=seed)
 
 
-def split_of(conditions: Conditions, seed: int, fold: int | None = None) -> Split:
+def get_split(conditions: Conditions, seed: int, fold: int | None = None) -> Split:
     """The same under a study's conditions."""
     return split_for(conditions.dataset, study_seed=conditions.seed, folds=conditions.folds, seed=seed, fold=fold)
 
 
-def scored_images(conditions: Conditions) -> tuple[int, ...]:
+def list_scored_by_seed(conditions: Conditions) -> tuple[int, ...]:
     """Indices of the images that each confirmation seed is scored on, ascending: with folds all of them."""
     if conditions.folds is None:
-        return split_of(conditions, conditions.seed).test
+        return get_split(conditions, conditions.seed).test
     return tuple(range(len(conditions.dataset.images)))
 
 
-def untested(dataset: Dataset, seed: int) -> Split:
+def split_without_test(dataset: Dataset, seed: int) -> Split:
     """All images to train (three quarters) or to validate, none to test; stratified, groups whole."""
-    units = units_of(dataset)
-    val = take(units, VAL_SHARE * size_of(units), strata_of(dataset), keyed(seed, 1), least=True, leave=1)
-    return Split(train=indices_of(without(units, val)), val=indices_of(val), test=())
+    units = make_units(dataset)
+    val = take_units(
+        units, VAL_SHARE * count_images(units), make_strata(dataset), make_keyed_rng(seed, 1), least=True, leave=1
+    )
+    return Split(train=list_indices(exclude_units(units, val)), val=list_indices(val), test=())
 
 
 def check_folds(dataset: Dataset, folds: int) -> None:
@@ -58,10 +70,10 @@ def check_folds(dataset: Dataset, folds: int) -> None:
         DataError: splits are given, or there are fewer groups than folds (4 for 2 folds).
     """
     given = sum(image.split is not None for image in dataset.images)
-    units, problems = len(units_of(dataset)), []
+    units, problems = len(make_units(dataset)), []
     if given:
         problems.append(
-            f"--folds rotates the test images, and {count(given, 'image has', 'images have')} a given split; a "
+            f"--folds rotates the test images, and {format_count(given, 'image has', 'images have')} a given split; a "
             "split.csv whose column `split` is empty takes it away, or leave --folds out"
         )
     least = max(folds, 4 if folds == 2 else 0)
@@ -90,7 +102,7 @@ def fold_split(dataset: Dataset, *, folds: int, number: int, test_seed: int, see
         DataError: as `check_folds`, or a fold leaves a single group for training and validation.
     """
     check_folds(dataset, folds)
-    units, strata, rng = units_of(dataset), strata_of(dataset), keyed(test_seed, 2)
+    units, strata, rng = make_units(dataset), make_strata(dataset), make_keyed_rng(test_seed, 2)
     left, test = units, units
     for taken in range(number + 1):
         remaining = folds - taken
@@ -98,17 +110,20 @@ def fold_split(dataset: Dataset, *, folds: int, number: int, test_seed: int, see
         test = (
             left
             if remaining == 1
-            else take(left, size_of(left) / remaining, strata, rng, least=True, leave=max(remaining - 1, 4 - folds))
+            else take_units(
+                left, count_images(left) / remaining, strata, rng, least=True, leave=max(remaining - 1, 4 - folds)
+            )
         )
-        left = without(left, test)
-    others = without(units, test)
+        left = exclude_units(left, test)
+    others = exclude_units(units, test)
     if len(others) < 2:
         raise DataError(
             dataset.name,
             [
-                f"split: fold {number + 1} of {folds} leaves {count(len(others), 'group')} of images, and training "
+                f"split: fold {number + 1} of {folds} leaves {format_count(len(others), 'group')} of images, and "
+                "training "
                 "and validation need one each; take more folds, or make the groups smaller"
             ],
         )
-    val = take(others, VAL_SHARE * size_of(others), strata, keyed(seed, 1), least=True, leave=1)
-    return Split(train=indices_of(without(others, val)), val=indices_of(val), test=indices_of(test))
+    val = take_units(others, VAL_SHARE * count_images(others), strata, make_keyed_rng(seed, 1), least=True, leave=1)
+    return Split(train=list_indices(exclude_units(others, val)), val=list_indices(val), test=list_indices(test))

@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from sweeper.core.records import Dataset
-from sweeper.core.text import count
-from sweeper.data.formats.base import SPLITS, Place, Sample
+from sweeper.core.text import format_count
+from sweeper.data.formats.base import SPLITS, DataSource, Sample
 from sweeper.data.formats.guesses import IMAGE_WORDS, MORE_IMAGE_WORDS
-from sweeper.data.label_values import some
-from sweeper.data.text_tables import Side, shown
+from sweeper.data.label_values import abbreviate
+from sweeper.data.text_tables import SplitAssignment, escape_for_display
 
 AUTO, NONE, FOLDER = "auto", "none", "folder"
 FEWEST = 3
@@ -28,8 +28,8 @@ _YEAR = re.compile(r"(?:19|20)\d\d")
 
 
 def group_sides(
-    place: Place, samples: Sequence[Sample], sides: Mapping[str, Side], given: str | None
-) -> tuple[dict[str, Side], str | None]:
+    place: DataSource, samples: Sequence[Sample], sides: Mapping[str, SplitAssignment], given: str | None
+) -> tuple[dict[str, SplitAssignment], str | None]:
     """Return the sides with the groups that `place.groups` asks for, and what gave these.
 
     `given` is what gives those of `sides`, `split.csv` or the annotations; None = there are none.
@@ -37,50 +37,57 @@ def group_sides(
     paths = {one.stem: PurePosixPath(one.name.removesuffix(" (imageData)")) for one in samples}
     by: str | None = place.groups
     if by == FOLDER:
-        found = _parted(paths, _folders, 2)
+        found = _divide_by_level(paths, _get_folders, 2)
         if not found and paths:
             place.problems.append(
                 f"--groups {FOLDER}: two folders must hold several images each, found fewer; leave it out"
             )
     elif by not in (AUTO, NONE):
-        found, by = _matched(place, paths, place.groups), f"--groups {by}"
+        found, by = _match_expression(place, paths, place.groups), f"--groups {by}"
     elif by == NONE or given is not None or {side.split for side in sides.values()} == {"train", "val", "test"}:
         return dict(sides), given
     else:
-        found, by = _detected(place, paths)
+        found, by = _detect_groups(place, paths)
     return {stem: side._replace(group=found.get(stem)) for stem, side in sides.items()}, by
 
 
-def groups_text(dataset: Dataset) -> str | None:
+def format_groups(dataset: Dataset) -> str | None:
     """Return `6 groups by folder (P01, P02, …)`; None where each image is divided for itself."""
     sides: dict[str, set[str | None]] = {}
     for image in dataset.images:
         if image.group is not None:
             sides.setdefault(image.group, set()).add(image.split)
-    by = f" by {shown(dataset.grouped_by)}" if dataset.grouped_by else ""
+    by = f" by {escape_for_display(dataset.grouped_by)}" if dataset.grouped_by else ""
     parted = sum(len(given - {None}) > 1 for given in sides.values())
     but = f", {parted} of them parted as the split is given" if parted else ""
-    return f"{count(len(sides), 'group')}{by} ({some([*map(shown, sorted(sides))], 3)}){but}" if sides else None
+    return (
+        f"{format_count(len(sides), 'group')}{by} ({abbreviate([*map(escape_for_display, sorted(sides))], 3)}){but}"
+        if sides
+        else None
+    )
 
 
-def _detected(place: Place, paths: _Paths) -> tuple[dict[str, str], str | None]:
+def _detect_groups(place: DataSource, paths: _Paths) -> tuple[dict[str, str], str | None]:
     """The groups that folders or names show, and which of both; what they may show becomes a note."""
-    for by, chain_of in ((FOLDER, _folders), ("name", _ids)):
-        if found := _parted(paths, chain_of):
+    for by, chain_of in ((FOLDER, _get_folders), ("name", _get_ids)):
+        if found := _divide_by_level(paths, chain_of):
             return found, by
-    two = {*_parted(paths, _folders, 2).values()} or {*_parted(paths, _ids, 2).values()}
-    names = two or {*_parted(paths, _words).values()}
+    two = {*_divide_by_level(paths, _get_folders, 2).values()} or {*_divide_by_level(paths, _get_ids, 2).values()}
+    names = two or {*_divide_by_level(paths, _split_words).values()}
     if names:
         why = "they are too few to train, validate and test; add a third"
         why = why if two else r"they may be kinds of images; --groups '([^\W\d_]+)[^/]*$' keeps those of each together"
         place.notes.append(
-            f"Images may belong together by their folders or names ({some([*map(shown, sorted(names))], 3)}), and are "
+            "Images may belong together by their folders or names "
+            f"({abbreviate([*map(escape_for_display, sorted(names))], 3)}), and are "
             f"trained on and tested one by one: {why}. --groups {NONE} ends this warning."
         )
     return {}, None
 
 
-def _parted(paths: _Paths, chain_of: Callable[[str, PurePosixPath], list[str]], fewest: int = FEWEST) -> dict[str, str]:
+def _divide_by_level(
+    paths: _Paths, chain_of: Callable[[str, PurePosixPath], list[str]], fewest: int = FEWEST
+) -> dict[str, str]:
     """The group of each stem that is of one, by the outermost level with `fewest` groups; empty where there is none.
 
     A chain holds the groups that an image may be of, the outermost first, and last what only this image is called.
@@ -96,36 +103,37 @@ def _parted(paths: _Paths, chain_of: Callable[[str, PurePosixPath], list[str]], 
     return {}
 
 
-def _folders(_: str, path: PurePosixPath) -> list[str]:
-    names = [part for part in path.parts[:-1] if not _says_nothing(part)]
+def _get_folders(_: str, path: PurePosixPath) -> list[str]:
+    names = [part for part in path.parts[:-1] if not _is_meaningless(part)]
     return [*("/".join(names[:n]) for n in range(1, len(names) + 1)), str(path)]
 
 
-def _ids(stem: str, _: PurePosixPath) -> list[str]:
+def _get_ids(stem: str, _: PurePosixPath) -> list[str]:
     name = stem.rpartition("/")[2]
     begins = [name[: found.start()] for found in re.finditer(r"[\W_]+", name)]
     begins += _JOINED.findall(name)
     ids = [text for text in begins if re.search(r"\d", text) and not _YEAR.fullmatch(text)]
-    return [*(text for text in ids if not _says_nothing(re.split(r"[\W_]+", text)[-1])), stem]
+    return [*(text for text in ids if not _is_meaningless(re.split(r"[\W_]+", text)[-1])), stem]
 
 
-def _words(stem: str, _: PurePosixPath) -> list[str]:
+def _split_words(stem: str, _: PurePosixPath) -> list[str]:
     return [*re.findall(r"(?:^|/)([^\W\d_]+)[\W_][^/]*\d[^/]*$", stem), stem]
 
 
-def _says_nothing(text: str) -> bool:
+def _is_meaningless(text: str) -> bool:
     """Whether a name is made of words for splits and images, like `train2017` or `images`."""
     words = {*re.split(r"[\W\d_]+", text.lower())} - {""}
     return bool(words) and words <= (SPLITS.keys() if re.search(r"\d", text) else _WORDS)
 
 
-def _matched(place: Place, paths: _Paths, pattern: str) -> dict[str, str]:
+def _match_expression(place: DataSource, paths: _Paths, pattern: str) -> dict[str, str]:
     """What a regular expression finds in the path of each image, without its extension."""
     found = {stem: re.search(pattern, str(path.with_suffix(""))) for stem, path in paths.items()}
     groups = {stem: next(filter(None, (*one.groups(), one[0])), "") for stem, one in found.items() if one}
     if missing := [str(path) for stem, path in paths.items() if not groups.get(stem)]:
         place.problems.append(
-            f"--groups {shown(pattern)}: must match the path of every image, found no match in {some(missing, 3)}; "
-            f"--groups '{shown(pattern)}|([^/]+)$' makes each of them a group of its own"
+            f"--groups {escape_for_display(pattern)}: must match the path of every image, found no match in "
+            f"{abbreviate(missing, 3)}; "
+            f"--groups '{escape_for_display(pattern)}|([^/]+)$' makes each of them a group of its own"
         )
     return groups

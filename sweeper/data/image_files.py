@@ -12,15 +12,15 @@ from typing import NamedTuple
 import numpy as np
 
 from sweeper.core.errors import UsageError
-from sweeper.core.paths import expanded
-from sweeper.core.text import count, is_unicode
-from sweeper.data.decode import IMAGE_SUFFIXES, image_kind, read_image
-from sweeper.data.formats.base import walk
-from sweeper.data.formats.file_patterns import file_pattern, fixed_folder, has_wildcards
+from sweeper.core.paths import expand_user
+from sweeper.core.text import format_count, is_unicode
+from sweeper.data.decode import IMAGE_SUFFIXES, read_image, read_image_kind
+from sweeper.data.formats.base import walk_files
+from sweeper.data.formats.file_patterns import compile_pattern, get_fixed_folder, has_wildcards
 from sweeper.data.problem_lines import check_no_address
-from sweeper.data.shrink import shrink_image, shrunk_size
+from sweeper.data.shrink import compute_shrunk_size, shrink_image
 from sweeper.data.store import ImagePixels
-from sweeper.data.text_tables import UnreadableFileError, normal, shown
+from sweeper.data.text_tables import UnreadableFileError, escape_for_display, normalise_text
 
 
 class ImageFile(NamedTuple):
@@ -48,12 +48,12 @@ def find_images(arguments: Sequence[str], without: Path | None = None) -> list[I
     found: dict[Path, tuple[Path, PurePosixPath]] = {}
     aside = None if without is None else Path(os.path.realpath(without))
     for argument in arguments:
-        for path, place in _meant(argument, problems):
+        for path, place in _resolve_argument(argument, problems):
             real = Path(os.path.realpath(path))  # stays a link where that leads to itself: it cannot be read later
             if aside is None or not real.is_relative_to(aside):
                 found.setdefault(real, (path, place))
     if not found and not problems:
-        where = ", ".join(map(shown, arguments))
+        where = ", ".join(map(escape_for_display, arguments))
         problems.append(f"no image was found in {where}; known are {', '.join(IMAGE_SUFFIXES)}")
     bare = Counter(place.with_suffix("") for _, place in found.values())
     files = [
@@ -65,45 +65,50 @@ def find_images(arguments: Sequence[str], without: Path | None = None) -> list[I
     for path, name in files:
         if first.setdefault(name, path) != path:
             problems.append(
-                f"each answer needs a name of its own, and {shown(first[name])} and {shown(path)} would share "
-                f"{shown(name)}; name the folder above both"
+                f"each answer needs a name of its own, and {escape_for_display(first[name])} and "
+                f"{escape_for_display(path)} would share "
+                f"{escape_for_display(name)}; name the folder above both"
             )
     if problems:
         raise UsageError("\n".join(["images to predict:", *(f"  - {text}" for text in problems[:20])]))
     return files
 
 
-def _meant(argument: str, problems: list[str]) -> Iterable[tuple[Path, PurePosixPath]]:
+def _resolve_argument(argument: str, problems: list[str]) -> Iterable[tuple[Path, PurePosixPath]]:
     """Path of each image that an argument means, and its place below what was named."""
     if not Path(argument).exists():
         check_no_address("IMAGES", argument)
-    path = expanded(argument)
+    path = expand_user(argument)
     if path.is_file():
         yield path, PurePosixPath(path.name)
     elif path.is_dir():
-        images = [file for file in walk(path) if file.suffix.lower() in IMAGE_SUFFIXES]
+        images = [file for file in walk_files(path) if file.suffix.lower() in IMAGE_SUFFIXES]
         if not images:
-            problems.append(f"{shown(argument)} holds no image; known are {', '.join(IMAGE_SUFFIXES)}")
+            problems.append(f"{escape_for_display(argument)} holds no image; known are {', '.join(IMAGE_SUFFIXES)}")
         for image in images:
             yield image, PurePosixPath(image.relative_to(path).as_posix())
     elif has_wildcards(argument):
-        base = Path(fixed_folder(str(path)))
+        base = Path(get_fixed_folder(str(path)))
         if "**" in path.parts:  # glob would enter a link to a folder above again and again
-            wanted = file_pattern("IMAGES", os.path.relpath(path, base)).regex
-            below = walk(base) if base.is_dir() else ()
-            matched = [one for one in below if wanted.fullmatch(normal(one.relative_to(base).as_posix()))]
+            wanted = compile_pattern("IMAGES", os.path.relpath(path, base)).regex
+            below = walk_files(base) if base.is_dir() else ()
+            matched = [one for one in below if wanted.fullmatch(normalise_text(one.relative_to(base).as_posix()))]
         else:
             matched = [Path(one) for one in sorted(glob(str(path)))]  # noqa: PTH207 (absolute, too)
         images = [one for one in matched if one.suffix.lower() in IMAGE_SUFFIXES and not one.is_dir()]
         if not images:
-            problems.append(f"no image matches the pattern {shown(argument)}; known are {', '.join(IMAGE_SUFFIXES)}")
+            problems.append(
+                f"no image matches the pattern {escape_for_display(argument)}; known are {', '.join(IMAGE_SUFFIXES)}"
+            )
         for image in images:
             yield image, PurePosixPath(image.relative_to(base).as_posix())
     else:
-        problems.append(f"{shown(argument)} must be an image, a folder of images or a pattern; there is none, check it")
+        problems.append(
+            f"{escape_for_display(argument)} must be an image, a folder of images or a pattern; there is none, check it"
+        )
 
 
-class Wanted(NamedTuple):
+class WantedImage(NamedTuple):
     """How a network wants its images."""
 
     channels: int
@@ -113,7 +118,7 @@ class Wanted(NamedTuple):
     """Larger images are shrunk to this shorter side."""
 
 
-def read_for(path: Path, wanted: Wanted) -> tuple[ImagePixels, tuple[int, int]]:
+def read_for(path: Path, wanted: WantedImage) -> tuple[ImagePixels, tuple[int, int]]:
     """An image as the images of a data set are read: upright, without opacity, its depth that of the others.
 
     A grey image is repeated for a network of three channels; no other number of channels is changed.
@@ -130,16 +135,16 @@ def read_for(path: Path, wanted: Wanted) -> tuple[ImagePixels, tuple[int, int]]:
     """
     if not is_unicode(str(path)):
         raise UnreadableFileError("file names must be Unicode (UTF-8), found other bytes; rename it")
-    channels = image_kind(path).channels
+    channels = read_image_kind(path).channels
     if channels != wanted.channels and (channels, wanted.channels) != (1, 3):
         raise UnreadableFileError(
-            f"must have {count(wanted.channels, 'channel')}, as the images had that the network was trained on, "
+            f"must have {format_count(wanted.channels, 'channel')}, as the images had that the network was trained on, "
             f"found {channels}; export it alike"
         )
     image = read_image(path, wanted.channels, np.uint8 if wanted.full_scale == np.iinfo(np.uint8).max else np.uint16)
     height, width = image.shape[:2]
     if wanted.short_side is not None:
-        size = shrunk_size(height, width, wanted.short_side)
+        size = compute_shrunk_size(height, width, wanted.short_side)
         if size != (height, width):
             image = shrink_image(image, size)
     return image, (height, width)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from sweeper.core.errors import SweeperError
 from sweeper.core.records import IGNORE
 from sweeper.data.store import Pixels, PixelStore
-from sweeper.system.whole_files import written_whole
+from sweeper.system.whole_files import replace_atomically
 
 FORMAT = 2
 """Raised with other numbers in the maps."""
@@ -24,7 +24,9 @@ FARTHEST = 100.0
 """Pixels; distances are clipped to it, and a class that an image does not have is this far away."""
 
 
-def signed_distances(present: npt.NDArray[np.bool_], labelled: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+def compute_signed_distances(
+    present: npt.NDArray[np.bool_], labelled: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float32]:
     """Distance of each pixel to the boundary of a class, in pixels: negative inside, positive outside.
 
     The boundary runs between pixels: ±½ on its two sides. Where the class is nowhere, `FARTHEST`; where it is on all
@@ -70,7 +72,7 @@ class MapStore:
             path = self.folder / f"{index}.npy"
             found = self._read(path, index)
             if found is None:
-                self._write(path, self.of_mask(self._store.mask(index)))
+                self._write(path, self.of_mask(self._store.get_mask(index)))
                 found = self._read(path, index)
             if found is None:
                 raise SweeperError(f"{path} must hold the distance map just written there, and does not; delete it")
@@ -80,7 +82,7 @@ class MapStore:
     def of_mask(self, mask: Pixels) -> npt.NDArray[np.float16]:
         """Maps of one mask, (H, W) → (C, H, W) float16."""
         labelled = mask != IGNORE
-        return np.stack([signed_distances(mask == label, labelled) for label in self.labels]).astype(np.float16)
+        return np.stack([compute_signed_distances(mask == label, labelled) for label in self.labels]).astype(np.float16)
 
     def _read(self, path: Path, index: int) -> npt.NDArray[np.float16] | None:
         """The file as a memory map; None where it is missing, damaged or of another shape."""
@@ -95,7 +97,7 @@ class MapStore:
     def _write(self, path: Path, maps: npt.NDArray[np.float16]) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with written_whole(path) as part, part.open("xb") as file:
+            with replace_atomically(path) as part, part.open("xb") as file:
                 np.save(file, maps, allow_pickle=False)
         except OSError as error:
             raise SweeperError(

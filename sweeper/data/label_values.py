@@ -23,7 +23,7 @@ _BETWEEN = slice(32, 224)
 """Numbers that belong to neither level of a mask of 0 and 255 that was compressed or resized smoothly."""
 
 
-def some(names: Sequence[str], limit: int = 5) -> str:
+def abbreviate(names: Sequence[str], limit: int = 5) -> str:
     """The first few names, and how many more there are."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
@@ -116,8 +116,8 @@ def number_table(
     if used.any() and (lossy or (smeared and len(used) > MAX_UNNAMED)):
         problems.append(
             f"{place}: masks of more than two classes must be lossless, found numbers that gather near "
-            f"{some([str(level) for level in found], 8)} in {some(lossy or files)}; save class indices as PNG"
-            + _map_of(found, may_be_two=len(found) > 2 and found[-1] >= _BETWEEN.stop)
+            f"{abbreviate([str(level) for level in found], 8)} in {abbreviate(lossy or files)}; save class indices as "
+            "PNG" + _map_of(found, may_be_two=len(found) > 2 and found[-1] >= _BETWEEN.stop)
         )
         return None, None
     has_255 = counts[:, IGNORE] > 0
@@ -130,8 +130,8 @@ def number_table(
         bare = [files[int(i)] for i in np.flatnonzero(has_255 & ~has_other)]
         indexed = [files[int(i)] for i in np.flatnonzero(has_other)]
         problems.append(
-            f"{place}: 255 must mean the same in all masks, found 0 and 255 alone in {len(bare)} ({some(bare)}) "
-            f"and other labels in {len(indexed)} ({some(indexed)}); save all as class indices (0, 1, …)"
+            f"{place}: 255 must mean the same in all masks, found 0 and 255 alone in {len(bare)} ({abbreviate(bare)}) "
+            f"and other labels in {len(indexed)} ({abbreviate(indexed)}); save all as class indices (0, 1, …)"
         )
     return None, None
 
@@ -184,7 +184,7 @@ def class_names(
             if wrong:
                 problems.append(
                     f"{file}: labels must be below {len(names)} (the classes in classes.txt) or 255 (ignore), "
-                    f"found {some(wrong)}; mend the mask or add the class"
+                    f"found {abbreviate(wrong)}; mend the mask or add the class"
                 )
     else:
         size = max(used, default=0) + 1
@@ -194,7 +194,8 @@ def class_names(
             holders = [file for row, file in zip(counts, files, strict=True) if row[size - 1]]
             problems.append(
                 f"{place}: without classes.txt labels must be 0, 1, 2, … with few gaps, {MAX_UNNAMED} classes at most, "
-                f"found {some([str(label) for label in used], 8)} ({size - 1} in {some(holders)}); number the "
+                f"found {abbreviate([str(label) for label in used], 8)} ({size - 1} in {abbreviate(holders)}); number "
+                "the "
                 f"classes from 0, or write classes.txt with one name per line (at most {MAX_CLASSES})"
                 + _map_of(levels(counts.sum(axis=0) * (np.arange(256) < last)), last - 1, bool(counts[:, 224:].any()))
             )

@@ -20,21 +20,21 @@ import PIL
 import tifffile
 
 from sweeper.core.errors import DataError, UsageError
-from sweeper.core.paths import expanded
+from sweeper.core.paths import expand_user
 from sweeper.core.records import Dataset, Patterns
-from sweeper.data.cache import kept
+from sweeper.data.cache import load_or_make
 from sweeper.data.class_map import ClassMap
 from sweeper.data.colours import COLOUR_FILES, is_colour_table, read_colours
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
-from sweeper.data.formats import Found, choose
-from sweeper.data.formats.base import Place
+from sweeper.data.formats import FormatMatch, choose_format
+from sweeper.data.formats.base import DataSource
 from sweeper.data.groups import AUTO, NONE
-from sweeper.data.label_values import some
+from sweeper.data.label_values import abbreviate
 from sweeper.data.parallel import Tick
-from sweeper.data.problem_lines import check_no_address, grouped
+from sweeper.data.problem_lines import check_no_address, group_problems
 from sweeper.data.read import read_dataset
-from sweeper.data.synthetic import PREFIX, parse_scene, read_scenes, scene_fingerprint
-from sweeper.data.text_tables import check_names, header_of, read_classes, shown, table_rows
+from sweeper.data.synthetic import PREFIX, compute_scene_fingerprint, parse_scene, read_scenes
+from sweeper.data.text_tables import check_names, escape_for_display, read_classes, read_header, read_table_rows
 from sweeper.system.disk_space import check_room
 
 Log = Callable[[str], None]
@@ -86,10 +86,10 @@ def load_dataset(
     if source.startswith(PREFIX):
         given = {"--format": format, "--class-map": class_map, "--groups": None if groups in (AUTO, NONE) else groups}
         if option := next((name for name, value in given.items() if value is not None), None):
-            raise UsageError(f"{option} is for files, and {shown(source)} is drawn; leave it out")
+            raise UsageError(f"{option} is for files, and {escape_for_display(source)} is drawn; leave it out")
         scene = parse_scene(source)
-        key, state = f"{PREFIX}{scene.name}", scene_fingerprint(scene)
-        dataset = kept(cache, key, state, lambda: read_scenes(scene, source, cache, log, tick), log=log)
+        key, state = f"{PREFIX}{scene.name}", compute_scene_fingerprint(scene)
+        dataset = load_or_make(cache, key, state, lambda: read_scenes(scene, source, cache, log, tick), log=log)
         return dataset.model_copy(update={"source": source})
     asked: dict[str, Any] = {
         "patterns": patterns,
@@ -103,20 +103,20 @@ def load_dataset(
         dataset = _from_archive(place, format, variant, source, cache=cache, log=log, tick=tick)
     else:
         try:
-            found = choose(place, format)
+            found = choose_format(place, format)
             state = _fingerprint(found)
         except PermissionError as error:
-            what = shown(error.filename or place.root)
+            what = escape_for_display(error.filename or place.root)
             raise DataError(
                 place.title, [f"{what}: must be a folder that can be read ({error.strerror}); change its permissions"]
             ) from error
         key = f"{found.name}:{variant}{(found.place.entry or found.place.root).resolve()}"
-        dataset = kept(cache, key, state, lambda: _read(found, source, cache, log, tick), log=log)
+        dataset = load_or_make(cache, key, state, lambda: _read(found, source, cache, log, tick), log=log)
     return dataset.model_copy(update={**asked, "source": source})
 
 
 def _from_archive(
-    place: Place, format: str | None, variant: str, source: str, *, cache: Path, log: Log, tick: Tick | None
+    place: DataSource, format: str | None, variant: str, source: str, *, cache: Path, log: Log, tick: Tick | None
 ) -> Dataset:
     """The data set in a zip file. What lies in an unchanged one is known, and it is not unpacked."""
     archive = place.root
@@ -125,35 +125,36 @@ def _from_archive(
 
     def read() -> Dataset:
         with unpacked(archive, cache) as folder:
-            found = choose(replace(place, root=folder, called=archive.stem, archive=archive), format)
+            found = choose_format(replace(place, root=folder, called=archive.stem, archive=archive), format)
             return _read(found, source, cache, log, tick)
 
-    return kept(cache, key, state, read, log=log)
+    return load_or_make(cache, key, state, read, log=log)
 
 
-def _place(source: str) -> Place:
+def _place(source: str) -> DataSource:
     """The folder that is meant; where the user names a file of annotations, its folder. Of an archive, the file."""
-    path = expanded(source)
+    path = expand_user(source)
     if not os.path.exists(path):  # noqa: PTH110 (never raises, whatever the name)
         check_no_address("--data", source)
     try:
         named = path.is_file() and path.suffix.lower() in ENTRY_SUFFIXES
     except (OSError, ValueError) as error:
         raise DataError(
-            shown(source), [f"{shown(source)}: must be a folder, and that is no name of one ({error})"]
+            escape_for_display(source),
+            [f"{escape_for_display(source)}: must be a folder, and that is no name of one ({error})"],
         ) from error
-    return Place(path.parent, path) if named else Place(path)
+    return DataSource(path.parent, path) if named else DataSource(path)
 
 
-def _read(found: Found, source: str, cache: Path, log: Log, tick: Tick | None) -> Dataset:
+def _read(found: FormatMatch, source: str, cache: Path, log: Log, tick: Tick | None) -> Dataset:
     """Names and colours beside the annotations, then the annotations and images."""
     place = found.place
     log(f"reading {place.title}, {found.layout.line}")
-    if (path := place.find(place.root / "classes.txt")) is not None:
+    if (path := place.find_file(place.root / "classes.txt")) is not None:
         place.classes = read_classes(path, place.problems)
-    elif tables := [path for path in place.files if path.name == NUMBERED and {*_NUMBERED} <= {*header_of(path)}]:
+    elif tables := [path for path in place.files if path.name == NUMBERED and {*_NUMBERED} <= {*read_header(path)}]:
         place.classes = _numbered_names(place, tables)
-    maps = [path for name in COLOUR_FILES if (path := place.find(place.root / name)) is not None]
+    maps = [path for name in COLOUR_FILES if (path := place.find_file(place.root / name)) is not None]
     maps += [path for path in place.files if path.parent == place.root and is_colour_table(path)]
     if maps:
         place.colours = read_colours(maps[0], place.classes, place.problems)
@@ -161,21 +162,25 @@ def _read(found: Found, source: str, cache: Path, log: Log, tick: Tick | None) -
     return dataset.model_copy(update={"source": source, "read_as": found.layout.line})
 
 
-def _numbered_names(place: Place, tables: Sequence[Path]) -> tuple[str, ...] | None:
+def _numbered_names(place: DataSource, tables: Sequence[Path]) -> tuple[str, ...] | None:
     """Return the names of the classes by their numbers in the masks; None, and a problem, where they are none."""
-    rows = [row for path in tables for _, row in table_rows(path, place.name(path), _NUMBERED, place.problems) or ()]
+    rows = [
+        row
+        for path in tables
+        for _, row in read_table_rows(path, place.format_name(path), _NUMBERED, place.problems) or ()
+    ]
     number_at, name_at = _NUMBERED
     pairs = sorted({(len(row[number_at]), row[number_at], row[name_at]) for row in rows})
     if [number for _, number, _ in pairs] == [*map(str, range(len(pairs)))]:
         return check_names(NUMBERED, [name for _, _, name in pairs], place.problems)
     place.problems.append(
         f"{NUMBERED}: classes must be numbered from 0 without gaps, alike in all {len(tables)} files, found "
-        f"{some([shown(f'{number} {name}') for _, number, name in pairs])}; correct it"
+        f"{abbreviate([escape_for_display(f'{number} {name}') for _, number, name in pairs])}; correct it"
     )
     return None
 
 
-def _fingerprint(found: Found) -> str:
+def _fingerprint(found: FormatMatch) -> str:
     """Changes whenever a file that may be read is added, removed, renamed or written; nothing is opened."""
     place = found.place
     known = ((below, path) for below, path in place.listing if path.suffix.lower() in _READ or path.is_symlink())
@@ -208,7 +213,10 @@ def unpacked(archive: Path, cache: Path) -> Iterator[Path]:
             names = Counter(info.filename for info in content.infolist() if not info.is_dir())
             if repeated := [name for name, number in names.items() if number > 1]:  # the later would replace the other
                 problem = "is in the archive more than once; keep one, or rename the other"
-                raise DataError(shown(archive), grouped([f"{shown(name)}: {problem}" for name in repeated]))
+                raise DataError(
+                    escape_for_display(archive),
+                    group_problems([f"{escape_for_display(name)}: {problem}" for name in repeated]),
+                )
             check_room("the unpacked archive", cache, sum(info.file_size for info in content.infolist()))
             cache.mkdir(parents=True, exist_ok=True)
             folder = TemporaryDirectory(prefix=".writing-", dir=cache, ignore_cleanup_errors=True)
@@ -219,15 +227,16 @@ def unpacked(archive: Path, cache: Path) -> Iterator[Path]:
                 raise
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError) as error:
         raise DataError(
-            shown(archive),
+            escape_for_display(archive),
             [
-                f"{shown(archive)}: must be a whole zip archive, and cannot be unpacked ({error}); "
+                f"{escape_for_display(archive)}: must be a whole zip archive, and cannot be unpacked ({error}); "
                 "copy it again, or unpack it, and name the folder"
             ],
         ) from error
     except OSError as error:
         raise UsageError(
-            f"{shown(archive)} must be unpacked below {cache}, and that failed: {error}; choose another --cache where "
+            f"{escape_for_display(archive)} must be unpacked below {cache}, and that failed: {error}; choose another "
+            "--cache where "
             "that is the disk at fault, or unpack it, and name the folder"
         ) from error
     with folder as name:

@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core.records import IGNORE, Dataset, ImageInfo
-from sweeper.core.text import count
-from sweeper.data.label_values import some
-from sweeper.data.store import PixelStore, StoreWriter, content_digest, pixel_hash
-from sweeper.data.text_tables import Side
+from sweeper.core.text import format_count
+from sweeper.data.label_values import abbreviate
+from sweeper.data.store import PixelStore, StoreWriter, compute_content_digest, compute_pixel_hash
+from sweeper.data.text_tables import SplitAssignment
 
 
-class About(NamedTuple):
+class DatasetMetadata(NamedTuple):
     """What a data set is, beside its images."""
 
     name: str
@@ -33,11 +33,11 @@ class About(NamedTuple):
 def assemble(
     writer: StoreWriter,
     store: PixelStore,
-    about: About,
+    about: DatasetMetadata,
     *,
     stems: Sequence[str],
     counts: npt.NDArray[np.int64],
-    sides: Sequence[Side],
+    sides: Sequence[SplitAssignment],
     warnings: Sequence[str] = (),
     turns: Sequence[int] | None = None,
 ) -> Dataset:
@@ -54,8 +54,10 @@ def assemble(
         turns: EXIF orientations by which labels may still have to be turned (1 = none); None = no image has any.
     """
     classes = about.classes
-    hashes = [(pixel_hash(store.image(i)), pixel_hash(store.mask(i))) for i in range(len(store))]
-    digest = content_digest(classes, hashes, sides)
+    hashes = [
+        (compute_pixel_hash(store.get_image(i)), compute_pixel_hash(store.get_mask(i))) for i in range(len(store))
+    ]
+    digest = compute_content_digest(classes, hashes, sides)
     folder = writer.publish(digest.removeprefix("sha256:"))
     images = tuple(
         ImageInfo(
@@ -95,23 +97,24 @@ def _warnings(
     found = []
     absent = [name for i, name in enumerate(classes) if not any(p.pixels[i] for p in images)]
     if absent:
-        found.append(f"{len(absent)} of {len(classes)} declared classes never occur: {some(absent)}.")
+        found.append(f"{len(absent)} of {len(classes)} declared classes never occur: {abbreviate(absent)}.")
     bare = [p.stem for p in images if not any(p.pixels)]
     if bare:
         one, more = "image has no labelled pixel at all and teaches", "images have no labelled pixel at all and teach"
-        found.append(f"{count(len(bare), one, more)} nothing: {some(bare)}.")
+        found.append(f"{format_count(len(bare), one, more)} nothing: {abbreviate(bare)}.")
     given: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for image in images:
         if image.group and image.split:
             given[image.group][image.split].append(image.stem)
     cut = [
-        f"{group} ({'; '.join(f'{side}: {some(stems, 3)}' for side, stems in sides.items())})"
+        f"{group} ({'; '.join(f'{side}: {abbreviate(stems, 3)}' for side, stems in sides.items())})"
         for group, sides in given.items()
         if len(sides) > 1
     ]
     if cut:
         found.append(
-            f"{count(len(cut), 'group lies', 'groups lie')} on several sides of the given split: {some(cut, 3)}. The "
+            f"{format_count(len(cut), 'group lies', 'groups lie')} on several sides of the given split: "
+            f"{abbreviate(cut, 3)}. The "
             "split is kept; scores may be too high if these images resemble each other."
         )
     leak = "they leak between the sides of a split; remove one, or give both the same group in split.csv"
@@ -138,5 +141,5 @@ def _alike(
         if key is not None:
             same[key].append(index)
     sets = [group for group in same.values() if len({hashes[i][0] for i in group} if hashes else group) > 1]
-    named = [f"({some([images[i].stem for i in group])})" for group in sets]
-    return [f"{sum(map(len, sets))} images have {what}: {some(named, 3)}; {reason}."] if sets else []
+    named = [f"({abbreviate([images[i].stem for i in group])})" for group in sets]
+    return [f"{sum(map(len, sets))} images have {what}: {abbreviate(named, 3)}; {reason}."] if sets else []

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from sweeper.core.label_parts import components
+from sweeper.core.label_parts import label_components
 from sweeper.core.records import IGNORE
 from sweeper.data.store import PixelStore
 
@@ -55,14 +55,14 @@ def number_objects(counts: npt.NDArray[np.int64], store: PixelStore) -> int:
     labels: list[int] = []
     looks, whole, ranked = [], [], []
     for index in some[:: max(1, len(some) // LOOKED_AT)]:
-        image, mask = store.view(int(index)), store.mask(int(index))
+        image, mask = store.get_view(int(index)), store.get_mask(int(index))
         rows = []
         boxes = find_objects(mask, max_label=IGNORE - 1)
         for label in np.flatnonzero(present[index]) + 1:
             box = boxes[label - 1]
             inside = mask[box] == label
             size = int(inside.sum())
-            whole.append(np.bincount(components(inside)[0].ravel())[1:].max() > _MOST * size)
+            whole.append(np.bincount(label_components(inside)[0].ravel())[1:].max() > _MOST * size)
             place = [(box[axis].start + box[axis].stop) / mask.shape[axis] for axis in (0, 1)]
             rows.append((*image[box][inside].mean(axis=0), np.log(size), *place))
         labels += [*np.flatnonzero(present[index])]

@@ -8,8 +8,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from sweeper.core.errors import DataError
-from sweeper.core.redact import shown_address
-from sweeper.data.text_tables import shown
+from sweeper.core.redact import hide_address_secrets
+from sweeper.data.text_tables import escape_for_display
 
 ONE_BY_ONE = 3
 """Problems of one kind that are named one by one; more share a line."""
@@ -21,7 +21,7 @@ _ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/(?P<rest>/.*|[^/].*
 """Also with one slash, as `pathlib.Path` makes it."""
 
 
-def grouped(problems: Sequence[str]) -> list[str]:
+def group_problems(problems: Sequence[str]) -> list[str]:
     """The problems, each once, in order of their text; more than `ONE_BY_ONE` of one kind as one line.
 
     Problems are of one kind where they differ in names of files, in numbers (that of a line among them) and in what
@@ -57,7 +57,7 @@ def check_no_address(option: str, text: str) -> None:
         DataError: saying that what `option` got is an address, without its secrets.
     """
     if found := _ADDRESS.fullmatch(text):
-        name = shown(shown_address(f"{found['scheme']}://{found['rest'].removeprefix('/')}"))
+        name = escape_for_display(hide_address_secrets(f"{found['scheme']}://{found['rest'].removeprefix('/')}"))
         step = "copy what it names, or mount what holds it, and name that folder"
         if name.lower().startswith("file:"):
             step = "write its path alone, without file://"

@@ -17,20 +17,20 @@ import numpy.typing as npt
 from sweeper.core.errors import DataError
 from sweeper.core.records import IGNORE, Dataset
 from sweeper.core.text import is_unicode
-from sweeper.data.class_map import covered_labels, mapped_classes, spans
-from sweeper.data.class_words import background_first
-from sweeper.data.decode import Kind, image_kind, quiet_pillow, read_image
-from sweeper.data.formats.base import Place, Reading, Sample
+from sweeper.data.class_map import find_covered_labels, list_spans, map_classes
+from sweeper.data.class_words import put_background_first
+from sweeper.data.decode import ImageKind, read_image, read_image_kind, silence_pillow
+from sweeper.data.formats.base import DataSource, ReadResult, Sample
 from sweeper.data.formats.other_tools import recognise_export
 from sweeper.data.groups import group_sides
 from sweeper.data.label_values import NO_DATA, class_names, number_table
-from sweeper.data.make_dataset import About, assemble
+from sweeper.data.make_dataset import DatasetMetadata, assemble
 from sweeper.data.object_numbers import FEWEST, number_objects, object_words
 from sweeper.data.parallel import Tick, in_order
-from sweeper.data.problem_lines import grouped
+from sweeper.data.problem_lines import group_problems
 from sweeper.data.store import ImagePixels, Pixels, StoreWriter
-from sweeper.data.text_tables import Side, UnreadableFileError, header_of, read_sides
-from sweeper.data.tiff import turned
+from sweeper.data.text_tables import SplitAssignment, UnreadableFileError, read_header, read_split_csv
+from sweeper.data.tiff import turn_upright
 from sweeper.system.disk_space import check_room
 
 MIN_IMAGES = 3
@@ -40,7 +40,7 @@ Counts = npt.NDArray[np.int64]
 
 
 def read_dataset(
-    place: Place, read: Callable[[], Reading], format_name: str, cache: Path, tick: Tick | None = None
+    place: DataSource, read: Callable[[], ReadResult], format_name: str, cache: Path, tick: Tick | None = None
 ) -> Dataset:
     """Decode the set in `place` into a store below `cache`.
 
@@ -54,11 +54,13 @@ def read_dataset(
     Raises:
         DataError: with every problem of the set.
     """
-    with quiet_pillow():
-        return _read(place, read, format_name, cache, tick)
+    with silence_pillow():
+        return _read_dataset(place, read, format_name, cache, tick)
 
 
-def _read(place: Place, read: Callable[[], Reading], format_name: str, cache: Path, tick: Tick | None) -> Dataset:
+def _read_dataset(
+    place: DataSource, read: Callable[[], ReadResult], format_name: str, cache: Path, tick: Tick | None
+) -> Dataset:
     problems = place.problems
     names_are_wrong = bool(problems)  # of classes.txt or the map of colours: labels cannot be judged
     reading = read()
@@ -70,30 +72,32 @@ def _read(place: Place, read: Callable[[], Reading], format_name: str, cache: Pa
         for sample in samples
         if not all(map(is_unicode, (sample.stem, *map(str, sample.sources))))
     )
-    sides, grouped_by = _sides(place, reading)
-    kinds = _kinds(samples)
-    channels, dtype = _form(samples, kinds, place)
+    sides, grouped_by = _read_assignments(place, reading)
+    kinds = _read_kinds(samples)
+    channels, dtype = _choose_form(samples, kinds, place)
     pixels = sum(kind.height * kind.width for kind in kinds if kind is not None)
     check_room("the decoded images", cache, pixels * (channels * np.dtype(dtype).itemsize + 1))
     with StoreWriter(cache, channels, dtype) as writer:
-        used, counts, sound = _decode(samples, kinds, writer, place, tick)
+        used, counts, sound = _decode_images(samples, kinds, writer, place, tick)
         mask_files = [sample.mask_name for sample in used]
         names, before = reading.classes, len(problems)
-        covered = covered_labels(place.class_map)
+        covered = find_covered_labels(place.class_map)
         found, warning = number_table(
             counts,
             mask_files,
             [] if covered.any() else problems,
             reading.mask_place,
             lossy=sorted(place.lossy),
-            is_known=reading.indices or (IGNORE, IGNORE) in spans(place.class_map) or place.tally.has("mask", NO_DATA),
+            is_known=reading.indices
+            or (IGNORE, IGNORE) in list_spans(place.class_map)
+            or place.tally.has_warning("mask", NO_DATA),
             may_be_binary=len(names or ()) <= 2,
         )
         if found is not None:
             found = np.where(covered, np.arange(256), found).astype(np.uint8)
         place.notes += filter(None, [warning])
         table = np.arange(256, dtype=np.uint8) if found is None else found
-        counts = _moved(counts, table)
+        counts = _move_label_counts(counts, table)
         unnamed = names is None or counts[:, len(names) : IGNORE].any()
         if used and unnamed and place.class_map is None and not problems:
             numbered = number_objects(counts, writer.finish())
@@ -103,14 +107,14 @@ def _read(place: Place, read: Callable[[], Reading], format_name: str, cache: Pa
         if len(problems) > before or (names is None and len(used) < len(samples)):
             used = []  # else a second fault would follow from the first
         if used and not names_are_wrong and place.class_map is not None:
-            mapped = mapped_classes(place.class_map, names, counts, mask_files, problems=problems)
+            mapped = map_classes(place.class_map, names, counts, mask_files, problems=problems)
             if mapped is not None:
-                names, counts, table = mapped.names, _moved(counts, mapped.table), mapped.table[table]
+                names, counts, table = mapped.names, _move_label_counts(counts, mapped.table), mapped.table[table]
                 place.notes.append(mapped.line)
         if used and not names_are_wrong and (mapped is not None or place.class_map is None):
             if names is not None:
-                names, moved = background_first(names, place.notes)
-                counts, table = _moved(counts, moved), moved[table]
+                names, moved = put_background_first(names, place.notes)
+                counts, table = _move_label_counts(counts, moved), moved[table]
             names = class_names(counts, names, mask_files, problems, reading.mask_place)
         if sound < MIN_IMAGES and (samples or not problems):  # else it is known why
             problems.append(
@@ -118,24 +122,24 @@ def _read(place: Place, read: Callable[[], Reading], format_name: str, cache: Pa
                 f"validate and test), found {sound}; add more or mend the others"
             )
         if problems or names is None:
-            raise DataError(place.title, grouped(problems))
+            raise DataError(place.title, group_problems(problems))
         store = writer.finish()
         if (table != np.arange(256)).any():
             writer.relabel(table)
         dataset = assemble(
             writer,
             store,
-            About(place.name_of_set, str(place.root), names, synthetic=False, format_name=format_name),
+            DatasetMetadata(place.name_of_set, str(place.root), names, synthetic=False, format_name=format_name),
             stems=[sample.stem for sample in used],
             counts=counts,
             sides=[sides[sample.stem] for sample in used],
             turns=[place.open_turns.get(sample.stem, 1) for sample in used],
-            warnings=[*place.notes, *place.tally.sentences()],
+            warnings=[*place.notes, *place.tally.format_sentences()],
         )
         return dataset.model_copy(update={"grouped_by": grouped_by})
 
 
-def _moved(counts: Counts, table: Pixels) -> Counts:
+def _move_label_counts(counts: Counts, table: Pixels) -> Counts:
     """Pixels of each label, (n, 256), after every label became that of `table`."""
     moved = np.zeros_like(counts)
     for old, new in enumerate(table):
@@ -143,26 +147,26 @@ def _moved(counts: Counts, table: Pixels) -> Counts:
     return moved
 
 
-def _sides(place: Place, reading: Reading) -> tuple[dict[str, Side], str | None]:
+def _read_assignments(place: DataSource, reading: ReadResult) -> tuple[dict[str, SplitAssignment], str | None]:
     """Split and group of each image, and what gave the groups: `split.csv`, where there is one, else the format."""
     given = {sample.stem: sample.side for sample in reading.samples}
-    path = place.find(place.root / "split.csv")
+    path = place.find_file(place.root / "split.csv")
     if path is None:
         by = "the annotations" if any(side.group for side in given.values()) else None
         return group_sides(place, reading.samples, given, by)
-    sides = read_sides(path, sorted(given), place.problems)
+    sides = read_split_csv(path, sorted(given), place.problems)
     if any(side.split for side in given.values()):
         place.notes.append("split.csv decides the split; the one that the annotations give is not used.")
-    sides = {stem: sides.get(stem, Side()) for stem in given}
-    return group_sides(place, reading.samples, sides, path.name if "group" in header_of(path) else None)
+    sides = {stem: sides.get(stem, SplitAssignment()) for stem in given}
+    return group_sides(place, reading.samples, sides, path.name if "group" in read_header(path) else None)
 
 
-def _kinds(samples: Sequence[Sample]) -> list[Kind | None]:
+def _read_kinds(samples: Sequence[Sample]) -> list[ImageKind | None]:
     """What the headers say of each sample, its channels added up; None where one cannot be read."""
 
-    def kind(sample: Sample) -> Kind | None:
+    def kind(sample: Sample) -> ImageKind | None:
         try:
-            found = [image_kind(source) for source in sample.sources]
+            found = [read_image_kind(source) for source in sample.sources]
         except UnreadableFileError:  # reported when it is decoded
             return None
         bits = min(each.bits for each in found)
@@ -171,7 +175,7 @@ def _kinds(samples: Sequence[Sample]) -> list[Kind | None]:
     return list(in_order(kind, samples))
 
 
-def _form(samples: Sequence[Sample], kinds: Sequence[Kind | None], place: Place) -> tuple[int, Any]:
+def _choose_form(samples: Sequence[Sample], kinds: Sequence[ImageKind | None], place: DataSource) -> tuple[int, Any]:
     """Channels, and np.uint8 or np.uint16, of the whole set.
 
     One channel where all images are grey, three where they are grey or RGB, else the number that most have;
@@ -195,20 +199,24 @@ def _form(samples: Sequence[Sample], kinds: Sequence[Kind | None], place: Place)
     return channels, np.uint16 if all_deep else np.uint8
 
 
-def _decode(
-    samples: Sequence[Sample], kinds: Sequence[Kind | None], writer: StoreWriter, place: Place, tick: Tick | None
+def _decode_images(
+    samples: Sequence[Sample],
+    kinds: Sequence[ImageKind | None],
+    writer: StoreWriter,
+    place: DataSource,
+    tick: Tick | None,
 ) -> tuple[list[Sample], Counts, int]:
     """Write the images; gives samples with a readable mask, their pixels of each value (n, 256), how many are sound.
 
     After the first problem nothing more is written, but everything is still looked at.
     """
 
-    def cost(pair: tuple[Sample, Kind | None]) -> int:
+    def cost(pair: tuple[Sample, ImageKind | None]) -> int:
         kind = pair[1]
         return 0 if kind is None else kind.height * kind.width * (kind.channels * writer.dtype.itemsize + 1)
 
     used, counts, sound = [], [], 0
-    work = partial(_one, writer.channels, writer.dtype.type, place)
+    work = partial(_read_sample, writer.channels, writer.dtype.type, place)
     results = in_order(work, list(zip(samples, kinds, strict=True)), cost=cost)
     for number, sample in enumerate(samples, 1):
         image = mask = None  # the last one may be large, and the next is made while we wait
@@ -221,14 +229,14 @@ def _decode(
             continue
         # Labels are judged even where the image is at fault, so that both faults are named.
         used.append(sample)
-        counts.append(_histogram(mask))
+        counts.append(_compute_histogram(mask))
         if not place.problems and image is not None:
             writer.append(image, mask)
     table: Counts = np.array(counts, dtype=np.int64).reshape(-1, 256)
     return used, table, sound
 
 
-def _histogram(mask: Pixels) -> Counts:
+def _compute_histogram(mask: Pixels) -> Counts:
     """Pixels of each value, a part at a time: numpy counts in numbers of eight bytes."""
     flat = mask.ravel()
     parts = (np.bincount(flat[i : i + _CHUNK], minlength=256) for i in range(0, len(flat), _CHUNK))
@@ -236,8 +244,8 @@ def _histogram(mask: Pixels) -> Counts:
     return total
 
 
-def _one(
-    channels: int, dtype: Any, place: Place, pair: tuple[Sample, Kind | None]
+def _read_sample(
+    channels: int, dtype: Any, place: DataSource, pair: tuple[Sample, ImageKind | None]
 ) -> tuple[ImagePixels | None, Pixels | None, list[str]]:
     """Image, mask and faults of one sample."""
     sample, kind = pair
@@ -246,7 +254,7 @@ def _one(
     faults = []
     try:
         own = channels if kind is None or kind.channels in (1, 3) else kind.channels
-        image = _stacked(sample, own, dtype)
+        image = _stack_sources(sample, own, dtype)
     except UnreadableFileError as error:
         faults.append(f"{sample.name}: {error}")
     try:
@@ -259,7 +267,7 @@ def _one(
     (height, width), found = image.shape[:2], mask.shape
     if turn > 4 and found == (width, height) != (height, width):
         place.tally.add("label", "drawn before its image's EXIF orientation, and turned by it", sample.mask_name)
-        return image, np.ascontiguousarray(turned(mask, turn)), faults
+        return image, np.ascontiguousarray(turn_upright(mask, turn)), faults
     if found != (height, width):
         cause = "" if turn == 1 else f" by its EXIF orientation {turn}"
         faults.append(
@@ -275,11 +283,11 @@ def _one(
     return image, mask, faults
 
 
-def _stacked(sample: Sample, channels: int, dtype: Any) -> ImagePixels:
+def _stack_sources(sample: Sample, channels: int, dtype: Any) -> ImagePixels:
     """The image's sources as one array, (H, W, channels)."""
     if len(sample.sources) == 1:
         return read_image(sample.sources[0], channels, dtype)
-    parts = [read_image(source, image_kind(source).channels, dtype) for source in sample.sources]
+    parts = [read_image(source, read_image_kind(source).channels, dtype) for source in sample.sources]
     sizes = {part.shape[:2] for part in parts}
     if len(sizes) > 1:
         found = ", ".join(f"{width}×{height}" for height, width in sorted(sizes))

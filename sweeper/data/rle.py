@@ -16,14 +16,14 @@ _NESTED = 0.99
 """Share of a ring's pixels that must be covered already for it to be a hole."""
 
 
-def area(rle: Rle) -> int:
+def compute_area(rle: Rle) -> int:
     """Pixels of a mask."""
     from pycocotools import mask as coco
 
     return int(coco.area(rle))
 
 
-def pixels(rle: Rle) -> Bits:
+def decode_pixels(rle: Rle) -> Bits:
     """A mask as (H, W)."""
     from pycocotools import mask as coco
 
@@ -31,7 +31,7 @@ def pixels(rle: Rle) -> Bits:
     return bits
 
 
-def polygon_rle(rings: Sequence[npt.NDArray[np.float64]], size: tuple[int, int]) -> Rle:
+def encode_polygons(rings: Sequence[npt.NDArray[np.float64]], size: tuple[int, int]) -> Rle:
     """The mask of one object made of rings, (n, 2) each.
 
     COCO's own reading unites the rings, so that one inside another would say nothing: it is read as a hole, and one
@@ -44,18 +44,18 @@ def polygon_rle(rings: Sequence[npt.NDArray[np.float64]], size: tuple[int, int])
         return parts[0]
     covered = np.zeros(size, dtype=bool)
     earlier: list[int] = []
-    for rle in sorted(parts, key=lambda each: -area(each)):
-        part, own = pixels(rle), area(rle)
+    for rle in sorted(parts, key=lambda each: -compute_area(each)):
+        part, own = decode_pixels(rle), compute_area(rle)
         repeated = any(abs(own - other) <= 0.01 * other for other in earlier)  # the same ring twice is no hole
         earlier.append(own)
         if own and not repeated and int((part & covered).sum()) >= _NESTED * own:
             covered &= ~part
         else:
             covered |= part
-    return _encoded(covered)
+    return _encode_runs(covered)
 
 
-def checked_rle(rle: Any, size: tuple[int, int]) -> Rle:
+def check_rle(rle: Any, size: tuple[int, int]) -> Rle:
     """A run-length mask of a file, compressed (text) or not (a list of runs, column by column).
 
     Raises:
@@ -66,30 +66,30 @@ def checked_rle(rle: Any, size: tuple[int, int]) -> Rle:
     if rle.get("size") != [*size]:
         raise ValueError(f"must have its image's size {[*size]}, found {str(rle.get('size'))[:60]}")
     counts = rle.get("counts")
-    runs = _runs_of_text(counts) if isinstance(counts, str) else _runs_of_list(counts)
+    runs = _read_run_text(counts) if isinstance(counts, str) else _read_run_list(counts)
     total = int(runs.sum())
     if (len(runs) and int(runs.min()) < 0) or total != size[0] * size[1]:
         raise ValueError(f"must have runs ≥ 0 that add up to {size[0] * size[1]} pixels, found {total}")
     if isinstance(counts, str):
         return {"size": [*size], "counts": counts.encode("ascii")}
     values = np.arange(len(runs)) % 2 == 1
-    return _encoded(np.repeat(values, runs).reshape(size, order="F"))
+    return _encode_runs(np.repeat(values, runs).reshape(size, order="F"))
 
 
-def _encoded(bits: Bits) -> Rle:
+def _encode_runs(bits: Bits) -> Rle:
     from pycocotools import mask as coco
 
     rle: Rle = coco.encode(np.asfortranarray(bits, dtype=np.uint8))
     return rle
 
 
-def _runs_of_list(counts: Any) -> npt.NDArray[np.int64]:
+def _read_run_list(counts: Any) -> npt.NDArray[np.int64]:
     if not isinstance(counts, list) or not all(type(run) is int and abs(run) < 1 << 31 for run in counts):
         raise ValueError("must have whole numbers or text as counts, found something else")
     return np.array(counts, dtype=np.int64)
 
 
-def _runs_of_text(counts: str) -> npt.NDArray[np.int64]:
+def _read_run_text(counts: str) -> npt.NDArray[np.int64]:
     """Runs of COCO's compressed text: six bits a character, the sixth says that more follow, differences of runs.
 
     pycocotools reads past the end of a text that breaks off, and leaves what a short one does not cover undefined.

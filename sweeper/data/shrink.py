@@ -19,7 +19,7 @@ _BLOCK = 1 << 22
 """Pixels that are summed at a time: numbers of eight bytes are made of them."""
 
 
-def shrunk_size(height: int, width: int, short_side: int) -> Size:
+def compute_shrunk_size(height: int, width: int, short_side: int) -> Size:
     """(height, width) with the shorter side `short_side` and the shape kept, rounded half up; never larger."""
     shorter, longer = sorted((height, width))
     if shorter <= short_side:
@@ -42,7 +42,7 @@ def shrink_image(image: ImagePixels, size: Size) -> ImagePixels:
     area = height * width
     small: ImagePixels = np.empty((*size, channels), dtype=image.dtype)
     for channel in range(channels):
-        small[:, :, channel] = (2 * _sums(image[:, :, channel], size) + area) // (2 * area)
+        small[:, :, channel] = (2 * _sum_covered(image[:, :, channel], size) + area) // (2 * area)
     return small
 
 
@@ -62,7 +62,7 @@ def shrink_mask(mask: Pixels, size: Size) -> Pixels:
     small: Pixels = np.full(size, present[0], dtype=np.uint8)
     most = np.full(size, -1, dtype=np.int64)
     for label in present if len(present) > 1 else ():
-        covered = _sums(mask == label, size)
+        covered = _sum_covered(mask == label, size)
         wins = covered > most
         small[wins] = label
         most[wins] = covered[wins]
@@ -76,10 +76,10 @@ def enlarge_mask(small: Pixels, size: Size) -> Pixels:
     return large
 
 
-def _sums(plane: npt.NDArray[np.uint8 | np.uint16 | np.bool_], size: Size) -> npt.NDArray[np.int64]:
+def _sum_covered(plane: npt.NDArray[np.uint8 | np.uint16 | np.bool_], size: Size) -> npt.NDArray[np.int64]:
     """Σ value · covered area of each new pixel, in units in which a new pixel has the area H · W; (H, W) → size."""
     height, width = plane.shape
-    rows, columns = coverage(height, size[0]), coverage(width, size[1])
+    rows, columns = compute_coverage(height, size[0]), compute_coverage(width, size[1])
     step = max(1, _BLOCK // height)
     halves = [rows @ plane[:, start : start + step].astype(np.int64) for start in range(0, width, step)]
     sums: npt.NDArray[np.int64] = (columns @ np.concatenate(halves, axis=1).T).T
@@ -87,7 +87,7 @@ def _sums(plane: npt.NDArray[np.uint8 | np.uint16 | np.bool_], size: Size) -> np
 
 
 @lru_cache(maxsize=64)
-def coverage(old: int, new: int) -> csr_array:
+def compute_coverage(old: int, new: int) -> csr_array:
     """How much of each of `old` pixels each of `new` covers along one side, (new, old) int64 with rows that sum to old.
 
     A side is old · new units long: an old pixel takes `new` of them, a new one `old`.

@@ -27,7 +27,7 @@ SHARE_BINS = 4
 Strata = npt.NDArray[np.bool_]
 
 
-class Unit(NamedTuple):
+class SplitUnit(NamedTuple):
     """Images that stay together."""
 
     images: tuple[int, ...]
@@ -35,7 +35,7 @@ class Unit(NamedTuple):
     """The side that is given for them."""
 
 
-def units_of(dataset: Dataset) -> list[Unit]:
+def make_units(dataset: Dataset) -> list[SplitUnit]:
     """Groups, and images without one; a group whose given members lie on two sides is cut between these."""
     groups: dict[object, list[int]] = defaultdict(list)
     for index, image in enumerate(dataset.images):
@@ -53,13 +53,13 @@ def units_of(dataset: Dataset) -> list[Unit]:
         if sides:
             most = max(sides, key=lambda side: len(sides[side]))
             sides[most] += loose
-            units += [Unit(tuple(sorted(part)), side) for side, part in sides.items()]
+            units += [SplitUnit(tuple(sorted(part)), side) for side, part in sides.items()]
         else:
-            units.append(Unit(tuple(loose), None))
+            units.append(SplitUnit(tuple(loose), None))
     return sorted(units)
 
 
-def strata_of(dataset: Dataset) -> Strata:
+def make_strata(dataset: Dataset) -> Strata:
     """What is shared out evenly, (images, L) bool: presence of each class, or bins of the foreground's share."""
     pixels = np.array([image.pixels for image in dataset.images], dtype=np.float64)
     if dataset.task == "multiclass":
@@ -73,9 +73,9 @@ def strata_of(dataset: Dataset) -> Strata:
     return strata
 
 
-def take(
-    pool: Sequence[Unit], wanted: float, strata: Strata, rng: np.random.Generator, *, least: bool, leave: int
-) -> list[Unit]:
+def take_units(
+    pool: Sequence[SplitUnit], wanted: float, strata: Strata, rng: np.random.Generator, *, least: bool, leave: int
+) -> list[SplitUnit]:
     """About `wanted` images' worth of units out of `pool`, stratified.
 
     Args:
@@ -107,7 +107,7 @@ def take(
             elif least and not sides[0] and count == 1:
                 side = 0
             else:
-                side = _side(label, demand, room, float(sizes[index]))
+                side = _assign_sides(label, demand, room, float(sizes[index]))
             sides[side].append(int(index))
             demand[side] -= inside[index]
             room[side] -= sizes[index]
@@ -116,7 +116,9 @@ def take(
     return [units[i] for i in sides[0]]
 
 
-def _side(label: int | None, demand: npt.NDArray[np.float64], room: npt.NDArray[np.float64], size: float) -> int:
+def _assign_sides(
+    label: int | None, demand: npt.NDArray[np.float64], room: npt.NDArray[np.float64], size: float
+) -> int:
     """0 = taken, 1 = left: where there is room, where the label is wanted most, then where images are."""
     for side in (0, 1):
         if room[side] < size / 2 and room[1 - side] >= size / 2:
@@ -126,28 +128,28 @@ def _side(label: int | None, demand: npt.NDArray[np.float64], room: npt.NDArray[
     return int(room[1] >= room[0])
 
 
-def keyed(seed: int, purpose: int) -> np.random.Generator:
+def make_keyed_rng(seed: int, purpose: int) -> np.random.Generator:
     """Random numbers for one purpose: the same for the same seed, whatever else is drawn."""
     return np.random.default_rng([seed % 2**64, purpose])
 
 
-def size_of(units: Iterable[Unit]) -> int:
+def count_images(units: Iterable[SplitUnit]) -> int:
     """How many images there are in these units."""
     return sum(len(unit.images) for unit in units)
 
 
-def without(units: Sequence[Unit], taken: Sequence[Unit]) -> list[Unit]:
+def exclude_units(units: Sequence[SplitUnit], taken: Sequence[SplitUnit]) -> list[SplitUnit]:
     """The units that were not taken, in their order."""
     gone = set(taken)
     return [unit for unit in units if unit not in gone]
 
 
-def indices_of(units: Iterable[Unit]) -> tuple[int, ...]:
+def list_indices(units: Iterable[SplitUnit]) -> tuple[int, ...]:
     """Their images, ascending."""
     return tuple(sorted(index for unit in units for index in unit.images))
 
 
-def divide(dataset: Dataset, *, test_seed: int, seed: int) -> Split:
+def divide_images(dataset: Dataset, *, test_seed: int, seed: int) -> Split:
     """Train, validation and test images.
 
     Given splits are kept, and images of a group follow its given members. The others are assigned so that the whole
@@ -162,32 +164,36 @@ def divide(dataset: Dataset, *, test_seed: int, seed: int) -> Split:
     Raises:
         DataError: a side would be empty: fewer groups than sides to fill.
     """
-    strata = strata_of(dataset)
-    units = units_of(dataset)
+    strata = make_strata(dataset)
+    units = make_units(dataset)
     free = [unit for unit in units if unit.fixed is None]
     given = {side: [unit for unit in units if unit.fixed == side] for side in ("train", "val", "test")}
     if len(free) + len(given["train"]) + bool(given["val"]) + bool(given["test"]) < 3:
-        raise _too_few(dataset, len(units))
+        raise _explain_too_few(dataset, len(units))
 
-    wanted = TEST_SHARE * size_of(units) - size_of(given["test"])
-    pool = _pool(free, given["train"], wanted, needed=not given["test"])
-    others = bool(given["val"]) + len(without(given["train"], pool))
-    test = take(pool, wanted, strata, keyed(test_seed, 0), least=not given["test"], leave=max(0, 2 - others))
-    free = without(free, test)
-    train = without(given["train"], test)
+    wanted = TEST_SHARE * count_images(units) - count_images(given["test"])
+    pool = _make_pool(free, given["train"], wanted, needed=not given["test"])
+    others = bool(given["val"]) + len(exclude_units(given["train"], pool))
+    test = take_units(
+        pool, wanted, strata, make_keyed_rng(test_seed, 0), least=not given["test"], leave=max(0, 2 - others)
+    )
+    free = exclude_units(free, test)
+    train = exclude_units(given["train"], test)
 
-    wanted = VAL_SHARE * size_of([*free, *train, *given["val"]]) - size_of(given["val"])
-    pool = _pool(free, train, wanted, needed=not given["val"])
-    val = take(pool, wanted, strata, keyed(seed, 1), least=not given["val"], leave=not without(train, pool))
-    train = without([*free, *train], val)
+    wanted = VAL_SHARE * count_images([*free, *train, *given["val"]]) - count_images(given["val"])
+    pool = _make_pool(free, train, wanted, needed=not given["val"])
+    val = take_units(
+        pool, wanted, strata, make_keyed_rng(seed, 1), least=not given["val"], leave=not exclude_units(train, pool)
+    )
+    train = exclude_units([*free, *train], val)
 
-    sides = [indices_of(side) for side in (train, [*given["val"], *val], [*given["test"], *test])]
+    sides = [list_indices(side) for side in (train, [*given["val"], *val], [*given["test"], *test])]
     if not all(sides):
-        raise _too_few(dataset, len(units))
+        raise _explain_too_few(dataset, len(units))
     return Split(train=sides[0], val=sides[1], test=sides[2])
 
 
-def stratified_subset(dataset: Dataset, indices: Sequence[int], count: int) -> tuple[int, ...]:
+def select_stratified_subset(dataset: Dataset, indices: Sequence[int], count: int) -> tuple[int, ...]:
     """At most `count` (≥ 1) of the images `indices`, ascending; always the same ones, without a seed.
 
     Every class that occurs in `indices` keeps an image where `count` allows it, the rarest first; the rest are
@@ -212,12 +218,12 @@ def stratified_subset(dataset: Dataset, indices: Sequence[int], count: int) -> t
     return tuple(sorted(order[i] for i in chosen))
 
 
-def _pool(free: list[Unit], train: list[Unit], wanted: float, *, needed: bool) -> list[Unit]:
+def _make_pool(free: list[SplitUnit], train: list[SplitUnit], wanted: float, *, needed: bool) -> list[SplitUnit]:
     """Where a side is taken from: the unassigned; given training images only for a side that would else be poor."""
-    return [*free, *train] if needed and size_of(free) < wanted / 2 else free
+    return [*free, *train] if needed and count_images(free) < wanted / 2 else free
 
 
-def _too_few(dataset: Dataset, units: int) -> DataError:
+def _explain_too_few(dataset: Dataset, units: int) -> DataError:
     counts = {side: sum(p.split == side for p in dataset.images) for side in ("train", "val", "test")}
     given = ", ".join(f"{side} {number}" for side, number in counts.items())
     return DataError(

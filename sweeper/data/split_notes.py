@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from sweeper.core.errors import DataError
 from sweeper.core.records import Dataset, Split
-from sweeper.core.text import count
+from sweeper.core.text import format_count
 from sweeper.data.folds import NOT_HELD_OUT
-from sweeper.data.groups import groups_text
-from sweeper.data.split import divide
+from sweeper.data.groups import format_groups
+from sweeper.data.split import divide_images
 
 SMALL = 20
 """With fewer groups of images a test split has four at most: too few for a verdict."""
@@ -23,15 +23,16 @@ _WITHOUT = {
 def split_notes(dataset: Dataset, split: Split) -> tuple[str, ...]:
     """What a reader of scores of this split should know: sides that lack a class, and sets so small that their test
     split says little."""
-    notes = _lacking(dataset, {"training": split.train, "validation": split.val, "test": split.test})
-    whole = len(_units(dataset, range(len(dataset.images))))
+    notes = _list_missing_classes(dataset, {"training": split.train, "validation": split.val, "test": split.test})
+    whole = len(_name_units(dataset, range(len(dataset.images))))
     given = any(image.split == "test" for image in dataset.images)
     if (len(split.test) < SMALL // 5) if given else (whole < SMALL):
         kind = "images" if whole == len(dataset.images) else "groups of images"
         free = all(image.split is None for image in dataset.images)
         tests = f", or test all of them in turn with --folds {min(whole, 5)} ({NOT_HELD_OUT} then)" if free else ""
         notes.append(
-            f"{whole} {kind} leave {count(len(split.test), 'image')} to test on: intervals will be wide, and one odd "
+            f"{whole} {kind} leave {format_count(len(split.test), 'image')} to test on: intervals will be wide, and "
+            "one odd "
             f"image can decide; take the result as a hint, and add images before much depends on it{tests}"
         )
     return tuple(notes)
@@ -48,30 +49,30 @@ def fold_notes(dataset: Dataset, split: Split, folds: int) -> tuple[str, ...]:
         f"{folds} trainings of every finalist, and each of them is scored on the fold that it did not see"
     ]
     for label, name in enumerate(dataset.classes):
-        units = _units(dataset, [i for i, image in enumerate(dataset.images) if image.pixels[label]])
+        units = _name_units(dataset, [i for i, image in enumerate(dataset.images) if image.pixels[label]])
         if len(units) == 1:
             notes.append(
                 f"{name} occurs in {units.pop()} only: where that is tested it was never learned, and counts as "
                 "missed; add images that show it"
             )
-    return (*notes, *_lacking(dataset, {"training": split.train, "validation": split.val}))
+    return (*notes, *_list_missing_classes(dataset, {"training": split.train, "validation": split.val}))
 
 
-def _lacking(dataset: Dataset, sides: Mapping[str, Sequence[int]]) -> list[str]:
+def _list_missing_classes(dataset: Dataset, sides: Mapping[str, Sequence[int]]) -> list[str]:
     """The sides that have no pixel of a class that occurs elsewhere, and what that means."""
-    notes, everywhere = [], dataset.class_pixels()
+    notes, everywhere = [], dataset.count_class_pixels()
     for side, part in sides.items():
-        shown = dataset.class_pixels(tuple(part))
+        shown = dataset.count_class_pixels(tuple(part))
         names = [n for n, known, here in zip(dataset.classes, everywhere, shown, strict=True) if known and not here]
         if names:
             notes.append(
-                f"the {side} split ({count(len(part), 'image')}) has no pixel of: {', '.join(names)}; "
+                f"the {side} split ({format_count(len(part), 'image')}) has no pixel of: {', '.join(names)}; "
                 f"{_WITHOUT[side]}; add images that show it"
             )
     return notes
 
 
-def _units(dataset: Dataset, indices: Iterable[int]) -> set[str]:
+def _name_units(dataset: Dataset, indices: Iterable[int]) -> set[str]:
     """Names of the groups, or images without one, that these images belong to."""
     images = [dataset.images[index] for index in indices]
     return {f"image {image.stem}" if image.group is None else f"group {image.group}" for image in images}
@@ -80,11 +81,11 @@ def _units(dataset: Dataset, indices: Iterable[int]) -> set[str]:
 def split_lines(dataset: Dataset, seed: int = 0) -> tuple[str, ...]:
     """How `sweeper run --seed SEED` would divide the set and what that split cannot do, or why it cannot be divided."""
     try:
-        split = divide(dataset, test_seed=seed, seed=seed)
+        split = divide_images(dataset, test_seed=seed, seed=seed)
     except DataError as error:
         return error.problems
     given = sum(image.split is not None for image in dataset.images)
     how = "as given" if given == len(dataset.images) else f"{given} of them given" if given else "stratified"
     sizes = f"{len(split.train)} images train, {len(split.val)} validate, {len(split.test)} test ({how}, seed {seed})"
-    whole = f"; kept together: {line}" if (line := groups_text(dataset)) else ""
+    whole = f"; kept together: {line}" if (line := format_groups(dataset)) else ""
     return (sizes + whole, *split_notes(dataset, split))

@@ -63,20 +63,20 @@ class PixelStore:
     def __len__(self) -> int:
         return len(self.sizes)
 
-    def image(self, index: int) -> ImagePixels:
+    def get_image(self, index: int) -> ImagePixels:
         """Image `index` as a read-only view, (H, W, channels) of the store's dtype."""
         start, stop = int(self._starts[index]), int(self._starts[index + 1])
         self._check_whole(self._images)
         flat = self._images[start * self.channels : stop * self.channels]
         return flat.reshape(*self.sizes[index], self.channels)
 
-    def view(self, index: int) -> Pixels:
+    def get_view(self, index: int) -> Pixels:
         """Image `index` for people, (H, W, 1 or 3) uint8.
 
         An 8-bit grey or RGB image is itself. Of any other the first three channels are shown (the first alone where
         there are two), scaled together so that the 1st and 99th percentile of these values become 0 and 255.
         """
-        image = self.image(index)
+        image = self.get_image(index)
         if image.dtype == np.uint8 and self.channels in (1, 3):
             return image  # type: ignore[return-value]
         shown = image[:, :, :3] if self.channels >= 3 else image[:, :, :1]
@@ -86,7 +86,7 @@ class PixelStore:
         view: Pixels = scaled.clip(0, 255).astype(np.uint8)
         return view
 
-    def mask(self, index: int) -> Pixels:
+    def get_mask(self, index: int) -> Pixels:
         """Mask `index` as a read-only view, (H, W) uint8: class indices, 255 = ignore."""
         start, stop = int(self._starts[index]), int(self._starts[index + 1])
         self._check_whole(self._masks)
@@ -101,7 +101,7 @@ class PixelStore:
         if pixels.base._mmap.size() < pixels.nbytes:  # type: ignore[union-attr]
             raise SweeperError(f"the decoded images in {self.folder} were cut short; load the data set again")
 
-    def forget(self) -> None:
+    def release_memory(self) -> None:
         """Give back the memory of pages read so far; views stay valid, and are read again when they are used.
 
         The system keeps the pages in its cache.
@@ -111,11 +111,11 @@ class PixelStore:
             if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
                 mapped.madvise(mmap.MADV_DONTNEED)
 
-    def walk(self) -> Iterator[int]:
+    def walk_indices(self) -> Iterator[int]:
         """Index of each image, for walks through a large set: memory of those passed is given back now and then."""
         for index in range(len(self)):
             if index % _WALKED == 0:
-                self.forget()
+                self.release_memory()
             yield index
 
 
@@ -201,7 +201,7 @@ def open_store(folder: str | Path) -> PixelStore:
         SweeperError: if the folder is not a complete store.
     """
     folder = Path(folder)
-    found = _layout(folder)
+    found = _read_layout(folder)
     if found is None:
         raise SweeperError(f"{folder} must hold a complete store of decoded images; load the data set again")
     channels, sizes, dtype, _ = found
@@ -210,12 +210,12 @@ def open_store(folder: str | Path) -> PixelStore:
 
 def is_complete(folder: Path) -> bool:
     """Whether `folder` holds a store whose files have the sizes that its index promises."""
-    return _layout(folder) is not None
+    return _read_layout(folder) is not None
 
 
 def is_intact(folder: Path) -> bool:
     """Whether `folder` holds a complete store whose every byte is as it was written, by its checksums: reads it all."""
-    found = _layout(folder)
+    found = _read_layout(folder)
     if found is None:
         return False
     try:
@@ -241,7 +241,7 @@ def _sum_of(path: Path) -> int:
 _Layout = tuple[int, list[tuple[int, int]], np.dtype[np.uint8 | np.uint16], dict[str, int]]
 
 
-def _layout(folder: Path) -> _Layout | None:
+def _read_layout(folder: Path) -> _Layout | None:
     """Channels, sizes, type and checksums from the index; None where it is missing, unreadable, or at odds with the
     files."""
     try:
@@ -259,7 +259,7 @@ def _layout(folder: Path) -> _Layout | None:
     return (channels, sizes, dtype, sums) if area and found == [area * channels * dtype.itemsize, area] else None
 
 
-def pixel_hash(array: ImagePixels) -> str:
+def compute_pixel_hash(array: ImagePixels) -> str:
     """SHA-256 of pixels with their shape (and type, beyond uint8), as hexadecimal."""
     kind = "" if array.dtype == np.uint8 else array.dtype.name
     digest = hashlib.sha256((str(array.shape) + kind).encode())
@@ -267,7 +267,7 @@ def pixel_hash(array: ImagePixels) -> str:
     return digest.hexdigest()
 
 
-def content_digest(
+def compute_content_digest(
     classes: Sequence[str], hashes: Iterable[tuple[str, str]], sides: Iterable[tuple[str | None, str | None]]
 ) -> str:
     """`sha256:…` of all that can change a result: class names, and of each image pixels, mask, split and group."""

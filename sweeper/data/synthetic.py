@@ -15,14 +15,14 @@ import numpy.typing as npt
 from PIL import Image
 
 from sweeper.core.errors import DataError, UsageError
-from sweeper.core.label_parts import components
+from sweeper.core.label_parts import label_components
 from sweeper.core.records import Dataset
-from sweeper.data.make_dataset import About, assemble
+from sweeper.data.make_dataset import DatasetMetadata, assemble
 from sweeper.data.parallel import Tick, in_order
 from sweeper.data.scenes import blobs, cracks, shapes, street
-from sweeper.data.scenes.canvas import Canvas, Drawn
+from sweeper.data.scenes.canvas import DrawnImage, SceneCanvas
 from sweeper.data.store import Pixels, StoreWriter
-from sweeper.data.text_tables import Side, shown
+from sweeper.data.text_tables import SplitAssignment, escape_for_display
 
 PREFIX = "synthetic:"
 
@@ -37,7 +37,7 @@ class Parameter(NamedTuple):
     text: str
 
 
-def _foreground(low: float, high: float, default: float) -> Parameter:
+def _make_foreground(low: float, high: float, default: float) -> Parameter:
     return Parameter(float, low, high, default, "share of foreground pixels")
 
 
@@ -49,7 +49,7 @@ _SPREAD = Parameter(
 class Scene(NamedTuple):
     """A kind of image that can be drawn."""
 
-    draw: Callable[[np.random.Generator, Canvas], Drawn]
+    draw: Callable[[np.random.Generator, SceneCanvas], DrawnImage]
     classes: tuple[str, ...]
     """Names in index order, at the default number of classes."""
     own: Mapping[str, Parameter]
@@ -62,7 +62,7 @@ SCENES: dict[str, Scene] = {
         cracks.draw_cracks,
         cracks.CLASSES,
         {
-            "foreground": _foreground(0.002, 0.1, 0.01),
+            "foreground": _make_foreground(0.002, 0.1, 0.01),
             "spread": _SPREAD,
         },
         "thin cracks in pavement; binary, 1 % foreground",
@@ -70,7 +70,7 @@ SCENES: dict[str, Scene] = {
     "blobs": Scene(
         blobs.draw_blobs,
         blobs.CLASSES,
-        {"foreground": _foreground(0.02, 0.5, 0.18), "spread": _SPREAD},
+        {"foreground": _make_foreground(0.02, 0.5, 0.18), "spread": _SPREAD},
         "touching cells under a microscope; binary, 18 % foreground",
     ),
     "street": Scene(
@@ -78,9 +78,9 @@ SCENES: dict[str, Scene] = {
     ),
     "shapes": Scene(
         shapes.draw_shapes,
-        shapes.names(2),
+        shapes.list_class_names(2),
         {
-            "foreground": _foreground(0.001, 0.4, 0.05),
+            "foreground": _make_foreground(0.001, 0.4, 0.05),
             "spread": _SPREAD._replace(default=0.0),
             "object": Parameter(
                 float, 3.0, 128.0, 12.0, "size of the objects: diameter in pixels of a disc of equal area"
@@ -115,30 +115,35 @@ class SceneSet(NamedTuple):
     values: tuple[tuple[str, float], ...]
     """Every parameter that the scene takes, in the order of `parameters`."""
 
-    def value(self, key: str) -> float:
+    def get_value(self, key: str) -> float:
         """The value of a parameter; 0 where the scene does not take it."""
         return dict(self.values).get(key, 0.0)
 
     @property
     def images(self) -> int:
         """Number of images."""
-        return int(self.value("images"))
+        return int(self.get_value("images"))
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes in index order."""
-        return shapes.names(int(self.value("classes"))) if self.scene == "shapes" else SCENES[self.scene].classes
+        return (
+            shapes.list_class_names(int(self.get_value("classes")))
+            if self.scene == "shapes"
+            else SCENES[self.scene].classes
+        )
 
     @property
-    def canvas(self) -> Canvas:
+    def canvas(self) -> SceneCanvas:
         """What the scene's function is asked for."""
-        wanted = {key: value for key, value in self.values if key in Canvas._fields}
-        return Canvas(**{**wanted, "size": int(self.value("size")), "classes": int(self.value("classes") or 2)})  # type: ignore[arg-type]
+        wanted = {key: value for key, value in self.values if key in SceneCanvas._fields}
+        whole = {"size": int(self.get_value("size")), "classes": int(self.get_value("classes") or 2)}
+        return SceneCanvas(**{**wanted, **whole})  # type: ignore[arg-type]
 
     @property
     def name(self) -> str:
         """The scene with the parameters that differ from their defaults: the same set has the same name."""
-        allowed = parameters(self.scene)
+        allowed = get_parameters(self.scene)
         other = "&".join(f"{key}={value}" for key, value in self.values if value != allowed[key].default)
         return f"{self.scene}?{other}" if other else self.scene
 
@@ -154,36 +159,43 @@ def parse_scene(text: str) -> SceneSet:
     if scene is None:
         listed = ", ".join(f"{key} ({value.text})" for key, value in SCENES.items())
         raise DataError(
-            shown(text), [f"synthetic scene must be one of those below, found {shown(name)!r}; choose one of: {listed}"]
+            escape_for_display(text),
+            [
+                f"synthetic scene must be one of those below, found {escape_for_display(name)!r}; choose one of: "
+                f"{listed}"
+            ],
         )
-    allowed = parameters(name)
+    allowed = get_parameters(name)
     values = {key: allowed[key].default for key in allowed}
     problems: list[str] = []
     seen: set[str] = set()
     for key, value in parse_qsl(query, keep_blank_values=True):
         if key not in allowed:
             problems.append(
-                f"{name} takes {', '.join(allowed)}, found {shown(key)!r}; write one of those or leave it out"
+                f"{name} takes {', '.join(allowed)}, found {escape_for_display(key)!r}; write one of those or leave "
+                "it out"
             )
             continue
         if key in seen:
-            problems.append(f"`{key}` may be set once, found it again with {shown(value)!r}; leave one out")
+            problems.append(
+                f"`{key}` may be set once, found it again with {escape_for_display(value)!r}; leave one out"
+            )
         seen.add(key)
-        values[key] = _number(key, value, allowed[key], problems)
+        values[key] = _parse_number(key, value, allowed[key], problems)
     found = SceneSet(name, tuple(values.items()))
     if not problems and name == "shapes":
-        problems += shapes.impossible(found.canvas)
+        problems += shapes.explain_impossible(found.canvas)
     if problems:
-        raise DataError(shown(text), problems)
+        raise DataError(escape_for_display(text), problems)
     return found
 
 
-def parameters(name: str) -> dict[str, Parameter]:
+def get_parameters(name: str) -> dict[str, Parameter]:
     """What the scene `name` takes, with ranges and defaults."""
     return {**PARAMETERS, **SCENES[name].own}
 
 
-def _number(key: str, value: str, wanted: Parameter, problems: list[str]) -> float:
+def _parse_number(key: str, value: str, wanted: Parameter, problems: list[str]) -> float:
     """The value as its parameter's kind; out of range or not a number is a problem."""
     rule = f"`{key}` must be {'a whole number' if wanted.kind is int else 'a number'} "
     rule += f"from {wanted.low:.10g} to {wanted.high:.10g}"
@@ -193,11 +205,11 @@ def _number(key: str, value: str, wanted: Parameter, problems: list[str]) -> flo
         number = float("nan")
     if wanted.low <= number <= wanted.high:
         return number
-    problems.append(f"{rule} ({wanted.text}), found {shown(value)!r}; change it, or leave it out")
+    problems.append(f"{rule} ({wanted.text}), found {escape_for_display(value)!r}; change it, or leave it out")
     return wanted.default
 
 
-def scene_fingerprint(scenes: SceneSet) -> str:
+def compute_scene_fingerprint(scenes: SceneSet) -> str:
     """Changes with whatever can change a drawn pixel: parameters, our own drawing code, the libraries it rests on."""
     digest = hashlib.sha256(scenes.name.encode())
     for path in (Path(__file__), *sorted((Path(__file__).parent / "scenes").glob("*.py"))):
@@ -207,18 +219,20 @@ def scene_fingerprint(scenes: SceneSet) -> str:
     return digest.hexdigest()
 
 
-def draw(scenes: SceneSet, index: int) -> Drawn:
+def draw_image(scenes: SceneSet, index: int) -> DrawnImage:
     """Image `index` of a set: image (size, size, 3) uint8 and mask (size, size) uint8.
 
     It depends on the seed and the index, not on the number of images. Label noise is keyed apart: the image is the
     same with it and without.
     """
-    seed = int(scenes.value("seed"))
+    seed = int(scenes.get_value("seed"))
     drawn = SCENES[scenes.scene].draw(np.random.default_rng([seed, index]), scenes.canvas)
-    if not scenes.value("shift") and not scenes.value("missing"):
+    if not scenes.get_value("shift") and not scenes.get_value("missing"):
         return drawn
     rng = np.random.default_rng([seed, index, 1])
-    return Drawn(drawn.image, spoil_labels(rng, drawn.mask, scenes.value("shift"), scenes.value("missing")))
+    return DrawnImage(
+        drawn.image, spoil_labels(rng, drawn.mask, scenes.get_value("shift"), scenes.get_value("missing"))
+    )
 
 
 def read_scenes(
@@ -236,7 +250,7 @@ def read_scenes(
     log(f"drawing {scenes.images} images of {PREFIX}{scenes.name}")
     counts = []
     with StoreWriter(cache, channels=3) as writer:
-        for drawn in _all(scenes):
+        for drawn in _draw_all(scenes):
             writer.append(drawn.image, drawn.mask)
             counts.append(np.bincount(drawn.mask.ravel(), minlength=256))
             if tick is not None:
@@ -244,10 +258,10 @@ def read_scenes(
         return assemble(
             writer,
             writer.finish(),
-            About(scenes.scene, source, scenes.classes, synthetic=True),
-            stems=_stems(scenes),
+            DatasetMetadata(scenes.scene, source, scenes.classes, synthetic=True),
+            stems=_make_stems(scenes),
             counts=np.array(counts, dtype=np.int64),
-            sides=[Side()] * scenes.images,
+            sides=[SplitAssignment()] * scenes.images,
         )
 
 
@@ -268,35 +282,39 @@ def write_scenes(name_and_query: str, out: Path) -> SceneSet:
     scenes = parse_scene(name_and_query)
     try:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise UsageError(f"{shown(out)} must be a new or empty folder, found files there; choose another")
+            raise UsageError(
+                f"{escape_for_display(out)} must be a new or empty folder, found files there; choose another"
+            )
         for folder in ("images", "masks"):
             (out / folder).mkdir(parents=True, exist_ok=True)
-        for stem, drawn in zip(_stems(scenes), _all(scenes), strict=True):
+        for stem, drawn in zip(_make_stems(scenes), _draw_all(scenes), strict=True):
             Image.fromarray(drawn.image).save(out / "images" / f"{stem}.png")
             Image.fromarray(drawn.mask).save(out / "masks" / f"{stem}.png")
         (out / "classes.txt").write_text("\n".join(scenes.classes) + "\n", encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"{shown(out)} must be writable, and that failed: {error}; choose another folder") from error
+        raise UsageError(
+            f"{escape_for_display(out)} must be writable, and that failed: {error}; choose another folder"
+        ) from error
     return scenes
 
 
-def _all(scenes: SceneSet) -> Iterator[Drawn]:
-    return in_order(partial(draw, scenes), range(scenes.images), workers=2)
+def _draw_all(scenes: SceneSet) -> Iterator[DrawnImage]:
+    return in_order(partial(draw_image, scenes), range(scenes.images), workers=2)
 
 
-def _stems(scenes: SceneSet) -> list[str]:
+def _make_stems(scenes: SceneSet) -> list[str]:
     """Numbers of equal width, so that their order as text is their order."""
     return [f"{index:05d}" for index in range(scenes.images)]
 
 
-def connected_pieces(mask: Pixels) -> npt.NDArray[np.int32]:
+def label_pieces(mask: Pixels) -> npt.NDArray[np.int32]:
     """Return the number of each pixel's connected piece of a class, 1, 2, … through all classes; 0 in class 0.
 
     Neighbours are the pixels that touch, at a corner, too. `mask` is (H, W), and so is what is returned.
     """
     found, number = np.zeros(mask.shape, dtype=np.int32), 0
     for one in np.unique(mask[mask > 0]):
-        pieces, more = components(mask == one)
+        pieces, more = label_components(mask == one)
         found += np.where(pieces > 0, pieces + number, 0).astype(np.int32)
         number += more
     return found
@@ -317,7 +335,7 @@ def spoil_labels(rng: np.random.Generator, mask: Pixels, shift: float, missing: 
     """
     spoiled = mask.copy()
     if missing:
-        pieces = connected_pieces(mask)
+        pieces = label_pieces(mask)
         number = int(pieces.max())
         wanted = missing * number
         gone = int(wanted) + int(rng.random() < wanted - int(wanted))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, get_args
 
 from sweeper.core.records import SplitName
-from sweeper.core.spreadsheet import TableError, decoded, parse_table
+from sweeper.core.spreadsheet import TableError, decode_text, parse_table
 from sweeper.core.text import FORMULA
 
 MAX_CLASSES = 255
@@ -28,26 +28,26 @@ class UnreadableFileError(Exception):
     """What is wrong with one file: rule, value found, next step; the file's name is added by who knows it."""
 
 
-class Side(NamedTuple):
+class SplitAssignment(NamedTuple):
     """What `split.csv` says about one image."""
 
     split: SplitName | None = None
     group: str | None = None
 
 
-def normal(text: str) -> str:
+def normalise_text(text: str) -> str:
     """Unicode's composed form, so that names written by different systems compare equal."""
     return unicodedata.normalize("NFC", text)
 
 
-def shown(text: object) -> str:
+def escape_for_display(text: object) -> str:
     """Text from a file or a file's name, fit for a terminal: unprintable characters as escapes."""
     if (plain := str(text)).isprintable():
         return plain
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in plain)
 
 
-def file_kind(mode: int) -> str:
+def get_file_kind(mode: int) -> str:
     """Return what a file is by its mode: `regular file`, `folder`, `pipe`, `socket` or `device`."""
     kinds = {stat.S_IFREG: "regular file", stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
     return kinds.get(stat.S_IFMT(mode), "device")
@@ -65,7 +65,7 @@ def open_file(path: Path) -> BinaryIO:
 
     def open_regular(name: str, flags: int) -> int:
         number = os.open(name, flags | os.O_NONBLOCK)
-        if (kind := file_kind(os.fstat(number).st_mode)) != "regular file":
+        if (kind := get_file_kind(os.fstat(number).st_mode)) != "regular file":
             os.close(number)
             raise UnreadableFileError(f"must be a regular file, found a {kind}; put a file in its place, or remove it")
         return number
@@ -78,7 +78,7 @@ def open_file(path: Path) -> BinaryIO:
         raise UnreadableFileError(f"cannot be read ({error.strerror}); {step}") from error
 
 
-def beginning_of(path: Path, size: int) -> bytes:
+def read_beginning(path: Path, size: int) -> bytes:
     """Return the first bytes of a file, at most `size`; none where it cannot be read."""
     try:
         with open_file(path) as file:
@@ -101,7 +101,7 @@ def _read_text(path: Path, limit: int) -> str:
             raise UnreadableFileError(
                 f"must be {limit >> 20} MiB at most, found {size >> 20} MiB; divide it, or name the right file"
             )
-        return decoded(raw)
+        return decode_text(raw)
     except UnicodeDecodeError as error:
         raise UnreadableFileError(
             f"must be UTF-8 text, found byte {error.object[error.start]:#04x}; save it as UTF-8"
@@ -110,7 +110,7 @@ def _read_text(path: Path, limit: int) -> str:
         raise UnreadableFileError(f"cannot be read ({error.strerror}); check its permissions") from error
 
 
-def text_of(path: Path, problems: list[str], where: str = "", limit: int = MAX_TABLE) -> str | None:
+def read_text(path: Path, problems: list[str], where: str = "", limit: int = MAX_TABLE) -> str | None:
     """The text of a file of at most `limit` bytes; None, and a problem of `where` or its name, where it has none."""
     try:
         return _read_text(path, limit)
@@ -139,19 +139,21 @@ def read_classes(path: Path, problems: list[str]) -> tuple[str, ...] | None:
 
     None where the file has faults.
     """
-    text = text_of(path, problems)
+    text = read_text(path, problems)
     return None if text is None else check_names(path.name, text.rstrip().splitlines(), problems)
 
 
 def check_names(where: str, lines: Sequence[str], problems: list[str]) -> tuple[str, ...] | None:
     """Return the names of classes in index order; None, and problems of `where`, where they are none."""
-    names = [normal(line.strip()) for line in lines]
+    names = [normalise_text(line.strip()) for line in lines]
     faults = []
     for number, name in enumerate(names, 1):
         if not name:
             faults.append(f"line {number} must hold a class name, found an empty line; the line number sets the index")
         elif not name.isprintable():
-            faults.append(f"line {number}: names must be printable, found '{shown(name)}'; rename the class")
+            faults.append(
+                f"line {number}: names must be printable, found '{escape_for_display(name)}'; rename the class"
+            )
         elif name in names[: number - 1]:
             faults.append(f"line {number}: names must differ, found {name!r} twice; rename one")
     if not 2 <= len(names) <= MAX_CLASSES:
@@ -160,9 +162,9 @@ def check_names(where: str, lines: Sequence[str], problems: list[str]) -> tuple[
     return None if faults else tuple(names)
 
 
-def header_of(path: Path) -> tuple[str, ...]:
+def read_header(path: Path) -> tuple[str, ...]:
     """Return the names of a table's columns in small letters; none where it cannot be read."""
-    lines = decoded(beginning_of(path, 1 << 12), "ignore").splitlines() or [""]
+    lines = decode_text(read_beginning(path, 1 << 12), "ignore").splitlines() or [""]
     try:
         header = lines[: 2 if lines[0][:4].lower() == "sep=" else 1]
         return tuple(name.casefold() for name in parse_table("\n".join(header)).names)
@@ -170,7 +172,7 @@ def header_of(path: Path) -> tuple[str, ...]:
         return ()
 
 
-def table_rows(
+def read_table_rows(
     path: Path, where: str, columns: Sequence[str], problems: list[str]
 ) -> list[tuple[int, dict[str, str]]] | None:
     """Number of the line and cells by column (in small letters) of each row; None, and a problem, where it is no table.
@@ -181,14 +183,14 @@ def table_rows(
         columns: that it must have.
         problems: receives the fault.
     """
-    text = text_of(path, problems, where)
+    text = read_text(path, problems, where)
     if text is None:
         return None
     try:
         table = parse_table(text)
         names = [name.casefold() for name in table.names]
         if not {*columns} <= {*names} or len({*names}) < len(names):
-            found = shown(", ".join(table.names))[:200] or "nothing"
+            found = escape_for_display(", ".join(table.names))[:200] or "nothing"
             raise TableError(f"must have the columns {' and '.join(columns)}, each once, found {found}")
     except TableError as error:
         problems.append(f"{where}: {error}; correct it, or save it again as CSV with commas")
@@ -196,22 +198,24 @@ def table_rows(
     return [(line, dict(zip(names, cells, strict=True))) for line, cells in table.rows]
 
 
-def side_of(row: Mapping[str, str], where: str, problems: list[str]) -> Side | None:
+def parse_assignment(row: Mapping[str, str], where: str, problems: list[str]) -> SplitAssignment | None:
     """Split and group in a table's row, whose place is `where`; None, and a problem, where the split is none.
 
     A group that would be a formula may have an apostrophe before it, as a report's split.csv writes it.
     """
     split = (row.get("split") or "").strip().lower()
     if split not in ("", *get_args(SplitName)):
-        problems.append(f"{where}: split must be train, val, test or empty, found {shown(split)!r}; mend it")
+        problems.append(
+            f"{where}: split must be train, val, test or empty, found {escape_for_display(split)!r}; mend it"
+        )
         return None
-    group = normal((row.get("group") or "").strip())
+    group = normalise_text((row.get("group") or "").strip())
     if group[:1] == "'" and group[1:].startswith(FORMULA):
         group = group[1:]
-    return Side(split or None, group or None)  # type: ignore[arg-type]
+    return SplitAssignment(split or None, group or None)  # type: ignore[arg-type]
 
 
-def read_sides(path: Path, stems: Collection[str], problems: list[str]) -> dict[str, Side]:
+def read_split_csv(path: Path, stems: Collection[str], problems: list[str]) -> dict[str, SplitAssignment]:
     """Split and group of each stem from `split.csv`; faults are appended to `problems`.
 
     Columns stem, split (train, val, test or empty) and, optionally, group; others are ignored.
@@ -219,31 +223,34 @@ def read_sides(path: Path, stems: Collection[str], problems: list[str]) -> dict[
     before it, as a report's split.csv writes it.
     """
     where = path.name
-    rows = table_rows(path, where, ("stem", "split"), problems)
+    rows = read_table_rows(path, where, ("stem", "split"), problems)
     if rows is None:
         return {}
-    sides: dict[str, Side] = {}
+    sides: dict[str, SplitAssignment] = {}
     lines: dict[str, int] = {}
     for line, row in rows:
-        stem = normal((row["stem"] or "").strip())
+        stem = normalise_text((row["stem"] or "").strip())
         if stem not in stems and stem.startswith("'") and stem[1:] in stems:
             stem = stem[1:]
         if stem in lines:
             problems.append(
-                f"{where}: line {line}: a stem has one row, found {shown(stem)!r} again after line {lines[stem]}; "
+                f"{where}: line {line}: a stem has one row, found {escape_for_display(stem)!r} again after line "
+                f"{lines[stem]}; "
                 "remove one"
             )
             continue
         lines[stem] = line
         if stem not in stems:
             problems.append(
-                f"{where}: line {line}: no image has the stem {shown(stem)!r}; write stems without extension, "
+                f"{where}: line {line}: no image has the stem {escape_for_display(stem)!r}; write stems without "
+                "extension, "
                 "or remove the row"
             )
-        if (side := side_of(row, f"{where}: line {line}", problems)) is not None:
+        if (side := parse_assignment(row, f"{where}: line {line}", problems)) is not None:
             sides[stem] = side
     problems.extend(
-        f"{where}: every image has a row, found none for {shown(stem)!r}; add it (an empty split is assigned for you)"
+        f"{where}: every image has a row, found none for {escape_for_display(stem)!r}; add it (an empty split is "
+        "assigned for you)"
         for stem in stems
         if stem not in lines
     )

@@ -27,7 +27,7 @@ _NO_IMAGE = 1 | 4
 _CHANNEL_AXES = ("SYX", "CYX", "QYX", "YXS", "YXC")
 
 
-class Tiff(NamedTuple):
+class TiffHeader(NamedTuple):
     """What the header says of the image in the file: the first page that is no reduced copy and no validity mask."""
 
     height: int
@@ -49,14 +49,14 @@ class Tiff(NamedTuple):
     """Whether tifffile gives the numbers as they are stored, one for each pixel."""
 
 
-def read_header(file: BinaryIO) -> Tiff:
+def read_header(file: BinaryIO) -> TiffHeader:
     """Return what the header says of a TIFF's image.
 
     Raises:
         UnreadableFileError: channels in an order that has no meaning here.
     """
     with tifffile.TiffFile(file) as tiff:
-        return _header(tiff)[0]
+        return _read_header(tiff)[0]
 
 
 def read_pixels(file: BinaryIO) -> npt.NDArray[Any]:
@@ -66,7 +66,7 @@ def read_pixels(file: BinaryIO) -> npt.NDArray[Any]:
         UnreadableFileError: truncated, or compressed in a way that needs another package.
     """
     with tifffile.TiffFile(file) as tiff:
-        header, source, axis, alphas = _header(tiff)
+        header, source, axis, alphas = _read_header(tiff)
         for page in source.pages if header.is_deep and source is tiff.series[0] else [tiff.pages[header.page]]:
             _check_segments(tiff, page)
         try:
@@ -105,7 +105,7 @@ def _check_segments(tiff: tifffile.TiffFile, page: Any) -> None:
                 raise UnreadableFileError(f"a part of it must hold {limit} bytes, found more; save it again")
 
 
-def _header(tiff: tifffile.TiffFile) -> tuple[Tiff, Any, int, tuple[int, ...]]:
+def _read_header(tiff: tifffile.TiffFile) -> tuple[TiffHeader, Any, int, tuple[int, ...]]:
     """The header, what holds the pixels, the axis of the channels, and which channels are opacity."""
     pages: list[tuple[int, Any]] = [*enumerate(tiff.pages)]
     full = [(i, page) for i, page in pages if not int(page.subfiletype) & _NO_IMAGE] or pages
@@ -128,7 +128,7 @@ def _header(tiff: tifffile.TiffFile) -> tuple[Tiff, Any, int, tuple[int, ...]]:
     empty, turn, no_data = page.tags.get(_NO_DATA), page.tags.get("Orientation"), None
     with suppress(AttributeError, ValueError):  # there is no tag, or no number in it
         no_data = float(str(empty.value).strip("\0 "))
-    header = Tiff(
+    header = TiffHeader(
         *(int(page.imagelength), int(page.imagewidth), samples - len(alphas), dtype, place),
         pages=len(full),
         photometric=photometric,
@@ -157,7 +157,7 @@ def _header(tiff: tifffile.TiffFile) -> tuple[Tiff, Any, int, tuple[int, ...]]:
     return header, source, axis, alphas
 
 
-def turned(pixels: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
+def turn_upright(pixels: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
     """Return pixels (H, W, …) brought upright from EXIF's orientation 1–8; another number changes nothing."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)

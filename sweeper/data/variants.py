@@ -15,18 +15,18 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core.errors import DataError, SweeperError, UsageError
-from sweeper.core.label_parts import components
+from sweeper.core.label_parts import label_components
 from sweeper.core.records import IGNORE, Dataset
-from sweeper.core.text import count
-from sweeper.data.cache import kept
-from sweeper.data.label_values import some
+from sweeper.core.text import format_count
+from sweeper.data.cache import load_or_make
+from sweeper.data.label_values import abbreviate
 from sweeper.data.load import Log, load_dataset, silent
-from sweeper.data.make_dataset import About, assemble
+from sweeper.data.make_dataset import DatasetMetadata, assemble
 from sweeper.data.parallel import Tick, in_order
 from sweeper.data.read import MIN_IMAGES
-from sweeper.data.shrink import enlarge_mask, shrink_image, shrink_mask, shrunk_size
+from sweeper.data.shrink import compute_shrunk_size, enlarge_mask, shrink_image, shrink_mask
 from sweeper.data.store import ImagePixels, Pixels, PixelStore, StoreWriter, is_intact, open_store
-from sweeper.data.text_tables import Side, normal, shown, text_of
+from sweeper.data.text_tables import SplitAssignment, escape_for_display, normalise_text, read_text
 
 RESIZER = "area/2"
 """Raised when other pixels or sentences come out, so that remembered sets are made again."""
@@ -43,16 +43,20 @@ def read_exclusions(path: Path) -> tuple[str, ...]:
         UsageError: the file cannot be read, is not text, or lists nothing.
     """
     problems: list[str] = []
-    text = text_of(path, problems)
+    text = read_text(path, problems)
     if text is None:
-        raise UsageError(f"--exclude {shown(path)} must be a text file with one stem per line; {problems[0]}")
-    stems = tuple(dict.fromkeys(normal(line.strip()) for line in text.splitlines() if line.strip()))
+        raise UsageError(
+            f"--exclude {escape_for_display(path)} must be a text file with one stem per line; {problems[0]}"
+        )
+    stems = tuple(dict.fromkeys(normalise_text(line.strip()) for line in text.splitlines() if line.strip()))
     if not stems:
-        raise UsageError(f"--exclude {shown(path)} must list at least one stem, found none; leave the option out")
+        raise UsageError(
+            f"--exclude {escape_for_display(path)} must list at least one stem, found none; leave the option out"
+        )
     return stems
 
 
-def without(dataset: Dataset, stems: Sequence[str], cache: Path, log: Log = silent) -> Dataset:
+def drop_images(dataset: Dataset, stems: Sequence[str], cache: Path, log: Log = silent) -> Dataset:
     """The data set without some of its images.
 
     Args:
@@ -68,16 +72,18 @@ def without(dataset: Dataset, stems: Sequence[str], cache: Path, log: Log = sile
     gone = set(stems)
     unknown = sorted(gone - {image.stem for image in dataset.images})
     left = [i for i, image in enumerate(dataset.images) if image.stem not in gone]
-    problems = [f"--exclude: no image has the stem {shown(s)!r}; write stems without extension" for s in unknown]
+    problems = [
+        f"--exclude: no image has the stem {escape_for_display(s)!r}; write stems without extension" for s in unknown
+    ]
     if len(left) < MIN_IMAGES:
         problems.append(f"--exclude: at least {MIN_IMAGES} images must be left, found {len(left)}; leave fewer out")
-    elif np.count_nonzero(dataset.class_pixels(tuple(left))) < 2:
+    elif np.count_nonzero(dataset.count_class_pixels(tuple(left))) < 2:
         problems.append("--exclude: at least two classes must be left, found one; leave fewer images out")
     if problems:
         raise DataError(dataset.name, problems)
     key = f"exclude:{dataset.digest}:{json.dumps(sorted(gone))}"
-    known = kept(cache, key, dataset.digest, lambda: _copied(dataset, left, cache), log=log)
-    note = f"{count(len(gone), 'image was', 'images were')} left out as asked: {some(sorted(gone))}."
+    known = load_or_make(cache, key, dataset.digest, lambda: _copy_store(dataset, left, cache), log=log)
+    note = f"{format_count(len(gone), 'image was', 'images were')} left out as asked: {abbreviate(sorted(gone))}."
     return dataset.model_copy(
         update={
             "digest": known.digest,
@@ -89,19 +95,19 @@ def without(dataset: Dataset, stems: Sequence[str], cache: Path, log: Log = sile
     )
 
 
-def _copied(dataset: Dataset, left: Sequence[int], cache: Path) -> Dataset:
+def _copy_store(dataset: Dataset, left: Sequence[int], cache: Path) -> Dataset:
     source = open_store(dataset.store)
     counts = np.zeros((len(left), 256), dtype=np.int64)
     with StoreWriter(cache, source.channels, source.dtype) as writer:
         for row, index in enumerate(left):
             image = dataset.images[index]
-            writer.append(source.image(index), source.mask(index))
+            writer.append(source.get_image(index), source.get_mask(index))
             counts[row, : len(image.pixels)] = image.pixels
             counts[row, IGNORE] = image.ignored
-        return _assembled(dataset, left, writer, counts)
+        return _assemble(dataset, left, writer, counts)
 
 
-def _assembled(
+def _assemble(
     dataset: Dataset, indices: Sequence[int], writer: StoreWriter, counts: Counts, warnings: Sequence[str] = ()
 ) -> Dataset:
     """The set of what was written: these images, with the splits and groups that they have."""
@@ -109,16 +115,18 @@ def _assembled(
     return assemble(
         writer,
         writer.finish(),
-        About(dataset.name, dataset.source, dataset.classes, dataset.synthetic, dataset.format),
+        DatasetMetadata(dataset.name, dataset.source, dataset.classes, dataset.synthetic, dataset.format),
         stems=[image.stem for image in images],
         counts=counts,
-        sides=[Side(image.split, image.group) for image in images],
+        sides=[SplitAssignment(image.split, image.group) for image in images],
         warnings=warnings,
         turns=[image.open_turn for image in images],
     )
 
 
-def resized(dataset: Dataset, short_side: int, cache: Path, tick: Tick | None = None, log: Log = silent) -> Dataset:
+def resize_dataset(
+    dataset: Dataset, short_side: int, cache: Path, tick: Tick | None = None, log: Log = silent
+) -> Dataset:
     """The data set with images whose shorter side is above `short_side` shrunk to it; none is enlarged.
 
     Images are averaged by area, labels go by majority (`sweeper.data.shrink`). `Dataset.warnings` says how many images
@@ -136,13 +144,13 @@ def resized(dataset: Dataset, short_side: int, cache: Path, tick: Tick | None = 
         DataError: fewer than two classes are left.
         UsageError: the cache cannot be written.
     """
-    sizes = [shrunk_size(image.height, image.width, short_side) for image in dataset.images]
+    sizes = [compute_shrunk_size(image.height, image.width, short_side) for image in dataset.images]
     larger = [(p.height, p.width) != size for p, size in zip(dataset.images, sizes, strict=True)]
     if not any(larger):
         note = f"--resize {short_side} changes nothing: no image has a shorter side above {short_side} pixels."
         return dataset.model_copy(update={"resized": short_side, "warnings": (*dataset.warnings, note)})
     key = f"resize:{dataset.digest}:{short_side}"
-    known = kept(cache, key, RESIZER, lambda: _shrunk_set(dataset, short_side, sizes, cache, tick), log=log)
+    known = load_or_make(cache, key, RESIZER, lambda: _shrink_set(dataset, short_side, sizes, cache, tick), log=log)
     return dataset.model_copy(
         update={
             "digest": known.digest,
@@ -154,7 +162,7 @@ def resized(dataset: Dataset, short_side: int, cache: Path, tick: Tick | None = 
     )
 
 
-def _shrunk_set(
+def _shrink_set(
     dataset: Dataset, short_side: int, sizes: list[tuple[int, int]], cache: Path, tick: Tick | None
 ) -> Dataset:
     source, classes = open_store(dataset.store), len(dataset.classes)
@@ -166,8 +174,10 @@ def _shrunk_set(
         return height * width * 16  # sums and components, of which there are some per thread
 
     with StoreWriter(cache, source.channels, source.dtype) as writer:
-        work = in_order(lambda index: _shrunk(source, index, sizes[index], classes), range(len(source)), cost=cost)
-        for index, (image, mask, gone) in zip(source.walk(), work, strict=True):
+        work = in_order(
+            lambda index: _shrink_image(source, index, sizes[index], classes), range(len(source)), cost=cost
+        )
+        for index, (image, mask, gone) in zip(source.walk_indices(), work, strict=True):
             writer.append(image, mask)
             lost += gone
             counts[index] = np.bincount(mask.ravel(), minlength=256)
@@ -175,25 +185,27 @@ def _shrunk_set(
                 tick(index + 1, len(source))
         left = np.flatnonzero(counts[:, :classes].sum(axis=0))
         if len(left) < 2:
-            found = some([shown(dataset.classes[i]) for i in left]) or "no labelled pixel"
+            found = abbreviate([escape_for_display(dataset.classes[i]) for i in left]) or "no labelled pixel"
             raise DataError(
                 dataset.name,
                 [f"--resize {short_side}: at least two classes must be left, found {found}; choose a larger one"],
             )
-        lines = _sentences(dataset, short_side, counts[:, :classes], lost)
-        return _assembled(dataset, range(len(source)), writer, counts, lines)
+        lines = _format_losses(dataset, short_side, counts[:, :classes], lost)
+        return _assemble(dataset, range(len(source)), writer, counts, lines)
 
 
-def _shrunk(source: PixelStore, index: int, size: tuple[int, int], classes: int) -> tuple[ImagePixels, Pixels, Counts]:
+def _shrink_image(
+    source: PixelStore, index: int, size: tuple[int, int], classes: int
+) -> tuple[ImagePixels, Pixels, Counts]:
     """Image and mask after resizing, and what `components_lost` counts."""
-    image, mask = source.image(index), source.mask(index)
+    image, mask = source.get_image(index), source.get_mask(index)
     if mask.shape == size:
         return image, mask, np.zeros((classes, 2), dtype=np.int64)
     small = shrink_mask(mask, size)
-    return shrink_image(image, size), small, components_lost(mask, small, classes)
+    return shrink_image(image, size), small, count_components_lost(mask, small, classes)
 
 
-def components_lost(mask: Pixels, small: Pixels, classes: int) -> Counts:
+def count_components_lost(mask: Pixels, small: Pixels, classes: int) -> Counts:
     """Connected components (8-neighbourhood) of each class, and those without a trace in the small mask, (classes, 2).
 
     A component has left a trace where the centre of one of its pixels lies in a new pixel of its class: those that grew
@@ -202,32 +214,33 @@ def components_lost(mask: Pixels, small: Pixels, classes: int) -> Counts:
     found = np.zeros((classes, 2), dtype=np.int64)
     kept = enlarge_mask(small, (mask.shape[0], mask.shape[1])) == mask
     for label in np.flatnonzero(np.bincount(mask.ravel(), minlength=256)[1:classes]) + 1:
-        pieces, total = components(mask == label)
+        pieces, total = label_components(mask == label)
         found[label] = total, total - np.count_nonzero(np.bincount(pieces[kept], minlength=total + 1)[1:])
     return found
 
 
-def _sentences(dataset: Dataset, short_side: int, after: Counts, components: Counts) -> list[str]:
+def _format_losses(dataset: Dataset, short_side: int, after: Counts, components: Counts) -> list[str]:
     """What was done, and what it cost each class but the first, measured over the images that were shrunk.
 
     Each image counts by its new area, before and after, so that a class's share does not change for its images
     having been larger than others.
     """
-    sizes = [shrunk_size(p.height, p.width, short_side) for p in dataset.images]
+    sizes = [compute_shrunk_size(p.height, p.width, short_side) for p in dataset.images]
     ratios = np.array([h * w / (p.height * p.width) for (h, w), p in zip(sizes, dataset.images, strict=True)])
     shrunk = ratios < 1
     area = sum(height * width for (height, width), is_shrunk in zip(sizes, shrunk, strict=True) if is_shrunk)
     pixels = np.array([image.pixels for image in dataset.images], dtype=np.float64)
     before, left = (pixels * ratios[:, None])[shrunk].sum(axis=0), after[shrunk].sum(axis=0)
     lines = [
-        f"--resize shrank {np.count_nonzero(shrunk)} of {count(len(sizes), 'image')} to a shorter side of {short_side} "
+        f"--resize shrank {np.count_nonzero(shrunk)} of {format_count(len(sizes), 'image')} to a shorter side of "
+        f"{short_side} "
         "pixels: training and all scores hold at that resolution, not at the native one."
     ]
     for name, old, new, (total, gone) in zip(dataset.classes, before, left, components, strict=True):
         share = 1 - new / old if old else 0.0
         if total and max(share, gone / total) >= LOST:
             lines.append(
-                f"--resize {short_side} erases thin or small parts of class {shown(name)}: it has "
+                f"--resize {short_side} erases thin or small parts of class {escape_for_display(name)}: it has "
                 f"{100 * new / area:.3g} % of the pixels instead of {100 * old / area:.3g} % "
                 f"({100 * max(0.0, share):.0f} % of its share lost), and {gone} of its {total} connected components "
                 f"are gone ({100 * gone / total:.0f} %). Neither training nor scores can know what is gone; choose a "
@@ -257,9 +270,9 @@ def store_here(dataset: Dataset) -> Path:
             groups=dataset.groups,
         )
         if dataset.excluded:
-            found = without(found, dataset.excluded, cache)
+            found = drop_images(found, dataset.excluded, cache)
         if dataset.resized is not None:
-            found = resized(found, dataset.resized, cache)
+            found = resize_dataset(found, dataset.resized, cache)
     except (SweeperError, OSError) as error:
         raise SweeperError(
             f"{host} lacks the decoded images ({folder}) and cannot read {dataset.source}: {error}; {remedy}"

@@ -10,12 +10,12 @@ import yaml
 
 from sweeper.core.document import Document
 from sweeper.core.errors import SweeperError
-from sweeper.core.paths import ReportPaths, weights_dir
+from sweeper.core.paths import ReportPaths, get_weights_dir
 from sweeper.core.records import MissLimit, Recommended, SweepRecord
-from sweeper.deployment.export_code import EXAMPLES, examples, model_code
+from sweeper.deployment.export_code import EXAMPLES, make_examples, make_model_code
 from sweeper.deployment.export_huggingface import FILES as FOLDER_FILES
 from sweeper.deployment.export_huggingface import write_folder
-from sweeper.deployment.recommended_network import answer_of, controlled, network_of, point_of
+from sweeper.deployment.recommended_network import apply_miss_limit, find_kept_network, load_answer, resolve_point
 from sweeper.system.whole_files import remove_left
 from sweeper.training.weights_file import copy_with_record
 
@@ -86,8 +86,8 @@ def export_study(
         UsageError: if kept weights are not as they were written, the limit cannot be kept, ONNX is asked for and not
             installed, or the folder and the network is the user's own.
     """
-    answer = answer_of(storage, name, "export")
-    kept = network_of(answer, weights_dir(cache, name))
+    answer = load_answer(storage, name, "export")
+    kept = find_kept_network(answer, get_weights_dir(cache, name))
     wanted = {"--miss-at-most": limit is not None, "--onnx": onnx, "--huggingface": huggingface}
     if kept is None and any(wanted.values()):
         raise SweeperError(
@@ -95,7 +95,7 @@ def export_study(
             f"`sweeper train {name}` trains one, --cache names the sweep's folder"
         )
     if kept is not None and limit is not None:
-        answer = controlled(answer, kept, limit)
+        answer = apply_miss_limit(answer, kept, limit)
     sweep, found, chosen = answer
     folder = ReportPaths(out, name).folder / "export"
     try:
@@ -105,18 +105,18 @@ def export_study(
         with TemporaryDirectory(dir=folder.parent, prefix=SCRATCH) as scratch:
             made = Path(scratch)
             (made / "loss.py").write_text(chosen.snippet.rstrip("\n") + "\n", "utf-8")
-            (made / "loss.yaml").write_text(space_text(sweep, chosen, found.verdict.value), "utf-8")
-            texts = examples(sweep, chosen)
+            (made / "loss.yaml").write_text(make_space_text(sweep, chosen, found.verdict.value), "utf-8")
+            texts = make_examples(sweep, chosen)
             (made / "examples").mkdir()
             for file, text in texts.items():
                 (made / "examples" / file).write_text(text, "utf-8")
             weights, megabytes, apart = None, None, None
             if kept is not None:
-                point, misses = point_of(answer, kept)
+                point, misses = resolve_point(answer, kept)
                 record = kept.record.model_copy(update={"point": point, "misses": misses})
                 weights = made / "model.safetensors"
                 copy_with_record(kept.path, record, weights)
-                (made / "model.py").write_text(model_code(record), "utf-8")
+                (made / "model.py").write_text(make_model_code(record), "utf-8")
                 megabytes = weights.stat().st_size / 1e6
                 if onnx:
                     from sweeper.training.network_formats import write_onnx
@@ -125,7 +125,7 @@ def export_study(
                 if huggingface:
                     write_folder(answer, weights, made / HUGGINGFACE)
             _remove_earlier(folder)
-            _put(made, folder)
+            _move_files(made, folder)
     except OSError as error:
         raise SweeperError(f"--out {out} must be a folder that can be written: {error}; name another one") from error
     return ExportDocument(
@@ -144,7 +144,7 @@ def export_study(
     )
 
 
-def _put(made: Path, folder: Path) -> None:
+def _move_files(made: Path, folder: Path) -> None:
     """Move the files of a finished export into its folder."""
     for path in sorted(path for path in made.rglob("*") if path.is_file()):
         target = folder / path.relative_to(made)
@@ -163,7 +163,7 @@ def _remove_earlier(folder: Path) -> None:
             inside.rmdir()
 
 
-def space_text(sweep: SweepRecord, chosen: Recommended, verdict: str) -> str:
+def make_space_text(sweep: SweepRecord, chosen: Recommended, verdict: str) -> str:
     """The recommended loss as a search space in which everything is fixed: `--space` takes it."""
     content: dict[str, Any] = {
         "version": 1,

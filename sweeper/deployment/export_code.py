@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 
 from sweeper.core.calibration import ClassCalibration
-from sweeper.core.own_code import OwnCode
+from sweeper.core.own_code import UserCode
 from sweeper.core.records import IGNORE, Recommended, SweepRecord
-from sweeper.data.folds import split_of
+from sweeper.data.folds import get_split
 from sweeper.losses import FAMILIES
 from sweeper.training.weights_file import SEAL, WeightsRecord
 
@@ -81,7 +81,7 @@ def probabilities(model, images):
 '''
 
 
-def _own(code: OwnCode) -> tuple[str, str]:
+def _make_user_model_code(code: UserCode) -> tuple[str, str]:
     """The same two parts for a network of the user's: it is imported by its name."""
     head = _HEAD.replace(
         "Needs torch, safetensors and segmentation-models-pytorch.",
@@ -96,7 +96,7 @@ def _own(code: OwnCode) -> tuple[str, str]:
     return head, _BODY[:begin] + made + "    model.load_state_dict(load_file(sealed(path)))\n" + _BODY[end:]
 
 
-def model_code(record: WeightsRecord) -> str:
+def make_model_code(record: WeightsRecord) -> str:
     """A module with `load()` and `predict(model, images)`."""
     binary = record.task == "binary"
     constants = [
@@ -104,10 +104,10 @@ def model_code(record: WeightsRecord) -> str:
         f"STD = torch.tensor({list(record.std)!r}).view(-1, 1, 1)",
     ]
     if binary:
-        constants.append(f"THRESHOLD = {record.point!r}  # {record.point_from}")
+        constants.append(f"THRESHOLD = {record.point!r}  # {record.describe_point_source}")
         answer = "return (logits[:, 0] >= math.log(THRESHOLD / (1 - THRESHOLD))).long()"
     else:
-        constants.append(f"TAU = {record.point!r}  # {record.point_from}")
+        constants.append(f"TAU = {record.point!r}  # {record.describe_point_source}")
         constants.append(f"LOG_PRIOR = torch.tensor({list(record.log_prior)!r}).view(-1, 1, 1)")
         answer = "return (logits - TAU * LOG_PRIOR).argmax(1)"
     known, more = record.calibration, ""
@@ -121,7 +121,7 @@ def model_code(record: WeightsRecord) -> str:
         value = "torch.sigmoid(SLOPE * logits_of(model, images)[:, 0] + BIAS)"
         more = _PROBABILITIES.format(of="of the foreground, (N, H, W)", value=value)
     widths = record.decoder_channels
-    head, body = (_HEAD, _BODY) if record.model is None else _own(record.model)
+    head, body = (_HEAD, _BODY) if record.model is None else _make_user_model_code(record.model)
     head = head if binary else head.replace("import math\n", "")
     # Names come from files: escaped, and nothing in them can end the text they stand in.
     classes = ", ".join(ascii(name).replace("\\", "/").replace('"', "'") for name in record.classes)
@@ -251,7 +251,7 @@ EXAMPLES = {
 """File name → its text, with gaps."""
 
 
-def examples(sweep: SweepRecord, chosen: Recommended) -> dict[str, str]:
+def make_examples(sweep: SweepRecord, chosen: Recommended) -> dict[str, str]:
     """File name → Python text; none for a loss that needs more than logits and labels (maps of them).
 
     Args:
@@ -263,7 +263,7 @@ def examples(sweep: SweepRecord, chosen: Recommended) -> dict[str, str]:
     conditions = sweep.conditions
     dataset = conditions.dataset
     binary = dataset.task == "binary"
-    pixels = [max(1, int(n)) for n in conditions.pixels_seen(split_of(conditions, conditions.seed).train)]
+    pixels = [max(1, int(n)) for n in conditions.count_pixels_seen(get_split(conditions, conditions.seed).train)]
     prior = [math.log(pixels[1] / pixels[0])] if binary else [math.log(n / sum(pixels)) for n in pixels]
     values = {
         "snippet": chosen.snippet.rstrip("\n") + "\n",

@@ -5,19 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 
 from sweeper.core.records import FinalistEvidence
-from sweeper.core.text import count
-from sweeper.deployment.export_code import model_code
-from sweeper.deployment.recommended_network import Answer
-from sweeper.report.card import Card, card_markdown, card_of, recipe_text
-from sweeper.report.facts import collect
-from sweeper.report.formatting import escape_md, fence, interval, number, one_line, table, unbroken
+from sweeper.core.text import format_count
+from sweeper.deployment.export_code import make_model_code
+from sweeper.deployment.recommended_network import RecommendedAnswer
+from sweeper.report.card import AnswerCard, format_card_markdown, format_recipe, make_card
+from sweeper.report.facts import collect_facts
+from sweeper.report.formatting import (
+    escape_md,
+    format_number,
+    format_number_interval,
+    join_unbroken,
+    make_fence,
+    make_one_line,
+    make_table,
+)
 from sweeper.training.weights_file import WeightsRecord, read_record
 
 FILES = ("README.md", "config.json", "model.safetensors", "classes.txt", "predict.py")
 """What the folder holds."""
 
 
-def write_folder(answer: Answer, weights: Path, folder: Path) -> None:
+def write_folder(answer: RecommendedAnswer, weights: Path, folder: Path) -> None:
     """Write README.md (the model card), the network, the classes, and predict.py, which prepares images.
 
     Args:
@@ -34,12 +42,12 @@ def write_folder(answer: Answer, weights: Path, folder: Path) -> None:
     record = read_record(weights)
     folder.mkdir(parents=True)
     whole = write_network(weights, record, folder)
-    (folder / "classes.txt").write_text("".join(f"{one_line(name)}\n" for name in record.classes), "utf-8")
-    (folder / "predict.py").write_text(model_code(record), "utf-8")
-    (folder / "README.md").write_text(model_card(answer, record, whole=whole), "utf-8")
+    (folder / "classes.txt").write_text("".join(f"{make_one_line(name)}\n" for name in record.classes), "utf-8")
+    (folder / "predict.py").write_text(make_model_code(record), "utf-8")
+    (folder / "README.md").write_text(make_model_card(answer, record, whole=whole), "utf-8")
 
 
-def model_card(answer: Answer, record: WeightsRecord, *, whole: bool) -> str:
+def make_model_card(answer: RecommendedAnswer, record: WeightsRecord, *, whole: bool) -> str:
     """The model card, in markdown: how to use it, what it was trained on, what was measured, what it holds for.
 
     Args:
@@ -48,8 +56,8 @@ def model_card(answer: Answer, record: WeightsRecord, *, whole: bool) -> str:
         whole: whether `smp.from_pretrained` finds every weight.
     """
     sweep, chosen = answer.sweep, answer.chosen
-    facts = collect(sweep, answer.recommendation)
-    card, finalist = card_of(facts), facts.chosen
+    facts = collect_facts(sweep, answer.recommendation)
+    card, finalist = make_card(facts), facts.chosen
     dataset = sweep.conditions.dataset
     strict = "" if whole else ", strict=False"
     use = (
@@ -61,59 +69,64 @@ def model_card(answer: Answer, record: WeightsRecord, *, whole: bool) -> str:
         if whole
         else "\n\nStages of the encoder that this network never calls have no weights: hence `strict=False`."
     )
-    from sweeper.training.network_formats import front_matter
+    from sweeper.training.network_formats import make_front_matter
 
     head = (
-        "" if finalist is None else front_matter(sweep.study, dataset.name, finalist.miou.estimate, len(finalist.seeds))
+        ""
+        if finalist is None
+        else make_front_matter(sweep.study, dataset.name, finalist.miou.estimate, len(finalist.seeds))
     )
     parts = [
         f"# {escape_md(sweep.study)}",
-        f"Semantic segmentation into {count(len(record.classes), 'class')}: "
+        f"Semantic segmentation into {format_count(len(record.classes), 'class')}: "
         f"{', '.join(escape_md(name) for name in record.classes)}.",
         "## Use",
-        fence(use, "python") + cut,
-        f"`predict.py` prepares images (values 0 to {record.full_scale}, {count(record.channels, 'channel')}, any "
+        make_fence(use, "python") + cut,
+        f"`predict.py` prepares images (values 0 to {record.full_scale}, {format_count(record.channels, 'channel')}, "
+        "any "
         "size) and applies the operating point. It needs torch, safetensors and segmentation-models-pytorch:",
-        fence(
+        make_fence(
             "from predict import load, predict\n\nclasses = predict(load(), images)  # (N, H, W) class indices",
             "python",
         ),
         "## Training",
-        f"{_trained(record)} Recipe: {recipe_text(sweep.conditions.recipe)}. Data: {escape_md(dataset.name)}, "
-        f"{count(len(dataset.images), 'image')}.",
-        fence(chosen.snippet, "python"),
+        f"{_describe_training(record)} Recipe: {format_recipe(sweep.conditions.recipe)}. Data: "
+        f"{escape_md(dataset.name)}, "
+        f"{format_count(len(dataset.images), 'image')}.",
+        make_fence(chosen.snippet, "python"),
         "## Evaluation",
-        *([] if finalist is None else [_measured(finalist, record)]),
+        *([] if finalist is None else [_describe_measurements(finalist, record)]),
         "## Why this loss",
-        _card_text(card, answer),
+        _format_card(card, answer),
         "sweeper compared losses on these images by trainings with fresh seeds on a locked test split. What it says "
         "holds for this data, recipe and budget. Who may use the network depends on the images' licence: name it "
         "before you publish.",
     ]
-    return unbroken(head + "\n" + "\n\n".join(parts) + "\n").lstrip("\n")
+    return join_unbroken(head + "\n" + "\n\n".join(parts) + "\n").lstrip("\n")
 
 
-def _trained(record: WeightsRecord) -> str:
+def _describe_training(record: WeightsRecord) -> str:
     what = "One training" if record.spec.purpose == "final" else "One of the trainings that were measured"
     on = {"train": "the training images", "train+val": "the training and validation images", "all": "all images"}
     return f"{what}: {record.spec.steps:,} steps on {on[record.on]}, seed {record.spec.seed}, averaged weights."
 
 
-def _measured(finalist: FinalistEvidence, record: WeightsRecord) -> str:
+def _describe_measurements(finalist: FinalistEvidence, record: WeightsRecord) -> str:
     rows = [
-        [escape_md(name), number(iou), number(precision), number(recall)]
+        [escape_md(name), format_number(iou), format_number(precision), format_number(recall)]
         for name, iou, precision, recall in zip(
             record.classes, finalist.iou, finalist.precision, finalist.recall, strict=True
         )
     ]
     return (
-        f"Test mIoU {interval(finalist.miou)} (95 % interval), mean of {count(len(finalist.seeds), 'training')} with "
+        f"Test mIoU {format_number_interval(finalist.miou)} (95 % interval), mean of "
+        f"{format_count(len(finalist.seeds), 'training')} with "
         "this configuration, each at its own operating point. These figures are of the configuration, not of this one "
-        f"network.\n\n{table(['class', 'IoU', 'precision', 'recall'], rows)}"
+        f"network.\n\n{make_table(['class', 'IoU', 'precision', 'recall'], rows)}"
     )
 
 
-def _card_text(card: Card, answer: Answer) -> str:
+def _format_card(card: AnswerCard, answer: RecommendedAnswer) -> str:
     """The answer card without its code."""
-    text = card_markdown(card, frozenset({answer.chosen.family, "cross_entropy"}))
+    text = format_card_markdown(card, frozenset({answer.chosen.family, "cross_entropy"}))
     return text[: text.rindex("\n\n```")] if "\n\n```" in text else text

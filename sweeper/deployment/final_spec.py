@@ -9,11 +9,11 @@ from sweeper.core.errors import UsageError
 from sweeper.core.paths import CACHE, STORAGE
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions, Dataset, Split, TrainedOn, TrialSpec
-from sweeper.data.folds import split_of
+from sweeper.data.folds import get_split
 from sweeper.data.store import is_intact
-from sweeper.deployment.recommended_network import Answer
-from sweeper.workflow.prepare import Messages, dataset_of
-from sweeper.workflow.recipe_choice import steps_asked
+from sweeper.deployment.recommended_network import RecommendedAnswer
+from sweeper.workflow.prepare import MessageSink, resolve_dataset_request
+from sweeper.workflow.recipe_choice import resolve_requested_steps
 from sweeper.workflow.settings import Settings
 
 LONGER = 4
@@ -42,8 +42,8 @@ class TrainOptions(Record):
     overwrite: bool = False
 
 
-def conditions_of(
-    answer: Answer, options: TrainOptions, messages: Messages
+def make_conditions(
+    answer: RecommendedAnswer, options: TrainOptions, messages: MessageSink
 ) -> tuple[Conditions, tuple[int, ...], Split]:
     """The study's conditions with its images at hand, the images to train on, and the search's split.
 
@@ -51,9 +51,9 @@ def conditions_of(
         UsageError: if the images are other ones than the study's.
     """
     conditions = answer.sweep.conditions
-    dataset = _dataset(conditions.dataset, options, messages)
+    dataset = _load_dataset(conditions.dataset, options, messages)
     conditions = conditions.model_copy(update={"dataset": dataset})
-    split = split_of(conditions, conditions.seed)
+    split = get_split(conditions, conditions.seed)
     images = {
         "train": split.train,
         "train+val": tuple(sorted((*split.train, *split.val))),
@@ -64,7 +64,7 @@ def conditions_of(
     return conditions, images, split
 
 
-def _dataset(known: Dataset, options: TrainOptions, messages: Messages) -> Dataset:
+def _load_dataset(known: Dataset, options: TrainOptions, messages: MessageSink) -> Dataset:
     """The study's data set, with its decoded images; read again where these are gone or damaged.
 
     Raises:
@@ -76,7 +76,7 @@ def _dataset(known: Dataset, options: TrainOptions, messages: Messages) -> Datas
     settings = Settings(
         data=options.data, images=options.images, masks=options.masks, format=format_, cache=options.cache
     )
-    found = dataset_of(settings, known, messages)
+    found = resolve_dataset_request(settings, known, messages)
     if found.digest != known.digest:
         raise UsageError(
             f"the images and labels in {settings.data or known.source} must be those of the study, and have changed "
@@ -85,14 +85,17 @@ def _dataset(known: Dataset, options: TrainOptions, messages: Messages) -> Datas
     return found
 
 
-def spec_of(answer: Answer, conditions: Conditions, options: TrainOptions, images: int) -> TrialSpec:
+def make_final_spec(answer: RecommendedAnswer, conditions: Conditions, options: TrainOptions, images: int) -> TrialSpec:
     """What is trained, on so many images.
 
     Raises:
         UsageError: if steps and epochs are asked for.
     """
     recipe, chosen = conditions.recipe, answer.chosen
-    steps = steps_asked(options.steps, options.epochs, images, recipe.batch_size) or LONGER * recipe.confirm_steps
+    steps = (
+        resolve_requested_steps(options.steps, options.epochs, images, recipe.batch_size)
+        or LONGER * recipe.confirm_steps
+    )
     return TrialSpec(
         purpose="final",
         number=NUMBERS[options.on],

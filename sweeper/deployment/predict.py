@@ -14,19 +14,25 @@ from sweeper.core.base import Record
 from sweeper.core.calibration import Calibration, ClassCalibration
 from sweeper.core.document import Document
 from sweeper.core.errors import InterruptedSweepError, SweeperError, UsageError
-from sweeper.core.paths import weights_dir
+from sweeper.core.paths import get_weights_dir
 from sweeper.core.records import MissControl, MissLimit, Task, TrainedOn
-from sweeper.core.text import count
-from sweeper.data.decode import quiet_pillow
-from sweeper.data.image_files import ImageFile, Wanted, find_images, read_for
+from sweeper.core.text import format_count
+from sweeper.data.decode import silence_pillow
+from sweeper.data.image_files import ImageFile, WantedImage, find_images, read_for
 from sweeper.data.shrink import enlarge_mask
-from sweeper.data.text_tables import UnreadableFileError, shown
-from sweeper.deployment.recommended_network import Network, answer_of, controlled, network_of, point_of
-from sweeper.system.cores import available_cores, threads_asked
+from sweeper.data.text_tables import UnreadableFileError, escape_for_display
+from sweeper.deployment.recommended_network import (
+    KeptNetwork,
+    apply_miss_limit,
+    find_kept_network,
+    load_answer,
+    resolve_point,
+)
+from sweeper.system.cores import count_available_cores, read_requested_threads
 from sweeper.system.whole_files import remove_left
 from sweeper.training.weights_file import WeightsRecord, read_record
-from sweeper.workflow.miss_limit import of_weights
-from sweeper.workflow.phases import Stop
+from sweeper.workflow.miss_limit import read_weights_held_out
+from sweeper.workflow.phases import StopSignal
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -106,10 +112,10 @@ class PredictionsDocument(Document):
     unreadable: tuple[UnreadableImage, ...]
 
 
-class Source(NamedTuple):
+class NetworkSource(NamedTuple):
     """What predicts."""
 
-    network: Network
+    network: KeptNetwork
     point: float
     """Operating point: a threshold (binary) or τ."""
     study: str | None
@@ -128,7 +134,7 @@ class PredictOptions(Record):
     overwrite: bool = False
 
 
-def from_study(storage: RDBStorage, name: str, cache: Path, limit: MissLimit | None = None) -> Source:
+def load_from_study(storage: RDBStorage, name: str, cache: Path, limit: MissLimit | None = None) -> NetworkSource:
     """The network that a study recommends, at the operating point that it recommends.
 
     A network of `sweeper train` has its own point, which that command chose. With a limit it is the one that keeps it.
@@ -138,36 +144,36 @@ def from_study(storage: RDBStorage, name: str, cache: Path, limit: MissLimit | N
         SweeperError: if it recommends nothing, or none of its networks is kept on this machine.
         UsageError: if a kept network is not as it was written, or cannot keep the limit.
     """
-    answer = answer_of(storage, name, "predict with")
-    network = network_of(answer, weights_dir(cache, name))
+    answer = load_answer(storage, name, "predict with")
+    network = find_kept_network(answer, get_weights_dir(cache, name))
     if network is None:
         raise SweeperError(
             f"no network of {answer.chosen.family}, which study {name!r} recommends, is kept beside {cache}; "
             f"`sweeper train {name}` trains one, --cache names the sweep's folder, --weights FILE another network"
         )
     if limit is not None:
-        answer = controlled(answer, network, limit)
-    point, misses = point_of(answer, network)
-    return Source(network, point, name, misses)
+        answer = apply_miss_limit(answer, network, limit)
+    point, misses = resolve_point(answer, network)
+    return NetworkSource(network, point, name, misses)
 
 
-def from_file(path: Path, limit: MissLimit | None = None) -> Source:
+def load_from_file(path: Path, limit: MissLimit | None = None) -> NetworkSource:
     """The network of a file of weights, at the operating point that its header holds, or that keeps the limit.
 
     Raises:
         UsageError: if it is no file of weights that sweeper wrote, is not as it was written, or cannot keep the limit.
     """
     record = read_record(path)
-    misses = record.misses if limit is None else of_weights(record, limit)
-    return Source(Network(path, record), record.point if misses is None else misses.point, None, misses)
+    misses = record.misses if limit is None else read_weights_held_out(record, limit)
+    return NetworkSource(KeptNetwork(path, record), record.point if misses is None else misses.point, None, misses)
 
 
 def predict_images(
-    source: Source,
+    source: NetworkSource,
     arguments: Sequence[str],
     options: PredictOptions,
     *,
-    stop: Stop,
+    stop: StopSignal,
     progress: Callable[[int, int], None],
 ) -> PredictionsDocument:
     """Predict every image that can be read, and name all others.
@@ -191,36 +197,37 @@ def predict_images(
 
     record = source.network.record
     binary = record.task == "binary"
-    point = _point(source.point if options.point is None else options.point, binary=binary)
+    point = _get_point(source.point if options.point is None else options.point, binary=binary)
     files = find_images(arguments, without=options.out)
     paths = [PredictionPaths(options.out, file.name, binary=binary) for file in files]
-    targets = [path for own in paths for path in _targets(own, options)]
+    targets = [path for own in paths for path in _list_targets(own, options)]
     _check_only_predictions(options.out, set(targets))
     _check_new(options, targets)
     for place in {target.parent for target in targets}:
         remove_left(place)
-    predictor = _predictor(source, point, options)
-    stop.defer()
+    predictor = _make_predictor(source, point, options)
+    stop.defer_signals()
     rows: list[PredictedImage] = []
     unreadable: dict[str, str] = {}
     progress(0, len(files))
     try:
-        with quiet_pillow():
+        with silence_pillow():
             for number, (file, own) in enumerate(zip(files, paths, strict=True), 1):
                 try:
-                    rows.append(_predict(file, own, predictor, record, options))
+                    rows.append(_predict_image(file, own, predictor, record, options))
                 except UnreadableFileError as error:
-                    unreadable[shown(file.path)] = str(error)
+                    unreadable[escape_for_display(file.path)] = str(error)
                 progress(number, len(files))
                 if stop.status is not None and number < len(files):
                     if rows:
-                        _write_notes(options.out, _document(source, point, rows, unreadable))
+                        _write_notes(options.out, _make_document(source, point, rows, unreadable))
                     raise InterruptedSweepError(
-                        f"stopped after {number:,} of {count(len(files), 'image')}; their masks are in {options.out}, "
+                        f"stopped after {number:,} of {format_count(len(files), 'image')}; their masks are in "
+                        f"{options.out}, "
                         "and predictions.json lists them. The same command with --overwrite predicts all of them",
                         stop.status,
                     )
-        document = _document(source, point, rows, unreadable)
+        document = _make_document(source, point, rows, unreadable)
         if rows:
             _write_notes(options.out, document)
     except OSError as error:
@@ -230,13 +237,13 @@ def predict_images(
     return document
 
 
-def _point(point: float, *, binary: bool) -> float:
+def _get_point(point: float, *, binary: bool) -> float:
     if binary and not 0 < point < 1:
         raise UsageError(f"--point is the threshold of this network, and must lie between 0 and 1, got {point:g}")
     return point
 
 
-def _targets(paths: Any, options: PredictOptions) -> list[Path]:
+def _list_targets(paths: Any, options: PredictOptions) -> list[Path]:
     return [paths.mask, paths.overlay, *([paths.probabilities] if options.probabilities else [])]
 
 
@@ -252,8 +259,9 @@ def _check_only_predictions(out: Path, targets: set[Path]) -> None:
     others = sorted(set(found) - targets)
     if others:
         raise UsageError(
-            f"--out {out} must not hold masks that are no predictions, found {count(len(others), 'file')} of them "
-            f"({shown(others[0])}), and predictions would be mixed with these labels; name another folder"
+            f"--out {out} must not hold masks that are no predictions, found {format_count(len(others), 'file')} of "
+            "them "
+            f"({escape_for_display(others[0])}), and predictions would be mixed with these labels; name another folder"
         )
 
 
@@ -275,23 +283,23 @@ def _check_new(options: PredictOptions, targets: Sequence[Path]) -> None:
     there = [path for path in (*targets, *notes) if path.exists()]
     if there and not options.overwrite:
         raise UsageError(
-            f"--out {options.out} must not hold what would be written, found {count(len(there), 'file')} of it "
-            f"({shown(there[0])}); name another folder, or --overwrite replaces them"
+            f"--out {options.out} must not hold what would be written, found {format_count(len(there), 'file')} of it "
+            f"({escape_for_display(there[0])}); name another folder, or --overwrite replaces them"
         )
 
 
-def _predictor(source: Source, point: float, options: PredictOptions) -> Predictor:
-    from sweeper.training.hardware import probe, settle_process
+def _make_predictor(source: NetworkSource, point: float, options: PredictOptions) -> Predictor:
+    from sweeper.training.hardware import probe_device, settle_process
     from sweeper.training.predictor import Predictor
 
-    hardware = probe(options.device)
-    settle_process(threads_asked() or available_cores())
+    hardware = probe_device(options.device)
+    settle_process(read_requested_threads() or count_available_cores())
     path, record = source.network
     precision = record.precision if hardware.precision == "bfloat16" else "float32"
     return Predictor(path, record, hardware.device, precision, point)
 
 
-def _predict(
+def _predict_image(
     file: ImageFile, paths: Any, predictor: Predictor, record: WeightsRecord, options: PredictOptions
 ) -> PredictedImage:
     """Read, answer and write one image; its row of the document.
@@ -301,8 +309,8 @@ def _predict(
     """
     from sweeper.report.prediction_files import write_mask, write_overlay, write_probabilities
 
-    image, size = read_for(file.path, Wanted(record.channels, record.full_scale, record.resized))
-    found = predictor.answer(image, probabilities=options.probabilities)
+    image, size = read_for(file.path, WantedImage(record.channels, record.full_scale, record.resized))
+    found = predictor.predict_labels(image, probabilities=options.probabilities)
     classes = len(record.classes)
     mask = found.mask if found.mask.shape == size else enlarge_mask(found.mask, size)
     write_mask(paths.mask, mask, classes)
@@ -329,14 +337,14 @@ def _predict(
     )
 
 
-def _document(
-    source: Source, point: float, rows: list[PredictedImage], unreadable: dict[str, str]
+def _make_document(
+    source: NetworkSource, point: float, rows: list[PredictedImage], unreadable: dict[str, str]
 ) -> PredictionsDocument:
     """The outcome for programs."""
-    from sweeper.report.prediction_files import class_colours
+    from sweeper.report.prediction_files import get_class_colours
 
     path, record = source.network
-    colours = class_colours(len(record.classes))
+    colours = get_class_colours(len(record.classes))
     return PredictionsDocument(
         study=source.study,
         weights=str(path),
@@ -347,7 +355,7 @@ def _document(
         threshold=point if record.task == "binary" else None,
         tau=point if record.task == "multiclass" else None,
         calibration=record.calibration,
-        probability_threshold=_calibrated(point, record),
+        probability_threshold=_calibrate_threshold(point, record),
         misses=source.misses if source.misses is not None and source.misses.point == point else None,
         classes=tuple(
             PredictedClass(index=i, name=name, colour=(colour[0], colour[1], colour[2]))
@@ -358,13 +366,13 @@ def _document(
     )
 
 
-def _calibrated(threshold: float, record: WeightsRecord) -> float | None:
+def _calibrate_threshold(threshold: float, record: WeightsRecord) -> float | None:
     """The threshold in calibrated probabilities; None with more than two classes."""
     if record.task != "binary":
         return None
     known = record.calibration
     logit = math.log(threshold / (1 - threshold))
-    return float(known.probability(logit)) if isinstance(known, Calibration) else threshold
+    return float(known.compute_probability(logit)) if isinstance(known, Calibration) else threshold
 
 
 def _write_notes(out: Path, document: PredictionsDocument) -> None:

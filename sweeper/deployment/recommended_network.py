@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, NamedTuple
 from sweeper.core.calibration import Calibration
 from sweeper.core.errors import SweeperError
 from sweeper.core.records import MissControl, MissLimit, Recommendation, Recommended, SweepRecord
-from sweeper.evidence.preferences import recommended_index
+from sweeper.evidence.preferences import find_recommended_index
 from sweeper.storage import load_sweep
-from sweeper.training.weights_file import WeightsRecord, kept_weights
-from sweeper.workflow.conclude import conclude, with_control
-from sweeper.workflow.miss_limit import of_confirmation, of_weights
+from sweeper.training.weights_file import WeightsRecord, list_kept_weights
+from sweeper.workflow.conclude import apply_miss_control, draw_conclusion
+from sweeper.workflow.miss_limit import read_confirmation_held_out, read_weights_held_out
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
 
-class Answer(NamedTuple):
+class RecommendedAnswer(NamedTuple):
     """A study with what it recommends."""
 
     sweep: SweepRecord
@@ -35,7 +35,7 @@ class Answer(NamedTuple):
     @property
     def calibration(self) -> Calibration | None:
         """The recommended loss's slope and bias, medians over its seeds; None where they are not known."""
-        evidence, index = self.recommendation.evidence, recommended_index(self.recommendation)
+        evidence, index = self.recommendation.evidence, find_recommended_index(self.recommendation)
         found = None if evidence is None else evidence.decisions
         if index is None or found is None or not found.slopes:
             return None
@@ -47,14 +47,14 @@ class Answer(NamedTuple):
         return self.chosen.family, tuple(sorted(self.chosen.params.items())), self.chosen.lr
 
 
-class Network(NamedTuple):
+class KeptNetwork(NamedTuple):
     """A file of weights, with its header."""
 
     path: Path
     record: WeightsRecord
 
 
-def point_of(answer: Answer, network: Network) -> tuple[float, MissControl | None]:
+def resolve_point(answer: RecommendedAnswer, network: KeptNetwork) -> tuple[float, MissControl | None]:
     """Where the network is used, and what that keeps: at the recommended operating point; a final training has its own,
     chosen for it, unless a limit of misses was asked for."""
     asked, record = answer.recommendation.misses, network.record
@@ -63,20 +63,24 @@ def point_of(answer: Answer, network: Network) -> tuple[float, MissControl | Non
     return answer.point, asked
 
 
-def controlled(answer: Answer, network: Network, limit: MissLimit) -> Answer:
+def apply_miss_limit(answer: RecommendedAnswer, network: KeptNetwork, limit: MissLimit) -> RecommendedAnswer:
     """The answer at the operating point of this network that keeps the limit.
 
     Raises:
         UsageError: if it cannot be kept, or the network has no answers on images that it was not trained on.
     """
     final = network.record.spec.purpose == "final"
-    misses = of_weights(network.record, limit) if final else of_confirmation(answer.sweep, answer.chosen, limit)
-    found = with_control(answer.sweep, answer.recommendation, misses)
+    misses = (
+        read_weights_held_out(network.record, limit)
+        if final
+        else read_confirmation_held_out(answer.sweep, answer.chosen, limit)
+    )
+    found = apply_miss_control(answer.sweep, answer.recommendation, misses)
     assert found.recommended is not None
-    return Answer(answer.sweep, found, found.recommended)
+    return RecommendedAnswer(answer.sweep, found, found.recommended)
 
 
-def answer_of(storage: RDBStorage, name: str, purpose: str) -> Answer:
+def load_answer(storage: RDBStorage, name: str, purpose: str) -> RecommendedAnswer:
     """The study's recommendation; `purpose` ends the sentence "there is nothing to …".
 
     Raises:
@@ -84,16 +88,16 @@ def answer_of(storage: RDBStorage, name: str, purpose: str) -> Answer:
         SweeperError: if it recommends nothing.
     """
     sweep = load_sweep(storage, name)
-    found = conclude(sweep)
+    found = draw_conclusion(sweep)
     if found.recommended is None:
         raise SweeperError(
             f"study {name!r} recommends no loss, so that there is nothing to {purpose}: {' '.join(found.reasons)} "
             f"`sweeper report {name}` says more"
         )
-    return Answer(sweep, found, found.recommended)
+    return RecommendedAnswer(sweep, found, found.recommended)
 
 
-def network_of(answer: Answer, folder: Path) -> Network | None:
+def find_kept_network(answer: RecommendedAnswer, folder: Path) -> KeptNetwork | None:
     """The kept network of the recommended configuration and of the study's data.
 
     The final training that was written last (`sweeper train`) and learned; without one, the confirmation that is
@@ -108,8 +112,8 @@ def network_of(answer: Answer, folder: Path) -> Network | None:
     """
     steps, digest = answer.sweep.conditions.recipe.confirm_steps, answer.sweep.conditions.dataset.digest
     kept = [
-        Network(path, record)
-        for path, record in kept_weights(folder)
+        KeptNetwork(path, record)
+        for path, record in list_kept_weights(folder)
         if record.spec.configuration == answer.configuration and record.digest == digest
     ]
     final = [n for n in kept if n.record.spec.purpose == "final" and n.record.collapse.learned]

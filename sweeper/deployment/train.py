@@ -10,34 +10,34 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from sweeper.core.calibration import Calibration, ClassCalibration
 from sweeper.core.document import Document
 from sweeper.core.errors import CheckpointError, InterruptedSweepError, SweeperError, UsageError
-from sweeper.core.paths import checkpoint_path, checkpoints_dir, final_path, weights_dir
+from sweeper.core.paths import get_checkpoint_path, get_checkpoints_dir, get_final_weights_path, get_weights_dir
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import (
     Collapse,
     Conditions,
     HeldOut,
-    Scores,
+    MetricScores,
     Split,
     Task,
     TrainedOn,
     TrialSpec,
 )
-from sweeper.core.text import count
-from sweeper.data.cache import hold
+from sweeper.core.text import format_count
+from sweeper.data.cache import hold_store
 from sweeper.data.store import open_store
-from sweeper.deployment.final_spec import TrainOptions, conditions_of, spec_of
-from sweeper.deployment.recommended_network import Answer, answer_of
-from sweeper.system.clocks import running_seconds
-from sweeper.system.cores import available_cores, threads_asked
+from sweeper.deployment.final_spec import TrainOptions, make_conditions, make_final_spec
+from sweeper.deployment.recommended_network import RecommendedAnswer, load_answer
+from sweeper.system.clocks import get_running_seconds
+from sweeper.system.cores import count_available_cores, read_requested_threads
 from sweeper.system.whole_files import remove_left
-from sweeper.workflow.miss_limit import held_out
-from sweeper.workflow.phases import Stop
-from sweeper.workflow.prepare import Messages
+from sweeper.workflow.miss_limit import make_held_out
+from sweeper.workflow.phases import StopSignal
+from sweeper.workflow.prepare import MessageSink
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
-    from sweeper.training.final_training import FinalTraining, Scored
+    from sweeper.training.final_training import FinalScores, FinalTraining
 
 SAVE_SECONDS = 300.0
 """A checkpoint is written this often, so that a crash costs no more."""
@@ -70,9 +70,9 @@ class TrainingDocument(Document):
     """Operating point: a threshold (two classes) or τ."""
     point_from: str
     """Where it comes from, in words."""
-    val: Scores | None
+    val: MetricScores | None
     """On the validation images, where these were left out."""
-    test: Scores | None
+    test: MetricScores | None
     """On the test images, where these were left out; seen once more, and no new confirmation."""
     test_images: int
     collapse: Collapse
@@ -84,8 +84,8 @@ def train_recommended(
     name: str,
     options: TrainOptions,
     *,
-    messages: Messages,
-    stop: Stop,
+    messages: MessageSink,
+    stop: StopSignal,
     progress: Callable[[int, int], None],
 ) -> TrainingDocument:
     """Train the configuration that a study recommends, and leave its weights beside those of the study.
@@ -105,43 +105,43 @@ def train_recommended(
         SweeperError: if nothing is recommended, the training diverged, or its weights cannot be written.
         InterruptedSweepError: if `stop` said so; the message says where the checkpoint lies.
     """
-    answer = answer_of(storage, name, "train")
-    conditions, images, split = conditions_of(answer, options, messages)
-    spec = spec_of(answer, conditions, options, len(images))
-    folder = weights_dir(options.cache, name)
-    for place in (folder, checkpoints_dir(options.cache, name)):
+    answer = load_answer(storage, name, "train")
+    conditions, images, split = make_conditions(answer, options, messages)
+    spec = make_final_spec(answer, conditions, options, len(images))
+    folder = get_weights_dir(options.cache, name)
+    for place in (folder, get_checkpoints_dir(options.cache, name)):
         remove_left(place)
-    target = final_path(folder, spec, options.on, conditions.dataset.digest)
+    target = get_final_weights_path(folder, spec, options.on, conditions.dataset.digest)
     if target.exists() and not options.overwrite:
         raise UsageError(
             f"{target} is there already: the same was trained before; "
             "--overwrite trains it again, --steps, --seed or --on another one"
         )
-    from sweeper.training.hardware import probe, settle_numerics, settle_process
+    from sweeper.training.hardware import probe_device, settle_numerics, settle_process
 
-    hardware = probe(options.device)
+    hardware = probe_device(options.device)
     # One training does not pay back what compiling takes; a recording that goes wrong would cost this process.
     own = hardware.device == "cpu" and hardware.precision == "bfloat16"
     precision = options.precision or (conditions.recipe.precision if own else hardware.precision)
     changes = {"precision": precision, "compiled": False, "engine": "eager"}
     recipe = conditions.recipe.model_copy(update=changes)
     conditions = conditions.model_copy(update={"recipe": recipe})
-    settle_process(threads_asked() or available_cores())
+    settle_process(read_requested_threads() or count_available_cores())
     settle_numerics(recipe.deterministic)
-    held = hold(Path(conditions.dataset.store))
+    held = hold_store(Path(conditions.dataset.store))
     try:
-        checkpoint = checkpoint_path(checkpoints_dir(options.cache, name), spec)
-        began = running_seconds()
-        training = _begun(spec, conditions, hardware.device, images, checkpoint=checkpoint, messages=messages)
+        checkpoint = get_checkpoint_path(get_checkpoints_dir(options.cache, name), spec)
+        began = get_running_seconds()
+        training = _begin_training(spec, conditions, hardware.device, images, checkpoint=checkpoint, messages=messages)
         passes = spec.steps * recipe.batch_size / len(images)
         messages.log(
-            f"{spec.family} (learning rate {spec.lr:.3g}) on {count(len(images), 'image')} ({options.on}), "
+            f"{spec.family} (learning rate {spec.lr:.3g}) on {format_count(len(images), 'image')} ({options.on}), "
             f"{spec.steps:,} steps of {recipe.batch_size} crops (each image is drawn about {passes:.0f} times; the "
             f"confirmation had {recipe.confirm_steps:,} steps), seed {spec.seed}, {training.device_name}"
         )
-        stop.defer()
-        _run(training, spec, checkpoint, stop=stop, progress=progress)
-        found = _scored(training, answer, conditions, options, split)
+        stop.defer_signals()
+        _run_steps(training, spec, checkpoint, stop=stop, progress=progress)
+        found = _score_training(training, answer, conditions, options, split)
         collapse = next((s.collapse for s in (found.test, found.val) if s is not None), Collapse.NONE)
         training.save_network(
             target,
@@ -153,16 +153,16 @@ def train_recommended(
         )
         checkpoint.unlink(missing_ok=True)
     except (MemoryError, RuntimeError) as error:
-        from sweeper.training.failure_causes import out_of_memory
+        from sweeper.training.failure_causes import is_out_of_memory
 
         if recipe.deterministic and "deterministic" in str(error):
             raise SweeperError(
                 f"the study was made with --deterministic, and torch says: {' '.join(str(error).split())[:300]}. "
                 "Use another network or loss, in a new study"
             ) from error
-        if not out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
-        raise _out_of_memory(error, recipe, hardware.device, checkpoint) from error
+        raise _explain_out_of_memory(error, recipe, hardware.device, checkpoint) from error
     except OSError as error:
         raise SweeperError(
             f"the training's files could not be written below {options.cache.parent}: {error}"
@@ -180,7 +180,7 @@ def train_recommended(
         images=len(images),
         steps=spec.steps,
         seed=spec.seed,
-        seconds=running_seconds() - began,
+        seconds=get_running_seconds() - began,
         device=training.device_name,
         weights=str(target),
         point=found.point,
@@ -192,14 +192,14 @@ def train_recommended(
     )
 
 
-def _begun(
+def _begin_training(
     spec: TrialSpec,
     conditions: Conditions,
     device: str,
     images: tuple[int, ...],
     *,
     checkpoint: Path,
-    messages: Messages,
+    messages: MessageSink,
 ) -> FinalTraining:
     """The training, from its checkpoint where there is one of the same."""
     from sweeper.training.final_training import FinalTraining
@@ -216,26 +216,26 @@ def _begun(
     return FinalTraining(*given, images=images)
 
 
-def _run(
+def _run_steps(
     training: FinalTraining,
     spec: TrialSpec,
     checkpoint: Path,
     *,
-    stop: Stop,
+    stop: StopSignal,
     progress: Callable[[int, int], None],
 ) -> None:
     """All steps, with a checkpoint now and then, and one at a stop."""
-    saved = before = running_seconds()
+    saved = before = get_running_seconds()
     steps = 1
     progress(training.step, spec.steps)
     while training.step < spec.steps:
         loss = training.advance(steps)
-        now = running_seconds()
+        now = get_running_seconds()
         steps = max(1, round(steps * min(4.0, AT_ONCE / max(1e-3, now - before))))
         before = now
         progress(training.step, spec.steps)
         if not math.isfinite(loss):
-            raise _diverged(spec, training.step)
+            raise _explain_divergence(spec, training.step)
         if stop.status is not None and training.step < spec.steps:
             training.save(checkpoint)
             raise InterruptedSweepError(
@@ -248,18 +248,18 @@ def _run(
             saved = now
 
 
-class _Found(NamedTuple):
+class _TrainedPoint(NamedTuple):
     point: float
     point_from: str
-    val: Scored | None
-    test: Scored | None
+    val: FinalScores | None
+    test: FinalScores | None
     calibration: Calibration | ClassCalibration | None
     held_out: HeldOut | None = None
 
 
-def _scored(
-    training: FinalTraining, answer: Answer, conditions: Conditions, options: TrainOptions, split: Split
-) -> _Found:
+def _score_training(
+    training: FinalTraining, answer: RecommendedAnswer, conditions: Conditions, options: TrainOptions, split: Split
+) -> _TrainedPoint:
     """The operating point, and what the network reads on the images that it was not trained on.
 
     Raises:
@@ -271,31 +271,34 @@ def _scored(
     point, source = answer.point, recommended
     if on == "train":
         tuned = conditions.recipe.threshold == "tuned"
-        val = _score(training, split.val, None if tuned else point)
-        point, source = val.point, f"chosen on {count(len(split.val), 'validation image')}" if tuned else "as asked"
+        val = _score_images(training, split.val, None if tuned else point)
+        point, source = (
+            val.point,
+            f"chosen on {format_count(len(split.val), 'validation image')}" if tuned else "as asked",
+        )
     if on != "all" and split.test:
-        test = _score(training, split.test, point)
+        test = _score_images(training, split.test, point)
         point = test.point
-    if val is test is None and not training.finite:
-        raise _diverged(None, training.step)
-    return _Found(
+    if val is test is None and not training.is_finite:
+        raise _explain_divergence(None, training.step)
+    return _TrainedPoint(
         point,
         source,
         val,
         test,
-        answer.calibration if val is None else training.calibration(val),
-        None if test is None else held_out(conditions.dataset, test.counts),
+        answer.calibration if val is None else training.fit_calibration(val),
+        None if test is None else make_held_out(conditions.dataset, test.counts),
     )
 
 
-def _score(training: FinalTraining, images: Sequence[int], point: float | None) -> Scored:
-    found = training.score(tuple(images), point)
+def _score_images(training: FinalTraining, images: Sequence[int], point: float | None) -> FinalScores:
+    found = training.score_images(tuple(images), point)
     if found is None:
-        raise _diverged(None, training.step)
+        raise _explain_divergence(None, training.step)
     return found
 
 
-def _out_of_memory(error: Exception, recipe: Recipe, device: str, checkpoint: Path) -> SweeperError:
+def _explain_out_of_memory(error: Exception, recipe: Recipe, device: str, checkpoint: Path) -> SweeperError:
     reason = " ".join(str(error).split())[:300] or type(error).__name__
     other = "" if device == "cpu" else ", or train on the processor (--device cpu)"
     kept = f"goes on from {checkpoint}" if checkpoint.exists() else "begins anew: no checkpoint was written yet"
@@ -305,7 +308,7 @@ def _out_of_memory(error: Exception, recipe: Recipe, device: str, checkpoint: Pa
     )
 
 
-def _diverged(spec: TrialSpec | None, step: int) -> SweeperError:
+def _explain_divergence(spec: TrialSpec | None, step: int) -> SweeperError:
     what = "the training" if spec is None else f"the training of {spec.family} at learning rate {spec.lr:.3g}"
     return SweeperError(
         f"{what} diverged (NaN or infinity) by step {step:,}; no weights were written. Try --seed, or fewer --steps"

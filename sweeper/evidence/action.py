@@ -14,21 +14,28 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sweeper.core.records import Action, Evidence, Strength, Verdict
-from sweeper.core.text import at_most
-from sweeper.evidence.decision_rule import beats, comparison, difference, has_learned, shows, sound
-from sweeper.evidence.interim_analyses import SHOWING, common_seeds
-from sweeper.evidence.reasons import in_words, name, signed
-from sweeper.evidence.what_would_settle import for_action
+from sweeper.core.text import format_upper_bound
+from sweeper.evidence.decision_rule import (
+    get_comparison,
+    get_difference,
+    has_beaten,
+    has_enough_seeds,
+    has_learned,
+    is_sound,
+)
+from sweeper.evidence.interim_analyses import SHOWING, count_common_seeds
+from sweeper.evidence.reasons import format_difference, format_score_difference, get_family
+from sweeper.evidence.what_would_settle import suggest_for_action
 
 
-class Choice(NamedTuple):
+class ActionChoice(NamedTuple):
     """What to do, and who may then be recommended."""
 
     action: Action | None
     among: Sequence[int]
 
 
-def choose_action(evidence: Evidence, standing: Sequence[int], left: Sequence[int]) -> Choice:
+def choose_action(evidence: Evidence, standing: Sequence[int], left: Sequence[int]) -> ActionChoice:
     """Return the action by the rule above.
 
     Args:
@@ -38,73 +45,75 @@ def choose_action(evidence: Evidence, standing: Sequence[int], left: Sequence[in
     """
     base = evidence.baseline
     if base is None:
-        return Choice(None, left)
+        return ActionChoice(None, left)
     learned = [i for i in range(len(evidence.finalists)) if i != base and has_learned(evidence, i)]
-    gaining, better = [i for i in learned if beats(evidence, i, base)], [i for i in learned if i in standing]
+    gaining, better = [i for i in learned if has_beaten(evidence, i, base)], [i for i in learned if i in standing]
     if gaining and better:
-        return Choice("change", [i for i in better if i in gaining] or better)
+        return ActionChoice("change", [i for i in better if i in gaining] or better)
     kept = base in left and has_learned(evidence, base)
-    if kept and (sound(evidence, base) or not any(sound(evidence, i) for i in left)):
-        return Choice("keep", [base])
-    return Choice(None, left)
+    if kept and (is_sound(evidence, base) or not any(is_sound(evidence, i) for i in left)):
+        return ActionChoice("keep", [base])
+    return ActionChoice(None, left)
 
 
-def best_other(evidence: Evidence) -> int | None:
+def find_best_other(evidence: Evidence) -> int | None:
     """Return which other finalist than cross-entropy looks best: one that may gain more than the ROPE before others."""
     base = evidence.baseline
     others = [i for i, f in enumerate(evidence.finalists) if i != base and f.collapses < f.trainings]
     if base is None or not others:
         return None
-    return max(others, key=lambda i: (_may_gain(evidence, i, base), difference(evidence, i, base).estimate, -i))
+    return max(others, key=lambda i: (_may_gain(evidence, i, base), get_difference(evidence, i, base).estimate, -i))
 
 
 def _may_gain(evidence: Evidence, i: int, base: int) -> bool:
-    return comparison(evidence, i, base).one_sided > evidence.rope
+    return get_comparison(evidence, i, base).one_sided > evidence.rope
 
 
-def head(evidence: Evidence, action: Action | None, recommended: int, verdict: Verdict, strength: Strength) -> str:
+def format_headline(
+    evidence: Evidence, action: Action | None, recommended: int, verdict: Verdict, strength: Strength
+) -> str:
     """Return the action in a sentence, with its numbers; "" where there is none."""
     base = evidence.baseline
     if action is None or base is None:
         return ""
     if action == "keep":
-        return _keep(evidence, base, verdict, strength)
-    gain, scale = difference(evidence, recommended, base).estimate, evidence.scale
+        return _format_keep(evidence, base, verdict, strength)
+    gain, scale = get_difference(evidence, recommended, base).estimate, evidence.scale
     digits = max(0, scale.digits - (gain >= 10 * scale.hundredth))
-    return f"Change to {name(evidence, recommended)}: {gain:+.{digits}f} {scale.score}."
+    return f"Change to {get_family(evidence, recommended)}: {gain:+.{digits}f} {scale.score}."
 
 
-def _keep(evidence: Evidence, base: int, verdict: Verdict, strength: Strength) -> str:
-    other = best_other(evidence)
+def _format_keep(evidence: Evidence, base: int, verdict: Verdict, strength: Strength) -> str:
+    other = find_best_other(evidence)
     if other is None:
         return "Keep cross-entropy: all that was tried is cross-entropy here."
     if strength == "open" and _may_gain(evidence, other, base):
-        return f"Keep cross-entropy for now: {_doubt(evidence, other, base)}."
+        return f"Keep cross-entropy for now: {_format_doubt(evidence, other, base)}."
     plain = evidence.finalists[base].vs_plain
     if plain is not None and plain.low > 0 and plain.estimate >= evidence.rope / 2:
         point = "threshold" if len(evidence.classes) == 2 else "τ"
-        return f"Keep cross-entropy; tune its {point} ({signed(evidence, plain.estimate)})."
+        return f"Keep cross-entropy; tune its {point} ({format_score_difference(evidence, plain.estimate)})."
     if verdict is Verdict.CLEAR_WINNER:
         return "Keep cross-entropy: it beats every other finalist."
     sure = "probably no" if strength == "probable" else "no"
     return f"Keep cross-entropy: {sure} other finalist gains more than {evidence.rope:g} {evidence.scale.score}."
 
 
-def _doubt(evidence: Evidence, other: int, base: int) -> str:
+def _format_doubt(evidence: Evidence, other: int, base: int) -> str:
     """Return what another loss may gain, and what would tell."""
-    seeds = common_seeds(evidence, other, base)
+    seeds = count_common_seeds(evidence, other, base)
     if seeds < SHOWING:
         return f"fewer than {SHOWING} common seeds show nothing"
-    if not shows(evidence, other, base):
+    if not has_enough_seeds(evidence, other, base):
         return f"{evidence.test_images} test image shows nothing"
-    most = at_most(difference(evidence, other, base).high, evidence.rope, evidence.scale.digits)
-    tail = for_action(evidence, other, base)
-    return f"{name(evidence, other)} may gain up to {most}" + (f"; {tail}" if tail else "")
+    most = format_upper_bound(get_difference(evidence, other, base).high, evidence.rope, evidence.scale.digits)
+    tail = suggest_for_action(evidence, other, base)
+    return f"{get_family(evidence, other)} may gain up to {most}" + (f"; {tail}" if tail else "")
 
 
-def why(evidence: Evidence, action: Action | None) -> list[str]:
+def explain_action(evidence: Evidence, action: Action | None) -> list[str]:
     """Return why cross-entropy is kept, with the loss that looks best, or why no action is stated; [] for a change."""
-    base, other = evidence.baseline, best_other(evidence)
+    base, other = evidence.baseline, find_best_other(evidence)
     if action is None:
         what = "was not confirmed" if base is None else "collapsed or learned nothing"
         return [f"Neither keeping cross-entropy nor a change from it is recommended, as it {what}."]
@@ -112,5 +121,5 @@ def why(evidence: Evidence, action: Action | None) -> list[str]:
         return []
     return [
         f"Cross-entropy is kept, as no finalist is shown to gain {evidence.rope:g} {evidence.scale.score} over it: "
-        f"{name(evidence, other)} looks best, {in_words(evidence, other, base)}."
+        f"{get_family(evidence, other)} looks best, {format_difference(evidence, other, base)}."
     ]

@@ -28,14 +28,14 @@ import numpy as np
 from scipy.special import stdtrit
 
 from sweeper.core.records import Evidence, InterimAnalysis, Interval, Until, Verdict
-from sweeper.core.text import count, listed
-from sweeper.evidence.decision_rule import difference, measured, units
-from sweeper.evidence.interim_analyses import SHOWING, common_seeds, planned_analyses
+from sweeper.core.text import format_count, join_words
+from sweeper.evidence.decision_rule import count_units, get_difference, is_measured
+from sweeper.evidence.interim_analyses import SHOWING, count_common_seeds, plan_analyses
 from sweeper.evidence.intervals import Floats
-from sweeper.evidence.reasons import costs
+from sweeper.evidence.reasons import format_cost_bound
 from sweeper.evidence.verdict import Decision
 
-__all__ = ["CONTENDER", "LIKELY", "NextStep", "next_step", "planned_analyses"]
+__all__ = ["CONTENDER", "LIKELY", "StoppingDecision", "decide_next_step", "plan_analyses"]
 
 LIKELY = 1 / 2
 """Where the named one will do, more seeds are trained only if a clear winner comes with at least this probability."""
@@ -50,7 +50,7 @@ SHARED = 0.5
 
 
 @dataclass(frozen=True)
-class NextStep:
+class StoppingDecision:
     """Whether the confirmation goes on after an interim analysis."""
 
     go_on: bool
@@ -60,7 +60,7 @@ class NextStep:
     """Why, in one sentence with its numbers."""
 
 
-def next_step(evidence: Evidence, decision: Decision, until: Until = "settled") -> NextStep:
+def decide_next_step(evidence: Evidence, decision: Decision, until: Until = "settled") -> StoppingDecision:
     """What follows from an interim analysis.
 
     Args:
@@ -68,47 +68,52 @@ def next_step(evidence: Evidence, decision: Decision, until: Until = "settled") 
         decision: `decide` on this very evidence.
         until: what is asked for.
     """
-    at = f"after {count(_seeds(evidence), 'seed')}"
-    if why := _over(evidence, decision):
-        return NextStep(go_on=False, finalists=(), reason=f"The confirmation ended {at}: {why}.")
+    at = f"after {format_count(_format_seeds(evidence), 'seed')}"
+    if why := _explain_end(evidence, decision):
+        return StoppingDecision(go_on=False, finalists=(), reason=f"The confirmation ended {at}: {why}.")
     assert decision.best is not None and decision.recommended is not None  # else it is over
     to_come = evidence.analyses[evidence.analysis_index + 1 :]
     enough = decision.verdict is Verdict.SAFE_CHOICE or decision.strength == "probable"
     named = evidence.finalists[decision.recommended].family
     if decision.action == "keep":
-        return _while_kept(evidence, decision, to_come, enough=enough, until=until)
-    win = _chance_of_a_winner(evidence, decision, to_come)
+        return _decide_while_kept(evidence, decision, to_come, enough=enough, until=until)
+    win = _compute_chance_of_winner(evidence, decision, to_come)
     if enough and (until == "probable" or win < LIKELY):
-        sure = "is a safe choice" if decision.verdict is Verdict.SAFE_CHOICE else costs(evidence, decision.recommended)
+        sure = (
+            "is a safe choice"
+            if decision.verdict is Verdict.SAFE_CHOICE
+            else format_cost_bound(evidence, decision.recommended)
+        )
         reason = (
             f"The confirmation ended {at}: {named} {sure}, and the chance that up to {to_come[-1].seeds} seeds show a "
-            f"clear winner is {_share(win)}."
+            f"clear winner is {_format_share(win)}."
         )
-        return NextStep(go_on=False, finalists=(), reason=reason)
-    if evidence.few_groups and win < LIKELY and _seeds(evidence) >= SHOWING:
+        return StoppingDecision(go_on=False, finalists=(), reason=reason)
+    if evidence.few_groups and win < LIKELY and _format_seeds(evidence) >= SHOWING:
         reason = (
-            f"The confirmation ended {at}: all test images come from {count(evidence.few_groups, 'group')}, too few to "
+            f"The confirmation ended {at}: all test images come from {format_count(evidence.few_groups, 'group')}, "
+            "too few to "
             f"show what {named} can cost however many seeds are trained, and the chance that up to "
-            f"{to_come[-1].seeds} seeds show a clear winner is {_share(win)}."
+            f"{to_come[-1].seeds} seeds show a clear winner is {_format_share(win)}."
         )
-        return NextStep(go_on=False, finalists=(), reason=reason)
-    on = _contenders(evidence, decision, everyone=win >= LIKELY)
-    why = f"a clear winner is likely ({_share(win)})" if win >= LIKELY else f"what {named} can cost is open"
-    names = listed([evidence.finalists[i].family for i in on])
+        return StoppingDecision(go_on=False, finalists=(), reason=reason)
+    on = _list_contenders(evidence, decision, everyone=win >= LIKELY)
+    why = f"a clear winner is likely ({_format_share(win)})" if win >= LIKELY else f"what {named} can cost is open"
+    names = join_words([evidence.finalists[i].family for i in on])
     reason = f"The confirmation goes on {at}, as {why}: {names} {'go' if len(on) > 1 else 'goes'} on to "
     reason += f"{to_come[0].seeds} seeds."
-    return NextStep(go_on=True, finalists=on, reason=reason)
+    return StoppingDecision(go_on=True, finalists=on, reason=reason)
 
 
-def _while_kept(
+def _decide_while_kept(
     evidence: Evidence, decision: Decision, to_come: Sequence[InterimAnalysis], *, enough: bool, until: Until
-) -> NextStep:
+) -> StoppingDecision:
     """Return what follows while cross-entropy is kept: seeds for those that may still be shown to gain over it."""
-    base, seeds = evidence.baseline, _seeds(evidence)
-    at = f"after {count(seeds, 'seed')}"
+    base, seeds = evidence.baseline, _format_seeds(evidence)
+    at = f"after {format_count(seeds, 'seed')}"
     assert base is not None and decision.best is not None
     chances = {
-        i: _chance_of_beating(evidence, i, [base], to_come) if measured(evidence, i, base) else 1.0
+        i: _compute_chance_of_beating(evidence, i, [base], to_come) if is_measured(evidence, i, base) else 1.0
         for i in (decision.best, *decision.unbeaten)
         if i != base
     }
@@ -118,20 +123,26 @@ def _while_kept(
     far = regret is None or regret.bound * (seeds / to_come[-1].seeds) ** 0.5 > evidence.rope
     futile = seeds >= SHOWING and (few > 0 or (far and most < UNLIKELY))
     if (enough and (until == "probable" or most < LIKELY)) or futile:
-        sure = f"keeping cross-entropy {costs(evidence, base)}, and " if enough and regret is not None else ""
+        sure = (
+            f"keeping cross-entropy {format_cost_bound(evidence, base)}, and " if enough and regret is not None else ""
+        )
         if few:
-            sure = f"all test images come from {count(few, 'group')}, too few to show more, and "
-        reason = f"{sure}the chance that up to {to_come[-1].seeds} seeds show that a change gains is {_share(most)}"
-        return NextStep(False, (), f"The confirmation ended {at}: {reason}.")
-    leading = max(chances, key=lambda i: difference(evidence, i, base).estimate, default=base)
+            sure = f"all test images come from {format_count(few, 'group')}, too few to show more, and "
+        reason = (
+            f"{sure}the chance that up to {to_come[-1].seeds} seeds show that a change gains is {_format_share(most)}"
+        )
+        return StoppingDecision(False, (), f"The confirmation ended {at}: {reason}.")
+    leading = max(chances, key=lambda i: get_difference(evidence, i, base).estimate, default=base)
     on = tuple(sorted({base, leading, *(i for i, chance in chances.items() if chance >= UNLIKELY)}))
-    likely = f"a change may be shown to gain ({_share(most)})"
+    likely = f"a change may be shown to gain ({_format_share(most)})"
     why = likely if most >= UNLIKELY else "what keeping cross-entropy can cost is open"
-    names = listed([evidence.finalists[i].family for i in on])
-    return NextStep(True, on, f"The confirmation continues {at}, as {why}: {names}, up to {to_come[0].seeds} seeds.")
+    names = join_words([evidence.finalists[i].family for i in on])
+    return StoppingDecision(
+        True, on, f"The confirmation continues {at}, as {why}: {names}, up to {to_come[0].seeds} seeds."
+    )
 
 
-def _contenders(evidence: Evidence, decision: Decision, *, everyone: bool) -> tuple[int, ...]:
+def _list_contenders(evidence: Evidence, decision: Decision, *, everyone: bool) -> tuple[int, ...]:
     assert decision.best is not None and decision.recommended is not None
 
     def may_be_best(i: int) -> bool:
@@ -142,7 +153,7 @@ def _contenders(evidence: Evidence, decision: Decision, *, everyone: bool) -> tu
     return tuple(sorted(on))
 
 
-def _over(evidence: Evidence, decision: Decision) -> str | None:
+def _explain_end(evidence: Evidence, decision: Decision) -> str | None:
     """Why more seeds are of no use, or not to be had; None where they may be."""
     if decision.best is None:
         return "nothing was learned that more seeds could compare"
@@ -153,42 +164,42 @@ def _over(evidence: Evidence, decision: Decision) -> str | None:
     if decision.verdict in shown or decision.action == "change":
         change = f"a change to {evidence.finalists[decision.recommended or 0].family} is shown to gain"
         return shown.get(decision.verdict, change)
-    if units(evidence) < 2:
-        return f"with {units(evidence)} test image, no number of seeds can settle it"
+    if count_units(evidence) < 2:
+        return f"with {count_units(evidence)} test image, no number of seeds can settle it"
     if evidence.analysis_index >= len(evidence.analyses) - 1:
         still = ", and the verdict is still open" if decision.verdict is Verdict.UNDECIDED else ""
         return f"these were all that were planned{still}"
     return None
 
 
-def _chance_of_a_winner(evidence: Evidence, decision: Decision, to_come: Sequence[InterimAnalysis]) -> float:
+def _compute_chance_of_winner(evidence: Evidence, decision: Decision, to_come: Sequence[InterimAnalysis]) -> float:
     """That the best beats all the others at one of the analyses to come; 0 where that cannot be told."""
     best = decision.best
     assert best is not None
-    if not all(measured(evidence, best, i) for i in decision.unbeaten) or not decision.unbeaten:
+    if not all(is_measured(evidence, best, i) for i in decision.unbeaten) or not decision.unbeaten:
         return 0.0
-    return _chance_of_beating(evidence, best, decision.unbeaten, to_come)
+    return _compute_chance_of_beating(evidence, best, decision.unbeaten, to_come)
 
 
-def _chance_of_beating(
+def _compute_chance_of_beating(
     evidence: Evidence, one: int, rivals: Sequence[int], to_come: Sequence[InterimAnalysis]
 ) -> float:
-    gaps = [(difference(evidence, one, i), common_seeds(evidence, one, i)) for i in rivals]
-    return chance_of_a_winner(gaps, units(evidence), evidence.rope, to_come)
+    gaps = [(get_difference(evidence, one, i), count_common_seeds(evidence, one, i)) for i in rivals]
+    return compute_chance_of_winner(gaps, count_units(evidence), evidence.rope, to_come)
 
 
-def _seeds(evidence: Evidence) -> int:
+def _format_seeds(evidence: Evidence) -> int:
     return max((len(f.seeds) for f in evidence.finalists), default=0)
 
 
-def _share(chance: float) -> str:
+def _format_share(chance: float) -> str:
     return "less than 1 %" if chance < 0.01 else "more than 99 %" if chance > 0.99 else f"{100 * chance:.0f} %"
 
 
 # --- The chance of a clear winner ---------------------------------------------------------------------------------
 
 
-def chance_of_a_winner(
+def compute_chance_of_winner(
     gaps: Sequence[tuple[Interval, float]], images: float, rope: float, analyses: Sequence[InterimAnalysis]
 ) -> float:
     """Chance, 0–1, that one finalist beats all others by the end: those that it leads by these differences.
@@ -244,12 +255,12 @@ def chance_of_a_winner(
         mean = mean + (new_mean - mean) * more / total
         so_far = total
         freedom = so_far - 1 + borrowed
-        half = _half_widths(squares / (freedom * so_far), freedom, v_image, images, 1 - analysis.error)
+        half = _compute_half_widths(squares / (freedom * so_far), freedom, v_image, images, 1 - analysis.error)
         won |= (mean >= max(rope, 1e-12)) & (mean > half)
     return float(won.all(axis=1).mean())
 
 
-def _half_widths(v_seed: Floats, freedom: Floats, v_image: Floats, images: float, level: float) -> Floats:
+def _compute_half_widths(v_seed: Floats, freedom: Floats, v_image: Floats, images: float, level: float) -> Floats:
     """`intervals.half_width` for many variances at once, (plays, comparisons)."""
     t_seed, t_image = stdtrit(freedom, (1 + level) / 2), stdtrit(images - 1, (1 + level) / 2)
     total = np.maximum(v_seed + v_image, 1e-300)

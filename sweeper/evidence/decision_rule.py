@@ -8,7 +8,7 @@ from statistics import median
 from typing import Literal, NamedTuple
 
 from sweeper.core.records import Comparison, Contest, Evidence, Interval
-from sweeper.evidence.interim_analyses import SHOWING, common_seeds
+from sweeper.evidence.interim_analyses import SHOWING, count_common_seeds
 
 LEARNED = 0.002
 """Test mIoU by which a finalist must beat a constant answer to have learned anything: the margin by which collapses are
@@ -18,7 +18,7 @@ NEAR = 0.1
 Step = Literal["learned", "regret", "plain", "collapse", "edge", "simplicity"]
 
 
-class Ground(NamedTuple):
+class PreferenceGround(NamedTuple):
     """Why a finalist is named: a step by which others were passed over."""
 
     step: Step
@@ -28,66 +28,69 @@ class Ground(NamedTuple):
     """Expected regrets that differ by no more count alike."""
 
 
-def comparison(evidence: Contest, first: int, second: int) -> Comparison:
+def get_comparison(evidence: Contest, first: int, second: int) -> Comparison:
     """The comparison of `first` with `second`: evidence holds all ordered pairs, sorted."""
     return evidence.comparisons[first * (len(evidence.finalists) - 1) + second - (second > first)]
 
 
-def difference(evidence: Contest, first: int, second: int) -> Interval:
+def get_difference(evidence: Contest, first: int, second: int) -> Interval:
     """The paired difference `first` − `second`."""
-    return comparison(evidence, first, second).difference
+    return get_comparison(evidence, first, second).difference
 
 
-def measured(evidence: Contest, i: int, j: int) -> bool:
+def is_measured(evidence: Contest, i: int, j: int) -> bool:
     """Whether both parts of a difference's variance could be estimated at all."""
-    return common_seeds(evidence, i, j) >= 2 and units(evidence) >= 2
+    return count_common_seeds(evidence, i, j) >= 2 and count_units(evidence) >= 2
 
 
-def shows(evidence: Contest, i: int, j: int) -> bool:
+def has_enough_seeds(evidence: Contest, i: int, j: int) -> bool:
     """Whether intervals of this pair may decide anything: fewer than `SHOWING` seeds show nothing."""
-    return measured(evidence, i, j) and common_seeds(evidence, i, j) >= SHOWING
+    return is_measured(evidence, i, j) and count_common_seeds(evidence, i, j) >= SHOWING
 
 
-def wins(gap: Interval, rope: float) -> bool:
+def is_win(gap: Interval, rope: float) -> bool:
     """Whether a measured difference lies above 0 and its estimate is at least the ROPE."""
     return gap.low > 0 and gap.estimate >= rope
 
 
-def beats(evidence: Contest, best: int, rival: int) -> bool:
+def has_beaten(evidence: Contest, best: int, rival: int) -> bool:
     """Whether `best` − `rival` won at an interim analysis: who was beaten stays beaten."""
-    found = comparison(evidence, best, rival)
-    won = wins(found.difference, evidence.rope) if found.won is None else found.won
-    return shows(evidence, best, rival) and won
+    found = get_comparison(evidence, best, rival)
+    won = is_win(found.difference, evidence.rope) if found.won is None else found.won
+    return has_enough_seeds(evidence, best, rival) and won
 
 
-def same(evidence: Contest, i: int, j: int) -> bool:
+def is_equivalent(evidence: Contest, i: int, j: int) -> bool:
     """Whether the difference is shown to lie within ± ROPE, by the interim analyses so far together."""
-    found = comparison(evidence, i, j)
-    return shows(evidence, i, j) and -evidence.rope <= found.floor and found.ceiling <= evidence.rope
+    found = get_comparison(evidence, i, j)
+    return has_enough_seeds(evidence, i, j) and -evidence.rope <= found.floor and found.ceiling <= evidence.rope
 
 
-def sound(evidence: Contest, i: int) -> bool:
+def is_sound(evidence: Contest, i: int) -> bool:
     """Whether it learned, and no training of its configuration collapsed, in the search or since."""
     finalist = evidence.finalists[i]
     return has_learned(evidence, i) and finalist.collapses + finalist.collapses_in_search == 0
 
 
-def safe(evidence: Contest, i: int, best: int, unbeaten: Sequence[int]) -> bool:
+def is_safe(evidence: Contest, i: int, best: int, unbeaten: Sequence[int]) -> bool:
     """Whether it is shown that taking `i` costs at most the ROPE against any finalist that could be the best.
 
     It reads within half the ROPE of the highest, and no unbeaten finalist can be better by more than the ROPE: a
     one-sided test of non-inferiority against each, all of which must succeed.
     """
     rivals = [g for g in {best, *unbeaten} if g != i]
-    near = i == best or difference(evidence, best, i).estimate <= evidence.rope / 2
+    near = i == best or get_difference(evidence, best, i).estimate <= evidence.rope / 2
     return (
         near
-        and sound(evidence, i)
-        and all(shows(evidence, g, i) and comparison(evidence, g, i).one_sided <= evidence.rope for g in rivals)
+        and is_sound(evidence, i)
+        and all(
+            has_enough_seeds(evidence, g, i) and get_comparison(evidence, g, i).one_sided <= evidence.rope
+            for g in rivals
+        )
     )
 
 
-def probable(evidence: Contest, i: int) -> bool:
+def is_probably_safe(evidence: Contest, i: int) -> bool:
     """Whether it costs at most the ROPE, with the probability that the printed bound has.
 
     Never with so few groups of images that these cannot stand for others: their spread is hardly known.
@@ -106,9 +109,9 @@ def has_learned(evidence: Contest, i: int) -> bool:
     return evidence.finalists[i].miou.estimate > evidence.constant_miou + LEARNED
 
 
-def preferred(
+def choose_preferred(
     evidence: Contest, among: Sequence[int], order: Sequence[str], *, change: bool = False
-) -> tuple[int, tuple[Ground, ...]]:
+) -> tuple[int, tuple[PreferenceGround, ...]]:
     """Whom to name of several that will do, and the grounds on which others were passed over, in their order.
 
     Of those that learned, the ones with the least expected regret (within `NEAR`; where no regret is known: that read
@@ -117,26 +120,26 @@ def preferred(
     Where all of them are a `change` that gains, regrets within the ROPE count alike, and `plainness` comes first.
     """
     near = evidence.rope if change else NEAR * evidence.scale.hundredth
-    left, grounds = list(among), list[Ground]()
+    left, grounds = list(among), list[PreferenceGround]()
     for step, keep in _STEPS:
         kept = [i for i in left if keep(evidence, i, left, near)]
         if kept and len(kept) < len(left):
-            grounds.append(Ground(step, tuple(left), near))
+            grounds.append(PreferenceGround(step, tuple(left), near))
             left = kept
     if len(left) > 1:
-        grounds.append(Ground("simplicity", tuple(left), near))
-    plain = plainness if change else lambda *_: ()
-    return min(left, key=lambda i: (*plain(evidence, i), *simplicity(evidence, i, order))), tuple(grounds)
+        grounds.append(PreferenceGround("simplicity", tuple(left), near))
+    plain = rank_plainness if change else lambda *_: ()
+    return min(left, key=lambda i: (*plain(evidence, i), *rank_simplicity(evidence, i, order))), tuple(grounds)
 
 
-def _least_regret(evidence: Contest, i: int, left: Sequence[int], near: float) -> bool:
+def _keep_least_regret(evidence: Contest, i: int, left: Sequence[int], near: float) -> bool:
     regrets = {k: regret for k in left if (regret := evidence.finalists[k].regret) is not None}
     if len(regrets) < len(left):
-        return all(difference(evidence, k, i).estimate <= evidence.rope + 1e-9 for k in left if k != i)
+        return all(get_difference(evidence, k, i).estimate <= evidence.rope + 1e-9 for k in left if k != i)
     return regrets[i].expected <= min(regret.expected for regret in regrets.values()) + near
 
 
-def _plain(evidence: Contest, i: int, left: Sequence[int], _: float) -> bool:
+def _keep_plainest(evidence: Contest, i: int, left: Sequence[int], _: float) -> bool:
     if not isinstance(evidence, Evidence):
         return True
     at_default = [evidence.finalists[k].score_at_default for k in left]
@@ -145,20 +148,20 @@ def _plain(evidence: Contest, i: int, left: Sequence[int], _: float) -> bool:
 
 _STEPS: tuple[tuple[Step, Callable[[Contest, int, Sequence[int], float], bool]], ...] = (
     ("learned", lambda evidence, i, *_: has_learned(evidence, i)),
-    ("regret", _least_regret),
-    ("plain", _plain),
-    ("collapse", lambda evidence, i, *_: sound(evidence, i)),
+    ("regret", _keep_least_regret),
+    ("plain", _keep_plainest),
+    ("collapse", lambda evidence, i, *_: is_sound(evidence, i)),
     ("edge", lambda evidence, i, *_: not (isinstance(evidence, Evidence) and evidence.finalists[i].lr_at_edge)),
 )
 
 
-def simplicity(evidence: Contest, i: int, order: Sequence[str]) -> tuple[int, str]:
+def rank_simplicity(evidence: Contest, i: int, order: Sequence[str]) -> tuple[int, str]:
     """Place of a finalist's family in the declared order; families that are not in it come last, by name."""
     family = evidence.finalists[i].family
     return (order.index(family) if family in order else len(order), family)
 
 
-def plainness(evidence: Contest, i: int) -> tuple[float, ...]:
+def rank_plainness(evidence: Contest, i: int) -> tuple[float, ...]:
     """Rank a finalist by how little it asks of who changes to it; lower is plainer.
 
     The literature's defaults before tuned values, then how far its operating point lies from the plain one (in tenths),
@@ -170,7 +173,7 @@ def plainness(evidence: Contest, i: int) -> tuple[float, ...]:
     return (not finalist.at_defaults, round(abs(median(finalist.points) - usual), 1), len(finalist.params))
 
 
-def units(evidence: Contest) -> float:
+def count_units(evidence: Contest) -> float:
     """How many independent test images, or groups of images, there are.
 
     Infinite where nothing is said of other images: what was scored is all that there is.

@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core import metrics
-from sweeper.core.calibration import Calibration, calibration_gaps, fit_counts
-from sweeper.core.expected_dice import best_edges
+from sweeper.core.calibration import Calibration, count_calibration_gaps, fit_counts
+from sweeper.core.expected_dice import find_best_edges
 from sweeper.core.operating_points import BINS
 from sweeper.core.records import (
     DecisionRule,
@@ -35,33 +35,33 @@ from sweeper.core.records import (
     RuleName,
     TrialResult,
 )
-from sweeper.evidence.intervals import LEVEL, Floats, ImageTable, image_table, paired_interval
-from sweeper.evidence.other_metrics import calibration, surely_wrong
-from sweeper.evidence.preferences import replicate_rows, that_learned
+from sweeper.evidence.intervals import LEVEL, Floats, ImageTable, compute_paired_interval, make_image_table
+from sweeper.evidence.other_metrics import compute_pooled_calibration_error, make_surely_wrong
+from sweeper.evidence.preferences import find_learned, index_replicate_rows
 from sweeper.evidence.replicates import (
     Replicate,
-    all_missed,
-    class_counts,
-    default_of,
-    image_units,
-    own_point,
-    scored_images,
-    stacked,
-    united,
+    count_class_pixels,
+    get_default_point,
+    get_own_point,
+    list_image_units,
+    list_scored_images,
+    make_missed_counts,
+    stack_measurements,
+    sum_units,
 )
 
 LEAST_SEEDS = 3
 """A gain from fewer is not told: as in the verdict, the spread of two seeds says too little."""
 
 
-class _Runs(NamedTuple):
+class _FinalistRuns(NamedTuple):
     rows: list[Replicate]
     images: tuple[int, ...]
     lost: npt.NDArray[np.bool_]
     units: npt.NDArray[np.intp] | None
 
 
-def decision_rules(
+def score_decision_rules(
     confirmations: Sequence[TrialResult],
     evidence: Evidence,
     *,
@@ -78,44 +78,44 @@ def decision_rules(
         None where no finalist learned. A binary task whose runs kept the counts of single images has all rules, by mIoU
         and by the Dice of an average image.
     """
-    if not that_learned(evidence):
+    if not find_learned(evidence):
         return None
-    at, rows = replicate_rows(confirmations, evidence)
-    lost = np.array([row.lost for row in rows], dtype=np.bool_)
-    runs = _Runs(rows, scored_images(rows), lost, image_units(rows, groups))
-    answered = [run for row in rows for run in row.answered]
+    at, rows = index_replicate_rows(confirmations, evidence)
+    lost = np.array([row.is_lost for row in rows], dtype=np.bool_)
+    runs = _FinalistRuns(rows, list_scored_images(rows), lost, list_image_units(rows, groups))
+    answered = [run for row in rows for run in row.answered_runs]
     level = 1 - (1 - LEVEL) / len(evidence.finalists)
     points: dict[RuleName, Callable[[TrialResult], float]] = {
-        "plain": lambda run: default_of(run.test) if run.test else 0.0,
-        "tuned": own_point,
+        "plain": lambda run: get_default_point(run.test) if run.test else 0.0,
+        "tuned": get_own_point,
     }
 
-    def scored(name: RuleName, metric: RuleMetric, counts: npt.NDArray[np.int64]) -> _Scored:
-        return _scored(name, metric, _table(metric, counts, runs), at, evidence)
+    def scored(name: RuleName, metric: RuleMetric, counts: npt.NDArray[np.int64]) -> _RuleScores:
+        return _score_rule(name, metric, _make_table(metric, counts, runs), at, evidence)
 
-    def at_points(metric: RuleMetric) -> list[_Scored]:
-        return [scored(name, metric, class_counts(rows, runs.images, of, metric)) for name, of in points.items()]
+    def at_points(metric: RuleMetric) -> list[_RuleScores]:
+        return [scored(name, metric, count_class_pixels(rows, runs.images, of, metric)) for name, of in points.items()]
 
     if not all(run.test is not None and run.test.kind == "histogram" and run.val is not None for run in answered):
-        return DecisionRules(rules=_compared(at_points("miou"), at, level), level=level)
+        return DecisionRules(rules=_compare_rules(at_points("miou"), at, level), level=level)
     fitted = {id(run): fit_counts(run.val) or Calibration() for run in answered}  # each on its validation images
-    ranked = {id(run): _ranked(run.test, fitted[id(run)]) for run in answered if run.test is not None}
+    ranked = {id(run): _count_ranked(run.test, fitted[id(run)]) for run in answered if run.test is not None}
 
     def read(run: TrialResult) -> tuple[Sequence[int], npt.NDArray[np.int64]] | None:
         return None if run.test is None else (run.test.images, ranked[id(run)])
 
     wanted: dict[RuleMetric, Callable[[npt.NDArray[np.int64]], npt.NDArray[np.int64]]] = {
-        "miou": all_missed,
-        "image_dice": metrics.none_right,
+        "miou": make_missed_counts,
+        "image_dice": metrics.all_wrong_counts,
     }
     found = []
     for metric, unanswered in wanted.items():
-        own_thresholds = stacked(rows, runs.images, read, unanswered)
+        own_thresholds = stack_measurements(rows, runs.images, read, unanswered)
         found += [*at_points(metric), scored("rank_dice", metric, own_thresholds)]
-    own = [[fitted[id(run)] for r in rows_of.values() for run in rows[r].answered] for rows_of in at]
-    before, after, gains = _calibration_errors(runs, fitted, at)
+    own = [[fitted[id(run)] for r in rows_of.values() for run in rows[r].answered_runs] for rows_of in at]
+    before, after, gains = _compute_calibration_errors(runs, fitted, at)
     return DecisionRules(
-        rules=_compared(found, at, level),
+        rules=_compare_rules(found, at, level),
         level=level,
         slopes=tuple(median([c.slope for c in each] or [1.0]) for each in own),
         biases=tuple(median([c.bias for c in each] or [0.0]) for each in own),
@@ -125,7 +125,7 @@ def decision_rules(
     )
 
 
-def shown_gain(evidence: Evidence, finalist: int) -> Interval | None:
+def get_established_gain(evidence: Evidence, finalist: int) -> Interval | None:
     """What RankDice gains over the tuned threshold in the Dice of an average image, at the level of the decisions.
 
     None where that is not known, and from fewer than `LEAST_SEEDS` seeds.
@@ -137,13 +137,13 @@ def shown_gain(evidence: Evidence, finalist: int) -> Interval | None:
     return found.over_tuned[finalist]
 
 
-def _ranked(test: ImageCounts, calibration: Calibration) -> npt.NDArray[np.int64]:
+def _count_ranked(test: ImageCounts, calibration: Calibration) -> npt.NDArray[np.int64]:
     """(n, 2, 3) class counts of images answered by RankDice."""
     histogram = test.data.astype(np.int64)
-    return _at_edges(histogram, best_edges(histogram.sum(axis=1), calibration.of_bins))
+    return _count_at_edges(histogram, find_best_edges(histogram.sum(axis=1), calibration.bin_probabilities))
 
 
-def _at_edges(histogram: npt.NDArray[np.int64], edges: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
+def _count_at_edges(histogram: npt.NDArray[np.int64], edges: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
     """(n, 2, 3) class counts of (n, 2, 512), each image answered as foreground above an edge of its own."""
     above = np.arange(BINS) > edges[:, None]
     fp, tp = np.moveaxis((histogram * above[:, None]).sum(axis=-1), 1, 0)
@@ -151,14 +151,16 @@ def _at_edges(histogram: npt.NDArray[np.int64], edges: npt.NDArray[np.intp]) -> 
     return np.stack([np.stack([tn, fn, fp], axis=-1), np.stack([tp, fp, fn], axis=-1)], axis=-2)
 
 
-def _table(metric: RuleMetric, counts: npt.NDArray[np.int64], runs: _Runs) -> ImageTable:
-    classes = metrics.present(counts.reshape(-1, *counts.shape[2:]))
-    rows = metrics.image_rows(counts, metric)
-    rows = rows if runs.units is None else metrics.united_rows(rows, runs.units, metric)
-    return image_table(rows, lambda summed: np.where(runs.lost, 0.0, metrics.objective(summed, classes, metric)))
+def _make_table(metric: RuleMetric, counts: npt.NDArray[np.int64], runs: _FinalistRuns) -> ImageTable:
+    classes = metrics.find_present_classes(counts.reshape(-1, *counts.shape[2:]))
+    rows = metrics.make_image_rows(counts, metric)
+    rows = rows if runs.units is None else metrics.sum_by_unit(rows, runs.units, metric)
+    return make_image_table(
+        rows, lambda summed: np.where(runs.lost, 0.0, metrics.compute_objective(summed, classes, metric))
+    )
 
 
-class _Scored(NamedTuple):
+class _RuleScores(NamedTuple):
     name: RuleName
     metric: RuleMetric
     table: ImageTable
@@ -166,27 +168,29 @@ class _Scored(NamedTuple):
     best: int
 
 
-def _scored(
+def _score_rule(
     name: RuleName, metric: RuleMetric, table: ImageTable, at: Sequence[Mapping[int, int]], evidence: Evidence
-) -> _Scored:
-    scores = tuple(paired_interval(table.rows(list(rows.values())), (0.0, 1.0)) for rows in at)
-    learned = [i for i in that_learned(evidence) if at[i]]
+) -> _RuleScores:
+    scores = tuple(compute_paired_interval(table.select_rows(list(rows.values())), (0.0, 1.0)) for rows in at)
+    learned = [i for i in find_learned(evidence) if at[i]]
     best = max(learned, key=lambda i: (scores[i].estimate, -i))
-    return _Scored(name, metric, table, scores, best)
+    return _RuleScores(name, metric, table, scores, best)
 
 
-def _compared(found: Sequence[_Scored], at: Sequence[Mapping[int, int]], over_tuned: float) -> tuple[DecisionRule, ...]:
+def _compare_rules(
+    found: Sequence[_RuleScores], at: Sequence[Mapping[int, int]], over_tuned: float
+) -> tuple[DecisionRule, ...]:
     of = {(one.name, one.metric): one for one in found}
 
-    def gains(one: _Scored, other: _Scored, level: float = LEVEL) -> tuple[Interval, ...]:
+    def gains(one: _RuleScores, other: _RuleScores, level: float = LEVEL) -> tuple[Interval, ...]:
         gap = ImageTable(one.table.scores - other.table.scores, one.table.shares - other.table.shares)
-        return tuple(paired_interval(gap.rows(list(rows.values())), (-1.0, 1.0), level) for rows in at)
+        return tuple(compute_paired_interval(gap.select_rows(list(rows.values())), (-1.0, 1.0), level) for rows in at)
 
     rules = []
     for one in found:
         usual = of["plain", one.metric]
         common = [s for s in at[one.best] if s in at[usual.best]]
-        pairs = one.table.rows([at[one.best][s] for s in common], [at[usual.best][s] for s in common])
+        pairs = one.table.select_rows([at[one.best][s] for s in common], [at[usual.best][s] for s in common])
         rules.append(
             DecisionRule(
                 name=one.name,
@@ -195,14 +199,14 @@ def _compared(found: Sequence[_Scored], at: Sequence[Mapping[int, int]], over_tu
                 gains=gains(one, usual),
                 over_tuned=gains(one, of["tuned", one.metric], over_tuned),
                 best=one.best,
-                lead=paired_interval(pairs, (-1.0, 1.0)),
+                lead=compute_paired_interval(pairs, (-1.0, 1.0)),
             )
         )
     return tuple(rules)
 
 
-def _calibration_errors(
-    runs: _Runs, fitted: Mapping[int, Calibration], at: Sequence[Mapping[int, int]]
+def _compute_calibration_errors(
+    runs: _FinalistRuns, fitted: Mapping[int, Calibration], at: Sequence[Mapping[int, int]]
 ) -> tuple[tuple[Interval, ...], tuple[Interval, ...], tuple[Interval, ...]]:
     """Of each finalist the error as it is, after calibration, and what that takes off; on the test images."""
 
@@ -211,17 +215,19 @@ def _calibration_errors(
             if run.test is None:
                 return None
             own = fitted[id(run)] if calibrated else Calibration()
-            return run.test.images, calibration_gaps(run.test.data.astype(np.int64), own)
+            return run.test.images, count_calibration_gaps(run.test.data.astype(np.int64), own)
 
-        counts = stacked(runs.rows, runs.images, read, surely_wrong)
-        counts = counts if runs.units is None else united(counts, runs.units)
-        return image_table(counts, lambda summed: np.where(runs.lost, 1.0, calibration(summed)))
+        counts = stack_measurements(runs.rows, runs.images, read, make_surely_wrong)
+        counts = counts if runs.units is None else sum_units(counts, runs.units)
+        return make_image_table(
+            counts, lambda summed: np.where(runs.lost, 1.0, compute_pooled_calibration_error(summed))
+        )
 
     before, after = table(False), table(True)
     gains = ImageTable(before.scores - after.scores, before.shares - after.shares)
     owns = [list(rows.values()) for rows in at]
     return (
-        tuple(paired_interval(before.rows(own), (0.0, 1.0)) for own in owns),
-        tuple(paired_interval(after.rows(own), (0.0, 1.0)) for own in owns),
-        tuple(paired_interval(gains.rows(own), (-1.0, 1.0)) for own in owns),
+        tuple(compute_paired_interval(before.select_rows(own), (0.0, 1.0)) for own in owns),
+        tuple(compute_paired_interval(after.select_rows(own), (0.0, 1.0)) for own in owns),
+        tuple(compute_paired_interval(gains.select_rows(own), (-1.0, 1.0)) for own in owns),
     )

@@ -34,16 +34,16 @@ PATHS = 400_000
 
 
 @lru_cache(maxsize=64)
-def planned_analyses(least: int, most: int) -> tuple[InterimAnalysis, ...]:
+def plan_analyses(least: int, most: int) -> tuple[InterimAnalysis, ...]:
     """Interim analyses after `least` ≥ 1, then the numbers of SEEDS in between, then `most` ≥ `least` seeds."""
-    seeds, spent = _spending(least, most)
+    seeds, spent = _compute_spending(least, most)
     showing = [(s, part) for s, part in zip(seeds, spent, strict=True) if part]
-    errors = _errors(*zip(*showing, strict=True)) if showing else [ERROR]
+    errors = _compute_errors(*zip(*showing, strict=True)) if showing else [ERROR]
     errors = errors[:1] * (len(seeds) - len(errors)) + errors  # what shows nothing is printed as the first that does
     return tuple(InterimAnalysis(seeds=s, error=e, spent=part) for s, e, part in zip(seeds, errors, spent, strict=True))
 
 
-def _spending(least: int, most: int) -> tuple[list[int], list[float]]:
+def _compute_spending(least: int, most: int) -> tuple[list[int], list[float]]:
     """After how many seeds there is an interim analysis, and what each spends: 0 before `SHOWING` seeds."""
     seeds = [least, *(s for s in SEEDS if least < s < most), *([most] if most > least else [])]
     before = sum(s < SHOWING for s in seeds)
@@ -51,7 +51,7 @@ def _spending(least: int, most: int) -> tuple[list[int], list[float]]:
     return seeds, [ERROR * part / max(1, sum(parts)) for part in parts]
 
 
-def _errors(seeds: Sequence[int], spent: Sequence[float]) -> list[float]:
+def _compute_errors(seeds: Sequence[int], spent: Sequence[float]) -> list[float]:
     """Two-sided error of each t interval, so that it is the first to miss zero in `spent` of all cases.
 
     Differences of two equal losses are normal in the simulation. Rounded down to four digits, as far as the number of
@@ -67,7 +67,7 @@ def _errors(seeds: Sequence[int], spent: Sequence[float]) -> list[float]:
             total += drawn
             squares += drawn * drawn
         so_far = count
-        chances = _two_sided(total, squares, count)
+        chances = _compute_p_values(total, squares, count)
         first = np.sort(chances[alive])
         # The first spends what it is given, which is known without a simulation.
         errors.append(max(part, float(np.floor(1e4 * first[int(part * PATHS)]) / 1e4)) if errors else part)
@@ -75,7 +75,7 @@ def _errors(seeds: Sequence[int], spent: Sequence[float]) -> list[float]:
     return errors
 
 
-def _two_sided(total: Floats, squares: Floats, seeds: int) -> Floats:
+def _compute_p_values(total: Floats, squares: Floats, seeds: int) -> Floats:
     """p-values of Student's t test of a zero mean, from the sums and sums of squares of `seeds` values each."""
     mean = total / seeds
     deviation = np.sqrt(np.maximum(squares / seeds - mean * mean, 1e-300) / (seeds - 1))
@@ -83,12 +83,12 @@ def _two_sided(total: Floats, squares: Floats, seeds: int) -> Floats:
     return chances
 
 
-def analysis_at(analyses: Sequence[InterimAnalysis], seeds: float) -> int:
+def find_analysis(analyses: Sequence[InterimAnalysis], seeds: float) -> int:
     """Index of the analysis at which `seeds` seeds are complete: the first with at least as many, else the last."""
     return next((k for k, analysis in enumerate(analyses) if analysis.seeds >= seeds), max(0, len(analyses) - 1))
 
 
-def level_at(analyses: Sequence[InterimAnalysis], seeds: float) -> float:
+def compute_level(analyses: Sequence[InterimAnalysis], seeds: float) -> float:
     """Level of a comparison on `seeds` common seeds: 1 − error of their interim analysis; LEVEL where none is planned.
 
     A finalist that was dropped at an earlier interim analysis keeps its level: the data are as they were then, and
@@ -97,10 +97,10 @@ def level_at(analyses: Sequence[InterimAnalysis], seeds: float) -> float:
     """
     if not analyses:
         return LEVEL
-    return 1 - analyses[analysis_at(analyses, seeds)].error
+    return 1 - analyses[find_analysis(analyses, seeds)].error
 
 
-def common_seeds(evidence: Contest, first: int, second: int) -> float:
+def count_common_seeds(evidence: Contest, first: int, second: int) -> float:
     """On how many seeds two finalists (indices) are compared; of unpaired ones, how many the one with fewer has.
 
     Infinite where nothing is said of other trainings: these are all that there are.
@@ -111,6 +111,6 @@ def common_seeds(evidence: Contest, first: int, second: int) -> float:
     return len(one & other) if evidence.paired else min(len(one), len(other))
 
 
-def level_of(evidence: Contest, first: int, second: int) -> float:
+def get_comparison_level(evidence: Contest, first: int, second: int) -> float:
     """Level of the interval that compares two finalists (indices)."""
-    return level_at(evidence.analyses, common_seeds(evidence, first, second))
+    return compute_level(evidence.analyses, count_common_seeds(evidence, first, second))

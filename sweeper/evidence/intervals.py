@@ -55,7 +55,7 @@ Sums = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float64]
 
 
-def half_width(
+def compute_half_width(
     v_seed: float, seeds: float, v_image: float, images: float, level: float = LEVEL, *, borrowed: float = 0.0
 ) -> float:
     """Half the width of the two-sided interval at `level` in (0, 1) that these variances of the mean give.
@@ -85,14 +85,14 @@ class ImageTable:
         """Number n of images (or groups of images)."""
         return int(self.shares.shape[1])
 
-    def rows(self, plus: list[int], minus: list[int] | None = None) -> ImageTable:
+    def select_rows(self, plus: list[int], minus: list[int] | None = None) -> ImageTable:
         """The runs `plus`, or their differences to the runs `minus` of the same length, pair by pair."""
         if minus is None:
             return ImageTable(self.scores[plus], self.shares[plus])
         return ImageTable(self.scores[plus] - self.scores[minus], self.shares[plus] - self.shares[minus])
 
 
-def image_table(counts: Sums, score: Callable[[Any], Floats]) -> ImageTable:
+def make_image_table(counts: Sums, score: Callable[[Any], Floats]) -> ImageTable:
     """Scores of runs, and every image's influence on them.
 
     Args:
@@ -110,7 +110,7 @@ def image_table(counts: Sums, score: Callable[[Any], Floats]) -> ImageTable:
 
 
 @dataclass(frozen=True)
-class Parts:
+class VarianceParts:
     """Variance of a mean over S seeds and n images, in parts; each ≥ 0."""
 
     v_seed: float
@@ -121,7 +121,7 @@ class Parts:
     """The interaction: that part of `v_seed` which falls with more images too."""
 
 
-def variance_parts(table: ImageTable) -> Parts:
+def compute_variance_parts(table: ImageTable) -> VarianceParts:
     """The parts of the variance of the mean over the runs of `table`, S ≥ 2 seeds on n ≥ 2 images."""
     seeds, n = table.shares.shape
     columns = table.shares.sum(axis=0) / seeds
@@ -130,10 +130,10 @@ def variance_parts(table: ImageTable) -> Parts:
     v_seed = float(deviations @ deviations) / ((seeds - 1) * seeds)
     v_both = float(residuals @ residuals) / ((seeds - 1) * (n - 1) * seeds * n)
     v_image = float(columns @ columns) / (n * (n - 1))
-    return Parts(v_seed=v_seed, v_image=max(0.0, v_image - v_both), v_both=min(v_both, v_seed))
+    return VarianceParts(v_seed=v_seed, v_image=max(0.0, v_image - v_both), v_both=min(v_both, v_seed))
 
 
-def paired_interval(
+def compute_paired_interval(
     table: ImageTable,
     bounds: tuple[float, float],
     level: float = LEVEL,
@@ -160,11 +160,11 @@ def paired_interval(
     seeds, images = table.shares.shape
     estimate = float(table.scores.mean()) if seeds else (low + high) / 2
     if seeds >= 2 and images >= 2:
-        parts = variance_parts(table)
+        parts = compute_variance_parts(table)
         if moderated is not None:
             v_seed = moderated / seeds
-            parts = Parts(v_seed=v_seed, v_image=parts.v_image, v_both=min(parts.v_both, v_seed))
-        half = half_width(parts.v_seed, seeds, parts.v_image, images, level, borrowed=borrowed)
+            parts = VarianceParts(v_seed=v_seed, v_image=parts.v_image, v_both=min(parts.v_both, v_seed))
+        half = compute_half_width(parts.v_seed, seeds, parts.v_image, images, level, borrowed=borrowed)
         low, high = max(low, estimate - half), min(high, estimate + half)
     else:
         v_seed = v_image = ((high - low) / 2) ** 2
@@ -172,7 +172,7 @@ def paired_interval(
             v_seed = float(table.scores.var(ddof=1)) / seeds
         if seeds >= 1 and images >= 2:
             v_image = float(np.square(table.shares.mean(axis=0)).sum()) / (images * (images - 1))
-        parts = Parts(v_seed=v_seed, v_image=v_image, v_both=0.0)
+        parts = VarianceParts(v_seed=v_seed, v_image=v_image, v_both=0.0)
     return Interval(
         estimate=estimate,
         low=low,
@@ -184,7 +184,7 @@ def paired_interval(
     )
 
 
-def interval_within(table: ImageTable, scope: Scope, level: float = LEVEL) -> Interval:
+def compute_interval_within(table: ImageTable, scope: Scope, level: float = LEVEL) -> Interval:
     """Interval of the mean over runs where one source of variance is no part of the question; unbounded.
 
     Args:
@@ -200,14 +200,14 @@ def interval_within(table: ImageTable, scope: Scope, level: float = LEVEL) -> In
     if scope == "images":
         columns = table.shares.mean(axis=0)
         variance = float(columns @ columns) / (images * (images - 1))
-        half = half_width(0.0, math.inf, variance, images, level)
-        return _around(estimate, half, v_seed=0.0, v_image=variance)
+        half = compute_half_width(0.0, math.inf, variance, images, level)
+        return _make_interval(estimate, half, v_seed=0.0, v_image=variance)
     variance = float(table.scores.var(ddof=1)) / runs if runs >= 2 else math.inf
-    half = half_width(variance, runs, 0.0, math.inf, level) if runs >= 2 else math.inf
-    return _around(estimate, half, v_seed=variance, v_image=0.0)
+    half = compute_half_width(variance, runs, 0.0, math.inf, level) if runs >= 2 else math.inf
+    return _make_interval(estimate, half, v_seed=variance, v_image=0.0)
 
 
-def nested_interval(
+def compute_nested_interval(
     first: ImageTable, second: ImageTable, scope: Scope = "both", level: float = LEVEL, bound: float = math.inf
 ) -> Interval:
     """Interval of `first` − `second`, whose runs have nothing in common: v_A / S_A + v_B / S_B; images are paired.
@@ -230,13 +230,15 @@ def nested_interval(
         (first.shares.mean(axis=0) - second.shares.mean(axis=0))[None],
     )
     if scope == "images":
-        return interval_within(means, "images", level)
+        return compute_interval_within(means, "images", level)
     images: float = means.images if scope == "both" else math.inf
     least = min(len(first.scores), len(second.scores))
     estimate = float(means.scores[0])
     if least < 2:
-        return _around(estimate, bound, v_seed=bound**2, v_image=bound**2, bound=bound)
-    parts = [variance_parts(each) if scope == "both" else _runs_alone(each) for each in (first, second)]
+        return _make_interval(estimate, bound, v_seed=bound**2, v_image=bound**2, bound=bound)
+    parts = [
+        compute_variance_parts(each) if scope == "both" else _compute_run_variance(each) for each in (first, second)
+    ]
     v_seeds, both = [part.v_seed for part in parts], sum(part.v_both for part in parts)
     columns = means.shares[0]
     v_image = max(0.0, float(columns @ columns) / (images * (images - 1)) - both) if scope == "both" else 0.0
@@ -247,7 +249,7 @@ def nested_interval(
     weighted = sum(t_runs) + (float(stdtrit(images - 1, upper)) * v_image if v_image else 0.0)
     half = weighted / math.sqrt(total) if total > 0 else 0.0
     freedom = sum((n - 1) * v for n, v in zip(runs, v_seeds, strict=True)) / v_seed if v_seed > 0 else least - 1
-    return _around(
+    return _make_interval(
         estimate,
         half,
         v_seed=v_seed,
@@ -258,11 +260,11 @@ def nested_interval(
     )
 
 
-def _runs_alone(table: ImageTable) -> Parts:
-    return Parts(v_seed=float(table.scores.var(ddof=1)) / len(table.scores), v_image=0.0, v_both=0.0)
+def _compute_run_variance(table: ImageTable) -> VarianceParts:
+    return VarianceParts(v_seed=float(table.scores.var(ddof=1)) / len(table.scores), v_image=0.0, v_both=0.0)
 
 
-def _around(
+def _make_interval(
     estimate: float,
     half: float,
     *,
@@ -283,14 +285,14 @@ def _around(
     )
 
 
-def negated(interval: Interval) -> Interval:
+def negate_interval(interval: Interval) -> Interval:
     """The interval of the same difference taken the other way round (0 − x, so that no −0.0 appears)."""
     return interval.model_copy(
         update={"estimate": 0.0 - interval.estimate, "low": 0.0 - interval.high, "high": 0.0 - interval.low}
     )
 
 
-def scaled_variances(found: Interval, *, seeds: float = 1.0, images: float = 1.0) -> tuple[float, float]:
+def scale_variances(found: Interval, *, seeds: float = 1.0, images: float = 1.0) -> tuple[float, float]:
     """Variances of a difference from seeds and from images, with so many times the seeds and the test images.
 
     The seeds' part falls with seeds; what single trainings do to single images (`se_both`, a part of it) falls with

@@ -23,9 +23,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 
 from sweeper.core.records import Evidence, Interval, LongerGap, LongerLook, Trend, TrialResult
-from sweeper.evidence.decision_rule import difference
-from sweeper.evidence.intervals import Floats, ImageTable, half_width, variance_parts
-from sweeper.evidence.replicates import Replicate, bench_of, by_seed, image_units
+from sweeper.evidence.decision_rule import get_difference
+from sweeper.evidence.intervals import Floats, ImageTable, compute_half_width, compute_variance_parts
+from sweeper.evidence.replicates import Replicate, group_by_seed, list_image_units, make_paired_scores
 
 MOST_SEEDS = 3
 """Longer trainings of a loss, at most."""
@@ -54,28 +54,32 @@ def look_longer(
     """
     names = [f.family for f in evidence.finalists]
     before, after = (
-        {name: by_seed(r for r in results if r.spec.family == name) for name in names}
+        {name: group_by_seed(r for r in results if r.spec.family == name) for name in names}
         for results in (confirmations, longer)
     )
     replicates = [r for runs in (before, after) for seeds in runs.values() for r in seeds.values()]
     others = [i for i in range(len(names)) if i != recommended and after[names[i]].keys() & after[names[recommended]]]
     if not others:
         return None
-    table = bench_of(replicates, len(evidence.classes), image_units(replicates, groups), metric).score
+    table = make_paired_scores(
+        replicates, len(evidence.classes), list_image_units(replicates, groups), metric
+    ).metric_scores
     row = {id(replicate): r for r, replicate in enumerate(replicates)}
 
     def paired(runs: Mapping[str, Mapping[int, Replicate]], i: int, j: int) -> ImageTable:
         first, second = runs[names[i]], runs[names[j]]
         seeds = [seed for seed in first if seed in second]
-        return table.rows([row[id(first[s])] for s in seeds], [row[id(second[s])] for s in seeds])
+        return table.select_rows([row[id(first[s])] for s in seeds], [row[id(second[s])] for s in seeds])
 
     base = evidence.baseline
     pairs = [(i, base) for i in (recommended, *others) if base in (recommended, *others) and i != base]
     pairs += [(recommended, j) for j in others if base not in (recommended, j)]
     gaps = []
     for i, j in pairs:
-        learned = _lacked(before[names[i]].values(), all) - _lacked(after[names[i]].values(), any)
-        found = _gap(evidence, i, j, paired(before, i, j), paired(after, i, j))
+        learned = _list_missing_classes(before[names[i]].values(), all) - _list_missing_classes(
+            after[names[i]].values(), any
+        )
+        found = _compute_gap(evidence, i, j, paired(before, i, j), paired(after, i, j))
         gaps.append(found.model_copy(update={"learned": tuple(c for c in evidence.classes if c in learned)}))
     steps = longer[0].spec.steps
     return LongerLook(
@@ -86,29 +90,29 @@ def look_longer(
     )
 
 
-def _lacked(runs: Iterable[Replicate], how: Callable[[Iterable[bool]], bool]) -> set[str]:
+def _list_missing_classes(runs: Iterable[Replicate], how: Callable[[Iterable[bool]], bool]) -> set[str]:
     """Classes that all, or any, of these trainings do not predict."""
-    lacks = [run.lacks for replicate in runs for run in replicate.runs]
+    lacks = [run.missing_classes for replicate in runs for run in replicate.runs]
     return {name for name in chain(*lacks) if how(name in own for own in lacks)}
 
 
-def _gap(evidence: Evidence, i: int, j: int, before: ImageTable, after: ImageTable) -> LongerGap:
+def _compute_gap(evidence: Evidence, i: int, j: int, before: ImageTable, after: ImageTable) -> LongerGap:
     """What a gap was and became; each table has a row for each seed that both losses have."""
-    found, seeds, more = difference(evidence, i, j), len(before.scores), len(after.scores)
+    found, seeds, more = get_difference(evidence, i, j), len(before.scores), len(after.scores)
     estimate = float(after.scores.mean())
     known = seeds >= 2 and before.images >= 2
     v_one, freedom = found.se_seed**2 * seeds, seeds - 1 + found.borrowed
     if more >= 2:
         v_one = (freedom * v_one + (more - 1) * float(after.scores.var(ddof=1))) / (freedom + more - 1)
         freedom += more - 1
-    v_both = variance_parts(before).v_both * seeds if known else 0.0
+    v_both = compute_variance_parts(before).v_both * seeds if known else 0.0
 
     def interval(middle: float, share: float, columns: Floats) -> Interval:
         n, v_seed = len(columns), v_one * share
         if not known:
             return Interval(estimate=middle, low=-1.0, high=1.0, se_seed=1.0, se_image=1.0)
         v_image = max(0.0, float(columns @ columns) / (n * (n - 1)) - v_both * share)
-        half = half_width(v_seed, freedom + 1, v_image, n)
+        half = compute_half_width(v_seed, freedom + 1, v_image, n)
         ends = {"low": middle - half, "high": middle + half}
         return Interval(estimate=middle, **ends, se_seed=v_seed**0.5, se_image=v_image**0.5)
 
@@ -121,11 +125,11 @@ def _gap(evidence: Evidence, i: int, j: int, before: ImageTable, after: ImageTab
         before=found,
         after=interval(estimate, 1 / more, columns),
         change=change,
-        trend=_trend(found.estimate, estimate, change, evidence.rope) if known else "open",
+        trend=_classify_trend(found.estimate, estimate, change, evidence.rope) if known else "open",
     )
 
 
-def _trend(before: float, after: float, change: Interval, rope: float) -> Trend:
+def _classify_trend(before: float, after: float, change: Interval, rope: float) -> Trend:
     if change.low <= 0 <= change.high:
         return "open" if before >= rope > after else "keeps"
     if change.estimate > 0:

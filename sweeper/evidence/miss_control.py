@@ -25,7 +25,7 @@ from scipy.stats import binom
 from sweeper.core import metrics
 from sweeper.core.errors import UsageError
 from sweeper.core.records import HeldOut, MissControl, MissLimit
-from sweeper.core.text import listed, suggestion
+from sweeper.core.text import join_words, suggest_correction
 
 ERROR = 0.05
 """How often a calibration may fail, for `MissControl.sure_point`."""
@@ -35,7 +35,7 @@ Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.intp]
 
 
-def class_of(limit: MissLimit, classes: Sequence[str]) -> int:
+def find_class(limit: MissLimit, classes: Sequence[str]) -> int:
     """Index of the class that is not to be missed.
 
     Raises:
@@ -45,8 +45,12 @@ def class_of(limit: MissLimit, classes: Sequence[str]) -> int:
         return 1
     if limit.class_name is not None and limit.class_name in classes:
         return list(classes).index(limit.class_name)
-    got = "no name" if limit.class_name is None else repr(limit.class_name) + suggestion(limit.class_name, classes)
-    raise UsageError(f"--miss-at-most CLASS=SHARE must name one of the classes {listed(classes)}, got {got}")
+    got = (
+        "no name"
+        if limit.class_name is None
+        else repr(limit.class_name) + suggest_correction(limit.class_name, classes)
+    )
+    raise UsageError(f"--miss-at-most CLASS=SHARE must name one of the classes {join_words(classes)}, got {got}")
 
 
 def check_units(limit: MissLimit, name: str, units: int) -> None:
@@ -63,20 +67,20 @@ def check_units(limit: MissLimit, name: str, units: int) -> None:
         )
 
 
-def units_of(groups: Sequence[str | None]) -> Places:
+def number_image_units(groups: Sequence[str | None]) -> Places:
     """(n,) number of the unit of each image, its group or itself; from 0 without gaps."""
     names = [f"image {i}" if group is None else f"group {group}" for i, group in enumerate(groups)]
     return np.asarray(np.unique(names, return_inverse=True)[1], dtype=np.intp)
 
 
-def unit_means(losses: Floats, units: Places) -> Floats:
+def compute_unit_means(losses: Floats, units: Places) -> Floats:
     """(U, T) mean over the images of each unit, of (n, T)."""
     summed = np.zeros((int(units.max()) + 1, losses.shape[1]))
     np.add.at(summed, units, losses)
     return np.asarray(summed / np.bincount(units)[:, None])
 
 
-def last_kept(summed: Floats, units: int, share: float) -> Places:
+def find_last_kept(summed: Floats, units: int, share: float) -> Places:
     """Index of the last point that keeps the share, −1 where none does.
 
     `summed` (…, T) are losses summed over so many units, rising from point to point.
@@ -84,7 +88,7 @@ def last_kept(summed: Floats, units: int, share: float) -> Places:
     return np.asarray(((summed + 1) / (units + 1) <= share + _ROUNDING).sum(axis=-1) - 1)
 
 
-def hoeffding_bentkus(mean: Floats, units: int, share: float) -> Floats:
+def compute_hoeffding_bentkus(mean: Floats, units: int, share: float) -> Floats:
     """p-value of "the expected loss is above the share", given the mean of so many losses in [0, 1]."""
     low = np.minimum(mean, share)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -94,7 +98,7 @@ def hoeffding_bentkus(mean: Floats, units: int, share: float) -> Floats:
     return np.asarray(np.where(mean < share, np.minimum(hoeffding, bentkus), 1.0))
 
 
-def control(held_out: HeldOut, limit: MissLimit, classes: Sequence[str], before: float) -> MissControl:
+def find_controlled_point(held_out: HeldOut, limit: MissLimit, classes: Sequence[str], before: float) -> MissControl:
     """The least cautious operating point that keeps the limit, and no less cautious one than `before`.
 
     It is one at which these images were counted: between two of them nothing is known. A `before` that lies there, the
@@ -112,9 +116,9 @@ def control(held_out: HeldOut, limit: MissLimit, classes: Sequence[str], before:
     Raises:
         UsageError: if the class is unknown, the images are too few, or no point keeps the limit.
     """
-    number, counts = class_of(limit, classes), held_out.counts
+    number, counts = find_class(limit, classes), held_out.counts
     name = classes[number]
-    swept = metrics.sweep_points(counts)
+    swept = metrics.count_at_all_points(counts)
     labelled = swept[:, 0, :, 0] + swept[:, 0, :, 2]
     # Of two classes low thresholds find the second; high τ find all but the commonest.
     low_is_cautious = (number == 1) if counts.kind == "histogram" else number == int(labelled.sum(axis=0).argmax())
@@ -122,13 +126,13 @@ def control(held_out: HeldOut, limit: MissLimit, classes: Sequence[str], before:
     order = np.argsort(sign * np.asarray(counts.points))
     points, own = np.asarray(counts.points)[order], swept[:, order, number]
     having = labelled[:, number] > 0
-    units = units_of([group for group, has in zip(held_out.groups, having, strict=True) if has])
+    units = number_image_units([group for group, has in zip(held_out.groups, having, strict=True) if has])
     n = len(np.unique(units))
     check_units(limit, name, n)
     missed = np.maximum.accumulate(own[having, :, 2] / labelled[having, number, None], axis=1)
-    means = unit_means(missed, units)
+    means = compute_unit_means(missed, units)
     summed = means.sum(axis=0)
-    last = int(last_kept(summed, n, limit.share))
+    last = int(find_last_kept(summed, n, limit.share))
     usual = max(0, int((sign * points <= sign * before + _ROUNDING).sum()) - 1)
     if last < 0:
         raise UsageError(
@@ -142,10 +146,10 @@ def control(held_out: HeldOut, limit: MissLimit, classes: Sequence[str], before:
         return float(hit / (hit + false)) if hit + false else None
 
     # For each unit the point that the others give; the most cautious one where they are too few for any.
-    without = np.clip(last_kept(summed - means, n - 1, limit.share), 0, usual)
+    without = np.clip(find_last_kept(summed - means, n - 1, limit.share), 0, usual)
     at = np.full(len(own), min(last, usual))
     at[having] = without[units]
-    sure = np.flatnonzero(np.maximum.accumulate(hoeffding_bentkus(summed / n, n, limit.share)) <= ERROR)
+    sure = np.flatnonzero(np.maximum.accumulate(compute_hoeffding_bentkus(summed / n, n, limit.share)) <= ERROR)
     return MissControl(
         class_name=name,
         share=limit.share,
@@ -161,7 +165,7 @@ def control(held_out: HeldOut, limit: MissLimit, classes: Sequence[str], before:
     )
 
 
-def sentences(misses: MissControl, point_name: str) -> list[str]:
+def format_miss_control(misses: MissControl, point_name: str) -> list[str]:
     """What the limit means and costs, for people; `point_name` is `threshold` or `τ`."""
     n, one, many = misses.images, "An image", "test images"
     if misses.groups is not None:

@@ -34,7 +34,7 @@ MOST = 4.0
 """Degrees of freedom that the other pairs lend at most: losses may differ in noise, and their own seeds must count."""
 
 
-def moderated(variances: Floats, seeds: npt.NDArray[np.intp], finalists: int) -> tuple[Floats, float]:
+def moderate_variances(variances: Floats, seeds: npt.NDArray[np.intp], finalists: int) -> tuple[Floats, float]:
     """The variances of a single seed's difference, drawn towards their mean, and the degrees of freedom each borrows.
 
     Args:
@@ -42,23 +42,23 @@ def moderated(variances: Floats, seeds: npt.NDArray[np.intp], finalists: int) ->
         seeds: (P,) common seeds of each pair, ≥ 2.
         finalists: K of whom the pairs are; with fewer than 3 nothing is borrowed.
     """
-    borrowed = _borrowed(variances, seeds - 1, finalists)
+    borrowed = _borrow_variance(variances, seeds - 1, finalists)
     own = seeds - 1
     mean = variances.mean() if len(variances) else 0.0
     return (own * variances + borrowed * mean) / (own + borrowed), borrowed
 
 
-def _borrowed(variances: Floats, own: npt.NDArray[np.intp], finalists: int) -> float:
+def _borrow_variance(variances: Floats, own: npt.NDArray[np.intp], finalists: int) -> float:
     known = variances > 0
     if finalists < 3 or known.sum() < 2:
         return 0.0
     logs = np.log(variances[known])
     beyond_chance = float(logs.var(ddof=1) - polygamma(1, own[known] / 2).mean())
     borrowed = min(MOST, float((finalists - 2) * own.min()))
-    return min(borrowed, 2 * _inverse_trigamma(beyond_chance)) if beyond_chance > 0 else borrowed
+    return min(borrowed, 2 * _invert_trigamma(beyond_chance)) if beyond_chance > 0 else borrowed
 
 
-def _inverse_trigamma(value: float) -> float:
+def _invert_trigamma(value: float) -> float:
     """x > 0 with ψ'(x) = value > 0, by Newton's method on 1 / ψ', which converges from below (Smyth 2004, appendix)."""
     if value > 1e7:
         return float(1 / np.sqrt(value))

@@ -10,10 +10,23 @@ from typing import Any, get_args
 import numpy as np
 
 from sweeper.core import metrics
-from sweeper.core.detail_scores import calibration_error, cldice, with_centreline, with_contour
+from sweeper.core.detail_scores import (
+    compute_calibration_error,
+    compute_cldice,
+    find_classes_with_centreline,
+    find_classes_with_contour,
+)
 from sweeper.core.records import ImbalanceProfile, PreferenceName, TrialResult
 from sweeper.evidence.intervals import Counts, Floats, Sums
-from sweeper.evidence.replicates import Replicate, Table, all_missed, class_counts, own_point, scored_images, stacked
+from sweeper.evidence.replicates import (
+    Replicate,
+    Table,
+    count_class_pixels,
+    get_own_point,
+    list_scored_images,
+    make_missed_counts,
+    stack_measurements,
+)
 
 THIN = 0.5
 """A class of which more than this share of the pixels is thin (`ClassProfile.thinness`) is a thin structure."""
@@ -21,7 +34,7 @@ Marks = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 
 
 @dataclass(frozen=True)
-class Measure:
+class PreferenceMeasure:
     """One number per replicate (row), from counts that add up over images."""
 
     name: PreferenceName
@@ -34,9 +47,9 @@ class Measure:
     """What a run that gave no answer at all is worth."""
 
 
-def measures(
+def list_measures(
     replicates: Sequence[Replicate], profile: ImbalanceProfile | None, *, tuned: bool, metric: str = "miou"
-) -> list[Measure]:
+) -> list[PreferenceMeasure]:
     """All measures that these replicates and this profile allow, in the order of `PreferenceName`.
 
     Args:
@@ -45,84 +58,103 @@ def measures(
         tuned: whether operating points are chosen on validation, for F2 and F½ anew.
         metric: what the verdict compares, by which the runs' own points were chosen.
     """
-    binary = next(run.test.kind for r in replicates for run in r.answered if run.test is not None) == "histogram"
-    images = scored_images(replicates)
-    own = [replicate.point(own_point) for replicate in replicates]
-    at_own = class_counts(replicates, images, own_point)
-    classes = metrics.present(at_own.reshape(-1, *at_own.shape[2:]))
+    binary = next(run.test.kind for r in replicates for run in r.answered_runs if run.test is not None) == "histogram"
+    images = list_scored_images(replicates)
+    own = [replicate.get_median_point(get_own_point) for replicate in replicates]
+    at_own = count_class_pixels(replicates, images, get_own_point)
+    classes = metrics.find_present_classes(at_own.reshape(-1, *at_own.shape[2:]))
 
     def plain(_: TrialResult) -> float:
-        return metrics.default_point("binary" if binary else "multiclass")
+        return metrics.default_operating_point("binary" if binary else "multiclass")
 
     def worst_iou(summed: Counts) -> Floats:
-        return np.asarray(np.nan_to_num(metrics.iou(summed)[..., classes], nan=1.0).min(axis=-1))
+        return np.asarray(np.nan_to_num(metrics.compute_iou(summed)[..., classes], nan=1.0).min(axis=-1))
 
     of_what = "of the foreground" if binary else "mean over the classes"
     found = []
     wanted: tuple[tuple[PreferenceName, float, str], ...] = (("misses", 2.0, "F2"), ("false_alarms", 0.5, "F½"))
     for name, beta, sign in wanted:
-        score = _f_score(beta, classes, binary)
+        score = _make_f_measure(beta, classes, binary)
         point, at = plain, "at 0.5" if binary else "at τ = 0"
         if tuned:
-            point, at = partial(_best_for, binary=binary, beta=beta), "at the operating point best for it on validation"
-        points = tuple(replicate.point(point) for replicate in replicates)
-        counts = class_counts(replicates, images, point)
-        found.append(Measure(name, f"{sign} {of_what}, {at}", counts, score, points))
+            point, at = (
+                partial(_find_best_f_point, binary=binary, beta=beta),
+                "at the operating point best for it on validation",
+            )
+        points = tuple(replicate.get_median_point(point) for replicate in replicates)
+        counts = count_class_pixels(replicates, images, point)
+        found.append(PreferenceMeasure(name, f"{sign} {of_what}, {at}", counts, score, points))
     if metric != "miou":
-        found.append(Measure("overlap", "mIoU", at_own, partial(metrics.objective, classes=classes), tuple(own)))
-    detailed = _detailed(replicates, images, profile, own, binary)
+        found.append(
+            PreferenceMeasure(
+                "overlap", "mIoU", at_own, partial(metrics.compute_objective, classes=classes), tuple(own)
+            )
+        )
+    detailed = _list_detail_measures(replicates, images, profile, own, binary)
     found += [measure for measure in detailed if metric != "boundary_iou" or measure.name != "boundaries"]
     if not binary and classes.any():
-        found.append(Measure("rare_classes", "IoU of the worst class", at_own, worst_iou, tuple(own)))
+        found.append(PreferenceMeasure("rare_classes", "IoU of the worst class", at_own, worst_iou, tuple(own)))
     order = get_args(PreferenceName)
     return sorted(found, key=lambda m: order.index(m.name))
 
 
-def _detailed(
+def _list_detail_measures(
     replicates: Sequence[Replicate],
     images: Sequence[int],
     profile: ImbalanceProfile | None,
     points: Sequence[float],
     binary: bool,
-) -> list[Measure]:
+) -> list[PreferenceMeasure]:
     """What needs `TestDetail`, of every run that has an answer at all."""
-    answered = [run for replicate in replicates for run in replicate.answered]
+    answered = [run for replicate in replicates for run in replicate.answered_runs]
     if any(run.detail is None or run.test is None or run.detail.images != run.test.images for run in answered):
         return []
     width = next(run.detail.boundary_pixels for run in answered if run.detail is not None)
     found = []
-    boundary = _stacked(replicates, images, "boundary", all_missed)
-    contours = with_contour(boundary.reshape(-1, *boundary.shape[2:]))
+    boundary = _stack_details(replicates, images, "boundary", make_missed_counts)
+    contours = find_classes_with_contour(boundary.reshape(-1, *boundary.shape[2:]))
     if contours.any():
         of_what = "of the foreground" if binary else "mean over the classes with contours"
         text = f"boundary IoU {of_what}, within {width} pixels"
         found.append(
-            Measure("boundaries", text, boundary, lambda s: metrics.mean_over(metrics.iou(s), contours), tuple(points))
+            PreferenceMeasure(
+                "boundaries",
+                text,
+                boundary,
+                lambda s: metrics.mean_over(metrics.compute_iou(s), contours),
+                tuple(points),
+            )
         )
-    lines = _stacked(replicates, images, "centreline", _no_line_found)
-    thin = with_centreline(lines.reshape(-1, *lines.shape[2:])) & _thin(profile, lines.shape[2])
+    lines = _stack_details(replicates, images, "centreline", _make_missed_centrelines)
+    thin = find_classes_with_centreline(lines.reshape(-1, *lines.shape[2:])) & _find_thin_classes(
+        profile, lines.shape[2]
+    )
     if thin.any():
         text = "clDice of the foreground" if binary else "clDice, mean over the thin classes"
         found.append(
-            Measure("thin_structures", text, lines, lambda s: metrics.mean_over(cldice(s), thin), tuple(points))
+            PreferenceMeasure(
+                "thin_structures", text, lines, lambda s: metrics.mean_over(compute_cldice(s), thin), tuple(points)
+            )
         )
-    confidence = _stacked(replicates, images, "confidence", surely_wrong)
+    confidence = _stack_details(replicates, images, "confidence", make_surely_wrong)
     text = "expected calibration error of the winning class's probability"
-    found.append(Measure("probabilities", text, confidence, calibration, higher=False, lost=1.0))
+    found.append(
+        PreferenceMeasure("probabilities", text, confidence, compute_pooled_calibration_error, higher=False, lost=1.0)
+    )
     return found
 
 
-def calibration(summed: Floats) -> Floats:
+def compute_pooled_calibration_error(summed: Floats) -> Floats:
     """Expected calibration error of (…, B, 3); 1 without pixels."""
-    return np.nan_to_num(calibration_error(summed), nan=1.0)
+    return np.nan_to_num(compute_calibration_error(summed), nan=1.0)
 
 
-def _f_score(beta: float, classes: Marks, binary: bool) -> Callable[[Counts], Floats]:
+def _make_f_measure(beta: float, classes: Marks, binary: bool) -> Callable[[Counts], Floats]:
     chosen = classes & np.array([False, True]) if binary else classes
-    return lambda summed: metrics.mean_over(metrics.f_beta(summed, beta), chosen)
+    return lambda summed: metrics.mean_over(metrics.compute_f_beta(summed, beta), chosen)
 
 
-def _thin(profile: ImbalanceProfile | None, classes: int) -> Marks:
+def _find_thin_classes(profile: ImbalanceProfile | None, classes: int) -> Marks:
     """(C,) which classes besides the first are thin structures."""
     found = np.zeros(classes, dtype=np.bool_)
     if profile is not None:
@@ -131,14 +163,16 @@ def _thin(profile: ImbalanceProfile | None, classes: int) -> Marks:
     return found
 
 
-def _best_for(run: TrialResult, binary: bool, beta: float) -> float:
+def _find_best_f_point(run: TrialResult, binary: bool, beta: float) -> float:
     """Operating point with the highest F_β on the run's own validation images."""
     if run.val is None:
-        return own_point(run)
-    return metrics.best_point_of(run.val, lambda summed, classes: _f_score(beta, classes, binary)(summed))[0]
+        return get_own_point(run)
+    return metrics.find_best_point_by(run.val, lambda summed, classes: _make_f_measure(beta, classes, binary)(summed))[
+        0
+    ]
 
 
-def _stacked(
+def _stack_details(
     replicates: Sequence[Replicate], images: Sequence[int], name: str, unanswered: Callable[[Table], Table]
 ) -> Table:
     """(R, n, …) of one array of the details."""
@@ -146,17 +180,17 @@ def _stacked(
     def read(run: TrialResult) -> tuple[Sequence[int], Table] | None:
         return None if run.detail is None else (run.detail.images, getattr(run.detail, name))
 
-    return stacked(replicates, images, read, unanswered)
+    return stack_measurements(replicates, images, read, unanswered)
 
 
-def _no_line_found(lines: Counts) -> Counts:
+def _make_missed_centrelines(lines: Counts) -> Counts:
     """Centre lines (…, C, 4) of images without an answer: the label's alone."""
     missed = np.zeros_like(lines)
     missed[..., 3] = lines[..., 3]
     return missed
 
 
-def surely_wrong(confidence: Table) -> Table:
+def make_surely_wrong(confidence: Table) -> Table:
     """Confidence (…, B, 3) of images without an answer: wrong at every pixel, with full confidence."""
     wrong = np.zeros_like(confidence)
     pixels = confidence[..., 0].sum(axis=-1)

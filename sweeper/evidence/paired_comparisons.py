@@ -28,21 +28,21 @@ from sweeper.core.records import (
     Scale,
     TrialResult,
 )
-from sweeper.evidence.decision_rule import wins
-from sweeper.evidence.interim_analyses import SHOWING, analysis_at, level_at
-from sweeper.evidence.intervals import Floats, ImageTable, half_width, negated, paired_interval
-from sweeper.evidence.moderated_variance import moderated
-from sweeper.evidence.regret import with_regrets
+from sweeper.evidence.decision_rule import is_win
+from sweeper.evidence.interim_analyses import SHOWING, compute_level, find_analysis
+from sweeper.evidence.intervals import Floats, ImageTable, compute_half_width, compute_paired_interval, negate_interval
+from sweeper.evidence.moderated_variance import moderate_variances
+from sweeper.evidence.regret import add_regrets
 from sweeper.evidence.replicates import (
-    Bench,
+    PairedScores,
     Replicate,
-    bench_of,
-    by_seed,
-    default_of,
-    few_groups,
-    image_units,
-    own_point,
-    scored_images,
+    count_few_groups,
+    get_default_point,
+    get_own_point,
+    group_by_seed,
+    list_image_units,
+    list_scored_images,
+    make_paired_scores,
 )
 
 BASELINE = "cross_entropy"
@@ -53,7 +53,7 @@ _SMALL = 1e-3
 """Scale of the seeds' columns: the smallest solution then has the smallest effects of seeds."""
 
 
-def weigh(
+def compute_evidence(
     confirmations: Sequence[TrialResult],
     search: Mapping[str, TrialResult],
     *,
@@ -86,20 +86,23 @@ def weigh(
     Raises:
         ValueError: if the runs saw different test images.
     """
-    finalists = _group(confirmations)
+    finalists = _group_by_family(confirmations)
     replicates = [replicate for seeds in finalists.values() for replicate in seeds.values()]
-    units = image_units(replicates, groups)
-    bench = bench_of(replicates, len(classes), units, metric)
+    units = list_image_units(replicates, groups)
+    bench = make_paired_scores(replicates, len(classes), units, metric)
     place = {id(replicate): r for r, replicate in enumerate(replicates)}
     # `at[family][seed]` is the row of that replicate on the bench.
     at = {family: {s: place[id(own)] for s, own in seeds.items()} for family, seeds in finalists.items()}
     binary = len(classes) == 2
     rows = [
-        _finalist(finalists[family], search[family], list(at[family].values()), bench, binary) for family in finalists
+        _make_finalist(finalists[family], search[family], list(at[family].values()), bench, binary)
+        for family in finalists
     ]
     if BASELINE in at:
-        rows = [f.model_copy(update={"vs_plain": _gain(bench, at[f.family], at[BASELINE])}) for f in rows]
-    levels = dict(zip(at, levels_of(list(at.values()), bench.score.scores), strict=True))
+        rows = [
+            f.model_copy(update={"vs_plain": _compute_default_gain(bench, at[f.family], at[BASELINE])}) for f in rows
+        ]
+    levels = dict(zip(at, fit_levels(list(at.values()), bench.metric_scores.scores), strict=True))
     rows.sort(key=lambda f: (-levels[f.family], f.family != BASELINE, f.family))
     order = [f.family for f in rows]
     baseline = order.index(BASELINE) if BASELINE in order else None
@@ -108,7 +111,12 @@ def weigh(
         finalists=tuple(rows),
         comparisons=tuple(
             compare_pairs(
-                [at[f] for f in order], bench.score, analyses, rope, 1.0 - lowest_of(bench), baseline=baseline
+                [at[f] for f in order],
+                bench.metric_scores,
+                analyses,
+                rope,
+                1.0 - get_metric_floor(bench),
+                baseline=baseline,
             )
         ),
         at_plain=tuple(
@@ -117,39 +125,45 @@ def weigh(
                 bench.score_at_default,
                 analyses,
                 rope,
-                1.0 - lowest_of(bench),
+                1.0 - get_metric_floor(bench),
                 baseline=baseline,
             )
-            if any(own_point(run) != default_of(run.test) for r in replicates for run in r.answered if run.test)
+            if any(
+                get_own_point(run) != get_default_point(run.test)
+                for r in replicates
+                for run in r.answered_runs
+                if run.test
+            )
             else ()
         ),
         baseline=baseline,
         rope=rope,
         scale=Scale(score=metrics.METRICS[metric].title),
         analyses=tuple(analyses),
-        analysis_index=analysis_at(analyses, max((len(f.seeds) for f in rows), default=0)),
-        test_images=len(scored_images(replicates)),
+        analysis_index=find_analysis(analyses, max((len(f.seeds) for f in rows), default=0)),
+        test_images=len(list_scored_images(replicates)),
         test_groups=None if units is None or not replicates else bench.images,
-        few_groups=few_groups(groups),
-        scarce=_scarce(bench, classes),
+        few_groups=count_few_groups(groups),
+        scarce=_warn_few_images(bench, classes),
         folds=next((len(r.runs) for r in replicates if r.runs[0].spec.fold is not None), None),
         constant_miou=next(
-            (metrics.constant_miou(c) for c, lost in zip(bench.counts, bench.lost, strict=True) if not lost), 0.0
+            (metrics.compute_constant_miou(c) for c, lost in zip(bench.counts, bench.lost, strict=True) if not lost),
+            0.0,
         ),
     )
-    return with_regrets(evidence)
+    return add_regrets(evidence)
 
 
-def _group(confirmations: Sequence[TrialResult]) -> dict[str, dict[int, Replicate]]:
+def _group_by_family(confirmations: Sequence[TrialResult]) -> dict[str, dict[int, Replicate]]:
     """Completed runs by family and seed, both in ascending order."""
     grouped: dict[str, list[TrialResult]] = {}
     for run in confirmations:
         if run.state == "complete":
             grouped.setdefault(run.spec.family, []).append(run)
-    return {family: by_seed(grouped[family]) for family in sorted(grouped)}
+    return {family: group_by_seed(grouped[family]) for family in sorted(grouped)}
 
 
-def _scarce(bench: Bench, classes: Sequence[str]) -> tuple[tuple[str, int], ...]:
+def _warn_few_images(bench: PairedScores, classes: Sequence[str]) -> tuple[tuple[str, int], ...]:
     for counts, lost in zip(bench.counts, bench.lost, strict=True):
         if not lost:  # the labels are the same for all
             images = ((counts[..., 0] + counts[..., 2]) > 0).sum(axis=0)
@@ -157,14 +171,14 @@ def _scarce(bench: Bench, classes: Sequence[str]) -> tuple[tuple[str, int], ...]
     return ()
 
 
-def _finalist(
-    seeds: Mapping[int, Replicate], origin: TrialResult, rows: Sequence[int], bench: Bench, binary: bool
+def _make_finalist(
+    seeds: Mapping[int, Replicate], origin: TrialResult, rows: Sequence[int], bench: PairedScores, binary: bool
 ) -> FinalistEvidence:
     runs = [run for replicate in seeds.values() for run in replicate.runs]
     spec, rates = runs[0].spec, {run.spec.lr for run in runs}
     sound = [r for r, own in zip(rows, seeds.values(), strict=True) if not any(run.has_collapsed for run in own.runs)]
-    iou, precision, recall = bench.class_means(rows)
-    gains = [last_quarter_gain(run) for run in runs if run.evaluations]
+    iou, precision, recall = bench.compute_class_means(rows)
+    gains = [compute_last_quarter_gain(run) for run in runs if run.evaluations]
     return FinalistEvidence(
         family=spec.family,
         params=spec.params,
@@ -174,12 +188,12 @@ def _finalist(
         search_value=origin.value if origin.value is not None else 0.0,
         seeds=tuple(seeds),
         run_ids=tuple(run.run_id for run in runs if run.run_id is not None),
-        points=tuple(own_point(run) for run in runs),
-        miou=paired_interval(bench.miou.rows(list(rows)), (0.0, 1.0)),
+        points=tuple(get_own_point(run) for run in runs),
+        miou=compute_paired_interval(bench.miou.select_rows(list(rows)), (0.0, 1.0)),
         miou_at_default=float(bench.miou_at_default[list(rows)].mean()),
-        **_in_metric(bench, list(rows)),
-        val_score=float(np.mean([_val_score(run) for run in runs])),
-        fg_iou=paired_interval(bench.fg_iou.rows(list(rows)), (0.0, 1.0)) if binary else None,
+        **_score_in_metric(bench, list(rows)),
+        val_score=float(np.mean([_compute_val_score(run) for run in runs])),
+        fg_iou=compute_paired_interval(bench.fg_iou.select_rows(list(rows)), (0.0, 1.0)) if binary else None,
         dice=float(bench.dice[list(rows)].mean()),
         iou=iou,
         precision=precision,
@@ -190,37 +204,40 @@ def _finalist(
     )
 
 
-def _gain(bench: Bench, own: Mapping[int, int], plain: Mapping[int, int]) -> Interval | None:
+def _compute_default_gain(bench: PairedScores, own: Mapping[int, int], plain: Mapping[int, int]) -> Interval | None:
     """What a finalist (seed → row) gains over the baseline at 0.5 or τ = 0."""
     seeds = [seed for seed in own if seed in plain]
     if not seeds:
         return None
-    first, second = bench.score.rows([own[s] for s in seeds]), bench.score_at_default.rows([plain[s] for s in seeds])
+    first, second = (
+        bench.metric_scores.select_rows([own[s] for s in seeds]),
+        bench.score_at_default.select_rows([plain[s] for s in seeds]),
+    )
     table = ImageTable(first.scores - second.scores, first.shares - second.shares)
-    return paired_interval(table, (lowest_of(bench) - 1.0, 1.0 - lowest_of(bench)))
+    return compute_paired_interval(table, (get_metric_floor(bench) - 1.0, 1.0 - get_metric_floor(bench)))
 
 
-def lowest_of(bench: Bench) -> float:
+def get_metric_floor(bench: PairedScores) -> float:
     """The least that the verdict's metric can be: a user's may fall below 0."""
     return -1.0 if bench.least < 0 else 0.0
 
 
-def _in_metric(bench: Bench, rows: list[int]) -> dict[str, Any]:
+def _score_in_metric(bench: PairedScores, rows: list[int]) -> dict[str, Any]:
     """A finalist's score in the verdict's metric, where that is another than mIoU."""
     if bench.metric == "miou":
         return {}
     return {
-        "own_score": paired_interval(bench.score.rows(rows), (lowest_of(bench), 1.0)),
+        "own_score": compute_paired_interval(bench.metric_scores.select_rows(rows), (get_metric_floor(bench), 1.0)),
         "own_score_at_default": float(bench.score_at_default.scores[rows].mean()),
     }
 
 
-def _val_score(run: TrialResult) -> float:
+def _compute_val_score(run: TrialResult) -> float:
     lost = run.collapse is Collapse.DIVERGED or not run.evaluations
     return 0.0 if lost else run.evaluations[-1].value
 
 
-def last_quarter_gain(run: TrialResult) -> float:
+def compute_last_quarter_gain(run: TrialResult) -> float:
     """Objective on validation gained over the last quarter of the steps that were trained.
 
     Linear between evaluations; before the first one the curve is taken as flat, so that a training with a single
@@ -231,7 +248,7 @@ def last_quarter_gain(run: TrialResult) -> float:
     return float(values[-1] - np.interp(0.75 * steps[-1], steps, values))
 
 
-def levels_of(finalists: Sequence[Mapping[int, int]], scores: Floats) -> list[float]:
+def fit_levels(finalists: Sequence[Mapping[int, int]], scores: Floats) -> list[float]:
     """What each finalist (seed → row) reads, had it all seeds: score = finalist + seed, by least squares.
 
     Where all have the same seeds these are their means. One with fewer is compared on those it has: seeds are lucky
@@ -284,36 +301,40 @@ def compare_pairs(
             if (seeds := [s for s in first if s in second and s in within])
         }
         tables = {
-            (j, i): table.rows([finalists[j][s] for s in seeds], [finalists[i][s] for s in seeds])
+            (j, i): table.select_rows([finalists[j][s] for s in seeds], [finalists[i][s] for s in seeds])
             for (j, i), seeds in common.items()
         }
         several = [pair for pair, seeds in common.items() if len(seeds) >= 2]
         variances = np.array([tables[pair].scores.var(ddof=1) for pair in several])
-        drawn, borrowed = moderated(variances, np.array([len(common[pair]) for pair in several]), len(finalists))
+        drawn, borrowed = moderate_variances(
+            variances, np.array([len(common[pair]) for pair in several]), len(finalists)
+        )
         of = dict(zip(several, drawn.tolist(), strict=True))
         for pair, gaps in tables.items():
             if len(gaps.scores) > known.get(pair, 0):
                 known[pair] = len(gaps.scores)
                 given = {"moderated": of[pair], "borrowed": borrowed} if pair in of else {}
-                level = level_at(analyses, len(gaps.scores))
-                found[pair] = gap = paired_interval(gaps, (-bound, bound), level, **given)
-                found[pair[::-1]] = negated(gap)
+                level = compute_level(analyses, len(gaps.scores))
+                found[pair] = gap = compute_paired_interval(gaps, (-bound, bound), level, **given)
+                found[pair[::-1]] = negate_interval(gap)
                 if len(gaps.scores) >= SHOWING and table.images >= 2:
                     v_seed, v_image, once = gap.se_seed**2, gap.se_image**2, 2 * level - 1
-                    widths = partial(half_width, v_seed, len(gaps.scores), v_image, table.images, borrowed=borrowed)
+                    widths = partial(
+                        compute_half_width, v_seed, len(gaps.scores), v_image, table.images, borrowed=borrowed
+                    )
                     half, shared = widths(once), widths(1 - (1 - level) * min(1.0, 2 / max(1, len(finalists) - 1)))
                     for way in (pair, pair[::-1]):
                         ends[way] = min(ends.get(way, bound), found[way].high)
                         one_sided[way] = min(one_sided.get(way, bound), found[way].estimate + half)
                         sure = way[1] != baseline or found[way].estimate > shared
-                        won |= {way} if sure and wins(found[way], rope) else set()
+                        won |= {way} if sure and is_win(found[way], rope) else set()
     for i, first in enumerate(finalists):
         for j, second in enumerate(finalists[:i]):
             if (j, i) not in found:  # from all runs there are; nothing is paired, so nothing is known of its error
                 scores = table.scores
                 lead = float(scores[list(second.values())].mean() - scores[list(first.values())].mean())
                 found[j, i] = Interval(estimate=lead, low=-bound, high=bound, se_seed=bound, se_image=bound)
-                found[i, j] = negated(found[j, i])
+                found[i, j] = negate_interval(found[j, i])
     return [
         Comparison(
             first=i,

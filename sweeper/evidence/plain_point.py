@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from sweeper.core.records import Evidence, PlainPoint
-from sweeper.evidence.decision_rule import NEAR, difference
-from sweeper.evidence.interim_analyses import level_of
+from sweeper.evidence.decision_rule import NEAR, get_difference
+from sweeper.evidence.interim_analyses import get_comparison_level
 
 
-def plain_point(evidence: Evidence | None, recommended: int | None) -> PlainPoint | None:
+def compare_at_plain_point(evidence: Evidence | None, recommended: int | None) -> PlainPoint | None:
     """Return how finalist `recommended` compares at the plain point; None where it is alone or no point was tuned.
 
     It is compared with cross-entropy; where it is that, or that was not confirmed, with the best other finalist there.
@@ -18,17 +18,19 @@ def plain_point(evidence: Evidence | None, recommended: int | None) -> PlainPoin
         return None
     plain = evidence.model_copy(update={"comparisons": evidence.at_plain})
     others = [i for i in range(len(evidence.finalists)) if i != recommended]
-    best = min(others, key=lambda i: difference(plain, recommended, i).estimate)
+    best = min(others, key=lambda i: get_difference(plain, recommended, i).estimate)
     against = best if evidence.baseline in (None, recommended) else evidence.baseline
     assert against is not None
-    gap, rope = difference(plain, recommended, against), evidence.rope
-    lost = against == evidence.baseline and gap.estimate < rope <= difference(evidence, recommended, against).estimate
+    gap, rope = get_difference(plain, recommended, against), evidence.rope
+    lost = (
+        against == evidence.baseline and gap.estimate < rope <= get_difference(evidence, recommended, against).estimate
+    )
     return PlainPoint(
         against=evidence.finalists[against].family,
         difference=gap,
-        level=level_of(evidence, recommended, against),
-        best=evidence.finalists[best if difference(plain, recommended, best).estimate < 0 else recommended].family,
-        depends=lost or difference(plain, recommended, best).estimate <= -rope,
+        level=get_comparison_level(evidence, recommended, against),
+        best=evidence.finalists[best if get_difference(plain, recommended, best).estimate < 0 else recommended].family,
+        depends=lost or get_difference(plain, recommended, best).estimate <= -rope,
         worse={
             f.family: f.score_at_default - f.score.estimate
             for f in evidence.finalists

@@ -23,9 +23,9 @@ from sweeper.core.records import (
     TrialResult,
 )
 from sweeper.evidence.decision_rule import has_learned
-from sweeper.evidence.intervals import LEVEL, ImageTable, image_table, paired_interval
-from sweeper.evidence.other_metrics import Measure, measures
-from sweeper.evidence.replicates import Replicate, by_seed, image_units, united
+from sweeper.evidence.intervals import LEVEL, ImageTable, compute_paired_interval, make_image_table
+from sweeper.evidence.other_metrics import PreferenceMeasure, list_measures
+from sweeper.evidence.replicates import Replicate, group_by_seed, list_image_units, sum_units
 
 CARES: Mapping[PreferenceName, str] = {
     "overlap": "the overlap of all classes alike",
@@ -39,7 +39,7 @@ CARES: Mapping[PreferenceName, str] = {
 """What each preference is, for people."""
 
 
-def preferences(
+def judge_preferences(
     confirmations: Sequence[TrialResult],
     evidence: Evidence,
     profile: ImbalanceProfile | None,
@@ -65,29 +65,29 @@ def preferences(
         () where no finalist has learned anything, or there is nothing to choose from: a calibrated answer of nothing
         but background is no help to anyone.
     """
-    if len(evidence.finalists) < 2 or not that_learned(evidence):
+    if len(evidence.finalists) < 2 or not find_learned(evidence):
         return ()
-    at, rows = replicate_rows(confirmations, evidence)
-    lost = np.array([row.lost for row in rows], dtype=np.bool_)
-    units = image_units(rows, groups)
+    at, rows = index_replicate_rows(confirmations, evidence)
+    lost = np.array([row.is_lost for row in rows], dtype=np.bool_)
+    units = list_image_units(rows, groups)
 
-    def table(measure: Measure) -> ImageTable:
-        counts = measure.counts if units is None else united(measure.counts, units)
-        return image_table(counts, lambda summed: np.where(lost, measure.lost, measure.score(summed)))
+    def table(measure: PreferenceMeasure) -> ImageTable:
+        counts = measure.counts if units is None else sum_units(measure.counts, units)
+        return make_image_table(counts, lambda summed: np.where(lost, measure.lost, measure.score(summed)))
 
-    found = measures(rows, profile, tuned=tuned, metric=metric)
-    return tuple(_judge(measure, evidence, at, table(measure)) for measure in found)
+    found = list_measures(rows, profile, tuned=tuned, metric=metric)
+    return tuple(_judge_preference(measure, evidence, at, table(measure)) for measure in found)
 
 
-def choices(recommendation: Recommendation) -> list[tuple[Preference, int]]:
+def choose_by_preference(recommendation: Recommendation) -> list[tuple[Preference, int]]:
     """Each preference, and the index of the finalist to take by it: the recommended one where it is unbeaten."""
-    evidence, recommended = recommendation.evidence, recommended_index(recommendation)
+    evidence, recommended = recommendation.evidence, find_recommended_index(recommendation)
     if evidence is None or recommended is None:
         return []
     return [(p, recommended if recommended in p.unbeaten else p.best) for p in evidence.preferences]
 
 
-def recommended_index(recommendation: Recommendation) -> int | None:
+def find_recommended_index(recommendation: Recommendation) -> int | None:
     """Index of the recommended configuration among the finalists; None where nothing is recommended."""
     answer, evidence = recommendation.recommended, recommendation.evidence
     if answer is None or evidence is None:
@@ -96,13 +96,13 @@ def recommended_index(recommendation: Recommendation) -> int | None:
     return next((i for i, f in enumerate(evidence.finalists) if (f.family, f.params, f.lr) == wanted), None)
 
 
-def that_learned(evidence: Evidence) -> list[int]:
+def find_learned(evidence: Evidence) -> list[int]:
     """Indices of the finalists that learned, and of which not every training collapsed."""
     finalists = enumerate(evidence.finalists)
     return [i for i, f in finalists if f.collapses < f.trainings and has_learned(evidence, i)]
 
 
-def replicate_rows(
+def index_replicate_rows(
     confirmations: Sequence[TrialResult], evidence: Evidence
 ) -> tuple[list[dict[int, int]], list[Replicate]]:
     """For each finalist seed → row, and the replicate of each row."""
@@ -117,7 +117,7 @@ def replicate_rows(
     rows: list[Replicate] = []
     at: list[dict[int, int]] = []
     for finalist in evidence.finalists:
-        own = by_seed(taken.get(key(finalist.family, finalist.params), ()))
+        own = group_by_seed(taken.get(key(finalist.family, finalist.params), ()))
         at.append({})
         for s in finalist.seeds:
             if s in own:
@@ -129,17 +129,19 @@ def replicate_rows(
 # --- The intervals ------------------------------------------------------------------------------------------
 
 
-def _judge(measure: Measure, evidence: Evidence, at: Sequence[Mapping[int, int]], table: ImageTable) -> Preference:
-    scores = [paired_interval(table.rows(list(rows.values())), (0.0, 1.0)) for rows in at]
+def _judge_preference(
+    measure: PreferenceMeasure, evidence: Evidence, at: Sequence[Mapping[int, int]], table: ImageTable
+) -> Preference:
+    scores = [compute_paired_interval(table.select_rows(list(rows.values())), (0.0, 1.0)) for rows in at]
     sign = -1 if measure.higher else 1
-    learned = [i for i in that_learned(evidence) if at[i]]
+    learned = [i for i in find_learned(evidence) if at[i]]
     best = min(learned, key=lambda i: (sign * scores[i].estimate, i))
     level = 1 - (1 - LEVEL) / max(1, len(learned) - 1)  # all differences to the best hold together at LEVEL
 
     def beaten(other: int) -> bool:
         common = [s for s in at[best] if s in at[other]]
-        pairs = table.rows([at[best][s] for s in common], [at[other][s] for s in common])
-        gap = paired_interval(pairs, (-1.0, 1.0), level)
+        pairs = table.select_rows([at[best][s] for s in common], [at[other][s] for s in common])
+        gap = compute_paired_interval(pairs, (-1.0, 1.0), level)
         return other != best and not gap.low <= 0 <= gap.high
 
     points = [

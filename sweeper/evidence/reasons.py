@@ -8,9 +8,17 @@ from itertools import combinations
 from scipy.special import betaincinv
 
 from sweeper.core.records import Contest, Evidence, FinalistEvidence, Interval
-from sweeper.core.text import at_most, count, listed, minus
-from sweeper.evidence.decision_rule import Ground, Step, comparison, difference, probable, same, units
-from sweeper.evidence.interim_analyses import SHOWING, common_seeds, level_of
+from sweeper.core.text import format_count, format_upper_bound, join_words, replace_minus
+from sweeper.evidence.decision_rule import (
+    PreferenceGround,
+    Step,
+    count_units,
+    get_comparison,
+    get_difference,
+    is_equivalent,
+    is_probably_safe,
+)
+from sweeper.evidence.interim_analyses import SHOWING, count_common_seeds, get_comparison_level
 from sweeper.evidence.intervals import LEVEL
 
 FEW_IMAGES = 40
@@ -18,114 +26,123 @@ FEW_IMAGES = 40
 (bench/verdict.md)."""
 
 
-def signed(evidence: Contest, value: float) -> str:
+def format_score_difference(evidence: Contest, value: float) -> str:
     """A difference in the score's own unit, with its sign and as many decimals as are told of it."""
-    return minus(f"{value:+.{evidence.scale.digits}f}")
+    return replace_minus(f"{value:+.{evidence.scale.digits}f}")
 
 
-def name(evidence: Contest, i: int) -> str:
+def get_family(evidence: Contest, i: int) -> str:
     """The family of a finalist."""
     return evidence.finalists[i].family
 
 
-def names(evidence: Contest, indices: Iterable[int]) -> str:
+def join_families(evidence: Contest, indices: Iterable[int]) -> str:
     """Their families, listed."""
-    return listed([name(evidence, i) for i in indices])
+    return join_words([get_family(evidence, i) for i in indices])
 
 
-def percent(level: float) -> str:
+def format_percent(level: float) -> str:
     """`95 %`, `98.5 %`."""
     return f"{100 * level:.3g} %"
 
 
-def in_words(evidence: Contest, first: int, second: int) -> str:
+def format_difference(evidence: Contest, first: int, second: int) -> str:
     """Return a difference with its interval and level."""
-    gap, level = difference(evidence, first, second), percent(level_of(evidence, first, second))
-    low, high = signed(evidence, gap.low), signed(evidence, gap.high)
-    return f"{signed(evidence, gap.estimate)} {evidence.scale.score} ({level} interval {low} to {high})"
-
-
-def beating(evidence: Contest, best: int, rival: int) -> str:
-    """That best beats this rival, and by how much."""
+    gap, level = get_difference(evidence, first, second), format_percent(get_comparison_level(evidence, first, second))
+    low, high = format_score_difference(evidence, gap.low), format_score_difference(evidence, gap.high)
     return (
-        f"{name(evidence, best)} is better than {name(evidence, rival)} by {in_words(evidence, best, rival)}: the "
-        f"interval lies above 0 and the estimate is at least {_margin(evidence)}, {evidence.rope:g}."
+        f"{format_score_difference(evidence, gap.estimate)} {evidence.scale.score} ({level} interval {low} to {high})"
     )
 
 
-def equivalence(evidence: Contest, left: Sequence[int]) -> list[str]:
+def explain_win(evidence: Contest, best: int, rival: int) -> str:
+    """That best beats this rival, and by how much."""
+    return (
+        f"{get_family(evidence, best)} is better than {get_family(evidence, rival)} by "
+        f"{format_difference(evidence, best, rival)}: the "
+        f"interval lies above 0 and the estimate is at least {_format_margin(evidence)}, {evidence.rope:g}."
+    )
+
+
+def explain_equivalence(evidence: Contest, left: Sequence[int]) -> list[str]:
     """That all that are left are equivalent."""
     pairs = list(combinations(left, 2))
-    levels = {percent(level_of(evidence, i, j)) for i, j in pairs}
-    widest = max(max(abs((c := comparison(evidence, i, j)).floor), abs(c.ceiling)) for i, j in pairs)
+    levels = {format_percent(get_comparison_level(evidence, i, j)) for i, j in pairs}
+    widest = max(max(abs((c := get_comparison(evidence, i, j)).floor), abs(c.ceiling)) for i, j in pairs)
     return [
-        f"{names(evidence, left)} are practically equivalent: every paired {'–'.join(sorted(levels))} interval lies "
+        f"{join_families(evidence, left)} are practically equivalent: every paired {'–'.join(sorted(levels))} "
+        "interval lies "
         f"within ± {evidence.rope:g} {evidence.scale.score} (the farthest end is at "
         f"{widest:.{evidence.scale.digits}f})."
     ]
 
 
-def safety(evidence: Contest, chosen: int, rivals: Sequence[int]) -> str:
+def explain_safety(evidence: Contest, chosen: int, rivals: Sequence[int]) -> str:
     """That none of the others that may be the best is better by more than the ROPE."""
     leads = [
-        f"{name(evidence, g)} {signed(evidence, difference(evidence, g, chosen).estimate)}, at most "
-        f"{signed(evidence, comparison(evidence, g, chosen).one_sided)}"
+        f"{get_family(evidence, g)} "
+        f"{format_score_difference(evidence, get_difference(evidence, g, chosen).estimate)}, at most "
+        f"{format_score_difference(evidence, get_comparison(evidence, g, chosen).one_sided)}"
         for g in rivals
     ]
     return (
-        f"{name(evidence, chosen)} is a safe choice: no {_one(evidence)} is better by more than {evidence.rope:g} "
+        f"{get_family(evidence, chosen)} is a safe choice: no {_format_one(evidence)} is better by more than "
+        f"{evidence.rope:g} "
         f"{evidence.scale.score} (lead over it: {'; '.join(leads)})."
     )
 
 
-def cost(evidence: Contest, chosen: int) -> str:
+def explain_cost(evidence: Contest, chosen: int) -> str:
     """What the named one can cost, and whether that is within the ROPE; empty where it cannot be told."""
     regret = evidence.finalists[chosen].regret
     if regret is None:
         return ""
-    found = f"{name(evidence, chosen)} {costs(evidence, chosen)} against the best {_one(evidence)}"
-    if probable(evidence, chosen):
+    found = (
+        f"{get_family(evidence, chosen)} {format_cost_bound(evidence, chosen)} against the best {_format_one(evidence)}"
+    )
+    if is_probably_safe(evidence, chosen):
         return f"{found}: probable, though no interval shows it."
     return f"{found}, where at most {evidence.rope:g} is asked for."
 
 
-def costs(evidence: Contest, chosen: int) -> str:
+def format_cost_bound(evidence: Contest, chosen: int) -> str:
     """`costs at most 0.008 mIoU, with a probability of 95 %,`: its bound, which must be known."""
     regret = evidence.finalists[chosen].regret
     assert regret is not None  # who asks knows
-    bound = at_most(regret.bound, evidence.rope, evidence.scale.digits)
-    return f"costs at most {bound} {evidence.scale.score} (with a probability of {percent(LEVEL)})"
+    bound = format_upper_bound(regret.bound, evidence.rope, evidence.scale.digits)
+    return f"costs at most {bound} {evidence.scale.score} (with a probability of {format_percent(LEVEL)})"
 
 
-def _one(evidence: Contest) -> str:
+def _format_one(evidence: Contest) -> str:
     if isinstance(evidence, Evidence):
         return "finalist"
     return "network" if evidence.scope == "images" else "method"
 
 
-def _margin(evidence: Contest) -> str:
+def _format_margin(evidence: Contest) -> str:
     return "the region of practical equivalence" if isinstance(evidence, Evidence) else "the margin"
 
 
-def one_function(evidence: Evidence) -> str:
+def explain_one_function(evidence: Evidence) -> str:
     """That all that was tried is one function, of which there is nothing to choose."""
     finalist = evidence.finalists[0]
     return (
         f"All that was tried is {finalist.family} on these data: as they were searched, the gradients of "
-        f"{listed(list(finalist.other_names))} are its own, up to a factor. There is nothing to choose between, and "
+        f"{join_words(list(finalist.other_names))} are its own, up to a factor. There is nothing to choose between, "
+        "and "
         "more seeds would not change that."
     )
 
 
-def named(evidence: Contest, among: Sequence[int], chosen: int, grounds: Sequence[Ground]) -> str:
+def explain_choice(evidence: Contest, among: Sequence[int], chosen: int, grounds: Sequence[PreferenceGround]) -> str:
     """Why this one is named of several that may be the best; empty where it is the only one."""
     if len(among) < 2:
         return ""
-    why = listed([_ground(evidence, chosen, ground) for ground in grounds])
-    return f"Of {names(evidence, among)}, {name(evidence, chosen)} is named: {why}."
+    why = join_words([_explain_ground(evidence, chosen, ground) for ground in grounds])
+    return f"Of {join_families(evidence, among)}, {get_family(evidence, chosen)} is named: {why}."
 
 
-def _ground(evidence: Contest, chosen: int, ground: Ground) -> str:
+def _explain_ground(evidence: Contest, chosen: int, ground: PreferenceGround) -> str:
     highest = f"it reads within {evidence.rope:g} of the highest"
     least = f"its expected cost is within {ground.near:g} {evidence.scale.score} of the least"
     if any(evidence.finalists[i].regret is None for i in ground.among):
@@ -144,7 +161,7 @@ def _ground(evidence: Contest, chosen: int, ground: Ground) -> str:
     return words[ground.step]
 
 
-def unsound(evidence: Contest, best: int) -> str:
+def explain_unsound(evidence: Contest, best: int) -> str:
     """That a loss which collapsed is no clear winner."""
     finalist = evidence.finalists[best]
     return (
@@ -154,38 +171,39 @@ def unsound(evidence: Contest, best: int) -> str:
     )
 
 
-def doubt(evidence: Contest, best: int, rival: int) -> str:
+def explain_doubt(evidence: Contest, best: int, rival: int) -> str:
     """Why best does not beat this rival."""
-    gap, rope = difference(evidence, best, rival), evidence.rope
-    pair = f"{name(evidence, best)} against {name(evidence, rival)}: {in_words(evidence, best, rival)}"
-    common = common_seeds(evidence, best, rival)
-    seeds = count(int(common), "common seed" if evidence.paired else "seed") if common < SHOWING else ""
+    gap, rope = get_difference(evidence, best, rival), evidence.rope
+    names = f"{get_family(evidence, best)} against {get_family(evidence, rival)}"
+    pair = f"{names}: {format_difference(evidence, best, rival)}"
+    common = count_common_seeds(evidence, best, rival)
+    seeds = format_count(int(common), "common seed" if evidence.paired else "seed") if common < SHOWING else ""
     seeds += "" if evidence.paired else " of one"
     if common < 2:
         return (
-            f"{name(evidence, best)} against {name(evidence, rival)}: {signed(evidence, gap.estimate)} "
+            f"{get_family(evidence, best)} against {get_family(evidence, rival)}: "
+            f"{format_score_difference(evidence, gap.estimate)} "
             f"{evidence.scale.score} from {seeds}; how much another seed would change it cannot be estimated from "
             "fewer than 2."
         )
     if common < SHOWING:
         return f"{pair}: {seeds}, and fewer than {SHOWING} show nothing."
-    if units(evidence) < 2:
-        return (
-            f"{pair}: with {count(int(units(evidence)), 'independent test image')}, chance cannot be told from merit."
-        )
+    if count_units(evidence) < 2:
+        images = format_count(int(count_units(evidence)), "independent test image")
+        return f"{pair}: with {images}, chance cannot be separated from merit."
     if gap.low > 0:
-        less = f"better, but by less than {_margin(evidence)}, {rope:g}"
-        luck = f"not enough, as several are compared with {name(evidence, rival)} and one may score so by luck"
+        less = f"better, but by less than {_format_margin(evidence)}, {rope:g}"
+        luck = f"not enough, as several are compared with {get_family(evidence, rival)} and one may score so by luck"
         return f"{pair}: {less if gap.estimate < rope else luck}."
-    if same(evidence, best, rival):
+    if is_equivalent(evidence, best, rival):
         return f"{pair}: equivalent within ± {rope:g}, but not all that are left are equivalent to each other."
     return (
         f"{pair}: the interval contains 0 and reaches beyond ± {rope:g}: neither a difference nor equivalence is shown "
-        f"(standard error {_sources(evidence, gap)})."
+        f"(standard error {_format_error_sources(evidence, gap)})."
     )
 
 
-def _sources(evidence: Contest, gap: Interval) -> str:
+def _format_error_sources(evidence: Contest, gap: Interval) -> str:
     """Return what the seeds and the images add to a standard error; what was cut off at 0 is said to be."""
     seeds, images = (f"{error:.{evidence.scale.digits}f}" for error in (gap.se_seed, gap.se_image))
     printed = 0.5 * 10.0**-evidence.scale.digits
@@ -207,21 +225,22 @@ AT_THIS_BUDGET = (
 """How a reason ends that a longer look takes the end of."""
 
 
-def still_rising(evidence: Evidence, rising: float, provisional: bool) -> str:
+def explain_still_rising(evidence: Evidence, rising: float, provisional: bool) -> str:
     """That the baseline still improved at the end."""
     assert evidence.baseline is not None  # without a baseline nothing of it can rise
     return (
-        f"The baseline {name(evidence, evidence.baseline)} still gained {rising:.3f} validation {evidence.scale.score} "
+        f"The baseline {get_family(evidence, evidence.baseline)} still gained {rising:.3f} validation "
+        f"{evidence.scale.score} "
         f"over the last quarter of its steps, more than {evidence.rope:g}{AT_THIS_BUDGET[provisional]}"
     )
 
 
-def collapsed(evidence: Evidence) -> list[str]:
+def explain_collapses(evidence: Evidence) -> list[str]:
     """How many trainings of whom collapsed, how often that may happen, and what it reads where it trains."""
     found = []
     for f in evidence.finalists:
         if f.collapses:
-            share, (low, high) = f"{f.collapses} of {f.trainings}", collapse_rate(f)
+            share, (low, high) = f"{f.collapses} of {f.trainings}", compute_collapse_rate(f)
             trained = ""
             if f.miou_when_trained is not None:
                 trained = f"; where it trains it reads {f.miou_when_trained:.3f} test mIoU"
@@ -232,7 +251,7 @@ def collapsed(evidence: Evidence) -> list[str]:
     return found
 
 
-def collapse_rate(finalist: FinalistEvidence) -> tuple[float, float]:
+def compute_collapse_rate(finalist: FinalistEvidence) -> tuple[float, float]:
     """Exact 95 % interval of how often a training of this configuration collapses (Clopper & Pearson 1934), in 0–1.
 
     From the confirmation and the trainings before it; (0, 1) where there is none.
@@ -244,13 +263,14 @@ def collapse_rate(finalist: FinalistEvidence) -> tuple[float, float]:
     return low, high
 
 
-def caveats(evidence: Contest) -> tuple[str, ...]:
+def list_evidence_caveats(evidence: Contest) -> tuple[str, ...]:
     """What limits these intervals, in sentences; () where nothing does."""
     found = []
-    if 0 < units(evidence) < FEW_IMAGES:
+    if 0 < count_units(evidence) < FEW_IMAGES:
         what = "test images" if evidence.test_groups is None else "groups of test images"
         found.append(
-            f"{units(evidence):g} {what}, fewer than {FEW_IMAGES}: intervals from so few are themselves uncertain, and "
+            f"{count_units(evidence):g} {what}, fewer than {FEW_IMAGES}: intervals from so few are themselves "
+            "uncertain, and "
             "where single images weigh much they hold the truth less often than they say."
         )
     if evidence.test_groups is not None and evidence.few_groups is None:
@@ -259,7 +279,7 @@ def caveats(evidence: Contest) -> tuple[str, ...]:
             "The intervals take a group as one image."
         )
     if evidence.few_groups is not None:
-        groups = count(evidence.few_groups, "group")
+        groups = format_count(evidence.few_groups, "group")
         found.append(
             f"The {evidence.test_images:,} test images come in only {groups} of related ones. The intervals take a "
             "group as one image, so that they are wide."
@@ -268,7 +288,7 @@ def caveats(evidence: Contest) -> tuple[str, ...]:
         return tuple(found)
     if evidence.scarce:
         unit = "image" if evidence.test_groups is None else "group"
-        where = listed([f"{name} ({count(images, unit)})" for name, images in evidence.scarce])
+        where = join_words([f"{name} ({format_count(images, unit)})" for name, images in evidence.scarce])
         found.append(
             f"Classes that occur in fewer than 5 test {unit}s: {where}. The intervals cannot know how another {unit} "
             "of such a class would be answered."

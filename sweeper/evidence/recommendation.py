@@ -18,10 +18,10 @@ from sweeper.core.records import (
     SweepRecord,
     Task,
     TrialResult,
-    trained_by,
+    list_trainers,
 )
-from sweeper.evidence.decision_rule import difference
-from sweeper.evidence.decision_rules import shown_gain
+from sweeper.evidence.decision_rule import get_difference
+from sweeper.evidence.decision_rules import get_established_gain
 from sweeper.evidence.document import (
     AnalysesRow,
     ClassRow,
@@ -39,17 +39,17 @@ from sweeper.evidence.document import (
     TestRow,
     ValueRow,
 )
-from sweeper.evidence.interim_analyses import level_of
-from sweeper.evidence.plain_point import plain_point
-from sweeper.evidence.preferences import choices, recommended_index
-from sweeper.evidence.reasons import collapse_rate
-from sweeper.evidence.verdict import decide
+from sweeper.evidence.interim_analyses import get_comparison_level
+from sweeper.evidence.plain_point import compare_at_plain_point
+from sweeper.evidence.preferences import choose_by_preference, find_recommended_index
+from sweeper.evidence.reasons import compute_collapse_rate
+from sweeper.evidence.verdict import decide_verdict
 
 Snippet = Callable[[str, dict[str, float], float, float], str]
 """(family, params, operating point, learning rate) → Python text that builds loss and optimiser, ready to paste."""
 
 
-def recommend(
+def make_recommendation(
     evidence: Evidence | None,
     *,
     task: Task,
@@ -66,16 +66,16 @@ def recommend(
         snippet: writes the text to paste.
         resume: the command that goes on with the study.
     """
-    decision = decide(evidence, order, resume)
+    decision = decide_verdict(evidence, order, resume)
     chosen = None if evidence is None or decision.recommended is None else evidence.finalists[decision.recommended]
     return Recommendation(
         verdict=decision.verdict,
         strength=decision.strength,
         action=decision.action,
         head=decision.head,
-        recommended=None if chosen is None else _recommended(chosen, task, snippet),
+        recommended=None if chosen is None else _make_recommended(chosen, task, snippet),
         evidence=evidence,
-        plain=plain_point(evidence, decision.recommended),
+        plain=compare_at_plain_point(evidence, decision.recommended),
         provisional=decision.provisional,
         reasons=decision.reasons,
         next_steps=decision.next_steps,
@@ -83,7 +83,7 @@ def recommend(
     )
 
 
-def _recommended(chosen: FinalistEvidence, task: Task, snippet: Snippet) -> Recommended:
+def _make_recommended(chosen: FinalistEvidence, task: Task, snippet: Snippet) -> Recommended:
     point = float(median(chosen.points))  # over the seeds: one run's validation split does not decide it
     return Recommended(
         family=chosen.family,
@@ -95,7 +95,7 @@ def _recommended(chosen: FinalistEvidence, task: Task, snippet: Snippet) -> Reco
     )
 
 
-def recommendation_json(
+def make_recommendation_json(
     sweep: SweepRecord, recommendation: Recommendation, split: Mapping[str, Sequence[str]] | None = None
 ) -> dict[str, Any]:
     """The answer for programs, schema `sweeper.recommendation/1`, made of JSON types with finite numbers alone.
@@ -109,7 +109,7 @@ def recommendation_json(
     """
     data, evidence = sweep.conditions.dataset, recommendation.evidence
     states = Counter(trial.state for trial in sweep.trials)
-    collapses = _counted(sweep, lambda trial: (trial.collapse.value,) * trial.has_collapsed)
+    collapses = _count_collapses(sweep, lambda trial: (trial.collapse.value,) * trial.has_collapsed)
     document = RecommendationDocument(
         study=sweep.study,
         verdict=recommendation.verdict,
@@ -137,11 +137,13 @@ def recommendation_json(
         held_out=sweep.conditions.folds is None,
         folds=sweep.conditions.folds,
         split=None if split is None else {side: tuple(stems) for side, stems in split.items()},
-        finalists=() if evidence is None else tuple(_finalist(evidence, i) for i in range(len(evidence.finalists))),
-        comparisons=() if evidence is None else _comparisons(evidence),
-        preferences=() if evidence is None else _preferences(evidence, recommendation),
-        decisions=() if evidence is None else _decisions(evidence),
-        plain_point=_plain_point(recommendation.plain),
+        finalists=()
+        if evidence is None
+        else tuple(_make_finalist_row(evidence, i) for i in range(len(evidence.finalists))),
+        comparisons=() if evidence is None else _make_comparison_rows(evidence),
+        preferences=() if evidence is None else _make_preference_rows(evidence, recommendation),
+        decisions=() if evidence is None else _make_decision_rows(evidence),
+        plain_point=_make_plain_point_row(recommendation.plain),
         metric=Scale().score if evidence is None else evidence.scale.score,
         rope=sweep.rope,
         analyses=AnalysesRow(planned=sweep.analyses_planned, taken=sweep.analyses_taken),
@@ -162,21 +164,21 @@ def recommendation_json(
         winners_curse=recommendation.winners_curse,
         collapses={family: sum(kinds.values()) for family, kinds in collapses.items()},
         collapse_kinds=collapses,
-        never_predicted=_counted(sweep, lambda trial: trial.lacks),
+        never_predicted=_count_collapses(sweep, lambda trial: trial.missing_classes),
         versions=sweep.versions,
-        trained_by=tuple(trained_by(sweep)),
+        trained_by=tuple(list_trainers(sweep)),
         seconds=sweep.seconds,
     )
     return document.document
 
 
-def _finalist(evidence: Evidence, index: int) -> FinalistRow:
+def _make_finalist_row(evidence: Evidence, index: int) -> FinalistRow:
     finalist = evidence.finalists[index]
     baseline = evidence.baseline
-    versus = None if baseline is None or baseline == index else _difference(evidence, index, baseline)
+    versus = None if baseline is None or baseline == index else _make_difference_row(evidence, index, baseline)
     binary = finalist.fg_iou is not None
     plain = finalist.vs_plain
-    low, high = collapse_rate(finalist)
+    low, high = compute_collapse_rate(finalist)
     return FinalistRow(
         family=finalist.family,
         params=finalist.params,
@@ -189,13 +191,13 @@ def _finalist(evidence: Evidence, index: int) -> FinalistRow:
         points=finalist.points,
         mlflow_run_ids=finalist.run_ids,
         test=TestRow(
-            score=ValueRow(value=finalist.score.estimate, **_ends(finalist.score)),
+            score=ValueRow(value=finalist.score.estimate, **_count_ends(finalist.score)),
             score_at_default=finalist.score_at_default,
             miou=finalist.miou.estimate,
-            **_ends(finalist.miou),
+            **_count_ends(finalist.miou),
             fg_iou=None if finalist.fg_iou is None else finalist.fg_iou.estimate,
-            precision=_overall(finalist.precision, binary),
-            recall=_overall(finalist.recall, binary),
+            precision=_compute_overall(finalist.precision, binary),
+            recall=_compute_overall(finalist.recall, binary),
             dice=finalist.dice,
             miou_at_default=finalist.miou_at_default,
             per_class=tuple(
@@ -206,7 +208,7 @@ def _finalist(evidence: Evidence, index: int) -> FinalistRow:
             ),
         ),
         vs_baseline=versus,
-        vs_plain_baseline=None if plain is None else DifferenceRow(difference=plain.estimate, **_ends(plain)),
+        vs_plain_baseline=None if plain is None else DifferenceRow(difference=plain.estimate, **_count_ends(plain)),
         validation_score=finalist.val_score,
         search_trial=finalist.search_trial,
         search_value=finalist.search_value,
@@ -221,16 +223,18 @@ def _finalist(evidence: Evidence, index: int) -> FinalistRow:
     )
 
 
-def _difference(evidence: Evidence, first: int, second: int) -> LevelDifferenceRow:
-    gap = difference(evidence, first, second)
-    return LevelDifferenceRow(difference=gap.estimate, **_ends(gap), level=level_of(evidence, first, second))
+def _make_difference_row(evidence: Evidence, first: int, second: int) -> LevelDifferenceRow:
+    gap = get_difference(evidence, first, second)
+    return LevelDifferenceRow(
+        difference=gap.estimate, **_count_ends(gap), level=get_comparison_level(evidence, first, second)
+    )
 
 
-def _ends(interval: Interval) -> dict[str, Any]:
+def _count_ends(interval: Interval) -> dict[str, Any]:
     return {"ci_low": interval.low, "ci_high": interval.high}
 
 
-def _overall(per_class: Sequence[float | None], binary: bool) -> float | None:
+def _compute_overall(per_class: Sequence[float | None], binary: bool) -> float | None:
     """Binary: of the foreground. Multi-class: mean over the classes that occur."""
     if binary:
         return per_class[-1]
@@ -238,13 +242,13 @@ def _overall(per_class: Sequence[float | None], binary: bool) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _comparisons(evidence: Evidence) -> tuple[ComparisonRow, ...]:
+def _make_comparison_rows(evidence: Evidence) -> tuple[ComparisonRow, ...]:
     """Each pair once, the better first, by family name."""
     return tuple(
         ComparisonRow(
             first=evidence.finalists[c.first].family,
             second=evidence.finalists[c.second].family,
-            **dict(_difference(evidence, c.first, c.second)),
+            **dict(_make_difference_row(evidence, c.first, c.second)),
             se_seed=c.difference.se_seed,
             se_image=c.difference.se_image,
         )
@@ -253,9 +257,9 @@ def _comparisons(evidence: Evidence) -> tuple[ComparisonRow, ...]:
     )
 
 
-def _preferences(evidence: Evidence, recommendation: Recommendation) -> tuple[PreferenceRow, ...]:
+def _make_preference_rows(evidence: Evidence, recommendation: Recommendation) -> tuple[PreferenceRow, ...]:
     """What to choose if something else than the metric of the verdict matters most, with every finalist's value."""
-    recommended = recommended_index(recommendation)
+    recommended = find_recommended_index(recommendation)
     return tuple(
         PreferenceRow(
             name=found.name,
@@ -265,38 +269,38 @@ def _preferences(evidence: Evidence, recommendation: Recommendation) -> tuple[Pr
             finalist=chosen,
             point=found.points[chosen] if found.points else None,
             value=found.scores[chosen].estimate,
-            **_ends(found.scores[chosen]),
+            **_count_ends(found.scores[chosen]),
             instead_of=None if recommended is None or chosen == recommended else evidence.finalists[recommended].family,
             unbeaten=found.unbeaten,
-            values=tuple(ValueRow(value=score.estimate, **_ends(score)) for score in found.scores),
+            values=tuple(ValueRow(value=score.estimate, **_count_ends(score)) for score in found.scores),
         )
-        for found, chosen in choices(recommendation)
+        for found, chosen in choose_by_preference(recommendation)
     )
 
 
-def _plain_point(found: PlainPoint | None) -> PlainPointRow | None:
+def _make_plain_point_row(found: PlainPoint | None) -> PlainPointRow | None:
     if found is None:
         return None
     gap = found.difference
     rest = {name: getattr(found, name) for name in ("against", "level", "best", "depends", "worse")}
-    return PlainPointRow(difference=gap.estimate, **_ends(gap), **rest)
+    return PlainPointRow(difference=gap.estimate, **_count_ends(gap), **rest)
 
 
-def _decisions(evidence: Evidence) -> tuple[DecisionRow, ...]:
+def _make_decision_rows(evidence: Evidence) -> tuple[DecisionRow, ...]:
     """Of each finalist the rule for images that count one by one, what it gains, and its calibration."""
     found = evidence.decisions
     if found is None:
         return ()
     rows = []
     for i, finalist in enumerate(evidence.finalists):
-        gain = shown_gain(evidence, i)
+        gain = get_established_gain(evidence, i)
         rows.append(
             DecisionRow(
                 family=finalist.family,
                 rule="rank_dice" if gain is not None and gain.low > 0 else "tuned",
                 gain=None
                 if gain is None
-                else LevelDifferenceRow(difference=gain.estimate, **_ends(gain), level=found.level),
+                else LevelDifferenceRow(difference=gain.estimate, **_count_ends(gain), level=found.level),
                 slope=found.slopes[i] if found.slopes else None,
                 bias=found.biases[i] if found.biases else None,
             )
@@ -304,7 +308,7 @@ def _decisions(evidence: Evidence) -> tuple[DecisionRow, ...]:
     return tuple(rows)
 
 
-def _counted(sweep: SweepRecord, words: Callable[[TrialResult], Sequence[str]]) -> dict[str, dict[str, int]]:
+def _count_collapses(sweep: SweepRecord, words: Callable[[TrialResult], Sequence[str]]) -> dict[str, dict[str, int]]:
     """Return how often each family's trainings, of search and confirmation, have each word."""
     found: dict[str, Counter[str]] = {}
     for trial in (*sweep.trials, *sweep.confirmations):

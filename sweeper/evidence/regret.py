@@ -35,8 +35,8 @@ from scipy.special import chdtri, ndtri
 from scipy.stats import qmc
 
 from sweeper.core.records import Contest, Regret
-from sweeper.evidence.decision_rule import difference, measured, units
-from sweeper.evidence.interim_analyses import common_seeds
+from sweeper.evidence.decision_rule import count_units, get_difference, is_measured
+from sweeper.evidence.interim_analyses import count_common_seeds
 from sweeper.evidence.intervals import Floats
 
 SPREAD = 0.02
@@ -57,32 +57,32 @@ _TAU = np.geomspace(4e-4, 0.08, 10)
 Compared = TypeVar("Compared", bound=Contest)
 
 
-def with_regrets(evidence: Compared) -> Compared:
+def add_regrets(evidence: Compared) -> Compared:
     """The same evidence, each finalist with its regret where that can be told."""
-    found = regrets(evidence)
+    found = compute_regrets(evidence)
     if found is None:
         return evidence
     known = [row.model_copy(update={"regret": own}) for row, own in zip(evidence.finalists, found, strict=True)]
     return evidence.model_copy(update={"finalists": tuple(known)})
 
 
-def regrets(evidence: Contest) -> tuple[Regret, ...] | None:
+def compute_regrets(evidence: Contest) -> tuple[Regret, ...] | None:
     """The regret of each finalist, in the order of `Evidence.finalists`.
 
     None with fewer than two finalists, or where the variance of a pair is not known (fewer than two common seeds or
     images).
     """
-    drawn = posterior(evidence)
+    drawn = draw_posterior(evidence)
     if drawn is None:
         return None
     means, weights = drawn
     regret = means.max(axis=1, keepdims=True) - means  # (draws, K)
     expected, average, base = weights @ regret, weights @ means, evidence.baseline
-    mious = _mious(evidence)
+    mious = _miou_scale(evidence)
     return tuple(
         Regret(
             expected=float(expected[k]),
-            bound=_quantile(regret[:, k] / mious, weights, BOUND) * mious,
+            bound=_compute_quantile(regret[:, k] / mious, weights, BOUND) * mious,
             within_rope=min(1.0, float(weights[regret[:, k] <= evidence.rope].sum())),
             best=min(1.0, float(weights[regret[:, k] <= 0].sum())),
             gain=None if base is None else float(average[k] - average[base]),
@@ -91,15 +91,15 @@ def regrets(evidence: Contest) -> tuple[Regret, ...] | None:
     )
 
 
-def posterior(evidence: Contest) -> tuple[Floats, Floats] | None:
+def draw_posterior(evidence: Contest) -> tuple[Floats, Floats] | None:
     """Draws (R, K) of the finalists' means, up to a constant, and their weights (R,), which sum to 1; None as above."""
     size = len(evidence.finalists)
     pairs = [(i, j) for i in range(size) for j in range(i)]
-    if size < 2 or not all(measured(evidence, i, j) for i, j in pairs):
+    if size < 2 or not all(is_measured(evidence, i, j) for i, j in pairs):
         return None
     v_seed, v_image, freedom = np.zeros((size, size)), np.zeros((size, size)), np.ones((size, size))
     for i, j in pairs:
-        gap, seeds = difference(evidence, i, j), common_seeds(evidence, i, j)
+        gap, seeds = get_difference(evidence, i, j), count_common_seeds(evidence, i, j)
         v_image[i, j] = v_image[j, i] = gap.se_image**2
         if math.isinf(seeds):
             continue  # these very networks: their variance over seeds is no part of the question
@@ -108,26 +108,28 @@ def posterior(evidence: Contest) -> tuple[Floats, Floats] | None:
         v_seed[i, j] = v_seed[j, i] = known
         freedom[i, j] = freedom[j, i] = own + KNOWN
     # To the best, as every other pair may rest on fewer seeds.
-    centre = np.array([difference(evidence, i, 0).estimate if i else 0.0 for i in range(size)])
-    one = _mious(evidence)
-    drawn, weights = _draw(centre / one, v_seed / one**2, freedom, v_image / one**2, units(evidence))
+    centre = np.array([get_difference(evidence, i, 0).estimate if i else 0.0 for i in range(size)])
+    one = _miou_scale(evidence)
+    drawn, weights = _draw_means(centre / one, v_seed / one**2, freedom, v_image / one**2, count_units(evidence))
     return drawn * one, weights
 
 
-def _mious(evidence: Contest) -> float:
+def _miou_scale(evidence: Contest) -> float:
     """What a difference of 1 mIoU is in the score's own unit."""
     return evidence.scale.hundredth / 0.01
 
 
-def _draw(centre: Floats, v_seed: Floats, freedom: Floats, v_image: Floats, images: float) -> tuple[Floats, Floats]:
+def _draw_means(
+    centre: Floats, v_seed: Floats, freedom: Floats, v_image: Floats, images: float
+) -> tuple[Floats, Floats]:
     size = len(centre)
-    basis = _contrasts(size)
+    basis = _make_contrasts(size)
     y = basis.T @ centre
     shares = (np.arange(SCALES) + 0.5) / SCALES
     # Each factor at every quantile once, in an order that leaves the two uncorrelated.
     of_seeds = v_seed * freedom / chdtri(freedom, shares[:, None, None])  # (scales, K, K)
     of_images = (images - 1) / chdtri(images - 1, shares[_SHUFFLED]) if math.isfinite(images) else np.ones(SCALES)
-    noise = _covariance(of_seeds, basis) + of_images[:, None, None] * _covariance(v_image, basis)
+    noise = _make_covariance(of_seeds, basis) + of_images[:, None, None] * _make_covariance(v_image, basis)
     spread = _TAU[None, :, None, None] ** 2  # (scales, τ, K − 1, K − 1) from here on
     eye = np.eye(size - 1)
     total = spread * eye + noise[:, None]
@@ -138,7 +140,7 @@ def _draw(centre: Floats, v_seed: Floats, freedom: Floats, v_image: Floats, imag
     mean = (spread * precision) @ y
     values, vectors = np.linalg.eigh(spread * eye - spread * precision * spread)
     root = vectors * np.sqrt(np.clip(values, 0, None))[..., None, :]
-    contrasts = mean[..., None, :] + np.einsum("stij,rj->stri", root, _normal(size - 1))
+    contrasts = mean[..., None, :] + np.einsum("stij,rj->stri", root, _make_normal_points(size - 1))
     drawn = (contrasts @ basis.T).reshape(-1, size)
     return drawn, np.repeat((weights / weights.sum()).ravel() / DRAWS, DRAWS)
 
@@ -147,14 +149,14 @@ _SHUFFLED = np.array([4, 1, 6, 3, 0, 7, 2, 5])
 
 
 @lru_cache(maxsize=16)
-def _contrasts(size: int) -> Floats:
+def _make_contrasts(size: int) -> Floats:
     """(K, K − 1) orthonormal columns, each orthogonal to the constant."""
     full, _ = np.linalg.qr(np.column_stack([np.ones(size), np.eye(size)[:, : size - 1]]))
     basis: Floats = full[:, 1:]
     return basis
 
 
-def _covariance(pairs: Floats, basis: Floats) -> Floats:
+def _make_covariance(pairs: Floats, basis: Floats) -> Floats:
     """Of the contrasts, from variances (…, K, K) of the differences; the nearest without negative eigenvalues."""
     values, vectors = np.linalg.eigh(-0.5 * basis.T @ pairs @ basis)
     near: Floats = (vectors * np.clip(values, 1e-12, None)[..., None, :]) @ np.swapaxes(vectors, -1, -2)
@@ -162,13 +164,13 @@ def _covariance(pairs: Floats, basis: Floats) -> Floats:
 
 
 @lru_cache(maxsize=16)
-def _normal(dimensions: int) -> Floats:
+def _make_normal_points(dimensions: int) -> Floats:
     """(DRAWS, dimensions) standard normal points that fill the space evenly; always the same."""
     points: Floats = ndtri(np.clip(qmc.Sobol(dimensions, seed=1).random(DRAWS), 1e-6, 1 - 1e-6))
     return points
 
 
-def _quantile(values: Floats, weights: Floats, share: float) -> float:
+def _compute_quantile(values: Floats, weights: Floats, share: float) -> float:
     """The weighted quantile of values ≥ 0, rounded up to a whole `_UNIT`: sorting would take most of the time."""
     unit = max(_UNIT, float(values.max()) / 1e6)  # where scores are large beside the margin, memory has an end
     counted = np.bincount(np.ceil(values / unit).astype(np.intp), weights=weights)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from sweeper.core import metrics
 from sweeper.core.records import ImageCounts, TrialResult
-from sweeper.evidence.intervals import Counts, Floats, ImageTable, Sums, image_table
+from sweeper.evidence.intervals import Counts, Floats, ImageTable, Sums, make_image_table
 
 FEW_GROUPS = 5
 """With fewer groups of test images their variance has hardly a degree of freedom: nothing could ever be settled."""
@@ -33,21 +33,21 @@ class Replicate:
     runs: tuple[TrialResult, ...]
 
     @property
-    def answered(self) -> tuple[TrialResult, ...]:
+    def answered_runs(self) -> tuple[TrialResult, ...]:
         """Those with counts: the others diverged."""
         return tuple(run for run in self.runs if run.test is not None)
 
     @property
-    def lost(self) -> bool:
+    def is_lost(self) -> bool:
         """Whether all diverged: it scores 0, whatever the images."""
-        return not self.answered
+        return not self.answered_runs
 
-    def point(self, of: Callable[[TrialResult], float]) -> float:
+    def get_median_point(self, of: Callable[[TrialResult], float]) -> float:
         """One operating point for all its runs: the median of what `of` says."""
         return float(median([of(run) for run in self.runs]))
 
 
-def by_seed(runs: Iterable[TrialResult]) -> dict[int, Replicate]:
+def group_by_seed(runs: Iterable[TrialResult]) -> dict[int, Replicate]:
     """Trainings of one configuration by ascending seed; of one made twice the highest number counts.
 
     With folds each seed has whole rotations alone.
@@ -58,25 +58,25 @@ def by_seed(runs: Iterable[TrialResult]) -> dict[int, Replicate]:
     return {seed: Replicate(tuple(own[fold] for fold in sorted(own))) for seed, own in sorted(latest.items())}
 
 
-def scored_images(replicates: Iterable[Replicate]) -> tuple[int, ...]:
+def list_scored_images(replicates: Iterable[Replicate]) -> tuple[int, ...]:
     """The images that were scored in any replicate, ascending."""
     found = (run.test.images for replicate in replicates for run in replicate.runs if run.test is not None)
     return tuple(sorted(set().union(*found)))
 
 
-def own_point(run: TrialResult) -> float:
+def get_own_point(run: TrialResult) -> float:
     """Operating point chosen on the run's validation images; the default one where it was never evaluated."""
     if run.evaluations:
         return run.evaluations[-1].point
-    return default_of(run.test) if run.test is not None else metrics.default_point("binary")
+    return get_default_point(run.test) if run.test is not None else metrics.default_operating_point("binary")
 
 
-def default_of(test: ImageCounts) -> float:
+def get_default_point(test: ImageCounts) -> float:
     """0.5, or τ = 0."""
-    return metrics.default_point("binary" if test.kind == "histogram" else "multiclass")
+    return metrics.default_operating_point("binary" if test.kind == "histogram" else "multiclass")
 
 
-def class_counts(
+def count_class_pixels(
     replicates: Sequence[Replicate],
     images: Sequence[int],
     point: Callable[[TrialResult], float],
@@ -91,20 +91,20 @@ def class_counts(
     def read(run: TrialResult) -> tuple[Sequence[int], Table] | None:
         if run.test is None:
             return None
-        return run.test.images, metrics.at_point(metrics.measured(run.test, metric), point(run))
+        return run.test.images, metrics.count_at_point(metrics.select_metric_counts(run.test, metric), point(run))
 
     of_images = metrics.METRICS[metric].rows is not None and metrics.METRICS[metric].parts is None
-    return stacked(replicates, images, read, metrics.none_right if of_images else all_missed)
+    return stack_measurements(replicates, images, read, metrics.all_wrong_counts if of_images else make_missed_counts)
 
 
-def all_missed(counts: Table) -> Table:
+def make_missed_counts(counts: Table) -> Table:
     """The same images without an answer, (…, C, 3): no pixel is found or falsely alarmed, all are missed."""
     missed = np.zeros_like(counts)
     missed[..., 2] = counts[..., 0] + counts[..., 2]
     return missed
 
 
-def stacked(
+def stack_measurements(
     replicates: Sequence[Replicate],
     images: Sequence[int],
     read: Callable[[TrialResult], tuple[Sequence[int], Table] | None],
@@ -135,7 +135,7 @@ def stacked(
     return table
 
 
-def few_groups(groups: Sequence[str | None] | None) -> int | None:
+def count_few_groups(groups: Sequence[str | None] | None) -> int | None:
     """How many groups the test images come in, where these are too few to stand for others; else None.
 
     Images without a group stand for themselves.
@@ -146,25 +146,27 @@ def few_groups(groups: Sequence[str | None] | None) -> int | None:
     return count if count < FEW_GROUPS else None
 
 
-def image_units(replicates: Sequence[Replicate], groups: Sequence[str | None] | None) -> npt.NDArray[np.intp] | None:
+def list_image_units(
+    replicates: Sequence[Replicate], groups: Sequence[str | None] | None
+) -> npt.NDArray[np.intp] | None:
     """(n,) the unit that each counted test image (by ascending index) belongs to; None where each is its own.
 
     However few the groups are, they are the units: that images of one group fail together made 37 and 43 % false
     winners of 4 and 3 groups where images were the units instead. With a single one nothing can be told.
     """
-    return metrics.units_of(groups) if groups is not None and scored_images(replicates) else None
+    return metrics.number_units(groups) if groups is not None and list_scored_images(replicates) else None
 
 
-def united(counts: Table, units: npt.NDArray[np.intp]) -> Table:
+def sum_units(counts: Table, units: npt.NDArray[np.intp]) -> Table:
     """(R, n, …) counts summed over the images of each unit."""
-    return metrics.united_rows(counts, units, "miou")
+    return metrics.sum_by_unit(counts, units, "miou")
 
 
 # --- All seeds side by side -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Bench:
+class PairedScores:
     """All replicates side by side on the same images (or groups); row r is one seed's."""
 
     classes: np.ndarray  # (C,) bool: which occur in the test split
@@ -182,60 +184,64 @@ class Bench:
         """Test images (or groups)."""
         return int(self.counts.shape[1])
 
-    def scored(self, summed: Counts, metric: str = "miou") -> Floats:
+    def score_counts(self, summed: Counts, metric: str = "miou") -> Floats:
         """(..., R, C, 3) → (..., R)."""
-        return np.where(self.lost, 0.0, metrics.objective(summed, self.classes, metric))
+        return np.where(self.lost, 0.0, metrics.compute_objective(summed, self.classes, metric))
 
-    def _measured(self, summed: Sums) -> Floats:
-        return np.where(self.lost, self.least, metrics.objective(summed, self.marked, self.metric))
+    def _measure(self, summed: Sums) -> Floats:
+        return np.where(self.lost, self.least, metrics.compute_objective(summed, self.marked, self.metric))
 
     @cached_property
-    def score(self) -> ImageTable:
+    def metric_scores(self) -> ImageTable:
         """The verdict's metric at each run's operating point."""
-        return image_table(self.rows, self._measured)
+        return make_image_table(self.rows, self._measure)
 
     @cached_property
     def score_at_default(self) -> ImageTable:
         """The same at 0.5 or τ = 0."""
-        return image_table(self.at_default, self._measured)
+        return make_image_table(self.at_default, self._measure)
 
     @cached_property
-    def summed(self) -> Counts:
+    def summed_counts(self) -> Counts:
         """(R, C, 3) over all images."""
         summed: Counts = self.counts.sum(axis=1)
         return summed
 
     @cached_property
-    def per_class(self) -> Floats:
+    def class_scores(self) -> Floats:
         """(3, R, C) IoU, precision and recall; lost runs and undefined ratios count as 0."""
-        true, false, missed = np.moveaxis(self.summed, -1, 0)
-        ratios = (metrics.iou(self.summed), metrics.ratio(true, true + false), metrics.ratio(true, true + missed))
+        true, false, missed = np.moveaxis(self.summed_counts, -1, 0)
+        ratios = (
+            metrics.compute_iou(self.summed_counts),
+            metrics.divide_or_nan(true, true + false),
+            metrics.divide_or_nan(true, true + missed),
+        )
         return np.where(self.lost[:, None], 0.0, np.nan_to_num(np.stack(ratios), nan=0.0))
 
-    def class_means(self, rows: Sequence[int]) -> list[tuple[float | None, ...]]:
+    def compute_class_means(self, rows: Sequence[int]) -> list[tuple[float | None, ...]]:
         """Mean IoU, precision and recall over the runs `rows`; None where a class does not occur in the test split."""
-        means = self.per_class[:, list(rows)].mean(axis=1).tolist()
+        means = self.class_scores[:, list(rows)].mean(axis=1).tolist()
         return [tuple(v if occurs else None for v, occurs in zip(m, self.classes, strict=True)) for m in means]
 
     @cached_property
     def dice(self) -> Floats:
         """(R,) mean Dice."""
-        return self.scored(self.summed, "dice")
+        return self.score_counts(self.summed_counts, "dice")
 
     @cached_property
     def miou(self) -> ImageTable:
         """mIoU at each run's operating point."""
-        return image_table(self.counts, self.scored)
+        return make_image_table(self.counts, self.score_counts)
 
     @cached_property
     def fg_iou(self) -> ImageTable:
         """Mean IoU of the foreground classes at each run's operating point."""
-        return image_table(self.counts, partial(self.scored, metric="fg_iou"))
+        return make_image_table(self.counts, partial(self.score_counts, metric="fg_iou"))
 
 
-def bench_of(
+def make_paired_scores(
     replicates: Sequence[Replicate], classes: int, units: npt.NDArray[np.intp] | None, metric: str = "miou"
-) -> Bench:
+) -> PairedScores:
     """Put replicates side by side.
 
     Args:
@@ -247,42 +253,44 @@ def bench_of(
     Raises:
         ValueError: if the runs saw different images.
     """
-    whole = [replicate for replicate in replicates if len(replicate.answered) == len(replicate.runs)]
-    seen = {scored_images([replicate]) for replicate in whole}
+    whole = [replicate for replicate in replicates if len(replicate.answered_runs) == len(replicate.runs)]
+    seen = {list_scored_images([replicate]) for replicate in whole}
     if len(seen) > 1:
         raise ValueError(
             f"all confirmations must be scored on the same test images, got {len(seen)} different sets; "
             "weigh only runs of one study"
         )
-    lost = np.array([replicate.lost for replicate in replicates], dtype=np.bool_)
+    lost = np.array([replicate.is_lost for replicate in replicates], dtype=np.bool_)
     if lost.all():
         counts = np.zeros((len(replicates), 0, classes, 3), dtype=np.int64)
         nothing, none = np.zeros(len(replicates)), np.zeros(classes, dtype=np.bool_)
-        rows = metrics.image_rows(counts, metric)
-        return Bench(none, counts, rows, rows, nothing, lost, metric, none, 0.0)
-    images = scored_images(replicates)
-    counts = class_counts(replicates, images, own_point)
-    plain = class_counts(replicates, images, lambda run: default_of(run.test) if run.test else 0.0)
+        rows = metrics.make_image_rows(counts, metric)
+        return PairedScores(none, counts, rows, rows, nothing, lost, metric, none, 0.0)
+    images = list_scored_images(replicates)
+    counts = count_class_pixels(replicates, images, get_own_point)
+    plain = count_class_pixels(replicates, images, lambda run: get_default_point(run.test) if run.test else 0.0)
     compared = counts, plain
     if metrics.METRICS[metric].parts is not None:
         compared = (
-            class_counts(replicates, images, own_point, metric),
-            class_counts(replicates, images, lambda run: default_of(run.test) if run.test else 0.0, metric),
+            count_class_pixels(replicates, images, get_own_point, metric),
+            count_class_pixels(
+                replicates, images, lambda run: get_default_point(run.test) if run.test else 0.0, metric
+            ),
         )
-    marked = metrics.present(compared[0].reshape(-1, classes, 3))
-    rows, at_default = (metrics.image_rows(each, metric) for each in compared)
+    marked = metrics.find_present_classes(compared[0].reshape(-1, classes, 3))
+    rows, at_default = (metrics.make_image_rows(each, metric) for each in compared)
     if units is not None:
-        rows, at_default = (metrics.united_rows(each, units, metric) for each in (rows, at_default))
-        counts = united(counts, units)
-    present = metrics.present(counts.reshape(-1, classes, 3))
-    return Bench(
+        rows, at_default = (metrics.sum_by_unit(each, units, metric) for each in (rows, at_default))
+        counts = sum_units(counts, units)
+    present = metrics.find_present_classes(counts.reshape(-1, classes, 3))
+    return PairedScores(
         classes=present,
         counts=counts,
         rows=rows,
         at_default=at_default,
-        miou_at_default=np.where(lost, 0.0, metrics.objective(plain.sum(axis=1), present)),
+        miou_at_default=np.where(lost, 0.0, metrics.compute_objective(plain.sum(axis=1), present)),
         lost=lost,
         metric=metric,
         marked=marked,
-        least=metrics.least(counts[~lost].sum(axis=1), present, metric),
+        least=metrics.metric_floor(counts[~lost].sum(axis=1), present, metric),
     )

@@ -9,8 +9,8 @@ from statistics import median
 import numpy as np
 
 from sweeper.core.records import Collapse, TrialResult
-from sweeper.core.text import minus
-from sweeper.evidence.paired_comparisons import last_quarter_gain
+from sweeper.core.text import replace_minus
+from sweeper.evidence.paired_comparisons import compute_last_quarter_gain
 
 FEW_TRIALS = 6
 """Fewer than this say nothing about what more of them would bring."""
@@ -27,12 +27,16 @@ def search_sentences(trials: Sequence[TrialResult], rope: float, unit: str) -> t
     done = [t for t in trials if t.state == "complete" and t.evaluations and t.collapse is not Collapse.DIVERGED]
     if not done:
         return ()
-    rising = _rising(done, rope, unit)
-    return (rising,) if len(done) < FEW_TRIALS else (rising, _more_trials([t.value or 0.0 for t in done], rope, unit))
+    rising = _is_rising(done, rope, unit)
+    return (
+        (rising,)
+        if len(done) < FEW_TRIALS
+        else (rising, _suggest_more_trials([t.value or 0.0 for t in done], rope, unit))
+    )
 
 
-def _rising(done: Sequence[TrialResult], rope: float, unit: str) -> str:
-    gains = [last_quarter_gain(t) for t in done]
+def _is_rising(done: Sequence[TrialResult], rope: float, unit: str) -> str:
+    gains = [compute_last_quarter_gain(t) for t in done]
     rising, middle = sum(g > rope for g in gains), median(gains)
     end = (
         "the budget ends before the losses do: more steps may rank them differently"
@@ -41,13 +45,13 @@ def _rising(done: Sequence[TrialResult], rope: float, unit: str) -> str:
     )
     return (
         f"{rising} of {len(gains)} complete search trainings still gained more than {rope:g} validation {unit} over "
-        f"their last quarter (median {minus(f'{middle:+.3f}')}): {end}."
+        f"their last quarter (median {replace_minus(f'{middle:+.3f}')}): {end}."
     )
 
 
-def _more_trials(values: Sequence[float], rope: float, unit: str) -> str:
+def _suggest_more_trials(values: Sequence[float], rope: float, unit: str) -> str:
     n = len(values)
-    gain, late = expected_gain(values), max(values) - max(values[: n - n // 3])
+    gain, late = estimate_expected_gain(values), max(values) - max(values[: n - n // 3])
     end = "more trials would hardly help" if max(gain, late) < rope else "more trials may help"
     return (
         f"The last third of the {n} complete trainings raised the best {unit} by {late:.3f}. As many trials again, "
@@ -55,7 +59,7 @@ def _more_trials(values: Sequence[float], rope: float, unit: str) -> str:
     )
 
 
-def expected_gain(values: Sequence[float]) -> float:
+def estimate_expected_gain(values: Sequence[float]) -> float:
     """By how much as many values again would raise the maximum, ≥ 0; 0 with fewer than two values.
 
     The maximum of n values less the expected maximum of a random half of them. For independent draws from a

@@ -30,33 +30,33 @@ from functools import partial
 from itertools import combinations
 
 from sweeper.core.records import Action, Contest, Evidence, Strength, Verdict
-from sweeper.evidence.action import Choice, choose_action, head, why
+from sweeper.evidence.action import ActionChoice, choose_action, explain_action, format_headline
 from sweeper.evidence.decision_rule import (
     LEARNED,
-    beats,
-    difference,
+    choose_preferred,
+    get_difference,
+    has_beaten,
     has_learned,
-    preferred,
-    probable,
-    safe,
-    same,
-    simplicity,
-    sound,
+    is_equivalent,
+    is_probably_safe,
+    is_safe,
+    is_sound,
+    rank_simplicity,
 )
 from sweeper.evidence.reasons import (
-    beating,
-    collapsed,
-    cost,
-    doubt,
-    equivalence,
-    named,
-    names,
-    one_function,
-    safety,
-    still_rising,
-    unsound,
+    explain_choice,
+    explain_collapses,
+    explain_cost,
+    explain_doubt,
+    explain_equivalence,
+    explain_one_function,
+    explain_safety,
+    explain_still_rising,
+    explain_unsound,
+    explain_win,
+    join_families,
 )
-from sweeper.evidence.what_would_settle import what_would_settle
+from sweeper.evidence.what_would_settle import suggest_what_settles
 
 MORE_STEPS = "Confirm with more steps"
 """How a next step begins that a longer look takes the place of."""
@@ -84,7 +84,7 @@ class Decision:
     """The action in a sentence; "" where there is none."""
 
 
-def decide(evidence: Evidence | None, order: Sequence[str], resume: str = "--resume") -> Decision:
+def decide_verdict(evidence: Evidence | None, order: Sequence[str], resume: str = "--resume") -> Decision:
     """The verdict on `evidence` by the rule above.
 
     Args:
@@ -102,30 +102,34 @@ def decide(evidence: Evidence | None, order: Sequence[str], resume: str = "--res
         )
     eligible = [i for i, f in enumerate(evidence.finalists) if f.collapses < f.trainings]
     if not any(has_learned(evidence, i) for i in eligible):
-        return _nothing_learned(evidence, eligible)
+        return _decide_nothing_learned(evidence, eligible)
     if len(evidence.finalists) == 1:
-        return _one_function(evidence) if evidence.finalists[0].other_names else _nothing_compared(evidence, resume)
-    found = judged(evidence, eligible, order, resume, choose=partial(choose_action, evidence))
+        return (
+            _decide_one_function(evidence)
+            if evidence.finalists[0].other_names
+            else _decide_nothing_compared(evidence, resume)
+        )
+    found = apply_verdict_rule(evidence, eligible, order, resume, choose=partial(choose_action, evidence))
     rising = 0.0 if evidence.baseline is None else evidence.finalists[evidence.baseline].still_rising
     provisional = found.verdict is not Verdict.UNDECIDED and rising > evidence.rope
-    reasons, next_steps = [*why(evidence, found.action), *found.reasons], [*found.next_steps]
+    reasons, next_steps = [*explain_action(evidence, found.action), *found.reasons], [*found.next_steps]
     if rising > evidence.rope:
-        reasons.append(still_rising(evidence, rising, provisional))
+        reasons.append(explain_still_rising(evidence, rising, provisional))
         next_steps.append(
             f"{MORE_STEPS}, until the baseline's curve is flat: `{resume}` with a larger `--confirm-steps` "
             "goes on with the same study."
         )
-    reasons += collapsed(evidence)
-    said = head(evidence, found.action, found.recommended or 0, found.verdict, found.strength)
+    reasons += explain_collapses(evidence)
+    said = format_headline(evidence, found.action, found.recommended or 0, found.verdict, found.strength)
     return replace(found, provisional=provisional, reasons=tuple(reasons), next_steps=tuple(next_steps), head=said)
 
 
-def judged(
+def apply_verdict_rule(
     evidence: Contest,
     eligible: Sequence[int],
     order: Sequence[str],
     resume: str | None,
-    choose: Callable[[Sequence[int], Sequence[int]], Choice] | None = None,
+    choose: Callable[[Sequence[int], Sequence[int]], ActionChoice] | None = None,
 ) -> Decision:
     """The rule itself: clear winner, else equivalent, else safe choice, else undecided.
 
@@ -137,68 +141,68 @@ def judged(
         choose: of those that none beats, and of the best and those that it does not beat = the action, and whom it
             allows; None = no action, and all.
     """
-    standing = [i for i in eligible if not any(beats(evidence, k, i) for k in eligible if k != i)] or eligible
+    standing = [i for i in eligible if not any(has_beaten(evidence, k, i) for k in eligible if k != i)] or eligible
     first = min(standing)  # they come in the order of what they read on common seeds
-    ties = [i for i in standing if i == first or difference(evidence, first, i).estimate == 0]
-    best = min(ties, key=lambda i: simplicity(evidence, i, order))
-    unbeaten = [i for i in range(len(evidence.finalists)) if i != best and not beats(evidence, best, i)]
+    ties = [i for i in standing if i == first or get_difference(evidence, first, i).estimate == 0]
+    best = min(ties, key=lambda i: rank_simplicity(evidence, i, order))
+    unbeaten = [i for i in range(len(evidence.finalists)) if i != best and not has_beaten(evidence, best, i)]
     left = [i for i in eligible if i == best or i in unbeaten]
     hopeless = [i for i in unbeaten if i not in eligible]
-    action, allowed = Choice(None, left) if choose is None else choose(standing, left)
-    safes = [i for i in allowed if safe(evidence, i, best, unbeaten)]
-    all_alike = all(same(evidence, i, j) for i, j in combinations(left, 2))
+    action, allowed = ActionChoice(None, left) if choose is None else choose(standing, left)
+    safes = [i for i in allowed if is_safe(evidence, i, best, unbeaten)]
+    all_alike = all(is_equivalent(evidence, i, j) for i, j in combinations(left, 2))
     rules = (  # the verdict, whether it holds, among whom one is named; the first that holds counts
-        (Verdict.CLEAR_WINNER, not unbeaten and sound(evidence, best), [best]),
+        (Verdict.CLEAR_WINNER, not unbeaten and is_sound(evidence, best), [best]),
         (Verdict.EQUIVALENT, len(left) >= 2 and not hopeless and all_alike, [i for i in left if i in allowed]),
         (Verdict.SAFE_CHOICE, bool(safes), safes),
         (Verdict.UNDECIDED, True, allowed),
     )
     verdict, among = next((verdict, among) for verdict, holds, among in rules if holds and among)
-    recommended, grounds = preferred(evidence, among, order, change=action == "change")
-    choice = named(evidence, among, recommended, grounds)
+    recommended, grounds = choose_preferred(evidence, among, order, change=action == "change")
+    choice = explain_choice(evidence, among, recommended, grounds)
     reasons: list[str] = []
     if verdict is Verdict.EQUIVALENT:
-        reasons = [*equivalence(evidence, left), choice]
+        reasons = [*explain_equivalence(evidence, left), choice]
     elif verdict is Verdict.SAFE_CHOICE:
-        reasons = [safety(evidence, recommended, [i for i in (best, *unbeaten) if i != recommended])]
+        reasons = [explain_safety(evidence, recommended, [i for i in (best, *unbeaten) if i != recommended])]
         reasons += [choice] if len(safes) > 1 else []
     elif verdict is Verdict.UNDECIDED:
-        reasons = [cost(evidence, recommended), choice]
-        reasons += [doubt(evidence, best, i) for i in unbeaten] or [unsound(evidence, best)]
-    reasons += [beating(evidence, best, i) for i in range(len(evidence.finalists)) if i not in (best, *unbeaten)]
+        reasons = [explain_cost(evidence, recommended), choice]
+        reasons += [explain_doubt(evidence, best, i) for i in unbeaten] or [explain_unsound(evidence, best)]
+    reasons += [explain_win(evidence, best, i) for i in range(len(evidence.finalists)) if i not in (best, *unbeaten)]
     pivot = recommended if action == "keep" else best  # what more seeds should tell: can another gain, or who is best
-    open_ = [i for i in (best, *unbeaten) if i != pivot and not beats(evidence, pivot, i)]
-    pairs = [(pivot, i) for i in open_ if not same(evidence, pivot, i) and not beats(evidence, i, pivot)]
+    open_ = [i for i in (best, *unbeaten) if i != pivot and not has_beaten(evidence, pivot, i)]
+    pairs = [(pivot, i) for i in open_ if not is_equivalent(evidence, pivot, i) and not has_beaten(evidence, i, pivot)]
     return Decision(
         verdict,
         recommended,
         False,
         tuple(reason for reason in reasons if reason),
-        tuple(what_would_settle(evidence, pairs, resume)) if verdict is Verdict.UNDECIDED else (),
+        tuple(suggest_what_settles(evidence, pairs, resume)) if verdict is Verdict.UNDECIDED else (),
         best,
         tuple(unbeaten),
-        _strength(evidence, verdict, recommended),
+        _grade_strength(evidence, verdict, recommended),
         action,
     )
 
 
-def _strength(evidence: Contest, verdict: Verdict, recommended: int) -> Strength:
+def _grade_strength(evidence: Contest, verdict: Verdict, recommended: int) -> Strength:
     if verdict is not Verdict.UNDECIDED:
         return "shown"
-    return "probable" if probable(evidence, recommended) else "open"
+    return "probable" if is_probably_safe(evidence, recommended) else "open"
 
 
-def _nothing_learned(evidence: Evidence, eligible: Sequence[int]) -> Decision:
+def _decide_nothing_learned(evidence: Evidence, eligible: Sequence[int]) -> Decision:
     if eligible:
         best = evidence.finalists[min(eligible)]
         reasons = [
             f"No finalist beats a constant answer ({evidence.constant_miou:.3f}) at this budget: nothing was learned. "
             f"The highest test mIoU is {best.family}'s, {best.miou.estimate:.3f}; more than {LEARNED:g} above the "
             "constant answer is asked for.",
-            *collapsed(evidence),
+            *explain_collapses(evidence),
         ]
     else:
-        everyone = names(evidence, range(len(evidence.finalists)))
+        everyone = join_families(evidence, range(len(evidence.finalists)))
         constant = f", which reads {evidence.constant_miou:.3f} mIoU" if evidence.test_images else ""
         reasons = [
             f"Every confirmation training of {everyone} collapsed (diverged, or no better than a constant answer"
@@ -213,23 +217,23 @@ def _nothing_learned(evidence: Evidence, eligible: Sequence[int]) -> Decision:
     )
 
 
-def _one_function(evidence: Evidence) -> Decision:
+def _decide_one_function(evidence: Evidence) -> Decision:
     """All that was tried is one function: an answer, which more seeds would not change."""
     action: Action | None = None if evidence.baseline is None else "keep"
     return Decision(
         Verdict.EQUIVALENT,
         0,
         False,
-        (one_function(evidence), *collapsed(evidence)),
+        (explain_one_function(evidence), *explain_collapses(evidence)),
         ("Search other losses, or these in wider ranges, if another function was meant to be among them.",),
         best=0,
         strength="shown",
         action=action,
-        head=head(evidence, action, 0, Verdict.EQUIVALENT, "shown"),
+        head=format_headline(evidence, action, 0, Verdict.EQUIVALENT, "shown"),
     )
 
 
-def _nothing_compared(evidence: Evidence, resume: str) -> Decision:
+def _decide_nothing_compared(evidence: Evidence, resume: str) -> Decision:
     finalist = evidence.finalists[0]
     return Decision(
         Verdict.UNDECIDED,
@@ -238,7 +242,7 @@ def _nothing_compared(evidence: Evidence, resume: str) -> Decision:
         (
             f"Only {finalist.family} was confirmed ({finalist.score.estimate:.3f} test {evidence.scale.score}), so "
             "that nothing was compared and no claim about the choice of loss can be made.",
-            *collapsed(evidence),
+            *explain_collapses(evidence),
         ),
         (f"Search at least two families, or resume the study (`{resume}`) so that the baseline is confirmed too.",),
         best=0,

@@ -16,11 +16,11 @@ from math import hypot, isfinite
 from typing import Literal
 
 from sweeper.core.records import Contest, InterimAnalysis, Interval
-from sweeper.core.text import count, listed
-from sweeper.evidence.decision_rule import difference, units
-from sweeper.evidence.interim_analyses import SHOWING, common_seeds, level_at
-from sweeper.evidence.intervals import half_width, scaled_variances
-from sweeper.evidence.reasons import signed
+from sweeper.core.text import format_count, join_words
+from sweeper.evidence.decision_rule import count_units, get_difference
+from sweeper.evidence.interim_analyses import SHOWING, compute_level, count_common_seeds
+from sweeper.evidence.intervals import compute_half_width, scale_variances
+from sweeper.evidence.reasons import format_score_difference
 
 MOST_SEEDS = 50
 """More trainings of each finalist than this are not proposed."""
@@ -28,7 +28,7 @@ MOST_IMAGES = 1_000_000
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _SettlingPlan:
     """What would settle one pair."""
 
     rival: int
@@ -38,7 +38,7 @@ class _Plan:
     images: int | None = None
 
 
-def what_would_settle(
+def suggest_what_settles(
     evidence: Contest, pairs: Sequence[tuple[int, int]], resume: str | None = "--resume"
 ) -> list[str]:
     """Sentences for the open comparisons, given as indices into `evidence.finalists`.
@@ -47,14 +47,14 @@ def what_would_settle(
 
     Rivals of one loss for which the same would do share a sentence, which asks for the most that one of them needs.
     """
-    groups: dict[tuple[int, str], list[_Plan]] = {}
+    groups: dict[tuple[int, str], list[_SettlingPlan]] = {}
     for first, rival in pairs:
-        plan = _plan(evidence, first, rival)
+        plan = _plan_pair(evidence, first, rival)
         groups.setdefault((first, plan.kind), []).append(plan)
-    return [_sentence(evidence, first, plans, resume) for (first, _), plans in groups.items()]
+    return [_format_plans(evidence, first, plans, resume) for (first, _), plans in groups.items()]
 
 
-def needed_half_width(gap: Interval, rope: float) -> float:
+def compute_needed_half_width(gap: Interval, rope: float) -> float:
     """Half-width at which this estimate would settle: below it, a win or equivalence is shown.
 
     An estimate of at least `rope` settles as a win once the half-width is below the estimate; a smaller one as
@@ -64,49 +64,55 @@ def needed_half_width(gap: Interval, rope: float) -> float:
     return size if size >= rope else rope - size
 
 
-def for_action(evidence: Contest, other: int, base: int) -> str:
+def suggest_for_action(evidence: Contest, other: int, base: int) -> str:
     """Return how many more seeds, or images, would tell whether `other` gains over `base`; "" where none would."""
-    gap, seeds, images = difference(evidence, other, base), common_seeds(evidence, other, base), units(evidence)
+    gap, seeds, images = (
+        get_difference(evidence, other, base),
+        count_common_seeds(evidence, other, base),
+        count_units(evidence),
+    )
     target = gap.estimate if gap.estimate >= evidence.rope else evidence.rope - gap.estimate
-    needed = seeds_needed(gap, seeds, images, target, analyses=evidence.analyses)
+    needed = count_seeds_needed(gap, seeds, images, target, analyses=evidence.analyses)
     if needed is not None:
-        return f"{count(needed - int(seeds), 'more seed')} would tell"
-    needed = images_needed(gap, seeds, images, target, analyses=evidence.analyses)
-    return "" if needed is None else f"some {_rounded(needed):,} {_unit(evidence)} would tell"
+        return f"{format_count(needed - int(seeds), 'more seed')} would tell"
+    needed = count_images_needed(gap, seeds, images, target, analyses=evidence.analyses)
+    return "" if needed is None else f"some {_round_up(needed):,} {_name_unit(evidence)} would tell"
 
 
-def planned_half_width(
+def plan_half_width(
     gap: Interval, now: tuple[float, float], then: tuple[float, float], analyses: Sequence[InterimAnalysis] = ()
 ) -> float:
     """Half-width that a difference measured with `now` (seeds, images) would have with `then`, both ≥ 2."""
     more_seeds, more_images = (b / a if isfinite(a) else 1.0 for a, b in zip(now, then, strict=True))
-    v_seed, v_image = scaled_variances(gap, seeds=more_seeds, images=more_images)
-    return half_width(v_seed, then[0], v_image, then[1], level_at(analyses, then[0]), borrowed=gap.borrowed)
+    v_seed, v_image = scale_variances(gap, seeds=more_seeds, images=more_images)
+    return compute_half_width(
+        v_seed, then[0], v_image, then[1], compute_level(analyses, then[0]), borrowed=gap.borrowed
+    )
 
 
-def seeds_needed(
+def count_seeds_needed(
     gap: Interval, seeds: float, images: float, target: float, *, analyses: Sequence[InterimAnalysis] = ()
 ) -> int | None:
     """Fewest seeds, more than now, with which the half-width is below `target`; None beyond MOST_SEEDS."""
 
     def narrow(count: int) -> bool:
-        return planned_half_width(gap, (seeds, images), (count, images), analyses) < target
+        return plan_half_width(gap, (seeds, images), (count, images), analyses) < target
 
-    return _fewest(narrow, seeds + 1, MOST_SEEDS)
+    return _find_fewest(narrow, seeds + 1, MOST_SEEDS)
 
 
-def images_needed(
+def count_images_needed(
     gap: Interval, seeds: float, images: float, target: float, *, analyses: Sequence[InterimAnalysis] = ()
 ) -> int | None:
     """Fewest test images, more than now, with which the half-width is below `target`; None beyond MOST_IMAGES."""
 
     def narrow(count: int) -> bool:
-        return planned_half_width(gap, (seeds, images), (seeds, count), analyses) < target
+        return plan_half_width(gap, (seeds, images), (seeds, count), analyses) < target
 
-    return _fewest(narrow, images + 1, MOST_IMAGES)
+    return _find_fewest(narrow, images + 1, MOST_IMAGES)
 
 
-def _fewest(enough: Callable[[int], bool], least: float, high: int) -> int | None:
+def _find_fewest(enough: Callable[[int], bool], least: float, high: int) -> int | None:
     """Smallest count in [least, high] that is enough, by bisection (more is never worse)."""
     if least > high or not enough(high):
         return None
@@ -117,25 +123,29 @@ def _fewest(enough: Callable[[int], bool], least: float, high: int) -> int | Non
     return low
 
 
-def _plan(evidence: Contest, first: int, rival: int) -> _Plan:
-    gap, seeds, images = difference(evidence, first, rival), common_seeds(evidence, first, rival), units(evidence)
-    plan = partial(_Plan, rival, gap)
+def _plan_pair(evidence: Contest, first: int, rival: int) -> _SettlingPlan:
+    gap, seeds, images = (
+        get_difference(evidence, first, rival),
+        count_common_seeds(evidence, first, rival),
+        count_units(evidence),
+    )
+    plan = partial(_SettlingPlan, rival, gap)
     if seeds < SHOWING:
         return plan("common_seeds", seeds=int(seeds))
     if images < 2:
         return plan("label")
-    target = needed_half_width(gap, evidence.rope)
-    enough_seeds = seeds_needed(gap, seeds, images, target, analyses=evidence.analyses)
-    enough_images = images_needed(gap, seeds, images, target, analyses=evidence.analyses)
+    target = compute_needed_half_width(gap, evidence.rope)
+    enough_seeds = count_seeds_needed(gap, seeds, images, target, analyses=evidence.analyses)
+    enough_images = count_images_needed(gap, seeds, images, target, analyses=evidence.analyses)
     if enough_seeds is not None:
         return plan("seeds", seeds=enough_seeds, images=enough_images)
     return plan("neither" if enough_images is None else "images", images=enough_images)
 
 
-def _sentence(evidence: Contest, first: int, plans: Sequence[_Plan], resume: str | None) -> str:
+def _format_plans(evidence: Contest, first: int, plans: Sequence[_SettlingPlan], resume: str | None) -> str:
     """What these plans of one kind ask for together."""
     names, digits = [evidence.finalists[plan.rival].family for plan in plans], evidence.scale.digits
-    against, kind = f"{evidence.finalists[first].family} against {listed(names)}: ", plans[0].kind
+    against, kind = f"{evidence.finalists[first].family} against {join_words(names)}: ", plans[0].kind
     if kind == "common_seeds":
         least, most = (
             (evidence.analyses[0].seeds, evidence.analyses[-1].seeds) if evidence.analyses else (SHOWING, SHOWING)
@@ -146,10 +156,10 @@ def _sentence(evidence: Contest, first: int, plans: Sequence[_Plan], resume: str
         train = "train" if resume is None else "confirm"
         return f"{against}{train} on at least {SHOWING} {which}{how}, got {plans[0].seeds}."
     if kind == "label":
-        return f"{against}label more {_unit(evidence)}; {units(evidence):g} cannot show a difference."
+        return f"{against}label more {_name_unit(evidence)}; {count_units(evidence):g} cannot show a difference."
     if kind == "neither":
         found = [
-            f"{signed(evidence, plan.gap.estimate)} against {name}, standard error "
+            f"{format_score_difference(evidence, plan.gap.estimate)} against {name}, standard error "
             f"{hypot(plan.gap.se_seed, plan.gap.se_image):.{digits}f}"
             for plan, name in zip(plans, names, strict=True)
         ]
@@ -159,7 +169,11 @@ def _sentence(evidence: Contest, first: int, plans: Sequence[_Plan], resume: str
         )
     wanted = [plan.images for plan in plans]
     images = None if None in wanted else max(n for n in wanted if n is not None)
-    shots = "" if images is None else f"some {_rounded(images):,} {_unit(evidence)} in place of {units(evidence):g}"
+    shots = (
+        ""
+        if images is None
+        else f"some {_round_up(images):,} {_name_unit(evidence)} in place of {count_units(evidence):g}"
+    )
     if kind == "images":
         error = max(plan.gap.se_image for plan in plans)
         alone = (
@@ -167,8 +181,11 @@ def _sentence(evidence: Contest, first: int, plans: Sequence[_Plan], resume: str
             f"number of seeds up to {MOST_SEEDS}; "
         )
         return f"{against}{'' if evidence.scope == 'images' else alone}{shots} would settle it."
-    now, seeds = min(common_seeds(evidence, first, plan.rival) for plan in plans), max(plan.seeds for plan in plans)
-    asked, last = _asked(evidence, seeds)
+    now, seeds = (
+        min(count_common_seeds(evidence, first, plan.rival) for plan in plans),
+        max(plan.seeds for plan in plans),
+    )
+    asked, last = _format_confirm_seeds(evidence, seeds)
     goes_on = f", which ends at {last} at the latest" if last > seeds else ""
     how = "" if resume is None else f" (`{resume} --confirm-seeds {asked}`{goes_on})"
     also = f", or {shots}" if shots else ""
@@ -178,7 +195,7 @@ def _sentence(evidence: Contest, first: int, plans: Sequence[_Plan], resume: str
     )
 
 
-def _asked(evidence: Contest, seeds: int) -> tuple[str, int]:
+def _format_confirm_seeds(evidence: Contest, seeds: int) -> tuple[str, int]:
     """The value of `--confirm-seeds` that adds seeds, and the seeds of its last interim analysis.
 
     Up to as many seeds as are needed, with interim analyses on the way. Where the plan had as many and ended before
@@ -188,11 +205,11 @@ def _asked(evidence: Contest, seeds: int) -> tuple[str, int]:
     return (f"{evidence.analyses[0].seeds}..{seeds}", seeds) if seeds > most else (str(most), most)
 
 
-def _unit(evidence: Contest) -> str:
+def _name_unit(evidence: Contest) -> str:
     return "test images" if evidence.test_groups is None else "groups of test images"
 
 
-def _rounded(count: int) -> int:
+def _round_up(count: int) -> int:
     """Two significant digits, upwards: more would pretend to a precision that a planning figure has not."""
     unit = int(10 ** max(0, len(str(count)) - 2))
     return -(-count // unit) * unit

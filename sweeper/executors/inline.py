@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweeper.core.errors import ExecutorError
-from sweeper.core.events import Advanced, Answer, Hardware, Job, Layout
+from sweeper.core.events import Answer, JobResult, TrainingJob, WorkerHardware, WorkerLayout
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions
 
 if TYPE_CHECKING:
-    from sweeper.training.job import Trainings
+    from sweeper.training.job import WorkerTrainings
 
 
 class InlineBackend:
@@ -28,36 +28,38 @@ class InlineBackend:
         self._opened: InlineExecutor | None = None
         self._deterministic = False
 
-    def hardware(self) -> Hardware:
+    def hardware(self) -> WorkerHardware:
         """Probe this process's device."""
-        from sweeper.training.hardware import probe
+        from sweeper.training.hardware import probe_device
 
-        return probe(self._asked)
+        return probe_device(self._asked)
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> WorkerLayout:
         """This process alone."""
-        from sweeper.training.hardware import threads_here
+        from sweeper.training.hardware import count_torch_threads
 
-        return Layout(1, self._threads or threads_here())
+        return WorkerLayout(1, self._threads or count_torch_threads())
 
     def step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
         """Train some steps in this process."""
-        from sweeper.training.step_times import step_seconds
+        from sweeper.training.step_times import measure_step_seconds
 
-        return step_seconds(conditions, precisions, self._threads)
+        return measure_step_seconds(conditions, precisions, self._threads)
 
     def open(self, conditions: Conditions, checkpoints: Path) -> InlineExecutor:
         """Open the store and build the network once."""
-        from sweeper.training.failure_causes import explain, not_its_own
-        from sweeper.training.worker import made_ready
+        from sweeper.training.failure_causes import explain_failure, is_process_fault
+        from sweeper.training.worker import prepare_trainings
 
         self._deterministic = conditions.recipe.deterministic
         try:
-            trainings = made_ready(conditions, self.hardware().device, self._threads, checkpoints)
+            trainings = prepare_trainings(conditions, self.hardware().device, self._threads, checkpoints)
         except Exception as error:
-            if not_its_own(error):
-                raise ExecutorError(f"the network could not be built in this process: {explain(error)}") from error
+            if is_process_fault(error):
+                raise ExecutorError(
+                    f"the network could not be built in this process: {explain_failure(error)}"
+                ) from error
             raise
         self._opened = InlineExecutor(trainings, self._log)
         return self._opened
@@ -77,10 +79,10 @@ class InlineExecutor:
 
     workers = 1
 
-    def __init__(self, trainings: Trainings, log: Callable[[str], None]) -> None:
+    def __init__(self, trainings: WorkerTrainings, log: Callable[[str], None]) -> None:
         """Made by `InlineBackend.open`."""
         self._trainings, self._log = trainings, log
-        self._job: Job | None = None
+        self._job: TrainingJob | None = None
 
     def free(self) -> int:
         """Whether it is idle.
@@ -92,19 +94,19 @@ class InlineExecutor:
             raise ExecutorError(f"this process can use its device no more: {self._trainings.broken}")
         return int(self._job is None)
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: TrainingJob) -> None:
         """Take the job; it is done at the next poll."""
         self._job = job
 
     def poll(self, timeout_seconds: float) -> list[Answer]:
         """Do the job; nothing where there is no time, or no job."""
         if self._job is None or not timeout_seconds:
-            self._trainings.keep()
+            self._trainings.save_last_training()
             time.sleep(timeout_seconds)
             return []
         job, self._job = self._job, None
-        answer = self._trainings.advance(job)
-        if isinstance(answer, Advanced) and answer.note:
+        answer = self._trainings.run_job(job)
+        if isinstance(answer, JobResult) and answer.note:
             self._log(answer.note)
         return [answer]
 

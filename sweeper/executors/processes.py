@@ -15,14 +15,14 @@ from pathlib import Path
 from statistics import fmean
 
 from sweeper.core.errors import ExecutorError, SweeperError
-from sweeper.core.events import Answer, Hardware, Job, Layout, Lost
+from sweeper.core.events import Answer, TrainingJob, WorkerHardware, WorkerLayout, WorkerLost
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions
-from sweeper.core.text import count
-from sweeper.executors.protocol import Watchdog, stage_of
+from sweeper.core.text import format_count
+from sweeper.executors.protocol import Watchdog, get_stage
 from sweeper.executors.start_process import begin_loading
-from sweeper.executors.worker_process import Setup, WorkerProcess
-from sweeper.system.cores import threads_asked
+from sweeper.executors.worker_process import WorkerProcess, WorkerSetup
+from sweeper.system.cores import read_requested_threads
 
 FAILURES = 4
 """A place among several workers where so many trainings in a row failed is given up: a GPU may be broken, and
@@ -45,26 +45,26 @@ class ProcessBackend:
     ) -> None:
         """`workers` None = as many as pay: one per GPU; on a CPU one thread each (or `threads`, or as OMP_NUM_THREADS
         says), one per core, at most 8. `log` is told of workers that died."""
-        self._threads = threads or threads_asked()
+        self._threads = threads or read_requested_threads()
         self._asked, self._count, self._cores, self._log = device, workers, cores, log
         self._watchdog = watchdog or Watchdog()
         self._method = begin_loading()  # loading torch takes seconds: it begins at once
-        self._workers = [self._new()] if self._method == "spawn" else []
+        self._workers = [self._start_worker()] if self._method == "spawn" else []
         """Not configured; the first has told its hardware once it was asked."""
         self._opened: ProcessExecutor | None = None
 
-    def _new(self) -> WorkerProcess:
+    def _start_worker(self) -> WorkerProcess:
         return WorkerProcess(self._asked, self._method)
 
     @cached_property
-    def _hardware(self) -> Hardware:
-        self._workers = self._workers or [self._new()]
-        self._workers[0].ask("hardware")
-        _, hardware = self._workers[0].expect("hardware")
-        assert isinstance(hardware, Hardware)
+    def _hardware(self) -> WorkerHardware:
+        self._workers = self._workers or [self._start_worker()]
+        self._workers[0].send_request("hardware")
+        _, hardware = self._workers[0].expect_message("hardware")
+        assert isinstance(hardware, WorkerHardware)
         return hardware
 
-    def hardware(self) -> Hardware:
+    def hardware(self) -> WorkerHardware:
         """Wait for the first worker's report."""
         return self._hardware
 
@@ -87,9 +87,9 @@ class ProcessBackend:
         return self._threads or max(1, self._cores // self.workers)
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> WorkerLayout:
         """Its workers and the threads of each."""
-        return Layout(self.workers, self.threads)
+        return WorkerLayout(self.workers, self.threads)
 
     def step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
         """The mean of the workers, which take steps at the same time; all are ended where one cannot."""
@@ -97,21 +97,21 @@ class ProcessBackend:
         found = list[dict[Precision, float]]()
         try:
             for worker in self._workers:
-                worker.ask("time", conditions, precisions, self.threads)
+                worker.send_request("time", conditions, precisions, self.threads)
             for worker in self._workers:
-                _, times = worker.expect("time")
+                _, times = worker.expect_message("time")
                 assert isinstance(times, dict)
                 found.append(times)
         except SweeperError:  # what is wrong is said where workers are made ready
             for worker in self._workers:
-                worker.end()
+                worker.end_process()
             self._workers = []
             return {}
         return {p: fmean(times[p] for times in found) for p in precisions} if all(found) else {}
 
     def open(self, conditions: Conditions, checkpoints: Path) -> ProcessExecutor:
         """Start the other workers and hand the conditions to all."""
-        setup = Setup(self._new, conditions, checkpoints, self.hardware(), self.threads, self._log)
+        setup = WorkerSetup(self._start_worker, conditions, checkpoints, self.hardware(), self.threads, self._log)
         self._start_all()
         setup.make_ready(self._workers)
         ready, self._workers = self._workers, []
@@ -120,12 +120,12 @@ class ProcessBackend:
 
     def _start_all(self) -> None:
         while len(self._workers) < self.workers:
-            self._workers.append(self._new())
+            self._workers.append(self._start_worker())
 
     def close(self) -> None:
         """Kill all workers."""
         for worker in self._workers:
-            worker.end()
+            worker.end_process()
         self._workers = []
         if self._opened is not None:
             self._opened.close()
@@ -139,7 +139,7 @@ class ProcessExecutor:
     """
 
     def __init__(
-        self, workers: list[WorkerProcess], setup: Setup, log: Callable[[str], None], watchdog: Watchdog
+        self, workers: list[WorkerProcess], setup: WorkerSetup, log: Callable[[str], None], watchdog: Watchdog
     ) -> None:
         """Made by `ProcessBackend.open`; `workers` are ready."""
         self._workers, self._setup, self._log, self._watchdog = workers, setup, log, watchdog
@@ -158,12 +158,12 @@ class ProcessExecutor:
             raise ExecutorError("every worker died and none could be started again; see the warnings above")
         return sum(worker.job is None for worker in self._workers)
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: TrainingJob) -> None:
         """To an idle worker: the one that has the training in memory, else one that has none."""
         idle = [worker for worker in self._workers if worker.job is None]
         worker = min(idle, key=lambda w: (w.holds != job.spec, w.holds is not None))
         worker.job, worker.holds = job, job.spec
-        self._watchdog.wait(worker, job.spec.purpose, stage_of(job, self._setup.conditions.recipe))
+        self._watchdog.start_waiting(worker, job.spec.purpose, get_stage(job, self._setup.conditions.recipe))
         with suppress(OSError):  # it died while idle: the next poll finds its pipe at the end and replaces it
             worker.pipe.send(job)
 
@@ -173,20 +173,20 @@ class ProcessExecutor:
         busy = {worker.pipe: worker for worker in self._workers if worker.job is not None}
         for pipe in wait(list(busy), timeout_seconds):
             assert isinstance(pipe, Connection)
-            answers.append(self._answer(busy[pipe]))
-        return answers + self._hung()
+            answers.append(self._read_answer(busy[pipe]))
+        return answers + self._find_hung()
 
-    def _answer(self, worker: WorkerProcess) -> Answer:
+    def _read_answer(self, worker: WorkerProcess) -> Answer:
         """What a worker's next message says."""
         try:
             answer: Answer | tuple[str, str] = worker.pipe.recv()
         except (EOFError, OSError):
-            return self._lost(worker)
+            return self._replace_lost(worker)
         if isinstance(answer, tuple):  # "refused" or "broken": it ends, though it had been ready
-            return self._lost(worker, str(answer[1]))
-        self._watchdog.answered(worker)
-        if isinstance(answer, Lost):
-            return self._lost(worker, answer.reason)
+            return self._replace_lost(worker, str(answer[1]))
+        self._watchdog.stop_waiting(worker)
+        if isinstance(answer, WorkerLost):
+            return self._replace_lost(worker, answer.reason)
         if answer.note:
             self._log(answer.note)
         if answer.result.state == "failed":
@@ -197,38 +197,38 @@ class ProcessExecutor:
             worker.holds = None
         return answer
 
-    def _lost(self, worker: WorkerProcess, reason: str | None = None) -> Lost:
+    def _replace_lost(self, worker: WorkerProcess, reason: str | None = None) -> WorkerLost:
         """Replace a worker; its job is lost."""
         assert worker.job is not None
-        return Lost(worker.job.spec, self._replace(worker, reason))
+        return WorkerLost(worker.job.spec, self._replace(worker, reason))
 
-    def _hung(self) -> list[Answer]:
+    def _find_hung(self) -> list[Answer]:
         """Deaths of the workers that say nothing any more: they are killed."""
         found: list[Answer] = []
         for worker in list(self._workers):
-            if (reason := self._watchdog.hangs(worker)) is not None and not worker.pipe.poll():
-                found.append(self._lost(worker, reason))
+            if (reason := self._watchdog.explain_hang(worker)) is not None and not worker.pipe.poll():
+                found.append(self._replace_lost(worker, reason))
         return found
 
     def _replace(self, worker: WorkerProcess, reason: str | None = None) -> str:
         """Start another worker in its place, unless that is of no use; why, for people."""
-        reason = reason or worker.reason()
-        self._watchdog.forget(worker)
+        reason = reason or worker.explain_end()
+        self._watchdog.forget_worker(worker)
         self._workers.remove(worker)
         self._failures[worker.number] += 1
         if self._workers and (failures := self._failures[worker.number]) >= FAILURES:
-            worker.end()
-            left = count(len(self._workers), "worker")
+            worker.end_process()
+            left = format_count(len(self._workers), "worker")
             self._log(f"{reason}, the last of {failures} failures in a row; going on with {left}")
             return reason
         try:
-            self._workers.append(self._setup.in_place_of(worker, reason))
+            self._workers.append(self._setup.replace_worker(worker, reason))
         except SweeperError as error:
-            self._log(f"{error}; going on with {count(len(self._workers), 'worker')}")
+            self._log(f"{error}; going on with {format_count(len(self._workers), 'worker')}")
         return reason
 
     def close(self) -> None:
         """Kill all workers."""
         for worker in self._workers:
-            worker.end()
+            worker.end_process()
         self._workers = []

@@ -12,10 +12,10 @@ from pathlib import Path
 from statistics import median
 from typing import Literal, Protocol
 
-from sweeper.core.events import Answer, Hardware, Job, Layout
+from sweeper.core.events import Answer, TrainingJob, WorkerHardware, WorkerLayout
 from sweeper.core.recipe import Precision, Recipe
 from sweeper.core.records import Conditions
-from sweeper.system.clocks import running_seconds
+from sweeper.system.clocks import get_running_seconds
 
 Stage = Literal["rung", "last"]
 """What a training is waited for: an evaluation at a rung, or its last one with its result."""
@@ -34,37 +34,37 @@ class Watchdog:
     Seconds are those that this process itself ran: where all are stopped, as on a laptop that sleeps, no worker hangs.
     """
 
-    def __init__(self, least_seconds: float = LEAST_SECONDS, clock: Callable[[], float] = running_seconds) -> None:
+    def __init__(self, least_seconds: float = LEAST_SECONDS, clock: Callable[[], float] = get_running_seconds) -> None:
         self._least, self._clock = least_seconds, clock
         self._since: dict[Hashable, tuple[float, str, Stage]] = {}
         self._known: defaultdict[tuple[str, Stage], list[float]] = defaultdict(list)
 
-    def wait(self, worker: Hashable, purpose: str, stage: Stage) -> None:
+    def start_waiting(self, worker: Hashable, purpose: str, stage: Stage) -> None:
         """From now on the worker is waited for; `purpose` of its training."""
         self._since[worker] = (self._clock(), purpose, stage)
 
-    def answered(self, worker: Hashable) -> None:
+    def stop_waiting(self, worker: Hashable) -> None:
         """It said something; it is not watched until the next `wait`."""
         if (waited := self._since.pop(worker, None)) is not None:
             since, purpose, stage = waited
             self._known[purpose, stage].append(self._clock() - since)
 
-    def forget(self, worker: Hashable) -> None:
+    def forget_worker(self, worker: Hashable) -> None:
         """It is gone: how long it was waited for says nothing."""
         self._since.pop(worker, None)
 
-    def limit(self, purpose: str, stage: Stage) -> float:
+    def get_limit(self, purpose: str, stage: Stage) -> float:
         """Seconds after which such a wait is taken for a hang."""
         if own := self._known.get((purpose, stage)):
             return max(self._least, FACTOR * median(own))
         return max(self._least, UNKNOWN_SECONDS)
 
-    def hangs(self, worker: Hashable) -> str | None:
+    def explain_hang(self, worker: Hashable) -> str | None:
         """Why the worker is taken to hang; None while it is not."""
         if (waited := self._since.get(worker)) is None:
             return None
         since, purpose, stage = waited
-        gone, limit = self._clock() - since, self.limit(purpose, stage)
+        gone, limit = self._clock() - since, self.get_limit(purpose, stage)
         if gone <= limit:
             return None
         return f"worker hung: nothing came from it for {gone:.0f} s, and {limit:.0f} s is the most that is waited"
@@ -84,7 +84,7 @@ class Executor(Protocol):
             ExecutorError: if none can be any more.
         """
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: TrainingJob) -> None:
         """Have a job done. Only when `free() > 0`."""
 
     def poll(self, timeout_seconds: float) -> list[Answer]:
@@ -100,7 +100,7 @@ class Executor(Protocol):
 class Backend(Protocol):
     """A place where trainings can run, before anybody knows which."""
 
-    def hardware(self) -> Hardware:
+    def hardware(self) -> WorkerHardware:
         """What the machine offers.
 
         Raises:
@@ -108,7 +108,7 @@ class Backend(Protocol):
         """
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> WorkerLayout:
         """How its trainings share the machine."""
 
     def step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
@@ -128,11 +128,11 @@ class Backend(Protocol):
         """End everything, an executor that was opened included. Safe to call twice."""
 
 
-def compile_seconds(conditions: Conditions) -> float:
+def estimate_compile_seconds(conditions: Conditions) -> float:
     """The most that a worker may take to compile the network; on a slow processor a large one takes many minutes."""
     return 1800.0 if conditions.recipe.compiled else 0.0
 
 
-def stage_of(job: Job, recipe: Recipe) -> Stage:
+def get_stage(job: TrainingJob, recipe: Recipe) -> Stage:
     """What is waited for: the last rung, after which a confirmation is scored on the test split, or one before it."""
     return "last" if job.until > (0, *recipe.rungs(job.spec.steps))[-2] else "rung"

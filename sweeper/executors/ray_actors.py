@@ -11,11 +11,11 @@ from typing import Any
 import ray
 
 from sweeper.core.errors import ExecutorError, SweeperError
-from sweeper.core.events import Answer, Hardware, Job, Lost
+from sweeper.core.events import Answer, TrainingJob, WorkerHardware, WorkerLost
 from sweeper.core.recipe import Precision, Recipe
 from sweeper.core.records import Conditions, TrialSpec
-from sweeper.executors.protocol import Watchdog, stage_of
-from sweeper.system.clocks import running_seconds
+from sweeper.executors.protocol import Watchdog, get_stage
+from sweeper.system.clocks import get_running_seconds
 
 START_SECONDS = 300.0
 """A first actor that is not there by then is given up: the cluster has no room. So is the sweep when all actors were
@@ -23,13 +23,13 @@ lost, and none came back for so long."""
 
 
 @dataclass(eq=False)
-class Actor:
+class RayActor:
     """The driver's end of one actor."""
 
     handle: Any
     pending: Any
     """What it is doing: a reference to come."""
-    job: Job | None = None
+    job: TrainingJob | None = None
     holds: TrialSpec | None = None
     """The training that it has in memory."""
     kept: bool = True
@@ -53,8 +53,8 @@ class RayExecutor:
 
     def __init__(
         self,
-        actors: list[Actor],
-        start: Callable[[], Actor],
+        actors: list[RayActor],
+        start: Callable[[], RayActor],
         log: Callable[[str], None],
         watchdog: Watchdog,
         recipe: Recipe,
@@ -82,8 +82,8 @@ class RayExecutor:
         if any(actor.ready for actor in self._actors):
             self._alone_since = None
         elif self._alone_since is None:
-            self._alone_since = running_seconds()
-        elif running_seconds() - self._alone_since > self._start_seconds:
+            self._alone_since = get_running_seconds()
+        elif get_running_seconds() - self._alone_since > self._start_seconds:
             raise ExecutorError(
                 f"all Ray actors were lost, and none came back within {self._start_seconds:.0f} s; see `ray status` "
                 "for what the cluster has room for"
@@ -91,16 +91,16 @@ class RayExecutor:
         return len(self._idle)
 
     @property
-    def _idle(self) -> list[Actor]:
+    def _idle(self) -> list[RayActor]:
         return [actor for actor in self._actors if actor.ready and actor.job is None]
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: TrainingJob) -> None:
         """To an idle actor: the one that has the training in memory, else one on the node of its checkpoint."""
         spec = job.spec
         node = self._nodes.get((spec.purpose, spec.number))
         actor = min(self._idle, key=lambda a: (a.holds != spec, a.node != node, a.holds is not None))
         actor.job, actor.holds, actor.pending = job, spec, actor.handle.advance.remote(job)
-        self._watchdog.wait(actor, spec.purpose, stage_of(job, self._recipe))
+        self._watchdog.start_waiting(actor, spec.purpose, get_stage(job, self._recipe))
 
     def poll(self, timeout_seconds: float) -> list[Answer]:
         """What the actors answered, and which were lost."""
@@ -115,29 +115,29 @@ class RayExecutor:
         ready, _ = ray.wait(list(waiting), num_returns=1, timeout=timeout_seconds)
         if ready:  # and whatever else is there
             ready, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
-        found = (self._answer(waiting[reference], reference) for reference in ready)
+        found = (self._read_answer(waiting[reference], reference) for reference in ready)
         answers = [answer for answer in found if answer is not None]
-        return answers + self._hung()
+        return answers + self._find_hung()
 
-    def _hung(self) -> list[Answer]:
+    def _find_hung(self) -> list[Answer]:
         """Deaths of the actors that say nothing any more: they are killed."""
         found: list[Answer] = []
         for actor in list(self._actors):
-            reason = self._watchdog.hangs(actor)
+            reason = self._watchdog.explain_hang(actor)
             if reason is not None and actor.job is not None and not ray.wait([actor.pending], timeout=0)[0]:
-                found.append(Lost(actor.job.spec, reason))
+                found.append(WorkerLost(actor.job.spec, reason))
                 self._replace(actor, reason)
         return found
 
-    def _answer(self, actor: Actor, reference: Any) -> Answer | None:
+    def _read_answer(self, actor: RayActor, reference: Any) -> Answer | None:
         try:
             given: Any = ray.get(reference)
         except ray.exceptions.RayError as error:
-            reason = f"Ray lost the actor or its node ({line(error)})"
+            reason = f"Ray lost the actor or its node ({format_error_kind(error)})"
             self._replace(actor, reason)
-            return None if actor.job is None else Lost(actor.job.spec, reason)
+            return None if actor.job is None else WorkerLost(actor.job.spec, reason)
         actor.pending = None
-        self._watchdog.answered(actor)
+        self._watchdog.stop_waiting(actor)
         if actor.job is None:
             if (refusal := actor.settle(given)) is not None:
                 self._log(f"a Ray actor cannot take part: {refusal}")
@@ -145,7 +145,7 @@ class RayExecutor:
                 ray.kill(actor.handle)
             return None
         answer: Answer = given
-        if isinstance(answer, Lost):
+        if isinstance(answer, WorkerLost):
             self._replace(actor, answer.reason)
             return answer
         if answer.note:
@@ -161,9 +161,9 @@ class RayExecutor:
             self._nodes[spec.purpose, spec.number] = actor.node
         return answer
 
-    def _replace(self, actor: Actor, reason: str) -> None:
+    def _replace(self, actor: RayActor, reason: str) -> None:
         """Ask Ray for another in its place."""
-        self._watchdog.forget(actor)
+        self._watchdog.forget_worker(actor)
         self._actors.remove(actor)
         ray.kill(actor.handle)
         self._log(f"{reason}; asking Ray for another")
@@ -176,7 +176,7 @@ class RayExecutor:
         self._actors = []
 
 
-def line(error: BaseException) -> str:
+def format_error_kind(error: BaseException) -> str:
     """The kind of error and its first line; of what an actor raised, if it did: Ray's own texts fill a page."""
     cause = getattr(error, "cause", None)
     error = cause if isinstance(cause, BaseException) else error
@@ -184,51 +184,51 @@ def line(error: BaseException) -> str:
     return f"{type(error).__name__}: {text[0][:150]}"
 
 
-class Trainer:
+class RayTrainer:
     """A worker that Ray places."""
 
-    def hardware(self, device: str) -> Hardware:
+    def hardware(self, device: str) -> WorkerHardware:
         """What this node offers."""
-        from sweeper.training.hardware import probe
+        from sweeper.training.hardware import probe_device
 
-        return probe(device)
+        return probe_device(device)
 
     def step_seconds(
         self, conditions: Conditions, precisions: Sequence[Precision], threads: int
     ) -> dict[Precision, float]:
         """Of a training step on this node's processors."""
-        from sweeper.training.step_times import step_seconds
+        from sweeper.training.step_times import measure_step_seconds
 
-        return step_seconds(_here(conditions), precisions, threads)
+        return measure_step_seconds(_use_local_store(conditions), precisions, threads)
 
     def configure(
         self, conditions: Conditions, device: str, threads: int, checkpoints: Path, expected: str
     ) -> tuple[str, str | None]:
         """Make ready; the node's id, and why it refuses, if it does."""
-        from sweeper.training.hardware import probe
-        from sweeper.training.worker import made_ready
+        from sweeper.training.hardware import probe_device
+        from sweeper.training.worker import prepare_trainings
 
         node = ray.get_runtime_context().get_node_id()
         try:
-            own = probe(device)
+            own = probe_device(device)
             if own.device != "cpu" and own.precision != expected:  # a CPU computes in the study's, whichever that is
                 refusal = f"a node computes in {own.precision}, the study in {expected}; use nodes of one kind"
                 return node, refusal
-            self._trainings = made_ready(_here(conditions), device, threads, checkpoints)
+            self._trainings = prepare_trainings(_use_local_store(conditions), device, threads, checkpoints)
         except SweeperError as error:
             return node, str(error)
         return node, None
 
-    def advance(self, job: Job) -> Answer:
+    def advance(self, job: TrainingJob) -> Answer:
         """Do a job."""
-        return self._trainings.advance(job)
+        return self._trainings.run_job(job)
 
     def keep(self) -> None:
         """Write the training that is in memory to its checkpoint."""
-        self._trainings.keep()
+        self._trainings.save_last_training()
 
 
-def _here(conditions: Conditions) -> Conditions:
+def _use_local_store(conditions: Conditions) -> Conditions:
     """The same with the decoded images of this node."""
     from sweeper.data.variants import store_here
 

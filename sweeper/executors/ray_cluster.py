@@ -24,18 +24,18 @@ import ray
 from ray.job_config import JobConfig
 
 from sweeper.core.errors import SweeperError, UsageError
-from sweeper.core.events import Hardware, Layout
+from sweeper.core.events import WorkerHardware, WorkerLayout
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions
-from sweeper.executors.protocol import Watchdog, compile_seconds
-from sweeper.executors.ray_actors import START_SECONDS, Actor, RayExecutor, Trainer, line
+from sweeper.executors.protocol import Watchdog, estimate_compile_seconds
+from sweeper.executors.ray_actors import START_SECONDS, RayActor, RayExecutor, RayTrainer, format_error_kind
 
 REACH_SECONDS = 10.0
 MOST = 64
 """Actors at most, unless --workers says otherwise."""
 
 
-def gpu_share(gpus: int, actors: int | None) -> float:
+def compute_gpu_share(gpus: int, actors: int | None) -> float:
     """What an actor asks for of a GPU: a whole one, or so little that all find room; 0 where there is none.
 
     Args:
@@ -105,37 +105,37 @@ class RayBackend:
 
     @property
     def _gpus(self) -> int:
-        return 0 if self._device == "cpu" else _total("GPU")
+        return 0 if self._device == "cpu" else _get_total("GPU")
 
-    def _new(self) -> Actor:
-        share = gpu_share(self._gpus, self._count)
+    def _new(self) -> RayActor:
+        share = compute_gpu_share(self._gpus, self._count)
         options = {"num_cpus": self._threads, "num_gpus": share, "scheduling_strategy": "SPREAD"}
-        return Actor(ray.remote(Trainer).options(**options).remote(), None)
+        return RayActor(ray.remote(RayTrainer).options(**options).remote(), None)
 
     @cached_property
-    def _first(self) -> Actor:
+    def _first(self) -> RayActor:
         return self._new()
 
     @cached_property
-    def _hardware(self) -> Hardware:
-        hardware: Hardware = _ask(self._first.handle.hardware.remote(self._device))
+    def _hardware(self) -> WorkerHardware:
+        hardware: WorkerHardware = _ask_actor(self._first.handle.hardware.remote(self._device))
         return hardware
 
-    def hardware(self) -> Hardware:
+    def hardware(self) -> WorkerHardware:
         """Of the node that the first actor is placed on."""
         return self._hardware
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> WorkerLayout:
         """As many actors as there is room for, unless a number was asked for."""
-        count = self._count or self._gpus or max(1, min(_total("CPU") // self._threads, MOST))
-        return Layout(count, self._threads)
+        count = self._count or self._gpus or max(1, min(_get_total("CPU") // self._threads, MOST))
+        return WorkerLayout(count, self._threads)
 
     def step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
         """By the first actor alone."""
-        given = (_absolute(conditions), precisions, self._threads)
+        given = (_make_absolute(conditions), precisions, self._threads)
         try:
-            found: dict[Precision, float] = _ask(self._first.handle.step_seconds.remote(*given))
+            found: dict[Precision, float] = _ask_actor(self._first.handle.step_seconds.remote(*given))
         except SweeperError:  # what is wrong is said where actors are made ready
             return {}
         return found
@@ -147,16 +147,16 @@ class RayBackend:
             UsageError: if the first refuses.
         """
         hardware = self.hardware()
-        conditions = _absolute(conditions)
+        conditions = _make_absolute(conditions)
         given = (conditions, hardware.device, self._threads, checkpoints.resolve(), hardware.precision)
 
-        def start() -> Actor:
+        def start() -> RayActor:
             actor = self._new()
             actor.pending = actor.handle.configure.remote(*given)
             return actor
 
-        first, seconds = self._first, START_SECONDS + compile_seconds(conditions)
-        if (refusal := first.settle(_ask(first.handle.configure.remote(*given), seconds))) is not None:
+        first, seconds = self._first, START_SECONDS + estimate_compile_seconds(conditions)
+        if (refusal := first.settle(_ask_actor(first.handle.configure.remote(*given), seconds))) is not None:
             raise UsageError(refusal)
         actors = [first, *(start() for _ in range(self.layout.workers - 1))]
         self._opened = RayExecutor(actors, start, self._log, self._watchdog, conditions.recipe, start_seconds=seconds)
@@ -169,7 +169,7 @@ class RayBackend:
         ray.shutdown()
 
 
-def _absolute(conditions: Conditions) -> Conditions:
+def _make_absolute(conditions: Conditions) -> Conditions:
     """The same with absolute paths: actors have another working folder."""
     dataset = conditions.dataset
     places = {"store": str(Path(dataset.store).resolve())}
@@ -178,7 +178,7 @@ def _absolute(conditions: Conditions) -> Conditions:
     return conditions.model_copy(update={"dataset": dataset.model_copy(update=places)})
 
 
-def _ask(reference: Any, seconds: float = START_SECONDS) -> Any:
+def _ask_actor(reference: Any, seconds: float = START_SECONDS) -> Any:
     """What the first actor answers within so many seconds.
 
     Raises:
@@ -187,10 +187,11 @@ def _ask(reference: Any, seconds: float = START_SECONDS) -> Any:
     try:
         return ray.get(reference, timeout=seconds)
     except ray.exceptions.RayTaskError as error:
-        raise error.cause if isinstance(error.cause, SweeperError) else SweeperError(line(error)) from None
+        raise error.cause if isinstance(error.cause, SweeperError) else SweeperError(format_error_kind(error)) from None
     except (ray.exceptions.RayError, TimeoutError) as error:
         raise SweeperError(
-            f"no Ray actor came up within {seconds:.0f} s ({line(error)}); see `ray status` for what the cluster has "
+            f"no Ray actor came up within {seconds:.0f} s ({format_error_kind(error)}); see `ray status` for what the "
+            "cluster has "
             "room for"
         ) from error
 
@@ -205,7 +206,7 @@ def _check_reachable(address: str | None) -> None:
         socket.create_connection((found[1], int(found[2])), timeout=REACH_SECONDS).close()
 
 
-def _total(resource: str) -> int:
+def _get_total(resource: str) -> int:
     """What the whole cluster has of it."""
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return int(resources.get(resource, 0))

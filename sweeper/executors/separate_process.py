@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.core.errors import ExecutorError, SweeperError, UsageError
-from sweeper.core.events import Answer, Hardware, Job, Layout
+from sweeper.core.events import Answer, TrainingJob, WorkerHardware, WorkerLayout
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions
-from sweeper.executors.protocol import Backend, Executor, compile_seconds
-from sweeper.executors.start_process import Launched
-from sweeper.system.clocks import running_seconds
+from sweeper.executors.protocol import Backend, Executor, estimate_compile_seconds
+from sweeper.executors.start_process import LaunchedProcess
+from sweeper.system.clocks import get_running_seconds
 
 START_SECONDS = 900.0
 """The most that is waited for a cluster to be joined, and for its first worker to come up."""
@@ -48,23 +48,23 @@ class SubprocessBackend:
         """
         self._log = log
         self._gone: str | None = None
-        self._process = Launched(_serve, (make,), "spawn")
+        self._process = LaunchedProcess(_serve_backend, (make,), "spawn")
         try:
             self._reply(START_SECONDS)
         except BaseException:
-            self._process.end()
+            self._process.end_process()
             raise
 
-    def hardware(self) -> Hardware:
+    def hardware(self) -> WorkerHardware:
         """The machine that the other process trains on."""
         found = self._call("hardware", seconds=START_SECONDS)
-        assert isinstance(found, Hardware)
+        assert isinstance(found, WorkerHardware)
         return found
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> WorkerLayout:
         """How trainings share that machine."""
-        found: Layout = self._call("layout")
+        found: WorkerLayout = self._call("layout")
         return found
 
     def step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
@@ -74,7 +74,7 @@ class SubprocessBackend:
 
     def open(self, conditions: Conditions, checkpoints: Path) -> SubprocessBackend:
         """Let the other process begin to execute; this object is its executor from then on."""
-        self._call("open", conditions, checkpoints, seconds=START_SECONDS + compile_seconds(conditions))
+        self._call("open", conditions, checkpoints, seconds=START_SECONDS + estimate_compile_seconds(conditions))
         return self
 
     @property
@@ -86,7 +86,7 @@ class SubprocessBackend:
         """How many more jobs it takes now."""
         return int(self._call("free"))
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: TrainingJob) -> None:
         """Hand it a job."""
         self._call("submit", job)
 
@@ -101,7 +101,7 @@ class SubprocessBackend:
             with suppress(SweeperError):
                 self._call("close", seconds=CLOSE_SECONDS)
             self._gone = "closed"
-        self._process.end()
+        self._process.end_process()
 
     def _call(self, name: str, *arguments: Any, seconds: float = CALL_SECONDS) -> Any:
         """What `name` of the backend, or of the executor once it is opened, gives for these arguments.
@@ -118,18 +118,18 @@ class SubprocessBackend:
 
     def _reply(self, seconds: float) -> Any:
         """What the process answers; meanwhile it may have something to say."""
-        began = running_seconds()
+        began = get_running_seconds()
         while True:
             if not self._process.pipe.poll(1.0):
-                if running_seconds() - began > seconds:
-                    self._process.end()
+                if get_running_seconds() - began > seconds:
+                    self._process.end_process()
                     self._gone = f"the process that talks to Ray did not answer for {seconds:.0f} s and was ended"
                     raise ExecutorError(self._gone)
                 continue
             try:
                 kind, found = self._process.pipe.recv()
             except (EOFError, OSError):
-                how = self._process.reason().removeprefix("worker ")
+                how = self._process.explain_end().removeprefix("worker ")
                 self._gone = (
                     f"the process that talks to Ray was lost ({how}): the cluster, or this node's raylet, is gone"
                 )
@@ -142,7 +142,7 @@ class SubprocessBackend:
                 raise found
 
 
-def _serve(pipe: Connection, make: Make) -> None:
+def _serve_backend(pipe: Connection, make: Make) -> None:
     """Entry point of the process: makes the backend, then does what it is called for until the pipe closes."""
     # What is printed here is no result; Ray and its processes print to either stream.
     sys.stdout.flush()
@@ -165,14 +165,14 @@ def _serve(pipe: Connection, make: Make) -> None:
         return found(*arguments) if callable(found) else found
 
     try:
-        pipe.send(_answered(call, "make", ()))
+        pipe.send(_answer_call(call, "make", ()))
         while True:
-            pipe.send(_answered(call, *pipe.recv()))
+            pipe.send(_answer_call(call, *pipe.recv()))
     except (EOFError, OSError):
         return
 
 
-def _answered(call: Callable[[str, tuple[Any, ...]], Any], name: str, arguments: tuple[Any, ...]) -> tuple[str, Any]:
+def _answer_call(call: Callable[[str, tuple[Any, ...]], Any], name: str, arguments: tuple[Any, ...]) -> tuple[str, Any]:
     """What a call found, or what it raised, as an error that is made of its text alone, and can be sent."""
     try:
         return "found", call(name, arguments)

@@ -19,8 +19,8 @@ from types import ModuleType
 from typing import Any, Literal
 
 from sweeper.core.errors import SweeperError
-from sweeper.system.cores import set_unless_given, waiting_quietly
-from sweeper.system.system_errors import memory_limit
+from sweeper.system.cores import set_unless_given, use_passive_waiting
+from sweeper.system.system_errors import explain_memory_limit
 
 PRELOAD = "sweeper.training.preload"
 SAFE_PATH = {"PYTHONSAFEPATH": "1"}
@@ -48,7 +48,7 @@ def begin_loading() -> Method:
         return "spawn"
     forkserver.set_forkserver_preload([PRELOAD])
     try:
-        with waiting_quietly(), set_unless_given(SAFE_PATH):
+        with use_passive_waiting(), set_unless_given(SAFE_PATH):
             forkserver.ensure_running()
     except OSError:
         return "spawn"
@@ -56,7 +56,7 @@ def begin_loading() -> Method:
 
 
 @contextmanager
-def _without_script() -> Iterator[None]:
+def _hide_main_script() -> Iterator[None]:
     """Start processes that do not import the script which calls sweeper: one without a guard would begin anew there."""
     script = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
@@ -66,7 +66,7 @@ def _without_script() -> Iterator[None]:
         sys.modules["__main__"] = script
 
 
-class Launched:
+class LaunchedProcess:
     """A process with a pipe to it. `target` is called there with the other end of the pipe and `args`.
 
     Raises:
@@ -77,21 +77,20 @@ class Launched:
         context = multiprocessing.get_context(method)
         self.pipe, child_end = context.Pipe()
         self.process: BaseProcess = context.Process(  # type: ignore[attr-defined]
-            target=_begin, args=(target, child_end, *args), daemon=True, name="sweeper-worker"
+            target=_begin_process, args=(target, child_end, *args), daemon=True, name="sweeper-worker"
         )
         try:
-            with waiting_quietly(), set_unless_given(SAFE_PATH), _without_script():
+            with use_passive_waiting(), set_unless_given(SAFE_PATH), _hide_main_script():
                 self.process.start()
         except (OSError, EOFError) as error:  # no process to be had, or the fork server ended
             self.pipe.close()
-            words = (
-                f"no worker could be started ({str(error) or 'killed'}); {memory_limit() or 'try --executor inline'}"
-            )
+            advice = explain_memory_limit() or "try --executor inline"
+            words = f"no worker could be started ({str(error) or 'killed'}); {advice}"
             raise WorkerDiedError(words) from error
         finally:
             child_end.close()
 
-    def reason(self) -> str:
+    def explain_end(self) -> str:
         """How the process ended, for people."""
         self.process.join(END_SECONDS)
         code = self.process.exitcode
@@ -100,7 +99,7 @@ class Launched:
             return f"worker killed by signal {-code} ({words})"
         return f"worker ended with status {code}"
 
-    def end(self) -> None:
+    def end_process(self) -> None:
         """Kill the process and wait for it. Safe to call twice.
 
         One whose fork server is gone is out of reach: it ends when it finds the pipe closed, or with this process.
@@ -111,7 +110,7 @@ class Launched:
         self.process.join(END_SECONDS)
 
 
-def _begin(target: Callable[..., None], *given: Any) -> None:
+def _begin_process(target: Callable[..., None], *given: Any) -> None:
     """In the new process: end it when its parent has ended, even in a training step, and call the target."""
     parent = multiprocessing.parent_process()
 

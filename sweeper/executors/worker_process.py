@@ -10,12 +10,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from sweeper.core.errors import SweeperError, UsageError
-from sweeper.core.events import Hardware, Job
+from sweeper.core.events import TrainingJob, WorkerHardware
 from sweeper.core.records import Conditions, TrialSpec
-from sweeper.executors.protocol import compile_seconds
-from sweeper.executors.start_process import Launched, Method, WorkerDiedError
-from sweeper.system.clocks import running_seconds
-from sweeper.system.system_errors import memory_limit
+from sweeper.executors.protocol import estimate_compile_seconds
+from sweeper.executors.start_process import LaunchedProcess, Method, WorkerDiedError
+from sweeper.system.clocks import get_running_seconds
+from sweeper.system.system_errors import explain_memory_limit
 
 START_SECONDS = 240.0
 """A worker that has not answered by then, while it starts, is given up; seconds that this process ran."""
@@ -25,69 +25,70 @@ PAUSE_SECONDS = 0.1
 """Between these: a fork server that was just killed may look alive for a moment."""
 
 
-class WorkerProcess(Launched):
+class WorkerProcess(LaunchedProcess):
     """The parent's end of one worker process."""
 
     broken: str | None = None
     """Why it says that it cannot be made ready."""
 
     def __init__(self, device: str, method: Method) -> None:
-        super().__init__(_serve, (device,), method)
-        self.job: Job | None = None
+        super().__init__(_serve_worker, (device,), method)
+        self.job: TrainingJob | None = None
         """What it does."""
         self.holds: TrialSpec | None = None
         """The training that it has in memory."""
         self.number = 0
         """Its place among the workers; with several GPUs it says which one."""
 
-    def ask(self, *order: object) -> None:
+    def send_request(self, *order: object) -> None:
         """Send it what it is to do; that it died is found out when its answer is expected."""
         with suppress(OSError):
             self.pipe.send(order)
 
-    def expect(self, kind: str, seconds: float = START_SECONDS) -> tuple[object, ...]:
+    def expect_message(self, kind: str, seconds: float = START_SECONDS) -> tuple[object, ...]:
         """The next message within so many seconds, which must be of this kind; for start-up only."""
-        began = running_seconds()
-        while not (found := self.pipe.poll(1.0)) and running_seconds() - began < seconds:
+        began = get_running_seconds()
+        while not (found := self.pipe.poll(1.0)) and get_running_seconds() - began < seconds:
             pass
         if not found:
             raise SweeperError(
-                f"a worker did not start within {seconds:.0f} s; {memory_limit() or 'try --executor inline'}"
+                f"a worker did not start within {seconds:.0f} s; {explain_memory_limit() or 'try --executor inline'}"
             )
         try:
             message: tuple[object, ...] = self.pipe.recv()
         except (EOFError, OSError):
-            words = f"a worker died while starting ({self.reason()}); {memory_limit() or 'try --executor inline'}"
+            advice = explain_memory_limit() or "try --executor inline"
+            words = f"a worker died while starting ({self.explain_end()}); {advice}"
             raise WorkerDiedError(words) from None
         if message[0] == "refused":
             raise UsageError(str(message[1]))
         if message[0] == "broken":
             self.broken = str(message[1])
             raise WorkerDiedError(
-                f"a worker cannot be made ready ({self.broken}); {memory_limit() or 'try fewer --workers'}"
+                f"a worker cannot be made ready ({self.broken}); {explain_memory_limit() or 'try fewer --workers'}"
             )
         assert message[0] == kind
         return message
 
-    def reason(self) -> str:
+    def explain_end(self) -> str:
         """How the process ended, or why it is of no use, for people."""
-        return super().reason() if self.broken is None else f"worker cannot be made ready: {self.broken}"
+        return super().explain_end() if self.broken is None else f"worker cannot be made ready: {self.broken}"
 
 
-def _serve(pipe: Connection, device: str) -> None:
-    from sweeper.training.worker import serve  # torch is imported here, in the child
+def _serve_worker(pipe: Connection, device: str) -> None:
+    from sweeper.training.worker import serve_jobs  # torch is imported here, in the child
 
-    serve(pipe, device)
+    serve_jobs(pipe, device)
 
 
 @dataclass(frozen=True)
-class Setup:
+class WorkerSetup:
     """How a worker is made, and what it is told before its first training."""
 
     new: Callable[[], WorkerProcess]
     conditions: Conditions
     checkpoints: Path
-    hardware: Hardware
+    hardware: WorkerHardware
     threads: int
     log: Callable[[str], None]
     """Is told of workers that died."""
@@ -104,11 +105,11 @@ class Setup:
             self._configure(worker)
         for number, worker in enumerate(workers):
             try:
-                worker.expect("ready", self._ready_seconds)
+                worker.expect_message("ready", self._ready_seconds)
             except WorkerDiedError:
-                workers[number] = self.in_place_of(worker, worker.reason())
+                workers[number] = self.replace_worker(worker, worker.explain_end())
 
-    def in_place_of(self, dead: WorkerProcess, reason: str) -> WorkerProcess:
+    def replace_worker(self, dead: WorkerProcess, reason: str) -> WorkerProcess:
         """A worker that is ready, with the number of one that died; one that dies while it starts is tried again.
 
         Raises:
@@ -116,17 +117,17 @@ class Setup:
         """
         worker, number = dead, dead.number
         for attempt in range(1, REPLACEMENTS + 1):
-            worker.end()
+            worker.end_process()
             compiling = ", which compiles the network first" if self.conditions.recipe.compiled else ""
             self.log(f"{reason}; starting another{compiling}")
             try:
                 worker = self.new()
                 worker.number = number
                 self._configure(worker)
-                worker.expect("ready", self._ready_seconds)
+                worker.expect_message("ready", self._ready_seconds)
                 return worker
             except SweeperError as error:
-                worker.end()
+                worker.end_process()
                 if not isinstance(error, WorkerDiedError) or attempt == REPLACEMENTS:
                     raise
                 time.sleep(PAUSE_SECONDS)
@@ -134,9 +135,9 @@ class Setup:
 
     @property
     def _ready_seconds(self) -> float:
-        return START_SECONDS + compile_seconds(self.conditions)
+        return START_SECONDS + estimate_compile_seconds(self.conditions)
 
     def _configure(self, worker: WorkerProcess) -> None:
         kind = self.hardware.device
         place = f"cuda:{worker.number % self.hardware.devices}" if kind == "cuda" else kind
-        worker.ask("configure", self.conditions, place, self.threads, self.checkpoints)
+        worker.send_request("configure", self.conditions, place, self.threads, self.checkpoints)

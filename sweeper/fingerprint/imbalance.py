@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from sweeper.core.contours import THIN_PIXELS, near_boundary
+from sweeper.core.contours import THIN_PIXELS, find_near_boundary
 from sweeper.core.errors import UsageError
-from sweeper.core.label_parts import components
+from sweeper.core.label_parts import label_components
 from sweeper.core.records import IGNORE, ClassProfile, Dataset, ImbalanceProfile, Task
 from sweeper.data.store import open_store
-from sweeper.fingerprint.ledger import LedgerRow, features_of, read_ledger, stake
+from sweeper.fingerprint.ledger import LedgerRow, compute_features, explain_stake, read_ledger
 
 Mask = npt.NDArray[np.uint8]
 
@@ -24,7 +24,7 @@ def profile_dataset(dataset: Dataset) -> ImbalanceProfile:
         SweeperError: if the store is gone.
     """
     store = open_store(dataset.store)
-    return profile_masks(map(store.mask, store.walk()), dataset.classes)
+    return profile_masks(map(store.get_mask, store.walk_indices()), dataset.classes)
 
 
 def profile_masks(masks: Iterable[Mask], classes: Sequence[str]) -> ImbalanceProfile:
@@ -50,11 +50,11 @@ def profile_masks(masks: Iterable[Mask], classes: Sequence[str]) -> ImbalancePro
         empty += not counts[1:count].any()
         pixels += counts[:count]
         occurs += counts[:count] > 0
-        thin += np.bincount(mask[near_boundary(mask)], minlength=256)[:count]
+        thin += np.bincount(mask[find_near_boundary(mask)], minlength=256)[:count]
         for label in np.flatnonzero(counts[:count]):
-            sizes[int(label)].append(np.bincount(components(mask == label)[0].ravel())[1:])
+            sizes[int(label)].append(np.bincount(label_components(mask == label)[0].ravel())[1:])
     labelled = int(pixels.sum())
-    imbalance = imbalance_of(pixels)
+    imbalance = compute_imbalance(pixels)
     binary = count == 2
     return ImbalanceProfile(
         images=images,
@@ -67,7 +67,7 @@ def profile_masks(masks: Iterable[Mask], classes: Sequence[str]) -> ImbalancePro
                 pixel_share=int(pixels[i]) / labelled,
                 image_share=int(occurs[i]) / images,
                 components=sum(len(part) for part in sizes[i]),
-                component_pixels=_percentiles(sizes[i]),
+                component_pixels=_compute_percentiles(sizes[i]),
                 thinness=int(thin[i]) / int(pixels[i]) if pixels[i] else None,
             )
             for i, name in enumerate(classes)
@@ -75,11 +75,11 @@ def profile_masks(masks: Iterable[Mask], classes: Sequence[str]) -> ImbalancePro
         imbalance=imbalance,
         pos_weight=imbalance if binary else None,
         alpha=imbalance / (1 + imbalance) if binary else None,
-        class_weights=class_weights_of(pixels),
+        class_weights=compute_class_weights(pixels),
     )
 
 
-def imbalance_of(class_pixels: Sequence[int] | npt.NDArray[np.int64]) -> float:
+def compute_imbalance(class_pixels: Sequence[int] | npt.NDArray[np.int64]) -> float:
     """Binary: background / foreground pixels. More classes: commonest / rarest of those that occur.
 
     Args:
@@ -98,7 +98,7 @@ def imbalance_of(class_pixels: Sequence[int] | npt.NDArray[np.int64]) -> float:
     return float(pixels[0] / pixels[1] if len(pixels) == 2 else occurring.max() / occurring.min())
 
 
-def class_weights_of(class_pixels: Sequence[int] | npt.NDArray[np.int64]) -> tuple[float, ...]:
+def compute_class_weights(class_pixels: Sequence[int] | npt.NDArray[np.int64]) -> tuple[float, ...]:
     """Weights w_c ∝ 1 / f_c with Σ f_c w_c = 1; a class without pixels gets the largest weight present.
 
     Args:
@@ -114,7 +114,7 @@ def class_weights_of(class_pixels: Sequence[int] | npt.NDArray[np.int64]) -> tup
     return tuple(float(weight) for weight in weights)
 
 
-def consequences(profile: ImbalanceProfile, own: Sequence[LedgerRow] = ()) -> tuple[str, ...]:
+def explain_consequences(profile: ImbalanceProfile, own: Sequence[LedgerRow] = ()) -> tuple[str, ...]:
     """Return what the imbalance means, in sentences with their numbers; `own`: rows that join the ledger."""
     occurring = [c for c in profile.classes if c.pixel_share > 0]
     common = max(occurring, key=lambda c: c.pixel_share)
@@ -133,7 +133,7 @@ def consequences(profile: ImbalanceProfile, own: Sequence[LedgerRow] = ()) -> tu
     else:
         sentences.append("The classes are nearly balanced.")
     task: Task = "binary" if len(profile.classes) == 2 else "multiclass"
-    sentences.append(stake(task, tuple(features_of(profile).values()), (*read_ledger(), *own)))
+    sentences.append(explain_stake(task, tuple(compute_features(profile).values()), (*read_ledger(), *own)))
     foreground = occurring[1:] if profile.classes[0] in occurring else occurring
     thinnest = max(foreground, key=lambda c: c.thinness or 0.0)
     if (thinnest.thinness or 0.0) >= 0.8:
@@ -144,7 +144,7 @@ def consequences(profile: ImbalanceProfile, own: Sequence[LedgerRow] = ()) -> tu
     return tuple(sentences)
 
 
-def _percentiles(sizes: Sequence[npt.NDArray[np.int64]]) -> tuple[float, float, float] | None:
+def _compute_percentiles(sizes: Sequence[npt.NDArray[np.int64]]) -> tuple[float, float, float] | None:
     """10th, 50th and 90th percentile of all sizes together."""
     if not sizes:
         return None

@@ -21,7 +21,7 @@ import numpy as np
 
 from sweeper.core.base import Record
 from sweeper.core.records import ImbalanceProfile, Task
-from sweeper.core.text import significant, with_sign
+from sweeper.core.text import format_signed, format_significant
 
 NEIGHBOURS = 12
 """Nearest data sets that advice rests on."""
@@ -98,7 +98,7 @@ class AdvisedLoss(Record):
     """How many sets that are."""
 
 
-class Nearness(NamedTuple):
+class LedgerDistances(NamedTuple):
     """How near the ledger's data sets of a task are to a data set."""
 
     points: tuple[str, ...]
@@ -134,7 +134,7 @@ def read_ledger() -> tuple[LedgerRow, ...]:
         return tuple(LedgerRow.model_validate(row, strict=False) for row in csv.DictReader(file))
 
 
-def features_of(profile: ImbalanceProfile) -> dict[str, float]:
+def compute_features(profile: ImbalanceProfile) -> dict[str, float]:
     """The fingerprint that data sets are compared by: a value of each of `FEATURES`.
 
     Logarithms are to base 10, that of the classes to base 2.
@@ -154,7 +154,7 @@ def features_of(profile: ImbalanceProfile) -> dict[str, float]:
     return dict(zip(FEATURES, values, strict=True))
 
 
-def nearness(task: Task, features: Sequence[float], ledger: Iterable[LedgerRow]) -> Nearness:
+def measure_nearness(task: Task, features: Sequence[float], ledger: Iterable[LedgerRow]) -> LedgerDistances:
     """Return the distances of the ledger's sets of a task, on the scale of the sets that were measured for it.
 
     The reach is the `REACH` quantile of the distances from each of those sets to the nearest other one. Own studies are
@@ -183,8 +183,10 @@ def nearness(task: Task, features: Sequence[float], ledger: Iterable[LedgerRow])
     order = np.argsort(distances, kind="stable")
     most = int(np.abs(apart[order[0]]).argmax())
     words, base = _WORDS[FEATURES[most]]
-    here, there = (significant(base**value if base else value) for value in (features[most], known[order[0]][most]))
-    return Nearness(
+    here, there = (
+        format_significant(base**value if base else value) for value in (features[most], known[order[0]][most])
+    )
+    return LedgerDistances(
         points=tuple(list(points)[at] for at in order),
         distances=tuple(float(distances[at]) for at in order),
         reach=float(np.quantile(between.min(axis=1), REACH)),
@@ -192,21 +194,21 @@ def nearness(task: Task, features: Sequence[float], ledger: Iterable[LedgerRow])
     )
 
 
-def advise(task: Task, features: Sequence[float], ledger: Iterable[LedgerRow]) -> tuple[AdvisedLoss, ...]:
+def rank_losses(task: Task, features: Sequence[float], ledger: Iterable[LedgerRow]) -> tuple[AdvisedLoss, ...]:
     """Return the families by their mean gain on the `NEIGHBOURS` nearest data sets of the task, the best first.
 
     Where none of them is similar, no gain is claimed: the order is that over all sets of the task, and the
     configurations are the families' own defaults. Arguments and errors as `nearness` has them.
     """
     rows = [row for row in ledger if row.task == task]
-    near = nearness(task, features, rows)
+    near = measure_nearness(task, features, rows)
     known = near.similar > 0
     chosen = set(near.points[:NEIGHBOURS] if known else near.points)
     found = []
     for family in dict.fromkeys(row.family for row in rows if row.point in chosen):
         own = [row for row in rows if row.family == family and row.point in chosen]
         gains = [row.gain for row in own]
-        first, *others = (_values(text) for text, _ in Counter(row.params for row in own).most_common())
+        first, *others = (_parse_values(text) for text, _ in Counter(row.params for row in own).most_common())
         advised = AdvisedLoss(
             family=family,
             params=first if known else {},
@@ -221,27 +223,27 @@ def advise(task: Task, features: Sequence[float], ledger: Iterable[LedgerRow]) -
     return tuple(advised for _, advised in sorted(found, key=lambda one: -one[0]))
 
 
-def stake(task: Task, features: Sequence[float], ledger: Iterable[LedgerRow]) -> str:
+def explain_stake(task: Task, features: Sequence[float], ledger: Iterable[LedgerRow]) -> str:
     """Return what the ledger says of how much depends on the loss with such data: what every command says of it."""
     rows = tuple(ledger)
-    near, first = nearness(task, features, rows), advise(task, features, rows)[0]
+    near, first = measure_nearness(task, features, rows), rank_losses(task, features, rows)[0]
     if first.gain is None or first.lowest is None or first.highest is None:
         return f"{near.unlike} Which loss helps is not known: `sweeper run` finds out."
     sets = min(NEIGHBOURS, len(near.points))
     where = f"On the {sets} nearest measured sets ({near.similar} of them similar)"
-    gained = f"{first.family} gains {with_sign(first.gain)} test mIoU over cross-entropy in the mean"
+    gained = f"{first.family} gains {format_signed(first.gain)} test mIoU over cross-entropy in the mean"
     if first.gain < SMALL:
         return f"{where} the loss hardly matters: {gained}. Tune the threshold first."
-    ends = f"{with_sign(first.lowest)} to {with_sign(first.highest)}"
+    ends = f"{format_signed(first.lowest)} to {format_signed(first.highest)}"
     return f"{where} the loss matters: {gained}, {ends}{'; check it' if first.lowest < 0 else ''}."
 
 
-def _values(text: str) -> dict[str, float]:
+def _parse_values(text: str) -> dict[str, float]:
     """The ledger's `name=value …`."""
     return {name: float(value) for name, value in (pair.split("=") for pair in text.split())}
 
 
-def weights(params: dict[str, float], task: Task, imbalance: float) -> dict[str, float]:
+def make_weight_parameters(params: dict[str, float], task: Task, imbalance: float) -> dict[str, float]:
     """Coordinates as `build_loss` takes them: `power` as pos_weight, or as class_weight_power."""
     given = dict(params)
     power = given.pop("power", None)
@@ -252,25 +254,25 @@ def weights(params: dict[str, float], task: Task, imbalance: float) -> dict[str,
     return {**given, "class_weight_power": power}
 
 
-def own_rows(reports: Path) -> tuple[LedgerRow, ...]:
+def read_user_rows(reports: Path) -> tuple[LedgerRow, ...]:
     """Rows of the finished studies by mIoU below a folder of reports; what cannot be read is no row."""
     rows = []
     for path in sorted(reports.glob("*/recommendation.json")):
         try:
-            rows += _rows_of(json.loads(path.read_text(encoding="utf-8")))
+            rows += _read_rows(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return tuple(rows)
 
 
-def _rows_of(study: dict[str, object]) -> list[LedgerRow]:
+def _read_rows(study: dict[str, object]) -> list[LedgerRow]:
     """Of one `sweeper.recommendation` document."""
     dataset, recipe, finalists = study["dataset"], study["recipe"], study["finalists"]
     assert isinstance(dataset, dict) and isinstance(recipe, dict) and isinstance(finalists, list)
     if recipe["metric"] != "miou" or min((one["seeds"] for one in finalists), default=0) < 2:
         return []
     profile = ImbalanceProfile.model_validate_json(json.dumps(dataset["profile"]))
-    common = {"point": str(study["study"]), "generator": OWN, "task": dataset["task"], **features_of(profile)}
+    common = {"point": str(study["study"]), "generator": OWN, "task": dataset["task"], **compute_features(profile)}
     rows = []
     for finalist in finalists:
         gain = finalist["vs_baseline"]
@@ -279,7 +281,7 @@ def _rows_of(study: dict[str, object]) -> list[LedgerRow]:
         row = {
             **common,
             "family": finalist["family"],
-            "params": _params_text(finalist["params"], profile),
+            "params": _format_params(finalist["params"], profile),
             "lr": finalist["lr"],
             "steps": recipe["confirm_steps"],
             "score": finalist["test"]["miou"],
@@ -291,7 +293,7 @@ def _rows_of(study: dict[str, object]) -> list[LedgerRow]:
     return rows if any(row.family == BASELINE for row in rows) else []
 
 
-def _params_text(params: dict[str, float], profile: ImbalanceProfile) -> str:
+def _format_params(params: dict[str, float], profile: ImbalanceProfile) -> str:
     """As the ledger has them."""
     given = dict(params)
     if "pos_weight" in given and profile.imbalance > 0 and profile.imbalance != 1:

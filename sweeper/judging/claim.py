@@ -9,8 +9,8 @@ from typing import Literal
 from sweeper.core.base import Record
 from sweeper.core.errors import UsageError
 from sweeper.core.records import Contest
-from sweeper.core.text import listed, minus, suggestion
-from sweeper.evidence.decision_rule import difference, measured, shows
+from sweeper.core.text import join_words, replace_minus, suggest_correction
+from sweeper.evidence.decision_rule import get_difference, has_enough_seeds, is_measured
 from sweeper.evidence.interim_analyses import SHOWING
 
 Outcome = Literal["holds", "not_shown", "contradicted"]
@@ -49,23 +49,23 @@ def check_claim(text: str, contest: Contest, level: float) -> ClaimRow:
     Raises:
         UsageError: if the text is no such claim, or a method of it has no scores.
     """
-    better, worse, by = _parse(text, [each.family for each in contest.finalists])
+    better, worse, by = _parse_claim(text, [each.family for each in contest.finalists])
     i, j = ([each.family for each in contest.finalists].index(name) for name in (better, worse))
-    gap, digits = difference(contest, i, j), contest.scale.digits
-    known = measured(contest, i, j)
+    gap, digits = get_difference(contest, i, j), contest.scale.digits
+    known = is_measured(contest, i, j)
     outcome: Outcome = "not_shown"
-    if shows(contest, i, j):
+    if has_enough_seeds(contest, i, j):
         outcome = "holds" if gap.low > by else "contradicted" if gap.high < by else "not_shown"
-    found = minus(f"{gap.estimate:+.{digits}f}")
+    found = replace_minus(f"{gap.estimate:+.{digits}f}")
     if known:
-        found += minus(f" [{gap.low:+.{digits}f}, {gap.high:+.{digits}f}] ({100 * level:g} %)")
+        found += replace_minus(f" [{gap.low:+.{digits}f}, {gap.high:+.{digits}f}] ({100 * level:g} %)")
     words = {
         "holds": f"holds: {better} − {worse} is {found}, and the interval lies above {by:g}.",
         "contradicted": f"is contradicted: {better} − {worse} is {found}, and the interval lies below {by:g}.",
         "not_shown": f"is not shown: {better} − {worse} is {found}"
         + (
             f", and the interval contains {by:g}."
-            if shows(contest, i, j)
+            if has_enough_seeds(contest, i, j)
             else f"; it needs {SHOWING} trainings of each."
         ),
     }
@@ -82,25 +82,25 @@ def check_claim(text: str, contest: Contest, level: float) -> ClaimRow:
     )
 
 
-def _parse(text: str, methods: list[str]) -> tuple[str, str, float]:
+def _parse_claim(text: str, methods: list[str]) -> tuple[str, str, float]:
     """Return the two names and the amount. Names may hold blanks, > and "by": what is a method decides."""
     for better in methods:
         rest = text.strip().removeprefix(better)
         for worse in methods if rest != text.strip() else ():
             found = re.fullmatch(rf"\s*>\s*{re.escape(worse)}(?:\s+by\s+(\S+))?", rest)
             if found and worse != better:
-                return better, worse, _amount(found[1] or "0", text)
+                return better, worse, _parse_amount(found[1] or "0", text)
     split = _CLAIM.fullmatch(text.strip())
     if split is None:
         raise UsageError(f"{_RULE}, got {text!r}")
     unknown = [name for name in (split["better"], split["worse"]) if name not in methods]
     if not unknown:
         raise UsageError(f"{_RULE}; got {split['better']!r} twice")
-    near = suggestion(unknown[0], methods) or f"; the methods are {listed(methods[:10])}"
+    near = suggest_correction(unknown[0], methods) or f"; the methods are {join_words(methods[:10])}"
     raise UsageError(f"--claim must compare two methods of the table, and {unknown[0]!r} is none{near}")
 
 
-def _amount(word: str, text: str) -> float:
+def _parse_amount(word: str, text: str) -> float:
     try:
         by = float(word)
     except ValueError:

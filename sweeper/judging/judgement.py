@@ -11,22 +11,22 @@ from typing import ClassVar
 from sweeper.core.base import Record
 from sweeper.core.document import Document
 from sweeper.core.records import Contest, Interval, Regret, Scope, Strength, Verdict
-from sweeper.core.text import at_most, count, minus
-from sweeper.evidence.decision_rule import beats, difference, measured
+from sweeper.core.text import format_count, format_upper_bound, replace_minus
+from sweeper.evidence.decision_rule import get_difference, has_beaten, is_measured
 from sweeper.evidence.interim_analyses import SHOWING
-from sweeper.evidence.reasons import caveats
-from sweeper.evidence.verdict import Decision, judged
+from sweeper.evidence.reasons import list_evidence_caveats
+from sweeper.evidence.verdict import Decision, apply_verdict_rule
 from sweeper.judging.claim import ClaimRow, check_claim
-from sweeper.judging.rows import Asked, Scores
-from sweeper.judging.score_table import ScoreTable, table_of
-from sweeper.judging.weighing import MethodContest, MethodEvidence, own_interval, weigh_table
+from sweeper.judging.rows import ScoreRequest, ScoreRows
+from sweeper.judging.score_table import ScoreTable, make_score_table
+from sweeper.judging.weighing import MethodContest, MethodEvidence, restore_score_direction, weigh_table
 
 TUNING = "Whether the methods were tuned alike is not known: a method that got more tuning reads higher for that alone."
 REASONS = 6
 """So many are printed on a terminal; of many methods there is one for each."""
 
 
-class DifferenceRow(Record):
+class MethodDifferenceRow(Record):
     """A difference with its interval; above 0 the first is better, whichever way the score goes."""
 
     first: str
@@ -65,7 +65,7 @@ class NetworksRow(Record):
     named: str
     reasons: tuple[str, ...]
     next_steps: tuple[str, ...]
-    comparisons: tuple[DifferenceRow, ...]
+    comparisons: tuple[MethodDifferenceRow, ...]
 
 
 class JudgementDocument(Document):
@@ -97,7 +97,7 @@ class JudgementDocument(Document):
     """Images that some run had no score of."""
     methods: tuple[MethodRow, ...]
     baseline: str | None
-    comparisons: tuple[DifferenceRow, ...]
+    comparisons: tuple[MethodDifferenceRow, ...]
     """Of all pairs, the one that reads higher first."""
     networks: NetworksRow | None
     """Where some method has fewer than three runs, and images are told apart; else null."""
@@ -127,7 +127,7 @@ class Judgement:
         return self.decision.verdict
 
     @property
-    def named(self) -> str:
+    def recommended_method(self) -> str:
         """The method to take; where nothing is shown of methods, that of the network to take."""
         contest, decision = self.networks or (self.contest, self.decision)
         return contest.finalists[decision.recommended or 0].family
@@ -136,13 +136,13 @@ class Judgement:
     def headline(self) -> str:
         """What was found, in one or two sentences; names as they are."""
         if self.networks is None:
-            return _headline(self.contest, self.decision, "method")
+            return _format_headline(self.contest, self.decision, "method")
         contest, decision = self.networks
-        networks = _headline(contest, decision, "network")
+        networks = _format_headline(contest, decision, "network")
         return f"{networks} Of the methods nothing is shown: not all have {SHOWING} trainings."
 
     @property
-    def shown(self) -> MethodContest:
+    def decided_contest(self) -> MethodContest:
         """The methods, or these networks where nothing can be shown of methods."""
         return self.contest if self.networks is None else self.networks[0]
 
@@ -165,7 +165,7 @@ class Judgement:
     @property
     def caveats(self) -> tuple[str, ...]:
         """What limits it."""
-        return (*_caveats(self.table, self.contest), *caveats(self.contest), *self.table.notes)
+        return (*_list_caveats(self.table, self.contest), *list_evidence_caveats(self.contest), *self.table.notes)
 
     @property
     def document(self) -> JudgementDocument:
@@ -179,16 +179,16 @@ class Judgement:
             level=self.level,
             verdict=self.verdict,
             strength=self.decision.strength,
-            named=self.named,
+            named=self.recommended_method,
             scope=contest.scope,
             paired_seeds=contest.paired,
             images=table.images,
             groups=table.groups,
             left_out=table.left_out,
-            methods=tuple(_method(table, each) for each in self.shown.finalists),
+            methods=tuple(_make_method_row(table, each) for each in self.decided_contest.finalists),
             baseline=None if contest.baseline is None else contest.finalists[contest.baseline].family,
-            comparisons=_differences(contest),
-            networks=None if self.networks is None else _networks(*self.networks),
+            comparisons=_make_difference_rows(contest),
+            networks=None if self.networks is None else _make_networks_row(*self.networks),
             claim=self.claim,
             reasons=self.reasons,
             next_steps=self.next_steps,
@@ -199,40 +199,40 @@ class Judgement:
         return "\n\n".join([f"**{self.headline}**", *self.reasons[:3], TUNING])
 
 
-def judge_scores(scores: Scores, asked: Asked) -> Judgement:
+def judge_scores(scores: ScoreRows, asked: ScoreRequest) -> Judgement:
     """Judge these scores.
 
     Raises:
         ScoresError: with all that is wrong with them.
         UsageError: if the claim is none, or not about two of the methods.
     """
-    table = table_of(scores, asked)
+    table = make_score_table(scores, asked)
     if table.folds is not None:
         asked = replace(asked, paired_seeds=True)
     contest = weigh_table(table, asked, "both" if table.images else "trainings")
     networks = None
     if table.images > 1 and min(len(runs) for runs in table.runs) < SHOWING:
         on_images = weigh_table(table, asked, "images")
-        networks = (on_images, _decide(on_images))
+        networks = (on_images, _choose_method(on_images))
     claim = None if asked.claim is None else check_claim(asked.claim, contest, asked.level)
-    return Judgement(table, contest, _decide(contest), networks, asked.level, claim)
+    return Judgement(table, contest, _choose_method(contest), networks, asked.level, claim)
 
 
-def _decide(contest: MethodContest) -> Decision:
+def _choose_method(contest: MethodContest) -> Decision:
     """Of several that will do the baseline is preferred, then what reads highest."""
     names = [each.family for each in contest.finalists]
     if contest.baseline is not None:
         names.insert(0, names.pop(contest.baseline))
-    return judged(contest, range(len(contest.finalists)), names, None)
+    return apply_verdict_rule(contest, range(len(contest.finalists)), names, None)
 
 
-def _headline(contest: MethodContest, decision: Decision, kind: str) -> str:
+def _format_headline(contest: MethodContest, decision: Decision, kind: str) -> str:
     named = contest.finalists[decision.recommended or 0]
     others = len(contest.finalists) - 1
     rival = contest.finalists[1 - (decision.recommended or 0)].family if others == 1 else "every other"
     if decision.verdict is Verdict.CLEAR_WINNER:
         winner = "Clear winner:" if kind == "method" else "The network of"
-        return f"{winner} {named.family} is better than {rival}{_where(contest)}."
+        return f"{winner} {named.family} is better than {rival}{_format_scope(contest)}."
     if decision.verdict is Verdict.EQUIVALENT:
         return f"Equivalent: no {kind} that may be the best differs by more than the margin. Take {named.family}."
     if decision.verdict is Verdict.SAFE_CHOICE:
@@ -241,12 +241,12 @@ def _headline(contest: MethodContest, decision: Decision, kind: str) -> str:
             "the margin."
         )
     if decision.strength == "probable" and named.regret is not None:
-        cost = at_most(named.regret.bound, contest.rope, contest.scale.digits)
+        cost = format_upper_bound(named.regret.bound, contest.rope, contest.scale.digits)
         return f"No clear winner. {named.family} probably costs at most {cost} {contest.scale.score} (95 %)."
     return f"Open: no {kind} is shown to be better, or as good. {named.family} reads best of what may be taken."
 
 
-def _where(contest: Contest) -> str:
+def _format_scope(contest: Contest) -> str:
     return {
         "both": ", at trainings and images like these",
         "trainings": ", at trainings like these",
@@ -254,7 +254,7 @@ def _where(contest: Contest) -> str:
     }[contest.scope]
 
 
-def _caveats(table: ScoreTable, contest: Contest) -> list[str]:
+def _list_caveats(table: ScoreTable, contest: Contest) -> list[str]:
     found = [TUNING]
     if not table.images and table.folds is None:
         found.append(
@@ -271,35 +271,36 @@ def _caveats(table: ScoreTable, contest: Contest) -> list[str]:
         )
     if table.left_out:
         found.append(
-            f"{count(table.left_out, 'image was', 'images were')} left out, of which some run had no score: where that "
+            f"{format_count(table.left_out, 'image was', 'images were')} left out, of which some run had no score: "
+            "where that "
             "is because a method failed on them, it reads too high."
         )
     return found
 
 
-def _method(table: ScoreTable, each: MethodEvidence) -> MethodRow:
-    own = own_interval(table, each)
+def _make_method_row(table: ScoreTable, each: MethodEvidence) -> MethodRow:
+    own = restore_score_direction(table, each)
     return MethodRow(
         name=each.family,
         runs=each.runs,
         score=own.estimate,
-        ci_low=_known(own.low),
-        ci_high=_known(own.high),
+        ci_low=_is_known(own.low),
+        ci_high=_is_known(own.high),
         regret=each.regret,
     )
 
 
-def _differences(contest: Contest) -> tuple[DifferenceRow, ...]:
+def _make_difference_rows(contest: Contest) -> tuple[MethodDifferenceRow, ...]:
     return tuple(
-        _row(contest, i, j, difference(contest, i, j))
+        _make_difference_row(contest, i, j, get_difference(contest, i, j))
         for i in range(len(contest.finalists))
         for j in range(i + 1, len(contest.finalists))
     )
 
 
-def _row(contest: Contest, i: int, j: int, gap: Interval) -> DifferenceRow:
-    known = measured(contest, i, j)
-    return DifferenceRow(
+def _make_difference_row(contest: Contest, i: int, j: int, gap: Interval) -> MethodDifferenceRow:
+    known = is_measured(contest, i, j)
+    return MethodDifferenceRow(
         first=contest.finalists[i].family,
         second=contest.finalists[j].family,
         difference=gap.estimate,
@@ -307,39 +308,39 @@ def _row(contest: Contest, i: int, j: int, gap: Interval) -> DifferenceRow:
         ci_high=gap.high if known else None,
         se_seed=gap.se_seed if known else None,
         se_image=gap.se_image if known else None,
-        shown=beats(contest, i, j),
+        shown=has_beaten(contest, i, j),
     )
 
 
-def _networks(contest: MethodContest, decision: Decision) -> NetworksRow:
+def _make_networks_row(contest: MethodContest, decision: Decision) -> NetworksRow:
     return NetworksRow(
         verdict=decision.verdict,
         strength=decision.strength,
         named=contest.finalists[decision.recommended or 0].family,
         reasons=decision.reasons,
         next_steps=decision.next_steps,
-        comparisons=_differences(contest),
+        comparisons=_make_difference_rows(contest),
     )
 
 
-def _known(value: float) -> float | None:
+def _is_known(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
 # --- For a terminal -------------------------------------------------------------------------------------------
 
 
-def answer_text(judgement: Judgement, width: int | None = None) -> str:
+def format_judgement(judgement: Judgement, width: int | None = None) -> str:
     """Verdict, methods, why, what would settle it, and what limits it; wrapped at `width` columns."""
     width = width or min(110, shutil.get_terminal_size((100, 24)).columns)
     table = judgement.table
     claim = [] if judgement.claim is None else [textwrap.fill(judgement.claim.sentence, width), ""]
-    lines = [*claim, textwrap.fill(judgement.headline, width), "", f"  {_header(judgement)}"]
+    lines = [*claim, textwrap.fill(judgement.headline, width), "", f"  {_format_header(judgement)}"]
     longest = max(len(each.family) for each in judgement.contest.finalists)
-    for each in judgement.shown.finalists:
-        mark = "→" if each.family == judgement.named else " "
-        score = interval_text(own_interval(table, each), table.scale.digits)
-        lines.append(f"{mark} {each.family:{longest}}  {score}  ({count(len(each.runs), 'run')})")
+    for each in judgement.decided_contest.finalists:
+        mark = "→" if each.family == judgement.recommended_method else " "
+        score = format_interval(restore_score_direction(table, each), table.scale.digits)
+        lines.append(f"{mark} {each.family:{longest}}  {score}  ({format_count(len(each.runs), 'run')})")
     lines.append("")
     reasons = judgement.reasons if judgement.networks is None else judgement.networks[1].reasons
     if len(reasons) > REASONS:
@@ -355,16 +356,16 @@ def answer_text(judgement: Judgement, width: int | None = None) -> str:
     return "\n".join(lines)
 
 
-def _header(judgement: Judgement) -> str:
+def _format_header(judgement: Judgement) -> str:
     table = judgement.table
-    on = f", {count(table.images, 'image')}" if table.images else ""
-    on += f" in {count(table.groups, 'group')}" if table.groups is not None else ""
+    on = f", {format_count(table.images, 'image')}" if table.images else ""
+    on += f" in {format_count(table.groups, 'group')}" if table.groups is not None else ""
     way = "" if table.higher_is_better else ", lower is better"
     return f"{table.scale.score}{way}, 95 % interval{on}, margin {table.margin:g}"
 
 
-def interval_text(value: Interval, digits: int) -> str:
+def format_interval(value: Interval, digits: int) -> str:
     """`0.710 [0.690, 0.730]`, without brackets where nothing is known of the error."""
     if not math.isfinite(value.low):
-        return minus(f"{value.estimate:.{digits}f}")
-    return minus(f"{value.estimate:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]")
+        return replace_minus(f"{value.estimate:.{digits}f}")
+    return replace_minus(f"{value.estimate:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]")

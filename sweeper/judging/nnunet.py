@@ -17,8 +17,8 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sweeper.core.text import count
-from sweeper.judging.rows import Scores, ScoresError
+from sweeper.core.text import format_count
+from sweeper.judging.rows import ScoreRows, ScoresError
 
 METRICS = ("Dice", "IoU")
 _FOLD = re.compile(r"fold_(\d+|all)")
@@ -33,13 +33,13 @@ class _Summary(NamedTuple):
     """Whether that is a folder of training results."""
 
 
-def read_tree(root: Path) -> Scores:
+def read_tree(root: Path) -> ScoreRows:
     """The scores of all models below `root`.
 
     Raises:
         ScoresError: if there are none, they are of several data sets, or a file is none of nnU-Net's.
     """
-    summaries, notes = _summaries(root)
+    summaries, notes = _read_summaries(root)
     problems = list[str]()
     if not summaries:
         problems.append("a folder of nnU-Net results must hold `summary.json` files of version 2, got none")
@@ -53,7 +53,7 @@ def read_tree(root: Path) -> Scores:
         method = summary.model.resolve().name if summary.trained else summary.model.relative_to(root).as_posix()
         seed = summary.model.parent.relative_to(root).as_posix() if summary.trained and summary.model != root else "."
         try:
-            rows += [(method, seed, *row) for row in _cases(summary.path)]
+            rows += [(method, seed, *row) for row in _read_cases(summary.path)]
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             problems.append(
                 f"{summary.path} must be a summary of nnU-Net 2, got none ({type(error).__name__}: {error})"
@@ -65,13 +65,14 @@ def read_tree(root: Path) -> Scores:
     undefined = sum(math.isnan(value) for value in columns[METRICS[0]])
     if undefined:
         notes.append(
-            f"{count(undefined, 'score')} of classes that neither labels nor answer hold are undefined, and left out "
+            f"{format_count(undefined, 'score')} of classes that neither labels nor answer hold are undefined, and "
+            "left out "
             "of the class's mean, as nnU-Net does; a false alarm on such an image counts as 0."
         )
-    return Scores(columns, str(root), notes=tuple(notes), metric=METRICS[0], undefined=True)
+    return ScoreRows(columns, str(root), notes=tuple(notes), metric=METRICS[0], undefined=True)
 
 
-def _summaries(root: Path) -> tuple[list[_Summary], list[str]]:
+def _read_summaries(root: Path) -> tuple[list[_Summary], list[str]]:
     found, notes = list[_Summary](), list[str]()
     whole = list[_Summary]()
     for path in sorted(root.rglob("summary.json")):
@@ -89,7 +90,7 @@ def _summaries(root: Path) -> tuple[list[_Summary], list[str]]:
     return [*found, *(s for s in whole if s.model not in by_fold)], notes
 
 
-def _cases(path: Path) -> list[tuple[Any, ...]]:
+def _read_cases(path: Path) -> list[tuple[Any, ...]]:
     """(image, class, Dice, IoU) of each case and foreground class."""
     rows = []
     for case in json.loads(path.read_text("utf-8"))["metric_per_case"]:

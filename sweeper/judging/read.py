@@ -8,15 +8,15 @@ from pathlib import Path
 
 from sweeper.core import paths
 from sweeper.core.errors import UsageError
-from sweeper.core.spreadsheet import TableError, decoded, parse_table, with_points
-from sweeper.judging.rows import Asked, Columns, Scores, ScoresError
+from sweeper.core.spreadsheet import TableError, decode_text, parse_table, replace_decimal_commas
+from sweeper.judging.rows import Columns, ScoreRequest, ScoreRows, ScoresError
 
 MLFLOW = "mlflow:"
 """What is put before the name of an experiment."""
 
 
 @dataclass(frozen=True)
-class Runs:
+class RunSelection:
     """Which runs of an MLflow experiment count."""
 
     tracking_uri: str = paths.TRACKING
@@ -24,7 +24,7 @@ class Runs:
     """Parameter, tag or `status` → the value that they have."""
 
 
-def read_scores(source: str, asked: Asked, runs: Runs | None = None) -> Scores:
+def read_score_file(source: str, asked: ScoreRequest, runs: RunSelection | None = None) -> ScoreRows:
     """The scores of a file, a folder, or `mlflow:EXPERIMENT`.
 
     Args:
@@ -36,7 +36,7 @@ def read_scores(source: str, asked: Asked, runs: Runs | None = None) -> Scores:
         ScoresError: if nothing there can be read as scores.
         UsageError: if `runs` are told of what is no experiment, or MLflow does not answer.
     """
-    runs = runs or Runs()
+    runs = runs or RunSelection()
     if source.startswith(MLFLOW):
         from sweeper.judging.mlflow_runs import read_runs
 
@@ -50,7 +50,7 @@ def read_scores(source: str, asked: Asked, runs: Runs | None = None) -> Scores:
         return read_tree(path)
     if not path.exists():
         raise ScoresError(str(path), ["a file of scores, or a folder of nnU-Net results, must be there, got nothing"])
-    return Scores(read_table(path), str(path))
+    return ScoreRows(read_table(path), str(path))
 
 
 def read_table(path: Path) -> Columns:
@@ -59,21 +59,23 @@ def read_table(path: Path) -> Columns:
     Raises:
         ScoresError: if it is none.
     """
-    return _parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _csv(path)
+    return _read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _read_csv(path)
 
 
-def _csv(path: Path) -> Columns:
+def _read_csv(path: Path) -> Columns:
     try:
-        table = parse_table(decoded(path.read_bytes()))
+        table = parse_table(decode_text(path.read_bytes()))
     except (OSError, UnicodeDecodeError) as error:
         raise ScoresError(str(path), [f"a CSV file in UTF-8, or parquet, must be given, got {error}"]) from error
     except TableError as error:
         raise ScoresError(str(path), [str(error)]) from error
     columns = zip(*(cells for _, cells in table.rows), strict=True) if table.rows else ([] for _ in table.names)
-    return {name: with_points(cells, table.separator) for name, cells in zip(table.names, columns, strict=True)}
+    return {
+        name: replace_decimal_commas(cells, table.separator) for name, cells in zip(table.names, columns, strict=True)
+    }
 
 
-def _parquet(path: Path) -> Columns:
+def _read_parquet(path: Path) -> Columns:
     from pyarrow import ArrowException, parquet
 
     try:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core.errors import ProblemListError
-from sweeper.core.text import listed, suggestion
+from sweeper.core.text import join_words, suggest_correction
 from sweeper.evidence.intervals import Floats
 
 KEYS = ("method", "seed", "image", "group", "class", "fold")
@@ -39,7 +39,7 @@ class ScoresError(ProblemListError):
 
 
 @dataclass(frozen=True)
-class Scores:
+class ScoreRows:
     """What was read."""
 
     columns: Columns
@@ -55,7 +55,7 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ScoreRequest:
     """What is asked of a table, beside its rows."""
 
     metric: str | None = None
@@ -78,9 +78,9 @@ class Asked:
 class Rows:
     """The columns as arrays, and what is wrong with single rows."""
 
-    def __init__(self, scores: Scores, asked: Asked) -> None:
+    def __init__(self, scores: ScoreRows, asked: ScoreRequest) -> None:
         wanted = {*KEYS, *COUNTS, *asked.columns.values(), asked.metric or scores.metric or "score"}
-        columns = _called(scores.columns, wanted)
+        columns = _match_columns(scores.columns, wanted)
         scores = replace(scores, columns=columns)
         self.problems: list[str] = []
         self.notes: list[str] = []
@@ -93,18 +93,18 @@ class Rows:
         names = {key: asked.columns.get(key, key) for key in KEYS}
         for key, name in names.items():
             if (key == "method" or key in asked.columns) and name not in columns:
-                near = suggestion(name, columns) or f"; the columns are {listed(list(columns))}"
+                near = suggest_correction(name, columns) or f"; the columns are {join_words(list(columns))}"
                 if key == "method" and "?" not in near:
                     near += "; of a column for each method, pandas.melt makes a row for each score"
                 self.problems.append(f"a column {name!r} must say the {key} of each row, got none{near}")
-        score = self._score(columns, asked, scores)
+        score = self._read_score_column(columns, asked, scores)
         self._find_folds(columns, names, score, chosen="fold" in asked.columns)
         if not self.problems:
-            self._read(scores, names, COUNTS if self.of_counts else (score,))
+            self._read_column(scores, names, COUNTS if self.of_counts else (score,))
         if not self.problems and "fold" in self.keys:
             self._use_folds()
 
-    def _score(self, columns: Columns, asked: Asked, scores: Scores) -> str:
+    def _read_score_column(self, columns: Columns, asked: ScoreRequest, scores: ScoreRows) -> str:
         """The column of the scores; of none where they are made of counts."""
         score = asked.metric or scores.metric or "score"
         self.of_counts = score not in columns and all(c in columns for c in COUNTS)
@@ -118,7 +118,7 @@ class Rows:
             if asked.lower_is_better:
                 self.problems.append(f"of {self.title}, higher is better; leave --lower-is-better out")
         elif score not in columns:
-            near = suggestion(score, columns) or f"; the columns are {listed(list(columns))}"
+            near = suggest_correction(score, columns) or f"; the columns are {join_words(list(columns))}"
             self.problems.append(
                 f"a column {score!r} must hold the scores (--metric names another), or tp, fp and fn, got none{near}"
             )
@@ -134,7 +134,7 @@ class Rows:
                 f"they share training images. Give --column fold={names['seed']} in its place"
             )
         values = {
-            name: list(dict.fromkeys(filter(None, map(_text, columns[name]))))
+            name: list(dict.fromkeys(filter(None, map(_format_key, columns[name]))))
             for name in columns
             if (_FOLDS.fullmatch(name) or name == names["fold"]) and name not in (score, names["seed"])
         }
@@ -142,12 +142,14 @@ class Rows:
         for name, found in several.items():
             if _SIDES & {value.casefold() for value in found}:
                 self.problems.append(
-                    f"a column {name!r} must have one value, got {some(found)}: only images that a method was not "
+                    f"a column {name!r} must have one value, got {abbreviate_names(found)}: only images that a method "
+                    "was not "
                     f"trained on can be judged (in pandas: table[table[{name!r}].astype(str) == {found[-1]!r}])"
                 )
         if len(several) > 1 and not chosen:
             self.problems.append(
-                f"one column of folds is needed, got {listed(list(several))}; --column fold={next(iter(several))} uses "
+                f"one column of folds is needed, got {join_words(list(several))}; --column fold={next(iter(several))} "
+                "uses "
                 "this one"
             )
         if names["fold"] not in several:
@@ -159,7 +161,7 @@ class Rows:
         """Take the folds of a rotation as one run where each image has its score, else as a run each."""
         fold = self.keys.pop("fold")
         if len(empty := np.flatnonzero(fold == "")):
-            self.problems.append(f"{in_rows(empty)}: the fold is empty; name it, or leave the column out")
+            self.problems.append(f"{format_rows(empty)}: the fold is empty; name it, or leave the column out")
             return
         seed = self.keys.get("seed", np.full(len(fold), "1"))
         runs = list(zip(self.keys["method"].tolist(), seed.tolist(), strict=True))
@@ -169,7 +171,8 @@ class Rows:
             again = [at for at, cell in enumerate(cells) if first.setdefault(cell, fold[at]) != fold[at]]
             if again:
                 self.problems.append(
-                    f"{in_rows(np.array(again))}: an image must be in one fold of a training, got another than before. "
+                    f"{format_rows(np.array(again))}: an image must be in one fold of a training, got another than "
+                    "before. "
                     "Trainings of several folds share training images, so that their scores of one image are no "
                     "separate trainings; give each image's mean over them"
                 )
@@ -183,7 +186,9 @@ class Rows:
         for run, name in zip(runs, fold.tolist(), strict=True):
             of.setdefault(run, set()).add(name)
         if lacking := [f"{method}, seed {own}" for (method, own), there in of.items() if there != names]:
-            self.problems.append(f"each training must have all {len(names)} folds, got fewer of {some(lacking)}")
+            self.problems.append(
+                f"each training must have all {len(names)} folds, got fewer of {abbreviate_names(lacking)}"
+            )
         self.folds = len(names)
         self.keys["seed"] = np.char.add(np.char.add(seed, ", fold "), fold)
         self.notes.append(
@@ -191,36 +196,36 @@ class Rows:
             "share training images: intervals are widened for that (Nadeau and Bengio 2003), an approximation."
         )
 
-    def _read(self, scores: Scores, names: Mapping[str, str], of: Sequence[str]) -> None:
+    def _read_column(self, scores: ScoreRows, names: Mapping[str, str], of: Sequence[str]) -> None:
         columns = scores.columns
         for key, name in names.items():
             if name in columns:
-                self.keys[key] = np.array([_text(value) for value in columns[name]], dtype=np.str_)
+                self.keys[key] = np.array([_format_key(value) for value in columns[name]], dtype=np.str_)
         for key in ("method", "seed", "image", "class"):
             if key in self.keys and len(empty := np.flatnonzero(self.keys[key] == "")):
-                self.problems.append(f"{in_rows(empty)}: the {key} is empty; name it, or leave the column out")
-        self.numbers = np.array([_numbers(columns[name]) for name in of])
+                self.problems.append(f"{format_rows(empty)}: the {key} is empty; name it, or leave the column out")
+        self.numbers = np.array([_read_numbers(columns[name]) for name in of])
         if not self.numbers.shape[1]:
             self.problems.append("at least one row is needed, got none")
         elif len(wrong := np.flatnonzero(~np.isfinite(self.numbers).all(axis=0))) and not scores.undefined:
             step = "a class that an image lacks has no row, and a run that diverged gets the score that it is worth"
             if any(re.search("[,%]", str(columns[name][row])) for name in of for row in wrong[:SHOWN]):
                 step = "write numbers with a decimal point, and without a sign for thousands or per cent: 0.5999, 1234"
-            got = self._first(columns, of, int(wrong[0]))
-            self.problems.append(f"{in_rows(wrong)}: no finite number, got {got}; {step}")
+            got = self._first_problem(columns, of, int(wrong[0]))
+            self.problems.append(f"{format_rows(wrong)}: no finite number, got {got}; {step}")
         elif self.of_counts and len(wrong := np.flatnonzero((self.numbers < 0).any(axis=0))):
-            self.problems.append(f"{in_rows(wrong)}: tp, fp and fn must be ≥ 0")
+            self.problems.append(f"{format_rows(wrong)}: tp, fp and fn must be ≥ 0")
 
-    def _first(self, columns: Columns, of: Sequence[str], row: int) -> str:
+    def _first_problem(self, columns: Columns, of: Sequence[str], row: int) -> str:
         name = next(name for name, values in zip(of, self.numbers, strict=True) if not math.isfinite(values[row]))
         return repr(columns[name][row])
 
-    def has(self, key: str) -> bool:
+    def has_column(self, key: str) -> bool:
         """Whether there is a column of this key."""
         return key in self.keys
 
 
-def _called(columns: Columns, wanted: Collection[str]) -> Columns:
+def _match_columns(columns: Columns, wanted: Collection[str]) -> Columns:
     """The columns by the wanted names, where only one is called so in another case or with spaces around it."""
     plain = [str(name).strip().casefold() for name in columns]
     found = {name.strip().casefold(): name for name in wanted if name not in columns}
@@ -228,14 +233,14 @@ def _called(columns: Columns, wanted: Collection[str]) -> Columns:
     return dict(zip(again, columns.values(), strict=True))
 
 
-def _text(value: Any) -> str:
+def _format_key(value: Any) -> str:
     """A key as text; 1.0 and "1" are one."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return f"{value:g}" if isinstance(value, float) and value.is_integer() else str(value).strip()
 
 
-def _numbers(values: Sequence[Any]) -> Floats:
+def _read_numbers(values: Sequence[Any]) -> Floats:
     def number(value: Any) -> float:
         try:
             return float(value)
@@ -245,13 +250,13 @@ def _numbers(values: Sequence[Any]) -> Floats:
     return np.array([number(value) for value in values], dtype=np.float64)
 
 
-def in_rows(which: npt.NDArray[np.int64]) -> str:
+def format_rows(which: npt.NDArray[np.int64]) -> str:
     """`rows 2, 5 and 7`, counted from 1 without the header."""
-    shown = some([str(i + 1) for i in which[: SHOWN + 1].tolist()], len(which))
+    shown = abbreviate_names([str(i + 1) for i in which[: SHOWN + 1].tolist()], len(which))
     return f"{'row' if len(which) == 1 else 'rows'} {shown}"
 
 
-def some(names: Sequence[str], of: int | None = None, most: int = SHOWN) -> str:
+def abbreviate_names(names: Sequence[str], of: int | None = None, most: int = SHOWN) -> str:
     """`a, b, c and 4 more`: at most `most` of the names, of `of` in all."""
     total = len(names) if of is None else of
-    return listed(list(names)) if total <= most else f"{', '.join(names[:most])} and {total - most} more"
+    return join_words(list(names)) if total <= most else f"{', '.join(names[:most])} and {total - most} more"

@@ -21,10 +21,10 @@ import numpy.typing as npt
 
 from sweeper.core import metrics
 from sweeper.core.records import Scale
-from sweeper.core.text import count, listed, suggestion
-from sweeper.evidence.intervals import Floats, ImageTable, image_table
-from sweeper.evidence.replicates import few_groups
-from sweeper.judging.rows import SHOWN, Asked, Rows, Scores, ScoresError, in_rows, some
+from sweeper.core.text import format_count, join_words, suggest_correction
+from sweeper.evidence.intervals import Floats, ImageTable, make_image_table
+from sweeper.evidence.replicates import count_few_groups
+from sweeper.judging.rows import SHOWN, Rows, ScoreRequest, ScoreRows, ScoresError, abbreviate_names, format_rows
 
 Ints = npt.NDArray[np.intp]
 
@@ -73,7 +73,7 @@ class ScoreTable:
         return math.sqrt(1 + max(map(len, self.runs)) / (self.folds - 1))
 
 
-def table_of(scores: Scores, asked: Asked) -> ScoreTable:
+def make_score_table(scores: ScoreRows, asked: ScoreRequest) -> ScoreTable:
     """The table of these scores.
 
     Raises:
@@ -84,7 +84,7 @@ def table_of(scores: Scores, asked: Asked) -> ScoreTable:
     size = np.abs(rows.numbers, where=np.isfinite(rows.numbers), out=np.zeros_like(rows.numbers))
     if len(large := np.flatnonzero((size > LARGEST).any(axis=0))):
         rows.problems.append(
-            f"{in_rows(large)}: numbers must lie within ± {LARGEST:g}, got one beyond; is it a fill value?"
+            f"{format_rows(large)}: numbers must lie within ± {LARGEST:g}, got one beyond; is it a fill value?"
         )
     if not 0.5 <= asked.level < 1:
         rows.problems.append(f"the level must be at least 0.5 and below 1, got {asked.level:g}")
@@ -92,13 +92,13 @@ def table_of(scores: Scores, asked: Asked) -> ScoreTable:
         raise ScoresError(source, rows.problems)
     if rows.folds is not None:
         asked = replace(asked, paired_seeds=True)  # of one fold all have the same images
-    cells = _Cells(rows, asked)
+    cells = _RunCells(rows, asked)
     if cells.problems:
         raise ScoresError(source, cells.problems)
-    values = cells.table()
-    alone = cells.alone()
-    margin, problem = _margin(rows, asked)
-    if problems := [*([problem] if problem else []), *_constant(values, cells)]:
+    values = cells.make_table()
+    alone = cells.explain_single_image()
+    margin, problem = _resolve_margin(rows, asked)
+    if problems := [*([problem] if problem else []), *_is_constant(values, cells)]:
         raise ScoresError(source, problems)
     return ScoreTable(
         source=source,
@@ -111,7 +111,7 @@ def table_of(scores: Scores, asked: Asked) -> ScoreTable:
         margin_given=asked.margin is not None,
         higher_is_better=not asked.lower_is_better,
         bound=1.0 if rows.of_counts else math.inf,
-        images=cells.images if rows.has("image") and not alone else 0,
+        images=cells.images if rows.has_column("image") and not alone else 0,
         groups=None if alone else cells.groups,
         few_groups=None if alone else cells.few_groups,
         left_out=cells.left_out,
@@ -120,13 +120,13 @@ def table_of(scores: Scores, asked: Asked) -> ScoreTable:
     )
 
 
-class _Cells:
+class _RunCells:
     """Runs × images × classes: which there are, and what is wrong with their being there."""
 
-    def __init__(self, rows: Rows, asked: Asked) -> None:
+    def __init__(self, rows: Rows, asked: ScoreRequest) -> None:
         self.rows, self.problems = rows, list[str]()
         size = rows.numbers.shape[1]
-        self.methods, method = _codes(rows.keys["method"])
+        self.methods, method = _encode_distinct(rows.keys["method"])
         if (own := len(self.methods)) > MOST_METHODS:
             self.problems.append(
                 f"at most {MOST_METHODS} methods can be judged, as each is compared with each, got {own:,} "
@@ -134,25 +134,29 @@ class _Cells:
             )
             return
         if len(self.methods) < 2:
-            self.problems.append(f"at least 2 methods must be compared, got {listed(self.methods)}")
+            self.problems.append(f"at least 2 methods must be compared, got {join_words(self.methods)}")
         if asked.baseline is not None and asked.baseline not in self.methods:
-            near = suggestion(asked.baseline, self.methods) or f"; the methods are {listed(self.methods)}"
+            near = suggest_correction(asked.baseline, self.methods) or f"; the methods are {join_words(self.methods)}"
             self.problems.append(f"--baseline must be one of the methods, got {asked.baseline!r}{near}")
-        self.runs, run = self._runs(rows, method)
+        self.runs, run = self._identify_runs(rows, method)
         if asked.paired_seeds:
-            self._paired()
+            self._are_seeds_paired()
         self.image_names: list[str]
         self.classes: list[str]
-        self.image_names, image = _codes(rows.keys["image"]) if rows.has("image") else ([""], np.zeros(size, np.intp))
-        self.classes, kind = _codes(rows.keys["class"]) if rows.has("class") else ([""], np.zeros(size, np.intp))
+        self.image_names, image = (
+            _encode_distinct(rows.keys["image"]) if rows.has_column("image") else ([""], np.zeros(size, np.intp))
+        )
+        self.classes, kind = (
+            _encode_distinct(rows.keys["class"]) if rows.has_column("class") else ([""], np.zeros(size, np.intp))
+        )
         self.groups: int | None = None
         self.few_groups: int | None = None
         self.left_out = 0
         pairs, pair = np.unique(image * len(self.classes) + kind, return_inverse=True)
         cells, cell, times = np.unique(run * len(pairs) + pair, return_inverse=True, return_counts=True)
-        self._repeated(times[cell])
+        self._find_repeated(times[cell])
         self.kept: Ints = np.arange(len(self.image_names))
-        self._missing(cells, pairs, leave_out=asked.common)
+        self._find_missing(cells, pairs, leave_out=asked.common)
         shape = (len(self.runs), len(self.kept), len(self.classes))
         if not self.problems and math.prod(shape) > MOST_CELLS:
             self.problems.append(
@@ -169,23 +173,23 @@ class _Cells:
         flat = self.data.reshape(-1, self.data.shape[-1])
         if rows.of_counts:
             flat[place] = numbers.T
-            self._labels()
+            self._check_labels()
         else:
             known = np.isfinite(numbers[0])
             score = np.where(known, numbers[0], 0.0) * (-1.0 if asked.lower_is_better else 1.0)
             flat[place] = np.stack([score, known], axis=-1)
-        if rows.has("group") and not self.problems:
-            self._group(rows.keys["group"], image)
+        if rows.has_column("group") and not self.problems:
+            self._find_group(rows.keys["group"], image)
 
     @property
     def images(self) -> int:
         return len(self.image_names)
 
-    def _runs(self, rows: Rows, method: Ints) -> tuple[list[tuple[int, str]], Ints]:
+    def _identify_runs(self, rows: Rows, method: Ints) -> tuple[list[tuple[int, str]], Ints]:
         """(method, name) of each run, and the run of each row. Without seeds and images every row is a run."""
-        if rows.has("seed"):
+        if rows.has_column("seed"):
             names = rows.keys["seed"]
-        elif rows.has("image") or rows.has("class"):
+        elif rows.has_column("image") or rows.has_column("class"):
             names = np.full(len(method), "1")
         else:
             so_far = dict[int, int]()
@@ -194,11 +198,11 @@ class _Cells:
                 so_far[m] = so_far.get(m, 0) + 1
                 numbers.append(str(so_far[m]))
             names = np.array(numbers)
-        seeds, seed = _codes(names)
-        both, run = _codes(method * len(seeds) + seed)
+        seeds, seed = _encode_distinct(names)
+        both, run = _encode_distinct(method * len(seeds) + seed)
         return [(b // len(seeds), seeds[b % len(seeds)]) for b in both], run
 
-    def _paired(self) -> None:
+    def _are_seeds_paired(self) -> None:
         """Methods whose seeds are paired share some."""
         seeds = [{name for m, name in self.runs if m == own} for own in range(len(self.methods))]
         apart = [
@@ -208,20 +212,23 @@ class _Cells:
         ]
         if apart:
             self.problems.append(
-                f"--paired-seeds compares runs of one seed, got no seed in common of {some(apart)}; name shared seeds "
+                f"--paired-seeds compares runs of one seed, got no seed in common of {abbreviate_names(apart)}; name "
+                "shared seeds "
                 "alike, or leave the option out"
             )
 
-    def _repeated(self, times: npt.NDArray[np.int64]) -> None:
+    def _find_repeated(self, times: npt.NDArray[np.int64]) -> None:
         again = np.flatnonzero(times > 1)
         if len(again):
-            keys = [key for key in ("method", "seed", "image", "class") if self.rows.has(key)]
+            keys = [key for key in ("method", "seed", "image", "class") if self.rows.has_column(key)]
             hint = (
-                "" if self.rows.has("seed") else "; where they are several trainings, a column `seed` tells them apart"
+                ""
+                if self.rows.has_column("seed")
+                else "; where they are several trainings, a column `seed` tells them apart"
             )
-            self.problems.append(f"{in_rows(again)}: several rows for the same {listed(keys)}{hint}")
+            self.problems.append(f"{format_rows(again)}: several rows for the same {join_words(keys)}{hint}")
 
-    def _missing(self, cells: Ints, pairs: Ints, *, leave_out: bool) -> None:
+    def _find_missing(self, cells: Ints, pairs: Ints, *, leave_out: bool) -> None:
         """Every run must have what any run has: `cells` are run × `pairs`, and these image × class."""
         runs, classes = len(self.runs), len(self.classes)
         bad = np.unique(pairs[np.bincount(cells % len(pairs), minlength=len(pairs)) < runs] // classes)
@@ -232,70 +239,72 @@ class _Cells:
             return
         first = int(np.argmax(np.bincount(cells // len(pairs), minlength=runs) < len(pairs)))
         lacking = np.setdiff1d(pairs, pairs[cells[cells // len(pairs) == first] % len(pairs)])
-        names = [self._cell(*divmod(int(one), classes)) for one in lacking[: SHOWN + 1]]
+        names = [self._format_cell(*divmod(int(one), classes)) for one in lacking[: SHOWN + 1]]
         self.problems.append(
-            f"{count(runs * len(pairs) - len(cells), 'score is', 'scores are')} missing that other runs have, first of "
-            f"{self._run(*self.runs[first])} ({some(names, len(lacking))}); score what is missing, or leave such "
+            f"{format_count(runs * len(pairs) - len(cells), 'score is', 'scores are')} missing that other runs have, "
+            "first of "
+            f"{self._format_run(*self.runs[first])} ({abbreviate_names(names, len(lacking))}); score what is missing, "
+            "or leave such "
             "images out with --common"
         )
 
-    def _labels(self) -> None:
+    def _check_labels(self) -> None:
         """tp + fn are the labels' pixels, and the labels are the same for all."""
         held = self.data[..., 0] + self.data[..., 2]
         wrong = np.argwhere(np.abs(held - held[0]).max(axis=0) > 1e-6 * np.maximum(1, held[0]))
         if len(wrong):
-            shown = some([self._cell(i, c) for i, c in wrong[: SHOWN + 1].tolist()], len(wrong))
+            shown = abbreviate_names([self._format_cell(i, c) for i, c in wrong[: SHOWN + 1].tolist()], len(wrong))
             self.problems.append(
                 f"tp + fn, the pixels of the labels, must be the same for all runs, got others for {shown}: were they "
                 "scored on the same labels, at the same resolution?"
             )
 
-    def _group(self, names: npt.NDArray[np.str_], image: Ints) -> None:
-        _, code = _codes(names)
+    def _find_group(self, names: npt.NDArray[np.str_], image: Ints) -> None:
+        _, code = _encode_distinct(names)
         first = np.full(image.max() + 1, -1)
         first[image[::-1]] = np.arange(len(image))[::-1]
         changing = np.flatnonzero(code != code[first[image]])
         if len(changing):
-            self.problems.append(f"{in_rows(changing)}: an image must be in one group, got another than before")
+            self.problems.append(f"{format_rows(changing)}: an image must be in one group, got another than before")
             return
         groups = [str(names[first[i]]) or None for i in self.kept]
         if any(groups):
             unit = [group or f"\0{place}" for place, group in enumerate(groups)]
-            of_units, units = _codes(np.array(unit))
+            of_units, units = _encode_distinct(np.array(unit))
             summed = np.zeros((len(self.data), len(of_units), *self.data.shape[2:]))
             for run, images in zip(summed, self.data, strict=True):
                 np.add.at(run, units, images)
-            self.data, self.groups, self.few_groups = summed, len(of_units), few_groups(groups)
+            self.data, self.groups, self.few_groups = summed, len(of_units), count_few_groups(groups)
 
-    def _cell(self, image: int, kind: int) -> str:
-        parts = [repr(self.image_names[image])] if self.rows.has("image") else []
-        parts += [f"class {self.classes[kind]}"] if self.rows.has("class") else []
+    def _format_cell(self, image: int, kind: int) -> str:
+        parts = [repr(self.image_names[image])] if self.rows.has_column("image") else []
+        parts += [f"class {self.classes[kind]}"] if self.rows.has_column("class") else []
         return ", ".join(parts) or "its score"
 
-    def _run(self, method: int, name: str) -> str:
-        return f"{self.methods[method]}, seed {name}" if self.rows.has("seed") else self.methods[method]
+    def _format_run(self, method: int, name: str) -> str:
+        return f"{self.methods[method]}, seed {name}" if self.rows.has_column("seed") else self.methods[method]
 
-    def table(self) -> ImageTable:
+    def make_table(self) -> ImageTable:
         """The score of each run, and each image's influence on it."""
         if self.rows.of_counts:
             held = (self.data[..., 0] + self.data[..., 2]).sum(axis=(0, 1)) > 0
-            of = metrics.iou if self.rows.metric == "miou" else metrics.dice
-            found = image_table(self.data, lambda summed: metrics.mean_over(of(summed), held))
+            of = metrics.compute_iou if self.rows.metric == "miou" else metrics.compute_dice
+            found = make_image_table(self.data, lambda summed: metrics.mean_over(of(summed), held))
         else:
             held = (self.data[..., 1].sum(axis=1) > 0).all(axis=0)
-            found = image_table(self.data, lambda summed: metrics.mean_over(_means(summed), held))
-        told_apart = self.rows.has("image") and found.images > 1
+            found = make_image_table(self.data, lambda summed: metrics.mean_over(_compute_class_means(summed), held))
+        told_apart = self.rows.has_column("image") and found.images > 1
         return found if told_apart else ImageTable(found.scores, np.zeros((len(found.scores), 0)))
 
-    def alone(self) -> list[str]:
+    def explain_single_image(self) -> list[str]:
         """That there is a single image, or group of them, which tells nothing of others."""
-        if not self.rows.has("image") or self.data.shape[1] > 1:
+        if not self.rows.has_column("image") or self.data.shape[1] > 1:
             return []
         what = "image" if self.images == 1 else "group of images"
         return [f"All scores are of one {what}: nothing tells how others would rank the methods."]
 
 
-def _margin(rows: Rows, asked: Asked) -> tuple[float, str | None]:
+def _resolve_margin(rows: Rows, asked: ScoreRequest) -> tuple[float, str | None]:
     found = np.zeros(1) if rows.of_counts else rows.numbers[np.isfinite(rows.numbers)]
     share = not len(found) or (found.min() >= 0 and found.max() <= 1)
     if asked.margin is not None:
@@ -315,7 +324,7 @@ def _margin(rows: Rows, asked: Asked) -> tuple[float, str | None]:
     )
 
 
-def _constant(values: ImageTable, cells: _Cells) -> list[str]:
+def _is_constant(values: ImageTable, cells: _RunCells) -> list[str]:
     problems = []
     shares = values.shares if values.images else np.zeros((len(values.scores), 1))
     for m, method in enumerate(cells.methods):
@@ -333,12 +342,12 @@ def _constant(values: ImageTable, cells: _Cells) -> list[str]:
     return problems
 
 
-def _means(summed: Floats) -> Floats:
+def _compute_class_means(summed: Floats) -> Floats:
     """Of each class over the images that have a score of it; (..., C, 2) → (..., C), 0 where none has."""
     return np.divide(summed[..., 0], summed[..., 1], out=np.zeros(summed.shape[:-1]), where=summed[..., 1] != 0)
 
 
-def _codes(values: npt.NDArray[Any]) -> tuple[list[Any], Ints]:
+def _encode_distinct(values: npt.NDArray[Any]) -> tuple[list[Any], Ints]:
     """Distinct values in the order in which they come, and the place of each entry among them."""
     found, first, codes = np.unique(values, return_index=True, return_inverse=True)
     order = np.argsort(first, kind="stable")

@@ -10,11 +10,17 @@ from __future__ import annotations
 import math
 
 from sweeper.core.records import Comparison, Contender, Contest, InterimAnalysis, Interval, Scope
-from sweeper.evidence.decision_rule import wins
-from sweeper.evidence.intervals import ImageTable, interval_within, negated, nested_interval, paired_interval
-from sweeper.evidence.paired_comparisons import compare_pairs, levels_of
-from sweeper.evidence.regret import with_regrets
-from sweeper.judging.rows import Asked
+from sweeper.evidence.decision_rule import is_win
+from sweeper.evidence.intervals import (
+    ImageTable,
+    compute_interval_within,
+    compute_nested_interval,
+    compute_paired_interval,
+    negate_interval,
+)
+from sweeper.evidence.paired_comparisons import compare_pairs, fit_levels
+from sweeper.evidence.regret import add_regrets
+from sweeper.judging.rows import ScoreRequest
 from sweeper.judging.score_table import ScoreTable
 
 
@@ -33,15 +39,15 @@ class MethodContest(Contest):
     finalists: tuple[MethodEvidence, ...]
 
 
-def weigh_table(table: ScoreTable, asked: Asked, scope: Scope) -> MethodContest:
+def weigh_table(table: ScoreTable, asked: ScoreRequest, scope: Scope) -> MethodContest:
     """Every pair of methods compared, best first.
 
     `scope` says what the intervals speak of: with `images`, of these networks alone.
     """
-    seeds = _seeds(table, asked)
+    seeds = _number_seeds(table, asked)
     places = [dict(zip(numbers, rows, strict=True)) for numbers, rows in zip(seeds, table.rows, strict=True)]
     levels = (
-        levels_of(places, table.scores.scores)
+        fit_levels(places, table.scores.scores)
         if asked.paired_seeds and scope != "images"
         else [float(table.scores.scores[list(rows)].mean()) for rows in table.rows]
     )
@@ -52,15 +58,15 @@ def weigh_table(table: ScoreTable, asked: Asked, scope: Scope) -> MethodContest:
     if asked.paired_seeds and scope == "both":
         comparisons = compare_pairs(at, table.scores, analyses, table.margin, table.bound)
     else:
-        comparisons = _compare(at, table, asked, scope)
-    return with_regrets(
+        comparisons = _compare_methods(at, table, asked, scope)
+    return add_regrets(
         MethodContest(
             finalists=tuple(
                 MethodEvidence(
                     family=table.methods[m],
                     seeds=seeds[m],
                     runs=table.runs[m],
-                    score=_own(table, table.rows[m], scope),
+                    score=_make_own_interval(table, table.rows[m], scope),
                 )
                 for m in order
             ),
@@ -78,7 +84,7 @@ def weigh_table(table: ScoreTable, asked: Asked, scope: Scope) -> MethodContest:
     )
 
 
-def _seeds(table: ScoreTable, asked: Asked) -> list[tuple[int, ...]]:
+def _number_seeds(table: ScoreTable, asked: ScoreRequest) -> list[tuple[int, ...]]:
     """Paired: one number for each name of a seed, whichever method has it; else the runs of each, counted."""
     if not asked.paired_seeds:
         return [tuple(range(len(runs))) for runs in table.runs]
@@ -87,15 +93,19 @@ def _seeds(table: ScoreTable, asked: Asked) -> list[tuple[int, ...]]:
     return [tuple(number[name] for name in runs) for runs in table.runs]
 
 
-def _own(table: ScoreTable, rows: tuple[int, ...], scope: Scope) -> Interval:
-    own = table.scores.rows(list(rows))
+def _make_own_interval(table: ScoreTable, rows: tuple[int, ...], scope: Scope) -> Interval:
+    own = table.scores.select_rows(list(rows))
     if scope != "both":
-        return _widened(interval_within(own, scope), table)
+        return _widen_interval(compute_interval_within(own, scope), table)
     low = 0.0 if math.isfinite(table.bound) else -math.inf
-    return paired_interval(own, (low, table.bound)) if len(rows) > 1 else _unknown(float(own.scores[0]))
+    return (
+        compute_paired_interval(own, (low, table.bound))
+        if len(rows) > 1
+        else _make_unknown_interval(float(own.scores[0]))
+    )
 
 
-def _widened(found: Interval, table: ScoreTable) -> Interval:
+def _widen_interval(found: Interval, table: ScoreTable) -> Interval:
     """Return an interval over runs as wide as it is where their training images overlap."""
     if (by := table.widening) == 1:
         return found
@@ -104,34 +114,37 @@ def _widened(found: Interval, table: ScoreTable) -> Interval:
     return found.model_copy(update={**ends, "se_seed": by * found.se_seed})
 
 
-def _unknown(estimate: float) -> Interval:
+def _make_unknown_interval(estimate: float) -> Interval:
     return Interval(estimate=estimate, low=-math.inf, high=math.inf, se_seed=math.inf, se_image=math.inf)
 
 
-def _compare(places: list[dict[int, int]], table: ScoreTable, asked: Asked, scope: Scope) -> list[Comparison]:
+def _compare_methods(
+    places: list[dict[int, int]], table: ScoreTable, asked: ScoreRequest, scope: Scope
+) -> list[Comparison]:
     found = []
     for i, one in enumerate(places):
         for j, other in enumerate(places[:i]):
             gap, ends = (
-                _gap(one, other, table, asked, scope=scope, level=level) for level in (asked.level, 2 * asked.level - 1)
+                _make_gap(one, other, table, asked, scope=scope, level=level)
+                for level in (asked.level, 2 * asked.level - 1)
             )
-            for (a, b), both, once in (((i, j), gap, ends), ((j, i), negated(gap), negated(ends))):
-                won = wins(both, table.margin)
+            for (a, b), both, once in (((i, j), gap, ends), ((j, i), negate_interval(gap), negate_interval(ends))):
+                won = is_win(both, table.margin)
                 found.append(Comparison(first=a, second=b, difference=both, at_most_one_sided=once.high, won=won))
     return sorted(found, key=lambda each: (each.first, each.second))
 
 
-def _gap(
-    one: dict[int, int], other: dict[int, int], table: ScoreTable, asked: Asked, *, scope: Scope, level: float
+def _make_gap(
+    one: dict[int, int], other: dict[int, int], table: ScoreTable, asked: ScoreRequest, *, scope: Scope, level: float
 ) -> Interval:
-    first, second = (table.scores.rows(list(own.values())) for own in (one, other))
+    first, second = (table.scores.select_rows(list(own.values())) for own in (one, other))
     if not asked.paired_seeds or scope == "images":
-        return nested_interval(first, second, scope, level, table.bound)
+        return compute_nested_interval(first, second, scope, level, table.bound)
     common = [seed for seed in one if seed in other]  # `score_table` asks for some
-    pairs: ImageTable = table.scores.rows([one[s] for s in common], [other[s] for s in common])
-    return _widened(interval_within(pairs, scope, level), table)
+    pairs: ImageTable = table.scores.select_rows([one[s] for s in common], [other[s] for s in common])
+    return _widen_interval(compute_interval_within(pairs, scope, level), table)
 
 
-def own_interval(table: ScoreTable, finalist: MethodEvidence) -> Interval:
+def restore_score_direction(table: ScoreTable, finalist: MethodEvidence) -> Interval:
     """A method's score as it was given: where lower is better, it is told so."""
-    return finalist.score if table.higher_is_better else negated(finalist.score)
+    return finalist.score if table.higher_is_better else negate_interval(finalist.score)

@@ -24,14 +24,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sweeper.losses.families import FAMILIES, Family, LossCoordinate
-from sweeper.losses.snippet import snippet
+from sweeper.losses.families import FAMILIES, LossCoordinate, LossFamily
+from sweeper.losses.snippet import make_snippet
 
 if TYPE_CHECKING:
     from sweeper.losses.build import build_loss
     from sweeper.losses.operating_point import choose_tau, choose_threshold
 
-__all__ = ["FAMILIES", "Family", "LossCoordinate", "build_loss", "choose_tau", "choose_threshold", "snippet"]
+__all__ = ["FAMILIES", "LossCoordinate", "LossFamily", "build_loss", "choose_tau", "choose_threshold", "make_snippet"]
 
 
 def __getattr__(name: str) -> Any:

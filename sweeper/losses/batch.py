@@ -16,14 +16,14 @@ from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
 from sweeper.core.records import Task
 from sweeper.losses.coordinates import KernelSettings
-from sweeper.losses.kernel import NEARLY_NOTHING, own_class, sigmoid_loss, softmax_loss
-from sweeper.losses.per_pixel import cleaned, placed
+from sweeper.losses.kernel import NEARLY_NOTHING, pick_own_class, sigmoid_loss, softmax_loss
+from sweeper.losses.per_pixel import clean_logits, scatter_to_classes
 
 CROSS_ENTROPY = KernelSettings(1.0, 0.0, None, 0.5, 0.5, 1.0)
 DICE = CROSS_ENTROPY._replace(mix=0.0)
 
 
-class Batch(NamedTuple):
+class LossBatch(NamedTuple):
     """A checked batch, with what the loss was built for."""
 
     logits: Tensor
@@ -38,7 +38,7 @@ class Batch(NamedTuple):
     """Signed distances to the boundary of each class, shaped as the logits; None for a family that needs none."""
 
 
-class Classes(NamedTuple):
+class ClassProbabilities(NamedTuple):
     """A batch as K classes, each against all else: binary has its foreground alone (K = 1), multi-class all of them."""
 
     p: Tensor
@@ -51,7 +51,7 @@ class Classes(NamedTuple):
     """(N, 1, H, W), 1 where there is a label, else 0."""
 
 
-class Sums(NamedTuple):
+class ClassSums(NamedTuple):
     """Sums over the labelled pixels of a batch, in pixels, each (K,)."""
 
     false_positives: Tensor
@@ -69,20 +69,20 @@ class Sums(NamedTuple):
         return self.actual + self.rest
 
 
-def kernel_cost(batch: Batch, settings: KernelSettings) -> Tensor:
+def compute_kernel(batch: LossBatch, settings: KernelSettings) -> Tensor:
     """The kernel's loss, without class weights."""
     loss = softmax_loss if batch.task == "multiclass" else sigmoid_loss
     return loss(batch.logits, batch.target, settings, batch.ignore_index)
 
 
-def mixed(share: float, first: Callable[[], Tensor], second: Callable[[], Tensor]) -> Tensor:
+def mix_losses(share: float, first: Callable[[], Tensor], second: Callable[[], Tensor]) -> Tensor:
     """share · first + (1 − share) · second; a part without weight is not computed."""
     if share == 0:
         return second()
     return share * first() if share == 1 else share * first() + (1 - share) * second()
 
 
-def surprise(batch: Batch) -> tuple[Tensor, Tensor]:
+def negative_log_likelihood(batch: LossBatch) -> tuple[Tensor, Tensor]:
     """−log p_t ≥ 0 of every pixel in at least float32, and whether it is labelled, with p_t of the pixel's own class.
 
     Returns:
@@ -90,37 +90,42 @@ def surprise(batch: Batch) -> tuple[Tensor, Tensor]:
     """
     labels = batch.target.long()
     labelled = labels != batch.ignore_index
-    z = cleaned(batch.logits, labelled.unsqueeze(1)).contiguous()
+    z = clean_logits(batch.logits, labelled.unsqueeze(1)).contiguous()
     if batch.task == "multiclass":
-        return -own_class(F.log_softmax(z, dim=1), torch.where(labelled, labels, 0)), labelled
+        return -pick_own_class(F.log_softmax(z, dim=1), torch.where(labelled, labels, 0)), labelled
     z = z.squeeze(1)
     return -F.logsigmoid(torch.where(labels == 1, z, -z)), labelled
 
 
-def as_classes(batch: Batch) -> Classes:
+def split_classes(batch: LossBatch) -> ClassProbabilities:
     """Probabilities and pixels of each class."""
     labels = batch.target.long().unsqueeze(1)
     labelled = labels != batch.ignore_index
-    z = cleaned(batch.logits, labelled).contiguous()
+    z = clean_logits(batch.logits, labelled).contiguous()
     mask = labelled.to(z.dtype)
     if batch.task == "multiclass":
         p = F.softmax(z, dim=1)
-        return Classes(p, 1 - p, placed(p, torch.where(labelled, labels, 0), mask), mask)
-    return Classes(torch.sigmoid(z), torch.sigmoid(-z), (labels == 1).to(z.dtype) * mask, mask)
+        return ClassProbabilities(p, 1 - p, scatter_to_classes(p, torch.where(labelled, labels, 0), mask), mask)
+    return ClassProbabilities(torch.sigmoid(z), torch.sigmoid(-z), (labels == 1).to(z.dtype) * mask, mask)
 
 
-def class_sums(batch: Batch) -> Sums:
+def compute_class_sums(batch: LossBatch) -> ClassSums:
     """Errors and pixels of each class."""
-    found = as_classes(batch)
+    found = split_classes(batch)
     others = found.mask - found.own
-    return Sums(mass(found.p * others), mass(found.rest * found.own), mass(found.own), mass(others))
+    return ClassSums(
+        sum_over_pixels(found.p * others),
+        sum_over_pixels(found.rest * found.own),
+        sum_over_pixels(found.own),
+        sum_over_pixels(others),
+    )
 
 
-def mass(values: Tensor) -> Tensor:
+def sum_over_pixels(values: Tensor) -> Tensor:
     """Sum over the pixels of the batch, (N, K, H, W) → (K,)."""
     return values.sum(dim=(0, 2, 3))
 
 
-def mean_probability(classes: Classes) -> Tensor:
+def mean_probability(classes: ClassProbabilities) -> Tensor:
     """Mean of each class's probability over the labelled pixels, (K,): what an absent class costs."""
-    return mass(classes.p * classes.mask) / mass(classes.mask).clamp(min=NEARLY_NOTHING)
+    return sum_over_pixels(classes.p * classes.mask) / sum_over_pixels(classes.mask).clamp(min=NEARLY_NOTHING)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from sweeper.core.errors import LossError
 from sweeper.core.records import IGNORE, Task
-from sweeper.losses.batch import Batch
-from sweeper.losses.coordinates import KernelSettings, Value, checked, kernel_settings, uses_frequencies
+from sweeper.losses.batch import LossBatch
+from sweeper.losses.coordinates import KernelSettings, Value, check_coordinates, make_kernel_settings, uses_frequencies
 from sweeper.losses.families import FAMILIES
 from sweeper.losses.kernel import sigmoid_loss, softmax_loss
 from sweeper.losses.loss_module import SegmentationLoss
@@ -30,14 +30,14 @@ class KernelLoss(SegmentationLoss):
         self.settings = settings
         self._weights: Tensor | None = None
 
-    def compute(self, batch: Batch) -> Tensor:
+    def compute(self, batch: LossBatch) -> Tensor:
         """The loss of a checked batch."""
         logits, target, settings = batch.logits, batch.target, self.settings
         if self.task == "multiclass":
-            return softmax_loss(logits, target, settings, self.ignore_index, self._class_weights(logits))
+            return softmax_loss(logits, target, settings, self.ignore_index, self._place_class_weights(logits))
         return sigmoid_loss(logits, target, settings, self.ignore_index, settings.class_weights or (1.0, 1.0))  # type: ignore[arg-type]
 
-    def _class_weights(self, logits: Tensor) -> Tensor | None:
+    def _place_class_weights(self, logits: Tensor) -> Tensor | None:
         """The weights where the logits are; copied once per device and precision, then kept."""
         given, kept = self.settings.class_weights, self._weights
         if given is None:
@@ -49,7 +49,7 @@ class KernelLoss(SegmentationLoss):
         return kept
 
 
-class Relative(SegmentationLoss):
+class RelativeLoss(SegmentationLoss):
     """A loss of its own beside the kernel: a function of a batch and of the family's coordinates."""
 
     def __init__(
@@ -63,15 +63,15 @@ class Relative(SegmentationLoss):
         used = class_frequencies if uses_frequencies(coordinates, task) else None
         classes = None if used is None else len(used)
         super().__init__(family, task, coordinates, ignore_index, class_frequencies=used, classes=classes)
-        self._cost: Callable[..., Tensor] = getattr(_module_of(family), family)
+        self._cost: Callable[..., Tensor] = getattr(_make_module(family), family)
         self._given = {name: value for name, value in coordinates.items() if value is not None}
 
-    def compute(self, batch: Batch) -> Tensor:
+    def compute(self, batch: LossBatch) -> Tensor:
         """The loss of a checked batch."""
         return self._cost(batch, **self._given)
 
 
-def _module_of(family: str) -> object:
+def _make_module(family: str) -> object:
     return import_module(f"sweeper.losses.{FAMILIES[family].module}")
 
 
@@ -102,7 +102,7 @@ def build_loss(
     if family in OWN:
         classes = 2 if class_frequencies is None else len(class_frequencies)
         return build_own_loss(OWN[family], coordinates, task=task, ignore_index=ignore_index, classes=classes)
-    values = checked(family, task, coordinates, class_frequencies)
+    values = check_coordinates(family, task, coordinates, class_frequencies)
     if (
         isinstance(ignore_index, bool)
         or not isinstance(ignore_index, int)
@@ -113,6 +113,6 @@ def build_loss(
         )
     entry = FAMILIES[family]
     if entry.relative:
-        return Relative(family, task, values, ignore_index, class_frequencies)
-    settings = kernel_settings(entry, task, values, class_frequencies)
+        return RelativeLoss(family, task, values, ignore_index, class_frequencies)
+    settings = make_kernel_settings(entry, task, values, class_frequencies)
     return KernelLoss(family, task, values, settings, ignore_index)

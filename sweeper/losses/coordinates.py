@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from sweeper.core.errors import LossError
 from sweeper.core.records import Task
-from sweeper.core.text import suggestion
+from sweeper.core.text import suggest_correction
 from sweeper.losses.families import FAMILIES, LIMITS, TASKS
-from sweeper.losses.family_records import Family
+from sweeper.losses.family_records import LossFamily
 
 Value = float | None
 """A checked coordinate: a number, or not used."""
@@ -48,26 +48,26 @@ def uses_frequencies(values: Mapping[str, object], task: str) -> bool:
 # --- Checks -------------------------------------------------------------------------------------------------
 
 
-def _name_problems(family: Family, task: Task, given: Iterable[str]) -> list[str]:
+def _name_problems(family: LossFamily, task: Task, given: Iterable[str]) -> list[str]:
     free = family.coordinates[task]
     takes = f"{family.name} takes {', '.join(f'`{name}`' for name in free) or 'no hyper-parameters'} for {task} tasks"
     return [
-        f"`{name}` is not a hyper-parameter of {family.name} for {task} tasks{suggestion(name, free)}; {takes}"
+        f"`{name}` is not a hyper-parameter of {family.name} for {task} tasks{suggest_correction(name, free)}; {takes}"
         for name in given
         if name not in free
     ]
 
 
-def _value_problem(name: str, value: object) -> str | None:
+def _find_value_problem(name: str, value: object) -> str | None:
     if value is None and name in ("alpha", "fp_weight"):
         return None  # their own way of saying "not used" and "1 − fn_weight"
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return f"`{name}` must be a number, got {value!r}; give an int or a float"
-    rule = LIMITS[name].problem(float(value))
+    rule = LIMITS[name].find_problem(float(value))
     return f"`{name}` {rule}, got {value!r}; give a value in that range" if rule else None
 
 
-def _frequency_problem(frequencies: Sequence[float] | None, needed_by: str | None) -> str | None:
+def _find_frequency_problem(frequencies: Sequence[float] | None, needed_by: str | None) -> str | None:
     if frequencies is None:
         if needed_by is None:
             return None
@@ -85,7 +85,7 @@ def _frequency_problem(frequencies: Sequence[float] | None, needed_by: str | Non
     )
 
 
-def _tversky_problem(values: Mapping[str, Value]) -> str | None:
+def _find_tversky_problem(values: Mapping[str, Value]) -> str | None:
     """What is wrong with its two weights together."""
     fp, fn = values.get("fp_weight"), values.get("fn_weight")
     if fn is not None and fp is None and fn > 1:
@@ -95,7 +95,7 @@ def _tversky_problem(values: Mapping[str, Value]) -> str | None:
     return None
 
 
-def checked(
+def check_coordinates(
     family: str, task: Task, given: Mapping[str, object], class_frequencies: Sequence[float] | None = None
 ) -> dict[str, Value]:
     """All free coordinates of a family: the given ones, checked, and the literature defaults of the others.
@@ -106,19 +106,19 @@ def checked(
     """
     if family not in FAMILIES:
         raise LossError(
-            f"family must be one of {', '.join(FAMILIES)}, got {family!r}{suggestion(family, FAMILIES)}; "
+            f"family must be one of {', '.join(FAMILIES)}, got {family!r}{suggest_correction(family, FAMILIES)}; "
             "`sweeper losses` lists them"
         )
     entry = FAMILIES[family]
     if task not in entry.tasks:
         raise LossError(
-            f"task of {family} must be one of {', '.join(entry.tasks)}, got {task!r}{suggestion(task, TASKS)}; "
+            f"task of {family} must be one of {', '.join(entry.tasks)}, got {task!r}{suggest_correction(task, TASKS)}; "
             "give the task of the data"
         )
     free = entry.coordinates[task]
     values = {name: given[name] if name in given else free[name].default for name in free}
     missing = [n for n in free if n not in given and free[n].default is None and n not in ("alpha", "fp_weight")]
-    found = [_value_problem(name, given[name]) for name in free if name in given]
+    found = [_find_value_problem(name, given[name]) for name in free if name in given]
     problems = [
         *_name_problems(entry, task, given),
         *(f"`{n}` of {family} has no default, only the data can decide it; give {n}=…" for n in missing),
@@ -127,9 +127,9 @@ def checked(
     clean: dict[str, Value] = {}
     if not problems:
         clean = {name: None if value is None else float(value) for name, value in values.items()}  # type: ignore[arg-type]
-        problems += [problem] if (problem := _tversky_problem(clean)) else []
+        problems += [problem] if (problem := _find_tversky_problem(clean)) else []
     if task == "multiclass":  # the frequencies only matter where weights differ from class to class
-        problem = _frequency_problem(class_frequencies, needs_frequencies(values, task))
+        problem = _find_frequency_problem(class_frequencies, needs_frequencies(values, task))
         problems += [problem] if problem else []
     if problems:
         raise LossError(f"cannot build the loss {family} for a {task} task: " + "\n  - ".join(["", *problems]))
@@ -139,12 +139,12 @@ def checked(
 # --- Translation --------------------------------------------------------------------------------------------
 
 
-def kernel_settings(
-    family: Family, task: Task, values: Mapping[str, Value], class_frequencies: Sequence[float] | None
+def make_kernel_settings(
+    family: LossFamily, task: Task, values: Mapping[str, Value], class_frequencies: Sequence[float] | None
 ) -> KernelSettings:
     """The point of the kernel for checked coordinates `values`."""
     point: dict[str, float] = {**family.fixed, **{n: v for n, v in values.items() if v is not None}}
-    weights = _class_weights(task, point, class_frequencies)
+    weights = _compute_class_weights(task, point, class_frequencies)
     if all(w == 1.0 for w in weights or ()):
         weights = None
     fn_weight = point.get("fn_weight", 0.5)
@@ -160,7 +160,7 @@ def kernel_settings(
     )
 
 
-def _class_weights(
+def _compute_class_weights(
     task: Task, point: Mapping[str, float], frequencies: Sequence[float] | None
 ) -> tuple[float, ...] | None:
     """Weights of the classes; None = 1 for all."""
@@ -170,12 +170,12 @@ def _class_weights(
     if frequencies is None:
         return None
     if alpha is not None:
-        return alpha_weights(frequencies, alpha)
+        return compute_alpha_weights(frequencies, alpha)
     power = point.get("class_weight_power", 0.0)
-    return frequency_weights(frequencies, power) if power else None
+    return compute_frequency_weights(frequencies, power) if power else None
 
 
-def frequency_weights(frequencies: Sequence[float], power: float) -> tuple[float, ...]:
+def compute_frequency_weights(frequencies: Sequence[float], power: float) -> tuple[float, ...]:
     """Class weights w_c ∝ f_c^−power with Σ f_c w_c = 1; a class without pixels gets the largest weight present.
 
     Args:
@@ -200,12 +200,12 @@ def log_prior_shifts(frequencies: Sequence[float], tau: float) -> tuple[float, .
     return tuple(tau * math.log(max(f, least) / total) for f in frequencies)
 
 
-def commonest(frequencies: Sequence[float]) -> int:
+def find_most_frequent_class(frequencies: Sequence[float]) -> int:
     """Index of the most frequent class, the first of several."""
     return max(range(len(frequencies)), key=lambda c: frequencies[c])
 
 
-def alpha_weights(frequencies: Sequence[float], alpha: float) -> tuple[float, ...]:
+def compute_alpha_weights(frequencies: Sequence[float], alpha: float) -> tuple[float, ...]:
     """Multi-class α: 1 − α for the most frequent class (the first, of several), α for every other."""
-    most = commonest(frequencies)
+    most = find_most_frequent_class(frequencies)
     return tuple(1 - alpha if c == most else alpha for c in range(len(frequencies)))

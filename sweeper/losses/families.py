@@ -8,20 +8,20 @@ documentation and tests come from this declaration: adding a family means adding
 
 from __future__ import annotations
 
-from sweeper.losses.family_records import KERNEL_LIMITS, KERNEL_MEANINGS, TASKS, Family, Limits, LossCoordinate
+from sweeper.losses.family_records import KERNEL_LIMITS, KERNEL_MEANINGS, TASKS, LossCoordinate, LossFamily, ValueLimits
 from sweeper.losses.map_families import MAP_FAMILIES
 from sweeper.losses.mixture_families import MIXTURE_FAMILIES
 from sweeper.losses.overlap_families import OVERLAP_FAMILIES
 from sweeper.losses.pixel_families import PIXEL_FAMILIES
 
-__all__ = ["FAMILIES", "LIMITS", "MEANINGS", "TASKS", "Family", "LossCoordinate"]
+__all__ = ["FAMILIES", "LIMITS", "MEANINGS", "TASKS", "LossCoordinate", "LossFamily"]
 
-FAMILIES: dict[str, Family] = {
+FAMILIES: dict[str, LossFamily] = {
     family.name: family for family in (*PIXEL_FAMILIES, *OVERLAP_FAMILIES, *MIXTURE_FAMILIES, *MAP_FAMILIES)
 }
 """All families by name, simplest first: the declared order that settles ties and orders the first trials."""
 _OWN = {n: own for family in FAMILIES.values() for free in family.coordinates.values() for n, own in free.items()}
-LIMITS: dict[str, Limits] = KERNEL_LIMITS | {n: own.limits for n, own in _OWN.items() if own.limits is not None}
+LIMITS: dict[str, ValueLimits] = KERNEL_LIMITS | {n: own.limits for n, own in _OWN.items() if own.limits is not None}
 """What each coordinate of any family may be."""
 MEANINGS: dict[str, str] = KERNEL_MEANINGS | {n: own.meaning for n, own in _OWN.items() if own.meaning is not None}
 """And what it means."""

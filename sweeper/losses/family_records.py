@@ -17,7 +17,7 @@ TASKS: tuple[Task, ...] = get_args(Task)
 """What losses can be built for."""
 
 
-class Limits(NamedTuple):
+class ValueLimits(NamedTuple):
     """What a coordinate may be; `open_low` and `open_high` exclude an end."""
 
     low: float
@@ -25,7 +25,7 @@ class Limits(NamedTuple):
     open_low: bool = False
     open_high: bool = False
 
-    def problem(self, value: float) -> str | None:
+    def find_problem(self, value: float) -> str | None:
         """The rule, when `value` breaks it, else None."""
         excluded = (self.open_low and value == self.low) or (self.open_high and value == self.high)
         if math.isfinite(value) and self.low <= value <= self.high and not excluded:
@@ -44,13 +44,13 @@ class LossCoordinate(Record):
     default: float | None = None
     """What `build_loss` uses when it is not given. None: `alpha` is then off, `fp_weight` is 1 − fn_weight, and
     `pos_weight` has to be given, because only the data can decide it."""
-    limits: Limits | None = None
+    limits: ValueLimits | None = None
     """What `build_loss` accepts; None for a coordinate of the kernel, which has its own."""
     meaning: str | None = None
     """What it is, in half a sentence; None for a coordinate of the kernel."""
 
 
-class Family(Record):
+class LossFamily(Record):
     """A kind of loss."""
 
     name: str
@@ -80,23 +80,23 @@ class Family(Record):
         return tuple(self.coordinates)
 
     @property
-    def call(self) -> str | None:
+    def call_signature(self) -> str | None:
         """How a loss is called that wants a map of the labels; None for all others."""
         if self.needs_map is None:
             return None
         return f"Takes `loss(logits, target, {self.needs_map}=…)`: {DISTANCE_WORDS}."
 
-    def searched(self, task: Task) -> dict[str, LossCoordinate]:
+    def list_searched(self, task: Task) -> dict[str, LossCoordinate]:
         """Free coordinates that the shipped spaces search."""
         return {name: free for name, free in self.coordinates[task].items() if free.search is not None}
 
 
-def uniform(low: float, high: float) -> Coordinate:
+def uniform_range(low: float, high: float) -> Coordinate:
     """A range searched evenly."""
     return Coordinate(kind="uniform", low=low, high=high)
 
 
-def everywhere(**free: LossCoordinate) -> dict[Task, dict[str, LossCoordinate]]:
+def for_all_tasks(**free: LossCoordinate) -> dict[Task, dict[str, LossCoordinate]]:
     """The same free coordinates for every task."""
     return {task: dict(free) for task in TASKS}
 
@@ -104,20 +104,20 @@ def everywhere(**free: LossCoordinate) -> dict[Task, dict[str, LossCoordinate]]:
 # --- Coordinates of the kernel ---
 
 
-KERNEL_LIMITS: dict[str, Limits] = {
-    "mix": Limits(0, 1),
-    "gamma": Limits(0, 50),
-    "alpha": Limits(0, 1),
-    "pos_weight": Limits(0, 1e9, open_low=True),
-    "class_weight_power": Limits(0, 2),
-    "fp_weight": Limits(0, 100),
-    "fn_weight": Limits(0, 100),
-    "overlap_exponent": Limits(0, 10, open_low=True),
-    "hard_fraction": Limits(0, 1, open_low=True),
-    "boundary_weight": Limits(0, 1000),
+KERNEL_LIMITS: dict[str, ValueLimits] = {
+    "mix": ValueLimits(0, 1),
+    "gamma": ValueLimits(0, 50),
+    "alpha": ValueLimits(0, 1),
+    "pos_weight": ValueLimits(0, 1e9, open_low=True),
+    "class_weight_power": ValueLimits(0, 2),
+    "fp_weight": ValueLimits(0, 100),
+    "fn_weight": ValueLimits(0, 100),
+    "overlap_exponent": ValueLimits(0, 10, open_low=True),
+    "hard_fraction": ValueLimits(0, 1, open_low=True),
+    "boundary_weight": ValueLimits(0, 1000),
 }
 """What `build_loss` accepts; searches keep well inside. Beyond the high ends float32 has nothing left to tell."""
-POWER_LIMITS = Limits(0, 2)
+POWER_LIMITS = ValueLimits(0, 2)
 """Exponents of the imbalance."""
 
 KERNEL_MEANINGS: dict[str, str] = {
@@ -134,11 +134,11 @@ KERNEL_MEANINGS: dict[str, str] = {
 }
 
 IMBALANCE_POWER = Coordinate(kind="power_of_imbalance", low=0.0, high=1.1)
-MIX = LossCoordinate(search=uniform(0.0, 1.0), start=0.5, default=0.5)
-GAMMA = LossCoordinate(search=uniform(0.0, 5.0), start=2.0, default=2.0)
+MIX = LossCoordinate(search=uniform_range(0.0, 1.0), start=0.5, default=0.5)
+GAMMA = LossCoordinate(search=uniform_range(0.0, 5.0), start=2.0, default=2.0)
 # Lin's 0.25 is for one foreground against background; the softmax form is commonly used without α, which up to a
 # factor of the whole loss is α = 0.5.
-ALPHA_MULTICLASS = LossCoordinate(search=uniform(0.05, 0.95), start=0.5, default=None)
+ALPHA_MULTICLASS = LossCoordinate(search=uniform_range(0.05, 0.95), start=0.5, default=None)
 DICE_WEIGHTS = {"fp_weight": 0.5, "fn_weight": 0.5}
 POWER = LossCoordinate(search=IMBALANCE_POWER, start=1.0)
 # nnU-Net's top-k takes the hardest tenth.

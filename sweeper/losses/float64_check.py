@@ -13,7 +13,7 @@ ALLOWED = 1e-3
 """Largest relative difference of a sound machine, with room: a processor has some 1e-6, a GPU with TF32 some 1e-4."""
 
 
-def float64_differences(device: str) -> dict[str, float]:
+def measure_float64_differences(device: str) -> dict[str, float]:
     """Return how far value and gradient in float32 on `device` are from float64 on the processor.
 
     Args:
@@ -28,15 +28,15 @@ def float64_differences(device: str) -> dict[str, float]:
     target[:, :4] = IGNORE
     found = {}
     for family in FAMILIES_CHECKED:
-        exact = _value_and_gradient(family, logits, target)
-        single = _value_and_gradient(family, logits.to(device, torch.float32), target.to(device))
+        exact = _compute_value_and_gradient(family, logits, target)
+        single = _compute_value_and_gradient(family, logits.to(device, torch.float32), target.to(device))
         pairs = zip(single, exact, strict=True)
         gaps = torch.stack([(one.cpu().double() - other).norm() / other.norm() for one, other in pairs])
         found[family] = float(gaps.max())
     return found
 
 
-def _value_and_gradient(family: str, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def _compute_value_and_gradient(family: str, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     leaf = logits.clone().requires_grad_()
     value = build_loss(family, task="binary")(leaf, target)
     return value.detach(), torch.autograd.grad(value, leaf)[0]

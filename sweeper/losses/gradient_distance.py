@@ -30,14 +30,14 @@ SEEN = 2**14
 all, some 100 MB for eleven classes each, would be too much."""
 
 
-class Loss(NamedTuple):
+class ComparedLoss(NamedTuple):
     """A family with its coordinates."""
 
     family: str
     params: Mapping[str, float]
 
 
-class _Glimpse(NamedTuple):
+class _GradientSample(NamedTuple):
     """What is kept of a gradient: the whole of many losses would not fit into memory."""
 
     length: float
@@ -45,8 +45,8 @@ class _Glimpse(NamedTuple):
     """Components at the same places of every loss."""
 
 
-def gradient_distances(
-    pairs: Sequence[tuple[Loss, Loss]],
+def measure_gradient_distances(
+    pairs: Sequence[tuple[ComparedLoss, ComparedLoss]],
     labels: npt.NDArray[np.uint8],
     task: Task,
     pixels: Sequence[int],
@@ -67,69 +67,75 @@ def gradient_distances(
         where one of them cannot be built, needs more than labels, or has no gradient where the other has one. Of a
         pair farther apart than `enough` it may be a lower bound above that.
     """
-    measured = _Measured(_batches(labels, task, pixels), task, pixels, enough)
-    return [measured.distance(first, second) for first, second in pairs]
+    measured = _MeasuredGradients(_make_batches(labels, task, pixels), task, pixels, enough)
+    return [measured.measure_distance(first, second) for first, second in pairs]
 
 
-class _Measured:
+class _MeasuredGradients:
     """Gradients of losses on the same batches, computed when they are asked for; a part of each is kept."""
 
     def __init__(
         self, batches: Sequence[tuple[Tensor, Tensor]], task: Task, pixels: Sequence[int], enough: float
     ) -> None:
         self._batches, self._task, self._pixels, self._enough = batches, task, pixels, enough
-        self._glimpses: dict[tuple[object, ...], _Glimpse | None] = {}
+        self._glimpses: dict[tuple[object, ...], _GradientSample | None] = {}
         """By loss and stage."""
 
-    def distance(self, first: Loss, second: Loss) -> float:
+    def measure_distance(self, first: ComparedLoss, second: ComparedLoss) -> float:
         """See `gradient_distances`. Stage by stage, as one is often enough to tell two losses apart."""
         apart, factors = 0.0, list[float]()
         for stage in range(len(self._batches)):
-            g, h = self._glimpse(first, stage), self._glimpse(second, stage)
+            g, h = self._sample_gradient(first, stage), self._sample_gradient(second, stage)
             if g is None or h is None or not (math.isfinite(g.length) and math.isfinite(h.length)):
                 return math.inf
             if (g.length == 0) != (h.length == 0):
                 return math.inf
             if g.length:
                 factors.append(g.length / h.length)
-                apart = max(apart, _apart(g, h))
-            least = max(apart, _change(factors))
+                apart = max(apart, _compute_distance(g, h))
+            least = max(apart, _compute_change(factors))
             if least > self._enough:
                 return least
-        wholes = (self._apart_as_a_whole(first, second, stage) for stage in range(len(self._batches)))
-        return max(*wholes, _change(factors))
+        wholes = (self._measure_whole_distance(first, second, stage) for stage in range(len(self._batches)))
+        return max(*wholes, _compute_change(factors))
 
-    def _apart_as_a_whole(self, first: Loss, second: Loss, stage: int) -> float:
-        g, h = (self._gradient(loss, stage) for loss in (first, second))
+    def _measure_whole_distance(self, first: ComparedLoss, second: ComparedLoss, stage: int) -> float:
+        g, h = (self._get_gradient(loss, stage) for loss in (first, second))
         assert g is not None and h is not None
-        return _apart(_Glimpse(_length(g), g), _Glimpse(_length(h), h)) if _length(g) else 0.0
+        return (
+            _compute_distance(_GradientSample(_compute_length(g), g), _GradientSample(_compute_length(h), h))
+            if _compute_length(g)
+            else 0.0
+        )
 
-    def _glimpse(self, loss: Loss, stage: int) -> _Glimpse | None:
+    def _sample_gradient(self, loss: ComparedLoss, stage: int) -> _GradientSample | None:
         key = (stage, loss.family, *sorted(loss.params.items()))
         if key not in self._glimpses:
-            found = self._gradient(loss, stage)
+            found = self._get_gradient(loss, stage)
             every = 1 if found is None else -(-found.numel() // SEEN) or 1
-            self._glimpses[key] = None if found is None else _Glimpse(_length(found), found[::every].clone())
+            self._glimpses[key] = (
+                None if found is None else _GradientSample(_compute_length(found), found[::every].clone())
+            )
         return self._glimpses[key]
 
-    def _gradient(self, loss: Loss, stage: int) -> Tensor | None:
-        return _gradient(loss, self._batches[stage], self._task, self._pixels)
+    def _get_gradient(self, loss: ComparedLoss, stage: int) -> Tensor | None:
+        return _compute_gradient(loss, self._batches[stage], self._task, self._pixels)
 
 
-def _length(gradient: Tensor) -> float:
+def _compute_length(gradient: Tensor) -> float:
     return float(gradient.norm(dtype=torch.float64))
 
 
-def _apart(g: _Glimpse, h: _Glimpse) -> float:
+def _compute_distance(g: _GradientSample, h: _GradientSample) -> float:
     """Of what was seen of both; never more than that of the whole gradients."""
     return float((g.some.double() / g.length - h.some.double() / h.length).norm())
 
 
-def _change(factors: Sequence[float]) -> float:
+def _compute_change(factors: Sequence[float]) -> float:
     return max(factors, default=1.0) / min(factors, default=1.0) - 1
 
 
-def _batches(labels: npt.NDArray[np.uint8], task: Task, pixels: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+def _make_batches(labels: npt.NDArray[np.uint8], task: Task, pixels: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
     """Logits and labels of each stage: the classes' log prior, moved towards the labels, with noise."""
     generator = torch.Generator().manual_seed(0)
     target = torch.from_numpy(np.ascontiguousarray(labels)).long()
@@ -150,7 +156,9 @@ def _batches(labels: npt.NDArray[np.uint8], task: Task, pixels: Sequence[int]) -
     return found
 
 
-def _gradient(loss: Loss, batch: tuple[Tensor, Tensor], task: Task, pixels: Sequence[int]) -> Tensor | None:
+def _compute_gradient(
+    loss: ComparedLoss, batch: tuple[Tensor, Tensor], task: Task, pixels: Sequence[int]
+) -> Tensor | None:
     """Flat, of the logits; None where the loss cannot be built, or needs more than labels."""
     if FAMILIES[loss.family].needs_map:
         return None

@@ -26,7 +26,13 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
 from sweeper.losses.coordinates import KernelSettings
-from sweeper.losses.per_pixel import averaged, cleaned, focal_factor, near_boundary, placed
+from sweeper.losses.per_pixel import (
+    average_labelled,
+    clean_logits,
+    compute_focal_factor,
+    is_near_boundary,
+    scatter_to_classes,
+)
 
 LINEAR_BELOW = 1e-6
 """Below this, (1 − TI)^κ goes on as a straight line to 0, so that the slope stays bounded at TI = 1 for κ < 1."""
@@ -56,7 +62,7 @@ def sigmoid_loss(
     """
     labels = target.long().unsqueeze(1)
     labelled = labels != ignore_index
-    z = cleaned(logits, labelled)
+    z = clean_logits(logits, labelled)
     foreground = (labels == 1).to(z.dtype)
     background = labelled.to(z.dtype) - foreground
     # Everything follows from the logit of being right: p_t = σ(u), 1 − p_t = σ(−u).
@@ -69,12 +75,14 @@ def sigmoid_loss(
         if settings.gamma != 0:
             loss = loss * torch.exp(settings.gamma * (log_right - u))  # log σ(−u) = log σ(u) − u
         loss = loss * (background * low + foreground * high)
-        parts.append(settings.mix * _average(loss, labels, labelled, settings))
+        parts.append(settings.mix * _average_cross_entropy(loss, labels, labelled, settings))
     if settings.mix != 1:
         wrong = torch.sigmoid(-u)
-        false_positives, others = _mass(wrong * background), _mass(background)
+        false_positives, others = _sum_over_pixels(wrong * background), _sum_over_pixels(background)
         mean = false_positives / others.clamp(min=NEARLY_NOTHING)
-        each = class_cost(false_positives, _mass(wrong * foreground), _mass(foreground), mean, settings)
+        each = compute_class_cost(
+            false_positives, _sum_over_pixels(wrong * foreground), _sum_over_pixels(foreground), mean, settings
+        )
         parts.append((1 - settings.mix) * each.mean())
     return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
@@ -101,46 +109,46 @@ def softmax_loss(
     labels = target.long()
     labelled = labels != ignore_index
     # Softmax over channels_last memory copies anyway, and everything after it is slower there.
-    z = cleaned(logits, labelled.unsqueeze(1)).contiguous()
+    z = clean_logits(logits, labelled.unsqueeze(1)).contiguous()
     index = torch.where(labelled, labels, 0)
     log_p = F.log_softmax(z, dim=1)
     parts = []
     if settings.mix != 0:
-        loss = -own_class(log_p, index)
+        loss = -pick_own_class(log_p, index)
         if settings.gamma != 0:
-            loss = loss * focal_factor(loss, settings.gamma)
+            loss = loss * compute_focal_factor(loss, settings.gamma)
         if class_weights is not None:
             loss = loss * class_weights[index]
-        parts.append(settings.mix * _average(loss, labels, labelled, settings))
+        parts.append(settings.mix * _average_cross_entropy(loss, labels, labelled, settings))
     if settings.mix != 1:
         p, mask = log_p.exp(), labelled.to(z.dtype).unsqueeze(1)
-        own = placed(p, index.unsqueeze(1), mask)  # 1 at the own class, 0 under ignore
-        actual, true_positives = _mass(own), _mass(p * own)
-        total = _mass(p * mask)  # TP + FP
-        mean = total / _mass(mask).clamp(min=NEARLY_NOTHING)
-        each = class_cost(total - true_positives, actual - true_positives, actual, mean, settings)
+        own = scatter_to_classes(p, index.unsqueeze(1), mask)  # 1 at the own class, 0 under ignore
+        actual, true_positives = _sum_over_pixels(own), _sum_over_pixels(p * own)
+        total = _sum_over_pixels(p * mask)  # TP + FP
+        mean = total / _sum_over_pixels(mask).clamp(min=NEARLY_NOTHING)
+        each = compute_class_cost(total - true_positives, actual - true_positives, actual, mean, settings)
         parts.append((1 - settings.mix) * each.mean())
     return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
 
-def _average(loss: Tensor, labels: Tensor, labelled: Tensor, settings: KernelSettings) -> Tensor:
+def _average_cross_entropy(loss: Tensor, labels: Tensor, labelled: Tensor, settings: KernelSettings) -> Tensor:
     """The cross-entropy part from the loss of each pixel; all of one shape."""
     if settings.boundary_weight > 0:
-        loss = loss * (1 + settings.boundary_weight * near_boundary(labels, labelled).to(loss.dtype))
-    return averaged(loss, labelled, settings.hard_fraction)
+        loss = loss * (1 + settings.boundary_weight * is_near_boundary(labels, labelled).to(loss.dtype))
+    return average_labelled(loss, labelled, settings.hard_fraction)
 
 
-def own_class(values: Tensor, index: Tensor) -> Tensor:
+def pick_own_class(values: Tensor, index: Tensor) -> Tensor:
     """The value of each pixel's own class; values (N, C, H, W), index (N, H, W) → (N, H, W)."""
     return values.gather(1, index.unsqueeze(1)).squeeze(1)
 
 
-def _mass(values: Tensor) -> Tensor:
+def _sum_over_pixels(values: Tensor) -> Tensor:
     """Sum over the pixels of the batch, (N, C, H, W) → (C,)."""
     return values.sum(dim=(0, 2, 3))
 
 
-def class_cost(
+def compute_class_cost(
     false_positives: Tensor,
     false_negatives: Tensor,
     actual: Tensor,

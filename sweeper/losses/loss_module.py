@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from sweeper.core.errors import LossError
 from sweeper.core.records import Task
-from sweeper.losses.batch import Batch
+from sweeper.losses.batch import LossBatch
 from sweeper.losses.coordinates import Value
 from sweeper.losses.families import FAMILIES
 from sweeper.losses.family_records import DISTANCE_WORDS
-from sweeper.losses.map_losses import distance_maps
-from sweeper.losses.per_pixel import readable
+from sweeper.losses.map_losses import compute_distance_maps
+from sweeper.losses.per_pixel import is_readable_now
 
 IMAGES = 4
 """Axes of the logits, (N, C, H, W)."""
@@ -72,7 +72,7 @@ class SegmentationLoss(nn.Module):
             LossError: if shapes or types do not fit, or a label of the first batches is no class.
         """
         check_batch(logits, target, self.task)
-        if self._batches_to_check and self.checks_labels and readable(target):
+        if self._batches_to_check and self.checks_labels and is_readable_now(target):
             self._check_labels(logits.shape[1], target)
         if self.classes is not None and logits.shape[1] != self.classes:
             raise LossError(
@@ -82,13 +82,13 @@ class SegmentationLoss(nn.Module):
         if FAMILIES[self.family].needs_map is None:
             distance = None
         elif distance is None:
-            distance = distance_maps(target, self.task, logits.shape[1], self.ignore_index)
+            distance = compute_distance_maps(target, self.task, logits.shape[1], self.ignore_index)
         elif distance.shape != logits.shape:
             raise LossError(
                 f"distance must have the shape {tuple(logits.shape)}, got {tuple(distance.shape)}; "
                 f"give {DISTANCE_WORDS}"
             )
-        return self.compute(Batch(logits, target, self.task, self.ignore_index, self.class_frequencies, distance))
+        return self.compute(LossBatch(logits, target, self.task, self.ignore_index, self.class_frequencies, distance))
 
     def _check_labels(self, channels: int, target: Tensor) -> None:
         """Refuse labels that are no class, and say so where a mask of 0 and 255 seems to be taken for labels."""
@@ -103,7 +103,7 @@ class SegmentationLoss(nn.Module):
                 stacklevel=4,
             )
 
-    def compute(self, batch: Batch) -> Tensor:
+    def compute(self, batch: LossBatch) -> Tensor:
         """The loss of a checked batch."""
         raise NotImplementedError
 

@@ -6,22 +6,22 @@ Part of the registry (`sweeper.losses.families`): functions of `sweeper.losses.m
 from __future__ import annotations
 
 from sweeper.core.records import Coordinate
-from sweeper.losses.family_records import Family, Limits, LossCoordinate, everywhere, uniform
+from sweeper.losses.family_records import LossCoordinate, LossFamily, ValueLimits, for_all_tasks, uniform_range
 
 DICE = "mean_c (1 − TI_c(½, ½))"
 
 MAP_FAMILIES = (
-    Family(
+    LossFamily(
         name="soft_cldice",
         title="Dice + soft centre-line Dice",
         fixed={},
         # The paper's range: the centre line alone is satisfied by foreground everywhere, which has no skeleton.
-        coordinates=everywhere(
+        coordinates=for_all_tasks(
             skeleton_weight=LossCoordinate(
-                search=uniform(0.0, 0.5),
+                search=uniform_range(0.0, 0.5),
                 start=0.5,
                 default=0.5,
-                limits=Limits(0, 1),
+                limits=ValueLimits(0, 1),
                 meaning="weight of the centre-line part; the rest of the loss has 1 − this",
             )
         ),
@@ -32,16 +32,16 @@ MAP_FAMILIES = (
         relative=True,
         module="map_losses",
     ),
-    Family(
+    LossFamily(
         name="boundary",
         title="Dice + boundary distance",
         fixed={},
-        coordinates=everywhere(
+        coordinates=for_all_tasks(
             distance_mix=LossCoordinate(
                 search=Coordinate(kind="log", low=1e-3, high=0.5),
                 start=0.01,
                 default=0.01,
-                limits=Limits(0, 1),
+                limits=ValueLimits(0, 1),
                 meaning="weight of the distance part, in pixels; Dice has 1 − this",
             )
         ),

@@ -15,15 +15,15 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
 from sweeper.core.records import Task
-from sweeper.data.label_maps import signed_distances
+from sweeper.data.label_maps import compute_signed_distances
 from sweeper.losses.batch import (
     DICE,
-    Batch,
-    as_classes,
-    kernel_cost,
-    mass,
+    LossBatch,
+    compute_kernel,
     mean_probability,
-    mixed,
+    mix_losses,
+    split_classes,
+    sum_over_pixels,
 )
 
 ROUNDS = 3
@@ -31,20 +31,20 @@ ROUNDS = 3
 code takes 10, whatever its `iter_` says (its default is 3)."""
 
 
-def distance_maps(target: Tensor, task: Task, classes: int, ignore_index: int) -> Tensor:
+def compute_distance_maps(target: Tensor, task: Task, classes: int, ignore_index: int) -> Tensor:
     """Signed distances to the boundary of each class: target (N, H, W) → (N, C, H, W) float32 on the same device."""
     device, target = target.device, target.detach().cpu().long()
     of_class = [target == c for c in range(classes)] if task == "multiclass" else [target == 1]
     labelled = target != ignore_index
     maps = [
-        torch.stack([torch.from_numpy(signed_distances(one.numpy(), known.numpy())) for one in image])
+        torch.stack([torch.from_numpy(compute_signed_distances(one.numpy(), known.numpy())) for one in image])
         for image, known in zip(torch.stack(of_class, dim=1) & labelled.unsqueeze(1), labelled, strict=True)
     ]
     found = torch.stack(maps) if maps else torch.zeros(0, len(of_class), *target.shape[1:])
     return found.to(device)
 
 
-def boundary(batch: Batch, *, distance_mix: float) -> Tensor:
+def boundary(batch: LossBatch, *, distance_mix: float) -> Tensor:
     """Dice and the distance to the true boundary (Kervadec et al. 2019, arXiv:1812.07032).
 
     (1 − m) · Dice + m · mean over labelled pixels and classes of |φ_c| · |p_c − y_c|, with φ_c the signed distance to
@@ -55,18 +55,18 @@ def boundary(batch: Batch, *, distance_mix: float) -> Tensor:
     distance 0, false positives free). The paper raises m from 0.01 during training and combines it with generalised
     Dice; here m stays and the other part is the kernel's Dice.
     """
-    return mixed(distance_mix, lambda: _far(batch), lambda: kernel_cost(batch, DICE))
+    return mix_losses(distance_mix, lambda: _get_far_distance(batch), lambda: compute_kernel(batch, DICE))
 
 
-def _far(batch: Batch) -> Tensor:
-    found = as_classes(batch)
+def _get_far_distance(batch: LossBatch) -> Tensor:
+    found = split_classes(batch)
     assert batch.label_map is not None
     far = torch.where(found.mask > 0, batch.label_map.to(found.p.device, found.p.dtype).abs(), 0.0)
     wrong = found.p * (found.mask - found.own) + found.rest * found.own
     return (far * wrong).sum() / (found.mask.sum().clamp(min=1) * found.p.shape[1])
 
 
-def soft_cldice(batch: Batch, *, skeleton_weight: float) -> Tensor:
+def soft_cldice(batch: LossBatch, *, skeleton_weight: float) -> Tensor:
     """Dice and the Dice of soft centre lines (Shit et al. 2021, arXiv:2003.07311).
 
     (1 − s) · Dice + s · mean_c (1 − 2 P_c R_c / (P_c + R_c)): P is the share of the prediction's skeleton that lies in
@@ -75,19 +75,19 @@ def soft_cldice(batch: Batch, *, skeleton_weight: float) -> Tensor:
     dilation (maximum over a square), as theirs does. Ignored pixels take part in neither minimum nor maximum: they are
     as good as beyond the image's edge.
     """
-    return mixed(skeleton_weight, lambda: _centre_lines(batch), lambda: kernel_cost(batch, DICE))
+    return mix_losses(skeleton_weight, lambda: _compute_centre_lines(batch), lambda: compute_kernel(batch, DICE))
 
 
-def _centre_lines(batch: Batch) -> Tensor:
-    found = as_classes(batch)
+def _compute_centre_lines(batch: LossBatch) -> Tensor:
+    found = split_classes(batch)
     labelled = found.mask > 0
     with torch.no_grad():
         actual_line = soft_skeleton(found.own, labelled)
     line = soft_skeleton(found.p, labelled)
-    precision = (mass(line * found.own) + 1) / (mass(line) + 1)
-    recall = (mass(actual_line * found.p) + 1) / (mass(actual_line) + 1)
+    precision = (sum_over_pixels(line * found.own) + 1) / (sum_over_pixels(line) + 1)
+    recall = (sum_over_pixels(actual_line * found.p) + 1) / (sum_over_pixels(actual_line) + 1)
     lost = 1 - 2 * precision * recall / (precision + recall)
-    return torch.where(mass(found.own) > 0, lost, mean_probability(found)).mean()
+    return torch.where(sum_over_pixels(found.own) > 0, lost, mean_probability(found)).mean()
 
 
 def soft_skeleton(values: Tensor, labelled: Tensor) -> Tensor:
@@ -96,10 +96,10 @@ def soft_skeleton(values: Tensor, labelled: Tensor) -> Tensor:
 
     def erode(x: Tensor) -> Tensor:
         x = -torch.where(known, x, 1.0)
-        return -torch.maximum(_largest_of_three(x, 2), _largest_of_three(x, 3))
+        return -torch.maximum(_max_of_three(x, 2), _max_of_three(x, 3))
 
     def dilate(x: Tensor) -> Tensor:
-        return _largest_of_three(_largest_of_three(torch.where(known, x, 0.0), 2), 3)
+        return _max_of_three(_max_of_three(torch.where(known, x, 0.0), 2), 3)
 
     eroded = erode(values)
     line = torch.relu(values - dilate(eroded))
@@ -110,7 +110,7 @@ def soft_skeleton(values: Tensor, labelled: Tensor) -> Tensor:
     return torch.where(known, line, 0.0)
 
 
-def _largest_of_three(x: Tensor, dim: int) -> Tensor:
+def _max_of_three(x: Tensor, dim: int) -> Tensor:
     """Largest of each value and its neighbours along `dim` (2 or 3)."""
     if not torch.compiler.is_compiling():
         size, padding = ((3, 1), (1, 0)) if dim == 2 else ((1, 3), (0, 1))

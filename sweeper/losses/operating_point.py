@@ -27,7 +27,7 @@ def choose_threshold(batches: Iterable[tuple[Tensor, Tensor]], metric: str = "mi
     """
     pixels = torch.zeros(2, 512, dtype=torch.int64)
     for logits, target in batches:
-        values, labels = _labelled(logits, target, 1)
+        values, labels = _select_labelled(logits, target, 1)
         bins = ((values[:, 0] + 12.0) * (512 / 24)).floor().clamp(0, 511).long()
         pixels += torch.bincount(labels * 512 + bins, minlength=1024).view(2, 512).cpu()
     above = pixels.flip(1).cumsum(1).flip(1)
@@ -35,7 +35,7 @@ def choose_threshold(batches: Iterable[tuple[Tensor, Tensor]], metric: str = "mi
     background = torch.stack([left[0], left[1], marked[0]], -1)
     foreground = torch.stack([marked[1], marked[0], left[1]], -1)
     points = [1 / (1 + math.exp(12 - k * 24 / 512)) for k in range(1, 512)]
-    return _best_point(torch.stack([background, foreground], 1), points, metric)
+    return _find_best_point(torch.stack([background, foreground], 1), points, metric)
 
 
 def choose_tau(batches: Iterable[tuple[Tensor, Tensor]], log_prior: Tensor, metric: str = "miou") -> float:
@@ -54,16 +54,16 @@ def choose_tau(batches: Iterable[tuple[Tensor, Tensor]], log_prior: Tensor, metr
     classes, taus = len(log_prior), [k / 4 for k in range(-4, 5)]
     counts = torch.zeros(len(taus), classes, 3, dtype=torch.int64)
     for logits, target in batches:
-        values, labels = _labelled(logits, target, classes)
+        values, labels = _select_labelled(logits, target, classes)
         occurs = torch.bincount(labels, minlength=classes)
         for n, tau in enumerate(taus):
             answer = (values - tau * log_prior.to(values)).argmax(1)
             hit = torch.bincount(labels[answer == labels], minlength=classes)
             counts[n] += torch.stack([hit, torch.bincount(answer, minlength=classes) - hit, occurs - hit], -1).cpu()
-    return _best_point(counts, taus, metric)
+    return _find_best_point(counts, taus, metric)
 
 
-def _labelled(logits: Tensor, target: Tensor, channels: int) -> tuple[Tensor, Tensor]:
+def _select_labelled(logits: Tensor, target: Tensor, channels: int) -> tuple[Tensor, Tensor]:
     """Return logits (P, `channels`) and labels (P,) of the pixels that are not ignored."""
     if logits.shape[1] != channels or target.shape != logits[:, 0].shape:
         raise ValueError(
@@ -81,7 +81,7 @@ def _labelled(logits: Tensor, target: Tensor, channels: int) -> tuple[Tensor, Te
     return torch.nan_to_num(values), labels
 
 
-def _best_point(counts: Tensor, points: Sequence[float], metric: str) -> float:
+def _find_best_point(counts: Tensor, points: Sequence[float], metric: str) -> float:
     """Return the best of T points, of which the middle one is the plain one, by counts (T, C, 3) of tp, fp and fn."""
     weight = {"miou": 1.0, "fg_iou": 1.0, "dice": 2.0}.get(metric)
     if weight is None:

@@ -10,13 +10,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
-from sweeper.losses.batch import Batch, class_sums, mixed, surprise
-from sweeper.losses.coordinates import KernelSettings, commonest
-from sweeper.losses.kernel import NEARLY_NOTHING, class_cost
-from sweeper.losses.per_pixel import at_least_float32, averaged, focal_factor, placed, readable
+from sweeper.losses.batch import LossBatch, compute_class_sums, mix_losses, negative_log_likelihood
+from sweeper.losses.coordinates import KernelSettings, find_most_frequent_class
+from sweeper.losses.kernel import NEARLY_NOTHING, compute_class_cost
+from sweeper.losses.per_pixel import (
+    average_labelled,
+    cast_to_float32,
+    compute_focal_factor,
+    is_readable_now,
+    scatter_to_classes,
+)
 
 
-def generalized_dice(batch: Batch, *, volume_exponent: float) -> Tensor:
+def generalized_dice(batch: LossBatch, *, volume_exponent: float) -> Tensor:
     """Generalised Dice (Sudre et al. 2017): one overlap over all classes, each weighted by its size in the batch.
 
     `Σ_c w_c (FP_c + FN_c) / Σ_c w_c (2 TP_c + FP_c + FN_c)` with w_c = (pixels of c)^−e over the present classes, e = 2
@@ -24,7 +30,7 @@ def generalized_dice(batch: Batch, *, volume_exponent: float) -> Tensor:
     class is infinite (libraries put in 0 or the largest other weight); here the present classes' overlap and the
     absent classes' mean probabilities are averaged, each class counting once.
     """
-    found = class_sums(batch)
+    found = compute_class_sums(batch)
     false_positives, false_negatives, actual, rest = found
     labelled = found.labelled.clamp(min=NEARLY_NOTHING)
     errors = false_positives + false_negatives
@@ -41,7 +47,7 @@ def generalized_dice(batch: Batch, *, volume_exponent: float) -> Tensor:
     return (present.sum() * lost + absent.sum()) / len(size)
 
 
-def unified_focal(batch: Batch, *, mix: float, delta: float, suppression: float) -> Tensor:
+def unified_focal(batch: LossBatch, *, mix: float, delta: float, suppression: float) -> Tensor:
     """Unified focal loss (Yeung et al. 2022, arXiv:2102.04525), the asymmetric form (equations 16 to 18).
 
     λ · CE part + (1 − λ) · overlap part, with one weight δ (`delta`) and one exponent s (`suppression`, the paper's γ)
@@ -54,31 +60,33 @@ def unified_focal(batch: Batch, *, mix: float, delta: float, suppression: float)
     others are rare. As the paper has it, the overlap part counts the background, too.
     """
     known = batch.class_frequencies if batch.task == "multiclass" else None
-    common = commonest(known) if known else 0
+    common = find_most_frequent_class(known) if known else 0
 
     def pixels() -> Tensor:
-        loss, labelled = surprise(batch)
+        loss, labelled = negative_log_likelihood(batch)
         is_common = (batch.target == common).to(loss.dtype)
         if suppression > 0:
-            loss = loss * focal_factor(loss, suppression * is_common)
-        return averaged(loss * (delta + (1 - 2 * delta) * is_common), labelled)
+            loss = loss * compute_focal_factor(loss, suppression * is_common)
+        return average_labelled(loss * (delta + (1 - 2 * delta) * is_common), labelled)
 
     def overlap() -> Tensor:
-        marked, missed, actual, rest = class_sums(batch)
+        marked, missed, actual, rest = compute_class_sums(batch)
         if batch.task == "binary":  # the background comes first
             marked, missed = torch.cat([missed, marked]), torch.cat([marked, missed])
             actual, rest = torch.cat([rest, actual]), torch.cat([actual, rest])
         # An absent class has no other probability than false positives.
         counts = (marked, missed, actual, marked / (actual + rest).clamp(min=NEARLY_NOTHING))
         settings = KernelSettings(0.0, 0.0, None, 1 - delta, delta, 1 - suppression)
-        steep = class_cost(*counts, settings)
+        steep = compute_class_cost(*counts, settings)
         is_common = torch.arange(len(actual), device=actual.device) == common
-        return torch.where(is_common, class_cost(*counts, settings._replace(overlap_exponent=1.0)), steep).mean()
+        return torch.where(
+            is_common, compute_class_cost(*counts, settings._replace(overlap_exponent=1.0)), steep
+        ).mean()
 
-    return mixed(mix, pixels, overlap)
+    return mix_losses(mix, pixels, overlap)
 
 
-def lovasz(batch: Batch) -> Tensor:
+def lovasz(batch: LossBatch) -> Tensor:
     """Lovász extension of the Jaccard index (Berman et al. 2018): hinge (binary) or softmax (multi-class).
 
     The errors of a class's pixels are sorted, largest first, and weighted by how much each adds to 1 − Jaccard. Over
@@ -89,7 +97,7 @@ def lovasz(batch: Batch) -> Tensor:
     """
     labels = batch.target.long().unsqueeze(1)
     labelled = labels != batch.ignore_index
-    z = torch.where(labelled, at_least_float32(batch.logits).contiguous(), 0.0)
+    z = torch.where(labelled, cast_to_float32(batch.logits).contiguous(), 0.0)
     if batch.task == "multiclass":
         own = labels == torch.arange(z.shape[1], device=z.device).view(1, -1, 1, 1)
         # |y − p|, where p of the own class is at most 1, up to rounding.
@@ -100,15 +108,17 @@ def lovasz(batch: Batch) -> Tensor:
     else:
         own = labels == 1
         errors = F.relu(1 - torch.where(own, z, -z))
-    return jaccard_extension(_rows(errors), _rows(own), _rows(labelled)).mean()
+    return compute_jaccard_extension(
+        _flatten_per_class(errors), _flatten_per_class(own), _flatten_per_class(labelled)
+    ).mean()
 
 
-def _rows(values: Tensor) -> Tensor:
+def _flatten_per_class(values: Tensor) -> Tensor:
     """(N, C, H, W) → (C, N·H·W)."""
     return values.transpose(0, 1).flatten(1)
 
 
-def jaccard_extension(errors: Tensor, own: Tensor, labelled: Tensor) -> Tensor:
+def compute_jaccard_extension(errors: Tensor, own: Tensor, labelled: Tensor) -> Tensor:
     """Lovász extension of 1 − Jaccard in each row; the mean error where a row has no pixel of its class.
 
     Args:
@@ -119,22 +129,22 @@ def jaccard_extension(errors: Tensor, own: Tensor, labelled: Tensor) -> Tensor:
     Returns:
         (C,), ≥ 0; 0 where nothing is labelled.
     """
-    if readable(errors):
+    if is_readable_now(errors):
         with torch.no_grad():
             rows = zip(errors.detach(), own, labelled, strict=True)
-            weights = torch.stack([_weights_of_a_row(*row) for row in rows])
+            weights = torch.stack([_compute_row_weights(*row) for row in rows])
     else:
         # Ignored pixels come last and cost 0. The order itself has no gradient.
         order = torch.where(labelled, errors.detach(), -1.0).argsort(dim=1, descending=True)
         hit = own.gather(1, order).to(torch.int32).cumsum(dim=1, dtype=torch.int32)  # integers: the same everywhere
         total = own.sum(dim=1, keepdim=True)
         number = labelled.sum(dim=1, keepdim=True).clamp(min=1).to(errors.dtype)
-        steps = _steps(hit, total, errors.dtype)
-        weights = torch.where(total > 0, placed(errors, order, steps), 1 / number)
+        steps = _compute_jaccard_steps(hit, total, errors.dtype)
+        weights = torch.where(total > 0, scatter_to_classes(errors, order, steps), 1 / number)
     return (torch.where(labelled, errors, 0.0) * weights).sum(dim=1)
 
 
-def _steps(hit: Tensor, total: Tensor, dtype: torch.dtype) -> Tensor:
+def _compute_jaccard_steps(hit: Tensor, total: Tensor, dtype: torch.dtype) -> Tensor:
     """How much each pixel of a sorted row adds to 1 − Jaccard.
 
     Args:
@@ -148,7 +158,7 @@ def _steps(hit: Tensor, total: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.cat([lost[..., :1], lost[..., 1:] - lost[..., :-1]], dim=-1)
 
 
-def _weights_of_a_row(errors: Tensor, own: Tensor, labelled: Tensor) -> Tensor:
+def _compute_row_weights(errors: Tensor, own: Tensor, labelled: Tensor) -> Tensor:
     """Weights (P,) of a row's errors, on a processor, where integers are sorted in a tenth of the time of floats.
 
     The bits of floats ≥ 0 are in the order of the floats. Equal errors stay in their order: stable, so the same twice.
@@ -161,4 +171,4 @@ def _weights_of_a_row(errors: Tensor, own: Tensor, labelled: Tensor) -> Tensor:
     bits = torch.where(labelled, errors, 0.0).clamp_(min=0).view(integer)
     order = torch.sort(torch.iinfo(integer).max - bits, stable=True).indices
     hit = own.index_select(0, order).cumsum(0, dtype=torch.int32)
-    return torch.empty_like(errors).scatter_(0, order, _steps(hit, total.to(torch.int32), errors.dtype))
+    return torch.empty_like(errors).scatter_(0, order, _compute_jaccard_steps(hit, total.to(torch.int32), errors.dtype))

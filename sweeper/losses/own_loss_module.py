@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.core.errors import UsageError
-from sweeper.core.own_code import error_line, refuse
-from sweeper.core.records import IGNORE, OwnLoss, Task
+from sweeper.core.own_code import format_error_line, refuse_user_code
+from sweeper.core.records import IGNORE, Task, UserLoss
 from sweeper.losses.own_losses import OPTION, build_own_loss
 
 SIDE = 12
 """Height and width of the batches that it is tried on."""
 
 
-class OwnLossModule(nn.Module):
+class UserLossModule(nn.Module):
     """Called as `loss(logits, target)`; the logits are float32 whatever the network computed in."""
 
     def __init__(self, family: str, loss: Any) -> None:
@@ -30,7 +30,7 @@ class OwnLossModule(nn.Module):
         return found
 
 
-def check_own_loss(own: OwnLoss, task: Task, classes: int) -> None:
+def check_own_loss(own: UserLoss, task: Task, classes: int) -> None:
     """Try a loss at its start, on batches as training has them.
 
     Args:
@@ -41,10 +41,10 @@ def check_own_loss(own: OwnLoss, task: Task, classes: int) -> None:
     Raises:
         UsageError: with everything that is wrong.
     """
-    refuse(list(_problems(own, task, classes)), OPTION, own.code, "trained with")
+    refuse_user_code(list(_find_problems(own, task, classes)), OPTION, own.code, "trained with")
 
 
-def _problems(own: OwnLoss, task: Task, classes: int) -> Iterator[str]:
+def _find_problems(own: UserLoss, task: Task, classes: int) -> Iterator[str]:
     try:
         loss = build_own_loss(own, own.starts, task=task, ignore_index=IGNORE, classes=classes)
     except UsageError as error:
@@ -70,12 +70,12 @@ def _problems(own: OwnLoss, task: Task, classes: int) -> Iterator[str]:
         except Exception as error:
             if isinstance(error, MemoryError):
                 raise
-            yield f"{words} it must give a number, and failed: {error_line(error)}"
+            yield f"{words} it must give a number, and failed: {format_error_line(error)}"
             continue
-        yield from (f"{words} {text}" for text in _value_problems(value, logits, target, usual=scale == 1.0))
+        yield from (f"{words} {text}" for text in _find_value_problems(value, logits, target, usual=scale == 1.0))
 
 
-def _value_problems(value: object, logits: Tensor, target: Tensor, *, usual: bool) -> Iterator[str]:
+def _find_value_problems(value: object, logits: Tensor, target: Tensor, *, usual: bool) -> Iterator[str]:
     if not isinstance(value, Tensor) or value.ndim:
         shown = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         yield f"it must give a tensor of no dimension, got {shown}; take the mean over pixels"
@@ -89,7 +89,7 @@ def _value_problems(value: object, logits: Tensor, target: Tensor, *, usual: boo
     try:
         (gradient,) = torch.autograd.grad(value, logits, allow_unused=True)
     except Exception as error:
-        yield f"its gradient must be computable, and failed: {error_line(error)}"
+        yield f"its gradient must be computable, and failed: {format_error_line(error)}"
         return
     if gradient is None or not bool(torch.isfinite(gradient).all()):
         yield "its gradient must be finite, " + ("and there is none" if gradient is None else "got NaN or infinity")

@@ -6,21 +6,21 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from sweeper.core.own_code import error_line, load_code
-from sweeper.core.records import IGNORE, OwnLoss, Task
+from sweeper.core.own_code import format_error_line, load_code
+from sweeper.core.records import IGNORE, Task, UserLoss
 from sweeper.losses.families import FAMILIES
-from sweeper.losses.family_records import TASKS, Family, Limits, LossCoordinate
+from sweeper.losses.family_records import TASKS, LossCoordinate, LossFamily, ValueLimits
 
 if TYPE_CHECKING:
     from torch import nn
 
 OPTION = "--loss"
-OWN: dict[str, OwnLoss] = {}
+OWN: dict[str, UserLoss] = {}
 """Those that are registered, by name."""
-_ANY = Limits(-math.inf, math.inf)
+_ANY = ValueLimits(-math.inf, math.inf)
 
 
-def register(losses: Iterable[OwnLoss]) -> None:
+def register_user_losses(losses: Iterable[UserLoss]) -> None:
     """Make losses families of this process, after all others: each is taken for less simple than any of sweeper's."""
     for own in losses:
         free = {
@@ -34,7 +34,7 @@ def register(losses: Iterable[OwnLoss]) -> None:
             for name, coordinate in own.coordinates.items()
         }
         OWN[own.name] = own
-        FAMILIES[own.name] = Family(
+        FAMILIES[own.name] = LossFamily(
             name=own.name,
             title=f"Your own loss, {own.code.name}",
             fixed={},
@@ -47,19 +47,25 @@ def register(losses: Iterable[OwnLoss]) -> None:
         )
 
 
-def arguments(own: OwnLoss, params: Mapping[str, Any], task: str, ignore_index: int, classes: int) -> dict[str, Any]:
+def make_call_arguments(
+    own: UserLoss, params: Mapping[str, Any], task: str, ignore_index: int, classes: int
+) -> dict[str, Any]:
     """What the user's function is called with."""
     known = {"task": task, "classes": classes, "ignore_index": ignore_index}
     return {**{name: known[name] for name in own.takes}, **{n: v for n, v in params.items() if v is not None}}
 
 
-def own_snippet(own: OwnLoss, params: Mapping[str, float], task: Task, classes: int) -> tuple[str, str]:
+def make_user_snippet(own: UserLoss, params: Mapping[str, float], task: Task, classes: int) -> tuple[str, str]:
     """Python text that imports the loss, and that which makes it."""
-    given = ", ".join(f"{name}={value!r}" for name, value in arguments(own, params, task, IGNORE, classes).items())
+    given = ", ".join(
+        f"{name}={value!r}" for name, value in make_call_arguments(own, params, task, IGNORE, classes).items()
+    )
     return f"from {own.code.module} import {own.code.function}", f"criterion = {own.code.function}({given})"
 
 
-def build_own_loss(own: OwnLoss, params: Mapping[str, Any], *, task: str, ignore_index: int, classes: int) -> nn.Module:
+def build_own_loss(
+    own: UserLoss, params: Mapping[str, Any], *, task: str, ignore_index: int, classes: int
+) -> nn.Module:
     """The user's loss as a module, called as `loss(logits, target)`.
 
     Args:
@@ -73,10 +79,10 @@ def build_own_loss(own: OwnLoss, params: Mapping[str, Any], *, task: str, ignore
         UsageError: if it cannot be imported or made.
     """
     from sweeper.core.errors import UsageError
-    from sweeper.losses.own_loss_module import OwnLossModule
+    from sweeper.losses.own_loss_module import UserLossModule
 
     made = load_code(own.code, OPTION)
-    given = arguments(own, params, task, ignore_index, classes)
+    given = make_call_arguments(own, params, task, ignore_index, classes)
     try:
         loss = made(**given)
     except Exception as error:
@@ -84,10 +90,10 @@ def build_own_loss(own: OwnLoss, params: Mapping[str, Any], *, task: str, ignore
             raise
         shown = ", ".join(f"{name}={value!r}" for name, value in given.items())
         raise UsageError(
-            f"{OPTION} {own.code.name}({shown}) must give a loss, and failed: {error_line(error)}"
+            f"{OPTION} {own.code.name}({shown}) must give a loss, and failed: {format_error_line(error)}"
         ) from error
     if not callable(loss):
         raise UsageError(
             f"{OPTION} {own.code.name} must give what can be called as loss(logits, target), got {type(loss).__name__}"
         )
-    return OwnLossModule(own.name, loss)
+    return UserLossModule(own.name, loss)

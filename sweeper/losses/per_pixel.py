@@ -12,23 +12,23 @@ ROUNDING = 1e-6
 """0.1 of 30 pixels are 3, whatever the rounding of 0.1 says."""
 
 
-def at_least_float32(logits: Tensor) -> Tensor:
+def cast_to_float32(logits: Tensor) -> Tensor:
     """float16 and bfloat16 as float32; float32 and float64 as they are."""
     return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
 
-def readable(values: Tensor) -> bool:
+def is_readable_now(values: Tensor) -> bool:
     """Whether values may be read without waiting for a device or breaking a graph: on the processor, not
     compiled."""
     return values.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
-def placed(like: Tensor, index: Tensor, values: Tensor) -> Tensor:
+def scatter_to_classes(like: Tensor, index: Tensor, values: Tensor) -> Tensor:
     """Zeros with `values` at each pixel's class, in their type; `like` (N, C, H, W), index and values (N, 1, H, W)."""
     return torch.zeros_like(like, dtype=values.dtype).scatter_(1, index, values)
 
 
-def cleaned(logits: Tensor, labelled: Tensor) -> Tensor:
+def clean_logits(logits: Tensor, labelled: Tensor) -> Tensor:
     """Logits in at least float32, such that what stands under ignore gives 0 when it is multiplied by 0.
 
     Replacing it by 0 takes as long as half a cross-entropy. On the processor it is only done where something is not
@@ -38,13 +38,13 @@ def cleaned(logits: Tensor, labelled: Tensor) -> Tensor:
         logits: (N, C, H, W), floating.
         labelled: (N, 1, H, W) bool.
     """
-    z = at_least_float32(logits)
-    if readable(z) and bool(z.detach().sum().isfinite()):
+    z = cast_to_float32(logits)
+    if is_readable_now(z) and bool(z.detach().sum().isfinite()):
         return z
     return torch.where(labelled, z, 0.0)
 
 
-def focal_factor(loss: Tensor, gamma: float | Tensor) -> Tensor:
+def compute_focal_factor(loss: Tensor, gamma: float | Tensor) -> Tensor:
     """(1 − p)^γ from −log p ≥ 0, any shape; γ ≥ 0: one, or one for each.
 
     log(1 − p) = log(−expm1(log p)); kept off p = 1, where it has no finite slope.
@@ -52,7 +52,7 @@ def focal_factor(loss: Tensor, gamma: float | Tensor) -> Tensor:
     return torch.exp(gamma * torch.log(-torch.expm1(-loss.clamp(min=torch.finfo(loss.dtype).tiny))))
 
 
-def near_boundary(labels: Tensor, labelled: Tensor) -> Tensor:
+def is_near_boundary(labels: Tensor, labelled: Tensor) -> Tensor:
     """Whether a labelled pixel of another class lies within `BOUNDARY_RADIUS`, in rows and in columns.
 
     The largest and the smallest label around differ there, and max-pooling finds both on any device.
@@ -78,7 +78,7 @@ def near_boundary(labels: Tensor, labelled: Tensor) -> Tensor:
     return ((largest != smallest) & known).reshape(labels.shape)
 
 
-def averaged(loss: Tensor, labelled: Tensor, hard_fraction: float = 1.0) -> Tensor:
+def average_labelled(loss: Tensor, labelled: Tensor, hard_fraction: float = 1.0) -> Tensor:
     """Sum of the labelled pixels' losses, divided by how many they are; or that of the hardest share of them.
 
     Args:
@@ -92,13 +92,13 @@ def averaged(loss: Tensor, labelled: Tensor, hard_fraction: float = 1.0) -> Tens
     loss = loss * labelled.to(loss.dtype)
     if hard_fraction >= 1:
         return loss.sum() / labelled.sum().clamp(min=1)
-    hardest, wanted = hardest_share(loss, labelled, hard_fraction)
+    hardest, wanted = select_hardest_share(loss, labelled, hard_fraction)
     chosen = torch.arange(len(hardest), device=loss.device) < wanted
     # Fully ignored batches leave only the −1 of ignored pixels; NaN has to stay.
     return torch.where(chosen & (hardest != -1.0), hardest, 0.0).sum() / wanted.to(loss.dtype)
 
 
-def hardest_share(loss: Tensor, labelled: Tensor, share: float) -> tuple[Tensor, Tensor]:
+def select_hardest_share(loss: Tensor, labelled: Tensor, share: float) -> tuple[Tensor, Tensor]:
     """The largest losses, largest first, and how many of them are the share k = ⌊share · labelled⌋, at least one.
 
     Ignored pixels (−1) neither count in k nor stand before labelled ones. There is room for ⌊share · all pixels⌋, so

@@ -12,54 +12,54 @@ from sweeper.losses.family_records import (
     GAMMA,
     HARD,
     POWER,
-    Family,
-    Limits,
     LossCoordinate,
-    everywhere,
-    uniform,
+    LossFamily,
+    ValueLimits,
+    for_all_tasks,
+    uniform_range,
 )
 
 # α and the weight of rare pixels are one coordinate (w = α / (1 − α)): no family has both.
-_ALPHA = LossCoordinate(search=uniform(0.05, 0.95), start=0.25, default=0.25)
+_ALPHA = LossCoordinate(search=uniform_range(0.05, 0.95), start=0.25, default=0.25)
 _ODDS = LossCoordinate(
     search=Coordinate(kind="power_of_imbalance", low=0.0, high=1.5),
     start=1.0,
-    limits=Limits(0, 1e9, open_low=True),
+    limits=ValueLimits(0, 1e9, open_low=True),
     meaning="background / foreground pixels, to the power τ, that the logits are adjusted by: z − log of this",
 )
 _TAU = LossCoordinate(
-    search=uniform(0.0, 1.5),
+    search=uniform_range(0.0, 1.5),
     start=1.0,
     default=1.0,
-    limits=Limits(0, 10),
+    limits=ValueLimits(0, 10),
     meaning="τ in the adjustment of the logits z + τ log f, with f the class's share of the pixels",
 )
 _SURE = LossCoordinate(
-    search=uniform(0.5, 0.95),
+    search=uniform_range(0.5, 0.95),
     start=0.7,
     default=0.7,
-    limits=Limits(0, 1),
+    limits=ValueLimits(0, 1),
     meaning="probability of the own class from which a pixel is left out",
 )
 _KEPT = LossCoordinate(
     start=0.0625,
     default=0.0625,
-    limits=Limits(0, 1),
+    limits=ValueLimits(0, 1),
     meaning="share of the labelled pixels, the hardest ones, that stay in however sure they are",
 )
 
 PIXEL_FAMILIES = (
-    Family(
+    LossFamily(
         name="cross_entropy",
         title="Cross-entropy",
         fixed={"mix": 1.0},
-        coordinates=everywhere(),
+        coordinates=for_all_tasks(),
         helps="Classes of similar size, clean labels, or when calibrated probabilities matter: the baseline.",
         caveat="Rare classes hardly count: each pixel weighs the same.",
         source="Long et al. 2015, Fully Convolutional Networks, arXiv:1411.4038",
         formula="CE = −mean log p_t",
     ),
-    Family(
+    LossFamily(
         name="weighted_ce",
         title="Weighted cross-entropy",
         fixed={"mix": 1.0},
@@ -67,14 +67,16 @@ PIXEL_FAMILIES = (
             "binary": {"pos_weight": POWER},
             # Not 1: full inverse frequency does poorly on long tails, its square root is the usual softening
             # (Cui et al. 2019, sections 1 and 2).
-            "multiclass": {"class_weight_power": LossCoordinate(search=uniform(0.0, 1.1), start=0.5, default=0.5)},
+            "multiclass": {
+                "class_weight_power": LossCoordinate(search=uniform_range(0.0, 1.1), start=0.5, default=0.5)
+            },
         },
         helps="Rare classes that are missed: raises recall by making their pixels weigh more.",
         caveat="Probabilities come out too high for rare classes; choose the threshold on validation.",
         source="Xie & Tu 2015, HED, arXiv:1504.06375; Cui et al. 2019, Class-Balanced Loss, arXiv:1901.05555",
         formula="CE(w) = −mean w_t log p_t",
     ),
-    Family(
+    LossFamily(
         name="focal",
         title="Focal",
         fixed={"mix": 1.0},
@@ -87,27 +89,29 @@ PIXEL_FAMILIES = (
         source="Lin et al. 2017, Focal Loss for Dense Object Detection, arXiv:1708.02002",
         formula="CE(γ, α) = −mean α_t (1 − p_t)^γ log p_t",
     ),
-    Family(
+    LossFamily(
         name="topk_ce",
         title="Top-k cross-entropy",
         fixed={"mix": 1.0},
-        coordinates=everywhere(hard_fraction=HARD),
+        coordinates=for_all_tasks(hard_fraction=HARD),
         helps="A great many easy pixels: only the hardest share of the labelled pixels counts.",
         caveat="Wrong labels are the hardest pixels of all, and are never out of it.",
         source="Wu et al. 2016, arXiv:1605.06885; Isensee et al. 2021, nnU-Net, arXiv:1904.08128",
         formula="CE over the hardest share h = −mean log p_t over the k largest, k = ⌊h · labelled pixels⌋",
     ),
-    Family(
+    LossFamily(
         name="boundary_ce",
         title="Boundary-weighted cross-entropy",
         fixed={"mix": 1.0},
-        coordinates=everywhere(boundary_weight=LossCoordinate(search=uniform(0.0, 20.0), start=5.0, default=5.0)),
+        coordinates=for_all_tasks(
+            boundary_weight=LossCoordinate(search=uniform_range(0.0, 20.0), start=5.0, default=5.0)
+        ),
         helps="Outlines matter, or touching objects must stay apart: pixels near a class boundary weigh more.",
         caveat="Labels are least certain at boundaries, and that is where it listens most.",
         source="Ronneberger et al. 2015, U-Net, arXiv:1505.04597 (equation 2, here a flat band of 2 pixels)",
         formula="−mean (1 + v · near_i) log p_t,i, near_i = 1 within 2 pixels of a class boundary",
     ),
-    Family(
+    LossFamily(
         name="logit_adjusted",
         title="Logit-adjusted cross-entropy",
         fixed={},
@@ -123,11 +127,11 @@ PIXEL_FAMILIES = (
         relative=True,
         module="pixel_losses",
     ),
-    Family(
+    LossFamily(
         name="ohem_ce",
         title="Hard examples by threshold",
         fixed={},
-        coordinates=everywhere(sure_at=_SURE, kept_at_least=_KEPT),
+        coordinates=for_all_tasks(sure_at=_SURE, kept_at_least=_KEPT),
         helps="A great many easy pixels: those that are sure are left out, so that fewer and fewer count as it learns.",
         caveat="Wrong labels are never sure, and are never out of it; probabilities stay near the threshold.",
         source="Shrivastava et al. 2016, arXiv:1604.03540; for pixels: Wu et al. 2016, arXiv:1605.06885",

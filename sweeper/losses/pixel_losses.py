@@ -10,12 +10,12 @@ import math
 import torch
 from torch import Tensor
 
-from sweeper.losses.batch import CROSS_ENTROPY, Batch, kernel_cost, surprise
+from sweeper.losses.batch import CROSS_ENTROPY, LossBatch, compute_kernel, negative_log_likelihood
 from sweeper.losses.coordinates import log_prior_shifts
-from sweeper.losses.per_pixel import at_least_float32, hardest_share
+from sweeper.losses.per_pixel import cast_to_float32, select_hardest_share
 
 
-def logit_adjusted(batch: Batch, *, tau: float = 0.0, prior_odds: float = 1.0) -> Tensor:
+def logit_adjusted(batch: LossBatch, *, tau: float = 0.0, prior_odds: float = 1.0) -> Tensor:
     """Cross-entropy of z + τ log f (Menon et al. 2021, arXiv:2007.07314).
 
     f are the classes' shares of the training pixels. A network that has learned it puts out z free of the prior: rare
@@ -23,17 +23,17 @@ def logit_adjusted(batch: Batch, *, tau: float = 0.0, prior_odds: float = 1.0) -
     al. 2020, arXiv:2007.10740), 0 cross-entropy. Binary is softmax over (0, z): z − log o, where o is the odds of
     background to foreground to the power τ. A class without training pixels is adjusted as the rarest that has some.
     """
-    z = at_least_float32(batch.logits)
+    z = cast_to_float32(batch.logits)
     if batch.task == "binary":
         shifted = z - math.log(prior_odds)
     else:
         shifts = log_prior_shifts(batch.class_frequencies, tau) if tau and batch.class_frequencies else (0.0,)
         # Filled in on the device: a copy would wait for it.
         shifted = z + torch.cat([z.new_full((1, 1, 1), shift) for shift in shifts])
-    return kernel_cost(batch._replace(logits=shifted), CROSS_ENTROPY)
+    return compute_kernel(batch._replace(logits=shifted), CROSS_ENTROPY)
 
 
-def ohem_ce(batch: Batch, *, sure_at: float, kept_at_least: float) -> Tensor:
+def ohem_ce(batch: LossBatch, *, sure_at: float, kept_at_least: float) -> Tensor:
     """Online hard example mining: cross-entropy over the pixels with p_t below a threshold, and a share at least.
 
     Shrivastava et al. 2016 (arXiv:1604.03540) for regions; for pixels Wu et al. 2016 (arXiv:1605.06885), and the
@@ -41,11 +41,11 @@ def ohem_ce(batch: Batch, *, sure_at: float, kept_at_least: float) -> Tensor:
     (BiSeNet: a sixteenth of them). The sum over the chosen pixels is divided by how many they are. Ignored pixels are
     neither chosen nor counted.
     """
-    loss, labelled = surprise(batch)
+    loss, labelled = negative_log_likelihood(batch)
     with torch.no_grad():
         cutoff = loss.new_full((), -math.log(sure_at) if sure_at > 0 else math.inf)
         if kept_at_least > 0 and loss.numel() > 0:
-            hardest, wanted = hardest_share(loss, labelled, kept_at_least)
+            hardest, wanted = select_hardest_share(loss, labelled, kept_at_least)
             cutoff = torch.minimum(hardest.gather(0, (wanted - 1).view(1)).squeeze(0), cutoff)
         chosen = labelled & ~(loss < cutoff)  # not `>=`: a NaN has to stay
         number = chosen.sum().clamp(min=1)

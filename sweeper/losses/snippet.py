@@ -7,9 +7,9 @@ from textwrap import wrap
 from typing import NamedTuple
 
 from sweeper.core.records import IGNORE, Task
-from sweeper.losses.coordinates import Value, checked, uses_frequencies
+from sweeper.losses.coordinates import Value, check_coordinates, uses_frequencies
 from sweeper.losses.families import FAMILIES, MEANINGS
-from sweeper.losses.own_losses import OWN, own_snippet
+from sweeper.losses.own_losses import OWN, make_user_snippet
 
 SHOWN_CLASSES = 20
 BALANCED = (
@@ -18,7 +18,7 @@ BALANCED = (
 )
 
 
-class Optimizer(NamedTuple):
+class OptimizerSettings(NamedTuple):
     """AdamW as the trainings had it."""
 
     lr: float
@@ -29,7 +29,7 @@ class Optimizer(NamedTuple):
     """Share of the steps, the last ones, over which it falls to 0."""
 
 
-def snippet(
+def make_snippet(
     family: str,
     params: Mapping[str, float],
     task: Task,
@@ -37,7 +37,7 @@ def snippet(
     class_frequencies: Sequence[float] | None = None,
     *,
     point: float | None = None,
-    optimizer: Optimizer | None = None,
+    optimizer: OptimizerSettings | None = None,
     image_frequencies: Sequence[float] | None = None,
     each: tuple[float, float] | None = None,
     point_from: str | None = None,
@@ -68,12 +68,14 @@ def snippet(
         LossError: if `build_loss` would refuse.
     """
     own = OWN.get(family)
-    values = dict(params) if own is not None else checked(family, task, params, class_frequencies)
+    values = dict(params) if own is not None else check_coordinates(family, task, params, class_frequencies)
     arguments = [f'"{family}"', f'task="{task}"']
-    arguments += [f"{name}={rounded(value)!r}" for name, value in values.items() if value is not None]
+    arguments += [f"{name}={round_significant(value)!r}" for name, value in values.items() if value is not None]
     if own is None and class_frequencies is not None and uses_frequencies(values, task):
         total = sum(class_frequencies)
-        arguments.append(f"class_frequencies=({', '.join(repr(rounded(f / total)) for f in class_frequencies)})")
+        arguments.append(
+            f"class_frequencies=({', '.join(repr(round_significant(f / total)) for f in class_frequencies)})"
+        )
     one_line = f"criterion = build_loss({', '.join(arguments)})"
     call = (
         one_line
@@ -85,7 +87,7 @@ def snippet(
     imported = ["build_loss"] * (own is None) + [choice] * (point is not None and choice != "")
     sources = [f"from sweeper.losses import {', '.join(imported)}"] * (imported != [])
     if own is not None:  # it may need no sweeper: the choice then is a comment
-        source, call = own_snippet(own, {n: float(f"{v:.4g}") for n, v in params.items()}, task, len(classes))
+        source, call = make_user_snippet(own, {n: float(f"{v:.4g}") for n, v in params.items()}, task, len(classes))
         sources = [source, *(f"# {line}" for line in sources)]
     shape = "(N, 1, H, W)" if task == "binary" else f"(N, {len(classes)}, H, W)"
     # Names come from files: `!a` escapes line breaks, and a backquote could end a block of code in markdown.
@@ -97,27 +99,27 @@ def snippet(
             *sources,
             "",
             f"# {FAMILIES[family].title}; numbers rounded to 4 significant digits.",
-            *(_meanings(params) if own is None else []),
+            *(_explain_parameters(params) if own is None else []),
             *(BALANCED if image_frequencies is not None else []),
             call,
             f"# logits: {shape}, before any sigmoid or softmax; target: (N, H, W) integers,",
             f"# {', '.join(names)}{more}, {IGNORE} = ignored",
             "# loss = criterion(logits, target)",
-            *_optimizer(optimizer),
-            *_predict(task, point, priors, point_from, metric),
-            *(_predict_each(*each) if each is not None and task == "binary" else []),
+            *_format_optimizer(optimizer),
+            *_format_predict(task, point, priors, point_from, metric),
+            *(_format_predict_each(*each) if each is not None and task == "binary" else []),
             "",
         ]
     )
 
 
-def _meanings(params: Mapping[str, float]) -> list[str]:
+def _explain_parameters(params: Mapping[str, float]) -> list[str]:
     """What the chosen hyper-parameters are, as comments."""
     lines = [f"{name}: {MEANINGS[name]}" for name in params if name in MEANINGS]
     return [line for text in lines for line in wrap(text, 98, initial_indent="# ", subsequent_indent="#   ")]
 
 
-def _optimizer(found: Optimizer | None) -> list[str]:
+def _format_optimizer(found: OptimizerSettings | None) -> list[str]:
     if found is None:
         return []
     return [
@@ -135,7 +137,7 @@ def _optimizer(found: Optimizer | None) -> list[str]:
     ]
 
 
-def _predict(
+def _format_predict(
     task: Task, point: float | None, class_frequencies: Sequence[float] | None, point_from: str | None, metric: str
 ) -> list[str]:
     """A function that turns logits into labels at an operating point, and how to choose that."""
@@ -152,7 +154,7 @@ def _predict(
         ]
     if not binary and class_frequencies is not None:
         total, prior = sum(class_frequencies), ", log_prior"
-        shares = ", ".join(repr(rounded(max(1.0, f) / total)) for f in class_frequencies)
+        shares = ", ".join(repr(round_significant(max(1.0, f) / total)) for f in class_frequencies)
         lines = ["", "", f"log_prior = torch.tensor([{shares}]).log()", *lines]
     name, shown = ("threshold", f"{point:.3g}" if point < 0.99 else f"{point:.9g}") if binary else ("tau", f"{point:g}")
     title, by = {"fg_iou": ("foreground IoU", ", 'fg_iou'"), "dice": ("Dice", ", 'dice'")}.get(metric, ("mIoU", ""))
@@ -168,7 +170,7 @@ def _predict(
     ]
 
 
-def _predict_each(slope: float, bias: float) -> list[str]:
+def _format_predict_each(slope: float, bias: float) -> list[str]:
     """A function that turns logits into the labels with the highest expected Dice, image by image."""
     return [
         "",
@@ -192,6 +194,6 @@ def _predict_each(slope: float, bias: float) -> list[str]:
     ]
 
 
-def rounded(value: Value) -> Value:
+def round_significant(value: Value) -> Value:
     """A number to 4 significant digits; None as it is."""
     return None if value is None else float(f"{value:.4g}")

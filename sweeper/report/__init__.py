@@ -42,20 +42,20 @@ def write_report(
         OSError: if a file cannot be written.
     """
     from sweeper.core.document import json_text
-    from sweeper.evidence.recommendation import recommendation_json
-    from sweeper.report.facts import collect, search_split
+    from sweeper.evidence.recommendation import make_recommendation_json
+    from sweeper.report.facts import collect_facts, search_split
     from sweeper.report.figures import draw_all
     from sweeper.report.html import write_page
-    from sweeper.report.markdown import render
-    from sweeper.report.tables import stems_of, write_csv, write_split
+    from sweeper.report.markdown import render_report
+    from sweeper.report.tables import list_split_stems, write_csv, write_split
 
     paths = ReportPaths(out, sweep.study)
-    facts = collect(sweep, recommendation, pixels)
+    facts = collect_facts(sweep, recommendation, pixels)
     figures = draw_all(facts, paths.figures, beat)
     split, dataset = search_split(facts), sweep.conditions.dataset
-    document = recommendation_json(sweep, recommendation, stems_of(dataset, split))
+    document = make_recommendation_json(sweep, recommendation, list_split_stems(dataset, split))
     paths.recommendation.write_text(json_text(document), "utf-8")
     write_csv(facts.frame, paths.trials)
     write_split(dataset, split, paths.split)
-    write_page(render(facts, figures, ui_url), paths.markdown)
+    write_page(render_report(facts, figures, ui_url), paths.markdown)
     return paths

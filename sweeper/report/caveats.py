@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sweeper.core.records import trained_by
-from sweeper.core.text import listed, significant
+from sweeper.core.records import list_trainers
+from sweeper.core.text import format_significant, join_words
 from sweeper.data.folds import NOT_HELD_OUT
-from sweeper.evidence.miss_control import sentences
-from sweeper.evidence.reasons import caveats as evidence_caveats
-from sweeper.report.card import recipe_text
-from sweeper.report.facts import Facts, search_split
-from sweeper.report.formatting import code, escape_md, number, prose
-from sweeper.space import edge_of
+from sweeper.evidence.miss_control import format_miss_control
+from sweeper.evidence.reasons import list_evidence_caveats as evidence_caveats
+from sweeper.report.card import format_recipe
+from sweeper.report.facts import ReportFacts, search_split
+from sweeper.report.formatting import escape_md, escape_prose, format_code, format_number
+from sweeper.space import find_range_edge
 
 FEW_TRIALS = 3
 """A family with fewer completed trials was hardly tuned."""
@@ -20,19 +20,27 @@ SHORT = 2000
 """Confirmation steps below which the speed of learning plays a part in the comparison."""
 
 
-def caveats(facts: Facts) -> list[str]:
+def list_caveats(facts: ReportFacts) -> list[str]:
     """Sentences in markdown, the weightiest first."""
     misses = facts.recommendation.misses
-    limit = [] if misses is None else [prose(sentence) for sentence in sentences(misses, facts.point_name)]
-    return [*limit, *_scope(facts), *_confirmation(facts), *_search(facts), *_data(facts)]
+    limit = (
+        [] if misses is None else [escape_prose(sentence) for sentence in format_miss_control(misses, facts.point_name)]
+    )
+    return [
+        *limit,
+        *_list_scope_caveats(facts),
+        *_list_confirmation_caveats(facts),
+        *_list_search_caveats(facts),
+        *_list_data_caveats(facts),
+    ]
 
 
-def _scope(facts: Facts) -> Iterator[str]:
+def _list_scope_caveats(facts: ReportFacts) -> Iterator[str]:
     recipe = facts.sweep.conditions.recipe
     passes = recipe.confirm_steps * recipe.batch_size / len(search_split(facts).train)
     yield (
-        f"It holds for {recipe_text(recipe)} at {recipe.confirm_steps:,} steps (each training image is drawn about "
-        f"{significant(passes, 2)} times). Another network, crop size or schedule can change the order."
+        f"It holds for {format_recipe(recipe)} at {recipe.confirm_steps:,} steps (each training image is drawn about "
+        f"{format_significant(passes, 2)} times). Another network, crop size or schedule can change the order."
     )
     if recipe.confirm_steps < SHORT and facts.recommendation.longer is None:
         yield (
@@ -48,7 +56,7 @@ def _scope(facts: Facts) -> Iterator[str]:
         yield "The images are synthetic: this shows how the tool works, not which loss suits your data."
     if recipe.encoder_weights == "none" and recipe.model is None:
         yield "The encoder started from random weights. With ImageNet weights differences are often smaller."
-    trainers = trained_by(facts.sweep)
+    trainers = list_trainers(facts.sweep)
     if len(trainers) > 1:
         yield (
             f"Its trainings were made under {len(trainers)} combinations of device and versions (`trials.csv` has each "
@@ -56,12 +64,13 @@ def _scope(facts: Facts) -> Iterator[str]:
         )
     if facts.compared != recipe.metric:
         yield (
-            f"The search maximised {facts.objective}. {prose(recipe.metric)} was not where this report was written: "
+            f"The search maximised {facts.objective}. {escape_prose(recipe.metric)} was not where this report was "
+            "written: "
             "finalists are compared by mIoU."
         )
 
 
-def _confirmation(facts: Facts) -> Iterator[str]:
+def _list_confirmation_caveats(facts: ReportFacts) -> Iterator[str]:
     evidence = facts.recommendation.evidence
     if evidence is None:
         yield f"Nothing was confirmed on {facts.tested_on}: no number here is free of the search's luck."
@@ -77,7 +86,7 @@ def _confirmation(facts: Facts) -> Iterator[str]:
             "wholly what other training images would give."
         )
     for sentence in evidence_caveats(evidence):
-        yield prose(sentence)
+        yield escape_prose(sentence)
     if facts.sweep.conclusions > 1:
         yield (
             f"This study was concluded {facts.sweep.conclusions} times from different confirmations, or with other "
@@ -86,32 +95,33 @@ def _confirmation(facts: Facts) -> Iterator[str]:
         )
     if facts.compared != "miou":
         yield (
-            f"The margin that counts as a difference is {number(evidence.rope)} {facts.metric} (`--rope`). Whether a "
+            f"The margin that counts as a difference is {format_number(evidence.rope)} {facts.metric} (`--rope`). "
+            "Whether a "
             "loss learned anything is judged by mIoU, at which the same answer everywhere scores "
-            f"{number(evidence.constant_miou)}."
+            f"{format_number(evidence.constant_miou)}."
         )
-    elif facts.binary:
+    elif facts.is_binary:
         yield (
-            f"The margin that counts as a difference is {number(evidence.rope)} mIoU, which is about "
-            f"{number(2 * evidence.rope)} foreground IoU: the background's IoU hardly moves. Predicting only "
-            f"background scores {number(evidence.constant_miou)} mIoU, so read mIoU from there, not from 0."
+            f"The margin that counts as a difference is {format_number(evidence.rope)} mIoU, which is about "
+            f"{format_number(2 * evidence.rope)} foreground IoU: the background's IoU hardly moves. Predicting only "
+            f"background scores {format_number(evidence.constant_miou)} mIoU, so read mIoU from there, not from 0."
         )
     else:
         yield (
-            f"The margin that counts as a difference is {number(evidence.rope)} mIoU, the mean over classes: "
+            f"The margin that counts as a difference is {format_number(evidence.rope)} mIoU, the mean over classes: "
             "a rare class can change by far more than that. Predicting only the commonest class scores "
-            f"{number(evidence.constant_miou)}."
+            f"{format_number(evidence.constant_miou)}."
         )
 
 
-def _search(facts: Facts) -> Iterator[str]:
+def _list_search_caveats(facts: ReportFacts) -> Iterator[str]:
     for finalist in {id(f): f for f in (facts.chosen, facts.baseline) if f is not None}.values():
-        if (edge := edge_of(finalist.lr, facts.sweep.space)) is not None:
+        if (edge := find_range_edge(finalist.lr, facts.sweep.space)) is not None:
             yield (
-                f"The best learning rate of {code(finalist.family)}, {significant(finalist.lr)}, "
+                f"The best learning rate of {format_code(finalist.family)}, {format_significant(finalist.lr)}, "
                 f"lies at the {edge} edge of the searched range: a wider range could improve it."
             )
-    frame = facts.search
+    frame = facts.search_trials
     complete = frame[frame["state"] == "complete"]["family"].value_counts().to_dict()
     complete |= {f.family: f.trials_completed for f in facts.finalists}  # trials of the same function, too
     # Nothing but a learning rate, which the trials of all losses tuned together.
@@ -119,15 +129,15 @@ def _search(facts: Facts) -> Iterator[str]:
     few = [f for f in facts.families if (frame["family"] == f).any() and complete.get(f, 0) < FEW_TRIALS]
     sparse = [family for family in few if family not in by_rate]
     if sparse:
-        names = [f"{code(f)} ({complete.get(f, 0)})" for f in sparse]
-        yield f"Hardly tuned, with fewer than {FEW_TRIALS} completed search trials: {listed(names)}."
+        names = [f"{format_code(f)} ({complete.get(f, 0)})" for f in sparse]
+        yield f"Hardly tuned, with fewer than {FEW_TRIALS} completed search trials: {join_words(names)}."
     if len(frame) < facts.sweep.trials_asked and (facts.sweep.cut or not facts.sweep.settles):
         yield f"The search stopped after {len(frame)} of {facts.sweep.trials_asked} trials."
 
 
-def _data(facts: Facts) -> Iterator[str]:
+def _list_data_caveats(facts: ReportFacts) -> Iterator[str]:
     for warning in facts.sweep.conditions.dataset.warnings:
-        yield f"The data: {prose(warning)}"
+        yield f"The data: {escape_prose(warning)}"
     absent = [c.name for c in facts.sweep.profile.classes if c.pixel_share == 0]
     if absent:
         yield f"Classes without a pixel, left out of every mean: {', '.join(escape_md(name) for name in absent)}."

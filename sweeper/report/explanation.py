@@ -10,14 +10,16 @@ from collections.abc import Sequence
 from statistics import median
 
 from sweeper.core.records import ClassProfile, Evidence, FinalistEvidence, ImbalanceProfile
-from sweeper.core.text import minus, significant, with_sign
+from sweeper.core.text import format_signed, format_significant, replace_minus
 from sweeper.evidence.other_metrics import THIN
 
 VISIBLE = 0.005
 """Differences in precision, recall and IoU below this are not spoken of."""
 
 
-def explain(profile: ImbalanceProfile, evidence: Evidence | None, chosen: int | None, imbalance: float) -> list[str]:
+def explain_result(
+    profile: ImbalanceProfile, evidence: Evidence | None, chosen: int | None, imbalance: float
+) -> list[str]:
     """How the data's profile shows in the result.
 
     Args:
@@ -27,25 +29,25 @@ def explain(profile: ImbalanceProfile, evidence: Evidence | None, chosen: int | 
             the baseline itself, it is held against the next best.
         imbalance: of what the losses saw, of which `pos_weight` is a power.
     """
-    sentences = [_profile_in_words(profile)]
+    sentences = [_describe_profile(profile)]
     if evidence is None or not evidence.finalists:
         return sentences
     binary = len(evidence.classes) == 2
-    sentences += [s for f in evidence.finalists if (s := _moved_point(f, binary, evidence.scale.score))]
-    sentences += [s for f in evidence.finalists if (s := _weight_in_words(f, imbalance))]
-    pair = _pair(evidence, 0 if chosen is None else chosen)
+    sentences += [s for f in evidence.finalists if (s := _explain_moved_point(f, binary, evidence.scale.score))]
+    sentences += [s for f in evidence.finalists if (s := _describe_weight(f, imbalance))]
+    pair = _explain_pair(evidence, 0 if chosen is None else chosen)
     if pair is None:
         return sentences
     one, other = (evidence.finalists[i] for i in pair)
-    sentences += _threshold_part(one, other, binary, evidence.scale.score)
+    sentences += _explain_threshold_share(one, other, binary, evidence.scale.score)
     if binary:
-        sentences += _precision_recall(one, other, evidence.classes[1])
+        sentences += _explain_precision_recall(one, other, evidence.classes[1])
     else:
-        sentences += _by_share(one, other, evidence.classes, profile)
+        sentences += _explain_by_share(one, other, evidence.classes, profile)
     return sentences
 
 
-def _pair(evidence: Evidence, chosen: int) -> tuple[int, int] | None:
+def _explain_pair(evidence: Evidence, chosen: int) -> tuple[int, int] | None:
     others = [i for i in range(len(evidence.finalists)) if i != chosen]
     if not others:
         return None
@@ -53,32 +55,35 @@ def _pair(evidence: Evidence, chosen: int) -> tuple[int, int] | None:
     return chosen, against
 
 
-def _profile_in_words(profile: ImbalanceProfile) -> str:
-    rare = _rarest(profile)
+def _describe_profile(profile: ImbalanceProfile) -> str:
+    rare = _find_rarest(profile)
     thin = ""
     if rare.thinness is not None:
         kind = "a thin structure" if rare.thinness > THIN else "not thin"
-        thin = f", {kind} ({_percent(rare.thinness)} of its pixels within 2 pixels of its boundary)"
+        thin = f", {kind} ({_format_percent(rare.thinness)} of its pixels within 2 pixels of its boundary)"
     if len(profile.classes) == 2:
         return (
-            f"{rare.name} takes {_percent(rare.pixel_share)} of the labelled pixels (1 to "
-            f"{significant(profile.imbalance)}) and occurs in {_percent(rare.image_share)} of the images{thin}."
+            f"{rare.name} takes {_format_percent(rare.pixel_share)} of the labelled pixels (1 to "
+            f"{format_significant(profile.imbalance)}) and occurs in {_format_percent(rare.image_share)} of the "
+            f"images{thin}."
         )
     common = max(profile.classes, key=lambda c: c.pixel_share)
     return (
-        f"The rarest class, {rare.name}, takes {_percent(rare.pixel_share)} of the labelled pixels, the commonest, "
-        f"{common.name}, {_percent(common.pixel_share)} (1 to {significant(common.pixel_share / rare.pixel_share)}); "
-        f"{rare.name} occurs in {_percent(rare.image_share)} of the images{thin}."
+        f"The rarest class, {rare.name}, takes {_format_percent(rare.pixel_share)} of the labelled pixels, the "
+        "commonest, "
+        f"{common.name}, {_format_percent(common.pixel_share)} (1 to "
+        f"{format_significant(common.pixel_share / rare.pixel_share)}); "
+        f"{rare.name} occurs in {_format_percent(rare.image_share)} of the images{thin}."
     )
 
 
-def _rarest(profile: ImbalanceProfile) -> ClassProfile:
+def _find_rarest(profile: ImbalanceProfile) -> ClassProfile:
     """The rarest class that occurs; of a binary task the foreground. At least two classes occur in a profile."""
     among = profile.classes[1:] if len(profile.classes) == 2 else profile.classes
     return min((c for c in among if c.pixel_share > 0), key=lambda c: c.pixel_share)
 
 
-def _moved_point(finalist: FinalistEvidence, binary: bool, metric: str) -> str | None:
+def _explain_moved_point(finalist: FinalistEvidence, binary: bool, metric: str) -> str | None:
     """Where a loss's best operating point lies away from the one everyone uses, and what that is worth."""
     if not finalist.points:
         return None
@@ -92,26 +97,27 @@ def _moved_point(finalist: FinalistEvidence, binary: bool, metric: str) -> str |
         seldom = point < default
         toward = f": at 0.5 it marks too {'little' if seldom else 'much'} as foreground"
     return (
-        f"{finalist.family} reads best on validation at {what} {minus(f'{point:.2f}')} rather than "
-        f"{default:g}{toward}; on test that is worth {with_sign(gain)} {metric} "
+        f"{finalist.family} reads best on validation at {what} {replace_minus(f'{point:.2f}')} rather than "
+        f"{default:g}{toward}; on test that is worth {format_signed(gain)} {metric} "
         f"({finalist.score_at_default:.3f} to {finalist.score.estimate:.3f})."
     )
 
 
-def _weight_in_words(finalist: FinalistEvidence, imbalance: float) -> str | None:
+def _describe_weight(finalist: FinalistEvidence, imbalance: float) -> str | None:
     """The weight of the foreground that the search chose, as a power of the imbalance."""
     weight = finalist.params.get("pos_weight")
     if weight is None or imbalance <= 1:
         return None
     power = math.log(weight) / math.log(imbalance)
     return (
-        f"{finalist.family} weighs the foreground {significant(weight)}-fold, the imbalance "
-        f"({significant(imbalance)}) to the power {minus(f'{power:.2f}')}: 1 would balance the classes, 0 leave "
+        f"{finalist.family} weighs the foreground {format_significant(weight)}-fold, the imbalance "
+        f"({format_significant(imbalance)}) to the power {replace_minus(f'{power:.2f}')}: 1 would balance the "
+        "classes, 0 leave "
         "them as they are."
     )
 
 
-def _threshold_part(one: FinalistEvidence, other: FinalistEvidence, binary: bool, metric: str) -> list[str]:
+def _explain_threshold_share(one: FinalistEvidence, other: FinalistEvidence, binary: bool, metric: str) -> list[str]:
     """How much of the gap between two losses is their operating point."""
     tuned = one.score.estimate - other.score.estimate
     default = one.score_at_default - other.score_at_default
@@ -123,14 +129,14 @@ def _threshold_part(one: FinalistEvidence, other: FinalistEvidence, binary: bool
     elif abs(tuned) > abs(default):
         meaning = f"tuning widens the gap by {abs(tuned) - abs(default):.3f}; the operating point does not explain it"
     else:
-        meaning = f"{with_sign(default - tuned)} is the operating point, not the loss"
+        meaning = f"{format_signed(default - tuned)} is the operating point, not the loss"
     return [
-        f"At {at} {one.family} and {other.family} would differ by {with_sign(default)} {metric}, at each one's own "
-        f"operating point by {with_sign(tuned)}: {meaning}."
+        f"At {at} {one.family} and {other.family} would differ by {format_signed(default)} {metric}, at each one's own "
+        f"operating point by {format_signed(tuned)}: {meaning}."
     ]
 
 
-def _precision_recall(one: FinalistEvidence, other: FinalistEvidence, name: str) -> list[str]:
+def _explain_precision_recall(one: FinalistEvidence, other: FinalistEvidence, name: str) -> list[str]:
     """What the two find of the foreground, and how much of what they mark is right."""
     values = (one.recall[1], other.recall[1], one.precision[1], other.precision[1])
     if any(v is None for v in values):
@@ -144,12 +150,14 @@ def _precision_recall(one: FinalistEvidence, other: FinalistEvidence, name: str)
     else:
         end = f"{one.family} is {'ahead' if finds + right > 0 else 'behind'} in both, or level"
     return [
-        f"Of {name}, {one.family} finds {_percent(recall)} and {other.family} {_percent(recall_other)} (recall); of "
-        f"what they mark, {_percent(precision)} and {_percent(precision_other)} is right (precision): {end}."
+        f"Of {name}, {one.family} finds {_format_percent(recall)} and {other.family} {_format_percent(recall_other)} "
+        "(recall); of "
+        f"what they mark, {_format_percent(precision)} and {_format_percent(precision_other)} is right (precision): "
+        f"{end}."
     ]
 
 
-def _by_share(
+def _explain_by_share(
     one: FinalistEvidence, other: FinalistEvidence, classes: Sequence[str], profile: ImbalanceProfile
 ) -> list[str]:
     """Which classes gain, by how common they are."""
@@ -168,14 +176,15 @@ def _by_share(
     most, least = max(gains, key=lambda g: g[2]), min(gains, key=lambda g: g[2])
     return [
         f"Against {other.family}, {one.family} changes the IoU of the {len(rare)} rarest of {len(gains)} classes (at "
-        f"most {_percent(rare[-1][0])} of the pixels each) by {with_sign(rarer)} on average, and of the others by "
-        f"{with_sign(rest)}.",
-        f"It gains most on {most[1]} ({with_sign(most[2])}, {_percent(most[0])} of the pixels) and least on "
-        f"{least[1]} ({with_sign(least[2])}, {_percent(least[0])}).",
+        f"most {_format_percent(rare[-1][0])} of the pixels each) by {format_signed(rarer)} on average, and of the "
+        "others by "
+        f"{format_signed(rest)}.",
+        f"It gains most on {most[1]} ({format_signed(most[2])}, {_format_percent(most[0])} of the pixels) and least on "
+        f"{least[1]} ({format_signed(least[2])}, {_format_percent(least[0])}).",
     ]
 
 
-def _percent(share: float) -> str:
+def _format_percent(share: float) -> str:
     if share in (0.0, 1.0):
         return f"{100 * share:.0f} %"
     return f"{100 * share:.1f} %" if share >= 0.1 else f"{100 * share:.3g} %"

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from sweeper.core.metrics import METRICS, at_point, default_point, image_mious
-from sweeper.core.own_metric import at_hand
+from sweeper.core.metrics import METRICS, compute_image_mious, count_at_point, default_operating_point
+from sweeper.core.own_metric import resolve_verdict_metric
 from sweeper.core.records import (
     FinalistEvidence,
     Interval,
@@ -21,15 +21,26 @@ from sweeper.core.records import (
     TrialResult,
     Verdict,
 )
-from sweeper.core.text import at_most
-from sweeper.data.folds import split_of
-from sweeper.evidence.decision_rule import difference as paired_difference
-from sweeper.evidence.interim_analyses import level_of
+from sweeper.core.text import format_upper_bound
+from sweeper.data.folds import get_split
+from sweeper.evidence.decision_rule import get_difference as paired_difference
+from sweeper.evidence.interim_analyses import get_comparison_level
 from sweeper.evidence.intervals import LEVEL
-from sweeper.evidence.preferences import recommended_index
-from sweeper.evidence.replicates import Replicate, bench_of, by_seed, image_units, scored_images
-from sweeper.report.formatting import interval, number, signed, signed_interval
-from sweeper.report.tables import trials_frame
+from sweeper.evidence.preferences import find_recommended_index
+from sweeper.evidence.replicates import (
+    Replicate,
+    group_by_seed,
+    list_image_units,
+    list_scored_images,
+    make_paired_scores,
+)
+from sweeper.report.formatting import (
+    format_number,
+    format_number_interval,
+    format_signed_interval,
+    format_signed_number,
+)
+from sweeper.report.tables import make_trials_frame
 
 Pixels = Callable[[int], tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]
 """Index of an image → its image (H, W, 1 or 3) uint8 and its mask (H, W) uint8, 255 = ignore."""
@@ -39,7 +50,7 @@ LITTLE = 0.1
 
 
 @dataclass(frozen=True)
-class Facts:
+class ReportFacts:
     """A study and its recommendation with the roles of the finalists resolved."""
 
     sweep: SweepRecord
@@ -57,7 +68,7 @@ class Facts:
     """The decoded images; None where they are not at hand."""
 
     @property
-    def binary(self) -> bool:
+    def is_binary(self) -> bool:
         """Whether the task has a threshold (else τ)."""
         return self.sweep.conditions.dataset.task == "binary"
 
@@ -75,25 +86,25 @@ class Facts:
     @property
     def compared(self) -> str:
         """The same by its name in `METRICS`."""
-        return at_hand(self.sweep.conditions.recipe.metric)
+        return resolve_verdict_metric(self.sweep.conditions.recipe.metric)
 
     @property
     def default_name(self) -> str:
         """`at 0.5` or `at τ = 0`."""
-        return "at 0.5" if self.binary else "at τ = 0"
+        return "at 0.5" if self.is_binary else "at τ = 0"
 
     @property
     def point_name(self) -> str:
         """`threshold` or `τ`."""
-        return "threshold" if self.binary else "τ"
+        return "threshold" if self.is_binary else "τ"
 
     @property
     def default_point(self) -> float:
         """0.5 or 0."""
-        return default_point(self.sweep.conditions.dataset.task)
+        return default_operating_point(self.sweep.conditions.dataset.task)
 
     @property
-    def nothing_learned(self) -> bool:
+    def has_learned_nothing(self) -> bool:
         """Whether nothing is recommended because no loss learned more than a constant answer."""
         sweep, evidence = self.sweep, self.recommendation.evidence
         if self.recommendation.verdict is not Verdict.NONE:
@@ -106,7 +117,7 @@ class Facts:
         return bool(ended) and not sweep.confirmations and not any(trial.collapse.learned for trial in ended)
 
     @property
-    def too_weak(self) -> bool:
+    def is_too_weak(self) -> bool:
         """Whether none of the confirmed networks can do the task."""
         evidence = self.recommendation.evidence
         if evidence is None or not self.finalists:
@@ -114,21 +125,25 @@ class Facts:
         best = max(f.miou.estimate for f in self.finalists)
         return best - evidence.constant_miou < LITTLE * (1 - evidence.constant_miou)
 
-    def gained(self, value: Interval, *finalists: FinalistEvidence | None) -> str:
+    def format_gain(self, value: Interval, *finalists: FinalistEvidence | None) -> str:
         """A difference between finalists with its interval; of a single seed no interval can be told."""
-        return signed_interval(value) if self.seeds(*finalists) > 1 else f"{signed(value.estimate)} (one seed)"
+        return (
+            format_signed_interval(value)
+            if self.count_common_seeds(*finalists) > 1
+            else f"{format_signed_number(value.estimate)} (one seed)"
+        )
 
-    def at_most(self, bound: float) -> str:
+    def format_cost_bound(self, bound: float) -> str:
         """What a finalist costs at most, against the margin."""
-        return at_most(bound, self.sweep.rope)
+        return format_upper_bound(bound, self.sweep.rope)
 
-    def scored(self, value: Interval | None, finalist: FinalistEvidence) -> str:
+    def format_score(self, value: Interval | None, finalist: FinalistEvidence) -> str:
         """A finalist's score with its interval; of a single seed no interval can be told."""
-        if value is None or self.seeds(finalist) > 1:
-            return interval(value)
-        return f"{number(value.estimate)} (one seed)"
+        if value is None or self.count_common_seeds(finalist) > 1:
+            return format_number_interval(value)
+        return f"{format_number(value.estimate)} (one seed)"
 
-    def seeds(self, *finalists: FinalistEvidence | None) -> int:
+    def count_common_seeds(self, *finalists: FinalistEvidence | None) -> int:
         """How many seeds these finalists have in common."""
         known = [set(f.seeds) for f in finalists if f is not None]
         return len(set.intersection(*known)) if known else 0
@@ -153,7 +168,7 @@ class Facts:
         )
 
     @property
-    def search(self) -> pd.DataFrame:
+    def search_trials(self) -> pd.DataFrame:
         """The search's trials alone."""
         return self.frame[self.frame["purpose"] == "search"]
 
@@ -169,18 +184,20 @@ class Facts:
         return frozenset({*self.families, *(f.family for f in self.finalists)})
 
 
-def collect(sweep: SweepRecord, recommendation: Recommendation, pixels: Pixels | None = None) -> Facts:
+def collect_facts(sweep: SweepRecord, recommendation: Recommendation, pixels: Pixels | None = None) -> ReportFacts:
     """Resolve who is recommended, who is the baseline and who is shown beside the recommended loss."""
     evidence = recommendation.evidence
     finalists = evidence.finalists if evidence else ()
     baseline = finalists[evidence.baseline] if evidence and evidence.baseline is not None else None
-    index = recommended_index(recommendation)
+    index = find_recommended_index(recommendation)
     chosen = None if index is None else finalists[index]
     rival = next((f for f in (baseline, *finalists) if f is not None and f is not chosen), None)
-    return Facts(sweep, recommendation, trials_frame(sweep), finalists, chosen, baseline, rival, pixels)
+    return ReportFacts(sweep, recommendation, make_trials_frame(sweep), finalists, chosen, baseline, rival, pixels)
 
 
-def difference(facts: Facts, first: FinalistEvidence | None, second: FinalistEvidence | None) -> Interval | None:
+def find_difference(
+    facts: ReportFacts, first: FinalistEvidence | None, second: FinalistEvidence | None
+) -> Interval | None:
     """Paired difference in the test score, first minus second; None when it was not measured."""
     evidence = facts.recommendation.evidence
     if evidence is None or first is None or second is None or first is second:
@@ -188,20 +205,20 @@ def difference(facts: Facts, first: FinalistEvidence | None, second: FinalistEvi
     return paired_difference(evidence, facts.finalists.index(first), facts.finalists.index(second))
 
 
-def level_between(facts: Facts, first: FinalistEvidence | None, second: FinalistEvidence | None) -> float:
+def get_level_between(facts: ReportFacts, first: FinalistEvidence | None, second: FinalistEvidence | None) -> float:
     """Confidence of the interval of `difference`; another than `Facts.level` for a finalist that was dropped early."""
     evidence = facts.recommendation.evidence
     if evidence is None or first is None or second is None:
         return facts.level
-    return level_of(evidence, facts.finalists.index(first), facts.finalists.index(second))
+    return get_comparison_level(evidence, facts.finalists.index(first), facts.finalists.index(second))
 
 
-def search_split(facts: Facts) -> Split:
+def search_split(facts: ReportFacts) -> Split:
     """The split that the search trained on, whose test images are those of the confirmation too (with folds, none)."""
-    return split_of(facts.sweep.conditions, facts.sweep.conditions.seed)
+    return get_split(facts.sweep.conditions, facts.sweep.conditions.seed)
 
 
-def best_trial(facts: Facts, family: str) -> TrialResult | None:
+def find_best_trial(facts: ReportFacts, family: str) -> TrialResult | None:
     """The family's completed search trial with the highest value, the earliest of equals."""
     done = [t for t in facts.sweep.trials if t.spec.family == family and t.state == "complete" and t.value is not None]
     return max(done, key=lambda t: (t.value or 0.0, -t.spec.number), default=None)
@@ -210,7 +227,7 @@ def best_trial(facts: Facts, family: str) -> TrialResult | None:
 # --- The confirmation trainings behind a finalist ------------------------------------------------------------
 
 
-def confirmations(facts: Facts, finalist: FinalistEvidence) -> tuple[TrialResult, ...]:
+def group_confirmations(facts: ReportFacts, finalist: FinalistEvidence) -> tuple[TrialResult, ...]:
     """The confirmation trainings that the finalist's evidence was weighed from, by seed.
 
     A study may hold more of the same configuration: at another budget (`--confirm-steps`), on seeds beyond those of its
@@ -231,32 +248,37 @@ def confirmations(facts: Facts, finalist: FinalistEvidence) -> tuple[TrialResult
     return tuple(found[key] for key in keys if key in found)
 
 
-def replicates(facts: Facts, finalist: FinalistEvidence) -> tuple[Replicate, ...]:
+def group_replicates(facts: ReportFacts, finalist: FinalistEvidence) -> tuple[Replicate, ...]:
     """The same by seed: one training each, with folds several; those that gave an answer."""
-    return tuple(r for r in by_seed(confirmations(facts, finalist)).values() if not r.lost)
+    return tuple(r for r in group_by_seed(group_confirmations(facts, finalist)).values() if not r.is_lost)
 
 
-def seed_scores(facts: Facts, finalist: FinalistEvidence) -> list[float]:
+def seed_scores(facts: ReportFacts, finalist: FinalistEvidence) -> list[float]:
     """Test score of each of its seeds, one at least, at the operating point of each training."""
-    own = replicates(facts, finalist)
-    units = image_units(own, facts.sweep.conditions.dataset.groups_of(scored_images(own)))
-    return [float(score) for score in bench_of(own, len(facts.classes), units, facts.compared).score.scores]
+    own = group_replicates(facts, finalist)
+    units = list_image_units(own, facts.sweep.conditions.dataset.list_groups(list_scored_images(own)))
+    return [
+        float(score)
+        for score in make_paired_scores(own, len(facts.classes), units, facts.compared).metric_scores.scores
+    ]
 
 
-def image_scores(facts: Facts, *finalists: FinalistEvidence) -> dict[int, tuple[float, ...]]:
+def score_images(facts: ReportFacts, *finalists: FinalistEvidence) -> dict[int, tuple[float, ...]]:
     """Test image → its mIoU with each of these finalists (one or more), mean over the seeds that all of them have.
 
     At each training's own operating point.
     """
     found: list[dict[int, list[float]]] = []
-    runs = [[run for run in confirmations(facts, f) if run.evaluations and run.test is not None] for f in finalists]
+    runs = [
+        [run for run in group_confirmations(facts, f) if run.evaluations and run.test is not None] for f in finalists
+    ]
     common = set.intersection(*({run.spec.seed for run in own} for own in runs))
     for own in runs:
         values: dict[int, list[float]] = {}
         for run in own:
             if run.spec.seed not in common or run.test is None:
                 continue
-            mious = image_mious(at_point(run.test, run.evaluations[-1].point))
+            mious = compute_image_mious(count_at_point(run.test, run.evaluations[-1].point))
             for image, value in zip(run.test.images, mious, strict=True):
                 values.setdefault(image, []).append(float(value))
         found.append(values)
@@ -264,14 +286,14 @@ def image_scores(facts: Facts, *finalists: FinalistEvidence) -> dict[int, tuple[
     return {i: tuple(float(np.mean(values[i])) for values in found) for i in sorted(images)}
 
 
-def common_runs(facts: Facts) -> list[tuple[TrialResult, TrialResult]]:
+def find_common_runs(facts: ReportFacts) -> list[tuple[TrialResult, TrialResult]]:
     """The recommended loss's and its rival's training of the lowest seed that both have and that was evaluated.
 
     One pair, or one for each fold; empty where there is no such seed.
     """
     if facts.chosen is None or facts.rival is None:
         return []
-    first, second = (by_seed(t for t in confirmations(facts, f)) for f in (facts.chosen, facts.rival))
+    first, second = (group_by_seed(t for t in group_confirmations(facts, f)) for f in (facts.chosen, facts.rival))
     for seed in sorted(first.keys() & second.keys()):
         pairs = list(zip(first[seed].runs, second[seed].runs, strict=True))
         if all(run.evaluations for pair in pairs for run in pair):

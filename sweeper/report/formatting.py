@@ -8,10 +8,10 @@ import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from urllib.parse import quote
 
-from sweeper.core.paths import runs_place
+from sweeper.core.paths import get_run_place
 from sweeper.core.recipe import FULL_DEPTH, PUBLISHED_WIDTH, Recipe
 from sweeper.core.records import Interval
-from sweeper.core.text import significant
+from sweeper.core.text import format_significant
 
 MISSING = "–"
 """Stands for a number that does not exist."""
@@ -35,7 +35,7 @@ _SAFE_SPAN = re.compile(r"(`[A-Za-z0-9_.,=+\-/ ]+`)")
 # --- Numbers ------------------------------------------------------------------------------------------------
 
 
-def number(value: float | None, digits: int = 3) -> str:
+def format_number(value: float | None, digits: int = 3) -> str:
     """Fixed decimals; a dash when there is no finite number. `-0.0001` reads `0.000`."""
     if value is None or not math.isfinite(value):
         return MISSING
@@ -43,23 +43,28 @@ def number(value: float | None, digits: int = 3) -> str:
     return (text if float(text) else text.lstrip("-")).replace("-", "−")
 
 
-def signed(value: float | None, digits: int = 3) -> str:
+def format_signed_number(value: float | None, digits: int = 3) -> str:
     """Like `number`, with a plus sign for gains."""
-    text = number(value, digits)
+    text = format_number(value, digits)
     return text if text == MISSING or text.startswith("−") or float(text) == 0 else f"+{text}"
 
 
-def interval(value: Interval | None) -> str:
+def format_number_interval(value: Interval | None) -> str:
     """`0.710 [0.690, 0.730]`."""
-    return MISSING if value is None else f"{number(value.estimate)} [{number(value.low)}, {number(value.high)}]"
+    return (
+        MISSING
+        if value is None
+        else f"{format_number(value.estimate)} [{format_number(value.low)}, {format_number(value.high)}]"
+    )
 
 
-def signed_interval(value: Interval) -> str:
+def format_signed_interval(value: Interval) -> str:
     """`+0.060 [+0.030, +0.090]`."""
-    return f"{signed(value.estimate)} [{signed(value.low)}, {signed(value.high)}]"
+    low, high = format_signed_number(value.low), format_signed_number(value.high)
+    return f"{format_signed_number(value.estimate)} [{low}, {high}]"
 
 
-def percent(share: float | None) -> str:
+def format_share(share: float | None) -> str:
     """A share in 0–1 as per cent with three significant digits: 99.0 %, 0.994 %; 1 − 10⁻⁶ does not become 100 %."""
     if share is None or not math.isfinite(share):
         return MISSING
@@ -70,23 +75,23 @@ def percent(share: float | None) -> str:
     return f"{100 * share:#.3g} %" if share >= 1e-6 else "< 0.0001 %"
 
 
-def level(confidence: float) -> str:
+def format_level(confidence: float) -> str:
     """A confidence as per cent without needless zeros: 95 %, 98.5 %; the space does not break."""
     return f"{100 * confidence:.4g}\u00a0%"
 
 
-def levels(confidences: Iterable[float]) -> str:
+def format_levels(confidences: Iterable[float]) -> str:
     """`95 %`, or from the lowest to the highest where they differ: `98 % to 98.5 %`."""
     known = sorted(set(confidences))
-    return level(known[0]) if len(known) == 1 else f"{level(known[0])} to {level(known[-1])}"
+    return format_level(known[0]) if len(known) == 1 else f"{format_level(known[0])} to {format_level(known[-1])}"
 
 
-def probability(value: float) -> str:
+def format_probability(value: float) -> str:
     """A simulated probability: two digits, rounded down, and never certainty."""
     return "< 1 %" if value < 0.01 else "> 99 %" if value > 0.99 else f"{int(100 * value + 1e-9)} %"
 
 
-def duration(seconds: float | None) -> str:
+def format_elapsed(seconds: float | None) -> str:
     """`41 s`, `4 min 1 s`, `2 h 5 min`; below 10 s with one decimal."""
     if seconds is None or not math.isfinite(seconds):
         return MISSING
@@ -100,7 +105,7 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def network(recipe: Recipe) -> str:
+def format_network(recipe: Recipe) -> str:
     """`U-Net/ResNet-18` for `unet` and `resnet18`; unknown names as they are. What is not as published says so."""
     arch, encoder, depth = recipe.arch, recipe.encoder, recipe.encoder_depth
     cut = f" cut to depth {depth} of {FULL_DEPTH}" if depth < FULL_DEPTH else ""
@@ -113,7 +118,7 @@ def network(recipe: Recipe) -> str:
 # --- Names --------------------------------------------------------------------------------------------------
 
 
-def one_line(text: str) -> str:
+def make_one_line(text: str) -> str:
     """Text without line breaks, control characters and marks that reorder or hide what follows."""
     kept = "".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in text)
     return re.sub(r" +", " ", kept).strip()
@@ -126,28 +131,28 @@ def escape_md(text: str) -> str:
     where they stand are escaped with a backslash. A word joiner after `@` keeps GitHub from making mentions and mail
     links, which it does after the escapes are gone.
     """
-    line = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    line = make_one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _MARKUP.sub(r"\\\g<0>", line).replace("@", "@\u2060")
 
 
-def plain_text(text: str) -> str:
+def strip_code_spans(text: str) -> str:
     """Text with code spans for where there is no markup: one line, without the back quotes."""
-    return one_line(text).replace("`", "")
+    return make_one_line(text).replace("`", "")
 
 
-def code(text: str) -> str:
+def format_code(text: str) -> str:
     """A code span for a plain identifier, escaped text for anything else."""
-    line = one_line(text)
+    line = make_one_line(text)
     return f"`{line}`" if _SAFE_CODE.fullmatch(line) else escape_md(line)
 
 
-def prose(text: str) -> str:
+def escape_prose(text: str) -> str:
     """Escaped text in which code spans of plain characters survive."""
     pieces = _SAFE_SPAN.split(text)
-    return "".join(p if _SAFE_SPAN.fullmatch(p) else _piece(p, begins=i == 0) for i, p in enumerate(pieces))
+    return "".join(p if _SAFE_SPAN.fullmatch(p) else _escape_piece(p, begins=i == 0) for i, p in enumerate(pieces))
 
 
-def naming(text: str, names: Collection[str]) -> str:
+def mark_names(text: str, names: Collection[str]) -> str:
     """Plain text with these identifiers in code spans, where they stand as whole words outside other spans.
 
     "focal loss" stays as it is: it speaks of the loss in general, often in a title.
@@ -159,7 +164,7 @@ def naming(text: str, names: Collection[str]) -> str:
     return "".join(part if part.startswith("`") else word.sub(r"`\g<0>`", part) for part in _SAFE_SPAN.split(text))
 
 
-def _piece(text: str, *, begins: bool) -> str:
+def _escape_piece(text: str, *, begins: bool) -> str:
     """`escape_md` for a piece of a sentence: a space at either end stays, and only where a line begins is escaped what
     acts as markup there alone."""
     if not text.strip():
@@ -175,7 +180,7 @@ _UNBROKEN = re.compile(
 )
 
 
-def unbroken(text: str) -> str:
+def join_unbroken(text: str) -> str:
     """Markdown in which an interval, and a number with its unit, do not break over lines; fenced blocks stay.
 
     `0.710 [0.690, 0.730]`, `−0.006 to +0.012`, `95 %`, `± 0.01`, a name in code and its value get spaces that do not
@@ -189,7 +194,7 @@ def unbroken(text: str) -> str:
     return "".join(joined)
 
 
-def fence(text: str, language: str) -> str:
+def make_fence(text: str, language: str) -> str:
     """A fenced block with the text verbatim; the fence is longer than any run of backticks in it.
 
     Control characters and direction marks become spaces, as in `one_line`: what is pasted is what was read.
@@ -200,24 +205,24 @@ def fence(text: str, language: str) -> str:
     return f"{ticks}{language}\n{kept.rstrip(chr(10))}\n{ticks}"
 
 
-def params_text(params: dict[str, float]) -> str:
+def format_params(params: dict[str, float]) -> str:
     """`gamma` 2.2, `mix` 0.41; empty for a loss without coordinates."""
-    return ", ".join(f"{code(name)} {significant(value)}" for name, value in params.items())
+    return ", ".join(f"{format_code(name)} {format_significant(value)}" for name, value in params.items())
 
 
 def run_link(label: str, ui_url: str, experiment: str | None, run: str | None) -> str:
     """Link to a run in MLflow's user interface; `label` is markdown already, and alone when there is no run."""
     if experiment is None or run is None:
         return label
-    return f"[{label}]({ui_address(ui_url, runs_place(experiment, run))})"
+    return f"[{label}]({make_ui_address(ui_url, get_run_place(experiment, run))})"
 
 
-def ui_address(ui_url: str, place: str) -> str:
+def make_ui_address(ui_url: str, place: str) -> str:
     """A place of MLflow's user interface, as a link takes it."""
     return quote(ui_url.rstrip("/"), safe=":/?#@!$&'*+,;=%~") + f"/{place}"
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+def make_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
     """A markdown table; the first `left` columns are aligned left, the others right. Cells are markdown already."""
     rule = [":--" if i < left else "--:" for i in range(len(header))]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [header, rule, *rows])

@@ -20,7 +20,7 @@ from markdown_it.common.utils import escapeHtml
 from markdown_it.rules_block import StateBlock
 from markdown_it.token import Token
 
-from sweeper.report.formatting import one_line
+from sweeper.report.formatting import make_one_line
 
 STYLE = Path(__file__).parent / "templates" / "report.css"
 _FOLD = re.compile(r"</?details>|<summary>(?P<summary>[^<>]*)</summary>")
@@ -34,10 +34,10 @@ def write_page(text: str, markdown: Path) -> None:
         OSError: if a file cannot be written.
     """
     markdown.write_text(text, "utf-8")
-    markdown.with_suffix(".html").write_text(to_html(text, markdown.parent / "figures"), "utf-8")
+    markdown.with_suffix(".html").write_text(make_html(text, markdown.parent / "figures"), "utf-8")
 
 
-def to_html(markdown: str, figures: Path) -> str:
+def make_html(markdown: str, figures: Path) -> str:
     """A whole HTML document, titled like the markdown's first heading.
 
     Args:
@@ -47,7 +47,7 @@ def to_html(markdown: str, figures: Path) -> str:
     Raises:
         OSError: if a figure cannot be read.
     """
-    parser = _parser()
+    parser = _make_parser()
     environment = {"figures": {path.name: path.read_bytes() for path in sorted(figures.glob("*.svg"))}}
     tokens = parser.parse(markdown, environment)
     body = parser.renderer.render(tokens, parser.options, environment)
@@ -59,33 +59,33 @@ def to_html(markdown: str, figures: Path) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="referrer" content="no-referrer">\n'
-        f"<title>{escape(_title(tokens))}</title>\n<style>{style}</style>\n</head>\n"
+        f"<title>{escape(_get_title(tokens))}</title>\n<style>{style}</style>\n</head>\n"
         f"<body>\n<main>\n{body}</main>\n</body>\n</html>\n"
     )
 
 
-def _parser() -> MarkdownIt:
+def _make_parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
-    parser.add_render_rule("image", _image)
-    parser.add_render_rule("table_open", _table_open)
-    parser.add_render_rule("table_close", _table_close)
-    parser.add_render_rule("fold", _fold)
+    parser.add_render_rule("image", _render_image)
+    parser.add_render_rule("table_open", _open_table)
+    parser.add_render_rule("table_close", _close_table)
+    parser.add_render_rule("fold", _render_fold)
     parser.block.ruler.before("paragraph", "fold", _fold_rule, {"alt": ["paragraph", "list", "table"]})
     for cell in ("th_open", "td_open"):
-        parser.add_render_rule(cell, _cell)
+        parser.add_render_rule(cell, _render_cell)
     return parser
 
 
-def _title(tokens: Sequence[Token]) -> str:
+def _get_title(tokens: Sequence[Token]) -> str:
     """Plain text of the first heading."""
     for before, token in pairwise(tokens):
         if before.type == "heading_open":
             words = "".join(child.content for child in token.children or ())
-            return one_line(words.replace("\u2060", "")) or "Report"  # what `escape_md` added
+            return make_one_line(words.replace("\u2060", "")) or "Report"  # what `escape_md` added
     return "Report"
 
 
-def _image(
+def _render_image(
     renderer: Any, tokens: Sequence[Token], index: int, options: Any, environment: Mapping[str, Mapping[str, bytes]]
 ) -> str:
     token = tokens[index]
@@ -108,23 +108,23 @@ def _fold_rule(state: StateBlock, start: int, _end: int, silent: bool) -> bool:
     return True
 
 
-def _fold(_renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
+def _render_fold(_renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
     found = _FOLD.fullmatch(tokens[index].content)
     if found is None or found["summary"] is None:
         return f"{tokens[index].content}\n"
     return f"<summary>{escapeHtml(unescape(found['summary']))}</summary>\n"
 
 
-def _table_open(*_: Any) -> str:
+def _open_table(*_: Any) -> str:
     """Wide tables scroll by themselves, by keyboard too, and leave the page as wide as the screen."""
     return '<div class="table" tabindex="0"><table>\n'
 
 
-def _table_close(*_: Any) -> str:
+def _close_table(*_: Any) -> str:
     return "</table></div>\n"
 
 
-def _cell(_renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
+def _render_cell(_renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
     """A class in place of the style attribute, which the policy forbids."""
     right = "right" in str(tokens[index].attrGet("style") or "")
     return f'<{tokens[index].tag} class="number">' if right else f"<{tokens[index].tag}>"

@@ -8,12 +8,22 @@ from pathlib import Path
 
 from sweeper.core.document import json_text
 from sweeper.core.paths import JudgementPaths
-from sweeper.core.text import at_most
-from sweeper.evidence.decision_rule import beats, difference
-from sweeper.judging.judgement import Judgement, interval_text
-from sweeper.judging.weighing import own_interval
-from sweeper.report.figures.style import BLUE, INK, VERMILLION, Drawn, Gap, forest, plain, save_all, steady_style
-from sweeper.report.formatting import MISSING, code, escape_md, level, number, table
+from sweeper.core.text import format_upper_bound
+from sweeper.evidence.decision_rule import get_difference, has_beaten
+from sweeper.judging.judgement import Judgement, format_interval
+from sweeper.judging.weighing import restore_score_direction
+from sweeper.report.figures.style import (
+    BLUE,
+    INK,
+    VERMILLION,
+    DrawnFigure,
+    GapRow,
+    draw_forest,
+    escape_figure_text,
+    save_all,
+    steady_style,
+)
+from sweeper.report.formatting import MISSING, escape_md, format_code, format_level, format_number, make_table
 from sweeper.report.html import write_page
 
 
@@ -25,14 +35,14 @@ def write_judgement(judgement: Judgement, out: Path) -> Path:
         OSError: if a file cannot be written.
     """
     paths = JudgementPaths(out)
-    drawn = differences(judgement)
+    drawn = list_differences(judgement)
     save_all({"differences": drawn}, paths.figures)
     paths.document.write_text(json_text(judgement.document.document), "utf-8")
-    write_page(judgement_text(judgement, drawn.shown("differences")), paths.markdown)
+    write_page(make_judgement_report(judgement, drawn.format_markdown("differences")), paths.markdown)
     return paths.markdown
 
 
-def judgement_text(judgement: Judgement, figure: str) -> str:
+def make_judgement_report(judgement: Judgement, figure: str) -> str:
     """The report as markdown; names are escaped."""
     own, networks = judgement.table, judgement.networks
     reasons = judgement.reasons if networks is None else networks[1].reasons
@@ -40,70 +50,85 @@ def judgement_text(judgement: Judgement, figure: str) -> str:
         f"# {escape_md(own.scale.score)} of {len(own.methods)} methods, judged",
         *([] if judgement.claim is None else [escape_md(judgement.claim.sentence)]),
         f"**{escape_md(judgement.headline)}**",
-        _methods(judgement),
+        _make_methods_table(judgement),
         figure,
-        *_part("Why", reasons),
+        *_make_part("Why", reasons),
         "## Every pair",
-        _pairs(judgement),
-        *_part("What would settle it", judgement.next_steps),
-        *_part("Mind", judgement.caveats),
+        _make_pairs_table(judgement),
+        *_make_part("What would settle it", judgement.next_steps),
+        *_make_part("Mind", judgement.caveats),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _part(heading: str, sentences: Sequence[str]) -> list[str]:
+def _make_part(heading: str, sentences: Sequence[str]) -> list[str]:
     return [f"## {heading}", "\n".join(f"- {escape_md(each)}" for each in sentences)] if sentences else []
 
 
-def _methods(judgement: Judgement) -> str:
+def _make_methods_table(judgement: Judgement) -> str:
     own = judgement.table
     rows = []
-    for each in judgement.shown.finalists:
-        name = f"**{code(each.family)}**" if each.family == judgement.named else code(each.family)
-        cost = MISSING if each.regret is None else at_most(each.regret.bound, own.margin, own.scale.digits)
-        rows.append([name, str(len(each.runs)), interval_text(own_interval(own, each), own.scale.digits), cost])
+    for each in judgement.decided_contest.finalists:
+        name = (
+            f"**{format_code(each.family)}**"
+            if each.family == judgement.recommended_method
+            else format_code(each.family)
+        )
+        cost = MISSING if each.regret is None else format_upper_bound(each.regret.bound, own.margin, own.scale.digits)
+        rows.append(
+            [name, str(len(each.runs)), format_interval(restore_score_direction(own, each), own.scale.digits), cost]
+        )
     unit = "" if own.higher_is_better else ", lower is better"
     header = ["method", "runs", f"{escape_md(own.scale.score)}{unit}, 95 % interval", "costs at most (95 %)"]
-    return table(header, rows)
+    return make_table(header, rows)
 
 
-def _pairs(judgement: Judgement) -> str:
-    contest, digits = judgement.shown, judgement.table.scale.digits
+def _make_pairs_table(judgement: Judgement) -> str:
+    contest, digits = judgement.decided_contest, judgement.table.scale.digits
     rows = []
     for i, one in enumerate(contest.finalists):
         for j in range(i + 1, len(contest.finalists)):
-            gap = difference(contest, i, j)
+            gap = get_difference(contest, i, j)
             rows.append(
                 [
-                    code(one.family),
-                    code(contest.finalists[j].family),
-                    interval_text(gap, digits),
-                    number(gap.se_seed, digits),
-                    "0 (cut off)" if contest.scope == "both" and gap.se_image == 0 else number(gap.se_image, digits),
+                    format_code(one.family),
+                    format_code(contest.finalists[j].family),
+                    format_interval(gap, digits),
+                    format_number(gap.se_seed, digits),
+                    "0 (cut off)"
+                    if contest.scope == "both" and gap.se_image == 0
+                    else format_number(gap.se_image, digits),
                 ]
             )
-    header = ["reads better", "than", f"by, {level(judgement.level)} interval", "error from seeds", "error from images"]
-    return table(header, rows, left=2)
+    header = [
+        "reads better",
+        "than",
+        f"by, {format_level(judgement.level)} interval",
+        "error from seeds",
+        "error from images",
+    ]
+    return make_table(header, rows, left=2)
 
 
-def differences(judgement: Judgement) -> Drawn:
+def list_differences(judgement: Judgement) -> DrawnFigure:
     """Differences to the baseline, or where there is none to the named method; above 0 is better."""
-    contest, own = judgement.shown, judgement.table
+    contest, own = judgement.decided_contest, judgement.table
     names = [each.family for each in contest.finalists]
-    to = contest.baseline if contest.baseline is not None else names.index(judgement.named)
+    to = contest.baseline if contest.baseline is not None else names.index(judgement.recommended_method)
     rows = [i for i in range(len(names)) if i != to]
     gaps = []
     for i in rows:
-        colour = BLUE if beats(contest, i, to) else VERMILLION if beats(contest, to, i) else INK
-        gap = difference(contest, i, to)
-        gaps.append(Gap(names[i], colour, gap, math.isfinite(gap.low)))
-    label = f"← worse     {plain(own.scale.score)} against {plain(names[to])}     better →"
-    figure = forest(gaps, own.margin, label, own.scale.digits)
+        colour = BLUE if has_beaten(contest, i, to) else VERMILLION if has_beaten(contest, to, i) else INK
+        gap = get_difference(contest, i, to)
+        gaps.append(GapRow(names[i], colour, gap, math.isfinite(gap.low)))
+    label = f"← worse     {escape_figure_text(own.scale.score)} against {escape_figure_text(names[to])}     better →"
+    figure = draw_forest(gaps, own.margin, label, own.scale.digits)
     text = (
-        f"Dots: differences to {code(names[to])}, above 0 better; lines: {level(judgement.level)} intervals. Within "
+        f"Dots: differences to {format_code(names[to])}, above 0 better; lines: {format_level(judgement.level)} "
+        "intervals. Within "
         f"the grey band (± {own.margin:g}) a difference does not matter. Blue is shown to be better, red to be worse."
     )
     if not all(gap.known for gap in gaps):
         text += " A dot without a line: nothing is known of its error."
     other = "baseline" if contest.baseline is not None else "named method"
-    return Drawn(figure, text, f"What each method gains over the {other}")
+    return DrawnFigure(figure, text, f"What each method gains over the {other}")

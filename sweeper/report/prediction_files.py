@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from sweeper.core.contours import near_boundary
+from sweeper.core.contours import find_near_boundary
 from sweeper.core.records import IGNORE
-from sweeper.report.figures.style import palette
-from sweeper.system.whole_files import written_whole
+from sweeper.report.figures.style import make_palette
+from sweeper.system.whole_files import replace_atomically
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -20,7 +20,7 @@ LONGEST = 2048
 """Pixels of an overlay's longer side; a larger image is thinned out. Masks are never."""
 
 
-def for_people(image: npt.NDArray[np.generic]) -> Bytes:
+def make_display_image(image: npt.NDArray[np.generic]) -> Bytes:
     """(H, W, 1 or 3) uint8 of any image: 8 bits as they are, else the first channels between their 1st and 99th
     percentile."""
     shown = image[..., :3] if image.shape[2] >= 3 else image[..., :1]
@@ -32,13 +32,13 @@ def for_people(image: npt.NDArray[np.generic]) -> Bytes:
     return scaled
 
 
-def overlay(image: Bytes, mask: Bytes, colours: Bytes) -> Bytes:
+def make_overlay(image: Bytes, mask: Bytes, colours: Bytes) -> Bytes:
     """The image without colour, its mask's classes (not class 0) tinted and outlined, ignored pixels hatched."""
     grey = image.astype(np.float32).mean(axis=2, keepdims=True).repeat(3, axis=2) * 0.8 + 20
     tint = colours[np.minimum(mask, len(colours) - 1)].astype(np.float32)
     inside = (mask > 0) & (mask != IGNORE)
     grey[inside] = 0.5 * grey[inside] + 0.5 * tint[inside]
-    line = near_boundary(mask, 1) & inside
+    line = find_near_boundary(mask, 1) & inside
     grey[line] = tint[line]
     rows, columns = np.indices(mask.shape)
     grey[(mask == IGNORE) & ((rows + columns) % 6 < 2)] = 245
@@ -46,7 +46,7 @@ def overlay(image: Bytes, mask: Bytes, colours: Bytes) -> Bytes:
     return laid
 
 
-def thinned(mask: Bytes, step: int) -> Bytes:
+def thin_mask(mask: Bytes, step: int) -> Bytes:
     """The mask with a pixel for each block of `step`²: the label rarest in the image, so that cracks stay."""
     counts = np.bincount(mask.ravel(), minlength=256)
     rank = np.empty(256, dtype=np.uint8)
@@ -80,8 +80,8 @@ def write_mask(path: Path, mask: Bytes, classes: int) -> None:
         OSError: if the file cannot be written.
     """
     image = Image.fromarray(mask)
-    image.putpalette(palette(classes).ravel().tobytes())
-    _save(path, lambda part: image.save(part, "PNG", optimize=False))
+    image.putpalette(make_palette(classes).ravel().tobytes())
+    _save_whole(path, lambda part: image.save(part, "PNG", optimize=False))
 
 
 def write_overlay(path: Path, image: npt.NDArray[np.generic], mask: Bytes, classes: int) -> None:
@@ -91,9 +91,9 @@ def write_overlay(path: Path, image: npt.NDArray[np.generic], mask: Bytes, class
         OSError: if the file cannot be written.
     """
     step = max(1, -(-max(mask.shape) // LONGEST))
-    shown = for_people(image[::step, ::step])
-    laid = Image.fromarray(overlay(shown, thinned(mask, step), palette(classes)))
-    _save(path, lambda part: laid.save(part, "PNG"))
+    shown = make_display_image(image[::step, ::step])
+    laid = Image.fromarray(make_overlay(shown, thin_mask(mask, step), make_palette(classes)))
+    _save_whole(path, lambda part: laid.save(part, "PNG"))
 
 
 def write_probabilities(path: Path, probabilities: npt.NDArray[np.float16]) -> None:
@@ -107,23 +107,23 @@ def write_probabilities(path: Path, probabilities: npt.NDArray[np.float16]) -> N
     """
     if len(probabilities) == 1:
         whole = np.rint(probabilities[0].astype(np.float32) * 65535).astype(np.uint16)
-        _save(path, lambda part: Image.fromarray(whole).save(part, "PNG"))
+        _save_whole(path, lambda part: Image.fromarray(whole).save(part, "PNG"))
         return
 
     def write(part: Path) -> None:
         with part.open("wb") as file:
             np.savez_compressed(file, probabilities=probabilities)
 
-    _save(path, write)
+    _save_whole(path, write)
 
 
-def class_colours(classes: int) -> list[list[int]]:
+def get_class_colours(classes: int) -> list[list[int]]:
     """Red, green and blue (0–255) of each class in masks and overlays."""
-    return [[int(value) for value in colour] for colour in palette(classes)]
+    return [[int(value) for value in colour] for colour in make_palette(classes)]
 
 
-def _save(path: Path, write: Callable[[Path], None]) -> None:
+def _save_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as part:
+    with replace_atomically(path) as part:
         write(part)

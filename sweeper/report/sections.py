@@ -8,33 +8,39 @@ from statistics import median
 import numpy as np
 
 from sweeper.core.records import Collapse, ImbalanceProfile
-from sweeper.core.text import count, listed, significant
+from sweeper.core.text import format_count, format_significant, join_words
 from sweeper.evidence.search_analysis import search_sentences
-from sweeper.report.facts import Facts, best_trial, search_split
+from sweeper.report.facts import ReportFacts, find_best_trial, search_split
 from sweeper.report.formatting import (
     MISSING,
-    code,
     escape_md,
-    number,
-    params_text,
-    percent,
-    prose,
+    escape_prose,
+    format_code,
+    format_number,
+    format_params,
+    format_share,
+    format_signed_number,
+    make_table,
     run_link,
-    signed,
-    table,
 )
-from sweeper.report.tables import trainings
+from sweeper.report.tables import list_trainings
 
 
-def profile_table(profile: ImbalanceProfile) -> str:
+def make_profile_table(profile: ImbalanceProfile) -> str:
     """The imbalance fingerprint, one row per class."""
     weights = profile.class_weights
     rows = []
     for i, c in enumerate(profile.classes):
         sizes = " / ".join(f"{v:,.0f}" for v in c.component_pixels) if c.component_pixels else MISSING
-        weight = significant(weights[i] if i < len(weights) else None)
-        cells = [escape_md(c.name), percent(c.pixel_share), percent(c.image_share), f"{c.components:,}", sizes]
-        rows.append([*cells, percent(c.thinness), weight])
+        weight = format_significant(weights[i] if i < len(weights) else None)
+        cells = [
+            escape_md(c.name),
+            format_share(c.pixel_share),
+            format_share(c.image_share),
+            f"{c.components:,}",
+            sizes,
+        ]
+        rows.append([*cells, format_share(c.thinness), weight])
     header = [
         "class",
         "of labelled pixels",
@@ -44,53 +50,57 @@ def profile_table(profile: ImbalanceProfile) -> str:
         "thin",
         "1/f weight",
     ]
-    return table(header, rows)
+    return make_table(header, rows)
 
 
-def profile_text(facts: Facts) -> list[str]:
+def explain_profile(facts: ReportFacts) -> list[str]:
     """What balanced crops show, and how many images hold no object."""
-    p, lines = facts.sweep.profile, _crops_text(facts)
+    p, lines = facts.sweep.profile, _explain_crops(facts)
     if p.empty_images:
         lines.append(
-            f"{count(p.empty_images, 'image')} of {p.images:,} hold nothing but {escape_md(p.classes[0].name)}; "
+            f"{format_count(p.empty_images, 'image')} of {p.images:,} hold nothing but {escape_md(p.classes[0].name)}; "
             "on them an overlap loss has only false positives to learn from."
         )
     return lines
 
 
-def _crops_text(facts: Facts) -> list[str]:
+def _explain_crops(facts: ReportFacts) -> list[str]:
     """What balanced crops show of the rarest class, where they are balanced."""
     conditions, split = facts.sweep.conditions, search_split(facts)
     if conditions.crop_pixels is None:
         return []
-    whole, seen = conditions.dataset.class_pixels(split.train), conditions.pixels_seen(split.train)
+    whole, seen = conditions.dataset.count_class_pixels(split.train), conditions.count_pixels_seen(split.train)
     whole, seen = whole / whole.sum(), seen / seen.sum()
-    rarest = 1 if facts.binary else int(np.where(whole > 0, whole, 1).argmin())
+    rarest = 1 if facts.is_binary else int(np.where(whole > 0, whole, 1).argmin())
     name = escape_md(conditions.dataset.classes[rarest])
     return [
         "Crops are balanced: a third of each batch is centred on a pixel of a class drawn evenly over those of its "
-        f"image, but for the background. {name} takes {percent(float(seen[rarest]))} of the labelled pixels in the "
-        f"crops and {percent(float(whole[rarest]))} in the training images. Weights and class frequencies refer to "
+        f"image, but for the background. {name} takes {format_share(float(seen[rarest]))} of the labelled pixels in "
+        "the "
+        f"crops and {format_share(float(whole[rarest]))} in the training images. Weights and class frequencies refer "
+        "to "
         "the crops, so that the code to paste is for such crops; operating points refer to whole images."
     ]
 
 
-def leaderboard(facts: Facts, ui_url: str) -> str:
+def make_leaderboard(facts: ReportFacts, ui_url: str) -> str:
     """The best search trial of every family that was tried, best first, with the family's trials by outcome."""
     entries = []
-    step_time = _step_times(facts)
+    step_time = _compute_step_times(facts)
     for family in facts.families:
-        mine = facts.search[facts.search["family"] == family]
+        mine = facts.search_trials[facts.search_trials["family"] == family]
         if mine.empty:
             continue
-        best, states = best_trial(facts, family), mine["state"].value_counts()
+        best, states = find_best_trial(facts, family), mine["state"].value_counts()
         last = best.evaluations[-1] if best is not None and best.evaluations else None
         settings = link = MISSING
         if best is not None:
-            settings = ", ".join(p for p in (params_text(best.spec.params), f"`lr` {significant(best.spec.lr)}") if p)
+            settings = ", ".join(
+                p for p in (format_params(best.spec.params), f"`lr` {format_significant(best.spec.lr)}") if p
+            )
             link = run_link(f"trial {best.spec.number}", ui_url, facts.sweep.experiment_id, best.run_id)
-        cells = [code(family), settings, number(best.value if best else None)]
-        cells += [number(last.default.miou if last else None), number(last.point if last else None, 2)]
+        cells = [format_code(family), settings, format_number(best.value if best else None)]
+        cells += [format_number(last.default.miou if last else None), format_number(last.point if last else None, 2)]
         cells += [step_time.get(family, MISSING)]
         counts = [
             len(mine),
@@ -100,24 +110,24 @@ def leaderboard(facts: Facts, ui_url: str) -> str:
         entries.append((-(best.value or 0.0) if best else 1.0, [*cells, *(str(int(n)) for n in counts), link]))
     header = ["loss", "best trial", f"validation {facts.objective}", f"mIoU {facts.default_name}", facts.point_name]
     header += ["ms per step", "trials", "complete", "pruned", "failed", "collapsed", "run"]
-    return table(header, [cells for _, cells in sorted(entries, key=lambda e: e[0])], left=2)
+    return make_table(header, [cells for _, cells in sorted(entries, key=lambda e: e[0])], left=2)
 
 
-def _step_times(facts: Facts) -> dict[str, str]:
+def _compute_step_times(facts: ReportFacts) -> dict[str, str]:
     """Median milliseconds of a training step with each family."""
     seconds: dict[str, list[float]] = {}
-    for trial in trainings(facts.sweep):
+    for trial in list_trainings(facts.sweep):
         if trial.seconds_per_step:
             seconds.setdefault(trial.spec.family, []).append(trial.seconds_per_step)
-    return {family: significant(1000 * median(values)) for family, values in seconds.items()}
+    return {family: format_significant(1000 * median(values)) for family, values in seconds.items()}
 
 
-def adequacy(facts: Facts) -> list[str]:
+def explain_adequacy(facts: ReportFacts) -> list[str]:
     """Whether the search's steps and trials sufficed; markdown."""
-    return [prose(text) for text in search_sentences(facts.sweep.trials, facts.sweep.rope, facts.objective)]
+    return [escape_prose(text) for text in search_sentences(facts.sweep.trials, facts.sweep.rope, facts.objective)]
 
 
-def ladder(facts: Facts) -> str:
+def make_ladder_table(facts: ReportFacts) -> str:
     """The budgets that were tried before the search, and what two losses learned at each; empty where none were."""
     rungs = facts.sweep.rungs
     if not rungs:
@@ -129,40 +139,40 @@ def ladder(facts: Facts) -> str:
             name: max(((own[i] or 0.0) for own in rung.iou.values()), default=0.0)
             for i, name in enumerate(facts.classes)
         }
-        missing = [f"{escape_md(name)} {number(best[name], 2)}" for name in rung.not_learned]
-        scores = [number(rung.scores.get(name)) for name in losses]
-        gap = MISSING if rung.gap is None else signed(rung.gap)
+        missing = [f"{escape_md(name)} {format_number(best[name], 2)}" for name in rung.not_learned]
+        scores = [format_number(rung.scores.get(name)) for name in losses]
+        gap = MISSING if rung.gap is None else format_signed_number(rung.gap)
         rows.append([f"{rung.steps:,}", ", ".join(missing) or "none", *scores, gap])
-    return table(["steps", "classes not learned, with their IoU", *map(code, losses), "gap"], rows, left=2)
+    return make_table(["steps", "classes not learned, with their IoU", *map(format_code, losses), "gap"], rows, left=2)
 
 
-def untried(facts: Facts) -> str:
+def list_untried(facts: ReportFacts) -> str:
     """Names the families of the space without a single trial."""
-    tried = set(facts.search["family"])
-    names = [code(f) for f in facts.families if f not in tried]
-    return f"Not tried: {listed(names)}." if names else ""
+    tried = set(facts.search_trials["family"])
+    names = [format_code(f) for f in facts.families if f not in tried]
+    return f"Not tried: {join_words(names)}." if names else ""
 
 
-def collapses(facts: Facts) -> str:
+def explain_collapse_rates(facts: ReportFacts) -> str:
     """How often each family's complete trials collapsed, how, and which classes they lack; empty where nothing is."""
     rows = []
     for family in facts.families:
         mine = [t for t in facts.sweep.trials if t.spec.family == family and t.state == "complete"]
         kinds = Counter(t.collapse.text for t in mine if t.has_collapsed)
-        at_default = sum(t.ended_as(t.collapse_at_default) is not Collapse.NONE for t in mine)
-        names = Counter(name for t in mine for name in t.lacks)
+        at_default = sum(t.classify_end(t.collapse_at_default) is not Collapse.NONE for t in mine)
+        names = Counter(name for t in mine for name in t.missing_classes)
         if not (kinds or at_default or names):
             continue
         how = "; ".join(f"{n} × {kind}" for kind, n in kinds.most_common()) or MISSING
         never = ", ".join(f"{escape_md(name)} in {n}" for name, n in names.most_common(3)) or MISSING
-        rows.append([code(family), how, never, *(f"{n} of {len(mine)}" for n in (kinds.total(), at_default))])
+        rows.append([format_code(family), how, never, *(f"{n} of {len(mine)}" for n in (kinds.total(), at_default))])
     header = ["loss", "how", "classes not predicted", "collapsed", facts.default_name]
-    return table(header, rows, left=3) if rows else ""
+    return make_table(header, rows, left=3) if rows else ""
 
 
-def failures(facts: Facts) -> str:
+def list_failures(facts: ReportFacts) -> str:
     """Reasons of failed trials with how often they occurred, commonest first; empty when none failed."""
-    failed = [t for t in trainings(facts.sweep) if t.state == "failed"]
+    failed = [t for t in list_trainings(facts.sweep) if t.state == "failed"]
     reasons = Counter((t.spec.family, (t.reason or "no reason was recorded")[:300]) for t in failed)
-    rows = [[code(f), prose(reason), str(n)] for (f, reason), n in reasons.most_common(20)]
-    return table(["loss", "reason", "times"], rows, left=2) if rows else ""
+    rows = [[format_code(f), escape_prose(reason), str(n)] for (f, reason), n in reasons.most_common(20)]
+    return make_table(["loss", "reason", "times"], rows, left=2) if rows else ""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from sweeper.core.metrics import at_point, scores
+from sweeper.core.metrics import compute_scores, count_at_point
 from sweeper.core.records import Dataset, Split, SweepRecord, TrialResult
 from sweeper.core.text import FORMULA
 
@@ -31,12 +31,12 @@ _TEXTS = (
 )
 
 
-def trainings(sweep: SweepRecord) -> tuple[TrialResult, ...]:
+def list_trainings(sweep: SweepRecord) -> tuple[TrialResult, ...]:
     """Every training of a study: the search's trials by number, then all others."""
     return (*sweep.trials, *sweep.rechecks, *sweep.probes, *sweep.confirmations, *sweep.longer)
 
 
-def trials_frame(sweep: SweepRecord) -> pd.DataFrame:
+def make_trials_frame(sweep: SweepRecord) -> pd.DataFrame:
     """One row per training: the search's trials by number, then rechecks, budget probes, confirmations and
     longer trainings.
 
@@ -59,10 +59,10 @@ def trials_frame(sweep: SweepRecord) -> pd.DataFrame:
     - `steps_done` of `steps`; `seconds`; `seconds_per_step`; `device`; `run_id` (MLflow); `reason` of a failure
     """
     named = [name for family in sweep.space.families for name in family.coordinates]
-    trials = trainings(sweep)
+    trials = list_trainings(sweep)
     used = sorted({name for trial in trials for name in trial.spec.params})
     names = list(dict.fromkeys([*named, *used]))
-    rows = [_row(trial, names) for trial in trials]
+    rows = [_make_row(trial, names) for trial in trials]
     columns = [*_BEFORE, *(f"params.{name}" for name in names), *_AFTER]
     frame = pd.DataFrame(rows, columns=columns)
     for column in columns:
@@ -82,11 +82,11 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """
     safe = frame.copy()
     for column in _TEXTS:
-        safe[column] = safe[column].map(spreadsheet_text)
+        safe[column] = safe[column].map(escape_spreadsheet_text)
     safe.to_csv(path, index=False, encoding="utf-8", lineterminator="\n")
 
 
-def spreadsheet_text(value: object) -> object:
+def escape_spreadsheet_text(value: object) -> object:
     """A text as a spreadsheet reads it as data; anything else as it is."""
     if not isinstance(value, str):
         return value
@@ -95,7 +95,7 @@ def spreadsheet_text(value: object) -> object:
     return "'" + plain if risky else plain
 
 
-def stems_of(dataset: Dataset, split: Split) -> dict[str, list[str]]:
+def list_split_stems(dataset: Dataset, split: Split) -> dict[str, list[str]]:
     """Stems of the images that train, validate and test in the search, in the order of the data set.
 
     The test images are those of the confirmation, too; its seeds divide the others anew where no division is given.
@@ -124,15 +124,15 @@ def write_split(dataset: Dataset, split: Split, path: Path) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["stem", "split", "group"])
-        writer.writerows([spreadsheet_text(cell) for cell in row] for row in rows)
+        writer.writerows([escape_spreadsheet_text(cell) for cell in row] for row in rows)
 
 
-def _row(trial: TrialResult, names: list[str]) -> dict[str, Any]:
+def _make_row(trial: TrialResult, names: list[str]) -> dict[str, Any]:
     spec = trial.spec
     last = trial.evaluations[-1] if trial.evaluations else None
     whole = last if last and (last.complete or trial.state == "complete") else None
     part = last.part_scores if last else None
-    tested = scores(at_point(trial.test, last.point)) if trial.test is not None and last else None
+    tested = compute_scores(count_at_point(trial.test, last.point)) if trial.test is not None and last else None
     return {
         "purpose": spec.purpose,
         "number": spec.number,
@@ -158,9 +158,9 @@ def _row(trial: TrialResult, names: list[str]) -> dict[str, Any]:
         "fold": spec.fold,
         "lr": spec.lr,
         **{f"params.{name}": spec.params.get(name) for name in names},
-        "collapse": trial.ended_as(trial.collapse).value,
-        "collapse_at_default": trial.ended_as(trial.collapse_at_default).value,
-        "never_predicted": "; ".join(trial.lacks) or None,
+        "collapse": trial.classify_end(trial.collapse).value,
+        "collapse_at_default": trial.classify_end(trial.collapse_at_default).value,
+        "never_predicted": "; ".join(trial.missing_classes) or None,
         "steps_done": last.step if last else 0,
         "steps": spec.steps,
         "seconds": trial.seconds,

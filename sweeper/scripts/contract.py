@@ -16,7 +16,7 @@ from sweeper.core.document import Document, json_text
 from sweeper.core.errors import ScriptError, UsageError
 from sweeper.core.operating_points import BINS, TAUS
 from sweeper.core.records import Task
-from sweeper.scripts.loss_file import loss_text
+from sweeper.scripts.loss_file import make_loss_text
 
 HELPER = Path(__file__).parents[2] / "sweeper_trial.py"
 """What the script imports: at the top of a checkout, and of an installation's libraries."""
@@ -61,14 +61,14 @@ class TrialDocument(Document):
     """Pixels of each class in the training images, for τ; null = those of the batches so far."""
 
 
-class Line(Record):
+class EventLine(Record):
     """What all lines of results.jsonl have."""
 
     seconds: FiniteFloat
     """Since `trial()` was called."""
 
 
-class Began(Line):
+class TrialBegan(EventLine):
     """`trial()` was called."""
 
     event: Literal["start"]
@@ -79,7 +79,7 @@ class Began(Line):
     """Processes of this training."""
 
 
-class Call(Line):
+class LossCall(EventLine):
     """What a call of the loss was given."""
 
     event: Literal["loss"]
@@ -90,7 +90,7 @@ class Call(Line):
     """Mean, standard deviation and maximum; null where one is not finite."""
 
 
-class Progress(Line):
+class ScriptProgress(EventLine):
     """What was trained so far."""
 
     calls: Count
@@ -101,14 +101,14 @@ class Progress(Line):
     """The script's own; null = t.length was not called."""
 
 
-class Epoch(Progress):
+class EpochDone(ScriptProgress):
     """So many epochs (or steps) are done."""
 
     event: Literal["epoch"]
     done: FiniteFloat
 
 
-class Scored(Progress):
+class SplitScored(ScriptProgress):
     """Scores of a split were written, for the n-th time."""
 
     event: Literal["scores"]
@@ -120,18 +120,18 @@ class Scored(Progress):
     """Whether all logits were."""
 
 
-class Problem(Line):
+class ScriptProblem(EventLine):
     """The script gave what cannot be used."""
 
     event: Literal["problem"]
     text: str
 
 
-Event = Began | Call | Epoch | Scored | Problem
+Event = TrialBegan | LossCall | EpochDone | SplitScored | ScriptProblem
 _LINE: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 
 
-class Scores(NamedTuple):
+class SplitScores(NamedTuple):
     """Scores of one split, by the names of the images."""
 
     what: What
@@ -141,13 +141,13 @@ class Scores(NamedTuple):
     sums: npt.NDArray[np.float64]
     """Of the absolute logits of each image; else 0."""
 
-    def is_equal(self, other: Scores) -> bool:
+    def is_equal(self, other: SplitScores) -> bool:
         """Return whether scores of the same images are the same, in any order."""
         order = [other.names.index(name) for name in self.names]
         return np.array_equal(self.data, other.data[order]) and np.array_equal(self.sums, other.sums[order])
 
 
-def write_folder(
+def write_trial_folder(
     folder: Path, trial: TrialDocument, task: Task | None = None, class_frequencies: Sequence[float] | None = None
 ) -> None:
     """Make a training's folder.
@@ -161,7 +161,7 @@ def write_folder(
     Raises:
         LossError: if the loss cannot be made.
     """
-    text = loss_text(trial.family, trial.params, task, class_frequencies)
+    text = make_loss_text(trial.family, trial.params, task, class_frequencies)
     (folder / MODULES).mkdir(parents=True)
     (folder / MODULES / HELPER.name).write_bytes(HELPER.read_bytes())
     (folder / LOSS).write_text(text, "utf-8")
@@ -188,10 +188,10 @@ def read_events(folder: Path) -> tuple[Event, ...]:
     Raises:
         ScriptError: if a line is none of the contract, or the file is too large.
     """
-    return tuple(_events(folder / RESULTS))
+    return tuple(_read_events(folder / RESULTS))
 
 
-def _events(path: Path) -> Iterator[Event]:
+def _read_events(path: Path) -> Iterator[Event]:
     if not path.is_file():
         return
     if (size := path.stat().st_size) > (most := MOST_BYTES[RESULTS]):
@@ -208,7 +208,7 @@ def _events(path: Path) -> Iterator[Event]:
             raise ScriptError(str(path), [f"{rule}; let only sweeper_trial write this file"]) from error
 
 
-def read_scores(folder: Path, split: Split, what: What, classes: int) -> Scores:
+def read_split_scores(folder: Path, split: Split, what: What, classes: int) -> SplitScores:
     """Return the scores that the ranks wrote of a split.
 
     Images of one name are parts of one image, and are added up. One that is there twice, with the same labels and
@@ -220,14 +220,16 @@ def read_scores(folder: Path, split: Split, what: What, classes: int) -> Scores:
     image = {"logits": (2, BINS) if classes == 2 else (len(TAUS), classes, 3), "counts": (classes, 3)}.get(what, ())
     found: dict[str, list[tuple[npt.NDArray[Any], float]]] = {}
     for path in [folder / f"{split}.npz", *sorted(folder.glob(f"{split}.[0-9]*.npz"))]:
-        for name, row, total in zip(*_arrays(path, image), strict=True):
+        for name, row, total in zip(*_read_arrays(path, image), strict=True):
             parts = found.setdefault(name, [])
             if not any(_is_same(row, total, *other) for other in parts):
                 parts.append((row, total))
     if not image and (twice := [name for name, parts in found.items() if len(parts) > 1]):
         raise ScriptError(f"{split} in {folder}", [f"an image must have one score, got two of {twice[0]!r}"])
     data = np.stack([sum(row for row, _ in parts) for parts in found.values()])
-    return Scores(what, tuple(found), data, np.array([sum(total for _, total in parts) for parts in found.values()]))
+    return SplitScores(
+        what, tuple(found), data, np.array([sum(total for _, total in parts) for parts in found.values()])
+    )
 
 
 def _is_same(row: npt.NDArray[Any], total: float, other: npt.NDArray[Any], total_other: float) -> bool:
@@ -238,7 +240,7 @@ def _is_same(row: npt.NDArray[Any], total: float, other: npt.NDArray[Any], total
     return np.array_equal(*labelled) and abs(total - total_other) <= 1e-5 * max(total, total_other)
 
 
-def _arrays(path: Path, image: tuple[int, ...]) -> tuple[list[str], npt.NDArray[Any], list[float]]:
+def _read_arrays(path: Path, image: tuple[int, ...]) -> tuple[list[str], npt.NDArray[Any], list[float]]:
     """Return names, data and sums of a file of scores, whose shapes and numbers are right."""
     try:
         with zipfile.ZipFile(path) as packed:

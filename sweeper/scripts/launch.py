@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from sweeper.core.errors import ScriptError, UsageError
-from sweeper.core.text import suggestion
+from sweeper.core.text import suggest_correction
 from sweeper.scripts.contract import LOG, MODULES, TrialDocument
 
 PLACES = ("seed", "lr_factor", "share", "folder", "family", "fold")
@@ -30,7 +30,7 @@ UPLOAD_SECONDS = 30.0
 LAST_LINES, LINE_LENGTH = 12, 300
 
 
-class Ended(NamedTuple):
+class ScriptEnd(NamedTuple):
     """How a script ended."""
 
     status: int
@@ -63,7 +63,7 @@ def split_command(command: str) -> list[str]:
         if place not in PLACES:
             known = ", ".join(f"{{{name}}}" for name in PLACES)
             raise UsageError(
-                f"--command takes {known}, got {{{place}}}{suggestion(place, PLACES)}; double braces that stay"
+                f"--command takes {known}, got {{{place}}}{suggest_correction(place, PLACES)}; double braces that stay"
             )
     return words
 
@@ -83,7 +83,7 @@ def run_script(
     seconds: float,
     is_done: Callable[[], bool] = lambda: False,
     grace: float = 20.0,
-) -> Ended:
+) -> ScriptEnd:
     """Run a command to its end in the present folder, with its output in log.txt of the training's folder.
 
     Whatever it started is ended with it, also where this raises.
@@ -114,7 +114,7 @@ def run_script(
         text = f"{words[0]} must be a program that can be started, and cannot: {error.strerror}; give its whole path"
         raise ScriptError(shlex.join(words), [text]) from error
     assert process.stdout is not None
-    log = _Log(process.stdout, folder / LOG)
+    log = _BoundedLog(process.stdout, folder / LOG)
     is_late, done_at = False, None
     try:
         while True:
@@ -129,29 +129,29 @@ def run_script(
                 break
         took = time.monotonic() - begun
     finally:
-        status = _end(process, folder, log)
-    return Ended(status, took, is_late, log.size, log.last_lines())
+        status = _end_process(process, folder, log)
+    return ScriptEnd(status, took, is_late, log.size, log.last_lines())
 
 
-def _end(process: subprocess.Popen[bytes], folder: Path, log: _Log) -> int:
+def _end_process(process: subprocess.Popen[bytes], folder: Path, log: _BoundedLog) -> int:
     """End a process with all that it started; return its status."""
     if process.poll() is not None:
         log.thread.join(UPLOAD_SECONDS)
     for number in (signal.SIGTERM, signal.SIGKILL):
         until = time.monotonic() + TERM_SECONDS
-        if process.poll() is None or _members(process.pid, folder):
+        if process.poll() is None or _list_members(process.pid, folder):
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, number)
-            for one in _members(process.pid, folder):
+            for one in _list_members(process.pid, folder):
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(one, number)
-        while (process.poll() is None or _members(process.pid, folder)) and time.monotonic() < until:
+        while (process.poll() is None or _list_members(process.pid, folder)) and time.monotonic() < until:
             time.sleep(0.02)
     log.thread.join(5.0)
     return process.wait()
 
 
-def _members(group: int, folder: Path) -> list[int]:
+def _list_members(group: int, folder: Path) -> list[int]:
     """Return what runs of a process group, and what left it with its variable: launchers begin groups of their own."""
     found, mark = [], f"SWEEPER_TRIAL={folder}".encode()
     for path in Path("/proc").glob("[0-9]*"):
@@ -162,15 +162,15 @@ def _members(group: int, folder: Path) -> list[int]:
     return found
 
 
-class _Log:
+class _BoundedLog:
     """Takes a script's output: the first megabyte and the last lines are kept, however much it prints."""
 
     def __init__(self, pipe: IO[bytes], path: Path) -> None:
         self.size, self._tail, self._pipe, self._path = 0, b"", pipe, path
-        self.thread = threading.Thread(target=self._read, daemon=True, name="log")
+        self.thread = threading.Thread(target=self._read_output, daemon=True, name="log")
         self.thread.start()
 
-    def _read(self) -> None:
+    def _read_output(self) -> None:
         with self._pipe, self._path.open("wb", buffering=0) as file:
             while got := os.read(self._pipe.fileno(), 2**16):
                 with suppress(OSError):  # a full disk must not stop the script at its next line

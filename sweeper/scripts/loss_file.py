@@ -12,7 +12,7 @@ from typing import get_args
 
 from sweeper.core.errors import LossError
 from sweeper.core.records import IGNORE, Task
-from sweeper.losses.coordinates import checked, kernel_settings
+from sweeper.losses.coordinates import check_coordinates, make_kernel_settings
 from sweeper.losses.families import FAMILIES
 
 LOSSES = Path(__file__).parents[1] / "losses"
@@ -50,7 +50,7 @@ def criterion(logits, target):
 '''
 
 
-def loss_text(
+def make_loss_text(
     family: str, params: Mapping[str, float | None], task: Task | None, class_frequencies: Sequence[float] | None = None
 ) -> str:
     """Return Python text whose `criterion(logits, target)` equals `build_loss` of the same arguments.
@@ -68,7 +68,7 @@ def loss_text(
     """
     calls, roots, weights = dict.fromkeys(get_args(Task), "None"), set[str](), "\n"
     for one in (task,) if task else get_args(Task):
-        values = checked(family, one, params, class_frequencies)
+        values = check_coordinates(family, one, params, class_frequencies)
         roots.add(CHOICES[one])
         entry = FAMILIES[family]
         if entry.needs_map is not None:
@@ -82,7 +82,7 @@ def loss_text(
             calls[one] = f"{family}(Batch(logits, target, {one!r}, {IGNORE}, {shares!r}){given})"
             roots |= {family, "Batch"}
             continue
-        settings = kernel_settings(entry, one, values, class_frequencies)
+        settings = make_kernel_settings(entry, one, values, class_frequencies)
         name, last = "sigmoid_loss", repr(settings.class_weights or (1.0, 1.0))
         if one == "multiclass":
             name, last = "softmax_loss", "None"
@@ -92,11 +92,13 @@ def loss_text(
         calls[one] = f"{name}(logits, target, {settings!r}, {IGNORE}, {last})"
         roots |= {name, "KernelSettings"}
     module = FAMILIES[family].module
-    body = _parts([*MODULES, *([module] if module and module not in MODULES else []), "operating_point"], roots)
+    body = _collect_sources(
+        [*MODULES, *([module] if module and module not in MODULES else []), "operating_point"], roots
+    )
     return HEAD.format(title=FAMILIES[family].title) + body + weights + CRITERION.format(ignore=IGNORE, **calls)
 
 
-def _parts(modules: Sequence[str], roots: set[str]) -> str:
+def _collect_sources(modules: Sequence[str], roots: set[str]) -> str:
     """Return the source of these definitions and of all that they use, in the order of the modules."""
     found: dict[str, ast.stmt] = {}
     for module in modules:

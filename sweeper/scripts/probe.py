@@ -12,25 +12,25 @@ from typing import ClassVar, Literal, NamedTuple, TypeVar
 from sweeper.core.document import Document
 from sweeper.core.errors import ScriptError
 from sweeper.core.paths import CACHE
-from sweeper.core.text import count, listed, time_text
+from sweeper.core.text import format_count, format_duration, join_words
 from sweeper.scripts.contract import (
     HELPER_VERSION,
     RESULTS,
-    Began,
-    Call,
-    Epoch,
+    EpochDone,
     Event,
-    Problem,
-    Scored,
-    Scores,
+    LossCall,
+    ScriptProblem,
     Split,
+    SplitScored,
+    SplitScores,
+    TrialBegan,
     TrialDocument,
     What,
     read_events,
-    read_scores,
-    write_folder,
+    read_split_scores,
+    write_trial_folder,
 )
-from sweeper.scripts.launch import KEPT_BYTES, Ended, fill_places, run_script, split_command
+from sweeper.scripts.launch import KEPT_BYTES, ScriptEnd, fill_places, run_script, split_command
 from sweeper.system.whole_files import remove_left
 
 HIGH_RATE = 30.0
@@ -68,10 +68,10 @@ class ProbeDocument(Document):
         """The answer for people."""
         total = sum(self.class_pixels.values()) or 1
         shares = ", ".join(f"{name} {pixels / total:.3%}" for name, pixels in self.class_pixels.items())
-        scores = "; ".join(f"{s}: {what} of {count(self.images[s], 'image')}" for s, what in self.scores.items())
-        cost = f"{time_text(self.seconds_per_step)} a step"
+        scores = "; ".join(f"{s}: {what} of {format_count(self.images[s], 'image')}" for s, what in self.scores.items())
+        cost = f"{format_duration(self.seconds_per_step)} a step"
         if self.seconds_per_training is not None:
-            cost += f"; about {time_text(self.seconds_per_training)} a training of length {self.length:g}"
+            cost += f"; about {format_duration(self.seconds_per_training)} a training of length {self.length:g}"
         lines = (
             f"Losses can be compared in this script: {self.command}",
             f"  pairing  {self.pairing}",
@@ -83,27 +83,27 @@ class ProbeDocument(Document):
         return "\n".join(lines)
 
 
-class Start(NamedTuple):
+class ScriptStart(NamedTuple):
     """One start, and what it wrote."""
 
     folder: Path
     trial: TrialDocument
-    ended: Ended
+    ended: ScriptEnd
     events: tuple[Event, ...]
 
-    def all(self, kind: type[E]) -> list[E]:
+    def list_events(self, kind: type[E]) -> list[E]:
         """Return its events of a kind."""
         return [event for event in self.events if isinstance(event, kind)]
 
     @property
-    def calls(self) -> list[Call]:
+    def calls(self) -> list[LossCall]:
         """Its calls of the loss, as far as they are looked at."""
-        return self.all(Call)
+        return self.list_events(LossCall)
 
     @property
     def pixels(self) -> tuple[int, ...]:
         """Pixels of each class in its batches, and last those that do not count."""
-        (began,), progress = self.all(Began)[:1], self.all(Scored)
+        (began,), progress = self.list_events(TrialBegan)[:1], self.list_events(SplitScored)
         return (progress and progress[-1].pixels) or (0,) * (len(began.classes) + 1)
 
     @property
@@ -153,38 +153,38 @@ def probe_script(
         {},
         {"family": "dice"},
     )
-    done: list[Start] = []
+    done: list[ScriptStart] = []
     for number, change in enumerate(changes, 1):
-        start = _begin(words, whole.model_copy(update=change), base / f"start-{number}", seconds)
+        start = _begin_start(words, whole.model_copy(update=change), base / f"start-{number}", seconds)
         done.append(start)
-        say(f"start {number} of {len(changes)}: {start.name}: {time_text(start.ended.seconds)}")
-        if problems := [*_start_problems(start, seconds)] or [*_comparison_problems(done)]:
+        say(f"start {number} of {len(changes)}: {start.name}: {format_duration(start.ended.seconds)}")
+        if problems := [*_start_problems(start, seconds)] or [*_find_comparison_problems(done)]:
             raise ScriptError(f"{start.name}; see {start.folder}", problems)
-    document = _document(command, done)
+    document = _make_document(command, done)
     shutil.rmtree(base, ignore_errors=True)
     return document
 
 
-def _begin(words: Sequence[str], trial: TrialDocument, folder: Path, seconds: float) -> Start:
-    write_folder(folder, trial)
+def _begin_start(words: Sequence[str], trial: TrialDocument, folder: Path, seconds: float) -> ScriptStart:
+    write_trial_folder(folder, trial)
     results, last = folder / RESULTS, f'"call": {trial.calls},'.encode()
 
     def is_done() -> bool:
         return trial.ends and results.is_file() and last in results.read_bytes()[-1000:]
 
     ended = run_script(fill_places(words, trial, folder), folder, seconds=seconds, is_done=is_done)
-    return Start(folder, trial, ended, read_events(folder))
+    return ScriptStart(folder, trial, ended, read_events(folder))
 
 
 # --- What one start shows ---
 
 
-def _start_problems(start: Start, seconds: float) -> Iterator[str]:
-    trial, ended, begun = start.trial, start.ended, start.all(Began)
+def _start_problems(start: ScriptStart, seconds: float) -> Iterator[str]:
+    trial, ended, begun = start.trial, start.ended, start.list_events(TrialBegan)
     bad = next((call for call in start.calls if call.logits is None), None)
     is_high = trial.lr_factor != 1  # where a training may diverge, and the script may stop it
-    is_done, where = trial.ends and start.is_whole, _place(start)
-    if problem := next(iter(start.all(Problem)), None):
+    is_done, where = trial.ends and start.is_whole, _describe_end(start)
+    if problem := next(iter(start.list_events(ScriptProblem)), None):
         yield problem.text
     elif begun and begun[0].version != HELPER_VERSION:
         yield (
@@ -197,18 +197,17 @@ def _start_problems(start: Start, seconds: float) -> Iterator[str]:
             "or lower the script's learning rate"
         )
     elif ended.is_late and not is_done:
-        text = (
-            f"it must end within {time_text(seconds)}, and did not, {where}; look where it waits, or raise --time-limit"
-        )
-        yield text + _last_lines(start)
+        limit = format_duration(seconds)
+        text = f"it must end within {limit}, and did not, {where}; look where it waits, or raise --time-limit"
+        yield text + _get_last_lines(start)
     elif ended.status != 0 and not is_done and not (is_high and start.calls):
         how = f"status {ended.status}" if ended.status > 0 else f"signal {-ended.status}"
         lacks = any("No module named 'sweeper_trial'" in line for line in ended.last)
         step = "copy it there by `sweeper probe --write-helper --command …`" if lacks else "log.txt has it all"
-        yield f"it must end with status 0, and ended with {how} {where}; {step}" + _last_lines(start)
+        yield f"it must end with status 0, and ended with {how} {where}; {step}" + _get_last_lines(start)
     elif not begun:
         lines = "`from sweeper_trial import trial` and `t = trial(classes=[…])`"
-        yield f"it must call trial(), and did not; write {lines} into it, see {PAGE}" + _last_lines(start)
+        yield f"it must call trial(), and did not; write {lines} into it, see {PAGE}" + _get_last_lines(start)
     elif not start.calls:
         yield f"it must train with t.loss(logits, target), and never called it; put it where its loss is, see {PAGE}"
     elif not start.is_whole and not is_high:
@@ -220,8 +219,8 @@ def _start_problems(start: Start, seconds: float) -> Iterator[str]:
         yield from _score_problems(start)
 
 
-def _score_problems(start: Start) -> Iterator[str]:
-    scored = {line.split: line for line in start.all(Scored)}
+def _score_problems(start: ScriptStart) -> Iterator[str]:
+    scored = {line.split: line for line in start.list_events(SplitScored)}
     for split in start.trial.splits:
         if split not in scored:
             yield (
@@ -230,30 +229,32 @@ def _score_problems(start: Start) -> Iterator[str]:
             )
         elif not scored[split].finite:
             yield f"logits of {split} must be finite numbers, and are not; look for NaN in its images"
-    names = [{*scores.names} - {""} for scores in _scores(start).values()]
+    names = [{*scores.names} - {""} for scores in _get_scores(start).values()]
     if both := set.intersection(*names) if len(names) > 1 else set():
         yield (
-            f"validation and test must share no image, and {count(len(both), 'image is', 'images are')} in both, such "
+            f"validation and test must share no image, and {format_count(len(both), 'image is', 'images are')} in "
+            "both, such "
             f"as {min(both)!r}; take {'it' if len(both) == 1 else 'them'} out of one, or name each by its path"
         )
-    classes, pixels = start.all(Began)[0].classes, start.pixels
+    classes, pixels = start.list_events(TrialBegan)[0].classes, start.pixels
     if len(classes) == 2 and not pixels[1] and pixels[2]:
         yield (
-            f"targets must have pixels of {classes[1]!r}, and have none but {count(pixels[2], 'pixel')} that do not "
+            f"targets must have pixels of {classes[1]!r}, and have none but {format_count(pixels[2], 'pixel')} that "
+            "do not "
             "count; for masks of 0 and 255 give (mask > 0).long()"
         )
 
 
-def _place(start: Start) -> str:
+def _describe_end(start: ScriptStart) -> str:
     """Return where a start was at its end, in words."""
-    if scored := start.all(Scored):
-        return f"after its scores of {listed(sorted({line.split for line in scored}))}"
+    if scored := start.list_events(SplitScored):
+        return f"after its scores of {join_words(sorted({line.split for line in scored}))}"
     if start.calls:
         return f"after call {start.calls[-1].call} of the loss or a later one, before its scores"
-    return "before the first call of the loss" if start.all(Began) else "before it called trial()"
+    return "before the first call of the loss" if start.list_events(TrialBegan) else "before it called trial()"
 
 
-def _last_lines(start: Start) -> str:
+def _get_last_lines(start: ScriptStart) -> str:
     lines = "".join(f"\n      {line}" for line in start.ended.last)
     return f". Its last lines:{lines}" if lines else ". It printed nothing"
 
@@ -261,7 +262,7 @@ def _last_lines(start: Start) -> str:
 # --- What several show together ---
 
 
-def _gap(one: Start, two: Start, call: int) -> float:
+def _measure_gap(one: ScriptStart, two: ScriptStart, call: int) -> float:
     """Return how far the logits of two starts are apart, in their spread; infinite for other labels."""
     if max(call, 1) > min(len(one.calls), len(two.calls)):
         return inf
@@ -272,39 +273,39 @@ def _gap(one: Start, two: Start, call: int) -> float:
     return apart / max(a.logits[1], b.logits[1], 1e-12)
 
 
-def _comparison_problems(done: Sequence[Start]) -> Iterator[str]:
+def _find_comparison_problems(done: Sequence[ScriptStart]) -> Iterator[str]:
     """Find what the newest start and those before prove to be wrong."""
     last, here = done[0].trial.calls, done[-1]
     more = "; where the optimiser steps at every n-th call only, give --calls n + 1 or more"
-    if len(done) == 2 and _gap(done[0], here, 1) <= NEAR:
+    if len(done) == 2 and _measure_gap(done[0], here, 1) <= NEAR:
         yield (
             "it must follow the seed, and the first batch and logits are the same for seeds 1 and 2; give t.seed to "
             "torch.manual_seed and to what draws the order of the images"
         )
-    if len(done) == 3 and _gap(done[0], here, last) == 0:
+    if len(done) == 3 and _measure_gap(done[0], here, last) == 0:
         yield (
             f"it must follow the rate, and call {last} of the loss is the same at {HIGH_RATE:g} times the rate; give "
             f"t.lr(RATE) to the optimiser{more}"
         )
-    if len(done) == 5 and _gap(done[3], here, last) == 0:
+    if len(done) == 5 and _measure_gap(done[3], here, last) == 0:
         yield (
             f"it must train with the loss, and its call {last} is the same under cross-entropy and Dice; call "
             f"backward() on what t.loss returns, and step the optimiser{more}"
         )
     elif len(done) == 5:
-        yield from _equal_scores(done[3], here)
+        yield from _are_scores_equal(done[3], here)
 
 
-def _scores(start: Start) -> dict[Split, Scores]:
+def _get_scores(start: ScriptStart) -> dict[Split, SplitScores]:
     """Return the wanted scores that came, as they were at the end."""
-    classes = len(start.all(Began)[0].classes)
-    last = {line.split: line.what for line in start.all(Scored) if line.split in start.trial.splits}
-    return {split: read_scores(start.folder, split, what, classes) for split, what in last.items()}
+    classes = len(start.list_events(TrialBegan)[0].classes)
+    last = {line.split: line.what for line in start.list_events(SplitScored) if line.split in start.trial.splits}
+    return {split: read_split_scores(start.folder, split, what, classes) for split, what in last.items()}
 
 
-def _equal_scores(one: Start, two: Start) -> Iterator[str]:
-    second = _scores(two)
-    for split, scores in _scores(one).items():
+def _are_scores_equal(one: ScriptStart, two: ScriptStart) -> Iterator[str]:
+    second = _get_scores(two)
+    for split, scores in _get_scores(one).items():
         if apart := {*scores.names} ^ {*second[split].names}:
             yield (
                 f"images of {split} must be the same in each training of a seed, and {min(apart)!r} is in one of two; "
@@ -320,13 +321,17 @@ def _equal_scores(one: Start, two: Start) -> Iterator[str]:
 # --- What is said of a script that can be compared ---
 
 
-def _document(command: str, done: Sequence[Start]) -> ProbeDocument:
+def _make_document(command: str, done: Sequence[ScriptStart]) -> ProbeDocument:
     whole, last = done[3], done[0].trial.calls
     pairing: Literal["exact", "start", "none"] = "none"
-    if _gap(done[0], whole, 1) <= NEAR:
-        pairing = "start" if _gap(done[0], whole, last) else "exact"
-    begun, final, epoch = whole.all(Began)[0], whole.all(Scored)[-1], next(reversed(whole.all(Epoch)), None)
-    pixels, scores, first = whole.pixels, _scores(whole), whole.calls[0].seconds
+    if _measure_gap(done[0], whole, 1) <= NEAR:
+        pairing = "start" if _measure_gap(done[0], whole, last) else "exact"
+    begun, final, epoch = (
+        whole.list_events(TrialBegan)[0],
+        whole.list_events(SplitScored)[-1],
+        next(reversed(whole.list_events(EpochDone)), None),
+    )
+    pixels, scores, first = whole.pixels, _get_scores(whole), whole.calls[0].seconds
     training = None
     if epoch is not None and epoch.done > 0 and final.length is not None:
         training = whole.ended.seconds + (final.length - epoch.done) * (epoch.seconds - first) / epoch.done
@@ -339,14 +344,16 @@ def _document(command: str, done: Sequence[Start]) -> ProbeDocument:
         "exact": [],
     }[pairing]
     for what, other in (("rate", done[2]), ("loss", done[4])):
-        if pairing == "start" and _gap(done[0], other, last) <= 3 * _gap(done[0], whole, last):
+        if pairing == "start" and _measure_gap(done[0], other, last) <= 3 * _measure_gap(done[0], whole, last):
             notes.append(f"whether the {what} arrives is not proven: it changes no more than that does; raise --calls")
     if final.length is None:
         notes.append("t.length is never called, so that no training can be made shorter")
     if empty := [repr(name) for name, n in zip(begun.classes, pixels, strict=False) if not n]:
-        notes.append(f"no pixel of {listed(empty)} was in {count(final.calls, 'batch', 'batches')}")
+        notes.append(f"no pixel of {join_words(empty)} was in {format_count(final.calls, 'batch', 'batches')}")
     if lone := [split for split, found in scores.items() if found.what == "number"]:
-        notes.append(f"one number for all images came of {listed(lone)}, which serves a verdict over trainings only")
+        notes.append(
+            f"one number for all images came of {join_words(lone)}, which serves a verdict over trainings only"
+        )
     if (most := max(start.ended.printed for start in done)) > KEPT_BYTES:
         notes.append(f"one start printed {most / 1e6:,.0f} MB, of which log.txt keeps the first and the last part")
     return ProbeDocument(

@@ -25,7 +25,7 @@ from sweeper.core.base import Record
 from sweeper.core.errors import SpaceError
 from sweeper.core.paths import search_spaces_dir
 from sweeper.core.records import Coordinate, FamilySpace, SearchSpace, Task
-from sweeper.core.text import suggestion
+from sweeper.core.text import suggest_correction
 from sweeper.core.yaml_file import read_yaml
 from sweeper.losses.families import FAMILIES, LIMITS, LossCoordinate
 from sweeper.space.space_file import parse_space
@@ -37,7 +37,7 @@ FLOOR = 3
 """Every family gets this many trials, or its equal share where that is less."""
 
 
-class Choice(Record):
+class TrialChoice(Record):
     """What one trial trains with."""
 
     family: str
@@ -49,23 +49,23 @@ class Choice(Record):
 # --- Reading ------------------------------------------------------------------------------------------------
 
 
-def shipped_spaces() -> dict[str, Path]:
+def list_shipped_spaces() -> dict[str, Path]:
     """Files of the shipped spaces by name."""
     return {path.stem: path for path in sorted(search_spaces_dir().glob("*.yaml"))}
 
 
-def default_space_name(task: Task) -> str:
+def get_default_space_name(task: Task) -> str:
     """Name of the shipped space that is used when none is asked for."""
     return {"binary": "binary", "multiclass": "multiclass"}[task]
 
 
-def space_path(name_or_path: str) -> Path:
+def get_space_path(name_or_path: str) -> Path:
     """File of a shipped space, or the path itself.
 
     Raises:
         SpaceError: if it is neither a shipped name nor a file.
     """
-    shipped = shipped_spaces()
+    shipped = list_shipped_spaces()
     if name_or_path in shipped:
         return shipped[name_or_path]
     path = Path(name_or_path)
@@ -75,7 +75,7 @@ def space_path(name_or_path: str) -> Path:
         name_or_path,
         [
             f"must be a shipped space ({', '.join(shipped)}) or the path of a YAML file, got {name_or_path!r}"
-            f"{suggestion(name_or_path, shipped)}; `sweeper spaces` lists what is shipped"
+            f"{suggest_correction(name_or_path, shipped)}; `sweeper spaces` lists what is shipped"
         ],
     )
 
@@ -93,7 +93,7 @@ def load_space(name_or_path: str, task: Task | None = None) -> SearchSpace:
     Raises:
         SpaceError: with every mistake, each beginning with its key path.
     """
-    path = space_path(name_or_path)
+    path = get_space_path(name_or_path)
     problems: list[str] = []
     content = read_yaml(path, problems)
     space = None if problems and content is None else parse_space(path.stem, content, task, problems)
@@ -105,7 +105,7 @@ def load_space(name_or_path: str, task: Task | None = None) -> SearchSpace:
 # --- Asking Optuna ------------------------------------------------------------------------------------------
 
 
-def suggest(trial: optuna.trial.BaseTrial, space: SearchSpace, imbalance: float) -> Choice:
+def suggest_choice(trial: optuna.trial.BaseTrial, space: SearchSpace, imbalance: float) -> TrialChoice:
     """Let a trial choose family, coordinates and learning rate.
 
     Args:
@@ -118,30 +118,30 @@ def suggest(trial: optuna.trial.BaseTrial, space: SearchSpace, imbalance: float)
     family = by_name[trial.suggest_categorical("loss", list(by_name))]
     params: dict[str, float] = {}
     for name, coordinate in family.coordinates.items():
-        value = _ask(trial, parameter_name(family.family, name, coordinate), coordinate)
+        value = _ask_coordinate(trial, get_parameter_name(family.family, name, coordinate), coordinate)
         if coordinate.kind == "power_of_imbalance":
             value = min(imbalance**value, LIMITS[name].high)
         params[name] = value
-    return Choice(family=family.family, params=params, lr=_ask(trial, f"{family.family}.lr", space.lr))
+    return TrialChoice(family=family.family, params=params, lr=_ask_coordinate(trial, f"{family.family}.lr", space.lr))
 
 
-def parameter_name(family: str, name: str, coordinate: Coordinate) -> str:
+def get_parameter_name(family: str, name: str, coordinate: Coordinate) -> str:
     """Optuna's name of a coordinate: `focal.gamma`, or `weighted_ce.pos_weight_power` for an exponent."""
     return f"{family}.{name}_power" if coordinate.kind == "power_of_imbalance" else f"{family}.{name}"
 
 
-def _ask(trial: optuna.trial.BaseTrial, name: str, coordinate: Coordinate) -> float:
+def _ask_coordinate(trial: optuna.trial.BaseTrial, name: str, coordinate: Coordinate) -> float:
     if coordinate.kind == "fixed":
         return coordinate.low
     return trial.suggest_float(name, coordinate.low, coordinate.high, log=coordinate.kind == "log")
 
 
-def floor_of(space: SearchSpace, trials: int) -> int:
+def count_floor_trials(space: SearchSpace, trials: int) -> int:
     """How many trials every family gets before the sampler chooses among them: min(3, trials // families)."""
     return min(FLOOR, trials // len(space.families))
 
 
-def defaults(family: FamilySpace, space: SearchSpace) -> dict[str, Any]:
+def get_default_params(family: FamilySpace, space: SearchSpace) -> dict[str, Any]:
     """Parameters of a family's first trial, as Optuna knows them.
 
     The literature's defaults, clipped into the space, the middle of the range of a coordinate that has none, and the
@@ -150,20 +150,20 @@ def defaults(family: FamilySpace, space: SearchSpace) -> dict[str, Any]:
     entry: dict[str, Any] = {"loss": family.family}
     free = FAMILIES[family.family].coordinates[space.task]
     for name, coordinate in family.coordinates.items():
-        start = _start(free[name], coordinate)
+        start = _get_literature_start(free[name], coordinate)
         if coordinate.kind == "fixed":
             continue
         if start is None:
             log = coordinate.kind == "log"
             start = math.sqrt(coordinate.low * coordinate.high) if log else (coordinate.low + coordinate.high) / 2
-        entry[parameter_name(family.family, name, coordinate)] = min(max(start, coordinate.low), coordinate.high)
+        entry[get_parameter_name(family.family, name, coordinate)] = min(max(start, coordinate.low), coordinate.high)
     if space.lr.kind != "fixed":
         middle = math.sqrt(space.lr.low * space.lr.high)
         entry[f"{family.family}.lr"] = min(max(middle, space.lr.low), space.lr.high)
     return entry
 
 
-def first_trials(space: SearchSpace) -> dict[str, list[dict[str, Any]]]:
+def list_first_trials(space: SearchSpace) -> dict[str, list[dict[str, Any]]]:
     """Parameters of each family's first trials, as Optuna knows them, the families in the order in which they begin.
 
     A family's `defaults` come first, then the space's own `starts`, whose learning rates are left to the search.
@@ -171,7 +171,7 @@ def first_trials(space: SearchSpace) -> dict[str, list[dict[str, Any]]]:
     starts = [start for start in space.starts if start.family in {family.family for family in space.families}]
     order = dict.fromkeys([start.family for start in starts] + [family.family for family in space.families])
     by_name = {family.family: family for family in space.families}
-    found: dict[str, list[dict[str, Any]]] = {name: [defaults(by_name[name], space)] for name in order}
+    found: dict[str, list[dict[str, Any]]] = {name: [get_default_params(by_name[name], space)] for name in order}
     for start in starts:
         own = {"loss": start.family, **start.params}
         if not any(own.items() <= known.items() for known in found[start.family]):
@@ -179,7 +179,7 @@ def first_trials(space: SearchSpace) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def _start(free: LossCoordinate, coordinate: Coordinate) -> float | None:
+def _get_literature_start(free: LossCoordinate, coordinate: Coordinate) -> float | None:
     """The literature default on the scale the space searches, None where it depends on the data."""
     declared_as_power = free.search is not None and free.search.kind == "power_of_imbalance"
     if declared_as_power == (coordinate.kind == "power_of_imbalance"):
@@ -187,14 +187,14 @@ def _start(free: LossCoordinate, coordinate: Coordinate) -> float | None:
     return free.default
 
 
-def default_choice(family: FamilySpace, space: SearchSpace, imbalance: float) -> Choice:
+def make_default_choice(family: FamilySpace, space: SearchSpace, imbalance: float) -> TrialChoice:
     """What a trial of a family's `defaults` trains with; `imbalance` as in `suggest`."""
     import optuna
 
-    return suggest(optuna.trial.FixedTrial(defaults(family, space)), space, imbalance)
+    return suggest_choice(optuna.trial.FixedTrial(get_default_params(family, space)), space, imbalance)
 
 
-def edge_of(lr: float, space: SearchSpace) -> Literal["low", "high"] | None:
+def find_range_edge(lr: float, space: SearchSpace) -> Literal["low", "high"] | None:
     """At which end of the searched range a learning rate lies: in its outer 5 % on the log scale; None = within."""
     low, high = space.lr.low, space.lr.high
     if not 0 < low < high:

@@ -10,29 +10,29 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sweeper.core.records import Coordinate, CoordinateKind, FamilySpace, SearchSpace, Task
-from sweeper.core.text import suggestion
-from sweeper.core.yaml_file import key_text, shown
-from sweeper.losses.families import FAMILIES, LIMITS, TASKS, Family, LossCoordinate
-from sweeper.losses.family_records import POWER_LIMITS, Limits
+from sweeper.core.text import suggest_correction
+from sweeper.core.yaml_file import format_key, format_value
+from sweeper.losses.families import FAMILIES, LIMITS, TASKS, LossCoordinate, LossFamily
+from sweeper.losses.family_records import POWER_LIMITS, ValueLimits
 from sweeper.losses.own_losses import OWN
 
 KINDS: tuple[CoordinateKind, ...] = ("uniform", "log", "power_of_imbalance")
-LR_LIMITS = Limits(0, 10, open_low=True)
+LR_LIMITS = ValueLimits(0, 10, open_low=True)
 
 
 def parse_space(name: str, content: Any, task: Task | None, problems: list[str]) -> SearchSpace | None:
     """The space that plain YAML data stands for; mistakes are added to `problems`, and then None may be returned."""
     if not isinstance(content, dict):
-        problems.append(f"(top): must be a mapping with version, task, nuisance, losses, got {shown(content)}")
+        problems.append(f"(top): must be a mapping with version, task, nuisance, losses, got {format_value(content)}")
         return None
     before = len(problems)
     _check_keys("", content, ("version", "task", "nuisance", "losses"), problems, required=True)
     version = content.get("version", 1)
     if version != 1 or isinstance(version, bool):
-        problems.append(f"version: must be 1, got {shown(version)}; this sweeper reads version 1 alone")
-    own_task = _task(content.get("task"), task, problems) if "task" in content else task
-    lr = _learning_rate(content.get("nuisance"), problems) if "nuisance" in content else None
-    families = _families(content["losses"], own_task, problems) if "losses" in content and own_task else []
+        problems.append(f"version: must be 1, got {format_value(version)}; this sweeper reads version 1 alone")
+    own_task = _read_task(content.get("task"), task, problems) if "task" in content else task
+    lr = _read_learning_rate(content.get("nuisance"), problems) if "nuisance" in content else None
+    families = _read_families(content["losses"], own_task, problems) if "losses" in content and own_task else []
     if len(problems) > before or lr is None or own_task is None:
         return None
     return SearchSpace(name=name, task=own_task, lr=lr, families=tuple(families))
@@ -46,26 +46,26 @@ def _check_keys(
     for key in mapping:
         if key not in known:
             problems.append(
-                f"{path}{key_text(key)}: unknown key{suggestion(key, known)}; known here: {', '.join(known)}"
+                f"{path}{format_key(key)}: unknown key{suggest_correction(key, known)}; known here: {', '.join(known)}"
             )
     if required:
         problems.extend(f"{path}{key}: missing; add it" for key in known if key not in mapping)
 
 
-def _task(value: Any, wanted: Task | None, problems: list[str]) -> Task | None:
+def _read_task(value: Any, wanted: Task | None, problems: list[str]) -> Task | None:
     task = next((known for known in TASKS if known == value), None)
     if task is None:
-        hint = suggestion(value, TASKS) if isinstance(value, str) else ""
-        problems.append(f"task: must be {' or '.join(TASKS)}, got {shown(value)}{hint}")
+        hint = suggest_correction(value, TASKS) if isinstance(value, str) else ""
+        problems.append(f"task: must be {' or '.join(TASKS)}, got {format_value(value)}{hint}")
         return wanted
     if wanted is not None and task != wanted:
         problems.append(f"task: must be {wanted} as the data are, got {task}; use a space for {wanted} tasks")
     return task
 
 
-def _learning_rate(nuisance: Any, problems: list[str]) -> Coordinate | None:
+def _read_learning_rate(nuisance: Any, problems: list[str]) -> Coordinate | None:
     if not isinstance(nuisance, dict):
-        problems.append(f"nuisance: must be a mapping with lr, got {shown(nuisance)}")
+        problems.append(f"nuisance: must be a mapping with lr, got {format_value(nuisance)}")
         return None
     _check_keys("nuisance.", nuisance, ("lr",), problems, required=True)
     if "lr" not in nuisance:
@@ -73,20 +73,20 @@ def _learning_rate(nuisance: Any, problems: list[str]) -> Coordinate | None:
     return read_coordinate("nuisance.lr", nuisance["lr"], LR_LIMITS, ("uniform", "log"), problems)
 
 
-def _families(losses: Any, task: Task, problems: list[str]) -> list[FamilySpace]:
+def _read_families(losses: Any, task: Task, problems: list[str]) -> list[FamilySpace]:
     if not isinstance(losses, dict) or not losses:
-        problems.append(f"losses: must be a mapping with at least one family, got {shown(losses)}")
+        problems.append(f"losses: must be a mapping with at least one family, got {format_value(losses)}")
         return []
     usable = [name for name, family in FAMILIES.items() if task in family.tasks]
     _check_keys("losses.", losses, usable, problems)
-    return [_family(FAMILIES[name], losses[name], task, problems) for name in usable if name in losses]
+    return [_read_family(FAMILIES[name], losses[name], task, problems) for name in usable if name in losses]
 
 
-def _family(family: Family, given: Any, task: Task, problems: list[str]) -> FamilySpace:
+def _read_family(family: LossFamily, given: Any, task: Task, problems: list[str]) -> FamilySpace:
     path = f"losses.{family.name}"
     given = {} if given is None else given  # `dice:` without anything means `dice: {}`
     if not isinstance(given, dict):
-        problems.append(f"{path}: must be a mapping of hyper-parameters ({{}} for none), got {shown(given)}")
+        problems.append(f"{path}: must be a mapping of hyper-parameters ({{}} for none), got {format_value(given)}")
         given = {}
     free = family.coordinates[task]
     coordinates: dict[str, Coordinate] = {}
@@ -94,8 +94,8 @@ def _family(family: Family, given: Any, task: Task, problems: list[str]) -> Fami
         if name not in free:
             takes = ", ".join(free) or "none"
             problems.append(
-                f"{path}.{key_text(name)}: not a hyper-parameter of {family.name} for {task} tasks"
-                f"{suggestion(name, free)}; it takes {takes}"
+                f"{path}.{format_key(name)}: not a hyper-parameter of {family.name} for {task} tasks"
+                f"{suggest_correction(name, free)}; it takes {takes}"
             )
             continue
         kinds = KINDS if _is_power(free[name]) else ("uniform", "log")
@@ -129,7 +129,7 @@ def _check_tversky(path: str, coordinates: Mapping[str, Coordinate], fp_given: b
         problems.append(f"{path}: fn_weight and fp_weight must not both reach 0; raise the lower end of one")
 
 
-def _number(value: Any) -> float | None:
+def _read_number(value: Any) -> float | None:
     """A finite number, also where YAML 1.1 takes `3e-4` for text; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
@@ -141,41 +141,43 @@ def _number(value: Any) -> float | None:
 
 
 def read_coordinate(
-    path: str, value: Any, limits: Limits, kinds: tuple[CoordinateKind, ...], problems: list[str]
+    path: str, value: Any, limits: ValueLimits, kinds: tuple[CoordinateKind, ...], problems: list[str]
 ) -> Coordinate | None:
     """One range or fixed number; mistakes are added to `problems`."""
     if isinstance(value, dict):
         kind = next((known for known in kinds if known in value), None)
         if kind is not None and len(value) == 1:
-            return _range(f"{path}.{kind}", kind, value[kind], limits, problems)
-        names = [key_text(name) for name in value]
-        hint = suggestion(names[0], kinds) if len(names) == 1 else ""
+            return _read_range(f"{path}.{kind}", kind, value[kind], limits, problems)
+        names = [format_key(name) for name in value]
+        hint = suggest_correction(names[0], kinds) if len(names) == 1 else ""
         problems.append(
             f"{path}: must have exactly one of {', '.join(kinds)}, got {', '.join(names) or 'nothing'}{hint}"
         )
         return None
-    number = _number(value)
+    number = _read_number(value)
     rule: str | None
     if number is None:
         forms = ", ".join(f"{{{kind}: [low, high]}}" for kind in kinds)
         rule = f"must be {forms} or a finite number"
     else:
-        rule = limits.problem(number)
+        rule = limits.find_problem(number)
     if rule is None and number is not None:
         return Coordinate(kind="fixed", low=number, high=number)
-    problems.append(f"{path}: {rule}, got {shown(value)}")
+    problems.append(f"{path}: {rule}, got {format_value(value)}")
     return None
 
 
-def _range(path: str, kind: CoordinateKind, ends: Any, limits: Limits, problems: list[str]) -> Coordinate | None:
+def _read_range(
+    path: str, kind: CoordinateKind, ends: Any, limits: ValueLimits, problems: list[str]
+) -> Coordinate | None:
     """The range `kind: [low, high]`."""
-    numbers = [_number(end) for end in ends] if isinstance(ends, list) else []
+    numbers = [_read_number(end) for end in ends] if isinstance(ends, list) else []
     if len(numbers) != 2 or numbers[0] is None or numbers[1] is None:
-        problems.append(f"{path}: must be [low, high], two finite numbers, got {shown(ends)}")
+        problems.append(f"{path}: must be [low, high], two finite numbers, got {format_value(ends)}")
         return None
     low, high = numbers[0], numbers[1]
     limits = POWER_LIMITS if kind == "power_of_imbalance" else limits
-    rule = limits.problem(low) or limits.problem(high)
+    rule = limits.find_problem(low) or limits.find_problem(high)
     if low >= high:
         rule = "low must be below high" + (" (for one value write the number alone)" if low == high else "")
     elif rule is None and kind == "log" and low <= 0:

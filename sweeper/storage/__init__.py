@@ -4,20 +4,20 @@ database → plan → results and interim analyses → record. Imported as `stud
 """
 
 from sweeper.storage.checked_images import drop_unchecked, note_checked
-from sweeper.storage.database import open_storage, sole_use
+from sweeper.storage.database import hold_study, open_storage
 from sweeper.storage.interim_analyses import is_concluded, note_conclusion, note_session
 from sweeper.storage.plan import (
-    Plan,
+    StudyPlan,
     check_name,
     create_study,
     delete_study,
-    differences,
+    list_plan_differences,
+    list_study_names,
     load_study,
     read_machine,
     read_options,
     read_plan,
     replace_plan,
-    study_names,
 )
 from sweeper.storage.record_format import (
     CUT,
@@ -36,20 +36,20 @@ from sweeper.storage.record_format import (
 )
 from sweeper.storage.results import (
     EXTRAS,
-    all_results,
     check_rows,
-    extra_results,
-    failed_trials,
-    found_budget,
-    held,
+    count_trials,
+    list_all_results,
+    list_extra_results,
+    list_failed_trials,
+    list_waiting_results,
     load_sweep,
     note_parent,
     note_runs,
-    reconcile,
+    read_budget_probe,
+    read_common_rate,
+    read_equivalent_losses,
+    reconcile_study,
     retry_failed,
-    same_losses,
     search_results,
     store_extra,
-    stored_rates,
-    waiting_results,
 )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import optuna
 
-from sweeper.core.records import Probed
-from sweeper.storage.optuna_internals import as_never_begun
+from sweeper.core.records import BudgetProbe
+from sweeper.storage.optuna_internals import reset_trials
 from sweeper.storage.record_format import (
     CHECKED,
     DROPPED,
@@ -18,12 +18,12 @@ from sweeper.storage.record_format import (
     pack_value,
     unpack_value,
 )
-from sweeper.storage.results import found_budget, trained
+from sweeper.storage.results import measure_progress, read_budget_probe
 
 
 def note_checked(study: optuna.Study) -> None:
     """Note that all that is trained so far saw the images as they were decoded."""
-    study.set_user_attr(CHECKED, pack_value(trained(study)))
+    study.set_user_attr(CHECKED, pack_value(measure_progress(study)))
 
 
 def drop_unchecked(study: optuna.Study) -> list[str]:
@@ -32,18 +32,18 @@ def drop_unchecked(study: optuna.Study) -> list[str]:
     A trial that was there goes back to the queue as itself, and a later one is deleted, so that the study
     continues as if the session had not been.
     """
-    known, there = unpack_value(study.user_attrs, CHECKED, {}), trained(study)
+    known, there = unpack_value(study.user_attrs, CHECKED, {}), measure_progress(study)
     gone = [name for name, seen in there.items() if known.get(name) != seen]
     numbers = {name: int(name.partition("/")[2]) for name in gone if name.startswith("search/")}
     follows = [SAME, TAKEN, LOOKED, *([] if any(name.startswith("confirm/") for name in known) else [RATES])]
-    as_never_begun(
+    reset_trials(
         study,
         queued={number for name, number in numbers.items() if name in known},
         deleted={number for name, number in numbers.items() if name not in known},
         attributes=[*(name for name in gone if name not in numbers), *follows],
     )
-    if (found := found_budget(study.user_attrs)) is not None:
-        study.set_user_attr(PROBED, pack(Probed(first=found.first)))
+    if (found := read_budget_probe(study.user_attrs)) is not None:
+        study.set_user_attr(PROBED, pack(BudgetProbe(first=found.first)))
     dropped = [name for name in gone if there[name]]
     study.set_user_attr(DROPPED, pack_value(dropped))
     return dropped

@@ -15,15 +15,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from sweeper.core.errors import LostStudyError, MissingStudyError, StudyError, SweeperError, UsageError
-from sweeper.core.redact import check_address, shown_address
+from sweeper.core.redact import check_address, hide_address_secrets
 from sweeper.storage.plan import read_plan
-from sweeper.storage.resilient_storage import RetryingStorage, damaged, damaged_file
-from sweeper.system.leases import TakenError, leased
-from sweeper.system.locks import created_once, lock_beside, sqlite_file, sqlite_path, sqlite_uri
-from sweeper.system.postgres import engine_options, is_postgres, sqlalchemy_url, when_it_takes_connections
+from sweeper.storage.resilient_storage import RetryingStorage, explain_damage, explain_damaged_file
+from sweeper.system.leases import LeaseTakenError, hold_lease
+from sweeper.system.locks import get_sqlite_file, get_sqlite_path, lock_beside, lock_database_creation, make_sqlite_uri
+from sweeper.system.postgres import is_postgres, make_engine_options, make_sqlalchemy_url, retry_until_accepting
 from sweeper.system.store_versions import store_fault
-from sweeper.system.system_errors import cause
-from sweeper.system.whole_files import remove_left, written_whole
+from sweeper.system.system_errors import get_cause
+from sweeper.system.whole_files import remove_left, replace_atomically
 
 TIMEOUT_SECONDS = 60
 
@@ -45,28 +45,29 @@ def open_storage(url: str, *, create: bool = True, warn: Callable[[str], None] =
     try:
         if not is_postgres(url):
             return _open_sqlite(url, create, warn)
-        opened = when_it_takes_connections(url, lambda: _open_postgres(url, create, warn), warn=warn)
+        opened = retry_until_accepting(url, lambda: _open_postgres(url, create, warn), warn=warn)
         opened.address = url
         return opened
     except (sqlite3.Error, SQLAlchemyError, RuntimeError, OSError) as error:
-        if (damage := damaged(url, error)) is not None:
+        if (damage := explain_damage(url, error)) is not None:
             raise damage from error
         with suppress(sqlite3.Error, SQLAlchemyError):
             if (fault := store_fault("--storage", url)) is not None:
                 raise StudyError(f"--storage: {fault[0]}. Before you repeat the command, {fault[1]}") from error
         raise StudyError(
-            f"--storage {shown_address(url)} must be a database of Optuna's (a SQLite file or PostgreSQL) that can be "
-            f"written: {cause(error)}"
+            f"--storage {hide_address_secrets(url)} must be a database of Optuna's (a SQLite file or PostgreSQL) that "
+            "can be "
+            f"written: {get_cause(error)}"
         ) from error
 
 
 def _open_sqlite(url: str, create: bool, warn: Callable[[str], None]) -> RetryingStorage:
-    path = _file(url)
+    path = _database_file(url)
     if not create and not path.exists():
         raise MissingStudyError(f"--storage: there is no file {path}; name the one that the study was made in")
     path.parent.mkdir(parents=True, exist_ok=True)
     # A cold start of several at once would break the one that comes second.
-    with created_once(path, _make_tables if create else None):
+    with lock_database_creation(path, _make_tables if create else None):
         if not create:
             _check_holds_studies(url, url)
         with sqlite3.connect(path, timeout=TIMEOUT_SECONDS) as connection:
@@ -81,11 +82,11 @@ def _make_tables(path: Path) -> None:
 
 
 def _open_postgres(url: str, create: bool, warn: Callable[[str], None]) -> RetryingStorage:
-    address = sqlalchemy_url(url).replace("{", "{{").replace("}", "}}")  # Optuna fills in templates
+    address = make_sqlalchemy_url(url).replace("{", "{{").replace("}", "}}")  # Optuna fills in templates
     if not create:
         _check_holds_studies(url, address)
-    with leased(url, "create", wait=True, warn=warn):
-        return RetryingStorage(address, warn=warn, engine_kwargs=engine_options())
+    with hold_lease(url, "create", wait=True, warn=warn):
+        return RetryingStorage(address, warn=warn, engine_kwargs=make_engine_options())
 
 
 def _check_holds_studies(url: str, address: str) -> None:
@@ -94,25 +95,26 @@ def _check_holds_studies(url: str, address: str) -> None:
     Raises:
         MissingStudyError: if it is no database of Optuna's.
     """
-    options = engine_options()["connect_args"] if is_postgres(url) else {"timeout": TIMEOUT_SECONDS}
+    options = make_engine_options()["connect_args"] if is_postgres(url) else {"timeout": TIMEOUT_SECONDS}
     if not inspect(create_engine(address, poolclass=NullPool, connect_args=options)).has_table("studies"):
         raise MissingStudyError(
-            f"--storage {shown_address(url)} holds no studies; name the database that the study was made in"
+            f"--storage {hide_address_secrets(url)} holds no studies; name the database that the study was made in"
         )
 
 
-def _file(url: str) -> Path:
-    path = sqlite_file(url)
+def _database_file(url: str) -> Path:
+    path = get_sqlite_file(url)
     if path is None:
         raise StudyError(
-            f"--storage must be sqlite:///FILE or postgresql://USER@HOST/DATABASE, got {shown_address(url)!r}; other "
+            f"--storage must be sqlite:///FILE or postgresql://USER@HOST/DATABASE, got {hide_address_secrets(url)!r}; "
+            "other "
             "databases are not supported"
         )
     return path
 
 
 @contextmanager
-def sole_use(url: str, name: str, *, warn: Callable[[str], None] = lambda _: None) -> Iterator[Callable[[], bool]]:
+def hold_study(url: str, name: str, *, warn: Callable[[str], None] = lambda _: None) -> Iterator[Callable[[], bool]]:
     """Keep others from running this study for as long as the block lasts, or the process lives.
 
     On PostgreSQL a process that gave no sign of life for a minute is taken for dead: that is waited for, and `warn` is
@@ -125,37 +127,37 @@ def sole_use(url: str, name: str, *, warn: Callable[[str], None] = lambda _: Non
         StudyError: if another process is running it.
         LostStudyError: in place of an error of the block's, if another process runs it by then.
     """
-    path = sqlite_path(url)
+    path = get_sqlite_path(url)
     if path is None:
         try:
-            with leased(url, f"study.{name}", wait=False, warn=warn) as lease:
+            with hold_lease(url, f"study.{name}", wait=False, warn=warn) as lease:
                 try:
                     yield lease.is_lost
                 except Exception as error:  # the other process changed what this one was at
                     if isinstance(error, SweeperError) or not lease.is_lost():
                         raise
                     raise LostStudyError(name, url) from error
-        except TakenError as other:
-            raise _taken(name, f" ({other})") from None
+        except LeaseTakenError as other:
+            raise _taken_message(name, f" ({other})") from None
         return
     lock = lock_beside(path, f"study.{name}")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise _taken(name) from None
+        raise _taken_message(name) from None
     try:
         yield lambda: False
     finally:
         lock.release()
 
 
-def _taken(name: str, who: str = "") -> StudyError:
+def _taken_message(name: str, who: str = "") -> StudyError:
     return StudyError(
         f"study {name!r} is being run by another process{who}; wait for it, or start another study with --study"
     )
 
 
-def back_up(url: str, name: str, copy: Path) -> int:
+def back_up_database(url: str, name: str, copy: Path) -> int:
     """Copy the database of a study to a file, whole and at one instant, and let SQLite check the copy.
 
     Copying the file by other means may tear it while a sweep writes, and lacks what `FILE-wal` holds of work that runs.
@@ -173,21 +175,21 @@ def back_up(url: str, name: str, copy: Path) -> int:
         SweeperError: if the database is damaged; there is no copy then.
         OSError, sqlite3.Error: if it cannot be written or read.
     """
-    path = sqlite_path(url)
+    path = get_sqlite_path(url)
     if path is None:
-        raise UsageError(f"--storage {shown_address(url)} is a server's database: back it up with `pg_dump`")
+        raise UsageError(f"--storage {hide_address_secrets(url)} is a server's database: back it up with `pg_dump`")
     read_plan(open_storage(url, create=False), name)  # raises where there is no such study
     if copy.exists():
         raise UsageError(f"{copy} exists already; name a file that does not")
     remove_left(copy.parent)
     with (
-        written_whole(copy) as part,
-        closing(sqlite3.connect(sqlite_uri(path, "ro"), uri=True, timeout=TIMEOUT_SECONDS)) as source,
+        replace_atomically(copy) as part,
+        closing(sqlite3.connect(make_sqlite_uri(path, "ro"), uri=True, timeout=TIMEOUT_SECONDS)) as source,
         closing(sqlite3.connect(part)) as target,
     ):
         source.backup(target)
         target.execute("PRAGMA journal_mode=DELETE")  # one file, with nothing beside it
         answer = target.execute("PRAGMA integrity_check(1)").fetchone()[0]
         if answer != "ok":
-            raise damaged_file(url, answer)
+            raise explain_damaged_file(url, answer)
     return copy.stat().st_size

@@ -13,7 +13,7 @@ from sweeper.core.records import AnalysisTaken, InterimAnalysis, Until
 from sweeper.storage.record_format import CONCLUDED, OVER, PLANNED, TAKEN, pack_value, unpack_if, unpack_value
 
 
-class AnalysisStored(Record):
+class StoredAnalysis(Record):
     """An interim analysis with what a resume needs to go on as if it had not been cut off."""
 
     found: AnalysisTaken
@@ -24,7 +24,7 @@ class AnalysisStored(Record):
     """Finalists that go on."""
 
 
-class AnalysesTaken(Record):
+class StoredAnalyses(Record):
     """The interim analyses of one confirmation: of these finalists, by this plan."""
 
     finalists: tuple[str, ...] = ()
@@ -38,7 +38,7 @@ class AnalysesTaken(Record):
     """Families that it began with; None = all finalists."""
     had: dict[str, int] = Field(default_factory=dict)
     """Seeds of each family that were weighed under the plan before, where it did not begin with the first analysis."""
-    stored: tuple[AnalysisStored, ...] = ()
+    stored: tuple[StoredAnalysis, ...] = ()
     cut: AnalysisTaken | None = None
     """What was found when the time was up between two planned interim analyses."""
 
@@ -51,12 +51,12 @@ class AnalysesTaken(Record):
         return (*(analysis for analysis in found if analysis.seeds != self.cut.seeds), self.cut)
 
 
-def analyses_taken(attributes: Mapping[str, Any]) -> AnalysesTaken:
+def read_analyses(attributes: Mapping[str, Any]) -> StoredAnalyses:
     """The interim analyses stored in a study's attributes."""
-    return unpack_if(AnalysesTaken, attributes, TAKEN, "the record of the interim analyses") or AnalysesTaken()
+    return unpack_if(StoredAnalyses, attributes, TAKEN, "the record of the interim analyses") or StoredAnalyses()
 
 
-def analyses_planned(attributes: Mapping[str, Any]) -> tuple[InterimAnalysis, ...]:
+def read_planned_analyses(attributes: Mapping[str, Any]) -> tuple[InterimAnalysis, ...]:
     """The interim analyses that the study is confirmed by; () before they are planned."""
     plans = unpack_value(attributes, PLANNED, [[]])  # one; older studies keep all that there were, the last in force
     return tuple(InterimAnalysis.model_validate(analysis) for analysis in plans[-1])
@@ -84,7 +84,7 @@ def note_conclusion(study: optuna.Study) -> None:
     confirmations = sum(key.startswith("confirm/") for key in attributes)
     if not confirmations:
         return
-    seeds = [analysis.seeds for analysis in analyses_planned(attributes)]
+    seeds = [analysis.seeds for analysis in read_planned_analyses(attributes)]
     drawn = [confirmations, seeds, unpack_value(attributes, "rope")]
     concluded = list(unpack_value(attributes, CONCLUDED, []))
     if not concluded or concluded[-1] != drawn:

@@ -26,23 +26,23 @@ CACHE_CALLS = ("_create_new_trial", "_set_trial_param", "_get_best_trial_id", "_
 """Methods of `RDBStorage` through which Optuna's cache asks the database, beside the public ones."""
 
 
-def id_of(trial: FrozenTrial | optuna.Trial) -> int:
+def get_trial_id(trial: FrozenTrial | optuna.Trial) -> int:
     """The database's id of a trial, unlike its number within the study."""
     return trial._trial_id
 
 
-def id_of_number(study: optuna.Study, number: int) -> int:
+def get_id_of_number(study: optuna.Study, number: int) -> int:
     """The database's id of the trial of this number."""
-    return storage_of(study).get_trial_id_from_study_id_trial_number(study._study_id, number)
+    return get_base_storage(study).get_trial_id_from_study_id_trial_number(study._study_id, number)
 
 
-def storage_of(study: optuna.Study) -> BaseStorage:
+def get_base_storage(study: optuna.Study) -> BaseStorage:
     """What a study is stored in: the storage itself, or Optuna's cache before it."""
     return study._storage
 
 
 @contextmanager
-def trials_read_once(study: optuna.Study) -> Iterator[None]:
+def freeze_trials(study: optuna.Study) -> Iterator[None]:
     """Let the block see the trials as they are at its begin, those that wait at a rung as if they had been stopped.
 
     TPE with a constant liar reads all trials anew for each of its groups, one per family; nothing changes in between,
@@ -53,7 +53,7 @@ def trials_read_once(study: optuna.Study) -> Iterator[None]:
     def cached(
         deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
     ) -> list[FrozenTrial]:
-        shown = [_as_stopped(trial) for trial in read(deepcopy, None, use_cache=True)]
+        shown = [_make_stopped_copy(trial) for trial in read(deepcopy, None, use_cache=True)]
         return [trial for trial in shown if states is None or trial.state in states]
 
     study._get_trials = cached  # type: ignore[method-assign]
@@ -63,7 +63,7 @@ def trials_read_once(study: optuna.Study) -> Iterator[None]:
         del study._get_trials
 
 
-def _as_stopped(trial: FrozenTrial) -> FrozenTrial:
+def _make_stopped_copy(trial: FrozenTrial) -> FrozenTrial:
     """A trial that waits, or goes on after it waited, as one that was stopped there; any other as it is."""
     if trial.state != TrialState.RUNNING or WAITS not in trial.user_attrs:
         return trial
@@ -72,7 +72,7 @@ def _as_stopped(trial: FrozenTrial) -> FrozenTrial:
     return stopped
 
 
-def begin_trial(study: optuna.Study, fixed: dict[str, Any]) -> optuna.Trial:
+def ask_skipping_queue(study: optuna.Study, fixed: dict[str, Any]) -> optuna.Trial:
     """As `study.ask` where nothing is queued, which it would read all trials to see; `fixed`: parameters by name."""
     study._thread_local.cached_all_trials = None
     attributes = {"fixed_params": fixed} if fixed else {}
@@ -80,7 +80,7 @@ def begin_trial(study: optuna.Study, fixed: dict[str, Any]) -> optuna.Trial:
     return optuna.Trial(study, study._storage.create_new_trial(study._study_id, template))
 
 
-def as_never_begun(
+def reset_trials(
     study: optuna.Study, *, queued: Collection[int], deleted: Collection[int], attributes: Collection[str]
 ) -> None:
     """Put trials of these numbers back into the queue without results; delete others, and the study's `attributes`."""
@@ -101,7 +101,7 @@ def as_never_begun(
     study._storage = type(cache)(storage)  # an empty one
 
 
-class AskedAgain(optuna.Trial):
+class ReplayedTrial(optuna.Trial):
     """A trial that was cut off while it was asked for: some of its parameters are stored, the others are drawn now.
 
     Draws follow each other, so that those of the stored parameters are made once more and thrown away.

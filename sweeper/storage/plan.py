@@ -12,9 +12,9 @@ from sweeper.core.base import Record
 from sweeper.core.errors import MissingStudyError, StudyError
 from sweeper.core.own_metric import register_metric
 from sweeper.core.records import Conditions, Dataset, ImbalanceProfile, SearchSpace
-from sweeper.core.text import suggestion
+from sweeper.core.text import suggest_correction
 from sweeper.losses.families import FAMILIES
-from sweeper.losses.own_losses import register
+from sweeper.losses.own_losses import register_user_losses
 from sweeper.storage.record_format import MACHINE, OPTIONS, PLAN, pack, pack_value, unpack, unpack_value
 from sweeper.storage.resilient_storage import RetryingStorage
 from sweeper.version import __version__
@@ -22,7 +22,7 @@ from sweeper.version import __version__
 NAME_LIMIT = 200
 
 
-class Plan(Record):
+class StudyPlan(Record):
     """What a study was made for, written once when it is created."""
 
     created: str
@@ -47,7 +47,7 @@ def check_name(name: str) -> None:
         )
 
 
-def study_names(storage: RDBStorage) -> list[str]:
+def list_study_names(storage: RDBStorage) -> list[str]:
     """Names of all studies, newest last."""
     return [study.study_name for study in storage.get_all_studies()]
 
@@ -55,7 +55,7 @@ def study_names(storage: RDBStorage) -> list[str]:
 def create_study(
     storage: RDBStorage,
     name: str,
-    plan: Plan,
+    plan: StudyPlan,
     options: Mapping[str, Any] | None = None,
     machine: Mapping[str, Any] | None = None,
 ) -> optuna.Study:
@@ -65,7 +65,7 @@ def create_study(
         StudyError: if the name is taken.
     """
     try:
-        study = _study(storage, name, load=False)
+        study = _load_study(storage, name, load=False)
     except optuna.exceptions.DuplicatedStudyError:
         raise StudyError(
             f"study {name!r} exists already; add --resume to continue it, or choose another name with --study"
@@ -80,7 +80,7 @@ def create_study(
 
 def load_study(storage: RDBStorage, name: str) -> optuna.Study:
     """Open an existing study for going on with it."""
-    return _study(storage, name, load=True)
+    return _load_study(storage, name, load=True)
 
 
 def delete_study(storage: RDBStorage, name: str) -> None:
@@ -88,7 +88,7 @@ def delete_study(storage: RDBStorage, name: str) -> None:
     optuna.delete_study(study_name=load_study(storage, name).study_name, storage=storage)
 
 
-def _study(storage: RDBStorage, name: str, *, load: bool) -> optuna.Study:
+def _load_study(storage: RDBStorage, name: str, *, load: bool) -> optuna.Study:
     if isinstance(storage, RetryingStorage):
         storage.study = name
     return optuna.create_study(
@@ -100,30 +100,30 @@ def _study(storage: RDBStorage, name: str, *, load: bool) -> optuna.Study:
     )
 
 
-def replace_plan(study: optuna.Study, plan: Plan) -> None:
+def replace_plan(study: optuna.Study, plan: StudyPlan) -> None:
     """Store the plan of a resume: the same but for what `differences` allows (confirmation steps, where pixels lie)."""
     study.set_user_attr(PLAN, pack(plan))
 
 
-def read_plan(storage: RDBStorage, name: str) -> Plan:
+def read_plan(storage: RDBStorage, name: str) -> StudyPlan:
     """The plan of an existing study.
 
     Raises:
         StudyError: if there is no such study, or it is not one of sweeper's.
     """
-    names = study_names(storage)
+    names = list_study_names(storage)
     if name not in names:
         known = ", ".join(names[-5:]) or "none"
         raise MissingStudyError(
-            f"there is no study {name!r} in this storage{suggestion(name, names)}; the newest are: {known}"
+            f"there is no study {name!r} in this storage{suggest_correction(name, names)}; the newest are: {known}"
         )
     attributes = storage.get_study_user_attrs(storage.get_study_id_from_name(name))
     if PLAN not in attributes:
         raise StudyError(
             f"study {name!r} was not made by sweeper, or was cut off while being made; choose another name"
         )
-    plan = unpack(Plan, attributes[PLAN], f"the plan of study {name!r}")
-    register(plan.conditions.losses)
+    plan = unpack(StudyPlan, attributes[PLAN], f"the plan of study {name!r}")
+    register_user_losses(plan.conditions.losses)
     register_metric(plan.conditions.recipe.own_metric)
     if gone := [family.family for family in plan.space.families if family.family not in FAMILIES]:
         raise StudyError(
@@ -143,14 +143,14 @@ def read_options(storage: RDBStorage, name: str) -> dict[str, Any]:
 
 def read_machine(storage: RDBStorage, name: str) -> dict[str, Any]:
     """How the machine was used so far; nothing where there is no such study."""
-    if name not in study_names(storage):
+    if name not in list_study_names(storage):
         return {}
     attributes = storage.get_study_user_attrs(storage.get_study_id_from_name(name))
     machine: dict[str, Any] = unpack_value(attributes, MACHINE, {})
     return machine
 
 
-def differences(old: Plan, new: Plan) -> list[str]:
+def list_plan_differences(old: StudyPlan, new: StudyPlan) -> list[str]:
     """What differs between two plans so that their trials could not be compared, each as `what: old → new`."""
     found = []
     if old.conditions.dataset.digest != new.conditions.dataset.digest:
@@ -160,7 +160,7 @@ def differences(old: Plan, new: Plan) -> list[str]:
             f"{after.name} ({len(after.images)} images, {after.digest[:19]}…)"
         )
         if before.class_map != after.class_map:
-            found.append(f"class map: {_classes(before)} → {_classes(after)}")
+            found.append(f"class map: {_format_class_map(before)} → {_format_class_map(after)}")
         if before.groups != after.groups:
             found.append(f"groups: {before.groups} → {after.groups}")
         if before.resized != after.resized:
@@ -178,9 +178,9 @@ def differences(old: Plan, new: Plan) -> list[str]:
     recipes = [
         plan.conditions.recipe.model_dump(exclude={"confirm_steps", "model", "own_metric"}) for plan in (old, new)
     ]
-    found += _changed("recipe", *recipes)
+    found += _format_change("recipe", *recipes)
     codes = [{own.code.name: own.code.digest for own in plan.conditions.losses} for plan in (old, new)]
-    found += _changed("own loss (SHA-256 of its source)", *codes)
+    found += _format_change("own loss (SHA-256 of its source)", *codes)
     for field, option in (("model", "--model"), ("own_metric", "--metric")):
         stored, asked = (getattr(plan.conditions.recipe, field) for plan in (old, new))
         if stored is not None and asked is not None and stored.name == asked.name and stored.digest != asked.digest:
@@ -196,17 +196,17 @@ def differences(old: Plan, new: Plan) -> list[str]:
         }
         for plan in (old, new)
     )
-    return found + _changed("space", searched, asked)
+    return found + _format_change("space", searched, asked)
 
 
-def _classes(dataset: Dataset) -> str:
+def _format_class_map(dataset: Dataset) -> str:
     """The class map of a data set in a few words."""
     if dataset.class_map is None:
         return "none"
     return "; ".join(f"{name} = {', '.join(labels)}" for name, labels in dataset.class_map.items())
 
 
-def _changed(what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def _format_change(what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     keys = [*old, *(key for key in new if key not in old)]
     return [
         f"{what}.{key}: {old.get(key, 'absent')} → {new.get(key, 'absent')}"

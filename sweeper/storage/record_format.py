@@ -77,7 +77,7 @@ Document = dict[str, Any]
 Kind = TypeVar("Kind", bound=Record)
 
 
-def checksum(value: object) -> str:
+def compute_checksum(value: object) -> str:
     """SHA-256 of a JSON value, whatever the order of its keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -87,7 +87,7 @@ def pack(record: Record) -> Document:
     """The document of a record that is to be stored."""
     document = record.model_dump(mode="json")
     assert MARK not in document
-    return {**document, MARK: {"format": FORMAT, "by": __version__, "sha256": checksum(document)}}
+    return {**document, MARK: {"format": FORMAT, "by": __version__, "sha256": compute_checksum(document)}}
 
 
 def unpack(kind: type[Kind], document: object, what: str) -> Kind:
@@ -111,13 +111,14 @@ def unpack(kind: type[Kind], document: object, what: str) -> Kind:
             f"{made}, which reads format {FORMAT}. Use the version that made it, or make a new study; what was "
             "reported of this one stays"
         )
-    if checksum(content) != mark.get("sha256"):
+    if compute_checksum(content) != mark.get("sha256"):
         raise DamagedError(what, "its checksum does not fit")
     try:
         return kind.model_validate(content)
     except (ValidationError, ValueError, TypeError, KeyError) as error:
         raise StudyError(
-            f"{made}, which cannot read it: {_first(error)}. Use the version that made it, or a newer one"
+            f"{made}, which cannot read it: {_format_first_problem(error)}. Use the version that made it, or a newer "
+            "one"
         ) from error
 
 
@@ -126,7 +127,7 @@ def unpack_if(kind: type[Kind], attributes: Mapping[str, Any], key: str, what: s
     return unpack(kind, attributes[key], what) if key in attributes else None
 
 
-class Value(Record):
+class StoredValue(Record):
     """A single value, or a list or table of them, that is stored under a name of its own."""
 
     value: Any
@@ -134,7 +135,7 @@ class Value(Record):
 
 def pack_value(value: object) -> Document:
     """The document of a JSON value."""
-    return pack(Value(value=value))
+    return pack(StoredValue(value=value))
 
 
 def unpack_value(attributes: Mapping[str, Any], key: str, default: Any = None) -> Any:
@@ -143,10 +144,10 @@ def unpack_value(attributes: Mapping[str, Any], key: str, default: Any = None) -
     Raises:
         DamagedError, StudyError: as `unpack`.
     """
-    return unpack(Value, attributes[key], f"the study's {key!r}").value if key in attributes else default
+    return unpack(StoredValue, attributes[key], f"the study's {key!r}").value if key in attributes else default
 
 
-def _first(error: Exception) -> str:
+def _format_first_problem(error: Exception) -> str:
     """One line: where, and what is wrong."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]

@@ -20,11 +20,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from sweeper.core.errors import SweeperError
 from sweeper.core.paths import STORAGE
-from sweeper.core.redact import shown_address
+from sweeper.core.redact import hide_address_secrets
 from sweeper.core.text import resume_command
 from sweeper.storage.optuna_internals import CACHE_CALLS
-from sweeper.system.clocks import running_seconds
-from sweeper.system.system_errors import cause
+from sweeper.system.clocks import get_running_seconds
+from sweeper.system.system_errors import get_cause
 from sweeper.system.whole_files import WatchedFile
 
 PATIENCE_SECONDS = 180.0
@@ -53,19 +53,20 @@ REPEATED = (
 a trial that is made twice, of which one stays without parameters until a resume ends it."""
 
 
-def damaged(address: str, error: BaseException) -> SweeperError | None:
+def explain_damage(address: str, error: BaseException) -> SweeperError | None:
     """What to say where a database, or a value in it, cannot be read any more; None for any other error."""
-    words = cause(error)
+    words = get_cause(error)
     unreadable = isinstance(error, JSONDecodeError | UnicodeDecodeError)
     if not unreadable and not any(sign in words for sign in ("malformed", "not a database", "decode to UTF-8")):
         return None
-    return damaged_file(address, words)
+    return explain_damaged_file(address, words)
 
 
-def damaged_file(address: str, words: str) -> SweeperError:
+def explain_damaged_file(address: str, words: str) -> SweeperError:
     """What to say of a database that cannot be read any more, for a reason in a library's words."""
     return SweeperError(
-        f"the database {shown_address(address)} must be whole, and it is damaged: {words}. Stop all sweeps that use "
+        f"the database {hide_address_secrets(address)} must be whole, and it is damaged: {words}. Stop all sweeps "
+        "that use "
         "it, then restore a backup, or copy what SQLite can still read: `sqlite3 FILE .recover | sqlite3 NEW`"
     )
 
@@ -136,7 +137,7 @@ class RetryingStorage(RDBStorage):
             SweeperError: if one was deleted or replaced, or the log truncated while it held what the file does not.
         """
         for watched in self._files:
-            if (fault := watched.fault()) is not None:
+            if (fault := watched.find_fault()) is not None:
                 break
         else:
             if (fault := self._log_fault()) is None:
@@ -147,7 +148,7 @@ class RetryingStorage(RDBStorage):
             self.checkpoint("TRUNCATE")
         if watched is not file:
             then = f"What {file.path} holds is kept. To resume: {resume_command(self.study, self.address)}"
-        elif (new := file.new_place()) is not None:
+        elif (new := file.find_new_place()) is not None:
             then = f"Everything finished is stored in {new}. To resume there: {self._command_in(new)}"
         else:
             then = f"Restore a backup. Then: {resume_command(self.study, f'sqlite:///{file.path}')}"
@@ -176,7 +177,7 @@ class RetryingStorage(RDBStorage):
         other = " --tracking-uri sqlite:///mlflow-2.db" if moved else ""  # MLflow keeps absolute addresses
         return f"cd {shlex.quote(str(Path.cwd()))} && {resume_command(self.study, storage)}{other}"
 
-    def patiently(self, call: Callable[[], Any]) -> Any:
+    def call_patiently(self, call: Callable[[], Any]) -> Any:
         """The call's result, repeated while the database is away.
 
         Raises:
@@ -184,17 +185,17 @@ class RetryingStorage(RDBStorage):
                 damaged.
         """
         self.check_file()
-        began, (pause, longest), warned = running_seconds(), PAUSE_SECONDS, False
+        began, (pause, longest), warned = get_running_seconds(), PAUSE_SECONDS, False
         while True:
             try:
                 found = call()
             except (StorageInternalError, DBAPIError, PoolTimeoutError, JSONDecodeError, UnicodeDecodeError) as error:
                 self.check_file()
-                if (fault := damaged(self.address, error)) is not None:
+                if (fault := explain_damage(self.address, error)) is not None:
                     raise fault from error
                 if not is_away(error):
                     raise
-                gone, reason = running_seconds() - began, cause(error)
+                gone, reason = get_running_seconds() - began, get_cause(error)
                 if gone >= PATIENCE_SECONDS:
                     raise SweeperError(
                         f"the study's database did not answer for {gone:.0f} s ({reason}); everything "
@@ -210,7 +211,7 @@ class RetryingStorage(RDBStorage):
                 pause = min(2 * pause, longest)
             else:
                 if warned:
-                    self._warn(f"the study's database answers again, after {running_seconds() - began:.0f} s")
+                    self._warn(f"the study's database answers again, after {get_running_seconds() - began:.0f} s")
                 return found
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
@@ -228,18 +229,18 @@ class RetryingStorage(RDBStorage):
                 changed = False
             return changed or (tries > 1 and super(RetryingStorage, self).get_trial(trial_id).state == state)
 
-        done = bool(self.patiently(change))
+        done = bool(self.call_patiently(change))
         if state.is_finished():
             self.checkpoint()
         return done
 
 
-def _repeated(name: str) -> Callable[..., Any]:
+def _repeat_call(name: str) -> Callable[..., Any]:
     original = getattr(RDBStorage, name)
 
     @functools.wraps(original)
     def call(self: RetryingStorage, *args: Any, **kwargs: Any) -> Any:
-        found = self.patiently(lambda: original(self, *args, **kwargs))
+        found = self.call_patiently(lambda: original(self, *args, **kwargs))
         if name == "set_study_user_attr":  # plan, phases and confirmations are such
             self.checkpoint()
         return found
@@ -248,4 +249,4 @@ def _repeated(name: str) -> Callable[..., Any]:
 
 
 for _name in REPEATED:
-    setattr(RetryingStorage, _name, _repeated(_name))
+    setattr(RetryingStorage, _name, _repeat_call(_name))

@@ -11,10 +11,10 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sweeper.core.errors import DamagedError
 from sweeper.core.paths import STORAGE
-from sweeper.core.records import Probed, RateFit, SameLosses, SweepRecord, TrialResult
-from sweeper.core.text import count
-from sweeper.storage.interim_analyses import analyses_planned, analyses_taken, is_concluded
-from sweeper.storage.optuna_internals import id_of_number, storage_of
+from sweeper.core.records import BudgetProbe, RateFit, SameLosses, SweepRecord, TrialResult
+from sweeper.core.text import format_count
+from sweeper.storage.interim_analyses import is_concluded, read_analyses, read_planned_analyses
+from sweeper.storage.optuna_internals import get_base_storage, get_id_of_number
 from sweeper.storage.plan import load_study, read_plan
 from sweeper.storage.record_format import (
     ABANDONED,
@@ -46,26 +46,27 @@ NOT_A_SHARE = "the value of a trial must lie in [0, 1]"
 """How the reason of a trial begins whose value was none."""
 
 
-def counted(trial: FrozenTrial) -> bool:
+def is_counted(trial: FrozenTrial) -> bool:
     """Whether a trial counts towards the total, unless another takes its place: finished, and no cut-off attempt."""
     return trial.state.is_finished() and ABANDONED not in trial.user_attrs
 
 
-def present_trials(study: optuna.Study) -> list[FrozenTrial]:
+def list_present_trials(study: optuna.Study) -> list[FrozenTrial]:
     """The study's trials by number, without cut-off attempts and failed trials that are trained again."""
     trials = study.get_trials(deepcopy=False)
     replaced = {t.user_attrs[RETRY_OF] for t in trials if RETRY_OF in t.user_attrs}
     return [t for t in trials if t.number not in replaced and ABANDONED not in t.user_attrs]
 
 
-def held(study: optuna.Study) -> int:
+def count_trials(study: optuna.Study) -> int:
     """How many trials the study has, counted ones and those that will be: at a rung, or with a result to be told."""
     return sum(
-        trial.state.is_finished() or not {WAITS, RESULT}.isdisjoint(trial.user_attrs) for trial in present_trials(study)
+        trial.state.is_finished() or not {WAITS, RESULT}.isdisjoint(trial.user_attrs)
+        for trial in list_present_trials(study)
     )
 
 
-def result_of(trial: FrozenTrial) -> TrialResult:
+def read_result(trial: FrozenTrial) -> TrialResult:
     """The result stored with a counted trial.
 
     Raises:
@@ -76,21 +77,21 @@ def result_of(trial: FrozenTrial) -> TrialResult:
 
 def search_results(study: optuna.Study) -> list[TrialResult]:
     """Results of all counted trials, by number."""
-    return [result_of(t) for t in present_trials(study) if counted(t)]
+    return [read_result(t) for t in list_present_trials(study) if is_counted(t)]
 
 
-def extra_results(study: optuna.Study, purpose: str) -> list[TrialResult]:
+def list_extra_results(study: optuna.Study, purpose: str) -> list[TrialResult]:
     """Results of all trainings of a purpose other than `search`, by number."""
-    return results_in(study.user_attrs, purpose)
+    return parse_extra_results(study.user_attrs, purpose)
 
 
-def all_results(study: optuna.Study) -> list[TrialResult]:
+def list_all_results(study: optuna.Study) -> list[TrialResult]:
     """Results of all trainings, the search's last."""
-    extra = [r for purpose in EXTRAS for r in extra_results(study, purpose)]
+    extra = [r for purpose in EXTRAS for r in list_extra_results(study, purpose)]
     return extra + search_results(study)
 
 
-def results_in(attributes: Mapping[str, Any], purpose: str) -> list[TrialResult]:
+def parse_extra_results(attributes: Mapping[str, Any], purpose: str) -> list[TrialResult]:
     """Results of all trainings of a purpose other than `search` in a study's attributes, by number."""
     keys = sorted(key for key in attributes if key.startswith(f"{purpose}/"))
     return [unpack(TrialResult, attributes[key], f"the training {key}") for key in keys]
@@ -101,13 +102,13 @@ def store_extra(study: optuna.Study, result: TrialResult) -> None:
     study.set_user_attr(f"{result.spec.purpose}/{result.spec.number:05d}", pack(result))
 
 
-def waiting_results(study: optuna.Study) -> list[TrialResult]:
+def list_waiting_results(study: optuna.Study) -> list[TrialResult]:
     """What the trials that wait at a rung gave so far, by number."""
     trials = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    return [waiting_result(t) for t in trials if WAITS in t.user_attrs]
+    return [read_waiting_result(t) for t in trials if WAITS in t.user_attrs]
 
 
-def waiting_result(trial: FrozenTrial) -> TrialResult:
+def read_waiting_result(trial: FrozenTrial) -> TrialResult:
     """What a trial that waits at a rung gave so far.
 
     Raises:
@@ -116,19 +117,19 @@ def waiting_result(trial: FrozenTrial) -> TrialResult:
     return unpack(TrialResult, trial.user_attrs[WAITS], f"what trial {trial.number} gave before it was paused")
 
 
-def report(study: optuna.Study, number: int, step: int, value: float) -> None:
+def report_step(study: optuna.Study, number: int, step: int, value: float) -> None:
     """Note what a running trial reached at a step, on the images that all its steps are scored on."""
-    storage_of(study).set_trial_intermediate_value(id_of_number(study, number), step, value)
+    get_base_storage(study).set_trial_intermediate_value(get_id_of_number(study, number), step, value)
 
 
-def wait(study: optuna.Study, result: TrialResult) -> None:
+def mark_paused(study: optuna.Study, result: TrialResult) -> None:
     """Note that a running trial waits at a rung, and what it gave so far."""
-    storage_of(study).set_trial_user_attr(id_of_number(study, result.spec.number), WAITS, pack(result))
+    get_base_storage(study).set_trial_user_attr(get_id_of_number(study, result.spec.number), WAITS, pack(result))
 
 
-def end(study: optuna.Study, result: TrialResult) -> None:
+def store_result(study: optuna.Study, result: TrialResult) -> None:
     """Store the result of a running trial, then tell Optuna; repeating it after a crash in between changes nothing."""
-    storage, own = storage_of(study), id_of_number(study, result.spec.number)
+    storage, own = get_base_storage(study), get_id_of_number(study, result.spec.number)
     storage.set_trial_user_attr(own, RESULT, pack(result))
     if result.has_collapsed:
         storage.set_trial_user_attr(own, "collapse", result.collapse.value)
@@ -138,7 +139,7 @@ def end(study: optuna.Study, result: TrialResult) -> None:
         study.tell(result.spec.number, state=TrialState.PRUNED if result.state == "pruned" else TrialState.FAIL)
 
 
-def reconcile(study: optuna.Study) -> int:
+def reconcile_study(study: optuna.Study) -> int:
     """Make a study ready for going on after a session that was cut off; how many trainings were cut off.
 
     A trial whose result was stored and not yet told is told now: it is not trained twice. One that waited at a rung
@@ -148,24 +149,24 @@ def reconcile(study: optuna.Study) -> int:
     left = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     for trial in left:
         if RESULT in trial.user_attrs:
-            end(study, result_of(trial))
+            store_result(study, read_result(trial))
         elif WAITS not in trial.user_attrs:
-            requeue(study, trial.number)
+            requeue_trial(study, trial.number)
     return sum(WAITS not in trial.user_attrs for trial in left)
 
 
-def requeue(study: optuna.Study, number: int) -> None:
+def requeue_trial(study: optuna.Study, number: int) -> None:
     """Put a running trial back into the queue, as itself."""
-    storage_of(study).set_trial_state_values(id_of_number(study, number), TrialState.WAITING)
+    get_base_storage(study).set_trial_state_values(get_id_of_number(study, number), TrialState.WAITING)
 
 
-def take(study: optuna.Study, number: int) -> FrozenTrial:
+def claim_trial(study: optuna.Study, number: int) -> FrozenTrial:
     """Take a trial that was begun before, and that nobody else can take meanwhile, from the queue."""
-    storage_of(study).set_trial_state_values(id_of_number(study, number), TrialState.RUNNING)
+    get_base_storage(study).set_trial_state_values(get_id_of_number(study, number), TrialState.RUNNING)
     return study.get_trials(deepcopy=False)[number]
 
 
-def abandon(study: optuna.Study, number: int, reason: str) -> None:
+def record_lost_attempt(study: optuna.Study, number: int, reason: str) -> None:
     """Keep the record of an attempt at a running trial whose worker died."""
     trial = study.get_trials(deepcopy=False)[number]
     study.add_trial(
@@ -178,12 +179,12 @@ def abandon(study: optuna.Study, number: int, reason: str) -> None:
     )
 
 
-def attempts_lost(study: optuna.Study, number: int) -> int:
+def count_lost_attempts(study: optuna.Study, number: int) -> int:
     """How many workers died under a trial, in earlier sessions too."""
     return sum(trial.user_attrs.get(ATTEMPT_OF) == number for trial in study.get_trials(deepcopy=False))
 
 
-def failed_trials(study: optuna.Study) -> list[TrialResult]:
+def list_failed_trials(study: optuna.Study) -> list[TrialResult]:
     """Results of the failed trials whose cause may have been mended since: a resume trains them again.
 
     A value outside its range is no such cause: the same training would give it again.
@@ -193,7 +194,7 @@ def failed_trials(study: optuna.Study) -> list[TrialResult]:
 
 def retry_failed(study: optuna.Study) -> list[TrialResult]:
     """Queue the failed trials once more; their results so far."""
-    failed = failed_trials(study)
+    failed = list_failed_trials(study)
     trials = study.get_trials(deepcopy=False)
     for result in failed:
         study.enqueue_trial(trials[result.spec.number].params, user_attrs={RETRY_OF: result.spec.number})
@@ -213,7 +214,7 @@ def note_parent(study: optuna.Study, experiment_id: str, parent_run_id: str) -> 
     study.set_user_attr(PARENT, parent_run_id)
 
 
-def linked(results: Iterable[TrialResult], attributes: Mapping[str, Any]) -> tuple[TrialResult, ...]:
+def link_runs(results: Iterable[TrialResult], attributes: Mapping[str, Any]) -> tuple[TrialResult, ...]:
     """The same results with the runs that a study's attributes know."""
 
     def link(result: TrialResult) -> TrialResult:
@@ -223,7 +224,7 @@ def linked(results: Iterable[TrialResult], attributes: Mapping[str, Any]) -> tup
     return tuple(map(link, results))
 
 
-def trained(study: optuna.Study) -> dict[str, int]:
+def measure_progress(study: optuna.Study) -> dict[str, int]:
     """How far each training is, by `search/00012` and the like: its evaluations, and 1 more once it has a result."""
     trials = {
         f"search/{trial.number:05d}": len(trial.intermediate_values) + (RESULT in trial.user_attrs)
@@ -239,11 +240,13 @@ def check_rows(study: optuna.Study) -> None:
     Raises:
         DamagedError: with the first of them.
     """
-    there = trained(study)
+    there = measure_progress(study)
     numbers = range(max((trial.number for trial in study.get_trials(deepcopy=False)), default=-1))
     wanted = {f"search/{n:05d}": 0 for n in numbers} | unpack_value(study.user_attrs, CHECKED, {})
     if gone := sorted(name for name, seen in wanted.items() if there.get(name, -1) < seen):
-        missing = count(len(gone), "training is missing, or a part of it", "trainings are missing, or parts of them")
+        missing = format_count(
+            len(gone), "training is missing, or a part of it", "trainings are missing, or parts of them"
+        )
         raise DamagedError(f"study {study.study_name!r}", f"{missing}: {', '.join(gone[:3])}")
 
 
@@ -258,7 +261,7 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
     check_rows(study)
     attributes = study.user_attrs
     trials = study.get_trials(deepcopy=False)
-    found, same = found_budget(attributes), same_losses(attributes)
+    found, same = read_budget_probe(attributes), read_equivalent_losses(attributes)
     return SweepRecord(
         study=name,
         storage=storage.address if isinstance(storage, RetryingStorage) else STORAGE,
@@ -271,20 +274,20 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
         confirm_seeds=int(unpack_value(attributes, "confirm_seeds", 0)),
         settles=bool(attributes.get(SETTLES, False)),
         rope=float(unpack_value(attributes, "rope", 0.01)),
-        trials=linked(search_results(study), attributes),
+        trials=link_runs(search_results(study), attributes),
         abandoned=sum(ABANDONED in t.user_attrs for t in trials),
-        confirmations=linked(results_in(attributes, "confirm"), attributes),
-        rechecks=linked(results_in(attributes, "recheck"), attributes),
-        probes=linked(results_in(attributes, "probe"), attributes),
-        longer=linked(results_in(attributes, "longer"), attributes),
+        confirmations=link_runs(parse_extra_results(attributes, "confirm"), attributes),
+        rechecks=link_runs(parse_extra_results(attributes, "recheck"), attributes),
+        probes=link_runs(parse_extra_results(attributes, "probe"), attributes),
+        longer=link_runs(parse_extra_results(attributes, "longer"), attributes),
         budget=found.sentence if found is not None else "",
         learned=found is None or found.learned,
         rungs=() if found is None else found.rungs,
         minutes=None if found is None else found.minutes,
-        rate_fit=stored_rates(attributes),
+        rate_fit=read_common_rate(attributes),
         same_losses=() if same is None else same.found,
-        analyses_planned=analyses_planned(attributes),
-        analyses_taken=analyses_taken(attributes).analyses,
+        analyses_planned=read_planned_analyses(attributes),
+        analyses_taken=read_analyses(attributes).analyses,
         timeout=attributes.get("timeout"),
         cut=tuple(attributes.get(CUT, [])),
         experiment_id=attributes.get("experiment_id"),
@@ -299,16 +302,16 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
     )
 
 
-def found_budget(attributes: Mapping[str, Any]) -> Probed | None:
+def read_budget_probe(attributes: Mapping[str, Any]) -> BudgetProbe | None:
     """What the budget probe found; None before."""
-    return unpack_if(Probed, attributes, PROBED, "the record of the budget probe")
+    return unpack_if(BudgetProbe, attributes, PROBED, "the record of the budget probe")
 
 
-def stored_rates(attributes: Mapping[str, Any]) -> RateFit | None:
+def read_common_rate(attributes: Mapping[str, Any]) -> RateFit | None:
     """The learning rate that a study's confirmation draws around; None before it was found."""
     return unpack_if(RateFit, attributes, RATES, "the finalists' learning rate")
 
 
-def same_losses(attributes: Mapping[str, Any]) -> SameLosses | None:
+def read_equivalent_losses(attributes: Mapping[str, Any]) -> SameLosses | None:
     """Which search trials are another name for a simpler loss; None before that was measured."""
     return unpack_if(SameLosses, attributes, SAME, "the record of losses that are the same")

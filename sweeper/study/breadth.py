@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from sweeper.core.records import Breadth, SearchSpace, TrialResult
-from sweeper.space import FLOOR, first_trials
-from sweeper.study.budget_ladder import chosen_pair
+from sweeper.space import FLOOR, list_first_trials
+from sweeper.study.budget_ladder import choose_ladder_pair
 from sweeper.study.finalist import BASELINE, LEADERS
 from sweeper.study.search_end import PATIENCE
 
@@ -28,7 +28,7 @@ OTHER_SECONDS = 30.0
 """What the start of the workers and the report take."""
 
 
-class Wish(NamedTuple):
+class BreadthRequest(NamedTuple):
     """What the user gave, which stays; None = not given."""
 
     trials: int
@@ -41,7 +41,7 @@ class Wish(NamedTuple):
     """Times the confirmation's steps of the longer look; None = none is made."""
 
 
-class Pace(NamedTuple):
+class LadderPace(NamedTuple):
     """What was measured on the ladder."""
 
     seconds: float
@@ -50,21 +50,21 @@ class Pace(NamedTuple):
     spent: float
     """Seconds that the ladder took."""
 
-    def next_rung(self, steps: int) -> float:
+    def seconds_to_next_rung(self, steps: int) -> float:
         """Return the seconds up to the end of a rung of so many steps, and of a sweep that ends with it."""
         return OTHER_SECONDS + self.spent + steps * self.seconds * math.ceil(2 / self.workers)
 
 
-def measured(results: Sequence[TrialResult], workers: int) -> Pace:
+def measure_pace(results: Sequence[TrialResult], workers: int) -> LadderPace:
     """Return the pace of the ladder's trainings, that of the longest ones."""
     most = max((r.spec.steps for r in results), default=1)
     last = [r.seconds / r.spec.steps for r in results if r.spec.steps == most]
     seconds = sum(last) / max(1, len(last))
-    return Pace(seconds, workers, sum(r.seconds for r in results) / min(2, workers))
+    return LadderPace(seconds, workers, sum(r.seconds for r in results) / min(2, workers))
 
 
-def fitting(
-    space: SearchSpace, wish: Wish, pace: Pace, *, steps: int, own: Sequence[str], limit: float
+def find_broadest(
+    space: SearchSpace, wish: BreadthRequest, pace: LadderPace, *, steps: int, own: Sequence[str], limit: float
 ) -> Breadth | None:
     """Return the broadest comparison at so many steps that ends in time; None where none does.
 
@@ -76,30 +76,35 @@ def fitting(
         own: losses of the user's.
         limit: seconds from the ladder's beginning to the report.
     """
-    for found in _comparisons(space, wish, steps, own):
-        if (seconds := _seconds(found, wish, pace, steps)) <= limit:
+    for found in _list_comparisons(space, wish, steps, own):
+        if (seconds := _forecast_seconds(found, wish, pace, steps)) <= limit:
             look = (wish.longer or 0) * found.confirm_steps * math.ceil(2 / pace.workers) * pace.seconds
             has_longer = seconds + look <= limit
             left, seeds = limit - look * has_longer, found.seeds
             if wish.seeds is None:
                 more = [found.model_copy(update={"seeds": (n, n)}) for n in range(seeds[1], MOST_SEEDS + 1)]
-                seeds = (2, max(own.seeds[1] for own in more if _seconds(own, wish, pace, steps) <= left))
+                seeds = (2, max(own.seeds[1] for own in more if _forecast_seconds(own, wish, pace, steps) <= left))
             return found.model_copy(update={"seeds": seeds, "has_longer": has_longer})
     return None
 
 
-def seconds_needed(space: SearchSpace, wish: Wish, pace: Pace, *, steps: int, own: Sequence[str]) -> float:
+def compute_least_seconds(
+    space: SearchSpace, wish: BreadthRequest, pace: LadderPace, *, steps: int, own: Sequence[str]
+) -> float:
     """Return the time, from the ladder's beginning to the report, that the least comparison at so many steps takes."""
-    return min(_seconds(found, wish, pace, steps) for found in _comparisons(space, wish, steps, own))
+    return min(_forecast_seconds(found, wish, pace, steps) for found in _list_comparisons(space, wish, steps, own))
 
 
-def _comparisons(space: SearchSpace, wish: Wish, steps: int, own: Sequence[str]) -> Iterator[Breadth]:
+def _list_comparisons(space: SearchSpace, wish: BreadthRequest, steps: int, own: Sequence[str]) -> Iterator[Breadth]:
     """What may be compared, the best first: rather fewer trials than two seeds, which show nothing, or fewer steps."""
-    order = list(dict.fromkeys([*chosen_pair(space), *own, *first_trials(space)]))
-    order = [name for name in order if name in first_trials(space)]
+    order = list(dict.fromkeys([*choose_ladder_pair(space), *own, *list_first_trials(space)]))
+    order = [name for name in order if name in list_first_trials(space)]
     breadths = [(len(order), wish.trials)]
     if wish.settles:
-        breadths += [(len(order), trials) for trials in range(min(wish.trials, _settling(len(order))), len(order), -1)]
+        breadths += [
+            (len(order), trials)
+            for trials in range(min(wish.trials, _count_settling_trials(len(order))), len(order), -1)
+        ]
         breadths += [(families, families) for families in range(len(order), min(LEAST, len(order)) - 1, -1)]
     for confirm_steps, seeds in ((2 * steps, 3), (steps, 3), (steps, 2)):
         for families, trials in breadths:
@@ -111,14 +116,14 @@ def _comparisons(space: SearchSpace, wish: Wish, steps: int, own: Sequence[str])
             )
 
 
-def _settling(families: int) -> int:
+def _count_settling_trials(families: int) -> int:
     """Trials after which a search usually ends by itself."""
     return families * FLOOR + PATIENCE
 
 
-def _seconds(found: Breadth, wish: Wish, pace: Pace, steps: int) -> float:
+def _forecast_seconds(found: Breadth, wish: BreadthRequest, pace: LadderPace, steps: int) -> float:
     """How long it takes from the ladder's beginning to the report."""
-    trials = min(found.trials, _settling(len(found.families))) if wish.settles else found.trials
+    trials = min(found.trials, _count_settling_trials(len(found.families))) if wish.settles else found.trials
     finalists = min(LEADERS, len(found.families)) + (BASELINE in found.families and len(found.families) > LEADERS)
     known = 1 + (trials < 2 * len(found.families))  # a single trial of the ladder's other loss is the ladder's own
     search = max(finalists, TRAINED * trials) - known

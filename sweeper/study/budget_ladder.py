@@ -18,12 +18,12 @@ import numpy as np
 from optuna.trial import FixedTrial
 
 from sweeper.core.records import Conditions, FamilySpace, Rung, SearchSpace, TrialResult, TrialSpec
-from sweeper.core.text import listed
-from sweeper.data.folds import split_of
+from sweeper.core.text import join_words
+from sweeper.data.folds import get_split
 from sweeper.losses.overlap_families import OVERLAP_FAMILIES
-from sweeper.space import default_choice, defaults, first_trials, parameter_name, suggest
+from sweeper.space import get_default_params, get_parameter_name, list_first_trials, make_default_choice, suggest_choice
 from sweeper.study.finalist import BASELINE
-from sweeper.study.learning_check import SKILL, learned, skill
+from sweeper.study.learning_check import SKILL, compute_skill, is_task_learned
 
 FACTORS = (1, 2, 4, 8, 16)
 """Budgets that may be tried, in units of the first."""
@@ -37,39 +37,43 @@ largely one of zeros."""
 OVERLAPS = ("dice_ce", *(family.name for family in OVERLAP_FAMILIES))
 
 
-def chosen_pair(space: SearchSpace) -> tuple[str, ...]:
+def choose_ladder_pair(space: SearchSpace) -> tuple[str, ...]:
     """Return the two families of a space that differ most in rare classes; of a space of one family that one.
 
     They are cross-entropy and dice_ce. Where one is not searched, the advice's first other stands for it, of losses of
     overlap where there are any.
     """
-    order = list(first_trials(space))
+    order = list(list_first_trials(space))
     plain = BASELINE if BASELINE in order else order[0]
     others = [name for name in order if name != plain]
     best = min(others, key=lambda name: (name != OVERLAPS[0], name not in OVERLAPS), default=None)
     return (plain,) if best is None else (plain, best)
 
 
-def weighted_start(family: FamilySpace, space: SearchSpace) -> dict[str, Any]:
+def make_weighted_start(family: FamilySpace, space: SearchSpace) -> dict[str, Any]:
     """Return parameters of a family with weights of the classes, as Optuna knows them: what was best on similar data,
     else its defaults with the power `POWER` of the imbalance. Without weights rare classes are learned late by all."""
-    params = defaults(family, space)
+    params = get_default_params(family, space)
     best = next((start.params for start in space.starts if start.family == family.family), None)
     if best is not None:
         return params | best
     for name, coordinate in family.coordinates.items():
         if name == "class_weight_power" or coordinate.kind == "power_of_imbalance":
-            params[parameter_name(family.family, name, coordinate)] = min(max(POWER, coordinate.low), coordinate.high)
+            params[get_parameter_name(family.family, name, coordinate)] = min(
+                max(POWER, coordinate.low), coordinate.high
+            )
     return params
 
 
-def probes(space: SearchSpace, conditions: Conditions, imbalance: float, steps: int) -> list[TrialSpec]:
+def make_probe_specs(space: SearchSpace, conditions: Conditions, imbalance: float, steps: int) -> list[TrialSpec]:
     """Return the pair at the middle of the learning rates, to be trained for `steps` steps: the plain one at its
     literature default, the other one at `weighted_start`."""
     by_name = {family.family: family for family in space.families}
-    plain, *others = chosen_pair(space)
-    choices = [default_choice(by_name[plain], space, imbalance)]
-    choices += [suggest(FixedTrial(weighted_start(by_name[name], space)), space, imbalance) for name in others]
+    plain, *others = choose_ladder_pair(space)
+    choices = [make_default_choice(by_name[plain], space, imbalance)]
+    choices += [
+        suggest_choice(FixedTrial(make_weighted_start(by_name[name], space)), space, imbalance) for name in others
+    ]
     return [
         TrialSpec(
             purpose="probe",
@@ -84,12 +88,12 @@ def probes(space: SearchSpace, conditions: Conditions, imbalance: float, steps: 
     ]
 
 
-def not_learned(results: Iterable[TrialResult], conditions: Conditions) -> tuple[str, ...]:
+def find_unlearned_classes(results: Iterable[TrialResult], conditions: Conditions) -> tuple[str, ...]:
     """Return the classes that none of these trainings learned, of those that they were scored on."""
-    seen = [_ious(result) for result in results if result.state == "complete" and result.evaluations]
+    seen = [_best_ious(result) for result in results if result.state == "complete" and result.evaluations]
     if not seen:
         return ()
-    pixels = conditions.dataset.class_pixels(split_of(conditions, conditions.seed).train)
+    pixels = conditions.dataset.count_class_pixels(get_split(conditions, conditions.seed).train)
     floors = np.maximum(SKILL, pixels / max(1, pixels.sum()))
     floors[pixels.argmax()] = SKILL
     best = np.nanmax(np.array(seen, dtype=np.float64), axis=0, initial=-1.0)
@@ -97,7 +101,7 @@ def not_learned(results: Iterable[TrialResult], conditions: Conditions) -> tuple
     return tuple(conditions.dataset.classes[i] for i in np.flatnonzero(scored & (best <= floors)))
 
 
-def _ious(result: TrialResult) -> tuple[float | None, ...]:
+def _best_ious(result: TrialResult) -> tuple[float | None, ...]:
     """IoU of each class at the training's own operating point or the plain one, whichever is higher: a point that is
     chosen for the mean over classes may spoil a common one."""
     last = result.evaluations[-1]
@@ -105,15 +109,15 @@ def _ious(result: TrialResult) -> tuple[float | None, ...]:
     return tuple(None if own is None or plain is None else max(own, plain) for own, plain in pairs)
 
 
-def _learnable(conditions: Conditions) -> frozenset[str]:
+def _find_learnable_classes(conditions: Conditions) -> frozenset[str]:
     """Classes with enough pixels to be learned."""
     dataset = conditions.dataset
-    pixels = np.array([dataset.images[i].pixels for i in split_of(conditions, conditions.seed).train])
+    pixels = np.array([dataset.images[i].pixels for i in get_split(conditions, conditions.seed).train])
     enough = (pixels.sum(axis=0) >= PIXELS * pixels.sum()) | ((pixels > 0).mean(axis=0) >= IMAGES)
     return frozenset(name for name, ok in zip(dataset.classes, enough, strict=True) if ok)
 
 
-class Climb(NamedTuple):
+class LadderProgress(NamedTuple):
     """How far the ladder is."""
 
     rungs: tuple[Rung, ...]
@@ -121,7 +125,7 @@ class Climb(NamedTuple):
     """Trainings of the next one; () where the ladder ends."""
 
 
-def climb(
+def climb_ladder(
     results: Sequence[TrialResult],
     space: SearchSpace,
     conditions: Conditions,
@@ -129,7 +133,7 @@ def climb(
     *,
     first: int,
     margin: float,
-) -> Climb:
+) -> LadderProgress:
     """Return the rungs that are complete, and what the next one lacks.
 
     Args:
@@ -140,12 +144,12 @@ def climb(
         first: steps of the first rung.
         margin: mIoU by which a gap that has settled may change over a doubling.
     """
-    rungs, learnable = list[Rung](), _learnable(conditions)
+    rungs, learnable = list[Rung](), _find_learnable_classes(conditions)
     for factor in FACTORS:
-        specs = probes(space, conditions, imbalance, factor * first)
+        specs = make_probe_specs(space, conditions, imbalance, factor * first)
         by_name = {r.spec.family: r for r in results if r.spec.steps == factor * first}
         if lacking := tuple(spec for spec in specs if spec.family not in by_name):
-            return Climb(tuple(rungs), lacking)
+            return LadderProgress(tuple(rungs), lacking)
         here = [result for spec in specs if (result := by_name[spec.family]).state == "complete"]
         if not here:  # more steps would not help
             break
@@ -153,18 +157,18 @@ def climb(
             Rung(
                 steps=factor * first,
                 scores={r.spec.family: r.value or 0.0 for r in here},
-                iou={r.spec.family: _ious(r) for r in here if r.evaluations},
-                is_learned=learned(map(skill, here)),
+                iou={r.spec.family: _best_ious(r) for r in here if r.evaluations},
+                is_learned=is_task_learned(map(compute_skill, here)),
                 learnable=len(learnable),
-                not_learned=tuple(name for name in not_learned(here, conditions) if name in learnable),
+                not_learned=tuple(name for name in find_unlearned_classes(here, conditions) if name in learnable),
             )
         )
         if (rungs[-1].is_learned and not rungs[-1].not_learned) or _is_settled(rungs, margin):
             break
-    return Climb(tuple(rungs), ())
+    return LadderProgress(tuple(rungs), ())
 
 
-def says_something(rung: Rung) -> bool:
+def is_comparable(rung: Rung) -> bool:
     """Whether the losses learned enough there for a comparison."""
     return rung.is_learned and rung.learnable - len(rung.not_learned) >= ENOUGH * rung.learnable - 1e-9
 
@@ -175,16 +179,16 @@ def _is_settled(rungs: Sequence[Rung], margin: float) -> bool:
     With each of these it moves again, and a gap between losses that learned few classes says nothing.
     """
     gaps = [rung.gap for rung in rungs[-2:]]
-    if len(gaps) < 2 or gaps[0] is None or gaps[1] is None or not says_something(rungs[-1]):
+    if len(gaps) < 2 or gaps[0] is None or gaps[1] is None or not is_comparable(rungs[-1]):
         return False
     return abs(gaps[1] - gaps[0]) < margin and set(rungs[-2].not_learned) <= set(rungs[-1].not_learned)
 
 
-def state_text(rung: Rung) -> str:
+def format_rung(rung: Rung) -> str:
     """Return what is learned at a rung, for people."""
     if not rung.is_learned:
         return f"no loss clearly beats a constant answer after {rung.steps} steps"
     if not rung.not_learned:
         return f"all {rung.learnable} classes are learned after {rung.steps}"
     missing = f"{len(rung.not_learned)} of {rung.learnable} classes"
-    return f"after {rung.steps} steps {missing} are not learned by any loss ({listed(rung.not_learned)})"
+    return f"after {rung.steps} steps {missing} are not learned by any loss ({join_words(rung.not_learned)})"

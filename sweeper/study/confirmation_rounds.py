@@ -16,11 +16,11 @@ from typing import NamedTuple
 import optuna
 
 from sweeper.core.records import AnalysisTaken, Conditions, InterimAnalysis, TrialResult, TrialSpec, Until, Verdict
-from sweeper.storage.interim_analyses import AnalysesTaken, AnalysisStored, analyses_planned, analyses_taken
+from sweeper.storage.interim_analyses import StoredAnalyses, StoredAnalysis, read_analyses, read_planned_analyses
 from sweeper.storage.record_format import PLANNED, TAKEN, pack, pack_value
-from sweeper.storage.results import extra_results
+from sweeper.storage.results import list_extra_results
 from sweeper.study.finalist import Finalist
-from sweeper.study.race import Round, Rounds
+from sweeper.study.race import RaceRound, Rounds
 
 SHOWN = 48
 """Test images whose predictions are kept, of each finalist's first seed, for the report's side-by-side figure."""
@@ -36,7 +36,7 @@ def fold_numbers(folds: int | None) -> Sequence[int | None]:
     return [None] if folds is None else range(folds)
 
 
-def confirmations(finalists: Sequence[Finalist], conditions: Conditions, seeds: int) -> list[TrialSpec]:
+def make_confirmation_specs(finalists: Sequence[Finalist], conditions: Conditions, seeds: int) -> list[TrialSpec]:
     """`seeds` seeds of each finalist, seed by seed (and fold by fold), so that whatever is finished is paired."""
     folds = fold_numbers(conditions.folds)
     shown = -(-SHOWN // len(folds))
@@ -45,7 +45,7 @@ def confirmations(finalists: Sequence[Finalist], conditions: Conditions, seeds: 
             update={
                 "purpose": "confirm",
                 "seed": confirm_seed(conditions.seed, number),
-                "lr": finalist.lr_of(number),
+                "lr": finalist.learning_rate_for_seed(number),
                 "fold": fold,
                 "steps": conditions.recipe.confirm_steps,
                 "keep_predictions": shown if number == 0 else 0,
@@ -61,19 +61,19 @@ LONGER_FROM = 900
 """Number of the first seed of the longer trainings: no confirmation gets so far."""
 
 
-def longer_training(finalist: Finalist, conditions: Conditions, times: int, number: int) -> TrialSpec:
+def make_longer_spec(finalist: Finalist, conditions: Conditions, times: int, number: int) -> TrialSpec:
     """The finalist's training on the `number`-th seed (from 0) of the longer look, at `times` the steps."""
     return finalist.trial.spec.model_copy(
         update={
             "purpose": "longer",
             "seed": confirm_seed(conditions.seed, LONGER_FROM + number),
-            "lr": finalist.lr_of(LONGER_FROM + number),
+            "lr": finalist.learning_rate_for_seed(LONGER_FROM + number),
             "steps": times * conditions.recipe.confirm_steps,
         }
     )
 
 
-def longer_trained(
+def select_longer_results(
     results: Sequence[TrialResult], finalists: Sequence[Finalist], conditions: Conditions
 ) -> list[TrialResult]:
     """Those completed longer trainings that belong to these finalists; of several looks those of the longest."""
@@ -85,13 +85,13 @@ def longer_trained(
         and r.spec.steps % base.confirm_steps == 0
         and r.spec.steps > base.confirm_steps
         and (finalist := wanted.get(r.spec.loss)) is not None
-        and r.spec.lr == finalist.lr_of(r.spec.seed - first)
+        and r.spec.lr == finalist.learning_rate_for_seed(r.spec.seed - first)
     ]
     most = max((r.spec.steps for r in found), default=0)
     return [r for r in found if r.spec.steps == most]
 
 
-def confirmed(
+def select_confirmed(
     results: Sequence[TrialResult],
     finalists: Sequence[Finalist],
     conditions: Conditions,
@@ -115,7 +115,7 @@ def confirmed(
         and (finalist := wanted.get(r.spec.loss)) is not None
         and ((most := of[finalist.family]) is None or 0 <= r.spec.seed - first < most)
         and (r.spec.seed >= first or not finalist.drawn)
-        and r.spec.lr == finalist.lr_of(r.spec.seed - first)
+        and r.spec.lr == finalist.learning_rate_for_seed(r.spec.seed - first)
     ]
     have: dict[object, set[int | None]] = defaultdict(set)
     for r in found:
@@ -124,7 +124,7 @@ def confirmed(
     return [r for r in found if have[r.spec.loss, r.spec.seed] >= needed]
 
 
-class Judgement(NamedTuple):
+class RoundDecision(NamedTuple):
     """What the confirmations say so far."""
 
     verdict: Verdict
@@ -137,21 +137,21 @@ class Judgement(NamedTuple):
     """Why, in a sentence."""
 
 
-Judge = Callable[[Sequence[TrialResult]], Judgement]
+Judge = Callable[[Sequence[TrialResult]], RoundDecision]
 Report = Callable[[int, AnalysisTaken, bool], None]
 """(number of the interim analysis, what it found, whether the confirmation goes on)."""
 
 
 def plan_analyses(study: optuna.Study, analyses: Sequence[InterimAnalysis]) -> tuple[InterimAnalysis, ...] | None:
     """Keep the plan with the study; the plan before, where that was another one."""
-    before = analyses_planned(study.user_attrs)
+    before = read_planned_analyses(study.user_attrs)
     if before == tuple(analyses):
         return None
     study.set_user_attr(PLANNED, pack_value([[analysis.model_dump(mode="json") for analysis in analyses]]))
     return before or None
 
 
-def rounds(
+def plan_rounds(
     study: optuna.Study,
     finalists: Sequence[Finalist],
     conditions: Conditions,
@@ -172,32 +172,32 @@ def rounds(
         judge: weighs completed confirmations.
         report: is told each interim analysis, replayed ones too.
     """
-    before, memory = analyses_taken(study.user_attrs), _memory(study, finalists, conditions, analyses, until)
+    before, memory = read_analyses(study.user_attrs), _reuse_analyses(study, finalists, conditions, analyses, until)
     if memory != before and (before.finalists, before.steps) == (memory.finalists, memory.steps):
-        memory = _onward(study, before, memory, finalists, conditions)
-    _keep(study, memory)
+        memory = _continue_plan(study, before, memory, finalists, conditions)
+    _store_analysis(study, memory)
     active = [f for f in finalists if memory.active is None or f.family in memory.active]
-    kept: list[AnalysisStored] = []
+    kept: list[StoredAnalysis] = []
     planned = dict(memory.had)
     for number, analysis in enumerate(analyses):
         if number < memory.first:
             continue
         planned |= {finalist.family: analysis.seeds for finalist in active}
         after = analyses[number + 1].seeds if number + 1 < len(analyses) else 0
-        specs, ahead = (confirmations(active, conditions, seeds) for seeds in (analysis.seeds, after))
-        complete = yield Round(number, specs, ahead)
-        results = confirmed(extra_results(study, "confirm"), finalists, conditions, planned)
+        specs, ahead = (make_confirmation_specs(active, conditions, seeds) for seeds in (analysis.seeds, after))
+        complete = yield RaceRound(number, specs, ahead)
+        results = select_confirmed(list_extra_results(study, "confirm"), finalists, conditions, planned)
         used = tuple(sorted(result.spec.number for result in results))
         if not complete:
-            cut = _cut(results, active, kept, analysis, planned=planned, judge=judge)
-            _keep(study, memory.model_copy(update={"stored": tuple(kept), "cut": cut}))
+            cut = _analyse_cut_round(results, active, kept, analysis, planned=planned, judge=judge)
+            _store_analysis(study, memory.model_copy(update={"stored": tuple(kept), "cut": cut}))
             report(number, cut, False)
             return
         stored = memory.stored[len(kept)] if len(kept) < len(memory.stored) else None
         if stored is None or stored.used != used:
-            stored = _analyse(results, used, analysis, planned, judge)
+            stored = _run_analysis(results, used, analysis, planned, judge)
             memory = memory.model_copy(update={"stored": (*kept, stored), "cut": None})
-            _keep(study, memory)
+            _store_analysis(study, memory)
         kept.append(stored)
         # Of all finalists: one that was dropped goes on again where another leads that does not beat it.
         active = [finalist for finalist in finalists if finalist.family in stored.families]
@@ -207,17 +207,17 @@ def rounds(
             return
 
 
-def _memory(
+def _reuse_analyses(
     study: optuna.Study,
     finalists: Sequence[Finalist],
     conditions: Conditions,
     analyses: Sequence[InterimAnalysis],
     until: Until,
-) -> AnalysesTaken:
+) -> StoredAnalyses:
     """Interim analyses made before, if they were made of the same confirmation."""
-    before = analyses_taken(study.user_attrs)
-    fresh = AnalysesTaken(
-        finalists=tuple(finalist.text for finalist in finalists),
+    before = read_analyses(study.user_attrs)
+    fresh = StoredAnalyses(
+        finalists=tuple(finalist.identity for finalist in finalists),
         steps=conditions.recipe.confirm_steps,
         planned=tuple(analyses),
         until=until,
@@ -226,13 +226,13 @@ def _memory(
     return before if before.model_dump(include=asked) == fresh.model_dump(include=asked) else fresh
 
 
-def _onward(
+def _continue_plan(
     study: optuna.Study,
-    before: AnalysesTaken,
-    memory: AnalysesTaken,
+    before: StoredAnalyses,
+    memory: StoredAnalyses,
     finalists: Sequence[Finalist],
     conditions: Conditions,
-) -> AnalysesTaken:
+) -> StoredAnalyses:
     """Where another plan for the same confirmation begins, and with whom.
 
     At the last of its interim analyses for which there are seeds enough: to weigh fewer than were weighed would be to
@@ -240,7 +240,7 @@ def _onward(
     """
     most = memory.planned[-1].seeds
     weighed = before.analyses[-1].within if before.analyses else 0
-    seen = confirmed(extra_results(study, "confirm"), finalists, conditions, weighed)
+    seen = select_confirmed(list_extra_results(study, "confirm"), finalists, conditions, weighed)
     had = {f.family: min(most, len({r.spec.seed for r in seen if r.spec.family == f.family})) for f in finalists}
     enough = (k for k, analysis in enumerate(memory.planned) if analysis.seeds <= max(had.values(), default=0))
     first = max(enough, default=0)
@@ -249,24 +249,24 @@ def _onward(
     return memory.model_copy(update={"first": first, "active": active, "had": had if first else {}})
 
 
-def _analyse(
+def _run_analysis(
     results: Sequence[TrialResult],
     used: tuple[int, ...],
     analysis: InterimAnalysis,
     planned: Mapping[str, int],
     judge: Judge,
-) -> AnalysisStored:
+) -> StoredAnalysis:
     judged = judge(results)
     found = AnalysisTaken(
         seeds=analysis.seeds, within=dict(planned), error=analysis.error, verdict=judged.verdict, reason=judged.reason
     )
-    return AnalysisStored(found=found, used=used, go_on=judged.go_on, families=judged.families)
+    return StoredAnalysis(found=found, used=used, go_on=judged.go_on, families=judged.families)
 
 
-def _cut(
+def _analyse_cut_round(
     results: Sequence[TrialResult],
     active: Sequence[Finalist],
-    kept: Sequence[AnalysisStored],
+    kept: Sequence[StoredAnalysis],
     analysis: InterimAnalysis,
     *,
     planned: Mapping[str, int],
@@ -287,6 +287,6 @@ def _cut(
     )
 
 
-def _keep(study: optuna.Study, memory: AnalysesTaken) -> None:
-    if memory != analyses_taken(study.user_attrs):
+def _store_analysis(study: optuna.Study, memory: StoredAnalyses) -> None:
+    if memory != read_analyses(study.user_attrs):
         study.set_user_attr(TAKEN, pack(memory))

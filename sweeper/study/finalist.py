@@ -19,15 +19,15 @@ from sweeper.core.records import Collapse, Conditions, RateFit, RateRange, SameL
 from sweeper.study.learning_rates import (
     NOISE,
     UNIT,
-    Tried,
-    confirmation_rates,
-    drawn_rate,
+    CompletedRate,
+    choose_confirmation_range,
+    draw_rate,
     fit_rates,
+    geometric_middle,
     is_one_rate,
-    middle_of,
 )
 from sweeper.study.successive_halving import PURSUED
-from sweeper.study.training_list import completed, key_of
+from sweeper.study.training_list import index_completed, training_key
 
 BASELINE = "cross_entropy"
 LEADERS = 3
@@ -59,14 +59,14 @@ class Finalist(NamedTuple):
         """The learning rate that stands for the configuration."""
         if self.rates is None:
             return self.trial.spec.lr
-        return middle_of(self.rates) if self.drawn else self.rates.best
+        return geometric_middle(self.rates) if self.drawn else self.rates.best
 
-    def lr_of(self, number: int) -> float:
+    def learning_rate_for_seed(self, number: int) -> float:
         """The learning rate of its `number`-th confirmation seed, from 0."""
-        return drawn_rate(self.rates, number) if self.drawn and self.rates is not None else self.lr
+        return draw_rate(self.rates, number) if self.drawn and self.rates is not None else self.lr
 
     @property
-    def text(self) -> str:
+    def identity(self) -> str:
         """What its confirmations are known by."""
         if not self.drawn or self.rates is None:
             return str((*self.trial.spec.loss, self.lr))
@@ -83,7 +83,7 @@ class Finalist(NamedTuple):
         return self.trial.value or 0.0
 
 
-def best_of_families(trials: Sequence[TrialResult]) -> list[Finalist]:
+def select_best_of_families(trials: Sequence[TrialResult]) -> list[Finalist]:
     """The best completed trial of each family, best first; diverged ones are not eligible. Ties go to the earlier."""
     best: dict[str, TrialResult] = {}
     for trial in trials:
@@ -98,13 +98,13 @@ def best_of_families(trials: Sequence[TrialResult]) -> list[Finalist]:
     return sorted(found, key=lambda f: (-f.value, f.trial.spec.number))
 
 
-def entrants(trials: Sequence[TrialResult]) -> list[Finalist]:
+def select_finalist_families(trials: Sequence[TrialResult]) -> list[Finalist]:
     """Who enters the confirmation: the leading families, best first, and the baseline wherever it stands.
 
     The best two do whatever their values. The third does not where it reads more than `CLOSE` below the second: the
     first may be there by luck.
     """
-    field = best_of_families(trials)
+    field = select_best_of_families(trials)
     least = field[:PURSUED][-1].value - CLOSE if field else 0.0
     leaders = [f for f in field[:LEADERS] if f.value >= least]
     return leaders + [f for f in field[len(leaders) :] if f.family == BASELINE]
@@ -119,30 +119,30 @@ KEPT = 0.03**2 / (0.03**2 + 2 * NOISE**2)
 training has its noise."""
 
 
-class Need(NamedTuple):
+class RecheckPlan(NamedTuple):
     """Trainings that the choice of finalists waits for, and why, in a sentence."""
 
     specs: tuple[TrialSpec, ...]
     why: str
 
 
-def fitted_rates(trials: Sequence[TrialResult], space: SearchSpace) -> RateFit | None:
+def fit_common_rate(trials: Sequence[TrialResult], space: SearchSpace) -> RateFit | None:
     """The common optimum by the search's complete trials; None where a single rate is searched."""
     if is_one_rate(space.lr):
         return None
     tried = [
-        Tried(t.spec.family, t.spec.lr, None if t.collapse is Collapse.DIVERGED else t.value)
+        CompletedRate(t.spec.family, t.spec.lr, None if t.collapse is Collapse.DIVERGED else t.value)
         for t in trials
         if t.state == "complete"
     ]
     return fit_rates(tried, space.lr)
 
 
-def what_is_needed(
+def find_pending_rechecks(
     trials: Sequence[TrialResult],
     rechecks: Sequence[TrialResult],
     fit: RateFit | None,
-) -> Need | None:
+) -> RecheckPlan | None:
     """The trainings to be made before the finalists can be chosen; None when they can.
 
     Args:
@@ -152,12 +152,18 @@ def what_is_needed(
     """
     if fit is None:
         return None
-    have = completed(rechecks)
-    specs = tuple(spec for f in entrants(trials) if _far(f, fit) and key_of(spec := _at_best(f, fit)) not in have)
+    have = index_completed(rechecks)
+    specs = tuple(
+        spec
+        for f in select_finalist_families(trials)
+        if _is_far_from_optimum(f, fit) and training_key(spec := _make_recheck_spec(f, fit)) not in have
+    )
     if not specs:
         return None
     names = ", ".join(spec.family for spec in specs)
-    return Need(specs, f"best at another learning rate than the common {fit.best:g}, so trained there, too: {names}")
+    return RecheckPlan(
+        specs, f"best at another learning rate than the common {fit.best:g}, so trained there, too: {names}"
+    )
 
 
 def choose_finalists(
@@ -174,12 +180,12 @@ def choose_finalists(
     `trials` have the names that they count under, of which `same` tells the others.
     """
     found, tried = [], {t.spec.family for t in trials if t.state != "failed"}
-    for entrant in entrants(trials):
+    for entrant in select_finalist_families(trials):
         own, finalist = entrant.trial.spec, entrant
         low = high = own.lr
         if fit is not None:
-            best = own.lr if _keeps_its_own(entrant, rechecks, fit) else fit.best
-            rates = confirmation_rates(best, space.lr).model_copy(update={"shared": best == fit.best})
+            best = own.lr if _keeps_own_rate(entrant, rechecks, fit) else fit.best
+            rates = choose_confirmation_range(best, space.lr).model_copy(update={"shared": best == fit.best})
             finalist = entrant._replace(rates=rates, drawn=conditions.rates == "drawn")
             low, high = (rates.low, rates.high) if finalist.drawn else (best, best)
         trained = (t for t in (*trials, *rechecks) if t.spec.loss == own.loss and t.state == "complete")
@@ -193,17 +199,17 @@ def choose_finalists(
     return found
 
 
-def _keeps_its_own(finalist: Finalist, rechecks: Sequence[TrialResult], fit: RateFit) -> bool:
-    if not _far(finalist, fit):
+def _keeps_own_rate(finalist: Finalist, rechecks: Sequence[TrialResult], fit: RateFit) -> bool:
+    if not _is_far_from_optimum(finalist, fit):
         return False
-    there = completed(rechecks).get(key_of(_at_best(finalist, fit)))
+    there = index_completed(rechecks).get(training_key(_make_recheck_spec(finalist, fit)))
     return there is not None and KEPT * (finalist.value - (there.value or 0.0)) > CLEAR
 
 
-def _far(finalist: Finalist, fit: RateFit) -> bool:
+def _is_far_from_optimum(finalist: Finalist, fit: RateFit) -> bool:
     return abs(math.log10(finalist.trial.spec.lr / fit.best)) > FAR
 
 
-def _at_best(finalist: Finalist, fit: RateFit) -> TrialSpec:
+def _make_recheck_spec(finalist: Finalist, fit: RateFit) -> TrialSpec:
     """The finalist's own training once more, at the common optimum."""
     return finalist.trial.spec.model_copy(update={"purpose": "recheck", "number": 0, "lr": fit.best})

@@ -12,9 +12,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from sweeper.core.metrics import at_point, constant_miou, objective, present
+from sweeper.core.metrics import compute_constant_miou, compute_objective, count_at_point, find_present_classes
 from sweeper.core.records import Conditions, TrialResult
-from sweeper.study.training_list import key_of
+from sweeper.study.training_list import training_key
 
 SKILL = 0.05
 """Part of the way from a constant answer to a perfect one that two trainings must have come."""
@@ -26,7 +26,7 @@ FRESH = 3
 """Complete trials of the search itself that must have shown nothing before it is given up."""
 
 
-def skill(result: TrialResult) -> float:
+def compute_skill(result: TrialResult) -> float:
     """How far a training came from the best constant answer (0) to a perfect one (1), in mIoU on validation images.
 
     −inf where it did not end or predicts nothing but the commonest class; inf where its counts were not kept.
@@ -35,18 +35,20 @@ def skill(result: TrialResult) -> float:
         return -math.inf
     if result.val is None or not result.evaluations:
         return math.inf
-    counts = at_point(result.val, result.evaluations[-1].point)
-    constant = constant_miou(counts)
-    return (float(objective(counts.sum(axis=0), present(counts))) - constant) / max(1 - constant, 1e-9)
+    counts = count_at_point(result.val, result.evaluations[-1].point)
+    constant = compute_constant_miou(counts)
+    return (float(compute_objective(counts.sum(axis=0), find_present_classes(counts))) - constant) / max(
+        1 - constant, 1e-9
+    )
 
 
-def learned(skills: Iterable[float]) -> bool:
+def is_task_learned(skills: Iterable[float]) -> bool:
     """Whether trainings of these skills show that the task is learned: two of `SKILL`, or one of `ALONE`."""
     enough = [own for own in skills if own >= SKILL]
     return len(enough) >= 2 or any(own >= ALONE for own in enough)
 
 
-def nothing_learned(trials: Sequence[TrialResult], before: Sequence[TrialResult] = (), *, strict: bool) -> bool:
+def has_learned_nothing(trials: Sequence[TrialResult], before: Sequence[TrialResult] = (), *, strict: bool) -> bool:
     """Whether the trainings of a search do not show that the task is learned: nothing to confirm then.
 
     Args:
@@ -58,12 +60,14 @@ def nothing_learned(trials: Sequence[TrialResult], before: Sequence[TrialResult]
     ended = [trial for trial in trials if trial.state != "failed"]
     if not strict:
         return bool(ended) and not any(trial.collapse.learned for trial in ended)
-    old = {key_of(result.spec) for result in before}
-    fresh = [skill(trial) for trial in ended if trial.state == "complete" and key_of(trial.spec) not in old]
-    return len(fresh) >= FRESH and not learned(fresh)
+    old = {training_key(result.spec) for result in before}
+    fresh = [
+        compute_skill(trial) for trial in ended if trial.state == "complete" and training_key(trial.spec) not in old
+    ]
+    return len(fresh) >= FRESH and not is_task_learned(fresh)
 
 
-def what_would_help(results: Sequence[TrialResult], conditions: Conditions, minutes: int | None = None) -> str:
+def suggest_remedies(results: Sequence[TrialResult], conditions: Conditions, minutes: int | None = None) -> str:
     """What to try where too little was learned, in the order of its cost; one sentence.
 
     `minutes`: with so many there would be an answer; None = not by more time.

@@ -47,7 +47,7 @@ _OPTIMA, _CURVATURES, _ROUNDS = 81, 15, 12
 Floats = npt.NDArray[np.float64]
 
 
-class Tried(NamedTuple):
+class CompletedRate(NamedTuple):
     """A complete training of the search."""
 
     family: str
@@ -61,7 +61,7 @@ def is_one_rate(searched: Coordinate) -> bool:
     return searched.kind == "fixed" or searched.high < NARROWEST * searched.low
 
 
-def fit_rates(tried: Sequence[Tried], searched: Coordinate) -> RateFit:
+def fit_rates(tried: Sequence[CompletedRate], searched: Coordinate) -> RateFit:
     """The optimum that all losses share, by the model above.
 
     Args:
@@ -77,19 +77,19 @@ def fit_rates(tried: Sequence[Tried], searched: Coordinate) -> RateFit:
     for one in tried:
         if one.value is None:
             log_weight += log_ndtr((c * (math.log10(one.lr) - o) ** 2 - DIVERGES) / NOISE)
-    log_weight += _likelihood([one for one in tried if one.value is not None], o, c)
+    log_weight += _compute_log_likelihood([one for one in tried if one.value is not None], o, c)
     weight = np.exp(log_weight - log_weight.max())
     weight /= weight.sum()
     mean = float(weight @ o)
     return RateFit(
-        best=rounded(10**mean),
+        best=round_rate(10**mean),
         spread=float(np.sqrt(weight @ (o - mean) ** 2)),
         curvature=float(np.exp(weight @ np.log(c))),
         trainings=len(tried),
     )
 
 
-def _likelihood(tried: Sequence[Tried], o: Floats, c: Floats) -> Floats:
+def _compute_log_likelihood(tried: Sequence[CompletedRate], o: Floats, c: Floats) -> Floats:
     """(G,) log-likelihood of the values at each point of the grid, the families' levels at their mode."""
     if not tried:
         return np.zeros_like(o)
@@ -124,42 +124,42 @@ def search_rate(fitted: RateFit, searched: Coordinate, number: int, *, curve: bo
         curve: False = its first trials are other configurations each, which stay near the optimum: what a
             configuration reads at the end of the range says little about it.
     """
-    own = _around(fitted.best, WIDE + fitted.spread / 2, searched)
+    own = _clip_range(fitted.best, WIDE + fitted.spread / 2, searched)
     # Upwards first: a short training forgives a high rate more than a low one.
     first = (0.5, 1.0, 0.0) if curve else (0.5, 0.75, 0.5)
-    place = first[number] if number < len(first) else 1 - _van_der_corput(number - 2)
-    return min(max(rounded(own.low * (own.high / own.low) ** place), searched.low), searched.high)
+    place = first[number] if number < len(first) else 1 - _compute_van_der_corput(number - 2)
+    return min(max(round_rate(own.low * (own.high / own.low) ** place), searched.low), searched.high)
 
 
-def confirmation_rates(best: float, searched: Coordinate) -> RateRange:
+def choose_confirmation_range(best: float, searched: Coordinate) -> RateRange:
     """What the confirmation draws from: `NEAR` decades on either side of `best`, within the searched range."""
-    return _around(best, NEAR, searched)
+    return _clip_range(best, NEAR, searched)
 
 
-def _around(best: float, reach: float, searched: Coordinate) -> RateRange:
+def _clip_range(best: float, reach: float, searched: Coordinate) -> RateRange:
     return RateRange(best=best, low=max(searched.low, best / 10**reach), high=min(searched.high, best * 10**reach))
 
 
-def drawn_rate(drawn: RateRange, number: int) -> float:
+def draw_rate(drawn: RateRange, number: int) -> float:
     """The learning rate of the confirmation's `number`-th seed (from 0): van der Corput's sequence over the range.
 
     Its first points fill the range evenly however many there are; the first is the middle.
     """
-    return rounded(drawn.low * (drawn.high / drawn.low) ** _van_der_corput(number))
+    return round_rate(drawn.low * (drawn.high / drawn.low) ** _compute_van_der_corput(number))
 
 
-def _van_der_corput(number: int) -> float:
+def _compute_van_der_corput(number: int) -> float:
     place, digit, left = 0.0, 0.5, number + 1
     while left:
         place, digit, left = place + digit * (left % 2), digit / 2, left // 2
     return place
 
 
-def middle_of(drawn: RateRange) -> float:
+def geometric_middle(drawn: RateRange) -> float:
     """The geometric middle of a range, which is recommended of it: what the first seed draws."""
-    return drawn_rate(drawn, 0)
+    return draw_rate(drawn, 0)
 
 
-def rounded(rate: float) -> float:
+def round_rate(rate: float) -> float:
     """Three significant digits, as people write rates."""
     return float(f"{rate:.3g}")

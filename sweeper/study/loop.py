@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from sweeper.core.errors import ExecutorError
-from sweeper.core.events import NOT_NEEDED, Advanced, Answer, Job, Lost
+from sweeper.core.events import NOT_NEEDED, Answer, JobResult, TrainingJob, WorkerLost
 from sweeper.core.records import TrialResult, TrialSpec
 from sweeper.executors.protocol import Executor
 
@@ -15,7 +15,7 @@ IN_A_ROW = 8
 memory, a GPU in an error state, images that are gone) would use up the trials."""
 
 
-class Failures:
+class FailureCount:
     """Counts trainings that failed, or whose worker died, since the last one that gave a result.
 
     Workers that are lost all at once, as with a node of a cluster, count once each; so the limit grows with them.
@@ -25,18 +25,18 @@ class Failures:
         self._count = 0
         self._reason = ""
 
-    def see(self, result: TrialResult) -> None:
+    def record_result(self, result: TrialResult) -> None:
         """A training ended, or waits, with this result."""
         if result.state == "failed":
-            self.lost(result.reason or "no reason is known")
+            self.record_lost_worker(result.reason or "no reason is known")
         else:
             self._count = 0
 
-    def lost(self, reason: str) -> None:
+    def record_lost_worker(self, reason: str) -> None:
         """A worker was lost."""
         self._count, self._reason = self._count + 1, reason
 
-    def check(self, workers: int) -> None:
+    def check_limit(self, workers: int) -> None:
         """Stop if there were too many for so many workers.
 
         Raises:
@@ -52,27 +52,29 @@ class Failures:
 POLL_SECONDS = 0.5
 
 
-class Work(Protocol):
+class WorkSource(Protocol):
     """Where jobs come from and where results go."""
 
     @property
-    def over(self) -> bool:
+    def is_over(self) -> bool:
         """Whether what still runs is not needed any more."""
 
-    def next(self) -> Job | None:
+    def next(self) -> TrainingJob | None:
         """The next job; None when there is none now (it is asked again after each answer)."""
 
-    def advanced(self, answer: Advanced) -> bool:
+    def take_answer(self, answer: JobResult) -> bool:
         """Take what a job gave; whether its training ended, or waits, by that. If not, `next` gives the next job."""
 
-    def died(self, spec: TrialSpec, reason: str) -> None:
+    def handle_dead_worker(self, spec: TrialSpec, reason: str) -> None:
         """A worker died under this training."""
 
-    def interrupted(self, reason: str) -> None:
+    def handle_interruption(self, reason: str) -> None:
         """The sweep is being stopped, or its time is up, with what runs unfinished."""
 
 
-def drive(executor: Executor, work: Work, stopping: Callable[[], str | None], failures: Failures | None = None) -> bool:
+def run_work(
+    executor: Executor, work: WorkSource, stopping: Callable[[], str | None], failures: FailureCount | None = None
+) -> bool:
     """Run until `work` has nothing left to begin; False when `stopping` gave a reason to stop before.
 
     After a False, an error, or work that is over, the executor is still busy with what was given up: the next work
@@ -89,18 +91,20 @@ def drive(executor: Executor, work: Work, stopping: Callable[[], str | None], fa
             left to a resume.
     """
     try:
-        return _drive(executor, work, stopping, failures or Failures())
+        return _run_until_idle(executor, work, stopping, failures or FailureCount())
     except ExecutorError as error:
-        work.interrupted(str(error))
+        work.handle_interruption(str(error))
         raise
 
 
-def _drive(executor: Executor, work: Work, stopping: Callable[[], str | None], failures: Failures) -> bool:
+def _run_until_idle(
+    executor: Executor, work: WorkSource, stopping: Callable[[], str | None], failures: FailureCount
+) -> bool:
     jobs = set[tuple[str, int]]()
 
     def answers(seconds: float) -> Iterator[Answer]:
         for answer in executor.poll(seconds):
-            spec = answer.spec if isinstance(answer, Lost) else answer.result.spec
+            spec = answer.spec if isinstance(answer, WorkerLost) else answer.result.spec
             if (key := (spec.purpose, spec.number)) in jobs:
                 jobs.discard(key)
                 yield answer
@@ -108,15 +112,15 @@ def _drive(executor: Executor, work: Work, stopping: Callable[[], str | None], f
     def leave(reason: str) -> None:
         """Keep what is there and still on its way; the rest is interrupted."""
         for answer in answers(0):
-            if isinstance(answer, Advanced):
-                work.advanced(answer)
-        work.interrupted(reason)
+            if isinstance(answer, JobResult):
+                work.take_answer(answer)
+        work.handle_interruption(reason)
 
     while True:
         if (reason := stopping()) is not None:
             leave(reason)
             return False
-        if work.over:
+        if work.is_over:
             leave(NOT_NEEDED)
             return True
         while (room := executor.free()) and (job := work.next()) is not None:
@@ -126,10 +130,10 @@ def _drive(executor: Executor, work: Work, stopping: Callable[[], str | None], f
             return True
         for answer in answers(POLL_SECONDS):
             match answer:
-                case Advanced(result):
-                    if work.advanced(answer):
-                        failures.see(result)
-                case Lost(spec, reason):
-                    work.died(spec, reason)
-                    failures.lost(reason)
-        failures.check(executor.workers)
+                case JobResult(result):
+                    if work.take_answer(answer):
+                        failures.record_result(result)
+                case WorkerLost(spec, reason):
+                    work.handle_dead_worker(spec, reason)
+                    failures.record_lost_worker(reason)
+        failures.check_limit(executor.workers)

@@ -20,10 +20,10 @@ import numpy.typing as npt
 
 from sweeper.core.errors import SweeperError
 from sweeper.core.records import IGNORE, Collapse, Conditions, Dataset, SameLoss, SameLosses, SearchSpace, TrialResult
-from sweeper.data.folds import split_of
+from sweeper.data.folds import get_split
 from sweeper.data.store import open_store
-from sweeper.executors.start_process import Launched, Method, WorkerDiedError, begin_loading
-from sweeper.losses.own_losses import register
+from sweeper.executors.start_process import LaunchedProcess, Method, WorkerDiedError, begin_loading
+from sweeper.losses.own_losses import register_user_losses
 
 CLOSE = 0.02
 """Gradients nearer than this are those of one function."""
@@ -47,7 +47,7 @@ NEUTRAL = {
 """Where a coordinate does nothing: what a loss without it has."""
 
 
-class Question(NamedTuple):
+class EquivalenceQuestion(NamedTuple):
     """A trial's loss, and a simpler one that it may be."""
 
     trial: int
@@ -57,18 +57,18 @@ class Question(NamedTuple):
     is_params: dict[str, float]
 
 
-Measure = Callable[[Sequence[Question], Conditions], list[float]]
+Measure = Callable[[Sequence[EquivalenceQuestion], Conditions], list[float]]
 """(questions, conditions) → how far the gradients are apart in each."""
 
 
-def same_losses(
+def find_equivalent_losses(
     trials: Sequence[TrialResult], space: SearchSpace, conditions: Conditions, measure: Measure
 ) -> SameLosses:
     """Which completed trials are another name for a simpler family of the space.
 
     Of several families that a trial is, the simplest counts (the registry's order).
     """
-    asked = [q for trial in trials if _counts(trial) for q in _questions(trial, space)]
+    asked = [q for trial in trials if _is_counted(trial) for q in _list_questions(trial, space)]
     found: dict[int, SameLoss] = {}
     for question, distance in zip(asked, measure(asked, conditions) if asked else [], strict=True):
         if distance <= CLOSE and question.trial not in found:
@@ -76,7 +76,7 @@ def same_losses(
     return SameLosses(trials=len(trials), found=tuple(found.values()))
 
 
-def as_they_are(trials: Sequence[TrialResult], same: Sequence[SameLoss]) -> list[TrialResult]:
+def relabel_equivalent_trials(trials: Sequence[TrialResult], same: Sequence[SameLoss]) -> list[TrialResult]:
     """The trials, those that are another name for a simpler loss under that one's."""
     of = {found.trial: found for found in same}
     return [
@@ -89,11 +89,11 @@ def as_they_are(trials: Sequence[TrialResult], same: Sequence[SameLoss]) -> list
     ]
 
 
-def _counts(trial: TrialResult) -> bool:
+def _is_counted(trial: TrialResult) -> bool:
     return trial.state == "complete" and trial.value is not None and trial.collapse is not Collapse.DIVERGED
 
 
-def _questions(trial: TrialResult, space: SearchSpace) -> list[Question]:
+def _list_questions(trial: TrialResult, space: SearchSpace) -> list[EquivalenceQuestion]:
     """The simpler families of the space, each at the trial's own coordinates and neutral where it has none."""
     spec, names = trial.spec, [family.family for family in space.families]
     own = {**spec.params}
@@ -106,55 +106,55 @@ def _questions(trial: TrialResult, space: SearchSpace) -> list[Question]:
             for name, coordinate in family.coordinates.items()
         }
         if not any(math.isnan(value) for value in known.values()):
-            found.append(Question(spec.number, spec.family, dict(spec.params), family.family, known))
+            found.append(EquivalenceQuestion(spec.number, spec.family, dict(spec.params), family.family, known))
     return found
 
 
 # --- Measuring, in a process that may load torch -------------------------------------------------------------
 
 
-def measured(questions: Sequence[Question], conditions: Conditions) -> list[float]:
+def measure_loss_distances(questions: Sequence[EquivalenceQuestion], conditions: Conditions) -> list[float]:
     """Distances on labels of the training images; in this process where torch is loaded, else in one of its own.
 
     Raises:
         SweeperError: if that process ends without an answer.
     """
     if "torch" in sys.modules:
-        return _distances(questions, conditions)
+        return _compute_distances(questions, conditions)
     method: Method = begin_loading()
-    worker = Launched(_answer, (list(questions), conditions), method)
+    worker = LaunchedProcess(_answer_question, (list(questions), conditions), method)
     try:
         if not worker.pipe.poll(MEASURING_SECONDS):
             raise WorkerDiedError(f"no answer within {MEASURING_SECONDS:g} s")
         answer = worker.pipe.recv()
     except (EOFError, OSError) as error:
-        raise WorkerDiedError(worker.reason()) from error
+        raise WorkerDiedError(worker.explain_end()) from error
     finally:
-        worker.end()
+        worker.end_process()
     if isinstance(answer, str):
         raise SweeperError(answer)
     return list(answer)
 
 
-def _answer(pipe: Connection, questions: Sequence[Question], conditions: Conditions) -> None:
+def _answer_question(pipe: Connection, questions: Sequence[EquivalenceQuestion], conditions: Conditions) -> None:
     try:
-        pipe.send(_distances(questions, conditions))
+        pipe.send(_compute_distances(questions, conditions))
     except Exception as error:
         pipe.send(f"{type(error).__name__}: {error}")
 
 
-def _distances(questions: Sequence[Question], conditions: Conditions) -> list[float]:
-    from sweeper.losses.gradient_distance import Loss, gradient_distances
+def _compute_distances(questions: Sequence[EquivalenceQuestion], conditions: Conditions) -> list[float]:
+    from sweeper.losses.gradient_distance import ComparedLoss, measure_gradient_distances
 
-    register(conditions.losses)
+    register_user_losses(conditions.losses)
     dataset = conditions.dataset
-    train = split_of(conditions, conditions.seed).train
-    pairs = [(Loss(q.family, q.params), Loss(q.is_family, q.is_params)) for q in questions]
-    pixels = conditions.pixels_seen(train).tolist()
-    return gradient_distances(pairs, _labels(dataset, train), dataset.task, pixels, enough=CLOSE)
+    train = get_split(conditions, conditions.seed).train
+    pairs = [(ComparedLoss(q.family, q.params), ComparedLoss(q.is_family, q.is_params)) for q in questions]
+    pixels = conditions.count_pixels_seen(train).tolist()
+    return measure_gradient_distances(pairs, _sample_labels(dataset, train), dataset.task, pixels, enough=CLOSE)
 
 
-def _labels(dataset: Dataset, train: Sequence[int]) -> npt.NDArray[np.uint8]:
+def _sample_labels(dataset: Dataset, train: Sequence[int]) -> npt.NDArray[np.uint8]:
     """(N, H, W) labels of training images, cut or filled up to one size.
 
     One half are spread over them; the other hold the most of each class in turn, the rarest first: where a class does
@@ -170,12 +170,12 @@ def _labels(dataset: Dataset, train: Sequence[int]) -> npt.NDArray[np.uint8]:
     height, width = (min(SIDE, max(getattr(p, side) for p in sides)) for side in ("height", "width"))
     batch = np.full((len(chosen), height, width), IGNORE, dtype=np.uint8)
     for row, (index, label) in zip(batch, chosen, strict=True):
-        part = _window(store.mask(index), label, height, width)
+        part = _cut_window(store.get_mask(index), label, height, width)
         row[: part.shape[0], : part.shape[1]] = part
     return batch
 
 
-def _window(mask: npt.NDArray[np.uint8], label: int, height: int, width: int) -> npt.NDArray[np.uint8]:
+def _cut_window(mask: npt.NDArray[np.uint8], label: int, height: int, width: int) -> npt.NDArray[np.uint8]:
     """The part of a mask around the middle of a class, or of the mask where the class does not occur."""
     where = np.argwhere(mask == label)
     middle = np.median(where, axis=0) if len(where) else np.array(mask.shape) / 2

@@ -12,7 +12,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from sweeper.storage.optuna_internals import trials_read_once
+from sweeper.storage.optuna_internals import freeze_trials
 from sweeper.storage.record_format import ATTEMPT_OF, RETRY_OF
 
 LOSS = "loss"
@@ -21,13 +21,13 @@ RATE = ".lr"
 """How the names of the learning rates end."""
 
 
-class Guide(Protocol):
+class SearchGuide(Protocol):
     """What a search knows beyond the values of its trials."""
 
-    def excluded(self) -> Collection[str]:
+    def excluded_families(self) -> Collection[str]:
         """Families that get no more trials of the sampler's choosing."""
 
-    def rate(self, number: int, family: str) -> float | None:
+    def suggest_rate(self, number: int, family: str) -> float | None:
         """The learning rate of the trial of this number, if it is of this family; None = TPE draws it."""
 
 
@@ -52,14 +52,14 @@ class KeyedTPESampler(BaseSampler):
     A trial that waits at a rung tells TPE what a stopped one would: to Optuna it is running, which says nothing.
     """
 
-    guide: Guide | None = None
+    guide: SearchGuide | None = None
     """What the search knows beyond the trials' values; None = TPE draws everything."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._samplers: dict[int, TPESampler] = {}
 
-    def _begin(self, study: optuna.Study, trial: FrozenTrial) -> TPESampler:
+    def _seed_sampler(self, study: optuna.Study, trial: FrozenTrial) -> TPESampler:
         """A fresh sampler: a trial that is asked once more draws the same once more."""
         place = place_of(trial, study.get_trials(deepcopy=False))
         key = int(np.random.SeedSequence([self._seed, place]).generate_state(1)[0])
@@ -71,14 +71,14 @@ class KeyedTPESampler(BaseSampler):
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Parameters that are drawn together: those that TPE finds in all trials so far, by group."""
-        with trials_read_once(study):
-            return self._begin(study, trial).infer_relative_search_space(study, trial)
+        with freeze_trials(study):
+            return self._seed_sampler(study, trial).infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """The loss first, then its own parameters alone, given the loss."""
-        with trials_read_once(study):
+        with freeze_trials(study):
             sampler = self._samplers[trial.number]
             fixed = trial.system_attrs.get("fixed_params", {}).get(LOSS)
             if LOSS not in search_space and fixed is None:
@@ -89,10 +89,10 @@ class KeyedTPESampler(BaseSampler):
                 chosen = sampler.sample_relative(study, trial, {LOSS: loss})
                 if LOSS not in chosen:  # too few trials for the model: all is drawn at random
                     return {}
-                chosen[LOSS] = self._allowed(chosen[LOSS], study, trial, loss)
+                chosen[LOSS] = self._replace_excluded_family(chosen[LOSS], study, trial, loss)
             family = fixed or chosen[LOSS]
             own = {name: space for name, space in search_space.items() if name.startswith(f"{family}.")}
-            if self.guide is not None and self.guide.rate(trial.number, family) is not None:
+            if self.guide is not None and self.guide.suggest_rate(trial.number, family) is not None:
                 own.pop(f"{family}{RATE}", None)
             return {**chosen, **sampler.sample_relative(study, trial, own)}
 
@@ -101,15 +101,17 @@ class KeyedTPESampler(BaseSampler):
     ) -> Any:
         """One parameter by itself: the guide's learning rate where it has one, else a draw."""
         if self.guide is not None and param_name.endswith(RATE):
-            rate = self.guide.rate(trial.number, param_name.removesuffix(RATE))
+            rate = self.guide.suggest_rate(trial.number, param_name.removesuffix(RATE))
             if rate is not None:
                 return rate
         drawn = self._samplers[trial.number].sample_independent(study, trial, param_name, param_distribution)
-        return self._allowed(drawn, study, trial, param_distribution) if param_name == LOSS else drawn
+        return self._replace_excluded_family(drawn, study, trial, param_distribution) if param_name == LOSS else drawn
 
-    def _allowed(self, drawn: str, study: optuna.Study, trial: FrozenTrial, losses: BaseDistribution) -> str:
+    def _replace_excluded_family(
+        self, drawn: str, study: optuna.Study, trial: FrozenTrial, losses: BaseDistribution
+    ) -> str:
         """The loss that was drawn; where it gets no more trials, any of those that do."""
-        excluded = self.guide.excluded() if self.guide is not None else ()
+        excluded = self.guide.excluded_families() if self.guide is not None else ()
         if drawn not in excluded:
             return drawn
         assert isinstance(losses, CategoricalDistribution)

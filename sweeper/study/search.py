@@ -21,35 +21,45 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from sweeper.core.events import Advanced, Dropped, Evaluated, Job, Observer, Paused, Resumed, Started, Stored
-from sweeper.core.paths import checkpoint_path
+from sweeper.core.events import (
+    JobResult,
+    Observer,
+    ResultStored,
+    TrainingDropped,
+    TrainingEvaluated,
+    TrainingJob,
+    TrainingPaused,
+    TrainingResumed,
+    TrainingStarted,
+)
+from sweeper.core.paths import get_checkpoint_path
 from sweeper.core.records import Conditions, Evaluation, SearchSpace, TrialResult, TrialSpec
-from sweeper.core.text import significant
-from sweeper.space import FLOOR, Choice, first_trials, floor_of, suggest
-from sweeper.storage.optuna_internals import AskedAgain, begin_trial, id_of
+from sweeper.core.text import format_significant
+from sweeper.space import FLOOR, TrialChoice, count_floor_trials, list_first_trials, suggest_choice
+from sweeper.storage.optuna_internals import ReplayedTrial, ask_skipping_queue, get_trial_id
 from sweeper.storage.record_format import FAMILY, PARAMETERS, WAITS
 from sweeper.storage.results import (
     NOT_A_SHARE,
-    abandon,
-    attempts_lost,
-    counted,
-    end,
-    present_trials,
-    report,
-    requeue,
+    claim_trial,
+    count_lost_attempts,
+    is_counted,
+    list_present_trials,
+    list_waiting_results,
+    mark_paused,
+    read_waiting_result,
+    record_lost_attempt,
+    report_step,
+    requeue_trial,
     search_results,
-    take,
-    wait,
-    waiting_result,
-    waiting_results,
+    store_result,
 )
-from sweeper.study.finalist import BASELINE, entrants, fitted_rates
-from sweeper.study.learning_check import nothing_learned
+from sweeper.study.finalist import BASELINE, fit_common_rate, select_finalist_families
+from sweeper.study.learning_check import has_learned_nothing
 from sweeper.study.learning_rates import search_rate
 from sweeper.study.sampler import LOSS, KeyedTPESampler
-from sweeper.study.search_end import settled
-from sweeper.study.successive_halving import Halving
-from sweeper.study.training_list import ATTEMPTS, always, completed, dead, key_of
+from sweeper.study.search_end import has_search_settled
+from sweeper.study.successive_halving import SuccessiveHalving
+from sweeper.study.training_list import ATTEMPTS, admit_always, index_completed, make_dead_result, training_key
 from sweeper.system.disk_space import keep_within_room
 
 
@@ -61,23 +71,24 @@ def enqueue_defaults(
 
     Called at every start: with a larger total a resume gives its families the trials that the smaller one could not.
     """
-    have = Counter(_families(study).values())
+    have = Counter(_list_families(study).values())
     room = trials - have.total()
-    for family, (default, *_) in first_trials(space).items():
+    for family, (default, *_) in list_first_trials(space).items():
         if room > 0 and not have[family]:
             study.enqueue_trial((instead or {}).get(family, default))
             room -= 1
 
 
-def _families(study: optuna.Study) -> dict[int, str]:
+def _list_families(study: optuna.Study) -> dict[int, str]:
     """The family of each trial that is there, by number, queued ones among them."""
     known = {
-        t.number: t.params.get(LOSS) or t.system_attrs.get("fixed_params", {}).get(LOSS) for t in present_trials(study)
+        t.number: t.params.get(LOSS) or t.system_attrs.get("fixed_params", {}).get(LOSS)
+        for t in list_present_trials(study)
     }
     return {number: str(family) for number, family in known.items() if family}
 
 
-class Search:
+class LossSearch:
     """The study's trials as work for an executor, up to `trials` counted ones."""
 
     def __init__(
@@ -90,7 +101,7 @@ class Search:
         trials: int,
         recorder: Observer,
         checkpoints: Path,
-        admit: Callable[[int], bool] = always,
+        admit: Callable[[int], bool] = admit_always,
         known: Iterable[TrialResult] = (),
         gain: float | None = None,
         strict: bool = False,
@@ -115,137 +126,139 @@ class Search:
         if not isinstance(study.sampler, KeyedTPESampler):
             study.sampler = KeyedTPESampler(conditions.seed)  # storage opens studies without one
         self._study, self._space, self._conditions = study, space, conditions
-        self._first = first_trials(space)
+        self._first = list_first_trials(space)
         self._imbalance, self._trials, self._recorder, self._admit = imbalance, trials, recorder, admit
         self._checkpoints = checkpoints
         self._rungs = tuple(r for r in conditions.recipe.rungs(conditions.recipe.steps) if r >= earliest)
-        self._field = Halving(self._rungs, least=floor_of(space, trials), baseline=BASELINE)
+        self._field = SuccessiveHalving(self._rungs, least=count_floor_trials(space, trials), baseline=BASELINE)
         self._before, self._gain, self._strict = list(known), gain, strict
-        self._known = completed(self._before)
+        self._known = index_completed(self._before)
         self._ended: list[TrialResult] = list(search_results(study))
-        self._fit = fitted_rates(self._ended, space)
+        self._fit = fit_common_rate(self._ended, space)
         study.sampler.guide = self
         self._running: dict[int, TrialSpec] = {}
         self._going: list[TrialSpec] = []
         """Those of them that are between two rungs."""
-        self._waiting = {result.spec.number: result for result in waiting_results(study)}
+        self._waiting = {result.spec.number: result for result in list_waiting_results(study)}
         self._promoted: dict[int, int] = {}  # by number, the step beyond which a trial was let go
         self._reported: dict[int, set[int]] = {}  # of each training in progress, the steps that were reported
         self._cut: set[int] = set()  # begun before and cut off: back in the queue, and first there
         self._queued = 0  # besides those
         self._done = 0
-        self._families = _families(study)
-        for trial in present_trials(study):
-            self._done += counted(trial)
+        self._families = _list_families(study)
+        for trial in list_present_trials(study):
+            self._done += is_counted(trial)
             if trial.state == TrialState.WAITING:
                 if FAMILY in trial.user_attrs:
                     self._cut.add(trial.number)
                 else:
                     self._queued += 1
             for step, value in sorted(trial.intermediate_values.items()):
-                self._field.see(trial.number, trial.user_attrs[FAMILY], step, value)
+                self._field.record(trial.number, trial.user_attrs[FAMILY], step, value)
 
     @property
-    def over(self) -> bool:
+    def is_over(self) -> bool:
         """Whether running trials are to be given up: never."""
         return False
 
-    def next(self) -> Job | None:
+    def next(self) -> TrainingJob | None:
         """The next rung of a trial that goes on; else what was cut off, a trial that may go on from where it waits, or
         a new one while there is room and time.
 
         A trial that was cut off was begun before any that waits could be let go: by this order a search that was
         interrupted goes on as it would have gone on.
         """
-        spec = self._going.pop(0) if self._going else self._begin()
-        return None if spec is None else Job(spec, until=1 + max(self._reported[spec.number], default=0))
+        spec = self._going.pop(0) if self._going else self._begin_trial()
+        return None if spec is None else TrainingJob(spec, until=1 + max(self._reported[spec.number], default=0))
 
-    def _begin(self) -> TrialSpec | None:
+    def _begin_trial(self) -> TrialSpec | None:
         self._end_hopeless()
-        more = self._more()
-        ready = [number for number, result in self._waiting.items() if self._admit(_left(result))]
-        chosen = next(iter(self._field.line(n for n in ready if self._ahead(n))), None)
+        more = self._may_start_trial()
+        ready = [number for number, result in self._waiting.items() if self._admit(_steps_left(result))]
+        chosen = next(iter(self._field.promotion_order(n for n in ready if self._was_promoted(n))), None)
         if chosen is not None:  # its checkpoint may be of the further rung, where it is to be decided on
             self._drop_checkpoint(self._waiting[chosen].spec)
         elif not (self._cut and more):
-            chosen = self._field.next(ready)
+            chosen = self._field.next_promotion(ready)
         if chosen is None and not more:
-            chosen = next((n for n in self._field.line(ready) if self._completes(n)), None)
+            chosen = next((n for n in self._field.promotion_order(ready) if self._is_needed_as_finalist(n)), None)
         if chosen is not None:
             result = self._waiting.pop(chosen)
             self._promoted[chosen] = result.evaluations[-1].step
             self._reported[chosen] = {evaluation.step for evaluation in result.evaluations}
-            self._recorder.notify(Resumed(result.spec, result))
+            self._recorder.notify(TrainingResumed(result.spec, result))
             spec = result.spec
         elif more:
-            spec = self._ask()
+            spec = self._ask_trial()
             self._reported[spec.number] = set()
-            self._recorder.notify(Started(spec))
-            if (known := self._known.pop(key_of(spec), None)) is not None:
-                self._take(spec, known)
-                return self._begin()
+            self._recorder.notify(TrainingStarted(spec))
+            if (known := self._known.pop(training_key(spec), None)) is not None:
+                self._reuse_probe(spec, known)
+                return self._begin_trial()
         else:
             if not self._running:  # nothing is to come that could let one go on
-                self.give_up()
+                self.end_waiting_trials()
             return None
         self._running[spec.number] = spec
         return spec
 
     # --- How many trials, and of which families ---------------------------------------------------------------
 
-    def _room(self) -> int:
+    def _trials_left(self) -> int:
         return self._trials - self._done - len(self._running) - len(self._waiting)
 
-    def _more(self) -> bool:
+    def _may_start_trial(self) -> bool:
         """Whether new trials may begin."""
-        if self._room() <= 0 or not self._admit(self._rungs[-1]):
+        if self._trials_left() <= 0 or not self._admit(self._rungs[-1]):
             return False
-        return bool(self._cut) or not (self.settled or self._nothing_learned())
+        return bool(self._cut) or not (self.is_settled or self._has_learned_nothing())
 
     @property
-    def settled(self) -> bool:
+    def is_settled(self) -> bool:
         """Whether the last trials brought no gain, where that ends the search."""
         decided = sorted([*(result.spec.number for result in self._ended), *self._waiting])
         values = {result.spec.number: result.value for result in self._ended if result.state == "complete"}
-        floors = len(self._space.families) * floor_of(self._space, self._trials)
-        return self._gain is not None and settled(decided, values, floors, self._gain)
+        floors = len(self._space.families) * count_floor_trials(self._space, self._trials)
+        return self._gain is not None and has_search_settled(decided, values, floors, self._gain)
 
-    def _nothing_learned(self) -> bool:
+    def _has_learned_nothing(self) -> bool:
         """Whether the floors are over and no training of the search beats a constant answer by more than luck."""
-        floors = len(self._space.families) * floor_of(self._space, self._trials)
+        floors = len(self._space.families) * count_floor_trials(self._space, self._trials)
         over = not self._running and self._done + len(self._waiting) >= max(floors, 1)
-        return self._strict and over and nothing_learned(self._ended, self._before, strict=True)
+        return self._strict and over and has_learned_nothing(self._ended, self._before, strict=True)
 
-    def _owed(self) -> dict[str, Any] | None:
+    def _next_required_trial(self) -> dict[str, Any] | None:
         """What the next trial has to be, before the sampler may choose: the next of a family that lacks its floor, then
         one of a leader that would have fewer than `FLOOR` trials to complete, once there is room for no others.
         """
-        begun, floor = Counter(self._families.values()), floor_of(self._space, self._trials)
+        begun, floor = Counter(self._families.values()), count_floor_trials(self._space, self._trials)
         if short := [name for name in self._first if begun[name] < floor]:
-            return self._next_of(min(short, key=lambda name: begun[name]), begun)
-        lacking = {f.family: FLOOR - begun[f.family] for f in entrants(self._ended) if begun[f.family] < FLOOR}
-        if not lacking or self._room() > sum(lacking.values()):
+            return self._next_start_of_family(min(short, key=lambda name: begun[name]), begun)
+        lacking = {
+            f.family: FLOOR - begun[f.family] for f in select_finalist_families(self._ended) if begun[f.family] < FLOOR
+        }
+        if not lacking or self._trials_left() > sum(lacking.values()):
             return None
-        return self._next_of(next(iter(lacking)), begun)
+        return self._next_start_of_family(next(iter(lacking)), begun)
 
-    def _next_of(self, family: str, begun: Counter[str]) -> dict[str, Any]:
+    def _next_start_of_family(self, family: str, begun: Counter[str]) -> dict[str, Any]:
         """The next of a family's first trials; beyond them, the family alone."""
         first = self._first[family]
         return first[begun[family]] if begun[family] < len(first) else {LOSS: family}
 
-    def _completes(self, number: int) -> bool:
+    def _is_needed_as_finalist(self, number: int) -> bool:
         """Whether a trial goes on because its family would be a finalist with fewer than `FLOOR` complete trials."""
         family = self._waiting[number].spec.family
-        if family not in {f.family for f in entrants(self._ended)}:
+        if family not in {f.family for f in select_finalist_families(self._ended)}:
             return False
         complete = sum(t.spec.family == family and t.state == "complete" for t in self._ended)
         return complete + sum(spec.family == family for spec in self._running.values()) < FLOOR
 
-    def excluded(self) -> set[str]:
+    def excluded_families(self) -> set[str]:
         """Families that get no more trials: too far behind at the middle rung."""
-        return self._field.behind()
+        return self._field.trailing_families()
 
-    def rate(self, number: int, family: str) -> float | None:
+    def suggest_rate(self, number: int, family: str) -> float | None:
         """Learning rate of this trial of `family`, from the fit to all trials; None before there is one."""
         if self._fit is None:
             return None
@@ -254,28 +267,28 @@ class Search:
 
     # --- Asking -----------------------------------------------------------------------------------------------
 
-    def _ask(self) -> TrialSpec:
+    def _ask_trial(self) -> TrialSpec:
         if self._cut:
             number = min(self._cut)
             self._cut.remove(number)
-            known = optuna.trial.FixedTrial(take(self._study, number).params)
-            spec = self._spec(number, suggest(known, self._space, self._imbalance))
+            known = optuna.trial.FixedTrial(claim_trial(self._study, number).params)
+            spec = self._make_spec(number, suggest_choice(known, self._space, self._imbalance))
             self._drop_checkpoint(spec)  # of a rung where it was to wait: that is decided there
             return spec
         if self._queued:
             self._queued -= 1
             trial = self._study.ask()
         else:
-            trial = begin_trial(self._study, self._owed() or {})
+            trial = ask_skipping_queue(self._study, self._next_required_trial() or {})
         if trial.params:  # a session was cut off while it asked for this one
-            trial = AskedAgain(self._study, id_of(trial))
-        choice = suggest(trial, self._space, self._imbalance)
-        trial.set_user_attr(PARAMETERS, _readable(choice))
+            trial = ReplayedTrial(self._study, get_trial_id(trial))
+        choice = suggest_choice(trial, self._space, self._imbalance)
+        trial.set_user_attr(PARAMETERS, _format_params(choice))
         trial.set_user_attr(FAMILY, choice.family)
         self._families[trial.number] = choice.family
-        return self._spec(trial.number, choice)
+        return self._make_spec(trial.number, choice)
 
-    def _spec(self, number: int, choice: Choice) -> TrialSpec:
+    def _make_spec(self, number: int, choice: TrialChoice) -> TrialSpec:
         return TrialSpec(
             purpose="search",
             number=number,
@@ -286,95 +299,97 @@ class Search:
             steps=self._rungs[-1],
         )
 
-    def _take(self, spec: TrialSpec, known: TrialResult) -> None:
+    def _reuse_probe(self, spec: TrialSpec, known: TrialResult) -> None:
         """End a trial by a training of the same key that was made before the search."""
         self._running[spec.number] = spec
         for evaluation in known.evaluations:
-            self._see(spec, evaluation)
-            self._recorder.notify(Evaluated(spec, evaluation))
-        self.finished(spec, known.model_copy(update={"spec": spec, "run_id": None}))
+            self._record_evaluation(spec, evaluation)
+            self._recorder.notify(TrainingEvaluated(spec, evaluation))
+        self.store_result(spec, known.model_copy(update={"spec": spec, "run_id": None}))
 
-    def _see(self, spec: TrialSpec, evaluation: Evaluation) -> None:
-        if evaluation.step in self._rungs and evaluation.step not in self._field.steps(spec.number):
-            report(self._study, spec.number, evaluation.step, evaluation.part_value)
-            self._field.see(spec.number, spec.family, evaluation.step, evaluation.part_value)
+    def _record_evaluation(self, spec: TrialSpec, evaluation: Evaluation) -> None:
+        if evaluation.step in self._rungs and evaluation.step not in self._field.reached_steps(spec.number):
+            report_step(self._study, spec.number, evaluation.step, evaluation.part_value)
+            self._field.record(spec.number, spec.family, evaluation.step, evaluation.part_value)
 
-    def advanced(self, answer: Advanced) -> bool:
+    def take_answer(self, answer: JobResult) -> bool:
         """Note the values; a trial that is not among the best at its rung waits there, or ends if it never can be."""
         result, spec = answer.result, answer.result.spec
         for evaluation in result.evaluations:
-            self._see(spec, evaluation)
+            self._record_evaluation(spec, evaluation)
             if evaluation.step not in self._reported[spec.number]:
                 self._reported[spec.number].add(evaluation.step)
-                self._recorder.notify(Evaluated(spec, evaluation))
+                self._recorder.notify(TrainingEvaluated(spec, evaluation))
         if answer.finished:
-            self.finished(spec, result)
+            self.store_result(spec, result)
             return True
         if result.evaluations[-1].step not in self._rungs:
             self._going.append(spec)
             return False
-        decided = max(self._promoted.get(spec.number, 0), *self._field.steps(spec.number)[:-1], 0)
+        decided = max(self._promoted.get(spec.number, 0), *self._field.reached_steps(spec.number)[:-1], 0)
         on_its_way = result.evaluations[-1].step <= decided  # it was let go there before
-        if on_its_way or self._field.goes_on(spec.number):
+        if on_its_way or self._field.may_continue(spec.number):
             self._going.append(spec)
             return False
-        if self._field.hopeless(spec.number, self._trials):
-            self.finished(spec, result)
+        if self._field.cannot_be_promoted(spec.number, self._trials):
+            self.store_result(spec, result)
         else:
-            self._pause(spec, result)
+            self._pause_trial(spec, result)
         return True
 
-    def _pause(self, spec: TrialSpec, result: TrialResult) -> None:
+    def _pause_trial(self, spec: TrialSpec, result: TrialResult) -> None:
         """Let it wait, and end those that can go on no more."""
-        wait(self._study, result)
+        mark_paused(self._study, result)
         del self._running[spec.number]
         self._waiting[spec.number] = result
-        self._recorder.notify(Paused(spec, result))
+        self._recorder.notify(TrainingPaused(spec, result))
         self._end_hopeless()
         # One whose checkpoint is gone is trained from its start, should it go on: the last in line hardly will.
-        line = self._field.line(self._waiting)
-        keep_within_room(checkpoint_path(self._checkpoints, self._waiting[n].spec) for n in line)
+        line = self._field.promotion_order(self._waiting)
+        keep_within_room(get_checkpoint_path(self._checkpoints, self._waiting[n].spec) for n in line)
 
-    def _ahead(self, number: int) -> bool:
+    def _was_promoted(self, number: int) -> bool:
         """Whether a trial that waits had been let go and had reached a further rung when it was cut off."""
-        return self._field.steps(number)[-1] > self._waiting[number].evaluations[-1].step
+        return self._field.reached_steps(number)[-1] > self._waiting[number].evaluations[-1].step
 
     def _end_hopeless(self) -> None:
         """End the trials that wait and can never go on: before a new one is asked for, as the sampler sees them end."""
-        for number in [n for n in self._waiting if not self._ahead(n) and self._field.hopeless(n, self._trials)]:
-            self._end(self._waiting.pop(number))
+        for number in [
+            n for n in self._waiting if not self._was_promoted(n) and self._field.cannot_be_promoted(n, self._trials)
+        ]:
+            self._store_and_notify(self._waiting.pop(number))
 
-    def give_up(self) -> None:
+    def end_waiting_trials(self) -> None:
         """End every trial that waits: nothing is trained any more."""
         while self._waiting:
-            self._end(self._waiting.pop(min(self._waiting)))
+            self._store_and_notify(self._waiting.pop(min(self._waiting)))
 
-    def finished(self, spec: TrialSpec, result: TrialResult) -> None:
+    def store_result(self, spec: TrialSpec, result: TrialResult) -> None:
         """Take the result of a trial that ended; a value that is no share of 1 makes it a failure."""
         del self._running[spec.number]
-        self._end(_checked(result))
+        self._store_and_notify(_require_finite(result))
 
-    def _end(self, result: TrialResult) -> None:
+    def _store_and_notify(self, result: TrialResult) -> None:
         """Store it, then tell everyone."""
-        end(self._study, result)
+        store_result(self._study, result)
         self._drop_old_checkpoints()
         self._done += 1
         self._ended.append(result)
         if result.state == "complete":
-            self._fit = fitted_rates(self._ended, self._space)
-        self._recorder.notify(Stored(result))
+            self._fit = fit_common_rate(self._ended, self._space)
+        self._recorder.notify(ResultStored(result))
 
-    def died(self, spec: TrialSpec, reason: str) -> None:
+    def handle_dead_worker(self, spec: TrialSpec, reason: str) -> None:
         """Try the configuration once more, from its start, then count it as failed."""
-        deaths = attempts_lost(self._study, spec.number) + 1
+        deaths = count_lost_attempts(self._study, spec.number) + 1
         if deaths >= ATTEMPTS:
-            self.finished(spec, dead(spec, f"{reason}, on each of {deaths} attempts"))
+            self.store_result(spec, make_dead_result(spec, f"{reason}, on each of {deaths} attempts"))
             return
         self._drop_checkpoint(spec)
-        abandon(self._study, spec.number, reason)
+        record_lost_attempt(self._study, spec.number, reason)
         self._put_back(spec, reason, died=True)
 
-    def interrupted(self, reason: str) -> None:
+    def handle_interruption(self, reason: str) -> None:
         """Leave what runs to be begun again: first in the queue, or at its rung where it waited before.
 
         What it reported stands: the same configuration gives the same values again.
@@ -387,35 +402,37 @@ class Search:
         del self._running[spec.number]
         trial = self._study.get_trials(deepcopy=False)[spec.number]
         if WAITS in trial.user_attrs:
-            self._waiting[spec.number] = waiting_result(trial)
+            self._waiting[spec.number] = read_waiting_result(trial)
         else:
-            requeue(self._study, spec.number)
+            requeue_trial(self._study, spec.number)
             self._cut.add(spec.number)
-        self._recorder.notify(Dropped(spec, reason, died))
+        self._recorder.notify(TrainingDropped(spec, reason, died))
 
     def _drop_old_checkpoints(self) -> None:
         """Of trials that ended: a worker may write one once it is idle, or asked for another training."""
         there = (*self._running.values(), *(result.spec for result in self._waiting.values()))
-        kept = {checkpoint_path(self._checkpoints, spec) for spec in there}
+        kept = {get_checkpoint_path(self._checkpoints, spec) for spec in there}
         for path in self._checkpoints.glob("search-*.pt"):
             if path not in kept:
                 path.unlink(missing_ok=True)
 
     def _drop_checkpoint(self, spec: TrialSpec) -> None:
-        checkpoint_path(self._checkpoints, spec).unlink(missing_ok=True)
+        get_checkpoint_path(self._checkpoints, spec).unlink(missing_ok=True)
 
 
-def _readable(choice: Choice) -> str:
+def _format_params(choice: TrialChoice) -> str:
     """`pos_weight 7.81, lr 0.003`: Optuna's own parameters are exponents of the imbalance, and named by family."""
-    return ", ".join(f"{name} {significant(value)}" for name, value in {**choice.params, "lr": choice.lr}.items())
+    return ", ".join(
+        f"{name} {format_significant(value)}" for name, value in {**choice.params, "lr": choice.lr}.items()
+    )
 
 
-def _left(result: TrialResult) -> int:
+def _steps_left(result: TrialResult) -> int:
     """Steps that a waiting trial has before it."""
     return result.spec.steps - result.evaluations[-1].step
 
 
-def _checked(result: TrialResult) -> TrialResult:
+def _require_finite(result: TrialResult) -> TrialResult:
     """Optuna would keep +inf as the best value of the study."""
     if result.state == "failed" or (result.value is not None and 0 <= result.value <= 1):
         return result

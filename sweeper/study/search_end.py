@@ -8,7 +8,7 @@ PATIENCE = 8
 """Trials beyond the floors that must bring no gain."""
 
 
-def settled(decided: Sequence[int], values: Mapping[int, float | None], floors: int, gain: float) -> bool:
+def has_search_settled(decided: Sequence[int], values: Mapping[int, float | None], floors: int, gain: float) -> bool:
     """Whether the last trials beyond the floors raised the best complete value by no more than `gain`.
 
     Args:

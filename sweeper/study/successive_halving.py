@@ -31,7 +31,7 @@ Order = tuple[float, int]
 """Minus the value, and the number: better first, earlier first among equals."""
 
 
-class Halving:
+class SuccessiveHalving:
     """The field of a search."""
 
     def __init__(
@@ -54,9 +54,9 @@ class Halving:
         self._ranked: list[list[Order]] = [[] for _ in rungs]
         self._of: list[dict[str, list[Order]]] = [defaultdict(list) for _ in rungs]
 
-    def see(self, number: int, family: str, step: int, value: float) -> None:
+    def record(self, number: int, family: str, step: int, value: float) -> None:
         """Take what a trial reached at its next rung; taking it again changes nothing."""
-        if step in self.steps(number):
+        if step in self.reached_steps(number):
             return
         rung, order = self._rungs.index(step), (-value, number)
         self._families[number] = family
@@ -64,50 +64,50 @@ class Halving:
         insort(self._ranked[rung], order)
         insort(self._of[rung][family], order)
 
-    def steps(self, number: int) -> tuple[int, ...]:
+    def reached_steps(self, number: int) -> tuple[int, ...]:
         """Rungs that a trial has reached, as steps."""
         return self._rungs[: len(self._reached.get(number, ()))]
 
-    def goes_on(self, number: int) -> bool:
+    def may_continue(self, number: int) -> bool:
         """Whether a trial may train beyond the last rung it reached."""
         rung = self._rung_of(number)
-        by_rank = self._ranks(number, rung, len(self._ranked[rung]))
-        return by_rank or self._is_first(number, rung) or self._leads(number, rung)
+        by_rank = self._is_among_best(number, rung, len(self._ranked[rung]))
+        return by_rank or self._is_first(number, rung) or self._leads_family(number, rung)
 
-    def hopeless(self, number: int, total: int) -> bool:
+    def cannot_be_promoted(self, number: int, total: int) -> bool:
         """Whether a waiting trial can never go on, even if all of `total` trials reach its rung and are worse.
 
         Those that a family would complete as a finalist may: its best `FLOOR`.
         """
         rung = self._rung_of(number)
         spare = bisect_left(self._of[rung][self._families[number]], self._reached[number][rung]) < FLOOR
-        by_rank = self._ranks(number, rung, max(total, len(self._ranked[rung])))
+        by_rank = self._is_among_best(number, rung, max(total, len(self._ranked[rung])))
         return not (spare or by_rank or self._is_first(number, rung))
 
-    def behind(self) -> set[str]:
+    def trailing_families(self) -> set[str]:
         """Families whose best value at the middle rung is more than `BEHIND` below the best of all there."""
-        found = {family: held[0] for family, held in self._of[self._middle].items() if held}
+        found = {family: held[0] for family, held in self._of[self._middle_rung].items() if held}
         pursued = sorted(found, key=lambda family: found[family])[:PURSUED]
         return {
             family for family in found if family not in pursued and found[family][0] > found[pursued[0]][0] + BEHIND
         }
 
-    def next(self, waiting: Iterable[int]) -> int | None:
+    def next_promotion(self, waiting: Iterable[int]) -> int | None:
         """Which of the waiting trials to promote: of the highest rung, the best; None when none may go on."""
-        return next(iter(self.line(number for number in waiting if self.goes_on(number))), None)
+        return next(iter(self.promotion_order(number for number in waiting if self.may_continue(number))), None)
 
-    def line(self, waiting: Iterable[int]) -> list[int]:
+    def promotion_order(self, waiting: Iterable[int]) -> list[int]:
         """Trials that wait, in the order in which they would go on: of the highest rung, the best first."""
         return sorted(waiting, key=lambda number: (-self._rung_of(number), self._reached[number][-1]))
 
     @property
-    def _middle(self) -> int:
+    def _middle_rung(self) -> int:
         return (len(self._rungs) - 1) // 2
 
     def _rung_of(self, number: int) -> int:
         return len(self._reached[number]) - 1
 
-    def _ranks(self, number: int, rung: int, trials: int) -> bool:
+    def _is_among_best(self, number: int, rung: int, trials: int) -> bool:
         """Whether it is among those that may go on, were there so many trials at the rung."""
         allowed = math.floor(self._shares[rung] * trials + 1e-9)
         return bisect_left(self._ranked[rung], self._reached[number][rung]) < allowed
@@ -117,11 +117,11 @@ class Halving:
         own = self._of[0][self._families[number]]
         return rung == 0 and sum(other < number for _, other in own) < self._least
 
-    def _best(self, number: int, rung: int) -> bool:
+    def _best_value(self, number: int, rung: int) -> bool:
         return self._of[rung][self._families[number]][0] == self._reached[number][rung]
 
-    def _leads(self, number: int, rung: int) -> bool:
+    def _leads_family(self, number: int, rung: int) -> bool:
         """Whether it is the best of its family, and beyond the middle rung of one that is pursued."""
         family = self._families[number]
-        pursued = rung < self._middle or family == self._baseline or family not in self.behind()
-        return self._best(number, rung) and pursued
+        pursued = rung < self._middle_rung or family == self._baseline or family not in self.trailing_families()
+        return self._best_value(number, rung) and pursued

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from sweeper.core.events import Paused, Stored, SweepEvent
+from sweeper.core.events import ResultStored, SweepEvent, TrainingPaused
 from sweeper.core.records import TrialResult
 
 PROBE_SHARE = 0.25
@@ -38,33 +38,33 @@ class Timekeeper:
         self.seconds, self._clock = seconds, clock
         self._rates = deque[float](maxlen=REMEMBERED)
         for result in before:
-            self._see(result)
+            self._record_pace(result)
 
-    def over(self) -> bool:
+    def is_over(self) -> bool:
         """Whether what still runs must be given up."""
-        return self.seconds is not None and self._clock() >= self._share(1.0)
+        return self.seconds is not None and self._clock() >= self._share_deadline(1.0)
 
-    def admits(self, share: float) -> Callable[[int], bool]:
+    def make_admission(self, share: float) -> Callable[[int], bool]:
         """Whether a training of so many steps would end before `share` of the time is over."""
 
         def admitted(steps: int) -> bool:
             if self.seconds is None:
                 return True
             gone, needed = self._clock(), steps * max(self._rates, default=0.0)
-            return gone < self._share(share) and gone + needed <= self._share(share)
+            return gone < self._share_deadline(share) and gone + needed <= self._share_deadline(share)
 
         return admitted
 
     def notify(self, event: SweepEvent) -> None:
         """Note of a training that ends or waits how long a step took, evaluations and all."""
         match event:
-            case Paused(_, result) | Stored(result):
-                self._see(result)
+            case TrainingPaused(_, result) | ResultStored(result):
+                self._record_pace(result)
 
-    def _see(self, result: TrialResult) -> None:
+    def _record_pace(self, result: TrialResult) -> None:
         if result.evaluations and result.seconds > 0:
             self._rates.append(result.seconds / result.evaluations[-1].step)
 
-    def _share(self, share: float) -> float:
+    def _share_deadline(self, share: float) -> float:
         assert self.seconds is not None
         return share * (self.seconds - min(REPORT_SHARE * self.seconds, REPORT_SECONDS))

@@ -6,31 +6,39 @@ from collections.abc import Callable, Iterable, Sequence
 
 import optuna
 
-from sweeper.core.events import Advanced, Dropped, Evaluated, Job, Observer, Started, Stored
+from sweeper.core.events import (
+    JobResult,
+    Observer,
+    ResultStored,
+    TrainingDropped,
+    TrainingEvaluated,
+    TrainingJob,
+    TrainingStarted,
+)
 from sweeper.core.records import Collapse, TrialResult, TrialSpec
-from sweeper.storage.results import extra_results, store_extra
+from sweeper.storage.results import list_extra_results, store_extra
 
 Key = tuple[object, ...]
 ATTEMPTS = 2
 """A configuration under which this many workers died is a failed training."""
 
 
-def always(_: int) -> bool:
+def admit_always(_: int) -> bool:
     """A training of any number of steps may begin."""
     return True
 
 
-def key_of(spec: TrialSpec) -> Key:
+def training_key(spec: TrialSpec) -> Key:
     """What makes two trainings the same one, whatever their numbers."""
     return (*spec.configuration, spec.seed, spec.steps, spec.fold)
 
 
-def completed(results: Iterable[TrialResult]) -> dict[Key, TrialResult]:
+def index_completed(results: Iterable[TrialResult]) -> dict[Key, TrialResult]:
     """Completed trainings by their key."""
-    return {key_of(result.spec): result for result in results if result.state == "complete"}
+    return {training_key(result.spec): result for result in results if result.state == "complete"}
 
 
-class Batch:
+class TrainingList:
     """Specs in their order; each result becomes a study attribute, and what has completed is not repeated.
 
     A spec gets the smallest number that is free, so that a batch that was cut off and resumed numbers its trainings as
@@ -43,16 +51,18 @@ class Batch:
         specs: Sequence[TrialSpec],
         *,
         recorder: Observer,
-        admit: Callable[[int], bool] = always,
+        admit: Callable[[int], bool] = admit_always,
     ) -> None:
         """`specs` are of one purpose, their numbers do not matter; `admit(steps)` = a training may still begin."""
         self._study, self._recorder, self._admit = study, recorder, admit
         self._queue: list[TrialSpec] = []
         if specs:
-            done = extra_results(study, specs[0].purpose)
-            have, taken = completed(done), {result.spec.number for result in done}
+            done = list_extra_results(study, specs[0].purpose)
+            have, taken = index_completed(done), {result.spec.number for result in done}
             free = (number for number in range(len(done) + len(specs)) if number not in taken)
-            self._queue = [spec.model_copy(update={"number": next(free)}) for spec in specs if key_of(spec) not in have]
+            self._queue = [
+                spec.model_copy(update={"number": next(free)}) for spec in specs if training_key(spec) not in have
+            ]
         self._deaths: dict[int, int] = {}
         self._running: dict[int, TrialSpec] = {}
         self._going: list[TrialSpec] = []
@@ -61,12 +71,12 @@ class Batch:
         """The last step that was told of each."""
 
     @property
-    def over(self) -> bool:
+    def is_over(self) -> bool:
         """Never: all of them are wanted."""
         return False
 
     @property
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether every training has ended, failed ones included."""
         return not self._queue and not self._running
 
@@ -74,7 +84,7 @@ class Batch:
         """How many trainings have not begun."""
         return len(self._queue)
 
-    def next(self) -> Job | None:
+    def next(self) -> TrainingJob | None:
         """The next rung of a training that goes on, else the next training, in order; None where none is left, or none
         may begin any more."""
         if self._going:
@@ -84,46 +94,46 @@ class Batch:
         else:
             spec = self._queue.pop(0)
             self._running[spec.number], self._reported[spec.number] = spec, 0
-            self._recorder.notify(Started(spec))
-        return Job(spec, until=self._reported[spec.number] + 1)
+            self._recorder.notify(TrainingStarted(spec))
+        return TrainingJob(spec, until=self._reported[spec.number] + 1)
 
-    def advanced(self, answer: Advanced) -> bool:
+    def take_answer(self, answer: JobResult) -> bool:
         """Tell the evaluations that are new; store a result, else go on to the next rung."""
         spec = answer.result.spec
         for evaluation in answer.result.evaluations:
             if evaluation.step > self._reported[spec.number]:
                 self._reported[spec.number] = evaluation.step
-                self._recorder.notify(Evaluated(spec, evaluation))
+                self._recorder.notify(TrainingEvaluated(spec, evaluation))
         if answer.finished:
-            self.finished(spec, answer.result)
+            self.store_result(spec, answer.result)
         else:
             self._going.append(spec)
         return answer.finished
 
-    def finished(self, spec: TrialSpec, result: TrialResult) -> None:
+    def store_result(self, spec: TrialSpec, result: TrialResult) -> None:
         """Store it with the study."""
         store_extra(self._study, result)
         self._running.pop(spec.number, None)
-        self._recorder.notify(Stored(result))
+        self._recorder.notify(ResultStored(result))
 
-    def died(self, spec: TrialSpec, reason: str) -> None:
+    def handle_dead_worker(self, spec: TrialSpec, reason: str) -> None:
         """Try once more; then it failed."""
-        self._recorder.notify(Dropped(spec, reason, died=True))
+        self._recorder.notify(TrainingDropped(spec, reason, died=True))
         self._deaths[spec.number] = self._deaths.get(spec.number, 0) + 1
         if self._deaths[spec.number] < ATTEMPTS:
             self._running.pop(spec.number, None)
             self._queue.append(spec)
         else:
             attempts = f"{reason}, on each of {self._deaths[spec.number]} attempts"
-            self.finished(spec, dead(spec, attempts))
+            self.store_result(spec, make_dead_result(spec, attempts))
 
-    def interrupted(self, reason: str) -> None:
+    def handle_interruption(self, reason: str) -> None:
         """Nothing to keep: a resume trains it again."""
         for spec in self._running.values():
-            self._recorder.notify(Dropped(spec, reason, died=False))
+            self._recorder.notify(TrainingDropped(spec, reason, died=False))
 
 
-def dead(spec: TrialSpec, reason: str) -> TrialResult:
+def make_dead_result(spec: TrialSpec, reason: str) -> TrialResult:
     """Result of a training whose workers died under it."""
     return TrialResult(
         spec=spec,

@@ -31,7 +31,7 @@ class BoundedConnection(psycopg.Connection[Any]):
         autocommit = bool(options.pop("autocommit", False))
         connection = super().connect(conninfo, autocommit=True, **{**defaults, **options})
         try:
-            _begin(connection)
+            _set_server_timeouts(connection)
             connection.autocommit = autocommit
         except BaseException:
             connection.close()
@@ -41,13 +41,13 @@ class BoundedConnection(psycopg.Connection[Any]):
     def wait(self, gen: Any, interval: float = 0.1, **more: Any) -> Any:  # type: ignore[override]
         """As psycopg's, for so long as the server is not silent for longer than `postgres.ANSWER_SECONDS`."""
         try:
-            return super().wait(self._while_it_answers(gen), interval, **more)
+            return super().wait(self._wait_while_answering(gen), interval, **more)
         except _SilentError:
             self.pgconn.finish()
             seconds = postgres.ANSWER_SECONDS
             raise psycopg.OperationalError(f"the server did not answer within {seconds:.0f} s") from None
 
-    def _while_it_answers(self, gen: Generator[Any, Any, Found]) -> Generator[Any, Any, Found]:
+    def _wait_while_answering(self, gen: Generator[Any, Any, Found]) -> Generator[Any, Any, Found]:
         heard = time.monotonic()
         try:
             state = next(gen)
@@ -68,7 +68,7 @@ class _SilentError(Exception):
     pass
 
 
-def _begin(connection: psycopg.Connection[Any]) -> None:
+def _set_server_timeouts(connection: psycopg.Connection[Any]) -> None:
     """Set the server's end of the timeouts."""
     asked = ", ".join("set_config(%s, %s, false)" for _ in postgres.SESSION)
     values = [text for pair in postgres.SESSION.items() for text in pair]

@@ -51,15 +51,15 @@ class RunningClock:
             self._last = now
             return self._sum
 
-    def tick(self) -> None:
+    def start_ticking(self) -> None:
         """Read the clock from a thread, for as long as this process lives.
 
         Raises:
             RuntimeError: if no thread can be started.
         """
-        threading.Thread(target=self._tick, name="sweeper-clock", daemon=True).start()
+        threading.Thread(target=self._keep_ticking, name="sweeper-clock", daemon=True).start()
 
-    def _tick(self) -> None:
+    def _keep_ticking(self) -> None:
         while True:
             time.sleep(TICK_SECONDS)
             self()
@@ -70,11 +70,11 @@ _clocks: dict[int, RunningClock] = {}
 _making = threading.Lock()
 
 
-def running_seconds() -> float:
+def get_running_seconds() -> float:
     """Seconds that this process ran, from an arbitrary zero; see `RunningClock`. Thread-safe."""
     clock = _clocks.get(os.getpid())
     if clock is None:
         with _making:
             clock = _clocks.setdefault(os.getpid(), RunningClock())
-            clock.tick()
+            clock.start_ticking()
     return clock()

@@ -15,14 +15,14 @@ _OWN = Path("/proc/self/cgroup")
 _PROCESSOR = Path("/proc/cpuinfo")
 
 
-def available_cores() -> int:
+def count_available_cores() -> int:
     """Cores by this process's affinity, and by the quota of its control group (containers, jobs); at least 1."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = cpu_quota()
+    quota = read_cpu_quota()
     return cores if quota is None else max(1, min(cores, int(quota)))
 
 
-def cpu_quota(system: Path = _SYSTEM, own: Path = _OWN) -> float | None:
+def read_cpu_quota(system: Path = _SYSTEM, own: Path = _OWN) -> float | None:
     """Cores' worth of time that Linux's control groups allow, the least of this process's group and those above it.
 
     Args:
@@ -44,7 +44,7 @@ def cpu_quota(system: Path = _SYSTEM, own: Path = _OWN) -> float | None:
     return min(found, default=None)
 
 
-def processor_name(cpuinfo: Path = _PROCESSOR) -> str:
+def get_processor_name(cpuinfo: Path = _PROCESSOR) -> str:
     """The processor, so that two that compute at different speeds have two names.
 
     Clouds show one model name for several processors, and hide instructions of them: what the kernel says of the first
@@ -60,7 +60,7 @@ def processor_name(cpuinfo: Path = _PROCESSOR) -> str:
     return f"{fields.get('model name', platform.machine())} {digest}"
 
 
-def threads_asked() -> int | None:
+def read_requested_threads() -> int | None:
     """`OMP_NUM_THREADS`, the first number of it; None where it is not set, or says nothing."""
     found = re.match(r"\s*(\d+)\s*(,|$)", os.environ.get("OMP_NUM_THREADS", ""))
     return int(found[1]) or None if found else None
@@ -80,7 +80,7 @@ def set_unless_given(variables: dict[str, str], others: Sequence[str] = ()) -> I
             os.environ.pop(name, None)
 
 
-def waiting_quietly() -> AbstractContextManager[None]:
+def use_passive_waiting() -> AbstractContextManager[None]:
     """Processes begun meanwhile have threads that sleep while they wait for each other, unless the user said otherwise.
 
     OpenMP's own default is to spin. That takes the core from the very thread that is waited for when the machine has
@@ -92,7 +92,7 @@ def waiting_quietly() -> AbstractContextManager[None]:
 GIB = 2**30
 
 
-def available_memory(system: Path = Path("/")) -> int | None:
+def get_available_memory(system: Path = Path("/")) -> int | None:
     """Bytes that may still be taken, by the machine's and the control group's word; None where neither says.
 
     Pages of files that a control group holds are counted as free, as the machine counts its own: the kernel drops them
@@ -106,11 +106,11 @@ def available_memory(system: Path = Path("/")) -> int | None:
     with suppress(OSError):
         limit, used = ((group / f"memory.{name}").read_text("ascii").strip() for name in ("max", "current"))
         if limit.isdigit():
-            found += [max(0, int(limit) - max(0, int(used) - _pages_of_files(group)))]
+            found += [max(0, int(limit) - max(0, int(used) - _read_file_pages(group)))]
     return min(found, default=None)
 
 
-def _pages_of_files(group: Path) -> int:
+def _read_file_pages(group: Path) -> int:
     """Bytes of a control group's memory that hold what is on disk as well."""
     try:
         pairs = [line.split() for line in (group / "memory.stat").read_text("ascii").splitlines()]
@@ -119,6 +119,6 @@ def _pages_of_files(group: Path) -> int:
     return sum(int(number) for name, number in pairs if name in {"inactive_file", "active_file"})
 
 
-def shown_memory(size: float) -> str:
+def format_memory(size: float) -> str:
     """Bytes for people: GiB, and MB where less than one is meant."""
     return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / 1e6:.0f} MB"

@@ -12,8 +12,8 @@ from pathlib import Path
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.paths import STORAGE
 from sweeper.core.text import resume_command
-from sweeper.system.locks import sqlite_path
-from sweeper.system.system_errors import causes
+from sweeper.system.locks import get_sqlite_path
+from sweeper.system.system_errors import iterate_causes
 
 NETWORK = {
     "nfs",
@@ -33,20 +33,20 @@ NETWORK = {
 """File systems whose locks SQLite cannot rely on."""
 
 
-def existing(path: Path) -> Path:
+def find_existing_parent(path: Path) -> Path:
     """The path, or its nearest folder that is there."""
     path = path.absolute()
     return next(folder for folder in (path, *path.parents) if folder.exists())
 
 
-def file_system(path: Path, mounts: str | None = None) -> str | None:
+def get_file_system(path: Path, mounts: str | None = None) -> str | None:
     """Type of the file system that a path lies on; None where the system does not say."""
     if mounts is None:
         try:
             mounts = Path("/proc/mounts").read_text("utf-8")
         except OSError:
             return None
-    real = existing(path).resolve()
+    real = find_existing_parent(path).resolve()
     best, kind = -1, None
     for line in mounts.splitlines():
         _, point, fs, *_ = line.split()
@@ -56,10 +56,10 @@ def file_system(path: Path, mounts: str | None = None) -> str | None:
     return kind
 
 
-def unsafe_for_sqlite(storage: str) -> str | None:
+def warn_unsafe_for_sqlite(storage: str) -> str | None:
     """A warning where the SQLite file of an address lies where its locks are not safe; else None."""
-    path = sqlite_path(storage)
-    if path is None or (kind := file_system(path)) not in NETWORK:
+    path = get_sqlite_path(storage)
+    if path is None or (kind := get_file_system(path)) not in NETWORK:
         return None
     return (
         f"--storage {storage} lies on a network file system ({kind}), where SQLite's locks and write-ahead log are "
@@ -88,7 +88,7 @@ def check_room(what: str, place: Path, size: int = SWEEP) -> None:
     Raises:
         UsageError: with what is needed and what is free.
     """
-    free = shutil.disk_usage(existing(place)).free
+    free = shutil.disk_usage(find_existing_parent(place)).free
     if free < size + SPARE:
         raise UsageError(
             f"the disk of {what}, {place}, must have {(size + SPARE) / MB:.0f} MB free, got {free / MB:.0f} MB. Free "
@@ -130,24 +130,24 @@ def write_failure(error: BaseException | None, places: Mapping[str, Path]) -> st
     Returns:
         None where the error says something else.
     """
-    for one in causes(error):
+    for one in iterate_causes(error):
         text = " ".join(str(one).split())[:200]
         if getattr(one, "sqlstate", None) == _SERVER_FULL:
             return f"the database server has no room left on its own disk ({text})"
         if isinstance(one, sqlite3.Error) and any(words in text.lower() for words in _SQLITE):
-            return _cannot_write(places, text)
+            return _explain_unwritable(places, text)
         if not isinstance(one, OSError):
             continue
         path = Path(one.filename).absolute() if isinstance(one.filename, str) else None
         own = path is not None and any(path.is_relative_to(place.absolute()) for place in places.values())
         if one.errno in _FULL or (one.errno in _PROTECTED and own):  # elsewhere it may be a file that cannot be read
-            return _cannot_write(places if path is None else {"a file": path}, text)
+            return _explain_unwritable(places if path is None else {"a file": path}, text)
     return None
 
 
-def _cannot_write(places: Mapping[str, Path], text: str) -> str:
+def _explain_unwritable(places: Mapping[str, Path], text: str) -> str:
     free = [
-        f"{what}, {place} ({shutil.disk_usage(existing(place)).free / MB:.0f} MB free)"
+        f"{what}, {place} ({shutil.disk_usage(find_existing_parent(place)).free / MB:.0f} MB free)"
         for what, place in places.items()
     ]
     return (
@@ -157,7 +157,7 @@ def _cannot_write(places: Mapping[str, Path], text: str) -> str:
 
 
 @contextmanager
-def full_disk_explained(
+def explain_full_disk(
     study: str | None, places: Mapping[str, Path], *, storage: str = STORAGE
 ) -> Iterator[Callable[[str], None]]:
     """Turn what a full disk, or a file that cannot be written, raises within the block into one message.

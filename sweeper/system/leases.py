@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from sweeper.system.postgres import NAME, connect, require_driver, server_error, when_it_takes_connections
+from sweeper.system.postgres import NAME, connect_to_server, explain_server_error, require_driver, retry_until_accepting
 
 if TYPE_CHECKING:
     import psycopg
@@ -38,7 +38,7 @@ _HOLDER = "SELECT who, ends FROM sweeper_leases WHERE purpose = %s"
 _FREE = "DELETE FROM sweeper_leases WHERE purpose = %s AND token = %s"
 
 
-class TakenError(Exception):
+class LeaseTakenError(Exception):
     """A process that lives has the lease; the text names it for people."""
 
 
@@ -51,7 +51,7 @@ class Lease:
         self._token, self._who = uuid.uuid4().hex, f"process {os.getpid()} on {socket.gethostname()}"
         self._connection: psycopg.Connection | None = None
         self._end = threading.Event()
-        self._renewing = threading.Thread(target=self._renew, name="sweeper-lease", daemon=True)
+        self._renewing = threading.Thread(target=self._renew_once, name="sweeper-lease", daemon=True)
         self.lost, self._renewed = False, time.monotonic()
         """Whether another process took it, as of the last renewal; and when that was."""
 
@@ -67,14 +67,14 @@ class Lease:
         """
         import psycopg
 
-        self._connection = connect(self._url, f"{NAME} lease")
+        self._connection = connect_to_server(self._url, f"{NAME} lease")
         errors = psycopg.errors
         # Another process made the table at the same time. Which of the three is raised depends on how far that was.
         with suppress(errors.UniqueViolation, errors.DuplicateObject, errors.DuplicateTable):
             self._connection.execute(_MAKE)
         first: tuple[str, object] | None = None
         began, warned = time.monotonic(), False
-        while not self._take(self._connection):
+        while not self._try_acquire(self._connection):
             found: tuple[str, object] = self._connection.execute(_HOLDER, [self._purpose]).fetchone() or (
                 "nobody",
                 None,
@@ -82,7 +82,7 @@ class Lease:
             first = first or found
             if not wait and found != first:  # it was renewed
                 self._connection.close()
-                raise TakenError(found[0])
+                raise LeaseTakenError(found[0])
             if not warned and time.monotonic() - began > 2 * RENEW_SECONDS:
                 warned = True
                 warn(f"{found[0]} has the lease and gives no sign of life; waiting up to {LEASE_SECONDS:.0f} s")
@@ -102,32 +102,32 @@ class Lease:
         """Return whether another process took it: as the server says, where it was not renewed in time."""
         if not self.lost and time.monotonic() - self._renewed > 2 * RENEW_SECONDS:
             self._renewed = time.monotonic()  # a server that is away is not asked at once again
-            with suppress(Exception), connect(self._url, f"{NAME} lease") as connection:
-                self.lost = not self._keep(connection)
+            with suppress(Exception), connect_to_server(self._url, f"{NAME} lease") as connection:
+                self.lost = not self._keep_renewing(connection)
         return self.lost
 
-    def _take(self, connection: psycopg.Connection) -> bool:
+    def _try_acquire(self, connection: psycopg.Connection) -> bool:
         return connection.execute(_TAKE, [self._purpose, self._token, self._who, LEASE_SECONDS]).rowcount == 1
 
-    def _keep(self, connection: psycopg.Connection) -> bool:
+    def _keep_renewing(self, connection: psycopg.Connection) -> bool:
         return connection.execute(_RENEW, [LEASE_SECONDS, self._purpose, self._token]).rowcount == 1
 
-    def _renew(self) -> None:
+    def _renew_once(self) -> None:
         import psycopg
 
         while not self._end.wait(RENEW_SECONDS) and not self.lost:
             try:
                 if self._connection is None or self._connection.closed:
-                    self._connection = connect(self._url, f"{NAME} lease")
+                    self._connection = connect_to_server(self._url, f"{NAME} lease")
                 began = time.monotonic()  # the answer may be read long after the server gave it
-                self.lost, self._renewed = not self._keep(self._connection), began
+                self.lost, self._renewed = not self._keep_renewing(self._connection), began
             except psycopg.Error:  # the server is away: it is asked again
                 if self._connection is not None:
                     self._connection.close()
 
 
 @contextmanager
-def leased(url: str, purpose: str, *, wait: bool, warn: Callable[[str], None] = lambda _: None) -> Iterator[Lease]:
+def hold_lease(url: str, purpose: str, *, wait: bool, warn: Callable[[str], None] = lambda _: None) -> Iterator[Lease]:
     """Hold a lease for as long as the block lasts. `warn` is told what is waited for.
 
     Raises:
@@ -139,9 +139,9 @@ def leased(url: str, purpose: str, *, wait: bool, warn: Callable[[str], None] = 
 
     lease = Lease(url, purpose)
     try:
-        when_it_takes_connections(url, lambda: lease.acquire(wait=wait, warn=warn), warn=warn)
+        retry_until_accepting(url, lambda: lease.acquire(wait=wait, warn=warn), warn=warn)
     except psycopg.Error as error:
-        raise server_error(url, error) from error
+        raise explain_server_error(url, error) from error
     try:
         yield lease
     finally:

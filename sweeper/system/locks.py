@@ -12,7 +12,7 @@ from urllib.parse import quote
 from filelock import FileLock, Timeout
 
 from sweeper.core.errors import UsageError
-from sweeper.core.paths import folder_name
+from sweeper.core.paths import make_folder_name
 
 CREATION_SECONDS = 300.0
 """How long the process is waited for that makes a database, or brings it to a new version. Seconds are usual."""
@@ -22,11 +22,11 @@ def lock_beside(database: Path, purpose: str) -> FileLock:
     """A lock for one use of a database file, in `.sweeper/locks` beside it; not yet held."""
     folder = database.resolve().parent / ".sweeper" / "locks"
     folder.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder / f"{folder_name(f'{database.name}.{purpose}')}.lock")
+    return FileLock(folder / f"{make_folder_name(f'{database.name}.{purpose}')}.lock")
 
 
 @contextmanager
-def created_once(database: Path, make: Callable[[Path], object] | None = None) -> Iterator[None]:
+def lock_database_creation(database: Path, make: Callable[[Path], object] | None = None) -> Iterator[None]:
     """While a database file is made or migrated: two that do so at once would break each other.
 
     A file that is not there, or has no tables, is made under another name and put in its place whole, so that a kill
@@ -57,12 +57,12 @@ def created_once(database: Path, make: Callable[[Path], object] | None = None) -
 
 def _make_whole(database: Path, make: Callable[[Path], object]) -> None:
     part = database.with_name(f".sweeper-{database.name}.part")
-    _remove(part)  # what a process left that was killed here
+    _remove_database(part)  # what a process left that was killed here
     if database.exists() and database.stat().st_size:
-        with closing(sqlite3.connect(sqlite_uri(database, "rw"), uri=True, timeout=60)) as connection:
+        with closing(sqlite3.connect(make_sqlite_uri(database, "rw"), uri=True, timeout=60)) as connection:
             if connection.execute("SELECT 1 FROM sqlite_master").fetchone() is not None:
                 return
-    _remove(database)
+    _remove_database(database)
     try:
         make(part)
         try:
@@ -72,26 +72,26 @@ def _make_whole(database: Path, make: Callable[[Path], object]) -> None:
         except OSError:  # a disk that knows no links
             part.rename(database)
     finally:
-        _remove(part)
+        _remove_database(part)
 
 
-def _remove(database: Path) -> None:
+def _remove_database(database: Path) -> None:
     """Remove a SQLite file, and what lies beside one: a log that stays would be applied to the next of its name."""
     for end in ("", "-wal", "-shm", "-journal"):
         Path(f"{database}{end}").unlink(missing_ok=True)
 
 
-def sqlite_path(url: str) -> Path | None:
+def get_sqlite_path(url: str) -> Path | None:
     """The file of a `sqlite:///FILE` address; None for any other address."""
     return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
 
 
-def sqlite_file(url: str) -> Path | None:
+def get_sqlite_file(url: str) -> Path | None:
     """As `sqlite_path`, but None too for an address that names no file, or more than it: memory, or options."""
-    path = sqlite_path(url)
+    path = get_sqlite_path(url)
     return None if path is None or not path.name or ":memory:" in url or set("?#") & set(url) else path
 
 
-def sqlite_uri(path: Path, mode: str) -> str:
+def make_sqlite_uri(path: Path, mode: str) -> str:
     """What `sqlite3.connect(…, uri=True)` takes to open a file that is there: `mode` is ro or rw."""
     return f"file:{quote(str(path.absolute()))}?mode={mode}"

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, quote
 
 from sweeper.core.errors import UsageError
-from sweeper.core.redact import shown_address
-from sweeper.system.system_errors import cause
+from sweeper.core.redact import hide_address_secrets
+from sweeper.system.system_errors import get_cause
 
 if TYPE_CHECKING:
     import psycopg
@@ -57,7 +57,7 @@ def is_postgres(url: str) -> bool:
     return url.startswith(SCHEMES)
 
 
-def sqlalchemy_url(url: str) -> str:
+def make_sqlalchemy_url(url: str) -> str:
     """`postgresql+psycopg://…`, which names psycopg 3 as the driver; any other address as it is.
 
     Raises:
@@ -70,25 +70,25 @@ def sqlalchemy_url(url: str) -> str:
     return "postgresql+psycopg://" + url.split("://", 1)[1]
 
 
-def named_url(url: str, purpose: str) -> str:
+def make_named_url(url: str, purpose: str) -> str:
     """`sqlalchemy_url` with an application name of ours, for an engine made of the address alone."""
-    address = sqlalchemy_url(url)
+    address = make_sqlalchemy_url(url)
     if not is_postgres(url) or "application_name" in dict(parse_qsl(address.partition("?")[2])):
         return address
     return f"{address}{'&' if '?' in address else '?'}application_name={quote(f'{NAME} {purpose}')}"
 
 
-def same_database(one: str, other: str) -> bool:
+def is_same_database(one: str, other: str) -> bool:
     """Whether two addresses are one PostgreSQL database, as far as can be told from them."""
     return is_postgres(one) and is_postgres(other) and one.split("://", 1)[1] == other.split("://", 1)[1]
 
 
-def engine_options() -> dict[str, object]:
+def make_engine_options() -> dict[str, object]:
     """SQLAlchemy's options for a server that may be restarted: a connection is tried before it is used."""
     return {"pool_pre_ping": True, "connect_args": {"application_name": NAME}}
 
 
-def connect(url: str, name: str) -> psycopg.Connection:
+def connect_to_server(url: str, name: str) -> psycopg.Connection:
     """A connection that commits each statement, on which no wait is without end.
 
     SQLAlchemy takes the address apart, as for the engines: libpq's parser ends passwords elsewhere, and prints pieces.
@@ -99,17 +99,17 @@ def connect(url: str, name: str) -> psycopg.Connection:
     from psycopg.conninfo import make_conninfo
     from sqlalchemy.engine import make_url
 
-    address = make_url(sqlalchemy_url(url))
+    address = make_url(make_sqlalchemy_url(url))
     _, options = address.get_dialect()().create_connect_args(address)
-    connection: psycopg.Connection = _connect(make_conninfo(**options), application_name=name, autocommit=True)
+    connection: psycopg.Connection = _open_connection(make_conninfo(**options), application_name=name, autocommit=True)
     return connection
 
 
-def server_error(url: str, error: BaseException) -> UsageError:
+def explain_server_error(url: str, error: BaseException) -> UsageError:
     """What to tell people of a server that cannot be used."""
-    text = cause(error)
+    text = get_cause(error)
     more = f". {_ADVICE}" if _is_full(error) else ""
-    return UsageError(f"{shown_address(url)} must be a PostgreSQL database that answers, got: {text}{more}")
+    return UsageError(f"{hide_address_secrets(url)} must be a PostgreSQL database that answers, got: {text}{more}")
 
 
 def _is_full(error: BaseException) -> bool:
@@ -117,7 +117,7 @@ def _is_full(error: BaseException) -> bool:
     return any(words in str(error) for words in _FULL)
 
 
-def when_it_takes_connections(url: str, call: Callable[[], Found], *, warn: Callable[[str], None]) -> Found:
+def retry_until_accepting(url: str, call: Callable[[], Found], *, warn: Callable[[str], None]) -> Found:
     """The call's result, repeated while the server has no connection left, or is starting.
 
     Raises:
@@ -135,7 +135,7 @@ def when_it_takes_connections(url: str, call: Callable[[], Found], *, warn: Call
                 warned = True
                 more = f". {_ADVICE}" if _is_full(error) else ""
                 warn(
-                    f"{shown_address(url)} takes no connection now ({cause(error)}); waiting up to "
+                    f"{hide_address_secrets(url)} takes no connection now ({get_cause(error)}); waiting up to "
                     f"{START_SECONDS:.0f} s{more}"
                 )
             time.sleep(0.5)
@@ -156,7 +156,7 @@ def require_driver() -> None:
         ) from None
 
 
-def _connect(*arguments: Any, **options: Any) -> Any:
+def _open_connection(*arguments: Any, **options: Any) -> Any:
     """As `psycopg.connect`, on a connection of ours; psycopg is loaded where it is needed alone."""
     from sweeper.system.bounded_connection import BoundedConnection
 
@@ -172,6 +172,6 @@ def _watch_engines() -> None:
     def bounded(dialect: Any, _record: Any, arguments: Any, options: dict[str, Any]) -> Any:
         if dialect.driver != "psycopg" or not str(options.get("application_name", "")).startswith(NAME):
             return None
-        return _connect(*arguments, **options)
+        return _open_connection(*arguments, **options)
 
     event.listen(Engine, "do_connect", bounded)

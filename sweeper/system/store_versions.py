@@ -13,10 +13,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.pool import NullPool
 
-from sweeper.core.redact import shown_address
-from sweeper.core.text import address_word
-from sweeper.system.locks import sqlite_path, sqlite_uri
-from sweeper.system.postgres import engine_options, is_postgres, sqlalchemy_url
+from sweeper.core.redact import hide_address_secrets
+from sweeper.core.text import format_address_word
+from sweeper.system.locks import get_sqlite_path, make_sqlite_uri
+from sweeper.system.postgres import is_postgres, make_engine_options, make_sqlalchemy_url
 
 LIBRARIES = {
     "--storage": ("Optuna", "storages/_rdb/alembic", "studies", "optuna storage upgrade --storage"),
@@ -32,19 +32,19 @@ def store_fault(option: str, url: str) -> tuple[str, str] | None:
         sqlite3.Error, sqlalchemy.exc.SQLAlchemyError: if it cannot be read.
     """
     name, folder, table, upgrade = LIBRARIES[option]
-    package, path = find_spec(name.lower()), sqlite_path(url)
+    package, path = find_spec(name.lower()), get_sqlite_path(url)
     assert package is not None and package.origin is not None
     scripts = ScriptDirectory(str(Path(package.origin).parent / folder))
     newest, *older = [script.revision for script in scripts.walk_revisions()]
-    found, holds = _rows(url, "alembic_version", "version_num"), _rows(url, table, "1")
+    found, holds = _read_rows(url, "alembic_version", "version_num"), _read_rows(url, table, "1")
     if not (found or holds is not None) or (found and found[0][0] == newest):
         return None
-    where, installed = path or shown_address(url), f"the installed {name} {version(name.lower())}"
+    where, installed = path or hide_address_secrets(url), f"the installed {name} {version(name.lower())}"
     if found and found[0][0] not in older:
         advice = f"install that {name}, or add to the command: {option} sqlite:///{name.lower()}-2.db"
         return f"{where} has the tables of a newer {name} than {installed}", advice
     if holds:
-        command = f"{upgrade} {address_word(option, absolute(url), driver=True)}"
+        command = f"{upgrade} {format_address_word(option, make_address_absolute(url), driver=True)}"
         return f"{where} has the tables of an older {name} than {installed}", f"back it up, then: {command}"
     if path is None:  # PostgreSQL takes back what is half made
         return None
@@ -52,32 +52,32 @@ def store_fault(option: str, url: str) -> tuple[str, str] | None:
     return f"{where} was left half made by a process that was killed, and holds nothing", advice
 
 
-def deleted_studies(storage: str, uri: str) -> dict[str, str]:
+def list_deleted_studies(storage: str, uri: str) -> dict[str, str]:
     """Return the ids of an MLflow database's deleted experiments, by their names, where a storage has that study."""
-    names = {name for (name,) in _rows(storage, "studies", "study_name") or ()}
-    found = _rows(uri, "experiments", "name, experiment_id, lifecycle_stage") or ()
+    names = {name for (name,) in _read_rows(storage, "studies", "study_name") or ()}
+    found = _read_rows(uri, "experiments", "name, experiment_id, lifecycle_stage") or ()
     return {name: str(number) for name, number, stage in found if stage == "deleted" and name in names}
 
 
 def restore_command(uri: str, experiment: str) -> str:
     """Return the command that restores a deleted experiment of an MLflow store."""
-    address = address_word("--tracking-uri", absolute(uri), driver=True)
+    address = format_address_word("--tracking-uri", make_address_absolute(uri), driver=True)
     return f"MLFLOW_TRACKING_URI={address} mlflow experiments restore --experiment-id {experiment}"
 
 
-def absolute(url: str) -> str:
+def make_address_absolute(url: str) -> str:
     """Return an address that names the same SQLite file from any folder; any other as it is."""
-    path = sqlite_path(url)
+    path = get_sqlite_path(url)
     return url if path is None else f"sqlite:///{path.absolute()}"
 
 
-def _rows(url: str, table: str, columns: str) -> Sequence[Any] | None:
+def _read_rows(url: str, table: str, columns: str) -> Sequence[Any] | None:
     """Return columns of a table, without a change to the database; None where it is not there."""
-    path = sqlite_path(url)
+    path = get_sqlite_path(url)
     if not is_postgres(url) if path is None else not path.exists():
         return None
-    address = sqlalchemy_url(url) if path is None else f"sqlite:///{sqlite_uri(path, 'ro')}&uri=true"
-    options = engine_options()["connect_args"] if path is None else {"timeout": 10}
+    address = make_sqlalchemy_url(url) if path is None else f"sqlite:///{make_sqlite_uri(path, 'ro')}&uri=true"
+    options = make_engine_options()["connect_args"] if path is None else {"timeout": 10}
     engine = create_engine(address, poolclass=NullPool, connect_args=options)
     with engine.connect() as connection:
         if not inspect(connection).has_table(table):

@@ -11,7 +11,7 @@ from typing import BinaryIO, TextIO, cast
 from sweeper.core.errors import OutputError
 
 
-class Descriptor(io.RawIOBase):
+class TolerantDescriptor(io.RawIOBase):
     """A file descriptor that takes every write: what cannot be written is dropped.
 
     Pipes without a reader (EPIPE), terminals that were closed (EIO), full disks (ENOSPC) and the like. Written to
@@ -50,7 +50,7 @@ class Descriptor(io.RawIOBase):
         return len(whole)
 
 
-def steady_streams() -> None:
+def make_streams_tolerant() -> None:
     """Make this process's standard output and standard error such that writing to them never raises.
 
     Characters that their encoding lacks are written as `\\u2026` and the like. Descriptors 0 to 2 that are closed are
@@ -63,9 +63,9 @@ def steady_streams() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDONLY)  # gets the lowest free number; a write to it fails, and is noted
     if sys.stdout is sys.__stdout__:
-        sys.stdout = _steady(sys.stdout, 1)
+        sys.stdout = _make_tolerant(sys.stdout, 1)
     if sys.stderr is sys.__stderr__:
-        sys.stderr = _steady(sys.stderr, 2, write_through=True)
+        sys.stderr = _make_tolerant(sys.stderr, 2, write_through=True)
 
 
 def check_output() -> None:
@@ -76,14 +76,14 @@ def check_output() -> None:
     """
     sys.stdout.flush()
     raw = getattr(sys.stdout, "buffer", None)
-    if isinstance(raw, Descriptor) and raw.error is not None:
+    if isinstance(raw, TolerantDescriptor) and raw.error is not None:
         error, raw.error = raw.error, None  # told once
         raise OutputError(f"standard output does not take the result: {error.strerror}") from error
 
 
-def _steady(before: TextIO | None, descriptor: int, *, write_through: bool = False) -> TextIO:
+def _make_tolerant(before: TextIO | None, descriptor: int, *, write_through: bool = False) -> TextIO:
     return io.TextIOWrapper(
-        cast(BinaryIO, Descriptor(descriptor)),
+        cast(BinaryIO, TolerantDescriptor(descriptor)),
         encoding="utf-8" if before is None else before.encoding,
         errors="backslashreplace",
         line_buffering=before is not None and bool(getattr(before, "line_buffering", False)),

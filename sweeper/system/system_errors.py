@@ -12,18 +12,18 @@ _STATEMENT = re.compile(r"\[SQL:.*|\(Background on this error at: .*")
 """What SQLAlchemy adds to a driver's words: the statement, and links to its own pages."""
 
 
-def cause(error: BaseException, longest: int = 300) -> str:
+def get_cause(error: BaseException, longest: int = 300) -> str:
     """The driver's words where a database failed, else the error's own: one line of at most `longest` characters.
 
     Secrets are hidden.
     """
-    drivers = (getattr(one, "orig", None) for one in causes(error))
+    drivers = (getattr(one, "orig", None) for one in iterate_causes(error))
     raised = next((own for own in drivers if isinstance(own, BaseException)), error)
     words = _STATEMENT.sub("", " ".join(str(raised).split())).strip()
     return redact(words)[:longest] or type(raised).__name__
 
 
-def causes(error: BaseException | None) -> Iterator[BaseException]:
+def iterate_causes(error: BaseException | None) -> Iterator[BaseException]:
     """The error, what SQLAlchemy wraps in it, what it was raised from, and so on: a library's error may have been put
     into other words."""
     seen: set[int] = set()
@@ -49,7 +49,7 @@ WORKER_BYTES = 5 * 10**9
 """Addresses that a worker takes: torch and what it loads reserve 3.5 GB, a training the rest."""
 
 
-def memory_limit() -> str | None:
+def explain_memory_limit() -> str | None:
     """What to say where a program may reserve less memory than a worker does, with the next step; else None."""
     try:
         import resource
@@ -72,15 +72,15 @@ def limit_reached(error: BaseException, *, sweep: bool = True) -> str | None:
         error: what was raised.
         sweep: whether it ended a sweep, which could ask for fewer workers and smaller batches.
     """
-    for one in causes(error):
-        if isinstance(one, ImportError | MemoryError) and (limited := memory_limit()) is not None:
+    for one in iterate_causes(error):
+        if isinstance(one, ImportError | MemoryError) and (limited := explain_memory_limit()) is not None:
             return limited
-        if (text := _words(one, sweep=sweep)) is not None:
+        if (text := _get_words(one, sweep=sweep)) is not None:
             return text
     return None
 
 
-def _words(error: BaseException, *, sweep: bool) -> str | None:
+def _get_words(error: BaseException, *, sweep: bool) -> str | None:
     fewer = ", or ask for fewer --workers" if sweep else ""
     number = error.errno if isinstance(error, OSError) else None
     if (isinstance(error, RuntimeError) and "can't start new thread" in str(error)) or number == errno.EAGAIN:

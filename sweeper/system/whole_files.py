@@ -20,7 +20,7 @@ DAY = 86_400.0
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def replace_atomically(path: Path) -> Iterator[Path]:
     """A path to write to, whose file takes the place of `path` when the block ends without an error.
 
     Raises:
@@ -60,7 +60,7 @@ class WatchedFile:
         """Remember which file lies at `path` now."""
         self.path, self._first = path.resolve(), path.stat()
 
-    def fault(self) -> str | None:
+    def find_fault(self) -> str | None:
         """Return what happened to the file since, as a predicate; None where it is at its place."""
         try:
             now = self.path.stat()
@@ -72,7 +72,7 @@ class WatchedFile:
             return None
         return "was replaced by another file"
 
-    def new_place(self) -> Path | None:
+    def find_new_place(self) -> Path | None:
         """Return where a file that is still open lies after its folder was renamed, as far as the system says."""
         for opened in Path("/proc/self/fd").glob("*"):
             with suppress(OSError):

@@ -20,6 +20,11 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "6")
 # alone. Whatever the environment says of it.
 os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
 
-from sweeper.tracking.mlflow_connection import connect, no_store, prepared_studies, server_version
-from sweeper.tracking.tracker import Summary, Tracker
-from sweeper.tracking.values import NOTE, NOTE_LIMIT, class_slugs
+from sweeper.tracking.mlflow_connection import (
+    connect_to_mlflow,
+    explain_missing_store,
+    get_server_version,
+    list_prepared_studies,
+)
+from sweeper.tracking.tracker import MlflowTracker, SweepSummary
+from sweeper.tracking.values import NOTE, NOTE_LIMIT, make_class_slugs

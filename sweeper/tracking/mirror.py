@@ -15,11 +15,11 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.tracking import MlflowClient
 
 from sweeper.core.errors import SweeperError, UsageError
-from sweeper.core.redact import shown_address
-from sweeper.system.locks import sqlite_path
+from sweeper.core.redact import hide_address_secrets
+from sweeper.system.locks import get_sqlite_path
 from sweeper.system.store_versions import restore_command
-from sweeper.tracking.mlflow_connection import artifacts_of, files_elsewhere
-from sweeper.tracking.values import MARKER, PAUSED, DesiredRun, Point
+from sweeper.tracking.mlflow_connection import get_artifacts_address, has_files_elsewhere
+from sweeper.tracking.values import MARKER, PAUSED, DesiredRun, MetricPoint
 
 SWEEP = "sweep"
 """Name of the sweep's run here; those of trainings are `search/00012` and the like."""
@@ -50,19 +50,19 @@ class ActualRun:
     """Steps of its points; None = MLflow was not asked for them."""
 
     @classmethod
-    def of(cls, run: Run) -> ActualRun:
+    def from_run(cls, run: Run) -> ActualRun:
         """As MLflow tells it."""
         used = run.inputs is not None and bool(run.inputs.dataset_inputs)
         return cls(run.info.run_id, run.info.status, run.data.tags, run.data.params, run.data.metrics, used)
 
 
-class Mirror:
+class MlflowMirror:
     """Writes runs and files of a study; whatever fails raises, and is right when it is repeated."""
 
     def __init__(self, client: MlflowClient, uri: str) -> None:
         """`client` is of the store at the address `uri`."""
         self.client, self._uri = client, uri
-        self._path = sqlite_path(uri)
+        self._path = get_sqlite_path(uri)
         self.experiment_id = self.parent_run_id = ""
         self.run_ids: dict[str, str] = {}
         """Of the trainings' runs that are whole, by name."""
@@ -71,7 +71,7 @@ class Mirror:
         self._actual: dict[str, ActualRun] | None = None
         """None = what of the last request arrived is not known."""
 
-    def begin(self, study: str, sweep: DesiredRun, mark: str) -> None:
+    def begin_sweep(self, study: str, sweep: DesiredRun, mark: str) -> None:
         """Find or make the experiment and the sweep's run, and write that.
 
         Raises:
@@ -80,37 +80,41 @@ class Mirror:
         """
         experiment = self.client.get_experiment_by_name(study)
         if experiment is None:  # a server decides for itself where files lie
-            place = None if self._path is None else artifacts_of(self._path, study)
+            place = None if self._path is None else get_artifacts_address(self._path, study)
             self.experiment_id = self.client.create_experiment(study, artifact_location=place)
         elif experiment.lifecycle_stage != "active":
             raise SweeperError(
-                f"MLflow at {shown_address(self._uri)}: the experiment {study!r} was deleted there, and its name is "
+                f"MLflow at {hide_address_secrets(self._uri)}: the experiment {study!r} was deleted there, and its "
+                "name is "
                 f"still taken. Restore it, or name another --tracking-uri, and repeat the command. To restore it: "
                 f"{restore_command(self._uri, experiment.experiment_id)}"
             )
         else:
             self.experiment_id, location = experiment.experiment_id, str(experiment.artifact_location)
-            if self._path is not None and files_elsewhere(self._path, study, location):
+            if self._path is not None and has_files_elsewhere(self._path, study, location):
                 raise UsageError(
-                    f"--tracking-uri {shown_address(self._uri)} must be where it was made, as MLflow keeps absolute "
+                    f"--tracking-uri {hide_address_secrets(self._uri)} must be where it was made, as MLflow keeps "
+                    "absolute "
                     f"addresses, and it was moved or copied: it would write the files of study {study!r} to "
                     f"{location}. Name a new store (--tracking-uri sqlite:///NEW.db); `sweeper mlflow` writes any "
                     "study there"
                 )
         mine = f"tags.`{MARK}` = '{mark}' and tags.`sweeper.kind` = 'sweep'"
         found = self.client.search_runs([self.experiment_id], mine, max_results=1)
-        own = ActualRun.of(found[0]) if found else self._create(sweep._replace(tags=sweep.tags | {MARK: mark}))
+        own = (
+            ActualRun.from_run(found[0]) if found else self._create_run(sweep._replace(tags=sweep.tags | {MARK: mark}))
+        )
         self.parent_run_id = own.run_id
-        self.write(SWEEP, sweep)
+        self.write_run(SWEEP, sweep)
 
-    def write(self, name: str, wanted: DesiredRun) -> None:
+    def write_run(self, name: str, wanted: DesiredRun) -> None:
         """Write what MLflow lacks of a run."""
-        there, self._actual = self._actual or self._find(), None
+        there, self._actual = self._actual or self._find_runs(), None
         has = there.get(name)
         if has is None:
-            has = there[name] = self._create(wanted)
+            has = there[name] = self._create_run(wanted)
             self.made.add(name)
-        lacked = self._complete(wanted, has)
+        lacked = self._complete_run(wanted, has)
         self._actual = there
         if name == SWEEP:
             return
@@ -118,38 +122,38 @@ class Mirror:
         if lacked and name not in self.made:
             self.completed.add(name)
 
-    def send(self, folder: Path, path: Path) -> None:
+    def send_file(self, folder: Path, path: Path) -> None:
         """Send a file below `folder`, as it is now, to the artifacts of the sweep's run."""
         place = Path("report", path.parent.relative_to(folder)).as_posix()
         self.client.log_artifact(self.parent_run_id, str(path), place)
 
-    def drop(self, names: set[str]) -> None:
+    def delete_runs(self, names: set[str]) -> None:
         """Delete the runs of trainings of these names, where they are there."""
-        for name, run in self._find().items() if names else ():
+        for name, run in self._find_runs().items() if names else ():
             if name in names:
                 self.client.delete_run(run.run_id)
 
-    def tag(self, key: str, value: str) -> None:
+    def set_tag(self, key: str, value: str) -> None:
         """Set a tag of the experiment."""
         self.client.set_experiment_tag(self.experiment_id, key, value)
 
-    def _find(self) -> dict[str, ActualRun]:
+    def _find_runs(self) -> dict[str, ActualRun]:
         """The runs of this sweep that are there: others may share the experiment's name."""
-        found = {SWEEP: ActualRun.of(self.client.get_run(self.parent_run_id))}
+        found = {SWEEP: ActualRun.from_run(self.client.get_run(self.parent_run_id))}
         mine = f"tags.`mlflow.parentRunId` = '{self.parent_run_id}'"
         for run in self.client.search_runs([self.experiment_id], mine, max_results=MOST_RUNS):
             if run.data.tags.keys() >= set(IDENTITY):
                 kind, number = (run.data.tags[tag] for tag in IDENTITY)
-                found[f"{PURPOSE.get(kind, kind)}/{int(number):05d}"] = ActualRun.of(run)
+                found[f"{PURPOSE.get(kind, kind)}/{int(number):05d}"] = ActualRun.from_run(run)
         return found
 
-    def _create(self, wanted: DesiredRun) -> ActualRun:
+    def _create_run(self, wanted: DesiredRun) -> ActualRun:
         run = self.client.create_run(
             self.experiment_id, start_time=wanted.start, tags=wanted.tags, run_name=wanted.name
         )
         return ActualRun(run.info.run_id, "RUNNING", dict(wanted.tags), {}, {}, steps=set())
 
-    def _complete(self, wanted: DesiredRun, has: ActualRun) -> bool:
+    def _complete_run(self, wanted: DesiredRun, has: ActualRun) -> bool:
         """Write what a run lacks, and note it in `has`; whether it lacked anything."""
         client, run_id = self.client, has.run_id
         params = [Param(key, value) for key, value in wanted.params.items() if key not in has.params]
@@ -159,7 +163,7 @@ class Mirror:
         whole = has.has_dataset and has.status == wanted.status and not (params or tags or gone or last)
         if whole and wanted.last is not None:
             return False
-        metrics = [*self._points(wanted, has), *last]
+        metrics = [*self._list_missing_points(wanted, has), *last]
         if not has.has_dataset:
             client.log_inputs(run_id, [wanted.dataset])
         if params or tags or metrics:  # the client sends a large batch in parts, the metrics in their order
@@ -177,7 +181,7 @@ class Mirror:
         has.steps = (has.steps or set()) | {point.step for point in wanted.points}
         return bool(metrics) or not whole
 
-    def _points(self, wanted: DesiredRun, has: ActualRun) -> list[Metric]:
+    def _list_missing_points(self, wanted: DesiredRun, has: ActualRun) -> list[Metric]:
         """The points that MLflow lacks. A history takes every point again, so that it is asked which it has.
 
         The marker comes last in its point, which is whole where that is.
@@ -188,7 +192,7 @@ class Mirror:
         return [metric for point in wanted.points if point.step not in has.steps for metric in _metrics(point)]
 
 
-def _metrics(point: Point | None) -> list[Metric]:
+def _metrics(point: MetricPoint | None) -> list[Metric]:
     if point is None:
         return []
     # MLflow turns infinity into 1.8e308; such values are left out and the collapse tag says why.

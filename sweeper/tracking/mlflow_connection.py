@@ -29,13 +29,13 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from sweeper.core.errors import SweeperError, UsageError
-from sweeper.core.paths import folder_name
-from sweeper.core.redact import check_address, shown_address
-from sweeper.system.leases import leased
-from sweeper.system.locks import created_once, sqlite_path
-from sweeper.system.postgres import is_postgres, named_url
+from sweeper.core.paths import make_folder_name
+from sweeper.core.redact import check_address, hide_address_secrets
+from sweeper.system.leases import hold_lease
+from sweeper.system.locks import get_sqlite_path, lock_database_creation
+from sweeper.system.postgres import is_postgres, make_named_url
 from sweeper.system.store_versions import store_fault
-from sweeper.system.system_errors import cause, causes
+from sweeper.system.system_errors import get_cause, iterate_causes
 from sweeper.tracking.prepared_views import TAG
 
 SLOWEST_LINE = 16 * 1024
@@ -44,7 +44,7 @@ LONGEST = 256 * 2**20
 """Bytes of one answer, unpacked."""
 
 
-class _Answer(io.RawIOBase):
+class _BoundedAnswer(io.RawIOBase):
     """What comes from a socket, until its time is over."""
 
     def __init__(self, sock: socket.socket, own: io.RawIOBase, timeout: float) -> None:
@@ -76,31 +76,31 @@ class _Answer(io.RawIOBase):
         super().close()
 
 
-class _Bounded(HTTPConnection):
+class _BoundedHttpConnection(HTTPConnection):
     """A connection whose answers have an end."""
 
     def response_class(self, sock: socket.socket, *given: Any, **more: Any) -> http.client.HTTPResponse:  # type: ignore[override]
         """An answer, also of a proxy on the way."""
         response = http.client.HTTPResponse(sock, *given, **more)
         if self.timeout is not None:
-            response.fp = io.BufferedReader(_Answer(sock, response.fp.detach(), self.timeout))
+            response.fp = io.BufferedReader(_BoundedAnswer(sock, response.fp.detach(), self.timeout))
         return response
 
 
-class _BoundedEncrypted(_Bounded, HTTPSConnection):
+class _BoundedTlsConnection(_BoundedHttpConnection, HTTPSConnection):
     """The same with TLS."""
 
 
 class BoundedPool(HTTPConnectionPool):
     """Connections to a server; errors name this class."""
 
-    ConnectionCls = _Bounded
+    ConnectionCls = _BoundedHttpConnection
 
 
 class BoundedTlsPool(HTTPSConnectionPool):
     """The same with TLS."""
 
-    ConnectionCls = _BoundedEncrypted
+    ConnectionCls = _BoundedTlsConnection
 
 
 class BoundedAdapter(request_utils.TCPKeepAliveHTTPAdapter):
@@ -140,71 +140,72 @@ class BoundedAdapter(request_utils.TCPKeepAliveHTTPAdapter):
 request_utils.TCPKeepAliveHTTPAdapter = BoundedAdapter  # type: ignore[misc]
 
 
-def connect(uri: str) -> MlflowClient:
+def connect_to_mlflow(uri: str) -> MlflowClient:
     """A client of a store that answers; a SQLite store is made, and migrated, once.
 
     Raises:
         UsageError: if it does not answer.
     """
     try:
-        return _connected(uri)
+        return _connect_once(uri)
     except SweeperError:
         raise
     except Exception as error:
         # What a signal raised may have been caught by MLflow, and put into other words.
-        stopped = next((one for one in causes(error) if isinstance(one, SweeperError)), None)
-        raise stopped or no_store(uri, error) from error
+        stopped = next((one for one in iterate_causes(error) if isinstance(one, SweeperError)), None)
+        raise stopped or explain_missing_store(uri, error) from error
 
 
-def _connected(uri: str) -> MlflowClient:
+def _connect_once(uri: str) -> MlflowClient:
     check_address("--tracking-uri", uri)
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what goes wrong is told by us, in one line
-    path = sqlite_path(uri)
+    path = get_sqlite_path(uri)
     if is_postgres(uri):
-        with leased(uri, "mlflow", wait=True):
-            return _client(named_url(uri, "mlflow"))
+        with hold_lease(uri, "mlflow", wait=True):
+            return _make_client(make_named_url(uri, "mlflow"))
     if path is None:
-        return _client(uri)
+        return _make_client(uri)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Without a pool each write ends in the file itself, and no connection stays with one that was moved or deleted.
     os.environ["MLFLOW_SQLALCHEMYSTORE_POOLCLASS"] = "NullPool"
-    with created_once(path, _of_file):
+    with lock_database_creation(path, _connect_to_file):
         with sqlite3.connect(path, timeout=60) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
         connection.close()
-        return _of_file(path)
+        return _connect_to_file(path)
 
 
-def _of_file(path: Path) -> MlflowClient:
+def _connect_to_file(path: Path) -> MlflowClient:
     # MLflow keeps its connections by address: a relative one would name the first working folder's file for ever.
-    return _client(f"sqlite:///{path.absolute()}")
+    return _make_client(f"sqlite:///{path.absolute()}")
 
 
-def _client(address: str) -> MlflowClient:
+def _make_client(address: str) -> MlflowClient:
     client = MlflowClient(tracking_uri=address)
     client.search_experiments(max_results=1)  # makes and migrates the tables
     return client
 
 
-def no_store(uri: str, error: Exception) -> UsageError:
+def explain_missing_store(uri: str, error: Exception) -> UsageError:
     """What to tell people of an address at which nothing answers."""
     if isinstance(error, UsageError):
         return error
     with suppress(sqlite3.Error, SQLAlchemyError):
         if (fault := store_fault("--tracking-uri", uri)) is not None:
             return UsageError(f"--tracking-uri: {fault[0]}. Before you repeat the command, {fault[1]}")
-    path = sqlite_path(uri)
+    path = get_sqlite_path(uri)
     advice = "Start the server, or leave the option out for a file in the working folder"
     if path is not None:
         file = shlex.quote(str(path.absolute()))
         advice = f"Move it away, and repeat the command, for a new one: mv {file} {file}.old"
     return UsageError(
-        f"--tracking-uri {shown_address(uri)} must be an MLflow store that answers, got: {cause(error)}. {advice}"
+        f"--tracking-uri {hide_address_secrets(uri)} must be an MLflow store that answers, got: {get_cause(error)}. "
+        f"{advice}"
     )
 
 
-def server_version(uri: str) -> str:
+def get_server_version(uri: str) -> str:
     """What MLflow's server at an http(s):// address says it is.
 
     Raises:
@@ -215,25 +216,25 @@ def server_version(uri: str) -> str:
     return str(answer.text[:100].strip())
 
 
-def prepared_studies(uri: str) -> dict[str, str]:
+def list_prepared_studies(uri: str) -> dict[str, str]:
     """Studies in an MLflow store that have views, the newest first: name → id of the experiment.
 
     Raises:
         UsageError: if the store does not answer.
     """
-    experiments = connect(uri).search_experiments(order_by=["creation_time DESC"])
+    experiments = connect_to_mlflow(uri).search_experiments(order_by=["creation_time DESC"])
     return {e.name: str(e.experiment_id) for e in experiments if f"{TAG}sweep" in e.tags}
 
 
-def artifacts_of(store: Path, study: str) -> str:
+def get_artifacts_address(store: Path, study: str) -> str:
     """Address of the folder of a study's files in MLflow: beside its SQLite store."""
-    return (store.resolve().parent / "mlruns" / folder_name(study)).as_uri()
+    return (store.resolve().parent / "mlruns" / make_folder_name(study)).as_uri()
 
 
-def files_elsewhere(store: Path, study: str, location: str) -> bool:
+def has_files_elsewhere(store: Path, study: str, location: str) -> bool:
     """Whether the address of a study's files names another folder than beside its store, which was moved or copied.
 
     MLflow keeps absolute addresses alone. A folder that a person gave the experiment is left to that person.
     """
-    own_store = location.startswith("file:") and unquote(location).endswith(f"/mlruns/{folder_name(study)}")
-    return own_store and location != artifacts_of(store, study)
+    own_store = location.startswith("file:") and unquote(location).endswith(f"/mlruns/{make_folder_name(study)}")
+    return own_store and location != get_artifacts_address(store, study)

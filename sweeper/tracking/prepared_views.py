@@ -26,7 +26,7 @@ SHOWN_FIRST = ("gamma", "alpha", "pos_weight", "class_weight_power", "mix")
 """Coordinates that most people look for; others of the space follow."""
 
 
-def prepared_views(space: SearchSpace, metric: str = "miou") -> dict[str, str]:
+def make_prepared_views(space: SearchSpace, metric: str = "miou") -> dict[str, str]:
     """Tags of the experiment, one per view.
 
     Returns:
@@ -36,27 +36,32 @@ def prepared_views(space: SearchSpace, metric: str = "miou") -> dict[str, str]:
     coordinates = [*(n for n in SHOWN_FIRST if n in free), *sorted(free.difference(SHOWN_FIRST))]
     score = "miou" if metric == "miou" else "value"
     views: dict[View, dict[str, Any]] = {
-        "sweep": _view(coordinates, score, order=f"val/{score}", filtered="tags.`sweeper.kind` != 'sweep'"),
-        "finalists": _view(coordinates, score, order=f"test/{score}", filtered="tags.`sweeper.kind` = 'confirm'"),
+        "sweep": _make_view(coordinates, score, order=f"val/{score}", filtered="tags.`sweeper.kind` != 'sweep'"),
+        "finalists": _make_view(coordinates, score, order=f"test/{score}", filtered="tags.`sweeper.kind` = 'confirm'"),
     }
-    return {f"{TAG}{name}": _packed(view) for name, view in views.items()}
+    return {f"{TAG}{name}": _pack_view(view) for name, view in views.items()}
 
 
-def _view(coordinates: Sequence[str], score: str, *, order: str, filtered: str) -> dict[str, Any]:
+def _make_view(coordinates: Sequence[str], score: str, *, order: str, filtered: str) -> dict[str, Any]:
     columns = {
-        _param("loss.family"): 95,
-        _tag("sweeper.state"): 98,
-        _metric(f"val/{score}"): 82,
-        _metric(f"test/{score}"): 78,
-        _metric("val/miou"): 82,
-        _metric("test/miou"): 78,
+        _param_column("loss.family"): 95,
+        _tag_column("sweeper.state"): 98,
+        _metric_column(f"val/{score}"): 82,
+        _metric_column(f"test/{score}"): 78,
+        _metric_column("val/miou"): 82,
+        _metric_column("test/miou"): 78,
     }
-    columns |= {_param(f"loss.{name}"): 84 for name in coordinates}
-    columns |= {_param("lr"): 70, _param("seed"): 60, _tag("sweeper.kind"): 80, _tag("sweeper.collapse"): 90}
+    columns |= {_param_column(f"loss.{name}"): 84 for name in coordinates}
+    columns |= {
+        _param_column("lr"): 70,
+        _param_column("seed"): 60,
+        _tag_column("sweeper.kind"): 80,
+        _tag_column("sweeper.collapse"): 90,
+    }
     widths = {**WIDTHS, **columns}
     return {
         "searchFilter": filtered,
-        "orderByKey": _metric(order),
+        "orderByKey": _metric_column(order),
         "orderByAsc": False,
         "selectedColumns": list(columns),
         "columnOrder": list(widths),
@@ -65,18 +70,18 @@ def _view(coordinates: Sequence[str], score: str, *, order: str, filtered: str) 
     }
 
 
-def _param(name: str) -> str:
+def _param_column(name: str) -> str:
     return f"params.`{name}`"
 
 
-def _metric(name: str) -> str:
+def _metric_column(name: str) -> str:
     return f"metrics.`{name}`"
 
 
-def _tag(name: str) -> str:
+def _tag_column(name: str) -> str:
     return f"tags.`{name}`"
 
 
-def _packed(view: dict[str, Any]) -> str:
+def _pack_view(view: dict[str, Any]) -> str:
     text = json.dumps(view, separators=(",", ":"), sort_keys=True)
     return "deflate;" + base64.b64encode(zlib.compress(text.encode(), 9)).decode()

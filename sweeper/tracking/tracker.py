@@ -20,28 +20,28 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sweeper import storage as studies
 from sweeper.core.errors import SweeperError, UsageError
-from sweeper.core.events import Paused, Stored, SweepEvent
+from sweeper.core.events import ResultStored, SweepEvent, TrainingPaused
 from sweeper.core.paths import STORAGE
 from sweeper.core.records import Conditions
-from sweeper.core.redact import shown_address
-from sweeper.core.text import count, mlflow_command, resume_command
-from sweeper.system.locks import sqlite_path
-from sweeper.system.system_errors import cause
+from sweeper.core.redact import hide_address_secrets
+from sweeper.core.text import format_count, format_mlflow_command, resume_command
+from sweeper.system.locks import get_sqlite_path
+from sweeper.system.system_errors import get_cause
 from sweeper.system.whole_files import WatchedFile
-from sweeper.tracking.mirror import SWEEP, Mirror
-from sweeper.tracking.mlflow_connection import connect
-from sweeper.tracking.prepared_views import prepared_views
+from sweeper.tracking.mirror import SWEEP, MlflowMirror
+from sweeper.tracking.mlflow_connection import connect_to_mlflow
+from sweeper.tracking.prepared_views import make_prepared_views
 from sweeper.tracking.values import (
     EXPERIMENT_NOTE_LIMIT,
     NOTE,
     NOTE_LIMIT,
     DesiredRun,
-    Point,
-    Training,
-    Values,
+    MetricPoint,
+    RunValues,
+    TrackedTraining,
+    list_tracked_trainings,
     name_of,
     run_of,
-    trainings_of,
 )
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ LAST_SECONDS = 2.0
 """How long somebody waits who was asked to stop."""
 
 
-class Summary(NamedTuple):
+class SweepSummary(NamedTuple):
     """What the sweep's own run says of the outcome."""
 
     note: str
@@ -73,7 +73,7 @@ class Summary(NamedTuple):
     """The report's files."""
 
 
-class Tracker:
+class MlflowTracker:
     """Writes to MLflow what it lacks of one study. What is said to people is said by the loop's thread alone."""
 
     def __init__(
@@ -96,8 +96,8 @@ class Tracker:
             UsageError: if the store cannot be reached.
         """
         self._warn, self._log, self._stopped = warn, log, stopped
-        self._uri, self._place, self.mirror = uri, shown_address(uri), Mirror(connect(uri), uri)
-        path = sqlite_path(uri)
+        self._uri, self._place, self.mirror = uri, hide_address_secrets(uri), MlflowMirror(connect_to_mlflow(uri), uri)
+        path = get_sqlite_path(uri)
         self._file = None if path is None else WatchedFile(path)
         self._gone: str | None = None
         """What happened to the store's file while it was written, as a sentence."""
@@ -113,10 +113,10 @@ class Tracker:
 
     # --- The study --------------------------------------------------------------------------------------------
 
-    def begin(
+    def begin_sweep(
         self,
         study: optuna.Study,
-        plan: studies.Plan,
+        plan: studies.StudyPlan,
         *,
         storage: str = STORAGE,
         status: str = "RUNNING",
@@ -136,94 +136,96 @@ class Tracker:
             UsageError: if the store does not take it.
         """
         created = datetime.fromisoformat(plan.created).timestamp()
-        trainings = trainings_of(study, created)
-        self._study, self._plan, self._values = study, plan, Values(plan.conditions)
-        self._command = mlflow_command(study.study_name, storage, self._uri)
+        trainings = list_tracked_trainings(study, created)
+        self._study, self._plan, self._values = study, plan, RunValues(plan.conditions)
+        self._command = format_mlflow_command(study.study_name, storage, self._uri)
         asked = {"trials": str(studies.unpack_value(study.user_attrs, "trials", 0)), "space": plan.space.name}
         self._sweep = DesiredRun(
             name=SWEEP,
-            tags={"sweeper.kind": SWEEP, **self._values.class_tags(), **self._values.fold_tags()},
+            tags={"sweeper.kind": SWEEP, **self._values.make_class_tags(), **self._values.fold_tags()},
             params={"seed": str(plan.conditions.seed), **asked},
-            dataset=self._values.dataset(SWEEP),
+            dataset=self._values.make_dataset_input(SWEEP),
             start=int(created * 1000),
             status=status,
             end=int(max([created, *(training.ended for training in trainings)]) * 1000),
         )
         try:
-            self.mirror.begin(study.study_name, self._sweep, plan.created)
+            self.mirror.begin_sweep(study.study_name, self._sweep, plan.created)
             dropped = set(studies.unpack_value(study.user_attrs, studies.DROPPED, []))
-            self.mirror.drop(dropped.difference(name_of(training.result.spec) for training in trainings))
+            self.mirror.delete_runs(dropped.difference(name_of(training.result.spec) for training in trainings))
         except SweeperError:
             raise
         except Exception as error:
             raise UsageError(
-                f"--tracking-uri {self._place} must be an MLflow store that can be written, got: {cause(error)}. "
+                f"--tracking-uri {self._place} must be an MLflow store that can be written, got: {get_cause(error)}. "
                 f"Nothing was trained; mend it, and go on with: {resume_command(study.study_name, storage)}"
             ) from error
         studies.note_parent(study, self.mirror.experiment_id, self.mirror.parent_run_id)
         views = {
             "mlflow.experimentKind": "custom_model_development",
-            **prepared_views(plan.space, plan.conditions.recipe.metric),
+            **make_prepared_views(plan.space, plan.conditions.recipe.metric),
         }
         for key, text in views.items():
-            self._put("tag", key, partial(self.mirror.tag, key, text))
+            self._put_task("tag", key, partial(self.mirror.set_tag, key, text))
         for training in trainings:
             self._put_training(training)
-        threading.Thread(target=self._run, name="MLflow", daemon=True).start()
+        threading.Thread(target=self._run_writer, name="MLflow", daemon=True).start()
 
-    def decide(self, conditions: Conditions) -> None:
+    def update_plan(self, conditions: Conditions) -> None:
         """Take the recipe as it is from now on; what the sweep's run lacks of it is written there."""
-        self._values = Values(conditions)
-        self._change_sweep(params=self._values.recipe() | self._sweep.params)
+        self._values = RunValues(conditions)
+        self._update_sweep(params=self._values.make_recipe_params() | self._sweep.params)
 
-    def describe(self, note: str) -> None:
+    def set_description(self, note: str) -> None:
         """Make `note`, in markdown, the description of the sweep's run."""
-        self._change_sweep(tags=self._sweep.tags | {NOTE: _cut(note)})
-        self._note()
+        self._update_sweep(tags=self._sweep.tags | {NOTE: _cut_note(note)})
+        self._note_runs()
         self._log_warnings()
 
     def notify(self, event: SweepEvent) -> None:
         """Write a training that has a result, or waits at a rung with what it gave so far."""
         match event:
-            case Paused(_, result) | Stored(result):
+            case TrainingPaused(_, result) | ResultStored(result):
                 now = time.time()
-                self._put_training(Training(result, now - result.seconds, now, isinstance(event, Paused)))
+                self._put_training(
+                    TrackedTraining(result, now - result.seconds, now, isinstance(event, TrainingPaused))
+                )
         self._log_warnings()
 
-    def catch_up(self, beat: Callable[[], None] = lambda: None) -> str | None:
+    def wait_until_written(self, beat: Callable[[], None] = lambda: None) -> str | None:
         """Wait a little until everything is written; `beat` is called meanwhile, as a sign of life.
 
         Returns:
             What the store does not have then, with the command that writes it; None where it has everything.
         """
-        self._wait(PATIENCE, beat)
-        self._note()
-        return self._lacks()
+        self._wait_until_written(PATIENCE, beat)
+        self._note_runs()
+        return self._explain_missing()
 
-    def conclude(self, status: str, summary: Summary | None = None) -> None:
+    def conclude_sweep(self, status: str, summary: SweepSummary | None = None) -> None:
         """The sweep ends with MLflow's status `status`."""
         now = int(time.time() * 1000)
         if summary is not None:
-            note = _cut(summary.note)
-            self._change_sweep(tags=self._sweep.tags | dict(summary.tags) | {NOTE: note})
-            self._change_sweep(last=Point(dict(summary.values), 0, now))
-            self._put("tag", NOTE, partial(self.mirror.tag, NOTE, note[:EXPERIMENT_NOTE_LIMIT]))
+            note = _cut_note(summary.note)
+            self._update_sweep(tags=self._sweep.tags | dict(summary.tags) | {NOTE: note})
+            self._update_sweep(last=MetricPoint(dict(summary.values), 0, now))
+            self._put_task("tag", NOTE, partial(self.mirror.set_tag, NOTE, note[:EXPERIMENT_NOTE_LIMIT]))
             folder = summary.folder.resolve()
             for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-                self._put("file", str(path), partial(self.mirror.send, folder, path))
+                self._put_task("file", str(path), partial(self.mirror.send_file, folder, path))
         if self._sweep.status != status:
-            self._change_sweep(status=status, end=now)
+            self._update_sweep(status=status, end=now)
 
     def end_sweep(
-        self, status: str, summary: Summary | None = None, *, beat: Callable[[], None] = lambda: None
+        self, status: str, summary: SweepSummary | None = None, *, beat: Callable[[], None] = lambda: None
     ) -> None:
-        """`conclude`, wait a little for a store that is away, and say what it lacks then, and what writes that."""
-        self.conclude(status, summary)
-        self._wait(LAST_SECONDS if status == "KILLED" else END_PATIENCE, beat)
+        """End the sweep, wait briefly for a store that is away, and warn of what it still lacks."""
+        self.conclude_sweep(status, summary)
+        self._wait_until_written(LAST_SECONDS if status == "KILLED" else END_PATIENCE, beat)
         self.close()
         if status != "FAILED":  # else the study's storage may be what failed
-            self._note()
-        if (lacks := self._lacks()) is not None:
+            self._note_runs()
+        if (lacks := self._explain_missing()) is not None:
             self._warn(lacks)
 
     def close(self) -> None:
@@ -234,26 +236,26 @@ class Tracker:
     # --- What is lacking --------------------------------------------------------------------------------------
 
     @property
-    def left(self) -> str:
+    def pending_text(self) -> str:
         """What is not yet written: `3 runs and 1 file`; "" where that is nothing."""
         with self._lock:
             amounts = Counter(what for what, _ in self._lacking)
-        return " and ".join(count(amount, what) for what, amount in amounts.items())
+        return " and ".join(format_count(amount, what) for what, amount in amounts.items())
 
-    def _put(self, what: str, name: str, write: Callable[[], None]) -> None:
+    def _put_task(self, what: str, name: str, write: Callable[[], None]) -> None:
         with self._lock:
             self._lacking[what, name] = write
         self._woken.set()
 
-    def _put_training(self, training: Training) -> None:
+    def _put_training(self, training: TrackedTraining) -> None:
         name, run = name_of(training.result.spec), run_of(training, self._values, self.mirror.parent_run_id)
-        self._put("run", name, partial(self.mirror.write, name, run))
+        self._put_task("run", name, partial(self.mirror.write_run, name, run))
 
-    def _change_sweep(self, **changes: object) -> None:
+    def _update_sweep(self, **changes: object) -> None:
         self._sweep = self._sweep._replace(**changes)  # type: ignore[arg-type]
-        self._put("run", SWEEP, partial(self.mirror.write, SWEEP, self._sweep))
+        self._put_task("run", SWEEP, partial(self.mirror.write_run, SWEEP, self._sweep))
 
-    def _note(self) -> None:
+    def _note_runs(self) -> None:
         """Tell the study the runs of its trainings."""
         studies.note_runs(self._study, self.mirror.run_ids)
 
@@ -263,12 +265,12 @@ class Tracker:
         while self._warnings:
             self._warn(self._warnings.popleft())
 
-    def _wait(self, timeout: float, beat: Callable[[], None]) -> None:
+    def _wait_until_written(self, timeout: float, beat: Callable[[], None]) -> None:
         """Wait until everything is written, or the store took nothing for `timeout` seconds."""
         began = progress = time.monotonic()
         written, warned = self._written, False
         self._awaited.set()
-        while self.left and self._gone is None:
+        while self.pending_text and self._gone is None:
             self._woken.set()
             time.sleep(0.05)
             beat()
@@ -280,17 +282,17 @@ class Tracker:
                 break
             if now - began > LAST_SECONDS and not warned:
                 warned = True
-                self._log(f"waiting for MLflow at {self._place}: {self.left} to be written")
+                self._log(f"waiting for MLflow at {self._place}: {self.pending_text} to be written")
         self._awaited.clear()
         self._log_warnings()
 
-    def _lacks(self) -> str | None:
+    def _explain_missing(self) -> str | None:
         """What the store lacks, and the command that writes it; None = nothing."""
         if self._is_gone():
             return f"{self._gone}: MLflow lacks what was in it. The study is whole, and this writes it: {self._command}"
-        if not (left := self.left):
+        if not (left := self.pending_text):
             return None
-        why = "" if self.failure is None else f" ({cause(self.failure)})"
+        why = "" if self.failure is None else f" ({get_cause(self.failure)})"
         return (
             f"MLflow at {self._place} did not take everything: {left} left{why}. The study is whole; when "
             f"MLflow answers, this writes what it lacks: {self._command}"
@@ -298,17 +300,18 @@ class Tracker:
 
     # --- In the thread ----------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
+    def _run_writer(self) -> None:
         while not self._closed:
             self._woken.wait(PASS_EVERY)
             self._woken.clear()
             if self._is_gone():
                 self._warnings.append(f"{self._gone}. The sweep continues; at its end, write MLflow: {self._command}")
                 return
-            before, self.failure = self.failure, self._pass()
+            before, self.failure = self.failure, self._write_pass()
             if self.failure is not None and before is None:
                 self._warnings.append(
-                    f"MLflow at {self._place} fails: {cause(self.failure)}. The sweep goes on; what MLflow lacks is "
+                    f"MLflow at {self._place} fails: {get_cause(self.failure)}. The sweep goes on; what MLflow lacks "
+                    "is "
                     "written when it answers again"
                 )
             elif self.failure is None and before is not None:
@@ -322,11 +325,11 @@ class Tracker:
 
     def _is_gone(self) -> bool:
         """Whether the store's file is no more the one that was opened: SQLite would make an empty one."""
-        if self._gone is None and self._file is not None and (fault := self._file.fault()) is not None:
+        if self._gone is None and self._file is not None and (fault := self._file.find_fault()) is not None:
             self._gone = f"{self._file.path} {fault} while the sweep wrote to it"
         return self._gone is not None
 
-    def _pass(self) -> Exception | None:
+    def _write_pass(self) -> Exception | None:
         """Write everything that is lacking: runs and tags, then files, which a server may not take; what failed."""
         while True:
             with self._lock:
@@ -346,5 +349,5 @@ class Tracker:
                     del self._lacking[key]
 
 
-def _cut(note: str) -> str:
+def _cut_note(note: str) -> str:
     return note if len(note) <= NOTE_LIMIT else note[: NOTE_LIMIT - 1] + "…"

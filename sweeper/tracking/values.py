@@ -13,14 +13,14 @@ from mlflow.entities import Dataset, DatasetInput, InputTag
 
 from sweeper import storage as studies
 from sweeper.core import metrics, own_metric
-from sweeper.core.detail_scores import detail_scores
-from sweeper.core.paths import slug
+from sweeper.core.detail_scores import compute_detail_scores
+from sweeper.core.paths import make_slug
 from sweeper.core.records import (
     Collapse,
     Conditions,
     Evaluation,
+    MetricScores,
     PartScores,
-    Scores,
     TrialResult,
     TrialSpec,
 )
@@ -48,27 +48,27 @@ MARKER = "lr"
 """A metric of every evaluation: MLflow has the evaluations at whose steps it has this one."""
 
 
-def class_slugs(classes: tuple[str, ...]) -> tuple[str, ...]:
+def make_class_slugs(classes: tuple[str, ...]) -> tuple[str, ...]:
     """Metric-safe, distinct names of the classes (MLflow refuses a whole batch for one `|`, `&` or `(`)."""
     result: list[str] = []
     for name in classes:
-        base = slug(name).lower()
+        base = make_slug(name).lower()
         free = (base if number == 1 else f"{base}-{number}" for number in count(1))
         result.append(next(one for one in free if one not in result))
     return tuple(result)
 
 
-class Values:
+class RunValues:
     """Names and numbers of one sweep's runs."""
 
     def __init__(self, conditions: Conditions) -> None:
         self.conditions = conditions
-        self._classes = class_slugs(conditions.dataset.classes)
+        self._classes = make_class_slugs(conditions.dataset.classes)
         binary = conditions.dataset.task == "binary"
         self._point = "threshold" if binary else "tau"
         self._at_default = "miou_at_0.5" if binary else "miou_at_tau_0"
 
-    def dataset(self, used_for: str) -> DatasetInput:
+    def make_dataset_input(self, used_for: str) -> DatasetInput:
         """The data set as MLflow's panel shows it."""
         dataset = self.conditions.dataset
         entity = Dataset(
@@ -79,7 +79,7 @@ class Values:
         )
         return DatasetInput(entity, [InputTag("mlflow.data.context", used_for)])
 
-    def recipe(self) -> dict[str, str]:
+    def make_recipe_params(self) -> dict[str, str]:
         """`recipe.*` parameters."""
         recipe = self.conditions.recipe
         codes = {name: getattr(recipe, name) for name in ("model", "own_metric")}
@@ -87,7 +87,7 @@ class Values:
         values = recipe.model_dump() | own
         return {f"recipe.{key}": str(value) for key, value in values.items()}
 
-    def class_tags(self) -> dict[str, str]:
+    def make_class_tags(self) -> dict[str, str]:
         """The classes' own names, where their slugs differ."""
         pairs = zip(self._classes, self.conditions.dataset.classes, strict=True)
         return {f"sweeper.class.{label}": name for label, name in pairs if label != name}
@@ -97,7 +97,7 @@ class Values:
         folds = self.conditions.folds
         return {} if folds is None else {"sweeper.held_out": "false", "sweeper.folds": str(folds)}
 
-    def name(self, spec: TrialSpec) -> str:
+    def make_run_name(self, spec: TrialSpec) -> str:
         """Of a training's run. The family first: MLflow's table cuts names at their end."""
         return {
             "search": f"{spec.family} #{spec.number}",
@@ -107,24 +107,24 @@ class Values:
             "longer": f"{spec.family} {spec.steps} steps seed {spec.seed}",
         }[spec.purpose]
 
-    def tags(self, spec: TrialSpec) -> dict[str, str]:
+    def make_tags(self, spec: TrialSpec) -> dict[str, str]:
         """Of a training's run before it has a result."""
         return {
             "sweeper.kind": "trial" if spec.purpose == "search" else spec.purpose,
             "sweeper.family": spec.family,
             "sweeper.trial": str(spec.number),
             "sweeper.state": "waiting",
-            **self.class_tags(),
+            **self.make_class_tags(),
         }
 
-    def params(self, spec: TrialSpec) -> dict[str, str]:
+    def make_params(self, spec: TrialSpec) -> dict[str, str]:
         """Loss, learning rate, seed and recipe of a training."""
-        params = {"loss.family": spec.family, "lr": number(spec.lr), "seed": str(spec.seed)}
-        params |= {f"loss.{name}": number(value) for name, value in spec.params.items()}
+        params = {"loss.family": spec.family, "lr": format_parameter(spec.lr), "seed": str(spec.seed)}
+        params |= {f"loss.{name}": format_parameter(value) for name, value in spec.params.items()}
         params |= {} if spec.fold is None else {"fold": str(spec.fold + 1)}
-        return {**params, **self.recipe(), "steps": str(spec.steps)}
+        return {**params, **self.make_recipe_params(), "steps": str(spec.steps)}
 
-    def of_evaluation(self, evaluation: Evaluation) -> dict[str, float]:
+    def make_evaluation_metrics(self, evaluation: Evaluation) -> dict[str, float]:
         """Metrics of one evaluation: `val/…` from all validation images, `val_part/…` from the rungs' part of them.
 
         The end has both: the second continues the curve of the rungs, the first compares with other ends. The marker
@@ -132,25 +132,25 @@ class Values:
         """
         values: dict[str, float] = {}
         if evaluation.complete:
-            values |= self._evaluated("val", evaluation)
+            values |= self._list_evaluated("val", evaluation)
         if not evaluation.complete or evaluation.part is not None:
-            values |= self._evaluated("val_part", evaluation.part_scores)
+            values |= self._list_evaluated("val_part", evaluation.part_scores)
         if evaluation.train_loss is not None:
             values["train/loss"] = evaluation.train_loss
         return {**values, MARKER: evaluation.lr}
 
-    def of_result(self, result: TrialResult) -> tuple[dict[str, float], dict[str, str]]:
+    def make_result_metrics(self, result: TrialResult) -> tuple[dict[str, float], dict[str, str]]:
         """Metrics and tags of a training that has ended."""
         tags = {"sweeper.state": result.state, "sweeper.device": result.device}
         if result.versions:
-            tags["sweeper.versions"] = version_text(result.versions)
+            tags["sweeper.versions"] = format_versions(result.versions)
         if result.earlier:
-            stints = [f"up to step {e.step}: {e.device}; {version_text(e.versions)}" for e in result.earlier]
+            stints = [f"up to step {e.step}: {e.device}; {format_versions(e.versions)}" for e in result.earlier]
             tags["sweeper.earlier"] = " | ".join(stints)[:TAG_LIMIT]
         if result.has_collapsed:
             tags["sweeper.collapse"] = result.collapse.value
-        if result.lacks:
-            tags["sweeper.never_predicted"] = ", ".join(result.lacks)[:TAG_LIMIT]
+        if result.missing_classes:
+            tags["sweeper.never_predicted"] = ", ".join(result.missing_classes)[:TAG_LIMIT]
         if result.reason:
             tags["sweeper.reason"] = result.reason[:TAG_LIMIT]
         values = {"seconds": result.seconds}
@@ -160,22 +160,26 @@ class Values:
             values |= {"val/value": 0.0, "val/miou": 0.0}  # it has no further evaluation, and counts as 0
         if result.test is not None:
             point = result.evaluations[-1].point
-            default = metrics.default_point(self.conditions.dataset.task)
-            chosen = metrics.scores(metrics.at_point(result.test, point))
-            metric = own_metric.at_hand(self.conditions.recipe.metric)
-            compared = metrics.at_point(metrics.measured(result.test, metric), point)
-            summed = metrics.summed_rows(compared, metric, self.conditions.dataset.groups_of(result.test.images))
-            values["test/value"] = float(metrics.objective(summed, metrics.present(compared), metric))
-            values |= self._scores("test", chosen, metrics.scores(metrics.at_point(result.test, default)))
+            default = metrics.default_operating_point(self.conditions.dataset.task)
+            chosen = metrics.compute_scores(metrics.count_at_point(result.test, point))
+            metric = own_metric.resolve_verdict_metric(self.conditions.recipe.metric)
+            compared = metrics.count_at_point(metrics.select_metric_counts(result.test, metric), point)
+            summed = metrics.sum_image_rows(compared, metric, self.conditions.dataset.list_groups(result.test.images))
+            values["test/value"] = float(
+                metrics.compute_objective(summed, metrics.find_present_classes(compared), metric)
+            )
+            values |= self._make_score_metrics(
+                "test", chosen, metrics.compute_scores(metrics.count_at_point(result.test, default))
+            )
         if result.detail is not None:
-            values |= {f"test/{name}": value for name, value in detail_scores(result.detail).items()}
+            values |= {f"test/{name}": value for name, value in compute_detail_scores(result.detail).items()}
         return values, tags
 
-    def _evaluated(self, split: str, found: Evaluation | PartScores) -> dict[str, float]:
-        values = self._scores(split, found.chosen, found.default)
+    def _list_evaluated(self, split: str, found: Evaluation | PartScores) -> dict[str, float]:
+        values = self._make_score_metrics(split, found.chosen, found.default)
         return {**values, f"{split}/{self._point}": found.point, f"{split}/value": found.value}
 
-    def _scores(self, split: str, chosen: Scores, default: Scores) -> dict[str, float]:
+    def _make_score_metrics(self, split: str, chosen: MetricScores, default: MetricScores) -> dict[str, float]:
         values = {
             f"{split}/miou": chosen.miou,
             f"{split}/{self._at_default}": default.miou,
@@ -189,12 +193,12 @@ class Values:
         return values
 
 
-def version_text(versions: Mapping[str, str]) -> str:
+def format_versions(versions: Mapping[str, str]) -> str:
     """`python 3.11.7, torch 2.12.1`."""
     return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
-def number(value: float) -> str:
+def format_parameter(value: float) -> str:
     """A parameter's value as text."""
     return f"{value:.6g}"
 
@@ -204,7 +208,7 @@ PAUSED = "SCHEDULED"
 STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}
 
 
-class Training(NamedTuple):
+class TrackedTraining(NamedTuple):
     """What the study knows of a training; times are seconds since 1970."""
 
     result: TrialResult
@@ -215,7 +219,7 @@ class Training(NamedTuple):
     """It waits at a rung."""
 
 
-class Point(NamedTuple):
+class MetricPoint(NamedTuple):
     """Values of metrics at a step; the time in milliseconds since 1970."""
 
     metrics: dict[str, float]
@@ -233,8 +237,8 @@ class DesiredRun(NamedTuple):
     start: int
     status: str
     end: int
-    points: tuple[Point, ...] = ()
-    last: Point | None = None
+    points: tuple[MetricPoint, ...] = ()
+    last: MetricPoint | None = None
     """Values that MLflow is to show, whatever it has."""
 
 
@@ -243,27 +247,30 @@ def name_of(spec: TrialSpec) -> str:
     return f"{spec.purpose}/{spec.number:05d}"
 
 
-def run_of(training: Training, values: Values, parent_run_id: str) -> DesiredRun:
+def run_of(training: TrackedTraining, values: RunValues, parent_run_id: str) -> DesiredRun:
     """The run of a training below the sweep's run."""
     result, spec, start = training.result, training.result.spec, int(training.started * 1000)
     run = DesiredRun(
-        name=values.name(spec),
-        tags={**values.tags(spec), "mlflow.parentRunId": parent_run_id},
-        params=values.params(spec),
-        dataset=values.dataset(USED_FOR[spec.purpose]),
+        name=values.make_run_name(spec),
+        tags={**values.make_tags(spec), "mlflow.parentRunId": parent_run_id},
+        params=values.make_params(spec),
+        dataset=values.make_dataset_input(USED_FOR[spec.purpose]),
         start=start,
         status=PAUSED,
         end=start + int(result.seconds * 1000),
-        points=tuple(Point(values.of_evaluation(e), e.step, start + int(e.seconds * 1000)) for e in result.evaluations),
+        points=tuple(
+            MetricPoint(values.make_evaluation_metrics(e), e.step, start + int(e.seconds * 1000))
+            for e in result.evaluations
+        ),
     )
     if training.paused:
         return run
-    metrics, tags = values.of_result(result)
-    last = Point(metrics, result.evaluations[-1].step if result.evaluations else 0, run.end)
+    metrics, tags = values.make_result_metrics(result)
+    last = MetricPoint(metrics, result.evaluations[-1].step if result.evaluations else 0, run.end)
     return run._replace(tags=run.tags | tags, last=last, status=STATUS[result.state])
 
 
-def trainings_of(study: optuna.Study, created: float) -> list[Training]:
+def list_tracked_trainings(study: optuna.Study, created: float) -> list[TrackedTraining]:
     """All trainings of a study, in the order they ended.
 
     A trial's times are those that Optuna kept. Of other trainings only the duration is known: they begin with the
@@ -275,15 +282,15 @@ def trainings_of(study: optuna.Study, created: float) -> list[Training]:
     trials = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
     searched = max((t.datetime_complete.timestamp() for t in trials.values() if t.datetime_complete), default=created)
 
-    def training(result: TrialResult, paused: bool) -> Training:
+    def training(result: TrialResult, paused: bool) -> TrackedTraining:
         if result.spec.purpose != "search":
             started = created if result.spec.purpose == "probe" else searched
-            return Training(result, started, started + result.seconds)
+            return TrackedTraining(result, started, started + result.seconds)
         trial = trials[result.spec.number]
         started = trial.datetime_start.timestamp() if trial.datetime_start else created
         ended = trial.datetime_complete.timestamp() if trial.datetime_complete else started + result.seconds
-        return Training(result, started, ended, paused)
+        return TrackedTraining(result, started, ended, paused)
 
-    found = [training(result, paused=False) for result in studies.all_results(study)]
-    found += [training(result, paused=True) for result in studies.waiting_results(study)]
+    found = [training(result, paused=False) for result in studies.list_all_results(study)]
+    found += [training(result, paused=True) for result in studies.list_waiting_results(study)]
     return sorted(found, key=lambda training: training.ended)

@@ -17,7 +17,7 @@ from torch.nn.functional import affine_grid, grid_sample
 
 from sweeper.core.recipe import Augmentation
 from sweeper.core.records import IGNORE
-from sweeper.training.transfer import to_device
+from sweeper.training.transfer import move_to_device
 
 LIGHT = 0.2
 """Contrast factors lie within 1 ± this, brightness shifts within ± this standard deviations."""
@@ -27,7 +27,7 @@ NOISE = 0.1
 """Standard deviations of the noise lie between 0 and this, in units of the normalised input."""
 
 
-class Draws(NamedTuple):
+class AugmentationDraws(NamedTuple):
     """What was drawn for the crops of one step, each (N,)."""
 
     flip: Tensor
@@ -47,21 +47,23 @@ class Draws(NamedTuple):
     key: int = 0
     """Of the noise."""
 
-    def to(self, device: torch.device) -> Draws:
+    def to(self, device: torch.device) -> AugmentationDraws:
         """The same on a device."""
-        moved: dict[str, Any] = {k: to_device(v, device) for k, v in self._asdict().items() if isinstance(v, Tensor)}
+        moved: dict[str, Any] = {
+            k: move_to_device(v, device) for k, v in self._asdict().items() if isinstance(v, Tensor)
+        }
         return self._replace(**moved)
 
 
-def draw(
+def draw_augmentation(
     rng: np.random.Generator, more: np.random.Generator, count: int, augmentation: Augmentation, key: int
-) -> Draws:
+) -> AugmentationDraws:
     """Draw for `count` crops; `rng` for what is light, `more` for the rest, so that the crops are the same for all."""
     flips = rng.random(count) < 0.5
     light = rng.uniform(-LIGHT, LIGHT, (count, 2))
     if augmentation == "none":
         flips, light = np.zeros_like(flips), np.zeros_like(light)
-    base = Draws(
+    base = AugmentationDraws(
         torch.from_numpy(flips),
         torch.from_numpy((1 + light[:, 0]).astype(np.float32)),
         torch.from_numpy(light[:, 1].astype(np.float32)),
@@ -78,47 +80,49 @@ def draw(
     )
 
 
-def augment(inputs: Tensor, masks: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+def augment(inputs: Tensor, masks: Tensor, draws: AugmentationDraws) -> tuple[Tensor, Tensor]:
     """Augment normalised inputs (N, C, H, W) and their labels (N, H, W) alike; draws on the same device."""
-    inputs, masks = flipped(inputs, draws), flipped(masks, draws)
+    inputs, masks = flip_where_drawn(inputs, draws), flip_where_drawn(masks, draws)
     if draws.angle is not None:
-        grid = _grid(draws, inputs)
+        grid = _make_sampling_grid(draws, inputs)
         inputs = grid_sample(inputs, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
         # What lies outside reads 0: labels are sampled as their distance from IGNORE.
         shifted = (masks - IGNORE).unsqueeze(1).to(inputs.dtype)
         sampled = grid_sample(shifted, grid, mode="nearest", padding_mode="zeros", align_corners=False)
         masks = sampled.squeeze(1).to(masks.dtype) + IGNORE
-    inputs = inputs * _wide(draws.contrast, inputs) + _wide(draws.brightness, inputs)
+    inputs = inputs * _broadcast(draws.contrast, inputs) + _broadcast(draws.brightness, inputs)
     if draws.noise is not None:
         generator = torch.Generator(device=inputs.device).manual_seed(draws.key)
         noise = torch.randn(inputs.shape, generator=generator, device=inputs.device, dtype=inputs.dtype)
-        inputs = inputs + _wide(draws.noise, inputs) * noise
+        inputs = inputs + _broadcast(draws.noise, inputs) * noise
     return inputs.contiguous(memory_format=torch.channels_last), masks
 
 
-def augment_distances(maps: Tensor, draws: Draws) -> Tensor:
+def augment_distances(maps: Tensor, draws: AugmentationDraws) -> Tensor:
     """Move distances to boundaries (N, C, H, W) like the labels; they grow with the zoom."""
-    maps = flipped(maps, draws)
+    maps = flip_where_drawn(maps, draws)
     if draws.angle is None or draws.zoom is None:
         return maps
     wide = maps.float()
-    moved = grid_sample(wide, _grid(draws, wide), mode="bilinear", padding_mode="zeros", align_corners=False)
-    return (moved * _wide(draws.zoom, moved)).to(maps.dtype)
+    moved = grid_sample(
+        wide, _make_sampling_grid(draws, wide), mode="bilinear", padding_mode="zeros", align_corners=False
+    )
+    return (moved * _broadcast(draws.zoom, moved)).to(maps.dtype)
 
 
-def flipped(values: Tensor, draws: Draws) -> Tensor:
+def flip_where_drawn(values: Tensor, draws: AugmentationDraws) -> Tensor:
     """Left and right, top and bottom exchanged where drawn; values (N, …, H, W)."""
-    values = torch.where(_wide(draws.flip, values), values.flip(-1), values)
+    values = torch.where(_broadcast(draws.flip, values), values.flip(-1), values)
     if draws.upside is not None:
-        values = torch.where(_wide(draws.upside, values), values.flip(-2), values)
+        values = torch.where(_broadcast(draws.upside, values), values.flip(-2), values)
     return values
 
 
-def _wide(drawn: Tensor, values: Tensor) -> Tensor:
+def _broadcast(drawn: Tensor, values: Tensor) -> Tensor:
     return drawn.view(-1, *(1,) * (values.ndim - 1))
 
 
-def _grid(draws: Draws, values: Tensor) -> Tensor:
+def _make_sampling_grid(draws: AugmentationDraws, values: Tensor) -> Tensor:
     """Where each pixel comes from: (N, H, W, 2); crops are square, so that no aspect enters."""
     assert draws.angle is not None and draws.zoom is not None
     cos, sin = torch.cos(draws.angle) / draws.zoom, torch.sin(draws.angle) / draws.zoom

@@ -11,25 +11,25 @@ from torch import Tensor
 
 from sweeper.core.recipe import Augmentation
 from sweeper.core.records import IGNORE
-from sweeper.data.balanced_crops import balanced_of, corner_around
+from sweeper.data.balanced_crops import count_balanced, find_corner_around
 from sweeper.data.label_maps import MapStore
 from sweeper.data.store import PixelStore
-from sweeper.training.augment import Draws, draw
+from sweeper.training.augment import AugmentationDraws, draw_augmentation
 
 FORGET = 32
 """Steps after which the memory of the images' pages is given back: a large set would fill it, slowly."""
 _ORDER, _CROPS, _MORE, _MIDDLES = 1, 2, 3, 4
 
 
-def _generator(seed: int, purpose: int, number: int) -> np.random.Generator:
+def _make_generator(seed: int, purpose: int, number: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, purpose, number])))
 
 
-def image_indices(count: int, batch_size: int, step: int, seed: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def draw_image_indices(count: int, batch_size: int, step: int, seed: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Positions 0 … count−1 of the images in the batch of `step` (from 0): each epoch is a fresh permutation."""
     positions = np.arange(step * batch_size, (step + 1) * batch_size)
     epochs = positions // count
-    orders = {int(e): _generator(seed, _ORDER, int(e)).permutation(count) for e in np.unique(epochs)}
+    orders = {int(e): _make_generator(seed, _ORDER, int(e)).permutation(count) for e in np.unique(epochs)}
     return np.array([orders[int(e)][p % count] for e, p in zip(epochs, positions, strict=True)], dtype=np.int64)
 
 
@@ -45,7 +45,7 @@ class Crop(NamedTuple):
     width: int
 
 
-def crops(
+def draw_crops(
     store: PixelStore,
     images: tuple[int, ...],
     *,
@@ -55,7 +55,7 @@ def crops(
     seed: int,
     augmentation: Augmentation = "light",
     central: Sequence[Sequence[int]] | None = None,
-) -> tuple[list[Crop], Draws]:
+) -> tuple[list[Crop], AugmentationDraws]:
     """Where the crops of one step lie, at native resolution, and the augmentation drawn for them.
 
     Args:
@@ -68,25 +68,25 @@ def crops(
         augmentation: what is drawn.
         central: the classes that balanced crops of each image of the store are centred on; None = uniform crops.
     """
-    rng = _generator(seed, _CROPS, step)
-    chosen = image_indices(len(images), batch_size, step, seed)
+    rng = _make_generator(seed, _CROPS, step)
+    chosen = draw_image_indices(len(images), batch_size, step, seed)
     corners = rng.random((batch_size, 2))
-    more = _generator(seed, _MORE, step)
-    draws = draw(rng, more, batch_size, augmentation, key=int(more.integers(2**62)))
-    middles = _generator(seed, _MIDDLES, step).random((batch_size, 2))
+    more = _make_generator(seed, _MORE, step)
+    draws = draw_augmentation(rng, more, batch_size, augmentation, key=int(more.integers(2**62)))
+    middles = _make_generator(seed, _MIDDLES, step).random((batch_size, 2))
     found = []
     for n, position in enumerate(chosen):
         image = images[position]
         height, width = store.sizes[image]
         top = int(corners[n, 0] * (max(0, height - size) + 1))
         left = int(corners[n, 1] * (max(0, width - size) + 1))
-        if central is not None and central[image] and n >= batch_size - balanced_of(batch_size):
-            top, left = corner_around(store.mask(image), central[image], middles[n], size)
+        if central is not None and central[image] and n >= batch_size - count_balanced(batch_size):
+            top, left = find_corner_around(store.get_mask(image), central[image], middles[n], size)
         found.append(Crop(image, top, left, min(size, height), min(size, width)))
     return found, draws
 
 
-def cut(store: PixelStore, places: list[Crop], size: int) -> tuple[Tensor, Tensor]:
+def cut_crops(store: PixelStore, places: list[Crop], size: int) -> tuple[Tensor, Tensor]:
     """Crops of one size, padded below and to the right with black and ignored labels.
 
     Returns:
@@ -95,8 +95,8 @@ def cut(store: PixelStore, places: list[Crop], size: int) -> tuple[Tensor, Tenso
     images = np.zeros((len(places), size, size, store.channels), dtype=store.dtype)
     masks = np.full((len(places), size, size), IGNORE, dtype=np.uint8)
     for n, (image, top, left, h, w) in enumerate(places):
-        images[n, :h, :w] = store.image(image)[top : top + h, left : left + w]
-        masks[n, :h, :w] = store.mask(image)[top : top + h, left : left + w]
+        images[n, :h, :w] = store.get_image(image)[top : top + h, left : left + w]
+        masks[n, :h, :w] = store.get_mask(image)[top : top + h, left : left + w]
     return torch.from_numpy(images), torch.from_numpy(masks)
 
 
@@ -108,7 +108,7 @@ def map_batch(maps: MapStore, places: list[Crop], size: int) -> Tensor:
     return torch.from_numpy(cut_maps)
 
 
-def to_inputs(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+def normalise_inputs(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Normalise (N, H, W, channels) uint8 or uint16 into (N, channels, H, W) float32, channels last in memory."""
     full_scale = 255
     if images.dtype == torch.uint16:  # few kernels know it: its bits are read as int16, and the sign is taken back

@@ -15,8 +15,8 @@ import torch
 from sweeper.core.base import Record
 from sweeper.core.errors import CheckpointError
 from sweeper.core.records import Conditions, Evaluation, TrainedBy, TrialSpec
-from sweeper.system.whole_files import written_whole
-from sweeper.training.failure_causes import not_its_own
+from sweeper.system.whole_files import replace_atomically
+from sweeper.training.failure_causes import is_process_fault
 
 
 class Checkpoint(Record):
@@ -39,7 +39,7 @@ class Checkpoint(Record):
     """What trained the steps before those."""
 
 
-def key_of(conditions: Conditions) -> str:
+def make_checkpoint_key(conditions: Conditions) -> str:
     """What a training depends on besides its spec: data, recipe, test split."""
     # One by one or recorded, the steps are the same but for rounding: a worker may have to go on the other way.
     recipe = conditions.recipe.model_copy(update={"engine": "eager"})
@@ -64,7 +64,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, tensors: dict[str, Any])
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         # RuntimeError: what torch's archive writer makes of a full disk.
-        with written_whole(path) as part:
+        with replace_atomically(path) as part:
             torch.save({"checkpoint": checkpoint.model_dump_json(), **tensors}, part)
     except RuntimeError as error:
         raise OSError(f"the checkpoint {path} could not be written: {error}") from error
@@ -85,9 +85,9 @@ def load_checkpoint(
         tensors: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
         checkpoint = Checkpoint.model_validate_json(tensors.pop("checkpoint"))
     except Exception as error:  # torch, pickle, zip and pydantic each have their own
-        if not_its_own(error):  # the file may be sound, and another process can read it
+        if is_process_fault(error):  # the file may be sound, and another process can read it
             raise
         raise CheckpointError(f"the checkpoint {path} cannot be read: {error}") from error
-    if checkpoint.spec != spec or checkpoint.conditions != key_of(conditions):
+    if checkpoint.spec != spec or checkpoint.conditions != make_checkpoint_key(conditions):
         raise CheckpointError(f"the checkpoint {path} is of another training: {checkpoint.spec}, not {spec}")
     return checkpoint, tensors

@@ -15,12 +15,12 @@ import warnings
 import torch
 
 from sweeper.core.errors import SweeperError, UsageError
-from sweeper.training.failure_causes import explain, not_its_own
+from sweeper.training.failure_causes import explain_failure, is_process_fault
 from sweeper.training.job import WorkerContext
-from sweeper.training.probe_steps import probe_steps
+from sweeper.training.probe_steps import make_probe_steps
 
 
-def compile_first(context: WorkerContext) -> None:
+def compile_for_study(context: WorkerContext) -> None:
     """Compile what the study's trainings need.
 
     What was compiled for an earlier study of the process goes.
@@ -34,17 +34,17 @@ def compile_first(context: WorkerContext) -> None:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "TensorFloat32 tensor cores")  # the recipe says which precision
-            probe_steps(context, steps=4).run(0, 2)
+            make_probe_steps(context, steps=4).take_steps(0, 2)
             with torch.compiler.set_stance("fail_on_recompile"):
-                probe_steps(context, steps=4, seed=context.conditions.seed + 1).run(0, 3)
+                make_probe_steps(context, steps=4, seed=context.conditions.seed + 1).take_steps(0, 3)
     except SweeperError:
         raise
     except Exception as error:
-        if not_its_own(error):
+        if is_process_fault(error):
             raise
         raise UsageError(
             f"--compile needs a network that torch can compile here, once for all steps, and that ended with "
-            f"{explain(error)}; leave it out, or go on with a study that was made with it where torch can"
+            f"{explain_failure(error)}; leave it out, or go on with a study that was made with it where torch can"
         ) from error
     gc.collect()  # recorded steps refer to themselves; what they hold on a GPU is needed
     if context.device != "cpu":

@@ -19,7 +19,7 @@ _UNIT = 2**20
 """Confidence is summed in integers of this resolution: exact, and the same in any order on any device."""
 
 
-def labels_of(logits: Tensor, point: float, log_prior: Tensor) -> Tensor:
+def decide_labels(logits: Tensor, point: float, log_prior: Tensor) -> Tensor:
     """Class of each pixel, (N, H, W) uint8, of logits (N, 1 or C, H, W) at an operating point.
 
     One channel: 1 where the probability is at least `point`, in (0, 1). C channels: argmax of z_c − τ log π_c with
@@ -104,7 +104,7 @@ class PartCounter:
 
     def add(self, positions: Tensor, logits: Tensor) -> None:
         """Count a batch of positions (N,) and logits (N, 1 or C, H, W)."""
-        maps = [labels_of(logits, point, self._log_prior).cpu().numpy() for point in self._points]
+        maps = [decide_labels(logits, point, self._log_prior).cpu().numpy() for point in self._points]
         for n, position in enumerate(positions.tolist()):
             (count, (height, width)), before = self._prepared(position), None
             for k, answers in enumerate(maps):

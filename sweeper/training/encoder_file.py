@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.core.errors import UsageError
-from sweeper.training.pretrained import timm_name
+from sweeper.training.pretrained import get_timm_name
 
 OPTION = "--encoder-weights"
 _INNER = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model")
@@ -37,7 +37,7 @@ def read_state(path: str) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             return load_file(path)
-        return _tensors(torch.load(path, map_location="cpu", weights_only=True))
+        return _find_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except pickle.UnpicklingError as error:  # its own text recommends to switch the check off
         raise UsageError(
             f"{OPTION} {path} must hold tensors alone, and holds something else, or is damaged: what could "
@@ -48,7 +48,7 @@ def read_state(path: str) -> dict[str, Tensor]:
         raise UsageError(f"{OPTION} {path} must be a readable state dict: {text}; check the file") from error
 
 
-def _tensors(found: Any) -> dict[str, Tensor]:
+def _find_state_dict(found: Any) -> dict[str, Tensor]:
     """Return a state dict, or the one that a checkpoint holds."""
     if not isinstance(found, dict):
         raise TypeError(f"it holds a {type(found).__name__}")
@@ -57,7 +57,7 @@ def _tensors(found: Any) -> dict[str, Tensor]:
         return own
     for key in _INNER:
         if isinstance(found.get(key), dict):
-            return _tensors(found[key])
+            return _find_state_dict(found[key])
     raise TypeError(f"it holds no tensors, and none in {', '.join(_INNER)}")
 
 
@@ -77,8 +77,8 @@ def load_encoder(encoder: nn.Module, name: str, path: str) -> None:
         UsageError: if it cannot be read, or is not of this encoder.
     """
     state, wanted = read_state(path), encoder.state_dict()
-    start, names = _aligned(state, wanted)
-    fitting = {target: _fitted(state[source], wanted[target]) for target, source in names.items()}
+    start, names = _align_names(state, wanted)
+    fitting = {target: _fit_first_layer(state[source], wanted[target]) for target, source in names.items()}
     # Counters of batches, which networks of early versions lack, change nothing.
     missing = [target for target in wanted if target not in names and not target.endswith("num_batches_tracked")]
     other = [target for target, tensor in fitting.items() if tensor.shape != wanted[target].shape]
@@ -91,7 +91,7 @@ def load_encoder(encoder: nn.Module, name: str, path: str) -> None:
     elif other:
         shapes = [tuple(shape) for shape in (fitting[other[0]].shape, wanted[other[0]].shape)]
         why = f"{other[0]} has the shape {shapes[0]}, and needs {shapes[1]}"
-    elif strange := _strange(name, others, [one.removeprefix(start) for one in used]):
+    elif strange := _find_unknown_tensors(name, others, [one.removeprefix(start) for one in used]):
         why = f"it holds {len(strange)} tensors more of the same parts, {strange[0]} among them: a larger network's"
     if why:
         raise UsageError(
@@ -122,16 +122,16 @@ def check_file(name: str, depth: int, path: str) -> None:
     load_encoder(encoder, name, path)
 
 
-def _aligned(state: dict[str, Tensor], wanted: dict[str, Tensor]) -> tuple[str, dict[str, str]]:
+def _align_names(state: dict[str, Tensor], wanted: dict[str, Tensor]) -> tuple[str, dict[str, str]]:
     """Return what begins the file's names, and name in the encoder → name in the file: where most names agree."""
-    ours = {_plain(name): name for name in wanted}
+    ours = {_normalise_name(name): name for name in wanted}
     before, best = "", dict[str, str]()
-    starts = Counter(start for name in state for start in _starts(name))
+    starts = Counter(start for name in state for start in _list_prefixes(name))
     # What begins few names cannot be the whole encoder's; "" begins all.
     for start, begun in starts.most_common():
         if begun < len(best):
             break
-        theirs = {_plain(name[len(start) :]): name for name in state if name.startswith(start)}
+        theirs = {_normalise_name(name[len(start) :]): name for name in state if name.startswith(start)}
         for own in ("", "model"):  # segmentation-models-pytorch has timm's networks as `model` in its own
             found = {ours[own + plain]: name for plain, name in theirs.items() if own + plain in ours}
             if found and len(found) >= len(best):  # the longest beginning of them, whose rest is the library's
@@ -139,20 +139,20 @@ def _aligned(state: dict[str, Tensor], wanted: dict[str, Tensor]) -> tuple[str, 
     return before, best
 
 
-def _starts(name: str) -> Iterator[str]:
+def _list_prefixes(name: str) -> Iterator[str]:
     """The first parts of a name, with their dots: "", "module.", "module.encoder."."""
     parts = name.split(".")
     for count in range(min(_MOST_PARTS, len(parts) - 1) + 1):
         yield "".join(f"{part}." for part in parts[:count])
 
 
-def _plain(name: str) -> str:
+def _normalise_name(name: str) -> str:
     """A name as the libraries agree on it: `stages.0.conv` of timm is `stages_0.conv` where it gives features, and
     `norm.1` of torchvision's published DenseNets is `norm1` in their code."""
     return re.sub(r"[._]", "", name)
 
 
-def _fitted(tensor: Tensor, wanted: Tensor) -> Tensor:
+def _fit_first_layer(tensor: Tensor, wanted: Tensor) -> Tensor:
     """Return the first layer of three channels as one of as many as the images have; any other tensor as it is."""
     from timm.models import adapt_input_conv
 
@@ -162,15 +162,15 @@ def _fitted(tensor: Tensor, wanted: Tensor) -> Tensor:
     return tensor
 
 
-def _strange(name: str, others: list[str], used: list[str]) -> list[str]:
+def _find_unknown_tensors(name: str, others: list[str], used: list[str]) -> list[str]:
     """Return those of the file's other tensors that belong to parts of the encoder, and to no network of this name."""
     parts = {one.split(".")[0] for one in used}
     more = [one for one in others if one.split(".")[0] in parts]
-    library = timm_name(name)
+    library = get_timm_name(name)
     if more and library is not None:  # stages below the depth that is used are timm's to leave out
         import timm
 
         with suppress(Exception), torch.device("meta"):  # some cannot be built without memory
-            whole = {_plain(known) for known in timm.create_model(library).state_dict()}
-            return [one for one in more if _plain(one) not in whole]
+            whole = {_normalise_name(known) for known in timm.create_model(library).state_dict()}
+            return [one for one in more if _normalise_name(one) not in whole]
     return more

@@ -31,13 +31,13 @@ from sweeper.core.records import (
     TrialResult,
     TrialSpec,
 )
-from sweeper.data.folds import scored_images, split_of
-from sweeper.data.split import stratified_subset
+from sweeper.data.folds import get_split, list_scored_by_seed
+from sweeper.data.split import select_stratified_subset
 from sweeper.data.store import PixelStore
-from sweeper.system.clocks import running_seconds
+from sweeper.system.clocks import get_running_seconds
 from sweeper.training.checkpoint import Checkpoint
-from sweeper.training.collapse import judge, never_predicted
-from sweeper.training.initial_networks import Starts
+from sweeper.training.collapse import find_never_predicted, judge_collapse
+from sweeper.training.initial_networks import InitialNetworks
 from sweeper.training.network_in_training import NetworkInTraining
 from sweeper.training.resident_store import ResidentStore
 
@@ -48,7 +48,7 @@ RUNG_IMAGES = 8
 
 
 @dataclass
-class _Progress:
+class _TrainingProgress:
     """What a training has done so far, beside the weights."""
 
     step: int = 0
@@ -61,7 +61,7 @@ class _Progress:
     """What trained it before, where that was another device or other versions."""
 
 
-class Training(NetworkInTraining):
+class StudyTraining(NetworkInTraining):
     """A training of a study in progress."""
 
     def __init__(
@@ -72,9 +72,9 @@ class Training(NetworkInTraining):
         place: str,
         *,
         checkpoint: Path | None = None,
-        starts: Starts | None = None,
+        starts: InitialNetworks | None = None,
         resident: ResidentStore | None = None,
-        clock: Callable[[], float] = running_seconds,
+        clock: Callable[[], float] = get_running_seconds,
     ) -> None:
         """Begin a training, or go on with one that was saved.
 
@@ -94,13 +94,13 @@ class Training(NetworkInTraining):
         self._clock, self._started = clock, clock()
         """The last one is later by all the time that it waited."""
         self._recipe, self._dataset = conditions.recipe, conditions.dataset
-        self._task, self._split = conditions.dataset.task, split_of(conditions, spec.seed, spec.fold)
+        self._task, self._split = conditions.dataset.task, get_split(conditions, spec.seed, spec.fold)
         super().__init__(spec, conditions, store, place, images=self._split.train, starts=starts, resident=resident)
         self._rungs = self._recipe.rungs(spec.steps)
-        self._rung_images = stratified_subset(self._dataset, self._split.val, self._affordable())
-        self._progress = _Progress()
+        self._rung_images = select_stratified_subset(self._dataset, self._split.val, self._select_affordable_images())
+        self._progress = _TrainingProgress()
         if checkpoint is not None:
-            self._go_on_from(self._restore(checkpoint))
+            self._restore_progress(self._restore(checkpoint))
         self._left = clock()
         """When something was last asked of it."""
 
@@ -125,11 +125,11 @@ class Training(NetworkInTraining):
         Raises:
             OSError, SafetensorError: if the file cannot be written.
         """
-        counts = self._validation()
-        fitted = None if counts is None else self._evaluator.calibration(self._steps.average.model, counts)
+        counts = self._count_validation()
+        fitted = None if counts is None else self._evaluator.fit_calibration(self._steps.average.model, counts)
         self.save_network(path, self._progress.evaluations[-1].point, calibration=fitted)
 
-    def _go_on_from(self, state: Checkpoint) -> None:
+    def _restore_progress(self, state: Checkpoint) -> None:
         self._progress.step, self._progress.evaluations = state.step, list(state.evaluations)
         self._progress.training_seconds = state.training_seconds
         self._started -= state.seconds
@@ -149,26 +149,26 @@ class Training(NetworkInTraining):
         return tuple(self._progress.evaluations)
 
     @property
-    def seconds(self) -> float:
+    def elapsed_seconds(self) -> float:
         """Since it began, but for the time that it waited; in the midst of what it is asked for."""
         return self._clock() - self._started
 
     @property
-    def why_plain(self) -> str | None:
+    def graph_fallback_reason(self) -> str | None:
         """Why steps that were to be recorded are taken one by one, in words; None where they are not."""
         return self._steps.why_plain
 
     @property
-    def finished(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether the last rung was evaluated, or the training diverged."""
         return self._progress.diverged or self._progress.step >= self._spec.steps
 
     def advance(self) -> Evaluation:
         """Train to the next rung and evaluate there: on a fixed subset, at the last rung on all of validation."""
-        self._go_on()
+        self._restart_clock()
         target = next(rung for rung in self._rungs if rung > self._progress.step)
         began = self._clock()
-        loss, rate = self._steps.run(self._progress.step, target)
+        loss, rate = self._steps.take_steps(self._progress.step, target)
         self._progress.training_seconds += self._clock() - began
         self._progress.step = target
         images = self._split.val if target == self._rungs[-1] else self._rung_images
@@ -177,8 +177,8 @@ class Training(NetworkInTraining):
         self._progress.last = counts
         on_part = None
         if len(images) > len(self._rung_images) and not self._progress.diverged:
-            on_part = metrics.of_images(counts, self._rung_images)
-        scored = self._scores(counts)
+            on_part = metrics.select_images(counts, self._rung_images)
+        scored = self._score_images(counts)
         evaluation = Evaluation(
             step=self._progress.step,
             value=scored.value,
@@ -189,31 +189,33 @@ class Training(NetworkInTraining):
             lr=rate,
             images=len(images),
             val_images=len(self._split.val),
-            part=None if on_part is None else self._scores(on_part),
+            part=None if on_part is None else self._score_images(on_part),
             seconds=self._clock() - self._started,
         )
         self._progress.evaluations.append(evaluation)
         self._left = self._clock()
         return evaluation
 
-    def _go_on(self) -> None:
+    def _restart_clock(self) -> None:
         """Leave out the time since something was last asked of it."""
         self._started += self._clock() - self._left
 
-    def result(self, state: Literal["complete", "pruned"]) -> TrialResult:
+    def make_result(self, state: Literal["complete", "pruned"]) -> TrialResult:
         """What the training gave so far, at a rung; a finished confirmation, or longer training, is scored on the test
         split here."""
-        self._go_on()
+        self._restart_clock()
         last = self._progress.evaluations[-1]
         if self._progress.last is None:  # that evaluation is in a checkpoint, its counts are not
             self._progress.last = self._evaluator.count(self._steps.average.model, self._rung_images)[0]
         collapse = at_default = Collapse.DIVERGED
         absent: tuple[str, ...] = ()
         if not self._progress.diverged:
-            chosen = metrics.at_point(self._progress.last, last.point)
-            collapse = judge(chosen)
-            at_default = judge(metrics.at_point(self._progress.last, metrics.default_point(self._task)))
-            absent = never_predicted(chosen, self._dataset.classes)
+            chosen = metrics.count_at_point(self._progress.last, last.point)
+            collapse = judge_collapse(chosen)
+            at_default = judge_collapse(
+                metrics.count_at_point(self._progress.last, metrics.default_operating_point(self._task))
+            )
+            absent = find_never_predicted(chosen, self._dataset.classes)
         test, detail, predictions = None, None, None
         if self._spec.purpose in ("confirm", "longer") and state == "complete" and not self._progress.diverged:
             test, detail, predictions = self._score_test(last.point)
@@ -226,64 +228,64 @@ class Training(NetworkInTraining):
             collapse=collapse,
             collapse_at_default=at_default,
             never_predicted=absent,
-            val=self._validation(),
+            val=self._count_validation(),
             test=test,
             detail=detail,
             predictions=predictions,
             seconds=self._left - self._started,
             seconds_per_step=self._progress.training_seconds / self._progress.step,
-            device=self.device_name + (", recorded steps" if self._steps.recorded else ""),
+            device=self.device_name + (", recorded steps" if self._steps.is_recorded else ""),
             versions=self.versions,
             earlier=self._progress.earlier,
         )
 
-    def _scores(self, counts: ImageCounts) -> PartScores:
+    def _score_images(self, counts: ImageCounts) -> PartScores:
         """Objective and metrics of these images; the least where the training diverged, which is 0 of most metrics."""
-        default = metrics.default_point(self._task)
+        default = metrics.default_operating_point(self._task)
         tuned, metric = self._recipe.threshold == "tuned", self._recipe.metric
-        groups = self._conditions.dataset.groups_of(counts.images)
+        groups = self._conditions.dataset.list_groups(counts.images)
         point = default
         if tuned and self._spec.purpose == "confirm":
             point = metrics.choose_point(counts, metric, groups)
         elif tuned:
-            point = metrics.best_point(counts, metric, groups)[0]
-        at_chosen = metrics.at_point(counts, point)
-        compared = metrics.at_point(metrics.measured(counts, metric), point)
+            point = metrics.find_best_point(counts, metric, groups)[0]
+        at_chosen = metrics.count_at_point(counts, point)
+        compared = metrics.count_at_point(metrics.select_metric_counts(counts, metric), point)
         if self._progress.diverged:
-            value = metrics.least(compared.sum(axis=0), metrics.present(compared), metric)
+            value = metrics.metric_floor(compared.sum(axis=0), metrics.find_present_classes(compared), metric)
         else:
-            summed = metrics.summed_rows(compared, metric, groups)
-            value = float(metrics.objective(summed, metrics.present(compared), metric))
+            summed = metrics.sum_image_rows(compared, metric, groups)
+            value = float(metrics.compute_objective(summed, metrics.find_present_classes(compared), metric))
         # What NaN logits were counted as is no answer, and must not read like a constant one.
-        score = metrics.nothing_right if self._progress.diverged else metrics.scores
+        score = metrics.zero_scores if self._progress.diverged else metrics.compute_scores
         return PartScores(
             value=value,
             point=point,
             chosen=score(at_chosen),
-            default=score(metrics.at_point(counts, default)),
+            default=score(metrics.count_at_point(counts, default)),
             images=len(counts.images),
         )
 
-    def _validation(self) -> ImageCounts | None:
+    def _count_validation(self) -> ImageCounts | None:
         """The last counts, where they are of all validation images; one image from another only a verdict needs."""
         last = self._progress.last
-        if last is None or not self.finished or self._progress.diverged:
+        if last is None or not self.is_finished or self._progress.diverged:
             return None
         return last if self._spec.purpose == "confirm" else last.summed
 
     def _score_test(self, point: float) -> tuple[ImageCounts, TestDetail, Predictions | None]:
-        found = self._evaluator.examine(
+        found = self._evaluator.measure_test_images(
             self._steps.average.model,
             self._split.test,
             point,
             keep=self._spec.keep_predictions,
-            labels=scored_images(self._conditions),
+            labels=list_scored_by_seed(self._conditions),
         )
         shown = self._split.test[: len(found.maps)]
         predictions = Predictions(images=shown, masks=found.maps) if shown else None
         return found.counts, found.detail, predictions
 
-    def _affordable(self) -> int:
+    def _select_affordable_images(self) -> int:
         """Validation images that a rung may look at without costing more than `RUNG_COST` of the trial."""
         sizes = [self._dataset.images[i].height * self._dataset.images[i].width for i in self._split.val]
         work = 3 * self._spec.steps * self._recipe.batch_size * self._recipe.size**2

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.core.calibration import Calibration, ClassCalibration, fit_classes, fit_counts
-from sweeper.core.contours import boundary_counts, centreline_counts, thinness
+from sweeper.core.contours import count_boundary_pixels, count_centreline_pixels, measure_thinness
 from sweeper.core.label_parts import Counter
-from sweeper.core.metrics import METRICS, at_point, measured
+from sweeper.core.metrics import METRICS, count_at_point, select_metric_counts
 from sweeper.core.operating_points import FEW_THRESHOLDS, TAUS, THRESHOLDS
 from sweeper.core.records import IGNORE, Conditions, ImageCounts, TestDetail
 from sweeper.data.store import PixelStore
-from sweeper.training.batches import Crop, to_inputs
-from sweeper.training.counters import BinaryCounter, ConfidenceCounter, MulticlassCounter, PartCounter, labels_of
-from sweeper.training.resident_store import ResidentStore, as_tensor
+from sweeper.training.batches import Crop, normalise_inputs
+from sweeper.training.counters import BinaryCounter, ConfidenceCounter, MulticlassCounter, PartCounter, decide_labels
+from sweeper.training.resident_store import ResidentStore, make_crop_tensor
 
 TILE = 1024
 """Larger images are predicted in tiles of this many pixels a side…"""
@@ -35,7 +35,7 @@ broad class costs much and says nothing. Well below what counts as a thin struct
 data set's profile."""
 
 
-class Part(NamedTuple):
+class Tile(NamedTuple):
     """A part of an image that is answered at once, as rows and columns."""
 
     place: tuple[slice, slice]
@@ -46,7 +46,7 @@ class Part(NamedTuple):
     """Within what is seen."""
 
 
-def parts(height: int, width: int) -> Iterator[Part]:
+def list_tiles(height: int, width: int) -> Iterator[Tile]:
     """Parts that cover an image, row by row; an image that is no larger than a tile is one.
 
     Both sides are multiples of the network's stride, and so are those of what is seen.
@@ -56,14 +56,14 @@ def parts(height: int, width: int) -> Iterator[Part]:
         for left in range(0, width, core):
             bottom, right = min(height, top + core), min(width, left + core)
             above, before = max(0, top - HALO), max(0, left - HALO)
-            yield Part(
+            yield Tile(
                 place=(slice(top, bottom), slice(left, right)),
                 seen=(slice(above, min(height, bottom + HALO)), slice(before, min(width, right + HALO))),
                 kept=(slice(top - above, bottom - above), slice(left - before, right - before)),
             )
 
 
-class Examination(NamedTuple):
+class TestMeasurements(NamedTuple):
     """What the test images gave."""
 
     counts: ImageCounts
@@ -107,7 +107,7 @@ class Evaluator:
 
     def count(self, model: nn.Module, images: tuple[int, ...]) -> tuple[ImageCounts, bool]:
         """Confusion counts of these images, and whether every logit was finite."""
-        counts, parts = self._counters(images)
+        counts, parts = self._make_counters(images)
         finite = torch.ones((), dtype=torch.bool, device=self._device)
         for positions, logits, masks in self._predict(model, images):
             finite &= torch.isfinite(logits).all()
@@ -115,9 +115,9 @@ class Evaluator:
             counts.add(positions, known, masks)
             if parts is not None:
                 parts.add(positions, known)
-        return self._counted(images, counts, parts), bool(finite)
+        return self._count_batches(images, counts, parts), bool(finite)
 
-    def calibration(self, model: nn.Module, counts: ImageCounts) -> Calibration | ClassCalibration | None:
+    def fit_calibration(self, model: nn.Module, counts: ImageCounts) -> Calibration | ClassCalibration | None:
         """What makes probabilities of this network's logits, from the images that `counts` are of.
 
         Binary it is read off the counts; of several classes from the logits of `CALIBRATED` pixels that have a label,
@@ -137,7 +137,7 @@ class Evaluator:
         values, labels = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
         return fit_classes(values, labels) if len(labels) else None
 
-    def _counters(self, images: tuple[int, ...]) -> tuple[BinaryCounter | MulticlassCounter, PartCounter | None]:
+    def _make_counters(self, images: tuple[int, ...]) -> tuple[BinaryCounter | MulticlassCounter, PartCounter | None]:
         counter = BinaryCounter if self._task == "binary" else MulticlassCounter
         counts = counter(len(images), self._classes, self._device, self._log_prior)
         count, classes, width = METRICS[self._metric].parts, self._classes, self._boundary_pixels
@@ -145,13 +145,13 @@ class Evaluator:
             return counts, None
 
         def prepared(position: int) -> tuple[Counter, tuple[int, ...]]:
-            label = np.asarray(self._store.mask(images[position]))
+            label = np.asarray(self._store.get_mask(images[position]))
             return count(label, classes, width), label.shape
 
         shape = (len(images), len(self._few), classes, 3)
         return counts, PartCounter(shape, self._few, self._log_prior, prepared)
 
-    def _counted(
+    def _count_batches(
         self, images: tuple[int, ...], counts: BinaryCounter | MulticlassCounter, parts: PartCounter | None
     ) -> ImageCounts:
         binary = self._task == "binary"
@@ -167,7 +167,7 @@ class Evaluator:
             parts=found,
         )
 
-    def examine(
+    def measure_test_images(
         self,
         model: nn.Module,
         images: tuple[int, ...],
@@ -175,18 +175,18 @@ class Evaluator:
         *,
         keep: int = 0,
         labels: tuple[int, ...] | None = None,
-    ) -> Examination:
+    ) -> TestMeasurements:
         """Everything that is measured of the test images, from one prediction of each.
 
         `point` is the operating point of the label maps, of which those of the first `keep` images are kept. The
         labels of the images `labels` (None = these) say which classes are thin enough for centre lines: of folds the
         same in each.
         """
-        counts, parts = self._counters(images)
+        counts, parts = self._make_counters(images)
         confidence = ConfidenceCounter(len(images), self._device)
         boundary = np.zeros((len(images), self._classes, 3), dtype=np.uint32)
         centreline = np.zeros((len(images), self._classes, 4), dtype=np.uint32)
-        thin = thinness((self._store.mask(i) for i in labels or images), self._classes) >= THIN_SHARE
+        thin = measure_thinness((self._store.get_mask(i) for i in labels or images), self._classes) >= THIN_SHARE
         thin[0] = False  # the background, or what is commonest: never a thin structure
         kept: dict[int, np.ndarray[tuple[int, int], np.dtype[np.uint8]]] = {}
         for positions, raw, masks in self._predict(model, images):
@@ -195,17 +195,17 @@ class Evaluator:
             if parts is not None:
                 parts.add(positions, logits)
             confidence.add(positions, logits, masks)
-            for n, answer in self._maps(positions, logits, images, point).items():
-                label = np.asarray(self._store.mask(images[n]))
+            for n, answer in self._make_label_maps(positions, logits, images, point).items():
+                label = np.asarray(self._store.get_mask(images[n]))
                 if self._metric != "boundary_iou":  # else they are among its counts
-                    boundary[n] = boundary_counts(label, answer, self._classes, self._boundary_pixels)
-                centreline[n] = centreline_counts(label, answer, thin)
+                    boundary[n] = count_boundary_pixels(label, answer, self._classes, self._boundary_pixels)
+                centreline[n] = count_centreline_pixels(label, answer, thin)
                 if n < keep:
                     kept[n] = answer
-        counted = self._counted(images, counts, parts)
+        counted = self._count_batches(images, counts, parts)
         if self._metric == "boundary_iou":
-            boundary = at_point(measured(counted, self._metric), point).astype(np.uint32)
-        return Examination(
+            boundary = count_at_point(select_metric_counts(counted, self._metric), point).astype(np.uint32)
+        return TestMeasurements(
             counts=counted,
             detail=TestDetail(
                 images=images,
@@ -217,14 +217,14 @@ class Evaluator:
             maps=tuple(kept[n] for n in range(min(keep, len(images)))),
         )
 
-    def _maps(
+    def _make_label_maps(
         self, positions: Tensor, logits: Tensor, images: tuple[int, ...], point: float
     ) -> dict[int, np.ndarray[tuple[int, int], np.dtype[np.uint8]]]:
         """Label maps of a batch by position, without the padding."""
-        batch = labels_of(logits, point, self._log_prior).cpu().numpy()
+        batch = decide_labels(logits, point, self._log_prior).cpu().numpy()
         maps = {}
         for n, position in enumerate(positions.tolist()):
-            height, width = self._store.mask(images[position]).shape
+            height, width = self._store.get_mask(images[position]).shape
             maps[position] = batch[n, :height, :width]
         return maps
 
@@ -233,37 +233,37 @@ class Evaluator:
         """Batches of (positions (N,), float32 logits (N, K, H, W), masks (N, H, W) int64) of one padded size each."""
         by_size: dict[tuple[int, int], list[int]] = {}
         for position, index in enumerate(indices):
-            height, width = self._store.mask(index).shape
-            by_size.setdefault((self._up(height), self._up(width)), []).append(position)
+            height, width = self._store.get_mask(index).shape
+            by_size.setdefault((self._pad_up(height), self._pad_up(width)), []).append(position)
         for (height, width), positions in by_size.items():
             at_once = max(1, self._pixels_at_once // (height * width))
             for start in range(0, len(positions), at_once):
                 batch = positions[start : start + at_once]
-                images, masks = self._whole([indices[position] for position in batch], height, width)
-                logits = self._tiled(model, to_inputs(images, self._mean, self._std))
+                images, masks = self._load_padded([indices[position] for position in batch], height, width)
+                logits = self._predict_tiled(model, normalise_inputs(images, self._mean, self._std))
                 yield torch.tensor(batch, device=self._device), logits, masks.long()
 
-    def _whole(self, indices: list[int], height: int, width: int) -> tuple[Tensor, Tensor]:
+    def _load_padded(self, indices: list[int], height: int, width: int) -> tuple[Tensor, Tensor]:
         """Images (N, height, width, channels) and masks (N, height, width) on the device, padded to this size."""
         if self._resident is not None:
-            places = as_tensor([Crop(i, 0, 0, *self._store.sizes[i]) for i in indices]).to(self._device)
-            return self._resident.cut(places, height, width)
+            places = make_crop_tensor([Crop(i, 0, 0, *self._store.sizes[i]) for i in indices]).to(self._device)
+            return self._resident.cut_crops(places, height, width)
         images = np.zeros((len(indices), height, width, self._store.channels), dtype=self._store.dtype)
         masks = np.full((len(indices), height, width), IGNORE, dtype=np.uint8)
         for n, index in enumerate(indices):
-            mask = self._store.mask(index)
-            images[n, : mask.shape[0], : mask.shape[1]] = self._store.image(index)
+            mask = self._store.get_mask(index)
+            images[n, : mask.shape[0], : mask.shape[1]] = self._store.get_image(index)
             masks[n, : mask.shape[0], : mask.shape[1]] = mask
-        self._store.forget()
+        self._store.release_memory()
         return torch.from_numpy(images).to(self._device), torch.from_numpy(masks).to(self._device)
 
-    def _up(self, length: int) -> int:
+    def _pad_up(self, length: int) -> int:
         return -(-length // self._stride) * self._stride
 
-    def _tiled(self, model: nn.Module, inputs: Tensor) -> Tensor:
+    def _predict_tiled(self, model: nn.Module, inputs: Tensor) -> Tensor:
         height, width = inputs.shape[-2:]
         found = torch.zeros(0)
-        for part in parts(height, width):
+        for part in list_tiles(height, width):
             with self._autocast():
                 logits: Tensor = model(inputs[(..., *part.seen)]).float()
             if logits.shape[-2:] == (height, width):

@@ -20,18 +20,18 @@ import torch
 
 from sweeper.core import metrics
 from sweeper.core.calibration import Calibration, ClassCalibration
-from sweeper.core.records import Collapse, Conditions, ImageCounts, Scores, TrialSpec
+from sweeper.core.records import Collapse, Conditions, ImageCounts, MetricScores, TrialSpec
 from sweeper.data.store import PixelStore
-from sweeper.training.collapse import judge
+from sweeper.training.collapse import judge_collapse
 from sweeper.training.network_in_training import NetworkInTraining
-from sweeper.training.resident_store import resident
+from sweeper.training.resident_store import make_resident_store
 
 
-class Scored(NamedTuple):
+class FinalScores(NamedTuple):
     """What a network reads on some images."""
 
     point: float
-    scores: Scores
+    scores: MetricScores
     collapse: Collapse
     counts: ImageCounts
 
@@ -62,7 +62,7 @@ class FinalTraining(NetworkInTraining):
         Raises:
             CheckpointError: if the checkpoint cannot be read, or is another training's.
         """
-        pixels = resident(store, torch.device(place))
+        pixels = make_resident_store(store, torch.device(place))
         super().__init__(spec, conditions, store, place, images=images, resident=pixels)
         self.step = 0 if checkpoint is None else self._restore(checkpoint).step
         """Steps that were taken."""
@@ -70,11 +70,11 @@ class FinalTraining(NetworkInTraining):
     def advance(self, steps: int) -> float:
         """Take at most so many steps, and none beyond the last; their mean loss, which may be NaN or infinite."""
         target = min(self._spec.steps, self.step + max(1, steps))
-        loss, _ = self._steps.run(self.step, target)
+        loss, _ = self._steps.take_steps(self.step, target)
         self.step = target
         return loss
 
-    def score(self, images: tuple[int, ...], point: float | None) -> Scored | None:
+    def score_images(self, images: tuple[int, ...], point: float | None) -> FinalScores | None:
         """Scores of the averaged network on whole images.
 
         Args:
@@ -88,18 +88,18 @@ class FinalTraining(NetworkInTraining):
         if not finite:
             return None
         if point is None:
-            groups = self._conditions.dataset.groups_of(counts.images)
+            groups = self._conditions.dataset.list_groups(counts.images)
             point = metrics.choose_point(counts, self._conditions.recipe.metric, groups)
         nearest = min(counts.points, key=lambda known: abs(known - point))
-        found = metrics.at_point(counts, nearest)
-        return Scored(nearest, metrics.scores(found), judge(found), counts)
+        found = metrics.count_at_point(counts, nearest)
+        return FinalScores(nearest, metrics.compute_scores(found), judge_collapse(found), counts)
 
-    def calibration(self, scored: Scored) -> Calibration | ClassCalibration | None:
+    def fit_calibration(self, scored: FinalScores) -> Calibration | ClassCalibration | None:
         """Fitted on the images that were scored; None where no pixel of them has a label."""
-        return self._evaluator.calibration(self._steps.average.model, scored.counts)
+        return self._evaluator.fit_calibration(self._steps.average.model, scored.counts)
 
     @property
-    def finite(self) -> bool:
+    def is_finite(self) -> bool:
         """Whether all averaged weights are finite numbers."""
         return all(bool(torch.isfinite(tensor).all()) for tensor in self._steps.average.model.parameters())
 

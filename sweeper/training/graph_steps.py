@@ -28,8 +28,8 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.core.recipe import Engine
-from sweeper.training.failure_causes import RecordingError, explain
-from sweeper.training.training_steps import TrainingSteps, autocast
+from sweeper.training.failure_causes import RecordingError, explain_failure
+from sweeper.training.training_steps import TrainingSteps, use_precision
 
 FIRST_STEPS = 3
 """Taken before the recording."""
@@ -40,22 +40,22 @@ RECORDING_DEVICES = {"cuda"}
 """Kinds of devices that record steps."""
 
 
-class Recording(Protocol):
+class StepRecording(Protocol):
     """A recorded step."""
 
     def replay(self) -> None:
         """Take the step once more."""
 
 
-def steps_kind(engine: Engine, device: torch.device) -> type[TrainingSteps]:
+def choose_steps_class(engine: Engine, device: torch.device) -> type[TrainingSteps]:
     """How a training takes its steps by the recipe's engine: one by one, or recorded where the device can."""
     return GraphSteps if engine == "graph" and device.type in RECORDING_DEVICES else TrainingSteps
 
 
-def record_graph(step: Callable[[], None], device: torch.device) -> Recording:
+def record_graph(step: Callable[[], None], device: torch.device) -> StepRecording:
     """A CUDA graph of the step, which is not taken."""
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=_side(device)):
+    with torch.cuda.graph(graph, stream=_get_side_stream(device)):
         step()
     return graph
 
@@ -63,20 +63,20 @@ def record_graph(step: Callable[[], None], device: torch.device) -> Recording:
 class GraphSteps(TrainingSteps):
     """`TrainingSteps` whose steps are recorded."""
 
-    def _begin(self) -> None:
+    def _prepare(self) -> None:
         # Casts that a recording kept would be read when they are long gone.
-        self._autocast = partial(autocast, self._device.type, self._recipe.precision, cache=False)
+        self._autocast = partial(use_precision, self._device.type, self._recipe.precision, cache=False)
         self._rate, self._weight, self._loss = (torch.zeros((), device=self._device) for _ in range(3))
         self._held: dict[str, Tensor] = {}
         """The batch that the step reads, by name: the same memory each time."""
-        self._recording: Recording | None = None
+        self._recording: StepRecording | None = None
         self._gradients: list[Tensor | None] = []
         """Of the recording."""
         self._taken = 0
         """Steps of this process's part of the training."""
 
     @property
-    def recorded(self) -> bool:
+    def is_recorded(self) -> bool:
         """Whether there is a recording, which the last steps were played from."""
         return self._recording is not None
 
@@ -87,18 +87,18 @@ class GraphSteps(TrainingSteps):
             group["lr"], group["capturable"] = self._rate, self._device.type == "cuda"
         return rate
 
-    def _take(self, step: int) -> Tensor:
+    def _take_step(self, step: int) -> Tensor:
         """See `TrainingSteps._take`.
 
         Raises:
             RecordingError: if a recording fails.
         """
-        self._hold(step)
-        self._weight.fill_(self.average.weight(self.average.updates))
+        self._copy_to_inputs(step)
+        self._weight.fill_(self.average.get_update_weight(self.average.updates))
         if self._recording is not None:
             self._recording.replay()
         elif self._taken >= FIRST_STEPS and self.why_plain is None:
-            self._record()
+            self._record_step()
         else:
             self._take_plain()
         self._taken += 1
@@ -108,64 +108,65 @@ class GraphSteps(TrainingSteps):
     def _take_plain(self) -> None:
         """Take a step that is not recorded; the last one before the recording shows what no recording can repeat."""
         if self._taken != FIRST_STEPS - 1:
-            with _beside(self._device):
-                self._step()
+            with _use_side_stream(self._device):
+                self._run_step()
             return
-        before = self._random_state()
-        with _beside(self._device), waits(self._device) as found:
-            self._step()
+        before = self._get_random_state()
+        with _use_side_stream(self._device), record_waits(self._device) as found:
+            self._run_step()
         if found:
             self.why_plain = "the network or the loss waits for the GPU in each step (.item(), nonzero and the like)"
-        elif not torch.equal(before, self._random_state()):
+        elif not torch.equal(before, self._get_random_state()):
             self.why_plain = "the network draws random numbers in each step (dropout)"
 
-    def _hold(self, step: int) -> None:
+    def _copy_to_inputs(self, step: int) -> None:
         """Put the step's batch where it is read."""
-        inputs, labels, more = self._batch(step)
+        inputs, labels, more = self._make_batch(step)
         named = {"inputs": inputs, "labels": labels, **more}
         if not self._held:
             self._held = {name: torch.empty_like(values) for name, values in named.items()}  # strides included
         for name, values in named.items():
             self._held[name].copy_(values)
 
-    def _step(self) -> None:
+    def _run_step(self) -> None:
         """One step from the network to the average: nothing here waits for the device."""
         more = dict(self._held)
-        self._loss.copy_(self._update(more.pop("inputs"), more.pop("labels"), more))
+        self._loss.copy_(self._update_weights(more.pop("inputs"), more.pop("labels"), more))
         self.average.update_by(self.model, self._weight)
 
-    def _random_state(self) -> Tensor:
+    def _get_random_state(self) -> Tensor:
         on_gpu = self._device.type == "cuda"
         return torch.cuda.get_rng_state(self._device) if on_gpu else torch.get_rng_state()
 
-    def _record(self) -> None:
+    def _record_step(self) -> None:
         """Record a step, compare it with a plain one, and leave the plain one's weights."""
-        state, shown = self._all_state(), evaluated(self.model, self.average.model)
-        before, unchanged = _copied(state), {name: _copied(tensors) for name, tensors in shown.items()}
+        state, shown = self._list_state(), list_evaluated_state(self.model, self.average.model)
+        before, unchanged = _copy_tensors(state), {name: _copy_tensors(tensors) for name, tensors in shown.items()}
         try:
             self.optimizer.zero_grad(set_to_none=True)
-            recording = record_graph(self._step, self._device)
+            recording = record_graph(self._run_step, self._device)
             self._gradients = [parameter.grad for parameter in self.model.parameters()]
-            _put(state, before)
+            _put_tensors(state, before)
             recording.replay()
-            recorded = {name: _copied(tensors) for name, tensors in shown.items()}
+            recorded = {name: _copy_tensors(tensors) for name, tensors in shown.items()}
         except Exception as error:
             # What the end of a recording raises says that something was wrong before, and not what.
-            first = "" if error.__context__ is None else f", after {explain(error.__context__)}"
+            first = "" if error.__context__ is None else f", after {explain_failure(error.__context__)}"
             raise RecordingError(
-                f"a training step could not be recorded as a CUDA graph: {explain(error)}{first}; --engine eager takes "
+                f"a training step could not be recorded as a CUDA graph: {explain_failure(error)}{first}; --engine "
+                "eager takes "
                 "steps one by one"
             ) from error
-        _put(state, before)
-        self._step()
-        apart = {name: change_apart(unchanged[name], recorded[name], shown[name]) for name in shown}
+        _put_tensors(state, before)
+        self._run_step()
+        apart = {name: measure_change_distance(unchanged[name], recorded[name], shown[name]) for name in shown}
         if not max(apart.values()) <= TOLERANCE:
             shares = ", ".join(f"{share:.2%} ({name})" for name, share in apart.items())
             self.why_plain = f"a recorded step differs from a plain one by {shares} of its length"
         else:
             self._recording = recording
 
-    def _all_state(self) -> list[Tensor]:
+    def _list_state(self) -> list[Tensor]:
         """Every tensor that a step changes."""
         moments = [
             value for one in self.optimizer.state.values() for value in one.values() if isinstance(value, Tensor)
@@ -174,7 +175,7 @@ class GraphSteps(TrainingSteps):
         return [*networks[0], *networks[1], *moments, self._loss]
 
 
-def evaluated(model: nn.Module, average: nn.Module) -> dict[str, list[Tensor]]:
+def list_evaluated_state(model: nn.Module, average: nn.Module) -> dict[str, list[Tensor]]:
     """All that a step changes and an evaluation, now or later, depends on: tensors of the two networks, by their kind.
 
     Args:
@@ -188,13 +189,13 @@ def evaluated(model: nn.Module, average: nn.Module) -> dict[str, list[Tensor]]:
     }
 
 
-def change_apart(before: Sequence[Tensor], recorded: Sequence[Tensor], plain: Sequence[Tensor]) -> float:
+def measure_change_distance(before: Sequence[Tensor], recorded: Sequence[Tensor], plain: Sequence[Tensor]) -> float:
     """Length of the difference between two changes of tensors, as a share of the second's length.
 
     Infinite where the recorded one alone is not finite; 0 where the plain one is not: a training that diverges does so
     either way.
     """
-    length, apart = _distance(before, plain), _distance(recorded, plain)
+    length, apart = _compute_distance(before, plain), _compute_distance(recorded, plain)
     if not math.isfinite(length):
         return 0.0
     if not math.isfinite(apart):
@@ -202,12 +203,12 @@ def change_apart(before: Sequence[Tensor], recorded: Sequence[Tensor], plain: Se
     return apart / length if length else 0.0 if not apart else math.inf
 
 
-def _distance(some: Sequence[Tensor], others: Sequence[Tensor]) -> float:
+def _compute_distance(some: Sequence[Tensor], others: Sequence[Tensor]) -> float:
     return math.sqrt(sum(float((a.double() - b.double()).square().sum()) for a, b in zip(some, others, strict=True)))
 
 
 @contextmanager
-def waits(device: torch.device) -> Iterator[list[warnings.WarningMessage]]:
+def record_waits(device: torch.device) -> Iterator[list[warnings.WarningMessage]]:
     """Notes what makes the processor wait for the GPU, which torch warns of where it is asked to."""
     if device.type != "cuda":
         yield []
@@ -225,28 +226,28 @@ def waits(device: torch.device) -> Iterator[list[warnings.WarningMessage]]:
 
 
 @cache
-def _side(device: torch.device) -> torch.cuda.Stream:
+def _get_side_stream(device: torch.device) -> torch.cuda.Stream:
     """The stream of the recordings of a device, and of the steps before them: libraries keep memory by stream."""
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 @contextmanager
-def _beside(device: torch.device) -> Iterator[None]:
+def _use_side_stream(device: torch.device) -> Iterator[None]:
     """On the stream of the recordings, before and after which it and the usual one wait for each other."""
     if device.type != "cuda":
         yield
         return
-    side, usual = _side(device), torch.cuda.current_stream(device)
+    side, usual = _get_side_stream(device), torch.cuda.current_stream(device)
     side.wait_stream(usual)
     with torch.cuda.stream(side):
         yield
     usual.wait_stream(side)
 
 
-def _copied(tensors: Sequence[Tensor]) -> list[Tensor]:
+def _copy_tensors(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [tensor.detach().clone() for tensor in tensors]
 
 
-def _put(state: list[Tensor], values: list[Tensor]) -> None:
+def _put_tensors(state: list[Tensor], values: list[Tensor]) -> None:
     with torch.no_grad():
         torch._foreach_copy_(state, values)

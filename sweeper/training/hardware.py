@@ -12,15 +12,15 @@ from typing import Any
 import torch
 
 from sweeper.core.errors import UsageError
-from sweeper.core.events import Hardware
+from sweeper.core.events import WorkerHardware
 from sweeper.core.recipe import Precision
-from sweeper.core.text import count
-from sweeper.system.cores import processor_name
+from sweeper.core.text import format_count
+from sweeper.system.cores import get_processor_name
 
 CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 
 
-def probe(device: str) -> Hardware:
+def probe_device(device: str) -> WorkerHardware:
     """Resolve `auto|cpu|cuda|mps` on this machine.
 
     The precision follows from what the processor can do natively. Whether that is quicker on a CPU is measured once the
@@ -36,21 +36,21 @@ def probe(device: str) -> Hardware:
             raise UsageError("--device cuda needs an NVIDIA GPU that torch can use; none was found. Use --device cpu.")
         precision: Precision = "bfloat16" if torch.cuda.get_device_capability() >= (8, 0) else "float32"
         _try_gpus(precision)
-        return Hardware(
+        return WorkerHardware(
             device="cuda", devices=torch.cuda.device_count(), name=torch.cuda.get_device_name(), precision=precision
         )
     if device == "mps":
         if not torch.backends.mps.is_available():
             raise UsageError("--device mps needs an Apple GPU; none was found. Use --device cpu.")
-        return Hardware(device="mps", devices=1, name="Apple GPU", precision="float32")
+        return WorkerHardware(device="mps", devices=1, name="Apple GPU", precision="float32")
     flags = torch.backends.cpu.get_cpu_capability()
     bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return Hardware(
+    return WorkerHardware(
         device="cpu",
         devices=1,
         name=f"CPU ({flags})",
         precision="bfloat16" if bf16 else "float32",
-        processor=processor_name(),
+        processor=get_processor_name(),
     )
 
 
@@ -66,7 +66,7 @@ def _try_gpus(precision: Precision) -> None:
             continue
         tried.add(kind)
         try:
-            _compute(f"cuda:{index}", precision)
+            _compute_once(f"cuda:{index}", precision)
         except RuntimeError as error:
             name = f"{torch.cuda.get_device_name(index)} (compute capability {kind[0]}.{kind[1]})"
             reason = str(error).strip().split("\n")[0][:200]
@@ -79,7 +79,7 @@ def _try_gpus(precision: Precision) -> None:
             ) from error
 
 
-def _compute(place: str, precision: Precision) -> None:
+def _compute_once(place: str, precision: Precision) -> None:
     """A convolution and a matrix product, waited for."""
     given: dict[str, Any] = {"dtype": getattr(torch, precision), "device": place}
     images, weights = torch.ones((1, 8, 16, 16), **given), torch.ones((8, 8, 3, 3), **given)
@@ -87,14 +87,14 @@ def _compute(place: str, precision: Precision) -> None:
     float((found @ found.T).sum())
 
 
-def device_name(device: torch.device) -> str:
+def get_device_name(device: torch.device) -> str:
     """A device for people: the GPU's name, or `cpu, 1 thread`."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{device.type}, {count(threads_here(), 'thread')}"
+    return f"{device.type}, {format_count(count_torch_threads(), 'thread')}"
 
 
-def threads_here() -> int:
+def count_torch_threads() -> int:
     """Threads that torch computes with in this process."""
     return torch.get_num_threads()
 
@@ -124,7 +124,7 @@ def settle_numerics(deterministic: bool) -> None:
 
 
 @contextmanager
-def fastest_kernels(device: torch.device) -> Iterator[None]:
+def use_fastest_kernels(device: torch.device) -> Iterator[None]:
     """On a GPU cuDNN tries its algorithms for each convolution that is new in the block, and keeps the fastest.
 
     For training steps, which are all of one shape: the first one takes longer. Images that are evaluated have many

@@ -18,13 +18,13 @@ KEPT = 2
 """Networks of so many seeds are kept: a search has one, a confirmation goes on to the next one seed by seed."""
 
 
-class Starts:
+class InitialNetworks:
     """Initial networks by seed; each training gets its own copy. One per process and study."""
 
     def __init__(self) -> None:
         self._models: OrderedDict[tuple[Any, ...], nn.Module] = OrderedDict()
 
-    def model(
+    def make_model(
         self, recipe: Recipe, *, channels: int, class_pixels: npt.NDArray[np.int64], task: Task, seed: int
     ) -> nn.Module:
         """As `build_model`, in an eighth of the time where the same was asked for before."""

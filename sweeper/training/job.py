@@ -19,15 +19,15 @@ import torch
 from safetensors import SafetensorError
 
 from sweeper.core.errors import CheckpointError
-from sweeper.core.events import Advanced, Job, Lost
-from sweeper.core.paths import checkpoint_path, weights_beside, weights_path
+from sweeper.core.events import JobResult, TrainingJob, WorkerLost
+from sweeper.core.paths import get_checkpoint_path, get_weights_dir_of, get_weights_path
 from sweeper.core.records import Collapse, Conditions, Evaluation, TrialResult, TrialSpec
 from sweeper.data.store import PixelStore
-from sweeper.system.clocks import running_seconds
-from sweeper.training.engine import Training
-from sweeper.training.failure_causes import device_lost, explain, not_its_own, out_of_memory
-from sweeper.training.initial_networks import Starts
-from sweeper.training.resident_store import ResidentStore, resident
+from sweeper.system.clocks import get_running_seconds
+from sweeper.training.engine import StudyTraining
+from sweeper.training.failure_causes import explain_failure, is_device_lost, is_out_of_memory, is_process_fault
+from sweeper.training.initial_networks import InitialNetworks
+from sweeper.training.resident_store import ResidentStore, make_resident_store
 from sweeper.version import versions
 
 
@@ -40,17 +40,19 @@ class WorkerContext:
     device: str
     checkpoints: Path
     """Folder of the paused trainings."""
-    starts: Starts = field(default_factory=Starts)
+    starts: InitialNetworks = field(default_factory=InitialNetworks)
     resident: ResidentStore | None = None
     """The store's pixels on the device, if they are there."""
 
 
-def worker_context(conditions: Conditions, store: PixelStore, device: str, checkpoints: Path) -> WorkerContext:
+def make_worker_context(conditions: Conditions, store: PixelStore, device: str, checkpoints: Path) -> WorkerContext:
     """What the trainings of a process share, with the pixels on its GPU where they fit."""
-    return WorkerContext(conditions, store, device, checkpoints, resident=resident(store, torch.device(device)))
+    return WorkerContext(
+        conditions, store, device, checkpoints, resident=make_resident_store(store, torch.device(device))
+    )
 
 
-class Trainings:
+class WorkerTrainings:
     """The trainings of this process; the network of the last one stays in memory, so that its next rung begins at once.
 
     Any other that is not finished lies in its checkpoint.
@@ -59,7 +61,7 @@ class Trainings:
     def __init__(self, context: WorkerContext) -> None:
         """`context`: what they share."""
         self._context = context
-        self._last: tuple[TrialSpec, Training] | None = None
+        self._last: tuple[TrialSpec, StudyTraining] | None = None
         self._kept = 0
         """The step of its checkpoint."""
         self.broken: str | None = None
@@ -67,91 +69,93 @@ class Trainings:
         self._reported: set[str] = set()
         """Why steps are not recorded, where that was said."""
 
-    def advance(self, job: Job) -> Advanced | Lost:
+    def run_job(self, job: TrainingJob) -> JobResult | WorkerLost:
         """Do a job; never raises."""
-        began, note = running_seconds(), ""
-        training: Training | None = None
+        began, note = get_running_seconds(), ""
+        training: StudyTraining | None = None
         try:
             if self._last is None or self._last[0] != job.spec:
-                self._leave()
-                note = self._begin(job.spec)
+                self._save_and_free()
+                note = self._begin_training(job.spec)
             assert self._last is not None
             _, training = self._last
-            while training.step < job.until and not training.finished:
+            while training.step < job.until and not training.is_finished:
                 training.advance()
-            if (reason := training.why_plain) is not None and reason not in self._reported:
+            if (reason := training.graph_fallback_reason) is not None and reason not in self._reported:
                 self._reported.add(reason)
                 note = f"{note}; " * bool(note) + f"steps of {job.spec.family} are taken one by one, as {reason}"
-            if not training.finished:
-                return Advanced(training.result("pruned"), note)
-            result = training.result("complete")
-            self._finish(job.spec, training, result)
-            return Advanced(result, note)
+            if not training.is_finished:
+                return JobResult(training.make_result("pruned"), note)
+            result = training.make_result("complete")
+            self._finish_training(job.spec, training, result)
+            return JobResult(result, note)
         except Exception as error:
             self._last = None  # nobody knows what state it is in
-            if out_of_memory(error):
-                return Lost(job.spec, explain(error))
-            if device_lost(error):
-                self.broken = explain(error)
-                return Lost(job.spec, self.broken)
+            if is_out_of_memory(error):
+                return WorkerLost(job.spec, explain_failure(error))
+            if is_device_lost(error):
+                self.broken = explain_failure(error)
+                return WorkerLost(job.spec, self.broken)
             seen = () if training is None else training.evaluations
-            seconds = running_seconds() - began if training is None else training.seconds
-            return Advanced(failed(job.spec, seen, explain(error), seconds, self._context.device), note)
+            seconds = get_running_seconds() - began if training is None else training.elapsed_seconds
+            return JobResult(
+                make_failed_result(job.spec, seen, explain_failure(error), seconds, self._context.device), note
+            )
 
-    def keep(self) -> None:
+    def save_last_training(self) -> None:
         """Write the last training to its checkpoint, unless it lies there: it may go on in another process, or session.
 
         Without the file it is trained from its start.
         """
         if self._last is not None and self._last[1].step > self._kept:
             spec, training = self._last
-            _try(lambda: training.save(self._path(spec)))
+            _try_to_write(lambda: training.save(self._get_checkpoint_path(spec)))
             self._kept = training.step
 
-    def _leave(self) -> None:
+    def _save_and_free(self) -> None:
         """Keep the last training, and give its memory back."""
-        self.keep()
+        self.save_last_training()
         self._last = None
         gc.collect()
 
-    def _begin(self, spec: TrialSpec) -> str:
+    def _begin_training(self, spec: TrialSpec) -> str:
         """Make a training, from its checkpoint where there is one; what people should know of that."""
-        work, path, note = self._context, self._path(spec), ""
+        work, path, note = self._context, self._get_checkpoint_path(spec), ""
         given = (spec, work.conditions, work.store, work.device)
         shared: dict[str, Any] = {"starts": work.starts, "resident": work.resident}
         training = None
         if path.exists():
             try:
-                training = Training(*given, checkpoint=path, **shared)
+                training = StudyTraining(*given, checkpoint=path, **shared)
             except CheckpointError as error:
                 path.unlink(missing_ok=True)
                 note = f"{' '.join(str(error).split())[:300]}; the training begins anew, and gives the same numbers"
-        training = training or Training(*given, **shared)
+        training = training or StudyTraining(*given, **shared)
         self._last, self._kept = (spec, training), training.step
         return note
 
-    def _finish(self, spec: TrialSpec, training: Training, result: TrialResult) -> None:
+    def _finish_training(self, spec: TrialSpec, training: StudyTraining, result: TrialResult) -> None:
         """Keep what others may want of a training that is complete, and give its memory back."""
         if spec.keep_predictions and not spec.fold and result.collapse != Collapse.DIVERGED:
-            path = weights_path(weights_beside(self._context.checkpoints), spec)
-            _try(lambda: training.save_weights(path))  # the result is what matters
-        _try(lambda: self._path(spec).unlink(missing_ok=True))
+            path = get_weights_path(get_weights_dir_of(self._context.checkpoints), spec)
+            _try_to_write(lambda: training.save_weights(path))  # the result is what matters
+        _try_to_write(lambda: self._get_checkpoint_path(spec).unlink(missing_ok=True))
         self._last = None
 
-    def _path(self, spec: TrialSpec) -> Path:
-        return checkpoint_path(self._context.checkpoints, spec)
+    def _get_checkpoint_path(self, spec: TrialSpec) -> Path:
+        return get_checkpoint_path(self._context.checkpoints, spec)
 
 
-def _try(write: Callable[[], None]) -> None:
+def _try_to_write(write: Callable[[], None]) -> None:
     """Write a file beside a result that is there already; a full disk or want of memory does not cost that result."""
     try:
         write()
     except Exception as error:
-        if not isinstance(error, OSError | SafetensorError) and not not_its_own(error):
+        if not isinstance(error, OSError | SafetensorError) and not is_process_fault(error):
             raise
 
 
-def failed(
+def make_failed_result(
     spec: TrialSpec, evaluations: tuple[Evaluation, ...], reason: str, seconds: float, device: str
 ) -> TrialResult:
     """Result of a training that raised: its reason, and what was seen before."""

@@ -19,11 +19,11 @@ from sweeper.core.records import Task
 from sweeper.data.store import PixelStore
 from sweeper.training.encoder_file import load_encoder
 from sweeper.training.own_model import build_own
-from sweeper.training.pretrained import WEIGHTS, imagenet_source, timm_name
-from sweeper.training.weights_file import WeightsRecord, check
+from sweeper.training.pretrained import WEIGHTS, find_imagenet_source, get_timm_name
+from sweeper.training.weights_file import WeightsRecord, check_weights_file
 
 
-def outputs_of(task: Task, classes: int) -> int:
+def count_outputs(task: Task, classes: int) -> int:
     """Channels of the logits: 1 for two classes, else one for each."""
     return 1 if task == "binary" else classes
 
@@ -49,19 +49,19 @@ def build_model(
         UsageError: if the library does not know the architecture or encoder, the network does not answer images of the
             recipe's size or of others, or the encoder weights cannot be read.
     """
-    outputs = outputs_of(task, len(class_pixels))
+    outputs = count_outputs(task, len(class_pixels))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if recipe.model is not None:
             return build_own(recipe.model, channels=channels, outputs=outputs)
         try:
-            model = _of_library(recipe, channels, outputs, recipe.encoder_weights == "imagenet")
+            model = _build_library_network(recipe, channels, outputs, recipe.encoder_weights == "imagenet")
         except Exception as error:  # each of some hundred encoders refuses in its own way
             raise UsageError(
                 f"the network could not be built: architecture `{recipe.arch}`, encoder `{recipe.encoder}`, depth "
                 f"{recipe.encoder_depth}, weights `{recipe.encoder_weights}`: {error}"
             ) from error
-    _drop_unused(model, _called(model, recipe, channels))
+    _drop_unused(model, _list_called_stages(model, recipe, channels))
     if recipe.encoder_weights not in {"none", "imagenet"}:
         assert isinstance(model.encoder, nn.Module)
         load_encoder(model.encoder, recipe.encoder, recipe.encoder_weights)
@@ -69,7 +69,7 @@ def build_model(
     return model
 
 
-def _of_library(described: Recipe | WeightsRecord, channels: int, outputs: int, imagenet: bool) -> nn.Module:
+def _build_library_network(described: Recipe | WeightsRecord, channels: int, outputs: int, imagenet: bool) -> nn.Module:
     """The network of segmentation-models-pytorch; an unknown name raises in its own way."""
     import segmentation_models_pytorch as smp
 
@@ -77,9 +77,9 @@ def _of_library(described: Recipe | WeightsRecord, channels: int, outputs: int, 
     if described.decoder_channels is not None:
         settings["decoder_channels"] = described.decoder_channels
     weights: Any = "imagenet" if imagenet else None
-    if imagenet and timm_name(described.encoder) is not None:
-        weights, source = True, imagenet_source(described.encoder)
-        if source is not None and (file := source.cached(WEIGHTS)) is not None:  # timm would ask the hub each time
+    if imagenet and get_timm_name(described.encoder) is not None:
+        weights, source = True, find_imagenet_source(described.encoder)
+        if source is not None and (file := source.find_cached(WEIGHTS)) is not None:  # timm would ask the hub each time
             settings["pretrained_cfg_overlay"] = {"file": str(file), "custom_load": False}
     model: nn.Module = smp.create_model(
         described.arch,
@@ -109,33 +109,33 @@ def load_network(path: Path, record: WeightsRecord, device: torch.device) -> nn.
     """
     from safetensors.torch import load_file
 
-    check(path)
-    outputs = outputs_of(record.task, len(record.classes))
+    check_weights_file(path)
+    outputs = count_outputs(record.task, len(record.classes))
     try:
         with torch.random.fork_rng():  # the initial weights are drawn, and replaced
             if record.model is not None:
                 model = build_own(record.model, channels=record.channels, outputs=outputs)
             else:
-                model = _of_library(record, record.channels, outputs, imagenet=False)
+                model = _build_library_network(record, record.channels, outputs, imagenet=False)
         missing, unexpected = model.load_state_dict(load_file(path), strict=False)
     except UsageError:
         raise
     except Exception as error:  # each of some hundred encoders refuses in its own way
-        raise _unfit(path, record, " ".join(str(error).split())[:300]) from error
+        raise _explain_unfit(path, record, " ".join(str(error).split())[:300]) from error
     # What is missing are stages of the library's encoder that a network of this depth never calls.
     if unexpected or not all(record.model is None and name.startswith("encoder.") for name in missing):
-        raise _unfit(path, record, f"found {len(unexpected)} unexpected and {len(missing)} missing tensors")
+        raise _explain_unfit(path, record, f"found {len(unexpected)} unexpected and {len(missing)} missing tensors")
     ready: nn.Module = model.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return ready
 
 
-def _unfit(path: Path, record: WeightsRecord, why: str) -> UsageError:
+def _explain_unfit(path: Path, record: WeightsRecord, why: str) -> UsageError:
     own = f"`{record.arch}` with encoder `{record.encoder}` at depth {record.encoder_depth}"
     network = own if record.model is None else f"the network of {record.model.name}"
     return UsageError(f"the weights {path} must fit {network}, as their header says: {why}; train them again")
 
 
-def _called(model: nn.Module, recipe: Recipe, channels: int) -> set[str]:
+def _list_called_stages(model: nn.Module, recipe: Recipe, channels: int) -> set[str]:
     """Names of the encoder's stages that are called for training crops and for an image of another size.
 
     Raises:
@@ -168,7 +168,7 @@ def require_answer(model: nn.Module, recipe: Recipe, channels: int, height: int,
     """
     what = f"architecture `{recipe.arch}` with encoder `{recipe.encoder}` at depth {recipe.encoder_depth}"
     try:
-        answered = _answered(model, (1, channels, height, width))
+        answered = _compute_answer_shape(model, (1, channels, height, width))
     except Exception as error:  # each of some hundred encoders fails in its own way
         text = " ".join(str(error).split())[:300] or type(error).__name__
         raise UsageError(
@@ -184,7 +184,7 @@ def require_answer(model: nn.Module, recipe: Recipe, channels: int, height: int,
 
 
 @torch.no_grad()
-def _answered(model: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
+def _compute_answer_shape(model: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Shape of the logits for an image (1, channels, H, W); without computing them where the encoder allows that."""
     meta = {n: torch.empty_like(v, device="meta") for n, v in [*model.named_parameters(), *model.named_buffers()]}
     try:
@@ -229,27 +229,27 @@ class WeightAverage:
         self._live: list[Tensor] = []
         self._averaged: list[Tensor] = []
 
-    def weight(self, update: int) -> float:
+    def get_update_weight(self, update: int) -> float:
         """What the new weights have in the average at this update (from 0); the average so far has the rest."""
         return 1 - min(self._limit, (1 + update) / (10 + update))
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Take the weights after an optimiser step into the average; call it while gradients exist."""
-        self._pair(model)
-        torch._foreach_lerp_(self._averaged, self._live, self.weight(self.updates))
+        self._pair_tensors(model)
+        torch._foreach_lerp_(self._averaged, self._live, self.get_update_weight(self.updates))
         self.updates += 1
 
     @torch.no_grad()
     def update_by(self, model: nn.Module, weight: Tensor) -> None:
         """The same with the weight as a scalar tensor on the device, and `updates` left to the caller: can be recorded
         in a CUDA graph."""
-        self._pair(model)
+        self._pair_tensors(model)
         change = torch._foreach_sub(self._live, self._averaged)
         torch._foreach_mul_(change, weight)
         torch._foreach_add_(self._averaged, change)
 
-    def _pair(self, model: nn.Module) -> None:
+    def _pair_tensors(self, model: nn.Module) -> None:
         if self._live:
             return
         for live, mean in zip(model.parameters(), self.model.parameters(), strict=True):
@@ -262,7 +262,7 @@ class WeightAverage:
                 self._averaged.append(mean_buffer)
 
 
-def normaliser(
+def make_normaliser(
     store: PixelStore, images: Sequence[int], mean_std: tuple[Channels, Channels] = (IMAGENET_MEAN, IMAGENET_STD)
 ) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation, (1, channels, 1, 1), of images whose full scale is 1.
@@ -283,7 +283,7 @@ def normaliser(
     count = 0
     sums = np.zeros((2, store.channels))
     for index in images[:: max(1, len(images) // 64)]:
-        image = store.image(index)
+        image = store.get_image(index)
         rows = max(1, image.shape[0] * image.shape[1] // 2**16)
         values = image[::rows].reshape(-1, store.channels) / np.iinfo(store.dtype).max
         sums += values.sum(axis=0), (values**2).sum(axis=0)

@@ -20,7 +20,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from sweeper.core.errors import SweeperError, UsageError
-from sweeper.system.whole_files import written_whole
+from sweeper.system.whole_files import replace_atomically
 from sweeper.training.model import load_network
 from sweeper.training.weights_file import WeightsRecord, copy_with_record
 
@@ -30,7 +30,7 @@ their share."""
 OPSET = 18
 
 
-class _WithNormalisation(nn.Module):
+class _NormalisingNetwork(nn.Module):
     """Images (N, C, H, W) with values from 0 to full scale → logits."""
 
     def __init__(self, network: nn.Module, record: WeightsRecord) -> None:
@@ -75,17 +75,17 @@ def write_onnx(weights: Path, record: WeightsRecord, path: Path) -> float:
             f"--onnx needs onnx and onnxruntime, and one is not installed ({error}); install them, in the checkout, "
             "with: pip install -c constraints.txt -e '.[onnx]'"
         ) from None
-    network = _WithNormalisation(load_network(weights, record, torch.device("cpu")), record).eval()
+    network = _NormalisingNetwork(load_network(weights, record, torch.device("cpu")), record).eval()
     stride = 2**record.encoder_depth
-    with written_whole(path) as part:
-        _export(network, record, 4 * stride, part)
+    with replace_atomically(path) as part:
+        _export_onnx(network, record, 4 * stride, part)
         model = onnx.load(part)
-        for key, value in _metadata(record).items():
+        for key, value in _make_metadata(record).items():
             model.metadata_props.add(key=f"sweeper.{key}", value=json.dumps(value))
         onnx.save(model, part)
         session = onnxruntime.InferenceSession(part, providers=["CPUExecutionProvider"])
         sizes = ((2, 4 * stride, 4 * stride), (1, 5 * stride, 7 * stride))
-        apart = max(_apart(network, session, record, sides) for sides in sizes)
+        apart = max(_measure_difference(network, session, record, sides) for sides in sizes)
         if apart > TOLERANCE:
             raise SweeperError(
                 f"the ONNX file must answer as torch does to {TOLERANCE:g}, and differs by {apart:.2g}; it was not "
@@ -94,7 +94,7 @@ def write_onnx(weights: Path, record: WeightsRecord, path: Path) -> float:
     return apart
 
 
-def _metadata(record: WeightsRecord) -> dict[str, object]:
+def _make_metadata(record: WeightsRecord) -> dict[str, object]:
     return {
         "classes": record.classes,
         "operating_point": record.point,
@@ -105,7 +105,7 @@ def _metadata(record: WeightsRecord) -> dict[str, object]:
     }
 
 
-def _export(network: nn.Module, record: WeightsRecord, side: int, path: Path) -> None:
+def _export_onnx(network: nn.Module, record: WeightsRecord, side: int, path: Path) -> None:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), torch.no_grad():
@@ -122,10 +122,10 @@ def _export(network: nn.Module, record: WeightsRecord, side: int, path: Path) ->
             )
     except Exception as error:  # each architecture fails in its own way
         text = " ".join(str(error).split())[:300]
-        raise SweeperError(f"{_name(record)} cannot be written as ONNX: {text}") from error
+        raise SweeperError(f"{_make_name(record)} cannot be written as ONNX: {text}") from error
 
 
-def _apart(network: nn.Module, session: Any, record: WeightsRecord, sides: tuple[int, int, int]) -> float:
+def _measure_difference(network: nn.Module, session: Any, record: WeightsRecord, sides: tuple[int, int, int]) -> float:
     """Largest difference of the two answers to random images, relative to logits above 1."""
     count, height, width = sides
     shape = (count, record.channels, height, width)
@@ -136,7 +136,7 @@ def _apart(network: nn.Module, session: Any, record: WeightsRecord, sides: tuple
     return float((np.abs(found - expected) / np.maximum(1, np.abs(expected))).max())
 
 
-def _name(record: WeightsRecord) -> str:
+def _make_name(record: WeightsRecord) -> str:
     return f"`{record.arch}` with encoder `{record.encoder}`" if record.model is None else f"`{record.model.name}`"
 
 
@@ -172,7 +172,7 @@ def write_network(weights: Path, record: WeightsRecord, folder: Path) -> bool:
         return set(network.state_dict()) == set(file.keys())
 
 
-def front_matter(name: str, dataset: str, miou: float, trainings: int) -> str:
+def make_front_matter(name: str, dataset: str, miou: float, trainings: int) -> str:
     """The head of a model card, as the Hub reads it.
 
     Args:

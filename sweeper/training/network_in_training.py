@@ -19,14 +19,14 @@ from sweeper.core.records import (
     TrialSpec,
 )
 from sweeper.data.store import PixelStore
-from sweeper.system.whole_files import written_whole
-from sweeper.training.checkpoint import Checkpoint, key_of, load_checkpoint, save_checkpoint
+from sweeper.system.whole_files import replace_atomically
+from sweeper.training.checkpoint import Checkpoint, load_checkpoint, make_checkpoint_key, save_checkpoint
 from sweeper.training.evaluation import Evaluator, log_prior_of
-from sweeper.training.graph_steps import steps_kind
-from sweeper.training.hardware import device_name
-from sweeper.training.initial_networks import Starts
+from sweeper.training.graph_steps import choose_steps_class
+from sweeper.training.hardware import get_device_name
+from sweeper.training.initial_networks import InitialNetworks
 from sweeper.training.resident_store import ResidentStore
-from sweeper.training.weights_file import WeightsRecord, metadata_of, seal
+from sweeper.training.weights_file import WeightsRecord, make_metadata, seal_file
 from sweeper.version import versions
 
 
@@ -41,16 +41,16 @@ class NetworkInTraining:
         place: str,
         *,
         images: tuple[int, ...],
-        starts: Starts | None = None,
+        starts: InitialNetworks | None = None,
         resident: ResidentStore | None = None,
     ) -> None:
         """The network as it begins; `images` are those that it is trained on, all else as for `Training`."""
         self._spec, self._conditions, self._store = spec, conditions, store
         self._device = torch.device(place)
-        self._steps = steps_kind(conditions.recipe.engine, self._device)(
-            spec, conditions, store, images, device=self._device, starts=starts or Starts(), resident=resident
+        self._steps = choose_steps_class(conditions.recipe.engine, self._device)(
+            spec, conditions, store, images, device=self._device, starts=starts or InitialNetworks(), resident=resident
         )
-        self._log_prior = log_prior_of(conditions.dataset.class_pixels(images))
+        self._log_prior = log_prior_of(conditions.dataset.count_class_pixels(images))
         self._evaluator = Evaluator(
             conditions,
             store,
@@ -64,7 +64,7 @@ class NetworkInTraining:
     @property
     def device_name(self) -> str:
         """For people."""
-        return device_name(self._device)
+        return get_device_name(self._device)
 
     @property
     def versions(self) -> dict[str, str]:
@@ -78,7 +78,7 @@ class NetworkInTraining:
         the numbers so far are all there is.
         """
         state = Checkpoint(
-            conditions=key_of(self._conditions),
+            conditions=make_checkpoint_key(self._conditions),
             spec=self._spec,
             step=step,
             averaged=self._steps.average.updates,
@@ -86,12 +86,12 @@ class NetworkInTraining:
             versions=self.versions,
             **progress,
         )
-        save_checkpoint(path, state, self._steps.state())
+        save_checkpoint(path, state, self._steps.get_state())
 
     def _restore(self, path: Path) -> Checkpoint:
         """Take the network of a checkpoint; the numbers that are in it."""
         state, tensors = load_checkpoint(path, self._spec, self._conditions, self._device)
-        self._steps.restore(tensors, state.averaged)
+        self._steps.restore_state(tensors, state.averaged)
         return state
 
     def save_network(
@@ -147,6 +147,6 @@ def save_weights(path: Path, model: nn.Module, record: WeightsRecord) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Copies: parts of one storage are refused, and channels-last is no order of a file.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
-    with written_whole(path) as part:
-        save_file(tensors, part, metadata_of(record))
-        seal(part)
+    with replace_atomically(path) as part:
+        save_file(tensors, part, make_metadata(record))
+        seal_file(part)

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from sweeper.core.errors import UsageError
-from sweeper.core.own_code import OwnCode, error_line, load_code, refuse
+from sweeper.core.own_code import UserCode, format_error_line, load_code, refuse_user_code
 
 OPTION = "--model"
 
 
-def build_own(code: OwnCode, *, channels: int, outputs: int) -> nn.Module:
+def build_own(code: UserCode, *, channels: int, outputs: int) -> nn.Module:
     """Call the user's function: `function(in_channels=…, classes=…)`.
 
     Args:
@@ -31,7 +31,7 @@ def build_own(code: OwnCode, *, channels: int, outputs: int) -> nn.Module:
     except Exception as error:
         raise UsageError(
             f"{OPTION} {code.name}(in_channels={channels}, classes={outputs}) must give a network, and failed: "
-            f"{error_line(error)}"
+            f"{format_error_line(error)}"
         ) from error
     if not isinstance(model, nn.Module):
         raise UsageError(
@@ -41,7 +41,7 @@ def build_own(code: OwnCode, *, channels: int, outputs: int) -> nn.Module:
     return model
 
 
-def check_own(code: OwnCode, *, channels: int, outputs: int, sizes: list[tuple[int, int]], seed: int) -> None:
+def check_own(code: UserCode, *, channels: int, outputs: int, sizes: list[tuple[int, int]], seed: int) -> None:
     """Try a network as trainings will use it.
 
     Args:
@@ -59,17 +59,17 @@ def check_own(code: OwnCode, *, channels: int, outputs: int, sizes: list[tuple[i
         model = build_own(code, channels=channels, outputs=outputs)
         torch.manual_seed(seed)
         again = build_own(code, channels=channels, outputs=outputs)
-        problems = [*_weight_problems(model, again)]
+        problems = [*_find_weight_problems(model, again)]
         if not problems:  # each of these uses the weights
-            problems += [*_answer_problems(model, channels, outputs, sizes)]
-    refuse(problems, OPTION, code, "trained")
+            problems += [*_find_answer_problems(model, channels, outputs, sizes)]
+    refuse_user_code(problems, OPTION, code, "trained")
 
 
-def _weight_problems(model: nn.Module, again: nn.Module) -> Iterator[str]:
+def _find_weight_problems(model: nn.Module, again: nn.Module) -> Iterator[str]:
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
         yield "its weights must be there when it is made, found lazy layers; give them their numbers of channels"
         return
-    if not _same_start(model, again):
+    if not _has_same_start(model, again):
         yield (
             "its initial weights must follow from torch's seed alone, so that all trainings of a seed begin alike, and "
             "two of them differ; draw them with torch, and from no other source"
@@ -79,15 +79,15 @@ def _weight_problems(model: nn.Module, again: nn.Module) -> Iterator[str]:
         again.load_state_dict(model.state_dict())
     except Exception as error:
         rule = "it must be possible to copy it, and to load its state_dict() into another of its kind"
-        yield f"{rule}: {error_line(error)}"
+        yield f"{rule}: {format_error_line(error)}"
 
 
-def _same_start(model: nn.Module, again: nn.Module) -> bool:
+def _has_same_start(model: nn.Module, again: nn.Module) -> bool:
     first, second = list(model.parameters()), list(again.parameters())
     return len(first) == len(second) and all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def _answer_problems(model: nn.Module, channels: int, outputs: int, sizes: list[tuple[int, int]]) -> Iterator[str]:
+def _find_answer_problems(model: nn.Module, channels: int, outputs: int, sizes: list[tuple[int, int]]) -> Iterator[str]:
     for height, width in dict.fromkeys(sizes):
         for training in (True, False):
             mode = "in training" if training else "in evaluation"
@@ -96,16 +96,16 @@ def _answer_problems(model: nn.Module, channels: int, outputs: int, sizes: list[
             try:
                 found = model(images)
             except Exception as error:
-                yield f"{mode} it must answer images of {height}×{width}, and failed: {error_line(error)}"
+                yield f"{mode} it must answer images of {height}×{width}, and failed: {format_error_line(error)}"
                 continue
-            wrong = _shape_problem(found, (len(images), outputs, height, width))
+            wrong = _find_shape_problem(found, (len(images), outputs, height, width))
             if wrong is not None:
                 yield f"{mode}, for images of shape {tuple(images.shape)}, {wrong}"
             elif training:
-                yield from _gradient_problems(model, found)
+                yield from _find_gradient_problems(model, found)
 
 
-def _shape_problem(found: object, expected: tuple[int, ...]) -> str | None:
+def _find_shape_problem(found: object, expected: tuple[int, ...]) -> str | None:
     if not isinstance(found, Tensor):
         return f"it must give one tensor of logits, got {type(found).__name__}; choose the main output in a wrapper"
     if tuple(found.shape) != expected:
@@ -117,7 +117,7 @@ def _shape_problem(found: object, expected: tuple[int, ...]) -> str | None:
     return None
 
 
-def _gradient_problems(model: nn.Module, logits: Tensor) -> Iterator[str]:
+def _find_gradient_problems(model: nn.Module, logits: Tensor) -> Iterator[str]:
     if not logits.requires_grad:
         yield "its logits must depend on its weights by operations with derivatives: they have none"
         return
@@ -125,7 +125,7 @@ def _gradient_problems(model: nn.Module, logits: Tensor) -> Iterator[str]:
     try:
         torch.nn.functional.softplus(logits).mean().backward()  # type: ignore[no-untyped-call]
     except Exception as error:
-        yield f"its gradients must be computable, and failed: {error_line(error)}"
+        yield f"its gradients must be computable, and failed: {format_error_line(error)}"
         return
     if not any(p.grad is not None and bool(p.grad.any()) for p in model.parameters()):
         yield "some weight must change the logits, and every gradient is 0"

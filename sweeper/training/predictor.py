@@ -17,15 +17,15 @@ from torch import Tensor
 from sweeper.core.calibration import ClassCalibration
 from sweeper.core.recipe import Precision
 from sweeper.data.store import ImagePixels, Pixels
-from sweeper.training.batches import to_inputs
-from sweeper.training.counters import labels_of
-from sweeper.training.evaluation import parts
+from sweeper.training.batches import normalise_inputs
+from sweeper.training.counters import decide_labels
+from sweeper.training.evaluation import list_tiles
 from sweeper.training.model import load_network
-from sweeper.training.training_steps import autocast
+from sweeper.training.training_steps import use_precision
 from sweeper.training.weights_file import WeightsRecord
 
 
-class Predicted(NamedTuple):
+class PredictedLabels(NamedTuple):
     """The answer to one image."""
 
     mask: Pixels
@@ -61,7 +61,7 @@ class Predictor:
         self._log_prior = torch.tensor(record.log_prior, dtype=torch.float32, device=self._device)
 
     @torch.no_grad()
-    def answer(self, image: ImagePixels, *, probabilities: bool = False) -> Predicted:
+    def predict_labels(self, image: ImagePixels, *, probabilities: bool = False) -> PredictedLabels:
         """Labels of an image.
 
         Args:
@@ -73,15 +73,15 @@ class Predictor:
         outputs = 1 if self._record.task == "binary" else len(self._record.classes)
         shares = np.empty((outputs, height, width), dtype=np.float16) if probabilities else None
         stride = 2**self._record.encoder_depth
-        for part in parts(-(-height // stride) * stride, -(-width // stride) * stride):
-            logits = torch.nan_to_num(self._logits(image, part.seen))[(..., *part.kept)]
+        for part in list_tiles(-(-height // stride) * stride, -(-width // stride) * stride):
+            logits = torch.nan_to_num(self._compute_logits(image, part.seen))[(..., *part.kept)]
             high, wide = mask[part.place].shape  # without the padding
-            mask[part.place] = labels_of(logits, self._point, self._log_prior)[0, :high, :wide].cpu().numpy()
+            mask[part.place] = decide_labels(logits, self._point, self._log_prior)[0, :high, :wide].cpu().numpy()
             if shares is not None:
-                shares[(..., *part.place)] = self._probabilities(logits)[0, :, :high, :wide].cpu().numpy()
-        return Predicted(mask, shares)
+                shares[(..., *part.place)] = self._compute_probabilities(logits)[0, :, :high, :wide].cpu().numpy()
+        return PredictedLabels(mask, shares)
 
-    def _probabilities(self, logits: Tensor) -> Tensor:
+    def _compute_probabilities(self, logits: Tensor) -> Tensor:
         known = self._record.calibration
         if isinstance(known, ClassCalibration):
             logits = known.slope * logits + logits.new_tensor(known.biases).view(-1, 1, 1)
@@ -89,13 +89,13 @@ class Predictor:
             logits = known.slope * logits + known.bias
         return logits.sigmoid() if self._record.task == "binary" else logits.softmax(1)
 
-    def _logits(self, image: ImagePixels, seen: tuple[slice, slice]) -> Tensor:
+    def _compute_logits(self, image: ImagePixels, seen: tuple[slice, slice]) -> Tensor:
         """Float32 logits (1, K, h, w) of a part of the image, padded with black below and to the right."""
         part = image[seen]
         high, wide = (side.stop - side.start for side in seen)
         pixels = np.zeros((1, high, wide, image.shape[2]), dtype=image.dtype)
         pixels[0, : part.shape[0], : part.shape[1]] = part
-        inputs = to_inputs(torch.from_numpy(pixels).to(self._device), self._mean, self._std)
-        with autocast(self._device.type, self._precision):
+        inputs = normalise_inputs(torch.from_numpy(pixels).to(self._device), self._mean, self._std)
+        with use_precision(self._device.type, self._precision):
             logits: Tensor = self._model(inputs)
         return logits.float()

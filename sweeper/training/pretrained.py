@@ -30,7 +30,7 @@ _CUSTOMS = {
 """Beginning of an encoder's name in segmentation-models-pytorch → mean and deviation, where not ImageNet's."""
 
 
-class Source(NamedTuple):
+class WeightsSource(NamedTuple):
     """Where a library takes an encoder's ImageNet weights from, on Hugging Face's Hub."""
 
     repository: str
@@ -38,7 +38,7 @@ class Source(NamedTuple):
     """None = the newest."""
     files: tuple[str, ...]
 
-    def cached(self, file: str) -> Path | None:
+    def find_cached(self, file: str) -> Path | None:
         """Return the file's path in the local cache; None where it is not there. Looks, never downloads."""
         from huggingface_hub import try_to_load_from_cache
 
@@ -46,7 +46,7 @@ class Source(NamedTuple):
         return Path(found) if isinstance(found, str) else None
 
 
-class Download(NamedTuple):
+class PendingDownload(NamedTuple):
     """What is about to be downloaded."""
 
     url: str
@@ -54,14 +54,14 @@ class Download(NamedTuple):
     """Bytes; None = the hub does not say."""
 
 
-class Inputs(NamedTuple):
+class EncoderInputs(NamedTuple):
     """Mean and standard deviation of the inputs that weights were trained with: RGB, full scale 1."""
 
     mean: Channels
     std: Channels
 
 
-def timm_name(encoder: str) -> str | None:
+def get_timm_name(encoder: str) -> str | None:
     """Return timm's name of an encoder that segmentation-models-pytorch takes from timm; None of its own encoders."""
     from segmentation_models_pytorch.encoders import is_equivalent_to_timm_universal
 
@@ -70,45 +70,47 @@ def timm_name(encoder: str) -> str | None:
     return encoder.removeprefix("tu-") if encoder.startswith("tu-") else None
 
 
-def imagenet_source(encoder: str) -> Source | None:
+def find_imagenet_source(encoder: str) -> WeightsSource | None:
     """Return where the library takes an encoder's ImageNet weights from; None where there are none."""
     from segmentation_models_pytorch.encoders import encoders
 
-    name = timm_name(encoder)
+    name = get_timm_name(encoder)
     if name is not None:
-        repository = getattr(_timm_config(name), "hf_hub_id", None)
-        return None if repository is None else Source(repository, None, (WEIGHTS,))
+        repository = getattr(_read_timm_config(name), "hf_hub_id", None)
+        return None if repository is None else WeightsSource(repository, None, (WEIGHTS,))
     settings = encoders.get(encoder, {}).get("pretrained_settings", {}).get("imagenet")
-    return None if settings is None else Source(settings["repo_id"], settings["revision"], ("config.json", WEIGHTS))
+    return (
+        None if settings is None else WeightsSource(settings["repo_id"], settings["revision"], ("config.json", WEIGHTS))
+    )
 
 
-def imagenet_cached(encoder: str) -> bool:
+def is_imagenet_cached(encoder: str) -> bool:
     """Return whether the library's ImageNet weights of this encoder are in the local cache; looks, never downloads."""
-    source = imagenet_source(encoder)
-    return source is not None and source.cached(WEIGHTS) is not None
+    source = find_imagenet_source(encoder)
+    return source is not None and source.find_cached(WEIGHTS) is not None
 
 
-def inputs_of(encoder: str) -> Inputs:
+def get_encoder_inputs(encoder: str) -> EncoderInputs:
     """Return what inputs an encoder's published weights want, by its library's configuration.
 
     Of segmentation-models-pytorch's own encoders that configuration is with the weights, in the local cache; without
     it the customs of the network's family hold, which are ImageNet's for most.
     """
-    name, source = timm_name(encoder), imagenet_source(encoder)
-    known: Any = None if name is None else _timm_config(name)
+    name, source = get_timm_name(encoder), find_imagenet_source(encoder)
+    known: Any = None if name is None else _read_timm_config(name)
     if known is not None:
-        return Inputs(tuple(known.mean), tuple(known.std))
-    file = source.cached("config.json") if source is not None and "config.json" in source.files else None
+        return EncoderInputs(tuple(known.mean), tuple(known.std))
+    file = source.find_cached("config.json") if source is not None and "config.json" in source.files else None
     if file is not None:
         found = json.loads(file.read_text("utf-8"))
         top = found.get("input_range", [0, 1])[1]
         mean, std = (tuple(value / top for value in found[key]) for key in ("mean", "std"))
-        return Inputs(mean, std)
+        return EncoderInputs(mean, std)
     customs = (pair for start, pair in _CUSTOMS.items() if encoder.startswith(start))
-    return Inputs(*next(customs, (IMAGENET_MEAN, IMAGENET_STD)))
+    return EncoderInputs(*next(customs, (IMAGENET_MEAN, IMAGENET_STD)))
 
 
-def _timm_config(name: str) -> object | None:
+def _read_timm_config(name: str) -> object | None:
     import timm
 
     return timm.models.get_pretrained_cfg(name) if timm.models.is_model_pretrained(name) else None
@@ -117,7 +119,7 @@ def _timm_config(name: str) -> object | None:
 # --- From the hub ---
 
 
-def why_no_hub() -> str | None:
+def explain_missing_hub() -> str | None:
     """Return why nothing can be had of the hub or of its cache here; None where that is to be tried."""
     offline = constants.HF_HUB_OFFLINE and not any(Path(constants.HF_HUB_CACHE).glob("models--*"))
     return _OFFLINE if offline else None
@@ -137,27 +139,27 @@ def fetch_imagenet(pipe: Connection, encoder: str) -> None:
     disable_progress_bars()
     logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)  # each of its retries fills a line
     try:
-        source = imagenet_source(encoder)
+        source = find_imagenet_source(encoder)
         pipe.send(None)
-        pipe.send(_fetch(pipe, source) or inputs_of(encoder))
+        pipe.send(_fetch_missing(pipe, source) or get_encoder_inputs(encoder))
     except Exception as error:  # of the hub, the network, the disk, a library: each in its own way
         line = (str(error).strip().splitlines() or [""])[0].partition(" for url")[0]  # the log has the address
         pipe.send(f"{type(error).__name__}: {line[:160]}".rstrip(": "))
 
 
-def _fetch(pipe: Connection, source: Source | None) -> str | None:
+def _fetch_missing(pipe: Connection, source: WeightsSource | None) -> str | None:
     """Download what is not in the cache; why that is not possible."""
     import huggingface_hub as hub
 
     if source is None:
         return "its library offers none"
-    if all(source.cached(file) is not None for file in source.files):
+    if all(source.find_cached(file) is not None for file in source.files):
         return None
     if constants.HF_HUB_OFFLINE:
         return _OFFLINE
     url = hub.hf_hub_url(source.repository, WEIGHTS, revision=source.revision)
     known = hub.get_hf_file_metadata(url, timeout=ANSWER_SECONDS)  # once: the download itself would try for a minute
-    pipe.send(Download(f"{constants.ENDPOINT}/{source.repository}", known.size))
+    pipe.send(PendingDownload(f"{constants.ENDPOINT}/{source.repository}", known.size))
     for file in source.files:
         hub.hf_hub_download(source.repository, file, revision=source.revision)
     return None

@@ -7,13 +7,13 @@ from contextlib import suppress
 import torch
 
 from sweeper.core.records import TrialSpec
-from sweeper.data.folds import split_of
-from sweeper.training.graph_steps import steps_kind
+from sweeper.data.folds import get_split
+from sweeper.training.graph_steps import choose_steps_class
 from sweeper.training.job import WorkerContext
 from sweeper.training.training_steps import TrainingSteps
 
 
-def probe_steps(context: WorkerContext, steps: int, seed: int | None = None) -> TrainingSteps:
+def make_probe_steps(context: WorkerContext, steps: int, seed: int | None = None) -> TrainingSteps:
     """Those of a training with the study's network, batch, crop and engine, and cross-entropy.
 
     Args:
@@ -25,21 +25,21 @@ def probe_steps(context: WorkerContext, steps: int, seed: int | None = None) -> 
     seed = conditions.seed if seed is None else seed
     spec = TrialSpec(purpose="search", number=0, family="cross_entropy", params={}, lr=1e-3, seed=seed, steps=steps)
     device = torch.device(context.device)
-    return steps_kind(conditions.recipe.engine, device)(
+    return choose_steps_class(conditions.recipe.engine, device)(
         spec,
         conditions,
         context.store,
-        split_of(conditions, spec.seed, spec.fold).train,
+        get_split(conditions, spec.seed, spec.fold).train,
         device=device,
         starts=context.starts,
         resident=context.resident,
     )
 
 
-def warm_up(context: WorkerContext) -> None:
+def warm_up_device(context: WorkerContext) -> None:
     """Take two steps that nobody wants: what a GPU's libraries do first, for ten seconds, is no training's time.
 
     What goes wrong here goes wrong in the trainings, which say so.
     """
     with suppress(Exception):
-        probe_steps(context, steps=4).run(0, 2)
+        make_probe_steps(context, steps=4).take_steps(0, 2)

@@ -28,7 +28,7 @@ class ResidentStore(NamedTuple):
     widths: Tensor
     """(images,) int64."""
 
-    def cut(self, places: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    def cut_crops(self, places: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
         """Crops of one size, padded below and to the right with black and ignored labels.
 
         Args:
@@ -52,21 +52,21 @@ class ResidentStore(NamedTuple):
         return (images.view(torch.uint16) if images.dtype == torch.int16 else images), masks
 
 
-def resident(store: PixelStore, device: torch.device) -> ResidentStore | None:
+def make_resident_store(store: PixelStore, device: torch.device) -> ResidentStore | None:
     """The store on a GPU; None on other devices, and where it takes more than its share of the free memory."""
     if device.type != "cuda":
         return None
     free, _ = torch.cuda.mem_get_info(device)
-    return upload(store, device) if bytes_of(store) <= SHARE * free else None
+    return upload_store(store, device) if count_bytes(store) <= SHARE * free else None
 
 
-def bytes_of(store: PixelStore) -> int:
+def count_bytes(store: PixelStore) -> int:
     """Memory that the images and masks take."""
     pixels = sum(height * width for height, width in store.sizes)
     return pixels * (store.channels * store.dtype.itemsize + 1)
 
 
-def upload(store: PixelStore, device: torch.device) -> ResidentStore:
+def upload_store(store: PixelStore, device: torch.device) -> ResidentStore:
     """Copy the store to a device, image by image.
 
     Raises:
@@ -79,14 +79,14 @@ def upload(store: PixelStore, device: torch.device) -> ResidentStore:
     masks = torch.empty(int(starts[-1]), dtype=torch.uint8, device=device)
     for index in range(len(store)):
         part = slice(int(starts[index]), int(starts[index + 1]))
-        pixels = np.ascontiguousarray(store.image(index)).reshape(-1, store.channels)
+        pixels = np.ascontiguousarray(store.get_image(index)).reshape(-1, store.channels)
         images[part].copy_(torch.from_numpy(pixels.view(np.int16 if bits == torch.int16 else np.uint8).copy()))
-        masks[part].copy_(torch.from_numpy(np.array(store.mask(index)).reshape(-1)))
-    store.forget()
+        masks[part].copy_(torch.from_numpy(np.array(store.get_mask(index)).reshape(-1)))
+    store.release_memory()
     widths = torch.tensor([width for _, width in store.sizes], device=device)
     return ResidentStore(images, masks, torch.from_numpy(starts[:-1]).to(device), widths)
 
 
-def as_tensor(places: list[Crop]) -> Tensor:
+def make_crop_tensor(places: list[Crop]) -> Tensor:
     """(N, 5) int64 on the processor."""
     return torch.tensor(places, dtype=torch.int64)

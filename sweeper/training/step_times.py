@@ -16,8 +16,8 @@ from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions
 from sweeper.data.store import open_store
 from sweeper.training.hardware import settle_process
-from sweeper.training.job import worker_context
-from sweeper.training.probe_steps import probe_steps
+from sweeper.training.job import make_worker_context
+from sweeper.training.probe_steps import make_probe_steps
 
 PAIRS = 15
 """So many steps are timed in each precision."""
@@ -27,7 +27,7 @@ LONG = 10.0
 """After so many seconds fewer are enough: each of them takes long."""
 
 
-def step_seconds(
+def measure_step_seconds(
     conditions: Conditions, precisions: Sequence[Precision], threads: int | None = None
 ) -> dict[Precision, float]:
     """Measure the seconds that a step takes on this CPU, with cross-entropy as the loss.
@@ -47,33 +47,33 @@ def step_seconds(
     if threads is not None:
         settle_process(threads)
     try:
-        return _timed(conditions, precisions)
+        return _time_step(conditions, precisions)
     except Exception:
         return {}
     finally:
         gc.collect()
 
 
-def _timed(conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
+def _time_step(conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
     store, work = open_store(conditions.dataset.store), {}
     for precision in precisions:
         recipe = conditions.recipe.model_copy(update={"precision": precision, **PLAIN})
         own = conditions.model_copy(update={"recipe": recipe})
-        work[precision] = probe_steps(worker_context(own, store, "cpu", Path()), PAIRS + 2)
-        work[precision].run(0, 1)  # the first step chooses kernels
+        work[precision] = make_probe_steps(make_worker_context(own, store, "cpu", Path()), PAIRS + 2)
+        work[precision].take_steps(0, 1)  # the first step chooses kernels
     found: dict[Precision, list[float]] = {precision: [] for precision in precisions}
     began = perf_counter()
     for done in range(1, PAIRS + 1):
         for precision, steps_of_it in work.items():
             start = perf_counter()
-            steps_of_it.run(done, done + 1)
+            steps_of_it.take_steps(done, done + 1)
             found[precision].append(perf_counter() - start)
         if perf_counter() - began > LONG:
             break
-    return by_pairs(found)
+    return time_steps_in_pairs(found)
 
 
-def by_pairs(times: Mapping[Precision, Sequence[float]]) -> dict[Precision, float]:
+def time_steps_in_pairs(times: Mapping[Precision, Sequence[float]]) -> dict[Precision, float]:
     """Return a step's seconds in each precision, from steps taken by turns (see `step_seconds`)."""
     first = next(iter(times.values()))
     shares = {p: statistics.median(b / a for a, b in zip(first, own, strict=True)) for p, own in times.items()}

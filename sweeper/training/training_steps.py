@@ -12,21 +12,21 @@ from torch import Tensor, nn
 
 from sweeper.core.recipe import Precision
 from sweeper.core.records import IGNORE, Conditions, TrialSpec
-from sweeper.data.balanced_crops import central_classes
+from sweeper.data.balanced_crops import list_central_classes
 from sweeper.data.label_maps import MapStore
 from sweeper.data.store import PixelStore
 from sweeper.losses import FAMILIES, build_loss
 from sweeper.losses.loss_module import SegmentationLoss
 from sweeper.training.augment import augment, augment_distances
-from sweeper.training.batches import FORGET, Crop, crops, cut, map_batch, to_inputs
-from sweeper.training.hardware import fastest_kernels
-from sweeper.training.initial_networks import Starts
-from sweeper.training.model import WeightAverage, normaliser
-from sweeper.training.resident_store import ResidentStore, as_tensor
-from sweeper.training.transfer import to_device
+from sweeper.training.batches import FORGET, Crop, cut_crops, draw_crops, map_batch, normalise_inputs
+from sweeper.training.hardware import use_fastest_kernels
+from sweeper.training.initial_networks import InitialNetworks
+from sweeper.training.model import WeightAverage, make_normaliser
+from sweeper.training.resident_store import ResidentStore, make_crop_tensor
+from sweeper.training.transfer import move_to_device
 
 
-def schedule(step: int, steps: int, warmup: float, decay: float) -> float:
+def compute_rate_factor(step: int, steps: int, warmup: float, decay: float) -> float:
     """Factor of the learning rate at `step` (from 0) of `steps`: linear rise, plateau, linear fall to 0."""
     rise = min(1.0, (step + 1) / max(1.0, warmup * steps))
     fall = min(1.0, (steps - step) / max(1.0, decay * steps))
@@ -48,7 +48,7 @@ class TrainingSteps:
         images: tuple[int, ...],
         *,
         device: torch.device,
-        starts: Starts,
+        starts: InitialNetworks,
         resident: ResidentStore | None = None,
     ) -> None:
         """The network as it begins.
@@ -65,16 +65,18 @@ class TrainingSteps:
         self._spec, self._recipe, self._store, self._images = spec, conditions.recipe, store, images
         self._device, self._resident = device, resident
         dataset, recipe = conditions.dataset, conditions.recipe
-        self._central = central_classes(dataset) if recipe.crops == "balanced" else None
-        pixels = conditions.pixels_seen(images)
-        model = starts.model(recipe, channels=store.channels, class_pixels=pixels, task=dataset.task, seed=spec.seed)
+        self._central = list_central_classes(dataset) if recipe.crops == "balanced" else None
+        pixels = conditions.count_pixels_seen(images)
+        model = starts.make_model(
+            recipe, channels=store.channels, class_pixels=pixels, task=dataset.task, seed=spec.seed
+        )
         # channels_last is what convolutions like on CPUs and tensor cores alike.
         self.model: nn.Module = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = WeightAverage(self.model, recipe.average * spec.steps)
         self._network: Callable[..., Any] = self.model
         if recipe.compiled:  # not by `model.compile()`, which leaves an nn.Sequential as it is
             self._network = torch.compile(self.model, dynamic=False)
-        self.criterion = training_loss(spec, conditions, images).to(device)
+        self.criterion = build_training_loss(spec, conditions, images).to(device)
         # Of the foreground only where there are two classes.
         labels = (1,) if dataset.task == "binary" else tuple(range(len(dataset.classes)))
         self._distances = MapStore(store, labels) if FAMILIES[spec.family].needs_map else None
@@ -84,36 +86,38 @@ class TrainingSteps:
             weight_decay=recipe.weight_decay,
             fused=device.type in {"cpu", "cuda"},
         )
-        mean, std = normaliser(store, images, (recipe.input_mean, recipe.input_std))
+        mean, std = make_normaliser(store, images, (recipe.input_mean, recipe.input_std))
         self.normal = (mean.to(device), std.to(device))
         """Mean and standard deviation of each channel, (1, C, 1, 1) float32."""
-        self.autocast: Callable[[], AbstractContextManager[object]] = partial(autocast, device.type, recipe.precision)
+        self.autocast: Callable[[], AbstractContextManager[object]] = partial(
+            use_precision, device.type, recipe.precision
+        )
         self._autocast = self.autocast
         """Of the training steps."""
-        self._begin()
+        self._prepare()
 
-    def _begin(self) -> None:
+    def _prepare(self) -> None:
         """What another way to take the steps needs besides."""
 
     why_plain: str | None = None
     """Why steps that were to be recorded are taken one by one, in words; None where they are not."""
 
     @property
-    def recorded(self) -> bool:
+    def is_recorded(self) -> bool:
         """Whether the last steps were played from a recording."""
         return False
 
-    def run(self, first: int, target: int) -> tuple[float, float]:
+    def take_steps(self, first: int, target: int) -> tuple[float, float]:
         """Take the steps from `first` up to `target`; their mean loss (NaN and inf kept) and the last rate."""
         total, rate = torch.zeros((), device=self._device), self._spec.lr
         for step in range(first, target):
-            with self._own_draws():
-                self._seed(step)
+            with self._seed_network_draws():
+                self._make_seed(step)
                 rate = self._set_rate(step)
-                total += self._take(step)
+                total += self._take_step(step)
         return float(total) / max(1, target - first), rate
 
-    def state(self) -> dict[str, Any]:
+    def get_state(self) -> dict[str, Any]:
         """Everything of the network and the optimiser that a checkpoint holds, beside `average.updates`."""
         return {
             "model": self.model.state_dict(),
@@ -121,22 +125,22 @@ class TrainingSteps:
             "optimizer": self.optimizer.state_dict(),
         }
 
-    def restore(self, state: dict[str, Any], averaged: int) -> None:
+    def restore_state(self, state: dict[str, Any], averaged: int) -> None:
         """Take what `state` gave, of a training whose average had taken so many updates."""
         self.model.load_state_dict(state["model"])
         self.average.model.load_state_dict(state["average"])
         self.average.updates = averaged
         self.optimizer.load_state_dict(state["optimizer"])
 
-    def _take(self, step: int) -> Tensor:
+    def _take_step(self, step: int) -> Tensor:
         """Take a step; the loss before it."""
-        loss = self._update(*self._batch(step))
+        loss = self._update_weights(*self._make_batch(step))
         self.average.update(self.model)
         return loss
 
-    def _update(self, inputs: Tensor, labels: Tensor, more: dict[str, Tensor]) -> Tensor:
+    def _update_weights(self, inputs: Tensor, labels: Tensor, more: dict[str, Tensor]) -> Tensor:
         """One step of the optimiser; the loss before it."""
-        with fastest_kernels(self._device):
+        with use_fastest_kernels(self._device):
             with self._autocast():
                 logits = self._network(inputs)
             loss: Tensor = self.criterion(logits, labels, **more)
@@ -145,24 +149,24 @@ class TrainingSteps:
         self.optimizer.step()
         return loss.detach()
 
-    def _own_draws(self) -> AbstractContextManager[None]:
+    def _seed_network_draws(self) -> AbstractContextManager[None]:
         """Dropout of some architectures draws from the global state: that is forked, and keyed like all else."""
         return torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else [])
 
-    def _seed(self, step: int) -> None:
+    def _make_seed(self, step: int) -> None:
         torch.manual_seed(self._spec.seed * 1_000_003 + step)
 
     def _set_rate(self, step: int) -> float:
-        rate = self._spec.lr * schedule(step, self._spec.steps, self._recipe.warmup, self._recipe.decay)
+        rate = self._spec.lr * compute_rate_factor(step, self._spec.steps, self._recipe.warmup, self._recipe.decay)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
             group["capturable"] = False  # in a checkpoint of recorded steps it is set
         return rate
 
-    def _batch(self, step: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    def _make_batch(self, step: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Inputs and labels of a step, and what else the loss wants, augmented alike on the device."""
         recipe = self._recipe
-        places, draws = crops(
+        places, draws = draw_crops(
             self._store,
             self._images,
             size=recipe.size,
@@ -173,37 +177,37 @@ class TrainingSteps:
             central=self._central,
         )
         draws = draws.to(self._device)
-        images, masks = self._cut(places)
+        images, masks = self._cut_crops(places)
         if step % FORGET == FORGET - 1:
-            self._store.forget()
-        inputs, labels = augment(to_inputs(images, *self.normal), masks.long(), draws)
+            self._store.release_memory()
+        inputs, labels = augment(normalise_inputs(images, *self.normal), masks.long(), draws)
         if self._distances is None:
             return inputs, labels, {}
-        distances = to_device(map_batch(self._distances, places, recipe.size), self._device)
+        distances = move_to_device(map_batch(self._distances, places, recipe.size), self._device)
         return inputs, labels, {"distance": augment_distances(distances, draws)}
 
-    def _cut(self, places: list[Crop]) -> tuple[Tensor, Tensor]:
+    def _cut_crops(self, places: list[Crop]) -> tuple[Tensor, Tensor]:
         size = self._recipe.size
         if self._resident is not None:
-            return self._resident.cut(to_device(as_tensor(places), self._device), size, size)
-        images, masks = cut(self._store, places, size)
-        return to_device(images, self._device), to_device(masks, self._device)
+            return self._resident.cut_crops(move_to_device(make_crop_tensor(places), self._device), size, size)
+        images, masks = cut_crops(self._store, places, size)
+        return move_to_device(images, self._device), move_to_device(masks, self._device)
 
 
-def autocast(device_type: str, precision: Precision, cache: bool = True) -> AbstractContextManager[object]:
+def use_precision(device_type: str, precision: Precision, cache: bool = True) -> AbstractContextManager[object]:
     """The precision of the forward pass; `cache`: casts of weights are kept within a block."""
     if precision == "float32":
         return nullcontext()
     return torch.autocast(device_type, dtype=torch.bfloat16, cache_enabled=cache)
 
 
-def training_loss(spec: TrialSpec, conditions: Conditions, images: tuple[int, ...]) -> nn.Module:
+def build_training_loss(spec: TrialSpec, conditions: Conditions, images: tuple[int, ...]) -> nn.Module:
     """The loss of a training on these images, on the processor."""
     loss = build_loss(
         spec.family,
         task=conditions.dataset.task,
         ignore_index=IGNORE,
-        class_frequencies=[float(p) for p in conditions.pixels_seen(images)],
+        class_frequencies=[float(p) for p in conditions.count_pixels_seen(images)],
         **spec.params,
     )
     if isinstance(loss, SegmentationLoss):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+def move_to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """The same values on a device, for what is begun there from now on.
 
     To a GPU they go from page-locked memory: the processor does not wait until the GPU has done what was begun before.

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 from sweeper.core.base import Record
 from sweeper.core.calibration import Calibration, ClassCalibration
 from sweeper.core.errors import UsageError
-from sweeper.core.own_code import OwnCode
+from sweeper.core.own_code import UserCode
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Collapse, HeldOut, MissControl, Task, TrainedOn, TrialSpec
 
@@ -41,7 +41,7 @@ class WeightsRecord(Record):
     """The training it comes from."""
     digest: str
     """Of the data set."""
-    model: OwnCode | None = None
+    model: UserCode | None = None
     """The user's function that makes the network; None = `arch` with `encoder`."""
     arch: str
     encoder: str
@@ -80,30 +80,30 @@ class WeightsRecord(Record):
     """What `point` keeps, where that was asked for."""
 
     @property
-    def point_from(self) -> str:
+    def describe_point_source(self) -> str:
         """Where the operating point comes from, for people."""
         return "chosen on validation images" if self.misses is None else self.misses.promise
 
 
-def metadata_of(record: WeightsRecord) -> dict[str, str]:
+def make_metadata(record: WeightsRecord) -> dict[str, str]:
     """Of a file that is to be sealed once it is written."""
     return {HEADER: record.model_dump_json(), SEAL: BLANK.decode()}
 
 
-def seal(path: Path) -> None:
+def seal_file(path: Path) -> None:
     """Seal a file that was written with `metadata_of`.
 
     Raises:
         OSError: if it cannot be written.
     """
     with path.open("r+b") as file:
-        place = _place(file)
-        digest = _digest(file, place)
+        place = _find_seal(file)
+        digest = _compute_digest(file, place)
         file.seek(place)
         file.write(digest)
 
 
-def check(path: Path) -> Path:
+def check_weights_file(path: Path) -> Path:
     """The path of a file of weights, every byte of which is as sweeper wrote it: reads it all.
 
     Raises:
@@ -111,8 +111,8 @@ def check(path: Path) -> Path:
     """
     try:
         with path.open("rb") as file:
-            place = _place(file)
-            found = _digest(file, place)
+            place = _find_seal(file)
+            found = _compute_digest(file, place)
             file.seek(place)
             kept = file.read(len(BLANK))
         if found != kept:
@@ -120,7 +120,7 @@ def check(path: Path) -> Path:
                 f"its checksum is {found[:12].decode()}…, and {kept[:12].decode('ascii', 'replace')}… was written"
             )
     except (OSError, ValueError) as error:
-        raise _unfit(path, error) from error
+        raise _explain_unfit_file(path, error) from error
     return path
 
 
@@ -131,10 +131,10 @@ def read_record(path: Path) -> WeightsRecord:
         UsageError: as `check`, or if the record is of another version.
     """
     try:
-        with safe_open(check(path), framework="numpy") as file:
+        with safe_open(check_weights_file(path), framework="numpy") as file:
             return WeightsRecord.model_validate_json(file.metadata()[HEADER])
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise _unfit(path, error) from error
+        raise _explain_unfit_file(path, error) from error
 
 
 def copy_with_record(path: Path, record: WeightsRecord, target: Path) -> None:
@@ -144,11 +144,11 @@ def copy_with_record(path: Path, record: WeightsRecord, target: Path) -> None:
         UsageError: as `check`.
         OSError, SafetensorError: if a file cannot be read or written.
     """
-    save_file(load_file(check(path)), target, metadata_of(record))
-    seal(target)
+    save_file(load_file(check_weights_file(path)), target, make_metadata(record))
+    seal_file(target)
 
 
-def kept_weights(folder: Path) -> Iterator[tuple[Path, WeightsRecord]]:
+def list_kept_weights(folder: Path) -> Iterator[tuple[Path, WeightsRecord]]:
     """Every file of weights in a study's folder, by name.
 
     Raises:
@@ -158,7 +158,7 @@ def kept_weights(folder: Path) -> Iterator[tuple[Path, WeightsRecord]]:
         yield path, read_record(path)
 
 
-def _place(file: BinaryIO) -> int:
+def _find_seal(file: BinaryIO) -> int:
     """Where the seal stands, in bytes from the file's beginning, to which it is wound back.
 
     Raises:
@@ -172,7 +172,7 @@ def _place(file: BinaryIO) -> int:
     return 8 + len(before) + len(found)
 
 
-def _unfit(path: Path, error: Exception) -> UsageError:
+def _explain_unfit_file(path: Path, error: Exception) -> UsageError:
     why = f"it cannot be read ({error.strerror or error})" if isinstance(error, OSError) else str(error)
     return UsageError(
         f"the weights {path} must be a file that sweeper wrote, every byte as it was written: "
@@ -181,7 +181,7 @@ def _unfit(path: Path, error: Exception) -> UsageError:
     )
 
 
-def _digest(file: BinaryIO, place: int) -> bytes:
+def _compute_digest(file: BinaryIO, place: int) -> bytes:
     """Of all bytes but the seal's."""
     found = hashlib.blake2b(digest_size=len(BLANK) // 2)
     while part := file.read(min(_CHUNK, place - file.tell())):

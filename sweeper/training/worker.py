@@ -25,51 +25,51 @@ from sweeper.core.own_metric import check_metric, register_metric
 from sweeper.core.records import Conditions
 from sweeper.data.store import open_store
 from sweeper.losses.own_loss_module import check_own_loss
-from sweeper.losses.own_losses import register
-from sweeper.system.streams import steady_streams
-from sweeper.training.compiled_network import compile_first
-from sweeper.training.failure_causes import explain, not_its_own
-from sweeper.training.hardware import choose_gpu, probe, settle_numerics, settle_process
-from sweeper.training.job import Trainings, worker_context
-from sweeper.training.model import build_model, outputs_of, require_answer
+from sweeper.losses.own_losses import register_user_losses
+from sweeper.system.streams import make_streams_tolerant
+from sweeper.training.compiled_network import compile_for_study
+from sweeper.training.failure_causes import explain_failure, is_process_fault
+from sweeper.training.hardware import choose_gpu, probe_device, settle_numerics, settle_process
+from sweeper.training.job import WorkerTrainings, make_worker_context
+from sweeper.training.model import build_model, count_outputs, require_answer
 from sweeper.training.own_model import check_own
-from sweeper.training.probe_steps import warm_up
-from sweeper.training.step_times import step_seconds
+from sweeper.training.probe_steps import warm_up_device
+from sweeper.training.step_times import measure_step_seconds
 
 IDLE_SECONDS = 0.2
 """Without a job for so long, the training in memory is written to its checkpoint: it may be the last thing to do."""
 
 
-def serve(pipe: Connection, device: str) -> None:
+def serve_jobs(pipe: Connection, device: str) -> None:
     """Entry point of the process. `device` is what the user asked for; ends when the pipe closes or says stop."""
     # Ctrl-C, a closed terminal, and often SIGTERM, reach the whole process group; the parent decides, and ends its
     # workers.
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    steady_streams()
+    make_streams_tolerant()
     os.dup2(2, 1)  # what libraries print is no result
     try:
         while (order := pipe.recv())[0] != "configure":
-            pipe.send((order[0], probe(device) if order[0] == "hardware" else step_seconds(*order[1:])))
-        trainings = made_ready(*order[1:])
+            pipe.send((order[0], probe_device(device) if order[0] == "hardware" else measure_step_seconds(*order[1:])))
+        trainings = prepare_trainings(*order[1:])
         pipe.send(("ready", None))
         while True:
             if not pipe.poll(IDLE_SECONDS):
-                trainings.keep()
-            pipe.send(trainings.advance(pipe.recv()))
+                trainings.save_last_training()
+            pipe.send(trainings.run_job(pipe.recv()))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
     except Exception as error:
-        if not_its_own(error):
-            pipe.send(("broken", explain(error)))
+        if is_process_fault(error):
+            pipe.send(("broken", explain_failure(error)))
         elif isinstance(error, SweeperError):
             pipe.send(("refused", str(error)))
         else:
             raise
 
 
-def made_ready(conditions: Conditions, place: str, threads: int | None, checkpoints: Path) -> Trainings:
+def prepare_trainings(conditions: Conditions, place: str, threads: int | None, checkpoints: Path) -> WorkerTrainings:
     """The trainings of this process, once all that they need was tried: the same for every executor.
 
     Args:
@@ -88,15 +88,15 @@ def made_ready(conditions: Conditions, place: str, threads: int | None, checkpoi
         settle_numerics(True)
     choose_gpu(place)
     check_model(conditions)
-    context = worker_context(conditions, open_store(conditions.dataset.store), place, checkpoints)
+    context = make_worker_context(conditions, open_store(conditions.dataset.store), place, checkpoints)
     if conditions.recipe.compiled:
-        compile_first(context)
+        compile_for_study(context)
     elif torch.device(place).type == "cuda":
-        warm_up(context)
+        warm_up_device(context)
     # What the libraries made is alive until the end: searching it for garbage after each training took 0.15 to 0.5 s.
     # No collection before, which would copy the pages that are shared with the process it was forked from.
     gc.freeze()
-    return Trainings(context)
+    return WorkerTrainings(context)
 
 
 def check_model(conditions: Conditions) -> None:
@@ -105,7 +105,7 @@ def check_model(conditions: Conditions) -> None:
     Raises:
         UsageError: with everything that was found.
     """
-    register(conditions.losses)
+    register_user_losses(conditions.losses)
     register_metric(conditions.recipe.own_metric)
     problems: list[str] = []
     dataset, metric = conditions.dataset, conditions.recipe.own_metric
@@ -117,7 +117,7 @@ def check_model(conditions: Conditions) -> None:
         try:
             check()
         except UsageError as error:
-            if not_its_own(error):
+            if is_process_fault(error):
                 raise
             problems.append(str(error))
     if problems:
@@ -136,7 +136,7 @@ def _check_network(conditions: Conditions) -> None:
         check_own(
             recipe.model,
             channels=dataset.channels,
-            outputs=outputs_of(dataset.task, len(dataset.classes)),
+            outputs=count_outputs(dataset.task, len(dataset.classes)),
             sizes=[(recipe.size, recipe.size), (recipe.size, recipe.size + stride), (height, width)],
             seed=conditions.seed,
         )
@@ -144,7 +144,7 @@ def _check_network(conditions: Conditions) -> None:
     model = build_model(
         recipe,
         channels=dataset.channels,
-        class_pixels=dataset.class_pixels(),
+        class_pixels=dataset.count_class_pixels(),
         task=dataset.task,
         seed=conditions.seed,
     )

@@ -6,31 +6,35 @@ tried, how often at least, and what names the winner, stays as it is.
 
 from __future__ import annotations
 
-from sweeper.core.records import FamilySpace, ImbalanceProfile, SearchSpace, Start
-from sweeper.fingerprint.ledger import advise, features_of, read_ledger
-from sweeper.space import defaults, parameter_name
+from sweeper.core.records import FamilySpace, FamilyStart, ImbalanceProfile, SearchSpace
+from sweeper.fingerprint.ledger import compute_features, rank_losses, read_ledger
+from sweeper.space import get_default_params, get_parameter_name
 
 POWERS = ("pos_weight", "class_weight_power")
 """Coordinates that the ledger's `power` stands for."""
 
 
-def with_advice(space: SearchSpace, profile: ImbalanceProfile, imbalance: float) -> SearchSpace:
+def add_advice(space: SearchSpace, profile: ImbalanceProfile, imbalance: float) -> SearchSpace:
     """The space with `starts`: the families of the ledger, the most promising first, at each of its configurations."""
     by_name = {family.family: family for family in space.families}
-    features = tuple(features_of(profile).values())
+    features = tuple(compute_features(profile).values())
     starts = tuple(
-        Start(family=advised.family, params=_searched(params, by_name[advised.family], space, imbalance))
-        for advised in advise(space.task, features, read_ledger())
+        FamilyStart(family=advised.family, params=_clip_into_space(params, by_name[advised.family], space, imbalance))
+        for advised in rank_losses(space.task, features, read_ledger())
         if advised.family in by_name
         for params in (advised.params, *advised.others)
     )
     return space.model_copy(update={"starts": starts})
 
 
-def _searched(params: dict[str, float], family: FamilySpace, space: SearchSpace, imbalance: float) -> dict[str, float]:
+def _clip_into_space(
+    params: dict[str, float], family: FamilySpace, space: SearchSpace, imbalance: float
+) -> dict[str, float]:
     """A configuration of the ledger as Optuna knows it: clipped into the space, the family's defaults for the rest."""
     found = {
-        name: value for name, value in defaults(family, space).items() if name not in ("loss", f"{family.family}.lr")
+        name: value
+        for name, value in get_default_params(family, space).items()
+        if name not in ("loss", f"{family.family}.lr")
     }
     for name, coordinate in family.coordinates.items():
         value = params.get("power" if name in POWERS else name)
@@ -38,5 +42,5 @@ def _searched(params: dict[str, float], family: FamilySpace, space: SearchSpace,
             continue
         if name == "pos_weight" and coordinate.kind != "power_of_imbalance":
             value = imbalance**value
-        found[parameter_name(family.family, name, coordinate)] = min(max(value, coordinate.low), coordinate.high)
+        found[get_parameter_name(family.family, name, coordinate)] = min(max(value, coordinate.low), coordinate.high)
     return found

@@ -7,36 +7,36 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sweeper import storage as studies
-from sweeper.core.records import Breadth, Probed, Rung, SearchSpace, TrialResult
-from sweeper.core.text import time_text
-from sweeper.study.breadth import OTHER_SECONDS, Wish, fitting, measured, seconds_needed
-from sweeper.study.budget_ladder import climb, says_something, state_text
-from sweeper.study.learning_check import what_would_help
+from sweeper.core.records import Breadth, BudgetProbe, Rung, SearchSpace, TrialResult
+from sweeper.core.text import format_duration
+from sweeper.study.breadth import OTHER_SECONDS, BreadthRequest, compute_least_seconds, find_broadest, measure_pace
+from sweeper.study.budget_ladder import climb_ladder, format_rung, is_comparable
+from sweeper.study.learning_check import suggest_remedies
 from sweeper.study.timekeeper import PROBE_SHARE
-from sweeper.study.training_list import Batch
-from sweeper.workflow.options import Asked, note_asked, within
+from sweeper.study.training_list import TrainingList
+from sweeper.workflow.options import StudyRequest, apply_budget, store_request
 from sweeper.workflow.settings import CPU_MINUTES, GPU_MINUTES
 
 if TYPE_CHECKING:
-    from sweeper.workflow.phases import Stage
+    from sweeper.workflow.phases import RunContext
 
 MORE = 1.05
 """The time that is said to be enough is what is needed times this."""
 
 
-def find_budget(stage: Stage) -> bool:
+def find_budget(stage: RunContext) -> bool:
     """Find the steps of the search, unless that was done, and put them into the plan; False where too little learns."""
     study, recipe = stage.study, stage.plan.conditions.recipe
-    stored = studies.found_budget(study.user_attrs)
-    probed = stored or Probed(first=recipe.steps)
+    stored = studies.read_budget_probe(study.user_attrs)
+    probed = stored or BudgetProbe(first=recipe.steps)
     if stored is None and studies.search_results(study):
         return True  # a search that has begun keeps its steps
     if probed.steps is None or not (probed.learned or studies.search_results(study)):  # there may be more time
         study.set_user_attr(studies.PROBED, studies.pack(probed))
-        probed = _climbed(stage, probed.first)
+        probed = _climb_ladder(stage, probed.first)
         study.set_user_attr(studies.PROBED, studies.pack(probed))
-    stage.asked = within(stage.asked, probed)
-    note_asked(study, stage.asked)
+    stage.asked = apply_budget(stage.asked, probed)
+    store_request(study, stage.asked)
     if probed.sentence:
         (stage.display.log if probed.learned else stage.display.warn)(probed.sentence)
     assert probed.steps is not None
@@ -54,74 +54,78 @@ def find_budget(stage: Stage) -> bool:
     return True
 
 
-def _climbed(stage: Stage, first: int) -> Probed:
+def _climb_ladder(stage: RunContext, first: int) -> BudgetProbe:
     """Climb the ladder as far as is needed, or as there is time, and return what it says."""
     study, plan, asked = stage.study, stage.plan, stage.asked
-    wish = Wish(asked.trials, asked.settles, asked.confirm_steps, asked.seeds, asked.longer)
+    wish = BreadthRequest(asked.trials, asked.settles, asked.confirm_steps, asked.seeds, asked.longer)
     own = [loss.name for loss in plan.conditions.losses]
     while True:
-        results = studies.extra_results(study, "probe")
-        rungs, lacking = climb(results, plan.space, plan.conditions, plan.imbalance, first=first, margin=asked.rope)
+        results = studies.list_extra_results(study, "probe")
+        rungs, lacking = climb_ladder(
+            results, plan.space, plan.conditions, plan.imbalance, first=first, margin=asked.rope
+        )
         known = [result for result in results if rungs and result.spec.steps <= rungs[-1].steps]
-        pace = measured(known, stage.executor.workers)  # a rung that is begun changes nothing
+        pace = measure_pace(known, stage.executor.workers)  # a rung that is begun changes nothing
         if not lacking:
             break
         if rungs:
-            steps, needed = lacking[0].steps, pace.next_rung(lacking[0].steps)
-            if any(map(says_something, rungs)):  # a rung at which nothing could be compared is no use then
+            steps, needed = lacking[0].steps, pace.seconds_to_next_rung(lacking[0].steps)
+            if any(map(is_comparable, rungs)):  # a rung at which nothing could be compared is no use then
                 above = pace._replace(spent=needed - OTHER_SECONDS)
-                needed = seconds_needed(plan.space, wish, above, steps=steps, own=own)
-            if needed > _limit(asked, known):
+                needed = compute_least_seconds(plan.space, wish, above, steps=steps, own=own)
+            if needed > _time_limit(asked, known):
                 break
-        batch = Batch(study, lacking, recorder=stage.recorder, admit=stage.time.admits(PROBE_SHARE))
-        stage.show("probe", missing=len(batch))
-        stage.go(batch)
-        if not batch.complete:
-            stage.cut(f"what the losses learn in {lacking[0].steps} steps was not found out")
+        batch = TrainingList(study, lacking, recorder=stage.recorder, admit=stage.time.make_admission(PROBE_SHARE))
+        stage.show_phase("probe", missing=len(batch))
+        stage.run_work(batch)
+        if not batch.is_complete:
+            stage.record_time_cut(f"what the losses learn in {lacking[0].steps} steps was not found out")
             break
     if not rungs:
-        return Probed(first=first, steps=first)  # the search tells why
-    limit = _limit(asked, known)
-    enough = [rung for rung in rungs if says_something(rung)]
+        return BudgetProbe(first=first, steps=first)  # the search tells why
+    limit = _time_limit(asked, known)
+    enough = [rung for rung in rungs if is_comparable(rung)]
     for rung in reversed(enough):
         if rung.steps == first and asked.minutes is None:
-            return Probed(first=first, steps=first, rungs=rungs)
-        breadth = fitting(plan.space, wish, pace, steps=rung.steps, own=own, limit=limit)
+            return BudgetProbe(first=first, steps=first, rungs=rungs)
+        breadth = find_broadest(plan.space, wish, pace, steps=rung.steps, own=own, limit=limit)
         if breadth is not None:
-            sentence = _found_text(rungs, rung, breadth, plan.space)
-            return Probed(first=first, steps=rung.steps, sentence=sentence, rungs=rungs, breadth=breadth)
-    found, minutes = _silence(rungs, limit), None
+            sentence = _format_budget(rungs, rung, breadth, plan.space)
+            return BudgetProbe(first=first, steps=rung.steps, sentence=sentence, rungs=rungs, breadth=breadth)
+    found, minutes = _explain_silence(rungs, limit), None
     if enough or lacking:
         steps = enough[0].steps if enough else lacking[0].steps
-        spent = pace if enough else pace._replace(spent=pace.next_rung(steps) - OTHER_SECONDS)
-        minutes = math.ceil(MORE * seconds_needed(plan.space, wish, spent, steps=steps, own=own) / 60)
+        spent = pace if enough else pace._replace(spent=pace.seconds_to_next_rung(steps) - OTHER_SECONDS)
+        minutes = math.ceil(MORE * compute_least_seconds(plan.space, wish, spent, steps=steps, own=own) / 60)
         minutes = max(minutes, int(limit / 60) + 1)
-    help_ = what_would_help(known[-2:], plan.conditions, minutes)
+    help_ = suggest_remedies(known[-2:], plan.conditions, minutes)
     sentence = f"{found}, so that no search was begun. {help_}"
-    return Probed(first=first, steps=rungs[-1].steps, sentence=sentence, learned=False, rungs=rungs, minutes=minutes)
+    return BudgetProbe(
+        first=first, steps=rungs[-1].steps, sentence=sentence, learned=False, rungs=rungs, minutes=minutes
+    )
 
 
-def _limit(asked: Asked, known: Sequence[TrialResult]) -> float:
+def _time_limit(asked: StudyRequest, known: Sequence[TrialResult]) -> float:
     """Seconds that steps and breadth are chosen for."""
     if asked.minutes is None and asked.timeout is not None:
         return asked.timeout
     return 60.0 * (asked.minutes or (CPU_MINUTES if "cpu" in known[0].device else GPU_MINUTES))
 
 
-def _silence(rungs: Sequence[Rung], limit: float) -> str:
+def _explain_silence(rungs: Sequence[Rung], limit: float) -> str:
     """Why nothing is searched."""
-    enough = next((rung for rung in rungs if says_something(rung)), None)
+    enough = next((rung for rung in rungs if is_comparable(rung)), None)
     if enough is not None:
-        return f"{state_text(enough)}, and to compare losses there takes more than {time_text(limit)}"
+        return f"{format_rung(enough)}, and to compare losses there takes more than {format_duration(limit)}"
     if rungs[-1].is_learned:
-        return f"{state_text(rungs[-1])}, and nothing can be said about losses at this budget"
-    return f"{state_text(rungs[-1])} (the best scores {max(rungs[-1].scores.values()):.3f})"
+        return f"{format_rung(rungs[-1])}, and nothing can be said about losses at this budget"
+    return f"{format_rung(rungs[-1])} (the best scores {max(rungs[-1].scores.values()):.3f})"
 
 
-def _found_text(rungs: Sequence[Rung], chosen: Rung, breadth: Breadth, space: SearchSpace) -> str:
+def _format_budget(rungs: Sequence[Rung], chosen: Rung, breadth: Breadth, space: SearchSpace) -> str:
     """What the ladder found, and what is compared there, for people."""
     before = next((rung for rung in reversed(rungs) if rung.steps < chosen.steps), None)
-    found = f"{state_text(before)}, {state_text(chosen)}" if before is not None else state_text(chosen)
+    found = f"{format_rung(before)}, {format_rung(chosen)}" if before is not None else format_rung(chosen)
     few = f" of {len(space.families)}" if len(breadth.families) < len(space.families) else ""
     return (
         f"{found}: searching at {chosen.steps} steps, {breadth.confirm_steps} to confirm, in at most {breadth.trials} "

@@ -20,24 +20,24 @@ from sweeper.core.records import (
     SweepRecord,
     TrialResult,
 )
-from sweeper.core.text import capitalised, count, resume_command
+from sweeper.core.text import capitalise, format_count, resume_command
 from sweeper.data import open_store
-from sweeper.data.folds import split_of
+from sweeper.data.folds import get_split
 from sweeper.data.store import is_complete
-from sweeper.evidence.decision_rules import decision_rules, shown_gain
-from sweeper.evidence.preferences import preferences, recommended_index
+from sweeper.evidence.decision_rules import get_established_gain, score_decision_rules
+from sweeper.evidence.preferences import find_recommended_index, judge_preferences
 from sweeper.evidence.reasons import AT_THIS_BUDGET
-from sweeper.evidence.recommendation import recommend
+from sweeper.evidence.recommendation import make_recommendation
 from sweeper.evidence.verdict import MORE_STEPS
-from sweeper.losses import FAMILIES, snippet
-from sweeper.losses.snippet import Optimizer
-from sweeper.study.budget_ladder import not_learned
-from sweeper.study.confirmation_rounds import confirmed
-from sweeper.study.finalist import Finalist, choose_finalists, fitted_rates
+from sweeper.losses import FAMILIES, make_snippet
+from sweeper.losses.snippet import OptimizerSettings
+from sweeper.study.budget_ladder import find_unlearned_classes
+from sweeper.study.confirmation_rounds import select_confirmed
+from sweeper.study.finalist import Finalist, choose_finalists, fit_common_rate
 from sweeper.study.learning_check import HELP
-from sweeper.study.same_loss import as_they_are
-from sweeper.workflow.confirmation_evidence import groups_of_test_images, longer_look, weighed
-from sweeper.workflow.miss_limit import of_confirmation
+from sweeper.study.same_loss import relabel_equivalent_trials
+from sweeper.workflow.confirmation_evidence import compute_confirmation_evidence, compute_longer_look, list_test_groups
+from sweeper.workflow.miss_limit import read_confirmation_held_out
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -51,28 +51,32 @@ class Outcome(NamedTuple):
     paths: ReportPaths
 
 
-def conclude(sweep: SweepRecord) -> Recommendation:
+def draw_conclusion(sweep: SweepRecord) -> Recommendation:
     """What a study's record allows to say; pure, but for the losses' registry."""
     conditions = sweep.conditions
-    trials = as_they_are(sweep.trials, sweep.same_losses)
-    fit = sweep.rate_fit or fitted_rates(trials, sweep.space)
+    trials = relabel_equivalent_trials(sweep.trials, sweep.same_losses)
+    fit = sweep.rate_fit or fit_common_rate(trials, sweep.space)
     finalists = choose_finalists(trials, sweep.rechecks, fit, sweep.space, conditions, same=sweep.same_losses)
     tested = sweep.confirmations if sweep.tested else ()
-    usable = confirmed(tested, finalists, conditions, _seeds_seen(sweep))
-    evidence = _evidence(sweep, usable, finalists)
-    found = _recommended(sweep, evidence)
+    usable = select_confirmed(tested, finalists, conditions, _count_analysed_seeds(sweep))
+    evidence = _compute_all_evidence(sweep, usable, finalists)
+    found = _make_recommended(sweep, evidence)
     if evidence is None:
-        found = _without_evidence(found, sweep)
+        found = _explain_missing_evidence(found, sweep)
     else:
-        found = _with_never_confirmed(found, evidence, finalists, sweep)
-        if (chosen := recommended_index(found)) is not None and sweep.longer:
-            look = longer_look(sweep.longer, usable, finalists, conditions, evidence=evidence, recommended=chosen)
-            found = found if look is None else _with_look(found, look)
-    found = found.model_copy(update={"not_learned": not_learned(usable or sweep.trials or sweep.probes, conditions)})
-    return _with_unfinished(_with_cut(found, sweep), sweep)
+        found = _add_never_confirmed(found, evidence, finalists, sweep)
+        if (chosen := find_recommended_index(found)) is not None and sweep.longer:
+            look = compute_longer_look(
+                sweep.longer, usable, finalists, conditions, evidence=evidence, recommended=chosen
+            )
+            found = found if look is None else _replace_longer_caveats(found, look)
+    found = found.model_copy(
+        update={"not_learned": find_unlearned_classes(usable or sweep.trials or sweep.probes, conditions)}
+    )
+    return _add_unfinished_state(_add_time_cut(found, sweep), sweep)
 
 
-def _with_look(found: Recommendation, look: LongerLook) -> Recommendation:
+def _replace_longer_caveats(found: Recommendation, look: LongerLook) -> Recommendation:
     """With what more steps change, in place of what they might."""
     reasons = tuple(
         f"{reason.removesuffix(end)}." if (end := next(filter(reason.endswith, AT_THIS_BUDGET), None)) else reason
@@ -82,41 +86,45 @@ def _with_look(found: Recommendation, look: LongerLook) -> Recommendation:
     return found.model_copy(update={"longer": look, "reasons": reasons, "next_steps": steps})
 
 
-def _evidence(sweep: SweepRecord, usable: Sequence[TrialResult], finalists: Sequence[Finalist]) -> Evidence | None:
+def _compute_all_evidence(
+    sweep: SweepRecord, usable: Sequence[TrialResult], finalists: Sequence[Finalist]
+) -> Evidence | None:
     """What the confirmations show, by the metric and by what else people may care about."""
     conditions = sweep.conditions
-    evidence = weighed(usable, finalists, conditions, sweep.space, rope=sweep.rope, analyses=sweep.analyses_planned)
+    evidence = compute_confirmation_evidence(
+        usable, finalists, conditions, sweep.space, rope=sweep.rope, analyses=sweep.analyses_planned
+    )
     if evidence is None:
         return None
-    evidence = _with_other_names(evidence, sweep)
+    evidence = _add_search_names(evidence, sweep)
     tuned = conditions.recipe.threshold == "tuned"
-    groups = groups_of_test_images(conditions, usable)
-    metric = own_metric.at_hand(conditions.recipe.metric)
-    also = preferences(usable, evidence, sweep.profile, tuned=tuned, metric=metric, groups=groups)
-    rules = decision_rules(usable, evidence, groups=groups)
+    groups = list_test_groups(conditions, usable)
+    metric = own_metric.resolve_verdict_metric(conditions.recipe.metric)
+    also = judge_preferences(usable, evidence, sweep.profile, tuned=tuned, metric=metric, groups=groups)
+    rules = score_decision_rules(usable, evidence, groups=groups)
     return evidence.model_copy(update={"preferences": also, "decisions": rules})
 
 
-def _recommended(sweep: SweepRecord, evidence: Evidence | None) -> Recommendation:
+def _make_recommended(sweep: SweepRecord, evidence: Evidence | None) -> Recommendation:
     """The answer, with the code to paste."""
-    return recommend(
+    return make_recommendation(
         evidence,
         task=sweep.conditions.dataset.task,
         order=list(FAMILIES),
-        snippet=partial(_paste, sweep, evidence=evidence),
+        snippet=partial(_format_paste, sweep, evidence=evidence),
         resume=resume_command(sweep.study, sweep.storage),
     )
 
 
-def _each(evidence: Evidence, finalist: int) -> tuple[float, float] | None:
+def _image_threshold_rule(evidence: Evidence, finalist: int) -> tuple[float, float] | None:
     """Slope and bias for a threshold of each image's own, where that is shown to gain anything."""
-    gain, decisions = shown_gain(evidence, finalist), evidence.decisions
+    gain, decisions = get_established_gain(evidence, finalist), evidence.decisions
     if gain is None or decisions is None or gain.low <= 0:
         return None
     return decisions.slopes[finalist], decisions.biases[finalist]
 
 
-def _paste(
+def _format_paste(
     sweep: SweepRecord,
     family: str,
     params: dict[str, float],
@@ -130,39 +138,39 @@ def _paste(
     finalists = () if evidence is None else evidence.finalists
     chosen = next((i for i, f in enumerate(finalists) if (f.family, f.params) == (family, params)), None)
     dataset, recipe = sweep.conditions.dataset, sweep.conditions.recipe
-    train = split_of(sweep.conditions, sweep.conditions.seed).train
-    return snippet(
+    train = get_split(sweep.conditions, sweep.conditions.seed).train
+    return make_snippet(
         family,
         params,
         dataset.task,
         dataset.classes,
-        [float(n) for n in sweep.conditions.pixels_seen(train)],
+        [float(n) for n in sweep.conditions.count_pixels_seen(train)],
         point=point,
-        optimizer=Optimizer(lr, recipe.weight_decay, recipe.warmup, recipe.decay),
-        image_frequencies=[float(n) for n in dataset.class_pixels(train)] if recipe.crops == "balanced" else None,
-        each=None if evidence is None or chosen is None else _each(evidence, chosen),
+        optimizer=OptimizerSettings(lr, recipe.weight_decay, recipe.warmup, recipe.decay),
+        image_frequencies=[float(n) for n in dataset.count_class_pixels(train)] if recipe.crops == "balanced" else None,
+        each=None if evidence is None or chosen is None else _image_threshold_rule(evidence, chosen),
         metric=recipe.metric,
         **more,
     )
 
 
-def with_control(sweep: SweepRecord, found: Recommendation, misses: MissControl) -> Recommendation:
+def apply_miss_control(sweep: SweepRecord, found: Recommendation, misses: MissControl) -> Recommendation:
     """The recommendation at the operating point that keeps a limit of misses, in place of its own."""
     chosen = found.recommended
     assert chosen is not None
     note = f"keeps --miss-at-most {100 * misses.share:.3g}% for sweeper's network alone"
-    code = _paste(sweep, chosen.family, chosen.params, misses.point, chosen.lr, point_from=note)
+    code = _format_paste(sweep, chosen.family, chosen.params, misses.point, chosen.lr, point_from=note)
     point = {"tau" if chosen.threshold is None else "threshold": misses.point}
     return found.model_copy(
         update={"recommended": chosen.model_copy(update={**point, "snippet": code}), "misses": misses}
     )
 
 
-def _with_never_confirmed(
+def _add_never_confirmed(
     found: Recommendation, evidence: Evidence, finalists: Sequence[Finalist], sweep: SweepRecord
 ) -> Recommendation:
     """With the finalists of which no confirmation completed, if there are any."""
-    missing = _never_confirmed(evidence, finalists, sweep)
+    missing = _list_never_confirmed(evidence, finalists, sweep)
     again = f"resume (`{resume_command(sweep.study, sweep.storage)}`)"
     mend = f"Read the reasons of the failed trainings, mend their cause, and {again}: they are tried again."
     steps = (*found.next_steps, mend) if any(failed for _, failed in missing) else found.next_steps
@@ -170,7 +178,7 @@ def _with_never_confirmed(
     return found.model_copy(update={"reasons": reasons, "next_steps": steps})
 
 
-def _with_cut(found: Recommendation, sweep: SweepRecord) -> Recommendation:
+def _add_time_cut(found: Recommendation, sweep: SweepRecord) -> Recommendation:
     """With what the time limit cut, if it did."""
     if not sweep.cut:
         return found
@@ -180,30 +188,34 @@ def _with_cut(found: Recommendation, sweep: SweepRecord) -> Recommendation:
     return found.model_copy(update={"reasons": reasons, "next_steps": (*found.next_steps, more)})
 
 
-def _with_unfinished(found: Recommendation, sweep: SweepRecord) -> Recommendation:
+def _add_unfinished_state(found: Recommendation, sweep: SweepRecord) -> Recommendation:
     """Return it with how far the study is, where it is not at its end."""
     if sweep.concluded:
         return found
     tested = "no interim analysis was made, so that nothing is tested yet"
     if sweep.tested:
-        tested = f"the answer is that of the interim analysis after {count(sweep.analyses_taken[-1].seeds, 'seed')}"
-    far = f"{count(len(sweep.trials), 'trial')} of at most {sweep.trials_asked}"
-    trained = count(sum(run.state == "complete" for run in sweep.confirmations), "confirmation training")
+        tested = (
+            f"the answer is that of the interim analysis after {format_count(sweep.analyses_taken[-1].seeds, 'seed')}"
+        )
+    far = f"{format_count(len(sweep.trials), 'trial')} of at most {sweep.trials_asked}"
+    trained = format_count(sum(run.state == "complete" for run in sweep.confirmations), "confirmation training")
     reason = f"This study is not finished: it has {far} and {trained}; {tested}."
     known = found if found.evidence is not None else found.model_copy(update={"reasons": (), "next_steps": ()})
     steps = (f"Finish it: `{resume_command(sweep.study, sweep.storage)}`.", *known.next_steps)
     return known.model_copy(update={"reasons": (reason, *known.reasons), "next_steps": steps})
 
 
-def _without_evidence(found: Recommendation, sweep: SweepRecord) -> Recommendation:
+def _explain_missing_evidence(found: Recommendation, sweep: SweepRecord) -> Recommendation:
     """Why nothing was confirmed, where that is because nothing was learned."""
     if sweep.learned:
         return found
     reason, _, help_ = sweep.budget.rpartition(f". {HELP}")
-    return found.model_copy(update={"reasons": (capitalised(reason) + ".",), "next_steps": (f"{HELP}{help_}.",)})
+    return found.model_copy(update={"reasons": (capitalise(reason) + ".",), "next_steps": (f"{HELP}{help_}.",)})
 
 
-def _never_confirmed(evidence: Evidence, finalists: Sequence[Finalist], sweep: SweepRecord) -> list[tuple[str, int]]:
+def _list_never_confirmed(
+    evidence: Evidence, finalists: Sequence[Finalist], sweep: SweepRecord
+) -> list[tuple[str, int]]:
     """Of each finalist without a completed confirmation: a sentence, and how many of its trainings failed.
 
     The verdict is among the others; a reader of "clear winner" should know.
@@ -223,7 +235,7 @@ def _never_confirmed(evidence: Evidence, finalists: Sequence[Finalist], sweep: S
     return found
 
 
-def _seeds_seen(sweep: SweepRecord) -> dict[str, int] | int | None:
+def _count_analysed_seeds(sweep: SweepRecord) -> dict[str, int] | int | None:
     """The confirmations of how many seeds the last interim analysis weighed, for the report too; None = of all.
 
     There may be more: begun by idle workers, of a plan that had another maximum, or of a round that was cut off.
@@ -233,19 +245,19 @@ def _seeds_seen(sweep: SweepRecord) -> dict[str, int] | int | None:
     return sweep.analyses_planned[-1].seeds if sweep.analyses_planned else None
 
 
-def _with_other_names(evidence: Evidence, sweep: SweepRecord) -> Evidence:
+def _add_search_names(evidence: Evidence, sweep: SweepRecord) -> Evidence:
     """With what the search called each finalist, where that was another name."""
     of = {same.trial: same for same in sweep.same_losses}
     rows = tuple(row.model_copy(update={"found_as": of.get(row.search_trial)}) for row in evidence.finalists)
     return evidence.model_copy(update={"finalists": rows})
 
 
-def card_so_far(sweep: SweepRecord) -> str:
+def format_interim_card(sweep: SweepRecord) -> str:
     """Return the card of an open study, in markdown."""
-    from sweeper.report.facts import collect
-    from sweeper.report.markdown import summary
+    from sweeper.report.facts import collect_facts
+    from sweeper.report.markdown import render_summary
 
-    return summary(collect(sweep, conclude(sweep)))
+    return render_summary(collect_facts(sweep, draw_conclusion(sweep)))
 
 
 def report_study(
@@ -268,19 +280,19 @@ def report_study(
     from sweeper.report import write_report  # pandas, matplotlib: only now, when the workers are gone
 
     sweep = studies.load_sweep(storage, name)
-    recommendation = conclude(sweep)
+    recommendation = draw_conclusion(sweep)
     if limit is not None:
         if recommendation.recommended is None:
             raise UsageError(
                 f"--miss-at-most is a limit of a recommended network, and study {name!r} recommends none: "
                 f"{' '.join(recommendation.reasons)} `sweeper report {name}` without it says more"
             )
-        misses = of_confirmation(sweep, recommendation.recommended, limit)
-        recommendation = with_control(sweep, recommendation, misses)
+        misses = read_confirmation_held_out(sweep, recommendation.recommended, limit)
+        recommendation = apply_miss_control(sweep, recommendation, misses)
     beat()
     folder = Path(sweep.conditions.dataset.store)
     store = open_store(folder) if is_complete(folder) else None
-    pixels = (lambda i: (store.view(i), store.mask(i))) if store is not None else None
+    pixels = (lambda i: (store.get_view(i), store.get_mask(i))) if store is not None else None
     settings = {} if ui_url is None else {"ui_url": ui_url}
     try:
         paths = write_report(sweep, recommendation, out, pixels=pixels, beat=beat, **settings)

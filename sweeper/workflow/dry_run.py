@@ -14,29 +14,29 @@ from sweeper import storage as studies
 from sweeper.core.base import Record
 from sweeper.core.document import DatasetSummary, Document
 from sweeper.core.errors import MissingStudyError
-from sweeper.core.paths import step_times_file
+from sweeper.core.paths import get_step_times_file
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import ImbalanceProfile, InterimAnalysis, SearchSpace
-from sweeper.core.text import at_a_time, time_text, to_one
-from sweeper.data.folds import NOT_HELD_OUT, scored_images, split_of
-from sweeper.data.groups import groups_text
+from sweeper.core.text import format_duration, format_parallel_trainings, format_ratio
+from sweeper.data.folds import NOT_HELD_OUT, get_split, list_scored_by_seed
+from sweeper.data.groups import format_groups
 from sweeper.executors.protocol import Backend
 from sweeper.workflow.forecast import (
+    PlannedTrainings,
     SecondsLeft,
-    Trainings,
-    answers_text,
-    measured_pace,
+    count_trainings_left,
+    forecast_seconds_left,
+    format_answer_times,
+    format_steps,
+    measure_training_pace,
     plan_text,
-    seconds_left,
-    steps_text,
-    trainings_left,
 )
-from sweeper.workflow.options import asked_of, given_options, resumed, within
-from sweeper.workflow.prepare import Messages, prepare
-from sweeper.workflow.recipe_choice import describe
+from sweeper.workflow.options import apply_budget, list_stored_options, merge_resumed_options, resolve_request
+from sweeper.workflow.prepare import MessageSink, prepare_study
+from sweeper.workflow.recipe_choice import describe_recipe
 from sweeper.workflow.request_checks import check_places, check_request, is_new_file
 from sweeper.workflow.settings import Settings
-from sweeper.workflow.study_state import state_of
+from sweeper.workflow.study_state import read_study_state
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -76,7 +76,7 @@ class PreviewDocument(Document):
     """Trials that a resume finds."""
     steps: str
     """What decides about the steps of a trial where they are not known yet, for people; else empty."""
-    trainings: dict[str, Trainings]
+    trainings: dict[str, PlannedTrainings]
     """What is still to be trained, by phase: search, recheck, confirm, longer."""
     seconds: SecondsLeft | None
     seconds_per_step: float | None
@@ -84,9 +84,9 @@ class PreviewDocument(Document):
     workers: int
 
 
-def preview(
+def make_preview(
     settings: Settings,
-    messages: Messages,
+    messages: MessageSink,
     *,
     backend: Callable[[Settings], Backend],
     clock: Callable[[], datetime],
@@ -100,32 +100,34 @@ def preview(
         UsageError: (DataError, SpaceError, StudyError among them) as `run_sweep` would.
     """
     check_places(settings)
-    storage = _storage(settings)
+    storage = _open_existing_storage(settings)
     if storage is not None:
-        settings = resumed(settings, storage)
+        settings = merge_resumed_options(settings, storage)
     check_request(storage, settings)
     with tempfile.TemporaryDirectory() as folder, closing(backend(settings)) as place:
         own = settings.model_copy(update={"cache": Path(folder) / "cache"})  # weights would lie beside it
         with suppress(OSError):
-            shutil.copy(step_times_file(settings.cache), step_times_file(own.cache))
-        prepared = prepare(own, storage, place, messages, clock())
+            shutil.copy(get_step_times_file(settings.cache), get_step_times_file(own.cache))
+        prepared = prepare_study(own, storage, place, messages, clock())
         with prepared.held:
             plan = prepared.plan
-            study, options, held = None, given_options(settings), 0
+            study, options, held = None, list_stored_options(settings), 0
             if prepared.old is not None and storage is not None:
                 study = studies.load_study(storage, prepared.name)
-                options, held = {**studies.read_options(storage, prepared.name), **options}, studies.held(study)
-            asked = within(asked_of(options, held), None if study is None else studies.found_budget(study.user_attrs))
-            there = state_of(study, plan, asked)
-            trainings = trainings_left(plan, asked, there)
+                options, held = {**studies.read_options(storage, prepared.name), **options}, studies.count_trials(study)
+            asked = apply_budget(
+                resolve_request(options, held), None if study is None else studies.read_budget_probe(study.user_attrs)
+            )
+            there = read_study_state(study, plan, asked)
+            trainings = count_trainings_left(plan, asked, there)
             workers = prepared.executor.workers
-            pace = measured_pace(prepared.executor, plan, messages.warn) if trainings else None
+            pace = measure_training_pace(prepared.executor, plan, messages.warn) if trainings else None
     conditions = plan.conditions
-    split = split_of(conditions, conditions.seed)
+    split = get_split(conditions, conditions.seed)
     return PreviewDocument(
-        dataset=DatasetSummary.of(conditions.dataset),
-        images=ImagesRow(train=len(split.train), val=len(split.val), test=len(scored_images(conditions))),
-        groups=groups_text(conditions.dataset),
+        dataset=DatasetSummary.from_dataset(conditions.dataset),
+        images=ImagesRow(train=len(split.train), val=len(split.val), test=len(list_scored_by_seed(conditions))),
+        groups=format_groups(conditions.dataset),
         profile=plan.profile,
         imbalance=plan.imbalance,
         space=plan.space,
@@ -136,15 +138,15 @@ def preview(
         held_out=conditions.folds is None,
         analyses=asked.analyses,
         trials_done=there.trials,
-        steps=steps_text(plan, asked) if study is None else "",
+        steps=format_steps(plan, asked) if study is None else "",
         trainings=trainings,
-        seconds=None if pace is None else seconds_left(trainings, pace, workers),
+        seconds=None if pace is None else forecast_seconds_left(trainings, pace, workers),
         seconds_per_step=pace,
         workers=workers,
     )
 
 
-def _storage(settings: Settings) -> RDBStorage | None:
+def _open_existing_storage(settings: Settings) -> RDBStorage | None:
     """The storage that is there; None where it would be made."""
     if is_new_file(settings.storage) and not settings.resume:
         return None
@@ -156,7 +158,7 @@ def _storage(settings: Settings) -> RDBStorage | None:
         return None
 
 
-def preview_text(found: PreviewDocument) -> str:
+def format_preview(found: PreviewDocument) -> str:
     """The same for people, a few lines."""
     dataset, images, folds = found.dataset, found.images, found.folds
     seeds = ", ".join(str(analysis.seeds) for analysis in found.analyses)
@@ -164,11 +166,11 @@ def preview_text(found: PreviewDocument) -> str:
         f"data: {dataset.name}, {dataset.task}, {found.profile.images} images ({images.train} to train, {images.val} "
         f"to validate, {images.test} to test), {found.groups + ', ' if found.groups else ''}"
         f"classes {', '.join(dataset.classes)}",
-        f"imbalance: {to_one(found.imbalance)} in the training images"
+        f"imbalance: {format_ratio(found.imbalance)} in the training images"
         + ", as balanced crops show them" * (found.recipe.crops == "balanced"),
         f"space: {found.space.name}, {len(found.space.families)} losses: "
         + ", ".join(family.family for family in found.space.families),
-        f"recipe: {describe(found.recipe)}"
+        f"recipe: {describe_recipe(found.recipe)}"
         + f" (measured; --precision {found.recipe.precision} repeats it)" * found.is_precision_measured,
         f"interim analyses: after {seeds} seeds of each finalist, while it is open",
     ]
@@ -187,8 +189,8 @@ def preview_text(found: PreviewDocument) -> str:
     pace, left = found.seconds_per_step, found.seconds
     if left is not None and pace is not None:
         lines.append(
-            f"time: {answers_text(left)}; a step takes {time_text(pace)} here, evaluations included, and "
-            f"{at_a_time(found.workers)}"
+            f"time: {format_answer_times(left)}; a step takes {format_duration(pace)} here, evaluations included, and "
+            f"{format_parallel_trainings(found.workers)}"
         )
     measured = "a few steps were trained to measure their time" if pace is not None else "nothing was trained"
     return "\n".join([*lines, f"{measured}; nothing was written"])

@@ -8,11 +8,18 @@ from typing import NamedTuple
 
 from sweeper.core.errors import UsageError
 from sweeper.core.recipe import IMAGENET_MEAN, IMAGENET_STD
-from sweeper.core.redact import redact, shown_address
-from sweeper.executors.start_process import Launched, WorkerDiedError, begin_loading
-from sweeper.system.clocks import running_seconds
-from sweeper.system.cores import shown_memory
-from sweeper.training.pretrained import ANSWER_SECONDS, Download, Inputs, fetch_imagenet, inputs_of, why_no_hub
+from sweeper.core.redact import hide_address_secrets, redact
+from sweeper.executors.start_process import LaunchedProcess, WorkerDiedError, begin_loading
+from sweeper.system.clocks import get_running_seconds
+from sweeper.system.cores import format_memory
+from sweeper.training.pretrained import (
+    ANSWER_SECONDS,
+    EncoderInputs,
+    PendingDownload,
+    explain_missing_hub,
+    fetch_imagenet,
+    get_encoder_inputs,
+)
 
 LOAD_SECONDS = 120.0
 """The libraries are waited for so long."""
@@ -21,18 +28,18 @@ DOWNLOAD_SECONDS = 60.0
 PAGE = "docs/how-to/own-data.md#pretrained-encoders"
 
 
-class Weights(NamedTuple):
+class EncoderWeights(NamedTuple):
     """What an encoder starts from, as the recipe has it."""
 
     name: str
     """`none`, `imagenet`, or the path of a file."""
-    inputs: Inputs
+    inputs: EncoderInputs
 
 
-NOTHING = Weights("none", Inputs(IMAGENET_MEAN, IMAGENET_STD))
+NOTHING = EncoderWeights("none", EncoderInputs(IMAGENET_MEAN, IMAGENET_STD))
 
 
-def choose_weights(asked: str | None, encoder: str, *, synthetic: bool, log: Callable[[str], None]) -> Weights:
+def choose_weights(asked: str | None, encoder: str, *, synthetic: bool, log: Callable[[str], None]) -> EncoderWeights:
     """Return what the encoder starts from, and say in one line what was decided for the user.
 
     Args:
@@ -50,13 +57,13 @@ def choose_weights(asked: str | None, encoder: str, *, synthetic: bool, log: Cal
         assert asked is not None
         if not Path(asked).is_file():
             raise UsageError(f"--encoder-weights must be auto, imagenet, none or a file; there is no file {asked!r}")
-        inputs = inputs_of(encoder)
+        inputs = get_encoder_inputs(encoder)
         log(f"encoder weights: {asked}; inputs are normalised by mean {inputs.mean}, SD {inputs.std}, as {encoder}'s")
-        return Weights(asked, inputs)
-    found = imagenet_inputs(encoder, log)
-    if isinstance(found, Inputs):
+        return EncoderWeights(asked, inputs)
+    found = read_imagenet_inputs(encoder, log)
+    if isinstance(found, EncoderInputs):
         log(f"encoder weights: ImageNet's of {encoder}; inputs are normalised by mean {found.mean}, SD {found.std}")
-        return Weights("imagenet", found)
+        return EncoderWeights("imagenet", found)
     if asked == "imagenet":
         raise UsageError(
             f"--encoder-weights imagenet needs ImageNet weights of {encoder}, which are not in the local cache and "
@@ -69,39 +76,40 @@ def choose_weights(asked: str | None, encoder: str, *, synthetic: bool, log: Cal
     return NOTHING
 
 
-def imagenet_inputs(encoder: str, log: Callable[[str], None]) -> Inputs | str:
+def read_imagenet_inputs(encoder: str, log: Callable[[str], None]) -> EncoderInputs | str:
     """Return what inputs the encoder's ImageNet weights want once they are in the local cache, else why they are not.
 
     One try, in a process of its own that is ended when its time is over. `log` gets size and source of a download.
     """
-    if (why := why_no_hub()) is not None:
+    if (why := explain_missing_hub()) is not None:
         return why
     try:
-        child = Launched(fetch_imagenet, (encoder,), begin_loading())
+        child = LaunchedProcess(fetch_imagenet, (encoder,), begin_loading())
     except WorkerDiedError as error:
         return str(error)
-    seconds, end = LOAD_SECONDS, running_seconds() + LOAD_SECONDS
+    seconds, end = LOAD_SECONDS, get_running_seconds() + LOAD_SECONDS
     try:
-        while child.pipe.poll(max(0.0, end - running_seconds())):
+        while child.pipe.poll(max(0.0, end - get_running_seconds())):
             match child.pipe.recv():
                 case None:
                     seconds, end = (
                         ANSWER_SECONDS,
-                        running_seconds() + 1.5 * ANSWER_SECONDS,
+                        get_running_seconds() + 1.5 * ANSWER_SECONDS,
                     )  # a name is looked up before
-                case Download() as coming:
-                    seconds, end = DOWNLOAD_SECONDS, running_seconds() + DOWNLOAD_SECONDS
-                    size = "" if coming.size is None else f", {shown_memory(coming.size)},"
+                case PendingDownload() as coming:
+                    seconds, end = DOWNLOAD_SECONDS, get_running_seconds() + DOWNLOAD_SECONDS
+                    size = "" if coming.size is None else f", {format_memory(coming.size)},"
                     log(
-                        f"downloading ImageNet weights of {encoder}{size} from {shown_address(coming.url)} for at most "
+                        f"downloading ImageNet weights of {encoder}{size} from {hide_address_secrets(coming.url)} for "
+                        "at most "
                         f"{DOWNLOAD_SECONDS:.0f} s"
                     )
-                case Inputs() as found:
+                case EncoderInputs() as found:
                     return found
                 case why:
                     return redact(str(why))
     except (EOFError, OSError):
-        return child.reason()
+        return child.explain_end()
     finally:
-        child.end()
+        child.end_process()
     return f"no answer within {seconds:.0f} s"

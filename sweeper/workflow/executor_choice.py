@@ -24,26 +24,26 @@ def make_backend(settings: Settings, cores: int, warn: Callable[[str], None]) ->
     if settings.executor == "inline":
         return InlineBackend(settings.device, warn, threads=settings.threads)
     if settings.executor == "ray":
-        return _ray_backend(settings, cores, warn)
+        return _make_ray_backend(settings, cores, warn)
     return ProcessBackend(settings.device, settings.workers, cores, warn, threads=settings.threads)
 
 
-def early_backend(
+def start_early_backend(
     settings: Settings, cores: int, warn: Callable[[str], None]
 ) -> AbstractContextManager[Backend | None]:
     """The backend, to be closed; for a resume None: it takes the study's own workers, once they are read."""
     return nullcontext() if settings.resume else closing(make_backend(settings, cores, warn))
 
 
-def _ray_backend(settings: Settings, cores: int, warn: Callable[[str], None]) -> Backend:
+def _make_ray_backend(settings: Settings, cores: int, warn: Callable[[str], None]) -> Backend:
     if settings.ray_address is None:
         # Read when Ray is imported: a cluster of this machine alone listens on the loopback address alone.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    make = partial(joined_to_ray, settings, cores)
+    make = partial(connect_to_ray, settings, cores)
     return SubprocessBackend(make, warn)
 
 
-def joined_to_ray(settings: Settings, cores: int, warn: Callable[[str], None]) -> Backend:
+def connect_to_ray(settings: Settings, cores: int, warn: Callable[[str], None]) -> Backend:
     """In the process that talks to Ray."""
     try:
         from sweeper.executors.ray_cluster import RayBackend

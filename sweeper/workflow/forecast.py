@@ -7,18 +7,33 @@ from typing import TYPE_CHECKING
 
 from sweeper import storage as studies
 from sweeper.core.base import Record
-from sweeper.core.events import Dropped, Evaluated, Job, Lost, Paused, Resumed, Stored, SweepEvent
+from sweeper.core.events import (
+    ResultStored,
+    SweepEvent,
+    TrainingDropped,
+    TrainingEvaluated,
+    TrainingJob,
+    TrainingPaused,
+    TrainingResumed,
+    WorkerLost,
+)
 from sweeper.core.records import TrialResult
-from sweeper.core.text import at_a_time, count, listed, time_range, time_text
+from sweeper.core.text import (
+    format_count,
+    format_duration,
+    format_duration_range,
+    format_parallel_trainings,
+    join_words,
+)
 from sweeper.evidence.longer_look import MOST_SEEDS
-from sweeper.space import floor_of
-from sweeper.study.budget_ladder import FACTORS, probes
+from sweeper.space import count_floor_trials
+from sweeper.study.budget_ladder import FACTORS, make_probe_specs
 from sweeper.study.finalist import BASELINE, LEADERS
 from sweeper.study.learning_rates import is_one_rate
 from sweeper.study.search_end import PATIENCE
 from sweeper.study.successive_halving import PURSUED
 from sweeper.study.timekeeper import REPORT_SECONDS
-from sweeper.workflow.options import Asked
+from sweeper.workflow.options import StudyRequest
 from sweeper.workflow.settings import CPU_MINUTES, GPU_MINUTES
 from sweeper.workflow.study_state import StudyState, look_times
 
@@ -38,7 +53,7 @@ RECENT = 8
 Key = tuple[str, int]
 
 
-class Trainings(Record):
+class PlannedTrainings(Record):
     """How many trainings of one kind there will be, and of how many steps."""
 
     least: int
@@ -49,7 +64,9 @@ class Trainings(Record):
     """Of each."""
 
 
-def trainings_left(plan: studies.Plan, asked: Asked, there: StudyState) -> dict[str, Trainings]:
+def count_trainings_left(
+    plan: studies.StudyPlan, asked: StudyRequest, there: StudyState
+) -> dict[str, PlannedTrainings]:
     """Return the trainings still to come, by phase (search, recheck, confirm, longer); none of a finished study.
 
     The ladder is not counted: the search takes its last trainings over, and how far it goes is not known before.
@@ -62,15 +79,17 @@ def trainings_left(plan: studies.Plan, asked: Asked, there: StudyState) -> dict[
     leaders = min(LEADERS, tried)
     finalists = leaders + (BASELINE in families[:tried] and tried > leaders)
     rotation = plan.conditions.folds or 1
-    floors = len(families) * floor_of(plan.space, trials) + PATIENCE
+    floors = len(families) * count_floor_trials(plan.space, trials) + PATIENCE
     least = 0 if there.searched else min(trials, floors) if asked.settles else trials
     to_search = 0 if there.searched else max(0, trials - done)
     first, last = (analyses[end].seeds * rotation for end in (0, -1))
     confirmed = there.confirm.counted("complete")
     of_these = 0 if to_search else confirmed  # what is still searched may bring other finalists
 
-    def phase(least: int, most: int, steps: int, first_answer: int | None = None) -> Trainings:
-        return Trainings(least=least, most=most, first=most if first_answer is None else first_answer, steps=steps)
+    def phase(least: int, most: int, steps: int, first_answer: int | None = None) -> PlannedTrainings:
+        return PlannedTrainings(
+            least=least, most=most, first=most if first_answer is None else first_answer, steps=steps
+        )
 
     found = {
         "search": phase(max(0, least - done), to_search, recipe.steps),
@@ -89,14 +108,14 @@ def trainings_left(plan: studies.Plan, asked: Asked, there: StudyState) -> dict[
     return {name: trainings for name, trainings in found.items() if trainings.most and name in left}
 
 
-def steps_text(plan: studies.Plan, asked: Asked) -> str:
+def format_steps(plan: studies.StudyPlan, asked: StudyRequest) -> str:
     """What the steps of a trial will be where the classes decide about them, for people; empty where they are known."""
     first = plan.conditions.recipe.steps
     if asked.budget == "given":
         return ""
     time = f"{asked.minutes or f'{CPU_MINUTES} (GPU {GPU_MINUTES})'} min"
     if asked.minutes is None and asked.timeout is not None:
-        time = time_text(asked.timeout)
+        time = format_duration(asked.timeout)
     return (
         f"steps: {first:,} to {FACTORS[-1] * first:,}, as the classes need; where {first:,} are too few, losses, "
         f"trials and seeds become fewer to end in {time}"
@@ -113,13 +132,13 @@ class SecondsLeft(Record):
     """Until the last, at most."""
 
     @classmethod
-    def of(cls, ends: Iterable[float]) -> SecondsLeft:
+    def from_values(cls, ends: Iterable[float]) -> SecondsLeft:
         """Of the three in their order."""
         return cls(**dict(zip(cls.model_fields, ends, strict=True)))
 
 
-def seconds_left(
-    trainings: Mapping[str, Trainings], pace: float, workers: int, trained: Mapping[str, int] | None = None
+def forecast_seconds_left(
+    trainings: Mapping[str, PlannedTrainings], pace: float, workers: int, trained: Mapping[str, int] | None = None
 ) -> SecondsLeft:
     """Seconds that trainings and report still take.
 
@@ -134,16 +153,16 @@ def seconds_left(
         share = SEARCH_SHARE if phase == "search" else 1.0
         for end, number in enumerate((each.least, each.first, each.most)):
             ends[end] += max(0.0, number * each.steps * share - (trained or {}).get(phase, 0))
-    return SecondsLeft.of(steps * pace / max(1, workers) + REPORT_SECONDS for steps in ends)
+    return SecondsLeft.from_values(steps * pace / max(1, workers) + REPORT_SECONDS for steps in ends)
 
 
-def answers_text(left: SecondsLeft) -> str:
+def format_answer_times(left: SecondsLeft) -> str:
     """When the first tested answer comes, and when the last, for people."""
-    last = "" if left.most <= left.first_answer else f", last within {time_text(left.most)}"
-    return f"first tested answer in {time_range(left.least, left.first_answer)}{last}"
+    last = "" if left.most <= left.first_answer else f", last within {format_duration(left.most)}"
+    return f"first tested answer in {format_duration_range(left.least, left.first_answer)}{last}"
 
 
-def plan_text(trainings: Mapping[str, Trainings]) -> str:
+def plan_text(trainings: Mapping[str, PlannedTrainings]) -> str:
     """What is to come, in one sentence for people; empty where nothing is."""
     phrases = {
         "search": "{n} of at most {steps} steps",
@@ -154,12 +173,16 @@ def plan_text(trainings: Mapping[str, Trainings]) -> str:
     parts = []
     for phase, each in trainings.items():
         noun = "trial" if phase == "search" else "training"
-        number = count(each.most, noun) if each.least == each.most else f"{each.least} to {count(each.most, noun)}"
+        number = (
+            format_count(each.most, noun)
+            if each.least == each.most
+            else f"{each.least} to {format_count(each.most, noun)}"
+        )
         parts.append(phrases[phase].format(n=number, steps=each.steps))
-    return listed(parts)
+    return join_words(parts)
 
 
-def measured_pace(executor: Executor, plan: studies.Plan, warn: Callable[[str], None]) -> float | None:
+def measure_training_pace(executor: Executor, plan: studies.StudyPlan, warn: Callable[[str], None]) -> float | None:
     """Seconds of a training by the step, evaluations and all, from a short one on each worker.
 
     Args:
@@ -172,21 +195,21 @@ def measured_pace(executor: Executor, plan: studies.Plan, warn: Callable[[str], 
     """
     steps = plan.conditions.recipe.steps
     short = min(steps, max(MEASURED_STEPS, steps // MEASURED_PART))
-    spec, workers = probes(plan.space, plan.conditions, plan.imbalance, short)[0], executor.free()
+    spec, workers = make_probe_specs(plan.space, plan.conditions, plan.imbalance, short)[0], executor.free()
     for number in range(workers):
-        executor.submit(Job(spec.model_copy(update={"number": number}), until=short))
+        executor.submit(TrainingJob(spec.model_copy(update={"number": number}), until=short))
     paces: list[float] = []
     while len(paces) < workers:
         for answer in executor.poll(1.0):
-            if isinstance(answer, Lost) or answer.result.state == "failed":
-                reason = answer.reason if isinstance(answer, Lost) else answer.result.reason
+            if isinstance(answer, WorkerLost) or answer.result.state == "failed":
+                reason = answer.reason if isinstance(answer, WorkerLost) else answer.result.reason
                 warn(f"a training of {short} steps, to measure their time, failed: {reason}")
                 return None
-            paces.append(_pace(answer.result, steps))
+            paces.append(_scale_pace(answer.result, steps))
     return sum(paces) / workers
 
 
-def _pace(result: TrialResult, steps: int) -> float:
+def _scale_pace(result: TrialResult, steps: int) -> float:
     """The pace of a training of `steps` steps, by a shorter one: what it did besides steps it does as often."""
     if result.seconds_per_step is None:
         return result.seconds / result.spec.steps
@@ -199,7 +222,7 @@ class Forecast:
 
     def __init__(
         self,
-        trainings: Mapping[str, Trainings],
+        trainings: Mapping[str, PlannedTrainings],
         workers: Callable[[], int],
         left: Callable[[], float | None] = lambda: None,
         log: Callable[[str], None] = lambda _: None,
@@ -219,22 +242,22 @@ class Forecast:
         self._paces: dict[Key, float] = {}
         self._phase = PHASES[0]
 
-    def left(self) -> SecondsLeft | None:
+    def seconds_left(self) -> SecondsLeft | None:
         """Seconds that the sweep still takes; None while nothing was measured."""
         if (pace := self.pace) is None:
             return None
         to_come = {p: t for p, t in self.trainings.items() if PHASES.index(p) >= PHASES.index(self._phase)}
-        left, limit = seconds_left(to_come, pace, self._workers(), self._trained), self._limit()
-        return left if limit is None else SecondsLeft.of(min(seconds, limit) for _, seconds in left)
+        left, limit = forecast_seconds_left(to_come, pace, self._workers(), self._trained), self._limit()
+        return left if limit is None else SecondsLeft.from_values(min(seconds, limit) for _, seconds in left)
 
-    def text(self) -> str:
+    def format_times(self) -> str:
         """When the first tested answer comes, and when the last at the latest; empty while nothing was measured."""
-        left = self.left()
+        left = self.seconds_left()
         if left is None:
             return ""
         if left.first_answer <= REPORT_SECONDS:  # it is there
-            return f"at most {time_text(left.most)} left in all"
-        return answers_text(left)
+            return f"at most {format_duration(left.most)} left in all"
+        return format_answer_times(left)
 
     @property
     def pace(self) -> float | None:
@@ -245,25 +268,26 @@ class Forecast:
     def notify(self, event: SweepEvent) -> None:
         """Count the steps that were trained, and measure them."""
         first = self.pace is None
-        self._count(event)
-        if first and (found := self.left()) is not None and self.pace is not None:
+        self._count_steps(event)
+        if first and (found := self.seconds_left()) is not None and self.pace is not None:
             self._log(
-                f"time: {answers_text(found)}, as a step takes {time_text(self.pace)}, evaluations included, and "
-                f"{at_a_time(self._workers())}"
+                f"time: {format_answer_times(found)}, as a step takes {format_duration(self.pace)}, evaluations "
+                "included, and "
+                f"{format_parallel_trainings(self._workers())}"
             )
 
-    def _count(self, event: SweepEvent) -> None:
+    def _count_steps(self, event: SweepEvent) -> None:
         match event:
-            case Resumed(spec, result):
+            case TrainingResumed(spec, result):
                 self._steps.setdefault((spec.purpose, spec.number), result.evaluations[-1].step)
-            case Evaluated(spec, evaluation):
-                self._see((spec.purpose, spec.number), evaluation.step, evaluation.seconds)
-            case Paused(spec, result) | Stored(TrialResult(spec=spec) as result) if result.evaluations:
-                self._see((spec.purpose, spec.number), result.evaluations[-1].step, result.seconds)
-            case Dropped(spec):
+            case TrainingEvaluated(spec, evaluation):
+                self._record_pace((spec.purpose, spec.number), evaluation.step, evaluation.seconds)
+            case TrainingPaused(spec, result) | ResultStored(TrialResult(spec=spec) as result) if result.evaluations:
+                self._record_pace((spec.purpose, spec.number), result.evaluations[-1].step, result.seconds)
+            case TrainingDropped(spec):
                 self._steps.pop((spec.purpose, spec.number), None)
 
-    def _see(self, key: Key, step: int, seconds: float) -> None:
+    def _record_pace(self, key: Key, step: int, seconds: float) -> None:
         self._phase = max(self._phase, key[0], key=PHASES.index)
         self._trained[key[0]] = self._trained.get(key[0], 0) + max(0, step - self._steps.get(key, 0))
         self._steps[key] = max(step, self._steps.get(key, 0))

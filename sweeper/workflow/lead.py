@@ -16,37 +16,37 @@ from sweeper.core.errors import (
     NothingConfirmedError,
     SweeperError,
 )
-from sweeper.core.events import Observers, Stored, SweepEvent
-from sweeper.core.paths import ReportPaths, checkpoints_dir, weights_beside
+from sweeper.core.events import Observers, ResultStored, SweepEvent
+from sweeper.core.paths import ReportPaths, get_checkpoints_dir, get_weights_dir_of
 from sweeper.core.records import SweepRecord
-from sweeper.core.redact import shown_address, shown_command
-from sweeper.core.text import count, resume_command
+from sweeper.core.redact import hide_address_secrets, hide_command_secrets
+from sweeper.core.text import format_count, resume_command
 from sweeper.data.store import is_changed
 from sweeper.study.timekeeper import Timekeeper
-from sweeper.system.disk_space import unsafe_for_sqlite
-from sweeper.system.whole_files import remove_left, written_whole
-from sweeper.workflow.conclude import Outcome, card_so_far, report_study
-from sweeper.workflow.forecast import Forecast, plan_text, steps_text, trainings_left
-from sweeper.workflow.mlflow_sync import summary_for_mlflow
-from sweeper.workflow.options import Asked, asked_of, given_options, note_asked, within
-from sweeper.workflow.phases import Display, Stage, Stop, train_all
-from sweeper.workflow.prepare import Prepared
+from sweeper.system.disk_space import warn_unsafe_for_sqlite
+from sweeper.system.whole_files import remove_left, replace_atomically
+from sweeper.workflow.conclude import Outcome, format_interim_card, report_study
+from sweeper.workflow.forecast import Forecast, count_trainings_left, format_steps, plan_text
+from sweeper.workflow.mlflow_sync import make_mlflow_summary
+from sweeper.workflow.options import StudyRequest, apply_budget, list_stored_options, resolve_request, store_request
+from sweeper.workflow.phases import Display, RunContext, StopSignal, train_all
+from sweeper.workflow.prepare import PreparedStudy
 from sweeper.workflow.settings import TRIALS, Settings
-from sweeper.workflow.status import REPORT, Heartbeat, status_file
-from sweeper.workflow.study_state import answer_of, state_of
+from sweeper.workflow.status import REPORT, Heartbeat, get_status_file
+from sweeper.workflow.study_state import read_interim_answer, read_study_state
 
 if TYPE_CHECKING:
     import optuna
 
     from sweeper.storage.resilient_storage import RetryingStorage
-    from sweeper.tracking import Tracker
+    from sweeper.tracking import MlflowTracker
 
 
 IMPRESSION = 4
 """Complete trials after which there is a first impression."""
 
 
-class AnswerSoFar:
+class InterimReporter:
     """An observer that knows it: the status has it with each trial, everybody else where it says something else."""
 
     def __init__(
@@ -70,17 +70,22 @@ class AnswerSoFar:
     def notify(self, event: SweepEvent) -> None:
         """Take a result that is stored."""
         sweep = self._sweep
-        if not isinstance(event, Stored) or event.result.spec.purpose != "search" or sweep is None or sweep.tested:
+        if (
+            not isinstance(event, ResultStored)
+            or event.result.spec.purpose != "search"
+            or sweep is None
+            or sweep.tested
+        ):
             return
         self._sweep = sweep = sweep.model_copy(update={"trials": (*sweep.trials, event.result)})
-        self._note(answer_of(sweep).answer)
+        self._note(read_interim_answer(sweep).answer)
         if sum(trial.state == "complete" for trial in sweep.trials) == IMPRESSION:
             self.publish()
 
     def publish(self) -> None:
         """Publish what the study says, where that is another answer than before."""
         self._sweep = self._read()
-        answer = answer_of(self._sweep).answer
+        answer = read_interim_answer(self._sweep).answer
         self._note(answer)
         if answer and answer != self._published:
             self._published = answer
@@ -88,23 +93,23 @@ class AnswerSoFar:
 
 
 @dataclass(frozen=True)
-class Session:
+class StudySession:
     """A study that is open and accepted, and what runs it."""
 
     settings: Settings
     display: Display
-    stop: Stop
+    stop: StopSignal
     gone: Callable[[], float]
     """Seconds since the session began."""
     storage: RetryingStorage
-    tracker: Tracker
-    prepared: Prepared
+    tracker: MlflowTracker
+    prepared: PreparedStudy
     study: optuna.Study
 
     @property
     def checkpoints(self) -> Path:
         """Folder of the paused trainings."""
-        return checkpoints_dir(self.settings.cache, self.prepared.name)
+        return get_checkpoints_dir(self.settings.cache, self.prepared.name)
 
     @property
     def store(self) -> Path:
@@ -112,25 +117,25 @@ class Session:
         return Path(self.prepared.plan.conditions.dataset.store)
 
 
-def lead(session: Session) -> Outcome:
+def run_study(session: StudySession) -> Outcome:
     """Run the study as the one process that does, from its queue to its report."""
     settings, display, study = session.settings, session.display, session.study
     executor = session.prepared.executor
     with (
-        studies.sole_use(settings.storage, session.prepared.name, warn=display.warn) as lost,
-        Heartbeat(status_file(settings.storage, session.prepared.name), session.prepared.name) as heartbeat,
-        _without_parts(session.checkpoints),
+        studies.hold_study(settings.storage, session.prepared.name, warn=display.warn) as lost,
+        Heartbeat(get_status_file(settings.storage, session.prepared.name), session.prepared.name) as heartbeat,
+        _delete_partial_checkpoints(session.checkpoints),
         closing(session.tracker),
         closing(executor),
     ):
-        asked = _queue(session)
+        asked = _prepare_queue(session)
         _begin_tracking(session)
-        forecast = _forecast(session, asked)
-        so_far = _answer_so_far(session, heartbeat)
+        forecast = _announce_forecast(session, asked)
+        so_far = _make_interim_reporter(session, heartbeat)
         so_far.publish()
-        stage = _stage(session, asked, lost, heartbeat, forecast, so_far=so_far)
+        stage = _make_run_context(session, asked, lost, heartbeat, forecast, so_far=so_far)
         try:
-            _train(stage, session.tracker, forecast)
+            _train_phases(stage, session.tracker, forecast)
             if (dropped := _check_images(session, are_changed=is_changed(session.store))) is not None:
                 session.tracker.end_sweep("FAILED")
                 raise SweeperError(dropped)
@@ -142,17 +147,17 @@ def lead(session: Session) -> Outcome:
         finally:
             with suppress(SweeperError):  # the next query reports a lost database
                 study.set_user_attr("seconds", float(study.user_attrs.get("seconds", 0.0)) + session.gone())
-        heartbeat.phase(REPORT, 0)
-        session.tracker.catch_up(beat=heartbeat.beat)
+        heartbeat.begin_phase(REPORT, 0)
+        session.tracker.wait_until_written(beat=heartbeat.record_beat)
         executor.close()  # the report needs no workers, and they need memory
         _drop_checkpoints(session.checkpoints)
-        return _conclude(session, heartbeat)
+        return _write_conclusion(session, heartbeat)
 
 
 @contextmanager
-def _without_parts(checkpoints: Path) -> Iterator[None]:
+def _delete_partial_checkpoints(checkpoints: Path) -> Iterator[None]:
     """Take away what killed workers began to write: nobody but ours writes a study's checkpoints."""
-    remove_left(weights_beside(checkpoints))
+    remove_left(get_weights_dir_of(checkpoints))
     remove_left(checkpoints, seconds=0)
     try:
         yield
@@ -166,7 +171,7 @@ def _drop_checkpoints(folder: Path) -> None:
         remove_left(folder, f"{purpose}-*.pt", seconds=0)
 
 
-def _check_images(session: Session, *, are_changed: bool) -> str | None:
+def _check_images(session: StudySession, *, are_changed: bool) -> str | None:
     """What to say where the decoded images changed: what was trained since they were last checked is dropped."""
     study, dropped = session.study, list[str]()
     studies.check_rows(study)
@@ -178,89 +183,90 @@ def _check_images(session: Session, *, are_changed: bool) -> str | None:
         return None
     return (
         f"the decoded images in {session.store} must stay as they were decoded while a study is trained on them, and "
-        f"something changed them: dropped {count(len(dropped), 'training')} since they were last checked. Find what "
+        f"something changed them: dropped {format_count(len(dropped), 'training')} since they were last checked. Find "
+        "what "
         f"changed them (a disk, another program); this trains again what is missing: "
         f"{resume_command(session.prepared.name, session.settings.storage)}"
     )
 
 
-def _queue(session: Session) -> Asked:
+def _prepare_queue(session: StudySession) -> StudyRequest:
     """Make the study ready: its plan, what is asked of it, and the trials that wait."""
     study, display = session.study, session.display
     settings, prepared = session.settings, session.prepared
     if prepared.old not in (None, prepared.plan):
         studies.replace_plan(study, prepared.plan)
     source = prepared.plan.conditions.dataset.source
-    asked = _remember(study, settings, prepared.executor.workers, source)
+    asked = _store_request(study, settings, prepared.executor.workers, source)
     study.set_user_attr(studies.MACHINE, studies.pack_value(prepared.machine))
     if (dropped := _check_images(session, are_changed=prepared.is_changed)) is not None:
         display.warn(dropped)
-    if left := studies.reconcile(study):
-        display.log(f"{count(left, 'trial that was cut off is', 'trials that were cut off are')} queued again")
+    if left := studies.reconcile_study(study):
+        display.log(f"{format_count(left, 'trial that was cut off is', 'trials that were cut off are')} queued again")
     if failed := studies.retry_failed(study):
         reasons = "; ".join(dict.fromkeys(str(result.reason) for result in failed))
-        display.log(f"{count(len(failed), 'trial')} that failed will be trained again ({reasons})")
+        display.log(f"{format_count(len(failed), 'trial')} that failed will be trained again ({reasons})")
     return asked
 
 
-def _begin_tracking(session: Session) -> None:
+def _begin_tracking(session: StudySession) -> None:
     """Have the study in MLflow from now on."""
     settings, display, study = session.settings, session.display, session.study
-    session.tracker.begin(study, session.prepared.plan, storage=settings.storage)
+    session.tracker.begin_sweep(study, session.prepared.plan, storage=settings.storage)
     studies.note_session(study)
-    if (warning := unsafe_for_sqlite(settings.storage)) is not None:
+    if (warning := warn_unsafe_for_sqlite(settings.storage)) is not None:
         display.warn(warning)
-    storage, tracking = shown_address(settings.storage), shown_address(settings.tracking_uri)
+    storage, tracking = hide_address_secrets(settings.storage), hide_address_secrets(settings.tracking_uri)
     display.log(f"study {session.prepared.name}: {storage}; MLflow: {tracking}")
 
 
-def _forecast(session: Session, asked: Asked) -> Forecast:
+def _announce_forecast(session: StudySession, asked: StudyRequest) -> Forecast:
     """Say what is to come, and what tells from now on how long that takes."""
     study, plan, display = session.study, session.prepared.plan, session.display
-    to_come = trainings_left(plan, asked, state_of(study, plan, asked))
+    to_come = count_trainings_left(plan, asked, read_study_state(study, plan, asked))
     if to_come:
         display.log(f"plan: {plan_text(to_come)}")
-        if studies.found_budget(study.user_attrs) is None and (steps := steps_text(plan, asked)):
+        if studies.read_budget_probe(study.user_attrs) is None and (steps := format_steps(plan, asked)):
             display.log(steps)
     left = lambda: None if asked.timeout is None else max(0.0, asked.timeout - session.gone())  # noqa: E731
     forecast = Forecast(to_come, lambda: session.prepared.executor.workers, left, display.log)
-    display.expect(forecast.text)
+    display.set_forecast(forecast.format_times)
     return forecast
 
 
-def _answer_so_far(session: Session, heartbeat: Heartbeat) -> AnswerSoFar:
+def _make_interim_reporter(session: StudySession, heartbeat: Heartbeat) -> InterimReporter:
     """Who is told of the answer so far: the terminal, the status file, MLflow, and whoever opens the report."""
     name, storage = session.prepared.name, session.settings.storage
     paths = ReportPaths(session.settings.out, name)
 
     def publish(sweep: SweepRecord, sentence: str) -> None:
         session.display.log(f"so far: {sentence}")
-        text = f"**Not finished.** So far: {sentence}.\n\n{card_so_far(sweep) if sweep.tested else ''}"
-        session.tracker.describe(text)
+        text = f"**Not finished.** So far: {sentence}.\n\n{format_interim_card(sweep) if sweep.tested else ''}"
+        session.tracker.set_description(text)
         if not paths.recommendation.exists():  # an earlier report stays until the next one is whole
             with suppress(OSError):
                 paths.folder.mkdir(parents=True, exist_ok=True)
-                with written_whole(paths.markdown) as part:
+                with replace_atomically(paths.markdown) as part:
                     part.write_text(f"# {name}\n\n{text}\nTo continue: `{resume_command(name, storage)}`\n", "utf-8")
 
-    return AnswerSoFar(lambda: studies.load_sweep(session.storage, name), publish, heartbeat.answer)
+    return InterimReporter(lambda: studies.load_sweep(session.storage, name), publish, heartbeat.record_answer)
 
 
-def _stage(
-    session: Session,
-    asked: Asked,
+def _make_run_context(
+    session: StudySession,
+    asked: StudyRequest,
     lost: Callable[[], bool],
     heartbeat: Heartbeat,
     forecast: Forecast,
     *,
-    so_far: AnswerSoFar,
-) -> Stage:
+    so_far: InterimReporter,
+) -> RunContext:
     """What the phases train by, and who is told of it."""
     study, plan, display = session.study, session.prepared.plan, session.display
     executor = session.prepared.executor
-    keeper = Timekeeper(asked.timeout, session.gone, before=studies.all_results(study))
+    keeper = Timekeeper(asked.timeout, session.gone, before=studies.list_all_results(study))
     observers = Observers((session.tracker, keeper, heartbeat, forecast, display, so_far))
-    return Stage(
+    return RunContext(
         study,
         plan,
         asked,
@@ -270,47 +276,47 @@ def _stage(
         display,
         session.stop,
         keeper,
-        lost=lost,
+        is_taken_over=lost,
         heartbeat=heartbeat,
-        so_far=so_far,
+        interim_reporter=so_far,
         storage=session.settings.storage,
     )
 
 
-def _train(stage: Stage, tracker: Tracker, forecast: Forecast) -> None:
+def _train_phases(stage: RunContext, tracker: MlflowTracker, forecast: Forecast) -> None:
     """Everything that is trained; MLflow is told how that ended, unless it ended well."""
 
-    def decided(plan: studies.Plan) -> None:
-        forecast.trainings = trainings_left(plan, stage.asked, state_of(stage.study, plan, stage.asked))
-        tracker.decide(plan.conditions)
+    def decided(plan: studies.StudyPlan) -> None:
+        forecast.trainings = count_trainings_left(plan, stage.asked, read_study_state(stage.study, plan, stage.asked))
+        tracker.update_plan(plan.conditions)
 
     try:
         train_all(stage, decided)
     except (InterruptedSweepError, KeyboardInterrupt):
         with suppress(SweeperError):  # the next query reports a lost database
-            studies.reconcile(stage.study)
+            studies.reconcile_study(stage.study)
         tracker.end_sweep("KILLED")
         raise
     except BaseException:
-        if stage.lost():
+        if stage.is_taken_over():
             tracker.close()  # another process runs the study by now, and writes its runs
         else:
             tracker.end_sweep("FAILED")
         raise
 
 
-def _conclude(session: Session, heartbeat: Heartbeat) -> Outcome:
+def _write_conclusion(session: StudySession, heartbeat: Heartbeat) -> Outcome:
     """Evidence, recommendation, report; copies to MLflow."""
     settings, storage, tracker = session.settings, session.storage, session.tracker
-    name, beat = session.prepared.name, heartbeat.beat
+    name, beat = session.prepared.name, heartbeat.record_beat
     studies.note_conclusion(session.study)
     try:
         outcome = report_study(storage, name, out=settings.out, beat=beat)
     except BaseException:
         tracker.end_sweep("FAILED")
         raise
-    heartbeat.answer(answer_of(outcome.sweep, outcome.recommendation).answer)
-    tracker.end_sweep("FINISHED", summary_for_mlflow(outcome), beat=beat)
+    heartbeat.record_answer(read_interim_answer(outcome.sweep, outcome.recommendation).answer)
+    tracker.end_sweep("FINISHED", make_mlflow_summary(outcome), beat=beat)
     storage.check_file()
     if not any(trial.state == "complete" for trial in outcome.sweep.trials):
         reasons = sorted({trial.reason for trial in outcome.sweep.trials if trial.reason})
@@ -332,24 +338,26 @@ def _conclude(session: Session, heartbeat: Heartbeat) -> Outcome:
     return outcome
 
 
-def _remember(study: optuna.Study, settings: Settings, workers: int, source: str) -> Asked:
+def _store_request(study: optuna.Study, settings: Settings, workers: int, source: str) -> StudyRequest:
     """Keep with the study what is asked of it; `source`: of its data, which the command names also by default."""
-    options = {**studies.unpack_value(study.user_attrs, studies.OPTIONS, {}), **given_options(settings)}
-    asked = asked_of(options, studies.held(study))
+    options = {**studies.unpack_value(study.user_attrs, studies.OPTIONS, {}), **list_stored_options(settings)}
+    asked = resolve_request(options, studies.count_trials(study))
     if asked.trials != options.get("trials", TRIALS):
         options["trials"] = asked.trials
-    asked = within(asked, studies.found_budget(study.user_attrs))
+    asked = apply_budget(asked, studies.read_budget_probe(study.user_attrs))
     study.set_user_attr(studies.OPTIONS, studies.pack_value(options))
     shown = options if "images" in options else {"data": source, **options}
-    words = [word for key, value in shown.items() for word in _words(f"--{key.replace('_', '-')}", value)]
-    study.set_user_attr("command", shown_command(["sweeper", "run", *words]))
+    words = [
+        word for key, value in shown.items() for word in _format_command_words(f"--{key.replace('_', '-')}", value)
+    ]
+    study.set_user_attr("command", hide_command_secrets(["sweeper", "run", *words]))
     study.set_user_attr("workers", workers)
     study.set_user_attr(studies.SETTLES, asked.settles)
-    note_asked(study, asked)
+    store_request(study, asked)
     study.set_user_attr("rope", studies.pack_value(asked.rope))
     study.set_user_attr("timeout", asked.timeout)
     return asked
 
 
-def _words(option: str, value: Any) -> list[str]:
+def _format_command_words(option: str, value: Any) -> list[str]:
     return [option, str(value)] if not isinstance(value, bool) else [option] if value else []

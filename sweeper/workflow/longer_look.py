@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING
 
 from sweeper import storage as studies
 from sweeper.core.records import Evidence, LongerLook, TrialSpec
-from sweeper.evidence.action import best_other
+from sweeper.evidence.action import find_best_other
 from sweeper.evidence.longer_look import MOST_SEEDS
-from sweeper.evidence.verdict import decide
+from sweeper.evidence.verdict import decide_verdict
 from sweeper.losses import FAMILIES
-from sweeper.storage.interim_analyses import analyses_taken
-from sweeper.study.confirmation_rounds import confirmed, longer_training
+from sweeper.storage.interim_analyses import read_analyses
+from sweeper.study.confirmation_rounds import make_longer_spec, select_confirmed
 from sweeper.study.finalist import Finalist
-from sweeper.study.training_list import Batch
-from sweeper.workflow.confirmation_evidence import longer_look, weighed
-from sweeper.workflow.study_state import look_of, look_times, looked_longer
+from sweeper.study.training_list import TrainingList
+from sweeper.workflow.confirmation_evidence import compute_confirmation_evidence, compute_longer_look
+from sweeper.workflow.study_state import has_looked_longer, look_of, look_times
 
 if TYPE_CHECKING:
-    from sweeper.workflow.phases import Stage
+    from sweeper.workflow.phases import RunContext
 
 
-def look_at_longer(stage: Stage, finalists: Sequence[Finalist]) -> None:
+def look_at_longer(stage: RunContext, finalists: Sequence[Finalist]) -> None:
     """Make the longer look, unless none is asked for, it was made, or nothing was recommended or compared.
 
     Where the time does not suffice the answer stands without it, which is said.
@@ -38,56 +38,58 @@ def look_at_longer(stage: Stage, finalists: Sequence[Finalist]) -> None:
     """
     study, plan, asked = stage.study, stage.plan, stage.asked
     times, conditions = look_times(plan, asked), plan.conditions
-    if times is None or looked_longer(study, plan, asked):
+    if times is None or has_looked_longer(study, plan, asked):
         return
-    taken = analyses_taken(study.user_attrs).analyses
+    taken = read_analyses(study.user_attrs).analyses
     within = taken[-1].within if taken else None
-    usable = confirmed(studies.extra_results(study, "confirm"), finalists, conditions, within)
-    evidence = weighed(usable, finalists, conditions, plan.space, rope=asked.rope, analyses=asked.analyses)
+    usable = select_confirmed(studies.list_extra_results(study, "confirm"), finalists, conditions, within)
+    evidence = compute_confirmation_evidence(
+        usable, finalists, conditions, plan.space, rope=asked.rope, analyses=asked.analyses
+    )
     of = {finalist.family: finalist for finalist in finalists}
-    chosen = [of[name] for name in whom_to_train(evidence)]
+    chosen = [of[name] for name in select_longer_finalists(evidence)]
 
     def look() -> LongerLook | None:
         assert evidence is not None
         index = [f.family for f in evidence.finalists].index(chosen[0].family)
-        results = studies.extra_results(study, "longer")
-        return longer_look(results, usable, finalists, conditions, evidence=evidence, recommended=index)
+        results = studies.list_extra_results(study, "longer")
+        return compute_longer_look(results, usable, finalists, conditions, evidence=evidence, recommended=index)
 
     if len(chosen) > 1:
         several = asked.timeout is not None or any(not run.device.startswith("cpu") for run in usable)
         with_third = asked.timeout is not None or stage.executor.workers > 2
-        specs = [[longer_training(f, conditions, times, n) for f in chosen[:2]] for n in range(MOST_SEEDS)]
-        third = [longer_training(f, conditions, times, 0) for f in chosen[2:] if with_third]
-        in_time = _train(stage, [*specs[0], *third, *(specs[1] if several else [])])
+        specs = [[make_longer_spec(f, conditions, times, n) for f in chosen[:2]] for n in range(MOST_SEEDS)]
+        third = [make_longer_spec(f, conditions, times, 0) for f in chosen[2:] if with_third]
+        in_time = _train_missing(stage, [*specs[0], *third, *(specs[1] if several else [])])
         for more in specs[2 if several else 1 :]:
             found = look()
             own = found is not None and found.gaps[0].first == chosen[0].family
             if in_time and found is not None and own and found.gaps[0].trend in ("gone", "open"):
-                in_time = _train(stage, more)
+                in_time = _train_missing(stage, more)
         if not in_time:
             if look() is None:
-                stage.cut(f"what {times} times the steps change (--longer) was not looked at")
+                stage.record_time_cut(f"what {times} times the steps change (--longer) was not looked at")
             return
     study.set_user_attr(studies.LOOKED, studies.pack_value(look_of(study, plan, asked)))
 
 
-def whom_to_train(evidence: Evidence | None) -> list[str]:
+def select_longer_finalists(evidence: Evidence | None) -> list[str]:
     """The recommended loss, cross-entropy, the runner-up: those of them that there are, each once."""
-    decision = decide(evidence, list(FAMILIES))
+    decision = decide_verdict(evidence, list(FAMILIES))
     if evidence is None or decision.recommended is None:
         return []
     recommended, base = decision.recommended, evidence.baseline
     left = {decision.best, *decision.unbeaten} - {recommended, base}
     sound = (i for i, f in enumerate(evidence.finalists) if i in left and f.collapses < f.trainings)
-    rival = best_other(evidence) if recommended == base else next(sound, None)
+    rival = find_best_other(evidence) if recommended == base else next(sound, None)
     found = [i for i in dict.fromkeys((recommended, base, rival)) if i is not None]
     return [evidence.finalists[i].family for i in found]
 
 
-def _train(stage: Stage, specs: Sequence[TrialSpec]) -> bool:
+def _train_missing(stage: RunContext, specs: Sequence[TrialSpec]) -> bool:
     """Train what is missing of these, of which the first two count together; whether all of them have ended."""
-    admit = stage.time.admits(1.0)
-    batch = Batch(stage.study, specs, recorder=stage.recorder, admit=admit)
+    admit = stage.time.make_admission(1.0)
+    batch = TrainingList(stage.study, specs, recorder=stage.recorder, admit=admit)
     if not len(batch):
         return True
     rounds = -(-min(2, len(batch)) // stage.executor.workers)
@@ -95,5 +97,5 @@ def _train(stage: Stage, specs: Sequence[TrialSpec]) -> bool:
         return False
     names = ", ".join(dict.fromkeys(spec.family for spec in specs))
     stage.display.log(f"what more steps change: {names}, {specs[0].steps:,} steps each")
-    stage.show("longer", missing=len(batch))
-    return stage.go(batch) and batch.complete
+    stage.show_phase("longer", missing=len(batch))
+    return stage.run_work(batch) and batch.is_complete

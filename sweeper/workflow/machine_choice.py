@@ -12,12 +12,12 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from sweeper.core.base import Record
-from sweeper.core.events import Hardware, Layout
+from sweeper.core.events import WorkerHardware, WorkerLayout
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions
-from sweeper.core.text import count
+from sweeper.core.text import format_count
 from sweeper.executors.protocol import Backend
-from sweeper.system.whole_files import written_whole
+from sweeper.system.whole_files import replace_atomically
 from sweeper.version import versions
 from sweeper.workflow.settings import Settings
 
@@ -33,17 +33,19 @@ class StepTimes(Record):
     seconds: dict[str, dict[Precision, float]] = Field(default_factory=dict)
 
 
-def chosen_precision(seconds: dict[Precision, float]) -> Precision:
+def choose_precision(seconds: dict[Precision, float]) -> Precision:
     """Return bfloat16 where it is quicker by a fifth at least: float32 is exact, and suits every processor."""
     return "bfloat16" if seconds["bfloat16"] <= GAIN * seconds["float32"] else "float32"
 
 
-def precision_here(settings: Settings, stored: Precision, hardware: Hardware) -> Precision:
+def resolve_stored_precision(settings: Settings, stored: Precision, hardware: WorkerHardware) -> Precision:
     """Of a study that was made: on a CPU its own, on a GPU what that computes natively, unless one was asked for."""
     return settings.precision or (stored if hardware.device == "cpu" else hardware.precision)
 
 
-def with_precision(conditions: Conditions, backend: Backend, file: Path, log: Callable[[str], None]) -> Conditions:
+def choose_measured_precision(
+    conditions: Conditions, backend: Backend, file: Path, log: Callable[[str], None]
+) -> Conditions:
     """The conditions with the precision that is quicker on this CPU, by what was measured here, now or before.
 
     On a GPU, and where it cannot be measured, the recipe's precision stays.
@@ -54,47 +56,50 @@ def with_precision(conditions: Conditions, backend: Backend, file: Path, log: Ca
         file: of the times that were measured here; what is measured now is added.
         log: is told what was found.
     """
-    if backend.hardware().device != "cpu" or not (times := _measured(conditions, backend, file)):
+    if backend.hardware().device != "cpu" or not (times := _measure_or_read(conditions, backend, file)):
         return conditions
-    precision = chosen_precision(times)
+    precision = choose_precision(times)
     shown = " and ".join(f"{1000 * times[p]:.0f} ms in {p}" for p in PRECISIONS)
     log(
-        f"a step takes {shown} on this processor ({_words(backend.layout)}): trained in {precision}, as measured; "
+        f"a step takes {shown} on this processor ({_format_choice(backend.layout)}): trained in {precision}, as "
+        "measured; "
         f"--precision {precision} gives the same numbers where another measurement would choose otherwise"
     )
     recipe = conditions.recipe.model_copy(update={"precision": precision})
     return conditions.model_copy(update={"recipe": recipe})
 
 
-def _words(layout: Layout) -> str:
-    return f"{count(layout.workers, 'worker')} of {count(layout.threads, 'thread')}"
+def _format_choice(layout: WorkerLayout) -> str:
+    return f"{format_count(layout.workers, 'worker')} of {format_count(layout.threads, 'thread')}"
 
 
-def _measured(conditions: Conditions, backend: Backend, file: Path) -> dict[Precision, float]:
+def _measure_or_read(conditions: Conditions, backend: Backend, file: Path) -> dict[Precision, float]:
     """As it is kept, else as it is measured now; {} where neither can be."""
     recipe, dataset = conditions.recipe, conditions.dataset
     network = f"{recipe.arch}/{recipe.encoder}" if recipe.model is None else f"{recipe.arch} {recipe.model.digest[:12]}"
     key = (
         f"{backend.hardware().processor}; torch {versions()['torch']}; {network} depth {recipe.encoder_depth}, "
         f"decoder {recipe.decoder_channels}, "
-        f"{dataset.channels} channels, {count(len(dataset.classes), 'class')}, {recipe.size}² × {recipe.batch_size}, "
-        f"{recipe.augmentation}; {_words(backend.layout)}"
+        f"{dataset.channels} channels, {format_count(len(dataset.classes), 'class')}, {recipe.size}² × "
+        f"{recipe.batch_size}, "
+        f"{recipe.augmentation}; {_format_choice(backend.layout)}"
     )
-    kept = _kept(file).get(key, {})
+    kept = _read_kept_times(file).get(key, {})
     if all(kept.get(p, 0.0) > 0 for p in PRECISIONS):
         return kept
     found = backend.step_seconds(conditions, PRECISIONS)
     if found:
         with suppress(OSError):  # measured again the next time
             file.parent.mkdir(parents=True, exist_ok=True)
-            with written_whole(file) as part:
+            with replace_atomically(file) as part:
                 part.write_text(
-                    StepTimes(seconds={**_kept(file), key: found}).model_dump_json(indent=1), encoding="utf-8"
+                    StepTimes(seconds={**_read_kept_times(file), key: found}).model_dump_json(indent=1),
+                    encoding="utf-8",
                 )
     return found
 
 
-def _kept(file: Path) -> dict[str, dict[Precision, float]]:
+def _read_kept_times(file: Path) -> dict[str, dict[Precision, float]]:
     """What was measured before; nothing where the file is missing or damaged."""
     try:
         return dict(StepTimes.model_validate_json(file.read_bytes()).seconds)

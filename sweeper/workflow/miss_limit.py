@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING
 
 from sweeper.core.errors import UsageError
 from sweeper.core.records import Dataset, HeldOut, ImageCounts, MissControl, MissLimit, Recommended, SweepRecord
-from sweeper.evidence.miss_control import control
+from sweeper.evidence.miss_control import find_controlled_point
 
 if TYPE_CHECKING:
     from sweeper.training.weights_file import WeightsRecord
 
 
-def held_out(dataset: Dataset, counts: ImageCounts) -> HeldOut:
+def make_held_out(dataset: Dataset, counts: ImageCounts) -> HeldOut:
     """Counts with the groups of their images, by number: their names, which may be patients', stay here."""
-    groups = dataset.groups_of(counts.images)
+    groups = dataset.list_groups(counts.images)
     numbers = {name: str(number) for number, name in enumerate(dict.fromkeys(groups))}
     return HeldOut(counts=counts, groups=tuple(None if name is None else numbers[name] for name in groups))
 
 
-def of_confirmation(sweep: SweepRecord, chosen: Recommended, limit: MissLimit) -> MissControl:
+def read_confirmation_held_out(sweep: SweepRecord, chosen: Recommended, limit: MissLimit) -> MissControl:
     """Of the confirmation whose weights are kept, on the test images, from the study's record alone.
 
     Raises:
@@ -48,10 +48,10 @@ def of_confirmation(sweep: SweepRecord, chosen: Recommended, limit: MissLimit) -
         )
     before = chosen.threshold if chosen.threshold is not None else chosen.tau
     assert before is not None
-    return control(held_out(conditions.dataset, counts), limit, conditions.dataset.classes, before)
+    return find_controlled_point(make_held_out(conditions.dataset, counts), limit, conditions.dataset.classes, before)
 
 
-def of_weights(record: WeightsRecord, limit: MissLimit) -> MissControl:
+def read_weights_held_out(record: WeightsRecord, limit: MissLimit) -> MissControl:
     """Of a network that `sweeper train` made, on the images that it left out.
 
     Raises:
@@ -63,4 +63,4 @@ def of_weights(record: WeightsRecord, limit: MissLimit) -> MissControl:
             "none; name the STUDY for the network that it keeps, or train one (sweeper train STUDY --on train+val)"
         )
     before = record.point if record.misses is None else record.misses.before
-    return control(record.held_out, limit, record.classes, before)
+    return find_controlled_point(record.held_out, limit, record.classes, before)

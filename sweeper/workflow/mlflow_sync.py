@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, ClassVar
 from sweeper import storage as studies
 from sweeper.core.document import Document
 from sweeper.core.errors import SweeperError
-from sweeper.core.paths import view_place
+from sweeper.core.paths import get_view_place
 from sweeper.core.records import SweepRecord
-from sweeper.core.redact import shown_address
+from sweeper.core.redact import hide_address_secrets
 from sweeper.workflow.conclude import Outcome, report_study
 
 if TYPE_CHECKING:
-    from sweeper.tracking import Summary
+    from sweeper.tracking import SweepSummary
 
 
 class MlflowDocument(Document):
@@ -32,11 +32,11 @@ class MlflowDocument(Document):
     completed: int
 
 
-def summary_for_mlflow(outcome: Outcome) -> Summary:
+def make_mlflow_summary(outcome: Outcome) -> SweepSummary:
     """What MLflow is told of the outcome."""
-    from sweeper.report.facts import collect
-    from sweeper.report.markdown import summary
-    from sweeper.tracking import Summary
+    from sweeper.report.facts import collect_facts
+    from sweeper.report.markdown import render_summary
+    from sweeper.tracking import SweepSummary
 
     recommendation = outcome.recommendation
     tags = {"sweeper.verdict": recommendation.verdict.value}
@@ -49,15 +49,15 @@ def summary_for_mlflow(outcome: Outcome) -> Summary:
             if finalist.family == recommendation.recommended.family:
                 miou = finalist.miou
                 values = {"test/miou": miou.estimate, "test/miou_ci_low": miou.low, "test/miou_ci_high": miou.high}
-    note = _places(outcome.sweep) + summary(collect(outcome.sweep, recommendation))
-    return Summary(note, tags, values, outcome.paths.folder)
+    note = _list_view_places(outcome.sweep) + render_summary(collect_facts(outcome.sweep, recommendation))
+    return SweepSummary(note, tags, values, outcome.paths.folder)
 
 
-def _places(sweep: SweepRecord) -> str:
+def _list_view_places(sweep: SweepRecord) -> str:
     """Where MLflow shows the rest: the note's first line. Relative, as people reach one server by many names."""
     if sweep.experiment_id is None or sweep.parent_run_id is None:
         return ""
-    table, finalists = view_place(sweep.experiment_id), view_place(sweep.experiment_id, "finalists")
+    table, finalists = get_view_place(sweep.experiment_id), get_view_place(sweep.experiment_id, "finalists")
     return f"[All trainings]({table}) · [finalists]({finalists})\n\n"
 
 
@@ -80,26 +80,26 @@ def sync_mlflow(
         UsageError: if MLflow does not answer.
         SweeperError: if it does not take everything; a repeated call goes on from there.
     """
-    from sweeper.tracking import Tracker
+    from sweeper.tracking import MlflowTracker
 
     storage = studies.open_storage(storage_url, create=False, warn=warn)
     plan = studies.read_plan(storage, name)
     study = studies.load_study(storage, name)
-    with studies.sole_use(storage_url, name), closing(Tracker(tracking_uri, warn=warn)) as tracker:
+    with studies.hold_study(storage_url, name), closing(MlflowTracker(tracking_uri, warn=warn)) as tracker:
         concluded = studies.is_concluded(study.user_attrs)
         status = "FINISHED" if concluded else "KILLED"
-        tracker.begin(study, plan, storage=storage_url, status=status)
-        tracker.decide(plan.conditions)
-        lacks = tracker.catch_up()
+        tracker.begin_sweep(study, plan, storage=storage_url, status=status)
+        tracker.update_plan(plan.conditions)
+        lacks = tracker.wait_until_written()
         if concluded and lacks is None:
-            tracker.conclude(status, summary_for_mlflow(report_study(storage, name, out=out)))
-            lacks = tracker.catch_up()
+            tracker.conclude_sweep(status, make_mlflow_summary(report_study(storage, name, out=out)))
+            lacks = tracker.wait_until_written()
     if lacks is not None:
         raise SweeperError(lacks)
-    trainings = len(studies.all_results(study)) + len(studies.waiting_results(study))
+    trainings = len(studies.list_all_results(study)) + len(studies.list_waiting_results(study))
     return MlflowDocument(
         study=name,
-        tracking_uri=shown_address(tracking_uri),
+        tracking_uri=hide_address_secrets(tracking_uri),
         trainings=trainings,
         made=len(tracker.mirror.made),
         completed=len(tracker.mirror.completed),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sweeper.core.records import InterimAnalysis, Probed, Until
-from sweeper.evidence.confirmation_stopping import planned_analyses
+from sweeper.core.records import BudgetProbe, InterimAnalysis, Until
+from sweeper.evidence.confirmation_stopping import plan_analyses
 from sweeper.storage import pack_value, read_machine
 from sweeper.workflow.settings import (
     CONFIRM_SEEDS,
@@ -15,8 +15,8 @@ from sweeper.workflow.settings import (
     TRIALS,
     Budget,
     Settings,
-    budget_of,
-    duration,
+    parse_duration,
+    resolve_budget_mode,
     seed_range,
 )
 
@@ -39,7 +39,7 @@ ELSEWHERE = {
 """Settings that say where and how, not what: they are no part of the command that repeats a study."""
 
 
-class Asked(NamedTuple):
+class StudyRequest(NamedTuple):
     """What is asked of a study."""
 
     trials: int
@@ -71,7 +71,7 @@ MACHINE = ("device", "executor", "ray_address", "workers", "threads")
 """Settings that say how a machine is used; a resume takes those of the study's sessions before."""
 
 
-def as_before(settings: Settings, stored: Mapping[str, Any]) -> Settings:
+def restore_machine_options(settings: Settings, stored: Mapping[str, Any]) -> Settings:
     """The settings of a resume: how the machine is used is as it was, but for what is given now.
 
     On another device as many workers and threads as pay there; with another executor its own address.
@@ -83,14 +83,14 @@ def as_before(settings: Settings, stored: Mapping[str, Any]) -> Settings:
     return settings.model_copy(update={name: value for name, value in left.items() if name not in given})
 
 
-def resumed(settings: Settings, storage: RDBStorage) -> Settings:
+def merge_resumed_options(settings: Settings, storage: RDBStorage) -> Settings:
     """`settings`, for a resume `as_before`."""
     if not settings.resume or settings.study is None:
         return settings
-    return as_before(settings, read_machine(storage, settings.study))
+    return restore_machine_options(settings, read_machine(storage, settings.study))
 
 
-def given_options(settings: Settings) -> dict[str, Any]:
+def list_stored_options(settings: Settings) -> dict[str, Any]:
     """What was given on the command line, as it is stored with the study; of a resume without the device, which is as
     before, or another machine's."""
     left = ELSEWHERE | {"device"} if settings.resume else ELSEWHERE
@@ -99,40 +99,40 @@ def given_options(settings: Settings) -> dict[str, Any]:
     return {"until": "settled", **given} if settings.resume and "confirm_seeds" in given else given
 
 
-def asked_of(options: Mapping[str, Any], held: int = 0) -> Asked:
+def resolve_request(options: Mapping[str, Any], held: int = 0) -> StudyRequest:
     """What options ask for, defaults filled in.
 
     Args:
         options: as `given_options` returns them; for a resume those of earlier sessions, what is given now over them.
         held: trials that the study holds. A total below takes nothing away: the command asks for all of them again.
     """
-    return Asked(
+    return StudyRequest(
         trials=max(held, int(options.get("trials", TRIALS))),
         settles="trials" not in options,
-        analyses=planned_analyses(*seed_range(options.get("confirm_seeds", CONFIRM_SEEDS))),
+        analyses=plan_analyses(*seed_range(options.get("confirm_seeds", CONFIRM_SEEDS))),
         rope=float(options.get("rope", ROPE)),
-        budget=budget_of(options),
+        budget=resolve_budget_mode(options),
         until=options.get("until", "settled"),
         confirm_steps=options.get("confirm_steps"),
         longer=None if (times := options.get("longer", LONGER)) == "none" else int(times),
         longer_given="longer" in options,
-        timeout=duration(options["timeout"]) if "timeout" in options else None,
+        timeout=parse_duration(options["timeout"]) if "timeout" in options else None,
         minutes=options.get("minutes"),
         seeds=seed_range(options["confirm_seeds"]) if "confirm_seeds" in options else None,
     )
 
 
-def within(asked: Asked, probed: Probed | None) -> Asked:
+def apply_budget(asked: StudyRequest, probed: BudgetProbe | None) -> StudyRequest:
     """Return what is asked for, with trials, seeds and longer look as the time allows where none were given."""
     if probed is None or probed.breadth is None:
         return asked
     trials = probed.breadth.trials if asked.settles else asked.trials
-    analyses = planned_analyses(*probed.breadth.seeds) if asked.seeds is None else asked.analyses
+    analyses = plan_analyses(*probed.breadth.seeds) if asked.seeds is None else asked.analyses
     longer = asked.longer if asked.longer_given or probed.breadth.has_longer else None
     return asked._replace(trials=trials, analyses=analyses, longer=longer)
 
 
-def note_asked(study: optuna.Study, asked: Asked) -> None:
+def store_request(study: optuna.Study, asked: StudyRequest) -> None:
     """Keep with the study how many trials and seeds it is to have."""
     study.set_user_attr("trials", pack_value(asked.trials))
     study.set_user_attr("confirm_seeds", pack_value(asked.analyses[-1].seeds))

@@ -9,29 +9,29 @@ from functools import lru_cache
 from typing import Any
 
 from sweeper.core.errors import UsageError
-from sweeper.core.own_code import OwnCode, find_code, load_code
-from sweeper.core.records import Coordinate, FamilySpace, OwnLoss, SearchSpace
+from sweeper.core.own_code import UserCode, find_code, load_code
+from sweeper.core.records import Coordinate, FamilySpace, SearchSpace, UserLoss
 from sweeper.losses.families import FAMILIES
-from sweeper.losses.family_records import Limits
-from sweeper.losses.own_losses import OPTION, OWN, register
+from sweeper.losses.family_records import ValueLimits
+from sweeper.losses.own_losses import OPTION, OWN, register_user_losses
 from sweeper.space.space_file import read_coordinate
 
 GIVEN = ("task", "classes", "ignore_index")
 """What a loss may ask for beside its hyper-parameters, by these names."""
 
 
-def declared_loss(name: str) -> OwnLoss:
+def declare_loss(name: str) -> UserLoss:
     """The loss `module:function` with its hyper-parameters; it is a family from now on.
 
     Raises:
         UsageError: with everything that is wrong in its declaration.
     """
-    own = declaration(find_code(name, OPTION))
-    register([own])
+    own = read_declaration(find_code(name, OPTION))
+    register_user_losses([own])
     return own
 
 
-def with_own(space: SearchSpace, losses: tuple[OwnLoss, ...]) -> SearchSpace:
+def add_user_losses(space: SearchSpace, losses: tuple[UserLoss, ...]) -> SearchSpace:
     """The space with these losses, each in all of its ranges where the space does not name it."""
     named = {family.family for family in space.families}
     more = tuple(FamilySpace(family=o.name, coordinates=o.coordinates) for o in losses if o.name not in named)
@@ -39,7 +39,7 @@ def with_own(space: SearchSpace, losses: tuple[OwnLoss, ...]) -> SearchSpace:
 
 
 @lru_cache(maxsize=8)
-def declaration(code: OwnCode) -> OwnLoss:
+def read_declaration(code: UserCode) -> UserLoss:
     """What the function or class says of itself: its `search` table, and the defaults of its arguments.
 
     Raises:
@@ -61,10 +61,10 @@ def declaration(code: OwnCode) -> OwnLoss:
             problems.append(f"search.{name}: must be an argument of {code.function}; it takes {', '.join(parameters)}")
             continue
         ends = {"uniform": list(given)} if isinstance(given, tuple | list) else given
-        found = read_coordinate(f"search.{name}", ends, Limits(-math.inf, math.inf), ("uniform", "log"), problems)
+        found = read_coordinate(f"search.{name}", ends, ValueLimits(-math.inf, math.inf), ("uniform", "log"), problems)
         if found is not None:
             coordinates[name] = found
-            starts[name] = _start(f"search.{name}", found, parameters[name].default, problems)
+            starts[name] = _first_value(f"search.{name}", found, parameters[name].default, problems)
     unknown = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
     problems += [
         f"{name}: must have a default or a range in `search`, as nothing is given for it"
@@ -78,7 +78,7 @@ def declaration(code: OwnCode) -> OwnLoss:
         raise UsageError(
             "\n".join([f"{OPTION} {code.name} is not declared as it must be:", *(f"  - {text}" for text in problems)])
         )
-    return OwnLoss(
+    return UserLoss(
         code=code,
         takes=tuple(name for name in GIVEN if name in parameters),
         coordinates=coordinates,
@@ -86,7 +86,7 @@ def declaration(code: OwnCode) -> OwnLoss:
     )
 
 
-def _start(path: str, found: Coordinate, default: Any, problems: list[str]) -> float:
+def _first_value(path: str, found: Coordinate, default: Any, problems: list[str]) -> float:
     """The first trial's value: the argument's default, else the middle of the range."""
     if default is inspect.Parameter.empty or found.kind == "fixed":
         return math.sqrt(found.low * found.high) if found.kind == "log" else (found.low + found.high) / 2

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from sweeper.core.events import Paused, Resumed, Stored, SweepEvent
+from sweeper.core.events import ResultStored, SweepEvent, TrainingPaused, TrainingResumed
 from sweeper.core.records import TrialResult, TrialSpec
 
 
-class Held(NamedTuple):
+class PhaseCounts(NamedTuple):
     """What a study holds of the trainings of a phase."""
 
     ended: tuple[TrialResult, ...] = ()
@@ -49,33 +49,33 @@ class PhaseProgress:
     waiting: set[int] = field(default_factory=set)
     """Trials that wait at a rung: counted as done when they first came there."""
 
-    def begin(self, name: str, total: int, held: Held) -> None:
+    def begin_phase(self, name: str, total: int, held: PhaseCounts) -> None:
         """Begin a phase, or the next interim analysis of one, with what the study holds of it already."""
         self.name, self.done, self.total = name, 0, total
         self.families, self.waiting = {}, set()
         for result in held.ended:
-            self.add(result)
+            self.count_ended(result)
         for spec in held.waiting:
-            self.wait(spec)
+            self.count_waiting(spec)
 
     def notify(self, event: SweepEvent) -> None:
         """Count a training that ended, or that waits."""
         match event:
-            case Paused(spec, _) | Resumed(spec, _):
-                self.wait(spec)
-            case Stored(result):
-                self.add(result)
+            case TrainingPaused(spec, _) | TrainingResumed(spec, _):
+                self.count_waiting(spec)
+            case ResultStored(result):
+                self.count_ended(result)
 
-    def wait(self, spec: TrialSpec) -> None:
+    def count_waiting(self, spec: TrialSpec) -> None:
         """Count a trial that waits, or that came to its rung in an earlier session, once."""
         if spec.number not in self.waiting:
             self.waiting.add(spec.number)
-            self._count(spec.family)
+            self._count_family(spec.family)
 
-    def add(self, result: TrialResult) -> None:
+    def count_ended(self, result: TrialResult) -> None:
         """Count a training that ended."""
-        if not self.waited(result.spec):
-            self._count(result.spec.family)
+        if not self.has_waited(result.spec):
+            self._count_family(result.spec.family)
         family = self.families[result.spec.family]
         family.stopped += result.state == "pruned"
         family.failed += result.state == "failed"
@@ -83,17 +83,17 @@ class PhaseProgress:
         if result.state == "complete" and result.value is not None:
             family.values.append(result.value)
 
-    def waited(self, spec: TrialSpec) -> bool:
+    def has_waited(self, spec: TrialSpec) -> bool:
         """Whether this training was counted when it came to its rung."""
         return spec.purpose == "search" and spec.number in self.waiting
 
-    def reached(self) -> dict[str, float]:
+    def rank_families(self) -> dict[str, float]:
         """Families with what they reached on validation, the best first: their best, in a confirmation the mean."""
         known = {name: family.values for name, family in self.families.items() if family.values}
         found = {name: sum(v) / len(v) if self.name == "confirm" else max(v) for name, v in known.items()}
         return dict(sorted(found.items(), key=lambda one: -one[1]))
 
-    def _count(self, family: str) -> None:
+    def _count_family(self, family: str) -> None:
         self.done += 1
         self.total = max(self.total, self.done)  # an idle worker begins what the next interim analysis may ask for
         self.families.setdefault(family, FamilyProgress()).trainings += 1

@@ -10,34 +10,34 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from sweeper import storage as studies
 from sweeper.core.errors import DataError, StudyError
-from sweeper.core.events import Layout
-from sweeper.core.own_code import code_here
-from sweeper.core.paths import checkpoints_dir, slug, step_times_file
+from sweeper.core.events import WorkerLayout
+from sweeper.core.own_code import locate_code
+from sweeper.core.paths import get_checkpoints_dir, get_step_times_file, make_slug
 from sweeper.core.recipe import Recipe
-from sweeper.core.records import Conditions, Dataset, OwnLoss, Rates, SearchSpace
+from sweeper.core.records import Conditions, Dataset, Rates, SearchSpace, UserLoss
 from sweeper.data import load_dataset
-from sweeper.data.balanced_crops import pixels_in_crops
-from sweeper.data.cache import hold
+from sweeper.data.balanced_crops import estimate_pixels_in_crops
+from sweeper.data.cache import hold_store
 from sweeper.data.class_map import read_class_map
 from sweeper.data.folds import check_folds, split_for
-from sweeper.data.formats.file_patterns import asked_patterns
+from sweeper.data.formats.file_patterns import get_requested_patterns
 from sweeper.data.formats.patterns import NAME as PATTERNS
-from sweeper.data.groups import AUTO, groups_text
+from sweeper.data.groups import AUTO, format_groups
 from sweeper.data.split_notes import fold_notes, split_notes
 from sweeper.data.store import is_changed, open_store
-from sweeper.data.variants import read_exclusions, resized, without
+from sweeper.data.variants import drop_images, read_exclusions, resize_dataset
 from sweeper.executors.protocol import Backend, Executor
-from sweeper.fingerprint.imbalance import imbalance_of, profile_dataset
-from sweeper.space import default_space_name, first_trials, load_space
+from sweeper.fingerprint.imbalance import compute_imbalance, profile_dataset
+from sweeper.space import get_default_space_name, list_first_trials, load_space
 from sweeper.study.confirmation_rounds import confirm_seed, fold_numbers
 from sweeper.study.learning_rates import is_one_rate
 from sweeper.version import versions
-from sweeper.workflow.advice import with_advice
+from sweeper.workflow.advice import add_advice
 from sweeper.workflow.encoder_weights import choose_weights
-from sweeper.workflow.machine_choice import with_precision
+from sweeper.workflow.machine_choice import choose_measured_precision
 from sweeper.workflow.options import MACHINE
-from sweeper.workflow.own_losses import declared_loss, with_own
-from sweeper.workflow.recipe_choice import check_encoder_weights, describe, make_recipe, resumed_recipe
+from sweeper.workflow.own_losses import add_user_losses, declare_loss
+from sweeper.workflow.recipe_choice import check_encoder_weights, describe_recipe, make_recipe, resolve_resumed_recipe
 from sweeper.workflow.settings import CONFIRM_SEEDS, DATA, Settings, seed_range
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ ENOUGH_CLASSES = 2
 """A split with fewer classes scores constant answers best."""
 
 
-class Messages(Protocol):
+class MessageSink(Protocol):
     """Where lines for people go."""
 
     def log(self, text: str) -> None:
@@ -60,12 +60,12 @@ class Messages(Protocol):
         """`done` of `total` images are done of a step called `what`: called after each, to be shown now and then."""
 
 
-class Prepared(NamedTuple):
+class PreparedStudy(NamedTuple):
     """What a sweep starts from; `old` is the plan that the study was made with, None for a new one."""
 
     name: str
-    plan: studies.Plan
-    old: studies.Plan | None
+    plan: studies.StudyPlan
+    old: studies.StudyPlan | None
     executor: Executor
     """Ready to train; closed with its backend."""
     machine: dict[str, Any]
@@ -78,9 +78,9 @@ class Prepared(NamedTuple):
     """Whether something changed the decoded images of a resumed study since they were last checked."""
 
 
-def prepare(
-    settings: Settings, storage: RDBStorage | None, backend: Backend, messages: Messages, now: datetime
-) -> Prepared:
+def prepare_study(
+    settings: Settings, storage: RDBStorage | None, backend: Backend, messages: MessageSink, now: datetime
+) -> PreparedStudy:
     """Read the data, the space and the machine into a plan; for a resume, compare it with the study's own.
 
     Raises:
@@ -92,7 +92,7 @@ def prepare(
         options = studies.read_options(storage, settings.study)
     check_encoder_weights(settings, old.conditions.recipe if old else None, backend.hardware)
     damaged = old is not None and is_changed(settings.cache / old.conditions.dataset.digest.removeprefix("sha256:"))
-    dataset = dataset_of(settings, old.conditions.dataset if old else None, messages)
+    dataset = resolve_dataset_request(settings, old.conditions.dataset if old else None, messages)
     for warning in dataset.warnings:
         messages.warn(warning)
     seed = settings.seed if settings.seed is not None else (old.conditions.seed if old else 0)
@@ -105,10 +105,10 @@ def prepare(
     if old and settings.space is None:
         space = old.space
     else:
-        space = load_space(settings.space or default_space_name(dataset.task), dataset.task)
-    own = _own_losses(settings, old)
+        space = load_space(settings.space or get_default_space_name(dataset.task), dataset.task)
+    own = _load_user_losses(settings, old)
     if old is None or settings.space is not None:
-        space = with_own(space, own)
+        space = add_user_losses(space, own)
     hardware = backend.hardware()
     if old is None:
         recipe = make_recipe(
@@ -120,93 +120,97 @@ def prepare(
             log=messages.log,
         )
     else:
-        recipe = resumed_recipe(settings, old.conditions.recipe, hardware, len(split.train))
+        recipe = resolve_resumed_recipe(settings, old.conditions.recipe, hardware, len(split.train))
     conditions = Conditions(
         dataset=dataset,
         recipe=recipe,
         seed=seed,
         folds=folds,
-        rates=_rates(settings, old, space),
+        rates=_resolve_rates_mode(settings, old, space),
         losses=own,
-        crop_pixels=_crop_pixels(dataset, recipe, old),
+        crop_pixels=_count_crop_pixels(dataset, recipe, old),
     )
     is_measured = old is None and settings.precision is None and hardware.device == "cpu"
     if is_measured:
-        conditions = with_precision(conditions, backend, step_times_file(settings.cache), messages.log)
+        conditions = choose_measured_precision(conditions, backend, get_step_times_file(settings.cache), messages.log)
     if old is None:
-        messages.log(f"{hardware.name}: {describe(conditions.recipe)}")
-    plan = studies.Plan(
+        messages.log(f"{hardware.name}: {describe_recipe(conditions.recipe)}")
+    plan = studies.StudyPlan(
         created=old.created if old else now.isoformat(timespec="seconds"),
         conditions=conditions,
         profile=old.profile if old and old.conditions.dataset.digest == dataset.digest else profile_dataset(dataset),
         space=space,
-        imbalance=imbalance_of(conditions.pixels_seen(split.train)),
+        imbalance=compute_imbalance(conditions.count_pixels_seen(split.train)),
         versions=dict(old.versions if old else versions()),
     )
-    plan = _with_starts(plan, settings, old, messages)
-    if old is not None and (changed := studies.differences(old, plan)):
+    plan = _add_starts(plan, settings, old, messages)
+    if old is not None and (changed := studies.list_plan_differences(old, plan)):
         raise StudyError(
             f"study {settings.study!r} cannot be resumed: its trials could not be compared, as this has changed:\n"
             + "\n".join(f"  - {line}" for line in changed)
             + f"\nLeave these options out, put changed files back, or start another study: --study {settings.study}-2"
         )
-    name = settings.study or f"{slug(dataset.name)}-{now:%Y%m%dT%H%M%S}"
+    name = settings.study or f"{make_slug(dataset.name)}-{now:%Y%m%dT%H%M%S}"
     if plan.conditions.recipe.compiled:
         messages.log("compiling the network before the first training: a minute or more, less where it was done before")
-    machine = _machine(settings, hardware.device, backend.layout)
-    executor = backend.open(plan.conditions, checkpoints_dir(settings.cache, name))
-    return Prepared(name, plan, old, executor, machine, is_measured, hold(Path(dataset.store)), damaged)
+    machine = _resolve_machine(settings, hardware.device, backend.layout)
+    executor = backend.open(plan.conditions, get_checkpoints_dir(settings.cache, name))
+    return PreparedStudy(name, plan, old, executor, machine, is_measured, hold_store(Path(dataset.store)), damaged)
 
 
-def _crop_pixels(dataset: Dataset, recipe: Recipe, old: studies.Plan | None) -> tuple[tuple[int, ...], ...] | None:
+def _count_crop_pixels(
+    dataset: Dataset, recipe: Recipe, old: studies.StudyPlan | None
+) -> tuple[tuple[int, ...], ...] | None:
     """What balanced crops hold of each class; None where they are uniform."""
     if recipe.crops == "uniform":
         return None
     if old is not None and (old.conditions.dataset.digest, old.conditions.recipe.crops) == (dataset.digest, "balanced"):
         return old.conditions.crop_pixels
-    return pixels_in_crops(dataset, open_store(dataset.store), recipe.size, recipe.batch_size)
+    return estimate_pixels_in_crops(dataset, open_store(dataset.store), recipe.size, recipe.batch_size)
 
 
-def _machine(settings: Settings, device: str, layout: Layout) -> dict[str, Any]:
+def _resolve_machine(settings: Settings, device: str, layout: WorkerLayout) -> dict[str, Any]:
     """`MACHINE`, as a study keeps it."""
     known = {**layout._asdict(), "device": device}
     return {name: known.get(name, getattr(settings, name)) for name in MACHINE}
 
 
-def _own_losses(settings: Settings, old: studies.Plan | None) -> tuple[OwnLoss, ...]:
+def _load_user_losses(settings: Settings, old: studies.StudyPlan | None) -> tuple[UserLoss, ...]:
     """The user's losses: those that are asked for, else those of the study, as their code is now."""
     if settings.loss is not None:
-        return (declared_loss(settings.loss),)
+        return (declare_loss(settings.loss),)
     if old is None:
         return ()
-    return tuple(o.model_copy(update={"code": code_here(o.code, "--loss")}) for o in old.conditions.losses)
+    return tuple(o.model_copy(update={"code": locate_code(o.code, "--loss")}) for o in old.conditions.losses)
 
 
-def _rates(settings: Settings, old: studies.Plan | None, space: SearchSpace) -> Rates:
+def _resolve_rates_mode(settings: Settings, old: studies.StudyPlan | None, space: SearchSpace) -> Rates:
     """How the confirmation's learning rates are chosen: of a study that has begun, as it was."""
     if old is not None and settings.fixed_lr is None:
         return old.conditions.rates
     return "best" if settings.fixed_lr or is_one_rate(space.lr) else "drawn"
 
 
-def _with_starts(plan: studies.Plan, settings: Settings, old: studies.Plan | None, messages: Messages) -> studies.Plan:
+def _add_starts(
+    plan: studies.StudyPlan, settings: Settings, old: studies.StudyPlan | None, messages: MessageSink
+) -> studies.StudyPlan:
     """The plan with what is tried first: by today's advice for a new study, else as the study began."""
     if settings.no_advice:
         space = plan.space.model_copy(update={"starts": ()})
     elif old is not None:
         space = plan.space.model_copy(update={"starts": old.space.starts})
     else:
-        space = with_advice(plan.space, plan.profile, plan.imbalance)
-        messages.log(f"losses by their gain on measured data sets: {', '.join(first_trials(space))}")
+        space = add_advice(plan.space, plan.profile, plan.imbalance)
+        messages.log(f"losses by their gain on measured data sets: {', '.join(list_first_trials(space))}")
     return plan.model_copy(update={"space": space})
 
 
-def dataset_of(settings: Settings, old: Dataset | None, messages: Messages) -> Dataset:
+def resolve_dataset_request(settings: Settings, old: Dataset | None, messages: MessageSink) -> Dataset:
     """What is asked for, else what the study was made with: source, names, format, classes, images left out, and size.
 
     Patterns of names go on to count where the images lie elsewhere by now, unless another format is asked for.
     """
-    given, patterns = asked_patterns(settings.data, settings.images, settings.masks)
+    given, patterns = get_requested_patterns(settings.data, settings.images, settings.masks)
     source = given or (old.source if old else DATA)
     format_ = settings.format
     if patterns is None and old is not None and format_ in (None, PATTERNS):
@@ -230,16 +234,16 @@ def dataset_of(settings: Settings, old: Dataset | None, messages: Messages) -> D
     if settings.exclude is not None:
         excluded = read_exclusions(settings.exclude)
     if excluded:
-        dataset = without(dataset, excluded, settings.cache, messages.log)
+        dataset = drop_images(dataset, excluded, settings.cache, messages.log)
     short_side = settings.resize or (old.resized if old else None)
     return (
         dataset
         if short_side is None
-        else resized(dataset, short_side, settings.cache, partial(messages.progress, "shrinking"), messages.log)
+        else resize_dataset(dataset, short_side, settings.cache, partial(messages.progress, "shrinking"), messages.log)
     )
 
 
-def _check_splits(dataset: Dataset, seed: int, folds: int | None, confirm_seeds: int, messages: Messages) -> None:
+def _check_splits(dataset: Dataset, seed: int, folds: int | None, confirm_seeds: int, messages: MessageSink) -> None:
     """Refuse splits on which nothing can be told; say what else a split lacks.
 
     A class that training never sees is allowed, and will show as never predicted. So is a fold that tests one class
@@ -252,7 +256,7 @@ def _check_splits(dataset: Dataset, seed: int, folds: int | None, confirm_seeds:
         sides = {"training": split.train, "validation": split.val, **({} if folds else {"test": split.test})}
         where = f"seed {own}" + ("" if fold is None else f", fold {fold + 1}")
         for side, indices in sides.items():
-            here = dataset.class_pixels(indices) > 0
+            here = dataset.count_class_pixels(indices) > 0
             if here.sum() < ENOUGH_CLASSES:
                 found = ", ".join(name for name, is_here in zip(dataset.classes, here, strict=True) if is_here)
                 problems.append(
@@ -263,7 +267,7 @@ def _check_splits(dataset: Dataset, seed: int, folds: int | None, confirm_seeds:
     notes = split_notes(dataset, first) if folds is None else fold_notes(dataset, first, folds)
     if problems:
         raise DataError(dataset.name, sorted(set(problems)))
-    if (line := groups_text(dataset)) is not None:
+    if (line := format_groups(dataset)) is not None:
         messages.log(f"kept together in every split: {line}")
     for note in notes:
         messages.warn(note)

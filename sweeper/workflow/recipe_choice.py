@@ -8,27 +8,27 @@ from typing import TYPE_CHECKING, Any
 
 from sweeper.core.errors import UsageError
 from sweeper.core.metrics import BUILT_IN, METRICS
-from sweeper.core.own_code import OwnCode, code_here, find_code
+from sweeper.core.own_code import UserCode, find_code, locate_code
 from sweeper.core.own_metric import OPTION, register_metric
 from sweeper.core.recipe import FULL_DEPTH, LEAST_DEPTH, PUBLISHED_WIDTH, Recipe
 from sweeper.core.records import Dataset
-from sweeper.core.text import suggestion
-from sweeper.data.balanced_crops import larger_than
-from sweeper.workflow.encoder_weights import NOTHING, Weights
-from sweeper.workflow.machine_choice import precision_here
+from sweeper.core.text import suggest_correction
+from sweeper.data.balanced_crops import is_any_larger
+from sweeper.workflow.encoder_weights import NOTHING, EncoderWeights
+from sweeper.workflow.machine_choice import resolve_stored_precision
 from sweeper.workflow.settings import CPU_SIZE, CPU_STEPS, CPU_WIDTH, GPU_SIZE, GPU_STEPS, Settings
 
 if TYPE_CHECKING:
-    from sweeper.core.events import Hardware
+    from sweeper.core.events import WorkerHardware
 
 
 def make_recipe(
     settings: Settings,
     dataset: Dataset,
-    hardware: Hardware,
+    hardware: WorkerHardware,
     *,
     training_images: int,
-    weights: Callable[[str], Weights],
+    weights: Callable[[str], EncoderWeights],
     log: Callable[[str], None],
 ) -> Recipe:
     """The recipe of a new study: what was asked for, else the defaults of this device; its precision may be measured.
@@ -42,7 +42,7 @@ def make_recipe(
     gpu = hardware.device != "cpu"
     _check_model(settings)
     own = None if settings.model is None else find_code(settings.model, "--model")
-    encoder, depth = _library_network(settings, hardware)
+    encoder, depth = _resolve_library_network(settings, hardware)
     if own is not None:
         depth = FULL_DEPTH
     batch_size = settings.batch_size or (16 if gpu else 8)
@@ -54,10 +54,10 @@ def make_recipe(
             f"--size must be a multiple of {2**depth} (the network's stride"
             f"{'' if own is not None else f' at --encoder-depth {depth}'}), got {size}"
         )
-    steps = steps_asked(settings.steps, settings.epochs, training_images, batch_size) or (
+    steps = resolve_requested_steps(settings.steps, settings.epochs, training_images, batch_size) or (
         GPU_STEPS if gpu else CPU_STEPS
     )
-    own_metric = metric_code(settings.metric)
+    own_metric = load_metric_code(settings.metric)
     register_metric(own_metric)
     metric = settings.metric or "miou"
     if METRICS[metric].binary_only and dataset.task != "binary":
@@ -66,12 +66,12 @@ def make_recipe(
             f"--metric {metric} needs a binary task, and {dataset.name} has {len(dataset.classes)} classes; "
             f"use --metric {others}"
         )
-    if METRICS[metric].parts is not None and not dataset.class_pixels()[1:].any():
+    if METRICS[metric].parts is not None and not dataset.count_class_pixels()[1:].any():
         raise UsageError(
             f"--metric {metric} needs objects, labelled pixels of another class than {dataset.classes[0]}, and found "
             f"none in {dataset.name}; check the masks (sweeper profile), or use --metric miou"
         )
-    if settings.crops == "balanced" and not larger_than(size, dataset):
+    if settings.crops == "balanced" and not is_any_larger(size, dataset):
         log(f"--crops balanced changes nothing: every image of {dataset.name} fits into a crop of {size}²")
     _check_engine(settings, None, hardware)
     if own is None:
@@ -94,10 +94,10 @@ def make_recipe(
         "precision": hardware.precision,
         "engine": "graph" if hardware.device == "cuda" else "eager",
     }
-    return Recipe(**(defaults | _given_recipe(settings)))
+    return Recipe(**(defaults | _read_recipe_options(settings)))
 
 
-def check_encoder_weights(settings: Settings, stored: Recipe | None, hardware: Callable[[], Hardware]) -> None:
+def check_encoder_weights(settings: Settings, stored: Recipe | None, hardware: Callable[[], WorkerHardware]) -> None:
     """Refuse a file of encoder weights that does not fit the encoder, before images are decoded.
 
     Args:
@@ -115,21 +115,22 @@ def check_encoder_weights(settings: Settings, stored: Recipe | None, hardware: C
 
     assert given is not None
     if stored is None:
-        check_file(*_library_network(settings, hardware()), given)
+        check_file(*_resolve_library_network(settings, hardware()), given)
     else:
         check_file(stored.encoder, stored.encoder_depth, given)
 
 
-def _library_network(settings: Settings, hardware: Hardware) -> tuple[str, int]:
+def _resolve_library_network(settings: Settings, hardware: WorkerHardware) -> tuple[str, int]:
     """Return encoder and depth: what was given, else the defaults of this device."""
     encoder, depth = ("resnet18", LEAST_DEPTH) if hardware.device == "cpu" else ("resnet34", FULL_DEPTH)
     return settings.encoder or encoder, settings.encoder_depth or depth
 
 
-def describe(recipe: Recipe) -> str:
+def describe_recipe(recipe: Recipe) -> str:
     """The recipe in one line."""
     network = (
-        f"{recipe.arch}/{recipe.encoder} (depth {recipe.encoder_depth} of {FULL_DEPTH}, {_decoder(recipe)}weights: "
+        f"{recipe.arch}/{recipe.encoder} (depth {recipe.encoder_depth} of {FULL_DEPTH}, "
+        f"{_resolve_decoder(recipe)}weights: "
         f"{recipe.encoder_weights})"
         if recipe.model is None
         else f"{recipe.model.name} (SHA-256 {recipe.model.digest[:12]}…)"
@@ -141,7 +142,7 @@ def describe(recipe: Recipe) -> str:
     )
 
 
-def _decoder(recipe: Recipe) -> str:
+def _resolve_decoder(recipe: Recipe) -> str:
     channels = recipe.decoder_channels
     return "" if channels is None else f"decoder {'-'.join(map(str, channels))}, "
 
@@ -159,18 +160,22 @@ RECIPE_OPTIONS = {
 and a network of the user's need the data, the local cache or their source as well."""
 
 
-def _given_recipe(settings: Settings) -> dict[str, Any]:
+def _read_recipe_options(settings: Settings) -> dict[str, Any]:
     asked = {field: getattr(settings, option) for option, field in RECIPE_OPTIONS.items()}
     return {field: value for field, value in asked.items() if value is not None}
 
 
-def resumed_recipe(settings: Settings, stored: Recipe, hardware: Hardware, training_images: int) -> Recipe:
+def resolve_resumed_recipe(
+    settings: Settings, stored: Recipe, hardware: WorkerHardware, training_images: int
+) -> Recipe:
     """The recipe that a resume asks for: the stored one, changed by what was given again."""
     _check_engine(settings, stored, hardware)
     _check_model(settings, stored)
-    given = _given_recipe(settings) | {"precision": precision_here(settings, stored.precision, hardware)}
+    given = _read_recipe_options(settings) | {
+        "precision": resolve_stored_precision(settings, stored.precision, hardware)
+    }
     batch_size = settings.batch_size or stored.batch_size
-    if (steps := steps_asked(settings.steps, settings.epochs, training_images, batch_size)) is not None:
+    if (steps := resolve_requested_steps(settings.steps, settings.epochs, training_images, batch_size)) is not None:
         given["steps"] = steps
     if settings.encoder_weights not in {None, "auto"}:
         given["encoder_weights"] = settings.encoder_weights
@@ -178,16 +183,16 @@ def resumed_recipe(settings: Settings, stored: Recipe, hardware: Hardware, train
         given["model"] = find_code(settings.model, "--model")
         given["arch"] = settings.model
     elif stored.model is not None:
-        given["model"] = code_here(stored.model, "--model")
+        given["model"] = locate_code(stored.model, "--model")
     if settings.metric is not None:
-        given["own_metric"] = metric_code(settings.metric)
+        given["own_metric"] = load_metric_code(settings.metric)
     elif stored.own_metric is not None:
-        given["own_metric"] = code_here(stored.own_metric, OPTION)
+        given["own_metric"] = locate_code(stored.own_metric, OPTION)
     register_metric(given.get("own_metric"))
     return stored.model_copy(update=given)
 
 
-def metric_code(name: str | None) -> OwnCode | None:
+def load_metric_code(name: str | None) -> UserCode | None:
     """The user's function that `--metric` names; None for a metric of sweeper's.
 
     Raises:
@@ -199,7 +204,7 @@ def metric_code(name: str | None) -> OwnCode | None:
         return find_code(name, OPTION)
     raise UsageError(
         f"--metric must be {', '.join(BUILT_IN)} or a function of yours, module:function, got {name!r}"
-        f"{suggestion(name, BUILT_IN)}"
+        f"{suggest_correction(name, BUILT_IN)}"
     )
 
 
@@ -212,7 +217,7 @@ def _check_model(settings: Settings, stored: Recipe | None = None) -> None:
         raise UsageError(f"--model {name} is the whole network, and excludes {', '.join(given)}; leave these out")
 
 
-def _check_engine(settings: Settings, stored: Recipe | None, hardware: Hardware) -> None:
+def _check_engine(settings: Settings, stored: Recipe | None, hardware: WorkerHardware) -> None:
     """Raises UsageError where the steps that are asked for cannot be taken, or exclude each other."""
     before = stored or Recipe()
     if settings.engine == "graph" and hardware.device != "cuda":
@@ -224,7 +229,7 @@ def _check_engine(settings: Settings, stored: Recipe | None, hardware: Hardware)
         )
 
 
-def steps_asked(steps: int | None, epochs: int | None, images: int, batch_size: int) -> int | None:
+def resolve_requested_steps(steps: int | None, epochs: int | None, images: int, batch_size: int) -> int | None:
     """The steps that are asked for, by their number or in passes over so many images; None where neither is given.
 
     Raises:

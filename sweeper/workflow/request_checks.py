@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from sweeper import storage as studies
 from sweeper.core.errors import RequestError, StudyError, UsageError
 from sweeper.core.own_code import find_code
-from sweeper.core.redact import shown_address
+from sweeper.core.redact import hide_address_secrets
 from sweeper.space import load_space
 from sweeper.system.disk_space import check_room
-from sweeper.system.locks import sqlite_file, sqlite_path
-from sweeper.system.postgres import same_database
-from sweeper.workflow.own_losses import declared_loss
-from sweeper.workflow.recipe_choice import metric_code
+from sweeper.system.locks import get_sqlite_file, get_sqlite_path
+from sweeper.system.postgres import is_same_database
+from sweeper.workflow.own_losses import declare_loss
+from sweeper.workflow.recipe_choice import load_metric_code
 from sweeper.workflow.settings import Settings
 
 if TYPE_CHECKING:
@@ -31,24 +31,25 @@ def check_request(storage: RDBStorage | None, settings: Settings) -> None:
     Raises:
         StudyError, UsageError: with the remedy.
     """
-    names = studies.study_names(storage) if storage is not None else []
+    names = studies.list_study_names(storage) if storage is not None else []
     if settings.study is not None:
         studies.check_name(settings.study)
     if settings.loss is not None:
-        declared_loss(settings.loss)  # before the space, which may name it
+        declare_loss(settings.loss)  # before the space, which may name it
     if settings.space is not None:
         load_space(settings.space)  # against the data's task it is checked once they are read
     if settings.model is not None:
         find_code(settings.model, "--model")
-    metric_code(settings.metric)
+    load_metric_code(settings.metric)
     if settings.encoder_weights not in {None, "auto", "imagenet", "none"}:
         from sweeper.training.encoder_file import read_state  # torch takes seconds
 
         read_state(str(settings.encoder_weights))
-    if same_database(settings.storage, settings.tracking_uri):
+    if is_same_database(settings.storage, settings.tracking_uri):
         raise UsageError(
             "--storage and --tracking-uri must be two databases, as Optuna and MLflow keep the versions of their "
-            f"tables under one name; got {shown_address(settings.storage)} for both: create another one for MLflow"
+            f"tables under one name; got {hide_address_secrets(settings.storage)} for both: create another one for "
+            "MLflow"
         )
     if settings.ray_address is not None and settings.executor != "ray":
         raise UsageError(f"--ray-address {settings.ray_address} is for --executor ray; add that, or leave it out")
@@ -72,20 +73,23 @@ def check_places(settings: Settings) -> None:
         UsageError: if a disk has no room.
     """
     problems = [
-        *_folder_problems("--out", settings.out),
-        *_folder_problems("--cache", settings.cache),
-        *_database_problems("--storage", settings.storage),
-        *_database_problems("--tracking-uri", settings.tracking_uri),
+        *_find_folder_problems("--out", settings.out),
+        *_find_folder_problems("--cache", settings.cache),
+        *_find_database_problems("--storage", settings.storage),
+        *_find_database_problems("--tracking-uri", settings.tracking_uri),
     ]
     if problems:
         raise RequestError("this run", problems)
-    for what, place in written_places(settings).items():
+    for what, place in list_written_places(settings).items():
         check_room(what, place)
 
 
-def written_places(settings: Settings) -> dict[str, Path]:
+def list_written_places(settings: Settings) -> dict[str, Path]:
     """Files and folders that a sweep writes, by what they are."""
-    files = {"the study's storage": sqlite_path(settings.storage), "MLflow's store": sqlite_path(settings.tracking_uri)}
+    files = {
+        "the study's storage": get_sqlite_path(settings.storage),
+        "MLflow's store": get_sqlite_path(settings.tracking_uri),
+    }
     places = {what: path for what, path in files.items() if path is not None}
     return {**places, "the reports": settings.out, "the cache": settings.cache}
 
@@ -96,17 +100,17 @@ def check_writable(out: Path) -> None:
     Raises:
         RequestError: if it is so.
     """
-    if problems := [*_folder_problems("--out", out)]:
+    if problems := [*_find_folder_problems("--out", out)]:
         raise RequestError("this report", problems)
 
 
 def is_new_file(url: str) -> bool:
     """Whether this names a SQLite file that is not there; that it can be made is for `check_places` to say."""
-    path = sqlite_file(url)
+    path = get_sqlite_file(url)
     return path is not None and not path.exists()
 
 
-def _folder_problems(option: str, folder: Path) -> Iterator[str]:
+def _find_folder_problems(option: str, folder: Path) -> Iterator[str]:
     try:
         there = next(one for one in (folder, *folder.absolute().parents) if os.path.lexists(one))
         tempfile.TemporaryFile(dir=there).close()
@@ -114,9 +118,9 @@ def _folder_problems(option: str, folder: Path) -> Iterator[str]:
         yield f"{option} {folder} must be a folder that can be written: {error}; name another one"
 
 
-def _database_problems(option: str, url: str) -> Iterator[str]:
+def _find_database_problems(option: str, url: str) -> Iterator[str]:
     """Of a SQLite file; servers tell their own when they are asked."""
-    path = sqlite_file(url)
+    path = get_sqlite_file(url)
     if path is None:
         return
     where = f"{option} {url}"

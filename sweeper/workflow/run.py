@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING
 
 from sweeper import storage as studies
 from sweeper.executors.protocol import Backend
-from sweeper.system.disk_space import full_disk_explained
-from sweeper.system.locks import sqlite_path
+from sweeper.system.disk_space import explain_full_disk
+from sweeper.system.locks import get_sqlite_path
 from sweeper.workflow.conclude import Outcome
 from sweeper.workflow.executor_choice import make_backend
-from sweeper.workflow.lead import Session, lead
-from sweeper.workflow.options import given_options, resumed
-from sweeper.workflow.phases import Display, Stop
-from sweeper.workflow.prepare import Prepared, prepare
-from sweeper.workflow.request_checks import check_places, check_request, is_new_file, written_places
+from sweeper.workflow.lead import StudySession, run_study
+from sweeper.workflow.options import list_stored_options, merge_resumed_options
+from sweeper.workflow.phases import Display, StopSignal
+from sweeper.workflow.prepare import PreparedStudy, prepare_study
+from sweeper.workflow.request_checks import check_places, check_request, is_new_file, list_written_places
 from sweeper.workflow.settings import Settings
 
 if TYPE_CHECKING:
     import optuna
 
     from sweeper.storage.resilient_storage import RetryingStorage
-    from sweeper.tracking import Tracker
+    from sweeper.tracking import MlflowTracker
 
 Clock = Callable[[], datetime]
 
@@ -33,7 +33,7 @@ Clock = Callable[[], datetime]
 def run_sweep(
     settings: Settings,
     display: Display,
-    stop: Stop,
+    stop: StopSignal,
     *,
     clock: Clock,
     cores: int,
@@ -64,25 +64,25 @@ def run_sweep(
             opened.callback(backend.close)
         check_places(settings)
         # Files that are not there yet are made once the data are accepted: what is refused leaves nothing behind.
-        storage = None if is_new_file(settings.storage) and not settings.resume else _opened(settings, display)
+        storage = None if is_new_file(settings.storage) and not settings.resume else _open_session(settings, display)
         if storage is not None:
-            settings = resumed(settings, storage)
+            settings = merge_resumed_options(settings, storage)
         check_request(storage, settings)
         backend = backend or opened.enter_context(closing(make_backend(settings, cores, display.warn)))
-        places = written_places(settings)
-        named = opened.enter_context(full_disk_explained(settings.study, places, storage=settings.storage))
-        tracker = None if is_new_file(settings.tracking_uri) else _tracker(settings, display, stop)
-        prepared = prepare(settings, storage, backend, display, now)
+        places = list_written_places(settings)
+        named = opened.enter_context(explain_full_disk(settings.study, places, storage=settings.storage))
+        tracker = None if is_new_file(settings.tracking_uri) else _make_tracker(settings, display, stop)
+        prepared = prepare_study(settings, storage, backend, display, now)
         with prepared.held:
-            storage = storage or _opened(settings, display)
-            mlflow_file = sqlite_path(settings.tracking_uri)
+            storage = storage or _open_session(settings, display)
+            mlflow_file = get_sqlite_path(settings.tracking_uri)
             storage.tracking = mlflow_file and mlflow_file.absolute()
-            tracker = tracker or _tracker(settings, display, stop)
-            stop.defer()
-            study = _study(storage, prepared, settings)
+            tracker = tracker or _make_tracker(settings, display, stop)
+            stop.defer_signals()
+            study = _open_study(storage, prepared, settings)
             named(prepared.name)
-            return lead(
-                Session(
+            return run_study(
+                StudySession(
                     settings=settings,
                     display=display,
                     stop=stop,
@@ -95,10 +95,12 @@ def run_sweep(
             )
 
 
-def _tracker(settings: Settings, display: Display, stop: Stop) -> Tracker:
-    from sweeper.tracking import Tracker  # MLflow takes seconds, which a request that was refused need not wait for
+def _make_tracker(settings: Settings, display: Display, stop: StopSignal) -> MlflowTracker:
+    from sweeper.tracking import (
+        MlflowTracker,
+    )  # MLflow takes seconds, which a request that was refused need not wait for
 
-    return Tracker(
+    return MlflowTracker(
         settings.tracking_uri,
         warn=display.warn,
         log=display.log,
@@ -106,12 +108,12 @@ def _tracker(settings: Settings, display: Display, stop: Stop) -> Tracker:
     )
 
 
-def _opened(settings: Settings, display: Display) -> RetryingStorage:
+def _open_session(settings: Settings, display: Display) -> RetryingStorage:
     return studies.open_storage(settings.storage, create=not settings.resume, warn=display.warn)
 
 
-def _study(storage: RetryingStorage, prepared: Prepared, settings: Settings) -> optuna.Study:
+def _open_study(storage: RetryingStorage, prepared: PreparedStudy, settings: Settings) -> optuna.Study:
     """A new study; of a resume that which is there, in which nothing is written yet: another process may run it."""
     if prepared.old is not None:
         return studies.load_study(storage, prepared.name)
-    return studies.create_study(storage, prepared.name, prepared.plan, given_options(settings), prepared.machine)
+    return studies.create_study(storage, prepared.name, prepared.plan, list_stored_options(settings), prepared.machine)

@@ -66,7 +66,7 @@ def seed_range(text: str | int) -> tuple[int, int]:
     return least, most
 
 
-def duration(text: str | float) -> float:
+def parse_duration(text: str | float) -> float:
     """Seconds of a duration: `90`, `90s`, `90m`, `2h`, `1h30m`, `1d`.
 
     Raises:
@@ -83,7 +83,7 @@ def duration(text: str | float) -> float:
     return seconds
 
 
-def _checked_groups(how: str) -> str:
+def _check_groups(how: str) -> str:
     try:
         re.compile(how or "(")
     except re.error as error:
@@ -92,20 +92,20 @@ def _checked_groups(how: str) -> str:
     return how
 
 
-def _checked_range(value: object) -> object:
+def _check_range(value: object) -> object:
     if isinstance(value, str | int):
         least, most = seed_range(value)
         return str(least) if least == most else f"{least}..{most}"
     return value
 
 
-def _as_text(value: object) -> object:
+def _coerce_text(value: object) -> object:
     return str(value) if isinstance(value, int) else value
 
 
-def _checked_duration(value: object) -> object:
+def _check_duration(value: object) -> object:
     if isinstance(value, str | int | float):
-        duration(value)
+        parse_duration(value)
         return str(value).strip()
     return value
 
@@ -132,7 +132,7 @@ class Option:
     """Variables of the environment that give it, beside SWEEPER_NAME."""
 
 
-def _setting(
+def _make_setting(
     section: str,
     value: object = None,
     *,
@@ -159,51 +159,57 @@ class Settings(Record):
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
-    data: str | None = _setting("Data", default=DATA, often=True, min_length=1)
+    data: str | None = _make_setting("Data", default=DATA, often=True, min_length=1)
     """Folder, zip or annotation file, or synthetic:NAME?key=value."""
-    images: str | None = _setting("Data", default="what is found in DATA", often=True, metavar="PATTERN", min_length=1)
+    images: str | None = _make_setting(
+        "Data", default="what is found in DATA", often=True, metavar="PATTERN", min_length=1
+    )
     """Names of the images, in quotes: 'img/**/*.jpg'. Below DATA, where that is given."""
-    masks: str | None = _setting("Data", default="what is found in DATA", often=True, metavar="PATTERN", min_length=1)
+    masks: str | None = _make_setting(
+        "Data", default="what is found in DATA", often=True, metavar="PATTERN", min_length=1
+    )
     """Names of their masks, where {stem} is the image's name without extension: 'labels/{stem}_mask.png'."""
-    format: str | None = _setting("Data", default="what is found there", min_length=1)
+    format: str | None = _make_setting("Data", default="what is found there", min_length=1)
     """Format of DATA (folder, labelme, coco, …)."""
-    class_map: Path | None = _setting("Data", default=f"all as they are; {_RESUMED}", often=True, metavar="FILE")
+    class_map: Path | None = _make_setting("Data", default=f"all as they are; {_RESUMED}", often=True, metavar="FILE")
     """YAML file of classes that are merged, renamed or ignored (road: [3, 4], ignore: [255, car])."""
-    groups: Annotated[str, AfterValidator(_checked_groups)] | None = _setting(
-        "Data", default=f"auto; {_RESUMED}", metavar="auto|none|folder|PATTERN", read=_checked_groups
+    groups: Annotated[str, AfterValidator(_check_groups)] | None = _make_setting(
+        "Data", default=f"auto; {_RESUMED}", metavar="auto|none|folder|PATTERN", read=_check_groups
     )
     """Images that stay on one side of a split: those in a folder, or whose path has the same (…) of a regular
     expression, '(P[0-9]+)_'. auto: as split.csv says, else folders, else ids in their names."""
-    exclude: Path | None = _setting("Data", default=f"none; {_RESUMED}", metavar="FILE")
+    exclude: Path | None = _make_setting("Data", default=f"none; {_RESUMED}", metavar="FILE")
     """Text file with the stems of images to leave out, one per line."""
-    resize: int | None = _setting("Data", default=f"native; {_RESUMED}", metavar="SHORT_SIDE", ge=16, le=MOST_PIXELS)
+    resize: int | None = _make_setting(
+        "Data", default=f"native; {_RESUMED}", metavar="SHORT_SIDE", ge=16, le=MOST_PIXELS
+    )
     """Shrink larger images to this shorter side in pixels; scores hold at that resolution."""
 
-    trials: int | None = _setting(
+    trials: int | None = _make_setting(
         "Search", default=f"until they bring no gain, {TRIALS} at most", often=True, ge=1, le=MOST_TRIALS
     )
     """Trials of the search."""
-    space: str | None = _setting("Search", often=True, min_length=1)
+    space: str | None = _make_setting("Search", often=True, min_length=1)
     """Search space: a shipped name (see `sweeper spaces`) or a YAML file."""
-    no_advice: bool | None = _setting("Search")
+    no_advice: bool | None = _make_setting("Search")
     """Begin with the losses in the registry's order, and draw configurations at random after the defaults: without what
     was best on similar data (see `sweeper advise`)."""
-    loss: str | None = _setting("Search", metavar="MODULE:FUNCTION", min_length=1)
+    loss: str | None = _make_setting("Search", metavar="MODULE:FUNCTION", min_length=1)
     """A loss of your own, searched with the others: function(…) gives loss(logits, target), and its table `search` the
     ranges; see docs/how-to/own-code.md."""
-    metric: str | None = _setting("Search", default="miou", often=True, names=BUILT_IN)
+    metric: str | None = _make_setting("Search", default="miou", often=True, names=BUILT_IN)
     """What is maximised and compared (docs/verdict.md); one of your own is function(tp, fp, fn), see
     docs/how-to/own-code.md."""
-    threshold: OperatingPoint | None = _setting("Search", default="tuned")
+    threshold: OperatingPoint | None = _make_setting("Search", default="tuned")
     """Operating point of the objective: chosen on validation, or 0.5 (τ = 0)."""
-    seed: int | None = _setting("Search", default="0", ge=0, le=MOST_SEED)
+    seed: int | None = _make_setting("Search", default="0", ge=0, le=MOST_SEED)
     """Decides splits, weights, batches and the search."""
-    timeout: Annotated[str, BeforeValidator(_checked_duration)] | None = _setting(
-        "Search", default="none", often=True, metavar="DURATION", read=duration
+    timeout: Annotated[str, BeforeValidator(_check_duration)] | None = _make_setting(
+        "Search", default="none", often=True, metavar="DURATION", read=parse_duration
     )
     """End within this time (5400, 90m, 1h30m) with what there is; 60 % of it is the search's."""
 
-    steps: int | None = _setting(
+    steps: int | None = _make_setting(
         "Training",
         default="100, GPU 1000; up to 16 times that, as the classes need and --minutes allow",
         often=True,
@@ -211,96 +217,104 @@ class Settings(Record):
         le=MOST_STEPS,
     )
     """Optimiser steps of a trial."""
-    minutes: int | None = _setting("Training", default="5; GPU 20; --timeout", ge=1, le=527_040)
+    minutes: int | None = _make_setting("Training", default="5; GPU 20; --timeout", ge=1, le=527_040)
     """Time that steps, losses, trials and seeds are chosen for, where no --steps are given and the first are too few.
     """
-    epochs: int | None = _setting("Training", ge=1, le=MOST_STEPS)
+    epochs: int | None = _make_setting("Training", ge=1, le=MOST_STEPS)
     """The same in passes over the training images."""
-    size: int | None = _setting("Training", default=f"{CPU_SIZE}; GPU {GPU_SIZE}", often=True, ge=16, le=MOST_PIXELS)
+    size: int | None = _make_setting(
+        "Training", default=f"{CPU_SIZE}; GPU {GPU_SIZE}", often=True, ge=16, le=MOST_PIXELS
+    )
     """Side of the training crop in pixels."""
-    batch_size: int | None = _setting("Training", default="8; GPU 16", often=True, ge=2, le=MOST_PIXELS)
+    batch_size: int | None = _make_setting("Training", default="8; GPU 16", often=True, ge=2, le=MOST_PIXELS)
     """Crops in a batch."""
-    crops: Crops | None = _setting("Training", default="uniform")
+    crops: Crops | None = _make_setting("Training", default="uniform")
     """Where crops are cut: anywhere, or a third of them around a pixel of a class drawn evenly over those of the image.
     """
-    augment: Augmentation | None = _setting("Training", default="light")
+    augment: Augmentation | None = _make_setting("Training", default="light")
     """Of the training crops: light flips and changes contrast and brightness; full also rotates, zooms and adds noise.
     """
-    model: str | None = _setting("Training", metavar="MODULE:FUNCTION", min_length=1)
+    model: str | None = _make_setting("Training", metavar="MODULE:FUNCTION", min_length=1)
     """A network of your own: function(in_channels, classes) gives it; see docs/how-to/own-code.md."""
-    arch: Architecture | None = _setting("Training", default="unet", often=True)
+    arch: Architecture | None = _make_setting("Training", default="unet", often=True)
     """Architecture."""
-    encoder: str | None = _setting("Training", default="resnet18; GPU resnet34", often=True, min_length=1)
+    encoder: str | None = _make_setting("Training", default="resnet18; GPU resnet34", often=True, min_length=1)
     """Encoder of segmentation-models-pytorch."""
-    encoder_depth: int | None = _setting(
+    encoder_depth: int | None = _make_setting(
         "Training", default=f"{LEAST_DEPTH}; GPU {FULL_DEPTH}", ge=LEAST_DEPTH, le=FULL_DEPTH
     )
     """Stages of the encoder that are used; 5 is the encoder as published."""
-    decoder_width: int | None = _setting("Training", default=f"{CPU_WIDTH}; GPU {PUBLISHED_WIDTH}", ge=4, le=MOST_WIDTH)
+    decoder_width: int | None = _make_setting(
+        "Training", default=f"{CPU_WIDTH}; GPU {PUBLISHED_WIDTH}", ge=4, le=MOST_WIDTH
+    )
     """Channels of the last stage of a U-Net's decoder; each stage before it has twice as many as the next."""
-    encoder_weights: str | None = _setting("Training", default="auto", metavar="auto|imagenet|none|FILE", min_length=1)
+    encoder_weights: str | None = _make_setting(
+        "Training", default="auto", metavar="auto|imagenet|none|FILE", min_length=1
+    )
     """Where the encoder starts."""
 
-    confirm_seeds: Annotated[str, BeforeValidator(_checked_range)] | None = _setting(
+    confirm_seeds: Annotated[str, BeforeValidator(_check_range)] | None = _make_setting(
         "Confirmation and verdict", default=CONFIRM_SEEDS, often=True, metavar="MIN..MAX|N", read=seed_range
     )
     """Fresh seeds of each finalist; more than MIN while the verdict is open."""
-    until: Until | None = _setting("Confirmation and verdict", default="settled")
+    until: Until | None = _make_setting("Confirmation and verdict", default="settled")
     """probable: end as soon as the named loss probably costs at most --rope against the best."""
-    confirm_steps: int | None = _setting("Confirmation and verdict", default="2 × --steps", ge=4, le=MOST_STEPS)
+    confirm_steps: int | None = _make_setting("Confirmation and verdict", default="2 × --steps", ge=4, le=MOST_STEPS)
     """Steps of a confirmation."""
-    longer: Annotated[Literal["4", "16", "none"] | None, BeforeValidator(_as_text)] = _setting(
+    longer: Annotated[Literal["4", "16", "none"] | None, BeforeValidator(_coerce_text)] = _make_setting(
         "Confirmation and verdict", default=f"{LONGER}; with --folds none"
     )
     """Train the recommended loss and cross-entropy once more at so many times the confirmation's steps: does the gain
     last?"""
-    fixed_lr: bool | None = _setting("Confirmation and verdict", default="each seed draws one of its good rates")
+    fixed_lr: bool | None = _make_setting("Confirmation and verdict", default="each seed draws one of its good rates")
     """Confirm each finalist at its one best learning rate."""
-    folds: int | None = _setting("Confirmation and verdict", default="a test split", metavar="K", ge=2, le=MOST_TRIALS)
+    folds: int | None = _make_setting(
+        "Confirmation and verdict", default="a test split", metavar="K", ge=2, le=MOST_TRIALS
+    )
     """For sets too small for a test split: the search sees every image, and a seed of a finalist is K trainings that
     test all of them in turn. The result is not held out."""
-    rope: float | None = _setting("Confirmation and verdict", default=f"{ROPE}", ge=0, le=1, allow_inf_nan=False)
+    rope: float | None = _make_setting("Confirmation and verdict", default=f"{ROPE}", ge=0, le=1, allow_inf_nan=False)
     """Differences in mIoU below this do not matter."""
-    boundary_pixels: int | None = _setting("Confirmation and verdict", default="2", ge=1, le=MOST_PIXELS)
+    boundary_pixels: int | None = _make_setting("Confirmation and verdict", default="2", ge=1, le=MOST_PIXELS)
     """Width of the band along boundaries that boundary IoU looks at."""
 
-    study: str | None = _setting("Resuming a study", default="the data's name and the time", often=True)
+    study: str | None = _make_setting("Resuming a study", default="the data's name and the time", often=True)
     """Name of the study."""
-    resume: bool = _setting("Resuming a study", False, often=True)
+    resume: bool = _make_setting("Resuming a study", False, often=True)
     """Go on with the study up to the total of --trials, with its device and workers."""
 
-    device: Literal["auto", "cpu", "cuda", "mps"] = _setting("Machine", "auto", often=True)
+    device: Literal["auto", "cpu", "cuda", "mps"] = _make_setting("Machine", "auto", often=True)
     """What trains."""
-    precision: Precision | None = _setting("Machine", auto=True)
+    precision: Precision | None = _make_setting("Machine", auto=True)
     """Of the forward pass. auto: on a CPU bfloat16 where it is measured to save a fifth, on a GPU where it has that."""
-    engine: Engine | None = _setting("Machine", auto=True)
+    engine: Engine | None = _make_setting("Machine", auto=True)
     """How steps are taken: one by one (eager), or recorded as a CUDA graph. auto: recorded on an NVIDIA GPU."""
-    compile: bool | None = _setting("Machine")
+    compile: bool | None = _make_setting("Machine")
     """Compile the network before the first training (torch.compile): a minute or more, for long searches on a GPU."""
-    deterministic: bool | None = _setting("Machine")
+    deterministic: bool | None = _make_setting("Machine")
     """On a GPU: the same numbers each time, by slower algorithms; a network or loss that needs another fails."""
-    workers: int | None = _setting("Machine", auto=True, often=True, ge=1, le=MOST_WORKERS)
+    workers: int | None = _make_setting("Machine", auto=True, often=True, ge=1, le=MOST_WORKERS)
     """Processes that train."""
-    threads: int | None = _setting("Machine", auto=True, ge=1, le=MOST_WORKERS)
+    threads: int | None = _make_setting("Machine", auto=True, ge=1, le=MOST_WORKERS)
     """Of each worker on a CPU. auto: its share of the cores."""
-    executor: Literal["processes", "inline", "ray"] = _setting("Machine", "processes")
+    executor: Literal["processes", "inline", "ray"] = _make_setting("Machine", "processes")
     """Where trainings run: worker processes, this process, or a Ray cluster."""
-    ray_address: str | None = _setting("Machine", default="one on this machine")
+    ray_address: str | None = _make_setting("Machine", default="one on this machine")
     """Existing Ray cluster (HOST:PORT, or auto)."""
 
-    storage: str = _setting("Where things go", paths.STORAGE)
+    storage: str = _make_setting("Where things go", paths.STORAGE)
     """Optuna's storage: sqlite:///FILE or postgresql://…"""
-    tracking_uri: str = _setting(
+    tracking_uri: str = _make_setting(
         "Where things go", paths.TRACKING, often=True, variables=("SWEEPER_TRACKING_URI", "MLFLOW_TRACKING_URI")
     )
     """MLflow's store: sqlite:///FILE or a server's address."""
-    out: Path = _setting("Where things go", paths.REPORTS, often=True, metavar="DIRECTORY")
+    out: Path = _make_setting("Where things go", paths.REPORTS, often=True, metavar="DIRECTORY")
     """Folder of the reports."""
-    cache: Path = _setting("Where things go", paths.CACHE, metavar="DIRECTORY")
+    cache: Path = _make_setting("Where things go", paths.CACHE, metavar="DIRECTORY")
     """Folder of the decoded images."""
 
 
-def options() -> dict[str, Option]:
+def list_options() -> dict[str, Option]:
     """What the command line takes, by the setting's name."""
     return {
         name: next(part for part in field.metadata if isinstance(part, Option))
@@ -311,6 +325,6 @@ def options() -> dict[str, Option]:
 Budget = Literal["given", "learns"]
 
 
-def budget_of(options: Mapping[str, Any]) -> Budget:
+def resolve_budget_mode(options: Mapping[str, Any]) -> Budget:
     """How the steps of a study's search are found, by what was asked for over all its sessions."""
     return "learns" if options.get("steps") is None and options.get("epochs") is None else "given"

@@ -19,13 +19,20 @@ from pydantic import ValidationError
 from sweeper.core.base import Record
 from sweeper.core.document import Document
 from sweeper.core.errors import InterruptedSweepError, NothingCompletedError
-from sweeper.core.events import Dropped, Evaluated, Paused, Resumed, Stored, SweepEvent
-from sweeper.core.paths import STATUS, STORAGE, folder_name
+from sweeper.core.events import (
+    ResultStored,
+    SweepEvent,
+    TrainingDropped,
+    TrainingEvaluated,
+    TrainingPaused,
+    TrainingResumed,
+)
+from sweeper.core.paths import STATUS, STORAGE, make_folder_name
 from sweeper.core.records import TrialResult
 from sweeper.core.text import resume_command
-from sweeper.system.locks import sqlite_path
-from sweeper.system.whole_files import remove_left, written_whole
-from sweeper.workflow.phase_progress import Held, PhaseProgress
+from sweeper.system.locks import get_sqlite_path
+from sweeper.system.whole_files import remove_left, replace_atomically
+from sweeper.workflow.phase_progress import PhaseCounts, PhaseProgress
 
 BEAT_SECONDS = 10.0
 """A sweep that lives writes at least this often while it trains, and while it tells MLflow and draws its report."""
@@ -42,7 +49,7 @@ REPORT = "report"
 State = Literal["running", "finished", "stopped", "failed"]
 
 
-class Life(Record):
+class SweepLife(Record):
     """What a sweep says of itself."""
 
     study: str
@@ -66,15 +73,15 @@ class Life(Record):
     host: str
 
 
-def status_folder(storage: str) -> Path:
+def get_status_folder(storage: str) -> Path:
     """Where the status files of a storage's studies lie: beside a SQLite file, else below the working folder."""
-    path = sqlite_path(storage)
+    path = get_sqlite_path(storage)
     return STATUS if path is None else path.parent / STATUS
 
 
-def status_file(storage: str, study: str) -> Path:
+def get_status_file(storage: str, study: str) -> Path:
     """The status file of a study."""
-    return status_folder(storage) / f"{folder_name(study)}.json"
+    return get_status_folder(storage) / f"{make_folder_name(study)}.json"
 
 
 class Heartbeat:
@@ -86,35 +93,35 @@ class Heartbeat:
         own = {"pid": os.getpid(), "host": socket.gethostname()}
         remove_left(path.parent)
         self._progress = PhaseProgress()
-        self._life = Life(study=study, state="running", written=now, progress=now, **own)
-        self._write()
+        self._life = SweepLife(study=study, state="running", written=now, progress=now, **own)
+        self._write_file()
 
-    def beat(self) -> None:
+    def record_beat(self) -> None:
         """The loop is alive; written every `BEAT_SECONDS`."""
         if not 0 <= self._clock() - self._life.written < BEAT_SECONDS:
-            self._write()
+            self._write_file()
 
-    def phase(self, name: str, total: int, held: Held = Held()) -> None:  # noqa: B008 (it is a constant)
+    def begin_phase(self, name: str, total: int, held: PhaseCounts = PhaseCounts()) -> None:  # noqa: B008 (it is a constant)
         """Begin a phase."""
-        self._progress.begin(name, total, held)
-        self._change(phase=name)
+        self._progress.begin_phase(name, total, held)
+        self._update(phase=name)
 
-    def answer(self, sentence: str) -> None:
+    def record_answer(self, sentence: str) -> None:
         """There is another answer so far."""
-        self._change(answer=sentence)
+        self._update(answer=sentence)
 
-    def end(self, state: State) -> None:
+    def record_end(self, state: State) -> None:
         """The sweep is over."""
-        self._change(state=state)
+        self._update(state=state)
 
     def __enter__(self) -> Heartbeat:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None or issubclass(kind, NothingCompletedError):
-            self.end("finished")
+            self.record_end("finished")
         else:
-            self.end("stopped" if issubclass(kind, InterruptedSweepError | KeyboardInterrupt) else "failed")
+            self.record_end("stopped" if issubclass(kind, InterruptedSweepError | KeyboardInterrupt) else "failed")
 
     def notify(self, event: SweepEvent) -> None:
         """An evaluation or a result is progress; a failure or a lost worker is counted until something succeeds.
@@ -123,31 +130,31 @@ class Heartbeat:
         """
         self._progress.notify(event)
         match event:
-            case Evaluated():
-                self._change(progress=self._clock())
-            case Stored(TrialResult(state="failed", reason=reason)):
-                self._change(failures=self._life.failures + 1, last_reason=reason)
-            case Stored():
-                self._change(failures=0, progress=self._clock())
-            case Paused() | Resumed():
-                self._change()
-            case Dropped(_, reason, died=True):
-                self._change(failures=self._life.failures + 1, last_reason=reason)
+            case TrainingEvaluated():
+                self._update(progress=self._clock())
+            case ResultStored(TrialResult(state="failed", reason=reason)):
+                self._update(failures=self._life.failures + 1, last_reason=reason)
+            case ResultStored():
+                self._update(failures=0, progress=self._clock())
+            case TrainingPaused() | TrainingResumed():
+                self._update()
+            case TrainingDropped(_, reason, died=True):
+                self._update(failures=self._life.failures + 1, last_reason=reason)
 
-    def _change(self, **values: object) -> None:
+    def _update(self, **values: object) -> None:
         counted = {"done": self._progress.done, "total": self._progress.total}
         self._life = self._life.model_copy(update={**counted, **values})
-        self._write()
+        self._write_file()
 
-    def _write(self) -> None:
+    def _write_file(self) -> None:
         self._life = self._life.model_copy(update={"written": self._clock()})
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            with written_whole(self._path) as part:
+            with replace_atomically(self._path) as part:
                 part.write_text(json.dumps(self._life.model_dump(mode="json"), ensure_ascii=False), "utf-8")
 
 
-class StatusRow(Life):
+class StatusRow(SweepLife):
     """How one sweep is doing."""
 
     ok: bool
@@ -174,7 +181,7 @@ class StatusDocument(Document):
     studies: tuple[StatusRow, ...]
 
 
-def diagnose(life: Life, now: float, storage: str = STORAGE) -> StatusRow:
+def diagnose_sweep(life: SweepLife, now: float, storage: str = STORAGE) -> StatusRow:
     """Whether the sweep lives and gets on; `storage` is its study's.
 
     A process that is gone is seen on its own machine; from elsewhere its silence tells.
@@ -183,7 +190,7 @@ def diagnose(life: Life, now: float, storage: str = STORAGE) -> StatusRow:
     silent = max(0.0, now - life.written)
     gone = False
     if life.state == "running":
-        if life.host == socket.gethostname() and not _lives(life.pid):
+        if life.host == socket.gethostname() and not _is_alive(life.pid):
             problems.append(f"its process {life.pid} on {life.host} is gone: {resume_command(life.study, storage)}")
         elif silent > SILENT_SECONDS:
             problems.append(f"nothing was heard of process {life.pid} on {life.host} for {silent:.0f} s: it hangs")
@@ -202,15 +209,15 @@ def diagnose(life: Life, now: float, storage: str = STORAGE) -> StatusRow:
     )
 
 
-def read_life(path: Path) -> Life | None:
+def read_life(path: Path) -> SweepLife | None:
     """What a status file says; None where it is missing or none."""
     try:
-        return Life.model_validate_json(path.read_text("utf-8"))
+        return SweepLife.model_validate_json(path.read_text("utf-8"))
     except (OSError, UnicodeError, ValidationError):
         return None
 
 
-def _lives(pid: int) -> bool:
+def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

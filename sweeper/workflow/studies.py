@@ -10,18 +10,18 @@ from typing import ClassVar, Literal, NamedTuple
 from sweeper import storage as studies
 from sweeper.core.document import Document
 from sweeper.core.errors import DamagedError, SweeperError, UsageError
-from sweeper.core.paths import ReportPaths, checkpoints_dir, weights_dir
+from sweeper.core.paths import ReportPaths, get_checkpoints_dir, get_weights_dir
 from sweeper.storage.resilient_storage import RetryingStorage
 from sweeper.training.weights_file import read_record
-from sweeper.workflow.options import asked_of, within
-from sweeper.workflow.status import diagnose, read_life, status_file
-from sweeper.workflow.study_state import Answer, answer_of, state_of
+from sweeper.workflow.options import apply_budget, resolve_request
+from sweeper.workflow.status import diagnose_sweep, get_status_file, read_life
+from sweeper.workflow.study_state import InterimAnswer, read_interim_answer, read_study_state
 
 StudyState = Literal["running", "finished", "stopped", "failed", "gone", "unknown", "damaged"]
 """`gone`: its process ended without a word. `unknown`: no status file is here, as for a study of another machine."""
 
 
-class StudyRow(Answer):
+class StudyRow(InterimAnswer):
     """How one study stands."""
 
     study: str
@@ -46,23 +46,25 @@ class StudiesDocument(Document):
     studies: tuple[StudyRow, ...]
 
 
-def overview(storage: RetryingStorage, url: str) -> list[StudyRow]:
+def list_study_rows(storage: RetryingStorage, url: str) -> list[StudyRow]:
     """How each study of a storage stands, the newest last; nothing is written."""
-    return [_row(storage, url, name) for name in studies.study_names(storage)]
+    return [_make_row(storage, url, name) for name in studies.list_study_names(storage)]
 
 
-def _row(storage: RetryingStorage, url: str, name: str) -> StudyRow:
+def _make_row(storage: RetryingStorage, url: str, name: str) -> StudyRow:
     try:
         sweep, study = studies.load_sweep(storage, name), studies.load_study(storage, name)
-        asked = within(asked_of(studies.read_options(storage, name)), studies.found_budget(study.user_attrs))
+        asked = apply_budget(
+            resolve_request(studies.read_options(storage, name)), studies.read_budget_probe(study.user_attrs)
+        )
         asked = asked._replace(trials=sweep.trials_asked or asked.trials, settles=sweep.settles)
-        state, answer = state_of(study, studies.read_plan(storage, name), asked), answer_of(sweep)
+        state, answer = read_study_state(study, studies.read_plan(storage, name), asked), read_interim_answer(sweep)
     except (SweeperError, ValueError) as error:  # one study that cannot be weighed hides no other
         return StudyRow(study=name, state="damaged", problem=" ".join(str(error).split()))
     return StudyRow(
         **dict(answer),
         study=name,
-        state=_state(url, name),
+        state=_describe_state(url, name),
         created=sweep.created,
         data=sweep.conditions.dataset.name,
         trials=state.search.done,
@@ -71,11 +73,11 @@ def _row(storage: RetryingStorage, url: str, name: str) -> StudyRow:
     )
 
 
-def _state(url: str, name: str) -> StudyState:
-    life = read_life(status_file(url, name))
+def _describe_state(url: str, name: str) -> StudyState:
+    life = read_life(get_status_file(url, name))
     if life is None or life.study != name:
         return "unknown"
-    return "gone" if diagnose(life, time.time(), url).gone else life.state
+    return "gone" if diagnose_sweep(life, time.time(), url).gone else life.state
 
 
 class Deletion(NamedTuple):
@@ -93,7 +95,7 @@ class Deletion(NamedTuple):
     """Folders of its name that stay: they hold networks of other data, or nothing says whose they are."""
 
 
-def what_goes(storage: RetryingStorage, url: str, name: str, *, cache: Path, out: Path) -> Deletion:
+def plan_deletion(storage: RetryingStorage, url: str, name: str, *, cache: Path, out: Path) -> Deletion:
     """What `delete` would take away and leave.
 
     Args:
@@ -111,23 +113,23 @@ def what_goes(storage: RetryingStorage, url: str, name: str, *, cache: Path, out
         digest = studies.read_plan(storage, name).conditions.dataset.digest
     except DamagedError:
         digest = None
-    trained = [checkpoints_dir(cache, name), weights_dir(cache, name)]
+    trained = [get_checkpoints_dir(cache, name), get_weights_dir(cache, name)]
     # They are named by the study alone, and a study of this name in another storage may share them.
-    all_of_it = digest is not None and all(_of(path, digest) for path in trained[1].glob("*.safetensors"))
-    files = [*(trained if all_of_it else ()), status_file(url, name)]
+    all_of_it = digest is not None and all(_is_weights_of(path, digest) for path in trained[1].glob("*.safetensors"))
+    files = [*(trained if all_of_it else ()), get_status_file(url, name)]
     there = tuple(path for path in files if path.exists())
     report = ReportPaths(out, name).folder
     return Deletion(
-        trainings=len(studies.all_results(study)),
+        trainings=len(studies.list_all_results(study)),
         files=there,
-        bytes=sum(_size(path) for path in there),
+        bytes=sum(_measure_size(path) for path in there),
         report=report if report.exists() else None,
         mlflow=study.user_attrs.get("parent_run_id"),
         doubtful=() if all_of_it else tuple(path for path in trained if path.exists()),
     )
 
 
-def _of(weights: Path, digest: str) -> bool:
+def _is_weights_of(weights: Path, digest: str) -> bool:
     """Whether a file of weights was trained on this data; nobody knows of what is none of ours, or damaged."""
     try:
         return read_record(weights).digest == digest
@@ -135,14 +137,14 @@ def _of(weights: Path, digest: str) -> bool:
         return False
 
 
-def delete(storage: RetryingStorage, url: str, name: str, found: Deletion) -> None:
+def delete_study(storage: RetryingStorage, url: str, name: str, found: Deletion) -> None:
     """Delete a study: its records, then its files.
 
     Raises:
         StudyError: if it is being run.
         SweeperError: if a file cannot be deleted; the records are gone then.
     """
-    with studies.sole_use(url, name):
+    with studies.hold_study(url, name):
         studies.delete_study(storage, name)
     try:
         for path in found.files:
@@ -157,6 +159,6 @@ def delete(storage: RetryingStorage, url: str, name: str, found: Deletion) -> No
         ) from error
 
 
-def _size(path: Path) -> int:
+def _measure_size(path: Path) -> int:
     each = [path] if path.is_file() else [inner for inner in path.rglob("*") if inner.is_file()]
     return sum(file.stat().st_size for file in each)

@@ -10,40 +10,40 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from sweeper import storage as studies
 from sweeper.core.base import Record
 from sweeper.core.records import Action, Recommendation, SweepRecord
-from sweeper.core.text import count
-from sweeper.space import floor_of
-from sweeper.storage.interim_analyses import AnalysesTaken, analyses_taken
-from sweeper.study.learning_check import nothing_learned
+from sweeper.core.text import format_count
+from sweeper.space import count_floor_trials
+from sweeper.storage.interim_analyses import StoredAnalyses, read_analyses
+from sweeper.study.learning_check import has_learned_nothing
 from sweeper.study.learning_rates import NOISE
-from sweeper.study.search_end import settled
-from sweeper.workflow.conclude import conclude
-from sweeper.workflow.options import Asked
-from sweeper.workflow.phase_progress import Held
+from sweeper.study.search_end import has_search_settled
+from sweeper.workflow.conclude import draw_conclusion
+from sweeper.workflow.options import StudyRequest
+from sweeper.workflow.phase_progress import PhaseCounts
 
 if TYPE_CHECKING:
     import optuna
 
 
-def held_of(study: optuna.Study, plan: studies.Plan, phase: str) -> Held:
+def count_phase_trainings(study: optuna.Study, plan: studies.StudyPlan, phase: str) -> PhaseCounts:
     """Return what a study holds of a phase: `probe`, `search`, `recheck`, `longer`, or `confirm` with the plan's
     steps."""
     if phase != "search":
         steps = plan.conditions.recipe.confirm_steps
-        return Held(
-            tuple(r for r in studies.extra_results(study, phase) if phase != "confirm" or r.spec.steps == steps)
+        return PhaseCounts(
+            tuple(r for r in studies.list_extra_results(study, phase) if phase != "confirm" or r.spec.steps == steps)
         )
     ended = tuple(studies.search_results(study))
     known = {result.spec.number for result in ended}
-    waiting = (result.spec for result in studies.waiting_results(study))
-    return Held(ended, tuple(spec for spec in waiting if spec.number not in known))
+    waiting = (result.spec for result in studies.list_waiting_results(study))
+    return PhaseCounts(ended, tuple(spec for spec in waiting if spec.number not in known))
 
 
 class StudyState(NamedTuple):
     """How far a study is with what is asked of it."""
 
-    search: Held
-    confirm: Held
-    longer: Held
+    search: PhaseCounts
+    confirm: PhaseCounts
+    longer: PhaseCounts
     confirmed: bool
     """Whether the confirmation came to its end."""
     looked: bool
@@ -60,25 +60,27 @@ class StudyState(NamedTuple):
     """Whether a run would train nothing."""
 
 
-def state_of(study: optuna.Study | None, plan: studies.Plan, asked: Asked) -> StudyState:
+def read_study_state(study: optuna.Study | None, plan: studies.StudyPlan, asked: StudyRequest) -> StudyState:
     """Return how far a study is with what is asked of it; None = it is not begun."""
     if study is None:
-        return StudyState(Held(), Held(), Held(), False, False, 0, asked.trials, True, False, False)
+        return StudyState(
+            PhaseCounts(), PhaseCounts(), PhaseCounts(), False, False, 0, asked.trials, True, False, False
+        )
     phases = ("search", "recheck", "confirm", "longer")
-    search, recheck, confirm, longer = (held_of(study, plan, phase) for phase in phases)
-    again, interim = len(studies.failed_trials(study)), analyses_taken(study.user_attrs)
+    search, recheck, confirm, longer = (count_phase_trainings(study, plan, phase) for phase in phases)
+    again, interim = len(studies.list_failed_trials(study)), read_analyses(study.user_attrs)
     values = {r.spec.number: r.value for r in search.ended if r.state == "complete"}
-    floors = len(plan.space.families) * floor_of(plan.space, asked.trials)
+    floors = len(plan.space.families) * count_floor_trials(plan.space, asked.trials)
     strict = asked.budget != "given"
-    learned = not nothing_learned(search.ended, studies.extra_results(study, "probe"), strict=strict)
+    learned = not has_learned_nothing(search.ended, studies.list_extra_results(study, "probe"), strict=strict)
     ended = (strict and not learned) or (
-        asked.settles and settled([r.spec.number for r in search.ended], values, floors, asked.rope)
+        asked.settles and has_search_settled([r.spec.number for r in search.ended], values, floors, asked.rope)
     )
     trials, steps = len(search.ended) - again, plan.conditions.recipe.confirm_steps
     failed = again + sum(held.done - held.counted("complete") for held in (recheck, confirm, longer))
     searched = trials >= asked.trials or ended
-    confirmed = searched and not failed and _confirmed(interim, asked, steps)
-    looked = looked_longer(study, plan, asked)
+    confirmed = searched and not failed and _is_confirmed(interim, asked, steps)
+    looked = has_looked_longer(study, plan, asked)
     return StudyState(
         search=search,
         confirm=confirm,
@@ -93,25 +95,25 @@ def state_of(study: optuna.Study | None, plan: studies.Plan, asked: Asked) -> St
     )
 
 
-def look_times(plan: studies.Plan, asked: Asked) -> int | None:
+def look_times(plan: studies.StudyPlan, asked: StudyRequest) -> int | None:
     """Return at how many times the confirmation's steps a longer look is to be made; None = none is."""
     return None if plan.conditions.folds is not None else asked.longer
 
 
-def look_of(study: optuna.Study, plan: studies.Plan, asked: Asked) -> list[object]:
+def look_of(study: optuna.Study, plan: studies.StudyPlan, asked: StudyRequest) -> list[object]:
     """Return what a longer look rests on: with another confirmation it is another one."""
-    stored = analyses_taken(study.user_attrs).stored
+    stored = read_analyses(study.user_attrs).stored
     steps = plan.conditions.recipe.confirm_steps
     return [look_times(plan, asked), steps, list(stored[-1].used) if stored else []]
 
 
-def looked_longer(study: optuna.Study, plan: studies.Plan, asked: Asked) -> bool:
+def has_looked_longer(study: optuna.Study, plan: studies.StudyPlan, asked: StudyRequest) -> bool:
     """Return whether the longer look that is asked for, if any, was made."""
     made = studies.unpack_value(study.user_attrs, studies.LOOKED, None)
     return look_times(plan, asked) is None or made == look_of(study, plan, asked)
 
 
-def _confirmed(interim: AnalysesTaken, asked: Asked, steps: int) -> bool:
+def _is_confirmed(interim: StoredAnalyses, asked: StudyRequest, steps: int) -> bool:
     """Whether the confirmation came to its end, by the plan that is asked for."""
     if interim.cut is not None or not interim.stored:
         return False
@@ -121,7 +123,7 @@ def _confirmed(interim: AnalysesTaken, asked: Asked, steps: int) -> bool:
     return not (last.go_on and last.families) or last.found.seeds >= asked.analyses[-1].seeds
 
 
-class Answer(Record):
+class InterimAnswer(Record):
     """What a study says so far: of the last interim analysis, before the first one of the search."""
 
     action: Action | None = None
@@ -138,33 +140,36 @@ class Answer(Record):
     """The same for people, without a full stop; "" where nothing is known."""
 
 
-def answer_of(sweep: SweepRecord, found: Recommendation | None = None) -> Answer:
+def read_interim_answer(sweep: SweepRecord, found: Recommendation | None = None) -> InterimAnswer:
     """Return what a study says so far; `found`: its conclusion, where that is known already."""
     if not sweep.tested:
-        return _of_search(sweep)
-    found = found or conclude(sweep)
+        return _read_search_answer(sweep)
+    found = found or draw_conclusion(sweep)
     named, evidence = found.recommended, found.evidence
     seeds = max((len(f.seeds) for f in evidence.finalists), default=0) if evidence is not None else 0
-    after = f"after {count(seeds, 'seed')}" if seeds else "as none was confirmed"
+    after = f"after {format_count(seeds, 'seed')}" if seeds else "as none was confirmed"
     verdict = found.verdict.value
     if named is None or evidence is None:
-        return _of_search(sweep).model_copy(update={"verdict": verdict, "answer": f"no loss is recommended {after}"})
+        return _read_search_answer(sweep).model_copy(
+            update={"verdict": verdict, "answer": f"no loss is recommended {after}"}
+        )
     best = next((f.score.estimate for f in evidence.finalists if f.family == named.family), None)
     score = "" if best is None else f", test {evidence.scale.score} {best:.3f}"
     words = found.head.rstrip(".") or f"{verdict.replace('_', ' ')}: train with {named.family}"
     words += f"{score} ({after})" if not found.head else f" ({after}{score})"
-    return Answer(action=found.action, verdict=verdict, family=named.family, best=best, on="test", answer=words)
+    return InterimAnswer(action=found.action, verdict=verdict, family=named.family, best=best, on="test", answer=words)
 
 
-def _of_search(sweep: SweepRecord) -> Answer:
+def _read_search_answer(sweep: SweepRecord) -> InterimAnswer:
     """Return the best of the search."""
     ended = [trial for trial in sweep.trials if trial.state == "complete" and trial.value is not None]
     if not ended:
-        return Answer()
+        return InterimAnswer()
     top = max(ended, key=lambda trial: trial.value or 0.0)
     words = (
-        f"{top.spec.family} is best of {count(len(ended), 'complete trial')} (validation {top.value or 0.0:.3f}; one "
+        f"{top.spec.family} is best of {format_count(len(ended), 'complete trial')} (validation "
+        f"{top.value or 0.0:.3f}; one "
         f"training, ± {NOISE:g} by luck, and the highest of many scores too high); nothing is tested"
         f"{'' if sweep.concluded else ' yet'}"
     )
-    return Answer(family=top.spec.family, best=top.value, on="validation", answer=words)
+    return InterimAnswer(family=top.spec.family, best=top.value, on="validation", answer=words)

@@ -10,7 +10,7 @@ import pytest
 
 from sweeper.cli.run import command
 from sweeper.core.errors import RequestError
-from sweeper.workflow.options import given_options
+from sweeper.workflow.options import list_stored_options
 from sweeper.workflow.settings import Settings
 
 FILE = """
@@ -41,7 +41,7 @@ def test_the_command_line_wins_over_the_environment_and_that_over_the_file(
     values = parsed(tmp_path, FILE, "--steps", "400").params
     assert (values["steps"], values["trials"], values["batch_size"], values["fixed_lr"]) == (400, 30, 4, True)
     settings = Settings(**{name: values[name] for name in Settings.model_fields if name != "precision"})
-    assert given_options(settings) == {
+    assert list_stored_options(settings) == {
         **{"data": "synthetic:cracks?images=20", "trials": 30, "confirm_seeds": "3..5", "batch_size": 4},
         **{"threshold": "0.5", "timeout": "90", "fixed_lr": True, "steps": 400},
     }

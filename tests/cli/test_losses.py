@@ -9,8 +9,8 @@ import yaml
 from click.testing import CliRunner
 
 from sweeper.cli.main import cli
-from sweeper.losses import FAMILIES, Family
-from sweeper.space import shipped_spaces
+from sweeper.losses import FAMILIES, LossFamily
+from sweeper.space import list_shipped_spaces
 
 
 def call(*arguments: str, columns: int = 80):
@@ -31,7 +31,7 @@ def test_what_is_said_of_each_family_fits_the_terminal_and_loses_nothing(columns
         assert name in text
         for task in family.tasks:
             assert all(coordinate in squeezed for coordinate in family.coordinates[task])
-        for words in (family.helps, family.caveat, family.formula, family.call or "", family.source):
+        for words in (family.helps, family.caveat, family.formula, family.call_signature or "", family.source):
             assert all(word in squeezed for word in words.split())
 
 
@@ -45,7 +45,7 @@ def test_the_list_names_each_family_and_when_it_helps(columns):
 
 
 def test_json_is_the_registry():
-    listed = [Family.model_validate(entry) for entry in json.loads(call("losses", "--json"))["families"]]
+    listed = [LossFamily.model_validate(entry) for entry in json.loads(call("losses", "--json"))["families"]]
     assert listed == list(FAMILIES.values())
 
 
@@ -53,5 +53,5 @@ def test_json_is_the_registry():
 def test_spaces_are_listed_and_a_named_one_is_printed_as_it_is(name):
     assert name in call("spaces")
     text = call("spaces", name)
-    assert text == shipped_spaces()[name].read_text(encoding="utf-8")
+    assert text == list_shipped_spaces()[name].read_text(encoding="utf-8")
     assert yaml.safe_load(text)["task"] == name

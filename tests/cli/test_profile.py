@@ -108,6 +108,6 @@ def test_a_profile_fails_on_what_was_asked(
     sweeper, monkeypatch: pytest.MonkeyPatch, found: Any, asked: list[str], status: int
 ) -> None:
     finding = Finding(kind="x", severity=found, text="Something is found.")
-    monkeypatch.setattr("sweeper.cli.profile.examine", lambda *_: [finding])
+    monkeypatch.setattr("sweeper.cli.profile.examine_labels", lambda *_: [finding])
     ended, out, err = sweeper("profile", "synthetic:cracks?images=20&size=64", *asked)
     assert ended == status and f"{found}: Something is found." in out, err

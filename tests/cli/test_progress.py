@@ -9,10 +9,17 @@ from functools import partial
 import pytest
 from rich.console import Console
 
-from sweeper.cli.progress import Bar, LiveDisplay, PlainDisplay
-from sweeper.core.events import NOT_NEEDED, Dropped, Evaluated, Paused, Started, Stored
+from sweeper.cli.progress import LiveDisplay, PlainDisplay, ProgressBar
+from sweeper.core.events import (
+    NOT_NEEDED,
+    ResultStored,
+    TrainingDropped,
+    TrainingEvaluated,
+    TrainingPaused,
+    TrainingStarted,
+)
 from sweeper.core.records import TrialResult
-from sweeper.workflow.phase_progress import Held
+from sweeper.workflow.phase_progress import PhaseCounts
 from tests.support import builders
 
 
@@ -42,22 +49,22 @@ def live(clock: list[float]) -> Iterator[LiveDisplay]:
 
 def keep(display: PlainDisplay, *results: TrialResult) -> None:
     for result in results:
-        display.notify(Started(result.spec))
-        display.notify(Stored(result))
+        display.notify(TrainingStarted(result.spec))
+        display.notify(ResultStored(result))
 
 
 def test_a_search_shows_each_familys_best_its_counts_and_the_time(live: LiveDisplay, clock: list[float]) -> None:
-    live.phase("search", 5)
-    live.expect(lambda: "at most 25 min left in all")
+    live.begin_phase("search", 5)
+    live.set_forecast(lambda: "at most 25 min left in all")
     clock[0] = 60.0
     keep(live, builders.trial("dice", 0.61, 0), builders.trial("dice", 0.65, 1))
     keep(live, builders.trial("focal", 0.7, 2, state="pruned"))  # a stopped trial's value is no best
     waits = builders.trial("focal", 0.5, 3, state="pruned", evaluations=builders.curve_on_part((0.5,)))
     for _ in range(2):
-        live.notify(Paused(waits.spec, waits))
+        live.notify(TrainingPaused(waits.spec, waits))
     running = builders.trial("dice", 0.6, 7)
-    live.notify(Started(running.spec))
-    live.notify(Evaluated(running.spec, running.evaluations[0]))
+    live.notify(TrainingStarted(running.spec))
+    live.notify(TrainingEvaluated(running.spec, running.evaluations[0]))
     text = "\n".join(shown(live))
     assert "4/5" in text and "1:00 gone, at most 25 min left in all" in text
     assert ["dice", "0.650", "2"] in rows(live) and ["focal", "...", "2", "1"] in rows(live)
@@ -67,11 +74,11 @@ def test_a_search_shows_each_familys_best_its_counts_and_the_time(live: LiveDisp
 
 
 def test_a_confirmation_shows_means_over_seeds_and_counts_on_at_each_interim_analysis(live: LiveDisplay) -> None:
-    live.phase("confirm", 2)
+    live.begin_phase("confirm", 2)
     first = [builders.confirmation("dice", s).model_copy(update={"value": v}) for s, v in ((1, 0.6), (2, 0.7))]
     keep(live, *first)
     assert "mean on validation" in "\n".join(shown(live)) and ["dice", "0.650", "2"] in rows(live)
-    live.phase("confirm", 4, Held(tuple(first)))
+    live.begin_phase("confirm", 4, PhaseCounts(tuple(first)))
     keep(live, builders.confirmation("dice", 3).model_copy(update={"value": 0.8}))
     assert "3/4" in "\n".join(shown(live)) and ["dice", "0.700", "3"] in rows(live)
     for seed in (4, 5):  # one more than was asked for: an idle worker trains ahead
@@ -85,11 +92,11 @@ def test_values_from_a_part_of_the_images_say_so_and_lines_how_long_all_of_it_ta
     done = builders.trial("dice", 0.6, 0, evaluations=builders.curve_on_part((0.5, 0.6, 0.65, 0.7), 0.6))
     stopped = builders.trial("focal", 0.65, 1, state="pruned", evaluations=builders.curve_on_part((0.4, 0.65)))
     display = PlainDisplay(1, clock=lambda: 0.0)
-    display.phase("search", 2)
+    display.begin_phase("search", 2)
     for evaluation in done.evaluations:
-        display.notify(Evaluated(done.spec, evaluation))
-    display.notify(Paused(stopped.spec, stopped))
-    display.expect(lambda: "at most 25 min left in all")
+        display.notify(TrainingEvaluated(done.spec, evaluation))
+    display.notify(TrainingPaused(stopped.spec, stopped))
+    display.set_forecast(lambda: "at most 25 min left in all")
     keep(display, done, stopped)
     lines = [line.strip() for line in capsys.readouterr().err.splitlines()]
     assert "dice #0 step 75: 0.650 on 8 of 20 images" in lines
@@ -108,12 +115,12 @@ def walk(clock: list[float], update: Callable[[int, int], None], seconds: float 
 
 def test_a_long_step_is_a_line_every_ten_seconds_a_short_one_none_and_on_a_terminal_a_bar(capfd, clock) -> None:
     for seconds, lines in ((4.0, ["800", "1,400", "2,000"]), (1.0, [])):
-        with Bar("decoding", Console(file=io.StringIO()), clock=lambda: clock[0]) as bar:
+        with ProgressBar("decoding", Console(file=io.StringIO()), clock=lambda: clock[0]) as bar:
             walk(clock, bar.update, seconds)
         out, err = capfd.readouterr()
         assert (out, err.splitlines()) == ("", [f"decoding: {done} of 2,000" for done in lines])
     file = io.StringIO()
-    with Bar("decoding", Console(file=file, force_terminal=True, width=80), clock=lambda: clock[0]) as bar:
+    with ProgressBar("decoding", Console(file=file, force_terminal=True, width=80), clock=lambda: clock[0]) as bar:
         walk(clock, bar.update)
     assert "decoding" in file.getvalue() and "2000/2000" in file.getvalue()
     assert capfd.readouterr() == ("", "")
@@ -132,7 +139,7 @@ def test_a_sweep_shows_decoding_in_lines_unless_quiet_and_live_in_place_of_the_t
 
 def test_what_is_not_needed_any_more_is_no_warning(capsys: pytest.CaptureFixture[str]) -> None:
     for reason, lines in ((NOT_NEEDED, 0), ("the sweep was stopped", 1)):
-        PlainDisplay(0).notify(Dropped(builders.spec("dice"), reason, died=False))
+        PlainDisplay(0).notify(TrainingDropped(builders.spec("dice"), reason, died=False))
         assert capsys.readouterr().err.count("warning") == lines
-    PlainDisplay(1).notify(Dropped(builders.spec("dice"), NOT_NEEDED, died=False))
+    PlainDisplay(1).notify(TrainingDropped(builders.spec("dice"), NOT_NEEDED, died=False))
     assert NOT_NEEDED in capsys.readouterr().err

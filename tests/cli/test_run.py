@@ -18,7 +18,7 @@ import torch
 from sweeper.cli.options import VERDICT_CODES
 from sweeper.core.paths import ReportPaths
 from sweeper.core.records import Verdict
-from sweeper.evidence.recommendation import recommend
+from sweeper.evidence.recommendation import make_recommendation
 from sweeper.study.confirmation_rounds import confirm_seed
 from sweeper.workflow.conclude import Outcome
 from sweeper.workflow.settings import MOST_SEED, MOST_SEEDS
@@ -150,7 +150,7 @@ def test_a_run_ends_with_its_verdicts_code_where_that_is_asked(
     paths = ReportPaths(tmp_path, "toy")
     paths.folder.mkdir()
     paths.recommendation.write_text("{}")
-    found = recommend(
+    found = make_recommendation(
         builders.evidence({"dice": 0.7}, baseline=None), task="binary", order=builders.ORDER, snippet=lambda *_: ""
     )
     outcome = Outcome(builders.sweep(), found, paths)

@@ -8,14 +8,14 @@ from collections.abc import Callable
 import click
 import pytest
 
-from sweeper.cli.settings_options import setting
-from sweeper.workflow.settings import Settings, options
+from sweeper.cli.settings_options import make_setting_option
+from sweeper.workflow.settings import Settings, list_options
 
 Sweeper = Callable[..., tuple[int, str, str]]
 
 
 def test_help_all_has_every_option_once_and_help_those_that_people_use(sweeper: Sweeper) -> None:
-    known = options()
+    known = list_options()
     every, common = (sweeper("run", word)[1] for word in ("--help-all", "--help"))
     written = {text: re.findall(r"^  (?:-\w, )?(--[\w-]+)", text, re.MULTILINE) for text in (every, common)}
     others = {"--config", "--dry-run", "--json", "--exit-code-by-verdict", "--verbose", "--quiet"}
@@ -27,10 +27,10 @@ def test_help_all_has_every_option_once_and_help_those_that_people_use(sweeper: 
     assert "--help-all" in common and len(written[common]) - len(others) <= 20
 
 
-@pytest.mark.parametrize("name", list(options()))
+@pytest.mark.parametrize("name", list(list_options()))
 def test_the_command_line_takes_what_settings_take(name: str) -> None:
     # A limit that is refused late is told after minutes; one that is refused too early cannot be used.
-    kind, field = setting(name)(lambda: None).__click_params__[0].type, Settings.model_fields[name]
+    kind, field = make_setting_option(name)(lambda: None).__click_params__[0].type, Settings.model_fields[name]
     limits = {type(part).__name__.lower(): part for part in field.metadata if type(part).__name__ in {"Ge", "Le"}}
     if isinstance(kind, click.IntRange):
         assert (kind.min, kind.max) == (limits["ge"].ge, limits["le"].le)

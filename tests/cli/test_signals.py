@@ -57,7 +57,7 @@ def test_the_handler_says_nothing_itself() -> None:
         go_on.wait(60)
 
     with StopRequest(log) as stop:
-        stop.defer()
+        stop.defer_signals()
         signal.raise_signal(signal.SIGTERM)
         assert stop.status == 143
         with pytest.raises(KeyboardInterrupt):
@@ -71,14 +71,14 @@ def test_a_signal_whose_error_a_library_caught_is_not_lost() -> None:
         with pytest.raises(InterruptedSweepError):
             signal.raise_signal(signal.SIGTERM)
         with pytest.raises(InterruptedSweepError, match="stopped before anything was trained") as caught:
-            stop.defer()
+            stop.defer_signals()
     assert caught.value.exit_status == 143
 
 
 def test_a_process_of_which_a_sweep_is_a_part_outlives_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweeper.cli.signals.END_SECONDS", 1000)
     with StopRequest(lambda _: None) as stop:
-        stop.defer()
+        stop.defer_signals()
         signal.raise_signal(signal.SIGTERM)
     stop._thread.join(60)
     assert stop._end is not None and stop._end.finished.is_set()

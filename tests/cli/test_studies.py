@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from sweeper import storage as studies
-from sweeper.core.paths import ReportPaths, checkpoints_dir, weights_dir
-from sweeper.workflow.status import Heartbeat, status_file
+from sweeper.core.paths import ReportPaths, get_checkpoints_dir, get_weights_dir
+from sweeper.workflow.status import Heartbeat, get_status_file
 from tests.support.faking import new_plan, train
 
 URL = "sqlite:///sweeper.db"
@@ -24,9 +24,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for key, value in (("trials", 9), ("confirm_seeds", 3)):
         done.set_user_attr(key, studies.pack_value(value))
     train(done)
-    with Heartbeat(status_file(URL, "done"), "done"):
+    with Heartbeat(get_status_file(URL, "done"), "done"):
         pass
-    for folder in (checkpoints_dir(Path(".sweeper/cache"), "done"), ReportPaths(Path("reports"), "done").folder):
+    for folder in (get_checkpoints_dir(Path(".sweeper/cache"), "done"), ReportPaths(Path("reports"), "done").folder):
         folder.mkdir(parents=True)
         (folder / "file").write_bytes(b"12345678")
 
@@ -48,32 +48,34 @@ def test_studies_are_listed_with_state_verdict_and_best(here: None, sweeper) -> 
 
 def test_a_deleted_study_leaves_its_report_and_nothing_else(here: None, sweeper) -> None:
     status, out, err = sweeper("studies", "delete", "done")
-    assert status == 2 and "add --yes" in err and "done" in studies.study_names(studies.open_storage(URL))
+    assert status == 2 and "add --yes" in err and "done" in studies.list_study_names(studies.open_storage(URL))
     status, out, err = sweeper("studies", "delete", "done", "--yes")
     assert status == 0 and "deleted study done" in out and "the report in reports/done" in out, err
     storage = studies.open_storage(URL)
-    assert studies.study_names(storage) == ["begun"]
-    assert not checkpoints_dir(Path(".sweeper/cache"), "done").exists() and not status_file(URL, "done").exists()
+    assert studies.list_study_names(storage) == ["begun"]
+    assert (
+        not get_checkpoints_dir(Path(".sweeper/cache"), "done").exists() and not get_status_file(URL, "done").exists()
+    )
     assert ReportPaths(Path("reports"), "done").folder.exists()
     assert studies.create_study(storage, "done", new_plan()).trials == []
 
 
 def test_a_study_that_is_run_stays_and_so_do_networks_that_may_be_of_another_of_that_name(here: None, sweeper) -> None:
     """Two storages in one folder may each hold a study `done`."""
-    folder = weights_dir(Path(".sweeper/cache"), "done")
+    folder = get_weights_dir(Path(".sweeper/cache"), "done")
     folder.mkdir(parents=True)
     (folder / "confirm-00000.safetensors").write_bytes(b"somebody's")
-    with studies.sole_use(URL, "done"):
+    with studies.hold_study(URL, "done"):
         status, _, err = sweeper("studies", "delete", "done", "--yes")
     assert status == 2 and "is being run by another process" in err
-    assert "done" in studies.study_names(studies.open_storage(URL))
+    assert "done" in studies.list_study_names(studies.open_storage(URL))
     status, out, err = sweeper("studies", "delete", "done", "--yes")
     assert status == 0 and "which may be of another study of this name" in out, err
-    assert list(folder.iterdir()) and checkpoints_dir(Path(".sweeper/cache"), "done").exists()
+    assert list(folder.iterdir()) and get_checkpoints_dir(Path(".sweeper/cache"), "done").exists()
 
 
 def test_of_a_link_the_link_is_deleted(here: None, sweeper) -> None:
-    folder = checkpoints_dir(Path(".sweeper/cache"), "done")
+    folder = get_checkpoints_dir(Path(".sweeper/cache"), "done")
     folder.rename("elsewhere")
     folder.symlink_to(Path("elsewhere").resolve())
     status, _, err = sweeper("studies", "delete", "done", "--yes")
@@ -84,7 +86,7 @@ def test_one_study_that_cannot_be_weighed_hides_no_other(here: None, sweeper, mo
     def fails(sweep: object) -> None:
         raise ValueError("nothing to weigh")
 
-    monkeypatch.setattr("sweeper.workflow.study_state.conclude", fails)
+    monkeypatch.setattr("sweeper.workflow.study_state.draw_conclusion", fails)
     status, out, _ = sweeper("studies", "--json")
     rows = {row["study"]: row for row in json.loads(out)["studies"]}
     assert status == 0 and rows["begun"]["state"] == "unknown"

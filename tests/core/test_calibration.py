@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from sweeper.core.calibration import LOGITS, Calibration, calibration_gaps, fit, fit_classes
-from sweeper.core.detail_scores import calibration_error
+from sweeper.core.calibration import LOGITS, Calibration, count_calibration_gaps, fit_calibration, fit_classes
+from sweeper.core.detail_scores import compute_calibration_error
 from sweeper.core.operating_points import BINS
 
 
@@ -15,15 +15,15 @@ def labelled(slope: float, bias: float, pixels: float = 1e6, centre: float = -3.
     """(2, 512) expected counts of logits around `centre`, whose labels are calibrated by this slope and bias."""
     density = np.exp(-((LOGITS - centre) ** 2) / 18)
     amount = pixels * density / density.sum()
-    p = Calibration(slope=slope, bias=bias).of_bins
+    p = Calibration(slope=slope, bias=bias).bin_probabilities
     return np.stack([amount * (1 - p), amount * p])
 
 
 @pytest.mark.parametrize(("slope", "bias"), [(1.0, 0.0), (0.4, -1.5), (2.5, 3.0)])
 def test_the_slope_and_bias_that_labels_were_drawn_with_are_found(slope: float, bias: float) -> None:
-    found = fit(labelled(slope, bias))
+    found = fit_calibration(labelled(slope, bias))
     assert (found.slope, found.bias) == pytest.approx((slope, bias), abs=1e-2)
-    assert found.probability(-bias / slope) == pytest.approx(0.5, abs=5e-3)
+    assert found.compute_probability(-bias / slope) == pytest.approx(0.5, abs=5e-3)
 
 
 def test_it_is_the_largest_likelihood() -> None:
@@ -36,7 +36,7 @@ def test_it_is_the_largest_likelihood() -> None:
         cost = [np.logaddexp(0, z) - target * z for target in (low, high)]
         return float(counts[0] @ cost[0] + counts[1] @ cost[1])
 
-    found = fit(counts)
+    found = fit_calibration(counts)
     assert loss(np.array([found.slope, found.bias])) <= minimize(loss, [1.0, 0.0]).fun + 1e-6
 
 
@@ -49,7 +49,7 @@ def test_what_cannot_be_fitted_stays_finite(kind: str) -> None:
         counts[1, :200] = 50
     if kind == "parted":
         counts[0, :200], counts[1, 300:] = 50, 50
-    found = fit(counts)
+    found = fit_calibration(counts)
     if kind == "parted":
         assert 0 < found.slope < 100 and abs(found.bias) < 100
     else:
@@ -58,10 +58,10 @@ def test_what_cannot_be_fitted_stays_finite(kind: str) -> None:
 
 def test_calibrated_probabilities_have_no_error_and_others_have_theirs() -> None:
     counts = labelled(0.5, -1.0)[None]
-    before = calibration_error(calibration_gaps(counts, Calibration()).sum(axis=0))
-    after = calibration_error(calibration_gaps(counts, Calibration(slope=0.5, bias=-1.0)).sum(axis=0))
+    before = compute_calibration_error(count_calibration_gaps(counts, Calibration()).sum(axis=0))
+    after = compute_calibration_error(count_calibration_gaps(counts, Calibration(slope=0.5, bias=-1.0)).sum(axis=0))
     assert before > 0.02 and after < 1e-9
-    assert calibration_gaps(counts, Calibration())[..., 0].sum() == pytest.approx(1e6)
+    assert count_calibration_gaps(counts, Calibration())[..., 0].sum() == pytest.approx(1e6)
 
 
 # --- Several classes ---------------------------------------------------------------------------------------------

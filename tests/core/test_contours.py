@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from sweeper.core.contours import boundary_counts, centreline_counts, near_boundary, skeleton, thinness
+from sweeper.core.contours import (
+    compute_skeleton,
+    count_boundary_pixels,
+    count_centreline_pixels,
+    find_near_boundary,
+    measure_thinness,
+)
 from sweeper.core.records import IGNORE
 
 seeds = st.integers(0, 2**32 - 1)
@@ -37,7 +43,7 @@ def near_by_definition(mask: np.ndarray, pixels: int) -> np.ndarray:
 def test_the_band_is_what_its_definition_says_at_any_width(seed: int, pixels: int) -> None:
     """Widths up to 5 and beyond are worked out in two ways."""
     mask = labels(seed)
-    np.testing.assert_array_equal(near_boundary(mask, pixels), near_by_definition(mask, pixels))
+    np.testing.assert_array_equal(find_near_boundary(mask, pixels), near_by_definition(mask, pixels))
 
 
 @settings(deadline=None, max_examples=60)
@@ -47,17 +53,17 @@ def test_thinning_keeps_pieces_and_holes(seed: int, share: float, opened: bool) 
     mask = rng.random(tuple(rng.integers(1, 24, 2))) < share
     if opened:
         mask = ndimage.binary_closing(mask)
-    line = skeleton(mask)
+    line = compute_skeleton(mask)
     assert not (line & ~mask).any()
     outside = [np.pad(~m, 1, constant_values=True) for m in (mask, line)]
     assert ndimage.label(line, np.ones((3, 3)))[1] == ndimage.label(mask, np.ones((3, 3)))[1]
     assert ndimage.label(outside[1])[1] == ndimage.label(outside[0])[1]
-    np.testing.assert_array_equal(skeleton(line), line)
+    np.testing.assert_array_equal(compute_skeleton(line), line)
 
 
 def test_thinning_a_large_disc_leaves_next_to_nothing() -> None:
     y, x = np.mgrid[:101, :101]
-    line = skeleton((y - 50) ** 2 + (x - 50) ** 2 <= 45**2)
+    line = compute_skeleton((y - 50) ** 2 + (x - 50) ** 2 <= 45**2)
     assert 1 <= line.sum() <= 15
 
 
@@ -66,7 +72,7 @@ def test_thinning_a_large_disc_leaves_next_to_nothing() -> None:
 def test_boundary_counts_are_intersections_of_bands(seed: int, pixels: int) -> None:
     label, answer = labels(seed), labels(seed + 1, ignored=0.0)
     answer = np.resize(answer, label.shape)
-    counts = boundary_counts(label, answer, 3, pixels)
+    counts = count_boundary_pixels(label, answer, 3, pixels)
     given = np.where(label == IGNORE, IGNORE, answer)
     for c in range(3):
         truth = near_by_definition(label, pixels) & (label == c)
@@ -78,8 +84,8 @@ def test_a_perfect_answer_is_perfect_whatever_stands_on_ignored_pixels() -> None
     label = labels(3)
     answer = np.where(label == IGNORE, np.uint8(2), label)
     assert (label == IGNORE).any()
-    assert boundary_counts(label, answer, 3, 2)[:, 1:].sum() == 0
-    counts = centreline_counts(label, answer, np.array([True, True, True]))
+    assert count_boundary_pixels(label, answer, 3, 2)[:, 1:].sum() == 0
+    counts = count_centreline_pixels(label, answer, np.array([True, True, True]))
     np.testing.assert_array_equal(counts[:, 0], counts[:, 1])
     np.testing.assert_array_equal(counts[:, 0], counts[:, 3])
 
@@ -90,17 +96,17 @@ def test_a_broken_line_costs_centre_line_and_a_shifted_one_does_not() -> None:
     broken, shifted = label.copy(), np.roll(label, 1, axis=0)
     broken[:, 15:25] = 0
     wanted = np.array([False, True])
-    hit, all_found, covered, all_label = centreline_counts(label, broken, wanted)[1]
+    hit, all_found, covered, all_label = count_centreline_pixels(label, broken, wanted)[1]
     assert hit == all_found and covered == pytest.approx(0.75 * all_label, abs=2)
-    hit, all_found, covered, all_label = centreline_counts(label, shifted, wanted)[1]
+    hit, all_found, covered, all_label = count_centreline_pixels(label, shifted, wanted)[1]
     assert hit == all_found and covered == all_label
-    assert centreline_counts(label, broken, wanted)[0].sum() == 0  # not asked for
+    assert count_centreline_pixels(label, broken, wanted)[0].sum() == 0  # not asked for
 
 
 def test_thinness_is_a_share_of_each_class() -> None:
     mask = np.zeros((30, 30), dtype=np.uint8)
     mask[10:12] = 1
-    shares = thinness([mask], 3)
+    shares = measure_thinness([mask], 3)
     assert shares[1] == 1.0 and 0 < shares[0] < 0.3 and shares[2] == 0.0
 
 
@@ -127,4 +133,4 @@ def test_a_centre_line_is_that_of_looking_at_every_pixel(share: float) -> None:
     rng = np.random.default_rng(int(100 * share))
     for _ in range(40):
         mask = rng.random(rng.integers(8, 48, 2)) < share
-        np.testing.assert_array_equal(skeleton(mask), thinned_everywhere(mask))
+        np.testing.assert_array_equal(compute_skeleton(mask), thinned_everywhere(mask))

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sweeper.core.detail_scores import calibration_error, cldice, detail_scores
+from sweeper.core.detail_scores import compute_calibration_error, compute_cldice, compute_detail_scores
 from sweeper.core.records import TestDetail
 
 
 def test_cldice_is_the_harmonic_mean_of_its_two_shares() -> None:
-    assert cldice(np.array([3, 4, 1, 2])) == pytest.approx(2 * 0.75 * 0.5 / 1.25)
-    assert cldice(np.array([0, 0, 0, 7])) == 0.0  # nothing found
-    assert cldice(np.array([0, 5, 0, 0])) == 0.0  # nothing there
-    assert np.isnan(cldice(np.zeros(4, int)))
+    assert compute_cldice(np.array([3, 4, 1, 2])) == pytest.approx(2 * 0.75 * 0.5 / 1.25)
+    assert compute_cldice(np.array([0, 0, 0, 7])) == 0.0  # nothing found
+    assert compute_cldice(np.array([0, 5, 0, 0])) == 0.0  # nothing there
+    assert np.isnan(compute_cldice(np.zeros(4, int)))
 
 
 def test_calibration_error_against_its_definition() -> None:
@@ -27,8 +27,8 @@ def test_calibration_error_against_its_definition() -> None:
         for chosen in (np.flatnonzero((confidence * 30).astype(int) == b) for b in range(30))
         if len(chosen)
     )
-    assert calibration_error(bins) == pytest.approx(wanted)
-    assert np.isnan(calibration_error(np.zeros((30, 3))))
+    assert compute_calibration_error(bins) == pytest.approx(wanted)
+    assert np.isnan(compute_calibration_error(np.zeros((30, 3))))
 
 
 def detail(images: int = 3, classes: int = 2, seed: int = 0) -> TestDetail:
@@ -44,10 +44,10 @@ def detail(images: int = 3, classes: int = 2, seed: int = 0) -> TestDetail:
 
 def test_detail_scores_take_the_foreground_of_a_binary_task_and_leave_out_what_is_undefined() -> None:
     found = detail()
-    scores = detail_scores(found)
+    scores = compute_detail_scores(found)
     both, more, less = found.boundary.sum(axis=0)[1]
     assert scores["boundary_iou"] == pytest.approx(both / (both + more + less))
-    assert scores["cldice"] == pytest.approx(cldice(found.centreline.sum(axis=0)[1]))
+    assert scores["cldice"] == pytest.approx(compute_cldice(found.centreline.sum(axis=0)[1]))
     assert scores["ece"] == pytest.approx(0.1)
     empty = found.model_copy(update={"boundary": np.zeros((3, 2, 3), int), "centreline": np.zeros((3, 2, 4), int)})
-    assert set(detail_scores(empty)) == {"ece"}
+    assert set(compute_detail_scores(empty)) == {"ece"}

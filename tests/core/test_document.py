@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 
 from sweeper import storage as studies
 from sweeper.core.document import Document
-from sweeper.workflow.status import Heartbeat, status_file
+from sweeper.workflow.status import Heartbeat, get_status_file
 from tests.support.faking import FakeExecutor, fake_result, new_plan, train
 from tests.support.folders import folder, mask
 from tests.support.schemas import SCHEMAS, problems
@@ -57,7 +57,7 @@ def test_what_commands_print_is_as_their_schemas_say(sweeper: Sweeper, tmp_path:
     storage = studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db")
     plan = new_plan()
     train(studies.create_study(storage, "s", plan), FakeExecutor(fake_result), plan=plan)
-    with Heartbeat(status_file(f"sqlite:///{tmp_path}/sweeper.db", "s"), "s"):
+    with Heartbeat(get_status_file(f"sqlite:///{tmp_path}/sweeper.db", "s"), "s"):
         pass
     database = ("--storage", f"sqlite:///{tmp_path}/sweeper.db")
     for words, schema in (

@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from sweeper.core import metrics
 from sweeper.core.calibration import LOGITS, Calibration
-from sweeper.core.expected_dice import best_edges, expected_dice
+from sweeper.core.expected_dice import compute_expected_dice, find_best_edges
 from sweeper.core.operating_points import BINS, LOGIT_RANGE
 
 WIDTH = 2 * LOGIT_RANGE / BINS
@@ -28,13 +28,13 @@ def enumerated(p: np.ndarray, taken: np.ndarray) -> float:
     counts = np.stack(
         [np.stack([len(p) - hit - false - missed, missed, false], -1), np.stack([hit, false, missed], -1)], 1
     )
-    return float(weights @ metrics.image_rows(counts, "image_dice")[:, 0, 0])
+    return float(weights @ metrics.make_image_rows(counts, "image_dice")[:, 0, 0])
 
 
 def pixel_by_pixel(p: np.ndarray) -> np.ndarray:
     """(n,) by ascending probability: expected Dice of the answers that begin at each pixel."""
     bins = np.r_[1e-9, p]  # an empty bin below, so that there is an edge before the first pixel
-    return expected_dice(np.r_[0.0, np.ones(len(p))][None], bins)[0]
+    return compute_expected_dice(np.r_[0.0, np.ones(len(p))][None], bins)[0]
 
 
 @pytest.mark.parametrize("pixels", [1, 2, 7, 16])
@@ -50,7 +50,7 @@ def test_expectations_are_those_of_enumeration(pixels: int) -> None:
 def test_no_answer_at_all_beats_the_best_threshold_of_an_image(seed: int, scale: float) -> None:
     p = (scale * np.sort(np.random.default_rng(seed).beta(0.5, 1.0, 8))).clip(1e-6, 1 - 1e-6)
     best = max(enumerated(p, np.array(taken, dtype=bool)) for taken in itertools.product((False, True), repeat=8))
-    found = best_edges(np.repeat([0.0, 1.0], 8)[None], np.r_[np.full(8, 1e-9), p])[0]  # empty bins below
+    found = find_best_edges(np.repeat([0.0, 1.0], 8)[None], np.r_[np.full(8, 1e-9), p])[0]  # empty bins below
     assert enumerated(p, np.arange(8) >= found - 7) == pytest.approx(best, abs=1e-6)
     assert (found == 15) == (enumerated(p, np.zeros(8, dtype=bool)) == pytest.approx(best))
 
@@ -64,7 +64,7 @@ def test_nothing_is_predicted_in_an_image_that_is_probably_empty(doubt: float, n
     p = np.full(16, doubt)
     empty, best = enumerated(p, np.zeros(16, dtype=bool)), max(enumerated(p, np.arange(16) < k) for k in range(1, 17))
     assert (empty > best) == nothing
-    found = best_edges(pixels, calibration.of_bins)[0]
+    found = find_best_edges(pixels, calibration.bin_probabilities)[0]
     assert found == BINS - 1 if nothing else found < 256
 
 
@@ -89,9 +89,9 @@ def test_bins_lose_no_more_than_a_shift_by_one_of_them() -> None:
     rng = np.random.default_rng(1)
     for _ in range(5):
         logits = np.sort(rng.normal(-4, 3, 3000).clip(-11.9, 11.9))
-        exact = pixel_by_pixel(Calibration().probability(logits))
+        exact = pixel_by_pixel(Calibration().compute_probability(logits))
         ends = np.linspace(-LOGIT_RANGE, LOGIT_RANGE, BINS + 1)
-        edge = best_edges(np.histogram(logits, ends)[0][None], Calibration().of_bins)[0]
+        edge = find_best_edges(np.histogram(logits, ends)[0][None], Calibration().bin_probabilities)[0]
         chosen = np.searchsorted(logits, ends[edge + 1])
         best = logits[exact.argmax()]
         around = np.searchsorted(logits, [best - WIDTH, best + WIDTH])
@@ -104,9 +104,9 @@ def test_the_best_edge_is_found_without_trying_each() -> None:
     places, widths, sizes = rng.normal(-4, 3, (60, 1)), rng.uniform(2, 30, (60, 1)), np.exp(rng.normal(4, 2, (60, 1)))
     pixels = rng.poisson(sizes * np.exp(-((LOGITS - places) ** 2) / widths))
     pixels[0], pixels[1, :3], pixels[2, 510:] = 0, 4, 7
-    every = expected_dice(pixels, Calibration(slope=0.7, bias=0.5).of_bins)
-    found = best_edges(pixels, Calibration(slope=0.7, bias=0.5).of_bins)
-    p = Calibration(slope=0.7, bias=0.5).of_bins
+    every = compute_expected_dice(pixels, Calibration(slope=0.7, bias=0.5).bin_probabilities)
+    found = find_best_edges(pixels, Calibration(slope=0.7, bias=0.5).bin_probabilities)
+    p = Calibration(slope=0.7, bias=0.5).bin_probabilities
     none = np.prod((1 - p) ** pixels, axis=1) > every.max(axis=1)
     assert none.any() and (found[none] == BINS - 1).all()
     assert every[~none, found[~none]] == pytest.approx(every[~none].max(axis=1), abs=1e-9)
@@ -129,7 +129,7 @@ def test_one_threshold_is_optimal_where_counts_are_summed_over_images() -> None:
 def test_an_image_of_much_doubt_is_answered_and_one_without_pixels_is_not() -> None:
     pixels = np.zeros((2, BINS))
     pixels[0, :200] = 1000
-    edges = best_edges(pixels, Calibration().of_bins)
+    edges = find_best_edges(pixels, Calibration().bin_probabilities)
     assert pixels[0, edges[0] + 1 :].sum() > 0 and edges[1] == BINS - 1
     assert LOGITS[0] == pytest.approx(-LOGIT_RANGE + WIDTH / 2)
 
@@ -143,6 +143,6 @@ def test_no_edge_is_passed_over(most: int) -> None:
     for image in counts:
         bins = rng.integers(0, BINS, rng.integers(1, 60))
         image[bins] += rng.integers(1, most, len(bins))
-    values = np.column_stack([expected_dice(counts, p), np.exp(counts @ np.log1p(-p))])
-    found = values[np.arange(len(counts)), best_edges(counts, p)]
+    values = np.column_stack([compute_expected_dice(counts, p), np.exp(counts @ np.log1p(-p))])
+    found = values[np.arange(len(counts)), find_best_edges(counts, p)]
     assert found == pytest.approx(values.max(axis=1), abs=1e-12)

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeper.core import metrics
-from sweeper.core.contours import Mask, boundary_counts
-from sweeper.core.label_parts import UNIT, component_dice, components, contours, lesions
+from sweeper.core.contours import Mask, count_boundary_pixels
+from sweeper.core.label_parts import UNIT, count_contour_pixels, count_lesions, label_components, sum_component_dice
 from sweeper.core.records import IGNORE
 
 seeds = st.integers(0, 2**32 - 1)
@@ -42,7 +42,7 @@ def parts(inside: np.ndarray) -> list[set[tuple[int, int]]]:
 @given(seed=seeds)
 def test_components_hang_together_at_edges_and_corners(seed: int) -> None:
     label, _ = scene(seed)
-    ids, count = components(label == 1)
+    ids, count = label_components(label == 1)
     found = [{(int(y), int(x)) for y, x in np.argwhere(ids == number)} for number in range(1, count + 1)]
     assert sorted(map(sorted, found)) == sorted(map(sorted, parts(label == 1)))
 
@@ -51,7 +51,7 @@ def test_components_hang_together_at_edges_and_corners(seed: int) -> None:
 @given(seed=seeds, classes=st.integers(2, 4))
 def test_lesions_are_matched_one_to_one_above_half_their_union(seed: int, classes: int) -> None:
     label, answer = scene(seed, classes)
-    counts = lesions(label, classes, 2)(answer)
+    counts = count_lesions(label, classes, 2)(answer)
     assert not counts[0].any()
     for c in range(1, classes):
         truth, found = parts(label == c), parts((answer == c) & (label != IGNORE))
@@ -79,7 +79,7 @@ def test_cc_dice_is_the_mean_dice_in_the_regions_of_the_components(seed: int, cl
             )
             answer[(gaps == gaps.min(axis=0)).sum(axis=0) > 1] = 0  # as near to two: to either
             wanted[c] = gaps.argmin(axis=0), truth
-    counts = component_dice(label, classes, 2)(answer)
+    counts = sum_component_dice(label, classes, 2)(answer)
     means = []
     for c, (region, truth) in wanted.items():
         given_ = (answer == c) & (label != IGNORE)
@@ -94,25 +94,32 @@ def test_cc_dice_is_the_mean_dice_in_the_regions_of_the_components(seed: int, cl
     means += [
         float(classes == 2 and alarm == 0) for c in absent if (alarm := (known & (answer == c)).sum()) or classes == 2
     ]
-    rows = metrics.image_rows(counts[None], "cc_dice")
+    rows = metrics.make_image_rows(counts[None], "cc_dice")
     assert rows[0, 0, 0] == pytest.approx(np.mean(means), abs=1e-4)
 
 
 def test_an_image_without_objects_counts_whether_anything_was_predicted() -> None:
     empty, alarm = np.zeros((6, 6), np.uint8), np.eye(6, dtype=np.uint8)
     for answer, value in ((empty, 1.0), (alarm, 0.0)):
-        assert metrics.image_rows(component_dice(empty, 2, 2)(answer)[None], "cc_dice")[0].tolist() == [[value, 1.0]]
-    assert lesions(empty, 2, 2)(alarm).tolist() == [[0, 0, 0], [0, 1, 0]]  # a diagonal hangs together
+        assert metrics.make_image_rows(sum_component_dice(empty, 2, 2)(answer)[None], "cc_dice")[0].tolist() == [
+            [value, 1.0]
+        ]
+    assert count_lesions(empty, 2, 2)(alarm).tolist() == [[0, 0, 0], [0, 1, 0]]  # a diagonal hangs together
     for answer, scored in ((empty, [0.0, 0.0]), (2 * alarm, [0.0, 1.0])):  # of three classes a false alarm alone counts
-        assert metrics.image_rows(component_dice(empty, 3, 2)(answer)[None], "cc_dice")[0].tolist() == [scored]
+        assert metrics.make_image_rows(sum_component_dice(empty, 3, 2)(answer)[None], "cc_dice")[0].tolist() == [scored]
     unknown = np.full((6, 6), IGNORE, np.uint8)
-    assert metrics.image_rows(component_dice(unknown, 2, 2)(alarm)[None], "cc_dice")[0].tolist() == [[0.0, 0.0]]
-    assert not lesions(unknown, 2, 2)(alarm).any()
+    assert metrics.make_image_rows(sum_component_dice(unknown, 2, 2)(alarm)[None], "cc_dice")[0].tolist() == [
+        [0.0, 0.0]
+    ]
+    assert not count_lesions(unknown, 2, 2)(alarm).any()
 
 
 def test_contours_are_those_of_the_foreground_where_there_are_two_classes() -> None:
     for classes in (2, 3):
         label, answer = scene(1, classes)
-        found, all_of_them = contours(label, classes, 2)(answer), boundary_counts(label, answer, classes, 2)
+        found, all_of_them = (
+            count_contour_pixels(label, classes, 2)(answer),
+            count_boundary_pixels(label, answer, classes, 2),
+        )
         np.testing.assert_array_equal(found[1:], all_of_them[1:])
         assert found[0].any() == (classes > 2)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from sweeper.cli.run import command
 from sweeper.core import metrics
 from sweeper.core.operating_points import BINS, LOGIT_RANGE, TAUS, THRESHOLDS
-from sweeper.core.records import ImageCounts, Scores
-from sweeper.evidence.intervals import image_table
+from sweeper.core.records import ImageCounts, MetricScores
+from sweeper.evidence.intervals import make_image_table
 from tests.support.builders import counts_from_iou, histogram_counts, point_counts
 
 EDGES = np.linspace(-LOGIT_RANGE, LOGIT_RANGE, BINS + 1)
@@ -83,20 +83,20 @@ def test_counts_at_a_threshold_are_those_of_thresholded_logits(seed: int, images
     threshold = counts.points[index]
     # Compared in the logit: sigmoid and its inverse would cost the last digits.
     expected = [confusion(t, (z >= EDGES[index + 1]).astype(int), 2) for z, t in zip(logits, target, strict=True)]
-    np.testing.assert_array_equal(metrics.at_point(counts, threshold), expected)
-    np.testing.assert_array_equal(metrics.sweep_points(counts)[:, index], expected)
+    np.testing.assert_array_equal(metrics.count_at_point(counts, threshold), expected)
+    np.testing.assert_array_equal(metrics.count_at_all_points(counts)[:, index], expected)
 
 
 def test_thresholds_are_the_sigmoids_of_the_inner_edges_with_a_half_in_the_middle() -> None:
     np.testing.assert_allclose(THRESHOLDS, 1 / (1 + np.exp(-EDGES[1:-1])), rtol=1e-12)
     assert THRESHOLDS[255] == 0.5
     assert 0.0 in TAUS
-    assert (metrics.default_point("binary"), metrics.default_point("multiclass")) == (0.5, 0.0)
+    assert (metrics.default_operating_point("binary"), metrics.default_operating_point("multiclass")) == (0.5, 0.0)
 
 
 def test_an_operating_point_that_is_not_stored_is_refused() -> None:
     with pytest.raises(ValueError, match=r"one of the stored 9, got 0\.3"):
-        metrics.at_point(point_counts(np.ones((2, 3, 3))), 0.3)
+        metrics.count_at_point(point_counts(np.ones((2, 3, 3))), 0.3)
 
 
 @settings(deadline=None, max_examples=40)
@@ -105,8 +105,8 @@ def test_the_best_point_is_the_best_of_all_points(seed: int) -> None:
     rng = np.random.default_rng(seed)
     target = rng.integers(0, 2, (3, 80))
     counts = binary_counts(rng.normal(3 * target - 4, 2), target)  # shifted, so that 0.5 is a poor choice
-    point, value = metrics.best_point(counts)
-    each = [metrics.scores(metrics.at_point(counts, p)).miou for p in counts.points]
+    point, value = metrics.find_best_point(counts)
+    each = [metrics.compute_scores(metrics.count_at_point(counts, p)).miou for p in counts.points]
     assert value == pytest.approx(max(each), abs=1e-12)
     assert each[counts.points.index(point)] == pytest.approx(value, abs=1e-12)
 
@@ -121,32 +121,34 @@ def test_the_operating_point_is_that_of_the_mean_in_which_a_group_counts_as_one(
     other = counts.model_copy(update={"data": data[::-1].copy()})
     groups = ["a"] * 5 + [None]
     for own, names in ((counts, groups), (other, groups[::-1])):
-        found = metrics.swept_scores([own], "image_dice", names)
+        found = metrics.score_all_points([own], "image_dice", names)
         of_images = 2 * 10 / (90 + 20)  # where all of it is foreground
         at_low, at_high = THRESHOLDS.index(low), THRESHOLDS.index(high)
         assert found[[at_low, at_high]] == pytest.approx([(1 + of_images) / 2, 1 / 2])
-        assert metrics.swept_scores([own], "image_dice")[at_high] == pytest.approx(1 / 6)
-        rows = metrics.united_rows(
-            metrics.image_rows(metrics.at_point(own, low)[None], "image_dice"), metrics.units_of(names), "image_dice"
+        assert metrics.score_all_points([own], "image_dice")[at_high] == pytest.approx(1 / 6)
+        rows = metrics.sum_by_unit(
+            metrics.make_image_rows(metrics.count_at_point(own, low)[None], "image_dice"),
+            metrics.number_units(names),
+            "image_dice",
         )
         assert found[at_low] == pytest.approx(rows[0, :, 0, 0].mean())
-        halves = [metrics.of_images(own, own.images[i : i + 3]) for i in (0, 3)]
-        assert metrics.swept_scores(halves, "image_dice", names) == pytest.approx(found)
-        assert metrics.best_point(own, "image_dice", names)[1] == found.max()
-    sums = metrics.swept_scores([counts], "dice", groups)
-    assert sums == pytest.approx(metrics.swept_scores([counts], "dice"))
+        halves = [metrics.select_images(own, own.images[i : i + 3]) for i in (0, 3)]
+        assert metrics.score_all_points(halves, "image_dice", names) == pytest.approx(found)
+        assert metrics.find_best_point(own, "image_dice", names)[1] == found.max()
+    sums = metrics.score_all_points([counts], "dice", groups)
+    assert sums == pytest.approx(metrics.score_all_points([counts], "dice"))
 
 
 def test_the_best_point_of_multiclass_counts_is_found_and_ties_go_to_the_point_nearest_the_default() -> None:
     counts = point_counts([[[50, 10, 0], [40, 0, 0], [0, 0, 10]]] * 2)
     counts.data[:, 7] = [[50, 0, 0], [40, 0, 0], [10, 0, 0]]
-    assert metrics.best_point(counts) == metrics.best_point(counts, "dice") == (TAUS[7], 1.0)
+    assert metrics.find_best_point(counts) == metrics.find_best_point(counts, "dice") == (TAUS[7], 1.0)
     separable = histogram_counts(tp=[10], fp=[0], fn=[0], tn=[90])
-    assert metrics.best_point(separable) == (0.5, 1.0)
-    assert metrics.best_point(point_counts([[[5, 0, 0], [3, 1, 1], [2, 1, 1]]]))[0] == 0.0
+    assert metrics.find_best_point(separable) == (0.5, 1.0)
+    assert metrics.find_best_point(point_counts([[[5, 0, 0], [3, 1, 1], [2, 1, 1]]]))[0] == 0.0
     shifted = separable.model_copy(update={"data": np.roll(separable.data, -100, axis=-1)})
     # Now perfect only at edges 114 to 198 (foreground in bin 198): the nearest to 0.5 is the highest of them.
-    assert metrics.best_point(shifted) == (THRESHOLDS[197], 1.0)
+    assert metrics.find_best_point(shifted) == (THRESHOLDS[197], 1.0)
 
 
 LOW = THRESHOLDS.index(0.5) - 116
@@ -168,7 +170,7 @@ def images_of(kinds: Sequence[str]) -> ImageCounts:
 @pytest.mark.parametrize("metric", ["miou", "fg_iou", "dice", "image_dice"])
 def test_a_tuned_point_that_loses_on_images_that_did_not_choose_it_is_not_used(metric: str) -> None:
     mixed = images_of([FAINT, CLEAR] * 3)  # without an image its own kind is the smaller one, and not served
-    best = metrics.best_point(mixed, metric)[0]
+    best = metrics.find_best_point(mixed, metric)[0]
     assert best < 0.5 == metrics.choose_point(mixed, metric)
     pairs = ["a", "a", "b", "b", "c", "c"]
     assert metrics.choose_point(mixed, metric, pairs) == best  # what is left chooses the same
@@ -176,7 +178,7 @@ def test_a_tuned_point_that_loses_on_images_that_did_not_choose_it_is_not_used(m
     assert metrics.choose_point(mixed, metric, ["a"] * 6) == best  # one group shows no loss, nor does one image
     for kinds in ([FAINT], [FAINT] * 4, [FAINT] * 5 + [CLEAR]):
         alike = images_of(kinds)
-        assert metrics.choose_point(alike, metric) == metrics.best_point(alike, metric)[0] < 0.5
+        assert metrics.choose_point(alike, metric) == metrics.find_best_point(alike, metric)[0] < 0.5
 
 
 def test_tau_too_stays_where_choosing_loses_and_many_images_are_divided_into_parts() -> None:
@@ -189,7 +191,7 @@ def test_tau_too_stays_where_choosing_loses_and_many_images_are_divided_into_par
 
     for repeats, kept, point in ((2, 62, 0), (25, 61, 0), (25, 70, TAUS[7])):
         mixed = street([FAINT, CLEAR] * repeats, kept)
-        assert metrics.best_point(mixed)[0] == TAUS[7]
+        assert metrics.find_best_point(mixed)[0] == TAUS[7]
         assert metrics.choose_point(mixed) == point, (repeats, kept)
     assert metrics.choose_point(street([FAINT] * 3)) == TAUS[7]
 
@@ -203,8 +205,8 @@ def test_on_average_the_choice_costs_nothing_on_new_images_and_gains_where_the_p
             logits = rng.normal(3 * target - 1.5 + shift + rng.normal(0, 1.0, (36, 1)), 1.2)
             val, test = (binary_counts(logits[own], target[own]) for own in (slice(0, 6), slice(6, None)))
             chosen, tuned = (
-                metrics.scores(metrics.at_point(test, point)).miou
-                for point in (metrics.choose_point(val), metrics.best_point(val)[0])
+                metrics.compute_scores(metrics.count_at_point(test, point)).miou
+                for point in (metrics.choose_point(val), metrics.find_best_point(val)[0])
             )
             gains.append(chosen - tuned)
         found[shift] = float(np.mean(gains))
@@ -220,7 +222,7 @@ def test_on_average_the_choice_costs_nothing_on_new_images_and_gains_where_the_p
 def test_miou_is_that_of_the_pixels_over_the_classes_that_occur(seed: int, images: int, classes: int) -> None:
     target, predicted = random_images(seed, images, classes)
     pairs = list(zip(target, predicted, strict=True))
-    scores = metrics.scores(np.array([confusion(t, p, classes) for t, p in pairs]))
+    scores = metrics.compute_scores(np.array([confusion(t, p, classes) for t, p in pairs]))
     assert scores.miou == pytest.approx(brute_miou(pairs, classes), abs=1e-12)
     for c in range(classes):
         occurs = bool((target == c).any())
@@ -237,9 +239,9 @@ def test_miou_is_that_of_the_pixels_over_the_classes_that_occur(seed: int, image
 def test_an_image_is_scored_over_the_classes_of_its_own_labels() -> None:
     empty, full = [[97, 0, 3], [0, 3, 0]], [[80, 5, 5], [10, 5, 5]]
     unlabelled = [[0, 0, 0], [0, 0, 0]]
-    found = metrics.image_mious(np.array([empty, full, unlabelled]))
+    found = metrics.compute_image_mious(np.array([empty, full, unlabelled]))
     assert found == pytest.approx([0.97, (80 / 90 + 10 / 20) / 2, 0.0])
-    assert list(found[:2]) == [metrics.scores(np.array([image])).miou for image in (empty, full)]
+    assert list(found[:2]) == [metrics.compute_scores(np.array([image])).miou for image in (empty, full)]
 
 
 def test_a_mean_over_images_follows_the_convention_for_images_without_the_class() -> None:
@@ -252,8 +254,8 @@ def test_a_mean_over_images_follows_the_convention_for_images_without_the_class(
     counts = np.array([right, alarmed, half, unlabelled])
 
     def mean(metric: str, of: npt.NDArray[np.int64]) -> float:
-        summed = metrics.image_rows(of, metric).sum(axis=0)
-        return float(metrics.objective(summed, metrics.present(of), metric))
+        summed = metrics.make_image_rows(of, metric).sum(axis=0)
+        return float(metrics.compute_objective(summed, metrics.find_present_classes(of), metric))
 
     assert mean("image_iou", counts) == pytest.approx((1 + 0 + 1 / 3) / 3)  # of the foreground alone
     assert mean("image_dice", counts) == pytest.approx((1 + 0 + 1 / 2) / 3)
@@ -268,12 +270,14 @@ def test_a_mean_over_images_follows_the_convention_for_images_without_the_class(
 @given(seed=seeds, images=st.integers(2, 12))
 def test_the_influences_on_a_mean_over_images_are_their_distances_from_it(seed: int, images: int) -> None:
     rng = np.random.default_rng(seed)
-    rows = metrics.image_rows(rng.integers(0, 50, (3, images, 2, 3)), "image_dice")
-    table = image_table(rows, lambda summed: metrics.objective(summed, np.array([True, True]), "image_dice"))
+    rows = metrics.make_image_rows(rng.integers(0, 50, (3, images, 2, 3)), "image_dice")
+    table = make_image_table(
+        rows, lambda summed: metrics.compute_objective(summed, np.array([True, True]), "image_dice")
+    )
     own = rows[..., 0, 0]
     np.testing.assert_allclose(table.shares, own - own.mean(axis=1, keepdims=True), atol=1e-6)
     units = np.arange(images) // 2
-    whole = metrics.united_rows(rows, units, "image_dice")
+    whole = metrics.sum_by_unit(rows, units, "image_dice")
     means = [[own[r, units == unit].mean() for unit in range(units.max() + 1)] for r in range(3)]
     np.testing.assert_allclose(whole[..., 0, 0], means)
     assert (whole[..., 0, 1] == 1).all()
@@ -281,10 +285,10 @@ def test_the_influences_on_a_mean_over_images_are_their_distances_from_it(seed: 
 
 def test_a_marked_class_missing_from_a_replicate_counts_as_right_only_when_not_predicted() -> None:
     marked = np.array([True, True])
-    assert metrics.objective(np.array([[100, 0, 0], [0, 0, 0]]), marked) == 1.0
-    assert metrics.objective(np.array([[99, 0, 1], [0, 1, 0]]), marked) == pytest.approx(0.99 / 2)
-    np.testing.assert_array_equal(metrics.objective(np.zeros((4, 2, 3), int), ~marked), np.zeros(4))
-    assert metrics.constant_miou(np.zeros((2, 3, 3), int)) == 0.0
+    assert metrics.compute_objective(np.array([[100, 0, 0], [0, 0, 0]]), marked) == 1.0
+    assert metrics.compute_objective(np.array([[99, 0, 1], [0, 1, 0]]), marked) == pytest.approx(0.99 / 2)
+    np.testing.assert_array_equal(metrics.compute_objective(np.zeros((4, 2, 3), int), ~marked), np.zeros(4))
+    assert metrics.compute_constant_miou(np.zeros((2, 3, 3), int)) == 0.0
 
 
 def test_one_table_holds_every_metric() -> None:
@@ -292,19 +296,19 @@ def test_one_table_holds_every_metric() -> None:
     choice = next(option for option in command.params if option.name == "metric").type
     assert list(choice.choices) == list(metrics.METRICS)
     summed = np.array([[90, 3, 5], [20, 5, 3]])
-    scores = metrics.scores(summed[None])
-    for name in set(metrics.METRICS) & set(Scores.model_fields):
-        assert float(metrics.objective(summed, np.array([True, True]), name)) == getattr(scores, name)
+    scores = metrics.compute_scores(summed[None])
+    for name in set(metrics.METRICS) & set(MetricScores.model_fields):
+        assert float(metrics.compute_objective(summed, np.array([True, True]), name)) == getattr(scores, name)
 
 
 def test_the_objective_works_on_many_replicates_at_once() -> None:
     rng = np.random.default_rng(0)
     for metric, found in metrics.METRICS.items():
         marked = np.array([False, True] if found.binary_only else [True, False, True])
-        sums = metrics.image_rows(rng.integers(1, 100, (5, 7, len(marked), 3)), metric)
-        together = metrics.objective(sums, marked, metric)
+        sums = metrics.make_image_rows(rng.integers(1, 100, (5, 7, len(marked), 3)), metric)
+        together = metrics.compute_objective(sums, marked, metric)
         assert together.shape == (5, 7)
-        assert together[3, 2] == pytest.approx(float(metrics.objective(sums[3, 2], marked, metric)))
+        assert together[3, 2] == pytest.approx(float(metrics.compute_objective(sums[3, 2], marked, metric)))
 
 
 @settings(deadline=None, max_examples=40)
@@ -314,10 +318,10 @@ def test_the_constant_answer_scores_what_predicting_the_commonest_class_scores(s
     commonest = int(np.bincount(target.ravel()).argmax())
     predicted = np.full_like(target, commonest)
     counts = np.array([confusion(t, p, classes) for t, p in zip(target, predicted, strict=True)])
-    assert metrics.constant_miou(counts) == pytest.approx(metrics.scores(counts).miou)
+    assert metrics.compute_constant_miou(counts) == pytest.approx(metrics.compute_scores(counts).miou)
     # It does not depend on what was predicted.
     other = np.array([confusion(t, t, classes) for t in target])
-    assert metrics.constant_miou(other) == metrics.constant_miou(counts)
+    assert metrics.compute_constant_miou(other) == metrics.compute_constant_miou(counts)
 
 
 # --- What is stored -----------------------------------------------------------------------------------------
@@ -329,15 +333,17 @@ def test_the_sum_over_images_keeps_every_score_of_sums(images: int, seed: int) -
     counts = counts_from_iou(np.random.default_rng(seed).uniform(0.2, 0.9, images))
     one = counts.summed
     assert one.images == () and len(one.data) == 1
-    assert metrics.scores(metrics.at_point(one, 0.5)) == metrics.scores(metrics.at_point(counts, 0.5))
-    assert metrics.best_point(one) == metrics.best_point(counts)
+    assert metrics.compute_scores(metrics.count_at_point(one, 0.5)) == metrics.compute_scores(
+        metrics.count_at_point(counts, 0.5)
+    )
+    assert metrics.find_best_point(one) == metrics.find_best_point(counts)
 
 
 def test_f_beta_weighs_misses_and_false_alarms() -> None:
     counts = np.array([60, 20, 40])  # precision 0.75, recall 0.6
-    assert metrics.f_beta(counts, 1.0) == pytest.approx(metrics.dice(counts))
+    assert metrics.compute_f_beta(counts, 1.0) == pytest.approx(metrics.compute_dice(counts))
     for beta in (0.5, 2.0):
         wanted = (1 + beta**2) * 0.75 * 0.6 / (beta**2 * 0.75 + 0.6)
-        assert metrics.f_beta(counts, beta) == pytest.approx(wanted)
-    assert metrics.f_beta(counts, 2.0) < metrics.f_beta(counts, 0.5)
-    assert np.isnan(metrics.f_beta(np.zeros(3, int), 2.0))
+        assert metrics.compute_f_beta(counts, beta) == pytest.approx(wanted)
+    assert metrics.compute_f_beta(counts, 2.0) < metrics.compute_f_beta(counts, 0.5)
+    assert np.isnan(metrics.compute_f_beta(np.zeros(3, int), 2.0))

@@ -10,15 +10,15 @@ import pytest
 
 from sweeper.core import metrics, own_metric
 from sweeper.core.errors import UsageError
-from sweeper.core.metrics import BUILT_IN, METRICS, best_point, objective
+from sweeper.core.metrics import BUILT_IN, METRICS, compute_objective, find_best_point
 from sweeper.core.own_code import find_code
 from sweeper.core.records import Conditions, Dataset
-from sweeper.evidence.other_metrics import measures
-from sweeper.evidence.paired_comparisons import lowest_of, weigh
-from sweeper.evidence.replicates import Replicate, bench_of
-from sweeper.storage import differences
-from sweeper.training.checkpoint import key_of
-from sweeper.workflow.recipe_choice import metric_code
+from sweeper.evidence.other_metrics import list_measures
+from sweeper.evidence.paired_comparisons import compute_evidence, get_metric_floor
+from sweeper.evidence.replicates import Replicate, make_paired_scores
+from sweeper.storage import list_plan_differences
+from sweeper.training.checkpoint import make_checkpoint_key
+from sweeper.workflow.recipe_choice import load_metric_code
 from tests.report.test_markdown import text_of
 from tests.support import builders
 from tests.support.faking import new_plan
@@ -74,7 +74,7 @@ def forget() -> None:
 
 
 def registered(name: str) -> str:
-    code = metric_code(name)
+    code = load_metric_code(name)
     own_metric.register_metric(code)
     return name
 
@@ -110,34 +110,36 @@ def test_a_metric_may_be_negative_and_a_training_without_an_answer_is_worth_no_m
     name = registered(f"{module}:kappa")
     worse_than_chance = np.array([[10, 30, 40], [10, 40, 30]])
     both = np.ones(2, dtype=bool)
-    value = float(objective(worse_than_chance, both, name))
+    value = float(compute_objective(worse_than_chance, both, name))
     chance = (40 * 50 + 50 * 40) / 90**2
     assert value == pytest.approx((20 / 90 - chance) / (1 - chance)) and value < 0
-    assert metrics.least(worse_than_chance, both, name) < 0 == metrics.least(worse_than_chance, both, "miou")
-    bench = bench_of([Replicate((run,)) for run in builders.sweep().confirmations], 2, None, name)
-    assert -1 <= bench.least < 0 and lowest_of(bench) == -1
+    assert (
+        metrics.metric_floor(worse_than_chance, both, name) < 0 == metrics.metric_floor(worse_than_chance, both, "miou")
+    )
+    bench = make_paired_scores([Replicate((run,)) for run in builders.sweep().confirmations], 2, None, name)
+    assert -1 <= bench.least < 0 and get_metric_floor(bench) == -1
 
 
 def test_a_training_is_scored_by_it_at_its_own_operating_point(module: str, tiny: Dataset) -> None:
     name = registered(f"{module}:last_iou")
-    recipe = SMALL.model_copy(update={"own_metric": metric_code(name), "metric": name})
+    recipe = SMALL.model_copy(update={"own_metric": load_metric_code(name), "metric": name})
     result = train(tiny, family="dice", params={}, steps=8, recipe=recipe)
     last = result.evaluations[-1]
     counts = result.val
     assert counts is not None and result.value == last.value
-    assert (last.point, last.value) == pytest.approx(best_point(counts, "fg_iou"))
-    assert (last.point, last.value) == pytest.approx(best_point(counts, name))
+    assert (last.point, last.value) == pytest.approx(find_best_point(counts, "fg_iou"))
+    assert (last.point, last.value) == pytest.approx(find_best_point(counts, name))
 
 
 def test_finalists_are_compared_by_it_and_miou_is_one_more_thing_to_care_about(module: str) -> None:
     name = registered(f"{module}:worst_f2")
     runs = [Replicate((run,)) for run in builders.sweep().confirmations]
-    bench = bench_of(runs, 2, None, name)
-    np.testing.assert_allclose(bench.score.scores, metrics.f_beta(bench.summed, 2).min(axis=-1))
-    found = measures(runs, None, tuned=True, metric=name)
+    bench = make_paired_scores(runs, 2, None, name)
+    np.testing.assert_allclose(bench.metric_scores.scores, metrics.compute_f_beta(bench.summed_counts, 2).min(axis=-1))
+    found = list_measures(runs, None, tuned=True, metric=name)
     assert (found[0].name, found[0].text) == ("overlap", "mIoU")
     np.testing.assert_allclose(found[0].score(found[0].counts.sum(axis=1)), bench.miou.scores)
-    assert "overlap" not in {m.name for m in measures(runs, None, tuned=True)}
+    assert "overlap" not in {m.name for m in list_measures(runs, None, tuned=True)}
 
 
 def test_a_resume_compares_its_source_and_other_studies_keep_their_checkpoints(
@@ -147,30 +149,32 @@ def test_a_resume_compares_its_source_and_other_studies_keep_their_checkpoints(
     recipe = SMALL.model_copy(update={"own_metric": code, "metric": code.name})
     conditions = Conditions(dataset=tiny, recipe=recipe, seed=0)
     elsewhere = recipe.model_copy(update={"own_metric": code.model_copy(update={"folder": "/elsewhere"})})
-    assert key_of(conditions) == key_of(conditions.model_copy(update={"recipe": elsewhere}))
-    assert not differences(
+    assert make_checkpoint_key(conditions) == make_checkpoint_key(conditions.model_copy(update={"recipe": elsewhere}))
+    assert not list_plan_differences(
         new_plan(conditions=conditions), new_plan(conditions=conditions.model_copy(update={"recipe": elsewhere}))
     )
     (tmp_path / "own_metrics_here.py").write_text(METRICS_HERE + "\n# another\n")
     changed = recipe.model_copy(update={"own_metric": find_code(code.name, "--metric")})
     plans = [new_plan(conditions=conditions.model_copy(update={"recipe": one})) for one in (recipe, changed)]
-    (line,) = differences(*plans)
+    (line,) = list_plan_differences(*plans)
     assert line.startswith(f"the source file of --metric {module}:worst_f2: SHA-256 ")
     other = recipe.model_copy(update={"own_metric": None, "metric": "miou"})
-    (line,) = differences(plans[0], new_plan(conditions=conditions.model_copy(update={"recipe": other})))
+    (line,) = list_plan_differences(plans[0], new_plan(conditions=conditions.model_copy(update={"recipe": other})))
     assert line == f"recipe.metric: {module}:worst_f2 → miou"
 
 
 def test_a_report_compares_finalists_by_it_where_its_code_is(module: str, tmp_path: Path) -> None:
     name = registered(f"{module}:last_iou")
     study = cracks()
-    given = {"metric": name, "own_metric": metric_code(name)}
+    given = {"metric": name, "own_metric": load_metric_code(name)}
     recipe = study.sweep.conditions.recipe.model_copy(update=given)
     sweep = study.sweep.model_copy(update={"conditions": study.sweep.conditions.model_copy(update={"recipe": recipe})})
     before = study.recommendation.evidence
     assert before is not None
     origins = {f.family: next(t for t in sweep.trials if t.spec.number == f.search_trial) for f in before.finalists}
-    evidence = weigh(sweep.confirmations, origins, classes=before.classes, metric=own_metric.at_hand(name))
+    evidence = compute_evidence(
+        sweep.confirmations, origins, classes=before.classes, metric=own_metric.resolve_verdict_metric(name)
+    )
     assert evidence.scale.score == "last_iou"
     for finalist in evidence.finalists:
         assert finalist.fg_iou is not None and finalist.score.estimate == pytest.approx(finalist.fg_iou.estimate)
@@ -180,5 +184,5 @@ def test_a_report_compares_finalists_by_it_where_its_code_is(module: str, tmp_pa
     registered_as = recipe.own_metric
     forget()
     own_metric.register_metric(registered_as)
-    assert not own_metric.usable(name) and own_metric.at_hand(name) == "miou"
+    assert not own_metric.is_metric_usable(name) and own_metric.resolve_verdict_metric(name) == "miou"
     assert "own_metrics_here:last_iou was not where this report was written" in text_of(sweep, study.recommendation)

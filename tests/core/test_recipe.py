@@ -14,8 +14,8 @@ FROZEN = "df72d53f0222765d7fc3a5cd3ea94779be8bbd50a747e51cb5c545b95772b674"
 
 def test_a_new_field_leaves_the_checkpoints_that_are_paused_valid() -> None:
     conditions = builders.conditions(builders.dataset(digest="sha256:frozen"))
-    line = inspect.getsourcelines(checkpoint.key_of)[1]
-    assert checkpoint.key_of(conditions) == FROZEN, (
+    line = inspect.getsourcelines(checkpoint.make_checkpoint_key)[1]
+    assert checkpoint.make_checkpoint_key(conditions) == FROZEN, (
         f"{checkpoint.__file__}:{line}: paused checkpoints would be trained anew, without a word. Where "
         f"{inspect.getfile(Recipe)} has a new field, leave its default out of the key in `key_of`, as that of `crops` "
         "is. Where a default was meant to change, this key changes with it: say so in CHANGELOG.md."
@@ -23,4 +23,4 @@ def test_a_new_field_leaves_the_checkpoints_that_are_paused_valid() -> None:
     changes = {"crops": "balanced", "size": 128, "deterministic": True, "input_mean": (0.5, 0.5, 0.5)}
     for name, value in changes.items():
         changed = conditions.model_copy(update={"recipe": conditions.recipe.model_copy(update={name: value})})
-        assert checkpoint.key_of(changed) != FROZEN, name
+        assert checkpoint.make_checkpoint_key(changed) != FROZEN, name

@@ -19,7 +19,14 @@ from hypothesis import strategies as st
 
 from sweeper.cli.main import main
 from sweeper.core.errors import UsageError
-from sweeper.core.redact import NO_ADDRESS, check_address, redact, remember, shown_address, shown_command
+from sweeper.core.redact import (
+    NO_ADDRESS,
+    check_address,
+    hide_address_secrets,
+    hide_command_secrets,
+    redact,
+    remember_addresses,
+)
 
 
 @pytest.mark.parametrize(
@@ -110,9 +117,9 @@ def test_no_piece_of_a_password_is_in_a_rendering(frame: str, secret: str, spell
     pieces = {text[at : at + 4] for text in (secret, spell(secret)) for at in range(len(text) - 3)}
     words = ["run", "--storage", address]
     with patch("sweeper.core.redact._known", set()):
-        shown = shown_address(address)
+        shown = hide_address_secrets(address)
         bare = repr(secret) if spell is not str and len(secret) > 5 else ""  # a short word stands in other sentences
-        for rendering in (shown, redact(f"failed: {address!r} {bare}"), shown_command(words)):
+        for rendering in (shown, redact(f"failed: {address!r} {bare}"), hide_command_secrets(words)):
             own = f"{frame} {NO_ADDRESS} {shlex.join(words[:2])} failed: '***'"
             assert not [piece for piece in pieces if piece in rendering and piece not in own], (address, rendering)
     with suppress(UsageError):
@@ -133,7 +140,7 @@ NASTY = [
 @pytest.mark.parametrize("address", NASTY)
 def test_a_known_secret_is_taken_out_of_every_text_in_every_spelling(address: str) -> None:
     secret = "ca'na\"ry 17"
-    assert "ry" not in shown_address(address)
+    assert "ry" not in hide_address_secrets(address)
     for told in (
         address,
         repr(address),
@@ -144,7 +151,7 @@ def test_a_known_secret_is_taken_out_of_every_text_in_every_spelling(address: st
     ):
         shown = redact(f"failed: {told}: give up")
         assert "na" not in shown and "17" not in shown and "give up" in shown, (told, shown)
-    assert "17" not in shown_command(["sweeper", "run", f"--storage={address}", "--seed", "1"])
+    assert "17" not in hide_command_secrets(["sweeper", "run", f"--storage={address}", "--seed", "1"])
 
 
 @pytest.mark.parametrize("address", ["postgresql://me:ca@na/ry@host/db", "http://me:port/x@host", "postgresql:me:x@h"])
@@ -156,11 +163,11 @@ def test_what_cannot_be_taken_apart_is_refused_unseen(address: str) -> None:
 @pytest.mark.parametrize("address", ["mlruns", "./a=b", "/x/y@z", "file:mlruns", "databricks", "databricks://profile"])
 def test_what_mlflow_takes_beside_addresses_passes(address: str) -> None:
     check_address("--tracking-uri", address)
-    assert shown_address(address) == address
+    assert hide_address_secrets(address) == address
 
 
 def test_a_password_that_is_a_word_leaves_sentences_readable() -> None:
-    remember("postgresql://postgres:postgres@postgres/db", "postgresql://me:test@host/db")
+    remember_addresses("postgresql://postgres:postgres@postgres/db", "postgresql://me:test@host/db")
     assert redact("the test split of postgresql://postgres:postgres@postgres/db") == (
         "the test split of postgresql://postgres:***@postgres/db"
     )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sweeper.core.spreadsheet import TableError, decoded, parse_table, with_points
+from sweeper.core.spreadsheet import TableError, decode_text, parse_table, replace_decimal_commas
 
 PLAIN = "name,score\na,0.5\nb,1\n"
 ROWS = [(2, ("a", "0.5")), (3, ("b", "1"))]
@@ -20,7 +20,7 @@ ROWS = [(2, ("a", "0.5")), (3, ("b", "1"))]
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
 def test_separators_encodings_and_line_ends_say_the_same(separator, encoding, ending):
     text = PLAIN.replace(",", separator).replace("\n", ending)
-    assert parse_table(decoded(text.encode(encoding)))[:2] == (("name", "score"), ROWS)
+    assert parse_table(decode_text(text.encode(encoding)))[:2] == (("name", "score"), ROWS)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_what_is_no_table_is_refused_with_its_line(text, words):
     ],
 )
 def test_a_comma_is_decimal_where_all_fractions_of_a_column_have_one(cells, separator, points):
-    assert with_points(cells, separator) == (points or cells)
+    assert replace_decimal_commas(cells, separator) == (points or cells)
 
 
 @given(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.core.paths import expanded
-from sweeper.core.text import at_most, count, to_one, with_sign
+from sweeper.core.paths import expand_user
+from sweeper.core.text import format_count, format_ratio, format_signed, format_upper_bound
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from sweeper.core.text import at_most, count, to_one, with_sign
     ],
 )
 def test_a_number_and_its_noun_agree(n: int, forms: tuple[str, ...], said: str) -> None:
-    assert count(n, *forms) == said
+    assert format_count(n, *forms) == said
 
 
 @pytest.mark.parametrize(
@@ -36,18 +36,18 @@ def test_a_number_and_its_noun_agree(n: int, forms: tuple[str, ...], said: str) 
     ],
 )
 def test_a_bound_is_rounded_up_and_never_past_the_margin_that_it_keeps(bound: float, margin: float, said: str) -> None:
-    assert at_most(bound, margin) == said
+    assert format_upper_bound(bound, margin) == said
 
 
 def test_a_name_that_begins_like_a_home_is_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """Editors call their backups so; no user is called so."""
     monkeypatch.setenv("HOME", "/home/me")
-    assert expanded("~nobody-of-this-name/x.png") == Path("~nobody-of-this-name/x.png")
-    assert expanded("~/x.png") == Path("/home/me/x.png")
+    assert expand_user("~nobody-of-this-name/x.png") == Path("~nobody-of-this-name/x.png")
+    assert expand_user("~/x.png") == Path("/home/me/x.png")
 
 
 def test_a_gain_that_rounds_to_nothing_has_no_sign() -> None:
-    assert [with_sign(v) for v in (0.0004, -0.0004, 0.0006, -0.0006)] == ["0.000", "0.000", "+0.001", "−0.001"]
+    assert [format_signed(v) for v in (0.0004, -0.0004, 0.0006, -0.0006)] == ["0.000", "0.000", "+0.001", "−0.001"]
 
 
 @pytest.mark.parametrize(
@@ -55,4 +55,4 @@ def test_a_gain_that_rounds_to_nothing_has_no_sign() -> None:
     [(1, "1:1"), (2.345, "2.35:1"), (61.54, "61.5:1"), (999.6, "1,000:1")],
 )
 def test_a_ratio_is_written_for_people(ratio: float, text: str) -> None:
-    assert to_one(ratio) == text
+    assert format_ratio(ratio) == text

@@ -16,16 +16,16 @@ from sweeper.core.records import IGNORE, Conditions, Dataset, ImageInfo
 from sweeper.data import open_store
 from sweeper.data.balanced_crops import (
     DRAWN,
-    balanced_of,
-    central_classes,
-    corner_around,
-    pixels_in_crops,
+    count_balanced,
+    estimate_pixels_in_crops,
+    find_corner_around,
+    list_central_classes,
 )
-from sweeper.data.folds import split_of
+from sweeper.data.folds import get_split
 from sweeper.data.store import StoreWriter
-from sweeper.losses import build_loss, snippet
-from sweeper.training.batches import crops, cut
-from sweeper.training.initial_networks import Starts
+from sweeper.losses import build_loss, make_snippet
+from sweeper.training.batches import cut_crops, draw_crops
+from sweeper.training.initial_networks import InitialNetworks
 from sweeper.training.training_steps import TrainingSteps
 from tests.support import builders
 from tests.support.sweeping import sweep_in
@@ -68,7 +68,7 @@ def street(tmp_path: Path) -> Dataset:
 
 def balanced(dataset: Dataset, recipe: Recipe = BALANCED) -> Conditions:
     """A study's conditions as `prepare` makes them."""
-    seen = pixels_in_crops(dataset, open_store(dataset.store), recipe.size, recipe.batch_size)
+    seen = estimate_pixels_in_crops(dataset, open_store(dataset.store), recipe.size, recipe.batch_size)
     return Conditions(dataset=dataset, recipe=recipe, seed=0, crop_pixels=seen)
 
 
@@ -76,24 +76,24 @@ def balanced(dataset: Dataset, recipe: Recipe = BALANCED) -> Conditions:
 
 
 def test_a_third_of_a_batch_is_balanced_and_rounded_as_nnunet_rounds_it() -> None:
-    assert [balanced_of(batch) for batch in (1, 2, 3, 4, 8, 12, 16, 32)] == [1, 1, 1, 1, 3, 4, 5, 11]
+    assert [count_balanced(batch) for batch in (1, 2, 3, 4, 8, 12, 16, 32)] == [1, 1, 1, 1, 3, 4, 5, 11]
 
 
 def test_no_crop_is_centred_on_background_nor_on_what_is_not_there(street: Dataset, tiny: Dataset) -> None:
-    assert central_classes(street) == ((1, 2, 3), (3,), (2,), ())
-    assert set(central_classes(tiny)) <= {(1,), ()}
+    assert list_central_classes(street) == ((1, 2, 3), (3,), (2,), ())
+    assert set(list_central_classes(tiny)) <= {(1,), ()}
     flooded = street.model_copy(update={"images": (street.images[0].model_copy(update={"pixels": (9, 99, 1, 1)}),)})
-    assert central_classes(flooded) == ((0, 2, 3),)  # the commonest of several is their background
+    assert list_central_classes(flooded) == ((0, 2, 3),)  # the commonest of several is their background
     inverse = tiny.model_copy(update={"images": (tiny.images[0].model_copy(update={"pixels": (9, 99)}),)})
-    assert central_classes(inverse) == ((1,),)  # of two it is class 0, however rare
+    assert list_central_classes(inverse) == ((1,),)  # of two it is class 0, however rare
 
 
 def test_the_others_and_all_other_draws_are_those_of_uniform_crops(street: Dataset) -> None:
     store, keys = open_store(street.store), {"size": 16, "batch_size": 8, "seed": 3}
     moved = 0
     for step in range(20):
-        plain, draws = crops(store, (0, 1, 2, 3), step=step, **keys)  # type: ignore[arg-type]
-        ours, again = crops(store, (0, 1, 2, 3), step=step, central=central_classes(street), **keys)  # type: ignore[arg-type]
+        plain, draws = draw_crops(store, (0, 1, 2, 3), step=step, **keys)  # type: ignore[arg-type]
+        ours, again = draw_crops(store, (0, 1, 2, 3), step=step, central=list_central_classes(street), **keys)  # type: ignore[arg-type]
         assert ours[:5] == plain[:5] and [crop.image for crop in ours] == [crop.image for crop in plain]
         assert [p for p, o in zip(plain, ours, strict=True) if p.image == 3] == [o for o in ours if o.image == 3]
         assert all(torch.equal(a, b) for a, b in zip(draws[:3], again[:3], strict=True))
@@ -109,7 +109,7 @@ def test_the_middle_is_a_pixel_of_the_class_wherever_the_edges_let_it() -> None:
     for mask in MASKS[:3]:
         classes = [c for c in (1, 2, 3) if (mask == c).any()]
         for _ in range(200):
-            corner = corner_around(mask, classes, rng.random(2), 8)
+            corner = find_corner_around(mask, classes, rng.random(2), 8)
             found = mask
             for axis, (at, side) in enumerate(zip(corner, mask.shape, strict=True)):
                 assert 0 <= at <= side - 8
@@ -121,7 +121,7 @@ def test_the_middle_is_a_pixel_of_the_class_wherever_the_edges_let_it() -> None:
 def test_each_class_is_drawn_as_often_and_so_is_each_of_its_pixels() -> None:
     """With crops of one pixel the corner is the middle."""
     rng = np.random.default_rng(1)
-    found = Counter(corner_around(MASKS[0], (1, 2, 3), rng.random(2), 1) for _ in range(6000))
+    found = Counter(find_corner_around(MASKS[0], (1, 2, 3), rng.random(2), 1) for _ in range(6000))
     classes = Counter({c: sum(n for at, n in found.items() if MASKS[0][at] == c) for c in (0, 1, 2, 3)})
     assert classes[0] == 0 and all(abs(classes[c] - 2000) < 4 * (6000 * 2 / 9) ** 0.5 for c in (1, 2, 3))
     signs = [n for at, n in found.items() if MASKS[0][at] == 2]
@@ -155,22 +155,22 @@ def by_hand(mask: npt.NDArray[np.uint8], central: tuple[int, ...], size: int, sh
 @pytest.mark.parametrize("size", [1, 7, 16, 24, 40])
 @pytest.mark.parametrize("batch", [1, 2, 8])
 def test_what_crops_hold_is_what_counting_them_one_by_one_gives(street: Dataset, size: int, batch: int) -> None:
-    found = pixels_in_crops(street, open_store(street.store), size, batch)
-    share = balanced_of(batch) / batch
-    for mask, central, ours in zip(MASKS, central_classes(street), found, strict=True):
+    found = estimate_pixels_in_crops(street, open_store(street.store), size, batch)
+    share = count_balanced(batch) / batch
+    for mask, central, ours in zip(MASKS, list_central_classes(street), found, strict=True):
         assert ours == pytest.approx(DRAWN * by_hand(mask, central, size, share), abs=0.5 + 1e-6)
 
 
 def test_a_rare_class_is_seen_as_often_as_is_said(street: Dataset) -> None:
-    store, images, central = open_store(street.store), (0, 1, 2, 3), central_classes(street)
-    said = balanced(street, BALANCED.model_copy(update={"batch_size": 8})).pixels_seen(images)
+    store, images, central = open_store(street.store), (0, 1, 2, 3), list_central_classes(street)
+    said = balanced(street, BALANCED.model_copy(update={"batch_size": 8})).count_pixels_seen(images)
     seen = np.zeros(4)
     for step in range(400):
-        places, _ = crops(store, images, size=16, batch_size=8, step=step, seed=0, central=central)
-        seen += np.bincount(cut(store, places, 16)[1].numpy().ravel(), minlength=256)[:4]
+        places, _ = draw_crops(store, images, size=16, batch_size=8, step=step, seed=0, central=central)
+        seen += np.bincount(cut_crops(store, places, 16)[1].numpy().ravel(), minlength=256)[:4]
     assert seen / seen.sum() == pytest.approx(said / said.sum(), rel=0.05)
-    uniform = Conditions(dataset=street, recipe=Recipe(), seed=0).pixels_seen(images)
-    assert uniform.tolist() == street.class_pixels().tolist()
+    uniform = Conditions(dataset=street, recipe=Recipe(), seed=0).count_pixels_seen(images)
+    assert uniform.tolist() == street.count_class_pixels().tolist()
     assert said[3] / said.sum() > 1.3 * uniform[3] / uniform.sum()
 
 
@@ -178,14 +178,14 @@ def test_bias_and_weights_follow_the_crops(street: Dataset) -> None:
     conditions, images = balanced(street), (0, 1, 2, 3)
     params = {"class_weight_power": 1.0}
     made = builders.spec("weighted_ce", params=params)
-    seen = conditions.pixels_seen(images)
-    steps = TrainingSteps(made, conditions, open_store(street.store), images, device=CPU, starts=Starts())
+    seen = conditions.count_pixels_seen(images)
+    steps = TrainingSteps(made, conditions, open_store(street.store), images, device=CPU, starts=InitialNetworks())
     bias = [module.bias for module in steps.model.modules() if isinstance(module, torch.nn.Conv2d)][-1]
     assert bias is not None and bias.tolist() == pytest.approx(np.log(seen / seen.sum()).tolist(), rel=1e-5)
     logits, labels = torch.randn(2, 4, 5, 5), torch.randint(0, 4, (2, 5, 5))
     values = [
         build_loss("weighted_ce", task="multiclass", class_frequencies=frequencies.tolist(), **params)(logits, labels)
-        for frequencies in (seen, street.class_pixels(images))
+        for frequencies in (seen, street.count_class_pixels(images))
     ]
     assert steps.criterion(logits, labels) == pytest.approx(values[0]) != pytest.approx(values[1])
 
@@ -195,10 +195,10 @@ def test_bias_and_weights_follow_the_crops(street: Dataset) -> None:
 
 def test_the_code_says_which_crops_it_is_for_and_answers_for_whole_images() -> None:
     given: tuple[Any, ...] = ("weighted_ce", {"class_weight_power": 1.0}, "multiclass", ("a", "b"), (6.0, 4.0))
-    text = snippet(*given, point=0.5, image_frequencies=(90.0, 10.0))
+    text = make_snippet(*given, point=0.5, image_frequencies=(90.0, 10.0))
     assert "# For balanced crops: a third of each batch" in text
     assert "class_frequencies=(0.6, 0.4)" in text and "log_prior = torch.tensor([0.9, 0.1]).log()" in text
-    assert "balanced" not in snippet(*given, point=0.5)
+    assert "balanced" not in make_snippet(*given, point=0.5)
 
 
 @pytest.mark.slow
@@ -207,7 +207,7 @@ def test_a_sweep_weighs_what_its_crops_hold_and_says_so(tmp_path: Path) -> None:
     given |= {"size": 32, "batch_size": 4, "steps": 16, "confirm_steps": 16}
     outcome = sweep_in(tmp_path, **given)
     conditions, sweep = outcome.sweep.conditions, outcome.sweep
-    seen = conditions.pixels_seen(split_of(conditions, conditions.seed).train)
+    seen = conditions.count_pixels_seen(get_split(conditions, conditions.seed).train)
     assert sweep.imbalance == pytest.approx(seen[0] / seen[1]) and sweep.imbalance < 0.9 * sweep.profile.imbalance
     report = outcome.paths.markdown.read_text("utf-8")
     assert "Crops are balanced: a third of each batch" in report and "32² balanced crops" in report

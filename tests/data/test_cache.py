@@ -14,7 +14,7 @@ import pytest
 from sweeper.core.errors import SweeperError
 from sweeper.core.records import TrialResult
 from sweeper.data import load_dataset
-from sweeper.data.cache import clear, entries, hold
+from sweeper.data.cache import clear_cache, hold_store, list_entries
 from sweeper.system.whole_files import DAY
 from sweeper.workflow.run import run_sweep
 from tests.support.sweeping import Recorder, settings_in
@@ -34,18 +34,18 @@ def two(tmp_path: Path) -> tuple[Path, Path, Path]:
 
 def test_what_is_there_is_listed_with_its_size_and_last_use(two):
     cache, first, second = two
-    found = entries(cache)
+    found = list_entries(cache)
     assert [entry.folder for entry in found] == [second, first]
     assert found[1].names == (ONE,) and found[1].images == 3 and found[1].complete and not found[1].in_use
     assert found[1].size == 3 * 64 * 64 * 4 + (first / "index.json").stat().st_size
     assert found[0].used - found[1].used == pytest.approx(10 * DAY)
-    assert entries(cache / "nothing") == []
+    assert list_entries(cache / "nothing") == []
 
 
 def test_what_is_deleted_goes_with_its_note_and_damaged_notes_go(two):
     cache, first, second = two
     (cache / "sources" / "x.json").write_bytes(b"{")
-    removed, kept = clear(cache)
+    removed, kept = clear_cache(cache)
     assert [entry.folder for entry in removed] == [second, first] and kept == []
     assert not first.exists() and not list((cache / "sources").iterdir())
     assert load_dataset(ONE, cache).store == str(first)  # made again
@@ -63,16 +63,16 @@ def test_a_damaged_note_is_read_anew_and_the_log_names_it(tmp_path: Path) -> Non
 
 def test_a_held_store_stays_and_its_use_is_noted(two):
     cache, first, second = two
-    lock = hold(first)
-    found = {entry.folder: entry for entry in entries(cache)}
+    lock = hold_store(first)
+    found = {entry.folder: entry for entry in list_entries(cache)}
     assert found[first].in_use and not found[second].in_use
     assert found[first].used > found[second].used - DAY
-    removed, kept = clear(cache)
+    removed, kept = clear_cache(cache)
     assert [e.folder for e in removed] == [second] and [e.folder for e in kept] == [first]
     lock.close()
-    assert [e.folder for e in clear(cache)[0]] == [first]
+    assert [e.folder for e in clear_cache(cache)[0]] == [first]
     with pytest.raises(SweeperError, match="load the data set again"):
-        hold(first)
+        hold_store(first)
 
 
 def test_a_killed_holder_holds_nothing(two):
@@ -83,11 +83,11 @@ def test_a_killed_holder_holds_nothing(two):
     )
     holder = subprocess.Popen([sys.executable, "-c", code, str(first)], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None and holder.stdout.readline() == "held\n"
-    assert first in [e.folder for e in clear(cache)[1]]
+    assert first in [e.folder for e in clear_cache(cache)[1]]
     holder.kill()
     holder.wait()
     holder.stdout.close()
-    assert first in [e.folder for e in clear(cache)[0]]
+    assert first in [e.folder for e in clear_cache(cache)[0]]
     assert not [path for path in cache.iterdir() if path.name.startswith(".")]
 
 
@@ -95,11 +95,11 @@ def test_half_written_stores_are_left_alone_for_a_day(two):
     cache, *_ = two
     (cache / ".writing-x").mkdir()
     (cache / ".writing-x" / "images.bin").write_bytes(b"x" * 10)
-    clear(cache)
+    clear_cache(cache)
     assert (cache / ".writing-x").exists()
     for path in (cache / ".writing-x" / "images.bin", cache / ".writing-x"):
         os.utime(path, (0, 0))
-    clear(cache)
+    clear_cache(cache)
     assert not (cache / ".writing-x").exists()
 
 
@@ -114,9 +114,9 @@ def test_a_store_of_another_user_is_held_and_counts_as_held_where_it_cannot_be_r
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "touch", denied)
-        hold(first).close()
+        hold_store(first).close()
         patched.setattr(Path, "open", denied)
-        assert [entry.in_use for entry in entries(cache)] == [False, True]
+        assert [entry.in_use for entry in list_entries(cache)] == [False, True]
 
 
 def test_the_command_lists_and_clears(two, sweeper):
@@ -125,7 +125,7 @@ def test_the_command_lists_and_clears(two, sweeper):
     status, listed, _ = sweeper(*asked)
     assert status == 0 and "2 data sets" in listed and f"3 images  {ONE}" in listed and "last used 20" in listed
     assert [row["images"] for row in json.loads(sweeper(*asked, "--json")[1])["entries"]] == [4, 3]
-    lock = hold(first)
+    lock = hold_store(first)
     cleared = sweeper(*asked, "--clear")[1]
     lock.close()
     assert "deleted" in cleared and "kept, in use" in cleared and "1 data set," in cleared
@@ -137,7 +137,7 @@ def test_a_sweep_holds_its_images_while_it_lives(tmp_path):
     class Looking(Recorder):
         def keep(self, result: TrialResult) -> None:
             super().keep(result)
-            self.in_use = [entry.in_use for entry in entries(tmp_path / "cache")]
+            self.in_use = [entry.in_use for entry in list_entries(tmp_path / "cache")]
 
     display = Looking()
     settings = settings_in(tmp_path, trials=1, confirm_seeds=1)

@@ -27,7 +27,7 @@ def mapped(root: Path, text: str) -> Dataset:
 
 def labels(dataset: Dataset) -> list[int]:
     store = open_store(dataset.store)
-    return [int(v) for v in np.unique(np.concatenate([store.mask(i).ravel() for i in range(len(store))]))]
+    return [int(v) for v in np.unique(np.concatenate([store.get_mask(i).ravel() for i in range(len(store))]))]
 
 
 def refused(root: Path, text: str, *words: str) -> None:
@@ -112,7 +112,7 @@ def test_classes_of_shapes_are_mapped_by_their_names(tmp_path):
     annotated.coco(tmp_path / "data")
     dataset = mapped(tmp_path / "data", "animal: [cat, dog]\n")
     assert dataset.classes == ("background", "animal")
-    assert np.array_equal(open_store(dataset.store).mask(0), annotated.truth(0) > 0)
+    assert np.array_equal(open_store(dataset.store).get_mask(0), annotated.truth(0) > 0)
 
 
 def test_what_does_not_fit_the_data_is_refused(tmp_path):

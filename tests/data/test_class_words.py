@@ -12,7 +12,7 @@ from PIL import Image
 
 from sweeper.core.records import IGNORE, Dataset
 from sweeper.data import load_dataset, open_store
-from sweeper.data.class_words import background_first, background_of
+from sweeper.data.class_words import find_background, put_background_first
 from tests.support import annotated
 from tests.support.folders import folder, mask
 
@@ -37,22 +37,22 @@ from tests.support.folders import folder, mask
 )
 def test_names_of_a_background_come_first_and_void_is_ignored(names, ordered, labels, said):
     notes: list[str] = []
-    found, table = background_first(names, notes)
+    found, table = put_background_first(names, notes)
     assert found == ordered and tuple(table[: len(names)]) == labels
     assert (said in notes[0]) if said else not notes
 
 
 @given(st.lists(st.sampled_from(["void", "ignore", "bg", "other", "none", "a", "b", "c"]), min_size=2, unique=True))
 def test_nothing_but_the_order_of_classes_changes(names):
-    found, table = background_first(names, [])
+    found, table = put_background_first(names, [])
     assert {*found} <= {*names} and len(found) == len({*table[: len(names)]} - {IGNORE})
     assert [found[label] for label in table[: len(names)] if label != IGNORE] == [n for n in names if n in found]
-    assert background_of(found) in (None, 0) and list(table[len(names) :]) == [*range(len(names), 256)]
+    assert find_background(found) in (None, 0) and list(table[len(names) :]) == [*range(len(names), 256)]
 
 
 def pixels(dataset: Dataset) -> list[tuple[int, ...]]:
     store = open_store(dataset.store)
-    return [tuple(np.unique(store.mask(i))) for i in range(len(dataset.images))]
+    return [tuple(np.unique(store.get_mask(i))) for i in range(len(dataset.images))]
 
 
 @pytest.mark.parametrize("source", ["classes.txt", "colors.txt", "labelmap.txt", "colours with classes.txt"])

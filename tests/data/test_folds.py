@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeper.core.errors import DataError
-from sweeper.data import divide
-from sweeper.data.folds import fold_split, split_of, untested
+from sweeper.data import divide_images
+from sweeper.data.folds import fold_split, get_split, split_without_test
 from sweeper.data.split_notes import fold_notes, split_notes
 from tests.data.test_split import PLAIN, side_of
 from tests.support import builders
@@ -68,20 +68,20 @@ def test_folds_refuse_given_splits() -> None:
 
 def test_the_search_of_a_study_with_folds_divides_the_whole_set() -> None:
     conditions = builders.conditions(builders.dataset(images=20)).model_copy(update={"folds": 4})
-    split = split_of(conditions, 7)
+    split = get_split(conditions, 7)
     assert (len(split.train), len(split.val), split.test) == (15, 5, ())
-    rotations = [{i for k in range(4) for i in split_of(conditions, seed, k).test} for seed in (1000, 1001)]
+    rotations = [{i for k in range(4) for i in get_split(conditions, seed, k).test} for seed in (1000, 1001)]
     assert rotations == [set(range(20))] * 2
-    assert split_of(conditions, 1000, 0).test != split_of(conditions, 1001, 0).test  # another seed: other folds
+    assert get_split(conditions, 1000, 0).test != get_split(conditions, 1001, 0).test  # another seed: other folds
 
 
 def test_small_sets_are_told_of_folds_and_folds_of_what_they_are_not() -> None:
     small = counted([(9, 1)] * 9 + [(9, 0)])
-    assert "--folds 5 (not held out then)" in split_notes(small, divide(small, test_seed=0, seed=0))[-1]
+    assert "--folds 5 (not held out then)" in split_notes(small, divide_images(small, test_seed=0, seed=0))[-1]
     given = counted([(9, 1)] * 10, ["train"] * 7 + ["val"] + ["test"] * 2)
-    assert "--folds" not in split_notes(given, divide(given, test_seed=0, seed=0))[-1]
+    assert "--folds" not in split_notes(given, divide_images(given, test_seed=0, seed=0))[-1]
 
     rare = counted([(9, 1, 0)] * 9 + [(9, 1, 5)])
-    notes = fold_notes(rare, untested(rare, 0), 3)
+    notes = fold_notes(rare, split_without_test(rare, 0), 3)
     assert "not held out" in notes[0] and "3 trainings of every finalist" in notes[0]
     assert any("c2 occurs in image 0009 only" in note for note in notes)

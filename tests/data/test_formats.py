@@ -24,8 +24,8 @@ from sweeper.data.formats import FORMATS
 from sweeper.data.formats import labelme as labelme_format
 from sweeper.data.formats.cityscapes import LABEL_IDS
 from sweeper.data.formats.coco import parse_object
-from sweeper.data.formats.shapes import KINDS, Ready, outlines, point_fault
-from sweeper.data.rle import checked_rle, pixels
+from sweeper.data.formats.shapes import KINDS, DrawableShape, draw_outlines, find_point_fault
+from sweeper.data.rle import check_rle, decode_pixels
 from tests.support import annotated
 from tests.support.annotated import CLASSES, HEIGHT, STEMS, WIDTH, photo, truth
 
@@ -36,7 +36,7 @@ def load(root: Path, **options: Any) -> Dataset:
 
 def masks(dataset: Dataset) -> dict[str, np.ndarray]:
     store = open_store(dataset.store)
-    return {image.stem: store.mask(i) for i, image in enumerate(dataset.images)}
+    return {image.stem: store.get_mask(i) for i, image in enumerate(dataset.images)}
 
 
 def problems(root: Path, **options: Any) -> str:
@@ -60,8 +60,8 @@ def test_every_format_gives_the_same_set(tmp_path, name):
     assert [image.stem for image in dataset.images] == [*STEMS]
     store = open_store(dataset.store)
     for index in range(len(STEMS)):
-        assert np.array_equal(store.mask(index), truth(index)), STEMS[index]
-        assert np.array_equal(store.image(index), np.array(photo(index)))
+        assert np.array_equal(store.get_mask(index), truth(index)), STEMS[index]
+        assert np.array_equal(store.get_image(index), np.array(photo(index)))
     sides = annotated.SIDES if name in ("voc", "yolo", "cityscapes", "manifest") else [None] * 8
     assert [image.split for image in dataset.images] == [*sides]
     if name == "manifest":
@@ -338,7 +338,7 @@ def test_several_coco_files_give_the_split(tmp_path):
 @given(st.lists(st.integers(-5, 400), max_size=12) | st.text(max_size=20) | st.none() | st.floats())
 def test_run_length_masks_of_any_kind_are_read_or_refused(counts):
     try:
-        found = pixels(checked_rle({"size": [12, 9], "counts": counts}, (12, 9)))
+        found = decode_pixels(check_rle({"size": [12, 9], "counts": counts}, (12, 9)))
     except ValueError:
         return
     assert found.shape == (12, 9) and isinstance(counts, list | str)
@@ -352,9 +352,9 @@ def test_compressed_runs_are_those_of_pycocotools(height, width, seed):
     bits = np.random.default_rng(seed).random((height, width)) < 0.3
     rle = coco_masks.encode(np.asfortranarray(bits, dtype=np.uint8))
     text = {"size": [height, width], "counts": rle["counts"].decode()}
-    assert np.array_equal(pixels(checked_rle(text, (height, width))), bits)
+    assert np.array_equal(decode_pixels(check_rle(text, (height, width))), bits)
     with pytest.raises(ValueError, match=r"add up|compressed text"):
-        checked_rle({**text, "counts": text["counts"] + "1"}, (height, width))
+        check_rle({**text, "counts": text["counts"] + "1"}, (height, width))
 
 
 # --- Parsers against anything ------------------------------------------------------------------------------------
@@ -404,10 +404,10 @@ def test_any_labelme_shape_is_drawn_or_refused(tmp_path_factory, entry):
         assert str(error)
         return
     points = np.frombuffer(found.rings[0]).reshape(-1, 2)
-    if len(points) < KINDS[found.kind][0] or point_fault(points, (20, 30)):
+    if len(points) < KINDS[found.kind][0] or find_point_fault(points, (20, 30)):
         return
     try:
-        mask = outlines([Ready(7, found, [points])], (20, 30), 0)
+        mask = draw_outlines([DrawableShape(7, found, [points])], (20, 30), 0)
     except ValueError as error:
         assert "its image must" in str(error)
         return
@@ -541,8 +541,8 @@ def test_tiffs_keep_their_channels_and_bits(tmp_path, channels, dtype, options):
     store = open_store(dataset.store)
     assert store.dtype == dtype
     for index in range(len(STEMS)):
-        assert np.array_equal(store.image(index), annotated.bands(index, channels, dtype))
-        view = store.view(index)
+        assert np.array_equal(store.get_image(index), annotated.bands(index, channels, dtype))
+        view = store.get_view(index)
         assert view.dtype == np.uint8 and view.shape == (HEIGHT, WIDTH, 1 if channels == 1 else 3)
         assert view.min() == 0 and view.max() == 255
 
@@ -570,7 +570,7 @@ def test_pngs_of_16_bits_keep_them(tmp_path, channels):
     dataset = load(root)
     store = open_store(dataset.store)
     assert (store.channels, store.dtype) == (3, np.uint16)
-    assert all(np.array_equal(store.image(i), data[i][:, :, :3]) for i in range(8))
+    assert all(np.array_equal(store.get_image(i), data[i][:, :, :3]) for i in range(8))
 
 
 def test_images_of_different_channels_are_a_problem(tmp_path):

@@ -28,7 +28,7 @@ def problems(root: Path) -> list[str]:
 
 
 def labels(dataset: Dataset, index: int = 0) -> np.ndarray:
-    return open_store(dataset.store).mask(index)
+    return open_store(dataset.store).get_mask(index)
 
 
 # --- COCO: ids ---------------------------------------------------------------------------------------------------

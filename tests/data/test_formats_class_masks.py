@@ -72,7 +72,7 @@ def test_names_of_several_words_backgrounds_and_classes_txt(tmp_path):
     dataset = load(made(tmp_path / "data", "images/{}.png", "masks/{0}_{1}.png", names))
     assert dataset.classes == ("background", "optic_cup", "optic_disc")
     assert [line for line in dataset.warnings if "classes are background, optic_cup, optic_disc;" in line]
-    mask = open_store(dataset.store).mask(0)
+    mask = open_store(dataset.store).get_mask(0)
     assert [mask[0, column] for column in (0, 15, 25, 35, 50)] == [IGNORE, 0, 1, 2, 0]
     root = made(tmp_path / "listed", "images/{}.png", "masks/{0}_{1}.png")
     (root / "classes.txt").write_text("ground\nroad\ncar\n")
@@ -170,4 +170,4 @@ def test_masks_of_one_class_that_went_through_jpeg_are_read_by_half_range(tmp_pa
     found = load(root)
     assert found.classes == exact.classes
     stores = open_store(exact.store), open_store(found.store)
-    assert all(np.mean(stores[0].mask(i) != stores[1].mask(i)) < 0.01 for i in range(len(stores[0])))
+    assert all(np.mean(stores[0].get_mask(i) != stores[1].get_mask(i)) < 0.01 for i in range(len(stores[0])))

@@ -61,7 +61,7 @@ def test_the_folders_that_people_have_are_read_and_what_was_assumed_is_said(tmp_
     assert len(dataset.images) == len(pairs) and dataset.images[0].stem == stem
     assert [p.pixels[1] for p in dataset.images] == [16] * len(pairs) and dataset.name == "data"
     store = open_store(dataset.store)
-    assert all(store.mask(i)[i % 5, 0] == 1 for i in range(5))
+    assert all(store.get_mask(i)[i % 5, 0] == 1 for i in range(5))
 
 
 @pytest.mark.parametrize(

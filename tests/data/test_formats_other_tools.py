@@ -135,7 +135,7 @@ def test_roboflows_table_names_the_classes_and_classes_txt_comes_before_it(tmp_p
     root = roboflow(tmp_path / "data")
     dataset = load_dataset(str(root), tmp_path / "cache")
     assert dataset.classes == CLASSES and dataset.format == "pairs"
-    assert np.array_equal(open_store(dataset.store).mask(0), truth(0))
+    assert np.array_equal(open_store(dataset.store).get_mask(0), truth(0))
     (root / "classes.txt").write_text("a\nb\nc\n")
     assert load_dataset(str(root), tmp_path / "cache").classes == ("a", "b", "c")
 
@@ -169,6 +169,6 @@ def test_the_lines_for_run_length_tables_write_masks_that_are_read(tmp_path):
     subprocess.run([sys.executable, "-c", code[1]], cwd=root, check=True, env=dict(os.environ))
     patterns = Patterns(images="train_images/*", masks="masks/{stem}.png")
     dataset = load_dataset(str(root), tmp_path / "cache", patterns=patterns)
-    assert np.array_equal(open_store(dataset.store).mask(3), truth(3) > 0)
+    assert np.array_equal(open_store(dataset.store).get_mask(3), truth(3) > 0)
     with Image.open(root / "masks" / "p0.png") as mask:
         assert mask.size == photo(0).size

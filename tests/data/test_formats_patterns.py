@@ -10,13 +10,13 @@ import pytest
 from sweeper.core.errors import SweeperError
 from sweeper.core.records import Dataset
 from sweeper.data import load_dataset
-from sweeper.data.formats.file_patterns import asked_patterns
+from sweeper.data.formats.file_patterns import get_requested_patterns
 from sweeper.data.variants import store_here
 from tests.support.folders import five, image, laid_out, mask
 
 
 def load(root: Path | None, images: str | None, masks: str | None, **options: object) -> Dataset:
-    data, patterns = asked_patterns(None if root is None else str(root), images, masks)
+    data, patterns = get_requested_patterns(None if root is None else str(root), images, masks)
     assert data is not None
     return load_dataset(data, options.pop("cache", Path(data) / ".cache"), patterns=patterns, **options)  # type: ignore[arg-type]
 
@@ -54,11 +54,11 @@ def test_without_data_the_folder_is_that_of_both_patterns(tmp_path, monkeypatch)
     monkeypatch.chdir(root)
     wanted = ("img/*.png", "lab/{stem}.png")
     for asked in (wanted, [f"{root}/{text}" for text in wanted], [f"../data/{text}" for text in wanted]):
-        data, patterns = asked_patterns(None, *asked)
+        data, patterns = get_requested_patterns(None, *asked)
         assert patterns is not None and (patterns.images, patterns.masks) == wanted
         assert data is not None and Path(data).resolve() == root
-    assert asked_patterns(None, "img/sub/*.png", "img/{stem}.png")[0] == "img"
-    assert asked_patterns(str(root), f"{root}/img/*.png", wanted[1])[1] == patterns
+    assert get_requested_patterns(None, "img/sub/*.png", "img/{stem}.png")[0] == "img"
+    assert get_requested_patterns(str(root), f"{root}/img/*.png", wanted[1])[1] == patterns
 
 
 def test_wildcards_for_folders_stand_for_the_same_on_both_sides(tmp_path):
@@ -100,9 +100,9 @@ def test_what_patterns_cannot_mean_is_refused(tmp_path):
     refused(root, "img/[z-a]\0*.jpg", good[1], "must name images")
     refused(root, *good, "--format folder and --images with --masks exclude each other", format="folder")
     with pytest.raises(SweeperError, match="is drawn"):
-        asked_patterns("synthetic:cracks", *good)
+        get_requested_patterns("synthetic:cracks", *good)
     with pytest.raises(SweeperError, match=r"--images must name what lies on this machine; s3://b/\*.jpg is an"):
-        asked_patterns(None, "s3://b/*.jpg", good[1])
+        get_requested_patterns(None, "s3://b/*.jpg", good[1])
     for i, stem in enumerate("abcde"):
         image(i).save(root / "lab" / f"{stem}.ppm")
     refused(root, good[0], "lab/{stem}.ppm", "5 files, e.g. lab/a.ppm, lab/b.ppm: masks must be one of .png, .bmp")

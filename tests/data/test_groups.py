@@ -9,12 +9,12 @@ import pytest
 
 from sweeper.core.errors import DataError, UsageError
 from sweeper.core.records import Dataset
-from sweeper.data import divide, load_dataset
+from sweeper.data import divide_images, load_dataset
 from sweeper.data.folds import fold_split
-from sweeper.data.groups import groups_text
+from sweeper.data.groups import format_groups
 from sweeper.data.split_notes import split_lines
-from sweeper.storage import differences
-from sweeper.workflow.prepare import dataset_of
+from sweeper.storage import list_plan_differences
+from sweeper.workflow.prepare import resolve_dataset_request
 from sweeper.workflow.settings import Settings
 from tests.support import annotated, builders
 from tests.support.faking import new_plan
@@ -65,8 +65,8 @@ def numbered(begins: Iterable[str], form: str, several: int = 2) -> list[str]:
 def test_folders_and_ids_in_names_are_groups(tmp_path, names, by, found):
     dataset = load(made(tmp_path / "data", *names))
     assert dataset.grouped_by == by and {*groups_of(dataset).values()} - {None} == found
-    assert f"{len(found)} groups by {by} (" in str(groups_text(dataset))
-    split = divide(dataset, test_seed=0, seed=0)
+    assert f"{len(found)} groups by {by} (" in str(format_groups(dataset))
+    split = divide_images(dataset, test_seed=0, seed=0)
     for group in found:
         members = {i for i, image in enumerate(dataset.images) if image.group == group}
         assert sum(not members.isdisjoint(side) for side in (split.train, split.val, split.test)) == 1
@@ -89,7 +89,7 @@ def test_folders_and_ids_in_names_are_groups(tmp_path, names, by, found):
 )
 def test_names_that_say_nothing_of_groups_make_none(tmp_path, names):
     dataset = load(made(tmp_path / "data", *names))
-    assert {*groups_of(dataset).values()} == {None} and dataset.grouped_by is None and groups_text(dataset) is None
+    assert {*groups_of(dataset).values()} == {None} and dataset.grouped_by is None and format_groups(dataset) is None
     assert not [warning for warning in dataset.warnings if "--groups" in warning]
 
 
@@ -138,7 +138,7 @@ def test_the_option_takes_folders_or_a_pattern_and_refuses_what_matches_nothing(
     root = made(tmp_path / "data", "a1/x-0", "a1/y-1", "b1/x-2", "b1/y-3", "b1/z")
     assert {*groups_of(load(root, "folder")).values()} == {"a1", "b1"}
     with pytest.raises(DataError, match=r"found 2 .*--groups none: each image is one"):
-        divide(load(root, "folder"), test_seed=0, seed=0)
+        divide_images(load(root, "folder"), test_seed=0, seed=0)
     with pytest.raises(DataError, match=r"must match the path of every image, found no match in images/b1/z.png") as no:
         load(root, "([xy])-")
     way_out = str(no.value).split("--groups '")[1].split("'")[0]
@@ -163,13 +163,13 @@ def test_folds_and_the_plan_keep_groups_whole(tmp_path):
 
 def test_a_study_keeps_its_groups_and_one_from_before_has_those_that_were_given(tmp_path):
     root, cache = made(tmp_path / "data", *numbered("abc", "{}/{}")), tmp_path / "cache"
-    first = dataset_of(Settings(data=str(root), groups="b|.", cache=cache), None, Recorder())
-    again = dataset_of(Settings(cache=cache), first, Recorder())
+    first = resolve_dataset_request(Settings(data=str(root), groups="b|.", cache=cache), None, Recorder())
+    again = resolve_dataset_request(Settings(cache=cache), first, Recorder())
     assert (again.digest, again.groups, groups_of(again)) == (first.digest, "b|.", groups_of(first))
-    new = dataset_of(Settings(data=str(root), cache=cache), None, Recorder())
+    new = resolve_dataset_request(Settings(data=str(root), cache=cache), None, Recorder())
     assert new.groups == "auto" and new.digest != first.digest
     plans = [new_plan(conditions=builders.conditions(one)) for one in (first, new)]
-    assert "groups: b|. → auto" in differences(*plans)
+    assert "groups: b|. → auto" in list_plan_differences(*plans)
     before = Dataset.model_validate(load(root, "none").model_dump(exclude={"groups", "grouped_by"}))
-    again = dataset_of(Settings(cache=cache), before, Recorder())
+    again = resolve_dataset_request(Settings(cache=cache), before, Recorder())
     assert again.digest == before.digest and {*groups_of(again).values()} == {None}

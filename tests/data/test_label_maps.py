@@ -12,12 +12,12 @@ import torch
 from sweeper.core.errors import LossError, SweeperError
 from sweeper.core.records import IGNORE, Dataset
 from sweeper.data import open_store
-from sweeper.data.label_maps import FARTHEST, MapStore, signed_distances
+from sweeper.data.label_maps import FARTHEST, MapStore, compute_signed_distances
 from sweeper.data.store import PixelStore, StoreWriter
 from sweeper.losses import build_loss
-from sweeper.losses.map_losses import distance_maps
-from sweeper.training.augment import Draws, augment, augment_distances
-from sweeper.training.batches import crops, map_batch
+from sweeper.losses.map_losses import compute_distance_maps
+from sweeper.training.augment import AugmentationDraws, augment, augment_distances
+from sweeper.training.batches import draw_crops, map_batch
 from tests.support.batches import training_batch
 
 
@@ -35,7 +35,7 @@ def test_distances_are_those_to_the_nearest_pixel_of_the_other_kind(seed: int) -
     rng = np.random.default_rng(seed)
     labelled = rng.random((9, 11)) < 0.8
     present = (rng.random((9, 11)) < 0.3) & labelled
-    np.testing.assert_allclose(signed_distances(present, labelled), brute_force(present, labelled), rtol=1e-6)
+    np.testing.assert_allclose(compute_signed_distances(present, labelled), brute_force(present, labelled), rtol=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_maps_are_made_once_and_read_again(store: PixelStore) -> None:
     made = MapStore(store, (0, 1, 2))
     first = made.maps(0)
     assert first.shape == (3, 30, 40) and not first.flags.writeable
-    assert np.array_equal(first, made.of_mask(store.mask(0)))
+    assert np.array_equal(first, made.of_mask(store.get_mask(0)))
     file = made.folder / "0.npy"
     stamp = file.stat().st_mtime_ns
     assert np.array_equal(MapStore(store, (0, 1, 2)).maps(0), first) and file.stat().st_mtime_ns == stamp
@@ -82,7 +82,7 @@ def test_maps_are_cut_flipped_and_turned_like_the_labels(store: PixelStore, augm
         keys: dict[str, Any] = {"size": size, "batch_size": 3, "seed": 5, "step": step, "augmentation": augmentation}
         _, masks, draws = training_batch(store, (0, 1, 2), **keys)
         labels = augment(masks.float().unsqueeze(1), masks.long(), draws)[1]
-        places, _ = crops(store, (0, 1, 2), **keys)
+        places, _ = draw_crops(store, (0, 1, 2), **keys)
         found = augment_distances(map_batch(MapStore(store, (1,)), places, size), draws).squeeze(1).float()
         # The sign of the distance to class 1 is whether a pixel is of it; what was turned is interpolated.
         known = torch.where(labels == 1, -1.0, 1.0).masked_fill(labels == IGNORE, 0.0)
@@ -96,9 +96,9 @@ def test_maps_are_cut_flipped_and_turned_like_the_labels(store: PixelStore, augm
 def test_distances_are_in_pixels_of_the_turned_image(zoom: float) -> None:
     """A pixel further from a straight boundary is a pixel further from it, whatever the turn and the zoom."""
     half = np.arange(48) < np.full((48, 1), 24)
-    maps = torch.from_numpy(signed_distances(half, np.ones_like(half)))[None, None]
+    maps = torch.from_numpy(compute_signed_distances(half, np.ones_like(half)))[None, None]
     one = torch.ones(1)
-    draws = Draws(one < 0, one, 0 * one, upside=one > 0, angle=0.4 * one, zoom=zoom * one)
+    draws = AugmentationDraws(one < 0, one, 0 * one, upside=one > 0, angle=0.4 * one, zoom=zoom * one)
     found = augment_distances(maps, draws)[0, 0].numpy()
     assert np.hypot(*np.gradient(found))[16:32, 16:32] == pytest.approx(1, abs=1e-3)
 
@@ -110,7 +110,7 @@ def test_without_maps_the_loss_makes_them_itself(task: Any) -> None:
     target[..., :2, :] = IGNORE
     logits = torch.randn(2, 1 if task == "binary" else 3, 12, 12, generator=rng)
     loss = build_loss("boundary", task=task)
-    maps = distance_maps(target, task, logits.shape[1], IGNORE)
+    maps = compute_distance_maps(target, task, logits.shape[1], IGNORE)
     assert torch.equal(loss(logits, target), loss(logits, target, distance=maps))
     given = torch.zeros_like(maps)
     given[..., 0] = 1
@@ -125,6 +125,6 @@ def test_training_uses_the_kept_maps(tiny: Dataset, monkeypatch: pytest.MonkeyPa
     def refuse(*_: object) -> None:
         raise AssertionError("computed from the labels of the batch")
 
-    monkeypatch.setattr("sweeper.losses.loss_module.distance_maps", refuse)
+    monkeypatch.setattr("sweeper.losses.loss_module.compute_distance_maps", refuse)
     assert train(tiny, family="boundary").state == "complete"
     assert list(Path(tiny.store).glob("distance-*/*.npy"))

@@ -14,7 +14,7 @@ import pytest
 from sweeper.core.errors import DataError
 from sweeper.data import load_dataset, text_tables
 from sweeper.data.formats import FORMATS
-from sweeper.data.text_tables import UnreadableFileError, open_file, text_of
+from sweeper.data.text_tables import UnreadableFileError, open_file, read_text
 from tests.support import annotated
 
 SECRET = "stem,split,root:x:0:0:hunter2"
@@ -182,8 +182,8 @@ def test_a_file_that_becomes_a_pipe_or_grows_after_it_was_listed_is_refused(tmp_
     with (tmp_path / "large.txt").open("wb") as file:
         file.truncate(text_tables.MAX_TABLE + 1)
     faults: list[str] = []
-    assert text_of(tmp_path / "large.txt", faults) is None
+    assert read_text(tmp_path / "large.txt", faults) is None
     assert faults == ["large.txt: must be 32 MiB at most, found 32 MiB; divide it, or name the right file"]
     unknown = os.stat_result((0o100600, *[0] * 9))
     monkeypatch.setattr(text_tables.os, "fstat", lambda _: unknown)  # a size of 0, as files of /proc have
-    assert text_of(tmp_path / "large.txt", faults) is None and len(faults) == 2
+    assert read_text(tmp_path / "large.txt", faults) is None and len(faults) == 2

@@ -118,7 +118,7 @@ def test_numbered_objects_are_refused_and_become_one_class_by_the_printed_step(t
     assert dataset.classes == ("background", "object")
     for index in range(images):
         truth = draw(np.random.default_rng(index), index)[1] > 0
-        assert np.array_equal(open_store(dataset.store).mask(index), truth)
+        assert np.array_equal(open_store(dataset.store).get_mask(index), truth)
 
 
 @pytest.mark.parametrize(

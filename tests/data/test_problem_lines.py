@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sweeper.data.problem_lines import grouped
+from sweeper.data.problem_lines import group_problems
 
 
 def sizes(*names: str) -> list[str]:
@@ -11,11 +11,11 @@ def sizes(*names: str) -> list[str]:
 
 def test_a_few_are_named_one_by_one_in_order_and_once():
     few = [*sizes("c", "a", "b"), "split.csv: line 12: a row; mend", "split.csv: line 3 must be", "no colon at all"]
-    assert grouped([*few, *few]) == sorted(few)
+    assert group_problems([*few, *few]) == sorted(few)
 
 
 def test_many_files_share_a_line_with_two_examples():
-    found = grouped([*sizes(*"dcba"), "masks/x.png: is empty; remove it"])
+    found = group_problems([*sizes(*"dcba"), "masks/x.png: is empty; remove it"])
     assert found == [
         "4 files, e.g. masks/a.png, masks/b.png: must have its image's size 16×12, found 9×3; mend it",
         "masks/x.png: is empty; remove it",
@@ -24,6 +24,6 @@ def test_many_files_share_a_line_with_two_examples():
 
 def test_lines_of_a_table_and_of_many_files():
     rows = [f"split.csv: line {n}: no image has the stem 'p{n}'; remove it" for n in (10, 9, 8, 7)]
-    assert grouped(rows) == ["split.csv: line 7: no image has the stem 'p7'; remove it (and 3 more like it)"]
+    assert group_problems(rows) == ["split.csv: line 7: no image has the stem 'p7'; remove it (and 3 more like it)"]
     rows = [f"labels/{file}.txt: line {n}: must be a polygon" for file in "ab" for n in (1, 2)]
-    assert grouped(rows) == ["4 faults in 2 files, e.g. labels/a.txt, labels/b.txt: line 1: must be a polygon"]
+    assert group_problems(rows) == ["4 faults in 2 files, e.g. labels/a.txt, labels/b.txt: line 1: must be a polygon"]

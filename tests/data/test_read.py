@@ -47,7 +47,7 @@ def test_labels_survive_every_mask_kind(tmp_path):
     store = open_store(dataset.store)
     assert len(dataset.images) == 7
     for index in range(7):
-        assert np.array_equal(store.mask(index), array), dataset.images[index].stem
+        assert np.array_equal(store.get_mask(index), array), dataset.images[index].stem
 
 
 @pytest.mark.parametrize(
@@ -77,11 +77,11 @@ def test_grey_sets_have_one_channel_and_mixed_ones_three(tmp_path):
         image(seed, mode="L").save(root / "images" / f"{stem}.png")
     grey = load(root)
     assert grey.channels == 1
-    assert open_store(grey.store).image(0).shape == (12, 16, 1)
+    assert open_store(grey.store).get_image(0).shape == (12, 16, 1)
     image(0).save(root / "images" / "d.png")
     mixed = load(root)
     assert mixed.channels == 3
-    first = open_store(mixed.store).image(0)
+    first = open_store(mixed.store).get_image(0)
     assert np.array_equal(first, np.repeat(np.array(image(0, mode="L"))[:, :, None], 3, axis=2))
 
 
@@ -95,7 +95,7 @@ def test_other_image_modes_become_rgb(tmp_path, mode):
         source = image(0).convert(mode)
     source.save(root / "images" / "a.tif")
     dataset = load(root)
-    stored = open_store(dataset.store).image(0)
+    stored = open_store(dataset.store).get_image(0)
     assert stored.shape == (12, 16, 3)
     if mode == "I;16":
         assert np.array_equal(stored[:, :, 0], np.array(image(0, mode="L")))
@@ -113,7 +113,7 @@ def test_exif_orientation_is_applied_to_images_alone(tmp_path):
     dataset = load(root)
     assert (dataset.images[0].height, dataset.images[0].width) == (12, 16)
     upright = np.rot90(np.array(image(0, height=16, width=12)), -1)
-    assert np.array_equal(open_store(dataset.store).image(0), upright)
+    assert np.array_equal(open_store(dataset.store).get_image(0), upright)
 
 
 def test_all_faults_of_a_set_are_named_at_once(tmp_path):

@@ -37,7 +37,7 @@ def masks_of(root: Path, write: Callable[[Path], None], suffix: str = ".tif", **
 
 
 def label_of(dataset: Dataset) -> np.ndarray:
-    return open_store(dataset.store).mask(0)
+    return open_store(dataset.store).get_mask(0)
 
 
 def refused(root: Path, write: Callable[[Path], None], suffix: str = ".tif") -> str:

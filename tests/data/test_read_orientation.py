@@ -12,7 +12,7 @@ from PIL import Image
 from sweeper.core.errors import DataError
 from sweeper.core.records import Dataset
 from sweeper.data import load_dataset, open_store
-from sweeper.data.tiff import turned
+from sweeper.data.tiff import turn_upright
 from tests.support.folders import folder
 
 BACK = {6: 8, 8: 6}
@@ -31,7 +31,7 @@ def exif(orientation: int) -> Image.Exif:
 
 def stored(upright: np.ndarray, orientation: int) -> np.ndarray:
     """Pixels as they lie in a file with this orientation."""
-    return np.ascontiguousarray(turned(upright, BACK.get(orientation, orientation)))
+    return np.ascontiguousarray(turn_upright(upright, BACK.get(orientation, orientation)))
 
 
 def photos(root: Path, orientation: int, suffix: str = ".png", truth: np.ndarray = TRUTH) -> Path:
@@ -51,7 +51,7 @@ def masks(root: Path, label: np.ndarray, suffix: str = ".png", own: int = 1) -> 
 
 
 def label_of(dataset: Dataset) -> np.ndarray:
-    return open_store(dataset.store).mask(0)
+    return open_store(dataset.store).get_mask(0)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sweeper.core.errors import DataError
 from sweeper.core.records import Dataset
-from sweeper.data import divide, load_dataset, stratified_subset
+from sweeper.data import divide_images, load_dataset, select_stratified_subset
 from sweeper.data.split_notes import SMALL, split_notes
 from tests.support.builders import counted
 
@@ -25,7 +25,7 @@ def side_of(split: Any, index: int) -> str:
 
 
 def test_ungiven_images_are_divided_60_20_20():
-    split = divide(PLAIN, test_seed=0, seed=0)
+    split = divide_images(PLAIN, test_seed=0, seed=0)
     assert (len(split.train), len(split.val), len(split.test)) == (60, 20, 20)
 
 
@@ -38,7 +38,7 @@ def test_every_split_is_a_partition_that_keeps_what_is_given(data):
     rows = data.draw(st.lists(st.tuples(st.just(50), st.integers(0, 3), st.integers(0, 1)), min_size=n, max_size=n))
     found = counted(rows, splits, groups)
     try:
-        split = divide(found, test_seed=data.draw(st.integers(0, 99)), seed=data.draw(st.integers(-5, 99)))
+        split = divide_images(found, test_seed=data.draw(st.integers(0, 99)), seed=data.draw(st.integers(-5, 99)))
     except DataError:
         roomy = sum(1 for s, g in zip(splits, groups, strict=True) if s is None and g is None)
         assert roomy < 3  # with three free images there is always a way
@@ -60,7 +60,7 @@ def test_every_split_is_a_partition_that_keeps_what_is_given(data):
 @pytest.mark.parametrize("seed", range(8))
 def test_a_rare_class_reaches_every_side(seed):
     rows = [(80, 20, 5 if i % 10 == 0 else 0) for i in range(100)]
-    split = divide(counted(rows), test_seed=seed, seed=seed)
+    split = divide_images(counted(rows), test_seed=seed, seed=seed)
     rare = [sum(1 for i in side if rows[i][2]) for side in (split.train, split.val, split.test)]
     assert rare == [6, 2, 2]
 
@@ -70,7 +70,7 @@ def test_binary_sides_have_nearly_the_same_share_of_foreground(seed):
     rng = np.random.default_rng(seed)
     amounts = rng.lognormal(3, 1.2, 100).astype(int).clip(1, 900)
     found = counted([(1000 - a, int(a)) for a in amounts])
-    split = divide(found, test_seed=seed, seed=seed)
+    split = divide_images(found, test_seed=seed, seed=seed)
     quartiles = np.argsort(np.argsort(amounts)) // 25
     for side, wanted in ((split.train, 15), (split.val, 5), (split.test, 5)):
         assert np.abs(np.bincount(quartiles[list(side)], minlength=4) - wanted).max() <= 1
@@ -78,7 +78,7 @@ def test_binary_sides_have_nearly_the_same_share_of_foreground(seed):
 
 def test_missing_validation_is_a_quarter_of_training():
     found = counted([(9, 1)] * 50, ["train"] * 40 + ["test"] * 10)
-    first, second = (divide(found, test_seed=0, seed=seed) for seed in (0, 1))
+    first, second = (divide_images(found, test_seed=0, seed=seed) for seed in (0, 1))
     assert len(first.val) == 10 and max(first.val) < 40
     assert first.test == second.test == tuple(range(40, 50))
     assert first.val != second.val
@@ -87,33 +87,33 @@ def test_missing_validation_is_a_quarter_of_training():
 @pytest.mark.parametrize("loose", [0, 10])
 def test_a_missing_test_split_is_taken_from_the_unassigned_first_then_from_training(loose):
     found = counted([(9, 1)] * 50, [None] * loose + ["train"] * (40 - loose) + ["val"] * 10)
-    split = divide(found, test_seed=0, seed=0)
+    split = divide_images(found, test_seed=0, seed=0)
     assert len(split.test) == 10 and max(split.test) < (loose or 40)
     assert split.val == tuple(range(40, 50))
-    assert divide(found, test_seed=0, seed=9) == split
+    assert divide_images(found, test_seed=0, seed=9) == split
 
 
 @pytest.mark.parametrize("splits", [None, ["train"] * 10, ["test"] * 10, ["val"] * 5 + ["test"] * 5])
 def test_too_few_groups_are_a_problem(splits):
     groups = ["a"] * 5 + ["b"] * 5
     with pytest.raises(DataError, match=r"need a group of images each, found 2 \(images with a given split: train "):
-        divide(counted([(9, 1)] * 10, splits, groups), test_seed=0, seed=0)
+        divide_images(counted([(9, 1)] * 10, splits, groups), test_seed=0, seed=0)
 
 
 def test_a_subset_keeps_every_class_that_occurs():
     rows = [(90, 10, 0, 0, 0)] * 40
     rows[7], rows[23], rows[31] = (90, 0, 5, 0, 0), (90, 0, 0, 5, 0), (90, 0, 0, 2, 0)
     found = counted(rows)
-    subset = stratified_subset(found, range(40), 6)
+    subset = select_stratified_subset(found, range(40), 6)
     assert {7, 23} <= set(subset)
-    assert subset == stratified_subset(found, list(reversed(range(40))), 6)
-    assert set(stratified_subset(found, range(20), 2)) > {7}
+    assert subset == select_stratified_subset(found, list(reversed(range(40))), 6)
+    assert set(select_stratified_subset(found, range(20), 2)) > {7}
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(*[st.integers(0, 2)] * 4), min_size=1, max_size=25), st.integers(1, 25))
 def test_subsets_never_exceed_their_count_nor_lose_a_class_they_have_room_for(rows, count):
-    subset = stratified_subset(counted(rows), range(len(rows)), count)
+    subset = select_stratified_subset(counted(rows), range(len(rows)), count)
     assert len(subset) == min(count, len(rows)) and list(subset) == sorted(set(subset))
     if count >= 4:
         table = np.array(rows)
@@ -124,7 +124,7 @@ def test_subsets_never_exceed_their_count_nor_lose_a_class_they_have_room_for(ro
 
 
 def notes_of(found: Dataset, seed: int = 0) -> tuple[str, ...]:
-    return split_notes(found, divide(found, test_seed=seed, seed=seed))
+    return split_notes(found, divide_images(found, test_seed=seed, seed=seed))
 
 
 def test_sides_that_lack_a_class_are_named_with_what_that_means():
@@ -161,7 +161,7 @@ KNOWN_REAL = {
 
 
 def keys(found: Dataset) -> list[str]:
-    splits = [divide(found, test_seed=first, seed=second) for first, second in SEEDS]
+    splits = [divide_images(found, test_seed=first, seed=second) for first, second in SEEDS]
     texts = [json.dumps([split.train, split.val, split.test]) for split in splits]
     return [hashlib.sha256(text.encode()).hexdigest()[:12] for text in texts]
 

@@ -39,9 +39,9 @@ def test_pixels_round_trip(tmp_path_factory, sizes, channels, dtype):
     store = open_store(written)
     assert len(store) == len(sizes) and store.dtype == dtype
     for index in range(len(sizes)):
-        assert np.array_equal(store.image(index), images[index])
-        assert np.array_equal(store.mask(index), masks[index])
-        assert not store.image(index).flags.writeable and not store.mask(index).flags.writeable
+        assert np.array_equal(store.get_image(index), images[index])
+        assert np.array_equal(store.get_mask(index), masks[index])
+        assert not store.get_image(index).flags.writeable and not store.get_mask(index).flags.writeable
     assert [path.name for path in cache.iterdir()] == ["abc"]
 
 
@@ -53,7 +53,7 @@ def test_a_file_that_is_cut_short_is_refused_where_reading_it_would_end_the_proc
         writer.append(np.ones((64, 64, 1), np.uint8), np.ones((64, 64), np.uint8))
     store = writer.finish()
     os.truncate(store.folder / name, size)
-    read = store.image if name == "images.bin" else store.mask
+    read = store.get_image if name == "images.bin" else store.get_mask
     for index in (0, 1):
         with pytest.raises(SweeperError, match="were cut short; load the data set again"):
             read(index)
@@ -140,7 +140,7 @@ def test_a_damaged_store_is_rebuilt(tmp_path, damage):
             open_store(store)
     assert load_dataset(str(root), tmp_path / "cache", lines.append) == first
     assert [line for line in lines if "damaged" in line and first.store in line] or "bit" not in damage
-    assert is_intact(store) and np.array_equal(open_store(store).image(1), np.array(image(1)))
+    assert is_intact(store) and np.array_equal(open_store(store).get_image(1), np.array(image(1)))
     assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == sorted(["sources", store.name])
 
 
@@ -206,7 +206,7 @@ def test_forgetting_gives_memory_back(tmp_path):
             writer.append(image, labels)
         store = writer.finish()
         before = resident()
-        assert all(store.image(i).sum() for i in range(24))
+        assert all(store.get_image(i).sum() for i in range(24))
         read = resident()
-        store.forget()
+        store.release_memory()
         assert read - before > 50_000 > resident() - before

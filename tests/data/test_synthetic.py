@@ -12,23 +12,23 @@ from scipy import ndimage
 
 from sweeper.core.errors import DataError, UsageError
 from sweeper.data import load_dataset, open_store, write_scenes
-from sweeper.data.synthetic import SCENES, connected_pieces, draw, parameters, parse_scene, spoil_labels
+from sweeper.data.synthetic import SCENES, draw_image, get_parameters, label_pieces, parse_scene, spoil_labels
 
 
 def share(text: str) -> float:
     """Foreground of a whole set."""
     scenes = parse_scene(text)
-    return float(np.mean([(draw(scenes, i).mask > 0).mean() for i in range(scenes.images)]))
+    return float(np.mean([(draw_image(scenes, i).mask > 0).mean() for i in range(scenes.images)]))
 
 
 @pytest.mark.parametrize("name", SCENES)
 def test_an_image_depends_on_seed_and_index_alone(name):
     few, many = parse_scene(f"{name}?images=3&size=64"), parse_scene(f"{name}?images=900&size=64")
-    first, second = draw(few, 2), draw(many, 2)
+    first, second = draw_image(few, 2), draw_image(many, 2)
     assert np.array_equal(first.image, second.image) and np.array_equal(first.mask, second.mask)
-    other = draw(parse_scene(f"{name}?images=3&size=64&seed=1"), 2)
+    other = draw_image(parse_scene(f"{name}?images=3&size=64&seed=1"), 2)
     assert not np.array_equal(first.image, other.image)
-    assert not np.array_equal(first.image, draw(few, 1).image)
+    assert not np.array_equal(first.image, draw_image(few, 1).image)
 
 
 @pytest.mark.parametrize("name", SCENES)
@@ -40,9 +40,9 @@ def test_a_set_is_what_was_drawn_in_its_store_and_as_files(tmp_path, name):
     assert dataset.task == ("multiclass" if name == "street" else "binary")
     store, scenes = open_store(dataset.store), parse_scene(source)
     for index, image in enumerate(dataset.images):
-        drawn = draw(scenes, index)
-        assert np.array_equal(store.image(index), drawn.image)
-        assert np.array_equal(store.mask(index), drawn.mask)
+        drawn = draw_image(scenes, index)
+        assert np.array_equal(store.get_image(index), drawn.image)
+        assert np.array_equal(store.get_mask(index), drawn.mask)
         assert sum(image.pixels) == 64 * 64
     assert write_scenes(f"{name}?images=4&size=64", tmp_path / "out").images == 4
     read = load_dataset(str(tmp_path / "out"), tmp_path / "cache")
@@ -108,7 +108,7 @@ def test_the_same_set_has_the_same_name_however_it_is_written():
 
 def masks_of(text: str, count: int = 12) -> list[np.ndarray]:
     scenes = parse_scene(text)
-    return [draw(scenes, i).mask for i in range(count)]
+    return [draw_image(scenes, i).mask for i in range(count)]
 
 
 def test_spread_is_about_the_images_not_the_set():
@@ -121,7 +121,7 @@ def test_spread_is_about_the_images_not_the_set():
 def test_objects_have_the_size_and_the_thinness_that_were_asked_for(diameter, elongation):
     widths, areas = [], []
     for labels in masks_of(f"shapes?object={diameter}&elongation={elongation}&foreground=0.2&size=192", 6):
-        pieces = connected_pieces(labels)
+        pieces = label_pieces(labels)
         depth = ndimage.distance_transform_edt(pieces > 0)
         for piece in range(1, pieces.max() + 1):
             areas.append((pieces == piece).sum())
@@ -141,7 +141,7 @@ def test_classes_have_their_ratio_to_the_pixel(classes, ratio):
 
 @pytest.mark.parametrize("name", SCENES)
 def test_label_noise_leaves_the_image_as_it_is(name):
-    clean, noisy = (draw(parse_scene(f"{name}?size=64{more}"), 1) for more in ("", "&shift=3&missing=0.5"))
+    clean, noisy = (draw_image(parse_scene(f"{name}?size=64{more}"), 1) for more in ("", "&shift=3&missing=0.5"))
     assert np.array_equal(clean.image, noisy.image)
     assert not np.array_equal(clean.mask, noisy.mask)
 
@@ -159,7 +159,7 @@ def test_a_shift_is_as_long_as_asked(seed, shift):
 
 def test_pieces_are_what_touches_and_is_of_one_class():
     labels = np.array([[1, 0, 2, 2, 0], [0, 1, 2, 0, 0], [0, 0, 0, 0, 1], [0, 1, 1, 0, 1]], np.uint8)
-    assert connected_pieces(labels).tolist() == [[1, 0, 4, 4, 0], [0, 1, 4, 0, 0], [0, 0, 0, 0, 2], [0, 3, 3, 0, 2]]
+    assert label_pieces(labels).tolist() == [[1, 0, 4, 4, 0], [0, 1, 4, 0, 0], [0, 0, 0, 0, 2], [0, 3, 3, 0, 2]]
 
 
 @pytest.mark.parametrize("missing", [0.1, 0.37, 1.0])
@@ -167,8 +167,8 @@ def test_missing_objects_are_missing_whole_and_in_their_share(missing):
     gone = total = 0
     for index in range(40):
         scenes = parse_scene(f"shapes?missing={missing}&foreground=0.1&seed=5")
-        whole = connected_pieces(draw(parse_scene("shapes?foreground=0.1&seed=5"), index).mask)
-        left = draw(scenes, index).mask
+        whole = label_pieces(draw_image(parse_scene("shapes?foreground=0.1&seed=5"), index).mask)
+        left = draw_image(scenes, index).mask
         for piece in range(1, whole.max() + 1):
             shares = (left[whole == piece] > 0).mean()
             assert shares in (0, 1)
@@ -185,7 +185,7 @@ def test_help_and_documentation_name_every_parameter(capsys):
     shown = capsys.readouterr().out
     text = (Path(__file__).parents[2] / "docs" / "synthetic.md").read_text("utf-8")
     for name in SCENES:
-        for key in parameters(name):
+        for key in get_parameters(name):
             assert f"{key}=" in shown and f"`{key}`" in text
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from sweeper.core.records import Dataset, ImageInfo
 from sweeper.data.folds import split_for
-from sweeper.data.text_tables import header_of, read_classes, read_sides
-from sweeper.report.tables import stems_of, write_split
+from sweeper.data.text_tables import read_classes, read_header, read_split_csv
+from sweeper.report.tables import list_split_stems, write_split
 from tests.support import builders
 
 STEMS = ("a,b", '"', "=1+1", "+x", "-y", "@z", "'q", "日本", "plain", "x 1", "y.2", "z")
@@ -32,9 +32,9 @@ def test_the_table_gives_a_later_reader_the_same_test_images(tmp_path: Path, fol
     split = split_for(dataset, study_seed=0, folds=folds, seed=0)
     write_split(dataset, split, tmp_path / "split.csv")
     problems: list[str] = []
-    sides = read_sides(tmp_path / "split.csv", [*STEMS, *dataset.excluded], problems)
+    sides = read_split_csv(tmp_path / "split.csv", [*STEMS, *dataset.excluded], problems)
     assert problems == []
-    stems = stems_of(dataset, split)
+    stems = list_split_stems(dataset, split)
     assert bool(stems["test"]) is (folds is None)
     assert {stem: side.split for stem, side in sides.items() if side.split} == dict.fromkeys(stems["test"], "test")
     assert [sides[stem].group for stem in STEMS[:4]] == ["-g", "-g", "-g", None]
@@ -48,7 +48,7 @@ def test_sides_that_the_data_set_gives_stay(tmp_path: Path) -> None:
     images = [given.images[0].model_copy(update={"split": "val"}), *given.images[1:]]
     dataset = given.model_copy(update={"images": tuple(images)})
     write_split(dataset, split_for(dataset, study_seed=0, folds=None, seed=0), tmp_path / "split.csv")
-    sides = read_sides(tmp_path / "split.csv", STEMS, [])
+    sides = read_split_csv(tmp_path / "split.csv", STEMS, [])
     assert sides[STEMS[0]].split == "val"
     assert {side.split for stem, side in sides.items() if stem != STEMS[0]} == {"test", None}
 
@@ -56,7 +56,7 @@ def test_sides_that_the_data_set_gives_stay(tmp_path: Path) -> None:
 def sides_of(tmp_path: Path, text: str) -> tuple[dict[str, tuple[str | None, str | None]], list[str]]:
     path, problems = tmp_path / "split.csv", []
     path.write_text(text)
-    return {stem: tuple(side) for stem, side in read_sides(path, "abcd", problems).items()}, problems
+    return {stem: tuple(side) for stem, side in read_split_csv(path, "abcd", problems).items()}, problems
 
 
 def test_splits_and_groups_are_read(tmp_path: Path) -> None:
@@ -75,8 +75,8 @@ def test_splits_and_groups_are_read(tmp_path: Path) -> None:
 def test_a_table_from_a_spreadsheet_is_read(tmp_path: Path, raw: bytes) -> None:
     path, problems = tmp_path / "split.csv", []
     path.write_bytes(raw)
-    sides = {stem: tuple(side) for stem, side in read_sides(path, "abcd", problems).items()}
-    assert not problems and {*header_of(path)} == {"stem", "split", "group"}
+    sides = {stem: tuple(side) for stem, side in read_split_csv(path, "abcd", problems).items()}
+    assert not problems and {*read_header(path)} == {"stem", "split", "group"}
     assert sides == {"a": ("train", "g"), "b": (None, None), "c": ("test", "h"), "d": ("val", None)}
 
 
@@ -130,5 +130,5 @@ def test_the_tables_never_raise(tmp_path_factory: pytest.TempPathFactory, conten
     names = read_classes(path, found)
     assert (names is None) == bool(found)
     found.clear()
-    sides = read_sides(path, ["a", "b"], found)
+    sides = read_split_csv(path, ["a", "b"], found)
     assert found or set(sides) == {"a", "b"}

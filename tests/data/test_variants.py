@@ -15,11 +15,11 @@ from PIL import Image
 from sweeper.core.errors import DataError, SweeperError, UsageError
 from sweeper.core.records import IGNORE
 from sweeper.data import load_dataset, open_store
-from sweeper.data.shrink import enlarge_mask, shrink_image, shrink_mask, shrunk_size
+from sweeper.data.shrink import compute_shrunk_size, enlarge_mask, shrink_image, shrink_mask
 from sweeper.data.store import is_complete
-from sweeper.data.variants import components_lost, read_exclusions, resized, store_here, without
-from sweeper.storage import differences
-from sweeper.workflow.prepare import dataset_of
+from sweeper.data.variants import count_components_lost, drop_images, read_exclusions, resize_dataset, store_here
+from sweeper.storage import list_plan_differences
+from sweeper.workflow.prepare import resolve_dataset_request
 from sweeper.workflow.settings import Settings
 from tests.support import annotated, builders
 from tests.support.faking import new_plan
@@ -33,7 +33,7 @@ SPLIT = "stem,split,group\na,train,g\nb,,\nc,val,\nd,test,\ne,,h\n"
 def test_the_rest_is_as_if_it_had_been_read_alone(tmp_path):
     masks = {stem: mask(0, 1, shift=i) for i, stem in enumerate("abcde")}
     dataset = load_dataset(str(folder(tmp_path / "whole", masks, split=SPLIT)), tmp_path / "cache")
-    smaller = without(dataset, ["b"], tmp_path / "cache")
+    smaller = drop_images(dataset, ["b"], tmp_path / "cache")
     assert [p.stem for p in smaller.images] == list("acde") and smaller.excluded == ("b",)
     assert [(p.split, p.group) for p in smaller.images] == [
         ("train", "g"),
@@ -43,7 +43,9 @@ def test_the_rest_is_as_if_it_had_been_read_alone(tmp_path):
     ]
     whole, part = open_store(dataset.store), open_store(smaller.store)
     for new, old in enumerate([0, 2, 3, 4]):
-        assert np.array_equal(part.image(new), whole.image(old)) and np.array_equal(part.mask(new), whole.mask(old))
+        assert np.array_equal(part.get_image(new), whole.get_image(old)) and np.array_equal(
+            part.get_mask(new), whole.get_mask(old)
+        )
     for name in ("images", "masks"):
         (tmp_path / "whole" / name / "b.png").unlink()
     (tmp_path / "whole" / "split.csv").write_text(SPLIT.replace("b,,\n", ""))
@@ -53,7 +55,7 @@ def test_the_rest_is_as_if_it_had_been_read_alone(tmp_path):
 def test_a_list_is_read_line_by_line_and_all_its_faults_are_named(tmp_path):
     dataset = load_dataset("synthetic:cracks?images=4&size=64", tmp_path)
     with pytest.raises(DataError) as caught:
-        without(dataset, ["x", "y", "00000", "00001"], tmp_path)
+        drop_images(dataset, ["x", "y", "00000", "00001"], tmp_path)
     assert len(caught.value.problems) == 3
     path = tmp_path / "list.txt"
     path.write_text("\ufeff a b \n\nc\nc\r\n", encoding="utf-8")
@@ -90,7 +92,7 @@ def whole_parts(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     ],
 )
 def test_the_shorter_side_is_what_was_asked_for_and_nothing_grows(old, side, new):
-    assert shrunk_size(*old, side) == new
+    assert compute_shrunk_size(*old, side) == new
 
 
 @settings(deadline=None, max_examples=60)
@@ -122,7 +124,7 @@ def test_components_that_grow_together_are_not_lost():
     mask[0:3, 0:3] = mask[0:3, 4:7] = 1
     mask[7, 7] = 1
     small = shrink_mask(mask, (4, 4))
-    assert np.array_equal(components_lost(mask, small, 2), [[0, 0], [3, 1]])
+    assert np.array_equal(count_components_lost(mask, small, 2), [[0, 0], [3, 1]])
     assert np.array_equal(enlarge_mask(small, (8, 8))[::2, ::2], small)
 
 
@@ -139,7 +141,7 @@ def scenes(root: Path) -> Path:
 
 def test_a_crack_of_one_pixel_is_lost_and_said_so_with_numbers(tmp_path):
     dataset = load_dataset(str(scenes(tmp_path / "d")), tmp_path / "cache")
-    small = resized(dataset, 16, tmp_path / "cache")
+    small = resize_dataset(dataset, 16, tmp_path / "cache")
     assert small.resized == 16 and {(p.height, p.width) for p in small.images} == {(16, 24)}
     assert small.digest != dataset.digest and len(open_store(small.store)) == 4
     (line,) = [line for line in small.warnings if "erases" in line]
@@ -156,16 +158,16 @@ def test_images_that_are_small_enough_stay_as_they_are(tmp_path):
         Image.open(path).crop((0, 0, 40, 20)).save(path)
     dataset = load_dataset(str(root), tmp_path / "cache")
     told: list[tuple[int, int]] = []
-    small = resized(dataset, 24, tmp_path / "cache", lambda done, total: told.append((done, total)))
+    small = resize_dataset(dataset, 24, tmp_path / "cache", lambda done, total: told.append((done, total)))
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
     old, new = open_store(dataset.store), open_store(small.store)
     assert new.sizes == ((20, 40), (24, 36), (24, 36), (24, 36))
-    assert np.array_equal(old.image(0), new.image(0)) and np.array_equal(old.mask(0), new.mask(0))
-    assert np.array_equal(new.image(2), shrink_image(old.image(2), (24, 36)))
+    assert np.array_equal(old.get_image(0), new.get_image(0)) and np.array_equal(old.get_mask(0), new.get_mask(0))
+    assert np.array_equal(new.get_image(2), shrink_image(old.get_image(2), (24, 36)))
     assert [p.pixels for p in small.images] == [
-        tuple(np.bincount(new.mask(i).ravel(), minlength=3)[:3]) for i in range(4)
+        tuple(np.bincount(new.get_mask(i).ravel(), minlength=3)[:3]) for i in range(4)
     ]
-    untouched = resized(dataset, 48, tmp_path / "cache")
+    untouched = resize_dataset(dataset, 48, tmp_path / "cache")
     assert (untouched.digest, untouched.store) == (dataset.digest, dataset.store)
     assert "changes nothing" in untouched.warnings[-1]
 
@@ -174,15 +176,15 @@ def test_nothing_is_made_twice_and_splits_notes_and_exclusions_stay(tmp_path, mo
     root = scenes(tmp_path / "d")
     (root / "split.csv").write_text("stem,split,group\n0,train,a\n1,val,\n2,test,\n3,train,a\n")
     whole = load_dataset(str(root), tmp_path / "cache")
-    dataset = without(whole, ["3"], tmp_path / "cache")
-    first = resized(dataset, 24, tmp_path / "cache")
+    dataset = drop_images(whole, ["3"], tmp_path / "cache")
+    first = resize_dataset(dataset, 24, tmp_path / "cache")
     assert [(p.split, p.group) for p in first.images] == [("train", "a"), ("val", None), ("test", None)]
     assert first.excluded == ("3",) and set(dataset.warnings) < set(first.warnings)
     assert first.format == dataset.format == "folder"
     for name in ("_shrunk_set", "_copied"):
         monkeypatch.setattr(f"sweeper.data.variants.{name}", lambda *args: pytest.fail("made again"))
-    assert resized(dataset, 24, tmp_path / "cache") == first
-    assert without(whole, ["3"], tmp_path / "cache") == dataset
+    assert resize_dataset(dataset, 24, tmp_path / "cache") == first
+    assert drop_images(whole, ["3"], tmp_path / "cache") == dataset
 
 
 def test_a_single_class_left_is_a_problem(tmp_path):
@@ -193,7 +195,7 @@ def test_a_single_class_left_is_a_problem(tmp_path):
     (root / "classes.txt").write_text("ground\ncrack\n")
     dataset = load_dataset(str(root), tmp_path / "cache")
     with pytest.raises(DataError, match="two classes must be left, found ground"):
-        resized(dataset, 16, tmp_path / "cache")
+        resize_dataset(dataset, 16, tmp_path / "cache")
     assert not [path for path in (tmp_path / "cache").iterdir() if path.name.startswith(".writing")]
 
 
@@ -209,37 +211,41 @@ def test_a_study_keeps_what_was_said_of_its_data_where_the_images_move_and_tells
     asked = Settings(
         data=str(root), **names, class_map=given / "animal", exclude=given / "left_out", resize=24, **cache
     )
-    first = dataset_of(asked, None, display)
+    first = resolve_dataset_request(asked, None, display)
     assert {what: (done, total) for what, done, total in display.steps} == {"decoding": (8, 8), "shrinking": (7, 7)}
-    other = dataset_of(Settings(class_map=given / "pet", resize=32, **cache), first, Recorder())
+    other = resolve_dataset_request(Settings(class_map=given / "pet", resize=32, **cache), first, Recorder())
     shutil.rmtree(given)
     moved = root.rename(tmp_path / "moved")
-    again = dataset_of(Settings(data=str(moved), **cache), first, Recorder())
+    again = resolve_dataset_request(Settings(data=str(moved), **cache), first, Recorder())
     assert again == first.model_copy(update={"source": str(moved), "name": "moved"})
     assert (again.class_map, again.excluded, again.resized) == ({"animal": ("1", "2")}, ("p0",), 24)
     plans = [new_plan(conditions=builders.conditions(one)) for one in (first, again, other)]
-    assert differences(*plans[:2]) == []
-    told = differences(plans[0], plans[2])
+    assert list_plan_differences(*plans[:2]) == []
+    told = list_plan_differences(plans[0], plans[2])
     assert {"class map: animal = 1, 2 → pet = 1, 2", "resize: 24 → 32"} <= {*told}
-    folders = dataset_of(Settings(data=str(moved), format="folder", **cache), first, Recorder())
+    folders = resolve_dataset_request(Settings(data=str(moved), format="folder", **cache), first, Recorder())
     assert (folders.patterns, folders.format, folders.digest) == (None, "folder", first.digest)
     (moved / "images").rename(moved / "fotos")
     renamed = {**names, "images": "fotos/*.png"}
-    assert dataset_of(Settings(data=str(moved), **renamed, **cache), first, Recorder()).digest == first.digest
+    assert (
+        resolve_dataset_request(Settings(data=str(moved), **renamed, **cache), first, Recorder()).digest == first.digest
+    )
 
 
 def test_a_study_keeps_its_format_where_another_would_win(tmp_path):
     root, cache = tmp_path / "data", tmp_path / "cache"
     annotated.coco(root)
-    first = dataset_of(Settings(data=str(root), format="coco", cache=cache), None, Recorder())
+    first = resolve_dataset_request(Settings(data=str(root), format="coco", cache=cache), None, Recorder())
     annotated.folder(root)
-    assert dataset_of(Settings(data=str(root), cache=cache), None, Recorder()).format == "folder"
-    assert dataset_of(Settings(cache=cache), first, Recorder()).format == "coco"
+    assert resolve_dataset_request(Settings(data=str(root), cache=cache), None, Recorder()).format == "folder"
+    assert resolve_dataset_request(Settings(cache=cache), first, Recorder()).format == "coco"
 
 
 def test_what_is_missing_on_a_machine_is_made_again_and_other_images_are_refused(tmp_path):
     cache = tmp_path / "cache"
-    dataset = resized(without(load_dataset("synthetic:cracks?images=5&size=64", cache), ["00001"], cache), 32, cache)
+    dataset = resize_dataset(
+        drop_images(load_dataset("synthetic:cracks?images=5&size=64", cache), ["00001"], cache), 32, cache
+    )
     assert store_here(dataset) == Path(dataset.store)
     shutil.rmtree(cache)
     assert store_here(dataset) == Path(dataset.store) and is_complete(Path(dataset.store))
@@ -254,6 +260,6 @@ def test_what_is_missing_on_a_machine_is_made_again_and_other_images_are_refused
 @pytest.mark.real_data
 def test_real_cracks_bear_three_quarters_but_not_three_eighths_of_their_size(tmp_path, real_data):
     dataset = load_dataset(str(real_data / "cracks_cfd"), tmp_path)
-    assert not any("erases" in line for line in resized(dataset, 240, tmp_path).warnings)
-    (line,) = [line for line in resized(dataset, 120, tmp_path).warnings if "erases" in line]
+    assert not any("erases" in line for line in resize_dataset(dataset, 240, tmp_path).warnings)
+    (line,) = [line for line in resize_dataset(dataset, 120, tmp_path).warnings if "erases" in line]
     assert "120 of its 667 connected components are gone (18 %)" in line

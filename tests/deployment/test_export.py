@@ -21,30 +21,30 @@ from torch import nn
 from sweeper import storage as studies
 from sweeper.core.calibration import ClassCalibration, fit_counts
 from sweeper.core.errors import SweeperError, UsageError
-from sweeper.core.events import Advanced, Job
-from sweeper.core.own_code import OwnCode
-from sweeper.core.paths import checkpoints_dir, weights_beside, weights_dir, weights_path
+from sweeper.core.events import JobResult, TrainingJob
+from sweeper.core.own_code import UserCode
+from sweeper.core.paths import get_checkpoints_dir, get_weights_dir, get_weights_dir_of, get_weights_path
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions, Dataset, Recommended, TrialResult, TrialSpec
-from sweeper.data import divide, open_store
+from sweeper.data import divide_images, open_store
 from sweeper.deployment import export
 from sweeper.deployment.export import export_study
-from sweeper.deployment.export_code import examples, model_code
-from sweeper.deployment.export_huggingface import FILES, model_card, write_folder
-from sweeper.deployment.predict import from_study
-from sweeper.deployment.recommended_network import Answer
-from sweeper.losses import build_loss, snippet
-from sweeper.losses.snippet import Optimizer
+from sweeper.deployment.export_code import make_examples, make_model_code
+from sweeper.deployment.export_huggingface import FILES, make_model_card, write_folder
+from sweeper.deployment.predict import load_from_study
+from sweeper.deployment.recommended_network import RecommendedAnswer
+from sweeper.losses import build_loss, make_snippet
+from sweeper.losses.snippet import OptimizerSettings
 from sweeper.space import load_space
 from sweeper.study.confirmation_rounds import confirm_seed
 from sweeper.training import network_formats
-from sweeper.training.job import Trainings, WorkerContext
+from sweeper.training.job import WorkerContext, WorkerTrainings
 from sweeper.training.model import load_network
 from sweeper.training.network_formats import write_network, write_onnx
 from sweeper.training.network_in_training import save_weights
 from sweeper.training.predictor import Predictor
-from sweeper.training.weights_file import WeightsRecord, kept_weights, read_record
-from sweeper.workflow.conclude import conclude
+from sweeper.training.weights_file import WeightsRecord, list_kept_weights, read_record
+from sweeper.workflow.conclude import draw_conclusion
 from tests.report.test_markdown import CLEAR, recommended
 from tests.support import builders
 from tests.support.faking import DATA, FakeExecutor, fake_result, new_plan, train
@@ -54,10 +54,10 @@ from tests.support.small_training import SMALL, spec
 def trained(dataset: Dataset, folder: Path, recipe: Recipe = SMALL, **changes: object) -> TrialResult:
     """A confirmation in this process, whose weights are kept."""
     conditions = Conditions(dataset=dataset, recipe=recipe, seed=0)
-    context = WorkerContext(conditions, open_store(dataset.store), "cpu", checkpoints_dir(folder / "cache", "s"))
+    context = WorkerContext(conditions, open_store(dataset.store), "cpu", get_checkpoints_dir(folder / "cache", "s"))
     asked = spec(purpose="confirm", keep_predictions=48, **changes)
-    told = Trainings(context).advance(Job(asked, asked.steps))
-    assert isinstance(told, Advanced) and told.result.state == "complete", told
+    told = WorkerTrainings(context).run_job(TrainingJob(asked, asked.steps))
+    assert isinstance(told, JobResult) and told.result.state == "complete", told
     return told.result
 
 
@@ -68,8 +68,8 @@ def test_the_exported_network_answers_as_the_confirmed_one(
 ) -> None:
     dataset = tiny if task == "binary" else tiny_street
     result = trained(dataset, tmp_path)
-    folder = weights_dir(tmp_path / "cache", "s")
-    ((path, record),) = kept_weights(folder)
+    folder = get_weights_dir(tmp_path / "cache", "s")
+    ((path, record),) = list_kept_weights(folder)
     assert record.spec == result.spec and record.digest == dataset.digest
     assert record.point == result.evaluations[-1].point
     if task == "binary":
@@ -77,9 +77,9 @@ def test_the_exported_network_answers_as_the_confirmed_one(
     out = tmp_path / "elsewhere"
     out.mkdir()
     path.rename(out / "model.safetensors")
-    (out / "model.py").write_text(model_code(record), "utf-8")
-    store, test = open_store(dataset.store), divide(dataset, test_seed=0, seed=0).test
-    np.save(out / "images.npy", np.stack([store.image(i).transpose(2, 0, 1) for i in test]))
+    (out / "model.py").write_text(make_model_code(record), "utf-8")
+    store, test = open_store(dataset.store), divide_images(dataset, test_seed=0, seed=0).test
+    np.save(out / "images.npy", np.stack([store.get_image(i).transpose(2, 0, 1) for i in test]))
     code = (
         "import sys, numpy as np, torch; sys.path.insert(0, '.'); torch.set_num_threads(1)\n"
         "sys.modules['sweeper'] = None  # it is not needed\n"
@@ -100,7 +100,7 @@ def test_the_exported_network_answers_as_the_confirmed_one(
     else:
         assert known is not None
         logit = np.log(record.point / (1 - record.point))
-        assert ((shares >= known.probability(logit)) == answer).mean() > 0.999
+        assert ((shares >= known.compute_probability(logit)) == answer).mean() > 0.999
     assert np.mean(answer == np.stack(result.predictions.masks)) > 0.9999
 
 
@@ -108,7 +108,7 @@ def test_the_network_as_onnx_answers_as_torch_does_or_says_what_is_missing(
     tmp_path: Path, tiny_street: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained(tiny_street, tmp_path)
-    ((path, record),) = kept_weights(weights_dir(tmp_path / "cache", "s"))
+    ((path, record),) = list_kept_weights(get_weights_dir(tmp_path / "cache", "s"))
     with monkeypatch.context() as without:
         without.setitem(sys.modules, "onnxruntime", None)
         with pytest.raises(UsageError, match=r"needs onnx and onnxruntime.*'\.\[onnx\]'"):
@@ -118,9 +118,9 @@ def test_the_network_as_onnx_answers_as_torch_does_or_says_what_is_missing(
     assert write_onnx(path, record, tmp_path / "model.onnx") <= 1e-4
     session = runtime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     assert json.loads(session.get_modelmeta().custom_metadata_map["sweeper.classes"]) == list(tiny_street.classes)
-    image = np.asarray(open_store(tiny_street.store).image(0)).astype(np.float32)
+    image = np.asarray(open_store(tiny_street.store).get_image(0)).astype(np.float32)
     (logits,) = session.run(None, {"images": image.transpose(2, 0, 1)[None]})
-    own = Predictor(path, record, "cpu", "float32", 0.0).answer(image.astype(np.uint8)).mask
+    own = Predictor(path, record, "cpu", "float32", 0.0).predict_labels(image.astype(np.uint8)).mask
     assert (logits[0].argmax(0) == own).mean() > 0.9999
     monkeypatch.setattr(network_formats, "TOLERANCE", -1.0)
     with pytest.raises(SweeperError, match="must answer as torch does"):
@@ -132,8 +132,8 @@ def test_search_trials_and_later_seeds_keep_no_weights(tmp_path: Path, tiny: Dat
     conditions = Conditions(dataset=tiny, recipe=SMALL, seed=0)
     context = WorkerContext(conditions, open_store(tiny.store), "cpu", tmp_path / "cache" / "checkpoints" / "s")
     for other in (spec(), spec(purpose="confirm", seed=1001)):
-        assert isinstance(Trainings(context).advance(Job(other, other.steps)), Advanced)
-    assert not weights_beside(context.checkpoints).exists()
+        assert isinstance(WorkerTrainings(context).run_job(TrainingJob(other, other.steps)), JobResult)
+    assert not get_weights_dir_of(context.checkpoints).exists()
 
 
 def test_what_is_no_file_of_ours_is_no_record(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def recommended_in(folder: Path) -> Recommended:
-    found = conclude(studies.load_sweep(studies.open_storage(f"sqlite:///{folder}/sweeper.db"), "s")).recommended
+    found = draw_conclusion(studies.load_sweep(studies.open_storage(f"sqlite:///{folder}/sweeper.db"), "s")).recommended
     assert found is not None
     return found
 
@@ -170,7 +170,7 @@ def record_of(own: TrialSpec, digest: str = DATA.digest) -> WeightsRecord:
 
 
 def keep(folder: Path, own: TrialSpec, digest: str = DATA.digest) -> Path:
-    path = weights_path(weights_dir(folder / "cache", "s"), own)
+    path = get_weights_path(get_weights_dir(folder / "cache", "s"), own)
     save_weights(path, nn.Linear(2, 2), record_of(own, digest))
     return path
 
@@ -196,7 +196,7 @@ def test_the_files_of_an_export(finished: Path, tmp_path: Path) -> None:
     before, after = load_file(own), load_file(made.weights)
     assert before.keys() == after.keys() and all(bool((before[name] == after[name]).all()) for name in before)
     # The operating point is the one of `sweeper predict`, and not this one training's.
-    point = from_study(storage, "s", tmp_path / "cache").point
+    point = load_from_study(storage, "s", tmp_path / "cache").point
     record = read_record(made.weights)
     assert record.point == point != 0.4
     assert f"THRESHOLD = {point!r} " in made.model.read_text("utf-8")
@@ -228,7 +228,7 @@ def test_what_an_earlier_export_left_is_gone_and_what_is_not_ours_stays(
         export_study(storage, "s", out=tmp_path, cache=tmp_path / "cache", onnx=True)
     assert (folder / "model.onnx").read_text() == "earlier"  # one that fails leaves the earlier one as it was
     assert [path.name for path in folder.parent.iterdir()] == ["export"]
-    monkeypatch.setattr(export, "examples", lambda *_: {})  # as of a loss that needs distance maps
+    monkeypatch.setattr(export, "make_examples", lambda *_: {})  # as of a loss that needs distance maps
     export_study(storage, "s", out=tmp_path, cache=tmp_path / "cache")
     assert sorted(path.name for path in folder.iterdir()) == ["loss.py", "loss.yaml", "notes.txt"]
 
@@ -242,7 +242,7 @@ def test_names_of_classes_cannot_leave_their_text() -> None:
     names = ('a"""\nimport os', "b\\", "{x}", "日本")
     changes = {"task": "multiclass", "classes": names, "point": 0.0, "log_prior": (-1.0,) * 4}
     record = record_of(builders.spec("dice", 0)).model_copy(update=changes)
-    tree = compile(model_code(record), "model.py", "exec")
+    tree = compile(make_model_code(record), "model.py", "exec")
     assert "os" not in tree.co_names
 
 
@@ -255,11 +255,11 @@ STREET = builders.dataset(classes=builders.STREET)
 def texts(task: str, family: str = "dice_ce") -> dict[str, str]:
     data, threshold, tau = (builders.dataset(), 0.4, None) if task == "binary" else (STREET, None, 0.5)
     params = {"mix": 0.5} if family == "dice_ce" else {}
-    pixels, rate = [float(n) for n in data.class_pixels()], Optimizer(0.002, 0.01, 0.05, 0.3)
-    text = snippet(family, params, data.task, data.classes, pixels, point=threshold or tau, optimizer=rate)
+    pixels, rate = [float(n) for n in data.count_class_pixels()], OptimizerSettings(0.002, 0.01, 0.05, 0.3)
+    text = make_snippet(family, params, data.task, data.classes, pixels, point=threshold or tau, optimizer=rate)
     chosen = Recommended(family=family, params=params, lr=0.002, threshold=threshold, tau=tau, snippet=text)
     sweep = builders.sweep([], []).model_copy(update={"conditions": builders.conditions(data)})
-    return examples(sweep, chosen)
+    return make_examples(sweep, chosen)
 
 
 def run(text: str, monkeypatch: pytest.MonkeyPatch, **modules: ModuleType) -> dict[str, Any]:
@@ -356,18 +356,18 @@ def test_a_loss_that_needs_distance_maps_has_no_examples() -> None:
 # --- HuggingFace's Hub ---
 
 
-def recommends() -> Answer:
+def recommends() -> RecommendedAnswer:
     """A study of two classes with a clear winner."""
     found = recommended(builders.evidence(CLEAR))
     assert found.recommended is not None
-    return Answer(builders.sweep(), found, found.recommended)
+    return RecommendedAnswer(builders.sweep(), found, found.recommended)
 
 
 def test_the_folder_is_read_by_the_library_and_its_card_says_how(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained(tiny, tmp_path)
-    ((path, record),) = kept_weights(weights_dir(tmp_path / "cache", "s"))
+    ((path, record),) = list_kept_weights(get_weights_dir(tmp_path / "cache", "s"))
     folder = tmp_path / "hub"
     write_folder(recommends(), path, folder)
     assert sorted(FILES) == sorted(file.name for file in folder.iterdir())
@@ -385,8 +385,8 @@ def test_the_folder_is_read_by_the_library_and_its_card_says_how(
     assert names["classes"].shape == (2, 64, 96) and int(names["classes"].max()) < 2
     monkeypatch.delitem(sys.modules, "predict")
     hostile = record.model_copy(update={"classes": ("<script>alert(1)</script>", "a\n# b | c")})
-    text = model_card(recommends(), hostile, whole=True)
+    text = make_model_card(recommends(), hostile, whole=True)
     assert "<script" not in text and "\n# b" not in text and "strict" not in text
-    users = record.model_copy(update={"model": OwnCode(name="nets:build", digest="0", folder=".")})
+    users = record.model_copy(update={"model": UserCode(name="nets:build", digest="0", folder=".")})
     with pytest.raises(UsageError, match="this one is nets:build"):
         write_network(path, users, tmp_path)

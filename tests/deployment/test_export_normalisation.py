@@ -8,22 +8,22 @@ import numpy as np
 import pytest
 import torch
 
-from sweeper.core.paths import weights_dir
+from sweeper.core.paths import get_weights_dir
 from sweeper.core.recipe import IMAGENET_MEAN, IMAGENET_STD, Channels, Recipe
 from sweeper.core.records import Dataset
 from sweeper.data import open_store
-from sweeper.deployment.export_code import model_code
+from sweeper.deployment.export_code import make_model_code
 from sweeper.training.model import load_network
 from sweeper.training.network_formats import write_onnx
 from sweeper.training.predictor import Predictor
-from sweeper.training.weights_file import WeightsRecord, kept_weights
+from sweeper.training.weights_file import WeightsRecord, list_kept_weights
 from tests.deployment.test_export import trained
 from tests.support.small_training import SMALL
 
 
 def kept(dataset: Dataset, folder: Path, mean: Channels, std: Channels) -> tuple[Path, WeightsRecord]:
     trained(dataset, folder, SMALL.model_copy(update={"input_mean": mean, "input_std": std}))
-    (found,) = kept_weights(weights_dir(folder / "cache", "s"))
+    (found,) = list_kept_weights(get_weights_dir(folder / "cache", "s"))
     return found
 
 
@@ -38,14 +38,14 @@ def kept(dataset: Dataset, folder: Path, mean: Channels, std: Channels) -> tuple
 def test_it_stays_with_the_network(mean: Channels, std: Channels, tmp_path: Path, tiny_street: Dataset) -> None:
     path, record = kept(tiny_street, tmp_path, mean, std)
     assert record.mean == pytest.approx(mean) and record.std == pytest.approx(std)
-    code = model_code(record)
+    code = make_model_code(record)
     assert f"MEAN = torch.tensor({list(record.mean)!r})" in code and f"STD = torch.tensor({list(record.std)!r})" in code
-    image = np.asarray(open_store(tiny_street.store).image(0))
+    image = np.asarray(open_store(tiny_street.store).get_image(0))
     pixels = torch.from_numpy(image.transpose(2, 0, 1)[None].astype(np.float32))
     inputs = (pixels / 255 - torch.tensor(mean).view(-1, 1, 1)) / torch.tensor(std).view(-1, 1, 1)
     with torch.no_grad():
         logits = load_network(path, record, torch.device("cpu"))(inputs)[0]
-    mask = Predictor(path, record, "cpu", "float32", 0.0).answer(image).mask
+    mask = Predictor(path, record, "cpu", "float32", 0.0).predict_labels(image).mask
     assert (logits.argmax(0).numpy() == mask).mean() > 0.999
     runtime = pytest.importorskip("onnxruntime")
     write_onnx(path, record, tmp_path / "model.onnx")

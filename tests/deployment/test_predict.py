@@ -17,19 +17,19 @@ from torch import nn
 from sweeper.cli.signals import StopRequest
 from sweeper.core.calibration import Calibration, ClassCalibration
 from sweeper.core.errors import InterruptedSweepError, UsageError
-from sweeper.core.paths import weights_dir
+from sweeper.core.paths import get_weights_dir
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions, Dataset, TrialResult
 from sweeper.data import load_dataset, open_store
 from sweeper.data.image_files import find_images
 from sweeper.data.shrink import enlarge_mask
-from sweeper.data.variants import resized
-from sweeper.deployment.predict import PredictOptions, from_file, predict_images
+from sweeper.data.variants import resize_dataset
+from sweeper.deployment.predict import PredictOptions, load_from_file, predict_images
 from sweeper.training import evaluation, hardware
 from sweeper.training.final_training import FinalTraining
-from sweeper.training.hardware import probe
+from sweeper.training.hardware import probe_device
 from sweeper.training.predictor import Predictor
-from sweeper.training.weights_file import WeightsRecord, kept_weights, read_record
+from sweeper.training.weights_file import WeightsRecord, list_kept_weights, read_record
 from tests.deployment.test_export import trained
 from tests.support.small_training import SMALL, spec
 
@@ -42,7 +42,7 @@ def confirmed(
     """A confirmation in this process, with its file of weights and its label maps of the test images."""
     recipe = SMALL.model_copy(update={"precision": precision, "steps": steps, "confirm_steps": steps})
     result = trained(dataset, folder, recipe, steps=steps, lr=0.01)
-    ((path, _),) = kept_weights(weights_dir(folder / "cache", "s"))
+    ((path, _),) = list_kept_weights(get_weights_dir(folder / "cache", "s"))
     return path, result
 
 
@@ -66,7 +66,7 @@ def write_images(dataset: Dataset, indices: tuple[int, ...], folder: Path) -> No
     folder.mkdir()
     store = open_store(dataset.store)
     for index in indices:
-        Image.fromarray(np.asarray(store.image(index))).save(folder / f"{dataset.images[index].stem}.png")
+        Image.fromarray(np.asarray(store.get_image(index))).save(folder / f"{dataset.images[index].stem}.png")
 
 
 @pytest.mark.parametrize("case", ["binary", "bfloat16", "multiclass", "deep", "resized", "in tiles"])
@@ -75,14 +75,14 @@ def test_the_masks_are_those_of_the_evaluation_byte_for_byte(
 ) -> None:
     tiny: Dataset = request.getfixturevalue("tiny_street" if case == "multiclass" else "tiny")
     if case == "bfloat16":  # any processor computes in it; one that is no faster so predicts in float32
-        found = probe("cpu").model_copy(update={"precision": "bfloat16"})
-        monkeypatch.setattr(hardware, "probe", lambda _: found)
+        found = probe_device("cpu").model_copy(update={"precision": "bfloat16"})
+        monkeypatch.setattr(hardware, "probe_device", lambda _: found)
     if case == "in tiles":
         monkeypatch.setattr(evaluation, "TILE", 32)
         monkeypatch.setattr(evaluation, "HALO", 8)
     native = dataset = deep_dataset(tmp_path / "deep") if case == "deep" else tiny
     if case == "resized":
-        dataset = resized(native, 48, tmp_path / "cache")
+        dataset = resize_dataset(native, 48, tmp_path / "cache")
     steps = 40 if case == "multiclass" else 12  # until several classes are predicted
     path, result = confirmed(dataset, tmp_path, "bfloat16" if case == "bfloat16" else "float32", steps)
     shown = result.predictions
@@ -161,10 +161,10 @@ def test_tiles_cover_every_size_and_leave_no_seam(
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     predictor = Predictor(path, record, "cpu", "float32", 0.4)
     monkeypatch.setattr(predictor, "_model", Local())
-    first = predictor.answer(image, probabilities=True)
+    first = predictor.predict_labels(image, probabilities=True)
     monkeypatch.setattr(evaluation, "TILE", 64)
     monkeypatch.setattr(evaluation, "HALO", 8)
-    second = predictor.answer(image, probabilities=True)
+    second = predictor.predict_labels(image, probabilities=True)
     assert first.probabilities is not None and second.probabilities is not None
     assert second.mask.shape == size
     np.testing.assert_allclose(first.probabilities, second.probabilities, atol=2e-3)
@@ -251,7 +251,7 @@ def test_files_folders_and_patterns(
 
 def test_a_stop_is_told_in_the_words_of_a_prediction(tmp_path: Path, tiny: Dataset) -> None:
     write_images(tiny, (0, 1, 2), tmp_path / "new")
-    source, out = from_file(untrained(tmp_path, tiny)), tmp_path / "out"
+    source, out = load_from_file(untrained(tmp_path, tiny)), tmp_path / "out"
     with (
         StopRequest(lambda text: None, "predicted") as stop,
         pytest.raises(InterruptedSweepError, match=r"after 2 of 3 images; .* predictions.json lists them"),

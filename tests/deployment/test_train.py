@@ -12,19 +12,19 @@ import torch
 from safetensors.torch import load_file
 
 from sweeper import storage as studies
-from sweeper.cli.train import trained_text
+from sweeper.cli.train import format_training
 from sweeper.core.errors import InterruptedSweepError, UsageError
-from sweeper.core.paths import weights_dir
+from sweeper.core.paths import get_weights_dir
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Collapse, Conditions, Dataset, TrialSpec
-from sweeper.data import divide
+from sweeper.data import divide_images
 from sweeper.deployment import train as final_trainings
 from sweeper.deployment.export import export_study
 from sweeper.deployment.final_spec import TrainOptions
-from sweeper.deployment.recommended_network import answer_of, network_of
+from sweeper.deployment.recommended_network import find_kept_network, load_answer
 from sweeper.deployment.train import TrainingDocument, train_recommended
 from sweeper.training import final_training
-from sweeper.training.weights_file import kept_weights, read_record
+from sweeper.training.weights_file import list_kept_weights, read_record
 from tests.support import builders, faking
 from tests.support.faking import FakeExecutor, fake_result, new_plan, train
 from tests.support.small_training import SMALL
@@ -82,7 +82,7 @@ def test_it_trains_on_what_is_asked_for_and_scores_what_was_left_out(
 ) -> None:
     seen: list[tuple[int, ...]] = []
     scored: list[tuple[int, ...]] = []
-    begin, score = final_training.FinalTraining.__init__, final_training.FinalTraining.score
+    begin, score = final_training.FinalTraining.__init__, final_training.FinalTraining.score_images
 
     def begun(self: Any, spec: TrialSpec, own: Conditions, *args: Any, images: tuple[int, ...], **more: Any) -> None:
         assert own.recipe.engine == "eager"  # nothing is recorded, though the study insisted on it
@@ -94,8 +94,8 @@ def test_it_trains_on_what_is_asked_for_and_scores_what_was_left_out(
         return score(self, images, point)  # type: ignore[arg-type]
 
     monkeypatch.setattr(final_training.FinalTraining, "__init__", begun)
-    monkeypatch.setattr(final_training.FinalTraining, "score", scores)
-    split = divide(tiny, test_seed=0, seed=0)
+    monkeypatch.setattr(final_training.FinalTraining, "score_images", scores)
+    split = divide_images(tiny, test_seed=0, seed=0)
     most = trained(study, tmp_path, epochs=2)
     assert seen == [tuple(sorted(split.train + split.val))] and scored == [split.test]
     assert most.steps == 2 * -(-len(seen[0]) // SMALL.batch_size) and most.family == "dice"
@@ -104,14 +104,14 @@ def test_it_trains_on_what_is_asked_for_and_scores_what_was_left_out(
     assert seen[-1] == split.train and scored[1:] == [split.val, split.test] and least.val is not None
     whole = trained(study, tmp_path, on="all", steps=4, seed=7)
     assert seen[-1] == tuple(range(len(tiny.images))) and whole.test is None and len(scored) == 3
-    answer = answer_of(study, "s", "test")
+    answer = load_answer(study, "s", "test")
     assert whole.point == answer.point and "recommended" in whole.point_from
     assert (
         read_record(Path(least.weights)).calibration is not None
     )  # of its validation images; without any, of the study
     assert read_record(Path(whole.weights)).calibration == answer.calibration
     # What predicts is the last one; export takes it along.
-    network = network_of(answer, weights_dir(tmp_path / "cache", "s"))
+    network = find_kept_network(answer, get_weights_dir(tmp_path / "cache", "s"))
     assert network is not None and str(network.path) == whole.weights
     assert (network.record.on, network.record.spec.seed, network.record.spec.purpose) == ("all", 7, "final")
     made = export_study(study, "s", out=tmp_path, cache=tmp_path / "cache")
@@ -129,7 +129,7 @@ def test_what_was_stopped_goes_on_bit_for_bit(study: studies.RetryingStorage, tm
     ) as told:
         trained(study, tmp_path / "b", steps=9, stop=Stops(1))
     assert told.value.exit_status == 130
-    assert not list(weights_dir(tmp_path / "b" / "cache", "s").glob("*"))
+    assert not list(get_weights_dir(tmp_path / "b" / "cache", "s").glob("*"))
     (checkpoint,) = (tmp_path / "b").rglob("*.pt")
     waiting = checkpoint.read_bytes()
     trained(study, tmp_path / "b", steps=4)
@@ -143,19 +143,19 @@ def test_what_was_stopped_goes_on_bit_for_bit(study: studies.RetryingStorage, tm
 def test_what_predicts_is_a_network_of_the_recommended_configuration_that_learned(
     study: studies.RetryingStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(final_training, "judge", lambda _: Collapse.CLASS_NEVER_PREDICTED)
-    first, before = trained(study, tmp_path, steps=4), answer_of(study, "s", "test")
+    monkeypatch.setattr(final_training, "judge_collapse", lambda _: Collapse.CLASS_NEVER_PREDICTED)
+    first, before = trained(study, tmp_path, steps=4), load_answer(study, "s", "test")
     changed = before._replace(chosen=before.chosen.model_copy(update={"lr": 1.001 * before.chosen.lr}))
-    monkeypatch.setattr(final_trainings, "answer_of", lambda *_: changed)
+    monkeypatch.setattr(final_trainings, "load_answer", lambda *_: changed)
     second = trained(study, tmp_path, steps=4)
-    monkeypatch.setattr(final_training, "judge", lambda _: Collapse.ALL_BACKGROUND)
+    monkeypatch.setattr(final_training, "judge_collapse", lambda _: Collapse.ALL_BACKGROUND)
     bad = trained(study, tmp_path, steps=5)
     assert Path(bad.weights).exists()  # kept, and not taken
     for answer, made in ((before, first), (changed, second)):
-        network = network_of(answer, weights_dir(tmp_path / "cache", "s"))
+        network = find_kept_network(answer, get_weights_dir(tmp_path / "cache", "s"))
         assert network is not None and str(network.path) == made.weights
-    said = trained_text(bad, 10_000)
-    assert "neither predict nor export takes it" in said and "Next:" not in said and "Next:" in trained_text(first)
+    said = format_training(bad, 10_000)
+    assert "neither predict nor export takes it" in said and "Next:" not in said and "Next:" in format_training(first)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_the_command_says_what_it_made_and_refuses_in_words(
     status, out, _ = sweeper(*given, "--overwrite", "--json")
     document = json.loads(out)
     assert status == 0 and document["schema"] == "sweeper.training/1" and document["test"]["miou"] > 0
-    ((path, _),) = kept_weights(tmp_path / ".sweeper" / "weights" / "s")
+    ((path, _),) = list_kept_weights(tmp_path / ".sweeper" / "weights" / "s")
     assert Path(document["weights"]).resolve() == path.resolve()
     for wrong, words in (
         (("--epochs", 3), "exclude each other"),

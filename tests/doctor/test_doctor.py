@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from sweeper.doctor import check_losses, check_stores, memory_check, sqlite_check, unmet
+from sweeper.doctor import check_losses, check_memory, check_sqlite, check_stores, list_unmet
 from sweeper.losses import float64_check
 from sweeper.storage import open_storage
 from sweeper.system.cores import GIB
@@ -55,7 +55,7 @@ def test_a_machine_that_computes_losses_wrongly_is_broken(monkeypatch: pytest.Mo
 def test_a_damaged_database_is_named_and_the_status_is_1(sweeper: Sweeper, tmp_path: Path) -> None:
     path = tmp_path / "sweeper.db"
     open_storage(f"sqlite:///{path}").engine.dispose()
-    assert sqlite_check("storage", path).status == "ok"
+    assert check_sqlite("storage", path).status == "ok"
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
@@ -66,7 +66,7 @@ def test_a_damaged_database_is_named_and_the_status_is_1(sweeper: Sweeper, tmp_p
     status, out, _ = sweeper("doctor", "--device", "cpu")
     assert status == 1 and "BROKEN  storage" in out and "→" in out
     path.write_bytes(b"no database at all " * 300)
-    assert sqlite_check("storage", path).status == "broken"
+    assert check_sqlite("storage", path).status == "broken"
 
 
 def test_a_password_is_sent_to_the_server_alone_and_not_to_where_it_redirects_and_shown_nowhere() -> None:
@@ -102,8 +102,8 @@ def test_a_password_is_sent_to_the_server_alone_and_not_to_where_it_redirects_an
 
 
 def test_packages_are_compared_with_what_is_asked_for() -> None:
-    assert unmet(["numpy>=1", "nothing-of-this-name>=1; extra == 'ray'"]).status == "ok"
-    check = unmet(["numpy>=1000", "nothing-of-this-name>=1", "click"])
+    assert list_unmet(["numpy>=1", "nothing-of-this-name>=1; extra == 'ray'"]).status == "ok"
+    check = list_unmet(["numpy>=1000", "nothing-of-this-name>=1", "click"])
     assert check.status == "broken"
     assert "numpy" in check.found and "nothing-of-this-name is missing" in check.found and "click" not in check.found
 
@@ -113,11 +113,11 @@ def test_packages_are_compared_with_what_is_asked_for() -> None:
     [(None, "note", ""), (GIB, "broken", "close"), (3 * GIB, "slow", "--workers 2"), (64 * GIB, "ok", "")],
 )
 def test_memory_for_the_workers(free: int | None, status: str, words: str) -> None:
-    check = memory_check(free, 8)
+    check = check_memory(free, 8)
     assert check.status == status and words in check.advice
 
 
 def test_a_database_on_a_network_file_system_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweeper.doctor.file_system", lambda _: "nfs4")
-    check = sqlite_check("storage", tmp_path / "sweeper.db")
+    monkeypatch.setattr("sweeper.doctor.get_file_system", lambda _: "nfs4")
+    check = check_sqlite("storage", tmp_path / "sweeper.db")
     assert check.status == "broken" and "network file system" in check.found

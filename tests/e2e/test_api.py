@@ -75,7 +75,7 @@ def test_a_script_without_a_guard_sweeps_once(tmp_path: Path) -> None:
 def test_the_command_of_a_sweep_repeats_its_numbers_whatever_is_measured_then(
     tmp_path: Path, monkeypatch: Any, sweeper: Any
 ) -> None:
-    monkeypatch.setattr(machine_choice, "chosen_precision", lambda _: "bfloat16")
+    monkeypatch.setattr(machine_choice, "choose_precision", lambda _: "bfloat16")
     given = {
         "steps": 8,
         "size": 32,
@@ -87,7 +87,7 @@ def test_the_command_of_a_sweep_repeats_its_numbers_whatever_is_measured_then(
     }
     first = api.run("synthetic:blobs?images=24&size=64", executor="inline", progress=False, seed=3, **given)
     assert "--precision bfloat16" in first.rerun and f"\n{first.rerun}\n" in first.paths.markdown.read_text("utf-8")
-    monkeypatch.setattr(machine_choice, "chosen_precision", lambda _: "float32")
+    monkeypatch.setattr(machine_choice, "choose_precision", lambda _: "float32")
     again = [*shlex.split(first.rerun)[1:], "--executor", "inline", "--json", "--study", "again"]
     status, out, err = sweeper(*again, "--storage", "sqlite:///other.db", "--cache", tmp_path / "elsewhere/cache")
     assert status == 0, err

@@ -14,10 +14,10 @@ from mlflow import MlflowClient
 
 from sweeper.core.errors import InterruptedSweepError
 from sweeper.core.records import TrialResult, TrialSpec
-from sweeper.data.folds import split_of
-from sweeper.storage import extra_results
+from sweeper.data.folds import get_split
+from sweeper.storage import list_extra_results
 from sweeper.study.confirmation_rounds import confirm_seed
-from sweeper.workflow.conclude import conclude
+from sweeper.workflow.conclude import draw_conclusion
 from tests.support import builders, faking
 from tests.support.sweeping import Recorder, sweep_in
 
@@ -49,7 +49,7 @@ def fold_result(spec: TrialSpec) -> TrialResult:
     found = faking.fake_result(spec)
     if spec.purpose != "confirm":
         return found
-    images = split_of(CONDITIONS, spec.seed, spec.fold).test
+    images = get_split(CONDITIONS, spec.seed, spec.fold).test
     noise = np.random.default_rng([spec.seed, 7]).normal(0, 0.1, 12)[list(images)]
     test = builders.counts_from_iou(np.clip((found.value or 0) + noise, 0.05, 0.95))
     return found.model_copy(update={"test": test.model_copy(update={"images": images})})
@@ -57,7 +57,7 @@ def fold_result(spec: TrialSpec) -> TrialResult:
 
 def train(study: optuna.Study, **options: Any) -> list[TrialResult]:
     faking.train(study, faking.FakeExecutor(fold_result, **options), plan=PLAN)
-    return extra_results(study, "confirm")
+    return list_extra_results(study, "confirm")
 
 
 def test_every_seed_of_every_finalist_scores_each_image_once_on_common_folds() -> None:
@@ -69,7 +69,7 @@ def test_every_seed_of_every_finalist_scores_each_image_once_on_common_folds() -
         scored[run.spec.family, run.spec.seed] += run.test.images
         shared[run.spec.seed, run.spec.fold].add(run.test.images)
         groups = {DATA.images[i].group for i in run.test.images}
-        split = split_of(CONDITIONS, run.spec.seed, run.spec.fold)
+        split = get_split(CONDITIONS, run.spec.seed, run.spec.fold)
         assert not groups & {DATA.images[i].group for i in (*split.train, *split.val)}
     assert len(scored) >= 2 * 4  # four finalists, two seeds at least
     assert all(sorted(images) == list(range(12)) for images in scored.values())
@@ -94,7 +94,7 @@ def test_a_fold_that_fails_costs_its_seed_and_is_said() -> None:
 
     study = faking.new_study()
     faking.train(study, faking.FakeExecutor(train_one), plan=PLAN)
-    found = conclude(faking.recorded(study, PLAN))
+    found = draw_conclusion(faking.recorded(study, PLAN))
     assert found.evidence is not None and "dice" not in {f.family for f in found.evidence.finalists}
     assert any("no seed of it has all 3 folds" in reason for reason in found.reasons)
 

@@ -96,7 +96,7 @@ def test_what_was_trained_on_changed_images_is_dropped_and_a_resume_trains_it_ag
     assert re.search(r"decoded images .* changed them: dropped \d+ trainings since they were last checked", told)
     assert "sweeper run --study study --resume" in told
     study = studies.load_study(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "study")
-    assert studies.all_results(study) == []
+    assert studies.list_all_results(study) == []
     again = sweep_in(tmp_path, Recorder(), resume=True, **how_many)
     assert numbers(again) == undisturbed
     runs = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").search_runs([str(again.sweep.experiment_id)])
@@ -139,7 +139,7 @@ def test_a_file_that_is_no_more_the_one_at_its_place_is_told_as_such_and_nothing
     monkeypatch.chdir(folder)
     storage = studies.open_storage("sqlite:///sweeper.db", create=True)
     studies.create_study(storage, "my study", new_plan())
-    with studies.sole_use("sqlite:///sweeper.db", "my study") as lost:
+    with studies.hold_study("sqlite:///sweeper.db", "my study") as lost:
         how(folder)
         assert not lost()  # nobody else runs it
         for _ in range(2):  # every later call says the same

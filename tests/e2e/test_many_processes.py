@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from sweeper import storage as studies
-from sweeper.study.loop import drive
+from sweeper.study.loop import run_work
 from sweeper.study.search import enqueue_defaults
 from tests.support.faking import SPACE, FakeExecutor, new_plan, new_search
 from tests.support.postgres_server import Server
@@ -32,7 +32,7 @@ def work(url: str, number: int, trials: int, barrier: Barrier) -> None:
     barrier.wait()
     study = studies.create_study(studies.open_storage(url), f"{STUDY}-{number}", new_plan())
     enqueue_defaults(study, SPACE, trials)
-    assert drive(FakeExecutor(), new_search(study, trials), lambda: None)  # type: ignore[arg-type]
+    assert run_work(FakeExecutor(), new_search(study, trials), lambda: None)  # type: ignore[arg-type]
 
 
 def main(url: str, processes: int, trials: int) -> int:
@@ -54,8 +54,8 @@ def test_sixteen_studies_in_one_new_database_lose_nothing(kind: str, tmp_path: P
     run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert (run.returncode, run.stderr) == (0, "")
     storage = studies.open_storage(url)
-    assert sorted(studies.study_names(storage)) == sorted(f"{STUDY}-{number}" for number in range(PROCESSES))
-    for name in studies.study_names(storage):
+    assert sorted(studies.list_study_names(storage)) == sorted(f"{STUDY}-{number}" for number in range(PROCESSES))
+    for name in studies.list_study_names(storage):
         study = studies.load_study(storage, name)
         assert [result.spec.number for result in studies.search_results(study)] == list(range(TRIALS))
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.core.records import Dataset, TrainedBy, trained_by
+from sweeper.core.records import Dataset, TrainedBy, list_trainers
 from sweeper.data import open_store
-from sweeper.evidence.recommendation import recommend, recommendation_json
-from sweeper.report.tables import trials_frame
-from sweeper.tracking.values import Values
+from sweeper.evidence.recommendation import make_recommendation, make_recommendation_json
+from sweeper.report.tables import make_trials_frame
+from sweeper.tracking.values import RunValues
 from sweeper.training import network_in_training
-from sweeper.training.engine import Training
+from sweeper.training.engine import StudyTraining
 from sweeper.version import versions
 from tests.support import builders
 
@@ -26,21 +26,21 @@ def test_a_training_that_was_paused_tells_what_trained_which_steps(
     conditions = builders.conditions(tiny, size=32, batch_size=2, steps=8, encoder_depth=3)
     spec = builders.spec("dice", steps=8, params={})
     store = open_store(tiny.store)
-    whole = Training(spec, conditions, store, "cpu")
+    whole = StudyTraining(spec, conditions, store, "cpu")
     whole.advance()
-    assert whole.result("pruned").versions == versions() and whole.result("pruned").earlier == ()
+    assert whole.make_result("pruned").versions == versions() and whole.make_result("pruned").earlier == ()
     monkeypatch.setattr(network_in_training, "versions", lambda: OLD)
-    first = Training(spec, conditions, store, "cpu")
+    first = StudyTraining(spec, conditions, store, "cpu")
     first.advance()
     first.save(tmp_path / "pause.pt")
-    step = first.result("pruned").evaluations[-1].step
-    same = Training(spec, conditions, store, "cpu", checkpoint=tmp_path / "pause.pt")
+    step = first.make_result("pruned").evaluations[-1].step
+    same = StudyTraining(spec, conditions, store, "cpu", checkpoint=tmp_path / "pause.pt")
     same.advance()
-    assert same.result("pruned").earlier == ()
+    assert same.make_result("pruned").earlier == ()
     monkeypatch.setattr(network_in_training, "versions", lambda: NEW)
-    other = Training(spec, conditions, store, "cpu", checkpoint=tmp_path / "pause.pt")
+    other = StudyTraining(spec, conditions, store, "cpu", checkpoint=tmp_path / "pause.pt")
     other.advance()
-    found = other.result("pruned")
+    found = other.make_result("pruned")
     assert found.versions == NEW
     assert found.earlier == (TrainedBy(device=found.device, versions=OLD, step=step),)
 
@@ -58,14 +58,14 @@ def mixed() -> tuple[object, ...]:
 
 def test_trainings_are_attributed_to_what_trained_them() -> None:
     sweep = builders.sweep(trials=mixed(), confirmations=(), rechecks=(), probes=(), versions=OLD)
-    found = trained_by(sweep)
+    found = list_trainers(sweep)
     assert [(t.device, dict(t.versions), t.trainings, t.partly) for t in found] == [
         ("cpu, 1 thread", OLD, ("search/00000", "search/00001", "search/00003"), ("search/00003",)),
         ("cpu, 2 threads", NEW, ("search/00002",), ()),
         ("cpu, 1 thread", NEW, ("search/00003",), ("search/00003",)),
     ]
-    answer = recommend(None, task="binary", order=builders.ORDER, snippet=lambda *_: "")
-    document = json.loads(json.dumps(recommendation_json(sweep, answer)))
+    answer = make_recommendation(None, task="binary", order=builders.ORDER, snippet=lambda *_: "")
+    document = json.loads(json.dumps(make_recommendation_json(sweep, answer)))
     assert document["versions"] == OLD
     assert document["trained_by"][1] == {
         "device": "cpu, 2 threads",
@@ -73,8 +73,8 @@ def test_trainings_are_attributed_to_what_trained_them() -> None:
         "trainings": ["search/00002"],
         "partly": [],
     }
-    frame = trials_frame(sweep)
+    frame = make_trials_frame(sweep)
     assert list(frame["versions"]) == [None, "torch 2.11", "torch 2.12", "torch 2.12"]
-    _, tags = Values(sweep.conditions).of_result(sweep.trials[3])
+    _, tags = RunValues(sweep.conditions).make_result_metrics(sweep.trials[3])
     assert tags["sweeper.versions"] == "torch 2.12"
     assert tags["sweeper.earlier"] == "up to step 2: cpu, 1 thread; torch 2.11"

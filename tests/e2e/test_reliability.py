@@ -15,7 +15,7 @@ import psutil
 import pytest
 from mlflow.tracking import MlflowClient
 
-from sweeper.storage.results import counted, present_trials
+from sweeper.storage.results import is_counted, list_present_trials
 from tests.cli.test_run import QUICK, SHORT, start, sweeper, wait_for
 from tests.support.mlflow_server import Server
 from tests.support.proxy import Proxy
@@ -57,7 +57,7 @@ def states(folder: Path) -> tuple[list[optuna.trial.FrozenTrial], set[str]]:
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
     experiment = client.get_experiment_by_name("s")
     assert experiment is not None
-    return present_trials(study), {
+    return list_present_trials(study), {
         r.info.status for r in client.search_runs([experiment.experiment_id], max_results=1000)
     }
 
@@ -77,7 +77,7 @@ def test_when_the_parent_and_their_server_are_killed_workers_end_within_10_secon
 
 def values(folder: Path) -> dict[int, float]:
     """The value of each trial that was trained to its end, by number."""
-    return {t.number: t.value for t in states(folder)[0] if counted(t) and t.value is not None}
+    return {t.number: t.value for t in states(folder)[0] if is_counted(t) and t.value is not None}
 
 
 @pytest.mark.timeout(7200)
@@ -125,12 +125,12 @@ def test_kills_at_random_instants_lose_nothing_and_repeat_nothing(tmp_path: Path
     last = sweeper(tmp_path, *arguments, "--resume", "--trials", str(trials), timeout=1800)
     assert last.returncode == 0, last.stderr
     found, statuses = states(tmp_path)
-    assert sum(counted(t) for t in found) == trials
+    assert sum(is_counted(t) for t in found) == trials
     assert {t.state.name for t in found}.isdisjoint({"RUNNING", "WAITING"})
     assert "RUNNING" not in statuses and "SCHEDULED" not in statuses
-    numbers = [t.number for t in found if counted(t)]
+    numbers = [t.number for t in found if is_counted(t)]
     assert len(set(numbers)) == len(numbers)
-    configurations = [tuple(sorted(t.params.items())) for t in found if counted(t)]
+    configurations = [tuple(sorted(t.params.items())) for t in found if is_counted(t)]
     assert len(set(configurations)) == len(configurations)  # none was trained to its end twice
     attributes = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/sweeper.db").user_attrs
     specs = [
@@ -156,7 +156,7 @@ def test_a_signal_ends_within_10_seconds_and_keeps_what_is_trained(tmp_path: Pat
     assert psutil.wait_procs(workers, timeout=10)[1] == []
     trials, statuses = states(tmp_path)
     assert "RUNNING" not in statuses
-    assert any(counted(t) or "waits" in t.user_attrs for t in trials)  # trained, or waiting at a rung
+    assert any(is_counted(t) or "waits" in t.user_attrs for t in trials)  # trained, or waiting at a rung
     assert "RUNNING" not in {t.state.name for t in trials if "waits" not in t.user_attrs}
 
 

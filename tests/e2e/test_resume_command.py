@@ -11,9 +11,9 @@ from sweeper.cli.run import command
 from sweeper.core.errors import LostStudyError, SweeperError
 from sweeper.core.paths import STORAGE
 from sweeper.core.text import resume_command
-from sweeper.system.disk_space import full_disk_explained
-from sweeper.workflow.conclude import conclude
-from sweeper.workflow.status import Life, diagnose
+from sweeper.system.disk_space import explain_full_disk
+from sweeper.workflow.conclude import draw_conclusion
+from sweeper.workflow.status import SweepLife, diagnose_sweep
 from tests.support import builders
 
 PLACES = [
@@ -40,10 +40,10 @@ def test_another_storage_than_the_default_is_named_without_secrets_and_read_as_i
 def test_every_message_that_resumes_names_the_storage(tmp_path: Path, storage: str, words: str) -> None:
     shown = f"sweeper run --study s --resume {words}"
     assert shown in str(LostStudyError("s", storage))
-    with pytest.raises(SweeperError) as caught, full_disk_explained("s", {"the reports": tmp_path}, storage=storage):
+    with pytest.raises(SweeperError) as caught, explain_full_disk("s", {"the reports": tmp_path}, storage=storage):
         raise OSError(28, "No space left on device")
     assert shown in str(caught.value)
-    life = Life(study="s", state="failed", written=1.0, progress=1.0, pid=1, host="elsewhere")
-    assert shown in diagnose(life, 2.0, storage).problems[0]
+    life = SweepLife(study="s", state="failed", written=1.0, progress=1.0, pid=1, host="elsewhere")
+    assert shown in diagnose_sweep(life, 2.0, storage).problems[0]
     sweep = builders.sweep([], [], study="s", storage=storage, cut=("the search ended after 3 of 7 trials",))
-    assert any(shown in step for step in conclude(sweep).next_steps)
+    assert any(shown in step for step in draw_conclusion(sweep).next_steps)

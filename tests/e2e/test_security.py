@@ -21,9 +21,9 @@ import torch
 from mlflow.tracking import MlflowClient
 
 from sweeper.core.errors import UsageError
-from sweeper.core.paths import ReportPaths, checkpoints_dir, folder_name
+from sweeper.core.paths import ReportPaths, get_checkpoints_dir, make_folder_name
 from sweeper.data.formats import yolo
-from sweeper.tracking import Tracker
+from sweeper.tracking import MlflowTracker
 from sweeper.training.encoder_file import load_encoder
 from sweeper.training.model import build_model
 from tests.cli.test_run import sweeper
@@ -115,8 +115,8 @@ def test_the_other_yaml_files_go_through_the_same_reader() -> None:
 )
 def test_no_name_leaves_its_folder(name: str, tmp_path: Path) -> None:
     assert ReportPaths(tmp_path, name).folder.resolve().parent == tmp_path.resolve()
-    assert checkpoints_dir(tmp_path / "cache", name).resolve().parent == (tmp_path / "checkpoints").resolve()
-    assert len(folder_name(name)) < 100
+    assert get_checkpoints_dir(tmp_path / "cache", name).resolve().parent == (tmp_path / "checkpoints").resolve()
+    assert len(make_folder_name(name)) < 100
 
 
 # --- The user interface ---
@@ -126,7 +126,7 @@ def test_no_name_leaves_its_folder(name: str, tmp_path: Path) -> None:
 @pytest.mark.timeout(600)
 def test_the_ui_answers_to_this_machine_alone(tmp_path: Path) -> None:
     port = free_port()
-    Tracker(f"sqlite:///{tmp_path}/mlflow.db", warn=pytest.fail)
+    MlflowTracker(f"sqlite:///{tmp_path}/mlflow.db", warn=pytest.fail)
     hostile_modules.lay(tmp_path)  # nor does it import what lies there
     command = [sys.executable, hostile_modules.console_script(tmp_path), "ui", "--port", str(port)]
     with (tmp_path / "ui.txt").open("w") as log:

@@ -24,9 +24,9 @@ from sweeper.core.errors import (
     UsageError,
 )
 from sweeper.core.records import Verdict
-from sweeper.data import divide, write_scenes
+from sweeper.data import divide_images, write_scenes
 from sweeper.space import load_space
-from sweeper.workflow.conclude import Outcome, conclude, report_study
+from sweeper.workflow.conclude import Outcome, draw_conclusion, report_study
 from tests.support.sweeping import Recorder, sweep_in
 
 SEARCHED = [family.family for family in load_space("binary", "binary").families]
@@ -125,7 +125,7 @@ def test_the_report_can_be_written_again_from_the_storage_alone(outcome: Outcome
 @pytest.mark.slow
 def test_the_test_split_is_seen_by_no_search_trial(outcome: Outcome) -> None:
     dataset = outcome.sweep.conditions.dataset
-    locked = set(divide(dataset, test_seed=0, seed=0).test)
+    locked = set(divide_images(dataset, test_seed=0, seed=0).test)
     for trial in (*outcome.sweep.trials, *outcome.sweep.rechecks):
         assert trial.test is None and trial.predictions is None
         assert trial.val is None or not locked & set(trial.val.images)
@@ -194,7 +194,7 @@ def test_resume_refuses_what_could_not_be_compared_and_what_another_process_runs
         assert words in str(caught.value)
     url = f"sqlite:///{folder}/sweeper.db"
     before = optuna.load_study(study_name="study", storage=url).user_attrs
-    with studies.sole_use(url, "study"), pytest.raises(StudyError, match="being run by another process"):
+    with studies.hold_study(url, "study"), pytest.raises(StudyError, match="being run by another process"):
         sweep_in(folder, resume=True, no_advice=None, **(LEARN | {"confirm_steps": 999}))
     assert optuna.load_study(study_name="study", storage=url).user_attrs == before
 
@@ -225,7 +225,7 @@ def test_when_no_trial_completes_the_report_says_so(tmp_path: Path, monkeypatch:
         sweep_in(tmp_path, trials=2)
     assert caught.value.exit_status == 3
     sweep = studies.load_sweep(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "study")
-    assert conclude(sweep).verdict == Verdict.NONE
+    assert draw_conclusion(sweep).verdict == Verdict.NONE
     document = json.loads((tmp_path / "reports/study/recommendation.json").read_text("utf-8"))
     assert document["verdict"] == "none" and document["recommended"] is None
     assert document["search"]["failed"] == 2

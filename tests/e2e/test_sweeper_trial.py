@@ -17,7 +17,14 @@ from torch.nn import functional as F  # noqa: N812
 import sweeper_trial
 from sweeper.core.operating_points import BINS, LOGIT_RANGE, TAUS
 from sweeper.losses import build_loss
-from sweeper.scripts.contract import HELPER, HELPER_VERSION, TrialDocument, read_events, read_scores, write_folder
+from sweeper.scripts.contract import (
+    HELPER,
+    HELPER_VERSION,
+    TrialDocument,
+    read_events,
+    read_split_scores,
+    write_trial_folder,
+)
 from sweeper.training.counters import BinaryCounter, MulticlassCounter
 from sweeper.training.evaluation import log_prior_of
 
@@ -33,7 +40,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def begin(folder: Path, **given: Any) -> None:
     values = {"kind": "confirm", "family": "cross_entropy", "params": {}, "seed": 3, **given}
-    write_folder(folder, TrialDocument(**values))
+    write_trial_folder(folder, TrialDocument(**values))
 
 
 def batch(classes: int, *sides: int) -> tuple[Tensor, Tensor]:
@@ -160,7 +167,7 @@ def test_counts_are_to_the_last_pixel_those_of_sweepers_evaluation(folder: Path,
     prior = torch.tensor(log_prior_of(np.array(pixels)), dtype=torch.float32)
     counter = (BinaryCounter if k == 2 else MulticlassCounter)(3, k, torch.device("cpu"), prior)
     counter.add(torch.arange(3), torch.nan_to_num(z), y)
-    scores = read_scores(folder, "val", "logits", k)
+    scores = read_split_scores(folder, "val", "logits", k)
     assert scores.names == ("a", "b", "c")
     assert np.array_equal(scores.data, counter.arrange(counter.total.numpy()))
     line = read_events(folder)[-1]
@@ -174,7 +181,7 @@ def test_two_channels_are_counted_as_their_difference(folder: Path) -> None:
     for split, logits in (("val", z), ("test", torch.cat([z * 0, z], 1))):
         with t.scoring(split) as s:
             s.add(logits, y.unsqueeze(1), ("a", "b", "c"))
-    val, test = (read_scores(folder, split, "logits", 2) for split in ("val", "test"))
+    val, test = (read_split_scores(folder, split, "logits", 2) for split in ("val", "test"))
     assert val.is_equal(test)
 
 
@@ -185,7 +192,7 @@ def test_slices_of_one_name_are_added_up_and_an_image_twice_counts_once(folder: 
     with t.scoring("val") as s:
         s.add(z, y, ["patient", "patient", "other"])
         s.add(z[2:] + 1e-7, y[2:], ["other"])
-    scores = read_scores(folder, "val", "logits", 2)
+    scores = read_split_scores(folder, "val", "logits", 2)
     assert scores.names == ("patient", "other")
     assert scores.data.sum((1, 2)).tolist() == [int((y[:2] != 255).sum()), int((y[2] != 255).sum())]
 
@@ -197,7 +204,7 @@ def test_every_rank_has_its_own_file(folder: Path, monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv("RANK", rank)
         with sweeper_trial.trial(TWO).scoring("val") as s:
             s.add(z[places], y[places], [f"image{n}" for n in places])
-    scores = read_scores(folder, "val", "logits", 2)
+    scores = read_split_scores(folder, "val", "logits", 2)
     assert scores.names == ("image0", "image1", "image2") and scores.data.sum() == int((y != 255).sum())
     assert [event.event for event in read_events(folder)] == ["start", "scores"]
 
@@ -207,11 +214,11 @@ def test_own_counts_and_scores(folder: Path) -> None:
     t = sweeper_trial.trial(TWO)
     t.counts("val", {"a": [[5, 1, 0], [2, 0, 1]], "é/b": torch.tensor([[1, 0, 0], [0, 0, 0]])})
     t.score("test", ["a", 7], torch.tensor([0.5, 1.0]))
-    counts, scores = read_scores(folder, "val", "counts", 2), read_scores(folder, "test", "score", 2)
+    counts, scores = read_split_scores(folder, "val", "counts", 2), read_split_scores(folder, "test", "score", 2)
     assert counts.names == ("a", "é/b") and counts.data.tolist()[0] == [[5, 1, 0], [2, 0, 1]]
     assert scores.names == ("a", "7") and scores.data.tolist() == [0.5, 1.0]
     t.score("test", None, 0.75)
-    assert read_scores(folder, "test", "number", 2).data.tolist() == [0.75]
+    assert read_split_scores(folder, "test", "number", 2).data.tolist() == [0.75]
 
 
 def test_scores_that_cannot_be_used_are_refused(folder: Path) -> None:
@@ -300,4 +307,4 @@ def test_it_needs_neither_numpy_nor_sweeper(folder: Path) -> None:
         "with t.scoring('val') as s: s.add(z, y, ['p', 'q'])"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, cwd=HELPER.parent)
-    assert read_scores(folder, "val", "logits", 3).names == ("p", "q")
+    assert read_split_scores(folder, "val", "logits", 3).names == ("p", "q")

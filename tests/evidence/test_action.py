@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from sweeper.core.records import Evidence, Regret
-from sweeper.evidence.interim_analyses import planned_analyses
-from sweeper.evidence.verdict import Decision, decide
+from sweeper.evidence.interim_analyses import plan_analyses
+from sweeper.evidence.verdict import Decision, decide_verdict
 from tests.support.builders import CONFIRM_SEEDS, ORDER, evidence, interval
 
 NEAR = {"dice_ce": 0.709, "dice": 0.704, "cross_entropy": 0.7}
@@ -136,7 +136,7 @@ def test_the_action(
     levels: dict[str, float], settings: dict[str, Any], action: str, recommended: str, head: str
 ) -> None:
     found = evidence(levels, **settings)
-    decision = decide(found, ORDER)
+    decision = decide_verdict(found, ORDER)
     assert decision.recommended is not None
     assert (decision.action, found.finalists[decision.recommended].family) == (action, recommended)
     assert decision.head == head
@@ -158,7 +158,7 @@ UNKNOWN = {
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_without_cross_entropy_no_action_is_stated_and_it_is_said_why(name: str) -> None:
     found, why = UNKNOWN[name]
-    decision = decide(found, ORDER)
+    decision = decide_verdict(found, ORDER)
     assert (decision.action, decision.head) == (None, "") and decision.recommended is not None
     assert any(why in reason for reason in decision.reasons)
     assert "cross_entropy" not in found.finalists[decision.recommended].family
@@ -166,7 +166,7 @@ def test_without_cross_entropy_no_action_is_stated_and_it_is_said_why(name: str)
 
 def test_nothing_learned_or_compared_is_no_action() -> None:
     for levels in ({"dice": 0.4, "cross_entropy": 0.3}, {"cross_entropy": 0.7}, {"dice": 0.7}):
-        decision = decide(evidence(levels), ORDER)
+        decision = decide_verdict(evidence(levels), ORDER)
         assert (decision.action, decision.head) == (None, "")
 
 
@@ -176,16 +176,16 @@ def seeds(number: int) -> dict[str, Any]:
 
 def test_what_more_seeds_or_images_would_tell_is_said_only_where_they_would() -> None:
     def head(**settings: Any) -> str:
-        found = evidence(NEAR | {"dice_ce": 0.712}, half=0.026, analyses=planned_analyses(2, 8), analysis_index=1)
-        return decide(_with_errors(found, **settings), ORDER).head
+        found = evidence(NEAR | {"dice_ce": 0.712}, half=0.026, analyses=plan_analyses(2, 8), analysis_index=1)
+        return decide_verdict(_with_errors(found, **settings), ORDER).head
 
     assert head(se_seed=0.005, se_image=0.001) == (
         "Keep cross-entropy for now: dice_ce may gain up to 0.038; 4 more seeds would tell."
     )
     assert head(se_seed=0.0, se_image=0.01).endswith("; some 94 test images would tell.")
-    two = decide(evidence(NEAR, half=0.3, **seeds(2)), ORDER)
+    two = decide_verdict(evidence(NEAR, half=0.3, **seeds(2)), ORDER)
     assert two.head == "Keep cross-entropy for now: fewer than 3 common seeds show nothing."
-    one = decide(evidence(NEAR, half=0.3, test_images=1), ORDER)
+    one = decide_verdict(evidence(NEAR, half=0.3, test_images=1), ORDER)
     assert one.head == "Keep cross-entropy for now: 1 test image shows nothing."
 
 
@@ -199,7 +199,7 @@ def test_the_simplest_change_has_defaults_then_the_plain_point_then_few_paramete
 
     def chosen(**finalists: dict[str, Any]) -> str:
         found = evidence(levels, finalists=finalists)
-        return found.finalists[decide(found, ORDER).recommended or 0].family
+        return found.finalists[decide_verdict(found, ORDER).recommended or 0].family
 
     assert chosen() == "tversky"  # one parameter, where the others have two
     assert chosen(tversky={"points": (0.9, 0.9, 0.9)}) == "focal"  # of two alike the first in the order
@@ -208,10 +208,10 @@ def test_the_simplest_change_has_defaults_then_the_plain_point_then_few_paramete
 
 
 def test_why_cross_entropy_is_kept_stands_first_with_the_loss_that_looks_best() -> None:
-    decision: Decision = decide(evidence(NEAR, half=0.026), ORDER)
+    decision: Decision = decide_verdict(evidence(NEAR, half=0.026), ORDER)
     assert decision.reasons[0] == (
         "Cross-entropy is kept, as no finalist is shown to gain 0.01 mIoU over it: dice_ce looks best, +0.009 mIoU "
         "(95 % interval −0.017 to +0.035)."
     )
-    changed = decide(evidence({"dice": 0.75, "cross_entropy": 0.7}), ORDER)
+    changed = decide_verdict(evidence({"dice": 0.75, "cross_entropy": 0.7}), ORDER)
     assert changed.reasons[0].startswith("dice is better than cross_entropy by +0.050 mIoU")

@@ -9,19 +9,25 @@ import numpy as np
 import pytest
 
 from sweeper.core.records import Evidence, InterimAnalysis, Interval, Regret, Verdict
-from sweeper.evidence.confirmation_stopping import CONTENDER, NextStep, chance_of_a_winner, next_step, planned_analyses
-from sweeper.evidence.intervals import half_width
-from sweeper.evidence.regret import with_regrets
-from sweeper.evidence.verdict import decide
+from sweeper.evidence.confirmation_stopping import (
+    CONTENDER,
+    StoppingDecision,
+    compute_chance_of_winner,
+    decide_next_step,
+    plan_analyses,
+)
+from sweeper.evidence.intervals import compute_half_width
+from sweeper.evidence.regret import add_regrets
+from sweeper.evidence.verdict import decide_verdict
 from tests.support.builders import ORDER, evidence
 
-ANALYSES = planned_analyses(2, 8)
+ANALYSES = plan_analyses(2, 8)
 PLACE = {analysis.seeds: place for place, analysis in enumerate(ANALYSES)}
 EIGHT = tuple(range(101, 109))
 
 
-def step(found: Evidence) -> NextStep:
-    return next_step(found, decide(found, ORDER))
+def step(found: Evidence) -> StoppingDecision:
+    return decide_next_step(found, decide_verdict(found, ORDER))
 
 
 def on(found: Evidence) -> set[str]:
@@ -38,7 +44,7 @@ def three_seeds(levels: dict[str, float], se_seed: float, se_image: float, **cha
         c.model_copy(update={"difference": c.difference.model_copy(update={"se_seed": se_seed, "se_image": se_image})})
         for c in found.comparisons
     )
-    return with_regrets(found.model_copy(update={"comparisons": known}))
+    return add_regrets(found.model_copy(update={"comparisons": known}))
 
 
 def test_all_that_may_be_the_best_go_on() -> None:
@@ -57,7 +63,7 @@ KEPT = {"dice": 0.72, "focal": 0.715, "tversky": 0.69, "cross_entropy": 0.7}
 
 def test_while_cross_entropy_is_kept_only_those_go_on_that_may_yet_be_shown_to_gain() -> None:
     found = three_seeds(KEPT, 0.008, 0.002)
-    assert decide(found, ORDER).action == "keep"
+    assert decide_verdict(found, ORDER).action == "keep"
     assert step(found).go_on and on(found) == {"dice", "focal", "cross_entropy"}
     assert "as a change may be shown to gain (" in step(found).reason
     assert "dice, focal and cross_entropy, up to 4 seeds." in step(found).reason
@@ -85,7 +91,7 @@ def test_a_change_that_is_likely_is_waited_for_unless_probable_is_enough() -> No
     known = found.finalists[1].model_copy(update=sure["cross_entropy"])
     found = found.model_copy(update={"finalists": (found.finalists[0], known)})
     assert step(found).go_on
-    assert not next_step(found, decide(found, ORDER), "probable").go_on
+    assert not decide_next_step(found, decide_verdict(found, ORDER), "probable").go_on
 
 
 def test_an_unbeaten_finalist_that_is_hardly_the_best_is_left_out_unless_a_winner_is_likely() -> None:
@@ -102,7 +108,7 @@ NEAR = {"dice": 0.71, "tversky": 0.7}
 AHEAD = {"dice": 0.73, "tversky": 0.7}
 FEW = {"test_groups": 3, "few_groups": 3}
 TWO = {"finalists": {family: {"seeds": EIGHT[:2]} for family in NEAR}, "analysis_index": PLACE[2]}
-ONE = {"finalists": {family: {"seeds": EIGHT[:1]} for family in NEAR}, "half": 1.0, "analyses": planned_analyses(1, 5)}
+ONE = {"finalists": {family: {"seeds": EIGHT[:1]} for family in NEAR}, "half": 1.0, "analyses": plan_analyses(1, 5)}
 SAFE = {"dice": 0.702, "focal": 0.7, "tversky": 0.695}
 
 
@@ -126,7 +132,7 @@ def planned(levels: dict[str, float], **changes: Any) -> Evidence:
     ],
 )
 def test_it_ends_when_there_is_nothing_left_to_find_out(found: Evidence, until: Any, said: str) -> None:
-    following = next_step(found, decide(found, ORDER), until)
+    following = decide_next_step(found, decide_verdict(found, ORDER), until)
     assert (following.go_on, following.finalists) == (False, ())
     assert following.reason.startswith("The confirmation ended after 3 seeds: ") and said in following.reason
 
@@ -142,7 +148,7 @@ def test_it_ends_when_there_is_nothing_left_to_find_out(found: Evidence, until: 
     ],
 )
 def test_it_goes_on_while_more_seeds_may_tell(found: Evidence, until: Any, said: str) -> None:
-    following = next_step(found, decide(found, ORDER), until)
+    following = decide_next_step(found, decide_verdict(found, ORDER), until)
     assert following.go_on and following.finalists and said in following.reason
 
 
@@ -157,7 +163,7 @@ def measured(estimate: float, se_seed: float, se_image: float, se_both: float = 
 def chance(
     gap: Interval, seeds: int = 3, images: int = 24, analyses: Sequence[InterimAnalysis] = ANALYSES[1:]
 ) -> float:
-    return chance_of_a_winner([(gap, seeds)], images, 0.01, analyses)
+    return compute_chance_of_winner([(gap, seeds)], images, 0.01, analyses)
 
 
 def test_the_chance_is_the_same_each_time_and_falls_with_the_noise() -> None:
@@ -188,7 +194,7 @@ def test_the_chance_agrees_with_playing_it_out() -> None:
         truth = rng.normal(estimate, sd / np.sqrt(60))
         new = rng.normal(truth, sd, 60)
         mean = (estimate + new.mean()) / 2
-        half = half_width(sd**2 / 120, 120, 0.003**2, 200)
+        half = compute_half_width(sd**2 / 120, 120, 0.003**2, 200)
         won += mean >= 0.01 and mean > half
     found = chance(measured(estimate, sd / np.sqrt(60), 0.003), 60, 200, analyses[1:])
     assert found == pytest.approx(won / plays, abs=0.05)
@@ -200,16 +206,16 @@ def test_to_beat_all_is_less_likely_than_to_beat_one_and_likelier_than_if_they_s
     alone = chance(gap)
     assert 0.2 < alone < 0.8
     for rivals in (2, 3, 5):
-        found = chance_of_a_winner([(gap, 3)] * rivals, 24, 0.01, ANALYSES[1:])
+        found = compute_chance_of_winner([(gap, 3)] * rivals, 24, 0.01, ANALYSES[1:])
         assert alone**rivals + 0.03 < found < alone - 0.03
     hopeless = measured(0.03, 0.0, 0.05)
-    assert chance_of_a_winner([(gap, 3), (hopeless, 3)], 24, 0.01, ANALYSES[1:]) == 0
+    assert compute_chance_of_winner([(gap, 3), (hopeless, 3)], 24, 0.01, ANALYSES[1:]) == 0
 
 
 @pytest.mark.parametrize(("se_seed", "there"), [(0.004, True), (0.009, False)])
 def test_a_comparison_that_has_all_its_seeds_is_what_it_is(se_seed: float, there: bool) -> None:
     gap = measured(0.02, 0.006, 0.002)
-    found = chance_of_a_winner([(gap, 3), (measured(0.02, se_seed, 0.002), 8)], 24, 0.01, ANALYSES[1:])
+    found = compute_chance_of_winner([(gap, 3), (measured(0.02, se_seed, 0.002), 8)], 24, 0.01, ANALYSES[1:])
     assert (found > 0.2) == there
 
 
@@ -223,5 +229,5 @@ def test_only_an_undecided_verdict_is_called_open_at_the_last_analysis(
     last = {"analyses": ANALYSES[: PLACE[3] + 1], "analysis_index": PLACE[3]}
     found = three_seeds(levels, 0.003, 0.002, half=half, **last)
     reason = step(found).reason
-    assert (decide(found, ORDER).verdict is Verdict.UNDECIDED) == is_open
+    assert (decide_verdict(found, ORDER).verdict is Verdict.UNDECIDED) == is_open
     assert ("open" in reason) == is_open and not step(found).go_on

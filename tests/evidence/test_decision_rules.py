@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from sweeper.core import metrics
-from sweeper.core.calibration import LOGITS, Calibration, fit
-from sweeper.core.expected_dice import best_edges
+from sweeper.core.calibration import LOGITS, Calibration, fit_calibration
+from sweeper.core.expected_dice import find_best_edges
 from sweeper.core.operating_points import BINS, THRESHOLDS
 from sweeper.core.records import DecisionRule, DecisionRules, Evidence, ImageCounts, TrialResult
-from sweeper.evidence.decision_rules import _at_edges, decision_rules, shown_gain
-from sweeper.evidence.paired_comparisons import weigh
-from sweeper.evidence.recommendation import recommendation_json
-from sweeper.report.card import card_lines, card_of
-from sweeper.report.confirmation import rules_table, rules_text
-from sweeper.report.facts import collect
-from sweeper.workflow.conclude import conclude
+from sweeper.evidence.decision_rules import _count_at_edges, get_established_gain, score_decision_rules
+from sweeper.evidence.paired_comparisons import compute_evidence
+from sweeper.evidence.recommendation import make_recommendation_json
+from sweeper.report.card import format_card_lines, make_card
+from sweeper.report.confirmation import explain_rules, make_rules_table
+from sweeper.report.facts import collect_facts
+from sweeper.workflow.conclude import draw_conclusion
 from tests.support import builders
 
 
@@ -26,7 +26,7 @@ def drawn(rng: np.random.Generator, centres: np.ndarray, slope: float, bias: flo
     """Images whose logits lie around `centres` and whose labels are calibrated by this slope and bias, pixel by
     pixel."""
     data = np.zeros((len(centres), 2, BINS), dtype=np.int64)
-    p = Calibration(slope=slope, bias=bias).of_bins
+    p = Calibration(slope=slope, bias=bias).bin_probabilities
     for own, centre in zip(data, centres, strict=True):
         density = np.exp(-((LOGITS - centre) ** 2) / 8)
         amount = rng.multinomial(pixels, density / density.sum())
@@ -50,8 +50,8 @@ def judged(
     confirmations: list[TrialResult], classes: tuple[str, ...] = ("ground", "crack"), **more: Any
 ) -> tuple[Evidence, DecisionRules | None]:
     search = {run.spec.family: builders.trial(run.spec.family, 0.7, spec=run.spec) for run in confirmations}
-    evidence = weigh(confirmations, search, classes=classes)
-    return evidence, decision_rules(confirmations, evidence, **more)
+    evidence = compute_evidence(confirmations, search, classes=classes)
+    return evidence, score_decision_rules(confirmations, evidence, **more)
 
 
 def with_rules(evidence: Evidence, found: DecisionRules | None) -> Evidence:
@@ -89,9 +89,9 @@ def test_what_is_read_is_what_the_rule_answers() -> None:
     plain, ranked = [], []
     for run in made:
         assert run.test is not None and run.val is not None
-        p = fit(run.val.data.sum(axis=0)).of_bins
+        p = fit_calibration(run.val.data.sum(axis=0)).bin_probabilities
         for histogram in run.test.data.astype(int):
-            edge = best_edges(histogram.sum(axis=0)[None], p)[0]
+            edge = find_best_edges(histogram.sum(axis=0)[None], p)[0]
             for values, cut in ((plain, 255), (ranked, edge)):
                 fp, tp = histogram[:, cut + 1 :].sum(axis=1)
                 values.append(2 * tp / (tp + fp + histogram[1].sum()))
@@ -106,8 +106,8 @@ def test_what_is_read_is_what_the_rule_answers() -> None:
 def test_a_common_edge_counts_what_an_operating_point_counts() -> None:
     counts = drawn(np.random.default_rng(0), np.array([-2.0, 0.0, 3.0]), 1.0, 0.0)
     for edge in (0, 255, 510):
-        found = _at_edges(counts.data.astype(np.int64), np.full(3, edge))
-        assert (found == metrics.at_point(counts, THRESHOLDS[edge])).all()
+        found = _count_at_edges(counts.data.astype(np.int64), np.full(3, edge))
+        assert (found == metrics.count_at_point(counts, THRESHOLDS[edge])).all()
 
 
 @pytest.mark.parametrize("groups", [None, ["a"] * 13 + ["b"] * 2 + [None] * 15])
@@ -122,12 +122,14 @@ def test_the_dice_of_an_average_image_is_that_of_the_verdict(groups: list[str | 
         run.test.data[:2, 0, 1:] = 0
     search = {"dice_focal": builders.trial("dice_focal", 0.7, spec=made[0].spec)}
     _, found = judged(made, groups=groups)
-    verdict = weigh(made, search, classes=("ground", "crack"), metric="image_dice", groups=groups).finalists[0]
+    verdict = compute_evidence(made, search, classes=("ground", "crack"), metric="image_dice", groups=groups).finalists[
+        0
+    ]
     told = rule(found, "tuned", "image_dice").scores[0]
     assert told.estimate == pytest.approx(verdict.score.estimate)
     assert (told.se_seed, told.se_image) == pytest.approx((verdict.score.se_seed, verdict.score.se_image), rel=1e-6)
     assert rule(found, "rank_dice", "image_dice").scores[0].estimate < 1
-    empty = best_edges(made[0].test.data[:2].sum(axis=1), Calibration().of_bins)
+    empty = find_best_edges(made[0].test.data[:2].sum(axis=1), Calibration().bin_probabilities)
     assert (empty == BINS - 1).all()  # of which RankDice says nothing
 
 
@@ -135,7 +137,7 @@ def test_a_gain_is_told_from_three_seeds_on_and_at_the_level_of_all_finalists_to
     made = runs(0.6, -2.0, "dice") + runs(0.6, -2.0, "cross_entropy")
     evidence, found = judged(made)
     assert found is not None and found.level == 0.975
-    ranked, gain = rule(found, "rank_dice", "image_dice"), shown_gain(with_rules(evidence, found), 0)
+    ranked, gain = rule(found, "rank_dice", "image_dice"), get_established_gain(with_rules(evidence, found), 0)
     single = judged(made[:3] if evidence.finalists[0].family == "dice" else made[3:])[1]
     alone = rule(single, "rank_dice", "image_dice").over_tuned[0]
     assert gain is not None and gain == ranked.over_tuned[0]
@@ -144,31 +146,31 @@ def test_a_gain_is_told_from_three_seeds_on_and_at_the_level_of_all_finalists_to
     assert gain.low < alone.low < alone.high < gain.high
     fewer = judged([run for run in made if run.spec.seed != builders.CONFIRM_SEEDS[0]])
     assert len(fewer[0].finalists[0].seeds) == 2
-    assert shown_gain(with_rules(*fewer), 0) is None
+    assert get_established_gain(with_rules(*fewer), 0) is None
 
 
 def test_the_card_the_report_and_the_code_say_what_each_images_own_threshold_gains() -> None:
     made = [run.model_copy(update={"spec": run.spec.model_copy(update={"lr": builders.LR})}) for run in runs(0.6, -2.0)]
     trials = [builders.trial(f, 0.7 + 0.01 * (f == "dice_focal"), i) for i, f in enumerate(builders.ORDER)]
     sweep = builders.sweep(trials, made, builders.dataset(images=150))
-    found = conclude(sweep)
+    found = draw_conclusion(sweep)
     assert found.recommended is not None and found.evidence is not None
-    gain = shown_gain(found.evidence, 0)
+    gain = get_established_gain(found.evidence, 0)
     assert gain is not None and gain.low > 0
-    facts = collect(sweep, found)
-    rows = dict(card_lines(card_of(facts)))
+    facts = collect_facts(sweep, found)
+    rows = dict(format_card_lines(make_card(facts)))
     assert "predict_each" in rows["Decide with"]
     assert f"+{gain.estimate:.3f} [" in rows["Decide with"]
     assert "def predict_each(logits)" in found.recommended.snippet
-    table = rules_table(facts)
+    table = make_rules_table(facts)
     assert f"{found.evidence.decisions.ece[0].estimate:.4f}" in table and "RankDice" in table
-    assert any("stays the best" in line for line in rules_text(facts))
-    (row,) = recommendation_json(sweep, found)["decisions"]
+    assert any("stays the best" in line for line in explain_rules(facts))
+    (row,) = make_recommendation_json(sweep, found)["decisions"]
     assert (row["family"], row["rule"]) == ("dice_focal", "rank_dice")
     assert row["gain"] == {"difference": gain.estimate, "ci_low": gain.low, "ci_high": gain.high, "level": 0.95}
     assert (row["slope"], row["bias"]) == pytest.approx((0.6, -2.0), abs=0.1)
     two = builders.sweep(trials, made[:2], builders.dataset(images=150))
-    (row,) = recommendation_json(two, conclude(two))["decisions"]
+    (row,) = make_recommendation_json(two, draw_conclusion(two))["decisions"]
     assert row["rule"] == "tuned" and row["gain"] is None and row["slope"] == pytest.approx(0.6, abs=0.1)
 
 

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sweeper.evidence.interim_analyses import analysis_at, level_at, planned_analyses
+from sweeper.evidence.interim_analyses import compute_level, find_analysis, plan_analyses
 
-ANALYSES = planned_analyses(2, 8)
+ANALYSES = plan_analyses(2, 8)
 
 
 def test_the_race_s_interim_analyses_spend_the_error_as_planned_and_nothing_on_two_seeds() -> None:
     spent = [(2, 0), (3, 0.02), (4, 0.01), (5, 0.008), (6, 0.006), (8, 0.006)]
     assert [(analysis.seeds, round(analysis.spends, 6)) for analysis in ANALYSES] == spent
-    assert planned_analyses(3, 8) == ANALYSES[1:]  # a MIN of one's own stays a minimum, and changes no level
+    assert plan_analyses(3, 8) == ANALYSES[1:]  # a MIN of one's own stays a minimum, and changes no level
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_the_race_s_interim_analyses_spend_the_error_as_planned_and_nothing_on_t
     ],
 )
 def test_every_plan_spends_five_per_cent_on_what_can_show_anything(least: int, most: int, seeds: list[int]) -> None:
-    analyses = planned_analyses(least, most)
+    analyses = plan_analyses(least, most)
     assert [analysis.seeds for analysis in analyses] == seeds
     spending = [analysis for analysis in analyses if analysis.spends]
     assert [analysis.seeds for analysis in spending] == [n for n in seeds if n >= 3]
@@ -40,7 +40,7 @@ def test_every_plan_spends_five_per_cent_on_what_can_show_anything(least: int, m
 
 @pytest.mark.parametrize(("least", "most"), [(3, 8), (3, 5), (2, 13)])
 def test_every_interim_analysis_lets_through_what_it_spends(least: int, most: int) -> None:
-    analyses, paths = planned_analyses(least, most), 60_000
+    analyses, paths = plan_analyses(least, most), 60_000
     values = np.random.default_rng(7).standard_normal((paths, most))
     alive = np.ones(paths, dtype=bool)
     for analysis in (analysis for analysis in analyses if analysis.spends):
@@ -63,8 +63,8 @@ def test_one_sided_ends_of_all_interim_analyses_hold_together_in_95_per_cent() -
 
 
 def test_a_number_of_seeds_belongs_to_the_first_interim_analysis_that_has_as_many() -> None:
-    assert [analysis_at(ANALYSES, seeds) for seeds in (1, 3, 4, 5, 6, 7, 8, 9)] == [0, 1, 2, 3, 4, 5, 5, 5]
-    assert analysis_at((), 3) == 0
-    assert level_at((), 3) == 0.95
-    assert level_at(ANALYSES, 5) == pytest.approx(1 - ANALYSES[3].error)
-    assert level_at(ANALYSES, 13) == pytest.approx(1 - ANALYSES[-1].error)
+    assert [find_analysis(ANALYSES, seeds) for seeds in (1, 3, 4, 5, 6, 7, 8, 9)] == [0, 1, 2, 3, 4, 5, 5, 5]
+    assert find_analysis((), 3) == 0
+    assert compute_level((), 3) == 0.95
+    assert compute_level(ANALYSES, 5) == pytest.approx(1 - ANALYSES[3].error)
+    assert compute_level(ANALYSES, 13) == pytest.approx(1 - ANALYSES[-1].error)

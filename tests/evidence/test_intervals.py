@@ -8,43 +8,50 @@ from scipy.stats import t as student
 
 from sweeper.core import metrics
 from sweeper.core.records import Interval
-from sweeper.evidence.intervals import ImageTable, half_width, image_table, negated, paired_interval, variance_parts
+from sweeper.evidence.intervals import (
+    ImageTable,
+    compute_half_width,
+    compute_paired_interval,
+    compute_variance_parts,
+    make_image_table,
+    negate_interval,
+)
 from tests.support.builders import simulated_confirmations
 
 
 def test_the_critical_value_is_students_when_one_source_is_alone() -> None:
-    assert half_width(1e-4, 3, 0.0, 24) == pytest.approx(0.01 * student.ppf(0.975, 2))
-    assert half_width(0.0, 3, 1e-4, 24) == pytest.approx(0.01 * student.ppf(0.975, 23))
-    assert half_width(1e-4, 3, 0.0, 24, borrowed=4.0) == pytest.approx(0.01 * student.ppf(0.975, 6))
+    assert compute_half_width(1e-4, 3, 0.0, 24) == pytest.approx(0.01 * student.ppf(0.975, 2))
+    assert compute_half_width(0.0, 3, 1e-4, 24) == pytest.approx(0.01 * student.ppf(0.975, 23))
+    assert compute_half_width(1e-4, 3, 0.0, 24, borrowed=4.0) == pytest.approx(0.01 * student.ppf(0.975, 6))
     mixed = (student.ppf(0.975, 2) * 1 + student.ppf(0.975, 23) * 3) / 4
-    assert half_width(1e-4, 3, 3e-4, 24) == pytest.approx(mixed * 0.02)
+    assert compute_half_width(1e-4, 3, 3e-4, 24) == pytest.approx(mixed * 0.02)
     # So are those of a table.
     scores = np.array([0.5, 0.52, 0.57])
-    found = paired_interval(ImageTable(scores, np.zeros((3, 24))), (0, 1))
+    found = compute_paired_interval(ImageTable(scores, np.zeros((3, 24))), (0, 1))
     assert found.se_seed == pytest.approx(scores.std(ddof=1) / np.sqrt(3))
     assert found.high - found.estimate == pytest.approx(student.ppf(0.975, 2) * found.se_seed)
     x = np.random.default_rng(0).normal(size=12)
-    found = paired_interval(ImageTable(np.zeros(3), np.tile(x - x.mean(), (3, 1))), (-9, 9), 0.99)
+    found = compute_paired_interval(ImageTable(np.zeros(3), np.tile(x - x.mean(), (3, 1))), (-9, 9), 0.99)
     assert found.se_image == pytest.approx(x.std(ddof=1) / np.sqrt(12))
     assert found.high == pytest.approx(student.ppf(0.995, 11) * found.se_image)
 
 
 def test_a_negated_interval_is_the_mirror_image_without_minus_zero() -> None:
-    mirror = negated(Interval(estimate=0.0, low=-0.1, high=0.3, se_seed=0.1, se_image=0.2))
+    mirror = negate_interval(Interval(estimate=0.0, low=-0.1, high=0.3, se_seed=0.1, se_image=0.2))
     assert (mirror.low, mirror.high, mirror.se_seed) == (-0.3, 0.1, 0.1)
     assert str(mirror.estimate) == "0.0"
 
 
 def miou(summed: np.ndarray) -> np.ndarray:
-    return np.asarray(metrics.objective(summed, np.array([True, True])))
+    return np.asarray(metrics.compute_objective(summed, np.array([True, True])))
 
 
 def test_influences_give_the_standard_error_that_resampling_gives() -> None:
     # Without its Monte-Carlo noise; here for a difference of mIoU, which is a ratio of sums.
     for seed, images in ((0, 24), (1, 40), (2, 120)):
         runs = simulated_confirmations({"dice": 0.6, "focal": 0.58}, np.random.default_rng(seed), images=images)
-        counts = np.stack([metrics.at_point(run.test, 0.5) for run in runs if run.test is not None])
-        table = image_table(counts, miou).rows([0, 1, 2], [3, 4, 5])
+        counts = np.stack([metrics.count_at_point(run.test, 0.5) for run in runs if run.test is not None])
+        table = make_image_table(counts, miou).select_rows([0, 1, 2], [3, 4, 5])
         drawn = np.random.default_rng(0).multinomial(images, np.full(images, 1 / images), 8000)
         values = miou(np.einsum("bn,rnkc->brkc", drawn, counts))
         resampled = (values[:, :3] - values[:, 3:]).mean(axis=1).std() * np.sqrt(images / (images - 1))
@@ -59,7 +66,7 @@ def test_an_images_influence_on_miou_is_the_derivative_along_its_counts() -> Non
     counts = rng.integers(0, 500, (4, 9, 5, 3))
     counts[:, 1:, 4] = 0  # a class of a single image
     classes = np.array([True, True, False, True, True])
-    table = image_table(counts, lambda summed: metrics.objective(summed, classes))
+    table = make_image_table(counts, lambda summed: metrics.compute_objective(summed, classes))
     union, true = counts.sum(axis=-1), counts[..., 0]
     iou = (true.sum(axis=1) / union.sum(axis=1))[:, None]
     of_classes = (true - iou * union) / union.sum(axis=1)[:, None]
@@ -73,7 +80,7 @@ def test_the_variance_is_unbiased_and_counts_the_interaction_once() -> None:
     for _ in range(4000):
         x = 0.3 * rng.normal(size=(seeds, 1)) + 0.8 * rng.normal(size=images) + 2 * rng.normal(size=(seeds, images))
         means = x.mean(axis=1)
-        parts = variance_parts(ImageTable(means, x - means[:, None]))
+        parts = compute_variance_parts(ImageTable(means, x - means[:, None]))
         found.append((parts.v_seed, parts.v_seed + parts.v_image, means.mean() ** 2))
     v_seed, total, true = np.mean(found, axis=0)
     assert v_seed == pytest.approx(0.09 / seeds + 4 / (seeds * images), rel=0.05)
@@ -81,7 +88,7 @@ def test_the_variance_is_unbiased_and_counts_the_interaction_once() -> None:
     assert total == pytest.approx(true, rel=0.12)  # counting it twice would add a half
     # Where the interaction is all there is, nothing is left to the choice of images (but for chance, upwards).
     alone = np.random.default_rng(1).normal(size=(300, seeds, images))
-    parts_alone = [variance_parts(ImageTable(x.mean(axis=1), x - x.mean(axis=1, keepdims=True))) for x in alone]
+    parts_alone = [compute_variance_parts(ImageTable(x.mean(axis=1), x - x.mean(axis=1, keepdims=True))) for x in alone]
     total = np.mean([p.v_seed + p.v_image for p in parts_alone])
     assert total == pytest.approx(1 / (seeds * images), rel=0.35)  # counted twice it would be 2 / (S n)
     assert all(p.v_both <= p.v_seed for p in parts_alone)
@@ -89,6 +96,6 @@ def test_the_variance_is_unbiased_and_counts_the_interaction_once() -> None:
 
 @pytest.mark.parametrize(("seeds", "images"), [(1, 24), (3, 1), (3, 0), (1, 1), (0, 0)])
 def test_a_table_too_small_for_a_variance_gives_the_whole_range(seeds: int, images: int) -> None:
-    found = paired_interval(ImageTable(np.full(seeds, 0.2), np.zeros((seeds, images))), (-1, 1))
+    found = compute_paired_interval(ImageTable(np.full(seeds, 0.2), np.zeros((seeds, images))), (-1, 1))
     assert (found.low, found.high) == (-1, 1)
     assert max(found.se_seed, found.se_image) == 1

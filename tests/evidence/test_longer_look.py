@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from sweeper.core.records import Collapse, Interval, LongerGap, LongerLook, TrialResult
-from sweeper.evidence.longer_look import _trend, look_longer
-from sweeper.evidence.paired_comparisons import weigh
+from sweeper.evidence.longer_look import _classify_trend, look_longer
+from sweeper.evidence.paired_comparisons import compute_evidence
 from tests.support.builders import BINARY, ORDER, confirmation, counts_from_iou, trial
 from tests.support.marks import rest_slow
 
@@ -40,7 +40,7 @@ class Truth:
 def looked(
     before: list[TrialResult], longer: list[TrialResult], recommended: str = "dice", rope: float = 0.01
 ) -> LongerLook | None:
-    evidence = weigh(before, SEARCH, classes=BINARY, rope=rope)
+    evidence = compute_evidence(before, SEARCH, classes=BINARY, rope=rope)
     index = [f.family for f in evidence.finalists].index(recommended)
     return look_longer(longer, before, evidence, index)
 
@@ -110,7 +110,7 @@ def test_of_one_confirmation_seed_no_change_is_known() -> None:
 def test_the_rule(before: float, after: float, error: float, trend: str) -> None:
     moved = after - before
     change = Interval(estimate=moved, low=moved - error, high=moved + error, se_seed=0.01, se_image=0.01)
-    assert _trend(before, after, change, 0.01) == trend
+    assert _classify_trend(before, after, change, 0.01) == trend
 
 
 def test_classes_are_only_now_learned_where_no_confirmation_and_every_longer_training_predicts_them() -> None:

@@ -13,7 +13,7 @@ from sweeper.core import metrics
 from sweeper.core.errors import UsageError
 from sweeper.core.operating_points import BINS, TAUS, THRESHOLDS
 from sweeper.core.records import HeldOut, ImageCounts, MissControl, MissLimit
-from sweeper.evidence.miss_control import control, hoeffding_bentkus, sentences
+from sweeper.evidence.miss_control import compute_hoeffding_bentkus, find_controlled_point, format_miss_control
 
 CLASSES = ("ground", "crack")
 
@@ -33,13 +33,13 @@ def drawn(rng: np.random.Generator, images: int, *, groups: int = 0, without: in
 
 def missed(held_out: HeldOut, point: float) -> npt.NDArray[np.float64]:
     """Share of the cracks' pixels below the threshold in each image that has one."""
-    counts = metrics.at_point(held_out.counts, point)[:, 1]
+    counts = metrics.count_at_point(held_out.counts, point)[:, 1]
     pixels = counts[:, 0] + counts[:, 2]
     return counts[pixels > 0, 2] / pixels[pixels > 0]
 
 
 def kept(held_out: HeldOut, share: float, before: float = 0.98) -> MissControl:
-    return control(held_out, MissLimit(share=share), CLASSES, before)
+    return find_controlled_point(held_out, MissLimit(share=share), CLASSES, before)
 
 
 @pytest.mark.parametrize("share", [0.05, 0.1, 0.3])
@@ -57,8 +57,8 @@ def test_the_threshold_is_that_of_a_plain_search_with_the_finite_sample_correcti
         others = counts.model_copy(update={"images": tuple(range(39)), "data": counts.data[rest]})
         point = kept(HeldOut(counts=others, groups=(None,) * 39), share).point
         left_out.append(missed(held_out, point)[i - 6])
-        hits += metrics.at_point(counts, point)[i, 1]
-    hits += metrics.at_point(held_out.counts, found.point)[:6, 1].sum(axis=0)  # those without a crack
+        hits += metrics.count_at_point(counts, point)[i, 1]
+    hits += metrics.count_at_point(held_out.counts, found.point)[:6, 1].sum(axis=0)  # those without a crack
     assert found.missed == pytest.approx(np.mean(left_out))
     assert found.precision == pytest.approx(hits[0] / (hits[0] + hits[1]))
     assert found.precision_before is not None and found.precision < found.precision_before
@@ -108,21 +108,21 @@ def test_what_cannot_be_kept_is_refused_in_words() -> None:
         (held_out, MissLimit(share=0.1), ("a", "b", "c"), "got no name"),
     ):
         with pytest.raises(UsageError, match=words):
-            control(given, limit, classes, 0.5)
+            find_controlled_point(given, limit, classes, 0.5)
 
 
 @pytest.mark.parametrize(("name", "usual"), [("crack", 0.98), ("ground", 0.01)])
 def test_between_two_thresholds_the_promise_is_made_at_the_more_cautious_one(name: str, usual: float) -> None:
     """Where no pixel was counted, as at the median of two trainings, nothing is known of what is missed."""
     held_out, limit = drawn(np.random.default_rng(4), 40), MissLimit(share=0.05, class_name=name)
-    last = control(held_out, limit, CLASSES, usual).point
+    last = find_controlled_point(held_out, limit, CLASSES, usual).point
     bolder = THRESHOLDS[THRESHOLDS.index(last) + (1 if name == "crack" else -1)]
     for share in (0.05, 0.9):  # the next bolder threshold breaks the former limit, and keeps the latter
         limit = MissLimit(share=share, class_name=name)
         for part in (0.2, 0.8):
-            found = control(held_out, limit, CLASSES, last + part * (bolder - last))
+            found = find_controlled_point(held_out, limit, CLASSES, last + part * (bolder - last))
             assert (found.point, found.before) == (last, last)
-    kept_as_it_is = control(held_out, limit, CLASSES, bolder)
+    kept_as_it_is = find_controlled_point(held_out, limit, CLASSES, bolder)
     assert kept_as_it_is.point == bolder and kept_as_it_is.missed == kept_as_it_is.missed_before
 
 
@@ -139,26 +139,26 @@ def test_of_several_classes_tau_is_raised_until_the_limit_holds() -> None:
     limit = MissLimit(share=0.24, class_name="b")
     # The risk with its correction is (30 x + 1) / 31: 0.24 allows x up to 0.2147. Of 0.2 (τ = −0.25) and 0.22 (τ = 0)
     # the former lies beyond a worse one and counts as 0.22.
-    assert control(held_out, limit, ("a", "b", "c"), -1.0).point == 0.25
-    assert control(held_out, MissLimit(share=0.25, class_name="b"), ("a", "b", "c"), -1.0).point == -0.25
-    assert control(held_out, MissLimit(share=0.9, class_name="a"), ("a", "b", "c"), 0.0).point == 0.0
+    assert find_controlled_point(held_out, limit, ("a", "b", "c"), -1.0).point == 0.25
+    assert find_controlled_point(held_out, MissLimit(share=0.25, class_name="b"), ("a", "b", "c"), -1.0).point == -0.25
+    assert find_controlled_point(held_out, MissLimit(share=0.9, class_name="a"), ("a", "b", "c"), 0.0).point == 0.0
     # Between two τ the more cautious one: higher for a rare class, lower for the commonest.
-    assert control(held_out, limit, ("a", "b", "c"), 0.2).point == 0.25
-    assert control(held_out, MissLimit(share=0.9, class_name="b"), ("a", "b", "c"), 0.125).point == 0.25
-    assert control(held_out, MissLimit(share=0.9, class_name="a"), ("a", "b", "c"), 0.2).point == 0.0
+    assert find_controlled_point(held_out, limit, ("a", "b", "c"), 0.2).point == 0.25
+    assert find_controlled_point(held_out, MissLimit(share=0.9, class_name="b"), ("a", "b", "c"), 0.125).point == 0.25
+    assert find_controlled_point(held_out, MissLimit(share=0.9, class_name="a"), ("a", "b", "c"), 0.2).point == 0.0
 
 
 def test_the_p_value_is_below_the_exact_one_of_a_coin_times_e() -> None:
     n, share = 50, 0.1
     for hits in range(5):
-        p = float(hoeffding_bentkus(np.array([hits / n]), n, share)[0])
+        p = float(compute_hoeffding_bentkus(np.array([hits / n]), n, share)[0])
         exact = binom.cdf(hits, n, share)
         assert (
             exact * (1 - 1e-9) <= p <= math.e * exact + 1e-12
         )  # valid: no smaller than the exact test of losses 0 and 1
-    assert hoeffding_bentkus(np.array([0.1, 0.2]), n, share).tolist() == [1.0, 1.0]
+    assert compute_hoeffding_bentkus(np.array([0.1, 0.2]), n, share).tolist() == [1.0, 1.0]
     # No image missed: 28 cannot show 10 % with 95 %, 29 can (0.9²⁹ = 0.047), as an exact binomial bound says too.
-    assert [float(hoeffding_bentkus(np.zeros(1), k, share)[0]) <= 0.05 for k in (28, 29)] == [False, True]
+    assert [float(compute_hoeffding_bentkus(np.zeros(1), k, share)[0]) <= 0.05 for k in (28, 29)] == [False, True]
     assert beta.ppf(0.95, 1, 29) <= share < beta.ppf(0.95, 1, 28)
 
 
@@ -166,16 +166,16 @@ def test_the_p_value_is_below_the_exact_one_of_a_coin_times_e() -> None:
     ("text", "share", "name"), [("10%", 0.1, None), ("0.1", 0.1, None), ("a=b=2.5%", 0.025, "a=b")]
 )
 def test_the_limit_is_read_from_words(text: str, share: float, name: str | None) -> None:
-    found = MissLimit.read(text)
+    found = MissLimit.parse(text)
     assert (found.share, found.class_name) == (pytest.approx(share), name)
 
 
 @pytest.mark.parametrize("text", ["", "crack=", "0", "100%", "1", "nan", "-1%", "10 percent"])
 def test_what_is_no_share_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"must be .*like crack=10%"):
-        MissLimit.read(text)
+        MissLimit.parse(text)
 
 
 def test_the_sentences_speak_of_groups_where_images_come_in_groups() -> None:
-    text = " ".join(sentences(kept(drawn(np.random.default_rng(2), 60, groups=12), 0.9, 0.5), "threshold"))
+    text = " ".join(format_miss_control(kept(drawn(np.random.default_rng(2), 60, groups=12), 0.9, 0.5), "threshold"))
     assert "like the 12 groups of test images" in text and "The threshold is the same without the limit." in text

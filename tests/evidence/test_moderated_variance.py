@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import polygamma
 
-from sweeper.evidence.intervals import half_width
-from sweeper.evidence.moderated_variance import MOST, _inverse_trigamma, moderated
+from sweeper.evidence.intervals import compute_half_width
+from sweeper.evidence.moderated_variance import MOST, _invert_trigamma, moderate_variances
 from tests.evidence.test_paired_comparisons import weighed
 from tests.support.builders import simulated_confirmations
 
@@ -18,24 +18,26 @@ FOUR = {"dice": 0.62, "dice_ce": 0.61, "cross_entropy": 0.6, "focal": 0.6}
 
 @given(st.floats(1e-3, 1e6))
 def test_the_trigamma_function_is_inverted(x: float) -> None:
-    assert _inverse_trigamma(float(polygamma(1, x))) == pytest.approx(x, rel=1e-5)
+    assert _invert_trigamma(float(polygamma(1, x))) == pytest.approx(x, rel=1e-5)
 
 
 def test_alike_variances_lend_the_most_and_the_formula_is_smyths() -> None:
     variances, seeds = np.array([1.0, 1.1, 0.9, 1.2, 0.8, 1.0]), np.full(6, 3)
-    drawn, borrowed = moderated(variances, seeds, 4)
+    drawn, borrowed = moderate_variances(variances, seeds, 4)
     assert borrowed == MOST
     np.testing.assert_allclose(drawn, (2 * variances + 4 * 1.0) / 6)
 
 
 def test_what_is_lent_is_no_more_than_the_contrasts_know() -> None:
-    assert moderated(np.array([1.0, 1.1, 0.9]), np.full(3, 3), 3)[1] == 2  # (K − 2)(S − 1)
-    assert moderated(np.array([1.0, 1.1, 0.9]), np.full(3, 8), 3)[1] == MOST
+    assert moderate_variances(np.array([1.0, 1.1, 0.9]), np.full(3, 3), 3)[1] == 2  # (K − 2)(S − 1)
+    assert moderate_variances(np.array([1.0, 1.1, 0.9]), np.full(3, 8), 3)[1] == MOST
 
 
 @pytest.mark.parametrize("variances", [[1.0], [0.0, 0.0, 0.0], [0.0, 0.0, 2.0]])
 def test_two_finalists_or_no_variance_change_nothing(variances: list[float]) -> None:
-    drawn, borrowed = moderated(np.array(variances), np.full(len(variances), 3), 2 if len(variances) == 1 else 3)
+    drawn, borrowed = moderate_variances(
+        np.array(variances), np.full(len(variances), 3), 2 if len(variances) == 1 else 3
+    )
     assert borrowed == 0
     np.testing.assert_array_equal(drawn, variances)
 
@@ -46,9 +48,9 @@ def test_the_spread_of_the_variances_bounds_what_is_lent() -> None:
     borrowed = []
     for _ in range(200):
         chi = rng.chisquare(7, 6) / 7
-        borrowed.append(moderated(chi * np.array([1, 1, 1, 625, 625, 625]), np.full(6, 8), 4)[1])
+        borrowed.append(moderate_variances(chi * np.array([1, 1, 1, 625, 625, 625]), np.full(6, 8), 4)[1])
     assert np.median(borrowed) < 1
-    alike = [moderated(rng.chisquare(7, 6) / 7, np.full(6, 8), 4)[1] for _ in range(200)]
+    alike = [moderate_variances(rng.chisquare(7, 6) / 7, np.full(6, 8), 4)[1] for _ in range(200)]
     assert np.median(alike) == MOST
 
 
@@ -58,7 +60,7 @@ def test_the_comparisons_of_a_sweep_are_on_the_degrees_of_freedom_that_they_say(
     gaps = [c.difference for c in evidence.comparisons]
     assert {gap.borrowed for gap in gaps} == {gaps[0].borrowed} and 0 < gaps[0].borrowed <= MOST
     for gap in gaps:
-        half = half_width(gap.se_seed**2, 3, gap.se_image**2, 24, 0.95, borrowed=gap.borrowed)
+        half = compute_half_width(gap.se_seed**2, 3, gap.se_image**2, 24, 0.95, borrowed=gap.borrowed)
         assert gap.high - gap.estimate == pytest.approx(half)
     assert all(f.miou.borrowed == 0 for f in evidence.finalists)
     two = [run for run in runs if run.spec.family in {"dice", "focal"}]

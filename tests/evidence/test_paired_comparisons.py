@@ -8,10 +8,10 @@ import pytest
 from sweeper.core import metrics
 from sweeper.core.operating_points import THRESHOLDS
 from sweeper.core.records import Collapse, Evidence, Interval, TrialResult, Verdict
-from sweeper.evidence.intervals import negated
-from sweeper.evidence.paired_comparisons import last_quarter_gain, weigh
-from sweeper.evidence.reasons import caveats
-from sweeper.evidence.verdict import decide
+from sweeper.evidence.intervals import negate_interval
+from sweeper.evidence.paired_comparisons import compute_evidence, compute_last_quarter_gain
+from sweeper.evidence.reasons import list_evidence_caveats
+from sweeper.evidence.verdict import decide_verdict
 from tests.support.builders import (
     BINARY,
     CONFIRM_SEEDS,
@@ -32,7 +32,7 @@ SEARCH = {family: trial(family, 0.7, i) for i, family in enumerate(ORDER)}
 
 def weighed(runs: list[TrialResult], **changes: object) -> Evidence:
     settings: dict[str, object] = {"classes": BINARY} | changes
-    return weigh(runs, SEARCH, **settings)  # type: ignore[arg-type]
+    return compute_evidence(runs, SEARCH, **settings)  # type: ignore[arg-type]
 
 
 def gap(evidence: Evidence, first: str, second: str) -> Interval:
@@ -74,8 +74,8 @@ def test_scores_are_means_over_seeds_at_each_runs_own_point() -> None:
         for i, (seed, test, point) in enumerate(zip(CONFIRM_SEEDS, counts, points, strict=True))
     ]
     found = weighed(runs).finalists[0]
-    each = [metrics.scores(metrics.at_point(c, p)) for c, p in zip(counts, points, strict=True)]
-    default = [metrics.scores(metrics.at_point(c, 0.5)) for c in counts]
+    each = [metrics.compute_scores(metrics.count_at_point(c, p)) for c, p in zip(counts, points, strict=True)]
+    default = [metrics.compute_scores(metrics.count_at_point(c, 0.5)) for c in counts]
     assert found.points == points
     assert found.seeds == CONFIRM_SEEDS
     assert found.run_ids == tuple(f"run-confirm-dice-{s}" for s in CONFIRM_SEEDS)
@@ -101,7 +101,7 @@ def test_the_difference_is_the_mean_of_paired_differences() -> None:
     assert [(c.first, c.second) for c in evidence.comparisons] == [(i, j) for i in range(3) for j in range(3) if i != j]
     for c in evidence.comparisons:
         assert c.difference.estimate == pytest.approx(levels[c.first] - levels[c.second])
-        assert c.difference == negated(gap(evidence, names[c.second], names[c.first]))
+        assert c.difference == negate_interval(gap(evidence, names[c.second], names[c.first]))
 
 
 def test_order_of_runs_and_of_images_changes_no_digit() -> None:
@@ -148,7 +148,7 @@ def test_a_diverged_training_scores_its_counts_or_zero_and_is_counted() -> None:
     counts = counts_from_iou([0.3, 0.2, 0.4])
     with_counts = [confirmation("dice", s, counts, i, collapse=Collapse.DIVERGED) for i, s in enumerate(CONFIRM_SEEDS)]
     found = weighed(with_counts).finalists[0]
-    assert found.miou.estimate == pytest.approx(metrics.scores(metrics.at_point(counts, 0.5)).miou)
+    assert found.miou.estimate == pytest.approx(metrics.compute_scores(metrics.count_at_point(counts, 0.5)).miou)
     assert (found.collapses, found.val_score) == (3, 0.0)
     everyone = weighed([diverged(f, s, 3 * i + s) for i, f in enumerate(("dice", "focal")) for s in CONFIRM_SEEDS])
     assert everyone.test_images == 0 and [f.miou.estimate for f in everyone.finalists] == [0, 0]
@@ -163,10 +163,10 @@ def test_no_completed_confirmation_gives_evidence_without_finalists() -> None:
 
 
 def test_the_gain_of_the_last_quarter_is_read_from_the_curve() -> None:
-    assert last_quarter_gain(confirmation(rise=0.03)) == pytest.approx(0.03)
+    assert compute_last_quarter_gain(confirmation(rise=0.03)) == pytest.approx(0.03)
     ten = tuple(evaluation(step, step / 100) for step in (20, 40, 60, 80, 100))  # 0.01 in each step
-    assert last_quarter_gain(trial(evaluations=ten)) == pytest.approx(0.25)
-    assert last_quarter_gain(trial(evaluations=curve(0.6)[-1:])) == 0
+    assert compute_last_quarter_gain(trial(evaluations=ten)) == pytest.approx(0.25)
+    assert compute_last_quarter_gain(trial(evaluations=curve(0.6)[-1:])) == 0
     runs = [confirmation("dice", s, None, i, rise=r) for i, (s, r) in enumerate(zip((1, 2), (0.02, 0.04), strict=True))]
     assert weighed(runs).finalists[0].still_rising == pytest.approx(0.03)
 
@@ -220,8 +220,12 @@ def test_few_groups_are_the_units_and_said_to_be_few(count: int) -> None:
     narrow = [c.difference.high - c.difference.low for c in alone.comparisons]
     assert (count == 1) == all(width == 2 for width in wide)  # a single unit: nothing is known
     assert wide != narrow
-    text = " ".join(caveats(few))
-    assert f"only {count} group" in text and "so that they are wide" in text and "only" not in caveats(alone)[0]
+    text = " ".join(list_evidence_caveats(few))
+    assert (
+        f"only {count} group" in text
+        and "so that they are wide" in text
+        and "only" not in list_evidence_caveats(alone)[0]
+    )
 
 
 def test_the_verdict_is_in_the_metric_that_was_asked_for() -> None:
@@ -233,13 +237,13 @@ def test_the_verdict_is_in_the_metric_that_was_asked_for() -> None:
             level = np.where(size == 40, small, 0.6) + rng.normal(0, 0.02, 24)
             runs.append(confirmation(family, seed, counts_from_iou(level, size, 50_000), len(runs)))
     by_sums, by_images = weighed(runs), weighed(runs, metric="image_iou")
-    assert decide(by_sums, ORDER).verdict is not Verdict.CLEAR_WINNER
+    assert decide_verdict(by_sums, ORDER).verdict is not Verdict.CLEAR_WINNER
     assert (by_sums.scale.score, by_images.scale.score) == ("mIoU", "IoU per image")
-    assert decide(by_images, ORDER).verdict is Verdict.CLEAR_WINNER
+    assert decide_verdict(by_images, ORDER).verdict is Verdict.CLEAR_WINNER
     best = by_images.finalists[0]
     assert best.family == "dice" and best.score.estimate == pytest.approx(0.675, abs=0.01) != best.miou.estimate
     assert gap(by_images, "dice", "cross_entropy").estimate == pytest.approx(0.15, abs=0.02)
-    assert "IoU per image" in decide(by_images, ORDER).reasons[0]
+    assert "IoU per image" in decide_verdict(by_images, ORDER).reasons[0]
 
 
 def test_the_gain_over_cross_entropy_as_it_is_usually_trained_is_paired_by_seed() -> None:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from sweeper.core.records import Comparison, Evidence, InterimAnalysis, TrialResult, Verdict
-from sweeper.evidence.intervals import ImageTable, half_width
-from sweeper.evidence.paired_comparisons import compare_pairs, weigh
-from sweeper.evidence.verdict import decide
+from sweeper.evidence.intervals import ImageTable, compute_half_width
+from sweeper.evidence.paired_comparisons import compare_pairs, compute_evidence
+from sweeper.evidence.verdict import decide_verdict
 from tests.evidence.test_confirmation_stopping import ANALYSES, EIGHT, PLACE, three_seeds
 from tests.evidence.test_paired_comparisons import SEARCH, gap
 from tests.support.builders import BINARY, ORDER, confirmation, counts_from_iou, simulated_confirmations
@@ -27,7 +27,7 @@ def weighed(
     taken = [
         run for run in runs if EIGHT.index(run.spec.seed) < (have if isinstance(have, int) else have[run.spec.family])
     ]
-    return weigh(taken, SEARCH, classes=BINARY, analyses=analyses)
+    return compute_evidence(taken, SEARCH, classes=BINARY, analyses=analyses)
 
 
 def test_differences_are_at_the_level_of_their_interim_analysis_and_own_scores_at_95() -> None:
@@ -39,7 +39,7 @@ def test_differences_are_at_the_level_of_their_interim_analysis_and_own_scores_a
             (gap(found, "dice", "cross_entropy"), have, 1 - ANALYSES[number].error),
             (found.finalists[0].miou, have, 0.95),
         ):
-            half = half_width(interval.se_seed**2, seeds, interval.se_image**2, 24, level)
+            half = compute_half_width(interval.se_seed**2, seeds, interval.se_image**2, 24, level)
             assert interval.high - interval.estimate == pytest.approx(half)
     plain = weighed(runs, 3, analyses=())
     assert plain.analysis_index == 0
@@ -65,15 +65,15 @@ def test_two_seeds_show_nothing_however_clear_they_are_and_a_third_does() -> Non
         first = found.comparisons[0]
         assert gap(found, "dice", "cross_entropy").low > 0.1  # the interval is told either way
         assert (first.won, first.floor > 0, first.one_sided < 1) == (shown, shown, shown)
-        assert (decide(found, ORDER).verdict is Verdict.CLEAR_WINNER) == shown
-    words = " ".join(decide(two, ORDER).reasons)
+        assert (decide_verdict(found, ORDER).verdict is Verdict.CLEAR_WINNER) == shown
+    words = " ".join(decide_verdict(two, ORDER).reasons)
     assert "2 common seeds, and fewer than 3 show nothing" in words
-    assert (decide(two, ORDER).action, decide(three, ORDER).action) == ("keep", "change")
-    assert decide(two, ORDER).head == "Keep cross-entropy for now: fewer than 3 common seeds show nothing."
+    assert (decide_verdict(two, ORDER).action, decide_verdict(three, ORDER).action) == ("keep", "change")
+    assert decide_verdict(two, ORDER).head == "Keep cross-entropy for now: fewer than 3 common seeds show nothing."
     assert two.finalists[0].regret is not None and two.finalists[0].regret.bound < 0.01  # what dice costs may be said
     same = simulated({"dice": 0.7, "focal": 0.7}, seed_sd=1e-5, interaction_sd=1e-4, image_sd=0.01)
-    assert decide(weighed(same, 2), ORDER).verdict is Verdict.UNDECIDED
-    assert decide(weighed(same, 3), ORDER).verdict is Verdict.EQUIVALENT
+    assert decide_verdict(weighed(same, 2), ORDER).verdict is Verdict.UNDECIDED
+    assert decide_verdict(weighed(same, 3), ORDER).verdict is Verdict.EQUIVALENT
 
 
 def test_a_finalist_with_fewer_seeds_is_ranked_on_those_that_it_shares() -> None:
@@ -88,7 +88,7 @@ def test_a_finalist_with_fewer_seeds_is_ranked_on_those_that_it_shares() -> None
     means = {f.family: f.miou.estimate for f in found.finalists}
     assert max(means, key=means.__getitem__) == "cross_entropy"
     assert [f.family for f in found.finalists] == ["dice", "focal", "cross_entropy"]
-    decision = decide(found, ORDER)
+    decision = decide_verdict(found, ORDER)
     assert decision.best == 0
     regret = [f.regret.expected for f in found.finalists if f.regret is not None]
     assert regret == sorted(regret)
@@ -97,7 +97,7 @@ def test_a_finalist_with_fewer_seeds_is_ranked_on_those_that_it_shares() -> None
 def test_finalists_without_a_common_seed_are_ranked_by_their_means() -> None:
     runs = simulated({"dice": 0.5, "focal": 0.6})
     apart = [r for r in runs if (r.spec.family == "dice") == (r.spec.seed < 105)]
-    found = weigh(apart, SEARCH, classes=BINARY)
+    found = compute_evidence(apart, SEARCH, classes=BINARY)
     assert [f.family for f in found.finalists] == ["focal", "dice"]
     assert (gap(found, "focal", "dice").low, gap(found, "focal", "dice").high) == (-1.0, 1.0)
 
@@ -106,8 +106,8 @@ def test_non_inferiority_is_judged_by_a_one_sided_end() -> None:
     """The two-sided end lies beyond the ROPE, the one-sided within: safe, but not equivalent."""
     found = three_seeds({"dice": 0.702, "focal": 0.7}, 0.003, 0.002, half=0.0121)
     ends = [c.model_copy(update={"at_most_one_sided": c.difference.estimate + 0.0079}) for c in found.comparisons]
-    assert decide(found, ORDER).verdict is Verdict.UNDECIDED
-    assert decide(found.model_copy(update={"comparisons": tuple(ends)}), ORDER).verdict is Verdict.SAFE_CHOICE
+    assert decide_verdict(found, ORDER).verdict is Verdict.UNDECIDED
+    assert decide_verdict(found.model_copy(update={"comparisons": tuple(ends)}), ORDER).verdict is Verdict.SAFE_CHOICE
     weighed_ones = weighed(simulated({"dice": 0.6, "focal": 0.6}), 4).comparisons
     for c in weighed_ones:
         assert c.difference.estimate < c.one_sided < c.ceiling

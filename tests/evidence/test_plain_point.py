@@ -7,8 +7,8 @@ import pytest
 
 from sweeper.core.operating_points import BINS, TAUS, THRESHOLDS
 from sweeper.core.records import Evidence, ImageCounts, TrialResult
-from sweeper.evidence.paired_comparisons import weigh
-from sweeper.evidence.plain_point import plain_point
+from sweeper.evidence.paired_comparisons import compute_evidence
+from sweeper.evidence.plain_point import compare_at_plain_point
 from tests.support.builders import BINARY, ORDER, confirmation, trial
 
 SEARCH = {family: trial(family, 0.7, i) for i, family in enumerate(ORDER)}
@@ -41,7 +41,7 @@ def runs(levels: dict[str, tuple[float, float]], point: float = HIGH) -> list[Tr
 
 
 def weighed(levels: dict[str, tuple[float, float]], **changes: float) -> Evidence:
-    return weigh(runs(levels, **changes), SEARCH, classes=BINARY)
+    return compute_evidence(runs(levels, **changes), SEARCH, classes=BINARY)
 
 
 def index(evidence: Evidence, family: str) -> int:
@@ -78,7 +78,7 @@ def test_it_depends_where_another_would_be_better_by_the_margin_or_the_gain_is_g
     levels: dict[str, tuple[float, float]], recommended: str, against: str, best: str, depends: bool
 ) -> None:
     evidence = weighed(levels)
-    found = plain_point(evidence, index(evidence, recommended))
+    found = compare_at_plain_point(evidence, index(evidence, recommended))
     assert found is not None
     assert (found.against, found.best, found.depends) == (against, best, depends)
     gap = (levels[recommended][0] - levels[against][0]) / 2  # the background hardly differs
@@ -89,7 +89,7 @@ def test_it_depends_where_another_would_be_better_by_the_margin_or_the_gain_is_g
 
 def test_tuned_points_that_score_worse_on_test_are_listed_by_how_much() -> None:
     evidence = weighed({"dice_ce": (0.7, 0.65), "cross_entropy": (0.6, 0.6), "tversky": (0.5, 0.499)})
-    found = plain_point(evidence, 0)
+    found = compare_at_plain_point(evidence, 0)
     assert found is not None and list(found.worse) == ["dice_ce"]  # 0.0005 mIoU is nothing
     assert found.worse["dice_ce"] == pytest.approx(0.025, abs=0.002)
 
@@ -97,9 +97,9 @@ def test_tuned_points_that_score_worse_on_test_are_listed_by_how_much() -> None:
 def test_without_tuned_points_or_another_finalist_there_is_nothing_to_say() -> None:
     levels = {"dice_ce": (0.6, 0.7), "cross_entropy": (0.5, 0.65)}
     assert weighed(levels, point=0.5).at_plain == ()
-    assert plain_point(weighed(levels, point=0.5), 0) is None
-    assert plain_point(weighed({"dice_ce": (0.6, 0.7)}), 0) is None
-    assert plain_point(weighed(levels), None) is None and plain_point(None, None) is None
+    assert compare_at_plain_point(weighed(levels, point=0.5), 0) is None
+    assert compare_at_plain_point(weighed({"dice_ce": (0.6, 0.7)}), 0) is None
+    assert compare_at_plain_point(weighed(levels), None) is None and compare_at_plain_point(None, None) is None
 
 
 def test_several_classes_are_compared_at_tau_0_in_the_metric_of_the_verdict() -> None:
@@ -116,8 +116,8 @@ def test_several_classes_are_compared_at_tau_0_in_the_metric_of_the_verdict() ->
         for s, seed in enumerate(SEEDS)
     ]
     for metric in ("miou", "dice", "image_dice"):
-        evidence = weigh(confirmed, SEARCH, classes=("ground", "road", "sign"), metric=metric)
-        found = plain_point(evidence, index(evidence, "dice_ce"))
+        evidence = compute_evidence(confirmed, SEARCH, classes=("ground", "road", "sign"), metric=metric)
+        found = compare_at_plain_point(evidence, index(evidence, "dice_ce"))
         assert found is not None and (found.depends, found.best) == (True, "cross_entropy"), metric
         plain = [f.score_at_default for f in evidence.finalists]
         assert found.difference.estimate == pytest.approx(plain[0] - plain[1])

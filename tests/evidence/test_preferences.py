@@ -9,11 +9,11 @@ import pytest
 
 from sweeper.core.operating_points import BINS
 from sweeper.core.records import Evidence, ImbalanceProfile, Preference, TestDetail, TrialResult
-from sweeper.evidence.intervals import image_table
-from sweeper.evidence.other_metrics import calibration
-from sweeper.evidence.paired_comparisons import weigh
-from sweeper.evidence.preferences import choices, preferences, recommended_index
-from sweeper.evidence.recommendation import recommend, recommendation_json
+from sweeper.evidence.intervals import make_image_table
+from sweeper.evidence.other_metrics import compute_pooled_calibration_error
+from sweeper.evidence.paired_comparisons import compute_evidence
+from sweeper.evidence.preferences import choose_by_preference, find_recommended_index, judge_preferences
+from sweeper.evidence.recommendation import make_recommendation, make_recommendation_json
 from tests.support import builders
 from tests.support.builders import confirmation, diverged, histogram_counts, point_counts, trial
 
@@ -62,12 +62,12 @@ def runs(family: str, recall: float, precision: float, number: int, **changes: A
 
 def weighed(results: list[TrialResult], classes: tuple[str, ...] = builders.BINARY) -> Evidence:
     search = {r.spec.family: trial(r.spec.family, 0.7, classes=len(classes)) for r in results}
-    return weigh(results, search, classes=classes)
+    return compute_evidence(results, search, classes=classes)
 
 
 def judged(results: list[TrialResult], profile: ImbalanceProfile | None = None, **more: Any) -> dict[str, Preference]:
     evidence = weighed(results)
-    return {p.name: p for p in preferences(results, evidence, profile, **more)}
+    return {p.name: p for p in judge_preferences(results, evidence, profile, **more)}
 
 
 def of(preference: Preference, results: list[TrialResult], family: str) -> int:
@@ -122,9 +122,9 @@ def test_the_calibration_errors_standard_error_over_images_is_that_of_resampling
     pixels = rng.integers(50, 200, (2, 40, 3))
     right = rng.binomial(pixels, 0.7) + (pixels // 10)
     confidence = np.stack([pixels, right, pixels * [0.6, 0.9, 0.95]], axis=-1)
-    table = image_table(confidence, calibration).rows([0], [1])
+    table = make_image_table(confidence, compute_pooled_calibration_error).select_rows([0], [1])
     drawn = rng.multinomial(40, np.full(40, 1 / 40), 8000)
-    resampled = calibration(np.einsum("bn,rnkc->brkc", drawn, confidence))
+    resampled = compute_pooled_calibration_error(np.einsum("bn,rnkc->brkc", drawn, confidence))
     alone = np.sqrt(np.square(table.shares).sum() / (40 * 39))
     assert alone == pytest.approx((resampled[:, 0] - resampled[:, 1]).std() * np.sqrt(40 / 39), rel=0.05)
 
@@ -136,7 +136,7 @@ def test_a_loss_that_learned_nothing_is_never_the_answer() -> None:
     preference = judged(results)["probabilities"]
     assert preference.best == of(preference, results, "dice")
     assert of(preference, results, "focal") not in preference.unbeaten
-    assert preferences(nothing, weighed(nothing), None) == ()
+    assert judge_preferences(nothing, weighed(nothing), None) == ()
 
 
 def test_clear_differences_of_boundaries_and_lines_show() -> None:
@@ -170,7 +170,7 @@ def test_rare_classes_of_many_are_the_worst_and_absent_ones_do_not_count() -> No
 
     results = street(0, "dice", 0) + street(10, "focal", 1)
     evidence = weighed(results, ("road", "car", "sign", "absent"))
-    found = {p.name: p for p in preferences(results, evidence, None)}
+    found = {p.name: p for p in judge_preferences(results, evidence, None)}
     assert found["rare_classes"].scores[evidence.finalists[0].family == "focal"].estimate == pytest.approx(30 / 50)
     chosen = evidence.finalists[found["rare_classes"].best].family
     assert chosen == "dice" and "worst class" in found["rare_classes"].measure
@@ -190,7 +190,7 @@ def test_runs_without_details_leave_out_what_needs_them_and_one_finalist_leaves_
     focal = runs("focal", 0.8, 0.8, 0, detail=None)
     assert set(judged(focal + runs("dice", 0.8, 0.8, 1), thin_profile())) == {"misses", "false_alarms"}
     for found in (focal, []):
-        assert preferences(found, weighed(found), None) == ()
+        assert judge_preferences(found, weighed(found), None) == ()
 
 
 def test_without_common_seeds_nothing_is_beaten() -> None:
@@ -218,13 +218,13 @@ def test_the_recommended_loss_stays_where_it_is_unbeaten_and_json_says_in_place_
     )
     levels = {"dice_ce": 0.8, "cross_entropy": 0.7, "dice": 0.6}
     evidence = builders.evidence(levels, preferences=judged_by)
-    found = recommend(evidence, task="binary", order=builders.ORDER, snippet=lambda *_: "")
-    assert recommended_index(found) == 0 and [i for _, i in choices(found)] == [0, 1]
-    misses, probabilities = recommendation_json(builders.sweep(), found)["preferences"]
+    found = make_recommendation(evidence, task="binary", order=builders.ORDER, snippet=lambda *_: "")
+    assert find_recommended_index(found) == 0 and [i for _, i in choose_by_preference(found)] == [0, 1]
+    misses, probabilities = make_recommendation_json(builders.sweep(), found)["preferences"]
     assert (misses["choose"], misses["instead_of"], misses["point"]) == ("dice_ce", None, 0.3)
     assert (misses["value"], misses["ci_low"], misses["ci_high"]) == pytest.approx((0.7, 0.68, 0.72))
     assert [row["value"] for row in misses["values"]] == [0.7, 0.72, 0.5] and misses["unbeaten"] == [0, 1]
     assert (probabilities["choose"], probabilities["finalist"]) == ("cross_entropy", 1)
     assert (probabilities["instead_of"], probabilities["point"]) == ("dice_ce", None)
-    nothing = recommend(None, task="binary", order=builders.ORDER, snippet=lambda *_: "")
-    assert choices(nothing) == [] and recommended_index(nothing) is None
+    nothing = make_recommendation(None, task="binary", order=builders.ORDER, snippet=lambda *_: "")
+    assert choose_by_preference(nothing) == [] and find_recommended_index(nothing) is None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sweeper.core.records import Collapse
-from sweeper.evidence.reasons import FEW_IMAGES, _sources, caveats, collapse_rate
+from sweeper.evidence.reasons import FEW_IMAGES, _format_error_sources, compute_collapse_rate, list_evidence_caveats
 from tests.evidence.test_confirmation_stopping import measured
 from tests.evidence.test_paired_comparisons import simulated, weighed
 from tests.support.builders import BINARY, evidence
@@ -30,7 +30,7 @@ from tests.support.builders import BINARY, evidence
     ],
 )
 def test_an_estimated_variance_that_came_out_as_0_is_not_called_0(se_seed: float, se_image: float, words: str) -> None:
-    assert _sources(evidence({}), measured(0.01, se_seed, se_image)) == words
+    assert _format_error_sources(evidence({}), measured(0.01, se_seed, se_image)) == words
 
 
 @pytest.mark.parametrize(
@@ -41,9 +41,9 @@ def test_the_rate_of_collapses_has_the_exact_interval(collapses: int, trainings:
     """Values of R's binom.test."""
     own = {"collapses": collapses, "points": (0.5,) * trainings}
     finalist = evidence({"dice": 0.75}, finalists={"dice": own}).finalists[0]
-    assert collapse_rate(finalist) == pytest.approx((low, high), abs=1e-4)
+    assert compute_collapse_rate(finalist) == pytest.approx((low, high), abs=1e-4)
     before = {"points": (0.5,) * (trainings // 2), "trainings_in_search": trainings - trainings // 2}
-    assert collapse_rate(finalist.model_copy(update=before)) == pytest.approx((low, high), abs=1e-4)
+    assert compute_collapse_rate(finalist.model_copy(update=before)) == pytest.approx((low, high), abs=1e-4)
 
 
 def test_few_images_rare_classes_and_what_never_happened_are_caveats() -> None:
@@ -61,5 +61,5 @@ def test_few_images_rare_classes_and_what_never_happened_are_caveats() -> None:
         (weighed(rare), [f"fewer than 5 test images: {BINARY[1]} (3 images)", "63 %"]),
         (weighed(fallen), []),
     ):
-        assert len(caveats(found)) == len(words)
-        assert all(word in line for word, line in zip(words, caveats(found), strict=True))
+        assert len(list_evidence_caveats(found)) == len(words)
+        assert all(word in line for word, line in zip(words, list_evidence_caveats(found), strict=True))

@@ -11,10 +11,10 @@ import pytest
 
 from sweeper.core import metrics
 from sweeper.core.records import Collapse, Evidence, Recommendation, SweepRecord, Verdict
-from sweeper.evidence.decision_rule import difference
-from sweeper.evidence.decision_rules import decision_rules
-from sweeper.evidence.paired_comparisons import weigh
-from sweeper.evidence.recommendation import recommend, recommendation_json
+from sweeper.evidence.decision_rule import get_difference
+from sweeper.evidence.decision_rules import score_decision_rules
+from sweeper.evidence.paired_comparisons import compute_evidence
+from sweeper.evidence.recommendation import make_recommendation, make_recommendation_json
 from tests.support.builders import (
     BINARY,
     CONFIRM_SEEDS,
@@ -50,11 +50,11 @@ def snippet(family: str, params: dict[str, float], point: float, lr: float) -> s
 
 
 def answer(found: Evidence | None, task: Any = "binary", **changes: Any) -> Recommendation:
-    return recommend(found, task=task, order=ORDER, snippet=snippet, **changes)
+    return make_recommendation(found, task=task, order=ORDER, snippet=snippet, **changes)
 
 
 def document(record: SweepRecord, found: Evidence | None, task: Any = "binary") -> dict[str, Any]:
-    result = recommendation_json(record, answer(found, task))
+    result = make_recommendation_json(record, answer(found, task))
     assert json.loads(json.dumps(result, allow_nan=False)) == result  # finite, and nothing but JSON types
     assert not problems(result)
     return result
@@ -63,7 +63,7 @@ def document(record: SweepRecord, found: Evidence | None, task: Any = "binary") 
 def weighed(record: SweepRecord) -> Evidence:
     found = {t.spec.family: t for t in record.trials}
     classes = record.conditions.dataset.classes
-    return weigh(record.confirmations, found, classes=classes, rope=record.rope)
+    return compute_evidence(record.confirmations, found, classes=classes, rope=record.rope)
 
 
 # --- The record ---------------------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ def test_the_documents_numbers_are_those_of_the_evidence() -> None:
         if i == found.baseline:
             assert shown["vs_baseline"] is None
         else:
-            gap = difference(found, i, found.baseline)
+            gap = get_difference(found, i, found.baseline)
             ends = {"ci_low": gap.low, "ci_high": gap.high, "level": 0.95}
             assert shown["vs_baseline"] == {"difference": gap.estimate, **ends}
     without = document(sweep(), evidence({"dice": 0.75, "focal": 0.7}))  # a baseline
@@ -163,9 +163,9 @@ def test_multiclass_documents_have_a_tau_means_over_classes_and_null_for_the_abs
     ]
     record = sweep(confirmations=confirmations, data=dataset(STREET))
     found = weighed(record)
-    found = found.model_copy(update={"decisions": decision_rules(confirmations, found)})
-    assert found.finalists[0].miou.estimate == pytest.approx(metrics.scores(counts).miou)
-    assert found.constant_miou == pytest.approx(metrics.constant_miou(counts))
+    found = found.model_copy(update={"decisions": score_decision_rules(confirmations, found)})
+    assert found.finalists[0].miou.estimate == pytest.approx(metrics.compute_scores(counts).miou)
+    assert found.constant_miou == pytest.approx(metrics.compute_constant_miou(counts))
     result = document(record, found, "multiclass")
     unknown = {"rule": "tuned", "gain": None, "slope": None, "bias": None}
     assert result["decisions"] == [{"family": row["family"], **unknown} for row in result["finalists"]]

@@ -10,8 +10,8 @@ from bench import verdict_simulation as simulation
 from bench.verdict_calibration import ORDER
 from sweeper.core.records import TrialResult
 from sweeper.evidence import regret
-from sweeper.evidence.paired_comparisons import weigh
-from sweeper.evidence.regret import posterior, regrets
+from sweeper.evidence.paired_comparisons import compute_evidence
+from sweeper.evidence.regret import compute_regrets, draw_posterior
 from tests.evidence.test_paired_comparisons import weighed
 from tests.support.builders import simulated_confirmations
 
@@ -26,7 +26,7 @@ def exact(centre: list[float], v_seed: float, v_image: float = 0.0, freedom: flo
     """The posterior where all pairs have one variance."""
     size = len(centre)
     pairs = np.ones((size, size)) - np.eye(size)
-    return regret._draw(np.array(centre), v_seed * pairs, freedom, v_image * pairs, images)
+    return regret._draw_means(np.array(centre), v_seed * pairs, freedom, v_image * pairs, images)
 
 
 def test_variances_of_pairs_give_the_covariance_of_the_contrasts() -> None:
@@ -34,8 +34,8 @@ def test_variances_of_pairs_give_the_covariance_of_the_contrasts() -> None:
     covariance = root @ root.T
     diagonal = np.diag(covariance)
     pairs = diagonal[:, None] + diagonal - 2 * covariance
-    basis = regret._contrasts(5)
-    np.testing.assert_allclose(regret._covariance(pairs, basis), basis.T @ covariance @ basis, atol=1e-9)
+    basis = regret._make_contrasts(5)
+    np.testing.assert_allclose(regret._make_covariance(pairs, basis), basis.T @ covariance @ basis, atol=1e-9)
 
 
 def test_with_much_data_the_posterior_of_two_is_the_normal_one_of_their_difference() -> None:
@@ -94,13 +94,13 @@ def test_probabilities_and_bounds_fit_together() -> None:
 
 def test_equal_finalists_are_drawn_together_and_a_lone_outlier_is_not() -> None:
     equal = weighed(simulated(dict.fromkeys(FOUR, 0.6), seed=3))
-    drawn = posterior(equal)
+    drawn = draw_posterior(equal)
     assert drawn is not None
     raw = equal.finalists[0].miou.estimate - equal.finalists[-1].miou.estimate
     means = drawn[1] @ drawn[0]
     assert 0 <= means[0] - means[-1] < 0.7 * raw
     apart = weighed(simulated(FOUR | {"focal": 0.3}, seed=3))
-    drawn = posterior(apart)
+    drawn = draw_posterior(apart)
     assert drawn is not None
     raw, means = apart.finalists[0].miou.estimate - apart.finalists[-1].miou.estimate, drawn[1] @ drawn[0]
     assert means[0] - means[-1] > 0.9 * raw
@@ -108,8 +108,8 @@ def test_equal_finalists_are_drawn_together_and_a_lone_outlier_is_not() -> None:
 
 def test_what_cannot_be_known_is_not_told() -> None:
     alone = [r for r in simulated() if r.spec.family == "dice"]
-    assert regrets(weighed(alone)) is None and weighed(alone).finalists[0].regret is None
-    assert regrets(weighed([r for r in simulated() if r.spec.seed == 101])) is None
+    assert compute_regrets(weighed(alone)) is None and weighed(alone).finalists[0].regret is None
+    assert compute_regrets(weighed([r for r in simulated() if r.spec.seed == 101])) is None
     one = simulated(images=1)
     assert {f.regret for f in weighed(one).finalists} == {None}
 
@@ -118,7 +118,7 @@ def test_two_seeds_that_agree_by_luck_are_believed_as_far_as_variances_of_traini
     """Without the prior of 3 degrees of freedom their posterior would be as narrow as their luck."""
     alike = simulated({"dice": 0.6, "focal": 0.59}, seed_sd=1e-6, interaction_sd=1e-3, images=400)
     two = weighed([r for r in alike if r.spec.seed != 103])
-    drawn = posterior(two)
+    drawn = draw_posterior(two)
     assert drawn is not None
     gap = two.comparisons[0].difference
     means, weights = drawn
@@ -133,7 +133,7 @@ def test_the_bound_holds_as_often_as_it_says() -> None:
     for _ in range(sweeps):
         gaps = 0.01 * rng.standard_normal(4)
         runs = simulation.trainings(*simulation.draw(simulation.STREET, 4, rng, gaps=gaps, seeds=3))
-        found = weigh(
+        found = compute_evidence(
             [run for loss in runs for run in loss[:3]], simulation.searched(4), classes=simulation.STREET.classes
         ).finalists
         named = min((f for f in found if f.regret is not None), key=lambda f: f.regret.expected if f.regret else 1.0)

@@ -9,7 +9,7 @@ import pytest
 
 from sweeper.core import metrics
 from sweeper.core.records import TrialResult
-from sweeper.evidence.replicates import Replicate, class_counts, own_point
+from sweeper.evidence.replicates import Replicate, count_class_pixels, get_own_point
 from tests.evidence.test_paired_comparisons import weighed
 from tests.support import builders
 
@@ -76,7 +76,7 @@ def test_a_diverged_fold_misses_all_of_its_images_and_the_others_count() -> None
     counts = np.zeros((2, 3), dtype=np.int64)
     for run in (r for r in of_seed if r.spec.family == "dice"):
         assert run.test is not None
-        true, false, missed = metrics.at_point(run.test, 0.5).sum(axis=0).T
+        true, false, missed = metrics.count_at_point(run.test, 0.5).sum(axis=0).T
         answered = np.stack([true, false, missed], axis=-1)
         counts += np.stack([0 * true, 0 * false, true + missed], axis=-1) if run is target else answered
     assert dice.miou.estimate == pytest.approx((counts[:, 0] / counts.sum(axis=1)).mean(), abs=1e-12)
@@ -94,16 +94,16 @@ def test_seeds_on_different_folds_are_not_weighed_together() -> None:
 def torn_run(seed: int, images: tuple[int, ...], *, lost: bool = False) -> TrialResult:
     """A training scored on image 0, with foreground, and image 1, without any: both answered well."""
     whole = builders.histogram_counts([90, 0], [10, 0], [10, 0], [890, 1000])
-    made = builders.confirmation("dice", seed, metrics.of_images(whole, images), seed)
+    made = builders.confirmation("dice", seed, metrics.select_images(whole, images), seed)
     return made.model_copy(update={"test": None}) if lost else made
 
 
 @pytest.mark.parametrize("metric", ["miou", "image_dice", "image_iou"])
 def test_a_training_without_an_answer_is_right_on_no_image(metric: str) -> None:
     whole, torn = Replicate((torn_run(1, (0, 1)),)), Replicate((torn_run(2, (0,)), torn_run(2, (1,), lost=True)))
-    counts = class_counts([whole, torn], (0, 1), own_point, metric)
+    counts = count_class_pixels([whole, torn], (0, 1), get_own_point, metric)
     assert (counts[0, 0] == counts[1, 0]).all()
-    empty = metrics.image_rows(counts[:, 1], metric)
+    empty = metrics.make_image_rows(counts[:, 1], metric)
     if metric == "miou":  # all its pixels are missed: none is falsely alarmed
         assert empty[1, :, 0].sum() == 0 and empty[1, :, 1].sum() == 0 and empty[1, 0, 2] == 1000
     else:

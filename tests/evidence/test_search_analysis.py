@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeper.evidence.search_analysis import expected_gain, search_sentences
+from sweeper.evidence.search_analysis import estimate_expected_gain, search_sentences
 from tests.support.builders import curve, diverged, failed_trial, spec, trial
 
 
@@ -42,13 +42,13 @@ def test_searches_that_say_little_say_so() -> None:
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=7))
 def test_the_expected_gain_is_that_of_random_halves(values: list[float]) -> None:
     halves = [max(c) for c in combinations(values, len(values) // 2)]
-    assert expected_gain(values) == pytest.approx(max(values) - np.mean(halves), abs=1e-12)
+    assert estimate_expected_gain(values) == pytest.approx(max(values) - np.mean(halves), abs=1e-12)
 
 
 @pytest.mark.parametrize("draw", ["exponential", "normal"])
 def test_the_expected_gain_foretells_what_as_many_draws_bring(draw: str) -> None:
     rng = np.random.default_rng(0)
     values = getattr(rng, draw)(size=(2000, 80))
-    foretold = np.mean([expected_gain(v[:40]) for v in values])
+    foretold = np.mean([estimate_expected_gain(v[:40]) for v in values])
     came = np.mean(values.max(axis=1) - values[:, :40].max(axis=1))
     assert foretold == pytest.approx(came, rel=0.25) and foretold > 0.9 * came

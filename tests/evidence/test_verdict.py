@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from sweeper.core.records import Evidence, Regret, Verdict
-from sweeper.evidence.interim_analyses import planned_analyses
-from sweeper.evidence.verdict import Decision, decide
+from sweeper.evidence.interim_analyses import plan_analyses
+from sweeper.evidence.verdict import Decision, decide_verdict
 from tests.support.builders import ORDER, evidence
 
 CLEAR, SAME, SAFE = Verdict.CLEAR_WINNER, Verdict.EQUIVALENT, Verdict.SAFE_CHOICE
@@ -16,7 +16,7 @@ OPEN, NONE = Verdict.UNDECIDED, Verdict.NONE
 
 
 def answer(found: Evidence) -> tuple[Verdict, str | None]:
-    decision = decide(found, ORDER)
+    decision = decide_verdict(found, ORDER)
     name = None if decision.recommended is None else found.finalists[decision.recommended].family
     return decision.verdict, name
 
@@ -83,7 +83,7 @@ def test_the_rule(
 ) -> None:
     found = evidence(levels, **settings)
     assert answer(found) == (verdict, recommended)
-    decision = decide(found, ORDER)
+    decision = decide_verdict(found, ORDER)
     assert decision.reasons
     assert bool(decision.next_steps) == (verdict in {OPEN, NONE})
     assert not decision.provisional
@@ -91,10 +91,10 @@ def test_the_rule(
 
 def test_where_nothing_completed_or_was_compared_there_is_no_claim() -> None:
     for found in (None, evidence({})):
-        decision = decide(found, ORDER)
+        decision = decide_verdict(found, ORDER)
         assert (decision.verdict, decision.recommended) == (NONE, None) and decision.next_steps
         assert "No confirmation training completed" in said(decision)
-    alone = decide(evidence({"dice": 0.7}), ORDER)
+    alone = decide_verdict(evidence({"dice": 0.7}), ORDER)
     assert (alone.verdict, alone.recommended) == (OPEN, 0) and alone.next_steps
     assert "nothing was compared" in said(alone)
 
@@ -104,20 +104,20 @@ def test_where_nothing_completed_or_was_compared_there_is_no_claim() -> None:
 
 def test_who_collapsed_and_why_another_is_named_is_said() -> None:
     always = evidence({"dice": 0.75, "cross_entropy": 0.6}, half=0.3, **GONE)
-    assert "3 of 3 confirmation trainings of cross_entropy collapsed" in said(decide(always, ORDER))
+    assert "3 of 3 confirmation trainings of cross_entropy collapsed" in said(decide_verdict(always, ORDER))
     # Not beaten, so that dice is not proven best, and not eligible.
     assert answer(evidence({"cross_entropy": 0.8, "dice": 0.75, "focal": 0.6}, **GONE)) == (OPEN, "dice")
-    shaky = said(decide(evidence(SHAKY, half=0.1, **once("cross_entropy")), ORDER))
+    shaky = said(decide_verdict(evidence(SHAKY, half=0.1, **once("cross_entropy")), ORDER))
     assert "Of dice_focal, dice and cross_entropy, dice is named: none of its trainings collapsed and it is" in shaky
     gone = {f: {"collapses": 3} for f in ("dice", "cross_entropy")}
-    everyone = decide(evidence({"dice": 0.75, "cross_entropy": 0.5}, finalists=gone), ORDER)
+    everyone = decide_verdict(evidence({"dice": 0.75, "cross_entropy": 0.5}, finalists=gone), ORDER)
     assert (everyone.verdict, everyone.recommended) == (NONE, None)
     assert "dice and cross_entropy collapsed" in said(everyone) and "0.490" in said(everyone)
 
 
 def test_a_loss_that_collapsed_is_no_clear_winner() -> None:
     for where in ("collapses", "collapses_in_search"):
-        decision = decide(evidence({"dice": 0.75, "cross_entropy": 0.7}, finalists={"dice": {where: 1}}), ORDER)
+        decision = decide_verdict(evidence({"dice": 0.75, "cross_entropy": 0.7}, finalists={"dice": {where: 1}}), ORDER)
         assert (decision.verdict, decision.recommended, decision.strength) == (OPEN, 0, "open")
         assert "a clear winner never collapses" in said(decision)
 
@@ -138,7 +138,7 @@ def test_of_several_the_one_that_costs_least_is_named_and_only_then_the_simplest
     assert answer(evidence(LEVELS, half=0.05, finalists=costs(0.001, 0.004, 0.006)))[1] == "dice"
     assert answer(evidence(LEVELS, half=0.05, finalists=costs(0.0015, 0.001, 0.006)))[1] == "focal"
     assert answer(evidence(LEVELS, half=0.05, finalists=costs(0.0015, 0.001, 0.0019)))[1] == "weighted_ce"
-    words = said(decide(evidence(LEVELS, half=0.05, finalists=costs(0.0015, 0.001, 0.006)), ORDER))
+    words = said(decide_verdict(evidence(LEVELS, half=0.05, finalists=costs(0.0015, 0.001, 0.006)), ORDER))
     assert (
         "Of dice, focal and weighted_ce, focal is named: its expected cost is within 0.001 mIoU of the least" in words
     )
@@ -153,7 +153,7 @@ def test_what_needs_a_special_operating_point_is_passed_over() -> None:
         found = evidence(LEVELS, half=0.05, finalists=plain)
         assert answer(found)[1] == "focal"
         assert "focal is named: it reads within 0.01 of the highest at the plain operating point and it is the" in said(
-            decide(found, ORDER)
+            decide_verdict(found, ORDER)
         )
 
 
@@ -178,14 +178,14 @@ def test_probable_is_what_one_bound_says_which_is_printed_so_that_it_agrees(
 ) -> None:
     found = costs(0.0001, 0.003, 0.004)
     found["dice"] = {"regret": Regret(expected=0.0001, bound=bound, within_rope=0.946, best=0.3)}
-    decision = decide(evidence(LEVELS, half=0.05, finalists=found, rope=rope), ORDER)
+    decision = decide_verdict(evidence(LEVELS, half=0.05, finalists=found, rope=rope), ORDER)
     assert (decision.verdict, decision.strength) == (OPEN, "probable" if bound <= rope else "open")
     assert f"dice costs at most {words}" in said(decision) and "94" not in said(decision)
 
 
 def test_one_function_under_several_names_is_an_answer_and_asks_for_no_seeds() -> None:
     names = {"cross_entropy": {"other_names": ("dice_ce", "weighted_ce")}}
-    decision = decide(evidence({"cross_entropy": 0.7}, finalists=names), ORDER)
+    decision = decide_verdict(evidence({"cross_entropy": 0.7}, finalists=names), ORDER)
     assert (decision.verdict, decision.strength, decision.recommended) == (Verdict.EQUIVALENT, "shown", 0)
     assert "All that was tried is cross_entropy on these data: as they were searched, the gradients of dice_ce and" in (
         said(decision)
@@ -195,11 +195,11 @@ def test_one_function_under_several_names_is_an_answer_and_asks_for_no_seeds() -
 
 def test_what_is_shown_is_never_by_the_posterior_alone() -> None:
     sure = costs(0.0, 0.02, 0.03, within=1.0)
-    assert decide(evidence(LEVELS, half=0.05, finalists=sure), ORDER).strength == "probable"
+    assert decide_verdict(evidence(LEVELS, half=0.05, finalists=sure), ORDER).strength == "probable"
     few = evidence(LEVELS, half=0.05, finalists=sure, test_groups=4, few_groups=4)  # which cannot stand for others
-    assert decide(few, ORDER).strength == "open"
+    assert decide_verdict(few, ORDER).strength == "open"
     unsure = costs(0.02, 0.02, 0.02, within=0.1)
-    assert decide(evidence(LEVELS, half=0.005, finalists=unsure), ORDER).strength == "shown"
+    assert decide_verdict(evidence(LEVELS, half=0.005, finalists=unsure), ORDER).strength == "shown"
 
 
 def test_who_was_beaten_at_an_early_interim_analysis_stays_beaten_and_ends_of_earlier_intervals_count() -> None:
@@ -214,7 +214,7 @@ def test_who_was_beaten_at_an_early_interim_analysis_stays_beaten_and_ends_of_ea
 
 def test_when_no_finalist_beats_a_constant_answer_nothing_is_recommended() -> None:
     for levels in ({"dice": 0.4, "cross_entropy": 0.3}, {"dice": 0.49}, {"dice": 0.492}):
-        decision = decide(evidence(levels, constant_miou=0.49), ORDER)
+        decision = decide_verdict(evidence(levels, constant_miou=0.49), ORDER)
         assert (decision.verdict, decision.recommended, decision.provisional) == (NONE, None, False)
         assert "No finalist beats a constant answer (0.490) at this budget: nothing was learned." in said(decision)
         assert any("`--steps`" in step for step in decision.next_steps)
@@ -239,12 +239,12 @@ def test_a_rising_baseline_makes_a_settled_verdict_provisional(
     levels: dict[str, float], half: float, rising: float, verdict: Verdict, provisional: bool
 ) -> None:
     found = evidence(levels, half=half, finalists={"cross_entropy": {"still_rising": rising}})
-    decision = decide(found, ORDER)
+    decision = decide_verdict(found, ORDER)
     assert (decision.verdict, decision.provisional) == (verdict, provisional)
     assert ("still gained 0.030" in said(decision)) == (rising > 0.01)
     assert any("--confirm-steps" in step for step in decision.next_steps) == (rising > 0.01)
     rival = evidence(levels, half=half, finalists={"dice": {"still_rising": rising}})  # which is not the baseline
-    assert not decide(rival, ORDER).provisional
+    assert not decide_verdict(rival, ORDER).provisional
 
 
 # --- Too little data ----------------------------------------------------------------------------------------
@@ -253,8 +253,10 @@ def test_a_rising_baseline_makes_a_settled_verdict_provisional(
 def test_one_common_seed_or_image_never_settles_anything_whatever_the_interval_says() -> None:
     for levels in ({"dice": 0.9, "cross_entropy": 0.5}, {"dice": 0.7, "cross_entropy": 0.7}):
         for half in (0.001, 0.02):
-            one_seed = decide(evidence(levels, half=half, finalists={f: {"seeds": (101,)} for f in levels}), ORDER)
-            one_image = decide(evidence(levels, half=half, test_images=1), ORDER)
+            one_seed = decide_verdict(
+                evidence(levels, half=half, finalists={f: {"seeds": (101,)} for f in levels}), ORDER
+            )
+            one_image = decide_verdict(evidence(levels, half=half, test_images=1), ORDER)
             assert one_seed.verdict is one_image.verdict is OPEN
             assert "from 1 common seed; how much another seed would change it cannot be est" in said(one_seed)
             assert "with 1 independent test image, chance cannot be told from merit" in said(one_image)
@@ -266,7 +268,7 @@ def test_one_common_seed_or_image_never_settles_anything_whatever_the_interval_s
 
 
 def test_reasons_name_losses_and_numbers() -> None:
-    analysed = said(decide(evidence({"dice": 0.75, "cross_entropy": 0.7}, analyses=planned_analyses(3, 8)), ORDER))
+    analysed = said(decide_verdict(evidence({"dice": 0.75, "cross_entropy": 0.7}, analyses=plan_analyses(3, 8)), ORDER))
     assert "dice is better than cross_entropy by +0.050 mIoU (98 % interval +0.030 to +0.070)" in analysed
-    safe = said(decide(evidence(THREE, half=0.005, halves=FAR), ORDER))
+    safe = said(decide_verdict(evidence(THREE, half=0.005, halves=FAR), ORDER))
     assert "focal is a safe choice: no finalist is better by more than 0.01 mIoU (lead over it: tversky +0.003" in safe

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sweeper.core.errors import ExecutorError
-from sweeper.core.events import Job, Lost
+from sweeper.core.events import TrainingJob, WorkerLost
 from sweeper.core.records import (
     Conditions,
     Dataset,
@@ -27,10 +27,10 @@ def test_a_process_that_lost_its_device_begins_nothing_more(
     tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     executor = inline(tiny, tmp_path)
-    monkeypatch.setattr("sweeper.training.engine.Training.advance", launch_fails)
-    executor.submit(Job(spec(), 1))
+    monkeypatch.setattr("sweeper.training.engine.StudyTraining.advance", launch_fails)
+    executor.submit(TrainingJob(spec(), 1))
     (told,) = executor.poll(1)
-    assert isinstance(told, Lost)
+    assert isinstance(told, WorkerLost)
     with pytest.raises(ExecutorError, match=r"can use its device no more: .*launch failure"):
         executor.free()
 
@@ -47,6 +47,6 @@ def test_a_backend_closes_what_it_opened(tiny: Dataset, tmp_path: Path) -> None:
     gc.unfreeze()
     with closing(InlineBackend("cpu")) as backend:
         executor = backend.open(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
-        executor.submit(Job(spec(), 1))
+        executor.submit(TrainingJob(spec(), 1))
         assert executor.free() == 0 and gc.get_freeze_count() > 0
     assert executor.free() == 1 and gc.get_freeze_count() == 0

@@ -18,16 +18,16 @@ from optuna.trial import TrialState
 
 from sweeper import storage as studies
 from sweeper.core.errors import SweeperError
-from sweeper.core.events import Advanced, Job, Lost
+from sweeper.core.events import JobResult, TrainingJob, WorkerLost
 from sweeper.core.records import Collapse, Conditions, Coordinate, Dataset, FamilySpace, SearchSpace
 from sweeper.executors import processes, worker_process
 from sweeper.executors import start_process as launch
 from sweeper.executors.processes import ProcessBackend, ProcessExecutor
 from sweeper.executors.protocol import Watchdog
 from sweeper.storage.record_format import ABANDONED
-from sweeper.storage.results import counted, result_of
-from sweeper.study.loop import drive
-from sweeper.study.search import Search
+from sweeper.storage.results import is_counted, read_result
+from sweeper.study.loop import run_work
+from sweeper.study.search import LossSearch
 from sweeper.workflow.conclude import report_study
 from tests.support import builders, faulty
 from tests.support.faking import new_plan
@@ -42,14 +42,14 @@ def open_for(dataset: Dataset, backend: ProcessBackend, folder: Path) -> Process
 def trains(executor: ProcessExecutor, workers: int = 1) -> bool:
     """Whether so many workers are idle, and one of them trains."""
     assert executor.free() == workers
-    executor.submit(Job(spec(), 1))
-    return isinstance(executor.poll(60)[0], Advanced)
+    executor.submit(TrainingJob(spec(), 1))
+    return isinstance(executor.poll(60)[0], JobResult)
 
 
 def test_a_worker_that_dies_when_configured_is_started_once_more(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_process, "_serve", faulty.dies_when_configured)
+    monkeypatch.setattr(worker_process, "_serve_worker", faulty.dies_when_configured)
     monkeypatch.chdir(tmp_path)
     log = list[str]()
     with closing(ProcessBackend("cpu", 2, 2, log.append)) as backend:
@@ -95,9 +95,9 @@ def test_a_worker_is_started_though_the_process_that_it_is_forked_from_is_killed
     with closing(ProcessBackend("cpu", 1, 1, log.append)) as backend:
         executor = open_for(tiny, backend, tmp_path)
         monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", start)
-        executor.submit(Job(spec(), 1))
+        executor.submit(TrainingJob(spec(), 1))
         executor._workers[0].process.kill()
-        assert [type(event) for event in executor.poll(60)] == [Lost]
+        assert [type(event) for event in executor.poll(60)] == [WorkerLost]
         assert trains(executor), log
     assert len(victims) == 1 and log == ["worker killed by signal 9 (out of memory?); starting another"] * 2
 
@@ -140,7 +140,7 @@ def test_where_no_process_can_be_had_it_is_said(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.slow
 def test_a_first_worker_that_dies_while_starting_ends_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_process, "_serve", faulty.never_starts)
+    monkeypatch.setattr(worker_process, "_serve_worker", faulty.never_starts)
     with (
         closing(ProcessBackend("cpu", 2, 2, print)) as backend,
         pytest.raises(SweeperError, match=r"died while starting .*signal 9.*--executor inline"),
@@ -151,13 +151,13 @@ def test_a_first_worker_that_dies_while_starting_ends_the_session(monkeypatch: p
 def test_a_worker_that_gives_up_after_it_was_ready_costs_an_attempt(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_process, "_serve", faulty.ends_between_two_trainings)
+    monkeypatch.setattr(worker_process, "_serve_worker", faulty.ends_between_two_trainings)
     monkeypatch.chdir(tmp_path)
     study, plan = study_of(tmp_path, tiny, [0.002, 0.003])
     log = list[str]()
     with closing(ProcessBackend("cpu", 1, 1, log.append)) as backend:
-        assert drive(*search_of(study, plan, backend, tmp_path), lambda: None)
-    assert [t.state for t in study.get_trials() if counted(t)] == [TrialState.COMPLETE] * 2
+        assert run_work(*search_of(study, plan, backend, tmp_path), lambda: None)
+    assert [t.state for t in study.get_trials() if is_counted(t)] == [TrialState.COMPLETE] * 2
     assert sum(ABANDONED in t.user_attrs for t in study.get_trials()) == 1
     assert len(log) == 1 and "no room for the answer" in log[0] and "starting another" in log[0]
 
@@ -165,32 +165,32 @@ def test_a_worker_that_gives_up_after_it_was_ready_costs_an_attempt(
 def test_a_failed_training_gets_its_worker_replaced(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_process, "_serve", faulty.serve)
+    monkeypatch.setattr(worker_process, "_serve_worker", faulty.serve)
     study, plan = study_of(tmp_path, tiny, [faulty.rate_of("raises"), 0.003])
     with closing(ProcessBackend("cpu", 1, 1, print)) as backend:
         executor, work = search_of(study, plan, backend, tmp_path)
         before = executor._workers[0].process.pid
-        assert drive(executor, work, lambda: None)
+        assert run_work(executor, work, lambda: None)
         assert executor._workers[0].process.pid != before
     assert [t.state for t in study.get_trials()] == [TrialState.FAIL, TrialState.COMPLETE]
 
 
-def work_of(study: optuna.Study, plan: studies.Plan, folder: Path) -> Search:
+def work_of(study: optuna.Study, plan: studies.StudyPlan, folder: Path) -> LossSearch:
     """The search of all that is queued in the study."""
     trials = len(study.get_trials())
-    return Search(
+    return LossSearch(
         study, plan.space, plan.conditions, imbalance=60.0, trials=trials, recorder=Recorder(), checkpoints=folder
     )
 
 
 def search_of(
-    study: optuna.Study, plan: studies.Plan, backend: ProcessBackend, folder: Path
-) -> tuple[ProcessExecutor, Search]:
+    study: optuna.Study, plan: studies.StudyPlan, backend: ProcessBackend, folder: Path
+) -> tuple[ProcessExecutor, LossSearch]:
     """Workers that are ready, and their work."""
     return backend.open(plan.conditions, folder / "checkpoints"), work_of(study, plan, folder / "checkpoints")
 
 
-def study_of(folder: Path, dataset: Dataset, rates: list[float]) -> tuple[optuna.Study, studies.Plan]:
+def study_of(folder: Path, dataset: Dataset, rates: list[float]) -> tuple[optuna.Study, studies.StudyPlan]:
     """A study of `dice` at these learning rates, one evaluation each."""
     lr = Coordinate(kind="log", low=1e-4, high=1e-1)
     space = SearchSpace(name="one", task="binary", lr=lr, families=(FamilySpace(family="dice", coordinates={}),))
@@ -206,14 +206,14 @@ def study_of(folder: Path, dataset: Dataset, rates: list[float]) -> tuple[optuna
 def test_a_place_where_everything_fails_is_given_up_and_the_others_go_on(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_process, "_serve", faulty.second_place_is_broken)
+    monkeypatch.setattr(worker_process, "_serve_worker", faulty.second_place_is_broken)
     monkeypatch.setattr(processes, "FAILURES", 2)
     monkeypatch.chdir(tmp_path)
     study, plan = study_of(tmp_path, tiny, [0.002, 0.003, 0.004, 0.005])
     log = list[str]()
     with closing(ProcessBackend("cpu", 2, 2, log.append)) as backend:
         executor, work = search_of(study, plan, backend, tmp_path)
-        assert drive(executor, work, lambda: None)
+        assert run_work(executor, work, lambda: None)
         assert len(executor._workers) == 1
     assert "the last of 2 failures in a row; going on with 1 worker" in log[-1]
     assert sum(t.state == TrialState.COMPLETE for t in study.get_trials()) >= 3
@@ -224,15 +224,15 @@ def test_a_place_where_everything_fails_is_given_up_and_the_others_go_on(
 def test_of_thirteen_trials_with_every_fault_seven_complete_and_six_fail_with_their_reasons(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_process, "_serve", faulty.serve)
+    monkeypatch.setattr(worker_process, "_serve_worker", faulty.serve)
     sound = [0.002, 0.003, 0.004, 0.005, 0.006]
     study, plan = study_of(tmp_path, tiny, sound[:2] + [faulty.rate_of(f) for f in faulty.FAULTS] + sound[2:])
     watch = Watchdog(least_seconds=20)
     watch._known["search", "rung"].append(0.5)  # as after a night of trainings
     backend = ProcessBackend("cpu", 2, 2, print, watch)
     with closing(backend):
-        assert drive(*search_of(study, plan, backend, tmp_path), lambda: None)
-    trials = [t for t in study.get_trials() if counted(t)]
+        assert run_work(*search_of(study, plan, backend, tmp_path), lambda: None)
+    trials = [t for t in study.get_trials() if is_counted(t)]
     by_rate = {round(t.params["dice.lr"], 6): t for t in trials}
     assert len(trials) == len(by_rate) == 13
     states = {rate: t.state for rate, t in by_rate.items()}
@@ -243,7 +243,7 @@ def test_of_thirteen_trials_with_every_fault_seven_complete_and_six_fail_with_th
         trial = by_rate[faulty.rate_of(fault)]
         assert trial.value == 0 and trial.user_attrs["collapse"] == Collapse.DIVERGED
     assert 0 < study.best_value <= 1
-    reasons = {f: result_of(by_rate[faulty.rate_of(f)]).reason or "" for f in failing}
+    reasons = {f: read_result(by_rate[faulty.rate_of(f)]).reason or "" for f in failing}
     for fault, words in {
         "value": "must lie in [0, 1], got 1.5",
         "raises": "ValueError: a fault of the loss",

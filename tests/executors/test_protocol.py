@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.core.events import Advanced, Answer, Job, Lost
-from sweeper.core.paths import checkpoint_path
+from sweeper.core.events import Answer, JobResult, TrainingJob, WorkerLost
+from sweeper.core.paths import get_checkpoint_path
 from sweeper.core.records import Conditions, Dataset, TrialResult, TrialSpec
 from sweeper.executors import worker_process
 from sweeper.executors.inline import InlineBackend
@@ -33,12 +33,12 @@ def spec(number: int, fault: str | None = None) -> TrialSpec:
 
 
 def inline(folder: Path, patch: pytest.MonkeyPatch) -> Backend:
-    patch.setattr(job, "Training", faulty.FaultyTraining)
+    patch.setattr(job, "StudyTraining", faulty.FaultyTraining)
     return InlineBackend("cpu")
 
 
 def of_processes(folder: Path, patch: pytest.MonkeyPatch) -> Backend:
-    patch.setattr(worker_process, "_serve", faulty.serve)
+    patch.setattr(worker_process, "_serve_worker", faulty.serve)
     return ProcessBackend("cpu", 1, 1, lambda line: None, Watchdog(least_seconds=20))
 
 
@@ -82,7 +82,7 @@ def run(executor: Executor, *specs: TrialSpec, until: Mapping[int, int] | None =
         until: by number, the step at which a training is left; else it goes on to its end.
     """
     answers: list[Answer] = []
-    queue, running, end = [Job(spec, 1) for spec in specs], 0, time.monotonic() + LONGEST
+    queue, running, end = [TrainingJob(spec, 1) for spec in specs], 0, time.monotonic() + LONGEST
     while queue or running:
         assert time.monotonic() < end, answers
         while queue and executor.free():
@@ -91,16 +91,16 @@ def run(executor: Executor, *specs: TrialSpec, until: Mapping[int, int] | None =
         for told in executor.poll(0.5):
             answers.append(told)
             running -= 1
-            if isinstance(told, Advanced) and not told.finished:
+            if isinstance(told, JobResult) and not told.finished:
                 spec, step = told.result.spec, told.result.evaluations[-1].step
                 if step < (until or {}).get(spec.number, spec.steps):
-                    queue.insert(0, Job(spec, step + 1))
+                    queue.insert(0, TrainingJob(spec, step + 1))
     return answers
 
 
 def of(answers: list[Answer], number: int) -> list[Answer]:
     """Those about one training."""
-    return [a for a in answers if (a.spec if isinstance(a, Lost) else a.result.spec).number == number]
+    return [a for a in answers if (a.spec if isinstance(a, WorkerLost) else a.result.spec).number == number]
 
 
 def end_of(answers: list[Answer], number: int) -> Answer:
@@ -111,7 +111,7 @@ def end_of(answers: list[Answer], number: int) -> Answer:
 def result_of(answers: list[Answer], number: int) -> TrialResult:
     """What a training gave so far."""
     told = end_of(answers, number)
-    assert isinstance(told, Advanced)
+    assert isinstance(told, JobResult)
     return told.result
 
 
@@ -129,7 +129,7 @@ def test_each_job_is_answered_with_all_evaluations_so_far(kind: object, made: Ca
     room = executor.free()
     answers = run(executor, spec(0), spec(1))
     for number in (0, 1):
-        own = [told.result for told in of(answers, number) if isinstance(told, Advanced)]
+        own = [told.result for told in of(answers, number) if isinstance(told, JobResult)]
         assert [[e.step for e in r.evaluations] for r in own] == [list(RUNGS[: n + 1]) for n in range(len(RUNGS))]
         assert [r.state for r in own] == ["pruned"] * (len(RUNGS) - 1) + ["complete"]
         assert all(r.spec == spec(number) for r in own)
@@ -161,14 +161,14 @@ def test_a_training_that_raises_gives_a_failed_result(kind: object, made: Callab
 def test_out_of_memory_costs_one_training(kind: object, made: Callable[..., Executor]) -> None:
     answers = run(made(kind), spec(0, "full"), spec(1))
     lost = end_of(answers, 0)
-    assert isinstance(lost, Lost) and "no room" in lost.reason
+    assert isinstance(lost, WorkerLost) and "no room" in lost.reason
     assert result_of(answers, 1).state == "complete"
 
 
 @pytest.mark.parametrize("kind", [of_processes])
 def test_a_worker_that_dies_is_replaced(kind: object, made: Callable[..., Executor]) -> None:
     answers = run(made(kind), spec(0, "segfault"), spec(1))
-    assert isinstance(end_of(answers, 0), Lost)
+    assert isinstance(end_of(answers, 0), WorkerLost)
     assert result_of(answers, 1).state == "complete"
 
 
@@ -176,7 +176,7 @@ def test_an_idle_worker_writes_the_training_in_memory_to_its_checkpoint(
     made: Callable[..., Executor], tmp_path: Path
 ) -> None:
     """It may be killed, as at the end of a session. A training that is complete leaves none."""
-    executor, path = made(of_processes), checkpoint_path(tmp_path / "checkpoints", spec(0))
+    executor, path = made(of_processes), get_checkpoint_path(tmp_path / "checkpoints", spec(0))
     run(executor, spec(0), until={0: 1})
     end = time.monotonic() + LONGEST
     while not path.exists() and time.monotonic() < end:
@@ -189,20 +189,20 @@ def test_an_idle_worker_writes_the_training_in_memory_to_its_checkpoint(
 def test_a_training_goes_on_where_it_is_in_memory(
     tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_process, "_serve", faulty.serve)
+    monkeypatch.setattr(worker_process, "_serve_worker", faulty.serve)
     with closing(ProcessBackend("cpu", 2, 2, lambda line: None)) as backend:
         executor = backend.open(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
         run(executor, spec(0), spec(1), until={0: 1, 1: 1})
         for number in (1, 0):
             (holder,) = (worker for worker in executor._workers if worker.holds == spec(number))
-            executor.submit(Job(spec(number), RUNGS[1]))
+            executor.submit(TrainingJob(spec(number), RUNGS[1]))
             assert holder.job is not None
 
 
 @pytest.mark.parametrize("kind", EXECUTORS)
 def test_closing_twice_ends_what_runs_and_raises_nothing(kind: object, made: Callable[..., Executor]) -> None:
     executor = made(kind)
-    executor.submit(Job(spec(0), 1))
+    executor.submit(TrainingJob(spec(0), 1))
     executor.close()
     executor.close()
 

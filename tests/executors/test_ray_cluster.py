@@ -28,11 +28,11 @@ from sweeper import storage as studies  # noqa: E402
 from sweeper.core.errors import ExecutorError, UsageError  # noqa: E402
 from sweeper.core.records import Dataset, TrialResult  # noqa: E402
 from sweeper.executors.protocol import Executor  # noqa: E402
-from sweeper.executors.ray_cluster import gpu_share  # noqa: E402
+from sweeper.executors.ray_cluster import compute_gpu_share  # noqa: E402
 from sweeper.executors.separate_process import SubprocessBackend  # noqa: E402
-from sweeper.storage.results import counted, result_of  # noqa: E402
-from sweeper.study.loop import drive  # noqa: E402
-from sweeper.workflow.executor_choice import joined_to_ray  # noqa: E402
+from sweeper.storage.results import is_counted, read_result  # noqa: E402
+from sweeper.study.loop import run_work  # noqa: E402
+from sweeper.workflow.executor_choice import connect_to_ray  # noqa: E402
 from sweeper.workflow.settings import Settings  # noqa: E402
 from tests.executors import test_protocol as conformance  # noqa: E402
 from tests.executors.test_processes import study_of, work_of  # noqa: E402
@@ -90,7 +90,7 @@ def test_a_sweep_survives_the_loss_of_a_node(cluster: Any, tmp_path: Path, capsy
     assert sys.stdout is not sys.stderr and capsys.readouterr().out == ""  # Ray's own words went elsewhere
 
 
-def ready(backend: SubprocessBackend, plan: studies.Plan, folder: Path, actors: int = 2) -> Executor:
+def ready(backend: SubprocessBackend, plan: studies.StudyPlan, folder: Path, actors: int = 2) -> Executor:
     """Wait for so many actors."""
     folder.mkdir(exist_ok=True)
     executor = backend.open(plan.conditions, folder)
@@ -107,13 +107,13 @@ def test_want_of_memory_a_crash_and_a_hang_in_an_actor_cost_an_attempt(tmp_path:
     log = list[str]()
     with closing(SubprocessBackend(faulty.ray_with_faults, log.append)) as backend:
         executor = ready(backend, plan, tmp_path / "checkpoints")
-        assert drive(executor, work_of(study, plan, tmp_path / "checkpoints"), lambda: None)
+        assert run_work(executor, work_of(study, plan, tmp_path / "checkpoints"), lambda: None)
         assert executor.workers == 2
-    trials = {round(t.params["dice.lr"], 6): t for t in study.get_trials() if counted(t)}
+    trials = {round(t.params["dice.lr"], 6): t for t in study.get_trials() if is_counted(t)}
     assert {rate: t.state for rate, t in trials.items() if rate in {0.002, 0.003}} == dict.fromkeys(
         (0.002, 0.003), TrialState.COMPLETE
     )
-    reasons = {fault: result_of(trials[faulty.rate_of(fault)]).reason or "" for fault in faults}
+    reasons = {fault: read_result(trials[faulty.rate_of(fault)]).reason or "" for fault in faults}
     assert "allocate memory" in reasons["memory"] and "each of 2 attempts" in reasons["memory"]
     assert "worker hung" in reasons["hangs"] and "each of 2 attempts" in reasons["hangs"]
     assert "Ray lost the actor" in reasons["segfault"] and "each of 2 attempts" in reasons["segfault"]
@@ -131,7 +131,7 @@ def test_a_cluster_that_is_gone_ends_the_session_and_leaves_nothing_running(
     study, plan = study_of(tmp_path, tiny, [0.002, 0.003, 0.004])
     long = plan.conditions.recipe.model_copy(update={"steps": 200_000})
     plan = plan.model_copy(update={"conditions": plan.conditions.model_copy(update={"recipe": long})})
-    make = partial(joined_to_ray, Settings(device="cpu", workers=2), 2)
+    make = partial(connect_to_ray, Settings(device="cpu", workers=2), 2)
     before = set(psutil.Process().children(recursive=True))  # a fork server of earlier tests is among them
     with closing(SubprocessBackend(make, print)) as backend:
         executor = ready(backend, plan, tmp_path / "checkpoints")
@@ -151,7 +151,7 @@ def test_a_cluster_that_is_gone_ends_the_session_and_leaves_nothing_running(
                             process.kill()
 
         with pytest.raises(ExecutorError, match=r"Ray|raylet"):
-            drive(executor, work_of(study, plan, tmp_path / "checkpoints"), kill)
+            run_work(executor, work_of(study, plan, tmp_path / "checkpoints"), kill)
     assert not study.get_trials(states=(TrialState.RUNNING,))
     assert study.get_trials(states=(TrialState.WAITING,))
     left = psutil.wait_procs(family, timeout=300)[1]  # those of Ray that outlive its head end by themselves
@@ -172,7 +172,7 @@ def test_a_cluster_that_is_gone_ends_the_session_and_leaves_nothing_running(
     ],
 )
 def test_all_actors_find_room_on_the_gpus(gpus: int, actors: int | None, share: float) -> None:
-    assert gpu_share(gpus, actors) == share
+    assert compute_gpu_share(gpus, actors) == share
     if share:
         assert gpus * int(1 / share) >= (actors or gpus)
 

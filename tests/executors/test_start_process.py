@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sweeper import storage as studies
-from sweeper.executors.start_process import Launched
+from sweeper.executors.start_process import LaunchedProcess
 from tests.cli.test_run import QUICK, sweeper
 from tests.support import hostile_modules
 from tests.support.faking import FakeExecutor, fake_result, new_plan, train
@@ -85,6 +85,6 @@ def test_the_end_of_a_worker_in_words(code: int, text: str) -> None:
         def join(self, _: float) -> None:
             pass
 
-    worker = Launched.__new__(Launched)
+    worker = LaunchedProcess.__new__(LaunchedProcess)
     worker.process = Ended()  # type: ignore[assignment]
-    assert worker.reason() == text
+    assert worker.explain_end() == text

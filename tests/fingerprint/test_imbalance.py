@@ -12,7 +12,13 @@ from scipy import ndimage
 from sweeper.core.errors import UsageError
 from sweeper.core.records import IGNORE
 from sweeper.data import load_dataset
-from sweeper.fingerprint.imbalance import class_weights_of, consequences, imbalance_of, profile_dataset, profile_masks
+from sweeper.fingerprint.imbalance import (
+    compute_class_weights,
+    compute_imbalance,
+    explain_consequences,
+    profile_dataset,
+    profile_masks,
+)
 
 TWO = ("background", "crack")
 
@@ -77,19 +83,19 @@ def test_a_class_that_never_occurs_is_listed_without_sizes():
 
 
 def test_imbalance_has_a_direction_for_two_classes_and_none_for_more():
-    assert imbalance_of([90, 10]) == 9
-    assert imbalance_of([10, 90]) == pytest.approx(1 / 9)
-    assert imbalance_of([10, 90, 0, 30]) == 9
+    assert compute_imbalance([90, 10]) == 9
+    assert compute_imbalance([10, 90]) == pytest.approx(1 / 9)
+    assert compute_imbalance([10, 90, 0, 30]) == 9
     for alone in ([5, 0], [0, 5], [0, 7, 0], [0, 0]):
         with pytest.raises(UsageError, match="at least two classes"):
-            imbalance_of(alone)
+            compute_imbalance(alone)
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.integers(0, 10**6), min_size=2, max_size=8))
 def test_class_weights_leave_the_mean_weight_at_one(pixels):
     assume(any(pixels))
-    weights = np.array(class_weights_of(pixels))
+    weights = np.array(compute_class_weights(pixels))
     share = np.array(pixels) / sum(pixels)
     assert (share * weights).sum() == pytest.approx(1)
     present = share > 0
@@ -102,7 +108,7 @@ def test_consequences_hold_the_numbers_and_say_where_there_is_balance():
     def text(cracked: slice) -> str:
         mask = blank(100, 100)
         mask[cracked] = 1
-        return " ".join(consequences(profile_masks([mask], TWO)))
+        return " ".join(explain_consequences(profile_masks([mask], TWO)))
 
     thin, mostly = text(slice(50, 51)), text(slice(1, 100))
     assert "Predicting only background would score 99.0 % pixel accuracy and 0.495 mIoU" in thin

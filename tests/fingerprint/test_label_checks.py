@@ -13,13 +13,13 @@ from PIL import Image
 
 from sweeper.core.records import IGNORE, Dataset
 from sweeper.data import load_dataset, open_store, write_scenes
-from sweeper.data.synthetic import draw, parse_scene
-from sweeper.data.tiff import turned
-from sweeper.fingerprint.label_checks import Finding, Severity, examine
-from sweeper.fingerprint.label_checks.edges import Fit, edge_fit
-from sweeper.fingerprint.label_checks.measure import ImageFeatures, measure_all, thumbnail
+from sweeper.data.synthetic import draw_image, parse_scene
+from sweeper.data.tiff import turn_upright
+from sweeper.fingerprint.label_checks import Finding, Severity, examine_labels
+from sweeper.fingerprint.label_checks.edges import EdgeFit, measure_edge_fit
+from sweeper.fingerprint.label_checks.measure import ImageFeatures, make_thumbnail, measure_all
 from sweeper.fingerprint.label_checks.near_duplicates import look_alikes
-from sweeper.fingerprint.label_checks.rules import MISFIT, judge
+from sweeper.fingerprint.label_checks.rules import MISFIT, judge_labels
 from tests.support.builders import counted
 
 BLOBS = parse_scene("blobs?images=12&size=96")
@@ -37,7 +37,7 @@ def cells(tmp_path: Path) -> Path:
 
 
 def findings_of(root: Path, kind: str) -> list[Finding]:
-    return found(examine(load_dataset(str(root), root.parent / "cache")), kind)
+    return found(examine_labels(load_dataset(str(root), root.parent / "cache")), kind)
 
 
 def paint(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -52,28 +52,28 @@ def paint(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
 @pytest.mark.parametrize("name", ["cracks", "blobs", "street"])
 def test_true_masks_fit_and_foreign_ones_do_not(name):
     scenes = parse_scene(f"{name}?images=24")
-    drawn = [draw(scenes, i) for i in range(24)]
-    true = [edge_fit(d.image, d.mask) for d in drawn]
-    foreign = [edge_fit(d.image, drawn[(i + 7) % 24].mask) for i, d in enumerate(drawn)]
+    drawn = [draw_image(scenes, i) for i in range(24)]
+    true = [measure_edge_fit(d.image, d.mask) for d in drawn]
+    foreign = [measure_edge_fit(d.image, drawn[(i + 7) % 24].mask) for i, d in enumerate(drawn)]
     assert all(fit is not None and fit.agreement > MISFIT for fit in true)
     assert np.mean([fit is not None and fit.agreement < MISFIT for fit in foreign]) >= 0.85
 
 
 def test_nothing_is_said_of_what_cannot_be_judged():
-    image = draw(BLOBS, 0).image
-    assert edge_fit(image, np.zeros(image.shape[:2], np.uint8)) is None  # no contour
-    assert edge_fit(np.full_like(image, 7), draw(BLOBS, 0).mask) is None  # no edge
-    assert edge_fit(image[:20, :20], draw(BLOBS, 0).mask[:20, :20]) is None  # no elsewhere
+    image = draw_image(BLOBS, 0).image
+    assert measure_edge_fit(image, np.zeros(image.shape[:2], np.uint8)) is None  # no contour
+    assert measure_edge_fit(np.full_like(image, 7), draw_image(BLOBS, 0).mask) is None  # no edge
+    assert measure_edge_fit(image[:20, :20], draw_image(BLOBS, 0).mask[:20, :20]) is None  # no elsewhere
     one = np.zeros(image.shape[:2], np.uint8)
     one[40, 40] = 1
-    assert edge_fit(image, one) is None
+    assert measure_edge_fit(image, one) is None
 
 
 # --- Looks ----------------------------------------------------------------------------------------------------
 
 
 def scene_image(index: int) -> np.ndarray:
-    return draw(parse_scene("street?images=40&size=128"), index).image
+    return draw_image(parse_scene("street?images=40&size=128"), index).image
 
 
 def jpeg(image: np.ndarray, quality: int = 40, side: int = 90) -> np.ndarray:
@@ -95,15 +95,15 @@ def jpeg(image: np.ndarray, quality: int = 40, side: int = 90) -> np.ndarray:
 def test_copies_are_recognised_whatever_was_done_to_them(change, how):
     images = [scene_image(i) for i in range(12)]
     images.append(change(images[4]))
-    pairs = look_alikes([thumbnail(image) for image in images])
+    pairs = look_alikes([make_thumbnail(image) for image in images])
     assert [(pair.first, pair.second) for pair in pairs] == [(4, 12)]
     assert pairs[0].how.startswith(how) and bool(pairs[0].how) == bool(how)
 
 
 @pytest.mark.slow
 def test_different_scenes_of_one_kind_are_not_copies():
-    assert look_alikes([thumbnail(scene_image(i)) for i in range(40)]) == []
-    assert look_alikes([thumbnail(draw(parse_scene("cracks?images=60"), i).image) for i in range(60)]) == []
+    assert look_alikes([make_thumbnail(scene_image(i)) for i in range(40)]) == []
+    assert look_alikes([make_thumbnail(draw_image(parse_scene("cracks?images=60"), i).image) for i in range(60)]) == []
 
 
 # --- Findings -------------------------------------------------------------------------------------------------
@@ -192,9 +192,9 @@ def test_swapped_labels_are_suspects_among_several_classes(swapped, common):
     rest = (1 - common) * np.array([0.5, 0.3, 0.2])
     rows = rng.dirichlet([40 * common, *(40 * rest)], 30)
     rows[7] = [common, *rest]
-    assert found(judge(*shared_out(rows)), "inverted") == []
+    assert found(judge_labels(*shared_out(rows)), "inverted") == []
     rows[7, [0, swapped]] = rows[7, [swapped, 0]]
-    (finding,) = found(judge(*shared_out(rows)), "inverted")
+    (finding,) = found(judge_labels(*shared_out(rows)), "inverted")
     assert finding.images == ("0007",) and f"0007 (mostly c{swapped})" in finding.text
 
 
@@ -203,7 +203,7 @@ def test_an_empty_mask_weighs_by_how_many_are(empty, severity):
     """The one among thirty is a slip; some are images without objects; most of a set is not labelled."""
     rows = np.tile([0.7, 0.2, 0.1], (30, 1))
     rows[:empty] = [1, 0, 0]
-    (finding,) = found(judge(*shared_out(rows)), "empty")
+    (finding,) = found(judge_labels(*shared_out(rows)), "empty")
     assert finding.severity.value == severity and len(finding.images) == empty
 
 
@@ -215,9 +215,9 @@ def test_identical_masks_share_a_sentence_and_name_all_suspects():
     dataset = counted([(90, 10)] * 16)
     features = [blank_features(str(i))._replace(mask_digest=str(i // 2), flat=False) for i in range(16)]
     values = [-0.4, 12.0] * 4 + [9.0, 9.0, 0.1, 0.1]  # of the last ones, two pairs fit alike and two cannot be judged
-    fits = [Fit(value, None) for value in values] + [None] * 4
+    fits = [EdgeFit(value, None) for value in values] + [None] * 4
     wrong, doubtful = found(
-        judge(dataset, [s._replace(fit=fit) for s, fit in zip(features, fits, strict=True)]), "identical_masks"
+        judge_labels(dataset, [s._replace(fit=fit) for s, fit in zip(features, fits, strict=True)]), "identical_masks"
     )
     assert wrong.severity == Severity.ERROR and wrong.images == ("0000", "0002", "0004", "0006")
     assert "0000 carries the mask of 0001" in wrong.text and "and 1 more" in wrong.text
@@ -227,8 +227,8 @@ def test_identical_masks_share_a_sentence_and_name_all_suspects():
 
 def test_where_labels_do_not_follow_edges_no_image_is_accused():
     dataset = counted([(90, 10)] * 4)
-    features = [blank_features(str(i))._replace(fit=Fit(1.0 + i / 10, None)) for i in range(4)]
-    assert found(judge(dataset, features), "misfit") == []
+    features = [blank_features(str(i))._replace(fit=EdgeFit(1.0 + i / 10, None)) for i in range(4)]
+    assert found(judge_labels(dataset, features), "misfit") == []
 
 
 def test_the_number_of_threads_changes_nothing(tmp_path):
@@ -248,11 +248,11 @@ def test_of_two_readings_of_an_exif_orientation_edges_say_which_fits(cells, tag)
         exif = Image.Exif()
         exif[0x0112] = tag
         with Image.open(path) as image:
-            pixels = np.ascontiguousarray(turned(np.array(image), back))
+            pixels = np.ascontiguousarray(turn_upright(np.array(image), back))
         Image.fromarray(pixels).save(path, exif=exif)
-    paint(cells / "masks" / "00003.png", lambda mask: np.ascontiguousarray(turned(mask, back)))
+    paint(cells / "masks" / "00003.png", lambda mask: np.ascontiguousarray(turn_upright(mask, back)))
     dataset = load_dataset(str(cells), cells.parent / "cache")
-    findings = examine(dataset)
+    findings = examine_labels(dataset)
     before, after = found(findings, "turned")
     assert (before.severity, before.images) == (Severity.ERROR, ("00003",)) and "exiftool" in before.text
     assert (after.severity, after.images) == (Severity.NOTE, ("00005",)) and f"tag {tag}" in after.text
@@ -267,7 +267,7 @@ def test_of_two_readings_of_an_exif_orientation_edges_say_which_fits(cells, tag)
 @pytest.mark.slow
 @pytest.mark.real_data
 def test_the_known_fault_of_cracks_cfd_is_found(tmp_path, real_data):
-    findings = examine(load_dataset(str(real_data / "cracks_cfd"), tmp_path))
+    findings = examine_labels(load_dataset(str(real_data / "cracks_cfd"), tmp_path))
     first = findings[0]
     assert (first.kind, first.severity, first.images) == ("identical_masks", Severity.ERROR, ("042",))
     assert "042 carries the mask of 065" in first.text
@@ -279,7 +279,7 @@ def test_the_known_fault_of_cracks_cfd_is_found(tmp_path, real_data):
 @pytest.mark.real_data
 @pytest.mark.parametrize("name", ["camvid", "facade_coco", "fruits_both"])
 def test_sound_real_sets_raise_few_alarms(tmp_path, real_data, name):
-    findings = examine(load_dataset(str(real_data / name), tmp_path))
+    findings = examine_labels(load_dataset(str(real_data / name), tmp_path))
     assert [f.text for f in findings if f.severity != Severity.NOTE] == []
     assert all(len(f.text) < 600 for f in findings)
 
@@ -289,5 +289,9 @@ def test_masks_swapped_in_real_sets_are_found(tmp_path, real_data):
     for name in ("cracks_cfd", "camvid", "facade_coco"):
         store = open_store(load_dataset(str(real_data / name), tmp_path).store)
         pairs = [(i, (i + len(store) // 2) % len(store)) for i in range(0, len(store), 4)]
-        fits = [edge_fit(store.image(i), store.mask(j)) for i, j in pairs if store.sizes[i] == store.sizes[j]]
+        fits = [
+            measure_edge_fit(store.get_image(i), store.get_mask(j))
+            for i, j in pairs
+            if store.sizes[i] == store.sizes[j]
+        ]
         assert np.mean([fit is not None and fit.agreement < MISFIT for fit in fits]) > 0.9

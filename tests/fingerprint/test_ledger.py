@@ -15,13 +15,13 @@ from sweeper.fingerprint.ledger import (
     FEATURES,
     NEIGHBOURS,
     LedgerRow,
-    advise,
-    features_of,
-    nearness,
-    own_rows,
+    compute_features,
+    explain_stake,
+    make_weight_parameters,
+    measure_nearness,
+    rank_losses,
     read_ledger,
-    stake,
-    weights,
+    read_user_rows,
 )
 from sweeper.losses import FAMILIES
 
@@ -47,12 +47,12 @@ def test_families_are_ordered_by_the_gain_on_the_most_similar_sets() -> None:
     near += [row(f"near {at}", 0.01 * at, "focal", 0.3, params="gamma=2") for at in range(3)]
     far = [row(f"far {at}", 9.0 + at, "dice", -0.5) for at in range(NEIGHBOURS)]
     other_task = [row("other", 0.0, "tversky", 0.9, task="multiclass")]
-    focal, dice = advise("binary", [0.0] * len(FEATURES), [*far, *near, *other_task])
+    focal, dice = rank_losses("binary", [0.0] * len(FEATURES), [*far, *near, *other_task])
     assert (focal.family, focal.params, focal.sets) == ("focal", {"gamma": 2.0}, 3)
     assert (dice.lr, dice.sets) == (0.002, NEIGHBOURS)
     assert (dice.lowest, dice.gain, dice.highest) == pytest.approx((0.1, 0.155, 0.21))
     with pytest.raises(ValueError, match="must have data sets of the task multiclass"):
-        advise("multiclass", [0.0] * len(FEATURES), near)
+        rank_losses("multiclass", [0.0] * len(FEATURES), near)
 
 
 KNOWN = [row(str(at), float(at), family, 0.1 * (family == "dice")) for at in range(9) for family in ("dice", BASELINE)]
@@ -72,25 +72,27 @@ MIDDLE = [4.0] * len(FEATURES)
     ],
 )
 def test_on_data_unlike_anything_measured_no_gain_is_claimed(features: list[float], words: str) -> None:
-    near = nearness("binary", features, KNOWN)
+    near = measure_nearness("binary", features, KNOWN)
     assert near.similar == 0 and near.unlike.startswith("The data are unlike anything measured") and words in near.apart
-    first, second = advise("binary", features, KNOWN)
+    first, second = rank_losses("binary", features, KNOWN)
     assert (first.family, first.gain, first.params, first.others, first.sets) == ("dice", None, {}, (), 9)
     assert (second.family, second.lowest, second.highest) == (BASELINE, None, None)
-    assert near.unlike in stake("binary", features, KNOWN) and "gains" not in stake("binary", features, KNOWN)
+    assert near.unlike in explain_stake("binary", features, KNOWN) and "gains" not in explain_stake(
+        "binary", features, KNOWN
+    )
 
 
 def test_near_sets_are_counted_as_similar_on_the_scale_of_the_ledger_alone() -> None:
     """However many own studies of one data set there are, and even where they are those data."""
-    step = nearness("binary", MIDDLE, KNOWN).reach
+    step = measure_nearness("binary", MIDDLE, KNOWN).reach
     between = [4.0 + 0.5] * len(FEATURES)
-    assert nearness("binary", between, KNOWN).distances[0] == pytest.approx(step / 2)
-    assert nearness("binary", between, KNOWN).similar == 2
+    assert measure_nearness("binary", between, KNOWN).distances[0] == pytest.approx(step / 2)
+    assert measure_nearness("binary", between, KNOWN).similar == 2
     own = [row(f"own {at}", 30.0, BASELINE, 0.0, generator="own") for at in range(40)]
-    assert nearness("binary", MIDDLE, [*KNOWN, *own])[1][:9] == nearness("binary", MIDDLE, KNOWN)[1]
-    assert nearness("binary", MIDDLE, [*KNOWN, *own]).reach == step
-    assert nearness("binary", [30.0] * len(FEATURES), [*KNOWN, *own]).similar == NEIGHBOURS
-    assert nearness("binary", MIDDLE, own).similar == 0  # nothing but own studies: no scale but their own
+    assert measure_nearness("binary", MIDDLE, [*KNOWN, *own])[1][:9] == measure_nearness("binary", MIDDLE, KNOWN)[1]
+    assert measure_nearness("binary", MIDDLE, [*KNOWN, *own]).reach == step
+    assert measure_nearness("binary", [30.0] * len(FEATURES), [*KNOWN, *own]).similar == NEIGHBOURS
+    assert measure_nearness("binary", MIDDLE, own).similar == 0  # nothing but own studies: no scale but their own
 
 
 def test_how_much_depends_on_the_loss_is_one_sentence() -> None:
@@ -101,17 +103,17 @@ def test_how_much_depends_on_the_loss_is_one_sentence() -> None:
         (little, "the loss hardly matters: dice gains +0.005"),
         (worse, "−0.200 to +0.100; check it."),
     ):
-        text = stake("binary", MIDDLE, rows)
+        text = explain_stake("binary", MIDDLE, rows)
         assert text.startswith("On the 9 nearest measured sets (3 of them similar)") and words in text
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
 def test_starting_values_are_coordinates_of_their_family(task: Any) -> None:
     rows = [row for row in read_ledger() if row.task == task]
-    for loss in advise(task, rows[0].features, rows):
-        params = weights(loss.params, task, 50.0)
+    for loss in rank_losses(task, rows[0].features, rows):
+        params = make_weight_parameters(loss.params, task, 50.0)
         assert set(params) <= set(FAMILIES[loss.family].coordinates[task])
-    assert weights({"power": 0.5, "mix": 0.2}, "binary", 100.0) == {"mix": 0.2, "pos_weight": 10.0}
+    assert make_weight_parameters({"power": 0.5, "mix": 0.2}, "binary", 100.0) == {"mix": 0.2, "pos_weight": 10.0}
 
 
 def test_finished_studies_of_the_user_become_rows(tmp_path: Path) -> None:
@@ -120,10 +122,10 @@ def test_finished_studies_of_the_user_become_rows(tmp_path: Path) -> None:
     for name, text in (("mine", json.dumps(example)), ("broken", "{")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "recommendation.json").write_text(text, "utf-8")
-    rows = own_rows(tmp_path)
+    rows = read_user_rows(tmp_path)
     profile = ImbalanceProfile.model_validate_json(json.dumps(example["dataset"]["profile"]))
     assert {row.family for row in rows} == {one["family"] for one in example["finalists"]}
-    assert all(row.features == tuple(features_of(profile).values()) and row.generator == "own" for row in rows)
+    assert all(row.features == tuple(compute_features(profile).values()) and row.generator == "own" for row in rows)
     assert next(row.gain for row in rows if row.family == BASELINE) == 0
 
 

@@ -19,9 +19,9 @@ import sweeper
 from bench.judge_example import HEADER, rows
 from bench.verdict_simulation import STREET, draw, trainings
 from sweeper.core import metrics
-from sweeper.evidence.decision_rule import difference
-from sweeper.evidence.paired_comparisons import weigh
-from sweeper.judging.judgement import TUNING, Judgement, answer_text
+from sweeper.evidence.decision_rule import get_difference
+from sweeper.evidence.paired_comparisons import compute_evidence
+from sweeper.judging.judgement import TUNING, Judgement, format_judgement
 from sweeper.judging.rows import ScoresError
 
 Floats = npt.NDArray[np.float64]
@@ -54,7 +54,7 @@ def drawn(
 
 def test_a_better_method_with_three_runs_is_a_clear_winner() -> None:
     found = sweeper.judge(table(drawn(gap=0.08)), baseline="b")
-    assert (found.verdict, found.named) == ("clear_winner", "a")
+    assert (found.verdict, found.recommended_method) == ("clear_winner", "a")
     assert found.headline == "Clear winner: a is better than b, at trainings and images like these."
     gap = found.document.comparisons[0]
     assert gap.shown and gap.ci_low is not None and 0 < gap.ci_low < gap.difference
@@ -90,7 +90,7 @@ def test_one_run_each_gives_the_interval_of_scipys_paired_t_test(grouped: bool) 
         found = sweeper.judge(frame).networks
         assert found is not None
         names = [each.family for each in found[0].finalists]
-        gap = difference(found[0], names.index("a"), names.index("b"))
+        gap = get_difference(found[0], names.index("a"), names.index("b"))
         assert [gap.low, gap.high] == pytest.approx([low, high], abs=1e-9)
         assert (gap.low > 0 or gap.high < 0) == (test.pvalue < 0.05)
 
@@ -101,10 +101,10 @@ def test_runs_alone_give_scipys_paired_test_and_a_wider_one_than_welchs() -> Non
     found = sweeper.judge(frame, paired_seeds=True)
     assert found.contest.scope == "trainings" and found.document.images == 0
     paired = stats.ttest_rel(scores[0, :, 0], scores[1, :, 0]).confidence_interval(0.95)
-    gap = difference(found.contest, 0, 1)
+    gap = get_difference(found.contest, 0, 1)
     assert [gap.low, gap.high] == pytest.approx([paired.low, paired.high])
     welch = stats.ttest_ind(scores[0, :, 0], scores[1, :, 0], equal_var=False).confidence_interval(0.95)
-    nested = difference(sweeper.judge(frame).contest, 0, 1)
+    nested = get_difference(sweeper.judge(frame).contest, 0, 1)
     assert nested.low <= welch.low and nested.high >= welch.high
     assert nested.high - nested.low < 1.5 * (welch.high - welch.low)
     assert any("other images" in caveat for caveat in found.caveats)
@@ -129,7 +129,7 @@ def test_variances_of_a_balanced_table_are_those_of_a_mixed_model(paired: bool) 
         warnings.simplefilter("ignore")  # of convergence: a variance near 0 lies at the edge of its range
         model = mixedlm(formula, frame, groups="one", re_formula="0", vc_formula=effects).fit(reml=True)
     of = dict(zip(model.model.exog_vc.names, model.vcomp, strict=True)) | {"both": model.scale}
-    found = difference(sweeper.judge(table(scores), paired_seeds=paired).contest, 0, 1)
+    found = get_difference(sweeper.judge(table(scores), paired_seeds=paired).contest, 0, 1)
     assert found.se_seed**2 == pytest.approx(sides * (of["run"] / s + of["both"] / (s * n)), rel=1e-3)
     assert found.se_both**2 == pytest.approx(sides * of["both"] / (s * n), rel=1e-3)
     assert found.se_image**2 == pytest.approx(sides * of["liking"] / n, rel=1e-3)
@@ -138,7 +138,7 @@ def test_variances_of_a_balanced_table_are_those_of_a_mixed_model(paired: bool) 
 
 def test_the_evidence_of_a_study_given_as_a_table_gives_the_studys_own_intervals() -> None:
     results = [run for runs in trainings(*draw(STREET, 4, np.random.default_rng(2), seeds=3)) for run in runs]
-    own = weigh(results, {r.spec.family: r for r in results}, classes=STREET.classes)
+    own = compute_evidence(results, {r.spec.family: r for r in results}, classes=STREET.classes)
     images, classes = [str(i) for i in range(STREET.images)], list(STREET.classes)
     frame = pd.DataFrame(rows(results, images, classes), columns=list(HEADER))
     found = sweeper.judge(frame, paired_seeds=True)
@@ -158,14 +158,18 @@ def test_any_unit_and_either_direction_give_the_same_answer() -> None:
         one, other = (
             sweeper.judge(table(scores * f, list("abc")), margin=0.01 * f, metric="score") for f in (1.0, factor)
         )
-        assert (one.verdict, one.named, one.decision.strength) == (other.verdict, other.named, other.decision.strength)
+        assert (one.verdict, one.recommended_method, one.decision.strength) == (
+            other.verdict,
+            other.recommended_method,
+            other.decision.strength,
+        )
         for mine, theirs in zip(one.contest.finalists, other.contest.finalists, strict=True):
             assert mine.regret is not None and theirs.regret is not None
             assert theirs.regret.bound == pytest.approx(factor * mine.regret.bound, rel=1e-3)
             assert theirs.score.low == pytest.approx(factor * mine.score.low)
     distances = sweeper.judge(table(20 - 100 * scores, list("abc")), margin=1, lower_is_better=True)
     percent = sweeper.judge(table(100 * scores, list("abc")), margin=1)
-    assert (distances.verdict, distances.named) == (percent.verdict, percent.named)
+    assert (distances.verdict, distances.recommended_method) == (percent.verdict, percent.recommended_method)
     best = distances.document.methods[0]
     assert best.score < distances.document.methods[1].score and best.ci_low is not None and best.ci_low < best.score
     assert not distances.document.higher_is_better
@@ -269,7 +273,7 @@ def test_scores_that_are_large_beside_the_margin_are_judged(far: float) -> None:
     found = sweeper.judge(pd.DataFrame({"method": list("aaabbb"), "score": scores}), margin=0.01)
     assert tracemalloc.get_traced_memory()[1] < 200e6
     tracemalloc.stop()
-    assert found.verdict == "clear_winner" and found.named == "a"
+    assert found.verdict == "clear_winner" and found.recommended_method == "a"
 
 
 def test_images_that_some_run_lacks_are_left_out_on_request_and_said() -> None:
@@ -278,7 +282,7 @@ def test_images_that_some_run_lacks_are_left_out_on_request_and_said() -> None:
     assert (found.document.images, found.document.left_out) == (8, 2)
     assert any("2 images were left out" in caveat for caveat in found.caveats)
     whole = sweeper.judge(frame[frame["image"] > 1])
-    assert difference(found.contest, 0, 1) == difference(whole.contest, 0, 1)
+    assert get_difference(found.contest, 0, 1) == get_difference(whole.contest, 0, 1)
 
 
 @pytest.mark.parametrize("name", ["scores.csv", "scores.tsv", "scores.parquet"])
@@ -360,11 +364,11 @@ def test_a_single_image_or_group_is_no_sample_of_images() -> None:
     for found, what in ((one, "image"), (groups, "group of images")):
         assert (found.document.scope, found.document.images, found.document.groups) == ("trainings", 0, None)
         assert any(f"All scores are of one {what}:" in caveat for caveat in found.caveats)
-        assert "inf" not in answer_text(found)
+        assert "inf" not in format_judgement(found)
     assert "one number for each method tells nothing of chance" in problems(table(drawn(images=1, runs=1)))[0]
 
 
 def test_many_methods_make_a_short_answer() -> None:
     found = sweeper.judge(table(drawn(methods=15, seed=0.02), list("abcdefghijklmno")))
-    text = answer_text(found)
+    text = format_judgement(found)
     assert f"{len(found.reasons) - 6} more stand in the report (--out)." in text and text.count(" against ") < 12

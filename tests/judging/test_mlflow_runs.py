@@ -14,7 +14,7 @@ from sweeper.core.errors import UsageError
 from sweeper.core.paths import TRACKING
 from sweeper.judging import mlflow_runs
 from sweeper.judging.rows import ScoresError
-from sweeper.tracking import connect
+from sweeper.tracking import connect_to_mlflow
 from tests.judging.test_judgement import drawn
 from tests.project.test_architecture import loaded_by
 from tests.support.mlflow_server import Server
@@ -29,7 +29,7 @@ def uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A store with the experiment `losses`: two losses, three seeds, a metric in each run; and a file that is none."""
     monkeypatch.chdir(tmp_path)
     lay(tmp_path)
-    fill(connect(TRACKING))
+    fill(connect_to_mlflow(TRACKING))
     (tmp_path / "scores.csv").write_text("method,score\n")
     return TRACKING
 
@@ -51,7 +51,7 @@ def fill(client: MlflowClient) -> None:
 
 
 def run_named(name: str) -> str:
-    client = connect(TRACKING)
+    client = connect_to_mlflow(TRACKING)
     found = client.get_experiment_by_name("losses")
     assert found is not None
     runs = client.search_runs([found.experiment_id], f"attributes.run_name = '{name}'")
@@ -74,12 +74,12 @@ def test_a_metric_of_each_run_is_a_score_of_its_training(uri: str) -> None:
 
 
 def test_sqlite_stores_are_read_as_mlflows_client_reads_them(uri: str) -> None:
-    client, run = connect(uri), run_named("a0")
+    client, run = connect_to_mlflow(uri), run_named("a0")
     client.log_param(run, "both", "parameter")
     client.set_tag(run, "both", "tag")
     client.log_metric(run, "dice", float("nan"))
     client.delete_run(run_named("b2"))
-    read, asked = mlflow_runs.runs_of("losses", uri), mlflow_runs._asked("losses", uri)
+    read, asked = mlflow_runs.list_runs("losses", uri), mlflow_runs._request_runs("losses", uri)
     assert len(read) == 6 and next(each for each in read if each.id == run).fields["both"] == "parameter"
     key = lambda each: each.id  # noqa: E731
     for mine, theirs in zip(sorted(read, key=key), sorted(asked, key=key), strict=True):
@@ -88,7 +88,7 @@ def test_sqlite_stores_are_read_as_mlflows_client_reads_them(uri: str) -> None:
 
 
 def test_everything_that_is_wrong_with_runs_comes_in_one_list(uri: str) -> None:
-    client = connect(uri)
+    client = connect_to_mlflow(uri)
     experiment = client.get_run(run_named("a0")).info.experiment_id
     client.log_metric(run_named("a0"), "dice", float("nan"), step=2)
     client.log_metric(run_named("a1"), "dice", float("inf"), step=2)
@@ -127,7 +127,7 @@ def test_what_cannot_be_read_says_what_there_is(uri: str, asked: dict[str, objec
 
 
 def test_without_seeds_each_run_is_a_training(uri: str) -> None:
-    client = connect(uri)
+    client = connect_to_mlflow(uri)
     for name in ("a0", "a1", "a2", "b0", "b1", "b2"):
         client.delete_tag(run_named(name), "seed")
     found = package.judge("mlflow:losses", columns=NAMES)
@@ -139,7 +139,7 @@ def test_the_command_takes_runs_and_says_what_it_left_out(uri: str, sweeper: Swe
     words = ("judge", "mlflow:losses", "--column", "method=loss", "--where", "status=FINISHED", "--json")
     status, text, _ = sweeper(*words, "--exit-code-by-verdict")
     assert status == 0 and json.loads(text)["verdict"] == "clear_winner"
-    client = connect(uri)
+    client = connect_to_mlflow(uri)
     client.set_terminated(run_named("b2"), status="KILLED")
     status, text, _ = sweeper(*words, "--exit-code-by-verdict")
     assert status == 12 and any(c.startswith("1 run that --where does not") for c in json.loads(text)["caveats"])
@@ -171,8 +171,8 @@ def test_a_server_is_asked_for_runs(tmp_path: Path) -> None:
     server = Server(tmp_path)
     server.start()
     try:
-        fill(connect(server.uri))
+        fill(connect_to_mlflow(server.uri))
         one = package.judge("mlflow:losses", columns=NAMES, tracking_uri=server.uri)
-        assert one.named == "a" and one.document.scope == "trainings"
+        assert one.recommended_method == "a" and one.document.scope == "trainings"
     finally:
         server.kill()

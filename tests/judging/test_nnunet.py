@@ -95,7 +95,7 @@ def test_several_result_folders_are_several_trainings(tmp_path: Path) -> None:
     tree(tmp_path, ("seed0", "seed1", "seed2"))
     found = sweeper.judge(tmp_path, metric="IoU")
     assert [len(row.runs) for row in found.document.methods] == [3, 3] and found.document.networks is None
-    assert (found.verdict, found.named) == ("clear_winner", MODELS[1])
+    assert (found.verdict, found.recommended_method) == ("clear_winner", MODELS[1])
 
 
 def test_evaluated_folders_of_predictions_are_methods(tmp_path: Path) -> None:

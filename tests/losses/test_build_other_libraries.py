@@ -14,7 +14,7 @@ from torchvision.ops import sigmoid_focal_loss
 
 from sweeper.losses import FAMILIES, build_loss
 from sweeper.losses.families import TASKS
-from sweeper.losses.snippet import rounded
+from sweeper.losses.snippet import round_significant
 from tests.support.loss_cases import CASES, IGNORE, needed
 from tests.support.other_libraries import equivalent
 
@@ -51,7 +51,7 @@ def check(family, task, params, frequencies=FREQUENCIES, seed=0):
     text = equivalent(family, params, task, frequencies)
     assert text is not None
     logits, target = batch(task, seed)
-    exact = {name: rounded(value) for name, value in params.items()}
+    exact = {name: round_significant(value) for name, value in params.items()}
     ours = build_loss(family, task=task, class_frequencies=frequencies, **exact)
     leaves = [logits.float().requires_grad_() for _ in range(2)]
     values = [loss(leaf, target) for loss, leaf in zip((ours, run(text)), leaves, strict=True)]

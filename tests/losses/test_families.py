@@ -30,9 +30,9 @@ def test_ranges_defaults_and_fixed_values_are_acceptable(family, task):
             assert free.start is not None
             assert free.search.low <= free.start <= free.search.high
             if free.search.kind != "power_of_imbalance":
-                assert LIMITS[name].problem(free.search.low) is None
-                assert LIMITS[name].problem(free.search.high) is None
-        assert free.default is None or LIMITS[name].problem(free.default) is None
+                assert LIMITS[name].find_problem(free.search.low) is None
+                assert LIMITS[name].find_problem(free.search.high) is None
+        assert free.default is None or LIMITS[name].find_problem(free.default) is None
 
 
 def test_listing_families_and_writing_snippets_does_not_import_torch():

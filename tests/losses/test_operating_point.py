@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from sweeper.core.metrics import best_point
+from sweeper.core.metrics import find_best_point
 from sweeper.core.operating_points import TAUS, THRESHOLDS
 from sweeper.core.records import Conditions, Dataset, ImageCounts
 from sweeper.data import open_store
-from sweeper.losses import choose_tau, choose_threshold, snippet
-from sweeper.scripts.loss_file import loss_text
+from sweeper.losses import choose_tau, choose_threshold, make_snippet
+from sweeper.scripts.loss_file import make_loss_text
 from sweeper.training.counters import BinaryCounter, MulticlassCounter
-from sweeper.training.engine import Training
+from sweeper.training.engine import StudyTraining
 from tests.support.small_training import SMALL, finished, spec
 
 Batches = list[tuple[Tensor, Tensor]]
@@ -77,7 +77,7 @@ def test_it_is_what_sweepers_own_code_chooses(classes: int, metric: str) -> None
         batches = random_batches(seed, classes)
         shares = torch.bincount(torch.cat([t[t != 255] for _, t in batches]), minlength=classes).clamp(min=1).float()
         log_prior = (shares / shares.sum()).log()
-        own = best_point(counted(batches, log_prior), metric)[0]
+        own = find_best_point(counted(batches, log_prior), metric)[0]
         assert chosen(batches, log_prior, metric) == own, seed
         found.add(own)
     assert len(found) > 4  # the plain one is not all there is
@@ -100,7 +100,7 @@ def test_empty_masks_ties_and_broken_logits_are_answered_alike(classes: int, met
         logits[0, 0, :2] = float("nan")
         logits[1, 0, 0, 0] = float("inf")
     log_prior = torch.full((classes,), 1.0 / classes).log()
-    own = best_point(counted([(torch.nan_to_num(logits), target)], log_prior), metric)[0]
+    own = find_best_point(counted([(torch.nan_to_num(logits), target)], log_prior), metric)[0]
     assert chosen([(logits.requires_grad_(), target.to(torch.uint8))], log_prior, metric) == own
     assert chosen([], log_prior, metric) == (0.5 if classes == 2 else 0)
 
@@ -112,17 +112,17 @@ def test_what_is_pasted_chooses_and_answers_and_the_one_file_does_so_too(
     shares = (90.0, 9.0, 1.0)[:classes]
     batches = random_batches(4, classes)
     names = ["a", "b", "c"][:classes]
-    own = pasted(snippet("dice", {}, task, names, shares, point=0.25))
+    own = pasted(make_snippet("dice", {}, task, names, shares, point=0.25))
     log_prior = own.get("log_prior", torch.zeros(2))
-    point = best_point(counted(batches, log_prior))[0]
-    alone = pasted(loss_text("dice", {}, None))
+    point = find_best_point(counted(batches, log_prior))[0]
+    alone = pasted(make_loss_text("dice", {}, None))
     if task == "binary":
         assert own["choose_threshold"](batches) == alone["choose_threshold"](batches) == point != 0.25
     else:
         assert own["choose_tau"](batches, log_prior) == alone["choose_tau"](batches, log_prior) == point != 0.25
     answers = torch.cat([own["predict"](logits, point).flatten() for logits, _ in batches])
     assert answers.dtype == torch.long and len(answers.unique()) > 1
-    assert "choose_tau" not in loss_text("dice", {}, "binary") and "choose_threshold" in loss_text(
+    assert "choose_tau" not in make_loss_text("dice", {}, "binary") and "choose_threshold" in make_loss_text(
         "focal", {}, "binary"
     )
 
@@ -141,19 +141,19 @@ def test_what_is_pasted_chooses_and_answers_and_the_one_file_does_so_too(
     ],
 )
 def test_the_call_in_the_text_chooses_by_the_studys_metric_where_it_can(metric: str, line: str) -> None:
-    text = snippet("dice", {}, "binary", ["a", "b"], point=0.3, metric=metric)
+    text = make_snippet("dice", {}, "binary", ["a", "b"], point=0.3, metric=metric)
     assert line in text.splitlines()
     names = pasted(text) | {"model": lambda x: x, "validation_batches": random_batches(4, 2)}
     exec(line.removeprefix("# ").partition(": ")[2], names)
     wanted = metric if metric in SUMMED else "miou"
-    assert names["threshold"] == best_point(counted(names["validation_batches"], torch.zeros(2)), wanted)[0]
+    assert names["threshold"] == find_best_point(counted(names["validation_batches"], torch.zeros(2)), wanted)[0]
 
 
 @pytest.mark.parametrize("scene", ["tiny", "tiny_street"])
 def test_it_chooses_on_a_trained_network_what_the_training_chose(scene: str, request: pytest.FixtureRequest) -> None:
     dataset: Dataset = request.getfixturevalue(scene)
     conditions = Conditions(dataset=dataset, recipe=SMALL, seed=0)
-    training = Training(spec(lr=0.01), conditions, open_store(dataset.store), "cpu")
+    training = StudyTraining(spec(lr=0.01), conditions, open_store(dataset.store), "cpu")
     last = finished(training).evaluations[-1]
     evaluator, model = training._evaluator, training._steps.average.model
 

@@ -14,17 +14,17 @@ import yaml
 
 from sweeper.core.errors import UsageError
 from sweeper.core.own_code import find_code
-from sweeper.core.records import Conditions, Dataset, OwnLoss
-from sweeper.losses import FAMILIES, build_loss, snippet
+from sweeper.core.records import Conditions, Dataset, UserLoss
+from sweeper.losses import FAMILIES, build_loss, make_snippet
 from sweeper.losses.families import LIMITS
 from sweeper.losses.own_loss_module import check_own_loss
 from sweeper.losses.own_losses import OWN
-from sweeper.space import defaults, load_space
-from sweeper.storage import differences
-from sweeper.study.same_loss import Question, measured
+from sweeper.space import get_default_params, load_space
+from sweeper.storage import list_plan_differences
+from sweeper.study.same_loss import EquivalenceQuestion, measure_loss_distances
 from sweeper.training.worker import check_model
 from sweeper.workflow import own_losses
-from sweeper.workflow.own_losses import declared_loss, with_own
+from sweeper.workflow.own_losses import add_user_losses, declare_loss
 from tests.support.faking import new_plan
 from tests.support.own_modules import own_module
 from tests.support.small_training import SMALL, train
@@ -99,20 +99,20 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield name
     for name in list(OWN):
         del OWN[name], FAMILIES[name]
-    own_losses.declaration.cache_clear()
+    own_losses.read_declaration.cache_clear()
 
 
 def test_its_table_becomes_a_family_of_the_space(module: str) -> None:
     before = list(FAMILIES)
-    own = declared_loss(f"{module}:SoftIoU")
+    own = declare_loss(f"{module}:SoftIoU")
     assert own.takes == ("task", "ignore_index") and own.starts == {"power": 1.0, "smooth": 1.0}
     assert list(FAMILIES) == [*before, "SoftIoU"] and "power" not in LIMITS
-    space = with_own(load_space("binary"), (own,))
+    space = add_user_losses(load_space("binary"), (own,))
     assert space.families[-1].family == "SoftIoU" and space.families[-1].coordinates["smooth"].kind == "log"
-    first = defaults(space.families[-1], space)
+    first = get_default_params(space.families[-1], space)
     assert (first["SoftIoU.power"], first["SoftIoU.smooth"]) == (1.0, 1.0)
-    assert with_own(space, (own,)) == space
-    assert declared_loss(f"{module}:function").coordinates["power"].high == 3
+    assert add_user_losses(space, (own,)) == space
+    assert declare_loss(f"{module}:function").coordinates["power"].high == 3
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_its_table_becomes_a_family_of_the_space(module: str) -> None:
 )
 def test_a_declaration_that_is_wrong_is_refused_in_one_list(module: str, name: str, words: list[str]) -> None:
     with pytest.raises(UsageError) as caught:
-        declared_loss(f"{module}:{name}")
+        declare_loss(f"{module}:{name}")
     assert all(word in str(caught.value) for word in words) and name not in OWN
 
 
@@ -145,7 +145,7 @@ def test_a_declaration_that_is_wrong_is_refused_in_one_list(module: str, name: s
     ],
 )
 def test_what_cannot_be_trained_with_is_refused_in_words(module: str, name: str, words: str) -> None:
-    own = declared_loss(f"{module}:{name}")
+    own = declare_loss(f"{module}:{name}")
     with pytest.raises(UsageError) as caught:
         check_own_loss(own, "binary", 2)
     assert words in str(caught.value) and f"{module}:{name} cannot be trained with" in str(caught.value)
@@ -154,24 +154,24 @@ def test_what_cannot_be_trained_with_is_refused_in_words(module: str, name: str,
 def test_a_sound_one_passes_for_each_task_and_a_wrong_network_is_told_with_a_wrong_loss(
     module: str, tiny: Dataset, tmp_path: Path
 ) -> None:
-    own = declared_loss(f"{module}:SoftIoU")
+    own = declare_loss(f"{module}:SoftIoU")
     check_own_loss(own, "binary", 2)
     check_own_loss(own, "multiclass", 5)
     (tmp_path / "own_nets_too.py").write_text("def build(in_channels, classes): return 3\n")
     code = find_code("own_nets_too:build", "--model")
     recipe = SMALL.model_copy(update={"model": code, "arch": code.name, "encoder": "", "encoder_depth": 5})
-    wrong = declared_loss(f"{module}:plain")
+    wrong = declare_loss(f"{module}:plain")
     with pytest.raises(UsageError) as caught:
         check_model(Conditions(dataset=tiny, recipe=recipe, seed=0, losses=(own, wrong)))
     assert "must give a torch.nn.Module" in str(caught.value) and "plain cannot be trained with" in str(caught.value)
 
 
 def test_a_training_minimises_it_and_what_is_pasted_is_the_same(module: str, tiny: Dataset) -> None:
-    declared_loss(f"{module}:SoftIoU")
+    declare_loss(f"{module}:SoftIoU")
     params = {"power": 1.5, "smooth": 0.5}
     result = train(tiny, family="SoftIoU", params=params, steps=4)
     assert result.state == "complete" and result.value is not None
-    text = snippet("SoftIoU", params, "binary", ("background", "crack"), [9.0, 1.0], point=0.4)
+    text = make_snippet("SoftIoU", params, "binary", ("background", "crack"), [9.0, 1.0], point=0.4)
     assert "from own_losses_here import SoftIoU\n" in text and not re.search(
         "^(from|import) sweeper", text, re.MULTILINE
     )
@@ -186,12 +186,12 @@ def test_a_training_minimises_it_and_what_is_pasted_is_the_same(module: str, tin
 def test_it_is_compared_with_the_others_and_a_resume_compares_its_source(
     module: str, tiny: Dataset, tmp_path: Path
 ) -> None:
-    own = declared_loss(f"{module}:SoftIoU")
+    own = declare_loss(f"{module}:SoftIoU")
     conditions = Conditions(dataset=tiny, recipe=SMALL, seed=0, losses=(own,))
-    same, other = measured(
+    same, other = measure_loss_distances(
         [
-            Question(0, "SoftIoU", {"power": 1.0, "smooth": 1.0}, "SoftIoU", {"power": 1.0, "smooth": 1.0}),
-            Question(0, "SoftIoU", {"power": 1.0, "smooth": 1.0}, "cross_entropy", {}),
+            EquivalenceQuestion(0, "SoftIoU", {"power": 1.0, "smooth": 1.0}, "SoftIoU", {"power": 1.0, "smooth": 1.0}),
+            EquivalenceQuestion(0, "SoftIoU", {"power": 1.0, "smooth": 1.0}, "cross_entropy", {}),
         ],
         conditions,
     )
@@ -199,11 +199,11 @@ def test_it_is_compared_with_the_others_and_a_resume_compares_its_source(
     plan = new_plan(conditions=conditions)
     text = (tmp_path / "own_losses_here.py").read_text()
     (tmp_path / "own_losses_here.py").write_text(text + "\n# another\n")
-    changed = OwnLoss(**{**dict(own), "code": find_code(f"{module}:SoftIoU", "--loss")})
+    changed = UserLoss(**{**dict(own), "code": find_code(f"{module}:SoftIoU", "--loss")})
     again = plan.model_copy(update={"conditions": conditions.model_copy(update={"losses": (changed,)})})
-    (line,) = differences(plan, again)
+    (line,) = list_plan_differences(plan, again)
     assert line.startswith(f"own loss (SHA-256 of its source).{module}:SoftIoU: ")
-    assert not differences(plan, plan)
+    assert not list_plan_differences(plan, plan)
 
 
 def test_a_space_may_name_it_once_it_is_given(module: str, sweeper: Sweeper, tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_a_space_may_name_it_once_it_is_given(module: str, sweeper: Sweeper, tmp
     assert status == 2 and "SoftIoU: unknown key" in json.loads(out)["error"]["message"]
     status, out, _ = sweeper(*words, "--loss", f"{module}:SoftIoU")
     assert status == 2 and "nowhere: must be a folder" in json.loads(out)["error"]["message"]
-    space = with_own(load_space("space.yaml"), (OWN["SoftIoU"],))
+    space = add_user_losses(load_space("space.yaml"), (OWN["SoftIoU"],))
     assert [family.coordinates["power"].low for family in space.families] == [3.5]
 
 

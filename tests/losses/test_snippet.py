@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from sweeper.core.calibration import Calibration
-from sweeper.core.expected_dice import best_edges
+from sweeper.core.expected_dice import find_best_edges
 from sweeper.core.operating_points import THRESHOLDS
-from sweeper.losses import build_loss, snippet
-from sweeper.losses.snippet import Optimizer
-from sweeper.training.training_steps import schedule
+from sweeper.losses import build_loss, make_snippet
+from sweeper.losses.snippet import OptimizerSettings
+from sweeper.training.training_steps import compute_rate_factor
 from tests.support.loss_cases import CASES, noise, point
 
 
@@ -28,7 +28,7 @@ def test_the_snippet_runs_gives_the_same_loss_and_says_what_its_hyper_parameters
     params = {name: values.get(name, value) for name, value in point(family, task).items()}
     classes = ["background", "crack"] if task == "binary" else ["a", "b", "c"]
     counts = (60, 911, 29) if task == "multiclass" else (911, 60)  # the commonest of several is not the first
-    text = snippet(family, params, task, classes, counts)
+    text = make_snippet(family, params, task, classes, counts)
     assert "loss = criterion(logits, target)" in text
     assert "4 significant digits" in text
     logits, target = noise(task)
@@ -41,33 +41,37 @@ def test_the_snippet_runs_gives_the_same_loss_and_says_what_its_hyper_parameters
 
 def test_the_snippet_answers_at_the_operating_point():
     logits = torch.logit(torch.tensor([[[[0.1, 0.22, 0.24, 0.9]]]]))
-    binary = pasted(snippet("dice", {}, "binary", ["a", "b"], point=0.23))
+    binary = pasted(make_snippet("dice", {}, "binary", ["a", "b"], point=0.23))
     assert binary["predict"](logits).tolist() == [[[0, 0, 1, 1]]]
     two = torch.tensor([0.0, -1.0, -1.5]).view(1, 3, 1, 1)
     for tau, label in ((0.0, 0), (0.5, 2), (-0.5, 0)):  # at ½: 0 + 0.053, −1 + 1.204, −1.5 + 2.303
-        adjusted = pasted(snippet("dice", {}, "multiclass", ["a", "b", "c"], (90, 9, 1), point=tau))
+        adjusted = pasted(make_snippet("dice", {}, "multiclass", ["a", "b", "c"], (90, 9, 1), point=tau))
         assert adjusted["predict"](two).tolist() == [[[label]]]
         assert adjusted["predict"](two.flip(1)).tolist() == [[[0 if tau < 0 else 2]]]
-    assert "predict" not in snippet("dice", {}, "binary", ["a", "b"])
+    assert "predict" not in make_snippet("dice", {}, "binary", ["a", "b"])
 
 
 def test_the_snippet_answers_at_a_point_of_another_network_too_and_says_whose_its_own_is():
     logits = torch.logit(torch.tensor([[[[0.1, 0.22, 0.24, 0.9]]]]))
-    text = snippet("dice", {}, "binary", ["a", "b"], point=0.96)
+    text = make_snippet("dice", {}, "binary", ["a", "b"], point=0.96)
     assert pasted(text)["predict"](logits, 0.15).tolist() == [[[0, 1, 1, 1]]]
     assert "Choose it on your network; 0.96 was this one's: it was chosen on validation images" in text
-    assert "it is the plain one" in snippet("dice", {}, "binary", ["a", "b"], point=0.5)
-    extreme = snippet("dice", {}, "binary", ["a", "b"], point=THRESHOLDS[-1])  # 3 digits make 1 of it: never reached
+    assert "it is the plain one" in make_snippet("dice", {}, "binary", ["a", "b"], point=0.5)
+    extreme = make_snippet(
+        "dice", {}, "binary", ["a", "b"], point=THRESHOLDS[-1]
+    )  # 3 digits make 1 of it: never reached
     assert pasted(extreme)["predict"](torch.full((1, 1, 1, 1), 12.0)).item() == 1
-    several = pasted(snippet("dice", {}, "multiclass", ["a", "b", "c"], (90, 9, 1), point=0))
+    several = pasted(make_snippet("dice", {}, "multiclass", ["a", "b", "c"], (90, 9, 1), point=0))
     two = torch.tensor([0.0, -1.0, -1.5]).view(1, 3, 1, 1)
     assert [several["predict"](two, tau).item() for tau in (-0.5, 0.0, 0.5)] == [0, 0, 2]
-    plain = pasted(snippet("dice", {}, "multiclass", ["a", "b", "c"], point=0))  # no frequencies, nothing to adjust
+    plain = pasted(
+        make_snippet("dice", {}, "multiclass", ["a", "b", "c"], point=0)
+    )  # no frequencies, nothing to adjust
     assert plain["predict"](two).item() == 0
 
 
 def test_the_snippet_answers_each_image_at_its_own_threshold():
-    text = snippet("dice", {}, "binary", ["ground", "crack"], point=0.4, each=(0.6, -1.2))
+    text = make_snippet("dice", {}, "binary", ["ground", "crack"], point=0.4, each=(0.6, -1.2))
     torch.manual_seed(0)
     logits = (3 * torch.randn(4, 1, 40, 30) + torch.tensor([-6.0, -3.0, 0.0, 2.0]).view(4, 1, 1, 1)).clamp(-11.9, 11.9)
     empty = torch.full((1, 1, 40, 30), -11.9)
@@ -76,25 +80,25 @@ def test_the_snippet_answers_each_image_at_its_own_threshold():
     edges = torch.linspace(-12, 12, 513)
     for z, answer in zip(logits[:, 0], answers[:4], strict=True):
         pixels = torch.histogram(z.flatten(), edges).hist.numpy()
-        best = edges[best_edges(pixels[None], Calibration(slope=0.6, bias=-1.2).of_bins)[0] + 1]
+        best = edges[find_best_edges(pixels[None], Calibration(slope=0.6, bias=-1.2).bin_probabilities)[0] + 1]
         assert abs(z[answer == 1].min() - best) < 0.2
         assert z[answer == 1].min() > z[answer == 0].max()
-    assert "predict_each" not in snippet("dice", {}, "binary", ["ground", "crack"], point=0.4)
+    assert "predict_each" not in make_snippet("dice", {}, "binary", ["ground", "crack"], point=0.4)
 
 
 def test_the_snippet_makes_the_optimiser_of_the_trainings():
-    text = snippet("dice", {}, "binary", ["a", "b"], optimizer=Optimizer(0.00145, 0.01, 0.05, 0.4))
+    text = make_snippet("dice", {}, "binary", ["a", "b"], optimizer=OptimizerSettings(0.00145, 0.01, 0.05, 0.4))
     names = pasted(text)
     made = names["optimizer_of"](torch.nn.Linear(2, 2))
     assert isinstance(made, torch.optim.AdamW)
     assert made.defaults["lr"] == 0.00145 and made.defaults["weight_decay"] == 0.01
     for steps in (4, 50, 1000):
         ours = [names["rate_factor"](step, steps) for step in range(steps)]
-        assert ours == pytest.approx([schedule(step, steps, 0.05, 0.4) for step in range(steps)])
+        assert ours == pytest.approx([compute_rate_factor(step, steps, 0.05, 0.4) for step in range(steps)])
 
 
 @pytest.mark.parametrize("name", ["a\nraise SystemExit", "```", "a\r\u2028raise SystemExit", "{x}", "\\", "'''", '"""'])
 def test_class_names_cannot_break_out_of_the_snippet(name):
-    text = snippet("dice", {}, "binary", ["background", name])
+    text = make_snippet("dice", {}, "binary", ["background", name])
     assert "`" not in text
     pasted(text)

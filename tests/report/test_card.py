@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 
 from bench.report_words import wording
-from sweeper.cli.answer import answer_text
+from sweeper.cli.answer import format_answer
 from sweeper.core.paths import ReportPaths
 from sweeper.core.records import Evidence, MissControl, Recommendation, Regret, Rung, SweepRecord, TrialResult, Verdict
-from sweeper.evidence.recommendation import recommendation_json
-from sweeper.report.card import Card, card_lines, card_markdown, card_of
-from sweeper.report.facts import collect
-from sweeper.report.figures import FIGURES, Drawn
-from sweeper.report.markdown import render, summary
-from sweeper.study.budget_ladder import not_learned
-from sweeper.workflow.conclude import Outcome, conclude
-from sweeper.workflow.mlflow_sync import summary_for_mlflow
+from sweeper.evidence.recommendation import make_recommendation_json
+from sweeper.report.card import AnswerCard, format_card_lines, format_card_markdown, make_card
+from sweeper.report.facts import collect_facts
+from sweeper.report.figures import FIGURES, DrawnFigure
+from sweeper.report.markdown import render_report, render_summary
+from sweeper.study.budget_ladder import find_unlearned_classes
+from sweeper.workflow.conclude import Outcome, draw_conclusion
+from sweeper.workflow.mlflow_sync import make_mlflow_summary
 from tests.report.test_markdown import CLEAR, NEAR, NO_FIGURES, head, recommended, text_of
 from tests.support import builders
 from tests.support.simulated_studies import cracks, street
@@ -28,9 +28,9 @@ WORDS, OPEN_WORDS, LONG_SENTENCES = 120, 900, 15
 """At most so many in the card before the code, and in what is not folded."""
 
 
-def card(answer: Recommendation, sweep: SweepRecord | None = None) -> tuple[Card, dict[str, str]]:
-    found = card_of(collect(sweep or builders.sweep(), answer))
-    return found, {label: text.replace("\u00a0", " ") for label, text in card_lines(found)}
+def card(answer: Recommendation, sweep: SweepRecord | None = None) -> tuple[AnswerCard, dict[str, str]]:
+    found = make_card(collect_facts(sweep or builders.sweep(), answer))
+    return found, {label: text.replace("\u00a0", " ") for label, text in format_card_lines(found)}
 
 
 def regrets(**within: float) -> dict[str, dict[str, Any]]:
@@ -182,9 +182,9 @@ def test_of_one_seed_no_interval_is_printed_anywhere() -> None:
     text = text_of(sweep, answer)
     assert "(one seed)" in head(text)
     assert not re.search(r"\[[+−]?\d\.\d+, ", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
-    drawn = FIGURES["gain"].draw(collect(sweep, answer))
-    assert isinstance(drawn, Drawn) and "A single seed has no interval" in drawn.caption
-    assert "[" not in answer_text(Outcome(sweep, answer, ReportPaths(Path("reports"), "toy")), width=100)
+    drawn = FIGURES["gain"].draw(collect_facts(sweep, answer))
+    assert isinstance(drawn, DrawnFigure) and "A single seed has no interval" in drawn.caption
+    assert "[" not in format_answer(Outcome(sweep, answer, ReportPaths(Path("reports"), "toy")), width=100)
 
 
 def test_a_limit_of_misses_is_told_with_its_cost_and_apart_from_what_was_measured_without_it() -> None:
@@ -200,21 +200,21 @@ def test_a_limit_of_misses_is_told_with_its_cost_and_apart_from_what_was_measure
     )
     _, rows = card(recommended(builders.evidence(CLEAR), misses=limit.model_copy(update={"point": 0.31})))
     assert rows["Decide with"] == f"threshold 0.31, as without the limit: {promise}"
-    limited = collect(builders.sweep(), recommended(builders.evidence(CLEAR), misses=limit))
-    assert wording(render(limited, NO_FIGURES, "http://127.0.0.1:5000")).card <= WORDS
+    limited = collect_facts(builders.sweep(), recommended(builders.evidence(CLEAR), misses=limit))
+    assert wording(render_report(limited, NO_FIGURES, "http://127.0.0.1:5000")).card <= WORDS
 
 
 def test_nothing_learned_names_the_budget_and_the_one_command_that_helps() -> None:
     flat = [builders.trial(f, 0.49, i, collapse="no_better_than_constant") for i, f in enumerate(builders.ORDER)]
     sweep = builders.sweep(flat, [], command="sweeper run --data 'my masks' --steps=100 --study old --trials 50")
-    answer = conclude(sweep)
+    answer = draw_conclusion(sweep)
     found, rows = card(answer, sweep)
     assert "100 steps" in rows["Tried with"]
     assert found.headline == "Budget too small: no loss learned this data."
     assert found.snippet == "sweeper run --data 'my masks' --trials 50 --steps 400"
-    assert found.snippet in answer_text(Outcome(sweep, answer, ReportPaths(Path("reports"), "toy")), width=60)
+    assert found.snippet in format_answer(Outcome(sweep, answer, ReportPaths(Path("reports"), "toy")), width=60)
     failed = builders.sweep([builders.failed_trial()], [])
-    assert card(conclude(failed), failed)[0].headline == "No recommendation: no loss was confirmed."
+    assert card(draw_conclusion(failed), failed)[0].headline == "No recommendation: no loss was confirmed."
 
 
 @pytest.mark.parametrize(
@@ -229,21 +229,23 @@ def test_where_too_few_classes_are_learned_they_are_listed(missing: tuple[str, .
     rung = Rung(steps=800, scores={"dice": 0.3}, iou={}, is_learned=True, learnable=5, not_learned=missing)
     sentence = f"after 800 steps some ({', '.join(missing)}), so that no search was begun. What may help: a GPU"
     sweep = builders.sweep([], [], budget=sentence, learned=False, rungs=(rung,))
-    answer = conclude(sweep)
-    found = card_of(collect(sweep, answer))
+    answer = draw_conclusion(sweep)
+    found = make_card(collect_facts(sweep, answer))
     assert found.headline == f"Budget too small: no loss learned {len(missing)} of 5 classes."
-    assert found.rows[0].text == says and "at most" not in card_markdown(found, frozenset())
+    assert found.rows[0].text == says and "at most" not in format_card_markdown(found, frozenset())
     assert answer.reasons == ("A" + sentence.partition(". What")[0][1:] + ".",)
     assert answer.next_steps == ("What may help: a GPU.",)
 
 
 def test_terminal_report_and_note_say_the_same() -> None:
     sweep, answer = builders.sweep(), recommended(builders.evidence(CLEAR))
-    found = card_of(collect(sweep, answer))
-    note = summary(collect(sweep, answer))
-    assert "\u00a0" in note and note.strip() in render(collect(sweep, answer), NO_FIGURES, "http://127.0.0.1:5000")
-    told = " ".join(answer_text(Outcome(sweep, answer, ReportPaths(Path("reports"), "toy")), width=60).split())
-    for label, text in card_lines(found):
+    found = make_card(collect_facts(sweep, answer))
+    note = render_summary(collect_facts(sweep, answer))
+    assert "\u00a0" in note and note.strip() in render_report(
+        collect_facts(sweep, answer), NO_FIGURES, "http://127.0.0.1:5000"
+    )
+    told = " ".join(format_answer(Outcome(sweep, answer, ReportPaths(Path("reports"), "toy")), width=60).split())
+    for label, text in format_card_lines(found):
         assert " ".join(f"{label}: {text}".removeprefix(": ").split()) in told
         assert text.split(" · ")[0] in note.replace("`", "").replace("\u00a0", " ")
 
@@ -261,7 +263,7 @@ def test_terminal_report_and_note_say_the_same() -> None:
     ],
 )
 def test_mlflows_note_and_tags_say_the_action_of_the_card(evidence: Evidence, action: str | None, head: str) -> None:
-    found = summary_for_mlflow(Outcome(builders.sweep(), recommended(evidence), ReportPaths(Path("reports"), "toy")))
+    found = make_mlflow_summary(Outcome(builders.sweep(), recommended(evidence), ReportPaths(Path("reports"), "toy")))
     assert found.tags.get("sweeper.action") == action
     assert head in found.note.replace("`", "").replace("\u00a0", " ")
 
@@ -270,7 +272,7 @@ def test_the_terminal_ends_with_what_to_do_next() -> None:
     paths = ReportPaths(Path("reports"), "toy")
     for evidence in (builders.evidence(CLEAR), CASES["provisional"][0]):
         answer = recommended(evidence)
-        last = answer_text(Outcome(builders.sweep(), answer, paths), width=300).split("\nNext:\n")[1].splitlines()
+        last = format_answer(Outcome(builders.sweep(), answer, paths), width=300).split("\nNext:\n")[1].splitlines()
         assert [line.strip() for line in last[:-4]] == [*answer.next_steps]
         assert last[-4::2] == ["  sweeper export toy-20261120T0700", "  sweeper ui"]
     places = {
@@ -278,13 +280,13 @@ def test_the_terminal_ends_with_what_to_do_next() -> None:
         "cache": Path("/my cache"),
         "tracking_uri": "http://mlflow:5000",
     }
-    elsewhere = answer_text(Outcome(builders.sweep(), answer, paths), **places).splitlines()
+    elsewhere = format_answer(Outcome(builders.sweep(), answer, paths), **places).splitlines()
     assert elsewhere[-4] == """  sweeper export toy-20261120T0700 --storage "$SWEEPER_STORAGE" --cache '/my cache'"""
     assert elsewhere[-2] == "  sweeper ui --tracking-uri http://mlflow:5000"
     command = "`sweeper run --study toy --resume --confirm-seeds 2..13`"
     long = answer.model_copy(update={"next_steps": (f"`dice` against `focal`: some 13 seeds ({command}) tell.",)})
-    assert f"({command})" in answer_text(Outcome(builders.sweep(), long, paths), width=60)
-    nothing = answer_text(Outcome(builders.sweep([], []), recommended(None), paths), width=100)
+    assert f"({command})" in format_answer(Outcome(builders.sweep(), long, paths), width=60)
+    nothing = format_answer(Outcome(builders.sweep([], []), recommended(None), paths), width=100)
     assert "sweeper export" not in nothing
 
 
@@ -313,7 +315,7 @@ def test_the_card_and_the_open_part_are_short_in_every_study() -> None:
     studies = [(study.sweep, study.recommendation) for study in (cracks(), street())]
     studies += [(builders.sweep(), recommended(evidence)) for evidence, *_ in CASES.values()]
     for sweep, answer in (*studies, (builders.sweep(), wordy())):
-        found = wording(render(collect(sweep, answer), NO_FIGURES, "http://127.0.0.1:5000"))
+        found = wording(render_report(collect_facts(sweep, answer), NO_FIGURES, "http://127.0.0.1:5000"))
         assert found.card <= WORDS, f"{answer.verdict}: {found}"
         assert found.open <= OPEN_WORDS and found.long <= LONG_SENTENCES, f"{answer.verdict}: {found}"
 
@@ -354,9 +356,9 @@ def test_what_more_steps_change_is_one_row_which_takes_the_place_of_what_was_onl
     assert "provisional" in known["Confidence"] and "provisional" not in rows["Confidence"]
     short = "is a short training"
     assert short in text_of(sweep, plain) and short not in text_of(sweep, answer)
-    document = recommendation_json(sweep, answer)
+    document = make_recommendation_json(sweep, answer)
     assert document["longer"]["gaps"][0]["trend"] == gap.get("trend", "keeps")
-    assert recommendation_json(sweep, plain)["longer"] is None
+    assert make_recommendation_json(sweep, plain)["longer"] is None
 
 
 def test_the_longer_look_speaks_of_each_pair_and_draws_those_against_cross_entropy() -> None:
@@ -365,11 +367,13 @@ def test_the_longer_look_speaks_of_each_pair_and_draws_those_against_cross_entro
     answer = recommended(builders.evidence(CLEAR), longer=look)
     row = card(answer)[1]["At 4 times the steps"]
     assert "; dice_ce over cross_entropy +0.090" in row and "; dice_focal over dice_ce +0.090" in row
-    drawn = FIGURES["longer"].draw(collect(builders.sweep(), answer))
-    assert isinstance(drawn, Drawn) and drawn.caption.count("in place of") == 2
+    drawn = FIGURES["longer"].draw(collect_facts(builders.sweep(), answer))
+    assert isinstance(drawn, DrawnFigure) and drawn.caption.count("in place of") == 2
     axes = drawn.figure.axes[0]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["200 steps", "400 steps"]
-    assert FIGURES["longer"].draw(collect(builders.sweep(), recommended(None))) == "no longer training was looked at"
+    assert (
+        FIGURES["longer"].draw(collect_facts(builders.sweep(), recommended(None))) == "no longer training was looked at"
+    )
 
 
 def multiclass(learned: dict[str, float]) -> SweepRecord:
@@ -402,10 +406,10 @@ def multiclass(learned: dict[str, float]) -> SweepRecord:
 def test_classes_that_no_loss_learned_are_listed(learned: dict[str, float], row: str | None) -> None:
     sweep = multiclass(learned)
     runs = sweep.confirmations
-    missing = not_learned(runs, sweep.conditions)
+    missing = find_unlearned_classes(runs, sweep.conditions)
     _, rows = card(recommended(builders.evidence(CLEAR), not_learned=missing), sweep)
     assert rows.get("Not learned by any loss") == row
     assert ("on what was learned against" in rows["Confidence"]) == (
         row is not None and "at most" in rows["Confidence"]
     )
-    assert conclude(builders.sweep([], [], sweep.conditions.dataset, probes=runs)).not_learned == missing
+    assert draw_conclusion(builders.sweep([], [], sweep.conditions.dataset, probes=runs)).not_learned == missing

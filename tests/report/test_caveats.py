@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from sweeper.core.records import SweepRecord
-from sweeper.report.caveats import caveats
-from sweeper.report.facts import collect
+from sweeper.report.caveats import list_caveats
+from sweeper.report.facts import collect_facts
 from tests.report.test_markdown import CLEAR, recommended
 from tests.support import builders
 
 
 def told(sweep: SweepRecord | None = None, finalists: dict[str, dict[str, Any]] | None = None, **changes: Any) -> str:
     evidence = builders.evidence(CLEAR, finalists=finalists, **changes)
-    return "\n".join(caveats(collect(sweep or builders.sweep(), recommended(evidence))))
+    return "\n".join(list_caveats(collect_facts(sweep or builders.sweep(), recommended(evidence))))
 
 
 def test_caveats_are_computed() -> None:

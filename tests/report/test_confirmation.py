@@ -7,22 +7,22 @@ from typing import Any
 import pytest
 
 from sweeper.core.records import Recommendation, Regret, SweepRecord
-from sweeper.evidence.recommendation import recommendation_json
+from sweeper.evidence.recommendation import make_recommendation_json
 from sweeper.report import confirmation
-from sweeper.report.card import card_lines, card_of
-from sweeper.report.facts import Facts, collect, confirmations, seed_scores
+from sweeper.report.card import format_card_lines, make_card
+from sweeper.report.facts import ReportFacts, collect_facts, group_confirmations, seed_scores
 from tests.report.test_markdown import CLEAR, recommended, text_of
 from tests.support import builders
 
 UI = "http://127.0.0.1:5000"
 
 
-def facts_of(sweep: SweepRecord | None = None, answered: Recommendation | None = None, **evidence: Any) -> Facts:
+def facts_of(sweep: SweepRecord | None = None, answered: Recommendation | None = None, **evidence: Any) -> ReportFacts:
     answered = answered or recommended(builders.evidence(CLEAR, **evidence))
-    return collect(sweep or builders.sweep(), answered)
+    return collect_facts(sweep or builders.sweep(), answered)
 
 
-def told(facts: Facts) -> str:
+def told(facts: ReportFacts) -> str:
     return text_of(facts.sweep, facts.recommendation)
 
 
@@ -37,7 +37,7 @@ def test_a_finalist_that_was_dropped_early_keeps_the_level_of_its_interim_analys
     few, many = (101, 102, 103), (101, 102, 103, 104, 105)
     changed = {"dice_ce": {"seeds": few}, "dice_focal": {"seeds": many}, "cross_entropy": {"seeds": many}}
     facts = facts_of(analyses=builders.ANALYSES, analysis_index=1, finalists=changed)
-    cells = {row[0]: row for row in rows(confirmation.finalists_table(facts))}
+    cells = {row[0]: row for row in rows(confirmation.make_finalists_table(facts))}
     place = cells["loss"].index("vs cross-entropy [98.5\u00a0%]")
     assert cells["**`dice_focal`**"][place] == "+0.060 [+0.040, +0.080]"
     assert cells["`dice_ce`"][place] == "+0.020 [0.000, +0.040] at 99\u00a0%"
@@ -45,7 +45,7 @@ def test_a_finalist_that_was_dropped_early_keeps_the_level_of_its_interim_analys
 
 def test_interim_analyses_are_listed_with_what_they_spent_and_why_the_confirmation_ended() -> None:
     sweep = builders.sweep(analyses_planned=builders.ANALYSES, analyses_taken=builders.ANALYSES_TAKEN)
-    text = confirmation.analyses_table(facts_of(sweep))
+    text = confirmation.make_analyses_table(facts_of(sweep))
     assert rows(text)[2:] == [
         ["3", "undecided", "Not settled: two more seeds.", "1\u00a0%", "99\u00a0%"],
         ["5", "clear winner", "Settled after 5 seeds.", "1.5\u00a0%", "98.5\u00a0%"],
@@ -58,7 +58,7 @@ def test_trainings_at_another_budget_or_beyond_the_last_interim_analysis_are_not
     sweep = builders.sweep()
     facts = facts_of(sweep)
     chosen = facts.finalists[0]
-    own = confirmations(facts, chosen)
+    own = group_confirmations(facts, chosen)
     assert tuple(run.spec.seed for run in own) == chosen.seeds
     first = own[0]
     others = [
@@ -66,7 +66,7 @@ def test_trainings_at_another_budget_or_beyond_the_last_interim_analysis_are_not
         for i, changes in enumerate(({"steps": 7 * first.spec.steps}, {"seed": 999}))
     ]
     more = facts_of(sweep.model_copy(update={"confirmations": (*sweep.confirmations, *others)}))
-    assert confirmations(more, chosen) == own
+    assert group_confirmations(more, chosen) == own
     assert seed_scores(more, chosen) == seed_scores(facts, chosen)
 
 
@@ -79,11 +79,11 @@ def test_what_a_finalist_can_cost_is_a_column_and_in_the_head() -> None:
         "dice_ce": {"regret": Regret(expected=0.02, bound=0.05, within_rope=0.1, best=0.004)},
     }
     facts = facts_of(finalists=likely)
-    head = dict(card_lines(card_of(facts)))
+    head = dict(format_card_lines(make_card(facts)))
     assert "costs at most 0.005 mIoU against the best of 3 finalists (95 %)" in head["Confidence"]
     for table, column, values in (
-        (confirmation.finalists_detail, "probability of being best", ["97 %", "< 1 %", "–"]),
-        (confirmation.finalists_table, "costs at most (95 %)", ["0.005", "0.050", "–"]),
+        (confirmation.format_finalists_detail, "probability of being best", ["97 %", "< 1 %", "–"]),
+        (confirmation.make_finalists_table, "costs at most (95 %)", ["0.005", "0.050", "–"]),
     ):
         cells = {row[0]: row for row in rows(table(facts))}
         place = cells["loss"].index(column)
@@ -96,15 +96,15 @@ def test_search_values_stand_beside_tuning_and_test() -> None:
         "dice_focal": {"search_value": 0.70, "trials_tried": 9, "trials_completed": 3},
         "dice_ce": {"search_value": 0.72, "trials_tried": 5, "trials_completed": 4},
     }
-    table = rows(confirmation.finalists_detail(facts_of(builders.sweep(), finalists=changed)))
+    table = rows(confirmation.format_finalists_detail(facts_of(builders.sweep(), finalists=changed)))
     assert table[0][1:4] == ["trials (completed)", "search mIoU", "confirmation, validation"]
     assert table[2][:3] == ["**`dice_focal`**", "9 (3)", "0.700"] and table[3][1:3] == ["5 (4)", "0.720"]
 
 
 def test_the_winners_curse_is_judged_only_where_the_budgets_are_alike() -> None:
-    assert confirmation.winners_curse(facts_of()) == []
+    assert confirmation.explain_winners_curse(facts_of()) == []
     same = builders.sweep(conditions=builders.conditions(steps=200, confirm_steps=200))
-    assert "read 0.010 mIoU higher in the search" in confirmation.winners_curse(facts_of(same))[0]
+    assert "read 0.010 mIoU higher in the search" in confirmation.explain_winners_curse(facts_of(same))[0]
 
 
 # --- Preferences --------------------------------------------------------------------------------------------
@@ -118,19 +118,19 @@ def test_the_recommended_loss_is_kept_where_it_is_unbeaten_and_left_where_it_is_
         builders.preference("probabilities", (0.05, 0.09, 0.02)),
     )
     facts = facts_of(preferences=judged)
-    misses, alarms, boundaries, probabilities = rows(confirmation.preferences_table(facts))[2:]
+    misses, alarms, boundaries, probabilities = rows(confirmation.make_preferences_table(facts))[2:]
     assert misses[:2] == ["missing little (a miss is dearer than a false alarm)", "`dice_focal` at threshold 0.30"]
     assert alarms[1] == "`dice_focal`"
     assert boundaries[1:] == ["**`dice_ce`** at threshold 0.20", "0.700 [0.680, 0.720]"]
     assert probabilities[1] == "**`cross_entropy`**" and probabilities[2].endswith("lower is better")
-    *_, probabilities = rows(confirmation.preferences_detail(facts))
+    *_, probabilities = rows(confirmation.format_preferences_detail(facts))
     assert probabilities[1] == "measure of probabilities"
     text = told(facts)
     assert "## If you care most about something else" in text
     assert "better than `dice_focal` (`dice_ce` and `cross_entropy`); where none is, `dice_focal` stays" in text
     assert text.index("## If you care") < text.index("## Finalists")
     kept = facts_of(preferences=(builders.preference("misses", (0.6, 0.5, 0.4)),))
-    assert "None of these changes the answer" in confirmation.preferences_text(kept)
+    assert "None of these changes the answer" in confirmation.explain_preferences(kept)
 
 
 # --- The plain operating point ------------------------------------------------------------------------------
@@ -175,7 +175,7 @@ def test_the_report_and_the_json_say_whether_the_answer_depends_on_the_threshold
     facts = facts_of(answered=answered)
     text = told(facts).replace("\u00a0", " ")
     assert sentence in text and "the same images and seeds. At threshold" in text
-    found = recommendation_json(facts.sweep, answered)["plain_point"]
+    found = make_recommendation_json(facts.sweep, answered)["plain_point"]
     assert found["depends"] == ("does not depend" not in sentence) and found["against"] == "cross_entropy"
     assert found["difference"] == pytest.approx(plain["dice_focal"] - plain["cross_entropy"])
     worse = {f.family: plain[f.family] - f.score.estimate for f in tuned.finalists}
@@ -188,4 +188,4 @@ def test_the_report_and_the_json_say_whether_the_answer_depends_on_the_threshold
 def test_nothing_is_said_of_the_plain_point_where_none_was_tuned() -> None:
     facts = facts_of()
     assert "the recommendation does" not in told(facts)
-    assert recommendation_json(facts.sweep, facts.recommendation)["plain_point"] is None
+    assert make_recommendation_json(facts.sweep, facts.recommendation)["plain_point"] is None

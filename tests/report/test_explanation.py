@@ -8,7 +8,7 @@ import pytest
 
 from sweeper.core.records import Evidence, Scale
 from sweeper.core.records import ImbalanceProfile as Profile
-from sweeper.report.explanation import explain
+from sweeper.report.explanation import explain_result
 from tests.support import builders
 from tests.support.builders import evidence
 
@@ -25,7 +25,7 @@ def profiled(share: float = 0.02, thinness: float = 0.3, classes: tuple[str, ...
 def explained(
     found: Evidence | None, profile: Profile | None = None, chosen: int | None = None, imbalance: float = 49.0
 ) -> str:
-    return " ".join(explain(profile or profiled(), found, chosen, imbalance))
+    return " ".join(explain_result(profile or profiled(), found, chosen, imbalance))
 
 
 def test_the_profile_is_told_with_its_numbers() -> None:
@@ -127,5 +127,5 @@ def test_every_sentence_has_a_number_and_none_fails(levels: dict[str, float]) ->
             three = {"iou": (0.9, None, 0.5), "recall": (0.9, None, 0.5), "precision": (0.9, None, 0.5)}
             changed = tuple(f.model_copy(update=three) for f in found.finalists)
             found = found.model_copy(update={"finalists": changed, "classes": builders.STREET})
-        sentences = explain(profile, found, None, 49.0)
+        sentences = explain_result(profile, found, None, 49.0)
         assert all(re.search(r"\d", s) and s.endswith(".") for s in sentences)

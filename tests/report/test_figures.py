@@ -14,12 +14,12 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from sweeper.core.records import Predictions
-from sweeper.evidence.paired_comparisons import weigh
-from sweeper.report.facts import Facts, Pixels, collect, confirmations, image_scores
-from sweeper.report.figures import FIGURES, Drawn, draw_all
-from sweeper.report.figures.finalists import _swept
-from sweeper.report.figures.images import DETAIL, _detail
-from sweeper.report.figures.style import class_label, new_figure, plain, save
+from sweeper.evidence.paired_comparisons import compute_evidence
+from sweeper.report.facts import Pixels, ReportFacts, collect_facts, group_confirmations, score_images
+from sweeper.report.figures import FIGURES, DrawnFigure, draw_all
+from sweeper.report.figures.finalists import _list_swept
+from sweeper.report.figures.images import DETAIL, _pick_detail
+from sweeper.report.figures.style import escape_figure_text, format_class_label, make_figure, save_figure
 from tests.report.test_markdown import recommended
 from tests.support import builders
 from tests.support.simulated_studies import cracks, street
@@ -29,8 +29,8 @@ GROUNDS = ("#ffffff", "#16181b", "#0d1117")
 
 
 class Written(NamedTuple):
-    facts: Facts
-    drawn: dict[str, Drawn | str]
+    facts: ReportFacts
+    drawn: dict[str, DrawnFigure | str]
     folder: Path
     settings_changed: bool
 
@@ -40,20 +40,20 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     """The figures of one study, drawn once for all tests here, over those of an earlier report."""
     study, folder = street(), tmp_path_factory.mktemp("figures")
     (folder / "mosaic.svg").write_bytes(b"of an earlier version")
-    facts = collect(study.sweep, study.recommendation, pixels=study.pixels)
+    facts = collect_facts(study.sweep, study.recommendation, pixels=study.pixels)
     before = dict(matplotlib.rcParams)
     drawn = draw_all(facts, folder)
     return Written(facts, drawn, folder, dict(matplotlib.rcParams) != before)
 
 
-def literal(levels: dict[str, float], pixels: Pixels | None = None, **changes: object) -> Facts:
+def literal(levels: dict[str, float], pixels: Pixels | None = None, **changes: object) -> ReportFacts:
     answer = recommended(builders.evidence(levels))
-    return collect(builders.sweep(**changes), answer, pixels=pixels)  # type: ignore[arg-type]
+    return collect_facts(builders.sweep(**changes), answer, pixels=pixels)  # type: ignore[arg-type]
 
 
-def drawing(name: str, facts: Facts) -> Drawn:
+def drawing(name: str, facts: ReportFacts) -> DrawnFigure:
     result = FIGURES[name].draw(facts)
-    assert isinstance(result, Drawn), result
+    assert isinstance(result, DrawnFigure), result
     return result
 
 
@@ -69,7 +69,7 @@ def contrast(colour: str, ground: str) -> float:
 
 
 def test_every_figure_is_a_file_720_pixels_wide_without_text_script_or_address(written: Written) -> None:
-    assert {name for name, result in written.drawn.items() if isinstance(result, Drawn)} == {*FIGURES}
+    assert {name for name, result in written.drawn.items() if isinstance(result, DrawnFigure)} == {*FIGURES}
     assert {path.name for path in written.folder.iterdir()} == {f"{name}.svg" for name in FIGURES}
     for name in FIGURES:
         root = ElementTree.parse(written.folder / f"{name}.svg").getroot()
@@ -90,7 +90,7 @@ def test_every_colour_can_be_seen_on_a_light_and_on_a_dark_ground(written: Writt
 
 
 def test_the_same_study_gives_the_same_bytes(written: Written, tmp_path: Path) -> None:
-    save(drawing("curves", written.facts), tmp_path / "curves.svg")
+    save_figure(drawing("curves", written.facts), tmp_path / "curves.svg")
     assert (tmp_path / "curves.svg").read_bytes() == (written.folder / "curves.svg").read_bytes()
 
 
@@ -132,10 +132,10 @@ def test_the_gain_figure_says_shown_where_the_verdict_would() -> None:
         (builders.evidence(levels, half=0.07), "It is not shown to be better."),
         (builders.evidence(levels, rope=0.07), "It is not shown to be better."),  # above 0, and too little
     ):
-        assert drawing("gain", collect(builders.sweep(), recommended(evidence))).caption.endswith(said)
+        assert drawing("gain", collect_facts(builders.sweep(), recommended(evidence))).caption.endswith(said)
 
 
-def side_by_side(first: npt.ArrayLike, second: npt.ArrayLike, kept: int, seen: Pixels) -> Facts:
+def side_by_side(first: npt.ArrayLike, second: npt.ArrayLike, kept: int, seen: Pixels) -> ReportFacts:
     """Two finalists with these foreground IoU (seeds, images), of whose first seed `kept` images were kept."""
     runs = []
     for family, levels in (("dice_focal", np.asarray(first)), ("cross_entropy", np.asarray(second))):
@@ -162,7 +162,7 @@ def test_predictions_show_the_largest_wins_a_median_and_the_largest_losses_over_
     assert asked == [1, 5, 6, 2, 4]  # image 7 is ahead most, and nobody kept its predictions
     panels = np.asarray(drawn.figure.axes).reshape(5, 4)
     assert [axes.get_ylabel() for axes in panels[:, 0]] == ["ahead", "ahead", "median", "behind", "behind"]
-    scored = image_scores(facts, *facts.finalists)
+    scored = score_images(facts, *facts.finalists)
     assert scored is not None and panels[0, 2].get_xlabel() == f"mIoU {scored[1][0]:.3f}"
     assert "Of all 8 test images it is ahead on 5, behind on 2, level on 1" in drawn.caption
 
@@ -171,20 +171,20 @@ def test_a_large_image_is_shown_where_the_answers_differ_most() -> None:
     differs = np.zeros((400, 500), dtype=bool)
     differs[10:12, 10:12] = True
     differs[300:320, 400:430] = True
-    rows, columns = _detail(differs)
+    rows, columns = _pick_detail(differs)
     assert differs[rows, columns].shape == DETAIL
     assert differs[rows, columns].sum() == 600
-    assert differs[:50, :40][_detail(differs[:50, :40])].shape == (50, 40)
+    assert differs[:50, :40][_pick_detail(differs[:50, :40])].shape == (50, 40)
 
 
 @pytest.mark.parametrize("name", ["$x_{", "日本語", "a" * 90, "\n"])
 def test_any_name_can_be_drawn(name: str, tmp_path: Path) -> None:
     data = builders.dataset(("background", name))
-    figure = new_figure(1)
-    figure.text(0.1, 0.5, class_label(data.classes, 1))
-    save(Drawn(figure, "", ""), tmp_path / "x.svg")
-    assert len(plain(name)) <= 28
-    assert class_label(data.classes, 1).strip()
+    figure = make_figure(1)
+    figure.text(0.1, 0.5, format_class_label(data.classes, 1))
+    save_figure(DrawnFigure(figure, "", ""), tmp_path / "x.svg")
+    assert len(escape_figure_text(name)) <= 28
+    assert format_class_label(data.classes, 1).strip()
 
 
 def test_the_curve_of_operating_points_is_the_mean_of_the_verdict_in_which_a_group_counts_as_one() -> None:
@@ -198,11 +198,13 @@ def test_the_curve_of_operating_points_is_the_mean_of_the_verdict_in_which_a_gro
             "recipe": conditions.recipe.model_copy(update={"metric": "image_dice"}),
         }
     )
-    facts = collect(study.sweep.model_copy(update={"conditions": grouped}), study.recommendation)
-    for swept in _swept(facts):
-        own = confirmations(facts, swept.finalist)
-        groups = grouped.dataset.groups_of(own[0].test.images)  # type: ignore[union-attr]
-        evidence = weigh(own, {own[0].spec.family: own[0]}, classes=facts.classes, groups=groups, metric="image_dice")
+    facts = collect_facts(study.sweep.model_copy(update={"conditions": grouped}), study.recommendation)
+    for swept in _list_swept(facts):
+        own = group_confirmations(facts, swept.finalist)
+        groups = grouped.dataset.list_groups(own[0].test.images)  # type: ignore[union-attr]
+        evidence = compute_evidence(
+            own, {own[0].spec.family: own[0]}, classes=facts.classes, groups=groups, metric="image_dice"
+        )
         assert np.mean(swept.own) == pytest.approx(evidence.finalists[0].score.estimate)
-        at_own = [swept.values[seed, place] for seed, place in enumerate(swept.at_chosen)]
+        at_own = [swept.values[seed, place] for seed, place in enumerate(swept.chosen_indices)]
         assert at_own == pytest.approx(swept.own)

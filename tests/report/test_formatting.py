@@ -25,7 +25,7 @@ def shown(rendered: str) -> str:
 @settings(deadline=None, max_examples=300)
 @given(nasty)
 def test_markdown_shows_an_escaped_name_as_it_is(text: str) -> None:
-    line = words.one_line(text)
+    line = words.make_one_line(text)
     rendered = GFM.render(words.escape_md(text)).strip()
     assert shown(rendered) == (f"<p>{line}</p>" if line else "")
 
@@ -33,7 +33,7 @@ def test_markdown_shows_an_escaped_name_as_it_is(text: str) -> None:
 @settings(deadline=None, max_examples=200)
 @given(nasty)
 def test_prose_and_code_make_nothing_but_text_and_code_spans(text: str) -> None:
-    for rendered in (GFM.renderInline(words.prose(text)), GFM.renderInline(words.code(text))):
+    for rendered in (GFM.renderInline(words.escape_prose(text)), GFM.renderInline(words.format_code(text))):
         assert set(re.findall(r"</?\w+", rendered)) <= {"<code", "</code"}
 
 
@@ -41,9 +41,9 @@ def test_names_of_losses_become_code_spans_as_whole_words_only() -> None:
     names = {"dice", "dice_ce", "focal"}
     text = "dice_ce against dice, focal: -0.1; not dice_focal, redice, `dice --steps` or top-focal."
     expected = "`dice_ce` against `dice`, `focal`: -0.1; not dice_focal, redice, `dice --steps` or top-focal."
-    assert words.naming(text, names) == expected
-    assert words.prose("`dice` +0.1 (`focal`) +0.2") == "`dice` +0.1 (`focal`) +0.2"
-    assert words.naming("a <b> c", {"<b>"}) == "a <b> c"
+    assert words.mark_names(text, names) == expected
+    assert words.escape_prose("`dice` +0.1 (`focal`) +0.2") == "`dice` +0.1 (`focal`) +0.2"
+    assert words.mark_names("a <b> c", {"<b>"}) == "a <b> c"
 
 
 @pytest.mark.parametrize("text", ["www.evil.example", "https://evil.example", "mailto:a@b.example", "a@b.example"])
@@ -55,13 +55,19 @@ def test_addresses_do_not_become_links_on_github(text: str) -> None:
 @settings(deadline=None, max_examples=100)
 @given(st.text(st.sampled_from("`a\n~ "), max_size=30))
 def test_a_fence_holds_any_text_verbatim(text: str) -> None:
-    tokens = GFM.parse(words.fence(text, "python"))
+    tokens = GFM.parse(words.make_fence(text, "python"))
     assert [t.type for t in tokens] == ["fence"]
     assert tokens[0].content.rstrip("\n") == text.rstrip("\n")
 
 
 def test_missing_numbers_are_dashes_and_none_has_seventeen_digits() -> None:
-    for write in (words.number, words.signed, words.significant, words.percent, words.duration):
+    for write in (
+        words.format_number,
+        words.format_signed_number,
+        words.format_significant,
+        words.format_share,
+        words.format_elapsed,
+    ):
         assert write(None) == write(float("nan")) == write(float("inf")) == "–"
         assert len(write(1 / 3)) <= 8
 
@@ -69,24 +75,24 @@ def test_missing_numbers_are_dashes_and_none_has_seventeen_digits() -> None:
 @pytest.mark.parametrize(
     ("written", "expected"),
     [
-        (words.number(-0.0001), "0.000"),
-        (words.number(-0.0126), "−0.013"),
-        (words.signed(0.0126), "+0.013"),
-        (words.significant(0.00031234), "0.000312"),
-        (words.significant(0.0000312), "3.12e-05"),
-        (words.significant(12345.6), "12,346"),
-        (words.significant(999.6), "1,000"),
-        (words.significant(-0.25), "−0.25"),
-        (words.percent(0.0161234), "1.61 %"),
-        (words.percent(0.99999), "> 99.9 %"),
-        (words.percent(0.00994), "0.994 %"),
-        (words.duration(241), "4 min 1 s"),
-        (words.duration(7500), "2 h 5 min"),
-        (text.listed(["a", "b", "c"]), "a, b and c"),
-        (words.network(Recipe(encoder="resnet34", encoder_depth=5)), "U-Net/ResNet-34"),
-        (words.network(Recipe(decoder_width=8)), "U-Net/ResNet-18 cut to depth 3 of 5 with decoder 32-16-8"),
+        (words.format_number(-0.0001), "0.000"),
+        (words.format_number(-0.0126), "−0.013"),
+        (words.format_signed_number(0.0126), "+0.013"),
+        (words.format_significant(0.00031234), "0.000312"),
+        (words.format_significant(0.0000312), "3.12e-05"),
+        (words.format_significant(12345.6), "12,346"),
+        (words.format_significant(999.6), "1,000"),
+        (words.format_significant(-0.25), "−0.25"),
+        (words.format_share(0.0161234), "1.61 %"),
+        (words.format_share(0.99999), "> 99.9 %"),
+        (words.format_share(0.00994), "0.994 %"),
+        (words.format_elapsed(241), "4 min 1 s"),
+        (words.format_elapsed(7500), "2 h 5 min"),
+        (text.join_words(["a", "b", "c"]), "a, b and c"),
+        (words.format_network(Recipe(encoder="resnet34", encoder_depth=5)), "U-Net/ResNet-34"),
+        (words.format_network(Recipe(decoder_width=8)), "U-Net/ResNet-18 cut to depth 3 of 5 with decoder 32-16-8"),
         (
-            words.network(Recipe(arch="linknet", encoder="mit_b0", encoder_depth=4)),
+            words.format_network(Recipe(arch="linknet", encoder="mit_b0", encoder_depth=4)),
             "linknet/mit_b0 cut to depth 4 of 5",
         ),
     ],

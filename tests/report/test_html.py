@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from sweeper.report import formatting as words
 from sweeper.report import write_report
 from sweeper.report.figures import FIGURES
-from sweeper.report.html import to_html
+from sweeper.report.html import make_html
 from tests.report.test_markdown import GFM, HOSTILE, assert_figures_agree, named
 from tests.support.marks import rest_slow
 from tests.support.simulated_studies import Study, cracks, street
@@ -108,7 +108,7 @@ def test_a_whole_report_has_every_figure_and_no_stray_value_and_is_one_page_of_t
 
 
 def test_the_policy_allows_this_stylesheet_and_nothing_else(tmp_path: Path) -> None:
-    text = to_html("# a\n", tmp_path)
+    text = make_html("# a\n", tmp_path)
     style = re.search(r"<style>(.*?)</style>", text, re.DOTALL)
     assert style is not None
     digest = b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
@@ -141,8 +141,10 @@ def test_hostile_names_add_no_tag_and_no_attribute(tmp_path: Path, plain: Docume
 @settings(deadline=None, max_examples=150)
 @given(st.text(st.one_of(st.sampled_from("`*_[]()<>|\\#~$&!'\"=/ \n1aא\u202e\u2067"), st.characters()), max_size=40))
 def test_any_name_shows_as_itself(text: str) -> None:
-    shown = words.one_line(text)
-    page = to_html(f"# {words.escape_md(text)}\n\n{words.table(['a'], [[words.escape_md(text)]])}\n", Path("nowhere"))
+    shown = words.make_one_line(text)
+    page = make_html(
+        f"# {words.escape_md(text)}\n\n{words.make_table(['a'], [[words.escape_md(text)]])}\n", Path("nowhere")
+    )
     document = check_harmless(page)
     plain = document.text.replace("\u2060", "")
     assert plain.split() == [*(shown or "Report").split(), *shown.split(), "a", *shown.split()]
@@ -151,21 +153,21 @@ def test_any_name_shows_as_itself(text: str) -> None:
 def test_an_image_from_elsewhere_is_shown_by_its_description(tmp_path: Path) -> None:
     (tmp_path / "here.svg").write_bytes(b"<svg/>")
     for source in ("http://evil.example/x.png", "figures/../x.svg", "figures/gone.svg", "javascript:alert(1)"):
-        document = Document(to_html(f"# t\n\n![what <b> it](<{source}>)\n", tmp_path))
+        document = Document(make_html(f"# t\n\n![what <b> it](<{source}>)\n", tmp_path))
         assert not document.of("img")
         assert "what <b> it" in document.text
-    assert Document(to_html("![a](figures/here.svg)", tmp_path)).of("img")
+    assert Document(make_html("![a](figures/here.svg)", tmp_path)).of("img")
 
 
 def test_raw_html_and_dangerous_links_stay_text(tmp_path: Path) -> None:
     document = check_harmless(
-        to_html("# t\n\n<b onclick=x>hi</b> [x](javascript:alert(1)) <script>y</script>\n", tmp_path)
+        make_html("# t\n\n<b onclick=x>hi</b> [x](javascript:alert(1)) <script>y</script>\n", tmp_path)
     )
     assert "<b onclick=x>hi</b>" in document.text
     assert not document.of("a")
 
 
 def test_numbers_line_up_right_without_a_style_attribute(tmp_path: Path) -> None:
-    document = Document(to_html(words.table(["a", "b"], [["x", "1"]]), tmp_path))
+    document = Document(make_html(words.make_table(["a", "b"], [["x", "1"]]), tmp_path))
     assert document.of("th") == [{}, {"class": "number"}]
     assert document.of("td") == [{}, {"class": "number"}]

@@ -10,26 +10,26 @@ from typing import Any
 from markdown_it import MarkdownIt
 
 from sweeper.core.records import Evidence, Recommendation, SweepRecord
-from sweeper.evidence.recommendation import recommend
+from sweeper.evidence.recommendation import make_recommendation
 from sweeper.report import write_report
-from sweeper.report.facts import collect
-from sweeper.report.figures import Drawn
-from sweeper.report.markdown import render
+from sweeper.report.facts import collect_facts
+from sweeper.report.figures import DrawnFigure
+from sweeper.report.markdown import render_report
 from tests.support import builders
 from tests.support.simulated_studies import snippet
 
-NO_FIGURES: dict[str, Drawn | str] = {}
+NO_FIGURES: dict[str, DrawnFigure | str] = {}
 GFM = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 
 
 def recommended(evidence: Evidence | None, **changes: Any) -> Recommendation:
-    answer = recommend(evidence, task="binary", order=builders.ORDER, snippet=snippet)
+    answer = make_recommendation(evidence, task="binary", order=builders.ORDER, snippet=snippet)
     return answer.model_copy(update=changes)
 
 
 def text_of(sweep: SweepRecord, answer: Recommendation) -> str:
     """The report, with ordinary spaces in place of those that do not break."""
-    return render(collect(sweep, answer), NO_FIGURES, "http://127.0.0.1:5000").replace("\u00a0", " ")
+    return render_report(collect_facts(sweep, answer), NO_FIGURES, "http://127.0.0.1:5000").replace("\u00a0", " ")
 
 
 def head(text: str) -> str:

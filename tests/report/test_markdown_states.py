@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from sweeper.core.records import Collapse, SweepRecord, TrialResult, Verdict
 from sweeper.report import write_report
-from sweeper.report.facts import collect
-from sweeper.report.markdown import render
-from sweeper.workflow.conclude import conclude
+from sweeper.report.facts import collect_facts
+from sweeper.report.markdown import render_report
+from sweeper.workflow.conclude import draw_conclusion
 from tests.report.test_html import check_harmless
 from tests.report.test_markdown import GFM, NO_FIGURES, head
 from tests.support import builders
@@ -84,13 +84,15 @@ def studies(draw: st.DrawFn) -> SweepRecord:
 @settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(studies())
 def test_any_study_is_concluded_and_told(sweep: SweepRecord) -> None:
-    answered = conclude(sweep)
-    text = render(collect(sweep, answered), NO_FIGURES, UI)
+    answered = draw_conclusion(sweep)
+    text = render_report(collect_facts(sweep, answered), NO_FIGURES, UI)
     told = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
     assert not re.search(r"\b(nan|None(?! of)|inf)\b", re.sub(r"`[^`]*`", "", told))
     first = head(text)
     words = {
-        Verdict.NONE: "No recommendation" if not collect(sweep, answered).nothing_learned else "Budget too small",
+        Verdict.NONE: "No recommendation"
+        if not collect_facts(sweep, answered).has_learned_nothing
+        else "Budget too small",
         Verdict.UNDECIDED: "undecided",
         Verdict.EQUIVALENT: "equivalent",
         Verdict.CLEAR_WINNER: "clear winner",
@@ -106,6 +108,6 @@ def test_any_study_is_concluded_and_told(sweep: SweepRecord) -> None:
 @settings(deadline=None, max_examples=3, suppress_health_check=list(HealthCheck))
 @given(studies())
 def test_any_study_is_drawn(tmp_path_factory: pytest.TempPathFactory, sweep: SweepRecord) -> None:
-    paths = write_report(sweep, conclude(sweep), tmp_path_factory.mktemp("states"))
+    paths = write_report(sweep, draw_conclusion(sweep), tmp_path_factory.mktemp("states"))
     check_harmless(paths.html.read_text("utf-8"))
     json.loads(paths.recommendation.read_text("utf-8"))

@@ -5,37 +5,37 @@ from __future__ import annotations
 import numpy as np
 
 from sweeper.core.records import IGNORE
-from sweeper.report.figures.style import palette
-from sweeper.report.prediction_files import for_people, overlay, thinned
+from sweeper.report.figures.style import make_palette
+from sweeper.report.prediction_files import make_display_image, make_overlay, thin_mask
 
 
 def test_images_of_any_depth_can_be_shown():
     deep = np.random.default_rng(0).integers(0, 40_000, (8, 9, 12)).astype(np.uint16)
-    assert for_people(deep).shape == (8, 9, 3) and for_people(deep).dtype == np.uint8
+    assert make_display_image(deep).shape == (8, 9, 3) and make_display_image(deep).dtype == np.uint8
     grey = np.arange(12, dtype=np.uint8).reshape(3, 4, 1)
-    assert np.array_equal(for_people(grey), grey)
-    assert for_people(np.full((4, 4, 1), 900, np.uint16)).shape == (4, 4, 1)
+    assert np.array_equal(make_display_image(grey), grey)
+    assert make_display_image(np.full((4, 4, 1), 900, np.uint16)).shape == (4, 4, 1)
 
 
 def test_an_overlay_tints_classes_and_leaves_the_ground():
     image, labels = np.full((30, 30, 3), 100, np.uint8), np.zeros((30, 30), np.uint8)
     labels[10:20, 10:20], labels[25:] = 1, IGNORE
-    laid = overlay(image, labels, palette(2))
+    laid = make_overlay(image, labels, make_palette(2))
     assert (laid[0, 0] == laid[0, 0, 0]).all() and len(set(laid[15, 15].tolist())) > 1
-    assert laid[10, 12].tolist() == palette(2)[1].tolist()  # the outline is opaque
+    assert laid[10, 12].tolist() == make_palette(2)[1].tolist()  # the outline is opaque
     assert (laid[25:] == 245).any()
 
 
 def test_thin_things_survive_a_smaller_print():
     labels = np.zeros((101, 90), np.uint8)
     labels[37], labels[60:80, 10:12] = 1, IGNORE
-    small = thinned(labels, 4)
+    small = thin_mask(labels, 4)
     assert small.shape == (26, 23) and (small[9] == 1).all() and (small == IGNORE).any()
-    assert np.array_equal(thinned(labels, 1), labels)
+    assert np.array_equal(thin_mask(labels, 1), labels)
 
 
 def test_palettes_differ_between_neighbours():
-    colours = palette(22).astype(int)
+    colours = make_palette(22).astype(int)
     assert len(colours) == 22
     distance = np.abs(colours[1:, None] - colours[None, 1:]).sum(axis=2)
     assert distance[~np.eye(21, dtype=bool)].min() > 20

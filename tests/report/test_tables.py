@@ -8,33 +8,33 @@ import pandas as pd
 import pytest
 
 from sweeper.core.records import SweepRecord
-from sweeper.report.tables import trials_frame, write_csv
+from sweeper.report.tables import make_trials_frame, write_csv
 from tests.support import builders
 from tests.support.simulated_studies import cracks
 
 
 def written(sweep: SweepRecord, folder: Path) -> pd.DataFrame:
-    write_csv(trials_frame(sweep), folder / "trials.csv")
+    write_csv(make_trials_frame(sweep), folder / "trials.csv")
     return pd.read_csv(folder / "trials.csv")
 
 
 def test_values_are_those_of_the_last_evaluation() -> None:
     trial = builders.trial("focal", 0.73, 4)
-    row = trials_frame(builders.sweep([trial], [])).iloc[0]
+    row = make_trials_frame(builders.sweep([trial], [])).iloc[0]
     last = trial.evaluations[-1]
     assert (row["value"], row["miou"], row["dice"]) == (0.73, last.chosen.miou, last.chosen.dice)
     assert (row["miou_at_default"], row["point"], row["steps_done"]) == (last.default.miou, last.point, last.step)
     assert (row["params.gamma"], row["params.alpha"], row["lr"]) == (2.0, 0.25, 0.003)
     assert pd.isna(row["params.mix"]) and pd.isna(row["test_miou"])
     run = builders.confirmation(test=builders.counts_from_iou([0.5] * 5))  # which alone has a test score
-    assert trials_frame(builders.sweep([], [run]))["test_fg_iou"][0] == pytest.approx(0.5, abs=0.01)
+    assert make_trials_frame(builders.sweep([], [run]))["test_fg_iou"][0] == pytest.approx(0.5, abs=0.01)
 
 
 def test_values_from_a_part_of_the_images_have_columns_of_their_own() -> None:
     """The stopped trial read higher on its part than the complete one on all, and is the worse on the same images."""
     done = builders.trial("dice", 0.6, 0, evaluations=builders.curve_on_part((0.5, 0.6, 0.65, 0.7), 0.6))
     stopped = builders.trial("focal", 0.65, 1, state="pruned", evaluations=builders.curve_on_part((0.4, 0.65)))
-    frame = trials_frame(builders.sweep([done, stopped], []))
+    frame = make_trials_frame(builders.sweep([done, stopped], []))
     assert frame["value"][0] == frame["miou"][0] == 0.6
     assert frame[["value", "miou", "miou_at_default", "fg_iou", "dice", "point"]].iloc[1].isna().all()
     assert list(frame["value_part"]) == list(frame["miou_part"]) == [0.7, 0.65]
@@ -43,8 +43,8 @@ def test_values_from_a_part_of_the_images_have_columns_of_their_own() -> None:
 
 
 def test_columns_are_the_same_whatever_happened() -> None:
-    full, empty = trials_frame(builders.sweep()), trials_frame(builders.sweep([], []))
-    failed = trials_frame(builders.sweep([builders.failed_trial()], []))
+    full, empty = make_trials_frame(builders.sweep()), make_trials_frame(builders.sweep([], []))
+    failed = make_trials_frame(builders.sweep([builders.failed_trial()], []))
     assert list(full.columns) == list(empty.columns) == list(failed.columns)
     assert len(empty) == 0
     assert [str(t) for t in empty.dtypes] == [str(t) for t in full.dtypes]
@@ -52,7 +52,7 @@ def test_columns_are_the_same_whatever_happened() -> None:
 
 def test_csv_reads_back_every_number_exactly(tmp_path: Path) -> None:
     sweep = cracks().sweep
-    frame, read = trials_frame(sweep), written(sweep, tmp_path)
+    frame, read = make_trials_frame(sweep), written(sweep, tmp_path)
     numeric = frame.select_dtypes("number").columns
     pd.testing.assert_frame_equal(frame[numeric], read[numeric], check_dtype=False, check_exact=True)
     assert list(read["family"]) == list(frame["family"])

@@ -16,9 +16,9 @@ from sweeper.scripts.contract import (
     HELPER,
     TrialDocument,
     read_events,
-    read_scores,
-    write_folder,
+    read_split_scores,
     write_helper,
+    write_trial_folder,
 )
 from tests.support.schemas import problems
 
@@ -34,7 +34,7 @@ def written(folder: Path, *lines: Any) -> Path:
 
 def test_a_folder_holds_the_trial_the_loss_and_the_helper(tmp_path: Path) -> None:
     trial = TrialDocument(kind="search", family="tversky", params={"fn_weight": 0.7}, seed=4)
-    write_folder(tmp_path / "one", trial, "binary")
+    write_trial_folder(tmp_path / "one", trial, "binary")
     document = json.loads((tmp_path / "one" / "trial.json").read_text())
     assert document["schema"] == "sweeper.trial/1" and document["params"] == {"fn_weight": 0.7}
     assert not problems(document)
@@ -44,7 +44,9 @@ def test_a_folder_holds_the_trial_the_loss_and_the_helper(tmp_path: Path) -> Non
 
 def test_a_loss_that_cannot_be_made_leaves_no_folder(tmp_path: Path) -> None:
     with pytest.raises(LossError):
-        write_folder(tmp_path / "one", TrialDocument(kind="search", family="boundary", params={}, seed=4), "binary")
+        write_trial_folder(
+            tmp_path / "one", TrialDocument(kind="search", family="boundary", params={}, seed=4), "binary"
+        )
     assert not (tmp_path / "one").exists()
 
 
@@ -91,7 +93,7 @@ def test_parts_on_several_ranks_are_one_table(tmp_path: Path) -> None:
     two["names"], two["data"][1] = np.array(["image1", "image2"]), 5
     np.savez(tmp_path / "val.npz", sums=np.array([3.0, 4.0]), **one)
     np.savez(tmp_path / "val.1.npz", sums=np.array([4.0000001, 6.0]), **two)
-    scores = read_scores(tmp_path, "val", "logits", 2)
+    scores = read_split_scores(tmp_path, "val", "logits", 2)
     assert scores.names == ("image0", "image1", "image2")
     assert scores.data[:, 0, 0].tolist() == [1, 1, 5] and scores.sums.tolist() == [3.0, 4.0, 6.0]
 
@@ -99,7 +101,7 @@ def test_parts_on_several_ranks_are_one_table(tmp_path: Path) -> None:
 def test_other_logits_under_one_name_are_another_part_of_the_image(tmp_path: Path) -> None:
     np.savez(tmp_path / "val.npz", sums=np.array([3.0]), **counts(1, 9, 3, 3))
     np.savez(tmp_path / "val.1.npz", sums=np.array([3.5]), **counts(1, 9, 3, 3))
-    assert (read_scores(tmp_path, "val", "logits", 3).data == 2).all()
+    assert (read_split_scores(tmp_path, "val", "logits", 3).data == 2).all()
 
 
 def test_equality_of_scores_is_by_name(tmp_path: Path) -> None:
@@ -107,7 +109,7 @@ def test_equality_of_scores_is_by_name(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         names, data = np.array(["a", "b", "c"])[order], np.array([0.1, 0.2, 0.3])[order]
         np.savez(tmp_path / folder / "test.npz", names=names, data=data)
-    one, two = (read_scores(tmp_path / folder, "test", "score", 2) for folder in ("one", "two"))
+    one, two = (read_split_scores(tmp_path / folder, "test", "score", 2) for folder in ("one", "two"))
     assert one.is_equal(two) and not one.is_equal(two._replace(data=two.data[::-1]))
 
 
@@ -127,28 +129,28 @@ HOSTILE = {
 def test_scores_that_are_none_of_the_contract_are_refused(tmp_path: Path, name: str) -> None:
     np.savez(tmp_path / "val.npz", **HOSTILE[name])
     with pytest.raises(ScriptError, match="must be scores as sweeper_trial writes them"):
-        read_scores(tmp_path, "val", "logits", 2)
+        read_split_scores(tmp_path, "val", "logits", 2)
 
 
 def test_neither_a_missing_file_nor_one_of_other_bytes_nor_one_that_fills_the_memory_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ScriptError, match="No such file"):
-        read_scores(tmp_path, "val", "score", 2)
+        read_split_scores(tmp_path, "val", "score", 2)
     (tmp_path / "val.npz").write_bytes(b"\x80\x04 no zip")
     with pytest.raises(ScriptError, match="zip"):
-        read_scores(tmp_path, "val", "score", 2)
+        read_split_scores(tmp_path, "val", "score", 2)
     monkeypatch.setitem(contract.MOST_BYTES, "npz", 10_000)
     with zipfile.ZipFile(tmp_path / "val.npz", "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("data.npy", b"\0" * 20_000)
     with pytest.raises(ScriptError, match="more than 10,000 bytes"):
-        read_scores(tmp_path, "val", "score", 2)
+        read_split_scores(tmp_path, "val", "score", 2)
 
 
 def test_an_image_with_two_scores_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "val.npz", names=np.array(["a", "a"]), data=np.array([0.5, 0.25]))
     with pytest.raises(ScriptError, match="one score, got two of 'a'"):
-        read_scores(tmp_path, "val", "score", 2)
+        read_split_scores(tmp_path, "val", "score", 2)
 
 
 def test_the_helper_is_written_beside_the_script_and_never_over_another_file(

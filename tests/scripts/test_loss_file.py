@@ -11,7 +11,7 @@ import torch
 from sweeper.core.errors import LossError
 from sweeper.losses import build_loss
 from sweeper.losses.families import FAMILIES
-from sweeper.scripts.loss_file import loss_text
+from sweeper.scripts.loss_file import make_loss_text
 
 CASES = [(name, task) for name, family in FAMILIES.items() for task in family.tasks if family.needs_map is None]
 
@@ -30,7 +30,7 @@ def given(name: str, task: Any) -> dict[str, float]:
 def test_a_files_loss_equals_the_registrys(name: str, task: Any) -> None:
     frequencies = None if task == "binary" else (90.0, 8.0, 2.0)
     params = given(name, task)
-    text = loss_text(name, params, task, frequencies)
+    text = make_loss_text(name, params, task, frequencies)
     assert {line.split()[1] for line in text.splitlines() if re.match(r"\s*(import|from) ", line)} <= {
         "__future__", "math", "collections.abc", "functools", "typing", "torch", "torch.nn",
     }  # fmt: skip
@@ -51,7 +51,7 @@ def test_a_files_loss_equals_the_registrys(name: str, task: Any) -> None:
 
 def test_one_file_serves_both_tasks_where_the_loss_is_the_same() -> None:
     made: dict[str, Any] = {"__name__": "loss"}
-    exec(compile(loss_text("dice", {}, None), "loss.py", "exec"), made)
+    exec(compile(make_loss_text("dice", {}, None), "loss.py", "exec"), made)
     for channels, task in ((1, "binary"), (4, "multiclass")):
         logits, target = torch.randn(2, channels, 8, 8), torch.randint(0, max(2, channels), (2, 8, 8))
         assert made["criterion"](logits, target) == build_loss("dice", task=task)(logits, target)  # type: ignore[arg-type]
@@ -60,9 +60,9 @@ def test_one_file_serves_both_tasks_where_the_loss_is_the_same() -> None:
 @pytest.mark.parametrize("name", [name for name, family in FAMILIES.items() if family.needs_map])
 def test_a_loss_that_needs_maps_of_the_labels_is_refused(name: str) -> None:
     with pytest.raises(LossError, match=f"needs? logits and labels only, got {name}"):
-        loss_text(name, {}, "binary")
+        make_loss_text(name, {}, "binary")
 
 
 def test_what_cannot_be_built_is_refused() -> None:
     with pytest.raises(LossError, match="needs `class_frequencies`"):
-        loss_text("weighted_ce", {"class_weight_power": 0.5}, "multiclass")
+        make_loss_text("weighted_ce", {"class_weight_power": 0.5}, "multiclass")

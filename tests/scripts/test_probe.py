@@ -11,9 +11,19 @@ import pytest
 
 from sweeper.core.errors import ScriptError
 from sweeper.scripts import probe
-from sweeper.scripts.contract import Began, Call, Epoch, Event, Problem, Scored, Scores, Split, TrialDocument
-from sweeper.scripts.launch import Ended
-from sweeper.scripts.probe import ProbeDocument, Start, probe_script
+from sweeper.scripts.contract import (
+    EpochDone,
+    Event,
+    LossCall,
+    ScriptProblem,
+    Split,
+    SplitScored,
+    SplitScores,
+    TrialBegan,
+    TrialDocument,
+)
+from sweeper.scripts.launch import ScriptEnd
+from sweeper.scripts.probe import ProbeDocument, ScriptStart, probe_script
 from tests.support.schemas import problems
 
 PIXELS = (900, 100, 24)
@@ -26,7 +36,7 @@ class Script:
     pixels: tuple[int, ...] | None = PIXELS
     names: dict[str, tuple[str, ...]] = {"val": ("a", "b"), "test": ("c", "d")}  # noqa: RUF012
     what = "logits"
-    ended = Ended(0, 2.0, False, 100, ("done",))
+    ended = ScriptEnd(0, 2.0, False, 100, ("done",))
     begins = True
     calls = 4
     version = 1
@@ -49,30 +59,30 @@ class Script:
     def score(self, trial: TrialDocument, split: str) -> float:
         return 0.5 if trial.family == "dice" else 0.25
 
-    def run(self, words: Sequence[str], trial: TrialDocument, folder: Path, seconds: float) -> Start:
+    def run(self, words: Sequence[str], trial: TrialDocument, folder: Path, seconds: float) -> ScriptStart:
         self.starts += 1
         events: list[Event] = []
         sofar = {"calls": self.calls, "pixels": self.pixels, "length": self.length}
         if self.begins:
             began = {"version": self.version, "classes": ("sky", "bird"), "ignore_index": 255, "world": 1}
-            events.append(Began(event="start", seconds=0.0, **began))
+            events.append(TrialBegan(event="start", seconds=0.0, **began))
         for n in range(1, self.calls + 1):
-            call = Call(
+            call = LossCall(
                 event="loss", seconds=0.1 * n, call=n, target=self.target(trial, n), logits=self.logits(trial, n)
             )
             events.append(call)
         if self.problem is not None:
-            events.append(Problem(event="problem", seconds=1.0, text=self.problem))
+            events.append(ScriptProblem(event="problem", seconds=1.0, text=self.problem))
         if not trial.ends and self.calls >= 4:
             events += [
-                Scored(
+                SplitScored(
                     event="scores", seconds=0.9, split=split, what=self.what, images=2, number=1, finite=self.finite,
                     **sofar,
                 )
                 for split in self.names
             ]  # fmt: skip
-            events.append(Epoch(event="epoch", seconds=1.1, done=1, **sofar))
-        return Start(folder, trial, self.ended, tuple(events))
+            events.append(EpochDone(event="epoch", seconds=1.1, done=1, **sofar))
+        return ScriptStart(folder, trial, self.ended, tuple(events))
 
 
 Probe = Callable[..., ProbeDocument]
@@ -86,17 +96,19 @@ def examine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Probe:
     def run(script: Script, **given: Any) -> ProbeDocument:
         trials: dict[Path, TrialDocument] = {}
 
-        def begin(words: Sequence[str], trial: TrialDocument, folder: Path, seconds: float) -> Start:
+        def begin(words: Sequence[str], trial: TrialDocument, folder: Path, seconds: float) -> ScriptStart:
             trials[folder] = trial
             return script.run(words, trial, folder, seconds)
 
-        def scores(folder: Path, split: Split, what: Any, classes: int) -> Scores:
+        def scores(folder: Path, split: Split, what: Any, classes: int) -> SplitScores:
             drawn = script.drawn.get(folder)
             names = (drawn,) if drawn and split == "test" else script.names[split]
-            return Scores(what, names, np.full(len(names), script.score(trials[folder], split)), np.zeros(len(names)))
+            return SplitScores(
+                what, names, np.full(len(names), script.score(trials[folder], split)), np.zeros(len(names))
+            )
 
-        monkeypatch.setattr(probe, "_begin", begin)
-        monkeypatch.setattr(probe, "read_scores", scores)
+        monkeypatch.setattr(probe, "_begin_start", begin)
+        monkeypatch.setattr(probe, "read_split_scores", scores)
         return probe_script("python train.py", **given)
 
     return run
@@ -123,6 +135,7 @@ def test_a_script_that_behaves_is_described(examine: Probe, tmp_path: Path) -> N
     assert not [*(tmp_path / ".sweeper").iterdir()]
 
 
+LATE = ScriptEnd(-15, 600, True, 0, ())
 REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "never begins": ({"begins": False, "calls": 0}, 1, "must call trial()"),
     "never calls": ({"calls": 0}, 1, "must train with t.loss"),
@@ -130,11 +143,11 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "an old helper": ({"version": 0}, 1, "of version 1, got 0; write it again"),
     "a problem": ({"problem": "targets must be class labels"}, 1, "targets must be class labels"),
     "NaN": ({"logits": lambda *_: None}, 1, "not in call 1 of the loss"),
-    "late": ({"ended": Ended(-15, 600, True, 0, ()), "calls": 3}, 1, "after call 3 of the loss or a later one, before"),
-    "late, silent": ({"ended": Ended(-15, 600, True, 0, ()), "calls": 0}, 1, "raise --time-limit. It printed nothing"),
-    "crashes": ({"ended": Ended(1, 1, False, 9, ("oh",)), "calls": 3}, 1, "status 1 after call 3"),
-    "is killed": ({"ended": Ended(-9, 1, False, 9, ("oh",)), "calls": 0, "begins": False}, 1, "signal 9 before it"),
-    "crashes late": ({"ended": Ended(1, 1, False, 9, ("oh",))}, 4, "after its scores of test and val; log.txt"),
+    "late": ({"ended": LATE, "calls": 3}, 1, "after call 3 of the loss or a later one, before"),
+    "late, silent": ({"ended": LATE, "calls": 0}, 1, "raise --time-limit. It printed nothing"),
+    "crashes": ({"ended": ScriptEnd(1, 1, False, 9, ("oh",)), "calls": 3}, 1, "status 1 after call 3"),
+    "is killed": ({"ended": ScriptEnd(-9, 1, False, 9, ("oh",)), "calls": 0, "begins": False}, 1, "signal 9 before it"),
+    "crashes late": ({"ended": ScriptEnd(1, 1, False, 9, ("oh",))}, 4, "after its scores of test and val; log.txt"),
     "one seed": ({"logits": lambda *_: (0.0, 1.0, 3.0), "target": lambda *_: "x"}, 2, "must follow the seed"),
     "nearly one seed": (
         {"logits": lambda s, t, n: (t.seed * 1e-6, 1.0, 3.0), "target": lambda *_: "x"}, 2, "must follow the seed",
@@ -164,11 +177,11 @@ def test_a_script_in_which_losses_cannot_be_compared_is_refused(examine: Probe, 
 
 def test_the_last_lines_of_the_log_are_said(examine: Probe) -> None:
     with pytest.raises(ScriptError, match=r"Its last lines:\n      one\n      two$"):
-        examine(made(ended=Ended(1, 1, False, 9, ("one", "two")), calls=3))
+        examine(made(ended=ScriptEnd(1, 1, False, 9, ("one", "two")), calls=3))
 
 
 def test_an_import_that_fails_is_answered_by_the_way_to_copy_the_helper(examine: Probe) -> None:
-    ended = Ended(1, 1, False, 9, ("ModuleNotFoundError: No module named 'sweeper_trial'",))
+    ended = ScriptEnd(1, 1, False, 9, ("ModuleNotFoundError: No module named 'sweeper_trial'",))
     with pytest.raises(
         ScriptError, match=r"status 1 before it called trial.*copy it there by `sweeper probe --write-helper"
     ):
@@ -177,7 +190,7 @@ def test_an_import_that_fails_is_answered_by_the_way_to_copy_the_helper(examine:
 
 def test_images_that_differ_between_trainings_of_a_seed_are_refused(examine: Probe) -> None:
     class Drawn(Script):
-        def run(self, words: Sequence[str], trial: TrialDocument, folder: Path, seconds: float) -> Start:
+        def run(self, words: Sequence[str], trial: TrialDocument, folder: Path, seconds: float) -> ScriptStart:
             self.drawn[folder] = f"c{self.starts}"
             return super().run(words, trial, folder, seconds)
 
@@ -189,20 +202,20 @@ def test_images_that_differ_between_trainings_of_a_seed_are_refused(examine: Pro
 
 def test_a_training_that_diverges_at_the_high_rate_only_follows_the_rate(examine: Probe) -> None:
     class Diverges(Script):
-        def run(self, words: Sequence[str], trial: TrialDocument, folder: Path, seconds: float) -> Start:
+        def run(self, words: Sequence[str], trial: TrialDocument, folder: Path, seconds: float) -> ScriptStart:
             start = super().run(words, trial, folder, seconds)
             if trial.lr_factor == 1:
                 return start
-            return start._replace(ended=Ended(1, 1, False, 9, ("loss is NaN",)), events=start.events[:3])
+            return start._replace(ended=ScriptEnd(1, 1, False, 9, ("loss is NaN",)), events=start.events[:3])
 
     assert examine(Diverges()).pairing == "exact"
 
 
 def test_an_end_with_another_status_after_the_last_call_is_no_crash(examine: Probe) -> None:
     class Catches(Script):
-        def run(self, words: Sequence[str], trial: TrialDocument, folder: Path, seconds: float) -> Start:
+        def run(self, words: Sequence[str], trial: TrialDocument, folder: Path, seconds: float) -> ScriptStart:
             start = super().run(words, trial, folder, seconds)
-            return start._replace(ended=Ended(1, 1, False, 9, ())) if trial.ends else start
+            return start._replace(ended=ScriptEnd(1, 1, False, 9, ())) if trial.ends else start
 
     assert examine(Catches()).pairing == "exact"
 
@@ -238,7 +251,7 @@ def test_trainings_whose_first_batch_differs_for_one_seed_are_unpaired(examine: 
 
 
 def test_what_else_there_is_to_know_is_said(examine: Probe) -> None:
-    flood = made(length=None, pixels=(900, 0, 0), ended=Ended(0, 2.0, False, 10**8, ("x",)))
+    flood = made(length=None, pixels=(900, 0, 0), ended=ScriptEnd(0, 2.0, False, 10**8, ("x",)))
     notes = examine(flood).notes
     for words in ("t.length is never called", "no pixel of 'bird' was in 4 batches", "printed 100 MB"):
         assert any(words in note for note in notes), notes

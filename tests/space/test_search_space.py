@@ -16,11 +16,11 @@ from sweeper.core.records import Coordinate
 from sweeper.core.yaml_file import MAX_BYTES, parse_yaml
 from sweeper.losses import FAMILIES, build_loss
 from sweeper.space import (
-    default_space_name,
-    defaults,
-    floor_of,
+    count_floor_trials,
+    get_default_params,
+    get_default_space_name,
     load_space,
-    suggest,
+    suggest_choice,
 )
 from sweeper.space.space_file import parse_space
 
@@ -52,11 +52,11 @@ def test_the_shipped_space_searches_exactly_what_the_registry_declares(task):
     everything = {"binary": "full", "multiclass": "full_multiclass"}[task]
     focused = ["cross_entropy", "weighted_ce", "focal", "dice", "tversky", "dice_ce", "dice_focal"]
     all_of_them = [name for name, family in FAMILIES.items() if task in family.tasks]
-    for name, families in ((default_space_name(task), focused), (everything, all_of_them)):
+    for name, families in ((get_default_space_name(task), focused), (everything, all_of_them)):
         space = load_space(name, task)
         assert [family.family for family in space.families] == families
         for family in space.families:
-            declared = FAMILIES[family.family].searched(task)
+            declared = FAMILIES[family.family].list_searched(task)
             assert family.coordinates == {name: free.search for name, free in declared.items()}
         assert space.lr == Coordinate(kind="log", low=1e-4, high=1e-2)
 
@@ -239,14 +239,14 @@ def test_every_choice_can_be_built_and_the_first_ones_are_what_was_enqueued(name
     space = load_space(name, task)
     trials, chosen = study(), set()
     for family in space.families:
-        trials.enqueue_trial(defaults(family, space))
+        trials.enqueue_trial(get_default_params(family, space))
     for family in space.families:
         trial = trials.ask()
-        suggest(trial, space, imbalance=61.0)
-        assert trial.params == defaults(family, space)
+        suggest_choice(trial, space, imbalance=61.0)
+        assert trial.params == get_default_params(family, space)
     for _ in range(10 * len(space.families)):
         trial = trials.ask()
-        choice = suggest(trial, space, imbalance=61.0)
+        choice = suggest_choice(trial, space, imbalance=61.0)
         chosen.add(choice.family)
         build_loss(choice.family, task=task, class_frequencies=(9, 1), **choice.params)
         assert space.lr.low <= choice.lr <= space.lr.high
@@ -259,23 +259,23 @@ def test_no_imbalance_gives_a_weight_that_cannot_be_built(write):
     space = load_space(write(HEAD + "  weighted_ce: {pos_weight: {power_of_imbalance: [0, 2]}}\n"), "binary")
     fixed = {"loss": "weighted_ce", "weighted_ce.pos_weight_power": 2.0, "weighted_ce.lr": 1e-3}
     for imbalance in (1e-4, 1.0, 1e8):
-        choice = suggest(optuna.trial.FixedTrial(fixed), space, imbalance)
+        choice = suggest_choice(optuna.trial.FixedTrial(fixed), space, imbalance)
         build_loss("weighted_ce", task="binary", **choice.params)
 
 
 def test_fixed_values_are_not_asked_for(write):
     space = load_space(write(HEAD.replace("{log: [3.0e-4, 1.0e-2]}", "1.0e-3") + "  focal: {gamma: 3}\n"), "binary")
     trial = study().ask()
-    choice = suggest(trial, space, 10.0)
+    choice = suggest_choice(trial, space, 10.0)
     assert (choice.params, choice.lr) == ({"gamma": 3.0}, 1e-3)
     assert set(trial.params) == {"loss"}
-    assert defaults(space.families[0], space) == {"loss": "focal"}
+    assert get_default_params(space.families[0], space) == {"loss": "focal"}
 
 
 def test_every_family_begins_with_its_literature_defaults():
     space = load_space("binary")
     lr = pytest.approx(math.sqrt(1e-4 * 1e-2))
-    assert [defaults(family, space) for family in space.families] == [
+    assert [get_default_params(family, space) for family in space.families] == [
         {"loss": "cross_entropy", "cross_entropy.lr": lr},
         {"loss": "weighted_ce", "weighted_ce.pos_weight_power": 1.0, "weighted_ce.lr": lr},
         {"loss": "focal", "focal.gamma": 2.0, "focal.alpha": 0.25, "focal.lr": lr},
@@ -288,7 +288,7 @@ def test_every_family_begins_with_its_literature_defaults():
 
 def test_floors_are_equal_and_fit_into_the_total():
     space = load_space("binary")  # of seven families
-    assert [floor_of(space, trials) for trials in (0, 6, 7, 20, 21, 80)] == [0, 0, 1, 2, 3, 3]
+    assert [count_floor_trials(space, trials) for trials in (0, 6, 7, 20, 21, 80)] == [0, 0, 1, 2, 3, 3]
 
 
 def test_defaults_are_clipped_into_the_space_and_in_the_middle_where_there_is_none(write):
@@ -298,7 +298,7 @@ def test_defaults_are_clipped_into_the_space_and_in_the_middle_where_there_is_no
         "  dice_ce: {pos_weight: {log: [2, 50]}}\n"
     )
     space = load_space(write(text), "binary")
-    weighted, focal, tversky, mixed = (defaults(family, space) for family in space.families)
+    weighted, focal, tversky, mixed = (get_default_params(family, space) for family in space.families)
     assert weighted["weighted_ce.pos_weight"] == pytest.approx(10.0)
     assert focal["focal.gamma"] == 3.0
     assert tversky["tversky.fn_weight"] == 0.4

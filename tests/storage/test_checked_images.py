@@ -11,7 +11,7 @@ import pytest
 
 from sweeper import storage as studies
 from sweeper.core.errors import DamagedError
-from sweeper.core.records import Probed
+from sweeper.core.records import BudgetProbe
 from tests.support.faking import CrashError, FakeExecutor, new_plan, train
 
 TRIALS = 10
@@ -20,13 +20,13 @@ TRIALS = 10
 def opened(folder: Path) -> optuna.Study:
     """As a new process opens it."""
     storage = studies.open_storage(f"sqlite:///{folder}/study.db")
-    if "s" in studies.study_names(storage):
+    if "s" in studies.list_study_names(storage):
         return studies.load_study(storage, "s")
     return studies.create_study(storage, "s", new_plan())
 
 
 def results(study: optuna.Study) -> list[str]:
-    return [result.model_dump_json(exclude={"run_id", "seconds"}) for result in studies.all_results(study)]
+    return [result.model_dump_json(exclude={"run_id", "seconds"}) for result in studies.list_all_results(study)]
 
 
 def go(study: optuna.Study, crash_after: int | None = None) -> None:
@@ -53,7 +53,7 @@ def test_what_was_trained_since_the_last_check_is_trained_again_to_the_same_numb
     study = opened(tmp_path)
     if checked:
         go(study, checked)
-        studies.reconcile(study)
+        studies.reconcile_study(study)
     before = results(study)
     if checked is not None:
         studies.note_checked(study)
@@ -71,12 +71,12 @@ def test_what_followed_from_dropped_trainings_is_found_again(tmp_path: Path) -> 
     study = opened(tmp_path)
     studies.note_checked(study)
     go(study)
-    study.set_user_attr(studies.PROBED, studies.pack(Probed(first=4, steps=16, sentence="nothing", learned=False)))
+    study.set_user_attr(studies.PROBED, studies.pack(BudgetProbe(first=4, steps=16, sentence="nothing", learned=False)))
     assert {studies.RATES, "analyses_taken"} <= set(study.user_attrs)
     studies.drop_unchecked(study)
     left = opened(tmp_path).user_attrs
     assert not {studies.RATES, studies.SAME, "analyses_taken"} & set(left)
-    assert studies.found_budget(left) == Probed(first=4)
+    assert studies.read_budget_probe(left) == BudgetProbe(first=4)
 
 
 def test_nothing_is_dropped_where_nothing_was_trained_since(tmp_path: Path) -> None:

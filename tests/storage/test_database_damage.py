@@ -13,7 +13,7 @@ from sweeper import storage as studies
 from sweeper.cli.main import cli
 from sweeper.core.errors import DamagedError, StudyError, SweeperError, UsageError
 from sweeper.core.records import SweepRecord
-from sweeper.storage.database import back_up
+from sweeper.storage.database import back_up_database
 from tests.support import builders
 from tests.support.faking import fake_result, new_plan, train
 
@@ -34,7 +34,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for key in ("trials", "rope"):
         study.set_user_attr(key, studies.pack_value(9 if key == "trials" else 0.01))
     storage.engine.dispose()
-    back_up(url_of(folder), NAME, folder / "copy.db")
+    back_up_database(url_of(folder), NAME, folder / "copy.db")
     return folder / "copy.db"
 
 
@@ -91,7 +91,7 @@ def test_a_torn_file_is_told_with_what_to_do_by_every_command(folder: Path) -> N
     with pytest.raises(SweeperError, match=r"must be whole, and it is damaged: .*malformed.*restore a backup"):
         load(folder)
     with pytest.raises(SweeperError, match=r"must be whole, and it is damaged"):
-        back_up(url_of(folder), NAME, folder / "copy.db")
+        back_up_database(url_of(folder), NAME, folder / "copy.db")
     assert not (folder / "copy.db").exists()
     asked = ["doctor", "--storage", url_of(folder), "--tracking-uri", f"sqlite:///{folder}/none.db"]
     shown = CliRunner().invoke(cli, asked, standalone_mode=False)
@@ -110,7 +110,7 @@ def test_a_backup_made_amid_writing_holds_what_a_copy_of_the_file_does_not(tmp_p
     studies.store_extra(study, result)
     study.ask()
     (tmp_path / "plain.db").write_bytes((tmp_path / "sweeper.db").read_bytes())
-    back_up(url_of(tmp_path), NAME, tmp_path / "copy.db")
+    back_up_database(url_of(tmp_path), NAME, tmp_path / "copy.db")
     assert [p.name for p in tmp_path.glob("copy.db*")] == ["copy.db"]
     assert trials_in(tmp_path / "plain.db") == 0
     assert trials_in(tmp_path / "copy.db") == 1
@@ -126,9 +126,9 @@ def test_a_backup_made_amid_writing_holds_what_a_copy_of_the_file_does_not(tmp_p
 
 def test_a_backup_refuses_what_it_cannot_do(folder: Path) -> None:
     with pytest.raises(UsageError, match="exists already"):
-        back_up(url_of(folder), NAME, folder / "sweeper.db")
+        back_up_database(url_of(folder), NAME, folder / "sweeper.db")
     with pytest.raises(StudyError, match="no study 'other'"):
-        back_up(url_of(folder), "other", folder / "copy.db")
+        back_up_database(url_of(folder), "other", folder / "copy.db")
     assert not (folder / "copy.db").exists()
     with pytest.raises(UsageError, match="pg_dump"):
-        back_up("postgresql://me@host/db", NAME, folder / "copy.db")
+        back_up_database("postgresql://me@host/db", NAME, folder / "copy.db")

@@ -18,7 +18,7 @@ from sweeper import storage as studies
 from sweeper.cli.main import cli
 from sweeper.core.errors import StudyError, SweeperError, UsageError
 from sweeper.storage import resilient_storage as steady
-from sweeper.storage.results import counted
+from sweeper.storage.results import is_counted
 from sweeper.system import leases
 from sweeper.system import postgres as server_side
 from tests.support.faking import new_plan, train
@@ -50,12 +50,12 @@ def test_a_server_that_is_not_there_is_refused_without_its_password() -> None:
 
 def test_a_study_is_run_by_one_process_at_a_time(postgres: Server) -> None:
     url = postgres.fresh()
-    with studies.sole_use(url, "s"):
-        with pytest.raises(StudyError, match="being run by another process"), studies.sole_use(url, "s"):
+    with studies.hold_study(url, "s"):
+        with pytest.raises(StudyError, match="being run by another process"), studies.hold_study(url, "s"):
             raise AssertionError("two at once")
-        with studies.sole_use(url, "another"):
+        with studies.hold_study(url, "another"):
             pass
-    with studies.sole_use(url, "s"):
+    with studies.hold_study(url, "s"):
         pass
 
 
@@ -88,7 +88,7 @@ def test_a_restart_of_the_server_neither_frees_the_study_nor_ends_the_sweep(monk
             def keep(self, result: object) -> None:
                 time.sleep(0.05)
 
-        with studies.sole_use(url, "s") as lost:
+        with studies.hold_study(url, "s") as lost:
             thread = threading.Thread(target=restart)
             thread.start()
             try:
@@ -99,7 +99,7 @@ def test_a_restart_of_the_server_neither_frees_the_study_nor_ends_the_sweep(monk
 
             def taken() -> bool:
                 try:
-                    with studies.sole_use(url, "s"):
+                    with studies.hold_study(url, "s"):
                         return False
                 except StudyError:
                     return True
@@ -107,7 +107,7 @@ def test_a_restart_of_the_server_neither_frees_the_study_nor_ends_the_sweep(monk
             wait_until(taken)
             assert not lost()
         trials = study.get_trials()
-        assert sum(counted(t) for t in trials) == 40
+        assert sum(is_counted(t) for t in trials) == 40
         assert {t.state.name for t in trials} <= {"COMPLETE", "PRUNED"}
         assert [t.number for t in trials] == list(range(len(trials)))
 
@@ -192,7 +192,7 @@ def test_a_whole_sweep_with_both_stores_there_and_the_password_nowhere(postgres:
     tracking = postgres.fresh().replace("postgres@", "postgres:hun'ter\"2@")
     display = Recorder()
     outcome = sweep_in(tmp_path, display, storage=storage, tracking_uri=tracking)
-    client = MlflowClient(server_side.sqlalchemy_url(tracking))
+    client = MlflowClient(server_side.make_sqlalchemy_url(tracking))
     experiment = client.get_experiment_by_name("study")
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id], max_results=1000)

@@ -41,9 +41,11 @@ def test_ids_and_storage_are_the_databases_own(tmp_path: Path) -> None:
     optuna.create_study(storage=storage, study_name="first").ask()
     study = optuna.create_study(storage=storage, study_name="second")
     trial = study.ask()
-    assert isinstance(internals.storage_of(study), BaseStorage), hint("Study._storage")
-    assert internals.id_of(trial) == internals.id_of_number(study, 0) == 2, hint("Trial._trial_id, Study._study_id")
-    assert internals.id_of(study.trials[0]) == 2, hint("FrozenTrial._trial_id")
+    assert isinstance(internals.get_base_storage(study), BaseStorage), hint("Study._storage")
+    assert internals.get_trial_id(trial) == internals.get_id_of_number(study, 0) == 2, hint(
+        "Trial._trial_id, Study._study_id"
+    )
+    assert internals.get_trial_id(study.trials[0]) == 2, hint("FrozenTrial._trial_id")
 
 
 def test_a_trial_that_is_asked_again_keeps_what_is_stored_and_draws_the_rest() -> None:
@@ -54,7 +56,7 @@ def test_a_trial_that_is_asked_again_keeps_what_is_stored_and_draws_the_rest() -
     cut_off = study.ask()
     first = cut_off.suggest_float("a", 0, 1)
     study.sampler = optuna.samplers.RandomSampler(seed=3)
-    again = internals.AskedAgain(study, internals.id_of(cut_off))
+    again = internals.ReplayedTrial(study, internals.get_trial_id(cut_off))
     assert (again.suggest_float("a", 0, 1), again.suggest_float("b", 0, 1)) == drawn
     assert first == drawn[0]
     assert study.trials[0].state == TrialState.RUNNING
@@ -63,7 +65,7 @@ def test_a_trial_that_is_asked_again_keeps_what_is_stored_and_draws_the_rest() -
 @pytest.mark.parametrize("fixed", [{}, {"a": 0.25}])
 def test_a_trial_that_is_begun_is_as_one_that_was_asked_for(fixed: dict[str, float], tmp_path: Path) -> None:
     found = []
-    for number, begin in enumerate((optuna.Study.ask, lambda study: internals.begin_trial(study, fixed))):
+    for number, begin in enumerate((optuna.Study.ask, lambda study: internals.ask_skipping_queue(study, fixed))):
         storage = RDBStorage(f"sqlite:///{tmp_path}/{number}.db")
         study = optuna.create_study(storage=storage, sampler=optuna.samplers.RandomSampler(seed=3))
         if fixed and begin is optuna.Study.ask:
@@ -79,12 +81,12 @@ def test_a_trial_that_is_begun_is_as_one_that_was_asked_for(fixed: dict[str, flo
 
 def test_what_was_written_before_a_trial_begins_is_seen_by_it() -> None:
     study = optuna.create_study()
-    first = internals.begin_trial(study, {})
-    with internals.trials_read_once(study):
+    first = internals.ask_skipping_queue(study, {})
+    with internals.freeze_trials(study):
         study.get_trials(deepcopy=False)
     first.set_user_attr("x", 1)
-    internals.begin_trial(study, {})
-    with internals.trials_read_once(study):
+    internals.ask_skipping_queue(study, {})
+    with internals.freeze_trials(study):
         assert study.get_trials(deepcopy=False)[0].user_attrs == {"x": 1}
     assert "_get_trials" not in vars(study)
 

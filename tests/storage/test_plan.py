@@ -56,9 +56,9 @@ def test_differences_name_what_changed() -> None:
     new = old.model_copy(
         update={"conditions": old.conditions.model_copy(update={"recipe": recipe, "dataset": dataset, "seed": 5})}
     )
-    text = "\n".join(studies.differences(old, new))
+    text = "\n".join(studies.list_plan_differences(old, new))
     assert f"recipe.steps: {old.conditions.recipe.steps} → 999" in text
     assert "data set" in text and "seed: " in text
     fewer = SPACE.model_copy(update={"families": SPACE.families[1:]})
-    assert "space.cross_entropy" in studies.differences(old, old.model_copy(update={"space": fewer}))[0]
-    assert studies.differences(old, old) == []
+    assert "space.cross_entropy" in studies.list_plan_differences(old, old.model_copy(update={"space": fewer}))[0]
+    assert studies.list_plan_differences(old, old) == []

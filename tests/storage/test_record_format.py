@@ -63,7 +63,7 @@ def test_what_another_version_made_is_told_as_such_with_what_to_do() -> None:
     content = builders.failed_trial().model_dump(mode="json")
 
     def refused(content: dict[str, object], number: int, words: str) -> None:
-        mark = {"format": number, "by": "7.1", "sha256": stored.checksum(content)}
+        mark = {"format": number, "by": "7.1", "sha256": stored.compute_checksum(content)}
         with pytest.raises(StudyError, match=words):
             studies.unpack(TrialResult, {**content, "stored_as": mark}, "trial 3")
 

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import pytest
 
-from sweeper.core.records import Breadth, Probed, Start
-from sweeper.study.breadth import OTHER_SECONDS, Pace, Wish, fitting, measured, seconds_needed
-from sweeper.workflow.options import asked_of, within
+from sweeper.core.records import Breadth, BudgetProbe, FamilyStart
+from sweeper.study.breadth import (
+    OTHER_SECONDS,
+    BreadthRequest,
+    LadderPace,
+    compute_least_seconds,
+    find_broadest,
+    measure_pace,
+)
+from sweeper.workflow.options import apply_budget, resolve_request
 from tests.support import builders
 from tests.support.faking import SPACE
 
-ANY = Wish(trials=50, settles=True, confirm_steps=None, seeds=None)
+ANY = BreadthRequest(trials=50, settles=True, confirm_steps=None, seeds=None)
 STEPS = 400
-PACE = Pace(seconds=0.1, workers=2, spent=100.0)
-ADVISED = SPACE.model_copy(update={"starts": (Start(family="tversky", params={}), Start(family="focal", params={}))})
+PACE = LadderPace(seconds=0.1, workers=2, spent=100.0)
+ADVISED = SPACE.model_copy(
+    update={"starts": (FamilyStart(family="tversky", params={}), FamilyStart(family="focal", params={}))}
+)
 
 
-def found(minutes: float, wish: Wish = ANY, own: tuple[str, ...] = ()) -> Breadth | None:
-    return fitting(ADVISED, wish, PACE, steps=STEPS, own=own, limit=60 * minutes)
+def found(minutes: float, wish: BreadthRequest = ANY, own: tuple[str, ...] = ()) -> Breadth | None:
+    return find_broadest(ADVISED, wish, PACE, steps=STEPS, own=own, limit=60 * minutes)
 
 
 def test_where_all_fits_nothing_is_less() -> None:
@@ -40,7 +49,7 @@ def test_trials_become_fewer_then_losses_and_never_less_than_cross_entropy_again
 
 
 def test_a_loss_of_the_users_is_among_the_least() -> None:
-    needed = seconds_needed(ADVISED, ANY, PACE, steps=STEPS, own=["focal"])
+    needed = compute_least_seconds(ADVISED, ANY, PACE, steps=STEPS, own=["focal"])
     least = found(needed / 60, own=("focal",))
     assert least is not None and least.families == ("cross_entropy", "dice_ce", "focal")
     assert found(needed / 60 - 0.01, own=("focal",)) is None
@@ -58,10 +67,10 @@ def test_three_seeds_at_once_the_steps_come_before_two_at_twice() -> None:
         ANY._replace(trials=20, settles=False),
         ANY._replace(confirm_steps=900),
         ANY._replace(seeds=(4, 6)),
-        Wish(trials=9, settles=False, confirm_steps=100, seeds=(5, 5)),
+        BreadthRequest(trials=9, settles=False, confirm_steps=100, seeds=(5, 5)),
     ],
 )
-def test_what_was_given_stays(wish: Wish) -> None:
+def test_what_was_given_stays(wish: BreadthRequest) -> None:
     for minutes in (*range(1, 30), 100, 1000):
         own = found(minutes, wish)
         if own is None:
@@ -79,10 +88,10 @@ def test_a_longer_look_is_made_where_it_fits_too() -> None:
     least, most = next(own for own in looks.values() if own is not None), looks[999]
     assert not least.has_longer and most is not None and most.has_longer
     assert most.seeds == (2, 8)
-    given = asked_of({"longer": "4"}), asked_of({})
-    after = [within(asked, Probed(first=100, steps=400, breadth=least)).longer for asked in given]
+    given = resolve_request({"longer": "4"}), resolve_request({})
+    after = [apply_budget(asked, BudgetProbe(first=100, steps=400, breadth=least)).longer for asked in given]
     assert after == [4, None]
-    assert [within(asked, Probed(first=100, steps=400, breadth=most)).longer for asked in given] == [4, 4]
+    assert [apply_budget(asked, BudgetProbe(first=100, steps=400, breadth=most)).longer for asked in given] == [4, 4]
 
 
 def test_the_pace_is_that_of_the_longest_trainings_and_both_losses_run_at_a_time() -> None:
@@ -90,8 +99,8 @@ def test_the_pace_is_that_of_the_longest_trainings_and_both_losses_run_at_a_time
         builders.trial(spec=builders.spec(purpose="probe", steps=steps), seconds=seconds)
         for steps, seconds in ((100, 50.0), (100, 50.0), (200, 20.0), (200, 40.0))
     ]
-    one, two, many = (measured(runs, workers) for workers in (1, 2, 8))
+    one, two, many = (measure_pace(runs, workers) for workers in (1, 2, 8))
     assert one.seconds == two.seconds == pytest.approx(0.15)
     assert (one.spent, two.spent, many.spent) == (160.0, 80.0, 80.0)
-    assert one.next_rung(400) == pytest.approx(160 + 2 * 60 + OTHER_SECONDS)
-    assert two.next_rung(400) == pytest.approx(80 + 60 + OTHER_SECONDS)
+    assert one.seconds_to_next_rung(400) == pytest.approx(160 + 2 * 60 + OTHER_SECONDS)
+    assert two.seconds_to_next_rung(400) == pytest.approx(80 + 60 + OTHER_SECONDS)

@@ -9,13 +9,20 @@ import optuna
 import pytest
 
 from sweeper import storage as studies
-from sweeper.core.records import Conditions, Probed, SearchSpace, Start, TrialResult, TrialSpec
-from sweeper.report.card import card_of
-from sweeper.report.facts import collect
+from sweeper.core.records import BudgetProbe, Conditions, FamilyStart, SearchSpace, TrialResult, TrialSpec
+from sweeper.report.card import make_card
+from sweeper.report.facts import collect_facts
 from sweeper.space import load_space
-from sweeper.study.budget_ladder import Climb, chosen_pair, climb, not_learned, probes, says_something
-from sweeper.workflow.conclude import conclude
-from sweeper.workflow.phases import Stage
+from sweeper.study.budget_ladder import (
+    LadderProgress,
+    choose_ladder_pair,
+    climb_ladder,
+    find_unlearned_classes,
+    is_comparable,
+    make_probe_specs,
+)
+from sweeper.workflow.conclude import draw_conclusion
+from sweeper.workflow.phases import RunContext
 from tests.support import builders
 from tests.support.faking import SPACE, CrashError, FakeExecutor, fake_result, new_plan, new_study, train
 from tests.support.sweeping import Recorder
@@ -56,17 +63,17 @@ def result_of(
     return builders.trial(spec.family, value, spec.number, len(ious), spec=spec, evaluations=(last,), run_id=None)
 
 
-def climbed(ious: Ious, space: SearchSpace = SPACE_OF_CLASSES, conditions: Conditions = CONDITIONS) -> Climb:
+def climbed(ious: Ious, space: SearchSpace = SPACE_OF_CLASSES, conditions: Conditions = CONDITIONS) -> LadderProgress:
     """The ladder, climbed as far as it goes."""
     results = list[TrialResult]()
     while True:
-        found = climb(results, space, conditions, 60.0, first=100, margin=0.01)
+        found = climb_ladder(results, space, conditions, 60.0, first=100, margin=0.01)
         if not found.lacking:
             return found
         results += [result_of(spec, ious(spec.family, spec.steps)) for spec in found.lacking]
 
 
-def heights(found: Climb) -> list[int]:
+def heights(found: LadderProgress) -> list[int]:
     return [rung.steps for rung in found.rungs]
 
 
@@ -76,7 +83,7 @@ def heights(found: Climb) -> list[int]:
 def with_families(*names: str, starts: Sequence[str] = ()) -> SearchSpace:
     families = tuple(f for f in SPACE_OF_CLASSES.families if f.family in names)
     return SPACE_OF_CLASSES.model_copy(
-        update={"families": families, "starts": tuple(Start(family=name, params={}) for name in starts)}
+        update={"families": families, "starts": tuple(FamilyStart(family=name, params={}) for name in starts)}
     )
 
 
@@ -93,20 +100,23 @@ def with_families(*names: str, starts: Sequence[str] = ()) -> SearchSpace:
     ],
 )
 def test_the_two_losses_differ_most_in_rare_classes(space: SearchSpace, pair: tuple[str, ...]) -> None:
-    assert chosen_pair(space) == pair
-    assert [spec.family for spec in probes(space, CONDITIONS, 60.0, 100)] == list(pair)
+    assert choose_ladder_pair(space) == pair
+    assert [spec.family for spec in make_probe_specs(space, CONDITIONS, 60.0, 100)] == list(pair)
 
 
 def test_the_other_loss_weighs_the_classes_as_was_best_on_similar_data() -> None:
     """Without weights rare classes are learned late by every loss: street's persons not in 100 steps."""
-    multiclass, binary = probes(SPACE_OF_CLASSES, CONDITIONS, 60.0, 100)[1], probes(SPACE, CONDITIONS, 16.0, 100)[1]
+    multiclass, binary = (
+        make_probe_specs(SPACE_OF_CLASSES, CONDITIONS, 60.0, 100)[1],
+        make_probe_specs(SPACE, CONDITIONS, 16.0, 100)[1],
+    )
     assert multiclass.params == {"mix": 0.5, "class_weight_power": 0.75}
     assert binary.params == {"mix": 0.5, "pos_weight": pytest.approx(8.0)}
     starts = (
-        Start(family="dice_ce", params={"dice_ce.mix": 0.2, "dice_ce.class_weight_power": 0.5}),
-        Start(family="dice_ce", params={"dice_ce.mix": 0.1, "dice_ce.class_weight_power": 0.0}),
+        FamilyStart(family="dice_ce", params={"dice_ce.mix": 0.2, "dice_ce.class_weight_power": 0.5}),
+        FamilyStart(family="dice_ce", params={"dice_ce.mix": 0.1, "dice_ce.class_weight_power": 0.0}),
     )
-    advised = probes(SPACE_OF_CLASSES.model_copy(update={"starts": starts}), CONDITIONS, 60.0, 100)
+    advised = make_probe_specs(SPACE_OF_CLASSES.model_copy(update={"starts": starts}), CONDITIONS, 60.0, 100)
     assert [spec.params for spec in advised] == [{}, {"mix": 0.2, "class_weight_power": 0.5}]
     assert {spec.lr for spec in advised} == {multiclass.lr}
 
@@ -132,8 +142,8 @@ def test_what_one_of_the_two_learns_is_learned() -> None:
 
 
 def test_a_class_that_is_spoilt_by_the_operating_point_is_learned() -> None:
-    spec = probes(SPACE_OF_CLASSES, CONDITIONS, 60.0, 100)[0]
-    assert not_learned([result_of(spec, [0.5, 0.0, 0.1, 0.1], [0.5, 0.3, 0.0, 0.0])], CONDITIONS) == ()
+    spec = make_probe_specs(SPACE_OF_CLASSES, CONDITIONS, 60.0, 100)[0]
+    assert find_unlearned_classes([result_of(spec, [0.5, 0.0, 0.1, 0.1], [0.5, 0.3, 0.0, 0.0])], CONDITIONS) == ()
 
 
 @pytest.mark.parametrize(
@@ -146,16 +156,16 @@ def test_a_class_that_is_spoilt_by_the_operating_point_is_learned() -> None:
     ],
 )
 def test_a_class_is_learned_above_a_floor(ious: list[float | None], missing: tuple[str, ...]) -> None:
-    spec = probes(SPACE_OF_CLASSES, CONDITIONS, 60.0, 100)[0]
-    assert not_learned([result_of(spec, ious)], CONDITIONS) == missing
+    spec = make_probe_specs(SPACE_OF_CLASSES, CONDITIONS, 60.0, 100)[0]
+    assert find_unlearned_classes([result_of(spec, ious)], CONDITIONS) == missing
 
 
 def test_an_answer_that_looks_at_no_image_has_learned_no_class() -> None:
     """A class of three tenths of the pixels has an IoU of 0.3 where the whole image is taken for it."""
     conditions = builders.conditions(builders.counted([[70, 30]] * 30))
-    spec = probes(SPACE, conditions, 2.3, 100)[0]
-    assert not_learned([result_of(spec, [0.7, 0.3])], conditions) == ("c1",)
-    assert not_learned([result_of(spec, [0.7, 0.31])], conditions) == ()
+    spec = make_probe_specs(SPACE, conditions, 2.3, 100)[0]
+    assert find_unlearned_classes([result_of(spec, [0.7, 0.3])], conditions) == ("c1",)
+    assert find_unlearned_classes([result_of(spec, [0.7, 0.31])], conditions) == ()
 
 
 @pytest.mark.parametrize(
@@ -190,7 +200,7 @@ def test_a_gap_is_not_settled_while_classes_are_learned_for_the_first_time() -> 
 
 def test_a_gap_between_losses_that_learned_few_classes_says_nothing() -> None:
     found = climbed(learned_from({"pole": 10_000, "sign": 10_000}))
-    assert heights(found)[-1] == 1600 and not any(map(says_something, found.rungs))
+    assert heights(found)[-1] == 1600 and not any(map(is_comparable, found.rungs))
 
 
 def test_a_single_loss_climbs_until_its_classes_are_learned() -> None:
@@ -201,7 +211,7 @@ def test_a_single_loss_climbs_until_its_classes_are_learned() -> None:
 
 def test_where_one_of_the_two_fails_the_other_is_climbed_with() -> None:
     results = list[TrialResult]()
-    while specs := climb(results, SPACE_OF_CLASSES, CONDITIONS, 60.0, first=100, margin=0.01).lacking:
+    while specs := climb_ladder(results, SPACE_OF_CLASSES, CONDITIONS, 60.0, first=100, margin=0.01).lacking:
         results += [builders.failed_trial(specs[0].family, spec=specs[0])]
         results += [result_of(spec, learned_from({"sign": 200})(spec.family, spec.steps)) for spec in specs[1:]]
     assert [result.spec.steps for result in results] == [100, 100, 200, 200]
@@ -216,8 +226,8 @@ def swept(ious: Ious, **more: int) -> tuple[FakeExecutor, Recorder]:
     return FakeExecutor(lambda spec: result_of(spec, ious(spec.family, spec.steps)), **more), Recorder()
 
 
-def stored(study: optuna.Study) -> Probed:
-    found = studies.found_budget(study.user_attrs)
+def stored(study: optuna.Study) -> BudgetProbe:
+    found = studies.read_budget_probe(study.user_attrs)
     assert found is not None
     return found
 
@@ -235,8 +245,8 @@ def test_where_too_few_classes_are_learned_nothing_is_searched_and_they_are_list
     found = stored(study)
     assert not found.learned and len(found.rungs) == 5
     parts = {"budget": found.sentence, "learned": False, "rungs": found.rungs, "conditions": CONDITIONS}
-    probed = tuple(studies.extra_results(study, "probe"))
-    said = conclude(builders.sweep(trials=(), confirmations=(), probes=probed, **parts))
+    probed = tuple(studies.list_extra_results(study, "probe"))
+    said = draw_conclusion(builders.sweep(trials=(), confirmations=(), probes=probed, **parts))
     assert said.not_learned == ("pole", "sign")
     assert "pole and sign" in said.reasons[0] and "--steps 6400" in said.next_steps[0]
 
@@ -325,7 +335,7 @@ def two_classes(steps: int) -> Ious:
     return lambda _, trained: [0.9, 0.5 if trained >= steps else 0.0]
 
 
-def planned(study: optuna.Study, stage: Stage) -> tuple[Any, ...]:
+def planned(study: optuna.Study, stage: RunContext) -> tuple[Any, ...]:
     recipe, asked = stage.plan.conditions.recipe, stage.asked
     losses = sorted(family.family for family in stage.plan.space.families)
     searched = [(r.spec.family, r.spec.lr, r.value) for r in studies.search_results(study)]
@@ -357,7 +367,7 @@ def test_where_steps_are_dear_fewer_losses_are_searched_and_only_these_are_queue
     assert (steps, confirm_steps, losses, trials) == (400, 400, ["cross_entropy", "dice_ce", "weighted_ce"], 3)
     assert {spec.family for spec in executor.specs} == set(losses)
     assert [spec.family for spec in executor.specs if spec.purpose == "search"] == ["weighted_ce"]
-    assert len(searched) == 3 and studies.extra_results(study, "confirm")
+    assert len(searched) == 3 and studies.list_extra_results(study, "confirm")
     assert any(
         "searching at 400 steps, 400 to confirm, in at most 3 trials of 3 of 7 losses" in x for x in display.lines
     )
@@ -373,7 +383,7 @@ def test_what_it_leaves_time_for_is_the_same_after_any_interruption(after: int) 
     ended = train(whole, FakeExecutor(slow(two_classes(400), 0.1)), **more)
     with pytest.raises(CrashError):
         train(study, FakeExecutor(slow(two_classes(400), 0.1), crash_after=after), **more)
-    found = studies.found_budget(study.user_attrs)
+    found = studies.read_budget_probe(study.user_attrs)
     plan = new_plan() if found is None or found.steps is None else ended.plan  # as it is stored by then
     stage = train(study, FakeExecutor(slow(two_classes(400), 0.1)), plan=plan, **more)
     assert planned(study, stage) == planned(whole, ended)
@@ -414,5 +424,5 @@ def test_a_rung_that_takes_too_long_is_not_begun_and_the_minutes_for_it_are_said
     assert not found.learned and "after 200 steps 2 of 4 classes are not learned by any loss" in found.sentence
     assert found.minutes is not None and 10 < found.minutes < 40
     sweep = builders.sweep(trials=(), confirmations=(), budget=found.sentence, learned=False, minutes=found.minutes)
-    card = card_of(collect(sweep, conclude(sweep)))
+    card = make_card(collect_facts(sweep, draw_conclusion(sweep)))
     assert card.snippet == f"sweeper run --study {sweep.study} --resume --minutes {found.minutes}"

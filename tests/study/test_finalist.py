@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from sweeper import storage as studies
-from sweeper.core.events import Answer, Lost
+from sweeper.core.events import Answer, WorkerLost
 from sweeper.core.records import (
     Collapse,
     Conditions,
@@ -19,14 +19,14 @@ from sweeper.core.records import (
     TrialResult,
     TrialSpec,
 )
-from sweeper.core.text import significant
-from sweeper.report.confirmation import true_name
-from sweeper.report.facts import collect
+from sweeper.core.text import format_significant
+from sweeper.report.confirmation import explain_other_name
+from sweeper.report.facts import collect_facts
 from sweeper.space import load_space
-from sweeper.study.finalist import choose_finalists, entrants
-from sweeper.study.learning_rates import drawn_rate
-from sweeper.study.same_loss import Question, as_they_are
-from sweeper.workflow.conclude import conclude
+from sweeper.study.finalist import choose_finalists, select_finalist_families
+from sweeper.study.learning_rates import draw_rate
+from sweeper.study.same_loss import EquivalenceQuestion, relabel_equivalent_trials
+from sweeper.workflow.conclude import draw_conclusion
 from tests.support import builders
 from tests.support.faking import (
     DATA,
@@ -41,7 +41,7 @@ from tests.support.faking import (
 from tests.support.sweeping import Recorder
 
 
-def plan_with(rates: Rates = "drawn") -> studies.Plan:
+def plan_with(rates: Rates = "drawn") -> studies.StudyPlan:
     conditions = builders.conditions(DATA).model_copy(update={"rates": rates})
     return new_plan(load_space("binary", "binary"), conditions)
 
@@ -70,17 +70,17 @@ def test_seeds_draw_the_same_rates_for_all_finalists_around_the_common_optimum()
     study, plan = new_study(), plan_with()
     train(study, FakeExecutor(peaked(2e-3, 0.5)), trials=28, plan=plan)
     by_seed: dict[int, set[float]] = {}
-    for result in studies.extra_results(study, "confirm"):
+    for result in studies.list_extra_results(study, "confirm"):
         by_seed.setdefault(result.spec.seed, set()).add(result.spec.lr)
     assert all(len(rates) == 1 for rates in by_seed.values())
     assert len(set.union(*by_seed.values())) == len(by_seed)  # but each seed another
-    evidence = conclude(recorded(study, plan)).evidence
+    evidence = draw_conclusion(recorded(study, plan)).evidence
     assert evidence is not None
     for finalist in evidence.finalists:
         assert finalist.rates is not None and finalist.rates.shared
         assert finalist.rates.low <= 2e-3 <= finalist.rates.high
         assert finalist.lr == finalist.seed_lrs[0] and not finalist.lr_at_edge
-        assert finalist.seed_lrs == tuple(drawn_rate(finalist.rates, n) for n in range(len(finalist.seeds)))
+        assert finalist.seed_lrs == tuple(draw_rate(finalist.rates, n) for n in range(len(finalist.seeds)))
 
 
 def test_a_loss_that_is_shown_to_want_another_rate_draws_from_its_own() -> None:
@@ -89,11 +89,11 @@ def test_a_loss_that_is_shown_to_want_another_rate_draws_from_its_own() -> None:
 
     study, display, plan = new_study(), Recorder(), plan_with()
     train(study, FakeExecutor(given), display, trials=28, plan=plan)
-    fit = studies.stored_rates(study.user_attrs)
-    rechecks = studies.extra_results(study, "recheck")
+    fit = studies.read_common_rate(study.user_attrs)
+    rechecks = studies.list_extra_results(study, "recheck")
     assert fit is not None and {(r.spec.family, r.spec.lr) for r in rechecks} >= {("dice", fit.best)}
     assert any("another learning rate than the common" in line and "dice" in line for line in display.lines)
-    evidence = conclude(recorded(study, plan)).evidence
+    evidence = draw_conclusion(recorded(study, plan)).evidence
     assert evidence is not None
     of = {f.family: f for f in evidence.finalists}
     assert of["dice"].rates is not None and not of["dice"].rates.shared
@@ -111,7 +111,7 @@ def test_a_rate_that_reads_better_by_luck_alone_is_given_up() -> None:
 
     study, plan = new_study(), plan_with()
     train(study, FakeExecutor(given), trials=28, plan=plan)
-    evidence = conclude(recorded(study, plan)).evidence
+    evidence = draw_conclusion(recorded(study, plan)).evidence
     assert evidence is not None
     assert all(f.rates is not None and f.rates.shared for f in evidence.finalists)
 
@@ -119,30 +119,30 @@ def test_a_rate_that_reads_better_by_luck_alone_is_given_up() -> None:
 def test_a_recheck_that_fails_is_given_up_and_the_common_rate_is_used() -> None:
     def given(spec: TrialSpec) -> TrialResult | Answer:
         if spec.purpose == "recheck":
-            return Lost(spec, "worker killed by signal 9")
+            return WorkerLost(spec, "worker killed by signal 9")
         return peaked(7e-4 if spec.family == "dice" else 3e-3, 0.4)(spec)
 
     study, plan = new_study(), plan_with()
     train(study, FakeExecutor(given), trials=28, plan=plan)
-    assert {r.state for r in studies.extra_results(study, "recheck")} == {"failed"}
-    assert {r.state for r in studies.extra_results(study, "confirm")} == {"complete"}
+    assert {r.state for r in studies.list_extra_results(study, "recheck")} == {"failed"}
+    assert {r.state for r in studies.list_extra_results(study, "confirm")} == {"complete"}
 
 
 def test_the_rate_stands_once_the_confirmation_has_begun() -> None:
     study, plan = new_study(), plan_with()
     train(study, FakeExecutor(peaked(2e-3)), trials=21, plan=plan)
-    before, known = studies.stored_rates(study.user_attrs), studies.extra_results(study, "confirm")
+    before, known = studies.read_common_rate(study.user_attrs), studies.list_extra_results(study, "confirm")
     train(study, FakeExecutor(peaked(2e-3)), trials=30, plan=plan)
-    assert studies.stored_rates(study.user_attrs) == before
-    assert studies.extra_results(study, "confirm")[: len(known)] == known
+    assert studies.read_common_rate(study.user_attrs) == before
+    assert studies.list_extra_results(study, "confirm")[: len(known)] == known
 
 
 def test_a_fixed_rate_is_the_common_optimum() -> None:
     study, plan = new_study(), plan_with("best")
     train(study, FakeExecutor(peaked(2e-3)), trials=21, plan=plan)
-    fit = studies.stored_rates(study.user_attrs)
-    assert fit is not None and {r.spec.lr for r in studies.extra_results(study, "confirm")} == {fit.best}
-    evidence = conclude(recorded(study, plan)).evidence
+    fit = studies.read_common_rate(study.user_attrs)
+    assert fit is not None and {r.spec.lr for r in studies.list_extra_results(study, "confirm")} == {fit.best}
+    evidence = draw_conclusion(recorded(study, plan)).evidence
     assert evidence is not None and all(f.rates is None and len(set(f.seed_lrs)) == 1 for f in evidence.finalists)
 
 
@@ -151,8 +151,8 @@ def test_a_single_searched_rate_is_everyones() -> None:
     fixed = plan.space.model_copy(update={"lr": Coordinate(kind="fixed", low=2e-3, high=2e-3)})
     study, plan = new_study(), plan.model_copy(update={"space": fixed})
     train(study, trials=14, plan=plan)
-    assert {r.spec.lr for r in studies.all_results(study)} == {2e-3}
-    assert studies.stored_rates(study.user_attrs) is None and not studies.extra_results(study, "recheck")
+    assert {r.spec.lr for r in studies.list_all_results(study)} == {2e-3}
+    assert studies.read_common_rate(study.user_attrs) is None and not studies.list_extra_results(study, "recheck")
 
 
 # --- who enters ---
@@ -171,7 +171,7 @@ def test_a_single_searched_rate_is_everyones() -> None:
 )
 def test_a_third_loss_far_behind_the_second_is_not_confirmed(values: dict[str, float], entered: int) -> None:
     trials = [builders.trial(family, value, n) for n, (family, value) in enumerate(values.items())]
-    names = [finalist.family for finalist in entrants(trials)]
+    names = [finalist.family for finalist in select_finalist_families(trials)]
     assert names == ([*list(values)[: entered - 1], "cross_entropy"] if entered else [])
 
 
@@ -185,7 +185,7 @@ def test_stopped_and_diverged_trials_are_no_finalists() -> None:
         builders.trial("weighted_ce", 0.99, 5, state="pruned"),
         builders.trial("dice_focal", 0.9, 6, collapse=Collapse.DIVERGED),
     ]
-    assert [finalist.trial.spec.number for finalist in entrants(trials)] == [2, 4, 3, 0]
+    assert [finalist.trial.spec.number for finalist in select_finalist_families(trials)] == [2, 4, 3, 0]
 
 
 # --- nothing is compared with itself ---
@@ -201,23 +201,23 @@ def planted(spec: TrialSpec) -> TrialResult:
     return result.model_copy(update={"spec": spec, "value": value, "evaluations": seen})
 
 
-def known(questions: Sequence[Question], conditions: Conditions) -> list[float]:
+def known(questions: Sequence[EquivalenceQuestion], conditions: Conditions) -> list[float]:
     return [0.004 if (q.family, q.is_family) == ("weighted_ce", "cross_entropy") else 1.0 for q in questions]
 
 
 def test_a_loss_is_not_compared_with_itself_under_another_name() -> None:
     study, display, plan = new_study(), Recorder(), plan_with()
     train(study, FakeExecutor(planted), display, trials=28, plan=plan, measure=known)
-    names = {r.spec.family for r in studies.extra_results(study, "confirm")}
+    names = {r.spec.family for r in studies.list_extra_results(study, "confirm")}
     assert "cross_entropy" in names and "weighted_ce" not in names
     assert any("is cross_entropy on these data" in line for line in display.lines)
-    evidence = conclude(recorded(study, plan)).evidence
+    evidence = draw_conclusion(recorded(study, plan)).evidence
     assert evidence is not None and evidence.baseline is not None
     baseline = evidence.finalists[evidence.baseline]
     assert baseline.found_as is not None and baseline.found_as.family == "weighted_ce"
-    facts = collect(recorded(study, plan), conclude(recorded(study, plan)))
-    told = true_name(replace(facts, chosen=facts.baseline))
-    assert f"as `weighted_ce` (`pos_weight` {significant(baseline.found_as.params['pos_weight'])}" in told
+    facts = collect_facts(recorded(study, plan), draw_conclusion(recorded(study, plan)))
+    told = explain_other_name(replace(facts, chosen=facts.baseline))
+    assert f"as `weighted_ce` (`pos_weight` {format_significant(baseline.found_as.params['pos_weight'])}" in told
     assert "the search found no use for its `pos_weight`" in told
 
 
@@ -225,12 +225,12 @@ def test_the_names_are_part_of_the_study() -> None:
     study, plan = new_study(), plan_with()
     train(study, FakeExecutor(planted), trials=28, plan=plan, measure=known)
     sweep = recorded(study, plan)
-    trials = as_they_are(sweep.trials, sweep.same_losses)
+    trials = relabel_equivalent_trials(sweep.trials, sweep.same_losses)
     finalists = choose_finalists(trials, sweep.rechecks, sweep.rate_fit, plan.space, plan.conditions)
     for finalist in finalists:
         assert [r for r in sweep.confirmations if r.spec.loss == finalist.trial.spec.loss]
 
-    def never(questions: Sequence[Question], conditions: Conditions) -> list[float]:
+    def never(questions: Sequence[EquivalenceQuestion], conditions: Conditions) -> list[float]:
         raise AssertionError("a resume reads what was found")
 
     train(study, FakeExecutor(planted), trials=28, plan=plan, measure=never)

@@ -10,9 +10,9 @@ import optuna
 import pytest
 
 from sweeper import storage as studies
-from sweeper.core.records import Collapse, ImageCounts, Probed, TrialResult, TrialSpec, Verdict
-from sweeper.workflow.conclude import conclude
-from sweeper.workflow.settings import budget_of
+from sweeper.core.records import BudgetProbe, Collapse, ImageCounts, TrialResult, TrialSpec, Verdict
+from sweeper.workflow.conclude import draw_conclusion
+from sweeper.workflow.settings import resolve_budget_mode
 from tests.support import builders
 from tests.support.faking import CrashError, FakeExecutor, fake_result, new_plan, new_study, train
 from tests.support.sweeping import Recorder
@@ -34,8 +34,8 @@ def probed(executor: FakeExecutor) -> Counter[int]:
     return Counter(spec.steps for spec in executor.specs if spec.purpose == "probe")
 
 
-def stored(study: optuna.Study) -> Probed:
-    return studies.unpack(Probed, study.user_attrs[studies.PROBED], "probe")
+def stored(study: optuna.Study) -> BudgetProbe:
+    return studies.unpack(BudgetProbe, study.user_attrs[studies.PROBED], "probe")
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def stored(study: optuna.Study) -> Probed:
     [({}, "learns"), ({"steps": 100}, "given"), ({"epochs": 3}, "given")],
 )
 def test_the_budget_is_looked_for_where_none_was_given(options: dict[str, object], budget: str) -> None:
-    assert budget_of(options) == budget
+    assert resolve_budget_mode(options) == budget
 
 
 def test_where_the_first_budget_is_enough_a_training_of_each_of_two_losses_is_spent() -> None:
@@ -96,7 +96,7 @@ def test_where_nothing_learns_nothing_is_searched() -> None:
     assert {spec.purpose for spec in executor.specs} == {"probe"}
     assert any("no loss clearly beats a constant answer after 1600 steps" in line for line in display.warnings)
     sweep = builders.sweep(trials=(), confirmations=(), budget=stored(study).sentence, learned=stored(study).learned)
-    found = conclude(sweep)
+    found = draw_conclusion(sweep)
     assert found.verdict is Verdict.NONE and "after 1600 steps" in found.reasons[0]
     assert "--steps " in found.next_steps[0]
 
@@ -113,7 +113,7 @@ def test_a_search_for_the_budget_that_was_cut_off_goes_on(after: int) -> None:
     train(study, rest, trials=7, budget="learns", plan=new_plan())
     assert stored(study) == stored(whole)
     assert probed(executor) == probed(rest) + Counter(
-        r.spec.steps for r in studies.extra_results(study, "probe")[:after]
+        r.spec.steps for r in studies.list_extra_results(study, "probe")[:after]
     )
 
 
@@ -144,7 +144,7 @@ def test_nothing_is_confirmed_where_no_trial_of_the_search_learned() -> None:
     assert {spec.purpose for spec in executor.specs} == {"search"}
     assert any("What may help" in line and "--steps " in line for line in display.warnings)
     trials, what = tuple(studies.search_results(study)), stored(study)
-    found = conclude(builders.sweep(trials=trials, confirmations=(), budget=what.sentence, learned=what.learned))
+    found = draw_conclusion(builders.sweep(trials=trials, confirmations=(), budget=what.sentence, learned=what.learned))
     assert found.verdict is Verdict.NONE
     assert found.reasons == (
         "No loss learned more than a constant answer in 100 steps, so that nothing was confirmed.",

@@ -10,12 +10,12 @@ import pytest
 from sweeper.core.records import Coordinate, RateFit
 from sweeper.study.learning_rates import (
     NEAR,
-    Tried,
-    confirmation_rates,
-    drawn_rate,
+    CompletedRate,
+    choose_confirmation_range,
+    draw_rate,
     fit_rates,
+    geometric_middle,
     is_one_rate,
-    middle_of,
     search_rate,
 )
 
@@ -23,9 +23,11 @@ SEARCHED = Coordinate(kind="log", low=1e-4, high=1e-2)
 RATES = (3e-4, 1e-3, 3e-3)
 
 
-def curve(family: str, level: float, best: float, fall: float = 0.1, rates: tuple[float, ...] = RATES) -> list[Tried]:
+def curve(
+    family: str, level: float, best: float, fall: float = 0.1, rates: tuple[float, ...] = RATES
+) -> list[CompletedRate]:
     """Trainings without noise: `fall` mIoU a decade from the best rate."""
-    return [Tried(family, lr, level - fall * math.log10(lr / best) ** 2) for lr in rates]
+    return [CompletedRate(family, lr, level - fall * math.log10(lr / best) ** 2) for lr in rates]
 
 
 def test_without_a_training_it_is_the_middle_of_the_range() -> None:
@@ -45,19 +47,19 @@ def test_families_of_other_levels_tell_it_together(best: float) -> None:
 def test_a_family_that_was_tried_at_good_rates_alone_does_not_move_it() -> None:
     """Levels are each family's own: a good loss at one rate says nothing of that rate."""
     tried = curve("cross_entropy", 0.5, 1e-3) + curve("focal", 0.52, 1e-3)
-    with_leader = [*tried, *(Tried("dice", 5e-3, 0.75) for _ in range(6))]
+    with_leader = [*tried, *(CompletedRate("dice", 5e-3, 0.75) for _ in range(6))]
     assert abs(math.log10(fit_rates(with_leader, SEARCHED).best / fit_rates(tried, SEARCHED).best)) < 0.1
 
 
 def test_one_collapsed_training_hardly_moves_it() -> None:
     tried = curve("dice", 0.7, 2e-3) + curve("cross_entropy", 0.5, 2e-3)
-    collapsed = [Tried(t.family, t.lr, 0.1 if t is tried[1] else t.value) for t in tried]
+    collapsed = [CompletedRate(t.family, t.lr, 0.1 if t is tried[1] else t.value) for t in tried]
     assert abs(math.log10(fit_rates(collapsed, SEARCHED).best / 2e-3)) < 0.25
 
 
 def test_rates_at_which_trainings_diverge_push_it_away() -> None:
     tried = curve("dice", 0.7, 1e-3, fall=0.02)
-    diverged = [Tried("focal", 9e-3, None), Tried("dice", 8e-3, None)]
+    diverged = [CompletedRate("focal", 9e-3, None), CompletedRate("dice", 8e-3, None)]
     assert fit_rates([*tried, *diverged], SEARCHED).best < fit_rates(tried, SEARCHED).best
 
 
@@ -66,12 +68,12 @@ def test_its_error_is_what_it_says() -> None:
     rng, errors, told = np.random.default_rng(3), [], []
     for _ in range(60):
         best, fall = rng.uniform(-3.4, -2.4), float(np.exp(rng.normal(np.log(0.1), 0.6)))
-        levels, fit, tried = rng.normal(0.6, 0.06, 7), fit_rates([], SEARCHED), list[Tried]()
+        levels, fit, tried = rng.normal(0.6, 0.06, 7), fit_rates([], SEARCHED), list[CompletedRate]()
         for number in range(3):
             for family, level in enumerate(levels):
                 lr = 1e-3 if number == 0 else search_rate(fit, SEARCHED, number)
                 value = level - fall * (math.log10(lr) - best) ** 2 + 0.015 * rng.standard_t(3)
-                tried += [Tried(str(family), lr, float(value))] * (family < 4 or number == 0)
+                tried += [CompletedRate(str(family), lr, float(value))] * (family < 4 or number == 0)
             fit = fit_rates(tried, SEARCHED)
         errors.append(math.log10(fit.best) - best)
         told.append(fit.spread)
@@ -91,12 +93,12 @@ def test_the_search_draws_around_it_within_the_range_and_never_far_from_it() -> 
 
 
 def test_the_confirmation_draws_evenly_from_so_many_decades_around_it() -> None:
-    drawn = confirmation_rates(1e-3, SEARCHED)
+    drawn = choose_confirmation_range(1e-3, SEARCHED)
     assert math.log10(drawn.high / drawn.low) == pytest.approx(2 * NEAR)
-    assert middle_of(drawn) == drawn_rate(drawn, 0) == pytest.approx(1e-3, rel=1e-2)
-    logs = sorted(math.log10(drawn_rate(drawn, number)) for number in range(7))
+    assert geometric_middle(drawn) == draw_rate(drawn, 0) == pytest.approx(1e-3, rel=1e-2)
+    logs = sorted(math.log10(draw_rate(drawn, number)) for number in range(7))
     assert np.diff(logs) == pytest.approx(np.full(6, 2 * NEAR / 8), abs=2e-3)
-    edge = confirmation_rates(9e-3, SEARCHED)
+    edge = choose_confirmation_range(9e-3, SEARCHED)
     assert edge.high == SEARCHED.high and edge.low == pytest.approx(9e-3 / 10**NEAR)
 
 

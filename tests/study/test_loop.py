@@ -10,12 +10,12 @@ from optuna.trial import TrialState
 
 from sweeper import storage as studies
 from sweeper.core.errors import ExecutorError, UsageError
-from sweeper.core.events import Answer, Lost
+from sweeper.core.events import Answer, WorkerLost
 from sweeper.core.records import TrialResult, TrialSpec
-from sweeper.storage.results import counted
-from sweeper.study.loop import IN_A_ROW, Failures, drive
+from sweeper.storage.results import is_counted
+from sweeper.study.loop import IN_A_ROW, FailureCount, run_work
 from sweeper.study.search import enqueue_defaults
-from sweeper.study.training_list import Batch
+from sweeper.study.training_list import TrainingList
 from sweeper.workflow.run import run_sweep
 from tests.support import builders
 from tests.support.faking import SPACE, FakeExecutor, fake_result, new_plan, new_search, new_study, so_far, train
@@ -27,11 +27,11 @@ GOOD = fake_result(spec())
 LOST = "worker killed by signal 9"
 
 
-def seen(*ends: TrialResult | str) -> Failures:
+def seen(*ends: TrialResult | str) -> FailureCount:
     """Results, and reasons why a worker was lost."""
-    failures = Failures()
+    failures = FailureCount()
     for end in ends:
-        (failures.lost if isinstance(end, str) else failures.see)(end)  # type: ignore[arg-type]
+        (failures.record_lost_worker if isinstance(end, str) else failures.record_result)(end)  # type: ignore[arg-type]
     return failures
 
 
@@ -39,14 +39,14 @@ def seen(*ends: TrialResult | str) -> Failures:
 def test_failures_and_deaths_in_a_row_count_alike(workers: int) -> None:
     most = IN_A_ROW + workers - 1
     ends = ([FAILED, LOST] * most)[:most]
-    seen(*ends).check(workers)
+    seen(*ends).check_limit(workers)
     with pytest.raises(ExecutorError, match=rf"{most + 1} trainings in a row failed, and at most {most} may"):
-        seen(*ends, FAILED).check(workers)
+        seen(*ends, FAILED).check_limit(workers)
 
 
 @pytest.mark.parametrize("good", [GOOD, so_far(GOOD, 1)])
 def test_a_training_that_gives_a_result_ends_the_row(good: TrialResult) -> None:
-    seen(*[FAILED] * IN_A_ROW, good, *[FAILED] * IN_A_ROW).check(1)
+    seen(*[FAILED] * IN_A_ROW, good, *[FAILED] * IN_A_ROW).check_limit(1)
 
 
 def test_trainings_that_reach_a_rung_and_fail_then_are_failures_in_a_row() -> None:
@@ -55,38 +55,38 @@ def test_trainings_that_reach_a_rung_and_fail_then_are_failures_in_a_row() -> No
     class Frail(FakeExecutor):
         def poll(self, timeout_seconds: float) -> list[Answer]:
             return [
-                told if isinstance(told, Lost) or not told.finished else Lost(told.result.spec, LOST)
+                told if isinstance(told, WorkerLost) or not told.finished else WorkerLost(told.result.spec, LOST)
                 for told in super().poll(timeout_seconds)
             ]
 
     study = new_study()
     specs = [builders.spec("dice", n, seed=n, steps=100, purpose="confirm") for n in range(20)]
-    batch = Batch(study, specs, recorder=Recorder())
+    batch = TrainingList(study, specs, recorder=Recorder())
     with pytest.raises(ExecutorError, match=rf"{IN_A_ROW + 1} trainings in a row failed"):
-        drive(Frail(), batch, lambda: None)
-    assert all(r.state == "failed" for r in studies.extra_results(study, "confirm"))
+        run_work(Frail(), batch, lambda: None)
+    assert all(r.state == "failed" for r in studies.list_extra_results(study, "confirm"))
 
 
 @pytest.mark.parametrize("lost", [False, True])
 def test_what_work_that_is_over_left_running_does_not_disturb_the_next(lost: bool) -> None:
     """Its workers come free as they answer, and their answers belong to nobody."""
 
-    class Ended(Batch):
+    class Ended(TrainingList):
         @property
         def over(self) -> bool:
-            return bool(studies.extra_results(study, "confirm"))
+            return bool(studies.list_extra_results(study, "confirm"))
 
     def trained(spec: TrialSpec) -> TrialResult | Answer:
-        return Lost(spec, LOST) if lost and spec.purpose == "confirm" and spec.number else fake_result(spec)
+        return WorkerLost(spec, LOST) if lost and spec.purpose == "confirm" and spec.number else fake_result(spec)
 
     study, executor = new_study(), FakeExecutor(trained, workers=3)
     specs = [builders.spec("dice", n, seed=n, steps=100, purpose="confirm") for n in range(3)]
-    assert drive(executor, Ended(study, specs, recorder=Recorder()), lambda: None)
+    assert run_work(executor, Ended(study, specs, recorder=Recorder()), lambda: None)
     left = executor.workers - executor.free()
     assert left
     longer = [spec.model_copy(update={"purpose": "longer"}) for spec in specs]
-    assert drive(executor, Batch(study, longer, recorder=Recorder()), lambda: None)
-    assert [len(studies.extra_results(study, purpose)) for purpose in ("confirm", "longer")] == [1, 3]
+    assert run_work(executor, TrainingList(study, longer, recorder=Recorder()), lambda: None)
+    assert [len(studies.list_extra_results(study, purpose)) for purpose in ("confirm", "longer")] == [1, 3]
 
 
 def test_a_backend_is_closed_where_the_request_is_refused(tmp_path: Path) -> None:
@@ -106,13 +106,13 @@ def test_a_backend_is_closed_where_the_request_is_refused(tmp_path: Path) -> Non
 def test_a_search_in_which_everything_fails_stops_and_leaves_the_rest_to_a_resume() -> None:
     study = new_study()
     enqueue_defaults(study, SPACE, 40)
-    dies = FakeExecutor(lambda spec: Lost(spec, "worker killed by signal 9"), workers=3)
+    dies = FakeExecutor(lambda spec: WorkerLost(spec, "worker killed by signal 9"), workers=3)
     with pytest.raises(ExecutorError, match="worker killed by signal 9"):
-        drive(dies, new_search(study, 40), lambda: None)
+        run_work(dies, new_search(study, 40), lambda: None)
     assert not study.get_trials(states=(TrialState.RUNNING,))
-    assert sum(counted(trial) for trial in study.get_trials()) <= (IN_A_ROW + 3) // 2
-    drive(FakeExecutor(), new_search(study, 40), lambda: None)
-    assert sum(counted(trial) for trial in study.get_trials()) == 40
+    assert sum(is_counted(trial) for trial in study.get_trials()) <= (IN_A_ROW + 3) // 2
+    run_work(FakeExecutor(), new_search(study, 40), lambda: None)
+    assert sum(is_counted(trial) for trial in study.get_trials()) == 40
 
 
 def test_an_executor_without_workers_leaves_nothing_running() -> None:
@@ -123,11 +123,11 @@ def test_an_executor_without_workers_leaves_nothing_running() -> None:
     study, recorder = new_study(), Recorder()
     enqueue_defaults(study, SPACE, 9)
     with pytest.raises(ExecutorError, match="the cluster is gone"):
-        drive(Gone(workers=2), new_search(study, 9, recorder), lambda: None)
+        run_work(Gone(workers=2), new_search(study, 9, recorder), lambda: None)
     assert not study.get_trials(states=(TrialState.RUNNING,))
     assert len(recorder.dropped) == 2
-    drive(FakeExecutor(), new_search(study, 9), lambda: None)
-    assert sum(counted(trial) for trial in study.get_trials()) == 9
+    run_work(FakeExecutor(), new_search(study, 9), lambda: None)
+    assert sum(is_counted(trial) for trial in study.get_trials()) == 9
 
 
 def test_the_row_goes_on_from_one_phase_to_the_next() -> None:
@@ -139,4 +139,4 @@ def test_the_row_goes_on_from_one_phase_to_the_next() -> None:
     study = studies.create_study(optuna.storages.InMemoryStorage(), "s", new_plan())  # type: ignore[arg-type]
     with pytest.raises(ExecutorError, match=r"sweeper run --study s --resume$"):
         train(study, FakeExecutor(fails), trials=14, budget="learns")
-    assert len(studies.extra_results(study, "probe")) == 2 and len(studies.search_results(study)) == 7
+    assert len(studies.list_extra_results(study, "probe")) == 2 and len(studies.search_results(study)) == 7

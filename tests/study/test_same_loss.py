@@ -11,7 +11,7 @@ import pytest
 
 from sweeper.core.records import Collapse, Conditions
 from sweeper.space import load_space
-from sweeper.study.same_loss import CLOSE, Question, as_they_are, same_losses
+from sweeper.study.same_loss import CLOSE, EquivalenceQuestion, find_equivalent_losses, relabel_equivalent_trials
 from tests.support import builders
 
 SPACES = {"binary": load_space("binary", "binary"), "multiclass": load_space("multiclass", "multiclass")}
@@ -48,7 +48,7 @@ CONDITIONS = builders.conditions()
 
 
 def by_closeness(close: set[tuple[str, str]]) -> object:
-    def measure(questions: Sequence[Question], conditions: Conditions) -> list[float]:
+    def measure(questions: Sequence[EquivalenceQuestion], conditions: Conditions) -> list[float]:
         return [0.004 if (q.family, q.is_family) in close else 0.5 for q in questions]
 
     return measure
@@ -63,21 +63,21 @@ def test_a_trial_counts_as_the_simplest_family_that_it_is() -> None:
     ]
     close = {("weighted_ce", "cross_entropy"), ("dice_ce", "weighted_ce"), ("dice_ce", "cross_entropy")}
     measure = by_closeness(close)
-    found = same_losses(trials[:3], SPACES["binary"], CONDITIONS, measure)  # type: ignore[arg-type]
+    found = find_equivalent_losses(trials[:3], SPACES["binary"], CONDITIONS, measure)  # type: ignore[arg-type]
     assert found.trials == 3
     assert [(s.trial, s.family, s.is_family, s.is_params) for s in found.found] == [
         (1, "weighted_ce", "cross_entropy", {}),
         (2, "dice_ce", "cross_entropy", {}),
     ]
-    named = as_they_are(trials, found.found)
+    named = relabel_equivalent_trials(trials, found.found)
     assert [t.spec.family for t in named] == ["cross_entropy", "cross_entropy", "cross_entropy", "dice_ce"]
     assert named[1].spec.params == {} and named[1].spec.lr == trials[1].spec.lr and named[1].value == trials[1].value
 
 
 def test_simpler_losses_take_over_the_coordinates_that_they_know() -> None:
-    asked: list[Question] = []
+    asked: list[EquivalenceQuestion] = []
 
-    def measure(questions: Sequence[Question], conditions: Conditions) -> list[float]:
+    def measure(questions: Sequence[EquivalenceQuestion], conditions: Conditions) -> list[float]:
         asked.extend(questions)
         return [1.0] * len(questions)
 
@@ -85,7 +85,7 @@ def test_simpler_losses_take_over_the_coordinates_that_they_know() -> None:
         builders.trial("focal", 0.6, 1, spec=builders.spec("focal", 1, params={"gamma": 0.1, "alpha": 0.75})),
         builders.trial("dice_focal", 0.6, 2, spec=builders.spec("dice_focal", 2, params={"mix": 0.9, "gamma": 1.0})),
     ]
-    assert same_losses(trials, SPACES["binary"], CONDITIONS, measure).found == ()
+    assert find_equivalent_losses(trials, SPACES["binary"], CONDITIONS, measure).found == ()
     of = {(q.trial, q.is_family): q.is_params for q in asked}
     assert of[1, "weighted_ce"] == {"pos_weight": pytest.approx(3.0)}
     assert of[1, "cross_entropy"] == {}
@@ -95,7 +95,7 @@ def test_simpler_losses_take_over_the_coordinates_that_they_know() -> None:
 
 
 def test_stopped_and_diverged_trials_are_left_alone() -> None:
-    def never(questions: Sequence[Question], conditions: Conditions) -> list[float]:
+    def never(questions: Sequence[EquivalenceQuestion], conditions: Conditions) -> list[float]:
         raise AssertionError("nothing is to be measured")
 
     trials = [
@@ -110,4 +110,4 @@ def test_stopped_and_diverged_trials_are_left_alone() -> None:
             collapse=Collapse.DIVERGED,
         ),
     ]
-    assert same_losses(trials, SPACES["binary"], CONDITIONS, never).found == ()
+    assert find_equivalent_losses(trials, SPACES["binary"], CONDITIONS, never).found == ()

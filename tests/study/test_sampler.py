@@ -10,7 +10,7 @@ import numpy as np
 import optuna
 
 from sweeper import storage as studies
-from sweeper.space import suggest
+from sweeper.space import suggest_choice
 from sweeper.study.sampler import KeyedTPESampler
 from tests.support.faking import SPACE, new_study
 
@@ -23,7 +23,7 @@ def value_of(family: str, params: dict[str, float], lr: float) -> float:
 def grow(study: optuna.Study, trials: int) -> list[dict[str, Any]]:
     for _ in range(trials):
         trial = study.ask()
-        choice = suggest(trial, SPACE, 60.0)
+        choice = suggest_choice(trial, SPACE, 60.0)
         study.tell(trial, value_of(choice.family, choice.params, choice.lr))
     return [t.params for t in study.trials]
 

@@ -14,17 +14,17 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from sweeper import storage as studies
-from sweeper.core.events import Answer, Lost
-from sweeper.core.records import Collapse, Start, TrialResult, TrialSpec
-from sweeper.space import default_choice
+from sweeper.core.events import Answer, WorkerLost
+from sweeper.core.records import Collapse, FamilyStart, TrialResult, TrialSpec
+from sweeper.space import make_default_choice
 from sweeper.storage.record_format import ABANDONED, ATTEMPT_OF, PARAMETERS, RESULT, RETRY_OF
-from sweeper.storage.results import counted, present_trials, result_of
-from sweeper.study.budget_ladder import probes
-from sweeper.study.finalist import entrants
-from sweeper.study.learning_check import ALONE, SKILL, learned, skill, what_would_help
-from sweeper.study.loop import drive
+from sweeper.storage.results import is_counted, list_present_trials, read_result
+from sweeper.study.budget_ladder import make_probe_specs
+from sweeper.study.finalist import select_finalist_families
+from sweeper.study.learning_check import ALONE, SKILL, compute_skill, is_task_learned, suggest_remedies
+from sweeper.study.loop import run_work
 from sweeper.study.search import enqueue_defaults
-from sweeper.study.search_end import PATIENCE, settled
+from sweeper.study.search_end import PATIENCE, has_search_settled
 from sweeper.study.successive_halving import BEHIND
 from tests.support import builders
 from tests.support.faking import (
@@ -67,12 +67,12 @@ def levels(**changed: float) -> FakeExecutor:
 
 def test_trainings_of_the_probe_are_trials_and_not_made_twice() -> None:
     study, executor = new_study(), FakeExecutor()
-    known = [fake_result(spec) for spec in probes(SPACE, builders.conditions(), 60.0, 100)]
-    plain = default_choice(SPACE.families[FAMILIES.index("dice_ce")], SPACE, 60.0)
+    known = [fake_result(spec) for spec in make_probe_specs(SPACE, builders.conditions(), 60.0, 100)]
+    plain = make_default_choice(SPACE.families[FAMILIES.index("dice_ce")], SPACE, 60.0)
     known[1] = fake_result(known[1].spec.model_copy(update={"params": plain.params}))
     places = [FAMILIES.index(result.spec.family) for result in known]
     enqueue_defaults(study, SPACE, 9)
-    assert drive(executor, new_search(study, 9, known=known), going_on)  # type: ignore[arg-type]
+    assert run_work(executor, new_search(study, 9, known=known), going_on)  # type: ignore[arg-type]
     assert [spec.number for spec in executor.specs] == [n for n in range(9) if n not in places]
     for trial, before in zip([searched(study)[n] for n in places], known, strict=True):
         assert (trial.spec.purpose, trial.value, trial.evaluations) == ("search", before.value, before.evaluations)
@@ -100,8 +100,8 @@ def test_every_family_gets_its_defaults_and_its_floor_at_common_rates() -> None:
 def test_families_begin_in_the_order_of_the_spaces_starts_and_try_these_after_their_defaults() -> None:
     mixes = [{"dice_ce.mix": 0.2, "dice_ce.pos_weight_power": power} for power in (0.25, 0.75)]
     default = {"dice_ce.mix": 0.5, "dice_ce.pos_weight_power": 0.0}
-    starts = [Start(family="dice_ce", params=params) for params in (mixes[0], default, mixes[1])]
-    space = SPACE.model_copy(update={"starts": (*starts, Start(family="dice", params={}))})
+    starts = [FamilyStart(family="dice_ce", params=params) for params in (mixes[0], default, mixes[1])]
+    space = SPACE.model_copy(update={"starts": (*starts, FamilyStart(family="dice", params={}))})
     study = new_study()
     train(study, FakeExecutor(), trials=30, plan=new_plan(space))
     trials = sorted(study.trials, key=lambda trial: trial.number)[:FLOORS]
@@ -139,11 +139,11 @@ def test_a_family_far_behind_gets_its_floor_and_no_more() -> None:
 def test_settled_is_no_gain_in_the_last_trials_beyond_the_floors() -> None:
     decided = list(range(20))
     values: dict[int, float | None] = {0: 0.5, 5: 0.6, 11: 0.605}
-    assert settled(decided, values, 10, 0.01)
-    assert not settled(decided[:17], values, 10, 0.01)  # seven trials beyond the floors
-    assert not settled(decided, {**values, 13: 0.62}, 10, 0.01)
-    assert settled([*range(30)], {**values, 13: 0.62}, 10, 0.01)
-    assert settled(decided, {}, 10, 0.0)
+    assert has_search_settled(decided, values, 10, 0.01)
+    assert not has_search_settled(decided[:17], values, 10, 0.01)  # seven trials beyond the floors
+    assert not has_search_settled(decided, {**values, 13: 0.62}, 10, 0.01)
+    assert has_search_settled([*range(30)], {**values, 13: 0.62}, 10, 0.01)
+    assert has_search_settled(decided, {}, 10, 0.0)
 
 
 def test_without_a_total_it_ends_by_itself_and_a_total_is_made_whole() -> None:
@@ -177,11 +177,11 @@ def test_finalists_and_baseline_have_three_complete_trials(workers: int) -> None
     executor.workers = workers
     train(study, executor, trials=50, settles=True)
     complete = Counter(r.spec.family for r in searched(study) if r.state == "complete")
-    entered = [f.family for f in entrants(searched(study))]
+    entered = [f.family for f in select_finalist_families(searched(study))]
     assert entered == ["dice", "dice_ce", "tversky", "cross_entropy"]
     assert all(complete[family] >= 3 for family in entered)
     assert min(complete[family] for family in FAMILIES) == 1  # the others are not completed for nothing
-    for finalist in entrants(searched(study)):
+    for finalist in select_finalist_families(searched(study)):
         assert (finalist.tried, finalist.completed) == (
             sum(r.spec.family == finalist.family for r in searched(study)),
             complete[finalist.family],
@@ -208,20 +208,20 @@ def at_skill(wanted: float, spec: TrialSpec) -> TrialResult:
     low, high = 0.0, 1.0  # of the foreground's IoU
     for _ in range(40):
         middle = (low + high) / 2
-        low, high = (middle, high) if skill(reads(middle)) < wanted else (low, middle)
+        low, high = (middle, high) if compute_skill(reads(middle)) < wanted else (low, middle)
     return reads(high)
 
 
 def test_two_trainings_or_one_that_is_far_ahead_show_that_the_task_is_learned() -> None:
-    assert learned([SKILL, -math.inf, SKILL]) and learned([ALONE, 0.0])
-    assert not learned([ALONE - 0.01, SKILL - 0.01]) and not learned([])
+    assert is_task_learned([SKILL, -math.inf, SKILL]) and is_task_learned([ALONE, 0.0])
+    assert not is_task_learned([ALONE - 0.01, SKILL - 0.01]) and not is_task_learned([])
 
 
 def test_a_training_that_predicts_the_commonest_class_alone_has_no_skill() -> None:
-    spec = probes(SPACE, builders.conditions(DATA), 60.0, 100)[0]
-    assert skill(at_skill(0.3, spec)) == pytest.approx(0.3, abs=0.02)
+    spec = make_probe_specs(SPACE, builders.conditions(DATA), 60.0, 100)[0]
+    assert compute_skill(at_skill(0.3, spec)) == pytest.approx(0.3, abs=0.02)
     constant = at_skill(0.3, spec).model_copy(update={"collapse": Collapse.ALL_BACKGROUND})
-    assert skill(constant) == -math.inf
+    assert compute_skill(constant) == -math.inf
 
 
 def test_after_the_floors_a_search_that_learned_nothing_ends_and_says_what_may_help() -> None:
@@ -234,7 +234,7 @@ def test_after_the_floors_a_search_that_learned_nothing_ends_and_says_what_may_h
     study, display, executor = new_study(), Recorder(), FakeExecutor(given)
     train(study, executor, display, trials=50, budget="learns")
     assert FLOORS <= len(searched(study)) <= FLOORS + 1
-    assert not studies.extra_results(study, "confirm")
+    assert not studies.list_extra_results(study, "confirm")
     assert any("no loss clearly beats a constant answer in 100 steps" in line for line in display.warnings)
     again = FakeExecutor(given)
     train(study, again, trials=50, budget="learns")
@@ -244,12 +244,12 @@ def test_after_the_floors_a_search_that_learned_nothing_ends_and_says_what_may_h
 def test_where_the_user_gave_the_steps_the_search_is_made_whole() -> None:
     study = new_study()
     train(study, FakeExecutor(lambda spec: at_skill(0.02, spec)), trials=30)
-    assert len(searched(study)) == 30 and studies.extra_results(study, "confirm")
+    assert len(searched(study)) == 30 and studies.list_extra_results(study, "confirm")
 
 
 def test_what_may_help_names_the_cheapest_first() -> None:
-    spec = probes(SPACE, builders.conditions(DATA), 60.0, 100)[0]
-    text = what_would_help([at_skill(0.02, spec)], builders.conditions(DATA))
+    spec = make_probe_specs(SPACE, builders.conditions(DATA), 60.0, 100)[0]
+    text = suggest_remedies([at_skill(0.02, spec)], builders.conditions(DATA))
     order = [text.index(word) for word in ("sweeper profile", "--steps", "GPU", "--size", "more labelled images")]
     assert order == sorted(order) and "--encoder-weights" not in text  # drawn scenes
     assert "(--steps 400)" in text
@@ -267,7 +267,7 @@ def run(study: optuna.Study, trials: int, script: dict[int, Any] | None = None) 
     recorder = Recorder()
     executor = FakeExecutor(lambda spec: (script or {}).get(spec.number, fake_result)(spec))
     enqueue_defaults(study, SPACE, trials)
-    assert drive(executor, new_search(study, trials, recorder), going_on)  # type: ignore[arg-type]
+    assert run_work(executor, new_search(study, trials, recorder), going_on)  # type: ignore[arg-type]
     return recorder
 
 
@@ -276,9 +276,9 @@ def test_the_search_ends_at_its_total_and_a_second_goes_on_to_a_larger_one() -> 
     run(study, 3)
     assert [t.params["loss"] for t in study.trials] == FAMILIES[:3]
     run(study, 9)
-    assert sum(counted(t) for t in study.trials) == 9
+    assert sum(is_counted(t) for t in study.trials) == 9
     run(study, 12)
-    assert sum(counted(t) for t in study.trials) == 12
+    assert sum(is_counted(t) for t in study.trials) == 12
     run(study, 12)
     assert len(study.trials) == 12
 
@@ -287,24 +287,24 @@ def test_a_dead_worker_costs_no_trial_but_is_tried_only_twice() -> None:
     left = [1]
 
     def dies(spec: TrialSpec) -> Answer | TrialResult:
-        return Lost(spec, "worker killed by signal 9") if left and left.pop() else fake_result(spec)
+        return WorkerLost(spec, "worker killed by signal 9") if left and left.pop() else fake_result(spec)
 
     study = new_study()
     recorder = run(study, 4, {1: dies})
     assert abandoned(study) == {4: 1}
-    assert sum(counted(t) for t in study.trials) == 4
+    assert sum(is_counted(t) for t in study.trials) == 4
     assert study.trials[1].params == study.trials[4].params
     assert [s.number for s in recorder.dropped] == [1]
     whole = new_study()
     run(whole, 4)
-    assert [t.params for t in present_trials(study)] == [t.params for t in whole.trials]
+    assert [t.params for t in list_present_trials(study)] == [t.params for t in whole.trials]
 
     study = new_study()
-    run(study, 4, {1: lambda spec: Lost(spec, "worker killed by signal 9")})
+    run(study, 4, {1: lambda spec: WorkerLost(spec, "worker killed by signal 9")})
     assert abandoned(study) == {4: 1}
-    failed = [t for t in study.trials if t.state == TrialState.FAIL and counted(t)]
+    failed = [t for t in study.trials if t.state == TrialState.FAIL and is_counted(t)]
     assert [t.number for t in failed] == [1]
-    assert "each of 2 attempts" in (result_of(failed[0]).reason or "")
+    assert "each of 2 attempts" in (read_result(failed[0]).reason or "")
 
 
 def abandoned(study: optuna.Study) -> dict[int, int]:
@@ -319,7 +319,7 @@ def test_a_value_outside_0_to_1_is_a_failed_trial_and_never_the_best(value: floa
     run(study, 4, {3: lambda spec: fake_result(spec).model_copy(update={"value": value})})
     assert study.trials[3].state == TrialState.FAIL
     assert 0 <= study.best_value <= 1
-    assert "must lie in [0, 1]" in (result_of(study.trials[3]).reason or "")
+    assert "must lie in [0, 1]" in (read_result(study.trials[3]).reason or "")
 
 
 def test_failed_trials_are_trained_again_by_a_resume_at_their_own_places() -> None:
@@ -332,7 +332,7 @@ def test_failed_trials_are_trained_again_by_a_resume_at_their_own_places() -> No
     study, whole = new_study(), new_study()
     run(whole, 9)
     run(study, 6, {1: fails, 4: fails, 5: no_share})
-    assert studies.reconcile(study) == 0
+    assert studies.reconcile_study(study) == 0
     again = studies.retry_failed(study)
     assert [(r.spec.number, r.reason) for r in again] == [(1, "OSError: no room"), (4, "OSError: no room")]
     assert studies.retry_failed(study) == []  # they are in the queue already
@@ -360,8 +360,8 @@ def test_work_waits_for_room_where_there_is_none_yet() -> None:
             return super().poll(timeout_seconds)
 
     study = new_study()
-    assert drive(Slow(), new_search(study, 4), going_on)  # type: ignore[arg-type]
-    assert sum(counted(t) for t in study.trials) == 4
+    assert run_work(Slow(), new_search(study, 4), going_on)  # type: ignore[arg-type]
+    assert sum(is_counted(t) for t in study.trials) == 4
 
 
 def test_a_result_that_was_stored_but_not_told_is_told_at_the_next_start() -> None:
@@ -372,7 +372,7 @@ def test_a_result_that_was_stored_but_not_told_is_told_at_the_next_start() -> No
     study._storage.set_trial_user_attr(study.trials[0]._trial_id, RESULT, studies.pack(fake_result(job.spec)))
     other = work.next()
     assert other is not None
-    assert studies.reconcile(study) == 2
+    assert studies.reconcile_study(study) == 2
     assert study.trials[0].state == TrialState.COMPLETE
     assert study.trials[1].state == TrialState.WAITING and len(study.trials) == 2
 
@@ -408,6 +408,6 @@ def test_a_trial_reads_no_more_rows_when_there_are_many(tmp_path: Path, monkeypa
     monkeypatch.setattr(RDBStorage, "_get_trials", counting)
     study = studies.create_study(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "s", new_plan())
     enqueue_defaults(study, SPACE, 240)
-    assert drive(FakeExecutor(), new_search(study, 240, Sampled()), going_on)  # type: ignore[arg-type]
+    assert run_work(FakeExecutor(), new_search(study, 240, Sampled()), going_on)  # type: ignore[arg-type]
     each = np.diff(seen)
     assert each[-60:].mean() <= 1.5 * each[60:120].mean() + 5

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from optuna.trial import TrialState
 
 from sweeper import storage as studies
-from sweeper.core.events import Advanced, Job, Lost
-from sweeper.core.paths import checkpoint_path
+from sweeper.core.events import JobResult, TrainingJob, WorkerLost
+from sweeper.core.paths import get_checkpoint_path
 from sweeper.core.records import TrialResult, TrialSpec
 from sweeper.storage.record_format import ABANDONED, ATTEMPT_OF
-from sweeper.storage.results import counted, present_trials
-from sweeper.study.loop import drive
-from sweeper.study.search import Search, enqueue_defaults
-from sweeper.study.successive_halving import BEHIND, Halving
+from sweeper.storage.results import is_counted, list_present_trials
+from sweeper.study.loop import run_work
+from sweeper.study.search import LossSearch, enqueue_defaults
+from sweeper.study.successive_halving import BEHIND, SuccessiveHalving
 from tests.support import builders
 from tests.support.faking import SPACE, CrashError, FakeExecutor, fake_result, new_search, new_study
 from tests.support.sweeping import Recorder
@@ -27,84 +27,84 @@ from tests.support.sweeping import Recorder
 RUNGS = (25, 50, 75, 100)
 
 
-def field(*values: float, family: str = "dice", shares: tuple[float, ...] = (1 / 3, 1 / 2)) -> Halving:
+def field(*values: float, family: str = "dice", shares: tuple[float, ...] = (1 / 3, 1 / 2)) -> SuccessiveHalving:
     """Trials 0, 1, 2 … of one family at the first rung."""
-    made = Halving(RUNGS, least=0, shares=shares)
+    made = SuccessiveHalving(RUNGS, least=0, shares=shares)
     for number, value in enumerate(values):
-        made.see(number, family, 25, value)
+        made.record(number, family, 25, value)
     return made
 
 
 def test_the_best_third_goes_on_and_the_others_wait() -> None:
     made = field(0.1, 0.6, 0.3, 0.5, 0.2, 0.4)
-    assert [made.goes_on(number) for number in range(6)] == [False, True, False, True, False, False]
+    assert [made.may_continue(number) for number in range(6)] == [False, True, False, True, False, False]
 
 
 def test_the_first_trials_of_a_family_go_on_from_the_first_rung_and_no_further() -> None:
-    made = Halving(RUNGS, least=2, shares=(0.0, 0.0))
+    made = SuccessiveHalving(RUNGS, least=2, shares=(0.0, 0.0))
     for number, (family, value) in enumerate((("dice", 0.9), ("focal", 0.1), ("dice", 0.1), ("dice", 0.2))):
-        made.see(number, family, 25, value)
-    assert [made.goes_on(number) for number in range(4)] == [True, True, True, False]
-    assert not any(made.hopeless(number, 30) for number in range(3))
+        made.record(number, family, 25, value)
+    assert [made.may_continue(number) for number in range(4)] == [True, True, True, False]
+    assert not any(made.cannot_be_promoted(number, 30) for number in range(3))
     for number in (0, 2):
-        made.see(number, "dice", 50, 0.5 - 0.1 * number)
-    assert made.goes_on(0) and not made.goes_on(2)
+        made.record(number, "dice", 50, 0.5 - 0.1 * number)
+    assert made.may_continue(0) and not made.may_continue(2)
 
 
 def test_the_best_of_a_family_goes_on_at_every_rung() -> None:
     made = field(0.9, 0.8, 0.85)
     for number in (0, 1, 2):
-        made.see(number, "dice", 50, 0.9)
+        made.record(number, "dice", 50, 0.9)
     for step in (25, 50, 75):
-        made.see(9, "focal", step, 0.1)
-        assert made.goes_on(9)
+        made.record(9, "focal", step, 0.1)
+        assert made.may_continue(9)
 
 
 def test_from_the_third_rung_on_every_trial_goes_on_to_its_end_whichever_leads() -> None:
     made = field(0.9, 0.8, 0.7, 0.6)
     for step in RUNGS[1:]:
         for number in (2, 0):  # 2 is no longer the best of its family, nor among the best third
-            made.see(number, "dice", step, 0.9 - 0.1 * number)
-        assert made.goes_on(2) == (step >= RUNGS[2])
-    assert not made.hopeless(2, 30)
-    assert made.next([2, 3]) == 2
+            made.record(number, "dice", step, 0.9 - 0.1 * number)
+        assert made.may_continue(2) == (step >= RUNGS[2])
+    assert not made.cannot_be_promoted(2, 30)
+    assert made.next_promotion([2, 3]) == 2
 
 
 def test_beyond_the_middle_the_best_of_a_family_far_behind_waits_unless_it_is_the_baseline() -> None:
-    made = Halving(RUNGS, least=1, shares=(0.0, 0.0), baseline="cross_entropy")
+    made = SuccessiveHalving(RUNGS, least=1, shares=(0.0, 0.0), baseline="cross_entropy")
     values = {"dice": 0.6, "tversky": 0.6 - BEHIND + 0.01, "focal": 0.6 - BEHIND - 0.01, "cross_entropy": 0.1}
     for number, (family, value) in enumerate(values.items()):
-        made.see(number, family, 25, value)
-    assert all(made.goes_on(number) for number in range(4))
+        made.record(number, family, 25, value)
+    assert all(made.may_continue(number) for number in range(4))
     for number, (family, value) in enumerate(values.items()):
-        made.see(number, family, 50, value)
-    assert made.behind() == {"focal", "cross_entropy"}
-    assert [made.goes_on(number) for number in range(4)] == [True, True, False, True]
+        made.record(number, family, 50, value)
+    assert made.trailing_families() == {"focal", "cross_entropy"}
+    assert [made.may_continue(number) for number in range(4)] == [True, True, False, True]
 
 
 def test_the_two_best_families_are_pursued_however_far_apart() -> None:
-    made = Halving(RUNGS, least=1, shares=(0.0, 0.0))
+    made = SuccessiveHalving(RUNGS, least=1, shares=(0.0, 0.0))
     for number, (family, value) in enumerate({"dice": 0.6, "tversky": 0.3, "focal": 0.2}.items()):
-        made.see(number, family, 25, value)
-        made.see(number, family, 50, value)
-    assert made.behind() == {"focal"}
-    assert [made.goes_on(number) for number in range(3)] == [True, True, False]
+        made.record(number, family, 25, value)
+        made.record(number, family, 50, value)
+    assert made.trailing_families() == {"focal"}
+    assert [made.may_continue(number) for number in range(3)] == [True, True, False]
 
 
 def test_the_highest_rung_is_promoted_first_then_the_better_trial() -> None:
     made = field(0.9, 0.8, 0.7, 0.85, 0.1, 0.1, 0.1, 0.1, 0.1)
-    made.see(1, "dice", 50, 0.5)
-    assert made.next([0, 1, 3]) == 1
-    assert made.next([0, 3]) == 0
-    assert made.next([4, 5]) is None
+    made.record(1, "dice", 50, 0.5)
+    assert made.next_promotion([0, 1, 3]) == 1
+    assert made.next_promotion([0, 3]) == 0
+    assert made.next_promotion([4, 5]) is None
 
 
 def test_more_trials_let_one_go_on_that_waited() -> None:
     made = field(0.9, 0.8, 0.5)
-    assert not made.goes_on(1)
+    assert not made.may_continue(1)
     for number in (3, 4, 5):
-        made.see(number, "dice", 25, 0.1)
-    assert made.goes_on(1)
+        made.record(number, "dice", 25, 0.1)
+    assert made.may_continue(1)
 
 
 values_of_trials = st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 1)), min_size=2, max_size=25)
@@ -112,14 +112,14 @@ values_of_trials = st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 1)), 
 
 @given(values_of_trials, st.integers(1, 24))
 def test_hopeless_is_for_good(trials: list[tuple[str, float]], known: int) -> None:
-    made = Halving(RUNGS)
+    made = SuccessiveHalving(RUNGS)
     for number, (family, value) in enumerate(trials[:known]):
-        made.see(number, family, 25, value)
+        made.record(number, family, 25, value)
     seen = range(min(known, len(trials)))
-    given_up = [number for number in seen if made.hopeless(number, len(trials))]
+    given_up = [number for number in seen if made.cannot_be_promoted(number, len(trials))]
     for number, (family, value) in enumerate(trials[known:], known):
-        made.see(number, family, 25, value)
-        assert not any(made.goes_on(one) for one in given_up)
+        made.record(number, family, 25, value)
+        assert not any(made.may_continue(one) for one in given_up)
 
 
 # --- as a search ---
@@ -127,7 +127,7 @@ def test_hopeless_is_for_good(trials: list[tuple[str, float]], known: int) -> No
 
 def proposals(study: optuna.Study) -> list[tuple[dict[str, object], TrialState, dict[int, float]]]:
     """What a search proposed and saw, in its order."""
-    return [(t.params, t.state, t.intermediate_values) for t in present_trials(study)]
+    return [(t.params, t.state, t.intermediate_values) for t in list_present_trials(study)]
 
 
 def learning(spec: TrialSpec) -> TrialResult:
@@ -139,7 +139,7 @@ def learning(spec: TrialSpec) -> TrialResult:
     return made.model_copy(update={"evaluations": evaluations, "value": float(values[-1])})
 
 
-def searching(study: optuna.Study, trials: int, recorder: Recorder | None = None) -> Search:
+def searching(study: optuna.Study, trials: int, recorder: Recorder | None = None) -> LossSearch:
     enqueue_defaults(study, SPACE, trials)
     return new_search(study, trials, recorder)
 
@@ -154,7 +154,7 @@ def test_first_trials_are_seen_at_the_second_rung_and_the_best_of_families_near_
     workers: int,
 ) -> None:
     study, recorder = new_study(), Recorder()
-    assert drive(FakeExecutor(learning, workers=workers), searching(study, 40, recorder), lambda: None)  # type: ignore[arg-type]
+    assert run_work(FakeExecutor(learning, workers=workers), searching(study, 40, recorder), lambda: None)  # type: ignore[arg-type]
     results = studies.search_results(study)
     assert len(results) == 40 and set(states(study)) == {"COMPLETE", "PRUNED"}
     names = sorted({r.spec.family for r in results})
@@ -174,12 +174,12 @@ def test_first_trials_are_seen_at_the_second_rung_and_the_best_of_families_near_
 def test_a_crash_among_waiting_trials_loses_none_of_them(after: int, workers: int) -> None:
     study = new_study()
     with pytest.raises(CrashError):
-        drive(FakeExecutor(learning, workers=workers, crash_after=after), searching(study, 30), lambda: None)  # type: ignore[arg-type]
-    waited = {r.spec.number: r for r in studies.waiting_results(study)}
+        run_work(FakeExecutor(learning, workers=workers, crash_after=after), searching(study, 30), lambda: None)  # type: ignore[arg-type]
+    waited = {r.spec.number: r for r in studies.list_waiting_results(study)}
     finished = {r.spec.number: r for r in studies.search_results(study)}
-    studies.reconcile(study)
+    studies.reconcile_study(study)
     again = FakeExecutor(learning)
-    assert drive(again, searching(study, 30), lambda: None)  # type: ignore[arg-type]
+    assert run_work(again, searching(study, 30), lambda: None)  # type: ignore[arg-type]
     results = {r.spec.number: r for r in studies.search_results(study)}
     assert len(results) == 30
     assert states(study).keys() <= {"COMPLETE", "PRUNED"}
@@ -194,10 +194,10 @@ def test_a_checkpoint_that_is_ahead_of_the_study_does_not_skip_a_decision(tmp_pa
     enqueue_defaults(study, SPACE, 30)
     job = new_search(study, 30, checkpoints=tmp_path).next()
     assert job is not None
-    checkpoint_path(tmp_path, job.spec).write_bytes(b"of the first rung")
-    studies.reconcile(study)
+    get_checkpoint_path(tmp_path, job.spec).write_bytes(b"of the first rung")
+    studies.reconcile_study(study)
     assert new_search(study, 30, checkpoints=tmp_path).next() == job
-    assert not checkpoint_path(tmp_path, job.spec).exists()
+    assert not get_checkpoint_path(tmp_path, job.spec).exists()
 
 
 def test_a_checkpoint_that_was_written_after_its_trial_ended_goes_with_the_next_end(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_a_checkpoint_that_was_written_after_its_trial_ended_goes_with_the_next_
         path.write_bytes(b"a network")
     first, second = work.next(), work.next()
     assert first is not None and second is not None
-    assert work.advanced(Advanced(learning(second.spec)))
+    assert work.take_answer(JobResult(learning(second.spec)))
     assert {path.name for path in tmp_path.iterdir()} == {running.name, "final-00000.pt"}
 
 
@@ -218,20 +218,20 @@ def test_a_dead_worker_takes_a_promoted_trial_back_to_the_queue() -> None:
     died: list[int] = []
 
     class Frail(FakeExecutor):
-        def submit(self, job: Job) -> None:
+        def submit(self, job: TrainingJob) -> None:
             promoted = job.until > 1 and (job.spec.purpose, job.spec.number) not in self._between
             super().submit(job)
             if promoted and not died:
                 died.append(job.spec.number)
-                self._made[job.spec.purpose, job.spec.number] = Lost(job.spec, "worker killed by signal 9")
+                self._made[job.spec.purpose, job.spec.number] = WorkerLost(job.spec, "worker killed by signal 9")
 
     study, recorder = new_study(), Recorder()
-    assert drive(Frail(learning), searching(study, 30, recorder), lambda: None)  # type: ignore[arg-type]
+    assert run_work(Frail(learning), searching(study, 30, recorder), lambda: None)  # type: ignore[arg-type]
     assert len(died) == 1
     lost = [t for t in study.trials if ABANDONED in t.user_attrs]
     assert [t.user_attrs[ATTEMPT_OF] for t in lost] == died
     assert lost[0].params == study.trials[died[0]].params
-    assert sum(counted(t) for t in study.trials) == 30
+    assert sum(is_counted(t) for t in study.trials) == 30
     whole = new_study()
-    drive(FakeExecutor(learning), searching(whole, 30), lambda: None)  # type: ignore[arg-type]
+    run_work(FakeExecutor(learning), searching(whole, 30), lambda: None)  # type: ignore[arg-type]
     assert proposals(study) == proposals(whole)

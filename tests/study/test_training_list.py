@@ -7,12 +7,12 @@ from typing import Any
 import optuna
 
 from sweeper import storage as studies
-from sweeper.core.events import Lost
+from sweeper.core.events import WorkerLost
 from sweeper.core.records import TrialResult, TrialSpec
-from sweeper.study.confirmation_rounds import confirm_seed, confirmations, confirmed
+from sweeper.study.confirmation_rounds import confirm_seed, make_confirmation_specs, select_confirmed
 from sweeper.study.finalist import Finalist, choose_finalists
-from sweeper.study.loop import drive
-from sweeper.study.training_list import Batch
+from sweeper.study.loop import run_work
+from sweeper.study.training_list import TrainingList
 from tests.support import builders
 from tests.support.faking import SPACE, FakeExecutor, fake_result, new_study
 from tests.support.sweeping import Recorder
@@ -33,26 +33,26 @@ def chosen(*trials: TrialResult) -> list[Finalist]:
     return choose_finalists(trials, [], None, SPACE, builders.conditions())
 
 
-def batch(study: optuna.Study, *trials: TrialResult, seeds: int, recorder: Recorder | None = None) -> Batch:
-    specs = confirmations(chosen(*trials), builders.conditions(), seeds)
-    return Batch(study, specs, recorder=recorder or Recorder())
+def batch(study: optuna.Study, *trials: TrialResult, seeds: int, recorder: Recorder | None = None) -> TrainingList:
+    specs = make_confirmation_specs(chosen(*trials), builders.conditions(), seeds)
+    return TrainingList(study, specs, recorder=recorder or Recorder())
 
 
-def drained(work: Batch) -> list[TrialSpec]:
+def drained(work: TrainingList) -> list[TrialSpec]:
     return [job.spec for job in iter(work.next, None)]
 
 
 def test_what_was_confirmed_is_not_repeated() -> None:
     study = new_study()
     two = (complete(0, "cross_entropy", 0.9), complete(1, "dice", 0.8))
-    assert drive(FakeExecutor(), batch(study, *two, seeds=2), going_on)  # type: ignore[arg-type]
+    assert run_work(FakeExecutor(), batch(study, *two, seeds=2), going_on)  # type: ignore[arg-type]
     assert len(batch(study, *two, seeds=3)) == 2
     better = complete(9, "dice", 0.95)
     assert len(batch(study, two[0], better, seeds=2)) == 2
-    results, conditions = studies.extra_results(study, "confirm"), builders.conditions()
-    assert len(confirmed(results, chosen(*two), conditions, 2)) == 4
-    assert len(confirmed(results, chosen(*two), conditions, 1)) == 2
-    assert len(confirmed(results, chosen(two[0], better), conditions, 2)) == 2
+    results, conditions = studies.list_extra_results(study, "confirm"), builders.conditions()
+    assert len(select_confirmed(results, chosen(*two), conditions, 2)) == 4
+    assert len(select_confirmed(results, chosen(*two), conditions, 1)) == 2
+    assert len(select_confirmed(results, chosen(two[0], better), conditions, 2)) == 2
 
 
 def test_a_batch_fills_the_numbers_that_were_left_open() -> None:
@@ -71,20 +71,20 @@ def test_a_batch_fills_the_numbers_that_were_left_open() -> None:
 
 def test_a_batch_dead_twice_is_a_failed_training_that_is_kept() -> None:
     study, recorder = new_study(), Recorder()
-    dies = FakeExecutor(lambda spec: Lost(spec, "worker killed by signal 9"))
+    dies = FakeExecutor(lambda spec: WorkerLost(spec, "worker killed by signal 9"))
     work = batch(study, complete(0, "dice", 0.9), seeds=1, recorder=recorder)
-    assert drive(dies, work, going_on)  # type: ignore[arg-type]
-    (result,) = studies.extra_results(study, "confirm")
+    assert run_work(dies, work, going_on)  # type: ignore[arg-type]
+    (result,) = studies.list_extra_results(study, "confirm")
     assert (result.state, len(dies.specs)) == ("failed", 2)
     assert "each of 2 attempts" in (result.reason or "")
 
 
 def test_confirmation_seeds_are_paired_and_never_the_searches() -> None:
     finalists = chosen(complete(0, "cross_entropy", 0.9), complete(1, "dice", 0.8))
-    specs = confirmations(finalists, builders.conditions(), 3)
+    specs = make_confirmation_specs(finalists, builders.conditions(), 3)
     assert [(s.family, s.seed) for s in specs] == [
         (family, confirm_seed(0, n)) for n in range(3) for family in ("cross_entropy", "dice")
     ]
-    assert {s.seed for s in confirmations(finalists, builders.conditions(), 100)}.isdisjoint({0})
+    assert {s.seed for s in make_confirmation_specs(finalists, builders.conditions(), 100)}.isdisjoint({0})
     assert {s.steps for s in specs} == {builders.conditions().recipe.confirm_steps}
     assert [s.keep_predictions > 0 for s in specs] == [True, True, False, False, False, False]

@@ -7,13 +7,13 @@ from typing import Any
 from torch import Tensor
 
 from sweeper.data.store import PixelStore
-from sweeper.training.augment import Draws
-from sweeper.training.batches import crops, cut
+from sweeper.training.augment import AugmentationDraws
+from sweeper.training.batches import cut_crops, draw_crops
 
 
 def training_batch(
     store: PixelStore, images: tuple[int, ...], *, size: int, **keys: Any
-) -> tuple[Tensor, Tensor, Draws]:
+) -> tuple[Tensor, Tensor, AugmentationDraws]:
     """Images and masks of one step, and the augmentation drawn for them; `keys` as for `crops`."""
-    places, draws = crops(store, images, size=size, **keys)
-    return *cut(store, places, size), draws
+    places, draws = draw_crops(store, images, size=size, **keys)
+    return *cut_crops(store, places, size), draws

@@ -34,10 +34,10 @@ from sweeper.core.records import (
     Interval,
     LongerGap,
     LongerLook,
+    MetricScores,
     Predictions,
     Preference,
     RateFit,
-    Scores,
     SearchSpace,
     SweepRecord,
     TrialResult,
@@ -112,7 +112,7 @@ def conditions(data: Dataset | None = None, seed: int = 0, **recipe: Any) -> Con
 def profile(data: Dataset | None = None) -> ImbalanceProfile:
     """The imbalance of `data`, from its label counts; component sizes are made up."""
     data = data or dataset()
-    pixels = data.class_pixels()
+    pixels = data.count_class_pixels()
     share = pixels / pixels.sum()
     imbalance = float(pixels[0] / pixels[1]) if data.task == "binary" else float(pixels.max() / pixels.min())
     weights = 1 / share / len(share)
@@ -194,10 +194,10 @@ def counts_from_iou(fg_iou: npt.ArrayLike, foreground: npt.ArrayLike = 200, pixe
 # --- Trials -------------------------------------------------------------------------------------------------
 
 
-def scores(miou: float = 0.7, classes: int = 2) -> Scores:
+def scores(miou: float = 0.7, classes: int = 2) -> MetricScores:
     """Scores with every class at the same IoU."""
     dice = 2 * miou / (1 + miou)
-    return Scores(
+    return MetricScores(
         miou=miou,
         fg_iou=miou if classes == 2 else None,
         dice=dice,
@@ -292,7 +292,7 @@ def confirmation(
     """A completed confirmation training; `test` defaults to five images with foreground IoU 0.5."""
     test = counts_from_iou([0.5] * 5) if test is None else test
     classes = 2 if test.kind == "histogram" else test.data.shape[2]
-    point = metrics.default_point("binary" if classes == 2 else "multiclass") if point is None else point
+    point = metrics.default_operating_point("binary" if classes == 2 else "multiclass") if point is None else point
     values: dict[str, Any] = {
         "spec": spec(family, number, seed, purpose="confirm", steps=200),
         "evaluations": curve(val, 200, rise, point, classes),

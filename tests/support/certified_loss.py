@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sweeper.core.records import IGNORE, Task
 from sweeper.losses.build import build_loss
-from sweeper.losses.families import FAMILIES, Family
+from sweeper.losses.families import FAMILIES, LossFamily
 
 Precision = Literal["float64", "float32", "bfloat16", "float16"]
 """float64 and float32: plain tensors. bfloat16 and float16: logits of that type, as a network under autocast gives
@@ -45,7 +45,7 @@ class Subject:
     precision: Precision
 
     @property
-    def entry(self) -> Family:
+    def entry(self) -> LossFamily:
         """The family's declaration."""
         return FAMILIES[self.family]
 
@@ -71,7 +71,7 @@ class Subject:
 
     def points(self) -> dict[str, dict[str, float]]:
         """Coordinates the family is tried at: the literature's values, and both ends of every searched range."""
-        searched = self.entry.searched(self.task)
+        searched = self.entry.list_searched(self.task)
         if not searched:
             return {"as it is": {}}
         found: dict[str, dict[str, float]] = {"literature": {}, "low ends": {}, "high ends": {}}

@@ -11,7 +11,7 @@ import numpy as np
 import optuna
 
 from sweeper import storage as studies
-from sweeper.core.events import Advanced, Answer, Job, Lost, Observers
+from sweeper.core.events import Answer, JobResult, Observers, TrainingJob, WorkerLost
 from sweeper.core.records import (
     Conditions,
     Coordinate,
@@ -22,15 +22,15 @@ from sweeper.core.records import (
     TrialSpec,
     Until,
 )
-from sweeper.data import divide
+from sweeper.data import divide_images
 from sweeper.space import load_space
-from sweeper.storage.interim_analyses import analyses_planned, analyses_taken
-from sweeper.study.same_loss import Measure, Question
+from sweeper.storage.interim_analyses import read_analyses, read_planned_analyses
+from sweeper.study.same_loss import EquivalenceQuestion, Measure
 from sweeper.study.sampler import KeyedTPESampler
-from sweeper.study.search import Search
+from sweeper.study.search import LossSearch
 from sweeper.study.timekeeper import Timekeeper
-from sweeper.workflow.lead import AnswerSoFar
-from sweeper.workflow.phases import Asked, Stage, train_all
+from sweeper.workflow.lead import InterimReporter
+from sweeper.workflow.phases import RunContext, StudyRequest, train_all
 from sweeper.workflow.settings import Budget
 from sweeper.workflow.status import Heartbeat
 from tests.support import builders
@@ -60,7 +60,7 @@ def fake_result(spec: TrialSpec, levels: Mapping[str, float] = LEVELS) -> TrialR
     luck = np.random.default_rng([spec.seed, *spec.family.encode(), round(spec.lr * 1e6)]).normal(0, 0.002)
     value = levels[spec.family] + float(luck) - 2 * abs(spec.lr - 0.005)
     rng = np.random.default_rng([spec.seed, 7])
-    images = divide(DATA, test_seed=0, seed=0).test
+    images = divide_images(DATA, test_seed=0, seed=0).test
     test = (
         builders.counts_from_iou(np.clip(value + rng.normal(0, 0.1, len(images)), 0.05, 0.95))
         if spec.purpose in ("confirm", "longer")
@@ -82,7 +82,7 @@ class FakeExecutor:
 
     def __init__(
         self,
-        train: Callable[[TrialSpec], TrialResult | Lost] = fake_result,
+        train: Callable[[TrialSpec], TrialResult | WorkerLost] = fake_result,
         *,
         workers: int = 1,
         backwards: bool = False,
@@ -91,17 +91,17 @@ class FakeExecutor:
     ) -> None:
         self._train, self.workers, self._backwards, self._left = train, workers, backwards, crash_after
         self._tell = began
-        self._jobs: list[Job] = []
+        self._jobs: list[TrainingJob] = []
         self._between: set[tuple[str, int]] = set()
         """Those that have a next rung, and no job."""
-        self._made: dict[tuple[str, int], TrialResult | Lost] = {}
+        self._made: dict[tuple[str, int], TrialResult | WorkerLost] = {}
         """What each training gives, of those that can go on."""
         self.specs: list[TrialSpec] = []
 
     def free(self) -> int:
         return self.workers - len(self._jobs)
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: TrainingJob) -> None:
         spec = job.spec
         self._between.discard((spec.purpose, spec.number))
         if (spec.purpose, spec.number) not in self._made:  # all of its time is counted when it begins
@@ -117,10 +117,10 @@ class FakeExecutor:
         job = self._jobs.pop(-1 if self._backwards else 0)
         key = job.spec.purpose, job.spec.number
         made = self._made[key]
-        told = made if isinstance(made, Lost) else Advanced(so_far(made, job.until))
+        told = made if isinstance(made, WorkerLost) else JobResult(so_far(made, job.until))
         ended = len(self._between)
         self._between.clear()
-        if isinstance(told, Lost) or told.finished:
+        if isinstance(told, WorkerLost) or told.finished:
             del self._made[key]
             ended += 1
         else:
@@ -153,15 +153,15 @@ def new_search(
     checkpoints: Path = Path("nowhere"),
     space: SearchSpace = SPACE,
     **more: Any,
-) -> Search:
+) -> LossSearch:
     """A search for the small literal data set of the builders."""
     places = {"recorder": recorder or Recorder(), "checkpoints": checkpoints}
-    return Search(study, space, builders.conditions(), imbalance=60.0, trials=trials, **places, **more)
+    return LossSearch(study, space, builders.conditions(), imbalance=60.0, trials=trials, **places, **more)
 
 
-def new_plan(space: SearchSpace = SPACE, conditions: Conditions | None = None) -> studies.Plan:
+def new_plan(space: SearchSpace = SPACE, conditions: Conditions | None = None) -> studies.StudyPlan:
     """A plan for the small literal data set of the builders."""
-    return studies.Plan(
+    return studies.StudyPlan(
         created="2026-11-20T07:00:00+00:00",
         conditions=conditions or builders.conditions(DATA),
         profile=builders.profile(),
@@ -171,7 +171,7 @@ def new_plan(space: SearchSpace = SPACE, conditions: Conditions | None = None) -
     )
 
 
-def nothing_alike(questions: Sequence[Question], conditions: Conditions) -> list[float]:
+def nothing_alike(questions: Sequence[EquivalenceQuestion], conditions: Conditions) -> list[float]:
     """No loss is another name for another one."""
     return [1.0] * len(questions)
 
@@ -183,7 +183,7 @@ def train(
     *,
     trials: int = 9,
     analyses: Sequence[InterimAnalysis] = ANALYSES,
-    plan: studies.Plan | None = None,
+    plan: studies.StudyPlan | None = None,
     timeout: float | None = None,
     clock: Callable[[], float] = lambda: 0.0,
     heartbeat: Heartbeat | None = None,
@@ -193,40 +193,42 @@ def train(
     settles: bool = False,
     until: Until = "settled",
     lost: Callable[[], bool] = lambda: False,
-    so_far: AnswerSoFar | None = None,
+    so_far: InterimReporter | None = None,
     longer: int | None = None,
-) -> Stage:
+) -> RunContext:
     """All phases of one session, as `run_sweep` goes through them; the stage at its end."""
     display, plan = display or Recorder(), plan or new_plan()
     executor = executor or FakeExecutor()
-    studies.reconcile(study)
+    studies.reconcile_study(study)
     studies.retry_failed(study)
-    time = Timekeeper(timeout, clock, before=studies.all_results(study))
-    asked = Asked(trials, tuple(analyses), rope=0.01, budget=budget, confirm_steps=None, until=until, settles=settles)
+    time = Timekeeper(timeout, clock, before=studies.list_all_results(study))
+    asked = StudyRequest(
+        trials, tuple(analyses), rope=0.01, budget=budget, confirm_steps=None, until=until, settles=settles
+    )
     asked = asked._replace(minutes=minutes, seeds=None if settles else (analyses[0].seeds, analyses[-1].seeds))
     asked = asked._replace(longer=longer, timeout=timeout if longer else None)
     told = Observers(tuple(one for one in (time, display, heartbeat, so_far) if one is not None))
-    stage = Stage(study, plan, asked, executor, Path("nowhere"), told, display, display, time, heartbeat=heartbeat)  # type: ignore[arg-type]
-    stage.measure, stage.lost, stage.so_far = measure, lost, so_far
+    stage = RunContext(study, plan, asked, executor, Path("nowhere"), told, display, display, time, heartbeat=heartbeat)  # type: ignore[arg-type]
+    stage.measure, stage.is_taken_over, stage.interim_reporter = measure, lost, so_far
     train_all(stage, decided=lambda _: None)
     return stage
 
 
-def recorded(study: optuna.Study, plan: studies.Plan | None = None, **changes: Any) -> SweepRecord:
+def recorded(study: optuna.Study, plan: studies.StudyPlan | None = None, **changes: Any) -> SweepRecord:
     """The study as the report reads it."""
     plan, attributes = plan or new_plan(), study.user_attrs
-    same = studies.same_losses(attributes)
+    same = studies.read_equivalent_losses(attributes)
     return builders.sweep(
         trials=studies.search_results(study),
-        confirmations=studies.extra_results(study, "confirm"),
+        confirmations=studies.list_extra_results(study, "confirm"),
         conditions=plan.conditions,
         space=plan.space,
-        rechecks=tuple(studies.extra_results(study, "recheck")),
-        longer=tuple(studies.extra_results(study, "longer")),
+        rechecks=tuple(studies.list_extra_results(study, "recheck")),
+        longer=tuple(studies.list_extra_results(study, "longer")),
         same_losses=() if same is None else same.found,
-        rate_fit=studies.stored_rates(attributes),
-        analyses_planned=analyses_planned(attributes),
-        analyses_taken=analyses_taken(attributes).analyses,
+        rate_fit=studies.read_common_rate(attributes),
+        analyses_planned=read_planned_analyses(attributes),
+        analyses_taken=read_analyses(attributes).analyses,
         cut=tuple(attributes[studies.CUT]),
         **changes,
     )

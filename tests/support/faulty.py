@@ -13,12 +13,12 @@ from typing import Any, Literal, NoReturn
 
 import torch
 
-from sweeper.core.events import Advanced, Answer, Job
+from sweeper.core.events import Answer, JobResult, TrainingJob
 from sweeper.core.records import Evaluation, TrialResult
 from sweeper.data.store import PixelStore
 from sweeper.executors.protocol import Backend, Watchdog
 from sweeper.training import job, worker
-from sweeper.training.engine import Training
+from sweeper.training.engine import StudyTraining
 
 FAULTS = ("nan", "inf", "value", "raises", "memory", "hangs", "segfault", "full")
 
@@ -44,7 +44,7 @@ def rate_of(fault: str) -> float:
     return round(0.001 + 0.0001 * FAULTS.index(fault), 6)
 
 
-class FaultyTraining(Training):
+class FaultyTraining(StudyTraining):
     """A training that goes wrong at its first step, if its learning rate says so."""
 
     def __init__(self, spec: Any, *arguments: Any, **settings: Any) -> None:
@@ -73,14 +73,14 @@ class FaultyTraining(Training):
         return super().advance()
 
     def result(self, state: Literal["complete", "pruned"]) -> TrialResult:
-        found = super().result(state)
+        found = super().make_result(state)
         return found.model_copy(update={"value": 1.5}) if self._fault == "value" else found
 
 
 def serve(pipe: Connection, device: str) -> None:
     """What a worker process runs in place of `sweeper.executors.worker_process._serve`."""
-    job.Training = FaultyTraining  # type: ignore[misc]
-    worker.serve(pipe, device)
+    job.StudyTraining = FaultyTraining  # type: ignore[misc]
+    worker.serve_jobs(pipe, device)
 
 
 def dies_when_configured(pipe: Connection, device: str) -> None:
@@ -92,7 +92,7 @@ def dies_when_configured(pipe: Connection, device: str) -> None:
         return own(name)
 
     worker.open_store = opened
-    worker.serve(pipe, device)
+    worker.serve_jobs(pipe, device)
 
 
 def never_starts(pipe: Connection, device: str) -> None:
@@ -108,29 +108,29 @@ def _die_once(mark: Path) -> None:
 
 def ends_between_two_trainings(pipe: Connection, device: str) -> None:
     """A worker whose first process, by a file in the current folder, cannot go on after its first training."""
-    own = job.Trainings.advance
+    own = job.WorkerTrainings.run_job
 
-    def advance(self: job.Trainings, asked: Job) -> Answer:
+    def advance(self: job.WorkerTrainings, asked: TrainingJob) -> Answer:
         told = own(self, asked)
-        if isinstance(told, Advanced) and told.finished and not Path("ended").exists():
+        if isinstance(told, JobResult) and told.finished and not Path("ended").exists():
             Path("ended").touch()
             raise MemoryError("no room for the answer")
         return told
 
-    job.Trainings.advance = advance  # type: ignore[method-assign]
-    worker.serve(pipe, device)
+    job.WorkerTrainings.run_job = advance  # type: ignore[method-assign]
+    worker.serve_jobs(pipe, device)
 
 
 def ray_with_faults(log: Callable[[str], None]) -> Backend:
     """Two of Ray's actors whose trainings have the faults above, on a cluster of this machine; made in its process."""
     from sweeper.executors import ray_cluster
 
-    class FaultyTrainer(ray_cluster.Trainer):
-        def advance(self, asked: Job) -> Answer:
-            job.Training = FaultyTraining  # type: ignore[misc]
+    class FaultyTrainer(ray_cluster.RayTrainer):
+        def advance(self, asked: TrainingJob) -> Answer:
+            job.StudyTraining = FaultyTraining  # type: ignore[misc]
             return super().advance(asked)
 
-    ray_cluster.Trainer = FaultyTrainer  # type: ignore[misc]
+    ray_cluster.RayTrainer = FaultyTrainer  # type: ignore[misc]
     watchdog = Watchdog(least_seconds=10)
     watchdog._known["search", "rung"].append(0.5)  # as after a night of trainings
     return ray_cluster.RayBackend("cpu", 2, 2, None, log, watchdog=watchdog)
@@ -138,7 +138,7 @@ def ray_with_faults(log: Callable[[str], None]) -> Backend:
 
 def second_place_is_broken(pipe: Connection, device: str) -> None:
     """A worker that fails everything, unless it is the one that was started first."""
-    own, taken = job.Training, False
+    own, taken = job.StudyTraining, False
     try:
         os.close(os.open("first", os.O_CREAT | os.O_EXCL))
     except FileExistsError:
@@ -150,5 +150,5 @@ def second_place_is_broken(pipe: Connection, device: str) -> None:
                 launch_fails()
             return super().advance()
 
-    job.Training = Broken  # type: ignore[misc]
-    worker.serve(pipe, device)
+    job.StudyTraining = Broken  # type: ignore[misc]
+    worker.serve_jobs(pipe, device)

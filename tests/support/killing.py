@@ -28,11 +28,11 @@ from sweeper import storage as studies
 from sweeper.core.errors import MissingStudyError, StudyError
 from sweeper.core.paths import STORAGE
 from sweeper.core.records import SweepRecord, TrialResult, TrialSpec
-from sweeper.evidence.recommendation import recommendation_json
-from sweeper.storage.interim_analyses import analyses_taken
-from sweeper.study.loop import drive
+from sweeper.evidence.recommendation import make_recommendation_json
+from sweeper.storage.interim_analyses import read_analyses
+from sweeper.study.loop import run_work
 from sweeper.study.search import enqueue_defaults
-from sweeper.workflow.conclude import conclude
+from sweeper.workflow.conclude import draw_conclusion
 from tests.support.faking import SPACE, FakeExecutor, fake_result, new_plan, new_search, train
 from tests.support.sweeping import Recorder
 
@@ -91,9 +91,9 @@ def session(folder: Path, kind: str, kill_at: int | None = None) -> int:
     if kind == "sweep":
         train(study, FakeExecutor(crossing), display, trials=9)
     else:
-        studies.reconcile(study)
+        studies.reconcile_study(study)
         enqueue_defaults(study, plan.space, 18)
-        drive(FakeExecutor(crossing), new_search(study, 18, display, folder, plan.space), lambda: None)
+        run_work(FakeExecutor(crossing), new_search(study, 18, display, folder, plan.space), lambda: None)
     return writes.count
 
 
@@ -103,13 +103,13 @@ def record_of(folder: Path, kind: str) -> dict[str, Any]:
     sweep: SweepRecord = studies.load_sweep(storage, NAME).model_copy(update={"storage": STORAGE})  # wherever it lies
     study = studies.load_study(storage, NAME)
     return {
-        "recommendation": recommendation_json(sweep, conclude(sweep)),
+        "recommendation": make_recommendation_json(sweep, draw_conclusion(sweep)),
         "trials": [
             [t.number, t.state.name, t.params, t.value, {str(k): v for k, v in t.intermediate_values.items()}]
             for t in study.get_trials(deepcopy=False)
         ],
-        "results": [r.model_dump(mode="json") for r in studies.all_results(study)],
-        "analyses": analyses_taken(study.user_attrs).model_dump(mode="json"),
+        "results": [r.model_dump(mode="json") for r in studies.list_all_results(study)],
+        "analyses": read_analyses(study.user_attrs).model_dump(mode="json"),
     }
 
 

@@ -8,15 +8,15 @@ from functools import cache
 from pathlib import Path
 
 from sweeper.core.paths import TRACKING
-from sweeper.system.locks import sqlite_path
-from sweeper.tracking.mlflow_connection import connect
+from sweeper.system.locks import get_sqlite_path
+from sweeper.tracking.mlflow_connection import connect_to_mlflow
 
 
 @cache
 def _made() -> bytes:
     folder = Path(tempfile.mkdtemp())
     try:
-        client = connect(f"sqlite:///{folder}/mlflow.db")
+        client = connect_to_mlflow(f"sqlite:///{folder}/mlflow.db")
         client._tracking_client.store.engine.dispose()  # type: ignore[attr-defined]
         assert not (folder / "mlflow.db-wal").exists()
         return (folder / "mlflow.db").read_bytes()
@@ -26,7 +26,7 @@ def _made() -> bytes:
 
 def lay(folder: Path) -> None:
     """Put it where a sweep in this folder, which is new, looks for MLflow's store."""
-    name = sqlite_path(TRACKING)
+    name = get_sqlite_path(TRACKING)
     assert name is not None
     path = folder / name.name
     if not path.exists():

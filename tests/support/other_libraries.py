@@ -13,12 +13,12 @@ from sweeper.core.records import IGNORE, Task
 from sweeper.losses.coordinates import (
     KernelSettings,
     Value,
-    checked,
-    kernel_settings,
+    check_coordinates,
+    make_kernel_settings,
     needs_frequencies,
 )
 from sweeper.losses.families import FAMILIES
-from sweeper.losses.snippet import rounded
+from sweeper.losses.snippet import round_significant
 
 SMP = "import segmentation_models_pytorch as smp  # 0.5 or later"
 MONAI = "import monai  # 1.5 or later"
@@ -54,12 +54,15 @@ def equivalent(
     """
     if family in FAMILIES and FAMILIES[family].relative:
         return None
-    values = {name: rounded(value) for name, value in checked(family, task, params, class_frequencies).items()}
+    values = {
+        name: round_significant(value)
+        for name, value in check_coordinates(family, task, params, class_frequencies).items()
+    }
     entry = FAMILIES[family]
     if class_frequencies is not None and needs_frequencies(values, task):
         total = sum(class_frequencies)
         class_frequencies = [float(f"{f / total:.4g}") for f in class_frequencies]
-    found = _kernel(kernel_settings(entry, task, values, class_frequencies), values, task)
+    found = _kernel(make_kernel_settings(entry, task, values, class_frequencies), values, task)
     return None if found is None else _text(*found)
 
 

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from sweeper.core import metrics
 from sweeper.core.operating_points import BINS, THRESHOLDS
 from sweeper.core.records import Collapse, ImageCounts, Predictions, Recommendation, SweepRecord
-from sweeper.evidence.paired_comparisons import weigh
-from sweeper.evidence.recommendation import recommend
+from sweeper.evidence.paired_comparisons import compute_evidence
+from sweeper.evidence.recommendation import make_recommendation
 from tests.support import builders
 
 Image = tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]
@@ -90,7 +90,7 @@ def study(
         shift = {"weighted_ce": 2.0, "focal": -0.8, "cross_entropy": -0.5}.get(family, 0.2)
         for seed in builders.CONFIRM_SEEDS:
             own = level + 0.03 * rng.normal()
-            point, value = metrics.best_point(counts(own, shift, rng, 12))
+            point, value = metrics.find_best_point(counts(own, shift, rng, 12))
             masks = tuple(spoiled(read(i)[1], 0.6 - 0.1 * level, rng) for i in range(6))
             run = builders.confirmation(
                 family, seed, counts(own, shift, rng, 24), len(confirmed), val=value, point=point, rise=0.02
@@ -98,8 +98,8 @@ def study(
             shown = Predictions(images=tuple(range(6)), masks=masks)
             confirmed.append(run.model_copy(update={"predictions": shown}))
     origins = {trial.spec.family: trial for trial in search[: len(builders.ORDER)]}
-    evidence = weigh(confirmed, origins, classes=data.classes, rope=0.01)
-    answer = recommend(evidence, task=data.task, order=builders.ORDER, snippet=snippet)
+    evidence = compute_evidence(confirmed, origins, classes=data.classes, rope=0.01)
+    answer = make_recommendation(evidence, task=data.task, order=builders.ORDER, snippet=snippet)
     gaps = [builders.longer_gap(family) for family in levels if family != "cross_entropy"][:2]
     answer = answer.model_copy(update={"longer": builders.longer_look(*gaps)})
     return Study(builders.sweep(search, confirmed, data), answer, read)

@@ -7,7 +7,7 @@ from typing import Any
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions, Dataset, TrialResult, TrialSpec
 from sweeper.data import open_store
-from sweeper.training.engine import Training
+from sweeper.training.engine import StudyTraining
 
 SMALL = Recipe(size=32, batch_size=2, steps=4, confirm_steps=4)
 
@@ -26,14 +26,14 @@ def spec(**changes: Any) -> TrialSpec:
     return TrialSpec(**{**given, **changes})
 
 
-def finished(training: Training) -> TrialResult:
+def finished(training: StudyTraining) -> TrialResult:
     """The result of a training that is begun, trained to its end."""
-    while not training.finished:
+    while not training.is_finished:
         training.advance()
-    return training.result("complete")
+    return training.make_result("complete")
 
 
 def train(dataset: Dataset, recipe: Recipe = SMALL, **changes: Any) -> TrialResult:
     """The result of a whole training; `changes` of its spec."""
     conditions = Conditions(dataset=dataset, recipe=recipe, seed=0)
-    return finished(Training(spec(**changes), conditions, open_store(dataset.store), "cpu", clock=lambda: 0.0))
+    return finished(StudyTraining(spec(**changes), conditions, open_store(dataset.store), "cpu", clock=lambda: 0.0))

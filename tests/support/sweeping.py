@@ -11,13 +11,13 @@ from unittest.mock import patch
 
 from mlflow.tracking import MlflowClient
 
-from sweeper.core.events import Dropped, Paused, Resumed, Stored, SweepEvent
+from sweeper.core.events import ResultStored, SweepEvent, TrainingDropped, TrainingPaused, TrainingResumed
 from sweeper.core.records import TrialResult, TrialSpec
-from sweeper.report.facts import Facts
-from sweeper.report.figures import FIGURES, Drawn, draw_all
-from sweeper.tracking.mlflow_connection import connect
+from sweeper.report.facts import ReportFacts
+from sweeper.report.figures import FIGURES, DrawnFigure, draw_all
+from sweeper.tracking.mlflow_connection import connect_to_mlflow
 from sweeper.workflow.conclude import Outcome
-from sweeper.workflow.phase_progress import Held
+from sweeper.workflow.phase_progress import PhaseCounts
 from sweeper.workflow.run import run_sweep
 from sweeper.workflow.settings import Settings
 from tests.conftest import TINY
@@ -55,7 +55,7 @@ class Recorder:
     def progress(self, what: str, done: int, total: int) -> None:
         self.steps.append((what, done, total))
 
-    def phase(self, name: str, total: int, held: Held) -> None:
+    def phase(self, name: str, total: int, held: PhaseCounts) -> None:
         self.phases.append((name, held.done, total))
 
     def expect(self, left: Callable[[], str]) -> None:
@@ -63,13 +63,13 @@ class Recorder:
 
     def notify(self, event: SweepEvent) -> None:
         match event:
-            case Paused(spec):
+            case TrainingPaused(spec):
                 self.paused.append(spec.number)
-            case Resumed(spec):
+            case TrainingResumed(spec):
                 self.resumed.append(spec.number)
-            case Stored(result):
+            case ResultStored(result):
                 self.keep(result)
-            case Dropped(spec):
+            case TrainingDropped(spec):
                 self.dropped.append(spec)
 
     def keep(self, result: TrialResult) -> None:
@@ -99,7 +99,9 @@ def settings_in(folder: Path, **changes: Any) -> Settings:
     return Settings(**{**given, **changes})
 
 
-def one_figure(facts: Facts, folder: Path, beat: Callable[[], None] = lambda: None) -> dict[str, Drawn | str]:
+def one_figure(
+    facts: ReportFacts, folder: Path, beat: Callable[[], None] = lambda: None
+) -> dict[str, DrawnFigure | str]:
     """Stands for `draw_all`."""
     with patch.dict(FIGURES, {"gain": FIGURES["gain"]}, clear=True):
         drawn = draw_all(facts, folder, beat)
@@ -128,11 +130,11 @@ def sweep_in(
     def connected(uri: str) -> MlflowClient:
         if uri == f"sqlite:///{folder}/mlflow.db":
             mlflow_template.lay(folder)
-        return connect(uri)
+        return connect_to_mlflow(uri)
 
     drawing = draw_all if figures else one_figure
     with (
-        patch("sweeper.tracking.tracker.connect", connected),
+        patch("sweeper.tracking.tracker.connect_to_mlflow", connected),
         patch("sweeper.report.figures.draw_all", drawing),
     ):
         return run_sweep(settings_in(folder, **changes), display, display, clock=seven_oclock, cores=1, timer=timer)

@@ -11,10 +11,10 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from sweeper import storage as studies
-from sweeper.core.events import Stored
+from sweeper.core.events import ResultStored
 from sweeper.core.records import Conditions, SearchSpace, TrialResult, TrialSpec
 from sweeper.storage import results
-from sweeper.tracking import Tracker
+from sweeper.tracking import MlflowTracker
 from sweeper.tracking.values import name_of
 from tests.support import builders
 from tests.support.faking import SPACE, new_plan
@@ -37,11 +37,11 @@ def begun(
     created: str = "2026-11-20T07:00:00+00:00",
     status: str = "RUNNING",
     **options: Any,
-) -> Tracker:
+) -> MlflowTracker:
     """A tracker of a study, of a new one where that is a name."""
-    tracker = Tracker(uri, warn=warn, **options)
+    tracker = MlflowTracker(uri, warn=warn, **options)
     plan = new_plan(space, conditions or builders.conditions()).model_copy(update={"created": created})
-    tracker.begin(study_named(study) if isinstance(study, str) else study, plan, status=status)
+    tracker.begin_sweep(study_named(study) if isinstance(study, str) else study, plan, status=status)
     return tracker
 
 
@@ -52,25 +52,25 @@ def keep(study: optuna.Study, result: TrialResult) -> None:
         return
     while len(study.trials) <= result.spec.number:
         study.ask()
-    results.end(study, result)
+    results.store_result(study, result)
 
 
 def waits(study: optuna.Study, result: TrialResult) -> None:
     """Store with the study what a trial gave that waits at a rung."""
     while len(study.trials) <= result.spec.number:
         study.ask()
-    results.wait(study, result)
+    results.mark_paused(study, result)
 
 
-def train(tracker: Tracker, result: TrialResult) -> TrialResult:
+def train(tracker: MlflowTracker, result: TrialResult) -> TrialResult:
     """A training that has ended; its result."""
-    tracker.notify(Stored(result))
+    tracker.notify(ResultStored(result))
     return result
 
 
-def run_of(tracker: Tracker, spec: TrialSpec | None = None) -> Run:
+def run_of(tracker: MlflowTracker, spec: TrialSpec | None = None) -> Run:
     """What MLflow has of a training, or of the sweep, once it has everything."""
-    assert tracker.catch_up() is None
+    assert tracker.wait_until_written() is None
     mirror = tracker.mirror
     return mirror.client.get_run(mirror.parent_run_id if spec is None else mirror.run_ids[name_of(spec)])
 

@@ -14,7 +14,14 @@ import pytest
 
 from sweeper.executors import start_process as launch
 from sweeper.executors.processes import ProcessBackend
-from sweeper.system.cores import GIB, available_cores, available_memory, cpu_quota, processor_name, threads_asked
+from sweeper.system.cores import (
+    GIB,
+    count_available_cores,
+    get_available_memory,
+    get_processor_name,
+    read_cpu_quota,
+    read_requested_threads,
+)
 from tests.support.marks import rest_slow
 
 
@@ -35,19 +42,19 @@ def test_the_quota_of_a_control_group_and_of_those_above_it(
     own.write_text("0::/jobs/one\n")
     group(tmp_path / "fs" / "jobs", cpu__max=outer)
     group(tmp_path / "fs" / "jobs" / "one", cpu__max=inner)
-    assert cpu_quota(tmp_path / "fs", own) == quota
+    assert read_cpu_quota(tmp_path / "fs", own) == quota
 
 
 def test_without_control_groups_there_is_no_quota(tmp_path: Path) -> None:
-    assert cpu_quota(tmp_path, tmp_path / "missing") is None
-    assert available_cores() >= 1
+    assert read_cpu_quota(tmp_path, tmp_path / "missing") is None
+    assert count_available_cores() >= 1
 
 
 def test_cores_are_those_of_affinity_and_quota(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     for quota, cores in ((None, 8), (2.5, 2), (0.3, 1), (64.0, 8)):
-        monkeypatch.setattr("sweeper.system.cores.cpu_quota", lambda found=quota: found)
-        assert available_cores() == cores
+        monkeypatch.setattr("sweeper.system.cores.read_cpu_quota", lambda found=quota: found)
+        assert count_available_cores() == cores
 
 
 @pytest.mark.parametrize(
@@ -63,7 +70,7 @@ def test_threads_are_as_many_as_the_user_says(
     with closing(ProcessBackend("cpu", None, 4, print)) as backend:
         assert (backend.workers, backend.threads) == (workers, threads)
     with closing(ProcessBackend("cpu", 1, 4, print)) as backend:
-        assert backend.threads == (threads_asked() or 4)
+        assert backend.threads == (read_requested_threads() or 4)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux alone")
@@ -93,9 +100,9 @@ def test_a_processor_is_told_by_its_flags_too(tmp_path: Path) -> None:
     for number, more in enumerate(["", " amx_bf16"]):
         path = tmp_path / str(number)
         path.write_text(text.format(more), "utf-8")
-        names.append(processor_name(path))
+        names.append(get_processor_name(path))
     assert len(set(names)) == 2 and all(name.startswith("Xeon ") for name in names)
-    assert processor_name(tmp_path / "none")
+    assert get_processor_name(tmp_path / "none")
 
 
 @pytest.mark.parametrize(
@@ -117,4 +124,4 @@ def test_what_a_container_keeps_of_files_is_free_memory(
     if files is not None:
         read = f"inactive_file {files // 3}\nactive_file {files // 3 * 2}"
         group(own, memory__stat=f"anon 5\nfile 7\n{read}")
-    assert available_memory(tmp_path) == free
+    assert get_available_memory(tmp_path) == free

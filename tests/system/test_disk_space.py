@@ -20,9 +20,9 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from sweeper.core.errors import SweeperError, UsageError
-from sweeper.storage.results import counted
+from sweeper.storage.results import is_counted
 from sweeper.system import disk_space as room
-from sweeper.system.disk_space import MB, check_room, file_system, full_disk_explained, keep_within_room
+from sweeper.system.disk_space import MB, check_room, explain_full_disk, get_file_system, keep_within_room
 from tests.cli.test_run import HURRIED, SHORT, sweeper
 from tests.support.folders import folder as write_folder
 from tests.support.sweeping import Recorder, sweep_in
@@ -99,7 +99,7 @@ def test_the_disk_that_is_full_is_named(tmp_path: Path) -> None:
         with pytest.raises(OSError, match="No space left") as full:
             (tmp_path / "small" / "x").write_bytes(bytes(2_000_000))
         full.value.filename = None
-        with pytest.raises(SweeperError, match=words), full_disk_explained("s", places):
+        with pytest.raises(SweeperError, match=words), explain_full_disk("s", places):
             raise full.value
     with small_disk(tmp_path / "other", 1):
         with pytest.raises(sqlite3.OperationalError) as filled:
@@ -107,7 +107,7 @@ def test_the_disk_that_is_full_is_named(tmp_path: Path) -> None:
         at = {"the study's storage": tmp_path / "other" / "a.db", "the reports": tmp_path}
         with (
             pytest.raises(SweeperError, match=r"the study's storage, .*other/a.db \(0 MB free\)"),
-            full_disk_explained("s", at),
+            explain_full_disk("s", at),
         ):
             raise raised_from(filled.value)
 
@@ -116,7 +116,7 @@ def test_a_servers_own_full_disk_is_not_ours(tmp_path: Path) -> None:
     error = psycopg.errors.DiskFull('could not extend file "base/5/16400": No space left on device')
     with (
         pytest.raises(SweeperError, match=r"the database server has no room left on its own disk") as told,
-        full_disk_explained("s", {"the reports": tmp_path}),
+        explain_full_disk("s", {"the reports": tmp_path}),
     ):
         raise raised_from(error)
     assert "MB free" not in str(told.value)
@@ -127,7 +127,7 @@ def test_an_error_that_names_its_file_tells_that_disk(code: int, tmp_path: Path)
     places = {"the study's storage": tmp_path / "a.db"}
     with (
         pytest.raises(SweeperError, match=r"a file, /else/where \([0-9]+ MB free\) cannot be written"),
-        full_disk_explained("s", places),
+        explain_full_disk("s", places),
     ):
         raise OSError(code, os.strerror(code), "/else/where")
 
@@ -141,7 +141,7 @@ def test_other_errors_pass(tmp_path: Path) -> None:
         UsageError("disk is full"),
         sqlite3.Error("locked"),
     ):
-        with pytest.raises(type(error)) as caught, full_disk_explained(None, {"the reports": tmp_path}):
+        with pytest.raises(type(error)) as caught, explain_full_disk(None, {"the reports": tmp_path}):
             raise error
         assert caught.value is error
 
@@ -170,13 +170,13 @@ def test_a_disk_that_fills_up_amid_a_sweep_ends_it_clearly_and_a_resume_complete
     assert "--resume" in done.stderr and "Traceback" not in done.stderr
     assert whole(tmp_path / "sweeper.db") and whole(tmp_path / "mlflow.db")
     before = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/sweeper.db").trials
-    kept = {t.number: t.value for t in before if counted(t)}
+    kept = {t.number: t.value for t in before if is_counted(t)}
     total = sum(t.state.name != "WAITING" for t in before) + 2  # those that wait at a rung are on their way
     again = sweeper(tmp_path, "run", "--study", "s", "--resume", "--trials", str(total), timeout=900)
     assert again.returncode == 0, again.stderr
     after = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/sweeper.db").trials
     assert {t.number: t.value for t in after if t.number in kept} == kept
-    assert sum(counted(t) for t in after) == total
+    assert sum(is_counted(t) for t in after) == total
     assert not [t for t in after if t.state.name == "RUNNING"]
 
 
@@ -192,11 +192,11 @@ def test_room_for_the_decoded_images_is_asked_for_first(tmp_path: Path, monkeypa
 
 def test_sqlite_is_warned_of_where_it_is_not_safe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"sqlite:///{tmp_path}/s.db"
-    monkeypatch.setattr(room, "file_system", lambda _: "ext4")
-    assert room.unsafe_for_sqlite(url) is None
-    monkeypatch.setattr(room, "file_system", lambda _: "nfs4")
-    assert "network file system (nfs4)" in str(room.unsafe_for_sqlite(url))
-    assert room.unsafe_for_sqlite("postgresql://host/db") is None
+    monkeypatch.setattr(room, "get_file_system", lambda _: "ext4")
+    assert room.warn_unsafe_for_sqlite(url) is None
+    monkeypatch.setattr(room, "get_file_system", lambda _: "nfs4")
+    assert "network file system (nfs4)" in str(room.warn_unsafe_for_sqlite(url))
+    assert room.warn_unsafe_for_sqlite("postgresql://host/db") is None
 
 
 def test_the_file_system_of_a_path(tmp_path: Path) -> None:
@@ -204,6 +204,6 @@ def test_the_file_system_of_a_path(tmp_path: Path) -> None:
     inner.mkdir()
     shown = str(inner).replace(" ", "\\040")
     mounts = f"/dev/x / ext4 rw 0 0\nhost:/e {shown} nfs4 rw 0 0\ntmpfs /run tmpfs rw 0 0\n"
-    assert file_system(inner / "not" / "there.db", mounts) == "nfs4"
-    assert file_system(tmp_path / "x.db", mounts) == "ext4"
-    assert file_system(inner, "") is None
+    assert get_file_system(inner / "not" / "there.db", mounts) == "nfs4"
+    assert get_file_system(tmp_path / "x.db", mounts) == "ext4"
+    assert get_file_system(inner, "") is None

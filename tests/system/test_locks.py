@@ -13,7 +13,7 @@ import pytest
 from sweeper import storage as studies
 from sweeper.core.errors import UsageError
 from sweeper.system import locks
-from sweeper.system.locks import created_once
+from sweeper.system.locks import lock_database_creation
 
 HOLD = """
 import sys
@@ -44,5 +44,5 @@ def test_a_stopped_process_that_makes_a_database_is_not_waited_for_without_end(
         os.kill(holder.pid, signal.SIGCONT)
         holder.communicate()
     studies.open_storage(f"sqlite:///{database}").remove_session()
-    with created_once(database):
+    with lock_database_creation(database):
         pass

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from sweeper import storage as studies
-from sweeper.system.locks import created_once
+from sweeper.system.locks import lock_database_creation
 from sweeper.system.store_versions import store_fault
-from sweeper.tracking.mlflow_connection import connect
+from sweeper.tracking.mlflow_connection import connect_to_mlflow
 from tests.cli.test_run import QUICK
 from tests.support.faking import new_plan
 
@@ -98,7 +98,7 @@ def test_a_first_start_that_is_ended_while_mlflow_makes_its_tables_leaves_nothin
     if sent != signal.SIGKILL:
         assert "stopped before anything was trained" in said and "must be an MLflow store" not in said
         assert not list(tmp_path.glob(".sweeper-*"))
-    client = connect(f"sqlite:///{tmp_path}/mlflow.db")
+    client = connect_to_mlflow(f"sqlite:///{tmp_path}/mlflow.db")
     assert [e.name for e in client.search_experiments()] == ["Default"]
     assert not list(tmp_path.glob(".sweeper-*")) and not list(tmp_path.glob("mlflow.db-*"))
 
@@ -139,7 +139,7 @@ def test_a_file_without_tables_is_made_and_one_with_tables_is_left_as_it_is(tmp_
     link.symlink_to(tmp_path / "target")
     assert bare.stat().st_size > 0
     for path in (new, empty, bare, other, link):
-        with created_once(path, make):
+        with lock_database_creation(path, make):
             assert tables_of(path) == (["mine"] if path is other else ["made"])
     assert link.is_symlink() and (tmp_path / "target").exists()
     assert not list(tmp_path.glob("*.part*")) and not list(tmp_path.glob("*-wal"))
@@ -154,7 +154,7 @@ def test_the_log_of_a_file_that_is_gone_is_not_applied_to_the_new_one(tmp_path: 
     old.close()
     path.unlink()
     path.with_name("sweeper.db-wal").write_bytes(log)
-    with created_once(path, make):
+    with lock_database_creation(path, make):
         assert tables_of(path) == ["made"]
 
 
@@ -164,5 +164,5 @@ def test_what_another_program_made_meanwhile_is_left_as_it_is(tmp_path: Path) ->
         with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection:
             connection.execute("CREATE TABLE mine (x INTEGER)")
 
-    with created_once(tmp_path / "mlflow.db", make_late):
+    with lock_database_creation(tmp_path / "mlflow.db", make_late):
         assert tables_of(tmp_path / "mlflow.db") == ["mine"]

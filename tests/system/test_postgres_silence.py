@@ -22,7 +22,7 @@ from sweeper.core.records import TrialResult
 from sweeper.system import leases
 from sweeper.system import postgres as server_side
 from sweeper.system.leases import Lease
-from sweeper.tracking.mlflow_connection import connect as connect_mlflow
+from sweeper.tracking.mlflow_connection import connect_to_mlflow as connect_mlflow
 from tests.support.postgres_server import Server
 from tests.support.proxy import Proxy, proxied
 from tests.support.sweeping import Recorder, sweep_in
@@ -73,7 +73,7 @@ def leave_a_ghost(proxy: Proxy, url: str, purpose: str) -> None:
 
 def test_a_silent_server_is_an_error_and_the_connection_is_closed(through: tuple[Proxy, str, str]) -> None:
     proxy, url, _ = through
-    with closing(server_side.connect(url, "sweeper test")) as connection:
+    with closing(server_side.connect_to_server(url, "sweeper test")) as connection:
         proxy.silent()
         with pytest.raises(psycopg.OperationalError, match="did not answer within 3 s"):
             connection.execute("SELECT 1")
@@ -86,7 +86,7 @@ def test_a_long_answer_that_comes_is_waited_for(
     """The limit is one on silence: 8 MB that arrive bit by bit take longer than it."""
     proxy, url, _ = through
     monkeypatch.setattr(server_side, "ANSWER_SECONDS", 5.0)
-    with closing(server_side.connect(url, "sweeper test")) as connection:
+    with closing(server_side.connect_to_server(url, "sweeper test")) as connection:
         proxy.delay = 0.05
         row = connection.execute("SELECT repeat('x', 8000000)").fetchone()
         assert row is not None and len(row[0]) == 8_000_000
@@ -115,7 +115,7 @@ def test_both_ends_of_every_connection_have_timeouts(
 
 def test_what_the_address_says_goes_before_our_own(through: tuple[Proxy, str, str]) -> None:
     _, url, _ = through
-    with closing(server_side.connect(f"{url}&keepalives_idle=77", "sweeper test")) as connection:
+    with closing(server_side.connect_to_server(f"{url}&keepalives_idle=77", "sweeper test")) as connection:
         assert connection.info.get_parameters()["keepalives_idle"] == "77"
 
 
@@ -124,14 +124,14 @@ def test_what_the_address_says_goes_before_our_own(through: tuple[Proxy, str, st
 
 def test_a_leader_keeps_its_study_when_its_connection_is_forgotten(through: tuple[Proxy, str, str]) -> None:
     proxy, url, direct = through
-    with studies.sole_use(url, "s") as lost:
+    with studies.hold_study(url, "s") as lost:
         mine = holder(direct, "study.s")
         proxy.forget()
         time.sleep(0.5)
         assert not lost()
         with (
             pytest.raises(StudyError, match=r"being run by another process \(process \d+ on "),
-            studies.sole_use(direct, "s"),
+            studies.hold_study(direct, "s"),
         ):
             raise AssertionError("two at once")
         assert holder(direct, "study.s") == mine
@@ -146,7 +146,7 @@ def test_the_lease_of_a_process_that_is_gone_runs_out(
     for purpose in ("create", "study.s"):
         leave_a_ghost(proxy, url, purpose)
         told = list[str]()
-        with leases.leased(direct, purpose, wait=purpose == "create", warn=told.append) as mine:
+        with leases.hold_lease(direct, purpose, wait=purpose == "create", warn=told.append) as mine:
             assert not mine.lost
         assert "gives no sign of life" in told[0]
 
@@ -239,8 +239,8 @@ def test_a_server_without_connections_is_waited_for_with_advice(postgres: Server
         freeing.start()
         storage = studies.open_storage(url, warn=told.append)
         freeing.join()
-        with studies.sole_use(url, "s"):
-            assert studies.study_names(storage) == []
+        with studies.hold_study(url, "s"):
+            assert studies.list_study_names(storage) == []
     finally:
         for connection in taken:
             connection.close()

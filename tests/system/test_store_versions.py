@@ -14,11 +14,11 @@ from sqlalchemy import create_engine, event, text
 
 from sweeper import storage as studies
 from sweeper.core.errors import SweeperError, UsageError
-from sweeper.doctor import Check, check_stores
-from sweeper.system.postgres import sqlalchemy_url
+from sweeper.doctor import DoctorCheck, check_stores
+from sweeper.system.postgres import make_sqlalchemy_url
 from sweeper.system.store_versions import store_fault
-from sweeper.tracking import Tracker
-from sweeper.tracking.mlflow_connection import connect
+from sweeper.tracking import MlflowTracker
+from sweeper.tracking.mlflow_connection import connect_to_mlflow
 from tests.support import mlflow_template
 from tests.support.faking import new_plan
 from tests.support.pasting import paste
@@ -48,7 +48,7 @@ def revise(path: Path, revision: str) -> None:
         connection.execute("UPDATE alembic_version SET version_num = ?", [revision])
 
 
-def checks(storage: str, tracking: str) -> list[Check]:
+def checks(storage: str, tracking: str) -> list[DoctorCheck]:
     before = [Path(p.removeprefix("sqlite:///")).read_bytes() for p in (storage, tracking) if p.startswith("sqlite")]
     found = check_stores(storage, tracking)
     after = [Path(p.removeprefix("sqlite:///")).read_bytes() for p in (storage, tracking) if p.startswith("sqlite")]
@@ -72,7 +72,7 @@ def test_a_newer_store_is_named_and_another_is_proposed(tmp_path: Path, revision
     with pytest.raises(
         UsageError, match=r"mlflow.db has the tables of a newer MLflow.*--tracking-uri sqlite:///mlflow-2"
     ):
-        connect(f"sqlite:///{path}")
+        connect_to_mlflow(f"sqlite:///{path}")
     for create in (True, False):
         with pytest.raises(UsageError, match=r"a newer Optuna than the installed.*--storage sqlite:///optuna-2.db"):
             studies.open_storage(storage, create=create)
@@ -94,7 +94,7 @@ def test_an_older_study_is_opened_after_the_printed_command(
     (tmp_path / "any").mkdir()
     done = paste(printed, tmp_path / "any")
     assert done.returncode == 0, done.stderr
-    assert studies.study_names(studies.open_storage(storage, create=False)) == ["my study"]
+    assert studies.list_study_names(studies.open_storage(storage, create=False)) == ["my study"]
 
 
 @pytest.mark.slow
@@ -102,7 +102,7 @@ def test_an_older_study_on_a_server_is_opened_after_the_printed_command_which_ta
     postgres: Server, tmp_path: Path
 ) -> None:
     plain = studied(postgres.fresh())
-    with create_engine(sqlalchemy_url(plain)).begin() as connection:
+    with create_engine(make_sqlalchemy_url(plain)).begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = 'v3.0.0.d'"))
     for url in (plain, plain.replace("postgres@", "postgres:Pässw%40rd@")):
         with pytest.raises(UsageError, match="older Optuna") as caught:
@@ -112,7 +112,7 @@ def test_an_older_study_on_a_server_is_opened_after_the_printed_command_which_ta
         assert PRINTED.findall(check_stores(url, "sqlite:///none.db")[0].advice) == [printed]
     done = paste(printed, tmp_path, SWEEPER_STORAGE=url)
     assert done.returncode == 0, done.stderr
-    assert studies.study_names(studies.open_storage(plain, create=False)) == ["my study"]
+    assert studies.list_study_names(studies.open_storage(plain, create=False)) == ["my study"]
 
 
 @pytest.mark.slow
@@ -129,7 +129,7 @@ def test_an_older_mlflow_store_is_named_by_the_doctor_and_migrated_by_the_printe
     done = paste(PRINTED.findall(check.advice)[-1], tmp_path)
     assert done.returncode == 0, done.stderr
     assert checks(storage, f"sqlite:///{path}")[1].status == "ok"
-    assert connect(f"sqlite:///{path}").search_experiments()
+    assert connect_to_mlflow(f"sqlite:///{path}").search_experiments()
 
 
 class KilledError(Exception):
@@ -155,7 +155,7 @@ def test_a_store_that_an_older_sweeper_left_half_made_is_deleted_by_the_printed_
     with pytest.raises(
         UsageError, match=r"was left half made by a process that was killed, and holds nothing"
     ) as caught:
-        connect(f"sqlite:///{path}")
+        connect_to_mlflow(f"sqlite:///{path}")
     printed = PRINTED.findall(str(caught.value))[-1]
     check = checks(storage, f"sqlite:///{path}")[1]
     assert check.status == "broken" and PRINTED.findall(check.advice) == [printed]
@@ -172,7 +172,7 @@ def test_a_deleted_experiment_is_restored_by_the_printed_command_and_written_aga
     storage = studied(f"sqlite:///{tmp_path}/sweeper.db")
     uri = request.getfixturevalue("postgres").fresh() if place == "postgresql" else f"sqlite:///{place}"
     tracker = begun(uri, "my study")
-    assert tracker.catch_up() is None
+    assert tracker.wait_until_written() is None
     tracker.close()
     assert check_stores(storage, uri)[1].status in {"ok", "note"}
     tracker.mirror.client.delete_experiment(tracker.mirror.experiment_id)
@@ -194,6 +194,6 @@ def test_a_file_that_is_no_store_is_moved_away_by_the_printed_command(tmp_path: 
     path = tmp_path / "it's.db"
     path.write_bytes(content)
     with pytest.raises(UsageError, match="must be an MLflow store that answers, got: file is not a database") as caught:
-        Tracker(f"sqlite:///{path}", warn=pytest.fail)
+        MlflowTracker(f"sqlite:///{path}", warn=pytest.fail)
     done = paste(str(caught.value).split("for a new one: ")[1], tmp_path)
     assert done.returncode == 0 and not path.exists() and path.with_name("it's.db.old").read_bytes() == content

@@ -13,8 +13,8 @@ from sqlalchemy.exc import OperationalError
 
 from sweeper.cli import main as entry
 from sweeper.system import system_errors as limits
-from sweeper.system.disk_space import full_disk_explained
-from sweeper.system.system_errors import cause
+from sweeper.system.disk_space import explain_full_disk
+from sweeper.system.system_errors import get_cause
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_limit_of_memory_is_told_with_what_is_needed(sort: Exception, monkeypa
     told = limits.limit_reached(sort)
     assert told is not None and "may reserve 2.0 GB" in told and "needs 5 GB" in told and "ulimit -v unlimited" in told
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    assert limits.memory_limit() is None
+    assert limits.explain_memory_limit() is None
 
 
 def test_of_a_databases_error_the_drivers_words_are_told() -> None:
@@ -70,16 +70,16 @@ def test_of_a_databases_error_the_drivers_words_are_told() -> None:
     wrapped = StorageInternalError("An exception is raised during the commit.")
     wrapped.__cause__ = told
     for error in (told, wrapped):
-        assert cause(error) == "database is locked"
-    assert cause(RuntimeError(str(told))) == "(sqlite3.OperationalError) database is locked"
-    assert cause(ValueError()) == "ValueError"
+        assert get_cause(error) == "database is locked"
+    assert get_cause(RuntimeError(str(told))) == "(sqlite3.OperationalError) database is locked"
+    assert get_cause(ValueError()) == "ValueError"
 
 
 def test_an_unexpected_error_names_the_study_in_the_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     def fails(**_: object) -> None:
-        with full_disk_explained(None, {"the reports": tmp_path}) as named:
+        with explain_full_disk(None, {"the reports": tmp_path}) as named:
             named("my study")
             raise OperationalError("SELECT 1", {}, sqlite3.OperationalError("no such table"))
 

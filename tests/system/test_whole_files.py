@@ -13,9 +13,9 @@ import pytest
 
 from sweeper.core.errors import InterruptedSweepError
 from sweeper.data import load_dataset
-from sweeper.data.cache import hold
-from sweeper.system.whole_files import DAY, remove_left, written_whole
-from sweeper.workflow.lead import _without_parts
+from sweeper.data.cache import hold_store
+from sweeper.system.whole_files import DAY, remove_left, replace_atomically
+from sweeper.workflow.lead import _delete_partial_checkpoints
 
 
 def aged(path: Path, seconds: float) -> None:
@@ -25,10 +25,10 @@ def aged(path: Path, seconds: float) -> None:
 
 def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / ("n" * 250)
-    with written_whole(path) as part:
+    with replace_atomically(path) as part:
         part.write_text("one")
         assert not path.exists()
-    with pytest.raises(KeyboardInterrupt), written_whole(path) as part:
+    with pytest.raises(KeyboardInterrupt), replace_atomically(path) as part:
         part.write_text("two")
         raise KeyboardInterrupt
     assert path.read_text() == "one" and list(tmp_path.iterdir()) == [path]
@@ -53,7 +53,7 @@ def test_what_our_killed_workers_left_of_checkpoints_goes_at_both_ends(tmp_path:
         folder.mkdir(parents=True)
         (folder / ".sweeper-1.part").write_text("x")
     (checkpoints / "search-00001.pt").write_text("waits")
-    with pytest.raises(InterruptedSweepError), _without_parts(checkpoints):
+    with pytest.raises(InterruptedSweepError), _delete_partial_checkpoints(checkpoints):
         assert [path.name for path in checkpoints.iterdir()] == ["search-00001.pt"]
         assert list(weights.iterdir())  # another machine may be at it
         (checkpoints / ".sweeper-2.part").write_text("a worker was killed")
@@ -68,7 +68,7 @@ def test_a_start_removes_what_a_killed_reader_left_long_ago(tmp_path: Path) -> N
         (tmp_path / name / "images.bin").write_text("x")
         aged(tmp_path / name, 2 * DAY)
     (tmp_path / ".writing-now" / "images.bin").write_text("still at it")
-    with hold(Path(dataset.store)):
+    with hold_store(Path(dataset.store)):
         assert [path.name for path in tmp_path.glob(".*ing-*")] == [".writing-now"]
 
 

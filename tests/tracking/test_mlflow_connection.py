@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from sweeper.core.errors import UsageError
-from sweeper.tracking import Summary, Tracker
-from sweeper.tracking.mlflow_connection import connect
+from sweeper.tracking import MlflowTracker, SweepSummary
+from sweeper.tracking.mlflow_connection import connect_to_mlflow
 from tests.support import builders
 from tests.support.tracked import begun, keep, run_of, study_named, train
 
@@ -22,8 +22,8 @@ def test_a_relative_address_names_a_file_below_the_working_folder_of_the_moment(
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         monkeypatch.chdir(tmp_path / name)
-        assert connect("sqlite:///mlflow.db").get_experiment_by_name("s") is None
-        connect("sqlite:///mlflow.db").create_experiment("s")
+        assert connect_to_mlflow("sqlite:///mlflow.db").get_experiment_by_name("s") is None
+        connect_to_mlflow("sqlite:///mlflow.db").create_experiment("s")
         assert (tmp_path / name / "mlflow.db").stat().st_size > 100_000
 
 
@@ -44,7 +44,7 @@ def test_cold_starts_at_once_all_succeed(tmp_path: Path) -> None:
 def test_a_store_that_cannot_be_reached_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("this is no database, and long enough not to look like an empty one" * 20)
     with pytest.raises(UsageError, match="--tracking-uri"):
-        Tracker(f"sqlite:///{tmp_path}/file", warn=pytest.fail)
+        MlflowTracker(f"sqlite:///{tmp_path}/file", warn=pytest.fail)
 
 
 def test_a_store_that_was_copied_writes_nothing_to_the_files_of_the_original(tmp_path: Path) -> None:
@@ -55,9 +55,9 @@ def test_a_store_that_was_copied_writes_nothing_to_the_files_of_the_original(tmp
     report = original / "report"  # of its own, as a sweep's: what SQLite keeps next to mlflow.db comes and goes
     report.mkdir()
     (report / "report.md").write_text("words")
-    tracker.end_sweep("FINISHED", Summary("", {}, {}, report))
+    tracker.end_sweep("FINISHED", SweepSummary("", {}, {}, report))
     again = begun(f"sqlite:///{original}/mlflow.db", study, status="FINISHED")  # at its place it is as it was
-    assert again.catch_up() is None
+    assert again.wait_until_written() is None
     again.close()
     shutil.copytree(original, copy)
     with pytest.raises(

@@ -15,7 +15,7 @@ from mlflow.tracking import MlflowClient
 
 from sweeper.core.errors import UsageError
 from sweeper.doctor import check_stores
-from sweeper.tracking import mlflow_connection, prepared_studies
+from sweeper.tracking import list_prepared_studies, mlflow_connection
 from sweeper.tracking.prepared_views import TAG
 from tests.support.proxy import Proxy
 
@@ -70,10 +70,10 @@ def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
 @pytest.mark.parametrize("at_once", [0, HEADERS])
 def test_a_request_to_mlflow_ends_though_bytes_keep_coming(proxy: Proxy, at_once: int) -> None:
     uri = f"http://127.0.0.1:{proxy.port}"
-    assert list(prepared_studies(uri)) == ["study"]
+    assert list(list_prepared_studies(uri)) == ["study"]
     proxy.drips, proxy.drips_from = 0.1, at_once
     with pytest.raises(UsageError, match=r"must be an MLflow store that answers, got: .*timed out"):
-        prepared_studies(uri)
+        list_prepared_studies(uri)
     with pytest.raises(Exception, match="timed out"):
         MlflowClient(uri).get_experiment_by_name("study")
 
@@ -85,7 +85,7 @@ def test_an_answer_that_keeps_coming_at_the_pace_of_a_slow_line_is_read_to_its_e
     monkeypatch.setattr(mlflow_connection, "SLOWEST_LINE", 1)
     proxy.drips = 0.004
     uri = f"http://127.0.0.1:{proxy.port}"
-    assert list(prepared_studies(uri)) == ["study"]
+    assert list(list_prepared_studies(uri)) == ["study"]
 
 
 def test_the_doctor_names_a_server_that_drips(proxy: Proxy, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_an_answer_without_end_is_cut_off(way: str, tmp_path: Path, monkeypatch:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
         uri = f"http://127.0.0.1:{server.server_port}/{way}"
         with pytest.raises(UsageError, match=r"answer must be at most 2,000,000 bytes long, got more"):
-            prepared_studies(uri)
+            list_prepared_studies(uri)
         check = check_stores(f"sqlite:///{tmp_path}/none.db", uri)[1]
         assert check.status == "broken" and "at most 2,000,000 bytes" in check.found
         server.shutdown()

@@ -19,13 +19,13 @@ from click.testing import CliRunner
 
 from sweeper.cli import ui
 from sweeper.core.errors import UsageError
-from sweeper.core.paths import ReportPaths, view_place
+from sweeper.core.paths import ReportPaths, get_view_place
 from sweeper.core.records import Recommendation, Verdict
-from sweeper.space import load_space, shipped_spaces
-from sweeper.tracking import prepared_studies
-from sweeper.tracking.prepared_views import TAG, prepared_views
+from sweeper.space import list_shipped_spaces, load_space
+from sweeper.tracking import list_prepared_studies
+from sweeper.tracking.prepared_views import TAG, make_prepared_views
 from sweeper.workflow.conclude import Outcome
-from sweeper.workflow.mlflow_sync import summary_for_mlflow
+from sweeper.workflow.mlflow_sync import make_mlflow_summary
 from tests.support import builders
 from tests.support.mlflow_server import Server, free_port
 from tests.support.tracked import begun, train
@@ -41,10 +41,10 @@ def unpacked(tag: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("name", shipped_spaces())
+@pytest.mark.parametrize("name", list_shipped_spaces())
 def test_views_have_a_column_for_each_coordinate_and_fit_into_a_tag(name: str) -> None:
     space = load_space(name)
-    views = prepared_views(space)
+    views = make_prepared_views(space)
     assert max(map(len, views.values())) < EXPERIMENT_TAG_LIMIT
     view = unpacked(views[f"{TAG}sweep"])
     assert (view["orderByKey"], view["orderByAsc"]) == ("metrics.`val/miou`", False)
@@ -56,7 +56,7 @@ def test_views_have_a_column_for_each_coordinate_and_fit_into_a_tag(name: str) -
 
 
 def test_views_are_sorted_by_the_metric_that_is_searched_for() -> None:
-    views = {name: unpacked(view) for name, view in prepared_views(SPACE, "image_dice").items()}
+    views = {name: unpacked(view) for name, view in make_prepared_views(SPACE, "image_dice").items()}
     assert views[f"{TAG}sweep"]["orderByKey"] == "metrics.`val/value`"
     assert views[f"{TAG}finalists"]["orderByKey"] == "metrics.`test/value`"
     scores = ["metrics.`val/value`", "metrics.`test/value`", "metrics.`val/miou`", "metrics.`test/miou`"]
@@ -87,7 +87,7 @@ def test_the_command_names_the_table_of_a_study_or_of_the_newest(
     store: tuple[Server, dict[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     uri, ids = store[0].store, store[1]
-    assert prepared_studies(uri) == {"newer": ids["newer"], "older": ids["older"]}
+    assert list_prepared_studies(uri) == {"newer": ids["newer"], "older": ids["older"]}
     monkeypatch.setattr(os, "execve", lambda *_: None)
     for named, expected in (((), "newer"), (("older",), "older")):
         port = free_port()
@@ -101,10 +101,10 @@ def test_the_command_names_the_table_of_a_study_or_of_the_newest(
 
 
 def test_of_a_server_the_addresses_alone_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweeper.tracking.prepared_studies", lambda _: {"cracks": "7"})
+    monkeypatch.setattr("sweeper.tracking.list_prepared_studies", lambda _: {"cracks": "7"})
     given = ["--tracking-uri", "https://me:secret@mlflow.example/team/"]
     done = CliRunner().invoke(ui.command, given, catch_exceptions=False)
-    assert f"cracks: https://mlflow.example/team/{view_place('7')}" in done.stdout and "secret" not in done.output
+    assert f"cracks: https://mlflow.example/team/{get_view_place('7')}" in done.stdout and "secret" not in done.output
 
 
 # --- What the sweep's run says at the end ---
@@ -115,8 +115,8 @@ def test_the_sweeps_run_has_a_note_that_leads_on() -> None:
         verdict=Verdict.UNDECIDED, recommended=None, evidence=builders.evidence({"dice": 0.7}), **REST
     )
     sweep = builders.sweep(experiment_id="7", parent_run_id="abc")
-    summary = summary_for_mlflow(Outcome(sweep, found, ReportPaths(Path("x"), "y")))
-    assert summary.note.startswith(f"[All trainings]({view_place('7')})")
+    summary = make_mlflow_summary(Outcome(sweep, found, ReportPaths(Path("x"), "y")))
+    assert summary.note.startswith(f"[All trainings]({get_view_place('7')})")
 
 
 # --- In a browser ---
@@ -137,7 +137,7 @@ def test_the_table_opens_with_the_columns_and_the_best_training_first(
     server, ids = store
     try:
         server.start()
-        page = rendered(f"{server.uri}/{view_place(ids['newer'])}", tmp_path)
+        page = rendered(f"{server.uri}/{get_view_place(ids['newer'])}", tmp_path)
     finally:
         server.kill()
     columns = {html.unescape(name) for name in re.findall(r'role="columnheader"[^>]*col-id="([^"]+)"', page)}

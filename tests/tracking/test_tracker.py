@@ -14,13 +14,13 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from sweeper.core.events import Paused
+from sweeper.core.events import TrainingPaused
 from sweeper.core.records import TrialResult
-from sweeper.tracking import Summary, Tracker
+from sweeper.tracking import MlflowTracker, SweepSummary
 from sweeper.tracking import tracker as tracker_module
-from sweeper.tracking.mirror import SWEEP, Mirror
-from sweeper.tracking.mlflow_connection import connect
-from sweeper.tracking.values import DesiredRun, Training, Values, name_of
+from sweeper.tracking.mirror import SWEEP, MlflowMirror
+from sweeper.tracking.mlflow_connection import connect_to_mlflow
+from sweeper.tracking.values import DesiredRun, RunValues, TrackedTraining, name_of
 from sweeper.tracking.values import run_of as desired_run
 from tests.support import builders
 from tests.support.tracked import begun, keep, points_of, run_of, study_named, train, waits
@@ -73,8 +73,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def line(uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
     """The line of every tracker that begins."""
-    line = Line(connect(uri))
-    monkeypatch.setattr("sweeper.tracking.tracker.connect", lambda *_: line)
+    line = Line(connect_to_mlflow(uri))
+    monkeypatch.setattr("sweeper.tracking.tracker.connect_to_mlflow", lambda *_: line)
     yield line
     line.cuts, line.cut = lambda: None, None
     line.open.set()
@@ -87,10 +87,10 @@ def wait_until(happened: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-def hung(uri: str, study: str, line: Line, trainings: int) -> Tracker:
+def hung(uri: str, study: str, line: Line, trainings: int) -> MlflowTracker:
     """A tracker that has so many trainings to write, and whose first request hangs."""
     tracker = begun(uri, study)
-    assert tracker.catch_up() is None
+    assert tracker.wait_until_written() is None
     line.open.clear()
     before = line.requests
     for number in range(trainings):
@@ -100,7 +100,7 @@ def hung(uri: str, study: str, line: Line, trainings: int) -> Tracker:
     return tracker
 
 
-def statuses(uri: str, tracker: Tracker) -> dict[str, str]:
+def statuses(uri: str, tracker: MlflowTracker) -> dict[str, str]:
     """Of all runs, by kind and number."""
     found = MlflowClient(uri).search_runs([tracker.mirror.experiment_id])
     named = {run.data.tags["sweeper.kind"] + run.data.tags.get("sweeper.trial", ""): run.info.status for run in found}
@@ -115,29 +115,29 @@ class Tree:
     """A sweep and one trial that has ended, of which the trial is not written."""
 
     def __init__(self, line: Line, uri: str, study: str) -> None:
-        values = Values(builders.conditions())
+        values = RunValues(builders.conditions())
         sweep = DesiredRun(
-            "sweep", {"sweeper.kind": SWEEP}, {}, values.dataset(SWEEP), start=0, status="RUNNING", end=0
+            "sweep", {"sweeper.kind": SWEEP}, {}, values.make_dataset_input(SWEEP), start=0, status="RUNNING", end=0
         )
-        self.mirror = Mirror(line, uri)  # type: ignore[arg-type]
-        self.mirror.begin(study, sweep, mark="m")
+        self.mirror = MlflowMirror(line, uri)  # type: ignore[arg-type]
+        self.mirror.begin_sweep(study, sweep, mark="m")
         trial = builders.trial("dice", 0.5, 1)
         self._name = name_of(trial.spec)
-        self._run = desired_run(Training(trial, 0.0, 1.0), values, self.mirror.parent_run_id)
+        self._run = desired_run(TrackedTraining(trial, 0.0, 1.0), values, self.mirror.parent_run_id)
 
     def sync(self) -> None:
-        self.mirror.write(self._name, self._run)
+        self.mirror.write_run(self._name, self._run)
 
 
 @pytest.mark.parametrize("how", ["request", "answer"])
 def test_whichever_request_is_lost_the_next_pass_makes_it_whole_and_nothing_twice(uri: str, how: str) -> None:
     """Of those that make experiment and sweep's run the next session: the trial's the same one, where there is one."""
-    whole = Tree(line := Line(connect(uri)), uri, f"whole-{how}")
+    whole = Tree(line := Line(connect_to_mlflow(uri)), uri, f"whole-{how}")
     whole.sync()
     assert points_of(uri, whole.mirror.experiment_id) == {"trial/00001": STEPS}
     for lost in range(1, line.requests + 1):
         study, tree = f"{how}-{lost}", None
-        cut = Line(connect(uri))
+        cut = Line(connect_to_mlflow(uri))
         cut.cuts = lambda cut=cut, lost=lost: how if cut.requests == lost else None  # type: ignore[misc]
         with pytest.raises(ConnectionError):
             tree = Tree(cut, uri, study)
@@ -162,17 +162,17 @@ def test_whichever_request_is_lost_the_next_pass_makes_it_whole_and_nothing_twic
 def test_a_server_that_hangs_holds_no_training(uri: str, line: Line) -> None:
     tracker = hung(uri, "hangs", line, trainings=20)
     line.open.set()
-    assert tracker.catch_up() is None
+    assert tracker.wait_until_written() is None
     assert points_of(uri, tracker.mirror.experiment_id) == {f"trial/{n:05d}": STEPS for n in range(20)}
 
 
 def test_a_training_is_made_with_few_requests_however_many_its_evaluations(uri: str, line: Line) -> None:
     tracker = begun(uri, "batches")
-    assert tracker.catch_up() is None
+    assert tracker.wait_until_written() is None
     before = line.requests
     evaluations = tuple(builders.evaluation(step, 0.5) for step in range(1, 31))
     train(tracker, builders.trial("dice", 0.5, 0, evaluations=evaluations))
-    assert tracker.catch_up() is None
+    assert tracker.wait_until_written() is None
     assert line.requests - before <= 5  # its own four, and one for the search's course
     assert points_of(uri, tracker.mirror.experiment_id) == {"trial/00000": list(range(1, 31))}
 
@@ -180,7 +180,7 @@ def test_a_training_is_made_with_few_requests_however_many_its_evaluations(uri: 
 def test_while_it_is_away_it_is_asked_now_and_then_and_told_everything_when_it_is_back(uri: str, line: Line) -> None:
     study, warnings = study_named("away"), list[str]()
     tracker = begun(uri, study, warn=warnings.append)
-    assert tracker.catch_up() is None
+    assert tracker.wait_until_written() is None
     line.cut = "request"
     before = line.requests
     for number in range(5):
@@ -188,19 +188,19 @@ def test_while_it_is_away_it_is_asked_now_and_then_and_told_everything_when_it_i
     wait_until(lambda: line.requests >= before + 3)
     began, asked = time.monotonic(), line.requests
     while time.monotonic() < began + 1:
-        tracker.describe("nothing new")
+        tracker.set_description("nothing new")
         time.sleep(0.01)
     assert line.requests - asked <= 1 / tracker_module.PAUSE_AFTER_FAILURE + 1  # however much happens
     assert len(warnings) == 1 and "fails: cut" in warnings[0] and "sweep goes on" in warnings[0]
     line.cut = None
-    assert tracker.catch_up() is None
+    assert tracker.wait_until_written() is None
     assert len(warnings) == 2 and "answers again" in warnings[1]
     assert points_of(uri, tracker.mirror.experiment_id) == {f"trial/{n:05d}": STEPS for n in range(5)}
     noted = study.user_attrs["mlflow_runs"].values()
     assert {MlflowClient(uri).get_run(run_id).data.tags["sweeper.trial"] for run_id in noted} == set("01234")
 
 
-def artifacts(uri: str, tracker: Tracker) -> dict[str, str]:
+def artifacts(uri: str, tracker: MlflowTracker) -> dict[str, str]:
     """The report's files in MLflow."""
     place = MlflowClient(uri).get_run(tracker.mirror.parent_run_id).info.artifact_uri
     folder = Path(unquote(urlsplit(place).path)) / "report"
@@ -211,7 +211,7 @@ def test_a_run_that_somebody_deleted_is_made_again_and_the_others_are_written(ur
     study, warnings = study_named("refused"), list[str]()
     tracker = begun(uri, study, warn=warnings.append)
     trial = builders.trial("dice", 0.5, 0)
-    tracker.notify(Paused(trial.spec, so_far(trial, 1)))
+    tracker.notify(TrainingPaused(trial.spec, so_far(trial, 1)))
     deleted = run_of(tracker, trial.spec).info.run_id
     MlflowClient(uri).delete_run(deleted)
     for number in range(3):
@@ -229,7 +229,7 @@ def test_what_mlflow_never_takes_holds_nothing_else_and_is_named_at_the_end(
     study, warnings = study_named("never"), list[str]()
     (tmp_path / "report.md").write_text("words")
     tracker = begun(uri, study, warn=warnings.append)
-    assert tracker.catch_up() is None
+    assert tracker.wait_until_written() is None
     create = line.create_run
 
     def refuses(*given: Any, **more: Any) -> Any:
@@ -243,13 +243,13 @@ def test_what_mlflow_never_takes_holds_nothing_else_and_is_named_at_the_end(
     line.create_run, line.log_artifact = refuses, full  # type: ignore[attr-defined]
     for number in range(4):
         keep(study, train(tracker, builders.trial("dice", 0.5, number)))
-    tracker.end_sweep("FINISHED", Summary("", {}, {}, tmp_path))
+    tracker.end_sweep("FINISHED", SweepSummary("", {}, {}, tmp_path))
     assert "1 run" in warnings[-1] and "1 file" in warnings[-1] and " left (" in warnings[-1]
     assert set(statuses(uri, tracker).values()) == {"FINISHED"}
     assert points_of(uri, tracker.mirror.experiment_id) == {f"trial/{n:05d}": STEPS for n in (0, 2, 3)}
     del line.create_run, line.log_artifact
     again = begun(uri, study, status="FINISHED")
-    again.end_sweep("FINISHED", Summary("", {}, {}, tmp_path))
+    again.end_sweep("FINISHED", SweepSummary("", {}, {}, tmp_path))
     assert artifacts(uri, again) == {"report.md": "words"} and len(points_of(uri, again.mirror.experiment_id)) == 4
 
 
@@ -259,7 +259,7 @@ def test_what_mlflow_never_takes_holds_nothing_else_and_is_named_at_the_end(
 def test_the_end_says_what_is_left_and_what_writes_it_and_that_works(uri: str, line: Line) -> None:
     study, warnings = study_named("end of all"), list[str]()
     tracker = begun(uri, study, warn=warnings.append)
-    assert tracker.catch_up() is None
+    assert tracker.wait_until_written() is None
     line.cut = "request"
     keep(study, train(tracker, builders.trial("dice", 0.5, 0)))
     tracker.end_sweep("KILLED")
@@ -269,7 +269,7 @@ def test_the_end_says_what_is_left_and_what_writes_it_and_that_works(uri: str, l
     time.sleep(0.1)
     assert statuses(uri, tracker) == {"sweep": "RUNNING"}  # nothing is written behind anybody's back
     again = begun(uri, study, status="KILLED")
-    assert again.catch_up() is None
+    assert again.wait_until_written() is None
     assert statuses(uri, again) == {"sweep": "KILLED", "trial0": "FINISHED"}
     assert points_of(uri, again.mirror.experiment_id) == {"trial/00000": STEPS}
 
@@ -277,19 +277,19 @@ def test_the_end_says_what_is_left_and_what_writes_it_and_that_works(uri: str, l
 def test_the_end_is_bounded_shown_and_ends_when_asked(uri: str, line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     said, stopped = list[str](), threading.Event()
     tracker = begun(uri, "bounded", log=said.append, stopped=stopped.is_set)
-    assert tracker.catch_up() is None
+    assert tracker.wait_until_written() is None
     monkeypatch.setattr(tracker_module, "MOST_SECONDS", 1.0)
     monkeypatch.setattr(tracker_module, "LAST_SECONDS", 0.1)
     line.cuts = lambda: time.sleep(0.05)
     for number in range(200):
         train(tracker, builders.trial("dice", 0.5, number))
-    lacks = tracker.catch_up()  # it takes something all the time
+    lacks = tracker.wait_until_written()  # it takes something all the time
     assert lacks is not None and "waiting for MLflow" in said[0] and "runs to be written" in said[0]
     line.open.clear()
     stopped.set()
     monkeypatch.setattr(tracker_module, "MOST_SECONDS", 1000.0)
     beats: list[int] = []
-    assert tracker.catch_up(lambda: beats.append(1)) is not None and beats
+    assert tracker.wait_until_written(lambda: beats.append(1)) is not None and beats
     tracker.close()
 
 
@@ -310,10 +310,10 @@ def so_far(result: TrialResult, evaluations: int) -> TrialResult:
     return result.model_copy(update={"evaluations": result.evaluations[:evaluations], "run_id": None})
 
 
-def pause(tracker: Tracker, study: optuna.Study, trial: TrialResult, evaluations: int = 1) -> str:
+def pause(tracker: MlflowTracker, study: optuna.Study, trial: TrialResult, evaluations: int = 1) -> str:
     """It waits at a rung; the id of its run."""
     waits(study, so_far(trial, evaluations))
-    tracker.notify(Paused(trial.spec, so_far(trial, evaluations)))
+    tracker.notify(TrainingPaused(trial.spec, so_far(trial, evaluations)))
     run = run_of(tracker, trial.spec)
     assert run.info.status == "SCHEDULED" and run.data.tags["sweeper.state"] == "waiting"
     assert run.data.metrics["val/miou"] == trial.evaluations[evaluations - 1].chosen.miou

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.tracking.tracker import Tracker
+from sweeper.tracking.tracker import MlflowTracker
 from tests.support import builders, mlflow_template
 from tests.support.tracked import begun, keep, study_named, train
 
@@ -50,7 +50,7 @@ def test_it_is_said_when_it_happens_and_at_the_end_and_nothing_is_made_in_its_pl
     mlflow_template.lay(path.parent)
     tracker = begun(f"sqlite:///{path}", study, warn=warnings.append)
     keep(study, train(tracker, builders.trial("dice", 0.5, 0)))
-    assert tracker.catch_up() is None and warnings == []
+    assert tracker.wait_until_written() is None and warnings == []
     how(path)
     size = path.stat().st_size if path.exists() else None
     if busy:
@@ -63,7 +63,7 @@ def test_it_is_said_when_it_happens_and_at_the_end_and_nothing_is_made_in_its_pl
     assert (path.stat().st_size if path.exists() else None) == size
 
 
-def wait_for_warning(tracker: Tracker, warnings: list[str]) -> None:
+def wait_for_warning(tracker: MlflowTracker, warnings: list[str]) -> None:
     until = time.monotonic() + 20
     while not warnings and time.monotonic() < until:
         time.sleep(0.05)
@@ -74,13 +74,13 @@ def test_a_file_that_is_lost_before_the_end_is_said_though_nothing_was_left_to_w
     warnings = list[str]()
     mlflow_template.lay(tmp_path)
     tracker = begun(f"sqlite:///{tmp_path}/mlflow.db", "s", warn=warnings.append)
-    assert tracker.catch_up() is None
+    assert tracker.wait_until_written() is None
     (tmp_path / "mlflow.db").unlink()
-    lacks = tracker.catch_up()
+    lacks = tracker.wait_until_written()
     assert lacks is not None and "was deleted" in lacks and "sweeper mlflow s" in lacks
     tracker.close()
     again = begun(f"sqlite:///{tmp_path}/mlflow.db", "s", warn=warnings.append)
-    assert again.catch_up() is None
+    assert again.wait_until_written() is None
     again.close()
 
 
@@ -90,7 +90,7 @@ def test_what_was_written_is_in_the_file_itself_whenever_nothing_is_left(tmp_pat
     tracker = begun(f"sqlite:///{tmp_path}/mlflow.db", study)
     for number in range(3):
         keep(study, train(tracker, builders.trial("dice", 0.5, number)))
-        assert tracker.catch_up() is None
+        assert tracker.wait_until_written() is None
         assert [path.name for path in tmp_path.glob("mlflow.db*")] == ["mlflow.db"]
         (copy := tmp_path / f"copy{number}").mkdir()
         shutil.copy(tmp_path / "mlflow.db", copy)

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from mlflow.tracking import MlflowClient
 from mlflow.utils.validation import _validate_metric_name
 
-from sweeper.core.events import Paused
+from sweeper.core.events import TrainingPaused
 from sweeper.core.records import Collapse
-from sweeper.tracking import NOTE, NOTE_LIMIT, Summary, class_slugs
+from sweeper.tracking import NOTE, NOTE_LIMIT, SweepSummary, make_class_slugs
 from tests.support import builders
 from tests.support.tracked import begun, keep, run_of, study_named, train
 
@@ -27,7 +27,7 @@ def test_runs_form_a_tree_with_the_contracts_names(uri: str) -> None:
     tracker = begun(uri, "tree")
     trial = builders.trial("dice_focal", 0.7, 4)
     train(tracker, trial)
-    tracker.end_sweep("FINISHED", Summary("short", {}, {}, Path("no folder")))
+    tracker.end_sweep("FINISHED", SweepSummary("short", {}, {}, Path("no folder")))
 
     child, parent = run_of(tracker, trial.spec), run_of(tracker)
     assert child.info.status == parent.info.status == "FINISHED"
@@ -97,8 +97,8 @@ def test_what_a_probe_decides_is_written_to_the_sweeps_run_when_it_is_known(uri:
     params = run_of(tracker).data.params
     assert "seed" in params and "recipe.steps" not in params
     decided = builders.conditions(steps=400, confirm_steps=800)
-    tracker.decide(decided)
-    tracker.decide(decided)  # a resume says it again
+    tracker.update_plan(decided)
+    tracker.update_plan(decided)  # a resume says it again
     params = run_of(tracker).data.params
     assert (params["recipe.steps"], params["recipe.confirm_steps"]) == ("400", "800")
 
@@ -139,7 +139,7 @@ def test_a_failed_training_that_is_trained_again_shows_its_last_result_alone(uri
 
 def test_class_names_become_slugs_and_stay_distinct(uri: str) -> None:
     names = ("a|b", "a&b", "a(b", "été", "日本")
-    assert class_slugs(names) == ("a_b", "a_b-2", "a_b-3", "ete", "x")
+    assert make_class_slugs(names) == ("a_b", "a_b-2", "a_b-3", "ete", "x")
     classes = ("back ground", "a|b (c) & d")
     tracker = begun(uri, "slugs", builders.conditions(data=builders.dataset(classes)))
     trial = builders.trial("dice", 0.5, 0)
@@ -160,12 +160,12 @@ def test_class_names_become_slugs_and_stay_distinct(uri: str) -> None:
 def test_a_number_that_a_class_has_itself_is_not_given_to_another(
     classes: tuple[str, ...], slugs: tuple[str, ...]
 ) -> None:
-    assert class_slugs(classes) == slugs
+    assert make_class_slugs(classes) == slugs
 
 
 @given(st.lists(st.text(alphabet="aAbÄ _-.|2猫", max_size=6) | st.text(max_size=90), max_size=40, unique=True))
 def test_any_classes_have_distinct_slugs_that_mlflow_takes(classes: list[str]) -> None:
-    slugs = class_slugs(tuple(classes))
+    slugs = make_class_slugs(tuple(classes))
     assert len({one.lower() for one in slugs}) == len(classes)
     for one in slugs:
         _validate_metric_name(f"val/iou/{one}")
@@ -173,14 +173,14 @@ def test_any_classes_have_distinct_slugs_that_mlflow_takes(classes: list[str]) -
 
 def test_notes_are_cut_where_mlflow_would_cut_them(uri: str) -> None:
     tracker = begun(uri, "notes")
-    tracker.describe("x" * 9000)
+    tracker.set_description("x" * 9000)
     note = run_of(tracker).data.tags[NOTE]
     assert len(note) == NOTE_LIMIT and note.endswith("…")
 
 
 def test_others_runs_in_an_experiment_of_the_same_name_are_left_alone(uri: str) -> None:
     first = begun(uri, "shared")
-    first.notify(Paused(builders.spec("dice", 0), builders.trial("dice", 0.5, 0)))
+    first.notify(TrainingPaused(builders.spec("dice", 0), builders.trial("dice", 0.5, 0)))
     mine = run_of(first, builders.spec("dice", 0))
     second = begun(uri, "shared", created="2026-11-21T07:00:00+00:00")
     assert run_of(second).info.run_id != run_of(first).info.run_id

@@ -10,8 +10,8 @@ import torch
 
 from sweeper.core.records import IGNORE, Dataset
 from sweeper.data import open_store
-from sweeper.training.augment import Draws, augment, draw
-from sweeper.training.batches import image_indices, to_inputs
+from sweeper.training.augment import AugmentationDraws, augment, draw_augmentation
+from sweeper.training.batches import draw_image_indices, normalise_inputs
 from tests.support.batches import training_batch
 
 
@@ -26,7 +26,7 @@ def test_batches_depend_on_seed_and_step_alone(tiny: Dataset) -> None:
 
 
 def test_every_image_is_seen_once_an_epoch() -> None:
-    seen = np.concatenate([image_indices(7, 3, step, seed=1) for step in range(7)])
+    seen = np.concatenate([draw_image_indices(7, 3, step, seed=1) for step in range(7)])
     assert sorted(seen[:7]) == sorted(seen[7:14]) == sorted(seen[14:]) == list(range(7))
     assert list(seen[:7]) != list(seen[7:14])
 
@@ -41,7 +41,7 @@ def test_small_images_are_padded_with_ignored_labels(tiny: Dataset) -> None:
 def test_flips_move_images_and_masks_together() -> None:
     inputs = torch.arange(16.0).view(1, 1, 4, 4).repeat(2, 1, 1, 1)
     masks = torch.arange(16).view(1, 4, 4).repeat(2, 1, 1)
-    draws = Draws(torch.tensor([True, False]), torch.ones(2), torch.zeros(2))
+    draws = AugmentationDraws(torch.tensor([True, False]), torch.ones(2), torch.zeros(2))
     flipped, moved = augment(inputs, masks, draws)
     assert torch.equal(flipped[:, 0].long(), moved)
     assert torch.equal(moved[0], masks[0].flip(-1)) and torch.equal(moved[1], masks[1])
@@ -51,7 +51,7 @@ def test_flips_move_images_and_masks_together() -> None:
 
 def test_a_quarter_turn_moves_images_and_masks_together_and_a_zoom_enlarges_both() -> None:
     masks = torch.arange(64).view(1, 8, 8)
-    still = Draws(torch.tensor([False]), torch.ones(1), torch.zeros(1), torch.tensor([False]))
+    still = AugmentationDraws(torch.tensor([False]), torch.ones(1), torch.zeros(1), torch.tensor([False]))
     turn = still._replace(angle=torch.tensor([math.pi / 2]), zoom=torch.ones(1), noise=torch.zeros(1))
     inputs, moved = augment(masks.float().unsqueeze(1), masks, turn)
     assert torch.equal(moved[0], masks[0].rot90(1)) or torch.equal(moved[0], masks[0].rot90(-1))
@@ -71,7 +71,7 @@ def test_full_augmentation_keeps_labels_and_ignore_apart_and_is_keyed(tiny: Data
     made = []
     for step in (2, 2, 5):
         images, masks, draws = training_batch(store, (0, 1, 2, 3, 4), step=step, **keys)
-        inputs = to_inputs(images, torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1))
+        inputs = normalise_inputs(images, torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1))
         made.append(augment(inputs, masks.long(), draws))
     assert all(torch.equal(a, b) for a, b in zip(made[0], made[1], strict=True))
     assert not torch.equal(made[0][0], made[2][0])
@@ -83,5 +83,5 @@ def test_full_augmentation_keeps_labels_and_ignore_apart_and_is_keyed(tiny: Data
 def test_drawing_nothing_changes_nothing() -> None:
     rng = np.random.default_rng(0)
     inputs, masks = torch.rand(4, 3, 8, 8), torch.randint(0, 2, (4, 8, 8))
-    same, labels = augment(inputs, masks, draw(rng, rng, 4, "none", key=0))
+    same, labels = augment(inputs, masks, draw_augmentation(rng, rng, 4, "none", key=0))
     assert torch.equal(same, inputs) and torch.equal(labels, masks)

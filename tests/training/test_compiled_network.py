@@ -17,13 +17,13 @@ from torch import nn
 from sweeper.core.errors import UsageError
 from sweeper.core.own_code import find_code
 from sweeper.core.records import Conditions, Dataset
-from sweeper.data.folds import split_of
+from sweeper.data.folds import get_split
 from sweeper.data.store import open_store
 from sweeper.executors.inline import InlineBackend
-from sweeper.training.compiled_network import compile_first
-from sweeper.training.graph_steps import change_apart, steps_kind
-from sweeper.training.initial_networks import Starts
-from sweeper.training.job import WorkerContext, worker_context
+from sweeper.training.compiled_network import compile_for_study
+from sweeper.training.graph_steps import choose_steps_class, measure_change_distance
+from sweeper.training.initial_networks import InitialNetworks
+from sweeper.training.job import WorkerContext, make_worker_context
 from sweeper.training.training_steps import TrainingSteps
 from tests.cli.test_run import SHORT, sweeper
 from tests.support.own_modules import own_module
@@ -50,7 +50,7 @@ def compiled() -> Iterator[list[nn.Module]]:
 @pytest.fixture
 def context(tiny: Dataset, tmp_path: Path) -> WorkerContext:
     recipe = SMALL.model_copy(update={"compiled": True})
-    return worker_context(Conditions(dataset=tiny, recipe=recipe, seed=0), open_store(tiny.store), "cpu", tmp_path)
+    return make_worker_context(Conditions(dataset=tiny, recipe=recipe, seed=0), open_store(tiny.store), "cpu", tmp_path)
 
 
 def plain(context: WorkerContext) -> WorkerContext:
@@ -61,9 +61,9 @@ def plain(context: WorkerContext) -> WorkerContext:
 
 def steps_of(context: WorkerContext, seed: int = 0) -> TrainingSteps:
     conditions, given = context.conditions, spec(steps=4, seed=seed)
-    images = split_of(conditions, seed, None).train
-    kind = steps_kind(conditions.recipe.engine, CPU)
-    return kind(given, conditions, context.store, images, device=CPU, starts=Starts(), resident=None)
+    images = get_split(conditions, seed, None).train
+    kind = choose_steps_class(conditions.recipe.engine, CPU)
+    return kind(given, conditions, context.store, images, device=CPU, starts=InitialNetworks(), resident=None)
 
 
 def test_the_network_that_takes_steps_is_compiled_and_its_average_is_not(
@@ -97,7 +97,7 @@ def test_what_cannot_be_compiled_is_refused_before_anything_is_trained(
 def test_want_of_memory_is_no_fault_of_the_compiler(context: WorkerContext, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", failing(torch.OutOfMemoryError("CUDA out of memory")))
     with pytest.raises(torch.OutOfMemoryError):
-        compile_first(context)
+        compile_for_study(context)
 
 
 CHANGING = """
@@ -131,7 +131,7 @@ def test_a_network_that_needs_more_than_one_compilation_is_refused(
     """torch compiles eight of them, and then goes on with the network as it is."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     with own_module("changing_nets", CHANGING, tmp_path, monkeypatch) as name, pytest.raises(UsageError) as told:
-        compile_first(with_model(context, f"{name}:{function}"))
+        compile_for_study(with_model(context, f"{name}:{function}"))
     assert "--compile needs a network that torch can compile here, once for all steps" in str(told.value)
     assert "recompile" in str(told.value)
 
@@ -158,7 +158,7 @@ def test_compiled_steps_are_the_plain_ones_but_for_rounding_and_one_compilation_
     context: WorkerContext, net: str, tmp_path: Path
 ) -> None:
     context = with_model(context, net)
-    compile_first(context)
+    compile_for_study(context)
     assert list((tmp_path / "inductor").rglob("*.so"))
     with patch("torch._dynamo.config.error_on_recompile", True):
         for seed in (0, 1):
@@ -166,10 +166,10 @@ def test_compiled_steps_are_the_plain_ones_but_for_rounding_and_one_compilation_
             # Gradients, as Adam makes much of the rounding of those that are nearly 0.
             found = []
             for steps in (fast, slow):
-                steps.run(0, 1)
+                steps.take_steps(0, 1)
                 found.append([p.grad.clone() for p in steps.model.parameters() if p.grad is not None])
-            assert change_apart([torch.zeros_like(grad) for grad in found[0]], *found) < 1e-4
-            fast.run(1, 4)
+            assert measure_change_distance([torch.zeros_like(grad) for grad in found[0]], *found) < 1e-4
+            fast.take_steps(1, 4)
             assert list(fast.model.state_dict()) == list(slow.model.state_dict())
 
 

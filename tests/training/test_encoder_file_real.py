@@ -15,10 +15,10 @@ from torch import Tensor
 
 from sweeper.core.recipe import IMAGENET_MEAN, IMAGENET_STD, Recipe
 from sweeper.data import load_dataset, open_store
-from sweeper.training.batches import to_inputs
+from sweeper.training.batches import normalise_inputs
 from sweeper.training.encoder_file import load_encoder
-from sweeper.training.model import normaliser
-from sweeper.training.pretrained import Inputs, inputs_of
+from sweeper.training.model import make_normaliser
+from sweeper.training.pretrained import EncoderInputs, get_encoder_inputs
 from tests.support.real_weights import MODEL, published_weights, weights_file
 from tests.support.small_training import train
 
@@ -43,7 +43,7 @@ def photograph(name: str, folder: Path) -> str:
 
 
 @torch.no_grad()
-def probability(name: str, inputs: Inputs, folder: Path) -> float:
+def probability(name: str, inputs: EncoderInputs, folder: Path) -> float:
     """What the encoder, its head put back, gives the class of a photograph that is normalised so."""
     file = weights_file(folder)
     encoder = smp.encoders.get_encoder(ENCODER, weights=None)
@@ -51,7 +51,7 @@ def probability(name: str, inputs: Inputs, folder: Path) -> float:
     head = timm.create_model(MODEL)
     head.load_state_dict(published_weights())
     store = open_store(load_dataset(photograph(name, folder), folder / "cache").store)
-    images = to_inputs(torch.from_numpy(store.image(0).copy())[None], *normaliser(store, (0,), inputs))
+    images = normalise_inputs(torch.from_numpy(store.get_image(0).copy())[None], *make_normaliser(store, (0,), inputs))
     deepest: Tensor = encoder.eval()(images)[-1]
     logits = head.eval().forward_head(head.bn2(head.conv_head(deepest)))
     return float(logits.softmax(1)[0, PHOTOGRAPHS[name]])
@@ -59,18 +59,18 @@ def probability(name: str, inputs: Inputs, folder: Path) -> float:
 
 @pytest.mark.parametrize("name", PHOTOGRAPHS)
 def test_the_encoder_sees_a_photograph_as_what_it_is(name: str, tmp_path: Path) -> None:
-    assert probability(name, inputs_of(ENCODER), tmp_path) > 0.2  # of a thousand classes
+    assert probability(name, get_encoder_inputs(ENCODER), tmp_path) > 0.2  # of a thousand classes
 
 
 def test_inputs_of_another_scale_are_seen_worse(tmp_path: Path) -> None:
-    assert probability("flower.jpg", Inputs(IMAGENET_MEAN, IMAGENET_STD), tmp_path) < 0.15
+    assert probability("flower.jpg", EncoderInputs(IMAGENET_MEAN, IMAGENET_STD), tmp_path) < 0.15
 
 
 @pytest.mark.slow
 @pytest.mark.real_data
 @pytest.mark.parametrize("depth", [3, 4])
 def test_a_few_steps_from_real_weights_reach_more_than_from_none(depth: int, tmp_path: Path, real_data: Path) -> None:
-    file, inputs = weights_file(tmp_path), inputs_of(ENCODER)
+    file, inputs = weights_file(tmp_path), get_encoder_inputs(ENCODER)
     dataset = load_dataset(str(real_data / "cracks_cfd"), tmp_path / "cache")
     plain = Recipe(encoder=ENCODER, encoder_depth=depth, decoder_width=8, size=64, steps=20, evaluations=1)
     real = {"encoder_weights": str(file), "input_mean": inputs.mean, "input_std": inputs.std}

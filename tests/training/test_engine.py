@@ -10,17 +10,17 @@ import pytest
 import torch
 
 from sweeper.core import metrics
-from sweeper.core.contours import Mask, boundary_counts
-from sweeper.core.detail_scores import detail_scores
-from sweeper.core.label_parts import Counter, component_dice, contours, lesions
+from sweeper.core.contours import Mask, count_boundary_pixels
+from sweeper.core.detail_scores import compute_detail_scores
+from sweeper.core.label_parts import Counter, count_contour_pixels, count_lesions, sum_component_dice
 from sweeper.core.operating_points import FEW_THRESHOLDS, THRESHOLDS
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Collapse, Conditions, Dataset
-from sweeper.data import divide, open_store
+from sweeper.data import divide_images, open_store
 from sweeper.losses import FAMILIES
-from sweeper.training.collapse import judge, never_predicted
-from sweeper.training.engine import Training
-from sweeper.training.training_steps import schedule
+from sweeper.training.collapse import find_never_predicted, judge_collapse
+from sweeper.training.engine import StudyTraining
+from sweeper.training.training_steps import compute_rate_factor
 from tests.support.loss_cases import needed
 from tests.support.marks import rest_slow
 from tests.support.small_training import SMALL, finished, spec, train
@@ -47,7 +47,7 @@ def test_the_same_spec_gives_the_same_result_and_the_global_random_state_is_left
 
 
 def test_schedule_rises_stays_and_falls() -> None:
-    factors = [schedule(step, 100, 0.05, 0.3) for step in range(100)]
+    factors = [compute_rate_factor(step, 100, 0.05, 0.3) for step in range(100)]
     assert factors[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert factors[4:70] == [1.0] * 66
     assert factors[-1] == pytest.approx(1 / 30)
@@ -71,7 +71,7 @@ def test_rungs_look_at_a_subset_and_the_end_at_all(tiny: Dataset, monkeypatch: p
     assert all(e.complete and e.part is None and e.part_value == e.value for e in train(tiny).evaluations)
     monkeypatch.setattr("sweeper.training.engine.RUNG_IMAGES", 1)
     result = train(tiny)
-    split = divide(tiny, test_seed=0, seed=0)
+    split = divide_images(tiny, test_seed=0, seed=0)
     assert [e.images for e in result.evaluations] == [1, 1, 1, len(split.val)]
     assert result.val is not None and (result.val.images, len(result.val.data)) == ((), 1)
     assert result.val.data.sum() == sum(tiny.images[i].height * tiny.images[i].width for i in split.val)
@@ -85,14 +85,14 @@ def test_the_end_is_also_scored_on_the_images_of_the_rungs(
 ) -> None:
     monkeypatch.setattr("sweeper.training.engine.RUNG_IMAGES", 1)
     recipe = SMALL.model_copy(update={"metric": metric, "threshold": threshold})
-    training = Training(spec(), Conditions(dataset=tiny, recipe=recipe, seed=0), open_store(tiny.store), "cpu")
+    training = StudyTraining(spec(), Conditions(dataset=tiny, recipe=recipe, seed=0), open_store(tiny.store), "cpu")
     *rungs, last = finished(training).evaluations
     # The network of the end, counted on the image of the rungs alone.
     counts, _ = training._evaluator.count(training._steps.average.model, training._rung_images)
-    point, value = metrics.best_point(counts, metric)
+    point, value = metrics.find_best_point(counts, metric)
     if threshold == "0.5":
-        point, at = 0.5, metrics.at_point(counts, 0.5)
-        value = float(metrics.objective(at.sum(axis=0), metrics.present(at), metric))
+        point, at = 0.5, metrics.count_at_point(counts, 0.5)
+        value = float(metrics.compute_objective(at.sum(axis=0), metrics.find_present_classes(at), metric))
     assert [e.complete for e in (*rungs, last)] == [False, False, False, True]
     assert all(e.part is None and e.part_value == e.value for e in rungs)
     assert last.part is not None and last.part.images == 1 < last.images == last.val_images
@@ -111,8 +111,8 @@ def test_groups_count_as_one_where_the_operating_point_of_a_mean_is_chosen(tiny:
     last = result.evaluations[-1]
     assert result.val is not None and result.val.images == (8, 9, 10, 11)
     groups = ["video"] * 3 + [None]
-    assert (last.point, last.value) == pytest.approx(metrics.best_point(result.val, "image_dice", groups))
-    assert last.value != pytest.approx(metrics.best_point(result.val, "image_dice")[1])
+    assert (last.point, last.value) == pytest.approx(metrics.find_best_point(result.val, "image_dice", groups))
+    assert last.value != pytest.approx(metrics.find_best_point(result.val, "image_dice")[1])
 
 
 def test_a_confirmation_is_scored_at_the_point_that_lasts_and_a_trial_at_its_best(
@@ -129,19 +129,20 @@ def test_a_confirmation_is_scored_at_the_point_that_lasts_and_a_trial_at_its_bes
     assert [e.point for e in confirmed.evaluations] == [THRESHOLDS[100]] * 4
     last, test = confirmed.evaluations[-1], confirmed.test
     assert test is not None and confirmed.val is not None and confirmed.predictions is not None
-    assert last.chosen == metrics.scores(metrics.at_point(confirmed.val, THRESHOLDS[100]))
-    found = metrics.at_point(test, THRESHOLDS[100])[:, 1]
+    assert last.chosen == metrics.compute_scores(metrics.count_at_point(confirmed.val, THRESHOLDS[100]))
+    found = metrics.count_at_point(test, THRESHOLDS[100])[:, 1]
     assert [int(mask.sum()) for mask in confirmed.predictions.masks] == (found[:, 0] + found[:, 1]).tolist()
     assert seen[-1][1:] == ("miou", [None] * len(confirmed.val.images))
     seen.clear()
     plain = train(tiny, SMALL.model_copy(update={"threshold": "0.5"}), purpose="confirm", seed=1000)
     trial = train(tiny)
     assert not seen and plain.evaluations[-1].point == 0.5
-    assert trial.val is not None and trial.evaluations[-1].point == metrics.best_point(trial.val)[0]
+    assert trial.val is not None and trial.evaluations[-1].point == metrics.find_best_point(trial.val)[0]
 
 
 @pytest.mark.parametrize(
-    ("metric", "count"), [("lesion_f1", lesions), ("cc_dice", component_dice), ("boundary_iou", contours)]
+    ("metric", "count"),
+    [("lesion_f1", count_lesions), ("cc_dice", sum_component_dice), ("boundary_iou", count_contour_pixels)],
 )
 def test_a_metric_of_whole_label_maps_is_maximised_and_kept_at_15_thresholds(
     tiny: Dataset, metric: str, count: Callable[[Mask, int, int], Counter]
@@ -150,12 +151,12 @@ def test_a_metric_of_whole_label_maps_is_maximised_and_kept_at_15_thresholds(
     result = train(tiny, recipe, purpose="confirm", seed=1000, keep_predictions=99)
     last, store = result.evaluations[-1], open_store(tiny.store)
     assert result.val is not None and result.test is not None and result.predictions is not None
-    assert (last.point, last.value) == pytest.approx(metrics.best_point(result.val, metric))
-    parts = metrics.measured(result.test, metric)
+    assert (last.point, last.value) == pytest.approx(metrics.find_best_point(result.val, metric))
+    parts = metrics.select_metric_counts(result.test, metric)
     assert parts.points == FEW_THRESHOLDS and 0.5 in parts.points and parts.data.shape[1] == 15
     for n, index in enumerate(result.test.images):
-        wanted = count(store.mask(index), 2, recipe.boundary_pixels)(result.predictions.masks[n])
-        np.testing.assert_array_equal(metrics.at_point(parts, last.point)[n], wanted)
+        wanted = count(store.get_mask(index), 2, recipe.boundary_pixels)(result.predictions.masks[n])
+        np.testing.assert_array_equal(metrics.count_at_point(parts, last.point)[n], wanted)
         if metric == "boundary_iou":
             assert result.detail is not None
             np.testing.assert_array_equal(result.detail.boundary[n], wanted)
@@ -166,20 +167,20 @@ def test_a_confirmation_is_scored_on_the_locked_test_split_by_all_measures_of_th
     result = train(tiny, recipe, purpose="confirm", seed=1000, keep_predictions=2)
     detail, counts, shown = result.detail, result.test, result.predictions
     assert detail is not None and counts is not None and shown is not None
-    split = divide(tiny, test_seed=0, seed=0)
+    split = divide_images(tiny, test_seed=0, seed=0)
     assert detail.images == counts.images == split.test and shown.images == split.test[:2]
-    assert result.val is not None and result.val.images == divide(tiny, test_seed=0, seed=1000).val
-    at_default = metrics.at_point(counts, 0.5)
+    assert result.val is not None and result.val.images == divide_images(tiny, test_seed=0, seed=1000).val
+    at_default = metrics.count_at_point(counts, 0.5)
     labelled, right = detail.confidence[:, :, 0].sum(axis=1), detail.confidence[:, :, 1].sum(axis=1)
     np.testing.assert_array_equal(labelled, at_default[:, 0].sum(axis=1))
     np.testing.assert_array_equal(right, at_default[:, :, 0].sum(axis=1))
-    at_chosen = metrics.at_point(counts, result.evaluations[-1].point)
+    at_chosen = metrics.count_at_point(counts, result.evaluations[-1].point)
     for n, index in enumerate(shown.images):
         assert int(shown.masks[n].sum()) == at_chosen[n, 1, :2].sum()
-        wanted = boundary_counts(open_store(tiny.store).mask(index), shown.masks[n], 2, 3)
+        wanted = count_boundary_pixels(open_store(tiny.store).get_mask(index), shown.masks[n], 2, 3)
         np.testing.assert_array_equal(detail.boundary[n], wanted)
     assert detail.centreline[:, 1, 3].sum() > 0 and detail.centreline[:, 0].sum() == 0
-    assert set(detail_scores(detail)) == {"boundary_iou", "cldice", "ece"}
+    assert set(compute_detail_scores(detail)) == {"boundary_iou", "cldice", "ece"}
 
 
 def test_threshold_of_one_half_is_kept_when_asked(tiny: Dataset) -> None:
@@ -221,12 +222,12 @@ def counts_of(*rows: tuple[int, int, int]) -> np.ndarray[Any, Any]:
     ],
 )
 def test_collapses_are_named(counts: np.ndarray[Any, Any], expected: Collapse) -> None:
-    assert judge(counts) == expected
+    assert judge_collapse(counts) == expected
 
 
 def test_classes_that_are_never_predicted_are_named() -> None:
     counts = counts_of((900, 10, 0), (80, 0, 0), (0, 0, 10), (0, 0, 0))
-    assert never_predicted(counts, ("ground", "road", "sign", "absent")) == ("sign",)
+    assert find_never_predicted(counts, ("ground", "road", "sign", "absent")) == ("sign",)
 
 
 @pytest.mark.cuda
@@ -234,5 +235,5 @@ def test_classes_that_are_never_predicted_are_named() -> None:
 def test_every_family_trains_on_a_gpu(tiny: Dataset, family: str) -> None:
     params = needed(family, "binary")
     conditions = Conditions(dataset=tiny, recipe=SMALL.model_copy(update={"precision": "bfloat16"}), seed=0)
-    training = Training(spec(family=family, params=params), conditions, open_store(tiny.store), "cuda")
+    training = StudyTraining(spec(family=family, params=params), conditions, open_store(tiny.store), "cuda")
     assert finished(training).collapse != Collapse.DIVERGED

@@ -14,15 +14,15 @@ import pytest
 import torch
 
 from sweeper.core.records import Conditions, Dataset
-from sweeper.data.folds import split_of
+from sweeper.data.folds import get_split
 from sweeper.data.store import open_store
-from sweeper.training.compiled_network import compile_first
-from sweeper.training.engine import Training
-from sweeper.training.graph_steps import change_apart, steps_kind
+from sweeper.training.compiled_network import compile_for_study
+from sweeper.training.engine import StudyTraining
+from sweeper.training.graph_steps import choose_steps_class, measure_change_distance
 from sweeper.training.hardware import settle_numerics
-from sweeper.training.initial_networks import Starts
+from sweeper.training.initial_networks import InitialNetworks
 from sweeper.training.job import WorkerContext
-from sweeper.training.resident_store import resident
+from sweeper.training.resident_store import make_resident_store
 from tests.support.small_training import SMALL, finished, spec
 
 pytestmark = pytest.mark.cuda
@@ -41,7 +41,7 @@ def same_bits() -> Iterator[None]:
 
 def context_of(dataset: Dataset, folder: Path, **changes: Any) -> WorkerContext:
     store, recipe = open_store(dataset.store), TWELVE.model_copy(update=changes)
-    pixels = resident(store, torch.device(DEVICE))
+    pixels = make_resident_store(store, torch.device(DEVICE))
     return WorkerContext(Conditions(dataset=dataset, recipe=recipe, seed=0), store, DEVICE, folder, resident=pixels)
 
 
@@ -59,7 +59,7 @@ def test_trainings_one_after_the_other_give_what_each_gives_alone(
         alone = context_of(tiny, tmp_path, engine=engine, precision=precision)
         for context in (alone, shared):
             given = (one, context.conditions, context.store, DEVICE)
-            training = Training(*given, starts=context.starts, resident=context.resident, clock=lambda: 0.0)
+            training = StudyTraining(*given, starts=context.starts, resident=context.resident, clock=lambda: 0.0)
             found.append(finished(training).model_dump_json())
     assert found[::2] == found[1::2]
 
@@ -69,8 +69,8 @@ def test_trainings_one_after_the_other_give_what_each_gives_alone(
 def test_pixels_in_the_memory_of_the_gpu_are_those_of_the_processor(tiny: Dataset, engine: str) -> None:
     store, found = open_store(tiny.store), []
     conditions = Conditions(dataset=tiny, recipe=TWELVE.model_copy(update={"engine": engine}), seed=0)
-    for pixels in (None, resident(store, torch.device(DEVICE))):
-        training = Training(spec(steps=12), conditions, store, DEVICE, resident=pixels, clock=lambda: 0.0)
+    for pixels in (None, make_resident_store(store, torch.device(DEVICE))):
+        training = StudyTraining(spec(steps=12), conditions, store, DEVICE, resident=pixels, clock=lambda: 0.0)
         found.append(finished(training).model_dump_json())
     assert found[0] == found[1]
 
@@ -82,7 +82,7 @@ def test_bfloat16_is_within_what_seeds_differ_by(tiny: Dataset) -> None:
         changes = {"precision": precision, "steps": 120, "batch_size": 8, "deterministic": False}
         conditions = Conditions(dataset=tiny, recipe=TWELVE.model_copy(update=changes), seed=0)
         for seed in range(6):
-            training = Training(spec(steps=120, seed=seed, lr=2e-3), conditions, store, DEVICE)
+            training = StudyTraining(spec(steps=120, seed=seed, lr=2e-3), conditions, store, DEVICE)
             value = finished(training).value
             assert value is not None
             found.setdefault(precision, []).append(value)
@@ -98,13 +98,15 @@ def test_the_steps_of_a_compiled_network_are_recorded_and_those_of_the_plain_one
     for compiled in (False, True):
         changes = {"precision": precision, "deterministic": False, "engine": "graph", "compiled": compiled}
         context = context_of(tiny, tmp_path, **changes)
-        compile_first(context)
-        train = split_of(context.conditions, 0, None).train
-        given = {"device": torch.device(DEVICE), "starts": Starts(), "resident": context.resident}
-        kind = steps_kind("graph", given["device"])
+        compile_for_study(context)
+        train = get_split(context.conditions, 0, None).train
+        given = {"device": torch.device(DEVICE), "starts": InitialNetworks(), "resident": context.resident}
+        kind = choose_steps_class("graph", given["device"])
         steps = kind(spec(steps=12), context.conditions, context.store, train, **given)
         begin = [parameter.detach().clone() for parameter in steps.model.parameters()]
-        steps.run(0, 12)
-        assert steps.recorded
+        steps.take_steps(0, 12)
+        assert steps.is_recorded
         found.append([parameter.detach().clone() for parameter in steps.model.parameters()])
-    assert change_apart(begin, *found) < 0.5  # Adam makes much of the rounding of gradients that are nearly 0
+    assert (
+        measure_change_distance(begin, *found) < 0.5
+    )  # Adam makes much of the rounding of gradients that are nearly 0

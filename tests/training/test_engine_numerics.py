@@ -10,18 +10,18 @@ import pytest
 import torch
 from torch import nn
 
-from sweeper.core.events import Advanced, Job
+from sweeper.core.events import JobResult, TrainingJob
 from sweeper.core.recipe import Precision, Recipe
 from sweeper.core.records import Conditions, Dataset, TrialResult, TrialSpec
-from sweeper.data import divide, load_dataset, open_store
+from sweeper.data import divide_images, load_dataset, open_store
 from sweeper.executors.inline import InlineBackend
 from sweeper.executors.processes import ProcessBackend
 from sweeper.executors.protocol import Backend
-from sweeper.study.training_list import key_of
+from sweeper.study.training_list import training_key
 from sweeper.training.augment import augment
-from sweeper.training.batches import to_inputs
-from sweeper.training.engine import Training
-from sweeper.training.model import build_model, normaliser
+from sweeper.training.batches import normalise_inputs
+from sweeper.training.engine import StudyTraining
+from sweeper.training.model import build_model, make_normaliser
 from tests.support.batches import training_batch
 from tests.support.marks import EXHAUSTIVE
 
@@ -46,9 +46,9 @@ def plain(dataset: Dataset, seed: int) -> tuple[list[float], list[float], float]
         Training loss of the first two steps, its mean between evaluations, and the averaged network's mIoU on
         validation at 0.5.
     """
-    store, split = open_store(dataset.store), divide(dataset, test_seed=0, seed=seed)
-    mean, std = normaliser(store, split.train)
-    pixels = dataset.class_pixels(split.train)
+    store, split = open_store(dataset.store), divide_images(dataset, test_seed=0, seed=seed)
+    mean, std = make_normaliser(store, split.train)
+    pixels = dataset.count_class_pixels(split.train)
     model = build_model(RECIPE, channels=3, class_pixels=pixels, task="binary", seed=seed)
     average = build_model(RECIPE, channels=3, class_pixels=pixels, task="binary", seed=seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=RECIPE.weight_decay, fused=False)
@@ -58,7 +58,7 @@ def plain(dataset: Dataset, seed: int) -> tuple[list[float], list[float], float]
         for group in optimizer.param_groups:
             group["lr"] = RATE * min(1.0, rise, fall)
         images, masks, draws = training_batch(store, split.train, size=64, batch_size=4, step=step, seed=seed)
-        inputs, labels = augment(to_inputs(images, mean, std).contiguous(), masks.long(), draws)
+        inputs, labels = augment(normalise_inputs(images, mean, std).contiguous(), masks.long(), draws)
         logits = model(inputs.contiguous())[:, 0]
         known = labels != 255
         loss = nn.functional.binary_cross_entropy_with_logits(logits[known], labels[known].float())
@@ -83,9 +83,9 @@ def plain(dataset: Dataset, seed: int) -> tuple[list[float], list[float], float]
     hits, unions = np.zeros(2), np.zeros(2)
     with torch.no_grad():
         for index in split.val:
-            image = torch.from_numpy(np.array(store.image(index)))[None]
-            answer = (average(to_inputs(image, mean, std).contiguous())[0, 0] >= 0).numpy().astype(int)
-            mask = np.asarray(store.mask(index))
+            image = torch.from_numpy(np.array(store.get_image(index)))[None]
+            answer = (average(normalise_inputs(image, mean, std).contiguous())[0, 0] >= 0).numpy().astype(int)
+            mask = np.asarray(store.get_mask(index))
             for label in (0, 1):
                 hits[label] += ((answer == label) & (mask == label)).sum()
                 unions[label] += ((answer == label) | (mask == label))[mask != 255].sum()
@@ -95,9 +95,9 @@ def plain(dataset: Dataset, seed: int) -> tuple[list[float], list[float], float]
 def fast(dataset: Dataset, seed: int, precision: Precision, *, evaluations: int) -> tuple[list[float], float]:
     recipe = RECIPE.model_copy(update={"precision": precision, "evaluations": evaluations})
     conditions = Conditions(dataset=dataset, recipe=recipe, seed=0)
-    training = Training(spec(seed), conditions, open_store(dataset.store), "cpu")
+    training = StudyTraining(spec(seed), conditions, open_store(dataset.store), "cpu")
     seen = []
-    while not training.finished and (evaluations < STEPS or len(seen) < 2):
+    while not training.is_finished and (evaluations < STEPS or len(seen) < 2):
         seen.append(training.advance())
     return [e.train_loss or 0.0 for e in seen], seen[-1].default.miou
 
@@ -134,12 +134,12 @@ def results(backend: Backend, conditions: Conditions, specs: list[TrialSpec], fo
         while queue or running:
             while queue and executor.free():
                 next_spec = queue.pop(0)
-                executor.submit(Job(next_spec, next_spec.steps))
+                executor.submit(TrainingJob(next_spec, next_spec.steps))
                 running += 1
             for told in executor.poll(5.0):
-                assert isinstance(told, Advanced) and told.finished
+                assert isinstance(told, JobResult) and told.finished
                 running -= 1
-                found[key_of(told.result.spec)] = timeless(told.result)
+                found[training_key(told.result.spec)] = timeless(told.result)
     return found
 
 

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from sweeper.core import metrics
 from sweeper.core.calibration import ClassCalibration
-from sweeper.core.contours import boundary_counts
+from sweeper.core.contours import count_boundary_pixels
 from sweeper.core.operating_points import THRESHOLDS
 from sweeper.core.records import IGNORE, Conditions, Dataset
 from sweeper.data import open_store
-from sweeper.training.batches import to_inputs
+from sweeper.training.batches import normalise_inputs
 from sweeper.training.evaluation import Evaluator
-from sweeper.training.model import normaliser
+from sweeper.training.model import make_normaliser
 from tests.support.small_training import SMALL
 
 CPU = torch.device("cpu")
@@ -38,12 +38,12 @@ class Echo(nn.Module):
 
 def evaluator(dataset: Dataset) -> Evaluator:
     store = open_store(dataset.store)
-    pixels = dataset.class_pixels()
+    pixels = dataset.count_class_pixels()
     return Evaluator(
         Conditions(dataset=dataset, recipe=SMALL, seed=0),
         store,
         device=CPU,
-        normal=normaliser(store, (0,)),
+        normal=make_normaliser(store, (0,)),
         autocast=nullcontext,
         log_prior=np.log(np.maximum(pixels, 1) / pixels.sum()),
     )
@@ -69,10 +69,10 @@ def test_counts_equal_a_direct_confusion_matrix(
     counts, finite = bench.count(network, images)
     assert finite
     for point in points:
-        maps = bench.examine(network, images, point, keep=len(images)).maps
-        got = metrics.at_point(counts, point)
+        maps = bench.measure_test_images(network, images, point, keep=len(images)).maps
+        got = metrics.count_at_point(counts, point)
         for n, index in enumerate(images):
-            truth = open_store(dataset.store).mask(index)
+            truth = open_store(dataset.store).get_mask(index)
             for label in range(len(dataset.classes)):
                 hit = int(((maps[n] == label) & (truth == label)).sum())
                 wrong = int(((maps[n] == label) & (truth != IGNORE)).sum()) - hit
@@ -82,13 +82,13 @@ def test_counts_equal_a_direct_confusion_matrix(
 def test_of_several_classes_calibrated_probabilities_are_the_shares_of_the_labels(tiny_street: Dataset) -> None:
     bench, images = evaluator(tiny_street), (1, 3)
     counts, _ = bench.count(FiveClasses(), images)
-    found = bench.calibration(FiveClasses(), counts)
+    found = bench.fit_calibration(FiveClasses(), counts)
     assert isinstance(found, ClassCalibration)
     shares = []
     for _, logits, masks in bench._predict(FiveClasses(), images):
         z = found.slope * logits + torch.tensor(found.biases).view(-1, 1, 1)
         shares.append(z.softmax(1).permute(0, 2, 3, 1)[masks != IGNORE])
-    labels = np.concatenate([open_store(tiny_street.store).mask(i).ravel() for i in images])
+    labels = np.concatenate([open_store(tiny_street.store).get_mask(i).ravel() for i in images])
     of_labels = np.bincount(labels[labels != IGNORE], minlength=5) / (labels != IGNORE).sum()
     assert torch.cat(shares).mean(0).numpy() == pytest.approx(of_labels, abs=2e-3)
 
@@ -115,13 +115,13 @@ def test_logits_that_are_not_finite_are_noticed(tiny: Dataset) -> None:
 
 def test_confidence_of_many_classes_is_that_of_the_softmax(tiny_street: Dataset) -> None:
     bench, images = evaluator(tiny_street), (1, 3)
-    found = bench.examine(FiveClasses(), images, 0.5)
+    found = bench.measure_test_images(FiveClasses(), images, 0.5)
     store = open_store(tiny_street.store)
     for n, index in enumerate(images):
-        mask = torch.from_numpy(np.array(store.mask(index))).long()
-        mean, std = normaliser(store, images)
-        image = torch.from_numpy(np.array(store.image(index)))[None]
-        best, answer = FiveClasses()(to_inputs(image, mean, std)).float().softmax(1).max(1)
+        mask = torch.from_numpy(np.array(store.get_mask(index))).long()
+        mean, std = make_normaliser(store, images)
+        image = torch.from_numpy(np.array(store.get_image(index)))[None]
+        best, answer = FiveClasses()(normalise_inputs(image, mean, std)).float().softmax(1).max(1)
         labelled = mask != IGNORE
         assert found.detail.confidence[n, :, 2].sum() == pytest.approx(float(best[0][labelled].sum()), rel=1e-5)
         assert found.detail.confidence[n, :, 1].sum() == int((answer[0] == mask)[labelled].sum())
@@ -136,23 +136,23 @@ def test_ignored_pixels_and_padding_count_nowhere(tiny: Dataset) -> None:
         channels, dtype = open_store(tiny.store).channels, open_store(tiny.store).dtype
 
         def mask(self, index: int) -> Any:
-            mask = np.array(open_store(tiny.store).mask(index))[:61]
+            mask = np.array(open_store(tiny.store).get_mask(index))[:61]
             mask[:, :32] = IGNORE
             return mask
 
         def image(self, index: int) -> Any:
-            return np.array(open_store(tiny.store).image(index))[:61]
+            return np.array(open_store(tiny.store).get_image(index))[:61]
 
         def forget(self) -> None:
             """Nothing is mapped for long."""
 
     bench = evaluator(tiny)
     bench._store = Masked()  # type: ignore[assignment]
-    detail = bench.examine(Echo(1), (0, 2), 0.5).detail
+    detail = bench.measure_test_images(Echo(1), (0, 2), 0.5).detail
     assert detail.confidence[:, :, 0].sum(axis=1).tolist() == [61 * 32] * 2
     right = evaluator(tiny)
-    halves = [np.array(open_store(tiny.store).mask(i))[:61, 32:] for i in (0, 2)]
-    maps = right.examine(Echo(1), (0, 2), 0.5, keep=2).maps
+    halves = [np.array(open_store(tiny.store).get_mask(i))[:61, 32:] for i in (0, 2)]
+    maps = right.measure_test_images(Echo(1), (0, 2), 0.5, keep=2).maps
     for n, half in enumerate(halves):
-        wanted = boundary_counts(half, maps[n][:61, 32:], 2, 2)
+        wanted = count_boundary_pixels(half, maps[n][:61, 32:], 2, 2)
         np.testing.assert_array_equal(detail.boundary[n], wanted)

@@ -5,22 +5,22 @@ from __future__ import annotations
 import pytest
 import torch
 
-from sweeper.training.failure_causes import device_lost, out_of_memory
+from sweeper.training.failure_causes import is_device_lost, is_out_of_memory
 
 
 def test_what_is_want_of_memory_and_what_a_lost_device() -> None:
-    assert out_of_memory(MemoryError())
-    assert out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"))
-    assert out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried …"))
-    assert out_of_memory(OSError(12, "Cannot allocate memory"))
-    assert not out_of_memory(ValueError("out of memory"))
-    assert out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"))
-    assert not out_of_memory(RuntimeError("shapes do not match"))
-    assert device_lost(torch.AcceleratorError("CUDA error: an illegal memory access was encountered"))
-    assert device_lost(RuntimeError("CUDA error: device-side assert triggered"))
-    assert device_lost(RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"))
-    assert not device_lost(RuntimeError("shapes do not match"))
-    assert not device_lost(ValueError("CUDA error"))
+    assert is_out_of_memory(MemoryError())
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"))
+    assert is_out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried …"))
+    assert is_out_of_memory(OSError(12, "Cannot allocate memory"))
+    assert not is_out_of_memory(ValueError("out of memory"))
+    assert is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"))
+    assert not is_out_of_memory(RuntimeError("shapes do not match"))
+    assert is_device_lost(torch.AcceleratorError("CUDA error: an illegal memory access was encountered"))
+    assert is_device_lost(RuntimeError("CUDA error: device-side assert triggered"))
+    assert is_device_lost(RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"))
+    assert not is_device_lost(RuntimeError("shapes do not match"))
+    assert not is_device_lost(ValueError("CUDA error"))
 
 
 @pytest.mark.parametrize("error", [MemoryError("no room"), RuntimeError("CUDA error: unspecified launch failure")])
@@ -31,5 +31,5 @@ def test_a_cause_is_found_behind_the_words_that_others_put_it_in(error: Exceptio
         except Exception as caught:
             raise ValueError("the network could not be built") from caught
     except ValueError as outer:
-        assert out_of_memory(outer) == isinstance(error, MemoryError)
-        assert device_lost(outer) == isinstance(error, RuntimeError)
+        assert is_out_of_memory(outer) == isinstance(error, MemoryError)
+        assert is_device_lost(outer) == isinstance(error, RuntimeError)

@@ -14,23 +14,35 @@ import torch
 from torch import nn
 
 from sweeper.core.errors import UsageError
-from sweeper.core.events import Advanced, Hardware, Job, Lost
+from sweeper.core.events import JobResult, TrainingJob, WorkerHardware, WorkerLost
 from sweeper.core.recipe import Augmentation, Recipe
 from sweeper.core.records import Conditions, Dataset
-from sweeper.data.balanced_crops import pixels_in_crops
+from sweeper.data.balanced_crops import estimate_pixels_in_crops
 from sweeper.data.folds import split_for
 from sweeper.data.store import PixelStore, StoreWriter, open_store
 from sweeper.losses import FAMILIES
 from sweeper.training import graph_steps, training_steps
-from sweeper.training.batches import Crop, crops
-from sweeper.training.engine import Training
-from sweeper.training.graph_steps import FIRST_STEPS, GraphSteps, change_apart, evaluated, steps_kind
-from sweeper.training.initial_networks import Starts
-from sweeper.training.job import Trainings, WorkerContext
-from sweeper.training.resident_store import ResidentStore, as_tensor, bytes_of, resident, upload
+from sweeper.training.batches import Crop, draw_crops
+from sweeper.training.engine import StudyTraining
+from sweeper.training.graph_steps import (
+    FIRST_STEPS,
+    GraphSteps,
+    choose_steps_class,
+    list_evaluated_state,
+    measure_change_distance,
+)
+from sweeper.training.initial_networks import InitialNetworks
+from sweeper.training.job import WorkerContext, WorkerTrainings
+from sweeper.training.resident_store import (
+    ResidentStore,
+    count_bytes,
+    make_crop_tensor,
+    make_resident_store,
+    upload_store,
+)
 from sweeper.training.training_steps import TrainingSteps
-from sweeper.training.transfer import to_device
-from sweeper.workflow.recipe_choice import resumed_recipe
+from sweeper.training.transfer import move_to_device
+from sweeper.workflow.recipe_choice import resolve_resumed_recipe
 from sweeper.workflow.settings import Settings
 from tests.support.batches import training_batch
 from tests.support.loss_cases import COVERED, needed
@@ -62,26 +74,28 @@ def a_store(folder: Path, kind: type[np.unsignedinteger[Any]], channels: int) ->
 @pytest.mark.parametrize(("kind", "channels"), [(np.uint8, 3), (np.uint8, 1), (np.uint16, 4)])
 def test_crops_cut_on_the_device_are_those_of_the_processor(tmp_path: Path, kind: Any, channels: int) -> None:
     store = a_store(tmp_path, kind, channels)
-    there = upload(store, CPU)
-    assert there.images.nbytes + there.masks.nbytes == bytes_of(store)
+    there = upload_store(store, CPU)
+    assert there.images.nbytes + there.masks.nbytes == count_bytes(store)
     for step in range(6):
         images, masks, _ = training_batch(store, (0, 1, 2, 3), step=step, **PLACES)
-        places, _ = crops(store, (0, 1, 2, 3), step=step, **PLACES)
-        ours = there.cut(as_tensor(places), 32, 32)
+        places, _ = draw_crops(store, (0, 1, 2, 3), step=step, **PLACES)
+        ours = there.cut_crops(make_crop_tensor(places), 32, 32)
         assert ours[0].dtype == images.dtype and torch.equal(ours[0].view(torch.uint8), images.view(torch.uint8))
         assert ours[1].dtype == masks.dtype and torch.equal(ours[1], masks)
 
 
 def test_whole_images_are_padded_below_and_to_the_right(tmp_path: Path) -> None:
     store = a_store(tmp_path, np.uint8, 3)
-    images, masks = upload(store, CPU).cut(as_tensor([Crop(1, 0, 0, *store.sizes[1])]), 24, 64)
-    assert np.array_equal(images[0, :20, :50], store.image(1)) and np.array_equal(masks[0, :20, :50], store.mask(1))
+    images, masks = upload_store(store, CPU).cut_crops(make_crop_tensor([Crop(1, 0, 0, *store.sizes[1])]), 24, 64)
+    assert np.array_equal(images[0, :20, :50], store.get_image(1)) and np.array_equal(
+        masks[0, :20, :50], store.get_mask(1)
+    )
     assert not images[0, 20:].any() and not images[0, :, 50:].any()
     assert (masks[0, 20:] == 255).all() and (masks[0, :, 50:] == 255).all()
 
 
 def test_pixels_stay_with_the_processor_without_a_gpu(tmp_path: Path) -> None:
-    assert resident(a_store(tmp_path, np.uint8, 3), CPU) is None
+    assert make_resident_store(a_store(tmp_path, np.uint8, 3), CPU) is None
 
 
 def test_a_training_on_resident_pixels_gives_the_same_to_the_last_digit(tiny: Dataset) -> None:
@@ -89,8 +103,8 @@ def test_a_training_on_resident_pixels_gives_the_same_to_the_last_digit(tiny: Da
     store = open_store(tiny.store)
     given = (spec(steps=12, purpose="confirm"), Conditions(dataset=tiny, recipe=LONG, seed=0), store, "cpu")
     results = []
-    for pixels in (None, upload(store, CPU)):
-        training = Training(*given, resident=pixels, clock=lambda: 0.0)
+    for pixels in (None, upload_store(store, CPU)):
+        training = StudyTraining(*given, resident=pixels, clock=lambda: 0.0)
         results.append(finished(training).model_dump_json())
     assert results[0] == results[1]
 
@@ -122,17 +136,25 @@ def recordings(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) 
 def steps_of(dataset: Dataset, recipe: Recipe = GRAPH, *, family: str = "dice_ce", fits: bool = True) -> TrainingSteps:
     """The steps of a training. `fits`: its pixels are on the device."""
     store = open_store(dataset.store)
-    held = None if recipe.crops == "uniform" else pixels_in_crops(dataset, store, recipe.size, recipe.batch_size)
+    held = (
+        None if recipe.crops == "uniform" else estimate_pixels_in_crops(dataset, store, recipe.size, recipe.batch_size)
+    )
     conditions = Conditions(dataset=dataset, recipe=recipe, seed=0, crop_pixels=held)
     train = split_for(dataset, study_seed=0, folds=None, seed=0).train
-    made: dict[str, Any] = {"device": CPU, "starts": Starts(), "resident": upload(store, CPU) if fits else None}
-    return steps_kind(recipe.engine, CPU)(spec(family=family, steps=12, lr=2**-9), conditions, store, train, **made)
+    made: dict[str, Any] = {
+        "device": CPU,
+        "starts": InitialNetworks(),
+        "resident": upload_store(store, CPU) if fits else None,
+    }
+    return choose_steps_class(recipe.engine, CPU)(
+        spec(family=family, steps=12, lr=2**-9), conditions, store, train, **made
+    )
 
 
-def trainings_of(dataset: Dataset, folder: Path) -> Trainings:
+def trainings_of(dataset: Dataset, folder: Path) -> WorkerTrainings:
     """Those of a process that records steps."""
     conditions = Conditions(dataset=dataset, recipe=GRAPH, seed=0)
-    return Trainings(WorkerContext(conditions, open_store(dataset.store), "cpu", folder))
+    return WorkerTrainings(WorkerContext(conditions, open_store(dataset.store), "cpu", folder))
 
 
 def flat(model: nn.Module) -> torch.Tensor:
@@ -146,7 +168,7 @@ def exact_rates(monkeypatch: pytest.MonkeyPatch) -> None:
 
     With others the last digit of a rate differs, which so small a batch lets grow tenfold with each step.
     """
-    monkeypatch.setattr(training_steps, "schedule", lambda step, *_: 2.0 ** -(step % 3))
+    monkeypatch.setattr(training_steps, "compute_rate_factor", lambda step, *_: 2.0 ** -(step % 3))
 
 
 CASES: dict[str, dict[str, Any]] = {
@@ -166,11 +188,11 @@ def test_recorded_steps_learn_what_plain_ones_learn(tiny: Dataset, recordings: l
     given = {name: options.pop(name) for name in ("family", "fits") if name in options}
     plain, recorded = (steps_of(tiny, recipe.model_copy(update=options), **given) for recipe in (LONG, GRAPH))
     for first, target in ((0, 4), (4, 8), (8, 12)):
-        assert recorded.run(first, target) == plain.run(first, target)
+        assert recorded.take_steps(first, target) == plain.take_steps(first, target)
         assert torch.equal(flat(recorded.model), flat(plain.model))
         assert torch.allclose(flat(recorded.average.model), flat(plain.average.model), rtol=1e-5, atol=1e-6)
     assert recorded.average.updates == plain.average.updates == 12
-    assert recorded.recorded and not plain.recorded
+    assert recorded.is_recorded and not plain.is_recorded
     assert [one.times for one in recordings] == [12 - FIRST_STEPS]  # the first of them was taken back
 
 
@@ -190,13 +212,13 @@ def test_nothing_in_a_step_waits_for_the_device(tiny: Dataset, family: str, monk
     meta, store = torch.device("meta"), open_store(tiny.store)
     conditions = Conditions(dataset=tiny, recipe=GRAPH, seed=0)
     train = split_for(tiny, study_seed=0, folds=None, seed=0).train
-    pixels = ResidentStore(*(tensor.to(meta) for tensor in upload(store, CPU)))
+    pixels = ResidentStore(*(tensor.to(meta) for tensor in upload_store(store, CPU)))
     made = spec(family=family, params=needed(family, "binary"), steps=12)
-    steps = GraphSteps(made, conditions, store, train, device=meta, starts=Starts(), resident=pixels)
+    steps = GraphSteps(made, conditions, store, train, device=meta, starts=InitialNetworks(), resident=pixels)
     monkeypatch.setattr(steps.optimizer, "step", lambda: None)
     steps._set_rate(0)
-    steps._hold(0)
-    steps._step()
+    steps._copy_to_inputs(0)
+    steps._run_step()
     assert steps._loss.device == meta
     with pytest.raises(RuntimeError, match="meta"):
         float(steps._loss)  # as a step that waits would
@@ -207,8 +229,8 @@ def test_a_step_reads_its_batch_in_the_same_memory_and_channels_last(tiny: Datas
     steps, places = steps_of(tiny), []
     assert isinstance(steps, GraphSteps)
     for step in range(2):
-        steps._hold(step)
-        assert torch.equal(steps._held["inputs"], steps._batch(step)[0])
+        steps._copy_to_inputs(step)
+        assert torch.equal(steps._held["inputs"], steps._make_batch(step)[0])
         assert steps._held["inputs"].is_contiguous(memory_format=torch.channels_last)
         places.append([tensor.data_ptr() for tensor in steps._held.values()])
     assert places[0] == places[1]
@@ -224,21 +246,23 @@ def test_a_recording_that_does_something_else_is_not_used(
         def replay(self) -> None:
             super().replay()
             with torch.no_grad():
-                for tensor in evaluated(steps.model, steps.average.model)[kind]:
+                for tensor in list_evaluated_state(steps.model, steps.average.model)[kind]:
                     tensor.add_(1.0)
 
     monkeypatch.setattr(graph_steps, "record_graph", Wrong)
     steps, plain = steps_of(tiny), steps_of(tiny, LONG)
-    assert steps.run(0, 8) == plain.run(0, 8)
-    assert torch.equal(flat(steps.model), flat(plain.model)) and not steps.recorded
+    assert steps.take_steps(0, 8) == plain.take_steps(0, 8)
+    assert torch.equal(flat(steps.model), flat(plain.model)) and not steps.is_recorded
     assert steps.why_plain is not None
     assert re.search(rf"\d{{2,}}\.\d\d% \({kind}\)", steps.why_plain) and steps.why_plain.count("0.00%") == 2
 
 
 def test_a_change_that_is_no_number_is_no_small_difference() -> None:
     begin, one, none = [torch.zeros(2)], [torch.ones(2)], [torch.full((2,), float("nan"))]
-    assert change_apart(begin, one, one) == 0 and change_apart(begin, none, one) == float("inf")
-    assert change_apart(begin, one, none) == change_apart(begin, none, none) == 0  # it diverges either way
+    assert measure_change_distance(begin, one, one) == 0 and measure_change_distance(begin, none, one) == float("inf")
+    assert (
+        measure_change_distance(begin, one, none) == measure_change_distance(begin, none, none) == 0
+    )  # it diverges either way
 
 
 def fails(step: Callable[[], None], device: torch.device) -> Replayed:
@@ -255,8 +279,8 @@ def test_a_recording_that_fails_costs_its_process_and_the_cause_is_told(
 ) -> None:
     """Whatever it was, want of memory too: what torch's allocator is left in serves no training."""
     monkeypatch.setattr(graph_steps, "record_graph", fails)
-    told = trainings_of(tiny, tmp_path).advance(Job(spec(steps=12), 12))
-    assert isinstance(told, Lost)
+    told = trainings_of(tiny, tmp_path).run_job(TrainingJob(spec(steps=12), 12))
+    assert isinstance(told, WorkerLost)
     assert "previous error during capture" in told.reason and "CUDA out of memory" in told.reason
     assert "--engine eager" in told.reason
 
@@ -268,7 +292,7 @@ def test_a_network_that_draws_takes_the_steps_of_a_plain_training(tiny: Dataset,
         head = one.model.segmentation_head
         assert isinstance(head, nn.Sequential)
         head.insert(0, nn.Dropout(0.5).train())
-    assert steps.run(0, 8) == plain.run(0, 8) and torch.equal(flat(steps.model), flat(plain.model))
+    assert steps.take_steps(0, 8) == plain.take_steps(0, 8) and torch.equal(flat(steps.model), flat(plain.model))
     assert recordings == [] and steps.why_plain == "the network draws random numbers in each step (dropout)"
 
 
@@ -281,11 +305,11 @@ def one_wait(device: torch.device) -> Iterator[list[str]]:
 def test_why_steps_are_not_recorded_is_logged_once(
     tiny: Dataset, tmp_path: Path, recordings: list[Replayed], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(graph_steps, "waits", one_wait)
+    monkeypatch.setattr(graph_steps, "record_waits", one_wait)
     trainings, notes = trainings_of(tiny, tmp_path), []
     for number in (0, 1):
-        told = trainings.advance(Job(spec(number=number, steps=12), 12))
-        assert isinstance(told, Advanced) and "recorded" not in told.result.device
+        told = trainings.run_job(TrainingJob(spec(number=number, steps=12), 12))
+        assert isinstance(told, JobResult) and "recorded" not in told.result.device
         notes.append(told.note)
     assert notes[0].startswith("steps of dice are taken one by one, as the network or the loss waits for the GPU")
     assert notes[1] == "" and recordings == []
@@ -299,8 +323,8 @@ def test_recorded_steps_go_on_from_a_checkpoint(tiny: Dataset, tmp_path: Path) -
         path = tmp_path / f"{recipes[1].engine}.pt"
         for part, recipe in enumerate(recipes):
             given = (spec(steps=12), Conditions(dataset=tiny, recipe=recipe, seed=0), store, "cpu")
-            training = Training(
-                *given, resident=upload(store, CPU), checkpoint=path if part else None, clock=lambda: 0.0
+            training = StudyTraining(
+                *given, resident=upload_store(store, CPU), checkpoint=path if part else None, clock=lambda: 0.0
             )
             training.advance()
             if not part:
@@ -319,12 +343,14 @@ def test_a_processor_takes_plain_steps_and_records_none(tiny: Dataset, monkeypat
 
 
 def test_what_cannot_be_recorded_is_refused_before_anything_is_trained() -> None:
-    cpu = Hardware(device="cpu", devices=1, name="CPU", precision="float32")
+    cpu = WorkerHardware(device="cpu", devices=1, name="CPU", precision="float32")
     with pytest.raises(UsageError, match="--engine graph needs an NVIDIA GPU, and trains on CPU"):
-        resumed_recipe(Settings(engine="graph"), SMALL, cpu, 10)
+        resolve_resumed_recipe(Settings(engine="graph"), SMALL, cpu, 10)
     gpu = cpu.model_copy(update={"device": "cuda"})
-    assert resumed_recipe(Settings(engine="graph"), SMALL, gpu, 10).engine == "graph"
-    assert resumed_recipe(Settings(), GRAPH, cpu, 10).engine == "graph"  # begun on a GPU, gone on with on a processor
+    assert resolve_resumed_recipe(Settings(engine="graph"), SMALL, gpu, 10).engine == "graph"
+    assert (
+        resolve_resumed_recipe(Settings(), GRAPH, cpu, 10).engine == "graph"
+    )  # begun on a GPU, gone on with on a processor
 
 
 # --- On a GPU ---
@@ -334,14 +360,14 @@ def test_what_cannot_be_recorded_is_refused_before_anything_is_trained() -> None
 def test_a_graph_takes_the_steps_that_plain_ones_take(tiny: Dataset) -> None:
     store, device = open_store(tiny.store), torch.device("cuda")
     train = split_for(tiny, study_seed=0, folds=None, seed=0).train
-    pixels, found = upload(store, device), []
+    pixels, found = upload_store(store, device), []
     for recipe in (LONG, GRAPH):
         conditions = Conditions(dataset=tiny, recipe=recipe, seed=0)
-        kind = steps_kind(recipe.engine, device)
-        steps = kind(spec(steps=12), conditions, store, train, device=device, starts=Starts(), resident=pixels)
-        losses = [steps.run(first, target)[0] for first, target in ((0, 4), (4, 8), (8, 12))]
+        kind = choose_steps_class(recipe.engine, device)
+        steps = kind(spec(steps=12), conditions, store, train, device=device, starts=InitialNetworks(), resident=pixels)
+        losses = [steps.take_steps(first, target)[0] for first, target in ((0, 4), (4, 8), (8, 12))]
         found.append((losses, torch.cat([flat(steps.model), flat(steps.average.model)])))
-    assert steps.recorded
+    assert steps.is_recorded
     assert found[1][0] == pytest.approx(found[0][0], rel=0.05)
     assert (found[1][1] - found[0][1]).norm() < 0.3 * found[0][1].norm()
 
@@ -356,8 +382,8 @@ def test_every_kind_of_loss_trains_with_recorded_steps(
     store = open_store(tiny.store)
     recipe = GRAPH.model_copy(update={"precision": "bfloat16", "augmentation": augmentation})
     conditions = Conditions(dataset=tiny, recipe=recipe, seed=0)
-    pixels = resident(store, torch.device("cuda")) if fits else None
-    training = Training(spec(family=family, steps=12), conditions, store, "cuda", resident=pixels)
+    pixels = make_resident_store(store, torch.device("cuda")) if fits else None
+    training = StudyTraining(spec(family=family, steps=12), conditions, store, "cuda", resident=pixels)
     result = finished(training)
     assert result.value is not None and "recorded steps" in result.device
 
@@ -373,11 +399,11 @@ class Reading(nn.Module):
 def test_a_loss_that_waits_for_the_gpu_trains_one_by_one(tiny: Dataset) -> None:
     store, device = open_store(tiny.store), torch.device("cuda")
     train = split_for(tiny, study_seed=0, folds=None, seed=0).train
-    given = {"device": device, "starts": Starts(), "resident": upload(store, device)}
+    given = {"device": device, "starts": InitialNetworks(), "resident": upload_store(store, device)}
     steps = GraphSteps(spec(steps=12), Conditions(dataset=tiny, recipe=GRAPH, seed=0), store, train, **given)
     steps.criterion = Reading()
-    steps.run(0, 8)
-    assert not steps.recorded and "waits for the GPU" in str(steps.why_plain)
+    steps.take_steps(0, 8)
+    assert not steps.is_recorded and "waits for the GPU" in str(steps.why_plain)
 
 
 @pytest.mark.cuda
@@ -388,6 +414,6 @@ def test_values_that_are_sent_are_those_of_the_time_of_sending() -> None:
     for number in range(20):
         busy = (busy @ busy).tanh()
         values = torch.full((1000, 1000), float(number))
-        sent.append(to_device(values, device))
+        sent.append(move_to_device(values, device))
         values.fill_(-1)
     assert [float(one.mean()) for one in sent] == [float(number) for number in range(20)]

@@ -19,8 +19,8 @@ from sweeper.doctor import check_machine
 from sweeper.executors.inline import InlineBackend
 from sweeper.executors.processes import ProcessBackend
 from sweeper.training import hardware
-from sweeper.training.hardware import choose_gpu, probe, settle_numerics
-from sweeper.training.initial_networks import Starts
+from sweeper.training.hardware import choose_gpu, probe_device, settle_numerics
+from sweeper.training.initial_networks import InitialNetworks
 from sweeper.training.training_steps import TrainingSteps
 from tests.support.own_modules import own_module
 from tests.support.small_training import SMALL, spec
@@ -37,7 +37,7 @@ class Gpus:
         monkeypatch.setattr(torch.cuda, "device_count", lambda: len(self.capabilities))
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index=0: self.capabilities[index])
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda index=0: f"GPU {index}")
-        monkeypatch.setattr(hardware, "_compute", self._compute)
+        monkeypatch.setattr(hardware, "_compute_once", self._compute)
 
     def _compute(self, place: str, precision: str) -> None:
         self.tried.append(f"{place} {precision}")
@@ -57,7 +57,7 @@ NO_KERNELS = torch.AcceleratorError(
 
 def test_one_gpu_of_each_kind_computes_before_anything_is_trained(gpus: Gpus) -> None:
     gpus.capabilities = [(9, 0), (9, 0), (7, 5)]
-    found = probe("auto")
+    found = probe_device("auto")
     assert (found.device, found.devices, found.precision) == ("cuda", 3, "bfloat16")
     assert gpus.tried == ["cuda:0 bfloat16", "cuda:2 bfloat16"]
 
@@ -66,7 +66,7 @@ def test_one_gpu_of_each_kind_computes_before_anything_is_trained(gpus: Gpus) ->
 def test_a_card_that_torch_has_no_kernels_for_is_told_with_its_cure(gpus: Gpus, device: str) -> None:
     gpus.capabilities, gpus.cannot = [(7, 0)], {"cuda:0": NO_KERNELS}
     with pytest.raises(UsageError, match=r"pytorch\.org/get-started/locally; --device cpu") as told:
-        probe(device)
+        probe_device(device)
     text = str(told.value)
     assert "GPU 0 (compute capability 7.0) it cannot: CUDA error: no kernel image" in text and "\n" not in text
 
@@ -74,7 +74,7 @@ def test_a_card_that_torch_has_no_kernels_for_is_told_with_its_cure(gpus: Gpus, 
 def test_one_card_of_several_may_be_left_out(gpus: Gpus) -> None:
     gpus.capabilities, gpus.cannot = [(9, 0), (6, 1)], {"cuda:1": NO_KERNELS}
     with pytest.raises(UsageError, match=r"GPU 1 .* CUDA_VISIBLE_DEVICES .* leaves it out"):
-        probe("cuda")
+        probe_device("cuda")
 
 
 def test_the_doctor_says_the_same(gpus: Gpus, tmp_path: Path) -> None:
@@ -85,12 +85,12 @@ def test_the_doctor_says_the_same(gpus: Gpus, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_what_is_computed_can_be_computed(precision: str) -> None:
-    hardware._compute("cpu", precision)
+    hardware._compute_once("cpu", precision)
 
 
 @pytest.mark.cuda
 def test_a_gpu_computes() -> None:
-    assert probe("cuda").device == "cuda"
+    assert probe_device("cuda").device == "cuda"
 
 
 def test_a_worker_of_the_second_gpu_records_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,11 +173,11 @@ def test_algorithms_are_tried_in_the_steps_of_a_gpu_and_nowhere_else(
 
     train = split_for(tiny, study_seed=0, folds=None, seed=0).train
     given = (spec(), conditions_of(tiny, deterministic=deterministic), open_store(tiny.store), train)
-    steps = TrainingSteps(*given, device=torch.device("cpu"), starts=Starts())
-    batch = steps._batch(0)
+    steps = TrainingSteps(*given, device=torch.device("cpu"), starts=InitialNetworks())
+    batch = steps._make_batch(0)
     steps.model.register_forward_hook(look_both_ways)
     steps._device = torch.device(place)  # of which nothing else is needed in a step
     settle_numerics(deterministic)
-    steps._update(*batch)
+    steps._update_weights(*batch)
     settle_numerics(False)
     assert seen == [tried, tried] and not torch.backends.cudnn.benchmark

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from sweeper.core.errors import CheckpointError
-from sweeper.core.events import Advanced, Job, Lost
-from sweeper.core.paths import checkpoint_path
+from sweeper.core.events import JobResult, TrainingJob, WorkerLost
+from sweeper.core.paths import get_checkpoint_path
 from sweeper.core.records import (
     Conditions,
     Dataset,
@@ -19,8 +19,8 @@ from sweeper.core.records import (
 )
 from sweeper.data import open_store
 from sweeper.training.checkpoint import load_checkpoint
-from sweeper.training.engine import Training
-from sweeper.training.job import Trainings, WorkerContext
+from sweeper.training.engine import StudyTraining
+from sweeper.training.job import WorkerContext, WorkerTrainings
 from tests.support.faulty import disk_is_full, launch_fails, no_memory
 from tests.support.marks import rest_slow
 from tests.support.small_training import SMALL, spec
@@ -38,9 +38,9 @@ def context(dataset: Dataset, folder: Path, **changes: Any) -> WorkerContext:
     return WorkerContext(Conditions(dataset=dataset, recipe=recipe, seed=0), open_store(dataset.store), "cpu", folder)
 
 
-def timed_out(answer: Advanced | Lost) -> TrialResult:
+def timed_out(answer: JobResult | WorkerLost) -> TrialResult:
     """The result without its durations."""
-    assert isinstance(answer, Advanced)
+    assert isinstance(answer, JobResult)
     evaluations = tuple(e.model_copy(update={"seconds": 0.0}) for e in answer.result.evaluations)
     return answer.result.model_copy(update={"evaluations": evaluations, "seconds": 0.0, "seconds_per_step": None})
 
@@ -49,11 +49,11 @@ def timed_out(answer: Advanced | Lost) -> TrialResult:
 def test_a_job_goes_on_where_it_paused_or_from_its_start_if_its_file_is_spoilt(
     tiny: Dataset, tmp_path: Path, harm: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = Trainings(context(tiny, tmp_path / "whole")).advance(Job(BOUNDARY, 8))
-    shop, path = context(tiny, tmp_path), checkpoint_path(tmp_path, BOUNDARY)
-    first = Trainings(shop)
-    first.advance(Job(BOUNDARY, 1))
-    first.keep()
+    whole = WorkerTrainings(context(tiny, tmp_path / "whole")).run_job(TrainingJob(BOUNDARY, 8))
+    shop, path = context(tiny, tmp_path), get_checkpoint_path(tmp_path, BOUNDARY)
+    first = WorkerTrainings(shop)
+    first.run_job(TrainingJob(BOUNDARY, 1))
+    first.save_last_training()
     if harm == "truncated":
         path.write_bytes(path.read_bytes()[:1000])
     elif harm == "gone":
@@ -65,11 +65,11 @@ def test_a_job_goes_on_where_it_paused_or_from_its_start_if_its_file_is_spoilt(
         turned[len(turned) // 2] ^= 4
         path.write_bytes(turned)
     begun: list[int] = []
-    own = Training.advance
-    monkeypatch.setattr(Training, "advance", lambda self: begun.append(self.step) or own(self))  # type: ignore[func-returns-value]
-    told = Trainings(shop).advance(Job(BOUNDARY, 8))
+    own = StudyTraining.advance
+    monkeypatch.setattr(StudyTraining, "advance", lambda self: begun.append(self.step) or own(self))  # type: ignore[func-returns-value]
+    told = WorkerTrainings(shop).run_job(TrainingJob(BOUNDARY, 8))
     assert begun == ([2, 4, 6] if harm == "none" else [0, 2, 4, 6])
-    assert isinstance(told, Advanced) and told.finished and timed_out(told) == timed_out(whole)
+    assert isinstance(told, JobResult) and told.finished and timed_out(told) == timed_out(whole)
     assert not Canary.sung
     assert ("the training begins anew" in told.note and str(path) in told.note) == (
         harm in {"truncated", "pickle", "bit"}
@@ -77,9 +77,9 @@ def test_a_job_goes_on_where_it_paused_or_from_its_start_if_its_file_is_spoilt(
 
 
 def test_a_checkpoint_of_another_training_or_other_conditions_is_refused(tiny: Dataset, tmp_path: Path) -> None:
-    trainings, path = Trainings(context(tiny, tmp_path)), checkpoint_path(tmp_path, BOUNDARY)
-    trainings.advance(Job(BOUNDARY, 1))
-    trainings.keep()
+    trainings, path = WorkerTrainings(context(tiny, tmp_path)), get_checkpoint_path(tmp_path, BOUNDARY)
+    trainings.run_job(TrainingJob(BOUNDARY, 1))
+    trainings.save_last_training()
     own = context(tiny, tmp_path).conditions
     assert load_checkpoint(path, BOUNDARY, own, CPU)[0].step == 2
     decayed = context(tiny, tmp_path, weight_decay=0.5).conditions
@@ -93,9 +93,9 @@ def test_of_a_hundred_single_bits_of_a_checkpoint_that_turn_none_is_taken_for_wh
     tiny: Dataset, tmp_path: Path
 ) -> None:
     """Bits of the archive's padding change nothing."""
-    trainings, path = Trainings(context(tiny, tmp_path)), checkpoint_path(tmp_path, BOUNDARY)
-    trainings.advance(Job(BOUNDARY, 1))
-    trainings.keep()
+    trainings, path = WorkerTrainings(context(tiny, tmp_path)), get_checkpoint_path(tmp_path, BOUNDARY)
+    trainings.run_job(TrainingJob(BOUNDARY, 1))
+    trainings.save_last_training()
     given = (path, BOUNDARY, context(tiny, tmp_path).conditions, CPU)
     record, tensors = load_checkpoint(*given)
     whole, rng, found = path.read_bytes(), np.random.default_rng(0), 0
@@ -128,35 +128,35 @@ def test_a_training_cut_at_each_rung_gives_what_one_gives_that_ran_through(
 ) -> None:
     """All that each rung tells, to the last digit."""
     asked, other = BOUNDARY, spec(steps=8, number=1, family="focal")
-    whole = Trainings(context(tiny, tmp_path / "whole")).advance(Job(asked, 8))
+    whole = WorkerTrainings(context(tiny, tmp_path / "whole")).run_job(TrainingJob(asked, 8))
     shop, told = context(tiny, tmp_path / "cut"), []
-    trainings = Trainings(shop)
+    trainings = WorkerTrainings(shop)
     for until in (1, 3, 5, 7):
-        answer = trainings.advance(Job(asked, until))
-        assert isinstance(answer, Advanced)
+        answer = trainings.run_job(TrainingJob(asked, until))
+        assert isinstance(answer, JobResult)
         told.append(answer)
         if between == "another training":
-            trainings.advance(Job(other, until))
+            trainings.run_job(TrainingJob(other, until))
         elif between == "another process":
-            trainings.keep()
-            trainings = Trainings(shop)
+            trainings.save_last_training()
+            trainings = WorkerTrainings(shop)
         elif between == "a job done again" and not answer.finished:
-            trainings.keep()
-            for doing in (trainings, Trainings(shop)):
-                again = doing.advance(Job(asked, until))
+            trainings.save_last_training()
+            for doing in (trainings, WorkerTrainings(shop)):
+                again = doing.run_job(TrainingJob(asked, until))
                 assert timed_out(again) == timed_out(answer)
     assert timed_out(told[-1]) == timed_out(whole)
     assert [len(answer.result.evaluations) for answer in told] == [1, 2, 3, 4]
-    assert not checkpoint_path(shop.checkpoints, asked).exists()
+    assert not get_checkpoint_path(shop.checkpoints, asked).exists()
 
 
 def test_the_time_that_a_training_waits_in_memory_is_not_its_own(tiny: Dataset) -> None:
     now = [0.0]
     shop = context(tiny, Path("nowhere"))
-    training = Training(spec(steps=8), shop.conditions, shop.store, "cpu", clock=lambda: now[0])
+    training = StudyTraining(spec(steps=8), shop.conditions, shop.store, "cpu", clock=lambda: now[0])
     training.advance()
     now[0] += 1000
-    assert training.advance().seconds == training.result("pruned").seconds == 0
+    assert training.advance().seconds == training.make_result("pruned").seconds == 0
 
 
 # --- Faults of the process ---
@@ -166,9 +166,9 @@ FAULTY_CALLS = {
     "building": "segmentation_models_pytorch.create_model",
     "moving": "sweeper.training.training_steps.WeightAverage",
     "restoring": "torch.load",
-    "training": "sweeper.training.training_steps.cut",
+    "training": "sweeper.training.training_steps.cut_crops",
     "evaluating": "sweeper.training.evaluation.Evaluator.count",
-    "scoring": "sweeper.training.evaluation.Evaluator.examine",
+    "scoring": "sweeper.training.evaluation.Evaluator.measure_test_images",
 }
 
 
@@ -180,18 +180,18 @@ def test_a_fault_of_the_process_is_told_wherever_it_is_raised(
     shop = context(tiny, tmp_path)
     asked = spec(purpose="confirm") if where == "scoring" else spec()
     if where == "restoring":
-        left = Trainings(shop)
-        assert isinstance(left.advance(Job(asked, 1)), Advanced)
-        left.keep()
+        left = WorkerTrainings(shop)
+        assert isinstance(left.run_job(TrainingJob(asked, 1)), JobResult)
+        left.save_last_training()
     shop.starts._models.clear()
     with monkeypatch.context() as patch:
         patch.setattr(FAULTY_CALLS[where], fails)
-        trainings = Trainings(shop)
-        assert isinstance(trainings.advance(Job(asked, asked.steps)), Lost)
+        trainings = WorkerTrainings(shop)
+        assert isinstance(trainings.run_job(TrainingJob(asked, asked.steps)), WorkerLost)
         assert (trainings.broken is None) == (fails is no_memory)
-    assert checkpoint_path(tmp_path, asked).exists() == (where == "restoring")  # the file is sound
-    again = Trainings(shop).advance(Job(asked, asked.steps))
-    assert isinstance(again, Advanced) and again.result.state == "complete"
+    assert get_checkpoint_path(tmp_path, asked).exists() == (where == "restoring")  # the file is sound
+    again = WorkerTrainings(shop).run_job(TrainingJob(asked, asked.steps))
+    assert isinstance(again, JobResult) and again.result.state == "complete"
 
 
 @pytest.mark.parametrize("fails", [no_memory, launch_fails, disk_is_full])
@@ -200,7 +200,7 @@ def test_a_result_that_is_there_outlives_the_writing_of_files_beside_it(
 ) -> None:
     monkeypatch.setattr("torch.save", fails)
     monkeypatch.setattr("sweeper.training.network_in_training.save_weights", fails)
-    trainings, last = Trainings(context(tiny, tmp_path)), spec(purpose="confirm", keep_predictions=3)
-    assert isinstance(trainings.advance(Job(spec(), 1)), Advanced)
-    done = trainings.advance(Job(last, last.steps))  # the first one cannot be kept
-    assert isinstance(done, Advanced) and done.result.state == "complete"
+    trainings, last = WorkerTrainings(context(tiny, tmp_path)), spec(purpose="confirm", keep_predictions=3)
+    assert isinstance(trainings.run_job(TrainingJob(spec(), 1)), JobResult)
+    done = trainings.run_job(TrainingJob(last, last.steps))  # the first one cannot be kept
+    assert isinstance(done, JobResult) and done.result.state == "complete"

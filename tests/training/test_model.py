@@ -15,9 +15,9 @@ from sweeper.core.errors import UsageError
 from sweeper.core.recipe import Architecture, Recipe
 from sweeper.core.records import Dataset, Task
 from sweeper.data import load_dataset, open_store
-from sweeper.training.batches import to_inputs
-from sweeper.training.initial_networks import Starts
-from sweeper.training.model import WeightAverage, build_model, normaliser
+from sweeper.training.batches import normalise_inputs
+from sweeper.training.initial_networks import InitialNetworks
+from sweeper.training.model import WeightAverage, build_model, make_normaliser
 from tests.support import annotated
 from tests.support.batches import training_batch
 from tests.support.marks import rest_slow
@@ -112,9 +112,9 @@ def test_the_average_follows_weights_and_batchnorm_statistics() -> None:
 
 
 def test_trainings_of_one_seed_share_their_initial_network_and_nothing_else(tiny: Dataset) -> None:
-    starts = Starts()
-    asked: dict[str, Any] = {"channels": 3, "class_pixels": tiny.class_pixels(), "task": tiny.task}
-    one, two, other = (starts.model(SMALL, seed=seed, **asked) for seed in (0, 0, 1))
+    starts = InitialNetworks()
+    asked: dict[str, Any] = {"channels": 3, "class_pixels": tiny.count_class_pixels(), "task": tiny.task}
+    one, two, other = (starts.make_model(SMALL, seed=seed, **asked) for seed in (0, 0, 1))
     fresh = build_model(SMALL, seed=0, **asked)
     assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), fresh.state_dict().values(), strict=True))
     with torch.no_grad():
@@ -131,8 +131,10 @@ def test_inputs_have_mean_0_and_deviation_1_per_channel(tmp_path, channels, dtyp
     annotated.deep(tmp_path / "data", channels, dtype)
     store = open_store(load_dataset(str(tmp_path / "data"), tmp_path / "cache").store)
     everything = tuple(range(len(store)))
-    mean, std = normaliser(store, everything)
-    inputs = torch.cat([to_inputs(torch.from_numpy(store.image(i).copy())[None], mean, std) for i in everything])
+    mean, std = make_normaliser(store, everything)
+    inputs = torch.cat(
+        [normalise_inputs(torch.from_numpy(store.get_image(i).copy())[None], mean, std) for i in everything]
+    )
     assert inputs.shape == (8, channels, annotated.HEIGHT, annotated.WIDTH) and inputs.dtype == torch.float32
     assert torch.allclose(inputs.mean((0, 2, 3)), torch.zeros(channels), atol=1e-3)
     assert torch.allclose(inputs.std((0, 2, 3)), torch.ones(channels), atol=1e-2)
@@ -147,5 +149,5 @@ def test_a_constant_channel_is_left_at_0(tmp_path):
         data[..., 2] = 7
         tifffile.imwrite(tmp_path / "data" / "images" / f"{stem}.tif", data, **annotated.layout(5))
     store = open_store(load_dataset(str(tmp_path / "data"), tmp_path / "cache").store)
-    inputs = to_inputs(torch.from_numpy(store.image(0).copy())[None], *normaliser(store, (0, 1, 2)))
+    inputs = normalise_inputs(torch.from_numpy(store.get_image(0).copy())[None], *make_normaliser(store, (0, 1, 2)))
     assert torch.isfinite(inputs).all() and inputs[:, 2].abs().max() < 1e-3

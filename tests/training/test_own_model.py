@@ -14,24 +14,24 @@ import segmentation_models_pytorch
 import torch
 
 from sweeper.core.errors import StudyError, UsageError
-from sweeper.core.own_code import code_here, find_code, load_code
+from sweeper.core.own_code import find_code, load_code, locate_code
 from sweeper.core.own_metric import check_metric
 from sweeper.core.records import Conditions, Dataset
 from sweeper.data import open_store
-from sweeper.deployment.export_code import model_code
+from sweeper.deployment.export_code import make_model_code
 from sweeper.losses.families import FAMILIES
 from sweeper.losses.own_loss_module import check_own_loss
-from sweeper.losses.own_losses import OWN, register
-from sweeper.storage import Plan, differences
-from sweeper.training.checkpoint import key_of
+from sweeper.losses.own_losses import OWN, register_user_losses
+from sweeper.storage import StudyPlan, list_plan_differences
+from sweeper.training.checkpoint import make_checkpoint_key
 from sweeper.training.final_training import FinalTraining
-from sweeper.training.hardware import probe
+from sweeper.training.hardware import probe_device
 from sweeper.training.own_model import check_own
 from sweeper.training.predictor import Predictor
 from sweeper.training.weights_file import read_record
 from sweeper.workflow.encoder_weights import NOTHING
-from sweeper.workflow.own_losses import declaration
-from sweeper.workflow.recipe_choice import describe, make_recipe, resumed_recipe
+from sweeper.workflow.own_losses import read_declaration
+from sweeper.workflow.recipe_choice import describe_recipe, make_recipe, resolve_resumed_recipe
 from sweeper.workflow.settings import Settings
 from tests.support.faking import new_plan
 from tests.support.own_modules import own_module
@@ -202,7 +202,7 @@ def test_another_machine_finds_the_same_file_in_its_own_folder(
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "own_nets.py").rename(tmp_path / "elsewhere" / "own_nets.py")
     monkeypatch.chdir(tmp_path / "elsewhere")
-    here = code_here(there, "--model")
+    here = locate_code(there, "--model")
     assert here.digest == there.digest and here.folder != there.folder
     assert load_code(there.model_copy(update={"folder": "/nowhere"}), "--model").__name__ == "build"
 
@@ -213,35 +213,35 @@ def test_a_resume_compares_the_source_and_not_the_folder(nets: str, tiny: Datase
     moved = recipe.model_copy(update={"model": recipe.model.model_copy(update={"folder": "/elsewhere"})})
     plan = new_plan(conditions=conditions)
 
-    def with_recipe(other: Any) -> Plan:
+    def with_recipe(other: Any) -> StudyPlan:
         return plan.model_copy(update={"conditions": conditions.model_copy(update={"recipe": other})})
 
-    assert not differences(plan, with_recipe(moved))
-    assert key_of(conditions) == key_of(conditions.model_copy(update={"recipe": moved}))
+    assert not list_plan_differences(plan, with_recipe(moved))
+    assert make_checkpoint_key(conditions) == make_checkpoint_key(conditions.model_copy(update={"recipe": moved}))
     (tmp_path / "own_nets.py").write_text(NETS + "\n# another\n")
-    hardware = probe("cpu")
-    again = resumed_recipe(Settings(), recipe.model_copy(update={"precision": hardware.precision}), hardware, 9)
-    (line,) = [line for line in differences(plan, with_recipe(again)) if "precision" not in line]
+    hardware = probe_device("cpu")
+    again = resolve_resumed_recipe(Settings(), recipe.model_copy(update={"precision": hardware.precision}), hardware, 9)
+    (line,) = [line for line in list_plan_differences(plan, with_recipe(again)) if "precision" not in line]
     assert "the source file of --model own_nets:build: SHA-256" in line
-    assert key_of(conditions) != key_of(conditions.model_copy(update={"recipe": again}))
+    assert make_checkpoint_key(conditions) != make_checkpoint_key(conditions.model_copy(update={"recipe": again}))
 
 
 def test_the_recipe_is_the_networks_and_what_belongs_to_others_is_refused(nets: str, tiny: Dataset) -> None:
     def asked(**options: Any) -> Any:
         settings = Settings(model="own_nets:build", **options)
         return make_recipe(
-            settings, tiny, probe("cpu"), training_images=9, weights=lambda name: NOTHING, log=lambda _: None
+            settings, tiny, probe_device("cpu"), training_images=9, weights=lambda name: NOTHING, log=lambda _: None
         )
 
     recipe = asked()
     assert recipe.arch == "own_nets:build" and recipe.encoder == "" and recipe.stride == 32
-    assert recipe.model is not None and f"own_nets:build (SHA-256 {recipe.model.digest[:12]}" in describe(recipe)
+    assert recipe.model is not None and f"own_nets:build (SHA-256 {recipe.model.digest[:12]}" in describe_recipe(recipe)
     with pytest.raises(UsageError, match="excludes --arch, --encoder-depth"):
         asked(arch="unet", encoder_depth=3)
     with pytest.raises(UsageError, match=r"multiple of 32 \(the network's stride\), got 48"):
         asked(size=48)
     with pytest.raises(UsageError, match="excludes --encoder"):
-        resumed_recipe(Settings(encoder="resnet34"), recipe, probe("cpu"), 9)
+        resolve_resumed_recipe(Settings(encoder="resnet34"), recipe, probe_device("cpu"), 9)
 
 
 def test_it_is_trained_kept_loaded_and_exported(nets: str, tiny: Dataset, tmp_path: Path) -> None:
@@ -254,14 +254,14 @@ def test_it_is_trained_kept_loaded_and_exported(nets: str, tiny: Dataset, tmp_pa
     training.save_network(path, 0.4, "train")
     record = read_record(path)
     assert record.model == recipe.model
-    image = open_store(tiny.store).image(0)
-    mask = Predictor(path, record, "cpu", "float32", record.point).answer(image).mask
+    image = open_store(tiny.store).get_image(0)
+    mask = Predictor(path, record, "cpu", "float32", record.point).predict_labels(image).mask
     namespace: dict[str, Any] = {"__file__": str(tmp_path / "model.py")}
-    exec(compile(model_code(record), "model.py", "exec"), namespace)
+    exec(compile(make_model_code(record), "model.py", "exec"), namespace)
     images = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]
     assert (namespace["predict"](namespace["load"](), images)[0].numpy() == mask).all()
-    assert "from own_nets import build" in model_code(record)
-    assert "segmentation_models_pytorch" not in model_code(record)
+    assert "from own_nets import build" in make_model_code(record)
+    assert "segmentation_models_pytorch" not in make_model_code(record)
 
 
 def test_the_page_shows_what_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,8 +274,8 @@ def test_the_page_shows_what_is_taken(tmp_path: Path, monkeypatch: pytest.Monkey
         (network,) = re.findall(r"--model (my_\S+)", text)
         check_own(find_code(network, "--model"), channels=3, outputs=1, sizes=[(32, 32), (32, 64)], seed=0)
         (loss,) = re.findall(r"--loss (my_\S+)", text)
-        own = declaration(find_code(loss, "--loss"))
-        register([own])
+        own = read_declaration(find_code(loss, "--loss"))
+        register_user_losses([own])
         check_own_loss(own, "binary", 2)
         check_own_loss(own, "multiclass", 4)
         (metric,) = re.findall(r"--metric (my_\S+)", text)

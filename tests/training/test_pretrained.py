@@ -18,8 +18,14 @@ from safetensors.torch import save
 
 from sweeper.core.recipe import IMAGENET_MEAN, IMAGENET_STD, Recipe
 from sweeper.training import pretrained
-from sweeper.training.model import _of_library
-from sweeper.training.pretrained import Download, fetch_imagenet, imagenet_cached, imagenet_source, inputs_of
+from sweeper.training.model import _build_library_network
+from sweeper.training.pretrained import (
+    PendingDownload,
+    fetch_imagenet,
+    find_imagenet_source,
+    get_encoder_inputs,
+    is_imagenet_cached,
+)
 from tests.support.hub import Hub, Manner, running_hub
 
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -68,16 +74,16 @@ def fetched(encoder: str) -> list[Any]:
 
 def test_weights_are_looked_for_where_the_library_takes_them_from() -> None:
     known = {name: one["pretrained_settings"].get("imagenet", {}) for name, one in smp.encoders.encoders.items()}
-    own = {name: one for name, one in known.items() if "repo_id" in one and pretrained.timm_name(name) is None}
+    own = {name: one for name, one in known.items() if "repo_id" in one and pretrained.get_timm_name(name) is None}
     assert len(own) > 50
     for name, settings in own.items():
-        source = imagenet_source(name)
+        source = find_imagenet_source(name)
         assert source is not None and source[:2] == (settings["repo_id"], settings["revision"])
     for name in ("tu-tf_efficientnet_lite0", "tu-resnet18.a1_in1k", "timm-regnetx_002", "timm-mobilenetv3_small_100"):
-        source = imagenet_source(name)
+        source = find_imagenet_source(name)
         assert source is not None and source.repository.startswith("timm/") and source.revision is None
     for name in ("resnext101_32x16d", "tu-no_such_network", "no_such_network"):
-        assert imagenet_source(name) is None
+        assert find_imagenet_source(name) is None
 
 
 @pytest.mark.parametrize(
@@ -97,25 +103,25 @@ def test_weights_are_looked_for_where_the_library_takes_them_from() -> None:
     ],
 )
 def test_each_encoder_has_its_own_inputs(encoder: str, expected: Any, cache: Path) -> None:
-    assert inputs_of(encoder) == expected
+    assert get_encoder_inputs(encoder) == expected
 
 
 def test_dual_path_networks_have_the_inputs_of_timms(cache: Path) -> None:
-    for ours, theirs in zip(inputs_of("dpn68"), inputs_of("tu-dpn68"), strict=True):
+    for ours, theirs in zip(get_encoder_inputs("dpn68"), get_encoder_inputs("tu-dpn68"), strict=True):
         assert ours == pytest.approx(theirs)
 
 
 def test_a_hub_is_asked_once_and_its_configuration_scaled_to_one(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with hub_that("serves", monkeypatch) as hub:
-        assert not imagenet_cached("resnet18")
+        assert not is_imagenet_cached("resnet18")
         download, inputs = fetched("resnet18")
-        assert download == Download(f"{hub.address}/smp-hub/resnet18.imagenet", len(FILES["model.safetensors"]))
+        assert download == PendingDownload(f"{hub.address}/smp-hub/resnet18.imagenet", len(FILES["model.safetensors"]))
         assert inputs.mean == pytest.approx((0.5, 0.4, 0.2)) and inputs.std == pytest.approx((0.1, 0.1, 0.1))
-        assert imagenet_cached("resnet18") and not imagenet_cached("resnet34")
+        assert is_imagenet_cached("resnet18") and not is_imagenet_cached("resnet34")
         assert all("/resolve/" in line for line in hub.asked)  # the weights, and nothing besides
         hub.asked.clear()
         assert fetched("resnet18") == [inputs] and hub.asked == []
-    assert inputs_of("resnet18") == inputs
+    assert get_encoder_inputs("resnet18") == inputs
 
 
 @pytest.mark.usefixtures("cache")
@@ -137,7 +143,7 @@ def test_a_hub_that_does_not_help_is_asked_once_and_quoted_shortly(encoder, mann
         (why,) = fetched(encoder)
         assert isinstance(why, str) and words in why and len(why) < 200 and "http" not in why
         assert len([line for line in hub.asked if "resolve" in line]) == 1
-    assert capfd.readouterr() == ("", "") and not imagenet_cached(encoder)
+    assert capfd.readouterr() == ("", "") and not is_imagenet_cached(encoder)
 
 
 def test_a_hub_that_is_not_there_and_one_that_must_not_be_asked_are_said(
@@ -159,13 +165,13 @@ def test_networks_take_weights_from_the_cache_without_asking(
 ) -> None:
     import timm
 
-    name = pretrained.timm_name(encoder)
+    name = pretrained.get_timm_name(encoder)
     known = smp.encoders.get_encoder(encoder, weights=None) if name is None else timm.create_model(name)
     state = {key: torch.rand_like(t) if t.is_floating_point() else t for key, t in known.state_dict().items()}
     with hub_that("serves", monkeypatch, {**FILES, "model.safetensors": save(state)}) as hub:
         assert len(fetched(encoder)) == 2
         hub.asked.clear()
-        found = _of_library(Recipe(encoder=encoder), 3, 1, imagenet=True).state_dict()
+        found = _build_library_network(Recipe(encoder=encoder), 3, 1, imagenet=True).state_dict()
         assert hub.asked == []
     start = "encoder." if name is None else "encoder.model."
     shared = [key for key in state if start + key in found]

@@ -8,7 +8,7 @@ import pytest
 
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions, Dataset
-from sweeper.training.step_times import by_pairs, step_seconds
+from sweeper.training.step_times import measure_step_seconds, time_steps_in_pairs
 
 
 @pytest.fixture
@@ -18,10 +18,10 @@ def conditions(tiny: Dataset) -> Conditions:
 
 @pytest.mark.slow
 def test_steps_are_timed_in_each_precision(conditions: Conditions, tiny: Dataset) -> None:
-    found = step_seconds(conditions, ("float32", "bfloat16"), 1)
+    found = measure_step_seconds(conditions, ("float32", "bfloat16"), 1)
     assert found.keys() == {"float32", "bfloat16"} and all(time > 0 for time in found.values())
     gone = conditions.model_copy(update={"dataset": tiny.model_copy(update={"store": "nowhere"})})
-    assert step_seconds(gone, ("float32",), 1) == {}
+    assert measure_step_seconds(gone, ("float32",), 1) == {}
 
 
 @pytest.mark.parametrize(
@@ -38,11 +38,11 @@ def test_what_slows_both_steps_of_a_pair_changes_no_comparison(load: Sequence[fl
     steps = [0.1 * n for n in load]
     quicker = [share * one for one in steps]
     quicker[2] *= 6  # one step that was cut into
-    found = by_pairs({"float32": steps, "bfloat16": quicker})
+    found = time_steps_in_pairs({"float32": steps, "bfloat16": quicker})
     assert found["bfloat16"] == pytest.approx(share * found["float32"])
 
 
 def test_a_load_that_begins_between_two_steps_decides_nothing() -> None:
     """The medians of both would say that bfloat16 takes five times as long."""
-    found = by_pairs({"float32": [1, 1, 1, 1, 1, 5, 5, 5, 5], "bfloat16": [1, 1, 1, 1, 5, 5, 5, 5, 5]})
+    found = time_steps_in_pairs({"float32": [1, 1, 1, 1, 1, 5, 5, 5, 5], "bfloat16": [1, 1, 1, 1, 5, 5, 5, 5, 5]})
     assert found == {"float32": 1, "bfloat16": 1}

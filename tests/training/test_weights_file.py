@@ -15,8 +15,8 @@ from sweeper import storage as studies
 from sweeper.core.errors import UsageError
 from sweeper.core.records import TrialSpec
 from sweeper.deployment.export import export_study
-from sweeper.deployment.export_code import model_code
-from sweeper.deployment.predict import from_file, from_study
+from sweeper.deployment.export_code import make_model_code
+from sweeper.deployment.predict import load_from_file, load_from_study
 from sweeper.study.confirmation_rounds import confirm_seed
 from sweeper.training.model import load_network
 from sweeper.training.weights_file import HEADER, SEAL, read_record
@@ -72,15 +72,15 @@ def test_a_damaged_network_is_neither_exported_nor_used(kept: Path, tmp_path: Pa
         read_record(kept),
     )
     made = export_study(storage, "s", out=tmp_path, cache=cache).weights
-    assert made is not None and from_study(storage, "s", cache).network.path == kept
+    assert made is not None and load_from_study(storage, "s", cache).network.path == kept
     before = {name: tensor.clone() for name, tensor in load_file(kept).items()}
     turn(kept, exponent(kept))
     assert any(bool((before[name] != tensor).any()) for name, tensor in load_file(kept).items())  # safetensors takes it
     told = rf"{kept.name} must be .*its checksum is [0-9a-f]{{12}}…, and [0-9a-f]{{12}}… was written"
     for use in (
         lambda: export_study(storage, "s", out=tmp_path / "other", cache=cache),
-        lambda: from_study(storage, "s", cache),
-        lambda: from_file(kept),
+        lambda: load_from_study(storage, "s", cache),
+        lambda: load_from_file(kept),
         lambda: load_network(kept, record, torch.device("cpu")),
     ):
         with pytest.raises(UsageError, match=told):
@@ -91,7 +91,7 @@ def test_a_damaged_network_is_neither_exported_nor_used(kept: Path, tmp_path: Pa
 
 def test_what_an_export_delivers_tells_elsewhere_that_it_was_damaged(kept: Path, tmp_path: Path) -> None:
     code: dict[str, object] = {"__file__": str(kept)}
-    exec(compile(model_code(read_record(kept)), "model.py", "exec"), code)
+    exec(compile(make_model_code(read_record(kept)), "model.py", "exec"), code)
     sealed = code["sealed"]
     assert callable(sealed) and sealed(kept) == kept
     turn(kept, exponent(kept))

@@ -8,8 +8,8 @@ import optuna
 import pytest
 
 from sweeper.core.records import Coordinate, FamilySpace, SearchSpace, Task
-from sweeper.space import first_trials, load_space, suggest
-from sweeper.workflow.advice import with_advice
+from sweeper.space import list_first_trials, load_space, suggest_choice
+from sweeper.workflow.advice import add_advice
 from tests.support import builders
 
 IMBALANCE = 60.0
@@ -22,7 +22,7 @@ def advised(space: SearchSpace, share: float = 0.05) -> SearchSpace:
         row.model_copy(update={"pixel_share": part, "component_pixels": (60.0, 110.0, 200.0)})
         for row, part in zip(profile.classes, (1 - share, share), strict=True)
     )
-    return with_advice(
+    return add_advice(
         space, profile.model_copy(update={"classes": (back, front), "imbalance": (1 - share) / share}), IMBALANCE
     )
 
@@ -30,12 +30,12 @@ def advised(space: SearchSpace, share: float = 0.05) -> SearchSpace:
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
 def test_every_family_of_the_ledger_begins_with_its_default_and_two_configurations_within_the_space(task: str) -> None:
     space = advised(load_space(task, cast("Task", task)))
-    first = first_trials(space)
+    first = list_first_trials(space)
     assert set(first) == {family.family for family in space.families}
     for family, trials in first.items():
-        assert trials[0] == first_trials(space.model_copy(update={"starts": ()}))[family][0]
+        assert trials[0] == list_first_trials(space.model_copy(update={"starts": ()}))[family][0]
         for params in trials:
-            choice = suggest(optuna.trial.FixedTrial({f"{family}.lr": 1e-3, **params}), space, IMBALANCE)
+            choice = suggest_choice(optuna.trial.FixedTrial({f"{family}.lr": 1e-3, **params}), space, IMBALANCE)
             assert choice.family == family
     assert [len(first[family]) for family in ("cross_entropy", "dice")] == [1, 1]
     assert min(len(first[family]) for family in ("weighted_ce", "dice_ce")) >= 2
@@ -46,7 +46,7 @@ def test_a_power_of_the_ledger_is_what_the_space_searches() -> None:
     family = FamilySpace(family="weighted_ce", coordinates={"pos_weight": weight})
     space = load_space("binary", "binary").model_copy(update={"families": (family,)})
     found = {
-        round(float(params["weighted_ce.pos_weight"]), 3) for params in first_trials(advised(space))["weighted_ce"]
+        round(float(params["weighted_ce.pos_weight"]), 3) for params in list_first_trials(advised(space))["weighted_ce"]
     }
     powers = {round(min(IMBALANCE**power, 40), 3) for power in (0.25, 0.5, 1.0)}
     assert len(found & powers) >= 2
@@ -62,7 +62,7 @@ def test_what_the_space_fixes_stays_and_what_the_ledger_has_not_is_left_alone() 
     )
     other = FamilySpace(family="lovasz", coordinates={})
     space = load_space("binary", "binary").model_copy(update={"families": (fixed, other)})
-    first = first_trials(advised(space))
+    first = list_first_trials(advised(space))
     assert list(first) == ["dice_ce", "lovasz"] and len(first["lovasz"]) == 1
     assert all("dice_ce.mix" not in params for params in first["dice_ce"])
     assert {params["dice_ce.pos_weight_power"] for params in first["dice_ce"]} <= {0.0, 0.25, 0.5}
@@ -71,5 +71,5 @@ def test_what_the_space_fixes_stays_and_what_the_ledger_has_not_is_left_alone() 
 @pytest.mark.parametrize("share", [1e-6, 1e-4, 1 - 1e-5])
 def test_on_data_unlike_anything_measured_the_search_begins_with_the_defaults_alone(share: float) -> None:
     space = load_space("binary", "binary")
-    first = first_trials(advised(space, share))
-    assert first == {name: first_trials(space)[name] for name in first} and len(first) == len(space.families)
+    first = list_first_trials(advised(space, share))
+    assert first == {name: list_first_trials(space)[name] for name in first} and len(first) == len(space.families)

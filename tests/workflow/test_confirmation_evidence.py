@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sweeper.workflow.conclude import conclude
+from sweeper.workflow.conclude import draw_conclusion
 from tests.support import builders
 from tests.support.builders import CONFIRM_SEEDS, confirmation, counts_from_iou, trial
 
@@ -29,6 +29,6 @@ def test_a_finalist_is_at_the_literatures_defaults_or_was_tuned(
         for f, (name, level) in enumerate(((family, 0.6), ("cross_entropy", 0.5)))
         for s, seed in enumerate(CONFIRM_SEEDS)
     ]
-    evidence = conclude(builders.sweep(trials, runs)).evidence
+    evidence = draw_conclusion(builders.sweep(trials, runs)).evidence
     assert evidence is not None
     assert {f.family: f.at_defaults for f in evidence.finalists} == {family: expected, "cross_entropy": True}

@@ -12,15 +12,17 @@ from safetensors.torch import save
 
 from sweeper.core.errors import UsageError
 from sweeper.core.recipe import IMAGENET_MEAN, IMAGENET_STD
-from sweeper.training.pretrained import Inputs
+from sweeper.training.pretrained import EncoderInputs
 from sweeper.workflow import encoder_weights
-from sweeper.workflow.encoder_weights import NOTHING, Weights, choose_weights, imagenet_inputs
+from sweeper.workflow.encoder_weights import NOTHING, EncoderWeights, choose_weights, read_imagenet_inputs
 from tests.support.hub import Manner, running_hub
 
-HALF = Inputs((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+HALF = EncoderInputs((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
-def chosen(asked: str | None, encoder: str = "resnet18", *, synthetic: bool = False) -> tuple[Weights, list[str]]:
+def chosen(
+    asked: str | None, encoder: str = "resnet18", *, synthetic: bool = False
+) -> tuple[EncoderWeights, list[str]]:
     lines: list[str] = []
     return choose_weights(asked, encoder, synthetic=synthetic, log=lines.append), lines
 
@@ -29,23 +31,23 @@ def chosen(asked: str | None, encoder: str = "resnet18", *, synthetic: bool = Fa
 def test_no_hub_is_asked_for_drawn_images_or_without_need(
     asked: str | None, synthetic: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoder_weights, "imagenet_inputs", lambda *_: pytest.fail("asked"))
+    monkeypatch.setattr(encoder_weights, "read_imagenet_inputs", lambda *_: pytest.fail("asked"))
     assert chosen(asked, synthetic=synthetic) == (NOTHING, [])
     assert NOTHING.inputs == (IMAGENET_MEAN, IMAGENET_STD)  # as trainings without weights always had
 
 
 @pytest.mark.parametrize("asked", [None, "auto", "imagenet"])
 def test_weights_that_are_had_come_with_their_inputs(asked: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoder_weights, "imagenet_inputs", lambda *_: HALF)
+    monkeypatch.setattr(encoder_weights, "read_imagenet_inputs", lambda *_: HALF)
     found, lines = chosen(asked, "inceptionv4")
-    assert found == Weights("imagenet", HALF) and len(lines) == 1
+    assert found == EncoderWeights("imagenet", HALF) and len(lines) == 1
     assert "ImageNet's of inceptionv4; inputs are normalised by mean (0.5, 0.5, 0.5)" in lines[0]
 
 
 def test_weights_that_cannot_be_had_are_refused_where_required_and_else_said_in_a_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(encoder_weights, "imagenet_inputs", lambda *_: "no route")
+    monkeypatch.setattr(encoder_weights, "read_imagenet_inputs", lambda *_: "no route")
     found, (line,) = chosen("auto", "resnet50")
     assert found == NOTHING and "none (random), as ImageNet's of resnet50 are not in the local cache" in line
     assert "(no route)" in line and "--encoder-weights FILE" in line
@@ -61,11 +63,11 @@ def test_weights_that_cannot_be_had_are_refused_where_required_and_else_said_in_
         ("resnet18", NOTHING.inputs),
     ],
 )
-def test_a_file_has_the_inputs_of_its_encoder(encoder: str, inputs: Inputs, tmp_path: Path) -> None:
+def test_a_file_has_the_inputs_of_its_encoder(encoder: str, inputs: EncoderInputs, tmp_path: Path) -> None:
     file = tmp_path / "weights.pth"
     file.touch()
     found, (line,) = chosen(str(file), encoder)
-    assert found == Weights(str(file), inputs) and f"mean {inputs.mean}" in line
+    assert found == EncoderWeights(str(file), inputs) and f"mean {inputs.mean}" in line
     with pytest.raises(UsageError, match="must be auto, imagenet, none or a file"):
         chosen(str(tmp_path / "no.pth"))
 
@@ -73,8 +75,8 @@ def test_a_file_has_the_inputs_of_its_encoder(encoder: str, inputs: Inputs, tmp_
 def test_without_a_cache_an_offline_hub_costs_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(encoder_weights, "Launched", lambda *_: pytest.fail("started"))
-    assert imagenet_inputs("resnet18", pytest.fail) == "HF_HUB_OFFLINE forbids it"
+    monkeypatch.setattr(encoder_weights, "LaunchedProcess", lambda *_: pytest.fail("started"))
+    assert read_imagenet_inputs("resnet18", pytest.fail) == "HF_HUB_OFFLINE forbids it"
 
 
 @pytest.mark.slow
@@ -100,7 +102,7 @@ def test_a_process_of_its_own_asks_the_hub_and_is_ended_in_time(manner: Manner, 
     lines: list[str] = []
     with running_hub(manner, files) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.address)
-        assert imagenet_inputs("resnet18", lines.append) == expected
+        assert read_imagenet_inputs("resnet18", lines.append) == expected
     assert len(lines) == (manner in {"serves", "drips"})
     assert not lines or f"from {hub.address}/smp-hub/resnet18.imagenet for at most 3 s" in lines[0]
     assert capfd.readouterr() == ("", "")

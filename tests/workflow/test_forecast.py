@@ -6,23 +6,23 @@ from typing import Any
 
 import pytest
 
-from sweeper.core.events import Evaluated, Paused, Resumed, Stored
-from sweeper.core.text import time_range, time_text
+from sweeper.core.events import ResultStored, TrainingEvaluated, TrainingPaused, TrainingResumed
+from sweeper.core.text import format_duration, format_duration_range
 from sweeper.study.timekeeper import REPORT_SECONDS
 from sweeper.workflow.forecast import (
     SEARCH_SHARE,
     Forecast,
+    PlannedTrainings,
     SecondsLeft,
-    Trainings,
-    measured_pace,
+    measure_training_pace,
 )
 from tests.support import builders
 from tests.support.faking import FakeExecutor, fake_result, new_plan
 
 TO_COME = {
-    "search": Trainings(least=4, most=4, first=4, steps=100),
-    "recheck": Trainings(least=2, most=4, first=4, steps=100),
-    "confirm": Trainings(least=4, most=8, first=6, steps=200),
+    "search": PlannedTrainings(least=4, most=4, first=4, steps=100),
+    "recheck": PlannedTrainings(least=2, most=4, first=4, steps=100),
+    "confirm": PlannedTrainings(least=4, most=8, first=6, steps=200),
 }
 
 
@@ -31,7 +31,7 @@ TO_COME = {
     [(0.0447, "45 ms"), (3.21, "3.2 s"), (75, "75 s"), (840, "14 min"), (9000, "2.5 h"), (300_000, "3.5 days")],
 )
 def test_times_have_two_digits_and_a_unit_that_fits(seconds: float, text: str) -> None:
-    assert time_text(seconds) == text
+    assert format_duration(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -39,31 +39,33 @@ def test_times_have_two_digits_and_a_unit_that_fits(seconds: float, text: str) -
     [((540, 1500), "9 to 25 min"), ((40, 40.2), "about 40 s"), ((3600, 9000), "1 to 2.5 h"), ((9, 3), "about 3 s")],
 )
 def test_a_forecast_has_one_unit(ends: tuple[float, float], text: str) -> None:
-    assert time_range(*ends) == text
+    assert format_duration_range(*ends) == text
 
 
 def test_the_time_left_follows_what_is_trained_and_how_fast() -> None:
     said: list[str] = []
     forecast = Forecast(TO_COME, lambda: 2, log=said.append)
-    assert forecast.left() is None and forecast.text() == ""
+    assert forecast.seconds_left() is None and forecast.format_times() == ""
     one = builders.trial("dice", 0.6, 0)  # 0.1 s a step
-    forecast.notify(Evaluated(one.spec, one.evaluations[0]))
+    forecast.notify(TrainingEvaluated(one.spec, one.evaluations[0]))
     search = 400 * SEARCH_SHARE - 25
     expected = [(search + steps) * 0.1 / 2 + REPORT_SECONDS for steps in (200 + 800, 400 + 1600)]
-    left = forecast.left()
+    left = forecast.seconds_left()
     assert left is not None and (left.least, left.most) == pytest.approx(tuple(expected))
     assert said == [
         "time: first tested answer in 1.3 to 1.8 min, last within 2.1 min, as a step takes 100 ms, "
         "evaluations included, and 2 trainings run at a time"
     ]
-    forecast.notify(Paused(one.spec, one.model_copy(update={"evaluations": one.evaluations[:1], "seconds": 2.5})))
-    assert forecast.left() == left  # nothing was trained since
-    forecast.notify(Resumed(one.spec, one))
-    forecast.notify(Stored(one.model_copy(update={"seconds": 20.0})))
+    forecast.notify(
+        TrainingPaused(one.spec, one.model_copy(update={"evaluations": one.evaluations[:1], "seconds": 2.5}))
+    )
+    assert forecast.seconds_left() == left  # nothing was trained since
+    forecast.notify(TrainingResumed(one.spec, one))
+    forecast.notify(ResultStored(one.model_copy(update={"seconds": 20.0})))
     assert forecast.pace == pytest.approx(0.2)
     confirmed = builders.confirmation("dice", 1)
-    forecast.notify(Stored(confirmed))  # the phases before are over
-    left = forecast.left()
+    forecast.notify(ResultStored(confirmed))  # the phases before are over
+    left = forecast.seconds_left()
     steps = confirmed.evaluations[-1].step
     assert left is not None and forecast.pace is not None
     assert left.least == pytest.approx((800 - steps) * forecast.pace / 2 + REPORT_SECONDS)
@@ -73,10 +75,10 @@ def test_the_time_left_follows_what_is_trained_and_how_fast() -> None:
 def test_a_time_limit_ends_a_forecast() -> None:
     forecast = Forecast(TO_COME, lambda: 1, lambda: 50.0)
     one = builders.trial("dice", 0.6, 0)
-    forecast.notify(Stored(one))
+    forecast.notify(ResultStored(one))
     assert (
-        forecast.left() == SecondsLeft(least=50, first_answer=50, most=50)
-        and forecast.text() == "first tested answer in about 50 s"
+        forecast.seconds_left() == SecondsLeft(least=50, first_answer=50, most=50)
+        and forecast.format_times() == "first tested answer in about 50 s"
     )
 
 
@@ -85,7 +87,7 @@ def test_a_pace_is_measured_on_all_workers() -> None:
         return fake_result(spec).model_copy(update={"seconds": 2.0, "seconds_per_step": 0.1})
 
     executor = FakeExecutor(train, workers=2)
-    assert measured_pace(executor, new_plan(), print) == pytest.approx(0.1 + 0.8 / 100)
+    assert measure_training_pace(executor, new_plan(), print) == pytest.approx(0.1 + 0.8 / 100)
     assert [spec.steps for spec in executor.specs] == [12, 12]
 
 
@@ -94,5 +96,5 @@ def test_a_training_that_fails_while_it_is_measured_is_told() -> None:
     executor = FakeExecutor(
         lambda spec: builders.failed_trial("cross_entropy", spec.number).model_copy(update={"spec": spec})
     )
-    assert measured_pace(executor, new_plan(), warnings.append) is None
+    assert measure_training_pace(executor, new_plan(), warnings.append) is None
     assert len(warnings) == 1 and "failed: it raised" in warnings[0]

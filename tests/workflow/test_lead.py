@@ -11,10 +11,10 @@ from mlflow.tracking import MlflowClient
 
 from sweeper import storage as studies
 from sweeper.core.errors import InterruptedSweepError
-from sweeper.core.events import Stored
+from sweeper.core.events import ResultStored
 from sweeper.core.records import TrialResult
-from sweeper.workflow.lead import AnswerSoFar, _remember
-from sweeper.workflow.status import read_life, status_file
+from sweeper.workflow.lead import InterimReporter, _store_request
+from sweeper.workflow.status import get_status_file, read_life
 from tests.support import builders
 from tests.support.faking import (
     new_study,
@@ -23,9 +23,9 @@ from tests.support.faking import (
 from tests.support.sweeping import Recorder, settings_in, sweep_in
 
 
-def trained(family: str, value: float, purpose: str = "search", seed: int = 0) -> Stored:
+def trained(family: str, value: float, purpose: str = "search", seed: int = 0) -> ResultStored:
     result = builders.trial(family, value)
-    return Stored(result.model_copy(update={"spec": builders.spec(family=family, purpose=purpose, seed=seed)}))
+    return ResultStored(result.model_copy(update={"spec": builders.spec(family=family, purpose=purpose, seed=seed)}))
 
 
 def test_each_answer_is_published_once() -> None:
@@ -33,7 +33,7 @@ def test_each_answer_is_published_once() -> None:
     told: list[str] = []
     held: list[TrialResult] = []
     noted: list[str] = []
-    so_far = AnswerSoFar(
+    so_far = InterimReporter(
         lambda: builders.sweep(held, [], concluded=False),
         lambda sweep, answer: told.append(answer.split(" (")[0]),
         lambda answer: noted.append(answer.split(" (")[0]),
@@ -42,7 +42,7 @@ def test_each_answer_is_published_once() -> None:
     assert not told  # nothing completed
     for number in range(6):
         held.append(trained("dice", 0.1 * number).result)
-        so_far.notify(Stored(held[-1]))
+        so_far.notify(ResultStored(held[-1]))
     assert told == ["dice is best of 4 complete trials"]
     for _ in range(2):
         so_far.publish()
@@ -60,7 +60,7 @@ def test_a_sweep_that_is_stopped_leaves_its_answer_so_far(tmp_path: Path) -> Non
     with pytest.raises(InterruptedSweepError):
         sweep_in(tmp_path, cut := Recorder(stop_after=6), trials=4, steps=16, confirm_steps=16, **blobs)
     page = next((tmp_path / "reports").glob("*/report.md"))
-    life = read_life(status_file(f"sqlite:///{tmp_path}/sweeper.db", "study"))
+    life = read_life(get_status_file(f"sqlite:///{tmp_path}/sweeper.db", "study"))
     assert life is not None and life.answer and f"so far: {life.answer}" in cut.lines
     text = page.read_text("utf-8")
     assert "**Not finished.**" in text and life.answer in text and "--resume" in text
@@ -74,10 +74,10 @@ def test_a_sweep_that_is_stopped_leaves_its_answer_so_far(tmp_path: Path) -> Non
 
 def test_a_smaller_total_takes_nothing_from_the_command_that_repeats_a_study(tmp_path: Path) -> None:
     study = new_study()
-    _remember(study, settings_in(tmp_path, trials=7), 1, "elsewhere")
+    _store_request(study, settings_in(tmp_path, trials=7), 1, "elsewhere")
     train(study, trials=7)
     for given, total in ((2, 7), (None, 7), (9, 9)):
-        asked = _remember(study, settings_in(tmp_path, trials=given, resume=True), 1, "elsewhere")
+        asked = _store_request(study, settings_in(tmp_path, trials=given, resume=True), 1, "elsewhere")
         assert asked.trials == studies.unpack_value(study.user_attrs, "trials", 0) == total
         assert f"--trials {total}" in study.user_attrs["command"]
 
@@ -94,5 +94,5 @@ def test_the_command_that_repeats_a_study_names_its_data(
     tmp_path: Path, given: dict[str, Any], named: list[str]
 ) -> None:
     study = new_study()
-    _remember(study, settings_in(tmp_path, **given), 1, "synthetic:toy")
+    _store_request(study, settings_in(tmp_path, **given), 1, "synthetic:toy")
     assert re.findall(r"--data (\S+)", study.user_attrs["command"]) == named

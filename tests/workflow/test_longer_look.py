@@ -12,14 +12,14 @@ from sweeper.core.errors import InterruptedSweepError
 from sweeper.core.records import Recommendation, TrialResult, TrialSpec
 from sweeper.evidence.reasons import AT_THIS_BUDGET
 from sweeper.evidence.verdict import MORE_STEPS
-from sweeper.report.card import card_of
-from sweeper.report.caveats import caveats
-from sweeper.report.facts import collect
+from sweeper.report.card import make_card
+from sweeper.report.caveats import list_caveats
+from sweeper.report.facts import collect_facts
 from sweeper.study.confirmation_rounds import LONGER_FROM, confirm_seed
-from sweeper.workflow.conclude import conclude
-from sweeper.workflow.forecast import plan_text, trainings_left
-from sweeper.workflow.options import asked_of
-from sweeper.workflow.study_state import state_of
+from sweeper.workflow.conclude import draw_conclusion
+from sweeper.workflow.forecast import count_trainings_left, plan_text
+from sweeper.workflow.options import resolve_request
+from sweeper.workflow.study_state import read_study_state
 from tests.support import builders
 from tests.support.faking import (
     ANALYSES,
@@ -37,7 +37,7 @@ from tests.support.marks import rest_slow
 from tests.support.sweeping import Recorder
 from tests.workflow.test_phases import Time
 
-ASKED = asked_of({"trials": 7})._replace(analyses=tuple(ANALYSES))
+ASKED = resolve_request({"trials": 7})._replace(analyses=tuple(ANALYSES))
 
 
 def planted(spec: TrialSpec, **longer: float) -> TrialResult:
@@ -47,7 +47,7 @@ def planted(spec: TrialSpec, **longer: float) -> TrialResult:
 
 def looked(study: optuna.Study, executor: FakeExecutor | None = None, **more: object) -> Recommendation:
     train(study, executor or FakeExecutor(), trials=7, **{"longer": 4, **more})  # type: ignore[arg-type]
-    return conclude(recorded(study))
+    return draw_conclusion(recorded(study))
 
 
 def longer_specs(executor: FakeExecutor) -> list[TrialSpec]:
@@ -55,10 +55,10 @@ def longer_specs(executor: FakeExecutor) -> list[TrialSpec]:
 
 
 def card(study: optuna.Study, found: Recommendation) -> tuple[str, str, list[str]]:
-    facts = collect(recorded(study), found)
-    made = card_of(facts)
+    facts = collect_facts(recorded(study), found)
+    made = make_card(facts)
     row = next((row.text for row in made.rows if row.label == "At 4 times the steps"), "")
-    return made.headline, row, caveats(facts)
+    return made.headline, row, list_caveats(facts)
 
 
 def test_the_recommended_loss_and_cross_entropy_are_trained_on_one_seed_that_nothing_else_was_trained_on() -> None:
@@ -67,7 +67,7 @@ def test_the_recommended_loss_and_cross_entropy_are_trained_on_one_seed_that_not
     specs, seed = longer_specs(executor), confirm_seed(0, LONGER_FROM)
     assert [(s.family, s.seed, s.steps) for s in specs] == [("dice", seed, 800), ("cross_entropy", seed, 800)]
     assert len({s.lr for s in specs}) == 1 and seed not in {s.seed for s in executor.specs if s.purpose != "longer"}
-    assert [r.spec for r in studies.extra_results(study, "longer")] == specs
+    assert [r.spec for r in studies.list_extra_results(study, "longer")] == specs
     assert all(r.test is not None for r in recorded(study).longer)
 
 
@@ -127,10 +127,10 @@ def test_none_is_made_where_none_is_asked_for_with_folds_and_where_nothing_was_c
     for more in ({"longer": None}, {"trials": 1}):
         study = new_study()
         train(study, **{"trials": 7, "longer": 4, **more})  # type: ignore[arg-type]
-        assert conclude(recorded(study)).longer is None and not studies.extra_results(study, "longer")
-        assert "At 4 times" not in str(card_of(collect(recorded(study), conclude(recorded(study)))))
+        assert draw_conclusion(recorded(study)).longer is None and not studies.list_extra_results(study, "longer")
+        assert "At 4 times" not in str(make_card(collect_facts(recorded(study), draw_conclusion(recorded(study)))))
     folds = new_plan(conditions=builders.conditions(DATA).model_copy(update={"folds": 3}))
-    assert "longer" not in trainings_left(folds, ASKED, state_of(None, folds, ASKED))
+    assert "longer" not in count_trainings_left(folds, ASKED, read_study_state(None, folds, ASKED))
 
 
 # --- resumed ---
@@ -145,7 +145,7 @@ def test_a_look_that_was_cut_off_after_any_training_ends_as_one_that_was_not(aft
     before = sum(spec.purpose != "longer" for spec in uncut.specs)
     with pytest.raises(CrashError):
         looked(study, FakeExecutor(gone, crash_after=before + after))
-    assert len(studies.extra_results(study, "longer")) == after
+    assert len(studies.list_extra_results(study, "longer")) == after
     found = looked(study, FakeExecutor(gone))
     assert found.longer == expected.longer
     names = [{k: v for k, v in s.user_attrs.items() if k.startswith("longer/")} for s in (whole, study)]
@@ -157,7 +157,7 @@ def test_a_signal_stops_it_and_a_resume_makes_it() -> None:
     looked(study, executor, longer=None)
     with pytest.raises(InterruptedSweepError):
         looked(study, display=Recorder(stop_after=1))
-    assert len(studies.extra_results(study, "longer")) == 1
+    assert len(studies.list_extra_results(study, "longer")) == 1
     assert looked(study).longer is not None
 
 
@@ -166,15 +166,17 @@ def test_an_old_study_reports_without_it_and_a_run_of_it_makes_it_once() -> None
     before = looked(study, longer=None)
     assert before.longer is None and any(reason.endswith(AT_THIS_BUDGET) for reason in before.reasons)
     assert any(step.startswith(MORE_STEPS) for step in before.next_steps)
-    state = state_of(study, plan, ASKED)
-    assert not state.finished and state_of(study, plan, ASKED._replace(longer=None)).finished
-    left = trainings_left(plan, ASKED, state)
+    state = read_study_state(study, plan, ASKED)
+    assert not state.finished and read_study_state(study, plan, ASKED._replace(longer=None)).finished
+    left = count_trainings_left(plan, ASKED, state)
     assert list(left) == ["longer"] and left["longer"].steps == 800
     assert plan_text(left) == "0 to 7 trainings of 800 steps to see what more steps change"
     after = looked(study)
     assert after.longer is not None and not any(step.startswith(MORE_STEPS) for step in after.next_steps)
     assert len(after.reasons) == len(before.reasons) and not any(r.endswith(AT_THIS_BUDGET) for r in after.reasons)
-    assert state_of(study, plan, ASKED).finished and not trainings_left(plan, ASKED, state_of(study, plan, ASKED))
+    assert read_study_state(study, plan, ASKED).finished and not count_trainings_left(
+        plan, ASKED, read_study_state(study, plan, ASKED)
+    )
     again = FakeExecutor()
     looked(study, again)
     assert again.specs == []
@@ -192,7 +194,7 @@ def test_where_the_time_is_up_the_answer_stands_without_it_which_is_said() -> No
     assert found.recommended is not None and found.longer is None
     said = "what 4 times the steps change (--longer) was not looked at"
     assert any(said in line for line in display.warnings) and any(said in reason for reason in found.reasons)
-    assert not state_of(study, new_plan(), ASKED).finished
+    assert not read_study_state(study, new_plan(), ASKED).finished
     time.now = 0.0
     assert looked(study, time.executor(), timeout=3600, clock=time).longer is not None
     assert recorded(study).cut == ()
@@ -202,5 +204,5 @@ def test_where_the_time_is_up_the_answer_stands_without_it_which_is_said() -> No
 def test_a_time_limit_with_room_gives_it_two_seeds_and_the_runner_up(seconds: int, trained: int) -> None:
     study, time = new_study(), Time()
     looked(study, time.executor(), timeout=seconds, clock=time)
-    assert len(studies.extra_results(study, "longer")) == trained
+    assert len(studies.list_extra_results(study, "longer")) == trained
     assert time.now <= seconds

@@ -8,22 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from sweeper.core.events import Hardware, Layout
+from sweeper.core.events import WorkerHardware, WorkerLayout
 from sweeper.core.recipe import Precision, Recipe
 from sweeper.core.records import Conditions, Dataset
 from sweeper.executors.inline import InlineBackend
 from sweeper.workflow import machine_choice
-from sweeper.workflow.machine_choice import chosen_precision, precision_here, with_precision
+from sweeper.workflow.machine_choice import choose_measured_precision, choose_precision, resolve_stored_precision
 from sweeper.workflow.settings import Settings
 
-CPU = Hardware(device="cpu", devices=1, name="CPU", precision="bfloat16", processor="Some Processor 1a2b3c4d")
+CPU = WorkerHardware(device="cpu", devices=1, name="CPU", precision="bfloat16", processor="Some Processor 1a2b3c4d")
 
 INTEL: dict[Precision, float] = {"float32": 0.218, "bfloat16": 0.310}
 """avx512_bf16 and no AMX, one thread, 96² × 8."""
 
 AMD: dict[Precision, float] = {"float32": 0.322, "bfloat16": 0.179}
 
-TWO = Layout(2, 1)
+TWO = WorkerLayout(2, 1)
 
 
 class Machine(InlineBackend):
@@ -33,11 +33,11 @@ class Machine(InlineBackend):
         super().__init__("cpu")
         self.found, self.times, self.asked = CPU, times, list[tuple[Precision, ...]]()
 
-    def hardware(self) -> Hardware:
+    def hardware(self) -> WorkerHardware:
         return self.found
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> WorkerLayout:
         return TWO
 
     def step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
@@ -56,7 +56,7 @@ def settled(
     """Precision, what was said, and what was measured."""
     lines: list[str] = []
     machine.asked.clear()
-    found = with_precision(conditions, machine, folder / "t.json", lines.append)
+    found = choose_measured_precision(conditions, machine, folder / "t.json", lines.append)
     return found.recipe.precision, lines, list(machine.asked)
 
 
@@ -74,7 +74,7 @@ def settled(
 def test_the_quicker_precision_is_taken_by_a_margin(
     times: dict[Precision, float], wanted: str, conditions: Conditions, tmp_path: Path
 ) -> None:
-    assert chosen_precision(times) == wanted
+    assert choose_precision(times) == wanted
     precision, (line,), _ = settled(conditions, Machine(times), tmp_path)
     assert precision == wanted
     assert f"{1000 * times['float32']:.0f} ms in float32" in line and f"trained in {wanted}" in line
@@ -116,7 +116,9 @@ def test_what_cannot_be_measured_or_kept_ends_nothing(conditions: Conditions, tm
 
 
 def test_the_study_keeps_its_precision_on_another_processor() -> None:
-    assert precision_here(Settings(), "float32", CPU) == "float32"
-    assert precision_here(Settings(), "bfloat16", CPU.model_copy(update={"precision": "float32"})) == "bfloat16"
-    assert precision_here(Settings(precision="float32"), "bfloat16", CPU) == "float32"
-    assert precision_here(Settings(), "float32", CPU.model_copy(update={"device": "cuda"})) == "bfloat16"
+    assert resolve_stored_precision(Settings(), "float32", CPU) == "float32"
+    assert (
+        resolve_stored_precision(Settings(), "bfloat16", CPU.model_copy(update={"precision": "float32"})) == "bfloat16"
+    )
+    assert resolve_stored_precision(Settings(precision="float32"), "bfloat16", CPU) == "float32"
+    assert resolve_stored_precision(Settings(), "float32", CPU.model_copy(update={"device": "cuda"})) == "bfloat16"

@@ -11,14 +11,14 @@ import pytest
 from sweeper import storage as studies
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.records import Collapse, Conditions, Dataset, MissLimit
-from sweeper.data import divide
+from sweeper.data import divide_images
 from sweeper.deployment.export import export_study
-from sweeper.deployment.predict import from_file, from_study
-from sweeper.evidence.miss_control import sentences
+from sweeper.deployment.predict import load_from_file, load_from_study
+from sweeper.evidence.miss_control import format_miss_control
 from sweeper.storage import load_sweep
 from sweeper.training.weights_file import copy_with_record, read_record
-from sweeper.workflow.conclude import conclude
-from sweeper.workflow.miss_limit import held_out, of_confirmation, of_weights
+from sweeper.workflow.conclude import draw_conclusion
+from sweeper.workflow.miss_limit import make_held_out, read_confirmation_held_out, read_weights_held_out
 from tests.deployment.test_predict import write_images
 from tests.deployment.test_train import SMALL, study_of, trained
 from tests.support import builders
@@ -73,13 +73,13 @@ def test_where_the_search_saw_all_images_and_where_no_network_is_kept_it_is_refu
     study: studies.RetryingStorage, tmp_path: Path
 ) -> None:
     sweep = load_sweep(study, "s")
-    chosen = conclude(sweep).recommended
+    chosen = draw_conclusion(sweep).recommended
     assert chosen is not None
     rotated = sweep.model_copy(update={"conditions": sweep.conditions.model_copy(update={"folds": 3})})
     with pytest.raises(UsageError, match="a study with folds saw all of them"):
-        of_confirmation(rotated, chosen, MissLimit(share=0.4))
+        read_confirmation_held_out(rotated, chosen, MissLimit(share=0.4))
     with pytest.raises(UsageError, match=r"no training of .* gave one"):
-        of_confirmation(sweep, chosen.model_copy(update={"lr": 0.1}), MissLimit(share=0.4))
+        read_confirmation_held_out(sweep, chosen.model_copy(update={"lr": 0.1}), MissLimit(share=0.4))
     with pytest.raises(SweeperError, match="none of study 's' is kept"):
         export_study(study, "s", out=tmp_path, cache=tmp_path / "cache", limit=MissLimit(share=0.4))
 
@@ -90,10 +90,12 @@ def test_a_network_of_train_is_calibrated_on_what_it_left_out_and_again_where_it
 ) -> None:
     made = trained(study, tmp_path, steps=40)
     record = read_record(Path(made.weights))
-    assert record.held_out is not None and record.held_out.counts.images == divide(tiny, test_seed=0, seed=0).test
+    assert (
+        record.held_out is not None and record.held_out.counts.images == divide_images(tiny, test_seed=0, seed=0).test
+    )
     with pytest.raises(UsageError, match="found 3"):
-        of_weights(record, MissLimit(share=0.1))
-    kept = of_weights(record, MissLimit(share=0.4))
+        read_weights_held_out(record, MissLimit(share=0.1))
+    kept = read_weights_held_out(record, MissLimit(share=0.4))
     # As one that learned, it is what predicts and what is exported, at any limit.
     learned = record.model_copy(update={"collapse": Collapse.NONE})
     weights = Path(made.weights)
@@ -101,10 +103,10 @@ def test_a_network_of_train_is_calibrated_on_what_it_left_out_and_again_where_it
     copy_with_record(weights, learned, other)
     other.replace(weights)
     cache, tight, loose = tmp_path / "cache", MissLimit(share=0.4), MissLimit(share=0.6)
-    assert from_file(weights).misses is None
-    assert from_file(weights, tight).misses == from_study(study, "s", cache, tight).misses == kept
-    looser = from_study(study, "s", cache, loose)
-    assert looser == from_file(weights, loose)._replace(study="s")
+    assert load_from_file(weights).misses is None
+    assert load_from_file(weights, tight).misses == load_from_study(study, "s", cache, tight).misses == kept
+    looser = load_from_study(study, "s", cache, loose)
+    assert looser == load_from_file(weights, loose)._replace(study="s")
     assert looser.misses is not None and looser.misses.share == 0.6 and looser.point == looser.misses.point
     assert looser.misses.before == kept.before and looser.point >= kept.point
     write_images(tiny, (0,), tmp_path / "new")
@@ -113,7 +115,7 @@ def test_a_network_of_train_is_calibrated_on_what_it_left_out_and_again_where_it
         *("--miss-at-most", "40%"),
     )
     assert status == 0, err
-    assert " ".join(sentences(kept, "threshold")) in " ".join(out.replace("Limit:", "").split())
+    assert " ".join(format_miss_control(kept, "threshold")) in " ".join(out.replace("Limit:", "").split())
     for limit, share in ((tight, 40), (loose, 60)):
         out = export_study(study, "s", out=tmp_path, cache=cache, limit=limit)
         assert out.weights is not None and out.model is not None
@@ -121,13 +123,13 @@ def test_a_network_of_train_is_calibrated_on_what_it_left_out_and_again_where_it
         assert f"THRESHOLD = {point!r}  # misses at most {share} % of 'crack'" in out.model.read_text("utf-8")
     assert point == looser.point and f"{point:.3g}" in out.loss.read_text("utf-8")
     with pytest.raises(UsageError, match="these weights hold none"):
-        of_weights(record.model_copy(update={"held_out": None}), loose)
+        read_weights_held_out(record.model_copy(update={"held_out": None}), loose)
 
 
 def test_no_name_of_a_group_leaves_with_the_weights(tiny: Dataset) -> None:
     names = ["ann", "ben", "ann", None]
     images = [image.model_copy(update={"group": name}) for image, name in zip(tiny.images, names, strict=False)]
     counts = builders.counts_from_iou([0.5, 0.6, 0.7, 0.8])
-    found = held_out(tiny.model_copy(update={"images": (*images, *tiny.images[4:])}), counts)
+    found = make_held_out(tiny.model_copy(update={"images": (*images, *tiny.images[4:])}), counts)
     assert found.groups[0] == found.groups[2] != found.groups[1] and found.groups[3] is None
     assert not {"ann", "ben"} & set(found.groups)

@@ -93,7 +93,7 @@ def test_a_store_written_again_holds_what_the_sweep_wrote_and_a_second_call_chan
 
 def test_a_study_that_is_being_run_is_left_alone(finished: Path) -> None:
     with (
-        studies.sole_use(f"sqlite:///{finished}/sweeper.db", "study"),
+        studies.hold_study(f"sqlite:///{finished}/sweeper.db", "study"),
         pytest.raises(StudyError, match="being run by another process"),
     ):
         again(finished)

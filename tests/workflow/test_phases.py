@@ -11,18 +11,18 @@ from optuna.trial import TrialState
 
 from sweeper import storage as studies
 from sweeper.core.errors import InterruptedSweepError, LostStudyError
-from sweeper.core.events import Answer, Lost
+from sweeper.core.events import Answer, WorkerLost
 from sweeper.core.records import (
     InterimAnalysis,
     TrialResult,
     TrialSpec,
     Verdict,
 )
-from sweeper.storage.interim_analyses import analyses_planned, analyses_taken
+from sweeper.storage.interim_analyses import read_analyses, read_planned_analyses
 from sweeper.storage.record_format import CONCLUDED, PLANNED, TAKEN
-from sweeper.study.confirmation_rounds import Judgement, confirm_seed
-from sweeper.study.training_list import key_of
-from sweeper.workflow.conclude import conclude
+from sweeper.study.confirmation_rounds import RoundDecision, confirm_seed
+from sweeper.study.training_list import training_key
+from sweeper.workflow.conclude import draw_conclusion
 from tests.support.faking import (
     ANALYSES,
     LEVELS,
@@ -46,7 +46,7 @@ def kept(study: optuna.Study) -> dict[str, Any]:
     """Everything that a report is made of, apart from how often a search trial was begun."""
     attributes = study.user_attrs
     extra = {k: v for k, v in attributes.items() if k.split("/")[0] in {"recheck", "confirm", "probe"}}
-    searched = {key_of(r.spec): (r.state, r.value) for r in studies.search_results(study)}
+    searched = {training_key(r.spec): (r.state, r.value) for r in studies.search_results(study)}
     names = (TAKEN, PLANNED, studies.CUT, studies.PROBED)
     return {"search": searched, "extra": extra, **{name: attributes.get(name) for name in names}}
 
@@ -64,8 +64,8 @@ def test_phases_follow_each_other_and_the_report_concludes_as_the_last_interim_a
     assert purposes(executor) == ["search", "confirm"]
     assert [name for name, _, _ in display.phases][:2] == ["search", "confirm"]
     sweep = recorded(study)
-    assert sweep.analyses_taken[-1].verdict == conclude(sweep).verdict
-    evidence = conclude(sweep).evidence
+    assert sweep.analyses_taken[-1].verdict == draw_conclusion(sweep).verdict
+    evidence = draw_conclusion(sweep).evidence
     assert evidence is not None and evidence.analyses == ANALYSES
     assert {f.family for f in evidence.finalists} == {"dice", "dice_ce", "tversky", "cross_entropy"}
     assert any("interim analysis 1 of at most 2" in line for line in display.lines)
@@ -77,12 +77,12 @@ def test_the_number_of_workers_and_who_ends_first_change_nothing(workers: int) -
     train(alone, trials=7)
     train(many, FakeExecutor(workers=workers, backwards=True), trials=7)
     assert kept(many)[TAKEN] == kept(alone)[TAKEN]
-    assert conclude(recorded(many)) == conclude(recorded(alone))
+    assert draw_conclusion(recorded(many)) == draw_conclusion(recorded(alone))
 
 
 def test_idle_workers_begin_the_next_seed_which_is_weighed_once_it_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
     judge = Scripted(said("dice", "cross_entropy"), said(verdict=Verdict.CLEAR_WINNER))
-    monkeypatch.setattr("sweeper.workflow.phases.judge", judge)
+    monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", judge)
     study, executor = new_study(), FakeExecutor(workers=3)
     train(study, executor, trials=7, analyses=THREE)
     begun = [(s.family, s.seed - confirm_seed(0, 0)) for s in executor.specs if s.purpose == "confirm"]
@@ -90,7 +90,7 @@ def test_idle_workers_begin_the_next_seed_which_is_weighed_once_it_is_planned(mo
     assert {seed for _, seed in begun[:4]} == {0} and {seed for _, seed in begun[4:6]} == {1}
     assert len(begun) == len(set(begun))
     assert [len(seen) for seen in judge.seen] == [4, 6]
-    evidence = conclude(recorded(study)).evidence
+    evidence = draw_conclusion(recorded(study)).evidence
     assert evidence is not None
     assert {f.family: len(f.seeds) for f in evidence.finalists} == {
         "dice": 2, "cross_entropy": 2, "dice_ce": 1, "tversky": 1,
@@ -100,10 +100,10 @@ def test_idle_workers_begin_the_next_seed_which_is_weighed_once_it_is_planned(mo
 def test_what_was_begun_ahead_ends_at_its_next_evaluation_where_its_finalist_was_dropped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said("dice", "cross_entropy"), said()))
+    monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", Scripted(said("dice", "cross_entropy"), said()))
     study, display = new_study(), Recorder()
     train(study, FakeExecutor(workers=7), display, trials=7, analyses=THREE)
-    stored = studies.extra_results(study, "confirm")
+    stored = studies.list_extra_results(study, "confirm")
     assert Counter(r.spec.family for r in stored)["dice"] >= 2
     assert all(r.state == "complete" for r in stored)
     begun_ahead = {spec.family for spec in display.dropped}
@@ -129,7 +129,7 @@ def test_a_sweep_that_was_cut_off_anywhere_ends_as_one_that_was_not(after: int, 
     else:
         with pytest.raises(CrashError):
             train(study, FakeExecutor(workers=workers, crash_after=after), trials=7)
-    done = len(studies.all_results(study))
+    done = len(studies.list_all_results(study))
     assert after <= done < TOTAL
     again = FakeExecutor()
     train(study, again, trials=7)
@@ -152,32 +152,32 @@ def test_a_leader_that_lost_the_study_begins_nothing_more_and_leaves_what_runs_t
 class Scripted:
     """A judge that says what it is told, one interim analysis after the other."""
 
-    def __init__(self, *judgements: Judgement) -> None:
+    def __init__(self, *judgements: RoundDecision) -> None:
         self._judgements, self.seen = judgements, list[list[str]]()
 
     def __call__(self, *_: object, **__: object) -> Any:
-        def judged(results: list[TrialResult]) -> Judgement:
+        def judged(results: list[TrialResult]) -> RoundDecision:
             self.seen.append(sorted(f"{r.spec.family} {r.spec.seed - confirm_seed(0, 0)}" for r in results))
             return self._judgements[min(len(self.seen), len(self._judgements)) - 1]
 
         return judged
 
 
-def said(*families: str, verdict: Verdict = Verdict.UNDECIDED) -> Judgement:
-    return Judgement(verdict, 0.01, bool(families), families, "because.")
+def said(*families: str, verdict: Verdict = Verdict.UNDECIDED) -> RoundDecision:
+    return RoundDecision(verdict, 0.01, bool(families), families, "because.")
 
 
 def test_more_seeds_are_another_plan_which_is_said_and_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     everyone = tuple(LEVELS)
-    monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said(*everyone)))
+    monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", Scripted(said(*everyone)))
     study, display = new_study(), Recorder()
     train(study, trials=7, analyses=THREE[:2])
-    first = len(studies.extra_results(study, "confirm"))
+    first = len(studies.list_extra_results(study, "confirm"))
     train(study, None, display, trials=7, analyses=THREE)
-    assert (first, len(studies.extra_results(study, "confirm"))) == (8, 12)
-    assert analyses_planned(study.user_attrs) == THREE
+    assert (first, len(studies.list_extra_results(study, "confirm"))) == (8, 12)
+    assert read_planned_analyses(study.user_attrs) == THREE
     assert any("after 1, 2, 3 seeds from now on (before: 1, 2)" in line for line in display.lines)
-    taken = analyses_taken(study.user_attrs).analyses
+    taken = read_analyses(study.user_attrs).analyses
     # What is known of two seeds is not analysed as if it were one.
     assert [analysis.seeds for analysis in taken] == [2, 3]
 
@@ -206,10 +206,10 @@ def test_a_finalist_that_was_dropped_goes_on_again_where_an_interim_analysis_nam
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     judge = Scripted(said("dice", "cross_entropy"), said("dice", "tversky"), said())
-    monkeypatch.setattr("sweeper.workflow.phases.judge", judge)
+    monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", judge)
     study = new_study()
     train(study, trials=7, analyses=THREE)
-    seeds = Counter(r.spec.family for r in studies.extra_results(study, "confirm"))
+    seeds = Counter(r.spec.family for r in studies.list_extra_results(study, "confirm"))
     assert seeds == {"dice": 3, "tversky": 3, "cross_entropy": 2, "dice_ce": 1}
 
 
@@ -219,14 +219,14 @@ def test_a_finalist_that_was_dropped_goes_on_again_where_an_interim_analysis_nam
 def test_under_another_plan_the_report_weighs_what_the_last_interim_analysis_did(
     analyses: tuple[InterimAnalysis, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said(*LEVELS)))
+    monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", Scripted(said(*LEVELS)))
     study = new_study()
     train(study, trials=7, analyses=THREE)
     judge, executor = Scripted(said()), FakeExecutor()
-    monkeypatch.setattr("sweeper.workflow.phases.judge", judge)
+    monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", judge)
     train(study, executor, trials=7, analyses=analyses)
     (seen,) = judge.seen  # one interim analysis, of all the seeds that the plan knows of
-    evidence = conclude(recorded(study)).evidence
+    evidence = draw_conclusion(recorded(study)).evidence
     assert executor.specs == [] and evidence is not None
     weighed = sorted(f"{f.family} {s - confirm_seed(0, 0)}" for f in evidence.finalists for s in f.seeds)
     assert weighed == seen and len(seen) == 4 * min(3, analyses[-1].seeds)
@@ -239,22 +239,22 @@ def test_a_confirmation_that_was_to_end_at_probable_goes_on_where_that_is_not_as
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     study = new_study()
-    monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said(*LEVELS), said()))
+    monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", Scripted(said(*LEVELS), said()))
     train(study, trials=7, analyses=THREE, until="probable")
-    assert len(studies.extra_results(study, "confirm")) == 8
+    assert len(studies.list_extra_results(study, "confirm")) == 8
     again = Scripted(said(*LEVELS), said(*LEVELS))
-    monkeypatch.setattr("sweeper.workflow.phases.judge", again)
+    monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", again)
     train(study, trials=7, analyses=THREE)
     assert [len(seen) for seen in again.seen] == [8, 12]  # two seeds are weighed anew, then three
-    assert analyses_taken(study.user_attrs).until == "settled"
+    assert read_analyses(study.user_attrs).until == "settled"
 
 
 def test_under_another_plan_a_dropped_finalist_keeps_the_seeds_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweeper.workflow.phases.judge", Scripted(said("dice", "cross_entropy")))
+    monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", Scripted(said("dice", "cross_entropy")))
     study = new_study()
     train(study, trials=7, analyses=THREE[:2])
     judge = Scripted(said("dice", "cross_entropy"))
-    monkeypatch.setattr("sweeper.workflow.phases.judge", judge)
+    monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", judge)
     train(study, trials=7, analyses=THREE)
     assert [len(seen) for seen in judge.seen] == [6, 8]
     assert "tversky 0" in judge.seen[0] and "tversky 1" not in judge.seen[1]
@@ -263,23 +263,23 @@ def test_under_another_plan_a_dropped_finalist_keeps_the_seeds_it_has(monkeypatc
 def test_a_failed_confirmation_is_tried_once_a_session_and_a_mended_one_is_analysed_anew() -> None:
     def broken(spec: TrialSpec) -> TrialResult | Answer:
         fails = spec.purpose == "confirm" and spec.family == "dice"
-        return Lost(spec, "worker killed by signal 9") if fails else fake_result(spec)
+        return WorkerLost(spec, "worker killed by signal 9") if fails else fake_result(spec)
 
     study, first = new_study(), FakeExecutor(broken)
     train(study, first, trials=7)
-    tries = Counter(key_of(s) for s in first.specs if s.purpose == "confirm" and s.family == "dice")
+    tries = Counter(training_key(s) for s in first.specs if s.purpose == "confirm" and s.family == "dice")
     assert set(tries.values()) == {2}  # each seed twice, as a worker may die of something else
-    evidence = conclude(recorded(study)).evidence
+    evidence = draw_conclusion(recorded(study)).evidence
     assert evidence is not None and "dice" not in {f.family for f in evidence.finalists}
-    found = conclude(recorded(study))
+    found = draw_conclusion(recorded(study))
     assert any(r.startswith("dice was to be confirmed, too, but all of its 2 trainings failed") for r in found.reasons)
     assert any("mend their cause" in step for step in found.next_steps)
     train(study, trials=7)
-    evidence = conclude(recorded(study)).evidence
-    assert not any("was to be confirmed" in reason for reason in conclude(recorded(study)).reasons)
+    evidence = draw_conclusion(recorded(study)).evidence
+    assert not any("was to be confirmed" in reason for reason in draw_conclusion(recorded(study)).reasons)
     assert evidence is not None and "dice" in {f.family for f in evidence.finalists}
-    analysis = analyses_taken(study.user_attrs).stored[0]
-    used = [r for r in studies.extra_results(study, "confirm") if r.spec.number in analysis.used]
+    analysis = read_analyses(study.user_attrs).stored[0]
+    used = [r for r in studies.list_extra_results(study, "confirm") if r.spec.number in analysis.used]
     assert "dice" in {r.spec.family for r in used}
 
 
@@ -289,9 +289,9 @@ def test_a_failed_confirmation_is_tried_once_a_session_and_a_mended_one_is_analy
 def test_one_trial_is_confirmed_and_nothing_is_claimed() -> None:
     study = new_study()
     train(study, trials=1)
-    found = conclude(recorded(study))
+    found = draw_conclusion(recorded(study))
     assert found.verdict is Verdict.UNDECIDED and found.reasons
-    assert len(analyses_taken(study.user_attrs).analyses) == 1  # more seeds would compare nothing
+    assert len(read_analyses(study.user_attrs).analyses) == 1  # more seeds would compare nothing
 
 
 # --- time ---
@@ -328,7 +328,7 @@ def test_the_time_is_shared_and_nothing_begins_that_would_not_end_in_it() -> Non
     assert confirm and all(begun + 0.1 * spec.steps <= usable for begun, spec in confirm)
     assert time.now <= usable
     assert any(f"the search ended after {len(search)} of 50 trials" in warning for warning in display.warnings)
-    found = conclude(recorded(study, timeout=600.0))
+    found = draw_conclusion(recorded(study, timeout=600.0))
     assert any("time limit (600 s)" in reason for reason in found.reasons)
     assert any("--timeout" in step for step in found.next_steps)
 
@@ -339,7 +339,7 @@ def test_a_confirmation_that_was_cut_says_so_and_is_resumed_with_more_time() -> 
     cut = recorded(study)
     assert any("confirmation ended before the interim analysis at" in line for line in cut.cut)
     assert "time was up before the interim analysis at" in cut.analyses_taken[-1].reason
-    assert conclude(cut).verdict == cut.analyses_taken[-1].verdict
+    assert draw_conclusion(cut).verdict == cut.analyses_taken[-1].verdict
     again, whole = Time(), new_study()
     train(study, again.executor(), trials=7, timeout=3600, clock=again)
     train(whole, Time().executor(), trials=7)
@@ -357,8 +357,8 @@ def test_a_confirmation_that_outlasts_the_time_is_given_up_and_trained_by_the_ne
 
     study = new_study()
     train(study, FakeExecutor(began=slow), trials=7, timeout=5000, clock=time)
-    taken = analyses_taken(study.user_attrs)
-    assert len(studies.extra_results(study, "confirm")) == 7  # the eighth was given up
+    taken = read_analyses(study.user_attrs)
+    assert len(studies.list_extra_results(study, "confirm")) == 7  # the eighth was given up
     assert taken.stored == () and taken.cut is not None and taken.cut.seeds == 1
     time.now = 0.0
     train(study, FakeExecutor(), trials=7, timeout=5000, clock=time)

@@ -7,21 +7,21 @@ from typing import Any
 import pytest
 
 from sweeper.core.errors import UsageError
-from sweeper.core.events import Hardware
+from sweeper.core.events import WorkerHardware
 from sweeper.core.recipe import Recipe
 from sweeper.workflow.encoder_weights import NOTHING
-from sweeper.workflow.recipe_choice import RECIPE_OPTIONS, describe, make_recipe, resumed_recipe
+from sweeper.workflow.recipe_choice import RECIPE_OPTIONS, describe_recipe, make_recipe, resolve_resumed_recipe
 from sweeper.workflow.settings import Settings
 from tests.support import builders
 
-CPU = Hardware(device="cpu", devices=1, name="CPU", precision="float32")
+CPU = WorkerHardware(device="cpu", devices=1, name="CPU", precision="float32")
 
-GPU = Hardware(device="cuda", devices=1, name="GPU", precision="bfloat16")
+GPU = WorkerHardware(device="cuda", devices=1, name="GPU", precision="bfloat16")
 
 DATA = builders.dataset(side=400)
 
 
-def recipe_of(hardware: Hardware = CPU, **options: Any) -> Recipe:
+def recipe_of(hardware: WorkerHardware = CPU, **options: Any) -> Recipe:
     chosen = Settings(**options)
     weights = NOTHING._replace(name=options.get("encoder_weights", "none"))
     return make_recipe(chosen, DATA, hardware, training_images=30, weights=lambda _: weights, log=lambda _: None)
@@ -48,9 +48,9 @@ def test_balanced_crops_are_named_and_said_to_change_nothing_where_images_fit_in
     for size in (side - side % 32 - 32, side - side % 32 + 32):
         settings = Settings(crops="balanced", size=size)
         recipe = make_recipe(settings, DATA, CPU, training_images=30, weights=lambda _: NOTHING, log=told.append)
-        assert f"{size}² balanced crops" in describe(recipe)
+        assert f"{size}² balanced crops" in describe_recipe(recipe)
     assert told == [f"--crops balanced changes nothing: every image of {DATA.name} fits into a crop of {size}²"]
-    assert "balanced" not in describe(recipe_of())
+    assert "balanced" not in describe_recipe(recipe_of())
 
 
 @pytest.mark.parametrize("metric", ["lesion_f1", "cc_dice", "boundary_iou"])
@@ -88,7 +88,7 @@ OTHER = {
 def test_each_option_of_the_recipe_is_heeded_by_a_new_study_and_by_a_resume(option: str) -> None:
     hardware = GPU if option == "engine" else CPU  # which alone records steps unless told otherwise
     plain, asked = recipe_of(hardware), recipe_of(hardware, **{option: OTHER[option]})
-    resumed = resumed_recipe(Settings(resume=True, **{option: OTHER[option]}), plain, hardware, 30)  # type: ignore[arg-type]
+    resumed = resolve_resumed_recipe(Settings(resume=True, **{option: OTHER[option]}), plain, hardware, 30)  # type: ignore[arg-type]
     field = RECIPE_OPTIONS.get(option, option)
     assert getattr(plain, field) != getattr(asked, field) == getattr(resumed, field) == OTHER[option]
 
@@ -99,8 +99,8 @@ def test_what_is_compiled_is_not_said_to_repeat(before: str, now: str) -> None:
     with pytest.raises(UsageError, match=message):
         recipe_of(compile=True, deterministic=True)
     with pytest.raises(UsageError, match=message):
-        resumed_recipe(Settings(resume=True, **{now: True}), recipe_of(**{before: True}), CPU, 30)  # type: ignore[arg-type]
-    assert describe(recipe_of(**{before: True})).endswith("compiled" if before == "compile" else before)
+        resolve_resumed_recipe(Settings(resume=True, **{now: True}), recipe_of(**{before: True}), CPU, 30)  # type: ignore[arg-type]
+    assert describe_recipe(recipe_of(**{before: True})).endswith("compiled" if before == "compile" else before)
 
 
 def test_no_option_of_the_recipe_is_forgotten() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from sweeper.workflow.settings import Settings, duration, seed_range
+from sweeper.workflow.settings import Settings, parse_duration, seed_range
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_other_seeds_are_refused_with_the_rule_and_an_example(text: str) -> None
     [("90", 90), (90, 90), ("0.5", 0.5), ("90m", 5400), ("1H 30M", 5400), ("1.5h", 5400), ("1d2h3m4s", 93784)],
 )
 def test_durations(text: str | float, seconds: float) -> None:
-    assert duration(text) == seconds
+    assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_durations(text: str | float, seconds: float) -> None:
 )
 def test_other_durations_are_refused_with_examples(text: str) -> None:
     with pytest.raises(ValueError, match="1h30m"):
-        duration(text)
+        parse_duration(text)
 
 
 def test_settings_keep_one_spelling_and_refuse_the_rest() -> None:

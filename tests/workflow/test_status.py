@@ -14,18 +14,18 @@ from click.testing import CliRunner
 
 from sweeper.cli.main import cli
 from sweeper.core.errors import InterruptedSweepError, NothingCompletedError, UsageError
-from sweeper.core.events import Dropped, Evaluated, Stored
+from sweeper.core.events import ResultStored, TrainingDropped, TrainingEvaluated
 from sweeper.workflow import status as life
-from sweeper.workflow.phase_progress import Held
+from sweeper.workflow.phase_progress import PhaseCounts
 from sweeper.workflow.status import (
     BEAT_SECONDS,
     REPORT,
     SILENT_SECONDS,
     Heartbeat,
-    Life,
-    diagnose,
+    SweepLife,
+    diagnose_sweep,
+    get_status_file,
     read_life,
-    status_file,
 )
 from tests.support import builders
 from tests.support.faking import FakeExecutor, new_study, train
@@ -39,7 +39,7 @@ class Clock:
         return self.now
 
 
-def life_at(path: Path) -> Life:
+def life_at(path: Path) -> SweepLife:
     found = read_life(path)
     assert found is not None
     return found
@@ -49,30 +49,30 @@ def test_the_file_follows_the_sweep(tmp_path: Path) -> None:
     clock, path = Clock(), tmp_path / "status" / "s.json"
     with Heartbeat(path, "s", clock) as heartbeat:
         assert (life_at(path).state, life_at(path).pid) == ("running", os.getpid())
-        heartbeat.phase("search", 9, Held((builders.trial("dice", 0.5, 8),)))
+        heartbeat.begin_phase("search", 9, PhaseCounts((builders.trial("dice", 0.5, 8),)))
         clock.now += 5
-        heartbeat.beat()
+        heartbeat.record_beat()
         assert life_at(path).written == 1_000_000.0, "a beat is written now and then alone"
         clock.now += BEAT_SECONDS
-        heartbeat.beat()
+        heartbeat.record_beat()
         assert life_at(path).written == clock.now and life_at(path).progress == 1_000_000.0
         spec = builders.spec()
-        heartbeat.notify(Evaluated(spec, builders.evaluation(4, 0.5)))
+        heartbeat.notify(TrainingEvaluated(spec, builders.evaluation(4, 0.5)))
         assert life_at(path).progress == clock.now
         for number in range(2):
             clock.now += 1
-            heartbeat.notify(Stored(builders.failed_trial(number=number, reason="it raised")))
+            heartbeat.notify(ResultStored(builders.failed_trial(number=number, reason="it raised")))
         found = life_at(path)
         assert (found.failures, found.last_reason, found.done, found.total) == (2, "it raised", 3, 9)
         assert found.progress == clock.now - 2, "a failure is no progress"
-        heartbeat.notify(Dropped(spec, "the time was up", died=False))
+        heartbeat.notify(TrainingDropped(spec, "the time was up", died=False))
         assert life_at(path).failures == 2, "what the time limit cuts off is no fault"
-        heartbeat.notify(Dropped(spec, "it hung", died=True))
+        heartbeat.notify(TrainingDropped(spec, "it hung", died=True))
         assert life_at(path).failures == 3 and life_at(path).last_reason == "it hung"
-        heartbeat.notify(Stored(builders.trial("dice", 0.5, 3)))
+        heartbeat.notify(ResultStored(builders.trial("dice", 0.5, 3)))
         assert life_at(path).failures == 0
         clock.now -= 7200  # the clock was set back
-        heartbeat.beat()
+        heartbeat.record_beat()
         assert life_at(path).written == clock.now
     assert life_at(path).state == "finished"
     assert list(path.parent.iterdir()) == [path]
@@ -96,7 +96,7 @@ def test_how_a_sweep_ended_is_there(tmp_path: Path, error: BaseException, state:
 def test_a_folder_that_cannot_be_written_ends_no_sweep(tmp_path: Path) -> None:
     (tmp_path / "status").write_text("a file where the folder would be")
     with Heartbeat(tmp_path / "status" / "s.json", "s") as heartbeat:
-        heartbeat.phase("search", 3)
+        heartbeat.begin_phase("search", 3)
     assert read_life(tmp_path / "status" / "s.json") is None
 
 
@@ -107,17 +107,17 @@ def gone() -> int:
     return child.pid
 
 
-def made(**changes: Any) -> Life:
+def made(**changes: Any) -> SweepLife:
     import socket
 
     own: dict[str, Any] = {"study": "s", "state": "running", "written": 1000.0, "progress": 1000.0}
-    return Life(**{**own, "pid": os.getpid(), "host": socket.gethostname(), **changes})
+    return SweepLife(**{**own, "pid": os.getpid(), "host": socket.gethostname(), **changes})
 
 
 def test_what_needs_a_hand_is_told() -> None:
-    assert diagnose(made(), 1010.0).problems == ()
+    assert diagnose_sweep(made(), 1010.0).problems == ()
     silent = 1000.0 + SILENT_SECONDS + 1
-    cases: list[tuple[Life, float, str]] = [
+    cases: list[tuple[SweepLife, float, str]] = [
         (made(pid=gone()), 1010.0, "is gone"),
         (made(), silent, "it hangs"),
         (made(host="elsewhere", pid=gone()), silent, "it hangs"),
@@ -125,11 +125,11 @@ def test_what_needs_a_hand_is_told() -> None:
         (made(state="failed"), 1010.0, "ended with an error"),
     ]
     for one, now, words in cases:
-        assert len(diagnose(one, now).problems) == 1 and words in diagnose(one, now).problems[0], words
-    assert diagnose(made(host="elsewhere", pid=gone()), 1010.0).problems == ()
+        assert len(diagnose_sweep(one, now).problems) == 1 and words in diagnose_sweep(one, now).problems[0], words
+    assert diagnose_sweep(made(host="elsewhere", pid=gone()), 1010.0).problems == ()
     for state in ("finished", "stopped"):
-        assert diagnose(made(state=state, pid=gone()), silent).problems == ()
-    assert diagnose(made(progress=900.0), 1010.0).stalled_seconds == 110.0
+        assert diagnose_sweep(made(state=state, pid=gone()), silent).problems == ()
+    assert diagnose_sweep(made(progress=900.0), 1010.0).stalled_seconds == 110.0
 
 
 def test_the_phases_of_a_sweep_reach_the_file(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_the_phases_of_a_sweep_reach_the_file(tmp_path: Path) -> None:
     path = tmp_path / "s.json"
     heartbeat = Heartbeat(path, "s")
     study = new_study()
-    seen: list[Life] = []
+    seen: list[SweepLife] = []
 
     def fails(spec: Any) -> Any:
         seen.append(life_at(path))
@@ -162,17 +162,17 @@ def test_the_command_tells_people_and_monitors(tmp_path: Path, monkeypatch: pyte
 
     with pytest.raises(UsageError, match="nothing is known of study 'a'"):
         asked("a")
-    with Heartbeat(status_file(storage, "a"), "a") as heartbeat:
-        heartbeat.phase("confirm", 6, Held(tuple(builders.confirmation("dice", seed) for seed in (1, 2))))
+    with Heartbeat(get_status_file(storage, "a"), "a") as heartbeat:
+        heartbeat.begin_phase("confirm", 6, PhaseCounts(tuple(builders.confirmation("dice", seed) for seed in (1, 2))))
         status, text = asked("a")
         assert status == 0 and text.startswith("ok") and "confirm 2/6" in text
-        heartbeat.phase(REPORT, 0)
+        heartbeat.begin_phase(REPORT, 0)
         assert "running, report, last progress" in asked("a")[1]
         with monkeypatch.context() as patched:
             patched.setattr(life, "QUIET_SECONDS", 0.0)
             status, text = asked("a")
         assert status == 0 and text.startswith("silent") and "no sign of life for 0 s" in text
-    with pytest.raises(RuntimeError), Heartbeat(status_file(storage, "b"), "b"):
+    with pytest.raises(RuntimeError), Heartbeat(get_status_file(storage, "b"), "b"):
         raise RuntimeError
     assert asked("a")[0] == 0
     status, text = asked("--json")

@@ -16,14 +16,14 @@ from sweeper import storage as studies
 from sweeper.cli.progress import LiveDisplay
 from sweeper.core.events import SweepEvent
 from sweeper.core.records import SweepRecord, TrialSpec
-from sweeper.workflow.conclude import conclude
-from sweeper.workflow.forecast import trainings_left
-from sweeper.workflow.lead import AnswerSoFar
-from sweeper.workflow.options import asked_of
-from sweeper.workflow.phase_progress import Held
-from sweeper.workflow.status import REPORT, Heartbeat, read_life, status_file
-from sweeper.workflow.studies import overview
-from sweeper.workflow.study_state import state_of
+from sweeper.workflow.conclude import draw_conclusion
+from sweeper.workflow.forecast import count_trainings_left
+from sweeper.workflow.lead import InterimReporter
+from sweeper.workflow.options import resolve_request
+from sweeper.workflow.phase_progress import PhaseCounts
+from sweeper.workflow.status import REPORT, Heartbeat, get_status_file, read_life
+from sweeper.workflow.studies import list_study_rows
+from sweeper.workflow.study_state import read_study_state
 from tests.support import builders
 from tests.support.faking import ANALYSES, CrashError, FakeExecutor, fake_result, new_plan, train
 from tests.support.sweeping import Recorder
@@ -35,22 +35,24 @@ NAME = "s"
 class Everybody(Recorder):
     """A display, a status file and the answer so far of one session, compared whenever a training begins."""
 
-    def __init__(self, plan: studies.Plan, trials: int, **asked: Any) -> None:
+    def __init__(self, plan: studies.StudyPlan, trials: int, **asked: Any) -> None:
         super().__init__()
         self.storage, self.plan, self.trials, self.asked = studies.open_storage(URL), plan, trials, asked
         self.live = LiveDisplay(Console(file=io.StringIO(), width=120), clock=lambda: 0.0)
-        self.heartbeat = Heartbeat(status_file(URL, NAME), NAME)
+        self.heartbeat = Heartbeat(get_status_file(URL, NAME), NAME)
         self.published: list[str] = []
-        self.so_far = AnswerSoFar(self.sweep, lambda _, answer: self.published.append(answer), self.heartbeat.answer)
+        self.so_far = InterimReporter(
+            self.sweep, lambda _, answer: self.published.append(answer), self.heartbeat.record_answer
+        )
         self.moments: list[tuple[str, bool]] = []
         self.calls = 0
 
     def sweep(self) -> SweepRecord:
         return studies.load_sweep(self.storage, NAME)
 
-    def phase(self, name: str, total: int, held: Held) -> None:
+    def phase(self, name: str, total: int, held: PhaseCounts) -> None:
         super().phase(name, total, held)
-        self.live.phase(name, total, held)
+        self.live.begin_phase(name, total, held)
 
     def notify(self, event: SweepEvent) -> None:
         super().notify(event)
@@ -72,20 +74,20 @@ class Everybody(Recorder):
             **self.asked,
             **more,
         )
-        self.heartbeat.phase(REPORT, 0)
+        self.heartbeat.begin_phase(REPORT, 0)
         studies.note_conclusion(study)
-        self.heartbeat.end("finished")
+        self.heartbeat.record_end("finished")
 
     def compare(self) -> None:
         """Compare all that can be read of the study just now; every third time, and where a phase is new."""
         self.calls += 1
         if self.calls % 3 and self.phases[-1][0] in {phase for phase, _ in self.moments}:
             return
-        [row] = overview(self.storage, URL)
-        life, study = read_life(status_file(URL, NAME)), studies.load_study(self.storage, NAME)
+        [row] = list_study_rows(self.storage, URL)
+        life, study = read_life(get_status_file(URL, NAME)), studies.load_study(self.storage, NAME)
         assert life is not None and row.problem is None
-        asked = asked_of({"trials": self.trials})._replace(analyses=tuple(ANALYSES), **self.asked)
-        state = state_of(study, self.plan, asked)
+        asked = resolve_request({"trials": self.trials})._replace(analyses=tuple(ANALYSES), **self.asked)
+        state = read_study_state(study, self.plan, asked)
         self.live._live.stop()
         shown = io.StringIO()
         Console(file=shown, width=120).print(self.live._render())
@@ -97,7 +99,7 @@ class Everybody(Recorder):
         assert (row.trials, row.confirmations) == (state.search.done, state.confirm.done), "studies and study"
         if life.phase == "search":
             assert (row.trials, row.asked) == (life.done, life.total), "status and studies"
-        left = trainings_left(self.plan, asked, state)
+        left = count_trainings_left(self.plan, asked, state)
         if life.phase == "search" and not state.searched:
             to_train = life.total - state.trials  # a resume trains again what failed
             assert left["search"].most == to_train, "forecast and status"
@@ -106,7 +108,7 @@ class Everybody(Recorder):
         assert ("nothing is tested" in row.answer) == (not tested and row.best is not None)
         assert tested == bool(self.sweep().analyses_taken), "only an analysis is an answer"
         if (life.phase, tested) not in self.moments:
-            found = conclude(self.sweep())
+            found = draw_conclusion(self.sweep())
             assert (found.evidence is not None) == tested, "report and studies"
             assert found.reasons[0].startswith("This study is not finished")
             assert f"{len(state.search.ended)} trial" in found.reasons[0]
@@ -119,7 +121,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def begun(trials: int = 7, plan: studies.Plan | None = None, **asked: Any) -> Everybody:
+def begun(trials: int = 7, plan: studies.StudyPlan | None = None, **asked: Any) -> Everybody:
     plan = plan or new_plan()
     studies.create_study(studies.open_storage(URL), NAME, plan)
     return Everybody(plan, trials, **asked)
@@ -130,9 +132,9 @@ def test_all_say_the_same_whenever_a_training_begins(here: None, workers: int) -
     everybody = begun()
     everybody.train(lambda **more: FakeExecutor(workers=workers, **more))
     assert {("search", False), ("confirm", False), ("confirm", True)} <= set(everybody.moments)
-    [row] = overview(everybody.storage, URL)
+    [row] = list_study_rows(everybody.storage, URL)
     assert (row.state, row.on) == ("finished", "test") and row.answer == everybody.published[-1]
-    assert "not finished" not in " ".join(conclude(everybody.sweep()).reasons)
+    assert "not finished" not in " ".join(draw_conclusion(everybody.sweep()).reasons)
 
 
 @pytest.mark.slow
@@ -141,7 +143,7 @@ def test_a_resume_counts_what_is_there_and_says_the_last_answer_first(here: None
     first = begun()
     with pytest.raises(CrashError):
         first.train(lambda **more: FakeExecutor(crash_after=after, **more))
-    [before] = overview(first.storage, URL)
+    [before] = list_study_rows(first.storage, URL)
     second = Everybody(first.plan, first.trials)
     second.train()
     assert second.published[0] == before.answer
@@ -170,7 +172,7 @@ def test_a_search_that_ends_by_itself_has_all_its_trials(here: None) -> None:
     everybody = begun(trials=50, settles=True)
     studies.load_study(everybody.storage, NAME).set_user_attr(studies.SETTLES, True)
     everybody.train()
-    [row] = overview(everybody.storage, URL)
+    [row] = list_study_rows(everybody.storage, URL)
     assert row.trials == row.asked < 50
 
 
@@ -178,6 +180,6 @@ def test_what_the_time_cut_is_over_without_a_test(here: None) -> None:
     now = counter()
     everybody = begun()
     everybody.train(timeout=12.0, clock=lambda: 0.05 * next(now))
-    [row] = overview(everybody.storage, URL)
+    [row] = list_study_rows(everybody.storage, URL)
     assert row.on != "test" or everybody.sweep().analyses_taken
     assert "yet" not in row.answer and row.state == "finished"

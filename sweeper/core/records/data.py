@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from sweeper.core.base import Record
-from sweeper.core.own_code import OwnCode
+from sweeper.core.own_code import UserCode
 
 Task = Literal["binary", "multiclass"]
 SplitName = Literal["train", "val", "test"]
@@ -81,14 +81,14 @@ class Dataset(Record):
     resized: int | None = Field(None, ge=1)
     """Shorter side in pixels that larger images were shrunk to (`--resize`); None = all at native resolution."""
 
-    def class_pixels(self, indices: tuple[int, ...] | None = None) -> npt.NDArray[np.int64]:
+    def count_class_pixels(self, indices: tuple[int, ...] | None = None) -> npt.NDArray[np.int64]:
         """Labelled pixels of each class, shape (C,), over the images `indices` (None = all)."""
         chosen = self.images if indices is None else [self.images[i] for i in indices]
         counts: npt.NDArray[np.int64] = np.array([p.pixels for p in chosen], dtype=np.int64)
         summed: npt.NDArray[np.int64] = counts.reshape(-1, len(self.classes)).sum(axis=0)
         return summed
 
-    def groups_of(self, images: Iterable[int]) -> list[str | None]:
+    def list_groups(self, images: Iterable[int]) -> list[str | None]:
         """Group of each of these images, in their order; None = a group of its own."""
         return [self.images[i].group for i in images]
 
@@ -159,7 +159,7 @@ class FamilySpace(Record):
     coordinates: dict[str, Coordinate]
 
 
-class Start(Record):
+class FamilyStart(Record):
     """A configuration that is among a family's first trials."""
 
     family: str
@@ -174,14 +174,14 @@ class SearchSpace(Record):
     task: Task
     lr: Coordinate
     families: tuple[FamilySpace, ...] = Field(min_length=1)
-    starts: tuple[Start, ...] = ()
+    starts: tuple[FamilyStart, ...] = ()
     """What similar data advise to try after the defaults; the families begin in the order of their first one."""
 
 
-class OwnLoss(Record):
+class UserLoss(Record):
     """A loss of the user's, as its code declares it."""
 
-    code: OwnCode
+    code: UserCode
     takes: tuple[Literal["task", "classes", "ignore_index"], ...] = ()
     """What it asks for beside its hyper-parameters."""
     coordinates: dict[str, Coordinate]

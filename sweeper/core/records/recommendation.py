@@ -14,7 +14,7 @@ from sweeper.core.paths import STORAGE
 from sweeper.core.records.data import ImbalanceProfile, SearchSpace
 from sweeper.core.records.evidence import Evidence, InterimAnalysis, LongerLook, PlainPoint
 from sweeper.core.records.training import Conditions, ImageCounts, RateFit, Rung, SameLoss, TrialResult
-from sweeper.core.text import with_options
+from sweeper.core.text import replace_options
 
 
 class MissLimit(Record):
@@ -25,7 +25,7 @@ class MissLimit(Record):
     """None = the foreground of two classes."""
 
     @classmethod
-    def read(cls, text: str) -> Self:
+    def parse(cls, text: str) -> Self:
         """`10%`, `0.1` or `crack=10%`.
 
         Raises:
@@ -248,7 +248,7 @@ class SweepRecord(Record):
         names = ("device", "workers", *["threads"] * (machine.get("device") == "cpu"))
         found |= {name: machine.get(name) for name in names}
         given = {f"--{name}": value for name, value in found.items() if value is not None}
-        return with_options(self.command or "sweeper run", given)
+        return replace_options(self.command or "sweeper run", given)
 
     @property
     def tested(self) -> bool:
@@ -267,7 +267,7 @@ class TrainerRow(Record):
     """Those of them that it trained a part of."""
 
 
-def trained_by(sweep: SweepRecord) -> list[TrainerRow]:
+def list_trainers(sweep: SweepRecord) -> list[TrainerRow]:
     """Every combination of device and versions that trained something, the first one first."""
     found: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[list[str], list[str]]] = {}
     for result in (*sweep.probes, *sweep.trials, *sweep.rechecks, *sweep.confirmations, *sweep.longer):

@@ -12,7 +12,7 @@ from pydantic import Field
 from sweeper.core.base import Array, Record
 from sweeper.core.operating_points import Points
 from sweeper.core.recipe import Recipe
-from sweeper.core.records.data import Dataset, OwnLoss
+from sweeper.core.records.data import Dataset, UserLoss
 
 Rates = Literal["best", "drawn"]
 TrainedOn = Literal["train", "train+val", "all"]
@@ -31,19 +31,19 @@ class Conditions(Record):
     rates: Rates = "drawn"
     """Learning rates of the confirmation. `drawn`: each seed draws one from a range around the losses' common optimum;
     `best`: all seeds use that optimum (`--fixed-lr`)."""
-    losses: tuple[OwnLoss, ...] = ()
+    losses: tuple[UserLoss, ...] = ()
     """Losses of the user's that are searched with the others."""
     crop_pixels: tuple[tuple[int, ...], ...] | None = None
     """Of each image the labelled pixels of each class in 1000 crops, on average; None where crops are uniform."""
 
-    def pixels_seen(self, images: tuple[int, ...]) -> npt.NDArray[np.int64]:
+    def count_pixels_seen(self, images: tuple[int, ...]) -> npt.NDArray[np.int64]:
         """Labelled pixels of each class as the loss sees them, (C,): in balanced crops of these images, else in them.
 
         The output's first bias and all that a loss makes of the classes' frequencies follow from it; operating points
         belong to whole images, and do not.
         """
         if self.crop_pixels is None:
-            return self.dataset.class_pixels(images)
+            return self.dataset.count_class_pixels(images)
         seen: npt.NDArray[np.int64] = np.array([self.crop_pixels[i] for i in images], dtype=np.int64).sum(axis=0)
         return seen
 
@@ -131,7 +131,7 @@ class ImageCounts(Record):
         return self.model_copy(update={"images": (), "data": total, "parts": parts})
 
 
-class Scores(Record):
+class MetricScores(Record):
     """Metrics of one set of images at one operating point; shares in 0–1, None where undefined."""
 
     miou: float
@@ -178,8 +178,8 @@ class PartScores(Record):
     """The objective, in [−1, 1]."""
     point: float
     """Operating point chosen on these images."""
-    chosen: Scores
-    default: Scores
+    chosen: MetricScores
+    default: MetricScores
     """At 0.5 (binary) or τ = 0 (multi-class)."""
     images: int
 
@@ -196,8 +196,8 @@ class Evaluation(Record):
     """The objective on the images of this evaluation, finite, in [−1, 1]."""
     point: float
     """Chosen operating point: threshold as a probability (binary) or τ (multi-class)."""
-    chosen: Scores
-    default: Scores
+    chosen: MetricScores
+    default: MetricScores
     """At 0.5 (binary) or τ = 0 (multi-class)."""
     train_loss: float | None
     """Mean training loss since the last evaluation; None where it was not finite."""
@@ -303,7 +303,7 @@ class TrialResult(Record):
     run_id: str | None = None
     """The MLflow run that shows it."""
 
-    def ended_as(self, answer: Collapse) -> Collapse:
+    def classify_end(self, answer: Collapse) -> Collapse:
         """Return how it collapsed by this answer: the one meaning that the word has, in every count and table.
 
         A training collapses if it was trained to its end and gives a constant answer there, or diverged; else NONE.
@@ -313,10 +313,10 @@ class TrialResult(Record):
     @property
     def has_collapsed(self) -> bool:
         """Whether it collapsed, at its chosen operating point."""
-        return self.ended_as(self.collapse) is not Collapse.NONE
+        return self.classify_end(self.collapse) is not Collapse.NONE
 
     @property
-    def lacks(self) -> tuple[str, ...]:
+    def missing_classes(self) -> tuple[str, ...]:
         """Classes that it does not predict anywhere at the end of its training; none where it was stopped before."""
         return self.never_predicted if self.state == "complete" else ()
 
@@ -378,7 +378,7 @@ class Breadth(Record):
     """Whether there is time for the longer look, too, where the user did not ask for it."""
 
 
-class Probed(Record):
+class BudgetProbe(Record):
     """What the budget probe found, as it is stored with the study."""
 
     first: int

@@ -20,14 +20,21 @@ from typing import Any, NamedTuple
 
 from sweeper.core.errors import DataError
 from sweeper.core.records import Patterns, SplitName
-from sweeper.core.text import count
+from sweeper.core.text import format_count
 from sweeper.data.class_map import ClassMap
 from sweeper.data.colours import ColourMap
 from sweeper.data.decode import IMAGE_SUFFIXES, Source
-from sweeper.data.label_values import some
-from sweeper.data.problem_lines import grouped
+from sweeper.data.label_values import abbreviate
+from sweeper.data.problem_lines import group_problems
 from sweeper.data.store import Pixels
-from sweeper.data.text_tables import Side, UnreadableFileError, file_kind, normal, open_file, shown
+from sweeper.data.text_tables import (
+    SplitAssignment,
+    UnreadableFileError,
+    escape_for_display,
+    get_file_kind,
+    normalise_text,
+    open_file,
+)
 
 Size = tuple[int, int]
 """Height and width in pixels."""
@@ -60,13 +67,13 @@ class Sample(NamedTuple):
     give None, while a mask's file is read all the same). Raises `UnreadableFileError`."""
     mask_name: str
     """The label's file as people know it."""
-    side: Side = Side()
+    side: SplitAssignment = SplitAssignment()
     is_sized: bool = True
     """Whether the label says what size of image it was drawn on."""
 
 
 @dataclass
-class Reading:
+class ReadResult:
     """What a reader found."""
 
     samples: list[Sample]
@@ -80,7 +87,7 @@ class Reading:
     """The same for the labels: `masks/`."""
 
 
-class Tally:
+class WarningCounter:
     """Things that happened to many files, told in one sentence each; safe to use from several threads."""
 
     def __init__(self) -> None:
@@ -93,20 +100,20 @@ class Tally:
             if names:
                 self._names[noun, what].update(names)
 
-    def has(self, noun: str, what: str) -> bool:
+    def has_warning(self, noun: str, what: str) -> bool:
         """Return whether it was said of any name."""
         return (noun, what) in self._names
 
-    def sentences(self) -> list[str]:
+    def format_sentences(self) -> list[str]:
         """One for each kind, with the first few names."""
         return [
-            f"{count(len(names), noun)} {what}: {some(sorted(names))}."
+            f"{format_count(len(names), noun)} {what}: {abbreviate(sorted(names))}."
             for (noun, what), names in sorted(self._names.items())
         ]
 
 
 @dataclass
-class Place:
+class DataSource:
     """The folder that is read, what lies beside the annotations, and where faults are collected."""
 
     root: Path
@@ -128,7 +135,7 @@ class Place:
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """Warnings, in sentences."""
-    tally: Tally = field(default_factory=Tally)
+    tally: WarningCounter = field(default_factory=WarningCounter)
     lossy: set[str] = field(default_factory=set)
     """Names of mask files that lose numbers."""
     open_turns: dict[str, int] = field(default_factory=dict)
@@ -142,11 +149,15 @@ class Place:
             DataError: a link leads out of the root, or something is neither a file nor a folder. Readers find files
                 only here, so that nothing was opened before.
         """
-        root, found = self.root.resolve(), [*walk(self.root)]
-        faults = [f"{self.name(path)}: {fault}" for path in found if (fault := _file_fault(root, path)) is not None]
+        root, found = self.root.resolve(), [*walk_files(self.root)]
+        faults = [
+            f"{self.format_name(path)}: {fault}"
+            for path in found
+            if (fault := _find_file_fault(root, path)) is not None
+        ]
         if faults:
-            raise DataError(self.title, grouped(faults))
-        return tuple((normal(path.relative_to(self.root).as_posix()), path) for path in found)
+            raise DataError(self.title, group_problems(faults))
+        return tuple((normalise_text(path.relative_to(self.root).as_posix()), path) for path in found)
 
     @cached_property
     def files(self) -> tuple[Path, ...]:
@@ -156,12 +167,12 @@ class Place:
     @cached_property
     def by_path(self) -> dict[str, Path]:
         """The same by their absolute path in composed form."""
-        root = normal(os.path.abspath(self.root))  # noqa: PTH100 (links stay what they are)
+        root = normalise_text(os.path.abspath(self.root))  # noqa: PTH100 (links stay what they are)
         return {f"{root}/{below}": path for below, path in self.listing}
 
-    def find(self, path: Path) -> Path | None:
+    def find_file(self, path: Path) -> Path | None:
         """Return the file of this path, where it is one of those that may be read; a folder as it is; else None."""
-        found = self.by_path.get(normal(os.path.abspath(path)))  # noqa: PTH100 (links stay what they are)
+        found = self.by_path.get(normalise_text(os.path.abspath(path)))  # noqa: PTH100 (links stay what they are)
         return path if found is None and path.is_dir() else found
 
     @cached_property
@@ -170,7 +181,7 @@ class Place:
         found: dict[str, list[Path]] = defaultdict(list)
         for path in self.files:
             if path.suffix.lower() in IMAGE_SUFFIXES:
-                found[normal(path.name)].append(path)
+                found[normalise_text(path.name)].append(path)
         return dict(found)
 
     @property
@@ -181,41 +192,41 @@ class Place:
     @property
     def name_of_set(self) -> str:
         """What the set is called: as its folder or archive."""
-        return shown(self.called or self.root.resolve().name or "data")
+        return escape_for_display(self.called or self.root.resolve().name or "data")
 
     @property
     def title(self) -> str:
         """What was named, for messages."""
-        return shown(self.archive or self.root)
+        return escape_for_display(self.archive or self.root)
 
-    def name(self, path: Path) -> str:
+    def format_name(self, path: Path) -> str:
         """A path as people know it."""
-        return shown(path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path)
+        return escape_for_display(path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path)
 
 
-class Layout(NamedTuple):
+class FormatLayout(NamedTuple):
     """Annotations that were found."""
 
     line: str
     """What was found, for people."""
-    read: Callable[[], Reading]
+    read: Callable[[], ReadResult]
 
 
-class Format(NamedTuple):
+class AnnotationFormat(NamedTuple):
     """One kind of annotation."""
 
     text: str
     """What such a data set looks like, in a few words."""
-    find: Callable[[Place], Layout | None]
+    find: Callable[[DataSource], FormatLayout | None]
     """What there is of it, or None; opens as little as possible."""
 
 
-def subfolders(folder: Path) -> list[Path]:
+def list_subfolders(folder: Path) -> list[Path]:
     """Folders in a folder that are not hidden; none where there is no such folder."""
-    return [folder / name for name, is_folder in _entries(folder) if is_folder] if folder.is_dir() else []
+    return [folder / name for name, is_folder in _list_entries(folder) if is_folder] if folder.is_dir() else []
 
 
-def walk(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+def walk_files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
     """Files (pipes and such, too) in a folder and below in order of their paths; hidden ones are passed over.
 
     Links to folders are followed, but for those to a folder `above`; those out of the first one stand for themselves.
@@ -226,14 +237,14 @@ def walk(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
     if above and not here.is_relative_to(above[0]):
         yield folder
         return
-    for name, is_folder in _entries(folder):
+    for name, is_folder in _list_entries(folder):
         if is_folder:
-            yield from walk(folder / name, (*above, here))
+            yield from walk_files(folder / name, (*above, here))
         else:
             yield folder / name
 
 
-def _file_fault(root: Path, path: Path) -> str | None:
+def _find_file_fault(root: Path, path: Path) -> str | None:
     """Return why a file must not be opened: it lies outside the resolved `root`, or is no regular file; else None."""
     try:
         mode = path.lstat().st_mode
@@ -241,16 +252,17 @@ def _file_fault(root: Path, path: Path) -> str | None:
             target = path.resolve(strict=True)
             if not target.is_relative_to(root):
                 return (
-                    f"must lie inside the data folder, found a link to {shown(target)}; copy what it leads to, or "
+                    f"must lie inside the data folder, found a link to {escape_for_display(target)}; copy what it "
+                    "leads to, or "
                     "remove it"
                 )
             mode = target.stat().st_mode
     except (OSError, RuntimeError):  # a link to itself or to nothing: a file that cannot be read
         return None
-    return None if stat.S_ISREG(mode) else f"must be a file or a folder, found a {file_kind(mode)}; remove it"
+    return None if stat.S_ISREG(mode) else f"must be a file or a folder, found a {get_file_kind(mode)}; remove it"
 
 
-def _entries(folder: Path) -> list[tuple[str, bool]]:
+def _list_entries(folder: Path) -> list[tuple[str, bool]]:
     """Names of the files and folders in a folder in order, hidden ones passed over, and whether each is a folder."""
 
     def is_folder(one: os.DirEntry[str]) -> bool:
@@ -284,25 +296,27 @@ def split_of(parts: Iterable[str]) -> SplitName | None:
     return None
 
 
-def unique_stems(place: Place, files: Sequence[Path]) -> list[str]:
+def make_unique_stems(place: DataSource, files: Sequence[Path]) -> list[str]:
     """A stem for each image: the file's, or, where these repeat, the path below the root without extension."""
-    stems = [normal(path.stem) for path in files]
+    stems = [normalise_text(path.stem) for path in files]
     if len(set(stems)) == len(stems):
         return stems
-    return [normal(path.relative_to(place.root).with_suffix("").as_posix()) for path in files]
+    return [normalise_text(path.relative_to(place.root).with_suffix("").as_posix()) for path in files]
 
 
-def drop_repeated(place: Place, samples: list[Sample]) -> list[Sample]:
+def drop_repeated(place: DataSource, samples: list[Sample]) -> list[Sample]:
     """The samples whose stem is theirs alone; the others are problems."""
     counts = Counter(sample.stem for sample in samples)
     for stem in sorted(stem for stem, n in counts.items() if n > 1):
         files = [f"{sample.name} ({sample.mask_name})" for sample in samples if sample.stem == stem]
-        place.problems.append(f"{shown(stem)}: a stem may name one image, found {some(files)}; rename or remove one")
+        place.problems.append(
+            f"{escape_for_display(stem)}: a stem may name one image, found {abbreviate(files)}; rename or remove one"
+        )
     return sorted((sample for sample in samples if counts[sample.stem] == 1), key=lambda sample: sample.stem)
 
 
 def find_image(
-    place: Place, written: str, near: Sequence[Path], source: str, problems: list[str] | None = None
+    place: DataSource, written: str, near: Sequence[Path], source: str, problems: list[str] | None = None
 ) -> Path | None:
     """The image that an annotation file names; None, and a problem, where there is none that can be used.
 
@@ -310,31 +324,31 @@ def find_image(
     folder, else the only one of that name. `source` names the file that speaks of it; `problems` are the place's where
     no others are given.
     """
-    text = normal(written.replace("\\", "/"))
+    text = normalise_text(written.replace("\\", "/"))
     base = text.rsplit("/", 1)[-1]
     for name in dict.fromkeys((text, base)):
         for folder in near:
-            path = place.by_path.get(normal(os.path.abspath(folder / name)))  # noqa: PTH100 (links stay what they are)
+            path = place.by_path.get(normalise_text(os.path.abspath(folder / name)))  # noqa: PTH100 (links stay what they are)
             if path is not None:
                 if name != text:
-                    place.tally.add(*ELSEWHERE, shown(base))
+                    place.tally.add(*ELSEWHERE, escape_for_display(base))
                 return path
     others = place.image_files.get(base, [])
     if len(others) == 1:
         if "/" in text:
-            place.tally.add(*ELSEWHERE, shown(base))
+            place.tally.add(*ELSEWHERE, escape_for_display(base))
         return others[0]
     found = f"{len(others)} files of that name" if others else "no such file (hidden ones are not read)"
-    fault = f"{source}: the file {shown(text)[:300]!r} must be in the data folder, found {found}; add it"
+    fault = f"{source}: the file {escape_for_display(text)[:300]!r} must be in the data folder, found {found}; add it"
     (place.problems if problems is None else problems).append(fault)
     return None
 
 
-def note_unused(place: Place, used: Sequence[Path]) -> None:
+def note_unused(place: DataSource, used: Sequence[Path]) -> None:
     """Warn of images that lie among the used ones and that no annotation speaks of."""
     folders = {path.parent for path in used}
     every = {path for paths in place.image_files.values() for path in paths if path.parent in folders}
-    place.tally.add("image", "without an annotation, passed over", *map(place.name, every - {*used}))
+    place.tally.add("image", "without an annotation, passed over", *map(place.format_name, every - {*used}))
 
 
 def number_list(value: Any) -> list[float] | None:

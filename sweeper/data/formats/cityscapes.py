@@ -16,11 +16,11 @@ import numpy as np
 
 from sweeper.core.records import IGNORE
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES, read_mask
-from sweeper.data.formats.base import Format, Layout, Place, Reading
-from sweeper.data.formats.file_patterns import STEM, Match
-from sweeper.data.formats.patterns import listed, paired, split_by_folder
+from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult
+from sweeper.data.formats.file_patterns import STEM, PatternMatch
+from sweeper.data.formats.patterns import list_pattern_files, pair_files, split_by_folder
 from sweeper.data.store import Pixels
-from sweeper.data.text_tables import UnreadableFileError, shown
+from sweeper.data.text_tables import UnreadableFileError, escape_for_display
 
 NAMES = (
     *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic_light", "traffic_sign", "vegetation"),
@@ -37,35 +37,39 @@ _LOOKED_AT = 8
 """Masks that tell whether label ids are Cityscapes' own."""
 
 
-def find(place: Place) -> Layout | None:
+def find_cityscapes(place: DataSource) -> FormatLayout | None:
     """Files of both suffixes."""
     files = place.files if place.entry is None else ()
     images = sum(path.stem.endswith("_leftImg8bit") for path in files)
     labels = sum(_LABEL.search(path.name) is not None for path in files)
     line = f"Cityscapes' naming ({images} *_leftImg8bit, {labels} *_gt…_label…Ids)"
-    return Layout(line, partial(_read, place)) if images and labels else None
+    return FormatLayout(line, partial(_read_cityscapes, place)) if images and labels else None
 
 
-def _read(place: Place) -> Reading:
+def _read_cityscapes(place: DataSource) -> ReadResult:
     """Pair images and labels by what comes before the suffix; their makers withhold the labels of test images."""
-    kind, masks = "TrainIds", listed(place, _MASKS["TrainIds"], MASK_SUFFIXES)
+    kind, masks = "TrainIds", list_pattern_files(place, _MASKS["TrainIds"], MASK_SUFFIXES)
     if not masks:
-        kind, masks = "Ids", listed(place, _MASKS["Ids"], MASK_SUFFIXES)
+        kind, masks = "Ids", list_pattern_files(place, _MASKS["Ids"], MASK_SUFFIXES)
     if not masks:
         place.problems.append(
             f"*_gtFine_labelIds.png: must be there, found coarse labels alone; name these with --images '{_IMAGES}' "
             f"--masks '**/{STEM}_gtCoarse_labelIds.png'"
         )
     stems = {one.stem for one in masks}
-    every = listed(place, _IMAGES, IMAGE_SUFFIXES)
-    place.tally.add("image", "without fine labels, passed over", *(shown(i.stem) for i in every if i.stem not in stems))
+    every = list_pattern_files(place, _IMAGES, IMAGE_SUFFIXES)
+    place.tally.add(
+        "image", "without fine labels, passed over", *(escape_for_display(i.stem) for i in every if i.stem not in stems)
+    )
     images = [one for one in every if one.stem in stems]
-    table, names = _meaning(place, masks, train_ids=kind == "TrainIds")
-    samples, _ = paired(place, (images, _IMAGES), (masks, _MASKS[kind]), split_by_folder, table=table, named=True)
-    return Reading(samples, names, indices=True, place="*_leftImg8bit", mask_place=_MASKS[kind])
+    table, names = _read_meaning(place, masks, train_ids=kind == "TrainIds")
+    samples, _ = pair_files(place, (images, _IMAGES), (masks, _MASKS[kind]), split_by_folder, table=table, named=True)
+    return ReadResult(samples, names, indices=True, place="*_leftImg8bit", mask_place=_MASKS[kind])
 
 
-def _meaning(place: Place, masks: Sequence[Match], *, train_ids: bool) -> tuple[Pixels | None, tuple[str, ...] | None]:
+def _read_meaning(
+    place: DataSource, masks: Sequence[PatternMatch], *, train_ids: bool
+) -> tuple[Pixels | None, tuple[str, ...] | None]:
     """The train id of each label id, (256,), where these are to be translated, and the class names."""
     if place.classes is not None or not all(_OWN.fullmatch(one.stem) for one in masks):
         return None, place.classes
@@ -86,4 +90,6 @@ def _meaning(place: Place, masks: Sequence[Match], *, train_ids: bool) -> tuple[
     return table, NAMES
 
 
-FORMAT = Format("files called *_leftImg8bit.png and *_gtFine_labelIds.png (or labelTrainIds)", find)
+FORMAT = AnnotationFormat(
+    "files called *_leftImg8bit.png and *_gtFine_labelIds.png (or labelTrainIds)", find_cityscapes
+)

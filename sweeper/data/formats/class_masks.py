@@ -14,35 +14,39 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from sweeper.core.records import IGNORE
-from sweeper.data.class_words import background_of, is_background, is_ignored
+from sweeper.data.class_words import find_background, is_background, is_ignored
 from sweeper.data.decode import LOSSY_SUFFIXES, read_mask
-from sweeper.data.formats.base import Place, Size
-from sweeper.data.formats.file_patterns import Match
-from sweeper.data.label_values import number_table, some
+from sweeper.data.formats.base import DataSource, Size
+from sweeper.data.formats.file_patterns import PatternMatch
+from sweeper.data.label_values import abbreviate, number_table
 from sweeper.data.store import Pixels
-from sweeper.data.text_tables import MAX_CLASSES, UnreadableFileError, shown
+from sweeper.data.text_tables import MAX_CLASSES, UnreadableFileError, escape_for_display
 
 _MASK_WORD = r"(?:masks?|labels?|gt|seg|segm|segmentation|manual)"
 _TASK = re.compile(r"task-(\d+)-annotation-\d+-by-\d+-tag-(.+)-\d+")
 _BREAK = re.compile(r"[\W_]+")
 
 
-def note_tasks(place: Place, masks: Sequence[Match]) -> bool:
+def note_tasks(place: DataSource, masks: Sequence[PatternMatch]) -> bool:
     """Return whether masks are called by Label Studio's tasks, not by images; then that is a problem."""
     tasks = {one.path: found for one in masks if (found := _TASK.fullmatch(PurePosixPath(one.below).stem))}
     if tasks:
         path, first = next(iter(tasks.items()))
-        meant = [f"{place.name(path)} (class {shown(found[2])} of task {found[1]})" for path, found in tasks.items()]
-        wanted = shown(path.with_name(f"IMAGE_{first[2]}{path.suffix}").relative_to(place.root))
+        meant = [
+            f"{place.format_name(path)} (class {escape_for_display(found[2])} of task {found[1]})"
+            for path, found in tasks.items()
+        ]
+        wanted = escape_for_display(path.with_name(f"IMAGE_{first[2]}{path.suffix}").relative_to(place.root))
         place.problems.append(
-            f"{shown(path.parent.relative_to(place.root))}/: masks must be called by their images, found Label "
-            f"Studio's task and class: {some(meant)}; rename each, with the name of its task's image for IMAGE: "
-            f"mv '{place.name(path)}' '{wanted}'"
+            f"{escape_for_display(path.parent.relative_to(place.root))}/: masks must be called by their images, found "
+            "Label "
+            f"Studio's task and class: {abbreviate(meant)}; rename each, with the name of its task's image for IMAGE: "
+            f"mv '{place.format_name(path)}' '{wanted}'"
         )
     return bool(tasks)
 
 
-def image_of(mask: Match, stems: Collection[str]) -> str | None:
+def find_image_stem(mask: PatternMatch, stems: Collection[str]) -> str | None:
     """Return the image's stem that is a folder of a mask, or a part of its name; None without one."""
     parts = PurePosixPath(mask.below).with_suffix("").parts
     breaks = [(0, 0), *(found.span() for found in _BREAK.finditer(parts[-1])), (len(parts[-1]),) * 2]
@@ -50,7 +54,7 @@ def image_of(mask: Match, stems: Collection[str]) -> str | None:
     return next((text for text in (*reversed(parts), *sorted(within, key=len, reverse=True)) if text in stems), None)
 
 
-def masks_by_beginning(names: Collection[str]) -> dict[str, str]:
+def match_masks_by_beginning(names: Collection[str]) -> dict[str, str]:
     """Return the names that begin with another one, each with that one, where they may be masks of classes."""
     begins = {name: [name[: found.start()] for found in _BREAK.finditer(name)] for name in names}
     of = {name: found[-1] for name, all_of in begins.items() if (found := [text for text in all_of if text in names])}
@@ -58,7 +62,7 @@ def masks_by_beginning(names: Collection[str]) -> dict[str, str]:
     return of if several and 2 * len({name[len(image) :] for name, image in of.items()}) <= len(of) else {}
 
 
-def classes_of(found: Sequence[tuple[Match, Sequence[Path]]], place: Place) -> dict[Path, str]:
+def find_mask_classes(found: Sequence[tuple[PatternMatch, Sequence[Path]]], place: DataSource) -> dict[Path, str]:
     """Return the class of each mask by what only its path has, not the image's; empty where these are no classes.
 
     Args:
@@ -80,23 +84,27 @@ def classes_of(found: Sequence[tuple[Match, Sequence[Path]]], place: Place) -> d
     if unclear or repeated or not 2 <= len(names) < MAX_CLASSES or len(kinds) < 2 * len(names):
         return {}
     place.classes = place.classes or ("background", *(n for n in names if not is_background(n) and not is_ignored(n)))
-    if missing := [shown(name) for name in names if _label(name, place.classes) is None]:
-        place.problems.append(f"classes.txt: must have the classes of the masks, found no {some(missing)}; add them")
+    if missing := [escape_for_display(name) for name in names if _make_label(name, place.classes) is None]:
+        place.problems.append(
+            f"classes.txt: must have the classes of the masks, found no {abbreviate(missing)}; add them"
+        )
     first, *_ = sorted(kinds, key=str)
     place.notes.append(
-        f"Masks of one class each were joined ({place.name(first)} is {shown(kinds[first])}): classes are "
-        f"{', '.join(map(shown, place.classes))}; where two overlap, the one with fewer pixels in that image counts."
+        f"Masks of one class each were joined ({place.format_name(first)} is {escape_for_display(kinds[first])}): "
+        "classes are "
+        f"{', '.join(map(escape_for_display, place.classes))}; where two overlap, the one with fewer pixels in that "
+        "image counts."
     )
     return kinds
 
 
-def _label(name: str, classes: Sequence[str]) -> int | None:
+def _make_label(name: str, classes: Sequence[str]) -> int | None:
     if name in classes:
         return classes.index(name)
-    return IGNORE if is_ignored(name) else background_of(classes) or 0 if is_background(name) else None
+    return IGNORE if is_ignored(name) else find_background(classes) or 0 if is_background(name) else None
 
 
-def joined(place: Place, masks: Sequence[tuple[Path, str]], size: Size | None) -> Pixels:
+def join_masks(place: DataSource, masks: Sequence[tuple[Path, str]], size: Size | None) -> Pixels:
     """Return one mask of those of the classes of an image, (H, W).
 
     Raises:
@@ -105,22 +113,25 @@ def joined(place: Place, masks: Sequence[tuple[Path, str]], size: Size | None) -
     classes, parts = place.classes or (), []
     for path, name in masks:
         mask = read_mask(path, size=size)
-        lossy = [shown(path)] if path.suffix.lower() in LOSSY_SUFFIXES else []
+        lossy = [escape_for_display(path)] if path.suffix.lower() in LOSSY_SUFFIXES else []
         counts = np.bincount(mask.ravel(), minlength=256)[None]
-        found = number_table(counts, [shown(path)], [], "", lossy=lossy, is_known=False, may_be_binary=True)
+        found = number_table(
+            counts, [escape_for_display(path)], [], "", lossy=lossy, is_known=False, may_be_binary=True
+        )
         mask = mask if found[0] is None else found[0][mask]
         if len(values := np.unique(mask[mask > 0])) > 1:
-            numbers = some([*map(str, values)])
+            numbers = abbreviate([*map(str, values)])
             raise UnreadableFileError(
-                f"a mask of one class ({shown(name)}) must hold 0 and one other number, found {numbers} in "
-                f"{place.name(path)}; export one mask with a number for each class, or one for each class"
+                f"a mask of one class ({escape_for_display(name)}) must hold 0 and one other number, found {numbers} "
+                "in "
+                f"{place.format_name(path)}; export one mask with a number for each class, or one for each class"
             )
-        parts.append((mask > 0, _label(name, classes) or 0))
+        parts.append((mask > 0, _make_label(name, classes) or 0))
     if len({part.shape for part, _ in parts}) > 1:
         raise UnreadableFileError("masks of one image must have one size, found several; export them alike")
-    whole = np.full(parts[0][0].shape, background_of(classes) or 0, dtype=np.uint8)
+    whole = np.full(parts[0][0].shape, find_background(classes) or 0, dtype=np.uint8)
     for part, label in sorted(parts, key=lambda one: -np.count_nonzero(one[0])):
         whole[part] = label
     if np.sum([part for part, _ in parts], axis=0).max() > 1:
-        place.tally.add("image", "with masks of classes that overlap", place.name(masks[0][0]))
+        place.tally.add("image", "with masks of classes that overlap", place.format_name(masks[0][0]))
     return whole

@@ -19,21 +19,28 @@ from pathlib import Path
 from typing import Any
 
 from sweeper.core.records import SplitName
-from sweeper.core.text import listed
+from sweeper.core.text import join_words
 from sweeper.data.formats.base import (
-    Format,
-    Layout,
-    Place,
-    Reading,
+    AnnotationFormat,
+    DataSource,
+    FormatLayout,
+    ReadResult,
     Size,
     find_image,
     has_keys,
     number_list,
     split_of,
 )
-from sweeper.data.formats.shapes import Drawing, Shape, note_boxes, number_words, shapes_reading
-from sweeper.data.label_values import some
-from sweeper.data.text_tables import ALL_IMAGES, Side, UnreadableFileError, load_json, normal, shown
+from sweeper.data.formats.shapes import ImageShapes, Shape, make_shapes_result, note_boxes, number_words
+from sweeper.data.label_values import abbreviate
+from sweeper.data.text_tables import (
+    ALL_IMAGES,
+    SplitAssignment,
+    UnreadableFileError,
+    escape_for_display,
+    load_json,
+    normalise_text,
+)
 
 _KEYS = (b"images", b"annotations", b"categories")
 _WHOLE = re.compile(r"\s*(-?(?:0|[1-9][0-9]{0,17}))(?:\.0*)?\s*")
@@ -59,7 +66,7 @@ class CocoFile:
     """Field → an id that is no whole number as it stands there, and is read as one."""
 
 
-def find(place: Place) -> Layout | None:
+def find_coco(place: DataSource) -> FormatLayout | None:
     """JSON files that look like COCO's; where some are called instances_*, these alone."""
     found = []
     folders: Counter[Path] = Counter()
@@ -69,38 +76,38 @@ def find(place: Place) -> Layout | None:
             if folders[path.parent] <= _SOME and has_keys(path, _KEYS):
                 found.append(path)
     files = [path for path in found if path.name.startswith("instances_")] or found
-    line = f"COCO's JSON ({', '.join(place.name(path) for path in files[:3])})"
-    return Layout(line, partial(_read, place, files)) if files else None
+    line = f"COCO's JSON ({', '.join(place.format_name(path) for path in files[:3])})"
+    return FormatLayout(line, partial(_read_coco, place, files)) if files else None
 
 
-def _read(place: Place, paths: Sequence[Path]) -> Reading:
+def _read_coco(place: DataSource, paths: Sequence[Path]) -> ReadResult:
     """Read every JSON that looks like COCO's, or the one that is asked for."""
-    files = [_parse(place, path) for path in paths]
-    where = place.name(files[0].path)
-    used = {file.categories[category] for file in files for category in _categories(file) & file.categories.keys()}
+    files = [_parse_file(place, path) for path in paths]
+    where = place.format_name(files[0].path)
+    used = {file.categories[category] for file in files for category in _read_categories(file) & file.categories.keys()}
     # A category that only stands above others, as some exporters write it, is no class.
     ordered = [
         word for file in files for _, word in sorted(file.categories.items()) if word in used or word not in file.supers
     ]
     words = number_words(place, ordered, used, "*.json")
     drawings = []
-    for file, key, path in _located(place, files):
+    for file, key, path in _locate_images(place, files):
         written, size = file.images[key]
         # Those that lie behind may be of any class: what they cover is ignored.
         shapes = [
-            shape._replace(word=None if shape.behind else file.categories.get(category))
+            shape._replace(label=None if shape.behind else file.categories.get(category))
             for category, shape in file.objects.get(key, ())
         ]
-        source = f"{place.name(file.path)} ({shown(written)[:200]})"
-        drawings.append(Drawing(source, path, shapes, size, Side(file.split)))
-    return shapes_reading(place, drawings, words, where, "areas")
+        source = f"{place.format_name(file.path)} ({escape_for_display(written)[:200]})"
+        drawings.append(ImageShapes(source, path, shapes, size, SplitAssignment(file.split)))
+    return make_shapes_result(place, drawings, words, where, "areas")
 
 
-def _categories(file: CocoFile) -> set[int]:
+def _read_categories(file: CocoFile) -> set[int]:
     return {category for found in file.objects.values() for category, _ in found}
 
 
-def _located(place: Place, files: list[CocoFile]) -> Iterator[tuple[CocoFile, Any, Path]]:
+def _locate_images(place: DataSource, files: list[CocoFile]) -> Iterator[tuple[CocoFile, Any, Path]]:
     """Each image that has a file, with its JSON and its key there."""
     for file in files:
         here = file.path.parent
@@ -109,49 +116,49 @@ def _located(place: Place, files: list[CocoFile]) -> Iterator[tuple[CocoFile, An
         named = [here.parent / split, here.parent / split / "images", here.parent / "images" / split]
         near = list(dict.fromkeys([*beside, *named]))
         for key, (written, _) in file.images.items():
-            path = find_image(place, written, near, place.name(file.path))
+            path = find_image(place, written, near, place.format_name(file.path))
             if path is not None:
                 yield file, key, path
 
 
-def _parse(place: Place, path: Path) -> CocoFile:
+def _parse_file(place: DataSource, path: Path) -> CocoFile:
     """Images, categories and objects of a file; faults become problems."""
-    name = place.name(path)
+    name = place.format_name(path)
     split = split_of([*path.relative_to(place.root).parts[:-1], *path.stem.replace("-", "_").split("_")])
     split = split or split_of([path.stem.rstrip("0123456789").rsplit("_", 1)[-1]])
     file = CocoFile(path, split)
     faulty = set()
-    for key, number, entry in _entries(place, path):
+    for key, number, entry in _list_entries(place, path):
         try:
-            _take(key, entry, file)
+            _keep_entry(key, entry, file)
         except ValueError as error:
             faulty.add(key)
             place.problems.append(f"{name}: {key}[{number}] {error}; export it again")
     shapes = [(key, *pair) for key, found in file.objects.items() for pair in found]
     lost = [key for key, _, _ in shapes if key not in file.images]
     if lost and "images" not in faulty:  # else these are why
-        known = f"`images` has {some([_typed(key) for key in file.images], 2) or 'none'}"
+        known = f"`images` has {abbreviate([_format_typed(key) for key in file.images], 2) or 'none'}"
         place.problems.append(
             f"{name}: annotations must be of one of the images, found {len(lost)} with an unknown image_id "
-            f"({some([_typed(key) for key in dict.fromkeys(lost)], 2)}; {known}); export them together"
+            f"({abbreviate([_format_typed(key) for key in dict.fromkeys(lost)], 2)}; {known}); export them together"
         )
     unknown = Counter(category for _, category, _ in shapes if category not in file.categories)
     if unknown and "categories" not in faulty:
         place.problems.append(
             f"{name}: annotations must be of one of the {len(file.categories)} categories, found category_id "
-            f"{some([f'{c} ({n} times)' for c, n in unknown.most_common()])}; add it to `categories`"
+            f"{abbreviate([f'{c} ({n} times)' for c, n in unknown.most_common()])}; add it to `categories`"
         )
     note_boxes(place, name, [shape for _, _, shape in shapes])
     if file.respelled and not faulty and not lost and not unknown:
-        examples = listed([f"{key} {_typed(value)}" for key, value in sorted(file.respelled.items())])
+        examples = join_words([f"{key} {_format_typed(value)}" for key, value in sorted(file.respelled.items())])
         place.notes.append(f"{name}: some ids are not written as whole numbers ({examples}); they are read as such.")
     return file
 
 
-def _typed(value: Any) -> str:
+def _format_typed(value: Any) -> str:
     """Return an id as JSON has it, with its type for people."""
     kind = "text" if isinstance(value, str) else "number" if type(value) in (int, float) else "neither number nor text"
-    return f"{shown(json.dumps(value))[:60]} ({kind})"
+    return f"{escape_for_display(json.dumps(value))[:60]} ({kind})"
 
 
 def _read_id(entry: dict[str, Any], key: str, *, text: bool = False) -> int | str:
@@ -167,25 +174,27 @@ def _read_id(entry: dict[str, Any], key: str, *, text: bool = False) -> int | st
         return int(found[1])
     if text and isinstance(value, str):
         return value
-    raise ValueError(f"must have a whole number as {key}, found {_typed(value)}")
+    raise ValueError(f"must have a whole number as {key}, found {_format_typed(value)}")
 
 
-def _entries(place: Place, path: Path) -> Iterator[tuple[str, int, Any]]:
+def _list_entries(place: DataSource, path: Path) -> Iterator[tuple[str, int, Any]]:
     """The entries of the three lists, each with its list and number; a file that is none of COCO's is a problem."""
     try:
         data = load_json(path, ALL_IMAGES)
     except UnreadableFileError as error:
-        place.problems.append(f"{place.name(path)}: {error}")
+        place.problems.append(f"{place.format_name(path)}: {error}")
         return
     for key in ("images", "annotations", "categories"):
         listed = data.get(key, []) if isinstance(data, dict) else None
         if not isinstance(listed, list):
-            place.problems.append(f"{place.name(path)}: {key!r} must be a list, found something else; is it COCO?")
+            place.problems.append(
+                f"{place.format_name(path)}: {key!r} must be a list, found something else; is it COCO?"
+            )
             return
         yield from ((key, number, entry) for number, entry in enumerate(listed))
 
 
-def _take(key: str, entry: Any, file: CocoFile) -> None:
+def _keep_entry(key: str, entry: Any, file: CocoFile) -> None:
     """Keep an entry.
 
     Raises:
@@ -205,19 +214,21 @@ def _take(key: str, entry: Any, file: CocoFile) -> None:
         return
     name = entry.get("file_name" if key == "images" else "name")
     if not isinstance(name, str) or not name.strip():
-        raise ValueError(f"must have a {'file_name' if key == 'images' else 'name'}, found {shown(name)[:60]!r}")
+        raise ValueError(
+            f"must have a {'file_name' if key == 'images' else 'name'}, found {escape_for_display(name)[:60]!r}"
+        )
     if number in (file.images if key == "images" else file.categories):
-        raise ValueError(f"must have an id of its own, whatever its type, found {_typed(entry['id'])} again")
+        raise ValueError(f"must have an id of its own, whatever its type, found {_format_typed(entry['id'])} again")
     if key == "images":
         height, width = entry.get("height"), entry.get("width")
         both = isinstance(height, int) and isinstance(width, int)
         file.images[number] = name, (height, width) if both else None  # type: ignore[assignment]
         return
     if not name.isprintable():
-        raise ValueError(f"must have a printable name, found {shown(name)[:60]!r}")
-    file.categories[int(number)] = normal(name.strip())
+        raise ValueError(f"must have a printable name, found {escape_for_display(name)[:60]!r}")
+    file.categories[int(number)] = normalise_text(name.strip())
     if isinstance(over := entry.get("supercategory"), str):
-        file.supers.add(normal(over.strip()))
+        file.supers.add(normalise_text(over.strip()))
 
 
 def parse_object(entry: dict[str, Any]) -> tuple[int, Shape]:
@@ -226,7 +237,7 @@ def parse_object(entry: dict[str, Any]) -> tuple[int, Shape]:
     Raises:
         ValueError: its fault.
     """
-    where, category = f"annotation {shown(str(entry.get('id'))[:40])}", int(_read_id(entry, "category_id"))
+    where, category = f"annotation {escape_for_display(str(entry.get('id'))[:40])}", int(_read_id(entry, "category_id"))
     size = entry.get("area")
     written = float(size) if isinstance(size, int | float) and 0 < size < _LARGE else None
     crowd, what = bool(entry.get("iscrowd")), entry.get("segmentation")
@@ -253,4 +264,4 @@ def parse_object(entry: dict[str, Any]) -> tuple[int, Shape]:
     return category, Shape(where, None, (corners.tobytes(),), "box", behind=True, area=written)
 
 
-FORMAT = Format("a COCO JSON (images, annotations, categories) and its images", find)
+FORMAT = AnnotationFormat("a COCO JSON (images, annotations, categories) and its images", find_coco)

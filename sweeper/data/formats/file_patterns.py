@@ -16,12 +16,12 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from sweeper.core.errors import UsageError
-from sweeper.core.paths import expanded
+from sweeper.core.paths import expand_user
 from sweeper.core.records import Patterns
-from sweeper.data.formats.base import Place
+from sweeper.data.formats.base import DataSource
 from sweeper.data.problem_lines import check_no_address
 from sweeper.data.synthetic import PREFIX
-from sweeper.data.text_tables import normal, shown
+from sweeper.data.text_tables import escape_for_display, normalise_text
 
 STEM = "{stem}"
 _STEM, _AGAIN = "(?P<stem>[^/]+)", "(?P=stem)"
@@ -48,7 +48,7 @@ class FilePattern(NamedTuple):
     """Whether a path has one stem at most: no other wildcard stands in that part of it."""
 
 
-class Match(NamedTuple):
+class PatternMatch(NamedTuple):
     """A file that a pattern names."""
 
     path: Path
@@ -65,7 +65,9 @@ class Match(NamedTuple):
         return "/".join([*filter(None, self.folders), PurePosixPath(self.below).stem])
 
 
-def asked_patterns(data: str | None, images: str | None, masks: str | None) -> tuple[str | None, Patterns | None]:
+def get_requested_patterns(
+    data: str | None, images: str | None, masks: str | None
+) -> tuple[str | None, Patterns | None]:
     """The folder (or archive) that is meant, and the patterns below it; None without patterns.
 
     Args:
@@ -84,33 +86,37 @@ def asked_patterns(data: str | None, images: str | None, masks: str | None) -> t
         example = "'img/**/*.jpg'" if images is None else f"'labels/{STEM}.png'"
         raise UsageError(f"--images and --masks go together, got {given} alone; add {other}, for example {example}")
     if data is not None and data.startswith(PREFIX):
-        raise UsageError(f"--images and --masks are for files, and {shown(data)} is drawn; leave them out")
+        raise UsageError(f"--images and --masks are for files, and {escape_for_display(data)} is drawn; leave them out")
     texts = {"--images": images, "--masks": masks}
     for option, text in texts.items():
         check_no_address(option, text)
-    base = "." if data is None else expanded(data)
-    texts = {o: os.path.normpath(os.path.join(base, expanded(t) if t.startswith("~") else t)) for o, t in texts.items()}  # noqa: PTH118
+    base = "." if data is None else expand_user(data)
+    homes = {option: expand_user(text) if text.startswith("~") else text for option, text in texts.items()}
+    texts = {o: os.path.normpath(os.path.join(base, text)) for o, text in homes.items()}  # noqa: PTH118
     if data is None:
         if any(PurePosixPath(text).is_absolute() or text.startswith("..") for text in texts.values()):
             texts = {option: os.path.abspath(text) for option, text in texts.items()}  # noqa: PTH100 (no path: wildcards)
-        folders = [text if Path(text).is_dir() else fixed_folder(text) for text in texts.values()]
+        folders = [text if Path(text).is_dir() else get_fixed_folder(text) for text in texts.values()]
         data = os.path.commonpath(folders) or "."
-    texts = {option: os.path.relpath(text, expanded(data)) for option, text in texts.items()}
+    texts = {option: os.path.relpath(text, expand_user(data)) for option, text in texts.items()}
     for option, text in texts.items():
         if text.split("/")[0] == "..":
             given = images if option == "--images" else masks
-            raise UsageError(f"{option} must name files below {shown(data)}, got {shown(given)}; name a folder above")
-        file_pattern(option, text)  # refuses what has no meaning
+            raise UsageError(
+                f"{option} must name files below {escape_for_display(data)}, got {escape_for_display(given)}; name a "
+                "folder above"
+            )
+        compile_pattern(option, text)  # refuses what has no meaning
     return data, Patterns(images=texts["--images"], masks=texts["--masks"])
 
 
-def fixed_folder(text: str) -> str:
+def get_fixed_folder(text: str) -> str:
     """The folder before the first wildcard."""
     found = _SIGN.search(text)
     return os.path.dirname(text if found is None else text[: found.start()])  # noqa: PTH120 (wildcards are no path)
 
 
-def file_pattern(option: str, text: str) -> FilePattern:
+def compile_pattern(option: str, text: str) -> FilePattern:
     """A pattern as an expression; the extension counts in any case.
 
     Raises:
@@ -119,7 +125,7 @@ def file_pattern(option: str, text: str) -> FilePattern:
     parts: list[str] = []
     folders: list[str] = []
     has_stem = False
-    tokens = _TOKEN.findall(normal(text))
+    tokens = _TOKEN.findall(normalise_text(text))
     last = max((i for i, token in enumerate(tokens) if token in {"/", "**/"}), default=-1)
     names = tokens[last + 1 :]
     suffix = re.search(r"\.\w+$", names[-1]) if names and not _SIGN.match(names[-1]) else None
@@ -130,7 +136,7 @@ def file_pattern(option: str, text: str) -> FilePattern:
             parts.append(_AGAIN if has_stem else _STEM)
             has_stem = True
             continue
-        found = _expression(option, text, token)
+        found = _make_expression(option, text, token)
         if i < last + 1 and _SIGN.match(token) and token != "/":
             folders.append(f"f{len(folders)}")
             found = f"(?P<{folders[-1]}>{found})"
@@ -140,10 +146,10 @@ def file_pattern(option: str, text: str) -> FilePattern:
     others = [_ENDING.sub("", part.replace(STEM, "")) for part in text.split("/") if STEM in part]
     exact = not any(map(has_wildcards, others))
     regex = re.compile("".join(parts), re.DOTALL)
-    return FilePattern(option, text, regex, fixed_folder(text), tuple(folders), has_stem, exact)
+    return FilePattern(option, text, regex, get_fixed_folder(text), tuple(folders), has_stem, exact)
 
 
-def _expression(option: str, text: str, token: str) -> str:
+def _make_expression(option: str, text: str, token: str) -> str:
     if token == "**/":
         return "(?:[^/]+/)*"
     if token.startswith("*"):
@@ -156,7 +162,8 @@ def _expression(option: str, text: str, token: str) -> str:
         return f"(?:{'|'.join(re.escape(one) for one in token[1:-1].split(','))})"
     if token.startswith("{") and token.endswith("}"):
         raise UsageError(
-            f"{option} knows {STEM} alone, the image's name without extension; got {shown(token)} in {shown(text)}"
+            f"{option} knows {STEM} alone, the image's name without extension; got {escape_for_display(token)} in "
+            f"{escape_for_display(text)}"
         )
     return re.escape(token)
 
@@ -166,36 +173,36 @@ def has_wildcards(text: str) -> bool:
     return _SIGN.search(text) is not None
 
 
-def plain(name: str) -> str:
+def escape_pattern(name: str) -> str:
     """A name as a pattern that stands for it alone."""
     return _SIGN.sub(r"[\g<0>]", name)
 
 
-def matches(place: Place, pattern: FilePattern) -> Iterator[Match]:
+def find_matches(place: DataSource, pattern: FilePattern) -> Iterator[PatternMatch]:
     """Files that a pattern names, in order of their paths."""
     for below, path in place.listing:
         if (found := pattern.regex.fullmatch(below)) is not None:
             stem = found["stem"] if pattern.has_stem else PurePosixPath(below).stem
-            yield Match(path, below, stem, _folders_of(found, pattern))
+            yield PatternMatch(path, below, stem, _list_folders(found, pattern))
 
 
-def _folders_of(found: re.Match[str], pattern: FilePattern) -> tuple[str, ...]:
+def _list_folders(found: re.Match[str], pattern: FilePattern) -> tuple[str, ...]:
     return tuple(found[group].rstrip("/") for group in pattern.folders)
 
 
-def masks_of(
-    images: Sequence[Match], labels: Sequence[Match], image_text: str, mask_text: str
+def find_masks(
+    images: Sequence[PatternMatch], labels: Sequence[PatternMatch], image_text: str, mask_text: str
 ) -> dict[Path, list[Path]]:
     """The masks that each image may have by two patterns, for the images that have any.
 
     Where both have as many wildcards for folders, these must be equal, unless no image would have a mask then.
     """
-    image, mask = file_pattern("", image_text), file_pattern("", mask_text)
+    image, mask = compile_pattern("", image_text), compile_pattern("", mask_text)
     loose: dict[str, list[Path]] = defaultdict(list)
     strict: dict[tuple[str, tuple[str, ...]], list[Path]] = defaultdict(list)
     stems = {one.stem for one in images}
     for label in labels:
-        for stem, folders in _stems_of(label, mask, stems):
+        for stem, folders in _list_stems(label, mask, stems):
             loose[stem].append(label.path)
             strict[stem, folders].append(label.path)
     same = {one.path: strict.get((one.stem if mask.has_stem else "", one.folders), []) for one in images}
@@ -204,7 +211,7 @@ def masks_of(
     return {path: found for path, found in same.items() if found}
 
 
-def _stems_of(label: Match, mask: FilePattern, stems: set[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _list_stems(label: PatternMatch, mask: FilePattern, stems: set[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
     """The stems of images that a mask's path may hold, with the folders that its wildcards stand for then."""
     if not mask.has_stem:
         yield "", label.folders
@@ -217,4 +224,4 @@ def _stems_of(label: Match, mask: FilePattern, stems: set[str]) -> Iterator[tupl
             own = re.escape(stem)
             regex = re.compile(mask.regex.pattern.replace(_STEM, own).replace(_AGAIN, own), mask.regex.flags)
             if (found := regex.fullmatch(label.below)) is not None:
-                yield stem, _folders_of(found, mask)
+                yield stem, _list_folders(found, mask)

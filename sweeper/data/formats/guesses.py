@@ -17,12 +17,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sweeper.data.decode import IMAGE_SUFFIXES, LOSSY_SUFFIXES, MASK_SUFFIXES
-from sweeper.data.formats.base import SPLITS, Format, Layout, Place, Reading, subfolders
-from sweeper.data.formats.class_masks import image_of, masks_by_beginning, note_tasks
-from sweeper.data.formats.file_patterns import STEM, Match, file_pattern, masks_of, matches, plain
-from sweeper.data.formats.patterns import listed, paired, split_by_folder
-from sweeper.data.label_values import some
-from sweeper.data.text_tables import shown
+from sweeper.data.formats.base import SPLITS, AnnotationFormat, DataSource, FormatLayout, ReadResult, list_subfolders
+from sweeper.data.formats.class_masks import find_image_stem, match_masks_by_beginning, note_tasks
+from sweeper.data.formats.file_patterns import (
+    STEM,
+    PatternMatch,
+    compile_pattern,
+    escape_pattern,
+    find_masks,
+    find_matches,
+)
+from sweeper.data.formats.patterns import list_pattern_files, pair_files, split_by_folder
+from sweeper.data.label_values import abbreviate
+from sweeper.data.text_tables import escape_for_display
 
 LAYOUT = (
     "a data set is a folder with images/ (png, jpg, bmp, tif, webp) and masks/ (png, bmp, tif, gif; class indices) "
@@ -46,7 +53,7 @@ MORE_MASK_WORDS = (
 _DRAWN = tuple(suffix for suffix in MASK_SUFFIXES if suffix not in LOSSY_SUFFIXES)
 
 
-def _at_an_end(before: str, after: str) -> re.Pattern[str]:
+def _is_at_an_end(before: str, after: str) -> re.Pattern[str]:
     return re.compile(rf"^(?:{before})(?=.)|(?<=.)(?:{after})$", re.IGNORECASE)
 
 
@@ -57,15 +64,15 @@ _MASK_FILE_WORDS = (
 )
 _FILES = "|".join(_MASK_FILE_WORDS)
 _ENDING = "|".join(map(re.escape, IMAGE_SUFFIXES))
-MASK_FILE = _at_an_end(rf"(?:{_FILES})[_-]|mask|label|gt", rf"[_. -](?:{_FILES})|mask|label|{_ENDING}")
+MASK_FILE = _is_at_an_end(rf"(?:{_FILES})[_-]|mask|label|gt", rf"[_. -](?:{_FILES})|mask|label|{_ENDING}")
 """What makes a file's name (without extension) that of a mask: `mask_a`, `a-gt`, `amask`, `a.jpg` of `a.jpg.png`."""
-IMAGE_FILE = _at_an_end("(?:images?|img)[_-]|image|img", "[_-](?:images?|img|sat|rgb|training|test)")
-MASK_FOLDER = _at_an_end(rf"(?:{_FOLDERS[0]})[_ -]", rf"[_ -]?(?:{_FOLDERS[0]})")
+IMAGE_FILE = _is_at_an_end("(?:images?|img)[_-]|image|img", "[_-](?:images?|img|sat|rgb|training|test)")
+MASK_FOLDER = _is_at_an_end(rf"(?:{_FOLDERS[0]})[_ -]", rf"[_ -]?(?:{_FOLDERS[0]})")
 """The same of folders: `train_masks`, `masks_2020`, `trainannot`."""
-IMAGE_FOLDER = _at_an_end(rf"(?:{_FOLDERS[1]})[_ -]", rf"[_ -](?:{_FOLDERS[1]})")
+IMAGE_FOLDER = _is_at_an_end(rf"(?:{_FOLDERS[1]})[_ -]", rf"[_ -](?:{_FOLDERS[1]})")
 
 
-class Guess(NamedTuple):
+class LayoutGuess(NamedTuple):
     """Where images and masks may lie."""
 
     images: str
@@ -77,7 +84,7 @@ class Guess(NamedTuple):
     """Whether the words in their names alone tell masks from the images beside them."""
 
     @property
-    def line(self) -> str:
+    def format_line(self) -> str:
         """What was found, for people."""
         at, other = self.folders
         return "masks beside their images" if at == other else f"{at}/ and {other}/"
@@ -85,29 +92,31 @@ class Guess(NamedTuple):
     @property
     def options(self) -> str:
         """The options that ask for the same."""
-        return f"--images '{shown(self.images)}' --masks '{shown(self.masks)}'"
+        return f"--images '{escape_for_display(self.images)}' --masks '{escape_for_display(self.masks)}'"
 
 
-def _folders(images: str, masks: str) -> Guess:
+def _walk_folders(images: str, masks: str) -> LayoutGuess:
     """All files in folders and below, by patterns of these folders."""
-    return Guess(f"{images}/**/{STEM}.*", f"{masks}/**/{STEM}.*", (shown(images), shown(masks)))
+    return LayoutGuess(
+        f"{images}/**/{STEM}.*", f"{masks}/**/{STEM}.*", (escape_for_display(images), escape_for_display(masks))
+    )
 
 
-def _one_of(names: Sequence[str]) -> str:
+def _make_alternatives(names: Sequence[str]) -> str:
     """A pattern of names."""
     if len(names) == 1:
-        return plain(names[0])
+        return escape_pattern(names[0])
     return "*" if any(re.search(r"[{},*?\[]", name) for name in names) else f"{{{','.join(names)}}}"
 
 
-def _holds(place: Place, pattern: str, suffixes: tuple[str, ...]) -> bool:
+def _has_match(place: DataSource, pattern: str, suffixes: tuple[str, ...]) -> bool:
     """Whether a pattern names such a file."""
-    return any(one.path.suffix.lower() in suffixes for one in matches(place, file_pattern("", pattern)))
+    return any(one.path.suffix.lower() in suffixes for one in find_matches(place, compile_pattern("", pattern)))
 
 
-def _called(
-    place: Place, image_words: Sequence[str], mask_words: Sequence[str], *, anywhere: bool = False
-) -> list[Guess]:
+def _guess_by_folder_words(
+    place: DataSource, image_words: Sequence[str], mask_words: Sequence[str], *, anywhere: bool = False
+) -> list[LayoutGuess]:
     """Guesses of folders that are called by these words, the likeliest first; all but the first hold files.
 
     Both lie in the root, or in its folders of splits; with `anywhere`, in others of its folders too. Folders of masks
@@ -115,182 +124,198 @@ def _called(
     """
     root = place.root
     names: dict[str, list[str]] = defaultdict(list)
-    for name in sorted({path.name for at in (root, *subfolders(root)) for path in subfolders(at)}, reverse=True):
+    for name in sorted(
+        {path.name for at in (root, *list_subfolders(root)) for path in list_subfolders(at)}, reverse=True
+    ):
         names[name.lower()].append(name)
-    found: list[Guess] = []
+    found: list[LayoutGuess] = []
     for images in (name for word in image_words for name in names.get(word, ())):
         for masks in (name for word in mask_words for name in names.get(word, ())):
-            at, other = plain(images), plain(masks)
+            at, other = escape_pattern(images), escape_pattern(masks)
             if not ((root / images).is_dir() and (root / masks).is_dir()):
                 outer = [
                     folder.name
-                    for folder in subfolders(root)
+                    for folder in list_subfolders(root)
                     if (anywhere or folder.name.lower() in SPLITS)
                     and (folder / images).is_dir()
                     and (folder / masks).is_dir()
                 ]
                 if not outer:
                     continue
-                at, other = (f"{_one_of(outer)}/{name}" for name in (at, other))
-            guess = _folders(at, other)
-            if masks != mask_words[0] and not _holds(place, guess.masks, MASK_SUFFIXES):
+                at, other = (f"{_make_alternatives(outer)}/{name}" for name in (at, other))
+            guess = _walk_folders(at, other)
+            if masks != mask_words[0] and not _has_match(place, guess.masks, MASK_SUFFIXES):
                 continue
-            if not found or _holds(place, guess.images, IMAGE_SUFFIXES):
+            if not found or _has_match(place, guess.images, IMAGE_SUFFIXES):
                 found.append(guess)
     return found
 
 
-def _core(name: str, words: re.Pattern[str] | None) -> str:
+def _strip_word(name: str, words: re.Pattern[str] | None) -> str:
     """A name, whose folders stay, without a word at one end."""
     folder, slash, last = name.rpartition("/")
     return folder + slash + (last if words is None else words.sub("", last, count=1))
 
 
-def masks_among(names: Collection[str], image_word: re.Pattern[str], mask_word: re.Pattern[str]) -> dict[str, str]:
+def find_masks_among(names: Collection[str], image_word: re.Pattern[str], mask_word: re.Pattern[str]) -> dict[str, str]:
     """The names that are those of masks of others by their words, each with the image's."""
-    cores = {name: _core(name, mask_word) for name in names}
+    cores = {name: _strip_word(name, mask_word) for name in names}
     others = sorted(name for name, core in cores.items() if core == name)
     for word in (None, image_word):
-        images = {_core(name, word): name for name in others}
+        images = {_strip_word(name, word): name for name in others}
         if found := {name: images[core] for name, core in cores.items() if core != name and core in images}:
             return found
     return {}
 
 
-def naming_of(images: Collection[str], masks: Collection[str]) -> tuple[re.Pattern[str] | None, re.Pattern[str] | None]:
+def find_naming(
+    images: Collection[str], masks: Collection[str]
+) -> tuple[re.Pattern[str] | None, re.Pattern[str] | None]:
     """The words that are taken away from the names of images and of masks, so that most masks find their image.
 
     None is taken away where half of the names are equal.
     """
 
     def pairs(words: tuple[re.Pattern[str] | None, re.Pattern[str] | None]) -> int:
-        cores = {_core(name, words[0]) for name in images}
-        return sum(_core(name, words[1]) in cores for name in masks)
+        cores = {_strip_word(name, words[0]) for name in images}
+        return sum(_strip_word(name, words[1]) in cores for name in masks)
 
     ways = ((None, None), (None, MASK_FILE), (IMAGE_FILE, MASK_FILE), (IMAGE_FILE, None))
     return ways[0] if 2 * pairs(ways[0]) >= min(len(images), len(masks)) else max(ways, key=pairs)
 
 
-def _alike(place: Place) -> Guess | None:
+def _guess_alike_folders(place: DataSource) -> LayoutGuess | None:
     """Folders of which one is called like the masks of the other."""
     forms: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for masks, images in masks_among([path.name for path in subfolders(place.root)], IMAGE_FOLDER, MASK_FOLDER).items():
+    for masks, images in find_masks_among(
+        [path.name for path in list_subfolders(place.root)], IMAGE_FOLDER, MASK_FOLDER
+    ).items():
         files = ((images, IMAGE_SUFFIXES), (masks, MASK_SUFFIXES))
-        if all(_holds(place, f"{plain(name)}/**/*", suffixes) for name, suffixes in files):
-            core = _core(masks, MASK_FOLDER)
+        if all(_has_match(place, f"{escape_pattern(name)}/**/*", suffixes) for name, suffixes in files):
+            core = _strip_word(masks, MASK_FOLDER)
             forms[images.replace(core, STEM, 1), masks.replace(core, STEM, 1)].append(core)
     if not forms:
         return None
     most = max(forms, key=lambda pair: len(forms[pair]))
-    images, masks = (_one_of(forms[most]).join(map(plain, form.split(STEM))) for form in most)
-    return _folders(images, masks)
+    images, masks = (_make_alternatives(forms[most]).join(map(escape_pattern, form.split(STEM))) for form in most)
+    return _walk_folders(images, masks)
 
 
-def _beside(place: Place) -> Guess | None:
+def _guess_same_folder(place: DataSource) -> LayoutGuess | None:
     """Masks and their images in one folder each."""
     names: dict[str, set[str]] = defaultdict(set)
     for below, path in place.listing:
         names[path.suffix.lower()].add(below.removesuffix(path.suffix))
     known = set().union(*(names[suffix] for suffix in {*IMAGE_SUFFIXES, *MASK_SUFFIXES}))
-    if masks_among(known, IMAGE_FILE, MASK_FILE) or masks_by_beginning(known):
-        return Guess(f"**/{STEM}.*", f"**/{STEM}.*", words=True)
+    if find_masks_among(known, IMAGE_FILE, MASK_FILE) or match_masks_by_beginning(known):
+        return LayoutGuess(f"**/{STEM}.*", f"**/{STEM}.*", words=True)
     lossy, drawn = (set().union(*(names[suffix] for suffix in suffixes)) for suffixes in (LOSSY_SUFFIXES, _DRAWN))
     if not lossy & drawn or 2 * len(lossy & drawn) < max(len(lossy), len(drawn)):
         return None
     kinds = (",".join(suffix[1:] for suffix in suffixes) for suffixes in (LOSSY_SUFFIXES, _DRAWN))
     images, masks = (f"**/{STEM}.{{{kind}}}" for kind in kinds)
-    return Guess(images, masks)
+    return LayoutGuess(images, masks)
 
 
-def _by_class(place: Place) -> Guess | None:
+def _guess_class_folders(place: DataSource) -> LayoutGuess | None:
     """A folder of images among folders of masks, one for each class."""
-    names = [path.name for path in subfolders(place.root)]
+    names = [path.name for path in list_subfolders(place.root)]
     images = [name for name in names if name.lower() in (*IMAGE_WORDS, *MORE_IMAGE_WORDS)]
-    masks = [name for name in names if name not in images and _holds(place, f"{plain(name)}/**/*", _DRAWN)]
-    return _folders(plain(images[0]), _one_of(masks)) if len(images) == 1 and len(masks) > 1 else None
+    masks = [name for name in names if name not in images and _has_match(place, f"{escape_pattern(name)}/**/*", _DRAWN)]
+    return (
+        _walk_folders(escape_pattern(images[0]), _make_alternatives(masks))
+        if len(images) == 1 and len(masks) > 1
+        else None
+    )
 
 
-def find_folder(place: Place) -> Layout | None:
+def find_folder(place: DataSource) -> FormatLayout | None:
     """The folders images/ and masks/, or both in folders of splits."""
-    found = [] if place.entry is not None else _called(place, IMAGE_WORDS, MASK_WORDS)
+    found = [] if place.entry is not None else _guess_by_folder_words(place, IMAGE_WORDS, MASK_WORDS)
     if not found:
         return None
-    return Layout(found[0].line, partial(_read_folder, place, *found))
+    return FormatLayout(found[0].format_line, partial(_read_folder, place, *found))
 
 
-def _read_folder(place: Place, first: Guess, *rivals: Guess) -> Reading:
+def _read_folder(place: DataSource, first: LayoutGuess, *rivals: LayoutGuess) -> ReadResult:
     """List and pair the files; nothing is opened."""
-    others = some([guess.line for guess in rivals], 3)
+    others = abbreviate([guess.format_line for guess in rivals], 3)
     if rivals and first.folders == (IMAGE_WORDS[0], MASK_WORDS[0]):
-        place.notes.append(f"{first.line} are read; {others} might be meant too: --images with --masks would say so.")
+        place.notes.append(
+            f"{first.format_line} are read; {others} might be meant too: --images with --masks would say so."
+        )
     elif rivals:
         place.problems.append(
-            f"images and masks must lie in one folder each, found {first.line}, {others}; say which with "
+            f"images and masks must lie in one folder each, found {first.format_line}, {others}; say which with "
             + first.options
         )
-    return _read(place, first)
+    return _read_guess(place, first)
 
 
-def find_pairs(place: Place) -> Layout | None:
+def find_pairs(place: DataSource) -> FormatLayout | None:
     """Folders or files that their names pair."""
     if place.entry is not None:
         return None
     words = (*IMAGE_WORDS, *MORE_IMAGE_WORDS), (*MASK_WORDS, *MORE_MASK_WORDS)
-    if called := _called(place, *words, anywhere=True):
-        found = called[0] if _holds(place, called[0].images, IMAGE_SUFFIXES) else None
+    if called := _guess_by_folder_words(place, *words, anywhere=True):
+        found = called[0] if _has_match(place, called[0].images, IMAGE_SUFFIXES) else None
     else:
-        found = _alike(place) or _beside(place) or _by_class(place)
-    return None if found is None else Layout(found.line, partial(_read, place, found))
+        found = _guess_alike_folders(place) or _guess_same_folder(place) or _guess_class_folders(place)
+    return None if found is None else FormatLayout(found.format_line, partial(_read_guess, place, found))
 
 
-def _read(place: Place, guess: Guess) -> Reading:
+def _read_guess(place: DataSource, guess: LayoutGuess) -> ReadResult:
     """The images and masks of a guess, by the names that these files have."""
     others: list[str] = []
     images, masks = (
-        listed(place, guess.images, IMAGE_SUFFIXES, others),
-        listed(place, guess.masks, MASK_SUFFIXES, others),
+        list_pattern_files(place, guess.images, IMAGE_SUFFIXES, others),
+        list_pattern_files(place, guess.masks, MASK_SUFFIXES, others),
     )
     if guess.words:
         names = {one.name for one in (*images, *masks)}
-        known = masks_among(names, IMAGE_FILE, MASK_FILE) or masks_by_beginning(names)
+        known = find_masks_among(names, IMAGE_FILE, MASK_FILE) or match_masks_by_beginning(names)
         images = [one for one in images if one.name not in known]
         masks = [one for one in masks if one.name in known]
     else:
         place.tally.add("thing", "of another kind, passed over", *others)
-    words = naming_of({one.stem for one in images}, {one.stem for one in masks})
+    words = find_naming({one.stem for one in images}, {one.stem for one in masks})
     images, masks = (
-        [one._replace(stem=_core(one.stem, word)) for one in files]
+        [one._replace(stem=_strip_word(one.stem, word)) for one in files]
         for files, word in zip((images, masks), words, strict=True)
     )
     if note_tasks(place, masks):
-        return Reading([], None)
+        return ReadResult([], None)
     stems = {one.stem for one in images}
-    of = {one: found for one in masks if one.stem not in stems and (found := image_of(one, stems))}
+    of = {one: found for one in masks if one.stem not in stems and (found := find_image_stem(one, stems))}
     if len({*of.values()}) < len(of) or len({one.stem.replace(found, "") for one, found in of.items()}) == 1:
         masks = [one._replace(stem=of.get(one, one.stem)) for one in masks]  # else one class each: which is not known
-    images = _with_masks(place, images, masks_of(images, masks, guess.images, guess.masks))
-    samples, left = paired(place, (images, guess.images), (masks, guess.masks), split_by_folder)
+    images = _keep_folders_with_masks(place, images, find_masks(images, masks, guess.images, guess.masks))
+    samples, left = pair_files(place, (images, guess.images), (masks, guess.masks), split_by_folder)
     at, other = guess.folders
     if samples and (at == other or Path(samples[0].mask_name).stem != Path(samples[0].name).stem):
         example = f"{samples[0].mask_name} is the mask of {samples[0].name}"
         place.notes.append(f"Images and masks were paired by their names: {example}.")
     place.problems += [
-        f"{place.name(path)}: has no image of its name; add it, remove the mask, or say which are meant with "
+        f"{place.format_name(path)}: has no image of its name; add it, remove the mask, or say which are meant with "
         + guess.options
         for path in left
     ]
-    return Reading(samples, place.names, place=f"{at}/", mask_place=f"{other}/")
+    return ReadResult(samples, place.names, place=f"{at}/", mask_place=f"{other}/")
 
 
-def _with_masks(place: Place, images: Sequence[Match], found: Collection[Path]) -> list[Match]:
+def _keep_folders_with_masks(
+    place: DataSource, images: Sequence[PatternMatch], found: Collection[Path]
+) -> list[PatternMatch]:
     """The images but those of folders without any mask, where others have some: a test set, as a rule."""
     folders = {one.path.parent for one in images if one.path in found}
     if not folders:
         return [*images]
-    bare = {place.name(one.path.parent) for one in images if one.path.parent not in folders}
+    bare = {place.format_name(one.path.parent) for one in images if one.path.parent not in folders}
     place.tally.add("folder of images", "without any mask, passed over", *bare)
     return [one for one in images if one.path.parent in folders]
 
 
-FOLDER = Format("images/ and masks/ with equal stems", find_folder)
-PAIRS = Format("image and mask files that are called alike (photos/ and targets/; a.jpg beside a_mask.png)", find_pairs)
+FOLDER = AnnotationFormat("images/ and masks/ with equal stems", find_folder)
+PAIRS = AnnotationFormat(
+    "image and mask files that are called alike (photos/ and targets/; a.jpg beside a_mask.png)", find_pairs
+)

@@ -15,17 +15,24 @@ from typing import Any
 import numpy as np
 
 from sweeper.data.formats.base import (
-    Format,
-    Layout,
-    Place,
-    Reading,
+    AnnotationFormat,
+    DataSource,
+    FormatLayout,
+    ReadResult,
     find_image,
     has_keys,
     number_list,
     split_of,
 )
-from sweeper.data.formats.shapes import KINDS, Drawing, Shape, number_words, shapes_reading
-from sweeper.data.text_tables import Side, UnreadableFileError, load_json, normal, shown, text_of
+from sweeper.data.formats.shapes import KINDS, ImageShapes, Shape, make_shapes_result, number_words
+from sweeper.data.text_tables import (
+    SplitAssignment,
+    UnreadableFileError,
+    escape_for_display,
+    load_json,
+    normalise_text,
+    read_text,
+)
 
 IGNORED = "__ignore__"
 _KEYS = (b"shapes", b"imagePath", b"imageData")
@@ -33,35 +40,35 @@ _SOME = 20
 """Files that detection opens."""
 
 
-def find(place: Place) -> Layout | None:
+def find_labelme(place: DataSource) -> FormatLayout | None:
     """JSON files of which some look like LabelMe's."""
     every = place.files if place.entry is None else (place.entry,)
     files = [path for path in every if path.suffix.lower() == ".json"]
     matching = [path for path in files[:_SOME] if has_keys(path, _KEYS)]
     if not matching:
         return None
-    line = f"LabelMe's JSON ({place.name(matching[0])}, …; {len(files)} JSON files)"
-    return Layout(line, partial(_read, place, files))
+    line = f"LabelMe's JSON ({place.format_name(matching[0])}, …; {len(files)} JSON files)"
+    return FormatLayout(line, partial(_read_labelme, place, files))
 
 
-def _read(place: Place, files: Sequence[Path]) -> Reading:
+def _read_labelme(place: DataSource, files: Sequence[Path]) -> ReadResult:
     """Read every JSON that holds shapes."""
     drawings = []
     occurring: set[str] = set()
     for path in files:
-        if (found := _parse(place, path)) is not None:
+        if (found := _parse_file(place, path)) is not None:
             drawing, usable = found
-            occurring |= {shape.word for shape in drawing.shapes if shape.word is not None}
+            occurring |= {shape.label for shape in drawing.shapes if shape.label is not None}
             drawings += [drawing] if usable else []
-    listed = _labels_file(place) if place.classes is None else None
+    listed = _read_labels_file(place) if place.classes is None else None
     listed_in = "classes.txt" if place.classes else "labels.txt"
     words = number_words(place, listed or sorted(occurring), occurring, "*.json", listed_in)
-    return shapes_reading(place, drawings, words, "*.json", "in order")
+    return make_shapes_result(place, drawings, words, "*.json", "in order")
 
 
-def _parse(place: Place, path: Path) -> tuple[Drawing, bool] | None:
+def _parse_file(place: DataSource, path: Path) -> tuple[ImageShapes, bool] | None:
     """What a file says, and whether its image is there; None where it is none of LabelMe's, or faulty."""
-    name = place.name(path)
+    name = place.format_name(path)
     try:
         data = load_json(path)
     except UnreadableFileError as error:
@@ -95,10 +102,10 @@ def _parse(place: Place, path: Path) -> tuple[Drawing, bool] | None:
     near = [here, here.parent / "images", here.parent / "JPEGImages"]
     missing = [] if embedded else place.problems
     image = find_image(place, written if isinstance(written, str) else "", near, name, missing)
-    side = Side(split_of(path.relative_to(place.root).parts[:-1]))
+    side = SplitAssignment(split_of(path.relative_to(place.root).parts[:-1]))
     if image is not None:
-        return Drawing(name, image, shapes, size, side), True
-    return Drawing(name, path, shapes, size, side, partial(_embedded, path)), embedded
+        return ImageShapes(name, image, shapes, size, side), True
+    return ImageShapes(name, path, shapes, size, side, partial(_decode_embedded, path)), embedded
 
 
 def parse_shape(number: int, entry: Any) -> Shape:
@@ -111,11 +118,13 @@ def parse_shape(number: int, entry: Any) -> Shape:
         raise ValueError(f"shape {number} must be an object, found {type(entry).__name__}; draw it again")
     label, kind, raw = entry.get("label"), entry.get("shape_type") or "polygon", entry.get("points")
     if not isinstance(label, str) or not label.strip() or not label.isprintable():
-        raise ValueError(f"shape {number} must have a printable label, found {shown(label)[:80]!r}; draw it again")
-    where = f"shape {number} ({shown(label)[:40]})"
+        raise ValueError(
+            f"shape {number} must have a printable label, found {escape_for_display(label)[:80]!r}; draw it again"
+        )
+    where = f"shape {number} ({escape_for_display(label)[:40]})"
     if not isinstance(kind, str) or kind not in KINDS:
         step = "convert all of its kind to polygons at once, in the tool that drew them"
-        raise ValueError(f"{where} must be one of {', '.join(KINDS)}, found {shown(kind)[:40]!r}; {step}")
+        raise ValueError(f"{where} must be one of {', '.join(KINDS)}, found {escape_for_display(kind)[:40]!r}; {step}")
     pairs = [number_list(pair) for pair in raw] if isinstance(raw, list) else [None]
     numbers = [pair for pair in pairs if pair is not None and len(pair) == 2]
     if len(numbers) != len(pairs):
@@ -134,20 +143,20 @@ def parse_shape(number: int, entry: Any) -> Shape:
         ) from error
     if not np.isfinite(points).all():
         raise ValueError(f"{where}: coordinates must be finite, found NaN or infinity; draw it again")
-    word = normal(label.strip())
+    word = normalise_text(label.strip())
     return Shape(where, None if word == IGNORED else word, (points.tobytes(),), kind, mask)
 
 
-def _labels_file(place: Place) -> list[str] | None:
+def _read_labels_file(place: DataSource) -> list[str] | None:
     """Names of LabelMe's own list, without `__ignore__`; None without one."""
-    path = place.find(place.root / "labels.txt")
-    if path is None or (text := text_of(path, place.problems)) is None:
+    path = place.find_file(place.root / "labels.txt")
+    if path is None or (text := read_text(path, place.problems)) is None:
         return None
-    words = [normal(line.strip()) for line in text.splitlines() if line.strip()]
+    words = [normalise_text(line.strip()) for line in text.splitlines() if line.strip()]
     return [word for word in words if word != IGNORED]
 
 
-def _embedded(path: Path) -> bytes:
+def _decode_embedded(path: Path) -> bytes:
     """The image inside a JSON."""
     data = load_json(path)
     try:
@@ -158,4 +167,4 @@ def _embedded(path: Path) -> bytes:
         ) from error
 
 
-FORMAT = Format("LabelMe's JSON files beside (or around) their images", find)
+FORMAT = AnnotationFormat("LabelMe's JSON files beside (or around) their images", find_labelme)

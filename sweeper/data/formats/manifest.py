@@ -8,49 +8,62 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from sweeper.data.formats.base import Format, Layout, Place, Reading, Sample, drop_repeated, find_image, unique_stems
+from sweeper.data.formats.base import (
+    AnnotationFormat,
+    DataSource,
+    FormatLayout,
+    ReadResult,
+    Sample,
+    drop_repeated,
+    find_image,
+    make_unique_stems,
+)
 from sweeper.data.formats.patterns import mask_file
-from sweeper.data.text_tables import Side, header_of, side_of, table_rows
+from sweeper.data.text_tables import SplitAssignment, parse_assignment, read_header, read_table_rows
 
 
-def find(place: Place) -> Layout | None:
+def find_manifest(place: DataSource) -> FormatLayout | None:
     """A CSV with the columns image and mask: manifest.csv, or another in the root."""
-    path = _file(place)
-    return None if path is None else Layout(f"the pairs of {place.name(path)}", partial(_read, place, path))
+    path = _find_table(place)
+    return (
+        None
+        if path is None
+        else FormatLayout(f"the pairs of {place.format_name(path)}", partial(_read_manifest, place, path))
+    )
 
 
-def _file(place: Place) -> Path | None:
+def _find_table(place: DataSource) -> Path | None:
     if place.entry is not None:
         return place.entry if place.entry.suffix.lower() == ".csv" else None
     tables = [path for path in place.files if path.parent == place.root and path.suffix.lower() == ".csv"]
-    found = [path for path in tables if {"image", "mask"} <= set(header_of(path))]
+    found = [path for path in tables if {"image", "mask"} <= set(read_header(path))]
     return next((path for path in found if path.name == "manifest.csv"), found[0] if found else None)
 
 
-def _read(place: Place, path: Path) -> Reading:
+def _read_manifest(place: DataSource, path: Path) -> ReadResult:
     """Read the table."""
-    rows = _rows(place, path)
-    stems = unique_stems(place, [image for image, _, _ in rows])
+    rows = _read_rows(place, path)
+    stems = make_unique_stems(place, [image for image, _, _ in rows])
     samples = [
-        Sample(stem, place.name(image), (image,), mask_file(place, mask), place.name(mask), side)
+        Sample(stem, place.format_name(image), (image,), mask_file(place, mask), place.format_name(mask), side)
         for (image, mask, side), stem in zip(rows, stems, strict=True)
     ]
-    where = place.name(path)
-    return Reading(drop_repeated(place, samples), place.names, place=where, mask_place=where)
+    where = place.format_name(path)
+    return ReadResult(drop_repeated(place, samples), place.names, place=where, mask_place=where)
 
 
-def _rows(place: Place, path: Path) -> list[tuple[Path, Path, Side]]:
+def _read_rows(place: DataSource, path: Path) -> list[tuple[Path, Path, SplitAssignment]]:
     """Image, mask and side of each row; faults become problems."""
-    rows: list[tuple[Path, Path, Side]] = []
-    for line, row in table_rows(path, place.name(path), ("image", "mask"), place.problems) or ():
-        where = f"{place.name(path)}: line {line}"
+    rows: list[tuple[Path, Path, SplitAssignment]] = []
+    for line, row in read_table_rows(path, place.format_name(path), ("image", "mask"), place.problems) or ():
+        where = f"{place.format_name(path)}: line {line}"
         image, mask = (
             find_image(place, (row[key] or "").strip(), [path.parent], f"{where}: {key}") for key in ("image", "mask")
         )
-        side = side_of(row, where, place.problems)
+        side = parse_assignment(row, where, place.problems)
         if image and mask and side is not None:
             rows.append((image, mask, side))
     return rows
 
 
-FORMAT = Format("a CSV with the columns image and mask", find)
+FORMAT = AnnotationFormat("a CSV with the columns image and mask", find_manifest)

@@ -16,12 +16,12 @@ import numpy as np
 
 from sweeper.core.records import IGNORE, SplitName
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
-from sweeper.data.formats.base import Format, Layout, Place, Reading, Sample, drop_repeated
-from sweeper.data.formats.file_patterns import STEM, Match
-from sweeper.data.formats.patterns import listed, paired
-from sweeper.data.label_values import some
+from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult, Sample, drop_repeated
+from sweeper.data.formats.file_patterns import STEM, PatternMatch
+from sweeper.data.formats.patterns import list_pattern_files, pair_files
+from sweeper.data.label_values import abbreviate
 from sweeper.data.store import Pixels
-from sweeper.data.text_tables import MAX_CLASSES, UnreadableFileError, load_json, normal, shown
+from sweeper.data.text_tables import MAX_CLASSES, UnreadableFileError, escape_for_display, load_json, normalise_text
 
 _VOLUMES = (".nii.gz", ".nii", ".mha", ".nrrd")
 _NUMBER = re.compile(r"[0-9]{1,3}")
@@ -31,22 +31,22 @@ _FOLDERS: tuple[tuple[str, str, SplitName | None], ...] = (
 )
 
 
-def find(place: Place) -> Layout | None:
+def find_nnunet(place: DataSource) -> FormatLayout | None:
     """The folders imagesTr/ and labelsTr/ with a dataset.json."""
-    path = place.find(place.root / "dataset.json")
+    path = place.find_file(place.root / "dataset.json")
     there = all((place.root / name).is_dir() for name in ("imagesTr", "labelsTr"))
     if path is None or not there or place.entry not in (None, path):
         return None
-    return Layout("nnU-Net's dataset.json, imagesTr/ and labelsTr/", partial(_read, place, path))
+    return FormatLayout("nnU-Net's dataset.json, imagesTr/ and labelsTr/", partial(_read_nnunet, place, path))
 
 
-def _read(place: Place, path: Path) -> Reading:
+def _read_nnunet(place: DataSource, path: Path) -> ReadResult:
     """Read dataset.json, and pair the files of each case."""
-    names, table = _labels(place, path)
+    names, table = _read_labels(place, path)
     samples: list[Sample] = []
     for images, labels, split in _FOLDERS:
         if (place.root / images).is_dir() and (place.root / labels).is_dir():
-            samples += _cases(place, images, labels, table, split)
+            samples += _list_cases(place, images, labels, table, split)
     channels = {len(sample.sources) for sample in samples}
     if len(channels) > 1:
         most = max(channels)
@@ -55,21 +55,21 @@ def _read(place: Place, path: Path) -> Reading:
             for sample in samples
             if len(sample.sources) < most
         )
-    return Reading(
+    return ReadResult(
         drop_repeated(place, samples), place.classes or names, indices=True, place="imagesTr/", mask_place="labelsTr/"
     )
 
 
-def _labels(place: Place, path: Path) -> tuple[tuple[str, ...] | None, Pixels]:
+def _read_labels(place: DataSource, path: Path) -> tuple[tuple[str, ...] | None, Pixels]:
     """Class names in order of their numbers, and the label that each number becomes, (256,)."""
     try:
-        return _numbered(load_json(path))
+        return _read_numbered_labels(load_json(path))
     except UnreadableFileError as error:
-        place.problems.append(f"{place.name(path)}: {error}")
+        place.problems.append(f"{place.format_name(path)}: {error}")
         return None, np.arange(256, dtype=np.uint8)
 
 
-def _numbered(data: Any) -> tuple[tuple[str, ...], Pixels]:
+def _read_numbered_labels(data: Any) -> tuple[tuple[str, ...], Pixels]:
     """The same of the data of a dataset.json.
 
     Raises:
@@ -79,10 +79,11 @@ def _numbered(data: Any) -> tuple[tuple[str, ...], Pixels]:
     pairs: dict[int, str] = {}
     for key, value in raw.items() if isinstance(raw, dict) else ():
         number, name = (value, key) if isinstance(value, int) else (key, value)
-        name = normal(name.strip()) if isinstance(name, str) else ""
+        name = normalise_text(name.strip()) if isinstance(name, str) else ""
         if not name or not name.isprintable() or not _NUMBER.fullmatch(f"{number}"):
             raise UnreadableFileError(
-                f"labels must be a name and a number each, found {shown(key)!r}: {shown(value)[:60]!r} (regions of "
+                f"labels must be a name and a number each, found {escape_for_display(key)!r}: "
+                f"{escape_for_display(value)[:60]!r} (regions of "
                 "several labels cannot be read); write one number each"
             )
         pairs[int(number)] = name
@@ -90,30 +91,34 @@ def _numbered(data: Any) -> tuple[tuple[str, ...], Pixels]:
     classes = {number: name for number, name in pairs.items() if name.lower() != "ignore"}
     names = tuple(classes[number] for number in sorted(classes))
     if sorted(classes) != [*range(len(names))] or not 2 <= len(names) <= MAX_CLASSES or len({*names}) < len(names):
+        labels = abbreviate([f"{number} {escape_for_display(name)}" for number, name in sorted(classes.items())])
         raise UnreadableFileError(
             f"labels must be numbered from 0 without gaps, 2 to {MAX_CLASSES} of them with different names, found "
-            f"{some([f'{number} {shown(name)}' for number, name in sorted(classes.items())]) or 'none'}; mend it"
+            f"{labels or 'none'}; correct them"
         )
     table = np.arange(256, dtype=np.uint8)
     table[ignored] = IGNORE
     return names, table
 
 
-def _cases(place: Place, images: str, labels: str, table: Pixels, split: SplitName | None) -> list[Sample]:
+def _list_cases(place: DataSource, images: str, labels: str, table: Pixels, split: SplitName | None) -> list[Sample]:
     """The cases of a folder: a mask, and the files of its channels in order."""
     volumes = [name for name, _ in place.listing if name.startswith(f"{images}/") and name.endswith(_VOLUMES)]
     if volumes:
         place.problems.append(
-            f"{images}/: images must be 2-D (png, tif, bmp), found volumes: {some(volumes)}; export their slices"
+            f"{images}/: images must be 2-D (png, tif, bmp), found volumes: {abbreviate(volumes)}; export their slices"
         )
     texts = f"{images}/{STEM}_[0-9][0-9][0-9][0-9].*", f"{labels}/{STEM}.*"
-    files, masks = listed(place, texts[0], IMAGE_SUFFIXES), listed(place, texts[1], MASK_SUFFIXES)
-    channels: dict[str, list[Match]] = defaultdict(list)
+    files, masks = (
+        list_pattern_files(place, texts[0], IMAGE_SUFFIXES),
+        list_pattern_files(place, texts[1], MASK_SUFFIXES),
+    )
+    channels: dict[str, list[PatternMatch]] = defaultdict(list)
     for one in files:
         channels[one.stem].append(one)
     first = [of_case[0] for of_case in channels.values()]
-    samples, _ = paired(place, (first, texts[0]), (masks, texts[1]), lambda _: split, table=table, named=True)
+    samples, _ = pair_files(place, (first, texts[0]), (masks, texts[1]), lambda _: split, table=table, named=True)
     return [sample._replace(sources=tuple(one.path for one in channels[sample.stem])) for sample in samples]
 
 
-FORMAT = Format("nnU-Net's dataset.json, imagesTr/ and labelsTr/ with 2-D images", find)
+FORMAT = AnnotationFormat("nnU-Net's dataset.json, imagesTr/ and labelsTr/ with 2-D images", find_nnunet)

@@ -9,9 +9,9 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from sweeper.data.formats.base import Place, subfolders
+from sweeper.data.formats.base import DataSource, list_subfolders
 from sweeper.data.formats.guesses import IMAGE_WORDS, MASK_WORDS
-from sweeper.data.text_tables import beginning_of, shown
+from sweeper.data.text_tables import escape_for_display, read_beginning
 
 _LOOKED_AT = 1 << 18
 _SOME = 50
@@ -21,7 +21,7 @@ _YAML = r"printf 'train: images\nnames: [object]\n' > data.yaml"
 _TWO_FILES = rb"(?i)\.(png|jpe?g|bmp|tiff?|gif|webp)\"?[,;\t|].*\.(png|jpe?g|bmp|tiff?|gif|webp)\b"
 
 
-class Tool(NamedTuple):
+class OtherTool(NamedTuple):
     """A tool's annotations, and the step to some that are read."""
 
     name: str
@@ -33,62 +33,68 @@ class Tool(NamedTuple):
 
 
 TOOLS = (
-    Tool("VIA's export", ".json .csv", (rb"shape_attributes",), 'in VIA, choose "Export Annotations (COCO format)"'),
-    Tool("Supervisely's export", ".json", (rb'"classTitle"',), 'run its app "Export to COCO" or "Export as masks"'),
-    Tool("CVAT's export", ".xml", (rb"<annotations", rb"<(image|track)\s"), f'{_COCO} 1.0 or "Segmentation mask 1.1"'),
-    Tool("Label Studio's export", ".json .csv", (rb'"original_width"',), f'{_COCO}, or "Brush labels to PNG"'),
-    Tool("Labelbox's export", ".json .ndjson", (rb'"data_row"|"Labeled Data"',), "save its masks as PNG"),
-    Tool("Datumaro's export", ".json", (rb'"items"', rb'"label_id"'), "run `datum convert -f coco` on it"),
-    Tool(
+    OtherTool(
+        "VIA's export", ".json .csv", (rb"shape_attributes",), 'in VIA, choose "Export Annotations (COCO format)"'
+    ),
+    OtherTool(
+        "Supervisely's export", ".json", (rb'"classTitle"',), 'run its app "Export to COCO" or "Export as masks"'
+    ),
+    OtherTool(
+        "CVAT's export", ".xml", (rb"<annotations", rb"<(image|track)\s"), f'{_COCO} 1.0 or "Segmentation mask 1.1"'
+    ),
+    OtherTool("Label Studio's export", ".json .csv", (rb'"original_width"',), f'{_COCO}, or "Brush labels to PNG"'),
+    OtherTool("Labelbox's export", ".json .ndjson", (rb'"data_row"|"Labeled Data"',), "save its masks as PNG"),
+    OtherTool("Datumaro's export", ".json", (rb'"items"', rb'"label_id"'), "run `datum convert -f coco` on it"),
+    OtherTool(
         "Darwin's (V7) export", ".json", (rb'"annotations"', rb'"bounding_box"|darwin'), f'{_COCO} or "Semantic mask"'
     ),
-    Tool("SuperAnnotate's export", ".json", (rb'"instances"', rb'"className"|"classId"'), _COCO),
-    Tool("Hasty's export", ".json", (rb'"label_classes"|"export_format_version"',), _COCO),
-    Tool("BDD100K's (Scalabel) export", ".json", (rb'"poly2d"',), "use the masks that its data set has as PNG"),
-    Tool("Pascal VOC's boxes for detection", ".xml", (rb"<annotation", rb"<bndbox"), "draw polygons or masks"),
-    Tool("an export of LabelMe's web site", ".xml", (rb"<annotation", rb"<polygon"), "save its masks as PNG"),
-    Tool(
+    OtherTool("SuperAnnotate's export", ".json", (rb'"instances"', rb'"className"|"classId"'), _COCO),
+    OtherTool("Hasty's export", ".json", (rb'"label_classes"|"export_format_version"',), _COCO),
+    OtherTool("BDD100K's (Scalabel) export", ".json", (rb'"poly2d"',), "use the masks that its data set has as PNG"),
+    OtherTool("Pascal VOC's boxes for detection", ".xml", (rb"<annotation", rb"<bndbox"), "draw polygons or masks"),
+    OtherTool("an export of LabelMe's web site", ".xml", (rb"<annotation", rb"<polygon"), "save its masks as PNG"),
+    OtherTool(
         "a table of run-length masks",
         ".csv",
         (rb"(?i)encoded_?pixels|\brle\b|_rle\b|[,;\t\"]\d+ \d+ \d+ \d+( \d+ \d+)*[\",;\t\r\n]",),
         "write one PNG for each image into masks/ (docs/formats.md#run-length-tables has the lines that do)",
     ),
-    Tool(
+    OtherTool(
         "YOLO's labels without data.yaml", ".txt", (rb"(?m)^\d+( [01]?\.\d+){6}",), f"run this beside images/: {_YAML}"
     ),
-    Tool("GeoJSON (QuPath, QGIS)", ".geojson .json", (rb'"FeatureCollection"',), "export its shapes as masks"),
-    Tool("ImageScope's export", ".xml", (rb"<Annotations", rb"<Region"), "export its regions as masks"),
-    Tool("a table of files", ".csv", (_TWO_FILES,), "call its columns image and mask (and split and group)"),
-    Tool("ImageJ's regions", ".roi", (), "in ImageJ, open them on their image, Edit > Selection > Create Mask"),
-    Tool("an array", ".npy .npz .mat", (), "save each mask as PNG: Image.fromarray(mask.astype('uint8'))"),
-    Tool("a volume", ".nii .gz .nrrd .mha .dcm", (), "export its slices as PNG or TIFF, and their masks"),
+    OtherTool("GeoJSON (QuPath, QGIS)", ".geojson .json", (rb'"FeatureCollection"',), "export its shapes as masks"),
+    OtherTool("ImageScope's export", ".xml", (rb"<Annotations", rb"<Region"), "export its regions as masks"),
+    OtherTool("a table of files", ".csv", (_TWO_FILES,), "call its columns image and mask (and split and group)"),
+    OtherTool("ImageJ's regions", ".roi", (), "in ImageJ, open them on their image, Edit > Selection > Create Mask"),
+    OtherTool("an array", ".npy .npz .mat", (), "save each mask as PNG: Image.fromarray(mask.astype('uint8'))"),
+    OtherTool("a volume", ".nii .gz .nrrd .mha .dcm", (), "export its slices as PNG or TIFF, and their masks"),
 )
 
 
-def recognise_export(place: Place) -> str | None:
+def recognise_export(place: DataSource) -> str | None:
     """Return the problem of a folder that holds another tool's annotations, or links to nothing; else None."""
     for path in place.files:
         if path.is_symlink() and not path.exists():
-            return f"{place.name(path)}: must be a file, found a link that leads nowhere; copy what it leads to"
+            return f"{place.format_name(path)}: must be a file, found a link that leads nowhere; copy what it leads to"
     files = place.files if place.entry is None else [place.entry]
     for tool in TOOLS:
         for path in [path for path in files if path.suffix.lower() in tool.suffixes.split()][:_SOME]:
-            start = beginning_of(path, _LOOKED_AT) if tool.words else b""
+            start = read_beginning(path, _LOOKED_AT) if tool.words else b""
             if all(re.search(word, start) for word in tool.words):
-                return f"{place.name(path)}: must be annotations that are read, found {tool.name}; {tool.step}"
+                return f"{place.format_name(path)}: must be annotations that are read, found {tool.name}; {tool.step}"
     return None
 
 
 def describe_missing(root: Path) -> str:
     """Return what is missing for image and mask folders, where nothing finds any; begins with the name of a folder."""
-    there = [path for at in (root, *subfolders(root)) for path in subfolders(at)]
+    there = [path for at in (root, *list_subfolders(root)) for path in list_subfolders(at)]
     images = next((path for path in there if path.name.lower() in IMAGE_WORDS), None)
     masks = next((path for path in there if path.name.lower() in MASK_WORDS), None)
     if images and masks:
-        at, other = (shown(path.relative_to(root).as_posix()) for path in (images, masks))
+        at, other = (escape_for_display(path.relative_to(root).as_posix()) for path in (images, masks))
         return f"{other}/: holds no masks (png, bmp, tif, gif) of the images in {at}/"
     if images or masks:
         path = (images or masks or root).relative_to(root)
         lacking = path.with_name("masks" if images else "images")
-        return f"{shown(lacking.as_posix())}/: is missing beside {shown(path.as_posix())}/"
+        return f"{escape_for_display(lacking.as_posix())}/: is missing beside {escape_for_display(path.as_posix())}/"
     return "images/ and masks/: are missing"

@@ -18,13 +18,21 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from sweeper.core.records import IGNORE
-from sweeper.data.class_words import background_of, is_background, is_ignored
+from sweeper.data.class_words import find_background, is_background, is_ignored
 from sweeper.data.decode import Source
-from sweeper.data.formats.base import Place, Reading, Sample, Size, drop_repeated, note_unused, unique_stems
-from sweeper.data.label_values import some
-from sweeper.data.rle import Rle, area, checked_rle, pixels, polygon_rle
+from sweeper.data.formats.base import (
+    DataSource,
+    ReadResult,
+    Sample,
+    Size,
+    drop_repeated,
+    make_unique_stems,
+    note_unused,
+)
+from sweeper.data.label_values import abbreviate
+from sweeper.data.rle import Rle, check_rle, compute_area, decode_pixels, encode_polygons
 from sweeper.data.store import Pixels
-from sweeper.data.text_tables import MAX_CLASSES, Side, UnreadableFileError, shown
+from sweeper.data.text_tables import MAX_CLASSES, SplitAssignment, UnreadableFileError, escape_for_display
 
 LINE_WIDTH = 10
 """Pixels; LabelMe's own."""
@@ -58,7 +66,7 @@ class Shape(NamedTuple):
 
     where: str
     """For messages: `annotation 17`."""
-    word: str | None
+    label: str | None
     """Name of its class; None = what it covers is ignored."""
     rings: tuple[bytes, ...] = ()
     """float64 x, y, x, y …; several are one object with holes."""
@@ -72,7 +80,7 @@ class Shape(NamedTuple):
     """As written there."""
 
 
-class Drawing(NamedTuple):
+class ImageShapes(NamedTuple):
     """The shapes of one image."""
 
     source: str
@@ -82,14 +90,14 @@ class Drawing(NamedTuple):
     shapes: Sequence[Shape]
     size: Size | None = None
     """Of the image, as written there."""
-    side: Side = Side()
+    side: SplitAssignment = SplitAssignment()
     inside: Source | None = None
     """The image where it lies within `path`."""
     shares: bool = False
     """Whether coordinates are shares of the image's width and height."""
 
 
-class Words(NamedTuple):
+class ClassNames(NamedTuple):
     """The classes of words."""
 
     names: tuple[str, ...]
@@ -99,8 +107,8 @@ class Words(NamedTuple):
 
 
 def number_words(
-    place: Place, ordered: Sequence[str], occurring: Collection[str], where: str, listed_in: str = "classes.txt"
-) -> Words | None:
+    place: DataSource, ordered: Sequence[str], occurring: Collection[str], where: str, listed_in: str = "classes.txt"
+) -> ClassNames | None:
     """Class names and the label of each word; None, and a problem, where there are too few or too many.
 
     Args:
@@ -120,32 +128,34 @@ def number_words(
             )
         return None
     numbers = {name: index for index, name in enumerate(names)}
-    background = _background_index(place, names, words) if place.classes else 0
+    background = _find_background_index(place, names, words) if place.classes else 0
     numbers |= {word: background for word in occurring if is_background(word) and word not in numbers}
     numbers |= {word: IGNORE for word in occurring if is_ignored(word) and word not in numbers}
-    if unknown := sorted(shown(word) for word in occurring if word not in numbers):
+    if unknown := sorted(escape_for_display(word) for word in occurring if word not in numbers):
         place.problems.append(
-            f"{where}: labels must be those of {listed_in} ({len(names)} classes), found {some(unknown)}; add them "
+            f"{where}: labels must be those of {listed_in} ({len(names)} classes), found {abbreviate(unknown)}; add "
+            "them "
             "there or mend the labels"
         )
-    return Words(names, numbers, background)
+    return ClassNames(names, numbers, background)
 
 
-def _background_index(place: Place, names: Sequence[str], labels: Sequence[str]) -> int:
+def _find_background_index(place: DataSource, names: Sequence[str], labels: Sequence[str]) -> int:
     """Label of what no shape covers: the class called background, else the first if no shape has it, else 255."""
     free = [name if is_background(name) or name not in labels else "" for name in names]
-    if (index := background_of(free)) is not None:
+    if (index := find_background(free)) is not None:
         return index
     if names[0] not in labels:
         return 0
     place.notes.append(
-        f"classes.txt begins with {shown(names[0])}, which shapes carry too, and names no background: what no shape "
+        f"classes.txt begins with {escape_for_display(names[0])}, which shapes carry too, and names no background: "
+        "what no shape "
         "covers is ignored. Put background first to make it a class."
     )
     return IGNORE
 
 
-def note_boxes(place: Place, where: str, shapes: Sequence[Shape]) -> None:
+def note_boxes(place: DataSource, where: str, shapes: Sequence[Shape]) -> None:
     """Note how many shapes are boxes, whose cover is ignored; a problem where all are."""
     boxes = sum(shape.kind == "box" for shape in shapes)
     if boxes and boxes == len(shapes):
@@ -159,7 +169,9 @@ def note_boxes(place: Place, where: str, shapes: Sequence[Shape]) -> None:
         )
 
 
-def shapes_reading(place: Place, drawings: Sequence[Drawing], words: Words | None, where: str, way: Way) -> Reading:
+def make_shapes_result(
+    place: DataSource, drawings: Sequence[ImageShapes], words: ClassNames | None, where: str, way: Way
+) -> ReadResult:
     """The samples of drawings, and their classes.
 
     Args:
@@ -169,14 +181,14 @@ def shapes_reading(place: Place, drawings: Sequence[Drawing], words: Words | Non
         where: the annotation files, for messages about all of them.
         way: how shapes are drawn.
     """
-    stems = unique_stems(place, [drawing.path for drawing in drawings])
-    numbers = words or Words((), {}, 0)
+    stems = make_unique_stems(place, [drawing.path for drawing in drawings])
+    numbers = words or ClassNames((), {}, 0)
     samples = [
         Sample(
             stem,
-            drawing.source + " (imageData)" if drawing.inside else place.name(drawing.path),
+            drawing.source + " (imageData)" if drawing.inside else place.format_name(drawing.path),
             (drawing.inside or drawing.path,),
-            partial(_mask, place, drawing, numbers, way),
+            partial(_draw_mask, place, drawing, numbers, way),
             drawing.source,
             drawing.side,
             drawing.size is not None,
@@ -185,10 +197,10 @@ def shapes_reading(place: Place, drawings: Sequence[Drawing], words: Words | Non
     ]
     note_unused(place, [drawing.path for drawing in drawings if drawing.inside is None])
     names = None if words is None else words.names
-    return Reading(drop_repeated(place, samples), names, indices=True, place=where, mask_place=where)
+    return ReadResult(drop_repeated(place, samples), names, indices=True, place=where, mask_place=where)
 
 
-class Ready(NamedTuple):
+class DrawableShape(NamedTuple):
     """A shape that is to be drawn."""
 
     label: int
@@ -197,7 +209,9 @@ class Ready(NamedTuple):
     """(n, 2), x and y."""
 
 
-def _mask(place: Place, drawing: Drawing, words: Words, way: Way, size: Size | None) -> Pixels | None:
+def _draw_mask(
+    place: DataSource, drawing: ImageShapes, words: ClassNames, way: Way, size: Size | None
+) -> Pixels | None:
     """The labels of one image, (H, W)."""
     if size is None:
         return None
@@ -209,43 +223,43 @@ def _mask(place: Place, drawing: Drawing, words: Words, way: Way, size: Size | N
             f"width and height must be its image's {width}×{height} (upright), found "
             f"{written_width}×{written_height}; is it another image? Else annotate the image as it is now"
         )
-    ready: list[Ready] = []
+    ready: list[DrawableShape] = []
     faults = []
     for shape in drawing.shapes:
-        rings = _rings(place, drawing, shape, size)
-        fault = next(filter(None, (point_fault(ring, size) for ring in rings)), None)
+        rings = _list_rings(place, drawing, shape, size)
+        fault = next(filter(None, (find_point_fault(ring, size) for ring in rings)), None)
         if fault is not None:
             faults.append(f"{shape.where} {fault}")
         elif rings or shape.mask is not None:
-            label = IGNORE if shape.word is None else words.numbers.get(shape.word, IGNORE)
-            ready.append(Ready(label, shape, rings))
+            label = IGNORE if shape.label is None else words.numbers.get(shape.label, IGNORE)
+            ready.append(DrawableShape(label, shape, rings))
     try:
-        draw = areas if way == "areas" else partial(outlines, large_first=way == "large first")
+        draw = draw_areas if way == "areas" else partial(draw_outlines, large_first=way == "large first")
         mask = draw(ready, size, words.background) if not faults else None
     except ValueError as error:
         faults.append(str(error))
     if faults:
-        raise UnreadableFileError(f"{some(faults)}; mend them, or remove them")
+        raise UnreadableFileError(f"{abbreviate(faults)}; mend them, or remove them")
     return mask
 
 
-def _rings(place: Place, drawing: Drawing, shape: Shape, size: Size) -> list[Points]:
+def _list_rings(place: DataSource, drawing: ImageShapes, shape: Shape, size: Size) -> list[Points]:
     """The points of a shape, (n, 2) for each ring, in pixels; rings of too few points are left out."""
     rings = [np.frombuffer(ring, dtype=np.float64).reshape(-1, 2) for ring in shape.rings]
     fewest, _ = KINDS.get(shape.kind, (4, 4))  # the others are boxes
     usable = [ring for ring in rings if len(ring) >= fewest]
-    name = place.name(drawing.path)
+    name = place.format_name(drawing.path)
     if len(usable) < len(rings):
         place.tally.add("image", f"with a {shape.kind} of fewer than {fewest} points, which covers nothing", name)
     if drawing.shares:
         # The text's digits end before the point's: without rounding, a corner at 21 may be drawn from 20.9999.
         usable = [(ring * (size[1], size[0])).round(2) for ring in usable]
-    if any(_reaches_out(ring, size) for ring in usable):
+    if any(_is_outside(ring, size) for ring in usable):
         place.tally.add("image", "with shapes that reach out of the image, cut off at its edge", name)
     return usable
 
 
-def point_fault(points: Points, size: Size) -> str | None:
+def find_point_fault(points: Points, size: Size) -> str | None:
     """Why points cannot belong to an image of this (height, width): rule and value found; None where they can."""
     height, width = size
     if not np.isfinite(points).all():
@@ -259,13 +273,13 @@ def point_fault(points: Points, size: Size) -> str | None:
     return None
 
 
-def _reaches_out(points: Points, size: Size) -> bool:
+def _is_outside(points: Points, size: Size) -> bool:
     """Whether a part lies more than a pixel outside the image of this (height, width)."""
     low, high = points.min(axis=0), points.max(axis=0)
     return bool(low.min() < -1 or high[0] > size[1] + 1 or high[1] > size[0] + 1)
 
 
-def areas(ready: Iterable[Ready], size: Size, background: int) -> Pixels:
+def draw_areas(ready: Iterable[DrawableShape], size: Size, background: int) -> Pixels:
     """Labels (H, W) uint8 as COCO's tools draw them: what lies behind first, then large areas before small ones.
 
     Raises:
@@ -275,23 +289,23 @@ def areas(ready: Iterable[Ready], size: Size, background: int) -> Pixels:
     for one in ready:
         try:
             written = one.shape.mask
-            rle = polygon_rle(one.rings, size) if written is None else checked_rle(written, size)
+            rle = encode_polygons(one.rings, size) if written is None else check_rle(written, size)
         except ValueError as error:
             raise ValueError(f"{one.shape.where}: an RLE {error}") from error
         rles.append((one, rle))
     all_written = all(one.shape.area is not None for one, _ in rles)
 
-    def place_in_order(pair: tuple[Ready, Rle]) -> tuple[bool, float]:
+    def place_in_order(pair: tuple[DrawableShape, Rle]) -> tuple[bool, float]:
         one, rle = pair
-        return not one.shape.behind, -((one.shape.area if all_written else None) or area(rle))
+        return not one.shape.behind, -((one.shape.area if all_written else None) or compute_area(rle))
 
     mask = np.full(size, background, dtype=np.uint8)
     for one, rle in sorted(rles, key=place_in_order):
-        mask[pixels(rle)] = one.label
+        mask[decode_pixels(rle)] = one.label
     return mask
 
 
-def outlines(ready: Iterable[Ready], size: Size, background: int, *, large_first: bool = False) -> Pixels:
+def draw_outlines(ready: Iterable[DrawableShape], size: Size, background: int, *, large_first: bool = False) -> Pixels:
     """Labels (H, W) uint8 as LabelMe's tools draw them, one ring each, in their order or large ones first.
 
     Raises:
@@ -300,41 +314,41 @@ def outlines(ready: Iterable[Ready], size: Size, background: int, *, large_first
     height, width = size
     canvas = Image.new("L", (width, height), background)
     pen = ImageDraw.Draw(canvas)
-    order = sorted(ready, key=lambda one: -_area(one.rings[0])) if large_first else ready
+    order = sorted(ready, key=lambda one: -_compute_area(one.rings[0])) if large_first else ready
     for label, shape, (points, *_) in sorted(order, key=lambda one: not one.shape.behind):
         flat: list[tuple[float, float]] = [(float(x), float(y)) for x, y in points]
         if shape.kind == "box":
             left, top, right, bottom = (round(v) for v in (*points.min(axis=0), *points.max(axis=0)))
             canvas.paste(label, (left, top, right, bottom))
         elif shape.kind == "mask":
-            _paste(canvas, label, points, shape.mask)
+            _paste_shape(canvas, label, points, shape.mask)
         elif shape.kind == "rectangle":
             (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
             pen.rectangle([left, top, right, bottom], fill=label, outline=label)
         elif shape.kind == "circle":
             (x, y), (rim_x, rim_y) = flat
-            _disc(pen, x, y, float(np.hypot(x - rim_x, y - rim_y)), label)
+            _make_disc(pen, x, y, float(np.hypot(x - rim_x, y - rim_y)), label)
         elif shape.kind in ("line", "linestrip"):
             pen.line(flat, fill=label, width=LINE_WIDTH)
         elif shape.kind in ("point", "points"):
             for x, y in flat:
-                _disc(pen, x, y, POINT_RADIUS, label)
+                _make_disc(pen, x, y, POINT_RADIUS, label)
         else:
             pen.polygon(flat, fill=label, outline=label)
     return np.array(canvas)
 
 
-def _area(points: Points) -> float:
+def _compute_area(points: Points) -> float:
     """Area of a polygon by the shoelace formula, in square pixels."""
     x, y = points[:, 0], points[:, 1]
     return 0.5 * abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1)))
 
 
-def _disc(pen: ImageDraw.ImageDraw, x: float, y: float, radius: float, label: int) -> None:
+def _make_disc(pen: ImageDraw.ImageDraw, x: float, y: float, radius: float, label: int) -> None:
     pen.ellipse([x - radius, y - radius, x + radius, y + radius], fill=label, outline=label)
 
 
-def _paste(canvas: Image.Image, label: int, corners: Points, mask: bytes) -> None:
+def _paste_shape(canvas: Image.Image, label: int, corners: Points, mask: bytes) -> None:
     (left, top), (right, bottom) = corners.astype(np.int64)
     wanted = (int(right - left) + 1, int(bottom - top) + 1)
     rule = f"a mask among the shapes: its image must have the size of its corners {wanted[0]}×{wanted[1]}"

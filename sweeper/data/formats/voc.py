@@ -12,13 +12,13 @@ from functools import partial
 from pathlib import Path
 
 from sweeper.core.records import SplitName
-from sweeper.core.text import count
+from sweeper.core.text import format_count
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
-from sweeper.data.formats.base import Format, Layout, Place, Reading
-from sweeper.data.formats.file_patterns import STEM, plain
-from sweeper.data.formats.patterns import listed, paired
-from sweeper.data.label_values import some
-from sweeper.data.text_tables import normal, read_classes, shown, text_of
+from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult
+from sweeper.data.formats.file_patterns import STEM, escape_pattern
+from sweeper.data.formats.patterns import list_pattern_files, pair_files
+from sweeper.data.label_values import abbreviate
+from sweeper.data.text_tables import escape_for_display, normalise_text, read_classes, read_text
 
 MASKS = ("SegmentationClass", "SegmentationClassPNG")
 VOC_NAMES = (
@@ -29,70 +29,75 @@ _VOC_STEM = re.compile(r"20\d\d_\d{6}")
 _LISTS: dict[str, SplitName] = {"train": "train", "val": "val", "test": "test"}
 
 
-def find(place: Place) -> Layout | None:
+def find_voc(place: DataSource) -> FormatLayout | None:
     """The folders JPEGImages/ and SegmentationClass/, in the root or in VOC2012/ (or such) below it."""
     below = sorted([*place.root.glob("VOC*"), *place.root.glob("VOCdevkit/VOC*")])
     for base in (place.root, *below) if place.entry is None else ():
         for masks in MASKS:
             if (base / "JPEGImages").is_dir() and (base / masks).is_dir():
-                line = f"Pascal VOC's {place.name(base / 'JPEGImages')}/ and {masks}/"
-                return Layout(line, partial(_read, place, base, f"{masks}/"))
+                line = f"Pascal VOC's {place.format_name(base / 'JPEGImages')}/ and {masks}/"
+                return FormatLayout(line, partial(_read_voc, place, base, f"{masks}/"))
     return None
 
 
-def _read(place: Place, base: Path, masks_at: str) -> Reading:
+def _read_voc(place: DataSource, base: Path, masks_at: str) -> ReadResult:
     """Pair every mask with its image; images without a mask are only of use for detection and passed over."""
-    below = "" if base == place.root else f"{plain(base.relative_to(place.root).as_posix())}/"
+    below = "" if base == place.root else f"{escape_pattern(base.relative_to(place.root).as_posix())}/"
     texts = [f"{below}{name}{STEM}.*" for name in ("JPEGImages/", masks_at)]
-    images, masks = listed(place, texts[0], IMAGE_SUFFIXES), listed(place, texts[1], MASK_SUFFIXES)
+    images, masks = (
+        list_pattern_files(place, texts[0], IMAGE_SUFFIXES),
+        list_pattern_files(place, texts[1], MASK_SUFFIXES),
+    )
     stems = {one.stem for one in masks}
-    splits = _splits(place, base, stems)
+    splits = _read_splits(place, base, stems)
     both = [one for one in images if one.stem in stems]
-    spare = [shown(one.stem) for one in images if one.stem not in stems]
+    spare = [escape_for_display(one.stem) for one in images if one.stem not in stems]
     place.tally.add("image", "without a mask, passed over", *spare)
     if splits and (unlisted := [one.stem for one in both if one.stem not in splits]):
-        number = count(len(unlisted), "image with a mask is", "images with a mask are")
-        names = some([shown(stem) for stem in unlisted])
+        number = format_count(len(unlisted), "image with a mask is", "images with a mask are")
+        names = abbreviate([escape_for_display(stem) for stem in unlisted])
         place.notes.append(f"{number} in none of the lists, and divided by us: {names}.")
-    samples, _ = paired(place, (both, texts[0]), (masks, texts[1]), lambda one: splits.get(one.stem), named=True)
-    classes = _names(place, base, [one.stem for one in both])
-    return Reading(samples, classes, indices=True, place="JPEGImages/", mask_place=masks_at)
+    samples, _ = pair_files(place, (both, texts[0]), (masks, texts[1]), lambda one: splits.get(one.stem), named=True)
+    classes = _read_names(place, base, [one.stem for one in both])
+    return ReadResult(samples, classes, indices=True, place="JPEGImages/", mask_place=masks_at)
 
 
-def _splits(place: Place, base: Path, masks: Collection[str]) -> dict[str, SplitName]:
+def _read_splits(place: DataSource, base: Path, masks: Collection[str]) -> dict[str, SplitName]:
     """The split of each stem, from train.txt, val.txt and test.txt."""
     splits: dict[str, SplitName] = {}
     for name, split in _LISTS.items():
-        path = place.find(base / "ImageSets" / "Segmentation" / f"{name}.txt")
-        if path is None or (text := text_of(path, place.problems, place.name(path))) is None:
+        path = place.find_file(base / "ImageSets" / "Segmentation" / f"{name}.txt")
+        if path is None or (text := read_text(path, place.problems, place.format_name(path))) is None:
             continue
-        stems = [normal(line.split()[0]) for line in text.splitlines() if line.split()]
+        stems = [normalise_text(line.split()[0]) for line in text.splitlines() if line.split()]
         missing = [stem for stem in stems if stem not in masks]
         if missing and len(missing) == len(stems):
             place.notes.append(f"None of the {len(stems)} images of {name}.txt has a mask; the list is not used.")
             continue
         place.problems.extend(
-            f"{place.name(path)}: {shown(stem)[:200]} must have a mask, found none; add it or remove the line"
+            f"{place.format_name(path)}: {escape_for_display(stem)[:200]} must have a mask, found none; add it or "
+            "remove the line"
             for stem in missing
         )
         for stem in stems:
             if splits.setdefault(stem, split) != split:
                 place.problems.append(
-                    f"{place.name(path)}: {shown(stem)[:200]} must be in one list, found it in {splits[stem]}.txt too; "
+                    f"{place.format_name(path)}: {escape_for_display(stem)[:200]} must be in one list, found it in "
+                    f"{splits[stem]}.txt too; "
                     "remove it from one"
                 )
     return splits
 
 
-def _names(place: Place, base: Path, stems: list[str]) -> tuple[str, ...] | None:
+def _read_names(place: DataSource, base: Path, stems: list[str]) -> tuple[str, ...] | None:
     if place.names is not None:
         return place.names
     for folder in dict.fromkeys((base, place.root)):
-        if (path := place.find(folder / "class_names.txt")) is not None:
+        if (path := place.find_file(folder / "class_names.txt")) is not None:
             return read_classes(path, place.problems)
     if stems and all(_VOC_STEM.fullmatch(stem) for stem in stems):
         return VOC_NAMES
     return None
 
 
-FORMAT = Format("Pascal VOC's JPEGImages/ and SegmentationClass/", find)
+FORMAT = AnnotationFormat("Pascal VOC's JPEGImages/ and SegmentationClass/", find_voc)

@@ -19,10 +19,17 @@ import numpy as np
 from sweeper.core.records import SplitName
 from sweeper.core.yaml_file import MAX_BYTES, parse_yaml
 from sweeper.data.decode import IMAGE_SUFFIXES
-from sweeper.data.formats.base import Format, Layout, Place, Reading, find_image
-from sweeper.data.formats.shapes import Drawing, Shape, note_boxes, number_words, shapes_reading
-from sweeper.data.label_values import some
-from sweeper.data.text_tables import MAX_CLASSES, Side, beginning_of, normal, shown, text_of
+from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult, find_image
+from sweeper.data.formats.shapes import ImageShapes, Shape, make_shapes_result, note_boxes, number_words
+from sweeper.data.label_values import abbreviate
+from sweeper.data.text_tables import (
+    MAX_CLASSES,
+    SplitAssignment,
+    escape_for_display,
+    normalise_text,
+    read_beginning,
+    read_text,
+)
 
 _KEYS: dict[str, SplitName] = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 _NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
@@ -30,96 +37,103 @@ _BEYOND = 2
 """What reaches out of its image is cut off; coordinates beyond this are no shares of its size."""
 
 
-def find(place: Place) -> Layout | None:
+def find_yolo(place: DataSource) -> FormatLayout | None:
     """A data.yaml with names and a split."""
-    path = _file(place)
-    return None if path is None else Layout(f"YOLO's {place.name(path)}", partial(_read, place, path))
+    path = _find_data_yaml(place)
+    return None if path is None else FormatLayout(f"YOLO's {place.format_name(path)}", partial(_read_yolo, place, path))
 
 
-def _file(place: Place) -> Path | None:
+def _find_data_yaml(place: DataSource) -> Path | None:
     if place.entry is not None:
         return place.entry if place.entry.suffix.lower() in (".yaml", ".yml") else None
     for name in _NAMES:
-        if (path := place.find(place.root / name)) is not None:
-            head = beginning_of(path, MAX_BYTES)
+        if (path := place.find_file(place.root / name)) is not None:
+            head = read_beginning(path, MAX_BYTES)
             if b"names" in head and any(key.encode() + b":" in head for key in _KEYS):
                 return path
     return None
 
 
-def _read(place: Place, path: Path) -> Reading:
+def _read_yolo(place: DataSource, path: Path) -> ReadResult:
     """Read data.yaml and the text files."""
     faults: list[str] = []
-    nothing = Reading([], None, indices=True, place=place.name(path), mask_place=place.name(path))
-    text = text_of(path, place.problems, place.name(path), MAX_BYTES)
+    nothing = ReadResult([], None, indices=True, place=place.format_name(path), mask_place=place.format_name(path))
+    text = read_text(path, place.problems, place.format_name(path), MAX_BYTES)
     if text is None:
         return nothing
     data, names = parse_yaml(text, faults), None
     if isinstance(data, dict):
-        names = _class_names(data.get("names"), faults)
+        names = _read_class_names(data.get("names"), faults)
         if "kpt_shape" in data:
             faults.append("`kpt_shape` says that lines hold key points, which are no outlines; export it as YOLO-seg")
     elif not faults:
         faults.append("must hold `names` and `train`, found another; see docs/formats.md")
-    place.problems.extend(f"{place.name(path)}: {fault}" for fault in faults)
+    place.problems.extend(f"{place.format_name(path)}: {fault}" for fault in faults)
     if faults or names is None:
         return nothing
-    words = number_words(place, names, names, place.name(path))
+    words = number_words(place, names, names, place.format_name(path))
     found: dict[Path, SplitName] = {}
     for key, split in _KEYS.items():
-        for image in _images(place, path, data, key):
+        for image in _list_images(place, path, data, key):
             if found.setdefault(image, split) != split:
                 place.problems.append(
-                    f"{place.name(image)}: must be on one side of the split, found in {found[image]} and {split}; "
+                    f"{place.format_name(image)}: must be on one side of the split, found in {found[image]} and "
+                    f"{split}; "
                     "mend the lists"
                 )
     drawings = []
     for image, side in found.items():
-        labels = _labels_of(place, image)
+        labels = _find_label_file(place, image)
         if labels is None:
-            place.tally.add("image", "without a text file of labels, taken as background", place.name(image))
-        shapes = [] if labels is None else _polygons(place, labels, names)
-        drawings.append(Drawing(place.name(labels or image), image, shapes, None, Side(side), shares=True))
-    note_boxes(place, place.name(path), [shape for drawing in drawings for shape in drawing.shapes])
-    return shapes_reading(place, drawings, words, place.name(path), "large first")
+            place.tally.add("image", "without a text file of labels, taken as background", place.format_name(image))
+        shapes = [] if labels is None else _read_polygons(place, labels, names)
+        drawings.append(
+            ImageShapes(place.format_name(labels or image), image, shapes, None, SplitAssignment(side), shares=True)
+        )
+    note_boxes(place, place.format_name(path), [shape for drawing in drawings for shape in drawing.shapes])
+    return make_shapes_result(place, drawings, words, place.format_name(path), "large first")
 
 
-def _class_names(raw: Any, faults: list[str]) -> tuple[str, ...] | None:
+def _read_class_names(raw: Any, faults: list[str]) -> tuple[str, ...] | None:
     """The names of data.yaml in order of their numbers; None, and a fault, where they are none."""
     if isinstance(raw, dict):
         numbers = sorted(int(key) for key in raw if re.fullmatch(r"[0-9]{1,3}", str(key)))
         raw = [raw[str(n)] for n in numbers if str(n) in raw] if numbers == [*range(len(raw))] else None
-    names = tuple(normal(str(name).strip()) for name in raw) if isinstance(raw, list) else ()
+    names = tuple(normalise_text(str(name).strip()) for name in raw) if isinstance(raw, list) else ()
     printable = all(name and name.isprintable() for name in names)
     if 1 <= len(names) < MAX_CLASSES and len({*names}) == len(names) and printable:
         return names
     faults.append(
         f"`names` must list 1 to {MAX_CLASSES - 1} classes, from 0 without gaps, printable and different, "
-        f"found {some([*map(shown, names)]) or 'another'}; correct it"
+        f"found {abbreviate([*map(escape_for_display, names)]) or 'another'}; correct it"
     )
     return None
 
 
-def _images(place: Place, path: Path, data: dict[str, Any], key: str) -> Iterator[Path]:
+def _list_images(place: DataSource, path: Path, data: dict[str, Any], key: str) -> Iterator[Path]:
     """Images of one key: of a folder, a list of folders, or a text file that lists images."""
     raw = data.get(key)
     for entry in raw if isinstance(raw, list) else [] if raw is None else [raw]:
         if not isinstance(entry, str) or "\0" in entry:
-            place.problems.append(f"{place.name(path)}: {key}: must be a folder or a list, found {shown(entry)[:80]!r}")
+            place.problems.append(
+                f"{place.format_name(path)}: {key}: must be a folder or a list, found "
+                f"{escape_for_display(entry)[:80]!r}"
+            )
             continue
-        target = _target(place, path, data, entry)
+        target = _resolve_target(place, path, data, entry)
         if target is None:
             place.problems.append(
-                f"{place.name(path)}: {key}: must be a folder or list in here, found {shown(entry)[:200]}; copy it"
+                f"{place.format_name(path)}: {key}: must be a folder or list in here, found "
+                f"{escape_for_display(entry)[:200]}; copy it"
             )
         elif target.is_dir():
             there = (file for file in place.files if file.is_relative_to(target))
             yield from (file for file in there if file.suffix.lower() in IMAGE_SUFFIXES)
         else:
-            yield from _listed(place, target)
+            yield from _read_image_list(place, target)
 
 
-def _target(place: Place, path: Path, data: dict[str, Any], entry: str) -> Path | None:
+def _resolve_target(place: DataSource, path: Path, data: dict[str, Any], entry: str) -> Path | None:
     """Where an entry of data.yaml leads; exporters write `../train/images` for what lies beside the file."""
     base = data.get("path")
     folders = [path.parent / base] if isinstance(base, str) and base and "\0" not in base else []
@@ -129,37 +143,37 @@ def _target(place: Place, path: Path, data: dict[str, Any], entry: str) -> Path 
         for name in (plain, stripped):
             below = os.path.relpath(folder / name, place.root)
             with suppress(OSError):  # a name that is too long
-                target = None if below.startswith("..") else place.find(place.root / below)
+                target = None if below.startswith("..") else place.find_file(place.root / below)
                 if target is not None and (target.suffix == ".txt" or target.is_dir()):
                     return target
     return None
 
 
-def _listed(place: Place, path: Path) -> Iterator[Path]:
+def _read_image_list(place: DataSource, path: Path) -> Iterator[Path]:
     """Images that a text file lists, relative to it or to the root."""
-    text = text_of(path, place.problems, place.name(path))
+    text = read_text(path, place.problems, place.format_name(path))
     for number, line in enumerate((text or "").splitlines(), 1):
         if line.strip():
             near = (path.parent, place.root)
-            image = find_image(place, line.strip(), near, f"{place.name(path)}: line {number}")
+            image = find_image(place, line.strip(), near, f"{place.format_name(path)}: line {number}")
             if image is not None:
                 yield image
 
 
-def _labels_of(place: Place, image: Path) -> Path | None:
+def _find_label_file(place: DataSource, image: Path) -> Path | None:
     """The text file of an image: in labels/ where the image lies in images/, else beside it."""
     parts = [*image.relative_to(place.root).parts]
     for i in range(len(parts) - 1, -1, -1):
         if parts[i] == "images":
             candidate = place.root.joinpath(*parts[:i], "labels", *parts[i + 1 :]).with_suffix(".txt")
-            if (found := place.find(candidate)) is not None:
+            if (found := place.find_file(candidate)) is not None:
                 return found
-    return place.find(image.with_suffix(".txt"))
+    return place.find_file(image.with_suffix(".txt"))
 
 
-def _polygons(place: Place, path: Path, names: Sequence[str]) -> list[Shape]:
+def _read_polygons(place: DataSource, path: Path, names: Sequence[str]) -> list[Shape]:
     """The polygon of each line, as shares of the image's size; faults become problems."""
-    text = text_of(path, place.problems, place.name(path))
+    text = read_text(path, place.problems, place.format_name(path))
     found = []
     for number, line in enumerate((text or "").splitlines(), 1):
         words = line.split()
@@ -180,9 +194,9 @@ def _polygons(place: Place, path: Path, names: Sequence[str]) -> list[Shape]:
             found.append(Shape(f"line {number}", names[int(values[0])], (points.tobytes(),)))
             continue
         rule = f"must be a class from 0 to {len(names) - 1} and pairs of coordinates from 0 to 1"
-        fault = f"{rule}, found {shown(line)[:60]!r}; export it again, or add the class to `names`"
-        place.problems.append(f"{place.name(path)}: line {number}: {fault}")
+        fault = f"{rule}, found {escape_for_display(line)[:60]!r}; export it again, or add the class to `names`"
+        place.problems.append(f"{place.format_name(path)}: line {number}: {fault}")
     return found
 
 
-FORMAT = Format("YOLO's data.yaml with images and text files of polygons", find)
+FORMAT = AnnotationFormat("YOLO's data.yaml with images and text files of polygons", find_yolo)

@@ -4,29 +4,45 @@ from __future__ import annotations
 
 import numpy as np
 
-from sweeper.data.scenes.canvas import Canvas, Drawn, Field, blend, edge, expose, grid, smooth, stroke, wander
+from sweeper.data.scenes.canvas import (
+    DrawnImage,
+    Field,
+    SceneCanvas,
+    blend_colour,
+    draw_stroke,
+    expose_image,
+    make_grid,
+    make_random_curve,
+    make_smooth_field,
+    make_soft_edge,
+)
 
 CLASSES = ("background", "cell")
 _SMALLEST = 2.5
 """Radius in pixels below which no cell is drawn."""
 
 
-def draw_blobs(rng: np.random.Generator, canvas: Canvas) -> Drawn:
+def draw_blobs(rng: np.random.Generator, canvas: SceneCanvas) -> DrawnImage:
     """One image: cells (1) on background (0) with specks, fibres and cells that are out of focus."""
     size = canvas.size
-    ground = 0.22 + 0.05 * smooth(rng, size, size / 4) + 0.02 * smooth(rng, size, 5) + 0.012 * smooth(rng, size, 1.2)
-    ground = _out_of_focus(rng, ground)
+    ground = (
+        0.22
+        + 0.05 * make_smooth_field(rng, size, size / 4)
+        + 0.02 * make_smooth_field(rng, size, 5)
+        + 0.012 * make_smooth_field(rng, size, 1.2)
+    )
+    ground = _draw_out_of_focus(rng, ground)
     mask = np.zeros((size, size), dtype=bool)
-    tissue = 0.5 + 0.25 * smooth(rng, size, 2.2)
-    missing = canvas.share(rng.uniform(0.6, 1.4)) * size * size
+    tissue = 0.5 + 0.25 * make_smooth_field(rng, size, 2.2)
+    missing = canvas.get_image_share(rng.uniform(0.6, 1.4)) * size * size
     centres: list[tuple[float, float, float]] = []
     for _ in range(2000):
         largest = np.sqrt(max(0.0, missing) / np.pi)
         if largest < _SMALLEST:
             break
         radius = min(float(rng.uniform(4.0, 10.0)), largest)
-        y, x = _place(rng, size, centres, radius)
-        window, cell = _cell(rng, size, y, x, radius)
+        y, x = _place_cell(rng, size, centres, radius)
+        window, cell = _draw_cell(rng, size, y, x, radius)
         new = (cell >= 0.5) & ~mask[window]
         if new.sum() < 0.4 * np.pi * radius**2:  # mostly outside, or on top of others
             continue
@@ -37,12 +53,12 @@ def draw_blobs(rng: np.random.Generator, canvas: Canvas) -> Drawn:
         mask[window] |= new
         missing -= int(new.sum())
         centres.append((y, x, radius))
-    ground = _debris(rng, ground)
+    ground = _draw_debris(rng, ground)
     image = np.repeat(ground[:, :, None], 3, axis=2) * (np.array([0.95, 1.05, 0.97]) + rng.normal(0, 0.02, 3))
-    return Drawn(expose(rng, image, canvas.noise), mask.astype(np.uint8))
+    return DrawnImage(expose_image(rng, image, canvas.noise), mask.astype(np.uint8))
 
 
-def _place(
+def _place_cell(
     rng: np.random.Generator, size: int, centres: list[tuple[float, float, float]], radius: float
 ) -> tuple[float, float]:
     """Most cells touch an earlier one."""
@@ -54,7 +70,9 @@ def _place(
     return float(y), float(x)
 
 
-def _cell(rng: np.random.Generator, size: int, y: float, x: float, radius: float) -> tuple[tuple[slice, slice], Field]:
+def _draw_cell(
+    rng: np.random.Generator, size: int, y: float, x: float, radius: float
+) -> tuple[tuple[slice, slice], Field]:
     """The part of the image around a rounded, uneven disc of about the given radius, and its coverage 0–1 there."""
     reach = 1.6 * radius + 2
     top, left = max(0, int(y - reach)), max(0, int(x - reach))
@@ -66,29 +84,35 @@ def _cell(rng: np.random.Generator, size: int, y: float, x: float, radius: float
     outline = 1 + stretch * np.cos(2 * (angle - turn))
     for wave in (3, 4, 5):
         outline += rng.normal(0, 0.035) * np.cos(wave * angle + rng.uniform(0, 2 * np.pi))
-    return window, edge(radius * outline - np.hypot(dy, dx), 1.0)
+    return window, make_soft_edge(radius * outline - np.hypot(dy, dx), 1.0)
 
 
-def _out_of_focus(rng: np.random.Generator, ground: Field) -> Field:
+def _draw_out_of_focus(rng: np.random.Generator, ground: Field) -> Field:
     """Large faint discs far from the focal plane; they are not labelled."""
     size = len(ground)
-    y, x = grid(size)
+    y, x = make_grid(size)
     for _ in range(rng.integers(1, 5)):
         centre, radius = rng.uniform(0, size, 2), rng.uniform(7, 14)
         distance = radius - np.hypot(y - centre[0], x - centre[1])
-        ground = ground + rng.uniform(0.04, 0.14) * edge(distance, rng.uniform(4, 8))
+        ground = ground + rng.uniform(0.04, 0.14) * make_soft_edge(distance, rng.uniform(4, 8))
     return ground
 
 
-def _debris(rng: np.random.Generator, ground: Field) -> Field:
+def _draw_debris(rng: np.random.Generator, ground: Field) -> Field:
     """Small bright specks, dark grains, and fibres."""
     size = len(ground)
     image = ground[:, :, None].copy()
-    y, x = grid(size)
+    y, x = make_grid(size)
     for _ in range(int(rng.integers(4, 14) * (size / 128) ** 2) + 1):
         centre, radius = rng.uniform(0, size, 2), rng.uniform(0.8, 2.4)
-        blend(image, 0.8 * edge(radius - np.hypot(y - centre[0], x - centre[1]), 0.7), [rng.choice([0.1, 0.55, 0.75])])
+        blend_colour(
+            image,
+            0.8 * make_soft_edge(radius - np.hypot(y - centre[0], x - centre[1]), 0.7),
+            [rng.choice([0.1, 0.55, 0.75])],
+        )
     for _ in range(rng.integers(0, 3)):
-        points = wander(rng, rng.uniform(0, size, 2), rng.uniform(0, 2 * np.pi), int(rng.integers(40, 160)), 0.08)
-        blend(image, 0.6 * stroke(size, points, rng.uniform(1.0, 2.2)), [rng.uniform(0.4, 0.7)])
+        points = make_random_curve(
+            rng, rng.uniform(0, size, 2), rng.uniform(0, 2 * np.pi), int(rng.integers(40, 160)), 0.08
+        )
+        blend_colour(image, 0.6 * draw_stroke(size, points, rng.uniform(1.0, 2.2)), [rng.uniform(0.4, 0.7)])
     return image[:, :, 0]

@@ -22,7 +22,7 @@ Pair = Sequence[float] | npt.NDArray[np.float64]
 """Two numbers: y and x, or two radii."""
 
 
-class Canvas(NamedTuple):
+class SceneCanvas(NamedTuple):
     """What a scene is asked for."""
 
     size: int
@@ -44,13 +44,13 @@ class Canvas(NamedTuple):
     ratio: float = 1.0
     """Shapes: pixels of a class divided by those of the next."""
 
-    def share(self, factor: float) -> float:
+    def get_image_share(self, factor: float) -> float:
         """The share of one image whose own factor, of mean 1 over images, the scene has drawn."""
         # At full spread nothing is computed: images of earlier versions stay what they were, bit by bit.
         return self.foreground * (factor if self.spread == 1 else 1 + self.spread * (factor - 1))
 
 
-class Drawn(NamedTuple):
+class DrawnImage(NamedTuple):
     """An image and its labels."""
 
     image: Pixels
@@ -59,7 +59,7 @@ class Drawn(NamedTuple):
     """(H, W) uint8 class indices."""
 
 
-def smooth(rng: np.random.Generator, size: int, sigma: float) -> Field:
+def make_smooth_field(rng: np.random.Generator, size: int, sigma: float) -> Field:
     """Random field of mean 0 and standard deviation 1 whose structures are about `sigma` pixels wide."""
     # Coarse structures are drawn small and magnified: a wide filter on the full grid would take most of the time.
     step = max(1, int(sigma // 2))
@@ -72,35 +72,35 @@ def smooth(rng: np.random.Generator, size: int, sigma: float) -> Field:
     return result
 
 
-def grid(size: int) -> tuple[Field, Field]:
+def make_grid(size: int) -> tuple[Field, Field]:
     """Coordinates y and x of each pixel, two (H, W) fields."""
     y, x = np.mgrid[0:size, 0:size].astype(np.float64)
     return y, x
 
 
-def edge(distance: Field, softness: float) -> Field:
+def make_soft_edge(distance: Field, softness: float) -> Field:
     """0 → 1 across a signed distance in pixels (negative outside), `softness` pixels wide on either side."""
     return np.clip(0.5 + distance / (2 * softness), 0.0, 1.0)
 
 
-def ellipse(size: int, centre: Pair, radii: Pair, angle: float, softness: float = 0.7) -> Field:
+def draw_ellipse(size: int, centre: Pair, radii: Pair, angle: float, softness: float = 0.7) -> Field:
     """Coverage 0–1 of a filled ellipse: centre (y, x), radii along and across its axis, angle in radians."""
-    y, x = grid(size)
+    y, x = make_grid(size)
     dy, dx = y - centre[0], x - centre[1]
     along = (dx * np.cos(angle) + dy * np.sin(angle)) / radii[0]
     across = (dy * np.cos(angle) - dx * np.sin(angle)) / radii[1]
-    return edge((1 - np.hypot(along, across)) * min(radii[0], radii[1]), softness)
+    return make_soft_edge((1 - np.hypot(along, across)) * min(radii[0], radii[1]), softness)
 
 
-def stroke(size: int, points: Points, widths: npt.ArrayLike) -> Field:
+def draw_stroke(size: int, points: Points, widths: npt.ArrayLike) -> Field:
     """Coverage 0–1 of a line through `points` (n, 2), `widths` (n,) or one number, in pixels."""
     cover = np.zeros((size, size))
     for (y, x), width in zip(points, np.broadcast_to(widths, len(points)), strict=True):
-        stamp(cover, float(y), float(x), float(width))
+        stamp_dot(cover, float(y), float(x), float(width))
     return cover
 
 
-def stamp(cover: Field, y: float, x: float, width: float) -> int:
+def stamp_dot(cover: Field, y: float, x: float, width: float) -> int:
     """Put one round dot of a line on `cover`, in place; how many pixels it newly covers by half or more."""
     reach = int(np.ceil(width / 2 + 1))
     top, left = max(0, int(y) - reach), max(0, int(x) - reach)
@@ -115,7 +115,7 @@ def stamp(cover: Field, y: float, x: float, width: float) -> int:
     return new
 
 
-def wander(rng: np.random.Generator, start: Pair, heading: float, length: int, bend: float) -> Points:
+def make_random_curve(rng: np.random.Generator, start: Pair, heading: float, length: int, bend: float) -> Points:
     """A random curve of `length` half-pixel steps from `start` (y, x); `bend` is the turn's deviation in radians."""
     turns = ndimage.gaussian_filter1d(rng.standard_normal(length + 16), 2.0)[:length] * bend
     headings = heading + np.cumsum(turns)
@@ -124,16 +124,16 @@ def wander(rng: np.random.Generator, start: Pair, heading: float, length: int, b
     return points
 
 
-def blend(image: npt.NDArray[np.float64], cover: Field, colour: npt.ArrayLike) -> None:
+def blend_colour(image: npt.NDArray[np.float64], cover: Field, colour: npt.ArrayLike) -> None:
     """Paint `colour` (3,) or (H, W, 3) over `image` (H, W, 3), in place, as opaque as `cover` (H, W)."""
     image += cover[:, :, None] * (np.asarray(colour, dtype=np.float64) - image)
 
 
-def expose(rng: np.random.Generator, image: npt.NDArray[np.float64], noise: float) -> Pixels:
+def expose_image(rng: np.random.Generator, image: npt.NDArray[np.float64], noise: float) -> Pixels:
     """The camera: slight blur, uneven light, noise, 8 bits; (H, W, 3) float64 → uint8."""
     size = image.shape[0]
     blurred = ndimage.gaussian_filter(image, (rng.uniform(0.35, 0.7),) * 2 + (0,))
-    light = 1 + 0.07 * smooth(rng, size, size / 3)
+    light = 1 + 0.07 * make_smooth_field(rng, size, size / 3)
     grain = rng.standard_normal((size, size, 1)) * 0.8 + rng.standard_normal(image.shape) * 0.6
     lit = blurred * light[:, :, None] * rng.uniform(0.85, 1.12) + noise * grain
     return np.clip(np.rint(lit * 255), 0, 255).astype(np.uint8)

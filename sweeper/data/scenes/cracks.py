@@ -6,7 +6,18 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from sweeper.data.scenes.canvas import Canvas, Drawn, Field, edge, expose, grid, smooth, stamp, stroke, wander
+from sweeper.data.scenes.canvas import (
+    DrawnImage,
+    Field,
+    SceneCanvas,
+    draw_stroke,
+    expose_image,
+    make_grid,
+    make_random_curve,
+    make_smooth_field,
+    make_soft_edge,
+    stamp_dot,
+)
 
 CLASSES = ("background", "crack")
 _WIDEST = 3.0
@@ -14,60 +25,71 @@ _WIDEST = 3.0
 _ATTEMPTS = 400
 
 
-def draw_cracks(rng: np.random.Generator, canvas: Canvas) -> Drawn:
+def draw_cracks(rng: np.random.Generator, canvas: SceneCanvas) -> DrawnImage:
     """One image: cracks (1) on pavement (0) with shadows' edges, scratches, stains and joints."""
     size = canvas.size
-    ground = _pavement(rng, size)
-    ground *= _shadow(rng, size)
-    ground = _distract(rng, ground)
-    cover, depth = _cracks(rng, canvas, canvas.share(rng.uniform(0.4, 1.6)))
+    ground = _draw_pavement(rng, size)
+    ground *= _draw_shadow(rng, size)
+    ground = _draw_distractors(rng, ground)
+    cover, depth = _draw_cracks(rng, canvas, canvas.get_image_share(rng.uniform(0.4, 1.6)))
     ground *= 1 - cover * depth
     tint = np.array([1.0, 0.985, 0.96]) + rng.normal(0, 0.015, 3)
-    image = expose(rng, ground[:, :, None] * tint, canvas.noise)
-    return Drawn(image, (cover >= 0.5).astype(np.uint8))
+    image = expose_image(rng, ground[:, :, None] * tint, canvas.noise)
+    return DrawnImage(image, (cover >= 0.5).astype(np.uint8))
 
 
-def _pavement(rng: np.random.Generator, size: int) -> Field:
+def _draw_pavement(rng: np.random.Generator, size: int) -> Field:
     """Grey ground with grain, stones and patches."""
     base = rng.uniform(0.45, 0.65)
-    field = base + 0.028 * smooth(rng, size, 0.8) + 0.022 * smooth(rng, size, 1.8) + 0.03 * smooth(rng, size, size / 6)
-    stones = smooth(rng, size, 1.1)
-    field += 0.10 * edge(stones - rng.uniform(2.0, 2.6), 0.4) - 0.13 * edge(-stones - rng.uniform(2.0, 2.6), 0.4)
+    field = (
+        base
+        + 0.028 * make_smooth_field(rng, size, 0.8)
+        + 0.022 * make_smooth_field(rng, size, 1.8)
+        + 0.03 * make_smooth_field(rng, size, size / 6)
+    )
+    stones = make_smooth_field(rng, size, 1.1)
+    field += 0.10 * make_soft_edge(stones - rng.uniform(2.0, 2.6), 0.4) - 0.13 * make_soft_edge(
+        -stones - rng.uniform(2.0, 2.6), 0.4
+    )
     return field
 
 
-def _shadow(rng: np.random.Generator, size: int) -> Field | float:
+def _draw_shadow(rng: np.random.Generator, size: int) -> Field | float:
     """Half of the images lie partly in a shadow with a wavy edge."""
     if rng.random() < 0.5:
         return 1.0
-    y, x = grid(size)
+    y, x = make_grid(size)
     angle = rng.uniform(0, 2 * np.pi)
     centre = size * rng.uniform(0.25, 0.75, 2)
-    distance = (y - centre[0]) * np.sin(angle) + (x - centre[1]) * np.cos(angle) + 4 * smooth(rng, size, size / 8)
-    return 1 - rng.uniform(0.2, 0.45) * edge(distance, rng.uniform(0.8, 3.0))
+    distance = (
+        (y - centre[0]) * np.sin(angle) + (x - centre[1]) * np.cos(angle) + 4 * make_smooth_field(rng, size, size / 8)
+    )
+    return 1 - rng.uniform(0.2, 0.45) * make_soft_edge(distance, rng.uniform(0.8, 3.0))
 
 
-def _distract(rng: np.random.Generator, ground: Field) -> Field:
+def _draw_distractors(rng: np.random.Generator, ground: Field) -> Field:
     """Stains, joints, dark hairs of sealant, bright scratches: none of them is a crack."""
     size = len(ground)
     for _ in range(rng.integers(0, 4)):
-        spot = smooth(rng, size, size / 14)
-        ground = ground * (1 - rng.uniform(0.08, 0.25) * edge(spot - rng.uniform(1.3, 2.2), 0.25))
+        spot = make_smooth_field(rng, size, size / 14)
+        ground = ground * (1 - rng.uniform(0.08, 0.25) * make_soft_edge(spot - rng.uniform(1.3, 2.2), 0.25))
     if rng.random() < 0.45:  # joints between slabs are straight, even in width and darkness
         angle = rng.choice([0, np.pi / 2]) + rng.normal(0, 0.08)
         start = rng.uniform(0.1, 0.9, 2) * size
         along = np.arange(-1.5 * size, 1.5 * size, 0.5)[:, None] * np.array([[np.sin(angle), np.cos(angle)]])
-        ground = ground * (1 - rng.uniform(0.2, 0.4) * stroke(size, start + along, rng.uniform(1.5, 3.0)))
+        ground = ground * (1 - rng.uniform(0.2, 0.4) * draw_stroke(size, start + along, rng.uniform(1.5, 3.0)))
     for _ in range(rng.integers(1, 4)):
-        points = wander(rng, rng.uniform(0, size, 2), rng.uniform(0, 2 * np.pi), int(rng.integers(30, size * 2)), 0.04)
-        ground = ground * (1 + rng.uniform(0.1, 0.3) * stroke(size, points, rng.uniform(0.8, 1.8)))
+        points = make_random_curve(
+            rng, rng.uniform(0, size, 2), rng.uniform(0, 2 * np.pi), int(rng.integers(30, size * 2)), 0.04
+        )
+        ground = ground * (1 + rng.uniform(0.1, 0.3) * draw_stroke(size, points, rng.uniform(0.8, 1.8)))
     for _ in range(rng.integers(0, 3)):  # smooth, wide arcs of a tyre or of sealant
-        points = wander(rng, rng.uniform(0, size, 2), rng.uniform(0, 2 * np.pi), size * 2, 0.025)
-        ground = ground * (1 - rng.uniform(0.06, 0.16) * stroke(size, points, rng.uniform(2.5, 6.0)))
+        points = make_random_curve(rng, rng.uniform(0, size, 2), rng.uniform(0, 2 * np.pi), size * 2, 0.025)
+        ground = ground * (1 - rng.uniform(0.06, 0.16) * draw_stroke(size, points, rng.uniform(2.5, 6.0)))
     return ground
 
 
-def _cracks(rng: np.random.Generator, canvas: Canvas, share: float) -> tuple[Field, Field]:
+def _draw_cracks(rng: np.random.Generator, canvas: SceneCanvas, share: float) -> tuple[Field, Field]:
     """Coverage 0–1 and darkness 0–1 of cracks until `share` of the pixels is covered by half or more."""
     size = canvas.size
     missing = max(2, round(share * size * size))
@@ -83,30 +105,30 @@ def _cracks(rng: np.random.Generator, canvas: Canvas, share: float) -> tuple[Fie
         else:
             start, heading = rng.uniform(0.05, 0.95, 2) * size, rng.uniform(0, 2 * np.pi)
         length = max(4, int(size * rng.uniform(0.4, 2.4) * (0.5 if branch else 1.0)))
-        points = wander(rng, start, heading, length, 0.15)
+        points = make_random_curve(rng, start, heading, length, 0.15)
         # Kinks of one or two pixels make the path rough, as fracture is and a pen is not.
         points += 0.9 * ndimage.gaussian_filter1d(rng.standard_normal(points.shape), 1.5, axis=0)
         widest = rng.uniform(1.2, 3.0) * (0.7 if branch else 1.0)
-        widths = np.clip(widest * (0.8 + 0.35 * _wave(rng, length, 8)) * _taper(length), 1.05, _WIDEST)
+        widths = np.clip(widest * (0.8 + 0.35 * _make_wave(rng, length, 8)) * _make_taper(length), 1.05, _WIDEST)
         for (y, x), width in zip(points, widths, strict=True):
             if missing <= 0 or not (0 <= y < size and 0 <= x < size):
                 break
-            missing -= stamp(cover, float(y), float(x), float(width))
+            missing -= stamp_dot(cover, float(y), float(x), float(width))
         roots += [
             (points[i], heading)
             for i in rng.integers(0, length, 2)
             if (points[i] >= 0).all() and (points[i] < size).all()
         ]
-    depth = np.clip(rng.uniform(0.28, 0.55) + 0.12 * smooth(rng, size, 9), 0.07, 0.75)
+    depth = np.clip(rng.uniform(0.28, 0.55) + 0.12 * make_smooth_field(rng, size, 9), 0.07, 0.75)
     return cover, depth
 
 
-def _wave(rng: np.random.Generator, length: int, sigma: float) -> npt.NDArray[np.float64]:
+def _make_wave(rng: np.random.Generator, length: int, sigma: float) -> npt.NDArray[np.float64]:
     wave: npt.NDArray[np.float64] = ndimage.gaussian_filter1d(rng.standard_normal(length), sigma)
     wave /= wave.std() + 1e-9
     return wave
 
 
-def _taper(length: int) -> npt.NDArray[np.float64]:
+def _make_taper(length: int) -> npt.NDArray[np.float64]:
     """Cracks run out: full width for most of the way, half of it at the end."""
     return np.clip(1.6 * (1 - np.arange(length) / length) + 0.5, 0.5, 1.0)

@@ -12,7 +12,16 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from sweeper.data.scenes.canvas import Canvas, Drawn, Field, blend, edge, expose, smooth, wander
+from sweeper.data.scenes.canvas import (
+    DrawnImage,
+    Field,
+    SceneCanvas,
+    blend_colour,
+    expose_image,
+    make_random_curve,
+    make_smooth_field,
+    make_soft_edge,
+)
 from sweeper.data.store import Pixels
 
 _GAP = 2
@@ -24,21 +33,21 @@ _DISTRACTORS = 0.5
 """Objects that are none, as a share of the true ones."""
 
 
-def names(classes: int) -> tuple[str, ...]:
+def list_class_names(classes: int) -> tuple[str, ...]:
     """Class names: background and object, or background and shape_1 …"""
     return ("background", "object") if classes == 2 else ("background", *(f"shape_{i}" for i in range(1, classes)))
 
 
-def shares(canvas: Canvas) -> npt.NDArray[np.float64]:
+def compute_class_shares(canvas: SceneCanvas) -> npt.NDArray[np.float64]:
     """Wanted share of each class but the ground, (classes − 1,): each `ratio` times the next, together `foreground`."""
     weights = canvas.ratio ** -np.arange(canvas.classes - 1, dtype=np.float64)
     wanted: npt.NDArray[np.float64] = canvas.foreground * weights / weights.sum()
     return wanted
 
 
-def impossible(canvas: Canvas) -> list[str]:
+def explain_impossible(canvas: SceneCanvas) -> list[str]:
     """Why such images cannot be drawn, if so."""
-    fewest = float(shares(canvas).min()) * canvas.size**2
+    fewest = float(compute_class_shares(canvas).min()) * canvas.size**2
     problems = []
     if fewest < 4:
         problems.append(
@@ -58,27 +67,27 @@ def impossible(canvas: Canvas) -> list[str]:
     return problems
 
 
-def draw_shapes(rng: np.random.Generator, canvas: Canvas) -> Drawn:
+def draw_shapes(rng: np.random.Generator, canvas: SceneCanvas) -> DrawnImage:
     """One image: the classes' objects (1 …) on ground (0), each class with exactly its rounded number of pixels."""
     size = canvas.size
     tone = rng.uniform(0.4, 0.55)
-    texture = 0.25 * _CONTRAST * (smooth(rng, size, 1.2) + smooth(rng, size, size / 8))
+    texture = 0.25 * _CONTRAST * (make_smooth_field(rng, size, 1.2) + make_smooth_field(rng, size, size / 8))
     image = np.repeat((tone + texture)[:, :, None], 3, axis=2)
     mask = np.zeros((size, size), dtype=np.uint8)
-    factor = canvas.share(rng.uniform(0.4, 1.6)) / canvas.foreground
+    factor = canvas.get_image_share(rng.uniform(0.4, 1.6)) / canvas.foreground
     number = 0
     # The commonest class first: the others are small enough to find a place between its objects.
-    for label, share in enumerate(shares(canvas), 1):
-        number += _fill(rng, canvas, mask, label, max(4, round(share * factor * size * size)))
+    for label, share in enumerate(compute_class_shares(canvas), 1):
+        number += _fill_class(rng, canvas, mask, label, max(4, round(share * factor * size * size)))
     ground = image.copy()
-    _distract(rng, canvas, image, round(_DISTRACTORS * number))
-    for label, colour in enumerate(colours(canvas), 1):
+    _draw_distractors(rng, canvas, image, round(_DISTRACTORS * number))
+    for label, colour in enumerate(make_class_colours(canvas), 1):
         cover = (mask == label).astype(np.float64)
-        blend(image, ndimage.gaussian_filter(cover, canvas.blur) if canvas.blur else cover, ground + colour)
-    return Drawn(expose(rng, image, canvas.noise), mask)
+        blend_colour(image, ndimage.gaussian_filter(cover, canvas.blur) if canvas.blur else cover, ground + colour)
+    return DrawnImage(expose_image(rng, image, canvas.noise), mask)
 
 
-def colours(canvas: Canvas) -> npt.NDArray[np.float64]:
+def make_class_colours(canvas: SceneCanvas) -> npt.NDArray[np.float64]:
     """What each class adds to the ground, (classes − 1, 3): hues evenly apart, all equally strong."""
     hues = [colorsys.hsv_to_rgb(0.08 + i / (canvas.classes - 1), 0.6, 1.0) for i in range(canvas.classes - 1)]
     bright = np.array(hues)
@@ -86,11 +95,11 @@ def colours(canvas: Canvas) -> npt.NDArray[np.float64]:
     return result
 
 
-def _fill(rng: np.random.Generator, canvas: Canvas, mask: Pixels, label: int, wanted: int) -> int:
+def _fill_class(rng: np.random.Generator, canvas: SceneCanvas, mask: Pixels, label: int, wanted: int) -> int:
     """Draw objects of a class into `mask` until it has exactly `wanted` pixels; how many objects there are."""
     missing, number, failures = wanted, 0, 0
     while missing > 0 and failures < _TRIES:
-        cover = _object(rng, canvas)
+        cover = _draw_object(rng, canvas)
         # While there is room objects keep apart; an image too full for that lets them touch.
         taken = mask > 0
         near = ndimage.binary_dilation(taken, iterations=_GAP) if failures < _TRIES // 2 else taken
@@ -117,7 +126,7 @@ def _fill(rng: np.random.Generator, canvas: Canvas, mask: Pixels, label: int, wa
     return number
 
 
-def _object(rng: np.random.Generator, canvas: Canvas) -> Field:
+def _draw_object(rng: np.random.Generator, canvas: SceneCanvas) -> Field:
     """Distance in pixels from the boundary inside one object at a random place, 0 outside, (H, W)."""
     size, width = canvas.size, canvas.object / np.sqrt(canvas.elongation)
     if canvas.elongation <= 1.05:
@@ -127,7 +136,7 @@ def _object(rng: np.random.Generator, canvas: Canvas) -> Field:
         area = np.pi / 4 * canvas.object**2
         length = max(1.0, (area - np.pi / 4 * width**2) / width)
         start = rng.uniform(0, size, 2)
-        points = wander(rng, start, rng.uniform(0, 2 * np.pi), max(2, round(2 * length)), 0.05)
+        points = make_random_curve(rng, start, rng.uniform(0, 2 * np.pi), max(2, round(2 * length)), 0.05)
         points += start - points.mean(axis=0)
     reach = width / 2
     # Objects are whole: where one would be cut by the image's edge it is moved inside, if it fits at all.
@@ -147,10 +156,12 @@ def _object(rng: np.random.Generator, canvas: Canvas) -> Field:
     return inside
 
 
-def _distract(rng: np.random.Generator, canvas: Canvas, image: npt.NDArray[np.float64], number: int) -> None:
+def _draw_distractors(
+    rng: np.random.Generator, canvas: SceneCanvas, image: npt.NDArray[np.float64], number: int
+) -> None:
     """Dark objects of the same shapes: they belong to the ground, and lie under the labelled ones."""
     dark = image.mean(axis=(0, 1)) - _CONTRAST
     for _ in range(min(number, 40)):
-        cover = edge(_object(rng, canvas) - 0.7, 0.7)  # 0 wherever the object is not
+        cover = make_soft_edge(_draw_object(rng, canvas) - 0.7, 0.7)  # 0 wherever the object is not
         cover = ndimage.gaussian_filter(cover, canvas.blur) if canvas.blur else cover
-        blend(image, 0.8 * cover, dark)
+        blend_colour(image, 0.8 * cover, dark)

@@ -7,7 +7,18 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sweeper.data.scenes.canvas import Canvas, Drawn, Field, blend, edge, ellipse, expose, grid, smooth, stroke
+from sweeper.data.scenes.canvas import (
+    DrawnImage,
+    Field,
+    SceneCanvas,
+    blend_colour,
+    draw_ellipse,
+    draw_stroke,
+    expose_image,
+    make_grid,
+    make_smooth_field,
+    make_soft_edge,
+)
 from sweeper.data.store import Pixels
 
 CLASSES = ("ground", "road", "animal", "person", "sign")
@@ -23,162 +34,180 @@ class _Scene(NamedTuple):
     scale: float
 
 
-def draw_street(rng: np.random.Generator, canvas: Canvas) -> Drawn:
+def draw_street(rng: np.random.Generator, canvas: SceneCanvas) -> DrawnImage:
     """One image: road 1 (about 29 %), animal 2 (1.4 %), person 3 (0.3 %), sign 4 (0.05 %), ground 0."""
     size = canvas.size
-    scene = _Scene(rng, _ground(rng, size), np.zeros((size, size), dtype=np.uint8), size / 128)
-    _road(scene)
-    _distract(scene)
+    scene = _Scene(rng, _draw_ground(rng, size), np.zeros((size, size), dtype=np.uint8), size / 128)
+    _draw_road(scene)
+    _draw_distractors(scene)
     # Far things first, so that near ones hide them.
     for _ in range(rng.binomial(2, 0.6)):
-        _animal(scene)
+        _draw_animal(scene)
     if rng.random() < 0.75:
-        _person(scene)
+        _draw_person(scene)
     if rng.random() < 0.3:
-        _sign(scene)
-    return Drawn(expose(rng, scene.image, canvas.noise), scene.mask)
+        _draw_sign(scene)
+    return DrawnImage(expose_image(rng, scene.image, canvas.noise), scene.mask)
 
 
-def _ground(rng: np.random.Generator, size: int) -> npt.NDArray[np.float64]:
+def _draw_ground(rng: np.random.Generator, size: int) -> npt.NDArray[np.float64]:
     """Grass and bare soil in patches, (H, W, 3)."""
     grass = np.array([0.36, 0.42, 0.24]) + rng.normal(0, 0.03, 3)
     soil = np.array([0.50, 0.42, 0.31]) + rng.normal(0, 0.03, 3)
-    mix = edge(smooth(rng, size, size / 9) + rng.normal(0, 0.5), 1.0)[:, :, None]
+    mix = make_soft_edge(make_smooth_field(rng, size, size / 9) + rng.normal(0, 0.5), 1.0)[:, :, None]
     image: npt.NDArray[np.float64] = mix * grass + (1 - mix) * soil
-    texture = 0.035 * smooth(rng, size, 0.9) + 0.025 * smooth(rng, size, 3)
+    texture = 0.035 * make_smooth_field(rng, size, 0.9) + 0.025 * make_smooth_field(rng, size, 3)
     return image + texture[:, :, None]
 
 
-def _road(scene: _Scene) -> None:
+def _draw_road(scene: _Scene) -> None:
     """A curved band across the image, worn at its edges, with a dashed line on some."""
     rng, image, mask, scale = scene
     size = len(mask)
-    y, x = grid(size)
+    y, x = make_grid(size)
     if rng.random() < 0.5:
         y, x = x, y
     bow = rng.normal(0, 0.18) * size * np.sin(np.pi * (y / size + rng.uniform(0, 1)))
     middle = size * rng.uniform(0.3, 0.7) + bow + (y - size / 2) * rng.normal(0, 0.3)
     half = size * rng.uniform(0.11, 0.2) * (1 + 0.25 * (y / size - 0.5))
-    distance = half - np.abs(x - middle) + 1.2 * scale * smooth(rng, size, 3 * scale)
-    cover = edge(distance, 1.2)
+    distance = half - np.abs(x - middle) + 1.2 * scale * make_smooth_field(rng, size, 3 * scale)
+    cover = make_soft_edge(distance, 1.2)
     grey = rng.uniform(0.38, 0.52) * np.array([1.0, 0.98, 0.95])
-    asphalt = grey + (0.025 * smooth(rng, size, 0.8) + 0.03 * smooth(rng, size, size / 8))[:, :, None]
-    blend(image, cover, asphalt)
+    asphalt = (
+        grey + (0.025 * make_smooth_field(rng, size, 0.8) + 0.03 * make_smooth_field(rng, size, size / 8))[:, :, None]
+    )
+    blend_colour(image, cover, asphalt)
     mask[cover >= 0.5] = ROAD
     if rng.random() < 0.6:
-        dashes = edge(1.2 * scale - np.abs(x - middle), 0.7) * (np.mod(y, 22 * scale) < 10 * scale)
-        blend(image, 0.6 * dashes * cover, [0.72, 0.72, 0.68])
+        dashes = make_soft_edge(1.2 * scale - np.abs(x - middle), 0.7) * (np.mod(y, 22 * scale) < 10 * scale)
+        blend_colour(image, 0.6 * dashes * cover, [0.72, 0.72, 0.68])
 
 
-def _distract(scene: _Scene) -> None:
+def _draw_distractors(scene: _Scene) -> None:
     """Rocks (like animals), bushes, bare posts and litter (like signs), shadows of clouds."""
     rng, image, mask, scale = scene
     size = len(mask)
-    image *= 1 - rng.uniform(0, 0.3) * edge(smooth(rng, size, size / 5) - rng.uniform(0.3, 1.2), 0.3)[:, :, None]
+    image *= (
+        1
+        - rng.uniform(0, 0.3)
+        * make_soft_edge(make_smooth_field(rng, size, size / 5) - rng.uniform(0.3, 1.2), 0.3)[:, :, None]
+    )
     for _ in range(rng.integers(1, 5)):
         radii = scale * rng.uniform(3, 9) * np.array([1.0, rng.uniform(0.55, 0.9)])
-        _paint(
-            scene, ellipse(size, _anywhere(scene), radii, rng.uniform(-0.4, 0.4)), _coat(rng, rocky=True), 0.06, GROUND
+        _paint_shape(
+            scene,
+            draw_ellipse(size, _pick_place(scene), radii, rng.uniform(-0.4, 0.4)),
+            _pick_coat(rng, rocky=True),
+            0.06,
+            GROUND,
         )
     for _ in range(rng.integers(1, 5)):
         radii = scale * rng.uniform(3, 8) * np.array([1.0, rng.uniform(0.7, 1.0)])
         leaf = np.array([0.24, 0.34, 0.17]) * rng.uniform(0.8, 1.2)
-        _paint(scene, ellipse(size, _anywhere(scene), radii, 0.0, 2.0), leaf, 0.08, GROUND)
+        _paint_shape(scene, draw_ellipse(size, _pick_place(scene), radii, 0.0, 2.0), leaf, 0.08, GROUND)
     for _ in range(rng.integers(0, 3)):
-        _post(scene, _anywhere(scene), scale * rng.uniform(6, 14))
+        _draw_post(scene, _pick_place(scene), scale * rng.uniform(6, 14))
     for _ in range(rng.integers(1, 5)):
-        colour = _bright(rng) * rng.uniform(0.6, 1.0)
-        _paint(scene, ellipse(size, _anywhere(scene), scale * rng.uniform(0.6, 1.5, 2), 0.0), colour, 0.0, GROUND)
+        colour = _pick_bright(rng) * rng.uniform(0.6, 1.0)
+        _paint_shape(
+            scene, draw_ellipse(size, _pick_place(scene), scale * rng.uniform(0.6, 1.5, 2), 0.0), colour, 0.0, GROUND
+        )
 
 
-def _animal(scene: _Scene) -> None:
+def _draw_animal(scene: _Scene) -> None:
     """A grazing or standing animal: trunk, neck, head, legs, in the colours of soil and rock."""
     rng, _, mask, scale = scene
     size = len(mask)
     length = scale * rng.uniform(6.0, 10.5)
-    y, x = _anywhere(scene)
+    y, x = _pick_place(scene)
     facing = rng.choice([-1, 1])
     height = length * rng.uniform(0.5, 0.62)
-    cover = ellipse(size, (y, x), (length, height), rng.normal(0, 0.08))
+    cover = draw_ellipse(size, (y, x), (length, height), rng.normal(0, 0.08))
     drop = rng.uniform(-0.75, 0.5) * length
     head = (y + drop, x + facing * 1.25 * length)
-    cover = np.maximum(cover, _limb(size, (y - 0.15 * height, x + facing * 0.75 * length), head, 0.42 * length))
-    cover = np.maximum(cover, ellipse(size, head, (0.36 * length, 0.24 * length), facing * 0.5))
+    cover = np.maximum(cover, _draw_limb(size, (y - 0.15 * height, x + facing * 0.75 * length), head, 0.42 * length))
+    cover = np.maximum(cover, draw_ellipse(size, head, (0.36 * length, 0.24 * length), facing * 0.5))
     for place in (-0.72, -0.5, 0.45, 0.7):
         foot = (y + height + 0.62 * length, x + place * length + rng.normal(0, 0.06) * length)
-        cover = np.maximum(cover, _limb(size, (y + 0.4 * height, x + place * length), foot, max(1.4, 0.2 * length)))
-    _paint(scene, cover, _coat(rng, rocky=False), 0.06, ANIMAL)
+        cover = np.maximum(
+            cover, _draw_limb(size, (y + 0.4 * height, x + place * length), foot, max(1.4, 0.2 * length))
+        )
+    _paint_shape(scene, cover, _pick_coat(rng, rocky=False), 0.06, ANIMAL)
 
 
-def _person(scene: _Scene) -> None:
+def _draw_person(scene: _Scene) -> None:
     """A small upright figure: head, trunk, legs; a third of them dressed like the ground."""
     rng, _, mask, scale = scene
     size = len(mask)
     tall = scale * rng.uniform(11, 19)
-    y, x = _anywhere(scene)
+    y, x = _pick_place(scene)
     clothes = (
         rng.permutation([0.15, rng.uniform(0.2, 0.6), 0.75]) if rng.random() < 0.65 else np.array([0.4, 0.4, 0.28])
     )
     trousers = rng.uniform(0.1, 0.4) * np.array([0.9, 0.95, 1.1])
     legs = np.maximum(
-        _limb(size, (y, x - 0.06 * tall), (y + 0.46 * tall, x - rng.uniform(0.05, 0.16) * tall), 0.13 * tall),
-        _limb(size, (y, x + 0.06 * tall), (y + 0.46 * tall, x + rng.uniform(0.05, 0.16) * tall), 0.13 * tall),
+        _draw_limb(size, (y, x - 0.06 * tall), (y + 0.46 * tall, x - rng.uniform(0.05, 0.16) * tall), 0.13 * tall),
+        _draw_limb(size, (y, x + 0.06 * tall), (y + 0.46 * tall, x + rng.uniform(0.05, 0.16) * tall), 0.13 * tall),
     )
-    _paint(scene, legs, trousers, 0.02, PERSON)
-    _paint(scene, ellipse(size, (y - 0.12 * tall, x), (0.15 * tall, 0.25 * tall), 0.0), clothes, 0.02, PERSON)
-    _paint(scene, ellipse(size, (y - 0.43 * tall, x), (0.09 * tall, 0.1 * tall), 0.0), [0.6, 0.45, 0.36], 0.0, PERSON)
+    _paint_shape(scene, legs, trousers, 0.02, PERSON)
+    _paint_shape(
+        scene, draw_ellipse(size, (y - 0.12 * tall, x), (0.15 * tall, 0.25 * tall), 0.0), clothes, 0.02, PERSON
+    )
+    _paint_shape(
+        scene, draw_ellipse(size, (y - 0.43 * tall, x), (0.09 * tall, 0.1 * tall), 0.0), [0.6, 0.45, 0.36], 0.0, PERSON
+    )
 
 
-def _sign(scene: _Scene) -> None:
+def _draw_sign(scene: _Scene) -> None:
     """A coloured plate on a post; the plate is labelled, the post belongs to the ground as bare posts do."""
     rng, _, mask, scale = scene
     size = len(mask)
     radius = max(1.6, scale * rng.uniform(2.0, 3.4))
-    y, x = _anywhere(scene)
-    _post(scene, (y, x), scale * rng.uniform(8, 14))
-    rows, columns = grid(size)
+    y, x = _pick_place(scene)
+    _draw_post(scene, (y, x), scale * rng.uniform(8, 14))
+    rows, columns = make_grid(size)
     dy, dx = rows - y, columns - x
     if rng.random() < 0.5:
         distance = radius - np.hypot(dy, dx)
     else:
         distance = (1.25 * radius - np.abs(dy) - np.abs(dx)) / np.sqrt(2)
-    colour = _bright(rng)
-    _paint(scene, edge(distance, 0.6), colour, 0.0, SIGN)
-    blend(scene.image, 0.7 * edge(distance - 0.45 * radius, 0.5), 0.5 * colour + 0.4)
+    colour = _pick_bright(rng)
+    _paint_shape(scene, make_soft_edge(distance, 0.6), colour, 0.0, SIGN)
+    blend_colour(scene.image, 0.7 * make_soft_edge(distance - 0.45 * radius, 0.5), 0.5 * colour + 0.4)
 
 
-def _paint(scene: _Scene, cover: Field, colour: npt.ArrayLike, texture: float, label: int) -> None:
+def _paint_shape(scene: _Scene, cover: Field, colour: npt.ArrayLike, texture: float, label: int) -> None:
     """Colour a shape, shade it from above, and label it. Things that are no class count as ground, on the road too."""
     rng, image, mask, _ = scene
     size = len(mask)
     inside = cover >= 0.5
-    fill = np.asarray(colour, dtype=np.float64) * (1 + texture * smooth(rng, size, 1.5)[:, :, None])
+    fill = np.asarray(colour, dtype=np.float64) * (1 + texture * make_smooth_field(rng, size, 1.5)[:, :, None])
     rows = np.flatnonzero(inside.any(axis=1))
     if rows.size:
-        y, _ = grid(size)
+        y, _ = make_grid(size)
         fill = fill * (1.12 - 0.28 * np.clip((y - rows[0]) / max(1, rows[-1] - rows[0]), 0, 1))[:, :, None]
-    blend(image, cover, fill)
+    blend_colour(image, cover, fill)
     mask[inside] = label
 
 
-def _post(scene: _Scene, top: tuple[float, float], length: float) -> None:
+def _draw_post(scene: _Scene, top: tuple[float, float], length: float) -> None:
     size = len(scene.mask)
     foot = (top[0] + length, top[1])
-    _paint(scene, _limb(size, top, foot, max(1.2, 1.2 * scene.scale)), [0.55, 0.55, 0.56], 0.0, GROUND)
+    _paint_shape(scene, _draw_limb(size, top, foot, max(1.2, 1.2 * scene.scale)), [0.55, 0.55, 0.56], 0.0, GROUND)
 
 
-def _limb(size: int, start: tuple[float, float], end: tuple[float, float], width: float) -> Field:
+def _draw_limb(size: int, start: tuple[float, float], end: tuple[float, float], width: float) -> Field:
     """A straight thick line."""
     count = max(2, int(2 * np.hypot(end[0] - start[0], end[1] - start[1])))
-    return stroke(size, np.linspace(start, end, count), width)
+    return draw_stroke(size, np.linspace(start, end, count), width)
 
 
-def _anywhere(scene: _Scene) -> tuple[float, float]:
+def _pick_place(scene: _Scene) -> tuple[float, float]:
     y, x = scene.rng.uniform(0.08, 0.92, 2) * len(scene.mask)
     return float(y), float(x)
 
 
-def _coat(rng: np.random.Generator, *, rocky: bool) -> npt.NDArray[np.float64]:
+def _pick_coat(rng: np.random.Generator, *, rocky: bool) -> npt.NDArray[np.float64]:
     """Browns and greys; rocks are a little greyer than animals, and some of either cannot be told by colour."""
     brown, grey = np.array([0.44, 0.32, 0.22]), np.array([0.46, 0.44, 0.41])
     mix = rng.beta(2, 4) if rocky else rng.beta(4, 2)
@@ -188,7 +217,7 @@ def _coat(rng: np.random.Generator, *, rocky: bool) -> npt.NDArray[np.float64]:
     return coat
 
 
-def _bright(rng: np.random.Generator) -> npt.NDArray[np.float64]:
+def _pick_bright(rng: np.random.Generator) -> npt.NDArray[np.float64]:
     colours = np.array([[0.75, 0.16, 0.14], [0.82, 0.68, 0.15], [0.16, 0.3, 0.65], [0.8, 0.8, 0.78]])
     picked: npt.NDArray[np.float64] = colours[rng.integers(len(colours))]
     return picked

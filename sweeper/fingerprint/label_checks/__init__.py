@@ -7,12 +7,14 @@ from collections.abc import Callable
 from sweeper.core.records import Dataset
 from sweeper.fingerprint.label_checks.finding import Finding, Severity
 from sweeper.fingerprint.label_checks.measure import measure_all
-from sweeper.fingerprint.label_checks.rules import counts, judge
+from sweeper.fingerprint.label_checks.rules import count_severities, judge_labels
 
-__all__ = ["Finding", "Severity", "counts", "examine"]
+__all__ = ["Finding", "Severity", "count_severities", "examine_labels"]
 
 
-def examine(dataset: Dataset, workers: int = 2, tick: Callable[[int, int], None] | None = None) -> tuple[Finding, ...]:
+def examine_labels(
+    dataset: Dataset, workers: int = 2, tick: Callable[[int, int], None] | None = None
+) -> tuple[Finding, ...]:
     """Measure every image of a data set and judge the whole, the weightiest findings first.
 
     Args:
@@ -23,4 +25,4 @@ def examine(dataset: Dataset, workers: int = 2, tick: Callable[[int, int], None]
     Raises:
         SweeperError: if the store is gone.
     """
-    return judge(dataset, measure_all(dataset, workers, tick))
+    return judge_labels(dataset, measure_all(dataset, workers, tick))

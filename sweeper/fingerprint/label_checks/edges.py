@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft, ndimage
 
-from sweeper.core.contours import near_boundary
+from sweeper.core.contours import find_near_boundary
 
 WINDOW = 512
 """Side in pixels of the part of a larger image that is looked at: where most contour is."""
@@ -30,7 +30,7 @@ Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
 
-class Fit(NamedTuple):
+class EdgeFit(NamedTuple):
     """How well a mask's contours follow the edges of an image."""
 
     agreement: float
@@ -40,7 +40,7 @@ class Fit(NamedTuple):
     """Where within `REACH` pixels (down, right) the contour fits far better than where it lies; None = nowhere."""
 
 
-def edge_fit(image: Bytes, mask: Bytes) -> Fit | None:
+def measure_edge_fit(image: Bytes, mask: Bytes) -> EdgeFit | None:
     """Compare a mask's contours with its image's edges.
 
     Args:
@@ -50,13 +50,13 @@ def edge_fit(image: Bytes, mask: Bytes) -> Fit | None:
     Returns:
         None where the mask has too little contour, or the image is too small or without any edge.
     """
-    contour = near_boundary(mask, 1)
-    rows, columns = _window(contour)
+    contour = find_near_boundary(mask, 1)
+    rows, columns = _pick_window(contour)
     contour = contour[rows, columns]
     length = int(contour.sum())
     if length < FEWEST or min(contour.shape) < 4 * FAR:
         return None
-    strength = edge_strength(image[rows, columns])
+    strength = compute_edge_strength(image[rows, columns])
     strength -= strength.mean()
     if not strength.any():
         return None
@@ -66,25 +66,25 @@ def edge_fit(image: Bytes, mask: Bytes) -> Fit | None:
     moved = fft.irfft2(spectrum, s=strength.shape) / length
     scores: Floats = np.roll(moved, (height // 2, width // 2), axis=(0, 1)).astype(np.float32)
     elsewhere = np.ones(scores.shape, dtype=bool)
-    elsewhere[_around(scores, FAR)] = False
+    elsewhere[_mean_around(scores, FAR)] = False
     mean, deviation = float(scores[elsewhere].mean()), float(scores[elsewhere].std())
     if not deviation > 0:
         return None
-    agreement = (float(scores[_around(scores, NEAR)].max()) - mean) / deviation
+    agreement = (float(scores[_mean_around(scores, NEAR)].max()) - mean) / deviation
     reach = min(REACH, height // 4, width // 4)
-    region = scores[_around(scores, reach)]
+    region = scores[_mean_around(scores, reach)]
     y, x = (int(i) - reach for i in np.unravel_index(int(region.argmax()), region.shape))
     best = (float(region.max()) - mean) / deviation
-    displaced = max(abs(y), abs(x)) > NEAR and fits_better(best, agreement)
-    return Fit(agreement, (y, x) if displaced else None)
+    displaced = max(abs(y), abs(x)) > NEAR and is_better_fit(best, agreement)
+    return EdgeFit(agreement, (y, x) if displaced else None)
 
 
-def fits_better(other: float, agreement: float) -> bool:
+def is_better_fit(other: float, agreement: float) -> bool:
     """Return whether another place or turn of a mask fits far better than the one that has this agreement."""
     return other > max(6.0, agreement + 3.0)
 
 
-def edge_strength(image: Bytes) -> Floats:
+def compute_edge_strength(image: Bytes) -> Floats:
     """Logarithm of the gradient's magnitude (Gaussian, σ = 1 px) relative to its mean around (σ = 16 px), (H, W).
 
     The gradient is taken over all channels together: things may differ from their ground in colour alone. Relative,
@@ -105,13 +105,13 @@ def edge_strength(image: Bytes) -> Floats:
     return result
 
 
-def _around(scores: Floats, pixels: int) -> tuple[slice, slice]:
+def _mean_around(scores: Floats, pixels: int) -> tuple[slice, slice]:
     height, width = scores.shape
     y, x = height // 2, width // 2
     return slice(y - pixels, y + pixels + 1), slice(x - pixels, x + pixels + 1)
 
 
-def _window(contour: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
+def _pick_window(contour: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
     """The part of at most WINDOW × WINDOW pixels with the most contour, to the nearest quarter window."""
     height, width = contour.shape
     tall, wide = min(height, WINDOW), min(width, WINDOW)

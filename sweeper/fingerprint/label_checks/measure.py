@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from sweeper.core.records import Dataset
 from sweeper.data.parallel import in_order
-from sweeper.data.shrink import coverage
-from sweeper.data.store import open_store, pixel_hash
-from sweeper.data.tiff import turned
-from sweeper.fingerprint.label_checks.edges import Bytes, Fit, edge_fit
+from sweeper.data.shrink import compute_coverage
+from sweeper.data.store import compute_pixel_hash, open_store
+from sweeper.data.tiff import turn_upright
+from sweeper.fingerprint.label_checks.edges import Bytes, EdgeFit, measure_edge_fit
 
 THUMBNAIL = 32
 """Side of the shrunk image that looks are compared on."""
@@ -27,11 +27,11 @@ class ImageFeatures(NamedTuple):
 
     image_digest: str
     mask_digest: str
-    fit: Fit | None
+    fit: EdgeFit | None
     thumbnail: Thumbnail
     flat: bool
     """Whether all its pixels have one colour."""
-    before: Fit | None = None
+    before: EdgeFit | None = None
     """Of the mask as if it were drawn before the turn of the image's EXIF orientation, where that is open."""
 
 
@@ -53,27 +53,27 @@ def measure_all(
     features = []
 
     def measured(index: int) -> ImageFeatures:
-        image, mask = store.view(index), store.mask(index)
+        image, mask = store.get_view(index), store.get_mask(index)
         turn = dataset.images[index].open_turn
         return ImageFeatures(
-            image_digest=pixel_hash(image),
-            mask_digest=pixel_hash(mask),
-            fit=edge_fit(image, mask),
-            before=edge_fit(image, turned(mask, turn)) if turn > 1 else None,
-            thumbnail=thumbnail(image),
+            image_digest=compute_pixel_hash(image),
+            mask_digest=compute_pixel_hash(mask),
+            fit=measure_edge_fit(image, mask),
+            before=measure_edge_fit(image, turn_upright(mask, turn)) if turn > 1 else None,
+            thumbnail=make_thumbnail(image),
             flat=bool((image == image[:1, :1]).all()),
         )
 
-    for index, one in zip(store.walk(), in_order(measured, range(total), workers), strict=True):
+    for index, one in zip(store.walk_indices(), in_order(measured, range(total), workers), strict=True):
         features.append(one)
         if tick is not None:
             tick(index + 1, total)
     return features
 
 
-def thumbnail(image: Bytes) -> Thumbnail:
+def make_thumbnail(image: Bytes) -> Thumbnail:
     """The image shrunk to 32 × 32 means of grey, of mean 0 and norm 1; its shape is not kept."""
-    rows, columns = (coverage(side, THUMBNAIL) for side in image.shape[:2])
+    rows, columns = (compute_coverage(side, THUMBNAIL) for side in image.shape[:2])
     small = (columns @ (rows @ image.mean(axis=2, dtype=np.float32)).T).T / (image.shape[0] * image.shape[1])
     small -= small.mean()
     norm = float(np.linalg.norm(small))

@@ -12,7 +12,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from sweeper.core.records import Dataset
-from sweeper.data.label_values import some
+from sweeper.data.label_values import abbreviate
 from sweeper.fingerprint.label_checks.finding import Finding, Severity
 from sweeper.fingerprint.label_checks.measure import ImageFeatures, Thumbnail
 
@@ -39,7 +39,7 @@ _LOOK_ALIKE = {
 """Where pairs lie → the words around their names."""
 
 
-class Pair(NamedTuple):
+class DuplicatePair(NamedTuple):
     """Two images that look alike."""
 
     first: int
@@ -49,7 +49,7 @@ class Pair(NamedTuple):
     """How the second must be turned or mirrored; empty = it need not."""
 
 
-def look_alikes(thumbnails: Sequence[Thumbnail]) -> list[Pair]:
+def look_alikes(thumbnails: Sequence[Thumbnail]) -> list[DuplicatePair]:
     """All pairs (first < second) whose views correlate by `ALIKE` or more, in any of the eight orientations.
 
     Images of one colour, whose thumbnails are all zero, look like nothing.
@@ -59,20 +59,20 @@ def look_alikes(thumbnails: Sequence[Thumbnail]) -> list[Pair]:
     """
     views = np.stack(thumbnails).astype(np.float32)
     plain = views.reshape(len(views), -1)
-    pairs: dict[tuple[int, int], Pair] = {}
+    pairs: dict[tuple[int, int], DuplicatePair] = {}
     for turn, how in enumerate(_TURNS):
-        turned = _turned(views, turn).reshape(len(views), -1)
+        turned = _turn_thumbnails(views, turn).reshape(len(views), -1)
         for start in range(0, len(views), _BLOCK):
             correlations = plain[start : start + _BLOCK] @ turned[start:].T
             # The eight orientations hold their inverses, so that i < j loses none.
             for i, j in np.argwhere(np.triu(correlations >= ALIKE, 1)):
                 key, correlation = (int(i) + start, int(j) + start), min(1.0, float(correlations[i, j]))
                 if key not in pairs or correlation > pairs[key].correlation + 1e-3:
-                    pairs[key] = Pair(*key, correlation, how)
+                    pairs[key] = DuplicatePair(*key, correlation, how)
     return [pairs[key] for key in sorted(pairs)]
 
 
-def clusters(pairs: Sequence[Pair]) -> list[tuple[int, ...]]:
+def cluster_pairs(pairs: Sequence[DuplicatePair]) -> list[tuple[int, ...]]:
     """Images that are joined by pairs, directly or through others; each ascending, in the order of their first."""
     ends = np.array([(pair.first, pair.second) for pair in pairs], dtype=np.int64).reshape(-1, 2)
     images, places = np.unique(ends, return_inverse=True)
@@ -82,12 +82,12 @@ def clusters(pairs: Sequence[Pair]) -> list[tuple[int, ...]]:
     return sorted(tuple(map(int, images[cluster_of == cluster])) for cluster in range(number))
 
 
-def _turned(views: npt.NDArray[np.float32], turn: int) -> npt.NDArray[np.float32]:
+def _turn_thumbnails(views: npt.NDArray[np.float32], turn: int) -> npt.NDArray[np.float32]:
     mirrored = views[:, :, ::-1] if turn >= 4 else views
     return np.rot90(mirrored, turn % 4, axes=(1, 2))
 
 
-def repeated_images(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Finding]:
+def find_repeated_images(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Finding]:
     """Images with the same pixels; worst where their labels differ or they lie on two sides of a given split."""
     same: dict[str, list[int]] = defaultdict(list)
     for index, one in enumerate(features):
@@ -105,14 +105,14 @@ def repeated_images(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iter
                 f"on {len(sides)} sides of the given split ({', '.join(sides)}), so that scores are too high: keep one"
             )
         elif labels == 1:
-            if sides or _one_group(dataset, members):
+            if sides or _is_one_group(dataset, members):
                 continue
             severity = Severity.WARNING
             what = "and may come to lie on two sides of a split: keep one, or give them one group in split.csv"
         yield Finding(
             kind="repeated_image",
             severity=severity,
-            text=f"{some(stems)} have the same pixels {what}.",
+            text=f"{abbreviate(stems)} have the same pixels {what}.",
             images=stems,
         )
 
@@ -124,24 +124,24 @@ def look_alike_findings(dataset: Dataset, features: Sequence[ImageFeatures]) -> 
         for pair in look_alikes([one.thumbnail for one in features])
         if features[pair.first].image_digest != features[pair.second].image_digest
     ]
-    kinds: dict[str, list[Pair]] = defaultdict(list)
+    kinds: dict[str, list[DuplicatePair]] = defaultdict(list)
     for pair in pairs:
         members = (pair.first, pair.second)
         given = [dataset.images[i].split for i in members]
         if None not in given and given[0] != given[1]:
             kinds["across"].append(pair)
-        elif None in given and not _one_group(dataset, members):
+        elif None in given and not _is_one_group(dataset, members):
             kinds["loose"].append(pair)
     for kind, words in _LOOK_ALIKE.items():
         if found := kinds[kind]:
-            yield _summary(dataset, found, *words)
+            yield _summarise_pairs(dataset, found, *words)
 
 
-def _summary(dataset: Dataset, pairs: Sequence[Pair], begin: str, end: str) -> Finding:
+def _summarise_pairs(dataset: Dataset, pairs: Sequence[DuplicatePair], begin: str, end: str) -> Finding:
     """One finding for any number of pairs: sets of images, the largest few by name."""
-    sets = sorted(clusters(pairs), key=lambda members: -len(members))
+    sets = sorted(cluster_pairs(pairs), key=lambda members: -len(members))
     turned = Counter(pair.how for pair in pairs if pair.how)
-    named = "; ".join(some([dataset.images[i].stem for i in members], 3) for members in sets[:SHOWN])
+    named = "; ".join(abbreviate([dataset.images[i].stem for i in members], 3) for members in sets[:SHOWN])
     more = f" and {len(sets) - SHOWN} more sets" if len(sets) > SHOWN else ""
     flipped = "".join(f"; {number} of the pairs {how}" for how, number in turned.most_common())
     stems = tuple(sorted({dataset.images[i].stem for members in sets for i in members}))
@@ -154,6 +154,6 @@ def _summary(dataset: Dataset, pairs: Sequence[Pair], begin: str, end: str) -> F
     )
 
 
-def _one_group(dataset: Dataset, members: Sequence[int]) -> bool:
+def _is_one_group(dataset: Dataset, members: Sequence[int]) -> bool:
     groups = {dataset.images[i].group for i in members}
     return len(groups) == 1 and None not in groups

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from sweeper.core.records import Dataset
-from sweeper.core.text import count, minus, significant
-from sweeper.data.label_values import some
-from sweeper.fingerprint.label_checks.edges import fits_better
+from sweeper.core.text import format_count, format_significant, replace_minus
+from sweeper.data.label_values import abbreviate
+from sweeper.fingerprint.label_checks.edges import is_better_fit
 from sweeper.fingerprint.label_checks.finding import Finding, Severity
 from sweeper.fingerprint.label_checks.measure import ImageFeatures
-from sweeper.fingerprint.label_checks.near_duplicates import look_alike_findings, repeated_images
+from sweeper.fingerprint.label_checks.near_duplicates import find_repeated_images, look_alike_findings
 
 MISFIT = 2.5
 """Edge agreement below which a mask does not fit. On three real sets 96 % of swapped masks lie below, no true one."""
@@ -29,30 +29,30 @@ FEWEST_DRAWN = 8
 """With fewer images that have objects, a rare empty one says nothing."""
 
 
-def judge(dataset: Dataset, features: Sequence[ImageFeatures]) -> tuple[Finding, ...]:
+def judge_labels(dataset: Dataset, features: Sequence[ImageFeatures]) -> tuple[Finding, ...]:
     """All findings, the weightiest first.
 
     Args:
         dataset: names, label counts, given splits and groups.
         features: the measurements of its images, in their order.
     """
-    foreign = list(_identical_masks(dataset, features))
-    turned = list(_turned(dataset, features))
+    foreign = list(_find_identical_masks(dataset, features))
+    turned = list(_find_turned(dataset, features))
     explained = {stem for finding in (*foreign, *turned) for stem in finding.images}
     found = [
         *foreign,
         *turned,
-        *_misfits(dataset, features, explained),
-        *repeated_images(dataset, features),
+        *_find_misfits(dataset, features, explained),
+        *find_repeated_images(dataset, features),
         *look_alike_findings(dataset, features),
-        *_inverted(dataset),
-        *_blank(dataset, features),
-        *_empty(dataset),
+        *_find_inverted(dataset),
+        *_find_blank(dataset, features),
+        *_find_empty(dataset),
     ]
     return tuple(sorted(found, key=lambda finding: list(Severity).index(finding.severity)))
 
 
-def _identical_masks(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Finding]:
+def _find_identical_masks(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Finding]:
     """One drawn mask on images that differ; where edges tell, which of them is wrong."""
     same: dict[str, list[int]] = defaultdict(list)
     for index, (one, image) in enumerate(zip(features, dataset.images, strict=True)):
@@ -69,7 +69,7 @@ def _identical_masks(dataset: Dataset, features: Sequence[ImageFeatures]) -> Ite
         right = [dataset.images[i].stem for i in members if values.get(i, 0.0) >= least]
         others = [dataset.images[i].stem for i in members if i in values and values[i] < least]
         if right and others:
-            carried.append(f"{some(others)} carries the mask of {some(right)}")
+            carried.append(f"{abbreviate(others)} carries the mask of {abbreviate(right)}")
             wrong += others
         else:
             stems = [dataset.images[i].stem for i in members]
@@ -80,7 +80,8 @@ def _identical_masks(dataset: Dataset, features: Sequence[ImageFeatures]) -> Ite
             kind="identical_masks",
             severity=Severity.ERROR,
             text=(
-                f"{some(carried, 3)}: byte for byte, and the contours do not lie on the edges of an image that is "
+                f"{abbreviate(carried, 3)}: byte for byte, and the contours do not lie on the edges of an image that "
+                "is "
                 "named first. Label these images again, or leave them out with --exclude."
             ),
             images=tuple(wrong),
@@ -90,14 +91,14 @@ def _identical_masks(dataset: Dataset, features: Sequence[ImageFeatures]) -> Ite
             kind="identical_masks",
             severity=Severity.WARNING,
             text=(
-                f"{count(len(doubtful), 'mask is', 'masks are')} byte-identical on different images: "
-                f"{some(doubtful, 3)}. Some labels are probably wrong, and edges cannot tell which; look at them."
+                f"{format_count(len(doubtful), 'mask is', 'masks are')} byte-identical on different images: "
+                f"{abbreviate(doubtful, 3)}. Some labels are probably wrong, and edges cannot tell which; look at them."
             ),
             images=tuple(unknown),
         )
 
 
-def _turned(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Finding]:
+def _find_turned(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Finding]:
     """Which of two readings fits, where an image has an EXIF orientation that sizes cannot check."""
     kinds = {
         "before": (Severity.ERROR, "take the tag from these images: exiftool -overwrite_original -Orientation= FILES"),
@@ -108,25 +109,28 @@ def _turned(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Fin
     for image, one in zip(dataset.images, features, strict=True):
         if one.fit is not None and one.before is not None:
             after, before = one.fit.agreement, one.before.agreement
-            kind = "after" if fits_better(after, before) else "before or after"
-            found["before" if fits_better(before, after) else kind].append(
-                (image.stem, f"{image.stem} (tag {image.open_turn}: {_shown(before)} before, {_shown(after)} after)")
+            kind = "after" if is_better_fit(after, before) else "before or after"
+            found["before" if is_better_fit(before, after) else kind].append(
+                (
+                    image.stem,
+                    f"{image.stem} (tag {image.open_turn}: {_abbreviate(before)} before, {_abbreviate(after)} after)",
+                )
             )
     for kind, (severity, step) in kinds.items():
         if kind in found:
-            number = count(len(found[kind]), "mask is", "masks are")
+            number = format_count(len(found[kind]), "mask is", "masks are")
             yield Finding(
                 kind="turned",
                 severity=severity,
                 text=(
                     f"{number} drawn {kind} the turn that EXIF asks of the image, by edges: "
-                    f"{some([words for _, words in found[kind]], 3)}. All are read as drawn after it; {step}."
+                    f"{abbreviate([words for _, words in found[kind]], 3)}. All are read as drawn after it; {step}."
                 ),
                 images=tuple(stem for stem, _ in found[kind]),
             )
 
 
-def _misfits(dataset: Dataset, features: Sequence[ImageFeatures], explained: set[str]) -> Iterator[Finding]:
+def _find_misfits(dataset: Dataset, features: Sequence[ImageFeatures], explained: set[str]) -> Iterator[Finding]:
     """Masks whose contours do not lie on edges, and masks that lie beside their place."""
     fits = {image.stem: one.fit for image, one in zip(dataset.images, features, strict=True) if one.fit}
     if not fits:
@@ -135,7 +139,7 @@ def _misfits(dataset: Dataset, features: Sequence[ImageFeatures], explained: set
     shifted = {stem: fit.shift for stem, fit in fits.items() if fit.shift is not None and stem not in explained}
     if shifted:
         often = len(shifted) >= OFTEN * len(fits)
-        moves = some([f"{stem} ({_moved(*shift)})" for stem, shift in shifted.items()])
+        moves = abbreviate([f"{stem} ({_format_shift(*shift)})" for stem, shift in shifted.items()])
         yield Finding(
             kind="displaced",
             severity=Severity.ERROR if often else Severity.WARNING,
@@ -150,30 +154,31 @@ def _misfits(dataset: Dataset, features: Sequence[ImageFeatures], explained: set
     worst = sorted((fit.agreement, stem) for stem, fit in fits.items() if fit.agreement < MISFIT)
     found = [(value, stem) for value, stem in worst if stem not in explained and stem not in shifted]
     if found:
-        named = some([f"{stem} ({_shown(value)})" for value, stem in found])
+        named = abbreviate([f"{stem} ({_abbreviate(value)})" for value, stem in found])
         yield Finding(
             kind="misfit",
             severity=Severity.WARNING,
             text=(
-                f"{count(len(found), 'mask does', 'masks do')} not fit the edges of the image: {named}; the set's "
+                f"{format_count(len(found), 'mask does', 'masks do')} not fit the edges of the image: {named}; the "
+                "set's "
                 f"median is {middle:.1f}, a foreign mask scores about 0. Look at them."
             ),
             images=tuple(stem for _, stem in found),
         )
 
 
-def _shown(agreement: float) -> str:
-    return minus(f"{agreement:.1f}")
+def _abbreviate(agreement: float) -> str:
+    return replace_minus(f"{agreement:.1f}")
 
 
-def _moved(down: int, right: int) -> str:
+def _format_shift(down: int, right: int) -> str:
     """`3 pixels down and 2 to the left`."""
     return (
         f"{abs(down)} pixels {'up' if down < 0 else 'down'} and {abs(right)} to the {'left' if right < 0 else 'right'}"
     )
 
 
-def _inverted(dataset: Dataset) -> Iterator[Finding]:
+def _find_inverted(dataset: Dataset) -> Iterator[Finding]:
     """Images in which the set's commonest class and another have changed places: both shares would be usual then."""
     labelled = [p for p in dataset.images if sum(p.pixels)]
     shares = np.array([p.pixels for p in labelled], dtype=np.float64)
@@ -188,20 +193,22 @@ def _inverted(dataset: Dataset) -> Iterator[Finding]:
         if top != common and usual and share[common] < least <= share[top] and share[common] <= most < share[top]:
             found.append((image.stem, dataset.classes[top]))
     if found and len(found) <= FEW * len(labelled):
-        named = some([f"{stem} (mostly {name})" for stem, name in found])
+        named = abbreviate([f"{stem} (mostly {name})" for stem, name in found])
         yield Finding(
             kind="inverted",
             severity=Severity.WARNING,
             text=(
-                f"{count(len(found), 'image has', 'images have')} hardly any {dataset.classes[common]}, which is "
-                f"{significant(100 * middle[common], 2)} % of an image by the median: {named}. The two labels may be "
+                f"{format_count(len(found), 'image has', 'images have')} hardly any {dataset.classes[common]}, which "
+                "is "
+                f"{format_significant(100 * middle[common], 2)} % of an image by the median: {named}. The two labels "
+                "may be "
                 "swapped there; look at them."
             ),
             images=tuple(stem for stem, _ in found),
         )
 
 
-def _blank(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Finding]:
+def _find_blank(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Finding]:
     """Images of one colour."""
     flat = tuple(p.stem for p, one in zip(dataset.images, features, strict=True) if one.flat)
     if flat:
@@ -209,14 +216,15 @@ def _blank(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Find
             kind="blank",
             severity=Severity.WARNING,
             text=(
-                f"{count(len(flat), 'image has', 'images have')} one colour all over: {some(flat)}. An export that "
+                f"{format_count(len(flat), 'image has', 'images have')} one colour all over: {abbreviate(flat)}. An "
+                "export that "
                 "failed, or a blank tile; leave them out with --exclude unless they are meant."
             ),
             images=flat,
         )
 
 
-def _empty(dataset: Dataset) -> Iterator[Finding]:
+def _find_empty(dataset: Dataset) -> Iterator[Finding]:
     """Masks without objects: suspects where they are rare, or where most are so."""
     images = dataset.images
     found = [p.stem for p in images if p.pixels[0] and not any(p.pixels[1:])]
@@ -224,7 +232,7 @@ def _empty(dataset: Dataset) -> Iterator[Finding]:
         return
     total, drawn = len(images), sum(any(p.pixels[1:]) for p in images)
     rare, most = len(found) <= max(1, FEW * total) and drawn >= FEWEST_DRAWN, len(found) > total / 2
-    text = f"{len(found)} of {total} images show nothing but {dataset.classes[0]}: {some(found)}. "
+    text = f"{len(found)} of {total} images show nothing but {dataset.classes[0]}: {abbreviate(found)}. "
     if rare:
         text += (
             "Nearly all others have objects, so these may not be labelled yet, or their mask failed to export: look at "
@@ -240,7 +248,7 @@ def _empty(dataset: Dataset) -> Iterator[Finding]:
     )
 
 
-def counts(findings: Iterable[Finding]) -> dict[Severity, int]:
+def count_severities(findings: Iterable[Finding]) -> dict[Severity, int]:
     """How many there are of each severity, zeros included."""
     severities = [finding.severity for finding in findings]
     return {severity: severities.count(severity) for severity in Severity}

@@ -9,36 +9,36 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from sweeper.report.facts import Facts
-from sweeper.report.figures.finalists import curves, gain, threshold
-from sweeper.report.figures.images import predictions
-from sweeper.report.figures.longer import longer
-from sweeper.report.figures.style import Drawn, save_all, steady_style
+from sweeper.report.facts import ReportFacts
+from sweeper.report.figures.finalists import draw_curves, draw_gain, draw_threshold
+from sweeper.report.figures.images import draw_predictions
+from sweeper.report.figures.longer import draw_longer
+from sweeper.report.figures.style import DrawnFigure, save_all, steady_style
 
 Section = Literal["answer", "finalists", "detail"]
 """Where a figure stands in the report: under the answer card, in the open, or folded. The template shows all figures of
 a section, in the order of `FIGURES`."""
 
 
-class Figure(NamedTuple):
+class ReportFigure(NamedTuple):
     """What is drawn, and where it stands."""
 
-    draw: Callable[[Facts], Drawn | str]
+    draw: Callable[[ReportFacts], DrawnFigure | str]
     section: Section
 
 
-FIGURES: dict[str, Figure] = {
-    "gain": Figure(gain, "answer"),
-    "longer": Figure(longer, "answer"),
-    "predictions": Figure(predictions, "finalists"),
-    "curves": Figure(curves, "detail"),
-    "threshold": Figure(threshold, "detail"),
+FIGURES: dict[str, ReportFigure] = {
+    "gain": ReportFigure(draw_gain, "answer"),
+    "longer": ReportFigure(draw_longer, "answer"),
+    "predictions": ReportFigure(draw_predictions, "finalists"),
+    "curves": ReportFigure(draw_curves, "detail"),
+    "threshold": ReportFigure(draw_threshold, "detail"),
 }
 """Name of the file → the figure."""
 
 
 @steady_style
-def draw_all(facts: Facts, folder: Path, beat: Callable[[], None] = lambda: None) -> dict[str, Drawn | str]:
+def draw_all(facts: ReportFacts, folder: Path, beat: Callable[[], None] = lambda: None) -> dict[str, DrawnFigure | str]:
     """Draw every figure into `folder` as NAME.svg, over those of an earlier report.
 
     `beat` is called before each, as a heartbeat.
@@ -49,7 +49,7 @@ def draw_all(facts: Facts, folder: Path, beat: Callable[[], None] = lambda: None
     Raises:
         OSError: if the folder or a file cannot be written.
     """
-    results: dict[str, Drawn | str] = {}
+    results: dict[str, DrawnFigure | str] = {}
     for name, figure in FIGURES.items():
         beat()
         results[name] = figure.draw(facts)
@@ -57,4 +57,4 @@ def draw_all(facts: Facts, folder: Path, beat: Callable[[], None] = lambda: None
     return results
 
 
-__all__ = ["FIGURES", "Drawn", "Figure", "draw_all"]
+__all__ = ["FIGURES", "DrawnFigure", "ReportFigure", "draw_all"]

@@ -12,22 +12,22 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from sweeper.core.records import IGNORE, TrialResult
-from sweeper.report.facts import Facts, Pixels, common_runs, image_scores
+from sweeper.report.facts import Pixels, ReportFacts, find_common_runs, score_images
 from sweeper.report.figures.style import (
     FONT,
     INK,
     SMALL,
     WIDTH,
-    Drawn,
-    class_label,
-    class_patches,
-    legend_of,
-    new_figure,
-    palette,
-    plain,
-    rgb,
+    DrawnFigure,
+    draw_legend_of,
+    escape_figure_text,
+    format_class_label,
+    make_class_patches,
+    make_figure,
+    make_palette,
+    make_rgb,
 )
-from sweeper.report.formatting import code
+from sweeper.report.formatting import format_code
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -44,7 +44,7 @@ _HIT, _FALSE, _MISSED = "#56B4E9", "#D55E00", "#F0E442"
 
 
 @dataclass(frozen=True)
-class _Row:
+class _ImageRow:
     index: int
     kind: str
     """Why it is shown: ahead, median, behind."""
@@ -57,56 +57,56 @@ class _Row:
     detail: bool
 
 
-def predictions(facts: Facts) -> Drawn | str:
+def draw_predictions(facts: ReportFacts) -> DrawnFigure | str:
     """Image, truth, recommended and rival: the largest wins, a median image and the largest losses of those kept."""
     pixels = facts.pixels
     if pixels is None:
         return "the decoded images were not at hand when the report was written"
-    pairs = common_runs(facts)
+    pairs = find_common_runs(facts)
     if not pairs or facts.chosen is None or facts.rival is None:
         return "there are no two finalists with a common seed to set side by side"
-    kept = [_kept(run for pair in pairs for run in pair[side : side + 1]) for side in (0, 1)]
+    kept = [_list_kept_maps(run for pair in pairs for run in pair[side : side + 1]) for side in (0, 1)]
     shared = [i for i in kept[0] if i in kept[1] and kept[0][i].shape == kept[1][i].shape]
     if not shared:
         return "the confirmation trainings kept no predictions of the same test images"
     answers = {i: (kept[0][i], kept[1][i]) for i in shared}
-    scored = image_scores(facts, facts.chosen, facts.rival)
-    rows = _rows(answers, pixels, scored)
+    scored = score_images(facts, facts.chosen, facts.rival)
+    rows = _choose_rows(answers, pixels, scored)
     names = [f.family for f in (facts.chosen, facts.rival)]
-    figure = _draw(facts, rows, ["image", "truth", *(plain(name, 20) for name in names)])
-    caption = _caption(facts, rows, pairs[0][0], names, [first - second for first, second in scored.values()])
-    return Drawn(figure, caption, "Predictions of two losses on test images")
+    figure = _draw_rows(facts, rows, ["image", "truth", *(escape_figure_text(name, 20) for name in names)])
+    caption = _make_caption(facts, rows, pairs[0][0], names, [first - second for first, second in scored.values()])
+    return DrawnFigure(figure, caption, "Predictions of two losses on test images")
 
 
-def _draw(facts: Facts, rows: Sequence[_Row], titles: Sequence[str]) -> Figure:
+def _draw_rows(facts: ReportFacts, rows: Sequence[_ImageRow], titles: Sequence[str]) -> Figure:
     """A row of panels for each image: itself, its truth, both answers."""
     columns = len(titles)
     shapes = [min(row.image.shape[0] / row.image.shape[1], 1.8) for row in rows]
     height = sum((WIDTH - 0.4) / columns * shape + 0.2 for shape in shapes)
-    colours = palette(len(facts.classes), PALE_GROUND)
+    colours = make_palette(len(facts.classes), PALE_GROUND)
     used = {int(v) for row in rows for m in (row.truth, row.first, row.second) for v in np.unique(m)}
-    entries = _legend_entries(facts, colours, used)
-    figure = new_figure(height + 0.35 + 0.2 * (-(-len(entries) // 3)))
+    entries = _make_legend_entries(facts, colours, used)
+    figure = make_figure(height + 0.35 + 0.2 * (-(-len(entries) // 3)))
     grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=shapes)
     for axes, row in zip(grid, rows, strict=True):
-        panels = [rgb(row.image), _truth(row, colours, facts.binary)]
-        panels += [_answer(row, answer, colours, facts.binary) for answer in (row.first, row.second)]
+        panels = [make_rgb(row.image), _draw_truth(row, colours, facts.is_binary)]
+        panels += [_draw_answer(row, answer, colours, facts.is_binary) for answer in (row.first, row.second)]
         for axis, panel in zip(axes, panels, strict=True):
             # The file holds the pixels as they are: smaller, and classes are not blended.
             axis.imshow(panel, interpolation="none")
             axis.set(xticks=[], yticks=[], frame_on=False)
         stem = facts.sweep.conditions.dataset.images[row.index].stem
-        axes[0].set_xlabel(plain(stem, 18), fontsize=SMALL, labelpad=2, color=INK)
+        axes[0].set_xlabel(escape_figure_text(stem, 18), fontsize=SMALL, labelpad=2, color=INK)
         axes[0].set_ylabel(row.kind, fontsize=SMALL, labelpad=3, color=INK)
         for axis, value in zip(axes[2:], row.miou, strict=True):
             axis.set_xlabel(f"mIoU {value:.3f}", fontsize=SMALL, labelpad=2, color=INK)
     for axis, title in zip(grid[0], titles, strict=True):
         axis.set_title(title, fontsize=FONT, pad=4, color=INK)
-    legend_of(figure, entries)
+    draw_legend_of(figure, entries)
     return figure
 
 
-def _kept(runs: Iterable[TrialResult]) -> dict[int, Bytes]:
+def _list_kept_maps(runs: Iterable[TrialResult]) -> dict[int, Bytes]:
     """Image → label map that a training kept of it; the first training that has it."""
     found: dict[int, Bytes] = {}
     for run in runs:
@@ -116,9 +116,9 @@ def _kept(runs: Iterable[TrialResult]) -> dict[int, Bytes]:
     return found
 
 
-def _rows(
+def _choose_rows(
     answers: Mapping[int, tuple[Bytes, Bytes]], pixels: Pixels, scored: Mapping[int, tuple[float, ...]]
-) -> list[_Row]:
+) -> list[_ImageRow]:
     """The largest wins, a median image, the largest losses, from the furthest ahead to the furthest behind."""
     gaps = {i: scored[i][0] - scored[i][1] for i in answers if i in scored}
     ranked = sorted(gaps, key=lambda i: (-gaps[i], i))
@@ -129,18 +129,22 @@ def _rows(
     for place, index in enumerate(picked):
         kind = "ahead" if gaps[index] > 1e-9 else "behind" if gaps[index] < -1e-9 else "level"
         kind = "median" if len(ranked) > 2 * WINS + 1 and place == WINS else kind
-        rows.append(_row(index, kind, answers[index], pixels, scored[index]))
+        rows.append(_make_row(index, kind, answers[index], pixels, scored[index]))
     return rows
 
 
-def _row(index: int, kind: str, answers: tuple[Bytes, Bytes], pixels: Pixels, miou: tuple[float, ...]) -> _Row:
+def _make_row(
+    index: int, kind: str, answers: tuple[Bytes, Bytes], pixels: Pixels, miou: tuple[float, ...]
+) -> _ImageRow:
     image, truth = pixels(index)
-    part = _detail((answers[0] != answers[1]) & (truth != IGNORE))
+    part = _pick_detail((answers[0] != answers[1]) & (truth != IGNORE))
     detail = truth[part].shape != truth.shape
-    return _Row(index, kind, image[part], truth[part], answers[0][part], answers[1][part], (miou[0], miou[1]), detail)
+    return _ImageRow(
+        index, kind, image[part], truth[part], answers[0][part], answers[1][part], (miou[0], miou[1]), detail
+    )
 
 
-def _detail(differs: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
+def _pick_detail(differs: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
     """The window of at most DETAIL pixels with the most differing pixels; differs (H, W)."""
     height, width = (min(side, most) for side, most in zip(differs.shape, DETAIL, strict=True))
     total = np.pad(differs.astype(np.int64).cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
@@ -149,27 +153,27 @@ def _detail(differs: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
     return slice(top, top + height), slice(left, left + width)
 
 
-def _dark(image: Bytes) -> npt.NDArray[np.float64]:
+def _darken(image: Bytes) -> npt.NDArray[np.float64]:
     """The image dark and without colour, as the ground of an overlay; (H, W, 3) in 0–255."""
     grey: npt.NDArray[np.float64] = 0.45 * image.astype(np.float64).mean(axis=2, keepdims=True).repeat(3, axis=2)
     return grey
 
 
-def _truth(row: _Row, colours: Bytes, binary: bool) -> Bytes:
+def _draw_truth(row: _ImageRow, colours: Bytes, binary: bool) -> Bytes:
     if binary:
         shown = np.where(row.truth == IGNORE, 128, np.where(row.truth == 1, 255, 0)).astype(np.uint8)
-        return rgb(shown[..., None])
-    return _coloured(row.truth, colours)
+        return make_rgb(shown[..., None])
+    return _colour_mask(row.truth, colours)
 
 
-def _answer(row: _Row, answer: Bytes, colours: Bytes, binary: bool) -> Bytes:
+def _draw_answer(row: _ImageRow, answer: Bytes, colours: Bytes, binary: bool) -> Bytes:
     if not binary:
-        shown = _coloured(answer, colours)
+        shown = _colour_mask(answer, colours)
         same = row.first == row.second
         shown[same] = np.rint(shown[same] * (1 - PALE) + 255 * PALE).astype(np.uint8)
         shown[row.truth == IGNORE] = 255
         return shown
-    overlay = _dark(row.image)
+    overlay = _darken(row.image)
     known = row.truth != IGNORE
     for where, colour in (
         ((answer == 1) & (row.truth == 1), _HIT),
@@ -180,33 +184,33 @@ def _answer(row: _Row, answer: Bytes, colours: Bytes, binary: bool) -> Bytes:
     return overlay.astype(np.uint8)
 
 
-def _coloured(mask: Bytes, colours: Bytes) -> Bytes:
+def _colour_mask(mask: Bytes, colours: Bytes) -> Bytes:
     shown: Bytes = colours[np.minimum(mask, len(colours) - 1)]
     shown[mask == IGNORE] = 255
     return shown
 
 
-def _legend_entries(facts: Facts, colours: Bytes, used: set[int]) -> list[Patch]:
-    if facts.binary:
-        name = class_label(facts.classes, 1)
+def _make_legend_entries(facts: ReportFacts, colours: Bytes, used: set[int]) -> list[Patch]:
+    if facts.is_binary:
+        name = format_class_label(facts.classes, 1)
         return [
             Patch(color=_HIT, label=f"{name} found"),
             Patch(color=_FALSE, label="false alarm"),
             Patch(color=_MISSED, label=f"{name} missed"),
         ]
-    return class_patches(facts.classes, colours, used)
+    return make_class_patches(facts.classes, colours, used)
 
 
-def _caption(
-    facts: Facts, rows: Sequence[_Row], first: TrialResult, names: Sequence[str], gaps: Sequence[float]
+def _make_caption(
+    facts: ReportFacts, rows: Sequence[_ImageRow], first: TrialResult, names: Sequence[str], gaps: Sequence[float]
 ) -> str:
     """`gaps`: by how much the recommended loss is ahead on each test image."""
-    chosen, rival = (code(name) for name in names)
+    chosen, rival = (format_code(name) for name in names)
     text = (
         f"Of the test images whose predictions were kept: where {chosen} is most ahead of {rival}, the median, and "
         f"where it is most behind; the answers of seed {first.spec.seed}, each at its own {facts.point_name}."
     )
-    if not facts.binary:
+    if not facts.is_binary:
         text += " Full colour: the two differ."
     if any(row.detail for row in rows):
         text += f" Details of {DETAIL[1]} × {DETAIL[0]} pixels, mIoU of the whole image."

@@ -29,9 +29,9 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 
 from sweeper.core.records import IGNORE, FinalistEvidence, Interval
-from sweeper.core.text import shortened
-from sweeper.report.facts import Facts
-from sweeper.report.formatting import escape_md, one_line, signed
+from sweeper.core.text import shorten
+from sweeper.report.facts import ReportFacts
+from sweeper.report.formatting import escape_md, format_signed_number, make_one_line
 
 # Its list of fonts may be that of an environment which was deleted; what it falls back to is the font that is meant.
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
@@ -58,7 +58,7 @@ BAND = 0.22
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnFigure:
     """A figure and what to see in it."""
 
     figure: Figure
@@ -67,13 +67,13 @@ class Drawn:
     alt: str
     """What it shows, in plain words: its title, and for those who cannot see it."""
 
-    def shown(self, name: str) -> str:
+    def format_markdown(self, name: str) -> str:
         """Markdown of the file NAME.svg in figures/, with the caption below."""
         title = escape_md(self.alt)
         return f"![{title}](figures/{name}.svg)\n\n**{title}.** {self.caption}"
 
 
-def new_figure(height: float) -> Figure:
+def make_figure(height: float) -> Figure:
     """An empty figure so many inches high, apart from pyplot's global state."""
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.05))
     FigureCanvasAgg(figure)
@@ -81,7 +81,7 @@ def new_figure(height: float) -> Figure:
 
 
 @steady_style
-def save(drawn: Drawn, path: Path) -> None:
+def save_figure(drawn: DrawnFigure, path: Path) -> None:
     """Write the figure without a ground of its own. The same figure gives the same bytes.
 
     Args:
@@ -100,7 +100,7 @@ def save(drawn: Drawn, path: Path) -> None:
     path.write_text(text, "utf-8")
 
 
-def save_all(figures: Mapping[str, Drawn | str], folder: Path) -> None:
+def save_all(figures: Mapping[str, DrawnFigure | str], folder: Path) -> None:
     """Write each as NAME.svg into the folder, which is made; what an earlier report drew under other names goes.
 
     Args:
@@ -114,11 +114,11 @@ def save_all(figures: Mapping[str, Drawn | str], folder: Path) -> None:
     for path in folder.glob("*.svg"):
         path.unlink()
     for name, drawn in figures.items():
-        if isinstance(drawn, Drawn):
-            save(drawn, folder / f"{name}.svg")
+        if isinstance(drawn, DrawnFigure):
+            save_figure(drawn, folder / f"{name}.svg")
 
 
-def clean(axes: Axes, grid: Literal["x", "y", "both"] = "x") -> Axes:
+def clean_axes(axes: Axes, grid: Literal["x", "y", "both"] = "x") -> Axes:
     """Quiet axes: two spines, a pale grid behind the data along `grid`, the common font size."""
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
@@ -131,7 +131,7 @@ def clean(axes: Axes, grid: Literal["x", "y", "both"] = "x") -> Axes:
     return axes
 
 
-class Gap(NamedTuple):
+class GapRow(NamedTuple):
     """A row of `forest`: a difference, with its interval where there is one."""
 
     name: str
@@ -141,10 +141,10 @@ class Gap(NamedTuple):
     """Whether the interval says anything."""
 
 
-def forest(gaps: Sequence[Gap], margin: float, label: str, digits: int = 3) -> Figure:
+def draw_forest(gaps: Sequence[GapRow], margin: float, label: str, digits: int = 3) -> Figure:
     """Differences with their intervals, the first at the top; the margin is a grey band around 0."""
-    figure = new_figure(0.6 + 0.36 * len(gaps))
-    axes = clean(figure.add_subplot())
+    figure = make_figure(0.6 + 0.36 * len(gaps))
+    axes = clean_axes(figure.add_subplot())
     axes.axvspan(-margin, margin, color=INK, alpha=BAND, lw=0, zorder=0)
     axes.axvline(0, color=INK, lw=1, zorder=1)
     for row, gap in enumerate(gaps):
@@ -152,23 +152,24 @@ def forest(gaps: Sequence[Gap], margin: float, label: str, digits: int = 3) -> F
             ends = [gap.value.low, gap.value.high]
             axes.plot(ends, [row, row], color=gap.colour, lw=2.2, solid_capstyle="butt", zorder=2)
         axes.plot(gap.value.estimate, row, "o", color=gap.colour, ms=7, zorder=3)
-        axes.annotate(signed(gap.value.estimate, digits), (gap.value.estimate, row), xytext=(0, 6), ha="center",
+        number = format_signed_number(gap.value.estimate, digits)
+        axes.annotate(number, (gap.value.estimate, row), xytext=(0, 6), ha="center",
                       textcoords="offset points", fontsize=SMALL, color=INK)  # fmt: skip
-    axes.set_yticks(range(len(gaps)), labels=[plain(gap.name) for gap in gaps])
+    axes.set_yticks(range(len(gaps)), labels=[escape_figure_text(gap.name) for gap in gaps])
     axes.set_ylim(len(gaps) - 0.5, -0.6)
     axes.margins(x=0.06)
     axes.set_xlabel(label)
     return figure
 
 
-def legend(axes: Axes) -> None:
+def draw_legend(axes: Axes) -> None:
     """A legend of what was drawn with a label, below the whole figure, where it covers nothing."""
     figure = axes.get_figure(root=True)
     if figure is not None:
-        legend_of(figure, axes.get_legend_handles_labels()[0])
+        draw_legend_of(figure, axes.get_legend_handles_labels()[0])
 
 
-def legend_of(figure: Figure, entries: Sequence[Artist], title: str = "") -> None:
+def draw_legend_of(figure: Figure, entries: Sequence[Artist], title: str = "") -> None:
     """A legend of these labelled things below the whole figure; a small one of patches."""
     size = SMALL if all(isinstance(entry, Patch) for entry in entries) else FONT
     figure.legend(
@@ -186,38 +187,40 @@ def legend_of(figure: Figure, entries: Sequence[Artist], title: str = "") -> Non
 
 
 @cache
-def _glyphs() -> frozenset[int]:
+def _list_glyphs() -> frozenset[int]:
     font = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
     return frozenset(FT2Font(str(font)).get_charmap())
 
 
-def plain(text: str, longest: int = 26) -> str:
+def escape_figure_text(text: str, longest: int = 26) -> str:
     """Text that matplotlib draws as it is: no mathematics from `$`, no missing glyphs, shortened in the middle."""
-    drawn = "".join(c if ord(c) in _glyphs() else "?" for c in one_line(text))
-    return re.sub(r"\$", r"\\$", shortened(drawn, longest))
+    drawn = "".join(c if ord(c) in _list_glyphs() else "?" for c in make_one_line(text))
+    return re.sub(r"\$", r"\\$", shorten(drawn, longest))
 
 
-def class_label(classes: Sequence[str], index: int) -> str:
+def format_class_label(classes: Sequence[str], index: int) -> str:
     """A class's name for a figure; its number when the font has none of its letters."""
-    name = plain(classes[index])
+    name = escape_figure_text(classes[index])
     return name if re.search(r"\w", name.replace("?", "")) else f"class {index}"
 
 
-def class_patches(
+def make_class_patches(
     classes: Sequence[str], colours: npt.NDArray[np.uint8], shown: Iterable[int], hatch: str | None = None
 ) -> list[Patch]:
     """A legend's entries for these labels, in their colours; 255 is "no label", hatched."""
     found = sorted(shown)
-    named = [Patch(color=tuple(colours[i] / 255), label=class_label(classes, i)) for i in found if i < len(colours)]
+    named = [
+        Patch(color=tuple(colours[i] / 255), label=format_class_label(classes, i)) for i in found if i < len(colours)
+    ]
     return [*named, Patch(fc="white", ec=INK, label="no label", hatch=hatch)] if IGNORE in found else named
 
 
-def rgb(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def make_rgb(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """(H, W, 3) of an image with one channel or three, as matplotlib takes it."""
     return np.broadcast_to(image, (*image.shape[:2], 3))
 
 
-def palette(classes: int, ground: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> npt.NDArray[np.uint8]:
+def make_palette(classes: int, ground: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> npt.NDArray[np.uint8]:
     """Colours (C, 3): class 0 that of the `ground` (0–1), then Okabe–Ito's, then the same ones darker and paler."""
     base = ["#E69F00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442"]
     colours = [ground]
@@ -230,7 +233,7 @@ def palette(classes: int, ground: tuple[float, float, float] = (0.0, 0.0, 0.0)) 
     return result
 
 
-def finalist_colours(facts: Facts, finalists: Sequence[FinalistEvidence]) -> list[str]:
+def assign_finalist_colours(facts: ReportFacts, finalists: Sequence[FinalistEvidence]) -> list[str]:
     """The recommended loss and its rival in their colours, the others in turn."""
     others = iter(OTHERS * (1 + len(finalists) // len(OTHERS)))
     return [CHOSEN if f is facts.chosen else RIVAL if f is facts.rival else next(others) for f in finalists]
