@@ -303,13 +303,13 @@ class Scoring:
 
 
 def _histograms(z: Tensor, labels: Tensor) -> Tensor:
-    """Pixels of each image, true class and bin of the logit, (N, 2, BINS)."""
+    """Count the pixels of each image by true class and bin of the logit, (N, 2, BINS)."""
     bins = ((z[:, 0] + LOGIT_RANGE) * (BINS / (2 * LOGIT_RANGE))).floor().clamp(0, BINS - 1).long()
     return _tally(labels * BINS + bins, labels != IGNORE, 2 * BINS).view(-1, 2, BINS)
 
 
 def _points(z: Tensor, labels: Tensor, log_prior: Tensor) -> Tensor:
-    """True positives, false positives and false negatives of each image, τ and class, (N, T, C, 3)."""
+    """Return true positives, false positives and false negatives of each image, τ and class, (N, T, C, 3)."""
     k, known, rows = z.shape[1], labels != IGNORE, []
     labelled, z = _tally(labels, known, k), z.movedim(1, -1).contiguous()  # on a processor twice as fast
     for tau in TAUS:
@@ -320,7 +320,7 @@ def _points(z: Tensor, labels: Tensor, log_prior: Tensor) -> Tensor:
 
 
 def _tally(cells: Tensor, kept: Tensor, size: int) -> Tensor:
-    """How often each of `size` cells occurs in each image, (N, size)."""
+    """Count how often each of `size` cells occurs in each image, (N, size)."""
     flat = torch.where(kept, cells, size).flatten(1)
     return torch.zeros(len(flat), size + 1, dtype=torch.int64, device=flat.device).scatter_add_(
         1, flat, torch.ones_like(flat)
@@ -337,7 +337,7 @@ def _cross_entropy(z: Tensor, labels: Tensor) -> Tensor:
 
 
 def _shown(what: str, data: Tensor, classes: list[str]) -> str:
-    """Scores in words."""
+    """Return scores in words."""
     if what in ("score", "number"):
         return f"{float(data.mean()):.4f}"
     total = data.sum(0)
@@ -364,7 +364,7 @@ def _world() -> int:
 
 
 def _of_first_rank(value: bool) -> bool:
-    """The first rank's value, on every rank."""
+    """Return the first rank's value, on every rank."""
     box = [value]
     if _distributed():
         torch.distributed.broadcast_object_list(box, src=0)
@@ -377,7 +377,7 @@ def _bytes(tensor: Tensor) -> bytes:
 
 
 def _npy(value: Any) -> bytes:
-    """Names, or a tensor of int64 or float64, as a file of NumPy's."""
+    """Return names, or a tensor of int64 or float64, as a file of NumPy's."""
     if isinstance(value, list):
         width = max(1, *map(len, value))
         kind, shape = f"<U{width}", (len(value),)

@@ -7,7 +7,7 @@ Each sweep has a seed of its own (other splits, weights, proposals). That two na
 `sweeper.study.same_loss` would see through them and confirm one loss alone. The half of cross-entropy (`focal` with
 `gamma` 0 and `alpha` ½) differs by rounding, which grows to the noise of another seed within some steps; the others
 give the very same training at the same rate and seed. So a claim can come from two sources alone: from learning rates
-that are not compared fairly, and from the noise of half of them. Can be cut off and goes on where it was.
+that are not compared fairly, and from the noise of half of them. Can be cut off and continues where it was.
 
 With `--twin` the space is cross-entropy and a loss of one's own that cannot be merged with it (`bench/twin.py`):
 cross-entropy on a random 80 % of the pixels, which is equal in expectation and trains with noise of its own, so that
@@ -52,7 +52,7 @@ losses: {cross_entropy: {}}
 
 
 def sweep(arguments: argparse.Namespace, seed: int, folder: Path) -> dict[str, object]:
-    """One sweep in a folder of its own."""
+    """Run one sweep in a folder of its own."""
     space = folder / "aliases.yaml"
     space.write_text(TWIN if arguments.twin else SPACE)
     settings = Settings(

@@ -1,5 +1,4 @@
-"""Two questions of docs/atlas.md: which values suit which imbalance, and does the order of the losses hold for a
-larger recipe?
+"""Two questions of docs/atlas.md: best values by imbalance, and whether a larger recipe keeps the losses' order.
 
     python bench/atlas.py values OUT.jsonl [--seeds 2] [--part 1/2]
     python bench/atlas.py rules OUT.jsonl
@@ -69,7 +68,7 @@ DRAWS = 4000
 
 
 def configurations() -> dict[str, list[dict[str, float]]]:
-    """Every configuration of the grids, once, by family."""
+    """Return every configuration of the grids, once, by family."""
     found: dict[str, list[dict[str, float]]] = {}
     for family, name, others, values in GRIDS.values():
         listed = found.setdefault(family, [])
@@ -78,12 +77,12 @@ def configurations() -> dict[str, list[dict[str, float]]]:
 
 
 def values_of(text: str) -> dict[str, float]:
-    """Of the ledger's `name=value …`."""
+    """Return the values of the ledger's `name=value …`."""
     return {name: float(value) for name, _, value in (word.partition("=") for word in text.split())}
 
 
 def part_of(names: tuple[str, ...], text: str) -> tuple[str, ...]:
-    """Every second one for `2/2`, beginning with the second."""
+    """Return every second name for `2/2`, beginning with the second."""
     part, parts = (int(word) for word in text.split("/"))
     return names[part - 1 :: parts]
 
@@ -115,7 +114,7 @@ def collect_larger(arguments: argparse.Namespace) -> None:
 
 
 def rules(arguments: argparse.Namespace) -> None:
-    """The best value of each hyper-parameter against the imbalance, and what the ends of its grid cost."""
+    """Print each hyper-parameter's best value against the imbalance, and the cost of its grid's ends."""
     found = rows(Path(arguments.out))
     ledger = {row.point: row for row in read_ledger()}
     grids = configurations()
@@ -199,8 +198,8 @@ def agreement(arguments: argparse.Namespace) -> None:
         first, best = max(small, key=lambda name: small[name]), max(large, key=lambda name: large[name])
         tau = stats.kendalltau([small[name] for name in large], list(large.values())).statistic
         regrets.append(large[best] - large[first])
-        told = [f"`{name}` {scores[name] - scores[BASELINE]:+.3f}" for name, scores in ((first, small), (best, large))]
-        print(f"| {point} | {told[0]} | {told[1]} | {tau:.2f} | {regrets[-1]:.3f} |")
+        texts = [f"`{name}` {scores[name] - scores[BASELINE]:+.3f}" for name, scores in ((first, small), (best, large))]
+        print(f"| {point} | {texts[0]} | {texts[1]} | {tau:.2f} | {regrets[-1]:.3f} |")
     if len(regrets) > 2:
         half = stats.t.ppf(0.975, len(regrets) - 1) * statistics.stdev(regrets) / len(regrets) ** 0.5
         print(f"\nmean regret {statistics.mean(regrets):.4f} ± {half:.4f}")

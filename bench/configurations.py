@@ -6,7 +6,7 @@ from typing import Any
 
 
 def fixed_trials(count: int) -> list[dict[str, Any]]:
-    """Configurations that do not depend on a sampler, for measuring the same work."""
+    """Return configurations that do not depend on a sampler, for measuring the same work."""
     kinds: list[dict[str, Any]] = [
         {"loss": "ce"},
         {"loss": "weighted_ce", "power": 0.5},

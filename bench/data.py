@@ -34,7 +34,7 @@ GIB = 2**30
 
 
 def draw(folder: Path, count: int, size: int, suffix: str = ".png", distinct: int = 0) -> Path:
-    """A folder of `count` noisy images with discs; `distinct` of them differ, the others are links to these."""
+    """Make a folder of `count` noisy images with discs; `distinct` of them differ, the others are links to these."""
     (folder / "images").mkdir(parents=True)
     (folder / "masks").mkdir()
     rng = np.random.default_rng(0)
@@ -53,7 +53,7 @@ def draw(folder: Path, count: int, size: int, suffix: str = ".png", distinct: in
 
 
 def own_process(code: str, *arguments: object) -> str:
-    """Standard output of a fresh interpreter, so that nothing is warm but the page cache."""
+    """Return the standard output of a fresh interpreter, so that only the page cache is warm."""
     run = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, check=True)
     return run.stdout
 
@@ -78,7 +78,7 @@ def start(folder: Path) -> None:
 
 
 def sparse_store(folder: Path, count: int, size: int) -> Dataset:
-    """A store of `count` images whose pixels are holes in a file, with a foreground line here and there."""
+    """Make a store of `count` images whose pixels are holes in a file, with a foreground line here and there."""
     store = folder / "store"
     store.mkdir()
     for name, channels in (("images", 3), ("masks", 1)):
@@ -109,16 +109,16 @@ if sys.argv[2] == "profile":
     from sweeper.fingerprint.imbalance import profile_dataset
     profile_dataset(dataset)
 elif sys.argv[2] == "doctor":
-    from sweeper.fingerprint.label_checks import examine
-    examine(dataset, 2)
+    from sweeper.fingerprint.label_checks import examine_labels
+    examine_labels(dataset, 2)
 else:
-    from sweeper.data import divide, open_store
-    from sweeper.training.batches import FORGET, crops, cut
-    store, train = open_store(dataset.store), divide(dataset, test_seed=0, seed=0).train
+    from sweeper.data import divide_images, open_store
+    from sweeper.training.batches import FORGET, cut_crops, draw_crops
+    store, train = open_store(dataset.store), divide_images(dataset, test_seed=0, seed=0).train
     for step in range(int(sys.argv[3])):
-        cut(store, crops(store, train, size=256, batch_size=16, step=step, seed=0)[0], 256)
+        cut_crops(store, draw_crops(store, train, size=256, batch_size=16, step=step, seed=0)[0], 256)
         if step % FORGET == FORGET - 1:
-            store.forget()
+            store.release_memory()
 lines = Path("/proc/self/status").read_text().splitlines()
 values = {line.split(":")[0]: int(line.split()[1]) // 1024 for line in lines if line.startswith(("Rss", "VmHWM"))}
 print(values["VmHWM"], values["RssAnon"], values["RssFile"])
@@ -232,7 +232,7 @@ def doctor(folder: Path) -> None:
     while len(many) < 20_000:
         noise = rng.normal(size=(32, 32))
         many.append((noise / np.linalg.norm(noise)).astype(np.float16))
-    both("look-alikes among 20,000 images", lambda: look_alikes(many), 20_000)
+    both("near-duplicates among 20,000 images", lambda: look_alikes(many), 20_000)
 
 
 def both(what: str, action: Callable[[], Any], count: int) -> Any:

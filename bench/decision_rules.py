@@ -25,7 +25,7 @@ from sweeper.workflow.conclude import draw_conclusion
 from sweeper.workflow.confirmation_evidence import list_test_groups
 
 
-def told(value: Interval) -> str:
+def format_gain(value: Interval) -> str:
     return f"{value.estimate:+.3f} [{value.low:+.3f}, {value.high:+.3f}]"
 
 
@@ -37,10 +37,11 @@ def tables(found: DecisionRules, evidence: Evidence) -> list[str]:
         lines += ["", f"| {metric} | {' | '.join(rule.name for rule in rules)} |", "|:--|" + "--:|" * len(rules)]
         for i, name in enumerate(names):
             cells = [
-                f"{r.scores[i].estimate:.3f}" + ("" if r.name == "plain" else f" ({told(r.gains[i])})") for r in rules
+                f"{r.scores[i].estimate:.3f}" + ("" if r.name == "plain" else f" ({format_gain(r.gains[i])})")
+                for r in rules
             ]
             lines.append(f"| {name} | {' | '.join(cells)} |")
-        leads = [names[r.best] + ("" if r.best == rules[0].best else f" ({told(r.lead)})") for r in rules]
+        leads = [names[r.best] + ("" if r.best == rules[0].best else f" ({format_gain(r.lead)})") for r in rules]
         lines.append(f"| *best* | {' | '.join(leads)} |")
         spread = [max(r.scores[i].estimate for i in range(len(names))) for r in rules]
         by_loss = max(s.estimate for s in rules[0].scores) - min(s.estimate for s in rules[0].scores)
@@ -48,18 +49,19 @@ def tables(found: DecisionRules, evidence: Evidence) -> list[str]:
                   f"{max(spread) - spread[0]:+.3f}"]  # fmt: skip
     ranked = next((r for r in found.rules if (r.name, r.metric) == ("rank_dice", "image_dice")), None)
     if ranked is not None:
-        gains = [f"{name} {told(gain)}" for name, gain in zip(names, ranked.over_tuned, strict=True)]
+        gains = [f"{name} {format_gain(gain)}" for name, gain in zip(names, ranked.over_tuned, strict=True)]
         lines += [f"RankDice over tuned, image_dice, {100 * found.level:.4g} %: {'; '.join(gains)}"]
     for i, name in enumerate(names if found.ece else ()):
         lines.append(
             f"{name}: slope {found.slopes[i]:.2f}, bias {found.biases[i]:+.2f}; calibration error "
-            f"{found.ece[i].estimate:.4f} → {found.ece_calibrated[i].estimate:.4f}, less by {told(found.ece_gains[i])}"
+            f"{found.ece[i].estimate:.4f} → {found.ece_calibrated[i].estimate:.4f}, less by "
+            f"{format_gain(found.ece_gains[i])}"
         )
     return lines
 
 
 def seconds_of(side: int, repeats: int = 5) -> float:
-    """The least processor time of `predict_each` on one thread, of logits like those of a network that has learned."""
+    """Return the least processor time of `predict_each` on one thread, for logits of a trained network."""
     torch.set_num_threads(1)
     made: dict[str, Any] = {}
     exec(make_snippet("dice", {}, "binary", ["ground", "crack"], point=0.5, each=(0.6, -1.0)), made)

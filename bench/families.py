@@ -9,9 +9,9 @@ the objects unlabelled, the others two pixels off; tested on the right labels). 
 and random draws of its hyper-parameters, on the first seed, each at a learning rate that all families share; the
 default and the `--keep` draws that validate best are trained on the other seeds, too, unless the family's best stays
 more than `--margin` below cross-entropy's. The splits are one for all, a seed has its own weights and batches. It can
-be cut off and goes on where it was; several processes share the work with `--part`. `table` takes, for each family, the
-configuration with the best mean on the validation images of all seeds, and compares what it reads on the test images
-with cross-entropy's best in the same way, seed by seed.
+be cut off and continues where it was; several processes share the work with `--part`. `table` takes, for each family,
+the configuration with the best mean on the validation images of all seeds, and compares what it reads on the test
+images with cross-entropy's best in the same way, seed by seed.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ LEARNING_RATES = (1e-3, 2e-3, 5e-4, 4e-3)
 
 
 def drawn(scene: str, images: int, size: int, folder: Path) -> Path:
-    """A folder of the scene with given splits, test masks without label noise; made once."""
+    """Draw a folder of the scene with given splits and clean test masks; made once."""
     root = folder / f"{scene}-{images}-{size}"
     if (root / "split.csv").exists():
         return root
@@ -78,7 +78,7 @@ def drawn(scene: str, images: int, size: int, folder: Path) -> Path:
 
 
 def choices(family: str, space: SearchSpace, imbalance: float, draws: int) -> list[TrialChoice]:
-    """The family's default, then draws of its hyper-parameters that depend on its name and their number alone."""
+    """Return the family's default, then draws of its hyper-parameters that depend only on its name and their number."""
     (own,) = (known for known in space.families if known.family == family)
     alone = space.model_copy(update={"families": (own,)})
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=zlib.crc32(family.encode())))
@@ -138,7 +138,7 @@ def collect(arguments: argparse.Namespace) -> None:
 
 
 def best_of(found: list[dict[str, Any]], scene: str, family: str, wanted: int) -> float:
-    """The best validation value of a family on the first seed, of so many configurations."""
+    """Return the best validation value of a family on the first seed, of `wanted` configurations."""
     values = [r["val"] for r in found if (r["scene"], r["family"], r["seed"]) == (scene, family, 0)]
     if len(values) < wanted:
         raise SystemExit(
@@ -149,7 +149,7 @@ def best_of(found: list[dict[str, Any]], scene: str, family: str, wanted: int) -
 
 
 def trained(spec: TrialSpec, conditions: Conditions, dataset: Dataset) -> dict[str, Any]:
-    """What a training reads on validation and test images, at the operating point chosen on validation."""
+    """Return a training's validation and test scores at the operating point chosen on validation."""
     from sweeper.training.engine import StudyTraining
 
     training = StudyTraining(spec, conditions, open_store(dataset.store), "cpu")
@@ -163,12 +163,12 @@ def trained(spec: TrialSpec, conditions: Conditions, dataset: Dataset) -> dict[s
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
-    """The trainings of a file."""
+    """Return the trainings of a file."""
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def table(arguments: argparse.Namespace) -> None:
-    """A row for each family, a column for each scene: test mIoU less cross-entropy's, mean and range over seeds."""
+    """Print a row for each family, a column for each scene: test mIoU less cross-entropy's, over seeds."""
     found = rows(Path(arguments.out))
     scenes = list(dict.fromkeys(row["scene"] for row in found))
     best = {scene: chosen([row for row in found if row["scene"] == scene]) for scene in scenes}

@@ -29,7 +29,7 @@ NAMES = {"ce": "cross_entropy"}
 
 
 class Fixed:
-    """A list of trainings as work; every one goes on to its end."""
+    """A list of trainings as work; every one is trained to its end."""
 
     results: list[TrialResult]
     over = False
@@ -40,15 +40,15 @@ class Fixed:
     def next(self) -> TrainingJob | None:
         return TrainingJob(self.queue[0], self.queue.pop(0).steps) if self.queue else None
 
-    def advanced(self, told: JobResult) -> bool:
-        self.results.append(told.result)
-        self.tracker.notify(ResultStored(told.result))
+    def take_answer(self, answer: JobResult) -> bool:
+        self.results.append(answer.result)
+        self.tracker.notify(ResultStored(answer.result))
         return True
 
-    def died(self, spec: TrialSpec, reason: str) -> None:
+    def handle_dead_worker(self, spec: TrialSpec, reason: str) -> None:
         raise SystemExit(f"{spec.family}: {reason}")
 
-    def interrupted(self, reason: str) -> None:
+    def handle_interruption(self, reason: str) -> None:
         raise SystemExit("interrupted")
 
 
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def train(backend: ProcessBackend, data: str, count: int, steps: int) -> list[TrialResult]:
-    """The plain loop's configurations, each to its end."""
+    """Train the plain loop's configurations, each to its end."""
     from configurations import fixed_trials
 
     from sweeper.core.recipe import Recipe
@@ -103,7 +103,7 @@ def train(backend: ProcessBackend, data: str, count: int, steps: int) -> list[Tr
 
 
 def spec(number: int, params: dict[str, Any], imbalance: float, steps: int) -> TrialSpec:
-    """The plain loop's configuration as ours."""
+    """Return the plain loop's configuration as ours."""
     from sweeper.core.records import TrialSpec
 
     kind = params["loss"]

@@ -87,7 +87,7 @@ def main() -> None:
 
 
 def table(found: dict[str, Any], rows: list[tuple[int, int]], end: float, asked: argparse.Namespace) -> None:
-    """All but the tests and the search, into `found`.
+    """Measure all except the tests and the search, into `found`.
 
     Raises:
         RecordingError: if a recording failed.
@@ -110,7 +110,7 @@ def table(found: dict[str, Any], rows: list[tuple[int, int]], end: float, asked:
 
 
 def search(end: float) -> str:
-    """Seconds of a sweep of 50 trials, in words, or that it was ended."""
+    """Return the seconds of a sweep of 50 trials, in words, or that it was ended."""
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "sweeper", "run", *SEARCH]
@@ -147,7 +147,7 @@ def ours(
 ) -> float | str:
     """Milliseconds of a step of a training after its first rung, or why it cannot be recorded.
 
-    `fits`: the images lie on the device; else each batch is cut by the processor.
+    `fits`: the images are on the device; else each batch is cut by the processor.
     """
     try:
         training = _training(dataset, recipe, engine, asked.device, 2 * asked.steps, fits=fits)
@@ -160,8 +160,7 @@ def ours(
 
 
 def compiled(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace, row: Row) -> None:
-    """The same of a compiled network, how many times as long a step of the plain one takes, in turn with it; and how
-    many seconds its first steps took longer than those of another training."""
+    """Measure a compiled network: its steps relative to the plain one's, in turn, and the cost of its first steps."""
     total = 2 * asked.steps * (asked.repetitions + 1)
     seconds, trainings = [], []
     with tempfile.TemporaryDirectory() as folder:
@@ -172,7 +171,7 @@ def compiled(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace, row: R
                 began = time.perf_counter()
                 try:
                     trainings.append(_training(dataset, own, "graph", asked.device, total))
-                    trainings[-1]._steps.run(0, asked.steps)
+                    trainings[-1]._steps.take_steps(0, asked.steps)
                 except RecordingError:
                     raise
                 except (RuntimeError, UsageError) as error:  # no compiler, or what it cannot compile, or be recorded
@@ -183,7 +182,7 @@ def compiled(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace, row: R
             for repetition in range(1, asked.repetitions + 1):
                 for training, times in zip(trainings[1:], taken, strict=True):
                     began = time.perf_counter()
-                    training._steps.run(repetition * asked.steps, (repetition + 1) * asked.steps)
+                    training._steps.take_steps(repetition * asked.steps, (repetition + 1) * asked.steps)
                     times.append(1000 * (time.perf_counter() - began) / asked.steps)
     ratios = [plain / fast for fast, plain in zip(*taken, strict=True)]
     row |= {
@@ -212,8 +211,10 @@ def _given(
 
 
 def profile(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace) -> dict[str, Any]:
-    """The kernels that take longest in ten recorded steps, or fewer; and the share of the time of as many others, which
-    were not watched, that all kernels take."""
+    """Return the slowest kernels of at most ten recorded steps, and all kernels' share of the time.
+
+    The share is that of as many other steps, which were not watched.
+    """
     cuda, steps = asked.device == "cuda", min(10, asked.steps)
     engine: Engine = "graph" if cuda else "eager"
     training = _training(dataset, recipe, engine, asked.device, 6 * steps)
@@ -237,7 +238,7 @@ def profile(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace) -> dict
 
 
 def write(folder: Path, found: dict[str, Any]) -> None:
-    """What was measured so far, for programs and for docs/performance.md."""
+    """Write what was measured so far, for programs and for docs/performance.md."""
     (folder / "gpu.json").write_text(json.dumps(found, indent=2))
     lines = [f"{found['hardware']['name']}, torch {found['torch']}, {found['hardware']['precision']}", ""]
     lines += [f"Tests marked cuda: {found['tests']}", ""] if "tests" in found else []

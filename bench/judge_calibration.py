@@ -98,11 +98,11 @@ KINDS = (
 
 
 def drawn(kind: Kind, noise: Noise, rng: np.random.Generator) -> dict[str, list[Any]]:
-    """The columns of a table of two methods that are equally good."""
+    """Return the columns of a table of two methods that are equally good."""
     runs, n = max(kind.runs), kind.images or 60
     worse = np.array([1.0, noise.worse])[:, None, None]
     level = rng.standard_normal(n)
-    # Where images are not told apart, the methods are to be equal on these very ones.
+    # Where images are not distinguished, the methods must be equal on these very ones.
     liking = noise.liking * rng.standard_normal((2, 1, n)) if kind.images else np.zeros((2, 1, n))
     if kind.groups:
         of = np.arange(n) * kind.groups // n
@@ -151,7 +151,7 @@ FOLDS = (
 
 
 def cross_validated(design: Folds, rng: np.random.Generator) -> dict[str, list[Any]]:
-    """The columns of a table of two equally good regressions, cross-validated on the same divisions."""
+    """Return the columns of a table of two equally good regressions, cross-validated on the same divisions."""
     n, width = design.images, 6
     features = rng.standard_normal((n, 2 * width))
     target = features.sum(axis=1) + 3 * rng.standard_normal(n)
@@ -186,7 +186,7 @@ def winners_of_folds(task: tuple[Folds, int, tuple[int, ...]]) -> int:
 
 
 def folds_table(pool: ProcessPoolExecutor, tables: int, seed: int) -> Iterator[str]:
-    """The rows of the second table, as they are done."""
+    """Yield the rows of the second table, as they are done."""
     yield "| cross-validation | winners | upper limit |"
     yield "| --- | --: | --: |"
     sizes = [min(BATCH, tables - start) for start in range(0, tables, BATCH)]
@@ -211,7 +211,7 @@ class Task:
 
 
 def winners(task: Task) -> int:
-    """How many of these tables have a winner; with one run each, a network that is named the better one."""
+    """Count the tables with a winner; with one run each, those that call one network the better one."""
     rng = np.random.default_rng(task.stream)
     asked = ScoreRequest(margin=1e-9, paired_seeds=task.kind.paired, lower_is_better=task.noise.distance)
     found = 0
@@ -224,7 +224,7 @@ def winners(task: Task) -> int:
 
 
 def table(pool: ProcessPoolExecutor, tables: int, seed: int, first: int) -> Iterator[str]:
-    """The rows, from the `first` on, as they are done."""
+    """Yield the rows, from the `first` on, as they are done."""
     yield f"| noise | {' | '.join(noise.name for noise in NOISES)} | all | upper limit |"
     yield f"| --- |{' --: |' * (len(NOISES) + 2)}"
     sizes = [min(BATCH, tables - start) for start in range(0, tables, BATCH)]

@@ -25,7 +25,7 @@ HEADER = ("method", "seed", "image", "class", "tp", "fp", "fn")
 
 
 def rows(results: list[TrialResult], images: list[str], classes: list[str]) -> Iterator[tuple[object, ...]]:
-    """A row for each training, image and class that occurs in the image or was predicted there."""
+    """Yield a row for each training, image and class that occurs in the image or was predicted there."""
     for run in results:
         assert run.test is not None
         counts = metrics.count_at_point(run.test, get_own_point(run))

@@ -27,7 +27,7 @@ EXAMPLE = Path(__file__).resolve().parent.parent / "reports" / "example-judged" 
 
 
 def nnunet_tree(folder: Path, rng: np.random.Generator) -> list[str]:
-    """Two trainers, which differ by 0.02 Dice."""
+    """Write results of two trainers, which differ by 0.02 Dice."""
     for better, trainer in enumerate(("nnUNetTrainer", "nnUNetTrainerDiceCELoss")):
         for fold in range(5):
             cases = [
@@ -76,7 +76,7 @@ def large_table(path: Path, rng: np.random.Generator) -> list[str]:
 
 
 def measured(words: list[str]) -> tuple[float, float, float]:
-    """Seconds, seconds of the processor, and MiB of one command."""
+    """Return seconds, processor seconds, and MiB of one command."""
     began = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "sweeper", "judge", *words], stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)

@@ -9,7 +9,7 @@
 43 data sets of six generators: four scenes of `sweeper synth`, and two of this file, `lesions` (one soft object an
 image) and `parcels` (an image full of fields, classes of falling share). Their foreground share, structure, blur,
 number of classes, imbalance and label noise are chosen; the labels of test images have no noise. 40 of 120 images are
-test images, the same for all seeds; the others are divided anew by each seed.
+test images, the same for all seeds; the others are divided again by each seed.
 
 `collect` first trains cross-entropy and dice_ce at two learning rates; the rate with the higher sum of validation
 values is that of all families. Where neither learned, the steps are doubled, to 400 at most. Then every configuration
@@ -116,7 +116,7 @@ POINTS: dict[str, str] = {
 
 
 def lesions(rng: np.random.Generator, asked: Mapping[str, float]) -> DrawnImage:
-    """One uneven object of low contrast and soft outline, between hairs and stains that are none."""
+    """Draw one uneven object of low contrast and soft outline, between hairs and stains that are none."""
     y, x = make_grid(SIDE)
     share = asked["foreground"] * rng.uniform(0.4, 1.6)
     centre = rng.uniform(0.25, 0.75, 2) * SIDE
@@ -139,7 +139,7 @@ def lesions(rng: np.random.Generator, asked: Mapping[str, float]) -> DrawnImage:
 
 
 def parcels(rng: np.random.Generator, asked: Mapping[str, float]) -> DrawnImage:
-    """An image full of fields, each of one class; its classes differ a little in tone, tint and texture."""
+    """Draw an image full of fields, each of one class; its classes differ a little in tone, tint and texture."""
     classes, number = int(asked["classes"]), int(rng.integers(10, 18))
     y, x = make_grid(SIDE)
     seeds = rng.uniform(0, SIDE, (number, 2))
@@ -172,7 +172,7 @@ OWN: dict[str, Callable[[np.random.Generator, Mapping[str, float]], DrawnImage]]
 
 
 def generator_of(point: str) -> str:
-    """What draws its images."""
+    """Return what draws the point's images."""
     return POINTS[point].partition("?")[0]
 
 
@@ -195,7 +195,7 @@ def images_of(point: str, index: int) -> tuple[DrawnImage, bool]:
 
 
 def written(point: str, folder: Path) -> Path:
-    """A folder of images and masks with its test images named; made once."""
+    """Write a folder of images and masks with its test images named; made once."""
     root = folder / point.replace("%", "")
     if (root / "split.csv").exists():
         return root
@@ -221,7 +221,7 @@ def written(point: str, folder: Path) -> Path:
 
 
 def coordinates(configuration: Mapping[str, float], dataset: Dataset, imbalance: float) -> dict[str, float]:
-    """What `build_loss` takes."""
+    """Return what `build_loss` takes."""
     given = dict(configuration)
     power = given.pop("power", None)
     if power is not None:
@@ -233,7 +233,7 @@ def coordinates(configuration: Mapping[str, float], dataset: Dataset, imbalance:
 
 
 def dataset_of(point: str) -> Dataset:
-    """The data set of a point, or of a folder."""
+    """Return the data set of a point, or of a folder."""
     place = str(written(point, Path(".sweeper/ledger"))) if point in POINTS else point
     return load_dataset(place, Path(".sweeper/cache"), lambda _: None)
 
@@ -257,7 +257,7 @@ class Point:
         self._dataset = dataset_of(name)
 
     def trained(self, family: str, number: int, seed: int, lr: float, steps: int) -> dict[str, Any]:
-        """The row of a training, which is trained where it is missing."""
+        """Return the row of a training, which is trained if it is missing."""
         key = {"point": self.name, "family": family, "number": number, "seed": seed, "lr": lr, "steps": steps}
         for row in self._known:
             if all(row[name] == value for name, value in key.items()):
@@ -275,7 +275,7 @@ class Point:
         return row
 
     def rate_and_steps(self) -> tuple[float, int]:
-        """The learning rate and the steps of all trainings here."""
+        """Return the learning rate and the steps of all trainings here."""
         steps = self._first_steps
         while True:
             tried = {lr: [self.trained(name, 0, 0, lr, steps) for name in (BASELINE, SECOND)] for lr in LEARNING_RATES}
@@ -311,7 +311,7 @@ def collect_families(points: Sequence[Point], seeds: int) -> None:
 
 
 def table(arguments: argparse.Namespace) -> None:
-    """One row for each data set and family: fingerprint, best configuration, score, gain with its interval."""
+    """Print a row for each data set and family: fingerprint, best configuration, score, gain with its interval."""
     found: dict[tuple[str, str, int, float, int], dict[int, dict[str, Any]]] = {}
     for path in arguments.out:
         for row in rows(Path(path)):
@@ -385,7 +385,7 @@ def _trend(decades: list[float], values: list[float]) -> str:
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """What the first choice costs on generators, and on real sets, that the ledger was not made of."""
+    """Print the cost of the first choice on generators, and real sets, that the ledger was not made of."""
     ledger = read_ledger()
     costs: dict[str, dict[str, list[float]]] = {}
     inside: list[bool] = []
@@ -434,7 +434,7 @@ def _interval(values: list[float]) -> str:
 
 
 def plan(arguments: argparse.Namespace) -> None:
-    """How many trainings, and for how long."""
+    """Print how many trainings, and for how long."""
     first = 2 + sum(len(found) for found in CONFIGURATIONS.values())
     number = len(POINTS) * (first + (arguments.seeds - 1) * len(CONFIGURATIONS))
     started = time.monotonic()

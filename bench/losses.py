@@ -90,7 +90,7 @@ def weighted(z: Tensor, y: Tensor) -> Tensor:
 
 
 def masked(z: Tensor, y: Tensor, pos_weight: Tensor | None = None) -> Tensor:
-    """torch's binary cross-entropy as it is used where some pixels have no label."""
+    """Torch's binary cross-entropy as it is used where some pixels have no label."""
     mask = y != IGNORE
     labels = (y * mask).to(z.dtype)
     each = F.binary_cross_entropy_with_logits(z.squeeze(1), labels, reduction="none", pos_weight=pos_weight)
@@ -127,7 +127,7 @@ def hard_examples(z: Tensor, y: Tensor) -> Tensor:
 
 
 def counterparts(task: str) -> dict[str, dict[str, Loss]]:
-    """For each family the calls that people would make, by library."""
+    """Return for each family the calls that people would make, by library."""
     binary = task == "binary"
     monai, kornia = library("monai.losses"), library("kornia.losses")
     shape: dict[str, Any] = {"sigmoid": True} if binary else {"softmax": True, "to_onehot_y": True}
@@ -222,7 +222,7 @@ def milliseconds(loss: Loss, batch: Batch, device: str) -> float:
 
 @contextlib.contextmanager
 def silent() -> Iterator[None]:
-    """Nothing on standard error: the profiler announces itself there each time, from below Python."""
+    """Keep standard error silent: the profiler announces itself there each time, from below Python."""
     kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 2)
     try:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 
 def tree(root: int) -> list[int]:
-    """A process and all below it."""
+    """Return a process and all below it."""
     parents: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:

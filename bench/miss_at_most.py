@@ -79,7 +79,7 @@ def splits(storage: str, study: str) -> None:
 
 
 def kept_answers(sweep: object, chosen: Recommended) -> HeldOut:
-    """The test counts that `--miss-at-most` takes, caught on their way."""
+    """Return the test counts that `--miss-at-most` takes, caught on their way."""
     caught: list[HeldOut] = []
 
     def catch(held_out: HeldOut, *_: object) -> MissControl:
@@ -97,14 +97,14 @@ def kept_answers(sweep: object, chosen: Recommended) -> HeldOut:
 def curves(rng: np.random.Generator, level: Floats) -> tuple[Floats, Floats]:
     """Shares of foreground missed and of background taken for it, (…, T), of images whose foreground has these logits.
 
-    An image's logits are normal; the background's lie at −4 with the image's own shift.
+    An image's logits are normal; the background's are at −4 with the image's own shift.
     """
     shift = rng.normal(0, 0.7, level.shape)
     return norm.cdf((LOGITS - level[..., None]) / 1.5), norm.sf((LOGITS + 4 - shift[..., None]) / 1.5)
 
 
 def related() -> None:
-    """Groups of 5 images that are alike, calibrated with groups and as if each image were its own."""
+    """Calibrate groups of 5 similar images with groups, and as if each image were its own."""
     rng = np.random.default_rng(1)
     print("related images, groups of 5, limit 10 %: share missed in new groups, mean over 1,000 calibrations")
     for groups in (12, 40):
@@ -128,7 +128,7 @@ def related() -> None:
 
 
 def chosen() -> None:
-    """The same images name the best of K networks that are equal, and then calibrate its threshold."""
+    """Choose the best of K equal networks on the same images that calibrate its threshold."""
     rng = np.random.default_rng(2)
     print("limit 10 %: share missed in new images after the choice of one of K equal networks, 1,000 sweeps each")
     usual = int(np.abs(LOGITS).argmin())

@@ -1,6 +1,6 @@
 """What a sweep costs besides training: python bench/overhead.py [--trials 50] [--server].
 
-Trials that take no time go through everything else: ask, evaluations with pruning, tell, storage and MLflow, both on
+Trials that take no time go through everything else: ask, evaluations with pruning, end, storage and MLflow, both on
 SQLite (or MLflow behind its own server). Printed are milliseconds per trial, of the first and the last hundred, the
 growth of this process's resident memory, and the time of the report. `--profile` says where the time goes.
 """

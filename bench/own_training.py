@@ -34,7 +34,7 @@ def seconds(call: Callable[[], object], device: str) -> float:
 
 
 def measure(classes: list[str], batch: int, size: int, device: str, folder: Path) -> str:
-    """One line of numbers."""
+    """Return one line of numbers."""
     z = torch.randn(batch, len(classes) if len(classes) > 2 else 1, size, size, device=device)
     y = torch.randint(0, len(classes), (batch, size, size), device=device)
     document = TrialDocument(kind="confirm", family="cross_entropy", params={}, seed=1)

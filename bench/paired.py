@@ -30,8 +30,8 @@ class Untracked(Fixed):
     def __init__(self, specs: list[TrialSpec]) -> None:
         self.queue, self.results = specs, []
 
-    def advanced(self, told: JobResult) -> bool:
-        self.results.append(told.result)
+    def take_answer(self, answer: JobResult) -> bool:
+        self.results.append(answer.result)
         return True
 
 

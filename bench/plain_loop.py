@@ -79,7 +79,7 @@ class DiceCE(nn.Module):
 
 
 def suggest(trial: optuna.trial.BaseTrial, imbalance: float) -> tuple[nn.Module, float]:
-    """A loss of segmentation-models-pytorch and a learning rate, from the space that sweeper searches by default."""
+    """Return a loss of segmentation-models-pytorch and a learning rate, from sweeper's default space."""
     lr = trial.suggest_float("lr", 3e-4, 1e-2, log=True)
     name = trial.suggest_categorical("loss", ["ce", "weighted_ce", "focal", "dice", "tversky", "dice_ce"])
     if name == "ce":
@@ -116,7 +116,7 @@ class Loop:
         self.best: tuple[float, dict[str, Any], nn.Module] | None = None
 
     def bfloat16_is_quicker(self) -> bool:
-        """By three steps in turns of each precision, the first of which choose kernels."""
+        """Compare three steps in turns of each precision, the first of which choose kernels."""
         batch = torch.stack([self.crops[0][0]] * self.arguments.batch_size).contiguous(
             memory_format=torch.channels_last
         )
@@ -196,7 +196,7 @@ class Loop:
 
     @torch.no_grad()
     def miou(self, model: nn.Module, stems: list[str]) -> float:
-        """From confusion counts summed over whole images, at 0.5; images padded to the stride."""
+        """Return the mIoU from confusion counts summed over whole images, at 0.5; images padded to the stride."""
         model.eval()
         counts = np.zeros((2, 2), dtype=np.int64)
         for stem in stems:

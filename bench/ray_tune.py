@@ -26,7 +26,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def train(config: dict[str, Any], arguments: argparse.Namespace, folder: str) -> None:
-    """One trial in a Ray worker: reports validation mIoU, and at its end test mIoU."""
+    """Run one trial in a Ray worker: report validation mIoU, and at its end test mIoU."""
     sys.path.insert(0, str(HERE))
     import mlflow
     import optuna
@@ -50,7 +50,7 @@ def train(config: dict[str, Any], arguments: argparse.Namespace, folder: str) ->
 
 
 def space(trial: Any, imbalance: float) -> None:
-    """What Optuna is asked; at the top of the module, as Ray pickles it."""
+    """Ask Optuna; at the top of the module, as Ray pickles it."""
     import plain_loop
 
     plain_loop.suggest(trial, imbalance)

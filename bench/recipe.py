@@ -5,7 +5,7 @@
 
 A recipe is `WIDTH/CROP/BATCH`: channels of the decoder's last stage, side of the crop in pixels, images a step.
 `collect` trains every family of the default space, as the space's defaults have it, at two learning rates on the first
-seed and at the better of both, by validation, on the others. It can be cut off and goes on where it was; several
+seed and at the better of both, by validation, on the others. It can be cut off and continues where it was; several
 processes share the work with `--part`. `table` chooses a family by its mean validation mIoU under a recipe, and says
 what the choice costs under the first recipe of the file, in mean test mIoU against the best there: its regret. The row
 of the first recipe itself says what validation images alone cost. A set counts with the families that all its recipes
@@ -36,7 +36,7 @@ LEARNING_RATES = (1e-3, 3e-3)
 
 
 def recipe_of(name: str, steps: int, precision: str) -> Recipe:
-    """The recipe that `WIDTH/CROP/BATCH` names."""
+    """Return the recipe that `WIDTH/CROP/BATCH` names."""
     width, crop, batch = (int(word) for word in name.split("/"))
     given = {"decoder_width": width, "size": crop, "batch_size": batch, "precision": precision}
     return Recipe(**given, steps=steps, confirm_steps=steps, evaluations=1)
@@ -78,7 +78,7 @@ def collect(arguments: argparse.Namespace) -> None:
 
 
 def table(arguments: argparse.Namespace) -> None:
-    """A row for each recipe: its cost, its agreement with the first, the regret of choosing by it."""
+    """Print a row for each recipe: its cost, its agreement with the first, the regret of choosing by it."""
     found = rows(Path(arguments.out))
     recipes, sets = list(dict.fromkeys(r["recipe"] for r in found)), list(dict.fromkeys(r["data"] for r in found))
     large = recipes[0]

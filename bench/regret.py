@@ -6,7 +6,7 @@
 `collect` trains, for each seed, the trials that a search without stopping would train: the first trials of every family
 of the data's default space, those that similar data advise among them, then random draws. Learning rates but the
 defaults' are drawn from 0.001 to 0.004, as a search draws them once it knows their optimum. Nothing depends on a rule.
-It can be cut off and goes on where it was. `replay` lets each rule see the curves as a search would, one trial after
+It can be cut off and continues where it was. `replay` lets each rule see the curves as a search would, one trial after
 another. It prints the share of steps that a rule spends, the regret (final value of the best of all trials, minus that
 of the best trial which the rule trained to the end; mean and largest over seeds), and Kendall's τ of each rung with the
 last.
@@ -46,7 +46,7 @@ RUNGS = (25, 50, 75, 100)
 RULES = sorted(
     {(FLOOR, *SHARES), (0, *SHARES), *((0, first, 1 / 2) for first in (1 / 6, 1 / 3, 1 / 2, 1.0)), (0, 1.0, 1 / 4)}
 )
-"""First trials of a family that go on from the first rung whatever they read; shares beyond the first and second."""
+"""First trials of a family that always pass the first rung; shares beyond the first and second."""
 RATES = (1e-3, 4e-3)
 
 
@@ -114,12 +114,12 @@ def collect(arguments: argparse.Namespace) -> None:
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
-    """The trainings of one file."""
+    """Return the trainings of one file."""
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def replay(arguments: argparse.Namespace) -> None:
-    """Every rule on every file's curves."""
+    """Replay every rule on every file's curves."""
     kind = EveryFamily if arguments.every_family else SuccessiveHalving
     for name in arguments.curves:
         by_seed: dict[int, list[dict[str, Any]]] = {}
@@ -138,7 +138,7 @@ def replay(arguments: argparse.Namespace) -> None:
             spent, regret, complete = zip(*played, strict=True)
             rule = f"{least} first, {' and '.join(f'{share:.0%}' for share in shares)}"
             print(
-                f"  {rule:21} go on: {mean(spent):4.0%} of the steps, "
+                f"  {rule:21} continue: {mean(spent):4.0%} of the steps, "
                 f"regret {mean(regret):.4f} (at most {max(regret):.4f}), {mean(complete):.1f} trials complete"
             )
 
@@ -147,14 +147,14 @@ class EveryFamily(SuccessiveHalving):
     """The best of each family is trained to the end, however far it is behind."""
 
     def behind(self) -> set[str]:
-        """None is."""
+        """Return that no family trails."""
         return set()
 
 
 def play(
     trials: list[dict[str, Any]], least: int, shares: Sequence[float], kind: type[SuccessiveHalving]
 ) -> tuple[float, float, int]:
-    """One search by one worker: share of all steps that it trains, regret, trials that complete."""
+    """Simulate one search by one worker: share of all steps that it trains, regret, complete trials."""
     field, todo, waiting = kind(RUNGS, least=least, shares=shares, baseline=BASELINE), list(trials), set[int]()
     by_number, reached = {t["number"]: t for t in trials}, dict.fromkeys((t["number"] for t in trials), 0)
     while True:

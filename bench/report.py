@@ -21,7 +21,7 @@ from tests.support import builders
 
 
 def study(trials: int, images: int, finalists: int, seeds: int) -> SweepRecord:
-    """A binary study with `trials` search trials, a third of them stopped early."""
+    """Make a binary study with `trials` search trials, a third of them stopped early."""
     rng = np.random.default_rng(0)
     order = builders.ORDER
     made = []

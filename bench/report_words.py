@@ -46,7 +46,7 @@ def _words(text: str) -> list[str]:
 
 
 def _sentences(text: str) -> list[str]:
-    """Of paragraphs and lists; rows of tables are none."""
+    """Return the sentences of paragraphs and lists, without rows of tables."""
     prose = [line for line in text.splitlines() if not line.startswith(("|", "!", "#", ">", "<"))]
     return [s for line in prose for s in re.split(r"(?<=[.!?])\s+(?=\S)", line.lstrip("- "))]
 

@@ -69,7 +69,7 @@ def collect(arguments: argparse.Namespace) -> None:
 
 
 def table(arguments: argparse.Namespace) -> None:
-    """One row for each study."""
+    """Print one row for each study."""
     tests: dict[str, dict[tuple[str, str], list[float]]] = {}
     named: dict[str, dict[str, Any]] = {}
     for row in rows(Path(arguments.out)):

@@ -67,14 +67,14 @@ class World:
         self._best = {family: draw.random(6) for family in FAMILIES}
 
     def truth(self, spec: TrialSpec) -> float:
-        """What a configuration is at the best learning rate, without luck."""
+        """Return a configuration's value at the best learning rate, without luck."""
         values = np.array([float(v) for v in spec.params.values()])
         places = (np.sin(12.9 * np.arange(1, len(values) + 1) + 7.1 * values) + 1) / 2
         miss = np.mean((places - self._best[spec.family][: len(values)]) ** 2) if len(values) else 0.0
         return float(self.level[spec.family] - 0.06 * miss)
 
     def train(self, spec: TrialSpec) -> TrialResult:
-        """A training and its rungs."""
+        """Return a training and its rungs."""
         draw = np.random.default_rng([spec.number, *spec.family.encode()])
         off = np.log10(spec.lr) - self._rate[spec.family]
         last = self.truth(spec) - 0.06 * off**2 + draw.normal(0, self._luck)
@@ -90,7 +90,7 @@ class World:
 
 
 def simulated(seed: int, world: World, trials: int, shares: tuple[float, ...]) -> tuple[float, int, float]:
-    """Trainings of 100 steps that a search spends, trials it completes, how far its best finalist is below the best."""
+    """Simulate a search: trainings of 100 steps, complete trials, and its best finalist's distance to the best."""
     search.SuccessiveHalving = partial(SuccessiveHalving, shares=shares)  # type: ignore[misc, assignment]
     study = optuna.create_study(direction="maximize", sampler=KeyedTPESampler(seed))
     search.enqueue_defaults(study, SPACE, trials)

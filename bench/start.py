@@ -3,7 +3,7 @@
     python bench/start.py [--data synthetic:cracks] [--repetitions 5]
 
 The store and both databases are there already (a first run made them). The first step is taken to be done when the
-first evaluation of a training with four evaluations in four steps is told, which is a little later.
+first evaluation of a training with four evaluations in four steps is reported, which is a little later.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def help_seconds() -> float:
 
 
 def first_step(data: str, folder: Path) -> float:
-    """Seconds until the first evaluation is told; what runs then is ended."""
+    """Return the seconds until the first evaluation is reported; what runs then is ended."""
     began = time.perf_counter()
     with subprocess.Popen([*RUN, data], cwd=folder, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None

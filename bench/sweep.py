@@ -47,7 +47,7 @@ def scenes(folder: Path, images: int) -> Path:
 
 
 def plain(data: Path, folder: Path, *options: str, script: str = "plain_loop.py") -> dict[str, Any]:
-    """One run of bench/plain_loop.py, or of bench/ray_tune.py, in a fresh process."""
+    """Run bench/plain_loop.py, or bench/ray_tune.py, once in a fresh process."""
     command = [sys.executable, str(HERE / script), str(data), *options]
     began = time.perf_counter()
     done = subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True)
@@ -58,7 +58,7 @@ def plain(data: Path, folder: Path, *options: str, script: str = "plain_loop.py"
 
 
 def ours_fixed(data: Path, folder: Path) -> dict[str, Any]:
-    """The configurations of `plain_loop.fixed_trials` on our executor with tracking, in a fresh process."""
+    """Run the configurations of `plain_loop.fixed_trials` on our executor with tracking, in a fresh process."""
     began = time.perf_counter()
     done = subprocess.run(
         [sys.executable, str(HERE / "fixed.py"), str(data), str(FIXED), str(STEPS)],
@@ -98,7 +98,7 @@ def ours_search(data: Path, folder: Path, trials: int) -> dict[str, Any]:
 
 
 def paired(folder: Path, study: str, best: dict[str, Any]) -> dict[str, Any]:
-    """What was recommended minus the loop's best configuration, on the same seeds, steps and test images."""
+    """Return the recommended minus the loop's best configuration, on the same seeds, steps and test images."""
     command = [sys.executable, str(HERE / "paired.py"), study, json.dumps(best)]
     done = subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True)
     if done.returncode:
@@ -117,7 +117,7 @@ def row(name: str, ours: list[float], theirs: list[float]) -> str:
 
 
 def flags() -> str:
-    """The processor's name and what of its vector instructions matters here."""
+    """Return the processor's name and its relevant vector instructions."""
     text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     found = {line.split(":")[0].strip(): line.split(":", 1)[1].split() for line in text.splitlines() if ":" in line}
     kinds = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in found.get("flags", [])]

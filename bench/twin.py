@@ -17,7 +17,7 @@ class Twin(nn.Module):
         self.task, self.ignored = task, ignore_index
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """A number; pixels without a label do not count."""
+        """Return a number; pixels without a label do not count."""
         kept = (torch.rand(target.shape, device=target.device) < KEPT) & (target != self.ignored)
         labels = torch.where(kept, target, 0).long()
         if self.task == "binary":

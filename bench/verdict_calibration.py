@@ -9,8 +9,8 @@ seeds: `weigh`, `decide`, `next_step`, with finalists that are dropped and confi
 - winners: equal losses; how often one of them is a clear winner. Limit: the upper end of the 95 % interval
   (Clopper–Pearson, two-sided) at most 6 %.
 - power: one loss better by as much as an oracle needs in order to name it in 50, 80 and 95 % of sweeps. The oracle uses
-  the same rule and interim analyses, but knows the true variances and takes normal quantiles. It goes on until it knows
-  the answer, and so do ours for the comparison ("to the last interim analysis").
+  the same rule and interim analyses, but knows the true variances and takes normal quantiles. It continues until it
+  knows the answer, and so do ours for the comparison ("to the last interim analysis").
 - choice: losses that differ truly; what the sweep says, what the named loss costs, how often the bound holds, and of
   the first cards that say *probable*, how many name a loss that costs more than the ROPE. Limit: 5 % of all of them.
 - safe: the named loss is worse by just more than the ROPE; how often it is called safe or equivalent all the same.
@@ -56,8 +56,9 @@ ANALYSES = plan_analyses(2, simulation.SEEDS)
 ORDER = simulation.FAMILIES
 LIMIT = 0.06
 TARGETS = {0.50: 0.50, 0.80: 0.65, 0.95: 0.85}
-"""The oracle's power → the share of it that ours must reach where it goes on to the last interim analysis: that it ends
-before, once the cost is known, is meant."""
+"""The oracle's power → the share of it that ours must reach if it continues to the last interim analysis.
+
+It usually ends before, once the cost is known."""
 BATCH = 100
 """Simulations drawn from one stream: what a process gets at a time."""
 
@@ -80,7 +81,7 @@ class Played:
     """`settled` (a winner or equivalence), `enough` (what the named loss costs is known), `budget` (no more seeds)."""
     trainings: int
     untiring: str | None
-    """The clear winner if it had gone on to the last interim analysis; None also where that was not asked."""
+    """The clear winner if it had continued to the last interim analysis; None also if that was not asked."""
     decision: Decision
     evidence: Evidence
     named_first: str | None
@@ -103,7 +104,7 @@ def play(
         search: where the finalists come from.
         scenario: has their classes and the groups of their images.
         analyses: the planned interim analyses; levels other than the product's show what they would do.
-        untiring: go on where the product has enough, to see what that costs.
+        untiring: continue where the product has enough, to see what that costs.
         metric: what is compared.
     """
     have = dict.fromkeys(range(len(runs)), analyses[0].seeds)
@@ -133,7 +134,7 @@ def play(
 
 
 def _said(decision: Decision) -> str:
-    """The verdict; where it is undecided, how sure it is what the named loss costs."""
+    """Return the verdict; if undecided, how sure the cost of the recommended loss is."""
     return decision.strength if decision.verdict is Verdict.UNDECIDED else decision.verdict.value
 
 
@@ -183,7 +184,7 @@ class Tally:
         return self
 
     def share(self, *said: str) -> float:
-        """Of the sweeps that ended so."""
+        """Return the share of the sweeps that ended so."""
         return sum(self.verdicts[word] for word in said) / self.sweeps
 
     @property
@@ -209,7 +210,7 @@ def confirm(task: Task) -> Tally:
 
 
 def batches(task: Task) -> Iterator[Task]:
-    """The same sweeps in batches, each with random numbers of its own."""
+    """Split the sweeps into batches, each with its own random numbers."""
     for k, start in enumerate(range(0, task.sweeps, BATCH)):
         sweeps = min(BATCH, task.sweeps - start)
         yield Task(**{**vars(task), "sweeps": sweeps, "stream": (*task.stream, k)})
@@ -238,7 +239,10 @@ def upper_limit(count: int, of: int) -> float:
 
 
 def false_winners(scenario: Scenario, losses: int, winners: Counter[str | None]) -> int:
-    """How many clear winners are not truly best. Where one loss collapses it is the worst, and the others are equal."""
+    """Count the clear winners that are not truly best.
+
+    Where one loss collapses it is the worst, and the others are equal.
+    """
     truly_best = set()
     if scenario.last_collapse and losses == 2:
         truly_best = {ORDER[0]}
@@ -286,7 +290,7 @@ def true_sds(mious: Floats) -> Floats:
 
 
 def gap_for(power: float, scenario: Scenario, losses: int, stream: tuple[int, ...], sweeps: int = 500) -> float:
-    """True gap in level at which the oracle names the better loss with this probability.
+    """Return the true gap in level at which the oracle picks the better loss with this probability.
 
     By bisection on the same random numbers; the highest gap tried where even that does not suffice.
     """
@@ -406,7 +410,7 @@ def coverage_table(run: Spread, scenarios: Scenarios, simulations: int, seed: in
 
 
 def covered(task: Task) -> Tally:
-    """How often each kind of interval holds the truth; `Tally.winners` counts them by kind."""
+    """Count how often each kind of interval covers the truth; `Tally.winners` counts them by kind."""
     rng, tally = np.random.default_rng(task.stream), Tally()
     search, truth = simulation.searched(2), simulation.population(task.scenario, 2)
     for _ in range(task.sweeps):
@@ -447,7 +451,7 @@ def _holds(interval: Interval, truth: float) -> bool:
 
 
 def _gap_held(evidence: Evidence, truth: Floats, level: float | None = None) -> bool:
-    """Whether the paired interval, as it is or at another level, holds the true difference.
+    """Return whether the paired interval, as it is or at another level, covers the true difference.
 
     That is 0 but where one loss collapses: the populations' values, found by simulation, differ by chance alone.
     """
@@ -617,13 +621,13 @@ def safe_table(run: Spread, scenarios: Scenarios, simulations: int, seed: int) -
 
 
 def _asked(scenario: Scenario, true: float) -> float:
-    """The gap to ask for so that the true one is this."""
+    """Return the gap to ask for so that the true one is this."""
     asked = np.linspace(0, 0.04, 401)
     return float(np.interp(true, simulation.true_gaps(scenario, asked), asked))
 
 
 def unsafe(task: Task) -> Tally:
-    """How often a loss that is worse by more than the ROPE is called safe, or the better one's equivalent."""
+    """Count how often a loss that is worse by more than the ROPE is called safe or equivalent."""
     rng, tally = np.random.default_rng(task.stream), Tally()
     search = simulation.searched(task.losses)
     for _ in range(task.sweeps):

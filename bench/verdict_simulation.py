@@ -90,7 +90,7 @@ class Scenario:
         return ("background", "object", "rare") if self.rare else ("background", "object")
 
     def groups_of(self, images: int) -> list[str] | None:
-        """The group of each of so many images."""
+        """Return the group of each of the images."""
         return [f"group {i * self.groups // images}" for i in range(images)] if self.groups else None
 
     def of_losses(self, usual: float, last: float | None, losses: int) -> Floats:
@@ -131,7 +131,7 @@ def draw(
     seeds: int = SEEDS,
     images: int | None = None,
 ) -> tuple[Counts, npt.NDArray[np.bool_]]:
-    """Counts (losses, seeds, images, classes, 3) of one sweep, and which trainings collapsed (losses, seeds).
+    """Simulate one sweep: counts (losses, seeds, images, classes, 3) and collapses (losses, seeds).
 
     The first loss is better than the others by `gap` mIoU; or each than the scenario's level by its own of `gaps`.
     """
@@ -170,7 +170,7 @@ def draw(
 
 
 def _of_images(scenario: Scenario, rng: np.random.Generator, losses: int, seeds: int, n: int) -> Floats:
-    """What images do to a class's IoU, (losses, seeds, images)."""
+    """Return the images' effects on a class's IoU, (losses, seeds, images)."""
     iou = np.zeros((losses, seeds, n))
     iou += 2 * scenario.image * _noise(scenario, rng, (n,))
     iou += 2 * scenario.liking * _noise(scenario, rng, (losses, 1, n))
@@ -179,7 +179,7 @@ def _of_images(scenario: Scenario, rng: np.random.Generator, losses: int, seeds:
 
 
 def _errors(iou: Floats, collapsed: npt.NDArray[np.bool_], size: Floats) -> Counts:
-    """True positives, false positives and false negatives of a class, (losses, seeds, images, 3)."""
+    """Return a class's true positives, false positives and false negatives, (losses, seeds, images, 3)."""
     iou[collapsed] = COLLAPSED
     np.clip(iou, 0.0, 1.0, out=iou)
     wrong = np.rint(size * (1 - iou) / (1 + iou)).astype(np.int64)  # FP = FN: IoU = (size − wrong) / (size + wrong)
@@ -195,7 +195,7 @@ def _noise(scenario: Scenario, rng: np.random.Generator, shape: tuple[int, ...])
 
 
 def trainings(counts: Counts, collapsed: npt.NDArray[np.bool_]) -> list[list[TrialResult]]:
-    """The same as results of confirmation trainings, `[loss][seed]`."""
+    """Return the counts as results of confirmation trainings, `[loss][seed]`."""
     losses, seeds, n = counts.shape[:3]
     images = tuple(range(n))
 
@@ -224,7 +224,7 @@ def trainings(counts: Counts, collapsed: npt.NDArray[np.bool_]) -> list[list[Tri
 
 
 def searched(losses: int) -> dict[str, TrialResult]:
-    """The search trials that the finalists come from."""
+    """Return the search trials that the finalists come from."""
     spec = TrialSpec(purpose="search", number=0, family=FAMILIES[0], params={}, lr=1e-3, seed=0, steps=100)
     trial = TrialResult(
         spec=spec,
@@ -268,14 +268,14 @@ def _response(scenario: Scenario) -> tuple[Floats, Floats]:
 
 
 def true_gaps(scenario: Scenario, gaps: Floats) -> Floats:
-    """True mean mIoU of losses that were drawn with these `gaps`, relative to the scenario's level; no collapse."""
+    """Return the true mean mIoU of losses drawn with these `gaps`, relative to the scenario's level; no collapse."""
     found: Floats = np.interp(gaps, *_response(scenario))
     return found
 
 
 @lru_cache
 def population(scenario: Scenario, losses: int, draws: int = 150) -> Floats:
-    """True mean mIoU of each loss, (losses,), over the populations of seeds and images: by simulation."""
+    """Simulate the true mean mIoU of each loss, (losses,), over the populations of seeds and images."""
     rng = np.random.default_rng(1)
     found = [miou(draw(scenario, losses, rng, seeds=20, images=2000)[0]).mean(axis=1) for _ in range(draws)]
     values: Floats = np.mean(found, axis=0)

@@ -1,4 +1,6 @@
-"""A plain training in which sweeper can compare losses: `python examples/train_plain.py DATA`, or
+"""A plain training in which sweeper can compare losses.
+
+    python examples/train_plain.py DATA
 
     sweeper probe --command "python examples/train_plain.py DATA"
 

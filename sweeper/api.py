@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a sweep leaves behind; a notebook shows it as the head of its report."""
+    """Outcome of a sweep; a notebook shows it as the head of its report."""
 
     study: str
     """Name of the study, for `resume=True` and the commands."""
@@ -50,7 +50,7 @@ class Sweep:
         return make_trials_frame(self.record)
 
     def _repr_markdown_(self) -> str:
-        """The report up to its first figure."""
+        """Return the report up to its first figure."""
         return re.split(r"\n(?:!\[|<image|<details|### )", self.paths.markdown.read_text("utf-8"))[0].strip()
 
 
@@ -61,7 +61,7 @@ AS_DEFAULT = tuple((name, "auto") for name in ("workers", "threads", "precision"
 def run(data: str | os.PathLike[str] | None = None, *, progress: bool = True, **options: Any) -> Sweep:
     """Search over losses, confirm the best on a locked test split, and recommend one, as `sweeper run` does.
 
-    Ctrl-C (in a notebook: interrupt the kernel) stops it; `run(study=NAME, resume=True)` goes on.
+    Ctrl-C (in a notebook: interrupt the kernel) stops it; `run(study=NAME, resume=True)` continues.
 
     Args:
         data: folder of images and labels, or a synthetic scene; None = `synthetic:street`.
@@ -91,12 +91,12 @@ def run(data: str | os.PathLike[str] | None = None, *, progress: bool = True, **
         from sweeper.workflow.run import run_sweep  # takes seconds, in which the workers load what they need
 
         clock = lambda: datetime.now(UTC)  # noqa: E731
-        found = run_sweep(settings, display, stop, clock=clock, cores=cores, backend=backend)
-    return Sweep(found.sweep.study, found.recommendation, found.sweep, found.paths)
+        outcome = run_sweep(settings, display, stop, clock=clock, cores=cores, backend=backend)
+    return Sweep(outcome.sweep.study, outcome.recommendation, outcome.sweep, outcome.paths)
 
 
 def load_trials(study: str, storage: str = STORAGE) -> pd.DataFrame:
-    """All trainings of a study as a table, one row each: the same as its report's `trials.csv`.
+    """Return all trainings of a study as a table, one row each, as in its report's `trials.csv`.
 
     Args:
         study: name of the study.
@@ -151,7 +151,7 @@ def judge(
     from sweeper.judging.read import RunSelection, read_score_file
     from sweeper.judging.rows import ScoreRequest, ScoreRows
 
-    asked = ScoreRequest(
+    request = ScoreRequest(
         metric=metric,
         baseline=baseline,
         margin=margin,
@@ -163,10 +163,10 @@ def judge(
         columns=columns or {},
     )
     if isinstance(scores, str | os.PathLike):
-        found = read_score_file(os.fspath(scores), asked, RunSelection(tracking_uri, where or {}))
+        rows = read_score_file(os.fspath(scores), request, RunSelection(tracking_uri, where or {}))
     else:
-        found = ScoreRows({str(name): scores[name].tolist() for name in scores.columns}, "a table")
-    return judge_scores(found, asked)
+        rows = ScoreRows({str(name): scores[name].tolist() for name in scores.columns}, "a table")
+    return judge_scores(rows, request)
 
 
 class _NoStopSignal:
@@ -177,7 +177,7 @@ class _NoStopSignal:
 
 
 def _check_settings(options: dict[str, Any]) -> Settings:
-    """The options, checked.
+    """Return the options, checked.
 
     Raises:
         RequestError: naming every option that is unknown or cannot have its value.
@@ -193,15 +193,15 @@ def _check_settings(options: dict[str, Any]) -> Settings:
         if isinstance(options.get(name), os.PathLike)
     }
     options |= {"threshold": "0.5"} if options.get("threshold") == 0.5 else {}
-    known = Settings.model_fields
+    fields = Settings.model_fields
     problems = [
-        f"{name} is no option of `sweeper run` that can be given here{suggest_correction(name, known)}"
+        f"{name} is no option of `sweeper run` that can be given here{suggest_correction(name, fields)}"
         for name in options
-        if name not in known
+        if name not in fields
     ]
     settings = None
     try:
-        settings = Settings(**{name: value for name, value in options.items() if name in known})
+        settings = Settings(**{name: value for name, value in options.items() if name in fields})
     except ValidationError as error:
         messages: dict[str, str] = {}  # one that may be of two kinds has two messages
         for one in error.errors():

@@ -1,4 +1,4 @@
-"""What `sweeper doctor` looks at: libraries, machine, stores. Each check says what was found and what to do about it.
+"""Checks of `sweeper doctor`: libraries, machine, stores. Each has what was found and what to do about it.
 
 Not to be taken for the label doctor (`sweeper.fingerprint.label_checks`), which looks at images and labels.
 """
@@ -35,7 +35,7 @@ Status = Literal["ok", "note", "slow", "broken"]
 
 
 class DoctorCheck(Record):
-    """What was found of one thing, and what to do about it ("" where there is nothing to do)."""
+    """Finding about one thing, and what to do about it ("" if there is nothing to do)."""
 
     name: str
     status: Status
@@ -44,7 +44,7 @@ class DoctorCheck(Record):
 
 
 class DoctorDocument(Document):
-    """What `sweeper doctor` prints."""
+    """Document that `sweeper doctor` prints."""
 
     SCHEMA: ClassVar[str] = "sweeper.doctor/1"
 
@@ -53,7 +53,7 @@ class DoctorDocument(Document):
 
 
 def examine_machine(storage: str, tracking_uri: str, cache: Path, device: str = "auto") -> list[DoctorCheck]:
-    """All checks, in the order in which they matter; nothing is made, changed or downloaded.
+    """Run all checks, in the order in which they matter; nothing is made, changed or downloaded.
 
     Args:
         storage: Optuna's storage.
@@ -70,19 +70,22 @@ SHOWN = ("torch", "segmentation-models-pytorch", "optuna", "mlflow", "numpy")
 
 
 def check_libraries() -> list[DoctorCheck]:
-    """One check of the versions that decide the numbers, one of everything that is asked for."""
+    """Return a check of the versions that decide the numbers, and one of all required packages."""
     shown = []
     for name in SHOWN:
         try:
             shown.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
             shown.append(f"{name} missing")
-    found = f"sweeper {__version__}, Python {platform.python_version()}, {', '.join(shown)}"
-    return [DoctorCheck(name="versions", status="ok", found=found), list_unmet(metadata.requires("sweeper") or [])]
+    versions_text = f"sweeper {__version__}, Python {platform.python_version()}, {', '.join(shown)}"
+    return [
+        DoctorCheck(name="versions", status="ok", found=versions_text),
+        list_unmet(metadata.requires("sweeper") or []),
+    ]
 
 
 def list_unmet(requirements: list[str]) -> DoctorCheck:
-    """Whether the packages that are asked for are there in a version that fits; extras are left out."""
+    """Return the required packages that are missing or have an unfit version; extras are left out."""
     wrong = []
     for text in requirements:
         wanted = Requirement(text)
@@ -96,7 +99,7 @@ def list_unmet(requirements: list[str]) -> DoctorCheck:
         if not wanted.specifier.contains(re.sub(r"\+.*", "", have), prereleases=True):
             wrong.append(f"{wanted.name} {have} is not {wanted.specifier}")
     if not wrong:
-        return DoctorCheck(name="packages", status="ok", found="all that are asked for are there")
+        return DoctorCheck(name="packages", status="ok", found="all required packages are installed")
     return DoctorCheck(
         name="packages",
         status="broken",
@@ -114,23 +117,23 @@ SPARE_BYTES = 2 * GIB
 
 
 def check_machine(cache: Path, device: str) -> list[DoctorCheck]:
-    """The checks of this machine."""
+    """Return the checks of this machine."""
     cores = count_available_cores()
-    found = [
+    checks = [
         _check_device(device),
         _check_processors(cores),
         check_memory(get_available_memory(), cores),
         _check_disk(cache),
         _check_weights(),
     ]
-    return found if found[0].status == "broken" else [found[0], check_losses(device), *found[1:]]
+    return checks if checks[0].status == "broken" else [checks[0], check_losses(device), *checks[1:]]
 
 
-def _check_device(asked: str) -> DoctorCheck:
+def _check_device(requested: str) -> DoctorCheck:
     try:
         from sweeper.training.hardware import probe_device
 
-        found = probe_device(asked)
+        hardware = probe_device(requested)
     except SweeperError as error:
         return DoctorCheck(name="device", status="broken", found=str(error))
     except Exception as error:
@@ -138,9 +141,11 @@ def _check_device(asked: str) -> DoctorCheck:
         return DoctorCheck(
             name="device", status="broken", found=text, advice="install torch again, to fit this machine"
         )
-    precision = "measured by a run" if found.device == "cpu" else found.precision
-    shown = f"{found.name}, precision {precision}" + (f", {found.devices} of them" if found.devices > 1 else "")
-    if found.device == "cpu":
+    precision = "measured by a run" if hardware.device == "cpu" else hardware.precision
+    shown = f"{hardware.name}, precision {precision}" + (
+        f", {hardware.devices} of them" if hardware.devices > 1 else ""
+    )
+    if hardware.device == "cpu":
         return DoctorCheck(
             name="device",
             status="slow",
@@ -158,9 +163,9 @@ def check_losses(device: str) -> DoctorCheck:
     differences = measure_float64_differences(probe_device(device).device)
     wrong = [f"{family} by {gap:.1e}" for family, gap in differences.items() if not gap <= ALLOWED]
     if wrong:
-        found = f"float32 differs from float64: {', '.join(wrong)}; at most {ALLOWED:g} is allowed"
+        result = f"float32 differs from float64: {', '.join(wrong)}; at most {ALLOWED:g} is allowed"
         return DoctorCheck(
-            name="losses", status="broken", found=found, advice="install torch again, to fit this machine"
+            name="losses", status="broken", found=result, advice="install torch again, to fit this machine"
         )
     return DoctorCheck(name="losses", status="ok", found=f"{', '.join(differences)}: float32 agrees with float64")
 
@@ -175,7 +180,7 @@ def _check_processors(cores: int) -> DoctorCheck:
 
 
 def check_memory(free: int | None, cores: int) -> DoctorCheck:
-    """Whether as many workers as there are cores find room."""
+    """Return a check whether as many workers as there are cores find room."""
     if free is None:
         return DoctorCheck(name="memory", status="note", found="this system does not say how much is free")
     shown = f"{format_memory(free)} free"
@@ -222,8 +227,8 @@ def _check_weights() -> DoctorCheck:
 
 
 def check_stores(storage: str, tracking_uri: str) -> list[DoctorCheck]:
-    """The checks of both stores, without the secrets of their addresses."""
-    found = [
+    """Return the checks of both stores, without the secrets of their addresses."""
+    checks = [
         _check_store_version(_check_storage(storage), "--storage", storage),
         _check_store_version(_check_tracking(tracking_uri), "--tracking-uri", tracking_uri),
     ]
@@ -232,12 +237,12 @@ def check_stores(storage: str, tracking_uri: str) -> list[DoctorCheck]:
             address = hide_address_secrets(tracking_uri)
             text = f"{address}: the experiment of study {name!r} was deleted: it cannot be resumed"
             advice = f"restore it: {restore_command(tracking_uri, number)}"
-            found[1] = DoctorCheck(name="MLflow", status="broken", found=text, advice=advice)
-    return [one.model_copy(update={"found": redact(one.found), "advice": redact(one.advice)}) for one in found]
+            checks[1] = DoctorCheck(name="MLflow", status="broken", found=text, advice=advice)
+    return [one.model_copy(update={"found": redact(one.found), "advice": redact(one.advice)}) for one in checks]
 
 
 def _check_store_version(check: DoctorCheck, option: str, url: str) -> DoctorCheck:
-    """A check of a store, and whether the installed library can use it."""
+    """Return a store's check, extended by whether the installed library can use it."""
     try:
         # A damaged file is named as such; what was refused on a server is cured by this.
         fault = None if check.status == "broken" and get_sqlite_path(url) else store_fault(option, url)
@@ -247,13 +252,13 @@ def _check_store_version(check: DoctorCheck, option: str, url: str) -> DoctorChe
 
 
 def check_sqlite(name: str, path: Path) -> DoctorCheck:
-    """Whether a SQLite file is there, whole, and on a disk whose locks work."""
+    """Return a check whether a SQLite file exists, is whole, and is on a disk whose locks work."""
     kind = get_file_system(path)
     if kind in NETWORK:
         return DoctorCheck(
             name=name,
             status="broken",
-            found=f"{path} lies on a network file system ({kind}), whose locks SQLite cannot rely on",
+            found=f"{path} is on a network file system ({kind}), whose locks SQLite cannot rely on",
             advice="put the file on a local disk, or use a database server",
         )
     if not path.exists():
@@ -281,9 +286,9 @@ def _check_storage(url: str) -> DoctorCheck:
     try:
         names = list_study_names(open_storage(url, create=False))
     except Exception as error:
-        own = isinstance(error, SweeperError | ImportError)
-        text = get_cause(error) if own else f"{type(error).__name__}: {get_cause(error)}"
-        return DoctorCheck(name="storage", status="broken", found=text, advice="start the server, or mend --storage")
+        is_expected = isinstance(error, SweeperError | ImportError)
+        text = get_cause(error) if is_expected else f"{type(error).__name__}: {get_cause(error)}"
+        return DoctorCheck(name="storage", status="broken", found=text, advice="start the server, or correct --storage")
     return DoctorCheck(name="storage", status="ok", found=f"{hide_address_secrets(url)} answers, {len(names)} studies")
 
 
@@ -302,6 +307,6 @@ def _check_tracking(uri: str) -> DoctorCheck:
         version = get_server_version(uri)
     except Exception as error:
         advice = "start the server: a sweep begins with a store that answers alone"
-        found = f"{hide_address_secrets(uri)} does not answer: {get_cause(error)}"
-        return DoctorCheck(name="MLflow", status="broken", found=found, advice=advice)
+        problem = f"{hide_address_secrets(uri)} does not answer: {get_cause(error)}"
+        return DoctorCheck(name="MLflow", status="broken", found=problem, advice=advice)
     return DoctorCheck(name="MLflow", status="ok", found=f"{hide_address_secrets(uri)} answers, MLflow {version}")

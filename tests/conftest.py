@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """A test that needs a GPU is skipped without one, whatever `-m` says."""
+    """Skip a test that needs a GPU if there is none, whatever `-m` says."""
     if item.get_closest_marker("cuda") and not torch.cuda.is_available():
         pytest.skip("no GPU that torch can use")
 
@@ -46,8 +46,11 @@ def one_thread() -> None:
 
 @pytest.fixture(autouse=True)
 def settled_process() -> Iterator[None]:
-    """Commands that train in this process take all its cores and let it round tiny numbers to 0; no other test may
-    see that: sums over threads differ in their last digits."""
+    """Restore torch's settings after each test.
+
+    Commands that train in this process take all its cores and round tiny numbers to 0; no other test may see that, as
+    sums over threads differ in their last digits.
+    """
     yield
     torch.set_num_threads(1)
     torch.set_flush_denormal(False)
@@ -57,7 +60,7 @@ def settled_process() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def places_named_in_the_environment() -> Iterator[None]:
-    """No test leaves an address or folder to the tests and processes after it."""
+    """Yield no test leaves an address or folder to the tests and processes after it."""
     before = _named_places()
     yield
     after = _named_places()
@@ -97,7 +100,7 @@ def real_data() -> Path:
 def sweeper(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
-    """Runs the command line in an empty folder; gives (status, stdout, stderr). Documents are as docs/schemas says."""
+    """Run the command line in an empty folder, and return (status, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: object) -> tuple[int, str, str]:
@@ -113,7 +116,7 @@ def sweeper(
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Server]:
-    """A PostgreSQL server; `fresh()` gives the address of an empty database."""
+    """Yield a PostgreSQL server; `fresh()` gives the address of an empty database."""
     with running_server() as server:
         yield server
 

@@ -1,5 +1,4 @@
-"""What the site shows of files outside docs/: the example reports, the spaces' page, changelog, how to
-contribute, the verdict's proof.
+"""What the site shows of files outside docs/: example reports, spaces, changelog, contributing, the verdict's proof.
 
 Links are written as they are in the repository, so that they work there; here they become those of the site.
 """

@@ -1,4 +1,6 @@
-"""The families in docs/losses.md, made from the registry:  python docs/site/losses_page.py docs/losses.md
+"""The families in docs/losses.md, made from the registry.
+
+    python docs/site/losses_page.py docs/losses.md
 
 What stands between the two marks of the page is written again; a test compares. Families of the default spaces have
 a section each, all others a line: `sweeper losses NAME` says the rest. No torch.
@@ -23,7 +25,7 @@ BEGIN, END = "<!-- families: begin -->\n", "<!-- families: end -->\n"
 
 
 def page_with_families(page: str) -> str:
-    """The page with today's families between its marks."""
+    """Return the page with today's families between its marks."""
     before, rest = page.split(BEGIN)
     after = rest.split(END)[1]
     defaults = families_of_default_spaces()
@@ -41,7 +43,7 @@ def page_with_families(page: str) -> str:
 
 
 def families_of_default_spaces() -> set[str]:
-    """Names of the families in the shipped spaces that are searched unless another is named."""
+    """Return the families in the shipped spaces that are searched by default."""
     return {name for task in TASKS for name in read_yaml(search_spaces_dir() / f"{task}.yaml", [])["losses"]}
 
 
@@ -62,7 +64,7 @@ def _section(family: LossFamily) -> str:
 
 
 def _coordinates(family: LossFamily) -> str:
-    """What is searched, and in brackets what is tried first; the task is named where tasks differ."""
+    """Return what is searched, and in brackets what is tried first, by task if tasks differ."""
     where: dict[str, list[str]] = {}
     for task in family.tasks:
         for name, free in family.coordinates[task].items():
@@ -87,7 +89,7 @@ def _range(search: Coordinate) -> str:
 
 
 def _linked(source: str) -> str:
-    """arXiv numbers and DOIs as links."""
+    """ArXiv numbers and DOIs as links."""
     source = re.sub(r"arXiv:(\d{4}\.\d{4,5})", r"[arXiv:\1](https://arxiv.org/abs/\1)", source)
     return re.sub(r"doi:(\S+?)(?=[.,;)]?(?:\s|$))", r"[doi:\1](https://doi.org/\1)", source)
 

@@ -1,4 +1,4 @@
-"""README's image, from the committed example: what each loss gains, beside what two of them answer.
+"""README's image, from the committed example: what each loss gains, next to what two of them answer.
 
 python docs/site/overview.py        # writes reports/overview.svg; part of `make docs`
 """
@@ -77,7 +77,7 @@ def predictions() -> list[npt.NDArray[np.uint8]]:
 
 
 def rival_shown() -> str:
-    """The loss beside the recommended one in them, by their caption in the report."""
+    """Return the loss shown next to the recommended one, by their caption in the report."""
     text = (EXAMPLE / "report.md").read_text("utf-8")
     found = re.search(r"is most ahead of `([a-z_]+)`", text)
     assert found is not None

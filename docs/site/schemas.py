@@ -1,4 +1,6 @@
-"""JSON Schemas of every document for programs:  python docs/site/schemas.py docs/schemas
+"""JSON Schemas of every document for programs.
+
+    python docs/site/schemas.py docs/schemas
 
 A test compares the committed files.
 """
@@ -66,7 +68,7 @@ def file_name(kind: type[Document]) -> str:
 
 
 def schema_of(kind: type[Document]) -> dict[str, Any]:
-    """The JSON Schema of a document. It takes keys that are not described: keys are added."""
+    """Return the JSON Schema of a document, which allows further keys, as keys are added."""
     described = kind.model_json_schema(mode="serialization", schema_generator=_Described)
     name = {"const": kind.SCHEMA, "description": "Name and number of this form.", "type": "string"}
     described["properties"] = {"schema": name, **described["properties"]}
@@ -76,7 +78,7 @@ def schema_of(kind: type[Document]) -> dict[str, Any]:
 
 
 def schema_text(kind: type[Document]) -> str:
-    """The published file."""
+    """Return the published file."""
     return json.dumps(schema_of(kind), indent=2) + "\n"
 
 
@@ -97,7 +99,7 @@ class _Described(GenerateJsonSchema):
 
 
 def _sentences(kind: type) -> dict[str, str]:
-    """The docstrings below the fields of a class and of those it is derived from."""
+    """Return the docstrings below the fields of a class and of those it is derived from."""
     found: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         if not base.__module__.startswith("sweeper."):

@@ -31,12 +31,12 @@ from sweeper.fingerprint.ledger import (
 from sweeper.space import get_default_space_name, get_space_path
 
 TRAININGS, MINUTES = 38, 3
-"""What the check costs with the CPU's default recipe (docs/performance.md): trainings of 100 steps, minutes on two
+"""Cost of the check with the CPU's default recipe (docs/performance.md): trainings of 100 steps, minutes on two
 cores."""
 
 
 class AdviceDocument(Document):
-    """What `sweeper advise --json` prints."""
+    """Document that `sweeper advise --json` prints."""
 
     SCHEMA: ClassVar[str] = "sweeper.advice/1"
 
@@ -46,9 +46,9 @@ class AdviceDocument(Document):
     losses: tuple[AdvisedLoss, ...]
     """The most promising first; `params` as `sweeper losses` names them, {} = the family's defaults."""
     similar: int
-    """How many of the ledger's nearest sets are similar; 0 = the data are unlike anything measured."""
+    """Number of of the ledger's nearest sets are similar; 0 = the data are unlike anything measured."""
     stake: str
-    """How much depends on the loss, in a sentence."""
+    """How much depends on the choice of the loss, in a sentence."""
     own_studies: int
     """Finished studies of this folder that joined the ledger."""
     trainings: int
@@ -73,29 +73,31 @@ class AdviceDocument(Document):
     help="Folder of your own finished studies, which join the ledger.",
 )
 @click.option("--no-own-studies", is_flag=True, help="Rest on the ledger that comes with sweeper alone.")
-def command(*, as_json: bool, space_out: Path | None, reports: Path, no_own_studies: bool, **asked: Any) -> None:
+def command(
+    *, as_json: bool, space_out: Path | None, reports: Path, no_own_studies: bool, **dataset_options: Any
+) -> None:
     """Say which losses to try first on DATA, without training anything.
 
     It compares the labels with a ledger of measured data sets, drawn and real, and orders the losses by what they
     gained over cross-entropy on the nearest ones; on data unlike all of them it claims no gain. It is a place to start
     from: `sweeper run` finds out. DATA is as in `sweeper profile`.
     """
-    dataset = read_requested_dataset(asked)
+    dataset = read_requested_dataset(dataset_options)
     profile = profile_dataset(dataset)
     features = compute_features(profile)
-    own = () if no_own_studies else read_user_rows(reports)
-    known = (dataset.task, tuple(features.values()), (*read_ledger(), *own))
-    found = [
+    user_rows = () if no_own_studies else read_user_rows(reports)
+    measured = (dataset.task, tuple(features.values()), (*read_ledger(), *user_rows))
+    losses = [
         loss.model_copy(update={"params": make_weight_parameters(loss.params, dataset.task, profile.imbalance)})
-        for loss in rank_losses(*known)
+        for loss in rank_losses(*measured)
     ]
     document = AdviceDocument(
         dataset=DatasetSummary.from_dataset(dataset),
         features=features,
-        losses=tuple(found),
-        similar=measure_nearness(*known).similar,
-        stake=explain_stake(*known),
-        own_studies=len({row.point for row in own}),
+        losses=tuple(losses),
+        similar=measure_nearness(*measured).similar,
+        stake=explain_stake(*measured),
+        own_studies=len({row.point for row in user_rows}),
         trainings=TRAININGS,
         minutes=MINUTES,
     )
@@ -128,23 +130,23 @@ def _write_space(advice: AdviceDocument, out: Path) -> None:
 
 def _print_advice(advice: AdviceDocument) -> None:
     sets = max(loss.sets for loss in advice.losses)
-    own = f", {format_count(advice.own_studies, 'study', 'studies')} of yours among all" if advice.own_studies else ""
+    user_studies = (
+        f", {format_count(advice.own_studies, 'study', 'studies')} of yours among all" if advice.own_studies else ""
+    )
     which = f"{sets} nearest data sets of the ledger, {advice.similar} of them similar"
     if not advice.similar:
         which = f"all {sets} data sets of the ledger, which gives the order and claims no gain here"
     click.echo(
-        f"{escape_for_display(advice.dataset.name)}: gain in test mIoU over cross-entropy on {which}{own}; each loss "
-        "at its own "
-        "threshold"
+        f"{escape_for_display(advice.dataset.name)}: gain in test mIoU over cross-entropy on {which}{user_studies}; "
+        "each loss at its own threshold"
     )
     headings = ("try", "learning rate", "mean gain", "lowest to highest", "start with")
     click.echo(format_columns([headings, *map(_make_cells, advice.losses)]))
     click.echo(advice.stake)
     click.echo(
         f"`sweeper run --data {escape_for_display(advice.dataset.source)}` checks it on your data: about "
-        f"{advice.trainings} "
-        f"trainings of 100 steps, some {advice.minutes:g} min on two cores with the CPU's recipe; --dry-run says what "
-        "it takes here."
+        f"{advice.trainings} trainings of 100 steps, some {advice.minutes:g} min on two cores with the CPU's recipe; "
+        "--dry-run says what it takes here."
     )
 
 

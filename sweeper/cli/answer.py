@@ -27,7 +27,7 @@ def format_answer(
     cache: Path = CACHE,
     tracking_uri: str = TRACKING,
 ) -> str:
-    """The answer card, the finalists, why, where the report lies, and what to do next, for a terminal.
+    """Return the answer for a terminal: card, finalists, reasons, the report's place, and the next steps.
 
     Args:
         outcome: of the study.
@@ -50,7 +50,7 @@ def format_answer(
     ]
     lines += _format_preferred(recommendation, width)
     code = "with the code to paste, " if card.language == "python" else ""
-    lines.append(f"Report: {outcome.paths.markdown} ({code}report.html beside it)")
+    lines.append(f"Report: {outcome.paths.markdown} ({code}report.html next to it)")
     lines += ["", "Next:"]
     lines += [_format_step(step, width) for step in outcome.recommendation.next_steps[:STEPS]]
     if recommendation.recommended is not None:
@@ -65,7 +65,7 @@ def format_answer(
 
 
 def _format_step(step: str, width: int) -> str:
-    """What to do next; a command in it, between backticks, stays on one line, to be copied."""
+    """Return a next step; a command between backticks stays on one line, to be copied."""
     whole = re.sub(r"`[^`]*`", lambda command: command.group().replace(" ", "\u00a0"), step)
     return textwrap.fill(
         whole, width, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False, break_long_words=False
@@ -73,7 +73,7 @@ def _format_step(step: str, width: int) -> str:
 
 
 def _format_card(rows: list[tuple[str, str]], width: int) -> list[str]:
-    """Each row with its label; the long labels of gains stand on a line of their own where the terminal is narrow."""
+    """Return each row with its label; long labels of gains get their own line on a narrow terminal."""
     lines = []
     for label, text in rows:
         lead = f"{label}: " if label else ""
@@ -95,13 +95,13 @@ def _format_finalists(facts: ReportFacts) -> list[str]:
 
 
 def _format_preferred(recommendation: Recommendation, width: int) -> list[str]:
-    """Where something else than the metric of the verdict would lead to another loss."""
+    """Return where a preference other than the verdict's metric would lead to another loss."""
     evidence, recommended = recommendation.evidence, find_recommended_index(recommendation)
     if evidence is None:
         return []
     others = [
-        f"- If you care most about {CARES[found.name]}: {evidence.finalists[i].family}."
-        for found, i in choose_by_preference(recommendation)
+        f"- If you care most about {CARES[preference.name]}: {evidence.finalists[i].family}."
+        for preference, i in choose_by_preference(recommendation)
         if i != recommended
     ]
     return [textwrap.fill(other, width, subsequent_indent="  ") for other in others]

@@ -1,4 +1,4 @@
-"""`sweeper backup`: one file that holds a study, made while sweeps go on."""
+"""`sweeper backup`: one file with a whole study, made while sweeps continue."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sweeper.core.document import Document
 
 
 class BackupDocument(Document):
-    """What `sweeper backup` prints."""
+    """Document that `sweeper backup` prints."""
 
     SCHEMA: ClassVar[str] = "sweeper.backup/1"
 

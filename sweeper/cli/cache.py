@@ -33,15 +33,15 @@ class CachedRow(Record):
 
 
 class CacheDocument(Document):
-    """What `sweeper cache` prints."""
+    """Document that `sweeper cache` prints."""
 
     SCHEMA: ClassVar[str] = "sweeper.cache/1"
 
     entries: tuple[CachedRow, ...]
-    """What is there now."""
+    """Data sets in the cache now."""
     removed: tuple[CachedRow, ...]
     kept_in_use: tuple[CachedRow, ...]
-    """What was to be deleted, and is read by a running sweep."""
+    """Data sets that were to be deleted but are in use by a running sweep."""
 
 
 @click.command("cache", cls=SweeperCommand)

@@ -30,33 +30,33 @@ def read_config(ctx: click.Context, param: click.Parameter, value: Path | None) 
         problems = problems or [f"(top): must be a mapping of options to values, got {format_value(content)}"]
         raise RequestError(f"what --config {value} asks for", problems)
     remember_command_secrets(
-        word for key, given in content.items() for word in (f"--{key}".replace("_", "-"), str(given))
+        word for key, option_value in content.items() for word in (f"--{key}".replace("_", "-"), str(option_value))
     )
-    known = {
+    options = {
         name.removeprefix("--"): option
         for option in ctx.command.params
         if isinstance(option, click.Option) and option is not param
         for name in option.opts
         if name.startswith("--")
     }
-    found: dict[str, Any] = {}
-    for key, given in content.items():
-        option = known.get(key.replace("_", "-"))
+    settings: dict[str, Any] = {}
+    for key, option_value in content.items():
+        option = options.get(key.replace("_", "-"))
         if option is None:
-            problems.append(f"{format_key(key)}: unknown option{suggest_correction(key.replace('_', '-'), known)}")
-        elif (fault := _format_fault(option, given)) is not None:
+            problems.append(f"{format_key(key)}: unknown option{suggest_correction(key.replace('_', '-'), options)}")
+        elif (fault := _format_fault(option, option_value)) is not None:
             problems.append(f"{format_key(key)}: {fault}")
         else:
-            found[str(option.name)] = given
+            settings[str(option.name)] = option_value
     if problems:
         raise RequestError(f"what --config {value} asks for", problems)
-    ctx.default_map = found
+    ctx.default_map = settings
     return value
 
 
-def _format_fault(option: click.Option, given: object) -> str | None:
-    if option.is_flag != isinstance(given, bool):
-        return f"must be {'true or false' if option.is_flag else 'a value'}, got {format_value(given)}"
-    if not isinstance(given, str | bool) or given == "":
-        return f"must be one value, got {format_value(given)}; give one, or leave the line out"
+def _format_fault(option: click.Option, value: object) -> str | None:
+    if option.is_flag != isinstance(value, bool):
+        return f"must be {'true or false' if option.is_flag else 'a value'}, got {format_value(value)}"
+    if not isinstance(value, str | bool) or value == "":
+        return f"must be one value, got {format_value(value)}; give one, or leave the line out"
     return None

@@ -16,7 +16,7 @@ from sweeper.cli.settings_options import make_setting_option
 @click.argument("study")
 @make_setting_option("storage")
 @make_setting_option("out")
-@make_setting_option("cache", text="That of the sweep: the weights are kept beside it.")
+@make_setting_option("cache", text="That of the sweep: the weights are kept next to it.")
 @add_miss_option()
 @click.option(
     "--onnx", is_flag=True, help="Write the network as model.onnx, too (needs the extra `onnx`), compared with torch."
@@ -27,17 +27,17 @@ from sweeper.cli.settings_options import make_setting_option
     help="Write a folder with a model card, too, which `smp.from_pretrained` reads and the Hub takes.",
 )
 @add_json_option()
-def command(study: str, *, storage: str, cache: Path, as_json: bool, **asked: Any) -> None:
+def command(study: str, *, storage: str, cache: Path, as_json: bool, **options: Any) -> None:
     """Write the loss that STUDY recommends as Python and YAML, and weights that were trained with it.
 
     The weights are those of the last `sweeper train STUDY`; without one, of the recommended loss's first confirmation
-    (averaged, with BatchNorm statistics), in safetensors. model.py beside them loads them with
+    (averaged, with BatchNorm statistics), in safetensors. model.py next to them loads them with
     segmentation-models-pytorch alone.
     """
     from sweeper.deployment.export import export_study
     from sweeper.storage import open_storage
 
-    made = export_study(open_storage(storage, create=False), study, cache=cache, **asked)
+    made = export_study(open_storage(storage, create=False), study, cache=cache, **options)
     if as_json:
         click.echo(json.dumps(made.document, indent=2))
         return
@@ -46,7 +46,7 @@ def command(study: str, *, storage: str, cache: Path, as_json: bool, **asked: An
     if made.examples is not None:
         click.echo(f"  code:    {made.examples} (a plain loop, nnU-Net)")
     if made.weights is None:
-        click.echo(f"  weights: none are kept beside {cache}; a sweep keeps them where it confirms the loss")
+        click.echo(f"  weights: none are kept next to {cache}; a sweep keeps them where it confirms the loss")
     else:
         click.echo(f"  weights: {made.weights} ({made.megabytes:.1f} MB), loaded by {made.model}")
     if made.onnx is not None:

@@ -58,26 +58,27 @@ def command(
     out: Path | None,
     by_verdict: bool,
     as_json: bool,
-    **given: Any,
+    **options: Any,
 ) -> int:
-    """Which method is better, and how sure is that? SCORES: a CSV or parquet file with the columns method and score (or
-    tp, fp, fn), and where there are some seed, image, group, class; a folder of nnU-Net results; or mlflow:EXPERIMENT,
-    whose runs have the parameters or tags method and seed.
+    """Say which method is better, and how sure that is.
+
+    SCORES: a CSV or parquet file with the columns method and score (or tp, fp, fn), and if known seed, image, group,
+    class; a folder of nnU-Net results; or mlflow:EXPERIMENT, whose runs have the parameters or tags method and seed.
     """
-    if by_verdict and given["claim"] is not None:
+    if by_verdict and options["claim"] is not None:
         raise click.UsageError("--claim and --exit-code-by-verdict give other exit statuses; leave one out")
     from sweeper.judging.judgement import format_judgement, judge_scores
     from sweeper.judging.read import RunSelection, read_score_file
     from sweeper.judging.rows import ScoreRequest
 
-    asked = ScoreRequest(columns=_parse_renamed(columns), **given)
+    request = ScoreRequest(columns=_parse_renamed(columns), **options)
     runs = RunSelection(tracking_uri, dict(_parse_pair(text, "--where") for text in where))
-    judgement = judge_scores(read_score_file(scores, asked, runs), asked)
+    judgement = judge_scores(read_score_file(scores, request, runs), request)
     written = ""
     if out is not None:
         from sweeper.report.judgement import write_judgement
 
-        written = f"\nReport: {write_judgement(judgement, out)} (report.html beside it)"
+        written = f"\nReport: {write_judgement(judgement, out)} (report.html next to it)"
     document = json.dumps(judgement.document.document, indent=2, allow_nan=False)
     click.echo(document if as_json else format_judgement(judgement) + written)
     if judgement.claim is not None:
@@ -88,11 +89,11 @@ def command(
 def _parse_renamed(columns: tuple[str, ...]) -> dict[str, str]:
     from sweeper.judging.rows import KEYS
 
-    found = dict(_parse_pair(text, "--column") for text in columns)
-    for key in found:
+    renamed = dict(_parse_pair(text, "--column") for text in columns)
+    for key in renamed:
         if key not in KEYS:
             raise click.BadParameter(f"KEY must be one of {', '.join(KEYS)}, got {key!r}", param_hint="--column")
-    return found
+    return renamed
 
 
 def _parse_pair(text: str, option: str) -> tuple[str, str]:

@@ -22,7 +22,7 @@ TASK_WORDS = {"binary": "binary", "multiclass": "multi-class"}
 
 
 class LossesDocument(Document):
-    """What `sweeper losses` prints: the registry."""
+    """Document that `sweeper losses` prints: the registry."""
 
     SCHEMA: ClassVar[str] = "sweeper.losses/1"
 
@@ -43,7 +43,7 @@ def command(names: tuple[str, ...], as_json: bool) -> int:
 
 
 def _select_families(names: tuple[str, ...]) -> list[LossFamily]:
-    """The families of these names; all where none is given.
+    """Return the families of these names; all if none is given.
 
     Raises:
         UsageError: naming one that is none, with what is spelt alike.
@@ -56,14 +56,14 @@ def _select_families(names: tuple[str, ...]) -> list[LossFamily]:
 
 
 def _format_overview() -> str:
-    """Of each family its name and, up to the first colon, when it helps."""
+    """Return the name of each family and, up to the first colon, when it helps."""
     lines = [_format_paragraph(family.name, family.helps.split(":")[0].rstrip(".")) for family in FAMILIES.values()]
     hint = "sweeper losses NAME says what a family searches, what to watch, and where it is from."
     return "\n".join([*lines, "", textwrap.fill(hint, _get_width())])
 
 
 def _format_family(family: LossFamily) -> str:
-    """When a family helps, what it searches with the literature's default, its formula and its source."""
+    """Return when a family helps, what it searches with the literature's default, its formula and its source."""
     tasks = " and ".join(TASK_WORDS[task] for task in family.tasks)
     lines = [f"{family.name} ({'standalone' if family.relative else 'kernel'}; {tasks})"]
     lines.append(_format_paragraph("helps", family.helps))
@@ -78,7 +78,7 @@ def _format_family(family: LossFamily) -> str:
 
 
 def _format_paragraph(label: str, text: str) -> str:
-    """A label, and beside it the text, as wide as the terminal."""
+    """Return a label with the text next to it, as wide as the terminal."""
     return textwrap.fill(
         f"{label:{COLUMN}}{' '.join(text.split())}",
         _get_width(),
@@ -92,7 +92,7 @@ def _get_width() -> int:
 
 
 def _format_searches(family: LossFamily) -> dict[tuple[str, str], list[str]]:
-    """Each coordinate and its range, with the tasks that have it so."""
+    """Return each coordinate and its range, with the tasks that have it so."""
     tasks_of: dict[tuple[str, str], list[str]] = {}
     for task in family.tasks:
         for name, free in family.coordinates[task].items():

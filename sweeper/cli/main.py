@@ -40,24 +40,24 @@ COMMANDS = {
     "cache": "List the decoded data sets, or clear them.",
     "mlflow": "Write a study's runs to MLflow again, from its storage.",
     "ui": "Open MLflow's user interface on this store.",
-    "status": "How the sweeps of this folder are doing: a sign of life for people and monitors.",
-    "backup": "Copy a study's database to one file, while sweeps go on.",
+    "status": "How the sweeps of this folder are doing: a sign of life for users and monitors.",
+    "backup": "Copy a study's database to one file, while sweeps continue.",
     "doctor": "Versions, device, stores: what is slow, missing or broken here.",
 }
 """Each command lives in `sweeper.cli.NAME` as `command`; it is imported only when it is used."""
 
 TRUE = {"1", "true", "yes", "on", "t", "y"}
-"""What a variable says of a flag that is set."""
+"""Values of an environment variable that set a flag."""
 
 RESUME = "sweeper run --study "
-"""So begins the note of a sweep's error that says how to go on."""
+"""Beginning of the note of a sweep's error that says how to continue."""
 
 
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are called, so that `sweeper --help` is quick."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names in the order of the flow."""
+        """List the names in the order of the workflow."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -92,7 +92,7 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sweeper")
 def cli() -> None:
-    """Which loss should I train my segmentation model with, on my data, and how sure are you?
+    """Find the loss to train your segmentation model with, on your data, and how sure that is.
 
     `sweeper run --data FOLDER` (with images/ and masks/) searches over losses, confirms the best on a locked test
     split, and writes reports/STUDY/report.md. Every option can be set by a variable: SWEEPER_TRIALS=20.
@@ -100,9 +100,9 @@ def cli() -> None:
 
 
 def _report_as_json(kind: str, message: str, status: int, problems: Sequence[str] = ()) -> None:
-    """Where one JSON document is asked for, an error is one, too, on standard output: schema `sweeper.error/1`."""
-    asked = "--json" in sys.argv[1:] or os.environ.get("SWEEPER_JSON", "").lower() in TRUE
-    if not asked:
+    """Print an error as JSON on standard output if JSON was requested: schema `sweeper.error/1`."""
+    is_json = "--json" in sys.argv[1:] or os.environ.get("SWEEPER_JSON", "").lower() in TRUE
+    if not is_json:
         return
     from sweeper.core.document import ErrorDocument, ErrorRow
 
@@ -141,11 +141,9 @@ def main() -> None:
         sys.exit(status)
     except Exception as error:
         command = next((word for word in sys.argv[1:] if word in COMMANDS), "run")
-        kept = (
-            " The same command goes on from its last checkpoint, where one was written." if command == "train" else ""
-        )
+        kept = " The same command continues from its last checkpoint, if one was written." if command == "train" else ""
         resume = next((note for note in getattr(error, "__notes__", []) if note.startswith(RESUME)), None)
-        kept += f" What was finished is kept, and this goes on with it: {resume}." if resume else ""
+        kept += f" What was finished is kept, and this continues it: {resume}." if resume else ""
         if (words := limit_reached(error, sweep=command == "run")) is not None:
             text = f"{words}.{kept}"
             click.echo(redact(f"sweeper: {text}"), err=True)

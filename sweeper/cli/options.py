@@ -1,4 +1,4 @@
-"""What several commands have in common: how values are read, and options."""
+"""Options and value checks that several commands share."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ class SweeperCommand(click.Command):
 
 def _find_empty_arguments(args: list[str]) -> Iterator[str]:
     for before, arg in zip(["", *args], args, strict=False):
-        if found := _EMPTY_OPTION.fullmatch(arg):
-            yield f"{found[1]}, got '{arg}'; give a value, or leave the option out"
+        if match := _EMPTY_OPTION.fullmatch(arg):
+            yield f"{match[1]}, got '{arg}'; give a value, or leave the option out"
         elif not arg:
             name = before if before.startswith("-") else "an argument"
             yield f"{name}, got ''; give a value, or leave it out"

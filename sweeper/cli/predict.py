@@ -60,7 +60,7 @@ ON: dict[TrainedOn, str] = {
 @make_setting_option("device", text="What predicts.")
 @click.option("--overwrite", is_flag=True, help="Replace files that are there.")
 @make_setting_option("storage")
-@make_setting_option("cache", text="That of the sweep: the weights are kept beside it.")
+@make_setting_option("cache", text="That of the sweep: the weights are kept next to it.")
 @add_json_option()
 def command(
     study_and_images: tuple[str, ...],
@@ -70,7 +70,7 @@ def command(
     storage: str,
     cache: Path,
     as_json: bool,
-    **asked: Any,
+    **predict_options: Any,
 ) -> int:
     """Predict masks of IMAGES (files, folders, patterns) with the network that STUDY recommends.
 
@@ -82,7 +82,7 @@ def command(
     sweeper predict STUDY new/ --out answers
     sweeper predict --weights model.safetensors 'new/**/*.png' --out answers
     """
-    options = PredictOptions(**asked)
+    options = PredictOptions(**predict_options)
     if options.point is not None and limit is not None:
         raise click.UsageError("--point and --miss-at-most both set the operating point; give one of them")
     display = PlainDisplay()
@@ -109,7 +109,7 @@ def command(
 
 
 def _format_outcome(made: PredictionsDocument, source: NetworkSource, out: Path) -> str:
-    """What was done, for people."""
+    """Return what was done, as text."""
     record = source.network.record
     point = f"threshold {made.threshold:.3g}" if made.threshold is not None else f"τ {made.tau:.3g}"
     what = "a final training" if record.spec.purpose == "final" else "a confirmation"
@@ -131,7 +131,7 @@ def _format_outcome(made: PredictionsDocument, source: NetworkSource, out: Path)
         for number, name in enumerate(record.classes):
             if number or record.task == "multiclass":
                 shares = [row.shares[name] for row in made.images]
-                there = sum(share > 0 for share in shares)
+                occurring = sum(share > 0 for share in shares)
                 mean = sum(shares) / len(shares)
-                lines.append(f"  {name!r}: {100 * mean:.3g} % of the pixels, in {there} of {len(shares)} images")
+                lines.append(f"  {name!r}: {100 * mean:.3g} % of the pixels, in {occurring} of {len(shares)} images")
     return "\n".join(lines)

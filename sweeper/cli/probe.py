@@ -1,4 +1,4 @@
-"""`sweeper probe`: whether losses can be compared in a training script of the user's."""
+"""`sweeper probe`: whether losses can be compared in the user's training script."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def command(*, script: str, splits: str, calls: int, time_limit: float, write_he
     if write_helper:
         click.echo(f"{contract.write_helper(split_command(script))} is written")
         return
-    given = {part.strip() for part in splits.split(",")}
-    wanted = tuple(split for split in get_args(contract.Split) if split in given)
-    if given != {*wanted}:
+    wanted_splits = {part.strip() for part in splits.split(",")}
+    wanted = tuple(split for split in get_args(contract.Split) if split in wanted_splits)
+    if wanted_splits != {*wanted}:
         raise click.BadParameter(f"must be val, test or val,test, got {splits!r}", param_hint="--splits")
-    found = probe_script(
+    document = probe_script(
         script, calls=calls, splits=wanted, seconds=time_limit, say=lambda line: click.echo(line, err=True)
     )
-    click.echo(json.dumps(found.document, indent=2) if as_json else found.text)
+    click.echo(json.dumps(document.document, indent=2) if as_json else document.text)

@@ -33,17 +33,17 @@ class ProfiledDataset(DatasetSummary):
 
 
 class ProfileDocument(Document):
-    """What `sweeper profile` prints, and `profile.json` of its page."""
+    """Document that `sweeper profile` prints, and `profile.json` of its page."""
 
     SCHEMA: ClassVar[str] = "sweeper.profile/1"
 
     dataset: ProfiledDataset
     profile: ImbalanceProfile
     consequences: tuple[str, ...]
-    """What the imbalance means, in sentences."""
+    """Meaning of the imbalance, in sentences."""
     warnings: tuple[str, ...]
     findings: tuple[Finding, ...]
-    """Of the label doctor, the weightiest first."""
+    """Findings of the label doctor, the weightiest first."""
     excluded: tuple[str, ...]
     """Stems that were left out (`--exclude`)."""
     resized: int | None
@@ -69,7 +69,7 @@ def command(
     as_json: bool,
     out: Path | None,
     fail_on: str | None,
-    **asked: Any,
+    **options: Any,
 ) -> int:
     """Show the imbalance of DATA without training anything.
 
@@ -80,7 +80,7 @@ def command(
     Pixel shares, prevalence, component sizes, thinness and suggested weights, and what looks wrong in images, labels
     and splits (errors, warnings, notes; nothing is deleted). A set that cannot be read at all ends it with status 2.
     """
-    dataset = read_requested_dataset(asked)
+    dataset = read_requested_dataset(options)
     with ProgressBar("measuring") as bar:
         findings = examine_labels(dataset, count_available_cores(), bar.update)
     profile = profile_dataset(dataset)
@@ -93,22 +93,22 @@ def command(
         _print_profile(dataset, document)
     if out is not None:
         _write_page(dataset, document, out)
-    found = {finding.severity for finding in findings} | ({"warning"} if dataset.warnings else set())
-    return int(("error" in found and fail_on is not None) or ("warning" in found and fail_on == "warning"))
+    severities = {finding.severity for finding in findings} | ({"warning"} if dataset.warnings else set())
+    return int(("error" in severities and fail_on is not None) or ("warning" in severities and fail_on == "warning"))
 
 
-def _write_page(dataset: Dataset, found: ProfileDocument, out: Path) -> None:
+def _write_page(dataset: Dataset, document: ProfileDocument, out: Path) -> None:
     from sweeper.report.profile_page import write_profile_page
 
     try:
         page = write_profile_page(
             dataset,
-            found.profile,
+            document.profile,
             out,
-            findings=found.findings,
-            split=found.split,
-            consequences=found.consequences,
-            document=found.document,
+            findings=document.findings,
+            split=document.split,
+            consequences=document.consequences,
+            document=document.document,
         )
     except OSError as error:
         raise UsageError(f"--out {out} must be a folder that can be written: {error}; name another one") from error
@@ -129,8 +129,8 @@ def _make_document(dataset: Dataset, profile: ImbalanceProfile, findings: Sequen
     )
 
 
-def _print_profile(dataset: Dataset, found: ProfileDocument) -> None:
-    profile, findings = found.profile, found.findings
+def _print_profile(dataset: Dataset, document: ProfileDocument) -> None:
+    profile, findings = document.profile, document.findings
     click.echo(
         f"{escape_for_display(dataset.name)}: {dataset.task}, {profile.images} images, {len(dataset.classes)} classes, "
         f"{100 * profile.ignored_share:.2f} % of the pixels ignored, {profile.empty_images} images with nothing "
@@ -142,16 +142,16 @@ def _print_profile(dataset: Dataset, found: ProfileDocument) -> None:
     click.echo(format_columns([headings, *map(_make_cells, profile.classes, profile.class_weights)]))
     if profile.pos_weight is None:
         click.echo(
-            f"imbalance {format_ratio(profile.imbalance)} (commonest to rarest class); the weights above balance it"
+            f"imbalance {format_ratio(profile.imbalance)} (most common to rarest class); the weights above balance it"
         )
     else:
         click.echo(
             f"imbalance {format_ratio(profile.imbalance)}; balanced by pos_weight = {profile.pos_weight:.1f} or "
             f"alpha = {profile.alpha:.4f}"
         )
-    for sentence in found.consequences:
+    for sentence in document.consequences:
         click.echo(escape_for_display(sentence))
-    for line in found.split:
+    for line in document.split:
         click.echo(f"split: {escape_for_display(line)}")
     click.echo("")
     if not findings:

@@ -1,4 +1,4 @@
-"""What a person sees while a sweep runs: a live table on a terminal, plain lines elsewhere. All on standard error."""
+"""Display of a running sweep: a live table on a terminal, plain lines elsewhere. All on standard error."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ BAR_WIDTH = 30
 EVERY = 10.0
 """Seconds between two lines of a long step; what takes less leaves none."""
 Left = Callable[[], str]
-"""How many seconds the sweep still takes, at least and at most."""
+"""Function that returns how long the sweep still takes, as text."""
 
 
 class PacedProgress:
@@ -55,7 +55,7 @@ class PacedProgress:
 class ProgressBar:
     """A context manager whose `update(done, total)` moves the bar; it leaves no trace on the screen.
 
-    Without a terminal it is lines on standard error, as `Paced` spaces them.
+    Without a terminal it is lines on standard error, as `PacedProgress` spaces them.
     """
 
     def __init__(self, text: str, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -88,7 +88,7 @@ class ProgressBar:
 
 
 def format_spec(spec: TrialSpec) -> str:
-    """Which training: the trial's number as in the report, or what tells it from the others of its purpose."""
+    """Return which training it is: the trial's number as in the report, or what identifies it within its purpose."""
     return {
         "search": f"{spec.family} #{spec.number}",
         "probe": f"{spec.family}, {spec.steps} steps",
@@ -99,7 +99,7 @@ def format_spec(spec: TrialSpec) -> str:
 
 
 def format_value_part(evaluation: Evaluation) -> str:
-    """The objective, and on which part of the validation images: values on different images do not compare."""
+    """Return the objective, and the part of the validation images: values on different images do not compare."""
     text = f"{evaluation.value:.3f}"
     if not evaluation.complete:
         text += f" on {evaluation.images} of {evaluation.val_images} images"
@@ -109,7 +109,7 @@ def format_value_part(evaluation: Evaluation) -> str:
 
 
 def format_outcome(result: TrialResult) -> str:
-    """How a training ended, in a few words."""
+    """Return how a training ended, in a few words."""
     if result.state == "failed":
         return f"failed: {result.reason}"
     if result.state == "pruned":
@@ -133,16 +133,16 @@ class PlainDisplay:
         self._left: Left = lambda: ""  # before the sweep is planned nobody knows how long it takes
 
     def log(self, text: str) -> None:
-        """A line, unless quiet."""
+        """Print a line, unless quiet."""
         if self._level >= 0:
             click.echo(redact(text), err=True)
 
     def warn(self, text: str) -> None:
-        """A line, always."""
+        """Print a line, always."""
         click.echo(redact(f"warning: {text}"), err=True)
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """A line every 10 s, unless quiet."""
+        """Print a line every 10 s, unless quiet."""
         self._paced.update(what, done, total)
 
     def begin_phase(self, name: str, total: int, held: PhaseCounts = PhaseCounts()) -> None:  # noqa: B008 (it is a constant)
@@ -155,7 +155,7 @@ class PlainDisplay:
         self._left = left
 
     def notify(self, event: SweepEvent) -> None:
-        """A line for what happened to a training; its result once that is stored."""
+        """Print a line for what happened to a training; its result once that is stored."""
         verbose = self._level > 0
         waited = self._state.has_waited(event.result.spec if isinstance(event, ResultStored) else event.spec)
         self._state.notify(event)
@@ -183,7 +183,7 @@ class PlainDisplay:
 
 
 class LiveDisplay(PlainDisplay):
-    """The same on a terminal: a bar, the time left, what each family reached so far, what is running."""
+    """Live display on a terminal: a bar, the time left, what each family reached so far, what is running."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(0, clock)
@@ -201,7 +201,7 @@ class LiveDisplay(PlainDisplay):
         self._console.print(Text(redact(f"warning: {text}"), style="yellow"), highlight=False)
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """In the place of the table that is to come."""
+        """Show progress in the place of the table that is to come."""
         self._preparing = f"{what} {done:,} of {total:,} images" if done < total else "preparing"
 
     def begin_phase(self, name: str, total: int, held: PhaseCounts = PhaseCounts()) -> None:  # noqa: B008 (it is a constant)

@@ -62,7 +62,7 @@ def command(
     \b
     sweeper run                             on a synthetic data set
     sweeper run --data FOLDER --trials 50   on the images and labels in FOLDER
-    sweeper run --study NAME --resume       go on with a study
+    sweeper run --study NAME --resume       continue a study
     """
     from sweeper.system.cores import count_available_cores
     from sweeper.workflow.executor_choice import start_early_backend
@@ -105,13 +105,13 @@ def _print_preview(settings: Settings, as_json: bool) -> None:
     from sweeper.workflow.executor_choice import make_backend
 
     messages = PlainDisplay(-1 if as_json else 0)
-    found = make_preview(
+    preview = make_preview(
         settings,
         messages,
-        backend=lambda asked: make_backend(asked, count_available_cores(), messages.warn),
+        backend=lambda requested: make_backend(requested, count_available_cores(), messages.warn),
         clock=lambda: datetime.now(UTC),
     )
-    click.echo(json.dumps(found.document, indent=2) if as_json else format_preview(found))
+    click.echo(json.dumps(preview.document, indent=2) if as_json else format_preview(preview))
 
 
 def _make_display(verbose: bool, quiet: bool) -> PlainDisplay:

@@ -22,7 +22,7 @@ class RunCommand(SweeperCommand):
     """A command whose settings stand in sections; `--help` shows those that people use, `--help-all` every one."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """With `--help-all` after `--help`."""
+        """Add `--help-all` after `--help`."""
         every = click.Option(
             ["--help-all"],
             is_flag=True,
@@ -35,17 +35,17 @@ class RunCommand(SweeperCommand):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the settings by section, then what is no setting."""
-        known, every = list_options(), bool(ctx.meta.get("help-all"))
+        settings, every = list_options(), bool(ctx.meta.get("help-all"))
         lines = {p.name: line for p in self.get_params(ctx) if (line := p.get_help_record(ctx)) is not None}
-        for title in dict.fromkeys(option.section for option in known.values()):
-            names = [name for name, option in known.items() if option.section == title and (every or option.often)]
+        for title in dict.fromkeys(option.section for option in settings.values()):
+            names = [name for name, option in settings.items() if option.section == title and (every or option.often)]
             if names:
                 with formatter.section(title):
                     formatter.write_dl([lines[name] for name in names if name in lines])
         with formatter.section("Options"):
-            formatter.write_dl([line for name, line in lines.items() if name not in known])
+            formatter.write_dl([line for name, line in lines.items() if name not in settings])
         if not every:
-            left = sum(not option.often for option in known.values())
+            left = sum(not option.often for option in settings.values())
             formatter.write_paragraph()
             formatter.write_text(f"{left} more options: sweeper run --help-all. --config takes all of them.")
 
@@ -65,7 +65,7 @@ def add_settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def make_setting_option(name: str, *, default: str | None = None, text: str | None = None) -> Decorator:
-    """The option of one setting, for any command.
+    """Return the option of one setting, for any command.
 
     Args:
         name: the setting's.
@@ -95,7 +95,7 @@ def _make_dashes(name: str) -> str:
 
 
 def _strip_none(annotation: Any) -> tuple[Any, ...]:
-    """The alternatives of an annotation, without None."""
+    """Return the alternatives of an annotation, without None."""
     if get_origin(annotation) is Literal or isinstance(annotation, type):
         return (annotation,)
     return tuple(part for part in get_args(annotation) if part is not NoneType)
@@ -110,6 +110,8 @@ def _get_type(field: FieldInfo, option: Option) -> click.ParamType[Any]:
     if int in parts:
         least, most = _get_limits(field.metadata)
         return IntOrAuto(least, most) if option.auto else click.IntRange(least, most)
+    if float in parts:
+        return FiniteNumber(*_get_limits(field.metadata))
     return _get_common_type(parts[0], option)
 
 
@@ -119,10 +121,10 @@ def _get_common_type(kind: Any, option: Option) -> click.ParamType[Any]:
         return click.Path(exists=file, file_okay=file, dir_okay=not file, path_type=Path)
     if get_origin(kind) is Literal:
         return ChoiceOrAuto(get_args(kind), auto=option.auto)
-    return FiniteNumber(0, 1) if kind is float else click.STRING
+    return click.STRING
 
 
-def _get_limits(metadata: list[Any]) -> tuple[int, int]:
+def _get_limits(metadata: list[Any]) -> tuple[Any, Any]:
     least, most = (next(getattr(part, end) for part in metadata if hasattr(part, end)) for end in ("ge", "le"))
     return least, most
 
@@ -131,7 +133,7 @@ def _get_limits(metadata: list[Any]) -> tuple[int, int]:
 
 
 def add_data_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the argument DATA and its options; `asked_dataset` takes their values."""
+    """Give a command the argument DATA and its options; `read_requested_dataset` takes their values."""
     for option in reversed(
         (
             click.argument("data", required=False),
@@ -149,8 +151,8 @@ def add_data_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def read_requested_dataset(asked: dict[str, Any]) -> Dataset:
-    """Read the data set that `data_options` name; its store is held until the command ends.
+def read_requested_dataset(options: dict[str, Any]) -> Dataset:
+    """Read the data set that `add_data_options` name; its store is held until the command ends.
 
     Raises:
         click.UsageError: no data are named.
@@ -160,7 +162,7 @@ def read_requested_dataset(asked: dict[str, Any]) -> Dataset:
     from sweeper.data.cache import hold_store
     from sweeper.workflow.prepare import resolve_dataset_request
 
-    settings = Settings(**asked)
+    settings = Settings(**options)
     if settings.data is None and settings.images is None and settings.masks is None:
         raise click.UsageError("Missing argument 'DATA', or --images with --masks.")
     dataset = resolve_dataset_request(settings, None, PlainDisplay())
@@ -168,7 +170,7 @@ def read_requested_dataset(asked: dict[str, Any]) -> Dataset:
     return dataset
 
 
-# --- What click is told of a value, where its own types say too little ---------------------------------------
+# --- Types of values, where click's own say too little -------------------------------------------------------
 
 
 class IntOrAuto(click.IntRange):
@@ -191,10 +193,10 @@ class FiniteNumber(click.FloatRange):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Refuse what is none."""
-        found = super().convert(value, param, ctx)
-        if math.isnan(found):
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
             self.fail(f"{value} is not in the range {self._describe_range()}.", param, ctx)
-        return found
+        return number
 
 
 class ChoiceOrAuto(click.Choice[str]):
@@ -206,8 +208,8 @@ class ChoiceOrAuto(click.Choice[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Refuse what is none of them."""
-        found = super().convert(value, param, ctx)
-        return None if self._auto and found == "auto" else found
+        choice = super().convert(value, param, ctx)
+        return None if self._auto and choice == "auto" else choice
 
 
 class ParsedText(click.ParamType[Any]):
@@ -226,12 +228,12 @@ class ParsedText(click.ParamType[Any]):
 
 
 class MetricName(click.Choice[str]):
-    """The name of a metric, or `module:function` for one of the user's."""
+    """Name of a metric, or `module:function` for one of the user's own."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Leave `module:function` as it is."""
         return str(value) if ":" in str(value) else super().convert(value, param, ctx)
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
-        """Both forms."""
+        """Return both forms."""
         return f"[{'|'.join(map(str, self.choices))}|MODULE:FUNCTION]"

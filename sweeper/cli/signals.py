@@ -28,14 +28,14 @@ class StopRequest:
 
     SIGHUP stays ignored where it is, as under `nohup`.
 
-    Before `defer` was called nothing was trained and nothing can be lost: a signal ends the program at once.
+    Before `defer_signals` was called nothing was trained and nothing can be lost: a signal ends the program at once.
     """
 
     def __init__(self, log: Callable[[str], None], doing: str = "trained", *, whole: bool = False) -> None:
-        """Not installed yet.
+        """Make a stop request that is not installed yet.
 
         Args:
-            log: is told that the stop was heard, by another thread.
+            log: receives that the stop was heard, from another thread.
             doing: what the command does with its images, as a participle.
             whole: the process is this command's alone, and hangs where it does not end after the block either.
         """
@@ -47,7 +47,7 @@ class StopRequest:
         self._end: threading.Timer | None = None
 
     def defer_signals(self) -> None:
-        """From now on, the first signal asks for a clean stop.
+        """Let the first signal ask for a clean stop from now on.
 
         Raises:
             InterruptedSweepError: if one came before, and what it raised there was caught by a library.
@@ -62,7 +62,7 @@ class StopRequest:
             self._before[number] = signal.signal(number, self._receive_signal)
         heard, self._tells = socket.socketpair()
         self._tells.setblocking(False)
-        # Told by the interpreter's own handler, also where the main thread waits in a library and runs no other.
+        # Written by the interpreter's own handler, also while the main thread waits in a library and runs no other.
         self._descriptor_before = signal.set_wakeup_fd(self._tells.fileno(), warn_on_full_buffer=False)
         self._thread = threading.Thread(target=self._watch_signals, args=(heard,), daemon=True, name="signals")
         self._thread.start()
@@ -74,7 +74,7 @@ class StopRequest:
         signal.set_wakeup_fd(self._descriptor_before)
         self._tells.close()
         self._thread.join(1.0)
-        self._restore_handlers()
+        self._cancel_forced_end()
 
     def _receive_signal(self, number: int, _: FrameType | None) -> None:
         again = self.status is not None
@@ -103,9 +103,9 @@ class StopRequest:
                     warned = True
                     with suppress(Exception):  # a stream of the caller's own may be closed
                         self._log("stopping: what is finished is kept (Ctrl-C again to abort at once)")
-        self._restore_handlers()
+        self._cancel_forced_end()
 
-    def _restore_handlers(self) -> None:
+    def _cancel_forced_end(self) -> None:
         if self._end is not None and not self._whole:
             self._end.cancel()
 
@@ -129,11 +129,11 @@ def end_like_ctrl_c() -> Iterator[None]:
         signal.signal(number, signal.SIG_DFL)
         raise EndedBySignal(number)
 
-    taken = [n for n in STOPPING if n != signal.SIGINT and signal.getsignal(n) is signal.SIG_DFL]
-    for number in taken:
+    handled = [n for n in STOPPING if n != signal.SIGINT and signal.getsignal(n) is signal.SIG_DFL]
+    for number in handled:
         signal.signal(number, end)
     try:
         yield
     finally:
-        for number in taken:
+        for number in handled:
             signal.signal(number, signal.SIG_DFL)

@@ -20,7 +20,7 @@ def command(study: str | None, *, storage: str, as_json: bool) -> int:
 
     The exit status is 0 where all is well (running, finished, or stopped by a signal), 1 where somebody should look
     (the process is gone, silent for 5 minutes, 3 trainings in a row failed, an error ended it), and 2 where
-    nothing is known. Read from `.sweeper/status` beside the SQLite file (else of the working folder); the database is
+    nothing is known. Read from `.sweeper/status` next to the SQLite file (else of the working folder); the database is
     not opened.
     """
     from sweeper.core.errors import UsageError
@@ -30,16 +30,16 @@ def command(study: str | None, *, storage: str, as_json: bool) -> int:
     files = sorted(folder.glob("*.json")) if study is None else [get_status_file(storage, study)]
     lives = [life for life in map(read_life, files) if life is not None]
     if not lives:
-        asked = f"of study {study!r}" if study is not None else "of any study"
+        scope = f"of study {study!r}" if study is not None else "of any study"
         raise UsageError(
-            f"nothing is known {asked} in {folder}: no sweep wrote its status there; name the --storage of the run"
+            f"nothing is known {scope} in {folder}: no sweep wrote its status there; name the --storage of the run"
         )
-    found = tuple(diagnose_sweep(life, time.time(), storage) for life in lives)
-    bad = not all(one.ok for one in found)
+    rows = tuple(diagnose_sweep(life, time.time(), storage) for life in lives)
+    bad = not all(one.ok for one in rows)
     if as_json:
-        click.echo(json.dumps(StatusDocument(ok=not bad, studies=found).document, indent=2))
+        click.echo(json.dumps(StatusDocument(ok=not bad, studies=rows).document, indent=2))
         return int(bad)
-    for one in found:
+    for one in rows:
         where = f", {one.phase} {one.done}/{one.total}" if one.total else f", {one.phase or 'preparing'}"
         mark = "PROBLEM" if one.problems else "silent " if one.quiet else "ok     "
         quiet = f", no sign of life for {one.silent_seconds:.0f} s" if one.quiet else ""

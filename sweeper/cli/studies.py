@@ -19,17 +19,17 @@ from sweeper.data.text_tables import escape_for_display
 
 
 class DeletedDocument(Document):
-    """What `sweeper studies delete` prints."""
+    """Document that `sweeper studies delete` prints."""
 
     SCHEMA: ClassVar[str] = "sweeper.deleted/1"
 
     study: str
     deleted: tuple[str, ...]
-    """What went, in words."""
+    """Deleted records and files, as text."""
     kept: tuple[str, ...]
-    """What stays, in words."""
+    """Kept records and files, as text."""
     bytes: int
-    """Of the files that went."""
+    """Size of the deleted files."""
 
 
 @click.command("studies", cls=SweeperCommand)
@@ -37,7 +37,7 @@ class DeletedDocument(Document):
 @click.argument("study", required=False)
 @make_setting_option("storage")
 @make_setting_option("out")
-@make_setting_option("cache", text="That of the sweeps: paused trainings and weights lie beside it.")
+@make_setting_option("cache", text="That of the sweeps: paused trainings and weights are next to it.")
 @click.option("--yes", is_flag=True, help="Delete without asking.")
 @add_json_option()
 def command(action: str, study: str | None, *, storage: str, out: Path, cache: Path, yes: bool, as_json: bool) -> None:
@@ -79,30 +79,30 @@ def command(action: str, study: str | None, *, storage: str, out: Path, cache: P
 
 def _delete(study: str, *, storage: str, out: Path, cache: Path, yes: bool, as_json: bool) -> None:
     from sweeper.storage import open_storage
-    from sweeper.workflow.studies import delete_study, plan_deletion
+    from sweeper.workflow.studies import plan_deletion, remove_study
 
     opened = open_storage(storage, create=False)
-    found = plan_deletion(opened, storage, study, cache=cache, out=out)
+    deletion = plan_deletion(opened, storage, study, cache=cache, out=out)
     goes = [
-        f"{format_count(found.trainings, 'training')} of study {study} in {hide_address_secrets(storage)}",
-        *map(str, found.files),
+        f"{format_count(deletion.trainings, 'training')} of study {study} in {hide_address_secrets(storage)}",
+        *map(str, deletion.files),
     ]
     stays = ["decoded images (sweeper cache --clear)"]
-    stays += [f"the report in {found.report}"] if found.report is not None else []
-    stays += [f"{path}, which may be of another study of this name" for path in found.doubtful]
-    stays += [f"MLflow's runs (of parent run {found.mlflow})"] if found.mlflow is not None else []
+    stays += [f"the report in {deletion.report}"] if deletion.report is not None else []
+    stays += [f"{path}, which may be of another study of this name" for path in deletion.doubtful]
+    stays += [f"MLflow's runs (of parent run {deletion.mlflow})"] if deletion.mlflow is not None else []
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError(f"delete asks before it deletes, and nobody can answer here; add --yes to delete {study}")
         click.echo("This goes for good:\n" + "".join(f"  - {line}\n" for line in goes), err=True, nl=False)
         click.echo("This stays:\n" + "".join(f"  - {line}\n" for line in stays), err=True, nl=False)
         click.confirm("Delete?", abort=True, err=True)
-    delete_study(opened, storage, study, found)
+    remove_study(opened, storage, study, deletion)
     if as_json:
-        gone = DeletedDocument(study=study, deleted=tuple(goes), kept=tuple(stays), bytes=found.bytes)
+        gone = DeletedDocument(study=study, deleted=tuple(goes), kept=tuple(stays), bytes=deletion.bytes)
         click.echo(json.dumps(gone.document, indent=2))
         return
     click.echo(
-        f"deleted study {study}: {format_count(found.trainings, 'training')}, {found.bytes / 1e6:.1f} MB of files"
+        f"deleted study {study}: {format_count(deletion.trainings, 'training')}, {deletion.bytes / 1e6:.1f} MB of files"
     )
     click.echo("kept: " + "; ".join(stays))

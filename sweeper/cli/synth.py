@@ -11,7 +11,7 @@ from sweeper.data.synthetic import PARAMETERS, SCENES, Parameter, write_scenes
 
 
 def _make_epilog() -> str:
-    """The scenes with their parameters, as `--help` shows them."""
+    """Return the scenes with their parameters, as `--help` shows them."""
     lines = ["Scenes:"]
     for name, scene in SCENES.items():
         lines.append(f"  {name}: {scene.text}")

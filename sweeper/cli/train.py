@@ -48,13 +48,13 @@ from sweeper.workflow.settings import MOST_SEED, MOST_STEPS
     text="Of the forward pass. auto: the study's where a CPU has it, on a GPU bfloat16 where it has that.",
 )
 @make_setting_option("storage")
-@make_setting_option("cache", text="That of the sweep: the weights are kept beside it.")
+@make_setting_option("cache", text="That of the sweep: the weights are kept next to it.")
 @click.option("--overwrite", is_flag=True, help="Train it again where the same was trained before.")
 @add_json_option()
-def command(study: str, *, as_json: bool, **asked: Any) -> None:
+def command(study: str, *, as_json: bool, **train_options: Any) -> None:
     """Train the configuration that STUDY recommends to the end, and keep its weights for `sweeper predict`.
 
-    The recipe is the study's, with more steps and more images. Ctrl-C leaves a checkpoint; the same command goes on.
+    The recipe is the study's, with more steps and more images. Ctrl-C leaves a checkpoint; the same command continues.
 
     \b
     sweeper train STUDY                     on all images but the test split, which is scored at the end
@@ -63,7 +63,7 @@ def command(study: str, *, as_json: bool, **asked: Any) -> None:
     """
     from sweeper.storage import open_storage
 
-    options = TrainOptions(**asked)
+    options = TrainOptions(**train_options)
     display = PlainDisplay()
     with StopRequest(display.warn, whole=True) as stop, redirect_stdout(sys.stderr), ProgressBar("training") as bar:
         opened = open_storage(options.storage, create=False, warn=display.warn)
@@ -72,7 +72,7 @@ def command(study: str, *, as_json: bool, **asked: Any) -> None:
 
 
 def format_training(made: TrainingDocument, width: int = 110) -> str:
-    """The outcome for people."""
+    """Return the outcome as text."""
     lines = [
         f"Trained: {made.family} (learning rate {made.lr:.3g}; verdict: {made.verdict.replace('_', ' ')}) for "
         f"{made.steps:,} steps on {format_count(made.images, 'image')} ({made.on}), seed {made.seed}"
@@ -84,8 +84,7 @@ def format_training(made: TrainingDocument, width: int = 110) -> str:
     if made.test is not None:
         lines.append(
             f"Test:    {_format_scores(made.test)} on {format_count(made.test_images, 'image')}. They are seen once "
-            "more: "
-            "this is no new confirmation, and of one seed; the report has the intervals"
+            "more: this is no new confirmation, and of one seed; the report has the intervals"
         )
     if not made.collapse.learned:
         lines.append(

@@ -58,7 +58,7 @@ def command(study: str | None, tracking_uri: str, port: int) -> None:
 
 
 def _list_addresses(base: str, tracking_uri: str, study: str | None) -> str:
-    """What to open, a line each.
+    """Return what to open, a line each.
 
     Raises:
         UsageError: if a study was named that the store does not have, or a store with a named study does not answer.
@@ -67,26 +67,26 @@ def _list_addresses(base: str, tracking_uri: str, study: str | None) -> str:
 
     everything = f"  all studies: {base}/{get_experiments_place()}"
     try:
-        known = list_prepared_studies(tracking_uri)
+        prepared = list_prepared_studies(tracking_uri)
     except UsageError:
         if study is not None or tracking_uri.startswith(("http://", "https://")):
             raise
         return everything  # MLflow's own start says what is wrong with the store
-    if study is not None and study not in known:
-        newest = ", ".join(list(known)[:5]) or "none"
+    if study is not None and study not in prepared:
+        newest = ", ".join(list(prepared)[:5]) or "none"
         raise UsageError(
             f"STUDY must be one that MLflow at {hide_address_secrets(tracking_uri)} has, with its views, got {study!r}"
-            f"{suggest_correction(study, known)}; the newest are: {newest}. To write another one, or one of an earlier "
-            f"version, there: sweeper mlflow STUDY"
+            f"{suggest_correction(study, prepared)}; the newest are: {newest}. To write another one, or one of an "
+            "earlier version, there: sweeper mlflow STUDY"
         )
-    if not known:
+    if not prepared:
         return everything
-    name = study or next(iter(known))
-    table, finalists = get_view_place(known[name]), get_view_place(known[name], "finalists")
+    name = study or next(iter(prepared))
+    table, finalists = get_view_place(prepared[name]), get_view_place(prepared[name], "finalists")
     return f"  {name}: {base}/{table}\n  its finalists: {base}/{finalists}\n{everything}"
 
 
 def _hide_password(tracking_uri: str) -> str:
-    """A server's address for a browser: without the password that may stand in the other one."""
+    """Return a server's address for a browser, without a password."""
     parts = urlsplit(tracking_uri)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"

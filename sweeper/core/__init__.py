@@ -1,1 +1,1 @@
-"""What every package speaks: records, the recipe, metrics, errors, file names and words."""
+"""Types and helpers that every package uses: records, the recipe, metrics, errors, file names and formatting."""

@@ -20,7 +20,7 @@ from sweeper.core.records import ImageCounts
 
 Floats = npt.NDArray[np.float64]
 LOGITS: Floats = -LOGIT_RANGE + 2 * LOGIT_RANGE * (np.arange(BINS) + 0.5) / BINS
-"""The middle of each bin, (512,); the end bins hold what lies beyond them, too."""
+"""Middle of each bin, (512,); the end bins include everything beyond them."""
 _SLOPES = (0.01, 100.0)
 _ROUNDS = 100
 
@@ -39,8 +39,8 @@ class Calibration(Record):
     def compute_probability(self, logits: npt.ArrayLike) -> Floats:
         """Probabilities in (0, 1) of logits of any shape."""
         z = np.clip(self.slope * np.asarray(logits, dtype=np.float64) + self.bias, -30.0, 30.0)
-        found: Floats = 1 / (1 + np.exp(-z))
-        return found
+        probability: Floats = 1 / (1 + np.exp(-z))
+        return probability
 
 
 class ClassCalibration(Record):
@@ -52,7 +52,7 @@ class ClassCalibration(Record):
 
 
 def fit_classes(logits: npt.ArrayLike, labels: npt.ArrayLike) -> ClassCalibration:
-    """The slope and the biases of the largest likelihood.
+    """Return the slope and the biases of the largest likelihood.
 
     Args:
         logits: (n, C) of single pixels, finite; n at least 1.
@@ -81,7 +81,7 @@ def fit_classes(logits: npt.ArrayLike, labels: npt.ArrayLike) -> ClassCalibratio
 
 
 def fit_calibration(histogram: npt.ArrayLike) -> Calibration:
-    """The slope and bias of the largest likelihood, by Newton's method with step halving.
+    """Return the slope and bias of the largest likelihood, by Newton's method with step halving.
 
     Args:
         histogram: (2, 512) pixels of each true class by bin of logits, as `ImageCounts` has them.
@@ -120,25 +120,25 @@ def fit_calibration(histogram: npt.ArrayLike) -> Calibration:
 
 
 def fit_counts(counts: ImageCounts | None) -> Calibration | None:
-    """The same of all images of a binary task; None without counts, or for more classes."""
+    """Return the calibration of all images of a binary task; None without counts, or for more classes."""
     if counts is None or counts.kind != "histogram":
         return None
     return fit_calibration(counts.data.sum(axis=0, dtype=np.int64))
 
 
 def count_calibration_gaps(histogram: npt.NDArray[np.int64], calibration: Calibration, bins: int = 30) -> Floats:
-    """What the expected calibration error is summed from: (..., 30, 3) of counts (..., 2, 512).
+    """Return the sums behind the expected calibration error: (..., 30, 3) of counts (..., 2, 512).
 
     Per bin of the winning class's probability: pixels, those that p ≥ 0.5 answers right, and their confidence, as
-    in `TestDetail.confidence`; `sweeper.core.detail_scores.calibration_error` reads them.
+    in `TestDetail.confidence`; `sweeper.core.detail_scores.compute_calibration_error` reads them.
     """
     p = calibration.bin_probabilities
     confidence = np.maximum(p, 1 - p)
     place = np.minimum((confidence * bins).astype(np.int64), bins - 1)
     right = np.where(p >= 0.5, histogram[..., 1, :], histogram[..., 0, :])
     pixels = histogram.sum(axis=-2)
-    own = np.stack([pixels, right, pixels * confidence], axis=-1).astype(np.float64)  # (..., 512, 3)
-    found = np.zeros((*own.shape[:-2], bins, 3))
+    weighted = np.stack([pixels, right, pixels * confidence], axis=-1).astype(np.float64)  # (..., 512, 3)
+    gaps = np.zeros((*weighted.shape[:-2], bins, 3))
     for b in range(bins):
-        found[..., b, :] = own[..., place == b, :].sum(axis=-2)
-    return found
+        gaps[..., b, :] = weighted[..., place == b, :].sum(axis=-2)
+    return gaps

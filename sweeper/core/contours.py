@@ -1,6 +1,6 @@
 """Contours and centre lines of label maps. Pure NumPy: the profile and the scoring of test images share it.
 
-The image's edge is no contour, and neither is the border of an ignored region: what lies beyond is unknown.
+The image's edge is no contour, and neither is the border of an ignored region: what is beyond is unknown.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ def find_near_boundary(mask: Mask, pixels: int = THIN_PIXELS) -> Marks:
         if dy >= height or abs(dx) >= width:
             continue
         here = slice(0, height - dy), slice(max(0, -dx), width - max(0, dx))
-        there = slice(dy, height), slice(max(0, dx), width - max(0, -dx))
-        differ = (mask[here] != mask[there]) & labelled[here] & labelled[there]
+        shifted = slice(dy, height), slice(max(0, dx), width - max(0, -dx))
+        differ = (mask[here] != mask[shifted]) & labelled[here] & labelled[shifted]
         near[here] |= differ
-        near[there] |= differ
+        near[shifted] |= differ
     return near
 
 
@@ -107,7 +107,7 @@ def _half_disc_offsets(pixels: int) -> tuple[tuple[int, int], ...]:
 
 @cache
 def _is_deletable() -> tuple[Marks, Marks]:
-    """Whether a pixel with these neighbours (bit k = x_{k+1}) goes, in the first and the second subiteration."""
+    """Return whether a pixel with these neighbours (bit k = x_{k+1}) goes, in the first and the second subiteration."""
     tables = np.zeros((2, 256), dtype=bool)
     for code in range(256):
         x = [bool(code >> k & 1) for k in range(8)]
@@ -121,7 +121,7 @@ def _is_deletable() -> tuple[Marks, Marks]:
 
 
 def count_boundary_pixels(label: Mask, answer: Mask, classes: int, pixels: int) -> npt.NDArray[np.int64]:
-    """Pixels within the inner bands of the contours, of each class: in both, in the answer alone, in the label alone.
+    """Count each class's pixels in the inner bands of the contours: in both, in the answer only, in the label only.
 
     Boundary IoU is the first over the sum (Cheng et al. 2021, eq. 1).
 
@@ -134,15 +134,15 @@ def count_boundary_pixels(label: Mask, answer: Mask, classes: int, pixels: int) 
     Returns:
         (C, 3) int64.
     """
-    given = np.where(label == IGNORE, np.uint8(IGNORE), answer)
-    near_label, near_answer = find_near_boundary(label, pixels), find_near_boundary(given, pixels)
-    both = _count_per_class(label[near_label & near_answer & (label == given)], classes)
-    of_answer, of_label = _count_per_class(given[near_answer], classes), _count_per_class(label[near_label], classes)
+    visible = np.where(label == IGNORE, np.uint8(IGNORE), answer)
+    near_label, near_answer = find_near_boundary(label, pixels), find_near_boundary(visible, pixels)
+    both = _count_per_class(label[near_label & near_answer & (label == visible)], classes)
+    of_answer, of_label = _count_per_class(visible[near_answer], classes), _count_per_class(label[near_label], classes)
     return np.stack([both, of_answer - both, of_label - both], axis=-1)
 
 
 def count_centreline_pixels(label: Mask, answer: Mask, classes: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """How much of each centre line lies inside the other mask, for clDice (Shit et al. 2021, eq. 1).
+    """Count how much of each centre line is inside the other mask, for clDice (Shit et al. 2021, eq. 1).
 
     An ignored region cuts label and answer alike.
 
@@ -157,9 +157,9 @@ def count_centreline_pixels(label: Mask, answer: Mask, classes: npt.NDArray[np.b
     counts = np.zeros((len(classes), 4), dtype=np.int64)
     labelled = label != IGNORE
     for c in np.flatnonzero(classes):
-        inside, given = label == c, labelled & (answer == c)
-        line, line_given = compute_skeleton(inside), compute_skeleton(given)
-        counts[c] = (line_given & inside).sum(), line_given.sum(), (line & given).sum(), line.sum()
+        inside, predicted = label == c, labelled & (answer == c)
+        line, line_given = compute_skeleton(inside), compute_skeleton(predicted)
+        counts[c] = (line_given & inside).sum(), line_given.sum(), (line & predicted).sum(), line.sum()
     return counts
 
 

@@ -24,7 +24,9 @@ def compute_cldice(summed: Counts) -> Floats:
 
 
 def compute_calibration_error(summed: Floats) -> Floats:
-    """Expected calibration error from (..., B, 3) counts as in `TestDetail.confidence` → (...); NaN without pixels.
+    """Return the expected calibration error from (..., B, 3) counts as in `TestDetail.confidence` → (...).
+
+    It is NaN without pixels.
 
     Σ_b n_b/n · |accuracy_b − confidence_b| (Guo et al. 2017, eq. 3).
     """
@@ -33,18 +35,18 @@ def compute_calibration_error(summed: Floats) -> Floats:
 
 
 def find_classes_with_contour(boundary: Counts) -> npt.NDArray[np.bool_]:
-    """Which classes have a contour in the labels; (n, C, 3) → (C,). Binary: the foreground's alone."""
+    """Return which classes have a contour in the labels; (n, C, 3) → (C,). Binary: only the foreground's."""
     summed = boundary.sum(axis=0)
-    found: npt.NDArray[np.bool_] = (summed[:, 0] + summed[:, 2]) > 0
-    if len(found) == 2:
-        found[0] = False
-    return found
+    has_contour: npt.NDArray[np.bool_] = (summed[:, 0] + summed[:, 2]) > 0
+    if len(has_contour) == 2:
+        has_contour[0] = False
+    return has_contour
 
 
 def find_classes_with_centreline(centreline: Counts) -> npt.NDArray[np.bool_]:
-    """Which classes have a centre line in the labels; (n, C, 4) → (C,)."""
-    found: npt.NDArray[np.bool_] = centreline[..., 3].sum(axis=0) > 0
-    return found
+    """Return which classes have a centre line in the labels; (n, C, 4) → (C,)."""
+    has_centreline: npt.NDArray[np.bool_] = centreline[..., 3].sum(axis=0) > 0
+    return has_centreline
 
 
 def compute_detail_scores(detail: TestDetail) -> dict[str, float]:
@@ -54,12 +56,12 @@ def compute_detail_scores(detail: TestDetail) -> dict[str, float]:
     """
     boundary, centreline = detail.boundary.astype(np.int64), detail.centreline.astype(np.int64)
     contours, lines = find_classes_with_contour(boundary), find_classes_with_centreline(centreline)
-    found = {}
+    scores = {}
     if contours.any():
-        found["boundary_iou"] = float(mean_over(compute_iou(boundary.sum(axis=0)), contours))
+        scores["boundary_iou"] = float(mean_over(compute_iou(boundary.sum(axis=0)), contours))
     if lines.any():
-        found["cldice"] = float(mean_over(compute_cldice(centreline.sum(axis=0)), lines))
+        scores["cldice"] = float(mean_over(compute_cldice(centreline.sum(axis=0)), lines))
     error = float(compute_calibration_error(detail.confidence.sum(axis=0)))
     if np.isfinite(error):
-        found["ece"] = error
-    return found
+        scores["ece"] = error
+    return scores

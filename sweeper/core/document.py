@@ -19,7 +19,7 @@ class Document(Record):
 
     @property
     def document(self) -> dict[str, Any]:
-        """The same as JSON types, its schema first."""
+        """The document as JSON types, its schema first."""
         values = json.loads(self.model_dump_json()) if self.NULL_NUMBERS else self.model_dump(mode="json")
         return {"schema": self.SCHEMA, **values}
 
@@ -31,11 +31,11 @@ class DatasetSummary(Record):
     source: str
     """A folder, an annotation file, or `synthetic:…`."""
     patterns: Patterns | None
-    """How the files are called (`--images`, `--masks`); null = as the format says."""
+    """Patterns of the file names (`--images`, `--masks`); null = as the format says."""
     class_map: dict[str, tuple[str, ...]] | None
     """Classes and the labels or names that became them (`--class-map`); null = all as they are."""
     read_as: str | None
-    """What was found and assumed of the layout, in one line."""
+    """Layout that was found or assumed, in one line."""
     digest: str
     """SHA-256 of pixels, labels, names and split."""
     task: Task
@@ -45,28 +45,28 @@ class DatasetSummary(Record):
 
     @classmethod
     def from_dataset(cls, dataset: Dataset) -> DatasetSummary:
-        """What is told of a data set."""
+        """Return the summary of a data set."""
         return cls(**dataset.model_dump(include=set(cls.model_fields)))
 
 
 def json_text(document: object) -> str:
-    """A document as the text of its file: readable, and refused where a number is none."""
+    """Return a document as the text of its file: readable, and refused if a number is not finite."""
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 class ErrorRow(Record):
-    """What was wrong."""
+    """One problem."""
 
     kind: str
     """Name of the error: `UsageError`, `DataError`, `InterruptedSweepError` and others."""
     message: str
-    """For people: the rule, what was found, and the next step."""
+    """Message: the rule, the value found, and the next step."""
     problems: tuple[str, ...]
     """Each thing that is wrong, where there may be several."""
 
 
 class ErrorDocument(Document):
-    """What every command prints under `--json` where it fails, on standard output."""
+    """Error that every command prints under `--json`, on standard output."""
 
     SCHEMA: ClassVar[str] = "sweeper.error/1"
 

@@ -1,4 +1,4 @@
-"""What can go wrong, as one tree: each kind says what the command line ends with.
+"""All errors, as one tree: each kind has the exit status of the command line.
 
 The library raises these; `sweeper.cli.main` alone turns them into words and an exit status. Every message states the
 rule, the value found and the next step.
@@ -24,7 +24,7 @@ class UsageError(SweeperError):
 
 
 class ProblemListError(UsageError):
-    """A usage error made of several findings, reported together so that they can be mended in one go."""
+    """A usage error made of several findings, reported together so that they can be fixed in one go."""
 
     heading = "{problems}:"
     """`{problems}` becomes their number with the word, `{where}` where they are."""
@@ -96,15 +96,15 @@ class CheckpointError(SweeperError):
 
 
 class ExecutorError(SweeperError):
-    """Where trainings run, none can go on. What is finished is kept, and the study can be resumed."""
+    """No training can continue where they run. What is finished is kept, and the study can be resumed."""
 
 
 class LostStudyError(SweeperError):
-    """Another process runs the study by now."""
+    """Another process has taken the study over."""
 
     def __init__(self, study: str, storage: str) -> None:
         super().__init__(
-            f"the database forgot that this process runs study {study!r}, and another process runs it by now. "
+            f"the database forgot that this process runs study {study!r}, and another process runs it now. "
             "Everything finished is kept there; what was in work here may be shown as RUNNING until the study is "
             f"resumed the next time. Once the other has ended: {resume_command(study, storage)}"
         )

@@ -1,4 +1,4 @@
-"""A job, what a worker answers to it, and what observers are told of trainings.
+"""Jobs, the workers' answers to them, and the events that observers of trainings receive.
 
 No torch here: the parent process takes these apart, and must not load it.
 """
@@ -14,26 +14,26 @@ from sweeper.core.records import Evaluation, TrialResult, TrialSpec
 
 
 class WorkerHardware(Record):
-    """What a worker found: where it trains and in which precision."""
+    """Hardware of a worker: where it trains and in which precision."""
 
     device: str
     """`cpu`, `cuda` or `mps`."""
     devices: int
-    """How many of them; 1 for a CPU."""
+    """Number of of them; 1 for a CPU."""
     name: str
-    """For people."""
+    """Name for display."""
     precision: Precision
     """Autocast type that this device computes natively; on a CPU not always the quicker one."""
     processor: str = ""
-    """Which processor it is, as times that were measured on it are kept; "" = not known."""
+    """Name of the processor, by which measured times are kept; "" = unknown."""
 
 
 class WorkerLayout(NamedTuple):
-    """How trainings share a machine."""
+    """Division of a machine among trainings."""
 
     workers: int
     threads: int
-    """Of each worker, on a CPU."""
+    """Threads of each worker, on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class JobResult:
     """A job was done."""
 
     result: TrialResult
-    """With all evaluations so far. In state `pruned` as long as it could go on."""
+    """Result with all evaluations so far; in state `pruned` as long as the training could continue."""
     note: str = ""
-    """What people should know of how the training began."""
+    """Remark on how the training began."""
 
     @property
     def finished(self) -> bool:
@@ -72,7 +72,7 @@ class WorkerLost:
 
 
 Answer = JobResult | WorkerLost
-"""What an executor tells of a job."""
+"""Answer of an executor to a job."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class TrainingEvaluated:
 
 @dataclass(frozen=True)
 class TrainingPaused:
-    """A training waits at a rung, in its checkpoint; `result` is what it gave if it never goes on."""
+    """A training waits at a rung, in its checkpoint; `result` counts if it never continues."""
 
     spec: TrialSpec
     result: TrialResult
@@ -100,7 +100,7 @@ class TrainingStarted:
 
 @dataclass(frozen=True)
 class TrainingResumed:
-    """A training that waited goes on, and gave `result` so far; this session may not know it yet."""
+    """A waiting training continues, and gave `result` so far; this session may not know it yet."""
 
     spec: TrialSpec
     result: TrialResult
@@ -114,12 +114,12 @@ class ResultStored:
 
 
 NOT_NEEDED = "it is not needed any more"
-"""Why a training is dropped that an idle worker began, and that its interim analysis did not ask for."""
+"""Reason for dropping a training that an idle worker began and that the interim analysis did not need."""
 
 
 @dataclass(frozen=True)
 class TrainingDropped:
-    """A training was cut off and does not count: its worker `died`, or the sweep ends."""
+    """A training was cut off and does not count: its worker `handle_dead_worker`, or the sweep ends."""
 
     spec: TrialSpec
     reason: str
@@ -127,11 +127,11 @@ class TrainingDropped:
 
 
 SweepEvent = TrainingStarted | TrainingEvaluated | TrainingPaused | TrainingResumed | ResultStored | TrainingDropped
-"""What the tracker, the display, the timekeeper and the status file are told by `notify`."""
+"""Event that the tracker, the display, the timekeeper and the status file receive by `notify`."""
 
 
 class Observer(Protocol):
-    """What is told of trainings."""
+    """Receiver of the events of trainings."""
 
     def notify(self, event: SweepEvent) -> None:
         """Take an event; those that mean nothing to it are passed over."""
@@ -139,11 +139,11 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class Observers:
-    """Tells each in turn."""
+    """Several observers as one."""
 
     observers: tuple[Observer, ...]
 
     def notify(self, event: SweepEvent) -> None:
-        """Tell each of them."""
+        """Pass the event to each observer in turn."""
         for observer in self.observers:
             observer.notify(event)

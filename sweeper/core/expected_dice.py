@@ -36,7 +36,7 @@ def compute_expected_dice(pixels: npt.ArrayLike, probabilities: npt.ArrayLike) -
     """(n, B − 1) expected Dice of each image, answered as foreground from each inner edge between bins on.
 
     Args:
-        pixels: (n, B) how many pixels of each image lie in each bin; ascending probability.
+        pixels: (n, B) number of pixels of each image in each bin; ascending probability.
         probabilities: (B,) of the foreground, in (0, 1).
     """
     counts = np.asarray(pixels, dtype=np.float64)
@@ -88,11 +88,11 @@ class _DiceExpectation:
     def _expected_value(self, sums: Floats, whole: Floats) -> Floats:
         """(n, k) of sums (n, k, Q + 1) over the taken pixels: of `table` and of 1; `whole`: the product's log."""
         inner = np.exp(whole[:, None] - (sums[..., -1:] + 1) * self.s)  # tᵏ dt is exp(−(k + 1) s) ds
-        found: Floats = 2 * np.einsum("q,nkq,nkq->nk", self.weights, inner, sums[..., :-1])
-        return found
+        expected: Floats = 2 * np.einsum("q,nkq,nkq->nk", self.weights, inner, sums[..., :-1])
+        return expected
 
 
 def _sum_from_above(values: Floats) -> Floats:
-    """Sums over this bin and all above it, along axis 1."""
+    """Return the sums over this bin and all above it, along axis 1."""
     sums: Floats = values[:, ::-1].cumsum(axis=1)[:, ::-1]
     return sums

@@ -1,4 +1,4 @@
-"""What is counted of label maps where pixels alone do not tell: components, the regions around them, contours.
+"""Counts from label maps that need more than single pixels: components, the regions around them, contours.
 
 A component of a class is what hangs together at edges or corners of its pixels (8-connected). Class 0 has none. Ignored
 pixels belong to no component, and cut those that they cross.
@@ -24,7 +24,7 @@ Counter = Callable[[Mask], npt.NDArray[np.int64]]
 
 
 def label_components(inside: Marks) -> tuple[npt.NDArray[np.int32], int]:
-    """Number of each pixel's component, (H, W), from 1 on, 0 outside; and how many there are."""
+    """Return the number of each pixel's component, (H, W), from 1 on, 0 outside, and how many there are."""
     from scipy.ndimage import label  # not at the top: workers should begin soon
 
     ids = np.zeros(inside.shape, dtype=np.int32)
@@ -36,40 +36,40 @@ def count_lesions(mask: Mask, classes: int, pixels: int) -> Counter:
 
     One is found by a component of the answer with an IoU above 0.5, of which there is one at most.
     """
-    known = mask != IGNORE
-    truth = {c: label_components(mask == c) for c in np.unique(mask[known]).tolist() if c}
+    labelled = mask != IGNORE
+    truth = {c: label_components(mask == c) for c in np.unique(mask[labelled]).tolist() if c}
 
     def count(answer: Mask) -> npt.NDArray[np.int64]:
         counts = np.zeros((classes, 3), dtype=np.int64)
-        for c in {*truth, *np.flatnonzero(np.bincount(answer[known], minlength=classes)).tolist()} - {0}:
+        for c in {*truth, *np.flatnonzero(np.bincount(answer[labelled], minlength=classes)).tolist()} - {0}:
             ids, number = truth.get(c, (None, 0))
-            found, alarms = label_components(known & (answer == c))
-            hits = 0 if ids is None or not alarms else _match_components(ids, found, alarms)
+            predicted, alarms = label_components(labelled & (answer == c))
+            hits = 0 if ids is None or not alarms else _match_components(ids, predicted, alarms)
             counts[c] = hits, alarms - hits, number - hits
         return counts
 
     return count
 
 
-def _match_components(ids: npt.NDArray[np.int32], found: npt.NDArray[np.int32], alarms: int) -> int:
-    both = (ids > 0) & (found > 0)
-    pairs, common = np.unique(ids[both].astype(np.int64) * (alarms + 1) + found[both], return_counts=True)
-    sizes = np.bincount(ids.ravel())[pairs // (alarms + 1)] + np.bincount(found.ravel())[pairs % (alarms + 1)]
+def _match_components(ids: npt.NDArray[np.int32], predicted: npt.NDArray[np.int32], alarms: int) -> int:
+    both = (ids > 0) & (predicted > 0)
+    pairs, common = np.unique(ids[both].astype(np.int64) * (alarms + 1) + predicted[both], return_counts=True)
+    sizes = np.bincount(ids.ravel())[pairs // (alarms + 1)] + np.bincount(predicted.ravel())[pairs % (alarms + 1)]
     return int((2 * common > sizes - common).sum())
 
 
 def sum_component_dice(mask: Mask, classes: int, pixels: int) -> Counter:
     """Dice of each component in its region, summed: reached, 0, lost, in units of `UNIT`.
 
-    A component's region is the pixels that lie nearest to it (CC-Dice: Jaus et al. 2024, *Every Component Counts*,
+    A component's region is the pixels that are nearest to it (CC-Dice: Jaus et al. 2024, *Every Component Counts*,
     arXiv:2410.18684). Of a class without a component in the image one is lost where it is predicted. With two classes
     one is reached where it is not; with more, that class does not count there.
     """
     from scipy.ndimage import distance_transform_edt
 
-    known = mask != IGNORE
+    labelled = mask != IGNORE
     truth = {}
-    for c in np.unique(mask[known]).tolist():
+    for c in np.unique(mask[labelled]).tolist():
         if c:
             ids, number = label_components(mask == c)
             nearest = distance_transform_edt(ids == 0, return_distances=False, return_indices=True)
@@ -78,13 +78,13 @@ def sum_component_dice(mask: Mask, classes: int, pixels: int) -> Counter:
     def count(answer: Mask) -> npt.NDArray[np.int64]:
         counts = np.zeros((classes, 3), dtype=np.int64)
         for c, (ids, number, region, sizes) in truth.items():
-            given = known & (answer == c)
-            hits = np.bincount(ids[given], minlength=number + 1)[1:]
-            answered = np.bincount(region[given], minlength=number + 1)[1:]
+            predicted = labelled & (answer == c)
+            hits = np.bincount(ids[predicted], minlength=number + 1)[1:]
+            answered = np.bincount(region[predicted], minlength=number + 1)[1:]
             reached = int(np.rint(UNIT * (2 * hits / (sizes + answered)).sum()))
             counts[c] = reached, 0, UNIT * number - reached
-        answers = np.bincount(answer[known], minlength=classes) > 0
-        for c in set(range(1, classes)) - truth.keys() if known.any() else ():
+        answers = np.bincount(answer[labelled], minlength=classes) > 0
+        for c in set(range(1, classes)) - truth.keys() if labelled.any() else ():
             counts[c] = UNIT * (classes == 2 and not answers[c]), 0, UNIT * answers[c]
         return counts
 
@@ -92,7 +92,7 @@ def sum_component_dice(mask: Mask, classes: int, pixels: int) -> Counter:
 
 
 def count_contour_pixels(mask: Mask, classes: int, pixels: int) -> Counter:
-    """Pixels in the inner bands of the contours (`boundary_counts`); with two classes the foreground's alone."""
+    """Count the pixels in the inner bands of the contours (`count_boundary_pixels`); binary: only the foreground's."""
 
     def count(answer: Mask) -> npt.NDArray[np.int64]:
         counts = count_boundary_pixels(mask, answer, classes, pixels)

@@ -69,7 +69,7 @@ def count_at_point(counts: ImageCounts, point: float) -> Counts:
 
 
 def find_present_classes(class_counts: Counts) -> npt.NDArray[np.bool_]:
-    """Which classes have pixels in these images; class_counts (n, C, 3) → (C,)."""
+    """Return which classes have pixels in these images; class_counts (n, C, 3) → (C,)."""
     summed = class_counts.sum(axis=0)
     result: npt.NDArray[np.bool_] = (summed[:, 0] + summed[:, 2]) > 0
     return result
@@ -97,7 +97,7 @@ def _compute_foreground_iou(summed: Counts, classes: npt.NDArray[np.bool_]) -> F
 
 
 def _score_each_image(share: Callable[[Counts], Floats]) -> Callable[[Counts], Floats]:
-    """Counts (..., C, 3) of single images → (..., 1, 2): what an image scores, and 1 where it is scored at all, else 0.
+    """Return a function from counts (..., C, 3) of single images to (..., 1, 2): the score, and 1 if it is scored.
 
     An image scores the mean of `share` over the classes in its labels (Wang et al. 2023, *Fine-grained mIoU*). A class
     that is predicted and not there takes pixels from the others. A binary image scores its foreground alone, and,
@@ -129,14 +129,14 @@ class Objective(NamedTuple):
     """A metric that a search can maximise, and a verdict compares."""
 
     title: str
-    """For people."""
+    """Name for display."""
     binary_only: bool
     measure: Callable[[Any, npt.NDArray[np.bool_]], Floats]
     """Summed counts (..., C, 3) and the marked classes (C,) → (...), from −1 to 1, the higher the better."""
     rows: Callable[[Counts], Floats] | None = None
-    """Of a mean over images: what `measure` takes the sum of, from the counts of each; None = the counts."""
+    """For a mean over images: what `measure` sums over images, from the counts of each; None = the counts."""
     parts: Callable[[Mask, int, int], Counter] | None = None
-    """What is counted of label maps in place of pixels (`sweeper.core.label_parts`); None = pixels."""
+    """Function that counts label maps in place of pixels (`sweeper.core.label_parts`); None = pixels."""
 
 
 METRICS: dict[str, Objective] = {
@@ -163,13 +163,13 @@ BUILT_IN = tuple(METRICS)
 
 
 def make_image_rows(counts: Counts, metric: str) -> Counts | Floats:
-    """What a metric is measured from when it is summed over images, of the counts (..., C, 3) of each."""
+    """Return what a metric sums over images, from the counts (..., C, 3) of each."""
     rows = METRICS[metric].rows
     return counts if rows is None else rows(counts)
 
 
 def select_metric_counts(counts: ImageCounts, metric: str) -> ImageCounts:
-    """The counts that a metric is made of: these, or what was counted of label maps beside them.
+    """Return the counts that a metric is made of: these, or those of label maps.
 
     Raises:
         ValueError: if that was not counted.
@@ -191,15 +191,15 @@ def number_units(groups: Sequence[str | None]) -> npt.NDArray[np.intp] | None:
 def sum_by_unit(rows: Counts | Floats, units: npt.NDArray[np.intp], metric: str) -> Counts | Floats:
     """Rows (R, n, …) of images → (R, units, …): sums; of a mean over images each unit's mean, which counts as one."""
     summed = np.zeros((len(rows), int(units.max()) + 1, *rows.shape[2:]), dtype=rows.dtype)
-    for row, own in zip(summed, rows, strict=True):
-        np.add.at(row, units, own)
+    for row, unit_rows in zip(summed, rows, strict=True):
+        np.add.at(row, units, unit_rows)
     if METRICS[metric].rows is not None:
         summed /= np.maximum(summed[..., 1:], 1.0)
     return summed
 
 
 def sum_image_rows(counts: Counts, metric: str, groups: Sequence[str | None] | None = None) -> Counts | Floats:
-    """What `objective` takes, of the counts (n, …, C, 3) of images: (…, C, 3) or (…, 1, 2).
+    """Return the input of `compute_objective` from counts (n, …, C, 3) of images: (…, C, 3) or (…, 1, 2).
 
     `groups` (n,) are those of the images: in a mean over images a group counts as one. None = each image is its own.
     """
@@ -211,7 +211,7 @@ def sum_image_rows(counts: Counts, metric: str, groups: Sequence[str | None] | N
 
 
 def compute_objective(summed: Counts | Floats, classes: npt.NDArray[np.bool_], metric: str = "miou") -> Floats:
-    """The metric, from sums (..., C, 3) of `image_rows`, over the classes marked in `classes` (C,) → (...).
+    """Return the metric from sums (..., C, 3) of `make_image_rows`, over the classes marked in `classes` (C,) → (...).
 
     A marked class without pixels in this replicate (a bootstrap sample without it) that is predicted nowhere
     counts as 1: it was answered correctly, and the class set stays the same in every replicate.
@@ -221,7 +221,7 @@ def compute_objective(summed: Counts | Floats, classes: npt.NDArray[np.bool_], m
 
 
 def metric_floor(summed: Counts, classes: npt.NDArray[np.bool_], metric: str) -> float:
-    """What a training that gives no answer is worth by a metric: 0, of a user's that metric with no pixel right, too.
+    """Return a metric's value for a training without an answer: 0; a user's metric also with no pixel right.
 
     `summed` (..., C, 3) are any counts of the images that it would have been scored on; the lowest counts.
     """
@@ -231,7 +231,7 @@ def metric_floor(summed: Counts, classes: npt.NDArray[np.bool_], metric: str) ->
 
 
 def all_wrong_counts(summed: Counts) -> Counts:
-    """Counts (..., C, 3) of the same labels where every pixel that was right is answered as the next class."""
+    """Return counts (..., C, 3) of the same labels with every right pixel answered as the next class."""
     wrong = summed.copy()
     wrong[..., 1] += np.roll(wrong[..., 0], 1, axis=-1)
     wrong[..., 2] += wrong[..., 0]
@@ -244,7 +244,8 @@ def find_best_point(
 ) -> tuple[float, float]:
     """Operating point with the highest metric over these images, and that metric.
 
-    Ties go to the point nearest the default, so that flat optima are not read as a shift. `groups`: see `summed_rows`.
+    Ties go to the point nearest the default, so that flat optima are not read as a shift. `groups`: see
+    `sum_image_rows`.
     """
     return _pick_best(select_metric_counts(counts, metric), score_all_points([counts], metric, groups))
 
@@ -260,11 +261,13 @@ def choose_point(counts: ImageCounts, metric: str = "miou", groups: Sequence[str
     units = None if groups is None else number_units(groups)
     folds = (np.arange(len(counted.data)) if units is None else units) % FOLDS
     swept = []
-    for own in (np.flatnonzero(folds == fold).tolist() for fold in np.unique(folds)):
-        part = counted.model_copy(update={"data": counted.data[own], "images": ()})
+    for fold_images in (np.flatnonzero(folds == fold).tolist() for fold in np.unique(folds)):
+        part = counted.model_copy(update={"data": counted.data[fold_images], "images": ()})
         part = part.summed if METRICS[metric].rows is None else part
         swept.append(
-            sum_image_rows(count_at_all_points(part), metric, None if groups is None else [groups[i] for i in own])
+            sum_image_rows(
+                count_at_all_points(part), metric, None if groups is None else [groups[i] for i in fold_images]
+            )
         )
     rows, plain = np.stack(swept), len(counted.points) // 2
     if len(rows) > 1:
@@ -283,15 +286,15 @@ def choose_point(counts: ImageCounts, metric: str = "miou", groups: Sequence[str
 def find_best_point_by(
     counts: ImageCounts, measure: Callable[[Counts, npt.NDArray[np.bool_]], Floats]
 ) -> tuple[float, float]:
-    """The same for any measure, which makes (T, C, 3) summed counts and (C,) present classes into (T,) values."""
+    """Return the best point for any measure, which maps counts (T, C, 3) and present classes (C,) to (T,) values."""
     swept = count_at_all_points(counts)
     return _pick_best(counts, measure(swept.sum(axis=0), find_present_classes(swept[:, 0])))
 
 
 def score_all_points(parts: Sequence[ImageCounts], metric: str, groups: Sequence[str | None] | None = None) -> Floats:
-    """The metric over the images of all parts together at every operating point, (T,).
+    """Return the metric over the images of all parts together at every operating point, (T,).
 
-    `groups` as in `summed_rows`, of the images of all parts one after another.
+    `groups` as in `sum_image_rows`, of the images of all parts one after another.
     """
     counted = [select_metric_counts(part, metric) for part in parts]
     if METRICS[metric].rows is None:  # sums say all: one sweep in place of one for each image
@@ -313,7 +316,7 @@ def _pick_best_index(counts: ImageCounts, values: Floats) -> int:
 
 
 def compute_scores(class_counts: Counts) -> MetricScores:
-    """All metrics of images with counts (n, C, 3)."""
+    """Return all metrics of images with counts (n, C, 3)."""
     classes = find_present_classes(class_counts)
     summed = class_counts.sum(axis=0)
     per_class = compute_iou(summed)
@@ -334,7 +337,7 @@ def compute_scores(class_counts: Counts) -> MetricScores:
 
 
 def compute_image_mious(class_counts: Counts) -> Floats:
-    """mIoU of each image by itself, (n, C, 3) → (n,): mean IoU over the classes that occur in its own labels.
+    """MIoU of each image by itself, (n, C, 3) → (n,): mean IoU over the classes that occur in its own labels.
 
     As everywhere, a class that does not occur is left out: where it is predicted, the IoU of the classes whose pixels
     it took falls. 0 for an image without a label.
@@ -346,7 +349,7 @@ def compute_image_mious(class_counts: Counts) -> Floats:
 
 
 def zero_scores(class_counts: Counts) -> MetricScores:
-    """Scores of a training that gives no answer (NaN logits): 0 for every class that occurs."""
+    """Return the scores of a training without an answer (NaN logits): 0 for every class that occurs."""
     classes = find_present_classes(class_counts)
     zeros = tuple(0.0 if ok else None for ok in classes)
     return MetricScores(
@@ -355,7 +358,7 @@ def zero_scores(class_counts: Counts) -> MetricScores:
 
 
 def compute_constant_miou(class_counts: Counts) -> float:
-    """mIoU of answering the commonest class everywhere, on images with counts (n, C, 3)."""
+    """Return the mIoU of answering the most common class everywhere, on images with counts (n, C, 3)."""
     summed = class_counts.sum(axis=0)
     pixels = summed[:, 0] + summed[:, 2]
     return float(pixels.max() / pixels.sum() / max(1, int((pixels > 0).sum()))) if pixels.sum() else 0.0
@@ -380,7 +383,7 @@ def mean_over(values: Floats, classes: npt.NDArray[np.bool_]) -> Floats:
 
 
 def select_images(counts: ImageCounts, images: tuple[int, ...]) -> ImageCounts:
-    """Those of some of its images, in their order."""
+    """Return the counts of some of the images, in their order."""
     rows = [counts.images.index(i) for i in images]
     parts = None if counts.parts is None else select_images(counts.parts, images)
     return counts.model_copy(update={"images": images, "data": counts.data[rows], "parts": parts})

@@ -23,14 +23,16 @@ is undone by τ = −1, and τ = 1 makes an unweighted network favour rare class
 _BY_NAME = {"thresholds": THRESHOLDS, "few_thresholds": FEW_THRESHOLDS, "taus": TAUS}
 
 
-def _is_named(value: Any) -> Any:
+def _resolve_points(value: Any) -> Any:
     return _BY_NAME.get(value, value) if isinstance(value, str) else value
 
 
-def _format_name(points: tuple[float, ...]) -> str | tuple[float, ...]:
-    return next((name for name, known in _BY_NAME.items() if known == points), points)
+def _abbreviate_points(points: tuple[float, ...]) -> str | tuple[float, ...]:
+    return next((name for name, values in _BY_NAME.items() if values == points), points)
 
 
-Points = Annotated[tuple[float, ...], BeforeValidator(_is_named), PlainSerializer(_format_name, when_used="json")]
+Points = Annotated[
+    tuple[float, ...], BeforeValidator(_resolve_points), PlainSerializer(_abbreviate_points, when_used="json")
+]
 """Operating points of some counts; `thresholds`, `few_thresholds` or `taus` in JSON, so that what all have in common is
 not stored with each."""

@@ -1,4 +1,4 @@
-"""Code of the user's, named `module:function`: where it is, whether it is still the same, and importing it."""
+"""The user's code, given as `module:function`: where it is, whether it is still the same, and importing it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LOADED: dict[Path, str] = {}
 
 
 class UserCode(Record):
-    """A function or class of the user's, and the source that it had."""
+    """The user's function or class, and the source that it had."""
 
     name: str
     """`module:function`."""
@@ -42,7 +42,7 @@ class UserCode(Record):
 
 
 def find_code(name: str, option: str, folders: tuple[Path, ...] | None = None) -> UserCode:
-    """Look for a module without importing it (a package that it lies in is imported).
+    """Look for a module without importing it (the package that contains it is imported).
 
     Args:
         name: `module:function`.
@@ -73,17 +73,17 @@ def find_code(name: str, option: str, folders: tuple[Path, ...] | None = None) -
     return UserCode(name=name, digest=_compute_digest(source), folder=str(looked[0].absolute()))
 
 
-def locate_code(known: UserCode, option: str) -> UserCode:
-    """The same name as it is now: in the working folder, or in that of the run.
+def locate_code(stored: UserCode, option: str) -> UserCode:
+    """Return the same code as it is now: in the working folder, or in that of the run.
 
     Raises:
         UsageError: if it is not there any more.
     """
-    return find_code(known.name, option, (Path.cwd(), Path(known.folder)))
+    return find_code(stored.name, option, (Path.cwd(), Path(stored.folder)))
 
 
 def load_code(code: UserCode, what: str) -> Callable[..., Any]:
-    """Import a function of the user's.
+    """Import the user's function.
 
     Raises:
         UsageError: if it cannot be imported, is no function, or its source is not what it was.
@@ -104,18 +104,18 @@ def load_code(code: UserCode, what: str) -> Callable[..., Any]:
         if _LOADED.get(source) != code.digest and any(source.is_relative_to(folder) for folder in folders):
             sys.modules.pop(code.module, None)  # it was edited since this process imported it
         with _put_first_on_path(folders), redirect_stdout(sys.stderr):  # what it prints is no result
-            found = getattr(importlib.import_module(code.module), code.function, None)
+            function = getattr(importlib.import_module(code.module), code.function, None)
     except (Exception, SystemExit) as error:  # a script ends where it is imported
         raise UsageError(
             f"{what} {code.name} must be importable: importing {code.module} failed: {format_error_line(error)}"
         ) from error
     _LOADED[source] = code.digest
-    if not callable(found):
+    if not callable(function):
         raise UsageError(
             f"{what} {code.name} must name a function or class, and {source} has "
-            + (f"no {code.function}" if found is None else f"{code.function} = {type(found).__name__}")
+            + (f"no {code.function}" if function is None else f"{code.function} = {type(function).__name__}")
         )
-    return found  # type: ignore[no-any-return]
+    return function  # type: ignore[no-any-return]
 
 
 def refuse_user_code(problems: Sequence[str], option: str, code: UserCode, use: str) -> None:
@@ -136,7 +136,7 @@ def refuse_user_code(problems: Sequence[str], option: str, code: UserCode, use: 
 
 
 def format_error_line(error: BaseException) -> str:
-    """An error of the user's code on one line, with where it happened."""
+    """Return an error of the user's code on one line, with where it happened."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{where}"
@@ -147,22 +147,24 @@ def _compute_digest(source: Path) -> str:
 
 
 def _find_source(module: str, folders: tuple[Path, ...]) -> Path | None:
-    """The file of a module that may have been imported already; None where there is none."""
+    """Return the file of a module that may have been imported already; None if there is none."""
     try:
         importlib.invalidate_caches()
         with _put_first_on_path(folders):
-            found = importlib.util.find_spec(module)
+            module_spec = importlib.util.find_spec(module)
     except Exception:  # a package that fails to import, a module without a specification
         return None
-    if found is None or found.origin is None or not Path(found.origin).is_file():
+    if module_spec is None or module_spec.origin is None or not Path(module_spec.origin).is_file():
         return None
-    return Path(found.origin)
+    return Path(module_spec.origin)
 
 
 @contextmanager
 def _put_first_on_path(folders: tuple[Path, ...]) -> Iterator[None]:
-    """Folders before all others while a module is imported, as for a script; after it behind them: what it imports
-    later is still found, and no file there stands for a module of a library's."""
+    """Put folders first on the module path while a module is imported, as for a script, and behind the others after it.
+
+    What the module imports later is still found, and no file there replaces a library's module.
+    """
     added = [str(folder) for folder in dict.fromkeys(folders) if folder.is_dir()]
     before = [place for place in sys.path if place not in added]
     sys.path[:] = [*added, *before]

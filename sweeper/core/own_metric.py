@@ -1,4 +1,4 @@
-"""A metric of the user's (`--metric module:function`): a function of confusion counts, which a search maximises."""
+"""The user's metric (`--metric module:function`): a function of confusion counts, which a search maximises."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def register_metric(code: UserCode | None) -> None:
 
 
 def is_metric_usable(metric: str) -> bool:
-    """Whether a metric can be measured here: sweeper's own, or one whose code is there and what it was."""
+    """Return whether a metric can be measured here: sweeper's own, or one whose code is present and unchanged."""
     try:
-        own = METRICS[metric].measure
-        if isinstance(own, _UserMetric):
-            _ = own.function
+        code = METRICS[metric].measure
+        if isinstance(code, _UserMetric):
+            _ = code.function
     except (KeyError, UsageError):
         return False
     return True
 
 
 def resolve_verdict_metric(metric: str) -> str:
-    """What a verdict compares: the metric, or mIoU where the user's code is not at hand, as a report may be written."""
+    """Return what a verdict compares: the metric, or mIoU if the user's code is missing, as may be for a report."""
     return metric if is_metric_usable(metric) else "miou"
 
 
@@ -65,26 +65,26 @@ class _UserMetric:
         where = f"{OPTION} {self._code.name}(tp, fp, fn) of shape {tp.shape}"
         try:
             with np.errstate(divide="ignore", invalid="ignore"):
-                found = np.asarray(function(tp, fp, fn), dtype=np.float64)
+                values = np.asarray(function(tp, fp, fn), dtype=np.float64)
         except Exception as error:
             if isinstance(error, MemoryError):
                 raise
             raise UsageError(
                 f"{where} must give an array of numbers, and failed: {format_error_line(error)}"
             ) from error
-        if found.shape != tp.shape[:-1]:
+        if values.shape != tp.shape[:-1]:
             raise UsageError(
-                f"{where} must give one number for each sum, an array of shape {tp.shape[:-1]}, got {found.shape}; "
+                f"{where} must give one number for each sum, an array of shape {tp.shape[:-1]}, got {values.shape}; "
                 "reduce the last axis, which is that of the classes"
             )
-        allowed = np.abs(found) <= 1 + 1e-9  # NaN is not
+        allowed = np.abs(values) <= 1 + 1e-9  # NaN is not
         if not allowed.all():
-            wrong = found[~allowed][0]
+            wrong = values[~allowed][0]
             raise UsageError(
                 f"{where} must be within -1 and 1, the higher the better, got {wrong:g}; say what holds where a class "
                 "neither occurs nor is predicted (tp + fp + fn = 0)"
             )
-        return found
+        return values
 
 
 def check_metric(code: UserCode, classes: int) -> None:
@@ -117,13 +117,13 @@ def check_metric(code: UserCode, classes: int) -> None:
 
 
 def _counts(table: Counts) -> Counts:
-    """True positives, false positives and false negatives (..., C, 3) of confusion tables (..., C, C)."""
+    """Return true positives, false positives and false negatives (..., C, 3) of confusion tables (..., C, C)."""
     right = table.diagonal(axis1=-2, axis2=-1)
     return np.stack([right, table.sum(axis=-2) - right, table.sum(axis=-1) - right], axis=-1)
 
 
 def _find_problems(values: dict[str, Floats], single: list[float], scaled: Floats) -> Iterator[str]:
-    """What is wrong with the values of the sums of several images, of each by itself, and of thrice as many images."""
+    """Return what is wrong with the values for several images, each image, and three times as many images."""
     some = values["some"]
     if not all(math.isclose(a, b, abs_tol=1e-9) for a, b in zip(some.ravel(), single, strict=True)):
         yield "it must give the same for a sum by itself as among others; work along the last axis, that of the classes"

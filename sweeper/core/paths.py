@@ -21,48 +21,51 @@ TRACKING = "sqlite:///mlflow.db"
 CACHE = Path(".sweeper") / "cache"
 """Decoded data sets, one folder per content digest."""
 STATUS = Path(".sweeper") / "status"
-"""What running sweeps say of themselves, one file per study."""
+"""Folder of the status files of running sweeps, one per study."""
 REPORTS = Path("reports")
 
 
 def expand_user(text: str) -> Path:
-    """A path with `~` and `~user` replaced where there is such a home."""
+    """Return a path with `~` and `~user` replaced if there is such a home."""
     return Path(os.path.expanduser(text))  # noqa: PTH111 (pathlib's own raises where there is none)
 
 
 def get_checkpoints_dir(cache: Path, study: str) -> Path:
-    """Folder of a study's paused trainings, beside the decoded data."""
+    """Return the folder of a study's paused trainings, next to the decoded data."""
     return cache.parent / "checkpoints" / make_folder_name(study)
 
 
 def get_step_times_file(cache: Path) -> Path:
-    """Where this machine's times of training steps are kept, beside the decoded data."""
+    """Return where this machine's times of training steps are kept, next to the decoded data."""
     return cache.parent / "step-times.json"
 
 
 def get_checkpoint_path(folder: Path, spec: TrialSpec) -> Path:
-    """Where a paused training waits; the name of a final one, which shares its number, holds a hash of its spec."""
-    own = f"-{_compute_short_hash(spec.model_dump_json())}" if spec.purpose == "final" else ""
-    return folder / f"{spec.purpose}-{spec.number:05d}{own}.pt"
+    """Return the checkpoint of a paused training.
+
+    The name of a final training, which shares its number, has a hash of its spec.
+    """
+    suffix = f"-{_compute_short_hash(spec.model_dump_json())}" if spec.purpose == "final" else ""
+    return folder / f"{spec.purpose}-{spec.number:05d}{suffix}.pt"
 
 
 def get_weights_dir(cache: Path, study: str) -> Path:
-    """Folder of the weights that a study keeps, beside the decoded data."""
+    """Return the folder of the weights that a study keeps, next to the decoded data."""
     return get_weights_dir_of(get_checkpoints_dir(cache, study))
 
 
 def get_weights_dir_of(checkpoints: Path) -> Path:
-    """The same, from a study's `checkpoints_dir`."""
+    """Return the folder of a study's weights from its `get_checkpoints_dir`."""
     return checkpoints.parent.parent / "weights" / checkpoints.name
 
 
 def get_weights_path(folder: Path, spec: TrialSpec) -> Path:
-    """Where the weights of a training are kept."""
+    """Return the file of a training's weights."""
     return folder / f"{spec.purpose}-{spec.number:05d}.safetensors"
 
 
 def get_final_weights_path(folder: Path, spec: TrialSpec, on: str, digest: str) -> Path:
-    """Where the weights of a final training are kept: one file for each configuration, budget and seed.
+    """Return the file of a final training's weights: one for each configuration, budget and seed.
 
     Args:
         folder: of the study's weights.
@@ -70,8 +73,8 @@ def get_final_weights_path(folder: Path, spec: TrialSpec, on: str, digest: str) 
         on: the images that it is trained on, in a word.
         digest: of the data set.
     """
-    own = _compute_short_hash(f"{spec.model_dump_json()} {digest}")
-    return folder / f"final-{make_slug(on)}-{spec.steps}-seed{spec.seed}-{own}.safetensors"
+    digest_of_spec = _compute_short_hash(f"{spec.model_dump_json()} {digest}")
+    return folder / f"final-{make_slug(on)}-{spec.steps}-seed{spec.seed}-{digest_of_spec}.safetensors"
 
 
 def _compute_short_hash(text: str) -> str:
@@ -90,7 +93,7 @@ def make_slug(text: str) -> str:
 def make_folder_name(name: str) -> str:
     """`slug(name)`, with six digits of the name's hash where that is not the name itself.
 
-    So distinct names have distinct folders, names that differ in their case alone among them: some disks do not tell
+    So distinct names have distinct folders, names that differ only in case included: some disks do not distinguish
     those apart.
     """
     plain = make_slug(name)
@@ -101,14 +104,14 @@ def make_folder_name(name: str) -> str:
 
 
 def search_spaces_dir() -> Path:
-    """Folder of the shipped search spaces, in a wheel (inside the package) or an editable install (beside it)."""
+    """Return the folder of the shipped search spaces: inside the package (wheel) or next to it (editable install)."""
     package = Path(__file__).resolve().parent.parent
     inside = package / "_search_spaces"
     return inside if inside.is_dir() else package.parent / "search_spaces"
 
 
 class ReportPaths:
-    """Where the files of one study's report lie: `OUT/STUDY/…`."""
+    """Paths of the files of one study's report: `OUT/STUDY/…`."""
 
     def __init__(self, out: Path, study: str) -> None:
         self.folder = out / make_folder_name(study)
@@ -121,7 +124,7 @@ class ReportPaths:
 
 
 class JudgementPaths:
-    """Where the files of a judgement lie: in the folder itself."""
+    """Paths of the files of a judgement: in the folder itself."""
 
     def __init__(self, folder: Path) -> None:
         self.markdown = folder / "report.md"
@@ -138,15 +141,15 @@ _WORKFLOW = "workflowType=machine_learning"
 
 
 def get_run_place(experiment: str, run: str) -> str:
-    """A run's page."""
+    """Return the address of a run's page."""
     return f"#/experiments/{quote(experiment, safe='')}/runs/{quote(run, safe='')}?{_WORKFLOW}"
 
 
 def get_view_place(experiment: str, view: View = "sweep") -> str:
-    """A prepared view of a sweep."""
+    """Return the address of a prepared view of a sweep."""
     return f"#/experiments/{quote(experiment, safe='')}/runs?viewStateShareKey={view}&{_WORKFLOW}"
 
 
 def get_experiments_place() -> str:
-    """The list of experiments."""
+    """Return the address of the list of experiments."""
     return f"#/experiments?{_WORKFLOW}"

@@ -34,17 +34,17 @@ IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
 
 
 class Recipe(Record):
-    """How every trial of a study is trained and scored. Defaults are those for a CPU."""
+    """Settings by which every trial of a study is trained and scored. Defaults are those for a CPU."""
 
     model: UserCode | None = None
     """The user's function that makes the network; None = `arch` with `encoder`, of segmentation-models-pytorch."""
     arch: str = "unet"
-    """Architecture name of segmentation-models-pytorch; of the user's own network its name, `module:function`."""
+    """Architecture name of segmentation-models-pytorch; for the user's own network `module:function`."""
     encoder: str = "resnet18"
-    """Its encoder; "" of the user's own network."""
+    """Its encoder; "" for the user's own network."""
     encoder_depth: int = Field(LEAST_DEPTH, ge=LEAST_DEPTH, le=FULL_DEPTH)
     """Number of downsampling stages of the encoder that are used; the network's stride is 2 to this power. Below
-    `FULL_DEPTH` it is not the published encoder: ResNet-18 at depth 3 has 0.7 of its 11 million weights. Of the user's
+    `FULL_DEPTH` it is not the published encoder: ResNet-18 at depth 3 has 0.7 of its 11 million weights. For the user's
     own network it is the stride alone."""
     decoder_width: int = Field(PUBLISHED_WIDTH, ge=4)
     """Channels of the decoder's last stage; each stage before it has twice as many as the next. Of U-Net, U-Net++ and
@@ -52,14 +52,14 @@ class Recipe(Record):
     encoder_weights: str = "none"
     """`none`, `imagenet`, or the path of a file with the encoder's state."""
     input_mean: Channels = IMAGENET_MEAN
-    """What is subtracted from 8-bit RGB images of full scale 1 (its mean, from grey ones), as the encoder weights want.
-    Other images are normalised by their own training pixels."""
+    """Mean that is subtracted from 8-bit RGB images of full scale 1 (its mean, from grey ones), as the encoder
+    weights want. Other images are normalised by their own training pixels."""
     input_std: Channels = IMAGENET_STD
-    """What they are then divided by."""
+    """Standard deviation by which they are then divided."""
     size: int = Field(96, ge=16)
     """Side of the square training crop, in pixels at native resolution."""
     crops: Crops = "uniform"
-    """Where they are cut: anywhere in their image, or a third of each batch around a pixel of a class drawn evenly
+    """Place of the crops: anywhere in their image, or a third of each batch around a pixel of a class drawn evenly
     over those of its image (`sweeper.data.balanced_crops`)."""
     batch_size: int = Field(8, ge=1)
     steps: int = Field(100, ge=4)
@@ -78,7 +78,7 @@ class Recipe(Record):
     average: float = Field(0.1, gt=0, le=1)
     """Horizon of the exponential moving average of weights, as a share of the steps."""
     engine: Engine = "eager"
-    """How steps are taken: `eager` one by one, `graph` recorded as a CUDA graph."""
+    """Way to take steps: `eager` one by one, `graph` recorded as a CUDA graph."""
     deterministic: bool = False
     """Whether torch may use no algorithm whose sums vary in their order; on a GPU the default lets it."""
     compiled: bool = False
@@ -86,8 +86,8 @@ class Recipe(Record):
     precision: Precision = "float32"
     """Autocast type of the forward pass; losses are computed in at least float32 whatever this says."""
     metric: str = "miou"
-    """What the search maximises and the verdict compares: a name in `sweeper.core.metrics.METRICS`; the user's own has
-    `module:function`."""
+    """Metric that the search maximises and the verdict compares: a name in `sweeper.core.metrics.METRICS`, or
+    `module:function` for the user's own."""
     own_metric: UserCode | None = None
     """The user's function that measures it."""
     threshold: OperatingPoint = "tuned"
@@ -109,5 +109,5 @@ class Recipe(Record):
         return int(2**self.encoder_depth)
 
     def rungs(self, steps: int) -> tuple[int, ...]:
-        """Steps after which a training of `steps` steps is evaluated, ascending; the last is `steps`."""
+        """Return the steps after which a training of `steps` steps is evaluated, ascending; the last is `steps`."""
         return tuple(sorted({math.ceil(steps * i / self.evaluations) for i in range(1, self.evaluations + 1)}))

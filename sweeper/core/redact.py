@@ -18,7 +18,7 @@ from urllib.parse import quote, quote_plus, unquote, unquote_plus, urlsplit
 
 HIDDEN = "***"
 NO_ADDRESS = "an address that is not a URL"
-"""What is said in place of an address that cannot be taken apart: nobody knows where its password begins."""
+"""Replacement for an address that cannot be parsed: its password could begin anywhere."""
 HARMLESS = {"application_name", "connect_timeout", "dbname", "format", "host", "images", "port", "size", "sslmode"}
 """Fields of a query whose values hold no secret; all others are hidden."""
 _NAMES = {"api_key", "odbc_connect", "passwd", "password", "pass", "pw", "pwd", "sslpassword", "token", "user"}
@@ -32,7 +32,7 @@ _DATABASE = re.compile(r"[\w.+%~$/ -]*")
 _USER_IN_PATH = re.compile(r"^[./\\~]*(?![A-Za-z]:[/\\])[^/\\]*:.*@|:[^/\\]*@")
 """NAME:PASSWORD@ in what should be a path: its address has a slash too many, or no scheme."""
 _VIEW = re.compile(r"(?:/(?:experiments|models)/[\w/?=&.,%+-]*)?")
-"""The fragment by which MLflow's pages are told apart."""
+"""Fragment that distinguishes MLflow's pages."""
 _PATH = re.compile(r"[~./\\]|[A-Za-z]:[\\/]|file:")
 _FILE = re.compile(r"sqlite:///[\w./~ -]+")
 _ANY = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
@@ -61,7 +61,7 @@ _known: set[str] = set()
 
 
 def hide_address_secrets(address: str) -> str:
-    """The one address that `address` is, as people may see it; what is hidden is known to `redact` from then on.
+    """Return a single address fit for display; `redact` knows from then on what is hidden.
 
     A password is hidden, on the web the user's name too, which may be a token; so are the fragment and all fields of
     the query that are not `HARMLESS`. Of what cannot be taken apart: `NO_ADDRESS`.
@@ -71,7 +71,7 @@ def hide_address_secrets(address: str) -> str:
 
 
 def hide_command_secrets(words: Sequence[str]) -> str:
-    """A command line as people may see it: each of its words by itself, as quoting would break a secret into pieces."""
+    """Return a command line fit for display, each word by itself, as quoting would break a secret into pieces."""
     remember_command_secrets(words)
     return shlex.join(map(redact, words))
 
@@ -92,12 +92,12 @@ def check_address(option: str, address: str) -> None:
 
 
 def remember_command_secrets(words: Iterable[str]) -> None:
-    """The addresses among the words of a command line, and what is given as one."""
+    """Remember the addresses among the words of a command line, and values given as addresses."""
     before = ""
     for word in words:
-        found = _ANY.search(word)
-        if found is not None:
-            remember_addresses(word[found.start() :])
+        match = _ANY.search(word)
+        if match is not None:
+            remember_addresses(word[match.start() :])
         elif before in _OPTIONS:
             remember_addresses(word)
         elif word.partition("=")[0] in _OPTIONS:
@@ -113,23 +113,23 @@ def remember_addresses(*addresses: str) -> None:
 def redact(text: str) -> str:
     """`text` without the secrets of the addresses in it, and without those of all addresses that are known.
 
-    Known are those of `remember`, of the variables for addresses and passwords, and of proxies. What is no secret stays
-    as it is, so that text without one comes back unchanged.
+    Known are those of `remember_addresses`, of the variables for addresses and passwords, and of proxies. What is no
+    secret stays as it is, so that text without one comes back unchanged.
     """
     for pattern, put in _make_patterns(tuple(sorted({*_known, *filter(None, map(os.environ.get, _ENVIRONMENT))}))):
         text = pattern.sub(put, text)
-    text = _IN_TEXT.sub(lambda found: _trim(found[0]), text)
+    text = _IN_TEXT.sub(lambda match: _trim(match[0]), text)
     return _FIELD.sub(rf"\g<start>{HIDDEN}", text)
 
 
-def _trim(found: str) -> str:
-    address = found.rstrip(".,;:)]}>")
-    return found if address.endswith("://") else _split_secrets(address)[0] + found[len(address) :]
+def _trim(text: str) -> str:
+    address = text.rstrip(".,;:)]}>")
+    return text if address.endswith("://") else _split_secrets(address)[0] + text[len(address) :]
 
 
 @lru_cache(maxsize=256)
 def _split_secrets(address: str) -> tuple[str, tuple[str, ...]]:
-    """An address as people may see it, and its secrets: all of it, where it cannot be taken apart."""
+    """Return an address fit for display, and its secrets: all of it if it cannot be parsed."""
     scheme, mark, rest = address.partition("://")
     if not mark:
         is_path = _PATH.match(address) and not _USER_IN_PATH.search(address.removeprefix("file:"))
@@ -145,19 +145,19 @@ def _split_secrets(address: str) -> tuple[str, tuple[str, ...]]:
         return NO_ADDRESS, (rest,)
     fields = query.split("&")
     for field in fields:
-        if (seen := _find_field(field)) != field:
+        if (seen := _hide_field(field)) != field:
             secrets += field.split("=", 1)[seen != HIDDEN :]
     if not _VIEW.fullmatch(fragment):
         secrets += [fragment, fragment.partition("=")[2]]
         fragment = HIDDEN
     if not any(secrets):
         return address, ()
-    shown = f"{front}{'?' if query else ''}{'&'.join(map(_find_field, fields))}{'#' if fragment else ''}{fragment}"
+    shown = f"{front}{'?' if query else ''}{'&'.join(map(_hide_field, fields))}{'#' if fragment else ''}{fragment}"
     return shown, tuple(filter(None, secrets))
 
 
 def _split_database(scheme: str, rest: str) -> tuple[str, list[str], str, str]:
-    """What stands before the query, as SQLAlchemy renders it; the password; the query; no fragment.
+    """Return the part before the query as SQLAlchemy renders it, the password and the query; there is no fragment.
 
     Raises:
         ValueError: SQLAlchemy cannot take it apart, or ends a password early that holds one of its signs.
@@ -180,7 +180,7 @@ def _split_database(scheme: str, rest: str) -> tuple[str, list[str], str, str]:
 
 
 def _split_web(scheme: str, rest: str) -> tuple[str, list[str], str, str]:
-    """What stands before the query, without its user; the password, or the only name; the query; the fragment.
+    """Return the part before the query without user, the password or the only name, the query and the fragment.
 
     Raises:
         ValueError: it cannot be taken apart; an @ behind the host is a sign of a password that was ended early.
@@ -196,7 +196,7 @@ def _split_web(scheme: str, rest: str) -> tuple[str, list[str], str, str]:
     return f"{scheme}://{HIDDEN if at else ''}{at}{host}{path}", [password or name], parts.query, parts.fragment
 
 
-def _find_field(field: str) -> str:
+def _hide_field(field: str) -> str:
     name, equals, value = field.partition("=")
     if not equals or name.lower() not in _NAMES | HARMLESS:
         return HIDDEN if field else ""
@@ -206,30 +206,32 @@ def _find_field(field: str) -> str:
 
 @lru_cache(maxsize=16)
 def _make_patterns(texts: tuple[str, ...]) -> tuple[tuple[re.Pattern[str], str], ...]:
-    """What is taken out of texts, with what stands there then, the longest first.
+    """Return the patterns of hidden texts with their replacements, the longest first.
 
     An address becomes what may be seen of it, each of its secrets is hidden. A text that is no address is a secret.
     """
     shown = {text: _split_secrets(text)[0] for text in texts if "://" in text}
     everything = " ".join(shown.values())
-    secrets = {form for text in texts for own in (_split_secrets(text)[1] or (text,)) for form in _list_spellings(own)}
+    secrets = {
+        form for text in texts for secret in (_split_secrets(text)[1] or (text,)) for form in _list_spellings(secret)
+    }
     put = {form: HIDDEN for form in secrets if _is_telling(form) and form not in everything}
-    put |= {form: own for text, own in shown.items() if own != text for form in _list_spellings(text)}
-    found = sorted(put, key=len, reverse=True)
-    edges = [("", "") if len(form) >= 8 else (r"(?<!\w)", r"(?!\w)") for form in found]
+    put |= {form: secret for text, secret in shown.items() if secret != text for form in _list_spellings(text)}
+    ordered = sorted(put, key=len, reverse=True)
+    edges = [("", "") if len(form) >= 8 else (r"(?<!\w)", r"(?!\w)") for form in ordered]
     return tuple(
-        (re.compile(left + re.escape(form) + right), put[form].replace("\\", r"\\"))
-        for form, (left, right) in zip(found, edges, strict=True)
+        (re.compile(before + re.escape(form) + right), put[form].replace("\\", r"\\"))
+        for form, (before, right) in zip(ordered, edges, strict=True)
     )
 
 
 def _is_telling(secret: str) -> bool:
-    """Whether a text with it speaks of it: a short word (`test`) stands in other sentences, too."""
+    """Return whether a text that contains the secret is about it: a short word (`test`) occurs elsewhere, too."""
     return len(secret) >= 6 or (len(secret) >= 3 and not secret.isalpha())
 
 
 def _list_spellings(secret: str) -> Iterator[str]:
-    """As it was written, and as libraries, JSON, Python, HTML and a shell write it."""
+    """Return the secret as it was written, and as libraries, JSON, Python, HTML and a shell write it."""
     for plain in {secret, unquote(secret), unquote_plus(secret)}:
         yield from (plain, quote(plain, safe=""), quote(plain, safe=_KEPT), quote_plus(plain), html.escape(plain))
         yield from (json.dumps(plain)[1:-1], repr(plain)[1:-1], shlex.quote(plain).strip("'"))

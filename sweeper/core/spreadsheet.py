@@ -13,14 +13,14 @@ _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
 
 
 class TableError(ValueError):
-    """What is wrong with a table: rule, value found."""
+    """Problem of a table: rule, value found."""
 
 
 class Table(NamedTuple):
     """The cells of a table as texts, without spaces at their ends."""
 
     names: tuple[str, ...]
-    """Of the columns, as they are written; those without a name are left out."""
+    """Names of the columns, as they are written; columns without a name are left out."""
     rows: list[tuple[int, tuple[str, ...]]]
     """Number of the line, and a cell for each name; rows of empty cells are left out."""
     separator: str
@@ -52,15 +52,15 @@ def parse_table(text: str) -> Table:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True)
     rows: list[tuple[int, tuple[str, ...]]] = []
     try:
-        found = [(reader.line_num + before, cells) for row in reader if any(cells := tuple(map(str.strip, row)))]
+        lines = [(reader.line_num + before, cells) for row in reader if any(cells := tuple(map(str.strip, row)))]
     except csv.Error as error:
         raise TableError(
             f"line {reader.line_num + before}: must be comma-separated text, or with semicolons or tabs ({error})"
         ) from error
-    header = found[0][1] if found else ()
+    header = lines[0][1] if lines else ()
     if twice := [name for name in header if name and header.count(name) > 1]:
         raise TableError(f"column {twice[0]!r} must occur once")
-    for line, cells in found[1:]:
+    for line, cells in lines[1:]:
         if any(cells[len(header) :]):
             raise TableError(f"line {line} must have {len(header)} entries like the header, found {len(cells)}")
         padded = (*cells, *[""] * (len(header) - len(cells)))

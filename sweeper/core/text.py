@@ -1,4 +1,4 @@
-"""Words that several packages write alike: lists and numbers in sentences for people."""
+"""Formatting of lists, numbers and commands in sentences, shared by several packages."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from sweeper.core.paths import STORAGE, TRACKING
 from sweeper.core.redact import hide_address_secrets
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the beginning of a formula; texts that begin so get an apostrophe before them."""
+"""Beginnings that a spreadsheet takes for a formula; such texts get an apostrophe."""
 
 
 def resume_command(study: str, storage: str = STORAGE) -> str:
-    """The command that resumes a study, with its `--storage` where that is not the default.
+    """Return the command that resumes a study, with its `--storage` unless that is the default.
 
     An address that holds a password or token is not shown: the command takes it from the variable that is for such.
     """
@@ -24,7 +24,7 @@ def resume_command(study: str, storage: str = STORAGE) -> str:
 
 
 def replace_options(command: str, options: Mapping[str, object], *, drop: Sequence[str] = ()) -> str:
-    """A command line with these options in place of their earlier values, and without those that are dropped."""
+    """Return a command line with these options in place of their earlier values, and without dropped ones."""
     words, kept = iter(shlex.split(command)), []
     for word in words:
         name, equals, _ = word.partition("=")
@@ -36,13 +36,13 @@ def replace_options(command: str, options: Mapping[str, object], *, drop: Sequen
 
 
 def format_mlflow_command(study: str, storage: str = STORAGE, tracking: str = TRACKING) -> str:
-    """The command that writes to MLflow what it lacks of a study, with its addresses likewise."""
+    """Return the command that writes to MLflow what it lacks of a study."""
     places = format_option("--storage", storage, STORAGE) + format_option("--tracking-uri", tracking, TRACKING)
     return f"sweeper mlflow {shlex.quote(study)}{places}"
 
 
 def format_option(name: str, value: str, default: str) -> str:
-    """An option as a command must be given it, after a space; "" where it is the default.
+    """Return an option as a command takes it, after a space; "" if it is the default.
 
     An address that holds a password or token stands in the variable that is for it.
     """
@@ -60,42 +60,42 @@ def format_address_word(name: str, value: str, *, driver: bool = False) -> str:
 
 
 def is_unicode(text: str) -> bool:
-    """Whether a text can be written as UTF-8; a file's name may hold other bytes."""
+    """Return whether a text can be written as UTF-8; a file's name may have other bytes."""
     return text.isascii() or text == text.encode("utf-8", "replace").decode()
 
 
 def join_words(items: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`; empty of nothing."""
+    """Return `a`, `a and b`, or `a, b and c`; empty for no words."""
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
 
 
 def replace_minus(text: str) -> str:
-    """Formatted numbers with a true minus sign, as the tables of the report have it."""
+    """Return formatted numbers with a true minus sign, as the tables of the report have it."""
     return text.replace("-", "−")
 
 
 def format_signed(value: float) -> str:
-    """`+0.012` or `−0.012`; what rounds to 0 has no sign, as it may lie on either side."""
+    """Return `+0.012` or `−0.012`; what rounds to 0 has no sign, as it may be on either side."""
     return replace_minus(f"{value:+.3f}") if round(value, 3) else "0.000"
 
 
 def format_upper_bound(bound: float, margin: float, least: int = 3) -> str:
-    """A bound ≥ 0 for people, rounded up: to `least` digits, or as many as the margin has that it is compared with.
+    """Return a bound ≥ 0, rounded up to `least` digits, or to those of the margin that it is compared with.
 
-    So it reads no less than it is, and more than the margin only where it is more. Never 0: nobody knows so much.
+    So it is no less than the value, and more than the margin only where it is more. Never 0: nobody knows so much.
     """
     digits = max(least, -int(Decimal(repr(margin)).as_tuple().exponent))
     return f"{max(1, ceil(bound * 10**digits - 1e-6)) / 10**digits:.{digits}f}"
 
 
 def shorten(name: str, longest: int) -> str:
-    """A name of at most `longest` characters (≥ 3): a longer one has an ellipsis in its middle."""
+    """Return a name of at most `longest` characters (≥ 3); a longer one gets an ellipsis in its middle."""
     half = (longest - 1) // 2
     return name if len(name) <= longest else f"{name[: longest - 1 - half]}…{name[-half:]}"
 
 
 def capitalise(sentence: str) -> str:
-    """With its first letter large, the others as they are."""
+    """Return a sentence with its first letter large, the others as they are."""
     return sentence[:1].upper() + sentence[1:]
 
 
@@ -117,13 +117,13 @@ _UNITS = (("ms", 0.001, 999.5), ("s", 1.0, 90.0), ("min", 60.0, 90.0), ("h", 360
 
 
 def format_duration(seconds: float) -> str:
-    """A time for people, to two digits or so: 45 ms, 3.2 s, 14 min, 2.5 h, 3 days."""
+    """Return a duration to about two digits: 45 ms, 3.2 s, 14 min, 2.5 h, 3 days."""
     unit, size = _choose_unit(seconds)
     return f"{_round_two_digits(seconds / size)} {unit}"
 
 
 def format_duration_range(least: float, most: float) -> str:
-    """A forecast: `9 to 25 min`, `about 40 s`; both in the unit of the upper end."""
+    """Return a forecast: `9 to 25 min`, `about 40 s`; both in the unit of the upper end."""
     unit, size = _choose_unit(most)
     low, high = (_round_two_digits(seconds / size) for seconds in (min(least, most), most))
     return f"about {high} {unit}" if low == high else f"{low} to {high} {unit}"
@@ -150,11 +150,11 @@ def format_significant(value: float | None, digits: int = 3) -> str:
 
 
 def format_ratio(ratio: float) -> str:
-    """A ratio for people: 61.5:1, 3,580:1; three digits below a thousand, all before the point above."""
+    """Return a ratio: 61.5:1, 3,580:1; three digits below a thousand, all digits before the point above."""
     return f"{format_significant(ratio)}:1"
 
 
-def suggest_correction(name: str, known: Iterable[str]) -> str:
+def suggest_correction(name: str, candidates: Iterable[str]) -> str:
     """`, did you mean …?` for a likely typing error, else an empty text."""
-    close = difflib.get_close_matches(str(name), list(known), n=1)
+    close = difflib.get_close_matches(str(name), list(candidates), n=1)
     return f", did you mean `{close[0]}`?" if close else ""

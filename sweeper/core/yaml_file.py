@@ -12,7 +12,7 @@ MAX_BYTES = 1 << 20
 
 
 class _ReferenceError(ValueError):
-    """What makes a small file large: an anchor or an alias."""
+    """An anchor or an alias, which make a small file large."""
 
 
 class _NoReferenceLoader(yaml.SafeLoader):
@@ -62,7 +62,7 @@ def read_yaml(path: Path, problems: list[str], *, as_written: bool = False) -> A
 
 
 def parse_yaml(text: str, problems: list[str], *, as_written: bool = False) -> Any:
-    """The same from text."""
+    """Parse YAML from text, like `read_yaml`."""
     try:
         loader = (_TextLoader if as_written else _NoReferenceLoader)(text)
         try:
@@ -73,18 +73,18 @@ def parse_yaml(text: str, problems: list[str], *, as_written: bool = False) -> A
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "(file)"
-        problems.append(f"{where}: must be valid YAML, got {error.problem or error.context}; mend that line")
+        problems.append(f"{where}: must be valid YAML, got {error.problem or error.context}; correct that line")
     except _ReferenceError:
         problems.append("(file): must not use anchors or aliases (& and *); write the values out")
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         deep = isinstance(error, RecursionError)
         reason = "values that are nested too deep" if deep else " ".join(str(error).split())
-        problems.append(f"(file): must be valid YAML, got {reason[:200]}; mend that value")
+        problems.append(f"(file): must be valid YAML, got {reason[:200]}; correct that value")
     return None
 
 
 def _read_node(loader: yaml.SafeLoader, node: yaml.Node, path: str, problems: list[str]) -> Any:
-    """Data of a node, reporting duplicate and non-text keys by their path."""
+    """Return the data of a node, reporting duplicate and non-text keys by their path."""
     if isinstance(node, yaml.SequenceNode):
         return [_read_node(loader, item, path, problems) for item in node.value]
     if not isinstance(node, yaml.MappingNode):
@@ -113,11 +113,11 @@ def format_yaml(content: dict[str, Any]) -> str:
 
 
 def format_key(name: str) -> str:
-    """A key for a message: as it is when it is a word, else escaped and cut."""
+    """Return a key for a message: as it is if it is a word, else escaped and cut."""
     return name if name.isidentifier() and len(name) <= 60 else format_value(name)
 
 
 def format_value(value: object) -> str:
-    """A value for a message, cut where it is long."""
+    """Return a value for a message, cut if it is long."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "…"

@@ -1,7 +1,7 @@
 """Balanced crops: a third of each batch is centred on a pixel of a class that is drawn evenly over those of its image.
 
 As nnU-Net draws its patches (Isensee et al. 2021): the image first, so that each is seen as often as ever; then a class
-of it, never the background; then one of this class's pixels. The background is class 0 of two, else the commonest
+of it, never the background; then one of this class's pixels. The background is class 0 of two, else the most common
 class. The crop has that pixel in its middle, or as near to it as the image's edges let it. The last places of a batch
 are drawn so; where an image holds nothing but background, its crop is as likely anywhere.
 """
@@ -19,23 +19,23 @@ from sweeper.data.store import Pixels, PixelStore
 Weights = npt.NDArray[np.float64]
 
 SHARE = 0.33
-"""Of a batch, rounded as nnU-Net rounds it: 3 of 8, 5 of 16."""
+"""Share of a batch, rounded as nnU-Net rounds it: 3 of 8, 5 of 16."""
 DRAWN = 1000
 """Crops of each image in which pixels are counted: whole numbers that hold thousandths of a pixel."""
 
 
 def is_any_larger(size: int, dataset: Dataset) -> bool:
-    """Whether any image is: where none is, a crop is its whole image wherever it is centred."""
+    """Return whether any image is larger than the crop; else a crop is its whole image wherever it is centred."""
     return any(max(image.height, image.width) > size for image in dataset.images)
 
 
 def count_balanced(batch_size: int) -> int:
-    """How many crops of a batch are balanced, at least one; they are the last ones."""
+    """Return how many crops of a batch are balanced, at least one; they are the last ones."""
     return max(1, batch_size - round(batch_size * (1 - SHARE)))
 
 
 def list_central_classes(dataset: Dataset) -> tuple[tuple[int, ...], ...]:
-    """The classes that a crop of each image can be centred on, ascending; none where there is background alone."""
+    """Return the classes that a crop of each image can be centred on, ascending; none with only background."""
     background = 0 if dataset.task == "binary" else int(dataset.count_class_pixels().argmax())
     return tuple(
         tuple(label for label, pixels in enumerate(image.pixels) if pixels and label != background)
@@ -55,8 +55,8 @@ def find_corner_around(
         size: side of the crop in pixels.
     """
     label = classes[int(draws[0] * len(classes))]
-    there = np.flatnonzero(mask == label)
-    middle = divmod(int(there[int(draws[1] * len(there))]), mask.shape[1])
+    places = np.flatnonzero(mask == label)
+    middle = divmod(int(places[int(draws[1] * len(places))]), mask.shape[1])
     top, left = (min(max(0, at - size // 2), max(0, side - size)) for at, side in zip(middle, mask.shape, strict=True))
     return top, left
 
@@ -64,7 +64,7 @@ def find_corner_around(
 def estimate_pixels_in_crops(
     dataset: Dataset, store: PixelStore, size: int, batch_size: int
 ) -> tuple[tuple[int, ...], ...]:
-    """Of each image the labelled pixels of each class that `DRAWN` of its crops hold on average.
+    """Return each image's labelled pixels of each class that `DRAWN` of its crops have on average.
 
     They are counted, not drawn: each pixel counts as often as a crop holds it. Augmentation is left out.
 
@@ -72,16 +72,16 @@ def estimate_pixels_in_crops(
         dataset: whose images.
         store: their decoded labels.
         size: side of the crops in pixels.
-        batch_size: crops in a batch, of which `balanced_of` so many are balanced.
+        batch_size: crops in a batch, of which `count_balanced` so many are balanced.
     """
     share = count_balanced(batch_size) / batch_size
-    found = []
+    estimates = []
     for index, central in zip(store.walk_indices(), list_central_classes(dataset), strict=True):
         mask = store.get_mask(index)
         seen = _compute_pixel_chances(mask, central, size, share if central else 0.0)
         pixels = np.bincount(mask.ravel(), weights=seen.ravel(), minlength=256)[: len(dataset.classes)]
-        found.append(tuple(int(n) for n in (DRAWN * pixels).round()))
-    return tuple(found)
+        estimates.append(tuple(int(n) for n in (DRAWN * pixels).round()))
+    return tuple(estimates)
 
 
 def _compute_pixel_chances(mask: Pixels, classes: Sequence[int], size: int, share: float) -> Weights:
@@ -102,7 +102,7 @@ def _compute_pixel_chances(mask: Pixels, classes: Sequence[int], size: int, shar
 
 
 def _compute_corner_chances(middles: Weights, axis: int, size: int) -> Weights:
-    """How likely a crop begins at each place along an axis, by how likely its middle is anywhere."""
+    """Return the chance that a crop begins at each place along an axis, from the chances of its middle."""
     side = middles.shape[axis]
     # All middles nearer to an edge than half a crop have the place at that edge.
     inner = np.arange(size // 2 + 1, size // 2 + 1 + max(0, side - size))
@@ -110,7 +110,7 @@ def _compute_corner_chances(middles: Weights, axis: int, size: int) -> Weights:
 
 
 def _compute_cover_chances(corners: Weights, axis: int, side: int, size: int) -> Weights:
-    """How likely each place along an axis is within a crop, by how likely one begins there."""
+    """Return the chance that each place along an axis is within a crop, from the chances of its corner."""
     missing = [(0, side - corners.shape[axis]) if each == axis else (0, 0) for each in (0, 1)]
     begun = np.moveaxis(np.pad(corners, missing).cumsum(axis=axis), axis, 0)
     covered = begun.copy()

@@ -25,7 +25,7 @@ from sweeper.data.text_tables import escape_for_display
 from sweeper.system.whole_files import remove_left, replace_atomically
 
 NOTES = "sources"
-"""Of the notes, in the cache."""
+"""Folder of the notes, in the cache."""
 _LOCKED = "index.json"
 """Its time is that of the store's last use, too."""
 _BEGUN = ".writing-"
@@ -36,10 +36,10 @@ class CacheEntry(NamedTuple):
 
     folder: Path
     names: tuple[str, ...]
-    """What was read into it, as far as is remembered."""
+    """Names of the sources that were read into it, as far as remembered."""
     images: int | None
     size: int
-    """Bytes on disk, with what is kept beside the pixels."""
+    """Bytes on disk, with what is kept next to the pixels."""
     used: float
     """Last use, seconds since 1970."""
     in_use: bool
@@ -68,7 +68,7 @@ def hold_store(folder: Path) -> ExitStack:
 
 
 def list_entries(cache: Path) -> list[CacheEntry]:
-    """Everything in the cache, the most recently used first; () where there is no cache."""
+    """Return everything in the cache, the most recently used first; () without a cache."""
     if not cache.is_dir():
         return []
     names: dict[str, set[str]] = {}
@@ -77,12 +77,12 @@ def list_entries(cache: Path) -> list[CacheEntry]:
         if dataset is not None:  # else its store is listed without a name
             names.setdefault(digest, set()).add(dataset.source)
             images[digest] = len(dataset.images)
-    found = []
+    entries = []
     for folder in cache.iterdir():
         if not folder.is_dir() or folder.name == NOTES:
             continue
         files = [path.stat() for path in folder.rglob("*") if path.is_file()]
-        found.append(
+        entries.append(
             CacheEntry(
                 folder=folder,
                 names=tuple(sorted(names.get(folder.name, ()))),
@@ -93,7 +93,7 @@ def list_entries(cache: Path) -> list[CacheEntry]:
                 complete=is_complete(folder),
             )
         )
-    return sorted(found, key=lambda entry: -entry.used)
+    return sorted(entries, key=lambda entry: -entry.used)
 
 
 def clear_cache(cache: Path) -> tuple[list[CacheEntry], list[CacheEntry]]:
@@ -119,7 +119,7 @@ def clear_cache(cache: Path) -> tuple[list[CacheEntry], list[CacheEntry]]:
 
 
 def _is_held(folder: Path, *, delete: bool = False) -> bool:
-    """Whether a living process holds the store; where none does, it may be deleted: whoever comes then waits."""
+    """Return whether a living process holds the store; if none does, it may be deleted: later ones wait."""
     with ExitStack() as stack:
         try:
             file = stack.enter_context((folder / _LOCKED).open("rb"))
@@ -134,20 +134,20 @@ def _is_held(folder: Path, *, delete: bool = False) -> bool:
 
 
 def _get_last_use(folder: Path) -> float:
-    """Seconds since 1970; of a store that only another user may read, when its folder changed."""
+    """Return seconds since 1970; of a store that only another user may read, when its folder changed."""
     with suppress(OSError):
         return (folder / _LOCKED).stat().st_mtime
     return folder.stat().st_mtime
 
 
-def _write_note(cache: Path, key: str) -> Path:
+def _get_note_path(cache: Path, key: str) -> Path:
     return cache / NOTES / (hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:32] + ".json")
 
 
 def load_or_make(
     cache: Path, key: str, state: str, make: Callable[[], Dataset], *, log: Callable[[str], None]
 ) -> Dataset:
-    """The data set as an earlier start made it in this state, else made now and remembered.
+    """Return the data set as an earlier start made it in this state, else as made now and remembered.
 
     Args:
         cache: the folder of all stores.
@@ -159,11 +159,11 @@ def load_or_make(
     Raises:
         UsageError: the cache cannot be written.
     """
-    known = _load_remembered(cache, key, state, log)
-    if known is not None:
-        if known.read_as is not None:
-            log(f"{escape_for_display(known.source)}, {known.read_as} (decoded earlier)")
-        return known
+    remembered = _load_remembered(cache, key, state, log)
+    if remembered is not None:
+        if remembered.read_as is not None:
+            log(f"{escape_for_display(remembered.source)}, {remembered.read_as} (decoded earlier)")
+        return remembered
     try:
         made = make()
         _store_note(cache, key, state, made)
@@ -175,16 +175,16 @@ def load_or_make(
 
 
 def _load_remembered(cache: Path, key: str, state: str, log: Callable[[str], None]) -> Dataset | None:
-    """The data set as it was read when the source was in this state, if note and store are as they were written.
+    """Return the data set as read when the source was in this state, if note and store are as they were written.
 
     `log` receives a line where something is damaged.
     """
     try:
-        note = json.loads(_write_note(cache, key).read_text(encoding="utf-8"))
+        note = json.loads(_get_note_path(cache, key).read_text(encoding="utf-8"))
         if note["state"] != state:
             return None
         if note["crc32"] != _sum_of(note["dataset"]):
-            log(f"what was remembered of a data set is damaged ({_write_note(cache, key)}); it is read anew")
+            log(f"cache entry {_get_note_path(cache, key)} is corrupt; reading the data set again")
             return None
         dataset = Dataset.model_validate(note["dataset"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -193,18 +193,18 @@ def _load_remembered(cache: Path, key: str, state: str, log: Callable[[str], Non
     if not is_complete(store):
         return None
     if not is_intact(store):
-        log(f"the decoded images in {store} are damaged: they are not what their checksums say; decoding them anew")
+        log(f"the decoded images in {store} are damaged: they are not what their checksums say; decoding them again")
         return None
     return dataset.model_copy(update={"store": str(store)})
 
 
 def _store_note(cache: Path, key: str, state: str, dataset: Dataset) -> None:
     """Note how a data set was made when its source was in this state."""
-    path = _write_note(cache, key)
+    path = _get_note_path(cache, key)
     path.parent.mkdir(parents=True, exist_ok=True)
-    known = dataset.model_dump(mode="json")
+    document = dataset.model_dump(mode="json")
     with replace_atomically(path) as part:
-        part.write_text(json.dumps({"state": state, "dataset": known, "crc32": _sum_of(known)}), encoding="utf-8")
+        part.write_text(json.dumps({"state": state, "dataset": document, "crc32": _sum_of(document)}), encoding="utf-8")
 
 
 def _sum_of(dataset: object) -> int:
@@ -212,11 +212,11 @@ def _sum_of(dataset: object) -> int:
 
 
 def _list_notes(cache: Path) -> Iterator[tuple[Path, str, Dataset | None]]:
-    """Each note, its store's name (empty where it is damaged), and its data set (None where of another version)."""
+    """Yield each note, its store's name (empty if damaged), and its data set (None if of another version)."""
     for path in (cache / NOTES).glob("*.json"):
         digest, dataset = "", None
         with suppress(OSError, ValueError, KeyError, TypeError):
-            known = json.loads(path.read_text(encoding="utf-8"))["dataset"]
-            digest = str(known["digest"]).removeprefix("sha256:")
-            dataset = Dataset.model_validate(known)
+            document = json.loads(path.read_text(encoding="utf-8"))["dataset"]
+            digest = str(document["digest"]).removeprefix("sha256:")
+            dataset = Dataset.model_validate(document)
         yield path, digest, dataset

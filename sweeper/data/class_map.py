@@ -39,17 +39,17 @@ _BACKGROUND = "background"
 
 
 class MappedClasses(NamedTuple):
-    """What a class map makes of a data set."""
+    """Classes and labels that a class map makes of a data set."""
 
     names: tuple[str, ...]
     table: npt.NDArray[np.uint8]
     """(256,) new label of each old one."""
     line: str
-    """For people."""
+    """Remarks for display."""
 
 
 def read_class_map(path: Path) -> dict[str, tuple[str, ...]]:
-    """The classes of a file; what their labels are is known once the data are read.
+    """Return the classes of a file; what their labels are is known once the data are read.
 
     Raises:
         ClassMapError: with all that is wrong with the file.
@@ -65,10 +65,10 @@ def read_class_map(path: Path) -> dict[str, tuple[str, ...]]:
         problems.append(
             f"(top): must be classes with what becomes them, like `road: [3, 4]`, got {shown_value(content)}"
         )
-    found = {} if not isinstance(content, Mapping) else _check_map(content, problems)
+    classes = {} if not isinstance(content, Mapping) else _check_map(content, problems)
     if problems:
         raise ClassMapError(escape_for_display(path), problems)
-    return found
+    return classes
 
 
 def _check_map(content: Mapping[str, Any], problems: list[str]) -> dict[str, tuple[str, ...]]:
@@ -78,19 +78,19 @@ def _check_map(content: Mapping[str, Any], problems: list[str]) -> dict[str, tup
             f"({escape_for_display(next(iter(content)))}); write them the other way round"
         )
         return {}
-    found: dict[str, tuple[str, ...]] = {}
-    for key, given in content.items():
+    classes: dict[str, tuple[str, ...]] = {}
+    for key, labels in content.items():
         name = normalise_text(key.strip())
         where = escape_for_display(name) if len(name) <= 60 else f"{escape_for_display(name[:60])}…"
         if not name or not name.isprintable():
             problems.append(
                 f"{where or '(empty)'}: the name of a class must be printable, got {shown_value(key)}; rename it"
             )
-        entries = given if isinstance(given, list) else [given]
+        entries = labels if isinstance(labels, list) else [labels]
         texts = [normalise_text(entry.strip()) for entry in entries if isinstance(entry, str)]
         if len(texts) < len(entries) or not all(texts) or not texts:
             problems.append(
-                f"{where}: must list labels (0 to {IGNORE}) or names of classes, got {shown_value(given)}; write "
+                f"{where}: must list labels (0 to {IGNORE}) or names of classes, got {shown_value(labels)}; write "
                 "it like [3, car]"
             )
         for text in dict.fromkeys(_normalise_label(text) for text in texts):
@@ -100,21 +100,21 @@ def _check_map(content: Mapping[str, Any], problems: list[str]) -> dict[str, tup
                     f"{where}: labels must be 0 to {IGNORE}, got {escape_for_display(text)[:20]}; correct it"
                 )
         name = "ignore" if is_ignored(name) else name
-        if name in found:
+        if name in classes:
             problems.append(f"{where}: a class must stand once, found it twice (spaces apart); put both lists together")
-        found[name] = tuple(dict.fromkeys(_normalise_label(text) for text in texts))
-    return found
+        classes[name] = tuple(dict.fromkeys(_normalise_label(text) for text in texts))
+    return classes
 
 
 def _normalise_label(text: str) -> str:
-    """A label without leading zeros; a name as it is."""
+    """Return a label without leading zeros; a name as it is."""
     return str(int(text)) if _NUMBER.fullmatch(text) else text
 
 
 def _parse_span(text: str) -> tuple[int, int] | None:
     """First and last label of a label or a range; None for a name."""
-    found = _RANGE.fullmatch(text)
-    return (int(found[1]), int(found[2])) if found else (int(text), int(text)) if text.isdecimal() else None
+    match = _RANGE.fullmatch(text)
+    return (int(match[1]), int(match[2])) if match else (int(text), int(text)) if text.isdecimal() else None
 
 
 def list_spans(class_map: ClassMap | None) -> list[tuple[int, int]]:
@@ -142,7 +142,7 @@ def map_classes(
     *,
     problems: list[str],
 ) -> MappedClasses | None:
-    """What a class map makes of the labels of a data set.
+    """Return what a class map makes of the labels of a data set.
 
     Args:
         class_map: as `read_class_map` gives it.
@@ -165,31 +165,29 @@ def map_classes(
             others = {label for other, labels in groups.items() if other != name for label in labels}
             groups[name] += [label for label in range(1, IGNORE) if label not in others and label not in groups[name]]
     owner = _assign_owners(groups, names, problems)
-    known = {*range(len(declared or ())), *used}
-    occurs = {*known, *([IGNORE] if counts[:, IGNORE].any() else [])}
+    existing = {*range(len(declared or ())), *used}
+    occurs = {*existing, *([IGNORE] if counts[:, IGNORE].any() else [])}
     for name, labels in groups.items():
         if labels and name != "ignore" and not occurs & {*labels}:
             problems.append(
                 f"--class-map: {escape_for_display(name)}: must take labels that there are, found none of them; there "
-                "are "
-                f"{abbreviate([str(label) for label in sorted(occurs)], 12)}"
+                f"are {abbreviate([str(label) for label in sorted(occurs)], 12)}"
             )
     unnamed = {label: _BACKGROUND if label == 0 else f"class_{label}" for label in used}
-    kept = {label: (unnamed | dict(enumerate(declared or ())))[label] for label in sorted(known - owner.keys())}
+    kept = {label: (unnamed | dict(enumerate(declared or ())))[label] for label in sorted(existing - owner.keys())}
     if declared is not None:
         for row, file in zip(counts, files, strict=True):
             wrong = [str(v) for v in np.flatnonzero(row[:IGNORE]) if v >= len(declared) and v not in owner]
             if wrong:
                 problems.append(
                     f"{file}: labels must be below {len(declared)} (the classes in classes.txt), 255 (ignore) or in "
-                    f"the class map, found {abbreviate(wrong)}; mend the mask, or map them"
+                    f"the class map, found {abbreviate(wrong)}; correct the mask, or map them"
                 )
     for label, name in kept.items():
         if name in groups:
             problems.append(
                 f"--class-map: {escape_for_display(name)}: is the name of class {label} too, which the map does not "
-                "take; add "
-                f"{label} to its list, or choose another name"
+                f"take; add {label} to its list, or choose another name"
             )
     if len(problems) > before:
         return None
@@ -197,14 +195,14 @@ def map_classes(
 
 
 def _resolve_labels(name: str, texts: Sequence[str], names: Sequence[str] | None, problems: list[str]) -> list[int]:
-    """The labels that a list of labels and names means."""
-    found = []
+    """Return the labels that a list of labels and names means."""
+    labels = []
     for text in texts:
         span = _parse_span(text)
         if names is not None and text in names and not text.isdecimal():
-            found.append(names.index(text))
+            labels.append(names.index(text))
         elif span is not None:
-            found += range(span[0], min(span[1], IGNORE) + 1)
+            labels += range(span[0], min(span[1], IGNORE) + 1)
         elif text != _ANY:
             where, hint = "there is no classes.txt, so that labels are numbers", ""
             if names is not None:
@@ -216,13 +214,13 @@ def _resolve_labels(name: str, texts: Sequence[str], names: Sequence[str] | None
                 f"--class-map: {escape_for_display(name)}: no class is called {escape_for_display(text)!r}{hint}; "
                 f"{where}"
             )
-    return found
+    return labels
 
 
 def _assign_owners(
     groups: Mapping[str, Sequence[int]], names: Sequence[str] | None, problems: list[str]
 ) -> dict[int, str]:
-    """The class that takes each label."""
+    """Return the class that takes each label."""
     owner: dict[int, str] = {}
     for name, labels in groups.items():
         for label in labels:

@@ -26,7 +26,7 @@ from sweeper.data.text_tables import (
 )
 
 COLOUR_FILES = ("colors.txt", "labelmap.txt", "label_colors.txt")
-"""Where a map is looked for, in this order, and then in tables."""
+"""Files in which a map is looked for, in this order, before tables."""
 _RGB = ("r", "g", "b", "red", "green", "blue")
 VOC_BORDER = (224, 224, 192)
 """Pascal VOC's colour of borders; ignored where a map does not say otherwise."""
@@ -35,7 +35,7 @@ _COLOUR_FIRST = re.compile(r"(?P<rgb>\d+[\s,]+\d+[\s,]+\d+)\s+(?P<name>.+)")
 
 
 class ColourMap(NamedTuple):
-    """Which colour is which label."""
+    """Labels of colours."""
 
     names: tuple[str, ...]
     """Class names in index order, without those that are ignored."""
@@ -46,7 +46,7 @@ class ColourMap(NamedTuple):
 
 
 def read_colours(path: Path, declared: tuple[str, ...] | None, problems: list[str]) -> ColourMap | None:
-    """The map of a file; its faults are appended to `problems`, and None is returned.
+    """Return the map of a file; on faults, which are appended to `problems`, None.
 
     Args:
         path: the file.
@@ -61,13 +61,13 @@ def read_colours(path: Path, declared: tuple[str, ...] | None, problems: list[st
     for number, line in lines:
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        found = _NAME_FIRST.fullmatch(line.strip()) or _COLOUR_FIRST.fullmatch(line.strip())
-        rgb = [int(v) for v in re.split(r"[\s,]+", found["rgb"])] if found else []
-        name = normalise_text(found["name"].strip()) if found else ""
+        match = _NAME_FIRST.fullmatch(line.strip()) or _COLOUR_FIRST.fullmatch(line.strip())
+        rgb = [int(v) for v in re.split(r"[\s,]+", match["rgb"])] if match else []
+        name = normalise_text(match["name"].strip()) if match else ""
         if not rgb or max(rgb) > 255 or not name.isprintable():
             faults.append(
                 f"line {number} must be `name:r,g,b::` with numbers below 256, found {escape_for_display(line)!r}; "
-                "mend it"
+                "correct it"
             )
             continue
         key = rgb[0] << 16 | rgb[1] << 8 | rgb[2]
@@ -77,7 +77,7 @@ def read_colours(path: Path, declared: tuple[str, ...] | None, problems: list[st
     unknown = [n for n in dict.fromkeys(entries.values()) if n not in names and not is_ignored(n)]
     if unknown:
         faults.append(
-            f"names must be those of classes.txt, found {escape_for_display(unknown[0])!r}; mend one of the files"
+            f"names must be those of classes.txt, found {escape_for_display(unknown[0])!r}; correct one of the files"
         )
     if not 2 <= len(names) <= MAX_CLASSES:
         faults.append(f"must name 2 to {MAX_CLASSES} classes, found {len(names)}; write one `name:r,g,b::` a line")
@@ -97,7 +97,7 @@ def is_colour_table(path: Path) -> bool:
 
 
 def _read_lines(path: Path, problems: list[str]) -> list[tuple[int, str]] | None:
-    """The lines of a map with their numbers, those of a table as `name:r,g,b`; None, and a problem, without any."""
+    """Return the lines of a map with their numbers, a table's as `name:r,g,b`; None, and a problem, without any."""
     if not is_colour_table(path):
         text = read_text(path, problems)
         return None if text is None else [*enumerate(text.splitlines(), 1)]

@@ -23,7 +23,7 @@ from sweeper.data.colours import ColourMap, translate_colours
 from sweeper.data.label_values import Note, labels_of
 from sweeper.data.store import ImagePixels, Pixels
 from sweeper.data.text_tables import UnreadableFileError, open_file
-from sweeper.data.tiff import TiffHeader, read_header, read_pixels, turn_upright
+from sweeper.data.tiff import TiffHeader, read_pixels, read_tiff_header, turn_upright
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")
@@ -49,10 +49,10 @@ Source = Path | Callable[[], bytes]
 
 
 class ImageKind(NamedTuple):
-    """What the header of an image says."""
+    """Facts from the header of an image."""
 
     height: int
-    """As it is stored, before any EXIF rotation."""
+    """Height as stored, before any EXIF rotation."""
     width: int
     channels: int
     """1 grey, 3 colour, another number where the file has as many channels; opacity does not count."""
@@ -154,18 +154,18 @@ def _read_bytes(image: Image.Image) -> Pixels:
 
 
 def _is_deep_png(image: Image.Image) -> bool:
-    """Whether this is a PNG with 16 bits per colour, of which Pillow gives the high bytes."""
+    """Return whether this is a PNG with 16 bits per colour, of which Pillow reads the high bytes."""
     return image.format == "PNG" and bool(_list_tiles(image)) and _list_tiles(image)[0].args in ("RGB;16B", "RGBA;16B")
 
 
 def _list_tiles(image: Image.Image) -> list[Any]:
-    """What Pillow's decoder gets, one entry per part of the file; empty for images that are no file."""
+    """Return what Pillow's decoder gets, one entry per part of the file; empty for images without a file."""
     tiles: list[Any] = getattr(image, "tile", [])
     return tiles
 
 
 def _read_low_bytes(source: Source) -> Pixels:
-    """The low bytes of such a PNG: the same pixels, unpacked as if they were stored the other way round.
+    """Return the low bytes of such a PNG: the same pixels, unpacked as if they were stored the other way round.
 
     Without them an image of 12 bits, whose high bytes are 0 to 15, would be nearly black.
     """
@@ -176,29 +176,29 @@ def _read_low_bytes(source: Source) -> Pixels:
 
 def _read_orientation(image: Image.Image) -> int:
     """EXIF's orientation, 1 to 8; 1 where there is none, or another number."""
-    found = image.getexif().get(274, 1)
-    return int(found) if found in range(1, 9) else 1
+    orientation = image.getexif().get(274, 1)
+    return int(orientation) if orientation in range(1, 9) else 1
 
 
 def _read_tiff(source: Source) -> TiffHeader | None:
-    """The header of a TIFF; None of other files, and of a damaged one, which is left to Pillow's message."""
+    """Return the header of a TIFF; None for other files, and for a damaged one, which is left to Pillow's message."""
     try:
         with _open_file(source) as file:
             if file.read(4)[:2] not in (b"II", b"MM"):
                 return None
             file.seek(0)
-            return read_header(file)
+            return read_tiff_header(file)
     except UnreadableFileError:
         raise
     except Exception:
         return None
 
 
-def _check_deep(found: TiffHeader) -> None:
+def _check_deep(header: TiffHeader) -> None:
     """Refuse an image that only tifffile gives whole, where it is of another type or too large."""
-    if found.dtype.kind not in "ui" or found.dtype.itemsize > 2:
-        raise UnreadableFileError(f"images must have 8 or 16 bits per channel, found {found.dtype}; save it with 16")
-    _check_size(found.height, found.width, found.channels * found.dtype.itemsize)
+    if header.dtype.kind not in "ui" or header.dtype.itemsize > 2:
+        raise UnreadableFileError(f"images must have 8 or 16 bits per channel, found {header.dtype}; save it with 16")
+    _check_size(header.height, header.width, header.channels * header.dtype.itemsize)
 
 
 def _read_stored(source: Source) -> npt.NDArray[Any]:
@@ -272,7 +272,7 @@ def read_mask(
 
 
 def _read_labels(path: Path, image: Image.Image, colours: ColourMap | None) -> npt.NDArray[Any]:
-    """The numbers that a mask stores, (H, W), or the labels of its colours."""
+    """Return the numbers that a mask stores, (H, W), or the labels of its colours."""
     mode = image.mode
     if image.format in ("JPEG", "WEBP"):
         if colours is not None or (np.ptp(_read_bytes(image), axis=2) >= _LEAST_COLOUR).any():
@@ -301,13 +301,13 @@ def _read_labels(path: Path, image: Image.Image, colours: ColourMap | None) -> n
 
 
 def _is_palette_inverted(image: Image.Image) -> bool:
-    """Whether a palette makes the number 0 white, and 1 or 255 black."""
+    """Return whether a palette makes the number 0 white, and 1 or 255 black."""
     palette = image.getpalette("RGB") if image.mode == "P" and image.format != "GIF" else None
     return palette is not None and palette[:3] == [255] * 3 and [0] * 3 in (palette[3:6], palette[765:])
 
 
 def _are_all_mapped(image: Image.Image, colours: ColourMap) -> bool:
-    """Whether every colour that a palette mask uses is in the map: then the colours mean the classes."""
+    """Return whether every colour that a palette mask uses is in the map, so that colours mean the classes."""
     used = image.convert("RGB").getcolors(256) or []
     return bool(used) and all((r << 16 | g << 8 | b) in colours.keys for _, (r, g, b) in used)  # type: ignore[misc]
 
@@ -316,9 +316,9 @@ def _translate_coloured(pixels: Pixels, colours: ColourMap) -> Pixels:
     labels, fault = translate_colours(pixels, colours)
     if fault is not None:
         y, x = fault
-        found = tuple(int(v) for v in pixels[y, x])
+        colour = tuple(int(v) for v in pixels[y, x])
         raise UnreadableFileError(
-            f"colours must be those of the map of colours, found {found} at x={x}, y={y}; add it to the map, or "
+            f"colours must be those of the map of colours, found {colour} at x={x}, y={y}; add it to the map, or "
             "export the mask again without smoothing"
         )
     return labels
@@ -330,9 +330,8 @@ def _merge_bands(pixels: npt.NDArray[Any], *, alpha: bool = False) -> npt.NDArra
     if colours.shape[2] > 1 and (colours != colours[:, :, :1]).any():
         y, x = np.argwhere((colours != colours[:, :, :1]).any(axis=2))[0]
         raise UnreadableFileError(
-            "masks must hold one number per pixel, found a colour image "
-            f"({tuple(int(v) for v in colours[y, x])} at x={x}, y={y}); save class indices as an 8-bit PNG, or write "
-            "colors.txt with one `name:r,g,b::` a line"
+            f"masks must hold one number per pixel, found a colour image ({tuple(int(v) for v in colours[y, x])} at "
+            f"x={x}, y={y}); save class indices as an 8-bit PNG, or write colors.txt with one `name:r,g,b::` a line"
         )
     if alpha and (pixels[:, :, -1] != 255).any():
         raise UnreadableFileError("masks must not be transparent, found an alpha channel below 255; save it without")
@@ -386,7 +385,9 @@ def _open_image(source: Source, formats: tuple[str, ...], tiff: TiffHeader | Non
         limit = f"images may have {MAX_PIXELS // 10**6} megapixels at most"
         raise UnreadableFileError(f"{limit}, found more ({error}); cut it into tiles") from error
     except UnidentifiedImageError as error:
-        known = ", ".join(formats)
-        raise UnreadableFileError(f"must be one of {known}, found other bytes; save it again or remove it") from error
+        format_names = ", ".join(formats)
+        raise UnreadableFileError(
+            f"must be one of {format_names}, found other bytes; save it again or remove it"
+        ) from error
     except Exception as error:  # decoders raise whatever they like on damaged bytes
         raise _explain_undecodable(error) from error

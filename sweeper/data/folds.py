@@ -26,7 +26,7 @@ NOT_HELD_OUT = "not held out"
 
 
 def split_for(dataset: Dataset, *, study_seed: int, folds: int | None, seed: int, fold: int | None = None) -> Split:
-    """The split of a training with `seed`: of a study's own kind.
+    """Return the split of a training with `seed`, of a study's own kind.
 
     Without folds its test images depend on the study's seed alone. With folds a training of the search (`fold` None)
     has none, and fold k tests its own; which images those are depends on `seed`, so that another seed is another
@@ -43,19 +43,19 @@ def split_for(dataset: Dataset, *, study_seed: int, folds: int | None, seed: int
 
 
 def get_split(conditions: Conditions, seed: int, fold: int | None = None) -> Split:
-    """The same under a study's conditions."""
+    """Return the split under a study's conditions."""
     return split_for(conditions.dataset, study_seed=conditions.seed, folds=conditions.folds, seed=seed, fold=fold)
 
 
 def list_scored_by_seed(conditions: Conditions) -> tuple[int, ...]:
-    """Indices of the images that each confirmation seed is scored on, ascending: with folds all of them."""
+    """Return the indices of the images that each confirmation seed is scored on, ascending: with folds all of them."""
     if conditions.folds is None:
         return get_split(conditions, conditions.seed).test
     return tuple(range(len(conditions.dataset.images)))
 
 
 def split_without_test(dataset: Dataset, seed: int) -> Split:
-    """All images to train (three quarters) or to validate, none to test; stratified, groups whole."""
+    """Return a split with three quarters to train, the rest to validate, none to test; stratified, groups whole."""
     units = make_units(dataset)
     val = take_units(
         units, VAL_SHARE * count_images(units), make_strata(dataset), make_keyed_rng(seed, 1), least=True, leave=1
@@ -69,12 +69,12 @@ def check_folds(dataset: Dataset, folds: int) -> None:
     Raises:
         DataError: splits are given, or there are fewer groups than folds (4 for 2 folds).
     """
-    given = sum(image.split is not None for image in dataset.images)
+    assigned = sum(image.split is not None for image in dataset.images)
     units, problems = len(make_units(dataset)), []
-    if given:
+    if assigned:
         problems.append(
-            f"--folds rotates the test images, and {format_count(given, 'image has', 'images have')} a given split; a "
-            "split.csv whose column `split` is empty takes it away, or leave --folds out"
+            f"--folds rotates the test images, and {format_count(assigned, 'image has', 'images have')} a given split; "
+            "a split.csv whose column `split` is empty takes it away, or leave --folds out"
         )
     least = max(folds, 4 if folds == 2 else 0)
     if units < least:
@@ -104,8 +104,8 @@ def fold_split(dataset: Dataset, *, folds: int, number: int, test_seed: int, see
     check_folds(dataset, folds)
     units, strata, rng = make_units(dataset), make_strata(dataset), make_keyed_rng(test_seed, 2)
     left, test = units, units
-    for taken in range(number + 1):
-        remaining = folds - taken
+    for earlier_fold in range(number + 1):
+        remaining = folds - earlier_fold
         # The last fold is what is left.
         test = (
             left
@@ -121,8 +121,7 @@ def fold_split(dataset: Dataset, *, folds: int, number: int, test_seed: int, see
             dataset.name,
             [
                 f"split: fold {number + 1} of {folds} leaves {format_count(len(others), 'group')} of images, and "
-                "training "
-                "and validation need one each; take more folds, or make the groups smaller"
+                "training and validation need one each; take more folds, or make the groups smaller"
             ],
         )
     val = take_units(others, VAL_SHARE * count_images(others), strata, make_keyed_rng(seed, 1), least=True, leave=1)

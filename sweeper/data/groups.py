@@ -1,4 +1,4 @@
-"""Which images belong together, so that no split parts them: those in one folder, or of one id in their names.
+"""Groups of images that no split may separate: those in one folder, or with one id in their names.
 
 A group is the outermost folder, else the shortest id at the beginning of the names, of which there are three at least
 (to train, validate and test). An id holds a digit, is no year, and ends before a separator: `P01` of `P01_s3`.
@@ -28,27 +28,27 @@ _YEAR = re.compile(r"(?:19|20)\d\d")
 
 
 def group_sides(
-    place: DataSource, samples: Sequence[Sample], sides: Mapping[str, SplitAssignment], given: str | None
+    place: DataSource, samples: Sequence[Sample], sides: Mapping[str, SplitAssignment], requested: str | None
 ) -> tuple[dict[str, SplitAssignment], str | None]:
     """Return the sides with the groups that `place.groups` asks for, and what gave these.
 
-    `given` is what gives those of `sides`, `split.csv` or the annotations; None = there are none.
+    `requested` is what gives those of `sides`, `split.csv` or the annotations; None = there are none.
     """
     paths = {one.stem: PurePosixPath(one.name.removesuffix(" (imageData)")) for one in samples}
     by: str | None = place.groups
     if by == FOLDER:
-        found = _divide_by_level(paths, _get_folders, 2)
-        if not found and paths:
+        by_stem = _divide_by_level(paths, _get_folders, 2)
+        if not by_stem and paths:
             place.problems.append(
                 f"--groups {FOLDER}: two folders must hold several images each, found fewer; leave it out"
             )
     elif by not in (AUTO, NONE):
-        found, by = _match_expression(place, paths, place.groups), f"--groups {by}"
-    elif by == NONE or given is not None or {side.split for side in sides.values()} == {"train", "val", "test"}:
-        return dict(sides), given
+        by_stem, by = _match_expression(place, paths, place.groups), f"--groups {by}"
+    elif by == NONE or requested is not None or {side.split for side in sides.values()} == {"train", "val", "test"}:
+        return dict(sides), requested
     else:
-        found, by = _detect_groups(place, paths)
-    return {stem: side._replace(group=found.get(stem)) for stem, side in sides.items()}, by
+        by_stem, by = _detect_groups(place, paths)
+    return {stem: side._replace(group=by_stem.get(stem)) for stem, side in sides.items()}, by
 
 
 def format_groups(dataset: Dataset) -> str | None:
@@ -58,7 +58,7 @@ def format_groups(dataset: Dataset) -> str | None:
         if image.group is not None:
             sides.setdefault(image.group, set()).add(image.split)
     by = f" by {escape_for_display(dataset.grouped_by)}" if dataset.grouped_by else ""
-    parted = sum(len(given - {None}) > 1 for given in sides.values())
+    parted = sum(len(fixed_sides - {None}) > 1 for fixed_sides in sides.values())
     but = f", {parted} of them parted as the split is given" if parted else ""
     return (
         f"{format_count(len(sides), 'group')}{by} ({abbreviate([*map(escape_for_display, sorted(sides))], 3)}){but}"
@@ -68,10 +68,10 @@ def format_groups(dataset: Dataset) -> str | None:
 
 
 def _detect_groups(place: DataSource, paths: _Paths) -> tuple[dict[str, str], str | None]:
-    """The groups that folders or names show, and which of both; what they may show becomes a note."""
+    """Return the groups that folders or names show, and which of both; possible groups become a note."""
     for by, chain_of in ((FOLDER, _get_folders), ("name", _get_ids)):
-        if found := _divide_by_level(paths, chain_of):
-            return found, by
+        if by_stem := _divide_by_level(paths, chain_of):
+            return by_stem, by
     two = {*_divide_by_level(paths, _get_folders, 2).values()} or {*_divide_by_level(paths, _get_ids, 2).values()}
     names = two or {*_divide_by_level(paths, _split_words).values()}
     if names:
@@ -88,18 +88,18 @@ def _detect_groups(place: DataSource, paths: _Paths) -> tuple[dict[str, str], st
 def _divide_by_level(
     paths: _Paths, chain_of: Callable[[str, PurePosixPath], list[str]], fewest: int = FEWEST
 ) -> dict[str, str]:
-    """The group of each stem that is of one, by the outermost level with `fewest` groups; empty where there is none.
+    """Return the group of each grouped stem, by the outermost level with `fewest` groups; empty if there is none.
 
     A chain holds the groups that an image may be of, the outermost first, and last what only this image is called.
     """
     chains = {stem: chain_of(stem, path) for stem, path in paths.items()}
     for level in range(max(map(len, chains.values()), default=0)):
-        found = {stem: chain[min(level, len(chain) - 1)] for stem, chain in chains.items()}
-        sizes = Counter(found.values())
+        by_stem = {stem: chain[min(level, len(chain) - 1)] for stem, chain in chains.items()}
+        sizes = Counter(by_stem.values())
         if len(sizes) >= fewest:
             several = sum(size > 1 for size in sizes.values()) > FEWEST - fewest
-            own = {stem for stem, group in found.items() if sizes[group] == 1 and group == chains[stem][-1]}
-            return {stem: found[stem] for stem in found if several and stem not in own}
+            single = {stem for stem, group in by_stem.items() if sizes[group] == 1 and group == chains[stem][-1]}
+            return {stem: by_stem[stem] for stem in by_stem if several and stem not in single}
     return {}
 
 
@@ -110,7 +110,7 @@ def _get_folders(_: str, path: PurePosixPath) -> list[str]:
 
 def _get_ids(stem: str, _: PurePosixPath) -> list[str]:
     name = stem.rpartition("/")[2]
-    begins = [name[: found.start()] for found in re.finditer(r"[\W_]+", name)]
+    begins = [name[: match.start()] for match in re.finditer(r"[\W_]+", name)]
     begins += _JOINED.findall(name)
     ids = [text for text in begins if re.search(r"\d", text) and not _YEAR.fullmatch(text)]
     return [*(text for text in ids if not _is_meaningless(re.split(r"[\W_]+", text)[-1])), stem]
@@ -121,15 +121,15 @@ def _split_words(stem: str, _: PurePosixPath) -> list[str]:
 
 
 def _is_meaningless(text: str) -> bool:
-    """Whether a name is made of words for splits and images, like `train2017` or `images`."""
+    """Return whether a name is made of words for splits and images, like `train2017` or `images`."""
     words = {*re.split(r"[\W\d_]+", text.lower())} - {""}
     return bool(words) and words <= (SPLITS.keys() if re.search(r"\d", text) else _WORDS)
 
 
 def _match_expression(place: DataSource, paths: _Paths, pattern: str) -> dict[str, str]:
-    """What a regular expression finds in the path of each image, without its extension."""
-    found = {stem: re.search(pattern, str(path.with_suffix(""))) for stem, path in paths.items()}
-    groups = {stem: next(filter(None, (*one.groups(), one[0])), "") for stem, one in found.items() if one}
+    """Return what a regular expression finds in the path of each image, without its extension."""
+    matches = {stem: re.search(pattern, str(path.with_suffix(""))) for stem, path in paths.items()}
+    groups = {stem: next(filter(None, (*one.groups(), one[0])), "") for stem, one in matches.items() if one}
     if missing := [str(path) for stem, path in paths.items() if not groups.get(stem)]:
         place.problems.append(
             f"--groups {escape_for_display(pattern)}: must match the path of every image, found no match in "

@@ -28,46 +28,45 @@ class ImageFile(NamedTuple):
 
     path: Path
     name: PurePosixPath
-    """Where its answer goes, below the folder of all answers and without an extension: `a`, `day 1/b`."""
+    """Place of its answer, below the folder of all answers and without an extension: `a`, `day 1/b`."""
 
 
 def find_images(arguments: Sequence[str], without: Path | None = None) -> list[ImageFile]:
-    """The images that are meant, each once, in the order of the arguments and of their names.
+    """Return the images that are meant, each once, in the order of the arguments and of their names.
 
     Of a folder all images in it and below are meant (by their extensions; hidden ones are passed over), and keep their
     places there. A file that is named is meant whatever its extension.
 
     Args:
         arguments: paths of files and folders, or patterns such as `day*/**/*.png`, where no file has that name.
-        without: a folder whose files are left out: that of the answers, where it lies among the images.
+        without: a folder whose files are left out: that of the answers, if it is among the images.
 
     Raises:
         UsageError: an argument names nothing, or two images would share the name of their answer.
     """
     problems: list[str] = []
-    found: dict[Path, tuple[Path, PurePosixPath]] = {}
+    images: dict[Path, tuple[Path, PurePosixPath]] = {}
     aside = None if without is None else Path(os.path.realpath(without))
     for argument in arguments:
         for path, place in _resolve_argument(argument, problems):
             real = Path(os.path.realpath(path))  # stays a link where that leads to itself: it cannot be read later
             if aside is None or not real.is_relative_to(aside):
-                found.setdefault(real, (path, place))
-    if not found and not problems:
+                images.setdefault(real, (path, place))
+    if not images and not problems:
         where = ", ".join(map(escape_for_display, arguments))
         problems.append(f"no image was found in {where}; known are {', '.join(IMAGE_SUFFIXES)}")
-    bare = Counter(place.with_suffix("") for _, place in found.values())
+    bare = Counter(place.with_suffix("") for _, place in images.values())
     files = [
         # a.png and a.jpg in one folder keep their extensions
         ImageFile(path, place.with_suffix("") if bare[place.with_suffix("")] == 1 else place)
-        for path, place in found.values()
+        for path, place in images.values()
     ]
     first: dict[PurePosixPath, Path] = {}
     for path, name in files:
         if first.setdefault(name, path) != path:
             problems.append(
                 f"each answer needs a name of its own, and {escape_for_display(first[name])} and "
-                f"{escape_for_display(path)} would share "
-                f"{escape_for_display(name)}; name the folder above both"
+                f"{escape_for_display(path)} would share {escape_for_display(name)}; name the folder above both"
             )
     if problems:
         raise UsageError("\n".join(["images to predict:", *(f"  - {text}" for text in problems[:20])]))
@@ -109,7 +108,7 @@ def _resolve_argument(argument: str, problems: list[str]) -> Iterable[tuple[Path
 
 
 class WantedImage(NamedTuple):
-    """How a network wants its images."""
+    """Form in which a network wants its images."""
 
     channels: int
     full_scale: int
@@ -119,7 +118,7 @@ class WantedImage(NamedTuple):
 
 
 def read_for(path: Path, wanted: WantedImage) -> tuple[ImagePixels, tuple[int, int]]:
-    """An image as the images of a data set are read: upright, without opacity, its depth that of the others.
+    """Read an image as the images of a data set: upright, without opacity, with their depth.
 
     A grey image is repeated for a network of three channels; no other number of channels is changed.
 

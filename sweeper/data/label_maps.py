@@ -1,8 +1,8 @@
-"""Distances to the boundaries of classes, kept beside the decoded pixels and computed once for each image.
+"""Distances to the boundaries of classes, kept next to the decoded pixels and computed once for each image.
 
 For a store in the folder S the maps are in `S/distance-FORMAT-FIRST-LAST/` (the labels they are of), one file
 `INDEX.npy` per image: (C, H, W). A store's folder is named by the content of its masks, so that a map can never be that
-of other labels. Files are made when they are first asked for, written beside their place and renamed: readers see all
+of other labels. Files are made when they are first needed, written next to their place and renamed: readers see all
 of a file or none, and two processes that make the same one write the same bytes.
 """
 
@@ -52,7 +52,7 @@ class MapStore:
     """Maps of the images of a store, memory-mapped; cheap to open, safe to share between processes."""
 
     def __init__(self, store: PixelStore, labels: tuple[int, ...]) -> None:
-        """Maps of these classes.
+        """Open the maps of these classes.
 
         Args:
             store: whose images.
@@ -63,36 +63,36 @@ class MapStore:
         self._open: dict[int, npt.NDArray[np.float16]] = {}
 
     def maps(self, index: int) -> npt.NDArray[np.float16]:
-        """Maps of image `index`, (C, H, W) float16, read-only; made at the first call.
+        """Return the maps of image `index`, (C, H, W) float16, read-only; made at the first call.
 
         Raises:
             SweeperError: if they cannot be written.
         """
         if index not in self._open:
             path = self.folder / f"{index}.npy"
-            found = self._read(path, index)
-            if found is None:
+            distances = self._read(path, index)
+            if distances is None:
                 self._write(path, self.of_mask(self._store.get_mask(index)))
-                found = self._read(path, index)
-            if found is None:
+                distances = self._read(path, index)
+            if distances is None:
                 raise SweeperError(f"{path} must hold the distance map just written there, and does not; delete it")
-            self._open[index] = found
+            self._open[index] = distances
         return self._open[index]
 
     def of_mask(self, mask: Pixels) -> npt.NDArray[np.float16]:
-        """Maps of one mask, (H, W) → (C, H, W) float16."""
+        """Return the maps of one mask, (H, W) → (C, H, W) float16."""
         labelled = mask != IGNORE
         return np.stack([compute_signed_distances(mask == label, labelled) for label in self.labels]).astype(np.float16)
 
     def _read(self, path: Path, index: int) -> npt.NDArray[np.float16] | None:
-        """The file as a memory map; None where it is missing, damaged or of another shape."""
+        """Return the file as a memory map; None if it is missing, damaged or of another shape."""
         try:
             # .view: a plain array is faster to slice than a memmap, and keeps the map open.
-            found: npt.NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
+            distances: npt.NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
         except (OSError, ValueError, EOFError):
             return None
         wanted = (len(self.labels), *self._store.sizes[index])
-        return found if found.shape == wanted and found.dtype == np.float16 else None
+        return distances if distances.shape == wanted and distances.dtype == np.float16 else None
 
     def _write(self, path: Path, maps: npt.NDArray[np.float16]) -> None:
         try:

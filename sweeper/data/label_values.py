@@ -1,4 +1,4 @@
-"""What the numbers in the masks mean: no data, the rule of 255, half range, the list of classes, labels out of it."""
+"""Meaning of the numbers in masks: no data, the rule of 255, half range, the list of classes, labels out of it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BETWEEN = slice(32, 224)
 
 
 def abbreviate(names: Sequence[str], limit: int = 5) -> str:
-    """The first few names, and how many more there are."""
+    """Return the first few names, and how many more there are."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
 
@@ -36,7 +36,7 @@ def labels_of(
 
     Args:
         values: of any type; NaN, and one negative number, mean that there are no data.
-        no_data: so does this one; but for 0, which is class 0.
+        no_data: so does this one; except 0, which is class 0.
         note: receives that there is such a number.
         large: the label that numbers from 255 on become, and the last of them; None = there may be none.
 
@@ -68,9 +68,9 @@ def labels_of(
         values = np.where((values >= IGNORE) & (values <= large[1]) & ~absent, large[0], values)
     low, high = values.min(), values.max()
     if low < 0 or high > IGNORE:
-        found = low if low < 0 else high
+        number = low if low < 0 else high
         step = f"number the classes from 0 (where objects are numbered, {STEP})"
-        raise UnreadableFileError(f"labels must be below 255 (255 = ignore), found {found:.0f}; {step}")
+        raise UnreadableFileError(f"labels must be below 255 (255 = ignore), found {number:.0f}; {step}")
     return values.astype(np.uint8)
 
 
@@ -90,24 +90,24 @@ def number_table(
         counts: pixels of each number in each mask, (n, 256).
         files: names of the masks, for messages.
         problems: receives what has no meaning.
-        place: where the masks lie, for that.
+        place: where the masks are, for that.
         lossy: those of the files that lose numbers (JPEG).
         is_known: whether it is known what 255 means.
         may_be_binary: whether no more than two classes are declared.
 
     Where numbers gather near 0 and near 255, as compression and smooth resizing leave them, those from 128 on are
     foreground. Where the whole set's values are within {0, 255}, 255 is foreground. Where another non-zero label
-    occurs, it is ignore. Masks with 0 and 255 alone beside masks with other labels are 0/255 masks in an index set, and
+    occurs, it is ignore. Masks with only 0 and 255 among masks with other labels are 0/255 masks in an index set, and
     refused, unless at least as many masks hold 255 together with another label: then 255 is seen to be ignore. (One
     stray pixel must not turn the foreground of a whole set into ignore.)
     """
     total, between = counts.sum(axis=0), counts[:, _BETWEEN].sum(axis=1)
     used = np.flatnonzero(total)
     is_open = may_be_binary and not is_known
-    found = levels(total) if lossy or (is_open and (used >= 128).sum() > 2) else []
-    smeared = is_open and (len(lossy) > 0 or len(used) >= 3 * len(found) > 3)
+    few_levels = levels(total) if lossy or (is_open and (used >= 128).sum() > 2) else []
+    smeared = is_open and (len(lossy) > 0 or len(used) >= 3 * len(few_levels) > 3)
     few = between.sum() < 0.1 * total.sum() and bool((between < 0.3 * counts.sum(axis=1)).all())
-    if smeared and few and [level // _BETWEEN.start for level in found] == [0, 7]:
+    if smeared and few and [level // _BETWEEN.start for level in few_levels] == [0, 7]:
         return (np.arange(256) >= 128).astype(np.uint8), (
             "Masks hold numbers between 0 and 255, as JPEG or smooth resizing leaves them, and are read by half range "
             f"(128 and above is foreground): {between.sum():,} of {total.sum():,} pixels "
@@ -116,8 +116,8 @@ def number_table(
     if used.any() and (lossy or (smeared and len(used) > MAX_UNNAMED)):
         problems.append(
             f"{place}: masks of more than two classes must be lossless, found numbers that gather near "
-            f"{abbreviate([str(level) for level in found], 8)} in {abbreviate(lossy or files)}; save class indices as "
-            "PNG" + _map_of(found, may_be_two=len(found) > 2 and found[-1] >= _BETWEEN.stop)
+            f"{abbreviate([str(level) for level in few_levels], 8)} in {abbreviate(lossy or files)}; save class "
+            "indices as PNG" + _map_of(few_levels, may_be_two=len(few_levels) > 2 and few_levels[-1] >= _BETWEEN.stop)
         )
         return None, None
     has_255 = counts[:, IGNORE] > 0
@@ -146,13 +146,13 @@ def levels(total: npt.NDArray[np.int64]) -> list[int]:
     return [int(16 * (p - 1) + total[16 * (p - 1) : 16 * p].argmax()) for p in places]
 
 
-def _map_of(found: Sequence[int], last: int = IGNORE, may_be_two: bool = False) -> str:
-    """The step that makes each of a few levels a class of its own, and the one that makes two of what lies between."""
+def _map_of(few_levels: Sequence[int], last: int = IGNORE, may_be_two: bool = False) -> str:
+    """Return the steps that make each of a few levels a class, and two classes of what is between them."""
     half = "; of two classes (resized smoothly, or shares) printf 'background: 0-127\\nforeground: 128-255\\n'"
     two = f"{half} > two.yaml, then --class-map two.yaml" if may_be_two else ""
-    if not 2 <= len(found) <= 8:
+    if not 2 <= len(few_levels) <= 8:
         return two
-    ends = [*((a + b) // 2 for a, b in pairwise(found)), last]
+    ends = [*((a + b) // 2 for a, b in pairwise(few_levels)), last]
     lines = [
         f"{'class_' + str(i) if i else 'background'}: {first}-{end}\\n"
         for i, (first, end) in enumerate(zip([0, *(end + 1 for end in ends)], ends, strict=False))
@@ -167,13 +167,13 @@ def class_names(
     problems: list[str],
     place: str,
 ) -> tuple[str, ...]:
-    """Names of the classes 0…C−1; without `declared` ones they are made from the labels that occur.
+    """Return the names of the classes 0…C−1; without `declared` ones they are made from the labels that occur.
 
     Args:
         counts: pixels of each label in each mask, (n, 256); column 255 is ignore.
         declared: names from `classes.txt`.
         files: names of the masks, for messages.
-        place: where the labels lie, for messages about all of them.
+        place: where the labels are, for messages about all of them.
         problems: receives labels out of range, labels too sparse to be indices, a single class.
     """
     used = [int(label) for label in np.flatnonzero(counts[:, :IGNORE].any(axis=0))]
@@ -184,7 +184,7 @@ def class_names(
             if wrong:
                 problems.append(
                     f"{file}: labels must be below {len(names)} (the classes in classes.txt) or 255 (ignore), "
-                    f"found {abbreviate(wrong)}; mend the mask or add the class"
+                    f"found {abbreviate(wrong)}; correct the mask or add the class"
                 )
     else:
         size = max(used, default=0) + 1
@@ -195,14 +195,13 @@ def class_names(
             problems.append(
                 f"{place}: without classes.txt labels must be 0, 1, 2, … with few gaps, {MAX_UNNAMED} classes at most, "
                 f"found {abbreviate([str(label) for label in used], 8)} ({size - 1} in {abbreviate(holders)}); number "
-                "the "
-                f"classes from 0, or write classes.txt with one name per line (at most {MAX_CLASSES})"
+                f"the classes from 0, or write classes.txt with one name per line (at most {MAX_CLASSES})"
                 + _map_of(levels(counts.sum(axis=0) * (np.arange(256) < last)), last - 1, bool(counts[:, 224:].any()))
             )
             return names
     if len(used) < 2 and not problems:  # else these may be why
-        found = f"label {used[0]} alone" if used else "no labelled pixel"
+        occurring = f"label {used[0]} alone" if used else "no labelled pixel"
         if counts[:, IGNORE].any():
-            found += " and 255, which is ignored (`foreground: 255` in a class map makes it a class)"
-        problems.append(f"{place}: at least two classes must occur, found {found}; add images that show another")
+            occurring += " and 255, which is ignored (`foreground: 255` in a class map makes it a class)"
+        problems.append(f"{place}: at least two classes must occur, found {occurring}; add images that show another")
     return names

@@ -1,4 +1,4 @@
-"""From what the user names, a folder, a zip file or `synthetic:NAME?…`, to a `Dataset` with its decoded store."""
+"""From the user's data argument (a folder, a zip file or `synthetic:NAME?…`) to a `Dataset` with its decoded store."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from sweeper.data.parallel import Tick
 from sweeper.data.problem_lines import check_no_address, group_problems
 from sweeper.data.read import read_dataset
 from sweeper.data.synthetic import PREFIX, compute_scene_fingerprint, parse_scene, read_scenes
-from sweeper.data.text_tables import check_names, escape_for_display, read_classes, read_header, read_table_rows
+from sweeper.data.text_tables import check_name_list, escape_for_display, read_classes, read_header, read_table_rows
 from sweeper.system.disk_space import check_room
 
 Log = Callable[[str], None]
@@ -42,15 +42,15 @@ Log = Callable[[str], None]
 READER = "formats/11"
 """Raised when a reader starts to give other pixels or checks, so that remembered readings are read again."""
 NUMBERED, _NUMBERED = "_classes.csv", ("pixel value", "class")
-"""Roboflow's table beside its masks, and the columns that it has."""
+"""Roboflow's table next to its masks, and the columns that it has."""
 ENTRY_SUFFIXES = (".json", ".yaml", ".yml", ".csv")
-"""Of annotation files that can be named in place of their folder."""
+"""Suffixes of annotation files that can be given in place of their folder."""
 _READ = (*ENTRY_SUFFIXES, *IMAGE_SUFFIXES, *MASK_SUFFIXES, ".txt")
-"""Of files that a reader may look at."""
+"""Suffixes of files that a reader may open."""
 
 
 def silent(line: str) -> None:
-    """A log that nobody reads."""
+    """Ignore a line."""
 
 
 def load_dataset(
@@ -84,55 +84,58 @@ def load_dataset(
     """
     cache = cache.absolute()
     if source.startswith(PREFIX):
-        given = {"--format": format, "--class-map": class_map, "--groups": None if groups in (AUTO, NONE) else groups}
-        if option := next((name for name, value in given.items() if value is not None), None):
+        options = {"--format": format, "--class-map": class_map, "--groups": None if groups in (AUTO, NONE) else groups}
+        if option := next((name for name, value in options.items() if value is not None), None):
             raise UsageError(f"{option} is for files, and {escape_for_display(source)} is drawn; leave it out")
         scene = parse_scene(source)
         key, state = f"{PREFIX}{scene.name}", compute_scene_fingerprint(scene)
         dataset = load_or_make(cache, key, state, lambda: read_scenes(scene, source, cache, log, tick), log=log)
         return dataset.model_copy(update={"source": source})
-    asked: dict[str, Any] = {
+    request: dict[str, Any] = {
         "patterns": patterns,
         "class_map": None if class_map is None else {k: tuple(v) for k, v in class_map.items()},
         "groups": groups,
     }
     place = _place(source)
     place.patterns, place.class_map, place.groups = patterns, class_map, groups
-    variant = "".join(f"{value}:" for value in asked.values() if value is not None)
+    variant = "".join(f"{value}:" for value in request.values() if value is not None)
     if place.root.suffix.lower() == ".zip" and place.root.is_file():
         dataset = _from_archive(place, format, variant, source, cache=cache, log=log, tick=tick)
     else:
         try:
-            found = choose_format(place, format)
-            state = _fingerprint(found)
+            match = choose_format(place, format)
+            state = _fingerprint(match)
         except PermissionError as error:
             what = escape_for_display(error.filename or place.root)
             raise DataError(
                 place.title, [f"{what}: must be a folder that can be read ({error.strerror}); change its permissions"]
             ) from error
-        key = f"{found.name}:{variant}{(found.place.entry or found.place.root).resolve()}"
-        dataset = load_or_make(cache, key, state, lambda: _read(found, source, cache, log, tick), log=log)
-    return dataset.model_copy(update={**asked, "source": source})
+        key = f"{match.name}:{variant}{(match.place.entry or match.place.root).resolve()}"
+        dataset = load_or_make(cache, key, state, lambda: _read(match, source, cache, log, tick), log=log)
+    return dataset.model_copy(update={**request, "source": source})
 
 
 def _from_archive(
     place: DataSource, format: str | None, variant: str, source: str, *, cache: Path, log: Log, tick: Tick | None
 ) -> Dataset:
-    """The data set in a zip file. What lies in an unchanged one is known, and it is not unpacked."""
+    """Return the data set in a zip file.
+
+    What an unchanged file contains is known, and it is not unpacked.
+    """
     archive = place.root
     key = f"zip:{format}:{variant}{archive.resolve()}"
     state = json.dumps([READER, *_stamp(archive), PIL.__version__, tifffile.__version__])
 
     def read() -> Dataset:
         with unpacked(archive, cache) as folder:
-            found = choose_format(replace(place, root=folder, called=archive.stem, archive=archive), format)
-            return _read(found, source, cache, log, tick)
+            match = choose_format(replace(place, root=folder, called=archive.stem, archive=archive), format)
+            return _read(match, source, cache, log, tick)
 
     return load_or_make(cache, key, state, read, log=log)
 
 
 def _place(source: str) -> DataSource:
-    """The folder that is meant; where the user names a file of annotations, its folder. Of an archive, the file."""
+    """Return the folder that is meant; for a file of annotations its folder, for an archive the file."""
     path = expand_user(source)
     if not os.path.exists(path):  # noqa: PTH110 (never raises, whatever the name)
         check_no_address("--data", source)
@@ -146,10 +149,10 @@ def _place(source: str) -> DataSource:
     return DataSource(path.parent, path) if named else DataSource(path)
 
 
-def _read(found: FormatMatch, source: str, cache: Path, log: Log, tick: Tick | None) -> Dataset:
-    """Names and colours beside the annotations, then the annotations and images."""
-    place = found.place
-    log(f"reading {place.title}, {found.layout.line}")
+def _read(match: FormatMatch, source: str, cache: Path, log: Log, tick: Tick | None) -> Dataset:
+    """Read names and colours next to the annotations, then the annotations and images."""
+    place = match.place
+    log(f"reading {place.title}, {match.layout.line}")
     if (path := place.find_file(place.root / "classes.txt")) is not None:
         place.classes = read_classes(path, place.problems)
     elif tables := [path for path in place.files if path.name == NUMBERED and {*_NUMBERED} <= {*read_header(path)}]:
@@ -158,8 +161,8 @@ def _read(found: FormatMatch, source: str, cache: Path, log: Log, tick: Tick | N
     maps += [path for path in place.files if path.parent == place.root and is_colour_table(path)]
     if maps:
         place.colours = read_colours(maps[0], place.classes, place.problems)
-    dataset = read_dataset(place, found.layout.read, found.name, cache, tick)
-    return dataset.model_copy(update={"source": source, "read_as": found.layout.line})
+    dataset = read_dataset(place, match.layout.read, match.name, cache, tick)
+    return dataset.model_copy(update={"source": source, "read_as": match.layout.line})
 
 
 def _numbered_names(place: DataSource, tables: Sequence[Path]) -> tuple[str, ...] | None:
@@ -172,7 +175,7 @@ def _numbered_names(place: DataSource, tables: Sequence[Path]) -> tuple[str, ...
     number_at, name_at = _NUMBERED
     pairs = sorted({(len(row[number_at]), row[number_at], row[name_at]) for row in rows})
     if [number for _, number, _ in pairs] == [*map(str, range(len(pairs)))]:
-        return check_names(NUMBERED, [name for _, _, name in pairs], place.problems)
+        return check_name_list(NUMBERED, [name for _, _, name in pairs], place.problems)
     place.problems.append(
         f"{NUMBERED}: classes must be numbered from 0 without gaps, alike in all {len(tables)} files, found "
         f"{abbreviate([escape_for_display(f'{number} {name}') for _, number, name in pairs])}; correct it"
@@ -180,12 +183,12 @@ def _numbered_names(place: DataSource, tables: Sequence[Path]) -> tuple[str, ...
     return None
 
 
-def _fingerprint(found: FormatMatch) -> str:
-    """Changes whenever a file that may be read is added, removed, renamed or written; nothing is opened."""
-    place = found.place
-    known = ((below, path) for below, path in place.listing if path.suffix.lower() in _READ or path.is_symlink())
-    rows = [(below, *_stamp(path)) for below, path in known]
-    text = json.dumps([READER, found.layout.line, PIL.__version__, tifffile.__version__, sorted(rows)])
+def _fingerprint(match: FormatMatch) -> str:
+    """Return a digest that changes if a readable file is added, removed, renamed or written; nothing is opened."""
+    place = match.place
+    relevant = ((below, path) for below, path in place.listing if path.suffix.lower() in _READ or path.is_symlink())
+    rows = [(below, *_stamp(path)) for below, path in relevant]
+    text = json.dumps([READER, match.layout.line, PIL.__version__, tifffile.__version__, sorted(rows)])
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -200,7 +203,7 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 
 @contextmanager
 def unpacked(archive: Path, cache: Path) -> Iterator[Path]:
-    """A folder below `cache` with the files of an archive, deleted at the end.
+    """Yield a folder below `cache` with the files of an archive, deleted at the end.
 
     `zipfile` writes no file outside that folder, and makes no links, whatever the names in the archive say.
 
@@ -236,8 +239,7 @@ def unpacked(archive: Path, cache: Path) -> Iterator[Path]:
     except OSError as error:
         raise UsageError(
             f"{escape_for_display(archive)} must be unpacked below {cache}, and that failed: {error}; choose another "
-            "--cache where "
-            "that is the disk at fault, or unpack it, and name the folder"
+            "--cache where that is the disk at fault, or unpack it, and name the folder"
         ) from error
     with folder as name:
         yield Path(name)

@@ -17,12 +17,12 @@ from sweeper.data.text_tables import SplitAssignment
 
 
 class DatasetMetadata(NamedTuple):
-    """What a data set is, beside its images."""
+    """Facts about a data set, without its images."""
 
     name: str
-    """For people."""
+    """Name for display."""
     source: str
-    """What the user asked for."""
+    """Data source as the user gave it."""
     classes: tuple[str, ...]
     synthetic: bool
     """Whether we drew the images."""
@@ -93,38 +93,37 @@ def assemble(
 def _warnings(
     images: Sequence[ImageInfo], classes: Sequence[str], hashes: Sequence[tuple[str, str]]
 ) -> tuple[str, ...]:
-    """What is allowed but should be known."""
-    found = []
+    """Return what is allowed but should be known."""
+    warnings = []
     absent = [name for i, name in enumerate(classes) if not any(p.pixels[i] for p in images)]
     if absent:
-        found.append(f"{len(absent)} of {len(classes)} declared classes never occur: {abbreviate(absent)}.")
+        warnings.append(f"{len(absent)} of {len(classes)} declared classes never occur: {abbreviate(absent)}.")
     bare = [p.stem for p in images if not any(p.pixels)]
     if bare:
         one, more = "image has no labelled pixel at all and teaches", "images have no labelled pixel at all and teach"
-        found.append(f"{format_count(len(bare), one, more)} nothing: {abbreviate(bare)}.")
-    given: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+        warnings.append(f"{format_count(len(bare), one, more)} nothing: {abbreviate(bare)}.")
+    sides_of_groups: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for image in images:
         if image.group and image.split:
-            given[image.group][image.split].append(image.stem)
+            sides_of_groups[image.group][image.split].append(image.stem)
     cut = [
         f"{group} ({'; '.join(f'{side}: {abbreviate(stems, 3)}' for side, stems in sides.items())})"
-        for group, sides in given.items()
+        for group, sides in sides_of_groups.items()
         if len(sides) > 1
     ]
     if cut:
-        found.append(
-            f"{format_count(len(cut), 'group lies', 'groups lie')} on several sides of the given split: "
-            f"{abbreviate(cut, 3)}. The "
-            "split is kept; scores may be too high if these images resemble each other."
+        warnings.append(
+            f"{format_count(len(cut), 'group is', 'groups are')} on several sides of the given split: "
+            f"{abbreviate(cut, 3)}. The split is kept; scores may be too high if these images resemble each other."
         )
     leak = "they leak between the sides of a split; remove one, or give both the same group in split.csv"
-    found += _alike(images, [h[0] for h in hashes], "the same pixels", leak)
+    warnings += _alike(images, [h[0] for h in hashes], "the same pixels", leak)
     # A mask without any structure (all background) repeats by nature; a drawn one does not.
     drawn = [
         h[1] if np.count_nonzero((*p.pixels, p.ignored)) > 1 else None for p, h in zip(images, hashes, strict=True)
     ]
-    found += _alike(images, drawn, "byte-identical masks", "one of the labels is probably wrong", hashes)
-    return tuple(found)
+    warnings += _alike(images, drawn, "byte-identical masks", "one of the labels is probably wrong", hashes)
+    return tuple(warnings)
 
 
 def _alike(
@@ -134,8 +133,7 @@ def _alike(
     reason: str,
     hashes: Sequence[tuple[str, str]] | None = None,
 ) -> list[str]:
-    """A sentence for the sets of images with equal keys, if there are any; with `hashes`, only where their pixels
-    differ."""
+    """Return a sentence for sets of images with equal keys, if any; with `hashes`, only if their pixels differ."""
     same: dict[str, list[int]] = defaultdict(list)
     for index, key in enumerate(keys):
         if key is not None:

@@ -1,7 +1,7 @@
 """Numbers of objects where classes were meant: masks of instances, recognised by what they are.
 
 Such numbers begin in each image at 1 again, or occur in one image only; each is one connected object; and what an
-object looks like, how large it is and where it lies does not follow from its number, as it does from a class.
+object looks like, how large it is and where it is does not follow from its number, as it does from a class.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from sweeper.core.records import IGNORE
 from sweeper.data.store import PixelStore
 
 STEP = "echo 'object: any' > objects.yaml, then --class-map objects.yaml makes them one class"
-"""What to do with them."""
+"""Next step for such masks."""
 LOOKED_AT = 48
 """Images."""
 FEWEST = 5
-"""With fewer numbers they may as well be classes of one part each."""
+"""Smallest number of numbers; fewer may as well be classes of one part each."""
 _MOST = 0.9
 """Share of the numbers that are one connected object, and of the images in which they are numbered so."""
 _EXPLAINED, _CHANCE = 0.4, 1e-4
@@ -80,11 +80,11 @@ def number_objects(counts: npt.NDArray[np.int64], store: PixelStore) -> int:
 
 
 def _follows(labels: npt.NDArray[np.int64], values: npt.NDArray[np.float64]) -> bool:
-    """Whether a good share of the variance of values' ranks follows from their labels (Kruskal-Wallis, η²)."""
+    """Return whether a good share of the variance of values' ranks follows from their labels (Kruskal-Wallis, η²)."""
     from scipy.stats import kruskal
 
-    groups = [own for label in np.unique(labels) if len(own := values[labels == label]) > 1]
+    groups = [group for label in np.unique(labels) if len(group := values[labels == label]) > 1]
     if len(groups) < 2 or np.ptp(values) < 1e-6:
         return len(groups) > 1
-    found, free = kruskal(*groups), sum(map(len, groups)) - len(groups)
-    return bool(found.pvalue < _CHANCE and (found.statistic - len(groups) + 1) / free >= _EXPLAINED)
+    test, free = kruskal(*groups), sum(map(len, groups)) - len(groups)
+    return bool(test.pvalue < _CHANCE and (test.statistic - len(groups) + 1) / free >= _EXPLAINED)

@@ -1,5 +1,7 @@
-"""Problems as people read them: what many files share is one line, with their number and two of them; and an address
-where files of this machine are meant is said to be one."""
+"""Problems as users read them: many of one kind become one line, with their number and two files.
+
+An address where files of this machine are meant is reported as such.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +24,10 @@ _ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/(?P<rest>/.*|[^/].*
 
 
 def group_problems(problems: Sequence[str]) -> list[str]:
-    """The problems, each once, in order of their text; more than `ONE_BY_ONE` of one kind as one line.
+    """Return the problems, each once, in order; more than `ONE_BY_ONE` of one kind as one line.
 
     Problems are of one kind where they differ in names of files, in numbers (that of a line among them) and in what
-    stands in quotes. Such a line tells the first of them, with their number and two files.
+    stands in quotes. Such a line has the first of them, with their number and two files.
 
     Args:
         problems: as readers collect them: `FILE: rule, value found; next step`, or `FILE: line N: …`.
@@ -36,29 +38,29 @@ def group_problems(problems: Sequence[str]) -> list[str]:
         file, text = (file, text) if colon else ("", problem)
         kinds[_VARIES.sub("#", text)].append((file, text))
     lines: list[str] = []
-    for found in kinds.values():
-        found.sort(key=lambda one: (one[0], [int(number) for number in re.findall(r"[0-9]+", one[1])], one[1]))
-        texts = [f"{file}: {text}" if file else text for file, text in found]
-        files = [*dict.fromkeys(file for file, _ in found)]
-        if len(found) <= ONE_BY_ONE:
+    for same_kind in kinds.values():
+        same_kind.sort(key=lambda one: (one[0], [int(number) for number in re.findall(r"[0-9]+", one[1])], one[1]))
+        texts = [f"{file}: {text}" if file else text for file, text in same_kind]
+        files = [*dict.fromkeys(file for file, _ in same_kind)]
+        if len(same_kind) <= ONE_BY_ONE:
             lines += texts
         elif len(files) == 1:
-            lines.append(f"{texts[0]} (and {len(found) - 1} more like it)")
+            lines.append(f"{texts[0]} (and {len(same_kind) - 1} more like it)")
         else:
-            faults = f"{len(found)} faults in " if len(found) > len(files) else ""
-            lines.append(f"{faults}{len(files)} files, e.g. {files[0]}, {files[1]}: {found[0][1]}")
+            faults = f"{len(same_kind)} faults in " if len(same_kind) > len(files) else ""
+            lines.append(f"{faults}{len(files)} files, e.g. {files[0]}, {files[1]}: {same_kind[0][1]}")
     return sorted(lines)
 
 
 def check_no_address(option: str, text: str) -> None:
-    """Refuse an address (`s3://bucket/x`, also `s3:/bucket/x`) where what lies on this machine is meant.
+    """Refuse an address (`s3://bucket/x`, also `s3:/bucket/x`) where a local file or folder is meant.
 
     Raises:
         DataError: saying that what `option` got is an address, without its secrets.
     """
-    if found := _ADDRESS.fullmatch(text):
-        name = escape_for_display(hide_address_secrets(f"{found['scheme']}://{found['rest'].removeprefix('/')}"))
+    if match := _ADDRESS.fullmatch(text):
+        name = escape_for_display(hide_address_secrets(f"{match['scheme']}://{match['rest'].removeprefix('/')}"))
         step = "copy what it names, or mount what holds it, and name that folder"
         if name.lower().startswith("file:"):
             step = "write its path alone, without file://"
-        raise DataError(name, [f"{option} must name what lies on this machine; {name} is an address: {step}"])
+        raise DataError(name, [f"{option} must name a file or folder of this machine; {name} is an address: {step}"])

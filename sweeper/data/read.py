@@ -1,6 +1,6 @@
-"""What is shared by all formats: decode every image and make its mask, check the whole set, fill the store.
+"""The common part of all formats: decode every image and make its mask, check the whole set, fill the store.
 
-All problems of the set are collected and raised once, so that they can be mended in one go.
+All problems of the set are collected and raised once, so that they can be fixed in one go.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _read_dataset(
         mask_files = [sample.mask_name for sample in used]
         names, before = reading.classes, len(problems)
         covered = find_covered_labels(place.class_map)
-        found, warning = number_table(
+        numbers, warning = number_table(
             counts,
             mask_files,
             [] if covered.any() else problems,
@@ -93,10 +93,10 @@ def _read_dataset(
             or place.tally.has_warning("mask", NO_DATA),
             may_be_binary=len(names or ()) <= 2,
         )
-        if found is not None:
-            found = np.where(covered, np.arange(256), found).astype(np.uint8)
+        if numbers is not None:
+            numbers = np.where(covered, np.arange(256), numbers).astype(np.uint8)
         place.notes += filter(None, [warning])
-        table = np.arange(256, dtype=np.uint8) if found is None else found
+        table = np.arange(256, dtype=np.uint8) if numbers is None else numbers
         counts = _move_label_counts(counts, table)
         unnamed = names is None or counts[:, len(names) : IGNORE].any()
         if used and unnamed and place.class_map is None and not problems:
@@ -119,7 +119,7 @@ def _read_dataset(
         if sound < MIN_IMAGES and (samples or not problems):  # else it is known why
             problems.append(
                 f"{reading.place}: at least {MIN_IMAGES} usable images with masks are needed (one each to train, "
-                f"validate and test), found {sound}; add more or mend the others"
+                f"validate and test), found {sound}; add more or fix the others"
             )
         if problems or names is None:
             raise DataError(place.title, group_problems(problems))
@@ -140,7 +140,7 @@ def _read_dataset(
 
 
 def _move_label_counts(counts: Counts, table: Pixels) -> Counts:
-    """Pixels of each label, (n, 256), after every label became that of `table`."""
+    """Return the pixels of each label, (n, 256), after every label became that of `table`."""
     moved = np.zeros_like(counts)
     for old, new in enumerate(table):
         moved[:, new] += counts[:, old]
@@ -149,28 +149,28 @@ def _move_label_counts(counts: Counts, table: Pixels) -> Counts:
 
 def _read_assignments(place: DataSource, reading: ReadResult) -> tuple[dict[str, SplitAssignment], str | None]:
     """Split and group of each image, and what gave the groups: `split.csv`, where there is one, else the format."""
-    given = {sample.stem: sample.side for sample in reading.samples}
+    from_samples = {sample.stem: sample.side for sample in reading.samples}
     path = place.find_file(place.root / "split.csv")
     if path is None:
-        by = "the annotations" if any(side.group for side in given.values()) else None
-        return group_sides(place, reading.samples, given, by)
-    sides = read_split_csv(path, sorted(given), place.problems)
-    if any(side.split for side in given.values()):
+        by = "the annotations" if any(side.group for side in from_samples.values()) else None
+        return group_sides(place, reading.samples, from_samples, by)
+    sides = read_split_csv(path, sorted(from_samples), place.problems)
+    if any(side.split for side in from_samples.values()):
         place.notes.append("split.csv decides the split; the one that the annotations give is not used.")
-    sides = {stem: sides.get(stem, SplitAssignment()) for stem in given}
+    sides = {stem: sides.get(stem, SplitAssignment()) for stem in from_samples}
     return group_sides(place, reading.samples, sides, path.name if "group" in read_header(path) else None)
 
 
 def _read_kinds(samples: Sequence[Sample]) -> list[ImageKind | None]:
-    """What the headers say of each sample, its channels added up; None where one cannot be read."""
+    """Return what the headers say of each sample, its channels added up; None if one is unreadable."""
 
     def kind(sample: Sample) -> ImageKind | None:
         try:
-            found = [read_image_kind(source) for source in sample.sources]
+            kinds = [read_image_kind(source) for source in sample.sources]
         except UnreadableFileError:  # reported when it is decoded
             return None
-        bits = min(each.bits for each in found)
-        return found[0]._replace(channels=sum(each.channels for each in found), bits=bits)
+        bits = min(each.bits for each in kinds)
+        return kinds[0]._replace(channels=sum(each.channels for each in kinds), bits=bits)
 
     return list(in_order(kind, samples))
 
@@ -181,10 +181,10 @@ def _choose_form(samples: Sequence[Sample], kinds: Sequence[ImageKind | None], p
     One channel where all images are grey, three where they are grey or RGB, else the number that most have;
     16 bits are kept where all images have them.
     """
-    known = [(sample, kind) for sample, kind in zip(samples, kinds, strict=True) if kind is not None]
-    bands = Counter(kind.channels for _, kind in known)
-    deep = [sample.name for sample, kind in known if kind.bits == 16]
-    all_deep = bool(known) and len(deep) == len(known)
+    readable = [(sample, kind) for sample, kind in zip(samples, kinds, strict=True) if kind is not None]
+    bands = Counter(kind.channels for _, kind in readable)
+    deep = [sample.name for sample, kind in readable if kind.bits == 16]
+    all_deep = bool(readable) and len(deep) == len(readable)
     if not all_deep:
         for name in deep:
             place.tally.add("image", "with 16 bits per pixel, unlike the others, reduced to the high byte", name)
@@ -193,7 +193,7 @@ def _choose_form(samples: Sequence[Sample], kinds: Sequence[ImageKind | None], p
         place.problems.extend(
             f"{sample.name}: images must have the same number of channels, found {kind.channels} where "
             f"{bands[channels]} have {channels}; export them alike"
-            for sample, kind in known
+            for sample, kind in readable
             if kind.channels != channels
         )
     return channels, np.uint16 if all_deep else np.uint8
@@ -237,7 +237,7 @@ def _decode_images(
 
 
 def _compute_histogram(mask: Pixels) -> Counts:
-    """Pixels of each value, a part at a time: numpy counts in numbers of eight bytes."""
+    """Count the pixels of each value, a part at a time: numpy counts in numbers of eight bytes."""
     flat = mask.ravel()
     parts = (np.bincount(flat[i : i + _CHUNK], minlength=256) for i in range(0, len(flat), _CHUNK))
     total: Counts = np.sum(list(parts), axis=0, dtype=np.int64)
@@ -253,8 +253,8 @@ def _read_sample(
     mask = None
     faults = []
     try:
-        own = channels if kind is None or kind.channels in (1, 3) else kind.channels
-        image = _stack_sources(sample, own, dtype)
+        sample_channels = channels if kind is None or kind.channels in (1, 3) else kind.channels
+        image = _stack_sources(sample, sample_channels, dtype)
     except UnreadableFileError as error:
         faults.append(f"{sample.name}: {error}")
     try:
@@ -264,15 +264,15 @@ def _read_sample(
     if image is None or mask is None:
         return image, mask, faults
     turn = 1 if kind is None else kind.orientation
-    (height, width), found = image.shape[:2], mask.shape
-    if turn > 4 and found == (width, height) != (height, width):
+    (height, width), mask_size = image.shape[:2], mask.shape
+    if turn > 4 and mask_size == (width, height) != (height, width):
         place.tally.add("label", "drawn before its image's EXIF orientation, and turned by it", sample.mask_name)
         return image, np.ascontiguousarray(turn_upright(mask, turn)), faults
-    if found != (height, width):
+    if mask_size != (height, width):
         cause = "" if turn == 1 else f" by its EXIF orientation {turn}"
         faults.append(
             f"{sample.mask_name}: must have its image's size {width}×{height} (upright{cause}), found "
-            f"{found[1]}×{found[0]}; export the mask again at that size, without resizing smoothly"
+            f"{mask_size[1]}×{mask_size[0]}; export the mask again at that size, without resizing smoothly"
         )
     elif turn > 1 and (turn < 5 or height == width or not sample.is_sized):
         how = "labels are read as drawn on the upright image"
@@ -284,14 +284,14 @@ def _read_sample(
 
 
 def _stack_sources(sample: Sample, channels: int, dtype: Any) -> ImagePixels:
-    """The image's sources as one array, (H, W, channels)."""
+    """Return the image's sources as one array, (H, W, channels)."""
     if len(sample.sources) == 1:
         return read_image(sample.sources[0], channels, dtype)
     parts = [read_image(source, read_image_kind(source).channels, dtype) for source in sample.sources]
     sizes = {part.shape[:2] for part in parts}
     if len(sizes) > 1:
-        found = ", ".join(f"{width}×{height}" for height, width in sorted(sizes))
+        sizes_text = ", ".join(f"{width}×{height}" for height, width in sorted(sizes))
         raise UnreadableFileError(
-            f"the files of an image's channels must have one size, found {found}; export them alike"
+            f"the files of an image's channels must have one size, found {sizes_text}; export them alike"
         )
     return np.concatenate(parts, axis=2)

@@ -17,14 +17,14 @@ _NESTED = 0.99
 
 
 def compute_area(rle: Rle) -> int:
-    """Pixels of a mask."""
+    """Return the number of pixels of a mask."""
     from pycocotools import mask as coco
 
     return int(coco.area(rle))
 
 
 def decode_pixels(rle: Rle) -> Bits:
-    """A mask as (H, W)."""
+    """Return a mask as (H, W)."""
     from pycocotools import mask as coco
 
     bits: Bits = coco.decode(rle).astype(bool)
@@ -32,7 +32,7 @@ def decode_pixels(rle: Rle) -> Bits:
 
 
 def encode_polygons(rings: Sequence[npt.NDArray[np.float64]], size: tuple[int, int]) -> Rle:
-    """The mask of one object made of rings, (n, 2) each.
+    """Return the mask of one object made of rings, (n, 2) each.
 
     COCO's own reading unites the rings, so that one inside another would say nothing: it is read as a hole, and one
     inside a hole as an island. Rings that only touch or overlap are united.
@@ -45,10 +45,10 @@ def encode_polygons(rings: Sequence[npt.NDArray[np.float64]], size: tuple[int, i
     covered = np.zeros(size, dtype=bool)
     earlier: list[int] = []
     for rle in sorted(parts, key=lambda each: -compute_area(each)):
-        part, own = decode_pixels(rle), compute_area(rle)
-        repeated = any(abs(own - other) <= 0.01 * other for other in earlier)  # the same ring twice is no hole
-        earlier.append(own)
-        if own and not repeated and int((part & covered).sum()) >= _NESTED * own:
+        part, part_area = decode_pixels(rle), compute_area(rle)
+        repeated = any(abs(part_area - other) <= 0.01 * other for other in earlier)  # the same ring twice is no hole
+        earlier.append(part_area)
+        if part_area and not repeated and int((part & covered).sum()) >= _NESTED * part_area:
             covered &= ~part
         else:
             covered |= part
@@ -56,7 +56,7 @@ def encode_polygons(rings: Sequence[npt.NDArray[np.float64]], size: tuple[int, i
 
 
 def check_rle(rle: Any, size: tuple[int, int]) -> Rle:
-    """A run-length mask of a file, compressed (text) or not (a list of runs, column by column).
+    """Return a run-length mask of a file, compressed (text) or not (a list of runs, column by column).
 
     Raises:
         ValueError: it is none, or not of an image of this (height, width).
@@ -90,7 +90,9 @@ def _read_run_list(counts: Any) -> npt.NDArray[np.int64]:
 
 
 def _read_run_text(counts: str) -> npt.NDArray[np.int64]:
-    """Runs of COCO's compressed text: six bits a character, the sixth says that more follow, differences of runs.
+    """Return the runs of COCO's compressed text: six bits a character, the sixth says that more follow.
+
+    The text holds differences of runs.
 
     pycocotools reads past the end of a text that breaks off, and leaves what a short one does not cover undefined.
     """

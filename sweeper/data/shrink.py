@@ -29,7 +29,7 @@ def compute_shrunk_size(height: int, width: int, short_side: int) -> Size:
 
 
 def shrink_image(image: ImagePixels, size: Size) -> ImagePixels:
-    """The mean of what each new pixel covers, parts of pixels by their area, rounded half up: no aliasing.
+    """Return the area-weighted mean of what each new pixel covers, rounded half up: no aliasing.
 
     Args:
         image: (H, W, channels) uint8 or uint16.
@@ -47,7 +47,7 @@ def shrink_image(image: ImagePixels, size: Size) -> ImagePixels:
 
 
 def shrink_mask(mask: Pixels, size: Size) -> Pixels:
-    """The label that covers most of each new pixel.
+    """Return the label that covers most of each new pixel.
 
     A tie goes to the class with fewer pixels in this mask, so that a thin structure survives being halved, and to
     "no label" (255) last. (Taking the nearest label would keep a class's share, but break thin structures into specks
@@ -70,7 +70,7 @@ def shrink_mask(mask: Pixels, size: Size) -> Pixels:
 
 
 def enlarge_mask(small: Pixels, size: Size) -> Pixels:
-    """The label of the new pixel in which the centre of each old one lies: `shrink_mask` looked at from before."""
+    """Return the label of the new pixel with the centre of each old one: the inverse view of `shrink_mask`."""
     rows, columns = ((2 * np.arange(old) + 1) * new // (2 * old) for old, new in zip(size, small.shape, strict=True))
     large: Pixels = small[rows[:, None], columns]
     return large
@@ -88,7 +88,7 @@ def _sum_covered(plane: npt.NDArray[np.uint8 | np.uint16 | np.bool_], size: Size
 
 @lru_cache(maxsize=64)
 def compute_coverage(old: int, new: int) -> csr_array:
-    """How much of each of `old` pixels each of `new` covers along one side, (new, old) int64 with rows that sum to old.
+    """Return how much of `old` pixels each of `new` covers along one side, (new, old) int64, rows summing to old.
 
     A side is old · new units long: an old pixel takes `new` of them, a new one `old`.
     """

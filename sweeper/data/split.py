@@ -18,9 +18,9 @@ from sweeper.core.errors import DataError
 from sweeper.core.records import Dataset, Split, SplitName
 
 TEST_SHARE = 0.2
-"""Of all images."""
+"""Share of all images."""
 VAL_SHARE = 0.25
-"""Of those that are not in the test split: 60/20/20 altogether."""
+"""Share of those that are not in the test split: 60/20/20 altogether."""
 SHARE_BINS = 4
 """Bins of the foreground's pixel share in binary sets, besides one for images without foreground."""
 
@@ -36,7 +36,7 @@ class SplitUnit(NamedTuple):
 
 
 def make_units(dataset: Dataset) -> list[SplitUnit]:
-    """Groups, and images without one; a group whose given members lie on two sides is cut between these."""
+    """Return groups, and images without one; a group with given members on two sides is cut between these."""
     groups: dict[object, list[int]] = defaultdict(list)
     for index, image in enumerate(dataset.images):
         groups[index if image.group is None else image.group].append(index)
@@ -60,7 +60,7 @@ def make_units(dataset: Dataset) -> list[SplitUnit]:
 
 
 def make_strata(dataset: Dataset) -> Strata:
-    """What is shared out evenly, (images, L) bool: presence of each class, or bins of the foreground's share."""
+    """Return what is shared evenly, (images, L) bool: presence of each class, or bins of the foreground's share."""
     pixels = np.array([image.pixels for image in dataset.images], dtype=np.float64)
     if dataset.task == "multiclass":
         return pixels > 0
@@ -134,13 +134,13 @@ def make_keyed_rng(seed: int, purpose: int) -> np.random.Generator:
 
 
 def count_images(units: Iterable[SplitUnit]) -> int:
-    """How many images there are in these units."""
+    """Return how many images there are in these units."""
     return sum(len(unit.images) for unit in units)
 
 
-def exclude_units(units: Sequence[SplitUnit], taken: Sequence[SplitUnit]) -> list[SplitUnit]:
-    """The units that were not taken, in their order."""
-    gone = set(taken)
+def exclude_units(units: Sequence[SplitUnit], excluded: Sequence[SplitUnit]) -> list[SplitUnit]:
+    """Return the units that were not taken, in their order."""
+    gone = set(excluded)
     return [unit for unit in units if unit not in gone]
 
 
@@ -167,37 +167,37 @@ def divide_images(dataset: Dataset, *, test_seed: int, seed: int) -> Split:
     strata = make_strata(dataset)
     units = make_units(dataset)
     free = [unit for unit in units if unit.fixed is None]
-    given = {side: [unit for unit in units if unit.fixed == side] for side in ("train", "val", "test")}
-    if len(free) + len(given["train"]) + bool(given["val"]) + bool(given["test"]) < 3:
+    fixed = {side: [unit for unit in units if unit.fixed == side] for side in ("train", "val", "test")}
+    if len(free) + len(fixed["train"]) + bool(fixed["val"]) + bool(fixed["test"]) < 3:
         raise _explain_too_few(dataset, len(units))
 
-    wanted = TEST_SHARE * count_images(units) - count_images(given["test"])
-    pool = _make_pool(free, given["train"], wanted, needed=not given["test"])
-    others = bool(given["val"]) + len(exclude_units(given["train"], pool))
+    wanted = TEST_SHARE * count_images(units) - count_images(fixed["test"])
+    pool = _make_pool(free, fixed["train"], wanted, needed=not fixed["test"])
+    others = bool(fixed["val"]) + len(exclude_units(fixed["train"], pool))
     test = take_units(
-        pool, wanted, strata, make_keyed_rng(test_seed, 0), least=not given["test"], leave=max(0, 2 - others)
+        pool, wanted, strata, make_keyed_rng(test_seed, 0), least=not fixed["test"], leave=max(0, 2 - others)
     )
     free = exclude_units(free, test)
-    train = exclude_units(given["train"], test)
+    train = exclude_units(fixed["train"], test)
 
-    wanted = VAL_SHARE * count_images([*free, *train, *given["val"]]) - count_images(given["val"])
-    pool = _make_pool(free, train, wanted, needed=not given["val"])
+    wanted = VAL_SHARE * count_images([*free, *train, *fixed["val"]]) - count_images(fixed["val"])
+    pool = _make_pool(free, train, wanted, needed=not fixed["val"])
     val = take_units(
-        pool, wanted, strata, make_keyed_rng(seed, 1), least=not given["val"], leave=not exclude_units(train, pool)
+        pool, wanted, strata, make_keyed_rng(seed, 1), least=not fixed["val"], leave=not exclude_units(train, pool)
     )
     train = exclude_units([*free, *train], val)
 
-    sides = [list_indices(side) for side in (train, [*given["val"], *val], [*given["test"], *test])]
+    sides = [list_indices(side) for side in (train, [*fixed["val"], *val], [*fixed["test"], *test])]
     if not all(sides):
         raise _explain_too_few(dataset, len(units))
     return Split(train=sides[0], val=sides[1], test=sides[2])
 
 
 def select_stratified_subset(dataset: Dataset, indices: Sequence[int], count: int) -> tuple[int, ...]:
-    """At most `count` (≥ 1) of the images `indices`, ascending; always the same ones, without a seed.
+    """Return at most `count` (≥ 1) of the images `indices`, ascending; always the same ones, without a seed.
 
     Every class that occurs in `indices` keeps an image where `count` allows it, the rarest first; the rest are
-    spread evenly over the images ordered by their share of pixels outside the commonest class.
+    spread evenly over the images ordered by their share of pixels outside the most common class.
     """
     order = sorted(set(indices))
     if len(order) <= count:
@@ -219,18 +219,18 @@ def select_stratified_subset(dataset: Dataset, indices: Sequence[int], count: in
 
 
 def _make_pool(free: list[SplitUnit], train: list[SplitUnit], wanted: float, *, needed: bool) -> list[SplitUnit]:
-    """Where a side is taken from: the unassigned; given training images only for a side that would else be poor."""
+    """Return where a side is taken from: the unassigned; given training images only if the side lacks images."""
     return [*free, *train] if needed and count_images(free) < wanted / 2 else free
 
 
 def _explain_too_few(dataset: Dataset, units: int) -> DataError:
     counts = {side: sum(p.split == side for p in dataset.images) for side in ("train", "val", "test")}
-    given = ", ".join(f"{side} {number}" for side, number in counts.items())
+    counts_text = ", ".join(f"{side} {number}" for side, number in counts.items())
     return DataError(
         dataset.name,
         [
             f"split: train, validation and test need a group of images each, found {units} (images with a given split: "
-            f"{given}); add images, make the groups smaller (--groups none: each image is one), or assign them in "
-            "split.csv"
+            f"{counts_text}); add images, make the groups smaller (--groups none: each image is one), or assign them "
+            "in split.csv"
         ],
     )

@@ -1,4 +1,4 @@
-"""What a split cannot do, in plain sentences: sides without a class, and too few images."""
+"""Weaknesses of a split, in plain sentences: sides without a class, and too few images."""
 
 from __future__ import annotations
 
@@ -12,34 +12,35 @@ from sweeper.data.groups import format_groups
 from sweeper.data.split import divide_images
 
 SMALL = 20
-"""With fewer groups of images a test split has four at most: too few for a verdict."""
+"""Number of groups of images below which a test split has four at most: too few for a verdict."""
 _WITHOUT = {
     "training": "it is never learned, and counts as missed",
-    "validation": "its operating point cannot be told",
-    "test": "its score cannot be told",
+    "validation": "its operating point is unknown",
+    "test": "its score is unknown",
 }
 
 
 def split_notes(dataset: Dataset, split: Split) -> tuple[str, ...]:
-    """What a reader of scores of this split should know: sides that lack a class, and sets so small that their test
-    split says little."""
+    """Return what a reader of this split's scores should know.
+
+    These are sides that lack a class, and sets so small that their test split says little.
+    """
     notes = _list_missing_classes(dataset, {"training": split.train, "validation": split.val, "test": split.test})
     whole = len(_name_units(dataset, range(len(dataset.images))))
-    given = any(image.split == "test" for image in dataset.images)
-    if (len(split.test) < SMALL // 5) if given else (whole < SMALL):
+    has_test = any(image.split == "test" for image in dataset.images)
+    if (len(split.test) < SMALL // 5) if has_test else (whole < SMALL):
         kind = "images" if whole == len(dataset.images) else "groups of images"
         free = all(image.split is None for image in dataset.images)
         tests = f", or test all of them in turn with --folds {min(whole, 5)} ({NOT_HELD_OUT} then)" if free else ""
         notes.append(
             f"{whole} {kind} leave {format_count(len(split.test), 'image')} to test on: intervals will be wide, and "
-            "one odd "
-            f"image can decide; take the result as a hint, and add images before much depends on it{tests}"
+            f"one odd image can decide; take the result as a hint, and add images before much depends on it{tests}"
         )
     return tuple(notes)
 
 
 def fold_notes(dataset: Dataset, split: Split, folds: int) -> tuple[str, ...]:
-    """What a reader of scores over folds should know; `split` is the search's, without test images.
+    """Return what a reader of scores over folds should know; `split` is the search's, without test images.
 
     First of all that nothing was held out. Then classes in one image (or group), which no training that is scored on
     them has seen, and classes that the search's sides lack.
@@ -59,11 +60,13 @@ def fold_notes(dataset: Dataset, split: Split, folds: int) -> tuple[str, ...]:
 
 
 def _list_missing_classes(dataset: Dataset, sides: Mapping[str, Sequence[int]]) -> list[str]:
-    """The sides that have no pixel of a class that occurs elsewhere, and what that means."""
+    """Return the sides without any pixel of a class that occurs elsewhere, and what that means."""
     notes, everywhere = [], dataset.count_class_pixels()
     for side, part in sides.items():
         shown = dataset.count_class_pixels(tuple(part))
-        names = [n for n, known, here in zip(dataset.classes, everywhere, shown, strict=True) if known and not here]
+        names = [
+            n for n, is_present, here in zip(dataset.classes, everywhere, shown, strict=True) if is_present and not here
+        ]
         if names:
             notes.append(
                 f"the {side} split ({format_count(len(part), 'image')}) has no pixel of: {', '.join(names)}; "
@@ -73,19 +76,19 @@ def _list_missing_classes(dataset: Dataset, sides: Mapping[str, Sequence[int]]) 
 
 
 def _name_units(dataset: Dataset, indices: Iterable[int]) -> set[str]:
-    """Names of the groups, or images without one, that these images belong to."""
+    """Return the names of the groups, or images without one, that these images belong to."""
     images = [dataset.images[index] for index in indices]
     return {f"image {image.stem}" if image.group is None else f"group {image.group}" for image in images}
 
 
 def split_lines(dataset: Dataset, seed: int = 0) -> tuple[str, ...]:
-    """How `sweeper run --seed SEED` would divide the set and what that split cannot do, or why it cannot be divided."""
+    """Return how `sweeper run --seed SEED` would divide the set and what that split cannot do, or why it fails."""
     try:
         split = divide_images(dataset, test_seed=seed, seed=seed)
     except DataError as error:
         return error.problems
-    given = sum(image.split is not None for image in dataset.images)
-    how = "as given" if given == len(dataset.images) else f"{given} of them given" if given else "stratified"
+    assigned = sum(image.split is not None for image in dataset.images)
+    how = "as given" if assigned == len(dataset.images) else f"{assigned} of them given" if assigned else "stratified"
     sizes = f"{len(split.train)} images train, {len(split.val)} validate, {len(split.test)} test ({how}, seed {seed})"
     whole = f"; kept together: {line}" if (line := format_groups(dataset)) else ""
     return (sizes + whole, *split_notes(dataset, split))

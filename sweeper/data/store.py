@@ -71,7 +71,7 @@ class PixelStore:
         return flat.reshape(*self.sizes[index], self.channels)
 
     def get_view(self, index: int) -> Pixels:
-        """Image `index` for people, (H, W, 1 or 3) uint8.
+        """Return image `index` for display, (H, W, 1 or 3) uint8.
 
         An 8-bit grey or RGB image is itself. Of any other the first three channels are shown (the first alone where
         there are two), scaled together so that the 1st and 99th percentile of these values become 0 and 255.
@@ -120,7 +120,7 @@ class PixelStore:
 
 
 class StoreWriter:
-    """Writes a store image by image into a temporary folder beside its destination.
+    """Writes a store image by image into a temporary folder next to its destination.
 
     A context manager: what was not published by `publish` is deleted at the end.
     """
@@ -171,12 +171,12 @@ class StoreWriter:
     def relabel(self, table: Pixels) -> None:
         """Replace every label by that of a table, (256,) uint8, in all masks written so far. Call after `finish`."""
         labels: Pixels = np.memmap(self.folder / "masks.bin", dtype=np.uint8, mode="r+")
-        found = 0
+        position = 0
         for start in range(0, len(labels), _CHUNK):
             part = labels[start : start + _CHUNK]
             part[:] = table[part]
-            found = zlib.crc32(part.data, found)
-        self._sums["masks.bin"] = found
+            position = zlib.crc32(part.data, position)
+        self._sums["masks.bin"] = position
         self._write_index()
 
     def publish(self, name: str) -> Path:
@@ -201,49 +201,48 @@ def open_store(folder: str | Path) -> PixelStore:
         SweeperError: if the folder is not a complete store.
     """
     folder = Path(folder)
-    found = _read_layout(folder)
-    if found is None:
+    layout = _read_layout(folder)
+    if layout is None:
         raise SweeperError(f"{folder} must hold a complete store of decoded images; load the data set again")
-    channels, sizes, dtype, _ = found
+    channels, sizes, dtype, _ = layout
     return PixelStore(folder, channels, sizes, dtype)
 
 
 def is_complete(folder: Path) -> bool:
-    """Whether `folder` holds a store whose files have the sizes that its index promises."""
+    """Return whether `folder` holds a store whose files have the sizes that its index promises."""
     return _read_layout(folder) is not None
 
 
 def is_intact(folder: Path) -> bool:
-    """Whether `folder` holds a complete store whose every byte is as it was written, by its checksums: reads it all."""
-    found = _read_layout(folder)
-    if found is None:
+    """Return whether `folder` holds a complete store whose every byte fits its checksums: reads it all."""
+    layout = _read_layout(folder)
+    if layout is None:
         return False
     try:
-        return all(_sum_of(folder / name) == known for name, known in found[3].items())
+        return all(_sum_of(folder / name) == expected for name, expected in layout[3].items())
     except OSError:
         return False
 
 
 def is_changed(folder: Path) -> bool:
-    """Whether a store that is there is not as it was written; one that is gone was not changed while it was read."""
+    """Return whether an existing store is not as it was written; a missing one was not changed."""
     return folder.exists() and not is_intact(folder)
 
 
 def _sum_of(path: Path) -> int:
     """CRC-32 of a whole file."""
-    found = 0
+    checksum = 0
     with path.open("rb") as file:
         while part := file.read(_CHUNK):
-            found = zlib.crc32(part, found)
-    return found
+            checksum = zlib.crc32(part, checksum)
+    return checksum
 
 
 _Layout = tuple[int, list[tuple[int, int]], np.dtype[np.uint8 | np.uint16], dict[str, int]]
 
 
 def _read_layout(folder: Path) -> _Layout | None:
-    """Channels, sizes, type and checksums from the index; None where it is missing, unreadable, or at odds with the
-    files."""
+    """Return channels, sizes, type and checksums from the index; None if it does not fit the files."""
     try:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         if index["format"] != FORMAT:
@@ -252,11 +251,11 @@ def _read_layout(folder: Path) -> _Layout | None:
         channels = int(index["channels"])
         dtype: np.dtype[np.uint8 | np.uint16] = np.dtype(_TYPES[index.get("dtype", "uint8")])
         sizes = [(int(height), int(width)) for height, width in index["sizes"]]
-        found = [os.stat(folder / name).st_size for name in _FILES]  # noqa: PTH116
+        file_sizes = [os.stat(folder / name).st_size for name in _FILES]  # noqa: PTH116
     except (OSError, ValueError, KeyError, TypeError):
         return None
     area = sum(height * width for height, width in sizes)
-    return (channels, sizes, dtype, sums) if area and found == [area * channels * dtype.itemsize, area] else None
+    return (channels, sizes, dtype, sums) if area and file_sizes == [area * channels * dtype.itemsize, area] else None
 
 
 def compute_pixel_hash(array: ImagePixels) -> str:

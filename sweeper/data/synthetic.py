@@ -53,7 +53,7 @@ class Scene(NamedTuple):
     classes: tuple[str, ...]
     """Names in index order, at the default number of classes."""
     own: Mapping[str, Parameter]
-    """What it takes besides `PARAMETERS`; a field of `Canvas` each."""
+    """Parameters besides `PARAMETERS`; a field of `SceneCanvas` each."""
     text: str
 
 
@@ -105,7 +105,7 @@ PARAMETERS: dict[str, Parameter] = {
     "shift": Parameter(float, 0.0, 32.0, 0.0, "label noise: pixels that each mask is displaced by"),
     "missing": Parameter(float, 0.0, 1.0, 0.0, "label noise: share of the objects without a label"),
 }
-"""What every scene takes."""
+"""Parameters of every scene."""
 
 
 class SceneSet(NamedTuple):
@@ -116,7 +116,7 @@ class SceneSet(NamedTuple):
     """Every parameter that the scene takes, in the order of `parameters`."""
 
     def get_value(self, key: str) -> float:
-        """The value of a parameter; 0 where the scene does not take it."""
+        """Return the value of a parameter; 0 if the scene does not take it."""
         return dict(self.values).get(key, 0.0)
 
     @property
@@ -135,7 +135,7 @@ class SceneSet(NamedTuple):
 
     @property
     def canvas(self) -> SceneCanvas:
-        """What the scene's function is asked for."""
+        """Request for the scene's function."""
         wanted = {key: value for key, value in self.values if key in SceneCanvas._fields}
         whole = {"size": int(self.get_value("size")), "classes": int(self.get_value("classes") or 2)}
         return SceneCanvas(**{**wanted, **whole})  # type: ignore[arg-type]
@@ -182,21 +182,21 @@ def parse_scene(text: str) -> SceneSet:
             )
         seen.add(key)
         values[key] = _parse_number(key, value, allowed[key], problems)
-    found = SceneSet(name, tuple(values.items()))
+    scene_set = SceneSet(name, tuple(values.items()))
     if not problems and name == "shapes":
-        problems += shapes.explain_impossible(found.canvas)
+        problems += shapes.explain_impossible(scene_set.canvas)
     if problems:
         raise DataError(escape_for_display(text), problems)
-    return found
+    return scene_set
 
 
 def get_parameters(name: str) -> dict[str, Parameter]:
-    """What the scene `name` takes, with ranges and defaults."""
+    """Return what the scene `name` takes, with ranges and defaults."""
     return {**PARAMETERS, **SCENES[name].own}
 
 
 def _parse_number(key: str, value: str, wanted: Parameter, problems: list[str]) -> float:
-    """The value as its parameter's kind; out of range or not a number is a problem."""
+    """Return the value as its parameter's kind; out of range or not a number is a problem."""
     rule = f"`{key}` must be {'a whole number' if wanted.kind is int else 'a number'} "
     rule += f"from {wanted.low:.10g} to {wanted.high:.10g}"
     try:
@@ -210,7 +210,10 @@ def _parse_number(key: str, value: str, wanted: Parameter, problems: list[str]) 
 
 
 def compute_scene_fingerprint(scenes: SceneSet) -> str:
-    """Changes with whatever can change a drawn pixel: parameters, our own drawing code, the libraries it rests on."""
+    """Return a digest that changes with whatever can change a drawn pixel.
+
+    That is parameters, our own drawing code and the libraries it uses.
+    """
     digest = hashlib.sha256(scenes.name.encode())
     for path in (Path(__file__), *sorted((Path(__file__).parent / "scenes").glob("*.py"))):
         digest.update(path.read_bytes())
@@ -312,16 +315,16 @@ def label_pieces(mask: Pixels) -> npt.NDArray[np.int32]:
 
     Neighbours are the pixels that touch, at a corner, too. `mask` is (H, W), and so is what is returned.
     """
-    found, number = np.zeros(mask.shape, dtype=np.int32), 0
+    labels, number = np.zeros(mask.shape, dtype=np.int32), 0
     for one in np.unique(mask[mask > 0]):
         pieces, more = label_components(mask == one)
-        found += np.where(pieces > 0, pieces + number, 0).astype(np.int32)
+        labels += np.where(pieces > 0, pieces + number, 0).astype(np.int32)
         number += more
-    return found
+    return labels
 
 
 def spoil_labels(rng: np.random.Generator, mask: Pixels, shift: float, missing: float) -> Pixels:
-    """A mask as a careless hand would draw it.
+    """Return a mask as a careless hand would draw it.
 
     First objects go: of the n connected pieces of all classes but 0, ⌊missing · n⌋, and one more by chance, so that
     over many images the share is exactly `missing`. Then the rest moves by `shift` pixels in a random direction,
@@ -346,7 +349,7 @@ def spoil_labels(rng: np.random.Generator, mask: Pixels, shift: float, missing: 
         moved = np.zeros_like(spoiled)
         height, width = mask.shape
         here = slice(max(0, down), height + min(0, down)), slice(max(0, right), width + min(0, right))
-        there = slice(max(0, -down), height + min(0, -down)), slice(max(0, -right), width + min(0, -right))
-        moved[here] = spoiled[there]
+        target = slice(max(0, -down), height + min(0, -down)), slice(max(0, -right), width + min(0, -right))
+        moved[here] = spoiled[target]
         spoiled = moved
     return spoiled

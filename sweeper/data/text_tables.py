@@ -25,11 +25,11 @@ ALL_IMAGES = 1 << 30
 
 
 class UnreadableFileError(Exception):
-    """What is wrong with one file: rule, value found, next step; the file's name is added by who knows it."""
+    """Problem of one file: rule, value found, next step; the caller adds the file's name."""
 
 
 class SplitAssignment(NamedTuple):
-    """What `split.csv` says about one image."""
+    """Content of `split.csv` about one image."""
 
     split: SplitName | None = None
     group: str | None = None
@@ -88,7 +88,7 @@ def read_beginning(path: Path, size: int) -> bytes:
 
 
 def _read_text(path: Path, limit: int) -> str:
-    """The text of a file of at most `limit` bytes.
+    """Return the text of a file of at most `limit` bytes.
 
     Raises:
         UnreadableFileError: it is not UTF-8, too large, or cannot be read.
@@ -111,7 +111,7 @@ def _read_text(path: Path, limit: int) -> str:
 
 
 def read_text(path: Path, problems: list[str], where: str = "", limit: int = MAX_TABLE) -> str | None:
-    """The text of a file of at most `limit` bytes; None, and a problem of `where` or its name, where it has none."""
+    """Return the text of a file of at most `limit` bytes; None, and a problem of `where` or its name, if unreadable."""
     try:
         return _read_text(path, limit)
     except UnreadableFileError as error:
@@ -120,7 +120,7 @@ def read_text(path: Path, problems: list[str], where: str = "", limit: int = MAX
 
 
 def load_json(path: Path, limit: int = ONE_IMAGE) -> Any:
-    """The data of a JSON file of at most `limit` bytes.
+    """Return the data of a JSON file of at most `limit` bytes.
 
     Raises:
         UnreadableFileError: not JSON, too large, or nested without end.
@@ -140,10 +140,10 @@ def read_classes(path: Path, problems: list[str]) -> tuple[str, ...] | None:
     None where the file has faults.
     """
     text = read_text(path, problems)
-    return None if text is None else check_names(path.name, text.rstrip().splitlines(), problems)
+    return None if text is None else check_name_list(path.name, text.rstrip().splitlines(), problems)
 
 
-def check_names(where: str, lines: Sequence[str], problems: list[str]) -> tuple[str, ...] | None:
+def check_name_list(where: str, lines: Sequence[str], problems: list[str]) -> tuple[str, ...] | None:
     """Return the names of classes in index order; None, and problems of `where`, where they are none."""
     names = [normalise_text(line.strip()) for line in lines]
     faults = []
@@ -175,7 +175,7 @@ def read_header(path: Path) -> tuple[str, ...]:
 def read_table_rows(
     path: Path, where: str, columns: Sequence[str], problems: list[str]
 ) -> list[tuple[int, dict[str, str]]] | None:
-    """Number of the line and cells by column (in small letters) of each row; None, and a problem, where it is no table.
+    """Return line number and cells by column (in small letters) of each row; None, and a problem, if no table.
 
     Args:
         path: the file.
@@ -190,8 +190,8 @@ def read_table_rows(
         table = parse_table(text)
         names = [name.casefold() for name in table.names]
         if not {*columns} <= {*names} or len({*names}) < len(names):
-            found = escape_for_display(", ".join(table.names))[:200] or "nothing"
-            raise TableError(f"must have the columns {' and '.join(columns)}, each once, found {found}")
+            columns_text = escape_for_display(", ".join(table.names))[:200] or "nothing"
+            raise TableError(f"must have the columns {' and '.join(columns)}, each once, found {columns_text}")
     except TableError as error:
         problems.append(f"{where}: {error}; correct it, or save it again as CSV with commas")
         return None
@@ -206,7 +206,7 @@ def parse_assignment(row: Mapping[str, str], where: str, problems: list[str]) ->
     split = (row.get("split") or "").strip().lower()
     if split not in ("", *get_args(SplitName)):
         problems.append(
-            f"{where}: split must be train, val, test or empty, found {escape_for_display(split)!r}; mend it"
+            f"{where}: split must be train, val, test or empty, found {escape_for_display(split)!r}; correct it"
         )
         return None
     group = normalise_text((row.get("group") or "").strip())
@@ -235,16 +235,14 @@ def read_split_csv(path: Path, stems: Collection[str], problems: list[str]) -> d
         if stem in lines:
             problems.append(
                 f"{where}: line {line}: a stem has one row, found {escape_for_display(stem)!r} again after line "
-                f"{lines[stem]}; "
-                "remove one"
+                f"{lines[stem]}; remove one"
             )
             continue
         lines[stem] = line
         if stem not in stems:
             problems.append(
                 f"{where}: line {line}: no image has the stem {escape_for_display(stem)!r}; write stems without "
-                "extension, "
-                "or remove the row"
+                "extension, or remove the row"
             )
         if (side := parse_assignment(row, f"{where}: line {line}", problems)) is not None:
             sides[stem] = side

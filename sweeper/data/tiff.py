@@ -1,5 +1,7 @@
-"""TIFFs that Pillow cannot give us whole: many channels, 16 bits in colour, signed numbers; and what all TIFFs say of
-their pages. Read with tifffile."""
+"""TIFFs that Pillow cannot read whole: many channels, 16 bits in colour, signed numbers.
+
+What all TIFFs say of their pages is read here, too, with tifffile.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ _CHANNEL_AXES = ("SYX", "CYX", "QYX", "YXS", "YXC")
 
 
 class TiffHeader(NamedTuple):
-    """What the header says of the image in the file: the first page that is no reduced copy and no validity mask."""
+    """Header of the image in the file: the first page that is no reduced copy and no validity mask."""
 
     height: int
     width: int
@@ -49,7 +51,7 @@ class TiffHeader(NamedTuple):
     """Whether tifffile gives the numbers as they are stored, one for each pixel."""
 
 
-def read_header(file: BinaryIO) -> TiffHeader:
+def read_tiff_header(file: BinaryIO) -> TiffHeader:
     """Return what the header says of a TIFF's image.
 
     Raises:
@@ -83,7 +85,7 @@ def read_pixels(file: BinaryIO) -> npt.NDArray[Any]:
 
 
 def _check_segments(tiff: tifffile.TiffFile, page: Any) -> None:
-    """Refuse a page whose segments lie beyond the file's end, or hold more than they should: tifffile trusts them.
+    """Refuse a page whose segments are beyond the file's end, or hold more than they should: tifffile trusts them.
 
     Raises:
         UnreadableFileError: if it is so.
@@ -106,7 +108,7 @@ def _check_segments(tiff: tifffile.TiffFile, page: Any) -> None:
 
 
 def _read_header(tiff: tifffile.TiffFile) -> tuple[TiffHeader, Any, int, tuple[int, ...]]:
-    """The header, what holds the pixels, the axis of the channels, and which channels are opacity."""
+    """Return the header, what holds the pixels, the axis of the channels, and which channels are opacity."""
     pages: list[tuple[int, Any]] = [*enumerate(tiff.pages)]
     full = [(i, page) for i, page in pages if not int(page.subfiletype) & _NO_IMAGE] or pages
     place, page = full[0]

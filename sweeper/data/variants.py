@@ -1,6 +1,6 @@
 """A data set with images left out (`--exclude FILE`) or shrunk (`--resize SHORT_SIDE`), and what that costs the labels.
 
-Either has another content digest and another store beside that of the native pixels; no file of the user's changes.
+Either has another content digest and another store next to that of the native pixels; the user's files stay.
 `store_here` makes the same set once more, where its decoded images are missing: on another machine.
 """
 
@@ -57,7 +57,7 @@ def read_exclusions(path: Path) -> tuple[str, ...]:
 
 
 def drop_images(dataset: Dataset, stems: Sequence[str], cache: Path, log: Log = silent) -> Dataset:
-    """The data set without some of its images.
+    """Return the data set without some of its images.
 
     Args:
         dataset: as it was read.
@@ -82,14 +82,14 @@ def drop_images(dataset: Dataset, stems: Sequence[str], cache: Path, log: Log = 
     if problems:
         raise DataError(dataset.name, problems)
     key = f"exclude:{dataset.digest}:{json.dumps(sorted(gone))}"
-    known = load_or_make(cache, key, dataset.digest, lambda: _copy_store(dataset, left, cache), log=log)
+    remembered = load_or_make(cache, key, dataset.digest, lambda: _copy_store(dataset, left, cache), log=log)
     note = f"{format_count(len(gone), 'image was', 'images were')} left out as asked: {abbreviate(sorted(gone))}."
     return dataset.model_copy(
         update={
-            "digest": known.digest,
-            "store": known.store,
-            "images": known.images,
-            "warnings": (*dataset.notes, *known.warnings, note),
+            "digest": remembered.digest,
+            "store": remembered.store,
+            "images": remembered.images,
+            "warnings": (*dataset.notes, *remembered.warnings, note),
             "excluded": tuple(sorted(gone)),
         }
     )
@@ -110,7 +110,7 @@ def _copy_store(dataset: Dataset, left: Sequence[int], cache: Path) -> Dataset:
 def _assemble(
     dataset: Dataset, indices: Sequence[int], writer: StoreWriter, counts: Counts, warnings: Sequence[str] = ()
 ) -> Dataset:
-    """The set of what was written: these images, with the splits and groups that they have."""
+    """Return the set of what was written: these images, with the splits and groups that they have."""
     images = [dataset.images[i] for i in indices]
     return assemble(
         writer,
@@ -127,7 +127,7 @@ def _assemble(
 def resize_dataset(
     dataset: Dataset, short_side: int, cache: Path, tick: Tick | None = None, log: Log = silent
 ) -> Dataset:
-    """The data set with images whose shorter side is above `short_side` shrunk to it; none is enlarged.
+    """Return the data set with images shrunk to a shorter side of `short_side`; none is enlarged.
 
     Images are averaged by area, labels go by majority (`sweeper.data.shrink`). `Dataset.warnings` says how many images
     were shrunk, and which classes lost `LOST` or more of their share of the pixels or of their
@@ -150,13 +150,15 @@ def resize_dataset(
         note = f"--resize {short_side} changes nothing: no image has a shorter side above {short_side} pixels."
         return dataset.model_copy(update={"resized": short_side, "warnings": (*dataset.warnings, note)})
     key = f"resize:{dataset.digest}:{short_side}"
-    known = load_or_make(cache, key, RESIZER, lambda: _shrink_set(dataset, short_side, sizes, cache, tick), log=log)
+    remembered = load_or_make(
+        cache, key, RESIZER, lambda: _shrink_set(dataset, short_side, sizes, cache, tick), log=log
+    )
     return dataset.model_copy(
         update={
-            "digest": known.digest,
-            "store": known.store,
-            "images": known.images,
-            "warnings": (*dataset.warnings, *(line for line in known.warnings if line not in dataset.warnings)),
+            "digest": remembered.digest,
+            "store": remembered.store,
+            "images": remembered.images,
+            "warnings": (*dataset.warnings, *(line for line in remembered.warnings if line not in dataset.warnings)),
             "resized": short_side,
         }
     )
@@ -185,10 +187,13 @@ def _shrink_set(
                 tick(index + 1, len(source))
         left = np.flatnonzero(counts[:, :classes].sum(axis=0))
         if len(left) < 2:
-            found = abbreviate([escape_for_display(dataset.classes[i]) for i in left]) or "no labelled pixel"
+            classes_text = abbreviate([escape_for_display(dataset.classes[i]) for i in left]) or "no labelled pixel"
             raise DataError(
                 dataset.name,
-                [f"--resize {short_side}: at least two classes must be left, found {found}; choose a larger one"],
+                [
+                    f"--resize {short_side}: at least two classes must be left, found {classes_text}; choose a larger "
+                    "one"
+                ],
             )
         lines = _format_losses(dataset, short_side, counts[:, :classes], lost)
         return _assemble(dataset, range(len(source)), writer, counts, lines)
@@ -197,7 +202,7 @@ def _shrink_set(
 def _shrink_image(
     source: PixelStore, index: int, size: tuple[int, int], classes: int
 ) -> tuple[ImagePixels, Pixels, Counts]:
-    """Image and mask after resizing, and what `components_lost` counts."""
+    """Image and mask after resizing, and what `count_components_lost` counts."""
     image, mask = source.get_image(index), source.get_mask(index)
     if mask.shape == size:
         return image, mask, np.zeros((classes, 2), dtype=np.int64)
@@ -206,21 +211,21 @@ def _shrink_image(
 
 
 def count_components_lost(mask: Pixels, small: Pixels, classes: int) -> Counts:
-    """Connected components (8-neighbourhood) of each class, and those without a trace in the small mask, (classes, 2).
+    """Return each class's connected components (8-neighbourhood) and those without a trace, (classes, 2).
 
-    A component has left a trace where the centre of one of its pixels lies in a new pixel of its class: those that grew
+    A component has left a trace where the centre of one of its pixels is in a new pixel of its class: those that grew
     together are not lost. Class 0, taken for the background, is not looked at: its row is 0.
     """
-    found = np.zeros((classes, 2), dtype=np.int64)
+    counts = np.zeros((classes, 2), dtype=np.int64)
     kept = enlarge_mask(small, (mask.shape[0], mask.shape[1])) == mask
     for label in np.flatnonzero(np.bincount(mask.ravel(), minlength=256)[1:classes]) + 1:
         pieces, total = label_components(mask == label)
-        found[label] = total, total - np.count_nonzero(np.bincount(pieces[kept], minlength=total + 1)[1:])
-    return found
+        counts[label] = total, total - np.count_nonzero(np.bincount(pieces[kept], minlength=total + 1)[1:])
+    return counts
 
 
 def _format_losses(dataset: Dataset, short_side: int, after: Counts, components: Counts) -> list[str]:
-    """What was done, and what it cost each class but the first, measured over the images that were shrunk.
+    """Return what was done, and its cost for each class but the first, over the shrunk images.
 
     Each image counts by its new area, before and after, so that a class's share does not change for its images
     having been larger than others.
@@ -233,8 +238,7 @@ def _format_losses(dataset: Dataset, short_side: int, after: Counts, components:
     before, left = (pixels * ratios[:, None])[shrunk].sum(axis=0), after[shrunk].sum(axis=0)
     lines = [
         f"--resize shrank {np.count_nonzero(shrunk)} of {format_count(len(sizes), 'image')} to a shorter side of "
-        f"{short_side} "
-        "pixels: training and all scores hold at that resolution, not at the native one."
+        f"{short_side} pixels: training and all scores hold at that resolution, not at the native one."
     ]
     for name, old, new, (total, gone) in zip(dataset.classes, before, left, components, strict=True):
         share = 1 - new / old if old else 0.0
@@ -261,7 +265,7 @@ def store_here(dataset: Dataset) -> Path:
     host, cache = socket.gethostname(), folder.parent
     remedy = "put the images, or the folder of --cache, where every machine sees them under one path"
     try:
-        found = load_dataset(
+        local = load_dataset(
             dataset.source,
             cache,
             format=dataset.format,
@@ -270,16 +274,16 @@ def store_here(dataset: Dataset) -> Path:
             groups=dataset.groups,
         )
         if dataset.excluded:
-            found = drop_images(found, dataset.excluded, cache)
+            local = drop_images(local, dataset.excluded, cache)
         if dataset.resized is not None:
-            found = resize_dataset(found, dataset.resized, cache)
+            local = resize_dataset(local, dataset.resized, cache)
     except (SweeperError, OSError) as error:
         raise SweeperError(
             f"{host} lacks the decoded images ({folder}) and cannot read {dataset.source}: {error}; {remedy}"
         ) from error
-    if found.digest != dataset.digest:
+    if local.digest != dataset.digest:
         raise SweeperError(
-            f"{dataset.source} holds other images on {host} ({found.digest[:19]}…) than the study was made with "
+            f"{dataset.source} holds other images on {host} ({local.digest[:19]}…) than the study was made with "
             f"({dataset.digest[:19]}…); {remedy}"
         )
-    return Path(found.store)
+    return Path(local.store)

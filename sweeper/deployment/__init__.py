@@ -1,1 +1,1 @@
-"""What a finished study gives back: the recommended network trained to its end, exported, applied."""
+"""Uses of a finished study: the recommended network trained to its end, exported, applied."""

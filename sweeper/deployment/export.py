@@ -1,4 +1,4 @@
-"""What a user takes along: the recommended loss as Python and YAML, and a network that was trained with it."""
+"""Export for the user: the recommended loss as Python and YAML, and a network that was trained with it."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 
 FILES = ("loss.py", "loss.yaml", "model.safetensors", "model.py", "model.onnx")
-"""What an export writes, beside the examples and the folder for the Hub."""
+"""Files that an export writes, in addition to the examples and the folder for the Hub."""
 HUGGINGFACE = "huggingface"
-"""That folder's name."""
+"""Name of the folder for the Hub."""
 SCRATCH = ".export-"
 """Beginning of the name of a folder in which an export is made."""
 
 
 class ExportDocument(Document):
-    """What `sweeper export` prints: the files that it wrote."""
+    """Document that `sweeper export` prints: the files that it wrote."""
 
     SCHEMA: ClassVar[str] = "sweeper.export/1"
 
@@ -74,7 +74,7 @@ def export_study(
         storage: where the study is.
         name: the study's.
         out: folder of all reports.
-        cache: folder of the decoded data, beside which a sweep keeps weights.
+        cache: folder of the decoded data, next to which a sweep keeps weights.
         onnx: whether the network is wanted as `model.onnx`, too.
         huggingface: whether it is wanted as a folder `huggingface/` with a model card, too.
         limit: decides about the operating point, where it is given.
@@ -96,7 +96,7 @@ def export_study(
         )
     if kept is not None and limit is not None:
         answer = apply_miss_limit(answer, kept, limit)
-    sweep, found, chosen = answer
+    sweep, recommendation, chosen = answer
     folder = ReportPaths(out, name).folder / "export"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -105,7 +105,7 @@ def export_study(
         with TemporaryDirectory(dir=folder.parent, prefix=SCRATCH) as scratch:
             made = Path(scratch)
             (made / "loss.py").write_text(chosen.snippet.rstrip("\n") + "\n", "utf-8")
-            (made / "loss.yaml").write_text(make_space_text(sweep, chosen, found.verdict.value), "utf-8")
+            (made / "loss.yaml").write_text(make_space_text(sweep, chosen, recommendation.verdict.value), "utf-8")
             texts = make_examples(sweep, chosen)
             (made / "examples").mkdir()
             for file, text in texts.items():
@@ -131,7 +131,7 @@ def export_study(
     return ExportDocument(
         study=name,
         family=chosen.family,
-        verdict=found.verdict.value,
+        verdict=recommendation.verdict.value,
         loss=folder / "loss.py",
         space=folder / "loss.yaml",
         weights=folder / "model.safetensors" if weights else None,
@@ -164,7 +164,7 @@ def _remove_earlier(folder: Path) -> None:
 
 
 def make_space_text(sweep: SweepRecord, chosen: Recommended, verdict: str) -> str:
-    """The recommended loss as a search space in which everything is fixed: `--space` takes it."""
+    """Return the recommended loss as a search space in which everything is fixed: `--space` takes it."""
     content: dict[str, Any] = {
         "version": 1,
         "task": sweep.conditions.dataset.task,
@@ -172,7 +172,7 @@ def make_space_text(sweep: SweepRecord, chosen: Recommended, verdict: str) -> st
         "losses": {chosen.family: dict(chosen.params)},
     }
     point = f"threshold {chosen.threshold:.4g}" if chosen.threshold is not None else f"tau {chosen.tau:.4g}"
-    own = [loss.code.name for loss in sweep.conditions.losses if loss.name == chosen.family]
-    more = f" FILE --loss {own[0]}" if own else ""
+    loss_code = [loss.code.name for loss in sweep.conditions.losses if loss.name == chosen.family]
+    more = f" FILE --loss {loss_code[0]}" if loss_code else ""
     head = f"# Recommended by sweeper ({verdict}), at {point}; a search space for `sweeper run --space{more}`.\n"
     return head + yaml.safe_dump(content, sort_keys=False)

@@ -1,5 +1,6 @@
-"""Python text to take along: it rebuilds an exported network with segmentation-models-pytorch alone, or trains with the
-recommended loss elsewhere, in a plain loop or in nnU-Net.
+"""Python text to take along: it rebuilds an exported network, or trains with the recommended loss elsewhere.
+
+Rebuilding needs only segmentation-models-pytorch; training is in a plain loop or in nnU-Net.
 
 What trains begins with the report's snippet (`criterion`, `optimizer_of`, `rate_factor`, `predict`). No torch.
 """
@@ -82,7 +83,7 @@ def probabilities(model, images):
 
 
 def _make_user_model_code(code: UserCode) -> tuple[str, str]:
-    """The same two parts for a network of the user's: it is imported by its name."""
+    """Return the two parts for the user's network, which is imported by its name."""
     head = _HEAD.replace(
         "Needs torch, safetensors and segmentation-models-pytorch.",
         f"Needs torch, safetensors and the module {code.module}, whose source had the SHA-256\n{code.digest}.",
@@ -97,7 +98,7 @@ def _make_user_model_code(code: UserCode) -> tuple[str, str]:
 
 
 def make_model_code(record: WeightsRecord) -> str:
-    """A module with `load()` and `predict(model, images)`."""
+    """Return a module with `load()` and `predict(model, images)`."""
     binary = record.task == "binary"
     constants = [
         f"MEAN = torch.tensor({list(record.mean)!r}).view(-1, 1, 1)",
@@ -110,14 +111,14 @@ def make_model_code(record: WeightsRecord) -> str:
         constants.append(f"TAU = {record.point!r}  # {record.describe_point_source}")
         constants.append(f"LOG_PRIOR = torch.tensor({list(record.log_prior)!r}).view(-1, 1, 1)")
         answer = "return (logits - TAU * LOG_PRIOR).argmax(1)"
-    known, more = record.calibration, ""
-    if isinstance(known, ClassCalibration):
-        biases = f"torch.tensor({list(known.biases)!r}).view(-1, 1, 1)"
-        constants += [f"SLOPE = {known.slope!r}", f"BIAS = {biases}"]
+    calibration, more = record.calibration, ""
+    if isinstance(calibration, ClassCalibration):
+        biases = f"torch.tensor({list(calibration.biases)!r}).view(-1, 1, 1)"
+        constants += [f"SLOPE = {calibration.slope!r}", f"BIAS = {biases}"]
         value = "(SLOPE * logits_of(model, images) + BIAS).softmax(1)"
         more = _PROBABILITIES.format(of="of the classes, (N, C, H, W)", value=value)
-    elif known is not None:
-        constants += [f"SLOPE = {known.slope!r}", f"BIAS = {known.bias!r}"]
+    elif calibration is not None:
+        constants += [f"SLOPE = {calibration.slope!r}", f"BIAS = {calibration.bias!r}"]
         value = "torch.sigmoid(SLOPE * logits_of(model, images)[:, 0] + BIAS)"
         more = _PROBABILITIES.format(of="of the foreground, (N, H, W)", value=value)
     widths = record.decoder_channels

@@ -22,7 +22,7 @@ from sweeper.report.formatting import (
 from sweeper.training.weights_file import WeightsRecord, read_record
 
 FILES = ("README.md", "config.json", "model.safetensors", "classes.txt", "predict.py")
-"""What the folder holds."""
+"""Files of the folder."""
 
 
 def write_folder(answer: RecommendedAnswer, weights: Path, folder: Path) -> None:
@@ -48,7 +48,7 @@ def write_folder(answer: RecommendedAnswer, weights: Path, folder: Path) -> None
 
 
 def make_model_card(answer: RecommendedAnswer, record: WeightsRecord, *, whole: bool) -> str:
-    """The model card, in markdown: how to use it, what it was trained on, what was measured, what it holds for.
+    """Return the model card in markdown: how to use it, its training, measurements, and what it holds for.
 
     Args:
         answer: what the study recommends.
@@ -83,16 +83,14 @@ def make_model_card(answer: RecommendedAnswer, record: WeightsRecord, *, whole: 
         "## Use",
         make_fence(use, "python") + cut,
         f"`predict.py` prepares images (values 0 to {record.full_scale}, {format_count(record.channels, 'channel')}, "
-        "any "
-        "size) and applies the operating point. It needs torch, safetensors and segmentation-models-pytorch:",
+        "any size) and applies the operating point. It needs torch, safetensors and segmentation-models-pytorch:",
         make_fence(
             "from predict import load, predict\n\nclasses = predict(load(), images)  # (N, H, W) class indices",
             "python",
         ),
         "## Training",
         f"{_describe_training(record)} Recipe: {format_recipe(sweep.conditions.recipe)}. Data: "
-        f"{escape_md(dataset.name)}, "
-        f"{format_count(len(dataset.images), 'image')}.",
+        f"{escape_md(dataset.name)}, {format_count(len(dataset.images), 'image')}.",
         make_fence(chosen.snippet, "python"),
         "## Evaluation",
         *([] if finalist is None else [_describe_measurements(finalist, record)]),
@@ -127,6 +125,6 @@ def _describe_measurements(finalist: FinalistEvidence, record: WeightsRecord) ->
 
 
 def _format_card(card: AnswerCard, answer: RecommendedAnswer) -> str:
-    """The answer card without its code."""
+    """Return the answer card without its code."""
     text = format_card_markdown(card, frozenset({answer.chosen.family, "cross_entropy"}))
     return text[: text.rindex("\n\n```")] if "\n\n```" in text else text

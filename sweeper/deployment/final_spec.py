@@ -1,4 +1,4 @@
-"""What `sweeper train` trains: what was asked for, on which images, for how many steps."""
+"""The training of `sweeper train`: its spec, its images, its number of steps."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from sweeper.workflow.settings import Settings
 LONGER = 4
 """Times the confirmation's steps, unless another budget is asked for."""
 NUMBERS: dict[TrainedOn, int] = {"train": 0, "train+val": 1, "all": 2}
-"""Number of the training, by what it is trained on: checkpoints are told apart by it."""
+"""Number of the training, by what it is trained on; it distinguishes checkpoints."""
 
 
 class TrainOptions(Record):
-    """What was asked for."""
+    """Options of a final training."""
 
     storage: str = STORAGE
     cache: Path = CACHE
     data: str | None = None
-    """Where the images are now; None = where the study read them."""
+    """Place of the images now; None = where the study read them."""
     images: str | None = None
-    """How they are called now, if not as the study read them."""
+    """Patterns of the images' names now, if not as the study read them."""
     masks: str | None = None
     on: TrainedOn = "train+val"
     steps: int | None = None
@@ -45,7 +45,7 @@ class TrainOptions(Record):
 def make_conditions(
     answer: RecommendedAnswer, options: TrainOptions, messages: MessageSink
 ) -> tuple[Conditions, tuple[int, ...], Split]:
-    """The study's conditions with its images at hand, the images to train on, and the search's split.
+    """Return the study's conditions with its images at hand, the images to train on, and the search's split.
 
     Raises:
         UsageError: if the images are other ones than the study's.
@@ -64,29 +64,29 @@ def make_conditions(
     return conditions, images, split
 
 
-def _load_dataset(known: Dataset, options: TrainOptions, messages: MessageSink) -> Dataset:
-    """The study's data set, with its decoded images; read again where these are gone or damaged.
+def _load_dataset(stored: Dataset, options: TrainOptions, messages: MessageSink) -> Dataset:
+    """Return the study's data set with its decoded images; read again if these are gone or damaged.
 
     Raises:
         UsageError: if the images are other ones than the study's.
     """
-    if (options.data, options.images, options.masks) == (None, None, None) and is_intact(Path(known.store)):
-        return known
-    format_ = known.format if (options.images, options.masks) == (None, None) else None
+    if (options.data, options.images, options.masks) == (None, None, None) and is_intact(Path(stored.store)):
+        return stored
+    format_ = stored.format if (options.images, options.masks) == (None, None) else None
     settings = Settings(
         data=options.data, images=options.images, masks=options.masks, format=format_, cache=options.cache
     )
-    found = resolve_dataset_request(settings, known, messages)
-    if found.digest != known.digest:
+    requested = resolve_dataset_request(settings, stored, messages)
+    if requested.digest != stored.digest:
         raise UsageError(
-            f"the images and labels in {settings.data or known.source} must be those of the study, and have changed "
+            f"the images and labels in {settings.data or stored.source} must be those of the study, and have changed "
             "since: its recommendation is for others; name the folder that holds them with --data, or run a new study"
         )
-    return found
+    return requested
 
 
 def make_final_spec(answer: RecommendedAnswer, conditions: Conditions, options: TrainOptions, images: int) -> TrialSpec:
-    """What is trained, on so many images.
+    """Return the spec of the final training on this number of images.
 
     Raises:
         UsageError: if steps and epochs are asked for.

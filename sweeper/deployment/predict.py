@@ -86,7 +86,7 @@ class UnreadableImage(Record):
 
 
 class PredictionsDocument(Document):
-    """What `sweeper predict` wrote: `predictions.json`, and what it prints."""
+    """Document of `sweeper predict`: `predictions.json`, and what it prints."""
 
     SCHEMA: ClassVar[str] = "sweeper.predictions/1"
 
@@ -104,38 +104,38 @@ class PredictionsDocument(Document):
     """Slope and bias of the logits in the files of probabilities, where they are known; of more classes a bias each.
     Masks are answered without it, at `tau`."""
     probability_threshold: float | None = None
-    """The same threshold in those files, which hold calibrated probabilities then."""
+    """The threshold in those files, which then hold calibrated probabilities."""
     misses: MissControl | None = None
-    """What that point keeps, where `--miss-at-most` was given."""
+    """Guarantee of that point, with `--miss-at-most`."""
     classes: tuple[PredictedClass, ...]
     images: tuple[PredictedImage, ...]
     unreadable: tuple[UnreadableImage, ...]
 
 
 class NetworkSource(NamedTuple):
-    """What predicts."""
+    """Network that predicts."""
 
     network: KeptNetwork
     point: float
     """Operating point: a threshold (binary) or τ."""
     study: str | None
     misses: MissControl | None = None
-    """What the point keeps."""
+    """Guarantee of the operating point."""
 
 
 class PredictOptions(Record):
-    """What was asked for."""
+    """Options of a prediction."""
 
     out: Path
     device: str = "auto"
     point: float | None = None
-    """In place of the network's."""
+    """Operating point in place of the network's."""
     probabilities: bool = False
     overwrite: bool = False
 
 
 def load_from_study(storage: RDBStorage, name: str, cache: Path, limit: MissLimit | None = None) -> NetworkSource:
-    """The network that a study recommends, at the operating point that it recommends.
+    """Return the network that a study recommends, at the operating point that it recommends.
 
     A network of `sweeper train` has its own point, which that command chose. With a limit it is the one that keeps it.
 
@@ -148,7 +148,7 @@ def load_from_study(storage: RDBStorage, name: str, cache: Path, limit: MissLimi
     network = find_kept_network(answer, get_weights_dir(cache, name))
     if network is None:
         raise SweeperError(
-            f"no network of {answer.chosen.family}, which study {name!r} recommends, is kept beside {cache}; "
+            f"no network of {answer.chosen.family}, which study {name!r} recommends, is kept next to {cache}; "
             f"`sweeper train {name}` trains one, --cache names the sweep's folder, --weights FILE another network"
         )
     if limit is not None:
@@ -158,7 +158,7 @@ def load_from_study(storage: RDBStorage, name: str, cache: Path, limit: MissLimi
 
 
 def load_from_file(path: Path, limit: MissLimit | None = None) -> NetworkSource:
-    """The network of a file of weights, at the operating point that its header holds, or that keeps the limit.
+    """Return the network of a file of weights, at its own operating point or the one that keeps the limit.
 
     Raises:
         UsageError: if it is no file of weights that sweeper wrote, is not as it was written, or cannot keep the limit.
@@ -197,10 +197,10 @@ def predict_images(
 
     record = source.network.record
     binary = record.task == "binary"
-    point = _get_point(source.point if options.point is None else options.point, binary=binary)
+    point = _check_point(source.point if options.point is None else options.point, binary=binary)
     files = find_images(arguments, without=options.out)
     paths = [PredictionPaths(options.out, file.name, binary=binary) for file in files]
-    targets = [path for own in paths for path in _list_targets(own, options)]
+    targets = [path for argument in paths for path in _list_targets(argument, options)]
     _check_only_predictions(options.out, set(targets))
     _check_new(options, targets)
     for place in {target.parent for target in targets}:
@@ -212,9 +212,9 @@ def predict_images(
     progress(0, len(files))
     try:
         with silence_pillow():
-            for number, (file, own) in enumerate(zip(files, paths, strict=True), 1):
+            for number, (file, argument) in enumerate(zip(files, paths, strict=True), 1):
                 try:
-                    rows.append(_predict_image(file, own, predictor, record, options))
+                    rows.append(_predict_image(file, argument, predictor, record, options))
                 except UnreadableFileError as error:
                     unreadable[escape_for_display(file.path)] = str(error)
                 progress(number, len(files))
@@ -237,7 +237,7 @@ def predict_images(
     return document
 
 
-def _get_point(point: float, *, binary: bool) -> float:
+def _check_point(point: float, *, binary: bool) -> float:
     if binary and not 0 < point < 1:
         raise UsageError(f"--point is the threshold of this network, and must lie between 0 and 1, got {point:g}")
     return point
@@ -248,15 +248,15 @@ def _list_targets(paths: Any, options: PredictOptions) -> list[Path]:
 
 
 def _check_only_predictions(out: Path, targets: set[Path]) -> None:
-    """Refuse to lay masks beside others' labels, from which nobody could tell them.
+    """Refuse to write masks next to others' labels, from which nobody could distinguish them.
 
     Raises:
         UsageError: with the first file that is not of a prediction.
     """
     if _is_prediction(out / "predictions.json"):
         return
-    found = (path for path in (out / "masks").rglob("*") if path.is_file() and not path.name.startswith("."))
-    others = sorted(set(found) - targets)
+    masks = (path for path in (out / "masks").rglob("*") if path.is_file() and not path.name.startswith("."))
+    others = sorted(set(masks) - targets)
     if others:
         raise UsageError(
             f"--out {out} must not hold masks that are no predictions, found {format_count(len(others), 'file')} of "
@@ -280,11 +280,11 @@ def _check_new(options: PredictOptions, targets: Sequence[Path]) -> None:
         UsageError: with the first of them.
     """
     notes = [options.out / name for name in ("predictions.json", "classes.txt")]  # OUT may be a labelled data set
-    there = [path for path in (*targets, *notes) if path.exists()]
-    if there and not options.overwrite:
+    existing = [path for path in (*targets, *notes) if path.exists()]
+    if existing and not options.overwrite:
         raise UsageError(
-            f"--out {options.out} must not hold what would be written, found {format_count(len(there), 'file')} of it "
-            f"({escape_for_display(there[0])}); name another folder, or --overwrite replaces them"
+            f"--out {options.out} must not hold what would be written, found {format_count(len(existing), 'file')} of "
+            f"it ({escape_for_display(existing[0])}); name another folder, or --overwrite replaces them"
         )
 
 
@@ -310,16 +310,16 @@ def _predict_image(
     from sweeper.report.prediction_files import write_mask, write_overlay, write_probabilities
 
     image, size = read_for(file.path, WantedImage(record.channels, record.full_scale, record.resized))
-    found = predictor.predict_labels(image, probabilities=options.probabilities)
+    answer = predictor.predict_labels(image, probabilities=options.probabilities)
     classes = len(record.classes)
-    mask = found.mask if found.mask.shape == size else enlarge_mask(found.mask, size)
+    mask = answer.mask if answer.mask.shape == size else enlarge_mask(answer.mask, size)
     write_mask(paths.mask, mask, classes)
-    write_overlay(paths.overlay, image, found.mask, classes)
-    if found.probabilities is not None:
-        own = found.probabilities
-        if own.shape[1:] != size:
-            own = np.stack([enlarge_mask(plane, size) for plane in own])
-        write_probabilities(paths.probabilities, own)
+    write_overlay(paths.overlay, image, answer.mask, classes)
+    if answer.probabilities is not None:
+        probabilities = answer.probabilities
+        if probabilities.shape[1:] != size:
+            probabilities = np.stack([enlarge_mask(plane, size) for plane in probabilities])
+        write_probabilities(paths.probabilities, probabilities)
     pixels = np.bincount(mask.ravel(), minlength=classes)
     shares = {name: float(n) / mask.size for name, n in zip(record.classes, pixels, strict=True)}
 
@@ -340,7 +340,7 @@ def _predict_image(
 def _make_document(
     source: NetworkSource, point: float, rows: list[PredictedImage], unreadable: dict[str, str]
 ) -> PredictionsDocument:
-    """The outcome for programs."""
+    """Return the outcome for programs."""
     from sweeper.report.prediction_files import get_class_colours
 
     path, record = source.network
@@ -367,16 +367,16 @@ def _make_document(
 
 
 def _calibrate_threshold(threshold: float, record: WeightsRecord) -> float | None:
-    """The threshold in calibrated probabilities; None with more than two classes."""
+    """Return the threshold in calibrated probabilities; None with more than two classes."""
     if record.task != "binary":
         return None
-    known = record.calibration
+    calibration = record.calibration
     logit = math.log(threshold / (1 - threshold))
-    return float(known.compute_probability(logit)) if isinstance(known, Calibration) else threshold
+    return float(calibration.compute_probability(logit)) if isinstance(calibration, Calibration) else threshold
 
 
 def _write_notes(out: Path, document: PredictionsDocument) -> None:
-    """The document, and the classes as a data set has them."""
+    """Write the document, and the classes as a data set has them."""
     text = json.dumps(document.document, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
     (out / "predictions.json").write_text(text, "utf-8")
     names = "\n".join(row.name for row in document.classes)

@@ -1,4 +1,4 @@
-"""What a study recommends, and the network of it that is kept on this machine: for `train`, `predict` and `export`."""
+"""A study's recommendation and its network on this machine, for `train`, `predict` and `export`."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class RecommendedAnswer(NamedTuple):
     def calibration(self) -> Calibration | None:
         """The recommended loss's slope and bias, medians over its seeds; None where they are not known."""
         evidence, index = self.recommendation.evidence, find_recommended_index(self.recommendation)
-        found = None if evidence is None else evidence.decisions
-        if index is None or found is None or not found.slopes:
+        decisions = None if evidence is None else evidence.decisions
+        if index is None or decisions is None or not decisions.slopes:
             return None
-        return Calibration(slope=found.slopes[index], bias=found.biases[index])
+        return Calibration(slope=decisions.slopes[index], bias=decisions.biases[index])
 
     @property
     def configuration(self) -> tuple[object, ...]:
@@ -55,16 +55,18 @@ class KeptNetwork(NamedTuple):
 
 
 def resolve_point(answer: RecommendedAnswer, network: KeptNetwork) -> tuple[float, MissControl | None]:
-    """Where the network is used, and what that keeps: at the recommended operating point; a final training has its own,
-    chosen for it, unless a limit of misses was asked for."""
-    asked, record = answer.recommendation.misses, network.record
-    if record.spec.purpose == "final" and asked is None:
+    """Return where the network is used, and what that guarantees.
+
+    That is the recommended operating point; a final training has its own, unless a limit of misses was requested.
+    """
+    requested, record = answer.recommendation.misses, network.record
+    if record.spec.purpose == "final" and requested is None:
         return record.point, record.misses
-    return answer.point, asked
+    return answer.point, requested
 
 
 def apply_miss_limit(answer: RecommendedAnswer, network: KeptNetwork, limit: MissLimit) -> RecommendedAnswer:
-    """The answer at the operating point of this network that keeps the limit.
+    """Return the answer at the operating point of this network that keeps the limit.
 
     Raises:
         UsageError: if it cannot be kept, or the network has no answers on images that it was not trained on.
@@ -75,37 +77,37 @@ def apply_miss_limit(answer: RecommendedAnswer, network: KeptNetwork, limit: Mis
         if final
         else read_confirmation_held_out(answer.sweep, answer.chosen, limit)
     )
-    found = apply_miss_control(answer.sweep, answer.recommendation, misses)
-    assert found.recommended is not None
-    return RecommendedAnswer(answer.sweep, found, found.recommended)
+    recommendation = apply_miss_control(answer.sweep, answer.recommendation, misses)
+    assert recommendation.recommended is not None
+    return RecommendedAnswer(answer.sweep, recommendation, recommendation.recommended)
 
 
 def load_answer(storage: RDBStorage, name: str, purpose: str) -> RecommendedAnswer:
-    """The study's recommendation; `purpose` ends the sentence "there is nothing to …".
+    """Return the study's recommendation; `purpose` ends the sentence "there is nothing to …".
 
     Raises:
         StudyError: if there is no such study.
         SweeperError: if it recommends nothing.
     """
     sweep = load_sweep(storage, name)
-    found = draw_conclusion(sweep)
-    if found.recommended is None:
+    recommendation = draw_conclusion(sweep)
+    if recommendation.recommended is None:
         raise SweeperError(
-            f"study {name!r} recommends no loss, so that there is nothing to {purpose}: {' '.join(found.reasons)} "
-            f"`sweeper report {name}` says more"
+            f"study {name!r} recommends no loss, so that there is nothing to {purpose}: "
+            f"{' '.join(recommendation.reasons)} `sweeper report {name}` says more"
         )
-    return RecommendedAnswer(sweep, found, found.recommended)
+    return RecommendedAnswer(sweep, recommendation, recommendation.recommended)
 
 
 def find_kept_network(answer: RecommendedAnswer, folder: Path) -> KeptNetwork | None:
-    """The kept network of the recommended configuration and of the study's data.
+    """Return the kept network of the recommended configuration and of the study's data.
 
     The final training that was written last (`sweeper train`) and learned; without one, the confirmation that is
     kept, of the study's own steps.
 
     Args:
         answer: what is recommended.
-        folder: of the study's weights (`weights_dir`).
+        folder: of the study's weights (`get_weights_dir`).
 
     Raises:
         UsageError: if a file there is not as it was written: it could be the one.

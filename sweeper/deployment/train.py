@@ -46,7 +46,7 @@ AT_ONCE = 1.0
 
 
 class TrainingDocument(Document):
-    """What `sweeper train` prints."""
+    """Document that `sweeper train` prints."""
 
     SCHEMA: ClassVar[str] = "sweeper.training/1"
 
@@ -58,18 +58,18 @@ class TrainingDocument(Document):
     task: Task
     on: TrainedOn
     images: int
-    """How many were trained on."""
+    """Number of were trained on."""
     steps: int
     seed: int
     seconds: float
-    """Of this session."""
+    """Seconds of this session."""
     device: str
     weights: str
     """File of the network."""
     point: float
     """Operating point: a threshold (two classes) or τ."""
     point_from: str
-    """Where it comes from, in words."""
+    """Origin of the operating point, in words."""
     val: MetricScores | None
     """On the validation images, where these were left out."""
     test: MetricScores | None
@@ -88,22 +88,22 @@ def train_recommended(
     stop: StopSignal,
     progress: Callable[[int, int], None],
 ) -> TrainingDocument:
-    """Train the configuration that a study recommends, and leave its weights beside those of the study.
+    """Train the configuration that a study recommends, and store its weights next to those of the study.
 
-    A training that was interrupted goes on, bit for bit, where the same is asked for again.
+    An interrupted training continues, bit for bit, if the same is requested again.
 
     Args:
         storage: where the study is.
         name: the study's.
         options: what was asked for.
-        messages: is told what happens.
+        messages: receives what happens.
         stop: is looked at between steps.
         progress: is called with the steps that are done, and how many there are.
 
     Raises:
         UsageError: (DataError, StudyError among them) before anything was trained.
         SweeperError: if nothing is recommended, the training diverged, or its weights cannot be written.
-        InterruptedSweepError: if `stop` said so; the message says where the checkpoint lies.
+        InterruptedSweepError: if `stop` said so; the message says where the checkpoint is.
     """
     answer = load_answer(storage, name, "train")
     conditions, images, split = make_conditions(answer, options, messages)
@@ -121,8 +121,8 @@ def train_recommended(
 
     hardware = probe_device(options.device)
     # One training does not pay back what compiling takes; a recording that goes wrong would cost this process.
-    own = hardware.device == "cpu" and hardware.precision == "bfloat16"
-    precision = options.precision or (conditions.recipe.precision if own else hardware.precision)
+    is_bfloat16 = hardware.device == "cpu" and hardware.precision == "bfloat16"
+    precision = options.precision or (conditions.recipe.precision if is_bfloat16 else hardware.precision)
     changes = {"precision": precision, "compiled": False, "engine": "eager"}
     recipe = conditions.recipe.model_copy(update=changes)
     conditions = conditions.model_copy(update={"recipe": recipe})
@@ -141,15 +141,15 @@ def train_recommended(
         )
         stop.defer_signals()
         _run_steps(training, spec, checkpoint, stop=stop, progress=progress)
-        found = _score_training(training, answer, conditions, options, split)
-        collapse = next((s.collapse for s in (found.test, found.val) if s is not None), Collapse.NONE)
+        scored = _score_training(training, answer, conditions, options, split)
+        collapse = next((s.collapse for s in (scored.test, scored.val) if s is not None), Collapse.NONE)
         training.save_network(
             target,
-            found.point,
+            scored.point,
             options.on,
             collapse,
-            found.calibration,
-            held_out=found.held_out,
+            scored.calibration,
+            held_out=scored.held_out,
         )
         checkpoint.unlink(missing_ok=True)
     except (MemoryError, RuntimeError) as error:
@@ -183,11 +183,11 @@ def train_recommended(
         seconds=get_running_seconds() - began,
         device=training.device_name,
         weights=str(target),
-        point=found.point,
-        point_from=found.point_from,
-        val=None if found.val is None else found.val.scores,
-        test=None if found.test is None else found.test.scores,
-        test_images=len(split.test) if found.test is not None else 0,
+        point=scored.point,
+        point_from=scored.point_from,
+        val=None if scored.val is None else scored.val.scores,
+        test=None if scored.test is None else scored.test.scores,
+        test_images=len(split.test) if scored.test is not None else 0,
         collapse=collapse,
     )
 
@@ -201,19 +201,19 @@ def _begin_training(
     checkpoint: Path,
     messages: MessageSink,
 ) -> FinalTraining:
-    """The training, from its checkpoint where there is one of the same."""
+    """Return the training, from its checkpoint if there is one of the same."""
     from sweeper.training.final_training import FinalTraining
 
-    given: tuple[Any, ...] = (spec, conditions, open_store(conditions.dataset.store), device)
+    arguments: tuple[Any, ...] = (spec, conditions, open_store(conditions.dataset.store), device)
     if checkpoint.exists():
         try:
-            training = FinalTraining(*given, images=images, checkpoint=checkpoint)
+            training = FinalTraining(*arguments, images=images, checkpoint=checkpoint)
         except CheckpointError as error:
-            messages.warn(f"{' '.join(str(error).split())[:300]}; the training begins anew")
+            messages.warn(f"{' '.join(str(error).split())[:300]}; the training begins again")
         else:
-            messages.log(f"going on at step {training.step:,} of {spec.steps:,}, from {checkpoint}")
+            messages.log(f"continuing at step {training.step:,} of {spec.steps:,}, from {checkpoint}")
             return training
-    return FinalTraining(*given, images=images)
+    return FinalTraining(*arguments, images=images)
 
 
 def _run_steps(
@@ -224,7 +224,7 @@ def _run_steps(
     stop: StopSignal,
     progress: Callable[[int, int], None],
 ) -> None:
-    """All steps, with a checkpoint now and then, and one at a stop."""
+    """Take all steps, with a checkpoint now and then, and one at a stop."""
     saved = before = get_running_seconds()
     steps = 1
     progress(training.step, spec.steps)
@@ -240,7 +240,7 @@ def _run_steps(
             training.save(checkpoint)
             raise InterruptedSweepError(
                 f"stopped at step {training.step:,} of {spec.steps:,}; the checkpoint is {checkpoint}, and the same "
-                "command goes on from there",
+                "command continues from there",
                 stop.status,
             )
         if now - saved > SAVE_SECONDS:
@@ -260,7 +260,7 @@ class _TrainedPoint(NamedTuple):
 def _score_training(
     training: FinalTraining, answer: RecommendedAnswer, conditions: Conditions, options: TrainOptions, split: Split
 ) -> _TrainedPoint:
-    """The operating point, and what the network reads on the images that it was not trained on.
+    """Return the operating point, and the network's scores on the images that it was not trained on.
 
     Raises:
         SweeperError: if its answer is not finite.
@@ -292,16 +292,16 @@ def _score_training(
 
 
 def _score_images(training: FinalTraining, images: Sequence[int], point: float | None) -> FinalScores:
-    found = training.score_images(tuple(images), point)
-    if found is None:
+    scores = training.score_images(tuple(images), point)
+    if scores is None:
         raise _explain_divergence(None, training.step)
-    return found
+    return scores
 
 
 def _explain_out_of_memory(error: Exception, recipe: Recipe, device: str, checkpoint: Path) -> SweeperError:
     reason = " ".join(str(error).split())[:300] or type(error).__name__
     other = "" if device == "cpu" else ", or train on the processor (--device cpu)"
-    kept = f"goes on from {checkpoint}" if checkpoint.exists() else "begins anew: no checkpoint was written yet"
+    kept = f"continues from {checkpoint}" if checkpoint.exists() else "begins again: no checkpoint was written yet"
     return SweeperError(
         f"memory ran out, of the machine or the GPU, in batches of {recipe.batch_size} crops of {recipe.size}², which "
         f"are the study's: {reason}. End other programs that use it{other}; the same command {kept}"

@@ -1,7 +1,7 @@
 """Whether it is worth leaving cross-entropy: change on evidence only, else keep it; and the sentence that says so.
 
 - change: some finalist that learned *beats* tuned cross-entropy: at an interim analysis the interval of its gain lay
-  above 0, and the estimate was at least the ROPE. Of those that do, and that no finalist beats, `rule.preferred`
+  above 0, and the estimate was at least the ROPE. Of those that do, and that no finalist beats, `rule.choose_preferred`
   recommends one.
 - keep: otherwise. Cross-entropy is recommended, and the verdict says how sure it is that this costs at most the ROPE.
 
@@ -29,31 +29,31 @@ from sweeper.evidence.what_would_settle import suggest_for_action
 
 
 class ActionChoice(NamedTuple):
-    """What to do, and who may then be recommended."""
+    """Action, and the finalists that may then be recommended."""
 
     action: Action | None
     among: Sequence[int]
 
 
-def choose_action(evidence: Evidence, standing: Sequence[int], left: Sequence[int]) -> ActionChoice:
+def choose_action(evidence: Evidence, standing: Sequence[int], unbeaten: Sequence[int]) -> ActionChoice:
     """Return the action by the rule above.
 
     Args:
         evidence: two or more that are compared.
         standing: those eligible that no eligible finalist beats.
-        left: the best and the eligible that it does not beat.
+        unbeaten: the best and the eligible that it does not beat.
     """
     base = evidence.baseline
     if base is None:
-        return ActionChoice(None, left)
+        return ActionChoice(None, unbeaten)
     learned = [i for i in range(len(evidence.finalists)) if i != base and has_learned(evidence, i)]
     gaining, better = [i for i in learned if has_beaten(evidence, i, base)], [i for i in learned if i in standing]
     if gaining and better:
         return ActionChoice("change", [i for i in better if i in gaining] or better)
-    kept = base in left and has_learned(evidence, base)
-    if kept and (is_sound(evidence, base) or not any(is_sound(evidence, i) for i in left)):
+    kept = base in unbeaten and has_learned(evidence, base)
+    if kept and (is_sound(evidence, base) or not any(is_sound(evidence, i) for i in unbeaten)):
         return ActionChoice("keep", [base])
-    return ActionChoice(None, left)
+    return ActionChoice(None, unbeaten)
 
 
 def find_best_other(evidence: Evidence) -> int | None:
@@ -100,10 +100,10 @@ def _format_keep(evidence: Evidence, base: int, verdict: Verdict, strength: Stre
 
 
 def _format_doubt(evidence: Evidence, other: int, base: int) -> str:
-    """Return what another loss may gain, and what would tell."""
+    """Return what another loss may gain, and what would settle it."""
     seeds = count_common_seeds(evidence, other, base)
     if seeds < SHOWING:
-        return f"fewer than {SHOWING} common seeds show nothing"
+        return f"at least {SHOWING} common seeds are needed"
     if not has_enough_seeds(evidence, other, base):
         return f"{evidence.test_images} test image shows nothing"
     most = format_upper_bound(get_difference(evidence, other, base).high, evidence.rope, evidence.scale.digits)
@@ -120,6 +120,6 @@ def explain_action(evidence: Evidence, action: Action | None) -> list[str]:
     if action == "change" or base is None or other is None:
         return []
     return [
-        f"Cross-entropy is kept, as no finalist is shown to gain {evidence.rope:g} {evidence.scale.score} over it: "
+        f"Cross-entropy is kept: no finalist has an established gain of {evidence.rope:g} {evidence.scale.score}; "
         f"{get_family(evidence, other)} looks best, {format_difference(evidence, other, base)}."
     ]

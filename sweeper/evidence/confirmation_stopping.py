@@ -1,4 +1,4 @@
-"""After each interim analysis of the confirmation: go on, with whom, or end, and why.
+"""Decision after each interim analysis of the confirmation: continue, with which finalists, or end, and why.
 
 A user asks what to train with and what it can cost. So the confirmation ends
 
@@ -8,15 +8,15 @@ A user asks what to train with and what it can cost. So the confirmation ends
 - when the named finalist is a safe choice or *probable*, unless the seeds still planned are likely to show a clear
   winner (`LIKELY`);
 - where the test images come in too few groups for anything to be called probable (`FEW_GROUPS`), once three seeds give
-  intervals and no clear winner is likely: more seeds do not tell how other groups would differ;
+  intervals and no clear winner is likely: more seeds do not show how other groups would differ;
 - after the last planned interim analysis.
 
 Whoever needs a loss, and not a proof, asks for an end at *probable* (`--until probable`): then a clear winner that is
 likely is not waited for.
 
-It goes on with those who may be the best: of the unbeaten those that are with a probability of at least `CONTENDER`,
+It continues with those that may be the best: of the unbeaten those that are with a probability of at least `CONTENDER`,
 and always the best and the named one; with all the unbeaten where a clear winner is likely, as that asks for all of
-them. The baseline goes on while it is unbeaten. While cross-entropy is kept, seeds are for those that may yet gain.
+them. The baseline continues while it is unbeaten. While cross-entropy is kept, seeds are for those that may yet gain.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from sweeper.evidence.verdict import Decision
 __all__ = ["CONTENDER", "LIKELY", "StoppingDecision", "decide_next_step", "plan_analyses"]
 
 LIKELY = 1 / 2
-"""Where the named one will do, more seeds are trained only if a clear winner comes with at least this probability."""
+"""Smallest probability of a clear winner for which more seeds are trained if the recommended loss already suffices."""
 UNLIKELY = 0.1
 """While cross-entropy is kept, finalists that are shown to gain over it with a lower probability get no more seeds."""
 CONTENDER = 0.05
@@ -51,24 +51,24 @@ SHARED = 0.5
 
 @dataclass(frozen=True)
 class StoppingDecision:
-    """Whether the confirmation goes on after an interim analysis."""
+    """Decision whether the confirmation continues after an interim analysis."""
 
     go_on: bool
     finalists: tuple[int, ...]
     """Indices into `Evidence.finalists` of those that get more seeds, up to the next planned number; () = it ends."""
     reason: str
-    """Why, in one sentence with its numbers."""
+    """Reason, in one sentence with its numbers."""
 
 
 def decide_next_step(evidence: Evidence, decision: Decision, until: Until = "settled") -> StoppingDecision:
-    """What follows from an interim analysis.
+    """Return what follows from an interim analysis.
 
     Args:
         evidence: weighed with the planned interim analyses.
         decision: `decide` on this very evidence.
         until: what is asked for.
     """
-    at = f"after {format_count(_format_seeds(evidence), 'seed')}"
+    at = f"after {format_count(_count_seeds(evidence), 'seed')}"
     if why := _explain_end(evidence, decision):
         return StoppingDecision(go_on=False, finalists=(), reason=f"The confirmation ended {at}: {why}.")
     assert decision.best is not None and decision.recommended is not None  # else it is over
@@ -89,18 +89,17 @@ def decide_next_step(evidence: Evidence, decision: Decision, until: Until = "set
             f"clear winner is {_format_share(win)}."
         )
         return StoppingDecision(go_on=False, finalists=(), reason=reason)
-    if evidence.few_groups and win < LIKELY and _format_seeds(evidence) >= SHOWING:
+    if evidence.few_groups and win < LIKELY and _count_seeds(evidence) >= SHOWING:
         reason = (
-            f"The confirmation ended {at}: all test images come from {format_count(evidence.few_groups, 'group')}, "
-            "too few to "
-            f"show what {named} can cost however many seeds are trained, and the chance that up to "
+            f"The confirmation ended {at}: all test images come from {format_count(evidence.few_groups, 'group')}, too "
+            f"few to show what {named} can cost however many seeds are trained, and the chance that up to "
             f"{to_come[-1].seeds} seeds show a clear winner is {_format_share(win)}."
         )
         return StoppingDecision(go_on=False, finalists=(), reason=reason)
     on = _list_contenders(evidence, decision, everyone=win >= LIKELY)
     why = f"a clear winner is likely ({_format_share(win)})" if win >= LIKELY else f"what {named} can cost is open"
     names = join_words([evidence.finalists[i].family for i in on])
-    reason = f"The confirmation goes on {at}, as {why}: {names} {'go' if len(on) > 1 else 'goes'} on to "
+    reason = f"The confirmation continues {at}, as {why}: {names} {'continue' if len(on) > 1 else 'continues'} to "
     reason += f"{to_come[0].seeds} seeds."
     return StoppingDecision(go_on=True, finalists=on, reason=reason)
 
@@ -109,7 +108,7 @@ def _decide_while_kept(
     evidence: Evidence, decision: Decision, to_come: Sequence[InterimAnalysis], *, enough: bool, until: Until
 ) -> StoppingDecision:
     """Return what follows while cross-entropy is kept: seeds for those that may still be shown to gain over it."""
-    base, seeds = evidence.baseline, _format_seeds(evidence)
+    base, seeds = evidence.baseline, _count_seeds(evidence)
     at = f"after {format_count(seeds, 'seed')}"
     assert base is not None and decision.best is not None
     chances = {
@@ -128,13 +127,11 @@ def _decide_while_kept(
         )
         if few:
             sure = f"all test images come from {format_count(few, 'group')}, too few to show more, and "
-        reason = (
-            f"{sure}the chance that up to {to_come[-1].seeds} seeds show that a change gains is {_format_share(most)}"
-        )
+        reason = f"{sure}the chance that up to {to_come[-1].seeds} seeds establish a gain is {_format_share(most)}"
         return StoppingDecision(False, (), f"The confirmation ended {at}: {reason}.")
     leading = max(chances, key=lambda i: get_difference(evidence, i, base).estimate, default=base)
     on = tuple(sorted({base, leading, *(i for i, chance in chances.items() if chance >= UNLIKELY)}))
-    likely = f"a change may be shown to gain ({_format_share(most)})"
+    likely = f"a gain may still be established ({_format_share(most)})"
     why = likely if most >= UNLIKELY else "what keeping cross-entropy can cost is open"
     names = join_words([evidence.finalists[i].family for i in on])
     return StoppingDecision(
@@ -154,15 +151,19 @@ def _list_contenders(evidence: Evidence, decision: Decision, *, everyone: bool) 
 
 
 def _explain_end(evidence: Evidence, decision: Decision) -> str | None:
-    """Why more seeds are of no use, or not to be had; None where they may be."""
+    """Return why more seeds are of no use, or not available; None if they may help."""
     if decision.best is None:
         return "nothing was learned that more seeds could compare"
     if len(evidence.finalists) < 2:
         alone = evidence.finalists[0].other_names
-        return "all that was tried is one function" if alone else "there is only one finalist, and nothing to compare"
-    shown = {Verdict.CLEAR_WINNER: "a clear winner is shown", Verdict.EQUIVALENT: "equivalence is shown"}
+        return (
+            "all that was tried is one function"
+            if alone
+            else "there is only one finalist, so there is nothing to compare"
+        )
+    shown = {Verdict.CLEAR_WINNER: "a clear winner is established", Verdict.EQUIVALENT: "equivalence is established"}
     if decision.verdict in shown or decision.action == "change":
-        change = f"a change to {evidence.finalists[decision.recommended or 0].family} is shown to gain"
+        change = f"a change to {evidence.finalists[decision.recommended or 0].family} has an established gain"
         return shown.get(decision.verdict, change)
     if count_units(evidence) < 2:
         return f"with {count_units(evidence)} test image, no number of seeds can settle it"
@@ -173,7 +174,7 @@ def _explain_end(evidence: Evidence, decision: Decision) -> str | None:
 
 
 def _compute_chance_of_winner(evidence: Evidence, decision: Decision, to_come: Sequence[InterimAnalysis]) -> float:
-    """That the best beats all the others at one of the analyses to come; 0 where that cannot be told."""
+    """Return the chance that the best beats all others at a later analysis; 0 if that is unknown."""
     best = decision.best
     assert best is not None
     if not all(is_measured(evidence, best, i) for i in decision.unbeaten) or not decision.unbeaten:
@@ -188,7 +189,7 @@ def _compute_chance_of_beating(
     return compute_chance_of_winner(gaps, count_units(evidence), evidence.rope, to_come)
 
 
-def _format_seeds(evidence: Evidence) -> int:
+def _count_seeds(evidence: Evidence) -> int:
     return max((len(f.seeds) for f in evidence.finalists), default=0)
 
 
@@ -224,8 +225,8 @@ def compute_chance_of_winner(
     rng, shape = np.random.default_rng(0), (PLAYS, len(gaps))
 
     def normal() -> Floats:
-        own, common = rng.standard_normal(shape), rng.standard_normal((PLAYS, 1))
-        drawn: Floats = np.sqrt(1 - SHARED) * own + np.sqrt(SHARED) * common
+        independent, common = rng.standard_normal(shape), rng.standard_normal((PLAYS, 1))
+        drawn: Floats = np.sqrt(1 - SHARED) * independent + np.sqrt(SHARED) * common
         return drawn
 
     def squared(freedom: Floats) -> Floats:
@@ -261,7 +262,7 @@ def compute_chance_of_winner(
 
 
 def _compute_half_widths(v_seed: Floats, freedom: Floats, v_image: Floats, images: float, level: float) -> Floats:
-    """`intervals.half_width` for many variances at once, (plays, comparisons)."""
+    """`intervals.compute_half_width` for many variances at once, (plays, comparisons)."""
     t_seed, t_image = stdtrit(freedom, (1 + level) / 2), stdtrit(images - 1, (1 + level) / 2)
     total = np.maximum(v_seed + v_image, 1e-300)
     half: Floats = (t_seed * v_seed + t_image * v_image) / np.sqrt(total)

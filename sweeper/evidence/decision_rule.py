@@ -14,12 +14,12 @@ LEARNED = 0.002
 """Test mIoU by which a finalist must beat a constant answer to have learned anything: the margin by which collapses are
 judged too (`sweeper.training.collapse`)."""
 NEAR = 0.1
-"""Expected regrets that differ by less, in hundredths (`Scale.hundredth`), are told apart by other grounds."""
+"""Expected regrets that differ by less, in hundredths (`Scale.hundredth`), are decided by other grounds."""
 Step = Literal["learned", "regret", "plain", "collapse", "edge", "simplicity"]
 
 
 class PreferenceGround(NamedTuple):
-    """Why a finalist is named: a step by which others were passed over."""
+    """Reason for the choice of a finalist: a step by which others were passed over."""
 
     step: Step
     among: tuple[int, ...]
@@ -29,53 +29,55 @@ class PreferenceGround(NamedTuple):
 
 
 def get_comparison(evidence: Contest, first: int, second: int) -> Comparison:
-    """The comparison of `first` with `second`: evidence holds all ordered pairs, sorted."""
+    """Return the comparison of `first` with `second`; evidence has all ordered pairs, sorted."""
     return evidence.comparisons[first * (len(evidence.finalists) - 1) + second - (second > first)]
 
 
 def get_difference(evidence: Contest, first: int, second: int) -> Interval:
-    """The paired difference `first` − `second`."""
+    """Return the paired difference `first` − `second`."""
     return get_comparison(evidence, first, second).difference
 
 
 def is_measured(evidence: Contest, i: int, j: int) -> bool:
-    """Whether both parts of a difference's variance could be estimated at all."""
+    """Return whether both parts of a difference's variance could be estimated."""
     return count_common_seeds(evidence, i, j) >= 2 and count_units(evidence) >= 2
 
 
 def has_enough_seeds(evidence: Contest, i: int, j: int) -> bool:
-    """Whether intervals of this pair may decide anything: fewer than `SHOWING` seeds show nothing."""
+    """Return whether intervals of this pair may decide anything: that takes `SHOWING` seeds."""
     return is_measured(evidence, i, j) and count_common_seeds(evidence, i, j) >= SHOWING
 
 
 def is_win(gap: Interval, rope: float) -> bool:
-    """Whether a measured difference lies above 0 and its estimate is at least the ROPE."""
+    """Return whether a measured difference lies above 0 and its estimate is at least the ROPE."""
     return gap.low > 0 and gap.estimate >= rope
 
 
 def has_beaten(evidence: Contest, best: int, rival: int) -> bool:
-    """Whether `best` − `rival` won at an interim analysis: who was beaten stays beaten."""
-    found = get_comparison(evidence, best, rival)
-    won = is_win(found.difference, evidence.rope) if found.won is None else found.won
+    """Return whether `best` − `rival` won at an interim analysis: a beaten rival stays beaten."""
+    comparison = get_comparison(evidence, best, rival)
+    won = is_win(comparison.difference, evidence.rope) if comparison.won is None else comparison.won
     return has_enough_seeds(evidence, best, rival) and won
 
 
 def is_equivalent(evidence: Contest, i: int, j: int) -> bool:
-    """Whether the difference is shown to lie within ± ROPE, by the interim analyses so far together."""
-    found = get_comparison(evidence, i, j)
-    return has_enough_seeds(evidence, i, j) and -evidence.rope <= found.floor and found.ceiling <= evidence.rope
+    """Return whether all interim analyses so far put the difference within ± ROPE."""
+    comparison = get_comparison(evidence, i, j)
+    return (
+        has_enough_seeds(evidence, i, j) and -evidence.rope <= comparison.floor and comparison.ceiling <= evidence.rope
+    )
 
 
 def is_sound(evidence: Contest, i: int) -> bool:
-    """Whether it learned, and no training of its configuration collapsed, in the search or since."""
+    """Return whether the finalist learned, and no training of its configuration collapsed, in the search or since."""
     finalist = evidence.finalists[i]
     return has_learned(evidence, i) and finalist.collapses + finalist.collapses_in_search == 0
 
 
 def is_safe(evidence: Contest, i: int, best: int, unbeaten: Sequence[int]) -> bool:
-    """Whether it is shown that taking `i` costs at most the ROPE against any finalist that could be the best.
+    """Return whether intervals show that taking `i` costs at most the ROPE against any possible best.
 
-    It reads within half the ROPE of the highest, and no unbeaten finalist can be better by more than the ROPE: a
+    It scores within half the ROPE of the highest, and no unbeaten finalist can be better by more than the ROPE: a
     one-sided test of non-inferiority against each, all of which must succeed.
     """
     rivals = [g for g in {best, *unbeaten} if g != i]
@@ -91,7 +93,7 @@ def is_safe(evidence: Contest, i: int, best: int, unbeaten: Sequence[int]) -> bo
 
 
 def is_probably_safe(evidence: Contest, i: int) -> bool:
-    """Whether it costs at most the ROPE, with the probability that the printed bound has.
+    """Return whether the finalist costs at most the ROPE, with the probability of the printed bound.
 
     Never with so few groups of images that these cannot stand for others: their spread is hardly known.
     """
@@ -100,7 +102,7 @@ def is_probably_safe(evidence: Contest, i: int) -> bool:
 
 
 def has_learned(evidence: Contest, i: int) -> bool:
-    """Whether a finalist's test mIoU beats a constant answer by more than `LEARNED`.
+    """Return whether a finalist's test mIoU beats a constant answer by more than `LEARNED`.
 
     What a constant answer would score is not known of networks that were trained elsewhere: they count as learned.
     """
@@ -117,32 +119,32 @@ def choose_preferred(
     Of those that learned, the ones with the least expected regret (within `NEAR`; where no regret is known: that read
     within the ROPE of the highest); of these those within the ROPE of the best at the plain operating point, then those
     that never collapsed, then those whose learning rate is not at the edge of its range; of what is left the simplest.
-    Where all of them are a `change` that gains, regrets within the ROPE count alike, and `plainness` comes first.
+    Where all of them are a `change` that gains, regrets within the ROPE count alike, and `rank_plainness` comes first.
     """
     near = evidence.rope if change else NEAR * evidence.scale.hundredth
-    left, grounds = list(among), list[PreferenceGround]()
+    candidates, grounds = list(among), list[PreferenceGround]()
     for step, keep in _STEPS:
-        kept = [i for i in left if keep(evidence, i, left, near)]
-        if kept and len(kept) < len(left):
-            grounds.append(PreferenceGround(step, tuple(left), near))
-            left = kept
-    if len(left) > 1:
-        grounds.append(PreferenceGround("simplicity", tuple(left), near))
+        kept = [i for i in candidates if keep(evidence, i, candidates, near)]
+        if kept and len(kept) < len(candidates):
+            grounds.append(PreferenceGround(step, tuple(candidates), near))
+            candidates = kept
+    if len(candidates) > 1:
+        grounds.append(PreferenceGround("simplicity", tuple(candidates), near))
     plain = rank_plainness if change else lambda *_: ()
-    return min(left, key=lambda i: (*plain(evidence, i), *rank_simplicity(evidence, i, order))), tuple(grounds)
+    return min(candidates, key=lambda i: (*plain(evidence, i), *rank_simplicity(evidence, i, order))), tuple(grounds)
 
 
-def _keep_least_regret(evidence: Contest, i: int, left: Sequence[int], near: float) -> bool:
-    regrets = {k: regret for k in left if (regret := evidence.finalists[k].regret) is not None}
-    if len(regrets) < len(left):
-        return all(get_difference(evidence, k, i).estimate <= evidence.rope + 1e-9 for k in left if k != i)
+def _keep_least_regret(evidence: Contest, i: int, candidates: Sequence[int], near: float) -> bool:
+    regrets = {k: regret for k in candidates if (regret := evidence.finalists[k].regret) is not None}
+    if len(regrets) < len(candidates):
+        return all(get_difference(evidence, k, i).estimate <= evidence.rope + 1e-9 for k in candidates if k != i)
     return regrets[i].expected <= min(regret.expected for regret in regrets.values()) + near
 
 
-def _keep_plainest(evidence: Contest, i: int, left: Sequence[int], _: float) -> bool:
+def _keep_plainest(evidence: Contest, i: int, candidates: Sequence[int], _: float) -> bool:
     if not isinstance(evidence, Evidence):
         return True
-    at_default = [evidence.finalists[k].score_at_default for k in left]
+    at_default = [evidence.finalists[k].score_at_default for k in candidates]
     return evidence.finalists[i].score_at_default >= max(at_default) - evidence.rope
 
 
@@ -164,7 +166,7 @@ def rank_simplicity(evidence: Contest, i: int, order: Sequence[str]) -> tuple[in
 def rank_plainness(evidence: Contest, i: int) -> tuple[float, ...]:
     """Rank a finalist by how little it asks of who changes to it; lower is plainer.
 
-    The literature's defaults before tuned values, then how far its operating point lies from the plain one (in tenths),
+    The literature's defaults before tuned values, then how far its operating point is from the plain one (in tenths),
     then the number of its parameters.
     """
     if not isinstance(evidence, Evidence):
@@ -174,7 +176,7 @@ def rank_plainness(evidence: Contest, i: int) -> tuple[float, ...]:
 
 
 def count_units(evidence: Contest) -> float:
-    """How many independent test images, or groups of images, there are.
+    """Return how many independent test images, or groups of images, there are.
 
     Infinite where nothing is said of other images: what was scored is all that there is.
     """

@@ -2,8 +2,8 @@
 
 Everything is read from a study's counts; nothing is trained. What a rule needs to know of a run (its threshold, slope
 and bias) was chosen or fitted on that run's validation images. Intervals are those of the verdict, paired over seeds
-and images. They are at 95 % each, corrected neither for rules nor for metrics: beside the verdict, not a second one.
-What RankDice gains over the tuned threshold decides about the code to paste; it is corrected for the finalists.
+and images. They are at 95 % each, corrected neither for rules nor for metrics: an addition to the verdict, not a second
+one. What RankDice gains over the tuned threshold decides about the code to paste; it is corrected for the finalists.
 
 Where counts are summed over images (mIoU), one threshold for all is optimal in expectation (Koyejo et al., *Consistent
 binary classification with generalized performance metrics*, NeurIPS 2014). Where each image has its own score, one
@@ -51,7 +51,7 @@ from sweeper.evidence.replicates import (
 )
 
 LEAST_SEEDS = 3
-"""A gain from fewer is not told: as in the verdict, the spread of two seeds says too little."""
+"""A gain from fewer is not reported: as in the verdict, the spread of two seeds says too little."""
 
 
 class _FinalistRuns(NamedTuple):
@@ -72,7 +72,7 @@ def score_decision_rules(
     Args:
         confirmations: the runs that `evidence` was weighed from; others are passed over.
         evidence: names the finalists, whose configurations and seeds pick the runs.
-        groups: group of each test image, as `weigh` takes them.
+        groups: group of each test image, as `compute_evidence` takes them.
 
     Returns:
         None where no finalist learned. A binary task whose runs kept the counts of single images has all rules, by mIoU
@@ -108,17 +108,17 @@ def score_decision_rules(
         "miou": make_missed_counts,
         "image_dice": metrics.all_wrong_counts,
     }
-    found = []
+    rules = []
     for metric, unanswered in wanted.items():
         own_thresholds = stack_measurements(rows, runs.images, read, unanswered)
-        found += [*at_points(metric), scored("rank_dice", metric, own_thresholds)]
-    own = [[fitted[id(run)] for r in rows_of.values() for run in rows[r].answered_runs] for rows_of in at]
+        rules += [*at_points(metric), scored("rank_dice", metric, own_thresholds)]
+    fits = [[fitted[id(run)] for r in rows_of.values() for run in rows[r].answered_runs] for rows_of in at]
     before, after, gains = _compute_calibration_errors(runs, fitted, at)
     return DecisionRules(
-        rules=_compare_rules(found, at, level),
+        rules=_compare_rules(rules, at, level),
         level=level,
-        slopes=tuple(median([c.slope for c in each] or [1.0]) for each in own),
-        biases=tuple(median([c.bias for c in each] or [0.0]) for each in own),
+        slopes=tuple(median([c.slope for c in each] or [1.0]) for each in fits),
+        biases=tuple(median([c.bias for c in each] or [0.0]) for each in fits),
         ece=before,
         ece_calibrated=after,
         ece_gains=gains,
@@ -126,15 +126,15 @@ def score_decision_rules(
 
 
 def get_established_gain(evidence: Evidence, finalist: int) -> Interval | None:
-    """What RankDice gains over the tuned threshold in the Dice of an average image, at the level of the decisions.
+    """Return RankDice's gain over the tuned threshold in the Dice of an average image, at the decisions' level.
 
     None where that is not known, and from fewer than `LEAST_SEEDS` seeds.
     """
     rules = () if evidence.decisions is None else evidence.decisions.rules
-    found = next((r for r in rules if (r.name, r.metric) == ("rank_dice", "image_dice")), None)
-    if found is None or len(evidence.finalists[finalist].seeds) < LEAST_SEEDS:
+    rule = next((r for r in rules if (r.name, r.metric) == ("rank_dice", "image_dice")), None)
+    if rule is None or len(evidence.finalists[finalist].seeds) < LEAST_SEEDS:
         return None
-    return found.over_tuned[finalist]
+    return rule.over_tuned[finalist]
 
 
 def _count_ranked(test: ImageCounts, calibration: Calibration) -> npt.NDArray[np.int64]:
@@ -178,16 +178,16 @@ def _score_rule(
 
 
 def _compare_rules(
-    found: Sequence[_RuleScores], at: Sequence[Mapping[int, int]], over_tuned: float
+    scores: Sequence[_RuleScores], at: Sequence[Mapping[int, int]], over_tuned: float
 ) -> tuple[DecisionRule, ...]:
-    of = {(one.name, one.metric): one for one in found}
+    of = {(one.name, one.metric): one for one in scores}
 
     def gains(one: _RuleScores, other: _RuleScores, level: float = LEVEL) -> tuple[Interval, ...]:
         gap = ImageTable(one.table.scores - other.table.scores, one.table.shares - other.table.shares)
         return tuple(compute_paired_interval(gap.select_rows(list(rows.values())), (-1.0, 1.0), level) for rows in at)
 
     rules = []
-    for one in found:
+    for one in scores:
         usual = of["plain", one.metric]
         common = [s for s in at[one.best] if s in at[usual.best]]
         pairs = one.table.select_rows([at[one.best][s] for s in common], [at[usual.best][s] for s in common])
@@ -208,14 +208,14 @@ def _compare_rules(
 def _compute_calibration_errors(
     runs: _FinalistRuns, fitted: Mapping[int, Calibration], at: Sequence[Mapping[int, int]]
 ) -> tuple[tuple[Interval, ...], tuple[Interval, ...], tuple[Interval, ...]]:
-    """Of each finalist the error as it is, after calibration, and what that takes off; on the test images."""
+    """Return each finalist's error on the test images, the error after calibration, and the reduction."""
 
     def table(calibrated: bool) -> ImageTable:
         def read(run: TrialResult) -> tuple[Sequence[int], Floats] | None:
             if run.test is None:
                 return None
-            own = fitted[id(run)] if calibrated else Calibration()
-            return run.test.images, count_calibration_gaps(run.test.data.astype(np.int64), own)
+            calibration = fitted[id(run)] if calibrated else Calibration()
+            return run.test.images, count_calibration_gaps(run.test.data.astype(np.int64), calibration)
 
         counts = stack_measurements(runs.rows, runs.images, read, make_surely_wrong)
         counts = counts if runs.units is None else sum_units(counts, runs.units)
@@ -225,9 +225,9 @@ def _compute_calibration_errors(
 
     before, after = table(False), table(True)
     gains = ImageTable(before.scores - after.scores, before.shares - after.shares)
-    owns = [list(rows.values()) for rows in at]
+    rows_of_finalists = [list(seed_rows.values()) for seed_rows in at]
     return (
-        tuple(compute_paired_interval(before.select_rows(own), (0.0, 1.0)) for own in owns),
-        tuple(compute_paired_interval(after.select_rows(own), (0.0, 1.0)) for own in owns),
-        tuple(compute_paired_interval(gains.select_rows(own), (-1.0, 1.0)) for own in owns),
+        tuple(compute_paired_interval(before.select_rows(rows), (0.0, 1.0)) for rows in rows_of_finalists),
+        tuple(compute_paired_interval(after.select_rows(rows), (0.0, 1.0)) for rows in rows_of_finalists),
+        tuple(compute_paired_interval(gains.select_rows(rows), (-1.0, 1.0)) for rows in rows_of_finalists),
     )

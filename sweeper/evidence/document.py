@@ -28,7 +28,7 @@ from sweeper.core.records import (
 
 
 class DatasetRow(Record):
-    """What was searched on."""
+    """Data set of the search."""
 
     name: str
     source: str
@@ -38,7 +38,7 @@ class DatasetRow(Record):
     task: Task
     classes: tuple[str, ...]
     images: int
-    """How many images."""
+    """Number of images."""
     profile: ImbalanceProfile
 
 
@@ -63,16 +63,16 @@ class TestRow(Record):
     """Scores on the test images at each training's own operating point, 0–1, means over the seeds."""
 
     score: ValueRow
-    """In the metric of the verdict."""
+    """Score in the verdict's metric."""
     score_at_default: float
-    """The same at a threshold of 0.5, or τ = 0. So is `miou_at_default`."""
+    """Score at a threshold of 0.5, or τ = 0. So is `miou_at_default`."""
     miou: float
     ci_low: float
     ci_high: float
     fg_iou: float | None
-    """Of the foreground; null with more than two classes."""
+    """IoU of the foreground; null with more than two classes."""
     precision: float | None
-    """Of the foreground; with more than two classes the mean over those that occur. So is `recall`."""
+    """Precision of the foreground; with more than two classes the mean over those that occur. So is `recall`."""
     recall: float | None
     dice: float
     miou_at_default: float
@@ -88,14 +88,14 @@ class DifferenceRow(Record):
 
 
 class LevelDifferenceRow(DifferenceRow):
-    """The same at a level of its own."""
+    """A paired difference at a level of its own."""
 
     level: float
-    """Of the interval: 0.95, or that of an interim analysis."""
+    """Level of the interval: 0.95, or that of an interim analysis."""
 
 
 class RateRow(Record):
-    """How often a finalist's trainings collapse: an exact interval, 0–1."""
+    """Frequency of a finalist's collapses: an exact interval, 0–1."""
 
     ci_low: float
     ci_high: float
@@ -112,9 +112,9 @@ class FinalistRow(Record):
     """The range that the seeds' learning rates were drawn from; null = all have the same."""
     seed_lrs: tuple[float, ...]
     found_as: SameLoss | None
-    """What the search called it, where that was another name for the same function."""
+    """The search's other name for the same function, if it had one."""
     seeds: int
-    """How many."""
+    """Number of seeds."""
     seed_values: tuple[int, ...]
     points: tuple[float, ...]
     """Operating point of each training: a threshold (two classes) or τ."""
@@ -125,20 +125,20 @@ class FinalistRow(Record):
     vs_plain_baseline: DifferenceRow | None
     """Against cross-entropy as usually trained, at 0.5 (τ = 0)."""
     validation_score: float
-    """In the metric of the verdict."""
+    """Validation score in the verdict's metric."""
     search_trial: int
     search_value: float
     trials_tried: int
     """Search trials of its family, stopped ones among them."""
     trials_completed: int
-    """How many of them were trained to the end."""
+    """Number of of them were trained to the end."""
     regret: Regret | None
     probability_best: float | None
     collapses: int
     collapse_rate: RateRow
     miou_when_trained: float | None
     still_rising: float
-    """What the objective gained on validation over the last quarter of the steps."""
+    """Gain of the objective on validation over the last quarter of the steps."""
 
 
 class ComparisonRow(Record):
@@ -158,7 +158,7 @@ class ComparisonRow(Record):
 
 
 class PreferenceRow(Record):
-    """What to choose if something else than the metric of the verdict matters most."""
+    """Choice if something else than the verdict's metric matters most."""
 
     name: PreferenceName
     measure: str
@@ -177,21 +177,21 @@ class PreferenceRow(Record):
     unbeaten: tuple[int, ...]
     """Indices of the finalists that the choice does not beat, itself among them."""
     values: tuple[ValueRow, ...]
-    """Of every finalist, in the order of `finalists`."""
+    """Values of every finalist, in the order of `finalists`."""
 
 
 class DecisionRow(Record):
-    """What makes masks of a finalist's probabilities where images count one by one (Dice of an average image)."""
+    """Rule that makes masks of a finalist's probabilities if images count one by one (Dice of an average image)."""
 
     family: str
     rule: RuleName
     """`rank_dice` where `gain` lies above 0 (the recommended loss's code has it as `predict_each`); else `tuned`, the
     operating point."""
     gain: LevelDifferenceRow | None
-    """Of RankDice over the operating point; null with more than two classes, and from fewer than 3 seeds."""
+    """Gain of RankDice over the operating point; null with more than two classes, and from fewer than 3 seeds."""
     slope: float | None
-    """Of σ(slope · logit + bias), the calibrated probability: the median over the trainings; null with more than two
-    classes. So is `bias`."""
+    """Slope of σ(slope · logit + bias), the calibrated probability: the median over the trainings; null with more
+    than two classes. So is `bias`."""
     bias: float | None
 
 
@@ -206,7 +206,7 @@ class PlainPointRow(LevelDifferenceRow):
     """Whether the recommendation depends on the tuned points: another finalist is ahead there by `rope` or more, or a
     gain over cross-entropy of `rope` or more is smaller there."""
     worse: dict[str, float]
-    """By family how much lower the tuned points score on the test images than the plain one, where they do."""
+    """Family → how much lower its tuned points score on the test images than the plain one, if they do."""
 
 
 class AnalysesRow(Record):
@@ -217,7 +217,7 @@ class AnalysesRow(Record):
 
 
 class SearchRow(Record):
-    """How the trials of the search ended."""
+    """Outcomes of the search's trials."""
 
     trials: int
     completed: int
@@ -240,7 +240,7 @@ class RecommendationDocument(Document):
     head: str | None = None
     """The action in a sentence."""
     verdict: Verdict
-    """How sure the recommended loss is, as `strength` is."""
+    """Certainty of the recommended loss, as `strength`."""
     strength: Strength
     provisional: bool
     """Whether the baseline was still improving, so that a clear verdict holds at this budget only."""
@@ -256,9 +256,9 @@ class RecommendationDocument(Document):
     rungs: tuple[Rung, ...]
     """The budgets that were tried before the search, where no steps were given."""
     misses: MissControl | None
-    """What decides about the operating point, with `--miss-at-most`."""
+    """Choice of the operating point under `--miss-at-most`."""
     longer: LongerLook | None = None
-    """What more steps change (`--longer`); null where that was not looked at."""
+    """Effect of more steps (`--longer`); null if there was no longer look."""
     held_out: bool
     """False where the search saw the images that the finalists were scored on."""
     folds: int | None
@@ -268,19 +268,19 @@ class RecommendationDocument(Document):
     comparisons: tuple[ComparisonRow, ...]
     preferences: tuple[PreferenceRow, ...]
     decisions: tuple[DecisionRow, ...]
-    """Of each finalist, in the order of `finalists`. With `misses` its point decides in place of the rule."""
+    """Rules of the finalists, in the order of `finalists`. With `misses` its point decides in place of the rule."""
     plain_point: PlainPointRow | None
     """Whether the recommendation depends on the tuned operating points; null where none was tuned or one finalist is
     alone."""
     metric: str
-    """What the verdict compares, for people; `recipe.metric` is its name."""
+    """Display name of what the verdict compares; `recipe.metric` is its key."""
     rope: float
     """Region of practical equivalence in it."""
     analyses: AnalysesRow
     timeout: float | None
     """Seconds that the sweep was given."""
     cut: tuple[str, ...]
-    """What the time limit cut short, in sentences."""
+    """Parts that the time limit cut, in sentences."""
     test_images: int | None
     test_groups: int | None
     few_test_groups: int | None
@@ -290,12 +290,12 @@ class RecommendationDocument(Document):
     winners_curse: float | None
     """Search value minus confirmed test value of the recommended configuration."""
     collapses: dict[str, int]
-    """By family the trainings of search and confirmation that collapsed: trained to the end, and no better than a
+    """Family → trainings of search and confirmation that collapsed: trained to the end, and no better than a
     constant answer there, or diverged."""
     collapse_kinds: dict[str, dict[str, int]]
-    """The same by how they collapsed."""
+    """Family → collapses by kind."""
     never_predicted: dict[str, dict[str, int]]
-    """By family and class how many of them, trained to the end, do not predict the class anywhere."""
+    """Family and class → number of complete trainings that do not predict the class anywhere."""
     versions: dict[str, str]
     trained_by: tuple[TrainerRow, ...]
     seconds: float

@@ -52,7 +52,7 @@ def _compute_spending(least: int, most: int) -> tuple[list[int], list[float]]:
 
 
 def _compute_errors(seeds: Sequence[int], spent: Sequence[float]) -> list[float]:
-    """Two-sided error of each t interval, so that it is the first to miss zero in `spent` of all cases.
+    """Return the two-sided error of each t interval, so that it is the first to miss zero in `spent` of all cases.
 
     Differences of two equal losses are normal in the simulation. Rounded down to four digits, as far as the number of
     paths reaches; never below what Bonferroni's inequality would allow.
@@ -101,7 +101,7 @@ def compute_level(analyses: Sequence[InterimAnalysis], seeds: float) -> float:
 
 
 def count_common_seeds(evidence: Contest, first: int, second: int) -> float:
-    """On how many seeds two finalists (indices) are compared; of unpaired ones, how many the one with fewer has.
+    """Return on how many seeds two finalists (indices) are compared; unpaired, the smaller of their numbers.
 
     Infinite where nothing is said of other trainings: these are all that there are.
     """

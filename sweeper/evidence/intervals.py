@@ -9,9 +9,9 @@ their mean. Seeds and images are crossed: every training is scored on every imag
 A: another training would have given another difference; P: so would other images; AP: what a training does to single
 images. What image i contributes to D_s is its influence: n times the derivative of D_s along the counts of that image
 (the infinitesimal jackknife). A ratio of sums makes it, for mIoU, n · mean_c (TP_ic − IoU_c U_ic) / U_c, U being the
-union. Leaving image i out would say nearly the same, but for a class that occurs in a single image: without that image
-one false alarm elsewhere turns the class's IoU into 0, and a difference of 0.002 got an interval of ± 0.66. From that
-S × n table the three mean squares of the two-way layout give
+union. Leaving image i out would say nearly the same, except for a class that occurs in a single image: without that
+image one false alarm elsewhere turns the class's IoU into 0, and a difference of 0.002 got an interval of ± 0.66. From
+that S × n table the three mean squares of the two-way layout give
 
     v₁ = var_s(D_s) / S           expects  σ_A²/S + σ_AP²/(S n)     with S − 1 degrees of freedom
     v₂ = var_i(column mean) / n   expects  σ_P²/n + σ_AP²/(S n)     with n − 1
@@ -86,14 +86,14 @@ class ImageTable:
         return int(self.shares.shape[1])
 
     def select_rows(self, plus: list[int], minus: list[int] | None = None) -> ImageTable:
-        """The runs `plus`, or their differences to the runs `minus` of the same length, pair by pair."""
+        """Return the runs `plus`, or their differences to the runs `minus` of the same length, pair by pair."""
         if minus is None:
             return ImageTable(self.scores[plus], self.shares[plus])
         return ImageTable(self.scores[plus] - self.scores[minus], self.shares[plus] - self.shares[minus])
 
 
 def make_image_table(counts: Sums, score: Callable[[Any], Floats]) -> ImageTable:
-    """Scores of runs, and every image's influence on them.
+    """Return the scores of runs, and every image's influence on them.
 
     Args:
         counts: (R, n, C, k) counts, or other sums, of R runs on the same n ≥ 0 images, in the same order.
@@ -114,15 +114,15 @@ class VarianceParts:
     """Variance of a mean over S seeds and n images, in parts; each ≥ 0."""
 
     v_seed: float
-    """From retraining, the interaction included."""
+    """Variance from retraining, the interaction included."""
     v_image: float
-    """From the choice of images, beyond the interaction."""
+    """Variance from the choice of images, beyond the interaction."""
     v_both: float
     """The interaction: that part of `v_seed` which falls with more images too."""
 
 
 def compute_variance_parts(table: ImageTable) -> VarianceParts:
-    """The parts of the variance of the mean over the runs of `table`, S ≥ 2 seeds on n ≥ 2 images."""
+    """Return the parts of the variance of the mean over the runs of `table`, S ≥ 2 seeds on n ≥ 2 images."""
     seeds, n = table.shares.shape
     columns = table.shares.sum(axis=0) / seeds
     residuals = (table.shares - columns).ravel()
@@ -144,7 +144,7 @@ def compute_paired_interval(
     """Interval of the mean over seeds of a score, or of a paired difference of scores.
 
     Args:
-        table: a row for each seed, of a score or of a difference (`ImageTable.rows`).
+        table: a row for each seed, of a score or of a difference (`ImageTable.select_rows`).
         bounds: lowest and highest possible value: (0, 1) for a score, (−1, 1) for a difference. The interval is
             clipped to them.
         level: coverage of the interval, two-sided.
@@ -286,17 +286,17 @@ def _make_interval(
 
 
 def negate_interval(interval: Interval) -> Interval:
-    """The interval of the same difference taken the other way round (0 − x, so that no −0.0 appears)."""
+    """Return the interval of the difference with its order reversed (0 − x, so that no −0.0 appears)."""
     return interval.model_copy(
         update={"estimate": 0.0 - interval.estimate, "low": 0.0 - interval.high, "high": 0.0 - interval.low}
     )
 
 
-def scale_variances(found: Interval, *, seeds: float = 1.0, images: float = 1.0) -> tuple[float, float]:
+def scale_variances(interval: Interval, *, seeds: float = 1.0, images: float = 1.0) -> tuple[float, float]:
     """Variances of a difference from seeds and from images, with so many times the seeds and the test images.
 
     The seeds' part falls with seeds; what single trainings do to single images (`se_both`, a part of it) falls with
     images too; the images' part falls with images alone.
     """
-    both = found.se_both**2
-    return max(0.0, (found.se_seed**2 - both) / seeds + both / (seeds * images)), found.se_image**2 / images
+    both = interval.se_both**2
+    return max(0.0, (interval.se_seed**2 - both) / seeds + both / (seeds * images)), interval.se_image**2 / images

@@ -1,4 +1,4 @@
-"""What more steps change: the gaps between the losses that the verdict compares, at several times its steps.
+"""Effect of more steps: the gaps between the losses that the verdict compares, at several times its steps.
 
 A few longer trainings, on common seeds and scored on the same test images, give each gap once more. One seed is no
 evidence: of the change from the confirmation's gap (S seeds) to the longer one (L seeds, others) the variance is
@@ -47,7 +47,8 @@ def look_longer(
         confirmations: completed trainings that `evidence` was weighed from.
         evidence: what the confirmation showed.
         recommended: index of the recommended finalist.
-        groups: as `weigh` takes them; so is `metric`.
+        groups: as `compute_evidence` takes them.
+        metric: as `compute_evidence` takes it.
 
     Returns:
         None where the recommended loss and another one have no longer seed in common.
@@ -79,8 +80,8 @@ def look_longer(
         learned = _list_missing_classes(before[names[i]].values(), all) - _list_missing_classes(
             after[names[i]].values(), any
         )
-        found = _compute_gap(evidence, i, j, paired(before, i, j), paired(after, i, j))
-        gaps.append(found.model_copy(update={"learned": tuple(c for c in evidence.classes if c in learned)}))
+        gap = _compute_gap(evidence, i, j, paired(before, i, j), paired(after, i, j))
+        gaps.append(gap.model_copy(update={"learned": tuple(c for c in evidence.classes if c in learned)}))
     steps = longer[0].spec.steps
     return LongerLook(
         times=steps // confirmations[0].spec.steps,
@@ -91,25 +92,25 @@ def look_longer(
 
 
 def _list_missing_classes(runs: Iterable[Replicate], how: Callable[[Iterable[bool]], bool]) -> set[str]:
-    """Classes that all, or any, of these trainings do not predict."""
+    """Return the classes that all, or any, of these trainings do not predict."""
     lacks = [run.missing_classes for replicate in runs for run in replicate.runs]
-    return {name for name in chain(*lacks) if how(name in own for own in lacks)}
+    return {name for name in chain(*lacks) if how(name in lacking for lacking in lacks)}
 
 
 def _compute_gap(evidence: Evidence, i: int, j: int, before: ImageTable, after: ImageTable) -> LongerGap:
-    """What a gap was and became; each table has a row for each seed that both losses have."""
-    found, seeds, more = get_difference(evidence, i, j), len(before.scores), len(after.scores)
+    """Return what a gap was and became; each table has a row for each seed that both losses have."""
+    difference, seeds, longer_seeds = get_difference(evidence, i, j), len(before.scores), len(after.scores)
     estimate = float(after.scores.mean())
-    known = seeds >= 2 and before.images >= 2
-    v_one, freedom = found.se_seed**2 * seeds, seeds - 1 + found.borrowed
-    if more >= 2:
-        v_one = (freedom * v_one + (more - 1) * float(after.scores.var(ddof=1))) / (freedom + more - 1)
-        freedom += more - 1
-    v_both = compute_variance_parts(before).v_both * seeds if known else 0.0
+    has_error = seeds >= 2 and before.images >= 2
+    v_one, freedom = difference.se_seed**2 * seeds, seeds - 1 + difference.borrowed
+    if longer_seeds >= 2:
+        v_one = (freedom * v_one + (longer_seeds - 1) * float(after.scores.var(ddof=1))) / (freedom + longer_seeds - 1)
+        freedom += longer_seeds - 1
+    v_both = compute_variance_parts(before).v_both * seeds if has_error else 0.0
 
     def interval(middle: float, share: float, columns: Floats) -> Interval:
         n, v_seed = len(columns), v_one * share
-        if not known:
+        if not has_error:
             return Interval(estimate=middle, low=-1.0, high=1.0, se_seed=1.0, se_image=1.0)
         v_image = max(0.0, float(columns @ columns) / (n * (n - 1)) - v_both * share)
         half = compute_half_width(v_seed, freedom + 1, v_image, n)
@@ -117,15 +118,17 @@ def _compute_gap(evidence: Evidence, i: int, j: int, before: ImageTable, after: 
         return Interval(estimate=middle, **ends, se_seed=v_seed**0.5, se_image=v_image**0.5)
 
     columns = after.shares.mean(axis=0)
-    change = interval(estimate - found.estimate, 1 / seeds + 1 / more, columns - before.shares.mean(axis=0))
+    change = interval(
+        estimate - difference.estimate, 1 / seeds + 1 / longer_seeds, columns - before.shares.mean(axis=0)
+    )
     return LongerGap(
         first=evidence.finalists[i].family,
         second=evidence.finalists[j].family,
-        seeds=more,
-        before=found,
-        after=interval(estimate, 1 / more, columns),
+        seeds=longer_seeds,
+        before=difference,
+        after=interval(estimate, 1 / longer_seeds, columns),
         change=change,
-        trend=_classify_trend(found.estimate, estimate, change, evidence.rope) if known else "open",
+        trend=_classify_trend(difference.estimate, estimate, change, evidence.rope) if has_error else "open",
     )
 
 

@@ -28,7 +28,7 @@ from sweeper.core.records import HeldOut, MissControl, MissLimit
 from sweeper.core.text import join_words, suggest_correction
 
 ERROR = 0.05
-"""How often a calibration may fail, for `MissControl.sure_point`."""
+"""Share of calibrations that may fail, for `MissControl.sure_point`."""
 _ROUNDING = 1e-12
 
 Floats = npt.NDArray[np.float64]
@@ -54,7 +54,7 @@ def find_class(limit: MissLimit, classes: Sequence[str]) -> int:
 
 
 def check_units(limit: MissLimit, name: str, units: int) -> None:
-    """Refuse a share that so many images, or groups of related ones, cannot keep.
+    """Refuse a share that this number of images, or groups of related ones, cannot guarantee.
 
     Raises:
         UsageError: with the least share, and how many images this one needs.
@@ -99,9 +99,9 @@ def compute_hoeffding_bentkus(mean: Floats, units: int, share: float) -> Floats:
 
 
 def find_controlled_point(held_out: HeldOut, limit: MissLimit, classes: Sequence[str], before: float) -> MissControl:
-    """The least cautious operating point that keeps the limit, and no less cautious one than `before`.
+    """Return the least cautious operating point that keeps the limit, no less cautious than `before`.
 
-    It is one at which these images were counted: between two of them nothing is known. A `before` that lies there, the
+    It is one at which these images were counted: between two of them nothing is known. A `before` that is there, the
     median of two trainings, counts as the more cautious one.
 
     Where several classes compete a further τ may miss fewer pixels again: what counts is the most that is missed at
@@ -120,16 +120,16 @@ def find_controlled_point(held_out: HeldOut, limit: MissLimit, classes: Sequence
     name = classes[number]
     swept = metrics.count_at_all_points(counts)
     labelled = swept[:, 0, :, 0] + swept[:, 0, :, 2]
-    # Of two classes low thresholds find the second; high τ find all but the commonest.
+    # Of two classes low thresholds find the second; high τ find all but the most common.
     low_is_cautious = (number == 1) if counts.kind == "histogram" else number == int(labelled.sum(axis=0).argmax())
     sign = 1 if low_is_cautious else -1
     order = np.argsort(sign * np.asarray(counts.points))
-    points, own = np.asarray(counts.points)[order], swept[:, order, number]
+    points, class_counts = np.asarray(counts.points)[order], swept[:, order, number]
     having = labelled[:, number] > 0
     units = number_image_units([group for group, has in zip(held_out.groups, having, strict=True) if has])
     n = len(np.unique(units))
     check_units(limit, name, n)
-    missed = np.maximum.accumulate(own[having, :, 2] / labelled[having, number, None], axis=1)
+    missed = np.maximum.accumulate(class_counts[having, :, 2] / labelled[having, number, None], axis=1)
     means = compute_unit_means(missed, units)
     summed = means.sum(axis=0)
     last = int(find_last_kept(summed, n, limit.share))
@@ -142,12 +142,12 @@ def find_controlled_point(held_out: HeldOut, limit: MissLimit, classes: Sequence
         )
 
     def precision(at: Places) -> float | None:
-        hit, false, _ = own[np.arange(len(own)), at].sum(axis=0)
+        hit, false, _ = class_counts[np.arange(len(class_counts)), at].sum(axis=0)
         return float(hit / (hit + false)) if hit + false else None
 
     # For each unit the point that the others give; the most cautious one where they are too few for any.
     without = np.clip(find_last_kept(summed - means, n - 1, limit.share), 0, usual)
-    at = np.full(len(own), min(last, usual))
+    at = np.full(len(class_counts), min(last, usual))
     at[having] = without[units]
     sure = np.flatnonzero(np.maximum.accumulate(compute_hoeffding_bentkus(summed / n, n, limit.share)) <= ERROR)
     return MissControl(
@@ -160,13 +160,13 @@ def find_controlled_point(held_out: HeldOut, limit: MissLimit, classes: Sequence
         missed=float(means[np.arange(n), without].mean()),
         missed_before=float(means[:, usual].mean()),
         precision=precision(at),
-        precision_before=precision(np.full(len(own), usual)),
+        precision_before=precision(np.full(len(class_counts), usual)),
         sure_point=float(points[min(int(sure[-1]), usual)]) if len(sure) else None,
     )
 
 
 def format_miss_control(misses: MissControl, point_name: str) -> list[str]:
-    """What the limit means and costs, for people; `point_name` is `threshold` or `τ`."""
+    """Return what the limit means and costs, in a sentence; `point_name` is `threshold` or `τ`."""
     n, one, many = misses.images, "An image", "test images"
     if misses.groups is not None:
         n, one, many = misses.groups, "A group", "groups of test images"

@@ -35,7 +35,7 @@ MOST = 4.0
 
 
 def moderate_variances(variances: Floats, seeds: npt.NDArray[np.intp], finalists: int) -> tuple[Floats, float]:
-    """The variances of a single seed's difference, drawn towards their mean, and the degrees of freedom each borrows.
+    """Return the variances of a single seed's difference, shrunk to their mean, and the borrowed degrees of freedom.
 
     Args:
         variances: (P,) s² ≥ 0 of each pair, from `seeds` seeds.
@@ -43,23 +43,23 @@ def moderate_variances(variances: Floats, seeds: npt.NDArray[np.intp], finalists
         finalists: K of whom the pairs are; with fewer than 3 nothing is borrowed.
     """
     borrowed = _borrow_variance(variances, seeds - 1, finalists)
-    own = seeds - 1
+    degrees = seeds - 1
     mean = variances.mean() if len(variances) else 0.0
-    return (own * variances + borrowed * mean) / (own + borrowed), borrowed
+    return (degrees * variances + borrowed * mean) / (degrees + borrowed), borrowed
 
 
-def _borrow_variance(variances: Floats, own: npt.NDArray[np.intp], finalists: int) -> float:
-    known = variances > 0
-    if finalists < 3 or known.sum() < 2:
+def _borrow_variance(variances: Floats, degrees: npt.NDArray[np.intp], finalists: int) -> float:
+    positive = variances > 0
+    if finalists < 3 or positive.sum() < 2:
         return 0.0
-    logs = np.log(variances[known])
-    beyond_chance = float(logs.var(ddof=1) - polygamma(1, own[known] / 2).mean())
-    borrowed = min(MOST, float((finalists - 2) * own.min()))
+    logs = np.log(variances[positive])
+    beyond_chance = float(logs.var(ddof=1) - polygamma(1, degrees[positive] / 2).mean())
+    borrowed = min(MOST, float((finalists - 2) * degrees.min()))
     return min(borrowed, 2 * _invert_trigamma(beyond_chance)) if beyond_chance > 0 else borrowed
 
 
 def _invert_trigamma(value: float) -> float:
-    """x > 0 with ψ'(x) = value > 0, by Newton's method on 1 / ψ', which converges from below (Smyth 2004, appendix)."""
+    """X > 0 with ψ'(x) = value > 0, by Newton's method on 1 / ψ', which converges from below (Smyth 2004, appendix)."""
     if value > 1e7:
         return float(1 / np.sqrt(value))
     if value < 1e-6:

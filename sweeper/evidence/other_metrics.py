@@ -1,4 +1,4 @@
-"""What else confirmed runs can be measured by: one number per run, from counts that add up over images."""
+"""Other measures of confirmed runs: one number per run, from counts that add up over images."""
 
 from __future__ import annotations
 
@@ -44,23 +44,23 @@ class PreferenceMeasure:
     points: tuple[float, ...] = ()  # per replicate
     higher: bool = True
     lost: float = 0.0
-    """What a run that gave no answer at all is worth."""
+    """Value of a run without any answer."""
 
 
 def list_measures(
     replicates: Sequence[Replicate], profile: ImbalanceProfile | None, *, tuned: bool, metric: str = "miou"
 ) -> list[PreferenceMeasure]:
-    """All measures that these replicates and this profile allow, in the order of `PreferenceName`.
+    """Return all measures that these replicates and this profile allow, in the order of `PreferenceName`.
 
     Args:
         replicates: of finished confirmations, one of them not lost.
         profile: says which classes are thin; None = none known to be.
-        tuned: whether operating points are chosen on validation, for F2 and F½ anew.
+        tuned: whether operating points are chosen on validation, for F2 and F½ again.
         metric: what the verdict compares, by which the runs' own points were chosen.
     """
     binary = next(run.test.kind for r in replicates for run in r.answered_runs if run.test is not None) == "histogram"
     images = list_scored_images(replicates)
-    own = [replicate.get_median_point(get_own_point) for replicate in replicates]
+    own_points = [replicate.get_median_point(get_own_point) for replicate in replicates]
     at_own = count_class_pixels(replicates, images, get_own_point)
     classes = metrics.find_present_classes(at_own.reshape(-1, *at_own.shape[2:]))
 
@@ -71,7 +71,7 @@ def list_measures(
         return np.asarray(np.nan_to_num(metrics.compute_iou(summed)[..., classes], nan=1.0).min(axis=-1))
 
     of_what = "of the foreground" if binary else "mean over the classes"
-    found = []
+    measures = []
     wanted: tuple[tuple[PreferenceName, float, str], ...] = (("misses", 2.0, "F2"), ("false_alarms", 0.5, "F½"))
     for name, beta, sign in wanted:
         score = _make_f_measure(beta, classes, binary)
@@ -83,19 +83,21 @@ def list_measures(
             )
         points = tuple(replicate.get_median_point(point) for replicate in replicates)
         counts = count_class_pixels(replicates, images, point)
-        found.append(PreferenceMeasure(name, f"{sign} {of_what}, {at}", counts, score, points))
+        measures.append(PreferenceMeasure(name, f"{sign} {of_what}, {at}", counts, score, points))
     if metric != "miou":
-        found.append(
+        measures.append(
             PreferenceMeasure(
-                "overlap", "mIoU", at_own, partial(metrics.compute_objective, classes=classes), tuple(own)
+                "overlap", "mIoU", at_own, partial(metrics.compute_objective, classes=classes), tuple(own_points)
             )
         )
-    detailed = _list_detail_measures(replicates, images, profile, own, binary)
-    found += [measure for measure in detailed if metric != "boundary_iou" or measure.name != "boundaries"]
+    detailed = _list_detail_measures(replicates, images, profile, own_points, binary)
+    measures += [measure for measure in detailed if metric != "boundary_iou" or measure.name != "boundaries"]
     if not binary and classes.any():
-        found.append(PreferenceMeasure("rare_classes", "IoU of the worst class", at_own, worst_iou, tuple(own)))
+        measures.append(
+            PreferenceMeasure("rare_classes", "IoU of the worst class", at_own, worst_iou, tuple(own_points))
+        )
     order = get_args(PreferenceName)
-    return sorted(found, key=lambda m: order.index(m.name))
+    return sorted(measures, key=lambda m: order.index(m.name))
 
 
 def _list_detail_measures(
@@ -105,18 +107,18 @@ def _list_detail_measures(
     points: Sequence[float],
     binary: bool,
 ) -> list[PreferenceMeasure]:
-    """What needs `TestDetail`, of every run that has an answer at all."""
+    """Return the measures that need `TestDetail` of every run that has an answer."""
     answered = [run for replicate in replicates for run in replicate.answered_runs]
     if any(run.detail is None or run.test is None or run.detail.images != run.test.images for run in answered):
         return []
     width = next(run.detail.boundary_pixels for run in answered if run.detail is not None)
-    found = []
+    measures = []
     boundary = _stack_details(replicates, images, "boundary", make_missed_counts)
     contours = find_classes_with_contour(boundary.reshape(-1, *boundary.shape[2:]))
     if contours.any():
         of_what = "of the foreground" if binary else "mean over the classes with contours"
         text = f"boundary IoU {of_what}, within {width} pixels"
-        found.append(
+        measures.append(
             PreferenceMeasure(
                 "boundaries",
                 text,
@@ -131,21 +133,21 @@ def _list_detail_measures(
     )
     if thin.any():
         text = "clDice of the foreground" if binary else "clDice, mean over the thin classes"
-        found.append(
+        measures.append(
             PreferenceMeasure(
                 "thin_structures", text, lines, lambda s: metrics.mean_over(compute_cldice(s), thin), tuple(points)
             )
         )
     confidence = _stack_details(replicates, images, "confidence", make_surely_wrong)
     text = "expected calibration error of the winning class's probability"
-    found.append(
+    measures.append(
         PreferenceMeasure("probabilities", text, confidence, compute_pooled_calibration_error, higher=False, lost=1.0)
     )
-    return found
+    return measures
 
 
 def compute_pooled_calibration_error(summed: Floats) -> Floats:
-    """Expected calibration error of (…, B, 3); 1 without pixels."""
+    """Return the expected calibration error of (…, B, 3); 1 without pixels."""
     return np.nan_to_num(compute_calibration_error(summed), nan=1.0)
 
 
@@ -156,11 +158,11 @@ def _make_f_measure(beta: float, classes: Marks, binary: bool) -> Callable[[Coun
 
 def _find_thin_classes(profile: ImbalanceProfile | None, classes: int) -> Marks:
     """(C,) which classes besides the first are thin structures."""
-    found = np.zeros(classes, dtype=np.bool_)
+    is_thin = np.zeros(classes, dtype=np.bool_)
     if profile is not None:
-        for c, known in enumerate(profile.classes[:classes]):
-            found[c] = c > 0 and (known.thinness or 0.0) > THIN
-    return found
+        for c, class_profile in enumerate(profile.classes[:classes]):
+            is_thin[c] = c > 0 and (class_profile.thinness or 0.0) > THIN
+    return is_thin
 
 
 def _find_best_f_point(run: TrialResult, binary: bool, beta: float) -> float:

@@ -80,7 +80,7 @@ def compute_evidence(
         metric: what is compared, in `METRICS`: by which the runs' operating points were chosen.
 
     Returns:
-        Evidence with the finalists by falling score, as differences on common seeds tell it; without finalists where no
+        Evidence with the finalists by falling score, as differences on common seeds show it; without finalists where no
         confirmation completed.
 
     Raises:
@@ -92,7 +92,7 @@ def compute_evidence(
     bench = make_paired_scores(replicates, len(classes), units, metric)
     place = {id(replicate): r for r, replicate in enumerate(replicates)}
     # `at[family][seed]` is the row of that replicate on the bench.
-    at = {family: {s: place[id(own)] for s, own in seeds.items()} for family, seeds in finalists.items()}
+    at = {family: {s: place[id(replicate)] for s, replicate in seeds.items()} for family, seeds in finalists.items()}
     binary = len(classes) == 2
     rows = [
         _make_finalist(finalists[family], search[family], list(at[family].values()), bench, binary)
@@ -144,7 +144,7 @@ def compute_evidence(
         test_images=len(list_scored_images(replicates)),
         test_groups=None if units is None or not replicates else bench.images,
         few_groups=count_few_groups(groups),
-        scarce=_warn_few_images(bench, classes),
+        scarce=_list_scarce_classes(bench, classes),
         folds=next((len(r.runs) for r in replicates if r.runs[0].spec.fold is not None), None),
         constant_miou=next(
             (metrics.compute_constant_miou(c) for c, lost in zip(bench.counts, bench.lost, strict=True) if not lost),
@@ -163,7 +163,7 @@ def _group_by_family(confirmations: Sequence[TrialResult]) -> dict[str, dict[int
     return {family: group_by_seed(grouped[family]) for family in sorted(grouped)}
 
 
-def _warn_few_images(bench: PairedScores, classes: Sequence[str]) -> tuple[tuple[str, int], ...]:
+def _list_scarce_classes(bench: PairedScores, classes: Sequence[str]) -> tuple[tuple[str, int], ...]:
     for counts, lost in zip(bench.counts, bench.lost, strict=True):
         if not lost:  # the labels are the same for all
             images = ((counts[..., 0] + counts[..., 2]) > 0).sum(axis=0)
@@ -176,7 +176,11 @@ def _make_finalist(
 ) -> FinalistEvidence:
     runs = [run for replicate in seeds.values() for run in replicate.runs]
     spec, rates = runs[0].spec, {run.spec.lr for run in runs}
-    sound = [r for r, own in zip(rows, seeds.values(), strict=True) if not any(run.has_collapsed for run in own.runs)]
+    sound = [
+        r
+        for r, replicate in zip(rows, seeds.values(), strict=True)
+        if not any(run.has_collapsed for run in replicate.runs)
+    ]
     iou, precision, recall = bench.compute_class_means(rows)
     gains = [compute_last_quarter_gain(run) for run in runs if run.evaluations]
     return FinalistEvidence(
@@ -204,13 +208,15 @@ def _make_finalist(
     )
 
 
-def _compute_default_gain(bench: PairedScores, own: Mapping[int, int], plain: Mapping[int, int]) -> Interval | None:
-    """What a finalist (seed → row) gains over the baseline at 0.5 or τ = 0."""
-    seeds = [seed for seed in own if seed in plain]
+def _compute_default_gain(
+    bench: PairedScores, finalist_rows: Mapping[int, int], plain: Mapping[int, int]
+) -> Interval | None:
+    """Return what a finalist (seed → row) gains over the baseline at 0.5 or τ = 0."""
+    seeds = [seed for seed in finalist_rows if seed in plain]
     if not seeds:
         return None
     first, second = (
-        bench.metric_scores.select_rows([own[s] for s in seeds]),
+        bench.metric_scores.select_rows([finalist_rows[s] for s in seeds]),
         bench.score_at_default.select_rows([plain[s] for s in seeds]),
     )
     table = ImageTable(first.scores - second.scores, first.shares - second.shares)
@@ -218,12 +224,12 @@ def _compute_default_gain(bench: PairedScores, own: Mapping[int, int], plain: Ma
 
 
 def get_metric_floor(bench: PairedScores) -> float:
-    """The least that the verdict's metric can be: a user's may fall below 0."""
+    """Return the lowest value of the verdict's metric: a user's may fall below 0."""
     return -1.0 if bench.least < 0 else 0.0
 
 
 def _score_in_metric(bench: PairedScores, rows: list[int]) -> dict[str, Any]:
-    """A finalist's score in the verdict's metric, where that is another than mIoU."""
+    """Return a finalist's score in the verdict's metric, if that is another than mIoU."""
     if bench.metric == "miou":
         return {}
     return {
@@ -249,22 +255,22 @@ def compute_last_quarter_gain(run: TrialResult) -> float:
 
 
 def fit_levels(finalists: Sequence[Mapping[int, int]], scores: Floats) -> list[float]:
-    """What each finalist (seed → row) reads, had it all seeds: score = finalist + seed, by least squares.
+    """Return each finalist's score (seed → row) as if it had all seeds: score = finalist + seed, by least squares.
 
     Where all have the same seeds these are their means. One with fewer is compared on those it has: seeds are lucky
-    or unlucky for all losses alike, and its mean alone would tell more of its seeds than of it. Of several answers
+    or unlucky for all losses alike, and its mean would say more about its seeds than about it. Of several answers
     (finalists without a common seed) the one with the smallest effects of seeds. Rounded, so that equals stay equal.
     """
-    seeds = sorted({seed for own in finalists for seed in own})
-    cells = [(f, seeds.index(seed), row) for f, own in enumerate(finalists) for seed, row in own.items()]
+    seeds = sorted({seed for finalist in finalists for seed in finalist})
+    cells = [(f, seeds.index(seed), row) for f, finalist in enumerate(finalists) for seed, row in finalist.items()]
     design = np.zeros((len(cells), len(finalists) + len(seeds)))
     for place, (f, seed, _) in enumerate(cells):
         design[place, f] = 1.0
         design[place, len(finalists) + seed] = _SMALL
     values = np.array([scores[row] for _, _, row in cells])
     middle = values.mean() if len(values) else 0.0
-    found = np.linalg.lstsq(design, values - middle, rcond=None)[0]
-    return [round(float(level), 9) for level in found[: len(finalists)]]
+    solution = np.linalg.lstsq(design, values - middle, rcond=None)[0]
+    return [round(float(level), 9) for level in solution[: len(finalists)]]
 
 
 def compare_pairs(
@@ -276,7 +282,7 @@ def compare_pairs(
     *,
     baseline: int | None = None,
 ) -> list[Comparison]:
-    """All ordered pairs; `finalists[i]` is seed → row of finalist i in `table`, `bound` the largest difference.
+    """Return all ordered pairs; `finalists[i]` is seed → row of finalist i in `table`, `bound` the largest difference.
 
     One win over the `baseline` is a reason to change from it. So those that may win share the error: beyond two, each
     has to win at a level at which all of them together keep it (Bonferroni, one-sided).
@@ -286,12 +292,12 @@ def compare_pairs(
     ends. Fewer than `SHOWING` seeds show nothing.
     """
     order = sorted({seed for seeds in finalists for seed in seeds})
-    found: dict[tuple[int, int], Interval] = {}
+    intervals: dict[tuple[int, int], Interval] = {}
     ends: dict[tuple[int, int], float] = {}
     """The upper end of each ordered pair; its lower end is that of the reversed pair."""
     one_sided: dict[tuple[int, int], float] = {}
     won: set[tuple[int, int]] = set()
-    known: dict[tuple[int, int], int] = {}
+    compared: dict[tuple[int, int], int] = {}
     for until in [*(analysis.seeds for analysis in analyses[:-1] if analysis.seeds < len(order)), len(order)]:
         within = set(order[:until])
         common = {
@@ -311,12 +317,12 @@ def compare_pairs(
         )
         of = dict(zip(several, drawn.tolist(), strict=True))
         for pair, gaps in tables.items():
-            if len(gaps.scores) > known.get(pair, 0):
-                known[pair] = len(gaps.scores)
-                given = {"moderated": of[pair], "borrowed": borrowed} if pair in of else {}
+            if len(gaps.scores) > compared.get(pair, 0):
+                compared[pair] = len(gaps.scores)
+                moderation = {"moderated": of[pair], "borrowed": borrowed} if pair in of else {}
                 level = compute_level(analyses, len(gaps.scores))
-                found[pair] = gap = compute_paired_interval(gaps, (-bound, bound), level, **given)
-                found[pair[::-1]] = negate_interval(gap)
+                intervals[pair] = gap = compute_paired_interval(gaps, (-bound, bound), level, **moderation)
+                intervals[pair[::-1]] = negate_interval(gap)
                 if len(gaps.scores) >= SHOWING and table.images >= 2:
                     v_seed, v_image, once = gap.se_seed**2, gap.se_image**2, 2 * level - 1
                     widths = partial(
@@ -324,17 +330,17 @@ def compare_pairs(
                     )
                     half, shared = widths(once), widths(1 - (1 - level) * min(1.0, 2 / max(1, len(finalists) - 1)))
                     for way in (pair, pair[::-1]):
-                        ends[way] = min(ends.get(way, bound), found[way].high)
-                        one_sided[way] = min(one_sided.get(way, bound), found[way].estimate + half)
-                        sure = way[1] != baseline or found[way].estimate > shared
-                        won |= {way} if sure and is_win(found[way], rope) else set()
+                        ends[way] = min(ends.get(way, bound), intervals[way].high)
+                        one_sided[way] = min(one_sided.get(way, bound), intervals[way].estimate + half)
+                        sure = way[1] != baseline or intervals[way].estimate > shared
+                        won |= {way} if sure and is_win(intervals[way], rope) else set()
     for i, first in enumerate(finalists):
         for j, second in enumerate(finalists[:i]):
-            if (j, i) not in found:  # from all runs there are; nothing is paired, so nothing is known of its error
+            if (j, i) not in intervals:  # from all runs there are; nothing is paired, so nothing is known of its error
                 scores = table.scores
                 lead = float(scores[list(second.values())].mean() - scores[list(first.values())].mean())
-                found[j, i] = Interval(estimate=lead, low=-bound, high=bound, se_seed=bound, se_image=bound)
-                found[i, j] = negate_interval(found[j, i])
+                intervals[j, i] = Interval(estimate=lead, low=-bound, high=bound, se_seed=bound, se_image=bound)
+                intervals[i, j] = negate_interval(intervals[j, i])
     return [
         Comparison(
             first=i,
@@ -345,5 +351,5 @@ def compare_pairs(
             at_most_one_sided=one_sided.get((i, j), bound),
             won=(i, j) in won,
         )
-        for (i, j), gap in sorted(found.items(), key=lambda item: item[0])
+        for (i, j), gap in sorted(intervals.items(), key=lambda item: item[0])
     ]

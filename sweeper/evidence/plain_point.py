@@ -1,4 +1,4 @@
-"""What the same trainings show at the plain operating point, 0.5 or τ = 0: does the answer depend on the tuned one?"""
+"""Comparison at the plain operating point, 0.5 or τ = 0: does the answer depend on the tuned one?"""
 
 from __future__ import annotations
 

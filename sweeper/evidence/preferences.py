@@ -1,4 +1,4 @@
-"""The same confirmed runs judged by what someone may care about more than what the verdict compares.
+"""The confirmed runs judged by other preferences than the verdict's metric.
 
 Every measure is read from counts summed over the test images, and its intervals are those of the verdict: paired over
 seeds and images, with a seed part and an image part (`sweeper.evidence.intervals`). They hold at 95 %: of a loss
@@ -29,14 +29,14 @@ from sweeper.evidence.replicates import Replicate, group_by_seed, list_image_uni
 
 CARES: Mapping[PreferenceName, str] = {
     "overlap": "the overlap of all classes alike",
-    "misses": "missing little (a miss is dearer than a false alarm)",
-    "false_alarms": "few false alarms (a false alarm is dearer than a miss)",
+    "misses": "missing little (a miss costs more than a false alarm)",
+    "false_alarms": "few false alarms (a false alarm costs more than a miss)",
     "boundaries": "exact boundaries",
     "thin_structures": "unbroken thin structures",
     "rare_classes": "rare classes",
-    "probabilities": "probabilities that can be believed",
+    "probabilities": "trustworthy probabilities",
 }
-"""What each preference is, for people."""
+"""Display name of each preference."""
 
 
 def judge_preferences(
@@ -54,10 +54,10 @@ def judge_preferences(
         confirmations: the runs that `evidence` was weighed from; others are passed over.
         evidence: names the finalists, whose configurations and seeds pick the runs.
         profile: says which classes are thin; None = none known to be.
-        tuned: whether operating points are chosen on each run's own validation images, for F2 and F½ anew. False: as
+        tuned: whether operating points are chosen on each run's own validation images, for F2 and F½ again. False: as
             with `--threshold 0.5` all are measured at 0.5 (τ = 0).
         metric: what the verdict compares, in `METRICS`; where it is another, mIoU is a preference, too.
-        groups: group of each test image, as `weigh` takes them: images of one group count as one.
+        groups: group of each test image, as `compute_evidence` takes them: images of one group count as one.
 
     Returns:
         Preferences in the order of `PreferenceName`. One that cannot be measured is left out: boundaries, thin
@@ -75,12 +75,12 @@ def judge_preferences(
         counts = measure.counts if units is None else sum_units(measure.counts, units)
         return make_image_table(counts, lambda summed: np.where(lost, measure.lost, measure.score(summed)))
 
-    found = list_measures(rows, profile, tuned=tuned, metric=metric)
-    return tuple(_judge_preference(measure, evidence, at, table(measure)) for measure in found)
+    measures = list_measures(rows, profile, tuned=tuned, metric=metric)
+    return tuple(_judge_preference(measure, evidence, at, table(measure)) for measure in measures)
 
 
 def choose_by_preference(recommendation: Recommendation) -> list[tuple[Preference, int]]:
-    """Each preference, and the index of the finalist to take by it: the recommended one where it is unbeaten."""
+    """Yield each preference with its finalist's index: the recommended one where it is unbeaten."""
     evidence, recommended = recommendation.evidence, find_recommended_index(recommendation)
     if evidence is None or recommended is None:
         return []
@@ -97,7 +97,7 @@ def find_recommended_index(recommendation: Recommendation) -> int | None:
 
 
 def find_learned(evidence: Evidence) -> list[int]:
-    """Indices of the finalists that learned, and of which not every training collapsed."""
+    """Return the indices of the finalists that learned, and of which not every training collapsed."""
     finalists = enumerate(evidence.finalists)
     return [i for i, f in finalists if f.collapses < f.trainings and has_learned(evidence, i)]
 
@@ -105,24 +105,24 @@ def find_learned(evidence: Evidence) -> list[int]:
 def index_replicate_rows(
     confirmations: Sequence[TrialResult], evidence: Evidence
 ) -> tuple[list[dict[int, int]], list[Replicate]]:
-    """For each finalist seed → row, and the replicate of each row."""
+    """Return seed → row for each finalist, and the replicate of each row."""
 
     def key(family: str, params: Mapping[str, float]) -> tuple[object, ...]:
         return family, tuple(sorted(params.items()))
 
-    taken: dict[tuple[object, ...], list[TrialResult]] = {}
+    runs: dict[tuple[object, ...], list[TrialResult]] = {}
     for run in confirmations:
         if run.state == "complete":
-            taken.setdefault(key(run.spec.family, run.spec.params), []).append(run)
+            runs.setdefault(key(run.spec.family, run.spec.params), []).append(run)
     rows: list[Replicate] = []
     at: list[dict[int, int]] = []
     for finalist in evidence.finalists:
-        own = group_by_seed(taken.get(key(finalist.family, finalist.params), ()))
+        replicates = group_by_seed(runs.get(key(finalist.family, finalist.params), ()))
         at.append({})
         for s in finalist.seeds:
-            if s in own:
+            if s in replicates:
                 at[-1][s] = len(rows)
-                rows.append(own[s])
+                rows.append(replicates[s])
     return at, rows
 
 

@@ -27,12 +27,12 @@ FEW_IMAGES = 40
 
 
 def format_score_difference(evidence: Contest, value: float) -> str:
-    """A difference in the score's own unit, with its sign and as many decimals as are told of it."""
+    """Return a difference in the score's own unit, with its sign and the printed number of decimals."""
     return replace_minus(f"{value:+.{evidence.scale.digits}f}")
 
 
 def get_family(evidence: Contest, i: int) -> str:
-    """The family of a finalist."""
+    """Return the family of a finalist."""
     return evidence.finalists[i].family
 
 
@@ -56,53 +56,50 @@ def format_difference(evidence: Contest, first: int, second: int) -> str:
 
 
 def explain_win(evidence: Contest, best: int, rival: int) -> str:
-    """That best beats this rival, and by how much."""
+    """Return that the best beats this rival, and by how much."""
     return (
         f"{get_family(evidence, best)} is better than {get_family(evidence, rival)} by "
         f"{format_difference(evidence, best, rival)}: the "
-        f"interval lies above 0 and the estimate is at least {_format_margin(evidence)}, {evidence.rope:g}."
+        f"interval lies above 0 and the estimate is at least {_name_margin(evidence)}, {evidence.rope:g}."
     )
 
 
-def explain_equivalence(evidence: Contest, left: Sequence[int]) -> list[str]:
-    """That all that are left are equivalent."""
-    pairs = list(combinations(left, 2))
+def explain_equivalence(evidence: Contest, remaining: Sequence[int]) -> list[str]:
+    """Return that all remaining finalists are equivalent."""
+    pairs = list(combinations(remaining, 2))
     levels = {format_percent(get_comparison_level(evidence, i, j)) for i, j in pairs}
     widest = max(max(abs((c := get_comparison(evidence, i, j)).floor), abs(c.ceiling)) for i, j in pairs)
     return [
-        f"{join_families(evidence, left)} are practically equivalent: every paired {'–'.join(sorted(levels))} "
-        "interval lies "
-        f"within ± {evidence.rope:g} {evidence.scale.score} (the farthest end is at "
+        f"{join_families(evidence, remaining)} are practically equivalent: every paired {'–'.join(sorted(levels))} "
+        f"interval is within ± {evidence.rope:g} {evidence.scale.score} (the farthest end is at "
         f"{widest:.{evidence.scale.digits}f})."
     ]
 
 
 def explain_safety(evidence: Contest, chosen: int, rivals: Sequence[int]) -> str:
-    """That none of the others that may be the best is better by more than the ROPE."""
+    """Return that none of the others that may be the best is better by more than the ROPE."""
     leads = [
-        f"{get_family(evidence, g)} "
-        f"{format_score_difference(evidence, get_difference(evidence, g, chosen).estimate)}, at most "
-        f"{format_score_difference(evidence, get_comparison(evidence, g, chosen).one_sided)}"
+        f"{get_family(evidence, g)} {format_score_difference(evidence, get_difference(evidence, g, chosen).estimate)}, "
+        f"at most {format_score_difference(evidence, get_comparison(evidence, g, chosen).one_sided)}"
         for g in rivals
     ]
     return (
-        f"{get_family(evidence, chosen)} is a safe choice: no {_format_one(evidence)} is better by more than "
-        f"{evidence.rope:g} "
-        f"{evidence.scale.score} (lead over it: {'; '.join(leads)})."
+        f"{get_family(evidence, chosen)} is a safe choice: no {_name_kind(evidence)} is better by more than "
+        f"{evidence.rope:g} {evidence.scale.score} (differences to it: {'; '.join(leads)})."
     )
 
 
 def explain_cost(evidence: Contest, chosen: int) -> str:
-    """What the named one can cost, and whether that is within the ROPE; empty where it cannot be told."""
+    """Return what the recommended one can cost, and whether that is within the ROPE; empty if it is unknown."""
     regret = evidence.finalists[chosen].regret
     if regret is None:
         return ""
-    found = (
-        f"{get_family(evidence, chosen)} {format_cost_bound(evidence, chosen)} against the best {_format_one(evidence)}"
+    sentence = (
+        f"{get_family(evidence, chosen)} {format_cost_bound(evidence, chosen)} against the best {_name_kind(evidence)}"
     )
     if is_probably_safe(evidence, chosen):
-        return f"{found}: probable, though no interval shows it."
-    return f"{found}, where at most {evidence.rope:g} is asked for."
+        return f"{sentence}: likely, but not established."
+    return f"{sentence}; the margin is {evidence.rope:g}."
 
 
 def format_cost_bound(evidence: Contest, chosen: int) -> str:
@@ -113,43 +110,42 @@ def format_cost_bound(evidence: Contest, chosen: int) -> str:
     return f"costs at most {bound} {evidence.scale.score} (with a probability of {format_percent(LEVEL)})"
 
 
-def _format_one(evidence: Contest) -> str:
+def _name_kind(evidence: Contest) -> str:
     if isinstance(evidence, Evidence):
         return "finalist"
     return "network" if evidence.scope == "images" else "method"
 
 
-def _format_margin(evidence: Contest) -> str:
+def _name_margin(evidence: Contest) -> str:
     return "the region of practical equivalence" if isinstance(evidence, Evidence) else "the margin"
 
 
 def explain_one_function(evidence: Evidence) -> str:
-    """That all that was tried is one function, of which there is nothing to choose."""
+    """Return that all tried losses are one function, so that there is nothing to choose."""
     finalist = evidence.finalists[0]
     return (
         f"All that was tried is {finalist.family} on these data: as they were searched, the gradients of "
         f"{join_words(list(finalist.other_names))} are its own, up to a factor. There is nothing to choose between, "
-        "and "
-        "more seeds would not change that."
+        "and more seeds would not change that."
     )
 
 
 def explain_choice(evidence: Contest, among: Sequence[int], chosen: int, grounds: Sequence[PreferenceGround]) -> str:
-    """Why this one is named of several that may be the best; empty where it is the only one."""
+    """Return why this one is recommended of several that may be the best; empty if it is the only one."""
     if len(among) < 2:
         return ""
     why = join_words([_explain_ground(evidence, chosen, ground) for ground in grounds])
-    return f"Of {join_families(evidence, among)}, {get_family(evidence, chosen)} is named: {why}."
+    return f"Of {join_families(evidence, among)}, {get_family(evidence, chosen)} is recommended: {why}."
 
 
 def _explain_ground(evidence: Contest, chosen: int, ground: PreferenceGround) -> str:
-    highest = f"it reads within {evidence.rope:g} of the highest"
-    least = f"its expected cost is within {ground.near:g} {evidence.scale.score} of the least"
+    highest = f"it scores within {evidence.rope:g} of the highest"
+    least = f"its expected cost is within {ground.near:g} {evidence.scale.score} of the lowest"
     if any(evidence.finalists[i].regret is None for i in ground.among):
         least = highest
-    simplest = "it is the simplest of what is left"
+    simplest = "it is the simplest of those that remain"
     if not isinstance(evidence, Evidence):
-        simplest = "it is the baseline" if chosen == evidence.baseline else "it reads highest of what is left"
+        simplest = "it is the baseline" if chosen == evidence.baseline else "it scores highest of those that remain"
     words: dict[Step, str] = {
         "learned": "it learned more than a constant answer",
         "regret": least,
@@ -162,7 +158,7 @@ def _explain_ground(evidence: Contest, chosen: int, ground: PreferenceGround) ->
 
 
 def explain_unsound(evidence: Contest, best: int) -> str:
-    """That a loss which collapsed is no clear winner."""
+    """Return that a loss which collapsed is no clear winner."""
     finalist = evidence.finalists[best]
     return (
         f"{finalist.family} is better than every rival when it trains, but {finalist.collapses} of its "
@@ -172,7 +168,7 @@ def explain_unsound(evidence: Contest, best: int) -> str:
 
 
 def explain_doubt(evidence: Contest, best: int, rival: int) -> str:
-    """Why best does not beat this rival."""
+    """Return why the best does not beat this rival."""
     gap, rope = get_difference(evidence, best, rival), evidence.rope
     names = f"{get_family(evidence, best)} against {get_family(evidence, rival)}"
     pair = f"{names}: {format_difference(evidence, best, rival)}"
@@ -182,24 +178,23 @@ def explain_doubt(evidence: Contest, best: int, rival: int) -> str:
     if common < 2:
         return (
             f"{get_family(evidence, best)} against {get_family(evidence, rival)}: "
-            f"{format_score_difference(evidence, gap.estimate)} "
-            f"{evidence.scale.score} from {seeds}; how much another seed would change it cannot be estimated from "
-            "fewer than 2."
+            f"{format_score_difference(evidence, gap.estimate)} {evidence.scale.score} from {seeds}; how much another "
+            "seed would change it cannot be estimated from fewer than 2."
         )
     if common < SHOWING:
-        return f"{pair}: {seeds}, and fewer than {SHOWING} show nothing."
+        return f"{pair}: only {seeds}; at least {SHOWING} are needed."
     if count_units(evidence) < 2:
         images = format_count(int(count_units(evidence)), "independent test image")
         return f"{pair}: with {images}, chance cannot be separated from merit."
     if gap.low > 0:
-        less = f"better, but by less than {_format_margin(evidence)}, {rope:g}"
+        less = f"better, but by less than {_name_margin(evidence)}, {rope:g}"
         luck = f"not enough, as several are compared with {get_family(evidence, rival)} and one may score so by luck"
         return f"{pair}: {less if gap.estimate < rope else luck}."
     if is_equivalent(evidence, best, rival):
-        return f"{pair}: equivalent within ± {rope:g}, but not all that are left are equivalent to each other."
+        return f"{pair}: equivalent within ± {rope:g}, but not all that remain are equivalent to each other."
     return (
-        f"{pair}: the interval contains 0 and reaches beyond ± {rope:g}: neither a difference nor equivalence is shown "
-        f"(standard error {_format_error_sources(evidence, gap)})."
+        f"{pair}: the interval contains 0 and reaches beyond ± {rope:g}: neither a difference nor equivalence is "
+        f"established (standard error {_format_error_sources(evidence, gap)})."
     )
 
 
@@ -222,11 +217,11 @@ AT_THIS_BUDGET = (
     "; the gap may change with more steps.",
     "; the verdict is provisional: it holds at this budget.",
 )
-"""How a reason ends that a longer look takes the end of."""
+"""End of a reason that a longer look replaces."""
 
 
 def explain_still_rising(evidence: Evidence, rising: float, provisional: bool) -> str:
-    """That the baseline still improved at the end."""
+    """Return that the baseline still improved at the end."""
     assert evidence.baseline is not None  # without a baseline nothing of it can rise
     return (
         f"The baseline {get_family(evidence, evidence.baseline)} still gained {rising:.3f} validation "
@@ -236,19 +231,19 @@ def explain_still_rising(evidence: Evidence, rising: float, provisional: bool) -
 
 
 def explain_collapses(evidence: Evidence) -> list[str]:
-    """How many trainings of whom collapsed, how often that may happen, and what it reads where it trains."""
-    found = []
+    """Return how many trainings of which losses collapsed, how often that may happen, and the scores of the others."""
+    sentences = []
     for f in evidence.finalists:
         if f.collapses:
             share, (low, high) = f"{f.collapses} of {f.trainings}", compute_collapse_rate(f)
             trained = ""
             if f.miou_when_trained is not None:
-                trained = f"; where it trains it reads {f.miou_when_trained:.3f} test mIoU"
-            found.append(
+                trained = f"; where it trains it scores {f.miou_when_trained:.3f} test mIoU"
+            sentences.append(
                 f"{share} confirmation trainings of {f.family} collapsed (diverged, or no better than a constant "
                 f"answer): with those before, a rate of {100 * low:.0f} to {100 * high:.0f} % (95 % interval){trained}."
             )
-    return found
+    return sentences
 
 
 def compute_collapse_rate(finalist: FinalistEvidence) -> tuple[float, float]:
@@ -264,32 +259,31 @@ def compute_collapse_rate(finalist: FinalistEvidence) -> tuple[float, float]:
 
 
 def list_evidence_caveats(evidence: Contest) -> tuple[str, ...]:
-    """What limits these intervals, in sentences; () where nothing does."""
-    found = []
+    """Return what limits these intervals, in sentences; () if nothing does."""
+    caveats = []
     if 0 < count_units(evidence) < FEW_IMAGES:
         what = "test images" if evidence.test_groups is None else "groups of test images"
-        found.append(
+        caveats.append(
             f"{count_units(evidence):g} {what}, fewer than {FEW_IMAGES}: intervals from so few are themselves "
-            "uncertain, and "
-            "where single images weigh much they hold the truth less often than they say."
+            "uncertain, and if single images weigh much, their real coverage is below the stated level."
         )
     if evidence.test_groups is not None and evidence.few_groups is None:
-        found.append(
+        caveats.append(
             f"The {evidence.test_images:,} test images come in {evidence.test_groups:,} groups of related ones. "
             "The intervals take a group as one image."
         )
     if evidence.few_groups is not None:
         groups = format_count(evidence.few_groups, "group")
-        found.append(
+        caveats.append(
             f"The {evidence.test_images:,} test images come in only {groups} of related ones. The intervals take a "
             "group as one image, so that they are wide."
         )
     if not isinstance(evidence, Evidence):
-        return tuple(found)
+        return tuple(caveats)
     if evidence.scarce:
         unit = "image" if evidence.test_groups is None else "group"
         where = join_words([f"{name} ({format_count(images, unit)})" for name, images in evidence.scarce])
-        found.append(
+        caveats.append(
             f"Classes that occur in fewer than 5 test {unit}s: {where}. The intervals cannot know how another {unit} "
             "of such a class would be answered."
         )
@@ -297,8 +291,8 @@ def list_evidence_caveats(evidence: Contest) -> tuple[str, ...]:
     if sound:
         least = min(sound)
         what = "seeds" if evidence.folds is None else "trainings"
-        found.append(
-            f"That no training of a loss collapsed in {least} {what} excludes, at 95 %, only that it collapses in more "
-            f"than {100 * (1 - 0.05 ** (1 / least)):.0f} % of trainings: no interval knows of what never happened."
+        caveats.append(
+            f"No training of a loss collapsed in {least} {what}. At 95 % this excludes only that more than "
+            f"{100 * (1 - 0.05 ** (1 / least)):.0f} % of its trainings do: rare failures may not have occurred yet."
         )
-    return tuple(found)
+    return tuple(caveats)

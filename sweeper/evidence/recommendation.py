@@ -57,14 +57,14 @@ def make_recommendation(
     snippet: Snippet,
     resume: str = "--resume",
 ) -> Recommendation:
-    """The answer that this evidence allows.
+    """Return the recommendation that this evidence allows.
 
     Args:
         evidence: what the confirmation showed; None where nothing was confirmed.
         task: decides whether the operating point is a threshold (binary) or τ (multi-class).
         order: family names, simplest first (`list(sweeper.losses.FAMILIES)`).
         snippet: writes the text to paste.
-        resume: the command that goes on with the study.
+        resume: the command that continues the study.
     """
     decision = decide_verdict(evidence, order, resume)
     chosen = None if evidence is None or decision.recommended is None else evidence.finalists[decision.recommended]
@@ -98,11 +98,11 @@ def _make_recommended(chosen: FinalistEvidence, task: Task, snippet: Snippet) ->
 def make_recommendation_json(
     sweep: SweepRecord, recommendation: Recommendation, split: Mapping[str, Sequence[str]] | None = None
 ) -> dict[str, Any]:
-    """The answer for programs, schema `sweeper.recommendation/1`, made of JSON types with finite numbers alone.
+    """Return the answer for programs, schema `sweeper.recommendation/1`: JSON types with finite numbers only.
 
-    Intervals are at 95 %, or at the `level` beside them (of an interim analysis); shares and scores lie in 0–1; what is
-    unknown or undefined is null. `held_out` is false where the search saw the images that the finalists were scored on
-    (`folds`: so many trainings then make up a seed, and `points` and `mlflow_run_ids` are of each).
+    Intervals are at 95 %, or at the `level` next to them (of an interim analysis); shares and scores are in 0–1; what
+    is unknown or undefined is null. `held_out` is false where the search saw the images that the finalists were scored
+    on (`folds`: so many trainings then make up a seed, and `points` and `mlflow_run_ids` are of each).
 
     `split`: stems of the images that train, validate and test in the search, under `train`, `val` and `test` (with
     folds none test). None = not known.
@@ -191,10 +191,10 @@ def _make_finalist_row(evidence: Evidence, index: int) -> FinalistRow:
         points=finalist.points,
         mlflow_run_ids=finalist.run_ids,
         test=TestRow(
-            score=ValueRow(value=finalist.score.estimate, **_count_ends(finalist.score)),
+            score=ValueRow(value=finalist.score.estimate, **_make_ends(finalist.score)),
             score_at_default=finalist.score_at_default,
             miou=finalist.miou.estimate,
-            **_count_ends(finalist.miou),
+            **_make_ends(finalist.miou),
             fg_iou=None if finalist.fg_iou is None else finalist.fg_iou.estimate,
             precision=_compute_overall(finalist.precision, binary),
             recall=_compute_overall(finalist.recall, binary),
@@ -208,7 +208,7 @@ def _make_finalist_row(evidence: Evidence, index: int) -> FinalistRow:
             ),
         ),
         vs_baseline=versus,
-        vs_plain_baseline=None if plain is None else DifferenceRow(difference=plain.estimate, **_count_ends(plain)),
+        vs_plain_baseline=None if plain is None else DifferenceRow(difference=plain.estimate, **_make_ends(plain)),
         validation_score=finalist.val_score,
         search_trial=finalist.search_trial,
         search_value=finalist.search_value,
@@ -226,11 +226,11 @@ def _make_finalist_row(evidence: Evidence, index: int) -> FinalistRow:
 def _make_difference_row(evidence: Evidence, first: int, second: int) -> LevelDifferenceRow:
     gap = get_difference(evidence, first, second)
     return LevelDifferenceRow(
-        difference=gap.estimate, **_count_ends(gap), level=get_comparison_level(evidence, first, second)
+        difference=gap.estimate, **_make_ends(gap), level=get_comparison_level(evidence, first, second)
     )
 
 
-def _count_ends(interval: Interval) -> dict[str, Any]:
+def _make_ends(interval: Interval) -> dict[str, Any]:
     return {"ci_low": interval.low, "ci_high": interval.high}
 
 
@@ -238,12 +238,12 @@ def _compute_overall(per_class: Sequence[float | None], binary: bool) -> float |
     """Binary: of the foreground. Multi-class: mean over the classes that occur."""
     if binary:
         return per_class[-1]
-    known = [value for value in per_class if value is not None]
-    return sum(known) / len(known) if known else None
+    values = [value for value in per_class if value is not None]
+    return sum(values) / len(values) if values else None
 
 
 def _make_comparison_rows(evidence: Evidence) -> tuple[ComparisonRow, ...]:
-    """Each pair once, the better first, by family name."""
+    """Return each pair once, the better first, by family name."""
     return tuple(
         ComparisonRow(
             first=evidence.finalists[c.first].family,
@@ -258,38 +258,38 @@ def _make_comparison_rows(evidence: Evidence) -> tuple[ComparisonRow, ...]:
 
 
 def _make_preference_rows(evidence: Evidence, recommendation: Recommendation) -> tuple[PreferenceRow, ...]:
-    """What to choose if something else than the metric of the verdict matters most, with every finalist's value."""
+    """Return the best choice by each preference, with every finalist's value."""
     recommended = find_recommended_index(recommendation)
     return tuple(
         PreferenceRow(
-            name=found.name,
-            measure=found.measure,
-            higher_is_better=found.higher_is_better,
+            name=preference.name,
+            measure=preference.measure,
+            higher_is_better=preference.higher_is_better,
             choose=evidence.finalists[chosen].family,
             finalist=chosen,
-            point=found.points[chosen] if found.points else None,
-            value=found.scores[chosen].estimate,
-            **_count_ends(found.scores[chosen]),
+            point=preference.points[chosen] if preference.points else None,
+            value=preference.scores[chosen].estimate,
+            **_make_ends(preference.scores[chosen]),
             instead_of=None if recommended is None or chosen == recommended else evidence.finalists[recommended].family,
-            unbeaten=found.unbeaten,
-            values=tuple(ValueRow(value=score.estimate, **_count_ends(score)) for score in found.scores),
+            unbeaten=preference.unbeaten,
+            values=tuple(ValueRow(value=score.estimate, **_make_ends(score)) for score in preference.scores),
         )
-        for found, chosen in choose_by_preference(recommendation)
+        for preference, chosen in choose_by_preference(recommendation)
     )
 
 
-def _make_plain_point_row(found: PlainPoint | None) -> PlainPointRow | None:
-    if found is None:
+def _make_plain_point_row(plain_point: PlainPoint | None) -> PlainPointRow | None:
+    if plain_point is None:
         return None
-    gap = found.difference
-    rest = {name: getattr(found, name) for name in ("against", "level", "best", "depends", "worse")}
-    return PlainPointRow(difference=gap.estimate, **_count_ends(gap), **rest)
+    gap = plain_point.difference
+    rest = {name: getattr(plain_point, name) for name in ("against", "level", "best", "depends", "worse")}
+    return PlainPointRow(difference=gap.estimate, **_make_ends(gap), **rest)
 
 
 def _make_decision_rows(evidence: Evidence) -> tuple[DecisionRow, ...]:
-    """Of each finalist the rule for images that count one by one, what it gains, and its calibration."""
-    found = evidence.decisions
-    if found is None:
+    """Return each finalist's rule for images that count one by one, its gain, and its calibration."""
+    decisions = evidence.decisions
+    if decisions is None:
         return ()
     rows = []
     for i, finalist in enumerate(evidence.finalists):
@@ -300,9 +300,9 @@ def _make_decision_rows(evidence: Evidence) -> tuple[DecisionRow, ...]:
                 rule="rank_dice" if gain is not None and gain.low > 0 else "tuned",
                 gain=None
                 if gain is None
-                else LevelDifferenceRow(difference=gain.estimate, **_count_ends(gain), level=found.level),
-                slope=found.slopes[i] if found.slopes else None,
-                bias=found.biases[i] if found.biases else None,
+                else LevelDifferenceRow(difference=gain.estimate, **_make_ends(gain), level=decisions.level),
+                slope=decisions.slopes[i] if decisions.slopes else None,
+                bias=decisions.biases[i] if decisions.biases else None,
             )
         )
     return tuple(rows)
@@ -310,8 +310,8 @@ def _make_decision_rows(evidence: Evidence) -> tuple[DecisionRow, ...]:
 
 def _count_collapses(sweep: SweepRecord, words: Callable[[TrialResult], Sequence[str]]) -> dict[str, dict[str, int]]:
     """Return how often each family's trainings, of search and confirmation, have each word."""
-    found: dict[str, Counter[str]] = {}
+    counters: dict[str, Counter[str]] = {}
     for trial in (*sweep.trials, *sweep.confirmations):
-        if own := words(trial):
-            found.setdefault(trial.spec.family, Counter()).update(own)
-    return {family: dict(counts) for family, counts in found.items()}
+        if word := words(trial):
+            counters.setdefault(trial.spec.family, Counter()).update(word)
+    return {family: dict(counts) for family, counts in counters.items()}

@@ -1,4 +1,4 @@
-"""What taking one finalist can cost against the best of them: its regret, from a hierarchical model.
+"""Possible cost of one finalist against the best of them: its regret, from a hierarchical model.
 
 The finalists' true means μ_f are taken to come from one normal population, N(m, τ²), m unknown and τ half-normal with a
 scale of `SPREAD`: tuned losses on one data set differ by a percent or two of mIoU, seldom by ten. Only differences
@@ -8,7 +8,7 @@ count, so that m drops out: everything happens in the K − 1 contrasts B of the
 
 with D the paired differences to one finalist, and C the covariances that belong to the pairs' variances V (for a
 contrast they are −½ Bᵀ V B; negative eigenvalues are set to 0): the moderated ones of the seeds, the images' beyond
-the interaction. Two seeds tell little of a variance, so that the seeds' get a prior, as if `KNOWN` more degrees of
+the interaction. Two seeds say little about a variance, so that the seeds' gets a prior, as if `KNOWN` more degrees of
 freedom had shown a standard deviation of `USUAL` × ROPE between single seeds:
 
     v ← (ν v + KNOWN (USUAL · ROPE)² / S) / (ν + KNOWN)        on ν + KNOWN degrees of freedom, ν those of the pair
@@ -58,16 +58,16 @@ Compared = TypeVar("Compared", bound=Contest)
 
 
 def add_regrets(evidence: Compared) -> Compared:
-    """The same evidence, each finalist with its regret where that can be told."""
-    found = compute_regrets(evidence)
-    if found is None:
+    """Return the evidence with each finalist's regret, if that is known."""
+    regrets = compute_regrets(evidence)
+    if regrets is None:
         return evidence
-    known = [row.model_copy(update={"regret": own}) for row, own in zip(evidence.finalists, found, strict=True)]
-    return evidence.model_copy(update={"finalists": tuple(known)})
+    rows = [row.model_copy(update={"regret": regret}) for row, regret in zip(evidence.finalists, regrets, strict=True)]
+    return evidence.model_copy(update={"finalists": tuple(rows)})
 
 
 def compute_regrets(evidence: Contest) -> tuple[Regret, ...] | None:
-    """The regret of each finalist, in the order of `Evidence.finalists`.
+    """Return the regret of each finalist, in the order of `Evidence.finalists`.
 
     None with fewer than two finalists, or where the variance of a pair is not known (fewer than two common seeds or
     images).
@@ -103,10 +103,10 @@ def draw_posterior(evidence: Contest) -> tuple[Floats, Floats] | None:
         v_image[i, j] = v_image[j, i] = gap.se_image**2
         if math.isinf(seeds):
             continue  # these very networks: their variance over seeds is no part of the question
-        own = seeds - 1 + gap.borrowed
-        known = (own * gap.se_seed**2 + KNOWN * (USUAL * evidence.rope) ** 2 / seeds) / (own + KNOWN)
-        v_seed[i, j] = v_seed[j, i] = known
-        freedom[i, j] = freedom[j, i] = own + KNOWN
+        degrees = seeds - 1 + gap.borrowed
+        variance = (degrees * gap.se_seed**2 + KNOWN * (USUAL * evidence.rope) ** 2 / seeds) / (degrees + KNOWN)
+        v_seed[i, j] = v_seed[j, i] = variance
+        freedom[i, j] = freedom[j, i] = degrees + KNOWN
     # To the best, as every other pair may rest on fewer seeds.
     centre = np.array([get_difference(evidence, i, 0).estimate if i else 0.0 for i in range(size)])
     one = _miou_scale(evidence)
@@ -115,7 +115,7 @@ def draw_posterior(evidence: Contest) -> tuple[Floats, Floats] | None:
 
 
 def _miou_scale(evidence: Contest) -> float:
-    """What a difference of 1 mIoU is in the score's own unit."""
+    """Return what a difference of 1 mIoU is in the score's own unit."""
     return evidence.scale.hundredth / 0.01
 
 
@@ -157,7 +157,7 @@ def _make_contrasts(size: int) -> Floats:
 
 
 def _make_covariance(pairs: Floats, basis: Floats) -> Floats:
-    """Of the contrasts, from variances (…, K, K) of the differences; the nearest without negative eigenvalues."""
+    """Return the covariance of the contrasts from variances (…, K, K) of differences, without negative eigenvalues."""
     values, vectors = np.linalg.eigh(-0.5 * basis.T @ pairs @ basis)
     near: Floats = (vectors * np.clip(values, 1e-12, None)[..., None, :]) @ np.swapaxes(vectors, -1, -2)
     return near
@@ -171,7 +171,7 @@ def _make_normal_points(dimensions: int) -> Floats:
 
 
 def _compute_quantile(values: Floats, weights: Floats, share: float) -> float:
-    """The weighted quantile of values ≥ 0, rounded up to a whole `_UNIT`: sorting would take most of the time."""
-    unit = max(_UNIT, float(values.max()) / 1e6)  # where scores are large beside the margin, memory has an end
+    """Return the weighted quantile of values ≥ 0, rounded up to a whole `_UNIT`, which avoids a slow sort."""
+    unit = max(_UNIT, float(values.max()) / 1e6)  # memory is limited where scores are large compared with the margin
     counted = np.bincount(np.ceil(values / unit).astype(np.intp), weights=weights)
     return float(min(int(np.searchsorted(np.cumsum(counted), share)), len(counted) - 1) * unit)

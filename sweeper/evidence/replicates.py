@@ -1,4 +1,4 @@
-"""What one seed says of a finalist, one training or one for each outer fold, and all seeds on the same test images.
+"""One seed of a finalist (a training, or one for each outer fold), and all seeds on the same test images.
 
 With folds every image is scored once for each seed, by the training that did not see it. Side by side these trainings
 are one row of the seeds × images table, like a single training on a test split. Where one of several diverged, its
@@ -21,7 +21,8 @@ from sweeper.core.records import ImageCounts, TrialResult
 from sweeper.evidence.intervals import Counts, Floats, ImageTable, Sums, make_image_table
 
 FEW_GROUPS = 5
-"""With fewer groups of test images their variance has hardly a degree of freedom: nothing could ever be settled."""
+"""Number of groups of test images below which their variance has hardly a degree of freedom, so that nothing
+settles."""
 
 Table = npt.NDArray[Any]
 
@@ -34,7 +35,7 @@ class Replicate:
 
     @property
     def answered_runs(self) -> tuple[TrialResult, ...]:
-        """Those with counts: the others diverged."""
+        """Runs with counts: the others diverged."""
         return tuple(run for run in self.runs if run.test is not None)
 
     @property
@@ -43,25 +44,25 @@ class Replicate:
         return not self.answered_runs
 
     def get_median_point(self, of: Callable[[TrialResult], float]) -> float:
-        """One operating point for all its runs: the median of what `of` says."""
+        """Return one operating point for all its runs: the median of what `of` returns."""
         return float(median([of(run) for run in self.runs]))
 
 
 def group_by_seed(runs: Iterable[TrialResult]) -> dict[int, Replicate]:
-    """Trainings of one configuration by ascending seed; of one made twice the highest number counts.
+    """Return the trainings of one configuration by ascending seed; of a repeated one the highest number counts.
 
     With folds each seed has whole rotations alone.
     """
     latest: dict[int, dict[int, TrialResult]] = {}
     for run in sorted(runs, key=lambda r: r.spec.number):
         latest.setdefault(run.spec.seed, {})[run.spec.fold or 0] = run
-    return {seed: Replicate(tuple(own[fold] for fold in sorted(own))) for seed, own in sorted(latest.items())}
+    return {seed: Replicate(tuple(folds[fold] for fold in sorted(folds))) for seed, folds in sorted(latest.items())}
 
 
 def list_scored_images(replicates: Iterable[Replicate]) -> tuple[int, ...]:
-    """The images that were scored in any replicate, ascending."""
-    found = (run.test.images for replicate in replicates for run in replicate.runs if run.test is not None)
-    return tuple(sorted(set().union(*found)))
+    """Return the images that were scored in any replicate, ascending."""
+    images = (run.test.images for replicate in replicates for run in replicate.runs if run.test is not None)
+    return tuple(sorted(set().union(*images)))
 
 
 def get_own_point(run: TrialResult) -> float:
@@ -98,7 +99,7 @@ def count_class_pixels(
 
 
 def make_missed_counts(counts: Table) -> Table:
-    """The same images without an answer, (…, C, 3): no pixel is found or falsely alarmed, all are missed."""
+    """Return the images without an answer, (…, C, 3): no pixel is found or falsely alarmed, all are missed."""
     missed = np.zeros_like(counts)
     missed[..., 2] = counts[..., 0] + counts[..., 2]
     return missed
@@ -110,7 +111,7 @@ def stack_measurements(
     read: Callable[[TrialResult], tuple[Sequence[int], Table] | None],
     unanswered: Callable[[Table], Table],
 ) -> Table:
-    """What was measured of every image in every replicate, side by side: (R, n, …) int64 or float64.
+    """Return the measurements of every image in every replicate, side by side: (R, n, …) int64 or float64.
 
     Args:
         replicates: R of them, not all lost; all 0 for one that is.
@@ -120,23 +121,23 @@ def stack_measurements(
     """
     place = {image: n for n, image in enumerate(images)}
     parts = [[part for run in r.runs if (part := read(run)) is not None] for r in replicates]
-    like = next(values for own in parts for _, values in own)
+    like = next(values for replicate in parts for _, values in replicate)
     kind = np.float64 if like.dtype.kind == "f" else np.int64
     table: Table = np.zeros((len(replicates), len(images), *like.shape[1:]), dtype=kind)
-    known = np.zeros(table.shape[:2], dtype=np.bool_)
-    for r, own in enumerate(parts):
-        for where, values in own:
+    is_measured = np.zeros(table.shape[:2], dtype=np.bool_)
+    for r, replicate in enumerate(parts):
+        for where, values in replicate:
             rows = [place[image] for image in where]
-            table[r, rows], known[r, rows] = values, True
-    for r, own in enumerate(parts):
-        gaps = np.flatnonzero(~known[r] & known.any(axis=0)) if own else np.array([], dtype=np.intp)
+            table[r, rows], is_measured[r, rows] = values, True
+    for r, replicate in enumerate(parts):
+        gaps = np.flatnonzero(~is_measured[r] & is_measured.any(axis=0)) if replicate else np.array([], dtype=np.intp)
         if len(gaps):
-            table[r, gaps] = unanswered(table[known[:, gaps].argmax(axis=0), gaps])
+            table[r, gaps] = unanswered(table[is_measured[:, gaps].argmax(axis=0), gaps])
     return table
 
 
 def count_few_groups(groups: Sequence[str | None] | None) -> int | None:
-    """How many groups the test images come in, where these are too few to stand for others; else None.
+    """Return in how many groups the test images are, if too few to represent others; else None.
 
     Images without a group stand for themselves.
     """
@@ -152,7 +153,7 @@ def list_image_units(
     """(n,) the unit that each counted test image (by ascending index) belongs to; None where each is its own.
 
     However few the groups are, they are the units: that images of one group fail together made 37 and 43 % false
-    winners of 4 and 3 groups where images were the units instead. With a single one nothing can be told.
+    winners of 4 and 3 groups where images were the units instead. A single one allows no conclusion.
     """
     return metrics.number_units(groups) if groups is not None and list_scored_images(replicates) else None
 
@@ -198,7 +199,7 @@ class PairedScores:
 
     @cached_property
     def score_at_default(self) -> ImageTable:
-        """The same at 0.5 or τ = 0."""
+        """Scores at 0.5 or τ = 0."""
         return make_image_table(self.at_default, self._measure)
 
     @cached_property
@@ -230,7 +231,7 @@ class PairedScores:
 
     @cached_property
     def miou(self) -> ImageTable:
-        """mIoU at each run's operating point."""
+        """MIoU at each run's operating point."""
         return make_image_table(self.counts, self.score_counts)
 
     @cached_property
@@ -247,7 +248,7 @@ def make_paired_scores(
     Args:
         replicates: of all finalists, in the order of the rows.
         classes: number C of classes.
-        units: (n,) the unit of each image (`image_units`); None where each is its own.
+        units: (n,) the unit of each image (`list_image_units`); None where each is its own.
         metric: what the verdict compares.
 
     Raises:

@@ -17,17 +17,17 @@ FEW_TRIALS = 6
 
 
 def search_sentences(trials: Sequence[TrialResult], rope: float, unit: str) -> tuple[str, ...]:
-    """What the complete trials of a search say of its steps and of their number; () where none completed.
+    """Return what the complete trials say of the search's steps and number of trials; () if none completed.
 
     Args:
         trials: the search's counted trials, in the order in which they ended.
         rope: gains below this do not matter.
-        unit: the metric that was maximised, for people.
+        unit: display name of the metric that was maximised.
     """
     done = [t for t in trials if t.state == "complete" and t.evaluations and t.collapse is not Collapse.DIVERGED]
     if not done:
         return ()
-    rising = _is_rising(done, rope, unit)
+    rising = _explain_rising(done, rope, unit)
     return (
         (rising,)
         if len(done) < FEW_TRIALS
@@ -35,7 +35,7 @@ def search_sentences(trials: Sequence[TrialResult], rope: float, unit: str) -> t
     )
 
 
-def _is_rising(done: Sequence[TrialResult], rope: float, unit: str) -> str:
+def _explain_rising(done: Sequence[TrialResult], rope: float, unit: str) -> str:
     gains = [compute_last_quarter_gain(t) for t in done]
     rising, middle = sum(g > rope for g in gains), median(gains)
     end = (
@@ -55,12 +55,12 @@ def _suggest_more_trials(values: Sequence[float], rope: float, unit: str) -> str
     end = "more trials would hardly help" if max(gain, late) < rope else "more trials may help"
     return (
         f"The last third of the {n} complete trainings raised the best {unit} by {late:.3f}. As many trials again, "
-        f"drawn alike, would raise it by about {gain:.3f}, part of it luck: {end} (what matters is {rope:g})."
+        f"drawn alike, would raise it by about {gain:.3f}, part of it luck: {end} (the margin is {rope:g})."
     )
 
 
 def estimate_expected_gain(values: Sequence[float]) -> float:
-    """By how much as many values again would raise the maximum, ≥ 0; 0 with fewer than two values.
+    """Return how much doubling the number of values would raise the maximum, ≥ 0; 0 with fewer than two values.
 
     The maximum of n values less the expected maximum of a random half of them. For independent draws from a
     distribution with an exponential upper tail, doubling brings the same each time; with a lighter tail, as scores

@@ -1,25 +1,25 @@
-"""What the evidence shows: the verdict, and whom it names.
+"""The verdict on the evidence, and the loss that it recommends.
 
 The rule. A finalist is *eligible* unless every one of its trainings collapsed. It *beats* a rival when, at an
 interim analysis, the paired interval of their difference lies above 0 and its estimate is at least the region of
 practical equivalence (ROPE); who was beaten stays beaten. Fewer than 3 common seeds show nothing.
-Let *best* be the eligible finalist that none beats and that reads highest, by differences on common seeds (one that was
-dropped early may read high on its fewer ones).
+Let *best* be the eligible finalist that none beats and that scores highest, by differences on common seeds (one that
+was dropped early may read high on its fewer ones).
 
 - clear_winner: best beats every rival, and no training of its configuration collapsed. Each comparison is made at the
   level of its interim analysis (95 % where none is planned) and all must succeed, an intersection–union test, so that
   the number of rivals needs no further correction (Berger 1982).
 - equivalent: at least two are left (best and those it does not beat), and all their differences are shown to lie within
   ± ROPE; or all that was tried is one function under several names.
-- safe_choice: one of those left reads within half the ROPE of best, never collapsed, and no finalist that is left is
+- safe_choice: one of those left scores within half the ROPE of best, never collapsed, and no finalist that is left is
   better than it by more than the ROPE (non-inferiority against each, by one-sided ends: an intersection–union test
   again).
 - undecided: anything else. It is *probable* that the named one will do where the bound of its regret is within the ROPE
   (`sweeper.evidence.regret`), else *open*.
 - none: nothing completed, nothing is eligible, or no eligible finalist is better than a constant answer.
 
-Where several will do, `rule.preferred` names one. Whom a change from cross-entropy needs comes first: only those that
-`sweeper.evidence.action` allows are named, and the verdict says how sure the named one is.
+Where several will do, `rule.choose_preferred` names one. Whom a change from cross-entropy needs comes first: only those
+that `sweeper.evidence.action` allows are named, and the verdict says how sure the named one is.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ from sweeper.evidence.reasons import (
 from sweeper.evidence.what_would_settle import suggest_what_settles
 
 MORE_STEPS = "Confirm with more steps"
-"""How a next step begins that a longer look takes the place of."""
+"""Beginning of a next step that a longer look replaces."""
 
 
 @dataclass(frozen=True)
@@ -78,19 +78,19 @@ class Decision:
     unbeaten: tuple[int, ...] = ()
     """The others that `best` does not beat."""
     strength: Strength = "open"
-    """How sure it is that the recommended one will do."""
+    """Certainty that the recommended loss suffices."""
     action: Action | None = None
     head: str = ""
     """The action in a sentence; "" where there is none."""
 
 
 def decide_verdict(evidence: Evidence | None, order: Sequence[str], resume: str = "--resume") -> Decision:
-    """The verdict on `evidence` by the rule above.
+    """Return the verdict on `evidence` by the rule above.
 
     Args:
         evidence: what the confirmation showed; None (or without finalists) where nothing completed.
         order: family names, simplest first; a family not in it counts as less simple than all that are.
-        resume: the command that goes on with the study, to which the next steps add options.
+        resume: the command that continues the study, to which the next steps add options.
     """
     if evidence is None or not evidence.finalists:
         return Decision(
@@ -98,7 +98,7 @@ def decide_verdict(evidence: Evidence | None, order: Sequence[str], resume: str 
             None,
             False,
             ("No confirmation training completed, so that nothing can be recommended.",),
-            (f"Read the reasons of the failed trainings, mend their cause, and resume the study (`{resume}`).",),
+            (f"Read the reasons of the failed trainings, fix their cause, and resume the study (`{resume}`).",),
         )
     eligible = [i for i, f in enumerate(evidence.finalists) if f.collapses < f.trainings]
     if not any(has_learned(evidence, i) for i in eligible):
@@ -109,19 +109,23 @@ def decide_verdict(evidence: Evidence | None, order: Sequence[str], resume: str 
             if evidence.finalists[0].other_names
             else _decide_nothing_compared(evidence, resume)
         )
-    found = apply_verdict_rule(evidence, eligible, order, resume, choose=partial(choose_action, evidence))
+    decision = apply_verdict_rule(evidence, eligible, order, resume, choose=partial(choose_action, evidence))
     rising = 0.0 if evidence.baseline is None else evidence.finalists[evidence.baseline].still_rising
-    provisional = found.verdict is not Verdict.UNDECIDED and rising > evidence.rope
-    reasons, next_steps = [*explain_action(evidence, found.action), *found.reasons], [*found.next_steps]
+    provisional = decision.verdict is not Verdict.UNDECIDED and rising > evidence.rope
+    reasons, next_steps = [*explain_action(evidence, decision.action), *decision.reasons], [*decision.next_steps]
     if rising > evidence.rope:
         reasons.append(explain_still_rising(evidence, rising, provisional))
         next_steps.append(
             f"{MORE_STEPS}, until the baseline's curve is flat: `{resume}` with a larger `--confirm-steps` "
-            "goes on with the same study."
+            "continues the same study."
         )
     reasons += explain_collapses(evidence)
-    said = format_headline(evidence, found.action, found.recommended or 0, found.verdict, found.strength)
-    return replace(found, provisional=provisional, reasons=tuple(reasons), next_steps=tuple(next_steps), head=said)
+    headline = format_headline(
+        evidence, decision.action, decision.recommended or 0, decision.verdict, decision.strength
+    )
+    return replace(
+        decision, provisional=provisional, reasons=tuple(reasons), next_steps=tuple(next_steps), head=headline
+    )
 
 
 def apply_verdict_rule(
@@ -131,13 +135,13 @@ def apply_verdict_rule(
     resume: str | None,
     choose: Callable[[Sequence[int], Sequence[int]], ActionChoice] | None = None,
 ) -> Decision:
-    """The rule itself: clear winner, else equivalent, else safe choice, else undecided.
+    """Apply the rule itself: clear winner, else equivalent, else safe choice, else undecided.
 
     Args:
         evidence: two or more that are compared.
         eligible: indices of those that may be named.
         order: names, the one that is preferred of several first.
-        resume: the command that goes on with the study; None where there is none.
+        resume: the command that continues the study; None if there is none.
         choose: of those that none beats, and of the best and those that it does not beat = the action, and whom it
             allows; None = no action, and all.
     """
@@ -146,14 +150,18 @@ def apply_verdict_rule(
     ties = [i for i in standing if i == first or get_difference(evidence, first, i).estimate == 0]
     best = min(ties, key=lambda i: rank_simplicity(evidence, i, order))
     unbeaten = [i for i in range(len(evidence.finalists)) if i != best and not has_beaten(evidence, best, i)]
-    left = [i for i in eligible if i == best or i in unbeaten]
+    candidates = [i for i in eligible if i == best or i in unbeaten]
     hopeless = [i for i in unbeaten if i not in eligible]
-    action, allowed = ActionChoice(None, left) if choose is None else choose(standing, left)
+    action, allowed = ActionChoice(None, candidates) if choose is None else choose(standing, candidates)
     safes = [i for i in allowed if is_safe(evidence, i, best, unbeaten)]
-    all_alike = all(is_equivalent(evidence, i, j) for i, j in combinations(left, 2))
+    all_alike = all(is_equivalent(evidence, i, j) for i, j in combinations(candidates, 2))
     rules = (  # the verdict, whether it holds, among whom one is named; the first that holds counts
         (Verdict.CLEAR_WINNER, not unbeaten and is_sound(evidence, best), [best]),
-        (Verdict.EQUIVALENT, len(left) >= 2 and not hopeless and all_alike, [i for i in left if i in allowed]),
+        (
+            Verdict.EQUIVALENT,
+            len(candidates) >= 2 and not hopeless and all_alike,
+            [i for i in candidates if i in allowed],
+        ),
         (Verdict.SAFE_CHOICE, bool(safes), safes),
         (Verdict.UNDECIDED, True, allowed),
     )
@@ -162,7 +170,7 @@ def apply_verdict_rule(
     choice = explain_choice(evidence, among, recommended, grounds)
     reasons: list[str] = []
     if verdict is Verdict.EQUIVALENT:
-        reasons = [*explain_equivalence(evidence, left), choice]
+        reasons = [*explain_equivalence(evidence, candidates), choice]
     elif verdict is Verdict.SAFE_CHOICE:
         reasons = [explain_safety(evidence, recommended, [i for i in (best, *unbeaten) if i != recommended])]
         reasons += [choice] if len(safes) > 1 else []
@@ -170,7 +178,7 @@ def apply_verdict_rule(
         reasons = [explain_cost(evidence, recommended), choice]
         reasons += [explain_doubt(evidence, best, i) for i in unbeaten] or [explain_unsound(evidence, best)]
     reasons += [explain_win(evidence, best, i) for i in range(len(evidence.finalists)) if i not in (best, *unbeaten)]
-    pivot = recommended if action == "keep" else best  # what more seeds should tell: can another gain, or who is best
+    pivot = recommended if action == "keep" else best  # what more seeds should show: can another gain, or which is best
     open_ = [i for i in (best, *unbeaten) if i != pivot and not has_beaten(evidence, pivot, i)]
     pairs = [(pivot, i) for i in open_ if not is_equivalent(evidence, pivot, i) and not has_beaten(evidence, i, pivot)]
     return Decision(
@@ -203,7 +211,7 @@ def _decide_nothing_learned(evidence: Evidence, eligible: Sequence[int]) -> Deci
         ]
     else:
         everyone = join_families(evidence, range(len(evidence.finalists)))
-        constant = f", which reads {evidence.constant_miou:.3f} mIoU" if evidence.test_images else ""
+        constant = f", which scores {evidence.constant_miou:.3f} mIoU" if evidence.test_images else ""
         reasons = [
             f"Every confirmation training of {everyone} collapsed (diverged, or no better than a constant answer"
             f"{constant}), so that nothing can be recommended."
@@ -218,7 +226,7 @@ def _decide_nothing_learned(evidence: Evidence, eligible: Sequence[int]) -> Deci
 
 
 def _decide_one_function(evidence: Evidence) -> Decision:
-    """All that was tried is one function: an answer, which more seeds would not change."""
+    """Return the verdict where all tried losses are one function, which more seeds would not change."""
     action: Action | None = None if evidence.baseline is None else "keep"
     return Decision(
         Verdict.EQUIVALENT,

@@ -1,4 +1,4 @@
-"""What would settle an open comparison: more seeds, more test images, or neither.
+"""Plans that would settle an open comparison: more seeds, more test images, or neither.
 
 The variances of a measured difference (see `sweeper.evidence.intervals`) are taken at face value and scaled: what
 comes from seeds with 1 / seeds, from images with 1 / images, from both with 1 / (seeds × images), the critical
@@ -29,7 +29,7 @@ MOST_IMAGES = 1_000_000
 
 @dataclass(frozen=True)
 class _SettlingPlan:
-    """What would settle one pair."""
+    """Plan that would settle one pair."""
 
     rival: int
     gap: Interval
@@ -43,7 +43,7 @@ def suggest_what_settles(
 ) -> list[str]:
     """Sentences for the open comparisons, given as indices into `evidence.finalists`.
 
-    `resume` is the command that goes on with the study; None where the trainings are not sweeper's.
+    `resume` is the command that continues the study; None if the trainings are not sweeper's.
 
     Rivals of one loss for which the same would do share a sentence, which asks for the most that one of them needs.
     """
@@ -65,7 +65,7 @@ def compute_needed_half_width(gap: Interval, rope: float) -> float:
 
 
 def suggest_for_action(evidence: Contest, other: int, base: int) -> str:
-    """Return how many more seeds, or images, would tell whether `other` gains over `base`; "" where none would."""
+    """Return how many more seeds, or images, would show whether `other` gains over `base`; "" if none would."""
     gap, seeds, images = (
         get_difference(evidence, other, base),
         count_common_seeds(evidence, other, base),
@@ -74,9 +74,9 @@ def suggest_for_action(evidence: Contest, other: int, base: int) -> str:
     target = gap.estimate if gap.estimate >= evidence.rope else evidence.rope - gap.estimate
     needed = count_seeds_needed(gap, seeds, images, target, analyses=evidence.analyses)
     if needed is not None:
-        return f"{format_count(needed - int(seeds), 'more seed')} would tell"
+        return f"{format_count(needed - int(seeds), 'more seed')} would settle it"
     needed = count_images_needed(gap, seeds, images, target, analyses=evidence.analyses)
-    return "" if needed is None else f"some {_round_up(needed):,} {_name_unit(evidence)} would tell"
+    return "" if needed is None else f"about {_round_up(needed):,} {_name_unit(evidence)} would settle it"
 
 
 def plan_half_width(
@@ -143,29 +143,29 @@ def _plan_pair(evidence: Contest, first: int, rival: int) -> _SettlingPlan:
 
 
 def _format_plans(evidence: Contest, first: int, plans: Sequence[_SettlingPlan], resume: str | None) -> str:
-    """What these plans of one kind ask for together."""
+    """Return what these plans of one kind ask for together."""
     names, digits = [evidence.finalists[plan.rival].family for plan in plans], evidence.scale.digits
     against, kind = f"{evidence.finalists[first].family} against {join_words(names)}: ", plans[0].kind
     if kind == "common_seeds":
         least, most = (
             (evidence.analyses[0].seeds, evidence.analyses[-1].seeds) if evidence.analyses else (SHOWING, SHOWING)
         )
-        asked = f"{max(SHOWING, least)}..{most}" if most > SHOWING else str(SHOWING)
-        how = "" if resume is None else f" (`{resume} --confirm-seeds {asked}`)"
+        range_ = f"{max(SHOWING, least)}..{most}" if most > SHOWING else str(SHOWING)
+        how = "" if resume is None else f" (`{resume} --confirm-seeds {range_}`)"
         which = "common seeds" if evidence.paired else "seeds of each"
         train = "train" if resume is None else "confirm"
         return f"{against}{train} on at least {SHOWING} {which}{how}, got {plans[0].seeds}."
     if kind == "label":
         return f"{against}label more {_name_unit(evidence)}; {count_units(evidence):g} cannot show a difference."
     if kind == "neither":
-        found = [
+        sentences = [
             f"{format_score_difference(evidence, plan.gap.estimate)} against {name}, standard error "
             f"{hypot(plan.gap.se_seed, plan.gap.se_image):.{digits}f}"
             for plan, name in zip(plans, names, strict=True)
         ]
         return (
-            f"{against}neither more seeds nor more test images alone would settle it at this budget "
-            f"({'; '.join(found)}); choose by cost or taste, or train longer."
+            f"{against}neither more seeds nor more test images by themselves would settle it at this budget "
+            f"({'; '.join(sentences)}); choose by cost or taste, or train longer."
         )
     wanted = [plan.images for plan in plans]
     images = None if None in wanted else max(n for n in wanted if n is not None)
@@ -185,9 +185,9 @@ def _format_plans(evidence: Contest, first: int, plans: Sequence[_SettlingPlan],
         min(count_common_seeds(evidence, first, plan.rival) for plan in plans),
         max(plan.seeds for plan in plans),
     )
-    asked, last = _format_confirm_seeds(evidence, seeds)
+    range_, last = _format_confirm_seeds(evidence, seeds)
     goes_on = f", which ends at {last} at the latest" if last > seeds else ""
-    how = "" if resume is None else f" (`{resume} --confirm-seeds {asked}`{goes_on})"
+    how = "" if resume is None else f" (`{resume} --confirm-seeds {range_}`{goes_on})"
     also = f", or {shots}" if shots else ""
     return (
         f"{against}some {seeds} seeds in place of {now:g}{how}{also} would settle it, if estimate and noise stay as "
@@ -196,7 +196,7 @@ def _format_plans(evidence: Contest, first: int, plans: Sequence[_SettlingPlan],
 
 
 def _format_confirm_seeds(evidence: Contest, seeds: int) -> tuple[str, int]:
-    """The value of `--confirm-seeds` that adds seeds, and the seeds of its last interim analysis.
+    """Return the value of `--confirm-seeds` that adds seeds, and the seeds of its last interim analysis.
 
     Up to as many seeds as are needed, with interim analyses on the way. Where the plan had as many and ended before
     them as futile: all of them and a single analysis, as a resume with the same plan would only end again.
@@ -210,6 +210,6 @@ def _name_unit(evidence: Contest) -> str:
 
 
 def _round_up(count: int) -> int:
-    """Two significant digits, upwards: more would pretend to a precision that a planning figure has not."""
+    """Return two significant digits, rounded up: a planning figure has no higher precision."""
     unit = int(10 ** max(0, len(str(count)) - 2))
     return -(-count // unit) * unit

@@ -1,1 +1,1 @@
-"""Where trainings run: this process, worker processes, Ray, other machines; one protocol for all."""
+"""Places where trainings run: this process, worker processes, Ray, other machines; one protocol for all."""

@@ -23,7 +23,7 @@ class InlineBackend:
     def __init__(
         self, device: str, log: Callable[[str], None] = lambda line: None, *, threads: int | None = None
     ) -> None:
-        """`log` is told what people should know of a training; `threads` None = as many as torch has."""
+        """`log` receives messages about trainings; `threads` None = as many as torch has."""
         self._asked, self._log, self._threads = device, log, threads
         self._opened: InlineExecutor | None = None
         self._deterministic = False
@@ -85,7 +85,7 @@ class InlineExecutor:
         self._job: TrainingJob | None = None
 
     def free(self) -> int:
-        """Whether it is idle.
+        """Return whether it is idle.
 
         Raises:
             ExecutorError: if this process lost its device.

@@ -1,7 +1,7 @@
 """Supervised worker processes: torch is imported in them alone, so that the parent stays small.
 
 On Linux they are forked from a process that loaded the libraries once and did nothing else (multiprocessing's fork
-server): the second worker, and one that replaces a dead one, costs no import. Elsewhere each is started anew.
+server): the second worker, and one that replaces a dead one, costs no import. Elsewhere each is started from scratch.
 """
 
 from __future__ import annotations
@@ -43,14 +43,17 @@ class ProcessBackend:
         *,
         threads: int | None = None,
     ) -> None:
-        """`workers` None = as many as pay: one per GPU; on a CPU one thread each (or `threads`, or as OMP_NUM_THREADS
-        says), one per core, at most 8. `log` is told of workers that died."""
+        """Make the backend; its workers start when they are needed.
+
+        `workers` None = as many as pay: one per GPU; on a CPU one thread each (or `threads`, or as OMP_NUM_THREADS
+        says), one per core, at most 8. `log` receives the deaths of workers.
+        """
         self._threads = threads or read_requested_threads()
         self._asked, self._count, self._cores, self._log = device, workers, cores, log
         self._watchdog = watchdog or Watchdog()
         self._method = begin_loading()  # loading torch takes seconds: it begins at once
         self._workers = [self._start_worker()] if self._method == "spawn" else []
-        """Not configured; the first has told its hardware once it was asked."""
+        """Not configured; the first has reported its hardware once it was asked."""
         self._opened: ProcessExecutor | None = None
 
     def _start_worker(self) -> WorkerProcess:
@@ -70,7 +73,7 @@ class ProcessBackend:
 
     @property
     def workers(self) -> int:
-        """How many processes there are to be."""
+        """Number of processes there are to be."""
         if self._count is not None:
             return self._count
         if self._hardware.device != "cpu":
@@ -92,22 +95,22 @@ class ProcessBackend:
         return WorkerLayout(self.workers, self.threads)
 
     def step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
-        """The mean of the workers, which take steps at the same time; all are ended where one cannot."""
+        """Return the mean of the workers, which take steps at the same time; all are ended if one cannot."""
         self._start_all()
-        found = list[dict[Precision, float]]()
+        measured = list[dict[Precision, float]]()
         try:
             for worker in self._workers:
                 worker.send_request("time", conditions, precisions, self.threads)
             for worker in self._workers:
                 _, times = worker.expect_message("time")
                 assert isinstance(times, dict)
-                found.append(times)
+                measured.append(times)
         except SweeperError:  # what is wrong is said where workers are made ready
             for worker in self._workers:
                 worker.end_process()
             self._workers = []
             return {}
-        return {p: fmean(times[p] for times in found) for p in precisions} if all(found) else {}
+        return {p: fmean(times[p] for times in measured) for p in precisions} if all(measured) else {}
 
     def open(self, conditions: Conditions, checkpoints: Path) -> ProcessExecutor:
         """Start the other workers and hand the conditions to all."""
@@ -134,7 +137,7 @@ class ProcessBackend:
 class ProcessExecutor:
     """Supervised worker processes that share the decoded store through the page cache.
 
-    A worker that dies costs its job (`Lost`) and is replaced; the parent's death ends the workers. One in
+    A worker that dies costs its job (`WorkerLost`) and is replaced; the parent's death ends the workers. One in
     which a training failed is replaced, too: what a failure leaves behind in a process is unknown.
     """
 
@@ -144,7 +147,7 @@ class ProcessExecutor:
         """Made by `ProcessBackend.open`; `workers` are ready."""
         self._workers, self._setup, self._log, self._watchdog = workers, setup, log, watchdog
         self.workers = len(workers)
-        """How many there are to be."""
+        """Number of there are to be."""
         self._failures: Counter[int] = Counter()
         """In a row, by the place among the workers."""
 
@@ -159,7 +162,7 @@ class ProcessExecutor:
         return sum(worker.job is None for worker in self._workers)
 
     def submit(self, job: TrainingJob) -> None:
-        """To an idle worker: the one that has the training in memory, else one that has none."""
+        """Submit to an idle worker: the one that has the training in memory, else one that has none."""
         idle = [worker for worker in self._workers if worker.job is None]
         worker = min(idle, key=lambda w: (w.holds != job.spec, w.holds is not None))
         worker.job, worker.holds = job, job.spec
@@ -177,7 +180,7 @@ class ProcessExecutor:
         return answers + self._find_hung()
 
     def _read_answer(self, worker: WorkerProcess) -> Answer:
-        """What a worker's next message says."""
+        """Return what a worker's next message says."""
         try:
             answer: Answer | tuple[str, str] = worker.pipe.recv()
         except (EOFError, OSError):
@@ -204,14 +207,14 @@ class ProcessExecutor:
 
     def _find_hung(self) -> list[Answer]:
         """Deaths of the workers that say nothing any more: they are killed."""
-        found: list[Answer] = []
+        answers: list[Answer] = []
         for worker in list(self._workers):
             if (reason := self._watchdog.explain_hang(worker)) is not None and not worker.pipe.poll():
-                found.append(self._replace_lost(worker, reason))
-        return found
+                answers.append(self._replace_lost(worker, reason))
+        return answers
 
     def _replace(self, worker: WorkerProcess, reason: str | None = None) -> str:
-        """Start another worker in its place, unless that is of no use; why, for people."""
+        """Start another worker in its place, unless that is of no use; return the reason."""
         reason = reason or worker.explain_end()
         self._watchdog.forget_worker(worker)
         self._workers.remove(worker)
@@ -219,12 +222,12 @@ class ProcessExecutor:
         if self._workers and (failures := self._failures[worker.number]) >= FAILURES:
             worker.end_process()
             left = format_count(len(self._workers), "worker")
-            self._log(f"{reason}, the last of {failures} failures in a row; going on with {left}")
+            self._log(f"{reason}, the last of {failures} failures in a row; continuing with {left}")
             return reason
         try:
             self._workers.append(self._setup.replace_worker(worker, reason))
         except SweeperError as error:
-            self._log(f"{error}; going on with {format_count(len(self._workers), 'worker')}")
+            self._log(f"{error}; continuing with {format_count(len(self._workers), 'worker')}")
         return reason
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
-"""Where trainings run: a backend is asked what it offers, then opened; the executor that it gives trains.
+"""Protocol of the places where trainings run: a backend says what it offers; opened, it gives an executor that trains.
 
-There is no dialogue (`sweeper.core.events`): each job that is submitted is answered once, by `poll`. A training goes on
+There is no dialogue (`sweeper.core.events`): each submitted job is answered once, by `poll`. A training continues
 with the next job for it, in any worker, and a job whose worker was lost can be submitted again.
 """
 
@@ -18,7 +18,7 @@ from sweeper.core.records import Conditions
 from sweeper.system.clocks import get_running_seconds
 
 Stage = Literal["rung", "last"]
-"""What a training is waited for: an evaluation at a rung, or its last one with its result."""
+"""Stage that a training is waited for: an evaluation at a rung, or its last one with its result."""
 
 LEAST_SECONDS = 60.0
 FACTOR = 20.0
@@ -40,27 +40,27 @@ class Watchdog:
         self._known: defaultdict[tuple[str, Stage], list[float]] = defaultdict(list)
 
     def start_waiting(self, worker: Hashable, purpose: str, stage: Stage) -> None:
-        """From now on the worker is waited for; `purpose` of its training."""
+        """Note that the worker is waited for from now on; `purpose` of its training."""
         self._since[worker] = (self._clock(), purpose, stage)
 
     def stop_waiting(self, worker: Hashable) -> None:
-        """It said something; it is not watched until the next `wait`."""
+        """Note that the worker said something; it is not watched until the next `start_waiting`."""
         if (waited := self._since.pop(worker, None)) is not None:
             since, purpose, stage = waited
             self._known[purpose, stage].append(self._clock() - since)
 
     def forget_worker(self, worker: Hashable) -> None:
-        """It is gone: how long it was waited for says nothing."""
+        """Forget a worker that is gone: how long it was waited for says nothing."""
         self._since.pop(worker, None)
 
     def get_limit(self, purpose: str, stage: Stage) -> float:
-        """Seconds after which such a wait is taken for a hang."""
-        if own := self._known.get((purpose, stage)):
-            return max(self._least, FACTOR * median(own))
+        """Return the seconds after which such a wait counts as a hang."""
+        if waits := self._known.get((purpose, stage)):
+            return max(self._least, FACTOR * median(waits))
         return max(self._least, UNKNOWN_SECONDS)
 
     def explain_hang(self, worker: Hashable) -> str | None:
-        """Why the worker is taken to hang; None while it is not."""
+        """Return why the worker counts as hung; None while it does not."""
         if (waited := self._since.get(worker)) is None:
             return None
         since, purpose, stage = waited
@@ -75,10 +75,10 @@ class Executor(Protocol):
 
     @property
     def workers(self) -> int:
-        """How many trainings run at a time."""
+        """Number of trainings run at a time."""
 
     def free(self) -> int:
-        """How many more trainings can be submitted now.
+        """Return how many more trainings can be submitted now.
 
         Raises:
             ExecutorError: if none can be any more.
@@ -101,7 +101,7 @@ class Backend(Protocol):
     """A place where trainings can run, before anybody knows which."""
 
     def hardware(self) -> WorkerHardware:
-        """What the machine offers.
+        """Return what the machine offers.
 
         Raises:
             SweeperError: if no worker can be started, or the device is not there.
@@ -109,10 +109,10 @@ class Backend(Protocol):
 
     @property
     def layout(self) -> WorkerLayout:
-        """How its trainings share the machine."""
+        """Division of the machine among its trainings."""
 
     def step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
-        """Seconds that a training step takes on a CPU in each precision, while all workers train.
+        """Return the seconds of a training step on a CPU in each precision, while all workers train.
 
         Before `open`; {} where it cannot be measured.
         """
@@ -129,10 +129,10 @@ class Backend(Protocol):
 
 
 def estimate_compile_seconds(conditions: Conditions) -> float:
-    """The most that a worker may take to compile the network; on a slow processor a large one takes many minutes."""
+    """Return the longest time to compile the network, which takes minutes for a large one on a slow processor."""
     return 1800.0 if conditions.recipe.compiled else 0.0
 
 
 def get_stage(job: TrainingJob, recipe: Recipe) -> Stage:
-    """What is waited for: the last rung, after which a confirmation is scored on the test split, or one before it."""
+    """Return what is waited for: the last rung, after which a confirmation is tested, or one before it."""
     return "last" if job.until > (0, *recipe.rungs(job.spec.steps))[-2] else "rung"

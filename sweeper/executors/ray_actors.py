@@ -28,12 +28,12 @@ class RayActor:
 
     handle: Any
     pending: Any
-    """What it is doing: a reference to come."""
+    """Reference to its pending answer."""
     job: TrainingJob | None = None
     holds: TrialSpec | None = None
     """The training that it has in memory."""
     kept: bool = True
-    """Whether it was told to write that to its checkpoint."""
+    """Whether it was asked to write that to its checkpoint."""
     ready: bool = False
     node: str = ""
 
@@ -47,7 +47,7 @@ class RayActor:
 class RayExecutor:
     """Actors on the nodes of a Ray cluster.
 
-    A node or actor that is lost costs its job (`Lost`), and Ray starts another actor where there is room.
+    A node or actor that is lost costs its job (`WorkerLost`), and Ray starts another actor where there is room.
     One that hangs, or in which a training failed, is replaced, too.
     """
 
@@ -65,7 +65,7 @@ class RayExecutor:
         self._actors, self._start, self._log, self._watchdog = actors, start, log, watchdog
         self._recipe, self._start_seconds = recipe, start_seconds
         self.workers = len(actors)
-        """How many there are to be."""
+        """Number of there are to be."""
         self._nodes: dict[tuple[str, int], str] = {}
         """Where the checkpoints of trainings are, by purpose and number."""
         self._alone_since: float | None = None
@@ -95,7 +95,7 @@ class RayExecutor:
         return [actor for actor in self._actors if actor.ready and actor.job is None]
 
     def submit(self, job: TrainingJob) -> None:
-        """To an idle actor: the one that has the training in memory, else one on the node of its checkpoint."""
+        """Submit to an idle actor: the one that has the training in memory, else one on the node of its checkpoint."""
         spec = job.spec
         node = self._nodes.get((spec.purpose, spec.number))
         actor = min(self._idle, key=lambda a: (a.holds != spec, a.node != node, a.holds is not None))
@@ -103,7 +103,7 @@ class RayExecutor:
         self._watchdog.start_waiting(actor, spec.purpose, get_stage(job, self._recipe))
 
     def poll(self, timeout_seconds: float) -> list[Answer]:
-        """What the actors answered, and which were lost."""
+        """Return what the actors answered, and which were lost."""
         for actor in self._idle:
             if not actor.kept:
                 actor.handle.keep.remote()
@@ -115,23 +115,23 @@ class RayExecutor:
         ready, _ = ray.wait(list(waiting), num_returns=1, timeout=timeout_seconds)
         if ready:  # and whatever else is there
             ready, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
-        found = (self._read_answer(waiting[reference], reference) for reference in ready)
-        answers = [answer for answer in found if answer is not None]
+        replies = (self._read_answer(waiting[reference], reference) for reference in ready)
+        answers = [answer for answer in replies if answer is not None]
         return answers + self._find_hung()
 
     def _find_hung(self) -> list[Answer]:
         """Deaths of the actors that say nothing any more: they are killed."""
-        found: list[Answer] = []
+        answers: list[Answer] = []
         for actor in list(self._actors):
             reason = self._watchdog.explain_hang(actor)
             if reason is not None and actor.job is not None and not ray.wait([actor.pending], timeout=0)[0]:
-                found.append(WorkerLost(actor.job.spec, reason))
+                answers.append(WorkerLost(actor.job.spec, reason))
                 self._replace(actor, reason)
-        return found
+        return answers
 
     def _read_answer(self, actor: RayActor, reference: Any) -> Answer | None:
         try:
-            given: Any = ray.get(reference)
+            reply: Any = ray.get(reference)
         except ray.exceptions.RayError as error:
             reason = f"Ray lost the actor or its node ({format_error_kind(error)})"
             self._replace(actor, reason)
@@ -139,12 +139,12 @@ class RayExecutor:
         actor.pending = None
         self._watchdog.stop_waiting(actor)
         if actor.job is None:
-            if (refusal := actor.settle(given)) is not None:
+            if (refusal := actor.settle(reply)) is not None:
                 self._log(f"a Ray actor cannot take part: {refusal}")
                 self._actors.remove(actor)
                 ray.kill(actor.handle)
             return None
-        answer: Answer = given
+        answer: Answer = reply
         if isinstance(answer, WorkerLost):
             self._replace(actor, answer.reason)
             return answer
@@ -177,7 +177,10 @@ class RayExecutor:
 
 
 def format_error_kind(error: BaseException) -> str:
-    """The kind of error and its first line; of what an actor raised, if it did: Ray's own texts fill a page."""
+    """Return the kind of error and its first line, of what an actor raised if it did.
+
+    Ray's own texts fill a page.
+    """
     cause = getattr(error, "cause", None)
     error = cause if isinstance(cause, BaseException) else error
     text = str(error).strip().splitlines() or [""]
@@ -188,7 +191,7 @@ class RayTrainer:
     """A worker that Ray places."""
 
     def hardware(self, device: str) -> WorkerHardware:
-        """What this node offers."""
+        """Return what this node offers."""
         from sweeper.training.hardware import probe_device
 
         return probe_device(device)
@@ -196,7 +199,7 @@ class RayTrainer:
     def step_seconds(
         self, conditions: Conditions, precisions: Sequence[Precision], threads: int
     ) -> dict[Precision, float]:
-        """Of a training step on this node's processors."""
+        """Return the seconds of a training step on this node's processors."""
         from sweeper.training.step_times import measure_step_seconds
 
         return measure_step_seconds(_use_local_store(conditions), precisions, threads)
@@ -210,9 +213,11 @@ class RayTrainer:
 
         node = ray.get_runtime_context().get_node_id()
         try:
-            own = probe_device(device)
-            if own.device != "cpu" and own.precision != expected:  # a CPU computes in the study's, whichever that is
-                refusal = f"a node computes in {own.precision}, the study in {expected}; use nodes of one kind"
+            hardware = probe_device(device)
+            if (
+                hardware.device != "cpu" and hardware.precision != expected
+            ):  # a CPU computes in the study's, whichever that is
+                refusal = f"a node computes in {hardware.precision}, the study in {expected}; use nodes of one kind"
                 return node, refusal
             self._trainings = prepare_trainings(_use_local_store(conditions), device, threads, checkpoints)
         except SweeperError as error:
@@ -229,7 +234,7 @@ class RayTrainer:
 
 
 def _use_local_store(conditions: Conditions) -> Conditions:
-    """The same with the decoded images of this node."""
+    """Return the conditions with the decoded images of this node."""
     from sweeper.data.variants import store_here
 
     dataset = conditions.dataset

@@ -36,7 +36,7 @@ MOST = 64
 
 
 def compute_gpu_share(gpus: int, actors: int | None) -> float:
-    """What an actor asks for of a GPU: a whole one, or so little that all find room; 0 where there is none.
+    """Return an actor's share of a GPU: a whole one, or so little that all find room; 0 without a GPU.
 
     Args:
         gpus: of the cluster.
@@ -69,7 +69,7 @@ class RayBackend:
             count: actors; None = one per GPU of the cluster, or one per core, at most 64.
             cores: processor cores of this machine, where the cluster is its own.
             address: of an existing cluster; None = one for this sweep, which only this machine reaches.
-            log: is told of actors that were lost.
+            log: receives the losses of actors.
             threads: of each actor on a CPU; None = 1.
             watchdog: says when a training hangs.
 
@@ -90,7 +90,7 @@ class RayBackend:
             }
         try:
             _check_reachable(address)
-            # Ray puts the working folder first on its workers' path, but for a client's: its files are no modules.
+            # Ray puts the working folder first on its workers' path, except a client's: its files are no modules.
             options["job_config"] = JobConfig(_client_job=True)
             ray.init(**options, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
         except (OSError, RuntimeError, ValueError) as error:
@@ -122,23 +122,23 @@ class RayBackend:
         return hardware
 
     def hardware(self) -> WorkerHardware:
-        """Of the node that the first actor is placed on."""
+        """Return the hardware of the node that the first actor is placed on."""
         return self._hardware
 
     @property
     def layout(self) -> WorkerLayout:
-        """As many actors as there is room for, unless a number was asked for."""
+        """As many actors as there is room for, unless a number was requested."""
         count = self._count or self._gpus or max(1, min(_get_total("CPU") // self._threads, MOST))
         return WorkerLayout(count, self._threads)
 
     def step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
-        """By the first actor alone."""
-        given = (_make_absolute(conditions), precisions, self._threads)
+        """Return the step times that the first actor measures."""
+        arguments = (_make_absolute(conditions), precisions, self._threads)
         try:
-            found: dict[Precision, float] = _ask_actor(self._first.handle.step_seconds.remote(*given))
+            seconds: dict[Precision, float] = _ask_actor(self._first.handle.step_seconds.remote(*arguments))
         except SweeperError:  # what is wrong is said where actors are made ready
             return {}
-        return found
+        return seconds
 
     def open(self, conditions: Conditions, checkpoints: Path) -> RayExecutor:
         """Configure the first actor, and start the others, which come as Ray finds room for them.
@@ -148,15 +148,15 @@ class RayBackend:
         """
         hardware = self.hardware()
         conditions = _make_absolute(conditions)
-        given = (conditions, hardware.device, self._threads, checkpoints.resolve(), hardware.precision)
+        arguments = (conditions, hardware.device, self._threads, checkpoints.resolve(), hardware.precision)
 
         def start() -> RayActor:
             actor = self._new()
-            actor.pending = actor.handle.configure.remote(*given)
+            actor.pending = actor.handle.configure.remote(*arguments)
             return actor
 
         first, seconds = self._first, START_SECONDS + estimate_compile_seconds(conditions)
-        if (refusal := first.settle(_ask_actor(first.handle.configure.remote(*given), seconds))) is not None:
+        if (refusal := first.settle(_ask_actor(first.handle.configure.remote(*arguments), seconds))) is not None:
             raise UsageError(refusal)
         actors = [first, *(start() for _ in range(self.layout.workers - 1))]
         self._opened = RayExecutor(actors, start, self._log, self._watchdog, conditions.recipe, start_seconds=seconds)
@@ -170,7 +170,7 @@ class RayBackend:
 
 
 def _make_absolute(conditions: Conditions) -> Conditions:
-    """The same with absolute paths: actors have another working folder."""
+    """Return the conditions with absolute paths: actors have another working folder."""
     dataset = conditions.dataset
     places = {"store": str(Path(dataset.store).resolve())}
     if not dataset.synthetic:
@@ -179,7 +179,7 @@ def _make_absolute(conditions: Conditions) -> Conditions:
 
 
 def _ask_actor(reference: Any, seconds: float = START_SECONDS) -> Any:
-    """What the first actor answers within so many seconds.
+    """Return what the first actor answers within `seconds` seconds.
 
     Raises:
         SweeperError: if it does not come up in time, or raises.
@@ -191,22 +191,21 @@ def _ask_actor(reference: Any, seconds: float = START_SECONDS) -> Any:
     except (ray.exceptions.RayError, TimeoutError) as error:
         raise SweeperError(
             f"no Ray actor came up within {seconds:.0f} s ({format_error_kind(error)}); see `ray status` for what the "
-            "cluster has "
-            "room for"
+            "cluster has room for"
         ) from error
 
 
 def _check_reachable(address: str | None) -> None:
-    """Whether anyone listens at HOST:PORT: Ray itself would try for a minute.
+    """Check that anyone listens at HOST:PORT: Ray itself would try for a minute.
 
     Raises:
         OSError: if nobody does.
     """
-    if found := re.fullmatch(r"(?:ray://)?\[?([^/\]]+)\]?:([0-9]+)", address or ""):
-        socket.create_connection((found[1], int(found[2])), timeout=REACH_SECONDS).close()
+    if match := re.fullmatch(r"(?:ray://)?\[?([^/\]]+)\]?:([0-9]+)", address or ""):
+        socket.create_connection((match[1], int(match[2])), timeout=REACH_SECONDS).close()
 
 
 def _get_total(resource: str) -> int:
-    """What the whole cluster has of it."""
+    """Return the whole cluster's amount of a resource."""
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return int(resources.get(resource, 0))

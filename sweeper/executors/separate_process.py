@@ -30,7 +30,7 @@ CALL_SECONDS = 120.0
 CLOSE_SECONDS = 30.0
 
 Make = Callable[[Callable[[str], None]], Backend]
-"""Makes the backend, given who is told of workers that died. Called in the process of its own: it can be pickled."""
+"""Makes the backend, given the receiver of workers' deaths. Called in its own process, so that it can be pickled."""
 
 
 class SubprocessBackend:
@@ -56,21 +56,21 @@ class SubprocessBackend:
             raise
 
     def hardware(self) -> WorkerHardware:
-        """The machine that the other process trains on."""
-        found = self._call("hardware", seconds=START_SECONDS)
-        assert isinstance(found, WorkerHardware)
-        return found
+        """Return the hardware of the machine that the other process trains on."""
+        reply = self._call("hardware", seconds=START_SECONDS)
+        assert isinstance(reply, WorkerHardware)
+        return reply
 
     @property
     def layout(self) -> WorkerLayout:
-        """How trainings share that machine."""
-        found: WorkerLayout = self._call("layout")
-        return found
+        """Division of that machine among trainings."""
+        layout: WorkerLayout = self._call("layout")
+        return layout
 
     def step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
-        """Seconds of a training step in each precision, measured by the other process."""
-        found: dict[Precision, float] = self._call("step_seconds", conditions, precisions, seconds=START_SECONDS)
-        return found
+        """Return the seconds of a training step in each precision, measured by the other process."""
+        seconds: dict[Precision, float] = self._call("step_seconds", conditions, precisions, seconds=START_SECONDS)
+        return seconds
 
     def open(self, conditions: Conditions, checkpoints: Path) -> SubprocessBackend:
         """Let the other process begin to execute; this object is its executor from then on."""
@@ -83,7 +83,7 @@ class SubprocessBackend:
         return int(self._call("workers"))
 
     def free(self) -> int:
-        """How many more jobs it takes now."""
+        """Return how many more jobs it takes now."""
         return int(self._call("free"))
 
     def submit(self, job: TrainingJob) -> None:
@@ -104,7 +104,7 @@ class SubprocessBackend:
         self._process.end_process()
 
     def _call(self, name: str, *arguments: Any, seconds: float = CALL_SECONDS) -> Any:
-        """What `name` of the backend, or of the executor once it is opened, gives for these arguments.
+        """Return what `name` of the backend, or of the opened executor, returns for these arguments.
 
         Raises:
             UsageError, SweeperError: as there.
@@ -117,7 +117,7 @@ class SubprocessBackend:
         return self._reply(seconds)
 
     def _reply(self, seconds: float) -> Any:
-        """What the process answers; meanwhile it may have something to say."""
+        """Return what the process answers; meanwhile it may have messages."""
         began = get_running_seconds()
         while True:
             if not self._process.pipe.poll(1.0):
@@ -127,7 +127,7 @@ class SubprocessBackend:
                     raise ExecutorError(self._gone)
                 continue
             try:
-                kind, found = self._process.pipe.recv()
+                kind, value = self._process.pipe.recv()
             except (EOFError, OSError):
                 how = self._process.explain_end().removeprefix("worker ")
                 self._gone = (
@@ -135,11 +135,11 @@ class SubprocessBackend:
                 )
                 raise ExecutorError(self._gone) from None
             if kind == "log":
-                self._log(found)
+                self._log(value)
             elif kind == "found":
-                return found
+                return value
             else:
-                raise found
+                raise value
 
 
 def _serve_backend(pipe: Connection, make: Make) -> None:
@@ -161,8 +161,8 @@ def _serve_backend(pipe: Connection, make: Make) -> None:
         if name == "open":
             executor = backend.open(*arguments)
             return None
-        found = getattr(backend if executor is None or name == "close" else executor, name)
-        return found(*arguments) if callable(found) else found
+        attribute = getattr(backend if executor is None or name == "close" else executor, name)
+        return attribute(*arguments) if callable(attribute) else attribute
 
     try:
         pipe.send(_answer_call(call, "make", ()))
@@ -173,7 +173,7 @@ def _serve_backend(pipe: Connection, make: Make) -> None:
 
 
 def _answer_call(call: Callable[[str, tuple[Any, ...]], Any], name: str, arguments: tuple[Any, ...]) -> tuple[str, Any]:
-    """What a call found, or what it raised, as an error that is made of its text alone, and can be sent."""
+    """Return a call's result, or its error made of text only, so that it can be sent."""
     try:
         return "found", call(name, arguments)
     except SweeperError as error:

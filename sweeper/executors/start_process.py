@@ -1,7 +1,7 @@
-"""How a worker process is started and ended, also where the process that workers are forked from is gone.
+"""Start and end of a worker process, also if the process that workers are forked from is gone.
 
 On Linux workers are forked from one process that loaded the libraries (multiprocessing's fork server). It may be killed
-as any other process, alone or with its workers: the next start begins it anew, and what it alone knew is done without.
+as any other process, with or without its workers: the next start begins a new one, without what the old one knew.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ PRELOAD = "sweeper.training.preload"
 SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 """Python begins without the working folder on its path: a `types.py` among the data is no module of Python's."""
 END_SECONDS = 5.0
-"""How long the end of a process that was killed is waited for."""
+"""Seconds to wait for the end of a killed process."""
 GUESSES = {7: "bus error: shared memory or the disk may be full", 9: "out of memory?"}
-"""What a signal says about the end of a worker that nobody killed on purpose, where the system's words are too few."""
+"""Likely causes of a worker's end by its signal, if nobody killed it on purpose."""
 
 Method = Literal["forkserver", "spawn"]  # never fork: it would copy locks and CUDA's state
 
@@ -41,8 +41,8 @@ def begin_loading() -> Method:
     """Have the libraries of the workers loaded meanwhile; the first worker waits for what is left of it.
 
     Returns:
-        How workers are to be started: anew where there is no fork server, as where the folder of temporary files has
-        a name too long for a socket.
+        How workers are to be started: from scratch where there is no fork server, as where the folder of temporary
+        files has a name too long for a socket.
     """
     if sys.platform != "linux":
         return "spawn"
@@ -57,7 +57,7 @@ def begin_loading() -> Method:
 
 @contextmanager
 def _hide_main_script() -> Iterator[None]:
-    """Start processes that do not import the script which calls sweeper: one without a guard would begin anew there."""
+    """Start processes that do not import the calling script: one without a guard would run again there."""
     script = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:
@@ -91,7 +91,7 @@ class LaunchedProcess:
             child_end.close()
 
     def explain_end(self) -> str:
-        """How the process ended, for people."""
+        """Return how the process ended."""
         self.process.join(END_SECONDS)
         code = self.process.exitcode
         if code is not None and code < 0:
@@ -110,8 +110,8 @@ class LaunchedProcess:
         self.process.join(END_SECONDS)
 
 
-def _begin_process(target: Callable[..., None], *given: Any) -> None:
-    """In the new process: end it when its parent has ended, even in a training step, and call the target."""
+def _begin_process(target: Callable[..., None], *arguments: Any) -> None:
+    """End the new process when its parent has ended, even in a training step, and call the target in it."""
     parent = multiprocessing.parent_process()
 
     def watch() -> None:
@@ -120,4 +120,4 @@ def _begin_process(target: Callable[..., None], *given: Any) -> None:
             os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="parent-watch").start()
-    target(*given)
+    target(*arguments)

@@ -29,7 +29,7 @@ class WorkerProcess(LaunchedProcess):
     """The parent's end of one worker process."""
 
     broken: str | None = None
-    """Why it says that it cannot be made ready."""
+    """Reason why it cannot be made ready."""
 
     def __init__(self, device: str, method: Method) -> None:
         super().__init__(_serve_worker, (device,), method)
@@ -46,11 +46,11 @@ class WorkerProcess(LaunchedProcess):
             self.pipe.send(order)
 
     def expect_message(self, kind: str, seconds: float = START_SECONDS) -> tuple[object, ...]:
-        """The next message within so many seconds, which must be of this kind; for start-up only."""
+        """Return the next message within `seconds` seconds, which must be of this kind; only for start-up."""
         began = get_running_seconds()
-        while not (found := self.pipe.poll(1.0)) and get_running_seconds() - began < seconds:
+        while not (has_message := self.pipe.poll(1.0)) and get_running_seconds() - began < seconds:
             pass
-        if not found:
+        if not has_message:
             raise SweeperError(
                 f"a worker did not start within {seconds:.0f} s; {explain_memory_limit() or 'try --executor inline'}"
             )
@@ -71,7 +71,7 @@ class WorkerProcess(LaunchedProcess):
         return message
 
     def explain_end(self) -> str:
-        """How the process ended, or why it is of no use, for people."""
+        """Return how the process ended, or why it is of no use."""
         return super().explain_end() if self.broken is None else f"worker cannot be made ready: {self.broken}"
 
 
@@ -83,7 +83,7 @@ def _serve_worker(pipe: Connection, device: str) -> None:
 
 @dataclass(frozen=True)
 class WorkerSetup:
-    """How a worker is made, and what it is told before its first training."""
+    """Setup of a worker: how it is made, and what it receives before its first training."""
 
     new: Callable[[], WorkerProcess]
     conditions: Conditions
@@ -91,7 +91,7 @@ class WorkerSetup:
     hardware: WorkerHardware
     threads: int
     log: Callable[[str], None]
-    """Is told of workers that died."""
+    """Receiver of the deaths of workers."""
 
     def make_ready(self, workers: list[WorkerProcess]) -> None:
         """Configure workers; one that dies is replaced in the list.
@@ -110,7 +110,7 @@ class WorkerSetup:
                 workers[number] = self.replace_worker(worker, worker.explain_end())
 
     def replace_worker(self, dead: WorkerProcess, reason: str) -> WorkerProcess:
-        """A worker that is ready, with the number of one that died; one that dies while it starts is tried again.
+        """Return a ready worker with the number of a dead one; one that dies while it starts is tried again.
 
         Raises:
             SweeperError: if that fails `REPLACEMENTS` times, or the conditions are refused.

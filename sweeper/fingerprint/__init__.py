@@ -1,1 +1,1 @@
-"""What a data set's labels say: imbalance, sizes, contours, likely mistakes, and what follows for the loss."""
+"""Analysis of a data set's labels: imbalance, sizes, contours, likely mistakes, and what follows for the loss."""

@@ -80,7 +80,7 @@ def profile_masks(masks: Iterable[Mask], classes: Sequence[str]) -> ImbalancePro
 
 
 def compute_imbalance(class_pixels: Sequence[int] | npt.NDArray[np.int64]) -> float:
-    """Binary: background / foreground pixels. More classes: commonest / rarest of those that occur.
+    """Return background / foreground pixels (binary), else most common / rarest class of those that occur.
 
     Args:
         class_pixels: (C,) labelled pixels of each class, ≥ 0.
@@ -114,8 +114,8 @@ def compute_class_weights(class_pixels: Sequence[int] | npt.NDArray[np.int64]) -
     return tuple(float(weight) for weight in weights)
 
 
-def explain_consequences(profile: ImbalanceProfile, own: Sequence[LedgerRow] = ()) -> tuple[str, ...]:
-    """Return what the imbalance means, in sentences with their numbers; `own`: rows that join the ledger."""
+def explain_consequences(profile: ImbalanceProfile, user_rows: Sequence[LedgerRow] = ()) -> tuple[str, ...]:
+    """Return what the imbalance means, in sentences with their numbers; `user_rows`: rows that join the ledger."""
     occurring = [c for c in profile.classes if c.pixel_share > 0]
     common = max(occurring, key=lambda c: c.pixel_share)
     rare = min(occurring, key=lambda c: c.pixel_share)
@@ -133,7 +133,7 @@ def explain_consequences(profile: ImbalanceProfile, own: Sequence[LedgerRow] = (
     else:
         sentences.append("The classes are nearly balanced.")
     task: Task = "binary" if len(profile.classes) == 2 else "multiclass"
-    sentences.append(explain_stake(task, tuple(compute_features(profile).values()), (*read_ledger(), *own)))
+    sentences.append(explain_stake(task, tuple(compute_features(profile).values()), (*read_ledger(), *user_rows)))
     foreground = occurring[1:] if profile.classes[0] in occurring else occurring
     thinnest = max(foreground, key=lambda c: c.thinness or 0.0)
     if (thinnest.thinness or 0.0) >= 0.8:

@@ -51,7 +51,7 @@ class LedgerRow(Record):
     point: str
     """Name of the data set."""
     generator: str
-    """What drew it; `real`, or `OWN` for a finished study."""
+    """Scene that drew it; `real`, or `OWN` for a finished study."""
     task: Task
     log_imbalance: float
     log_rarest: float
@@ -75,18 +75,18 @@ class LedgerRow(Record):
 
     @property
     def features(self) -> tuple[float, ...]:
-        """In the order of `FEATURES`."""
+        """Values in the order of `FEATURES`."""
         return tuple(getattr(self, name) for name in FEATURES)
 
 
 class AdvisedLoss(Record):
-    """What the ledger says of a family on data like these."""
+    """Entry of the ledger for a family on data like these."""
 
     family: str
     params: dict[str, float]
     """Starting values: the configuration that was best most often; `power` as in the ledger."""
     others: tuple[dict[str, float], ...] = ()
-    """Further configurations that were best on one of the most similar sets, the commonest first."""
+    """Further configurations that were best on one of the most similar sets, the most common first."""
     lr: float
     """Starting value: geometric mean."""
     gain: float | None
@@ -95,11 +95,11 @@ class AdvisedLoss(Record):
     highest: float | None
     """The least and the largest gain there."""
     sets: int
-    """How many sets that are."""
+    """Number of sets that are."""
 
 
 class LedgerDistances(NamedTuple):
-    """How near the ledger's data sets of a task are to a data set."""
+    """Distances of the ledger's data sets of a task to a data set."""
 
     points: tuple[str, ...]
     """The nearest first."""
@@ -112,12 +112,12 @@ class LedgerDistances(NamedTuple):
 
     @property
     def similar(self) -> int:
-        """How many of the nearest sets, `NEIGHBOURS` at most, are similar."""
+        """Number of of the nearest sets, `NEIGHBOURS` at most, are similar."""
         return sum(distance <= self.reach for distance in self.distances[:NEIGHBOURS])
 
     @property
     def unlike(self) -> str:
-        """Why no set is similar, in a sentence; empty where one is."""
+        """Reason why no set is similar, in a sentence; empty if one is."""
         if self.similar:
             return ""
         return (
@@ -129,13 +129,13 @@ class LedgerDistances(NamedTuple):
 
 @cache
 def read_ledger() -> tuple[LedgerRow, ...]:
-    """The rows that come with sweeper."""
+    """Return the rows that come with sweeper."""
     with Path(__file__).with_name("ledger.csv").open(encoding="utf-8", newline="") as file:
         return tuple(LedgerRow.model_validate(row, strict=False) for row in csv.DictReader(file))
 
 
 def compute_features(profile: ImbalanceProfile) -> dict[str, float]:
-    """The fingerprint that data sets are compared by: a value of each of `FEATURES`.
+    """Return the fingerprint that data sets are compared by: a value of each of `FEATURES`.
 
     Logarithms are to base 10, that of the classes to base 2.
     """
@@ -162,7 +162,7 @@ def measure_nearness(task: Task, features: Sequence[float], ledger: Iterable[Led
 
     Args:
         task: binary or multi-class.
-        features: as `features_of` gives them, in the order of `FEATURES`.
+        features: as `compute_features` gives them, in the order of `FEATURES`.
         ledger: rows to learn from.
 
     Raises:
@@ -172,25 +172,25 @@ def measure_nearness(task: Task, features: Sequence[float], ledger: Iterable[Led
     points = {row.point: row.features for row in rows}
     if not points:
         raise ValueError(f"the ledger must have data sets of the task {task}, found none; give it others")
-    known = np.array(list(points.values()))
-    measured = np.array(list({row.point: row.features for row in rows if row.generator != OWN}.values()) or known)
+    coordinates = np.array(list(points.values()))
+    measured = np.array(list({row.point: row.features for row in rows if row.generator != OWN}.values()) or coordinates)
     spread = measured.std(axis=0)
     spread[spread == 0] = 1.0
     between = np.linalg.norm((measured[:, None] - measured) / spread, axis=2)
     np.fill_diagonal(between, np.inf)
-    apart = (known - np.asarray(features)) / spread
+    apart = (coordinates - np.asarray(features)) / spread
     distances = np.linalg.norm(apart, axis=1)
     order = np.argsort(distances, kind="stable")
     most = int(np.abs(apart[order[0]]).argmax())
     words, base = _WORDS[FEATURES[most]]
-    here, there = (
-        format_significant(base**value if base else value) for value in (features[most], known[order[0]][most])
+    here, scaled = (
+        format_significant(base**value if base else value) for value in (features[most], coordinates[order[0]][most])
     )
     return LedgerDistances(
         points=tuple(list(points)[at] for at in order),
         distances=tuple(float(distances[at]) for at in order),
         reach=float(np.quantile(between.min(axis=1), REACH)),
-        apart=f"{words}, {here} here and {there} there",
+        apart=f"{words}, {here} here and {scaled} there",
     )
 
 
@@ -198,29 +198,29 @@ def rank_losses(task: Task, features: Sequence[float], ledger: Iterable[LedgerRo
     """Return the families by their mean gain on the `NEIGHBOURS` nearest data sets of the task, the best first.
 
     Where none of them is similar, no gain is claimed: the order is that over all sets of the task, and the
-    configurations are the families' own defaults. Arguments and errors as `nearness` has them.
+    configurations are the families' own defaults. Arguments and errors as `measure_nearness` has them.
     """
     rows = [row for row in ledger if row.task == task]
     near = measure_nearness(task, features, rows)
-    known = near.similar > 0
-    chosen = set(near.points[:NEIGHBOURS] if known else near.points)
-    found = []
+    is_similar = near.similar > 0
+    chosen = set(near.points[:NEIGHBOURS] if is_similar else near.points)
+    losses = []
     for family in dict.fromkeys(row.family for row in rows if row.point in chosen):
-        own = [row for row in rows if row.family == family and row.point in chosen]
-        gains = [row.gain for row in own]
-        first, *others = (_parse_values(text) for text, _ in Counter(row.params for row in own).most_common())
+        family_rows = [row for row in rows if row.family == family and row.point in chosen]
+        gains = [row.gain for row in family_rows]
+        first, *others = (_parse_values(text) for text, _ in Counter(row.params for row in family_rows).most_common())
         advised = AdvisedLoss(
             family=family,
-            params=first if known else {},
-            others=tuple(others) if known else (),
-            lr=float(f"{geometric_mean(row.lr for row in own):.2g}"),
-            gain=fmean(gains) if known else None,
-            lowest=min(gains) if known else None,
-            highest=max(gains) if known else None,
-            sets=len(own),
+            params=first if is_similar else {},
+            others=tuple(others) if is_similar else (),
+            lr=float(f"{geometric_mean(row.lr for row in family_rows):.2g}"),
+            gain=fmean(gains) if is_similar else None,
+            lowest=min(gains) if is_similar else None,
+            highest=max(gains) if is_similar else None,
+            sets=len(family_rows),
         )
-        found.append((fmean(gains), advised))
-    return tuple(advised for _, advised in sorted(found, key=lambda one: -one[0]))
+        losses.append((fmean(gains), advised))
+    return tuple(advised for _, advised in sorted(losses, key=lambda one: -one[0]))
 
 
 def explain_stake(task: Task, features: Sequence[float], ledger: Iterable[LedgerRow]) -> str:
@@ -239,19 +239,19 @@ def explain_stake(task: Task, features: Sequence[float], ledger: Iterable[Ledger
 
 
 def _parse_values(text: str) -> dict[str, float]:
-    """The ledger's `name=value …`."""
+    """Return the parameters of the ledger's `name=value …`."""
     return {name: float(value) for name, value in (pair.split("=") for pair in text.split())}
 
 
 def make_weight_parameters(params: dict[str, float], task: Task, imbalance: float) -> dict[str, float]:
     """Coordinates as `build_loss` takes them: `power` as pos_weight, or as class_weight_power."""
-    given = dict(params)
-    power = given.pop("power", None)
+    parameters = dict(params)
+    power = parameters.pop("power", None)
     if power is None:
-        return given
+        return parameters
     if task == "binary":
-        return {**given, "pos_weight": float(f"{imbalance**power:.3g}")}
-    return {**given, "class_weight_power": power}
+        return {**parameters, "pos_weight": float(f"{imbalance**power:.3g}")}
+    return {**parameters, "class_weight_power": power}
 
 
 def read_user_rows(reports: Path) -> tuple[LedgerRow, ...]:
@@ -266,7 +266,7 @@ def read_user_rows(reports: Path) -> tuple[LedgerRow, ...]:
 
 
 def _read_rows(study: dict[str, object]) -> list[LedgerRow]:
-    """Of one `sweeper.recommendation` document."""
+    """Return the rows of one `sweeper.recommendation` document."""
     dataset, recipe, finalists = study["dataset"], study["recipe"], study["finalists"]
     assert isinstance(dataset, dict) and isinstance(recipe, dict) and isinstance(finalists, list)
     if recipe["metric"] != "miou" or min((one["seeds"] for one in finalists), default=0) < 2:
@@ -294,10 +294,10 @@ def _read_rows(study: dict[str, object]) -> list[LedgerRow]:
 
 
 def _format_params(params: dict[str, float], profile: ImbalanceProfile) -> str:
-    """As the ledger has them."""
-    given = dict(params)
-    if "pos_weight" in given and profile.imbalance > 0 and profile.imbalance != 1:
-        given["power"] = math.log(given.pop("pos_weight")) / math.log(profile.imbalance)
-    if "class_weight_power" in given:
-        given["power"] = given.pop("class_weight_power")
-    return " ".join(f"{name}={value:.3g}" for name, value in given.items())
+    """Return parameters as the ledger has them."""
+    parameters = dict(params)
+    if "pos_weight" in parameters and profile.imbalance > 0 and profile.imbalance != 1:
+        parameters["power"] = math.log(parameters.pop("pos_weight")) / math.log(profile.imbalance)
+    if "class_weight_power" in parameters:
+        parameters["power"] = parameters.pop("class_weight_power")
+    return " ".join(f"{name}={value:.3g}" for name, value in parameters.items())

@@ -24,7 +24,7 @@ class ClaimRow(Record):
     better: str
     worse: str
     by: float
-    """In the score's unit; 0 = better at all."""
+    """Amount in the score's unit; 0 = better at all."""
     outcome: Outcome
     """`holds`: the interval of the difference lies above `by`; `contradicted`: below it; `not_shown`: neither, or
     there are fewer than three trainings of each."""
@@ -35,7 +35,7 @@ class ClaimRow(Record):
     ci_high: float | None
     level: float
     sentence: str
-    """The same for people."""
+    """The outcome as a sentence."""
 
 
 def check_claim(text: str, contest: Contest, level: float) -> ClaimRow:
@@ -52,17 +52,17 @@ def check_claim(text: str, contest: Contest, level: float) -> ClaimRow:
     better, worse, by = _parse_claim(text, [each.family for each in contest.finalists])
     i, j = ([each.family for each in contest.finalists].index(name) for name in (better, worse))
     gap, digits = get_difference(contest, i, j), contest.scale.digits
-    known = is_measured(contest, i, j)
+    has_error = is_measured(contest, i, j)
     outcome: Outcome = "not_shown"
     if has_enough_seeds(contest, i, j):
         outcome = "holds" if gap.low > by else "contradicted" if gap.high < by else "not_shown"
-    found = replace_minus(f"{gap.estimate:+.{digits}f}")
-    if known:
-        found += replace_minus(f" [{gap.low:+.{digits}f}, {gap.high:+.{digits}f}] ({100 * level:g} %)")
+    estimate = replace_minus(f"{gap.estimate:+.{digits}f}")
+    if has_error:
+        estimate += replace_minus(f" [{gap.low:+.{digits}f}, {gap.high:+.{digits}f}] ({100 * level:g} %)")
     words = {
-        "holds": f"holds: {better} − {worse} is {found}, and the interval lies above {by:g}.",
-        "contradicted": f"is contradicted: {better} − {worse} is {found}, and the interval lies below {by:g}.",
-        "not_shown": f"is not shown: {better} − {worse} is {found}"
+        "holds": f"holds: {better} − {worse} is {estimate}, and the interval lies above {by:g}.",
+        "contradicted": f"is contradicted: {better} − {worse} is {estimate}, and the interval lies below {by:g}.",
+        "not_shown": f"is not shown: {better} − {worse} is {estimate}"
         + (
             f", and the interval contains {by:g}."
             if has_enough_seeds(contest, i, j)
@@ -75,8 +75,8 @@ def check_claim(text: str, contest: Contest, level: float) -> ClaimRow:
         by=by,
         outcome=outcome,
         difference=gap.estimate,
-        ci_low=gap.low if known else None,
-        ci_high=gap.high if known else None,
+        ci_low=gap.low if has_error else None,
+        ci_high=gap.high if has_error else None,
         level=level,
         sentence=f"The claim {' '.join(text.split())!r} {words[outcome]}",
     )
@@ -87,9 +87,9 @@ def _parse_claim(text: str, methods: list[str]) -> tuple[str, str, float]:
     for better in methods:
         rest = text.strip().removeprefix(better)
         for worse in methods if rest != text.strip() else ():
-            found = re.fullmatch(rf"\s*>\s*{re.escape(worse)}(?:\s+by\s+(\S+))?", rest)
-            if found and worse != better:
-                return better, worse, _parse_amount(found[1] or "0", text)
+            match = re.fullmatch(rf"\s*>\s*{re.escape(worse)}(?:\s+by\s+(\S+))?", rest)
+            if match and worse != better:
+                return better, worse, _parse_amount(match[1] or "0", text)
     split = _CLAIM.fullmatch(text.strip())
     if split is None:
         raise UsageError(f"{_RULE}, got {text!r}")

@@ -21,7 +21,7 @@ from sweeper.judging.rows import ScoreRequest, ScoreRows
 from sweeper.judging.score_table import ScoreTable, make_score_table
 from sweeper.judging.weighing import MethodContest, MethodEvidence, restore_score_direction, weigh_table
 
-TUNING = "Whether the methods were tuned alike is not known: a method that got more tuning reads higher for that alone."
+TUNING = "Whether the methods were tuned alike is not known: a method that got more tuning scores higher just for that."
 REASONS = 6
 """So many are printed on a terminal; of many methods there is one for each."""
 
@@ -54,11 +54,11 @@ class MethodRow(Record):
     """At 95 %; null = not known."""
     ci_high: float | None
     regret: Regret | None
-    """What taking it can cost against the best, in the score's unit."""
+    """Possible cost of taking it, against the best, in the score's unit."""
 
 
 class NetworksRow(Record):
-    """What holds of these very networks on other images; it says nothing of the methods."""
+    """Conclusions about these very networks on other images; they say nothing about the methods."""
 
     verdict: Verdict
     strength: Strength
@@ -69,7 +69,7 @@ class NetworksRow(Record):
 
 
 class JudgementDocument(Document):
-    """What `sweeper judge` prints, and `judgement.json`."""
+    """Document that `sweeper judge` prints, and `judgement.json`."""
 
     SCHEMA: ClassVar[str] = "sweeper.judgement/1"
 
@@ -79,30 +79,30 @@ class JudgementDocument(Document):
     margin: float
     """A difference that does not matter, in the score's unit."""
     level: float
-    """Of the intervals of differences."""
+    """Level of the intervals of differences."""
     verdict: Verdict
     """On the methods; with fewer than three runs of each it is undecided, whatever `networks` says."""
     strength: Strength
     named: str
     """The method to take; with `networks` that of the network to take."""
     scope: Scope
-    """What the verdict speaks of: `both` = other trainings and other images; `trainings` = other trainings, scored
-    alike, as no images are told apart."""
+    """What the verdict generalises to: `both` = other trainings and other images; `trainings` = other trainings,
+    scored alike, as images are not distinguished."""
     paired_seeds: bool
     images: int
-    """0 = not told apart."""
+    """0 = not distinguished."""
     groups: int | None
-    """Of related images, which count as one image each."""
+    """Groups of related images, which count as one image each."""
     left_out: int
     """Images that some run had no score of."""
     methods: tuple[MethodRow, ...]
     baseline: str | None
     comparisons: tuple[MethodDifferenceRow, ...]
-    """Of all pairs, the one that reads higher first."""
+    """Differences of all pairs, the higher score first."""
     networks: NetworksRow | None
-    """Where some method has fewer than three runs, and images are told apart; else null."""
+    """Present if some method has fewer than three runs and images are distinguished; else null."""
     claim: ClaimRow | None
-    """Of `--claim`."""
+    """Result of `--claim`."""
     reasons: tuple[str, ...]
     next_steps: tuple[str, ...]
     caveats: tuple[str, ...]
@@ -110,13 +110,13 @@ class JudgementDocument(Document):
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the scores show. A notebook shows its head."""
+    """Conclusions from scores. A notebook shows its head."""
 
     table: ScoreTable
     contest: MethodContest
     decision: Decision
     networks: tuple[MethodContest, Decision] | None
-    """The same of these very networks, where there are too few runs for the methods."""
+    """Conclusions about these very networks, if there are too few runs for the methods."""
     level: float
     claim: ClaimRow | None = None
     """Whether a claim about two of the methods holds."""
@@ -127,14 +127,14 @@ class Judgement:
         return self.decision.verdict
 
     @property
-    def recommended_method(self) -> str:
+    def named(self) -> str:
         """The method to take; where nothing is shown of methods, that of the network to take."""
         contest, decision = self.networks or (self.contest, self.decision)
         return contest.finalists[decision.recommended or 0].family
 
     @property
     def headline(self) -> str:
-        """What was found, in one or two sentences; names as they are."""
+        """Result, in one or two sentences; names as they are."""
         if self.networks is None:
             return _format_headline(self.contest, self.decision, "method")
         contest, decision = self.networks
@@ -148,28 +148,28 @@ class Judgement:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Why, each with its numbers."""
+        """Reasons, each with its numbers."""
         return self.decision.reasons
 
     @property
     def next_steps(self) -> tuple[str, ...]:
-        """What would settle it."""
+        """Steps that would settle it."""
         if self.networks is None:
             return self.decision.next_steps
         second = (
             f"Train each method on {SHOWING} seeds or more, and score them on the same images: the spread between "
-            "trainings, which nothing is known of here, then tells a method from a lucky network."
+            "trainings, of which nothing is known here, then separates a method from a lucky network."
         )
         return (second, *self.networks[1].next_steps)
 
     @property
     def caveats(self) -> tuple[str, ...]:
-        """What limits it."""
+        """Limits of the conclusions."""
         return (*_list_caveats(self.table, self.contest), *list_evidence_caveats(self.contest), *self.table.notes)
 
     @property
     def document(self) -> JudgementDocument:
-        """The same for programs."""
+        """The judgement for programs."""
         table, contest = self.table, self.contest
         return JudgementDocument(
             source=table.source,
@@ -179,7 +179,7 @@ class Judgement:
             level=self.level,
             verdict=self.verdict,
             strength=self.decision.strength,
-            named=self.recommended_method,
+            named=self.named,
             scope=contest.scope,
             paired_seeds=contest.paired,
             images=table.images,
@@ -199,27 +199,27 @@ class Judgement:
         return "\n\n".join([f"**{self.headline}**", *self.reasons[:3], TUNING])
 
 
-def judge_scores(scores: ScoreRows, asked: ScoreRequest) -> Judgement:
+def judge_scores(scores: ScoreRows, request: ScoreRequest) -> Judgement:
     """Judge these scores.
 
     Raises:
         ScoresError: with all that is wrong with them.
         UsageError: if the claim is none, or not about two of the methods.
     """
-    table = make_score_table(scores, asked)
+    table = make_score_table(scores, request)
     if table.folds is not None:
-        asked = replace(asked, paired_seeds=True)
-    contest = weigh_table(table, asked, "both" if table.images else "trainings")
+        request = replace(request, paired_seeds=True)
+    contest = weigh_table(table, request, "both" if table.images else "trainings")
     networks = None
     if table.images > 1 and min(len(runs) for runs in table.runs) < SHOWING:
-        on_images = weigh_table(table, asked, "images")
+        on_images = weigh_table(table, request, "images")
         networks = (on_images, _choose_method(on_images))
-    claim = None if asked.claim is None else check_claim(asked.claim, contest, asked.level)
-    return Judgement(table, contest, _choose_method(contest), networks, asked.level, claim)
+    claim = None if request.claim is None else check_claim(request.claim, contest, request.level)
+    return Judgement(table, contest, _choose_method(contest), networks, request.level, claim)
 
 
 def _choose_method(contest: MethodContest) -> Decision:
-    """Of several that will do the baseline is preferred, then what reads highest."""
+    """Return the method to take of several that will do: the baseline, then the highest score."""
     names = [each.family for each in contest.finalists]
     if contest.baseline is not None:
         names.insert(0, names.pop(contest.baseline))
@@ -243,7 +243,7 @@ def _format_headline(contest: MethodContest, decision: Decision, kind: str) -> s
     if decision.strength == "probable" and named.regret is not None:
         cost = format_upper_bound(named.regret.bound, contest.rope, contest.scale.digits)
         return f"No clear winner. {named.family} probably costs at most {cost} {contest.scale.score} (95 %)."
-    return f"Open: no {kind} is shown to be better, or as good. {named.family} reads best of what may be taken."
+    return f"Open: no {kind} is clearly better, or as good. {named.family} scores best of those that may be taken."
 
 
 def _format_scope(contest: Contest) -> str:
@@ -255,37 +255,36 @@ def _format_scope(contest: Contest) -> str:
 
 
 def _list_caveats(table: ScoreTable, contest: Contest) -> list[str]:
-    found = [TUNING]
+    caveats = [TUNING]
     if not table.images and table.folds is None:
-        found.append(
+        caveats.append(
             "The scores are of whole runs: that other images might rank the methods differently is in no interval."
         )
     if not contest.paired and max(len(runs) for runs in table.runs) > 1:
-        found.append(
+        caveats.append(
             "Seeds are taken as unrelated: seed 1 of one method and of another are two trainings. Where they share "
             "initial weights, batches and order, --paired-seeds compares them pair by pair."
         )
     if not table.margin_given:
-        found.append(
+        caveats.append(
             f"A difference below {table.margin:g} is taken not to matter, as none was given; --margin says otherwise."
         )
     if table.left_out:
-        found.append(
+        caveats.append(
             f"{format_count(table.left_out, 'image was', 'images were')} left out, of which some run had no score: "
-            "where that "
-            "is because a method failed on them, it reads too high."
+            "where that is because a method failed on them, it scores too high."
         )
-    return found
+    return caveats
 
 
 def _make_method_row(table: ScoreTable, each: MethodEvidence) -> MethodRow:
-    own = restore_score_direction(table, each)
+    interval = restore_score_direction(table, each)
     return MethodRow(
         name=each.family,
         runs=each.runs,
-        score=own.estimate,
-        ci_low=_is_known(own.low),
-        ci_high=_is_known(own.high),
+        score=interval.estimate,
+        ci_low=_finite_or_none(interval.low),
+        ci_high=_finite_or_none(interval.high),
         regret=each.regret,
     )
 
@@ -299,15 +298,15 @@ def _make_difference_rows(contest: Contest) -> tuple[MethodDifferenceRow, ...]:
 
 
 def _make_difference_row(contest: Contest, i: int, j: int, gap: Interval) -> MethodDifferenceRow:
-    known = is_measured(contest, i, j)
+    has_error = is_measured(contest, i, j)
     return MethodDifferenceRow(
         first=contest.finalists[i].family,
         second=contest.finalists[j].family,
         difference=gap.estimate,
-        ci_low=gap.low if known else None,
-        ci_high=gap.high if known else None,
-        se_seed=gap.se_seed if known else None,
-        se_image=gap.se_image if known else None,
+        ci_low=gap.low if has_error else None,
+        ci_high=gap.high if has_error else None,
+        se_seed=gap.se_seed if has_error else None,
+        se_image=gap.se_image if has_error else None,
         shown=has_beaten(contest, i, j),
     )
 
@@ -323,7 +322,7 @@ def _make_networks_row(contest: MethodContest, decision: Decision) -> NetworksRo
     )
 
 
-def _is_known(value: float) -> float | None:
+def _finite_or_none(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
@@ -338,7 +337,7 @@ def format_judgement(judgement: Judgement, width: int | None = None) -> str:
     lines = [*claim, textwrap.fill(judgement.headline, width), "", f"  {_format_header(judgement)}"]
     longest = max(len(each.family) for each in judgement.contest.finalists)
     for each in judgement.decided_contest.finalists:
-        mark = "→" if each.family == judgement.recommended_method else " "
+        mark = "→" if each.family == judgement.named else " "
         score = format_interval(restore_score_direction(table, each), table.scale.digits)
         lines.append(f"{mark} {each.family:{longest}}  {score}  ({format_count(len(each.runs), 'run')})")
     lines.append("")

@@ -21,23 +21,23 @@ from sweeper.system.locks import get_sqlite_file, make_sqlite_uri
 from sweeper.system.system_errors import get_cause
 
 STATUS = "status"
-"""What `where` calls MLflow's own status of a run."""
+"""Name in `where` for MLflow's own status of a run."""
 PARENT = "mlflow.parentRunId"
 LARGEST = 1.7976931348623157e308
-"""What MLflow's databases keep of an infinite value."""
+"""Value that MLflow's databases keep for an infinite one."""
 PAGE = 1000
 """Runs that a server is asked for at a time."""
 
 
-def read_runs(experiment: str, which: RunSelection, asked: ScoreRequest) -> ScoreRows:
-    """The scores of these runs.
+def read_runs(experiment: str, which: RunSelection, request: ScoreRequest) -> ScoreRows:
+    """Return the scores of these runs.
 
     Raises:
         ScoresError: with all that is wrong with them.
         UsageError: if the store does not answer, or has no such experiment.
     """
     source = f"MLflow's experiment {experiment!r} ({hide_address_secrets(which.tracking_uri)})"
-    reader = _Reader(list_runs(experiment, which.tracking_uri), which, asked)
+    reader = _Reader(list_runs(experiment, which.tracking_uri), which, request)
     columns = reader.read_columns()
     if reader.problems:
         raise ScoresError(source, reader.problems)
@@ -45,37 +45,37 @@ def read_runs(experiment: str, which: RunSelection, asked: ScoreRequest) -> Scor
 
 
 class _Reader:
-    def __init__(self, runs: Sequence[TrackedRun], which: RunSelection, asked: ScoreRequest) -> None:
-        self.which, self.asked = which, asked
+    def __init__(self, runs: Sequence[TrackedRun], which: RunSelection, request: ScoreRequest) -> None:
+        self.which, self.asked = which, request
         self.problems, self.notes = list[str](), list[str]()
-        self.metric = asked.metric
-        self.method, self.seed = (asked.columns.get(key, key) for key in ("method", "seed"))
+        self.metric = request.metric
+        self.method, self.seed = (request.columns.get(key, key) for key in ("method", "seed"))
         self.runs = self._choose_runs(runs)
 
     def _choose_runs(self, runs: Sequence[TrackedRun]) -> list[TrackedRun]:
-        """The runs that are asked for; one that has children and says no method holds those together, and is none."""
-        known = {STATUS, *(name for run in runs for name in run.fields)}
-        unknown = [name for name in self.which.where if name not in known]
+        """Return the requested runs; one that has children and names no method only groups them, and does not count."""
+        names = {STATUS, *(name for run in runs for name in run.fields)}
+        unknown = [name for name in self.which.where if name not in names]
         self.problems += [
-            f"--where must name a parameter, a tag or {STATUS}, got {name!r}{suggest_correction(name, known)}"
+            f"--where must name a parameter, a tag or {STATUS}, got {name!r}{suggest_correction(name, names)}"
             for name in unknown
         ]
-        asked = [run for run in runs if all(_read_value(run, k) == v for k, v in self.which.where.items())]
+        requested = [run for run in runs if all(_read_value(run, k) == v for k, v in self.which.where.items())]
         parents = {run.fields.get(PARENT) for run in runs}
-        found = [run for run in asked if run.id not in parents or self.method in run.fields]
-        for left, why in (
-            (len(runs) - len(asked), "that --where does not ask for"),
-            (len(asked) - len(found), "with children and without a method of its own"),
+        chosen = [run for run in requested if run.id not in parents or self.method in run.fields]
+        for remaining, why in (
+            (len(runs) - len(requested), "that --where does not ask for"),
+            (len(requested) - len(chosen), "with children and without a method of its own"),
         ):
-            self.notes += [f"{format_count(left, 'run')} {why}: left out."] if left else []
-        if not found and not unknown:
+            self.notes += [f"{format_count(remaining, 'run')} {why}: left out."] if remaining else []
+        if not chosen and not unknown:
             self.problems.append(
                 f"at least one run is needed, got none that counts of {format_count(len(runs), 'run')}"
             )
-        return found
+        return chosen
 
     def read_columns(self) -> dict[str, list[Any]]:
-        """A row for each run; nothing where `problems` says why not."""
+        """Return a row for each run; nothing if `problems` says why not."""
         if self.problems:
             return {}
         self._find_unfinished()
@@ -92,9 +92,8 @@ class _Reader:
         if open_runs:
             self.problems.append(
                 f"{format_count(len(open_runs), 'run')} not finished ({abbreviate_names(open_runs)}): wait for them, "
-                "or leave them out "
-                f"with --where {STATUS}=FINISHED; a run that failed for what its method is counts with the score that "
-                "it is worth"
+                f"or leave them out with --where {STATUS}=FINISHED; a run that failed for what its method is counts "
+                "with the score that it is worth"
             )
 
     def _read_methods(self) -> None:
@@ -108,12 +107,11 @@ class _Reader:
         elif without:
             self.problems.append(
                 f"{format_count(len(without), 'run')} without the parameter or tag {self.method!r} "
-                f"({abbreviate_names(without)}), which "
-                "says the method: add the tag, or leave them out with --where"
+                f"({abbreviate_names(without)}), which says the method: add the tag, or leave them out with --where"
             )
 
     def _read_seeds(self) -> list[str]:
-        """The seed of each run; where none has one every run is a training of its own, called by its name."""
+        """Return the seed of each run; if none has one, every run is a training of its own, known by its name."""
         without = [run.name for run in self.runs if not run.fields.get(self.seed)]
         if len(without) == len(self.runs) and "seed" not in self.asked.columns:
             if self.asked.paired_seeds:
@@ -124,7 +122,7 @@ class _Reader:
             self.problems.append(
                 f"{format_count(len(without), 'run')} without the parameter or tag {self.seed!r} "
                 f"({abbreviate_names(without)}), which "
-                "tells trainings apart: add the tag, or leave them out with --where"
+                "distinguishes trainings: add the tag, or leave them out with --where"
             )
         of: dict[tuple[str, str], list[str]] = {}
         for run in self.runs:
@@ -134,20 +132,19 @@ class _Reader:
             if len(names) > 1:
                 self.problems.append(
                     f"{method}, seed {seed}, has {len(names)} runs ({abbreviate_names(names)}): delete all but one in "
-                    "MLflow, or "
-                    "leave them out with --where"
+                    "MLflow, or leave them out with --where"
                 )
         return [run.fields.get(self.seed, "") for run in self.runs]
 
     def _read_values(self) -> list[float | None]:
-        """The score of each run."""
-        known = {name for run in self.runs for name in run.metrics}
-        if self.metric is None and len(known) == 1:
-            self.metric = next(iter(known))
-        if self.metric not in known:
+        """Return the score of each run."""
+        names = {name for run in self.runs for name in run.metrics}
+        if self.metric is None and len(names) == 1:
+            self.metric = next(iter(names))
+        if self.metric not in names:
             near = (
-                suggest_correction(self.metric or "", known)
-                or f"; they have {abbreviate_names(sorted(known), most=8) or 'none'}"
+                suggest_correction(self.metric or "", names)
+                or f"; they have {abbreviate_names(sorted(names), most=8) or 'none'}"
             )
             self.problems.append(f"--metric must name a metric of the runs, got {self.metric or 'none'}{near}")
             return []
@@ -155,16 +152,14 @@ class _Reader:
         if without:
             self.problems.append(
                 f"{format_count(len(without), 'run')} without the metric {self.metric!r} "
-                f"({abbreviate_names(without)}): log it, or leave "
-                "them out with --where"
+                f"({abbreviate_names(without)}): log it, or leave them out with --where"
             )
         values = [(run.name, run.metrics[self.metric]) for run in self.runs if self.metric in run.metrics]
         lost = [f"{name} {value:g}" for name, value in values if not abs(value) < LARGEST]
         if lost:
             self.problems.append(
                 f"{format_count(len(lost), 'run')} whose {self.metric!r} is no finite number "
-                f"({abbreviate_names(lost)}): a run that "
-                "diverged gets the score that it is worth"
+                f"({abbreviate_names(lost)}): a run that diverged gets the score that it is worth"
             )
         return [run.metrics.get(self.metric) for run in self.runs]
 
@@ -190,7 +185,7 @@ class TrackedRun(NamedTuple):
 
 
 def list_runs(experiment: str, uri: str) -> list[TrackedRun]:
-    """The runs of an experiment, the oldest first.
+    """Return the runs of an experiment, the oldest first.
 
     Args:
         experiment: its name.
@@ -234,14 +229,14 @@ def _select_runs(connection: sqlite3.Connection, experiment: str, uri: str) -> l
     for table in ("tags", "params"):
         for run, name, text in connection.execute(f"SELECT run_uuid, key, {table}.value FROM {table} {of}", key):
             fields.setdefault(run, {})[name] = text
-    found = connection.execute(
+    rows = connection.execute(
         "SELECT run_uuid, name, status FROM runs "
         "WHERE experiment_id = ? AND lifecycle_stage = 'active' ORDER BY start_time, run_uuid",
         key,
     )
     return [
         TrackedRun(run, name or run[:8], status, metrics.get(run, {}), fields.get(run, {}))
-        for run, name, status in found
+        for run, name, status in rows
     ]
 
 
@@ -250,13 +245,16 @@ def _request_runs(experiment: str, uri: str) -> list[TrackedRun]:
 
     client = connect_to_mlflow(uri)
     try:
-        found = client.get_experiment_by_name(experiment)
-        if found is None or found.lifecycle_stage != "active":
+        experiment_info = client.get_experiment_by_name(experiment)
+        if experiment_info is None or experiment_info.lifecycle_stage != "active":
             raise _explain_missing_experiment(experiment, [each.name for each in client.search_experiments()], uri)
         runs, token = list[TrackedRun](), None
         while token is None or token:
             page = client.search_runs(
-                [found.experiment_id], order_by=["attributes.start_time ASC"], max_results=PAGE, page_token=token
+                [experiment_info.experiment_id],
+                order_by=["attributes.start_time ASC"],
+                max_results=PAGE,
+                page_token=token,
             )
             token = page.token or ""
             runs += [_make_run(each) for each in page]
@@ -265,12 +263,12 @@ def _request_runs(experiment: str, uri: str) -> list[TrackedRun]:
     return runs
 
 
-def _make_run(found: Any) -> TrackedRun:
-    info, data = found.info, found.data
+def _make_run(run: Any) -> TrackedRun:
+    info, data = run.info, run.data
     name = info.run_name or info.run_id[:8]
     return TrackedRun(info.run_id, name, info.status, data.metrics, {**data.tags, **data.params})
 
 
-def _explain_missing_experiment(name: str, known: Any, uri: str) -> UsageError:
-    near = suggest_correction(name, known) or f"; it has {join_words(sorted(known)) or 'none'}"
+def _explain_missing_experiment(name: str, names: Any, uri: str) -> UsageError:
+    near = suggest_correction(name, names) or f"; it has {join_words(sorted(names)) or 'none'}"
     return UsageError(f"MLflow at {hide_address_secrets(uri)} has no experiment {name!r}{near}")

@@ -34,7 +34,7 @@ class _Summary(NamedTuple):
 
 
 def read_tree(root: Path) -> ScoreRows:
-    """The scores of all models below `root`.
+    """Return the scores of all models below `root`.
 
     Raises:
         ScoresError: if there are none, they are of several data sets, or a file is none of nnU-Net's.
@@ -66,14 +66,13 @@ def read_tree(root: Path) -> ScoreRows:
     if undefined:
         notes.append(
             f"{format_count(undefined, 'score')} of classes that neither labels nor answer hold are undefined, and "
-            "left out "
-            "of the class's mean, as nnU-Net does; a false alarm on such an image counts as 0."
+            "left out of the class's mean, as nnU-Net does; a false alarm on such an image counts as 0."
         )
     return ScoreRows(columns, str(root), notes=tuple(notes), metric=METRICS[0], undefined=True)
 
 
 def _read_summaries(root: Path) -> tuple[list[_Summary], list[str]]:
-    found, notes = list[_Summary](), list[str]()
+    summaries, notes = list[_Summary](), list[str]()
     whole = list[_Summary]()
     for path in sorted(root.rglob("summary.json")):
         folder = path.parent
@@ -81,13 +80,13 @@ def _read_summaries(root: Path) -> tuple[list[_Summary], list[str]]:
         if fold is not None and fold[1] == "all":
             notes.append(f"{folder.parent} was scored on its own training images, and is left out.")
         elif fold is not None:
-            found.append(_Summary(path, folder.parent.parent, trained=True))
+            summaries.append(_Summary(path, folder.parent.parent, trained=True))
         elif folder.name.startswith("crossval_results"):
             whole.append(_Summary(path, folder.parent, trained=True))
         elif folder.name != "postprocessed":
-            found.append(_Summary(path, folder, trained=False))
-    by_fold = {summary.model for summary in found}
-    return [*found, *(s for s in whole if s.model not in by_fold)], notes
+            summaries.append(_Summary(path, folder, trained=False))
+    by_fold = {summary.model for summary in summaries}
+    return [*summaries, *(s for s in whole if s.model not in by_fold)], notes
 
 
 def _read_cases(path: Path) -> list[tuple[Any, ...]]:

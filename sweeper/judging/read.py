@@ -1,4 +1,4 @@
-"""Scores from where they lie: CSV and parquet files, trees of nnU-Net, experiments of MLflow."""
+"""Readers of scores: CSV and parquet files, nnU-Net's trees, MLflow's experiments."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from sweeper.core.spreadsheet import TableError, decode_text, parse_table, repla
 from sweeper.judging.rows import Columns, ScoreRequest, ScoreRows, ScoresError
 
 MLFLOW = "mlflow:"
-"""What is put before the name of an experiment."""
+"""Prefix of an experiment's name."""
 
 
 @dataclass(frozen=True)
 class RunSelection:
-    """Which runs of an MLflow experiment count."""
+    """Selection of runs of an MLflow experiment."""
 
     tracking_uri: str = paths.TRACKING
     where: Mapping[str, str] = field(default_factory=dict)
     """Parameter, tag or `status` → the value that they have."""
 
 
-def read_score_file(source: str, asked: ScoreRequest, runs: RunSelection | None = None) -> ScoreRows:
-    """The scores of a file, a folder, or `mlflow:EXPERIMENT`.
+def read_score_file(source: str, request: ScoreRequest, runs: RunSelection | None = None) -> ScoreRows:
+    """Return the scores of a file, a folder, or `mlflow:EXPERIMENT`.
 
     Args:
         source: which.
-        asked: what is asked of them.
+        request: what is asked of them.
         runs: which runs of an experiment count, and where MLflow is.
 
     Raises:
         ScoresError: if nothing there can be read as scores.
-        UsageError: if `runs` are told of what is no experiment, or MLflow does not answer.
+        UsageError: if `runs` is given for what is no experiment, or MLflow does not answer.
     """
     runs = runs or RunSelection()
     if source.startswith(MLFLOW):
         from sweeper.judging.mlflow_runs import read_runs
 
-        return read_runs(source.removeprefix(MLFLOW), runs, asked)
+        return read_runs(source.removeprefix(MLFLOW), runs, request)
     if runs.where:
         raise UsageError(f"--where is for `{MLFLOW}EXPERIMENT`, got {source}; leave it out")
     path = Path(source)
@@ -54,7 +54,7 @@ def read_score_file(source: str, asked: ScoreRequest, runs: RunSelection | None 
 
 
 def read_table(path: Path) -> Columns:
-    """The columns of a CSV or parquet file.
+    """Return the columns of a CSV or parquet file.
 
     Raises:
         ScoresError: if it is none.

@@ -19,7 +19,7 @@ KEYS = ("method", "seed", "image", "group", "class", "fold")
 """Columns that say what a score is of; `method` alone must be there."""
 COUNTS = ("tp", "fp", "fn")
 OF_COUNTS = {"miou": "mIoU", "dice": "mean Dice"}
-"""What can be made of tp, fp and fn (`--metric`)."""
+"""Metrics that can be made of tp, fp and fn (`--metric`)."""
 _FOLDS = re.compile(
     r"\W*(?:(?:cv|k|outer|inner|test|cross.?val\w*)[\W_]*)?(?:folds?|splits?|cv)(?:[\W_]*(?:id|idx|index|no|nr|number))?\W*",
     re.IGNORECASE,
@@ -40,29 +40,29 @@ class ScoresError(ProblemListError):
 
 @dataclass(frozen=True)
 class ScoreRows:
-    """What was read."""
+    """Rows as read."""
 
     columns: Columns
     """Name → one entry per row, all of one length; None and empty texts are missing values."""
     source: str
-    """Where it comes from, for people."""
+    """Display name of the source."""
     notes: tuple[str, ...] = ()
-    """What the reader has to say of it."""
+    """Remarks of the reader."""
     metric: str | None = None
-    """What is judged where nothing else is asked for."""
+    """Metric that is judged unless another is requested."""
     undefined: bool = False
     """Whether a NaN is a class that is left out of its image, and no mistake."""
 
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """What is asked of a table, beside its rows."""
+    """Settings of a judgement, in addition to the table's rows."""
 
     metric: str | None = None
     """Column of the scores, or what is made of tp, fp and fn."""
     baseline: str | None = None
     margin: float | None = None
-    """In the metric's own unit; None = 0.01 where all scores lie in 0–1."""
+    """Margin in the metric's own unit; None = 0.01 if all scores are in 0–1."""
     lower_is_better: bool = False
     paired_seeds: bool = False
     """Whether seeds of one name are one condition for all methods."""
@@ -78,44 +78,44 @@ class ScoreRequest:
 class Rows:
     """The columns as arrays, and what is wrong with single rows."""
 
-    def __init__(self, scores: ScoreRows, asked: ScoreRequest) -> None:
-        wanted = {*KEYS, *COUNTS, *asked.columns.values(), asked.metric or scores.metric or "score"}
+    def __init__(self, scores: ScoreRows, request: ScoreRequest) -> None:
+        wanted = {*KEYS, *COUNTS, *request.columns.values(), request.metric or scores.metric or "score"}
         columns = _match_columns(scores.columns, wanted)
         scores = replace(scores, columns=columns)
         self.problems: list[str] = []
         self.notes: list[str] = []
         self.folds: int | None = None
-        """How many folds share out the images of a rotation, whose scores are given by fold; None = no such table."""
+        """Number of folds share out the images of a rotation, whose scores are given by fold; None = no such table."""
         self.keys: dict[str, npt.NDArray[np.str_]] = {}
         """Key → (rows,) texts, of those that there are."""
         self.numbers = np.zeros((0, 0))
         """(1, rows) scores, or (3, rows) tp, fp and fn; empty where `problems` says why."""
-        names = {key: asked.columns.get(key, key) for key in KEYS}
+        names = {key: request.columns.get(key, key) for key in KEYS}
         for key, name in names.items():
-            if (key == "method" or key in asked.columns) and name not in columns:
+            if (key == "method" or key in request.columns) and name not in columns:
                 near = suggest_correction(name, columns) or f"; the columns are {join_words(list(columns))}"
                 if key == "method" and "?" not in near:
                     near += "; of a column for each method, pandas.melt makes a row for each score"
                 self.problems.append(f"a column {name!r} must say the {key} of each row, got none{near}")
-        score = self._read_score_column(columns, asked, scores)
-        self._find_folds(columns, names, score, chosen="fold" in asked.columns)
+        score = self._read_score_column(columns, request, scores)
+        self._find_folds(columns, names, score, chosen="fold" in request.columns)
         if not self.problems:
             self._read_column(scores, names, COUNTS if self.of_counts else (score,))
         if not self.problems and "fold" in self.keys:
             self._use_folds()
 
-    def _read_score_column(self, columns: Columns, asked: ScoreRequest, scores: ScoreRows) -> str:
-        """The column of the scores; of none where they are made of counts."""
-        score = asked.metric or scores.metric or "score"
+    def _read_score_column(self, columns: Columns, request: ScoreRequest, scores: ScoreRows) -> str:
+        """Return the column of the scores; none if they are made of counts."""
+        score = request.metric or scores.metric or "score"
         self.of_counts = score not in columns and all(c in columns for c in COUNTS)
         if self.of_counts:
-            self.metric = asked.metric or "miou"
+            self.metric = request.metric or "miou"
             self.title = OF_COUNTS.get(self.metric, self.metric)
             if self.metric not in OF_COUNTS:
                 self.problems.append(
                     f"--metric must be a column, or {' or '.join(OF_COUNTS)} of tp, fp and fn, got {self.metric!r}"
                 )
-            if asked.lower_is_better:
+            if request.lower_is_better:
                 self.problems.append(f"of {self.title}, higher is better; leave --lower-is-better out")
         elif score not in columns:
             near = suggest_correction(score, columns) or f"; the columns are {join_words(list(columns))}"
@@ -138,19 +138,17 @@ class Rows:
             for name in columns
             if (_FOLDS.fullmatch(name) or name == names["fold"]) and name not in (score, names["seed"])
         }
-        several = {name: found for name, found in values.items() if len(found) > 1}
-        for name, found in several.items():
-            if _SIDES & {value.casefold() for value in found}:
+        several = {name: folds for name, folds in values.items() if len(folds) > 1}
+        for name, folds in several.items():
+            if _SIDES & {value.casefold() for value in folds}:
                 self.problems.append(
-                    f"a column {name!r} must have one value, got {abbreviate_names(found)}: only images that a method "
-                    "was not "
-                    f"trained on can be judged (in pandas: table[table[{name!r}].astype(str) == {found[-1]!r}])"
+                    f"a column {name!r} must have one value, got {abbreviate_names(folds)}: only images that a method "
+                    f"was not trained on can be judged (in pandas: table[table[{name!r}].astype(str) == {folds[-1]!r}])"
                 )
         if len(several) > 1 and not chosen:
             self.problems.append(
                 f"one column of folds is needed, got {join_words(list(several))}; --column fold={next(iter(several))} "
-                "uses "
-                "this one"
+                "uses this one"
             )
         if names["fold"] not in several:
             names["fold"] = next(iter(several), "fold")
@@ -172,9 +170,8 @@ class Rows:
             if again:
                 self.problems.append(
                     f"{format_rows(np.array(again))}: an image must be in one fold of a training, got another than "
-                    "before. "
-                    "Trainings of several folds share training images, so that their scores of one image are no "
-                    "separate trainings; give each image's mean over them"
+                    "before. Trainings of several folds share training images, so that their scores of one image are "
+                    "no separate trainings; give each image's mean over them"
                 )
             self.notes.append(
                 "The folds together are one training over all images. That other divisions into folds may rank the "
@@ -185,7 +182,7 @@ class Rows:
         of: dict[tuple[str, str], set[str]] = {}
         for run, name in zip(runs, fold.tolist(), strict=True):
             of.setdefault(run, set()).add(name)
-        if lacking := [f"{method}, seed {own}" for (method, own), there in of.items() if there != names]:
+        if lacking := [f"{method}, seed {name}" for (method, name), present in of.items() if present != names]:
             self.problems.append(
                 f"each training must have all {len(names)} folds, got fewer of {abbreviate_names(lacking)}"
             )
@@ -211,30 +208,33 @@ class Rows:
             step = "a class that an image lacks has no row, and a run that diverged gets the score that it is worth"
             if any(re.search("[,%]", str(columns[name][row])) for name in of for row in wrong[:SHOWN]):
                 step = "write numbers with a decimal point, and without a sign for thousands or per cent: 0.5999, 1234"
-            got = self._first_problem(columns, of, int(wrong[0]))
+            got = self._format_first_value(columns, of, int(wrong[0]))
             self.problems.append(f"{format_rows(wrong)}: no finite number, got {got}; {step}")
         elif self.of_counts and len(wrong := np.flatnonzero((self.numbers < 0).any(axis=0))):
             self.problems.append(f"{format_rows(wrong)}: tp, fp and fn must be ≥ 0")
 
-    def _first_problem(self, columns: Columns, of: Sequence[str], row: int) -> str:
+    def _format_first_value(self, columns: Columns, of: Sequence[str], row: int) -> str:
         name = next(name for name, values in zip(of, self.numbers, strict=True) if not math.isfinite(values[row]))
         return repr(columns[name][row])
 
     def has_column(self, key: str) -> bool:
-        """Whether there is a column of this key."""
+        """Return whether there is a column of this key."""
         return key in self.keys
 
 
 def _match_columns(columns: Columns, wanted: Collection[str]) -> Columns:
-    """The columns by the wanted names, where only one is called so in another case or with spaces around it."""
+    """Match columns that differ from the wanted names only in case or surrounding spaces, if only one does."""
     plain = [str(name).strip().casefold() for name in columns]
-    found = {name.strip().casefold(): name for name in wanted if name not in columns}
-    again = (found.get(key, name) if plain.count(key) == 1 else name for name, key in zip(columns, plain, strict=True))
+    wanted_by_name = {name.strip().casefold(): name for name in wanted if name not in columns}
+    again = (
+        wanted_by_name.get(key, name) if plain.count(key) == 1 else name
+        for name, key in zip(columns, plain, strict=True)
+    )
     return dict(zip(again, columns.values(), strict=True))
 
 
 def _format_key(value: Any) -> str:
-    """A key as text; 1.0 and "1" are one."""
+    """Return a key as text; 1.0 and "1" are one."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return f"{value:g}" if isinstance(value, float) and value.is_integer() else str(value).strip()
@@ -257,6 +257,6 @@ def format_rows(which: npt.NDArray[np.int64]) -> str:
 
 
 def abbreviate_names(names: Sequence[str], of: int | None = None, most: int = SHOWN) -> str:
-    """`a, b, c and 4 more`: at most `most` of the names, of `of` in all."""
+    """Return `a, b, c and 4 more`: at most `most` of the names, of `of` in all."""
     total = len(names) if of is None else of
     return join_words(list(names)) if total <= most else f"{', '.join(names[:most])} and {total - most} more"

@@ -2,7 +2,7 @@
 
 What is claimed follows from what is there. Runs and images: methods, at other trainings and images like these. Runs
 alone: methods, at other trainings, scored alike. Fewer than three runs of some method, and images: nothing is shown of
-methods, and what holds of these very networks on other images is weighed beside it.
+methods, and what holds for these very networks on other images is weighed separately.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class MethodEvidence(Contender):
     """One method: `family` is its name, `seeds` numbers its runs."""
 
     runs: tuple[str, ...]
-    """What they are called."""
+    """Names of the runs."""
     score: Interval
     """Mean over its runs; higher is better. Infinite ends where nothing is known of its error."""
 
@@ -39,26 +39,26 @@ class MethodContest(Contest):
     finalists: tuple[MethodEvidence, ...]
 
 
-def weigh_table(table: ScoreTable, asked: ScoreRequest, scope: Scope) -> MethodContest:
-    """Every pair of methods compared, best first.
+def weigh_table(table: ScoreTable, request: ScoreRequest, scope: Scope) -> MethodContest:
+    """Return every pair of methods compared, best first.
 
     `scope` says what the intervals speak of: with `images`, of these networks alone.
     """
-    seeds = _number_seeds(table, asked)
+    seeds = _number_seeds(table, request)
     places = [dict(zip(numbers, rows, strict=True)) for numbers, rows in zip(seeds, table.rows, strict=True)]
     levels = (
         fit_levels(places, table.scores.scores)
-        if asked.paired_seeds and scope != "images"
+        if request.paired_seeds and scope != "images"
         else [float(table.scores.scores[list(rows)].mean()) for rows in table.rows]
     )
-    first = None if asked.baseline is None else table.methods.index(asked.baseline)
+    first = None if request.baseline is None else table.methods.index(request.baseline)
     order = sorted(range(len(table.methods)), key=lambda m: (-levels[m], m != first, m))
-    analyses = (InterimAnalysis(seeds=max(map(len, seeds)), error=1 - asked.level),)
+    analyses = (InterimAnalysis(seeds=max(map(len, seeds)), error=1 - request.level),)
     at = [places[m] for m in order]
-    if asked.paired_seeds and scope == "both":
+    if request.paired_seeds and scope == "both":
         comparisons = compare_pairs(at, table.scores, analyses, table.margin, table.bound)
     else:
-        comparisons = _compare_methods(at, table, asked, scope)
+        comparisons = _compare_methods(at, table, request, scope)
     return add_regrets(
         MethodContest(
             finalists=tuple(
@@ -75,7 +75,7 @@ def weigh_table(table: ScoreTable, asked: ScoreRequest, scope: Scope) -> MethodC
             rope=table.margin,
             scale=table.scale,
             scope=scope,
-            paired=asked.paired_seeds,
+            paired=request.paired_seeds,
             test_images=table.images,
             test_groups=table.groups,
             few_groups=table.few_groups,
@@ -84,9 +84,9 @@ def weigh_table(table: ScoreTable, asked: ScoreRequest, scope: Scope) -> MethodC
     )
 
 
-def _number_seeds(table: ScoreTable, asked: ScoreRequest) -> list[tuple[int, ...]]:
+def _number_seeds(table: ScoreTable, request: ScoreRequest) -> list[tuple[int, ...]]:
     """Paired: one number for each name of a seed, whichever method has it; else the runs of each, counted."""
-    if not asked.paired_seeds:
+    if not request.paired_seeds:
         return [tuple(range(len(runs))) for runs in table.runs]
     names = list(dict.fromkeys(name for runs in table.runs for name in runs))
     number = {name: place for place, name in enumerate(names)}
@@ -94,24 +94,24 @@ def _number_seeds(table: ScoreTable, asked: ScoreRequest) -> list[tuple[int, ...
 
 
 def _make_own_interval(table: ScoreTable, rows: tuple[int, ...], scope: Scope) -> Interval:
-    own = table.scores.select_rows(list(rows))
+    scores = table.scores.select_rows(list(rows))
     if scope != "both":
-        return _widen_interval(compute_interval_within(own, scope), table)
+        return _widen_interval(compute_interval_within(scores, scope), table)
     low = 0.0 if math.isfinite(table.bound) else -math.inf
     return (
-        compute_paired_interval(own, (low, table.bound))
+        compute_paired_interval(scores, (low, table.bound))
         if len(rows) > 1
-        else _make_unknown_interval(float(own.scores[0]))
+        else _make_unknown_interval(float(scores.scores[0]))
     )
 
 
-def _widen_interval(found: Interval, table: ScoreTable) -> Interval:
+def _widen_interval(interval: Interval, table: ScoreTable) -> Interval:
     """Return an interval over runs as wide as it is where their training images overlap."""
     if (by := table.widening) == 1:
-        return found
-    half = by * (found.high - found.estimate)
-    ends = {"low": found.estimate - half, "high": found.estimate + half}
-    return found.model_copy(update={**ends, "se_seed": by * found.se_seed})
+        return interval
+    half = by * (interval.high - interval.estimate)
+    ends = {"low": interval.estimate - half, "high": interval.estimate + half}
+    return interval.model_copy(update={**ends, "se_seed": by * interval.se_seed})
 
 
 def _make_unknown_interval(estimate: float) -> Interval:
@@ -119,26 +119,26 @@ def _make_unknown_interval(estimate: float) -> Interval:
 
 
 def _compare_methods(
-    places: list[dict[int, int]], table: ScoreTable, asked: ScoreRequest, scope: Scope
+    places: list[dict[int, int]], table: ScoreTable, request: ScoreRequest, scope: Scope
 ) -> list[Comparison]:
-    found = []
+    comparisons = []
     for i, one in enumerate(places):
         for j, other in enumerate(places[:i]):
             gap, ends = (
-                _make_gap(one, other, table, asked, scope=scope, level=level)
-                for level in (asked.level, 2 * asked.level - 1)
+                _make_gap(one, other, table, request, scope=scope, level=level)
+                for level in (request.level, 2 * request.level - 1)
             )
             for (a, b), both, once in (((i, j), gap, ends), ((j, i), negate_interval(gap), negate_interval(ends))):
                 won = is_win(both, table.margin)
-                found.append(Comparison(first=a, second=b, difference=both, at_most_one_sided=once.high, won=won))
-    return sorted(found, key=lambda each: (each.first, each.second))
+                comparisons.append(Comparison(first=a, second=b, difference=both, at_most_one_sided=once.high, won=won))
+    return sorted(comparisons, key=lambda each: (each.first, each.second))
 
 
 def _make_gap(
-    one: dict[int, int], other: dict[int, int], table: ScoreTable, asked: ScoreRequest, *, scope: Scope, level: float
+    one: dict[int, int], other: dict[int, int], table: ScoreTable, request: ScoreRequest, *, scope: Scope, level: float
 ) -> Interval:
-    first, second = (table.scores.select_rows(list(own.values())) for own in (one, other))
-    if not asked.paired_seeds or scope == "images":
+    first, second = (table.scores.select_rows(list(runs.values())) for runs in (one, other))
+    if not request.paired_seeds or scope == "images":
         return compute_nested_interval(first, second, scope, level, table.bound)
     common = [seed for seed in one if seed in other]  # `score_table` asks for some
     pairs: ImageTable = table.scores.select_rows([one[s] for s in common], [other[s] for s in common])
@@ -146,5 +146,5 @@ def _make_gap(
 
 
 def restore_score_direction(table: ScoreTable, finalist: MethodEvidence) -> Interval:
-    """A method's score as it was given: where lower is better, it is told so."""
+    """Return a method's score in its given direction: where lower is better, lower."""
     return finalist.score if table.higher_is_better else negate_interval(finalist.score)

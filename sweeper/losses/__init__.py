@@ -8,7 +8,7 @@ families.py           the registry: what each family is, searches, is good for (
                       pixel_families.py, overlap_families.py, mixture_families.py, map_families.py; family_records.py
 coordinates.py        checks of coordinates, and their translation into the kernel's terms (no torch)
 kernel.py             cross-entropy, focal, Dice, Tversky and their mixtures, as pure functions of tensors; per_pixel.py
-batch.py              a batch as the losses beside the kernel see it: pixel_losses.py, overlap_losses.py, map_losses.py
+batch.py              a batch as the losses outside the kernel see it: pixel_losses.py, overlap_losses.py, map_losses.py
 build.py              `build_loss` and the modules; loss_module.py: how they are called, what they refuse
 own_losses.py         losses of the user: families once a study names them (no torch at first); own_loss_module.py: the
                       module around one, and what is tried of it

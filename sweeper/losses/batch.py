@@ -1,4 +1,4 @@
-"""A batch as the losses beside the kernel see it: pixels, classes, sums over classes.
+"""A batch as the losses outside the kernel see it: pixels, classes, sums over classes.
 
 The kernel's conventions hold: at least float32 inside, sums over the labelled pixels of the whole batch, nothing under
 ignore matters, no waiting for the device. A class absent from the batch's labelled pixels costs the mean of its
@@ -70,13 +70,13 @@ class ClassSums(NamedTuple):
 
 
 def compute_kernel(batch: LossBatch, settings: KernelSettings) -> Tensor:
-    """The kernel's loss, without class weights."""
+    """Return the kernel's loss, without class weights."""
     loss = softmax_loss if batch.task == "multiclass" else sigmoid_loss
     return loss(batch.logits, batch.target, settings, batch.ignore_index)
 
 
 def mix_losses(share: float, first: Callable[[], Tensor], second: Callable[[], Tensor]) -> Tensor:
-    """share · first + (1 − share) · second; a part without weight is not computed."""
+    """Share · first + (1 − share) · second; a part without weight is not computed."""
     if share == 0:
         return second()
     return share * first() if share == 1 else share * first() + (1 - share) * second()
@@ -111,12 +111,12 @@ def split_classes(batch: LossBatch) -> ClassProbabilities:
 
 def compute_class_sums(batch: LossBatch) -> ClassSums:
     """Errors and pixels of each class."""
-    found = split_classes(batch)
-    others = found.mask - found.own
+    classes = split_classes(batch)
+    others = classes.mask - classes.own
     return ClassSums(
-        sum_over_pixels(found.p * others),
-        sum_over_pixels(found.rest * found.own),
-        sum_over_pixels(found.own),
+        sum_over_pixels(classes.p * others),
+        sum_over_pixels(classes.rest * classes.own),
+        sum_over_pixels(classes.own),
         sum_over_pixels(others),
     )
 

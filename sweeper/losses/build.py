@@ -31,26 +31,26 @@ class KernelLoss(SegmentationLoss):
         self._weights: Tensor | None = None
 
     def compute(self, batch: LossBatch) -> Tensor:
-        """The loss of a checked batch."""
+        """Return the loss of a checked batch."""
         logits, target, settings = batch.logits, batch.target, self.settings
         if self.task == "multiclass":
             return softmax_loss(logits, target, settings, self.ignore_index, self._place_class_weights(logits))
         return sigmoid_loss(logits, target, settings, self.ignore_index, settings.class_weights or (1.0, 1.0))  # type: ignore[arg-type]
 
     def _place_class_weights(self, logits: Tensor) -> Tensor | None:
-        """The weights where the logits are; copied once per device and precision, then kept."""
-        given, kept = self.settings.class_weights, self._weights
-        if given is None:
+        """Return the weights on the device of the logits; copied once per device and precision, then kept."""
+        weights, kept = self.settings.class_weights, self._weights
+        if weights is None:
             return None
         dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
         if kept is None or kept.device != logits.device or kept.dtype != dtype:
             # From the exact numbers, so that float64 does not inherit float32's rounding.
-            self._weights = kept = torch.tensor(given, dtype=dtype, device=logits.device)
+            self._weights = kept = torch.tensor(weights, dtype=dtype, device=logits.device)
         return kept
 
 
 class RelativeLoss(SegmentationLoss):
-    """A loss of its own beside the kernel: a function of a batch and of the family's coordinates."""
+    """Loss outside the kernel: a function of a batch and of the family's coordinates."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class RelativeLoss(SegmentationLoss):
         self._given = {name: value for name, value in coordinates.items() if value is not None}
 
     def compute(self, batch: LossBatch) -> Tensor:
-        """The loss of a checked batch."""
+        """Return the loss of a checked batch."""
         return self._cost(batch, **self._given)
 
 

@@ -32,7 +32,7 @@ class KernelSettings(NamedTuple):
 
 
 def needs_frequencies(values: Mapping[str, object], task: str) -> str | None:
-    """The coordinate that makes the weights depend on the class frequencies, if one does."""
+    """Return the coordinate that makes the weights depend on the class frequencies, if one does."""
     if task != "multiclass":
         return None
     if values.get("alpha") is not None:
@@ -41,19 +41,19 @@ def needs_frequencies(values: Mapping[str, object], task: str) -> str | None:
 
 
 def uses_frequencies(values: Mapping[str, object], task: str) -> bool:
-    """Whether the loss is another one with class frequencies than without, or needs them."""
+    """Return whether class frequencies change the loss, or are needed by it."""
     return needs_frequencies(values, task) is not None or (task == "multiclass" and "suppression" in values)
 
 
 # --- Checks -------------------------------------------------------------------------------------------------
 
 
-def _name_problems(family: LossFamily, task: Task, given: Iterable[str]) -> list[str]:
+def _name_problems(family: LossFamily, task: Task, names: Iterable[str]) -> list[str]:
     free = family.coordinates[task]
     takes = f"{family.name} takes {', '.join(f'`{name}`' for name in free) or 'no hyper-parameters'} for {task} tasks"
     return [
         f"`{name}` is not a hyper-parameter of {family.name} for {task} tasks{suggest_correction(name, free)}; {takes}"
-        for name in given
+        for name in names
         if name not in free
     ]
 
@@ -86,7 +86,7 @@ def _find_frequency_problem(frequencies: Sequence[float] | None, needed_by: str 
 
 
 def _find_tversky_problem(values: Mapping[str, Value]) -> str | None:
-    """What is wrong with its two weights together."""
+    """Return what is wrong with the two Tversky weights together."""
     fp, fn = values.get("fp_weight"), values.get("fn_weight")
     if fn is not None and fp is None and fn > 1:
         return f"`fn_weight` must be at most 1 when `fp_weight` is left to 1 − fn_weight, got {fn!r}; give `fp_weight`"
@@ -96,9 +96,9 @@ def _find_tversky_problem(values: Mapping[str, Value]) -> str | None:
 
 
 def check_coordinates(
-    family: str, task: Task, given: Mapping[str, object], class_frequencies: Sequence[float] | None = None
+    family: str, task: Task, coordinates: Mapping[str, object], class_frequencies: Sequence[float] | None = None
 ) -> dict[str, Value]:
-    """All free coordinates of a family: the given ones, checked, and the literature defaults of the others.
+    """Return all free coordinates of a family: the given ones, checked, and the literature defaults of the others.
 
     Raises:
         LossError: naming every fault at once: unknown family, task or coordinate; a value that is not a finite number
@@ -116,13 +116,13 @@ def check_coordinates(
             "give the task of the data"
         )
     free = entry.coordinates[task]
-    values = {name: given[name] if name in given else free[name].default for name in free}
-    missing = [n for n in free if n not in given and free[n].default is None and n not in ("alpha", "fp_weight")]
-    found = [_find_value_problem(name, given[name]) for name in free if name in given]
+    values = {name: coordinates[name] if name in coordinates else free[name].default for name in free}
+    missing = [n for n in free if n not in coordinates and free[n].default is None and n not in ("alpha", "fp_weight")]
+    value_problems = [_find_value_problem(name, coordinates[name]) for name in free if name in coordinates]
     problems = [
-        *_name_problems(entry, task, given),
+        *_name_problems(entry, task, coordinates),
         *(f"`{n}` of {family} has no default, only the data can decide it; give {n}=…" for n in missing),
-        *(problem for problem in found if problem),
+        *(problem for problem in value_problems if problem),
     ]
     clean: dict[str, Value] = {}
     if not problems:
@@ -142,7 +142,7 @@ def check_coordinates(
 def make_kernel_settings(
     family: LossFamily, task: Task, values: Mapping[str, Value], class_frequencies: Sequence[float] | None
 ) -> KernelSettings:
-    """The point of the kernel for checked coordinates `values`."""
+    """Return the point of the kernel for checked coordinates `values`."""
     point: dict[str, float] = {**family.fixed, **{n: v for n, v in values.items() if v is not None}}
     weights = _compute_class_weights(task, point, class_frequencies)
     if all(w == 1.0 for w in weights or ()):

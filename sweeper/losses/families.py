@@ -20,8 +20,13 @@ FAMILIES: dict[str, LossFamily] = {
     family.name: family for family in (*PIXEL_FAMILIES, *OVERLAP_FAMILIES, *MIXTURE_FAMILIES, *MAP_FAMILIES)
 }
 """All families by name, simplest first: the declared order that settles ties and orders the first trials."""
-_OWN = {n: own for family in FAMILIES.values() for free in family.coordinates.values() for n, own in free.items()}
-LIMITS: dict[str, ValueLimits] = KERNEL_LIMITS | {n: own.limits for n, own in _OWN.items() if own.limits is not None}
-"""What each coordinate of any family may be."""
-MEANINGS: dict[str, str] = KERNEL_MEANINGS | {n: own.meaning for n, own in _OWN.items() if own.meaning is not None}
+_OWN = {
+    n: coordinate
+    for family in FAMILIES.values()
+    for free in family.coordinates.values()
+    for n, coordinate in free.items()
+}
+LIMITS: dict[str, ValueLimits] = KERNEL_LIMITS | {n: c.limits for n, c in _OWN.items() if c.limits is not None}
+"""Limits of each coordinate of any family."""
+MEANINGS: dict[str, str] = KERNEL_MEANINGS | {n: c.meaning for n, c in _OWN.items() if c.meaning is not None}
 """And what it means."""

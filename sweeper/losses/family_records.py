@@ -1,4 +1,4 @@
-"""What a family of losses is, as records, and the coordinates of the kernel: what each may be and means. No torch.
+"""Records of loss families, and the coordinates of the kernel with their limits and meanings. No torch.
 
 A coordinate that one family alone has is declared with that family.
 """
@@ -12,13 +12,13 @@ from sweeper.core.base import Record
 from sweeper.core.records import Coordinate, Task
 
 DISTANCE_WORDS = "signed distances to the class boundaries, shaped as the logits"
-"""What stands in the map that a loss can need of the labels, for people."""
+"""Description of the maps of the labels that a loss can need."""
 TASKS: tuple[Task, ...] = get_args(Task)
-"""What losses can be built for."""
+"""Tasks that losses can be built for."""
 
 
 class ValueLimits(NamedTuple):
-    """What a coordinate may be; `open_low` and `open_high` exclude an end."""
+    """Limits of a coordinate; `open_low` and `open_high` exclude an end."""
 
     low: float
     high: float
@@ -26,7 +26,7 @@ class ValueLimits(NamedTuple):
     open_high: bool = False
 
     def find_problem(self, value: float) -> str | None:
-        """The rule, when `value` breaks it, else None."""
+        """Return the rule if `value` breaks it, else None."""
         excluded = (self.open_low and value == self.low) or (self.open_high and value == self.high)
         if math.isfinite(value) and self.low <= value <= self.high and not excluded:
             return None
@@ -42,12 +42,12 @@ class LossCoordinate(Record):
     start: float | None = None
     """Literature default on the scale of `search` (an exponent for `power_of_imbalance`): the first trial's value."""
     default: float | None = None
-    """What `build_loss` uses when it is not given. None: `alpha` is then off, `fp_weight` is 1 − fn_weight, and
-    `pos_weight` has to be given, because only the data can decide it."""
+    """Default of `build_loss`. None: `alpha` is then off, `fp_weight` is 1 − fn_weight, and `pos_weight` must be
+    given, because only the data can decide it."""
     limits: ValueLimits | None = None
-    """What `build_loss` accepts; None for a coordinate of the kernel, which has its own."""
+    """Values that `build_loss` accepts; None for a coordinate of the kernel, which has its own."""
     meaning: str | None = None
-    """What it is, in half a sentence; None for a coordinate of the kernel."""
+    """Meaning, in half a sentence; None for a coordinate of the kernel."""
 
 
 class LossFamily(Record):
@@ -55,7 +55,7 @@ class LossFamily(Record):
 
     name: str
     title: str
-    """For people."""
+    """Name for display."""
     fixed: dict[str, float]
     """Coordinates of the kernel that define the family."""
     coordinates: dict[Task, dict[str, LossCoordinate]]
@@ -72,7 +72,8 @@ class LossFamily(Record):
     needs_map: Literal["distance"] | None = None
     """Argument of the loss by which it wants a map of the labels, which sweeper keeps with the data."""
     module: str | None = None
-    """Where a relative is: the function of its name in `sweeper.losses.MODULE`. None: a point of the kernel."""
+    """Module of a loss outside the kernel: the function of its name in `sweeper.losses.MODULE`. None: a point of the
+    kernel."""
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -81,7 +82,7 @@ class LossFamily(Record):
 
     @property
     def call_signature(self) -> str | None:
-        """How a loss is called that wants a map of the labels; None for all others."""
+        """Call of a loss that wants a map of the labels; None for all others."""
         if self.needs_map is None:
             return None
         return f"Takes `loss(logits, target, {self.needs_map}=…)`: {DISTANCE_WORDS}."
@@ -92,12 +93,12 @@ class LossFamily(Record):
 
 
 def uniform_range(low: float, high: float) -> Coordinate:
-    """A range searched evenly."""
+    """Return a range that is searched evenly."""
     return Coordinate(kind="uniform", low=low, high=high)
 
 
 def for_all_tasks(**free: LossCoordinate) -> dict[Task, dict[str, LossCoordinate]]:
-    """The same free coordinates for every task."""
+    """Return the same free coordinates for every task."""
     return {task: dict(free) for task in TASKS}
 
 
@@ -116,14 +117,14 @@ KERNEL_LIMITS: dict[str, ValueLimits] = {
     "hard_fraction": ValueLimits(0, 1, open_low=True),
     "boundary_weight": ValueLimits(0, 1000),
 }
-"""What `build_loss` accepts; searches keep well inside. Beyond the high ends float32 has nothing left to tell."""
+"""Values that `build_loss` accepts; searches keep well inside. Beyond the high ends float32 makes no difference."""
 POWER_LIMITS = ValueLimits(0, 2)
 """Exponents of the imbalance."""
 
 KERNEL_MEANINGS: dict[str, str] = {
     "mix": "weight of the cross-entropy part; the overlap part has 1 − mix",
     "gamma": "focal exponent; 0 = cross-entropy",
-    "alpha": "focal balance: foreground × α, background × (1 − α); multi-class: commonest class × (1 − α), others × α",
+    "alpha": "focal balance: foreground × α, background × (1 − α); multi-class: most common class × (1 − α), rest × α",
     "pos_weight": "weight of foreground pixels in the cross-entropy part",
     "class_weight_power": "p in the class weights w ∝ f^−p, with f the class's share of the pixels",
     "fp_weight": "weight of false positives in the overlap part",

@@ -26,14 +26,14 @@ def measure_float64_differences(device: str) -> dict[str, float]:
     logits = 2 * torch.randn(2, 1, 32, 32, generator=generator, dtype=torch.float64)
     target = torch.randint(0, 2, (2, 32, 32), generator=generator)
     target[:, :4] = IGNORE
-    found = {}
+    differences = {}
     for family in FAMILIES_CHECKED:
         exact = _compute_value_and_gradient(family, logits, target)
         single = _compute_value_and_gradient(family, logits.to(device, torch.float32), target.to(device))
         pairs = zip(single, exact, strict=True)
         gaps = torch.stack([(one.cpu().double() - other).norm() / other.norm() for one, other in pairs])
-        found[family] = float(gaps.max())
-    return found
+        differences[family] = float(gaps.max())
+    return differences
 
 
 def _compute_value_and_gradient(family: str, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,9 +1,9 @@
 """Whether two losses are the same function on a data set's own labels, as an optimiser sees them.
 
-Weighted cross-entropy with a weight of 1 is cross-entropy, and at 1.007 nobody could tell. An optimiser sees gradients;
-AdamW divides them by their own size, so that a common factor changes nothing. So two losses count as the same where
-their gradients, scaled to the same length, differ by little at every stage of a training, and where the factor between
-them stays the same over the stages.
+Weighted cross-entropy with a weight of 1 is cross-entropy, and at 1.007 nobody could notice. An optimiser sees
+gradients; AdamW divides them by their own size, so that a common factor changes nothing. So two losses count as the
+same where their gradients, scaled to the same length, differ by little at every stage of a training, and where the
+factor between them stays the same over the stages.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from sweeper.losses.build import build_loss
 from sweeper.losses.families import FAMILIES
 
 STAGES = ((0.0, 0.5, 0.0), (1.5, 1.0, 0.1), (4.0, 1.5, 0.03))
-"""Of a training: how far the logits have moved to the labels, their noise, and the share of pixels that go astray."""
+"""Stages of a training: how far the logits have moved to the labels, their noise, and the share of wrong pixels."""
 
 SEEN = 2**14
-"""Components of a gradient that are kept of every loss: enough to tell apart what is not nearly the same. The whole of
+"""Components of a gradient that are kept of every loss: enough to separate what is not nearly the same. The whole of
 all, some 100 MB for eleven classes each, would be too much."""
 
 
@@ -38,7 +38,7 @@ class ComparedLoss(NamedTuple):
 
 
 class _GradientSample(NamedTuple):
-    """What is kept of a gradient: the whole of many losses would not fit into memory."""
+    """Kept part of a gradient: whole gradients of many losses would not fit into memory."""
 
     length: float
     some: Tensor
@@ -53,7 +53,7 @@ def measure_gradient_distances(
     *,
     enough: float = math.inf,
 ) -> list[float]:
-    """How far the gradients of each pair are apart: 0 = the same function up to a factor.
+    """Return how far the gradients of each pair are apart: 0 = the same function up to a factor.
 
     Args:
         pairs: losses to be compared.
@@ -82,7 +82,7 @@ class _MeasuredGradients:
         """By loss and stage."""
 
     def measure_distance(self, first: ComparedLoss, second: ComparedLoss) -> float:
-        """See `gradient_distances`. Stage by stage, as one is often enough to tell two losses apart."""
+        """See `measure_gradient_distances`. Stage by stage, as one is often enough to separate two losses."""
         apart, factors = 0.0, list[float]()
         for stage in range(len(self._batches)):
             g, h = self._sample_gradient(first, stage), self._sample_gradient(second, stage)
@@ -111,10 +111,10 @@ class _MeasuredGradients:
     def _sample_gradient(self, loss: ComparedLoss, stage: int) -> _GradientSample | None:
         key = (stage, loss.family, *sorted(loss.params.items()))
         if key not in self._glimpses:
-            found = self._get_gradient(loss, stage)
-            every = 1 if found is None else -(-found.numel() // SEEN) or 1
+            gradient = self._get_gradient(loss, stage)
+            every = 1 if gradient is None else -(-gradient.numel() // SEEN) or 1
             self._glimpses[key] = (
-                None if found is None else _GradientSample(_compute_length(found), found[::every].clone())
+                None if gradient is None else _GradientSample(_compute_length(gradient), gradient[::every].clone())
             )
         return self._glimpses[key]
 
@@ -127,7 +127,7 @@ def _compute_length(gradient: Tensor) -> float:
 
 
 def _compute_distance(g: _GradientSample, h: _GradientSample) -> float:
-    """Of what was seen of both; never more than that of the whole gradients."""
+    """Return the distance of the seen parts; never more than that of the whole gradients."""
     return float((g.some.double() / g.length - h.some.double() / h.length).norm())
 
 
@@ -143,7 +143,7 @@ def _make_batches(labels: npt.NDArray[np.uint8], task: Task, pixels: Sequence[in
     prior = (shares / shares.sum()).log().float()
     classes = len(pixels)
     truth = torch.where(target == IGNORE, 0, target)
-    found = []
+    batches = []
     for moved, noise, astray in STAGES:
         wrong = torch.rand(target.shape, generator=generator) < astray
         seen = torch.where(wrong, torch.randint(0, classes, target.shape, generator=generator), truth)
@@ -152,8 +152,8 @@ def _make_batches(labels: npt.NDArray[np.uint8], task: Task, pixels: Sequence[in
         logits = logits + noise * torch.randn(logits.shape, generator=generator)
         if task == "binary":
             logits = logits[:, 1:] - logits[:, :1]
-        found.append((logits, target))
-    return found
+        batches.append((logits, target))
+    return batches
 
 
 def _compute_gradient(

@@ -35,7 +35,7 @@ from sweeper.losses.per_pixel import (
 )
 
 LINEAR_BELOW = 1e-6
-"""Below this, (1 − TI)^κ goes on as a straight line to 0, so that the slope stays bounded at TI = 1 for κ < 1."""
+"""Below this, (1 − TI)^κ continues as a straight line to 0, so that its slope is bounded at TI = 1 for κ < 1."""
 
 NEARLY_NOTHING = 1e-12
 """Divisors in pixels are no smaller; far enough from float32's limits for slopes to be multiplied."""
@@ -122,8 +122,8 @@ def softmax_loss(
         parts.append(settings.mix * _average_cross_entropy(loss, labels, labelled, settings))
     if settings.mix != 1:
         p, mask = log_p.exp(), labelled.to(z.dtype).unsqueeze(1)
-        own = scatter_to_classes(p, index.unsqueeze(1), mask)  # 1 at the own class, 0 under ignore
-        actual, true_positives = _sum_over_pixels(own), _sum_over_pixels(p * own)
+        one_hot = scatter_to_classes(p, index.unsqueeze(1), mask)  # 1 at the own class, 0 under ignore
+        actual, true_positives = _sum_over_pixels(one_hot), _sum_over_pixels(p * one_hot)
         total = _sum_over_pixels(p * mask)  # TP + FP
         mean = total / _sum_over_pixels(mask).clamp(min=NEARLY_NOTHING)
         each = compute_class_cost(total - true_positives, actual - true_positives, actual, mean, settings)
@@ -132,14 +132,14 @@ def softmax_loss(
 
 
 def _average_cross_entropy(loss: Tensor, labels: Tensor, labelled: Tensor, settings: KernelSettings) -> Tensor:
-    """The cross-entropy part from the loss of each pixel; all of one shape."""
+    """Return the cross-entropy part from the loss of each pixel; all of one shape."""
     if settings.boundary_weight > 0:
         loss = loss * (1 + settings.boundary_weight * is_near_boundary(labels, labelled).to(loss.dtype))
     return average_labelled(loss, labelled, settings.hard_fraction)
 
 
 def pick_own_class(values: Tensor, index: Tensor) -> Tensor:
-    """The value of each pixel's own class; values (N, C, H, W), index (N, H, W) → (N, H, W)."""
+    """Return the value of each pixel's own class; values (N, C, H, W), index (N, H, W) → (N, H, W)."""
     return values.gather(1, index.unsqueeze(1)).squeeze(1)
 
 

@@ -1,4 +1,4 @@
-"""What all loss modules share: how they are called, what they refuse, how they show themselves."""
+"""Common part of all loss modules: how they are called, what they refuse, how they show themselves."""
 
 from __future__ import annotations
 
@@ -104,11 +104,11 @@ class SegmentationLoss(nn.Module):
             )
 
     def compute(self, batch: LossBatch) -> Tensor:
-        """The loss of a checked batch."""
+        """Return the loss of a checked batch."""
         raise NotImplementedError
 
     def extra_repr(self) -> str:
-        """The family and its coordinates."""
+        """Return the family and its coordinates."""
         shown = [f"{name}={value:.4g}" for name, value in self.coordinates.items() if value is not None]
         return ", ".join([self.family, f"task={self.task}", *shown, f"ignore_index={self.ignore_index}"])
 

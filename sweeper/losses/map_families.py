@@ -54,4 +54,4 @@ MAP_FAMILIES = (
         module="map_losses",
     ),
 )
-"""From the simplest on."""
+"""Families, from the simplest on."""

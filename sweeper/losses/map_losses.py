@@ -1,11 +1,11 @@
 """Losses that look at neighbours: distances to boundaries, centre lines.
 
 Each has the name of its family: a batch and the family's coordinates → a scalar. A class absent from the batch costs
-its mean probability in place of the part beside Dice.
+its mean probability in place of the part added to Dice.
 
-sweeper keeps the distances beside the labels (`sweeper.data.label_maps`), and gives them with the batch. Without that
-they are made from the target on the processor at every call (`distance_maps`): right in any loop, but slow (some 10 ms
-for each class of a 256² image), and it waits for the device.
+sweeper keeps the distances next to the labels (`sweeper.data.label_maps`), and gives them with the batch. Without that
+they are made from the target on the processor at every call (`compute_distance_maps`): right in any loop, but slow
+(some 10 ms for each class of a 256² image), and it waits for the device.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ def compute_distance_maps(target: Tensor, task: Task, classes: int, ignore_index
     of_class = [target == c for c in range(classes)] if task == "multiclass" else [target == 1]
     labelled = target != ignore_index
     maps = [
-        torch.stack([torch.from_numpy(compute_signed_distances(one.numpy(), known.numpy())) for one in image])
-        for image, known in zip(torch.stack(of_class, dim=1) & labelled.unsqueeze(1), labelled, strict=True)
+        torch.stack([torch.from_numpy(compute_signed_distances(one.numpy(), is_labelled.numpy())) for one in image])
+        for image, is_labelled in zip(torch.stack(of_class, dim=1) & labelled.unsqueeze(1), labelled, strict=True)
     ]
-    found = torch.stack(maps) if maps else torch.zeros(0, len(of_class), *target.shape[1:])
-    return found.to(device)
+    distances = torch.stack(maps) if maps else torch.zeros(0, len(of_class), *target.shape[1:])
+    return distances.to(device)
 
 
 def boundary(batch: LossBatch, *, distance_mix: float) -> Tensor:
@@ -50,56 +50,56 @@ def boundary(batch: LossBatch, *, distance_mix: float) -> Tensor:
     (1 − m) · Dice + m · mean over labelled pixels and classes of |φ_c| · |p_c − y_c|, with φ_c the signed distance to
     the boundary of class c in pixels, clipped (see `sweeper.data.label_maps`). The paper's mean of φ_c · p_c differs
     from it by a constant, so that the gradients are the same; ours is 0 for a perfect answer. Two deliberate
-    differences: a pixel beside the boundary has distance ½ on either side (the authors' code has 0 inside, which makes
+    differences: a pixel next to the boundary has distance ½ on either side (the authors' code has 0 inside, which makes
     lines of one or two pixels free to miss), and a class absent from an image is as far away as the clip allows (there:
     distance 0, false positives free). The paper raises m from 0.01 during training and combines it with generalised
     Dice; here m stays and the other part is the kernel's Dice.
     """
-    return mix_losses(distance_mix, lambda: _get_far_distance(batch), lambda: compute_kernel(batch, DICE))
+    return mix_losses(distance_mix, lambda: _compute_distance_loss(batch), lambda: compute_kernel(batch, DICE))
 
 
-def _get_far_distance(batch: LossBatch) -> Tensor:
-    found = split_classes(batch)
+def _compute_distance_loss(batch: LossBatch) -> Tensor:
+    classes = split_classes(batch)
     assert batch.label_map is not None
-    far = torch.where(found.mask > 0, batch.label_map.to(found.p.device, found.p.dtype).abs(), 0.0)
-    wrong = found.p * (found.mask - found.own) + found.rest * found.own
-    return (far * wrong).sum() / (found.mask.sum().clamp(min=1) * found.p.shape[1])
+    far = torch.where(classes.mask > 0, batch.label_map.to(classes.p.device, classes.p.dtype).abs(), 0.0)
+    wrong = classes.p * (classes.mask - classes.own) + classes.rest * classes.own
+    return (far * wrong).sum() / (classes.mask.sum().clamp(min=1) * classes.p.shape[1])
 
 
 def soft_cldice(batch: LossBatch, *, skeleton_weight: float) -> Tensor:
     """Dice and the Dice of soft centre lines (Shit et al. 2021, arXiv:2003.07311).
 
-    (1 − s) · Dice + s · mean_c (1 − 2 P_c R_c / (P_c + R_c)): P is the share of the prediction's skeleton that lies in
-    the label, R the share of the label's skeleton that lies in the prediction, both with smoothing 1 over the whole
+    (1 − s) · Dice + s · mean_c (1 − 2 P_c R_c / (P_c + R_c)): P is the share of the prediction's skeleton that is in
+    the label, R the share of the label's skeleton that is in the prediction, both with smoothing 1 over the whole
     batch; s = 0.5 is the authors' default. The skeleton comes from repeated soft erosion (minimum over a cross) and
     dilation (maximum over a square), as theirs does. Ignored pixels take part in neither minimum nor maximum: they are
     as good as beyond the image's edge.
     """
-    return mix_losses(skeleton_weight, lambda: _compute_centre_lines(batch), lambda: compute_kernel(batch, DICE))
+    return mix_losses(skeleton_weight, lambda: _compute_cldice_loss(batch), lambda: compute_kernel(batch, DICE))
 
 
-def _compute_centre_lines(batch: LossBatch) -> Tensor:
-    found = split_classes(batch)
-    labelled = found.mask > 0
+def _compute_cldice_loss(batch: LossBatch) -> Tensor:
+    classes = split_classes(batch)
+    labelled = classes.mask > 0
     with torch.no_grad():
-        actual_line = soft_skeleton(found.own, labelled)
-    line = soft_skeleton(found.p, labelled)
-    precision = (sum_over_pixels(line * found.own) + 1) / (sum_over_pixels(line) + 1)
-    recall = (sum_over_pixels(actual_line * found.p) + 1) / (sum_over_pixels(actual_line) + 1)
+        actual_line = soft_skeleton(classes.own, labelled)
+    line = soft_skeleton(classes.p, labelled)
+    precision = (sum_over_pixels(line * classes.own) + 1) / (sum_over_pixels(line) + 1)
+    recall = (sum_over_pixels(actual_line * classes.p) + 1) / (sum_over_pixels(actual_line) + 1)
     lost = 1 - 2 * precision * recall / (precision + recall)
-    return torch.where(sum_over_pixels(found.own) > 0, lost, mean_probability(found)).mean()
+    return torch.where(sum_over_pixels(classes.own) > 0, lost, mean_probability(classes)).mean()
 
 
 def soft_skeleton(values: Tensor, labelled: Tensor) -> Tensor:
     """Soft centre lines of values (N, C, H, W) in [0, 1]; `labelled` is broadcast over C. 0 under ignore."""
-    known = labelled.expand_as(values)
+    mask = labelled.expand_as(values)
 
     def erode(x: Tensor) -> Tensor:
-        x = -torch.where(known, x, 1.0)
+        x = -torch.where(mask, x, 1.0)
         return -torch.maximum(_max_of_three(x, 2), _max_of_three(x, 3))
 
     def dilate(x: Tensor) -> Tensor:
-        return _max_of_three(_max_of_three(torch.where(known, x, 0.0), 2), 3)
+        return _max_of_three(_max_of_three(torch.where(mask, x, 0.0), 2), 3)
 
     eroded = erode(values)
     line = torch.relu(values - dilate(eroded))
@@ -107,7 +107,7 @@ def soft_skeleton(values: Tensor, labelled: Tensor) -> Tensor:
         values, eroded = eroded, erode(eroded)
         detail = torch.relu(values - dilate(eroded))
         line = line + torch.relu(detail - line * detail)
-    return torch.where(known, line, 0.0)
+    return torch.where(mask, line, 0.0)
 
 
 def _max_of_three(x: Tensor, dim: int) -> Tensor:

@@ -86,4 +86,4 @@ MIXTURE_FAMILIES = (
         module="overlap_losses",
     ),
 )
-"""From the simplest on."""
+"""Families, from the simplest on."""

@@ -71,8 +71,8 @@ def _select_labelled(logits: Tensor, target: Tensor, channels: int) -> tuple[Ten
             f"{tuple(target.shape)}"
         )
     labels = target.to(logits.device).long()
-    known = labels != 255
-    labels, values = labels[known], logits.detach().float().movedim(1, -1)[known]
+    is_labelled = labels != 255
+    labels, values = labels[is_labelled], logits.detach().float().movedim(1, -1)[is_labelled]
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < max(2, channels):
         raise ValueError(
             f"target must have the labels 0 to {max(2, channels) - 1}, and 255 where a pixel does not count, got "

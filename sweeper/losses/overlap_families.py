@@ -99,4 +99,4 @@ OVERLAP_FAMILIES = (
         module="overlap_losses",
     ),
 )
-"""From the simplest on."""
+"""Families, from the simplest on."""

@@ -1,4 +1,4 @@
-"""Losses of Dice's kind beside the kernel: overlaps of each class over the whole batch.
+"""Losses of Dice's kind outside the kernel: overlaps of each class over the whole batch.
 
 Each has the name of its family: a batch and the family's coordinates → a scalar. A class absent from the batch costs
 its mean probability.
@@ -30,9 +30,9 @@ def generalized_dice(batch: LossBatch, *, volume_exponent: float) -> Tensor:
     class is infinite (libraries put in 0 or the largest other weight); here the present classes' overlap and the
     absent classes' mean probabilities are averaged, each class counting once.
     """
-    found = compute_class_sums(batch)
-    false_positives, false_negatives, actual, rest = found
-    labelled = found.labelled.clamp(min=NEARLY_NOTHING)
+    sums = compute_class_sums(batch)
+    false_positives, false_negatives, actual, rest = sums
+    labelled = sums.labelled.clamp(min=NEARLY_NOTHING)
     errors = false_positives + false_negatives
     hit, size = actual - false_negatives, actual
     if batch.task == "binary":  # background and foreground share their errors
@@ -59,8 +59,8 @@ def unified_focal(batch: LossBatch, *, mix: float, delta: float, suppression: fl
     Common: background (binary), the most frequent class (multi-class; class 0 when no class frequencies are given). All
     others are rare. As the paper has it, the overlap part counts the background, too.
     """
-    known = batch.class_frequencies if batch.task == "multiclass" else None
-    common = find_most_frequent_class(known) if known else 0
+    frequencies = batch.class_frequencies if batch.task == "multiclass" else None
+    common = find_most_frequent_class(frequencies) if frequencies else 0
 
     def pixels() -> Tensor:
         loss, labelled = negative_log_likelihood(batch)
@@ -99,17 +99,17 @@ def lovasz(batch: LossBatch) -> Tensor:
     labelled = labels != batch.ignore_index
     z = torch.where(labelled, cast_to_float32(batch.logits).contiguous(), 0.0)
     if batch.task == "multiclass":
-        own = labels == torch.arange(z.shape[1], device=z.device).view(1, -1, 1, 1)
+        is_class = labels == torch.arange(z.shape[1], device=z.device).view(1, -1, 1, 1)
         # |y − p|, where p of the own class is at most 1, up to rounding.
         p = F.softmax(z, dim=1)
-        errors = torch.where(own, 1 - p, p)
+        errors = torch.where(is_class, 1 - p, p)
         labelled = labelled.expand_as(errors)
-        own = own & labelled
+        is_class = is_class & labelled
     else:
-        own = labels == 1
-        errors = F.relu(1 - torch.where(own, z, -z))
+        is_class = labels == 1
+        errors = F.relu(1 - torch.where(is_class, z, -z))
     return compute_jaccard_extension(
-        _flatten_per_class(errors), _flatten_per_class(own), _flatten_per_class(labelled)
+        _flatten_per_class(errors), _flatten_per_class(is_class), _flatten_per_class(labelled)
     ).mean()
 
 
@@ -118,12 +118,12 @@ def _flatten_per_class(values: Tensor) -> Tensor:
     return values.transpose(0, 1).flatten(1)
 
 
-def compute_jaccard_extension(errors: Tensor, own: Tensor, labelled: Tensor) -> Tensor:
+def compute_jaccard_extension(errors: Tensor, is_class: Tensor, labelled: Tensor) -> Tensor:
     """Lovász extension of 1 − Jaccard in each row; the mean error where a row has no pixel of its class.
 
     Args:
         errors: (C, P), ≥ 0.
-        own: (C, P) bool, whether the pixel is of the class; False under ignore.
+        is_class: (C, P) bool, whether the pixel is of the class; False under ignore.
         labelled: (C, P) bool.
 
     Returns:
@@ -131,13 +131,15 @@ def compute_jaccard_extension(errors: Tensor, own: Tensor, labelled: Tensor) -> 
     """
     if is_readable_now(errors):
         with torch.no_grad():
-            rows = zip(errors.detach(), own, labelled, strict=True)
+            rows = zip(errors.detach(), is_class, labelled, strict=True)
             weights = torch.stack([_compute_row_weights(*row) for row in rows])
     else:
         # Ignored pixels come last and cost 0. The order itself has no gradient.
         order = torch.where(labelled, errors.detach(), -1.0).argsort(dim=1, descending=True)
-        hit = own.gather(1, order).to(torch.int32).cumsum(dim=1, dtype=torch.int32)  # integers: the same everywhere
-        total = own.sum(dim=1, keepdim=True)
+        hit = (
+            is_class.gather(1, order).to(torch.int32).cumsum(dim=1, dtype=torch.int32)
+        )  # integers: the same everywhere
+        total = is_class.sum(dim=1, keepdim=True)
         number = labelled.sum(dim=1, keepdim=True).clamp(min=1).to(errors.dtype)
         steps = _compute_jaccard_steps(hit, total, errors.dtype)
         weights = torch.where(total > 0, scatter_to_classes(errors, order, steps), 1 / number)
@@ -145,7 +147,7 @@ def compute_jaccard_extension(errors: Tensor, own: Tensor, labelled: Tensor) -> 
 
 
 def _compute_jaccard_steps(hit: Tensor, total: Tensor, dtype: torch.dtype) -> Tensor:
-    """How much each pixel of a sorted row adds to 1 − Jaccard.
+    """Return how much each pixel of a sorted row adds to 1 − Jaccard.
 
     Args:
         hit: (…, P) integer, pixels of the class so far.
@@ -158,17 +160,17 @@ def _compute_jaccard_steps(hit: Tensor, total: Tensor, dtype: torch.dtype) -> Te
     return torch.cat([lost[..., :1], lost[..., 1:] - lost[..., :-1]], dim=-1)
 
 
-def _compute_row_weights(errors: Tensor, own: Tensor, labelled: Tensor) -> Tensor:
+def _compute_row_weights(errors: Tensor, is_class: Tensor, labelled: Tensor) -> Tensor:
     """Weights (P,) of a row's errors, on a processor, where integers are sorted in a tenth of the time of floats.
 
     The bits of floats ≥ 0 are in the order of the floats. Equal errors stay in their order: stable, so the same twice.
     """
-    total = torch.count_nonzero(own)
+    total = torch.count_nonzero(is_class)
     if not total:
         return torch.full_like(errors, 1 / max(1, int(torch.count_nonzero(labelled))))
     integer = torch.int64 if errors.dtype == torch.float64 else torch.int32
     # Ignored pixels have error 0 here: it has neither cost nor slope, wherever in the order it stands.
     bits = torch.where(labelled, errors, 0.0).clamp_(min=0).view(integer)
     order = torch.sort(torch.iinfo(integer).max - bits, stable=True).indices
-    hit = own.index_select(0, order).cumsum(0, dtype=torch.int32)
+    hit = is_class.index_select(0, order).cumsum(0, dtype=torch.int32)
     return torch.empty_like(errors).scatter_(0, order, _compute_jaccard_steps(hit, total.to(torch.int32), errors.dtype))

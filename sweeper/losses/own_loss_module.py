@@ -1,4 +1,4 @@
-"""The module around a loss of the user's, and what is tried of it before anything is trained."""
+"""Module around the user's loss, and its checks before anything is trained."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ class UserLossModule(nn.Module):
         self.family, self.loss = family, loss
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """The user's loss of a batch; logits (N, 1 or C, H, W), target (N, H, W) int64 with 255 for no label."""
-        found: Tensor = self.loss(logits.float() if logits.dtype != torch.float64 else logits, target)
-        return found
+        """Return the user's loss of a batch; logits (N, 1 or C, H, W), target (N, H, W) int64 with 255 for no label."""
+        loss: Tensor = self.loss(logits.float() if logits.dtype != torch.float64 else logits, target)
+        return loss
 
 
-def check_own_loss(own: UserLoss, task: Task, classes: int) -> None:
+def check_own_loss(user_loss: UserLoss, task: Task, classes: int) -> None:
     """Try a loss at its start, on batches as training has them.
 
     Args:
-        own: which.
+        user_loss: which.
         task: binary or multiclass.
         classes: of the data.
 
     Raises:
         UsageError: with everything that is wrong.
     """
-    refuse_user_code(list(_find_problems(own, task, classes)), OPTION, own.code, "trained with")
+    refuse_user_code(list(_find_problems(user_loss, task, classes)), OPTION, user_loss.code, "trained with")
 
 
-def _find_problems(own: UserLoss, task: Task, classes: int) -> Iterator[str]:
+def _find_problems(user_loss: UserLoss, task: Task, classes: int) -> Iterator[str]:
     try:
-        loss = build_own_loss(own, own.starts, task=task, ignore_index=IGNORE, classes=classes)
+        loss = build_own_loss(user_loss, user_loss.starts, task=task, ignore_index=IGNORE, classes=classes)
     except UsageError as error:
         yield str(error)
         return

@@ -16,60 +16,63 @@ if TYPE_CHECKING:
 
 OPTION = "--loss"
 OWN: dict[str, UserLoss] = {}
-"""Those that are registered, by name."""
+"""Registered user losses, by name."""
 _ANY = ValueLimits(-math.inf, math.inf)
 
 
 def register_user_losses(losses: Iterable[UserLoss]) -> None:
     """Make losses families of this process, after all others: each is taken for less simple than any of sweeper's."""
-    for own in losses:
+    for user_loss in losses:
         free = {
             name: LossCoordinate(
                 search=None if coordinate.kind == "fixed" else coordinate,
-                start=own.starts[name],
-                default=own.starts[name],
+                start=user_loss.starts[name],
+                default=user_loss.starts[name],
                 limits=_ANY,
                 meaning="a hyper-parameter of your own loss",
             )
-            for name, coordinate in own.coordinates.items()
+            for name, coordinate in user_loss.coordinates.items()
         }
-        OWN[own.name] = own
-        FAMILIES[own.name] = LossFamily(
-            name=own.name,
-            title=f"Your own loss, {own.code.name}",
+        OWN[user_loss.name] = user_loss
+        FAMILIES[user_loss.name] = LossFamily(
+            name=user_loss.name,
+            title=f"Your own loss, {user_loss.code.name}",
             fixed={},
             coordinates=dict.fromkeys(TASKS, free),
             helps="A loss of your own.",
             caveat="sweeper tried it; its tests do not cover it.",
-            source=f"{own.code.name}, SHA-256 of the source {own.code.digest}",
-            formula=own.code.name,
+            source=f"{user_loss.code.name}, SHA-256 of the source {user_loss.code.digest}",
+            formula=user_loss.code.name,
             relative=True,
         )
 
 
 def make_call_arguments(
-    own: UserLoss, params: Mapping[str, Any], task: str, ignore_index: int, classes: int
+    user_loss: UserLoss, params: Mapping[str, Any], task: str, ignore_index: int, classes: int
 ) -> dict[str, Any]:
-    """What the user's function is called with."""
-    known = {"task": task, "classes": classes, "ignore_index": ignore_index}
-    return {**{name: known[name] for name in own.takes}, **{n: v for n, v in params.items() if v is not None}}
+    """Return the arguments that the user's function is called with."""
+    available = {"task": task, "classes": classes, "ignore_index": ignore_index}
+    return {**{name: available[name] for name in user_loss.takes}, **{n: v for n, v in params.items() if v is not None}}
 
 
-def make_user_snippet(own: UserLoss, params: Mapping[str, float], task: Task, classes: int) -> tuple[str, str]:
+def make_user_snippet(user_loss: UserLoss, params: Mapping[str, float], task: Task, classes: int) -> tuple[str, str]:
     """Python text that imports the loss, and that which makes it."""
-    given = ", ".join(
-        f"{name}={value!r}" for name, value in make_call_arguments(own, params, task, IGNORE, classes).items()
+    arguments = ", ".join(
+        f"{name}={value!r}" for name, value in make_call_arguments(user_loss, params, task, IGNORE, classes).items()
     )
-    return f"from {own.code.module} import {own.code.function}", f"criterion = {own.code.function}({given})"
+    return (
+        f"from {user_loss.code.module} import {user_loss.code.function}",
+        f"criterion = {user_loss.code.function}({arguments})",
+    )
 
 
 def build_own_loss(
-    own: UserLoss, params: Mapping[str, Any], *, task: str, ignore_index: int, classes: int
+    user_loss: UserLoss, params: Mapping[str, Any], *, task: str, ignore_index: int, classes: int
 ) -> nn.Module:
-    """The user's loss as a module, called as `loss(logits, target)`.
+    """Return the user's loss as a module, called as `loss(logits, target)`.
 
     Args:
-        own: which.
+        user_loss: which.
         params: its hyper-parameters.
         task: binary or multiclass.
         ignore_index: label of pixels that do not count.
@@ -81,19 +84,20 @@ def build_own_loss(
     from sweeper.core.errors import UsageError
     from sweeper.losses.own_loss_module import UserLossModule
 
-    made = load_code(own.code, OPTION)
-    given = make_call_arguments(own, params, task, ignore_index, classes)
+    made = load_code(user_loss.code, OPTION)
+    arguments = make_call_arguments(user_loss, params, task, ignore_index, classes)
     try:
-        loss = made(**given)
+        loss = made(**arguments)
     except Exception as error:
         if isinstance(error, MemoryError):
             raise
-        shown = ", ".join(f"{name}={value!r}" for name, value in given.items())
+        shown = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
         raise UsageError(
-            f"{OPTION} {own.code.name}({shown}) must give a loss, and failed: {format_error_line(error)}"
+            f"{OPTION} {user_loss.code.name}({shown}) must give a loss, and failed: {format_error_line(error)}"
         ) from error
     if not callable(loss):
         raise UsageError(
-            f"{OPTION} {own.code.name} must give what can be called as loss(logits, target), got {type(loss).__name__}"
+            f"{OPTION} {user_loss.code.name} must give what can be called as loss(logits, target), got "
+            f"{type(loss).__name__}"
         )
-    return UserLossModule(own.name, loss)
+    return UserLossModule(user_loss.name, loss)

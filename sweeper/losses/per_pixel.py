@@ -1,4 +1,4 @@
-"""What is done pixel by pixel: precision, focal factor, boundaries, and the mean over labelled or over hard pixels."""
+"""Pixel-wise operations: precision, focal factor, boundaries, and the mean over labelled or over hard pixels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
 BOUNDARY_RADIUS = 2
-"""Pixels: a pixel is near a boundary when a labelled pixel of another class lies in the square of this radius."""
+"""Pixels: a pixel is near a boundary if a labelled pixel of another class is in the square of this radius."""
 ROUNDING = 1e-6
 """0.1 of 30 pixels are 3, whatever the rounding of 0.1 says."""
 
@@ -18,8 +18,7 @@ def cast_to_float32(logits: Tensor) -> Tensor:
 
 
 def is_readable_now(values: Tensor) -> bool:
-    """Whether values may be read without waiting for a device or breaking a graph: on the processor, not
-    compiled."""
+    """Return whether values can be read without waiting for a device or breaking a compiled graph."""
     return values.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
@@ -32,7 +31,7 @@ def clean_logits(logits: Tensor, labelled: Tensor) -> Tensor:
     """Logits in at least float32, such that what stands under ignore gives 0 when it is multiplied by 0.
 
     Replacing it by 0 takes as long as half a cross-entropy. On the processor it is only done where something is not
-    finite, which one sum tells; elsewhere always.
+    finite, which one sum shows; elsewhere always.
 
     Args:
         logits: (N, C, H, W), floating.
@@ -53,7 +52,7 @@ def compute_focal_factor(loss: Tensor, gamma: float | Tensor) -> Tensor:
 
 
 def is_near_boundary(labels: Tensor, labelled: Tensor) -> Tensor:
-    """Whether a labelled pixel of another class lies within `BOUNDARY_RADIUS`, in rows and in columns.
+    """Return whether a labelled pixel of another class is within `BOUNDARY_RADIUS`, in rows and in columns.
 
     The largest and the smallest label around differ there, and max-pooling finds both on any device.
 
@@ -66,16 +65,16 @@ def is_near_boundary(labels: Tensor, labelled: Tensor) -> Tensor:
     """
     size = 2 * BOUNDARY_RADIUS + 1
     flat = labels.reshape(-1, 1, *labels.shape[-2:]).float()
-    known = labelled.reshape(flat.shape)
+    is_labelled = labelled.reshape(flat.shape)
     out = torch.finfo(flat.dtype).min
 
     def largest_around(values: Tensor) -> Tensor:  # rows first, then columns: 2 × 5 comparisons, not 25
         values = F.max_pool2d(values, (size, 1), 1, (BOUNDARY_RADIUS, 0))
         return F.max_pool2d(values, (1, size), 1, (0, BOUNDARY_RADIUS))
 
-    largest = largest_around(torch.where(known, flat, out))
-    smallest = -largest_around(torch.where(known, -flat, out))
-    return ((largest != smallest) & known).reshape(labels.shape)
+    largest = largest_around(torch.where(is_labelled, flat, out))
+    smallest = -largest_around(torch.where(is_labelled, -flat, out))
+    return ((largest != smallest) & is_labelled).reshape(labels.shape)
 
 
 def average_labelled(loss: Tensor, labelled: Tensor, hard_fraction: float = 1.0) -> Tensor:
@@ -99,7 +98,7 @@ def average_labelled(loss: Tensor, labelled: Tensor, hard_fraction: float = 1.0)
 
 
 def select_hardest_share(loss: Tensor, labelled: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """The largest losses, largest first, and how many of them are the share k = ⌊share · labelled⌋, at least one.
+    """Return the largest losses, largest first, and their number k = ⌊share · labelled⌋, at least one.
 
     Ignored pixels (−1) neither count in k nor stand before labelled ones. There is room for ⌊share · all pixels⌋, so
     that no shape depends on data. With equal losses it is left open which come first.

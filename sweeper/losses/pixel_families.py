@@ -140,4 +140,4 @@ PIXEL_FAMILIES = (
         module="pixel_losses",
     ),
 )
-"""From the simplest on."""
+"""Families, from the simplest on."""

@@ -1,4 +1,4 @@
-"""Cross-entropies beside the kernel: other pixels are chosen, or other weights given, than by the kernel's coordinates.
+"""Cross-entropies outside the kernel, which choose or weigh pixels otherwise than its coordinates can.
 
 Each function has the name of its family; a batch and the family's coordinates → a scalar.
 """

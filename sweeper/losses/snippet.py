@@ -14,7 +14,7 @@ from sweeper.losses.own_losses import OWN, make_user_snippet
 SHOWN_CLASSES = 20
 BALANCED = (
     "# For balanced crops: a third of each batch is centred on a pixel of a class drawn evenly over those of",
-    "# its image, but for the background. Weights and frequencies of classes are those in such crops.",
+    "# its image, except the background. Weights and frequencies of classes are those in such crops.",
 )
 
 
@@ -43,8 +43,10 @@ def make_snippet(
     point_from: str | None = None,
     metric: str = "miou",
 ) -> str:
-    """Code that runs when pasted: the loss in `criterion`, `optimizer_of(model)` with the schedule `rate_factor(step,
-    steps)`, and `predict(logits)`.
+    """Return code that runs when pasted.
+
+    It has the loss in `criterion`, `optimizer_of(model)` with the schedule `rate_factor(step, steps)`, and
+    `predict(logits)`.
 
     Numbers are rounded to 4 significant digits, and the text says so.
 
@@ -67,11 +69,11 @@ def make_snippet(
     Raises:
         LossError: if `build_loss` would refuse.
     """
-    own = OWN.get(family)
-    values = dict(params) if own is not None else check_coordinates(family, task, params, class_frequencies)
+    user_loss = OWN.get(family)
+    values = dict(params) if user_loss is not None else check_coordinates(family, task, params, class_frequencies)
     arguments = [f'"{family}"', f'task="{task}"']
     arguments += [f"{name}={round_significant(value)!r}" for name, value in values.items() if value is not None]
-    if own is None and class_frequencies is not None and uses_frequencies(values, task):
+    if user_loss is None and class_frequencies is not None and uses_frequencies(values, task):
         total = sum(class_frequencies)
         arguments.append(
             f"class_frequencies=({', '.join(repr(round_significant(f / total)) for f in class_frequencies)})"
@@ -84,10 +86,12 @@ def make_snippet(
     )
     priors = image_frequencies or class_frequencies
     choice = "choose_threshold" if task == "binary" else "choose_tau" if priors is not None else ""
-    imported = ["build_loss"] * (own is None) + [choice] * (point is not None and choice != "")
+    imported = ["build_loss"] * (user_loss is None) + [choice] * (point is not None and choice != "")
     sources = [f"from sweeper.losses import {', '.join(imported)}"] * (imported != [])
-    if own is not None:  # it may need no sweeper: the choice then is a comment
-        source, call = make_user_snippet(own, {n: float(f"{v:.4g}") for n, v in params.items()}, task, len(classes))
+    if user_loss is not None:  # it may need no sweeper: the choice then is a comment
+        source, call = make_user_snippet(
+            user_loss, {n: float(f"{v:.4g}") for n, v in params.items()}, task, len(classes)
+        )
         sources = [source, *(f"# {line}" for line in sources)]
     shape = "(N, 1, H, W)" if task == "binary" else f"(N, {len(classes)}, H, W)"
     # Names come from files: `!a` escapes line breaks, and a backquote could end a block of code in markdown.
@@ -99,7 +103,7 @@ def make_snippet(
             *sources,
             "",
             f"# {FAMILIES[family].title}; numbers rounded to 4 significant digits.",
-            *(_explain_parameters(params) if own is None else []),
+            *(_explain_parameters(params) if user_loss is None else []),
             *(BALANCED if image_frequencies is not None else []),
             call,
             f"# logits: {shape}, before any sigmoid or softmax; target: (N, H, W) integers,",
@@ -114,33 +118,34 @@ def make_snippet(
 
 
 def _explain_parameters(params: Mapping[str, float]) -> list[str]:
-    """What the chosen hyper-parameters are, as comments."""
+    """Return the meanings of the chosen hyper-parameters, as comments."""
     lines = [f"{name}: {MEANINGS[name]}" for name in params if name in MEANINGS]
     return [line for text in lines for line in wrap(text, 98, initial_indent="# ", subsequent_indent="#   ")]
 
 
-def _format_optimizer(found: OptimizerSettings | None) -> list[str]:
-    if found is None:
+def _format_optimizer(settings: OptimizerSettings | None) -> list[str]:
+    if settings is None:
         return []
     return [
         "",
         "",
         "def optimizer_of(model):",
         '    """AdamW at the peak learning rate; `rate_factor` has the warm-up and the linear decay."""',
-        f"    return torch.optim.AdamW(model.parameters(), lr={found.lr:.3g}, weight_decay={found.weight_decay:.3g})",
+        f"    return torch.optim.AdamW(model.parameters(), lr={settings.lr:.3g}, "
+        f"weight_decay={settings.weight_decay:.3g})",
         "",
         "",
         "def rate_factor(step, steps):",
         '    """For `LambdaLR(optimizer, lambda step: rate_factor(step, steps))`, stepped after each batch."""',
-        f"    rise = (step + 1) / max(1, {found.warmup:.3g} * steps)",
-        f"    return min(1.0, rise, (steps - step) / max(1, {found.decay:.3g} * steps))",
+        f"    rise = (step + 1) / max(1, {settings.warmup:.3g} * steps)",
+        f"    return min(1.0, rise, (steps - step) / max(1, {settings.decay:.3g} * steps))",
     ]
 
 
 def _format_predict(
     task: Task, point: float | None, class_frequencies: Sequence[float] | None, point_from: str | None, metric: str
 ) -> list[str]:
-    """A function that turns logits into labels at an operating point, and how to choose that."""
+    """Return a function that turns logits into labels at an operating point, and how to choose that point."""
     if point is None:
         return []
     binary, lines, prior = task == "binary", ["", ""], ""
@@ -171,7 +176,7 @@ def _format_predict(
 
 
 def _format_predict_each(slope: float, bias: float) -> list[str]:
-    """A function that turns logits into the labels with the highest expected Dice, image by image."""
+    """Return a function that turns logits into the labels with the highest expected Dice, image by image."""
     return [
         "",
         "",
@@ -195,5 +200,5 @@ def _format_predict_each(slope: float, bias: float) -> list[str]:
 
 
 def round_significant(value: Value) -> Value:
-    """A number to 4 significant digits; None as it is."""
+    """Return a number with 4 significant digits; None as it is."""
     return None if value is None else float(f"{value:.4g}")

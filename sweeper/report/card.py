@@ -59,23 +59,23 @@ class CardRow:
 
 @dataclass(frozen=True)
 class AnswerCard:
-    """What to use, what it gains, how sure that is, what it holds for, and the code to paste."""
+    """Answer card: the loss to use, its gain, its certainty, what it holds for, and the code to paste."""
 
     headline: str
     """One sentence, plain text like the rows."""
     rows: tuple[CardRow, ...]
     snippet: str
-    """What to paste: Python, or where nothing is recommended the command that helps."""
+    """Code to paste: Python, or, if nothing is recommended, the command that helps."""
     language: str = "python"
 
 
 def make_card(facts: ReportFacts) -> AnswerCard:
-    """The answer of a study as a card."""
+    """Return the answer of a study as a card."""
     recommended = facts.recommendation.recommended
     if recommended is None or facts.recommendation.verdict is Verdict.NONE:
         return _make_empty_card(facts)
     rows = [
-        CardRow("Use", _make_settings_row(facts, recommended)),
+        CardRow("Use", _format_settings(facts, recommended)),
         *_make_gain_rows(facts),
         *_make_longer_row(facts),
         *(_make_misses_row(facts) or _make_decision_row(facts)),
@@ -87,7 +87,7 @@ def make_card(facts: ReportFacts) -> AnswerCard:
 
 
 def format_card_markdown(card: AnswerCard, losses: Sequence[str] | frozenset[str]) -> str:
-    """The card in GitHub's markdown: a bold sentence, a table without header cells of its own, the code."""
+    """Return the card in GitHub's markdown: a bold sentence, a table without header cells, the code."""
 
     def rendered(text: str) -> str:
         return _NUMBERS.sub(r"[\1]", escape_prose(mark_names(text, losses))).removeprefix("\\")
@@ -100,16 +100,16 @@ def format_card_markdown(card: AnswerCard, losses: Sequence[str] | frozenset[str
 
 
 def format_card_lines(card: AnswerCard) -> list[tuple[str, str]]:
-    """The same for a terminal: (label, text) without markup; the headline has no label."""
+    """Return the card for a terminal: (label, text) without markup; the headline has no label."""
     return [("", strip_code_spans(card.headline)), *((row.label, strip_code_spans(row.text)) for row in card.rows)]
 
 
 def format_recipe(recipe: Recipe) -> str:
-    """The network and its input: `U-Net/ResNet-18 cut to depth 3 of 5 without pretrained weights on 64² crops`."""
-    return escape_md(_make_recipe_row(recipe))
+    """Return network and input: `U-Net/ResNet-18 cut to depth 3 of 5 without pretrained weights on 64² crops`."""
+    return escape_md(_format_network(recipe))
 
 
-def _make_recipe_row(recipe: Recipe) -> str:
+def _format_network(recipe: Recipe) -> str:
     if recipe.model is not None:
         return f"the network {recipe.model.name} on {_format_crops(recipe)}"
     weights = {"none": "without pretrained weights", "imagenet": "with ImageNet weights"}.get(
@@ -126,15 +126,14 @@ def _format_crops(recipe: Recipe) -> str:
 
 
 def _make_headline(facts: ReportFacts, recommended: Recommended) -> str:
-    """The answer in a sentence; before it one that says so where no network can do the task yet."""
+    """Return the answer in a sentence; before it a warning if no network can do the task yet."""
     evidence = facts.recommendation.evidence
     if evidence is None or not facts.is_too_weak:
         return facts.recommendation.head or _make_verdict_headline(facts, recommended)
     best = max(f.miou.estimate for f in facts.finalists)
     return (
-        f"None of these networks can do the task yet: the best reads {format_number(best)} mIoU, the same answer "
-        "everywhere "
-        f"{format_number(evidence.constant_miou)}. "
+        f"None of these networks can do the task yet: the best scores {format_number(best)} mIoU, the same answer "
+        f"everywhere {format_number(evidence.constant_miou)}. "
         f"{facts.recommendation.head or _make_verdict_headline(facts, recommended)}"
     )
 
@@ -158,10 +157,10 @@ def _make_verdict_headline(facts: ReportFacts, recommended: Recommended) -> str:
         return f"Nothing was compared: {name} alone was confirmed."
     if facts.recommendation.strength == "probable":
         return f"No clear winner. Train with {name}: it is probably within {rope} of the best."
-    return f"No loss is shown to be best: meanwhile train with {name}."
+    return f"No loss is clearly the best: meanwhile train with {name}."
 
 
-def _make_settings_row(facts: ReportFacts, recommended: Recommended) -> str:
+def _format_settings(facts: ReportFacts, recommended: Recommended) -> str:
     parts = [f"`{name}` {format_significant(value)}" for name, value in recommended.params.items()]
     parts.append(f"learning rate {format_significant(recommended.lr)}")
     if facts.recommendation.misses is not None:
@@ -174,7 +173,7 @@ def _make_settings_row(facts: ReportFacts, recommended: Recommended) -> str:
 
 
 def _make_decision_row(facts: ReportFacts) -> list[CardRow]:
-    """The rule that makes masks of probabilities: one threshold, or one for each image where that is shown to gain."""
+    """Return the rule that makes masks: one threshold, or one for each image where that has an established gain."""
     evidence, chosen = facts.recommendation.evidence, facts.chosen
     gain = None if evidence is None or chosen is None else get_established_gain(evidence, facts.finalists.index(chosen))
     if gain is None or evidence is None or evidence.decisions is None:
@@ -186,20 +185,20 @@ def _make_decision_row(facts: ReportFacts) -> list[CardRow]:
 
 
 def _make_misses_row(facts: ReportFacts) -> list[CardRow]:
-    """The operating point that keeps a limit of misses, where that was asked for, and what it costs."""
-    found = facts.recommendation.misses
-    if found is None:
+    """Return the operating point that keeps a limit of misses, if one was requested, and what it costs."""
+    misses = facts.recommendation.misses
+    if misses is None:
         return []
-    at = f"{facts.point_name} {found.point:.3g}"
-    if not found.moved:
-        return [CardRow("Decide with", f"{at}, as without the limit: the network {found.promise}")]
-    cost = f"precision {format_number(found.precision, 2)} in place of {format_number(found.precision_before, 2)}"
-    text = f"{at} in place of {found.before:.3g}: the network {found.promise}, at {cost}"
+    at = f"{facts.point_name} {misses.point:.3g}"
+    if not misses.moved:
+        return [CardRow("Decide with", f"{at}, as without the limit: the network {misses.promise}")]
+    cost = f"precision {format_number(misses.precision, 2)} in place of {format_number(misses.precision_before, 2)}"
+    text = f"{at} in place of {misses.before:.3g}: the network {misses.promise}, at {cost}"
     return [CardRow("Decide with", f"{text}. Gain and confidence are measured without the limit")]
 
 
 def _make_gain_rows(facts: ReportFacts) -> list[CardRow]:
-    """What is gained over cross-entropy, as people train it and tuned like the recommended loss."""
+    """Return the gains over cross-entropy, as people train it and tuned like the recommended loss."""
     chosen, baseline = facts.chosen, facts.baseline
     if chosen is None:
         return [CardRow("Gain", "not known: nothing was confirmed on test images")]
@@ -222,7 +221,7 @@ def _make_gain_rows(facts: ReportFacts) -> list[CardRow]:
 
 
 def _make_best_other_row(facts: ReportFacts) -> CardRow | None:
-    """Return the loss that looks best beside cross-entropy, where that is recommended."""
+    """Return the loss that looks best next to cross-entropy, if cross-entropy is recommended."""
     other = None if facts.recommendation.evidence is None else find_best_other(facts.recommendation.evidence)
     rival = None if other is None else facts.finalists[other]
     gain = find_difference(facts, rival, facts.baseline)
@@ -236,13 +235,13 @@ def _make_best_other_row(facts: ReportFacts) -> CardRow | None:
 
 
 def _make_longer_row(facts: ReportFacts) -> list[CardRow]:
-    """What the gaps do with more steps, where that was looked at."""
+    """Return what the gaps do with more steps, if that was looked at."""
     look, base = facts.recommendation.longer, facts.baseline
     if look is None:
         return []
     first, *others = look.gaps
-    own = first.first == (facts.chosen and facts.chosen.family) and first.second == (base and base.family)
-    parts = [format_gap(first) if own else _name_pair(first), *(_name_pair(gap) for gap in others)]
+    is_own_gain = first.first == (facts.chosen and facts.chosen.family) and first.second == (base and base.family)
+    parts = [format_gap(first) if is_own_gain else _name_pair(first), *(_name_pair(gap) for gap in others)]
     return [CardRow(f"At {look.times} times the steps", "; ".join(parts))]
 
 
@@ -251,7 +250,7 @@ def _name_pair(gap: LongerGap) -> str:
 
 
 def format_gap(gap: LongerGap) -> str:
-    """What a gap became, what it was, what to make of that: `+0.170 in place of +0.184, keeps (1 seed, ± 0.040)`."""
+    """Return a gap's change and what to make of it: `+0.170 in place of +0.184, keeps (1 seed, ± 0.040)`."""
     after, half = gap.after.estimate, (gap.change.high - gap.change.low) / 2
     word: str = gap.trend
     if gap.trend == "gone":
@@ -272,7 +271,7 @@ def _warn_if_gone(facts: ReportFacts) -> str:
 
 
 def _format_levels(gain: Interval, chosen: FinalistEvidence, baseline: FinalistEvidence) -> str:
-    """From where to where; nothing where that reads as another difference: it is rounded, or of other seeds."""
+    """Return from where to where; nothing if rounding or other seeds make that look like another difference."""
     before, after = baseline.score.estimate, chosen.score.estimate
     if round(round(after, 3) - round(before, 3), 3) != round(gain.estimate, 3):
         return ""
@@ -280,12 +279,12 @@ def _format_levels(gain: Interval, chosen: FinalistEvidence, baseline: FinalistE
 
 
 def _format_at_level(text: str, of: float) -> str:
-    """With the interval's level, where there is an interval."""
+    """Return the text with the interval's level, if there is an interval."""
     return f"{text} ({format_level(of)})" if "[" in text else text
 
 
 def _format_point_share(facts: ReportFacts, chosen: FinalistEvidence, baseline: FinalistEvidence | None) -> str:
-    """How much of the gain over usual cross-entropy its own operating point brings, whatever the loss."""
+    """Return the share of the gain over usual cross-entropy that comes from its own operating point."""
     if chosen is baseline:
         return f", from the {facts.point_name} alone"
     alone = None if baseline is None or baseline.vs_plain is None else baseline.vs_plain.estimate
@@ -295,7 +294,7 @@ def _format_point_share(facts: ReportFacts, chosen: FinalistEvidence, baseline: 
 
 
 def _make_confidence_row(facts: ReportFacts) -> str:
-    """The verdict in its word, what the named loss can cost at most, and what weakens either."""
+    """Return the verdict in a word, what the recommended loss can cost at most, and what weakens either."""
     parts = [_format_verdict(facts)]
     chosen = facts.chosen
     if chosen is not None and chosen.regret is not None:
@@ -317,7 +316,7 @@ def _make_confidence_row(facts: ReportFacts) -> str:
 
 
 def _make_not_learned_row(facts: ReportFacts) -> list[CardRow]:
-    """The classes that no loss learned, of which no number here says anything."""
+    """Return the classes that no loss learned, about which no number here says anything."""
     names = facts.recommendation.not_learned
     if not names:
         return []
@@ -342,16 +341,16 @@ def _format_verdict(facts: ReportFacts) -> str:
 
 
 def _list_unbeaten(facts: ReportFacts) -> list[FinalistEvidence]:
-    """The best finalist and those it does not beat, by the verdict's own rule; by falling mIoU."""
+    """Return the best finalist and those it does not beat by the verdict's rule, by falling mIoU."""
     decision = decide_verdict(facts.recommendation.evidence, facts.families)
     return [f for i, f in enumerate(facts.finalists) if i == decision.best or i in decision.unbeaten]
 
 
 def _make_scope_row(facts: ReportFacts) -> str:
-    """The recipe, the budget, and from how much it is known."""
+    """Return the recipe, the budget, and how many images and seeds this is based on."""
     evidence, recipe = facts.recommendation.evidence, facts.sweep.conditions.recipe
     steps = recipe.steps if evidence is None else recipe.confirm_steps
-    text = f"{_make_recipe_row(recipe)}, {steps:,} steps, batch {recipe.batch_size}"
+    text = f"{_format_network(recipe)}, {steps:,} steps, batch {recipe.batch_size}"
     if facts.chosen is None or evidence is None:
         return text
     made = "synthetic " if facts.sweep.conditions.dataset.synthetic else ""
@@ -367,24 +366,24 @@ def _make_scope_row(facts: ReportFacts) -> str:
 
 
 def _make_empty_card(facts: ReportFacts) -> AnswerCard:
-    """Nothing was learned, or nothing was confirmed: what was found, and the one command that helps."""
+    """Return the card if nothing was learned or confirmed: the facts, and the one command that helps."""
     recipe, evidence = facts.sweep.conditions.recipe, facts.recommendation.evidence
     holds = CardRow("Tried with", _make_scope_row(facts))
     if facts.has_learned_nothing:
-        found = "no training did clearly better than the same answer everywhere"
+        fact = "no training did clearly better than the same answer everywhere"
         missing = (
             f"{len(rung.not_learned)} of {rung.learnable} classes"
             if (rung := _format_last_rung(facts))
             else "this data"
         )
         if rung is not None:
-            found = f"{missing} are not learned by any loss"
+            fact = f"{missing} are not learned by any loss"
         if evidence is not None and evidence.finalists:
             eligible = [f for f in evidence.finalists if f.collapses < f.trainings]
             best = max(eligible or evidence.finalists, key=lambda f: f.miou.estimate)
-            found = f"the best test mIoU is {format_number(best.miou.estimate)} (`{best.family}`)"
-            found += "" if eligible else ", though every training collapsed"
-            found += f"; the same answer everywhere scores {format_number(evidence.constant_miou)}"
+            fact = f"the best test mIoU is {format_number(best.miou.estimate)} (`{best.family}`)"
+            fact += "" if eligible else ", though every training collapsed"
+            fact += f"; the same answer everywhere scores {format_number(evidence.constant_miou)}"
         trained = (*facts.sweep.probes, *facts.sweep.trials, *facts.sweep.confirmations)
         tried = max([recipe.steps, *(trial.spec.steps for trial in trained)])
         command = replace_options(facts.sweep.command, {"--steps": str(4 * tried)}, drop=LOW_BUDGET)
@@ -393,18 +392,18 @@ def _make_empty_card(facts: ReportFacts) -> AnswerCard:
                 resume_command(facts.sweep.study, facts.sweep.storage), {"--minutes": facts.sweep.minutes}
             )
             command = more
-        rows = (CardRow("Found", found), *_make_not_learned_row(facts), holds)
+        rows = (CardRow("Found", fact), *_make_not_learned_row(facts), holds)
         return AnswerCard(f"Budget too small: no loss learned {missing}.", rows, command, "bash")
     search = facts.search_trials
     states = search["state"].value_counts()
     ended = [f"{int(states.get(state, 0))} {state}" for state in ("complete", "pruned", "failed")]
-    found = f"{format_count(len(search), 'trial')}: {', '.join(ended)}"
+    fact = f"{format_count(len(search), 'trial')}: {', '.join(ended)}"
     resume = resume_command(facts.sweep.study, facts.sweep.storage)
-    rows = (CardRow("Found", found), *_make_not_learned_row(facts), holds)
+    rows = (CardRow("Found", fact), *_make_not_learned_row(facts), holds)
     return AnswerCard("No recommendation: no loss was confirmed.", rows, resume, "bash")
 
 
 def _format_last_rung(facts: ReportFacts) -> Rung | None:
-    """The last budget that was tried before a search that was not begun, where only some classes are not learned."""
+    """Return the last budget tried before a search that was not begun, if only some classes are not learned."""
     rungs = facts.sweep.rungs
     return rungs[-1] if rungs and rungs[-1].is_learned and not facts.sweep.trials else None

@@ -1,4 +1,4 @@
-"""What limits the answer, each computed from the study; a caveat that does not apply is not printed."""
+"""Limits of the answer, each computed from the study; a caveat that does not apply is not printed."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _list_scope_caveats(facts: ReportFacts) -> Iterator[str]:
     if recipe.confirm_steps != recipe.steps:
         yield (
             f"Learning rates and hyper-parameters were tuned at {recipe.steps:,} steps and are used at "
-            f"{recipe.confirm_steps:,}: that the same ones suit both, for every loss alike, is taken for granted."
+            f"{recipe.confirm_steps:,}. This assumes that the same values suit both, for every loss."
         )
     if facts.sweep.conditions.dataset.synthetic:
         yield "The images are synthetic: this shows how the tool works, not which loss suits your data."
@@ -65,8 +65,7 @@ def _list_scope_caveats(facts: ReportFacts) -> Iterator[str]:
     if facts.compared != recipe.metric:
         yield (
             f"The search maximised {facts.objective}. {escape_prose(recipe.metric)} was not where this report was "
-            "written: "
-            "finalists are compared by mIoU."
+            "written: finalists are compared by mIoU."
         )
 
 
@@ -81,7 +80,7 @@ def _list_confirmation_caveats(facts: ReportFacts) -> Iterator[str]:
             "that the finalists were tested on."
         )
         yield (
-            f"Each seed rotates over {evidence.folds} folds, drawn anew for each. The trainings of one rotation share "
+            f"Each seed rotates over {evidence.folds} folds, drawn again for each. The trainings of one rotation share "
             "most of their training images: the intervals cover other seeds, divisions and images like these, not "
             "wholly what other training images would give."
         )
@@ -96,8 +95,7 @@ def _list_confirmation_caveats(facts: ReportFacts) -> Iterator[str]:
     if facts.compared != "miou":
         yield (
             f"The margin that counts as a difference is {format_number(evidence.rope)} {facts.metric} (`--rope`). "
-            "Whether a "
-            "loss learned anything is judged by mIoU, at which the same answer everywhere scores "
+            "Whether a loss learned anything is judged by mIoU, at which the same answer everywhere scores "
             f"{format_number(evidence.constant_miou)}."
         )
     elif facts.is_binary:
@@ -109,7 +107,7 @@ def _list_confirmation_caveats(facts: ReportFacts) -> Iterator[str]:
     else:
         yield (
             f"The margin that counts as a difference is {format_number(evidence.rope)} mIoU, the mean over classes: "
-            "a rare class can change by far more than that. Predicting only the commonest class scores "
+            "a rare class can change by far more than that. Predicting only the most common class scores "
             f"{format_number(evidence.constant_miou)}."
         )
 
@@ -119,7 +117,7 @@ def _list_search_caveats(facts: ReportFacts) -> Iterator[str]:
         if (edge := find_range_edge(finalist.lr, facts.sweep.space)) is not None:
             yield (
                 f"The best learning rate of {format_code(finalist.family)}, {format_significant(finalist.lr)}, "
-                f"lies at the {edge} edge of the searched range: a wider range could improve it."
+                f"is at the {edge} edge of the searched range: a wider range could improve it."
             )
     frame = facts.search_trials
     complete = frame[frame["state"] == "complete"]["family"].value_counts().to_dict()

@@ -49,8 +49,8 @@ def make_finalists_table(facts: ReportFacts) -> str:
             format_rates(finalist),
         ]
         gain = find_difference(facts, finalist, facts.baseline)
-        own = levels.get(id(finalist), usual)
-        other = f" at {format_level(own)}" if own != usual and gain is not None else ""
+        level = levels.get(id(finalist), usual)
+        other = f" at {format_level(level)}" if level != usual and gain is not None else ""
         against = MISSING if gain is None else facts.format_gain(gain, finalist, facts.baseline) + other
         cells += [facts.format_score(finalist.score, finalist), "baseline" if finalist is facts.baseline else against]
         cells += (
@@ -61,24 +61,24 @@ def make_finalists_table(facts: ReportFacts) -> str:
 
 
 def explain_plain_point(facts: ReportFacts) -> list[str]:
-    """Whether the recommendation depends on the tuned points, and where these score worse than the plain one."""
-    found = facts.recommendation.plain
-    if found is None or facts.chosen is None:
+    """Return whether the recommendation depends on tuned points, and where these score worse than the plain one."""
+    plain = facts.recommendation.plain
+    if plain is None or facts.chosen is None:
         return []
-    gap, at = found.difference, f"{facts.point_name} {facts.default_point:g}"
-    other = next(f for f in facts.finalists if f.family == found.against)
+    gap, at = plain.difference, f"{facts.point_name} {facts.default_point:g}"
+    other = next(f for f in facts.finalists if f.family == plain.against)
     ahead = "level with" if round(gap.estimate, 3) == 0 else "ahead of" if gap.estimate > 0 else "behind"
     gained = f"{facts.format_gain(gap, facts.chosen, other)} test {facts.metric}"
     best = (
-        f", {format_code(found.best)} scores highest" if found.best not in (facts.chosen.family, found.against) else ""
+        f", {format_code(plain.best)} scores highest" if plain.best not in (facts.chosen.family, plain.against) else ""
     )
     sentences = [
-        f"At {at} {format_code(facts.chosen.family)} is {ahead} {format_code(found.against)} ({gained}, "
-        f"{format_level(found.level)}){best}: "
-        f"the recommendation {'depends' if found.depends else 'does not depend'} on the tuned {facts.point_name}."
+        f"At {at} {format_code(facts.chosen.family)} is {ahead} {format_code(plain.against)} ({gained}, "
+        f"{format_level(plain.level)}){best}: "
+        f"the recommendation {'depends' if plain.depends else 'does not depend'} on the tuned {facts.point_name}."
     ]
-    if found.worse:
-        names = join_words([f"{format_code(family)} (by {format_number(by)})" for family, by in found.worse.items()])
+    if plain.worse:
+        names = join_words([f"{format_code(family)} (by {format_number(by)})" for family, by in plain.worse.items()])
         sentences.append(
             f"On the test images the {facts.point_name} that was tuned on validation images scores worse than "
             f"{facts.default_point:g} with {names}: do not take it over, choose it on your network."
@@ -87,12 +87,15 @@ def explain_plain_point(facts: ReportFacts) -> list[str]:
 
 
 def format_finalists_detail(facts: ReportFacts) -> str:
-    """What else is known of each finalist: how it was tuned, its score in the search, on validation images and at the
-    plain operating point, the foreground, probability of being best."""
+    """Return the other facts about each finalist.
+
+    They are how it was tuned, its scores in the search, on validation images and at the plain operating point, the
+    foreground, and the probability of being best.
+    """
     likely = any(f.regret is not None for f in facts.finalists)
     header = ["loss", "trials (completed)", f"search {facts.objective}", "confirmation, validation"]
     header += [f"test {facts.metric} {facts.default_name}", *(["foreground IoU"] if facts.is_binary else [])]
-    header += ["gain, allowing for the luck of the highest", "probability of being best"] if likely else []
+    header += ["gain, corrected for selection", "probability of being best"] if likely else []
     header += ["collapsed", "seeds"]
     rows = []
     for finalist in facts.finalists:
@@ -114,13 +117,13 @@ def format_finalists_detail(facts: ReportFacts) -> str:
 
 
 def explain_other_name(facts: ReportFacts) -> str:
-    """That the search had another name for what is recommended; empty where it had not."""
+    """Return that the search had another name for the recommended loss; empty if it had not."""
     if facts.chosen is None or (same := facts.chosen.found_as) is None:
         return ""
     idle = [format_code(name) for name in same.params if name not in same.is_params]
     use = f": the search found no use for its {join_words(idle)}" if idle else ""
-    found = f"{format_code(same.family)} ({format_params(same.params)}, trial {same.trial})"
-    return f"The search found it as {found}, which is the same function on these data{use}."
+    searched = f"{format_code(same.family)} ({format_params(same.params)}, trial {same.trial})"
+    return f"The search found it as {searched}, which is the same function on these data{use}."
 
 
 def make_runs_table(facts: ReportFacts, ui_url: str) -> str:
@@ -140,7 +143,7 @@ def _name_loss(facts: ReportFacts, finalist: FinalistEvidence) -> str:
 
 
 def format_rates(finalist: FinalistEvidence) -> str:
-    """The learning rate of a finalist's trainings, or the range that they were drawn from."""
+    """Return the learning rate of a finalist's trainings, or the range that they were drawn from."""
     if finalist.rates is None:
         return format_significant(finalist.lr)
     return f"{format_significant(finalist.rates.low)} to {format_significant(finalist.rates.high)}"
@@ -154,17 +157,17 @@ METRICS = {"miou": "mIoU", "image_dice": "Dice of an average image"}
 
 
 def make_rules_table(facts: ReportFacts) -> str:
-    """A row per finalist: its score by each rule, its calibration error; empty where single images are not known."""
-    found = get_decision_rules(facts)
-    if found is None:
+    """Return a row per finalist: its score by each rule, its calibration error; empty without single images."""
+    decisions = get_decision_rules(facts)
+    if decisions is None:
         return ""
-    names = [f"{METRICS[rule.metric]}, {RULES[rule.name]}" for rule in found.rules]
+    names = [f"{METRICS[rule.metric]}, {RULES[rule.name]}" for rule in decisions.rules]
     header = ["loss", *names, "calibration error, then calibrated"]
     rows = [
         [
             format_code(finalist.family),
-            *(format_number(rule.scores[i].estimate) for rule in found.rules),
-            f"{format_number(found.ece[i].estimate, 4)}, {format_number(found.ece_calibrated[i].estimate, 4)}",
+            *(format_number(rule.scores[i].estimate) for rule in decisions.rules),
+            f"{format_number(decisions.ece[i].estimate, 4)}, {format_number(decisions.ece_calibrated[i].estimate, 4)}",
         ]
         for i, finalist in enumerate(facts.finalists)
     ]
@@ -172,26 +175,30 @@ def make_rules_table(facts: ReportFacts) -> str:
 
 
 def explain_rules(facts: ReportFacts) -> list[str]:
-    """Whether the best loss is another under RankDice, in a sentence for each metric; what the rules are."""
-    found = get_decision_rules(facts)
-    if found is None:
+    """Return whether RankDice changes the best loss, in a sentence for each metric, and what the rules are."""
+    decisions = get_decision_rules(facts)
+    if decisions is None:
         return []
-    of_rank_dice = [_rank_dice_sentence(facts, found, rule) for rule in found.rules if rule.name == "rank_dice"]
+    of_rank_dice = [_rank_dice_sentence(facts, decisions, rule) for rule in decisions.rules if rule.name == "rank_dice"]
     return [
         "RankDice gives each image the threshold that maximises its expected Dice, with probabilities whose slope and "
         "bias were fitted on validation images (Dai and Li 2023). It predicts nothing where that is worth more: an "
         "image without foreground scores 1 then, else 0.",
         *of_rank_dice,
-        *([] if facts.chosen is None else [_explain_calibration(facts, found, facts.finalists.index(facts.chosen))]),
+        *(
+            []
+            if facts.chosen is None
+            else [_explain_calibration(facts, decisions, facts.finalists.index(facts.chosen))]
+        ),
     ]
 
 
-def _rank_dice_sentence(facts: ReportFacts, found: DecisionRules, rule: DecisionRule) -> str:
-    plain = next(r for r in found.rules if (r.name, r.metric) == ("plain", rule.metric))
+def _rank_dice_sentence(facts: ReportFacts, decisions: DecisionRules, rule: DecisionRule) -> str:
+    plain = next(r for r in decisions.rules if (r.name, r.metric) == ("plain", rule.metric))
     best, usual = (format_code(facts.finalists[r.best].family) for r in (rule, plain))
     spread = [score.estimate for score in plain.scores]
     gain = rule.scores[rule.best].estimate - plain.scores[plain.best].estimate
-    text = f"{METRICS[rule.metric]}: at 0.5 the losses lie {format_number(max(spread) - min(spread))} apart"
+    text = f"{METRICS[rule.metric]}: at 0.5 the losses are {format_number(max(spread) - min(spread))} apart"
     text += f"; RankDice brings the best from {format_number(max(spread))} to {format_number(max(spread) + gain)}"
     if rule.best == plain.best:
         return f"{text}, and {best} stays the best."
@@ -200,31 +207,31 @@ def _rank_dice_sentence(facts: ReportFacts, found: DecisionRules, rule: Decision
     )
 
 
-def _explain_calibration(facts: ReportFacts, found: DecisionRules, index: int) -> str:
-    before, after = found.ece[index].estimate, found.ece_calibrated[index].estimate
+def _explain_calibration(facts: ReportFacts, decisions: DecisionRules, index: int) -> str:
+    before, after = decisions.ece[index].estimate, decisions.ece_calibrated[index].estimate
     return (
         f"Expected calibration error of {format_code(facts.finalists[index].family)}: {format_number(before, 4)}; "
-        f"slope {format_number(found.slopes[index], 2)} and bias {format_signed_number(found.biases[index], 2)} bring "
-        "it to "
-        f"{format_number(after, 4)} (less by {format_signed_interval(found.ece_gains[index])})."
+        f"slope {format_number(decisions.slopes[index], 2)} and bias "
+        f"{format_signed_number(decisions.biases[index], 2)} bring it to {format_number(after, 4)} (less by "
+        f"{format_signed_interval(decisions.ece_gains[index])})."
     )
 
 
 def get_decision_rules(facts: ReportFacts) -> DecisionRules | None:
-    """What is known of the rules; None where single images are not: of several classes."""
+    """Return what is known of the rules; None if single images are not known, as for several classes."""
     evidence = facts.recommendation.evidence
-    found = None if evidence is None else evidence.decisions
-    return found if found is not None and found.ece else None
+    decisions = None if evidence is None else evidence.decisions
+    return decisions if decisions is not None and decisions.ece else None
 
 
 # --- What someone cares about more than the metric of the verdict --------------------------------------------
 
 
 def make_preferences_table(facts: ReportFacts) -> str:
-    """A row per preference: the choice and its score; empty where nothing was judged or compared."""
+    """Return a row per preference: the choice and its score; empty if nothing was judged or compared."""
     rows = [
-        [escape_md(CARES[found.name]), _format_choice(facts, found, i), _format_score(facts, found, i)]
-        for found, i in choose_by_preference(facts.recommendation)
+        [escape_md(CARES[preference.name]), _format_choice(facts, preference, i), _format_score(facts, preference, i)]
+        for preference, i in choose_by_preference(facts.recommendation)
     ]
     return (
         make_table(["if you care most about", "choose", f"its score [{format_level(LEVEL)}]"], rows, left=2)
@@ -233,29 +240,29 @@ def make_preferences_table(facts: ReportFacts) -> str:
     )
 
 
-def _format_choice(facts: ReportFacts, found: Preference, index: int) -> str:
-    """The loss, in bold where it is not the recommended one, with the operating point that goes with it."""
+def _format_choice(facts: ReportFacts, preference: Preference, index: int) -> str:
+    """Return the loss, in bold if it is not the recommended one, with the operating point that goes with it."""
     finalist = facts.finalists[index]
     name = format_code(finalist.family) if finalist is facts.chosen else f"**{format_code(finalist.family)}**"
-    return f"{name} at {facts.point_name} {format_number(found.points[index], 2)}" if found.points else name
+    return f"{name} at {facts.point_name} {format_number(preference.points[index], 2)}" if preference.points else name
 
 
-def _format_score(facts: ReportFacts, found: Preference, index: int) -> str:
-    score = facts.format_score(found.scores[index], facts.finalists[index])
-    return score if found.higher_is_better else f"{score}, lower is better"
+def _format_score(facts: ReportFacts, preference: Preference, index: int) -> str:
+    score = facts.format_score(preference.scores[index], facts.finalists[index])
+    return score if preference.higher_is_better else f"{score}, lower is better"
 
 
 def format_preferences_detail(facts: ReportFacts) -> str:
-    """By what each was judged; empty where nothing was judged or compared."""
+    """Return by what each preference was judged; empty if nothing was judged or compared."""
     rows = [
-        [escape_md(CARES[found.name]), escape_md(found.measure)]
-        for found, _ in choose_by_preference(facts.recommendation)
+        [escape_md(CARES[preference.name]), escape_md(preference.measure)]
+        for preference, _ in choose_by_preference(facts.recommendation)
     ]
     return make_table(["if you care most about", "measured by"], rows, left=2) if rows else ""
 
 
 def explain_preferences(facts: ReportFacts) -> str:
-    """Whether any preference changes the answer."""
+    """Return whether any preference changes the answer."""
     chosen = [facts.finalists[i] for _, i in choose_by_preference(facts.recommendation)]
     if not chosen or facts.chosen is None:
         return ""
@@ -263,44 +270,41 @@ def explain_preferences(facts: ReportFacts) -> str:
     away = list(dict.fromkeys(format_code(f.family) for f in chosen if f is not facts.chosen))
     if away:
         return (
-            f"In bold where a loss is shown to be better than {name} ({join_words(away)}); where none is, {name} "
-            "stays, "
-            "even if another one reads higher."
+            f"In bold: a loss that is clearly better than {name} ({join_words(away)}); where none is, {name} "
+            "stays, even if another one scores higher."
         )
-    return f"None of these changes the answer: no finalist is shown to be better than {name} by any of them."
+    return f"None of these changes the answer: no finalist is clearly better than {name} by any of them."
 
 
 # --- Interim analyses ---------------------------------------------------------------------------------------
 
 
 def make_analyses_table(facts: ReportFacts) -> str:
-    """One row per planned interim analysis: what it found and led to, what error it may spend; empty without a plan."""
-    taken = {analysis.seeds: analysis for analysis in facts.sweep.analyses_taken}
-    errors = {seeds: (analysis.error, analysis.error) for seeds, analysis in taken.items()}
+    """Return a row per planned interim analysis: its result and decision, its error; empty without a plan."""
+    by_seeds = {analysis.seeds: analysis for analysis in facts.sweep.analyses_taken}
+    errors = {seeds: (analysis.error, analysis.error) for seeds, analysis in by_seeds.items()}
     errors |= {plan.seeds: (plan.error, plan.spends) for plan in facts.sweep.analyses_planned}
     rows = []
     for seeds, (error, spent) in sorted(errors.items()):
-        made = taken.get(seeds)
-        found = [MISSING, "not taken"]
+        made = by_seeds.get(seeds)
+        cells = [MISSING, "not taken"]
         if made is not None:
-            found = [VERDICTS[made.verdict], escape_prose(mark_names(made.reason, facts.losses))]
-        rows.append([str(seeds), *found, format_level(spent), format_level(1 - error) if spent else MISSING])
+            cells = [VERDICTS[made.verdict], escape_prose(mark_names(made.reason, facts.losses))]
+        rows.append([str(seeds), *cells, format_level(spent), format_level(1 - error) if spent else MISSING])
     header = ["after seeds", "verdict", "what followed", "error it may spend", "intervals at"]
     return make_table(header, rows, left=3) if rows else ""
 
 
 def explain_winners_curse(facts: ReportFacts) -> list[str]:
-    """How much better the recommended configuration read in the search, in a sentence; none where it trained
-    other steps."""
+    """Return how much better the recommended configuration scored in the search; empty if it trained other steps."""
     recipe, curse = facts.sweep.conditions.recipe, facts.recommendation.winners_curse
     if curse is None or recipe.confirm_steps != recipe.steps:
         return []
     higher = "higher" if curse > 0 else "lower"
     moral = "the best of many noisy trials looks better than it is" if curse > 0 else "here it does not show"
     return [
-        f"Winner's curse: the recommended configuration read {format_number(abs(curse))} {facts.metric} {higher} in "
-        "the "
-        f"search (validation images) than on {facts.tested_on}; {moral}."
+        f"Winner's curse: the recommended configuration scored {format_number(abs(curse))} {facts.metric} {higher} in "
+        f"the search (validation images) than on {facts.tested_on}; {moral}."
     ]
 
 
@@ -308,7 +312,7 @@ def explain_winners_curse(facts: ReportFacts) -> list[str]:
 
 
 def make_classes_table(facts: ReportFacts) -> str:
-    """IoU, precision and recall of every class on the test split: recommended, and the loss beside it."""
+    """Return IoU, precision and recall of every class on the test split: recommended loss and its rival."""
     pair = [f for f in (facts.chosen, facts.rival) if f is not None]
     header = [
         "class",

@@ -1,4 +1,4 @@
-"""What the imbalance of the data has to do with the result, in sentences that follow from numbers.
+"""Relation of the data's imbalance to the result, in sentences that follow from numbers.
 
 Class names stand in them as they are in the data set, unescaped.
 """
@@ -20,7 +20,7 @@ VISIBLE = 0.005
 def explain_result(
     profile: ImbalanceProfile, evidence: Evidence | None, chosen: int | None, imbalance: float
 ) -> list[str]:
-    """How the data's profile shows in the result.
+    """Return how the data's profile shows in the result.
 
     Args:
         profile: of the whole data set's labels.
@@ -69,22 +69,21 @@ def _describe_profile(profile: ImbalanceProfile) -> str:
         )
     common = max(profile.classes, key=lambda c: c.pixel_share)
     return (
-        f"The rarest class, {rare.name}, takes {_format_percent(rare.pixel_share)} of the labelled pixels, the "
-        "commonest, "
-        f"{common.name}, {_format_percent(common.pixel_share)} (1 to "
-        f"{format_significant(common.pixel_share / rare.pixel_share)}); "
-        f"{rare.name} occurs in {_format_percent(rare.image_share)} of the images{thin}."
+        f"The rarest class, {rare.name}, takes {_format_percent(rare.pixel_share)} of the labelled pixels, the most "
+        f"common, {common.name}, {_format_percent(common.pixel_share)} (1 to "
+        f"{format_significant(common.pixel_share / rare.pixel_share)}); {rare.name} occurs in "
+        f"{_format_percent(rare.image_share)} of the images{thin}."
     )
 
 
 def _find_rarest(profile: ImbalanceProfile) -> ClassProfile:
-    """The rarest class that occurs; of a binary task the foreground. At least two classes occur in a profile."""
+    """Return the rarest class that occurs; of a binary task the foreground."""
     among = profile.classes[1:] if len(profile.classes) == 2 else profile.classes
     return min((c for c in among if c.pixel_share > 0), key=lambda c: c.pixel_share)
 
 
 def _explain_moved_point(finalist: FinalistEvidence, binary: bool, metric: str) -> str | None:
-    """Where a loss's best operating point lies away from the one everyone uses, and what that is worth."""
+    """Return where a loss's best operating point differs from the usual one, and what that is worth."""
     if not finalist.points:
         return None
     point, default = float(median(finalist.points)), 0.5 if binary else 0.0
@@ -97,28 +96,27 @@ def _explain_moved_point(finalist: FinalistEvidence, binary: bool, metric: str) 
         seldom = point < default
         toward = f": at 0.5 it marks too {'little' if seldom else 'much'} as foreground"
     return (
-        f"{finalist.family} reads best on validation at {what} {replace_minus(f'{point:.2f}')} rather than "
+        f"{finalist.family} scores best on validation at {what} {replace_minus(f'{point:.2f}')} rather than "
         f"{default:g}{toward}; on test that is worth {format_signed(gain)} {metric} "
         f"({finalist.score_at_default:.3f} to {finalist.score.estimate:.3f})."
     )
 
 
 def _describe_weight(finalist: FinalistEvidence, imbalance: float) -> str | None:
-    """The weight of the foreground that the search chose, as a power of the imbalance."""
+    """Return the weight of the foreground that the search chose, as a power of the imbalance."""
     weight = finalist.params.get("pos_weight")
     if weight is None or imbalance <= 1:
         return None
     power = math.log(weight) / math.log(imbalance)
     return (
         f"{finalist.family} weighs the foreground {format_significant(weight)}-fold, the imbalance "
-        f"({format_significant(imbalance)}) to the power {replace_minus(f'{power:.2f}')}: 1 would balance the "
-        "classes, 0 leave "
-        "them as they are."
+        f"({format_significant(imbalance)}) to the power {replace_minus(f'{power:.2f}')}: 1 would balance the classes, "
+        "0 leave them as they are."
     )
 
 
 def _explain_threshold_share(one: FinalistEvidence, other: FinalistEvidence, binary: bool, metric: str) -> list[str]:
-    """How much of the gap between two losses is their operating point."""
+    """Return how much of the gap between two losses is their operating point."""
     tuned = one.score.estimate - other.score.estimate
     default = one.score_at_default - other.score_at_default
     if abs(tuned - default) < VISIBLE:
@@ -137,7 +135,7 @@ def _explain_threshold_share(one: FinalistEvidence, other: FinalistEvidence, bin
 
 
 def _explain_precision_recall(one: FinalistEvidence, other: FinalistEvidence, name: str) -> list[str]:
-    """What the two find of the foreground, and how much of what they mark is right."""
+    """Return what the two find of the foreground, and how much of what they mark is right."""
     values = (one.recall[1], other.recall[1], one.precision[1], other.precision[1])
     if any(v is None for v in values):
         return []
@@ -151,16 +149,15 @@ def _explain_precision_recall(one: FinalistEvidence, other: FinalistEvidence, na
         end = f"{one.family} is {'ahead' if finds + right > 0 else 'behind'} in both, or level"
     return [
         f"Of {name}, {one.family} finds {_format_percent(recall)} and {other.family} {_format_percent(recall_other)} "
-        "(recall); of "
-        f"what they mark, {_format_percent(precision)} and {_format_percent(precision_other)} is right (precision): "
-        f"{end}."
+        f"(recall); of what they mark, {_format_percent(precision)} and {_format_percent(precision_other)} is right "
+        f"(precision): {end}."
     ]
 
 
 def _explain_by_share(
     one: FinalistEvidence, other: FinalistEvidence, classes: Sequence[str], profile: ImbalanceProfile
 ) -> list[str]:
-    """Which classes gain, by how common they are."""
+    """Return which classes gain, by how common they are."""
     shares = {c.name: c.pixel_share for c in profile.classes}
     gains = [
         (shares.get(name, 0.0), name, a - b)
@@ -177,8 +174,7 @@ def _explain_by_share(
     return [
         f"Against {other.family}, {one.family} changes the IoU of the {len(rare)} rarest of {len(gains)} classes (at "
         f"most {_format_percent(rare[-1][0])} of the pixels each) by {format_signed(rarer)} on average, and of the "
-        "others by "
-        f"{format_signed(rest)}.",
+        f"others by {format_signed(rest)}.",
         f"It gains most on {most[1]} ({format_signed(most[2])}, {_format_percent(most[0])} of the pixels) and least on "
         f"{least[1]} ({format_signed(least[2])}, {_format_percent(least[0])}).",
     ]

@@ -1,4 +1,4 @@
-"""What the text and the figures are made from, looked up once and by the same rules for both."""
+"""Facts for text and figures, looked up once and by the same rules for both."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ class ReportFacts:
     sweep: SweepRecord
     recommendation: Recommendation
     frame: pd.DataFrame
-    """`trials_frame` of the study."""
+    """`make_trials_frame` of the study."""
     finalists: tuple[FinalistEvidence, ...]
     chosen: FinalistEvidence | None
     """The recommended loss among the finalists."""
     baseline: FinalistEvidence | None
     """Cross-entropy at its best learning rate."""
     rival: FinalistEvidence | None
-    """What the recommended loss is shown beside: the baseline, or the best other finalist when that is chosen."""
+    """Rival shown with the recommended loss: the baseline, or the best other finalist if the baseline is chosen."""
     pixels: Pixels | None = None
     """The decoded images; None where they are not at hand."""
 
@@ -74,18 +74,18 @@ class ReportFacts:
 
     @property
     def objective(self) -> str:
-        """What the search maximised, for people."""
+        """Display name of what the search maximised."""
         return METRICS[self.sweep.conditions.recipe.metric].title
 
     @property
     def metric(self) -> str:
-        """What the verdict compares, for people."""
+        """Display name of what the verdict compares."""
         evidence = self.recommendation.evidence
         return self.objective if evidence is None else evidence.scale.score
 
     @property
     def compared(self) -> str:
-        """The same by its name in `METRICS`."""
+        """Compared metric by its name in `METRICS`."""
         return resolve_verdict_metric(self.sweep.conditions.recipe.metric)
 
     @property
@@ -126,7 +126,7 @@ class ReportFacts:
         return best - evidence.constant_miou < LITTLE * (1 - evidence.constant_miou)
 
     def format_gain(self, value: Interval, *finalists: FinalistEvidence | None) -> str:
-        """A difference between finalists with its interval; of a single seed no interval can be told."""
+        """Return a difference between finalists with its interval, which a single seed does not have."""
         return (
             format_signed_interval(value)
             if self.count_common_seeds(*finalists) > 1
@@ -134,19 +134,19 @@ class ReportFacts:
         )
 
     def format_cost_bound(self, bound: float) -> str:
-        """What a finalist costs at most, against the margin."""
+        """Return what a finalist costs at most, against the margin."""
         return format_upper_bound(bound, self.sweep.rope)
 
     def format_score(self, value: Interval | None, finalist: FinalistEvidence) -> str:
-        """A finalist's score with its interval; of a single seed no interval can be told."""
+        """Return a finalist's score with its interval, which a single seed does not have."""
         if value is None or self.count_common_seeds(finalist) > 1:
             return format_number_interval(value)
         return f"{format_number(value.estimate)} (one seed)"
 
     def count_common_seeds(self, *finalists: FinalistEvidence | None) -> int:
-        """How many seeds these finalists have in common."""
-        known = [set(f.seeds) for f in finalists if f is not None]
-        return len(set.intersection(*known)) if known else 0
+        """Return how many seeds these finalists have in common."""
+        seeds = [set(f.seeds) for f in finalists if f is not None]
+        return len(set.intersection(*seeds)) if seeds else 0
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -155,13 +155,15 @@ class ReportFacts:
 
     @property
     def tested_on(self) -> str:
-        """What the finalists were scored on: `the test split`, or `the test folds`."""
+        """Images on which the finalists were scored: `the test split`, or `the test folds`."""
         return "the test split" if self.sweep.conditions.folds is None else "the test folds"
 
     @property
     def level(self) -> float:
-        """Confidence of the intervals of paired differences at this interim analysis: 0.95, or more where there may be
-        several, so that the intervals of all of them hold together at 0.95."""
+        """Confidence of the intervals of paired differences at this interim analysis, at least 0.95.
+
+        With several analyses it is higher, so that the intervals of all of them hold together at 0.95.
+        """
         evidence = self.recommendation.evidence
         return (
             LEVEL if evidence is None or not evidence.analyses else 1 - evidence.analyses[evidence.analysis_index].error
@@ -185,7 +187,7 @@ class ReportFacts:
 
 
 def collect_facts(sweep: SweepRecord, recommendation: Recommendation, pixels: Pixels | None = None) -> ReportFacts:
-    """Resolve who is recommended, who is the baseline and who is shown beside the recommended loss."""
+    """Resolve the recommended loss, the baseline and the rival that is shown with the recommended loss."""
     evidence = recommendation.evidence
     finalists = evidence.finalists if evidence else ()
     baseline = finalists[evidence.baseline] if evidence and evidence.baseline is not None else None
@@ -214,12 +216,12 @@ def get_level_between(facts: ReportFacts, first: FinalistEvidence | None, second
 
 
 def search_split(facts: ReportFacts) -> Split:
-    """The split that the search trained on, whose test images are those of the confirmation too (with folds, none)."""
+    """Return the search's split, whose test images are those of the confirmation too (with folds, none)."""
     return get_split(facts.sweep.conditions, facts.sweep.conditions.seed)
 
 
 def find_best_trial(facts: ReportFacts, family: str) -> TrialResult | None:
-    """The family's completed search trial with the highest value, the earliest of equals."""
+    """Return the family's completed search trial with the highest value, the earliest of equals."""
     done = [t for t in facts.sweep.trials if t.spec.family == family and t.state == "complete" and t.value is not None]
     return max(done, key=lambda t: (t.value or 0.0, -t.spec.number), default=None)
 
@@ -228,13 +230,13 @@ def find_best_trial(facts: ReportFacts, family: str) -> TrialResult | None:
 
 
 def group_confirmations(facts: ReportFacts, finalist: FinalistEvidence) -> tuple[TrialResult, ...]:
-    """The confirmation trainings that the finalist's evidence was weighed from, by seed.
+    """Return the confirmation trainings that the finalist's evidence is based on, by seed.
 
     A study may hold more of the same configuration: at another budget (`--confirm-steps`), on seeds beyond those of its
     last interim analysis, or twice on one seed, of which the later counts.
     """
     rates = dict(zip(finalist.seeds, finalist.seed_lrs, strict=False))
-    found = {
+    by_seed = {
         (trial.spec.seed, trial.spec.fold): trial
         for trial in sorted(facts.sweep.confirmations, key=lambda trial: trial.spec.number)
         if trial.state == "complete"
@@ -245,21 +247,21 @@ def group_confirmations(facts: ReportFacts, finalist: FinalistEvidence) -> tuple
     }
     folds = facts.sweep.conditions.folds
     keys = [(seed, fold) for seed in sorted(finalist.seeds) for fold in ([None] if folds is None else range(folds))]
-    return tuple(found[key] for key in keys if key in found)
+    return tuple(by_seed[key] for key in keys if key in by_seed)
 
 
 def group_replicates(facts: ReportFacts, finalist: FinalistEvidence) -> tuple[Replicate, ...]:
-    """The same by seed: one training each, with folds several; those that gave an answer."""
+    """Return the trainings that gave an answer by seed: one training each, with folds several."""
     return tuple(r for r in group_by_seed(group_confirmations(facts, finalist)).values() if not r.is_lost)
 
 
 def seed_scores(facts: ReportFacts, finalist: FinalistEvidence) -> list[float]:
     """Test score of each of its seeds, one at least, at the operating point of each training."""
-    own = group_replicates(facts, finalist)
-    units = list_image_units(own, facts.sweep.conditions.dataset.list_groups(list_scored_images(own)))
+    by_seed = group_replicates(facts, finalist)
+    units = list_image_units(by_seed, facts.sweep.conditions.dataset.list_groups(list_scored_images(by_seed)))
     return [
         float(score)
-        for score in make_paired_scores(own, len(facts.classes), units, facts.compared).metric_scores.scores
+        for score in make_paired_scores(by_seed, len(facts.classes), units, facts.compared).metric_scores.scores
     ]
 
 
@@ -268,26 +270,26 @@ def score_images(facts: ReportFacts, *finalists: FinalistEvidence) -> dict[int, 
 
     At each training's own operating point.
     """
-    found: list[dict[int, list[float]]] = []
+    scores: list[dict[int, list[float]]] = []
     runs = [
         [run for run in group_confirmations(facts, f) if run.evaluations and run.test is not None] for f in finalists
     ]
-    common = set.intersection(*({run.spec.seed for run in own} for own in runs))
-    for own in runs:
+    common = set.intersection(*({run.spec.seed for run in finalist_runs} for finalist_runs in runs))
+    for finalist_runs in runs:
         values: dict[int, list[float]] = {}
-        for run in own:
+        for run in finalist_runs:
             if run.spec.seed not in common or run.test is None:
                 continue
             mious = compute_image_mious(count_at_point(run.test, run.evaluations[-1].point))
             for image, value in zip(run.test.images, mious, strict=True):
                 values.setdefault(image, []).append(float(value))
-        found.append(values)
-    images = set.intersection(*(set(values) for values in found))
-    return {i: tuple(float(np.mean(values[i])) for values in found) for i in sorted(images)}
+        scores.append(values)
+    images = set.intersection(*(set(values) for values in scores))
+    return {i: tuple(float(np.mean(values[i])) for values in scores) for i in sorted(images)}
 
 
 def find_common_runs(facts: ReportFacts) -> list[tuple[TrialResult, TrialResult]]:
-    """The recommended loss's and its rival's training of the lowest seed that both have and that was evaluated.
+    """Return both losses' training of the lowest seed that both have and that was evaluated.
 
     One pair, or one for each fold; empty where there is no such seed.
     """

@@ -36,7 +36,7 @@ _SAFE_SPAN = re.compile(r"(`[A-Za-z0-9_.,=+\-/ ]+`)")
 
 
 def format_number(value: float | None, digits: int = 3) -> str:
-    """Fixed decimals; a dash when there is no finite number. `-0.0001` reads `0.000`."""
+    """Return fixed decimals; a dash if there is no finite number. `-0.0001` becomes `0.000`."""
     if value is None or not math.isfinite(value):
         return MISSING
     text = f"{value:.{digits}f}"
@@ -65,7 +65,10 @@ def format_signed_interval(value: Interval) -> str:
 
 
 def format_share(share: float | None) -> str:
-    """A share in 0–1 as per cent with three significant digits: 99.0 %, 0.994 %; 1 − 10⁻⁶ does not become 100 %."""
+    """Return a share in 0–1 as per cent with three significant digits.
+
+    For example 99.0 %, 0.994 %; 1 − 10⁻⁶ does not become 100 %.
+    """
     if share is None or not math.isfinite(share):
         return MISSING
     if share in (0, 1):
@@ -76,18 +79,18 @@ def format_share(share: float | None) -> str:
 
 
 def format_level(confidence: float) -> str:
-    """A confidence as per cent without needless zeros: 95 %, 98.5 %; the space does not break."""
+    """Return a confidence as per cent without needless zeros: 95 %, 98.5 %; the space does not break."""
     return f"{100 * confidence:.4g}\u00a0%"
 
 
 def format_levels(confidences: Iterable[float]) -> str:
     """`95 %`, or from the lowest to the highest where they differ: `98 % to 98.5 %`."""
-    known = sorted(set(confidences))
-    return format_level(known[0]) if len(known) == 1 else f"{format_level(known[0])} to {format_level(known[-1])}"
+    levels = sorted(set(confidences))
+    return format_level(levels[0]) if len(levels) == 1 else f"{format_level(levels[0])} to {format_level(levels[-1])}"
 
 
 def format_probability(value: float) -> str:
-    """A simulated probability: two digits, rounded down, and never certainty."""
+    """Return a simulated probability: two digits, rounded down, and never certainty."""
     return "< 1 %" if value < 0.01 else "> 99 %" if value > 0.99 else f"{int(100 * value + 1e-9)} %"
 
 
@@ -141,7 +144,7 @@ def strip_code_spans(text: str) -> str:
 
 
 def format_code(text: str) -> str:
-    """A code span for a plain identifier, escaped text for anything else."""
+    """Return a code span for a plain identifier, escaped text for anything else."""
     line = make_one_line(text)
     return f"`{line}`" if _SAFE_CODE.fullmatch(line) else escape_md(line)
 
@@ -157,16 +160,18 @@ def mark_names(text: str, names: Collection[str]) -> str:
 
     "focal loss" stays as it is: it speaks of the loss in general, often in a title.
     """
-    known = [re.escape(name) for name in sorted(names, key=len, reverse=True) if re.fullmatch(r"[A-Za-z0-9_]+", name)]
-    if not known:
+    escaped = [re.escape(name) for name in sorted(names, key=len, reverse=True) if re.fullmatch(r"[A-Za-z0-9_]+", name)]
+    if not escaped:
         return text
-    word = re.compile(rf"(?<![\w`.\-])(?:{'|'.join(known)})(?![\w`\-]| loss)")
+    word = re.compile(rf"(?<![\w`.\-])(?:{'|'.join(escaped)})(?![\w`\-]| loss)")
     return "".join(part if part.startswith("`") else word.sub(r"`\g<0>`", part) for part in _SAFE_SPAN.split(text))
 
 
 def _escape_piece(text: str, *, begins: bool) -> str:
-    """`escape_md` for a piece of a sentence: a space at either end stays, and only where a line begins is escaped what
-    acts as markup there alone."""
+    """Escape a piece of a sentence: a space at either end stays.
+
+    What acts as markup only at the beginning of a line is escaped only there.
+    """
     if not text.strip():
         return " " if text else ""
     before = f"{' ' if text[0].isspace() else ''}{escape_md(text)}" if begins else escape_md(f"){text}")[1:]
@@ -189,15 +194,15 @@ def join_unbroken(text: str) -> str:
     pieces = re.split(r"(^(?P<ticks>`{3,})[^\n]*\n.*?^(?P=ticks)$)", text, flags=re.MULTILINE | re.DOTALL)
     joined = []
     for i in range(0, len(pieces), 3):  # text, a fenced block, its ticks
-        kept = _UNBROKEN.sub(lambda found: found[0].replace(" ", "\u00a0"), pieces[i])
+        kept = _UNBROKEN.sub(lambda match: match[0].replace(" ", "\u00a0"), pieces[i])
         joined += [re.sub(r"\n{3,}", "\n\n", kept), *pieces[i + 1 : i + 2]]
     return "".join(joined)
 
 
 def make_fence(text: str, language: str) -> str:
-    """A fenced block with the text verbatim; the fence is longer than any run of backticks in it.
+    """Return a fenced block with the text verbatim, its fence longer than any run of backticks in it.
 
-    Control characters and direction marks become spaces, as in `one_line`: what is pasted is what was read.
+    Control characters and direction marks become spaces, as in `make_one_line`: what is pasted is what was read.
     """
     kept = "".join(c if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Zl", "Zp") else " " for c in text)
     longest = max((len(run) for run in re.findall(r"`+", kept)), default=0)
@@ -218,11 +223,14 @@ def run_link(label: str, ui_url: str, experiment: str | None, run: str | None) -
 
 
 def make_ui_address(ui_url: str, place: str) -> str:
-    """A place of MLflow's user interface, as a link takes it."""
+    """Return a place of MLflow's user interface, as a link takes it."""
     return quote(ui_url.rstrip("/"), safe=":/?#@!$&'*+,;=%~") + f"/{place}"
 
 
 def make_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """A markdown table; the first `left` columns are aligned left, the others right. Cells are markdown already."""
+    """Return a markdown table; the first `left` columns are aligned left, the others right.
+
+    Cells are markdown already.
+    """
     rule = [":--" if i < left else "--:" for i in range(len(header))]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [header, rule, *rows])

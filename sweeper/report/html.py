@@ -1,7 +1,7 @@
 """The report as one HTML file that needs nothing else: no script, no other file, no network.
 
 Made from the markdown, so that both say the same. Raw HTML in the markdown stays text; figures become `data:`
-addresses; the browser is told (Content-Security-Policy) to load nothing, run nothing, and apply this one stylesheet.
+addresses; the Content-Security-Policy makes the browser load nothing, run nothing, and apply this one stylesheet.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _FIGURE = re.compile(r"figures/([A-Za-z0-9_-]+\.svg)")
 
 
 def write_page(text: str, markdown: Path) -> None:
-    """Write a page as markdown, and as HTML beside it; its figures lie in `figures/` there.
+    """Write a page as markdown, and as HTML next to it; its figures are in `figures/` there.
 
     Raises:
         OSError: if a file cannot be written.
@@ -38,10 +38,10 @@ def write_page(text: str, markdown: Path) -> None:
 
 
 def make_html(markdown: str, figures: Path) -> str:
-    """A whole HTML document, titled like the markdown's first heading.
+    """Return a whole HTML document, titled like the markdown's first heading.
 
     Args:
-        markdown: The report, as `render` gives it.
+        markdown: The report, as `render_report` gives it.
         figures: Folder of its figures; an image that is not in it is shown by its description.
 
     Raises:
@@ -109,10 +109,10 @@ def _fold_rule(state: StateBlock, start: int, _end: int, silent: bool) -> bool:
 
 
 def _render_fold(_renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
-    found = _FOLD.fullmatch(tokens[index].content)
-    if found is None or found["summary"] is None:
+    match = _FOLD.fullmatch(tokens[index].content)
+    if match is None or match["summary"] is None:
         return f"{tokens[index].content}\n"
-    return f"<summary>{escapeHtml(unescape(found['summary']))}</summary>\n"
+    return f"<summary>{escapeHtml(unescape(match['summary']))}</summary>\n"
 
 
 def _open_table(*_: Any) -> str:
@@ -125,6 +125,6 @@ def _close_table(*_: Any) -> str:
 
 
 def _render_cell(_renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
-    """A class in place of the style attribute, which the policy forbids."""
+    """Return a cell with a class in place of the style attribute, which the policy forbids."""
     right = "right" in str(tokens[index].attrGet("style") or "")
     return f'<{tokens[index].tag} class="number">' if right else f"<{tokens[index].tag}>"

@@ -29,7 +29,7 @@ from sweeper.report.html import write_page
 
 @steady_style
 def write_judgement(judgement: Judgement, out: Path) -> Path:
-    """Write `OUT/{report.md, report.html, judgement.json, figures/differences.svg}`, and say where the report lies.
+    """Write `OUT/{report.md, report.html, judgement.json, figures/differences.svg}`, and return the report's path.
 
     Raises:
         OSError: if a file cannot be written.
@@ -43,11 +43,11 @@ def write_judgement(judgement: Judgement, out: Path) -> Path:
 
 
 def make_judgement_report(judgement: Judgement, figure: str) -> str:
-    """The report as markdown; names are escaped."""
-    own, networks = judgement.table, judgement.networks
+    """Return the report as markdown; names are escaped."""
+    score_table, networks = judgement.table, judgement.networks
     reasons = judgement.reasons if networks is None else networks[1].reasons
     parts = [
-        f"# {escape_md(own.scale.score)} of {len(own.methods)} methods, judged",
+        f"# {escape_md(score_table.scale.score)} of {len(score_table.methods)} methods, judged",
         *([] if judgement.claim is None else [escape_md(judgement.claim.sentence)]),
         f"**{escape_md(judgement.headline)}**",
         _make_methods_table(judgement),
@@ -66,20 +66,25 @@ def _make_part(heading: str, sentences: Sequence[str]) -> list[str]:
 
 
 def _make_methods_table(judgement: Judgement) -> str:
-    own = judgement.table
+    score_table = judgement.table
     rows = []
     for each in judgement.decided_contest.finalists:
-        name = (
-            f"**{format_code(each.family)}**"
-            if each.family == judgement.recommended_method
-            else format_code(each.family)
+        name = f"**{format_code(each.family)}**" if each.family == judgement.named else format_code(each.family)
+        cost = (
+            MISSING
+            if each.regret is None
+            else format_upper_bound(each.regret.bound, score_table.margin, score_table.scale.digits)
         )
-        cost = MISSING if each.regret is None else format_upper_bound(each.regret.bound, own.margin, own.scale.digits)
         rows.append(
-            [name, str(len(each.runs)), format_interval(restore_score_direction(own, each), own.scale.digits), cost]
+            [
+                name,
+                str(len(each.runs)),
+                format_interval(restore_score_direction(score_table, each), score_table.scale.digits),
+                cost,
+            ]
         )
-    unit = "" if own.higher_is_better else ", lower is better"
-    header = ["method", "runs", f"{escape_md(own.scale.score)}{unit}, 95 % interval", "costs at most (95 %)"]
+    unit = "" if score_table.higher_is_better else ", lower is better"
+    header = ["method", "runs", f"{escape_md(score_table.scale.score)}{unit}, 95 % interval", "costs at most (95 %)"]
     return make_table(header, rows)
 
 
@@ -101,7 +106,7 @@ def _make_pairs_table(judgement: Judgement) -> str:
                 ]
             )
     header = [
-        "reads better",
+        "scores better",
         "than",
         f"by, {format_level(judgement.level)} interval",
         "error from seeds",
@@ -112,21 +117,22 @@ def _make_pairs_table(judgement: Judgement) -> str:
 
 def list_differences(judgement: Judgement) -> DrawnFigure:
     """Differences to the baseline, or where there is none to the named method; above 0 is better."""
-    contest, own = judgement.decided_contest, judgement.table
+    contest, score_table = judgement.decided_contest, judgement.table
     names = [each.family for each in contest.finalists]
-    to = contest.baseline if contest.baseline is not None else names.index(judgement.recommended_method)
+    to = contest.baseline if contest.baseline is not None else names.index(judgement.named)
     rows = [i for i in range(len(names)) if i != to]
     gaps = []
     for i in rows:
         colour = BLUE if has_beaten(contest, i, to) else VERMILLION if has_beaten(contest, to, i) else INK
         gap = get_difference(contest, i, to)
         gaps.append(GapRow(names[i], colour, gap, math.isfinite(gap.low)))
-    label = f"← worse     {escape_figure_text(own.scale.score)} against {escape_figure_text(names[to])}     better →"
-    figure = draw_forest(gaps, own.margin, label, own.scale.digits)
+    score, against = escape_figure_text(score_table.scale.score), escape_figure_text(names[to])
+    label = f"← worse     {score} against {against}     better →"
+    figure = draw_forest(gaps, score_table.margin, label, score_table.scale.digits)
     text = (
         f"Dots: differences to {format_code(names[to])}, above 0 better; lines: {format_level(judgement.level)} "
-        "intervals. Within "
-        f"the grey band (± {own.margin:g}) a difference does not matter. Blue is shown to be better, red to be worse."
+        f"intervals. Within the grey band (± {score_table.margin:g}) a difference does not matter. Blue is shown to be "
+        "better, red to be worse."
     )
     if not all(gap.known for gap in gaps):
         text += " A dot without a line: nothing is known of its error."

@@ -46,7 +46,7 @@ _PAIR = re.compile(r"interval [+−-]\d")
 
 
 def render_report(facts: ReportFacts, figures: Mapping[str, DrawnFigure | str], ui_url: str) -> str:
-    """The whole report in GitHub's markdown: the answer and what weighs on it in the open, the rest in `<details>`.
+    """Return the whole report in GitHub's markdown: the answer and what weighs on it open, the rest in `<details>`.
 
     `figures` holds, for every figure, what was drawn or why it was not. Names from files, labels and errors are escaped
     before they reach the template, which therefore escapes nothing.
@@ -67,17 +67,17 @@ def render_report(facts: ReportFacts, figures: Mapping[str, DrawnFigure | str], 
 
 
 def render_summary(facts: ReportFacts) -> str:
-    """The head of the report: the answer and its snippet, fit for the note of an MLflow run."""
+    """Return the head of the report: the answer and its snippet, fit for the note of an MLflow run."""
     return join_unbroken(format_card_markdown(make_card(facts), _mark_losses(facts))) + "\n"
 
 
 def _mark_losses(facts: ReportFacts) -> frozenset[str]:
-    """Names that stand in code spans."""
+    """Return the names that stand in code spans."""
     return frozenset(f.family for f in facts.finalists)
 
 
 def _split_by_length(sentences: Sequence[str], words: int) -> tuple[list[str], list[str]]:
-    """The first sentences of together at most so many words, but one at least; and the others."""
+    """Return the first sentences of together at most `words` words, at least one, and the others."""
     total = 0
     for i, sentence in enumerate(sentences):
         total += len(sentence.split())
@@ -95,9 +95,9 @@ def _list_figures(section: str, drawn: Mapping[str, DrawnFigure | str]) -> str:
     """Image and caption of each figure of a section; nothing of what was not drawn."""
     shown = []
     for name, figure in FIGURES.items():
-        found = drawn.get(name)
-        if figure.section == section and isinstance(found, DrawnFigure):
-            shown.append(found.format_markdown(name))
+        drawn_figure = drawn.get(name)
+        if figure.section == section and isinstance(drawn_figure, DrawnFigure):
+            shown.append(drawn_figure.format_markdown(name))
     return "\n\n".join(shown)
 
 
@@ -170,7 +170,7 @@ def _get_parent_address(facts: ReportFacts, ui_url: str) -> str:
 
 
 def _explain_levels(facts: ReportFacts) -> str:
-    """What the intervals are."""
+    """Return what the intervals are."""
     every = "every share of pixels is of labelled pixels."
     if facts.level == 0.95:
         return f"Every interval is a {format_level(0.95)} interval, {every}"
@@ -191,7 +191,7 @@ def _make_profile_head(facts: ReportFacts) -> str:
 
 
 def _search_short(facts: ReportFacts) -> str:
-    """The search in a line of plain words."""
+    """Return the search in a line of plain words."""
     states = facts.search_trials["state"].value_counts()
     ended = [(int(states.get(s, 0)), w) for s, w in (("complete", "complete"), ("pruned", "stopped early"))]
     ended.append((int(states.get("failed", 0)), "failed"))
@@ -206,19 +206,19 @@ def _search_short(facts: ReportFacts) -> str:
 
 
 def _search_head(facts: ReportFacts) -> str:
-    """What the summary does not say: how many trials were asked for, how long each is, what else was trained."""
+    """Return what the summary does not say: requested trials, their length, and what else was trained."""
     sweep = facts.sweep
     recipe = sweep.conditions.recipe
     point = facts.default_name if recipe.threshold == "0.5" else f"at the {facts.point_name} chosen there"
-    asked = f"{format_count(sweep.trials_asked, 'trial')} asked for"
+    requested = f"{format_count(sweep.trials_asked, 'trial')} requested"
     if sweep.settles and not sweep.cut and len(facts.search_trials) < sweep.trials_asked:
-        asked = "Trials until more brought no gain"
+        requested = "Trials until more brought no gain"
     rest = [("recheck", len(sweep.rechecks)), ("budget probe", len(sweep.probes))]
     more = ", ".join(format_count(n, name) for name, n in rest if n)
     limit = "" if sweep.timeout is None else f" Time limit of the sweep: {format_elapsed(sweep.timeout)}."
     return (
-        f"{asked}, {recipe.steps:,} steps each, seed {sweep.conditions.seed}. Values are from the validation split, "
-        f"{point}.{f' Besides: {more}.' if more else ''}{limit}"
+        f"{requested}, {recipe.steps:,} steps each, seed {sweep.conditions.seed}. Values are from the validation "
+        f"split, {point}.{f' Besides: {more}.' if more else ''}{limit}"
     )
 
 
@@ -247,7 +247,7 @@ def _explain_reproduction(facts: ReportFacts) -> str:
 
 
 def _describe_device(sweep: SweepRecord) -> str:
-    """What trained: `cpu, 2 trainings at a time, 1 thread a worker; exact repetition needs --workers 1`."""
+    """Return what trained: `cpu, 2 trainings at a time, 1 thread a worker; exact repetition needs --workers 1`."""
     devices = sorted({t.device for t in list_trainings(sweep) if t.device})
     text = "; ".join(escape_md(d) for d in devices) or MISSING
     if sweep.workers is None or sweep.workers == 1:
@@ -256,7 +256,7 @@ def _describe_device(sweep: SweepRecord) -> str:
     text = (
         f"cpu, {sweep.workers} trainings at a time, {one[1]} a worker" if one else f"{text}; {sweep.workers} at a time"
     )
-    # Which trial ends first decides what is known when the next is asked for, or let go on.
+    # Which trial ends first decides what is known when the next is requested, or promoted.
     return f"{text}; exact repetition needs `--workers 1`"
 
 

@@ -1,4 +1,4 @@
-"""Masks for people, laid over their images; and the files of a prediction: mask, overlay, probabilities."""
+"""Masks drawn over their images, and the files of a prediction: mask, overlay, probabilities."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ LONGEST = 2048
 
 
 def make_display_image(image: npt.NDArray[np.generic]) -> Bytes:
-    """(H, W, 1 or 3) uint8 of any image: 8 bits as they are, else the first channels between their 1st and 99th
-    percentile."""
+    """Return any image as (H, W, 1 or 3) uint8.
+
+    Eight bits stay as they are; else the first channels are scaled between their 1st and 99th percentile.
+    """
     shown = image[..., :3] if image.shape[2] >= 3 else image[..., :1]
     if shown.dtype == np.uint8 and image.shape[2] in (1, 3):
         return shown.astype(np.uint8)
@@ -33,7 +35,7 @@ def make_display_image(image: npt.NDArray[np.generic]) -> Bytes:
 
 
 def make_overlay(image: Bytes, mask: Bytes, colours: Bytes) -> Bytes:
-    """The image without colour, its mask's classes (not class 0) tinted and outlined, ignored pixels hatched."""
+    """Return the image without colour, its mask's classes (not class 0) tinted and outlined, ignored pixels hatched."""
     grey = image.astype(np.float32).mean(axis=2, keepdims=True).repeat(3, axis=2) * 0.8 + 20
     tint = colours[np.minimum(mask, len(colours) - 1)].astype(np.float32)
     inside = (mask > 0) & (mask != IGNORE)
@@ -47,7 +49,7 @@ def make_overlay(image: Bytes, mask: Bytes, colours: Bytes) -> Bytes:
 
 
 def thin_mask(mask: Bytes, step: int) -> Bytes:
-    """The mask with a pixel for each block of `step`²: the label rarest in the image, so that cracks stay."""
+    """Return the mask with a pixel for each block of `step`²: the label rarest in the image, so that cracks stay."""
     counts = np.bincount(mask.ravel(), minlength=256)
     rank = np.empty(256, dtype=np.uint8)
     order = np.argsort(-counts, kind="stable")
@@ -60,7 +62,7 @@ def thin_mask(mask: Bytes, step: int) -> Bytes:
 
 
 class PredictionPaths:
-    """Where the files of one image's prediction lie."""
+    """Paths of the files of one image's prediction."""
 
     def __init__(self, out: Path, name: PurePosixPath, *, binary: bool) -> None:
         """`out`: folder of all predictions; `name`: of the image, without an extension."""
@@ -74,7 +76,7 @@ class PredictionPaths:
 
 
 def write_mask(path: Path, mask: Bytes, classes: int) -> None:
-    """Write class indices (H, W) as a palette PNG: a pixel's value is its class, its colour is for people.
+    """Write class indices (H, W) as a palette PNG: a pixel's value is its class, its colour is for display.
 
     Raises:
         OSError: if the file cannot be written.

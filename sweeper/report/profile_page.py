@@ -111,8 +111,7 @@ def _make_page(
         "## Split",
         "\n".join(f"- {escape_prose(line[:1].upper() + line[1:])}." for line in split),
         f"Data {format_code(dataset.source)}, digest beginning with {format_code(dataset.digest[:19])}. The whole is "
-        "in "
-        "[profile.json](profile.json).",
+        "in [profile.json](profile.json).",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -120,20 +119,20 @@ def _make_page(
 def _make_head(dataset: Dataset, profile: ImbalanceProfile) -> str:
     ignored = f", {format_share(profile.ignored_share)} of the pixels without a label" if profile.ignored_share else ""
     kind = "binary" if dataset.task == "binary" else f"{len(dataset.classes)} classes"
-    of = "background to foreground" if profile.pos_weight is not None else "commonest to rarest class"
+    of = "background to foreground" if profile.pos_weight is not None else "most common to rarest class"
     imbalance = f"Imbalance **{format_ratio(profile.imbalance)}** ({of})."
     return f"{format_count(profile.images, 'image')}, {kind}{ignored}. {imbalance}"
 
 
 def _make_problems(dataset: Dataset, findings: Sequence[Finding]) -> list[str]:
-    """What the label doctor found, and what was seen while reading."""
+    """Return what the label doctor found, and what was seen while reading."""
     totals = ", ".join(f"{n} {severity}{'s' * (n != 1)}" for severity, n in count_severities(findings).items())
-    found = (
+    problems = (
         f"The label doctor found {totals}. Nothing was changed; stems that you agree to drop go into a file for "
         "`--exclude`."
     )
     lines = "\n".join(f"- **{finding.severity}** {escape_prose(finding.text)}" for finding in findings)
-    parts = [found, lines] if findings else ["The label doctor found nothing wrong."]
+    parts = [problems, lines] if findings else ["The label doctor found nothing wrong."]
     if dataset.warnings:
         parts += [
             "What was seen while reading:",
@@ -158,18 +157,18 @@ LISTED = 24
 
 
 def draw_samples(dataset: Dataset, read: Read) -> DrawnFigure:
-    """Images that together show every class where `SAMPLES` allows it, each next to itself with its mask."""
+    """Draw images that together show every class if `SAMPLES` allows it, each next to itself with its mask."""
     chosen = select_stratified_subset(dataset, range(len(dataset.images)), SAMPLES)
     caption = (
         f"{len(chosen)} images, chosen so that the rarest classes are shown first and the others range from little "
-        f"to much besides {escape_md(_draw_common(dataset))}; the mask is laid over each, with its outlines. "
+        f"to much besides {escape_md(_get_most_common_class(dataset))}; the mask is laid over each, with its outlines. "
         f"{escape_md(dataset.classes[0])} has no colour."
     )
     return DrawnFigure(_draw_sheet(dataset, read, chosen, {}), caption, "Sample images with their masks")
 
 
 def draw_suspects(dataset: Dataset, read: Read, findings: Sequence[Finding]) -> DrawnFigure | None:
-    """The images of errors and warnings, the weightiest first; None where no image is accused."""
+    """Draw the images of errors and warnings, the weightiest first; None if no image is accused."""
     index_of = {image.stem: index for index, image in enumerate(dataset.images)}
     reasons: dict[int, str] = {}
     for finding in findings:
@@ -186,7 +185,7 @@ def draw_suspects(dataset: Dataset, read: Read, findings: Sequence[Finding]) -> 
 
 
 def _draw_sheet(dataset: Dataset, read: Read, chosen: Sequence[int], reasons: dict[int, str]) -> Figure:
-    """Two images a row (a single one alone), each with its overlay at its right."""
+    """Draw two images a row (a single one alone), each with its overlay at its right."""
     colours = make_palette(len(dataset.classes))
     drawn = []
     used: set[int] = set()
@@ -224,5 +223,5 @@ def _draw_image(axis: Axes, image: Bytes, title: str) -> None:
     axis.set_title(title, fontsize=SMALL, pad=3, loc="left", color=INK)
 
 
-def _draw_common(dataset: Dataset) -> str:
+def _get_most_common_class(dataset: Dataset) -> str:
     return dataset.classes[int(dataset.count_class_pixels().argmax())]

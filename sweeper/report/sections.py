@@ -1,4 +1,4 @@
-"""The tables and computed sentences of the report, one function each, all from `Facts`; markdown."""
+"""The tables and computed sentences of the report, one function each, all from `ReportFacts`; markdown."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from sweeper.report.tables import list_trainings
 
 
 def make_profile_table(profile: ImbalanceProfile) -> str:
-    """The imbalance fingerprint, one row per class."""
+    """Return the imbalance fingerprint, one row per class."""
     weights = profile.class_weights
     rows = []
     for i, c in enumerate(profile.classes):
@@ -54,7 +54,7 @@ def make_profile_table(profile: ImbalanceProfile) -> str:
 
 
 def explain_profile(facts: ReportFacts) -> list[str]:
-    """What balanced crops show, and how many images hold no object."""
+    """Return what balanced crops show, and how many images hold no object."""
     p, lines = facts.sweep.profile, _explain_crops(facts)
     if p.empty_images:
         lines.append(
@@ -65,7 +65,7 @@ def explain_profile(facts: ReportFacts) -> list[str]:
 
 
 def _explain_crops(facts: ReportFacts) -> list[str]:
-    """What balanced crops show of the rarest class, where they are balanced."""
+    """Return what balanced crops show of the rarest class, if they are balanced."""
     conditions, split = facts.sweep.conditions, search_split(facts)
     if conditions.crop_pixels is None:
         return []
@@ -75,16 +75,14 @@ def _explain_crops(facts: ReportFacts) -> list[str]:
     name = escape_md(conditions.dataset.classes[rarest])
     return [
         "Crops are balanced: a third of each batch is centred on a pixel of a class drawn evenly over those of its "
-        f"image, but for the background. {name} takes {format_share(float(seen[rarest]))} of the labelled pixels in "
-        "the "
+        f"image, except the background. {name} takes {format_share(float(seen[rarest]))} of the labelled pixels in the "
         f"crops and {format_share(float(whole[rarest]))} in the training images. Weights and class frequencies refer "
-        "to "
-        "the crops, so that the code to paste is for such crops; operating points refer to whole images."
+        "to the crops, so that the code to paste is for such crops; operating points refer to whole images."
     ]
 
 
 def make_leaderboard(facts: ReportFacts, ui_url: str) -> str:
-    """The best search trial of every family that was tried, best first, with the family's trials by outcome."""
+    """Return the best search trial of every tried family, best first, with the family's trials by outcome."""
     entries = []
     step_time = _compute_step_times(facts)
     for family in facts.families:
@@ -123,12 +121,12 @@ def _compute_step_times(facts: ReportFacts) -> dict[str, str]:
 
 
 def explain_adequacy(facts: ReportFacts) -> list[str]:
-    """Whether the search's steps and trials sufficed; markdown."""
+    """Return whether the search's steps and trials sufficed, in markdown."""
     return [escape_prose(text) for text in search_sentences(facts.sweep.trials, facts.sweep.rope, facts.objective)]
 
 
 def make_ladder_table(facts: ReportFacts) -> str:
-    """The budgets that were tried before the search, and what two losses learned at each; empty where none were."""
+    """Return the budgets tried before the search, and what two losses learned at each; empty if none were."""
     rungs = facts.sweep.rungs
     if not rungs:
         return ""
@@ -136,7 +134,7 @@ def make_ladder_table(facts: ReportFacts) -> str:
     rows = []
     for rung in rungs:
         best = {
-            name: max(((own[i] or 0.0) for own in rung.iou.values()), default=0.0)
+            name: max(((ious[i] or 0.0) for ious in rung.iou.values()), default=0.0)
             for i, name in enumerate(facts.classes)
         }
         missing = [f"{escape_md(name)} {format_number(best[name], 2)}" for name in rung.not_learned]
@@ -147,14 +145,14 @@ def make_ladder_table(facts: ReportFacts) -> str:
 
 
 def list_untried(facts: ReportFacts) -> str:
-    """Names the families of the space without a single trial."""
+    """Return the names of the space's families without a single trial."""
     tried = set(facts.search_trials["family"])
     names = [format_code(f) for f in facts.families if f not in tried]
     return f"Not tried: {join_words(names)}." if names else ""
 
 
 def explain_collapse_rates(facts: ReportFacts) -> str:
-    """How often each family's complete trials collapsed, how, and which classes they lack; empty where nothing is."""
+    """Return how often and how each family's complete trials collapsed, and which classes they lack."""
     rows = []
     for family in facts.families:
         mine = [t for t in facts.sweep.trials if t.spec.family == family and t.state == "complete"]
@@ -171,7 +169,7 @@ def explain_collapse_rates(facts: ReportFacts) -> str:
 
 
 def list_failures(facts: ReportFacts) -> str:
-    """Reasons of failed trials with how often they occurred, commonest first; empty when none failed."""
+    """Return the reasons of failed trials with their counts, most common first; empty if none failed."""
     failed = [t for t in list_trainings(facts.sweep) if t.state == "failed"]
     reasons = Counter((t.spec.family, (t.reason or "no reason was recorded")[:300]) for t in failed)
     rows = [[format_code(f), escape_prose(reason), str(n)] for (f, reason), n in reasons.most_common(20)]

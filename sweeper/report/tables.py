@@ -32,13 +32,12 @@ _TEXTS = (
 
 
 def list_trainings(sweep: SweepRecord) -> tuple[TrialResult, ...]:
-    """Every training of a study: the search's trials by number, then all others."""
+    """Return every training of a study: the search's trials by number, then all others."""
     return (*sweep.trials, *sweep.rechecks, *sweep.probes, *sweep.confirmations, *sweep.longer)
 
 
 def make_trials_frame(sweep: SweepRecord) -> pd.DataFrame:
-    """One row per training: the search's trials by number, then rechecks, budget probes, confirmations and
-    longer trainings.
+    """Return one row per training: the search's trials by number, then rechecks, probes, confirmations, longer ones.
 
     Columns, always in this order; numbers are empty (NaN) and texts None where they do not exist:
 
@@ -87,7 +86,7 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
 
 
 def escape_spreadsheet_text(value: object) -> object:
-    """A text as a spreadsheet reads it as data; anything else as it is."""
+    """Return a text that a spreadsheet reads as data, not as a formula; anything else as it is."""
     if not isinstance(value, str):
         return value
     risky = value.startswith(FORMULA)
@@ -98,7 +97,7 @@ def escape_spreadsheet_text(value: object) -> object:
 def list_split_stems(dataset: Dataset, split: Split) -> dict[str, list[str]]:
     """Stems of the images that train, validate and test in the search, in the order of the data set.
 
-    The test images are those of the confirmation, too; its seeds divide the others anew where no division is given.
+    The test images are those of the confirmation, too; its seeds divide the others again where no division is given.
     """
     sides = {"train": split.train, "val": split.val, "test": split.test}
     return {side: [dataset.images[i].stem for i in indices] for side, indices in sides.items()}
@@ -107,7 +106,7 @@ def list_split_stems(dataset: Dataset, split: Split) -> dict[str, list[str]]:
 def write_split(dataset: Dataset, split: Split, path: Path) -> None:
     """Write `stem,split,group` of every image: the test images, and the sides that the data set itself gives.
 
-    All else stays open: with training and validation fixed, later seeds would no longer divide the images anew.
+    All else stays open: with training and validation fixed, later seeds would no longer divide the images again.
 
     A stem or group that a spreadsheet would run as a formula gets a leading apostrophe, as in `trials.csv`; sweeper
     takes it off again where it reads the file.

@@ -1,1 +1,1 @@
-"""Trainings by a script of the user's: the folder that each has, its start and end, and the probe of it."""
+"""Trainings by the user's script: the folder of each, its start and end, and the probe of the script."""

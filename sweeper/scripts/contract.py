@@ -19,13 +19,13 @@ from sweeper.core.records import Task
 from sweeper.scripts.loss_file import make_loss_text
 
 HELPER = Path(__file__).parents[2] / "sweeper_trial.py"
-"""What the script imports: at the top of a checkout, and of an installation's libraries."""
+"""Module that the script imports: at the top of a checkout, and of an installation's libraries."""
 HELPER_VERSION = 1
 MODULES = "python"
 """Folder on the script's path, with nothing but the helper: a module of the user's may be called `loss`."""
 TRIAL, LOSS, RESULTS, LOG = "trial.json", "loss.py", "results.jsonl", "log.txt"
 MOST_BYTES = {RESULTS: 2**26, "npz": 2**31}
-"""Of results.jsonl, and of the unpacked scores of one split on one rank."""
+"""Largest size of results.jsonl, and of the unpacked scores of one split on one rank."""
 Split = Literal["val", "test"]
 What = Literal["logits", "counts", "score", "number"]
 """Kinds of scores. They decide what can be claimed: of logits everything, of counts the script's own rule."""
@@ -33,7 +33,7 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class TrialDocument(Document):
-    """What a training is to use: `trial.json` in the folder that the variable SWEEPER_TRIAL names."""
+    """Settings of a training: `trial.json` in the folder that the variable SWEEPER_TRIAL names."""
 
     SCHEMA: ClassVar[str] = "sweeper.trial/1"
 
@@ -62,7 +62,7 @@ class TrialDocument(Document):
 
 
 class EventLine(Record):
-    """What all lines of results.jsonl have."""
+    """Fields of all lines of results.jsonl."""
 
     seconds: FiniteFloat
     """Since `trial()` was called."""
@@ -80,7 +80,7 @@ class TrialBegan(EventLine):
 
 
 class LossCall(EventLine):
-    """What a call of the loss was given."""
+    """Inputs of one call of the loss."""
 
     event: Literal["loss"]
     call: int
@@ -91,12 +91,12 @@ class LossCall(EventLine):
 
 
 class ScriptProgress(EventLine):
-    """What was trained so far."""
+    """Progress of a training."""
 
     calls: Count
-    """Of the loss."""
+    """Calls of the loss."""
     pixels: tuple[Count, ...] | None
-    """Of each class in them, and last those that do not count; null = not counted."""
+    """Pixels of each class in them, and last those that do not count; null = not counted."""
     length: FiniteFloat | None
     """The script's own; null = t.length was not called."""
 
@@ -139,7 +139,7 @@ class SplitScores(NamedTuple):
     data: npt.NDArray[Any]
     """logits: (n, 2, 512) of two classes, else (n, 9, C, 3), as in `ImageCounts`; counts: (n, C, 3); else (n,)."""
     sums: npt.NDArray[np.float64]
-    """Of the absolute logits of each image; else 0."""
+    """Sums of the absolute logits of each image; else 0."""
 
     def is_equal(self, other: SplitScores) -> bool:
         """Return whether scores of the same images are the same, in any order."""
@@ -218,17 +218,20 @@ def read_split_scores(folder: Path, split: Split, what: What, classes: int) -> S
         ScriptError: if a file is none of the contract.
     """
     image = {"logits": (2, BINS) if classes == 2 else (len(TAUS), classes, 3), "counts": (classes, 3)}.get(what, ())
-    found: dict[str, list[tuple[npt.NDArray[Any], float]]] = {}
+    values_by_name: dict[str, list[tuple[npt.NDArray[Any], float]]] = {}
     for path in [folder / f"{split}.npz", *sorted(folder.glob(f"{split}.[0-9]*.npz"))]:
         for name, row, total in zip(*_read_arrays(path, image), strict=True):
-            parts = found.setdefault(name, [])
+            parts = values_by_name.setdefault(name, [])
             if not any(_is_same(row, total, *other) for other in parts):
                 parts.append((row, total))
-    if not image and (twice := [name for name, parts in found.items() if len(parts) > 1]):
+    if not image and (twice := [name for name, parts in values_by_name.items() if len(parts) > 1]):
         raise ScriptError(f"{split} in {folder}", [f"an image must have one score, got two of {twice[0]!r}"])
-    data = np.stack([sum(row for row, _ in parts) for parts in found.values()])
+    data = np.stack([sum(row for row, _ in parts) for parts in values_by_name.values()])
     return SplitScores(
-        what, tuple(found), data, np.array([sum(total for _, total in parts) for parts in found.values()])
+        what,
+        tuple(values_by_name),
+        data,
+        np.array([sum(total for _, total in parts) for parts in values_by_name.values()]),
     )
 
 

@@ -19,7 +19,7 @@ from sweeper.core.text import suggest_correction
 from sweeper.scripts.contract import LOG, MODULES, TrialDocument
 
 PLACES = ("seed", "lr_factor", "share", "folder", "family", "fold")
-"""What stands in braces in a command."""
+"""Names that may stand in braces in a command."""
 SHELL = {"|", "||", "&", "&&", ";", ">", ">>", "<", "2>", "2>&1"}
 KEPT_BYTES, LOG_TAIL = 2**20, 2**16
 """Bytes of its output that are kept."""
@@ -31,7 +31,7 @@ LAST_LINES, LINE_LENGTH = 12, 300
 
 
 class ScriptEnd(NamedTuple):
-    """How a script ended."""
+    """End of a script."""
 
     status: int
     """Exit status; negative: that signal ended it."""
@@ -61,9 +61,9 @@ def split_command(command: str) -> list[str]:
         )
     for place in re.findall(r"(?<!\{)\{([A-Za-z_]+)\}(?!\})", command):
         if place not in PLACES:
-            known = ", ".join(f"{{{name}}}" for name in PLACES)
+            places = ", ".join(f"{{{name}}}" for name in PLACES)
             raise UsageError(
-                f"--command takes {known}, got {{{place}}}{suggest_correction(place, PLACES)}; double braces that stay"
+                f"--command takes {places}, got {{{place}}}{suggest_correction(place, PLACES)}; double braces that stay"
             )
     return words
 
@@ -153,13 +153,15 @@ def _end_process(process: subprocess.Popen[bytes], folder: Path, log: _BoundedLo
 
 def _list_members(group: int, folder: Path) -> list[int]:
     """Return what runs of a process group, and what left it with its variable: launchers begin groups of their own."""
-    found, mark = [], f"SWEEPER_TRIAL={folder}".encode()
+    members, mark = [], f"SWEEPER_TRIAL={folder}".encode()
     for path in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            state, _, own = (path / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()[:3]
-            if state not in "ZX" and (int(own) == group or mark in (path / "environ").read_bytes().split(b"\0")):
-                found.append(int(path.name))
-    return found
+            state, _, group_of_process = (path / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()[:3]
+            if state not in "ZX" and (
+                int(group_of_process) == group or mark in (path / "environ").read_bytes().split(b"\0")
+            ):
+                members.append(int(path.name))
+    return members
 
 
 class _BoundedLog:
@@ -183,7 +185,7 @@ class _BoundedLog:
                     file.write(f"\n… {self.size:,} bytes in all; the last:\n".encode() + self._tail)
 
     def last_lines(self) -> tuple[str, ...]:
-        """The last lines, without what moves a cursor."""
+        """Return the last lines, without cursor movements."""
         text = re.sub(r"\x1b\[[0-9;?]*[ -/]*[@-~]", "", self._tail.decode("utf-8", "replace"))
         lines = [line.rstrip().rsplit("\r", 1)[-1] for line in text.split("\n")]
         kept = ["".join(c if c.isprintable() else " " for c in line)[:LINE_LENGTH] for line in lines if line.strip()]

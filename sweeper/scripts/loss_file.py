@@ -17,7 +17,7 @@ from sweeper.losses.families import FAMILIES
 
 LOSSES = Path(__file__).parents[1] / "losses"
 MODULES = ("coordinates", "per_pixel", "kernel", "batch")
-"""Where the kernel is, in the order in which its parts need each other."""
+"""Modules of the kernel, in the order in which its parts need each other."""
 HEAD = '''"""{title}, as a file that needs torch and nothing else; sweeper has made it."""
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from torch.nn import functional as F
 
 '''
 CHOICES: dict[Task, str] = {"binary": "choose_threshold", "multiclass": "choose_tau"}
-"""What chooses the operating point."""
+"""Functions that choose the operating point."""
 WEIGHTS = """
 @cache
 def weights_on(device, dtype):
@@ -78,9 +78,9 @@ def make_loss_text(
         used = {name: value for name, value in values.items() if value is not None}
         if entry.relative:
             shares = None if class_frequencies is None else tuple(class_frequencies)
-            given = "".join(f", {name}={value!r}" for name, value in used.items())
-            calls[one] = f"{family}(Batch(logits, target, {one!r}, {IGNORE}, {shares!r}){given})"
-            roots |= {family, "Batch"}
+            arguments = "".join(f", {name}={value!r}" for name, value in used.items())
+            calls[one] = f"{family}(LossBatch(logits, target, {one!r}, {IGNORE}, {shares!r}){arguments})"
+            roots |= {family, "LossBatch"}
             continue
         settings = make_kernel_settings(entry, one, values, class_frequencies)
         name, last = "sigmoid_loss", repr(settings.class_weights or (1.0, 1.0))
@@ -100,16 +100,18 @@ def make_loss_text(
 
 def _collect_sources(modules: Sequence[str], roots: set[str]) -> str:
     """Return the source of these definitions and of all that they use, in the order of the modules."""
-    found: dict[str, ast.stmt] = {}
+    definitions: dict[str, ast.stmt] = {}
     for module in modules:
         for node in ast.parse((LOSSES / f"{module}.py").read_text("utf-8")).body:
             target = node.targets[0] if isinstance(node, ast.Assign) else None
             name = target.id if isinstance(target, ast.Name) else getattr(node, "name", None)
             if name is not None:
-                found[name] = node
+                definitions[name] = node
     wanted, left = set[str](), set(roots)
     while left:
         name = left.pop()
         wanted.add(name)
-        left |= {inner.id for inner in ast.walk(found[name]) if isinstance(inner, ast.Name)} & found.keys() - wanted
-    return "\n\n".join(ast.unparse(node) for name, node in found.items() if name in wanted)
+        left |= {
+            inner.id for inner in ast.walk(definitions[name]) if isinstance(inner, ast.Name)
+        } & definitions.keys() - wanted
+    return "\n\n".join(ast.unparse(node) for name, node in definitions.items() if name in wanted)

@@ -43,7 +43,7 @@ E = TypeVar("E", bound=Event)
 
 
 class ProbeDocument(Document):
-    """What `sweeper probe` prints: the script can be compared, and how."""
+    """Document that `sweeper probe` prints: the script can be compared, and how."""
 
     SCHEMA: ClassVar[str] = "sweeper.probe/1"
 
@@ -51,21 +51,21 @@ class ProbeDocument(Document):
     pairing: Literal["exact", "start", "none"]
     """What two starts with one seed share: all, the first batch and network only, or nothing."""
     scores: dict[Split, What]
-    """What came back of each split. It decides what can be claimed."""
+    """Scores that came back of each split. They decide what can be claimed."""
     images: dict[Split, int]
     class_pixels: dict[str, int]
-    """In the batches of one start."""
+    """Pixels of each class in the batches of one start."""
     ignored_pixels: int
     length: float | None
     """The script's own, in epochs or steps; null = not known."""
     seconds_per_step: float
     seconds_per_training: float | None
     notes: tuple[str, ...]
-    """What else there is to know, for people."""
+    """Remarks, as sentences."""
 
     @property
     def text(self) -> str:
-        """The answer for people."""
+        """The answer as text."""
         total = sum(self.class_pixels.values()) or 1
         shares = ", ".join(f"{name} {pixels / total:.3%}" for name, pixels in self.class_pixels.items())
         scores = "; ".join(f"{s}: {what} of {format_count(self.images[s], 'image')}" for s, what in self.scores.items())
@@ -239,9 +239,8 @@ def _score_problems(start: ScriptStart) -> Iterator[str]:
     classes, pixels = start.list_events(TrialBegan)[0].classes, start.pixels
     if len(classes) == 2 and not pixels[1] and pixels[2]:
         yield (
-            f"targets must have pixels of {classes[1]!r}, and have none but {format_count(pixels[2], 'pixel')} that "
-            "do not "
-            "count; for masks of 0 and 255 give (mask > 0).long()"
+            f"targets must have pixels of {classes[1]!r}, and have none but {format_count(pixels[2], 'pixel')} that do "
+            "not count; for masks of 0 and 255 give (mask > 0).long()"
         )
 
 
@@ -350,7 +349,7 @@ def _make_document(command: str, done: Sequence[ScriptStart]) -> ProbeDocument:
         notes.append("t.length is never called, so that no training can be made shorter")
     if empty := [repr(name) for name, n in zip(begun.classes, pixels, strict=False) if not n]:
         notes.append(f"no pixel of {join_words(empty)} was in {format_count(final.calls, 'batch', 'batches')}")
-    if lone := [split for split, found in scores.items() if found.what == "number"]:
+    if lone := [split for split, split_scores in scores.items() if split_scores.what == "number"]:
         notes.append(
             f"one number for all images came of {join_words(lone)}, which serves a verdict over trainings only"
         )
@@ -359,8 +358,8 @@ def _make_document(command: str, done: Sequence[ScriptStart]) -> ProbeDocument:
     return ProbeDocument(
         command=command,
         pairing=pairing,
-        scores={split: found.what for split, found in scores.items()},
-        images={split: len(found.names) for split, found in scores.items()},
+        scores={split: split_scores.what for split, split_scores in scores.items()},
+        images={split: len(split_scores.names) for split, split_scores in scores.items()},
         class_pixels=dict(zip(begun.classes, pixels, strict=False)),
         ignored_pixels=pixels[-1],
         length=final.length,

@@ -38,7 +38,7 @@ FLOOR = 3
 
 
 class TrialChoice(Record):
-    """What one trial trains with."""
+    """Configuration that one trial trains with."""
 
     family: str
     params: dict[str, float]
@@ -137,7 +137,7 @@ def _ask_coordinate(trial: optuna.trial.BaseTrial, name: str, coordinate: Coordi
 
 
 def count_floor_trials(space: SearchSpace, trials: int) -> int:
-    """How many trials every family gets before the sampler chooses among them: min(3, trials // families)."""
+    """Return how many trials a family gets before the sampler may choose: min(3, trials // families)."""
     return min(FLOOR, trials // len(space.families))
 
 
@@ -171,16 +171,16 @@ def list_first_trials(space: SearchSpace) -> dict[str, list[dict[str, Any]]]:
     starts = [start for start in space.starts if start.family in {family.family for family in space.families}]
     order = dict.fromkeys([start.family for start in starts] + [family.family for family in space.families])
     by_name = {family.family: family for family in space.families}
-    found: dict[str, list[dict[str, Any]]] = {name: [get_default_params(by_name[name], space)] for name in order}
+    by_family: dict[str, list[dict[str, Any]]] = {name: [get_default_params(by_name[name], space)] for name in order}
     for start in starts:
-        own = {"loss": start.family, **start.params}
-        if not any(own.items() <= known.items() for known in found[start.family]):
-            found[start.family].append(own)
-    return found
+        params = {"loss": start.family, **start.params}
+        if not any(params.items() <= earlier.items() for earlier in by_family[start.family]):
+            by_family[start.family].append(params)
+    return by_family
 
 
 def _get_literature_start(free: LossCoordinate, coordinate: Coordinate) -> float | None:
-    """The literature default on the scale the space searches, None where it depends on the data."""
+    """Return the literature default on the searched scale; None if it depends on the data."""
     declared_as_power = free.search is not None and free.search.kind == "power_of_imbalance"
     if declared_as_power == (coordinate.kind == "power_of_imbalance"):
         return free.start
@@ -188,14 +188,14 @@ def _get_literature_start(free: LossCoordinate, coordinate: Coordinate) -> float
 
 
 def make_default_choice(family: FamilySpace, space: SearchSpace, imbalance: float) -> TrialChoice:
-    """What a trial of a family's `defaults` trains with; `imbalance` as in `suggest`."""
+    """Return what a trial of a family's defaults trains with; `imbalance` as in `suggest_choice`."""
     import optuna
 
     return suggest_choice(optuna.trial.FixedTrial(get_default_params(family, space)), space, imbalance)
 
 
 def find_range_edge(lr: float, space: SearchSpace) -> Literal["low", "high"] | None:
-    """At which end of the searched range a learning rate lies: in its outer 5 % on the log scale; None = within."""
+    """Return the end of the searched range that a learning rate is at (outer 5 % on the log scale); None = inside."""
     low, high = space.lr.low, space.lr.high
     if not 0 < low < high:
         return None

@@ -21,7 +21,7 @@ LR_LIMITS = ValueLimits(0, 10, open_low=True)
 
 
 def parse_space(name: str, content: Any, task: Task | None, problems: list[str]) -> SearchSpace | None:
-    """The space that plain YAML data stands for; mistakes are added to `problems`, and then None may be returned."""
+    """Return the space that YAML data describe; problems are added to `problems`, and then None may be returned."""
     if not isinstance(content, dict):
         problems.append(f"(top): must be a mapping with version, task, nuisance, losses, got {format_value(content)}")
         return None
@@ -39,21 +39,22 @@ def parse_space(name: str, content: Any, task: Task | None, problems: list[str])
 
 
 def _check_keys(
-    path: str, mapping: Mapping[str, Any], known: Iterable[str], problems: list[str], *, required: bool = False
+    path: str, mapping: Mapping[str, Any], allowed: Iterable[str], problems: list[str], *, required: bool = False
 ) -> None:
     """Report keys that are not known and, on demand, known ones that are missing."""
-    known = list(known)
+    allowed = list(allowed)
     for key in mapping:
-        if key not in known:
+        if key not in allowed:
             problems.append(
-                f"{path}{format_key(key)}: unknown key{suggest_correction(key, known)}; known here: {', '.join(known)}"
+                f"{path}{format_key(key)}: unknown key{suggest_correction(key, allowed)}; known here: "
+                f"{', '.join(allowed)}"
             )
     if required:
-        problems.extend(f"{path}{key}: missing; add it" for key in known if key not in mapping)
+        problems.extend(f"{path}{key}: missing; add it" for key in allowed if key not in mapping)
 
 
 def _read_task(value: Any, wanted: Task | None, problems: list[str]) -> Task | None:
-    task = next((known for known in TASKS if known == value), None)
+    task = next((task_name for task_name in TASKS if task_name == value), None)
     if task is None:
         hint = suggest_correction(value, TASKS) if isinstance(value, str) else ""
         problems.append(f"task: must be {' or '.join(TASKS)}, got {format_value(value)}{hint}")
@@ -82,15 +83,15 @@ def _read_families(losses: Any, task: Task, problems: list[str]) -> list[FamilyS
     return [_read_family(FAMILIES[name], losses[name], task, problems) for name in usable if name in losses]
 
 
-def _read_family(family: LossFamily, given: Any, task: Task, problems: list[str]) -> FamilySpace:
+def _read_family(family: LossFamily, content: Any, task: Task, problems: list[str]) -> FamilySpace:
     path = f"losses.{family.name}"
-    given = {} if given is None else given  # `dice:` without anything means `dice: {}`
-    if not isinstance(given, dict):
-        problems.append(f"{path}: must be a mapping of hyper-parameters ({{}} for none), got {format_value(given)}")
-        given = {}
+    content = {} if content is None else content  # `dice:` without anything means `dice: {}`
+    if not isinstance(content, dict):
+        problems.append(f"{path}: must be a mapping of hyper-parameters ({{}} for none), got {format_value(content)}")
+        content = {}
     free = family.coordinates[task]
     coordinates: dict[str, Coordinate] = {}
-    for name, value in given.items():
+    for name, value in content.items():
         if name not in free:
             takes = ", ".join(free) or "none"
             problems.append(
@@ -99,22 +100,22 @@ def _read_family(family: LossFamily, given: Any, task: Task, problems: list[str]
             )
             continue
         kinds = KINDS if _is_power(free[name]) else ("uniform", "log")
-        found = read_coordinate(f"{path}.{name}", value, free[name].limits or LIMITS[name], kinds, problems)
-        if found is not None:
-            coordinates[name] = found
-    for name, known in free.items():
-        if _is_power(known) and known.default is None and name not in given:
+        coordinate = read_coordinate(f"{path}.{name}", value, free[name].limits or LIMITS[name], kinds, problems)
+        if coordinate is not None:
+            coordinates[name] = coordinate
+    for name, free_coordinate in free.items():
+        if _is_power(free_coordinate) and free_coordinate.default is None and name not in content:
             problems.append(
                 f"{path}.{name}: missing, and it has no default; add {name}: {{power_of_imbalance: [0, 1.1]}}"
             )
     if family.name not in OWN:
-        _check_tversky(path, coordinates, "fp_weight" in given, problems)
+        _check_tversky(path, coordinates, "fp_weight" in content, problems)
     # In the registry's order: the order of a file must not change a study.
     return FamilySpace(family=family.name, coordinates={n: coordinates[n] for n in free if n in coordinates})
 
 
 def _is_power(free: LossCoordinate) -> bool:
-    """Whether it can be searched as a power of the imbalance."""
+    """Return whether the coordinate can be searched as a power of the imbalance."""
     return free.search is not None and free.search.kind == "power_of_imbalance"
 
 
@@ -130,7 +131,7 @@ def _check_tversky(path: str, coordinates: Mapping[str, Coordinate], fp_given: b
 
 
 def _read_number(value: Any) -> float | None:
-    """A finite number, also where YAML 1.1 takes `3e-4` for text; None for anything else."""
+    """Return a finite number, also where YAML 1.1 takes `3e-4` for text; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
@@ -143,9 +144,9 @@ def _read_number(value: Any) -> float | None:
 def read_coordinate(
     path: str, value: Any, limits: ValueLimits, kinds: tuple[CoordinateKind, ...], problems: list[str]
 ) -> Coordinate | None:
-    """One range or fixed number; mistakes are added to `problems`."""
+    """Return one range or fixed number; problems are added to `problems`."""
     if isinstance(value, dict):
-        kind = next((known for known in kinds if known in value), None)
+        kind = next((kind_name for kind_name in kinds if kind_name in value), None)
         if kind is not None and len(value) == 1:
             return _read_range(f"{path}.{kind}", kind, value[kind], limits, problems)
         names = [format_key(name) for name in value]
@@ -170,7 +171,7 @@ def read_coordinate(
 def _read_range(
     path: str, kind: CoordinateKind, ends: Any, limits: ValueLimits, problems: list[str]
 ) -> Coordinate | None:
-    """The range `kind: [low, high]`."""
+    """Return the range `kind: [low, high]`."""
     numbers = [_read_number(end) for end in ends] if isinstance(ends, list) else []
     if len(numbers) != 2 or numbers[0] is None or numbers[1] is None:
         problems.append(f"{path}: must be [low, high], two finite numbers, got {format_value(ends)}")

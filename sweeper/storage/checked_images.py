@@ -1,4 +1,4 @@
-"""What was trained since the decoded images were last found as they were decoded is dropped where they changed."""
+"""Trainings since the last check of the decoded images are dropped if these changed."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ def drop_unchecked(study: optuna.Study) -> list[str]:
     A trial that was there goes back to the queue as itself, and a later one is deleted, so that the study
     continues as if the session had not been.
     """
-    known, there = unpack_value(study.user_attrs, CHECKED, {}), measure_progress(study)
-    gone = [name for name, seen in there.items() if known.get(name) != seen]
+    checked, progress = unpack_value(study.user_attrs, CHECKED, {}), measure_progress(study)
+    gone = [name for name, seen in progress.items() if checked.get(name) != seen]
     numbers = {name: int(name.partition("/")[2]) for name in gone if name.startswith("search/")}
-    follows = [SAME, TAKEN, LOOKED, *([] if any(name.startswith("confirm/") for name in known) else [RATES])]
+    follows = [SAME, TAKEN, LOOKED, *([] if any(name.startswith("confirm/") for name in checked) else [RATES])]
     reset_trials(
         study,
-        queued={number for name, number in numbers.items() if name in known},
-        deleted={number for name, number in numbers.items() if name not in known},
+        queued={number for name, number in numbers.items() if name in checked},
+        deleted={number for name, number in numbers.items() if name not in checked},
         attributes=[*(name for name in gone if name not in numbers), *follows],
     )
-    if (found := read_budget_probe(study.user_attrs)) is not None:
-        study.set_user_attr(PROBED, pack(BudgetProbe(first=found.first)))
-    dropped = [name for name in gone if there[name]]
+    if (probe := read_budget_probe(study.user_attrs)) is not None:
+        study.set_user_attr(PROBED, pack(BudgetProbe(first=probe.first)))
+    dropped = [name for name in gone if progress[name]]
     study.set_user_attr(DROPPED, pack_value(dropped))
     return dropped

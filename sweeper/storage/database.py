@@ -31,8 +31,8 @@ TIMEOUT_SECONDS = 60
 def open_storage(url: str, *, create: bool = True, warn: Callable[[str], None] = lambda _: None) -> RetryingStorage:
     """Open Optuna's storage: a SQLite file in write-ahead mode with a patient lock, or a PostgreSQL database.
 
-    With `create` what is missing is made, once, whatever else starts at the same time. `warn` is told when the database
-    goes away for a while, and when it is back.
+    With `create` what is missing is made, once, whatever else starts at the same time. `warn` is called when the
+    database goes away for a while, and when it is back.
 
     Raises:
         StudyError: if the address is neither a SQLite file's nor a PostgreSQL database's, cannot be opened, or holds
@@ -41,7 +41,7 @@ def open_storage(url: str, *, create: bool = True, warn: Callable[[str], None] =
         UsageError: if PostgreSQL's driver is not installed, or its server does not answer.
     """
     check_address("--storage", url)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # what happens is told by our own display
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # our own display reports what happens
     try:
         if not is_postgres(url):
             return _open_sqlite(url, create, warn)
@@ -56,13 +56,12 @@ def open_storage(url: str, *, create: bool = True, warn: Callable[[str], None] =
                 raise StudyError(f"--storage: {fault[0]}. Before you repeat the command, {fault[1]}") from error
         raise StudyError(
             f"--storage {hide_address_secrets(url)} must be a database of Optuna's (a SQLite file or PostgreSQL) that "
-            "can be "
-            f"written: {get_cause(error)}"
+            f"can be written: {get_cause(error)}"
         ) from error
 
 
 def _open_sqlite(url: str, create: bool, warn: Callable[[str], None]) -> RetryingStorage:
-    path = _database_file(url)
+    path = _require_database_file(url)
     if not create and not path.exists():
         raise MissingStudyError(f"--storage: there is no file {path}; name the one that the study was made in")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +89,7 @@ def _open_postgres(url: str, create: bool, warn: Callable[[str], None]) -> Retry
 
 
 def _check_holds_studies(url: str, address: str) -> None:
-    """Opening makes Optuna's tables: a program's own file or database is left as it is.
+    """Refuse an address that holds no studies, as opening it would make Optuna's tables in a program's own database.
 
     Raises:
         MissingStudyError: if it is no database of Optuna's.
@@ -102,13 +101,12 @@ def _check_holds_studies(url: str, address: str) -> None:
         )
 
 
-def _database_file(url: str) -> Path:
+def _require_database_file(url: str) -> Path:
     path = get_sqlite_file(url)
     if path is None:
         raise StudyError(
             f"--storage must be sqlite:///FILE or postgresql://USER@HOST/DATABASE, got {hide_address_secrets(url)!r}; "
-            "other "
-            "databases are not supported"
+            "other databases are not supported"
         )
     return path
 
@@ -118,10 +116,10 @@ def hold_study(url: str, name: str, *, warn: Callable[[str], None] = lambda _: N
     """Keep others from running this study for as long as the block lasts, or the process lives.
 
     On PostgreSQL a process that gave no sign of life for a minute is taken for dead: that is waited for, and `warn` is
-    told of it.
+    informed of it.
 
     Yields:
-        Whether another process runs it by now after all: on PostgreSQL, where this one was stopped for over a minute.
+        Whether another process runs it after all: on PostgreSQL, if this one was stopped for over a minute.
 
     Raises:
         StudyError: if another process is running it.
@@ -138,20 +136,20 @@ def hold_study(url: str, name: str, *, warn: Callable[[str], None] = lambda _: N
                         raise
                     raise LostStudyError(name, url) from error
         except LeaseTakenError as other:
-            raise _taken_message(name, f" ({other})") from None
+            raise _make_taken_error(name, f" ({other})") from None
         return
     lock = lock_beside(path, f"study.{name}")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise _taken_message(name) from None
+        raise _make_taken_error(name) from None
     try:
         yield lambda: False
     finally:
         lock.release()
 
 
-def _taken_message(name: str, who: str = "") -> StudyError:
+def _make_taken_error(name: str, who: str = "") -> StudyError:
     return StudyError(
         f"study {name!r} is being run by another process{who}; wait for it, or start another study with --study"
     )
@@ -188,7 +186,7 @@ def back_up_database(url: str, name: str, copy: Path) -> int:
         closing(sqlite3.connect(part)) as target,
     ):
         source.backup(target)
-        target.execute("PRAGMA journal_mode=DELETE")  # one file, with nothing beside it
+        target.execute("PRAGMA journal_mode=DELETE")  # one file, with nothing next to it
         answer = target.execute("PRAGMA integrity_check(1)").fetchone()[0]
         if answer != "ok":
             raise explain_damaged_file(url, answer)

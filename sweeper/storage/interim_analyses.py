@@ -14,14 +14,14 @@ from sweeper.storage.record_format import CONCLUDED, OVER, PLANNED, TAKEN, pack_
 
 
 class StoredAnalysis(Record):
-    """An interim analysis with what a resume needs to go on as if it had not been cut off."""
+    """Interim analysis with what a resume needs to continue as if it had not been cut off."""
 
     found: AnalysisTaken
     used: tuple[int, ...]
     """Numbers of the confirmations that it weighed."""
     go_on: bool
     families: tuple[str, ...]
-    """Finalists that go on."""
+    """Finalists that continue."""
 
 
 class StoredAnalyses(Record):
@@ -40,24 +40,24 @@ class StoredAnalyses(Record):
     """Seeds of each family that were weighed under the plan before, where it did not begin with the first analysis."""
     stored: tuple[StoredAnalysis, ...] = ()
     cut: AnalysisTaken | None = None
-    """What was found when the time was up between two planned interim analyses."""
+    """Analysis when the time was up between two planned ones."""
 
     @property
     def analyses(self) -> tuple[AnalysisTaken, ...]:
         """For the report: where the time was up with nothing new to see, that is the last one's ending."""
-        found = [analysis.found for analysis in self.stored]
+        analyses = [analysis.found for analysis in self.stored]
         if self.cut is None:
-            return tuple(found)
-        return (*(analysis for analysis in found if analysis.seeds != self.cut.seeds), self.cut)
+            return tuple(analyses)
+        return (*(analysis for analysis in analyses if analysis.seeds != self.cut.seeds), self.cut)
 
 
 def read_analyses(attributes: Mapping[str, Any]) -> StoredAnalyses:
-    """The interim analyses stored in a study's attributes."""
+    """Return the interim analyses stored in a study's attributes."""
     return unpack_if(StoredAnalyses, attributes, TAKEN, "the record of the interim analyses") or StoredAnalyses()
 
 
 def read_planned_analyses(attributes: Mapping[str, Any]) -> tuple[InterimAnalysis, ...]:
-    """The interim analyses that the study is confirmed by; () before they are planned."""
+    """Return the interim analyses that the study is confirmed by; () before they are planned."""
     plans = unpack_value(attributes, PLANNED, [[]])  # one; older studies keep all that there were, the last in force
     return tuple(InterimAnalysis.model_validate(analysis) for analysis in plans[-1])
 
@@ -68,13 +68,12 @@ def note_session(study: optuna.Study) -> None:
 
 
 def is_concluded(attributes: Mapping[str, Any]) -> bool:
-    """Whether a study's last session came to its conclusion."""
+    """Return whether a study's last session came to its conclusion."""
     return bool(unpack_value(attributes, OVER, False))
 
 
 def note_conclusion(study: optuna.Study) -> None:
-    """Remember that the session is concluded; and that the test split's scores were concluded from, and how, unless it
-    was so the last time.
+    """Remember that the session is concluded, and how the test split's scores were used, if that is new.
 
     Other confirmations, another plan of interim analyses and another ROPE are all occasions for chance. Without a
     confirmation nothing was seen.

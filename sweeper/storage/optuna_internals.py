@@ -1,6 +1,6 @@
 """Every private name of Optuna that sweeper leans on, behind functions that say what they are for.
 
-Optuna has no public way to go on with a trial in a later session, to end it there, or to put it back into the queue:
+Optuna has no public way to continue a trial in a later session, to end it there, or to put it back into the queue:
 its functions take the `Trial` that was asked for. tests/storage/test_optuna_internals.py tries each name, so that a
 release that renames one is found there. Nothing else in sweeper uses a private name of Optuna's.
 """
@@ -23,21 +23,21 @@ from sqlalchemy.orm import Session
 from sweeper.storage.record_format import RESULT, WAITS
 
 CACHE_CALLS = ("_create_new_trial", "_set_trial_param", "_get_best_trial_id", "_get_trials")
-"""Methods of `RDBStorage` through which Optuna's cache asks the database, beside the public ones."""
+"""Methods of `RDBStorage`, besides the public ones, through which Optuna's cache queries the database."""
 
 
 def get_trial_id(trial: FrozenTrial | optuna.Trial) -> int:
-    """The database's id of a trial, unlike its number within the study."""
+    """Return the database's id of a trial, which is not its number within the study."""
     return trial._trial_id
 
 
 def get_id_of_number(study: optuna.Study, number: int) -> int:
-    """The database's id of the trial of this number."""
+    """Return the database's id of the trial with this number."""
     return get_base_storage(study).get_trial_id_from_study_id_trial_number(study._study_id, number)
 
 
 def get_base_storage(study: optuna.Study) -> BaseStorage:
-    """What a study is stored in: the storage itself, or Optuna's cache before it."""
+    """Return what a study is stored in: the storage itself, or Optuna's cache in front of it."""
     return study._storage
 
 
@@ -45,7 +45,7 @@ def get_base_storage(study: optuna.Study) -> BaseStorage:
 def freeze_trials(study: optuna.Study) -> Iterator[None]:
     """Let the block see the trials as they are at its begin, those that wait at a rung as if they had been stopped.
 
-    TPE with a constant liar reads all trials anew for each of its groups, one per family; nothing changes in between,
+    TPE with a constant liar reads all trials again for each of its groups, one per family; nothing changes in between,
     as an ask is one call of one process, and each reading costs a query for all unfinished trials.
     """
     read = study._get_trials
@@ -64,7 +64,7 @@ def freeze_trials(study: optuna.Study) -> Iterator[None]:
 
 
 def _make_stopped_copy(trial: FrozenTrial) -> FrozenTrial:
-    """A trial that waits, or goes on after it waited, as one that was stopped there; any other as it is."""
+    """Return a waiting or promoted trial as one that was stopped there; any other trial as it is."""
     if trial.state != TrialState.RUNNING or WAITS not in trial.user_attrs:
         return trial
     stopped = copy(trial)
@@ -73,7 +73,10 @@ def _make_stopped_copy(trial: FrozenTrial) -> FrozenTrial:
 
 
 def ask_skipping_queue(study: optuna.Study, fixed: dict[str, Any]) -> optuna.Trial:
-    """As `study.ask` where nothing is queued, which it would read all trials to see; `fixed`: parameters by name."""
+    """Like `study.ask()`, without the scan for queued trials; call it only when the queue is empty.
+
+    `fixed` has parameters by name.
+    """
     study._thread_local.cached_all_trials = None
     attributes = {"fixed_params": fixed} if fixed else {}
     template = create_trial(state=TrialState.RUNNING, system_attrs=attributes)
@@ -93,11 +96,13 @@ def reset_trials(
             elif trial.number in queued:
                 trial.state, trial.datetime_start, trial.datetime_complete = TrialState.WAITING, None, None
                 trial.values, trial.intermediate_values = [], []
-                kept = [own for own in trial.user_attributes if own.key not in {RESULT, WAITS, "collapse"}]
+                kept = [
+                    attribute for attribute in trial.user_attributes if attribute.key not in {RESULT, WAITS, "collapse"}
+                ]
                 trial.user_attributes = kept
-        for own in session.scalars(select(StudyUserAttributeModel).filter_by(study_id=study._study_id)):
-            if own.key in attributes:
-                session.delete(own)
+        for attribute in session.scalars(select(StudyUserAttributeModel).filter_by(study_id=study._study_id)):
+            if attribute.key in attributes:
+                session.delete(attribute)
     study._storage = type(cache)(storage)  # an empty one
 
 

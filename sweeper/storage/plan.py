@@ -1,4 +1,4 @@
-"""What a study was made for: written once, compared at each resume."""
+"""The plan of a study: written once, compared at each resume."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAME_LIMIT = 200
 
 
 class StudyPlan(Record):
-    """What a study was made for, written once when it is created."""
+    """Plan of a study, written once when it is created."""
 
     created: str
     conditions: Conditions
@@ -48,7 +48,7 @@ def check_name(name: str) -> None:
 
 
 def list_study_names(storage: RDBStorage) -> list[str]:
-    """Names of all studies, newest last."""
+    """Return the names of all studies, newest last."""
     return [study.study_name for study in storage.get_all_studies()]
 
 
@@ -79,12 +79,12 @@ def create_study(
 
 
 def load_study(storage: RDBStorage, name: str) -> optuna.Study:
-    """Open an existing study for going on with it."""
+    """Open an existing study to continue it."""
     return _load_study(storage, name, load=True)
 
 
 def delete_study(storage: RDBStorage, name: str) -> None:
-    """Delete a study that is there, and all that the database keeps of it; the caller holds `sole_use` of it."""
+    """Delete a study that is there, and all that the database keeps of it; the caller holds `hold_study` of it."""
     optuna.delete_study(study_name=load_study(storage, name).study_name, storage=storage)
 
 
@@ -101,21 +101,22 @@ def _load_study(storage: RDBStorage, name: str, *, load: bool) -> optuna.Study:
 
 
 def replace_plan(study: optuna.Study, plan: StudyPlan) -> None:
-    """Store the plan of a resume: the same but for what `differences` allows (confirmation steps, where pixels lie)."""
+    """Store the plan of a resume: the same except for confirmation steps and the place of the pixels."""
     study.set_user_attr(PLAN, pack(plan))
 
 
 def read_plan(storage: RDBStorage, name: str) -> StudyPlan:
-    """The plan of an existing study.
+    """Return the plan of an existing study.
 
     Raises:
         StudyError: if there is no such study, or it is not one of sweeper's.
     """
     names = list_study_names(storage)
     if name not in names:
-        known = ", ".join(names[-5:]) or "none"
+        known_names = ", ".join(names[-5:]) or "none"
         raise MissingStudyError(
-            f"there is no study {name!r} in this storage{suggest_correction(name, names)}; the newest are: {known}"
+            f"there is no study {name!r} in this storage{suggest_correction(name, names)}; the newest are: "
+            f"{known_names}"
         )
     attributes = storage.get_study_user_attrs(storage.get_study_id_from_name(name))
     if PLAN not in attributes:
@@ -135,14 +136,14 @@ def read_plan(storage: RDBStorage, name: str) -> StudyPlan:
 
 
 def read_options(storage: RDBStorage, name: str) -> dict[str, Any]:
-    """What was asked for on the command line so far."""
+    """Return the options given on the command line so far."""
     attributes = storage.get_study_user_attrs(storage.get_study_id_from_name(name))
     options: dict[str, Any] = unpack_value(attributes, OPTIONS, {})
     return options
 
 
 def read_machine(storage: RDBStorage, name: str) -> dict[str, Any]:
-    """How the machine was used so far; nothing where there is no such study."""
+    """Return how the machine was used so far; nothing if there is no such study."""
     if name not in list_study_names(storage):
         return {}
     attributes = storage.get_study_user_attrs(storage.get_study_id_from_name(name))
@@ -151,56 +152,61 @@ def read_machine(storage: RDBStorage, name: str) -> dict[str, Any]:
 
 
 def list_plan_differences(old: StudyPlan, new: StudyPlan) -> list[str]:
-    """What differs between two plans so that their trials could not be compared, each as `what: old → new`."""
-    found = []
+    """Return the differences between two plans that make trials incomparable, each as `what: old → new`."""
+    differences = []
     if old.conditions.dataset.digest != new.conditions.dataset.digest:
         before, after = old.conditions.dataset, new.conditions.dataset
-        found.append(
+        differences.append(
             f"data set: {before.name} ({len(before.images)} images, {before.digest[:19]}…) → "
             f"{after.name} ({len(after.images)} images, {after.digest[:19]}…)"
         )
         if before.class_map != after.class_map:
-            found.append(f"class map: {_format_class_map(before)} → {_format_class_map(after)}")
+            differences.append(f"class map: {_format_class_map(before)} → {_format_class_map(after)}")
         if before.groups != after.groups:
-            found.append(f"groups: {before.groups} → {after.groups}")
+            differences.append(f"groups: {before.groups} → {after.groups}")
         if before.resized != after.resized:
-            found.append(f"resize: {before.resized or 'native'} → {after.resized or 'native'}")
+            differences.append(f"resize: {before.resized or 'native'} → {after.resized or 'native'}")
     if old.conditions.seed != new.conditions.seed:
-        found.append(f"seed: {old.conditions.seed} → {new.conditions.seed}")
+        differences.append(f"seed: {old.conditions.seed} → {new.conditions.seed}")
     if old.conditions.folds != new.conditions.folds:
-        found.append(f"folds: {old.conditions.folds or 'none'} → {new.conditions.folds or 'none'}")
+        differences.append(f"folds: {old.conditions.folds or 'none'} → {new.conditions.folds or 'none'}")
     if old.conditions.rates != new.conditions.rates:
         names = {"best": "the best for all seeds (--fixed-lr)", "drawn": "drawn for each seed"}
-        found.append(
+        differences.append(
             f"learning rates of the confirmation: {names[old.conditions.rates]} → {names[new.conditions.rates]}"
         )
     # More steps to confirm only ask for other confirmations: the search stands.
     recipes = [
         plan.conditions.recipe.model_dump(exclude={"confirm_steps", "model", "own_metric"}) for plan in (old, new)
     ]
-    found += _format_change("recipe", *recipes)
-    codes = [{own.code.name: own.code.digest for own in plan.conditions.losses} for plan in (old, new)]
-    found += _format_change("own loss (SHA-256 of its source)", *codes)
+    differences += _format_change("recipe", *recipes)
+    codes = [{loss.code.name: loss.code.digest for loss in plan.conditions.losses} for plan in (old, new)]
+    differences += _format_change("own loss (SHA-256 of its source)", *codes)
     for field, option in (("model", "--model"), ("own_metric", "--metric")):
-        stored, asked = (getattr(plan.conditions.recipe, field) for plan in (old, new))
-        if stored is not None and asked is not None and stored.name == asked.name and stored.digest != asked.digest:
-            found.append(
-                f"the source file of {option} {stored.name}: SHA-256 {stored.digest[:12]}… → {asked.digest[:12]}…"
+        stored, requested = (getattr(plan.conditions.recipe, field) for plan in (old, new))
+        if (
+            stored is not None
+            and requested is not None
+            and stored.name == requested.name
+            and stored.digest != requested.digest
+        ):
+            differences.append(
+                f"the source file of {option} {stored.name}: SHA-256 {stored.digest[:12]}… → {requested.digest[:12]}…"
             )  # another name is another `recipe.arch`, or `recipe.metric`
     if old.space.starts and not new.space.starts:
-        found.append("first trials: by what was best on similar data → without (--no-advice)")
-    searched, asked = (
+        differences.append("first trials: by what was best on similar data → without (--no-advice)")
+    searched, requested = (
         {
             "lr": plan.space.lr.model_dump(),
             **{f.family: {k: c.model_dump() for k, c in f.coordinates.items()} for f in plan.space.families},
         }
         for plan in (old, new)
     )
-    return found + _format_change("space", searched, asked)
+    return differences + _format_change("space", searched, requested)
 
 
 def _format_class_map(dataset: Dataset) -> str:
-    """The class map of a data set in a few words."""
+    """Return the class map of a data set in a few words."""
     if dataset.class_map is None:
         return "none"
     return "; ".join(f"{name} = {', '.join(labels)}" for name, labels in dataset.class_map.items())

@@ -1,4 +1,4 @@
-"""How records are stored, and under which names: their JSON with the number of its format, who wrote it, a checksum.
+"""Storage format of records: their JSON with the number of its format, who wrote it, a checksum.
 
 A document is the record's own JSON with one more key:
 
@@ -25,7 +25,7 @@ RESULT = "result"
 FAMILY = "family"
 """Trial attribute: its loss family, set before its first report."""
 PARAMETERS = "parameters"
-"""Trial attribute, for people: the loss's parameters and the learning rate, as they are trained with."""
+"""Trial attribute for display: the loss's parameters and the learning rate, as they are trained with."""
 WAITS = "waits"
 """Trial attribute: what one that waits at a rung gave so far (the TrialResult as if it had ended there)."""
 ABANDONED = "abandoned"
@@ -35,7 +35,7 @@ ATTEMPT_OF = "attempt_of"
 RETRY_OF = "retry_of"
 """Trial attribute: this trial takes the place of the one of that number, which failed."""
 PLAN = "plan"
-"""Study attribute: the `Plan`."""
+"""Study attribute: the `StudyPlan`."""
 OPTIONS = "options"
 """Study attribute: what was asked for on the command line, over all sessions."""
 MACHINE = "machine"
@@ -48,7 +48,7 @@ OVER = "over"
 PLANNED = "analyses_planned"
 """Study attribute: the plan of the interim analyses that it is confirmed by, in a list."""
 TAKEN = "analyses_taken"
-"""Study attribute: the `AnalysesTaken` of the confirmation at hand."""
+"""Study attribute: the `StoredAnalyses` of the confirmation at hand."""
 SAME = "same_losses"
 """Study attribute: which search trials are another name for a simpler loss (`SameLosses`)."""
 RATES = "rates"
@@ -56,7 +56,7 @@ RATES = "rates"
 SETTLES = "settles"
 """Study attribute: whether the search ends by itself, once trials bring no gain."""
 PROBED = "probe"
-"""Study attribute: where the budget probe began, and what it chose (`Probed`)."""
+"""Study attribute: where the budget probe began, and what it chose (`BudgetProbe`)."""
 LOOKED = "looked_longer"
 """Study attribute: at how many times the steps, and from which confirmation, the longer look was made."""
 CUT = "cut"
@@ -84,14 +84,14 @@ def compute_checksum(value: object) -> str:
 
 
 def pack(record: Record) -> Document:
-    """The document of a record that is to be stored."""
+    """Return the document of a record that is to be stored."""
     document = record.model_dump(mode="json")
     assert MARK not in document
     return {**document, MARK: {"format": FORMAT, "by": __version__, "sha256": compute_checksum(document)}}
 
 
 def unpack(kind: type[Kind], document: object, what: str) -> Kind:
-    """The record of a document.
+    """Return the record of a document.
 
     Raises:
         DamagedError: if it was changed since it was written, or cannot be read at all.
@@ -100,8 +100,8 @@ def unpack(kind: type[Kind], document: object, what: str) -> Kind:
     if not isinstance(document, Mapping):
         raise DamagedError(what, f"it must be a JSON object, found {type(document).__name__}")
     content = {key: value for key, value in document.items() if key != MARK}
-    found = document.get(MARK)
-    mark: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
+    stored = document.get(MARK)
+    mark: Mapping[str, Any] = stored if isinstance(stored, Mapping) else {}
     number = mark.get("format")
     if not isinstance(number, int):
         raise DamagedError(what, f"its format must be a whole number, found {number!r}")
@@ -123,7 +123,7 @@ def unpack(kind: type[Kind], document: object, what: str) -> Kind:
 
 
 def unpack_if(kind: type[Kind], attributes: Mapping[str, Any], key: str, what: str) -> Kind | None:
-    """The record under a key of a study's attributes; None where there is none. Raises as `unpack`."""
+    """Return the record under a key of a study's attributes; None if there is none. Raises as `unpack`."""
     return unpack(kind, attributes[key], what) if key in attributes else None
 
 
@@ -134,12 +134,12 @@ class StoredValue(Record):
 
 
 def pack_value(value: object) -> Document:
-    """The document of a JSON value."""
+    """Return the document of a JSON value."""
     return pack(StoredValue(value=value))
 
 
 def unpack_value(attributes: Mapping[str, Any], key: str, default: Any = None) -> Any:
-    """A JSON value among a study's attributes; `default` where there is none.
+    """Return a JSON value among a study's attributes; `default` if there is none.
 
     Raises:
         DamagedError, StudyError: as `unpack`.
@@ -148,7 +148,7 @@ def unpack_value(attributes: Mapping[str, Any], key: str, default: Any = None) -
 
 
 def _format_first_problem(error: Exception) -> str:
-    """One line: where, and what is wrong."""
+    """Return one line: where, and what is wrong."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
         return f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"

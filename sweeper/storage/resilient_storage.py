@@ -32,7 +32,7 @@ PATIENCE_SECONDS = 180.0
 PAUSE_SECONDS = (0.1, 5.0)
 """Between two attempts: at first, and at most."""
 WARN_SECONDS = 2.0
-"""A wait that lasts longer is told: shorter ones are locks."""
+"""A wait that lasts longer is reported; shorter ones are locks."""
 REPEATED = (
     "set_study_user_attr",
     "set_study_system_attr",
@@ -49,12 +49,12 @@ REPEATED = (
     "get_trial",
     *CACHE_CALLS,
 )
-"""What Optuna's cache asks of a database: to do it twice leaves the same behind as once, but for
-a trial that is made twice, of which one stays without parameters until a resume ends it."""
+"""Queries of Optuna's cache that may be repeated: twice leaves the same behind as once, except for a trial that is
+made twice, of which one stays without parameters until a resume ends it."""
 
 
 def explain_damage(address: str, error: BaseException) -> SweeperError | None:
-    """What to say where a database, or a value in it, cannot be read any more; None for any other error."""
+    """Return the error for an unreadable database, or a value in it; None for any other error."""
     words = get_cause(error)
     unreadable = isinstance(error, JSONDecodeError | UnicodeDecodeError)
     if not unreadable and not any(sign in words for sign in ("malformed", "not a database", "decode to UTF-8")):
@@ -63,16 +63,15 @@ def explain_damage(address: str, error: BaseException) -> SweeperError | None:
 
 
 def explain_damaged_file(address: str, words: str) -> SweeperError:
-    """What to say of a database that cannot be read any more, for a reason in a library's words."""
+    """Return the error for an unreadable database, with a library's words as the reason."""
     return SweeperError(
-        f"the database {hide_address_secrets(address)} must be whole, and it is damaged: {words}. Stop all sweeps "
-        "that use "
-        "it, then restore a backup, or copy what SQLite can still read: `sqlite3 FILE .recover | sqlite3 NEW`"
+        f"the database {hide_address_secrets(address)} must be whole, and it is damaged: {words}. Stop all sweeps that "
+        "use it, then restore a backup, or copy what SQLite can still read: `sqlite3 FILE .recover | sqlite3 NEW`"
     )
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether a database error will pass by itself: the server is away, starting or full of connections; a lock."""
+    """Return whether a database error is temporary: the server is away, starting or full of connections; a lock."""
     cause = error.__cause__ if isinstance(error, StorageInternalError) else error
     if isinstance(cause, PendingRollbackError):
         # Optuna takes every error of its long query for one of its length, and asks again in the broken session.
@@ -106,7 +105,7 @@ class RetryingStorage(RDBStorage):
 
         Args:
             url: SQLAlchemy's.
-            warn: is told when a wait lasts, and when it is over.
+            warn: called when a wait is long, and when it is over.
             engine_kwargs: SQLAlchemy's.
             file: the database's, for SQLite.
         """
@@ -114,7 +113,7 @@ class RetryingStorage(RDBStorage):
         self._files: list[WatchedFile] = []
         self._log_size = 0
         self.study = "NAME"
-        """The study that this process goes on with, once it is opened: for commands that are proposed."""
+        """Study that this process continues, once it is open; used in proposed commands."""
         self.address = url
         """As `--storage` names it, once `open_storage` has opened it."""
         self.tracking: Path | None = None
@@ -171,14 +170,14 @@ class RetryingStorage(RDBStorage):
         return None
 
     def _command_in(self, new: Path) -> str:
-        """Return the command that resumes the study where its file lies since a folder was renamed."""
+        """Return the command that resumes the study at its file's place after a folder was renamed."""
         storage = STORAGE if new == Path.cwd() / "sweeper.db" else f"sqlite:///{new}"
         moved = self.tracking is not None and not self.tracking.exists()
         other = " --tracking-uri sqlite:///mlflow-2.db" if moved else ""  # MLflow keeps absolute addresses
         return f"cd {shlex.quote(str(Path.cwd()))} && {resume_command(self.study, storage)}{other}"
 
     def call_patiently(self, call: Callable[[], Any]) -> Any:
-        """The call's result, repeated while the database is away.
+        """Return the call's result, repeated while the database is away.
 
         Raises:
             SweeperError: if that lasts longer than `PATIENCE_SECONDS`, or the database's file was deleted, replaced or
@@ -188,7 +187,7 @@ class RetryingStorage(RDBStorage):
         began, (pause, longest), warned = get_running_seconds(), PAUSE_SECONDS, False
         while True:
             try:
-                found = call()
+                result = call()
             except (StorageInternalError, DBAPIError, PoolTimeoutError, JSONDecodeError, UnicodeDecodeError) as error:
                 self.check_file()
                 if (fault := explain_damage(self.address, error)) is not None:
@@ -212,7 +211,7 @@ class RetryingStorage(RDBStorage):
             else:
                 if warned:
                     self._warn(f"the study's database answers again, after {get_running_seconds() - began:.0f} s")
-                return found
+                return result
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """See `RDBStorage`. What was stored, and its confirmation lost, is found so when it is asked for again."""
@@ -240,10 +239,10 @@ def _repeat_call(name: str) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def call(self: RetryingStorage, *args: Any, **kwargs: Any) -> Any:
-        found = self.call_patiently(lambda: original(self, *args, **kwargs))
+        result = self.call_patiently(lambda: original(self, *args, **kwargs))
         if name == "set_study_user_attr":  # plan, phases and confirmations are such
             self.checkpoint()
-        return found
+        return result
 
     return call
 

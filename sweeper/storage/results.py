@@ -42,24 +42,24 @@ from sweeper.storage.resilient_storage import RetryingStorage
 
 EXTRAS = ("probe", "recheck", "confirm", "longer")
 """Purposes of the trainings that are not the search's."""
-NOT_A_SHARE = "the value of a trial must lie in [0, 1]"
-"""How the reason of a trial begins whose value was none."""
+NOT_A_SHARE = "the value of a trial must be in [0, 1]"
+"""Beginning of the reason of a trial whose value was out of range."""
 
 
 def is_counted(trial: FrozenTrial) -> bool:
-    """Whether a trial counts towards the total, unless another takes its place: finished, and no cut-off attempt."""
+    """Return whether a trial counts towards the total: it finished, and is no cut-off attempt."""
     return trial.state.is_finished() and ABANDONED not in trial.user_attrs
 
 
 def list_present_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """The study's trials by number, without cut-off attempts and failed trials that are trained again."""
+    """Return the study's trials by number, without cut-off attempts and failed trials that are trained again."""
     trials = study.get_trials(deepcopy=False)
     replaced = {t.user_attrs[RETRY_OF] for t in trials if RETRY_OF in t.user_attrs}
     return [t for t in trials if t.number not in replaced and ABANDONED not in t.user_attrs]
 
 
 def count_trials(study: optuna.Study) -> int:
-    """How many trials the study has, counted ones and those that will be: at a rung, or with a result to be told."""
+    """Return how many trials the study has: counted ones, those at a rung, and those with an unreported result."""
     return sum(
         trial.state.is_finished() or not {WAITS, RESULT}.isdisjoint(trial.user_attrs)
         for trial in list_present_trials(study)
@@ -67,7 +67,7 @@ def count_trials(study: optuna.Study) -> int:
 
 
 def read_result(trial: FrozenTrial) -> TrialResult:
-    """The result stored with a counted trial.
+    """Return the result stored with a counted trial.
 
     Raises:
         DamagedError: if it is not what was stored.
@@ -103,13 +103,13 @@ def store_extra(study: optuna.Study, result: TrialResult) -> None:
 
 
 def list_waiting_results(study: optuna.Study) -> list[TrialResult]:
-    """What the trials that wait at a rung gave so far, by number."""
+    """Return the results so far of the trials that wait at a rung, by number."""
     trials = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     return [read_waiting_result(t) for t in trials if WAITS in t.user_attrs]
 
 
 def read_waiting_result(trial: FrozenTrial) -> TrialResult:
-    """What a trial that waits at a rung gave so far.
+    """Return the result so far of a trial that waits at a rung.
 
     Raises:
         DamagedError: if it is not what was stored.
@@ -128,11 +128,11 @@ def mark_paused(study: optuna.Study, result: TrialResult) -> None:
 
 
 def store_result(study: optuna.Study, result: TrialResult) -> None:
-    """Store the result of a running trial, then tell Optuna; repeating it after a crash in between changes nothing."""
-    storage, own = get_base_storage(study), get_id_of_number(study, result.spec.number)
-    storage.set_trial_user_attr(own, RESULT, pack(result))
+    """Store the result of a running trial, then end it in Optuna; repeating this after a crash changes nothing."""
+    storage, trial_id = get_base_storage(study), get_id_of_number(study, result.spec.number)
+    storage.set_trial_user_attr(trial_id, RESULT, pack(result))
     if result.has_collapsed:
-        storage.set_trial_user_attr(own, "collapse", result.collapse.value)
+        storage.set_trial_user_attr(trial_id, "collapse", result.collapse.value)
     if result.state == "complete":
         study.tell(result.spec.number, result.value)
     else:
@@ -140,19 +140,19 @@ def store_result(study: optuna.Study, result: TrialResult) -> None:
 
 
 def reconcile_study(study: optuna.Study) -> int:
-    """Make a study ready for going on after a session that was cut off; how many trainings were cut off.
+    """Make a study ready to continue after a cut-off session; return how many trainings were cut off.
 
-    A trial whose result was stored and not yet told is told now: it is not trained twice. One that waited at a rung
-    goes on waiting: if its checkpoint is gone, it is trained from its start to the same numbers. Any other goes back to
-    the queue as itself, with its number and parameters, so that the search goes on as if it had not been cut off.
+    A trial whose result was stored but not reported is ended now, not trained twice. One that waited at a rung
+    keeps waiting: if its checkpoint is gone, it is trained from its start to the same numbers. Any other returns to
+    the queue with its number and parameters, so that the search continues as if it had not been cut off.
     """
-    left = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    for trial in left:
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    for trial in running:
         if RESULT in trial.user_attrs:
             store_result(study, read_result(trial))
         elif WAITS not in trial.user_attrs:
             requeue_trial(study, trial.number)
-    return sum(WAITS not in trial.user_attrs for trial in left)
+    return sum(WAITS not in trial.user_attrs for trial in running)
 
 
 def requeue_trial(study: optuna.Study, number: int) -> None:
@@ -180,12 +180,12 @@ def record_lost_attempt(study: optuna.Study, number: int, reason: str) -> None:
 
 
 def count_lost_attempts(study: optuna.Study, number: int) -> int:
-    """How many workers died under a trial, in earlier sessions too."""
+    """Return how many workers died under a trial, in earlier sessions too."""
     return sum(trial.user_attrs.get(ATTEMPT_OF) == number for trial in study.get_trials(deepcopy=False))
 
 
 def list_failed_trials(study: optuna.Study) -> list[TrialResult]:
-    """Results of the failed trials whose cause may have been mended since: a resume trains them again.
+    """Return the results of failed trials whose cause may have been fixed: a resume trains them again.
 
     A value outside its range is no such cause: the same training would give it again.
     """
@@ -215,7 +215,7 @@ def note_parent(study: optuna.Study, experiment_id: str, parent_run_id: str) -> 
 
 
 def link_runs(results: Iterable[TrialResult], attributes: Mapping[str, Any]) -> tuple[TrialResult, ...]:
-    """The same results with the runs that a study's attributes know."""
+    """Return the results with the MLflow runs that a study's attributes record."""
 
     def link(result: TrialResult) -> TrialResult:
         run_id = attributes.get(RUNS, {}).get(f"{result.spec.purpose}/{result.spec.number:05d}")
@@ -225,7 +225,7 @@ def link_runs(results: Iterable[TrialResult], attributes: Mapping[str, Any]) -> 
 
 
 def measure_progress(study: optuna.Study) -> dict[str, int]:
-    """How far each training is, by `search/00012` and the like: its evaluations, and 1 more once it has a result."""
+    """Return how far each training is, by `search/00012` and the like: evaluations, plus 1 once it has a result."""
     trials = {
         f"search/{trial.number:05d}": len(trial.intermediate_values) + (RESULT in trial.user_attrs)
         for trial in study.get_trials(deepcopy=False)
@@ -240,10 +240,10 @@ def check_rows(study: optuna.Study) -> None:
     Raises:
         DamagedError: with the first of them.
     """
-    there = measure_progress(study)
+    progress = measure_progress(study)
     numbers = range(max((trial.number for trial in study.get_trials(deepcopy=False)), default=-1))
     wanted = {f"search/{n:05d}": 0 for n in numbers} | unpack_value(study.user_attrs, CHECKED, {})
-    if gone := sorted(name for name, seen in wanted.items() if there.get(name, -1) < seen):
+    if gone := sorted(name for name, seen in wanted.items() if progress.get(name, -1) < seen):
         missing = format_count(
             len(gone), "training is missing, or a part of it", "trainings are missing, or parts of them"
         )
@@ -251,7 +251,7 @@ def check_rows(study: optuna.Study) -> None:
 
 
 def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
-    """Everything the report needs, from the storage alone.
+    """Return everything the report needs, from the storage only.
 
     Raises:
         StudyError: as `read_plan`.
@@ -261,7 +261,7 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
     check_rows(study)
     attributes = study.user_attrs
     trials = study.get_trials(deepcopy=False)
-    found, same = read_budget_probe(attributes), read_equivalent_losses(attributes)
+    probe, same = read_budget_probe(attributes), read_equivalent_losses(attributes)
     return SweepRecord(
         study=name,
         storage=storage.address if isinstance(storage, RetryingStorage) else STORAGE,
@@ -280,10 +280,10 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
         rechecks=link_runs(parse_extra_results(attributes, "recheck"), attributes),
         probes=link_runs(parse_extra_results(attributes, "probe"), attributes),
         longer=link_runs(parse_extra_results(attributes, "longer"), attributes),
-        budget=found.sentence if found is not None else "",
-        learned=found is None or found.learned,
-        rungs=() if found is None else found.rungs,
-        minutes=None if found is None else found.minutes,
+        budget=probe.sentence if probe is not None else "",
+        learned=probe is None or probe.learned,
+        rungs=() if probe is None else probe.rungs,
+        minutes=None if probe is None else probe.minutes,
         rate_fit=read_common_rate(attributes),
         same_losses=() if same is None else same.found,
         analyses_planned=read_planned_analyses(attributes),
@@ -303,15 +303,15 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
 
 
 def read_budget_probe(attributes: Mapping[str, Any]) -> BudgetProbe | None:
-    """What the budget probe found; None before."""
+    """Return the result of the budget probe; None before there is one."""
     return unpack_if(BudgetProbe, attributes, PROBED, "the record of the budget probe")
 
 
 def read_common_rate(attributes: Mapping[str, Any]) -> RateFit | None:
-    """The learning rate that a study's confirmation draws around; None before it was found."""
+    """Return the learning rate that a study's confirmation draws around; None before there is one."""
     return unpack_if(RateFit, attributes, RATES, "the finalists' learning rate")
 
 
 def read_equivalent_losses(attributes: Mapping[str, Any]) -> SameLosses | None:
-    """Which search trials are another name for a simpler loss; None before that was measured."""
+    """Return which search trials equal a simpler loss; None before that was measured."""
     return unpack_if(SameLosses, attributes, SAME, "the record of losses that are the same")

@@ -1,7 +1,7 @@
-"""How much is tried where steps are dear: trials, losses and seeds that fit into a given time.
+"""Choice of the trials, losses and seeds that fit into a given time.
 
-Trials become fewer first, then losses, in the order of the advice, down to cross-entropy against two others, each
-in one trial. Cross-entropy, the other loss of the ladder, whose trainings are there, and a loss of the user's stay.
+Where steps are costly, trials become fewer first, then losses, in the order of the advice, down to cross-entropy
+against two others, each in one trial. Cross-entropy, the other loss of the ladder and the user's losses always stay.
 """
 
 from __future__ import annotations
@@ -17,46 +17,46 @@ from sweeper.study.finalist import BASELINE, LEADERS
 from sweeper.study.search_end import PATIENCE
 
 TRAINED = 0.8
-"""Of the search's steps, what is trained at most, as trials stop at their rungs, the first of which is at the half."""
+"""Largest share of the search's steps that is trained: trials stop at rungs, the first of which is at half."""
 LEAST = 3
-"""Losses that are compared at least."""
+"""Smallest number of losses to compare."""
 SLACK = 1.1
-"""A confirmation is tested, too: its step takes so much longer."""
+"""A confirmation is tested, too: its step takes this much longer."""
 MOST_SEEDS = 8
-"""Seeds of a finalist, where none are given."""
+"""Largest number of seeds of a finalist, unless the user gave one."""
 OTHER_SECONDS = 30.0
-"""What the start of the workers and the report take."""
+"""Time for starting the workers and writing the report."""
 
 
 class BreadthRequest(NamedTuple):
-    """What the user gave, which stays; None = not given."""
+    """Settings that the user gave, which stay; None = not given."""
 
     trials: int
-    """The search's total."""
+    """Total number of trials of the search."""
     settles: bool
-    """Whether that is only its end at the latest, as none was given."""
+    """Whether `trials` is only an upper limit, as the user gave none."""
     confirm_steps: int | None
     seeds: tuple[int, int] | None
     longer: int | None = None
-    """Times the confirmation's steps of the longer look; None = none is made."""
+    """Steps of the longer look, in units of the confirmation's; None = no longer look."""
 
 
 class LadderPace(NamedTuple):
-    """What was measured on the ladder."""
+    """Training pace that was measured on the ladder."""
 
     seconds: float
-    """Of a training by the step, evaluations and all."""
+    """Seconds of a training step, evaluations included."""
     workers: int
     spent: float
     """Seconds that the ladder took."""
 
     def seconds_to_next_rung(self, steps: int) -> float:
-        """Return the seconds up to the end of a rung of so many steps, and of a sweep that ends with it."""
+        """Return the seconds until the end of a rung of `steps` steps, and of a sweep that ends with it."""
         return OTHER_SECONDS + self.spent + steps * self.seconds * math.ceil(2 / self.workers)
 
 
 def measure_pace(results: Sequence[TrialResult], workers: int) -> LadderPace:
-    """Return the pace of the ladder's trainings, that of the longest ones."""
+    """Return the pace of the ladder's longest trainings."""
     most = max((r.spec.steps for r in results), default=1)
     last = [r.seconds / r.spec.steps for r in results if r.spec.steps == most]
     seconds = sum(last) / max(1, len(last))
@@ -64,40 +64,47 @@ def measure_pace(results: Sequence[TrialResult], workers: int) -> LadderPace:
 
 
 def find_broadest(
-    space: SearchSpace, wish: BreadthRequest, pace: LadderPace, *, steps: int, own: Sequence[str], limit: float
+    space: SearchSpace, wish: BreadthRequest, pace: LadderPace, *, steps: int, user_losses: Sequence[str], limit: float
 ) -> Breadth | None:
-    """Return the broadest comparison at so many steps that ends in time; None where none does.
+    """Return the broadest comparison at `steps` steps that ends in time; None if none does.
 
     Args:
         space: what may be searched.
         wish: what the user gave.
         pace: of the trainings.
-        steps: of a trial; the ladder's trainings of so many steps are there.
-        own: losses of the user's.
+        steps: of a trial; the ladder's trainings of that length are reused.
+        user_losses: names of the user's losses.
         limit: seconds from the ladder's beginning to the report.
     """
-    for found in _list_comparisons(space, wish, steps, own):
-        if (seconds := _forecast_seconds(found, wish, pace, steps)) <= limit:
-            look = (wish.longer or 0) * found.confirm_steps * math.ceil(2 / pace.workers) * pace.seconds
+    for breadth in _list_comparisons(space, wish, steps, user_losses):
+        if (seconds := _forecast_seconds(breadth, wish, pace, steps)) <= limit:
+            look = (wish.longer or 0) * breadth.confirm_steps * math.ceil(2 / pace.workers) * pace.seconds
             has_longer = seconds + look <= limit
-            left, seeds = limit - look * has_longer, found.seeds
+            seconds_left, seeds = limit - look * has_longer, breadth.seeds
             if wish.seeds is None:
-                more = [found.model_copy(update={"seeds": (n, n)}) for n in range(seeds[1], MOST_SEEDS + 1)]
-                seeds = (2, max(own.seeds[1] for own in more if _forecast_seconds(own, wish, pace, steps) <= left))
-            return found.model_copy(update={"seeds": seeds, "has_longer": has_longer})
+                wider = [breadth.model_copy(update={"seeds": (n, n)}) for n in range(seeds[1], MOST_SEEDS + 1)]
+                seeds = (
+                    2,
+                    max(one.seeds[1] for one in wider if _forecast_seconds(one, wish, pace, steps) <= seconds_left),
+                )
+            return breadth.model_copy(update={"seeds": seeds, "has_longer": has_longer})
     return None
 
 
 def compute_least_seconds(
-    space: SearchSpace, wish: BreadthRequest, pace: LadderPace, *, steps: int, own: Sequence[str]
+    space: SearchSpace, wish: BreadthRequest, pace: LadderPace, *, steps: int, user_losses: Sequence[str]
 ) -> float:
-    """Return the time, from the ladder's beginning to the report, that the least comparison at so many steps takes."""
-    return min(_forecast_seconds(found, wish, pace, steps) for found in _list_comparisons(space, wish, steps, own))
+    """Return the seconds from the ladder's beginning to the report that the smallest comparison takes."""
+    return min(
+        _forecast_seconds(breadth, wish, pace, steps) for breadth in _list_comparisons(space, wish, steps, user_losses)
+    )
 
 
-def _list_comparisons(space: SearchSpace, wish: BreadthRequest, steps: int, own: Sequence[str]) -> Iterator[Breadth]:
-    """What may be compared, the best first: rather fewer trials than two seeds, which show nothing, or fewer steps."""
-    order = list(dict.fromkeys([*choose_ladder_pair(space), *own, *list_first_trials(space)]))
+def _list_comparisons(
+    space: SearchSpace, wish: BreadthRequest, steps: int, user_losses: Sequence[str]
+) -> Iterator[Breadth]:
+    """Yield possible comparisons, best first: fewer trials before only two seeds (no interval) or fewer steps."""
+    order = list(dict.fromkeys([*choose_ladder_pair(space), *user_losses, *list_first_trials(space)]))
     order = [name for name in order if name in list_first_trials(space)]
     breadths = [(len(order), wish.trials)]
     if wish.settles:
@@ -117,16 +124,16 @@ def _list_comparisons(space: SearchSpace, wish: BreadthRequest, steps: int, own:
 
 
 def _count_settling_trials(families: int) -> int:
-    """Trials after which a search usually ends by itself."""
+    """Return the number of trials after which a search usually ends by itself."""
     return families * FLOOR + PATIENCE
 
 
-def _forecast_seconds(found: Breadth, wish: BreadthRequest, pace: LadderPace, steps: int) -> float:
-    """How long it takes from the ladder's beginning to the report."""
-    trials = min(found.trials, _count_settling_trials(len(found.families))) if wish.settles else found.trials
-    finalists = min(LEADERS, len(found.families)) + (BASELINE in found.families and len(found.families) > LEADERS)
-    known = 1 + (trials < 2 * len(found.families))  # a single trial of the ladder's other loss is the ladder's own
-    search = max(finalists, TRAINED * trials) - known
-    confirm = math.ceil(finalists * found.seeds[0] / pace.workers) * found.confirm_steps * SLACK
+def _forecast_seconds(breadth: Breadth, wish: BreadthRequest, pace: LadderPace, steps: int) -> float:
+    """Return the seconds from the ladder's beginning to the report."""
+    trials = min(breadth.trials, _count_settling_trials(len(breadth.families))) if wish.settles else breadth.trials
+    finalists = min(LEADERS, len(breadth.families)) + (BASELINE in breadth.families and len(breadth.families) > LEADERS)
+    reused = 1 + (trials < 2 * len(breadth.families))  # a single trial of the ladder's other loss is the ladder's own
+    search = max(finalists, TRAINED * trials) - reused
+    confirm = math.ceil(finalists * breadth.seeds[0] / pace.workers) * breadth.confirm_steps * SLACK
     trained = max(0.0, search) / pace.workers * steps + confirm
     return pace.spent + trained * pace.seconds + OTHER_SECONDS

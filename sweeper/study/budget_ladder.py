@@ -30,7 +30,7 @@ FACTORS = (1, 2, 4, 8, 16)
 PIXELS, IMAGES = 0.001, 0.5
 """Share of the labelled pixels, or of the images, of training from which on a class has enough to be learned."""
 POWER = 0.75
-"""Of the imbalance, in weights of the classes."""
+"""Power of the imbalance in the class weights."""
 ENOUGH = 2 / 3
 """Share of these classes that must be learned before anything is said about losses: below it the mean over classes is
 largely one of zeros."""
@@ -51,8 +51,11 @@ def choose_ladder_pair(space: SearchSpace) -> tuple[str, ...]:
 
 
 def make_weighted_start(family: FamilySpace, space: SearchSpace) -> dict[str, Any]:
-    """Return parameters of a family with weights of the classes, as Optuna knows them: what was best on similar data,
-    else its defaults with the power `POWER` of the imbalance. Without weights rare classes are learned late by all."""
+    """Return parameters of a family with class weights, as Optuna knows them.
+
+    They are what was best on similar data, else its defaults with the power `POWER` of the imbalance. Without weights
+    rare classes are learned late by all losses.
+    """
     params = get_default_params(family, space)
     best = next((start.params for start in space.starts if start.family == family.family), None)
     if best is not None:
@@ -66,8 +69,10 @@ def make_weighted_start(family: FamilySpace, space: SearchSpace) -> dict[str, An
 
 
 def make_probe_specs(space: SearchSpace, conditions: Conditions, imbalance: float, steps: int) -> list[TrialSpec]:
-    """Return the pair at the middle of the learning rates, to be trained for `steps` steps: the plain one at its
-    literature default, the other one at `weighted_start`."""
+    """Return the pair at the middle of the learning rates, to be trained for `steps` steps.
+
+    The plain loss has its literature default, the other one `make_weighted_start`.
+    """
     by_name = {family.family: family for family in space.families}
     plain, *others = choose_ladder_pair(space)
     choices = [make_default_choice(by_name[plain], space, imbalance)]
@@ -102,15 +107,17 @@ def find_unlearned_classes(results: Iterable[TrialResult], conditions: Condition
 
 
 def _best_ious(result: TrialResult) -> tuple[float | None, ...]:
-    """IoU of each class at the training's own operating point or the plain one, whichever is higher: a point that is
-    chosen for the mean over classes may spoil a common one."""
+    """Return the IoU of each class at the training's own operating point or the plain one, whichever is higher.
+
+    A point that is chosen for the mean over classes may spoil a common one.
+    """
     last = result.evaluations[-1]
     pairs = zip(last.chosen.iou, last.default.iou, strict=True)
-    return tuple(None if own is None or plain is None else max(own, plain) for own, plain in pairs)
+    return tuple(None if tuned is None or plain is None else max(tuned, plain) for tuned, plain in pairs)
 
 
 def _find_learnable_classes(conditions: Conditions) -> frozenset[str]:
-    """Classes with enough pixels to be learned."""
+    """Return the classes with enough pixels to be learned."""
     dataset = conditions.dataset
     pixels = np.array([dataset.images[i].pixels for i in get_split(conditions, conditions.seed).train])
     enough = (pixels.sum(axis=0) >= PIXELS * pixels.sum()) | ((pixels > 0).mean(axis=0) >= IMAGES)
@@ -118,7 +125,7 @@ def _find_learnable_classes(conditions: Conditions) -> frozenset[str]:
 
 
 class LadderProgress(NamedTuple):
-    """How far the ladder is."""
+    """Progress on the ladder."""
 
     rungs: tuple[Rung, ...]
     lacking: tuple[TrialSpec, ...]
@@ -169,12 +176,12 @@ def climb_ladder(
 
 
 def is_comparable(rung: Rung) -> bool:
-    """Whether the losses learned enough there for a comparison."""
+    """Return whether the losses learned enough at this rung for a comparison."""
     return rung.is_learned and rung.learnable - len(rung.not_learned) >= ENOUGH * rung.learnable - 1e-9
 
 
 def _is_settled(rungs: Sequence[Rung], margin: float) -> bool:
-    """Whether the gap changed by less than the margin over a doubling in which no class was learned for the first time.
+    """Return whether the gap changed by less than the margin over a doubling in which no class was newly learned.
 
     With each of these it moves again, and a gap between losses that learned few classes says nothing.
     """
@@ -185,7 +192,7 @@ def _is_settled(rungs: Sequence[Rung], margin: float) -> bool:
 
 
 def format_rung(rung: Rung) -> str:
-    """Return what is learned at a rung, for people."""
+    """Return what was learned at a rung, as part of a sentence."""
     if not rung.is_learned:
         return f"no loss clearly beats a constant answer after {rung.steps} steps"
     if not rung.not_learned:

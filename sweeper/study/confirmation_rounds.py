@@ -1,10 +1,10 @@
-"""The confirmation's rounds: train up to the next planned seeds, analyse, and go on with whom the analysis names.
+"""Rounds of the confirmation: train to the next planned seeds, analyse, continue with the finalists that remain.
 
 An interim analysis weighs its planned seeds: those of the finalists that got so far, and of a dropped one those that it
 had. What idle workers trained ahead is weighed once it is planned.
 
 An interim analysis is stored with the numbers of the confirmations that it weighed. A resume replays stored ones as
-long as finalists, plan and confirmations are the same, and analyses anew from the first that differs.
+long as finalists, plan and confirmations are the same, and analyses again from the first that differs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def confirm_seed(study_seed: int, number: int) -> int:
 
 
 def fold_numbers(folds: int | None) -> Sequence[int | None]:
-    """The trainings that make up one seed of a finalist: one, or one for each fold."""
+    """Return the trainings that make up one seed of a finalist: one, or one for each fold."""
     return [None] if folds is None else range(folds)
 
 
@@ -62,7 +62,7 @@ LONGER_FROM = 900
 
 
 def make_longer_spec(finalist: Finalist, conditions: Conditions, times: int, number: int) -> TrialSpec:
-    """The finalist's training on the `number`-th seed (from 0) of the longer look, at `times` the steps."""
+    """Return the finalist's training on seed `number` (from 0) of the longer look, at `times` the steps."""
     return finalist.trial.spec.model_copy(
         update={
             "purpose": "longer",
@@ -76,9 +76,9 @@ def make_longer_spec(finalist: Finalist, conditions: Conditions, times: int, num
 def select_longer_results(
     results: Sequence[TrialResult], finalists: Sequence[Finalist], conditions: Conditions
 ) -> list[TrialResult]:
-    """Those completed longer trainings that belong to these finalists; of several looks those of the longest."""
+    """Return the completed longer trainings of these finalists; of several looks those of the longest."""
     wanted, first, base = {f.trial.spec.loss: f for f in finalists}, confirm_seed(conditions.seed, 0), conditions.recipe
-    found = [
+    chosen = [
         r
         for r in results
         if r.state == "complete"
@@ -87,8 +87,8 @@ def select_longer_results(
         and (finalist := wanted.get(r.spec.loss)) is not None
         and r.spec.lr == finalist.learning_rate_for_seed(r.spec.seed - first)
     ]
-    most = max((r.spec.steps for r in found), default=0)
-    return [r for r in found if r.spec.steps == most]
+    most = max((r.spec.steps for r in chosen), default=0)
+    return [r for r in chosen if r.spec.steps == most]
 
 
 def select_confirmed(
@@ -97,9 +97,9 @@ def select_confirmed(
     conditions: Conditions,
     seeds: Mapping[str, int] | int | None,
 ) -> list[TrialResult]:
-    """Those completed confirmations that belong to these finalists and to their first `seeds` seeds.
+    """Return the completed confirmations of these finalists on their first `seeds` seeds.
 
-    `seeds` may be told by family (one that is not named has none); None = all.
+    `seeds` may be given by family (a missing family has none); None = all.
 
     With folds, of whole rotations alone: a seed that lacks a fold has not scored every image.
     """
@@ -107,7 +107,7 @@ def select_confirmed(
     first = confirm_seed(conditions.seed, 0)
     of = {f.family: seeds.get(f.family, 0) if isinstance(seeds, Mapping) else seeds for f in finalists}
     steps = conditions.recipe.confirm_steps
-    found = [
+    chosen = [
         r
         for r in results
         if r.state == "complete"
@@ -118,31 +118,31 @@ def select_confirmed(
         and r.spec.lr == finalist.learning_rate_for_seed(r.spec.seed - first)
     ]
     have: dict[object, set[int | None]] = defaultdict(set)
-    for r in found:
+    for r in chosen:
         have[r.spec.loss, r.spec.seed].add(r.spec.fold)
     needed = set(fold_numbers(conditions.folds))
-    return [r for r in found if have[r.spec.loss, r.spec.seed] >= needed]
+    return [r for r in chosen if have[r.spec.loss, r.spec.seed] >= needed]
 
 
 class RoundDecision(NamedTuple):
-    """What the confirmations say so far."""
+    """Decision on the confirmations so far."""
 
     verdict: Verdict
     error: float
     """Two-sided error of the intervals."""
     go_on: bool
     families: tuple[str, ...]
-    """With which finalists to go on."""
+    """Finalists that get more seeds."""
     reason: str
-    """Why, in a sentence."""
+    """Reason, in a sentence."""
 
 
 Judge = Callable[[Sequence[TrialResult]], RoundDecision]
 Report = Callable[[int, AnalysisTaken, bool], None]
-"""(number of the interim analysis, what it found, whether the confirmation goes on)."""
+"""(number of the interim analysis, its result, whether the confirmation continues)."""
 
 
-def plan_analyses(study: optuna.Study, analyses: Sequence[InterimAnalysis]) -> tuple[InterimAnalysis, ...] | None:
+def settle_analyses(study: optuna.Study, analyses: Sequence[InterimAnalysis]) -> tuple[InterimAnalysis, ...] | None:
     """Keep the plan with the study; the plan before, where that was another one."""
     before = read_planned_analyses(study.user_attrs)
     if before == tuple(analyses):
@@ -161,16 +161,16 @@ def plan_rounds(
     judge: Judge,
     report: Report,
 ) -> Rounds:
-    """What to train next, until an interim analysis says that it is enough, the last was made, or the time is up.
+    """Yield the next round until an analysis says that it is enough, the last was made, or the time is up.
 
     Args:
         study: keeps results and interim analyses.
         finalists: who is confirmed.
         conditions: the study's.
         analyses: the planned interim analyses, in ascending order of seeds.
-        until: `settled`, or `probable`: when `judge` ends it.
+        until: `has_search_settled`, or `probable`: when `judge` ends it.
         judge: weighs completed confirmations.
-        report: is told each interim analysis, replayed ones too.
+        report: receives each interim analysis, replayed ones included.
     """
     before, memory = read_analyses(study.user_attrs), _reuse_analyses(study, finalists, conditions, analyses, until)
     if memory != before and (before.finalists, before.steps) == (memory.finalists, memory.steps):
@@ -199,7 +199,7 @@ def plan_rounds(
             memory = memory.model_copy(update={"stored": (*kept, stored), "cut": None})
             _store_analysis(study, memory)
         kept.append(stored)
-        # Of all finalists: one that was dropped goes on again where another leads that does not beat it.
+        # Of all finalists: a dropped one returns where another finalist leads that does not beat it.
         active = [finalist for finalist in finalists if finalist.family in stored.families]
         goes_on = stored.go_on and bool(active) and number + 1 < len(analyses)
         report(number, stored.found, goes_on)
@@ -222,8 +222,8 @@ def _reuse_analyses(
         planned=tuple(analyses),
         until=until,
     )
-    asked = {"finalists", "steps", "planned", "until"}
-    return before if before.model_dump(include=asked) == fresh.model_dump(include=asked) else fresh
+    fields = {"finalists", "steps", "planned", "until"}
+    return before if before.model_dump(include=fields) == fresh.model_dump(include=fields) else fresh
 
 
 def _continue_plan(
@@ -233,7 +233,7 @@ def _continue_plan(
     finalists: Sequence[Finalist],
     conditions: Conditions,
 ) -> StoredAnalyses:
-    """Where another plan for the same confirmation begins, and with whom.
+    """Return where another plan for the same confirmation begins, and with which finalists.
 
     At the last of its interim analyses for which there are seeds enough: to weigh fewer than were weighed would be to
     forget data, and could end the confirmation by them. Who was dropped is judged by the seeds it has.
@@ -257,10 +257,10 @@ def _run_analysis(
     judge: Judge,
 ) -> StoredAnalysis:
     judged = judge(results)
-    found = AnalysisTaken(
+    analysis_taken = AnalysisTaken(
         seeds=analysis.seeds, within=dict(planned), error=analysis.error, verdict=judged.verdict, reason=judged.reason
     )
-    return StoredAnalysis(found=found, used=used, go_on=judged.go_on, families=judged.families)
+    return StoredAnalysis(found=analysis_taken, used=used, go_on=judged.go_on, families=judged.families)
 
 
 def _analyse_cut_round(
@@ -272,7 +272,7 @@ def _analyse_cut_round(
     planned: Mapping[str, int],
     judge: Judge,
 ) -> AnalysisTaken:
-    """What is found where the time was up before a planned interim analysis: by all that is there."""
+    """Analyse the completed trainings of a round that the time limit cut."""
     judged = judge(results)
     seeds = [{r.spec.seed for r in results if r.spec.family == finalist.family} for finalist in active]
     paired = len(set.intersection(*seeds)) if seeds else 0

@@ -1,8 +1,8 @@
 """The finalists: the best configuration of each leading family, and the learning rates that it is confirmed at.
 
-All finalists are confirmed around the optimum that the complete trials of all families tell
-(`sweeper.study.learning_rates`). A finalist whose own best rate lies more than `FAR` from it is trained at the optimum,
-too, on the search's seed. Where its own rate reads better by more than `CLEAR`, after the difference was shrunken as
+All finalists are confirmed around the optimum that the complete trials of all families give
+(`sweeper.study.learning_rates`). A finalist whose own best rate is more than `FAR` from it is trained at the optimum,
+too, on the search's seed. Where its own rate scores better by more than `CLEAR`, after the difference was shrunken as
 far as it may be luck, it keeps a range around its own, and draws from it at the same quantiles.
 
 Everything here is a function of stored results.
@@ -50,7 +50,7 @@ class Finalist(NamedTuple):
     tried: int = 0
     """Search trials of its family."""
     completed: int = 0
-    """How many of them were trained to the end."""
+    """Number of of them were trained to the end."""
     other_names: tuple[str, ...] = ()
     """Families that are this very function on these data, where nothing else was tried."""
 
@@ -62,12 +62,12 @@ class Finalist(NamedTuple):
         return geometric_middle(self.rates) if self.drawn else self.rates.best
 
     def learning_rate_for_seed(self, number: int) -> float:
-        """The learning rate of its `number`-th confirmation seed, from 0."""
+        """Return the learning rate of confirmation seed `number`, from 0."""
         return draw_rate(self.rates, number) if self.drawn and self.rates is not None else self.lr
 
     @property
     def identity(self) -> str:
-        """What its confirmations are known by."""
+        """Key by which its confirmations are recognised."""
         if not self.drawn or self.rates is None:
             return str((*self.trial.spec.loss, self.lr))
         return str((*self.trial.spec.loss, self.rates.low, self.rates.high))
@@ -84,7 +84,10 @@ class Finalist(NamedTuple):
 
 
 def select_best_of_families(trials: Sequence[TrialResult]) -> list[Finalist]:
-    """The best completed trial of each family, best first; diverged ones are not eligible. Ties go to the earlier."""
+    """Return the best completed trial of each family, best first.
+
+    Diverged trials are not eligible. Ties go to the earlier trial.
+    """
     best: dict[str, TrialResult] = {}
     for trial in trials:
         if trial.state != "complete" or trial.value is None or trial.collapse == Collapse.DIVERGED:
@@ -94,14 +97,14 @@ def select_best_of_families(trials: Sequence[TrialResult]) -> list[Finalist]:
             best[trial.spec.family] = trial
     tried = Counter(trial.spec.family for trial in trials)
     done = Counter(trial.spec.family for trial in trials if trial.state == "complete")
-    found = [Finalist(t, tried=tried[family], completed=done[family]) for family, t in best.items()]
-    return sorted(found, key=lambda f: (-f.value, f.trial.spec.number))
+    finalists = [Finalist(t, tried=tried[family], completed=done[family]) for family, t in best.items()]
+    return sorted(finalists, key=lambda f: (-f.value, f.trial.spec.number))
 
 
 def select_finalist_families(trials: Sequence[TrialResult]) -> list[Finalist]:
-    """Who enters the confirmation: the leading families, best first, and the baseline wherever it stands.
+    """Return the finalists: the leading families, best first, and the baseline wherever it ranks.
 
-    The best two do whatever their values. The third does not where it reads more than `CLOSE` below the second: the
+    The best two do whatever their values. The third does not where it scores more than `CLOSE` below the second: the
     first may be there by luck.
     """
     field = select_best_of_families(trials)
@@ -127,7 +130,7 @@ class RecheckPlan(NamedTuple):
 
 
 def fit_common_rate(trials: Sequence[TrialResult], space: SearchSpace) -> RateFit | None:
-    """The common optimum by the search's complete trials; None where a single rate is searched."""
+    """Return the common optimum by the search's complete trials; None if a single rate is searched."""
     if is_one_rate(space.lr):
         return None
     tried = [
@@ -143,7 +146,7 @@ def find_pending_rechecks(
     rechecks: Sequence[TrialResult],
     fit: RateFit | None,
 ) -> RecheckPlan | None:
-    """The trainings to be made before the finalists can be chosen; None when they can.
+    """Return the trainings to make before the finalists can be chosen; None if there are none.
 
     Args:
         trials: results of the search.
@@ -175,35 +178,35 @@ def choose_finalists(
     *,
     same: Sequence[SameLoss] = (),
 ) -> list[Finalist]:
-    """The leading families' best configurations and the baseline's, with the learning rates they are confirmed at.
+    """Return the best configurations of the leading families and the baseline, with their confirmation rates.
 
-    `trials` have the names that they count under, of which `same` tells the others.
+    `trials` have the names that they count under, their other names are in `same`.
     """
-    found, tried = [], {t.spec.family for t in trials if t.state != "failed"}
+    finalists, tried = [], {t.spec.family for t in trials if t.state != "failed"}
     for entrant in select_finalist_families(trials):
-        own, finalist = entrant.trial.spec, entrant
-        low = high = own.lr
+        spec, finalist = entrant.trial.spec, entrant
+        low = high = spec.lr
         if fit is not None:
-            best = own.lr if _keeps_own_rate(entrant, rechecks, fit) else fit.best
+            best = spec.lr if _keeps_own_rate(entrant, rechecks, fit) else fit.best
             rates = choose_confirmation_range(best, space.lr).model_copy(update={"shared": best == fit.best})
             finalist = entrant._replace(rates=rates, drawn=conditions.rates == "drawn")
             low, high = (rates.low, rates.high) if finalist.drawn else (best, best)
-        trained = (t for t in (*trials, *rechecks) if t.spec.loss == own.loss and t.state == "complete")
-        names = {s.family for s in same if s.is_family == own.family}
-        found.append(
+        trained = (t for t in (*trials, *rechecks) if t.spec.loss == spec.loss and t.state == "complete")
+        names = {s.family for s in same if s.is_family == spec.family}
+        finalists.append(
             finalist._replace(
                 trained=tuple(t for t in trained if low <= t.spec.lr <= high),
-                other_names=tuple(sorted(names - {own.family})) if tried <= {own.family, *names} else (),
+                other_names=tuple(sorted(names - {spec.family})) if tried <= {spec.family, *names} else (),
             )
         )
-    return found
+    return finalists
 
 
 def _keeps_own_rate(finalist: Finalist, rechecks: Sequence[TrialResult], fit: RateFit) -> bool:
     if not _is_far_from_optimum(finalist, fit):
         return False
-    there = index_completed(rechecks).get(training_key(_make_recheck_spec(finalist, fit)))
-    return there is not None and KEPT * (finalist.value - (there.value or 0.0)) > CLEAR
+    recheck = index_completed(rechecks).get(training_key(_make_recheck_spec(finalist, fit)))
+    return recheck is not None and KEPT * (finalist.value - (recheck.value or 0.0)) > CLEAR
 
 
 def _is_far_from_optimum(finalist: Finalist, fit: RateFit) -> bool:
@@ -211,5 +214,5 @@ def _is_far_from_optimum(finalist: Finalist, fit: RateFit) -> bool:
 
 
 def _make_recheck_spec(finalist: Finalist, fit: RateFit) -> TrialSpec:
-    """The finalist's own training once more, at the common optimum."""
+    """Return the finalist's own training, to be repeated at the common optimum."""
     return finalist.trial.spec.model_copy(update={"purpose": "recheck", "number": 0, "lr": fit.best})

@@ -1,6 +1,6 @@
 """Does any loss learn more than a constant answer? Asked before the search, and again after its floors.
 
-A search at a budget at which every training ends no better than a constant answer tells nothing, and costs as much as
+A search at a budget at which every training ends no better than a constant answer shows nothing, and costs as much as
 any other. The ladder before it (`sweeper.study.budget_ladder`) ends where that is over and the classes are learned.
 
 Luck must not pass for learning. On a set of six classes, 40 trials that could not do the task read up to 0.028 mIoU
@@ -19,17 +19,17 @@ from sweeper.study.training_list import training_key
 SKILL = 0.05
 """Part of the way from a constant answer to a perfect one that two trainings must have come."""
 ALONE = 3 * SKILL
-"""The same for a single one."""
+"""Skill that a single training must show."""
 HELP = "What may help"
-"""How the sentence begins that says so."""
+"""Beginning of the sentence with remedies."""
 FRESH = 3
 """Complete trials of the search itself that must have shown nothing before it is given up."""
 
 
 def compute_skill(result: TrialResult) -> float:
-    """How far a training came from the best constant answer (0) to a perfect one (1), in mIoU on validation images.
+    """Return how far a training got from the best constant answer (0) to a perfect one (1), in validation mIoU.
 
-    −inf where it did not end or predicts nothing but the commonest class; inf where its counts were not kept.
+    −inf where it did not end or predicts only the most common class; inf where its counts were not kept.
     """
     if result.state != "complete" or not result.collapse.learned:
         return -math.inf
@@ -43,17 +43,17 @@ def compute_skill(result: TrialResult) -> float:
 
 
 def is_task_learned(skills: Iterable[float]) -> bool:
-    """Whether trainings of these skills show that the task is learned: two of `SKILL`, or one of `ALONE`."""
-    enough = [own for own in skills if own >= SKILL]
-    return len(enough) >= 2 or any(own >= ALONE for own in enough)
+    """Return whether trainings of these skills show that the task is learned: two of `SKILL`, or one of `ALONE`."""
+    enough = [skill for skill in skills if skill >= SKILL]
+    return len(enough) >= 2 or any(skill >= ALONE for skill in enough)
 
 
 def has_learned_nothing(trials: Sequence[TrialResult], before: Sequence[TrialResult] = (), *, strict: bool) -> bool:
-    """Whether the trainings of a search do not show that the task is learned: nothing to confirm then.
+    """Return whether the search's trainings fail to show that the task is learned, so that nothing can be confirmed.
 
     Args:
         trials: the search's.
-        before: trainings that chose its budget. Trials taken over from them may be lucky, and show nothing anew.
+        before: trainings that chose its budget. Trials reused from them may be lucky, and are no new evidence.
         strict: by `learned`, from `FRESH` complete trials on. Else nothing is learned where no training beats a
             constant answer at all: where the user gave the steps, and so may want to know what they give.
     """
@@ -68,7 +68,7 @@ def has_learned_nothing(trials: Sequence[TrialResult], before: Sequence[TrialRes
 
 
 def suggest_remedies(results: Sequence[TrialResult], conditions: Conditions, minutes: int | None = None) -> str:
-    """What to try where too little was learned, in the order of its cost; one sentence.
+    """Return one sentence on what to try where too little was learned, cheapest first.
 
     `minutes`: with so many there would be an answer; None = not by more time.
     """

@@ -1,7 +1,7 @@
-"""Which learning rates are tried and compared at: one optimum for all losses, fitted to every complete trial.
+"""Learning rates to try and to compare at: one optimum for all losses, fitted to every complete trial.
 
 AdamW does not care for the scale of a loss, so that the losses of one data set want much the same rate: in three real
-sweeps all finalists peaked at the same one. So the complete trials of all families tell it together, by
+sweeps all finalists peaked at the same one. So it is estimated from the complete trials of all families, by
 
     value = a_family − c (x − o)²,       x = log10(learning rate),
 
@@ -11,7 +11,7 @@ mean. The mean of o is what `RateFit.best` holds.
 
 Search trials draw their rates around what is known of o so far, the same points for every family. The confirmation's
 seeds draw from o ± `NEAR` decades, all finalists the same rate at the same seed; the rate's share of the variance is in
-every interval. A finalist whose own best rate lies far from o is tried at both (`sweeper.study.finalist`).
+every interval. A finalist whose own best rate is far from o is tried at both (`sweeper.study.finalist`).
 
 Everything here is on the logarithm of the rate. Pure; no torch.
 """
@@ -57,12 +57,12 @@ class CompletedRate(NamedTuple):
 
 
 def is_one_rate(searched: Coordinate) -> bool:
-    """Whether the searched range is a single rate, or so narrow (below `NARROWEST`) that its rates are one."""
+    """Return whether the searched range is a single rate, or so narrow (below `NARROWEST`) that its rates are one."""
     return searched.kind == "fixed" or searched.high < NARROWEST * searched.low
 
 
 def fit_rates(tried: Sequence[CompletedRate], searched: Coordinate) -> RateFit:
-    """The optimum that all losses share, by the model above.
+    """Return the optimum that all losses share, by the model above.
 
     Args:
         tried: complete trainings on one seed, in any order; with none it is the middle of the range.
@@ -108,12 +108,12 @@ def _compute_log_likelihood(tried: Sequence[CompletedRate], o: Floats, c: Floats
         residual = flat - level @ of
         weight = (TAILS + 1) / (TAILS + (residual / NOISE) ** 2)
     far = np.log1p((residual / NOISE) ** 2 / TAILS).sum(axis=1)
-    found: Floats = -0.5 * (TAILS + 1) * far - 0.5 * (((level - middle[:, None]) / LEVELS) ** 2).sum(axis=1)
-    return found
+    likelihood: Floats = -0.5 * (TAILS + 1) * far - 0.5 * (((level - middle[:, None]) / LEVELS) ** 2).sum(axis=1)
+    return likelihood
 
 
 def search_rate(fitted: RateFit, searched: Coordinate, number: int, *, curve: bool = True) -> float:
-    """The learning rate of a family's `number`-th trial (from 0), within what is known of the optimum so far.
+    """Return the learning rate of a family's trial `number` (from 0), within what is known of the optimum so far.
 
     The first is the middle, second and third the ends, so that three trials show a curve; the others lie between.
 
@@ -122,17 +122,17 @@ def search_rate(fitted: RateFit, searched: Coordinate, number: int, *, curve: bo
         searched: range of the learning rate.
         number: how many trials of the family were begun before.
         curve: False = its first trials are other configurations each, which stay near the optimum: what a
-            configuration reads at the end of the range says little about it.
+            configuration scores at the end of the range says little about it.
     """
-    own = _clip_range(fitted.best, WIDE + fitted.spread / 2, searched)
+    near_best = _clip_range(fitted.best, WIDE + fitted.spread / 2, searched)
     # Upwards first: a short training forgives a high rate more than a low one.
     first = (0.5, 1.0, 0.0) if curve else (0.5, 0.75, 0.5)
     place = first[number] if number < len(first) else 1 - _compute_van_der_corput(number - 2)
-    return min(max(round_rate(own.low * (own.high / own.low) ** place), searched.low), searched.high)
+    return min(max(round_rate(near_best.low * (near_best.high / near_best.low) ** place), searched.low), searched.high)
 
 
 def choose_confirmation_range(best: float, searched: Coordinate) -> RateRange:
-    """What the confirmation draws from: `NEAR` decades on either side of `best`, within the searched range."""
+    """Return the confirmation's range of rates: `NEAR` decades on either side of `best`, within the searched range."""
     return _clip_range(best, NEAR, searched)
 
 
@@ -141,7 +141,7 @@ def _clip_range(best: float, reach: float, searched: Coordinate) -> RateRange:
 
 
 def draw_rate(drawn: RateRange, number: int) -> float:
-    """The learning rate of the confirmation's `number`-th seed (from 0): van der Corput's sequence over the range.
+    """Return the learning rate of confirmation seed `number` (from 0), by van der Corput's sequence over the range.
 
     Its first points fill the range evenly however many there are; the first is the middle.
     """
@@ -149,17 +149,17 @@ def draw_rate(drawn: RateRange, number: int) -> float:
 
 
 def _compute_van_der_corput(number: int) -> float:
-    place, digit, left = 0.0, 0.5, number + 1
-    while left:
-        place, digit, left = place + digit * (left % 2), digit / 2, left // 2
+    place, digit, remainder = 0.0, 0.5, number + 1
+    while remainder:
+        place, digit, remainder = place + digit * (remainder % 2), digit / 2, remainder // 2
     return place
 
 
 def geometric_middle(drawn: RateRange) -> float:
-    """The geometric middle of a range, which is recommended of it: what the first seed draws."""
+    """Return the geometric middle of a range, which is recommended and which the first seed uses."""
     return draw_rate(drawn, 0)
 
 
 def round_rate(rate: float) -> float:
-    """Three significant digits, as people write rates."""
+    """Return a rate with three significant digits, as people write rates."""
     return float(f"{rate:.3g}")

@@ -26,14 +26,14 @@ class FailureCount:
         self._reason = ""
 
     def record_result(self, result: TrialResult) -> None:
-        """A training ended, or waits, with this result."""
+        """Count a training that ended or waits with this result."""
         if result.state == "failed":
             self.record_lost_worker(result.reason or "no reason is known")
         else:
             self._count = 0
 
     def record_lost_worker(self, reason: str) -> None:
-        """A worker was lost."""
+        """Count a lost worker."""
         self._count, self._reason = self._count + 1, reason
 
     def check_limit(self, workers: int) -> None:
@@ -53,23 +53,23 @@ POLL_SECONDS = 0.5
 
 
 class WorkSource(Protocol):
-    """Where jobs come from and where results go."""
+    """Source of jobs and receiver of results."""
 
     @property
     def is_over(self) -> bool:
         """Whether what still runs is not needed any more."""
 
     def next(self) -> TrainingJob | None:
-        """The next job; None when there is none now (it is asked again after each answer)."""
+        """Return the next job; None if there is none now (the loop asks again after each answer)."""
 
     def take_answer(self, answer: JobResult) -> bool:
         """Take what a job gave; whether its training ended, or waits, by that. If not, `next` gives the next job."""
 
     def handle_dead_worker(self, spec: TrialSpec, reason: str) -> None:
-        """A worker died under this training."""
+        """Handle the death of the worker that ran this training."""
 
     def handle_interruption(self, reason: str) -> None:
-        """The sweep is being stopped, or its time is up, with what runs unfinished."""
+        """Handle a stop of the sweep, or the end of its time, with trainings unfinished."""
 
 
 def run_work(

@@ -19,10 +19,10 @@ from sweeper.study.training_list import Key, TrainingList, index_completed, trai
 
 
 class RaceRound(NamedTuple):
-    """What an interim analysis waits for."""
+    """Trainings that an interim analysis waits for."""
 
     number: int
-    """Of the interim analysis."""
+    """Number of the interim analysis."""
     specs: Sequence[TrialSpec]
     """All trainings that it rests on, apart from those of finalists that were dropped."""
     ahead: Sequence[TrialSpec]
@@ -56,9 +56,9 @@ class Race(TrainingList):
             study: keeps the results.
             rounds: what is trained.
             places: every training that there may be, in the order of their numbers.
-            recorder: is told of trainings.
-            admit: of so many steps = whether a training may still begin.
-            begun: is told a round, and how many of its trainings are missing.
+            recorder: observer of the trainings.
+            admit: takes a number of steps; returns whether such a training may still begin.
+            begun: receives each round, and how many of its trainings are missing.
         """
         super().__init__(study, (), recorder=recorder, admit=admit)
         self._rounds, self._begun = rounds, begun
@@ -80,7 +80,7 @@ class Race(TrainingList):
         return not any(training_key(spec) in self._wanted for spec in (*self._queue, *self._running.values()))
 
     def next(self) -> TrainingJob | None:
-        """The next training of the round; where all of them run, the first of the next seed."""
+        """Return the next training of the round; if all of them run, the first of the next seed."""
         if not self._going and not self._queue and self._running and self._next_seed:
             self._queue = self._next_seed[:1]
         job = super().next()
@@ -90,7 +90,7 @@ class Race(TrainingList):
         return job
 
     def take_answer(self, answer: JobResult) -> bool:
-        """What an idle worker began ends where its finalist was dropped."""
+        """Take a result; a training that an idle worker began early ends if its finalist was dropped."""
         ended, spec = super().take_answer(answer), answer.result.spec
         if ended or training_key(spec) in self._wanted | self._likely:
             return ended
@@ -101,7 +101,7 @@ class Race(TrainingList):
         return True
 
     def store_result(self, spec: TrialSpec, result: TrialResult) -> None:
-        """Store it; after the last of a round go on to the next."""
+        """Store a result; after the last one of a round begin the next round."""
         super().store_result(spec, result)
         if not self._over and self.is_round_complete:
             self._skip_complete_rounds(lambda: self._rounds.send(True))
@@ -113,12 +113,12 @@ class Race(TrainingList):
             self._tried.discard(training_key(spec))
 
     def analyse_cut_round(self) -> None:
-        """The time is up: what is there is analysed."""
+        """Analyse what is finished when the time is up."""
         with suppress(StopIteration):
             self._rounds.send(False)
 
     def _skip_complete_rounds(self, following: Callable[[], RaceRound]) -> None:
-        """Rounds of which nothing is missing are analysed at once."""
+        """Analyse rounds of which nothing is missing at once."""
         while not self._over:
             try:
                 self._begin_round(following())
@@ -129,23 +129,23 @@ class Race(TrainingList):
                 return
             following = lambda: self._rounds.send(True)  # noqa: E731
 
-    def _begin_round(self, found: RaceRound) -> None:
+    def _begin_round(self, round_: RaceRound) -> None:
         results = list_extra_results(self._study, "confirm")
-        have, taken = index_completed(results), {result.spec.number for result in results}
+        have, used_numbers = index_completed(results), {result.spec.number for result in results}
         running = {training_key(spec) for spec in self._running.values()}
 
         def missing(specs: Sequence[TrialSpec]) -> list[TrialSpec]:
             gone = {*have, *running, *self._tried}
-            return [self._assign_number(spec, taken) for spec in specs if training_key(spec) not in gone]
+            return [self._assign_number(spec, used_numbers) for spec in specs if training_key(spec) not in gone]
 
-        self._wanted, self._likely = ({training_key(spec) for spec in specs} for specs in (found.specs, found.ahead))
-        self._queue = missing(found.specs)
-        self._next_seed = [spec for spec in missing(found.ahead) if training_key(spec) not in self._wanted]
-        self._begun(found, len(self._queue) + len(self._wanted & running))
+        self._wanted, self._likely = ({training_key(spec) for spec in specs} for specs in (round_.specs, round_.ahead))
+        self._queue = missing(round_.specs)
+        self._next_seed = [spec for spec in missing(round_.ahead) if training_key(spec) not in self._wanted]
+        self._begun(round_, len(self._queue) + len(self._wanted & running))
 
-    def _assign_number(self, spec: TrialSpec, taken: set[int]) -> TrialSpec:
-        """With its place for a number; a failed training, or one of other finalists, may have that already."""
+    def _assign_number(self, spec: TrialSpec, used_numbers: set[int]) -> TrialSpec:
+        """Return the training with its place, or the next free one, as its number."""
         number = self._places[training_key(spec)]
-        while number in taken:
+        while number in used_numbers:
             number += len(self._places)
         return spec.model_copy(update={"number": number})

@@ -32,7 +32,7 @@ IMAGES = 8
 SIDE = 256
 """Their largest side in pixels: what is larger is cut to its middle."""
 MEASURING_SECONDS = 300.0
-"""How long the process that measures is waited for; a second or two are usual, after torch is loaded."""
+"""Seconds to wait for the measuring process; one or two are usual after torch is loaded."""
 NEUTRAL = {
     "pos_weight": 1.0,
     "alpha": 0.5,
@@ -44,7 +44,7 @@ NEUTRAL = {
     "fp_weight": 0.5,
     "overlap_exponent": 1.0,
 }
-"""Where a coordinate does nothing: what a loss without it has."""
+"""Neutral value of a coordinate: the loss is the one without it."""
 
 
 class EquivalenceQuestion(NamedTuple):
@@ -64,26 +64,28 @@ Measure = Callable[[Sequence[EquivalenceQuestion], Conditions], list[float]]
 def find_equivalent_losses(
     trials: Sequence[TrialResult], space: SearchSpace, conditions: Conditions, measure: Measure
 ) -> SameLosses:
-    """Which completed trials are another name for a simpler family of the space.
+    """Return the completed trials whose loss equals a simpler family of the space on these data.
 
     Of several families that a trial is, the simplest counts (the registry's order).
     """
-    asked = [q for trial in trials if _is_counted(trial) for q in _list_questions(trial, space)]
-    found: dict[int, SameLoss] = {}
-    for question, distance in zip(asked, measure(asked, conditions) if asked else [], strict=True):
-        if distance <= CLOSE and question.trial not in found:
-            found[question.trial] = SameLoss(**question._asdict(), distance=distance)
-    return SameLosses(trials=len(trials), found=tuple(found.values()))
+    questions = [q for trial in trials if _is_counted(trial) for q in _list_questions(trial, space)]
+    answers: dict[int, SameLoss] = {}
+    for question, distance in zip(questions, measure(questions, conditions) if questions else [], strict=True):
+        if distance <= CLOSE and question.trial not in answers:
+            answers[question.trial] = SameLoss(**question._asdict(), distance=distance)
+    return SameLosses(trials=len(trials), found=tuple(answers.values()))
 
 
 def relabel_equivalent_trials(trials: Sequence[TrialResult], same: Sequence[SameLoss]) -> list[TrialResult]:
-    """The trials, those that are another name for a simpler loss under that one's."""
-    of = {found.trial: found for found in same}
+    """Return the trials, with those that equal a simpler loss under its name."""
+    of = {same_loss.trial: same_loss for same_loss in same}
     return [
         trial.model_copy(
-            update={"spec": trial.spec.model_copy(update={"family": known.is_family, "params": known.is_params})}
+            update={
+                "spec": trial.spec.model_copy(update={"family": same_loss.is_family, "params": same_loss.is_params})
+            }
         )
-        if (known := of.get(trial.spec.number)) is not None and trial.spec.family == known.family
+        if (same_loss := of.get(trial.spec.number)) is not None and trial.spec.family == same_loss.family
         else trial
         for trial in trials
     ]
@@ -94,20 +96,22 @@ def _is_counted(trial: TrialResult) -> bool:
 
 
 def _list_questions(trial: TrialResult, space: SearchSpace) -> list[EquivalenceQuestion]:
-    """The simpler families of the space, each at the trial's own coordinates and neutral where it has none."""
+    """Return the simpler families of the space, each at the trial's own coordinates and neutral where it has none."""
     spec, names = trial.spec, [family.family for family in space.families]
-    own = {**spec.params}
-    if "alpha" in own and 0 < own["alpha"] < 1:
-        own.setdefault("pos_weight", own["alpha"] / (1 - own["alpha"]))  # one coordinate, up to a factor of the loss
-    found = []
+    params = {**spec.params}
+    if "alpha" in params and 0 < params["alpha"] < 1:
+        params.setdefault(
+            "pos_weight", params["alpha"] / (1 - params["alpha"])
+        )  # one coordinate, up to a factor of the loss
+    questions = []
     for family in space.families[: names.index(spec.family) if spec.family in names else 0]:
-        known = {
-            name: coordinate.low if coordinate.kind == "fixed" else own.get(name, NEUTRAL.get(name, math.nan))
+        shared = {
+            name: coordinate.low if coordinate.kind == "fixed" else params.get(name, NEUTRAL.get(name, math.nan))
             for name, coordinate in family.coordinates.items()
         }
-        if not any(math.isnan(value) for value in known.values()):
-            found.append(EquivalenceQuestion(spec.number, spec.family, dict(spec.params), family.family, known))
-    return found
+        if not any(math.isnan(value) for value in shared.values()):
+            questions.append(EquivalenceQuestion(spec.number, spec.family, dict(spec.params), family.family, shared))
+    return questions
 
 
 # --- Measuring, in a process that may load torch -------------------------------------------------------------
@@ -176,7 +180,7 @@ def _sample_labels(dataset: Dataset, train: Sequence[int]) -> npt.NDArray[np.uin
 
 
 def _cut_window(mask: npt.NDArray[np.uint8], label: int, height: int, width: int) -> npt.NDArray[np.uint8]:
-    """The part of a mask around the middle of a class, or of the mask where the class does not occur."""
+    """Return the part of a mask around the middle of a class, or of the mask if the class does not occur."""
     where = np.argwhere(mask == label)
     middle = np.median(where, axis=0) if len(where) else np.array(mask.shape) / 2
     starts = [

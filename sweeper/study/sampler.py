@@ -18,17 +18,17 @@ from sweeper.storage.record_format import ATTEMPT_OF, RETRY_OF
 LOSS = "loss"
 """The parameter that says which family, whose other parameters are called `FAMILY.name`."""
 RATE = ".lr"
-"""How the names of the learning rates end."""
+"""Suffix of the learning rates' names."""
 
 
 class SearchGuide(Protocol):
-    """What a search knows beyond the values of its trials."""
+    """Knowledge of a search beyond the values of its trials."""
 
     def excluded_families(self) -> Collection[str]:
         """Families that get no more trials of the sampler's choosing."""
 
     def suggest_rate(self, number: int, family: str) -> float | None:
-        """The learning rate of the trial of this number, if it is of this family; None = TPE draws it."""
+        """Return the learning rate of trial `number` if it is of this family; None = TPE draws it."""
 
 
 def place_of(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
@@ -49,18 +49,18 @@ class KeyedTPESampler(BaseSampler):
     suggestions depend on how often it was asked before. Keyed by the trial's place in the search, neither happens.
     `group=True` is needed for a space whose parameters depend on the loss. The loss is drawn first, and then the
     parameters of this loss alone: Optuna itself would model those of every loss in each ask, and use none of them.
-    A trial that waits at a rung tells TPE what a stopped one would: to Optuna it is running, which says nothing.
+    A trial that waits at a rung counts for TPE like a stopped one: Optuna has it as running, without a value.
     """
 
     guide: SearchGuide | None = None
-    """What the search knows beyond the trials' values; None = TPE draws everything."""
+    """Knowledge beyond the trials' values; None = TPE draws everything."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._samplers: dict[int, TPESampler] = {}
 
     def _seed_sampler(self, study: optuna.Study, trial: FrozenTrial) -> TPESampler:
-        """A fresh sampler: a trial that is asked once more draws the same once more."""
+        """Make a fresh sampler, so that a repeated trial draws the same again."""
         place = place_of(trial, study.get_trials(deepcopy=False))
         key = int(np.random.SeedSequence([self._seed, place]).generate_state(1)[0])
         with warnings.catch_warnings():
@@ -77,7 +77,7 @@ class KeyedTPESampler(BaseSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """The loss first, then its own parameters alone, given the loss."""
+        """Draw the loss first, then only its own parameters."""
         with freeze_trials(study):
             sampler = self._samplers[trial.number]
             fixed = trial.system_attrs.get("fixed_params", {}).get(LOSS)
@@ -91,15 +91,15 @@ class KeyedTPESampler(BaseSampler):
                     return {}
                 chosen[LOSS] = self._replace_excluded_family(chosen[LOSS], study, trial, loss)
             family = fixed or chosen[LOSS]
-            own = {name: space for name, space in search_space.items() if name.startswith(f"{family}.")}
+            family_space = {name: space for name, space in search_space.items() if name.startswith(f"{family}.")}
             if self.guide is not None and self.guide.suggest_rate(trial.number, family) is not None:
-                own.pop(f"{family}{RATE}", None)
-            return {**chosen, **sampler.sample_relative(study, trial, own)}
+                family_space.pop(f"{family}{RATE}", None)
+            return {**chosen, **sampler.sample_relative(study, trial, family_space)}
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """One parameter by itself: the guide's learning rate where it has one, else a draw."""
+        """Draw a single parameter: the guide's learning rate if it has one, else at random."""
         if self.guide is not None and param_name.endswith(RATE):
             rate = self.guide.suggest_rate(trial.number, param_name.removesuffix(RATE))
             if rate is not None:
@@ -110,14 +110,14 @@ class KeyedTPESampler(BaseSampler):
     def _replace_excluded_family(
         self, drawn: str, study: optuna.Study, trial: FrozenTrial, losses: BaseDistribution
     ) -> str:
-        """The loss that was drawn; where it gets no more trials, any of those that do."""
+        """Return the drawn loss; if it gets no more trials, any of those that do."""
         excluded = self.guide.excluded_families() if self.guide is not None else ()
         if drawn not in excluded:
             return drawn
         assert isinstance(losses, CategoricalDistribution)
-        left = [str(loss) for loss in losses.choices if loss not in excluded]
+        allowed = [str(loss) for loss in losses.choices if loss not in excluded]
         place = place_of(trial, study.get_trials(deepcopy=False))
-        return left[np.random.default_rng([self._seed, place]).integers(len(left))]
+        return allowed[np.random.default_rng([self._seed, place]).integers(len(allowed))]
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None

@@ -1,14 +1,14 @@
-"""The search: Optuna asks, workers train, trials wait at their rungs or go on, every end is told.
+"""Search: Optuna proposes trials, workers train them, trials wait at their rungs or continue, every end is recorded.
 
 Every family begins with its literature defaults and gets its floor of trials: the configurations that were best on
 similar data, where the space has such. Then TPE chooses among the families that are not far behind. All draw their
-learning rates around the optimum that the complete trials tell so far (`sweeper.study.learning_rates`). Where no total
+learning rates around the optimum that the complete trials show so far (`sweeper.study.learning_rates`). Where no total
 was given the search ends by itself, once trials bring no gain; and it ends after the floors where nothing learned. At
 last each family that would be a finalist has trials completed, so that none enters the confirmation less tuned than the
 others.
 
 A trial that waits stays RUNNING in Optuna, with what it gave so far in its attributes and its network in a checkpoint:
-PRUNED is final there. It is told once no later trial could let it go on, or when nothing more is to be trained.
+PRUNED is final there. It is reported once no later trial could promote it, or when nothing more is to be trained.
 """
 
 from __future__ import annotations
@@ -66,8 +66,7 @@ from sweeper.system.disk_space import keep_within_room
 def enqueue_defaults(
     study: optuna.Study, space: SearchSpace, trials: int, instead: Mapping[str, dict[str, Any]] | None = None
 ) -> None:
-    """Queue the defaults of each family, or what is `instead` of them, in the space's order, as far as they are missing
-    and there is room.
+    """Queue the missing defaults of each family, or what replaces them in `instead`, while there is room.
 
     Called at every start: with a larger total a resume gives its families the trials that the smaller one could not.
     """
@@ -80,12 +79,12 @@ def enqueue_defaults(
 
 
 def _list_families(study: optuna.Study) -> dict[int, str]:
-    """The family of each trial that is there, by number, queued ones among them."""
-    known = {
+    """Return the family of each trial by number, queued ones included."""
+    families = {
         t.number: t.params.get(LOSS) or t.system_attrs.get("fixed_params", {}).get(LOSS)
         for t in list_present_trials(study)
     }
-    return {number: str(family) for number, family in known.items() if family}
+    return {number: str(family) for number, family in families.items() if family}
 
 
 class LossSearch:
@@ -102,7 +101,7 @@ class LossSearch:
         recorder: Observer,
         checkpoints: Path,
         admit: Callable[[int], bool] = admit_always,
-        known: Iterable[TrialResult] = (),
+        reusable: Iterable[TrialResult] = (),
         gain: float | None = None,
         strict: bool = False,
         earliest: int = 0,
@@ -115,10 +114,10 @@ class LossSearch:
             conditions: the study's.
             imbalance: as `suggest` takes it.
             trials: how many counted trials there are to be.
-            recorder: is told what happens.
+            recorder: observer of the trainings.
             checkpoints: folder of the trials that wait.
-            admit: whether a training of so many steps may still begin.
-            known: trainings made before the search; a trial that is the same one is not trained again.
+            admit: takes a number of steps; returns whether such a training may still begin.
+            reusable: trainings made before the search; a trial that is the same one is not trained again.
             gain: end where the last trials raised the best complete value by no more; None = make all `trials`.
             strict: end after the floors where no training clearly beats a constant answer.
             earliest: trials are not stopped before this step.
@@ -131,7 +130,7 @@ class LossSearch:
         self._checkpoints = checkpoints
         self._rungs = tuple(r for r in conditions.recipe.rungs(conditions.recipe.steps) if r >= earliest)
         self._field = SuccessiveHalving(self._rungs, least=count_floor_trials(space, trials), baseline=BASELINE)
-        self._before, self._gain, self._strict = list(known), gain, strict
+        self._before, self._gain, self._strict = list(reusable), gain, strict
         self._known = index_completed(self._before)
         self._ended: list[TrialResult] = list(search_results(study))
         self._fit = fit_common_rate(self._ended, space)
@@ -162,11 +161,10 @@ class LossSearch:
         return False
 
     def next(self) -> TrainingJob | None:
-        """The next rung of a trial that goes on; else what was cut off, a trial that may go on from where it waits, or
-        a new one while there is room and time.
+        """Return the next rung of a continuing trial, else an interrupted one, one that may be promoted, or a new one.
 
         A trial that was cut off was begun before any that waits could be let go: by this order a search that was
-        interrupted goes on as it would have gone on.
+        interrupted continues as it would have.
         """
         spec = self._going.pop(0) if self._going else self._begin_trial()
         return None if spec is None else TrainingJob(spec, until=1 + max(self._reported[spec.number], default=0))
@@ -192,11 +190,11 @@ class LossSearch:
             spec = self._ask_trial()
             self._reported[spec.number] = set()
             self._recorder.notify(TrainingStarted(spec))
-            if (known := self._known.pop(training_key(spec), None)) is not None:
-                self._reuse_probe(spec, known)
+            if (reused := self._known.pop(training_key(spec), None)) is not None:
+                self._reuse_probe(spec, reused)
                 return self._begin_trial()
         else:
-            if not self._running:  # nothing is to come that could let one go on
+            if not self._running:  # nothing is to come that could promote one
                 self.end_waiting_trials()
             return None
         self._running[spec.number] = spec
@@ -208,7 +206,7 @@ class LossSearch:
         return self._trials - self._done - len(self._running) - len(self._waiting)
 
     def _may_start_trial(self) -> bool:
-        """Whether new trials may begin."""
+        """Return whether new trials may begin."""
         if self._trials_left() <= 0 or not self._admit(self._rungs[-1]):
             return False
         return bool(self._cut) or not (self.is_settled or self._has_learned_nothing())
@@ -222,14 +220,16 @@ class LossSearch:
         return self._gain is not None and has_search_settled(decided, values, floors, self._gain)
 
     def _has_learned_nothing(self) -> bool:
-        """Whether the floors are over and no training of the search beats a constant answer by more than luck."""
+        """Return whether, after the floors, no training beats a constant answer by more than luck."""
         floors = len(self._space.families) * count_floor_trials(self._space, self._trials)
         over = not self._running and self._done + len(self._waiting) >= max(floors, 1)
         return self._strict and over and has_learned_nothing(self._ended, self._before, strict=True)
 
     def _next_required_trial(self) -> dict[str, Any] | None:
-        """What the next trial has to be, before the sampler may choose: the next of a family that lacks its floor, then
-        one of a leader that would have fewer than `FLOOR` trials to complete, once there is room for no others.
+        """Return what the next trial must be before the sampler may choose; None if it may.
+
+        First the next trial of a family that lacks its floor, then, once there is room for no others, one of a leader
+        that would have fewer than `FLOOR` complete trials.
         """
         begun, floor = Counter(self._families.values()), count_floor_trials(self._space, self._trials)
         if short := [name for name in self._first if begun[name] < floor]:
@@ -242,12 +242,12 @@ class LossSearch:
         return self._next_start_of_family(next(iter(lacking)), begun)
 
     def _next_start_of_family(self, family: str, begun: Counter[str]) -> dict[str, Any]:
-        """The next of a family's first trials; beyond them, the family alone."""
+        """Return the next of a family's first trials; beyond them, only the family."""
         first = self._first[family]
         return first[begun[family]] if begun[family] < len(first) else {LOSS: family}
 
     def _is_needed_as_finalist(self, number: int) -> bool:
-        """Whether a trial goes on because its family would be a finalist with fewer than `FLOOR` complete trials."""
+        """Return whether a trial continues because a finalist's family lacks `FLOOR` complete trials."""
         family = self._waiting[number].spec.family
         if family not in {f.family for f in select_finalist_families(self._ended)}:
             return False
@@ -262,7 +262,7 @@ class LossSearch:
         """Learning rate of this trial of `family`, from the fit to all trials; None before there is one."""
         if self._fit is None:
             return None
-        place = sum(family == own for other, own in self._families.items() if other < number)
+        place = sum(family == other_family for other, other_family in self._families.items() if other < number)
         return search_rate(self._fit, self._space.lr, place, curve=len(self._first[family]) == 1)
 
     # --- Asking -----------------------------------------------------------------------------------------------
@@ -271,8 +271,8 @@ class LossSearch:
         if self._cut:
             number = min(self._cut)
             self._cut.remove(number)
-            known = optuna.trial.FixedTrial(claim_trial(self._study, number).params)
-            spec = self._make_spec(number, suggest_choice(known, self._space, self._imbalance))
+            fixed_trial = optuna.trial.FixedTrial(claim_trial(self._study, number).params)
+            spec = self._make_spec(number, suggest_choice(fixed_trial, self._space, self._imbalance))
             self._drop_checkpoint(spec)  # of a rung where it was to wait: that is decided there
             return spec
         if self._queued:
@@ -299,13 +299,13 @@ class LossSearch:
             steps=self._rungs[-1],
         )
 
-    def _reuse_probe(self, spec: TrialSpec, known: TrialResult) -> None:
+    def _reuse_probe(self, spec: TrialSpec, result: TrialResult) -> None:
         """End a trial by a training of the same key that was made before the search."""
         self._running[spec.number] = spec
-        for evaluation in known.evaluations:
+        for evaluation in result.evaluations:
             self._record_evaluation(spec, evaluation)
             self._recorder.notify(TrainingEvaluated(spec, evaluation))
-        self.store_result(spec, known.model_copy(update={"spec": spec, "run_id": None}))
+        self.store_result(spec, result.model_copy(update={"spec": spec, "run_id": None}))
 
     def _record_evaluation(self, spec: TrialSpec, evaluation: Evaluation) -> None:
         if evaluation.step in self._rungs and evaluation.step not in self._field.reached_steps(spec.number):
@@ -338,22 +338,22 @@ class LossSearch:
         return True
 
     def _pause_trial(self, spec: TrialSpec, result: TrialResult) -> None:
-        """Let it wait, and end those that can go on no more."""
+        """Let the trial wait, and end those that can no longer continue."""
         mark_paused(self._study, result)
         del self._running[spec.number]
         self._waiting[spec.number] = result
         self._recorder.notify(TrainingPaused(spec, result))
         self._end_hopeless()
-        # One whose checkpoint is gone is trained from its start, should it go on: the last in line hardly will.
+        # One whose checkpoint is gone is trained from its start if promoted, which the last in line hardly is.
         line = self._field.promotion_order(self._waiting)
         keep_within_room(get_checkpoint_path(self._checkpoints, self._waiting[n].spec) for n in line)
 
     def _was_promoted(self, number: int) -> bool:
-        """Whether a trial that waits had been let go and had reached a further rung when it was cut off."""
+        """Return whether a waiting trial had been promoted and had reached a further rung when it was cut off."""
         return self._field.reached_steps(number)[-1] > self._waiting[number].evaluations[-1].step
 
     def _end_hopeless(self) -> None:
-        """End the trials that wait and can never go on: before a new one is asked for, as the sampler sees them end."""
+        """End the waiting trials that can no longer continue, before the sampler is asked: it must see them end."""
         for number in [
             n for n in self._waiting if not self._was_promoted(n) and self._field.cannot_be_promoted(n, self._trials)
         ]:
@@ -370,7 +370,7 @@ class LossSearch:
         self._store_and_notify(_require_finite(result))
 
     def _store_and_notify(self, result: TrialResult) -> None:
-        """Store it, then tell everyone."""
+        """Store a result, then notify all observers."""
         store_result(self._study, result)
         self._drop_old_checkpoints()
         self._done += 1
@@ -409,9 +409,9 @@ class LossSearch:
         self._recorder.notify(TrainingDropped(spec, reason, died))
 
     def _drop_old_checkpoints(self) -> None:
-        """Of trials that ended: a worker may write one once it is idle, or asked for another training."""
-        there = (*self._running.values(), *(result.spec for result in self._waiting.values()))
-        kept = {get_checkpoint_path(self._checkpoints, spec) for spec in there}
+        """Delete checkpoints of ended trials: a worker may write one once it is idle, or starts another training."""
+        specs = (*self._running.values(), *(result.spec for result in self._waiting.values()))
+        kept = {get_checkpoint_path(self._checkpoints, spec) for spec in specs}
         for path in self._checkpoints.glob("search-*.pt"):
             if path not in kept:
                 path.unlink(missing_ok=True)
@@ -428,7 +428,7 @@ def _format_params(choice: TrialChoice) -> str:
 
 
 def _steps_left(result: TrialResult) -> int:
-    """Steps that a waiting trial has before it."""
+    """Return the steps that a waiting trial still has to train."""
     return result.spec.steps - result.evaluations[-1].step
 
 

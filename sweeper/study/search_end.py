@@ -9,7 +9,7 @@ PATIENCE = 8
 
 
 def has_search_settled(decided: Sequence[int], values: Mapping[int, float | None], floors: int, gain: float) -> bool:
-    """Whether the last trials beyond the floors raised the best complete value by no more than `gain`.
+    """Return whether the last trials beyond the floors raised the best complete value by no more than `gain`.
 
     Args:
         decided: numbers of the trials that ended or wait at a rung, ascending.

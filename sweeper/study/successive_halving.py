@@ -1,9 +1,9 @@
-"""Which trials go on from a rung, which wait there, and which never can: successive halving, families first.
+"""Successive halving, families first: which trials continue from a rung, which wait, and which never can continue.
 
 Asynchronous successive halving (Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning") promotes a
 trial as soon as it is among the best share of those that reached its rung, and lets the others wait, so that no worker
 is ever idle and a late riser can still be called. Here a family's first trials, its best then, are promoted before
-anything else, up to the middle rung: what a training reads at a quarter of its steps hardly tells what it will read at
+anything else, up to the middle rung: a training's score at a quarter of its steps says little about its score at
 their end (docs/performance.md). Beyond the middle a family far behind the leader has no such right.
 
 Everything is a function of the values seen so far, in whatever order they came.
@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from sweeper.space import FLOOR
 
 SHARES: tuple[float, ...] = (1 / 6, 1 / 4)
-"""Of the trials that reach the first rung, and the second, how many go on beyond it; from a third on all do."""
+"""Shares of the trials at the first and the second rung that continue; from a third rung on all do."""
 
 BEHIND = 0.08
 """A family whose best value at the middle rung is further below the leader's is not pursued: it gets no trials beyond
@@ -41,8 +41,8 @@ class SuccessiveHalving:
 
         Args:
             rungs: steps after which a trial is evaluated, ascending; the last is its end.
-            least: so many first trials of a family go on beyond the first rung, whatever they read there.
-            shares: of the trials that reach the first rung, the second …, how many go on beyond it; 1 for the others.
+            least: number of a family's first trials that pass the first rung whatever they score there.
+            shares: share of the trials at the first rung, the second … that continue; 1 for the others.
             baseline: the family that the others are compared with: its best is trained to the end wherever it stands.
         """
         self._rungs, self._least, self._baseline = tuple(rungs), least, baseline
@@ -69,13 +69,13 @@ class SuccessiveHalving:
         return self._rungs[: len(self._reached.get(number, ()))]
 
     def may_continue(self, number: int) -> bool:
-        """Whether a trial may train beyond the last rung it reached."""
+        """Return whether a trial may train beyond the last rung it reached."""
         rung = self._rung_of(number)
         by_rank = self._is_among_best(number, rung, len(self._ranked[rung]))
         return by_rank or self._is_first(number, rung) or self._leads_family(number, rung)
 
     def cannot_be_promoted(self, number: int, total: int) -> bool:
-        """Whether a waiting trial can never go on, even if all of `total` trials reach its rung and are worse.
+        """Return whether a waiting trial can never continue, even if all others of `total` trials are worse.
 
         Those that a family would complete as a finalist may: its best `FLOOR`.
         """
@@ -86,18 +86,16 @@ class SuccessiveHalving:
 
     def trailing_families(self) -> set[str]:
         """Families whose best value at the middle rung is more than `BEHIND` below the best of all there."""
-        found = {family: held[0] for family, held in self._of[self._middle_rung].items() if held}
-        pursued = sorted(found, key=lambda family: found[family])[:PURSUED]
-        return {
-            family for family in found if family not in pursued and found[family][0] > found[pursued[0]][0] + BEHIND
-        }
+        best = {family: held[0] for family, held in self._of[self._middle_rung].items() if held}
+        pursued = sorted(best, key=lambda family: best[family])[:PURSUED]
+        return {family for family in best if family not in pursued and best[family][0] > best[pursued[0]][0] + BEHIND}
 
     def next_promotion(self, waiting: Iterable[int]) -> int | None:
-        """Which of the waiting trials to promote: of the highest rung, the best; None when none may go on."""
+        """Return which waiting trial to promote: of the highest rung the best; None if none may continue."""
         return next(iter(self.promotion_order(number for number in waiting if self.may_continue(number))), None)
 
     def promotion_order(self, waiting: Iterable[int]) -> list[int]:
-        """Trials that wait, in the order in which they would go on: of the highest rung, the best first."""
+        """Return the waiting trials in the order of their promotion: of the highest rung, the best first."""
         return sorted(waiting, key=lambda number: (-self._rung_of(number), self._reached[number][-1]))
 
     @property
@@ -108,20 +106,20 @@ class SuccessiveHalving:
         return len(self._reached[number]) - 1
 
     def _is_among_best(self, number: int, rung: int, trials: int) -> bool:
-        """Whether it is among those that may go on, were there so many trials at the rung."""
+        """Return whether the trial would be among those that continue, with this many trials at the rung."""
         allowed = math.floor(self._shares[rung] * trials + 1e-9)
         return bisect_left(self._ranked[rung], self._reached[number][rung]) < allowed
 
     def _is_first(self, number: int, rung: int) -> bool:
-        """Whether it is at the first rung, and one of the first `least` trials of its family."""
-        own = self._of[0][self._families[number]]
-        return rung == 0 and sum(other < number for _, other in own) < self._least
+        """Return whether the trial is at the first rung, and one of the first `least` trials of its family."""
+        family_values = self._of[0][self._families[number]]
+        return rung == 0 and sum(other < number for _, other in family_values) < self._least
 
-    def _best_value(self, number: int, rung: int) -> bool:
+    def _is_best_of_family(self, number: int, rung: int) -> bool:
         return self._of[rung][self._families[number]][0] == self._reached[number][rung]
 
     def _leads_family(self, number: int, rung: int) -> bool:
-        """Whether it is the best of its family, and beyond the middle rung of one that is pursued."""
+        """Return whether the trial leads its family, beyond the middle rung one that is still pursued."""
         family = self._families[number]
         pursued = rung < self._middle_rung or family == self._baseline or family not in self.trailing_families()
-        return self._best_value(number, rung) and pursued
+        return self._is_best_of_family(number, rung) and pursued

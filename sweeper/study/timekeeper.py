@@ -9,7 +9,7 @@ from sweeper.core.events import ResultStored, SweepEvent, TrainingPaused
 from sweeper.core.records import TrialResult
 
 PROBE_SHARE = 0.25
-"""By this share of the time a probe of the budget must be over."""
+"""Share of the time by which a probe of the budget must be over."""
 SEARCH_SHARE = 0.6
 """And by this one the search: what is left is the confirmation's."""
 RECHECK_SHARE = 0.7
@@ -41,11 +41,11 @@ class Timekeeper:
             self._record_pace(result)
 
     def is_over(self) -> bool:
-        """Whether what still runs must be given up."""
+        """Return whether all running trainings must be given up."""
         return self.seconds is not None and self._clock() >= self._share_deadline(1.0)
 
     def make_admission(self, share: float) -> Callable[[int], bool]:
-        """Whether a training of so many steps would end before `share` of the time is over."""
+        """Return a function of steps: whether such a training would end before `share` of the time is over."""
 
         def admitted(steps: int) -> bool:
             if self.seconds is None:

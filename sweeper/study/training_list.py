@@ -24,12 +24,12 @@ ATTEMPTS = 2
 
 
 def admit_always(_: int) -> bool:
-    """A training of any number of steps may begin."""
+    """Admit a training of any number of steps."""
     return True
 
 
 def training_key(spec: TrialSpec) -> Key:
-    """What makes two trainings the same one, whatever their numbers."""
+    """Return the key by which two trainings are the same, whatever their numbers."""
     return (*spec.configuration, spec.seed, spec.steps, spec.fold)
 
 
@@ -58,8 +58,8 @@ class TrainingList:
         self._queue: list[TrialSpec] = []
         if specs:
             done = list_extra_results(study, specs[0].purpose)
-            have, taken = index_completed(done), {result.spec.number for result in done}
-            free = (number for number in range(len(done) + len(specs)) if number not in taken)
+            have, used_numbers = index_completed(done), {result.spec.number for result in done}
+            free = (number for number in range(len(done) + len(specs)) if number not in used_numbers)
             self._queue = [
                 spec.model_copy(update={"number": next(free)}) for spec in specs if training_key(spec) not in have
             ]
@@ -68,7 +68,7 @@ class TrainingList:
         self._going: list[TrialSpec] = []
         """Those that are between two rungs."""
         self._reported: dict[int, int] = {}
-        """The last step that was told of each."""
+        """Last reported step of each training."""
 
     @property
     def is_over(self) -> bool:
@@ -81,12 +81,11 @@ class TrainingList:
         return not self._queue and not self._running
 
     def __len__(self) -> int:
-        """How many trainings have not begun."""
+        """Return how many trainings have not begun."""
         return len(self._queue)
 
     def next(self) -> TrainingJob | None:
-        """The next rung of a training that goes on, else the next training, in order; None where none is left, or none
-        may begin any more."""
+        """Return the next rung of a continuing training, else the next training; None if none is left or may begin."""
         if self._going:
             spec = self._going.pop(0)
         elif not self._queue or not self._admit(self._queue[0].steps):
@@ -98,7 +97,7 @@ class TrainingList:
         return TrainingJob(spec, until=self._reported[spec.number] + 1)
 
     def take_answer(self, answer: JobResult) -> bool:
-        """Tell the evaluations that are new; store a result, else go on to the next rung."""
+        """Report new evaluations; store a result, else continue to the next rung."""
         spec = answer.result.spec
         for evaluation in answer.result.evaluations:
             if evaluation.step > self._reported[spec.number]:
@@ -128,13 +127,13 @@ class TrainingList:
             self.store_result(spec, make_dead_result(spec, attempts))
 
     def handle_interruption(self, reason: str) -> None:
-        """Nothing to keep: a resume trains it again."""
+        """Keep nothing: a resume trains it again."""
         for spec in self._running.values():
             self._recorder.notify(TrainingDropped(spec, reason, died=False))
 
 
 def make_dead_result(spec: TrialSpec, reason: str) -> TrialResult:
-    """Result of a training whose workers died under it."""
+    """Return the result of a training whose workers died under it."""
     return TrialResult(
         spec=spec,
         state="failed",

@@ -19,14 +19,14 @@ class BoundedConnection(psycopg.Connection[Any]):
 
     @classmethod
     def connect(cls, conninfo: str = "", **options: Any) -> Any:
-        """As psycopg's, with our timeouts where the address names none.
+        """Connect as psycopg does, with our timeouts unless the address has its own.
 
         Raises:
             psycopg.OperationalError: if the server does not answer.
         """
-        given = psycopg.conninfo.conninfo_to_dict(conninfo)
-        defaults = {key: value for key, value in postgres.SOCKET.items() if key not in given}
-        limit = int(given.get("connect_timeout") or postgres.CONNECT_SECONDS)
+        address = psycopg.conninfo.conninfo_to_dict(conninfo)
+        defaults = {key: value for key, value in postgres.SOCKET.items() if key not in address}
+        limit = int(address.get("connect_timeout") or postgres.CONNECT_SECONDS)
         defaults["connect_timeout"] = max(2, limit)  # 0 would be without end
         autocommit = bool(options.pop("autocommit", False))
         connection = super().connect(conninfo, autocommit=True, **{**defaults, **options})
@@ -39,7 +39,7 @@ class BoundedConnection(psycopg.Connection[Any]):
         return connection
 
     def wait(self, gen: Any, interval: float = 0.1, **more: Any) -> Any:  # type: ignore[override]
-        """As psycopg's, for so long as the server is not silent for longer than `postgres.ANSWER_SECONDS`."""
+        """Wait as psycopg does, unless the server is silent for longer than `postgres.ANSWER_SECONDS`."""
         try:
             return super().wait(self._wait_while_answering(gen), interval, **more)
         except _SilentError:
@@ -60,8 +60,8 @@ class BoundedConnection(psycopg.Connection[Any]):
                     raise _SilentError
                 state = gen.send(ready)
         except StopIteration as end:
-            found: Found = end.value
-            return found
+            result: Found = end.value
+            return result
 
 
 class _SilentError(Exception):
@@ -70,8 +70,8 @@ class _SilentError(Exception):
 
 def _set_server_timeouts(connection: psycopg.Connection[Any]) -> None:
     """Set the server's end of the timeouts."""
-    asked = ", ".join("set_config(%s, %s, false)" for _ in postgres.SESSION)
+    settings = ", ".join("set_config(%s, %s, false)" for _ in postgres.SESSION)
     values = [text for pair in postgres.SESSION.items() for text in pair]
     # A server that does not know one of them: this end's timeouts have to do.
     with suppress(psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError):
-        connection.execute(f"SELECT {asked}", values, prepare=False)
+        connection.execute(f"SELECT {settings}", values, prepare=False)

@@ -2,7 +2,7 @@
 
 The time of day may be set back or forward while a sweep runs: it is for names and records alone. What is measured, or
 waited for, goes by the monotonic clock; and where it is another process that is judged by how long it takes, by the
-time that this process itself ran (`running_seconds`): both are stopped when a laptop sleeps, or a job is suspended.
+time that this process itself ran (`get_running_seconds`): both are stopped when a laptop sleeps, or a job is suspended.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def check_time_zone() -> None:
 class RunningClock:
     """Seconds that this process ran, from an arbitrary zero: a stop, however long, counts for `GAP_SECONDS` at most.
 
-    A thread reads the clock every second, so that a stop shows as a gap. Without that thread (`tick`) the clock must be
-    called as often.
+    A thread reads the clock every second, so that a stop shows as a gap. Without that thread (`start_ticking`) the
+    clock must be called as often.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -44,7 +44,7 @@ class RunningClock:
         self._last, self._sum = clock(), 0.0
 
     def __call__(self) -> float:
-        """Seconds so far."""
+        """Return the seconds so far."""
         with self._lock:
             now = self._clock()
             self._sum += min(now - self._last, GAP_SECONDS)
@@ -71,7 +71,7 @@ _making = threading.Lock()
 
 
 def get_running_seconds() -> float:
-    """Seconds that this process ran, from an arbitrary zero; see `RunningClock`. Thread-safe."""
+    """Return the seconds that this process ran, from an arbitrary zero; see `RunningClock`. Thread-safe."""
     clock = _clocks.get(os.getpid())
     if clock is None:
         with _making:

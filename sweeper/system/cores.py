@@ -22,30 +22,30 @@ def count_available_cores() -> int:
     return cores if quota is None else max(1, min(cores, int(quota)))
 
 
-def read_cpu_quota(system: Path = _SYSTEM, own: Path = _OWN) -> float | None:
+def read_cpu_quota(system: Path = _SYSTEM, own_group: Path = _OWN) -> float | None:
     """Cores' worth of time that Linux's control groups allow, the least of this process's group and those above it.
 
     Args:
         system: where the control groups are mounted (version 2).
-        own: the file that says which is this process's.
+        own_group: the file that says which is this process's.
 
     Returns:
         None where there is no limit, or none can be read.
     """
-    found: list[float] = []
+    quotas: list[float] = []
     with suppress(OSError, ValueError):
-        path = own.read_text(encoding="utf-8").partition("0::")[2]
+        path = own_group.read_text(encoding="utf-8").partition("0::")[2]
         names = Path(path.splitlines()[0]).parts[1:] if path else ()
-        # In a container its own group may be mounted at the top, under a path that is told from outside.
+        # In a container its own group may be mounted at the top, under a path as seen from outside.
         for depth in range(len(names) + 1):
             with suppress(OSError, ValueError):
                 quota, period = system.joinpath(*names[:depth], "cpu.max").read_text(encoding="utf-8").split()
-                found += [] if quota == "max" else [int(quota) / int(period)]
-    return min(found, default=None)
+                quotas += [] if quota == "max" else [int(quota) / int(period)]
+    return min(quotas, default=None)
 
 
 def get_processor_name(cpuinfo: Path = _PROCESSOR) -> str:
-    """The processor, so that two that compute at different speeds have two names.
+    """Return the processor's name, different for two that compute at different speeds.
 
     Clouds show one model name for several processors, and hide instructions of them: what the kernel says of the first
     core's family, model, stepping and flags is in the name.
@@ -62,13 +62,13 @@ def get_processor_name(cpuinfo: Path = _PROCESSOR) -> str:
 
 def read_requested_threads() -> int | None:
     """`OMP_NUM_THREADS`, the first number of it; None where it is not set, or says nothing."""
-    found = re.match(r"\s*(\d+)\s*(,|$)", os.environ.get("OMP_NUM_THREADS", ""))
-    return int(found[1]) or None if found else None
+    match = re.match(r"\s*(\d+)\s*(,|$)", os.environ.get("OMP_NUM_THREADS", ""))
+    return int(match[1]) or None if match else None
 
 
 @contextmanager
 def set_unless_given(variables: dict[str, str], others: Sequence[str] = ()) -> Iterator[None]:
-    """Processes begun meanwhile have these variables, unless the user set one of them, or one of the `others`."""
+    """Give processes begun in the block these variables, unless the user set one of them, or one of the `others`."""
     if any(name in os.environ for name in (*variables, *others)):
         yield
         return
@@ -81,7 +81,7 @@ def set_unless_given(variables: dict[str, str], others: Sequence[str] = ()) -> I
 
 
 def use_passive_waiting() -> AbstractContextManager[None]:
-    """Processes begun meanwhile have threads that sleep while they wait for each other, unless the user said otherwise.
+    """Let threads of processes begun in the block sleep while they wait, unless the user said otherwise.
 
     OpenMP's own default is to spin. That takes the core from the very thread that is waited for when the machine has
     other work: 12 steps on two threads of a busy two-core machine took 38 to 74 s, and sleeping ones 12 s.
@@ -98,16 +98,16 @@ def get_available_memory(system: Path = Path("/")) -> int | None:
     Pages of files that a control group holds are counted as free, as the machine counts its own: the kernel drops them
     for a process that needs memory.
     """
-    found = []
+    limits = []
     with suppress(OSError):
         lines = (system / "proc" / "meminfo").read_text("ascii").splitlines()
-        found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+        limits += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
     group = system / "sys" / "fs" / "cgroup"
     with suppress(OSError):
         limit, used = ((group / f"memory.{name}").read_text("ascii").strip() for name in ("max", "current"))
         if limit.isdigit():
-            found += [max(0, int(limit) - max(0, int(used) - _read_file_pages(group)))]
-    return min(found, default=None)
+            limits += [max(0, int(limit) - max(0, int(used) - _read_file_pages(group)))]
+    return min(limits, default=None)
 
 
 def _read_file_pages(group: Path) -> int:
@@ -120,5 +120,5 @@ def _read_file_pages(group: Path) -> int:
 
 
 def format_memory(size: float) -> str:
-    """Bytes for people: GiB, and MB where less than one is meant."""
+    """Return bytes as text: GiB, or MB below one GiB."""
     return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / 1e6:.0f} MB"

@@ -1,4 +1,4 @@
-"""Disks: which kind of file system a path lies on, room that is checked before anything is trained, and a full disk."""
+"""Disks: the file system of a path, the room that is checked before anything is trained, and a full disk."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ NETWORK = {
 
 
 def find_existing_parent(path: Path) -> Path:
-    """The path, or its nearest folder that is there."""
+    """Return the path, or its nearest existing folder."""
     path = path.absolute()
     return next(folder for folder in (path, *path.parents) if folder.exists())
 
 
 def get_file_system(path: Path, mounts: str | None = None) -> str | None:
-    """Type of the file system that a path lies on; None where the system does not say."""
+    """Return the type of a path's file system; None if the system does not say."""
     if mounts is None:
         try:
             mounts = Path("/proc/mounts").read_text("utf-8")
@@ -57,12 +57,12 @@ def get_file_system(path: Path, mounts: str | None = None) -> str | None:
 
 
 def warn_unsafe_for_sqlite(storage: str) -> str | None:
-    """A warning where the SQLite file of an address lies where its locks are not safe; else None."""
+    """Return a warning if an address's SQLite file is where its locks are not safe; else None."""
     path = get_sqlite_path(storage)
     if path is None or (kind := get_file_system(path)) not in NETWORK:
         return None
     return (
-        f"--storage {storage} lies on a network file system ({kind}), where SQLite's locks and write-ahead log are "
+        f"--storage {storage} is on a network file system ({kind}), where SQLite's locks and write-ahead log are "
         "not safe: keep it on a local disk, or use a PostgreSQL database: --storage postgresql://USER@HOST/DATABASE "
         "(docs/cluster.md)"
     )
@@ -72,7 +72,7 @@ MB = 1_000_000
 SPARE = 100 * MB
 """Left over on every disk: logs, locks, temporary files, what others write meanwhile."""
 SWEEP = 400 * MB
-"""What a sweep may write besides the decoded images: databases, a report, weights of the finalists."""
+"""Room for a sweep besides the decoded images: databases, a report, weights of the finalists."""
 CHECKPOINTS = 0.25
 """Trainings that wait may take this share of what is free without them: 24 million weights keep 0.4 GB."""
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -106,14 +106,14 @@ def keep_within_room(files: Iterable[Path]) -> list[Path]:
     Returns:
         What was deleted.
     """
-    there = [(path, path.stat().st_size) for path in files if path.exists()]
-    if not there:
+    existing = [(path, path.stat().st_size) for path in files if path.exists()]
+    if not existing:
         return []
-    total = sum(size for _, size in there)
-    allowed = CHECKPOINTS * (shutil.disk_usage(there[0][0].parent).free + total)
+    total = sum(size for _, size in existing)
+    allowed = CHECKPOINTS * (shutil.disk_usage(existing[0][0].parent).free + total)
     gone: list[Path] = []
-    while there and total > allowed:
-        path, size = there.pop()
+    while existing and total > allowed:
+        path, size = existing.pop()
         path.unlink(missing_ok=True)
         gone.append(path)
         total -= size
@@ -121,7 +121,7 @@ def keep_within_room(files: Iterable[Path]) -> list[Path]:
 
 
 def write_failure(error: BaseException | None, places: Mapping[str, Path]) -> str | None:
-    """What could not be written, in a sentence, if that is what an error, or one that it came from, says.
+    """Return a sentence on what could not be written, if an error or one of its causes says so.
 
     Args:
         error: what was raised.
@@ -139,8 +139,10 @@ def write_failure(error: BaseException | None, places: Mapping[str, Path]) -> st
         if not isinstance(one, OSError):
             continue
         path = Path(one.filename).absolute() if isinstance(one.filename, str) else None
-        own = path is not None and any(path.is_relative_to(place.absolute()) for place in places.values())
-        if one.errno in _FULL or (one.errno in _PROTECTED and own):  # elsewhere it may be a file that cannot be read
+        is_ours = path is not None and any(path.is_relative_to(place.absolute()) for place in places.values())
+        if one.errno in _FULL or (
+            one.errno in _PROTECTED and is_ours
+        ):  # elsewhere it may be a file that cannot be read
             return _explain_unwritable(places if path is None else {"a file": path}, text)
     return None
 
@@ -162,7 +164,7 @@ def explain_full_disk(
 ) -> Iterator[Callable[[str], None]]:
     """Turn what a full disk, or a file that cannot be written, raises within the block into one message.
 
-    Any other error is given the command that goes on with the study as a note, once its name is known.
+    Any other error gets the command that continues the study as a note, once its name is known.
 
     Yields:
         What takes the study's name when it becomes known.
@@ -170,18 +172,16 @@ def explain_full_disk(
     Raises:
         SweeperError: in place of such an error; every other error passes.
     """
-    known = [study] if study else []
+    names = [study] if study else []
     try:
-        yield known.append
+        yield names.append
     except SweeperError:
         raise
     except Exception as error:
-        resume = resume_command(known[-1], storage) if known else None
+        resume = resume_command(names[-1], storage) if names else None
         if (what := write_failure(error, places)) is None:
             if resume is not None:
                 error.add_note(resume)
             raise
-        on = "repeat the command" if resume is None else f"go on with: {resume}"
-        raise SweeperError(
-            f"{what}. The sweep ends here, and what was finished is kept. Mend that, and {on}"
-        ) from error
+        on = "repeat the command" if resume is None else f"continue with: {resume}"
+        raise SweeperError(f"{what}. The sweep ends here, and what was finished is kept. Fix that, and {on}") from error

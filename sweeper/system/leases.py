@@ -39,19 +39,19 @@ _FREE = "DELETE FROM sweeper_leases WHERE purpose = %s AND token = %s"
 
 
 class LeaseTakenError(Exception):
-    """A process that lives has the lease; the text names it for people."""
+    """A living process has the lease; the message says which."""
 
 
 class Lease:
     """One process's claim to a purpose. While it is held a thread renews it."""
 
     def __init__(self, url: str, purpose: str) -> None:
-        """Not yet held; the purpose is the same for all who exclude each other."""
+        """Make a lease that is not yet held; the purpose is the same for all who exclude each other."""
         self._url, self._purpose = url, purpose
         self._token, self._who = uuid.uuid4().hex, f"process {os.getpid()} on {socket.gethostname()}"
         self._connection: psycopg.Connection | None = None
         self._end = threading.Event()
-        self._renewing = threading.Thread(target=self._renew_once, name="sweeper-lease", daemon=True)
+        self._renewing = threading.Thread(target=self._run_renewals, name="sweeper-lease", daemon=True)
         self.lost, self._renewed = False, time.monotonic()
         """Whether another process took it, as of the last renewal; and when that was."""
 
@@ -59,7 +59,7 @@ class Lease:
         """Take the lease and keep it.
 
         Whether its holder lives shows within `RENEW_SECONDS`, and that it does not after `LEASE_SECONDS` without a
-        renewal: `warn` is told of that wait.
+        renewal: `warn` is called for that wait.
 
         Raises:
             TakenError: without `wait`, if its holder lives.
@@ -75,17 +75,17 @@ class Lease:
         first: tuple[str, object] | None = None
         began, warned = time.monotonic(), False
         while not self._try_acquire(self._connection):
-            found: tuple[str, object] = self._connection.execute(_HOLDER, [self._purpose]).fetchone() or (
+            holder: tuple[str, object] = self._connection.execute(_HOLDER, [self._purpose]).fetchone() or (
                 "nobody",
                 None,
             )
-            first = first or found
-            if not wait and found != first:  # it was renewed
+            first = first or holder
+            if not wait and holder != first:  # it was renewed
                 self._connection.close()
-                raise LeaseTakenError(found[0])
+                raise LeaseTakenError(holder[0])
             if not warned and time.monotonic() - began > 2 * RENEW_SECONDS:
                 warned = True
-                warn(f"{found[0]} has the lease and gives no sign of life; waiting up to {LEASE_SECONDS:.0f} s")
+                warn(f"{holder[0]} has the lease and gives no sign of life; waiting up to {LEASE_SECONDS:.0f} s")
             time.sleep(POLL_SECONDS)
         self._renewing.start()
 
@@ -103,16 +103,16 @@ class Lease:
         if not self.lost and time.monotonic() - self._renewed > 2 * RENEW_SECONDS:
             self._renewed = time.monotonic()  # a server that is away is not asked at once again
             with suppress(Exception), connect_to_server(self._url, f"{NAME} lease") as connection:
-                self.lost = not self._keep_renewing(connection)
+                self.lost = not self._extend_lease(connection)
         return self.lost
 
     def _try_acquire(self, connection: psycopg.Connection) -> bool:
         return connection.execute(_TAKE, [self._purpose, self._token, self._who, LEASE_SECONDS]).rowcount == 1
 
-    def _keep_renewing(self, connection: psycopg.Connection) -> bool:
+    def _extend_lease(self, connection: psycopg.Connection) -> bool:
         return connection.execute(_RENEW, [LEASE_SECONDS, self._purpose, self._token]).rowcount == 1
 
-    def _renew_once(self) -> None:
+    def _run_renewals(self) -> None:
         import psycopg
 
         while not self._end.wait(RENEW_SECONDS) and not self.lost:
@@ -120,7 +120,7 @@ class Lease:
                 if self._connection is None or self._connection.closed:
                     self._connection = connect_to_server(self._url, f"{NAME} lease")
                 began = time.monotonic()  # the answer may be read long after the server gave it
-                self.lost, self._renewed = not self._keep_renewing(self._connection), began
+                self.lost, self._renewed = not self._extend_lease(self._connection), began
             except psycopg.Error:  # the server is away: it is asked again
                 if self._connection is not None:
                     self._connection.close()
@@ -128,7 +128,7 @@ class Lease:
 
 @contextmanager
 def hold_lease(url: str, purpose: str, *, wait: bool, warn: Callable[[str], None] = lambda _: None) -> Iterator[Lease]:
-    """Hold a lease for as long as the block lasts. `warn` is told what is waited for.
+    """Hold a lease for as long as the block lasts. `warn` receives what is waited for.
 
     Raises:
         TakenError: without `wait`, if another process has it.

@@ -15,11 +15,11 @@ from sweeper.core.errors import UsageError
 from sweeper.core.paths import make_folder_name
 
 CREATION_SECONDS = 300.0
-"""How long the process is waited for that makes a database, or brings it to a new version. Seconds are usual."""
+"""Seconds to wait for a process that makes or migrates a database; a few are usual."""
 
 
 def lock_beside(database: Path, purpose: str) -> FileLock:
-    """A lock for one use of a database file, in `.sweeper/locks` beside it; not yet held."""
+    """Return a lock for one use of a database file, in `.sweeper/locks` next to it; not yet held."""
     folder = database.resolve().parent / ".sweeper" / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     return FileLock(folder / f"{make_folder_name(f'{database.name}.{purpose}')}.lock")
@@ -76,22 +76,22 @@ def _make_whole(database: Path, make: Callable[[Path], object]) -> None:
 
 
 def _remove_database(database: Path) -> None:
-    """Remove a SQLite file, and what lies beside one: a log that stays would be applied to the next of its name."""
+    """Remove a SQLite file and its log, which would be applied to the next file of its name."""
     for end in ("", "-wal", "-shm", "-journal"):
         Path(f"{database}{end}").unlink(missing_ok=True)
 
 
 def get_sqlite_path(url: str) -> Path | None:
-    """The file of a `sqlite:///FILE` address; None for any other address."""
+    """Return the file of a `sqlite:///FILE` address; None for any other address."""
     return Path(url.removeprefix("sqlite:///")) if url.startswith("sqlite:///") else None
 
 
 def get_sqlite_file(url: str) -> Path | None:
-    """As `sqlite_path`, but None too for an address that names no file, or more than it: memory, or options."""
+    """Return the file as `get_sqlite_path`, but None for memory or an address with options."""
     path = get_sqlite_path(url)
     return None if path is None or not path.name or ":memory:" in url or set("?#") & set(url) else path
 
 
 def make_sqlite_uri(path: Path, mode: str) -> str:
-    """What `sqlite3.connect(…, uri=True)` takes to open a file that is there: `mode` is ro or rw."""
+    """Return what `sqlite3.connect(…, uri=True)` takes to open an existing file: `mode` is ro or rw."""
     return f"file:{quote(str(path.absolute()))}?mode={mode}"

@@ -25,9 +25,9 @@ def check_names() -> None:
     Raises:
         UsageError: with the first of them.
     """
-    given = {f"argument {number}": text for number, text in enumerate(sys.argv[1:], 1)}
-    given |= {name: text for name, text in os.environ.items() if name.startswith("SWEEPER_")}
-    for where, text in (given | {"the working folder": os.getcwd()}).items():  # noqa: PTH109 (a text)
+    arguments = {f"argument {number}": text for number, text in enumerate(sys.argv[1:], 1)}
+    arguments |= {name: text for name, text in os.environ.items() if name.startswith("SWEEPER_")}
+    for where, text in (arguments | {"the working folder": os.getcwd()}).items():  # noqa: PTH109 (a text)
         if not is_unicode(text):
-            found = "an address" if "://" in text else text.encode("utf-8", "backslashreplace").decode()
-            raise UsageError(f"{where} must be Unicode (UTF-8), found other bytes in {found}; rename what it names")
+            value = "an address" if "://" in text else text.encode("utf-8", "backslashreplace").decode()
+            raise UsageError(f"{where} must be Unicode (UTF-8), found other bytes in {value}; rename what it refers to")

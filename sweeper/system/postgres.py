@@ -53,7 +53,7 @@ _ADVICE = "Each run needs 4 connections or more: raise the server's max_connecti
 
 
 def is_postgres(url: str) -> bool:
-    """Whether an address is a PostgreSQL server's."""
+    """Return whether an address is a PostgreSQL server's."""
     return url.startswith(SCHEMES)
 
 
@@ -71,7 +71,7 @@ def make_sqlalchemy_url(url: str) -> str:
 
 
 def make_named_url(url: str, purpose: str) -> str:
-    """`sqlalchemy_url` with an application name of ours, for an engine made of the address alone."""
+    """`make_sqlalchemy_url` with an application name of ours, for an engine made of the address alone."""
     address = make_sqlalchemy_url(url)
     if not is_postgres(url) or "application_name" in dict(parse_qsl(address.partition("?")[2])):
         return address
@@ -79,7 +79,7 @@ def make_named_url(url: str, purpose: str) -> str:
 
 
 def is_same_database(one: str, other: str) -> bool:
-    """Whether two addresses are one PostgreSQL database, as far as can be told from them."""
+    """Return whether two addresses are one PostgreSQL database, as far as the addresses show."""
     return is_postgres(one) and is_postgres(other) and one.split("://", 1)[1] == other.split("://", 1)[1]
 
 
@@ -89,7 +89,7 @@ def make_engine_options() -> dict[str, object]:
 
 
 def connect_to_server(url: str, name: str) -> psycopg.Connection:
-    """A connection that commits each statement, on which no wait is without end.
+    """Return a connection that commits each statement, on which no wait is endless.
 
     SQLAlchemy takes the address apart, as for the engines: libpq's parser ends passwords elsewhere, and prints pieces.
 
@@ -106,19 +106,19 @@ def connect_to_server(url: str, name: str) -> psycopg.Connection:
 
 
 def explain_server_error(url: str, error: BaseException) -> UsageError:
-    """What to tell people of a server that cannot be used."""
+    """Return the error for a server that cannot be used."""
     text = get_cause(error)
     more = f". {_ADVICE}" if _is_full(error) else ""
     return UsageError(f"{hide_address_secrets(url)} must be a PostgreSQL database that answers, got: {text}{more}")
 
 
 def _is_full(error: BaseException) -> bool:
-    """Whether a server has no connection left."""
+    """Return whether a server has no connection left."""
     return any(words in str(error) for words in _FULL)
 
 
 def retry_until_accepting(url: str, call: Callable[[], Found], *, warn: Callable[[str], None]) -> Found:
-    """The call's result, repeated while the server has no connection left, or is starting.
+    """Return the call's result, repeated while the server has no connection left, or is starting.
 
     Raises:
         Exception: whatever the call raises, after `START_SECONDS` of such errors, or at once for any other.
@@ -157,7 +157,7 @@ def require_driver() -> None:
 
 
 def _open_connection(*arguments: Any, **options: Any) -> Any:
-    """As `psycopg.connect`, on a connection of ours; psycopg is loaded where it is needed alone."""
+    """Open a connection of ours like `psycopg.connect`; psycopg is loaded only where it is needed."""
     from sweeper.system.bounded_connection import BoundedConnection
 
     return BoundedConnection.connect(*arguments, **options)

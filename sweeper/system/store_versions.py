@@ -22,7 +22,7 @@ LIBRARIES = {
     "--storage": ("Optuna", "storages/_rdb/alembic", "studies", "optuna storage upgrade --storage"),
     "--tracking-uri": ("MLflow", "store/db_migrations", "experiments", "mlflow db upgrade"),
 }
-"""Of an option: the library, its folder of migrations, a table that is empty where nothing is held, what migrates."""
+"""Option → library, its folder of migrations, a table that is empty if nothing is stored, the migration command."""
 
 
 def store_fault(option: str, url: str) -> tuple[str, str] | None:
@@ -36,11 +36,11 @@ def store_fault(option: str, url: str) -> tuple[str, str] | None:
     assert package is not None and package.origin is not None
     scripts = ScriptDirectory(str(Path(package.origin).parent / folder))
     newest, *older = [script.revision for script in scripts.walk_revisions()]
-    found, holds = _read_rows(url, "alembic_version", "version_num"), _read_rows(url, table, "1")
-    if not (found or holds is not None) or (found and found[0][0] == newest):
+    versions, holds = _read_rows(url, "alembic_version", "version_num"), _read_rows(url, table, "1")
+    if not (versions or holds is not None) or (versions and versions[0][0] == newest):
         return None
     where, installed = path or hide_address_secrets(url), f"the installed {name} {version(name.lower())}"
-    if found and found[0][0] not in older:
+    if versions and versions[0][0] not in older:
         advice = f"install that {name}, or add to the command: {option} sqlite:///{name.lower()}-2.db"
         return f"{where} has the tables of a newer {name} than {installed}", advice
     if holds:
@@ -55,8 +55,8 @@ def store_fault(option: str, url: str) -> tuple[str, str] | None:
 def list_deleted_studies(storage: str, uri: str) -> dict[str, str]:
     """Return the ids of an MLflow database's deleted experiments, by their names, where a storage has that study."""
     names = {name for (name,) in _read_rows(storage, "studies", "study_name") or ()}
-    found = _read_rows(uri, "experiments", "name, experiment_id, lifecycle_stage") or ()
-    return {name: str(number) for name, number, stage in found if stage == "deleted" and name in names}
+    experiments = _read_rows(uri, "experiments", "name, experiment_id, lifecycle_stage") or ()
+    return {name: str(number) for name, number, stage in experiments if stage == "deleted" and name in names}
 
 
 def restore_command(uri: str, experiment: str) -> str:

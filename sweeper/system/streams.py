@@ -24,24 +24,24 @@ class TolerantDescriptor(io.RawIOBase):
         """Why something was lost, the first time; None = nothing was."""
 
     def writable(self) -> bool:
-        """Whether it takes writes: always."""
+        """Return that it takes writes, always."""
         return True
 
     def fileno(self) -> int:
-        """The descriptor itself."""
+        """Return the descriptor itself."""
         return self._descriptor
 
     def isatty(self) -> bool:
-        """Whether it is a terminal that is still there."""
+        """Return whether it is a terminal that still exists."""
         return os.isatty(self._descriptor)
 
     def write(self, data: object, /) -> int:
         """Write all of the bytes that are taken; the number of all, in any case."""
         whole = memoryview(data).cast("B")  # type: ignore[arg-type]
-        left = whole
-        while left:
+        unwritten = whole
+        while unwritten:
             try:
-                left = left[os.write(self._descriptor, left) :]
+                unwritten = unwritten[os.write(self._descriptor, unwritten) :]
             except BlockingIOError:
                 time.sleep(0.01)  # another program made it so, and it is full
             except OSError as error:
@@ -51,7 +51,7 @@ class TolerantDescriptor(io.RawIOBase):
 
 
 def make_streams_tolerant() -> None:
-    """Make this process's standard output and standard error such that writing to them never raises.
+    r"""Make this process's standard output and standard error such that writing to them never raises.
 
     Characters that their encoding lacks are written as `\\u2026` and the like. Descriptors 0 to 2 that are closed are
     opened on /dev/null, so that no file gets their numbers and with it what is meant for the terminal. Streams that
@@ -77,7 +77,7 @@ def check_output() -> None:
     sys.stdout.flush()
     raw = getattr(sys.stdout, "buffer", None)
     if isinstance(raw, TolerantDescriptor) and raw.error is not None:
-        error, raw.error = raw.error, None  # told once
+        error, raw.error = raw.error, None  # reported once
         raise OutputError(f"standard output does not take the result: {error.strerror}") from error
 
 

@@ -1,4 +1,4 @@
-"""What errors say in words for people: a library's cause in one line, limits of the system, a damaged file."""
+"""Error messages in plain words: a library's cause in one line, limits of the system, a damaged file."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ from collections.abc import Iterator
 from sweeper.core.redact import redact
 
 _STATEMENT = re.compile(r"\[SQL:.*|\(Background on this error at: .*")
-"""What SQLAlchemy adds to a driver's words: the statement, and links to its own pages."""
+"""Additions of SQLAlchemy to a driver's words: the statement, and links to its own pages."""
 
 
 def get_cause(error: BaseException, longest: int = 300) -> str:
-    """The driver's words where a database failed, else the error's own: one line of at most `longest` characters.
+    """Return the driver's words if a database failed, else the error's own, in one line of `longest` characters.
 
     Secrets are hidden.
     """
     drivers = (getattr(one, "orig", None) for one in iterate_causes(error))
-    raised = next((own for own in drivers if isinstance(own, BaseException)), error)
+    raised = next((driver for driver in drivers if isinstance(driver, BaseException)), error)
     words = _STATEMENT.sub("", " ".join(str(raised).split())).strip()
     return redact(words)[:longest] or type(raised).__name__
 
 
 def iterate_causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, what SQLAlchemy wraps in it, what it was raised from, and so on: a library's error may have been put
-    into other words."""
+    """Yield the error, what SQLAlchemy wraps in it, what it was raised from, and so on.
+
+    A library's error may have been put into other words.
+    """
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -50,7 +52,7 @@ WORKER_BYTES = 5 * 10**9
 
 
 def explain_memory_limit() -> str | None:
-    """What to say where a program may reserve less memory than a worker does, with the next step; else None."""
+    """Return what to say if a program may reserve less memory than a worker does, with the next step; else None."""
     try:
         import resource
     except ImportError:  # on Windows
@@ -66,7 +68,7 @@ def explain_memory_limit() -> str | None:
 
 
 def limit_reached(error: BaseException, *, sweep: bool = True) -> str | None:
-    """What to say of an error that the machine made, with the next step; None for any other.
+    """Return what to say of an error that the machine made, with the next step; None for any other.
 
     Args:
         error: what was raised.
@@ -75,12 +77,12 @@ def limit_reached(error: BaseException, *, sweep: bool = True) -> str | None:
     for one in iterate_causes(error):
         if isinstance(one, ImportError | MemoryError) and (limited := explain_memory_limit()) is not None:
             return limited
-        if (text := _get_words(one, sweep=sweep)) is not None:
+        if (text := _explain_limit(one, sweep=sweep)) is not None:
             return text
     return None
 
 
-def _get_words(error: BaseException, *, sweep: bool) -> str | None:
+def _explain_limit(error: BaseException, *, sweep: bool) -> str | None:
     fewer = ", or ask for fewer --workers" if sweep else ""
     number = error.errno if isinstance(error, OSError) else None
     if (isinstance(error, RuntimeError) and "can't start new thread" in str(error)) or number == errno.EAGAIN:
@@ -92,9 +94,8 @@ def _get_words(error: BaseException, *, sweep: bool) -> str | None:
         return f"the system lets this program open no more files: {error}. Raise the limit (`ulimit -n`){fewer}"
     if "database disk image is malformed" in str(error):
         return (
-            "a SQLite file, of the study or of MLflow, is damaged (database disk image is malformed): `sweeper "
-            "doctor` says which. Restore a backup, or copy what SQLite can still read: `sqlite3 FILE .recover | "
-            "sqlite3 NEW`"
+            "a SQLite file, of the study or of MLflow, is damaged (database disk image is malformed): `sweeper doctor` "
+            "says which. Restore a backup, or copy what SQLite can still read: `sqlite3 FILE .recover | sqlite3 NEW`"
         )
     if isinstance(error, MemoryError) or number == errno.ENOMEM:
         return (

@@ -1,6 +1,6 @@
 """Files that appear under their names whole or not at all, and what a killed process left of some.
 
-What is being written has another name beside its place. An error, Ctrl-C, SIGTERM and SIGHUP take it away; SIGKILL, or
+A file being written has another name next to its place. An error, Ctrl-C, SIGTERM and SIGHUP remove it; SIGKILL, or
 a machine that goes down, leave it: what starts in that folder later removes it.
 """
 
@@ -15,13 +15,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PARTS = ".sweeper-*.part*"
-"""What matches the names of files that are being written, and SQLite's beside them."""
+"""Pattern of the names of files that are being written, and SQLite's next to them."""
 DAY = 86_400.0
 
 
 @contextmanager
 def replace_atomically(path: Path) -> Iterator[Path]:
-    """A path to write to, whose file takes the place of `path` when the block ends without an error.
+    """Yield a path to write to, whose file replaces `path` when the block ends without an error.
 
     Raises:
         OSError: if it cannot be put there.
@@ -38,7 +38,7 @@ def remove_left(folder: Path, pattern: str = PARTS, seconds: float = DAY) -> Non
     """Remove files and folders that a killed process left; what cannot be removed stays.
 
     Args:
-        folder: where they lie; it may be missing.
+        folder: where they are; it may be missing.
         pattern: of their names.
         seconds: since anything was written there: another process, of another machine too, may be at younger ones.
     """
@@ -57,7 +57,7 @@ class WatchedFile:
     """A file that a process keeps open by its name: what is written to one that was deleted is lost."""
 
     def __init__(self, path: Path) -> None:
-        """Remember which file lies at `path` now."""
+        """Remember which file is at `path` now."""
         self.path, self._first = path.resolve(), path.stat()
 
     def find_fault(self) -> str | None:
@@ -73,7 +73,7 @@ class WatchedFile:
         return "was replaced by another file"
 
     def find_new_place(self) -> Path | None:
-        """Return where a file that is still open lies after its folder was renamed, as far as the system says."""
+        """Return where an open file is after its folder was renamed, as far as the system says."""
         for opened in Path("/proc/self/fd").glob("*"):
             with suppress(OSError):
                 place = opened.resolve()

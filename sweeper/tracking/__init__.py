@@ -1,4 +1,4 @@
-"""MLflow: a projection of the study for people; no conclusion is read back from it.
+"""MLflow: a view of the study for users; no conclusion is read back from it.
 
 the study, then each result → tracker.py → values.py (what is to be there: runs, names and numbers)
                                                ↓ compared with what is there by mirror.py

@@ -24,20 +24,20 @@ from sweeper.tracking.values import MARKER, PAUSED, DesiredRun, MetricPoint
 SWEEP = "sweep"
 """Name of the sweep's run here; those of trainings are `search/00012` and the like."""
 MARK = "sweeper.key"
-"""Tag of the sweep's run that tells its study from others of the name."""
+"""Tag of the sweep's run that distinguishes its study from others of the name."""
 IDENTITY = ("sweeper.kind", "sweeper.trial")
 """Tags by which a training's run is found below the sweep's."""
 PURPOSE = {"trial": "search"}
-"""Of a training, by the tag `sweeper.kind`, where these differ."""
+"""Purpose of a training by the tag `sweeper.kind`, where these differ."""
 MOST_RUNS = 50_000
-"""MLflow tells so many at a time."""
+"""Number that MLflow returns at a time."""
 OF_RESULT = ("sweeper.reason", "sweeper.collapse", "sweeper.never_predicted", "sweeper.earlier")
 """Tags that a run loses where it is not to have them: an earlier attempt failed, say, and this one does not."""
 
 
 @dataclass
 class ActualRun:
-    """What MLflow has of a run."""
+    """A run as MLflow has it."""
 
     run_id: str
     status: str
@@ -51,7 +51,7 @@ class ActualRun:
 
     @classmethod
     def from_run(cls, run: Run) -> ActualRun:
-        """As MLflow tells it."""
+        """Return the run as MLflow has it."""
         used = run.inputs is not None and bool(run.inputs.dataset_inputs)
         return cls(run.info.run_id, run.info.status, run.data.tags, run.data.params, run.data.metrics, used)
 
@@ -79,43 +79,41 @@ class MlflowMirror:
             Exception: whatever MLflow raises.
         """
         experiment = self.client.get_experiment_by_name(study)
-        if experiment is None:  # a server decides for itself where files lie
+        if experiment is None:  # a server decides for itself where files are
             place = None if self._path is None else get_artifacts_address(self._path, study)
             self.experiment_id = self.client.create_experiment(study, artifact_location=place)
         elif experiment.lifecycle_stage != "active":
             raise SweeperError(
                 f"MLflow at {hide_address_secrets(self._uri)}: the experiment {study!r} was deleted there, and its "
-                "name is "
-                f"still taken. Restore it, or name another --tracking-uri, and repeat the command. To restore it: "
-                f"{restore_command(self._uri, experiment.experiment_id)}"
+                "name is still taken. Restore it, or name another --tracking-uri, and repeat the command. To restore "
+                f"it: {restore_command(self._uri, experiment.experiment_id)}"
             )
         else:
             self.experiment_id, location = experiment.experiment_id, str(experiment.artifact_location)
             if self._path is not None and has_files_elsewhere(self._path, study, location):
                 raise UsageError(
                     f"--tracking-uri {hide_address_secrets(self._uri)} must be where it was made, as MLflow keeps "
-                    "absolute "
-                    f"addresses, and it was moved or copied: it would write the files of study {study!r} to "
+                    f"absolute addresses, and it was moved or copied: it would write the files of study {study!r} to "
                     f"{location}. Name a new store (--tracking-uri sqlite:///NEW.db); `sweeper mlflow` writes any "
                     "study there"
                 )
         mine = f"tags.`{MARK}` = '{mark}' and tags.`sweeper.kind` = 'sweep'"
-        found = self.client.search_runs([self.experiment_id], mine, max_results=1)
-        own = (
-            ActualRun.from_run(found[0]) if found else self._create_run(sweep._replace(tags=sweep.tags | {MARK: mark}))
+        runs = self.client.search_runs([self.experiment_id], mine, max_results=1)
+        parent_run = (
+            ActualRun.from_run(runs[0]) if runs else self._create_run(sweep._replace(tags=sweep.tags | {MARK: mark}))
         )
-        self.parent_run_id = own.run_id
+        self.parent_run_id = parent_run.run_id
         self.write_run(SWEEP, sweep)
 
     def write_run(self, name: str, wanted: DesiredRun) -> None:
         """Write what MLflow lacks of a run."""
-        there, self._actual = self._actual or self._find_runs(), None
-        has = there.get(name)
+        actual, self._actual = self._actual or self._find_runs(), None
+        has = actual.get(name)
         if has is None:
-            has = there[name] = self._create_run(wanted)
+            has = actual[name] = self._create_run(wanted)
             self.made.add(name)
         lacked = self._complete_run(wanted, has)
-        self._actual = there
+        self._actual = actual
         if name == SWEEP:
             return
         self.run_ids[name] = has.run_id
@@ -138,14 +136,14 @@ class MlflowMirror:
         self.client.set_experiment_tag(self.experiment_id, key, value)
 
     def _find_runs(self) -> dict[str, ActualRun]:
-        """The runs of this sweep that are there: others may share the experiment's name."""
-        found = {SWEEP: ActualRun.from_run(self.client.get_run(self.parent_run_id))}
+        """Return the existing runs of this sweep: others may share the experiment's name."""
+        actual = {SWEEP: ActualRun.from_run(self.client.get_run(self.parent_run_id))}
         mine = f"tags.`mlflow.parentRunId` = '{self.parent_run_id}'"
         for run in self.client.search_runs([self.experiment_id], mine, max_results=MOST_RUNS):
             if run.data.tags.keys() >= set(IDENTITY):
                 kind, number = (run.data.tags[tag] for tag in IDENTITY)
-                found[f"{PURPOSE.get(kind, kind)}/{int(number):05d}"] = ActualRun.from_run(run)
-        return found
+                actual[f"{PURPOSE.get(kind, kind)}/{int(number):05d}"] = ActualRun.from_run(run)
+        return actual
 
     def _create_run(self, wanted: DesiredRun) -> ActualRun:
         run = self.client.create_run(
@@ -182,7 +180,9 @@ class MlflowMirror:
         return bool(metrics) or not whole
 
     def _list_missing_points(self, wanted: DesiredRun, has: ActualRun) -> list[Metric]:
-        """The points that MLflow lacks. A history takes every point again, so that it is asked which it has.
+        """Return the points that MLflow lacks.
+
+        A history takes every point again, so MLflow is asked which it has.
 
         The marker comes last in its point, which is whole where that is.
         """

@@ -45,11 +45,11 @@ LONGEST = 256 * 2**20
 
 
 class _BoundedAnswer(io.RawIOBase):
-    """What comes from a socket, until its time is over."""
+    """Answer from a socket, until its time is over."""
 
-    def __init__(self, sock: socket.socket, own: io.RawIOBase, timeout: float) -> None:
-        """`own` is the socket's own file, which keeps it open; `timeout` in seconds."""
-        self._sock, self._own, self._silence = sock, own, timeout
+    def __init__(self, sock: socket.socket, raw: io.RawIOBase, timeout: float) -> None:
+        """`raw` is the socket's own file, which keeps it open; `timeout` in seconds."""
+        self._sock, self._own, self._silence = sock, raw, timeout
         self._until = time.monotonic() + timeout
 
     def readable(self) -> bool:
@@ -57,7 +57,7 @@ class _BoundedAnswer(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any, /) -> int:
-        """As a socket's file.
+        """Read as a socket's file does.
 
         Raises:
             TimeoutError: if its time is over.
@@ -65,7 +65,7 @@ class _BoundedAnswer(io.RawIOBase):
         left = min(self._silence, self._until - time.monotonic())
         if left <= 0:
             raise TimeoutError("timed out, though bytes keep coming")
-        self._sock.settimeout(left)  # the next request sets it anew
+        self._sock.settimeout(left)  # the next request sets it again
         size = self._sock.recv_into(buffer)
         self._until += size / SLOWEST_LINE
         return size
@@ -79,16 +79,16 @@ class _BoundedAnswer(io.RawIOBase):
 class _BoundedHttpConnection(HTTPConnection):
     """A connection whose answers have an end."""
 
-    def response_class(self, sock: socket.socket, *given: Any, **more: Any) -> http.client.HTTPResponse:  # type: ignore[override]
-        """An answer, also of a proxy on the way."""
-        response = http.client.HTTPResponse(sock, *given, **more)
+    def response_class(self, sock: socket.socket, *arguments: Any, **more: Any) -> http.client.HTTPResponse:  # type: ignore[override]
+        """Return an answer, also one of a proxy on the way."""
+        response = http.client.HTTPResponse(sock, *arguments, **more)
         if self.timeout is not None:
             response.fp = io.BufferedReader(_BoundedAnswer(sock, response.fp.detach(), self.timeout))
         return response
 
 
 class _BoundedTlsConnection(_BoundedHttpConnection, HTTPSConnection):
-    """The same with TLS."""
+    """Bounded connection with TLS."""
 
 
 class BoundedPool(HTTPConnectionPool):
@@ -98,7 +98,7 @@ class BoundedPool(HTTPConnectionPool):
 
 
 class BoundedTlsPool(HTTPSConnectionPool):
-    """The same with TLS."""
+    """Bounded pool with TLS."""
 
     ConnectionCls = _BoundedTlsConnection
 
@@ -108,18 +108,18 @@ class BoundedAdapter(request_utils.TCPKeepAliveHTTPAdapter):
 
     _POOLS: ClassVar = {"http": BoundedPool, "https": BoundedTlsPool}
 
-    def init_poolmanager(self, *given: Any, **more: Any) -> None:
-        """As MLflow's."""
-        super().init_poolmanager(*given, **more)  # type: ignore[no-untyped-call]
+    def init_poolmanager(self, *arguments: Any, **more: Any) -> None:
+        """Make the pools as MLflow does, bounded."""
+        super().init_poolmanager(*arguments, **more)  # type: ignore[no-untyped-call]
         self.poolmanager.pool_classes_by_scheme = self._POOLS
 
-    def send(self, request: Any, *given: Any, **more: Any) -> Any:
-        """As MLflow's; an answer that is kept in memory has an end.
+    def send(self, request: Any, *arguments: Any, **more: Any) -> Any:
+        """Send as MLflow does; an answer that is kept in memory has an end.
 
         Raises:
             ConnectionError: if it is longer than `LONGEST`.
         """
-        answer = super().send(request, *given, **more)
+        answer = super().send(request, *arguments, **more)
         if not more.get("stream"):
             body = bytearray()
             for part in answer.iter_content(2**16):
@@ -130,9 +130,9 @@ class BoundedAdapter(request_utils.TCPKeepAliveHTTPAdapter):
             answer._content = bytes(body)
         return answer
 
-    def proxy_manager_for(self, *given: Any, **more: Any) -> Any:
-        """As MLflow's."""
-        manager = super().proxy_manager_for(*given, **more)  # type: ignore[no-untyped-call]
+    def proxy_manager_for(self, *arguments: Any, **more: Any) -> Any:
+        """Return a bounded manager as MLflow does."""
+        manager = super().proxy_manager_for(*arguments, **more)  # type: ignore[no-untyped-call]
         manager.pool_classes_by_scheme = self._POOLS
         return manager
 
@@ -141,7 +141,7 @@ request_utils.TCPKeepAliveHTTPAdapter = BoundedAdapter  # type: ignore[misc]
 
 
 def connect_to_mlflow(uri: str) -> MlflowClient:
-    """A client of a store that answers; a SQLite store is made, and migrated, once.
+    """Return a client of a store that answers; a SQLite store is made, and migrated, once.
 
     Raises:
         UsageError: if it does not answer.
@@ -159,7 +159,7 @@ def connect_to_mlflow(uri: str) -> MlflowClient:
 def _connect_once(uri: str) -> MlflowClient:
     check_address("--tracking-uri", uri)
     for name in ("alembic", "mlflow"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # what goes wrong is told by us, in one line
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # we report what goes wrong, in one line
     path = get_sqlite_path(uri)
     if is_postgres(uri):
         with hold_lease(uri, "mlflow", wait=True):
@@ -188,7 +188,7 @@ def _make_client(address: str) -> MlflowClient:
 
 
 def explain_missing_store(uri: str, error: Exception) -> UsageError:
-    """What to tell people of an address at which nothing answers."""
+    """Return the error for an address at which nothing answers."""
     if isinstance(error, UsageError):
         return error
     with suppress(sqlite3.Error, SQLAlchemyError):
@@ -206,7 +206,7 @@ def explain_missing_store(uri: str, error: Exception) -> UsageError:
 
 
 def get_server_version(uri: str) -> str:
-    """What MLflow's server at an http(s):// address says it is.
+    """Return the version that MLflow's server at an http(s):// address states.
 
     Raises:
         Exception: whatever MLflow raises, and where the server answers with an error.
@@ -227,12 +227,12 @@ def list_prepared_studies(uri: str) -> dict[str, str]:
 
 
 def get_artifacts_address(store: Path, study: str) -> str:
-    """Address of the folder of a study's files in MLflow: beside its SQLite store."""
+    """Return the address of a study's files in MLflow: next to its SQLite store."""
     return (store.resolve().parent / "mlruns" / make_folder_name(study)).as_uri()
 
 
 def has_files_elsewhere(store: Path, study: str, location: str) -> bool:
-    """Whether the address of a study's files names another folder than beside its store, which was moved or copied.
+    """Return whether a study's files are at another address than next to its store, which was moved or copied.
 
     MLflow keeps absolute addresses alone. A folder that a person gave the experiment is left to that person.
     """

@@ -1,4 +1,4 @@
-"""A study in MLflow: what its storage holds, and then each result, is written by a thread beside the training loop.
+"""A study in MLflow: a thread next to the training loop writes what its storage has, and then each result.
 
 The loop never waits for MLflow before its end. While MLflow is away what it lacks is kept in memory; what a process
 that is killed did not write follows from the study.
@@ -50,19 +50,19 @@ if TYPE_CHECKING:
 PASS_EVERY = 1.0
 """Seconds between two passes while trainings run."""
 PAUSE_AFTER_FAILURE = 10.0
-"""The same after one that failed, unless somebody waits."""
+"""Pause after a failed pass, unless somebody waits."""
 PATIENCE = 15.0
 """Seconds that the report waits for a server that takes nothing; it links to the runs."""
 END_PATIENCE = 30.0
-"""The same at the end: long enough for a server that is being started again."""
+"""Patience at the end: long enough for a server that restarts."""
 MOST_SECONDS = 300.0
-"""How long somebody waits for a store that takes something now and then."""
+"""Longest wait for a store that accepts something now and then."""
 LAST_SECONDS = 2.0
-"""How long somebody waits who was asked to stop."""
+"""Wait after a request to stop."""
 
 
 class SweepSummary(NamedTuple):
-    """What the sweep's own run says of the outcome."""
+    """Summary of the outcome for the sweep's own run."""
 
     note: str
     """Its description, and the experiment's, in markdown."""
@@ -88,8 +88,8 @@ class MlflowTracker:
 
         Args:
             uri: MLflow's tracking address.
-            warn: is told when the store goes away and comes back, and at the end what it lacks.
-            log: is told what the end waits for.
+            warn: receives when the store goes away and comes back, and at the end what it lacks.
+            log: receives what the end waits for.
             stopped: whether somebody asked not to wait any longer.
 
         Raises:
@@ -128,7 +128,7 @@ class MlflowTracker:
         Args:
             study: it.
             plan: its plan.
-            storage: its address, for the commands that go on with it.
+            storage: its address, for the commands that continue it.
             status: of the sweep's run.
 
         Raises:
@@ -139,11 +139,11 @@ class MlflowTracker:
         trainings = list_tracked_trainings(study, created)
         self._study, self._plan, self._values = study, plan, RunValues(plan.conditions)
         self._command = format_mlflow_command(study.study_name, storage, self._uri)
-        asked = {"trials": str(studies.unpack_value(study.user_attrs, "trials", 0)), "space": plan.space.name}
+        requested = {"trials": str(studies.unpack_value(study.user_attrs, "trials", 0)), "space": plan.space.name}
         self._sweep = DesiredRun(
             name=SWEEP,
             tags={"sweeper.kind": SWEEP, **self._values.make_class_tags(), **self._values.fold_tags()},
-            params={"seed": str(plan.conditions.seed), **asked},
+            params={"seed": str(plan.conditions.seed), **requested},
             dataset=self._values.make_dataset_input(SWEEP),
             start=int(created * 1000),
             status=status,
@@ -158,7 +158,7 @@ class MlflowTracker:
         except Exception as error:
             raise UsageError(
                 f"--tracking-uri {self._place} must be an MLflow store that can be written, got: {get_cause(error)}. "
-                f"Nothing was trained; mend it, and go on with: {resume_command(study.study_name, storage)}"
+                f"Nothing was trained. Fix this, then resume with: {resume_command(study.study_name, storage)}"
             ) from error
         studies.note_parent(study, self.mirror.experiment_id, self.mirror.parent_run_id)
         views = {
@@ -203,7 +203,7 @@ class MlflowTracker:
         return self._explain_missing()
 
     def conclude_sweep(self, status: str, summary: SweepSummary | None = None) -> None:
-        """The sweep ends with MLflow's status `status`."""
+        """End the sweep with MLflow's status `status`."""
         now = int(time.time() * 1000)
         if summary is not None:
             note = _cut_note(summary.note)
@@ -229,7 +229,7 @@ class MlflowTracker:
             self._warn(lacks)
 
     def close(self) -> None:
-        """Write nothing more: what is left follows from the study, which another process may be running by now."""
+        """Write nothing more: the rest follows from the study, which another process may be running already."""
         self._closed = True
         self._woken.set()
 
@@ -237,7 +237,7 @@ class MlflowTracker:
 
     @property
     def pending_text(self) -> str:
-        """What is not yet written: `3 runs and 1 file`; "" where that is nothing."""
+        """Text of what is not yet written: `3 runs and 1 file`; "" if there is nothing."""
         with self._lock:
             amounts = Counter(what for what, _ in self._lacking)
         return " and ".join(format_count(amount, what) for what, amount in amounts.items())
@@ -256,7 +256,7 @@ class MlflowTracker:
         self._put_task("run", SWEEP, partial(self.mirror.write_run, SWEEP, self._sweep))
 
     def _note_runs(self) -> None:
-        """Tell the study the runs of its trainings."""
+        """Store the runs of its trainings with the study."""
         studies.note_runs(self._study, self.mirror.run_ids)
 
     # --- Waiting ----------------------------------------------------------------------------------------------
@@ -287,7 +287,7 @@ class MlflowTracker:
         self._log_warnings()
 
     def _explain_missing(self) -> str | None:
-        """What the store lacks, and the command that writes it; None = nothing."""
+        """Return what the store lacks, and the command that writes it; None = nothing."""
         if self._is_gone():
             return f"{self._gone}: MLflow lacks what was in it. The study is whole, and this writes it: {self._command}"
         if not (left := self.pending_text):
@@ -310,9 +310,8 @@ class MlflowTracker:
             before, self.failure = self.failure, self._write_pass()
             if self.failure is not None and before is None:
                 self._warnings.append(
-                    f"MLflow at {self._place} fails: {get_cause(self.failure)}. The sweep goes on; what MLflow lacks "
-                    "is "
-                    "written when it answers again"
+                    f"MLflow at {self._place} fails: {get_cause(self.failure)}. The sweep continues; what MLflow lacks "
+                    "is written when it answers again"
                 )
             elif self.failure is None and before is not None:
                 self._warnings.append(f"MLflow at {self._place} answers again, and has everything")
@@ -324,7 +323,7 @@ class MlflowTracker:
                 self._woken.set()
 
     def _is_gone(self) -> bool:
-        """Whether the store's file is no more the one that was opened: SQLite would make an empty one."""
+        """Return whether the store's file is no longer the one that was opened: SQLite would make an empty one."""
         if self._gone is None and self._file is not None and (fault := self._file.find_fault()) is not None:
             self._gone = f"{self._file.path} {fault} while the sweep wrote to it"
         return self._gone is not None

@@ -1,4 +1,4 @@
-"""What MLflow is to have of a training: its run, with names, tags, parameters and metric values. Nothing is sent here.
+"""Values of MLflow's runs: names, tags, parameters and metrics. Nothing is sent here.
 
 A sweep at work and `sweeper mlflow` call these alike, so that both write the same run.
 """
@@ -43,7 +43,7 @@ USED_FOR = {
     "confirm": "confirmation",
     "longer": "longer training",
 }
-"""What a training uses the data set for, by its purpose."""
+"""Use of the data set by a training, by its purpose."""
 MARKER = "lr"
 """A metric of every evaluation: MLflow has the evaluations at whose steps it has this one."""
 
@@ -69,7 +69,7 @@ class RunValues:
         self._at_default = "miou_at_0.5" if binary else "miou_at_tau_0"
 
     def make_dataset_input(self, used_for: str) -> DatasetInput:
-        """The data set as MLflow's panel shows it."""
+        """Return the data set as MLflow's panel shows it."""
         dataset = self.conditions.dataset
         entity = Dataset(
             name=dataset.name,
@@ -83,22 +83,22 @@ class RunValues:
         """`recipe.*` parameters."""
         recipe = self.conditions.recipe
         codes = {name: getattr(recipe, name) for name in ("model", "own_metric")}
-        own = {name: None if code is None else f"{code.name} {code.digest}" for name, code in codes.items()}
-        values = recipe.model_dump() | own
+        user_code = {name: None if code is None else f"{code.name} {code.digest}" for name, code in codes.items()}
+        values = recipe.model_dump() | user_code
         return {f"recipe.{key}": str(value) for key, value in values.items()}
 
     def make_class_tags(self) -> dict[str, str]:
-        """The classes' own names, where their slugs differ."""
+        """Return the classes' own names, where their slugs differ."""
         pairs = zip(self._classes, self.conditions.dataset.classes, strict=True)
         return {f"sweeper.class.{label}": name for label, name in pairs if label != name}
 
     def fold_tags(self) -> dict[str, str]:
-        """That no image was held out from the search, where it is so."""
+        """Return the tags that say that no image was held out from the search, if so."""
         folds = self.conditions.folds
         return {} if folds is None else {"sweeper.held_out": "false", "sweeper.folds": str(folds)}
 
     def make_run_name(self, spec: TrialSpec) -> str:
-        """Of a training's run. The family first: MLflow's table cuts names at their end."""
+        """Return the name of a training's run, the family first, as MLflow's table cuts names at their end."""
         return {
             "search": f"{spec.family} #{spec.number}",
             "recheck": f"{spec.family} recheck {spec.number}",
@@ -108,7 +108,7 @@ class RunValues:
         }[spec.purpose]
 
     def make_tags(self, spec: TrialSpec) -> dict[str, str]:
-        """Of a training's run before it has a result."""
+        """Return the tags of a training's run before it has a result."""
         return {
             "sweeper.kind": "trial" if spec.purpose == "search" else spec.purpose,
             "sweeper.family": spec.family,
@@ -175,9 +175,9 @@ class RunValues:
             values |= {f"test/{name}": value for name, value in compute_detail_scores(result.detail).items()}
         return values, tags
 
-    def _list_evaluated(self, split: str, found: Evaluation | PartScores) -> dict[str, float]:
-        values = self._make_score_metrics(split, found.chosen, found.default)
-        return {**values, f"{split}/{self._point}": found.point, f"{split}/value": found.value}
+    def _list_evaluated(self, split: str, evaluation: Evaluation | PartScores) -> dict[str, float]:
+        values = self._make_score_metrics(split, evaluation.chosen, evaluation.default)
+        return {**values, f"{split}/{self._point}": evaluation.point, f"{split}/value": evaluation.value}
 
     def _make_score_metrics(self, split: str, chosen: MetricScores, default: MetricScores) -> dict[str, float]:
         values = {
@@ -199,7 +199,7 @@ def format_versions(versions: Mapping[str, str]) -> str:
 
 
 def format_parameter(value: float) -> str:
-    """A parameter's value as text."""
+    """Return a parameter's value as text."""
     return f"{value:.6g}"
 
 
@@ -209,10 +209,10 @@ STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}
 
 
 class TrackedTraining(NamedTuple):
-    """What the study knows of a training; times are seconds since 1970."""
+    """Training as the study knows it; times are seconds since 1970."""
 
     result: TrialResult
-    """What it gave; where it is paused, so far."""
+    """Result; if it is paused, the result so far."""
     started: float
     ended: float
     paused: bool = False
@@ -248,7 +248,7 @@ def name_of(spec: TrialSpec) -> str:
 
 
 def run_of(training: TrackedTraining, values: RunValues, parent_run_id: str) -> DesiredRun:
-    """The run of a training below the sweep's run."""
+    """Return the run of a training below the sweep's run."""
     result, spec, start = training.result, training.result.spec, int(training.started * 1000)
     run = DesiredRun(
         name=values.make_run_name(spec),
@@ -271,7 +271,7 @@ def run_of(training: TrackedTraining, values: RunValues, parent_run_id: str) -> 
 
 
 def list_tracked_trainings(study: optuna.Study, created: float) -> list[TrackedTraining]:
-    """All trainings of a study, in the order they ended.
+    """Return all trainings of a study, in the order they ended.
 
     A trial's times are those that Optuna kept. Of other trainings only the duration is known: they begin with the
     study (probes) or when the search had ended.
@@ -291,6 +291,6 @@ def list_tracked_trainings(study: optuna.Study, created: float) -> list[TrackedT
         ended = trial.datetime_complete.timestamp() if trial.datetime_complete else started + result.seconds
         return TrackedTraining(result, started, ended, paused)
 
-    found = [training(result, paused=False) for result in studies.list_all_results(study)]
-    found += [training(result, paused=True) for result in studies.list_waiting_results(study)]
-    return sorted(found, key=lambda training: training.ended)
+    tracked = [training(result, paused=False) for result in studies.list_all_results(study)]
+    tracked += [training(result, paused=True) for result in studies.list_waiting_results(study)]
+    return sorted(tracked, key=lambda training: training.ended)

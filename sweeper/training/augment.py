@@ -28,7 +28,7 @@ NOISE = 0.1
 
 
 class AugmentationDraws(NamedTuple):
-    """What was drawn for the crops of one step, each (N,)."""
+    """Random draws for the crops of one step, each (N,)."""
 
     flip: Tensor
     """bool: left and right exchanged."""
@@ -45,10 +45,10 @@ class AugmentationDraws(NamedTuple):
     noise: Tensor | None = None
     """float32: standard deviation of the noise, in units of the normalised input."""
     key: int = 0
-    """Of the noise."""
+    """Key of the noise."""
 
     def to(self, device: torch.device) -> AugmentationDraws:
-        """The same on a device."""
+        """Return the draws on a device."""
         moved: dict[str, Any] = {
             k: move_to_device(v, device) for k, v in self._asdict().items() if isinstance(v, Tensor)
         }
@@ -86,7 +86,7 @@ def augment(inputs: Tensor, masks: Tensor, draws: AugmentationDraws) -> tuple[Te
     if draws.angle is not None:
         grid = _make_sampling_grid(draws, inputs)
         inputs = grid_sample(inputs, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        # What lies outside reads 0: labels are sampled as their distance from IGNORE.
+        # What is outside becomes 0: labels are sampled as their distance from IGNORE.
         shifted = (masks - IGNORE).unsqueeze(1).to(inputs.dtype)
         sampled = grid_sample(shifted, grid, mode="nearest", padding_mode="zeros", align_corners=False)
         masks = sampled.squeeze(1).to(masks.dtype) + IGNORE
@@ -123,7 +123,7 @@ def _broadcast(drawn: Tensor, values: Tensor) -> Tensor:
 
 
 def _make_sampling_grid(draws: AugmentationDraws, values: Tensor) -> Tensor:
-    """Where each pixel comes from: (N, H, W, 2); crops are square, so that no aspect enters."""
+    """Return where each pixel comes from: (N, H, W, 2); crops are square, so that no aspect enters."""
     assert draws.angle is not None and draws.zoom is not None
     cos, sin = torch.cos(draws.angle) / draws.zoom, torch.sin(draws.angle) / draws.zoom
     none = torch.zeros_like(cos)

@@ -34,7 +34,7 @@ def draw_image_indices(count: int, batch_size: int, step: int, seed: int) -> np.
 
 
 class Crop(NamedTuple):
-    """Where one crop of a batch lies, in pixels of its image."""
+    """Place of one crop of a batch, in pixels of its image."""
 
     image: int
     """Index in the store."""
@@ -56,7 +56,7 @@ def draw_crops(
     augmentation: Augmentation = "light",
     central: Sequence[Sequence[int]] | None = None,
 ) -> tuple[list[Crop], AugmentationDraws]:
-    """Where the crops of one step lie, at native resolution, and the augmentation drawn for them.
+    """Return the places of one step's crops, at native resolution, and the augmentation drawn for them.
 
     Args:
         store: the decoded pixels.
@@ -74,7 +74,7 @@ def draw_crops(
     more = _make_generator(seed, _MORE, step)
     draws = draw_augmentation(rng, more, batch_size, augmentation, key=int(more.integers(2**62)))
     middles = _make_generator(seed, _MIDDLES, step).random((batch_size, 2))
-    found = []
+    crops = []
     for n, position in enumerate(chosen):
         image = images[position]
         height, width = store.sizes[image]
@@ -82,8 +82,8 @@ def draw_crops(
         left = int(corners[n, 1] * (max(0, width - size) + 1))
         if central is not None and central[image] and n >= batch_size - count_balanced(batch_size):
             top, left = find_corner_around(store.get_mask(image), central[image], middles[n], size)
-        found.append(Crop(image, top, left, min(size, height), min(size, width)))
-    return found, draws
+        crops.append(Crop(image, top, left, min(size, height), min(size, width)))
+    return crops, draws
 
 
 def cut_crops(store: PixelStore, places: list[Crop], size: int) -> tuple[Tensor, Tensor]:
@@ -101,7 +101,7 @@ def cut_crops(store: PixelStore, places: list[Crop], size: int) -> tuple[Tensor,
 
 
 def map_batch(maps: MapStore, places: list[Crop], size: int) -> Tensor:
-    """Maps of the whole images, cut like their crops: (N, channels, size, size) float16, 0 in the padding."""
+    """Return maps of the whole images, cut like their crops: (N, channels, size, size) float16, 0 in the padding."""
     cut_maps = np.zeros((len(places), len(maps.labels), size, size), dtype=np.float16)
     for n, (image, top, left, h, w) in enumerate(places):
         cut_maps[n, :, :h, :w] = maps.maps(image)[:, top : top + h, left : left + w]

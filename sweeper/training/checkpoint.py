@@ -20,10 +20,10 @@ from sweeper.training.failure_causes import is_process_fault
 
 
 class Checkpoint(Record):
-    """What a paused training is, besides its tensors."""
+    """Paused training without its tensors."""
 
     conditions: str
-    """`key_of` the conditions it was trained under."""
+    """`make_checkpoint_key` of the conditions it was trained under."""
     spec: TrialSpec
     step: int
     evaluations: tuple[Evaluation, ...]
@@ -33,25 +33,25 @@ class Checkpoint(Record):
     averaged: int
     """Updates that the weights' average has taken."""
     device: str
-    """That trained the last steps before it; as `TrialResult.device`."""
+    """Device that trained the last steps before it; as `TrialResult.device`."""
     versions: dict[str, str]
     earlier: tuple[TrainedBy, ...] = ()
-    """What trained the steps before those."""
+    """Device and versions that trained the steps before those."""
 
 
 def make_checkpoint_key(conditions: Conditions) -> str:
-    """What a training depends on besides its spec: data, recipe, test split."""
-    # One by one or recorded, the steps are the same but for rounding: a worker may have to go on the other way.
+    """Return what a training depends on besides its spec: data, recipe, test split."""
+    # One by one or recorded, the steps are the same except for rounding: a worker may have to continue the other way.
     recipe = conditions.recipe.model_copy(update={"engine": "eager"})
     # What is not used is left out, as before it was there; a folder may be elsewhere.
-    own: dict[str, Any] = {
+    recipe_key: dict[str, Any] = {
         name: True if getattr(recipe, name) is None else {"folder"} for name in ("model", "own_metric")
     }
-    own |= {name: True for name in ("deterministic", "compiled") if not getattr(recipe, name)}
+    recipe_key |= {name: True for name in ("deterministic", "compiled") if not getattr(recipe, name)}
     defaults = type(recipe).model_fields
     later = ("crops", "input_mean", "input_std")
-    own |= {name: True for name in later if getattr(recipe, name) == defaults[name].default}
-    text = f"{conditions.dataset.digest} {recipe.model_dump_json(exclude=own)} {conditions.seed}"
+    recipe_key |= {name: True for name in later if getattr(recipe, name) == defaults[name].default}
+    text = f"{conditions.dataset.digest} {recipe.model_dump_json(exclude=recipe_key)} {conditions.seed}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -14,7 +14,7 @@ MARGIN = 0.002
 def judge_collapse(class_counts: Counts) -> Collapse:
     """Judge images with class counts (n, C, 3) at one operating point.
 
-    `all_background` when only the commonest class is predicted; else `no_better_than_constant` when no better (by
+    `all_background` when only the most common class is predicted; else `no_better_than_constant` when no better (by
     `MARGIN` in mIoU) than the best constant answer; else `class_never_predicted` when a class that occurs is predicted
     nowhere.
     """
@@ -31,7 +31,7 @@ def judge_collapse(class_counts: Counts) -> Collapse:
 
 
 def find_never_predicted(class_counts: Counts, names: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of the classes that occur and are predicted nowhere; class_counts (n, C, 3)."""
+    """Return the names of the classes that occur and are predicted nowhere; class_counts (n, C, 3)."""
     summed = class_counts.sum(axis=0)
     missing = find_present_classes(class_counts) & (summed[:, 0] + summed[:, 1] == 0)
     return tuple(names[i] for i in np.flatnonzero(missing))

@@ -4,7 +4,7 @@ A worker compiles once, before it is ready: networks of one structure share what
 and torch keeps it on disk (`TORCHINDUCTOR_CACHE_DIR`) for the next process. Evaluations, whose images have many sizes,
 are not compiled. A compiled step rounds otherwise than a plain one, so that all trainings of a study are compiled, or
 none: a network that needs another compilation for each training or step is refused, as torch compiles few of them and
-then goes on without a word.
+then continues silently.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def compile_for_study(context: WorkerContext) -> None:
         RuntimeError: if there is not enough memory for a training step, or the device computes nothing any more.
     """
     torch.compiler.reset()
-    torch._dynamo.config.fail_on_recompile_limit_hit = True  # a training fails; else it would go on as it is
+    torch._dynamo.config.fail_on_recompile_limit_hit = True  # a training fails; else it would continue as it is
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "TensorFloat32 tensor cores")  # the recipe says which precision
@@ -44,7 +44,7 @@ def compile_for_study(context: WorkerContext) -> None:
             raise
         raise UsageError(
             f"--compile needs a network that torch can compile here, once for all steps, and that ended with "
-            f"{explain_failure(error)}; leave it out, or go on with a study that was made with it where torch can"
+            f"{explain_failure(error)}; leave it out, or continue a study that was made with it where torch can"
         ) from error
     gc.collect()  # recorded steps refer to themselves; what they hold on a GPU is needed
     if context.device != "cpu":

@@ -1,4 +1,4 @@
-"""What is counted of a batch of predicted images: confusion counts, parts of a metric, confidence; on the device."""
+"""Counters of a batch of predicted images: confusion counts, parts of a metric, confidence; on the device."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class BinaryCounter:
     def arrange(
         self, data: np.ndarray[tuple[int], np.dtype[np.int64]]
     ) -> np.ndarray[tuple[int, ...], np.dtype[np.uint32]]:
-        """The counts as (images, 2 true classes, bins)."""
+        """Return the counts as (images, 2 true classes, bins)."""
         return data[:-1].reshape(self._images, 2, BINS).astype(np.uint32)
 
 
@@ -83,14 +83,14 @@ class MulticlassCounter:
     def arrange(
         self, data: np.ndarray[tuple[int], np.dtype[np.int64]]
     ) -> np.ndarray[tuple[int, ...], np.dtype[np.uint32]]:
-        """The counts as (images, τ, classes, 3): tp, fp and fn."""
+        """Return the counts as (images, τ, classes, 3): tp, fp and fn."""
         predicted, hit, labelled = data[:-1].reshape(self._shape)
         labelled = labelled[:, :1]
         return np.stack([hit, predicted - hit, labelled - hit], axis=-1).astype(np.uint32)
 
 
 class PartCounter:
-    """What a metric counts of the label maps of each image at every operating point: on the processor, in NumPy."""
+    """Counter of label maps for a metric, of each image at every operating point: on the processor, in NumPy."""
 
     def __init__(
         self,
@@ -139,7 +139,7 @@ class ConfidenceCounter:
             self._total.scatter_add_(0, where.flatten(), amount.flatten())
 
     def arrange(self) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-        """The counts as (images, bins, 3): pixels, right ones, summed confidence."""
+        """Return the counts as (images, bins, 3): pixels, right ones, summed confidence."""
         counts = self._total[:-1].cpu().numpy().reshape(self._shape).astype(np.float64)
         counts[2] /= _UNIT
         return np.moveaxis(counts, 0, -1)

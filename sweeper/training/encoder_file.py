@@ -1,5 +1,7 @@
-"""An encoder's weights from a file of the user's (`--encoder-weights FILE`), as timm, torchvision,
-segmentation-models-pytorch, Lightning or a training of one's own writes it."""
+"""An encoder's weights from the user's file (`--encoder-weights FILE`).
+
+It may be written by timm, torchvision, segmentation-models-pytorch, Lightning or the user's own training.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ from sweeper.training.pretrained import get_timm_name
 
 OPTION = "--encoder-weights"
 _INNER = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model")
-"""Where the checkpoints of trainings keep a network, the averaged one first."""
+"""Keys under which checkpoints keep a network, the averaged one first."""
 _MOST_PARTS = 4
 """Parts of a name that a training may put before the encoder's own: `module.model.encoder.model.`."""
 
@@ -48,16 +50,16 @@ def read_state(path: str) -> dict[str, Tensor]:
         raise UsageError(f"{OPTION} {path} must be a readable state dict: {text}; check the file") from error
 
 
-def _find_state_dict(found: Any) -> dict[str, Tensor]:
+def _find_state_dict(content: Any) -> dict[str, Tensor]:
     """Return a state dict, or the one that a checkpoint holds."""
-    if not isinstance(found, dict):
-        raise TypeError(f"it holds a {type(found).__name__}")
-    own = {name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, Tensor)}
-    if own:
-        return own
+    if not isinstance(content, dict):
+        raise TypeError(f"it holds a {type(content).__name__}")
+    tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    if tensors:
+        return tensors
     for key in _INNER:
-        if isinstance(found.get(key), dict):
-            return _find_state_dict(found[key])
+        if isinstance(content.get(key), dict):
+            return _find_state_dict(content[key])
     raise TypeError(f"it holds no tensors, and none in {', '.join(_INNER)}")
 
 
@@ -132,23 +134,26 @@ def _align_names(state: dict[str, Tensor], wanted: dict[str, Tensor]) -> tuple[s
         if begun < len(best):
             break
         theirs = {_normalise_name(name[len(start) :]): name for name in state if name.startswith(start)}
-        for own in ("", "model"):  # segmentation-models-pytorch has timm's networks as `model` in its own
-            found = {ours[own + plain]: name for plain, name in theirs.items() if own + plain in ours}
-            if found and len(found) >= len(best):  # the longest beginning of them, whose rest is the library's
-                before, best = start, found
+        for prefix in ("", "model"):  # segmentation-models-pytorch has timm's networks as `model` in its own
+            matches = {ours[prefix + plain]: name for plain, name in theirs.items() if prefix + plain in ours}
+            if matches and len(matches) >= len(best):  # the longest beginning of them, whose rest is the library's
+                before, best = start, matches
     return before, best
 
 
 def _list_prefixes(name: str) -> Iterator[str]:
-    """The first parts of a name, with their dots: "", "module.", "module.encoder."."""
+    """Return the first parts of a name, with their dots: "", "module.", "module.encoder."."""
     parts = name.split(".")
     for count in range(min(_MOST_PARTS, len(parts) - 1) + 1):
         yield "".join(f"{part}." for part in parts[:count])
 
 
 def _normalise_name(name: str) -> str:
-    """A name as the libraries agree on it: `stages.0.conv` of timm is `stages_0.conv` where it gives features, and
-    `norm.1` of torchvision's published DenseNets is `norm1` in their code."""
+    """Return a name as the libraries agree on it.
+
+    `stages.0.conv` of timm is `stages_0.conv` where it returns features, and `norm.1` of torchvision's published
+    DenseNets is `norm1` in their code.
+    """
     return re.sub(r"[._]", "", name)
 
 
@@ -171,6 +176,6 @@ def _find_unknown_tensors(name: str, others: list[str], used: list[str]) -> list
         import timm
 
         with suppress(Exception), torch.device("meta"):  # some cannot be built without memory
-            whole = {_normalise_name(known) for known in timm.create_model(library).state_dict()}
+            whole = {_normalise_name(key) for key in timm.create_model(library).state_dict()}
             return [one for one in more if _normalise_name(one) not in whole]
     return more

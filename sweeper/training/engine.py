@@ -4,7 +4,8 @@
     while not training.finished:
         evaluation = training.advance()      # trains to the next rung and evaluates
     result = training.result("complete")     # or "pruned", at any rung
-    training.save(path)                      # at a rung: pause it; Training(…, checkpoint=path) goes on, bit for bit
+    training.save(path)                      # at a rung: pause; StudyTraining(…, checkpoint=path) continues, bit for
+    bit
 
 With the Conditions, a TrialSpec determines the result on a given processor and number of threads. Global random state
 is only used inside a fork of it.
@@ -49,16 +50,16 @@ RUNG_IMAGES = 8
 
 @dataclass
 class _TrainingProgress:
-    """What a training has done so far, beside the weights."""
+    """State of a training so far, without the weights."""
 
     step: int = 0
     evaluations: list[Evaluation] = field(default_factory=list)
     last: ImageCounts | None = None
-    """Of the last evaluation."""
+    """Counts of the last evaluation."""
     diverged: bool = False
     training_seconds: float = 0.0
     earlier: tuple[TrainedBy, ...] = ()
-    """What trained it before, where that was another device or other versions."""
+    """Device and versions that trained it before, if these were others."""
 
 
 class StudyTraining(NetworkInTraining):
@@ -76,7 +77,7 @@ class StudyTraining(NetworkInTraining):
         resident: ResidentStore | None = None,
         clock: Callable[[], float] = get_running_seconds,
     ) -> None:
-        """Begin a training, or go on with one that was saved.
+        """Begin a training, or continue one that was saved.
 
         Args:
             spec: what is trained.
@@ -105,7 +106,7 @@ class StudyTraining(NetworkInTraining):
         """When something was last asked of it."""
 
     def save(self, path: Path) -> None:
-        """Write everything that a training which goes on from here needs; only after `advance`.
+        """Write everything that is needed to continue from here; only after `advance`.
 
         Raises:
             OSError: if the file cannot be written; one that was there before is left as it was.
@@ -150,12 +151,12 @@ class StudyTraining(NetworkInTraining):
 
     @property
     def elapsed_seconds(self) -> float:
-        """Since it began, but for the time that it waited; in the midst of what it is asked for."""
+        """Elapsed seconds, excluding pauses."""
         return self._clock() - self._started
 
     @property
     def graph_fallback_reason(self) -> str | None:
-        """Why steps that were to be recorded are taken one by one, in words; None where they are not."""
+        """Reason why steps that were to be recorded are taken one by one; None if they are not."""
         return self._steps.why_plain
 
     @property
@@ -201,8 +202,7 @@ class StudyTraining(NetworkInTraining):
         self._started += self._clock() - self._left
 
     def make_result(self, state: Literal["complete", "pruned"]) -> TrialResult:
-        """What the training gave so far, at a rung; a finished confirmation, or longer training, is scored on the test
-        split here."""
+        """Return the result so far; a finished confirmation, or longer training, is scored on the test split here."""
         self._restart_clock()
         last = self._progress.evaluations[-1]
         if self._progress.last is None:  # that evaluation is in a checkpoint, its counts are not
@@ -267,26 +267,26 @@ class StudyTraining(NetworkInTraining):
         )
 
     def _count_validation(self) -> ImageCounts | None:
-        """The last counts, where they are of all validation images; one image from another only a verdict needs."""
+        """Return the last counts if they are of all validation images, which only a verdict needs."""
         last = self._progress.last
         if last is None or not self.is_finished or self._progress.diverged:
             return None
         return last if self._spec.purpose == "confirm" else last.summed
 
     def _score_test(self, point: float) -> tuple[ImageCounts, TestDetail, Predictions | None]:
-        found = self._evaluator.measure_test_images(
+        measurements = self._evaluator.measure_test_images(
             self._steps.average.model,
             self._split.test,
             point,
             keep=self._spec.keep_predictions,
             labels=list_scored_by_seed(self._conditions),
         )
-        shown = self._split.test[: len(found.maps)]
-        predictions = Predictions(images=shown, masks=found.maps) if shown else None
-        return found.counts, found.detail, predictions
+        shown = self._split.test[: len(measurements.maps)]
+        predictions = Predictions(images=shown, masks=measurements.maps) if shown else None
+        return measurements.counts, measurements.detail, predictions
 
     def _select_affordable_images(self) -> int:
-        """Validation images that a rung may look at without costing more than `RUNG_COST` of the trial."""
+        """Return how many validation images a rung may use without costing more than `RUNG_COST` of the trial."""
         sizes = [self._dataset.images[i].height * self._dataset.images[i].width for i in self._split.val]
         work = 3 * self._spec.steps * self._recipe.batch_size * self._recipe.size**2
         return max(RUNG_IMAGES, int(RUNG_COST * work / (sum(sizes) / len(sizes))))

@@ -41,7 +41,7 @@ class Tile(NamedTuple):
     place: tuple[slice, slice]
     """Within the image."""
     seen: tuple[slice, slice]
-    """With its surroundings, which the network sees, too."""
+    """The tile with its surroundings, which the network sees, too."""
     kept: tuple[slice, slice]
     """Within what is seen."""
 
@@ -64,7 +64,7 @@ def list_tiles(height: int, width: int) -> Iterator[Tile]:
 
 
 class TestMeasurements(NamedTuple):
-    """What the test images gave."""
+    """Measurements of the test images."""
 
     counts: ImageCounts
     detail: TestDetail
@@ -93,9 +93,10 @@ class Evaluator:
         log_prior: np.ndarray[tuple[int], np.dtype[np.float64]],
         resident: ResidentStore | None = None,
     ) -> None:
-        """`resident` has the store's pixels on the device, if they are there.
+        """`make_resident_store` has the store's pixels on the device, if they are there.
 
-        `log_prior` (C,) is of the training pixels; it is what τ scales in z_c − τ log π_c."""
+        `log_prior` (C,) is of the training pixels; it is what τ scales in z_c − τ log π_c.
+        """
         recipe = conditions.recipe
         self._store, self._task, self._classes = store, conditions.dataset.task, len(conditions.dataset.classes)
         self._device, self._autocast, self._resident = device, autocast, resident
@@ -111,14 +112,14 @@ class Evaluator:
         finite = torch.ones((), dtype=torch.bool, device=self._device)
         for positions, logits, masks in self._predict(model, images):
             finite &= torch.isfinite(logits).all()
-            known = torch.nan_to_num(logits)
-            counts.add(positions, known, masks)
+            cleaned = torch.nan_to_num(logits)
+            counts.add(positions, cleaned, masks)
             if parts is not None:
-                parts.add(positions, known)
+                parts.add(positions, cleaned)
         return self._count_batches(images, counts, parts), bool(finite)
 
     def fit_calibration(self, model: nn.Module, counts: ImageCounts) -> Calibration | ClassCalibration | None:
-        """What makes probabilities of this network's logits, from the images that `counts` are of.
+        """Fit what makes probabilities of this network's logits, from the images that `counts` are of.
 
         Binary it is read off the counts; of several classes from the logits of `CALIBRATED` pixels that have a label,
         as many of each image, drawn at random. None where there are none.
@@ -128,11 +129,11 @@ class Evaluator:
         most = max(1, CALIBRATED // max(1, len(counts.images)))
         drawn: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]] = []
         for positions, logits, masks in self._predict(model, counts.images):
-            for position, own, mask in zip(positions.tolist(), logits, masks, strict=True):
-                known = torch.nonzero(mask.flatten() != IGNORE).flatten().cpu().numpy()
+            for position, image_logits, mask in zip(positions.tolist(), logits, masks, strict=True):
+                labelled = torch.nonzero(mask.flatten() != IGNORE).flatten().cpu().numpy()
                 rng = np.random.default_rng(counts.images[position])
-                at = torch.as_tensor(rng.permutation(known)[:most], device=self._device)
-                pixels = torch.nan_to_num(own.flatten(1)[:, at].T)
+                at = torch.as_tensor(rng.permutation(labelled)[:most], device=self._device)
+                pixels = torch.nan_to_num(image_logits.flatten(1)[:, at].T)
                 drawn.append((pixels.cpu().numpy(), mask.flatten()[at].cpu().numpy()))
         values, labels = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
         return fit_classes(values, labels) if len(labels) else None
@@ -155,16 +156,16 @@ class Evaluator:
         self, images: tuple[int, ...], counts: BinaryCounter | MulticlassCounter, parts: PartCounter | None
     ) -> ImageCounts:
         binary = self._task == "binary"
-        found = None
+        counters = None
         if parts is not None:
             data = parts.total.astype(np.min_scalar_type(int(parts.total.max(initial=0))))
-            found = ImageCounts(kind="points", images=images, points=self._few, data=data)
+            counters = ImageCounts(kind="points", images=images, points=self._few, data=data)
         return ImageCounts(
             kind=counts.kind,
             images=images,
             points=THRESHOLDS if binary else TAUS,
             data=counts.arrange(counts.total.cpu().numpy()),
-            parts=found,
+            parts=counters,
         )
 
     def measure_test_images(
@@ -176,7 +177,7 @@ class Evaluator:
         keep: int = 0,
         labels: tuple[int, ...] | None = None,
     ) -> TestMeasurements:
-        """Everything that is measured of the test images, from one prediction of each.
+        """Return all measurements of the test images, from one prediction of each.
 
         `point` is the operating point of the label maps, of which those of the first `keep` images are kept. The
         labels of the images `labels` (None = these) say which classes are thin enough for centre lines: of folds the
@@ -187,7 +188,7 @@ class Evaluator:
         boundary = np.zeros((len(images), self._classes, 3), dtype=np.uint32)
         centreline = np.zeros((len(images), self._classes, 4), dtype=np.uint32)
         thin = measure_thinness((self._store.get_mask(i) for i in labels or images), self._classes) >= THIN_SHARE
-        thin[0] = False  # the background, or what is commonest: never a thin structure
+        thin[0] = False  # the background, or the most common class: never a thin structure
         kept: dict[int, np.ndarray[tuple[int, int], np.dtype[np.uint8]]] = {}
         for positions, raw, masks in self._predict(model, images):
             logits = torch.nan_to_num(raw)
@@ -244,7 +245,7 @@ class Evaluator:
                 yield torch.tensor(batch, device=self._device), logits, masks.long()
 
     def _load_padded(self, indices: list[int], height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Images (N, height, width, channels) and masks (N, height, width) on the device, padded to this size."""
+        """Return images (N, H, W, channels) and masks (N, H, W) on the device, padded to this height and width."""
         if self._resident is not None:
             places = make_crop_tensor([Crop(i, 0, 0, *self._store.sizes[i]) for i in indices]).to(self._device)
             return self._resident.cut_crops(places, height, width)
@@ -262,13 +263,13 @@ class Evaluator:
 
     def _predict_tiled(self, model: nn.Module, inputs: Tensor) -> Tensor:
         height, width = inputs.shape[-2:]
-        found = torch.zeros(0)
+        whole_logits = torch.zeros(0)
         for part in list_tiles(height, width):
             with self._autocast():
                 logits: Tensor = model(inputs[(..., *part.seen)]).float()
             if logits.shape[-2:] == (height, width):
                 return logits
-            if not found.numel():
-                found = logits.new_empty((*logits.shape[:2], height, width))
-            found[(..., *part.place)] = logits[(..., *part.kept)]
-        return found
+            if not whole_logits.numel():
+                whole_logits = logits.new_empty((*logits.shape[:2], height, width))
+            whole_logits[(..., *part.place)] = logits[(..., *part.kept)]
+        return whole_logits

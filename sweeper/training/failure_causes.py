@@ -1,4 +1,4 @@
-"""Why a training ended: by its own fault, for want of memory, or because its device can compute nothing any more."""
+"""Causes of a training's end: its own fault, lack of memory, or a device that computes nothing any more."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class RecordingError(RuntimeError):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, of the machine or the GPU, or was raised from one that says so."""
+    """Return whether an error, or its cause, says that memory ran out, of the machine or the GPU."""
     lost = any(isinstance(cause, RecordingError) for cause in iterate_causes(error))
     return not lost and any(_mentions_memory(cause) for cause in iterate_causes(error))
 
 
 def is_device_lost(error: BaseException) -> bool:
-    """Whether an error says that the GPU is in a state in which it computes nothing more for this process.
+    """Return whether an error says that the GPU computes nothing more for this process.
 
     Such errors are sticky: an illegal memory access, a device-side assertion or a launch failure makes every later call
     of the process fail. They may be reported by a call that has nothing to do with them.
@@ -36,12 +36,12 @@ def is_device_lost(error: BaseException) -> bool:
 
 
 def is_process_fault(error: BaseException) -> bool:
-    """Whether an error says more of the process than of what was computed: another process may not have it."""
+    """Return whether an error is about the process rather than the computation: another process may not have it."""
     return is_out_of_memory(error) or is_device_lost(error)
 
 
 def explain_failure(error: BaseException) -> str:
-    """One line for people: what was raised, and where in our code."""
+    """Return one line: what was raised, and where in our code."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno})" if frames else ""
     text = " ".join(str(error).split())[:500]

@@ -3,7 +3,7 @@
     training = FinalTraining(spec, conditions, store, device, images=…)
     while training.step < spec.steps:
         training.advance(…)              # as many steps as are asked for
-        training.save(path)              # at any step; FinalTraining(…, checkpoint=path) goes on, bit for bit
+        training.save(path)              # at any step; FinalTraining(…, checkpoint=path) continues, bit for bit
     training.score(images, point)
     training.save_network(path, point, "train+val")
 
@@ -28,7 +28,7 @@ from sweeper.training.resident_store import make_resident_store
 
 
 class FinalScores(NamedTuple):
-    """What a network reads on some images."""
+    """Scores of a network on some images."""
 
     point: float
     scores: MetricScores
@@ -49,7 +49,7 @@ class FinalTraining(NetworkInTraining):
         images: tuple[int, ...],
         checkpoint: Path | None = None,
     ) -> None:
-        """Begin, or go on from a checkpoint.
+        """Begin, or continue from a checkpoint.
 
         Args:
             spec: what is trained; its purpose is `final`.
@@ -68,14 +68,14 @@ class FinalTraining(NetworkInTraining):
         """Steps that were taken."""
 
     def advance(self, steps: int) -> float:
-        """Take at most so many steps, and none beyond the last; their mean loss, which may be NaN or infinite."""
+        """Take at most `steps` steps, none beyond the last; return their mean loss, which may be NaN or infinite."""
         target = min(self._spec.steps, self.step + max(1, steps))
         loss, _ = self._steps.take_steps(self.step, target)
         self.step = target
         return loss
 
     def score_images(self, images: tuple[int, ...], point: float | None) -> FinalScores | None:
-        """Scores of the averaged network on whole images.
+        """Return the scores of the averaged network on whole images.
 
         Args:
             images: indices into the data set, at least one.
@@ -90,9 +90,9 @@ class FinalTraining(NetworkInTraining):
         if point is None:
             groups = self._conditions.dataset.list_groups(counts.images)
             point = metrics.choose_point(counts, self._conditions.recipe.metric, groups)
-        nearest = min(counts.points, key=lambda known: abs(known - point))
-        found = metrics.count_at_point(counts, nearest)
-        return FinalScores(nearest, metrics.compute_scores(found), judge_collapse(found), counts)
+        nearest = min(counts.points, key=lambda candidate: abs(candidate - point))
+        class_counts = metrics.count_at_point(counts, nearest)
+        return FinalScores(nearest, metrics.compute_scores(class_counts), judge_collapse(class_counts), counts)
 
     def fit_calibration(self, scored: FinalScores) -> Calibration | ClassCalibration | None:
         """Fitted on the images that were scored; None where no pixel of them has a label."""
@@ -104,7 +104,7 @@ class FinalTraining(NetworkInTraining):
         return all(bool(torch.isfinite(tensor).all()) for tensor in self._steps.average.model.parameters())
 
     def save(self, path: Path) -> None:
-        """Write what a training that goes on from here needs.
+        """Write what is needed to continue from here.
 
         Raises:
             OSError: if the file cannot be written; one that was there before is left as it was.

@@ -11,8 +11,8 @@ and on the stream of the recording, so that the memory which libraries keep for 
 whatever was recorded must stay alive, gradients included, as the graph writes to its memory.
 
 A recorded step is compared with a plain one before it is used. Where a step draws random numbers or waits for the
-device, which no recording can repeat, or the recorded one differs, steps go on being taken one by one, and `why_plain`
-says why. A recording that fails all the same costs the process.
+device, which no recording can repeat, or the recorded one differs, steps are still taken one by one, and
+`graph_fallback_reason` says why. A recording that fails all the same costs the process.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ class StepRecording(Protocol):
 
 
 def choose_steps_class(engine: Engine, device: torch.device) -> type[TrainingSteps]:
-    """How a training takes its steps by the recipe's engine: one by one, or recorded where the device can."""
+    """Return how a training takes its steps by the recipe's engine: one by one, or recorded if the device can."""
     return GraphSteps if engine == "graph" and device.type in RECORDING_DEVICES else TrainingSteps
 
 
 def record_graph(step: Callable[[], None], device: torch.device) -> StepRecording:
-    """A CUDA graph of the step, which is not taken."""
+    """Return a CUDA graph of the step, which is not taken."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, stream=_get_side_stream(device)):
         step()
@@ -88,7 +88,7 @@ class GraphSteps(TrainingSteps):
         return rate
 
     def _take_step(self, step: int) -> Tensor:
-        """See `TrainingSteps._take`.
+        """See `TrainingSteps._take_step`.
 
         Raises:
             RecordingError: if a recording fails.
@@ -112,9 +112,9 @@ class GraphSteps(TrainingSteps):
                 self._run_step()
             return
         before = self._get_random_state()
-        with _use_side_stream(self._device), record_waits(self._device) as found:
+        with _use_side_stream(self._device), record_waits(self._device) as waits:
             self._run_step()
-        if found:
+        if waits:
             self.why_plain = "the network or the loss waits for the GPU in each step (.item(), nonzero and the like)"
         elif not torch.equal(before, self._get_random_state()):
             self.why_plain = "the network draws random numbers in each step (dropout)"
@@ -129,7 +129,7 @@ class GraphSteps(TrainingSteps):
             self._held[name].copy_(values)
 
     def _run_step(self) -> None:
-        """One step from the network to the average: nothing here waits for the device."""
+        """Run one step from the network to the average: nothing here waits for the device."""
         more = dict(self._held)
         self._loss.copy_(self._update_weights(more.pop("inputs"), more.pop("labels"), more))
         self.average.update_by(self.model, self._weight)
@@ -154,8 +154,7 @@ class GraphSteps(TrainingSteps):
             first = "" if error.__context__ is None else f", after {explain_failure(error.__context__)}"
             raise RecordingError(
                 f"a training step could not be recorded as a CUDA graph: {explain_failure(error)}{first}; --engine "
-                "eager takes "
-                "steps one by one"
+                "eager takes steps one by one"
             ) from error
         _put_tensors(state, before)
         self._run_step()
@@ -167,16 +166,16 @@ class GraphSteps(TrainingSteps):
             self._recording = recording
 
     def _list_state(self) -> list[Tensor]:
-        """Every tensor that a step changes."""
+        """Return every tensor that a step changes."""
         moments = [
             value for one in self.optimizer.state.values() for value in one.values() if isinstance(value, Tensor)
         ]
-        networks = [[*own.parameters(), *own.buffers()] for own in (self.model, self.average.model)]
+        networks = [[*network.parameters(), *network.buffers()] for network in (self.model, self.average.model)]
         return [*networks[0], *networks[1], *moments, self._loss]
 
 
 def list_evaluated_state(model: nn.Module, average: nn.Module) -> dict[str, list[Tensor]]:
-    """All that a step changes and an evaluation, now or later, depends on: tensors of the two networks, by their kind.
+    """Return the changing tensors that an evaluation, now or later, depends on, by their kind.
 
     Args:
         model: that is trained.
@@ -185,7 +184,7 @@ def list_evaluated_state(model: nn.Module, average: nn.Module) -> dict[str, list
     return {
         "weights": [parameter.detach() for parameter in model.parameters()],
         "their average": [parameter.detach() for parameter in average.parameters()],
-        "BatchNorm statistics": [b for own in (model, average) for b in own.buffers() if b.is_floating_point()],
+        "BatchNorm statistics": [b for network in (model, average) for b in network.buffers() if b.is_floating_point()],
     }
 
 
@@ -209,7 +208,7 @@ def _compute_distance(some: Sequence[Tensor], others: Sequence[Tensor]) -> float
 
 @contextmanager
 def record_waits(device: torch.device) -> Iterator[list[warnings.WarningMessage]]:
-    """Notes what makes the processor wait for the GPU, which torch warns of where it is asked to."""
+    """Record what makes the processor wait for the GPU; torch warns of it on request."""
     if device.type != "cuda":
         yield []
         return
@@ -217,23 +216,23 @@ def record_waits(device: torch.device) -> Iterator[list[warnings.WarningMessage]
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         torch.cuda.set_sync_debug_mode("warn")
-        found: list[warnings.WarningMessage] = []
+        recorded: list[warnings.WarningMessage] = []
         try:
-            yield found
+            yield recorded
         finally:
             torch.cuda.set_sync_debug_mode(before)
-            found += [one for one in seen if "synchronizing CUDA operation" in str(one.message)]
+            recorded += [one for one in seen if "synchronizing CUDA operation" in str(one.message)]
 
 
 @cache
 def _get_side_stream(device: torch.device) -> torch.cuda.Stream:
-    """The stream of the recordings of a device, and of the steps before them: libraries keep memory by stream."""
+    """Return a device's stream for recordings and the steps before them: libraries keep memory by stream."""
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 @contextmanager
 def _use_side_stream(device: torch.device) -> Iterator[None]:
-    """On the stream of the recordings, before and after which it and the usual one wait for each other."""
+    """Run the block on the stream of the recordings; it and the usual one wait for each other before and after."""
     if device.type != "cuda":
         yield
         return

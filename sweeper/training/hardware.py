@@ -1,4 +1,4 @@
-"""What this machine can do, and the process settings that training on it likes."""
+"""Abilities of this machine, and the process settings for training on it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def probe_device(device: str) -> WorkerHardware:
 
 
 def _try_gpus(precision: Precision) -> None:
-    """Compute something small on one GPU of each kind: what cannot be is told now, not by worker after worker.
+    """Compute something small on one GPU of each kind, so that failures show now, not in worker after worker.
 
     Raises:
         UsageError: if one cannot, with what helps.
@@ -80,15 +80,15 @@ def _try_gpus(precision: Precision) -> None:
 
 
 def _compute_once(place: str, precision: Precision) -> None:
-    """A convolution and a matrix product, waited for."""
-    given: dict[str, Any] = {"dtype": getattr(torch, precision), "device": place}
-    images, weights = torch.ones((1, 8, 16, 16), **given), torch.ones((8, 8, 3, 3), **given)
-    found = torch.nn.functional.conv2d(images, weights, padding=1).relu().flatten(1)
-    float((found @ found.T).sum())
+    """Compute a convolution and a matrix product, and wait for them."""
+    options: dict[str, Any] = {"dtype": getattr(torch, precision), "device": place}
+    images, weights = torch.ones((1, 8, 16, 16), **options), torch.ones((8, 8, 3, 3), **options)
+    features = torch.nn.functional.conv2d(images, weights, padding=1).relu().flatten(1)
+    float((features @ features.T).sum())
 
 
 def get_device_name(device: torch.device) -> str:
-    """A device for people: the GPU's name, or `cpu, 1 thread`."""
+    """Return a device's display name: the GPU's name, or `cpu, 1 thread`."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{device.type}, {format_count(count_torch_threads(), 'thread')}"
@@ -100,8 +100,10 @@ def count_torch_threads() -> int:
 
 
 def choose_gpu(place: str) -> None:
-    """Make `cuda:N` this process's current device: streams and recordings belong to the current one, whichever device
-    the tensors are on. Nothing for other places."""
+    """Make `cuda:N` this process's current device; do nothing for other places.
+
+    Streams and recordings belong to the current device, whichever device the tensors are on.
+    """
     device = torch.device(place)
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
@@ -125,7 +127,7 @@ def settle_numerics(deterministic: bool) -> None:
 
 @contextmanager
 def use_fastest_kernels(device: torch.device) -> Iterator[None]:
-    """On a GPU cuDNN tries its algorithms for each convolution that is new in the block, and keeps the fastest.
+    """Let cuDNN, on a GPU, try its algorithms for each new convolution in the block, and keep the fastest.
 
     For training steps, which are all of one shape: the first one takes longer. Images that are evaluated have many
     sizes, each of which would be tried. Nothing is tried where the numbers shall be the same each time, as which
@@ -143,7 +145,7 @@ def use_fastest_kernels(device: torch.device) -> Iterator[None]:
 def settle_process(threads: int) -> None:
     """Prepare this process for training on a CPU with `threads` threads.
 
-    Denormals are flushed to zero (they slow convolutions a hundredfold), and glibc is told to keep freed memory:
+    Denormals are flushed to zero (they slow convolutions a hundredfold), and glibc is set to keep freed memory:
     a training step frees and takes the same large blocks again, and each return to the kernel costs a storm of page
     faults.
     """

@@ -1,4 +1,4 @@
-"""What all trainings of a seed begin with, made once per process: the initial network."""
+"""Initial networks of all trainings of a seed, made once per process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sweeper.core.records import Task
 from sweeper.training.model import build_model
 
 KEPT = 2
-"""Networks of so many seeds are kept: a search has one, a confirmation goes on to the next one seed by seed."""
+"""Number of seeds whose networks are kept: a search has one, a confirmation moves on seed by seed."""
 
 
 class InitialNetworks:
@@ -27,7 +27,7 @@ class InitialNetworks:
     def make_model(
         self, recipe: Recipe, *, channels: int, class_pixels: npt.NDArray[np.int64], task: Task, seed: int
     ) -> nn.Module:
-        """As `build_model`, in an eighth of the time where the same was asked for before."""
+        """Return a network like `build_model`, in an eighth of the time if the same was built before."""
         key = (recipe, channels, tuple(class_pixels.tolist()), task, seed)
         if key not in self._models:
             self._models[key] = build_model(recipe, channels=channels, class_pixels=class_pixels, task=task, seed=seed)

@@ -1,10 +1,10 @@
-"""What an executor asks of a process: to advance a training up to a rung.
+"""Jobs of an executor in a process: advance a training up to a rung.
 
-A training goes on from memory, from its checkpoint, or from its start: a spec determines the result, so that it gives
-the same, to the last digit, wherever it is cut and whichever process goes on with it.
+A training continues from memory, from its checkpoint, or from its start: a spec determines the result, so that it gives
+the same, to the last digit, wherever it is cut and whichever process continues it.
 
 What ends a training is its own fault (a failed result), or its process's: memory ran out, or the device is lost. That
-is told apart wherever it is raised: while the network is built, a checkpoint is read, or an evaluation is made.
+is recognised wherever it is raised: while the network is built, a checkpoint is read, or an evaluation is made.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from sweeper.version import versions
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """What the trainings of one process share."""
+    """Resources that the trainings of one process share."""
 
     conditions: Conditions
     store: PixelStore
@@ -46,7 +46,7 @@ class WorkerContext:
 
 
 def make_worker_context(conditions: Conditions, store: PixelStore, device: str, checkpoints: Path) -> WorkerContext:
-    """What the trainings of a process share, with the pixels on its GPU where they fit."""
+    """Return what the trainings of a process share, with the pixels on its GPU if they fit."""
     return WorkerContext(
         conditions, store, device, checkpoints, resident=make_resident_store(store, torch.device(device))
     )
@@ -55,7 +55,7 @@ def make_worker_context(conditions: Conditions, store: PixelStore, device: str, 
 class WorkerTrainings:
     """The trainings of this process; the network of the last one stays in memory, so that its next rung begins at once.
 
-    Any other that is not finished lies in its checkpoint.
+    Any other unfinished one is in its checkpoint.
     """
 
     def __init__(self, context: WorkerContext) -> None:
@@ -103,7 +103,7 @@ class WorkerTrainings:
             )
 
     def save_last_training(self) -> None:
-        """Write the last training to its checkpoint, unless it lies there: it may go on in another process, or session.
+        """Write the last training to its checkpoint, unless it is there: another process or session may continue it.
 
         Without the file it is trained from its start.
         """
@@ -121,16 +121,16 @@ class WorkerTrainings:
     def _begin_training(self, spec: TrialSpec) -> str:
         """Make a training, from its checkpoint where there is one; what people should know of that."""
         work, path, note = self._context, self._get_checkpoint_path(spec), ""
-        given = (spec, work.conditions, work.store, work.device)
+        arguments = (spec, work.conditions, work.store, work.device)
         shared: dict[str, Any] = {"starts": work.starts, "resident": work.resident}
         training = None
         if path.exists():
             try:
-                training = StudyTraining(*given, checkpoint=path, **shared)
+                training = StudyTraining(*arguments, checkpoint=path, **shared)
             except CheckpointError as error:
                 path.unlink(missing_ok=True)
-                note = f"{' '.join(str(error).split())[:300]}; the training begins anew, and gives the same numbers"
-        training = training or StudyTraining(*given, **shared)
+                note = f"{' '.join(str(error).split())[:300]}; the training begins again, and gives the same numbers"
+        training = training or StudyTraining(*arguments, **shared)
         self._last, self._kept = (spec, training), training.step
         return note
 
@@ -147,7 +147,7 @@ class WorkerTrainings:
 
 
 def _try_to_write(write: Callable[[], None]) -> None:
-    """Write a file beside a result that is there already; a full disk or want of memory does not cost that result."""
+    """Write a file next to a finished result, which a full disk or lack of memory must not cost."""
     try:
         write()
     except Exception as error:
@@ -158,7 +158,7 @@ def _try_to_write(write: Callable[[], None]) -> None:
 def make_failed_result(
     spec: TrialSpec, evaluations: tuple[Evaluation, ...], reason: str, seconds: float, device: str
 ) -> TrialResult:
-    """Result of a training that raised: its reason, and what was seen before."""
+    """Return the result of a training that raised: its reason, and what was seen before."""
     return TrialResult(
         spec=spec,
         state="failed",

@@ -1,5 +1,8 @@
-"""The network, from its recipe or from a file of weights: an architecture of segmentation-models-pytorch, whose output
-starts at the log prior of the classes, or one of the user's."""
+"""The network, from its recipe or from a file of weights.
+
+It is an architecture of segmentation-models-pytorch, whose output starts at the log prior of the classes, or the
+user's own.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,7 @@ def build_model(
 
 
 def _build_library_network(described: Recipe | WeightsRecord, channels: int, outputs: int, imagenet: bool) -> nn.Module:
-    """The network of segmentation-models-pytorch; an unknown name raises in its own way."""
+    """Return the network of segmentation-models-pytorch; an unknown name raises in its own way."""
     import segmentation_models_pytorch as smp
 
     settings: dict[str, Any] = {"encoder_depth": described.encoder_depth}
@@ -93,7 +96,7 @@ def _build_library_network(described: Recipe | WeightsRecord, channels: int, out
 
 
 def load_network(path: Path, record: WeightsRecord, device: torch.device) -> nn.Module:
-    """The network of a file of weights, ready to predict.
+    """Return the network of a file of weights, ready to predict.
 
     Args:
         path: the file.
@@ -130,13 +133,13 @@ def load_network(path: Path, record: WeightsRecord, device: torch.device) -> nn.
 
 
 def _explain_unfit(path: Path, record: WeightsRecord, why: str) -> UsageError:
-    own = f"`{record.arch}` with encoder `{record.encoder}` at depth {record.encoder_depth}"
-    network = own if record.model is None else f"the network of {record.model.name}"
+    network_name = f"`{record.arch}` with encoder `{record.encoder}` at depth {record.encoder_depth}"
+    network = network_name if record.model is None else f"the network of {record.model.name}"
     return UsageError(f"the weights {path} must fit {network}, as their header says: {why}; train them again")
 
 
 def _list_called_stages(model: nn.Module, recipe: Recipe, channels: int) -> set[str]:
-    """Names of the encoder's stages that are called for training crops and for an image of another size.
+    """Return the encoder stages that are called for training crops and for an image of another size.
 
     Raises:
         UsageError: if the network does not answer one of them with logits of its height and width.
@@ -230,7 +233,7 @@ class WeightAverage:
         self._averaged: list[Tensor] = []
 
     def get_update_weight(self, update: int) -> float:
-        """What the new weights have in the average at this update (from 0); the average so far has the rest."""
+        """Return the new weights' share in the average at this update (from 0); the average so far has the rest."""
         return 1 - min(self._limit, (1 + update) / (10 + update))
 
     @torch.no_grad()
@@ -242,8 +245,10 @@ class WeightAverage:
 
     @torch.no_grad()
     def update_by(self, model: nn.Module, weight: Tensor) -> None:
-        """The same with the weight as a scalar tensor on the device, and `updates` left to the caller: can be recorded
-        in a CUDA graph."""
+        """Update with the weight as a scalar tensor on the device, so that a CUDA graph can record it.
+
+        The caller counts `updates`.
+        """
         self._pair_tensors(model)
         change = torch._foreach_sub(self._live, self._averaged)
         torch._foreach_mul_(change, weight)

@@ -1,5 +1,4 @@
-"""A trained network in the formats of others: an ONNX file, for programs without torch, and a folder of the form that
-HuggingFace's Hub has.
+"""A trained network in other formats: ONNX, for programs without torch, and a folder as on HuggingFace's Hub.
 
 The ONNX graph takes images with the values of their files and holds the normalisation, so that nothing of it can be
 forgotten elsewhere; what follows the logits (operating point) stands in its metadata. It is compared with torch before
@@ -132,8 +131,8 @@ def _measure_difference(network: nn.Module, session: Any, record: WeightsRecord,
     images = np.random.default_rng(0).integers(0, record.full_scale + 1, shape).astype(np.float32)
     with torch.no_grad():
         expected = network(torch.from_numpy(images)).numpy()
-    (found,) = session.run(["logits"], {"images": images})
-    return float((np.abs(found - expected) / np.maximum(1, np.abs(expected))).max())
+    (exported,) = session.run(["logits"], {"images": images})
+    return float((np.abs(exported - expected) / np.maximum(1, np.abs(expected))).max())
 
 
 def _make_name(record: WeightsRecord) -> str:
@@ -173,7 +172,7 @@ def write_network(weights: Path, record: WeightsRecord, folder: Path) -> bool:
 
 
 def make_front_matter(name: str, dataset: str, miou: float, trainings: int) -> str:
-    """The head of a model card, as the Hub reads it.
+    """Return the head of a model card, as the Hub reads it.
 
     Args:
         name: of the model.

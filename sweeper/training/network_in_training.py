@@ -1,4 +1,4 @@
-"""What every training has, a study's and a final one: a network and its steps, what evaluates it, and its files."""
+"""Common part of a study's and a final training: a network and its steps, its evaluator, and its files."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class NetworkInTraining:
         starts: InitialNetworks | None = None,
         resident: ResidentStore | None = None,
     ) -> None:
-        """The network as it begins; `images` are those that it is trained on, all else as for `Training`."""
+        """Make the network as it begins; `images` are those that it is trained on, all else as for `StudyTraining`."""
         self._spec, self._conditions, self._store = spec, conditions, store
         self._device = torch.device(place)
         self._steps = choose_steps_class(conditions.recipe.engine, self._device)(
@@ -63,12 +63,12 @@ class NetworkInTraining:
 
     @property
     def device_name(self) -> str:
-        """For people."""
+        """Display name of the device."""
         return get_device_name(self._device)
 
     @property
     def versions(self) -> dict[str, str]:
-        """Of what trains it."""
+        """Versions of the libraries that train it."""
         return dict(versions())
 
     def _save(self, path: Path, step: int, **progress: Any) -> None:

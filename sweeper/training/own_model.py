@@ -94,25 +94,25 @@ def _find_answer_problems(model: nn.Module, channels: int, outputs: int, sizes: 
             model.train(training)
             images = torch.randn(2 if training else 1, channels, height, width)
             try:
-                found = model(images)
+                answer = model(images)
             except Exception as error:
                 yield f"{mode} it must answer images of {height}×{width}, and failed: {format_error_line(error)}"
                 continue
-            wrong = _find_shape_problem(found, (len(images), outputs, height, width))
+            wrong = _find_shape_problem(answer, (len(images), outputs, height, width))
             if wrong is not None:
                 yield f"{mode}, for images of shape {tuple(images.shape)}, {wrong}"
             elif training:
-                yield from _find_gradient_problems(model, found)
+                yield from _find_gradient_problems(model, answer)
 
 
-def _find_shape_problem(found: object, expected: tuple[int, ...]) -> str | None:
-    if not isinstance(found, Tensor):
-        return f"it must give one tensor of logits, got {type(found).__name__}; choose the main output in a wrapper"
-    if tuple(found.shape) != expected:
-        return f"it must give logits of shape {expected}, got {tuple(found.shape)}"
-    if not found.is_floating_point():
-        return f"it must give floating-point logits, got {found.dtype}; leave argmax to sweeper"
-    if not torch.isfinite(found).all():
+def _find_shape_problem(answer: object, expected: tuple[int, ...]) -> str | None:
+    if not isinstance(answer, Tensor):
+        return f"it must give one tensor of logits, got {type(answer).__name__}; choose the main output in a wrapper"
+    if tuple(answer.shape) != expected:
+        return f"it must give logits of shape {expected}, got {tuple(answer.shape)}"
+    if not answer.is_floating_point():
+        return f"it must give floating-point logits, got {answer.dtype}; leave argmax to sweeper"
+    if not torch.isfinite(answer).all():
         return "it must give finite logits, got NaN or infinity"
     return None
 

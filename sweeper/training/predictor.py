@@ -82,11 +82,11 @@ class Predictor:
         return PredictedLabels(mask, shares)
 
     def _compute_probabilities(self, logits: Tensor) -> Tensor:
-        known = self._record.calibration
-        if isinstance(known, ClassCalibration):
-            logits = known.slope * logits + logits.new_tensor(known.biases).view(-1, 1, 1)
-        elif known is not None:
-            logits = known.slope * logits + known.bias
+        calibration = self._record.calibration
+        if isinstance(calibration, ClassCalibration):
+            logits = calibration.slope * logits + logits.new_tensor(calibration.biases).view(-1, 1, 1)
+        elif calibration is not None:
+            logits = calibration.slope * logits + calibration.bias
         return logits.sigmoid() if self._record.task == "binary" else logits.softmax(1)
 
     def _compute_logits(self, image: ImagePixels, seen: tuple[slice, slice]) -> Tensor:

@@ -1,4 +1,4 @@
-"""What every worker needs, imported once by the process that workers are forked from; see executors/processes.py.
+"""Imports of every worker, made once by the process that workers are forked from; see executors/processes.py.
 
 Nothing may be computed here: threads and a GPU's state do not survive a fork.
 """
@@ -7,7 +7,7 @@ import gc
 import signal
 from contextlib import suppress
 
-with suppress(Exception):  # what cannot be imported ends the worker that needs it, which is told; not their server
+with suppress(Exception):  # what cannot be imported ends the worker that needs it, which is reported; not their server
     import segmentation_models_pytorch  # noqa: F401
 
     import sweeper.training.worker  # noqa: F401

@@ -31,7 +31,7 @@ _CUSTOMS = {
 
 
 class WeightsSource(NamedTuple):
-    """Where a library takes an encoder's ImageNet weights from, on Hugging Face's Hub."""
+    """Place of an encoder's ImageNet weights on Hugging Face's Hub."""
 
     repository: str
     revision: str | None
@@ -42,12 +42,12 @@ class WeightsSource(NamedTuple):
         """Return the file's path in the local cache; None where it is not there. Looks, never downloads."""
         from huggingface_hub import try_to_load_from_cache
 
-        found = try_to_load_from_cache(self.repository, file, revision=self.revision)
-        return Path(found) if isinstance(found, str) else None
+        path = try_to_load_from_cache(self.repository, file, revision=self.revision)
+        return Path(path) if isinstance(path, str) else None
 
 
 class PendingDownload(NamedTuple):
-    """What is about to be downloaded."""
+    """Download that is about to begin."""
 
     url: str
     size: int | None
@@ -97,14 +97,14 @@ def get_encoder_inputs(encoder: str) -> EncoderInputs:
     it the customs of the network's family hold, which are ImageNet's for most.
     """
     name, source = get_timm_name(encoder), find_imagenet_source(encoder)
-    known: Any = None if name is None else _read_timm_config(name)
-    if known is not None:
-        return EncoderInputs(tuple(known.mean), tuple(known.std))
+    config: Any = None if name is None else _read_timm_config(name)
+    if config is not None:
+        return EncoderInputs(tuple(config.mean), tuple(config.std))
     file = source.find_cached("config.json") if source is not None and "config.json" in source.files else None
     if file is not None:
-        found = json.loads(file.read_text("utf-8"))
-        top = found.get("input_range", [0, 1])[1]
-        mean, std = (tuple(value / top for value in found[key]) for key in ("mean", "std"))
+        content = json.loads(file.read_text("utf-8"))
+        top = content.get("input_range", [0, 1])[1]
+        mean, std = (tuple(value / top for value in content[key]) for key in ("mean", "std"))
         return EncoderInputs(mean, std)
     customs = (pair for start, pair in _CUSTOMS.items() if encoder.startswith(start))
     return EncoderInputs(*next(customs, (IMAGENET_MEAN, IMAGENET_STD)))
@@ -132,7 +132,7 @@ def fetch_imagenet(pipe: Connection, encoder: str) -> None:
     """Send what inputs the encoder's ImageNet weights want once they are in the local cache, or why they are not (str).
 
     For a process of its own, which may be ended at any time: its libraries try for long. It first sends None, when
-    these are loaded, and a `Download` before it begins one.
+    these are loaded, and a `PendingDownload` before it begins one.
     """
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
@@ -158,8 +158,8 @@ def _fetch_missing(pipe: Connection, source: WeightsSource | None) -> str | None
     if constants.HF_HUB_OFFLINE:
         return _OFFLINE
     url = hub.hf_hub_url(source.repository, WEIGHTS, revision=source.revision)
-    known = hub.get_hf_file_metadata(url, timeout=ANSWER_SECONDS)  # once: the download itself would try for a minute
-    pipe.send(PendingDownload(f"{constants.ENDPOINT}/{source.repository}", known.size))
+    metadata = hub.get_hf_file_metadata(url, timeout=ANSWER_SECONDS)  # once: the download itself would try for a minute
+    pipe.send(PendingDownload(f"{constants.ENDPOINT}/{source.repository}", metadata.size))
     for file in source.files:
         hub.hf_hub_download(source.repository, file, revision=source.revision)
     return None

@@ -14,7 +14,7 @@ from sweeper.training.training_steps import TrainingSteps
 
 
 def make_probe_steps(context: WorkerContext, steps: int, seed: int | None = None) -> TrainingSteps:
-    """Those of a training with the study's network, batch, crop and engine, and cross-entropy.
+    """Return the steps of a training with the study's network, batch, crop and engine, and cross-entropy.
 
     Args:
         context: of the worker.

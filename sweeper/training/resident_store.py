@@ -13,7 +13,7 @@ from sweeper.data.store import PixelStore
 from sweeper.training.batches import Crop
 
 SHARE = 0.25
-"""Of the memory that is free on the device; the rest is for networks."""
+"""Share of the device's free memory; the rest is for networks."""
 
 
 class ResidentStore(NamedTuple):
@@ -53,7 +53,7 @@ class ResidentStore(NamedTuple):
 
 
 def make_resident_store(store: PixelStore, device: torch.device) -> ResidentStore | None:
-    """The store on a GPU; None on other devices, and where it takes more than its share of the free memory."""
+    """Return the store on a GPU; None on other devices, or if it takes more than its share of the free memory."""
     if device.type != "cuda":
         return None
     free, _ = torch.cuda.mem_get_info(device)

@@ -1,4 +1,4 @@
-"""How long the recipe's own training step takes in each precision: measured on a CPU before the first training.
+"""Time of the recipe's own training step in each precision: measured on a CPU before the first training.
 
 A processor with instructions for bfloat16 may be slower in it: an Intel Xeon with avx512_bf16 and no AMX took 1.5 times
 as long as in float32. So the step itself is timed, in turns, by all workers at a time, as they will train.
@@ -20,11 +20,11 @@ from sweeper.training.job import make_worker_context
 from sweeper.training.probe_steps import make_probe_steps
 
 PAIRS = 15
-"""So many steps are timed in each precision."""
+"""Number of steps that are timed in each precision."""
 PLAIN = {"compiled": False, "encoder_weights": "none"}
-"""What takes long to begin with, and changes little in the comparison."""
+"""Settings that start slowly, and change little in the comparison; replaced in the measurement."""
 LONG = 10.0
-"""After so many seconds fewer are enough: each of them takes long."""
+"""After this many seconds fewer steps are enough, as each takes long."""
 
 
 def measure_step_seconds(
@@ -58,23 +58,23 @@ def _time_step(conditions: Conditions, precisions: Sequence[Precision]) -> dict[
     store, work = open_store(conditions.dataset.store), {}
     for precision in precisions:
         recipe = conditions.recipe.model_copy(update={"precision": precision, **PLAIN})
-        own = conditions.model_copy(update={"recipe": recipe})
-        work[precision] = make_probe_steps(make_worker_context(own, store, "cpu", Path()), PAIRS + 2)
+        timed_conditions = conditions.model_copy(update={"recipe": recipe})
+        work[precision] = make_probe_steps(make_worker_context(timed_conditions, store, "cpu", Path()), PAIRS + 2)
         work[precision].take_steps(0, 1)  # the first step chooses kernels
-    found: dict[Precision, list[float]] = {precision: [] for precision in precisions}
+    seconds: dict[Precision, list[float]] = {precision: [] for precision in precisions}
     began = perf_counter()
     for done in range(1, PAIRS + 1):
         for precision, steps_of_it in work.items():
             start = perf_counter()
             steps_of_it.take_steps(done, done + 1)
-            found[precision].append(perf_counter() - start)
+            seconds[precision].append(perf_counter() - start)
         if perf_counter() - began > LONG:
             break
-    return time_steps_in_pairs(found)
+    return time_steps_in_pairs(seconds)
 
 
 def time_steps_in_pairs(times: Mapping[Precision, Sequence[float]]) -> dict[Precision, float]:
-    """Return a step's seconds in each precision, from steps taken by turns (see `step_seconds`)."""
+    """Return a step's seconds in each precision, from steps taken by turns (see `measure_step_seconds`)."""
     first = next(iter(times.values()))
-    shares = {p: statistics.median(b / a for a, b in zip(first, own, strict=True)) for p, own in times.items()}
+    shares = {p: statistics.median(b / a for a, b in zip(first, seconds, strict=True)) for p, seconds in times.items()}
     return {precision: share * statistics.median(first) for precision, share in shares.items()}

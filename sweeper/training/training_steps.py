@@ -51,7 +51,7 @@ class TrainingSteps:
         starts: InitialNetworks,
         resident: ResidentStore | None = None,
     ) -> None:
-        """The network as it begins.
+        """Make the steps with the network as it begins.
 
         Args:
             spec: what is trained.
@@ -97,10 +97,10 @@ class TrainingSteps:
         self._prepare()
 
     def _prepare(self) -> None:
-        """What another way to take the steps needs besides."""
+        """Prepare what another way to take the steps needs in addition."""
 
     why_plain: str | None = None
-    """Why steps that were to be recorded are taken one by one, in words; None where they are not."""
+    """Reason why steps that were to be recorded are taken one by one; None if they are not."""
 
     @property
     def is_recorded(self) -> bool:
@@ -112,13 +112,13 @@ class TrainingSteps:
         total, rate = torch.zeros((), device=self._device), self._spec.lr
         for step in range(first, target):
             with self._seed_network_draws():
-                self._make_seed(step)
+                self._seed_step(step)
                 rate = self._set_rate(step)
                 total += self._take_step(step)
         return float(total) / max(1, target - first), rate
 
     def get_state(self) -> dict[str, Any]:
-        """Everything of the network and the optimiser that a checkpoint holds, beside `average.updates`."""
+        """Return everything of the network and the optimiser that a checkpoint has, besides `average.updates`."""
         return {
             "model": self.model.state_dict(),
             "average": self.average.model.state_dict(),
@@ -139,7 +139,7 @@ class TrainingSteps:
         return loss
 
     def _update_weights(self, inputs: Tensor, labels: Tensor, more: dict[str, Tensor]) -> Tensor:
-        """One step of the optimiser; the loss before it."""
+        """Take one step of the optimiser, and return the loss before it."""
         with use_fastest_kernels(self._device):
             with self._autocast():
                 logits = self._network(inputs)
@@ -153,7 +153,7 @@ class TrainingSteps:
         """Dropout of some architectures draws from the global state: that is forked, and keyed like all else."""
         return torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else [])
 
-    def _make_seed(self, step: int) -> None:
+    def _seed_step(self, step: int) -> None:
         torch.manual_seed(self._spec.seed * 1_000_003 + step)
 
     def _set_rate(self, step: int) -> float:
@@ -164,7 +164,7 @@ class TrainingSteps:
         return rate
 
     def _make_batch(self, step: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Inputs and labels of a step, and what else the loss wants, augmented alike on the device."""
+        """Return inputs and labels of a step, and what else the loss wants, augmented alike on the device."""
         recipe = self._recipe
         places, draws = draw_crops(
             self._store,
@@ -195,14 +195,14 @@ class TrainingSteps:
 
 
 def use_precision(device_type: str, precision: Precision, cache: bool = True) -> AbstractContextManager[object]:
-    """The precision of the forward pass; `cache`: casts of weights are kept within a block."""
+    """Run the forward pass in a precision; `cache`: casts of weights are kept within a block."""
     if precision == "float32":
         return nullcontext()
     return torch.autocast(device_type, dtype=torch.bfloat16, cache_enabled=cache)
 
 
 def build_training_loss(spec: TrialSpec, conditions: Conditions, images: tuple[int, ...]) -> nn.Module:
-    """The loss of a training on these images, on the processor."""
+    """Return the loss of a training on these images, on the processor."""
     loss = build_loss(
         spec.family,
         task=conditions.dataset.task,

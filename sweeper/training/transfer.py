@@ -1,4 +1,4 @@
-"""How what the processor made comes to a device."""
+"""Transfer of the processor's values to a device."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def move_to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """The same values on a device, for what is begun there from now on.
+    """Return the values on a device, for work that is queued there from now on.
 
     To a GPU they go from page-locked memory: the processor does not wait until the GPU has done what was begun before.
     """

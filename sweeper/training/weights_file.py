@@ -1,5 +1,6 @@
-"""Trained weights as a file that explains itself: safetensors with a record of the network in its header, and a seal
-over the whole file, without which it is not used. No torch.
+"""Trained weights as a file that explains itself: safetensors with a record of the network, and a seal.
+
+Without the seal over the whole file it is not used. No torch.
 
 The seal is the digest of all other bytes: torch and safetensors both take a file in which single bits turned for what
 was written.
@@ -35,12 +36,12 @@ _MOST_HEADER = 100_000_000
 
 
 class WeightsRecord(Record):
-    """What a file of weights belongs to, and what rebuilds its network."""
+    """Record of a file of weights: what it belongs to, and what rebuilds its network."""
 
     spec: TrialSpec
     """The training it comes from."""
     digest: str
-    """Of the data set."""
+    """Digest of the data set."""
     model: UserCode | None = None
     """The user's function that makes the network; None = `arch` with `encoder`."""
     arch: str
@@ -49,11 +50,11 @@ class WeightsRecord(Record):
     decoder_channels: tuple[int, ...] | None
     """None = the library's default of this architecture."""
     channels: int
-    """Of an image."""
+    """Channels of an image."""
     task: Task
     classes: tuple[str, ...]
     full_scale: int
-    """What 1.0 stands for in the images' files: 255 or 65535."""
+    """Number in the images' files that stands for 1.0: 255 or 65535."""
     mean: tuple[float, ...]
     """Per channel, of images whose full scale is 1."""
     std: tuple[float, ...]
@@ -64,34 +65,34 @@ class WeightsRecord(Record):
     """Log share of each class among the training pixels, for τ."""
     versions: dict[str, str]
     precision: Precision = "float32"
-    """Of the forward pass when it was scored."""
+    """Precision of the forward pass when it was scored."""
     resized: int | None = None
     """Shorter side in pixels that larger images were shrunk to before; None = native resolution."""
     on: TrainedOn = "train"
-    """What it was trained on."""
+    """Images that it was trained on."""
     calibration: Calibration | ClassCalibration | None = None
     """Slope and bias that calibrate its probabilities, fitted on this training's validation images; where it had none,
     of two classes the recommended loss's in the study. None = not known. `point` is of probabilities without it."""
     collapse: Collapse = Collapse.NONE
-    """Of a final training, on the images that were left out; `none` where there were none."""
+    """Collapse of a final training, on the images that were left out; `none` if there were none."""
     held_out: HeldOut | None = None
     """Its answers on the test images, where a final training left them out."""
     misses: MissControl | None = None
-    """What `point` keeps, where that was asked for."""
+    """Guarantee of `point`, if one was requested."""
 
     @property
     def describe_point_source(self) -> str:
-        """Where the operating point comes from, for people."""
+        """Describe where the operating point comes from."""
         return "chosen on validation images" if self.misses is None else self.misses.promise
 
 
 def make_metadata(record: WeightsRecord) -> dict[str, str]:
-    """Of a file that is to be sealed once it is written."""
+    """Return the metadata of a file that is to be sealed once it is written."""
     return {HEADER: record.model_dump_json(), SEAL: BLANK.decode()}
 
 
 def seal_file(path: Path) -> None:
-    """Seal a file that was written with `metadata_of`.
+    """Seal a file that was written with `make_metadata`.
 
     Raises:
         OSError: if it cannot be written.
@@ -104,7 +105,7 @@ def seal_file(path: Path) -> None:
 
 
 def check_weights_file(path: Path) -> Path:
-    """The path of a file of weights, every byte of which is as sweeper wrote it: reads it all.
+    """Check that every byte of a file of weights is as sweeper wrote it, and return its path.
 
     Raises:
         UsageError: if it is no such file, has no seal, or is not what was sealed.
@@ -112,12 +113,12 @@ def check_weights_file(path: Path) -> Path:
     try:
         with path.open("rb") as file:
             place = _find_seal(file)
-            found = _compute_digest(file, place)
+            digest = _compute_digest(file, place)
             file.seek(place)
             kept = file.read(len(BLANK))
-        if found != kept:
+        if digest != kept:
             raise ValueError(
-                f"its checksum is {found[:12].decode()}…, and {kept[:12].decode('ascii', 'replace')}… was written"
+                f"its checksum is {digest[:12].decode()}…, and {kept[:12].decode('ascii', 'replace')}… was written"
             )
     except (OSError, ValueError) as error:
         raise _explain_unfit_file(path, error) from error
@@ -125,7 +126,7 @@ def check_weights_file(path: Path) -> Path:
 
 
 def read_record(path: Path) -> WeightsRecord:
-    """The record of a file of weights, after `check`.
+    """Return the record of a file of weights, after `check_weights_file`.
 
     Raises:
         UsageError: as `check`, or if the record is of another version.
@@ -149,7 +150,7 @@ def copy_with_record(path: Path, record: WeightsRecord, target: Path) -> None:
 
 
 def list_kept_weights(folder: Path) -> Iterator[tuple[Path, WeightsRecord]]:
-    """Every file of weights in a study's folder, by name.
+    """Return every file of weights in a study's folder, by name.
 
     Raises:
         UsageError: as `read_record`: nobody knows whether a damaged file is the one that is looked for.
@@ -159,17 +160,17 @@ def list_kept_weights(folder: Path) -> Iterator[tuple[Path, WeightsRecord]]:
 
 
 def _find_seal(file: BinaryIO) -> int:
-    """Where the seal stands, in bytes from the file's beginning, to which it is wound back.
+    """Return the seal's offset in bytes; the file is rewound to its beginning.
 
     Raises:
         ValueError: if there is none.
     """
     length = min(int.from_bytes(file.read(8), "little"), _MOST_HEADER)
-    before, found, _ = file.read(length).partition(f'"{SEAL}":"'.encode())
-    if not found:
+    before, match, _ = file.read(length).partition(f'"{SEAL}":"'.encode())
+    if not match:
         raise ValueError("it has no checksum: another program wrote it, or an early version of sweeper")
     file.seek(0)
-    return 8 + len(before) + len(found)
+    return 8 + len(before) + len(match)
 
 
 def _explain_unfit_file(path: Path, error: Exception) -> UsageError:
@@ -182,11 +183,11 @@ def _explain_unfit_file(path: Path, error: Exception) -> UsageError:
 
 
 def _compute_digest(file: BinaryIO, place: int) -> bytes:
-    """Of all bytes but the seal's."""
-    found = hashlib.blake2b(digest_size=len(BLANK) // 2)
+    """Return the digest of all bytes except the seal's."""
+    digest = hashlib.blake2b(digest_size=len(BLANK) // 2)
     while part := file.read(min(_CHUNK, place - file.tell())):
-        found.update(part)
+        digest.update(part)
     file.seek(len(BLANK), os.SEEK_CUR)
     while part := file.read(_CHUNK):
-        found.update(part)
-    return found.hexdigest().encode()
+        digest.update(part)
+    return digest.hexdigest().encode()

@@ -1,9 +1,9 @@
-"""A worker process: trains what it is told and reports each rung, over one pipe, until the parent is gone.
+"""Worker process: trains what it receives and reports each rung, over one pipe, until the parent is gone.
 
 Parent → worker: ("hardware",), answered by ("hardware", Hardware); ("time", Conditions, precisions, threads), answered
 by ("time", seconds of a step in each); ("configure", Conditions, device, threads, folder of the checkpoints), answered
-by ("ready", None); then any number of `Job`s, one at a time, each with its answer (core/events.py). Closing the pipe
-ends it.
+by ("ready", None); then any number of `TrainingJob`s, one at a time, each with its answer (core/events.py). Closing the
+pipe ends it.
 
 Instead of an answer, a configuration that is wrong gives ("refused", text), one that this process cannot be given
 ("broken", text); so does, later, whatever goes wrong between its jobs. Either ends the process.
@@ -70,7 +70,7 @@ def serve_jobs(pipe: Connection, device: str) -> None:
 
 
 def prepare_trainings(conditions: Conditions, place: str, threads: int | None, checkpoints: Path) -> WorkerTrainings:
-    """The trainings of this process, once all that they need was tried: the same for every executor.
+    """Return this process's trainings, once everything they need was tried: the same for every executor.
 
     Args:
         conditions: the study's.
@@ -80,7 +80,7 @@ def prepare_trainings(conditions: Conditions, place: str, threads: int | None, c
 
     Raises:
         UsageError: if the network cannot be built as asked, or what is the user's own cannot be used.
-        Exception: whatever else goes wrong, want of memory among it; see `not_its_own`.
+        Exception: whatever else goes wrong, want of memory among it; see `is_process_fault`.
     """
     if threads is not None:
         settle_process(threads)
@@ -100,7 +100,7 @@ def prepare_trainings(conditions: Conditions, place: str, threads: int | None, c
 
 
 def check_model(conditions: Conditions) -> None:
-    """Build the network once, and try what is the user's own, so that what is wrong is told before anything is trained.
+    """Build the network once, and try the user's own code, so that faults show before anything is trained.
 
     Raises:
         UsageError: with everything that was found.
@@ -112,7 +112,7 @@ def check_model(conditions: Conditions) -> None:
     for check in (
         partial(_check_network, conditions),
         *(() if metric is None else (partial(check_metric, metric, len(dataset.classes)),)),
-        *(partial(check_own_loss, own, dataset.task, len(dataset.classes)) for own in conditions.losses),
+        *(partial(check_own_loss, loss, dataset.task, len(dataset.classes)) for loss in conditions.losses),
     ):
         try:
             check()
@@ -125,8 +125,7 @@ def check_model(conditions: Conditions) -> None:
 
 
 def _check_network(conditions: Conditions) -> None:
-    """Build the network once, so that a wrong name is refused before anything is trained, and one that fails on the
-    smallest image."""
+    """Build the network once, so that a wrong name, or one that fails on the smallest image, is refused early."""
     dataset, recipe = conditions.dataset, conditions.recipe
     stride = recipe.stride
     height, width = (

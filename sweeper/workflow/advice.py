@@ -1,6 +1,6 @@
-"""What the search tries first: the order of the losses, and the configurations that were best on similar data.
+"""First trials of the search: the order of the losses, and the configurations that were best on similar data.
 
-The ledger of `sweeper advise` tells both. It moves trials forward and replaces random draws by them; which losses are
+The ledger of `sweeper advise` has both. It moves trials forward and replaces random draws by them; which losses are
 tried, how often at least, and what names the winner, stays as it is.
 """
 
@@ -15,7 +15,7 @@ POWERS = ("pos_weight", "class_weight_power")
 
 
 def add_advice(space: SearchSpace, profile: ImbalanceProfile, imbalance: float) -> SearchSpace:
-    """The space with `starts`: the families of the ledger, the most promising first, at each of its configurations."""
+    """Return the space with `starts`: the ledger's families, most promising first, at each of its configurations."""
     by_name = {family.family: family for family in space.families}
     features = tuple(compute_features(profile).values())
     starts = tuple(
@@ -30,8 +30,8 @@ def add_advice(space: SearchSpace, profile: ImbalanceProfile, imbalance: float) 
 def _clip_into_space(
     params: dict[str, float], family: FamilySpace, space: SearchSpace, imbalance: float
 ) -> dict[str, float]:
-    """A configuration of the ledger as Optuna knows it: clipped into the space, the family's defaults for the rest."""
-    found = {
+    """Return a ledger configuration as Optuna knows it: clipped into the space, else the family's defaults."""
+    clipped = {
         name: value
         for name, value in get_default_params(family, space).items()
         if name not in ("loss", f"{family.family}.lr")
@@ -42,5 +42,5 @@ def _clip_into_space(
             continue
         if name == "pos_weight" and coordinate.kind != "power_of_imbalance":
             value = imbalance**value
-        found[get_parameter_name(family.family, name, coordinate)] = min(max(value, coordinate.low), coordinate.high)
-    return found
+        clipped[get_parameter_name(family.family, name, coordinate)] = min(max(value, coordinate.low), coordinate.high)
+    return clipped

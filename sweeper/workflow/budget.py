@@ -56,24 +56,24 @@ def find_budget(stage: RunContext) -> bool:
 
 def _climb_ladder(stage: RunContext, first: int) -> BudgetProbe:
     """Climb the ladder as far as is needed, or as there is time, and return what it says."""
-    study, plan, asked = stage.study, stage.plan, stage.asked
-    wish = BreadthRequest(asked.trials, asked.settles, asked.confirm_steps, asked.seeds, asked.longer)
-    own = [loss.name for loss in plan.conditions.losses]
+    study, plan, request = stage.study, stage.plan, stage.asked
+    wish = BreadthRequest(request.trials, request.settles, request.confirm_steps, request.seeds, request.longer)
+    user_losses = [loss.name for loss in plan.conditions.losses]
     while True:
         results = studies.list_extra_results(study, "probe")
         rungs, lacking = climb_ladder(
-            results, plan.space, plan.conditions, plan.imbalance, first=first, margin=asked.rope
+            results, plan.space, plan.conditions, plan.imbalance, first=first, margin=request.rope
         )
-        known = [result for result in results if rungs and result.spec.steps <= rungs[-1].steps]
-        pace = measure_pace(known, stage.executor.workers)  # a rung that is begun changes nothing
+        finished = [result for result in results if rungs and result.spec.steps <= rungs[-1].steps]
+        pace = measure_pace(finished, stage.executor.workers)  # a rung that is begun changes nothing
         if not lacking:
             break
         if rungs:
             steps, needed = lacking[0].steps, pace.seconds_to_next_rung(lacking[0].steps)
             if any(map(is_comparable, rungs)):  # a rung at which nothing could be compared is no use then
                 above = pace._replace(spent=needed - OTHER_SECONDS)
-                needed = compute_least_seconds(plan.space, wish, above, steps=steps, own=own)
-            if needed > _time_limit(asked, known):
+                needed = compute_least_seconds(plan.space, wish, above, steps=steps, user_losses=user_losses)
+            if needed > _time_limit(request, finished):
                 break
         batch = TrainingList(study, lacking, recorder=stage.recorder, admit=stage.time.make_admission(PROBE_SHARE))
         stage.show_phase("probe", missing=len(batch))
@@ -82,38 +82,40 @@ def _climb_ladder(stage: RunContext, first: int) -> BudgetProbe:
             stage.record_time_cut(f"what the losses learn in {lacking[0].steps} steps was not found out")
             break
     if not rungs:
-        return BudgetProbe(first=first, steps=first)  # the search tells why
-    limit = _time_limit(asked, known)
+        return BudgetProbe(first=first, steps=first)  # the search says why
+    limit = _time_limit(request, finished)
     enough = [rung for rung in rungs if is_comparable(rung)]
     for rung in reversed(enough):
-        if rung.steps == first and asked.minutes is None:
+        if rung.steps == first and request.minutes is None:
             return BudgetProbe(first=first, steps=first, rungs=rungs)
-        breadth = find_broadest(plan.space, wish, pace, steps=rung.steps, own=own, limit=limit)
+        breadth = find_broadest(plan.space, wish, pace, steps=rung.steps, user_losses=user_losses, limit=limit)
         if breadth is not None:
             sentence = _format_budget(rungs, rung, breadth, plan.space)
             return BudgetProbe(first=first, steps=rung.steps, sentence=sentence, rungs=rungs, breadth=breadth)
-    found, minutes = _explain_silence(rungs, limit), None
+    explanation, minutes = _explain_silence(rungs, limit), None
     if enough or lacking:
         steps = enough[0].steps if enough else lacking[0].steps
         spent = pace if enough else pace._replace(spent=pace.seconds_to_next_rung(steps) - OTHER_SECONDS)
-        minutes = math.ceil(MORE * compute_least_seconds(plan.space, wish, spent, steps=steps, own=own) / 60)
+        minutes = math.ceil(
+            MORE * compute_least_seconds(plan.space, wish, spent, steps=steps, user_losses=user_losses) / 60
+        )
         minutes = max(minutes, int(limit / 60) + 1)
-    help_ = suggest_remedies(known[-2:], plan.conditions, minutes)
-    sentence = f"{found}, so that no search was begun. {help_}"
+    help_ = suggest_remedies(finished[-2:], plan.conditions, minutes)
+    sentence = f"{explanation}, so that no search was begun. {help_}"
     return BudgetProbe(
         first=first, steps=rungs[-1].steps, sentence=sentence, learned=False, rungs=rungs, minutes=minutes
     )
 
 
-def _time_limit(asked: StudyRequest, known: Sequence[TrialResult]) -> float:
-    """Seconds that steps and breadth are chosen for."""
-    if asked.minutes is None and asked.timeout is not None:
-        return asked.timeout
-    return 60.0 * (asked.minutes or (CPU_MINUTES if "cpu" in known[0].device else GPU_MINUTES))
+def _time_limit(request: StudyRequest, finished: Sequence[TrialResult]) -> float:
+    """Return the seconds that steps and breadth are chosen for."""
+    if request.minutes is None and request.timeout is not None:
+        return request.timeout
+    return 60.0 * (request.minutes or (CPU_MINUTES if "cpu" in finished[0].device else GPU_MINUTES))
 
 
 def _explain_silence(rungs: Sequence[Rung], limit: float) -> str:
-    """Why nothing is searched."""
+    """Return why no search is begun."""
     enough = next((rung for rung in rungs if is_comparable(rung)), None)
     if enough is not None:
         return f"{format_rung(enough)}, and to compare losses there takes more than {format_duration(limit)}"
@@ -123,11 +125,11 @@ def _explain_silence(rungs: Sequence[Rung], limit: float) -> str:
 
 
 def _format_budget(rungs: Sequence[Rung], chosen: Rung, breadth: Breadth, space: SearchSpace) -> str:
-    """What the ladder found, and what is compared there, for people."""
+    """Return a sentence on what the ladder found, and what is compared there."""
     before = next((rung for rung in reversed(rungs) if rung.steps < chosen.steps), None)
-    found = f"{format_rung(before)}, {format_rung(chosen)}" if before is not None else format_rung(chosen)
+    ladder = f"{format_rung(before)}, {format_rung(chosen)}" if before is not None else format_rung(chosen)
     few = f" of {len(space.families)}" if len(breadth.families) < len(space.families) else ""
     return (
-        f"{found}: searching at {chosen.steps} steps, {breadth.confirm_steps} to confirm, in at most {breadth.trials} "
+        f"{ladder}: searching at {chosen.steps} steps, {breadth.confirm_steps} to confirm, in at most {breadth.trials} "
         f"trials of {len(breadth.families)}{few} losses"
     )

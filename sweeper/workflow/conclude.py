@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 class Outcome(NamedTuple):
-    """What a sweep leaves behind."""
+    """Outcome of a sweep."""
 
     sweep: SweepRecord
     recommendation: Recommendation
@@ -52,7 +52,7 @@ class Outcome(NamedTuple):
 
 
 def draw_conclusion(sweep: SweepRecord) -> Recommendation:
-    """What a study's record allows to say; pure, but for the losses' registry."""
+    """Return what a study's record allows to conclude; pure, except for the registry of losses."""
     conditions = sweep.conditions
     trials = relabel_equivalent_trials(sweep.trials, sweep.same_losses)
     fit = sweep.rate_fit or fit_common_rate(trials, sweep.space)
@@ -60,36 +60,36 @@ def draw_conclusion(sweep: SweepRecord) -> Recommendation:
     tested = sweep.confirmations if sweep.tested else ()
     usable = select_confirmed(tested, finalists, conditions, _count_analysed_seeds(sweep))
     evidence = _compute_all_evidence(sweep, usable, finalists)
-    found = _make_recommended(sweep, evidence)
+    recommendation = _make_recommended(sweep, evidence)
     if evidence is None:
-        found = _explain_missing_evidence(found, sweep)
+        recommendation = _explain_missing_evidence(recommendation, sweep)
     else:
-        found = _add_never_confirmed(found, evidence, finalists, sweep)
-        if (chosen := find_recommended_index(found)) is not None and sweep.longer:
+        recommendation = _add_never_confirmed(recommendation, evidence, finalists, sweep)
+        if (chosen := find_recommended_index(recommendation)) is not None and sweep.longer:
             look = compute_longer_look(
                 sweep.longer, usable, finalists, conditions, evidence=evidence, recommended=chosen
             )
-            found = found if look is None else _replace_longer_caveats(found, look)
-    found = found.model_copy(
+            recommendation = recommendation if look is None else _replace_longer_caveats(recommendation, look)
+    recommendation = recommendation.model_copy(
         update={"not_learned": find_unlearned_classes(usable or sweep.trials or sweep.probes, conditions)}
     )
-    return _add_unfinished_state(_add_time_cut(found, sweep), sweep)
+    return _add_unfinished_state(_add_time_cut(recommendation, sweep), sweep)
 
 
-def _replace_longer_caveats(found: Recommendation, look: LongerLook) -> Recommendation:
-    """With what more steps change, in place of what they might."""
+def _replace_longer_caveats(recommendation: Recommendation, look: LongerLook) -> Recommendation:
+    """Return the recommendation with what more steps change, in place of what they might change."""
     reasons = tuple(
         f"{reason.removesuffix(end)}." if (end := next(filter(reason.endswith, AT_THIS_BUDGET), None)) else reason
-        for reason in found.reasons
+        for reason in recommendation.reasons
     )
-    steps = tuple(step for step in found.next_steps if not step.startswith(MORE_STEPS))
-    return found.model_copy(update={"longer": look, "reasons": reasons, "next_steps": steps})
+    steps = tuple(step for step in recommendation.next_steps if not step.startswith(MORE_STEPS))
+    return recommendation.model_copy(update={"longer": look, "reasons": reasons, "next_steps": steps})
 
 
 def _compute_all_evidence(
     sweep: SweepRecord, usable: Sequence[TrialResult], finalists: Sequence[Finalist]
 ) -> Evidence | None:
-    """What the confirmations show, by the metric and by what else people may care about."""
+    """Return what the confirmations show, by the verdict's metric and by what else people may care about."""
     conditions = sweep.conditions
     evidence = compute_confirmation_evidence(
         usable, finalists, conditions, sweep.space, rope=sweep.rope, analyses=sweep.analyses_planned
@@ -106,7 +106,7 @@ def _compute_all_evidence(
 
 
 def _make_recommended(sweep: SweepRecord, evidence: Evidence | None) -> Recommendation:
-    """The answer, with the code to paste."""
+    """Return the recommended loss, with the code to paste."""
     return make_recommendation(
         evidence,
         task=sweep.conditions.dataset.task,
@@ -134,7 +134,7 @@ def _format_paste(
     evidence: Evidence | None = None,
     **more: str,
 ) -> str:
-    """The loss and the optimiser as code; `more`: what is said of the operating point (`point_from`)."""
+    """Return the loss and the optimiser as code, with a comment on the operating point (`describe_point_source`)."""
     finalists = () if evidence is None else evidence.finalists
     chosen = next((i for i, f in enumerate(finalists) if (f.family, f.params) == (family, params)), None)
     dataset, recipe = sweep.conditions.dataset, sweep.conditions.recipe
@@ -154,44 +154,44 @@ def _format_paste(
     )
 
 
-def apply_miss_control(sweep: SweepRecord, found: Recommendation, misses: MissControl) -> Recommendation:
-    """The recommendation at the operating point that keeps a limit of misses, in place of its own."""
-    chosen = found.recommended
+def apply_miss_control(sweep: SweepRecord, recommendation: Recommendation, misses: MissControl) -> Recommendation:
+    """Return the recommendation at the operating point that keeps a limit of misses, in place of its own."""
+    chosen = recommendation.recommended
     assert chosen is not None
     note = f"keeps --miss-at-most {100 * misses.share:.3g}% for sweeper's network alone"
     code = _format_paste(sweep, chosen.family, chosen.params, misses.point, chosen.lr, point_from=note)
     point = {"tau" if chosen.threshold is None else "threshold": misses.point}
-    return found.model_copy(
+    return recommendation.model_copy(
         update={"recommended": chosen.model_copy(update={**point, "snippet": code}), "misses": misses}
     )
 
 
 def _add_never_confirmed(
-    found: Recommendation, evidence: Evidence, finalists: Sequence[Finalist], sweep: SweepRecord
+    recommendation: Recommendation, evidence: Evidence, finalists: Sequence[Finalist], sweep: SweepRecord
 ) -> Recommendation:
-    """With the finalists of which no confirmation completed, if there are any."""
+    """Return the recommendation with the finalists of which no confirmation completed, if there are any."""
     missing = _list_never_confirmed(evidence, finalists, sweep)
     again = f"resume (`{resume_command(sweep.study, sweep.storage)}`)"
-    mend = f"Read the reasons of the failed trainings, mend their cause, and {again}: they are tried again."
-    steps = (*found.next_steps, mend) if any(failed for _, failed in missing) else found.next_steps
-    reasons = (*found.reasons, *(sentence for sentence, _ in missing))
-    return found.model_copy(update={"reasons": reasons, "next_steps": steps})
+    mend = f"Read the reasons of the failed trainings, fix their cause, and {again}: they are tried again."
+    steps = (*recommendation.next_steps, mend) if any(failed for _, failed in missing) else recommendation.next_steps
+    reasons = (*recommendation.reasons, *(sentence for sentence, _ in missing))
+    return recommendation.model_copy(update={"reasons": reasons, "next_steps": steps})
 
 
-def _add_time_cut(found: Recommendation, sweep: SweepRecord) -> Recommendation:
-    """With what the time limit cut, if it did."""
+def _add_time_cut(recommendation: Recommendation, sweep: SweepRecord) -> Recommendation:
+    """Return the recommendation with what the time limit cut, if it did."""
     if not sweep.cut:
-        return found
-    given = f"{sweep.timeout:g} s" if sweep.timeout is not None else "a limit"
-    reasons = (*found.reasons, f"The time limit ({given}) cut this sweep short: {'; '.join(sweep.cut)}.")
-    more = f"Give it more time: `{resume_command(sweep.study, sweep.storage)} --timeout …` goes on with it."
-    return found.model_copy(update={"reasons": reasons, "next_steps": (*found.next_steps, more)})
+        return recommendation
+    limit = f"{sweep.timeout:g} s" if sweep.timeout is not None else "a limit"
+    reasons = (*recommendation.reasons, f"The time limit ({limit}) cut this sweep short: {'; '.join(sweep.cut)}.")
+    more = f"Give it more time: `{resume_command(sweep.study, sweep.storage)} --timeout …` continues it."
+    return recommendation.model_copy(update={"reasons": reasons, "next_steps": (*recommendation.next_steps, more)})
 
 
-def _add_unfinished_state(found: Recommendation, sweep: SweepRecord) -> Recommendation:
+def _add_unfinished_state(recommendation: Recommendation, sweep: SweepRecord) -> Recommendation:
     """Return it with how far the study is, where it is not at its end."""
     if sweep.concluded:
-        return found
+        return recommendation
     tested = "no interim analysis was made, so that nothing is tested yet"
     if sweep.tested:
         tested = (
@@ -200,43 +200,49 @@ def _add_unfinished_state(found: Recommendation, sweep: SweepRecord) -> Recommen
     far = f"{format_count(len(sweep.trials), 'trial')} of at most {sweep.trials_asked}"
     trained = format_count(sum(run.state == "complete" for run in sweep.confirmations), "confirmation training")
     reason = f"This study is not finished: it has {far} and {trained}; {tested}."
-    known = found if found.evidence is not None else found.model_copy(update={"reasons": (), "next_steps": ()})
-    steps = (f"Finish it: `{resume_command(sweep.study, sweep.storage)}`.", *known.next_steps)
-    return known.model_copy(update={"reasons": (reason, *known.reasons), "next_steps": steps})
+    with_reasons = (
+        recommendation
+        if recommendation.evidence is not None
+        else recommendation.model_copy(update={"reasons": (), "next_steps": ()})
+    )
+    steps = (f"Finish it: `{resume_command(sweep.study, sweep.storage)}`.", *with_reasons.next_steps)
+    return with_reasons.model_copy(update={"reasons": (reason, *with_reasons.reasons), "next_steps": steps})
 
 
-def _explain_missing_evidence(found: Recommendation, sweep: SweepRecord) -> Recommendation:
-    """Why nothing was confirmed, where that is because nothing was learned."""
+def _explain_missing_evidence(recommendation: Recommendation, sweep: SweepRecord) -> Recommendation:
+    """Return the recommendation with why nothing was confirmed, if that is because nothing was learned."""
     if sweep.learned:
-        return found
+        return recommendation
     reason, _, help_ = sweep.budget.rpartition(f". {HELP}")
-    return found.model_copy(update={"reasons": (capitalise(reason) + ".",), "next_steps": (f"{HELP}{help_}.",)})
+    return recommendation.model_copy(
+        update={"reasons": (capitalise(reason) + ".",), "next_steps": (f"{HELP}{help_}.",)}
+    )
 
 
 def _list_never_confirmed(
     evidence: Evidence, finalists: Sequence[Finalist], sweep: SweepRecord
 ) -> list[tuple[str, int]]:
-    """Of each finalist without a completed confirmation: a sentence, and how many of its trainings failed.
+    """Return, for each finalist without a completed confirmation, a sentence and how many of its trainings failed.
 
     The verdict is among the others; a reader of "clear winner" should know.
     """
     weighed, steps = {f.family for f in evidence.finalists}, sweep.conditions.recipe.confirm_steps
-    found = []
-    for family, own in ((f.family, f.trial.spec.loss) for f in finalists if f.family not in weighed):
-        runs = [r for r in sweep.confirmations if r.spec.loss == own and r.spec.steps == steps]
+    sentences = []
+    for family, loss in ((f.family, f.trial.spec.loss) for f in finalists if f.family not in weighed):
+        runs = [r for r in sweep.confirmations if r.spec.loss == loss and r.spec.steps == steps]
         failed = sum(r.state == "failed" for r in runs)
         why = f"all of its {failed} trainings failed" if failed > 1 else "its training failed" if failed else ""
         if failed < len(runs):  # with folds alone: some of them completed
             why = f"no seed of it has all {sweep.conditions.folds} folds ({failed} of its trainings failed)"
         rest = "nothing is known of it on the test split, and the verdict is among the others."
-        found.append(
+        sentences.append(
             (f"{family} was to be confirmed, too, but {why or 'no training of it was completed'}: {rest}", failed)
         )
-    return found
+    return sentences
 
 
 def _count_analysed_seeds(sweep: SweepRecord) -> dict[str, int] | int | None:
-    """The confirmations of how many seeds the last interim analysis weighed, for the report too; None = of all.
+    """Return how many seeds the last interim analysis included; None = all.
 
     There may be more: begun by idle workers, of a plan that had another maximum, or of a round that was cut off.
     """
@@ -246,7 +252,7 @@ def _count_analysed_seeds(sweep: SweepRecord) -> dict[str, int] | int | None:
 
 
 def _add_search_names(evidence: Evidence, sweep: SweepRecord) -> Evidence:
-    """With what the search called each finalist, where that was another name."""
+    """Return the evidence with the search's other name of each finalist that has one."""
     of = {same.trial: same for same in sweep.same_losses}
     rows = tuple(row.model_copy(update={"found_as": of.get(row.search_trial)}) for row in evidence.finalists)
     return evidence.model_copy(update={"finalists": rows})

@@ -1,4 +1,4 @@
-"""What confirmations show of the finalists: asked at each interim analysis, and at the end for the report."""
+"""Evidence from confirmations: computed at each interim analysis, and at the end for the report."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def make_round_judge(
     analyses: Sequence[InterimAnalysis],
     until: Until,
 ) -> Judge:
-    """What the confirmation's rounds ask at each interim analysis: the same evidence and verdict as the report's."""
+    """Return the function that an interim analysis calls: the same evidence and verdict as the report's."""
 
     def judged(results: Sequence[TrialResult]) -> RoundDecision:
         evidence = compute_confirmation_evidence(results, finalists, conditions, space, rope=rope, analyses=analyses)
@@ -75,7 +75,7 @@ def compute_confirmation_evidence(
 
 
 def _read_search_facts(finalist: Finalist, conditions: Conditions, space: SearchSpace) -> dict[str, Any]:
-    """What is known of a finalist from before its confirmation."""
+    """Return what is known of a finalist from before its confirmation."""
     return {
         "at_defaults": finalist.trial.spec.params == _literature_defaults(finalist.family, conditions, space),
         "collapses_in_search": sum(training.has_collapsed for training in finalist.trained),
@@ -91,11 +91,11 @@ def _read_search_facts(finalist: Finalist, conditions: Conditions, space: Search
 
 def _literature_defaults(family: str, conditions: Conditions, space: SearchSpace) -> dict[str, float] | None:
     """Return the literature's parameters of a family on these data; None where the space does not have it."""
-    own = next((found for found in space.families if found.family == family), None)
-    if own is None or not own.coordinates:
-        return None if own is None else {}
+    family_space = next((candidate for candidate in space.families if candidate.family == family), None)
+    if family_space is None or not family_space.coordinates:
+        return None if family_space is None else {}
     train = get_split(conditions, conditions.seed).train
-    return make_default_choice(own, space, compute_imbalance(conditions.count_pixels_seen(train))).params
+    return make_default_choice(family_space, space, compute_imbalance(conditions.count_pixels_seen(train))).params
 
 
 def compute_longer_look(
@@ -107,7 +107,7 @@ def compute_longer_look(
     evidence: Evidence,
     recommended: int,
 ) -> LongerLook | None:
-    """What more steps change, by the longer trainings of these finalists; None where nothing is known."""
+    """Return what more steps change, by the longer trainings of these finalists; None if there are none."""
     return look_longer(
         select_longer_results(longer, finalists, conditions),
         confirmations,

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 class ImagesRow(Record):
-    """How many images train, validate and test."""
+    """Number of images train, validate and test."""
 
     train: int
     val: int
@@ -51,17 +51,17 @@ class ImagesRow(Record):
 
 
 class PreviewDocument(Document):
-    """What `sweeper run --dry-run` prints."""
+    """Document that `sweeper run --dry-run` prints."""
 
     SCHEMA: ClassVar[str] = "sweeper.preview/1"
 
     dataset: DatasetSummary
     images: ImagesRow
     groups: str | None
-    """What stays whole in every split: `6 groups by folder (P01, …)`; null = each image is divided for itself."""
+    """Groups that stay whole in every split: `6 groups by folder (P01, …)`; null = each image is divided by itself."""
     profile: ImbalanceProfile
     imbalance: float
-    """Of the training images, or of balanced crops of them: what `pos_weight` is a power of (two classes); commonest to
+    """Imbalance of the training images, or their balanced crops: base of `pos_weight` (two classes); most common to
     rarest (more)."""
     space: SearchSpace
     recipe: Recipe
@@ -75,12 +75,12 @@ class PreviewDocument(Document):
     trials_done: int
     """Trials that a resume finds."""
     steps: str
-    """What decides about the steps of a trial where they are not known yet, for people; else empty."""
+    """How the steps of a trial will be found, if they are not known yet; else empty."""
     trainings: dict[str, PlannedTrainings]
-    """What is still to be trained, by phase: search, recheck, confirm, longer."""
+    """Trainings still to come, by phase: search, recheck, confirm, longer."""
     seconds: SecondsLeft | None
     seconds_per_step: float | None
-    """Of a training, evaluations included; null where nothing was measured."""
+    """Seconds of a training step, evaluations included; null if nothing was measured."""
     workers: int
 
 
@@ -105,21 +105,21 @@ def make_preview(
         settings = merge_resumed_options(settings, storage)
     check_request(storage, settings)
     with tempfile.TemporaryDirectory() as folder, closing(backend(settings)) as place:
-        own = settings.model_copy(update={"cache": Path(folder) / "cache"})  # weights would lie beside it
+        temporary = settings.model_copy(update={"cache": Path(folder) / "cache"})  # weights would be kept next to it
         with suppress(OSError):
-            shutil.copy(get_step_times_file(settings.cache), get_step_times_file(own.cache))
-        prepared = prepare_study(own, storage, place, messages, clock())
+            shutil.copy(get_step_times_file(settings.cache), get_step_times_file(temporary.cache))
+        prepared = prepare_study(temporary, storage, place, messages, clock())
         with prepared.held:
             plan = prepared.plan
             study, options, held = None, list_stored_options(settings), 0
             if prepared.old is not None and storage is not None:
                 study = studies.load_study(storage, prepared.name)
                 options, held = {**studies.read_options(storage, prepared.name), **options}, studies.count_trials(study)
-            asked = apply_budget(
+            request = apply_budget(
                 resolve_request(options, held), None if study is None else studies.read_budget_probe(study.user_attrs)
             )
-            there = read_study_state(study, plan, asked)
-            trainings = count_trainings_left(plan, asked, there)
+            state = read_study_state(study, plan, request)
+            trainings = count_trainings_left(plan, request, state)
             workers = prepared.executor.workers
             pace = measure_training_pace(prepared.executor, plan, messages.warn) if trainings else None
     conditions = plan.conditions
@@ -136,9 +136,9 @@ def make_preview(
         seed=conditions.seed,
         folds=conditions.folds,
         held_out=conditions.folds is None,
-        analyses=asked.analyses,
-        trials_done=there.trials,
-        steps=format_steps(plan, asked) if study is None else "",
+        analyses=request.analyses,
+        trials_done=state.trials,
+        steps=format_steps(plan, request) if study is None else "",
         trainings=trainings,
         seconds=None if pace is None else forecast_seconds_left(trainings, pace, workers),
         seconds_per_step=pace,
@@ -147,7 +147,7 @@ def make_preview(
 
 
 def _open_existing_storage(settings: Settings) -> RDBStorage | None:
-    """The storage that is there; None where it would be made."""
+    """Return the existing storage; None if it would be created."""
     if is_new_file(settings.storage) and not settings.resume:
         return None
     try:
@@ -158,20 +158,20 @@ def _open_existing_storage(settings: Settings) -> RDBStorage | None:
         return None
 
 
-def format_preview(found: PreviewDocument) -> str:
-    """The same for people, a few lines."""
-    dataset, images, folds = found.dataset, found.images, found.folds
-    seeds = ", ".join(str(analysis.seeds) for analysis in found.analyses)
+def format_preview(preview: PreviewDocument) -> str:
+    """Return the preview as a few lines of text."""
+    dataset, images, folds = preview.dataset, preview.images, preview.folds
+    seeds = ", ".join(str(analysis.seeds) for analysis in preview.analyses)
     lines = [
-        f"data: {dataset.name}, {dataset.task}, {found.profile.images} images ({images.train} to train, {images.val} "
-        f"to validate, {images.test} to test), {found.groups + ', ' if found.groups else ''}"
+        f"data: {dataset.name}, {dataset.task}, {preview.profile.images} images ({images.train} to train, {images.val} "
+        f"to validate, {images.test} to test), {preview.groups + ', ' if preview.groups else ''}"
         f"classes {', '.join(dataset.classes)}",
-        f"imbalance: {format_ratio(found.imbalance)} in the training images"
-        + ", as balanced crops show them" * (found.recipe.crops == "balanced"),
-        f"space: {found.space.name}, {len(found.space.families)} losses: "
-        + ", ".join(family.family for family in found.space.families),
-        f"recipe: {describe_recipe(found.recipe)}"
-        + f" (measured; --precision {found.recipe.precision} repeats it)" * found.is_precision_measured,
+        f"imbalance: {format_ratio(preview.imbalance)} in the training images"
+        + ", as balanced crops show them" * (preview.recipe.crops == "balanced"),
+        f"space: {preview.space.name}, {len(preview.space.families)} losses: "
+        + ", ".join(family.family for family in preview.space.families),
+        f"recipe: {describe_recipe(preview.recipe)}"
+        + f" (measured; --precision {preview.recipe.precision} repeats it)" * preview.is_precision_measured,
         f"interim analyses: after {seeds} seeds of each finalist, while it is open",
     ]
     if folds is not None:
@@ -179,18 +179,18 @@ def format_preview(found: PreviewDocument) -> str:
             f"{folds} folds, {NOT_HELD_OUT}: the search sees every image; each seed of a finalist is {folds} "
             "trainings, each scored on the fold that it did not see"
         )
-    if found.trainings:
-        lines += [f"plan: {plan_text(found.trainings)}", *filter(None, [found.steps])]
+    if preview.trainings:
+        lines += [f"plan: {plan_text(preview.trainings)}", *filter(None, [preview.steps])]
     else:
         lines.append(
-            f"nothing is left to train: the study has its {found.trials_done} trials and the confirmations they "
+            f"nothing is left to train: the study has its {preview.trials_done} trials and the confirmations they "
             "call for"
         )
-    pace, left = found.seconds_per_step, found.seconds
-    if left is not None and pace is not None:
+    pace, seconds = preview.seconds_per_step, preview.seconds
+    if seconds is not None and pace is not None:
         lines.append(
-            f"time: {format_answer_times(left)}; a step takes {format_duration(pace)} here, evaluations included, and "
-            f"{format_parallel_trainings(found.workers)}"
+            f"time: {format_answer_times(seconds)}; a step takes {format_duration(pace)} here, evaluations included, "
+            f"and {format_parallel_trainings(preview.workers)}"
         )
     measured = "a few steps were trained to measure their time" if pace is not None else "nothing was trained"
     return "\n".join([*lines, f"{measured}; nothing was written"])

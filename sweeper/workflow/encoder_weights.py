@@ -1,4 +1,4 @@
-"""What the encoder starts from: a file, ImageNet weights from the local cache or the hub, or nothing."""
+"""Start of the encoder: a file, ImageNet weights from the local cache or the hub, or nothing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PAGE = "docs/how-to/own-data.md#pretrained-encoders"
 
 
 class EncoderWeights(NamedTuple):
-    """What an encoder starts from, as the recipe has it."""
+    """Start of an encoder, as the recipe has it."""
 
     name: str
     """`none`, `imagenet`, or the path of a file."""
@@ -39,11 +39,13 @@ class EncoderWeights(NamedTuple):
 NOTHING = EncoderWeights("none", EncoderInputs(IMAGENET_MEAN, IMAGENET_STD))
 
 
-def choose_weights(asked: str | None, encoder: str, *, synthetic: bool, log: Callable[[str], None]) -> EncoderWeights:
+def choose_weights(
+    requested: str | None, encoder: str, *, synthetic: bool, log: Callable[[str], None]
+) -> EncoderWeights:
     """Return what the encoder starts from, and say in one line what was decided for the user.
 
     Args:
-        asked: `auto` (None), `imagenet`, `none`, or a file, which `check_file` found to fit.
+        requested: `auto` (None), `imagenet`, `none`, or a file, which `check_file` found to fit.
         encoder: its name.
         synthetic: whether the images are drawn: by `auto` these get no weights.
         log: takes the line.
@@ -51,27 +53,32 @@ def choose_weights(asked: str | None, encoder: str, *, synthetic: bool, log: Cal
     Raises:
         UsageError: if there is no such file, or `imagenet` cannot be had.
     """
-    if asked == "none" or (synthetic and asked in {None, "auto"}):
+    if requested == "none" or (synthetic and requested in {None, "auto"}):
         return NOTHING
-    if asked not in {None, "auto", "imagenet"}:
-        assert asked is not None
-        if not Path(asked).is_file():
-            raise UsageError(f"--encoder-weights must be auto, imagenet, none or a file; there is no file {asked!r}")
+    if requested not in {None, "auto", "imagenet"}:
+        assert requested is not None
+        if not Path(requested).is_file():
+            raise UsageError(
+                f"--encoder-weights must be auto, imagenet, none or a file; there is no file {requested!r}"
+            )
         inputs = get_encoder_inputs(encoder)
-        log(f"encoder weights: {asked}; inputs are normalised by mean {inputs.mean}, SD {inputs.std}, as {encoder}'s")
-        return EncoderWeights(asked, inputs)
-    found = read_imagenet_inputs(encoder, log)
-    if isinstance(found, EncoderInputs):
-        log(f"encoder weights: ImageNet's of {encoder}; inputs are normalised by mean {found.mean}, SD {found.std}")
-        return EncoderWeights("imagenet", found)
-    if asked == "imagenet":
+        log(
+            f"encoder weights: {requested}; inputs are normalised by mean {inputs.mean}, SD {inputs.std}, as "
+            f"{encoder}'s"
+        )
+        return EncoderWeights(requested, inputs)
+    fetched = read_imagenet_inputs(encoder, log)
+    if isinstance(fetched, EncoderInputs):
+        log(f"encoder weights: ImageNet's of {encoder}; inputs are normalised by mean {fetched.mean}, SD {fetched.std}")
+        return EncoderWeights("imagenet", fetched)
+    if requested == "imagenet":
         raise UsageError(
             f"--encoder-weights imagenet needs ImageNet weights of {encoder}, which are not in the local cache and "
-            f"could not be downloaded ({found}); give --encoder-weights FILE ({PAGE}), or none"
+            f"could not be downloaded ({fetched}); give --encoder-weights FILE ({PAGE}), or none"
         )
     log(
         f"encoder weights: none (random), as ImageNet's of {encoder} are not in the local cache and could not be "
-        f"downloaded ({found}); --encoder-weights FILE takes them from a file ({PAGE}), none skips this"
+        f"downloaded ({fetched}); --encoder-weights FILE takes them from a file ({PAGE}), none skips this"
     )
     return NOTHING
 
@@ -101,8 +108,7 @@ def read_imagenet_inputs(encoder: str, log: Callable[[str], None]) -> EncoderInp
                     size = "" if coming.size is None else f", {format_memory(coming.size)},"
                     log(
                         f"downloading ImageNet weights of {encoder}{size} from {hide_address_secrets(coming.url)} for "
-                        "at most "
-                        f"{DOWNLOAD_SECONDS:.0f} s"
+                        f"at most {DOWNLOAD_SECONDS:.0f} s"
                     )
                 case EncoderInputs() as found:
                     return found

@@ -1,4 +1,4 @@
-"""Where the trainings of a sweep run. Light: workers are started before the rest of the program is imported."""
+"""Place where a sweep's trainings run. Light: workers start before the rest of the program is imported."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sweeper.workflow.settings import Settings
 
 
 def make_backend(settings: Settings, cores: int, warn: Callable[[str], None]) -> Backend:
-    """The backend that was asked for; its workers begin to load what they need at once.
+    """Return the requested backend; its workers begin to load what they need at once.
 
     Raises:
         UsageError: if Ray is asked for and not installed, or there is no cluster at its address.
@@ -31,7 +31,7 @@ def make_backend(settings: Settings, cores: int, warn: Callable[[str], None]) ->
 def start_early_backend(
     settings: Settings, cores: int, warn: Callable[[str], None]
 ) -> AbstractContextManager[Backend | None]:
-    """The backend, to be closed; for a resume None: it takes the study's own workers, once they are read."""
+    """Return the backend, to be closed; None for a resume, which uses the study's own workers once they are read."""
     return nullcontext() if settings.resume else closing(make_backend(settings, cores, warn))
 
 
@@ -44,7 +44,7 @@ def _make_ray_backend(settings: Settings, cores: int, warn: Callable[[str], None
 
 
 def connect_to_ray(settings: Settings, cores: int, warn: Callable[[str], None]) -> Backend:
-    """In the process that talks to Ray."""
+    """Connect to Ray, in the process that talks to it."""
     try:
         from sweeper.executors.ray_cluster import RayBackend
     except ImportError as error:

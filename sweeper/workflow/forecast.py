@@ -1,4 +1,4 @@
-"""How long a sweep still takes: the trainings that a study has before it, at the pace that was measured."""
+"""Forecast of a sweep's time: the trainings that a study has before it, at the measured pace."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from sweeper.executors.protocol import Executor
 
 SEARCH_SHARE = 0.6
-"""Of the search's steps, what is trained, as trials stop at their rungs (docs/performance.md)."""
+"""Share of the search's steps that is trained, as trials stop at their rungs (docs/performance.md)."""
 PHASES = ("probe", "search", "recheck", "confirm", "longer")
 MEASURED_STEPS, MEASURED_PART = 12, 20
 """Steps that are trained to measure their time: so many, or this part of a trial's, if that is more."""
@@ -54,36 +54,36 @@ Key = tuple[str, int]
 
 
 class PlannedTrainings(Record):
-    """How many trainings of one kind there will be, and of how many steps."""
+    """Number of trainings of one kind there will be, and of how many steps."""
 
     least: int
     most: int
     first: int
-    """How many come before the first tested answer, at most."""
+    """Number of come before the first tested answer, at most."""
     steps: int
-    """Of each."""
+    """Steps of each."""
 
 
 def count_trainings_left(
-    plan: studies.StudyPlan, asked: StudyRequest, there: StudyState
+    plan: studies.StudyPlan, request: StudyRequest, state: StudyState
 ) -> dict[str, PlannedTrainings]:
     """Return the trainings still to come, by phase (search, recheck, confirm, longer); none of a finished study.
 
     The ladder is not counted: the search takes its last trainings over, and how far it goes is not known before.
     """
-    if there.finished:
+    if state.finished:
         return {}
-    trials, done, analyses = asked.trials, there.trials, asked.analyses
+    trials, done, analyses = request.trials, state.trials, request.analyses
     recipe, families = plan.conditions.recipe, [family.family for family in plan.space.families]
     tried = min(len(families), trials)
     leaders = min(LEADERS, tried)
     finalists = leaders + (BASELINE in families[:tried] and tried > leaders)
     rotation = plan.conditions.folds or 1
     floors = len(families) * count_floor_trials(plan.space, trials) + PATIENCE
-    least = 0 if there.searched else min(trials, floors) if asked.settles else trials
-    to_search = 0 if there.searched else max(0, trials - done)
+    least = 0 if state.searched else min(trials, floors) if request.settles else trials
+    to_search = 0 if state.searched else max(0, trials - done)
     first, last = (analyses[end].seeds * rotation for end in (0, -1))
-    confirmed = there.confirm.counted("complete")
+    confirmed = state.confirm.counted("complete")
     of_these = 0 if to_search else confirmed  # what is still searched may bring other finalists
 
     def phase(least: int, most: int, steps: int, first_answer: int | None = None) -> PlannedTrainings:
@@ -91,39 +91,39 @@ def count_trainings_left(
             least=least, most=most, first=most if first_answer is None else first_answer, steps=steps
         )
 
-    found = {
+    by_phase = {
         "search": phase(max(0, least - done), to_search, recipe.steps),
         "recheck": phase(0, 0 if is_one_rate(plan.space.lr) else finalists, recipe.steps),
         "confirm": phase(
-            max(0, first * min(PURSUED, tried) - confirmed) if there.learned else 0,
+            max(0, first * min(PURSUED, tried) - confirmed) if state.learned else 0,
             max(0, last * finalists - of_these),
             recipe.confirm_steps,
             max(0, first * finalists - of_these),
         ),
     }
-    if (times := look_times(plan, asked)) is not None and not there.looked and finalists > 1:
-        most = LOOKED_AT + 2 * (MOST_SEEDS - 1) - there.longer.counted("complete")
-        found["longer"] = phase(0, max(0, most), times * recipe.confirm_steps, 0)
-    left = ["longer"] if there.confirmed else list(found)
-    return {name: trainings for name, trainings in found.items() if trainings.most and name in left}
+    if (times := look_times(plan, request)) is not None and not state.looked and finalists > 1:
+        most = LOOKED_AT + 2 * (MOST_SEEDS - 1) - state.longer.counted("complete")
+        by_phase["longer"] = phase(0, max(0, most), times * recipe.confirm_steps, 0)
+    phases = ["longer"] if state.confirmed else list(by_phase)
+    return {name: trainings for name, trainings in by_phase.items() if trainings.most and name in phases}
 
 
-def format_steps(plan: studies.StudyPlan, asked: StudyRequest) -> str:
-    """What the steps of a trial will be where the classes decide about them, for people; empty where they are known."""
+def format_steps(plan: studies.StudyPlan, request: StudyRequest) -> str:
+    """Return how the steps of a trial will be found; empty if they are known."""
     first = plan.conditions.recipe.steps
-    if asked.budget == "given":
+    if request.budget == "given":
         return ""
-    time = f"{asked.minutes or f'{CPU_MINUTES} (GPU {GPU_MINUTES})'} min"
-    if asked.minutes is None and asked.timeout is not None:
-        time = format_duration(asked.timeout)
+    time = f"{request.minutes or f'{CPU_MINUTES} (GPU {GPU_MINUTES})'} min"
+    if request.minutes is None and request.timeout is not None:
+        time = format_duration(request.timeout)
     return (
-        f"steps: {first:,} to {FACTORS[-1] * first:,}, as the classes need; where {first:,} are too few, losses, "
-        f"trials and seeds become fewer to end in {time}"
+        f"steps: {first:,} to {FACTORS[-1] * first:,}, as the classes need; if {first:,} are too few, fewer "
+        f"losses, trials and seeds are compared, to end in {time}"
     )
 
 
 class SecondsLeft(Record):
-    """How long a sweep still takes."""
+    """Time that a sweep still takes."""
 
     least: float
     first_answer: float
@@ -133,14 +133,14 @@ class SecondsLeft(Record):
 
     @classmethod
     def from_values(cls, ends: Iterable[float]) -> SecondsLeft:
-        """Of the three in their order."""
+        """Return the times from a sequence of the three in their order."""
         return cls(**dict(zip(cls.model_fields, ends, strict=True)))
 
 
 def forecast_seconds_left(
     trainings: Mapping[str, PlannedTrainings], pace: float, workers: int, trained: Mapping[str, int] | None = None
 ) -> SecondsLeft:
-    """Seconds that trainings and report still take.
+    """Return the seconds that trainings and report still take.
 
     Args:
         trainings: by phase.
@@ -156,19 +156,19 @@ def forecast_seconds_left(
     return SecondsLeft.from_values(steps * pace / max(1, workers) + REPORT_SECONDS for steps in ends)
 
 
-def format_answer_times(left: SecondsLeft) -> str:
-    """When the first tested answer comes, and when the last, for people."""
-    last = "" if left.most <= left.first_answer else f", last within {format_duration(left.most)}"
-    return f"first tested answer in {format_duration_range(left.least, left.first_answer)}{last}"
+def format_answer_times(times: SecondsLeft) -> str:
+    """Return when the first tested answer comes, and when the last."""
+    last = "" if times.most <= times.first_answer else f", last within {format_duration(times.most)}"
+    return f"first tested answer in {format_duration_range(times.least, times.first_answer)}{last}"
 
 
 def plan_text(trainings: Mapping[str, PlannedTrainings]) -> str:
-    """What is to come, in one sentence for people; empty where nothing is."""
+    """Return the planned trainings in one sentence; empty if there are none."""
     phrases = {
         "search": "{n} of at most {steps} steps",
         "recheck": "{n} for the finalists' learning rates",
         "confirm": "{n} of {steps} steps to confirm them",
-        "longer": "{n} of {steps} steps to see what more steps change",
+        "longer": "{n} of {steps} steps for the longer look",
     }
     parts = []
     for phase, each in trainings.items():
@@ -183,12 +183,12 @@ def plan_text(trainings: Mapping[str, PlannedTrainings]) -> str:
 
 
 def measure_training_pace(executor: Executor, plan: studies.StudyPlan, warn: Callable[[str], None]) -> float | None:
-    """Seconds of a training by the step, evaluations and all, from a short one on each worker.
+    """Return the seconds of a training step, evaluations included, from a short training on each worker.
 
     Args:
         executor: open, with nothing to train.
         plan: what would be trained.
-        warn: is told why there is none.
+        warn: receives why there is none.
 
     Returns:
         The mean of the workers; None where a training failed.
@@ -210,7 +210,7 @@ def measure_training_pace(executor: Executor, plan: studies.StudyPlan, warn: Cal
 
 
 def _scale_pace(result: TrialResult, steps: int) -> float:
-    """The pace of a training of `steps` steps, by a shorter one: what it did besides steps it does as often."""
+    """Return the pace of a training of `steps` steps from a shorter one: what is not a step happens as often."""
     if result.seconds_per_step is None:
         return result.seconds / result.spec.steps
     step = result.seconds_per_step
@@ -224,7 +224,7 @@ class Forecast:
         self,
         trainings: Mapping[str, PlannedTrainings],
         workers: Callable[[], int],
-        left: Callable[[], float | None] = lambda: None,
+        limit: Callable[[], float | None] = lambda: None,
         log: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Make one for a session.
@@ -232,10 +232,10 @@ class Forecast:
         Args:
             trainings: what is to come, by phase.
             workers: trainings that run at a time, on all machines.
-            left: seconds up to the time limit; None = none.
-            log: is told the whole time once it is known.
+            limit: seconds up to the time limit; None = none.
+            log: receives the total time once it is known.
         """
-        self.trainings, self._workers, self._limit, self._log = dict(trainings), workers, left, log
+        self.trainings, self._workers, self._limit, self._log = dict(trainings), workers, limit, log
         self._trained: dict[str, int] = {}
         self._steps: dict[Key, int] = {}
         """Where each training is that was heard of in this session."""
@@ -243,21 +243,21 @@ class Forecast:
         self._phase = PHASES[0]
 
     def seconds_left(self) -> SecondsLeft | None:
-        """Seconds that the sweep still takes; None while nothing was measured."""
+        """Return the seconds that the sweep still takes; None while nothing was measured."""
         if (pace := self.pace) is None:
             return None
         to_come = {p: t for p, t in self.trainings.items() if PHASES.index(p) >= PHASES.index(self._phase)}
-        left, limit = forecast_seconds_left(to_come, pace, self._workers(), self._trained), self._limit()
-        return left if limit is None else SecondsLeft.from_values(min(seconds, limit) for _, seconds in left)
+        forecast, limit = forecast_seconds_left(to_come, pace, self._workers(), self._trained), self._limit()
+        return forecast if limit is None else SecondsLeft.from_values(min(seconds, limit) for _, seconds in forecast)
 
     def format_times(self) -> str:
-        """When the first tested answer comes, and when the last at the latest; empty while nothing was measured."""
-        left = self.seconds_left()
-        if left is None:
+        """Return when the first tested answer comes, and the latest time of the last; empty before a measurement."""
+        forecast = self.seconds_left()
+        if forecast is None:
             return ""
-        if left.first_answer <= REPORT_SECONDS:  # it is there
-            return f"at most {format_duration(left.most)} left in all"
-        return format_answer_times(left)
+        if forecast.first_answer <= REPORT_SECONDS:  # it is there
+            return f"at most {format_duration(forecast.most)} left in all"
+        return format_answer_times(forecast)
 
     @property
     def pace(self) -> float | None:
@@ -269,11 +269,10 @@ class Forecast:
         """Count the steps that were trained, and measure them."""
         first = self.pace is None
         self._count_steps(event)
-        if first and (found := self.seconds_left()) is not None and self.pace is not None:
+        if first and (forecast := self.seconds_left()) is not None and self.pace is not None:
             self._log(
-                f"time: {format_answer_times(found)}, as a step takes {format_duration(self.pace)}, evaluations "
-                "included, and "
-                f"{format_parallel_trainings(self._workers())}"
+                f"time: {format_answer_times(forecast)}, as a step takes {format_duration(self.pace)}, evaluations "
+                f"included, and {format_parallel_trainings(self._workers())}"
             )
 
     def _count_steps(self, event: SweepEvent) -> None:

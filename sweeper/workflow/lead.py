@@ -128,12 +128,12 @@ def run_study(session: StudySession) -> Outcome:
         closing(session.tracker),
         closing(executor),
     ):
-        asked = _prepare_queue(session)
+        request = _prepare_queue(session)
         _begin_tracking(session)
-        forecast = _announce_forecast(session, asked)
+        forecast = _announce_forecast(session, request)
         so_far = _make_interim_reporter(session, heartbeat)
         so_far.publish()
-        stage = _make_run_context(session, asked, lost, heartbeat, forecast, so_far=so_far)
+        stage = _make_run_context(session, request, lost, heartbeat, forecast, so_far=so_far)
         try:
             _train_phases(stage, session.tracker, forecast)
             if (dropped := _check_images(session, are_changed=is_changed(session.store))) is not None:
@@ -166,13 +166,13 @@ def _delete_partial_checkpoints(checkpoints: Path) -> Iterator[None]:
 
 
 def _drop_checkpoints(folder: Path) -> None:
-    """Of the study's trainings, once none of them waits; those of `sweeper train` stay."""
+    """Delete the checkpoints of the study's trainings once none of them waits; those of `sweeper train` stay."""
     for purpose in ("search", *studies.EXTRAS):
         remove_left(folder, f"{purpose}-*.pt", seconds=0)
 
 
 def _check_images(session: StudySession, *, are_changed: bool) -> str | None:
-    """What to say where the decoded images changed: what was trained since they were last checked is dropped."""
+    """Return what to say if the decoded images changed; trainings since their last check are dropped."""
     study, dropped = session.study, list[str]()
     studies.check_rows(study)
     if are_changed:
@@ -184,8 +184,7 @@ def _check_images(session: StudySession, *, are_changed: bool) -> str | None:
     return (
         f"the decoded images in {session.store} must stay as they were decoded while a study is trained on them, and "
         f"something changed them: dropped {format_count(len(dropped), 'training')} since they were last checked. Find "
-        "what "
-        f"changed them (a disk, another program); this trains again what is missing: "
+        "what changed them (a disk, another program); this trains again what is missing: "
         f"{resume_command(session.prepared.name, session.settings.storage)}"
     )
 
@@ -197,16 +196,18 @@ def _prepare_queue(session: StudySession) -> StudyRequest:
     if prepared.old not in (None, prepared.plan):
         studies.replace_plan(study, prepared.plan)
     source = prepared.plan.conditions.dataset.source
-    asked = _store_request(study, settings, prepared.executor.workers, source)
+    request = _store_request(study, settings, prepared.executor.workers, source)
     study.set_user_attr(studies.MACHINE, studies.pack_value(prepared.machine))
     if (dropped := _check_images(session, are_changed=prepared.is_changed)) is not None:
         display.warn(dropped)
-    if left := studies.reconcile_study(study):
-        display.log(f"{format_count(left, 'trial that was cut off is', 'trials that were cut off are')} queued again")
+    if interrupted := studies.reconcile_study(study):
+        display.log(
+            f"{format_count(interrupted, 'trial that was cut off is', 'trials that were cut off are')} queued again"
+        )
     if failed := studies.retry_failed(study):
         reasons = "; ".join(dict.fromkeys(str(result.reason) for result in failed))
         display.log(f"{format_count(len(failed), 'trial')} that failed will be trained again ({reasons})")
-    return asked
+    return request
 
 
 def _begin_tracking(session: StudySession) -> None:
@@ -220,22 +221,22 @@ def _begin_tracking(session: StudySession) -> None:
     display.log(f"study {session.prepared.name}: {storage}; MLflow: {tracking}")
 
 
-def _announce_forecast(session: StudySession, asked: StudyRequest) -> Forecast:
-    """Say what is to come, and what tells from now on how long that takes."""
+def _announce_forecast(session: StudySession, request: StudyRequest) -> Forecast:
+    """Announce the planned trainings, and return the forecast of how long they take."""
     study, plan, display = session.study, session.prepared.plan, session.display
-    to_come = count_trainings_left(plan, asked, read_study_state(study, plan, asked))
+    to_come = count_trainings_left(plan, request, read_study_state(study, plan, request))
     if to_come:
         display.log(f"plan: {plan_text(to_come)}")
-        if studies.read_budget_probe(study.user_attrs) is None and (steps := format_steps(plan, asked)):
+        if studies.read_budget_probe(study.user_attrs) is None and (steps := format_steps(plan, request)):
             display.log(steps)
-    left = lambda: None if asked.timeout is None else max(0.0, asked.timeout - session.gone())  # noqa: E731
-    forecast = Forecast(to_come, lambda: session.prepared.executor.workers, left, display.log)
+    limit = lambda: None if request.timeout is None else max(0.0, request.timeout - session.gone())  # noqa: E731
+    forecast = Forecast(to_come, lambda: session.prepared.executor.workers, limit, display.log)
     display.set_forecast(forecast.format_times)
     return forecast
 
 
 def _make_interim_reporter(session: StudySession, heartbeat: Heartbeat) -> InterimReporter:
-    """Who is told of the answer so far: the terminal, the status file, MLflow, and whoever opens the report."""
+    """Return the observer that passes the answer so far to the terminal, the status file, MLflow and the report."""
     name, storage = session.prepared.name, session.settings.storage
     paths = ReportPaths(session.settings.out, name)
 
@@ -254,22 +255,22 @@ def _make_interim_reporter(session: StudySession, heartbeat: Heartbeat) -> Inter
 
 def _make_run_context(
     session: StudySession,
-    asked: StudyRequest,
+    request: StudyRequest,
     lost: Callable[[], bool],
     heartbeat: Heartbeat,
     forecast: Forecast,
     *,
     so_far: InterimReporter,
 ) -> RunContext:
-    """What the phases train by, and who is told of it."""
+    """Return what the phases train with, and who observes it."""
     study, plan, display = session.study, session.prepared.plan, session.display
     executor = session.prepared.executor
-    keeper = Timekeeper(asked.timeout, session.gone, before=studies.list_all_results(study))
+    keeper = Timekeeper(request.timeout, session.gone, before=studies.list_all_results(study))
     observers = Observers((session.tracker, keeper, heartbeat, forecast, display, so_far))
     return RunContext(
         study,
         plan,
-        asked,
+        request,
         executor,
         session.checkpoints,
         observers,
@@ -284,7 +285,7 @@ def _make_run_context(
 
 
 def _train_phases(stage: RunContext, tracker: MlflowTracker, forecast: Forecast) -> None:
-    """Everything that is trained; MLflow is told how that ended, unless it ended well."""
+    """Train all phases; MLflow records how that ended unless it ended well."""
 
     def decided(plan: studies.StudyPlan) -> None:
         forecast.trainings = count_trainings_left(plan, stage.asked, read_study_state(stage.study, plan, stage.asked))
@@ -299,7 +300,7 @@ def _train_phases(stage: RunContext, tracker: MlflowTracker, forecast: Forecast)
         raise
     except BaseException:
         if stage.is_taken_over():
-            tracker.close()  # another process runs the study by now, and writes its runs
+            tracker.close()  # another process runs the study now, and writes its runs
         else:
             tracker.end_sweep("FAILED")
         raise
@@ -326,12 +327,14 @@ def _write_conclusion(session: StudySession, heartbeat: Heartbeat) -> Outcome:
             + "".join(f"\n  - {reason}" for reason in reasons[:5])
         )
     evidence = outcome.recommendation.evidence
-    asked = outcome.sweep.confirmations or outcome.sweep.cut  # where every trial diverged, there is nobody to confirm
-    if asked and (evidence is None or not evidence.finalists):
+    has_question = (
+        outcome.sweep.confirmations or outcome.sweep.cut
+    )  # where every trial diverged, there is nobody to confirm
+    if has_question and (evidence is None or not evidence.finalists):
         failed = sorted({run.reason for run in outcome.sweep.confirmations if run.reason})
         raise NothingConfirmedError(
             f"no confirmation training completed, so no loss can be recommended; see {outcome.paths.markdown}. What is "
-            "finished is kept, and this goes on with it: "
+            "finished is kept, and this continues it: "
             f"{resume_command(name, settings.storage)}{' --timeout …' if outcome.sweep.cut else ''}"
             + "".join(f"\n  - {reason}" for reason in (*outcome.sweep.cut, *failed[:5]))
         )
@@ -341,10 +344,10 @@ def _write_conclusion(session: StudySession, heartbeat: Heartbeat) -> Outcome:
 def _store_request(study: optuna.Study, settings: Settings, workers: int, source: str) -> StudyRequest:
     """Keep with the study what is asked of it; `source`: of its data, which the command names also by default."""
     options = {**studies.unpack_value(study.user_attrs, studies.OPTIONS, {}), **list_stored_options(settings)}
-    asked = resolve_request(options, studies.count_trials(study))
-    if asked.trials != options.get("trials", TRIALS):
-        options["trials"] = asked.trials
-    asked = apply_budget(asked, studies.read_budget_probe(study.user_attrs))
+    request = resolve_request(options, studies.count_trials(study))
+    if request.trials != options.get("trials", TRIALS):
+        options["trials"] = request.trials
+    request = apply_budget(request, studies.read_budget_probe(study.user_attrs))
     study.set_user_attr(studies.OPTIONS, studies.pack_value(options))
     shown = options if "images" in options else {"data": source, **options}
     words = [
@@ -352,11 +355,11 @@ def _store_request(study: optuna.Study, settings: Settings, workers: int, source
     ]
     study.set_user_attr("command", hide_command_secrets(["sweeper", "run", *words]))
     study.set_user_attr("workers", workers)
-    study.set_user_attr(studies.SETTLES, asked.settles)
-    store_request(study, asked)
-    study.set_user_attr("rope", studies.pack_value(asked.rope))
-    study.set_user_attr("timeout", asked.timeout)
-    return asked
+    study.set_user_attr(studies.SETTLES, request.settles)
+    store_request(study, request)
+    study.set_user_attr("rope", studies.pack_value(request.rope))
+    study.set_user_attr("timeout", request.timeout)
+    return request
 
 
 def _format_command_words(option: str, value: Any) -> list[str]:

@@ -36,15 +36,15 @@ def look_at_longer(stage: RunContext, finalists: Sequence[Finalist]) -> None:
     Raises:
         InterruptedSweepError: if a signal said so; the study can be resumed.
     """
-    study, plan, asked = stage.study, stage.plan, stage.asked
-    times, conditions = look_times(plan, asked), plan.conditions
-    if times is None or has_looked_longer(study, plan, asked):
+    study, plan, request = stage.study, stage.plan, stage.asked
+    times, conditions = look_times(plan, request), plan.conditions
+    if times is None or has_looked_longer(study, plan, request):
         return
-    taken = read_analyses(study.user_attrs).analyses
-    within = taken[-1].within if taken else None
+    analyses = read_analyses(study.user_attrs).analyses
+    within = analyses[-1].within if analyses else None
     usable = select_confirmed(studies.list_extra_results(study, "confirm"), finalists, conditions, within)
     evidence = compute_confirmation_evidence(
-        usable, finalists, conditions, plan.space, rope=asked.rope, analyses=asked.analyses
+        usable, finalists, conditions, plan.space, rope=request.rope, analyses=request.analyses
     )
     of = {finalist.family: finalist for finalist in finalists}
     chosen = [of[name] for name in select_longer_finalists(evidence)]
@@ -56,34 +56,34 @@ def look_at_longer(stage: RunContext, finalists: Sequence[Finalist]) -> None:
         return compute_longer_look(results, usable, finalists, conditions, evidence=evidence, recommended=index)
 
     if len(chosen) > 1:
-        several = asked.timeout is not None or any(not run.device.startswith("cpu") for run in usable)
-        with_third = asked.timeout is not None or stage.executor.workers > 2
+        several = request.timeout is not None or any(not run.device.startswith("cpu") for run in usable)
+        with_third = request.timeout is not None or stage.executor.workers > 2
         specs = [[make_longer_spec(f, conditions, times, n) for f in chosen[:2]] for n in range(MOST_SEEDS)]
         third = [make_longer_spec(f, conditions, times, 0) for f in chosen[2:] if with_third]
         in_time = _train_missing(stage, [*specs[0], *third, *(specs[1] if several else [])])
         for more in specs[2 if several else 1 :]:
-            found = look()
-            own = found is not None and found.gaps[0].first == chosen[0].family
-            if in_time and found is not None and own and found.gaps[0].trend in ("gone", "open"):
+            result = look()
+            includes_choice = result is not None and result.gaps[0].first == chosen[0].family
+            if in_time and result is not None and includes_choice and result.gaps[0].trend in ("gone", "open"):
                 in_time = _train_missing(stage, more)
         if not in_time:
             if look() is None:
                 stage.record_time_cut(f"what {times} times the steps change (--longer) was not looked at")
             return
-    study.set_user_attr(studies.LOOKED, studies.pack_value(look_of(study, plan, asked)))
+    study.set_user_attr(studies.LOOKED, studies.pack_value(look_of(study, plan, request)))
 
 
 def select_longer_finalists(evidence: Evidence | None) -> list[str]:
-    """The recommended loss, cross-entropy, the runner-up: those of them that there are, each once."""
+    """Return the indices of the recommended loss, cross-entropy and the runner-up, each once, if they exist."""
     decision = decide_verdict(evidence, list(FAMILIES))
     if evidence is None or decision.recommended is None:
         return []
     recommended, base = decision.recommended, evidence.baseline
-    left = {decision.best, *decision.unbeaten} - {recommended, base}
-    sound = (i for i, f in enumerate(evidence.finalists) if i in left and f.collapses < f.trainings)
+    rivals = {decision.best, *decision.unbeaten} - {recommended, base}
+    sound = (i for i, f in enumerate(evidence.finalists) if i in rivals and f.collapses < f.trainings)
     rival = find_best_other(evidence) if recommended == base else next(sound, None)
-    found = [i for i in dict.fromkeys((recommended, base, rival)) if i is not None]
-    return [evidence.finalists[i].family for i in found]
+    selected = [i for i in dict.fromkeys((recommended, base, rival)) if i is not None]
+    return [evidence.finalists[i].family for i in selected]
 
 
 def _train_missing(stage: RunContext, specs: Sequence[TrialSpec]) -> bool:
@@ -96,6 +96,6 @@ def _train_missing(stage: RunContext, specs: Sequence[TrialSpec]) -> bool:
     if not admit(rounds * specs[0].steps):
         return False
     names = ", ".join(dict.fromkeys(spec.family for spec in specs))
-    stage.display.log(f"what more steps change: {names}, {specs[0].steps:,} steps each")
+    stage.display.log(f"longer look: {names}, {specs[0].steps:,} steps each")
     stage.show_phase("longer", missing=len(batch))
     return stage.run_work(batch) and batch.is_complete

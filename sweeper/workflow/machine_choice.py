@@ -39,14 +39,14 @@ def choose_precision(seconds: dict[Precision, float]) -> Precision:
 
 
 def resolve_stored_precision(settings: Settings, stored: Precision, hardware: WorkerHardware) -> Precision:
-    """Of a study that was made: on a CPU its own, on a GPU what that computes natively, unless one was asked for."""
+    """Return an existing study's precision: on a CPU its own, on a GPU the native one, or the requested one."""
     return settings.precision or (stored if hardware.device == "cpu" else hardware.precision)
 
 
 def choose_measured_precision(
     conditions: Conditions, backend: Backend, file: Path, log: Callable[[str], None]
 ) -> Conditions:
-    """The conditions with the precision that is quicker on this CPU, by what was measured here, now or before.
+    """Return the conditions with the precision that is faster on this CPU, as measured here, now or before.
 
     On a GPU, and where it cannot be measured, the recipe's precision stays.
 
@@ -54,53 +54,50 @@ def choose_measured_precision(
         conditions: of the trainings.
         backend: where they will run.
         file: of the times that were measured here; what is measured now is added.
-        log: is told what was found.
+        log: receives what was measured.
     """
     if backend.hardware().device != "cpu" or not (times := _measure_or_read(conditions, backend, file)):
         return conditions
     precision = choose_precision(times)
     shown = " and ".join(f"{1000 * times[p]:.0f} ms in {p}" for p in PRECISIONS)
     log(
-        f"a step takes {shown} on this processor ({_format_choice(backend.layout)}): trained in {precision}, as "
-        "measured; "
-        f"--precision {precision} gives the same numbers where another measurement would choose otherwise"
+        f"a step takes {shown} on this processor ({_format_layout(backend.layout)}), so "
+        f"trainings use {precision}; --precision {precision} fixes that for a repetition"
     )
     recipe = conditions.recipe.model_copy(update={"precision": precision})
     return conditions.model_copy(update={"recipe": recipe})
 
 
-def _format_choice(layout: WorkerLayout) -> str:
+def _format_layout(layout: WorkerLayout) -> str:
     return f"{format_count(layout.workers, 'worker')} of {format_count(layout.threads, 'thread')}"
 
 
 def _measure_or_read(conditions: Conditions, backend: Backend, file: Path) -> dict[Precision, float]:
-    """As it is kept, else as it is measured now; {} where neither can be."""
+    """Return the step times as stored, else as measured now; {} if neither is possible."""
     recipe, dataset = conditions.recipe, conditions.dataset
     network = f"{recipe.arch}/{recipe.encoder}" if recipe.model is None else f"{recipe.arch} {recipe.model.digest[:12]}"
     key = (
-        f"{backend.hardware().processor}; torch {versions()['torch']}; {network} depth {recipe.encoder_depth}, "
-        f"decoder {recipe.decoder_channels}, "
-        f"{dataset.channels} channels, {format_count(len(dataset.classes), 'class')}, {recipe.size}² × "
-        f"{recipe.batch_size}, "
-        f"{recipe.augmentation}; {_format_choice(backend.layout)}"
+        f"{backend.hardware().processor}; torch {versions()['torch']}; {network} depth {recipe.encoder_depth}, decoder "
+        f"{recipe.decoder_channels}, {dataset.channels} channels, {format_count(len(dataset.classes), 'class')}, "
+        f"{recipe.size}² × {recipe.batch_size}, {recipe.augmentation}; {_format_layout(backend.layout)}"
     )
     kept = _read_kept_times(file).get(key, {})
     if all(kept.get(p, 0.0) > 0 for p in PRECISIONS):
         return kept
-    found = backend.step_seconds(conditions, PRECISIONS)
-    if found:
+    times = backend.step_seconds(conditions, PRECISIONS)
+    if times:
         with suppress(OSError):  # measured again the next time
             file.parent.mkdir(parents=True, exist_ok=True)
             with replace_atomically(file) as part:
                 part.write_text(
-                    StepTimes(seconds={**_read_kept_times(file), key: found}).model_dump_json(indent=1),
+                    StepTimes(seconds={**_read_kept_times(file), key: times}).model_dump_json(indent=1),
                     encoding="utf-8",
                 )
-    return found
+    return times
 
 
 def _read_kept_times(file: Path) -> dict[str, dict[Precision, float]]:
-    """What was measured before; nothing where the file is missing or damaged."""
+    """Return the step times measured before; nothing if the file is missing or damaged."""
     try:
         return dict(StepTimes.model_validate_json(file.read_bytes()).seconds)
     except (OSError, ValidationError):

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 def make_held_out(dataset: Dataset, counts: ImageCounts) -> HeldOut:
-    """Counts with the groups of their images, by number: their names, which may be patients', stay here."""
+    """Return counts with their images' groups as numbers: names, which may be patients', stay here."""
     groups = dataset.list_groups(counts.images)
     numbers = {name: str(number) for number, name in enumerate(dict.fromkeys(groups))}
     return HeldOut(counts=counts, groups=tuple(None if name is None else numbers[name] for name in groups))
 
 
 def read_confirmation_held_out(sweep: SweepRecord, chosen: Recommended, limit: MissLimit) -> MissControl:
-    """Of the confirmation whose weights are kept, on the test images, from the study's record alone.
+    """Return the answers of the confirmation whose weights are kept, on the test images, from the study's record.
 
     Raises:
         UsageError: as `control`, or if the study has folds or no such confirmation.
@@ -52,7 +52,7 @@ def read_confirmation_held_out(sweep: SweepRecord, chosen: Recommended, limit: M
 
 
 def read_weights_held_out(record: WeightsRecord, limit: MissLimit) -> MissControl:
-    """Of a network that `sweeper train` made, on the images that it left out.
+    """Return the answers of a network that `sweeper train` made, on the images that it left out.
 
     Raises:
         UsageError: as `control`, or if it left none out.

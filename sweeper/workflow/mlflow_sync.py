@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class MlflowDocument(Document):
-    """What `sweeper mlflow` prints."""
+    """Document that `sweeper mlflow` prints."""
 
     SCHEMA: ClassVar[str] = "sweeper.mlflow/1"
 
@@ -33,7 +33,7 @@ class MlflowDocument(Document):
 
 
 def make_mlflow_summary(outcome: Outcome) -> SweepSummary:
-    """What MLflow is told of the outcome."""
+    """Return what the sweep's run in MLflow says of the outcome."""
     from sweeper.report.facts import collect_facts
     from sweeper.report.markdown import render_summary
     from sweeper.tracking import SweepSummary
@@ -54,7 +54,10 @@ def make_mlflow_summary(outcome: Outcome) -> SweepSummary:
 
 
 def _list_view_places(sweep: SweepRecord) -> str:
-    """Where MLflow shows the rest: the note's first line. Relative, as people reach one server by many names."""
+    """Return the first line of the note: where MLflow shows the rest.
+
+    The addresses are relative, as people reach one server by many names.
+    """
     if sweep.experiment_id is None or sweep.parent_run_id is None:
         return ""
     table, finalists = get_view_place(sweep.experiment_id), get_view_place(sweep.experiment_id, "finalists")
@@ -73,12 +76,12 @@ def sync_mlflow(
         name: the study's.
         tracking_uri: MLflow's address; the study keeps the ids of the runs there.
         out: folder of the reports.
-        warn: is told what people should not miss.
+        warn: receives what people should not miss.
 
     Raises:
         StudyError: if there is no such study, or a process is running it.
         UsageError: if MLflow does not answer.
-        SweeperError: if it does not take everything; a repeated call goes on from there.
+        SweeperError: if it does not take everything; a repeated call continues from there.
     """
     from sweeper.tracking import MlflowTracker
 

@@ -1,4 +1,4 @@
-"""What is asked of a study: what is given now, else what was given before, else the default. Resolved here alone."""
+"""The request for a study: what is given now, else what was given before, else the default. Resolved only here."""
 
 from __future__ import annotations
 
@@ -40,15 +40,14 @@ ELSEWHERE = {
 
 
 class StudyRequest(NamedTuple):
-    """What is asked of a study."""
+    """Request for a study."""
 
     trials: int
     """The search's total, or its end at the latest."""
     analyses: tuple[InterimAnalysis, ...]
     rope: float
     budget: Budget
-    """How the steps of the search are found: `given` by the user, or, where nothing was given, as the first at which a
-    loss `learns`."""
+    """Way to find the steps of the search: `given` by the user, or else the first at which a loss `learns`."""
     until: Until
     """When the confirmation ends at the latest."""
     confirm_steps: int | None
@@ -72,38 +71,41 @@ MACHINE = ("device", "executor", "ray_address", "workers", "threads")
 
 
 def restore_machine_options(settings: Settings, stored: Mapping[str, Any]) -> Settings:
-    """The settings of a resume: how the machine is used is as it was, but for what is given now.
+    """Return the settings of a resume: the machine is used as before, except for what is given now.
 
     On another device as many workers and threads as pay there; with another executor its own address.
     """
-    given, left = settings.model_fields_set, dict(stored)
+    changed, restored = settings.model_fields_set, dict(stored)
     for option, others in (("device", ("workers", "threads")), ("executor", ("ray_address",))):
-        if option in given and getattr(settings, option) not in ("auto", stored.get(option)):
-            left = {name: value for name, value in left.items() if name not in others}
-    return settings.model_copy(update={name: value for name, value in left.items() if name not in given})
+        if option in changed and getattr(settings, option) not in ("auto", stored.get(option)):
+            restored = {name: value for name, value in restored.items() if name not in others}
+    return settings.model_copy(update={name: value for name, value in restored.items() if name not in changed})
 
 
 def merge_resumed_options(settings: Settings, storage: RDBStorage) -> Settings:
-    """`settings`, for a resume `as_before`."""
+    """Return the settings; for a resume those of `restore_machine_options`."""
     if not settings.resume or settings.study is None:
         return settings
     return restore_machine_options(settings, read_machine(storage, settings.study))
 
 
 def list_stored_options(settings: Settings) -> dict[str, Any]:
-    """What was given on the command line, as it is stored with the study; of a resume without the device, which is as
-    before, or another machine's."""
-    left = ELSEWHERE | {"device"} if settings.resume else ELSEWHERE
-    given = settings.model_dump(mode="json", exclude=left, exclude_none=True, exclude_defaults=True)
-    # Who asks for other seeds of a study that ended at *probable* wants it to go on.
-    return {"until": "settled", **given} if settings.resume and "confirm_seeds" in given else given
+    """Return the options given on the command line, as they are stored with the study.
+
+    A resume stores no device, which is as before, or another machine's.
+    """
+    excluded = ELSEWHERE | {"device"} if settings.resume else ELSEWHERE
+    options = settings.model_dump(mode="json", exclude=excluded, exclude_none=True, exclude_defaults=True)
+    # Who requests other seeds of a study that ended at *probable* wants it to continue.
+    return {"until": "settled", **options} if settings.resume and "confirm_seeds" in options else options
 
 
 def resolve_request(options: Mapping[str, Any], held: int = 0) -> StudyRequest:
-    """What options ask for, defaults filled in.
+    """Return the request that these options make, defaults filled in.
 
     Args:
-        options: as `given_options` returns them; for a resume those of earlier sessions, what is given now over them.
+        options: as `list_stored_options` returns them; for a resume those of earlier sessions, what is given now over
+            them.
         held: trials that the study holds. A total below takes nothing away: the command asks for all of them again.
     """
     return StudyRequest(
@@ -122,17 +124,17 @@ def resolve_request(options: Mapping[str, Any], held: int = 0) -> StudyRequest:
     )
 
 
-def apply_budget(asked: StudyRequest, probed: BudgetProbe | None) -> StudyRequest:
+def apply_budget(request: StudyRequest, probed: BudgetProbe | None) -> StudyRequest:
     """Return what is asked for, with trials, seeds and longer look as the time allows where none were given."""
     if probed is None or probed.breadth is None:
-        return asked
-    trials = probed.breadth.trials if asked.settles else asked.trials
-    analyses = plan_analyses(*probed.breadth.seeds) if asked.seeds is None else asked.analyses
-    longer = asked.longer if asked.longer_given or probed.breadth.has_longer else None
-    return asked._replace(trials=trials, analyses=analyses, longer=longer)
+        return request
+    trials = probed.breadth.trials if request.settles else request.trials
+    analyses = plan_analyses(*probed.breadth.seeds) if request.seeds is None else request.analyses
+    longer = request.longer if request.longer_given or probed.breadth.has_longer else None
+    return request._replace(trials=trials, analyses=analyses, longer=longer)
 
 
-def store_request(study: optuna.Study, asked: StudyRequest) -> None:
+def store_request(study: optuna.Study, request: StudyRequest) -> None:
     """Keep with the study how many trials and seeds it is to have."""
-    study.set_user_attr("trials", pack_value(asked.trials))
-    study.set_user_attr("confirm_seeds", pack_value(asked.analyses[-1].seeds))
+    study.set_user_attr("trials", pack_value(request.trials))
+    study.set_user_attr("confirm_seeds", pack_value(request.analyses[-1].seeds))

@@ -1,4 +1,4 @@
-"""A loss of the user's, as its code declares it."""
+"""The user's loss, as its code declares it."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from sweeper.losses.own_losses import OPTION, OWN, register_user_losses
 from sweeper.space.space_file import read_coordinate
 
 GIVEN = ("task", "classes", "ignore_index")
-"""What a loss may ask for beside its hyper-parameters, by these names."""
+"""Arguments that a loss may request by name, in addition to its hyper-parameters."""
 
 
 def declare_loss(name: str) -> UserLoss:
-    """The loss `module:function` with its hyper-parameters; it is a family from now on.
+    """Return the loss `module:function` with its hyper-parameters, and register it as a family.
 
     Raises:
         UsageError: with everything that is wrong in its declaration.
     """
-    own = read_declaration(find_code(name, OPTION))
-    register_user_losses([own])
-    return own
+    loss = read_declaration(find_code(name, OPTION))
+    register_user_losses([loss])
+    return loss
 
 
 def add_user_losses(space: SearchSpace, losses: tuple[UserLoss, ...]) -> SearchSpace:
-    """The space with these losses, each in all of its ranges where the space does not name it."""
+    """Return the space with these losses, each in all of its ranges unless the space has it."""
     named = {family.family for family in space.families}
     more = tuple(FamilySpace(family=o.name, coordinates=o.coordinates) for o in losses if o.name not in named)
     return space.model_copy(update={"families": (*space.families, *more)})
@@ -40,7 +40,7 @@ def add_user_losses(space: SearchSpace, losses: tuple[UserLoss, ...]) -> SearchS
 
 @lru_cache(maxsize=8)
 def read_declaration(code: UserCode) -> UserLoss:
-    """What the function or class says of itself: its `search` table, and the defaults of its arguments.
+    """Return what the function or class declares: its `search` table, and the defaults of its arguments.
 
     Raises:
         UsageError: with everything that is wrong.
@@ -56,15 +56,17 @@ def read_declaration(code: UserCode) -> UserLoss:
         table = {}
     coordinates: dict[str, Coordinate] = {}
     starts: dict[str, float] = {}
-    for name, given in table.items():
+    for name, ends_or_value in table.items():
         if name not in parameters or name in GIVEN:
             problems.append(f"search.{name}: must be an argument of {code.function}; it takes {', '.join(parameters)}")
             continue
-        ends = {"uniform": list(given)} if isinstance(given, tuple | list) else given
-        found = read_coordinate(f"search.{name}", ends, ValueLimits(-math.inf, math.inf), ("uniform", "log"), problems)
-        if found is not None:
-            coordinates[name] = found
-            starts[name] = _first_value(f"search.{name}", found, parameters[name].default, problems)
+        ends = {"uniform": list(ends_or_value)} if isinstance(ends_or_value, tuple | list) else ends_or_value
+        coordinate = read_coordinate(
+            f"search.{name}", ends, ValueLimits(-math.inf, math.inf), ("uniform", "log"), problems
+        )
+        if coordinate is not None:
+            coordinates[name] = coordinate
+            starts[name] = _first_value(f"search.{name}", coordinate, parameters[name].default, problems)
     unknown = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
     problems += [
         f"{name}: must have a default or a range in `search`, as nothing is given for it"
@@ -86,11 +88,19 @@ def read_declaration(code: UserCode) -> UserLoss:
     )
 
 
-def _first_value(path: str, found: Coordinate, default: Any, problems: list[str]) -> float:
-    """The first trial's value: the argument's default, else the middle of the range."""
-    if default is inspect.Parameter.empty or found.kind == "fixed":
-        return math.sqrt(found.low * found.high) if found.kind == "log" else (found.low + found.high) / 2
-    if isinstance(default, bool) or not isinstance(default, int | float) or not found.low <= default <= found.high:
+def _first_value(path: str, coordinate: Coordinate, default: Any, problems: list[str]) -> float:
+    """Return the first trial's value: the argument's default, else the middle of the range."""
+    if default is inspect.Parameter.empty or coordinate.kind == "fixed":
+        return (
+            math.sqrt(coordinate.low * coordinate.high)
+            if coordinate.kind == "log"
+            else (coordinate.low + coordinate.high) / 2
+        )
+    if (
+        isinstance(default, bool)
+        or not isinstance(default, int | float)
+        or not coordinate.low <= default <= coordinate.high
+    ):
         problems.append(f"{path}: the argument's default must be a number in the range, got {default!r}")
-        return found.low
+        return coordinate.low
     return float(default)

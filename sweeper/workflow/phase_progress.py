@@ -1,4 +1,4 @@
-"""What has happened in the phase at hand, counted once, for the terminal and the status file alike."""
+"""Progress of the current phase, counted once, for the terminal and the status file alike."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sweeper.core.records import TrialResult, TrialSpec
 
 
 class PhaseCounts(NamedTuple):
-    """What a study holds of the trainings of a phase."""
+    """Number of trainings that a study has of a phase, by outcome."""
 
     ended: tuple[TrialResult, ...] = ()
     waiting: tuple[TrialSpec, ...] = ()
@@ -28,10 +28,10 @@ class PhaseCounts(NamedTuple):
 
 @dataclass
 class FamilyProgress:
-    """What the trainings of a family reached in a phase."""
+    """Progress of a family's trainings in a phase."""
 
     values: list[float] = field(default_factory=list)
-    """Of its finished trainings."""
+    """Values of its finished trainings."""
     trainings: int = 0
     stopped: int = 0
     collapsed: int = 0
@@ -40,7 +40,7 @@ class FamilyProgress:
 
 @dataclass
 class PhaseProgress:
-    """What has happened in the phase at hand, family by family, in earlier sessions too."""
+    """Progress of the current phase, family by family, earlier sessions included."""
 
     name: str = ""
     done: int = 0
@@ -84,14 +84,14 @@ class PhaseProgress:
             family.values.append(result.value)
 
     def has_waited(self, spec: TrialSpec) -> bool:
-        """Whether this training was counted when it came to its rung."""
+        """Return whether this training was counted when it came to its rung."""
         return spec.purpose == "search" and spec.number in self.waiting
 
     def rank_families(self) -> dict[str, float]:
         """Families with what they reached on validation, the best first: their best, in a confirmation the mean."""
-        known = {name: family.values for name, family in self.families.items() if family.values}
-        found = {name: sum(v) / len(v) if self.name == "confirm" else max(v) for name, v in known.items()}
-        return dict(sorted(found.items(), key=lambda one: -one[1]))
+        values = {name: family.values for name, family in self.families.items() if family.values}
+        scores = {name: sum(v) / len(v) if self.name == "confirm" else max(v) for name, v in values.items()}
+        return dict(sorted(scores.items(), key=lambda one: -one[1]))
 
     def _count_family(self, family: str) -> None:
         self.done += 1

@@ -1,4 +1,4 @@
-"""What a sweep trains, in this order: budget probe, search, finalists at the common rate, confirmation, longer look."""
+"""Phases of a sweep, in order: budget probe, search, finalists at the common rate, confirmation, longer look."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sweeper.core.text import format_count, format_significant, resume_command
 from sweeper.executors.protocol import Executor
 from sweeper.space import count_floor_trials
 from sweeper.study.budget_ladder import choose_ladder_pair, make_weighted_start
-from sweeper.study.confirmation_rounds import make_confirmation_specs, plan_analyses, plan_rounds
+from sweeper.study.confirmation_rounds import make_confirmation_specs, plan_rounds, settle_analyses
 from sweeper.study.finalist import Finalist, choose_finalists, find_pending_rechecks, fit_common_rate
 from sweeper.study.learning_check import has_learned_nothing, suggest_remedies
 from sweeper.study.loop import FailureCount, WorkSource, run_work
@@ -50,33 +50,32 @@ if TYPE_CHECKING:
 
 
 class Display(MessageSink, Observer, Protocol):
-    """What shows the sweep to the person who waits for it."""
+    """Display of the sweep for the person who waits for it."""
 
     def begin_phase(self, name: str, total: int, held: PhaseCounts) -> None:
-        """Begin a phase (probe, search, recheck, confirm, longer) of `total` trainings, some of which
-        the study holds already.
+        """Begin a phase (probe, search, recheck, confirm, longer) of `total` trainings, some finished already.
 
         A confirmation begins again with each interim analysis: how many follow is not known before.
         """
 
-    def set_forecast(self, left: Callable[[], str]) -> None:
-        """Take what tells when the answers come; "" while nobody knows."""
+    def set_forecast(self, forecast: Callable[[], str]) -> None:
+        """Take a function that returns when the answers come; "" while that is unknown."""
 
 
 class StopSignal(Protocol):
-    """Whether a signal asked to stop, and the exit status that goes with it."""
+    """Stop request of a signal, with its exit status."""
 
     @property
     def status(self) -> int | None:
         """130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP, None while nothing was asked."""
 
     def defer_signals(self) -> None:
-        """From now on a signal is to be noted in `status`; until then it may end the program at once."""
+        """Note signals in `status` from now on; before, one may end the program at once."""
 
 
 @dataclass
 class RunContext:
-    """A study in progress, and all that its phases work with."""
+    """Study in progress, with everything that its phases work with."""
 
     study: optuna.Study
     plan: studies.StudyPlan
@@ -89,17 +88,17 @@ class RunContext:
     stop: StopSignal
     time: Timekeeper
     is_taken_over: Callable[[], bool] = lambda: False
-    """Whether another process runs the study by now."""
+    """Whether another process has taken the study over."""
     failures: FailureCount = field(default_factory=FailureCount)
     """Trainings that failed in a row, over all phases."""
     heartbeat: Heartbeat | None = None
     """The status file; None = none is written."""
     interim_reporter: InterimReporter | None = None
-    """Tells the answer so far; None = nobody is told."""
+    """Publishes the answer so far; None = it is not published."""
     storage: str = STORAGE
-    """Where the study is, for the command that goes on with it."""
+    """Storage of the study, for the command that continues it."""
     measure: Measure = measured_distances
-    """How far losses are apart on the data's labels."""
+    """Function that measures how far losses are apart on the data's labels."""
 
     def run_work(self, work: WorkSource) -> bool:
         """Train; False when the time is up, after which nothing more can be trained.
@@ -115,12 +114,12 @@ class RunContext:
             done = run_work(self.executor, work, self._reason_to_stop, self.failures)
         except ExecutorError as error:
             raise ExecutorError(
-                f"{error}. The sweep stops here, and everything finished is kept. Remove the cause, then go on: "
+                f"{error}. The sweep stops here, and everything finished is kept. Remove the cause, then continue: "
                 f"{resume_command(self.study.study_name, self.storage)}"
             ) from error
         if self.stop.status is not None and not done:
             raise InterruptedSweepError(
-                "stopped; everything finished is kept. To go on: "
+                "stopped; everything finished is kept. To continue: "
                 f"{resume_command(self.study.study_name, self.storage)}",
                 self.stop.status,
             )
@@ -140,7 +139,7 @@ class RunContext:
             self.interim_reporter.publish()
 
     def record_time_cut(self, sentence: str) -> None:
-        """Note, and tell, what the time limit cut short."""
+        """Record and report what the time limit cut short."""
         sentences = [*self.study.user_attrs.get(studies.CUT, []), sentence]
         self.study.set_user_attr(studies.CUT, sentences)
         self.display.warn(f"--timeout: {sentence}")
@@ -156,8 +155,7 @@ class RunContext:
 
 
 def train_all(stage: RunContext, decided: Callable[[studies.StudyPlan], None]) -> None:
-    """Everything up to the last interim analysis, or to the end of the time; `decided` is told the plan once its steps
-    are found.
+    """Train up to the last interim analysis, or to the end of the time; `decided` receives the plan with its steps.
 
     Raises:
         InterruptedSweepError: if a signal said so; the study can be resumed.
@@ -183,7 +181,7 @@ def run_search(stage: RunContext) -> bool:
     """Up to its total, or as far as its share of the time goes; False when the whole time is up."""
     plan, total = stage.plan, stage.asked.trials
     enqueue_defaults(stage.study, plan.space, total, _ladder_start(stage))
-    found = studies.read_budget_probe(stage.study.user_attrs)
+    probe = studies.read_budget_probe(stage.study.user_attrs)
     stage.show_phase("search", total=total)
     work = LossSearch(
         stage.study,
@@ -194,10 +192,10 @@ def run_search(stage: RunContext) -> bool:
         recorder=stage.recorder,
         checkpoints=stage.checkpoints,
         admit=stage.time.make_admission(SEARCH_SHARE),
-        known=studies.list_extra_results(stage.study, "probe"),
+        reusable=studies.list_extra_results(stage.study, "probe"),
         gain=stage.asked.rope if stage.asked.settles else None,
         strict=stage.asked.budget != "given",
-        earliest=found.earliest if found is not None else 0,
+        earliest=probe.earliest if probe is not None else 0,
     )
     in_time = stage.run_work(work)
     if not in_time:
@@ -218,16 +216,16 @@ def run_search(stage: RunContext) -> bool:
 
 
 def _ladder_start(stage: RunContext) -> dict[str, dict[str, Any]]:
-    """What is tried in place of a family's defaults: in a single trial the ladder's, which is trained already."""
-    space, found = stage.plan.space, studies.read_budget_probe(stage.study.user_attrs)
-    if found is None or found.breadth is None or count_floor_trials(space, stage.asked.trials) > 1:
+    """Return what replaces a family's defaults: for a single trial the ladder's training, which is finished already."""
+    space, probe = stage.plan.space, studies.read_budget_probe(stage.study.user_attrs)
+    if probe is None or probe.breadth is None or count_floor_trials(space, stage.asked.trials) > 1:
         return {}
     others = choose_ladder_pair(space)[1:]
     return {family.family: make_weighted_start(family, space) for family in space.families if family.family in others}
 
 
 def _has_learned_something(stage: RunContext) -> bool:
-    """Whether any training beats a constant answer: else there is nothing to confirm, and that is said and kept."""
+    """Return whether any training beats a constant answer; if not, record that there is nothing to confirm."""
     study, trials, strict = stage.study, studies.search_results(stage.study), stage.asked.budget != "given"
     if not has_learned_nothing(trials, studies.list_extra_results(study, "probe"), strict=strict):
         return True
@@ -263,7 +261,7 @@ def choose_tuned_finalists(stage: RunContext) -> list[Finalist]:
 
 
 def _resolve_common_rate(stage: RunContext, trials: Sequence[TrialResult]) -> RateFit | None:
-    """The learning rate that the confirmation draws around: once it has begun, what it began with."""
+    """Return the learning rate that the confirmation draws around: once it has begun, the one it began with."""
     study = stage.study
     stored = studies.read_common_rate(study.user_attrs)
     if stored is not None and studies.list_extra_results(study, "confirm"):
@@ -275,20 +273,23 @@ def _resolve_common_rate(stage: RunContext, trials: Sequence[TrialResult]) -> Ra
 
 
 def _relabel_trials(stage: RunContext, trials: list[TrialResult]) -> tuple[list[TrialResult], tuple[SameLoss, ...]]:
-    """The trials, under a simpler loss's name where that is what they are; and what was found, which is kept."""
+    """Return the trials, those that equal a simpler loss under its name, and the equivalences, which are stored."""
     study, plan = stage.study, stage.plan
-    known = studies.read_equivalent_losses(study.user_attrs)
-    if known is None or known.trials != len(trials):
+    equivalences = studies.read_equivalent_losses(study.user_attrs)
+    if equivalences is None or equivalences.trials != len(trials):
         try:
-            known = find_equivalent_losses(trials, plan.space, plan.conditions, stage.measure)
+            equivalences = find_equivalent_losses(trials, plan.space, plan.conditions, stage.measure)
         except SweeperError as error:
-            stage.display.warn(f"whether losses of the search are the same could not be measured ({error}); none is")
+            stage.display.warn(f"could not check for equivalent losses ({error}); treating all as distinct")
             return trials, ()
-        study.set_user_attr(studies.SAME, studies.pack(known))
-    for same in known.found:
+        study.set_user_attr(studies.SAME, studies.pack(equivalences))
+    for same in equivalences.found:
         params = ", ".join(f"{name} {format_significant(value)}" for name, value in same.params.items())
-        stage.display.log(f"trial {same.trial}, {same.family} ({params}), is {same.is_family} on these data")
-    return relabel_equivalent_trials(trials, known.found), known.found
+        stage.display.log(
+            f"trial {same.trial} ({same.family} {params}) is equivalent to {same.is_family} on these data and counts "
+            f"as {same.is_family}"
+        )
+    return relabel_equivalent_trials(trials, equivalences.found), equivalences.found
 
 
 # --- The confirmation ---------------------------------------------------------------------------------------
@@ -297,7 +298,7 @@ def _relabel_trials(stage: RunContext, trials: list[TrialResult]) -> tuple[list[
 def confirm_finalists(stage: RunContext, finalists: Sequence[Finalist]) -> None:
     """Train the finalists on fresh seeds, from one interim analysis to the next, until one says that it is enough."""
     study, analyses, log = stage.study, stage.asked.analyses, stage.display.log
-    if (before := plan_analyses(study, analyses)) is not None and _format_seeds(analyses) != _format_seeds(before):
+    if (before := settle_analyses(study, analyses)) is not None and _format_seeds(analyses) != _format_seeds(before):
         log(
             f"the confirmation is analysed after {_format_seeds(analyses)} seeds from now on (before: "
             f"{_format_seeds(before)})"
@@ -306,21 +307,21 @@ def confirm_finalists(stage: RunContext, finalists: Sequence[Finalist]) -> None:
         return
     conditions, folds = stage.plan.conditions, stage.plan.conditions.folds
 
-    def begun(found: RaceRound, missing: int) -> None:
+    def begun(round_: RaceRound, missing: int) -> None:
         if missing:
-            names = ", ".join(dict.fromkeys(spec.family for spec in found.specs))
+            names = ", ".join(dict.fromkeys(spec.family for spec in round_.specs))
             rotation = f", each a rotation over {folds} folds" if folds is not None else ""
-            seeds = format_count(analyses[found.number].seeds, "seed")
-            log(f"{_place(found.number)}: {seeds} of {names}{rotation}")
+            seeds = format_count(analyses[round_.number].seeds, "seed")
+            log(f"{_place(round_.number)}: {seeds} of {names}{rotation}")
             stage.show_phase("confirm", missing=missing)
             stage.publish_answer()
 
-    def report_analysis(number: int, found: AnalysisTaken, goes_on: bool) -> None:
+    def report_analysis(number: int, analysis: AnalysisTaken, goes_on: bool) -> None:
         log(
-            f"{_place(number)}, {format_count(found.seeds, 'seed')}: {found.verdict.value.replace('_', ' ')}. "
-            f"{found.reason}"
+            f"{_place(number)}, {format_count(analysis.seeds, 'seed')}: {analysis.verdict.value.replace('_', ' ')}. "
+            f"{analysis.reason}"
         )
-        if number < len(analyses) and found.seeds < analyses[number].seeds:
+        if number < len(analyses) and analysis.seeds < analyses[number].seeds:
             stage.record_time_cut(
                 f"the confirmation ended before the interim analysis at {analyses[number].seeds} seeds"
             )

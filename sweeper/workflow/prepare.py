@@ -48,20 +48,20 @@ ENOUGH_CLASSES = 2
 
 
 class MessageSink(Protocol):
-    """Where lines for people go."""
+    """Receiver of messages to the user."""
 
     def log(self, text: str) -> None:
-        """One line."""
+        """Log one line."""
 
     def warn(self, text: str) -> None:
-        """One line that they should not miss."""
+        """Log one line that the user should not miss."""
 
     def progress(self, what: str, done: int, total: int) -> None:
         """`done` of `total` images are done of a step called `what`: called after each, to be shown now and then."""
 
 
 class PreparedStudy(NamedTuple):
-    """What a sweep starts from; `old` is the plan that the study was made with, None for a new one."""
+    """Start of a sweep; `old` is the plan that the study was made with, None for a new one."""
 
     name: str
     plan: studies.StudyPlan
@@ -69,7 +69,7 @@ class PreparedStudy(NamedTuple):
     executor: Executor
     """Ready to train; closed with its backend."""
     machine: dict[str, Any]
-    """How the machine is used, with what `auto` came to: what a resume takes."""
+    """Use of the machine, with what `auto` came to: what a resume takes."""
     is_precision_measured: bool
     """Whether the precision was measured now."""
     held: ExitStack
@@ -106,9 +106,9 @@ def prepare_study(
         space = old.space
     else:
         space = load_space(settings.space or get_default_space_name(dataset.task), dataset.task)
-    own = _load_user_losses(settings, old)
+    user_losses = _load_user_losses(settings, old)
     if old is None or settings.space is not None:
-        space = add_user_losses(space, own)
+        space = add_user_losses(space, user_losses)
     hardware = backend.hardware()
     if old is None:
         recipe = make_recipe(
@@ -127,7 +127,7 @@ def prepare_study(
         seed=seed,
         folds=folds,
         rates=_resolve_rates_mode(settings, old, space),
-        losses=own,
+        losses=user_losses,
         crop_pixels=_count_crop_pixels(dataset, recipe, old),
     )
     is_measured = old is None and settings.precision is None and hardware.device == "cpu"
@@ -161,7 +161,7 @@ def prepare_study(
 def _count_crop_pixels(
     dataset: Dataset, recipe: Recipe, old: studies.StudyPlan | None
 ) -> tuple[tuple[int, ...], ...] | None:
-    """What balanced crops hold of each class; None where they are uniform."""
+    """Return the share of each class in balanced crops; None if crops are uniform."""
     if recipe.crops == "uniform":
         return None
     if old is not None and (old.conditions.dataset.digest, old.conditions.recipe.crops) == (dataset.digest, "balanced"):
@@ -171,12 +171,12 @@ def _count_crop_pixels(
 
 def _resolve_machine(settings: Settings, device: str, layout: WorkerLayout) -> dict[str, Any]:
     """`MACHINE`, as a study keeps it."""
-    known = {**layout._asdict(), "device": device}
-    return {name: known.get(name, getattr(settings, name)) for name in MACHINE}
+    machine = {**layout._asdict(), "device": device}
+    return {name: machine.get(name, getattr(settings, name)) for name in MACHINE}
 
 
 def _load_user_losses(settings: Settings, old: studies.StudyPlan | None) -> tuple[UserLoss, ...]:
-    """The user's losses: those that are asked for, else those of the study, as their code is now."""
+    """Return the user's losses: the requested ones, else those of the study, as their code is now."""
     if settings.loss is not None:
         return (declare_loss(settings.loss),)
     if old is None:
@@ -185,7 +185,7 @@ def _load_user_losses(settings: Settings, old: studies.StudyPlan | None) -> tupl
 
 
 def _resolve_rates_mode(settings: Settings, old: studies.StudyPlan | None, space: SearchSpace) -> Rates:
-    """How the confirmation's learning rates are chosen: of a study that has begun, as it was."""
+    """Return how the confirmation's learning rates are chosen; a study that has begun keeps its way."""
     if old is not None and settings.fixed_lr is None:
         return old.conditions.rates
     return "best" if settings.fixed_lr or is_one_rate(space.lr) else "drawn"
@@ -194,7 +194,7 @@ def _resolve_rates_mode(settings: Settings, old: studies.StudyPlan | None, space
 def _add_starts(
     plan: studies.StudyPlan, settings: Settings, old: studies.StudyPlan | None, messages: MessageSink
 ) -> studies.StudyPlan:
-    """The plan with what is tried first: by today's advice for a new study, else as the study began."""
+    """Return the plan with its first trials: by today's advice for a new study, else as the study began."""
     if settings.no_advice:
         space = plan.space.model_copy(update={"starts": ()})
     elif old is not None:
@@ -206,16 +206,16 @@ def _add_starts(
 
 
 def resolve_dataset_request(settings: Settings, old: Dataset | None, messages: MessageSink) -> Dataset:
-    """What is asked for, else what the study was made with: source, names, format, classes, images left out, and size.
+    """Return the requested data set, else the study's: source, names, format, classes, images left out, size.
 
-    Patterns of names go on to count where the images lie elsewhere by now, unless another format is asked for.
+    Patterns of names still count if the images have moved, unless another format is requested.
     """
-    given, patterns = get_requested_patterns(settings.data, settings.images, settings.masks)
-    source = given or (old.source if old else DATA)
+    patterns_folder, patterns = get_requested_patterns(settings.data, settings.images, settings.masks)
+    source = patterns_folder or (old.source if old else DATA)
     format_ = settings.format
     if patterns is None and old is not None and format_ in (None, PATTERNS):
         patterns = old.patterns
-        format_ = old.format if given is None or patterns is not None else None
+        format_ = old.format if patterns_folder is None or patterns is not None else None
     class_map = old.class_map if old else None
     if settings.class_map is not None:
         class_map = read_class_map(settings.class_map)
@@ -244,24 +244,24 @@ def resolve_dataset_request(settings: Settings, old: Dataset | None, messages: M
 
 
 def _check_splits(dataset: Dataset, seed: int, folds: int | None, confirm_seeds: int, messages: MessageSink) -> None:
-    """Refuse splits on which nothing can be told; say what else a split lacks.
+    """Refuse splits that allow no conclusion; say what else a split lacks.
 
     A class that training never sees is allowed, and will show as never predicted. So is a fold that tests one class
     alone: its images are scored together with those of the other folds.
     """
     problems: list[str] = []
     confirmed = [(confirm_seed(seed, n), fold) for n in range(confirm_seeds) for fold in fold_numbers(folds)]
-    for own, fold in [(seed, None), *confirmed]:
-        split = split_for(dataset, study_seed=seed, folds=folds, seed=own, fold=fold)
+    for split_seed, fold in [(seed, None), *confirmed]:
+        split = split_for(dataset, study_seed=seed, folds=folds, seed=split_seed, fold=fold)
         sides = {"training": split.train, "validation": split.val, **({} if folds else {"test": split.test})}
-        where = f"seed {own}" + ("" if fold is None else f", fold {fold + 1}")
+        where = f"seed {split_seed}" + ("" if fold is None else f", fold {fold + 1}")
         for side, indices in sides.items():
             here = dataset.count_class_pixels(indices) > 0
             if here.sum() < ENOUGH_CLASSES:
-                found = ", ".join(name for name, is_here in zip(dataset.classes, here, strict=True) if is_here)
+                names = ", ".join(name for name, is_here in zip(dataset.classes, here, strict=True) if is_here)
                 problems.append(
                     f"the {side} split ({len(indices)} images, {where}) must hold at least two classes, found "
-                    f"{found or 'no labelled pixel'}; label more images, or divide them yourself in split.csv"
+                    f"{names or 'no labelled pixel'}; label more images, or divide them yourself in split.csv"
                 )
     first = split_for(dataset, study_seed=seed, folds=folds, seed=seed)
     notes = split_notes(dataset, first) if folds is None else fold_notes(dataset, first, folds)

@@ -31,7 +31,9 @@ def make_recipe(
     weights: Callable[[str], EncoderWeights],
     log: Callable[[str], None],
 ) -> Recipe:
-    """The recipe of a new study: what was asked for, else the defaults of this device; its precision may be measured.
+    """Return the recipe of a new study: the requested settings, else this device's defaults.
+
+    The precision may be measured.
 
     `training_images` turns epochs into steps; `weights` chooses what an encoder starts from. What was decided for the
     user is said, in one line each.
@@ -41,9 +43,9 @@ def make_recipe(
     """
     gpu = hardware.device != "cpu"
     _check_model(settings)
-    own = None if settings.model is None else find_code(settings.model, "--model")
+    user_model = None if settings.model is None else find_code(settings.model, "--model")
     encoder, depth = _resolve_library_network(settings, hardware)
-    if own is not None:
+    if user_model is not None:
         depth = FULL_DEPTH
     batch_size = settings.batch_size or (16 if gpu else 8)
     largest = max(max(p.height, p.width) for p in dataset.images)
@@ -52,7 +54,7 @@ def make_recipe(
     if size % 2**depth:
         raise UsageError(
             f"--size must be a multiple of {2**depth} (the network's stride"
-            f"{'' if own is not None else f' at --encoder-depth {depth}'}), got {size}"
+            f"{'' if user_model is not None else f' at --encoder-depth {depth}'}), got {size}"
         )
     steps = resolve_requested_steps(settings.steps, settings.epochs, training_images, batch_size) or (
         GPU_STEPS if gpu else CPU_STEPS
@@ -74,12 +76,12 @@ def make_recipe(
     if settings.crops == "balanced" and not is_any_larger(size, dataset):
         log(f"--crops balanced changes nothing: every image of {dataset.name} fits into a crop of {size}²")
     _check_engine(settings, None, hardware)
-    if own is None:
+    if user_model is None:
         start = weights(encoder)
     else:
         encoder, start = "", NOTHING
     defaults = {
-        **({} if own is None else {"model": own, "arch": own.name}),
+        **({} if user_model is None else {"model": user_model, "arch": user_model.name}),
         **({} if own_metric is None else {"own_metric": own_metric}),
         "encoder": encoder,
         "encoder_depth": depth,
@@ -108,16 +110,16 @@ def check_encoder_weights(settings: Settings, stored: Recipe | None, hardware: C
     Raises:
         UsageError: with what does not fit.
     """
-    given = settings.encoder_weights or (None if stored is None else stored.encoder_weights)
-    if given in {None, "auto", "imagenet", "none"} or settings.model is not None:
+    requested = settings.encoder_weights or (None if stored is None else stored.encoder_weights)
+    if requested in {None, "auto", "imagenet", "none"} or settings.model is not None:
         return
     from sweeper.training.encoder_file import check_file  # torch takes seconds
 
-    assert given is not None
+    assert requested is not None
     if stored is None:
-        check_file(*_resolve_library_network(settings, hardware()), given)
+        check_file(*_resolve_library_network(settings, hardware()), requested)
     else:
-        check_file(stored.encoder, stored.encoder_depth, given)
+        check_file(stored.encoder, stored.encoder_depth, requested)
 
 
 def _resolve_library_network(settings: Settings, hardware: WorkerHardware) -> tuple[str, int]:
@@ -127,11 +129,10 @@ def _resolve_library_network(settings: Settings, hardware: WorkerHardware) -> tu
 
 
 def describe_recipe(recipe: Recipe) -> str:
-    """The recipe in one line."""
+    """Return the recipe in one line."""
     network = (
         f"{recipe.arch}/{recipe.encoder} (depth {recipe.encoder_depth} of {FULL_DEPTH}, "
-        f"{_resolve_decoder(recipe)}weights: "
-        f"{recipe.encoder_weights})"
+        f"{_format_decoder(recipe)}weights: {recipe.encoder_weights})"
         if recipe.model is None
         else f"{recipe.model.name} (SHA-256 {recipe.model.digest[:12]}…)"
     )
@@ -142,7 +143,7 @@ def describe_recipe(recipe: Recipe) -> str:
     )
 
 
-def _resolve_decoder(recipe: Recipe) -> str:
+def _format_decoder(recipe: Recipe) -> str:
     channels = recipe.decoder_channels
     return "" if channels is None else f"decoder {'-'.join(map(str, channels))}, "
 
@@ -157,43 +158,43 @@ RECIPE_OPTIONS = {
     },
 }
 """Option of `sweeper run` → field of the recipe that takes it as it stands: that of its name. Steps, initial weights
-and a network of the user's need the data, the local cache or their source as well."""
+and the user's network also need the data, the local cache or their source."""
 
 
 def _read_recipe_options(settings: Settings) -> dict[str, Any]:
-    asked = {field: getattr(settings, option) for option, field in RECIPE_OPTIONS.items()}
-    return {field: value for field, value in asked.items() if value is not None}
+    options = {field: getattr(settings, option) for option, field in RECIPE_OPTIONS.items()}
+    return {field: value for field, value in options.items() if value is not None}
 
 
 def resolve_resumed_recipe(
     settings: Settings, stored: Recipe, hardware: WorkerHardware, training_images: int
 ) -> Recipe:
-    """The recipe that a resume asks for: the stored one, changed by what was given again."""
+    """Return the recipe that a resume requests: the stored one, changed by what was given again."""
     _check_engine(settings, stored, hardware)
     _check_model(settings, stored)
-    given = _read_recipe_options(settings) | {
+    changes = _read_recipe_options(settings) | {
         "precision": resolve_stored_precision(settings, stored.precision, hardware)
     }
     batch_size = settings.batch_size or stored.batch_size
     if (steps := resolve_requested_steps(settings.steps, settings.epochs, training_images, batch_size)) is not None:
-        given["steps"] = steps
+        changes["steps"] = steps
     if settings.encoder_weights not in {None, "auto"}:
-        given["encoder_weights"] = settings.encoder_weights
+        changes["encoder_weights"] = settings.encoder_weights
     if settings.model is not None:
-        given["model"] = find_code(settings.model, "--model")
-        given["arch"] = settings.model
+        changes["model"] = find_code(settings.model, "--model")
+        changes["arch"] = settings.model
     elif stored.model is not None:
-        given["model"] = locate_code(stored.model, "--model")
+        changes["model"] = locate_code(stored.model, "--model")
     if settings.metric is not None:
-        given["own_metric"] = load_metric_code(settings.metric)
+        changes["own_metric"] = load_metric_code(settings.metric)
     elif stored.own_metric is not None:
-        given["own_metric"] = locate_code(stored.own_metric, OPTION)
-    register_metric(given.get("own_metric"))
-    return stored.model_copy(update=given)
+        changes["own_metric"] = locate_code(stored.own_metric, OPTION)
+    register_metric(changes.get("own_metric"))
+    return stored.model_copy(update=changes)
 
 
 def load_metric_code(name: str | None) -> UserCode | None:
-    """The user's function that `--metric` names; None for a metric of sweeper's.
+    """Return the user's function that `--metric` names; None for one of sweeper's metrics.
 
     Raises:
         UsageError: if it is neither.
@@ -209,16 +210,16 @@ def load_metric_code(name: str | None) -> UserCode | None:
 
 
 def _check_model(settings: Settings, stored: Recipe | None = None) -> None:
-    """Raises UsageError where a network of the user's is to have another's architecture or encoder."""
+    """Raise UsageError if the user's network is combined with an architecture or encoder."""
     name = settings.model or (stored.model.name if stored is not None and stored.model is not None else None)
     others = ("arch", "encoder", "encoder_depth", "decoder_width", "encoder_weights")
-    given = [f"--{option.replace('_', '-')}" for option in others if getattr(settings, option) is not None]
-    if name is not None and given:
-        raise UsageError(f"--model {name} is the whole network, and excludes {', '.join(given)}; leave these out")
+    options = [f"--{option.replace('_', '-')}" for option in others if getattr(settings, option) is not None]
+    if name is not None and options:
+        raise UsageError(f"--model {name} is the whole network, and excludes {', '.join(options)}; leave these out")
 
 
 def _check_engine(settings: Settings, stored: Recipe | None, hardware: WorkerHardware) -> None:
-    """Raises UsageError where the steps that are asked for cannot be taken, or exclude each other."""
+    """Raise UsageError if the requested steps cannot be taken, or exclude each other."""
     before = stored or Recipe()
     if settings.engine == "graph" and hardware.device != "cuda":
         raise UsageError(f"--engine graph needs an NVIDIA GPU, and trains on {hardware.name}; use --engine eager")
@@ -230,7 +231,7 @@ def _check_engine(settings: Settings, stored: Recipe | None, hardware: WorkerHar
 
 
 def resolve_requested_steps(steps: int | None, epochs: int | None, images: int, batch_size: int) -> int | None:
-    """The steps that are asked for, by their number or in passes over so many images; None where neither is given.
+    """Return the requested steps, given as a number or in passes over the images; None if neither is given.
 
     Raises:
         UsageError: if both are.

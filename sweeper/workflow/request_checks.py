@@ -1,4 +1,4 @@
-"""What a request must satisfy before any data are read: the same checks for `sweeper run` and for its `--dry-run`."""
+"""Checks of a request before any data are read: the same for `sweeper run` and for its `--dry-run`."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def check_request(storage: RDBStorage | None, settings: Settings) -> None:
         raise UsageError(f"--ray-address {settings.ray_address} is for --executor ray; add that, or leave it out")
     if settings.resume:
         if settings.study is None:
-            known = ", ".join(names[-5:]) or "none"
-            raise StudyError(f"--resume needs --study NAME; the newest studies here are: {known}")
+            known_names = ", ".join(names[-5:]) or "none"
+            raise StudyError(f"--resume needs --study NAME; the newest studies here are: {known_names}")
     elif settings.study in names:
         raise StudyError(
             f"study {settings.study!r} exists already; add --resume to continue it, or choose another --study"
@@ -105,21 +105,21 @@ def check_writable(out: Path) -> None:
 
 
 def is_new_file(url: str) -> bool:
-    """Whether this names a SQLite file that is not there; that it can be made is for `check_places` to say."""
+    """Return whether this names a SQLite file that does not exist; `check_places` checks that it can be created."""
     path = get_sqlite_file(url)
     return path is not None and not path.exists()
 
 
 def _find_folder_problems(option: str, folder: Path) -> Iterator[str]:
     try:
-        there = next(one for one in (folder, *folder.absolute().parents) if os.path.lexists(one))
-        tempfile.TemporaryFile(dir=there).close()
+        existing = next(one for one in (folder, *folder.absolute().parents) if os.path.lexists(one))
+        tempfile.TemporaryFile(dir=existing).close()
     except OSError as error:
         yield f"{option} {folder} must be a folder that can be written: {error}; name another one"
 
 
 def _find_database_problems(option: str, url: str) -> Iterator[str]:
-    """Of a SQLite file; servers tell their own when they are asked."""
+    """Yield the problems of a SQLite file; servers report their own when they are asked."""
     path = get_sqlite_file(url)
     if path is None:
         return
@@ -131,7 +131,7 @@ def _find_database_problems(option: str, url: str) -> Iterator[str]:
                 return
             if not os.access(path, os.R_OK | os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-        there = next(one for one in path.absolute().parents if os.path.lexists(one))
-        tempfile.TemporaryFile(dir=there).close()  # SQLite writes its log beside the file
+        existing = next(one for one in path.absolute().parents if os.path.lexists(one))
+        tempfile.TemporaryFile(dir=existing).close()  # SQLite writes its log next to the file
     except OSError as error:
         yield f"{where} must be a file that can be written, in such a folder: {error}; name another one"

@@ -44,7 +44,7 @@ def run_sweep(
 
     Args:
         settings: what was asked for.
-        display: is told what happens.
+        display: shows what happens.
         stop: is looked at between events.
         clock: the time in UTC, for the study's name and its record.
         cores: processor cores that the workers share.
@@ -113,7 +113,7 @@ def _open_session(settings: Settings, display: Display) -> RetryingStorage:
 
 
 def _open_study(storage: RetryingStorage, prepared: PreparedStudy, settings: Settings) -> optuna.Study:
-    """A new study; of a resume that which is there, in which nothing is written yet: another process may run it."""
+    """Return a new study, or for a resume the existing one, unchanged: another process may run it."""
     if prepared.old is not None:
         return studies.load_study(storage, prepared.name)
     return studies.create_study(storage, prepared.name, prepared.plan, list_stored_options(settings), prepared.machine)

@@ -1,4 +1,4 @@
-"""What the user asked for: every option of a sweep, and the limits of its value."""
+"""Settings of a sweep: every option, and the limits of its value."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CPU_SIZE, GPU_SIZE = 64, 256
 """Side of a crop. On a processor the smallest whose ranking of the losses agreed with a larger network's
 (docs/performance.md)."""
 CPU_WIDTH = 8
-"""Of the decoder: half of what is published (bench/recipe.py)."""
+"""Width of the decoder: half of the published one (bench/recipe.py)."""
 CONFIRM_SEEDS = "2..8"
 MOST_SEEDS = 100
 MOST_TRIALS, MOST_STEPS, MOST_PIXELS = 1_000_000, 1_000_000_000, 65_536
@@ -57,8 +57,8 @@ def seed_range(text: str | int) -> tuple[int, int]:
     Raises:
         ValueError: unless 1 ≤ MIN ≤ MAX ≤ 100.
     """
-    found = re.fullmatch(r"\s*([0-9]{1,9})\s*(?:\.\.\s*([0-9]{1,9})\s*)?", str(text))
-    least, most = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+    match = re.fullmatch(r"\s*([0-9]{1,9})\s*(?:\.\.\s*([0-9]{1,9})\s*)?", str(text))
+    least, most = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     if not 1 <= least <= most <= MOST_SEEDS:
         raise ValueError(
             f"must be MIN..MAX or one number, with 1 ≤ MIN ≤ MAX ≤ {MOST_SEEDS}, got {text!r}; for example 3..8"
@@ -67,7 +67,7 @@ def seed_range(text: str | int) -> tuple[int, int]:
 
 
 def parse_duration(text: str | float) -> float:
-    """Seconds of a duration: `90`, `90s`, `90m`, `2h`, `1h30m`, `1d`.
+    """Return the seconds of a duration: `90`, `90s`, `90m`, `2h`, `1h30m`, `1d`.
 
     Raises:
         ValueError: if it is none, or not above 0.
@@ -76,8 +76,11 @@ def parse_duration(text: str | float) -> float:
     seconds = 0.0
     if re.fullmatch(_NUMBER, words):
         seconds = float(words)
-    elif found := re.fullmatch(r"\s*".join(f"(?:({_NUMBER})\\s*{unit})?" for unit in _UNITS), words):
-        seconds = sum(float(number or 0) * own for number, own in zip(found.groups(), _UNITS.values(), strict=True))
+    elif match := re.fullmatch(r"\s*".join(f"(?:({_NUMBER})\\s*{unit})?" for unit in _UNITS), words):
+        seconds = sum(
+            float(number or 0) * unit_seconds
+            for number, unit_seconds in zip(match.groups(), _UNITS.values(), strict=True)
+        )
     if not 0 < seconds <= 366 * 86400:
         raise ValueError(f"must be a duration above 0 of at most a year, like 5400, 90m, 2h or 1h30m, got {text!r}")
     return seconds
@@ -112,12 +115,12 @@ def _check_duration(value: object) -> object:
 
 @dataclass(frozen=True)
 class Option:
-    """How a setting is given on the command line, beside its name, type, limits and default."""
+    """Form of a setting on the command line, in addition to its name, type, limits and default."""
 
     section: str
-    """Of `sweeper run --help-all`."""
+    """Section of `sweeper run --help-all`."""
     default: str
-    """What holds where nothing is given, in words; "" = nothing, or the default itself."""
+    """Value if nothing is given, in words; "" = nothing, or the default itself."""
     often: bool
     """Whether `--help` shows it, too: what people use."""
     metavar: str | None
@@ -125,11 +128,11 @@ class Option:
     read: Callable[[str], object] | None
     """Refuses (ValueError) what it cannot read; the setting keeps the text."""
     names: tuple[str, ...]
-    """What is taken beside MODULE:FUNCTION."""
+    """Names that are accepted in addition to MODULE:FUNCTION."""
     auto: bool
     """Whether `auto` stands for None."""
     variables: tuple[str, ...]
-    """Variables of the environment that give it, beside SWEEPER_NAME."""
+    """Environment variables that give it, in addition to SWEEPER_NAME."""
 
 
 def _make_setting(
@@ -145,7 +148,7 @@ def _make_setting(
     variables: Sequence[str] = (),
     **limits: Any,
 ) -> Any:
-    """A field of `Settings`: what the command line says of it is its docstring."""
+    """Return a field of `Settings`, whose docstring is the option's help on the command line."""
     field = Field(value, **limits)
     field.metadata.append(Option(section, default, often, metavar, read, tuple(names), auto, tuple(variables)))
     return field
@@ -198,7 +201,7 @@ class Settings(Record):
     """A loss of your own, searched with the others: function(…) gives loss(logits, target), and its table `search` the
     ranges; see docs/how-to/own-code.md."""
     metric: str | None = _make_setting("Search", default="miou", often=True, names=BUILT_IN)
-    """What is maximised and compared (docs/verdict.md); one of your own is function(tp, fp, fn), see
+    """Metric that is maximised and compared (docs/verdict.md); your own is function(tp, fp, fn), see
     docs/how-to/own-code.md."""
     threshold: OperatingPoint | None = _make_setting("Search", default="tuned")
     """Operating point of the objective: chosen on validation, or 0.5 (τ = 0)."""
@@ -221,7 +224,7 @@ class Settings(Record):
     """Time that steps, losses, trials and seeds are chosen for, where no --steps are given and the first are too few.
     """
     epochs: int | None = _make_setting("Training", ge=1, le=MOST_STEPS)
-    """The same in passes over the training images."""
+    """Steps in passes over the training images."""
     size: int | None = _make_setting(
         "Training", default=f"{CPU_SIZE}; GPU {GPU_SIZE}", often=True, ge=16, le=MOST_PIXELS
     )
@@ -229,11 +232,11 @@ class Settings(Record):
     batch_size: int | None = _make_setting("Training", default="8; GPU 16", often=True, ge=2, le=MOST_PIXELS)
     """Crops in a batch."""
     crops: Crops | None = _make_setting("Training", default="uniform")
-    """Where crops are cut: anywhere, or a third of them around a pixel of a class drawn evenly over those of the image.
-    """
+    """Place of the crops: anywhere, or a third of them around a pixel of a class drawn evenly over those of the
+    image."""
     augment: Augmentation | None = _make_setting("Training", default="light")
-    """Of the training crops: light flips and changes contrast and brightness; full also rotates, zooms and adds noise.
-    """
+    """Augmentation of the training crops: light flips and changes contrast and brightness; full also rotates, zooms
+    and adds noise."""
     model: str | None = _make_setting("Training", metavar="MODULE:FUNCTION", min_length=1)
     """A network of your own: function(in_channels, classes) gives it; see docs/how-to/own-code.md."""
     arch: Architecture | None = _make_setting("Training", default="unet", often=True)
@@ -251,7 +254,7 @@ class Settings(Record):
     encoder_weights: str | None = _make_setting(
         "Training", default="auto", metavar="auto|imagenet|none|FILE", min_length=1
     )
-    """Where the encoder starts."""
+    """Start of the encoder."""
 
     confirm_seeds: Annotated[str, BeforeValidator(_check_range)] | None = _make_setting(
         "Confirmation and verdict", default=CONFIRM_SEEDS, often=True, metavar="MIN..MAX|N", read=seed_range
@@ -281,14 +284,15 @@ class Settings(Record):
     study: str | None = _make_setting("Resuming a study", default="the data's name and the time", often=True)
     """Name of the study."""
     resume: bool = _make_setting("Resuming a study", False, often=True)
-    """Go on with the study up to the total of --trials, with its device and workers."""
+    """Continue the study up to the total of --trials, with its device and workers."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = _make_setting("Machine", "auto", often=True)
-    """What trains."""
+    """Device that trains."""
     precision: Precision | None = _make_setting("Machine", auto=True)
-    """Of the forward pass. auto: on a CPU bfloat16 where it is measured to save a fifth, on a GPU where it has that."""
+    """Precision of the forward pass. auto: on a CPU bfloat16 if it is measured to save a fifth, on a GPU if it has
+    that."""
     engine: Engine | None = _make_setting("Machine", auto=True)
-    """How steps are taken: one by one (eager), or recorded as a CUDA graph. auto: recorded on an NVIDIA GPU."""
+    """Way to take steps: one by one (eager), or recorded as a CUDA graph. auto: recorded on an NVIDIA GPU."""
     compile: bool | None = _make_setting("Machine")
     """Compile the network before the first training (torch.compile): a minute or more, for long searches on a GPU."""
     deterministic: bool | None = _make_setting("Machine")
@@ -296,9 +300,9 @@ class Settings(Record):
     workers: int | None = _make_setting("Machine", auto=True, often=True, ge=1, le=MOST_WORKERS)
     """Processes that train."""
     threads: int | None = _make_setting("Machine", auto=True, ge=1, le=MOST_WORKERS)
-    """Of each worker on a CPU. auto: its share of the cores."""
+    """Threads of each worker on a CPU. auto: its share of the cores."""
     executor: Literal["processes", "inline", "ray"] = _make_setting("Machine", "processes")
-    """Where trainings run: worker processes, this process, or a Ray cluster."""
+    """Place where trainings run: worker processes, this process, or a Ray cluster."""
     ray_address: str | None = _make_setting("Machine", default="one on this machine")
     """Existing Ray cluster (HOST:PORT, or auto)."""
 
@@ -315,7 +319,7 @@ class Settings(Record):
 
 
 def list_options() -> dict[str, Option]:
-    """What the command line takes, by the setting's name."""
+    """Return the options of the command line by the setting's name."""
     return {
         name: next(part for part in field.metadata if isinstance(part, Option))
         for name, field in Settings.model_fields.items()
@@ -326,5 +330,5 @@ Budget = Literal["given", "learns"]
 
 
 def resolve_budget_mode(options: Mapping[str, Any]) -> Budget:
-    """How the steps of a study's search are found, by what was asked for over all its sessions."""
+    """Return how the steps of a study's search are found, by the options of all its sessions."""
     return "learns" if options.get("steps") is None and options.get("epochs") is None else "given"

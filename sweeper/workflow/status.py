@@ -1,4 +1,4 @@
-"""A sign of life of a running sweep: a small file that says what it is at, for people and monitors.
+"""A sign of life of a running sweep: a small file that says what it is doing, for users and monitors.
 
 The loop that trains writes it, not a thread: a loop that hangs is silent.
 """
@@ -35,7 +35,7 @@ from sweeper.system.whole_files import remove_left, replace_atomically
 from sweeper.workflow.phase_progress import PhaseCounts, PhaseProgress
 
 BEAT_SECONDS = 10.0
-"""A sweep that lives writes at least this often while it trains, and while it tells MLflow and draws its report."""
+"""A living sweep writes at least this often while it trains, and while it writes to MLflow and draws its report."""
 QUIET_SECONDS = 3 * BEAT_SECONDS
 """Silent for longer, it waits for something, and nothing advances meanwhile."""
 SILENT_SECONDS = 300.0
@@ -44,13 +44,13 @@ FAILURES = 3
 """So many failed trainings in a row are a problem."""
 
 REPORT = "report"
-"""The phase in which nothing is trained any more: MLflow is told what it lacks, and the report is written."""
+"""Phase after the last training: MLflow gets what it lacks, and the report is written."""
 
 State = Literal["running", "finished", "stopped", "failed"]
 
 
 class SweepLife(Record):
-    """What a sweep says of itself."""
+    """Status of a running sweep."""
 
     study: str
     state: State
@@ -62,11 +62,11 @@ class SweepLife(Record):
     written: float
     """Seconds since 1970, UTC."""
     progress: float
-    """The same, of the last evaluation or result."""
+    """Time of the last evaluation or result."""
     failures: int = 0
-    """In a row, up to now: trainings that failed, and attempts whose worker died, or hung and was ended."""
+    """Failures in a row, up to now: trainings that failed, and attempts whose worker died, or hung and was ended."""
     last_reason: str | None = None
-    """Of the last failure."""
+    """Reason of the last failure."""
     answer: str = ""
     """The answer so far, in a sentence; "" before the first."""
     pid: int
@@ -74,13 +74,13 @@ class SweepLife(Record):
 
 
 def get_status_folder(storage: str) -> Path:
-    """Where the status files of a storage's studies lie: beside a SQLite file, else below the working folder."""
+    """Return the folder of a storage's status files: next to a SQLite file, else below the working folder."""
     path = get_sqlite_path(storage)
     return STATUS if path is None else path.parent / STATUS
 
 
 def get_status_file(storage: str, study: str) -> Path:
-    """The status file of a study."""
+    """Return the status file of a study."""
     return get_status_folder(storage) / f"{make_folder_name(study)}.json"
 
 
@@ -90,14 +90,14 @@ class Heartbeat:
     def __init__(self, path: Path, study: str, clock: Callable[[], float] = time.time) -> None:
         self._path, self._clock = path, clock
         now = clock()
-        own = {"pid": os.getpid(), "host": socket.gethostname()}
+        process = {"pid": os.getpid(), "host": socket.gethostname()}
         remove_left(path.parent)
         self._progress = PhaseProgress()
-        self._life = SweepLife(study=study, state="running", written=now, progress=now, **own)
+        self._life = SweepLife(study=study, state="running", written=now, progress=now, **process)
         self._write_file()
 
     def record_beat(self) -> None:
-        """The loop is alive; written every `BEAT_SECONDS`."""
+        """Record that the loop is alive; written every `BEAT_SECONDS`."""
         if not 0 <= self._clock() - self._life.written < BEAT_SECONDS:
             self._write_file()
 
@@ -111,7 +111,7 @@ class Heartbeat:
         self._update(answer=sentence)
 
     def record_end(self, state: State) -> None:
-        """The sweep is over."""
+        """Record that the sweep is over."""
         self._update(state=state)
 
     def __enter__(self) -> Heartbeat:
@@ -124,7 +124,7 @@ class Heartbeat:
             self.record_end("stopped" if issubclass(kind, InterruptedSweepError | KeyboardInterrupt) else "failed")
 
     def notify(self, event: SweepEvent) -> None:
-        """An evaluation or a result is progress; a failure or a lost worker is counted until something succeeds.
+        """Record an evaluation or result as progress; count failures and lost workers until something succeeds.
 
         What the time limit or a stop cut off is no fault.
         """
@@ -155,7 +155,7 @@ class Heartbeat:
 
 
 class StatusRow(SweepLife):
-    """How one sweep is doing."""
+    """Status of one sweep."""
 
     ok: bool
     problems: tuple[str, ...]
@@ -173,7 +173,7 @@ class StatusRow(SweepLife):
 
 
 class StatusDocument(Document):
-    """What `sweeper status` prints."""
+    """Document that `sweeper status` prints."""
 
     SCHEMA: ClassVar[str] = "sweeper.status/1"
 
@@ -182,9 +182,9 @@ class StatusDocument(Document):
 
 
 def diagnose_sweep(life: SweepLife, now: float, storage: str = STORAGE) -> StatusRow:
-    """Whether the sweep lives and gets on; `storage` is its study's.
+    """Return whether the sweep is alive and makes progress; `storage` is its study's.
 
-    A process that is gone is seen on its own machine; from elsewhere its silence tells.
+    A process that is gone is seen on its own machine; from elsewhere its silence shows it.
     """
     problems = []
     silent = max(0.0, now - life.written)
@@ -210,7 +210,7 @@ def diagnose_sweep(life: SweepLife, now: float, storage: str = STORAGE) -> Statu
 
 
 def read_life(path: Path) -> SweepLife | None:
-    """What a status file says; None where it is missing or none."""
+    """Return what a status file says; None if it is missing or no status file."""
     try:
         return SweepLife.model_validate_json(path.read_text("utf-8"))
     except (OSError, UnicodeError, ValidationError):

@@ -22,7 +22,7 @@ StudyState = Literal["running", "finished", "stopped", "failed", "gone", "unknow
 
 
 class StudyRow(InterimAnswer):
-    """How one study stands."""
+    """State of one study."""
 
     study: str
     state: StudyState
@@ -30,7 +30,7 @@ class StudyRow(InterimAnswer):
     """UTC, ISO 8601."""
     data: str | None = None
     trials: int = 0
-    """That ended, or wait at a rung."""
+    """Trials that ended, or wait at a rung."""
     asked: int = 0
     """Trials that it is to have."""
     confirmations: int = 0
@@ -39,7 +39,7 @@ class StudyRow(InterimAnswer):
 
 
 class StudiesDocument(Document):
-    """What `sweeper studies` prints."""
+    """Document that `sweeper studies` prints."""
 
     SCHEMA: ClassVar[str] = "sweeper.studies/1"
 
@@ -47,18 +47,18 @@ class StudiesDocument(Document):
 
 
 def list_study_rows(storage: RetryingStorage, url: str) -> list[StudyRow]:
-    """How each study of a storage stands, the newest last; nothing is written."""
+    """Return how each study of a storage stands, the newest last; nothing is written."""
     return [_make_row(storage, url, name) for name in studies.list_study_names(storage)]
 
 
 def _make_row(storage: RetryingStorage, url: str, name: str) -> StudyRow:
     try:
         sweep, study = studies.load_sweep(storage, name), studies.load_study(storage, name)
-        asked = apply_budget(
+        request = apply_budget(
             resolve_request(studies.read_options(storage, name)), studies.read_budget_probe(study.user_attrs)
         )
-        asked = asked._replace(trials=sweep.trials_asked or asked.trials, settles=sweep.settles)
-        state, answer = read_study_state(study, studies.read_plan(storage, name), asked), read_interim_answer(sweep)
+        request = request._replace(trials=sweep.trials_asked or request.trials, settles=sweep.settles)
+        state, answer = read_study_state(study, studies.read_plan(storage, name), request), read_interim_answer(sweep)
     except (SweeperError, ValueError) as error:  # one study that cannot be weighed hides no other
         return StudyRow(study=name, state="damaged", problem=" ".join(str(error).split()))
     return StudyRow(
@@ -81,7 +81,7 @@ def _describe_state(url: str, name: str) -> StudyState:
 
 
 class Deletion(NamedTuple):
-    """What deleting a study takes away, and what it leaves."""
+    """Files and records that deleting a study removes, and those that stay."""
 
     trainings: int
     files: tuple[Path, ...]
@@ -96,13 +96,13 @@ class Deletion(NamedTuple):
 
 
 def plan_deletion(storage: RetryingStorage, url: str, name: str, *, cache: Path, out: Path) -> Deletion:
-    """What `delete` would take away and leave.
+    """Return what `delete` would remove and keep.
 
     Args:
         storage: it, open.
         url: its address.
         name: of the study.
-        cache: the sweep's: paused trainings and weights lie beside it.
+        cache: the sweep's cache; paused trainings and weights are next to it.
         out: where reports are.
 
     Raises:
@@ -117,12 +117,12 @@ def plan_deletion(storage: RetryingStorage, url: str, name: str, *, cache: Path,
     # They are named by the study alone, and a study of this name in another storage may share them.
     all_of_it = digest is not None and all(_is_weights_of(path, digest) for path in trained[1].glob("*.safetensors"))
     files = [*(trained if all_of_it else ()), get_status_file(url, name)]
-    there = tuple(path for path in files if path.exists())
+    existing = tuple(path for path in files if path.exists())
     report = ReportPaths(out, name).folder
     return Deletion(
         trainings=len(studies.list_all_results(study)),
-        files=there,
-        bytes=sum(_measure_size(path) for path in there),
+        files=existing,
+        bytes=sum(_measure_size(path) for path in existing),
         report=report if report.exists() else None,
         mlflow=study.user_attrs.get("parent_run_id"),
         doubtful=() if all_of_it else tuple(path for path in trained if path.exists()),
@@ -130,14 +130,14 @@ def plan_deletion(storage: RetryingStorage, url: str, name: str, *, cache: Path,
 
 
 def _is_weights_of(weights: Path, digest: str) -> bool:
-    """Whether a file of weights was trained on this data; nobody knows of what is none of ours, or damaged."""
+    """Return whether a file of weights was trained on this data; False for foreign or damaged files."""
     try:
         return read_record(weights).digest == digest
     except UsageError:
         return False
 
 
-def delete_study(storage: RetryingStorage, url: str, name: str, found: Deletion) -> None:
+def remove_study(storage: RetryingStorage, url: str, name: str, deletion: Deletion) -> None:
     """Delete a study: its records, then its files.
 
     Raises:
@@ -147,7 +147,7 @@ def delete_study(storage: RetryingStorage, url: str, name: str, found: Deletion)
     with studies.hold_study(url, name):
         studies.delete_study(storage, name)
     try:
-        for path in found.files:
+        for path in deletion.files:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:  # of a link the link alone

@@ -1,4 +1,4 @@
-"""How far a study is and what it knows so far, computed from the study in one place.
+"""State of a study and its answer so far, computed from the study in one place.
 
 Status, studies, dry run, forecast, terminal and interim report take their counts and their answer from here.
 """
@@ -25,21 +25,20 @@ if TYPE_CHECKING:
 
 
 def count_phase_trainings(study: optuna.Study, plan: studies.StudyPlan, phase: str) -> PhaseCounts:
-    """Return what a study holds of a phase: `probe`, `search`, `recheck`, `longer`, or `confirm` with the plan's
-    steps."""
+    """Return how many trainings a study has of a phase, of `confirm` with the plan's steps."""
     if phase != "search":
         steps = plan.conditions.recipe.confirm_steps
         return PhaseCounts(
             tuple(r for r in studies.list_extra_results(study, phase) if phase != "confirm" or r.spec.steps == steps)
         )
     ended = tuple(studies.search_results(study))
-    known = {result.spec.number for result in ended}
+    ended_numbers = {result.spec.number for result in ended}
     waiting = (result.spec for result in studies.list_waiting_results(study))
-    return PhaseCounts(ended, tuple(spec for spec in waiting if spec.number not in known))
+    return PhaseCounts(ended, tuple(spec for spec in waiting if spec.number not in ended_numbers))
 
 
 class StudyState(NamedTuple):
-    """How far a study is with what is asked of it."""
+    """State of a study, compared with its request."""
 
     search: PhaseCounts
     confirm: PhaseCounts
@@ -49,7 +48,7 @@ class StudyState(NamedTuple):
     looked: bool
     """Whether the longer look that is asked for, if any, was made."""
     trials: int
-    """That a run keeps: what failed is trained again."""
+    """Trials that a run keeps: failed ones are trained again."""
     total: int
     """Trials that it is to have: of a search that ended by itself those that it has."""
     learned: bool
@@ -60,27 +59,27 @@ class StudyState(NamedTuple):
     """Whether a run would train nothing."""
 
 
-def read_study_state(study: optuna.Study | None, plan: studies.StudyPlan, asked: StudyRequest) -> StudyState:
+def read_study_state(study: optuna.Study | None, plan: studies.StudyPlan, request: StudyRequest) -> StudyState:
     """Return how far a study is with what is asked of it; None = it is not begun."""
     if study is None:
         return StudyState(
-            PhaseCounts(), PhaseCounts(), PhaseCounts(), False, False, 0, asked.trials, True, False, False
+            PhaseCounts(), PhaseCounts(), PhaseCounts(), False, False, 0, request.trials, True, False, False
         )
     phases = ("search", "recheck", "confirm", "longer")
     search, recheck, confirm, longer = (count_phase_trainings(study, plan, phase) for phase in phases)
     again, interim = len(studies.list_failed_trials(study)), read_analyses(study.user_attrs)
     values = {r.spec.number: r.value for r in search.ended if r.state == "complete"}
-    floors = len(plan.space.families) * count_floor_trials(plan.space, asked.trials)
-    strict = asked.budget != "given"
+    floors = len(plan.space.families) * count_floor_trials(plan.space, request.trials)
+    strict = request.budget != "given"
     learned = not has_learned_nothing(search.ended, studies.list_extra_results(study, "probe"), strict=strict)
     ended = (strict and not learned) or (
-        asked.settles and has_search_settled([r.spec.number for r in search.ended], values, floors, asked.rope)
+        request.settles and has_search_settled([r.spec.number for r in search.ended], values, floors, request.rope)
     )
     trials, steps = len(search.ended) - again, plan.conditions.recipe.confirm_steps
     failed = again + sum(held.done - held.counted("complete") for held in (recheck, confirm, longer))
-    searched = trials >= asked.trials or ended
-    confirmed = searched and not failed and _is_confirmed(interim, asked, steps)
-    looked = has_looked_longer(study, plan, asked)
+    searched = trials >= request.trials or ended
+    confirmed = searched and not failed and _is_confirmed(interim, request, steps)
+    looked = has_looked_longer(study, plan, request)
     return StudyState(
         search=search,
         confirm=confirm,
@@ -88,43 +87,43 @@ def read_study_state(study: optuna.Study | None, plan: studies.StudyPlan, asked:
         confirmed=confirmed,
         looked=looked,
         trials=trials,
-        total=search.done if ended else asked.trials,
+        total=search.done if ended else request.trials,
         learned=learned,
         searched=searched,
         finished=(confirmed and looked) or (searched and not failed and not learned),
     )
 
 
-def look_times(plan: studies.StudyPlan, asked: StudyRequest) -> int | None:
+def look_times(plan: studies.StudyPlan, request: StudyRequest) -> int | None:
     """Return at how many times the confirmation's steps a longer look is to be made; None = none is."""
-    return None if plan.conditions.folds is not None else asked.longer
+    return None if plan.conditions.folds is not None else request.longer
 
 
-def look_of(study: optuna.Study, plan: studies.StudyPlan, asked: StudyRequest) -> list[object]:
+def look_of(study: optuna.Study, plan: studies.StudyPlan, request: StudyRequest) -> list[object]:
     """Return what a longer look rests on: with another confirmation it is another one."""
     stored = read_analyses(study.user_attrs).stored
     steps = plan.conditions.recipe.confirm_steps
-    return [look_times(plan, asked), steps, list(stored[-1].used) if stored else []]
+    return [look_times(plan, request), steps, list(stored[-1].used) if stored else []]
 
 
-def has_looked_longer(study: optuna.Study, plan: studies.StudyPlan, asked: StudyRequest) -> bool:
+def has_looked_longer(study: optuna.Study, plan: studies.StudyPlan, request: StudyRequest) -> bool:
     """Return whether the longer look that is asked for, if any, was made."""
     made = studies.unpack_value(study.user_attrs, studies.LOOKED, None)
-    return look_times(plan, asked) is None or made == look_of(study, plan, asked)
+    return look_times(plan, request) is None or made == look_of(study, plan, request)
 
 
-def _is_confirmed(interim: StoredAnalyses, asked: StudyRequest, steps: int) -> bool:
-    """Whether the confirmation came to its end, by the plan that is asked for."""
+def _is_confirmed(interim: StoredAnalyses, request: StudyRequest, steps: int) -> bool:
+    """Return whether the confirmation came to its end, by the requested plan."""
     if interim.cut is not None or not interim.stored:
         return False
-    if (interim.planned, interim.until, interim.steps) != (asked.analyses, asked.until, steps):
+    if (interim.planned, interim.until, interim.steps) != (request.analyses, request.until, steps):
         return False
     last = interim.stored[-1]
-    return not (last.go_on and last.families) or last.found.seeds >= asked.analyses[-1].seeds
+    return not (last.go_on and last.families) or last.found.seeds >= request.analyses[-1].seeds
 
 
 class InterimAnswer(Record):
-    """What a study says so far: of the last interim analysis, before the first one of the search."""
+    """Answer of a study so far: of the last interim analysis, before the first one of the search."""
 
     action: Action | None = None
     """Keep cross-entropy, or change to `family`; None where neither can be stated."""
@@ -135,29 +134,31 @@ class InterimAnswer(Record):
     best: float | None = None
     """Its test score, else its objective on validation."""
     on: Literal["test", "validation"] | None = None
-    """Where `best` is from."""
+    """Images that `best` is from."""
     answer: str = ""
-    """The same for people, without a full stop; "" where nothing is known."""
+    """The answer as a sentence without a full stop; "" if nothing is known."""
 
 
-def read_interim_answer(sweep: SweepRecord, found: Recommendation | None = None) -> InterimAnswer:
-    """Return what a study says so far; `found`: its conclusion, where that is known already."""
+def read_interim_answer(sweep: SweepRecord, recommendation: Recommendation | None = None) -> InterimAnswer:
+    """Return what a study says so far; `recommendation`: its conclusion, where that is known already."""
     if not sweep.tested:
         return _read_search_answer(sweep)
-    found = found or draw_conclusion(sweep)
-    named, evidence = found.recommended, found.evidence
+    recommendation = recommendation or draw_conclusion(sweep)
+    named, evidence = recommendation.recommended, recommendation.evidence
     seeds = max((len(f.seeds) for f in evidence.finalists), default=0) if evidence is not None else 0
     after = f"after {format_count(seeds, 'seed')}" if seeds else "as none was confirmed"
-    verdict = found.verdict.value
+    verdict = recommendation.verdict.value
     if named is None or evidence is None:
         return _read_search_answer(sweep).model_copy(
             update={"verdict": verdict, "answer": f"no loss is recommended {after}"}
         )
     best = next((f.score.estimate for f in evidence.finalists if f.family == named.family), None)
     score = "" if best is None else f", test {evidence.scale.score} {best:.3f}"
-    words = found.head.rstrip(".") or f"{verdict.replace('_', ' ')}: train with {named.family}"
-    words += f"{score} ({after})" if not found.head else f" ({after}{score})"
-    return InterimAnswer(action=found.action, verdict=verdict, family=named.family, best=best, on="test", answer=words)
+    words = recommendation.head.rstrip(".") or f"{verdict.replace('_', ' ')}: train with {named.family}"
+    words += f"{score} ({after})" if not recommendation.head else f" ({after}{score})"
+    return InterimAnswer(
+        action=recommendation.action, verdict=verdict, family=named.family, best=best, on="test", answer=words
+    )
 
 
 def _read_search_answer(sweep: SweepRecord) -> InterimAnswer:
@@ -168,8 +169,7 @@ def _read_search_answer(sweep: SweepRecord) -> InterimAnswer:
     top = max(ended, key=lambda trial: trial.value or 0.0)
     words = (
         f"{top.spec.family} is best of {format_count(len(ended), 'complete trial')} (validation "
-        f"{top.value or 0.0:.3f}; one "
-        f"training, ± {NOISE:g} by luck, and the highest of many scores too high); nothing is tested"
-        f"{'' if sweep.concluded else ' yet'}"
+        f"{top.value or 0.0:.3f}, one training, ± {NOISE:g} seed noise; the best of many looks better than it is; not "
+        f"tested{'' if sweep.concluded else ' yet'})"
     )
     return InterimAnswer(family=top.spec.family, best=top.value, on="validation", answer=words)

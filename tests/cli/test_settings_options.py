@@ -29,10 +29,10 @@ def test_help_all_has_every_option_once_and_help_those_that_people_use(sweeper: 
 
 @pytest.mark.parametrize("name", list(list_options()))
 def test_the_command_line_takes_what_settings_take(name: str) -> None:
-    # A limit that is refused late is told after minutes; one that is refused too early cannot be used.
+    # A limit that is refused late is reported after minutes; one that is refused too early cannot be used.
     kind, field = make_setting_option(name)(lambda: None).__click_params__[0].type, Settings.model_fields[name]
     limits = {type(part).__name__.lower(): part for part in field.metadata if type(part).__name__ in {"Ge", "Le"}}
-    if isinstance(kind, click.IntRange):
+    if isinstance(kind, click.IntRange | click.FloatRange):
         assert (kind.min, kind.max) == (limits["ge"].ge, limits["le"].le)
     if isinstance(kind, click.Choice) and name != "metric":
         for choice in set(kind.choices) - {"auto"}:

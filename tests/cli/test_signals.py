@@ -16,9 +16,8 @@ from sweeper.core.errors import InterruptedSweepError
 HANGS = {
     "a wait": "threading.Event().wait()",
     "a wait in a library, where no handler of Python's runs": (
-        "one, other = (sqlite3.connect('x.db', timeout=600) for _ in range(2))\n"
-        "    one.execute('BEGIN EXCLUSIVE')\n"
-        "    other.execute('BEGIN EXCLUSIVE')"
+        "one, other = (sqlite3.connect('x.db', timeout=600) for _ in range(2))\n    one.execute('BEGIN EXCLUSIVE')\n   "
+        " other.execute('BEGIN EXCLUSIVE')"
     ),
     "what comes afterwards": "while stop.status is None: time.sleep(0.01)",
     "what says that the stop was heard": "sys.stdout.write('x' * 9_000_000)",
@@ -30,7 +29,7 @@ signals.END_SECONDS = 0.5
 def log(text):
     sys.stdout.write(text)
 with signals.StopRequest(log, whole=True) as stop:
-    stop.defer()
+    stop.defer_signals()
     threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
     {}
 threading.Event().wait()

@@ -17,7 +17,7 @@ URL = "sqlite:///sweeper.db"
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder with two studies: `done`, which was trained, and `begun`."""
+    """Make a folder with two studies: `done`, which was trained, and `begun`."""
     monkeypatch.chdir(tmp_path)
     storage = studies.open_storage(URL)
     done, _ = (studies.create_study(storage, name, new_plan()) for name in ("done", "begun"))

@@ -17,9 +17,9 @@ WIDTH = 2 * LOGIT_RANGE / BINS
 
 
 def enumerated(p: np.ndarray, taken: np.ndarray) -> float:
-    """Expected Dice of an answer (n,) bool with independent pixels of probability p: the sum over all 2ⁿ labels.
+    """Compute the expected Dice of an answer (n,) bool with independent pixels of probability p, by its sum.
 
-    An image without foreground scores as in `metrics.image_rows`: 1 where nothing is taken, else 0.
+    An image without foreground scores as in `metrics.make_image_rows`: 1 where nothing is taken, else 0.
     """
     labels = (np.arange(2 ** len(p))[:, None] >> np.arange(len(p))) & 1
     weights = np.where(labels == 1, p, 1 - p).prod(axis=1)
@@ -69,8 +69,7 @@ def test_nothing_is_predicted_in_an_image_that_is_probably_empty(doubt: float, n
 
 
 def test_it_agrees_with_the_authors_blind_approximation_without_pruning() -> None:
-    """Dai & Li's BA: Γ, the number of foreground pixels, is approximately normal and taken as independent of any one
-    pixel; here without leaving any volume out."""
+    """Dai & Li's BA agrees: Γ, the number of foreground pixels, is taken as normal and independent of each pixel."""
     rng = np.random.default_rng(0)
     p = np.sort(1 / (1 + np.exp(-rng.normal(-3, 3, 4000))))
     mean, sd = p.sum(), np.sqrt((p * (1 - p)).sum())

@@ -16,7 +16,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def scene(seed: int, classes: int = 2) -> tuple[Mask, Mask]:
-    """A label map of 14 × 17 pixels with ignored ones, and an answer that is often right."""
+    """Return a label map of 14 × 17 pixels with ignored ones, and an answer that is often right."""
     rng = np.random.default_rng(seed)
     label = (rng.random((14, 17)) < 0.3) * rng.integers(1, classes, (14, 17))
     answer = np.where(rng.random(label.shape) < 0.85, label, rng.integers(0, classes, label.shape))

@@ -36,7 +36,7 @@ def confusion(target: np.ndarray, predicted: np.ndarray, classes: int) -> np.nda
 
 
 def brute_miou(pairs: list[tuple[np.ndarray, np.ndarray]], classes: int) -> float:
-    """mIoU over all pixels of (target, predicted) images, from intersections and unions of sets."""
+    """MIoU over all pixels of (target, predicted) images, from intersections and unions of sets."""
     target = np.concatenate([t.ravel() for t, _ in pairs])
     predicted = np.concatenate([p.ravel() for _, p in pairs])
     ious = []

@@ -62,7 +62,7 @@ number = 3
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A module of metrics in the working folder; none of it stays registered."""
+    """Yield a module of metrics in the working folder; none of it stays registered."""
     with own_module("own_metrics_here", METRICS_HERE, tmp_path, monkeypatch) as name:
         yield name
     forget()

@@ -16,7 +16,7 @@ def test_a_new_field_leaves_the_checkpoints_that_are_paused_valid() -> None:
     conditions = builders.conditions(builders.dataset(digest="sha256:frozen"))
     line = inspect.getsourcelines(checkpoint.make_checkpoint_key)[1]
     assert checkpoint.make_checkpoint_key(conditions) == FROZEN, (
-        f"{checkpoint.__file__}:{line}: paused checkpoints would be trained anew, without a word. Where "
+        f"{checkpoint.__file__}:{line}: paused checkpoints would be trained again, silently. Where "
         f"{inspect.getfile(Recipe)} has a new field, leave its default out of the key in `key_of`, as that of `crops` "
         "is. Where a default was meant to change, this key changes with it: say so in CHANGELOG.md."
     )

@@ -1,4 +1,4 @@
-"""The record of a study: what it says of itself beside what it holds."""
+"""The record of a study: what it says of itself in addition to what it holds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CPU = {"device": "cpu", "executor": "processes", "ray_address": None, "workers":
 
 
 def parsed(line: str) -> dict[str, Any]:
-    """What `sweeper run` takes from this command line."""
+    """Return what `sweeper run` takes from this command line."""
     words = shlex.split(line)
     assert words[:2] == ["sweeper", "run"]
     context = command.make_context("run", words[2:])

@@ -141,7 +141,7 @@ NASTY = [
 def test_a_known_secret_is_taken_out_of_every_text_in_every_spelling(address: str) -> None:
     secret = "ca'na\"ry 17"
     assert "ry" not in hide_address_secrets(address)
-    for told in (
+    for cause in (
         address,
         repr(address),
         json.dumps({"at": address}),
@@ -149,8 +149,8 @@ def test_a_known_secret_is_taken_out_of_every_text_in_every_spelling(address: st
         shlex.join(["sweeper", "run", "--storage", address]),
         f"could not translate {secret}; {quote(secret)}, {quote_plus(secret)} {secret!r} {json.dumps(secret)}",
     ):
-        shown = redact(f"failed: {told}: give up")
-        assert "na" not in shown and "17" not in shown and "give up" in shown, (told, shown)
+        shown = redact(f"failed: {cause}: give up")
+        assert "na" not in shown and "17" not in shown and "give up" in shown, (cause, shown)
     assert "17" not in hide_command_secrets(["sweeper", "run", f"--storage={address}", "--seed", "1"])
 
 

@@ -1,4 +1,4 @@
-"""Balanced crops: which they are, where their middles lie, and what the loss sees of each class then."""
+"""Balanced crops: which they are, where their middles are, and what the loss sees of each class then."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def street(tmp_path: Path) -> Dataset:
 
 
 def balanced(dataset: Dataset, recipe: Recipe = BALANCED) -> Conditions:
-    """A study's conditions as `prepare` makes them."""
+    """Return a study's conditions as `prepare` makes them."""
     seen = estimate_pixels_in_crops(dataset, open_store(dataset.store), recipe.size, recipe.batch_size)
     return Conditions(dataset=dataset, recipe=recipe, seed=0, crop_pixels=seen)
 
@@ -83,7 +83,7 @@ def test_no_crop_is_centred_on_background_nor_on_what_is_not_there(street: Datas
     assert list_central_classes(street) == ((1, 2, 3), (3,), (2,), ())
     assert set(list_central_classes(tiny)) <= {(1,), ()}
     flooded = street.model_copy(update={"images": (street.images[0].model_copy(update={"pixels": (9, 99, 1, 1)}),)})
-    assert list_central_classes(flooded) == ((0, 2, 3),)  # the commonest of several is their background
+    assert list_central_classes(flooded) == ((0, 2, 3),)  # the most common of several is their background
     inverse = tiny.model_copy(update={"images": (tiny.images[0].model_copy(update={"pixels": (9, 99)}),)})
     assert list_central_classes(inverse) == ((1,),)  # of two it is class 0, however rare
 
@@ -101,7 +101,7 @@ def test_the_others_and_all_other_draws_are_those_of_uniform_crops(street: Datas
     assert moved > 20
 
 
-# --- Where they lie ---
+# --- Where they are ---
 
 
 def test_the_middle_is_a_pixel_of_the_class_wherever_the_edges_let_it() -> None:
@@ -132,7 +132,7 @@ def test_each_class_is_drawn_as_often_and_so_is_each_of_its_pixels() -> None:
 
 
 def by_hand(mask: npt.NDArray[np.uint8], central: tuple[int, ...], size: int, share: float) -> npt.NDArray[np.float64]:
-    """Pixels of each class in a crop, on average: every corner and every middle in turn."""
+    """Return the pixels of each class in a crop, on average: every corner and every middle in turn."""
     height, width = mask.shape
     tops, lefts = max(0, height - size) + 1, max(0, width - size) + 1
 

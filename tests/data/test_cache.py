@@ -24,7 +24,7 @@ ONE, TWO = "synthetic:cracks?images=3&size=64", "synthetic:blobs?images=4&size=6
 
 @pytest.fixture
 def two(tmp_path: Path) -> tuple[Path, Path, Path]:
-    """A cache with two data sets; the first was last used ten days before the second."""
+    """Return a cache with two data sets; the first was last used ten days before the second."""
     first, second = (Path(load_dataset(source, tmp_path / "cache").store) for source in (ONE, TWO))
     used = (second / "index.json").stat().st_mtime
     for path in first.iterdir():
@@ -58,7 +58,7 @@ def test_a_damaged_note_is_read_anew_and_the_log_names_it(tmp_path: Path) -> Non
     known["dataset"]["images"][0]["pixels"][1] += 1
     note.write_text(json.dumps(known))
     assert load_dataset(ONE, tmp_path, log=lines.append) == sound
-    assert any(f"damaged ({note})" in line for line in lines)
+    assert any(f"cache entry {note} is corrupt" in line for line in lines)
 
 
 def test_a_held_store_stays_and_its_use_is_noted(two):
@@ -78,8 +78,8 @@ def test_a_held_store_stays_and_its_use_is_noted(two):
 def test_a_killed_holder_holds_nothing(two):
     cache, first, _ = two
     code = (
-        "import sys, time; from pathlib import Path; from sweeper.data.cache import hold\n"
-        "lock = hold(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
+        "import sys, time; from pathlib import Path; from sweeper.data.cache import hold_store\n"
+        "lock = hold_store(Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code, str(first)], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None and holder.stdout.readline() == "held\n"

@@ -15,7 +15,7 @@ from tests.support import annotated
 
 
 def coloured(root: Path, name: str, text: str | bytes) -> Path:
-    """A set with masks in colours and a table."""
+    """Return a set with masks in colours and a table."""
     annotated.written(
         root, "images/{stem}.png", "masks/{stem}.png", lambda mask: annotated.palette(mask).convert("RGB")
     )

@@ -193,7 +193,7 @@ def shape(kind: str, points: list[list[float]], label: str = "cat", **more: Any)
 
 
 def one(root: Path, *shapes: dict[str, Any], **changes: Any) -> np.ndarray:
-    """The mask of an image with these shapes in a LabelMe set."""
+    """Return the mask of an image with these shapes in a LabelMe set."""
     annotated.labelme(root)
     annotated.labelme_json(root / "p0.json", 0, shapes=[*shapes], **changes)
     return masks(load(root))["p0"]
@@ -251,7 +251,7 @@ def test_labels_txt_of_labelme_gives_the_classes(tmp_path):
 
 
 def coco_one(root: Path, *annotations: dict[str, Any], **changes: Any) -> Dataset:
-    """A COCO set whose first image has these annotations."""
+    """Return a COCO set whose first image has these annotations."""
     annotated.coco(root)
     data = annotated.coco_data()
     kept = [a for a in data["annotations"] if a["image_id"] != 1]
@@ -548,7 +548,7 @@ def test_tiffs_keep_their_channels_and_bits(tmp_path, channels, dtype, options):
 
 
 def deep_png(pixels: np.ndarray) -> bytes:
-    """A PNG of 16 bits per channel, (H, W, 3 or 4)."""
+    """Return a PNG of 16 bits per channel, (H, W, 3 or 4)."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
@@ -607,7 +607,7 @@ def test_labelme_and_coco_give_the_same_fruits(tmp_path, real_data):
 def test_facade_read_from_its_json_matches_its_masks(tmp_path, real_data):
     source = str(real_data / "facade_coco")
     folder = load_dataset(source, tmp_path)
-    assert folder.format == "folder"  # folders win over the JSON beside them
+    assert folder.format == "folder"  # folders win over the JSON next to them
     assert disagreement(load_dataset(source, tmp_path, format="coco"), folder) < 0.025  # measured: 1.65 %
 
 

@@ -38,7 +38,7 @@ SAME: Respell = lambda value: value  # noqa: E731
 
 
 def coco(root: Path, *, images: Respell = SAME, image: Respell = SAME, kinds: Respell = SAME, kind: Respell = SAME):
-    """A COCO set whose ids of images, image_id, ids of categories and category_id are respelled."""
+    """Make a COCO set whose ids of images, image_id, ids of categories and category_id are respelled."""
     annotated.coco(root)
     data = annotated.coco_data()
     for entries, key, respell in (
@@ -193,7 +193,7 @@ def test_key_points_of_yolo_are_no_outlines(tmp_path, line):
 
 
 def kinds(root: Path, kind: str, points: list[list[float]] | None = None) -> Path:
-    """A LabelMe set each of whose images has a cat of this kind before its dog."""
+    """Return a LabelMe set each of whose images has a cat of this kind before its dog."""
     annotated.labelme(root)
     for index, stem in enumerate(STEMS[:-1]):
         cat, dog = annotated.shapes(index)

@@ -17,7 +17,7 @@ from tests.support import annotated
 
 
 def drawn(rows: int, columns: int, value: int) -> Image.Image:
-    """A corner of so many rows and columns."""
+    """Return a corner of so many rows and columns."""
     mask = np.zeros((annotated.HEIGHT, annotated.WIDTH), np.uint8)
     mask[:rows, :columns] = value
     return Image.fromarray(mask)

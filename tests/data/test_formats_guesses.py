@@ -21,7 +21,7 @@ def load(root: Path) -> Dataset:
 
 
 def problem(root: Path) -> str:
-    """The only one."""
+    """Return the only one."""
     with pytest.raises(DataError) as caught:
         load(root)
     (found,) = caught.value.problems
@@ -45,7 +45,7 @@ def problem(root: Path) -> str:
         ),
         (five("top/set/images/{}.png", "top/set/gt/{}.png"), "in top/set/, format folder: images/ and gt/", "a"),
         (five("{} ü.jpg", "{} ü_mask.png"), "a ü_mask.png is the mask of a ü.jpg", "a ü"),
-        (five("{}.jpg", "{}.png"), "pairs: masks beside their images", "a"),
+        (five("{}.jpg", "{}.png"), "pairs: masks next to their images", "a"),
         (five("2020/{}_rgb.png", "2020/{}_label.png"), "a_label.png is the mask of a_rgb.png", "a_rgb"),
         (five("train/{}.jpg", "train_masks/{}_mask.gif"), "pairs: train/ and train_masks/", "a"),
         (five("JPEGImages/{}.jpg", "labels/{}.png"), "pairs: JPEGImages/ and labels/", "a"),
@@ -155,9 +155,9 @@ def test_the_grey_of_a_gif_counts_and_not_the_order_of_its_palette(tmp_path):
 @pytest.mark.parametrize(
     ("made", "said"),
     [
-        (["img"], "masks/: is missing beside img/ in "),
-        (["gt", "other"], "images/: is missing beside gt/ in "),
-        (["train/image", "val/image"], "train/masks/: is missing beside train/image/ in "),
+        (["img"], "masks/: is missing next to img/ in "),
+        (["gt", "other"], "images/: is missing next to gt/ in "),
+        (["train/image", "val/image"], "train/masks/: is missing next to train/image/ in "),
     ],
 )
 def test_what_is_missing_is_said_of_the_folders_that_are_there(tmp_path, made, said):

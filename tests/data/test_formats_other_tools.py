@@ -69,7 +69,7 @@ def problems(root: Path, **options: Any) -> list[str]:
 
 
 def export(root: Path, name: str, images: str = "images/{stem}.jpg") -> Path:
-    """A folder of images and an export, at its place."""
+    """Return a folder of images and an export, at its place."""
     written(root, images)
     file, content, _, _ = EXPORTS[name]
     (root / file).parent.mkdir(parents=True, exist_ok=True)

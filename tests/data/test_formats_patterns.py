@@ -101,7 +101,7 @@ def test_what_patterns_cannot_mean_is_refused(tmp_path):
     refused(root, *good, "--format folder and --images with --masks exclude each other", format="folder")
     with pytest.raises(SweeperError, match="is drawn"):
         get_requested_patterns("synthetic:cracks", *good)
-    with pytest.raises(SweeperError, match=r"--images must name what lies on this machine; s3://b/\*.jpg is an"):
+    with pytest.raises(SweeperError, match=r"--images must name a file or folder of this machine; s3://b/\*.jpg is an"):
         get_requested_patterns(None, "s3://b/*.jpg", good[1])
     for i, stem in enumerate("abcde"):
         image(i).save(root / "lab" / f"{stem}.ppm")

@@ -22,7 +22,7 @@ from tests.support.sweeping import Recorder
 
 
 def made(root: Path, *names: str, masks: str = "masks/{}.png") -> Path:
-    """A folder with images/NAME.png and a mask for each; a name with a slash before it lies where it says."""
+    """Return a folder with images/NAME.png and a mask for each; a name with a slash before it is put where it says."""
     for index, name in enumerate(names):
         image = Path(name[1:]) if name.startswith("/") else Path("images") / f"{name}.png"
         mask = image.with_name(f"{image.stem}_mask.png") if name.startswith("/") else Path(masks.format(name))

@@ -15,7 +15,7 @@ from tests.support.folders import image
 
 
 def folder(root: Path) -> Path:
-    """Two images, and what may stand among them."""
+    """Return two images, and what may stand among them."""
     (root / "day 1").mkdir(parents=True)
     image(0).save(root / "a.png")
     image(1).save(root / "day 1" / "b.png")
@@ -31,7 +31,7 @@ def folder(root: Path) -> Path:
 
 
 def readable(arguments: list[str], without: Path | None = None) -> tuple[list[str], list[str]]:
-    """Names of the images that can be read, and of those that cannot."""
+    """Return the names of the images that can be read, and of those that cannot."""
     good, bad = [], []
     for file in find_images(arguments, without):
         try:

@@ -65,7 +65,7 @@ def test_problems_of_a_zip_name_the_zip(tmp_path):
     assert problems(archive) == "images/b.png: has no mask; add masks/b.png, or remove the image"
     shutil.rmtree(root / "masks")
     found = problems(zipped(root, archive))
-    assert f"masks/: is missing beside images/ in {archive}, which holds images" in found
+    assert f"masks/: is missing next to images/ in {archive}, which holds images" in found
 
 
 def test_no_file_of_an_archive_is_written_outside_its_folder_and_no_link_is_made(tmp_path):
@@ -111,7 +111,7 @@ def test_damaged_and_locked_archives_are_told(tmp_path, fault):
 )
 def test_an_address_is_called_one_unless_a_folder_has_its_name(tmp_path, monkeypatch, address, named):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match="--data must name what lies on this machine") as caught:
+    with pytest.raises(DataError, match="--data must name a file or folder of this machine") as caught:
         load_dataset(address, tmp_path)
     assert f"{named} is an address: copy" in str(caught.value) and "secret" not in str(caught.value)
     folder(tmp_path / address)

@@ -71,7 +71,7 @@ def problems(root: Path) -> str:
 
 
 def in_its_place(tmp_path: Path, name: str, file: str) -> Path:
-    """A place for something strange, in a data set without that file."""
+    """Return a place for something strange, in a data set without that file."""
     annotated.FORMATS[name](tmp_path / "data")
     path = tmp_path / "data" / file
     path.unlink(missing_ok=True)

@@ -84,7 +84,7 @@ def written(root: Path, draw: Draw, images: int = 10, suffix: str = ".png", clas
 
 
 def after_the_printed_step(root: Path) -> Dataset:
-    """What the set is after what its refusal says."""
+    """Return what the set is after what its refusal says."""
     with pytest.raises(DataError) as caught:
         load_dataset(str(root), root.parent / "cache")
     (command,) = set(re.findall(r"echo '[^']+' > \S+\.yaml", str(caught.value)))

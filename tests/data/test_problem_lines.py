@@ -6,18 +6,23 @@ from sweeper.data.problem_lines import group_problems
 
 
 def sizes(*names: str) -> list[str]:
-    return [f"masks/{n}.png: must have its image's size 16×12, found 9×{i}; mend it" for i, n in enumerate(names)]
+    return [f"masks/{n}.png: must have its image's size 16×12, found 9×{i}; correct it" for i, n in enumerate(names)]
 
 
 def test_a_few_are_named_one_by_one_in_order_and_once():
-    few = [*sizes("c", "a", "b"), "split.csv: line 12: a row; mend", "split.csv: line 3 must be", "no colon at all"]
+    few = [
+        *sizes("c", "a", "b"),
+        "split.csv: line 12: a row; correct it",
+        "split.csv: line 3 must be",
+        "no colon at all",
+    ]
     assert group_problems([*few, *few]) == sorted(few)
 
 
 def test_many_files_share_a_line_with_two_examples():
     found = group_problems([*sizes(*"dcba"), "masks/x.png: is empty; remove it"])
     assert found == [
-        "4 files, e.g. masks/a.png, masks/b.png: must have its image's size 16×12, found 9×3; mend it",
+        "4 files, e.g. masks/a.png, masks/b.png: must have its image's size 16×12, found 9×3; correct it",
         "masks/x.png: is empty; remove it",
     ]
 

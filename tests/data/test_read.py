@@ -107,7 +107,7 @@ def test_other_image_modes_become_rgb(tmp_path, mode):
 def test_exif_orientation_is_applied_to_images_alone(tmp_path):
     root = folder(tmp_path / "data")
     exif = Image.Exif()
-    exif[0x0112] = 6  # lies on its side
+    exif[0x0112] = 6  # is on its side
     (root / "images" / "a.png").unlink()
     image(0, height=16, width=12).save(root / "images" / "a.tif", exif=exif)
     dataset = load(root)
@@ -153,9 +153,7 @@ def test_warnings_say_what_is_allowed_but_odd(tmp_path):
     assert any("never occur: z" in warning for warning in found)
     assert any("2 images have byte-identical masks: (a, b)" in warning for warning in found)
     assert any("no labelled pixel" in warning and warning.endswith(": d.") for warning in found)
-    assert any(
-        "1 group lies on several sides of the given split: g (train: a; test: b)" in warning for warning in found
-    )
+    assert any("1 group is on several sides of the given split: g (train: a; test: b)" in warning for warning in found)
     assert len(found) == 4  # e and f are equal by nature: nothing is drawn on them
     shutil.copy(root / "images" / "a.png", root / "images" / "c.png")
     assert any("2 images have the same pixels: (a, c)" in warning for warning in load(root).warnings)

@@ -27,7 +27,7 @@ INDEX[18:22, 2:9] = 2
 
 
 def masks_of(root: Path, write: Callable[[Path], None], suffix: str = ".tif", **options: Any) -> Dataset:
-    """A set of four images whose masks are all what `write` makes."""
+    """Return a set of four images whose masks are all what `write` makes."""
     folder(root, dict.fromkeys("abcd", None))
     for seed, stem in enumerate("abcd"):
         pixels = np.random.default_rng(seed).integers(0, 256, (*TRUTH.shape, 3), dtype=np.uint8)
@@ -55,7 +55,7 @@ def tiff(values: np.ndarray, **options: Any) -> Callable[[Path], None]:
 
 
 def png(bits: int, values: np.ndarray) -> Callable[[Path], None]:
-    """A grey PNG of few bits, which Pillow cannot write."""
+    """Return a grey PNG of few bits, which Pillow cannot write."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -201,7 +201,7 @@ def test_masks_of_shares_are_refused_with_the_threshold(tmp_path):
 
 
 def paged(*kinds: int, dtype: Any = np.uint8, compression: str | None = "zlib") -> Callable[[Path], None]:
-    """The mask, after and before pages of these kinds (NewSubfileType): overviews, validity masks, others."""
+    """Return the mask, after and before pages of these kinds (NewSubfileType): overviews, validity masks, others."""
 
     def write(path: Path) -> None:
         with tifffile.TiffWriter(path) as file:

@@ -1,4 +1,4 @@
-"""EXIF orientations of images and masks: each label lies on its pixels, or the tag is stated."""
+"""EXIF orientations of images and masks: each label is on its pixels, or the tag is stated."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def exif(orientation: int) -> Image.Exif:
 
 
 def stored(upright: np.ndarray, orientation: int) -> np.ndarray:
-    """Pixels as they lie in a file with this orientation."""
+    """Return the pixels as they are in a file with this orientation."""
     return np.ascontiguousarray(turn_upright(upright, BACK.get(orientation, orientation)))
 
 

@@ -130,8 +130,8 @@ def notes_of(found: Dataset, seed: int = 0) -> tuple[str, ...]:
 def test_sides_that_lack_a_class_are_named_with_what_that_means():
     assert notes_of(counted([(80, 20, 5)] * 40)) == ()
     (first, second) = notes_of(counted([(80, 20, 5 if i == 17 else 0) for i in range(40)]))
-    assert first.startswith("the validation split (8 images) has no pixel of: c2; its operating point cannot be told")
-    assert second.startswith("the test split (8 images) has no pixel of: c2; its score cannot be told")
+    assert first.startswith("the validation split (8 images) has no pixel of: c2; its operating point is unknown")
+    assert second.startswith("the test split (8 images) has no pixel of: c2; its score is unknown")
     splits = ["train"] * 20 + ["val"] * 10 + ["test"] * 10
     (note, _) = notes_of(counted([(80, 20, 5 if i == 39 else 0) for i in range(40)], splits))
     assert note.startswith("the training split (20 images) has no pixel of: c2; it is never learned")

@@ -66,7 +66,7 @@ def test_an_unchanged_folder_is_not_decoded_again(tmp_path, monkeypatch):
     def fail(*args):
         raise AssertionError("decoded again")
 
-    for name in ("load.read_dataset", "read.read_image", "read.image_kind", "formats.patterns.read_mask"):
+    for name in ("load.read_dataset", "read.read_image", "read.read_image_kind", "formats.patterns.read_mask"):
         monkeypatch.setattr(f"sweeper.data.{name}", fail)
     lines: list[str] = []
     assert load_dataset(str(root), tmp_path / "cache", lines.append) == first

@@ -43,7 +43,7 @@ def test_the_table_gives_a_later_reader_the_same_test_images(tmp_path: Path, fol
 
 
 def test_sides_that_the_data_set_gives_stay(tmp_path: Path) -> None:
-    """What it leaves open stays open, so that seeds go on dividing it anew."""
+    """What it leaves open stays open, so that seeds continue dividing it again."""
     given = named()
     images = [given.images[0].model_copy(update={"split": "val"}), *given.images[1:]]
     dataset = given.model_copy(update={"images": tuple(images)})

@@ -73,7 +73,7 @@ def test_a_list_is_read_line_by_line_and_all_its_faults_are_named(tmp_path):
 
 
 def whole_parts(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """What each new pixel covers, in pieces of equal area: (h, w, pieces, …)."""
+    """Return what each new pixel covers, in pieces of equal area: (h, w, pieces, …)."""
     height, width = array.shape[:2]
     fine = np.repeat(np.repeat(array, size[0], axis=0), size[1], axis=1)
     blocks = fine.reshape(size[0], height, size[1], width, *array.shape[2:]).swapaxes(1, 2)
@@ -181,7 +181,7 @@ def test_nothing_is_made_twice_and_splits_notes_and_exclusions_stay(tmp_path, mo
     assert [(p.split, p.group) for p in first.images] == [("train", "a"), ("val", None), ("test", None)]
     assert first.excluded == ("3",) and set(dataset.warnings) < set(first.warnings)
     assert first.format == dataset.format == "folder"
-    for name in ("_shrunk_set", "_copied"):
+    for name in ("_shrink_set", "_copy_store"):
         monkeypatch.setattr(f"sweeper.data.variants.{name}", lambda *args: pytest.fail("made again"))
     assert resize_dataset(dataset, 24, tmp_path / "cache") == first
     assert drop_images(whole, ["3"], tmp_path / "cache") == dataset

@@ -1,5 +1,7 @@
-"""What `sweeper export` writes is used as its user would: in a fresh process with the libraries it names alone, on a
-stand-in of nnU-Net, by segmentation-models-pytorch and the Hub's own library."""
+"""What `sweeper export` writes is used as its user would use it, in a fresh process with only the named libraries.
+
+Also on a stand-in of nnU-Net, by segmentation-models-pytorch and the Hub's own library.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,7 @@ from tests.support.small_training import SMALL, spec
 
 
 def trained(dataset: Dataset, folder: Path, recipe: Recipe = SMALL, **changes: object) -> TrialResult:
-    """A confirmation in this process, whose weights are kept."""
+    """Return a confirmation in this process, whose weights are kept."""
     conditions = Conditions(dataset=dataset, recipe=recipe, seed=0)
     context = WorkerContext(conditions, open_store(dataset.store), "cpu", get_checkpoints_dir(folder / "cache", "s"))
     asked = spec(purpose="confirm", keep_predictions=48, **changes)
@@ -81,11 +83,9 @@ def test_the_exported_network_answers_as_the_confirmed_one(
     store, test = open_store(dataset.store), divide_images(dataset, test_seed=0, seed=0).test
     np.save(out / "images.npy", np.stack([store.get_image(i).transpose(2, 0, 1) for i in test]))
     code = (
-        "import sys, numpy as np, torch; sys.path.insert(0, '.'); torch.set_num_threads(1)\n"
-        "sys.modules['sweeper'] = None  # it is not needed\n"
-        "import model; from model import load, predict\n"
-        "images = torch.from_numpy(np.load('images.npy'))\n"
-        "np.save('answer.npy', predict(load(), images).numpy())\n"
+        "import sys, numpy as np, torch; sys.path.insert(0, '.'); torch.set_num_threads(1)\nsys.modules['sweeper'] = "
+        "None  # it is not needed\nimport model; from model import load, predict\nimages = "
+        "torch.from_numpy(np.load('images.npy'))\nnp.save('answer.npy', predict(load(), images).numpy())\n"
         "np.save('shares.npy', model.probabilities(load(), images).numpy())"
     )
     subprocess.run([sys.executable, "-c", code], cwd=out, check=True, capture_output=True, text=True)
@@ -147,7 +147,7 @@ def test_what_is_no_file_of_ours_is_no_record(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a study whose trainings were invented, and which recommends `dice`."""
+    """Return a folder with a study whose trainings were invented, and which recommends `dice`."""
     folder = tmp_path_factory.mktemp("export")
     plan = new_plan()
     study = studies.create_study(studies.open_storage(f"sqlite:///{folder}/sweeper.db"), "s", plan)
@@ -357,7 +357,7 @@ def test_a_loss_that_needs_distance_maps_has_no_examples() -> None:
 
 
 def recommends() -> RecommendedAnswer:
-    """A study of two classes with a clear winner."""
+    """Return a study of two classes with a clear winner."""
     found = recommended(builders.evidence(CLEAR))
     assert found.recommended is not None
     return RecommendedAnswer(builders.sweep(), found, found.recommended)

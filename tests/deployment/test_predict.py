@@ -39,7 +39,7 @@ Sweeper = Callable[..., tuple[int, str, str]]
 def confirmed(
     dataset: Dataset, folder: Path, precision: Precision = "float32", steps: int = 12
 ) -> tuple[Path, TrialResult]:
-    """A confirmation in this process, with its file of weights and its label maps of the test images."""
+    """Return a confirmation in this process, with its file of weights and its label maps of the test images."""
     recipe = SMALL.model_copy(update={"precision": precision, "steps": steps, "confirm_steps": steps})
     result = trained(dataset, folder, recipe, steps=steps, lr=0.01)
     ((path, _),) = list_kept_weights(get_weights_dir(folder / "cache", "s"))
@@ -62,7 +62,7 @@ def deep_dataset(folder: Path) -> Dataset:
 
 
 def write_images(dataset: Dataset, indices: tuple[int, ...], folder: Path) -> None:
-    """The stored images as PNG files."""
+    """Write the stored images as PNG files."""
     folder.mkdir()
     store = open_store(dataset.store)
     for index in indices:
@@ -172,7 +172,7 @@ def test_tiles_cover_every_size_and_leave_no_seam(
 
 
 def untrained(folder: Path, dataset: Dataset) -> Path:
-    """A file of weights that were not trained."""
+    """Return a file of weights that were not trained."""
     conditions = Conditions(dataset=dataset, recipe=SMALL, seed=0)
     own = spec(purpose="final", lr=0.01)
     training = FinalTraining(own, conditions, open_store(dataset.store), "cpu", images=(0, 1, 2))

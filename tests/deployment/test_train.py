@@ -35,7 +35,7 @@ Sweeper = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def study(tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> studies.RetryingStorage:
-    """A study of real images whose trainings were invented, and which recommends `dice`.
+    """Return a study of real images whose trainings were invented, and which recommends `dice`.
 
     It insisted on recorded steps. A final training records none: one that goes wrong would end the command.
     """
@@ -170,7 +170,7 @@ def test_want_of_memory_is_told_with_what_helps_a_final_training(
     monkeypatch.setattr(final_training.FinalTraining, "advance", out)
     status, told, err = sweeper("train", "s", "--device", "cpu", "--json")
     words = " ".join(err.split())
-    assert status == 1 and "memory ran out" in words and "the same command begins anew" in words
+    assert status == 1 and "memory ran out" in words and "the same command begins again" in words
     assert "--resume" not in words and "--workers" not in words and "mistake" not in words
     assert "memory ran out" in json.loads(told)["error"]["message"]
 

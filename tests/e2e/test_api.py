@@ -48,7 +48,7 @@ def test_a_thread_may_sweep(tmp_path: Path, monkeypatch: Any) -> None:
     seen: list[Settings] = []
 
     def found(settings: Settings, display: object, stop: Any, **_: object) -> None:
-        stop.defer()
+        stop.defer_signals()
         assert stop.status is None
         seen.append(settings)
         raise RequestError("the sweep", ["enough"])
@@ -62,7 +62,7 @@ def test_a_thread_may_sweep(tmp_path: Path, monkeypatch: Any) -> None:
 
 @pytest.mark.slow
 def test_a_script_without_a_guard_sweeps_once(tmp_path: Path) -> None:
-    """Processes that were started anew would run the script again."""
+    """Processes that were started from scratch would run the script again."""
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False)

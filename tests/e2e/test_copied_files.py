@@ -1,5 +1,7 @@
-"""A study that ended, was stopped or killed is in `sweeper.db` and `mlflow.db` themselves: copied without the files
-that SQLite keeps by them, they have all of it, and the copy resumes."""
+"""A study that ended, was stopped or killed is in `sweeper.db` and `mlflow.db` themselves.
+
+Copied without the files that SQLite keeps by them, they have all of it, and the copy resumes.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,7 @@ def study_in(folder: Path) -> SweepRecord:
 
 
 def results_of(sweep: SweepRecord) -> list[TrialResult]:
-    """All results, without their runs in MLflow: another store has others."""
+    """Return all results, without their runs in MLflow: another store has others."""
     results = [*sweep.trials, *sweep.probes, *sweep.rechecks, *sweep.confirmations]
     return [result.model_copy(update={"run_id": None}) for result in results]
 

@@ -45,7 +45,7 @@ PLAN = faking.new_plan(conditions=CONDITIONS)
 
 
 def fold_result(spec: TrialSpec) -> TrialResult:
-    """A training of `faking`, scored on the images of its own fold."""
+    """Return a training of `faking`, scored on the images of its own fold."""
     found = faking.fake_result(spec)
     if spec.purpose != "confirm":
         return found

@@ -42,7 +42,7 @@ class Case(NamedTuple):
 
 
 def bad_png(width: int, height: int) -> bytes:
-    """A PNG whose header claims a size, with next to no data."""
+    """Return a PNG whose header claims a size, with next to no data."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -54,7 +54,7 @@ def bad_png(width: int, height: int) -> bytes:
 
 
 def bad_tiff(width: int, height: int, samples: int) -> bytes:
-    """A TIFF whose header claims a size."""
+    """Return a TIFF whose header claims a size."""
     tags = [(256, 4, width), (257, 4, height), (258, 3, 16), (259, 3, 1), (262, 3, 1), (273, 4, 8), (277, 3, samples)]
     tags += [(278, 4, height), (279, 4, 100), (284, 3, 1)]
     body = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
@@ -100,7 +100,7 @@ def saved(name: str, image: Callable[[], Image.Image], **options: Any) -> Spoil:
 
 
 def masks_of(label: Callable[[int], np.ndarray]) -> Spoil:
-    """Write all masks anew."""
+    """Write all masks again."""
 
     def spoil(root: Path) -> None:
         for index, stem in enumerate(STEMS):
@@ -138,12 +138,11 @@ def manifest_row(image: str, mask: str = "b/p0_label.png", rest: str = "train,g"
 
 def labelme_file(**changes: Any) -> Spoil:
     """Change the LabelMe file of p0."""
-
     return lambda root: annotated.labelme_json(root / "p0.json", 0, **changes)
 
 
 def labelme_shape(points: Any, kind: str = "polygon", label: Any = "cat", **more: Any) -> Spoil:
-    """One shape in the LabelMe file of p0, beside the usual ones."""
+    """Return one shape in the LabelMe file of p0, in addition to the usual ones."""
     shape = {"label": label, "points": points, "shape_type": kind, **more}
     return lambda root: annotated.labelme_json(root / "p0.json", 0, shapes=[*annotated.shapes(0), shape])
 
@@ -317,7 +316,7 @@ CASES: dict[str, Case] = {
     "coco far away": Case(
         "coco", coco_first(segmentation=[[1, 1, 1e9, 1, 9, 9]]), ("annotation 1 must be near",), heavy=True
     ),
-    "coco outside": Case("coco", coco_first(segmentation=[[90, 1, 99, 1, 99, 9]]), ("must lie in the image",)),
+    "coco outside": Case("coco", coco_first(segmentation=[[90, 1, 99, 1, 99, 9]]), ("must be in the image",)),
     "coco with an odd number": Case("coco", coco_first(segmentation=[[1, 1, 9, 9, 5]]), ("lists of x, y",)),
     "coco with runs that break off": Case(
         "coco", coco_first(segmentation={"size": [HEIGHT, WIDTH], "counts": "95"}), ("an RLE must have runs",)
@@ -392,16 +391,14 @@ MEMORY_KIB = 1 << 20
 """One GiB."""
 # Not getrusage: on Linux its peak is inherited from the process that started this one, which made the bombs.
 CHILD = (
-    "import sys; from sweeper.cli.main import main\n"
-    "try:\n    main()\n"
-    "finally:\n"
-    "    lines = open('/proc/self/status').read().splitlines()\n"
-    "    print(*(line.split()[1] for line in lines if line.startswith('VmHWM')), file=sys.stderr)\n"
+    "import sys; from sweeper.cli.main import main\ntry:\n    main()\nfinally:\n    lines = "
+    "open('/proc/self/status').read().splitlines()\n    print(*(line.split()[1] for line in lines if "
+    "line.startswith('VmHWM')), file=sys.stderr)\n"
 )
 
 
 def spoiled(tmp_path, name):
-    """A small set with this fault; the command that looks at it."""
+    """Make a small set with this fault, and return the command that looks at it."""
     root = tmp_path / "data"
     annotated.FORMATS[CASES[name].format](root)
     CASES[name].spoil(root)

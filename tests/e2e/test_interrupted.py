@@ -1,5 +1,8 @@
-"""An interrupted study becomes the study that it would have been: killed between two writes, or by a signal and resumed
-by the command that is printed, which takes the first one's workers, threads and precision."""
+"""An interrupted study becomes the study that it would have been.
+
+It is killed between two writes, or by a signal, and resumed by the printed command, which takes the first one's
+workers, threads and precision.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ TIMES = {"seconds", "seconds_per_step", "mlflow_run_ids"}
 
 
 def said(folder: Path) -> object:
-    """The recommendation, without what differs from one run to the next."""
+    """Return the recommendation, without what differs from one run to the next."""
     text = (folder / "reports/s/recommendation.json").read_text("utf-8")
     return json.loads(text, object_hook=lambda found: {key: found[key] for key in found if key not in TIMES})
 

@@ -41,7 +41,7 @@ def test_a_database_that_is_lost_amid_a_sweep_ends_it_with_what_to_do(tmp_path: 
 
 
 def change(store: Path) -> None:
-    """One bit of one pixel."""
+    """Change one bit of one pixel."""
     pixels = bytearray((store / "images.bin").read_bytes())
     pixels[100] ^= 128
     with (store / "images.bin").open("r+b") as file:
@@ -49,7 +49,7 @@ def change(store: Path) -> None:
 
 
 def cut_short(store: Path) -> None:
-    """As a full disk or a synchronising service may."""
+    """Cut the file short, as a full disk or a synchronising service may."""
     os.truncate(store / "images.bin", 100)
 
 
@@ -68,7 +68,7 @@ class Changing(Recorder):
 
 
 def numbers(outcome: Outcome) -> list[str]:
-    """Of all trainings, as far as they repeat."""
+    """Return the numbers of all trainings, as far as they repeat."""
     results = (*outcome.sweep.trials, *outcome.sweep.rechecks, *outcome.sweep.confirmations)
     times: dict[str, Any] = {"seconds": True, "seconds_per_step": True, "evaluations": {"__all__": {"seconds"}}}
     return [result.model_dump_json(exclude={"run_id": True, "earlier": True, **times}) for result in results]
@@ -121,7 +121,7 @@ def rename(folder: Path) -> None:
 
 
 def replace(folder: Path) -> None:
-    """As an editor, a synchronising service or a restored backup does."""
+    """Replace the file, as an editor, a synchronising service or a restored backup does."""
     other = folder / "other"
     with closing(sqlite3.connect(other)) as connection:
         connection.execute("CREATE TABLE other (number INTEGER)")

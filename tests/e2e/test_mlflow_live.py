@@ -19,7 +19,7 @@ CANARY = "canary-0123456789abcdef"
 
 
 def evaluations_of(folder: Path, study: str) -> dict[str, list[int]]:
-    """What the study's own storage says was evaluated: the steps of each counted training."""
+    """Return what the study's own storage says was evaluated: the steps of each counted training."""
     sweep = load_sweep(open_storage(f"sqlite:///{folder}/sweeper.db"), study)
     kinds = {"search": "trial"}
     everything = [*sweep.trials, *sweep.rechecks, *sweep.confirmations]
@@ -49,7 +49,7 @@ def test_kill_9_while_the_server_is_away_and_a_resume_leave_every_point_once_and
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(10)
         told = (folder / "err.txt").read_text()
-        assert "127.0.0.1" in told and "***" in told  # it was told, without the password
+        assert "127.0.0.1" in told and "***" in told  # it was reported, without the password
         refused = sweeper(folder, "run", "--resume", *arguments, "--json")
         assert refused.returncode == 2 and "--tracking-uri" in refused.stderr
         assert json.loads(refused.stdout)["schema"] == "sweeper.error/1"

@@ -24,7 +24,7 @@ def python(*words: object) -> str:
 
 @pytest.fixture(autouse=True)
 def found_as_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The helper is found without sweeper's help, as it is where sweeper is installed."""
+    """Make the helper importable without sweeper's help, as where sweeper is installed."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 

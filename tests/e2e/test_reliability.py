@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 
 def forked_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """The process that loaded the libraries and what was forked from it, whether that still lives or not."""
+    """Return the process that loaded the libraries and what was forked from it, whether that still lives or not."""
     found = []
     for number in psutil.pids():
         with suppress(psutil.NoSuchProcess, ProcessLookupError):  # one that ended meanwhile
@@ -37,7 +37,7 @@ def forked_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 def server_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """The process that workers are forked from; none while it is started anew."""
+    """Return the process that workers are forked from; none while it is restarted."""
     found = []
     for other in forked_of(process):
         with suppress(psutil.NoSuchProcess):
@@ -47,7 +47,7 @@ def server_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """The training processes."""
+    """Return the training processes."""
     server = server_of(process)
     return [other for other in forked_of(process) if other not in server]
 
@@ -76,14 +76,14 @@ def test_when_the_parent_and_their_server_are_killed_workers_end_within_10_secon
 
 
 def values(folder: Path) -> dict[int, float]:
-    """The value of each trial that was trained to its end, by number."""
+    """Return the value of each trial that was trained to its end, by number."""
     return {t.number: t.value for t in states(folder)[0] if is_counted(t) and t.value is not None}
 
 
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("kills", [8, pytest.param(50, marks=pytest.mark.exhaustive)])
 def test_kills_at_random_instants_lose_nothing_and_repeat_nothing(tmp_path: Path, kills: int) -> None:
-    """kill -9 of a worker, of the process that workers are forked from, of both, or of the parent and then a resume."""
+    """Kill -9 of a worker, of the process that workers are forked from, of both, or of the parent and then a resume."""
     rng, trials = random.Random(7), 12
     arguments = ["run", "--study", "s", "--workers", "2"]
     first = [*SHORT, "--trials", str(trials)]

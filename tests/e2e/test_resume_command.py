@@ -1,4 +1,4 @@
-"""The command that goes on with a study can be copied as it is shown, wherever the study is, and holds no secret."""
+"""The command that continues a study can be copied as it is shown, wherever the study is, and holds no secret."""
 
 from __future__ import annotations
 

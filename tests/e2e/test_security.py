@@ -127,7 +127,7 @@ def test_no_name_leaves_its_folder(name: str, tmp_path: Path) -> None:
 def test_the_ui_answers_to_this_machine_alone(tmp_path: Path) -> None:
     port = free_port()
     MlflowTracker(f"sqlite:///{tmp_path}/mlflow.db", warn=pytest.fail)
-    hostile_modules.lay(tmp_path)  # nor does it import what lies there
+    hostile_modules.lay(tmp_path)  # nor does it import what is there
     command = [sys.executable, hostile_modules.console_script(tmp_path), "ui", "--port", str(port)]
     with (tmp_path / "ui.txt").open("w") as log:
         process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True)

@@ -133,7 +133,7 @@ def test_the_test_split_is_seen_by_no_search_trial(outcome: Outcome) -> None:
         assert result.test is not None and set(result.test.images) == locked
         assert result.val is not None and not locked & set(result.val.images)
     validation = {r.spec.seed: r.val.images for r in outcome.sweep.confirmations if r.val is not None}
-    assert len(validation) == len(set(validation.values())) == 2  # what was not given is divided anew for each seed
+    assert len(validation) == len(set(validation.values())) == 2  # what was not given is divided again for each seed
 
 
 @pytest.mark.slow

@@ -33,7 +33,7 @@ TWO, FOUR = ["background", "thing"], ["sky", "road", "tree", "car"]
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A training's folder, which SWEEPER_TRIAL names."""
+    """Return a training's folder, which SWEEPER_TRIAL names."""
     monkeypatch.setenv("SWEEPER_TRIAL", str(tmp_path / "one"))
     return tmp_path / "one"
 
@@ -300,11 +300,9 @@ def test_a_process_has_one_trial_however_often_it_asks(folder: Path, monkeypatch
 def test_it_needs_neither_numpy_nor_sweeper(folder: Path) -> None:
     begin(folder)
     code = (
-        "import sys; sys.modules['sweeper'] = sys.modules['numpy'] = None\n"
-        "import torch; from sweeper_trial import trial\n"
-        "t = trial(['a', 'b', 'c']); z = torch.randn(2, 3, 8, 8); y = torch.randint(0, 3, (2, 8, 8))\n"
-        "t.loss(z.requires_grad_(), y).backward()\n"
-        "with t.scoring('val') as s: s.add(z, y, ['p', 'q'])"
+        "import sys; sys.modules['sweeper'] = sys.modules['numpy'] = None\nimport torch; from sweeper_trial import "
+        "trial\nt = trial(['a', 'b', 'c']); z = torch.randn(2, 3, 8, 8); y = torch.randint(0, 3, (2, 8, 8))\n"
+        "t.loss(z.requires_grad_(), y).backward()\nwith t.scoring('val') as s: s.add(z, y, ['p', 'q'])"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, cwd=HELPER.parent)
     assert read_split_scores(folder, "val", "logits", 3).names == ("p", "q")

@@ -18,7 +18,7 @@ PROBABLY = "Keep cross-entropy: probably no other finalist gains more than 0.01 
 
 
 def tuned(gain: float, half: float = 0.004, **more: Any) -> dict[str, Any]:
-    """What its own threshold gains for cross-entropy."""
+    """Return what its own threshold gains for cross-entropy."""
     return {"finalists": {"cross_entropy": {"vs_plain": interval(gain, half), **more}}}
 
 
@@ -180,11 +180,11 @@ def test_what_more_seeds_or_images_would_tell_is_said_only_where_they_would() ->
         return decide_verdict(_with_errors(found, **settings), ORDER).head
 
     assert head(se_seed=0.005, se_image=0.001) == (
-        "Keep cross-entropy for now: dice_ce may gain up to 0.038; 4 more seeds would tell."
+        "Keep cross-entropy for now: dice_ce may gain up to 0.038; 4 more seeds would settle it."
     )
-    assert head(se_seed=0.0, se_image=0.01).endswith("; some 94 test images would tell.")
+    assert head(se_seed=0.0, se_image=0.01).endswith("; about 94 test images would settle it.")
     two = decide_verdict(evidence(NEAR, half=0.3, **seeds(2)), ORDER)
-    assert two.head == "Keep cross-entropy for now: fewer than 3 common seeds show nothing."
+    assert two.head == "Keep cross-entropy for now: at least 3 common seeds are needed."
     one = decide_verdict(evidence(NEAR, half=0.3, test_images=1), ORDER)
     assert one.head == "Keep cross-entropy for now: 1 test image shows nothing."
 
@@ -210,7 +210,7 @@ def test_the_simplest_change_has_defaults_then_the_plain_point_then_few_paramete
 def test_why_cross_entropy_is_kept_stands_first_with_the_loss_that_looks_best() -> None:
     decision: Decision = decide_verdict(evidence(NEAR, half=0.026), ORDER)
     assert decision.reasons[0] == (
-        "Cross-entropy is kept, as no finalist is shown to gain 0.01 mIoU over it: dice_ce looks best, +0.009 mIoU "
+        "Cross-entropy is kept: no finalist has an established gain of 0.01 mIoU; dice_ce looks best, +0.009 mIoU "
         "(95 % interval −0.017 to +0.035)."
     )
     changed = decide_verdict(evidence({"dice": 0.75, "cross_entropy": 0.7}), ORDER)

@@ -1,4 +1,4 @@
-"""After an interim analysis of the confirmation: who goes on, and when it ends."""
+"""After an interim analysis of the confirmation: which losses continue, and when it ends."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_all_that_may_be_the_best_go_on() -> None:
     following = step(found)
     assert following.go_on
     assert on(found) == {"dice", "focal"}  # the others are beaten
-    assert "dice and focal go on to 4 seeds" in following.reason
+    assert "dice and focal continue to 4 seeds" in following.reason
     assert "as what dice can cost is open" in following.reason
 
 
@@ -65,18 +65,18 @@ def test_while_cross_entropy_is_kept_only_those_go_on_that_may_yet_be_shown_to_g
     found = three_seeds(KEPT, 0.008, 0.002)
     assert decide_verdict(found, ORDER).action == "keep"
     assert step(found).go_on and on(found) == {"dice", "focal", "cross_entropy"}
-    assert "as a change may be shown to gain (" in step(found).reason
+    assert "as a gain may still be established (" in step(found).reason
     assert "dice, focal and cross_entropy, up to 4 seeds." in step(found).reason
 
 
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        (three_seeds(KEPT | {"dice": 0.76}, 0.008, 0.002), "a change to dice is shown to gain."),
+        (three_seeds(KEPT | {"dice": 0.76}, 0.008, 0.002), "a change to dice has an established gain."),
         (three_seeds(ALIKE, 0.001, 0.001, half=0.0085), "keeping cross-entropy costs at most 0.012"),
         (
             three_seeds(KEPT, 0.03, 0.03),
-            "3 seeds: the chance that up to 8 seeds show that a change gains is less than 1 %.",
+            "3 seeds: the chance that up to 8 seeds establish a gain is less than 1 %.",
         ),
         (three_seeds(KEPT, 0.02, 0.004, test_groups=3, few_groups=3), "3 groups, too few to show more, and the chance"),
     ],
@@ -119,8 +119,8 @@ def planned(levels: dict[str, float], **changes: Any) -> Evidence:
 @pytest.mark.parametrize(
     ("found", "until", "said"),
     [
-        (planned({"dice": 0.75, "cross_entropy": 0.7}), "settled", "a clear winner is shown"),
-        (planned({"dice": 0.702, "cross_entropy": 0.7}, half=0.005), "settled", "equivalence is shown"),
+        (planned({"dice": 0.75, "cross_entropy": 0.7}), "settled", "a clear winner is established"),
+        (planned({"dice": 0.702, "cross_entropy": 0.7}, half=0.005), "settled", "equivalence is established"),
         (planned({"dice": 0.7}), "settled", "only one finalist"),
         (planned({"dice": 0.3, "cross_entropy": 0.2}), "settled", "nothing was learned"),
         (planned(AHEAD, half=1.0, test_images=1), "settled", "no number of seeds"),
@@ -142,7 +142,7 @@ def test_it_ends_when_there_is_nothing_left_to_find_out(found: Evidence, until: 
     [
         (three_seeds(NEAR, 0.02, 0.002, half=0.1), "settled", "what dice can cost is open"),
         (three_seeds(NEAR, 0.02, 0.002, half=0.1, **FEW, **TWO), "settled", "what dice can cost is open"),
-        (planned(NEAR, **ONE), "settled", "go on to 2 seeds."),
+        (planned(NEAR, **ONE), "settled", "continue to 2 seeds."),
         (three_seeds(AHEAD, 0.005, 0.002, half=0.045), "settled", "a clear winner is likely"),
         (three_seeds(NEAR, 0.02, 0.002, half=0.06), "probable", "what dice can cost is open"),
     ],

@@ -1,4 +1,4 @@
-"""Losses × rules: what each rule reads of the same runs, that all is paired, and what cannot be told."""
+"""Losses × rules: what each rule reads of the same runs, that all is paired, and what remains unknown."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ from tests.support import builders
 
 
 def drawn(rng: np.random.Generator, centres: np.ndarray, slope: float, bias: float, pixels: int = 4000) -> ImageCounts:
-    """Images whose logits lie around `centres` and whose labels are calibrated by this slope and bias, pixel by
-    pixel."""
+    """Return images with logits around `centres` and labels calibrated by this slope and bias, pixel by pixel."""
     data = np.zeros((len(centres), 2, BINS), dtype=np.int64)
     p = Calibration(slope=slope, bias=bias).bin_probabilities
     for own, centre in zip(data, centres, strict=True):

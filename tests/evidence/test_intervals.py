@@ -86,7 +86,7 @@ def test_the_variance_is_unbiased_and_counts_the_interaction_once() -> None:
     assert v_seed == pytest.approx(0.09 / seeds + 4 / (seeds * images), rel=0.05)
     assert true == pytest.approx(0.09 / seeds + 0.64 / images + 4 / (seeds * images), rel=0.08)
     assert total == pytest.approx(true, rel=0.12)  # counting it twice would add a half
-    # Where the interaction is all there is, nothing is left to the choice of images (but for chance, upwards).
+    # Where the interaction is all there is, nothing is left to the choice of images (except for chance, upwards).
     alone = np.random.default_rng(1).normal(size=(300, seeds, images))
     parts_alone = [compute_variance_parts(ImageTable(x.mean(axis=1), x - x.mean(axis=1, keepdims=True))) for x in alone]
     total = np.mean([p.v_seed + p.v_image for p in parts_alone])

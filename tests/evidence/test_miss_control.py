@@ -138,11 +138,11 @@ def test_of_several_classes_tau_is_raised_until_the_limit_holds() -> None:
     held_out = HeldOut(counts=counts, groups=(None,) * 30)
     limit = MissLimit(share=0.24, class_name="b")
     # The risk with its correction is (30 x + 1) / 31: 0.24 allows x up to 0.2147. Of 0.2 (τ = −0.25) and 0.22 (τ = 0)
-    # the former lies beyond a worse one and counts as 0.22.
+    # the former is beyond a worse one and counts as 0.22.
     assert find_controlled_point(held_out, limit, ("a", "b", "c"), -1.0).point == 0.25
     assert find_controlled_point(held_out, MissLimit(share=0.25, class_name="b"), ("a", "b", "c"), -1.0).point == -0.25
     assert find_controlled_point(held_out, MissLimit(share=0.9, class_name="a"), ("a", "b", "c"), 0.0).point == 0.0
-    # Between two τ the more cautious one: higher for a rare class, lower for the commonest.
+    # Between two τ the more cautious one: higher for a rare class, lower for the most common.
     assert find_controlled_point(held_out, limit, ("a", "b", "c"), 0.2).point == 0.25
     assert find_controlled_point(held_out, MissLimit(share=0.9, class_name="b"), ("a", "b", "c"), 0.125).point == 0.25
     assert find_controlled_point(held_out, MissLimit(share=0.9, class_name="a"), ("a", "b", "c"), 0.2).point == 0.0

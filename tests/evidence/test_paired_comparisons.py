@@ -182,7 +182,7 @@ def test_every_collapse_after_which_a_run_is_of_no_use_counts() -> None:
 
 
 def doubled(runs: list[TrialResult]) -> list[TrialResult]:
-    """Every test image twice: as many images again, and not one bit more to know."""
+    """Return every test image twice: as many images again, and not one bit more to know."""
     made = []
     for run in runs:
         assert run.test is not None

@@ -23,7 +23,7 @@ def simulated(levels: dict[str, float], seed: int = 0, **noise: Any) -> list[Tri
 def weighed(
     runs: list[TrialResult], have: dict[str, int] | int = 3, analyses: tuple[InterimAnalysis, ...] = ANALYSES
 ) -> Evidence:
-    """Evidence of the first so many seeds, of all or by family."""
+    """Return the evidence of the first `seeds` seeds, of all or by family."""
     taken = [
         run for run in runs if EIGHT.index(run.spec.seed) < (have if isinstance(have, int) else have[run.spec.family])
     ]
@@ -63,13 +63,13 @@ def test_two_seeds_show_nothing_however_clear_they_are_and_a_third_does() -> Non
     two, three = weighed(runs, 2), weighed(runs, 3)
     for found, shown in ((two, False), (three, True)):
         first = found.comparisons[0]
-        assert gap(found, "dice", "cross_entropy").low > 0.1  # the interval is told either way
+        assert gap(found, "dice", "cross_entropy").low > 0.1  # the interval is reported either way
         assert (first.won, first.floor > 0, first.one_sided < 1) == (shown, shown, shown)
         assert (decide_verdict(found, ORDER).verdict is Verdict.CLEAR_WINNER) == shown
     words = " ".join(decide_verdict(two, ORDER).reasons)
-    assert "2 common seeds, and fewer than 3 show nothing" in words
+    assert "only 2 common seeds; at least 3 are needed" in words
     assert (decide_verdict(two, ORDER).action, decide_verdict(three, ORDER).action) == ("keep", "change")
-    assert decide_verdict(two, ORDER).head == "Keep cross-entropy for now: fewer than 3 common seeds show nothing."
+    assert decide_verdict(two, ORDER).head == "Keep cross-entropy for now: at least 3 common seeds are needed."
     assert two.finalists[0].regret is not None and two.finalists[0].regret.bound < 0.01  # what dice costs may be said
     same = simulated({"dice": 0.7, "focal": 0.7}, seed_sd=1e-5, interaction_sd=1e-4, image_sd=0.01)
     assert decide_verdict(weighed(same, 2), ORDER).verdict is Verdict.UNDECIDED
@@ -103,7 +103,7 @@ def test_finalists_without_a_common_seed_are_ranked_by_their_means() -> None:
 
 
 def test_non_inferiority_is_judged_by_a_one_sided_end() -> None:
-    """The two-sided end lies beyond the ROPE, the one-sided within: safe, but not equivalent."""
+    """The two-sided end is beyond the ROPE, the one-sided within: safe, but not equivalent."""
     found = three_seeds({"dice": 0.702, "focal": 0.7}, 0.003, 0.002, half=0.0121)
     ends = [c.model_copy(update={"at_most_one_sided": c.difference.estimate + 0.0079}) for c in found.comparisons]
     assert decide_verdict(found, ORDER).verdict is Verdict.UNDECIDED

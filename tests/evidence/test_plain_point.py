@@ -18,7 +18,7 @@ IMAGES = 6
 
 
 def binary_counts(at_plain: float, at_high: float) -> ImageCounts:
-    """Images whose foreground IoU is as asked at 0.5 and at `HIGH`, up to rounding: by false alarms or misses there."""
+    """Return images with these foreground IoUs at 0.5 and at `HIGH`, by false alarms or misses there."""
     data = np.zeros((IMAGES, 2, BINS), dtype=np.int64)
     data[:, 1, 400], data[:, 0, 100] = 1000, 100_000
     false = 1000 / max(at_plain, at_high) - 1000  # false alarms at both
@@ -32,7 +32,7 @@ def binary_counts(at_plain: float, at_high: float) -> ImageCounts:
 
 
 def runs(levels: dict[str, tuple[float, float]], point: float = HIGH) -> list[TrialResult]:
-    """Of each family (foreground IoU at 0.5, at the tuned point), the same for three seeds but for 0.001."""
+    """Return each family's runs (foreground IoU at 0.5, at the tuned point), for three seeds 0.001 apart."""
     return [
         confirmation(family, seed, binary_counts(plain + 1e-3 * s, tuned + 1e-3 * s), 10 * i + s, point=point)
         for i, (family, (plain, tuned)) in enumerate(levels.items())

@@ -46,7 +46,7 @@ def detail(
 
 
 def runs(family: str, recall: float, precision: float, number: int, **changes: Any) -> list[TrialResult]:
-    """Confirmations with this recall and precision at every sensible threshold, slightly different over seeds."""
+    """Return confirmations with this recall and precision at every sensible threshold, slightly different by seed."""
     results = []
     for s, seed in enumerate(SEEDS):
         rng = np.random.default_rng([number, seed])
@@ -86,7 +86,7 @@ def test_dear_misses_and_dear_false_alarms_choose_differently() -> None:
 
 
 def test_the_threshold_for_f2_is_chosen_on_the_runs_own_validation() -> None:
-    """Half of the foreground lies at logit −1: worth taking along for F2, not for F½."""
+    """Half of the foreground is at logit −1: worth taking along for F2, not for F½."""
     data = np.zeros((IMAGES, 2, BINS), dtype=np.int64)
     bins = {z: int((z + 12) / 24 * 512) for z in (-3, -1, 1)}
     data[:, 1, bins[1]], data[:, 1, bins[-1]] = 100, 100

@@ -56,7 +56,7 @@ def test_few_images_rare_classes_and_what_never_happened_are_caveats() -> None:
     fallen = [r.model_copy(update={"collapse": Collapse.ALL_BACKGROUND}) for r in simulated(images=40)]
     grouped = weighed(simulated(images=40), groups=["a", "a", *[None] * 38])
     for found, words in (
-        (weighed(simulated()), [f"24 test images, fewer than {FEW_IMAGES}", "63 % of trainings"]),
+        (weighed(simulated()), [f"24 test images, fewer than {FEW_IMAGES}", "63 % of its trainings"]),
         (grouped, ["39 groups of test images, fewer than 40", "40 test images come in 39 groups", "63 %"]),
         (weighed(rare), [f"fewer than 5 test images: {BINARY[1]} (3 images)", "63 %"]),
         (weighed(fallen), []),

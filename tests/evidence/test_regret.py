@@ -23,7 +23,7 @@ def simulated(levels: dict[str, float] = FOUR, seed: int = 0, **changes: object)
 
 
 def exact(centre: list[float], v_seed: float, v_image: float = 0.0, freedom: float = 1e6, images: float = 10**6):
-    """The posterior where all pairs have one variance."""
+    """Compute the posterior where all pairs have one variance."""
     size = len(centre)
     pairs = np.ones((size, size)) - np.eye(size)
     return regret._draw_means(np.array(centre), v_seed * pairs, freedom, v_image * pairs, images)

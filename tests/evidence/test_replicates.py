@@ -15,7 +15,7 @@ from tests.support import builders
 
 
 def rotated(run: TrialResult, folds: int, first: int) -> list[TrialResult]:
-    """The same confirmation as if each of its images had been scored by the training of its fold."""
+    """Return the same confirmation as if each of its images had been scored by the training of its fold."""
     assert run.test is not None
     found = []
     for k in range(folds):
@@ -92,7 +92,7 @@ def test_seeds_on_different_folds_are_not_weighed_together() -> None:
 
 
 def torn_run(seed: int, images: tuple[int, ...], *, lost: bool = False) -> TrialResult:
-    """A training scored on image 0, with foreground, and image 1, without any: both answered well."""
+    """Return a training scored on image 0, with foreground, and image 1, without any: both answered well."""
     whole = builders.histogram_counts([90, 0], [10, 0], [10, 0], [890, 1000])
     made = builders.confirmation("dice", seed, metrics.select_images(whole, images), seed)
     return made.model_copy(update={"test": None}) if lost else made

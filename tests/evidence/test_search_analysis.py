@@ -35,7 +35,7 @@ def test_searches_that_say_little_say_so() -> None:
     lost = diverged("dice", 0, 1).model_copy(update={"spec": spec("dice", 1)})
     stopped = trial("dice", 0.5, 2).model_copy(update={"state": "pruned"})
     assert search_sentences([failed_trial("dice", 0), lost, stopped], 0.01, "mIoU") == ()
-    assert len(search_sentences([trial("dice", 0.7)], 0.01, "mIoU")) == 1  # which cannot tell what more would bring
+    assert len(search_sentences([trial("dice", 0.7)], 0.01, "mIoU")) == 1  # which cannot show what more would bring
 
 
 @settings(deadline=None, max_examples=50)

@@ -36,7 +36,7 @@ SHAKY = {"dice_focal": 0.75, "dice": 0.745, "cross_entropy": 0.741}
 
 
 def once(*names: str) -> dict[str, Any]:
-    """A training of each of these collapsed."""
+    """Return a training of each of these collapsed."""
     return {"finalists": {name: {"collapses": 1} for name in names}}
 
 
@@ -108,7 +108,9 @@ def test_who_collapsed_and_why_another_is_named_is_said() -> None:
     # Not beaten, so that dice is not proven best, and not eligible.
     assert answer(evidence({"cross_entropy": 0.8, "dice": 0.75, "focal": 0.6}, **GONE)) == (OPEN, "dice")
     shaky = said(decide_verdict(evidence(SHAKY, half=0.1, **once("cross_entropy")), ORDER))
-    assert "Of dice_focal, dice and cross_entropy, dice is named: none of its trainings collapsed and it is" in shaky
+    assert (
+        "Of dice_focal, dice and cross_entropy, dice is recommended: none of its trainings collapsed and it is" in shaky
+    )
     gone = {f: {"collapses": 3} for f in ("dice", "cross_entropy")}
     everyone = decide_verdict(evidence({"dice": 0.75, "cross_entropy": 0.5}, finalists=gone), ORDER)
     assert (everyone.verdict, everyone.recommended) == (NONE, None)
@@ -140,7 +142,8 @@ def test_of_several_the_one_that_costs_least_is_named_and_only_then_the_simplest
     assert answer(evidence(LEVELS, half=0.05, finalists=costs(0.0015, 0.001, 0.0019)))[1] == "weighted_ce"
     words = said(decide_verdict(evidence(LEVELS, half=0.05, finalists=costs(0.0015, 0.001, 0.006)), ORDER))
     assert (
-        "Of dice, focal and weighted_ce, focal is named: its expected cost is within 0.001 mIoU of the least" in words
+        "Of dice, focal and weighted_ce, focal is recommended: its expected cost is within 0.001 mIoU of the lowest"
+        in words
     )
 
 
@@ -152,8 +155,9 @@ def test_what_needs_a_special_operating_point_is_passed_over() -> None:
         plain["dice"] |= {"miou_at_default": dice}
         found = evidence(LEVELS, half=0.05, finalists=plain)
         assert answer(found)[1] == "focal"
-        assert "focal is named: it reads within 0.01 of the highest at the plain operating point and it is the" in said(
-            decide_verdict(found, ORDER)
+        assert (
+            "focal is recommended: it scores within 0.01 of the highest at the plain operating point and it is the"
+            in said(decide_verdict(found, ORDER))
         )
 
 
@@ -169,8 +173,8 @@ def test_a_learning_rate_at_the_edge_counts_before_simplicity_and_after_collapse
 @pytest.mark.parametrize(
     ("bound", "rope", "words"),
     [
-        (0.00245, 0.0025, "0.0025 mIoU (with a probability of 95 %) against the best finalist: probable,"),
-        (0.00251, 0.0025, "0.0026 mIoU (with a probability of 95 %) against the best finalist, where at most 0.0025"),
+        (0.00245, 0.0025, "0.0025 mIoU (with a probability of 95 %) against the best finalist: likely,"),
+        (0.00251, 0.0025, "0.0026 mIoU (with a probability of 95 %) against the best finalist; the margin is 0.0025"),
     ],
 )
 def test_probable_is_what_one_bound_says_which_is_printed_so_that_it_agrees(
@@ -259,7 +263,7 @@ def test_one_common_seed_or_image_never_settles_anything_whatever_the_interval_s
             one_image = decide_verdict(evidence(levels, half=half, test_images=1), ORDER)
             assert one_seed.verdict is one_image.verdict is OPEN
             assert "from 1 common seed; how much another seed would change it cannot be est" in said(one_seed)
-            assert "with 1 independent test image, chance cannot be told from merit" in said(one_image)
+            assert "with 1 independent test image, chance cannot be separated from merit" in said(one_image)
             assert any("--confirm-seeds 3" in step for step in one_seed.next_steps)
             assert any("label more test images" in step for step in one_image.next_steps)
 
@@ -271,4 +275,7 @@ def test_reasons_name_losses_and_numbers() -> None:
     analysed = said(decide_verdict(evidence({"dice": 0.75, "cross_entropy": 0.7}, analyses=plan_analyses(3, 8)), ORDER))
     assert "dice is better than cross_entropy by +0.050 mIoU (98 % interval +0.030 to +0.070)" in analysed
     safe = said(decide_verdict(evidence(THREE, half=0.005, halves=FAR), ORDER))
-    assert "focal is a safe choice: no finalist is better by more than 0.01 mIoU (lead over it: tversky +0.003" in safe
+    assert (
+        "focal is a safe choice: no finalist is better by more than 0.01 mIoU (differences to it: tversky +0.003"
+        in safe
+    )

@@ -43,7 +43,7 @@ def test_the_proposed_number_of_seeds_or_images_is_the_smallest_that_suffices() 
     [
         (0.02, 0.002, 0.03, "some 8 seeds in place of 3 (`--resume --confirm-seeds 8`) would settle it, if"),
         (0.0005, 0.03, 0.03, "the choice of test images alone forbids a verdict (standard error 0.030)"),
-        (0.01, 0.03, 0.03, "neither more seeds nor more test images alone would settle it"),
+        (0.01, 0.03, 0.03, "neither more seeds nor more test images by themselves would settle it"),
         (0.5, 0.5, 0.00999, "(−0.010 against dice, standard error 0.707)"),
     ],
 )

@@ -40,7 +40,7 @@ def open_for(dataset: Dataset, backend: ProcessBackend, folder: Path) -> Process
 
 
 def trains(executor: ProcessExecutor, workers: int = 1) -> bool:
-    """Whether so many workers are idle, and one of them trains."""
+    """Return whether so many workers are idle, and one of them trains."""
     assert executor.free() == workers
     executor.submit(TrainingJob(spec(), 1))
     return isinstance(executor.poll(60)[0], JobResult)
@@ -176,7 +176,7 @@ def test_a_failed_training_gets_its_worker_replaced(
 
 
 def work_of(study: optuna.Study, plan: studies.StudyPlan, folder: Path) -> LossSearch:
-    """The search of all that is queued in the study."""
+    """Return the search of all that is queued in the study."""
     trials = len(study.get_trials())
     return LossSearch(
         study, plan.space, plan.conditions, imbalance=60.0, trials=trials, recorder=Recorder(), checkpoints=folder
@@ -191,7 +191,7 @@ def search_of(
 
 
 def study_of(folder: Path, dataset: Dataset, rates: list[float]) -> tuple[optuna.Study, studies.StudyPlan]:
-    """A study of `dice` at these learning rates, one evaluation each."""
+    """Return a study of `dice` at these learning rates, one evaluation each."""
     lr = Coordinate(kind="log", low=1e-4, high=1e-1)
     space = SearchSpace(name="one", task="binary", lr=lr, families=(FamilySpace(family="dice", coordinates={}),))
     conditions = Conditions(dataset=dataset, recipe=SMALL.model_copy(update={"evaluations": 1}), seed=0)
@@ -215,7 +215,7 @@ def test_a_place_where_everything_fails_is_given_up_and_the_others_go_on(
         executor, work = search_of(study, plan, backend, tmp_path)
         assert run_work(executor, work, lambda: None)
         assert len(executor._workers) == 1
-    assert "the last of 2 failures in a row; going on with 1 worker" in log[-1]
+    assert "the last of 2 failures in a row; continuing with 1 worker" in log[-1]
     assert sum(t.state == TrialState.COMPLETE for t in study.get_trials()) >= 3
 
 
@@ -245,7 +245,7 @@ def test_of_thirteen_trials_with_every_fault_seven_complete_and_six_fail_with_th
     assert 0 < study.best_value <= 1
     reasons = {f: read_result(by_rate[faulty.rate_of(f)]).reason or "" for f in failing}
     for fault, words in {
-        "value": "must lie in [0, 1], got 1.5",
+        "value": "must be in [0, 1], got 1.5",
         "raises": "ValueError: a fault of the loss",
         "memory": "allocate memory",
         "hangs": "worker hung",

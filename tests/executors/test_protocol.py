@@ -27,7 +27,7 @@ LONGEST = 240.0
 
 
 def spec(number: int, fault: str | None = None) -> TrialSpec:
-    """A training of `SMALL`, with its evaluations; `fault` as in tests/support/faulty.py."""
+    """Return a training of `SMALL`, with its evaluations; `fault` as in tests/support/faulty.py."""
     rate = 0.003 if fault is None else faulty.rate_of(fault)
     return spec_with(number=number, lr=rate)
 
@@ -74,12 +74,12 @@ def wait_for_room(executor: Executor) -> None:
 
 
 def run(executor: Executor, *specs: TrialSpec, until: Mapping[int, int] | None = None) -> list[Answer]:
-    """All answers to the jobs of these trainings, each begun as soon as there is room, and told to go on rung by rung.
+    """Return all answers to the jobs of these trainings, each begun when there is room and continued rung by rung.
 
     Args:
         executor: made ready.
         specs: in their order.
-        until: by number, the step at which a training is left; else it goes on to its end.
+        until: by number, the step at which a training is left; else it continues to its end.
     """
     answers: list[Answer] = []
     queue, running, end = [TrainingJob(spec, 1) for spec in specs], 0, time.monotonic() + LONGEST
@@ -99,17 +99,17 @@ def run(executor: Executor, *specs: TrialSpec, until: Mapping[int, int] | None =
 
 
 def of(answers: list[Answer], number: int) -> list[Answer]:
-    """Those about one training."""
+    """Return those about one training."""
     return [a for a in answers if (a.spec if isinstance(a, WorkerLost) else a.result.spec).number == number]
 
 
 def end_of(answers: list[Answer], number: int) -> Answer:
-    """The last one about a training."""
+    """Return the last one about a training."""
     return of(answers, number)[-1]
 
 
 def result_of(answers: list[Answer], number: int) -> TrialResult:
-    """What a training gave so far."""
+    """Return what a training gave so far."""
     told = end_of(answers, number)
     assert isinstance(told, JobResult)
     return told.result

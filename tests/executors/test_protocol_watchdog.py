@@ -7,7 +7,7 @@ from sweeper.system.clocks import RunningClock
 
 
 class Clock:
-    """Seconds that pass when told to."""
+    """Seconds that pass on request."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -49,7 +49,7 @@ def test_a_wait_of_another_kind_has_time_until_it_is_known_and_none_below_a_minu
 
 
 def test_a_process_that_was_stopped_takes_no_worker_for_hung() -> None:
-    """As on a laptop that sleeps: parent and workers are stopped together, and go on together."""
+    """As on a laptop that sleeps: parent and workers are stopped together, and continue together."""
     clock = Clock()
     ran = RunningClock(clock)
     dog = Watchdog(clock=ran)

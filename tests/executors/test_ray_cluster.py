@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.timeout(900),
     pytest.mark.filterwarnings("ignore"),  # Ray's own, about itself
 ]
-os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 starves its workers beside other tests
+os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 starves its workers next to other tests
 ray = pytest.importorskip("ray")
 
 from sweeper import storage as studies  # noqa: E402
@@ -46,7 +46,7 @@ TWO_LOSSES = str(ROOT / "tests/support/two_losses.yaml")
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A head with one core, to which nodes can be added."""
+    """Yield a head with one core, to which nodes can be added."""
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))

@@ -17,12 +17,12 @@ from tests.support.marks import rest_slow
 
 START = """
 from operator import methodcaller
-from sweeper.executors.start_process import Launched
+from sweeper.executors.start_process import LaunchedProcess
 
 for method in ("forkserver", "spawn"):
-    started = Launched(methodcaller("send", method), (), method)
+    started = LaunchedProcess(methodcaller("send", method), (), method)
     print(started.pipe.recv())
-    started.end()
+    started.end_process()
 """
 
 

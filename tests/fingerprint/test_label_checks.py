@@ -174,7 +174,7 @@ def test_blank_empty_and_inverted_images_are_named(cells):
 
 
 def shared_out(shares: np.ndarray) -> tuple[Dataset, list[ImageFeatures]]:
-    """A set whose classes have these shares (N, 3 or 4) of each image, and images that look different."""
+    """Return a set whose classes have these shares (N, 3 or 4) of each image, and images that look different."""
     rng = np.random.default_rng(1)
     views = [rng.standard_normal((32, 32)) for _ in shares]
     views = [(view - view.mean()) / np.linalg.norm(view - view.mean()) for view in views]
@@ -187,7 +187,7 @@ def shared_out(shares: np.ndarray) -> tuple[Dataset, list[ImageFeatures]]:
 @pytest.mark.parametrize("swapped", [1, 3])
 @pytest.mark.parametrize("common", [0.9, 0.6])
 def test_swapped_labels_are_suspects_among_several_classes(swapped, common):
-    """The commonest class and another have changed places in one image of thirty."""
+    """The most common class and another have changed places in one image of thirty."""
     rng = np.random.default_rng(0)
     rest = (1 - common) * np.array([0.5, 0.3, 0.2])
     rows = rng.dirichlet([40 * common, *(40 * rest)], 30)

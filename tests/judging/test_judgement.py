@@ -54,7 +54,7 @@ def drawn(
 
 def test_a_better_method_with_three_runs_is_a_clear_winner() -> None:
     found = sweeper.judge(table(drawn(gap=0.08)), baseline="b")
-    assert (found.verdict, found.recommended_method) == ("clear_winner", "a")
+    assert (found.verdict, found.named) == ("clear_winner", "a")
     assert found.headline == "Clear winner: a is better than b, at trainings and images like these."
     gap = found.document.comparisons[0]
     assert gap.shown and gap.ci_low is not None and 0 < gap.ci_low < gap.difference
@@ -126,7 +126,7 @@ def test_variances_of_a_balanced_table_are_those_of_a_mixed_model(paired: bool) 
     effects = {"run": "0 + C(run)", "liking": "0 + C(liking)"} | ({} if paired else {"image": "0 + C(image)"})
     formula = "score ~ 1" if paired else "score ~ C(method)"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of convergence: a variance near 0 lies at the edge of its range
+        warnings.simplefilter("ignore")  # of convergence: a variance near 0 is at the edge of its range
         model = mixedlm(formula, frame, groups="one", re_formula="0", vc_formula=effects).fit(reml=True)
     of = dict(zip(model.model.exog_vc.names, model.vcomp, strict=True)) | {"both": model.scale}
     found = get_difference(sweeper.judge(table(scores), paired_seeds=paired).contest, 0, 1)
@@ -158,9 +158,9 @@ def test_any_unit_and_either_direction_give_the_same_answer() -> None:
         one, other = (
             sweeper.judge(table(scores * f, list("abc")), margin=0.01 * f, metric="score") for f in (1.0, factor)
         )
-        assert (one.verdict, one.recommended_method, one.decision.strength) == (
+        assert (one.verdict, one.named, one.decision.strength) == (
             other.verdict,
-            other.recommended_method,
+            other.named,
             other.decision.strength,
         )
         for mine, theirs in zip(one.contest.finalists, other.contest.finalists, strict=True):
@@ -169,7 +169,7 @@ def test_any_unit_and_either_direction_give_the_same_answer() -> None:
             assert theirs.score.low == pytest.approx(factor * mine.score.low)
     distances = sweeper.judge(table(20 - 100 * scores, list("abc")), margin=1, lower_is_better=True)
     percent = sweeper.judge(table(100 * scores, list("abc")), margin=1)
-    assert (distances.verdict, distances.recommended_method) == (percent.verdict, percent.recommended_method)
+    assert (distances.verdict, distances.named) == (percent.verdict, percent.named)
     best = distances.document.methods[0]
     assert best.score < distances.document.methods[1].score and best.ci_low is not None and best.ci_low < best.score
     assert not distances.document.higher_is_better
@@ -224,7 +224,7 @@ def test_all_problems_come_in_one_list() -> None:
         (lambda f: f.pivot(index=["seed", "image"], columns="method", values="score"), {}, "pandas.melt makes a row"),
         (lambda f: f.assign(score=f["score"].map("{:.3f}".format).str.replace(".", ",")), {}, "finite number, got '0,"),
         (lambda f: f.assign(group=range(len(f))), {}, "an image must be in one group"),
-        (lambda f: f.groupby("method", as_index=False)["score"].mean(), {}, "one number for each method tells nothing"),
+        (lambda f: f.groupby("method", as_index=False)["score"].mean(), {}, "one number for each method says nothing"),
         (lambda f: f.drop(columns="score").assign(tp=range(24), fp=1, fn=1), {}, "tp + fn, the pixels of the labels"),
         (lambda f: f.drop(columns="score").assign(tp=9, fp=-1, fn=1), {}, "tp, fp and fn must be ≥ 0"),
     ],
@@ -241,7 +241,7 @@ def test_a_column_that_is_only_called_like_folds_is_passed_over() -> None:
 
 
 def many(methods: int, like: pd.DataFrame) -> pd.DataFrame:
-    """Two runs of each."""
+    """Return two runs of each."""
     names = np.repeat([f"m{number}" for number in range(methods)], 2)
     return pd.DataFrame({"method": names, "score": np.resize(like["score"], len(names))})
 
@@ -273,7 +273,7 @@ def test_scores_that_are_large_beside_the_margin_are_judged(far: float) -> None:
     found = sweeper.judge(pd.DataFrame({"method": list("aaabbb"), "score": scores}), margin=0.01)
     assert tracemalloc.get_traced_memory()[1] < 200e6
     tracemalloc.stop()
-    assert found.verdict == "clear_winner" and found.recommended_method == "a"
+    assert found.verdict == "clear_winner" and found.named == "a"
 
 
 def test_images_that_some_run_lacks_are_left_out_on_request_and_said() -> None:
@@ -358,14 +358,14 @@ def test_the_committed_example_gives_its_committed_answer() -> None:
 
 
 def test_a_single_image_or_group_is_no_sample_of_images() -> None:
-    """Nothing infinite is told of it, and the claim is about trainings alone."""
+    """Nothing infinite is reported, and the claim is only about trainings."""
     one = sweeper.judge(table(drawn(images=1, gap=0.05)))
     groups = sweeper.judge(table(drawn(gap=0.05)).assign(group="patient"))
     for found, what in ((one, "image"), (groups, "group of images")):
         assert (found.document.scope, found.document.images, found.document.groups) == ("trainings", 0, None)
         assert any(f"All scores are of one {what}:" in caveat for caveat in found.caveats)
         assert "inf" not in format_judgement(found)
-    assert "one number for each method tells nothing of chance" in problems(table(drawn(images=1, runs=1)))[0]
+    assert "one number for each method says nothing about chance" in problems(table(drawn(images=1, runs=1)))[0]
 
 
 def test_many_methods_make_a_short_answer() -> None:

@@ -26,7 +26,7 @@ NAMES = {"method": "loss"}
 
 @pytest.fixture
 def uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A store with the experiment `losses`: two losses, three seeds, a metric in each run; and a file that is none."""
+    """Make a store with the experiment `losses` (two losses, three seeds, a metric in each run), and another file."""
     monkeypatch.chdir(tmp_path)
     lay(tmp_path)
     fill(connect_to_mlflow(TRACKING))
@@ -93,7 +93,7 @@ def test_everything_that_is_wrong_with_runs_comes_in_one_list(uri: str) -> None:
     client.log_metric(run_named("a0"), "dice", float("nan"), step=2)
     client.log_metric(run_named("a1"), "dice", float("inf"), step=2)
     for name, status, fields in (
-        ("going on", "RUNNING", {"loss": "a", "seed": "3"}),
+        ("still running", "RUNNING", {"loss": "a", "seed": "3"}),
         ("broken", "FAILED", {"loss": "b", "seed": "3"}),
         ("again", "FINISHED", {"loss": "b", "seed": "1"}),
         ("nobody's", "FINISHED", {"seed": "4"}),
@@ -101,10 +101,10 @@ def test_everything_that_is_wrong_with_runs_comes_in_one_list(uri: str) -> None:
         client.set_terminated(client.create_run(experiment, run_name=name, tags=fields).info.run_id, status=status)
     found = problems()
     for words in (
-        "2 runs not finished (going on RUNNING and broken FAILED)",
+        "2 runs not finished (still running RUNNING and broken FAILED)",
         "1 run without the parameter or tag 'loss' (nobody's)",
         "b, seed 1, has 2 runs (b1 and again)",
-        "4 runs without the metric 'dice' (going on, broken, again and 1 more)",
+        "4 runs without the metric 'dice' (still running, broken, again and 1 more)",
         "2 runs whose 'dice' is no finite number (a0 nan and a1 1.79769e+308)",
     ):
         assert sum(problem.startswith(words) for problem in found) == 1, found
@@ -173,6 +173,6 @@ def test_a_server_is_asked_for_runs(tmp_path: Path) -> None:
     try:
         fill(connect_to_mlflow(server.uri))
         one = package.judge("mlflow:losses", columns=NAMES, tracking_uri=server.uri)
-        assert one.recommended_method == "a" and one.document.scope == "trainings"
+        assert one.named == "a" and one.document.scope == "trainings"
     finally:
         server.kill()

@@ -17,7 +17,7 @@ MODELS = ("nnUNetTrainer__nnUNetPlans__2d", "nnUNetTrainerDiceCELoss__nnUNetPlan
 
 
 def summary(cases: Mapping[str, Mapping[str, tuple[int, int, int]]]) -> dict[str, Any]:
-    """What nnU-Net 2 writes of (tp, fp, fn) per case and label; as JSON of Python, with NaN."""
+    """Return what nnU-Net 2 writes of (tp, fp, fn) per case and label; as JSON of Python, with NaN."""
     per_case = []
     for name, labels in cases.items():
         found = {}
@@ -56,7 +56,7 @@ def write(path: Path, content: Any) -> None:
 
 
 def tree(root: Path, results: tuple[str, ...] = ("",), folds: int = 5) -> dict[str, float]:
-    """Two models, `folds` folds of six cases each; the foreground mean of each over all its cases of the first run."""
+    """Write two models, `folds` folds of six cases each; return their foreground means over the first run's cases."""
     rng, means = np.random.default_rng(0), {}
     for place in results:
         for better, model in zip((0, 6), MODELS, strict=True):
@@ -95,7 +95,7 @@ def test_several_result_folders_are_several_trainings(tmp_path: Path) -> None:
     tree(tmp_path, ("seed0", "seed1", "seed2"))
     found = sweeper.judge(tmp_path, metric="IoU")
     assert [len(row.runs) for row in found.document.methods] == [3, 3] and found.document.networks is None
-    assert (found.verdict, found.recommended_method) == ("clear_winner", MODELS[1])
+    assert (found.verdict, found.named) == ("clear_winner", MODELS[1])
 
 
 def test_evaluated_folders_of_predictions_are_methods(tmp_path: Path) -> None:

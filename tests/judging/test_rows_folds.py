@@ -22,7 +22,7 @@ def problems(frame: pd.DataFrame, **asked: Any) -> str:
 
 
 def of_folds(rotations: int, folds: int, key: int = 0, gap: float = 0.05) -> pd.DataFrame:
-    """One score for each method, rotation and fold."""
+    """Return one score for each method, rotation and fold."""
     rng = np.random.default_rng(key)
     shared = 0.05 * rng.standard_normal((rotations, folds))
     rows = [

@@ -89,5 +89,5 @@ def test_the_pages_metric_writes_a_table_that_judge_scores_alike(metric: type[An
         scores[method] = one.evaluate(len(labels))["mIoU"]
         tables.append(pd.read_csv(tmp_path / f"{method}.csv"))
     found = sweeper.judge(pd.concat(tables))
-    assert found.document.images == len(labels) and found.recommended_method == "a"
+    assert found.document.images == len(labels) and found.named == "a"
     assert {row.name: row.score for row in found.document.methods} == pytest.approx(scores)

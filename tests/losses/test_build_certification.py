@@ -19,7 +19,7 @@ from tests.support.loss_cases import CASES, IGNORE
 
 @pytest.fixture
 def uninitialised_memory_is_nan() -> Iterator[None]:
-    """What was left as it came shows, whatever happened to stand there."""
+    """Yield what was left as it came shows, whatever happened to stand there."""
     torch.use_deterministic_algorithms(True)
     assert torch.utils.deterministic.fill_uninitialized_memory
     yield
@@ -153,7 +153,11 @@ def certify_broken(monkeypatch, family: str, task: str, build, only: str | None 
     """Certify with `build` in the place of `build_loss` for one family.
 
     Args:
-        only: the rule that is asked for; None = all.
+        monkeypatch: pytest's.
+        family: the family.
+        task: the task.
+        build: replaces `build_loss`.
+        only: the requested rule; None = all.
     """
     rules = tuple(rule for rule in RULES if only in (None, rule.name))
 
@@ -197,7 +201,7 @@ WEIGHED = [
 
 @pytest.mark.parametrize("family", WEIGHED)
 def test_the_first_class_taken_for_the_commonest_is_caught(monkeypatch, family):
-    """ "Class 0 is common", whatever the frequencies are."""
+    """A loss that takes class 0 for common, whatever the frequencies are, is caught."""
     assert len(WEIGHED) >= 5
 
     def build(name, *, class_frequencies, **arguments):

@@ -1,7 +1,7 @@
 """What the common libraries' losses do wrong, shown on the installed versions, and that ours does not do it.
 
 Each test makes two claims: the library behaves as docs/losses.md says, and our loss of the same name behaves as it
-should. A test of the first kind that fails after an upgrade is good news: the library was mended, and the line in
+should. A test of the first kind that fails after an upgrade is good news: the library was fixed, and the line in
 docs/losses.md has to go.
 """
 
@@ -132,7 +132,7 @@ class TestSegmentationModelsPytorch:
         assert slope.isfinite().all()
 
     def test_lovasz_softmax_leaves_absent_classes_out(self):
-        """Whether the wrong probability lies on one absent class or is spread over them makes no difference there."""
+        """Whether the wrong probability is on one absent class or is spread over them makes no difference there."""
         target = torch.zeros(1, 8, 8, dtype=torch.long)  # class 0 alone, so the mean is over class 0 alone
         logits = torch.zeros(1, 3, 8, 8)
         logits[:, 2] = 1.0
@@ -155,9 +155,11 @@ class TestMonai:
         return pytest.importorskip("monai.losses", reason="needs the extra `oracles`")
 
     def test_unified_focal_says_logits_and_takes_probabilities(self, monai):
-        """Its documentation: "the input should be the original logits since it will be transformed by a sigmoid in the
-        forward function". It clamps them to [1e-7, 1 − 1e-7]: outside (0, 1) there is no slope. Wrong by its own
-        words."""
+        """The documentation asks for logits and the code takes probabilities: outside (0, 1) there is no slope.
+
+        It says: "the input should be the original logits since it will be transformed by a sigmoid in the forward
+        function", and clamps them to [1e-7, 1 − 1e-7].
+        """
         target = labels(2)
         logits = torch.where(target == 1, -3.0, 3.0).unsqueeze(1)  # everything wrong
         _, slope = gradient(monai.AsymmetricUnifiedFocalLoss(), logits, target.unsqueeze(1))
@@ -167,8 +169,10 @@ class TestMonai:
         assert (slope[:, 0][target == 0] > 0).all()
 
     def test_the_pixel_part_of_unified_focal_is_half_of_the_papers(self, monai):
-        """The paper's sum over classes, divided by the pixels, is a mean over pixels × classes there. The mix λ = 0.5
-        means 1 : 2 with it. The authors' own code sums over the classes."""
+        """The paper's sum over classes, divided by the pixels, is a mean over pixels × classes there.
+
+        The mix λ = 0.5 means 1 : 2 with it. The authors' own code sums over the classes.
+        """
         logits, target = noise(1)[:1], labels(2)[:1]
         theirs = monai.AsymmetricUnifiedFocalLoss(weight=1.0, gamma=0.5, delta=0.6)
         p, y = logits.sigmoid()[:, 0], target
@@ -188,8 +192,10 @@ class TestMonai:
             assert build_loss(family, task="binary")(logits, target).isfinite()
 
     def test_the_boundary_loss_of_an_image_without_foreground_is_zero(self, monai):
-        """Kervadec's authors train on slices with foreground, or beside a regional loss; MONAI's alone lets false
-        alarms go free wherever there is nothing to find."""
+        """MONAI's loss lets false alarms go free wherever there is nothing to find.
+
+        Kervadec's authors train on slices with foreground, or with a regional loss.
+        """
         sure, empty = torch.full((1, 1, 8, 8), 4.0), torch.zeros(1, 8, 8, dtype=torch.long)
         value, slope = gradient(monai.BoundaryLoss(sigmoid=True), sure, empty.unsqueeze(1))
         assert value == 0

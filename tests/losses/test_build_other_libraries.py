@@ -1,5 +1,7 @@
-"""Where another library's loss is right, ours equals it: the text that `equivalent` writes, and beyond it. Where it is
-not: test_build_library_traps.py."""
+"""Where another library's loss is right, ours equals it: the text that `equivalent` writes, and beyond it.
+
+Where it is not: test_build_library_traps.py.
+"""
 
 from __future__ import annotations
 

@@ -36,7 +36,8 @@ def test_ranges_defaults_and_fixed_values_are_acceptable(family, task):
 
 
 def test_listing_families_and_writing_snippets_does_not_import_torch():
-    code = "import sweeper.losses as l, sweeper.space, sweeper.cli.losses; l.snippet('dice', {}, 'binary', ['a', 'b'])"
+    imports = "import sweeper.losses as l, sweeper.space, sweeper.cli.losses; "
+    code = imports + "l.make_snippet('dice', {}, 'binary', ['a', 'b'])"
     assert not loaded_by(code) & {"torch", "optuna"}
 
 

@@ -43,7 +43,7 @@ def probabilities(task, z):
 
 
 def problems(task, z, y):
-    """The batch as one-against-all problems (p, is-the-class, labelled), each (N, H, W)."""
+    """Return the batch as one-against-all problems (p, is-the-class, labelled), each (N, H, W)."""
     p = probabilities(task, z)
     if task == "binary":
         return [(p[:, 1], y == 1, y != IGNORE)]
@@ -51,12 +51,12 @@ def problems(task, z, y):
 
 
 def both_sides(task, z, y):
-    """The problems of all classes, background and foreground where there is one."""
+    """Return the problems of all classes, background and foreground of a binary task."""
     return [(p, y == c, y != IGNORE) for c, p in enumerate(np.moveaxis(probabilities(task, z), 1, 0))]
 
 
 def ce_terms(task, z, y, v):
-    """One (weighted, focal) cross-entropy per labelled pixel, in image order, and the labels at which it stands."""
+    """Return the (weighted, focal) cross-entropy of each labelled pixel, in image order, and their labels."""
     gamma, alpha = v.get("gamma", 0.0), v.get("alpha")
     p = probabilities(task, z)
     terms, places = [], []
@@ -119,7 +119,7 @@ def mixed(ce, overlap=None):
 
 
 def generalized_dice(task, z, y, v):
-    """Of one class background and foreground count."""
+    """Compute generalised Dice; of one class background and foreground count."""
     classes = both_sides(task, z, y)
     top = bottom = absent = 0.0
     for p, own, known in classes:
@@ -268,7 +268,7 @@ def test_every_family_has_its_formula_here():
 
 
 def values(family, task):
-    """Of each case its name, the loss, and what the formula gives, to be compared by `==`."""
+    """Yield each case's name, loss, and the formula's value, to be compared by `==`."""
     free = FAMILIES[family].coordinates[task]
     defaults = {name: c.default for name, c in free.items() if c.default is not None}
     places = {"low": point(family, task), "high": point(family, task, 0.6), "defaults": {}}

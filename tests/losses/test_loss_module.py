@@ -1,5 +1,7 @@
-"""What holds of every loss beside its formula (test_families_formulas.py) and what the certificate tries
-(test_build_certification.py): any batch at all, absent classes, identities; and what else a module is asked for."""
+"""What holds of every loss besides its formula: any batch at all, absent classes, identities.
+
+Formulas are in test_families_formulas.py, the certificate in test_build_certification.py.
+"""
 
 from __future__ import annotations
 
@@ -119,7 +121,7 @@ def test_pickling_and_copying_keep_the_loss(family, task):
 
 
 def label_map(family, logits):
-    """Some distances to boundaries, where the family wants them."""
+    """Return some distances to boundaries, if the family wants them."""
     if FAMILIES[family].needs_map is None:
         return {}
     return {"distance": torch.linspace(-3, 9, logits.numel(), device=logits.device).view_as(logits)}

@@ -14,7 +14,7 @@ from tests.support.loss_cases import make, noise
 
 
 def labels(*values: int, dtype: torch.dtype = torch.long) -> torch.Tensor:
-    """A target (2, 8, 8) in which these values occur."""
+    """Return a target (2, 8, 8) in which these values occur."""
     target = torch.zeros(2, 8, 8, dtype=dtype)
     target.flatten()[: len(values)] = torch.tensor(values).to(dtype)
     return target

@@ -25,7 +25,7 @@ SUMMED = ("miou", "fg_iou", "dice")
 
 
 def counted(batches: Batches, log_prior: Tensor) -> ImageCounts:
-    """What sweeper counts of these batches."""
+    """Return what sweeper counts of these batches."""
     binary, images = len(log_prior) == 2, sum(len(target) for _, target in batches)
     counts = (BinaryCounter if binary else MulticlassCounter)(images, len(log_prior), torch.device("cpu"), log_prior)
     start = 0
@@ -52,7 +52,7 @@ def chosen(batches: Batches, log_prior: Tensor, metric: str) -> float:
 
 
 def random_batches(seed: int, classes: int) -> Batches:
-    """Two to four batches of two sizes: few or coarse logits, so that points tie, and rare or absent classes."""
+    """Return two to four batches of two sizes: few or coarse logits, so that points tie, and rare or absent classes."""
     random = np.random.default_rng(seed)
     batches = []
     for _ in range(random.integers(2, 5)):

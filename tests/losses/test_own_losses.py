@@ -94,7 +94,7 @@ def dice(power=1.0): ...
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A module of losses in the working folder; no loss of it stays registered."""
+    """Yield a module of losses in the working folder; no loss of it stays registered."""
     with own_module("own_losses_here", LOSSES, tmp_path, monkeypatch) as name:
         yield name
     for name in list(OWN):

@@ -27,7 +27,7 @@ def test_the_snippet_runs_gives_the_same_loss_and_says_what_its_hyper_parameters
     values = {"pos_weight": 61.23456, "prior_odds": 61.23456, "fn_weight": 0.712345, "gamma": 1.98765}
     params = {name: values.get(name, value) for name, value in point(family, task).items()}
     classes = ["background", "crack"] if task == "binary" else ["a", "b", "c"]
-    counts = (60, 911, 29) if task == "multiclass" else (911, 60)  # the commonest of several is not the first
+    counts = (60, 911, 29) if task == "multiclass" else (911, 60)  # the most common of several is not the first
     text = make_snippet(family, params, task, classes, counts)
     assert "loss = criterion(logits, target)" in text
     assert "4 significant digits" in text

@@ -61,7 +61,7 @@ def test_tests_mirror_the_package() -> None:
     for path in sorted(TESTS.rglob("test_*.py")):
         folder, *rest = path.relative_to(TESTS).parts
         if not rest:
-            problems.append(f"tests/{folder} lies flat; move it to the folder of the package that it tests")
+            problems.append(f"tests/{folder} has no folder; move it to the folder of the package that it tests")
         elif folder not in FREE:
             inside = [*PACKAGE.glob(f"{folder}.py"), *(PACKAGE / folder).rglob("*")]
             modules = {found.stem for found in inside if found.stem != "__pycache__"}
@@ -97,7 +97,7 @@ def package_of(path: Path) -> str:
 
 
 def arrows() -> dict[tuple[str, str], set[str]]:
-    """(importing package, imported package) → the modules that do so; imports for type checking alone count too."""
+    """Return (importing package, imported package) → the modules that do so, without imports for type checkers."""
     found: dict[tuple[str, str], set[str]] = {}
     for path in FILES:
         own = package_of(path)
@@ -125,7 +125,7 @@ def test_the_house_stays_small() -> None:
 
 
 NAMES = {"PIL": "pillow", "markdown_it": "markdown-it-py"}
-"""Packages that are not called as they are imported, beside `_` for `-`."""
+"""Packages whose name is not that of their import, besides `_` for `-`."""
 
 
 def test_the_table_names_every_package_and_what_it_imports() -> None:
@@ -153,8 +153,8 @@ def test_what_workers_tell_does_not_load_torch_either() -> None:
     """Taking a message apart imports the module of its class."""
     start = "e = ProcessBackend('cpu', 1, 1, print); e.hardware(); e.close()"
     assert "torch" not in loaded_by(f"from sweeper.executors.processes import ProcessBackend; {start}")
-    told = "sweeper.core.events, sweeper.executors.processes, sweeper.executors.protocol, sweeper.executors.inline"
-    assert not loaded_by(f"import {told}") & {"torch", "segmentation_models_pytorch", "timm"}
+    modules = "sweeper.core.events, sweeper.executors.processes, sweeper.executors.protocol, sweeper.executors.inline"
+    assert not loaded_by(f"import {modules}") & {"torch", "segmentation_models_pytorch", "timm"}
 
 
 def test_help_loads_nothing_heavy() -> None:

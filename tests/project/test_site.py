@@ -1,4 +1,4 @@
-"""The documents: the site builds, the commands they show can be given, their Python runs, messages are those told."""
+"""The documents: the site builds, their commands can be given, their Python runs, their messages are real."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_python_in_the_pages_runs() -> None:
 
 
 def texts_of_the_code() -> str:
-    """All texts of the package, with what is filled in left out."""
+    """Return all texts of the package, with what is filled in left out."""
     found = []
     for path in (ROOT / "sweeper").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):

@@ -60,7 +60,7 @@ def test_where_no_network_can_do_the_task_the_first_line_says_so() -> None:
     levels = {"weighted_ce": 0.53, "cross_entropy": 0.51}
     few = builders.evidence(levels).model_copy(update={"constant_miou": 0.49})
     found, _ = card(recommended(few))
-    start = "None of these networks can do the task yet: the best reads 0.530 mIoU, the same answer everywhere 0.490. "
+    start = "None of these networks can do the task yet: the best scores 0.530 mIoU, the same answer everywhere 0.490. "
     assert found.headline == start + "Change to weighted_ce: +0.020 mIoU."
     much, _ = card(recommended(few.model_copy(update={"constant_miou": 0.46})))
     assert much.headline == "Change to weighted_ce: +0.020 mIoU."
@@ -98,7 +98,7 @@ CASES: dict[str, tuple[Evidence, Verdict, str, str]] = {
     "open": (
         builders.evidence(OTHERS, half=0.05),
         Verdict.UNDECIDED,
-        "No loss is shown to be best: meanwhile train with `dice_ce`.",
+        "No loss is clearly the best: meanwhile train with `dice_ce`.",
         "undecided between dice_focal and dice_ce",
     ),
     "probable": (
@@ -259,7 +259,7 @@ def test_terminal_report_and_note_say_the_same() -> None:
             "keep",
             "Keep cross-entropy: no other finalist gains more than 0.01 mIoU.",
         ),
-        (builders.evidence(OTHERS, half=0.05), None, "No loss is shown to be best: meanwhile train with dice_ce."),
+        (builders.evidence(OTHERS, half=0.05), None, "No loss is clearly the best: meanwhile train with dice_ce."),
     ],
 )
 def test_mlflows_note_and_tags_say_the_action_of_the_card(evidence: Evidence, action: str | None, head: str) -> None:
@@ -284,14 +284,14 @@ def test_the_terminal_ends_with_what_to_do_next() -> None:
     assert elsewhere[-4] == """  sweeper export toy-20261120T0700 --storage "$SWEEPER_STORAGE" --cache '/my cache'"""
     assert elsewhere[-2] == "  sweeper ui --tracking-uri http://mlflow:5000"
     command = "`sweeper run --study toy --resume --confirm-seeds 2..13`"
-    long = answer.model_copy(update={"next_steps": (f"`dice` against `focal`: some 13 seeds ({command}) tell.",)})
+    long = answer.model_copy(update={"next_steps": (f"`dice` against `focal`: some 13 seeds ({command}) settle it.",)})
     assert f"({command})" in format_answer(Outcome(builders.sweep(), long, paths), width=60)
     nothing = format_answer(Outcome(builders.sweep([], []), recommended(None), paths), width=100)
     assert "sweeper export" not in nothing
 
 
 def wordy() -> Recommendation:
-    """As much as can be said: four open finalists that rise and collapse, few groups, six preferences."""
+    """Make a study with as much to say as possible: four open finalists, few groups, six preferences."""
     levels = {"dice_focal": 0.71, "dice_ce": 0.705, "tversky": 0.70, "cross_entropy": 0.695}
     known = {
         "regret": Regret(expected=0.01, bound=0.02, within_rope=0.5, best=0.3),
@@ -377,7 +377,7 @@ def test_the_longer_look_speaks_of_each_pair_and_draws_those_against_cross_entro
 
 
 def multiclass(learned: dict[str, float]) -> SweepRecord:
-    """A study of these classes, whose trainings all have these IoUs on validation."""
+    """Return a study of these classes, whose trainings all have these IoUs on validation."""
     data = builders.dataset(tuple(learned), images=10)
     ious = tuple(learned.values())
 

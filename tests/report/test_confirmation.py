@@ -104,7 +104,7 @@ def test_search_values_stand_beside_tuning_and_test() -> None:
 def test_the_winners_curse_is_judged_only_where_the_budgets_are_alike() -> None:
     assert confirmation.explain_winners_curse(facts_of()) == []
     same = builders.sweep(conditions=builders.conditions(steps=200, confirm_steps=200))
-    assert "read 0.010 mIoU higher in the search" in confirmation.explain_winners_curse(facts_of(same))[0]
+    assert "scored 0.010 mIoU higher in the search" in confirmation.explain_winners_curse(facts_of(same))[0]
 
 
 # --- Preferences --------------------------------------------------------------------------------------------
@@ -119,7 +119,7 @@ def test_the_recommended_loss_is_kept_where_it_is_unbeaten_and_left_where_it_is_
     )
     facts = facts_of(preferences=judged)
     misses, alarms, boundaries, probabilities = rows(confirmation.make_preferences_table(facts))[2:]
-    assert misses[:2] == ["missing little (a miss is dearer than a false alarm)", "`dice_focal` at threshold 0.30"]
+    assert misses[:2] == ["missing little (a miss costs more than a false alarm)", "`dice_focal` at threshold 0.30"]
     assert alarms[1] == "`dice_focal`"
     assert boundaries[1:] == ["**`dice_ce`** at threshold 0.20", "0.700 [0.680, 0.720]"]
     assert probabilities[1] == "**`cross_entropy`**" and probabilities[2].endswith("lower is better")

@@ -14,7 +14,7 @@ from tests.support.builders import evidence
 
 
 def profiled(share: float = 0.02, thinness: float = 0.3, classes: tuple[str, ...] = builders.BINARY) -> Profile:
-    """A profile whose last class has this share and thinness."""
+    """Return a profile whose last class has this share and thinness."""
     found = builders.profile(builders.dataset(classes))
     rest = (1 - share) / (len(classes) - 1)
     changed = [c.model_copy(update={"pixel_share": rest}) for c in found.classes[:-1]]
@@ -43,7 +43,7 @@ def test_a_moved_threshold_is_told_with_what_it_is_worth() -> None:
     )
     text = explained(found)
     assert (
-        "cross_entropy reads best on validation at threshold 0.23 rather than 0.5: at 0.5 it marks too little" in text
+        "cross_entropy scores best on validation at threshold 0.23 rather than 0.5: at 0.5 it marks too little" in text
     )
     assert "worth +0.030 mIoU (0.660 to 0.690)" in text
     own = {"own_score": found.finalists[1].miou.model_copy(update={"estimate": 0.5}), "own_score_at_default": 0.45}

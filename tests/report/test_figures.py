@@ -37,7 +37,7 @@ class Written(NamedTuple):
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
-    """The figures of one study, drawn once for all tests here, over those of an earlier report."""
+    """Return the figures of one study, drawn once for all tests here, over those of an earlier report."""
     study, folder = street(), tmp_path_factory.mktemp("figures")
     (folder / "mosaic.svg").write_bytes(b"of an earlier version")
     facts = collect_facts(study.sweep, study.recommendation, pixels=study.pixels)
@@ -61,7 +61,7 @@ def drawing(name: str, facts: ReportFacts) -> DrawnFigure:
 
 
 def contrast(colour: str, ground: str) -> float:
-    """Of two colours, 1 to 21, as WCAG 2.2 defines it."""
+    """Return the contrast of two colours, 1 to 21, as WCAG 2.2 defines it."""
     channels = np.array([to_rgb(colour), to_rgb(ground)])
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
     low, high = sorted(linear @ (0.2126, 0.7152, 0.0722))
@@ -120,7 +120,7 @@ def test_the_gain_figure_holds_every_rival_its_interval_and_the_margin() -> None
     assert [label.get_text() for label in axes.get_yticklabels()] == ["dice_focal", "dice_ce"]
     spans = [np.round(np.asarray(line.get_xdata(), dtype=float), 3).tolist() for line in axes.lines]
     assert [0.04, 0.08] in spans and [-0.01, 0.03] in spans
-    assert "± 0.010" in drawn.caption and drawn.caption.endswith("Shown to be better: `dice_focal`.")
+    assert "± 0.010" in drawn.caption and drawn.caption.endswith("Clearly better: `dice_focal`.")
     assert isinstance(FIGURES["gain"].draw(literal({"cross_entropy": 0.65})), str)
 
 
@@ -128,15 +128,15 @@ def test_the_gain_figure_says_shown_where_the_verdict_would() -> None:
     levels = {"dice_focal": 0.71, "cross_entropy": 0.65}
     twice = {family: {"seeds": (1000, 1001)} for family in levels}
     for evidence, said in (
-        (builders.evidence(levels, finalists=twice), "Fewer than 3 common seeds show nothing yet."),
-        (builders.evidence(levels, half=0.07), "It is not shown to be better."),
-        (builders.evidence(levels, rope=0.07), "It is not shown to be better."),  # above 0, and too little
+        (builders.evidence(levels, finalists=twice), "At least 3 common seeds are needed."),
+        (builders.evidence(levels, half=0.07), "Its gain is not established."),
+        (builders.evidence(levels, rope=0.07), "Its gain is not established."),  # above 0, and too little
     ):
         assert drawing("gain", collect_facts(builders.sweep(), recommended(evidence))).caption.endswith(said)
 
 
 def side_by_side(first: npt.ArrayLike, second: npt.ArrayLike, kept: int, seen: Pixels) -> ReportFacts:
-    """Two finalists with these foreground IoU (seeds, images), of whose first seed `kept` images were kept."""
+    """Return two finalists with these foreground IoU (seeds, images), of whose first seed `kept` images were kept."""
     runs = []
     for family, levels in (("dice_focal", np.asarray(first)), ("cross_entropy", np.asarray(second))):
         for seed, own in zip((101, 102, 103), levels, strict=False):

@@ -69,7 +69,7 @@ class Document(HTMLParser):
 
 
 def check_harmless(text: str) -> Document:
-    """Nothing but known tags and attributes, no address but the UI's and files beside the report."""
+    """Check that there are only known tags and attributes, and no address but the UI's and neighbouring files."""
     document = Document(text)
     for tag, attributes in document.found:
         assert tag in TAGS
@@ -121,7 +121,7 @@ def test_the_policy_allows_this_stylesheet_and_nothing_else(tmp_path: Path) -> N
 
 
 def page_of(names: tuple[str, str], text: str, folder: Path) -> Document:
-    """The checked page of a report in which everything is called so."""
+    """Return the checked page of a report in which everything is called so."""
     return check_harmless(write_report(*named(names, text), folder).html.read_text("utf-8"))
 
 

@@ -28,7 +28,7 @@ def recommended(evidence: Evidence | None, **changes: Any) -> Recommendation:
 
 
 def text_of(sweep: SweepRecord, answer: Recommendation) -> str:
-    """The report, with ordinary spaces in place of those that do not break."""
+    """Return the report, with ordinary spaces in place of those that do not break."""
     return render_report(collect_facts(sweep, answer), NO_FIGURES, "http://127.0.0.1:5000").replace("\u00a0", " ")
 
 
@@ -37,7 +37,7 @@ def head(text: str) -> str:
 
 
 def opened(text: str) -> str:
-    """What is not folded."""
+    """Return what is not folded."""
     return re.sub(r"<details>.*?</details>", "", text, flags=re.DOTALL)
 
 
@@ -100,7 +100,7 @@ def test_collapses_are_counted_at_the_chosen_and_the_plain_operating_point() -> 
     collapsed = builders.trial("dice", 0.0, 0, collapse="all_background", collapse_at_default="all_background")
     shifted = builders.trial("weighted_ce", 0.74, 1, collapse_at_default="no_better_than_constant")
     text = text_of(builders.sweep([collapsed, shifted], []), recommended(None))
-    assert re.search(r"`dice` \| 1 × predicted nothing but the commonest class \| – \| 1 of 1 \| 1 of 1", text)
+    assert re.search(r"`dice` \| 1 × predicted only the most common class \| – \| 1 of 1 \| 1 of 1", text)
     assert "| `weighted_ce` | – | – | 0 of 1 | 1 of 1 |" in text
     assert "No search trial collapsed" in text_of(builders.sweep([builders.trial()], []), recommended(None))
 
@@ -108,8 +108,8 @@ def test_collapses_are_counted_at_the_chosen_and_the_plain_operating_point() -> 
 def test_the_imbalance_explains_the_result() -> None:
     answer = recommended(builders.evidence(CLEAR, finalists={"dice_focal": {"points": (0.2,) * 3}}))
     text = text_of(builders.sweep(), answer)
-    assert "### What it has to do with the result\n\n- crack takes" in text
-    assert "- `dice_focal` reads best on validation at threshold 0.20" in text
+    assert "### How it shows in the result\n\n- crack takes" in text
+    assert "- `dice_focal` scores best on validation at threshold 0.20" in text
     assert "complete search trainings still gained" in text
     alone = text_of(builders.sweep([]), recommended(builders.evidence({"dice": 0.7})))
     assert "steps and trials sufficed" not in alone
@@ -134,7 +134,7 @@ def test_a_class_that_never_occurs_and_undefined_scores_can_be_reported(tmp_path
 
 
 def assert_figures_agree(text: str, folder: Path) -> None:
-    """Every figure that was drawn is shown, and no other."""
+    """Check that every figure that was drawn is included, and no other."""
     assert set(re.findall(r"\]\(figures/(\w+\.svg)\)", text)) == {p.name for p in folder.iterdir()}
 
 
@@ -148,7 +148,7 @@ def test_a_study_without_finalists_says_so_once_and_shows_no_empty_sections() ->
 # --- Names are data -----------------------------------------------------------------------------------------
 
 HOSTILE = [
-    "a|b", "<img src=x onerror=alert(1)>", "`tick` ``two``", "line\n\n# break", "\u202egnp.exe", "[x](http://evil.example)",
+    "a|b", "<img src=x onerror=alert(1)>", "`start_ticking` ``two``", "line\n\n# break", "\u202egnp.exe", "[x](http://evil.example)",
     "</td></table><script>", "&lt;b&gt;", "{{ 7*7 }}", "\\",
 ]  # fmt: skip
 

@@ -29,7 +29,7 @@ outcomes = st.sampled_from(["complete", "complete", "pruned", "failed", "diverge
 
 @st.composite
 def searched(draw: st.DrawFn, number: int) -> TrialResult:
-    """A search trial that ended in any way."""
+    """Return a search trial that ended in any way."""
     family, outcome = draw(st.sampled_from(builders.ORDER)), draw(outcomes)
     made = builders.trial(family, draw(values), number)
     changes: dict[str, Any] = {
@@ -45,7 +45,7 @@ def searched(draw: st.DrawFn, number: int) -> TrialResult:
 
 @st.composite
 def confirmed(draw: st.DrawFn, family: str, seed: int, number: int) -> TrialResult:
-    """A confirmation training that ended in any way."""
+    """Return a confirmation training that ended in any way."""
     outcome = draw(st.sampled_from(["complete", "complete", "complete", "failed", "diverged", "nothing found"]))
     if outcome == "diverged":
         return builders.diverged(family, seed, number)
@@ -59,7 +59,7 @@ def confirmed(draw: st.DrawFn, family: str, seed: int, number: int) -> TrialResu
 
 @st.composite
 def studies(draw: st.DrawFn) -> SweepRecord:
-    """A binary study with up to 10 trials and any confirmations of its families."""
+    """Return a binary study with up to 10 trials and any confirmations of its families."""
     trials = [draw(searched(i)) for i in range(draw(st.integers(0, 10)))]
     families = sorted({t.spec.family for t in trials if t.state == "complete"})
     chosen = [f for f in families if draw(st.booleans())][:4]

@@ -1,4 +1,4 @@
-"""Masks for people, laid over their images."""
+"""Masks drawn over their images."""
 
 from __future__ import annotations
 

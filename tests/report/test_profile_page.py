@@ -51,7 +51,7 @@ def test_what_was_read_is_told_apart_from_what_the_doctor_found(sweeper, tmp_pat
     assert sweeper("profile", root, "--out", tmp_path / "page")[0] == 0
     problems = (tmp_path / "page" / "profile.md").read_text("utf-8").split("## Classes")[0]
     told, read = problems.split("What was seen while reading:")
-    assert "- 1 group lies on several sides" in read and "group lies" not in told
+    assert "- 1 group is on several sides" in read and "group is" not in told
     found = re.search(r"found (\d+) errors?, (\d+) warnings?, (\d+) notes?", told)
     assert (sum(map(int, found.groups())) if found else 0) == told.count("\n- **")
 

@@ -17,7 +17,7 @@ CASES = [(name, task) for name, family in FAMILIES.items() for task in family.ta
 
 
 def given(name: str, task: Any) -> dict[str, float]:
-    """The family's defaults; of what has none, another value than 1."""
+    """Return the family's defaults; of what has none, another value than 1."""
     free = FAMILIES[name].coordinates[task]
     return {
         key: 1.5 if one.default is None else one.default

@@ -30,7 +30,7 @@ PIXELS = (900, 100, 24)
 
 
 class Script:
-    """A script that behaves, but for what a test gives it."""
+    """A script that behaves, except for what a test gives it."""
 
     length: float | None = 10.0
     pixels: tuple[int, ...] | None = PIXELS
@@ -115,7 +115,7 @@ def examine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Probe:
 
 
 def made(**own: Any) -> Script:
-    """A script with other attributes or methods."""
+    """Return a script with other attributes or methods."""
     return type("Made", (Script,), own)()
 
 
@@ -221,7 +221,7 @@ def test_an_end_with_another_status_after_the_last_call_is_no_crash(examine: Pro
 
 
 def noisy(noise: float, *, effect: float = 1.0, first: bool = False) -> Script:
-    """A script whose arithmetic does not repeat; `first`: nor does its first batch."""
+    """Return a script whose arithmetic does not repeat; `first`: nor does its first batch."""
 
     class Noisy(Script):
         def logits(self, trial: TrialDocument, call: int) -> tuple[float, float, float]:

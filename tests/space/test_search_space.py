@@ -293,9 +293,8 @@ def test_floors_are_equal_and_fit_into_the_total():
 
 def test_defaults_are_clipped_into_the_space_and_in_the_middle_where_there_is_none(write):
     text = HEAD + (
-        "  weighted_ce: {pos_weight: {log: [2, 50]}}\n  focal: {gamma: {uniform: [3, 5]}}\n"
-        "  tversky: {fn_weight: {uniform: [0.1, 0.4]}, overlap_exponent: {uniform: [0.5, 2]}}\n"
-        "  dice_ce: {pos_weight: {log: [2, 50]}}\n"
+        "  weighted_ce: {pos_weight: {log: [2, 50]}}\n  focal: {gamma: {uniform: [3, 5]}}\n  tversky: {fn_weight: "
+        "{uniform: [0.1, 0.4]}, overlap_exponent: {uniform: [0.5, 2]}}\n  dice_ce: {pos_weight: {log: [2, 50]}}\n"
     )
     space = load_space(write(text), "binary")
     weighted, focal, tversky, mixed = (get_default_params(family, space) for family in space.families)

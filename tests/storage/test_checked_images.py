@@ -1,4 +1,4 @@
-"""A study whose decoded images changed goes on from where they were last checked, as if nothing was trained since."""
+"""A study whose decoded images changed continues from their last check, as if nothing was trained since."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TRIALS = 10
 
 
 def opened(folder: Path) -> optuna.Study:
-    """As a new process opens it."""
+    """Open the study as a new process does."""
     storage = studies.open_storage(f"sqlite:///{folder}/study.db")
     if "s" in studies.list_study_names(storage):
         return studies.load_study(storage, "s")

@@ -1,4 +1,4 @@
-"""Damaged databases are told with what to do; backups."""
+"""Damaged databases are reported with what to do; backups."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def url_of(folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished study with a search, rechecks and confirmations, closed so that its file is complete."""
+    """Return a finished study with a search, rechecks and confirmations, closed so that its file is complete."""
     folder = tmp_path_factory.mktemp("whole")
     storage = studies.open_storage(url_of(folder))
     study = studies.create_study(storage, NAME, new_plan())
@@ -58,7 +58,7 @@ def load(folder: Path) -> SweepRecord:
 
 
 def go_on(folder: Path) -> None:
-    """What a resume does, with trainings that cost nothing."""
+    """Resume with trainings that cost nothing."""
     storage = studies.open_storage(url_of(folder), create=False)
     plan = studies.read_plan(storage, NAME)
     train(studies.load_study(storage, NAME), plan=plan, trials=9)
@@ -104,7 +104,7 @@ def trials_in(path: Path) -> int:
 
 
 def test_a_backup_made_amid_writing_holds_what_a_copy_of_the_file_does_not(tmp_path: Path) -> None:
-    storage = studies.open_storage(url_of(tmp_path))  # stays open: what is in work lies in the log beside the file
+    storage = studies.open_storage(url_of(tmp_path))  # stays open: unfinished work is in the log next to the file
     study = studies.create_study(storage, NAME, new_plan())
     result = fake_result(builders.spec("dice", purpose="confirm", steps=4))
     studies.store_extra(study, result)

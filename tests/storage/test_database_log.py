@@ -20,14 +20,14 @@ NAME = "study"
 
 
 def begin(folder: Path) -> RetryingStorage:
-    """An open storage with a new study."""
+    """Return an open storage with a new study."""
     storage = studies.open_storage(f"sqlite:///{folder}/sweeper.db")
     studies.create_study(storage, NAME, new_plan())
     return storage
 
 
 def copied(folder: Path) -> SweepRecord:
-    """What a copy of the database file has, without the files beside it."""
+    """Return what a copy of the database file has, without the files next to it."""
     place = folder / "copied"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
@@ -96,7 +96,7 @@ def test_a_log_or_its_index_that_is_taken_away_ends_the_sweep_and_nothing_is_los
 
 
 def resumed(folder: Path) -> list[TrialResult]:
-    """All results once the study was led to its end by another session."""
+    """Return all results once the study was led to its end by another session."""
     storage = studies.open_storage(f"sqlite:///{folder}/sweeper.db", create=False)
     train(studies.load_study(storage, NAME))
     return results_of(studies.load_sweep(storage, NAME))
@@ -104,7 +104,7 @@ def resumed(folder: Path) -> list[TrialResult]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[TrialResult]:
-    """The same of a study that nothing disturbed."""
+    """Return the same of a study that nothing disturbed."""
     storage = begin(tmp_path_factory.mktemp("undisturbed"))
     train(studies.load_study(storage, NAME))
     return results_of(studies.load_sweep(storage, NAME))
@@ -117,7 +117,7 @@ def test_a_log_that_is_cut_while_it_holds_what_the_file_does_not_is_named_and_th
     storage = begin(tmp_path)
     study, log = studies.load_study(storage, NAME), tmp_path / "sweeper.db-wal"
     storage.checkpoint("TRUNCATE")
-    study.ask()  # lies in the log
+    study.ask()  # is in the log
     assert study.get_trials()
     os.truncate(log, int(log.stat().st_size * share))
     for _ in range(2):

@@ -38,11 +38,11 @@ try:
 except MissingStudyError:
     study = studies.create_study(storage, "s", PLANS["sweep"])
 try:
-    with studies.sole_use(url, "s") as lost:
+    with studies.hold_study(url, "s") as lost:
         if stop_at:
             Stops(None)
         train(study, FakeExecutor(crossing), trials=9, lost=lost)
-    print("whole", len(studies.all_results(study)))
+    print("whole", len(studies.list_all_results(study)))
 except SweeperError as error:
     sys.exit(f"{type(error).__name__}: {error}")
 """
@@ -65,4 +65,4 @@ def test_a_leader_that_was_overtaken_while_it_was_stopped_says_so(postgres: Serv
     os.kill(first.pid, signal.SIGCONT)
     _, told = first.communicate(timeout=100)
     assert first.returncode == 1, told
-    assert told.startswith("LostStudyError: ") and "another process runs it by now" in told, told
+    assert told.startswith("LostStudyError: ") and "another process runs it now" in told, told

@@ -140,7 +140,7 @@ def test_a_server_that_stays_away_ends_the_wait_with_the_way_on(monkeypatch: pyt
 
 
 def test_trials_are_read_again_when_the_session_is_cut_off_amid_them(postgres: Server) -> None:
-    """Optuna takes an error there for a query that is too long and goes on in the session that is broken."""
+    """Optuna takes an error there for a query that is too long and continues in the session that is broken."""
     url = postgres.fresh()
     storage = studies.open_storage(url)
     study = studies.create_study(storage, "s", new_plan())

@@ -36,7 +36,7 @@ def test_every_bit_of_a_stored_record_counts() -> None:
             flipped[place] ^= 1 << bit
             try:
                 document = json.loads(flipped)
-            except ValueError:  # refused by JSON or UTF-8: told by the storage
+            except ValueError:  # refused by JSON or UTF-8: reported by the storage
                 continue
             try:
                 found = studies.unpack(TrialResult, document, "the result of trial 7")

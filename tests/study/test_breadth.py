@@ -26,7 +26,7 @@ ADVISED = SPACE.model_copy(
 
 
 def found(minutes: float, wish: BreadthRequest = ANY, own: tuple[str, ...] = ()) -> Breadth | None:
-    return find_broadest(ADVISED, wish, PACE, steps=STEPS, own=own, limit=60 * minutes)
+    return find_broadest(ADVISED, wish, PACE, steps=STEPS, user_losses=own, limit=60 * minutes)
 
 
 def test_where_all_fits_nothing_is_less() -> None:
@@ -49,7 +49,7 @@ def test_trials_become_fewer_then_losses_and_never_less_than_cross_entropy_again
 
 
 def test_a_loss_of_the_users_is_among_the_least() -> None:
-    needed = compute_least_seconds(ADVISED, ANY, PACE, steps=STEPS, own=["focal"])
+    needed = compute_least_seconds(ADVISED, ANY, PACE, steps=STEPS, user_losses=["focal"])
     least = found(needed / 60, own=("focal",))
     assert least is not None and least.families == ("cross_entropy", "dice_ce", "focal")
     assert found(needed / 60 - 0.01, own=("focal",)) is None

@@ -37,7 +37,7 @@ Ious = Callable[[str, int], Sequence[float | None]]
 
 
 def learned_from(steps: Mapping[str, int], gain: Callable[[int], float] = lambda _: 0.0) -> Ious:
-    """Each class is learned from so many steps on, by both losses; dice_ce is ahead by `gain` on the first class."""
+    """Return IoUs with each class learned from its steps on by both losses; dice_ce gains `gain` on the first."""
 
     def ious(family: str, trained: int) -> list[float]:
         found = [0.5 if trained >= steps.get(name, 0) else 0.0 for name in CLASSES]
@@ -50,7 +50,7 @@ def learned_from(steps: Mapping[str, int], gain: Callable[[int], float] = lambda
 def result_of(
     spec: TrialSpec, ious: Sequence[float | None], plain: Sequence[float | None] | None = None
 ) -> TrialResult:
-    """A training with these IoUs at its own operating point, and at the plain one."""
+    """Return a training with these IoUs at its own operating point, and at the plain one."""
     known = [iou for iou in ious if iou is not None]
     value = sum(known) / len(known)
     scores = builders.scores(value, len(ious))
@@ -64,7 +64,7 @@ def result_of(
 
 
 def climbed(ious: Ious, space: SearchSpace = SPACE_OF_CLASSES, conditions: Conditions = CONDITIONS) -> LadderProgress:
-    """The ladder, climbed as far as it goes."""
+    """Return the ladder, climbed as far as it goes."""
     results = list[TrialResult]()
     while True:
         found = climb_ladder(results, space, conditions, 60.0, first=100, margin=0.01)
@@ -149,7 +149,7 @@ def test_a_class_that_is_spoilt_by_the_operating_point_is_learned() -> None:
 @pytest.mark.parametrize(
     ("ious", "missing"),
     [
-        ([0.04, 0.3, 0.3, 0.3], ("road",)),  # the commonest need only be predicted
+        ([0.04, 0.3, 0.3, 0.3], ("road",)),  # the most common class need only be predicted
         ([0.06, 0.3, 0.3, 0.3], ()),
         ([0.9, 0.3, 0.049, 0.0], ("pole", "sign")),
         ([0.9, None, 0.3, 0.3], ()),  # is not labelled in the validation images
@@ -303,7 +303,7 @@ def test_where_the_time_ends_on_the_ladder_the_last_rung_that_says_something_cou
 
 
 def slow(ious: Ious, seconds: float) -> Callable[[TrialSpec], TrialResult]:
-    """Trainings of so many seconds by the step."""
+    """Return trainings with this many seconds a step."""
 
     def given(spec: TrialSpec) -> TrialResult:
         made = result_of(spec, ious(spec.family, spec.steps)) if spec.purpose == "probe" else fake_result(spec)
@@ -331,7 +331,7 @@ def test_no_rung_is_climbed_at_which_nothing_could_be_compared(seconds: float, h
 
 
 def two_classes(steps: int) -> Ious:
-    """Both classes are learned from so many steps on."""
+    """Return IoUs of two classes that are learned from `steps` steps on."""
     return lambda _, trained: [0.9, 0.5 if trained >= steps else 0.0]
 
 

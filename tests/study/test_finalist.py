@@ -47,7 +47,7 @@ def plan_with(rates: Rates = "drawn") -> studies.StudyPlan:
 
 
 def peaked(best: float, width: float = 1.0) -> Callable[[TrialSpec], TrialResult]:
-    """Trainings that are best at a learning rate, and lose 0.05 a `width` decades away."""
+    """Return trainings that are best at a learning rate, and lose 0.05 a `width` decades away."""
 
     def given(spec: TrialSpec) -> TrialResult:
         result = fake_result(spec)
@@ -210,7 +210,7 @@ def test_a_loss_is_not_compared_with_itself_under_another_name() -> None:
     train(study, FakeExecutor(planted), display, trials=28, plan=plan, measure=known)
     names = {r.spec.family for r in studies.list_extra_results(study, "confirm")}
     assert "cross_entropy" in names and "weighted_ce" not in names
-    assert any("is cross_entropy on these data" in line for line in display.lines)
+    assert any("is equivalent to cross_entropy on these data" in line for line in display.lines)
     evidence = draw_conclusion(recorded(study, plan)).evidence
     assert evidence is not None and evidence.baseline is not None
     baseline = evidence.finalists[evidence.baseline]

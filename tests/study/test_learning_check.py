@@ -19,7 +19,7 @@ from tests.support.sweeping import Recorder
 
 
 def learns_from(steps: int) -> Callable[[TrialSpec], TrialResult]:
-    """Trainings of fewer steps end no better than a constant answer."""
+    """Return trainings of fewer steps end no better than a constant answer."""
 
     def given(spec: TrialSpec) -> TrialResult:
         result = fake_result(spec)
@@ -65,7 +65,7 @@ def test_the_budget_is_raised_to_where_a_loss_learns() -> None:
 
 
 def gains(miou: float) -> Callable[[TrialSpec], TrialResult]:
-    """Trainings whose binary answer beats a constant one by so much, from 200 steps on by 0.1."""
+    """Return trainings whose binary answer beats a constant one by so much, from 200 steps on by 0.1."""
 
     def given(spec: TrialSpec) -> TrialResult:
         more = miou if spec.steps < 200 else 0.1
@@ -82,7 +82,7 @@ def gains(miou: float) -> Callable[[TrialSpec], TrialResult]:
 
 @pytest.mark.parametrize(("gain", "steps"), [(0.004, 200), (0.02, 200), (0.03, 100)])
 def test_a_first_sign_of_learning_is_not_enough(gain: float, steps: int) -> None:
-    """A search among losses that hardly beat a constant answer tells nothing, and costs as much as any other."""
+    """A search among losses that hardly beat a constant answer shows nothing, and costs as much as any other."""
     study, executor, display = new_study(), FakeExecutor(gains(gain)), Recorder()
     stage = train(study, executor, display, trials=7, budget="learns")
     assert stage.plan.conditions.recipe.steps == steps

@@ -26,7 +26,7 @@ RATES = (3e-4, 1e-3, 3e-3)
 def curve(
     family: str, level: float, best: float, fall: float = 0.1, rates: tuple[float, ...] = RATES
 ) -> list[CompletedRate]:
-    """Trainings without noise: `fall` mIoU a decade from the best rate."""
+    """Return trainings without noise: `fall` mIoU a decade from the best rate."""
     return [CompletedRate(family, lr, level - fall * math.log10(lr / best) ** 2) for lr in rates]
 
 

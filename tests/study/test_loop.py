@@ -1,4 +1,4 @@
-"""Trainings that fail one after the other: the sweep stops while there are trials left, and goes on later."""
+"""Trainings that fail one after the other: the sweep stops while there are trials left, and continues later."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_training_that_gives_a_result_ends_the_row(good: TrialResult) -> None:
 
 
 def test_trainings_that_reach_a_rung_and_fail_then_are_failures_in_a_row() -> None:
-    """A rung that a training goes on from ends no row: all may fail at the next one."""
+    """A rung that a training continues from ends no row: all may fail at the next one."""
 
     class Frail(FakeExecutor):
         def poll(self, timeout_seconds: float) -> list[Answer]:
@@ -73,7 +73,7 @@ def test_what_work_that_is_over_left_running_does_not_disturb_the_next(lost: boo
 
     class Ended(TrainingList):
         @property
-        def over(self) -> bool:
+        def is_over(self) -> bool:
             return bool(studies.list_extra_results(study, "confirm"))
 
     def trained(spec: TrialSpec) -> TrialResult | Answer:

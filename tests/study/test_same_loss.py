@@ -22,15 +22,15 @@ from pathlib import Path
 from sweeper.data import load_dataset
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions
-from sweeper.study.same_loss import Question, measured
+from sweeper.study.same_loss import EquivalenceQuestion, measure_loss_distances
 
 if __name__ == "__main__":
     data = load_dataset("synthetic:cracks?images=15&size=64&foreground=0.05", Path(sys.argv[1]), lambda line: None)
     questions = [
-        Question(1, "weighted_ce", {"pos_weight": 1.007}, "cross_entropy", {}),
-        Question(2, "weighted_ce", {"pos_weight": 30.0}, "cross_entropy", {}),
+        EquivalenceQuestion(1, "weighted_ce", {"pos_weight": 1.007}, "cross_entropy", {}),
+        EquivalenceQuestion(2, "weighted_ce", {"pos_weight": 30.0}, "cross_entropy", {}),
     ]
-    print(*measured(questions, Conditions(dataset=data, recipe=Recipe(), seed=0)))
+    print(*measure_loss_distances(questions, Conditions(dataset=data, recipe=Recipe(), seed=0)))
     assert "torch" not in sys.modules
 """
 

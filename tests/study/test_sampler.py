@@ -16,7 +16,7 @@ from tests.support.faking import SPACE, new_study
 
 
 def value_of(family: str, params: dict[str, float], lr: float) -> float:
-    """A made-up objective with its best inside the space."""
+    """Return a made-up objective with its best inside the space."""
     return 0.5 + 0.1 * (family == "dice_ce") - 0.02 * abs(params.get("gamma", 2.0) - 2.0) - 5 * abs(lr - 0.002)
 
 

@@ -51,7 +51,7 @@ def searched(study: optuna.Study) -> list[TrialResult]:
 
 
 def levels(**changed: float) -> FakeExecutor:
-    """Trainings that reach these levels, and lose nothing by their learning rate."""
+    """Return trainings that reach these levels, and lose nothing by their learning rate."""
 
     def given(spec: TrialSpec) -> TrialResult:
         result = fake_result(spec)
@@ -72,7 +72,7 @@ def test_trainings_of_the_probe_are_trials_and_not_made_twice() -> None:
     known[1] = fake_result(known[1].spec.model_copy(update={"params": plain.params}))
     places = [FAMILIES.index(result.spec.family) for result in known]
     enqueue_defaults(study, SPACE, 9)
-    assert run_work(executor, new_search(study, 9, known=known), going_on)  # type: ignore[arg-type]
+    assert run_work(executor, new_search(study, 9, reusable=known), going_on)  # type: ignore[arg-type]
     assert [spec.number for spec in executor.specs] == [n for n in range(9) if n not in places]
     for trial, before in zip([searched(study)[n] for n in places], known, strict=True):
         assert (trial.spec.purpose, trial.value, trial.evaluations) == ("search", before.value, before.evaluations)
@@ -200,7 +200,7 @@ def test_leaders_get_the_last_trials_of_a_small_search() -> None:
 
 
 def at_skill(wanted: float, spec: TrialSpec) -> TrialResult:
-    """A training that came so far from a constant answer to a perfect one, by its counts on validation."""
+    """Return a training that came so far from a constant answer to a perfect one, by its counts on validation."""
 
     def reads(iou: float) -> TrialResult:
         return fake_result(spec).model_copy(update={"val": builders.counts_from_iou([iou] * 8)})
@@ -263,7 +263,7 @@ def going_on() -> None:
 
 
 def run(study: optuna.Study, trials: int, script: dict[int, Any] | None = None) -> Recorder:
-    """A search in which trainings of these numbers give something else."""
+    """Return a search in which trainings of these numbers give something else."""
     recorder = Recorder()
     executor = FakeExecutor(lambda spec: (script or {}).get(spec.number, fake_result)(spec))
     enqueue_defaults(study, SPACE, trials)
@@ -308,7 +308,7 @@ def test_a_dead_worker_costs_no_trial_but_is_tried_only_twice() -> None:
 
 
 def abandoned(study: optuna.Study) -> dict[int, int]:
-    """The records of attempts that were cut off, and of which trial."""
+    """Return the records of attempts that were cut off, and of which trial."""
     attempts = [t for t in study.trials if ABANDONED in t.user_attrs]
     return {t.number: t.user_attrs[ATTEMPT_OF] for t in attempts}
 
@@ -319,7 +319,7 @@ def test_a_value_outside_0_to_1_is_a_failed_trial_and_never_the_best(value: floa
     run(study, 4, {3: lambda spec: fake_result(spec).model_copy(update={"value": value})})
     assert study.trials[3].state == TrialState.FAIL
     assert 0 <= study.best_value <= 1
-    assert "must lie in [0, 1]" in (read_result(study.trials[3]).reason or "")
+    assert "must be in [0, 1]" in (read_result(study.trials[3]).reason or "")
 
 
 def test_failed_trials_are_trained_again_by_a_resume_at_their_own_places() -> None:

@@ -1,4 +1,4 @@
-"""Successive halving: who goes on from a rung, who waits, and what a search makes of it."""
+"""Successive halving: which trials continue from a rung, which wait, and what a search makes of it."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_hopeless_is_for_good(trials: list[tuple[str, float]], known: int) -> No
 
 
 def proposals(study: optuna.Study) -> list[tuple[dict[str, object], TrialState, dict[int, float]]]:
-    """What a search proposed and saw, in its order."""
+    """Return what a search proposed and saw, in its order."""
     return [(t.params, t.state, t.intermediate_values) for t in list_present_trials(study)]
 
 

@@ -28,7 +28,7 @@ def boxes(index: int) -> list[tuple[int, int, int, int, int]]:
 
 
 def truth(index: int) -> Labels:
-    """The labels of image `index`."""
+    """Return the labels of image `index`."""
     mask = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
     for label, left, top, right, bottom in boxes(index):
         mask[top:bottom, left:right] = label
@@ -42,7 +42,7 @@ def photo(index: int) -> Image.Image:
 
 
 def palette(mask: Labels) -> Image.Image:
-    """An index mask with colours."""
+    """Return an index mask with colours."""
     image = Image.fromarray(mask)
     image.putpalette(PALETTE + [0] * 759)
     return image
@@ -110,7 +110,7 @@ def labelme_json(path: Path, index: int, **changes: Any) -> None:
 
 
 def labelme(root: Path) -> None:
-    """The last image lies inside its JSON."""
+    """Write a LabelMe set; the last image is inside its JSON."""
     written(root, "{stem}.png")
     for index, stem in enumerate(STEMS):
         labelme_json(root / f"{stem}.json", index)
@@ -146,7 +146,7 @@ def coco(root: Path) -> None:
 
 
 def voc(root: Path) -> None:
-    """With lists."""
+    """Write a VOC set with lists."""
     written(root, "JPEGImages/{stem}.png", "SegmentationClass/{stem}.png", palette)
     made(root / "ImageSets" / "Segmentation")
     (root / "class_names.txt").write_text("\n".join(CLASSES) + "\n")
@@ -156,7 +156,7 @@ def voc(root: Path) -> None:
 
 
 def yolo(root: Path) -> None:
-    """As Roboflow exports it."""
+    """Write a YOLO set as Roboflow exports it."""
     written(root, "{side}/images/{stem}.png")
     (root / "data.yaml").write_text(
         "train: ../train/images\nval: ../val/images\ntest: ../test/images\nnc: 2\nnames: ['cat', 'dog']\n"
@@ -178,7 +178,7 @@ def cityscapes(root: Path) -> None:
 
 
 def nnunet(root: Path) -> None:
-    """Three channels in a file each."""
+    """Write an nnU-Net set with three channels in a file each."""
     made(root / "imagesTr", root / "labelsTr")
     labels = {name: number for number, name in enumerate(CLASSES)}
     meta = {"channel_names": {"0": "R", "1": "G", "2": "B"}, "labels": labels, "numTraining": len(STEMS)}
@@ -233,6 +233,6 @@ def bands(index: int, channels: int, dtype: type[np.uint8] | type[np.uint16]) ->
 
 
 def layout(channels: int) -> dict[str, Any]:
-    """How tifffile is to write so many channels in one page."""
+    """Return how tifffile is to write so many channels in one page."""
     plain = {"photometric": "rgb"} if channels == 3 else {"photometric": "minisblack"}
     return plain | ({"planarconfig": "contig"} if channels > 1 else {})

@@ -14,6 +14,6 @@ from sweeper.training.batches import cut_crops, draw_crops
 def training_batch(
     store: PixelStore, images: tuple[int, ...], *, size: int, **keys: Any
 ) -> tuple[Tensor, Tensor, AugmentationDraws]:
-    """Images and masks of one step, and the augmentation drawn for them; `keys` as for `crops`."""
+    """Return images and masks of one step, and the augmentation drawn for them; `keys` as for `crops`."""
     places, draws = draw_crops(store, images, size=size, **keys)
     return *cut_crops(store, places, size), draws

@@ -72,7 +72,7 @@ LR = 0.003
 def dataset(
     classes: Sequence[str] = BINARY, images: int | Sequence[ImageInfo] = 10, side: int = 20, **changes: Any
 ) -> Dataset:
-    """These images, or so many square ones, in which the share of pixels falls tenfold from class to class."""
+    """Return these images, or so many square ones, in which the share of pixels falls tenfold from class to class."""
     total = side * side
     rare = [max(1, total // 10**c // 2) for c in range(1, len(classes))]
     pixels = (total - sum(rare), *rare)
@@ -95,7 +95,7 @@ def dataset(
 def counted(
     pixels: Sequence[Sequence[int]], splits: Sequence[Any] | None = None, groups: Sequence[Any] | None = None
 ) -> Dataset:
-    """A set of label counts alone: of each image the pixels of the classes c0, c1 …, given split and group."""
+    """Return a set of label counts alone: of each image the pixels of the classes c0, c1 …, given split and group."""
     none = [None] * len(pixels)
     images = [
         ImageInfo(stem=f"{i:04d}", height=1, width=max(1, sum(row)), pixels=tuple(row), split=split, group=group)
@@ -105,12 +105,12 @@ def counted(
 
 
 def conditions(data: Dataset | None = None, seed: int = 0, **recipe: Any) -> Conditions:
-    """A study's conditions; keyword arguments change the recipe."""
+    """Return a study's conditions; keyword arguments change the recipe."""
     return Conditions(dataset=data or dataset(), recipe=Recipe(**recipe), seed=seed)
 
 
 def profile(data: Dataset | None = None) -> ImbalanceProfile:
-    """The imbalance of `data`, from its label counts; component sizes are made up."""
+    """Return the imbalance of `data`, from its label counts; component sizes are made up."""
     data = data or dataset()
     pixels = data.count_class_pixels()
     share = pixels / pixels.sum()
@@ -140,7 +140,7 @@ def profile(data: Dataset | None = None) -> ImbalanceProfile:
 
 
 def space(task: str = "binary") -> SearchSpace:
-    """A search space that contains the coordinates of PARAMS."""
+    """Return a search space that contains the coordinates of PARAMS."""
     ranges = {
         "pos_weight": Coordinate(kind="power_of_imbalance", low=0.0, high=1.1),
         "gamma": Coordinate(kind="uniform", low=0.0, high=5.0),
@@ -164,7 +164,7 @@ def space(task: str = "binary") -> SearchSpace:
 
 
 def histogram_counts(tp: Sequence[int], fp: Sequence[int], fn: Sequence[int], tn: Sequence[int]) -> ImageCounts:
-    """Binary counts, one entry per image; every prediction lies at logit ±2, so 0.5 gives these very counts."""
+    """Return binary counts, one entry per image; every prediction is at logit ±2, so that 0.5 gives these counts."""
     data = np.zeros((len(tp), 2, BINS), dtype=np.int64)
     low, high = 213, 298  # the bins of logits −2 and +2
     data[:, 1, high], data[:, 1, low] = tp, fn
@@ -195,7 +195,7 @@ def counts_from_iou(fg_iou: npt.ArrayLike, foreground: npt.ArrayLike = 200, pixe
 
 
 def scores(miou: float = 0.7, classes: int = 2) -> MetricScores:
-    """Scores with every class at the same IoU."""
+    """Return the scores with every class at the same IoU."""
     dice = 2 * miou / (1 + miou)
     return MetricScores(
         miou=miou,
@@ -208,7 +208,7 @@ def scores(miou: float = 0.7, classes: int = 2) -> MetricScores:
 
 
 def evaluation(step: int, value: float, point: float = 0.5, classes: int = 2, **changes: Any) -> Evaluation:
-    """One evaluation whose mIoU is `value` at the chosen point and a little less at the default."""
+    """Return one evaluation whose mIoU is `value` at the chosen point and a little less at the default."""
     values: dict[str, Any] = {
         "step": step,
         "value": value,
@@ -225,7 +225,7 @@ def evaluation(step: int, value: float, point: float = 0.5, classes: int = 2, **
 
 
 def curve_on_part(on_part: Sequence[float], on_all: float | None = None, steps: int = 100) -> tuple[Evaluation, ...]:
-    """A training's evaluations on 8 of 20 images; with `on_all`, the last of them is the end, on all 20."""
+    """Return a training's evaluations on 8 of 20 images; with `on_all`, the last of them is the end, on all 20."""
     found = [evaluation(steps * (i + 1) // 4, v, images=8, val_images=20) for i, v in enumerate(on_part)]
     if on_all is not None:
         part = found[-1].part_scores
@@ -240,7 +240,7 @@ def curve(final: float, steps: int = 100, rise: float = 0.0, point: float = 0.5,
 
 
 def spec(family: str = "dice_focal", number: int = 0, seed: int = 0, **changes: Any) -> TrialSpec:
-    """A search trial's spec with the family's parameters of PARAMS."""
+    """Return a search trial's spec with the family's parameters of PARAMS."""
     values: dict[str, Any] = {
         "purpose": "search",
         "number": number,
@@ -256,7 +256,7 @@ def spec(family: str = "dice_focal", number: int = 0, seed: int = 0, **changes: 
 def trial(
     family: str = "dice_focal", value: float = 0.7, number: int = 0, classes: int = 2, **changes: Any
 ) -> TrialResult:
-    """A completed search trial; keyword arguments change the result, `spec=` included."""
+    """Return a completed search trial; keyword arguments change the result, `spec=` included."""
     values: dict[str, Any] = {
         "spec": spec(family, number),
         "state": "complete",
@@ -273,7 +273,7 @@ def trial(
 
 
 def failed_trial(family: str = "dice", number: int = 0, reason: str = "it raised", **changes: Any) -> TrialResult:
-    """A trial that raised."""
+    """Return a trial that raised."""
     values: dict[str, Any] = {"state": "failed", "evaluations": (), "reason": reason} | changes
     return trial(family, 0.0, number, **values).model_copy(update={"value": None})
 
@@ -289,7 +289,7 @@ def confirmation(
     point: float | None = None,
     **changes: Any,
 ) -> TrialResult:
-    """A completed confirmation training; `test` defaults to five images with foreground IoU 0.5."""
+    """Return a completed confirmation training; `test` defaults to five images with foreground IoU 0.5."""
     test = counts_from_iou([0.5] * 5) if test is None else test
     classes = 2 if test.kind == "histogram" else test.data.shape[2]
     point = metrics.default_operating_point("binary" if classes == 2 else "multiclass") if point is None else point
@@ -306,7 +306,7 @@ def confirmation(
 
 
 def diverged(family: str = "dice_focal", seed: int = 101, number: int = 0, **changes: Any) -> TrialResult:
-    """A confirmation training that diverged before its first evaluation and has no counts."""
+    """Return a confirmation training that diverged before its first evaluation and has no counts."""
     lost = {"value": 0.0, "evaluations": (), "test": None, "predictions": None}
     kind = {"collapse": Collapse.DIVERGED, "collapse_at_default": Collapse.DIVERGED}
     return confirmation(family, seed, None, number, **kind | changes).model_copy(update=lost)
@@ -322,7 +322,7 @@ def simulated_confirmations(
     image_sd: float = 0.12,
     interaction_sd: float = 0.04,
 ) -> list[TrialResult]:
-    """Confirmations of binary losses whose true foreground IoU is known, with the noise of real trainings.
+    """Return confirmations of binary losses with known true foreground IoU and the noise of real trainings.
 
     Each image has a difficulty shared by all runs (`image_sd`), each pair of loss and image its own
     (`interaction_sd`, on top of it an equal part for each run), each training its own level (`seed_sd`, in mIoU; in
@@ -345,12 +345,12 @@ def simulated_confirmations(
 
 
 def interval(estimate: float, half: float = 0.02) -> Interval:
-    """A symmetric interval."""
+    """Return a symmetric interval."""
     return Interval(estimate=estimate, low=estimate - half, high=estimate + half, se_seed=0.005, se_image=0.005)
 
 
 def finalist(family: str = "dice_focal", miou: float = 0.7, **changes: Any) -> FinalistEvidence:
-    """A finalist confirmed on three seeds."""
+    """Return a finalist confirmed on three seeds."""
     values: dict[str, Any] = {
         "family": family,
         "params": PARAMS.get(family, {}),
@@ -421,7 +421,7 @@ ANALYSES_TAKEN = (
 
 
 def preference(name: str = "boundaries", estimates: Sequence[float] = (0.5, 0.6, 0.55), **changes: Any) -> Preference:
-    """A preference whose best estimate is unbeaten alone; one estimate per finalist."""
+    """Return a preference whose best estimate is unbeaten alone; one estimate per finalist."""
     higher = name != "probabilities"
     best = max(range(len(estimates)), key=lambda i: estimates[i] if higher else -estimates[i])
     values: dict[str, Any] = {
@@ -438,7 +438,7 @@ def preference(name: str = "boundaries", estimates: Sequence[float] = (0.5, 0.6,
 def longer_gap(
     first: str = "dice_ce", second: str = "cross_entropy", before: float = 0.1, after: float = 0.09, **changes: Any
 ) -> LongerGap:
-    """A gap that keeps, on one seed."""
+    """Return a gap that keeps, on one seed."""
     given = {
         "first": first,
         "second": second,
@@ -452,7 +452,7 @@ def longer_gap(
 
 
 def longer_look(*gaps: LongerGap, **changes: Any) -> LongerLook:
-    """A look at four times the steps."""
+    """Return a look at four times the steps."""
     return LongerLook(**{"times": 4, "steps": 400, "gaps": gaps or (longer_gap(),), "catches_up": False} | changes)
 
 
@@ -465,7 +465,7 @@ def sweep(
     data: Dataset | None = None,
     **changes: Any,
 ) -> SweepRecord:
-    """A finished study: seven search trials (one pruned, one failed) and three confirmed finalists, all at `LR`."""
+    """Make a finished study: seven search trials (one pruned, one failed), three confirmed finalists, all at `LR`."""
     data = data or dataset()
     if trials is None:
         trials = [trial(f, 0.6 + 0.02 * i, i) for i, f in enumerate(ORDER)]

@@ -70,7 +70,7 @@ class Rule(NamedTuple):
 
 
 def judged(rule: Rule, subject: Subject) -> Check:
-    """Try `rule` on `subject`. A loss that raises has failed; the certification goes on."""
+    """Try `rule` on `subject`. A loss that raises has failed; the certification continues."""
     try:
         finding = rule.test(subject)
     except Exception as error:  # a broken family may raise anything
@@ -93,13 +93,13 @@ def difference(first: Tensor, second: Tensor) -> float:
 
 
 def equal(first: Tensor, second: Tensor, tolerance: float) -> Finding:
-    """Whether two tensors agree, with the measured difference."""
+    """Return whether two tensors agree, with the measured difference."""
     gap = difference(first, second)
     return Finding(gap <= tolerance, f"relative difference {gap:.1e}, allowed {tolerance:.0e}")
 
 
 def worst(findings: dict[str, Finding]) -> Finding:
-    """The first failure among findings by the place where they were made; else the last, which speaks for all."""
+    """Return the first failure among findings by the place where they were made; else the last, which covers all."""
     assert findings
     for where, finding in findings.items():
         if not finding.passed:
@@ -133,7 +133,7 @@ def _torch_cross_entropy(subject: Subject) -> Finding:
 
 
 def _renamed_classes_cost_the_same(subject: Subject) -> Finding:
-    """With the classes in another order, in logits, labels and counts alike, the loss is the same."""
+    """Check that the loss is the same with its classes in another order, in logits, labels and counts alike."""
     order = [2, 0, 1]
     logits, target = subject.batch()
     renamed = target.clone()
@@ -170,7 +170,7 @@ def _slope_agrees_with_finite_differences(subject: Subject) -> Finding:
 
 
 def _taken(subject: Subject, coordinates: Coordinates) -> dict[str, float | None]:
-    """Those of the coordinates that the family takes for this task."""
+    """Return those of the coordinates that the family takes for this task."""
     return {name: value for name, value in coordinates.items() if subject.takes(name)}
 
 
@@ -194,8 +194,10 @@ def _of(*families: str) -> Callable[[Subject], bool]:
 
 
 def _tried_points(subject: Subject) -> dict[str, dict[str, float]]:
-    """Those of the subject; in half precision, which is computed in float32 all the same, without the ends of the
-    ranges."""
+    """Return the subject's points, in half precision without the ends of the ranges.
+
+    Half precision is computed in float32 all the same.
+    """
     points = subject.points()
     return {p: c for p, c in points.items() if subject.precision == "float32" or not p.endswith("ends")}
 
@@ -220,7 +222,7 @@ def _ignored_pixels_change_nothing(subject: Subject) -> Finding:
 
 
 def _ignored_pixels_are_as_good_as_absent(subject: Subject) -> Finding:
-    """A batch whose last columns are ignored costs what it costs without these columns."""
+    """Return a batch whose last columns are ignored costs what it costs without these columns."""
     logits, target = subject.logits(), subject.target()
     left = target.shape[-1] * 5 // 8
     hidden = target.clone()
@@ -233,7 +235,7 @@ def _ignored_pixels_are_as_good_as_absent(subject: Subject) -> Finding:
 
 
 def _nothing_labelled_costs_nothing(subject: Subject) -> Finding:
-    """A fully ignored batch has value 0 and gradient 0, whatever the logits."""
+    """Return a fully ignored batch has value 0 and gradient 0, whatever the logits."""
     findings = {}
     for point, coordinates in _tried_points(subject).items():
         for level in (2.0, 1e4):

@@ -25,9 +25,9 @@ DTYPES: dict[Precision, torch.dtype] = {
     "float16": torch.float16,
 }
 SHARES: dict[Task, tuple[float, ...]] = {"binary": (0.7, 0.3), "multiclass": (0.25, 0.7, 0.05)}
-"""Of each class in every batch. The commonest of several is not the first, so that no loss finds it by its place."""
+"""Pixels of each class in every batch. The most common is not the first, so that no loss finds it by its place."""
 COUNTS = {task: tuple(2000 * share for share in shares) for task, shares in SHARES.items()}
-"""Pixels of each class that losses are told."""
+"""Pixels of each class that losses receive."""
 CLASSES = len(SHARES["multiclass"])
 IMBALANCE = 30.0
 """What `power_of_imbalance` is a power of."""
@@ -46,18 +46,18 @@ class Subject:
 
     @property
     def entry(self) -> LossFamily:
-        """The family's declaration."""
+        """Return the family's declaration."""
         return FAMILIES[self.family]
 
     def takes(self, name: str) -> bool:
-        """Whether the family takes a coordinate of this name."""
+        """Return whether the family takes a coordinate of this name."""
         return name in self.entry.coordinates[self.task]
 
     def build(self, counts: tuple[float, ...] | None = None, /, **coordinates: Any) -> nn.Module:
-        """The loss; coordinates that the data must decide take a value of their own unless given.
+        """Return the loss; coordinates that the data must decide take a value of their own unless given.
 
         Args:
-            counts: pixels of each class that it is told; None = `COUNTS`.
+            counts: pixels of each class that it receives; None = `COUNTS`.
             coordinates: as for `build_loss`.
         """
         free = self.entry.coordinates[self.task]
@@ -134,5 +134,5 @@ class Subject:
         return self.logits(), self.target(ignored=0.2)
 
     def filled(self, label: int) -> Tensor:
-        """A target that is `label` everywhere."""
+        """Return a target that is `label` everywhere."""
         return torch.full_like(self.target(), label)

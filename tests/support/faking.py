@@ -56,7 +56,7 @@ class CrashError(Exception):
 
 
 def fake_result(spec: TrialSpec, levels: Mapping[str, float] = LEVELS) -> TrialResult:
-    """What a training gives here: better near lr 0.005, the same for the same loss, seed and learning rate."""
+    """Return what a training gives here: better near lr 0.005, the same for the same loss, seed and learning rate."""
     luck = np.random.default_rng([spec.seed, *spec.family.encode(), round(spec.lr * 1e6)]).normal(0, 0.002)
     value = levels[spec.family] + float(luck) - 2 * abs(spec.lr - 0.005)
     rng = np.random.default_rng([spec.seed, 7])
@@ -95,7 +95,7 @@ class FakeExecutor:
         self._between: set[tuple[str, int]] = set()
         """Those that have a next rung, and no job."""
         self._made: dict[tuple[str, int], TrialResult | WorkerLost] = {}
-        """What each training gives, of those that can go on."""
+        """What each training gives, of those that can continue."""
         self.specs: list[TrialSpec] = []
 
     def free(self) -> int:
@@ -133,7 +133,7 @@ class FakeExecutor:
 
 
 def so_far(result: TrialResult, until: int) -> TrialResult:
-    """What a training gives at the first evaluation from this step on."""
+    """Return what a training gives at the first evaluation from this step on."""
     seen = [e.step < until for e in result.evaluations].count(True) + 1
     if seen >= len(result.evaluations):
         return result
@@ -142,7 +142,7 @@ def so_far(result: TrialResult, until: int) -> TrialResult:
 
 
 def new_study(seed: int = 0) -> optuna.Study:
-    """An empty study in memory."""
+    """Return an empty study in memory."""
     return optuna.create_study(direction="maximize", sampler=KeyedTPESampler(seed))
 
 
@@ -154,13 +154,13 @@ def new_search(
     space: SearchSpace = SPACE,
     **more: Any,
 ) -> LossSearch:
-    """A search for the small literal data set of the builders."""
+    """Return a search for the small literal data set of the builders."""
     places = {"recorder": recorder or Recorder(), "checkpoints": checkpoints}
     return LossSearch(study, space, builders.conditions(), imbalance=60.0, trials=trials, **places, **more)
 
 
 def new_plan(space: SearchSpace = SPACE, conditions: Conditions | None = None) -> studies.StudyPlan:
-    """A plan for the small literal data set of the builders."""
+    """Return a plan for the small literal data set of the builders."""
     return studies.StudyPlan(
         created="2026-11-20T07:00:00+00:00",
         conditions=conditions or builders.conditions(DATA),
@@ -172,7 +172,7 @@ def new_plan(space: SearchSpace = SPACE, conditions: Conditions | None = None) -
 
 
 def nothing_alike(questions: Sequence[EquivalenceQuestion], conditions: Conditions) -> list[float]:
-    """No loss is another name for another one."""
+    """Return no loss is another name for another one."""
     return [1.0] * len(questions)
 
 
@@ -196,7 +196,7 @@ def train(
     so_far: InterimReporter | None = None,
     longer: int | None = None,
 ) -> RunContext:
-    """All phases of one session, as `run_sweep` goes through them; the stage at its end."""
+    """Return all phases of one session, as `run_sweep` goes through them; the stage at its end."""
     display, plan = display or Recorder(), plan or new_plan()
     executor = executor or FakeExecutor()
     studies.reconcile_study(study)
@@ -215,7 +215,7 @@ def train(
 
 
 def recorded(study: optuna.Study, plan: studies.StudyPlan | None = None, **changes: Any) -> SweepRecord:
-    """The study as the report reads it."""
+    """Return the study as the report reads it."""
     plan, attributes = plan or new_plan(), study.user_attrs
     same = studies.read_equivalent_losses(attributes)
     return builders.sweep(

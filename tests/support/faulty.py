@@ -24,23 +24,23 @@ FAULTS = ("nan", "inf", "value", "raises", "memory", "hangs", "segfault", "full"
 
 
 def no_memory(*_: object, **__: object) -> NoReturn:
-    """In place of anything that a process does."""
+    """Raise that memory ran out, in place of anything that a process does."""
     torch.empty(2**56)  # torch's own words, which differ between allocators
     raise AssertionError
 
 
 def launch_fails(*_: object, **__: object) -> NoReturn:
-    """As a GPU does that computes nothing any more."""
+    """Raise as a GPU does that computes nothing any more."""
     raise torch.AcceleratorError("CUDA error: unspecified launch failure")
 
 
 def disk_is_full(*_: object, **__: object) -> NoReturn:
-    """As the system says it."""
+    """Raise that the disk is full, as the system does."""
     raise OSError(28, "No space left on device")
 
 
 def rate_of(fault: str) -> float:
-    """The learning rate of the training that has this fault."""
+    """Return the learning rate of the training that has this fault."""
     return round(0.001 + 0.0001 * FAULTS.index(fault), 6)
 
 
@@ -78,13 +78,13 @@ class FaultyTraining(StudyTraining):
 
 
 def serve(pipe: Connection, device: str) -> None:
-    """What a worker process runs in place of `sweeper.executors.worker_process._serve`."""
+    """Run a worker process in place of `sweeper.executors.worker_process._serve_worker`."""
     job.StudyTraining = FaultyTraining  # type: ignore[misc]
     worker.serve_jobs(pipe, device)
 
 
 def dies_when_configured(pipe: Connection, device: str) -> None:
-    """A worker of which the first one, by a file in the current folder, dies once it was told what it is to train."""
+    """Run a worker whose first process, by a file in the current folder, dies once it is configured."""
     own = worker.open_store
 
     def opened(name: str) -> PixelStore:
@@ -96,7 +96,7 @@ def dies_when_configured(pipe: Connection, device: str) -> None:
 
 
 def never_starts(pipe: Connection, device: str) -> None:
-    """A worker that always dies at once."""
+    """Run a worker that always dies at once."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -107,7 +107,7 @@ def _die_once(mark: Path) -> None:
 
 
 def ends_between_two_trainings(pipe: Connection, device: str) -> None:
-    """A worker whose first process, by a file in the current folder, cannot go on after its first training."""
+    """Run a worker whose first process, by a file in the current folder, fails after its first training."""
     own = job.WorkerTrainings.run_job
 
     def advance(self: job.WorkerTrainings, asked: TrainingJob) -> Answer:
@@ -122,7 +122,7 @@ def ends_between_two_trainings(pipe: Connection, device: str) -> None:
 
 
 def ray_with_faults(log: Callable[[str], None]) -> Backend:
-    """Two of Ray's actors whose trainings have the faults above, on a cluster of this machine; made in its process."""
+    """Make two of Ray's actors with the faults above, on a cluster of this machine."""
     from sweeper.executors import ray_cluster
 
     class FaultyTrainer(ray_cluster.RayTrainer):
@@ -137,7 +137,7 @@ def ray_with_faults(log: Callable[[str], None]) -> Backend:
 
 
 def second_place_is_broken(pipe: Connection, device: str) -> None:
-    """A worker that fails everything, unless it is the one that was started first."""
+    """Run a worker that fails everything, unless it was started first."""
     own, taken = job.StudyTraining, False
     try:
         os.close(os.open("first", os.O_CREAT | os.O_EXCL))

@@ -10,13 +10,13 @@ from PIL import Image
 
 
 def image(seed: int = 0, height: int = 12, width: int = 16, mode: str = "RGB") -> Image.Image:
-    """An image of random pixels."""
+    """Return an image of random pixels."""
     shape = (height, width, 3) if mode == "RGB" else (height, width)
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8))
 
 
 def mask(*labels: int, height: int = 12, width: int = 16, shift: int = 0) -> Image.Image:
-    """An index mask: the first label everywhere, one row for each of the others, from row `shift` on."""
+    """Return an index mask: the first label everywhere, one row for each of the others, from row `shift` on."""
     array = np.full((height, width), labels[0], dtype=np.uint8)
     for row, label in enumerate(labels[1:]):
         array[row + shift] = label
@@ -24,7 +24,7 @@ def mask(*labels: int, height: int = 12, width: int = 16, shift: int = 0) -> Ima
 
 
 def folder(root: Path, masks: dict[str, Any] | None = None, *, classes: str = "", split: str = "") -> Path:
-    """A data set with one PNG image for each mask; by default four sound images a–d, binary."""
+    """Return a data set with one PNG image for each mask; by default four sound images a–d, binary."""
     masks = {stem: mask(0, 1, shift=i) for i, stem in enumerate("abcd")} if masks is None else masks
     (root / "images").mkdir(parents=True)
     (root / "masks").mkdir()
@@ -41,7 +41,7 @@ def folder(root: Path, masks: dict[str, Any] | None = None, *, classes: str = ""
 
 
 def laid_out(root: Path, *pairs: tuple[str, str], labels: tuple[int, ...] = (0, 1)) -> Path:
-    """A data set of images and masks at these paths; of an empty path nothing is written."""
+    """Return a data set of images and masks at these paths; of an empty path nothing is written."""
     for i, names in enumerate(pairs):
         for name, made in zip(names, (image(i), mask(*labels, shift=i % 10)), strict=True):
             if name:
@@ -51,5 +51,5 @@ def laid_out(root: Path, *pairs: tuple[str, str], labels: tuple[int, ...] = (0, 
 
 
 def five(images: str, masks: str) -> list[tuple[str, str]]:
-    """The paths of five images and their masks, in forms like `img/{}.png`."""
+    """Return the paths of five images and their masks, in forms like `img/{}.png`."""
     return [(images.format(stem), masks.format(stem)) for stem in "abcde"]

@@ -12,16 +12,16 @@ def lay(folder: Path, names: tuple[str, ...] = PYTHONS + OTHERS) -> None:
     """Put such files there."""
     for name in names:
         mark = f"open({str(folder / (name + '.imported'))!r}, 'w').close()"
-        (folder / f"{name}.py").write_text(f"{mark}\nraise ImportError('this file lies among the data')\n")
+        (folder / f"{name}.py").write_text(f"{mark}\nraise ImportError('this file is among the data')\n")
 
 
 def imported(folder: Path) -> list[str]:
-    """Names of those that were imported."""
+    """Return the names of those that were imported."""
     return sorted(path.stem for path in folder.glob("*.imported"))
 
 
 def console_script(folder: Path, text: str = "from sweeper.cli.main import main\n\nmain()\n") -> str:
-    """A program in a folder of its own, as pip makes them: Python's path begins with that folder."""
+    """Return a program in a folder of its own, as pip makes them: Python's path begins with that folder."""
     path = folder / "bin" / "program"
     path.parent.mkdir(parents=True)
     path.write_text(text)

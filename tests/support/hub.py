@@ -27,7 +27,7 @@ class Hub(ThreadingHTTPServer):
         self.closing = threading.Event()
 
     def handle_error(self, *_: object) -> None:
-        """Nothing on the screen where a client goes away."""
+        """Print nothing if a client goes away."""
 
     @property
     def address(self) -> str:
@@ -44,7 +44,7 @@ class _Answer(BaseHTTPRequestHandler):
         self._answer(body=True)
 
     def log_message(self, *_: object) -> None:
-        """Nothing on the screen."""
+        """Print nothing."""
 
     def _answer(self, body: bool) -> None:
         hub = self.server

@@ -4,9 +4,10 @@
 
 Optuna and SQLite are real, trainings cost nothing and die with the process. KIND `sweep` is all phases, in which each
 family is tried once; `search` has few families and trials enough for the sampler to model them, and for trials to wait
-and go on. The K-th commit that changes the study's database is not reached: the process kills itself with SIGKILL right
-before it, and another goes on to the end; for K = FIRST, FIRST + STEP, … What is left is compared with a study that
-nothing cut off, and told as JSON: the `writes` of that study, how often one was `killed`, and the `differences`, by K.
+and continue. The K-th commit that changes the study's database is not reached: the process kills itself with SIGKILL
+right before it, and another continues to the end; for K = FIRST, FIRST + STEP, … What is left is compared with a study
+that nothing cut off, and printed as JSON: the `writes` of that study, how often one was `killed`, and the
+`differences`, by K.
 
 It is a program so that pytest's process, which has threads, is not forked.
 """
@@ -40,7 +41,7 @@ NAME = "s"
 
 
 def crossing(spec: TrialSpec) -> TrialResult:
-    """Curves that cross, so that trials wait, go on and lose their lead."""
+    """Curves that cross, so that trials wait, continue and lose their lead."""
     made = fake_result(spec)
     if spec.purpose != "search":
         return made
@@ -80,7 +81,7 @@ PLANS = {
 
 
 def session(folder: Path, kind: str, kill_at: int | None = None) -> int:
-    """One session of the study in `folder`, killed at its `kill_at`-th write; how many it made."""
+    """Return one session of the study in `folder`, killed at its `kill_at`-th write; how many it made."""
     storage = studies.open_storage(f"sqlite:///{folder}/sweeper.db")
     plan, display, writes = PLANS[kind], Recorder(), Writes(kill_at)
     try:
@@ -98,9 +99,9 @@ def session(folder: Path, kind: str, kill_at: int | None = None) -> int:
 
 
 def record_of(folder: Path, kind: str) -> dict[str, Any]:
-    """All that the study and its recommendation say."""
+    """Return all that the study and its recommendation say."""
     storage = studies.open_storage(f"sqlite:///{folder}/sweeper.db")
-    sweep: SweepRecord = studies.load_sweep(storage, NAME).model_copy(update={"storage": STORAGE})  # wherever it lies
+    sweep: SweepRecord = studies.load_sweep(storage, NAME).model_copy(update={"storage": STORAGE})  # wherever it is
     study = studies.load_study(storage, NAME)
     return {
         "recommendation": make_recommendation_json(sweep, draw_conclusion(sweep)),
@@ -114,7 +115,7 @@ def record_of(folder: Path, kind: str) -> dict[str, Any]:
 
 
 def in_a_process(folder: Path, kind: str, kill_at: int | None) -> int:
-    """The status of a forked process that ran one session."""
+    """Return the status of a forked process that ran one session."""
     child = os.fork()
     if child == 0:
         try:
@@ -130,7 +131,7 @@ def in_a_process(folder: Path, kind: str, kill_at: int | None) -> int:
 
 
 def differences(folder: Path, kind: str, kill_at: int, whole: dict[str, Any]) -> list[str]:
-    """What is not as in a search that was not cut off."""
+    """Return what is not as in a search that was not cut off."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     if (status := in_a_process(folder, kind, kill_at)) != -signal.SIGKILL:

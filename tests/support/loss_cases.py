@@ -26,7 +26,7 @@ COVERED = _covered()
 
 
 def point(family: str, task: Task, share: float = 0.1) -> dict[str, float]:
-    """A point of the family that far into each range, so that no coordinate is at a neutral value.
+    """Return a point of the family that far into each range, so that no coordinate is at a neutral value.
 
     A tenth: exponents below 1 are the harder case for slopes.
     """
@@ -52,7 +52,7 @@ def needed(family: str, task: Task) -> dict[str, float]:
 
 
 def make(family: str, task: Task, **given: object) -> torch.nn.Module:
-    """The family at its generic point, but for what is given."""
+    """Return the family at its generic point, except for what is given."""
     frequencies = FREQUENCIES if task == "multiclass" else None
     return build_loss(family, task=task, class_frequencies=frequencies, **{**point(family, task), **given})
 

@@ -12,8 +12,7 @@ EXHAUSTIVE = (pytest.mark.slow, pytest.mark.exhaustive)
 
 
 def rest_slow(cases: Iterable[Any], quick: int = 1, slow: int | None = None) -> list[Any]:
-    """Cases of which the first `quick` stand for the others in the quick run: the next `slow` of them (None = all) are
-    slow, and those after them exhaustive."""
+    """Mark cases: the first `quick` run always, the next `slow` of them (None = all) are slow, the rest exhaustive."""
     marked = []
     for at, case in enumerate(cases):
         values = case if isinstance(case, tuple) else (case,)

@@ -153,5 +153,5 @@ def _overlap(settings: KernelSettings, task: Task) -> _Part | None:
 
 
 def _derived(value: float) -> str:
-    """A number that follows from rounded ones."""
+    """Return a number that follows from rounded ones."""
     return repr(float(f"{value:.7g}"))

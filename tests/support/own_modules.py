@@ -12,7 +12,7 @@ import pytest
 
 @contextmanager
 def own_module(name: str, source: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A module that can be imported from the working folder, which `folder` becomes; afterwards it is not loaded."""
+    """Make a module importable from the working folder, which `folder` becomes; unload it afterwards."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", list(sys.path))
     (folder / f"{name}.py").write_text(source)

@@ -43,11 +43,11 @@ class Server:
         return self.url(name)
 
     def stop(self) -> None:
-        """As `pg_ctl stop` does: sessions are cut off."""
+        """Stop as `pg_ctl stop` does: sessions are cut off."""
         self._server.stop()
 
     def kill(self) -> None:
-        """At once, for good."""
+        """Kill the server at once, for good."""
         os.kill(self._server.get_pid(), signal.SIGQUIT)
 
     def start(self) -> None:
@@ -57,7 +57,7 @@ class Server:
 
 @contextmanager
 def running_server() -> Iterator[Server]:
-    """A server for as long as the block lasts."""
+    """Yield a server for as long as the block lasts."""
     with tempfile.TemporaryDirectory(prefix="pg") as folder:
         server = Server(Path(folder) / "data")
         try:

@@ -14,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 
 class Proxy:
-    """Forwards every connection to one server until it is told to fail."""
+    """Forwards every connection to one server until it is set to fail."""
 
     def __init__(self, target: str | tuple[str, int]) -> None:
         """`target` is the path of a Unix socket, or a host and a port."""
@@ -96,7 +96,7 @@ class _Pair:
                 sink.shutdown(socket.SHUT_WR)
 
     def _pass_on(self, data: bytes, sink: socket.socket) -> None:
-        """What is left of it comes at once when the dripping ends."""
+        """Pass data on; the rest comes at once when the dripping ends."""
         if sink is self._client and self._proxy.drips:
             sink.sendall(data[: self._proxy.drips_from])
             data = data[self._proxy.drips_from :]
@@ -116,7 +116,7 @@ def _reset(end: socket.socket) -> None:
 
 @contextmanager
 def proxied(url: str) -> Iterator[tuple[Proxy, str]]:
-    """A proxy before the PostgreSQL server of an address, and the address of the same database through it."""
+    """Yield a proxy before the PostgreSQL server of an address, and the address of the same database through it."""
     given = conninfo_to_dict(url)
     host, port = str(given["host"]), int(given.get("port") or 5432)
     proxy = Proxy(f"{host}/.s.PGSQL.{port}" if host.startswith("/") else (host, port))

@@ -33,7 +33,7 @@ def _close(part: Any) -> None:
 
 
 def problems(document: dict[str, Any]) -> list[str]:
-    """What a document is not that its schema says."""
+    """Return what a document is not that its schema says."""
     found = _validator(str(document["schema"])).iter_errors(document)
     return [f"{error.json_path}: {error.message[:200]}" for error in found]
 

@@ -34,7 +34,7 @@ def snippet(family: str, params: dict[str, float], point: float, lr: float) -> s
 
 
 def pixels(classes: int) -> Callable[[int], Image]:
-    """Images with a few things of every class on the first, and a corner of no label."""
+    """Return images with a few things of every class on the first, and a corner of no label."""
 
     def read(index: int) -> Image:
         rng = np.random.default_rng(index)
@@ -50,7 +50,7 @@ def pixels(classes: int) -> Callable[[int], Image]:
 
 
 def crack_counts(level: float, shift: float, rng: np.random.Generator, images: int) -> ImageCounts:
-    """Counts of Gaussian logits: foreground at +level + shift, background at −level − 2 + shift."""
+    """Count Gaussian logits: foreground at +level + shift, background at −level − 2 + shift."""
     data = np.zeros((images, 2, BINS), dtype=np.int64)
     edges = np.linspace(-12, 12, BINS + 1)
     for i in range(images):
@@ -60,14 +60,14 @@ def crack_counts(level: float, shift: float, rng: np.random.Generator, images: i
 
 
 def street_counts(level: float, _shift: float, rng: np.random.Generator, images: int) -> ImageCounts:
-    """Counts of which each class is found as well as the others, at any τ."""
+    """Count answers of which each class is found as well as the others, at any τ."""
     size = np.maximum(2, np.rint(6144 * np.array(SHARES))).astype(np.int64)
     tp = np.rint(size * np.clip(level + rng.normal(0, 0.04, (images, 1)), 0, 1)).astype(np.int64)
     return builders.point_counts(np.stack([tp, size - tp, size - tp], axis=-1))
 
 
 def spoiled(mask: npt.NDArray[np.uint8], rate: float, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """A prediction: the mask with a share of its pixels lost and a false blob."""
+    """Return a prediction: the mask with a share of its pixels lost and a false blob."""
     answer = np.where((mask == 255) | (rng.random(mask.shape) < rate), 0, mask).astype(np.uint8)
     answer[: round(12 * rate) + 1, 10:16] = 1
     return answer
@@ -78,7 +78,7 @@ def study(
     classes: tuple[str, ...],
     counts: Callable[[float, float, np.random.Generator, int], ImageCounts],
 ) -> Study:
-    """A finished study; `levels` maps the confirmed families to how well they separate the classes."""
+    """Return a finished study; `levels` maps the confirmed families to how well they separate the classes."""
     rng, data = np.random.default_rng(0), builders.dataset(classes, images=60, side=SIDE)
     read = pixels(len(classes))
     search = [builders.trial(f, 0.5 + 0.02 * i, i, len(classes)) for i, f in enumerate(builders.ORDER)]

@@ -13,7 +13,7 @@ SMALL = Recipe(size=32, batch_size=2, steps=4, confirm_steps=4)
 
 
 def spec(**changes: Any) -> TrialSpec:
-    """Of a training of `SMALL`, with the Dice loss."""
+    """Return the spec of a training of `SMALL`, with the Dice loss."""
     given: dict[str, Any] = {
         "purpose": "search",
         "number": 0,
@@ -27,13 +27,13 @@ def spec(**changes: Any) -> TrialSpec:
 
 
 def finished(training: StudyTraining) -> TrialResult:
-    """The result of a training that is begun, trained to its end."""
+    """Return the result of a training that is begun, trained to its end."""
     while not training.is_finished:
         training.advance()
     return training.make_result("complete")
 
 
 def train(dataset: Dataset, recipe: Recipe = SMALL, **changes: Any) -> TrialResult:
-    """The result of a whole training; `changes` of its spec."""
+    """Return the result of a whole training; `changes` of its spec."""
     conditions = Conditions(dataset=dataset, recipe=recipe, seed=0)
     return finished(StudyTraining(spec(**changes), conditions, open_store(dataset.store), "cpu", clock=lambda: 0.0))

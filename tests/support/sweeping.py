@@ -25,7 +25,7 @@ from tests.support import mlflow_template
 
 
 class Recorder:
-    """A display that keeps what it is told, and can ask for a stop after some trainings."""
+    """A display that keeps what it receives, and can ask for a stop after some trainings."""
 
     def __init__(self, stop_after: int | None = None) -> None:
         self.lines: list[str] = []
@@ -43,7 +43,7 @@ class Recorder:
         """Exit status once enough has happened."""
         return 130 if self._stop_after is not None and len(self.results) >= self._stop_after else None
 
-    def defer(self) -> None:
+    def defer_signals(self) -> None:
         pass
 
     def log(self, text: str) -> None:
@@ -55,10 +55,10 @@ class Recorder:
     def progress(self, what: str, done: int, total: int) -> None:
         self.steps.append((what, done, total))
 
-    def phase(self, name: str, total: int, held: PhaseCounts) -> None:
+    def begin_phase(self, name: str, total: int, held: PhaseCounts) -> None:
         self.phases.append((name, held.done, total))
 
-    def expect(self, left: Callable[[], str]) -> None:
+    def set_forecast(self, left: Callable[[], str]) -> None:
         pass
 
     def notify(self, event: SweepEvent) -> None:
@@ -77,7 +77,7 @@ class Recorder:
 
 
 def settings_in(folder: Path, **changes: Any) -> Settings:
-    """Settings of a sweep that leaves everything below `folder` and takes some seconds."""
+    """Return settings of a sweep that keeps everything below `folder` and takes some seconds."""
     given: dict[str, Any] = {
         "data": TINY,
         "trials": 7,
@@ -109,7 +109,7 @@ def one_figure(
 
 
 def seven_oclock() -> datetime:
-    """A clock that stands still."""
+    """Return a clock that stands still."""
     return datetime(2026, 11, 20, 7, 0, tzinfo=UTC)
 
 

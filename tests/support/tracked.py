@@ -1,4 +1,4 @@
-"""A study in MLflow without a sweep: a tracker that is told what happens, and what MLflow has in the end."""
+"""A study in MLflow without a sweep: a tracker that receives events, and what MLflow has in the end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.faking import SPACE, new_plan
 
 
 def study_named(name: str) -> optuna.Study:
-    """An empty study in memory that was asked for three trials."""
+    """Return an empty study in memory that was asked for three trials."""
     study = optuna.create_study(study_name=name, direction="maximize")
     study.set_user_attr("trials", studies.pack_value(3))
     return study
@@ -38,7 +38,7 @@ def begun(
     status: str = "RUNNING",
     **options: Any,
 ) -> MlflowTracker:
-    """A tracker of a study, of a new one where that is a name."""
+    """Return a tracker of a study, of a new one where that is a name."""
     tracker = MlflowTracker(uri, warn=warn, **options)
     plan = new_plan(space, conditions or builders.conditions()).model_copy(update={"created": created})
     tracker.begin_sweep(study_named(study) if isinstance(study, str) else study, plan, status=status)
@@ -63,20 +63,20 @@ def waits(study: optuna.Study, result: TrialResult) -> None:
 
 
 def train(tracker: MlflowTracker, result: TrialResult) -> TrialResult:
-    """A training that has ended; its result."""
+    """Return a training that has ended; its result."""
     tracker.notify(ResultStored(result))
     return result
 
 
 def run_of(tracker: MlflowTracker, spec: TrialSpec | None = None) -> Run:
-    """What MLflow has of a training, or of the sweep, once it has everything."""
+    """Return what MLflow has of a training, or of the sweep, once it has everything."""
     assert tracker.wait_until_written() is None
     mirror = tracker.mirror
     return mirror.client.get_run(mirror.parent_run_id if spec is None else mirror.run_ids[name_of(spec)])
 
 
 def points_of(uri: str, experiment: str) -> dict[str, list[int]]:
-    """Steps of val/miou in each training's run, by its kind and number; a run that is there twice has them twice."""
+    """Return the steps of val/miou in each training's run, by its kind and number."""
     client = MlflowClient(uri)
     found: dict[str, list[int]] = {}
     for run in client.search_runs([experiment], "tags.sweeper.kind != 'sweep'", max_results=5000):

@@ -66,7 +66,7 @@ def test_a_sweep_without_room_ends_before_anything_is_trained(tmp_path: Path, mo
 
 
 def raised_from(error: BaseException) -> Exception:
-    """As Optuna's storage raises it."""
+    """Raise as Optuna's storage does."""
     outer = optuna.exceptions.StorageInternalError("the commit failed")
     outer.__cause__ = OperationalError("INSERT", {}, error)
     return outer

@@ -20,7 +20,7 @@ def test_a_renewal_counts_from_the_question_and_not_from_its_late_answer(
     url = postgres.fresh()
     stopped, continued = threading.Event(), threading.Event()
     first, second = leases.Lease(url, "study.s"), leases.Lease(url, "study.s")
-    keep = first._keep_renewing
+    keep = first._extend_lease
 
     def keep_and_stop(connection: Any) -> bool:
         kept = keep(connection)
@@ -29,7 +29,7 @@ def test_a_renewal_counts_from_the_question_and_not_from_its_late_answer(
             continued.wait(30)
         return kept
 
-    monkeypatch.setattr(first, "_keep_renewing", keep_and_stop)
+    monkeypatch.setattr(first, "_extend_lease", keep_and_stop)
     first.acquire(wait=False)
     try:
         assert stopped.wait(30)

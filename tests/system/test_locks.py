@@ -18,8 +18,8 @@ from sweeper.system.locks import lock_database_creation
 HOLD = """
 import sys
 from pathlib import Path
-from sweeper.system.locks import created_once
-with created_once(Path(sys.argv[1])):
+from sweeper.system.locks import lock_database_creation
+with lock_database_creation(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """

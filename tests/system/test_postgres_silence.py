@@ -32,7 +32,7 @@ pytestmark = pytest.mark.slow  # each waits for what does not come
 
 @pytest.fixture
 def through(postgres: Server) -> Iterator[tuple[Proxy, str, str]]:
-    """A proxy, the address of an empty database through it, and that past it."""
+    """Yield a proxy, the address of an empty database through it, and that past it."""
     direct = postgres.fresh()
     with proxied(direct) as (proxy, url):
         yield proxy, url, direct
@@ -40,7 +40,7 @@ def through(postgres: Server) -> Iterator[tuple[Proxy, str, str]]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What takes half a minute takes seconds; one alone is too few for making tables on a crowded machine."""
+    """Shorten half a minute to seconds; one alone is too few for making tables on a crowded machine."""
     monkeypatch.setattr(leases, "RENEW_SECONDS", 0.1)
     monkeypatch.setattr(server_side, "ANSWER_SECONDS", 3.0)
     monkeypatch.setitem(server_side.SOCKET, "connect_timeout", 2)
@@ -61,7 +61,7 @@ def holder(direct: str, purpose: str) -> str | None:
 
 
 def leave_a_ghost(proxy: Proxy, url: str, purpose: str) -> None:
-    """The lease of a process that is gone, of which the server was not told."""
+    """Leave the lease of a process that is gone without the server's knowledge."""
     dead = Lease(url, purpose)
     dead.acquire(wait=False)
     dead._end.set()
@@ -205,7 +205,7 @@ def test_a_leader_that_lost_the_study_says_what_is_left_and_leaves_the_sweeps_ru
                     connection.execute(leases._TAKE, ["study.study", other._token, "another", 60])
                 time.sleep(0.5)
 
-    with pytest.raises(LostStudyError, match=r"another process runs it by now.*sweeper run --study study --resume"):
+    with pytest.raises(LostStudyError, match=r"another process runs it now.*sweeper run --study study --resume"):
         sweep_in(tmp_path, Losing(), storage=url, trials=60)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("DELETE FROM sweeper_leases WHERE purpose = 'study.study'")

@@ -36,7 +36,7 @@ def laid(folder: Path) -> Path:
 
 
 def studied(url: str) -> str:
-    """A storage with a study."""
+    """Return a storage with a study."""
     storage = studies.open_storage(url)
     studies.create_study(storage, "my study", new_plan())
     storage.engine.dispose()

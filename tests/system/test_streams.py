@@ -103,6 +103,6 @@ def test_json_is_json_in_a_poor_encoding(tmp_path: Path, poor: dict[str, str]) -
 
 
 def test_no_command_writes_json_that_an_encoding_can_break() -> None:
-    """What an encoding lacks is written as \\U0001f3c3, which JSON does not know: escapes of its own are safe."""
+    r"""What an encoding lacks is written as \U0001f3c3, which JSON does not know: escapes of its own are safe."""
     for path in sorted((Path(__file__).parents[2] / "sweeper" / "cli").glob("*.py")):
         assert "ensure_ascii=False" not in path.read_text("utf-8"), path

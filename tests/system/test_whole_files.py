@@ -94,9 +94,8 @@ def test_a_signal_that_ends_a_command_leaves_nothing_half_written(number: signal
 
 def test_sighup_stays_ignored_under_nohup(tmp_path: Path) -> None:
     code = (
-        "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
-        "from sweeper.cli.signals import ended_as_by_ctrl_c\n"
-        "with ended_as_by_ctrl_c(): os.kill(os.getpid(), signal.SIGHUP); print('went on')"
+        "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN)\nfrom sweeper.cli.signals import "
+        "end_like_ctrl_c\nwith end_like_ctrl_c(): os.kill(os.getpid(), signal.SIGHUP); print('continued')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
-    assert done.stdout == "went on\n"
+    assert done.stdout == "continued\n"

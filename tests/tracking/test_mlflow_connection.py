@@ -30,8 +30,8 @@ def test_a_relative_address_names_a_file_below_the_working_folder_of_the_moment(
 @pytest.mark.slow
 def test_cold_starts_at_once_all_succeed(tmp_path: Path) -> None:
     code = (
-        "import sys; from sweeper.tracking import Tracker; from sweeper.storage import open_storage; "
-        "open_storage('sqlite:///sweeper.db'); Tracker('sqlite:///mlflow.db', warn=print)"
+        "import sys; from sweeper.tracking import MlflowTracker; from sweeper.storage import open_storage; "
+        "open_storage('sqlite:///sweeper.db'); MlflowTracker('sqlite:///mlflow.db', warn=print)"
     )
     starts = [
         subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE, text=True)

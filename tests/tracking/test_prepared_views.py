@@ -64,7 +64,7 @@ def test_views_are_sorted_by_the_metric_that_is_searched_for() -> None:
 
 
 def swept(uri: str, study: str) -> str:
-    """A store with a sweep of three trials and a confirmation; the experiment's id."""
+    """Return a store with a sweep of three trials and a confirmation; the experiment's id."""
     tracker = begun(uri, study, space=SPACE)
     families = ("weighted_ce", "dice_focal", "focal")
     trials = [builders.trial(family, 0.5 + 0.0625 * n, n) for n, family in enumerate(families)]
@@ -76,7 +76,7 @@ def swept(uri: str, study: str) -> str:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Server, dict[str, str]]:
-    """A server, not started, with two sweeps in its store, and the experiments' ids."""
+    """Return a server, not started, with two sweeps in its store, and the experiments' ids."""
     server = Server(tmp_path_factory.mktemp("views"))
     ids = {"older": swept(server.store, "older")}
     time.sleep(0.01)
@@ -155,7 +155,7 @@ def test_the_table_opens_with_the_columns_and_the_best_training_first(
 
 
 def rendered(address: str, folder: Path) -> str:
-    """The page as a browser shows it, once its rows are there."""
+    """Return the page as a browser shows it, once its rows are there."""
     page = ""
     for attempt in range(3):  # the first visit of a cold server may end before its scripts came
         own = ["--dump-dom", "--virtual-time-budget=20000", f"--user-data-dir={folder / str(attempt)}"]

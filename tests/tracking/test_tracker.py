@@ -65,14 +65,14 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Passes follow each other quickly."""
+    """Let passes follow each other quickly."""
     for name, seconds in {"PASS_EVERY": 0.02, "PAUSE_AFTER_FAILURE": 0.2}.items():
         monkeypatch.setattr(tracker_module, name, seconds)
 
 
 @pytest.fixture
 def line(uri: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
-    """The line of every tracker that begins."""
+    """Yield the line of every tracker that begins."""
     line = Line(connect_to_mlflow(uri))
     monkeypatch.setattr("sweeper.tracking.tracker.connect_to_mlflow", lambda *_: line)
     yield line
@@ -88,7 +88,7 @@ def wait_until(happened: Callable[[], bool]) -> None:
 
 
 def hung(uri: str, study: str, line: Line, trainings: int) -> MlflowTracker:
-    """A tracker that has so many trainings to write, and whose first request hangs."""
+    """Return a tracker that has so many trainings to write, and whose first request hangs."""
     tracker = begun(uri, study)
     assert tracker.wait_until_written() is None
     line.open.clear()
@@ -101,7 +101,7 @@ def hung(uri: str, study: str, line: Line, trainings: int) -> MlflowTracker:
 
 
 def statuses(uri: str, tracker: MlflowTracker) -> dict[str, str]:
-    """Of all runs, by kind and number."""
+    """Return the status of all runs, by kind and number."""
     found = MlflowClient(uri).search_runs([tracker.mirror.experiment_id])
     named = {run.data.tags["sweeper.kind"] + run.data.tags.get("sweeper.trial", ""): run.info.status for run in found}
     assert len(named) == len(found)
@@ -156,7 +156,7 @@ def test_whichever_request_is_lost_the_next_pass_makes_it_whole_and_nothing_twic
         assert cut.requests == asked and not again.mirror.made | again.mirror.completed
 
 
-# --- Beside the training loop ---
+# --- Next to the training loop ---
 
 
 def test_a_server_that_hangs_holds_no_training(uri: str, line: Line) -> None:
@@ -191,7 +191,7 @@ def test_while_it_is_away_it_is_asked_now_and_then_and_told_everything_when_it_i
         tracker.set_description("nothing new")
         time.sleep(0.01)
     assert line.requests - asked <= 1 / tracker_module.PAUSE_AFTER_FAILURE + 1  # however much happens
-    assert len(warnings) == 1 and "fails: cut" in warnings[0] and "sweep goes on" in warnings[0]
+    assert len(warnings) == 1 and "fails: cut" in warnings[0] and "sweep continues" in warnings[0]
     line.cut = None
     assert tracker.wait_until_written() is None
     assert len(warnings) == 2 and "answers again" in warnings[1]
@@ -201,7 +201,7 @@ def test_while_it_is_away_it_is_asked_now_and_then_and_told_everything_when_it_i
 
 
 def artifacts(uri: str, tracker: MlflowTracker) -> dict[str, str]:
-    """The report's files in MLflow."""
+    """Return the report's files in MLflow."""
     place = MlflowClient(uri).get_run(tracker.mirror.parent_run_id).info.artifact_uri
     folder = Path(unquote(urlsplit(place).path)) / "report"
     return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*.*")}
@@ -311,7 +311,7 @@ def so_far(result: TrialResult, evaluations: int) -> TrialResult:
 
 
 def pause(tracker: MlflowTracker, study: optuna.Study, trial: TrialResult, evaluations: int = 1) -> str:
-    """It waits at a rung; the id of its run."""
+    """Let a trial wait at a rung, and return the id of its run."""
     waits(study, so_far(trial, evaluations))
     tracker.notify(TrainingPaused(trial.spec, so_far(trial, evaluations)))
     run = run_of(tracker, trial.spec)
@@ -335,7 +335,7 @@ def test_a_paused_training_goes_on_in_its_own_run(uri: str) -> None:
     }
     again = begun(uri, study)
     train(again, trials[1])
-    train(again, so_far(trials[2], 1).model_copy(update={"state": "pruned"}))  # it was not gone on with
+    train(again, so_far(trials[2], 1).model_copy(update={"state": "pruned"}))  # it was not continued
     again.end_sweep("FINISHED")
     assert statuses(uri, again) == dict.fromkeys(("sweep", "trial0", "trial1", "trial2"), "FINISHED")
     assert [run_of(again, trial.spec).info.run_id for trial in trials] == ids

@@ -1,5 +1,7 @@
-"""MLflow's file deleted, replaced or emptied while a sweep writes to it: said at once and at the end, with the command
-that writes the store again."""
+"""MLflow's file is deleted, replaced or emptied while a sweep writes to it.
+
+That is reported at once and at the end, with the command that writes the store again.
+"""
 
 from __future__ import annotations
 

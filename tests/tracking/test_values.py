@@ -19,7 +19,7 @@ from tests.support.tracked import begun, keep, run_of, study_named, train
 
 @pytest.fixture(scope="module")
 def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """One store for all tests: making and migrating it takes seconds."""
+    """Return one store for all tests: making and migrating it takes seconds."""
     return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
 
 

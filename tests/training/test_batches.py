@@ -1,4 +1,4 @@
-"""Training batches: what keys them, where their crops lie, and how they are augmented."""
+"""Training batches: what keys them, where their crops are, and how they are augmented."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def compiled() -> Iterator[list[nn.Module]]:
-    """The networks that were told to be compiled; they are not, as that takes long."""
+    """Yield the networks that were to be compiled; they are not, as that takes long."""
     told = list[nn.Module]()
 
     def note(module: nn.Module, *, dynamic: bool) -> nn.Module:
@@ -54,7 +54,7 @@ def context(tiny: Dataset, tmp_path: Path) -> WorkerContext:
 
 
 def plain(context: WorkerContext) -> WorkerContext:
-    """The same without compiling."""
+    """Return the same without compiling."""
     recipe = context.conditions.recipe.model_copy(update={"compiled": False})
     return replace(context, conditions=context.conditions.model_copy(update={"recipe": recipe}))
 
@@ -76,7 +76,7 @@ def test_the_network_that_takes_steps_is_compiled_and_its_average_is_not(
 
 
 def failing(error: Exception) -> Callable[..., Callable[..., None]]:
-    """A compiler, what it makes raises this."""
+    """Return a compiler, what it makes raises this."""
 
     def fail(*_: object) -> None:
         raise error
@@ -128,7 +128,7 @@ def another_each_step(in_channels, classes): return Net(in_channels, classes, Tr
 def test_a_network_that_needs_more_than_one_compilation_is_refused(
     function: str, context: WorkerContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """torch compiles eight of them, and then goes on with the network as it is."""
+    """Torch compiles eight of them, and then continues with the network as it is."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     with own_module("changing_nets", CHANGING, tmp_path, monkeypatch) as name, pytest.raises(UsageError) as told:
         compile_for_study(with_model(context, f"{name}:{function}"))
@@ -137,7 +137,7 @@ def test_a_network_that_needs_more_than_one_compilation_is_refused(
 
 
 def with_model(context: WorkerContext, function: str) -> WorkerContext:
-    """The same with a network of the user's."""
+    """Return the same with the user's network."""
     code = find_code(function, "--model")
     changes = {"model": code, "arch": code.name, "encoder": "", "encoder_depth": 5}
     recipe = context.conditions.recipe.model_copy(update=changes)
@@ -146,7 +146,7 @@ def with_model(context: WorkerContext, function: str) -> WorkerContext:
 
 @pytest.fixture
 def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A small network of the user's, which takes seconds to compile; nothing was compiled before."""
+    """Yield the user's small network, which takes seconds to compile; nothing was compiled before."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
     with own_module("own_nets", NETS, tmp_path, monkeypatch) as name:
         yield f"{name}:build"

@@ -1,5 +1,4 @@
-"""Real ImageNet weights through `--encoder-weights FILE`: the encoder sees photographs as what they are, and learns
-sooner."""
+"""Real ImageNet weights through `--encoder-weights FILE`: the encoder recognises photographs, and learns sooner."""
 
 from __future__ import annotations
 
@@ -44,7 +43,7 @@ def photograph(name: str, folder: Path) -> str:
 
 @torch.no_grad()
 def probability(name: str, inputs: EncoderInputs, folder: Path) -> float:
-    """What the encoder, its head put back, gives the class of a photograph that is normalised so."""
+    """Return what the encoder, its head put back, gives the class of a photograph that is normalised so."""
     file = weights_file(folder)
     encoder = smp.encoders.get_encoder(ENCODER, weights=None)
     load_encoder(encoder, ENCODER, str(file))

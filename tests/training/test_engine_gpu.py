@@ -1,6 +1,6 @@
 """What only a GPU can show of whole trainings: recordings, pixels in its memory, low precision.
 
-Everything here has a test on a processor beside it, with stand-ins for what a GPU does.
+Everything here has a similar test on a processor, with stand-ins for what a GPU does.
 """
 
 from __future__ import annotations

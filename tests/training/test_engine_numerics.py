@@ -31,7 +31,7 @@ RECIPE = Recipe(size=64, batch_size=4, steps=STEPS, confirm_steps=STEPS)
 
 @pytest.fixture(scope="module")
 def blobs(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Something that is learned in 60 steps."""
+    """Return something that is learned in 60 steps."""
     return load_dataset("synthetic:blobs?images=20&size=64&foreground=0.1", tmp_path_factory.mktemp("blobs"))
 
 
@@ -40,7 +40,7 @@ def spec(seed: int, number: int = 0, steps: int = STEPS, lr: float = RATE) -> Tr
 
 
 def plain(dataset: Dataset, seed: int) -> tuple[list[float], list[float], float]:
-    """As one would write it: float32, default memory layout, unfused AdamW, BCE, one image at a time, argmax.
+    """Train as one would write it: float32, default layout, unfused AdamW, BCE, one image at a time, argmax.
 
     Returns:
         Training loss of the first two steps, its mean between evaluations, and the averaged network's mIoU on
@@ -126,7 +126,7 @@ def test_the_fast_path_learns_what_the_plain_one_learns(blobs: Dataset, precisio
 
 
 def results(backend: Backend, conditions: Conditions, specs: list[TrialSpec], folder: Path) -> dict[object, str]:
-    """What each training gave, but for its durations."""
+    """Return what each training gave, without its durations."""
     found: dict[object, str] = {}
     with closing(backend):
         executor = backend.open(conditions, folder)

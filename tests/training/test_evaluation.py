@@ -135,16 +135,16 @@ def test_ignored_pixels_and_padding_count_nowhere(tiny: Dataset) -> None:
 
         channels, dtype = open_store(tiny.store).channels, open_store(tiny.store).dtype
 
-        def mask(self, index: int) -> Any:
+        def get_mask(self, index: int) -> Any:
             mask = np.array(open_store(tiny.store).get_mask(index))[:61]
             mask[:, :32] = IGNORE
             return mask
 
-        def image(self, index: int) -> Any:
+        def get_image(self, index: int) -> Any:
             return np.array(open_store(tiny.store).get_image(index))[:61]
 
-        def forget(self) -> None:
-            """Nothing is mapped for long."""
+        def release_memory(self) -> None:
+            """Map nothing for long."""
 
     bench = evaluator(tiny)
     bench._store = Masked()  # type: ignore[assignment]

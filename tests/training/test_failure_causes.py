@@ -1,4 +1,4 @@
-"""What is told of an error: by its own fault, for want of memory, or as the device is lost."""
+"""What is said of an error: by its own fault, for want of memory, or as the device is lost."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ PLACES = {"size": 32, "batch_size": 5, "seed": 3}
 
 
 def a_store(folder: Path, kind: type[np.unsignedinteger[Any]], channels: int) -> PixelStore:
-    """Images of several sizes, some smaller than a crop."""
+    """Return images of several sizes, some smaller than a crop."""
     rng = np.random.default_rng(1)
     with StoreWriter(folder, channels=channels, dtype=np.dtype(kind)) as writer:
         for height, width in ((40, 64), (20, 50), (64, 33), (32, 32)):
@@ -125,7 +125,7 @@ class Replayed:
 
 @pytest.fixture(autouse=True)
 def recordings(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> list[Replayed]:
-    """What is recorded, on a processor."""
+    """Return what is recorded, on a processor."""
     made: list[Replayed] = []
     if "cuda" not in request.keywords:
         monkeypatch.setattr(graph_steps, "RECORDING_DEVICES", {"cuda", "cpu"})
@@ -134,7 +134,7 @@ def recordings(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) 
 
 
 def steps_of(dataset: Dataset, recipe: Recipe = GRAPH, *, family: str = "dice_ce", fits: bool = True) -> TrainingSteps:
-    """The steps of a training. `fits`: its pixels are on the device."""
+    """Return the steps of a training. `fits`: its pixels are on the device."""
     store = open_store(dataset.store)
     held = (
         None if recipe.crops == "uniform" else estimate_pixels_in_crops(dataset, store, recipe.size, recipe.batch_size)
@@ -152,7 +152,7 @@ def steps_of(dataset: Dataset, recipe: Recipe = GRAPH, *, family: str = "dice_ce
 
 
 def trainings_of(dataset: Dataset, folder: Path) -> WorkerTrainings:
-    """Those of a process that records steps."""
+    """Return those of a process that records steps."""
     conditions = Conditions(dataset=dataset, recipe=GRAPH, seed=0)
     return WorkerTrainings(WorkerContext(conditions, open_store(dataset.store), "cpu", folder))
 
@@ -266,7 +266,7 @@ def test_a_change_that_is_no_number_is_no_small_difference() -> None:
 
 
 def fails(step: Callable[[], None], device: torch.device) -> Replayed:
-    """As torch.cuda.graph does where something in the step cannot be recorded: its end raises, too."""
+    """Fail as torch.cuda.graph does if something in the step cannot be recorded: its end raises, too."""
     try:
         step()  # a part of it was done
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
@@ -298,7 +298,7 @@ def test_a_network_that_draws_takes_the_steps_of_a_plain_training(tiny: Dataset,
 
 @contextmanager
 def one_wait(device: torch.device) -> Iterator[list[str]]:
-    """As on a GPU, of a loss that reads a value."""
+    """Report one wait, as on a GPU for a loss that reads a value."""
     yield ["called a synchronizing CUDA operation"]
 
 
@@ -316,8 +316,7 @@ def test_why_steps_are_not_recorded_is_logged_once(
 
 
 def test_recorded_steps_go_on_from_a_checkpoint(tiny: Dataset, tmp_path: Path) -> None:
-    """And plain ones from theirs, as where --engine is another one: the optimiser's state is the same but for the
-    tensor that is the rate."""
+    """Plain steps continue recorded ones, as with another --engine: the optimiser keeps its state except the rate."""
     store, values = open_store(tiny.store), {}
     for recipes in ((GRAPH, GRAPH), (GRAPH, LONG)):
         path = tmp_path / f"{recipes[1].engine}.pt"
@@ -350,7 +349,7 @@ def test_what_cannot_be_recorded_is_refused_before_anything_is_trained() -> None
     assert resolve_resumed_recipe(Settings(engine="graph"), SMALL, gpu, 10).engine == "graph"
     assert (
         resolve_resumed_recipe(Settings(), GRAPH, cpu, 10).engine == "graph"
-    )  # begun on a GPU, gone on with on a processor
+    )  # begun on a GPU, continued on a processor
 
 
 # --- On a GPU ---

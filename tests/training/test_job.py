@@ -39,7 +39,7 @@ def context(dataset: Dataset, folder: Path, **changes: Any) -> WorkerContext:
 
 
 def timed_out(answer: JobResult | WorkerLost) -> TrialResult:
-    """The result without its durations."""
+    """Return the result without its durations."""
     assert isinstance(answer, JobResult)
     evaluations = tuple(e.model_copy(update={"seconds": 0.0}) for e in answer.result.evaluations)
     return answer.result.model_copy(update={"evaluations": evaluations, "seconds": 0.0, "seconds_per_step": None})
@@ -71,7 +71,7 @@ def test_a_job_goes_on_where_it_paused_or_from_its_start_if_its_file_is_spoilt(
     assert begun == ([2, 4, 6] if harm == "none" else [0, 2, 4, 6])
     assert isinstance(told, JobResult) and told.finished and timed_out(told) == timed_out(whole)
     assert not Canary.sung
-    assert ("the training begins anew" in told.note and str(path) in told.note) == (
+    assert ("the training begins again" in told.note and str(path) in told.note) == (
         harm in {"truncated", "pickle", "bit"}
     )
 
@@ -126,7 +126,7 @@ class Canary:
 def test_a_training_cut_at_each_rung_gives_what_one_gives_that_ran_through(
     tiny: Dataset, tmp_path: Path, between: str
 ) -> None:
-    """All that each rung tells, to the last digit."""
+    """All that each rung reports, to the last digit."""
     asked, other = BOUNDARY, spec(steps=8, number=1, family="focal")
     whole = WorkerTrainings(context(tiny, tmp_path / "whole")).run_job(TrainingJob(asked, 8))
     shop, told = context(tiny, tmp_path / "cut"), []

@@ -94,7 +94,7 @@ NUMBER = 3
 
 @pytest.fixture
 def nets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A module of networks in the working folder; its name."""
+    """Yield a module of networks in the working folder; its name."""
     with own_module("own_nets", NETS, tmp_path, monkeypatch) as name:
         yield name
 

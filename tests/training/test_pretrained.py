@@ -37,7 +37,7 @@ FILES = {
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of the hub's, and a library that may ask it."""
+    """Return an empty cache of the hub's, and a library that may ask it."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     # What its later releases request of the hub besides, once a process.
@@ -61,7 +61,7 @@ def hub_that(manner: Manner, monkeypatch: pytest.MonkeyPatch, files: dict[str, b
 
 
 def fetched(encoder: str) -> list[Any]:
-    """What it sends, but for the first None."""
+    """Return what it sends, except the first None."""
     ours, theirs = Pipe()
     fetch_imagenet(theirs, encoder)
     utils.enable_progress_bars()

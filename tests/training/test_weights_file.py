@@ -26,7 +26,7 @@ from tests.support.faking import FakeExecutor, fake_result, new_plan, train
 
 @pytest.fixture
 def kept(tmp_path: Path) -> Path:
-    """The recommended network of a study `s` in the folder, whose trainings were invented."""
+    """Return the recommended network of a study `s` in the folder, whose trainings were invented."""
     study = studies.create_study(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "s", new_plan())
     train(study, FakeExecutor(fake_result), plan=new_plan())
     chosen = recommended_in(tmp_path)
@@ -49,7 +49,7 @@ def turn(path: Path, bit: int) -> None:
 
 
 def exponent(path: Path) -> int:
-    """A high bit of the exponent of the last weight: little-endian float32 at the end of the file."""
+    """Return a high bit of the exponent of the last weight: little-endian float32 at the end of the file."""
     return 8 * path.stat().st_size - 2
 
 

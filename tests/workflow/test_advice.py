@@ -16,7 +16,7 @@ IMBALANCE = 60.0
 
 
 def advised(space: SearchSpace, share: float = 0.05) -> SearchSpace:
-    """By the advice for data whose foreground is such a share: shapes of 5 % were measured."""
+    """Return the advised space for data with this share of foreground: shapes of 5 % were measured."""
     profile = builders.profile()
     back, front = (
         row.model_copy(update={"pixel_share": part, "component_pixels": (60.0, 110.0, 200.0)})

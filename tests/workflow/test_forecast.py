@@ -1,4 +1,4 @@
-"""How long a sweep takes: measured, told early, and less with everything that is trained."""
+"""How long a sweep takes: measured, announced early, and less with everything that is trained."""
 
 from __future__ import annotations
 

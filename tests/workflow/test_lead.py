@@ -1,4 +1,4 @@
-"""An open study is led: what is kept of what was asked, and the answer so far, wherever it is told."""
+"""An open study is led: what is kept of the request, and the answer so far, wherever it is published."""
 
 from __future__ import annotations
 

@@ -77,8 +77,8 @@ def test_the_quicker_precision_is_taken_by_a_margin(
     assert choose_precision(times) == wanted
     precision, (line,), _ = settled(conditions, Machine(times), tmp_path)
     assert precision == wanted
-    assert f"{1000 * times['float32']:.0f} ms in float32" in line and f"trained in {wanted}" in line
-    assert f"as measured; --precision {wanted} gives the same numbers" in line
+    assert f"{1000 * times['float32']:.0f} ms in float32" in line and f"trainings use {wanted}" in line
+    assert f"--precision {wanted} fixes that for a repetition" in line
 
 
 def test_a_measurement_is_kept_for_the_machine_its_torch_and_its_recipe(

@@ -29,7 +29,7 @@ Sweeper = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def study(tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> studies.RetryingStorage:
-    """A study of three test images with cracks whose trainings were invented."""
+    """Return a study of three test images with cracks whose trainings were invented."""
     return study_of(tmp_path, tiny, SMALL, monkeypatch)
 
 
@@ -42,7 +42,7 @@ def test_the_report_decides_by_the_limit_and_says_what_it_promises(
     document = json.loads(out)
     misses = document["misses"]
     assert (misses["share"], misses["images"], misses["class_name"]) == (0.4, 3, "crack")
-    # Every pixel of these answers lies at logit ±2: what is missed at 0.5 is found from 0.119 down.
+    # Every pixel of these answers is at logit ±2: what is missed at 0.5 is found from 0.119 down.
     assert document["recommended"]["threshold"] == misses["point"] == pytest.approx(0.119, abs=0.005)
     assert misses["before"] == 0.5 and misses["missed"] == 0 < misses["missed_before"]
     assert f"def predict(logits, threshold={misses['point']:.3g}):" in document["recommended"]["snippet"]

@@ -22,7 +22,7 @@ TIMES = {"sweeper.key", "mlflow.note.content", "mlflow.parentRunId"}
 
 
 def runs_in(uri: str) -> dict[tuple[str, str], Run]:
-    """Runs of the study by kind and number; fails if one is there twice."""
+    """Return the runs of the study by kind and number; fail if one is present twice."""
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("study")
     assert experiment is not None
@@ -65,7 +65,7 @@ def again(folder: Path, uri: str | None = None) -> MlflowDocument:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a small finished sweep."""
+    """Return a folder with a small finished sweep."""
     folder = tmp_path_factory.mktemp("finished")
     sweep_in(folder)
     return folder

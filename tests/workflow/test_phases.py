@@ -43,7 +43,7 @@ THREE = (
 
 
 def kept(study: optuna.Study) -> dict[str, Any]:
-    """Everything that a report is made of, apart from how often a search trial was begun."""
+    """Return everything that a report is made of, except how often a search trial was begun."""
     attributes = study.user_attrs
     extra = {k: v for k, v in attributes.items() if k.split("/")[0] in {"recheck", "confirm", "probe"}}
     searched = {training_key(r.spec): (r.state, r.value) for r in studies.search_results(study)}
@@ -139,7 +139,7 @@ def test_a_sweep_that_was_cut_off_anywhere_ends_as_one_that_was_not(after: int, 
 
 def test_a_leader_that_lost_the_study_begins_nothing_more_and_leaves_what_runs_to_the_other() -> None:
     study, display = new_study(), Recorder()
-    with pytest.raises(LostStudyError, match="another process runs it by now"):
+    with pytest.raises(LostStudyError, match="another process runs it now"):
         train(study, FakeExecutor(workers=2), display, lost=lambda: len(display.results) >= 3)
     states = Counter(trial.state for trial in study.trials)
     assert states[TrialState.RUNNING] > 0  # as the other found it
@@ -150,7 +150,7 @@ def test_a_leader_that_lost_the_study_begins_nothing_more_and_leaves_what_runs_t
 
 
 class Scripted:
-    """A judge that says what it is told, one interim analysis after the other."""
+    """A judge with scripted answers, one interim analysis after the other."""
 
     def __init__(self, *judgements: RoundDecision) -> None:
         self._judgements, self.seen = judgements, list[list[str]]()
@@ -245,7 +245,7 @@ def test_a_confirmation_that_was_to_end_at_probable_goes_on_where_that_is_not_as
     again = Scripted(said(*LEVELS), said(*LEVELS))
     monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", again)
     train(study, trials=7, analyses=THREE)
-    assert [len(seen) for seen in again.seen] == [8, 12]  # two seeds are weighed anew, then three
+    assert [len(seen) for seen in again.seen] == [8, 12]  # two seeds are analysed again, then three
     assert read_analyses(study.user_attrs).until == "settled"
 
 
@@ -273,7 +273,7 @@ def test_a_failed_confirmation_is_tried_once_a_session_and_a_mended_one_is_analy
     assert evidence is not None and "dice" not in {f.family for f in evidence.finalists}
     found = draw_conclusion(recorded(study))
     assert any(r.startswith("dice was to be confirmed, too, but all of its 2 trainings failed") for r in found.reasons)
-    assert any("mend their cause" in step for step in found.next_steps)
+    assert any("fix their cause" in step for step in found.next_steps)
     train(study, trials=7)
     evidence = draw_conclusion(recorded(study)).evidence
     assert not any("was to be confirmed" in reason for reason in draw_conclusion(recorded(study)).reasons)
@@ -312,7 +312,7 @@ class Time:
         self.now += 0.1 * spec.steps
 
     def executor(self) -> FakeExecutor:
-        """Does such trainings."""
+        """Do such trainings."""
         given = lambda spec: fake_result(spec).model_copy(update={"seconds": 0.1 * spec.steps})  # noqa: E731
         return FakeExecutor(given, began=self.began)
 

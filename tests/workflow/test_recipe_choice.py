@@ -86,7 +86,7 @@ OTHER = {
 
 @pytest.mark.parametrize("option", OTHER)
 def test_each_option_of_the_recipe_is_heeded_by_a_new_study_and_by_a_resume(option: str) -> None:
-    hardware = GPU if option == "engine" else CPU  # which alone records steps unless told otherwise
+    hardware = GPU if option == "engine" else CPU  # which alone records steps unless set otherwise
     plain, asked = recipe_of(hardware), recipe_of(hardware, **{option: OTHER[option]})
     resumed = resolve_resumed_recipe(Settings(resume=True, **{option: OTHER[option]}), plain, hardware, 30)  # type: ignore[arg-type]
     field = RECIPE_OPTIONS.get(option, option)

@@ -101,7 +101,7 @@ def test_a_folder_that_cannot_be_written_ends_no_sweep(tmp_path: Path) -> None:
 
 
 def gone() -> int:
-    """The id of a process that was."""
+    """Return the id of a process that was."""
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     return child.pid

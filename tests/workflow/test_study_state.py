@@ -50,8 +50,8 @@ class Everybody(Recorder):
     def sweep(self) -> SweepRecord:
         return studies.load_sweep(self.storage, NAME)
 
-    def phase(self, name: str, total: int, held: PhaseCounts) -> None:
-        super().phase(name, total, held)
+    def begin_phase(self, name: str, total: int, held: PhaseCounts) -> None:
+        super().begin_phase(name, total, held)
         self.live.begin_phase(name, total, held)
 
     def notify(self, event: SweepEvent) -> None:
@@ -105,7 +105,7 @@ class Everybody(Recorder):
             assert left["search"].most == to_train, "forecast and status"
         tested = row.on == "test"
         assert row.answer == life.answer or not life.answer, "answer of status and studies"
-        assert ("nothing is tested" in row.answer) == (not tested and row.best is not None)
+        assert ("not tested" in row.answer) == (not tested and row.best is not None)
         assert tested == bool(self.sweep().analyses_taken), "only an analysis is an answer"
         if (life.phase, tested) not in self.moments:
             found = draw_conclusion(self.sweep())
@@ -148,7 +148,7 @@ def test_a_resume_counts_what_is_there_and_says_the_last_answer_first(here: None
     second.train()
     assert second.published[0] == before.answer
     assert second.phases[0][:2] == ("search", before.trials)
-    assert not any("nothing is tested" in answer for answer in second.published) or before.on != "test"
+    assert not any("not tested" in answer for answer in second.published) or before.on != "test"
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""What flows through sweeper, from images to report. Read in the order below, it tells the whole story.
+"""Records that flow through sweeper, from images to report, in the order in which they are made.
 
     images + masks → Dataset → ImbalanceProfile → SearchSpace → TrialSpec → TrialResult → Evidence → Recommendation
 

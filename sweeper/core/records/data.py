@@ -20,7 +20,7 @@ IGNORE = 255
 
 
 class ImageInfo(Record):
-    """One labelled image of a data set; its pixels lie in the store at the same index."""
+    """One labelled image of a data set; its pixels are in the store at the same index."""
 
     stem: str
     height: int = Field(gt=0)
@@ -30,38 +30,38 @@ class ImageInfo(Record):
     ignored: int = Field(0, ge=0)
     """Pixels without a label."""
     split: SplitName | None = None
-    """Where `split.csv` puts it; None = to be assigned."""
+    """Split that `split.csv` assigns; None = to be assigned."""
     group: str | None = None
-    """Images of one group never lie on two sides of a split; None = a group of its own."""
+    """Images of one group are never on two sides of a split; None = a group of its own."""
     open_turn: int = Field(1, ge=1, le=8)
     """The image's EXIF orientation, where sizes cannot say whether its label was drawn before or after it; else 1."""
 
 
 class Patterns(Record):
-    """How the images and masks of a data set are called, below its folder: `img/**/*.jpg`, `labels/{stem}.png`."""
+    """Patterns of the names of images and masks, below the data folder: `img/**/*.jpg`, `labels/{stem}.png`."""
 
     images: str = Field(min_length=1)
     masks: str = Field(min_length=1)
 
 
 class Dataset(Record):
-    """What was read: names, sizes, label counts and given splits of all images, and where the pixels lie."""
+    """Data set as read: names, sizes, label counts and given splits of all images, and where the pixels are."""
 
     name: str
     source: str
-    """What the user asked for: a path or `synthetic:NAME?…`."""
+    """Data source as the user gave it: a path or `synthetic:NAME?…`."""
     format: str | None = None
     """Name of the format of the annotations; None for synthetic sets."""
     patterns: Patterns | None = None
-    """What the user said of the files' names (`--images`, `--masks`); None = they are found by the format."""
+    """Patterns of file names that the user gave (`--images`, `--masks`); None = the format finds the files."""
     class_map: dict[str, tuple[str, ...]] | None = None
     """The user's classes and the labels or names that became them (`--class-map`); None = all as they are."""
     groups: str = "none"
-    """How images are put in groups (`--groups`); none = only as `split.csv` or the annotations say."""
+    """Rule by which images are grouped (`--groups`); none = only as `split.csv` or the annotations say."""
     grouped_by: str | None = None
-    """What gave the groups: folder, name, split.csv, the annotations, or the user's pattern."""
+    """Source of the groups: folder, name, split.csv, the annotations, or the user's pattern."""
     read_as: str | None = None
-    """What was found there, in one line; None for synthetic sets."""
+    """Layout that was found, in one line; None for synthetic sets."""
     digest: str
     """`sha256:…` of everything that can change a result: pixels, labels, class names, splits, groups."""
     task: Task
@@ -73,9 +73,9 @@ class Dataset(Record):
     """Folder of the decoded pixels (`sweeper.data.store`)."""
     images: tuple[ImageInfo, ...] = Field(min_length=1)
     warnings: tuple[str, ...] = ()
-    """What is allowed but should be known, in sentences."""
+    """Warnings about allowed but notable properties, in sentences."""
     notes: tuple[str, ...] = ()
-    """Those of them that the reader had: of what lies there, whichever images are left out afterwards."""
+    """Notes of the reader, about all images it read, whichever are left out afterwards."""
     excluded: tuple[str, ...] = ()
     """Stems that the user had left out (`--exclude`), ascending; none of `images` is among them."""
     resized: int | None = Field(None, ge=1)
@@ -103,7 +103,7 @@ class Split(Record):
 
 
 class ClassProfile(Record):
-    """How one class occurs."""
+    """Frequency and sizes of one class."""
 
     name: str
     pixel_share: float
@@ -129,7 +129,7 @@ class ImbalanceProfile(Record):
     """Images with nothing but class 0 (and unlabelled pixels)."""
     classes: tuple[ClassProfile, ...]
     imbalance: float
-    """Binary: background / foreground pixels. Multi-class: commonest / rarest class that occurs."""
+    """Binary: background / foreground pixels. Multi-class: most common / rarest class that occurs."""
     pos_weight: float | None
     """Binary: the weight that balances the pixel proportions (= imbalance); None for multi-class."""
     alpha: float | None
@@ -168,22 +168,23 @@ class FamilyStart(Record):
 
 
 class SearchSpace(Record):
-    """What is searched: the families, their coordinates, and the learning rate tuned equally for each."""
+    """Search space: the families, their coordinates, and the learning rate, tuned equally for each."""
 
     name: str
     task: Task
     lr: Coordinate
     families: tuple[FamilySpace, ...] = Field(min_length=1)
     starts: tuple[FamilyStart, ...] = ()
-    """What similar data advise to try after the defaults; the families begin in the order of their first one."""
+    """Configurations to try after the defaults, from similar data; the families begin in the order of their first
+    one."""
 
 
 class UserLoss(Record):
-    """A loss of the user's, as its code declares it."""
+    """The user's loss, as its code declares it."""
 
     code: UserCode
     takes: tuple[Literal["task", "classes", "ignore_index"], ...] = ()
-    """What it asks for beside its hyper-parameters."""
+    """Arguments that it requests in addition to its hyper-parameters."""
     coordinates: dict[str, Coordinate]
     """Ranges of its hyper-parameters."""
     starts: dict[str, float]
@@ -191,5 +192,5 @@ class UserLoss(Record):
 
     @property
     def name(self) -> str:
-        """Of the family: that of the function."""
+        """Name of the family: that of the function."""
         return self.code.function

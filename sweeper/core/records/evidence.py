@@ -29,18 +29,18 @@ class Interval(Record):
 
 
 Scope = Literal["both", "trainings", "images"]
-"""What else than was measured an interval speaks of: other trainings and other images; other trainings, scored alike,
-where no images are told apart; other images, answered by these very networks."""
+"""What an interval generalises to, beyond what was measured: other trainings and other images; other trainings,
+scored alike, where images are not distinguished; other images, answered by these very networks."""
 
 
 class Scale(Record):
-    """What the compared score is called, and in which numbers it is told. Higher is better."""
+    """Name of the compared score, and how its numbers are printed. Higher is better."""
 
     score: str = "mIoU"
     digits: int = Field(3, ge=0)
     """Decimals."""
     hundredth: float = Field(0.01, gt=0)
-    """What 0.01 mIoU is in the score's own unit; whatever is said of usual differences and noise is scaled by it."""
+    """Size of 0.01 mIoU in the score's own unit; usual differences and noise are scaled by it."""
 
 
 Until = Literal["settled", "probable"]
@@ -49,7 +49,7 @@ finalist is a safe choice or *probable*."""
 
 
 class InterimAnalysis(Record):
-    """A planned interim analysis of the confirmation: after so many seeds, at such a level."""
+    """Planned interim analysis of the confirmation: its number of seeds and its level."""
 
     seeds: int = Field(ge=1)
     error: float = Field(gt=0, lt=1)
@@ -60,12 +60,12 @@ class InterimAnalysis(Record):
 
     @property
     def spends(self) -> float:
-        """The same, where it is not told: `error`."""
+        """Error that it spends; `error` unless given."""
         return self.error if self.spent is None else self.spent
 
 
 class Regret(Record):
-    """What taking a finalist can cost: its regret, the best finalist's true mean test mIoU less its own, in mIoU.
+    """Possible cost of a finalist: its regret, the best finalist's true mean test mIoU minus its own, in mIoU.
 
     Posterior values of a hierarchical model (`sweeper.evidence.regret`).
     """
@@ -83,21 +83,21 @@ class Regret(Record):
 
 
 class Contender(Record):
-    """What the verdict asks of each of those that are compared: a finalist, or a method that was trained elsewhere."""
+    """What the verdict needs of each candidate: a finalist, or a method that was trained elsewhere."""
 
     family: str
     """Its name."""
     seeds: tuple[int, ...]
     regret: Regret | None = None
-    """What taking it can cost; None where it cannot be told: one finalist, one seed, one image."""
+    """Possible cost of taking it; None if unknown: one finalist, one seed, one image."""
     collapses: int = 0
-    """How many of its trainings collapsed."""
+    """Number of of its trainings collapsed."""
     collapses_in_search: int = 0
-    """How many trainings of the very configuration collapsed before the confirmation."""
+    """Number of trainings of the very configuration collapsed before the confirmation."""
 
     @property
     def trainings(self) -> int:
-        """How many trainings it was confirmed by."""
+        """Number of trainings it was confirmed by."""
         return len(self.seeds)
 
 
@@ -106,13 +106,13 @@ class FinalistEvidence(Contender):
 
     params: dict[str, float]
     lr: float
-    """What is recommended: the middle of `rates`; without them the one rate that all its trainings have."""
+    """Recommended learning rate: the middle of `rates`; without them the one rate of all its trainings."""
     rates: RateRange | None = None
     """The range that its seeds' learning rates were drawn from; None = all have the same."""
     seed_lrs: tuple[float, ...] = ()
     """The learning rate of each of its seeds."""
     found_as: SameLoss | None = None
-    """What the search called it, where that was another name for the same function."""
+    """The search's other name for the same function, if it had one."""
     search_trial: int
     search_value: float
     """Objective of that trial on validation."""
@@ -121,14 +121,14 @@ class FinalistEvidence(Contender):
     trials_tried: int = 0
     """Search trials of its family, stopped ones among them."""
     trials_completed: int = 0
-    """How many of them were trained to the end."""
+    """Number of of them were trained to the end."""
     run_ids: tuple[str, ...]
     points: tuple[float, ...]
     """Operating point of each run, chosen on its own validation split; with folds a seed has several runs."""
     miou: Interval
     miou_at_default: float
     own_score: Interval | None = None
-    """In the metric that is compared (`Contest.scale`); None = that is mIoU."""
+    """Score in the compared metric (`Contest.scale`); None = that is mIoU."""
     own_score_at_default: float | None = None
     val_score: float
     """The objective on validation."""
@@ -138,32 +138,32 @@ class FinalistEvidence(Contender):
     precision: tuple[float | None, ...]
     recall: tuple[float | None, ...]
     trainings_in_search: int = 0
-    """How many there were, at the learning rates that it is confirmed at."""
+    """Number of there were, at the learning rates that it is confirmed at."""
     miou_when_trained: float | None = None
     """Mean test mIoU over the seeds of which no training collapsed; None where all did."""
     at_defaults: bool = False
     """Whether its parameters are the literature's defaults, or it has none."""
     lr_at_edge: bool = False
-    """Whether its learning rate lies at an end of the searched range."""
+    """Whether its learning rate is at an end of the searched range."""
     still_rising: float
-    """What the objective gained on validation over the last quarter of the steps, mean over seeds."""
+    """Gain of the objective on validation over the last quarter of the steps, mean over seeds."""
     vs_plain: Interval | None = None
     """Its test score at its own operating points less that of cross-entropy at 0.5 (τ = 0), on common seeds, at 95 %:
     what is gained over cross-entropy as it is usually trained. None where that was not confirmed."""
 
     @property
     def trainings(self) -> int:
-        """How many trainings it was confirmed by; with folds several for each seed."""
+        """Number of trainings it was confirmed by; with folds several for each seed."""
         return len(self.points)
 
     @property
     def score(self) -> Interval:
-        """In the metric that is compared."""
+        """Score in the compared metric."""
         return self.miou if self.own_score is None else self.own_score
 
     @property
     def score_at_default(self) -> float:
-        """The same at 0.5 or τ = 0."""
+        """Score in the compared metric at 0.5 or τ = 0."""
         return self.miou_at_default if self.own_score_at_default is None else self.own_score_at_default
 
 
@@ -206,11 +206,11 @@ PreferenceName = Literal[
 
 
 class Preference(Record):
-    """The same confirmed runs judged by what someone may care about more than what was compared."""
+    """The confirmed runs judged by another preference than the compared metric."""
 
     name: PreferenceName
     measure: str
-    """For people: what was measured, e.g. `F2 of the foreground, at its own threshold`."""
+    """Description of the measure: `F2 of the foreground, at its own threshold`."""
     higher_is_better: bool
     scores: tuple[Interval, ...]
     """Per finalist, in the order of `Evidence.finalists`."""
@@ -228,7 +228,7 @@ RuleMetric = Literal["miou", "image_dice"]
 
 
 class DecisionRule(Record):
-    """The same confirmed runs by one metric, their probabilities made into masks by one rule."""
+    """The confirmed runs by one metric, with one rule that turns probabilities into masks."""
 
     name: RuleName
     """`plain`: 0.5 or argmax; `tuned`: each run's own operating point; `rank_dice`: of each image the threshold
@@ -238,9 +238,9 @@ class DecisionRule(Record):
     scores: tuple[Interval, ...]
     """Per finalist, in the order of `Evidence.finalists`; at 95 %."""
     gains: tuple[Interval, ...]
-    """The same runs' score less that of `plain`; at 95 %, not corrected for the number of rules."""
+    """Score minus that of `plain`; at 95 %, not corrected for the number of rules."""
     over_tuned: tuple[Interval, ...]
-    """The same less that of `tuned`, at the level of `DecisionRules.level`."""
+    """Score minus that of `tuned`, at the level of `DecisionRules.level`."""
     best: int
     """Index of the finalist that learned with the highest estimate."""
     lead: Interval
@@ -248,11 +248,11 @@ class DecisionRule(Record):
 
 
 class DecisionRules(Record):
-    """What the rule that makes masks of probabilities matters, beside the loss."""
+    """Influence of the rule that turns probabilities into masks, compared with the loss."""
 
     rules: tuple[DecisionRule, ...]
     level: float
-    """Of each interval of `over_tuned`, 0.95 to 1: those of all finalists hold together at 95 % (Bonferroni)."""
+    """Level of each interval of `over_tuned`, 0.95 to 1: those of all finalists hold together at 95 % (Bonferroni)."""
     slopes: tuple[float, ...] = ()
     """Per finalist, of σ(slope · logit + bias) fitted on validation: the median over its runs; () = not known."""
     biases: tuple[float, ...] = ()
@@ -260,11 +260,11 @@ class DecisionRules(Record):
     """Per finalist the expected calibration error as it is, on the test images."""
     ece_calibrated: tuple[Interval, ...] = ()
     ece_gains: tuple[Interval, ...] = ()
-    """How much calibration takes off the error; paired."""
+    """Reduction of the error by calibration; paired."""
 
 
 class Contest(Record):
-    """What is compared, and what was measured of each pair: all that the verdict is made of."""
+    """All that the verdict is based on: the candidates, and what was measured of each pair."""
 
     finalists: tuple[Contender, ...]
     """Best first, by differences on common seeds."""
@@ -282,28 +282,30 @@ class Contest(Record):
     test_groups: int | None = None
     """Groups of related test images, which count as one image each; None = every image is its own."""
     few_groups: int | None = None
-    """How many groups of related test images there are, where they are fewer than 5; each is one unit even so."""
+    """Number of groups of related test images there are, where they are fewer than 5; each is one unit even so."""
     analyses: tuple[InterimAnalysis, ...] = ()
     """The interim analyses that were planned; () = a single one."""
     analysis_index: int = 0
-    """Which of them this is, from 0. A comparison's interval is at 1 − error of the interim analysis at which its
+    """Index of this analysis, from 0. A comparison's interval is at 1 − error of the interim analysis at which its
     common seeds were complete: of this one, or of an earlier one for a finalist that was dropped then."""
 
 
 Trend = Literal["keeps", "grows", "shrinks", "gone", "open"]
-"""What a gap does with more steps. `keeps`: no change beyond its error; `open`: so, but the estimate fell below the
-margin, or the error is not known; `gone`: shown to have fallen, and below the margin."""
+"""Change of a gap with more steps. `keeps`: no change beyond its error; `open`: no such change, but the estimate
+fell below the margin, or the error is unknown; `gone`: it clearly fell, and below the margin."""
 
 
 class LongerGap(Record):
-    """The paired difference in the test score of two losses, `first` − `second`, at the confirmation's steps and at
-    several times as many; on the same images, from other seeds."""
+    """Paired difference in the test score of two losses, `first` − `second`, at two numbers of steps.
+
+    These are the confirmation's steps and several times as many, on the same images, from other seeds.
+    """
 
     first: str
     second: str
     """Families."""
     seeds: int
-    """Of the longer trainings."""
+    """Seeds of the longer trainings."""
     before: Interval
     """At the confirmation's steps: the verdict's interval."""
     after: Interval
@@ -316,20 +318,20 @@ class LongerGap(Record):
 
 
 class LongerLook(Record):
-    """What the gaps do with more steps (`sweeper.evidence.longer_look`)."""
+    """Changes of the gaps with more steps (`sweeper.evidence.longer_look`)."""
 
     times: int = Field(ge=2)
     """So many times the confirmation's steps."""
     steps: int
     gaps: tuple[LongerGap, ...]
-    """Of the recommended loss over tuned cross-entropy first, where both were trained; then of the others over it, and
-    of the recommended loss over the others."""
+    """Gap of the recommended loss over tuned cross-entropy first, if both were trained; then those of the others
+    over it, and of the recommended loss over the others."""
     catches_up: bool
     """Whether the recommended loss's gap over cross-entropy is gone: who trains long keeps cross-entropy."""
 
 
 class Evidence(Contest):
-    """What the confirmation showed."""
+    """Result of the confirmation."""
 
     classes: tuple[str, ...]
     finalists: tuple[FinalistEvidence, ...]
@@ -340,16 +342,16 @@ class Evidence(Contest):
     """Trainings that make up a seed, each scored on its own fold; the search saw these images: not held out. None =
     one, on a test split that the search never saw."""
     constant_miou: float
-    """mIoU on the test split of predicting only the commonest class (binary: only background)."""
+    """mIoU on the test split of predicting only the most common class (binary: only background)."""
     preferences: tuple[Preference, ...] = ()
     decisions: DecisionRules | None = None
     """None where nothing learned."""
     at_plain: tuple[Comparison, ...] = ()
-    """The same pairs as `comparisons`, of the same trainings at 0.5 (τ = 0); () where no operating point was tuned."""
+    """Pairs of `comparisons` for the same trainings at 0.5 (τ = 0); () if no operating point was tuned."""
 
 
 class PlainPoint(Record):
-    """What the same trainings show of the recommended loss at the plain operating point, 0.5 or τ = 0."""
+    """Comparison of the recommended loss at the plain operating point, 0.5 or τ = 0, from the same trainings."""
 
     against: str
     """Cross-entropy; where that is recommended or was not confirmed, the best other finalist at the plain point."""
@@ -362,4 +364,4 @@ class PlainPoint(Record):
     """Whether the recommendation depends on tuned points: at the plain one another finalist is ahead by the margin, or
     a gain over cross-entropy of the margin is smaller."""
     worse: dict[str, float]
-    """By family how much lower the tuned points score on the test images than the plain one, where they do."""
+    """Family → how much lower its tuned points score on the test images than the plain one, if they do."""

@@ -32,15 +32,15 @@ class MissLimit(Record):
             ValueError: unless it is a share above 0 and below 1.
         """
         name, _, share = text.rpartition("=")
-        found = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*(%?)\s*", share)
-        value = float(found[1]) / (100 if found[2] else 1) if found else 0.0
+        match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*(%?)\s*", share)
+        value = float(match[1]) / (100 if match[2] else 1) if match else 0.0
         if not 0 < value < 1:
             raise ValueError(f"must be [CLASS=]SHARE with a share above 0 and below 100%, like crack=10%, got {text!r}")
         return cls(share=value, class_name=name or None)
 
 
 class HeldOut(Record):
-    """What a network answers on images that it was not trained on, and that chose nothing of it."""
+    """A network's answers on images that neither trained it nor chose anything of it."""
 
     counts: ImageCounts
     groups: tuple[str | None, ...]
@@ -56,7 +56,7 @@ class MissControl(Record):
 
     class_name: str
     share: float
-    """What was asked for, 0–1."""
+    """Requested share, 0–1."""
     images: int
     """Test images with the class, which the point was found on."""
     groups: int | None
@@ -64,17 +64,17 @@ class MissControl(Record):
     point: float
     """Operating point: a threshold (two classes) or τ."""
     before: float
-    """What would be used without the limit; where these images were not counted there, the next more cautious point. It
-    stays where it keeps the limit."""
+    """Operating point without the limit; if these images were not counted there, the next more cautious one. It
+    stays if it keeps the limit."""
     missed: float
     """Share that an average one of these images misses when the point is found on the others (leaving one out)."""
     missed_before: float
     precision: float | None
-    """Of the class on all test images, leaving one out likewise; None where nothing is predicted."""
+    """Precision of the class on all test images, leaving one out likewise; None if nothing is predicted."""
     precision_before: float | None
     sure_point: float | None
-    """Where the limit is kept not on average over calibrations but in 95 % of them; None where these images are too
-    few to say."""
+    """Point that keeps the limit not on average over calibrations but in 95 % of them; None if the images are too
+    few."""
 
     @property
     def moved(self) -> bool:
@@ -83,12 +83,12 @@ class MissControl(Record):
 
     @property
     def promise(self) -> str:
-        """What the point keeps, for people."""
+        """What the point guarantees, as a sentence."""
         return f"misses at most {100 * self.share:.3g} % of {self.class_name!r} in an average image that has it"
 
 
 class Verdict(StrEnum):
-    """How sure the answer is."""
+    """Certainty of the answer."""
 
     CLEAR_WINNER = "clear_winner"
     EQUIVALENT = "equivalent"
@@ -98,25 +98,25 @@ class Verdict(StrEnum):
 
 
 Strength = Literal["shown", "probable", "open"]
-"""How sure it is that the recommended loss costs at most the margin: shown by intervals, probable, or neither."""
+"""Certainty that the recommended loss costs at most the margin: established by intervals, probable, or neither."""
 
 
 Action = Literal["keep", "change"]
-"""What to do about the loss that most people train with: keep cross-entropy, or change to the recommended loss."""
+"""Advice on cross-entropy, which most people train with: keep it, or change to the recommended loss."""
 
 
 class AnalysisTaken(Record):
-    """What an interim analysis of the confirmation found."""
+    """Result of an interim analysis of the confirmation."""
 
     seeds: int
     """Seeds that all who were compared had in common."""
     within: dict[str, int] | int | None = None
-    """Of each finalist the confirmations of the first so many seeds were weighed, those that were there; a number: of
+    """Number of first seeds of each finalist whose confirmations were analysed; a single number: of
     all; None where it was not kept."""
     error: float
     verdict: Verdict
     reason: str
-    """Why the confirmation went on, or ended, after it; a sentence."""
+    """Why the confirmation continued, or ended, after it; a sentence."""
 
 
 class Recommended(Record):
@@ -140,24 +140,24 @@ class Recommendation(Record):
     action: Action | None = None
     """None where nothing is recommended, or cross-entropy cannot be kept or was not confirmed."""
     head: str = ""
-    """The action in a sentence for people; "" where there is none."""
+    """The action in a sentence; "" if there is none."""
     evidence: Evidence | None
     provisional: bool
     """True when the baseline was still improving, so that a clear verdict holds at this budget only."""
     reasons: tuple[str, ...]
-    """Why this verdict, in sentences with their numbers."""
+    """Reasons of the verdict, in sentences with their numbers."""
     next_steps: tuple[str, ...]
-    """What would settle it, where it is not settled."""
+    """Steps that would settle it, if it is not settled."""
     winners_curse: float | None
     """Search value minus confirmed test value of the recommended configuration."""
     not_learned: tuple[str, ...] = ()
     """Classes that no loss learned: of them nothing is known."""
     plain: PlainPoint | None = None
-    """What is shown at the plain operating point; None where nothing is compared there."""
+    """Comparison at the plain operating point; None if nothing is compared there."""
     misses: MissControl | None = None
-    """What decides about the operating point, where `--miss-at-most` was given."""
+    """Choice of the operating point under `--miss-at-most`, if given."""
     longer: LongerLook | None = None
-    """What more steps change; None where that was not looked at."""
+    """Effect of more steps; None if there was no longer look."""
 
 
 class SweepRecord(Record):
@@ -165,15 +165,15 @@ class SweepRecord(Record):
 
     study: str
     storage: str = STORAGE
-    """Where it was read, as `--storage` names it."""
+    """Storage that it was read from, as `--storage` names it."""
     created: str
     """UTC, ISO 8601."""
     conditions: Conditions
     profile: ImbalanceProfile
-    """Of the whole data set's labels."""
+    """Profile of the whole data set's labels."""
     space: SearchSpace
     imbalance: float
-    """Of the training split, or of balanced crops of it: what pos_weight is a power of (binary); commonest/rarest
+    """Imbalance of the training split, or its balanced crops: base of pos_weight (binary); most common/rarest
     (multi-class)."""
     trials_asked: int
     """The search's total, or its end at the latest."""
@@ -192,15 +192,15 @@ class SweepRecord(Record):
     probes: tuple[TrialResult, ...] = ()
     """Default losses before the search, to find the budget."""
     longer: tuple[TrialResult, ...] = ()
-    """Those that the verdict compares, at several times the confirmation's steps."""
+    """Longer trainings of what the verdict compares, at several times the confirmation's steps."""
     budget: str = ""
-    """What was found of the budget before the search or after it, a sentence; "" where there was nothing to find."""
+    """Result of the budget probe, a sentence; "" if there was none."""
     learned: bool = True
     """False where the losses learned too little at that budget, so that nothing was confirmed."""
     rungs: tuple[Rung, ...] = ()
     """The budgets that were tried before the search."""
     minutes: int | None = None
-    """Where nothing was searched: with so many (`--minutes`) there would be an answer; None = not by more time."""
+    """If nothing was searched: `--minutes` that would give an answer; None = more time would not."""
     rate_fit: RateFit | None = None
     """The learning rate that the confirmation draws around, as it was found before it; None before, and where a single
     rate is searched."""
@@ -211,13 +211,13 @@ class SweepRecord(Record):
     timeout: float | None = None
     """Seconds that the sweep was given; None = no limit."""
     cut: tuple[str, ...] = ()
-    """What the time limit cut short, in sentences."""
+    """Parts that the time limit cut, in sentences."""
     experiment_id: str | None
     parent_run_id: str | None
     concluded: bool = True
     """Whether the last session came to its end."""
     conclusions: int = 1
-    """How many times it was concluded, each with other confirmations, interim analyses or ROPE than the time before."""
+    """Times it was concluded, each with other confirmations, interim analyses or ROPE than the time before."""
     workers: int | None = None
     """Processes that trained at a time; None = not known."""
     seconds: float
@@ -225,9 +225,9 @@ class SweepRecord(Record):
     command: str
     """The command that it was made by, as it was given."""
     machine: dict[str, Any] = Field(default_factory=dict)
-    """How the machine was used in its last session: `device`, `workers`, `threads` and the like."""
+    """Use of the machine in the last session: `device`, `workers`, `threads` and the like."""
     versions: dict[str, str]
-    """Of the session that made the study; each training has its own (`TrialResult.versions`)."""
+    """Versions of the session that made the study; each training has its own (`TrialResult.versions`)."""
 
     @property
     def is_precision_measured(self) -> bool:
@@ -242,13 +242,13 @@ class SweepRecord(Record):
         are the same.
         """
         conditions, machine = self.conditions, self.machine
-        found: dict[str, object] = {"seed": conditions.seed, "precision": conditions.recipe.precision}
+        settings: dict[str, object] = {"seed": conditions.seed, "precision": conditions.recipe.precision}
         if conditions.recipe.model is None:
-            found["encoder-weights"] = conditions.recipe.encoder_weights
+            settings["encoder-weights"] = conditions.recipe.encoder_weights
         names = ("device", "workers", *["threads"] * (machine.get("device") == "cpu"))
-        found |= {name: machine.get(name) for name in names}
-        given = {f"--{name}": value for name, value in found.items() if value is not None}
-        return replace_options(self.command or "sweeper run", given)
+        settings |= {name: machine.get(name) for name in names}
+        options = {f"--{name}": value for name, value in settings.items() if value is not None}
+        return replace_options(self.command or "sweeper run", options)
 
     @property
     def tested(self) -> bool:
@@ -264,24 +264,24 @@ class TrainerRow(Record):
     trainings: tuple[str, ...]
     """`search/00012` and the like."""
     partly: tuple[str, ...]
-    """Those of them that it trained a part of."""
+    """Trainings of which it trained a part."""
 
 
 def list_trainers(sweep: SweepRecord) -> list[TrainerRow]:
-    """Every combination of device and versions that trained something, the first one first."""
-    found: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[list[str], list[str]]] = {}
+    """Return every combination of device and versions that trained something, the first one first."""
+    trainers: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[list[str], list[str]]] = {}
     for result in (*sweep.probes, *sweep.trials, *sweep.rechecks, *sweep.confirmations, *sweep.longer):
         name = f"{result.spec.purpose}/{result.spec.number:05d}"
-        trainers: list[tuple[str, Mapping[str, str]]] = [(e.device, e.versions) for e in result.earlier]
-        for device, versions in (*trainers, (result.device, result.versions)):
-            if not device:  # no worker lived to tell
+        earlier: list[tuple[str, Mapping[str, str]]] = [(e.device, e.versions) for e in result.earlier]
+        for device, versions in (*earlier, (result.device, result.versions)):
+            if not device:  # no worker lived to report
                 continue
             key = device, tuple((versions or sweep.versions).items())
-            whole, part = found.setdefault(key, ([], []))
+            whole, part = trainers.setdefault(key, ([], []))
             if name not in whole:
                 whole.append(name)
                 part += [name] if result.earlier else []
     return [
         TrainerRow(device=device, versions=dict(versions), trainings=tuple(whole), partly=tuple(part))
-        for (device, versions), (whole, part) in found.items()
+        for (device, versions), (whole, part) in trainers.items()
     ]

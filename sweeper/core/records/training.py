@@ -20,7 +20,7 @@ TrainedOn = Literal["train", "train+val", "all"]
 
 
 class Conditions(Record):
-    """What all trainings of a study share; sent to a worker once."""
+    """Conditions that all trainings of a study share; sent to a worker once."""
 
     dataset: Dataset
     recipe: Recipe
@@ -32,9 +32,9 @@ class Conditions(Record):
     """Learning rates of the confirmation. `drawn`: each seed draws one from a range around the losses' common optimum;
     `best`: all seeds use that optimum (`--fixed-lr`)."""
     losses: tuple[UserLoss, ...] = ()
-    """Losses of the user's that are searched with the others."""
+    """The user's losses, which are searched with the others."""
     crop_pixels: tuple[tuple[int, ...], ...] | None = None
-    """Of each image the labelled pixels of each class in 1000 crops, on average; None where crops are uniform."""
+    """Labelled pixels of each class in 1000 crops of each image, on average; None if crops are uniform."""
 
     def count_pixels_seen(self, images: tuple[int, ...]) -> npt.NDArray[np.int64]:
         """Labelled pixels of each class as the loss sees them, (C,): in balanced crops of these images, else in them.
@@ -49,15 +49,15 @@ class Conditions(Record):
 
 
 class RateFit(Record):
-    """The optimum of the learning rate that the losses of a study share, as its complete trials tell it."""
+    """Optimum of the learning rate that the losses of a study share, estimated from its complete trials."""
 
     best: float = Field(gt=0)
     spread: float = Field(ge=0)
     """Standard deviation of what is known of its logarithm, in decades."""
     curvature: float = Field(gt=0)
-    """How much the objective falls a decade away from it."""
+    """Fall of the objective one decade away from it."""
     trainings: int = Field(ge=0)
-    """From how many complete trials it was fitted."""
+    """Number of complete trials that it was fitted to."""
 
 
 class RateRange(Record):
@@ -120,12 +120,12 @@ class ImageCounts(Record):
     """Binary: the thresholds as probabilities, one per inner bin edge (511). Multi-class: the values of τ."""
     data: Array
     parts: ImageCounts | None = None
-    """What the metric counts of label maps (`sweeper.core.label_parts`), of kind `points`, at 15 thresholds or all τ;
-    None where it is made of the counts themselves."""
+    """Counts of label maps for the metric (`sweeper.core.label_parts`), of kind `points`, at 15 thresholds or all τ;
+    None if the metric uses the counts themselves."""
 
     @property
     def summed(self) -> ImageCounts:
-        """The same as of a single image, of no number: what a trial of the search keeps, and a curve needs."""
+        """Counts summed to a single image without a number: all that a trial of the search and a curve need."""
         total = self.data.sum(axis=0, keepdims=True, dtype=np.int64)
         parts = None if self.parts is None else self.parts.summed
         return self.model_copy(update={"images": (), "data": total, "parts": parts})
@@ -146,7 +146,7 @@ class MetricScores(Record):
 
 
 class Collapse(StrEnum):
-    """What an answer lacks at some step; at the end of a training a result, not an error (`TrialResult.ended_as`)."""
+    """Deficiency of an answer at some step; at a training's end a result, no error (`TrialResult.classify_end`)."""
 
     NONE = "none"
     ALL_BACKGROUND = "all_background"
@@ -161,10 +161,10 @@ class Collapse(StrEnum):
 
     @property
     def text(self) -> str:
-        """The same for people."""
+        """Description for display."""
         return {
             "none": "learned",
-            "all_background": "predicted nothing but the commonest class",
+            "all_background": "predicted only the most common class",
             "no_better_than_constant": "no better than a constant answer",
             "class_never_predicted": "never predicted a class that occurs",
             "diverged": "diverged (NaN or infinity)",
@@ -172,7 +172,7 @@ class Collapse(StrEnum):
 
 
 class PartScores(Record):
-    """What an evaluation on all validation images gives on those alone that the rungs before it were scored on."""
+    """Scores of a full evaluation on only the images that the rungs before it were scored on."""
 
     value: float
     """The objective, in [−1, 1]."""
@@ -203,11 +203,11 @@ class Evaluation(Record):
     """Mean training loss since the last evaluation; None where it was not finite."""
     lr: float
     images: int
-    """How many images it was scored on."""
+    """Number of images it was scored on."""
     val_images: int
-    """How many there are for validation."""
+    """Number of there are for validation."""
     part: PartScores | None = None
-    """The same on the images of the rungs; None at a rung, and where the rungs are scored on all."""
+    """Scores on the images of the rungs; None at a rung, and if the rungs are scored on all images."""
     seconds: float
     """Since the training began."""
 
@@ -223,7 +223,7 @@ class Evaluation(Record):
 
     @property
     def part_miou(self) -> float:
-        """mIoU on the images that every evaluation of the training was scored on."""
+        """MIoU on the images that every evaluation of the training was scored on."""
         return (self.part or self).chosen.miou
 
     @property
@@ -231,12 +231,12 @@ class Evaluation(Record):
         """All that is known on these images."""
         if self.part is not None:
             return self.part
-        known = {name: getattr(self, name) for name in ("value", "point", "chosen", "default", "images")}
-        return PartScores(**known)
+        values = {name: getattr(self, name) for name in ("value", "point", "chosen", "default", "images")}
+        return PartScores(**values)
 
 
 class TestDetail(Record):
-    """What confusion counts do not hold, of a confirmation's test images at its chosen operating point."""
+    """Measurements beyond confusion counts, of a confirmation's test images at its chosen operating point."""
 
     __test__ = False  # not one of pytest's
     images: tuple[int, ...]
@@ -262,7 +262,7 @@ class Predictions(Record):
 
 
 class TrainedBy(Record):
-    """What trained the first steps of a training that was paused and went on elsewhere, or under other versions."""
+    """Device and versions of the first steps of a training that was paused and continued elsewhere, or with others."""
 
     device: str
     versions: dict[str, str]
@@ -271,7 +271,7 @@ class TrainedBy(Record):
 
 
 class TrialResult(Record):
-    """What a training gave. `state` failed carries a reason and no evaluation need exist."""
+    """Result of a training. `state` failed carries a reason and no evaluation need exist."""
 
     spec: TrialSpec
     state: Literal["complete", "pruned", "failed"]
@@ -281,7 +281,7 @@ class TrialResult(Record):
     evaluations: tuple[Evaluation, ...]
     collapse: Collapse
     collapse_at_default: Collapse
-    """The same judged at 0.5 (τ = 0)."""
+    """Collapse as judged at 0.5 (τ = 0)."""
     never_predicted: tuple[str, ...] = ()
     """Classes present in validation and predicted nowhere, at the chosen operating point, at its last step."""
     reason: str | None = None
@@ -295,11 +295,11 @@ class TrialResult(Record):
     seconds: float
     seconds_per_step: float | None
     device: str
-    """For people: `cpu, 1 thread` or the GPU's name."""
+    """Name for display: `cpu, 1 thread` or the GPU's name."""
     versions: dict[str, str] = Field(default_factory=dict)
-    """Of Python, sweeper and the libraries of the process that trained it; {} where none lived to tell."""
+    """Versions of Python, sweeper and the libraries of the process that trained it; {} if none lived to report."""
     earlier: tuple[TrainedBy, ...] = ()
-    """What trained its first steps, where that was another device or other versions."""
+    """Device and versions of its first steps, if these were others."""
     run_id: str | None = None
     """The MLflow run that shows it."""
 
@@ -331,14 +331,14 @@ class SameLoss(Record):
     """The simpler one, which it counts as."""
     is_params: dict[str, float]
     distance: float
-    """How far the two gradients are apart, relative to their length and up to a common factor; at most 0.02."""
+    """Distance of the two gradients, relative to their length and up to a common factor; at most 0.02."""
 
 
 class SameLosses(Record):
-    """What was found of that, as it is stored, so that a resume and the report count these trials as the run did."""
+    """Equivalent losses, as stored, so that a resume and the report count these trials as the run did."""
 
     trials: int
-    """How many trials of the search it rests on."""
+    """Number of trials of the search it rests on."""
     found: tuple[SameLoss, ...]
 
 
@@ -353,19 +353,19 @@ class Rung(Record):
     is_learned: bool
     """Whether they clearly beat a constant answer."""
     learnable: int
-    """How many classes have enough pixels to be learned."""
+    """Number of classes have enough pixels to be learned."""
     not_learned: tuple[str, ...]
-    """Those of them that neither loss learned."""
+    """Learnable classes that neither loss learned."""
 
     @property
     def gap(self) -> float | None:
-        """By how much the other loss is above the plain one; None of a single loss."""
+        """Lead of the other loss over the plain one; None with a single loss."""
         plain, *others = self.scores.values()
         return others[0] - plain if others else None
 
 
 class Breadth(Record):
-    """How much is compared at the steps that the ladder found, in the time there is."""
+    """Extent of the comparison at the steps that the ladder found."""
 
     families: tuple[str, ...]
     """Losses that are searched."""
@@ -379,7 +379,7 @@ class Breadth(Record):
 
 
 class BudgetProbe(Record):
-    """What the budget probe found, as it is stored with the study."""
+    """Result of the budget probe, as it is stored with the study."""
 
     first: int
     """Steps of the first budget."""
@@ -391,9 +391,9 @@ class BudgetProbe(Record):
     rungs: tuple[Rung, ...] = ()
     """The ladder, as far as it was climbed."""
     breadth: Breadth | None = None
-    """What is searched and confirmed there; None = as if the steps had been given."""
+    """Extent of search and confirmation there; None = as if the steps had been given."""
     minutes: int | None = None
-    """Where nothing is searched: with so many (`--minutes`) there would be an answer; None = not by more time."""
+    """If nothing is searched: `--minutes` that would give an answer; None = more time would not."""
 
     @property
     def earliest(self) -> int:

@@ -27,7 +27,7 @@ FORMATS: dict[str, AnnotationFormat] = {
     "manifest": manifest.FORMAT,
     "pairs": guesses.PAIRS,
 }
-"""Name → reader. The first that finds something wins, so image and mask folders win over what lies beside them;
+"""Name → reader. The first that finds something wins, so image and mask folders win over what is next to them;
 guesses by names come last."""
 
 
@@ -42,67 +42,69 @@ class FormatMatch(NamedTuple):
 
     name: str
     layout: FormatLayout
-    """With a line for people that says why."""
+    """Layout, with a line of text that says why."""
     place: DataSource
-    """Where: what was named, or the one folder in it."""
+    """Source: the named folder, or the only folder in it."""
 
 
-def choose_format(place: DataSource, asked: str | None) -> FormatMatch:
-    """The reader that `asked` names, else the first that finds its files.
+def choose_format(place: DataSource, requested: str | None) -> FormatMatch:
+    """Return the reader that `requested` names, else the first that finds its files.
 
     Raises:
         DataError: nothing that can be read is there.
         UsageError: there is no such format.
     """
     if place.patterns is not None:
-        if asked not in (None, patterns.NAME):
+        if requested not in (None, patterns.NAME):
             raise UsageError(
-                f"--format {escape_for_display(asked)} and --images with --masks exclude each other; leave one of "
+                f"--format {escape_for_display(requested)} and --images with --masks exclude each other; leave one of "
                 "them out"
             )
         _check_place(place)
         return FormatMatch(patterns.NAME, patterns.make_pattern_layout(place), place)
-    if asked is not None and asked not in FORMATS:
-        raise UsageError(f"--format must be one of {', '.join(FORMATS)}, got {escape_for_display(asked)!r}")
+    if requested is not None and requested not in FORMATS:
+        raise UsageError(f"--format must be one of {', '.join(FORMATS)}, got {escape_for_display(requested)!r}")
     _check_place(place)
-    at, found = place, _detect_formats(place, asked)
+    at, layouts = place, _detect_formats(place, requested)
     inner = _find_only_folder(place)
     for _ in range(_LEVELS):
-        if inner is None or (found.keys() - {_GUESS} if asked is None else asked in found):
+        if inner is None or (layouts.keys() - {_GUESS} if requested is None else requested in layouts):
             break
-        if below := _detect_formats(inner, asked):
-            at, found = inner, below
+        if below := _detect_formats(inner, requested):
+            at, layouts = inner, below
         inner = _find_only_folder(inner)
     where = "" if at is place else f"in {escape_for_display(at.root.relative_to(place.root))}/, "
-    if asked is not None:
-        if asked not in found:
-            rule = f"must hold {FORMATS[asked].text} for --format {asked}"
+    if requested is not None:
+        if requested not in layouts:
+            rule = f"must hold {FORMATS[requested].text} for --format {requested}"
             found_there = f"found {_describe_contents(place.root)}; see docs/formats.md"
             raise DataError(place.title, [f"{place.title}: {rule}, {found_there}"])
-        return FormatMatch(asked, found[asked]._replace(line=f"{where}format {asked}: {found[asked].line}"), at)
-    if not found:
+        return FormatMatch(
+            requested, layouts[requested]._replace(line=f"{where}format {requested}: {layouts[requested].line}"), at
+        )
+    if not layouts:
         raise DataError(place.title, [_explain_nothing_found(place)])
-    name, layout = next(iter(found.items()))
-    others = f"; found too: {', '.join([*found][1:])}, which --format NAME would read" if len(found) > 1 else ""
+    name, layout = next(iter(layouts.items()))
+    others = f"; found too: {', '.join([*layouts][1:])}, which --format NAME would read" if len(layouts) > 1 else ""
     return FormatMatch(name, layout._replace(line=f"{where}format {name}: {layout.line}{others}"), at)
 
 
-def _detect_formats(place: DataSource, asked: str | None) -> dict[str, FormatLayout]:
-    """What each reader found; names are guessed at where nothing else is found, or that is asked for."""
-    found = {name: one for name, fmt in FORMATS.items() if name != _GUESS and (one := fmt.find(place)) is not None}
-    if (not found or asked == _GUESS) and (one := FORMATS[_GUESS].find(place)) is not None:
-        found[_GUESS] = one
-    return found
+def _detect_formats(place: DataSource, requested: str | None) -> dict[str, FormatLayout]:
+    """Return what each reader found; names are guessed if nothing else is found, or if that is requested."""
+    layouts = {name: one for name, fmt in FORMATS.items() if name != _GUESS and (one := fmt.find(place)) is not None}
+    if (not layouts or requested == _GUESS) and (one := FORMATS[_GUESS].find(place)) is not None:
+        layouts[_GUESS] = one
+    return layouts
 
 
 def _find_only_folder(place: DataSource) -> DataSource | None:
-    """The one folder in a folder that holds nothing else, as archives are made; a text for people may lie beside it."""
+    """Return the only folder in a folder, as archives are made; a text file may be next to it."""
     if place.entry is not None:
         return None
-    there = [path for path in place.root.iterdir() if not path.name.startswith(".") and path.name != "__MACOSX"]
-    folders = [path for path in there if path.is_dir() and not path.is_symlink()]
-    texts = [path for path in there if path.suffix.lower() in (".md", ".pdf") or path.stem.lower() in _TEXTS]
-    alone = len(folders) == 1 and len(texts) + 1 == len(there)
+    contents = [path for path in place.root.iterdir() if not path.name.startswith(".") and path.name != "__MACOSX"]
+    folders = [path for path in contents if path.is_dir() and not path.is_symlink()]
+    texts = [path for path in contents if path.suffix.lower() in (".md", ".pdf") or path.stem.lower() in _TEXTS]
+    alone = len(folders) == 1 and len(texts) + 1 == len(contents)
     return replace(place, root=folders[0], called=place.name_of_set) if alone else None
 
 
@@ -117,7 +119,7 @@ def _check_place(place: DataSource) -> None:
 
 
 def _explain_nothing_found(place: DataSource) -> str:
-    """The problem of a folder in which no format finds anything."""
+    """Return the problem of a folder in which no format finds anything."""
     if (export := recognise_export(place)) is not None:
         return export
     root = place.root

@@ -1,8 +1,8 @@
-"""What every reader of annotations takes and gives.
+"""Types and helpers of all readers of annotations.
 
-A format finds its annotations in a `Place`, as a `Layout` that can be read: that looks at names and annotation files,
-decodes no image, and hands back one `Sample` per image with a function that makes its mask when it is asked for. All
-that follows (decoding, checks, the store, the digest) is shared: `sweeper.data.read`.
+A format finds its annotations in a `DataSource`, as a `Layout` that can be read: that looks at names and annotation
+files, decodes no image, and hands back one `Sample` per image with a function that makes its mask when it is asked for.
+All that follows (decoding, checks, the store, the digest) is shared: `sweeper.data.read`.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Sample(NamedTuple):
 
 @dataclass
 class ReadResult:
-    """What a reader found."""
+    """Result of a reader."""
 
     samples: list[Sample]
     classes: tuple[str, ...] | None = None
@@ -82,13 +82,13 @@ class ReadResult:
     indices: bool = False
     """Whether masks are known to hold class indices and 255 for ignore: no rule of 255 applies then."""
     place: str = ""
-    """Where the images and labels were looked for, for messages about the whole set: `images/`."""
+    """Place of the images and labels, for messages about the whole set: `images/`."""
     mask_place: str = ""
-    """The same for the labels: `masks/`."""
+    """Place of the labels: `masks/`."""
 
 
 class WarningCounter:
-    """Things that happened to many files, told in one sentence each; safe to use from several threads."""
+    """Things that happened to many files, reported in one sentence each; thread-safe."""
 
     def __init__(self) -> None:
         self._names: dict[tuple[str, str], set[str]] = defaultdict(set)
@@ -105,7 +105,7 @@ class WarningCounter:
         return (noun, what) in self._names
 
     def format_sentences(self) -> list[str]:
-        """One for each kind, with the first few names."""
+        """Return one sentence for each kind, with the first few names."""
         return [
             f"{format_count(len(names), noun)} {what}: {abbreviate(sorted(names))}."
             for (noun, what), names in sorted(self._names.items())
@@ -114,17 +114,17 @@ class WarningCounter:
 
 @dataclass
 class DataSource:
-    """The folder that is read, what lies beside the annotations, and where faults are collected."""
+    """The folder that is read, what is next to the annotations, and where faults are collected."""
 
     root: Path
     entry: Path | None = None
     """The annotation file, where the user named one in place of a folder."""
     patterns: Patterns | None = None
-    """How the images and masks are called, where the user says so."""
+    """Patterns of images and masks, if the user gave them."""
     class_map: ClassMap | None = None
     """The classes that the user wants."""
     groups: str = "auto"
-    """How images are put in groups: auto, none, folder, or a regular expression."""
+    """Rule by which images are grouped: auto, none, folder, or a regular expression."""
     called: str | None = None
     """The set's name, where it is not the root's."""
     archive: Path | None = None
@@ -149,40 +149,40 @@ class DataSource:
             DataError: a link leads out of the root, or something is neither a file nor a folder. Readers find files
                 only here, so that nothing was opened before.
         """
-        root, found = self.root.resolve(), [*walk_files(self.root)]
+        root, files = self.root.resolve(), [*walk_files(self.root)]
         faults = [
             f"{self.format_name(path)}: {fault}"
-            for path in found
+            for path in files
             if (fault := _find_file_fault(root, path)) is not None
         ]
         if faults:
             raise DataError(self.title, group_problems(faults))
-        return tuple((normalise_text(path.relative_to(self.root).as_posix()), path) for path in found)
+        return tuple((normalise_text(path.relative_to(self.root).as_posix()), path) for path in files)
 
     @cached_property
     def files(self) -> tuple[Path, ...]:
-        """The same without these paths."""
+        """Files of the listing, without the names."""
         return tuple(path for _, path in self.listing)
 
     @cached_property
     def by_path(self) -> dict[str, Path]:
-        """The same by their absolute path in composed form."""
+        """Files by their absolute path in composed form."""
         root = normalise_text(os.path.abspath(self.root))  # noqa: PTH100 (links stay what they are)
         return {f"{root}/{below}": path for below, path in self.listing}
 
     def find_file(self, path: Path) -> Path | None:
         """Return the file of this path, where it is one of those that may be read; a folder as it is; else None."""
-        found = self.by_path.get(normalise_text(os.path.abspath(path)))  # noqa: PTH100 (links stay what they are)
-        return path if found is None and path.is_dir() else found
+        file = self.by_path.get(normalise_text(os.path.abspath(path)))  # noqa: PTH100 (links stay what they are)
+        return path if file is None and path.is_dir() else file
 
     @cached_property
     def image_files(self) -> dict[str, list[Path]]:
         """Images below the root by their file's name in composed form."""
-        found: dict[str, list[Path]] = defaultdict(list)
+        by_name: dict[str, list[Path]] = defaultdict(list)
         for path in self.files:
             if path.suffix.lower() in IMAGE_SUFFIXES:
-                found[normalise_text(path.name)].append(path)
-        return dict(found)
+                by_name[normalise_text(path.name)].append(path)
+        return dict(by_name)
 
     @property
     def names(self) -> tuple[str, ...] | None:
@@ -191,16 +191,16 @@ class DataSource:
 
     @property
     def name_of_set(self) -> str:
-        """What the set is called: as its folder or archive."""
+        """Name of the set, from its folder or archive."""
         return escape_for_display(self.called or self.root.resolve().name or "data")
 
     @property
     def title(self) -> str:
-        """What was named, for messages."""
+        """Name of the source, for messages."""
         return escape_for_display(self.archive or self.root)
 
     def format_name(self, path: Path) -> str:
-        """A path as people know it."""
+        """Return a path as users know it."""
         return escape_for_display(path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path)
 
 
@@ -208,7 +208,7 @@ class FormatLayout(NamedTuple):
     """Annotations that were found."""
 
     line: str
-    """What was found, for people."""
+    """Finding, as text."""
     read: Callable[[], ReadResult]
 
 
@@ -216,9 +216,9 @@ class AnnotationFormat(NamedTuple):
     """One kind of annotation."""
 
     text: str
-    """What such a data set looks like, in a few words."""
+    """Description of such a data set, in a few words."""
     find: Callable[[DataSource], FormatLayout | None]
-    """What there is of it, or None; opens as little as possible."""
+    """Function that finds such annotations, or returns None; it opens as little as possible."""
 
 
 def list_subfolders(folder: Path) -> list[Path]:
@@ -229,7 +229,7 @@ def list_subfolders(folder: Path) -> list[Path]:
 def walk_files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
     """Files (pipes and such, too) in a folder and below in order of their paths; hidden ones are passed over.
 
-    Links to folders are followed, but for those to a folder `above`; those out of the first one stand for themselves.
+    Links to folders are followed, except those to a folder `above`; those out of the first one stand for themselves.
     """
     here = folder.resolve()
     if here in above:
@@ -253,8 +253,7 @@ def _find_file_fault(root: Path, path: Path) -> str | None:
             if not target.is_relative_to(root):
                 return (
                     f"must lie inside the data folder, found a link to {escape_for_display(target)}; copy what it "
-                    "leads to, or "
-                    "remove it"
+                    "leads to, or remove it"
                 )
             mode = target.stat().st_mode
     except (OSError, RuntimeError):  # a link to itself or to nothing: a file that cannot be read
@@ -263,20 +262,20 @@ def _find_file_fault(root: Path, path: Path) -> str | None:
 
 
 def _list_entries(folder: Path) -> list[tuple[str, bool]]:
-    """Names of the files and folders in a folder in order, hidden ones passed over, and whether each is a folder."""
+    """Return the sorted names in a folder without hidden ones, and whether each is a folder."""
 
     def is_folder(one: os.DirEntry[str]) -> bool:
         with suppress(OSError):  # a link to itself: a file that cannot be read
             return one.is_dir()
         return False
 
-    with os.scandir(folder) as found:
-        seen = [one for one in found if not one.name.startswith(".") and one.name.lower() not in _HIDDEN]
+    with os.scandir(folder) as entries:
+        seen = [one for one in entries if not one.name.startswith(".") and one.name.lower() not in _HIDDEN]
         return sorted((one.name, is_folder(one)) for one in seen)
 
 
 def has_keys(path: Path, keys: Sequence[bytes]) -> bool:
-    """Whether the beginning or the end of a JSON file has two of three keys; not where it cannot be read."""
+    """Return whether the beginning or the end of a JSON file has two of three keys; False if unreadable."""
     try:
         with open_file(path) as file:
             text = file.read(_LOOKED_AT)
@@ -289,7 +288,7 @@ def has_keys(path: Path, keys: Sequence[bytes]) -> bool:
 
 
 def split_of(parts: Iterable[str]) -> SplitName | None:
-    """The split that the last telling one of these folder names gives."""
+    """Return the split that the last meaningful one of these folder names gives."""
     for part in reversed([*parts]):
         if part.lower() in SPLITS:
             return SPLITS[part.lower()]
@@ -297,7 +296,7 @@ def split_of(parts: Iterable[str]) -> SplitName | None:
 
 
 def make_unique_stems(place: DataSource, files: Sequence[Path]) -> list[str]:
-    """A stem for each image: the file's, or, where these repeat, the path below the root without extension."""
+    """Return a stem for each image: the file's, or, if repeated, the path below the root without extension."""
     stems = [normalise_text(path.stem) for path in files]
     if len(set(stems)) == len(stems):
         return stems
@@ -305,7 +304,7 @@ def make_unique_stems(place: DataSource, files: Sequence[Path]) -> list[str]:
 
 
 def drop_repeated(place: DataSource, samples: list[Sample]) -> list[Sample]:
-    """The samples whose stem is theirs alone; the others are problems."""
+    """Return the samples with a unique stem; the others are problems."""
     counts = Counter(sample.stem for sample in samples)
     for stem in sorted(stem for stem, n in counts.items() if n > 1):
         files = [f"{sample.name} ({sample.mask_name})" for sample in samples if sample.stem == stem]
@@ -318,7 +317,7 @@ def drop_repeated(place: DataSource, samples: list[Sample]) -> list[Sample]:
 def find_image(
     place: DataSource, written: str, near: Sequence[Path], source: str, problems: list[str] | None = None
 ) -> Path | None:
-    """The image that an annotation file names; None, and a problem, where there is none that can be used.
+    """Return the image that an annotation file names; None, and a problem, if there is no usable one.
 
     It is one of the files below the root: as written, relative to a folder of `near`, else of its name in such a
     folder, else the only one of that name. `source` names the file that speaks of it; `problems` are the place's where
@@ -338,19 +337,19 @@ def find_image(
         if "/" in text:
             place.tally.add(*ELSEWHERE, escape_for_display(base))
         return others[0]
-    found = f"{len(others)} files of that name" if others else "no such file (hidden ones are not read)"
-    fault = f"{source}: the file {escape_for_display(text)[:300]!r} must be in the data folder, found {found}; add it"
+    reason = f"{len(others)} files of that name" if others else "no such file (hidden ones are not read)"
+    fault = f"{source}: the file {escape_for_display(text)[:300]!r} must be in the data folder, found {reason}; add it"
     (place.problems if problems is None else problems).append(fault)
     return None
 
 
 def note_unused(place: DataSource, used: Sequence[Path]) -> None:
-    """Warn of images that lie among the used ones and that no annotation speaks of."""
+    """Warn of images among the used ones that no annotation mentions."""
     folders = {path.parent for path in used}
     every = {path for paths in place.image_files.values() for path in paths if path.parent in folders}
     place.tally.add("image", "without an annotation, passed over", *map(place.format_name, every - {*used}))
 
 
 def number_list(value: Any) -> list[float] | None:
-    """A list of numbers from JSON; None where it is something else."""
+    """Return a list of numbers from JSON; None if it is something else."""
     return value if isinstance(value, list) and set(map(type, value)) <= {int, float} else None

@@ -34,7 +34,7 @@ _MASKS = {kind: f"**/{STEM}_gtFine_label{kind}.*" for kind in ("TrainIds", "Ids"
 _LABEL = re.compile(r"_gt(Fine|Coarse)_label(TrainIds|Ids)\.")
 
 _LOOKED_AT = 8
-"""Masks that tell whether label ids are Cityscapes' own."""
+"""Number of masks that decide whether label ids are Cityscapes' own."""
 
 
 def find_cityscapes(place: DataSource) -> FormatLayout | None:
@@ -70,7 +70,7 @@ def _read_cityscapes(place: DataSource) -> ReadResult:
 def _read_meaning(
     place: DataSource, masks: Sequence[PatternMatch], *, train_ids: bool
 ) -> tuple[Pixels | None, tuple[str, ...] | None]:
-    """The train id of each label id, (256,), where these are to be translated, and the class names."""
+    """Return the train id of each label id, (256,), if these are to be translated, and the class names."""
     if place.classes is not None or not all(_OWN.fullmatch(one.stem) for one in masks):
         return None, place.classes
     if train_ids:

@@ -29,19 +29,18 @@ _BREAK = re.compile(r"[\W_]+")
 
 def note_tasks(place: DataSource, masks: Sequence[PatternMatch]) -> bool:
     """Return whether masks are called by Label Studio's tasks, not by images; then that is a problem."""
-    tasks = {one.path: found for one in masks if (found := _TASK.fullmatch(PurePosixPath(one.below).stem))}
+    tasks = {one.path: match for one in masks if (match := _TASK.fullmatch(PurePosixPath(one.below).stem))}
     if tasks:
         path, first = next(iter(tasks.items()))
         meant = [
-            f"{place.format_name(path)} (class {escape_for_display(found[2])} of task {found[1]})"
-            for path, found in tasks.items()
+            f"{place.format_name(path)} (class {escape_for_display(match[2])} of task {match[1]})"
+            for path, match in tasks.items()
         ]
         wanted = escape_for_display(path.with_name(f"IMAGE_{first[2]}{path.suffix}").relative_to(place.root))
         place.problems.append(
             f"{escape_for_display(path.parent.relative_to(place.root))}/: masks must be called by their images, found "
-            "Label "
-            f"Studio's task and class: {abbreviate(meant)}; rename each, with the name of its task's image for IMAGE: "
-            f"mv '{place.format_name(path)}' '{wanted}'"
+            f"Label Studio's task and class: {abbreviate(meant)}; rename each, with the name of its task's image for "
+            f"IMAGE: mv '{place.format_name(path)}' '{wanted}'"
         )
     return bool(tasks)
 
@@ -49,56 +48,55 @@ def note_tasks(place: DataSource, masks: Sequence[PatternMatch]) -> bool:
 def find_image_stem(mask: PatternMatch, stems: Collection[str]) -> str | None:
     """Return the image's stem that is a folder of a mask, or a part of its name; None without one."""
     parts = PurePosixPath(mask.below).with_suffix("").parts
-    breaks = [(0, 0), *(found.span() for found in _BREAK.finditer(parts[-1])), (len(parts[-1]),) * 2]
+    breaks = [(0, 0), *(match.span() for match in _BREAK.finditer(parts[-1])), (len(parts[-1]),) * 2]
     within = {parts[-1][begin:end] for (_, begin), (end, _) in combinations(breaks, 2)}
     return next((text for text in (*reversed(parts), *sorted(within, key=len, reverse=True)) if text in stems), None)
 
 
 def match_masks_by_beginning(names: Collection[str]) -> dict[str, str]:
     """Return the names that begin with another one, each with that one, where they may be masks of classes."""
-    begins = {name: [name[: found.start()] for found in _BREAK.finditer(name)] for name in names}
-    of = {name: found[-1] for name, all_of in begins.items() if (found := [text for text in all_of if text in names])}
+    begins = {name: [name[: match.start()] for match in _BREAK.finditer(name)] for name in names}
+    of = {name: match[-1] for name, all_of in begins.items() if (match := [text for text in all_of if text in names])}
     several = all(number > 1 for number in Counter(of.values()).values())
     return of if several and 2 * len({name[len(image) :] for name, image in of.items()}) <= len(of) else {}
 
 
-def find_mask_classes(found: Sequence[tuple[PatternMatch, Sequence[Path]]], place: DataSource) -> dict[Path, str]:
+def find_mask_classes(matches: Sequence[tuple[PatternMatch, Sequence[Path]]], place: DataSource) -> dict[Path, str]:
     """Return the class of each mask by what only its path has, not the image's; empty where these are no classes.
 
     Args:
-        found: images and their masks.
+        matches: images and their masks.
         place: receives the classes, unless it has some.
     """
     rest: dict[Path, list[str]] = {}
-    for one, masks in found:
-        name, own = re.compile(rf"(?<![^\W_]){re.escape(one.stem)}(?![^\W_])"), one.below.split("/")[:-1]
+    for one, masks in matches:
+        name, folders = re.compile(rf"(?<![^\W_]){re.escape(one.stem)}(?![^\W_])"), one.below.split("/")[:-1]
         for path in masks:
-            parts = [part for part in path.relative_to(place.root).with_suffix("").parts if part not in own]
+            parts = [part for part in path.relative_to(place.root).with_suffix("").parts if part not in folders]
             rest[path] = [_BREAK.sub(" ", name.sub("", part)).strip().replace(" ", "_") for part in parts]
     same = {part for part in next(iter(rest.values())) if all(part in parts for parts in rest.values())}
     words = {path: "_".join(dict.fromkeys(p for p in parts if p and p not in same)) for path, parts in rest.items()}
     kinds = {path: re.sub(rf"(?i)(^|_){_MASK_WORD}(?=_|$)", "", word).strip("_") for path, word in words.items()}
     names = sorted({*kinds.values()})
     unclear = "" in names or len({re.sub(r"\d+(?:st|nd|rd|th)?|_", "", name.lower()) for name in names}) < len(names)
-    repeated = any(len({kinds[path] for path in masks}) < len(masks) for _, masks in found)
+    repeated = any(len({kinds[path] for path in masks}) < len(masks) for _, masks in matches)
     if unclear or repeated or not 2 <= len(names) < MAX_CLASSES or len(kinds) < 2 * len(names):
         return {}
     place.classes = place.classes or ("background", *(n for n in names if not is_background(n) and not is_ignored(n)))
-    if missing := [escape_for_display(name) for name in names if _make_label(name, place.classes) is None]:
+    if missing := [escape_for_display(name) for name in names if _find_label(name, place.classes) is None]:
         place.problems.append(
             f"classes.txt: must have the classes of the masks, found no {abbreviate(missing)}; add them"
         )
     first, *_ = sorted(kinds, key=str)
     place.notes.append(
         f"Masks of one class each were joined ({place.format_name(first)} is {escape_for_display(kinds[first])}): "
-        "classes are "
-        f"{', '.join(map(escape_for_display, place.classes))}; where two overlap, the one with fewer pixels in that "
-        "image counts."
+        f"classes are {', '.join(map(escape_for_display, place.classes))}; where two overlap, the one with fewer "
+        "pixels in that image counts."
     )
     return kinds
 
 
-def _make_label(name: str, classes: Sequence[str]) -> int | None:
+def _find_label(name: str, classes: Sequence[str]) -> int | None:
     if name in classes:
         return classes.index(name)
     return IGNORE if is_ignored(name) else find_background(classes) or 0 if is_background(name) else None
@@ -115,18 +113,17 @@ def join_masks(place: DataSource, masks: Sequence[tuple[Path, str]], size: Size 
         mask = read_mask(path, size=size)
         lossy = [escape_for_display(path)] if path.suffix.lower() in LOSSY_SUFFIXES else []
         counts = np.bincount(mask.ravel(), minlength=256)[None]
-        found = number_table(
+        table = number_table(
             counts, [escape_for_display(path)], [], "", lossy=lossy, is_known=False, may_be_binary=True
         )
-        mask = mask if found[0] is None else found[0][mask]
+        mask = mask if table[0] is None else table[0][mask]
         if len(values := np.unique(mask[mask > 0])) > 1:
             numbers = abbreviate([*map(str, values)])
             raise UnreadableFileError(
                 f"a mask of one class ({escape_for_display(name)}) must hold 0 and one other number, found {numbers} "
-                "in "
-                f"{place.format_name(path)}; export one mask with a number for each class, or one for each class"
+                f"in {place.format_name(path)}; export one mask with a number for each class, or one for each class"
             )
-        parts.append((mask > 0, _make_label(name, classes) or 0))
+        parts.append((mask > 0, _find_label(name, classes) or 0))
     if len({part.shape for part, _ in parts}) > 1:
         raise UnreadableFileError("masks of one image must have one size, found several; export them alike")
     whole = np.full(parts[0][0].shape, find_background(classes) or 0, dtype=np.uint8)

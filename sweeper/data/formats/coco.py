@@ -1,7 +1,7 @@
 """COCO: one JSON for many images, with objects as polygons or run-length masks.
 
 Crowds are painted first, as 255; then objects, large areas (as written in `area`, else counted) first, so that what
-lies in front stays. An object with a box alone is painted as 255 with the crowds. Class 0 is the background, then the
+is in front stays. An object with only a box is painted as 255 with the crowds. Class 0 is the background, then the
 categories by their id, those of one name as one; or `classes.txt` gives the order.
 """
 
@@ -52,7 +52,7 @@ _LARGE = 1e18
 
 @dataclass
 class CocoFile:
-    """What one JSON says."""
+    """Content of one JSON file."""
 
     path: Path
     split: SplitName | None
@@ -61,21 +61,21 @@ class CocoFile:
     categories: dict[int, str] = field(default_factory=dict)
     supers: set[str] = field(default_factory=set)
     objects: dict[Any, list[tuple[int, Shape]]] = field(default_factory=lambda: defaultdict(list))
-    """By their image: category and shape, whose word is not known yet."""
+    """Objects by image: category and shape, whose class name is not known yet."""
     respelled: dict[str, Any] = field(default_factory=dict)
     """Field → an id that is no whole number as it stands there, and is read as one."""
 
 
 def find_coco(place: DataSource) -> FormatLayout | None:
     """JSON files that look like COCO's; where some are called instances_*, these alone."""
-    found = []
+    coco_files = []
     folders: Counter[Path] = Counter()
     for path in place.files if place.entry is None else (place.entry,):
         if path.suffix.lower() == ".json":
             folders[path.parent] += 1
             if folders[path.parent] <= _SOME and has_keys(path, _KEYS):
-                found.append(path)
-    files = [path for path in found if path.name.startswith("instances_")] or found
+                coco_files.append(path)
+    files = [path for path in coco_files if path.name.startswith("instances_")] or coco_files
     line = f"COCO's JSON ({', '.join(place.format_name(path) for path in files[:3])})"
     return FormatLayout(line, partial(_read_coco, place, files)) if files else None
 
@@ -93,7 +93,7 @@ def _read_coco(place: DataSource, paths: Sequence[Path]) -> ReadResult:
     drawings = []
     for file, key, path in _locate_images(place, files):
         written, size = file.images[key]
-        # Those that lie behind may be of any class: what they cover is ignored.
+        # Those behind may be of any class: what they cover is ignored.
         shapes = [
             shape._replace(label=None if shape.behind else file.categories.get(category))
             for category, shape in file.objects.get(key, ())
@@ -104,11 +104,11 @@ def _read_coco(place: DataSource, paths: Sequence[Path]) -> ReadResult:
 
 
 def _read_categories(file: CocoFile) -> set[int]:
-    return {category for found in file.objects.values() for category, _ in found}
+    return {category for objects in file.objects.values() for category, _ in objects}
 
 
 def _locate_images(place: DataSource, files: list[CocoFile]) -> Iterator[tuple[CocoFile, Any, Path]]:
-    """Each image that has a file, with its JSON and its key there."""
+    """Return each image that has a file, with its JSON and its key there."""
     for file in files:
         here = file.path.parent
         beside = [here, here.parent, here / "images", here.parent / "images", place.root, place.root / "images"]
@@ -122,7 +122,7 @@ def _locate_images(place: DataSource, files: list[CocoFile]) -> Iterator[tuple[C
 
 
 def _parse_file(place: DataSource, path: Path) -> CocoFile:
-    """Images, categories and objects of a file; faults become problems."""
+    """Return images, categories and objects of a file; faults become problems."""
     name = place.format_name(path)
     split = split_of([*path.relative_to(place.root).parts[:-1], *path.stem.replace("-", "_").split("_")])
     split = split or split_of([path.stem.rstrip("0123456789").rsplit("_", 1)[-1]])
@@ -134,13 +134,14 @@ def _parse_file(place: DataSource, path: Path) -> CocoFile:
         except ValueError as error:
             faulty.add(key)
             place.problems.append(f"{name}: {key}[{number}] {error}; export it again")
-    shapes = [(key, *pair) for key, found in file.objects.items() for pair in found]
+    shapes = [(key, *pair) for key, objects in file.objects.items() for pair in objects]
     lost = [key for key, _, _ in shapes if key not in file.images]
     if lost and "images" not in faulty:  # else these are why
-        known = f"`images` has {abbreviate([_format_typed(key) for key in file.images], 2) or 'none'}"
+        images_text = f"`images` has {abbreviate([_format_typed(key) for key in file.images], 2) or 'none'}"
         place.problems.append(
             f"{name}: annotations must be of one of the images, found {len(lost)} with an unknown image_id "
-            f"({abbreviate([_format_typed(key) for key in dict.fromkeys(lost)], 2)}; {known}); export them together"
+            f"({abbreviate([_format_typed(key) for key in dict.fromkeys(lost)], 2)}; {images_text}); export them "
+            "together"
         )
     unknown = Counter(category for _, category, _ in shapes if category not in file.categories)
     if unknown and "categories" not in faulty:
@@ -156,7 +157,7 @@ def _parse_file(place: DataSource, path: Path) -> CocoFile:
 
 
 def _format_typed(value: Any) -> str:
-    """Return an id as JSON has it, with its type for people."""
+    """Return an id as JSON has it, with its type."""
     kind = "text" if isinstance(value, str) else "number" if type(value) in (int, float) else "neither number nor text"
     return f"{escape_for_display(json.dumps(value))[:60]} ({kind})"
 
@@ -170,15 +171,15 @@ def _read_id(entry: dict[str, Any], key: str, *, text: bool = False) -> int | st
     value = entry.get(key)
     if type(value) is int:
         return value
-    if isinstance(value, float | str) and (found := _WHOLE.fullmatch(str(value))):
-        return int(found[1])
+    if isinstance(value, float | str) and (match := _WHOLE.fullmatch(str(value))):
+        return int(match[1])
     if text and isinstance(value, str):
         return value
     raise ValueError(f"must have a whole number as {key}, found {_format_typed(value)}")
 
 
 def _list_entries(place: DataSource, path: Path) -> Iterator[tuple[str, int, Any]]:
-    """The entries of the three lists, each with its list and number; a file that is none of COCO's is a problem."""
+    """Return the entries of the three lists with list and number; a file that is not COCO's is a problem."""
     try:
         data = load_json(path, ALL_IMAGES)
     except UnreadableFileError as error:
@@ -232,7 +233,7 @@ def _keep_entry(key: str, entry: Any, file: CocoFile) -> None:
 
 
 def parse_object(entry: dict[str, Any]) -> tuple[int, Shape]:
-    """An annotation: its category and its shape.
+    """Return an annotation's category and shape.
 
     Raises:
         ValueError: its fault.

@@ -55,9 +55,9 @@ class PatternMatch(NamedTuple):
     below: str
     """Path below the root, in composed form."""
     stem: str
-    """What `{stem}` stands for; without it the name without extension."""
+    """Text for which `{stem}` stands; without it the name without extension."""
     folders: tuple[str, ...]
-    """What the wildcards for folders stand for."""
+    """Texts for which the wildcards of folders stand."""
 
     @property
     def name(self) -> str:
@@ -68,7 +68,7 @@ class PatternMatch(NamedTuple):
 def get_requested_patterns(
     data: str | None, images: str | None, masks: str | None
 ) -> tuple[str | None, Patterns | None]:
-    """The folder (or archive) that is meant, and the patterns below it; None without patterns.
+    """Return the folder (or archive) that is meant, and the patterns below it; None without patterns.
 
     Args:
         data: a folder or a zip archive, where the patterns begin; None = the deepest folder that both are in.
@@ -82,9 +82,11 @@ def get_requested_patterns(
     if images is None and masks is None:
         return data, None
     if images is None or masks is None:
-        given, other = ("--masks", "--images") if images is None else ("--images", "--masks")
+        present_option, other = ("--masks", "--images") if images is None else ("--images", "--masks")
         example = "'img/**/*.jpg'" if images is None else f"'labels/{STEM}.png'"
-        raise UsageError(f"--images and --masks go together, got {given} alone; add {other}, for example {example}")
+        raise UsageError(
+            f"--images and --masks go together, got {present_option} alone; add {other}, for example {example}"
+        )
     if data is not None and data.startswith(PREFIX):
         raise UsageError(f"--images and --masks are for files, and {escape_for_display(data)} is drawn; leave them out")
     texts = {"--images": images, "--masks": masks}
@@ -101,23 +103,23 @@ def get_requested_patterns(
     texts = {option: os.path.relpath(text, expand_user(data)) for option, text in texts.items()}
     for option, text in texts.items():
         if text.split("/")[0] == "..":
-            given = images if option == "--images" else masks
+            present_option = images if option == "--images" else masks
             raise UsageError(
-                f"{option} must name files below {escape_for_display(data)}, got {escape_for_display(given)}; name a "
-                "folder above"
+                f"{option} must name files below {escape_for_display(data)}, got {escape_for_display(present_option)}; "
+                "name a folder above"
             )
         compile_pattern(option, text)  # refuses what has no meaning
     return data, Patterns(images=texts["--images"], masks=texts["--masks"])
 
 
 def get_fixed_folder(text: str) -> str:
-    """The folder before the first wildcard."""
-    found = _SIGN.search(text)
-    return os.path.dirname(text if found is None else text[: found.start()])  # noqa: PTH120 (wildcards are no path)
+    """Return the folder before the first wildcard."""
+    match = _SIGN.search(text)
+    return os.path.dirname(text if match is None else text[: match.start()])  # noqa: PTH120 (wildcards are no path)
 
 
 def compile_pattern(option: str, text: str) -> FilePattern:
-    """A pattern as an expression; the extension counts in any case.
+    """Return a pattern as an expression; the extension counts in any case.
 
     Raises:
         UsageError: it holds a name in braces other than `{stem}`.
@@ -136,11 +138,11 @@ def compile_pattern(option: str, text: str) -> FilePattern:
             parts.append(_AGAIN if has_stem else _STEM)
             has_stem = True
             continue
-        found = _make_expression(option, text, token)
+        expression = _make_expression(option, text, token)
         if i < last + 1 and _SIGN.match(token) and token != "/":
             folders.append(f"f{len(folders)}")
-            found = f"(?P<{folders[-1]}>{found})"
-        parts.append(found)
+            expression = f"(?P<{folders[-1]}>{expression})"
+        parts.append(expression)
     if suffix is not None:
         parts.append(f"(?i:{re.escape(suffix[0])})")
     others = [_ENDING.sub("", part.replace(STEM, "")) for part in text.split("/") if STEM in part]
@@ -169,31 +171,31 @@ def _make_expression(option: str, text: str, token: str) -> str:
 
 
 def has_wildcards(text: str) -> bool:
-    """Whether a text is a pattern, and no plain path."""
+    """Return whether a text is a pattern, and no plain path."""
     return _SIGN.search(text) is not None
 
 
 def escape_pattern(name: str) -> str:
-    """A name as a pattern that stands for it alone."""
+    """Return a name as a pattern that matches only itself."""
     return _SIGN.sub(r"[\g<0>]", name)
 
 
 def find_matches(place: DataSource, pattern: FilePattern) -> Iterator[PatternMatch]:
     """Files that a pattern names, in order of their paths."""
     for below, path in place.listing:
-        if (found := pattern.regex.fullmatch(below)) is not None:
-            stem = found["stem"] if pattern.has_stem else PurePosixPath(below).stem
-            yield PatternMatch(path, below, stem, _list_folders(found, pattern))
+        if (match := pattern.regex.fullmatch(below)) is not None:
+            stem = match["stem"] if pattern.has_stem else PurePosixPath(below).stem
+            yield PatternMatch(path, below, stem, _list_folders(match, pattern))
 
 
-def _list_folders(found: re.Match[str], pattern: FilePattern) -> tuple[str, ...]:
-    return tuple(found[group].rstrip("/") for group in pattern.folders)
+def _list_folders(match: re.Match[str], pattern: FilePattern) -> tuple[str, ...]:
+    return tuple(match[group].rstrip("/") for group in pattern.folders)
 
 
 def find_masks(
     images: Sequence[PatternMatch], labels: Sequence[PatternMatch], image_text: str, mask_text: str
 ) -> dict[Path, list[Path]]:
-    """The masks that each image may have by two patterns, for the images that have any.
+    """Return the masks that each image may have by two patterns, for the images that have any.
 
     Where both have as many wildcards for folders, these must be equal, unless no image would have a mask then.
     """
@@ -208,11 +210,11 @@ def find_masks(
     same = {one.path: strict.get((one.stem if mask.has_stem else "", one.folders), []) for one in images}
     if len(image.folders) != len(mask.folders) or not image.folders or (mask.has_stem and not any(same.values())):
         same = {one.path: loose.get(one.stem, []) for one in images}
-    return {path: found for path, found in same.items() if found}
+    return {path: masks for path, masks in same.items() if masks}
 
 
 def _list_stems(label: PatternMatch, mask: FilePattern, stems: set[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """The stems of images that a mask's path may hold, with the folders that its wildcards stand for then."""
+    """Return the image stems that a mask's path may have, with the folders that its wildcards stand for then."""
     if not mask.has_stem:
         yield "", label.folders
     elif mask.exact:
@@ -221,7 +223,9 @@ def _list_stems(label: PatternMatch, mask: FilePattern, stems: set[str]) -> Iter
         lengths = {len(stem) for stem in stems}
         parts = (label.below[i : i + n] for n in lengths for i in range(len(label.below) - n + 1))
         for stem in sorted({part for part in parts if part in stems}):
-            own = re.escape(stem)
-            regex = re.compile(mask.regex.pattern.replace(_STEM, own).replace(_AGAIN, own), mask.regex.flags)
-            if (found := regex.fullmatch(label.below)) is not None:
-                yield stem, _list_folders(found, mask)
+            escaped_stem = re.escape(stem)
+            regex = re.compile(
+                mask.regex.pattern.replace(_STEM, escaped_stem).replace(_AGAIN, escaped_stem), mask.regex.flags
+            )
+            if (match := regex.fullmatch(label.below)) is not None:
+                yield stem, _list_folders(match, mask)

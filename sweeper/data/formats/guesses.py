@@ -2,7 +2,7 @@
 
 `folder`: `images/` and `masks/`, or called otherwise, in the data folder or in folders of splits. `pairs`, where no
 format of annotations is found: folders whose names may mean something else (`photos/` with `targets/`), folders of
-which one is called like the other's masks (`train/` with `train_masks/`), and masks beside their images.
+which one is called like the other's masks (`train/` with `train_masks/`), and masks next to their images.
 
 Where names differ, words like `img` and `mask` at one end are taken away: `img_a.jpg` and `a_mask.png` share `a`.
 """
@@ -39,7 +39,7 @@ LAYOUT = (
 IMAGE_WORDS = ("images", "image", "imgs", "img")
 """Names of folders of images, in any case, in the order in which they are looked for."""
 MASK_WORDS = ("masks", "mask", "labels", "label", "annotations", "annotation", "gt", "ground_truth", "groundtruth")
-"""The same of masks."""
+"""Words of folders of masks."""
 MORE_IMAGE_WORDS = (
     *("jpegimages", "photos", "photo", "pictures", "picture", "pics", "frames", "rgb", "input", "inputs"),
     *("original", "originals", "sat", "tiles"),
@@ -53,7 +53,7 @@ MORE_MASK_WORDS = (
 _DRAWN = tuple(suffix for suffix in MASK_SUFFIXES if suffix not in LOSSY_SUFFIXES)
 
 
-def _is_at_an_end(before: str, after: str) -> re.Pattern[str]:
+def _compile_word_at_end(before: str, after: str) -> re.Pattern[str]:
     return re.compile(rf"^(?:{before})(?=.)|(?<=.)(?:{after})$", re.IGNORECASE)
 
 
@@ -64,30 +64,30 @@ _MASK_FILE_WORDS = (
 )
 _FILES = "|".join(_MASK_FILE_WORDS)
 _ENDING = "|".join(map(re.escape, IMAGE_SUFFIXES))
-MASK_FILE = _is_at_an_end(rf"(?:{_FILES})[_-]|mask|label|gt", rf"[_. -](?:{_FILES})|mask|label|{_ENDING}")
-"""What makes a file's name (without extension) that of a mask: `mask_a`, `a-gt`, `amask`, `a.jpg` of `a.jpg.png`."""
-IMAGE_FILE = _is_at_an_end("(?:images?|img)[_-]|image|img", "[_-](?:images?|img|sat|rgb|training|test)")
-MASK_FOLDER = _is_at_an_end(rf"(?:{_FOLDERS[0]})[_ -]", rf"[_ -]?(?:{_FOLDERS[0]})")
-"""The same of folders: `train_masks`, `masks_2020`, `trainannot`."""
-IMAGE_FOLDER = _is_at_an_end(rf"(?:{_FOLDERS[1]})[_ -]", rf"[_ -](?:{_FOLDERS[1]})")
+MASK_FILE = _compile_word_at_end(rf"(?:{_FILES})[_-]|mask|label|gt", rf"[_. -](?:{_FILES})|mask|label|{_ENDING}")
+"""Pattern of a mask file's name (without extension): `mask_a`, `a-gt`, `amask`, `a.jpg` of `a.jpg.png`."""
+IMAGE_FILE = _compile_word_at_end("(?:images?|img)[_-]|image|img", "[_-](?:images?|img|sat|rgb|training|test)")
+MASK_FOLDER = _compile_word_at_end(rf"(?:{_FOLDERS[0]})[_ -]", rf"[_ -]?(?:{_FOLDERS[0]})")
+"""Pattern of a mask folder's name: `train_masks`, `masks_2020`, `trainannot`."""
+IMAGE_FOLDER = _compile_word_at_end(rf"(?:{_FOLDERS[1]})[_ -]", rf"[_ -](?:{_FOLDERS[1]})")
 
 
 class LayoutGuess(NamedTuple):
-    """Where images and masks may lie."""
+    """Possible places of images and masks."""
 
     images: str
     """A pattern with `{stem}` for the images' names."""
     masks: str
     folders: tuple[str, str] = (".", ".")
-    """Those of images and of masks, for people; the same where masks lie beside their images."""
+    """Display names of the images' and masks' places; the same if masks are next to their images."""
     words: bool = False
-    """Whether the words in their names alone tell masks from the images beside them."""
+    """Whether only the words in their names separate masks from the images next to them."""
 
     @property
     def format_line(self) -> str:
-        """What was found, for people."""
+        """Finding, as text."""
         at, other = self.folders
-        return "masks beside their images" if at == other else f"{at}/ and {other}/"
+        return "masks next to their images" if at == other else f"{at}/ and {other}/"
 
     @property
     def options(self) -> str:
@@ -96,21 +96,21 @@ class LayoutGuess(NamedTuple):
 
 
 def _walk_folders(images: str, masks: str) -> LayoutGuess:
-    """All files in folders and below, by patterns of these folders."""
+    """Yield all files in folders and below, by patterns of these folders."""
     return LayoutGuess(
         f"{images}/**/{STEM}.*", f"{masks}/**/{STEM}.*", (escape_for_display(images), escape_for_display(masks))
     )
 
 
 def _make_alternatives(names: Sequence[str]) -> str:
-    """A pattern of names."""
+    """Return a pattern of names."""
     if len(names) == 1:
         return escape_pattern(names[0])
     return "*" if any(re.search(r"[{},*?\[]", name) for name in names) else f"{{{','.join(names)}}}"
 
 
 def _has_match(place: DataSource, pattern: str, suffixes: tuple[str, ...]) -> bool:
-    """Whether a pattern names such a file."""
+    """Return whether a pattern names such a file."""
     return any(one.path.suffix.lower() in suffixes for one in find_matches(place, compile_pattern("", pattern)))
 
 
@@ -119,7 +119,7 @@ def _guess_by_folder_words(
 ) -> list[LayoutGuess]:
     """Guesses of folders that are called by these words, the likeliest first; all but the first hold files.
 
-    Both lie in the root, or in its folders of splits; with `anywhere`, in others of its folders too. Folders of masks
+    Both are in the root, or in its folders of splits; with `anywhere`, in others of its folders too. Folders of masks
     but the first of the words must hold mask files: others keep text or JSON there.
     """
     root = place.root
@@ -128,7 +128,7 @@ def _guess_by_folder_words(
         {path.name for at in (root, *list_subfolders(root)) for path in list_subfolders(at)}, reverse=True
     ):
         names[name.lower()].append(name)
-    found: list[LayoutGuess] = []
+    guesses: list[LayoutGuess] = []
     for images in (name for word in image_words for name in names.get(word, ())):
         for masks in (name for word in mask_words for name in names.get(word, ())):
             at, other = escape_pattern(images), escape_pattern(masks)
@@ -146,32 +146,32 @@ def _guess_by_folder_words(
             guess = _walk_folders(at, other)
             if masks != mask_words[0] and not _has_match(place, guess.masks, MASK_SUFFIXES):
                 continue
-            if not found or _has_match(place, guess.images, IMAGE_SUFFIXES):
-                found.append(guess)
-    return found
+            if not guesses or _has_match(place, guess.images, IMAGE_SUFFIXES):
+                guesses.append(guess)
+    return guesses
 
 
 def _strip_word(name: str, words: re.Pattern[str] | None) -> str:
-    """A name, whose folders stay, without a word at one end."""
+    """Return a name, whose folders stay, without a word at one end."""
     folder, slash, last = name.rpartition("/")
     return folder + slash + (last if words is None else words.sub("", last, count=1))
 
 
 def find_masks_among(names: Collection[str], image_word: re.Pattern[str], mask_word: re.Pattern[str]) -> dict[str, str]:
-    """The names that are those of masks of others by their words, each with the image's."""
+    """Return the names that are masks of others by their words, each with its image's name."""
     cores = {name: _strip_word(name, mask_word) for name in names}
     others = sorted(name for name, core in cores.items() if core == name)
     for word in (None, image_word):
         images = {_strip_word(name, word): name for name in others}
-        if found := {name: images[core] for name, core in cores.items() if core != name and core in images}:
-            return found
+        if masks := {name: images[core] for name, core in cores.items() if core != name and core in images}:
+            return masks
     return {}
 
 
 def find_naming(
     images: Collection[str], masks: Collection[str]
 ) -> tuple[re.Pattern[str] | None, re.Pattern[str] | None]:
-    """The words that are taken away from the names of images and of masks, so that most masks find their image.
+    """Return the words to remove from the names of images and masks, so that most masks find their image.
 
     None is taken away where half of the names are equal.
     """
@@ -206,8 +206,8 @@ def _guess_same_folder(place: DataSource) -> LayoutGuess | None:
     names: dict[str, set[str]] = defaultdict(set)
     for below, path in place.listing:
         names[path.suffix.lower()].add(below.removesuffix(path.suffix))
-    known = set().union(*(names[suffix] for suffix in {*IMAGE_SUFFIXES, *MASK_SUFFIXES}))
-    if find_masks_among(known, IMAGE_FILE, MASK_FILE) or match_masks_by_beginning(known):
+    names_with_images = set().union(*(names[suffix] for suffix in {*IMAGE_SUFFIXES, *MASK_SUFFIXES}))
+    if find_masks_among(names_with_images, IMAGE_FILE, MASK_FILE) or match_masks_by_beginning(names_with_images):
         return LayoutGuess(f"**/{STEM}.*", f"**/{STEM}.*", words=True)
     lossy, drawn = (set().union(*(names[suffix] for suffix in suffixes)) for suffixes in (LOSSY_SUFFIXES, _DRAWN))
     if not lossy & drawn or 2 * len(lossy & drawn) < max(len(lossy), len(drawn)):
@@ -218,7 +218,7 @@ def _guess_same_folder(place: DataSource) -> LayoutGuess | None:
 
 
 def _guess_class_folders(place: DataSource) -> LayoutGuess | None:
-    """A folder of images among folders of masks, one for each class."""
+    """Return a folder of images among folders of masks, one for each class."""
     names = [path.name for path in list_subfolders(place.root)]
     images = [name for name in names if name.lower() in (*IMAGE_WORDS, *MORE_IMAGE_WORDS)]
     masks = [name for name in names if name not in images and _has_match(place, f"{escape_pattern(name)}/**/*", _DRAWN)]
@@ -230,11 +230,11 @@ def _guess_class_folders(place: DataSource) -> LayoutGuess | None:
 
 
 def find_folder(place: DataSource) -> FormatLayout | None:
-    """The folders images/ and masks/, or both in folders of splits."""
-    found = [] if place.entry is not None else _guess_by_folder_words(place, IMAGE_WORDS, MASK_WORDS)
-    if not found:
+    """Return the folders images/ and masks/, or both in folders of splits."""
+    guesses = [] if place.entry is not None else _guess_by_folder_words(place, IMAGE_WORDS, MASK_WORDS)
+    if not guesses:
         return None
-    return FormatLayout(found[0].format_line, partial(_read_folder, place, *found))
+    return FormatLayout(guesses[0].format_line, partial(_read_folder, place, *guesses))
 
 
 def _read_folder(place: DataSource, first: LayoutGuess, *rivals: LayoutGuess) -> ReadResult:
@@ -246,7 +246,7 @@ def _read_folder(place: DataSource, first: LayoutGuess, *rivals: LayoutGuess) ->
         )
     elif rivals:
         place.problems.append(
-            f"images and masks must lie in one folder each, found {first.format_line}, {others}; say which with "
+            f"images and masks must be in one folder each, found {first.format_line}, {others}; say which with "
             + first.options
         )
     return _read_guess(place, first)
@@ -258,14 +258,14 @@ def find_pairs(place: DataSource) -> FormatLayout | None:
         return None
     words = (*IMAGE_WORDS, *MORE_IMAGE_WORDS), (*MASK_WORDS, *MORE_MASK_WORDS)
     if called := _guess_by_folder_words(place, *words, anywhere=True):
-        found = called[0] if _has_match(place, called[0].images, IMAGE_SUFFIXES) else None
+        guess = called[0] if _has_match(place, called[0].images, IMAGE_SUFFIXES) else None
     else:
-        found = _guess_alike_folders(place) or _guess_same_folder(place) or _guess_class_folders(place)
-    return None if found is None else FormatLayout(found.format_line, partial(_read_guess, place, found))
+        guess = _guess_alike_folders(place) or _guess_same_folder(place) or _guess_class_folders(place)
+    return None if guess is None else FormatLayout(guess.format_line, partial(_read_guess, place, guess))
 
 
 def _read_guess(place: DataSource, guess: LayoutGuess) -> ReadResult:
-    """The images and masks of a guess, by the names that these files have."""
+    """Return the images and masks of a guess, by the names that these files have."""
     others: list[str] = []
     images, masks = (
         list_pattern_files(place, guess.images, IMAGE_SUFFIXES, others),
@@ -273,9 +273,9 @@ def _read_guess(place: DataSource, guess: LayoutGuess) -> ReadResult:
     )
     if guess.words:
         names = {one.name for one in (*images, *masks)}
-        known = find_masks_among(names, IMAGE_FILE, MASK_FILE) or match_masks_by_beginning(names)
-        images = [one for one in images if one.name not in known]
-        masks = [one for one in masks if one.name in known]
+        masks_of_images = find_masks_among(names, IMAGE_FILE, MASK_FILE) or match_masks_by_beginning(names)
+        images = [one for one in images if one.name not in masks_of_images]
+        masks = [one for one in masks if one.name in masks_of_images]
     else:
         place.tally.add("thing", "of another kind, passed over", *others)
     words = find_naming({one.stem for one in images}, {one.stem for one in masks})
@@ -286,8 +286,8 @@ def _read_guess(place: DataSource, guess: LayoutGuess) -> ReadResult:
     if note_tasks(place, masks):
         return ReadResult([], None)
     stems = {one.stem for one in images}
-    of = {one: found for one in masks if one.stem not in stems and (found := find_image_stem(one, stems))}
-    if len({*of.values()}) < len(of) or len({one.stem.replace(found, "") for one, found in of.items()}) == 1:
+    of = {one: stem for one in masks if one.stem not in stems and (stem := find_image_stem(one, stems))}
+    if len({*of.values()}) < len(of) or len({one.stem.replace(stem, "") for one, stem in of.items()}) == 1:
         masks = [one._replace(stem=of.get(one, one.stem)) for one in masks]  # else one class each: which is not known
     images = _keep_folders_with_masks(place, images, find_masks(images, masks, guess.images, guess.masks))
     samples, left = pair_files(place, (images, guess.images), (masks, guess.masks), split_by_folder)
@@ -304,10 +304,10 @@ def _read_guess(place: DataSource, guess: LayoutGuess) -> ReadResult:
 
 
 def _keep_folders_with_masks(
-    place: DataSource, images: Sequence[PatternMatch], found: Collection[Path]
+    place: DataSource, images: Sequence[PatternMatch], with_masks: Collection[Path]
 ) -> list[PatternMatch]:
-    """The images but those of folders without any mask, where others have some: a test set, as a rule."""
-    folders = {one.path.parent for one in images if one.path in found}
+    """Return the images except those of folders without any mask, usually a test set, if others have some."""
+    folders = {one.path.parent for one in images if one.path in with_masks}
     if not folders:
         return [*images]
     bare = {place.format_name(one.path.parent) for one in images if one.path.parent not in folders}
@@ -317,5 +317,5 @@ def _keep_folders_with_masks(
 
 FOLDER = AnnotationFormat("images/ and masks/ with equal stems", find_folder)
 PAIRS = AnnotationFormat(
-    "image and mask files that are called alike (photos/ and targets/; a.jpg beside a_mask.png)", find_pairs
+    "image and mask files that are called alike (photos/ and targets/; a.jpg next to a_mask.png)", find_pairs
 )

@@ -1,4 +1,4 @@
-"""LabelMe: one JSON per image with its shapes, and the image beside it or inside.
+"""LabelMe: one JSON per image with its shapes, and the image next to it or inside.
 
 Shapes are drawn in the file's order, as LabelMe's own tools draw them. `__ignore__` is 255, `_background_` is class 0.
 Classes are those of `classes.txt`, else of LabelMe's `labels.txt`, else the labels that occur, in alphabetical order.
@@ -56,8 +56,8 @@ def _read_labelme(place: DataSource, files: Sequence[Path]) -> ReadResult:
     drawings = []
     occurring: set[str] = set()
     for path in files:
-        if (found := _parse_file(place, path)) is not None:
-            drawing, usable = found
+        if (parsed := _parse_file(place, path)) is not None:
+            drawing, usable = parsed
             occurring |= {shape.label for shape in drawing.shapes if shape.label is not None}
             drawings += [drawing] if usable else []
     listed = _read_labels_file(place) if place.classes is None else None
@@ -67,7 +67,7 @@ def _read_labelme(place: DataSource, files: Sequence[Path]) -> ReadResult:
 
 
 def _parse_file(place: DataSource, path: Path) -> tuple[ImageShapes, bool] | None:
-    """What a file says, and whether its image is there; None where it is none of LabelMe's, or faulty."""
+    """Return what a file says, and whether its image exists; None if it is not LabelMe's, or faulty."""
     name = place.format_name(path)
     try:
         data = load_json(path)
@@ -109,7 +109,7 @@ def _parse_file(place: DataSource, path: Path) -> tuple[ImageShapes, bool] | Non
 
 
 def parse_shape(number: int, entry: Any) -> Shape:
-    """A shape of the file, the `number`-th.
+    """Return shape `number` of the file.
 
     Raises:
         ValueError: its fault, as rule, value found and next step.
@@ -148,7 +148,7 @@ def parse_shape(number: int, entry: Any) -> Shape:
 
 
 def _read_labels_file(place: DataSource) -> list[str] | None:
-    """Names of LabelMe's own list, without `__ignore__`; None without one."""
+    """Return the names of LabelMe's own list, without `__ignore__`; None without one."""
     path = place.find_file(place.root / "labels.txt")
     if path is None or (text := read_text(path, place.problems)) is None:
         return None
@@ -157,7 +157,7 @@ def _read_labels_file(place: DataSource) -> list[str] | None:
 
 
 def _decode_embedded(path: Path) -> bytes:
-    """The image inside a JSON."""
+    """Return the image inside a JSON."""
     data = load_json(path)
     try:
         return base64.b64decode(data["imageData"])
@@ -167,4 +167,4 @@ def _decode_embedded(path: Path) -> bytes:
         ) from error
 
 
-FORMAT = AnnotationFormat("LabelMe's JSON files beside (or around) their images", find_labelme)
+FORMAT = AnnotationFormat("LabelMe's JSON files next to (or around) their images", find_labelme)

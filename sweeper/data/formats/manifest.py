@@ -1,6 +1,6 @@
 """A CSV of pairs: columns `image`, `mask`, and optionally `split` and `group`, paths relative to the file.
 
-Masks are those of image and mask folders (`sweeper.data.formats.folder`).
+Masks are read like those of image and mask folders (`sweeper.data.formats.patterns`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sweeper.data.text_tables import SplitAssignment, parse_assignment, read_hea
 
 
 def find_manifest(place: DataSource) -> FormatLayout | None:
-    """A CSV with the columns image and mask: manifest.csv, or another in the root."""
+    """Find a CSV with the columns image and mask: manifest.csv, or another in the root."""
     path = _find_table(place)
     return (
         None
@@ -36,8 +36,8 @@ def _find_table(place: DataSource) -> Path | None:
     if place.entry is not None:
         return place.entry if place.entry.suffix.lower() == ".csv" else None
     tables = [path for path in place.files if path.parent == place.root and path.suffix.lower() == ".csv"]
-    found = [path for path in tables if {"image", "mask"} <= set(read_header(path))]
-    return next((path for path in found if path.name == "manifest.csv"), found[0] if found else None)
+    manifests = [path for path in tables if {"image", "mask"} <= set(read_header(path))]
+    return next((path for path in manifests if path.name == "manifest.csv"), manifests[0] if manifests else None)
 
 
 def _read_manifest(place: DataSource, path: Path) -> ReadResult:

@@ -32,10 +32,10 @@ _FOLDERS: tuple[tuple[str, str, SplitName | None], ...] = (
 
 
 def find_nnunet(place: DataSource) -> FormatLayout | None:
-    """The folders imagesTr/ and labelsTr/ with a dataset.json."""
+    """Find the folders imagesTr/ and labelsTr/ with a dataset.json."""
     path = place.find_file(place.root / "dataset.json")
-    there = all((place.root / name).is_dir() for name in ("imagesTr", "labelsTr"))
-    if path is None or not there or place.entry not in (None, path):
+    has_folders = all((place.root / name).is_dir() for name in ("imagesTr", "labelsTr"))
+    if path is None or not has_folders or place.entry not in (None, path):
         return None
     return FormatLayout("nnU-Net's dataset.json, imagesTr/ and labelsTr/", partial(_read_nnunet, place, path))
 
@@ -70,7 +70,7 @@ def _read_labels(place: DataSource, path: Path) -> tuple[tuple[str, ...] | None,
 
 
 def _read_numbered_labels(data: Any) -> tuple[tuple[str, ...], Pixels]:
-    """The same of the data of a dataset.json.
+    """Return class names and labels from the data of a dataset.json.
 
     Raises:
         UnreadableFileError: its labels are none, with rule, value found and next step.
@@ -83,8 +83,7 @@ def _read_numbered_labels(data: Any) -> tuple[tuple[str, ...], Pixels]:
         if not name or not name.isprintable() or not _NUMBER.fullmatch(f"{number}"):
             raise UnreadableFileError(
                 f"labels must be a name and a number each, found {escape_for_display(key)!r}: "
-                f"{escape_for_display(value)[:60]!r} (regions of "
-                "several labels cannot be read); write one number each"
+                f"{escape_for_display(value)[:60]!r} (regions of several labels cannot be read); write one number each"
             )
         pairs[int(number)] = name
     ignored = [number for number, name in pairs.items() if name.lower() == "ignore" and number <= IGNORE]
@@ -102,7 +101,7 @@ def _read_numbered_labels(data: Any) -> tuple[tuple[str, ...], Pixels]:
 
 
 def _list_cases(place: DataSource, images: str, labels: str, table: Pixels, split: SplitName | None) -> list[Sample]:
-    """The cases of a folder: a mask, and the files of its channels in order."""
+    """Return the cases of a folder: a mask, and the files of its channels in order."""
     volumes = [name for name, _ in place.listing if name.startswith(f"{images}/") and name.endswith(_VOLUMES)]
     if volumes:
         place.problems.append(

@@ -1,4 +1,4 @@
-"""What a folder is that nothing here reads: the export of another tool, links to nothing, or one folder of two.
+"""Recognition of folders that nothing here reads: another tool's export, links to nothing, or one folder of two.
 
 Tools are known by words in their files, which are searched and not parsed.
 """
@@ -26,7 +26,7 @@ class OtherTool(NamedTuple):
 
     name: str
     suffixes: str
-    """Of its files, divided by spaces."""
+    """Suffixes of its files, separated by spaces."""
     words: tuple[bytes, ...]
     """Expressions, all of which the beginning of a file holds."""
     step: str
@@ -60,7 +60,7 @@ TOOLS = (
         "write one PNG for each image into masks/ (docs/formats.md#run-length-tables has the lines that do)",
     ),
     OtherTool(
-        "YOLO's labels without data.yaml", ".txt", (rb"(?m)^\d+( [01]?\.\d+){6}",), f"run this beside images/: {_YAML}"
+        "YOLO's labels without data.yaml", ".txt", (rb"(?m)^\d+( [01]?\.\d+){6}",), f"run this next to images/: {_YAML}"
     ),
     OtherTool("GeoJSON (QuPath, QGIS)", ".geojson .json", (rb'"FeatureCollection"',), "export its shapes as masks"),
     OtherTool("ImageScope's export", ".xml", (rb"<Annotations", rb"<Region"), "export its regions as masks"),
@@ -87,14 +87,14 @@ def recognise_export(place: DataSource) -> str | None:
 
 def describe_missing(root: Path) -> str:
     """Return what is missing for image and mask folders, where nothing finds any; begins with the name of a folder."""
-    there = [path for at in (root, *list_subfolders(root)) for path in list_subfolders(at)]
-    images = next((path for path in there if path.name.lower() in IMAGE_WORDS), None)
-    masks = next((path for path in there if path.name.lower() in MASK_WORDS), None)
+    folders = [path for at in (root, *list_subfolders(root)) for path in list_subfolders(at)]
+    images = next((path for path in folders if path.name.lower() in IMAGE_WORDS), None)
+    masks = next((path for path in folders if path.name.lower() in MASK_WORDS), None)
     if images and masks:
         at, other = (escape_for_display(path.relative_to(root).as_posix()) for path in (images, masks))
         return f"{other}/: holds no masks (png, bmp, tif, gif) of the images in {at}/"
     if images or masks:
         path = (images or masks or root).relative_to(root)
         lacking = path.with_name("masks" if images else "images")
-        return f"{escape_for_display(lacking.as_posix())}/: is missing beside {escape_for_display(path.as_posix())}/"
+        return f"{escape_for_display(lacking.as_posix())}/: is missing next to {escape_for_display(path.as_posix())}/"
     return "images/ and masks/: are missing"

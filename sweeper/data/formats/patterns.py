@@ -41,7 +41,7 @@ _WAY_OUT = "say which is meant with --images and --masks"
 
 
 def make_pattern_layout(place: DataSource) -> FormatLayout:
-    """What the user's patterns name."""
+    """Return what the user's patterns name."""
     assert place.patterns is not None
     line = f"--images {escape_for_display(place.patterns.images)} --masks {escape_for_display(place.patterns.masks)}"
     return FormatLayout(line, partial(_read_patterns, place))
@@ -77,21 +77,20 @@ def _read_patterns(place: DataSource) -> ReadResult:
 
 
 def split_by_folder(one: PatternMatch) -> SplitName | None:
-    """The split that the folders of a file give."""
+    """Return the split that the folders of a file give."""
     return split_of(one.below.split("/")[:-1])
 
 
 def _list_image_files(place: DataSource, pattern: FilePattern) -> list[PatternMatch]:
-    """The images; none, and a problem, where the pattern names none."""
+    """Return the images; none, and a problem, if the pattern names none."""
     others: list[str] = []
-    if found := list_pattern_files(place, pattern.text, IMAGE_SUFFIXES, others):
+    if files := list_pattern_files(place, pattern.text, IMAGE_SUFFIXES, others):
         place.tally.add("file", "of another kind, passed over", *others)
-        return found
-    there = abbreviate(others or [below for below, _ in place.listing if below.startswith(pattern.folder)], 2)
+        return files
+    examples = abbreviate(others or [below for below, _ in place.listing if below.startswith(pattern.folder)], 2)
     place.problems.append(
         f"--images {escape_for_display(pattern.text)}: must name images ({', '.join(IMAGE_SUFFIXES)}), found "
-        f"{there or 'nothing'}; "
-        f"patterns begin at {place.title}, in quotes"
+        f"{examples or 'nothing'}; patterns begin at {place.title}, in quotes"
     )
     return []
 
@@ -100,13 +99,13 @@ def list_pattern_files(
     place: DataSource, text: str, suffixes: tuple[str, ...], others: list[str] | None = None
 ) -> list[PatternMatch]:
     """Files of these kinds that a pattern names; the names of the other ones are added to `others`."""
-    found = []
+    files = []
     for one in find_matches(place, compile_pattern("", text)):
         if one.path.suffix.lower() in suffixes:
-            found.append(one)
+            files.append(one)
         elif others is not None:
             others.append(place.format_name(one.path))
-    return found
+    return files
 
 
 def pair_files(
@@ -118,7 +117,7 @@ def pair_files(
     table: Pixels | None = None,
     named: bool = False,
 ) -> tuple[list[Sample], list[Path]]:
-    """Samples of the images that have one mask, and the masks that belong to no image; what else there is are problems.
+    """Return samples of the images that have one mask, and the masks without an image; all else is a problem.
 
     Args:
         place: receives the problems.
@@ -130,37 +129,37 @@ def pair_files(
             an image are problems. Else samples are called by their files' names.
     """
     (image_files, image), (labels, mask) = images, masks
-    found = find_masks(image_files, labels, image, mask)
-    taken = {path for own in found.values() for path in own}
-    if both := [one for one in image_files if one.path in found.get(one.path, ())]:
+    masks_of_images = find_masks(image_files, labels, image, mask)
+    used_masks = {path for masks_of_image in masks_of_images.values() for path in masks_of_image}
+    if both := [one for one in image_files if one.path in masks_of_images.get(one.path, ())]:
         place.problems.append(
             "--masks must name other files than --images, found "
             f"{abbreviate([place.format_name(one.path) for one in both], 2)} as "
-            "the mask of itself; mend one of the patterns"
+            "the mask of itself; correct one of the patterns"
         )
         return [], []
-    image_files = [one for one in image_files if one.path not in taken]  # masks beside their images
+    image_files = [one for one in image_files if one.path not in used_masks]  # masks next to their images
     owners: dict[Path, list[PatternMatch]] = defaultdict(list)
     for one in image_files:
-        for path in found.get(one.path, ()):
+        for path in masks_of_images.get(one.path, ()):
             owners[path].append(one)
     place.problems += [
         f"{place.format_name(one.path)}: has no mask; add {_guess_pattern_name(masks, one.stem)}, or remove the image"
         for one in image_files
-        if one.path not in found
+        if one.path not in masks_of_images
     ]
     names = {one.path: one.stem if named else one.name.rpartition("/")[2] for one in image_files}
     repeated = len(set(names.values())) < len(names)
-    every = [(one, found[one.path]) for one in image_files if one.path in found]
-    classes = find_mask_classes(every, place) if any(len(own) > 1 for _, own in every) else {}
+    every = [(one, masks_of_images[one.path]) for one in image_files if one.path in masks_of_images]
+    classes = find_mask_classes(every, place) if any(len(masks_of_image) > 1 for _, masks_of_image in every) else {}
     samples, faults = [], set()
     for one in image_files:
-        own = found.get(one.path, [])
-        if not own:
+        masks_of_image = masks_of_images.get(one.path, [])
+        if not masks_of_image:
             continue
-        path, name = own[0], place.format_name(one.path)
-        if len(own) > 1 and not classes:
-            these = abbreviate([place.format_name(path) for path in own], 3)
+        path, name = masks_of_image[0], place.format_name(one.path)
+        if len(masks_of_image) > 1 and not classes:
+            these = abbreviate([place.format_name(path) for path in masks_of_image], 3)
             rule = "an image has one mask, or one for each class, called alike for all images (a_road.png, a_car.png)"
             faults.add(f"{name}: {rule}, found {these}; {_WAY_OUT}, or join those of one image into one")
         elif len(owners[path]) > 1:
@@ -177,11 +176,11 @@ def pair_files(
             stem = "/".join([*filter(None, one.folders), names[one.path]]) if repeated else names[one.path]
             made = mask_file(place, path, table)
             if classes:
-                made = partial(join_masks, place, [(path, classes[path]) for path in own])
-            labels_at = " + ".join(map(place.format_name, own))
+                made = partial(join_masks, place, [(path, classes[path]) for path in masks_of_image])
+            labels_at = " + ".join(map(place.format_name, masks_of_image))
             samples.append(Sample(stem, name, (one.path,), made, labels_at, SplitAssignment(split(one))))
     place.problems += sorted(faults)
-    left = [one for one in labels if one.path not in taken]
+    left = [one for one in labels if one.path not in used_masks]
     if named:
         place.problems += [
             f"{place.format_name(one.path)}: has no image; add {_guess_pattern_name(images, one.stem)}, or remove the "
@@ -192,7 +191,7 @@ def pair_files(
 
 
 def _guess_pattern_name(files: tuple[Sequence[PatternMatch], str], stem: str) -> str:
-    """How a pattern calls the file of a stem, with the extension that others have."""
+    """Return how a pattern calls the file of a stem, with the extension that others have."""
     others, pattern = files
     name = pattern.replace("**/", "").replace("[0-9]", "0").replace(STEM, stem)
     if name.endswith(".*"):
@@ -201,7 +200,7 @@ def _guess_pattern_name(files: tuple[Sequence[PatternMatch], str], stem: str) ->
 
 
 def mask_file(place: DataSource, path: Path, table: Pixels | None = None) -> partial[Pixels]:
-    """What makes the mask of a sample from a file of labels or colours; labels become those of a table, (256,)."""
+    """Return a sample's mask function for a file of labels or colours; labels become those of a table, (256,)."""
     return partial(_pick_mask, path, place, table)
 
 

@@ -1,8 +1,9 @@
-"""Shapes → masks, for every format that has shapes: classes, order, holes, what lies outside, and how each is drawn.
+"""Shapes → masks, for every format that has shapes: classes, order, holes, what is outside, and how each is drawn.
 
-A format's module says what its files hold, one `Drawing` for each image; `shapes_reading` does the rest. Coordinates
-are (x, y) in pixels of the upright image. Two ways to draw: `outlines` as LabelMe's own tools and Ultralytics do
-(Pillow, outlines included), and `areas` as COCO's do (pycocotools), where a ring inside another is a hole.
+A format's module says what its files hold, one `ImageShapes` for each image; `make_shapes_result` does the rest.
+Coordinates are (x, y) in pixels of the upright image. Two ways to draw: `draw_outlines` as LabelMe's own tools and
+Ultralytics do (Pillow, outlines included), and `draw_areas` as COCO's do (pycocotools), where a ring inside another is
+a hole.
 """
 
 from __future__ import annotations
@@ -57,8 +58,8 @@ KINDS: dict[str, tuple[int, int | None]] = {
 
 Points = npt.NDArray[np.float64]
 Way = Literal["in order", "large first", "areas"]
-"""How shapes are drawn: outlines in the file's order, outlines with large ones first, or areas with large ones first;
-what comes later covers what came before."""
+"""Way to draw shapes: outlines in the file's order, outlines with large ones first, or areas with large ones first;
+later shapes cover earlier ones."""
 
 
 class Shape(NamedTuple):
@@ -75,21 +76,21 @@ class Shape(NamedTuple):
     """COCO's run-length mask; of the kind `mask` an image (PNG), not 0 where the shape is, whose top left corner is the
     first point."""
     behind: bool = False
-    """Whether it lies behind all others."""
+    """Whether it is behind all others."""
     area: float | None = None
-    """As written there."""
+    """Area as written in the file."""
 
 
 class ImageShapes(NamedTuple):
     """The shapes of one image."""
 
     source: str
-    """What speaks of them, for messages: the annotation file."""
+    """Annotation file, for messages."""
     path: Path
     """The image, or the file that holds it."""
     shapes: Sequence[Shape]
     size: Size | None = None
-    """Of the image, as written there."""
+    """Size of the image, as written in the file."""
     side: SplitAssignment = SplitAssignment()
     inside: Source | None = None
     """The image where it lies within `path`."""
@@ -134,8 +135,7 @@ def number_words(
     if unknown := sorted(escape_for_display(word) for word in occurring if word not in numbers):
         place.problems.append(
             f"{where}: labels must be those of {listed_in} ({len(names)} classes), found {abbreviate(unknown)}; add "
-            "them "
-            "there or mend the labels"
+            "them there or correct the labels"
         )
     return ClassNames(names, numbers, background)
 
@@ -149,8 +149,7 @@ def _find_background_index(place: DataSource, names: Sequence[str], labels: Sequ
         return 0
     place.notes.append(
         f"classes.txt begins with {escape_for_display(names[0])}, which shapes carry too, and names no background: "
-        "what no shape "
-        "covers is ignored. Put background first to make it a class."
+        "what no shape covers is ignored. Put background first to make it a class."
     )
     return IGNORE
 
@@ -172,10 +171,10 @@ def note_boxes(place: DataSource, where: str, shapes: Sequence[Shape]) -> None:
 def make_shapes_result(
     place: DataSource, drawings: Sequence[ImageShapes], words: ClassNames | None, where: str, way: Way
 ) -> ReadResult:
-    """The samples of drawings, and their classes.
+    """Return the samples of drawings, and their classes.
 
     Args:
-        place: where they lie.
+        place: where they are.
         drawings: one for each image.
         words: classes of their labels.
         where: the annotation files, for messages about all of them.
@@ -212,7 +211,7 @@ class DrawableShape(NamedTuple):
 def _draw_mask(
     place: DataSource, drawing: ImageShapes, words: ClassNames, way: Way, size: Size | None
 ) -> Pixels | None:
-    """The labels of one image, (H, W)."""
+    """Return the labels of one image, (H, W)."""
     if size is None:
         return None
     if drawing.size == size[::-1]:  # drawn before the image was turned upright, if it was: the caller knows
@@ -239,12 +238,12 @@ def _draw_mask(
     except ValueError as error:
         faults.append(str(error))
     if faults:
-        raise UnreadableFileError(f"{abbreviate(faults)}; mend them, or remove them")
+        raise UnreadableFileError(f"{abbreviate(faults)}; correct them, or remove them")
     return mask
 
 
 def _list_rings(place: DataSource, drawing: ImageShapes, shape: Shape, size: Size) -> list[Points]:
-    """The points of a shape, (n, 2) for each ring, in pixels; rings of too few points are left out."""
+    """Return the points of a shape, (n, 2) for each ring, in pixels; rings of too few points are left out."""
     rings = [np.frombuffer(ring, dtype=np.float64).reshape(-1, 2) for ring in shape.rings]
     fewest, _ = KINDS.get(shape.kind, (4, 4))  # the others are boxes
     usable = [ring for ring in rings if len(ring) >= fewest]
@@ -260,7 +259,7 @@ def _list_rings(place: DataSource, drawing: ImageShapes, shape: Shape, size: Siz
 
 
 def find_point_fault(points: Points, size: Size) -> str | None:
-    """Why points cannot belong to an image of this (height, width): rule and value found; None where they can."""
+    """Return why points cannot be in an image of this (height, width): rule and value found; None if they can."""
     height, width = size
     if not np.isfinite(points).all():
         return "coordinates must be finite, found NaN or infinity"
@@ -268,19 +267,19 @@ def find_point_fault(points: Points, size: Size) -> str | None:
         return f"must be near the image of {width}×{height}, found a coordinate {np.abs(points).max():.6g}"
     (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
     if left > width or top > height or right < 0 or bottom < 0:
-        found = f"x {left:.6g} to {right:.6g}, y {top:.6g} to {bottom:.6g}"
-        return f"must lie in the image of {width}×{height}, found {found}"
+        range_text = f"x {left:.6g} to {right:.6g}, y {top:.6g} to {bottom:.6g}"
+        return f"must be in the image of {width}×{height}, found {range_text}"
     return None
 
 
 def _is_outside(points: Points, size: Size) -> bool:
-    """Whether a part lies more than a pixel outside the image of this (height, width)."""
+    """Return whether a part is more than a pixel outside the image of this (height, width)."""
     low, high = points.min(axis=0), points.max(axis=0)
     return bool(low.min() < -1 or high[0] > size[1] + 1 or high[1] > size[0] + 1)
 
 
 def draw_areas(ready: Iterable[DrawableShape], size: Size, background: int) -> Pixels:
-    """Labels (H, W) uint8 as COCO's tools draw them: what lies behind first, then large areas before small ones.
+    """Draw labels (H, W) uint8 as COCO's tools do: what is behind first, then large areas before small ones.
 
     Raises:
         ValueError: a run-length mask is none, or not of an image of this size.
@@ -327,12 +326,12 @@ def draw_outlines(ready: Iterable[DrawableShape], size: Size, background: int, *
             pen.rectangle([left, top, right, bottom], fill=label, outline=label)
         elif shape.kind == "circle":
             (x, y), (rim_x, rim_y) = flat
-            _make_disc(pen, x, y, float(np.hypot(x - rim_x, y - rim_y)), label)
+            _draw_disc(pen, x, y, float(np.hypot(x - rim_x, y - rim_y)), label)
         elif shape.kind in ("line", "linestrip"):
             pen.line(flat, fill=label, width=LINE_WIDTH)
         elif shape.kind in ("point", "points"):
             for x, y in flat:
-                _make_disc(pen, x, y, POINT_RADIUS, label)
+                _draw_disc(pen, x, y, POINT_RADIUS, label)
         else:
             pen.polygon(flat, fill=label, outline=label)
     return np.array(canvas)
@@ -344,7 +343,7 @@ def _compute_area(points: Points) -> float:
     return 0.5 * abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1)))
 
 
-def _make_disc(pen: ImageDraw.ImageDraw, x: float, y: float, radius: float, label: int) -> None:
+def _draw_disc(pen: ImageDraw.ImageDraw, x: float, y: float, radius: float, label: int) -> None:
     pen.ellipse([x - radius, y - radius, x + radius, y + radius], fill=label, outline=label)
 
 

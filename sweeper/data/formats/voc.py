@@ -30,7 +30,7 @@ _LISTS: dict[str, SplitName] = {"train": "train", "val": "val", "test": "test"}
 
 
 def find_voc(place: DataSource) -> FormatLayout | None:
-    """The folders JPEGImages/ and SegmentationClass/, in the root or in VOC2012/ (or such) below it."""
+    """Find the folders JPEGImages/ and SegmentationClass/, in the root or in VOC2012/ (or such) below it."""
     below = sorted([*place.root.glob("VOC*"), *place.root.glob("VOCdevkit/VOC*")])
     for base in (place.root, *below) if place.entry is None else ():
         for masks in MASKS:
@@ -63,7 +63,7 @@ def _read_voc(place: DataSource, base: Path, masks_at: str) -> ReadResult:
 
 
 def _read_splits(place: DataSource, base: Path, masks: Collection[str]) -> dict[str, SplitName]:
-    """The split of each stem, from train.txt, val.txt and test.txt."""
+    """Return the split of each stem, from train.txt, val.txt and test.txt."""
     splits: dict[str, SplitName] = {}
     for name, split in _LISTS.items():
         path = place.find_file(base / "ImageSets" / "Segmentation" / f"{name}.txt")
@@ -83,8 +83,7 @@ def _read_splits(place: DataSource, base: Path, masks: Collection[str]) -> dict[
             if splits.setdefault(stem, split) != split:
                 place.problems.append(
                     f"{place.format_name(path)}: {escape_for_display(stem)[:200]} must be in one list, found it in "
-                    f"{splits[stem]}.txt too; "
-                    "remove it from one"
+                    f"{splits[stem]}.txt too; remove it from one"
                 )
     return splits
 

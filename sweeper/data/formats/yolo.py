@@ -34,11 +34,11 @@ from sweeper.data.text_tables import (
 _KEYS: dict[str, SplitName] = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 _NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 _BEYOND = 2
-"""What reaches out of its image is cut off; coordinates beyond this are no shares of its size."""
+"""Largest coordinate: beyond it numbers are no shares of the image's size; smaller overhangs are cut off."""
 
 
 def find_yolo(place: DataSource) -> FormatLayout | None:
-    """A data.yaml with names and a split."""
+    """Find a data.yaml with names and a split."""
     path = _find_data_yaml(place)
     return None if path is None else FormatLayout(f"YOLO's {place.format_name(path)}", partial(_read_yolo, place, path))
 
@@ -72,17 +72,16 @@ def _read_yolo(place: DataSource, path: Path) -> ReadResult:
     if faults or names is None:
         return nothing
     words = number_words(place, names, names, place.format_name(path))
-    found: dict[Path, SplitName] = {}
+    splits: dict[Path, SplitName] = {}
     for key, split in _KEYS.items():
         for image in _list_images(place, path, data, key):
-            if found.setdefault(image, split) != split:
+            if splits.setdefault(image, split) != split:
                 place.problems.append(
-                    f"{place.format_name(image)}: must be on one side of the split, found in {found[image]} and "
-                    f"{split}; "
-                    "mend the lists"
+                    f"{place.format_name(image)}: must be on one side of the split, found in {splits[image]} and "
+                    f"{split}; correct the lists"
                 )
     drawings = []
-    for image, side in found.items():
+    for image, side in splits.items():
         labels = _find_label_file(place, image)
         if labels is None:
             place.tally.add("image", "without a text file of labels, taken as background", place.format_name(image))
@@ -95,7 +94,7 @@ def _read_yolo(place: DataSource, path: Path) -> ReadResult:
 
 
 def _read_class_names(raw: Any, faults: list[str]) -> tuple[str, ...] | None:
-    """The names of data.yaml in order of their numbers; None, and a fault, where they are none."""
+    """Return the names of data.yaml in order of their numbers; None, and a fault, if they are none."""
     if isinstance(raw, dict):
         numbers = sorted(int(key) for key in raw if re.fullmatch(r"[0-9]{1,3}", str(key)))
         raw = [raw[str(n)] for n in numbers if str(n) in raw] if numbers == [*range(len(raw))] else None
@@ -111,7 +110,7 @@ def _read_class_names(raw: Any, faults: list[str]) -> tuple[str, ...] | None:
 
 
 def _list_images(place: DataSource, path: Path, data: dict[str, Any], key: str) -> Iterator[Path]:
-    """Images of one key: of a folder, a list of folders, or a text file that lists images."""
+    """Return the images of one key: of a folder, a list of folders, or a text file that lists images."""
     raw = data.get(key)
     for entry in raw if isinstance(raw, list) else [] if raw is None else [raw]:
         if not isinstance(entry, str) or "\0" in entry:
@@ -127,14 +126,14 @@ def _list_images(place: DataSource, path: Path, data: dict[str, Any], key: str) 
                 f"{escape_for_display(entry)[:200]}; copy it"
             )
         elif target.is_dir():
-            there = (file for file in place.files if file.is_relative_to(target))
-            yield from (file for file in there if file.suffix.lower() in IMAGE_SUFFIXES)
+            files = (file for file in place.files if file.is_relative_to(target))
+            yield from (file for file in files if file.suffix.lower() in IMAGE_SUFFIXES)
         else:
             yield from _read_image_list(place, target)
 
 
 def _resolve_target(place: DataSource, path: Path, data: dict[str, Any], entry: str) -> Path | None:
-    """Where an entry of data.yaml leads; exporters write `../train/images` for what lies beside the file."""
+    """Return where an entry of data.yaml leads; exporters write `../train/images` for a folder next to the file."""
     base = data.get("path")
     folders = [path.parent / base] if isinstance(base, str) and base and "\0" not in base else []
     plain = entry.replace("\\", "/")
@@ -150,7 +149,7 @@ def _resolve_target(place: DataSource, path: Path, data: dict[str, Any], entry: 
 
 
 def _read_image_list(place: DataSource, path: Path) -> Iterator[Path]:
-    """Images that a text file lists, relative to it or to the root."""
+    """Return the images that a text file lists, relative to it or to the root."""
     text = read_text(path, place.problems, place.format_name(path))
     for number, line in enumerate((text or "").splitlines(), 1):
         if line.strip():
@@ -161,20 +160,20 @@ def _read_image_list(place: DataSource, path: Path) -> Iterator[Path]:
 
 
 def _find_label_file(place: DataSource, image: Path) -> Path | None:
-    """The text file of an image: in labels/ where the image lies in images/, else beside it."""
+    """Return the text file of an image: in labels/ if the image is in images/, else next to it."""
     parts = [*image.relative_to(place.root).parts]
     for i in range(len(parts) - 1, -1, -1):
         if parts[i] == "images":
             candidate = place.root.joinpath(*parts[:i], "labels", *parts[i + 1 :]).with_suffix(".txt")
-            if (found := place.find_file(candidate)) is not None:
-                return found
+            if (file := place.find_file(candidate)) is not None:
+                return file
     return place.find_file(image.with_suffix(".txt"))
 
 
 def _read_polygons(place: DataSource, path: Path, names: Sequence[str]) -> list[Shape]:
-    """The polygon of each line, as shares of the image's size; faults become problems."""
+    """Return the polygon of each line, as shares of the image's size; faults become problems."""
     text = read_text(path, place.problems, place.format_name(path))
-    found = []
+    polygons = []
     for number, line in enumerate((text or "").splitlines(), 1):
         words = line.split()
         if not words:
@@ -188,15 +187,15 @@ def _read_polygons(place: DataSource, path: Path, names: Sequence[str]) -> list[
         if sound and len(points) == 4:
             (x, y), (right, bottom) = points[:2] - points[2:] / 2, points[:2] + points[2:] / 2
             corners = np.array([x, y, right, y, right, bottom, x, bottom])
-            found.append(Shape(f"line {number}", None, (corners.tobytes(),), "box", behind=True))
+            polygons.append(Shape(f"line {number}", None, (corners.tobytes(),), "box", behind=True))
             continue
         if sound:
-            found.append(Shape(f"line {number}", names[int(values[0])], (points.tobytes(),)))
+            polygons.append(Shape(f"line {number}", names[int(values[0])], (points.tobytes(),)))
             continue
         rule = f"must be a class from 0 to {len(names) - 1} and pairs of coordinates from 0 to 1"
         fault = f"{rule}, found {escape_for_display(line)[:60]!r}; export it again, or add the class to `names`"
         place.problems.append(f"{place.format_name(path)}: line {number}: {fault}")
-    return found
+    return polygons
 
 
 FORMAT = AnnotationFormat("YOLO's data.yaml with images and text files of polygons", find_yolo)

@@ -23,7 +23,7 @@ _SMALLEST = 2.5
 
 
 def draw_blobs(rng: np.random.Generator, canvas: SceneCanvas) -> DrawnImage:
-    """One image: cells (1) on background (0) with specks, fibres and cells that are out of focus."""
+    """Draw one image: cells (1) on background (0) with specks, fibres and cells that are out of focus."""
     size = canvas.size
     ground = (
         0.22
@@ -46,7 +46,7 @@ def draw_blobs(rng: np.random.Generator, canvas: SceneCanvas) -> DrawnImage:
         new = (cell >= 0.5) & ~mask[window]
         if new.sum() < 0.4 * np.pi * radius**2:  # mostly outside, or on top of others
             continue
-        # The membrane is darker than the inside, so that touching cells can be told apart by a thin line.
+        # The membrane is darker than the inside, so that a thin line separates touching cells.
         rim = np.clip(1 - np.abs(cell - 0.5) * 2.2, 0, 1)
         light = rng.uniform(0.04, 0.3)
         ground[window] += cell * light * (0.75 + 0.5 * tissue[window]) - 0.06 * rim
@@ -73,7 +73,7 @@ def _place_cell(
 def _draw_cell(
     rng: np.random.Generator, size: int, y: float, x: float, radius: float
 ) -> tuple[tuple[slice, slice], Field]:
-    """The part of the image around a rounded, uneven disc of about the given radius, and its coverage 0–1 there."""
+    """Return the image around a rounded, uneven disc of about the given radius, and its coverage 0–1 there."""
     reach = 1.6 * radius + 2
     top, left = max(0, int(y - reach)), max(0, int(x - reach))
     window = slice(top, min(size, max(top, int(y + reach)))), slice(left, min(size, max(left, int(x + reach))))

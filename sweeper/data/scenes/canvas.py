@@ -1,4 +1,4 @@
-"""What the scenes share: random textures, soft shapes, and the camera that ends every image.
+"""Tools of all scenes: random textures, soft shapes, and the camera that ends every image.
 
 Intensities are float64 around 0–1 until the camera turns them into uint8.
 """
@@ -23,7 +23,7 @@ Pair = Sequence[float] | npt.NDArray[np.float64]
 
 
 class SceneCanvas(NamedTuple):
-    """What a scene is asked for."""
+    """Request for a scene."""
 
     size: int
     """Side of the square image in pixels."""
@@ -32,7 +32,7 @@ class SceneCanvas(NamedTuple):
     noise: float = 0.0
     """Standard deviation of the camera's noise, as a share of full scale."""
     spread: float = 1.0
-    """How much images differ in their share of foreground: 0 = not at all, 1 = as the scene does by nature."""
+    """Variation of the foreground's share between images: 0 = none, 1 = as the scene has by nature."""
     object: float = 12.0
     """Shapes: diameter in pixels of a disc of the objects' area."""
     elongation: float = 1.0
@@ -45,7 +45,7 @@ class SceneCanvas(NamedTuple):
     """Shapes: pixels of a class divided by those of the next."""
 
     def get_image_share(self, factor: float) -> float:
-        """The share of one image whose own factor, of mean 1 over images, the scene has drawn."""
+        """Return the share of one image whose own factor, of mean 1 over images, the scene has drawn."""
         # At full spread nothing is computed: images of earlier versions stay what they were, bit by bit.
         return self.foreground * (factor if self.spread == 1 else 1 + self.spread * (factor - 1))
 
@@ -116,7 +116,7 @@ def stamp_dot(cover: Field, y: float, x: float, width: float) -> int:
 
 
 def make_random_curve(rng: np.random.Generator, start: Pair, heading: float, length: int, bend: float) -> Points:
-    """A random curve of `length` half-pixel steps from `start` (y, x); `bend` is the turn's deviation in radians."""
+    """Return a random curve of `length` half-pixel steps from `start` (y, x); `bend` is the turn's SD in radians."""
     turns = ndimage.gaussian_filter1d(rng.standard_normal(length + 16), 2.0)[:length] * bend
     headings = heading + np.cumsum(turns)
     steps = 0.5 * np.stack([np.sin(headings), np.cos(headings)], axis=1)
@@ -130,7 +130,7 @@ def blend_colour(image: npt.NDArray[np.float64], cover: Field, colour: npt.Array
 
 
 def expose_image(rng: np.random.Generator, image: npt.NDArray[np.float64], noise: float) -> Pixels:
-    """The camera: slight blur, uneven light, noise, 8 bits; (H, W, 3) float64 → uint8."""
+    """Apply the camera: slight blur, uneven light, noise, 8 bits; (H, W, 3) float64 → uint8."""
     size = image.shape[0]
     blurred = ndimage.gaussian_filter(image, (rng.uniform(0.35, 0.7),) * 2 + (0,))
     light = 1 + 0.07 * make_smooth_field(rng, size, size / 3)

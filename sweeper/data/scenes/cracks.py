@@ -26,7 +26,7 @@ _ATTEMPTS = 400
 
 
 def draw_cracks(rng: np.random.Generator, canvas: SceneCanvas) -> DrawnImage:
-    """One image: cracks (1) on pavement (0) with shadows' edges, scratches, stains and joints."""
+    """Draw one image: cracks (1) on pavement (0) with shadows' edges, scratches, stains and joints."""
     size = canvas.size
     ground = _draw_pavement(rng, size)
     ground *= _draw_shadow(rng, size)
@@ -55,7 +55,7 @@ def _draw_pavement(rng: np.random.Generator, size: int) -> Field:
 
 
 def _draw_shadow(rng: np.random.Generator, size: int) -> Field | float:
-    """Half of the images lie partly in a shadow with a wavy edge."""
+    """Put half of the images partly in a shadow with a wavy edge."""
     if rng.random() < 0.5:
         return 1.0
     y, x = make_grid(size)

@@ -34,7 +34,7 @@ _DISTRACTORS = 0.5
 
 
 def list_class_names(classes: int) -> tuple[str, ...]:
-    """Class names: background and object, or background and shape_1 …"""
+    """Return the class names: background and object, or background, shape_1 and so on."""
     return ("background", "object") if classes == 2 else ("background", *(f"shape_{i}" for i in range(1, classes)))
 
 
@@ -46,7 +46,7 @@ def compute_class_shares(canvas: SceneCanvas) -> npt.NDArray[np.float64]:
 
 
 def explain_impossible(canvas: SceneCanvas) -> list[str]:
-    """Why such images cannot be drawn, if so."""
+    """Return why such images cannot be drawn, if so."""
     fewest = float(compute_class_shares(canvas).min()) * canvas.size**2
     problems = []
     if fewest < 4:
@@ -68,7 +68,7 @@ def explain_impossible(canvas: SceneCanvas) -> list[str]:
 
 
 def draw_shapes(rng: np.random.Generator, canvas: SceneCanvas) -> DrawnImage:
-    """One image: the classes' objects (1 …) on ground (0), each class with exactly its rounded number of pixels."""
+    """Draw one image: the classes' objects (1 …) on ground (0), each class with its exact number of pixels."""
     size = canvas.size
     tone = rng.uniform(0.4, 0.55)
     texture = 0.25 * _CONTRAST * (make_smooth_field(rng, size, 1.2) + make_smooth_field(rng, size, size / 8))
@@ -76,7 +76,7 @@ def draw_shapes(rng: np.random.Generator, canvas: SceneCanvas) -> DrawnImage:
     mask = np.zeros((size, size), dtype=np.uint8)
     factor = canvas.get_image_share(rng.uniform(0.4, 1.6)) / canvas.foreground
     number = 0
-    # The commonest class first: the others are small enough to find a place between its objects.
+    # The most common class first: the others are small enough to find a place between its objects.
     for label, share in enumerate(compute_class_shares(canvas), 1):
         number += _fill_class(rng, canvas, mask, label, max(4, round(share * factor * size * size)))
     ground = image.copy()
@@ -88,7 +88,7 @@ def draw_shapes(rng: np.random.Generator, canvas: SceneCanvas) -> DrawnImage:
 
 
 def make_class_colours(canvas: SceneCanvas) -> npt.NDArray[np.float64]:
-    """What each class adds to the ground, (classes − 1, 3): hues evenly apart, all equally strong."""
+    """Return what each class adds to the ground, (classes − 1, 3): hues evenly apart, all equally strong."""
     hues = [colorsys.hsv_to_rgb(0.08 + i / (canvas.classes - 1), 0.6, 1.0) for i in range(canvas.classes - 1)]
     bright = np.array(hues)
     result: npt.NDArray[np.float64] = _CONTRAST * bright / bright.mean(axis=1, keepdims=True)
@@ -101,13 +101,13 @@ def _fill_class(rng: np.random.Generator, canvas: SceneCanvas, mask: Pixels, lab
     while missing > 0 and failures < _TRIES:
         cover = _draw_object(rng, canvas)
         # While there is room objects keep apart; an image too full for that lets them touch.
-        taken = mask > 0
-        near = ndimage.binary_dilation(taken, iterations=_GAP) if failures < _TRIES // 2 else taken
+        occupied = mask > 0
+        near = ndimage.binary_dilation(occupied, iterations=_GAP) if failures < _TRIES // 2 else occupied
         inside = cover > 0
         if (inside & near).any() and failures < _TRIES - 1:
             failures += 1
             continue
-        free = np.where(taken, 0.0, cover)
+        free = np.where(occupied, 0.0, cover)
         pixels = np.flatnonzero(free > 0)
         if not pixels.size:
             failures += 1
@@ -159,7 +159,7 @@ def _draw_object(rng: np.random.Generator, canvas: SceneCanvas) -> Field:
 def _draw_distractors(
     rng: np.random.Generator, canvas: SceneCanvas, image: npt.NDArray[np.float64], number: int
 ) -> None:
-    """Dark objects of the same shapes: they belong to the ground, and lie under the labelled ones."""
+    """Draw dark objects of the same shapes, which belong to the ground and are under the labelled ones."""
     dark = image.mean(axis=(0, 1)) - _CONTRAST
     for _ in range(min(number, 40)):
         cover = make_soft_edge(_draw_object(rng, canvas) - 0.7, 0.7)  # 0 wherever the object is not

@@ -26,7 +26,7 @@ GROUND, ROAD, ANIMAL, PERSON, SIGN = range(5)
 
 
 class _Scene(NamedTuple):
-    """What is painted on; positions and sizes are in pixels of a 128-pixel image times `scale`."""
+    """Image under construction; positions and sizes are in pixels of a 128-pixel image times `scale`."""
 
     rng: np.random.Generator
     image: npt.NDArray[np.float64]
@@ -35,7 +35,7 @@ class _Scene(NamedTuple):
 
 
 def draw_street(rng: np.random.Generator, canvas: SceneCanvas) -> DrawnImage:
-    """One image: road 1 (about 29 %), animal 2 (1.4 %), person 3 (0.3 %), sign 4 (0.05 %), ground 0."""
+    """Draw one image: road 1 (about 29 %), animal 2 (1.4 %), person 3 (0.3 %), sign 4 (0.05 %), ground 0."""
     size = canvas.size
     scene = _Scene(rng, _draw_ground(rng, size), np.zeros((size, size), dtype=np.uint8), size / 128)
     _draw_road(scene)
@@ -61,7 +61,7 @@ def _draw_ground(rng: np.random.Generator, size: int) -> npt.NDArray[np.float64]
 
 
 def _draw_road(scene: _Scene) -> None:
-    """A curved band across the image, worn at its edges, with a dashed line on some."""
+    """Draw a curved band across the image, worn at its edges, with a dashed line on some."""
     rng, image, mask, scale = scene
     size = len(mask)
     y, x = make_grid(size)
@@ -115,7 +115,7 @@ def _draw_distractors(scene: _Scene) -> None:
 
 
 def _draw_animal(scene: _Scene) -> None:
-    """A grazing or standing animal: trunk, neck, head, legs, in the colours of soil and rock."""
+    """Draw a grazing or standing animal: trunk, neck, head, legs, in the colours of soil and rock."""
     rng, _, mask, scale = scene
     size = len(mask)
     length = scale * rng.uniform(6.0, 10.5)
@@ -136,7 +136,7 @@ def _draw_animal(scene: _Scene) -> None:
 
 
 def _draw_person(scene: _Scene) -> None:
-    """A small upright figure: head, trunk, legs; a third of them dressed like the ground."""
+    """Draw a small upright figure: head, trunk, legs; a third of them dressed like the ground."""
     rng, _, mask, scale = scene
     size = len(mask)
     tall = scale * rng.uniform(11, 19)
@@ -159,7 +159,7 @@ def _draw_person(scene: _Scene) -> None:
 
 
 def _draw_sign(scene: _Scene) -> None:
-    """A coloured plate on a post; the plate is labelled, the post belongs to the ground as bare posts do."""
+    """Draw a coloured plate on a post; the plate is labelled, the post belongs to the ground as bare posts do."""
     rng, _, mask, scale = scene
     size = len(mask)
     radius = max(1.6, scale * rng.uniform(2.0, 3.4))
@@ -197,7 +197,7 @@ def _draw_post(scene: _Scene, top: tuple[float, float], length: float) -> None:
 
 
 def _draw_limb(size: int, start: tuple[float, float], end: tuple[float, float], width: float) -> Field:
-    """A straight thick line."""
+    """Return a straight thick line."""
     count = max(2, int(2 * np.hypot(end[0] - start[0], end[1] - start[1])))
     return draw_stroke(size, np.linspace(start, end, count), width)
 
@@ -208,7 +208,7 @@ def _pick_place(scene: _Scene) -> tuple[float, float]:
 
 
 def _pick_coat(rng: np.random.Generator, *, rocky: bool) -> npt.NDArray[np.float64]:
-    """Browns and greys; rocks are a little greyer than animals, and some of either cannot be told by colour."""
+    """Return a brown or grey; rocks are a little greyer than animals, and some cannot be separated by colour."""
     brown, grey = np.array([0.44, 0.32, 0.22]), np.array([0.46, 0.44, 0.41])
     mix = rng.beta(2, 4) if rocky else rng.beta(4, 2)
     coat: npt.NDArray[np.float64] = (mix * brown + (1 - mix) * grey) * (

@@ -1,4 +1,4 @@
-"""Does a mask fit its image? Its contours must lie on edges more than the same contours laid elsewhere would.
+"""Fit of a mask to its image: its contours must follow edges more than the same contours put elsewhere would.
 
 The edge strength under the mask's contour is compared with that under the contour moved to every other place of the
 image at once, by a circular cross-correlation. That asks nothing of the data set: an image is its own yardstick, so
@@ -24,20 +24,20 @@ FAR = 8
 FEWEST = 24
 """A shorter contour says nothing."""
 REACH = 32
-"""How far, in pixels, a better place for a displaced mask is looked for."""
+"""Largest displacement of a mask that is tried, in pixels."""
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
 
 class EdgeFit(NamedTuple):
-    """How well a mask's contours follow the edges of an image."""
+    """Fit of a mask's contours to the edges of an image."""
 
     agreement: float
     """Standard deviations by which the edge strength under the contour exceeds that of the contour elsewhere, at its
     best place within `NEAR` pixels. About 0 for a foreign mask."""
     shift: tuple[int, int] | None
-    """Where within `REACH` pixels (down, right) the contour fits far better than where it lies; None = nowhere."""
+    """Where within `REACH` pixels (down, right) the contour fits far better than where it is; None = nowhere."""
 
 
 def measure_edge_fit(image: Bytes, mask: Bytes) -> EdgeFit | None:
@@ -112,7 +112,7 @@ def _mean_around(scores: Floats, pixels: int) -> tuple[slice, slice]:
 
 
 def _pick_window(contour: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
-    """The part of at most WINDOW × WINDOW pixels with the most contour, to the nearest quarter window."""
+    """Return the part of at most WINDOW × WINDOW pixels with the most contour, to the nearest quarter window."""
     height, width = contour.shape
     tall, wide = min(height, WINDOW), min(width, WINDOW)
     if (tall, wide) == (height, width):

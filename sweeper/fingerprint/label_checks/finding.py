@@ -1,4 +1,4 @@
-"""What the doctor says: one record per finding, the weightiest first."""
+"""Findings of the doctor: one record each, the weightiest first."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from sweeper.core.base import Record
 
 
 class Severity(StrEnum):
-    """How much a finding matters; nothing is deleted, whatever it says."""
+    """Weight of a finding; nothing is deleted, whatever it says."""
 
     ERROR = "error"
-    """A label or a split is wrong: mend it or leave the image out."""
+    """A label or a split is wrong: correct it or leave the image out."""
     WARNING = "warning"
     """Probably wrong, or scores will be misleading: look at it."""
     NOTE = "note"
@@ -25,6 +25,6 @@ class Finding(Record):
     """A name for programs, e.g. `identical_masks`."""
     severity: Severity
     text: str
-    """For people: what was found, with its numbers, and what to do."""
+    """Sentence: what was found, with its numbers, and what to do."""
     images: tuple[str, ...] = ()
     """Stems of the suspects, all of them; the text may name fewer. Empty: it is about the whole set."""

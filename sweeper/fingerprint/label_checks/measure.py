@@ -1,4 +1,4 @@
-"""What the doctor measures on each image, alone: small records, so that any number of images fits in memory."""
+"""Measurements of the doctor on each image by itself: small records, so that any number of images fits in memory."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class ImageFeatures(NamedTuple):
     flat: bool
     """Whether all its pixels have one colour."""
     before: EdgeFit | None = None
-    """Of the mask as if it were drawn before the turn of the image's EXIF orientation, where that is open."""
+    """Measurement of the mask as if drawn before the turn of the image's EXIF orientation, if that is open."""
 
 
 def measure_all(
     dataset: Dataset, workers: int = 2, tick: Callable[[int, int], None] | None = None
 ) -> list[ImageFeatures]:
-    """Measure every image on a few threads (filters, transforms and hashes run beside each other).
+    """Measure every image on a few threads (filters, transforms and hashes run in parallel).
 
     Args:
         dataset: its store is read.
@@ -72,7 +72,7 @@ def measure_all(
 
 
 def make_thumbnail(image: Bytes) -> Thumbnail:
-    """The image shrunk to 32 × 32 means of grey, of mean 0 and norm 1; its shape is not kept."""
+    """Return the image shrunk to 32 × 32 means of grey, of mean 0 and norm 1; its shape is not kept."""
     rows, columns = (compute_coverage(side, THUMBNAIL) for side in image.shape[:2])
     small = (columns @ (rows @ image.mean(axis=2, dtype=np.float32)).T).T / (image.shape[0] * image.shape[1])
     small -= small.mean()

@@ -19,7 +19,7 @@ from sweeper.fingerprint.label_checks.measure import ImageFeatures, Thumbnail
 ALIKE = 0.95
 """Correlation of two thumbnails from which on they are the same view."""
 SHOWN = 5
-"""Sets of look-alikes that a text names."""
+"""Number of sets of near-duplicates that a text names."""
 _BLOCK = 512
 """Images that are compared with all others at a time."""
 _TURNS = ("", "turned by 90°", "turned by 180°", "turned by 270°", "mirrored", *["mirrored and turned"] * 3)
@@ -32,11 +32,10 @@ _LOOK_ALIKE = {
     ),
     "loose": (
         "look alike and have no common group",
-        "They may come to lie on two sides of a split, and scores would be too high; give each set one group in "
-        "split.csv.",
+        "They may get on two sides of a split, and scores would be too high; give each set one group in split.csv.",
     ),
 }
-"""Where pairs lie → the words around their names."""
+"""Place of the pairs → the words around their names."""
 
 
 class DuplicatePair(NamedTuple):
@@ -46,11 +45,11 @@ class DuplicatePair(NamedTuple):
     second: int
     correlation: float
     how: str
-    """How the second must be turned or mirrored; empty = it need not."""
+    """Turn or mirroring of the second; empty = none."""
 
 
 def look_alikes(thumbnails: Sequence[Thumbnail]) -> list[DuplicatePair]:
-    """All pairs (first < second) whose views correlate by `ALIKE` or more, in any of the eight orientations.
+    """Return all pairs (first < second) whose views correlate by `ALIKE` or more, in any of eight orientations.
 
     Images of one colour, whose thumbnails are all zero, look like nothing.
 
@@ -73,7 +72,7 @@ def look_alikes(thumbnails: Sequence[Thumbnail]) -> list[DuplicatePair]:
 
 
 def cluster_pairs(pairs: Sequence[DuplicatePair]) -> list[tuple[int, ...]]:
-    """Images that are joined by pairs, directly or through others; each ascending, in the order of their first."""
+    """Return images joined by pairs, directly or through others; each ascending, in the order of their first."""
     ends = np.array([(pair.first, pair.second) for pair in pairs], dtype=np.int64).reshape(-1, 2)
     images, places = np.unique(ends, return_inverse=True)
     first, second = places.reshape(-1, 2).T
@@ -88,7 +87,7 @@ def _turn_thumbnails(views: npt.NDArray[np.float32], turn: int) -> npt.NDArray[n
 
 
 def find_repeated_images(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Finding]:
-    """Images with the same pixels; worst where their labels differ or they lie on two sides of a given split."""
+    """Return findings for images with the same pixels; worst if labels differ or a given split separates them."""
     same: dict[str, list[int]] = defaultdict(list)
     for index, one in enumerate(features):
         if not one.flat:
@@ -108,7 +107,7 @@ def find_repeated_images(dataset: Dataset, features: Sequence[ImageFeatures]) ->
             if sides or _is_one_group(dataset, members):
                 continue
             severity = Severity.WARNING
-            what = "and may come to lie on two sides of a split: keep one, or give them one group in split.csv"
+            what = "and may get on two sides of a split: keep one, or give them one group in split.csv"
         yield Finding(
             kind="repeated_image",
             severity=severity,
@@ -127,18 +126,18 @@ def look_alike_findings(dataset: Dataset, features: Sequence[ImageFeatures]) -> 
     kinds: dict[str, list[DuplicatePair]] = defaultdict(list)
     for pair in pairs:
         members = (pair.first, pair.second)
-        given = [dataset.images[i].split for i in members]
-        if None not in given and given[0] != given[1]:
+        fixed_sides = [dataset.images[i].split for i in members]
+        if None not in fixed_sides and fixed_sides[0] != fixed_sides[1]:
             kinds["across"].append(pair)
-        elif None in given and not _is_one_group(dataset, members):
+        elif None in fixed_sides and not _is_one_group(dataset, members):
             kinds["loose"].append(pair)
     for kind, words in _LOOK_ALIKE.items():
-        if found := kinds[kind]:
-            yield _summarise_pairs(dataset, found, *words)
+        if pairs_of_kind := kinds[kind]:
+            yield _summarise_pairs(dataset, pairs_of_kind, *words)
 
 
 def _summarise_pairs(dataset: Dataset, pairs: Sequence[DuplicatePair], begin: str, end: str) -> Finding:
-    """One finding for any number of pairs: sets of images, the largest few by name."""
+    """Return one finding for any number of pairs: sets of images, the largest few by name."""
     sets = sorted(cluster_pairs(pairs), key=lambda members: -len(members))
     turned = Counter(pair.how for pair in pairs if pair.how)
     named = "; ".join(abbreviate([dataset.images[i].stem for i in members], 3) for members in sets[:SHOWN])

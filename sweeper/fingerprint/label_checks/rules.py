@@ -22,15 +22,15 @@ FOLLOWS = 5.0
 OFTEN = 0.3
 """Share of the images from which on a displacement is the set's, not the image's."""
 FEW = 0.1
-"""What more of the images share is a kind of its own, not a slip."""
+"""Share of the images above which a property is a kind of its own, not a slip."""
 OCCURS = 0.01
 """Median share of a class that usually occurs; an image full of one that does not is a close-up, not a swap."""
 FEWEST_DRAWN = 8
-"""With fewer images that have objects, a rare empty one says nothing."""
+"""Number of images with objects below which a rare empty one says nothing."""
 
 
 def judge_labels(dataset: Dataset, features: Sequence[ImageFeatures]) -> tuple[Finding, ...]:
-    """All findings, the weightiest first.
+    """Return all findings, the weightiest first.
 
     Args:
         dataset: names, label counts, given splits and groups.
@@ -39,7 +39,7 @@ def judge_labels(dataset: Dataset, features: Sequence[ImageFeatures]) -> tuple[F
     foreign = list(_find_identical_masks(dataset, features))
     turned = list(_find_turned(dataset, features))
     explained = {stem for finding in (*foreign, *turned) for stem in finding.images}
-    found = [
+    findings = [
         *foreign,
         *turned,
         *_find_misfits(dataset, features, explained),
@@ -49,11 +49,11 @@ def judge_labels(dataset: Dataset, features: Sequence[ImageFeatures]) -> tuple[F
         *_find_blank(dataset, features),
         *_find_empty(dataset),
     ]
-    return tuple(sorted(found, key=lambda finding: list(Severity).index(finding.severity)))
+    return tuple(sorted(findings, key=lambda finding: list(Severity).index(finding.severity)))
 
 
 def _find_identical_masks(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Finding]:
-    """One drawn mask on images that differ; where edges tell, which of them is wrong."""
+    """Yield findings of one drawn mask on images that differ, and, if edges decide, which of them is wrong."""
     same: dict[str, list[int]] = defaultdict(list)
     for index, (one, image) in enumerate(zip(features, dataset.images, strict=True)):
         # A mask of one label repeats by nature; a drawn one does not.
@@ -81,8 +81,7 @@ def _find_identical_masks(dataset: Dataset, features: Sequence[ImageFeatures]) -
             severity=Severity.ERROR,
             text=(
                 f"{abbreviate(carried, 3)}: byte for byte, and the contours do not lie on the edges of an image that "
-                "is "
-                "named first. Label these images again, or leave them out with --exclude."
+                "is named first. Label these images again, or leave them out with --exclude."
             ),
             images=tuple(wrong),
         )
@@ -92,46 +91,48 @@ def _find_identical_masks(dataset: Dataset, features: Sequence[ImageFeatures]) -
             severity=Severity.WARNING,
             text=(
                 f"{format_count(len(doubtful), 'mask is', 'masks are')} byte-identical on different images: "
-                f"{abbreviate(doubtful, 3)}. Some labels are probably wrong, and edges cannot tell which; look at them."
+                f"{abbreviate(doubtful, 3)}. Some labels are probably wrong, and edges do not show which; look at them."
             ),
             images=tuple(unknown),
         )
 
 
 def _find_turned(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Finding]:
-    """Which of two readings fits, where an image has an EXIF orientation that sizes cannot check."""
+    """Yield which of two orientations fits, if an image has an EXIF orientation that sizes cannot check."""
     kinds = {
         "before": (Severity.ERROR, "take the tag from these images: exiftool -overwrite_original -Orientation= FILES"),
         "before or after": (Severity.WARNING, "edges fit both; look at them"),
         "after": (Severity.NOTE, "nothing is to be done"),
     }
-    found: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    by_verdict: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for image, one in zip(dataset.images, features, strict=True):
         if one.fit is not None and one.before is not None:
             after, before = one.fit.agreement, one.before.agreement
             kind = "after" if is_better_fit(after, before) else "before or after"
-            found["before" if is_better_fit(before, after) else kind].append(
+            by_verdict["before" if is_better_fit(before, after) else kind].append(
                 (
                     image.stem,
-                    f"{image.stem} (tag {image.open_turn}: {_abbreviate(before)} before, {_abbreviate(after)} after)",
+                    f"{image.stem} (tag {image.open_turn}: {_format_agreement(before)} before, "
+                    f"{_format_agreement(after)} after)",
                 )
             )
     for kind, (severity, step) in kinds.items():
-        if kind in found:
-            number = format_count(len(found[kind]), "mask is", "masks are")
+        if kind in by_verdict:
+            number = format_count(len(by_verdict[kind]), "mask is", "masks are")
             yield Finding(
                 kind="turned",
                 severity=severity,
                 text=(
                     f"{number} drawn {kind} the turn that EXIF asks of the image, by edges: "
-                    f"{abbreviate([words for _, words in found[kind]], 3)}. All are read as drawn after it; {step}."
+                    f"{abbreviate([words for _, words in by_verdict[kind]], 3)}. All are read as drawn after it; "
+                    f"{step}."
                 ),
-                images=tuple(stem for stem, _ in found[kind]),
+                images=tuple(stem for stem, _ in by_verdict[kind]),
             )
 
 
 def _find_misfits(dataset: Dataset, features: Sequence[ImageFeatures], explained: set[str]) -> Iterator[Finding]:
-    """Masks whose contours do not lie on edges, and masks that lie beside their place."""
+    """Yield masks whose contours do not follow edges, and masks that are shifted."""
     fits = {image.stem: one.fit for image, one in zip(dataset.images, features, strict=True) if one.fit}
     if not fits:
         return
@@ -149,25 +150,24 @@ def _find_misfits(dataset: Dataset, features: Sequence[ImageFeatures], explained
             ),
             images=tuple(shifted),
         )
-    if middle < FOLLOWS:  # then foreign masks cannot be told by it
+    if middle < FOLLOWS:  # then it does not separate foreign masks
         return
     worst = sorted((fit.agreement, stem) for stem, fit in fits.items() if fit.agreement < MISFIT)
-    found = [(value, stem) for value, stem in worst if stem not in explained and stem not in shifted]
-    if found:
-        named = abbreviate([f"{stem} ({_abbreviate(value)})" for value, stem in found])
+    misfits = [(value, stem) for value, stem in worst if stem not in explained and stem not in shifted]
+    if misfits:
+        named = abbreviate([f"{stem} ({_format_agreement(value)})" for value, stem in misfits])
         yield Finding(
             kind="misfit",
             severity=Severity.WARNING,
             text=(
-                f"{format_count(len(found), 'mask does', 'masks do')} not fit the edges of the image: {named}; the "
-                "set's "
-                f"median is {middle:.1f}, a foreign mask scores about 0. Look at them."
+                f"{format_count(len(misfits), 'mask does', 'masks do')} not fit the edges of the image: {named}; the "
+                f"set's median is {middle:.1f}, a foreign mask scores about 0. Look at them."
             ),
-            images=tuple(stem for _, stem in found),
+            images=tuple(stem for _, stem in misfits),
         )
 
 
-def _abbreviate(agreement: float) -> str:
+def _format_agreement(agreement: float) -> str:
     return replace_minus(f"{agreement:.1f}")
 
 
@@ -179,37 +179,35 @@ def _format_shift(down: int, right: int) -> str:
 
 
 def _find_inverted(dataset: Dataset) -> Iterator[Finding]:
-    """Images in which the set's commonest class and another have changed places: both shares would be usual then."""
+    """Yield images in which the set's most common class and another are swapped: both shares would be usual then."""
     labelled = [p for p in dataset.images if sum(p.pixels)]
     shares = np.array([p.pixels for p in labelled], dtype=np.float64)
     shares /= shares.sum(axis=1, keepdims=True)
     low, middle, high = np.quantile(shares, (FEW, 0.5, 1 - FEW), axis=0)
     common = int(middle.argmax())
     least = low[common] / 2
-    found = []
+    inverted = []
     for image, share in zip(labelled, shares, strict=True):
         top, most = int(share.argmax()), 2 * high[share.argmax()]
         usual = len(dataset.classes) == 2 or middle[top] >= OCCURS
         if top != common and usual and share[common] < least <= share[top] and share[common] <= most < share[top]:
-            found.append((image.stem, dataset.classes[top]))
-    if found and len(found) <= FEW * len(labelled):
-        named = abbreviate([f"{stem} (mostly {name})" for stem, name in found])
+            inverted.append((image.stem, dataset.classes[top]))
+    if inverted and len(inverted) <= FEW * len(labelled):
+        named = abbreviate([f"{stem} (mostly {name})" for stem, name in inverted])
         yield Finding(
             kind="inverted",
             severity=Severity.WARNING,
             text=(
-                f"{format_count(len(found), 'image has', 'images have')} hardly any {dataset.classes[common]}, which "
-                "is "
-                f"{format_significant(100 * middle[common], 2)} % of an image by the median: {named}. The two labels "
-                "may be "
-                "swapped there; look at them."
+                f"{format_count(len(inverted), 'image has', 'images have')} hardly any {dataset.classes[common]}, "
+                f"which is {format_significant(100 * middle[common], 2)} % of an image by the median: {named}. The two "
+                "labels may be swapped there; look at them."
             ),
-            images=tuple(stem for stem, _ in found),
+            images=tuple(stem for stem, _ in inverted),
         )
 
 
 def _find_blank(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Finding]:
-    """Images of one colour."""
+    """Yield images of one colour."""
     flat = tuple(p.stem for p, one in zip(dataset.images, features, strict=True) if one.flat)
     if flat:
         yield Finding(
@@ -217,8 +215,7 @@ def _find_blank(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator
             severity=Severity.WARNING,
             text=(
                 f"{format_count(len(flat), 'image has', 'images have')} one colour all over: {abbreviate(flat)}. An "
-                "export that "
-                "failed, or a blank tile; leave them out with --exclude unless they are meant."
+                "export that failed, or a blank tile; leave them out with --exclude unless they are meant."
             ),
             images=flat,
         )
@@ -227,12 +224,12 @@ def _find_blank(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator
 def _find_empty(dataset: Dataset) -> Iterator[Finding]:
     """Masks without objects: suspects where they are rare, or where most are so."""
     images = dataset.images
-    found = [p.stem for p in images if p.pixels[0] and not any(p.pixels[1:])]
-    if not found:
+    empty = [p.stem for p in images if p.pixels[0] and not any(p.pixels[1:])]
+    if not empty:
         return
     total, drawn = len(images), sum(any(p.pixels[1:]) for p in images)
-    rare, most = len(found) <= max(1, FEW * total) and drawn >= FEWEST_DRAWN, len(found) > total / 2
-    text = f"{len(found)} of {total} images show nothing but {dataset.classes[0]}: {abbreviate(found)}. "
+    rare, most = len(empty) <= max(1, FEW * total) and drawn >= FEWEST_DRAWN, len(empty) > total / 2
+    text = f"{len(empty)} of {total} images show nothing but {dataset.classes[0]}: {abbreviate(empty)}. "
     if rare:
         text += (
             "Nearly all others have objects, so these may not be labelled yet, or their mask failed to export: look at "
@@ -244,11 +241,11 @@ def _find_empty(dataset: Dataset) -> Iterator[Finding]:
         kind="empty",
         severity=Severity.WARNING if rare or most else Severity.NOTE,
         text=text,
-        images=tuple(found),
+        images=tuple(empty),
     )
 
 
 def count_severities(findings: Iterable[Finding]) -> dict[Severity, int]:
-    """How many there are of each severity, zeros included."""
+    """Return how many findings there are of each severity, zeros included."""
     severities = [finding.severity for finding in findings]
     return {severity: severities.count(severity) for severity in Severity}

@@ -1,4 +1,4 @@
-"""The report's figures. Each is a function from `Facts` to what was drawn, or to the reason why it was not.
+"""The report's figures. Each is a function from `ReportFacts` to what was drawn, or to the reason why it was not.
 
 To add one: a function in a module here, and its line in `FIGURES`.
 """
@@ -16,12 +16,12 @@ from sweeper.report.figures.longer import draw_longer
 from sweeper.report.figures.style import DrawnFigure, save_all, steady_style
 
 Section = Literal["answer", "finalists", "detail"]
-"""Where a figure stands in the report: under the answer card, in the open, or folded. The template shows all figures of
+"""Place of a figure in the report: under the answer card, in the open, or folded. The template shows all figures of
 a section, in the order of `FIGURES`."""
 
 
 class ReportFigure(NamedTuple):
-    """What is drawn, and where it stands."""
+    """A figure's function and its place."""
 
     draw: Callable[[ReportFacts], DrawnFigure | str]
     section: Section

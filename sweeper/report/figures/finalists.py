@@ -46,28 +46,28 @@ def draw_gain(facts: ReportFacts) -> DrawnFigure | str:
     if baseline is None:
         return "cross-entropy was not confirmed"
     colours = dict(zip(map(id, facts.finalists), assign_finalist_colours(facts, facts.finalists), strict=True))
-    found = [(f, gap) for f in facts.finalists if (gap := find_difference(facts, f, baseline)) is not None]
-    if not found:
+    gains = [(f, gap) for f in facts.finalists if (gap := find_difference(facts, f, baseline)) is not None]
+    if not gains:
         return "nothing but cross-entropy was confirmed"
     rope = facts.sweep.rope
-    gaps = [GapRow(f.family, colours[id(f)], gap, facts.count_common_seeds(f, baseline) > 1) for f, gap in found]
+    gaps = [GapRow(f.family, colours[id(f)], gap, facts.count_common_seeds(f, baseline) > 1) for f, gap in gains]
     figure = draw_forest(gaps, rope, f"test {facts.metric} gained over tuned cross-entropy")
-    at = format_levels(get_level_between(facts, f, baseline) for f, _ in found)
+    at = format_levels(get_level_between(facts, f, baseline) for f, _ in gains)
     better, compared = _list_better(facts, baseline)
     text = f"Dots: differences on the same images and seeds. Lines: {at} intervals. "
     text += "" if all(gap.known for gap in gaps) else "A single seed has no interval. "
     text += f"Within the grey band (± {format_number(rope)}) a difference does not matter. "
     if better:
-        text += f"Shown to be better: {', '.join(better)}."
+        text += f"Clearly better: {', '.join(better)}."
     elif compared:
-        text += "None is shown to be better." if len(found) > 1 else "It is not shown to be better."
+        text += "No gain is established." if len(gains) > 1 else "Its gain is not established."
     else:
-        text += f"Fewer than {SHOWING} common seeds show nothing yet."
+        text += f"At least {SHOWING} common seeds are needed."
     return DrawnFigure(figure, text, f"What each finalist gains over tuned cross-entropy in test {facts.metric}")
 
 
 def _list_better(facts: ReportFacts, baseline: FinalistEvidence) -> tuple[list[str], bool]:
-    """Names of the finalists that beat the baseline by the verdict's own rule; whether any pair can show a thing."""
+    """Return the finalists that beat the baseline by the verdict's rule, and whether any pair has enough seeds."""
     evidence = facts.recommendation.evidence
     assert evidence is not None
     at = facts.finalists.index(baseline)
@@ -76,7 +76,7 @@ def _list_better(facts: ReportFacts, baseline: FinalistEvidence) -> tuple[list[s
 
 
 def draw_curves(facts: ReportFacts) -> DrawnFigure | str:
-    """Validation objective of the confirmation trainings by step: mean over the seeds, range as a band."""
+    """Draw the validation objective of the confirmation trainings by step: mean over the seeds, range as a band."""
     lines = [(f, *_make_curve(group_confirmations(facts, f))) for f in facts.finalists]
     lines = [line for line in lines if len(line[1])]
     if not lines:
@@ -85,7 +85,7 @@ def draw_curves(facts: ReportFacts) -> DrawnFigure | str:
     axes = clean_axes(figure.add_subplot(), "both")
     colours = assign_finalist_colours(facts, [f for f, *_ in lines])
     for i, ((finalist, steps, values), colour) in enumerate(zip(lines, colours, strict=True)):
-        if finalist in (facts.chosen, facts.rival):  # more bands than two cannot be told apart
+        if finalist in (facts.chosen, facts.rival):  # more bands than two cannot be distinguished
             axes.fill_between(steps, values.min(axis=0), values.max(axis=0), color=colour, alpha=BAND, lw=0)
         label = escape_figure_text(finalist.family)
         axes.plot(steps, values.mean(axis=0), color=colour, marker=MARKERS[i % len(MARKERS)], ms=4.5, label=label,
@@ -110,10 +110,10 @@ def draw_curves(facts: ReportFacts) -> DrawnFigure | str:
 
 
 def _make_curve(trials: Sequence[TrialResult]) -> tuple[Floats, Floats]:
-    """Steps (S,) and the objective (seeds, S), at the steps where every evaluated training was evaluated."""
-    known = [{e.step: e.part_value for e in trial.evaluations} for trial in trials if trial.evaluations]
-    shared = sorted(set.intersection(*(set(k) for k in known))) if known else []
-    return np.array(shared), np.array([[k[step] for step in shared] for k in known])
+    """Return steps (S,) and the objective (seeds, S), at the steps where every evaluated training was evaluated."""
+    values = [{e.step: e.part_value for e in trial.evaluations} for trial in trials if trial.evaluations]
+    shared = sorted(set.intersection(*(set(k) for k in values))) if values else []
+    return np.array(shared), np.array([[k[step] for step in shared] for k in values])
 
 
 # --- The score against the operating point -------------------------------------------------------------------
@@ -145,9 +145,9 @@ class _SweptScores:
 
 
 def _list_swept(facts: ReportFacts) -> list[_SweptScores]:
-    """All finalists that kept counts, best estimate first."""
+    """Return all finalists that kept counts, best estimate first."""
     colours = assign_finalist_colours(facts, facts.finalists)
-    found = []
+    swept = []
     for finalist, colour in zip(facts.finalists, colours, strict=True):
         kept = [r for r in group_replicates(facts, finalist) if all(run.evaluations for run in r.runs)]
         if not kept:
@@ -155,12 +155,15 @@ def _list_swept(facts: ReportFacts) -> list[_SweptScores]:
         tests = [[run.test for run in r.runs if run.test is not None] for r in kept]
         groups_of = facts.sweep.conditions.dataset.list_groups
         values = np.array(
-            [score_all_points(own, facts.compared, groups_of(i for part in own for i in part.images)) for own in tests]
+            [
+                score_all_points(parts, facts.compared, groups_of(i for part in parts for i in part.images))
+                for parts in tests
+            ]
         )
         points = np.asarray(select_metric_counts(tests[0][0], facts.compared).points)
         chosen = tuple(r.get_median_point(get_own_point) for r in kept)
-        found.append(_SweptScores(finalist, colour, points, values, chosen, tuple(seed_scores(facts, finalist))))
-    return found
+        swept.append(_SweptScores(finalist, colour, points, values, chosen, tuple(seed_scores(facts, finalist))))
+    return swept
 
 
 def _draw_order(facts: ReportFacts, finalist: FinalistEvidence) -> int:
@@ -170,14 +173,14 @@ def _draw_order(facts: ReportFacts, finalist: FinalistEvidence) -> int:
 
 def draw_threshold(facts: ReportFacts) -> DrawnFigure | str:
     """Test score at every operating point, with the chosen points and the default marked."""
-    found = _list_swept(facts)
-    if not found:
+    swept_finalists = _list_swept(facts)
+    if not swept_finalists:
         return f"no confirmation training kept its counts on {facts.tested_on}"
     figure = make_figure(2.9)
     axes = clean_axes(figure.add_subplot(), "both")
     axes.axvline(_place_on_axis(facts, facts.default_point), color=INK, lw=1, ls=(0, (4, 3)))
     sentences = []
-    for swept in found:
+    for swept in swept_finalists:
         x = np.array([_place_on_axis(facts, p) for p in swept.points])
         main = swept.finalist in (facts.chosen, facts.rival)
         if main:
@@ -194,14 +197,14 @@ def draw_threshold(facts: ReportFacts) -> DrawnFigure | str:
             sentences.append(
                 f"{format_code(name)} scores {format_number(default)} {facts.default_name} and "
                 f"{format_number(float(np.mean(swept.own)))} "
-                f"at the {facts.point_name} chosen on validation ({_compute_span(swept.chosen, facts.is_binary)})"
+                f"at the {facts.point_name} chosen on validation ({_format_span(swept.chosen, facts.is_binary)})"
             )
     _make_ticks(axes, facts)
     evidence = facts.recommendation.evidence
     if (
         facts.metric == Scale().score and facts.is_binary and evidence is not None
     ):  # below the constant answer nothing is worth seeing
-        top = max(float(swept.values.max()) for swept in found)
+        top = max(float(swept.values.max()) for swept in swept_finalists)
         axes.set_ylim(max(0.0, evidence.constant_miou - 0.05), max(top, evidence.constant_miou) + 0.03)
     axes.set_ylabel(f"test {facts.metric}")
     axes.set_xlabel(facts.point_name)
@@ -213,7 +216,7 @@ def draw_threshold(facts: ReportFacts) -> DrawnFigure | str:
 
 
 def _place_on_axis(facts: ReportFacts, point: float) -> float:
-    """Where a point lies on the axis: thresholds on the logit scale, on which the stored ones are uniform."""
+    """Return where a point is on the axis: thresholds on the logit scale, on which the stored ones are uniform."""
     return float(np.log(point / (1 - point))) if facts.is_binary else point
 
 
@@ -224,6 +227,6 @@ def _make_ticks(axes: Axes, facts: ReportFacts) -> None:
         axes.set_xlim(_place_on_axis(facts, 0.0003), _place_on_axis(facts, 0.9997))
 
 
-def _compute_span(points: Sequence[float], binary: bool) -> str:
+def _format_span(points: Sequence[float], binary: bool) -> str:
     low, high = (format_number(p, 2) for p in (min(points), max(points)))
     return low if low == high else f"{low} to {high}" if binary else f"τ from {low} to {high}"

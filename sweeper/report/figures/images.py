@@ -40,20 +40,20 @@ PALE = 0.65
 PALE_GROUND = (0.82, 0.82, 0.82)
 """Colour of class 0."""
 _HIT, _FALSE, _MISSED = "#56B4E9", "#D55E00", "#F0E442"
-"""Far apart for every kind of colour vision on the dark ground of `_dark`."""
+"""Far apart for every kind of colour vision on the dark ground of `_darken`."""
 
 
 @dataclass(frozen=True)
 class _ImageRow:
     index: int
     kind: str
-    """Why it is shown: ahead, median, behind."""
+    """Reason why it is shown: ahead, median, behind."""
     image: Bytes
     truth: Bytes
     first: Bytes
     second: Bytes
     miou: tuple[float, float]
-    """Of the whole image, whatever part of it is shown; mean over the seeds."""
+    """mIoU of the whole image, whatever part of it is shown; mean over the seeds."""
     detail: bool
 
 
@@ -79,7 +79,7 @@ def draw_predictions(facts: ReportFacts) -> DrawnFigure | str:
 
 
 def _draw_rows(facts: ReportFacts, rows: Sequence[_ImageRow], titles: Sequence[str]) -> Figure:
-    """A row of panels for each image: itself, its truth, both answers."""
+    """Draw a row of panels for each image: itself, its truth, both answers."""
     columns = len(titles)
     shapes = [min(row.image.shape[0] / row.image.shape[1], 1.8) for row in rows]
     height = sum((WIDTH - 0.4) / columns * shape + 0.2 for shape in shapes)
@@ -108,18 +108,18 @@ def _draw_rows(facts: ReportFacts, rows: Sequence[_ImageRow], titles: Sequence[s
 
 def _list_kept_maps(runs: Iterable[TrialResult]) -> dict[int, Bytes]:
     """Image → label map that a training kept of it; the first training that has it."""
-    found: dict[int, Bytes] = {}
+    maps: dict[int, Bytes] = {}
     for run in runs:
         if run.predictions is not None:
             for index, mask in zip(run.predictions.images, run.predictions.masks, strict=True):
-                found.setdefault(index, np.asarray(mask))
-    return found
+                maps.setdefault(index, np.asarray(mask))
+    return maps
 
 
 def _choose_rows(
     answers: Mapping[int, tuple[Bytes, Bytes]], pixels: Pixels, scored: Mapping[int, tuple[float, ...]]
 ) -> list[_ImageRow]:
-    """The largest wins, a median image, the largest losses, from the furthest ahead to the furthest behind."""
+    """Return the largest wins, a median image and the largest losses, from furthest ahead to furthest behind."""
     gaps = {i: scored[i][0] - scored[i][1] for i in answers if i in scored}
     ranked = sorted(gaps, key=lambda i: (-gaps[i], i))
     picked = ranked
@@ -145,7 +145,7 @@ def _make_row(
 
 
 def _pick_detail(differs: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
-    """The window of at most DETAIL pixels with the most differing pixels; differs (H, W)."""
+    """Return the window of at most DETAIL pixels with the most differing pixels; differs (H, W)."""
     height, width = (min(side, most) for side, most in zip(differs.shape, DETAIL, strict=True))
     total = np.pad(differs.astype(np.int64).cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
     inside = total[height:, width:] - total[:-height, width:] - total[height:, :-width] + total[:-height, :-width]
@@ -154,7 +154,7 @@ def _pick_detail(differs: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
 
 
 def _darken(image: Bytes) -> npt.NDArray[np.float64]:
-    """The image dark and without colour, as the ground of an overlay; (H, W, 3) in 0–255."""
+    """Return the image dark and without colour, as the ground of an overlay; (H, W, 3) in 0–255."""
     grey: npt.NDArray[np.float64] = 0.45 * image.astype(np.float64).mean(axis=2, keepdims=True).repeat(3, axis=2)
     return grey
 
@@ -174,13 +174,13 @@ def _draw_answer(row: _ImageRow, answer: Bytes, colours: Bytes, binary: bool) ->
         shown[row.truth == IGNORE] = 255
         return shown
     overlay = _darken(row.image)
-    known = row.truth != IGNORE
+    is_labelled = row.truth != IGNORE
     for where, colour in (
         ((answer == 1) & (row.truth == 1), _HIT),
         ((answer == 1) & (row.truth == 0), _FALSE),
         ((answer == 0) & (row.truth == 1), _MISSED),
     ):
-        overlay[where & known] = np.array(to_rgb(colour)) * 255
+        overlay[where & is_labelled] = np.array(to_rgb(colour)) * 255
     return overlay.astype(np.uint8)
 
 

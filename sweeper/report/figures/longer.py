@@ -20,7 +20,7 @@ from sweeper.report.formatting import escape_prose, format_code, format_signed_n
 
 
 def draw_longer(facts: ReportFacts) -> DrawnFigure | str:
-    """The gap of each loss that was trained longer, at the confirmation's steps and at several times as many."""
+    """Draw the gap of each loss that was trained longer, at the confirmation's steps and at several times as many."""
     look = facts.recommendation.longer
     if look is None:
         return "no longer training was looked at"
@@ -49,9 +49,8 @@ def draw_longer(facts: ReportFacts) -> DrawnFigure | str:
     axes.set_ylabel(f"test {facts.metric} over\n{escape_figure_text(over)}")
     draw_legend(axes)
     text = (
-        f"Gaps to {format_code(over)} on the same test images, after the confirmation and after {look.times} times "
-        "its steps, "
-        "on other seeds. Bars: intervals; with one seed, its spread over seeds is the confirmation's. "
+        f"Gaps to {format_code(over)} on the same test images, after the confirmation and after {look.times} times its "
+        "steps, on other seeds. Bars: intervals; with one seed, its spread over seeds is the confirmation's. "
         f"{escape_prose('; '.join(f'`{gap.first}` {format_gap(gap)}' for gap in lines))}."
     )
     return DrawnFigure(figure, text, f"What {look.times} times the steps change")

@@ -65,7 +65,7 @@ class DrawnFigure:
     caption: str
     """Markdown; names are escaped already."""
     alt: str
-    """What it shows, in plain words: its title, and for those who cannot see it."""
+    """Description in plain words: its title, and the text for those who cannot see it."""
 
     def format_markdown(self, name: str) -> str:
         """Markdown of the file NAME.svg in figures/, with the caption below."""
@@ -74,7 +74,7 @@ class DrawnFigure:
 
 
 def make_figure(height: float) -> Figure:
-    """An empty figure so many inches high, apart from pyplot's global state."""
+    """Return an empty figure of this height in inches, apart from pyplot's global state."""
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.05))
     FigureCanvasAgg(figure)
     return figure
@@ -132,7 +132,7 @@ def clean_axes(axes: Axes, grid: Literal["x", "y", "both"] = "x") -> Axes:
 
 
 class GapRow(NamedTuple):
-    """A row of `forest`: a difference, with its interval where there is one."""
+    """A row of `draw_forest`: a difference, with its interval where there is one."""
 
     name: str
     colour: str
@@ -163,14 +163,14 @@ def draw_forest(gaps: Sequence[GapRow], margin: float, label: str, digits: int =
 
 
 def draw_legend(axes: Axes) -> None:
-    """A legend of what was drawn with a label, below the whole figure, where it covers nothing."""
+    """Draw a legend of everything with a label, below the whole figure, where it covers nothing."""
     figure = axes.get_figure(root=True)
     if figure is not None:
         draw_legend_of(figure, axes.get_legend_handles_labels()[0])
 
 
 def draw_legend_of(figure: Figure, entries: Sequence[Artist], title: str = "") -> None:
-    """A legend of these labelled things below the whole figure; a small one of patches."""
+    """Draw a legend of these entries below the whole figure; a small one of patches."""
     size = SMALL if all(isinstance(entry, Patch) for entry in entries) else FONT
     figure.legend(
         handles=entries,
@@ -199,7 +199,7 @@ def escape_figure_text(text: str, longest: int = 26) -> str:
 
 
 def format_class_label(classes: Sequence[str], index: int) -> str:
-    """A class's name for a figure; its number when the font has none of its letters."""
+    """Return a class's name for a figure; its number if the font has none of its letters."""
     name = escape_figure_text(classes[index])
     return name if re.search(r"\w", name.replace("?", "")) else f"class {index}"
 
@@ -207,12 +207,12 @@ def format_class_label(classes: Sequence[str], index: int) -> str:
 def make_class_patches(
     classes: Sequence[str], colours: npt.NDArray[np.uint8], shown: Iterable[int], hatch: str | None = None
 ) -> list[Patch]:
-    """A legend's entries for these labels, in their colours; 255 is "no label", hatched."""
-    found = sorted(shown)
+    """Return a legend's entries for these labels, in their colours; 255 is "no label", hatched."""
+    labels = sorted(shown)
     named = [
-        Patch(color=tuple(colours[i] / 255), label=format_class_label(classes, i)) for i in found if i < len(colours)
+        Patch(color=tuple(colours[i] / 255), label=format_class_label(classes, i)) for i in labels if i < len(colours)
     ]
-    return [*named, Patch(fc="white", ec=INK, label="no label", hatch=hatch)] if IGNORE in found else named
+    return [*named, Patch(fc="white", ec=INK, label="no label", hatch=hatch)] if IGNORE in labels else named
 
 
 def make_rgb(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -234,6 +234,6 @@ def make_palette(classes: int, ground: tuple[float, float, float] = (0.0, 0.0, 0
 
 
 def assign_finalist_colours(facts: ReportFacts, finalists: Sequence[FinalistEvidence]) -> list[str]:
-    """The recommended loss and its rival in their colours, the others in turn."""
+    """Return the recommended loss and its rival in their colours, the others in turn."""
     others = iter(OTHERS * (1 + len(finalists) // len(OTHERS)))
     return [CHOSEN if f is facts.chosen else RIVAL if f is facts.rival else next(others) for f in finalists]
