@@ -31,7 +31,8 @@ def test_caveats_are_computed() -> None:
         f"tuned at {recipe.steps:,} steps and are used at {recipe.confirm_steps:,}. This assumes that the same values suit"
         in plain
     )
-    assert "values suit both" not in told(builders.sweep(conditions=builders.conditions(steps=200, confirm_steps=200)))
+    same = builders.conditions(steps=200, confirm_steps=200)
+    assert "values suit both" not in told(builders.sweep(conditions=same))
     assert "concluded 3 times from different confirmations" in told(builders.sweep(conclusions=3))
     assert "high edge" in told(finalists={"dice_focal": {"lr": 0.0099}})
     assert "The 24 test images come in 9 groups" in told(test_groups=9)
