@@ -8,6 +8,7 @@ import re
 import tokenize
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,9 +52,14 @@ def relative(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+@cache
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
 def list_docstrings(path: Path) -> Iterator[tuple[ast.FunctionDef | ast.AsyncFunctionDef, str]]:
     """Yield the functions of a module with their docstrings, without properties and tests."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in ast.walk(parse(path)):
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or node.name.startswith("test_"):
             continue
         is_property = any("property" in ast.unparse(decorator) for decorator in node.decorator_list)
@@ -64,6 +70,8 @@ def list_docstrings(path: Path) -> Iterator[tuple[ast.FunctionDef | ast.AsyncFun
 def list_written_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the lines of comments and strings of a module, of any other file all lines, with their numbers."""
     text = path.read_text("utf-8")
+    if not WORDS.search(text):  # quicker than to find what is a comment or a string
+        return
     if path.suffix != ".py":
         yield from enumerate(text.splitlines(), 1)
         return
@@ -96,7 +104,7 @@ def test_private_vocabulary_is_not_used() -> None:
 def test_no_public_name_is_defined_in_two_modules() -> None:
     modules: dict[str, list[str]] = defaultdict(list)
     for path in PACKAGE:
-        for node in ast.parse(path.read_text("utf-8")).body:
+        for node in parse(path).body:
             if not isinstance(node, ast.FunctionDef | ast.ClassDef):
                 continue
             if not re.match("_|command$", node.name):  # each module of sweeper/cli has a `command`
@@ -107,7 +115,7 @@ def test_no_public_name_is_defined_in_two_modules() -> None:
 def test_names_say_what_they_hold() -> None:
     wrong = []
     for path in PACKAGE:
-        tree = ast.parse(path.read_text("utf-8"))
+        tree = parse(path)
         fields = {  # they may be stored, or keys of documents
             field.target
             for node in ast.walk(tree)

@@ -27,10 +27,8 @@ def test_caveats_are_computed() -> None:
         assert words in plain
     assert not any(word in plain for word in ("concluded", "edge", "related"))
     recipe = builders.conditions().recipe
-    assert (
-        f"tuned at {recipe.steps:,} steps and are used at {recipe.confirm_steps:,}. This assumes that the same values suit"
-        in plain
-    )
+    words = f"tuned at {recipe.steps:,} steps and are used at {recipe.confirm_steps:,}. This assumes that the same"
+    assert words in plain
     same = builders.conditions(steps=200, confirm_steps=200)
     assert "values suit both" not in told(builders.sweep(conditions=same))
     assert "concluded 3 times from different confirmations" in told(builders.sweep(conclusions=3))
