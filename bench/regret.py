@@ -146,7 +146,7 @@ def replay(arguments: argparse.Namespace) -> None:
 class EveryFamily(SuccessiveHalving):
     """The best of each family is trained to the end, however far it is behind."""
 
-    def behind(self) -> set[str]:
+    def trailing_families(self) -> set[str]:
         """Return that no family trails."""
         return set()
 

@@ -72,7 +72,7 @@ class FaultyTraining(StudyTraining):
                 os.kill(os.getpid(), signal.SIGSEGV)
         return super().advance()
 
-    def result(self, state: Literal["complete", "pruned"]) -> TrialResult:
+    def make_result(self, state: Literal["complete", "pruned"]) -> TrialResult:
         found = super().make_result(state)
         return found.model_copy(update={"value": 1.5}) if self._fault == "value" else found
 

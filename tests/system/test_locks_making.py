@@ -105,7 +105,7 @@ def test_a_first_start_that_is_ended_while_mlflow_makes_its_tables_leaves_nothin
 
 @pytest.mark.slow
 def test_of_several_first_starts_the_others_make_what_a_killed_one_began(tmp_path: Path) -> None:
-    code = "from sweeper.tracking.mlflow_connection import connect; connect('sqlite:///mlflow.db')"
+    code = "from sweeper.tracking.mlflow_connection import connect_to_mlflow; connect_to_mlflow('sqlite:///mlflow.db')"
     starts = [
         subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
         for _ in range(3)
