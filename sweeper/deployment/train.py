@@ -58,7 +58,7 @@ class TrainingDocument(Document):
     task: Task
     on: TrainedOn
     images: int
-    """Number of were trained on."""
+    """Number of images that were trained on."""
     steps: int
     seed: int
     seconds: float
@@ -114,7 +114,7 @@ def train_recommended(
     target = get_final_weights_path(folder, spec, options.on, conditions.dataset.digest)
     if target.exists() and not options.overwrite:
         raise UsageError(
-            f"{target} is there already: the same was trained before; "
+            f"{target} exists already: the same was trained before; "
             "--overwrite trains it again, --steps, --seed or --on another one"
         )
     from sweeper.training.hardware import probe_device, settle_numerics, settle_process

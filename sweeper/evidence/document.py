@@ -252,7 +252,7 @@ class RecommendationDocument(Document):
     recommended: Recommended | None
     """The loss to train with; null only for the verdict `none`."""
     not_learned: tuple[str, ...]
-    """Classes that no loss learned: of them nothing is known."""
+    """Classes that no loss learned: nothing is known about them."""
     rungs: tuple[Rung, ...]
     """The budgets that were tried before the search, where no steps were given."""
     misses: MissControl | None

@@ -177,7 +177,7 @@ def _explain_levels(facts: ReportFacts) -> str:
     return (
         f"Intervals of scores are at {format_level(0.95)}, those of differences between finalists at "
         f"{format_level(facts.level)}, so "
-        f"that those of all planned interim analyses hold together at {format_level(0.95)}; {every}"
+        f"that all planned interim analyses together are at {format_level(0.95)}; {every}"
     )
 
 
@@ -218,7 +218,7 @@ def _search_head(facts: ReportFacts) -> str:
     limit = "" if sweep.timeout is None else f" Time limit of the sweep: {format_elapsed(sweep.timeout)}."
     return (
         f"{requested}, {recipe.steps:,} steps each, seed {sweep.conditions.seed}. Values are from the validation "
-        f"split, {point}.{f' Besides: {more}.' if more else ''}{limit}"
+        f"split, {point}.{f' In addition: {more}.' if more else ''}{limit}"
     )
 
 

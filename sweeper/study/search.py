@@ -157,7 +157,7 @@ class LossSearch:
 
     @property
     def is_over(self) -> bool:
-        """Whether running trials are to be given up: never."""
+        """Whether running trials must be given up: never."""
         return False
 
     def next(self) -> TrainingJob | None:

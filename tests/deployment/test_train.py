@@ -117,7 +117,7 @@ def test_it_trains_on_what_is_asked_for_and_scores_what_was_left_out(
     made = export_study(study, "s", out=tmp_path, cache=tmp_path / "cache")
     assert made.weights is not None and read_record(made.weights) == network.record
     assert made.model is not None and "on the images `all`" in made.model.read_text("utf-8")
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="exists already"):
         trained(study, tmp_path, on="all", steps=4, seed=7)
 
 

@@ -151,7 +151,7 @@ class Recommendation(Record):
     winners_curse: float | None
     """Search value minus confirmed test value of the recommended configuration."""
     not_learned: tuple[str, ...] = ()
-    """Classes that no loss learned: of them nothing is known."""
+    """Classes that no loss learned: nothing is known about them."""
     plain: PlainPoint | None = None
     """Comparison at the plain operating point; None if nothing is compared there."""
     misses: MissControl | None = None
