@@ -286,7 +286,7 @@ def _format_at_level(text: str, of: float) -> str:
 def _format_point_share(facts: ReportFacts, chosen: FinalistEvidence, baseline: FinalistEvidence | None) -> str:
     """Return the share of the gain over usual cross-entropy that comes from its own operating point."""
     if chosen is baseline:
-        return f", all from tuning its {facts.point_name}"
+        return f", from tuning its {facts.point_name}"
     alone = None if baseline is None or baseline.vs_plain is None else baseline.vs_plain.estimate
     if alone is None or alone < facts.sweep.rope / 2:
         return ""

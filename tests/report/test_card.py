@@ -165,7 +165,7 @@ def test_the_share_of_the_operating_point_in_the_gain_is_told() -> None:
     assert rows["Gain over cross-entropy as usual (threshold 0.5)"].endswith("(95 %)")
     own = {"cross_entropy": {"vs_plain": builders.interval(0.03), "seeds": (1, 2)}}
     _, rows = card(recommended(builders.evidence({"cross_entropy": 0.7, "dice_focal": 0.65}, finalists=own)))
-    assert rows["Gain over cross-entropy as usual (threshold 0.5)"].endswith("(95 %), all from tuning its threshold")
+    assert rows["Gain over cross-entropy as usual (threshold 0.5)"].endswith("(95 %), from tuning its threshold")
     assert rows["Best other"] == "dice_focal: −0.050 (one seed) test mIoU"
     _, known = card(recommended(builders.evidence(KEPT, half=0.026)))
     assert known["Best other"] == "dice_ce: +0.009 [−0.017, +0.035] test mIoU (95 %)"
