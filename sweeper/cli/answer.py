@@ -57,6 +57,9 @@ def format_answer(
         where = format_option("--storage", storage, STORAGE) + format_option("--cache", str(cache), str(CACHE))
         lines.append(f"  sweeper export {shlex.quote(outcome.sweep.study)}{where}")
         lines.append("      the loss as a file, and a network trained with it")
+        place = format_option("--storage", storage, STORAGE)
+        lines.append(f'  sweeper confirm {shlex.quote(outcome.sweep.study)} --command "python train.py"{place}')
+        lines.append("      whether it holds in your own training script")
     lines += [
         f"  sweeper ui{format_option('--tracking-uri', tracking_uri, TRACKING)}",
         "      every training, in MLflow",

@@ -30,6 +30,7 @@ COMMANDS = {
     "studies": "List the studies with state, verdict and best loss, or delete one.",
     "judge": "The verdict on runs that were trained elsewhere, from a table of their scores.",
     "probe": "Whether losses can be compared in a training script of your own.",
+    "confirm": "Compare losses in a training script of your own.",
     "report": "Write a study's report again.",
     "export": "Write the recommended loss, and weights trained with it, as files.",
     "train": "Train the recommended configuration to the end.",

@@ -196,7 +196,7 @@ class Judgement:
         )
 
     def _repr_markdown_(self) -> str:
-        return "\n\n".join([f"**{self.headline}**", *self.reasons[:3], TUNING])
+        return "\n\n".join([f"**{self.headline}**", *self.reasons[:3], self.caveats[0]])
 
 
 def judge_scores(scores: ScoreRows, request: ScoreRequest) -> Judgement:
@@ -255,12 +255,12 @@ def _format_scope(contest: Contest) -> str:
 
 
 def _list_caveats(table: ScoreTable, contest: Contest) -> list[str]:
-    caveats = [TUNING]
+    caveats = [table.design or TUNING]
     if not table.images and table.folds is None:
         caveats.append(
             "The scores are of whole runs: that other images might rank the methods differently is in no interval."
         )
-    if not contest.paired and max(len(runs) for runs in table.runs) > 1:
+    if table.design is None and not contest.paired and max(len(runs) for runs in table.runs) > 1:
         caveats.append(
             "Seeds are taken as unrelated: seed 1 of one method and of another are two trainings. Where they share "
             "initial weights, batches and order, --paired-seeds compares them pair by pair."

@@ -52,6 +52,8 @@ class ScoreRows:
     """Metric that is judged unless another is requested."""
     undefined: bool = False
     """Whether a NaN is a class that is left out of its image, and no mistake."""
+    design: str | None = None
+    """How the runs were tuned and seeded, a sentence; None = not known, which the caveats say."""
 
 
 @dataclass(frozen=True)

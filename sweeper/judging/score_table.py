@@ -61,6 +61,8 @@ class ScoreTable:
     left_out: int
     """Images that some run had no score of."""
     notes: tuple[str, ...] = ()
+    design: str | None = None
+    """How the runs were tuned and seeded; None = not known."""
     folds: int | None = None
     """Number of folds share out the images, where each run is one of them; None = runs are whole trainings."""
 
@@ -100,7 +102,10 @@ def make_score_table(scores: ScoreRows, request: ScoreRequest) -> ScoreTable:
     values = cells.make_table()
     alone = cells.explain_single_image()
     margin, problem = _resolve_margin(rows, request)
-    if problems := [*([problem] if problem else []), *_find_variance_problems(values, cells)]:
+    if problems := [
+        *([problem] if problem else []),
+        *_find_variance_problems(values, cells, is_trusted=scores.design is not None),
+    ]:
         raise ScoresError(source, problems)
     return ScoreTable(
         source=source,
@@ -120,6 +125,7 @@ def make_score_table(scores: ScoreRows, request: ScoreRequest) -> ScoreTable:
         few_groups=None if alone else cells.few_groups,
         left_out=cells.left_out,
         notes=(*alone, *rows.notes, *scores.notes),
+        design=scores.design,
         folds=rows.folds,
     )
 
@@ -324,11 +330,13 @@ def _resolve_margin(rows: Rows, request: ScoreRequest) -> tuple[float, str | Non
     )
 
 
-def _find_variance_problems(values: ImageTable, cells: _RunCells) -> list[str]:
-    problems = []
+def _find_variance_problems(values: ImageTable, cells: _RunCells, *, is_trusted: bool) -> list[str]:
+    """Find methods whose runs are all alike; where the runs are known to be trainings, only if all methods' are."""
+    problems, several = [], 0
     shares = values.shares if values.images else np.zeros((len(values.scores), 1))
     for m, method in enumerate(cells.methods):
         rows_of_method = [r for r, (of, _) in enumerate(cells.runs) if of == m]
+        several += len(rows_of_method) > 1
         if (
             len(rows_of_method) > 1
             and np.ptp(values.scores[rows_of_method]) == 0
@@ -338,6 +346,8 @@ def _find_variance_problems(values: ImageTable, cells: _RunCells) -> list[str]:
                 f"the {len(rows_of_method)} runs of {method} have the same scores: are they copies of one run, or "
                 "rounded? Give each training's own scores, with all digits"
             )
+    if is_trusted and len(problems) < several:
+        problems = []
     if not values.images and all(sum(of == m for of, _ in cells.runs) < 2 for m in range(len(cells.methods))):
         problems.append(
             "one number for each method says nothing about chance, got no column `image` and one run each; give the "

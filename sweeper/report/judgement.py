@@ -28,8 +28,17 @@ from sweeper.report.html import write_page
 
 
 @steady_style
-def write_judgement(judgement: Judgement, out: Path) -> Path:
+def write_judgement(
+    judgement: Judgement, out: Path, *, lead: Sequence[str] = (), end: Sequence[str] = (), named: str | None = None
+) -> Path:
     """Write `OUT/{report.md, report.html, judgement.json, figures/differences.svg}`, and return the report's path.
+
+    Args:
+        judgement: what the report is on.
+        out: folder.
+        lead: markdown paragraphs in place of the report's title and headline.
+        end: markdown paragraphs after all others.
+        named: the method that `lead` recommends; reasons for another are left out. None = the judgement's.
 
     Raises:
         OSError: if a file cannot be written.
@@ -38,25 +47,36 @@ def write_judgement(judgement: Judgement, out: Path) -> Path:
     drawn = list_differences(judgement)
     save_all({"differences": drawn}, paths.figures)
     paths.document.write_text(json_text(judgement.document.document), "utf-8")
-    write_page(make_judgement_report(judgement, drawn.format_markdown("differences")), paths.markdown)
+    text = make_judgement_report(judgement, drawn.format_markdown("differences"), lead=lead, end=end, named=named)
+    write_page(text, paths.markdown)
     return paths.markdown
 
 
-def make_judgement_report(judgement: Judgement, figure: str) -> str:
-    """Return the report as markdown; names are escaped."""
+def make_judgement_report(
+    judgement: Judgement,
+    figure: str,
+    *,
+    lead: Sequence[str] = (),
+    end: Sequence[str] = (),
+    named: str | None = None,
+) -> str:
+    """Return the report as markdown; names are escaped, in all but `lead` and `end` (see `write_judgement`)."""
     score_table, networks = judgement.table, judgement.networks
+    named = named or judgement.named
     reasons = judgement.reasons if networks is None else networks[1].reasons
+    title = f"# {escape_md(score_table.scale.score)} of {len(score_table.methods)} methods, judged"
     parts = [
-        f"# {escape_md(score_table.scale.score)} of {len(score_table.methods)} methods, judged",
+        *(lead or [title]),
         *([] if judgement.claim is None else [escape_md(judgement.claim.sentence)]),
-        f"**{escape_md(judgement.headline)}**",
-        _make_methods_table(judgement),
+        *([] if lead else [f"**{escape_md(judgement.headline)}**"]),
+        _make_methods_table(judgement, named),
         figure,
-        *_make_part("Why", reasons),
+        *(_make_part("Why", reasons) if named == judgement.named else []),
         "## Every pair",
         _make_pairs_table(judgement),
-        *_make_part("What would settle it", judgement.next_steps),
+        *(_make_part("What would settle it", judgement.next_steps) if not lead else []),
         *_make_part("Mind", judgement.caveats),
+        *end,
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -65,11 +85,11 @@ def _make_part(heading: str, sentences: Sequence[str]) -> list[str]:
     return [f"## {heading}", "\n".join(f"- {escape_md(each)}" for each in sentences)] if sentences else []
 
 
-def _make_methods_table(judgement: Judgement) -> str:
+def _make_methods_table(judgement: Judgement, named: str) -> str:
     score_table = judgement.table
     rows = []
     for each in judgement.decided_contest.finalists:
-        name = f"**{format_code(each.family)}**" if each.family == judgement.named else format_code(each.family)
+        name = f"**{format_code(each.family)}**" if each.family == named else format_code(each.family)
         cost = (
             MISSING
             if each.regret is None

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from sweeper.core.paths import get_view_place
+from sweeper.core.paths import STORAGE, get_view_place
 from sweeper.core.records import SweepRecord
-from sweeper.core.text import format_count
+from sweeper.core.text import format_count, format_option
 from sweeper.data.folds import NOT_HELD_OUT
+from sweeper.evidence.interim_analyses import SHOWING
 from sweeper.evidence.preferences import find_recommended_index
 from sweeper.report import confirmation, sections
 from sweeper.report.card import format_card_markdown, make_card
@@ -37,6 +40,7 @@ from sweeper.report.formatting import (
     mark_names,
 )
 from sweeper.report.tables import list_trainings
+from sweeper.scripts.confirm import BASELINE, SEEDS, count_trainings
 
 OPEN_REASONS, OPEN_STEPS, OPEN_CAVEATS = 110, 80, 130
 """Words of reasons, of what would settle it, and of caveats that stand in the open; the others are folded."""
@@ -156,11 +160,26 @@ def _make_context(facts: ReportFacts, ui_url: str) -> dict[str, object]:
         "collapses": sections.explain_collapse_rates(facts),
         "failures": sections.list_failures(facts),
         "caveats": limits,
+        "own_training": _invite_own_training(facts),
         "more_caveats": more_caveats,
         "command": make_fence(make_one_line(sweep.rerun), "bash"),
         "reproduce": _explain_reproduction(facts),
         "recipe": _describe_recipe(facts),
     }
+
+
+def _invite_own_training(facts: ReportFacts) -> str:
+    """Return how to compare the finalists in the reader's own script, with its cost; "" if nothing is recommended."""
+    if facts.recommendation.recommended is None:
+        return ""
+    losses = len({*(finalist.family for finalist in facts.finalists), BASELINE})
+    least, most = (math.ceil(count_trainings(losses, seeds)) for seeds in (SHOWING, SEEDS))
+    place = format_option("--storage", facts.sweep.storage, STORAGE)
+    command = f'sweeper confirm {shlex.quote(facts.sweep.study)} --command "python train.py"{place}'
+    return (
+        "Another network may rank the losses differently. Your own script compares these with a few changed lines, "
+        f"for {least} to {most} of its trainings:\n\n{make_fence(command, 'bash')}"
+    )
 
 
 def _get_parent_address(facts: ReportFacts, ui_url: str) -> str:

@@ -153,7 +153,7 @@ def write_trial_folder(
     """Make a training's folder.
 
     Args:
-        folder: must be new.
+        folder: new, or that of a training that was stopped.
         trial: what the training is to use.
         task: of the loss; None = either.
         class_frequencies: as for `build_loss`.
@@ -162,7 +162,7 @@ def write_trial_folder(
         LossError: if the loss cannot be made.
     """
     text = make_loss_text(trial.family, trial.params, task, class_frequencies)
-    (folder / MODULES).mkdir(parents=True)
+    (folder / MODULES).mkdir(parents=True, exist_ok=True)
     (folder / MODULES / HELPER.name).write_bytes(HELPER.read_bytes())
     (folder / LOSS).write_text(text, "utf-8")
     (folder / TRIAL).write_text(json_text(trial.document), "utf-8")

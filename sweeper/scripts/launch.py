@@ -9,7 +9,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -83,6 +83,7 @@ def run_script(
     seconds: float,
     is_done: Callable[[], bool] = lambda: False,
     grace: float = 20.0,
+    environment: Mapping[str, str] | None = None,
 ) -> ScriptEnd:
     """Run a command to its end in the present folder, with its output in log.txt of the training's folder.
 
@@ -94,6 +95,7 @@ def run_script(
         seconds: after so many it is ended.
         is_done: whether nothing more is wanted of it; it is ended `grace` seconds after that.
         grace: for its own end.
+        environment: variables in addition to those of this process.
 
     Raises:
         ScriptError: if the command cannot be started.
@@ -104,7 +106,13 @@ def run_script(
         process = subprocess.Popen(
             words,
             # Unbuffered: what a script printed before it hung is in its log.
-            env={"PYTHONUNBUFFERED": "1", **os.environ, "SWEEPER_TRIAL": str(folder), "PYTHONPATH": path},
+            env={
+                "PYTHONUNBUFFERED": "1",
+                **os.environ,
+                **(environment or {}),
+                "SWEEPER_TRIAL": str(folder),
+                "PYTHONPATH": path,
+            },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -137,21 +145,32 @@ def _end_process(process: subprocess.Popen[bytes], folder: Path, log: _BoundedLo
     """End a process with all that it started; return its status."""
     if process.poll() is not None:
         log.thread.join(UPLOAD_SECONDS)
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        until = time.monotonic() + TERM_SECONDS
-        if process.poll() is None or _list_members(process.pid, folder):
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, number)
-            for one in _list_members(process.pid, folder):
-                with suppress(ProcessLookupError, PermissionError):
-                    os.kill(one, number)
-        while (process.poll() is None or _list_members(process.pid, folder)) and time.monotonic() < until:
-            time.sleep(0.02)
+    _end_members(process.pid, folder, lambda: process.poll() is None)
     log.thread.join(5.0)
     return process.wait()
 
 
-def _list_members(group: int, folder: Path) -> list[int]:
+def end_left_processes(folder: Path) -> None:
+    """End the processes of a training whose sweeper was killed: they would write into the folder of the next start."""
+    _end_members(None, folder, lambda: False)
+
+
+def _end_members(group: int | None, folder: Path, is_running: Callable[[], bool]) -> None:
+    """End a process group, and what else is of this training: first by SIGTERM, then by SIGKILL."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        until = time.monotonic() + TERM_SECONDS
+        members = _list_members(group, folder)
+        if group is not None and (members or is_running()):
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, number)
+        for one in members:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(one, number)
+        while (is_running() or _list_members(group, folder)) and time.monotonic() < until:
+            time.sleep(0.02)
+
+
+def _list_members(group: int | None, folder: Path) -> list[int]:
     """Return what runs of a process group, and what left it with its variable: launchers begin groups of their own."""
     members, mark = [], f"SWEEPER_TRIAL={folder}".encode()
     for path in Path("/proc").glob("[0-9]*"):

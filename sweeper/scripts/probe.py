@@ -101,6 +101,12 @@ class ScriptStart(NamedTuple):
         return self.list_events(LossCall)
 
     @property
+    def has_called(self) -> bool:
+        """Whether it trained with the loss."""
+        progress = [*self.list_events(EpochDone), *self.list_events(SplitScored)]
+        return bool(self.calls) or any(line.calls for line in progress)
+
+    @property
     def pixels(self) -> tuple[int, ...]:
         """Pixels of each class in its batches, and last those that do not count."""
         (began,), progress = self.list_events(TrialBegan)[:1], self.list_events(SplitScored)
@@ -158,7 +164,7 @@ def probe_script(
         start = _begin_start(words, whole.model_copy(update=change), base / f"start-{number}", seconds)
         done.append(start)
         say(f"start {number} of {len(changes)}: {start.name}: {format_duration(start.ended.seconds)}")
-        if problems := [*_start_problems(start, seconds)] or [*_find_comparison_problems(done)]:
+        if problems := [*find_start_problems(start, seconds)] or [*_find_comparison_problems(done)]:
             raise ScriptError(f"{start.name}; see {start.folder}", problems)
     document = _make_document(command, done)
     shutil.rmtree(base, ignore_errors=True)
@@ -179,10 +185,16 @@ def _begin_start(words: Sequence[str], trial: TrialDocument, folder: Path, secon
 # --- What one start shows ---
 
 
-def _start_problems(start: ScriptStart, seconds: float) -> Iterator[str]:
+def find_start_problems(start: ScriptStart, seconds: float) -> Iterator[str]:
+    """Find what makes a start useless: of a probe, or of a whole training, whose logits may be NaN.
+
+    Args:
+        start: that has ended.
+        seconds: that it could take.
+    """
     trial, ended, begun = start.trial, start.ended, start.list_events(TrialBegan)
     bad = next((call for call in start.calls if call.logits is None), None)
-    is_high = trial.lr_factor != 1  # where a training may diverge, and the script may stop it
+    is_high = trial.kind == "probe" and trial.lr_factor != 1  # where a training may diverge, and the script may stop it
     is_done, where = trial.ends and start.is_whole, _describe_end(start)
     if problem := next(iter(start.list_events(ScriptProblem)), None):
         yield problem.text
@@ -208,9 +220,9 @@ def _start_problems(start: ScriptStart, seconds: float) -> Iterator[str]:
     elif not begun:
         lines = "`from sweeper_trial import trial` and `t = trial(classes=[…])`"
         yield f"it must call trial(), and did not; write {lines} into it, see {PAGE}" + _get_last_lines(start)
-    elif not start.calls:
+    elif not start.has_called:
         yield f"it must train with t.loss(logits, target), and never called it; put it where its loss is, see {PAGE}"
-    elif not start.is_whole and not is_high:
+    elif trial.kind == "probe" and not start.is_whole and not is_high:
         yield (
             f"it must call the loss {trial.calls} times or more, got {len(start.calls)}; let its loop run to "
             f"t.length(…), or give --calls {max(2, len(start.calls))}"
@@ -227,7 +239,7 @@ def _score_problems(start: ScriptStart) -> Iterator[str]:
                 f"scores of {split} are wanted, and none came; give them in `with t.scoring({split!r}) as s:` at its "
                 f"end, or leave {split} out of --splits"
             )
-        elif not scored[split].finite:
+        elif start.trial.kind == "probe" and not scored[split].finite:
             yield f"logits of {split} must be finite numbers, and are not; look for NaN in its images"
     names = [{*scores.names} - {""} for scores in _get_scores(start).values()]
     if both := set.intersection(*names) if len(names) > 1 else set():
@@ -248,8 +260,12 @@ def _describe_end(start: ScriptStart) -> str:
     """Return where a start was at its end, in words."""
     if scored := start.list_events(SplitScored):
         return f"after its scores of {join_words(sorted({line.split for line in scored}))}"
+    if epochs := start.list_events(EpochDone):
+        return f"after t.stop_after({epochs[-1].done:g}), before its scores"
     if start.calls:
         return f"after call {start.calls[-1].call} of the loss or a later one, before its scores"
+    if start.trial.kind != "probe" and start.list_events(TrialBegan):
+        return "before its first scores"
     return "before the first call of the loss" if start.list_events(TrialBegan) else "before it called trial()"
 
 

@@ -26,6 +26,25 @@ def lock_beside(database: Path, purpose: str) -> FileLock:
 
 
 @contextmanager
+def hold_folder(folder: Path, title: str) -> Iterator[None]:
+    """Keep a folder to one process; it need not be there.
+
+    Raises:
+        UsageError: if another process has it; `title` says what it holds.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = lock_beside(folder, "folder")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UsageError(f"{title} runs in another process; wait for it, or give another --name") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
 def lock_database_creation(database: Path, make: Callable[[Path], object] | None = None) -> Iterator[None]:
     """While a database file is made or migrated: two that do so at once would break each other.
 

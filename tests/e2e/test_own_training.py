@@ -1,16 +1,20 @@
-"""`sweeper probe` on real scripts: the example whole, two processes, and scripts with a fault each."""
+"""`sweeper probe` and `sweeper confirm` on real scripts: the example whole, two processes, faults, kills."""
 
 from __future__ import annotations
 
 import json
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from sweeper.system.locks import hold_folder
 from tests.project.test_architecture import loaded_by
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -116,3 +120,98 @@ def test_options_that_cannot_be_are_refused(sweeper: Sweeper, words: tuple[str, 
 
 def test_sweeper_itself_loads_no_torch_for_a_probe() -> None:
     assert not loaded_by("import sweeper.cli.probe, sweeper.scripts.probe") & {"torch", "optuna", "mlflow", "pandas"}
+
+
+def confirm_words(*more: object) -> list[str]:
+    command = python(SUPPORT / "own_training.py", "nothing")
+    words = ("confirm", "--losses", "dice", "--command", command, "--seeds", "3", "--rates", "none", "--json", *more)
+    return [sys.executable, "-m", "sweeper", *map(str, words)]
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 240) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_a_killed_comparison_resumes_to_the_same_answer(tmp_path: Path) -> None:
+    """By SIGKILL, which leaves the script running, then by SIGTERM, which does not."""
+    places = {name: tmp_path / name for name in ("whole", "killed")}
+    for place in places.values():
+        place.mkdir()
+    whole = subprocess.run(
+        confirm_words("--workers", 2), cwd=places["whole"], capture_output=True, text=True, check=False
+    )
+    assert whole.returncode == 0, whole.stderr
+    trainings = places["killed"] / ".sweeper" / "confirm" / "own_training-losses"
+    quiet = {"cwd": places["killed"], "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    first = subprocess.Popen(confirm_words(), **quiet)
+    wait_for(lambda: len(list(trainings.glob("confirm-*/results.jsonl"))) >= 2)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    first_ended = len(list(trainings.glob("confirm-*/ended.json")))
+    assert first_ended >= 1
+    second = subprocess.Popen(confirm_words("--resume"), **quiet)
+    wait_for(lambda: len(list(trainings.glob("confirm-*/ended.json"))) > first_ended)
+    second.send_signal(signal.SIGTERM)
+    assert second.wait(30) == 143
+    mark = f"SWEEPER_TRIAL={trainings}".encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            assert mark not in (process / "environ").read_bytes()
+    third = subprocess.run(confirm_words("--resume"), cwd=places["killed"], capture_output=True, text=True, check=False)
+    assert third.returncode == 0, third.stderr
+    one, two = (json.loads(run.stdout) for run in (whole, third))
+    assert one["judgement"] == two["judgement"] and one["head"] == two["head"]
+    assert (places["killed"] / "reports" / "own_training-losses" / "report.md").is_file()
+
+
+@pytest.mark.slow
+def test_a_comparison_keeps_to_its_plan(sweeper: Sweeper, tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text((SUPPORT / "own_training.py").read_text("utf-8"), "utf-8")
+    command = python("train.py", "nothing")
+    status, out, error = sweeper("confirm", "--losses", "dice", "--command", command, "--dry-run")
+    assert status == 0 and "Losses can be compared in this script" in out and "Cost: 8 to 12 whole trainings" in error
+    words = ("confirm", "--losses", "dice", "--command", command, "--rates", "none", "--seeds", "3")
+    status, out, error = sweeper(*words, "--time-limit", "1")
+    assert status == 2 and "it must end within 1 s" in error and "--resume continues after it" in error
+    status, _, error = sweeper(*words)
+    assert (
+        status == 2 and "a comparison 'train-losses' was begun; `sweeper confirm --name train-losses --resume`" in error
+    )
+    status, _, error = sweeper("confirm", "--name", "train-losses", "--resume", "--folds", "3", "--seeds", "3")
+    assert status == 2 and "folds was None, and is now 3" in error
+    with (tmp_path / "train.py").open("a") as file:
+        file.write("# changed\n")
+    status, _, error = sweeper("confirm", "--name", "train-losses", "--resume")
+    assert status == 2 and "the script's source was changed" in error
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("--losses", "dice"), "--command is needed"),
+        (("--command", "python x.py"), "give a STUDY, or --losses"),
+        (("--command", "python x.py", "--losses", "dicee"), "'dicee' is no family"),
+        (("s", "--command", "python x.py", "--losses", "dice"), "leave one out"),
+        (("--command", "python x.py", "--losses", "dice", "--rates", "0,1"), "must be above 0, got '0'"),
+        (("--command", "python x.py", "--losses", "dice", "--rates", "a"), "a fraction such as 1/3"),
+        (("--command", "python x.py", "--losses", "dice", "--rate-share", "2"), "must be at most 1"),
+        (("--command", "python x.py", "--losses", "dice", "--seeds", "2"), "is not in the range"),
+        (("--command", "python x.py | tee", "--losses", "dice"), "one program with its arguments"),
+        (("--name", "none", "--resume"), "there is none in"),
+        (("no-study", "--command", "python x.py"), "sweeper.db"),
+    ],
+)
+def test_comparisons_that_cannot_be_are_refused(sweeper: Sweeper, words: tuple[str, ...], text: str) -> None:
+    status, _, error = sweeper("confirm", *words)
+    assert status == 2 and text in error
+
+
+def test_two_processes_do_not_share_a_comparison(sweeper: Sweeper, tmp_path: Path) -> None:
+    words = ("confirm", "--losses", "dice", "--command", "python x.py", "--name", "a")
+    with hold_folder((tmp_path / ".sweeper" / "confirm" / "a").resolve(), "a"):
+        status, _, error = sweeper(*words)
+    assert status == 2 and "runs in another process" in error

@@ -273,15 +273,20 @@ def test_the_terminal_ends_with_what_to_do_next() -> None:
     for evidence in (builders.evidence(CLEAR), CASES["provisional"][0]):
         answer = recommended(evidence)
         last = format_answer(Outcome(builders.sweep(), answer, paths), width=300).split("\nNext:\n")[1].splitlines()
-        assert [line.strip() for line in last[:-4]] == [*answer.next_steps]
-        assert last[-4::2] == ["  sweeper export toy-20261120T0700", "  sweeper ui"]
+        assert [line.strip() for line in last[:-6]] == [*answer.next_steps]
+        assert last[-6::2] == [
+            "  sweeper export toy-20261120T0700",
+            '  sweeper confirm toy-20261120T0700 --command "python train.py"',
+            "  sweeper ui",
+        ]
     places = {
         "storage": "postgresql://ann:secret@db/x",
         "cache": Path("/my cache"),
         "tracking_uri": "http://mlflow:5000",
     }
     elsewhere = format_answer(Outcome(builders.sweep(), answer, paths), **places).splitlines()
-    assert elsewhere[-4] == """  sweeper export toy-20261120T0700 --storage "$SWEEPER_STORAGE" --cache '/my cache'"""
+    assert elsewhere[-4].endswith('--command "python train.py" --storage "$SWEEPER_STORAGE"')
+    assert elsewhere[-6] == """  sweeper export toy-20261120T0700 --storage "$SWEEPER_STORAGE" --cache '/my cache'"""
     assert elsewhere[-2] == "  sweeper ui --tracking-uri http://mlflow:5000"
     command = "`sweeper run --study toy --resume --confirm-seeds 2..13`"
     long = answer.model_copy(update={"next_steps": (f"`dice` against `focal`: some 13 seeds ({command}) settle it.",)})

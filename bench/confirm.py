@@ -1,0 +1,132 @@
+"""How often `sweeper confirm` is wrong, and what it adds to a training.
+
+    python bench/confirm.py equal [--simulations 1000] [--losses 2] [--seeds 5] [--gap 0]
+    python bench/confirm.py overhead [--repetitions 7]
+
+`equal` draws scores of images for trainings of several losses, and applies the interim analyses, the stop rule and the
+answer of `sweeper confirm` to them. Trainings of one loss spread by 0.01 (standard deviation); half of that variance is
+shared by trainings of one seed. The last loss is better by `--gap`. `overhead` times a training that does nothing,
+started by sweeper and by itself, in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from sweeper.evidence.interim_analyses import SHOWING, plan_analyses
+from sweeper.judging.judgement import judge_scores
+from sweeper.judging.rows import ScoreRequest, ScoreRows
+from sweeper.scripts.confirm import BASELINE, choose_script_action, is_settled
+from sweeper.scripts.trainings import ScriptJob, ScriptLoss, ScriptTask, ScriptTrainings
+
+SPREAD, IMAGES = 0.01, 40
+SCRIPT = """
+from sweeper_trial import trial
+import torch
+t = trial(classes=["a", "b"])
+z = torch.zeros(1, 1, 8, 8, requires_grad=True)
+y = torch.zeros(1, 8, 8, dtype=torch.long)
+t.loss(z, y)
+t.score("val", ["v"], [0.5])
+t.score("test", ["t"], [0.5])
+"""
+
+
+def draw_scores(rng: np.random.Generator, losses: int, seeds: int, gap: float) -> np.ndarray:
+    """Return scores, (losses, seeds, images)."""
+    shared = rng.normal(0, SPREAD / 2**0.5, (1, seeds, 1))
+    own = rng.normal(0, SPREAD / 2**0.5, (losses, seeds, 1))
+    image = rng.normal(0, 0.1, (1, 1, IMAGES)) + rng.normal(0, 0.02, (losses, 1, IMAGES))
+    scores = 0.6 + shared + own + image + rng.normal(0, 0.02, (losses, seeds, IMAGES))
+    scores[-1] += gap
+    return scores
+
+
+def answer_comparison(scores: np.ndarray, *, paired: bool) -> tuple[str, int]:
+    """Return the action, and the seeds that it took."""
+    names = [BASELINE, *(f"loss {n}" for n in range(1, len(scores)))]
+    for analysis in plan_analyses(SHOWING, scores.shape[1]):
+        part = scores[:, : analysis.seeds]
+        places = np.indices(part.shape).reshape(3, -1).tolist()
+        columns = {
+            "method": [names[n] for n in places[0]],
+            "seed": [str(n) for n in places[1]],
+            "image": [str(n) for n in places[2]],
+            "score": part.ravel().tolist(),
+        }
+        request = ScoreRequest(baseline=BASELINE, margin=0.01, paired_seeds=paired, level=1 - analysis.error)
+        contest = judge_scores(ScoreRows(columns, "a simulation", design="Simulated."), request).contest
+        if is_settled(contest):
+            break
+    return choose_script_action(contest)[0], analysis.seeds
+
+
+def simulate(arguments: argparse.Namespace) -> None:
+    """Print the share of "change", for paired and unpaired trainings."""
+    for paired in (True, False):
+        answers = []
+        for number in range(arguments.simulations):
+            rng = np.random.default_rng([number, arguments.losses])
+            scores = draw_scores(rng, arguments.losses, arguments.seeds, arguments.gap)
+            answers.append(answer_comparison(scores, paired=paired))
+        changes = sum(action == "change" for action, _ in answers)
+        print(
+            f"{'paired' if paired else 'unpaired'}, {arguments.losses} losses, gap {arguments.gap:g}, up to "
+            f"{arguments.seeds} seeds: change in {changes / len(answers):.1%} of {len(answers):,} comparisons, after "
+            f"{statistics.mean(seeds for _, seeds in answers):.1f} seeds"
+        )
+
+
+def time_overhead(arguments: argparse.Namespace) -> None:
+    """Print the median time of a training that does nothing, by sweeper and by itself."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "train.py").write_text(SCRIPT, "utf-8")
+        words = [sys.executable, str(folder / "train.py")]
+        task = ScriptTask(
+            task="binary", classes=2, kinds={"val": "score", "test": "score"}, metric="miou", class_pixels=(9, 1)
+        )
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+        os.environ["PYTHONPATH"] = environment["PYTHONPATH"]
+        times: dict[str, list[float]] = {"by itself": [], "by sweeper": []}
+        loss = ScriptLoss(name="dice", family="dice", params={})
+        for number in range(arguments.repetitions):
+            begun = time.monotonic()
+            subprocess.run(words, env=environment, check=True, capture_output=True)
+            times["by itself"].append(time.monotonic() - begun)
+            begun = time.monotonic()
+            ScriptTrainings(words, folder, task).run([ScriptJob(loss, "confirm", number)])
+            times["by sweeper"].append(time.monotonic() - begun)
+        medians = {name: statistics.median(values) for name, values in times.items()}
+        extra = statistics.median(b - a for a, b in zip(*times.values(), strict=True))
+        print(", ".join(f"{name} {median:.2f} s" for name, median in medians.items()), f"; added {extra:+.3f} s")
+
+
+def main() -> None:
+    """Simulate, or measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    equal = commands.add_parser("equal")
+    equal.add_argument("--simulations", type=int, default=1000)
+    equal.add_argument("--losses", type=int, default=2)
+    equal.add_argument("--seeds", type=int, default=5)
+    equal.add_argument("--gap", type=float, default=0.0)
+    equal.set_defaults(call=simulate)
+    overhead = commands.add_parser("overhead")
+    overhead.add_argument("--repetitions", type=int, default=7)
+    overhead.set_defaults(call=time_overhead)
+    arguments = parser.parse_args()
+    arguments.call(arguments)
+
+
+if __name__ == "__main__":
+    main()

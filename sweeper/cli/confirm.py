@@ -1,0 +1,278 @@
+"""`sweeper confirm`: losses compared in the user's own training script."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sweeper.cli.options import SweeperCommand, add_json_option
+from sweeper.cli.settings_options import make_setting_option
+from sweeper.cli.signals import StopRequest
+from sweeper.core.errors import InterruptedSweepError, UsageError
+from sweeper.core.paths import CACHE, make_folder_name
+from sweeper.system.locks import hold_folder
+
+if TYPE_CHECKING:
+    from sweeper.scripts.confirm import ConfirmationPlan
+    from sweeper.scripts.trainings import ScriptLoss
+
+FOLDER = "confirm"
+"""Folder of the comparisons, next to the cache."""
+
+
+def _parse_factor(text: str) -> float:
+    try:
+        value = float(Fraction(text.strip()))
+    except (ValueError, ZeroDivisionError) as error:
+        raise click.BadParameter(f"must be a number or a fraction such as 1/3, got {text!r}") from error
+    if not 0 < value <= 1e6:
+        raise click.BadParameter(f"must be above 0, got {text!r}")
+    return value
+
+
+def _parse_rates(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+    if value is None:
+        return None
+    if value == "none":
+        return (1.0,)
+    return tuple(sorted({_parse_factor(word) for word in value.split(",")}))
+
+
+def _parse_share(_context: click.Context, _option: click.Parameter, value: str | None) -> float | None:
+    if value is None:
+        return None
+    if (share := _parse_factor(value)) > 1:
+        raise click.BadParameter(f"must be at most 1, got {value!r}")
+    return share
+
+
+@click.command(cls=SweeperCommand)
+@click.argument("study", required=False)
+@click.option("--command", "script", help="How the script is started, such as 'python train.py'.")
+@click.option("--losses", help="Losses in place of a study's finalists: cross_entropy,dice_ce,tversky:fn_weight=0.7.")
+@click.option(
+    "--seeds",
+    type=click.IntRange(3, 100),
+    help="Most seeds of each loss; it ends before if that is enough.  [default: 5]",
+)
+@click.option(
+    "--rates",
+    callback=_parse_rates,
+    help="Factors of your learning rate that each loss tries first, or none.  [default: 1/3,1,3]",
+)
+@click.option(
+    "--rate-share", callback=_parse_share, help="Share of your length at which it tries them.  [default: 1/4]"
+)
+@click.option("--folds", type=click.IntRange(2, 50), help="Train each seed once for each fold (t.fold).")
+@click.option("--metric", type=click.Choice(["miou", "dice"]), help="Metric of logits and counts.  [default: miou]")
+@click.option(
+    "--margin", type=float, help="Difference that does not matter, in the score's unit.  [default: 0.01 within 0 to 1]"
+)
+@click.option("--workers", type=click.IntRange(1, 1000), default=1, show_default=True, help="Trainings at a time.")
+@click.option(
+    "--gpus-per-trial", "gpus", type=click.IntRange(0, 64), default=0, help="GPUs of each.  [default: all see all]"
+)
+@click.option("--time-limit", type=click.FloatRange(1), help="Seconds that one training may take.  [default: no limit]")
+@click.option("--name", help="Name of the comparison.  [default: the script's]")
+@click.option("--resume", is_flag=True, help="Continue the comparison --name, or begin it.")
+@click.option(
+    "--dry-run", is_flag=True, help="Probe the script, print what it costs and how precise it will be, and end."
+)
+@make_setting_option("out")
+@make_setting_option("storage")
+@add_json_option()
+def command(
+    study: str | None,
+    *,
+    script: str | None,
+    name: str | None,
+    resume: bool,
+    dry_run: bool,
+    as_json: bool,
+    margin: float | None,
+    workers: int,
+    gpus: int,
+    time_limit: float | None,
+    out: Path,
+    **options: Any,
+) -> None:
+    """Compare losses in your own training script: those of STUDY's finalists, or --losses.
+
+    The script is probed first (`sweeper probe`). Then each loss tries some learning rates on short trainings, and is
+    trained on the same fresh seeds as all others, until the answer is known or --seeds are used up.
+
+    \b
+    sweeper confirm STUDY --command "python train.py"                     the finalists of a study
+    sweeper confirm --losses dice_ce,tversky --command "python train.py"  these, and cross-entropy
+    """
+    from sweeper.scripts import confirm
+    from sweeper.scripts.launch import split_command
+    from sweeper.scripts.trainings import ScriptTrainings, fingerprint_source, share_gpus
+
+    def say(line: str) -> None:
+        click.echo(line, err=True)
+
+    if script is None and not resume:
+        raise click.UsageError('--command is needed, such as --command "python train.py"')
+    share_gpus(workers, gpus)
+    name = name or make_comparison_name(study, script)
+    folder = (CACHE.parent / FOLDER / make_folder_name(name)).resolve()
+    began = time.monotonic()
+    with StopRequest(say, whole=True) as stop, hold_folder(folder, f"the comparison {name!r}"):
+        if resume and (script is None or (folder / confirm.PLAN).exists()):
+            plan = _resume_plan(folder, script, study, options)
+        else:
+            plan = _begin_plan(folder, name, script or "", study, options, say=say)
+        for line in confirm.forecast_confirmation(plan, workers):
+            say(line)
+        if dry_run:
+            click.echo(json.dumps(plan.probe.document, indent=2) if as_json else plan.probe.text)
+            return
+        confirm.write_plan(folder, plan)
+        stop.defer_signals()
+        words = split_command(plan.command)
+        trainings = ScriptTrainings(
+            words,
+            folder,
+            plan.task,
+            seconds=time_limit or float("inf"),
+            workers=workers,
+            gpus_each=gpus,
+            is_stopped=lambda: stop.status is not None,
+            say=say,
+        )
+        try:
+            made = confirm.confirm_losses(name, folder, plan, trainings, margin=margin, say=say)
+        except InterruptedSweepError as error:
+            step = f"sweeper confirm --name {shlex.quote(name)} --resume"
+            raise InterruptedSweepError(
+                f"stopped; what ended is kept, and `{step}` continues", stop.status or 130
+            ) from error
+        changed = fingerprint_source(words)[0] != plan.source
+        _finish(made, out / make_folder_name(name), time.monotonic() - began, changed=changed, as_json=as_json)
+
+
+def make_comparison_name(study: str | None, script: str | None) -> str:
+    """Return the name of a comparison that was given none: the study's, or the script's file."""
+    if study is not None:
+        return f"{study}-own"
+    words = [Path(word).stem for word in shlex.split(script or "") if word.endswith((".py", ".sh"))]
+    return f"{words[0] if words else 'own'}-losses"
+
+
+def _begin_plan(
+    folder: Path, name: str, script: str, study: str | None, options: dict[str, Any], *, say: Any
+) -> ConfirmationPlan:
+    """Probe the script, and return the plan of a new comparison.
+
+    Raises:
+        UsageError: if there is one of this name, or the losses cannot be compared.
+        ScriptError: if the script cannot be compared in.
+    """
+    from sweeper.scripts import confirm
+    from sweeper.scripts.launch import split_command
+    from sweeper.scripts.probe import probe_script
+    from sweeper.scripts.trainings import fingerprint_source
+
+    if (folder / confirm.PLAN).exists():
+        raise UsageError(
+            f"a comparison {name!r} was begun; `sweeper confirm --name {shlex.quote(name)} --resume` continues it, "
+            "another --name begins another"
+        )
+    source, commit = fingerprint_source(split_command(script))
+    losses = _list_losses(study, options)
+    probe = probe_script(script, say=say)
+    plan = confirm.ConfirmationPlan(
+        command=script,
+        losses=losses,
+        seeds=options["seeds"] or confirm.SEEDS,
+        rates=options["rates"] or confirm.RATES,
+        rate_share=options["rate_share"] or confirm.RATE_SHARE,
+        folds=options["folds"],
+        metric=options["metric"] or "miou",
+        source=source,
+        commit=commit,
+        probe=probe,
+    )
+    return plan.model_copy(update={"losses": confirm.fill_losses(losses, plan.task)})
+
+
+def _list_losses(study: str | None, options: dict[str, Any]) -> tuple[ScriptLoss, ...]:
+    from sweeper.scripts.confirm import list_study_losses, parse_losses
+
+    if options["losses"] is not None:
+        if study is not None:
+            raise click.UsageError("losses are those of STUDY or of --losses; leave one out")
+        return parse_losses(options["losses"])
+    if study is None:
+        raise click.UsageError("which losses are compared must be said; give a STUDY, or --losses dice_ce,tversky")
+    from sweeper.storage import load_sweep, open_storage
+    from sweeper.workflow.conclude import draw_conclusion
+
+    evidence = draw_conclusion(load_sweep(open_storage(options["storage"], create=False), study)).evidence
+    if evidence is None:
+        raise UsageError(f"study {study!r} has no finalists yet; give --losses, or finish it")
+    losses = list_study_losses([(finalist.family, finalist.params) for finalist in evidence.finalists])
+    if len(losses) < 2:
+        raise UsageError(f"study {study!r} has no finalist but cross-entropy; give --losses")
+    return losses
+
+
+def _resume_plan(folder: Path, script: str | None, study: str | None, options: dict[str, Any]) -> ConfirmationPlan:
+    """Return the plan of a comparison that was begun, with more seeds if wanted.
+
+    Raises:
+        UsageError: if something else is wanted, or the script was changed.
+    """
+    from sweeper.scripts import confirm
+    from sweeper.scripts.launch import split_command
+    from sweeper.scripts.trainings import fingerprint_source
+
+    plan = confirm.open_plan(folder)
+    seeds = options["seeds"]
+    wanted = {name: options[name] for name in ("rates", "rate_share", "folds", "metric")}
+    problems = confirm.list_plan_changes(plan, {"command": script, **wanted})
+    if seeds is not None and seeds < plan.seeds:
+        problems.append(f"seeds were {plan.seeds}, and can only become more")
+    if study is not None or options["losses"] is not None:
+        losses = confirm.fill_losses(_list_losses(study, options), plan.task)
+        problems += confirm.list_plan_changes(plan, {"losses": losses})
+    if fingerprint_source(split_command(plan.command))[0] != plan.source:
+        problems.append("the script's source was changed, so that its trainings are no longer the same")
+    if problems:
+        raise UsageError(
+            "the comparison cannot be resumed like this; restore it, or begin another with another --name:\n"
+            + "\n".join(f"  - {text}" for text in problems)
+        )
+    if seeds is None or seeds == plan.seeds:
+        return plan
+    return plan.model_copy(update={"seeds": seeds, "extended": True})
+
+
+def _finish(made: Any, folder: Path, seconds: float, *, changed: bool, as_json: bool) -> None:
+    """Write the files, and print the answer."""
+    from sweeper.report.judgement import write_judgement
+    from sweeper.report.script_losses import make_end, make_lead
+    from sweeper.scripts.confirm import format_confirmation, format_summary, write_confirmation
+
+    document = made.document
+    if changed:
+        note = "The script's source was changed while it was trained: later trainings may be of another script."
+        document = document.model_copy(update={"notes": (note, *document.notes)})
+        made = made._replace(document=document)
+    write_confirmation(made, folder)
+    parts = {"lead": make_lead(document), "end": make_end(document), "named": document.recommended}
+    path = write_judgement(made.judgement, folder, **parts)
+    if as_json:
+        click.echo(json.dumps(document.document, indent=2, allow_nan=False))
+        return
+    click.echo(format_confirmation(document))
+    click.echo(f"\nReport: {path} (report.html, loss.py and trainings.csv next to it)")
+    print(format_summary(document, seconds), file=sys.stderr)

@@ -1,0 +1,69 @@
+"""The parts of the report that `sweeper confirm` adds to a judgement: answer, rates, notes, code and command."""
+
+from __future__ import annotations
+
+import shlex
+
+from sweeper.core.text import format_count, join_words
+from sweeper.report.formatting import MISSING, escape_md, format_code, format_number, make_fence, make_table
+from sweeper.scripts.confirm import ConfirmationDocument
+
+
+def make_lead(document: ConfirmationDocument) -> list[str]:
+    """Return title and answer, as markdown paragraphs."""
+    trained = format_count(document.seeds, "seed")
+    more = ["More seeds would settle it:", make_fence(document.next_command, "bash")] if document.next_command else []
+    return [
+        f"# Losses in {format_code(document.command)}",
+        f"**{escape_md(document.head)}**",
+        *more,
+        f"{len(document.losses)} losses on {trained} each, {format_count(len(document.trainings), 'training')} of your "
+        f"script with {join_words([format_code(row.name) for row in document.losses])}.",
+    ]
+
+
+def make_end(document: ConfirmationDocument) -> list[str]:
+    """Return what the judgement does not know, as markdown paragraphs."""
+    recommended = next(row for row in document.losses if row.name == document.recommended)
+    params = ", ".join(f"{name} {value:.4g}" for name, value in recommended.params.items()) or "no parameters"
+    used = sum(row.megabytes for row in document.trainings)
+    resume = f"sweeper confirm --name {shlex.quote(document.name)} --resume"
+    return [
+        "## The loss",
+        f"{format_code(document.recommended)} ({params}) at {recommended.lr_factor:.3g} times the script's learning "
+        "rate. [loss.py](loss.py) is that loss as one file that needs torch only: `criterion(logits, target)`.",
+        *_make_rates(document),
+        "## Notes",
+        "\n".join(f"- {escape_md(note)}" for note in document.notes),
+        "## How to reproduce",
+        make_fence(resume, "bash"),
+        f"trains what is missing and writes this report again. The trainings are in {format_code(document.folder)} "
+        f"({used:,.1f} MB); [trainings.csv](trainings.csv) has a row for each, "
+        "[confirmation.json](confirmation.json) all of this for programs."
+        + (f" Commit {format_code(document.commit[:12])}," if document.commit else " Source")
+        + f" {'source ' if document.commit else ''}{format_code(document.source)}.",
+    ]
+
+
+def _make_rates(document: ConfirmationDocument) -> list[str]:
+    """Return the table of the rates that were tried; nothing if there was one."""
+    factors = list(dict.fromkeys(factor for row in document.losses for factor in row.rates))
+    if not factors:
+        return []
+    rows = [
+        [
+            format_code(row.name),
+            *(
+                f"**{format_number(value, 4)}**"
+                if f"{row.lr_factor:.3g}" == factor
+                else MISSING
+                if value is None
+                else format_number(value, 4)
+                for factor in factors
+                for value in [row.rates.get(factor)]
+            ),
+        ]
+        for row in document.losses
+    ]
+    table = make_table(["loss", *(f"{factor} × rate" for factor in factors)], rows)
+    return ["## Tuning of the rate", table, "Scores on validation, one short training each; in bold the rate taken."]

@@ -1,0 +1,415 @@
+"""Whole trainings by the user's script, several side by side: each in a folder of its own, none trained twice."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import queue
+import re
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from math import inf
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from pydantic import ValidationError
+
+from sweeper.core import metrics
+from sweeper.core.base import Record
+from sweeper.core.errors import InterruptedSweepError, ScriptError, UsageError
+from sweeper.core.operating_points import TAUS, THRESHOLDS
+from sweeper.core.paths import make_slug
+from sweeper.core.records import ImageCounts, Task
+from sweeper.core.text import format_count, format_duration
+from sweeper.scripts.contract import (
+    RESULTS,
+    Split,
+    SplitScored,
+    SplitScores,
+    TrialDocument,
+    What,
+    read_events,
+    read_split_scores,
+    write_trial_folder,
+)
+from sweeper.scripts.launch import ScriptEnd, end_left_processes, fill_places, run_script
+from sweeper.scripts.probe import ScriptStart, find_start_problems
+
+ENDED = "ended.json"
+"""Record of a training that ended: it is not trained again."""
+PASSING = re.compile(
+    r"out of memory|CUDA error|CUDA driver|cudaError|NCCL|device is lost|fell off the bus", re.IGNORECASE
+)
+"""What a device or a full memory says, and may not say again."""
+KILLED = -9
+"""Status where the system ended it, most often for its memory."""
+SOURCES = {".py", ".sh", ".yaml", ".yml", ".toml"}
+MOST_SOURCES = 5_000
+
+
+class ScriptLoss(Record):
+    """A loss to train the script with."""
+
+    name: str
+    """Distinguishes it from the others: its family, with the parameters where they were given."""
+    family: str
+    params: dict[str, float]
+
+
+class TrainingRow(Record):
+    """One training that ended."""
+
+    loss: str
+    purpose: Literal["tune", "confirm"]
+    lr_factor: float
+    share: float
+    seed: int
+    fold: int | None
+    state: Literal["trained", "diverged", "failed"]
+    """diverged: logits were not finite, and all answers count as wrong; failed: it gave no scores."""
+    val: float | None
+    """Score on validation, at the operating point that is best there."""
+    test: float | None
+    point: float | None
+    """Operating point that validation chose: threshold or τ; null = the script's own rule."""
+    seconds: float
+    folder: str
+    megabytes: float
+    """Disk space of its folder."""
+    problem: str = ""
+    """Why it failed."""
+
+
+class ScriptJob(NamedTuple):
+    """One training that is wanted."""
+
+    loss: ScriptLoss
+    purpose: Literal["tune", "confirm"]
+    seed: int
+    lr_factor: float = 1.0
+    share: float = 1.0
+    fold: int | None = None
+
+    @property
+    def folder(self) -> str:
+        """Name of its folder; the same for the same training."""
+        digest = hashlib.sha256(self.loss.model_dump_json().encode()).hexdigest()[:6]
+        fold = "" if self.fold is None else f"-fold{self.fold}"
+        rate = "" if self.lr_factor == 1 else f"-lr{self.lr_factor:.3g}"
+        return f"{self.purpose}-{make_slug(self.loss.name)}-{digest}-seed{self.seed}{fold}{rate}"
+
+    @property
+    def title(self) -> str:
+        """The training in words."""
+        fold = "" if self.fold is None else f", fold {self.fold}"
+        rate = "" if self.lr_factor == 1 else f", {self.lr_factor:.3g} × the rate"
+        return f"{self.loss.name}, seed {self.seed}{fold}{rate}"
+
+
+class ScriptTask(Record):
+    """Properties of the script's data that every training of it shares."""
+
+    task: Task
+    classes: int
+    kinds: dict[Split, What]
+    """Scores that come back of each split."""
+    metric: str
+    """Metric of logits and counts."""
+    class_pixels: tuple[int, ...]
+    """Pixels of each class, for class weights and τ."""
+
+    @property
+    def frequencies(self) -> tuple[float, ...]:
+        """Shares of the classes; one that was not seen counts as one pixel."""
+        pixels = [max(1, n) for n in self.class_pixels]
+        return tuple(n / sum(pixels) for n in pixels)
+
+
+class ScriptTrainings:
+    """Trains a script as often as wanted, some trainings at a time."""
+
+    def __init__(
+        self,
+        words: Sequence[str],
+        base: Path,
+        task: ScriptTask,
+        *,
+        seconds: float = inf,
+        workers: int = 1,
+        gpus_each: int = 0,
+        is_stopped: Callable[[], bool] = lambda: False,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Make it; nothing is started.
+
+        Args:
+            words: of the command.
+            base: folder of the trainings' folders.
+            task: what they share.
+            seconds: that one may take.
+            workers: trainings at a time.
+            gpus_each: GPUs of each training; 0 = all trainings see all.
+            is_stopped: whether to end what runs and start no more.
+            say: is given a line for each training that ended.
+
+        Raises:
+            UsageError: if there are fewer GPUs than the trainings need.
+        """
+        self._words, self._base, self._task = words, base, task
+        self._seconds, self._workers = seconds, workers
+        self._is_stopped, self._say = is_stopped, say
+        self._slots: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
+        for slot in share_gpus(workers, gpus_each):
+            self._slots.put(slot)
+        self._failure: BaseException | None = None
+        self._writing = threading.Lock()  # ast.parse of Python 3.11 fails in two threads at once
+
+    def run(self, jobs: Iterable[ScriptJob]) -> list[TrainingRow]:
+        """Return the rows of these trainings; those that ended before are not trained again.
+
+        Raises:
+            ScriptError: if one failed in the confirmation. Those in work end first, and are kept.
+            InterruptedSweepError: if it was stopped.
+        """
+        self._failure = None
+        with ThreadPoolExecutor(self._workers, "training") as pool:
+            rows = list(pool.map(self._run_job, jobs))
+        if self._failure is not None:
+            raise self._failure
+        return [row for row in rows if row is not None]
+
+    def _run_job(self, job: ScriptJob) -> TrainingRow | None:
+        """Return the row of a training; None where it, or one before it, failed."""
+        try:
+            return None if self._failure is not None else self._finish_job(job)
+        except BaseException as error:  # raised by `run` once those in work have ended
+            self._failure = self._failure or error
+            return None
+
+    def _finish_job(self, job: ScriptJob) -> TrainingRow:
+        folder = self._base / job.folder
+        with suppress(OSError, ValidationError):
+            return TrainingRow.model_validate_json((folder / ENDED).read_text("utf-8"))
+        slot = self._slots.get()
+        try:
+            start = self._start_training(job, folder, slot)
+            if _may_pass(start.ended) and not self._is_stopped():
+                self._say(f"{job.title}: {start.ended.last[-1] if start.ended.last else 'killed'}; once more")
+                start = self._start_training(job, folder, slot)
+        finally:
+            self._slots.put(slot)
+        if self._is_stopped():
+            raise InterruptedSweepError("stopped", 130)
+        row = self._make_row(job, start)
+        (folder / f"{ENDED}.part").write_text(row.model_dump_json(indent=2), "utf-8")
+        (folder / f"{ENDED}.part").replace(folder / ENDED)
+        score = "failed" if row.test is None else f"{self._task.metric} {row.test:.4f}"
+        if job.purpose == "tune" and row.val is not None:
+            score = f"validation {row.val:.4f}"
+        self._say(f"{job.title}: {score if row.state != 'diverged' else 'diverged'}, {format_duration(row.seconds)}")
+        return row
+
+    def _start_training(self, job: ScriptJob, folder: Path, slot: dict[str, str]) -> ScriptStart:
+        if self._is_stopped():
+            raise InterruptedSweepError("stopped", 130)
+        resumed = folder.exists()
+        if resumed:
+            end_left_processes(folder)
+            for path in [folder / RESULTS, folder / "stop", *folder.glob("val*.npz"), *folder.glob("test*.npz")]:
+                path.unlink(missing_ok=True)
+        trial = TrialDocument(
+            kind="search" if job.purpose == "tune" else "confirm",
+            family=job.loss.family,
+            params=job.loss.params,
+            lr_factor=job.lr_factor,
+            seed=job.seed,
+            share=job.share,
+            splits=("val",) if job.purpose == "tune" else ("val", "test"),
+            fold=job.fold,
+            resumed=resumed,
+            class_pixels=self._task.class_pixels,
+        )
+        with self._writing:
+            write_trial_folder(folder, trial, self._task.task, self._task.frequencies)
+        ended = run_script(
+            fill_places(self._words, trial, folder),
+            folder,
+            seconds=self._seconds,
+            is_done=self._is_stopped,
+            grace=0.0,
+            environment={**slot, "MASTER_PORT": str(_find_free_port())},
+        )
+        return ScriptStart(folder, trial, ended, read_events(folder))
+
+    def _make_row(self, job: ScriptJob, start: ScriptStart) -> TrainingRow:
+        """Return the row of a training that ended.
+
+        Raises:
+            ScriptError: if it is of the confirmation, and gave no scores.
+        """
+        problems = list(find_start_problems(start, self._seconds))
+        if not problems:
+            problems += self._find_other_kinds(start)
+        if problems and job.purpose == "confirm":
+            raise ScriptError(
+                f"{job.title}; see {start.folder}", [f"{text}; --resume continues after it" for text in problems]
+            )
+        row = TrainingRow(
+            loss=job.loss.name,
+            purpose=job.purpose,
+            lr_factor=job.lr_factor,
+            share=job.share,
+            seed=job.seed,
+            fold=job.fold,
+            state="trained",
+            val=None,
+            test=None,
+            point=None,
+            seconds=round(start.ended.seconds, 3),
+            folder=str(start.folder),
+            megabytes=round(sum(p.stat().st_size for p in start.folder.rglob("*") if p.is_file()) / 1e6, 3),
+        )
+        if problems:
+            return row.model_copy(update={"state": "failed", "problem": problems[0]})
+        if not all(line.finite for line in start.list_events(SplitScored)):
+            row = row.model_copy(update={"state": "diverged"})
+        val = self._read(row, "val")
+        point = None if val.what != "logits" else self._choose_point(row, val)
+        row = row.model_copy(update={"point": point})
+        row = row.model_copy(update={"val": self._summarise(row, val, best=True)})
+        if job.purpose == "confirm":
+            row = row.model_copy(update={"test": self._summarise(row, self._read(row, "test"))})
+        return row
+
+    def _find_other_kinds(self, start: ScriptStart) -> Iterator[str]:
+        """Find scores of another kind than the probe's."""
+        for line in start.list_events(SplitScored):
+            if line.what != (kind := self._task.kinds[line.split]):
+                yield f"scores of {line.split} must be {kind}, as in the probe, got {line.what}; give the same in each"
+                return
+
+    def _read(self, row: TrainingRow, split: Split) -> SplitScores:
+        return read_split_scores(Path(row.folder), split, self._task.kinds[split], self._task.classes)
+
+    def _make_counts(self, scores: SplitScores) -> ImageCounts:
+        binary = self._task.classes == 2
+        return ImageCounts(
+            kind="histogram" if binary else "points",
+            images=tuple(range(len(scores.names))),
+            points=THRESHOLDS if binary else TAUS,
+            data=scores.data,
+        )
+
+    def _choose_point(self, row: TrainingRow, val: SplitScores) -> float:
+        """Return the operating point of a training, chosen on its validation images."""
+        if row.state == "diverged":
+            return metrics.default_operating_point(self._task.task)
+        return metrics.choose_point(self._make_counts(val), self._task.metric)
+
+    def count_pixels(self, row: TrainingRow, scores: SplitScores, *, plain: bool = False) -> metrics.Counts:
+        """Return tp, fp and fn of each image and class, (n, C, 3), at the training's own operating point.
+
+        Args:
+            row: of the training; all answers of one that diverged are wrong.
+            scores: its logits or counts.
+            plain: at 0.5 or τ = 0 instead.
+        """
+        if scores.what == "counts":
+            return scores.data.astype(np.int64)
+        usual = metrics.default_operating_point(self._task.task)
+        counts = metrics.count_at_point(self._make_counts(scores), usual if plain or row.point is None else row.point)
+        return metrics.all_wrong_counts(counts) if row.state == "diverged" else counts
+
+    def _summarise(self, row: TrainingRow, scores: SplitScores, *, best: bool = False) -> float:
+        """Return one number for a split; `best`: at the point that is best there, as the search takes it."""
+        if scores.what in ("score", "number"):
+            return float(scores.data.mean())
+        if best and scores.what == "logits" and row.state != "diverged":
+            return metrics.find_best_point(self._make_counts(scores), self._task.metric)[1]
+        counts = self.count_pixels(row, scores)
+        present = metrics.find_present_classes(counts)
+        return float(metrics.compute_objective(counts.sum(axis=0), present, self._task.metric))
+
+    def read_test_scores(self, row: TrainingRow) -> SplitScores:
+        """Return the test scores of a training of the confirmation."""
+        return self._read(row, "test")
+
+
+def _may_pass(ended: ScriptEnd) -> bool:
+    """Return whether a training failed by what the next start may be spared."""
+    if ended.status == 0 or ended.is_late:
+        return False
+    return ended.status == KILLED or any(PASSING.search(line) for line in ended.last)
+
+
+def share_gpus(workers: int, gpus_each: int) -> list[dict[str, str]]:
+    """Return the variables of each of so many trainings at a time.
+
+    Args:
+        workers: trainings at a time.
+        gpus_each: GPUs of each; 0 = all see all.
+
+    Raises:
+        UsageError: if there are fewer.
+    """
+    if not gpus_each:
+        return [{} for _ in range(workers)]
+    gpus = _list_gpus()
+    if len(gpus) < workers * gpus_each:
+        raise UsageError(
+            f"--workers × --gpus-per-trial must be at most the GPUs that there are, got {workers} × {gpus_each} of "
+            f"{format_count(len(gpus), 'GPU')}; give fewer (CUDA_VISIBLE_DEVICES says which are used)"
+        )
+    return [{"CUDA_VISIBLE_DEVICES": ",".join(gpus[n * gpus_each : (n + 1) * gpus_each])} for n in range(workers)]
+
+
+def _list_gpus() -> list[str]:
+    """Return the GPUs that may be used, as CUDA_VISIBLE_DEVICES has them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [word.strip() for word in visible.split(",") if word.strip() not in ("", "-1")]
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [match[1] for line in listed.splitlines() if (match := re.match(r"GPU (\d+):", line))]
+
+
+def _find_free_port() -> int:
+    with socket.socket() as opened:
+        opened.bind(("127.0.0.1", 0))
+        return int(opened.getsockname()[1])
+
+
+def fingerprint_source(words: Sequence[str]) -> tuple[str, str | None]:
+    """Return a hash of the script's source, and the commit if it is in a git repository.
+
+    Source is what the repository of the present folder tracks (Python, shell, YAML and TOML); else such files in the
+    script's folder and one level below; and such files that the command names.
+    """
+    named = [path for word in words if (path := Path(word)).suffix in SOURCES and path.is_file()]
+    tracked = _run_git("ls-files", "-z")
+    if tracked is None:
+        folders = {path.parent for path in named}
+        paths = [p for folder in folders for pattern in ("*", "*/*") for p in folder.glob(pattern)]
+    else:
+        paths = [Path(name) for name in tracked.split("\0") if name]
+    sources = sorted({p for p in [*named, *paths] if p.suffix in SOURCES and p.is_file()})[:MOST_SOURCES]
+    digest = hashlib.sha256()
+    for path in sources:
+        with suppress(OSError):
+            digest.update(f"{path}\0".encode("utf-8", "surrogateescape") + path.read_bytes() + b"\0")
+    commit = None if tracked is None else _run_git("rev-parse", "HEAD")
+    return digest.hexdigest()[:16], commit.strip() if commit else None
+
+
+def _run_git(*words: str) -> str | None:
+    """Return what git prints; None where this is no repository, or there is no git."""
+    with suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(["git", *words], capture_output=True, text=True, timeout=20, check=True).stdout
+    return None

@@ -1,0 +1,448 @@
+"""`sweeper confirm`: the comparison with a script that is a function here; tests/e2e has real ones."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sweeper.core.errors import InterruptedSweepError, ScriptError, UsageError
+from sweeper.core.operating_points import BINS, TAUS
+from sweeper.judging.rows import ScoresError
+from sweeper.report.judgement import write_judgement
+from sweeper.report.script_losses import make_end, make_lead
+from sweeper.scripts import confirm, trainings
+from sweeper.scripts.confirm import Confirmation, ConfirmationPlan, confirm_losses, fill_losses, parse_losses
+from sweeper.scripts.contract import RESULTS
+from sweeper.scripts.launch import ScriptEnd
+from sweeper.scripts.probe import ProbeDocument
+from sweeper.scripts.trainings import ScriptTrainings, fingerprint_source, share_gpus
+from tests.support.schemas import problems
+
+PIXELS = 1000
+NAMES = {"val": ["v1", "v2", "v3", "v4"], "test": [f"t{n}" for n in range(12)]}
+
+
+class Script:
+    """A script as a function of its trial: `quality` is the share of foreground that it finds."""
+
+    kind = "logits"
+    classes = 2
+    pairing = "exact"
+    noise = 0.01
+
+    def __init__(self) -> None:
+        self.trained: list[dict[str, Any]] = []
+        self.environments: list[Mapping[str, str]] = []
+
+    def quality(self, trial: dict[str, Any]) -> float:
+        """Return the planted quality; both losses share what a seed brings."""
+        rng = np.random.default_rng([trial["seed"], 0])
+        own = np.random.default_rng([trial["seed"], zlib.crc32(trial["family"].encode())])
+        gap = self.gaps.get(trial["family"], 0.0)
+        return 0.6 + gap + self.noise * (3 * rng.standard_normal() + own.standard_normal())
+
+    gaps: dict[str, float] = {"dice": 0.08}  # noqa: RUF012
+    finite = True
+    status = 0
+    last: tuple[str, ...] = ()
+
+    def end(self, _trial: dict[str, Any]) -> ScriptEnd:
+        """Return how it ends."""
+        return ScriptEnd(self.status, 1.5, False, 100, self.last)
+
+    def names(self, trial: dict[str, Any], split: str) -> list[str]:
+        """Return the images of a split."""
+        if split == "val" or trial["fold"] is None:
+            return NAMES[split]
+        return NAMES[split][trial["fold"] :: 3]
+
+    def run(self, _words: Sequence[str], folder: Path, *, environment: Mapping[str, str], **_: Any) -> ScriptEnd:
+        """Write what a script would write."""
+        trial = json.loads((folder / "trial.json").read_text())
+        self.trained.append(trial)
+        self.environments.append(environment)
+        ended = self.end(trial)
+        sofar = {"calls": 40, "pixels": None, "length": 10.0}
+        names = [f"class{n}" for n in range(self.classes)]
+        events: list[dict[str, Any]] = [
+            {"event": "start", "seconds": 0.0, "version": 1, "classes": names, "ignore_index": 255, "world": 1},
+            {"event": "epoch", "seconds": 1.0, "done": 10.0, **sofar},
+        ]
+        if ended.status == 0:
+            for split in trial["splits"]:
+                images = self.names(trial, split) if self.kind != "number" else [""]
+                data = self.make_scores(trial, split, images)
+                np.savez(folder / f"{split}.npz", names=np.array(images), data=data)
+                line = {"split": split, "what": self.kind, "images": len(images), "number": 1, "finite": self.finite}
+                events.append({"event": "scores", "seconds": 1.4, **line, **sofar})
+        (folder / RESULTS).write_text("".join(json.dumps(event) + "\n" for event in events))
+        return ended
+
+    def make_scores(self, trial: dict[str, Any], split: str, images: list[str]) -> Any:
+        """Return the scores of some images, by the kind."""
+        rng = np.random.default_rng([trial["seed"], len(split), trial["fold"] or 0])
+        quality = np.clip(self.quality(trial) + 0.05 * rng.standard_normal(len(images)), 0.01, 0.99)
+        if self.kind in ("score", "number"):
+            return quality
+        tp = np.round(100 * quality).astype(int)
+        fp = fn = 100 - tp
+        if self.kind == "counts" or self.classes > 2:
+            rows = np.zeros((len(images), self.classes, 3), dtype=int)
+            rows[:, 0] = np.stack([PIXELS - fp, fn, fp], axis=-1)
+            rows[:, 1:] = np.stack([tp, fp, fn], axis=-1)[:, None]
+            return rows if self.kind == "counts" else np.repeat(rows[:, None], len(TAUS), axis=1)
+        data = np.zeros((len(images), 2, BINS), dtype=int)
+        data[:, 1, 400], data[:, 1, 100] = tp, fn
+        data[:, 0, 400], data[:, 0, 100] = fp, PIXELS - fp
+        return data
+
+
+def make(**own: Any) -> Script:
+    """Return a script with other attributes or methods."""
+    return type("Made", (Script,), own)()
+
+
+def make_of(base: type[Script], **own: Any) -> Script:
+    """Return a script of a kind with other attributes."""
+    return type("Made", (base,), own)()
+
+
+Compare = Callable[..., Confirmation]
+
+
+@pytest.fixture
+def compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compare:
+    """Compare losses in a `Script` without starting anything."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(trainings, "end_left_processes", lambda folder: None)
+
+    def run(script: Script, losses: str = "dice", *, workers: int = 1, **changes: Any) -> Confirmation:
+        monkeypatch.setattr(trainings, "run_script", script.run)
+        options = {name: changes.pop(name) for name in ("margin", "is_stopped", "say") if name in changes}
+        plan = make_plan(script, losses, **changes)
+        keep = {"margin": options.pop("margin")} if "margin" in options else {}
+        training = ScriptTrainings(["train"], tmp_path / "own", plan.task, workers=workers, **options)
+        return confirm_losses("own", tmp_path / "own", plan, training, **keep)
+
+    return run
+
+
+def make_plan(script: Script, losses: str, **changes: Any) -> ConfirmationPlan:
+    """Return the plan of a comparison in a script that was probed."""
+    probe = ProbeDocument(
+        command="train",
+        pairing=script.pairing,
+        scores={"val": script.kind, "test": script.kind},
+        images={"val": 4, "test": 12},
+        class_pixels={f"class{n}": 900 if n == 0 else 100 for n in range(script.classes)},
+        ignored_pixels=0,
+        length=10.0,
+        seconds_per_step=0.1,
+        seconds_per_training=60.0,
+        notes=(),
+    )
+    whole = {
+        "command": "train", "losses": parse_losses(losses), "seeds": 5, "rates": (1.0,), "rate_share": 0.25,
+        "folds": None, "metric": "miou", "source": "x", "commit": None, "probe": probe, **changes,
+    }  # fmt: skip
+    plan = ConfirmationPlan(**whole)
+    return plan.model_copy(update={"losses": fill_losses(plan.losses, plan.task)})
+
+
+@pytest.mark.parametrize("kind", ["logits", "counts", "score", "number"])
+@pytest.mark.parametrize("pairing", ["exact", "none"])
+def test_a_planted_gain_is_found_with_what_comes_back(compare: Compare, kind: str, pairing: str) -> None:
+    made = compare(make(kind=kind, pairing=pairing, noise=0.003), seeds=8)
+    document = made.document
+    assert (document.action, document.recommended) == ("change", "dice") and document.settled
+    assert (
+        document.head.startswith("Change to dice: +0.") and "over cross_entropy in your own training." in document.head
+    )
+    gap = document.judgement.comparisons[0]
+    assert gap.first == "dice" and gap.difference == pytest.approx(0.08, abs=0.045)
+    assert document.judgement.paired_seeds == (pairing == "exact")
+    assert document.judgement.metric == ("mIoU" if kind in ("logits", "counts") else "score")
+    assert (document.plain is None) == (kind != "logits")
+    assert not problems(document.document)
+
+
+def test_several_classes_are_compared(compare: Compare) -> None:
+    document = compare(make(classes=4, noise=0.004)).document
+    assert document.action == "change" and {row.point for row in document.trainings} <= {*TAUS}
+
+
+def test_equal_losses_keep_cross_entropy(compare: Compare) -> None:
+    document = compare(make(gaps={}, noise=0.001)).document
+    assert document.action == "keep" and document.settled and document.seeds == 3
+    assert document.head.startswith("Keep cross_entropy: no other loss gains more than 0.0")
+
+
+def test_what_is_open_names_the_command_that_would_tell(compare: Compare) -> None:
+    document = compare(make(gaps={"dice": 0.03}, noise=0.03)).document
+    assert (document.action, document.settled, document.seeds) == ("keep", False, 5)
+    assert "Keep cross_entropy for now: dice may gain up to 0.0" in document.head
+    assert document.next_command == "sweeper confirm --name own --resume --seeds 8"
+
+
+def test_worse_losses_are_not_waited_for(compare: Compare) -> None:
+    document = compare(make(gaps={"dice": -0.2}, noise=0.004)).document
+    assert (document.action, document.settled, document.seeds) == ("keep", True, 3)
+    assert "gains more than 0.000 mIoU" in document.head
+
+
+@pytest.mark.slow
+def test_false_changes_are_rare(compare: Compare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A/A: both losses are one; 5 % of 200 comparisons are 10, and 20 has a chance below 0.1 %."""
+    changes = 0
+    for sweep in range(200):
+        (tmp_path / f"{sweep}").mkdir()
+        shift = sweep * 100
+
+        def quality(self: Script, trial: dict[str, Any], shift: int = shift) -> float:
+            return Script.quality(self, {**trial, "seed": trial["seed"] + shift})
+
+        monkeypatch.setattr(confirm, "FIRST_SEED", 1000)
+        script = make(gaps={}, quality=quality, kind="number", noise=0.05)
+        monkeypatch.setattr(trainings, "run_script", script.run)
+        plan = make_plan(script, "dice")
+        made = confirm_losses(
+            "a", tmp_path / f"{sweep}", plan, ScriptTrainings(["x"], tmp_path / f"{sweep}", plan.task)
+        )
+        changes += made.document.action == "change"
+    assert changes < 20
+
+
+def test_each_loss_gets_the_rate_that_is_best_for_it(compare: Compare) -> None:
+    def quality(self: Script, trial: dict[str, Any]) -> float:
+        best = 3.0 if trial["family"] == "dice" else 1 / 3
+        return Script.quality(self, trial) - 0.2 * abs(np.log(trial["lr_factor"] / best))
+
+    script = make(quality=quality, noise=0.004)
+    document = compare(script, rates=(1 / 3, 1.0, 3.0)).document
+    assert {row.name: row.lr_factor for row in document.losses} == {"cross_entropy": pytest.approx(1 / 3), "dice": 3.0}
+    tuned = [trial for trial in script.trained if trial["kind"] == "search"]
+    assert (
+        len(tuned) == 6 and {trial["seed"] for trial in tuned} == {1} and {trial["share"] for trial in tuned} == {0.25}
+    )
+    assert all(trial["splits"] == ["val"] for trial in tuned)
+    assert {trial["seed"] for trial in script.trained if trial["kind"] == "confirm"} == {1000, 1001, 1002}
+    assert any("an end of what was tried, was best for dice: --rates 0.333,1,3,9" in note for note in document.notes)
+
+
+def test_a_rate_at_which_the_script_fails_is_not_taken(compare: Compare) -> None:
+    def end(self: Script, trial: dict[str, Any]) -> ScriptEnd:
+        return ScriptEnd(int(trial["lr_factor"] == 3), 1.0, False, 9, ("loss is NaN",))
+
+    document = compare(make(end=end), rates=(1.0, 3.0)).document
+    assert {row.lr_factor for row in document.losses} == {1.0}
+    assert document.losses[0].rates["3"] is None and "3 × the rate) failed" in str(document.notes)
+
+
+def test_a_loss_that_fails_at_every_rate_ends_it(compare: Compare) -> None:
+    with pytest.raises(ScriptError, match=r"dice, all its rates(?s:.*)status 1"):
+        compare(make(end=lambda s, t: ScriptEnd(int(t["family"] == "dice"), 1.0, False, 9, ())), rates=(1.0, 3.0))
+
+
+def test_a_training_that_diverged_counts_with_all_answers_wrong(compare: Compare) -> None:
+    class Once(Script):
+        def run(self, words: Sequence[str], folder: Path, **more: Any) -> ScriptEnd:
+            self.finite = json.loads((folder / "trial.json").read_text())["seed"] != 1001
+            return super().run(words, folder, **more)
+
+    document = compare(Once()).document
+    assert {(row.state, row.test) for row in document.trainings if row.seed == 1001} == {("diverged", 0.0)}
+    assert "dice (seed 1001, 1 × the rate) diverged" in str(document.notes)
+
+
+def test_a_loss_that_always_diverges_is_left_out(compare: Compare) -> None:
+    class Breaks(Script):
+        def run(self, words: Sequence[str], folder: Path, **more: Any) -> ScriptEnd:
+            self.finite = json.loads((folder / "trial.json").read_text())["family"] not in self.lost
+            return super().run(words, folder, **more)
+
+        lost = ("jaccard",)
+
+    document = compare(Breaks(), "dice,jaccard").document
+    assert {row.name for row in document.judgement.methods} == {"cross_entropy", "dice"}
+    assert "jaccard (seed 1000, 1 × the rate) diverged" in str(document.notes)
+
+
+@pytest.mark.parametrize("kind", ["logits", "counts"])
+@pytest.mark.parametrize("pairing", ["exact", "none"])
+def test_a_loss_that_never_learns_is_no_mistake_of_the_scores(compare: Compare, kind: str, pairing: str) -> None:
+    """Cross-entropy answers "background" everywhere, with any seed, and so does another loss."""
+
+    class Constant(Script):
+        def make_scores(self, trial: dict[str, Any], split: str, images: list[str]) -> Any:
+            scores = super().make_scores(trial, split, images)
+            if trial["family"] == "dice":
+                return scores
+            if kind == "counts":
+                scores[:] = np.array([[PIXELS, 100, 0], [0, 0, 100]])
+            else:
+                scores[:] = 0
+                scores[:, 0, 100], scores[:, 1, 100] = PIXELS, 100
+            return scores
+
+    document = compare(make_of(Constant, kind=kind, pairing=pairing), "dice,jaccard").document
+    assert (document.action, document.recommended, document.settled) == ("change", "dice", True)
+    rows = {row.name: row for row in document.judgement.methods}
+    assert rows["cross_entropy"].score == rows["jaccard"].score < rows["dice"].score
+
+
+def test_nothing_to_compare_is_an_error(compare: Compare) -> None:
+    with pytest.raises(ScriptError, match="all trainings of cross_entropy and dice diverged"):
+        compare(make(finite=False))
+
+
+def test_folds_are_one_training_over_all_images(compare: Compare) -> None:
+    script = make(noise=0.004)
+    document = compare(script, folds=3).document
+    assert document.action == "change" and document.judgement.images == 12
+    assert len(script.trained) == 3 * 2 * 3 and {trial["fold"] for trial in script.trained} == {0, 1, 2}
+
+
+def test_folds_that_share_test_images_are_refused_at_once(compare: Compare) -> None:
+    script = make(names=lambda self, trial, split: NAMES[split])
+    with pytest.raises(
+        ScriptError, match=r"each image must be tested in one fold, and 12 images are in two, such as 't0'"
+    ):
+        compare(script, folds=3)
+    assert len(script.trained) == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "last", "times"),
+    [(1, "torch.OutOfMemoryError: CUDA out of memory. Tried", 2), (-9, "", 2), (1, "KeyError: 'mask'", 1)],
+)
+def test_only_a_device_or_full_memory_is_tried_again(compare: Compare, status: int, last: str, times: int) -> None:
+    script = make(end=lambda s, t: ScriptEnd(status, 1.0, False, 9, (last,)))
+    with pytest.raises(ScriptError, match="--resume continues after it"):
+        compare(script)
+    assert len(script.trained) == times and script.trained[-1]["resumed"] == (times == 2)
+
+
+def test_a_crash_loses_nothing_that_ended(compare: Compare, tmp_path: Path) -> None:
+    def end(self: Script, trial: dict[str, Any]) -> ScriptEnd:
+        return ScriptEnd(int(trial["seed"] == 1002 and self.crashes), 1.0, False, 9, ("KeyError",))
+
+    script = make(end=end, crashes=True, noise=0.003)
+    with pytest.raises(ScriptError, match="cross_entropy, seed 1002"):
+        compare(script)
+    assert len(script.trained) == 5
+    script.crashes = False
+    resumed = compare(script).document
+    assert len(script.trained) == 5 + 2
+    (tmp_path / "own").rename(tmp_path / "before")
+    assert compare(make(noise=0.003)).document.judgement == resumed.judgement
+
+
+def test_several_trainings_at_a_time_give_the_same_answer(compare: Compare, tmp_path: Path) -> None:
+    one = compare(make(), "dice,jaccard").document
+    (tmp_path / "own").rename(tmp_path / "before")
+    several = compare(make(), "dice,jaccard", workers=4).document
+    assert several.judgement == one.judgement and several.head == one.head
+
+
+def test_nothing_is_begun_after_a_stop(compare: Compare) -> None:
+    script = make(noise=0.003)
+    with pytest.raises(InterruptedSweepError):
+        compare(script, is_stopped=lambda: len(script.trained) >= 2)
+    assert len(script.trained) == 2
+    compare(script)
+    assert len(script.trained) == 2 + 5  # the one in work at the stop is trained again
+
+
+def test_scores_that_need_a_margin_lose_nothing(compare: Compare) -> None:
+    script = make(kind="number", make_scores=lambda s, t, split, images: np.array([100 * s.quality(t)]), noise=0.004)
+    with pytest.raises(ScoresError, match="--margin"):
+        compare(script)
+    assert compare(script, margin=1.0).document.action == "change" and len(script.trained) == 6
+
+
+def test_gpus_are_shared_out(compare: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+    assert share_gpus(2, 2) == [{"CUDA_VISIBLE_DEVICES": "4,5"}, {"CUDA_VISIBLE_DEVICES": "6,7"}]
+    assert share_gpus(3, 0) == [{}, {}, {}]
+    with pytest.raises(UsageError, match="got 3 × 2 of 4 GPUs"):
+        share_gpus(3, 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(UsageError, match="of 0 GPUs"):
+        share_gpus(1, 1)
+    script = make()
+    compare(script)
+    assert all(int(environment["MASTER_PORT"]) > 1023 for environment in script.environments)
+
+
+def test_the_source_is_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "parts").mkdir()
+    for name in ("train.py", "parts/network.py"):
+        (tmp_path / name).write_text("x = 1\n")
+    first = fingerprint_source(["python", "train.py"])
+    (tmp_path / "notes.txt").write_text("no source")
+    assert fingerprint_source(["python", "train.py"]) == first and first[1] is None
+    (tmp_path / "parts" / "network.py").write_text("x = 2\n")
+    assert fingerprint_source(["python", "train.py"]) != first
+
+
+def test_losses_are_read() -> None:
+    losses = parse_losses("dice_ce:mix=0.2;pos_weight=3, tversky:fn_weight=0.7,cross_entropy")
+    assert [(loss.name, loss.family) for loss in losses] == [
+        ("dice_ce:mix=0.2;pos_weight=3", "dice_ce"), ("tversky:fn_weight=0.7", "tversky"),
+        ("cross_entropy", "cross_entropy"),
+    ]  # fmt: skip
+    assert losses[0].params == {"mix": 0.2, "pos_weight": 3.0}
+    assert [loss.name for loss in parse_losses("dice")] == ["cross_entropy", "dice"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "got none"), ("cross_entropy", "got none"), ("dice,dice", "dice is there twice"),
+        ("dicee", "'dicee' is no family"), ("tversky:fn_weight", "must be FAMILY:NAME=NUMBER, got 'fn_weight'"),
+    ],
+)  # fmt: skip
+def test_losses_that_cannot_be_compared_are_refused(text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        parse_losses(text)
+
+
+def test_parameters_are_filled_from_the_literature_and_checked() -> None:
+    plan = make_plan(make(), "weighted_ce,tversky:fn_weight=0.6")
+    filled = {loss.family: loss.params for loss in plan.losses}
+    assert filled["tversky"] == {"fn_weight": 0.6} and filled["weighted_ce"]["pos_weight"] > 1
+    with pytest.raises(UsageError, match=r"`gama` is not a hyper-parameter(?s:.*)logits and labels only, got boundary"):
+        make_plan(make(), "focal:gama=2,boundary")
+
+
+def test_cost_and_precision_are_said_before(compare: Compare) -> None:
+    plan = make_plan(make(), "dice,tversky", rates=(1 / 3, 1.0, 3.0))
+    losses, cost, width = confirm.forecast_confirmation(plan, 2)
+    assert "3 losses: cross_entropy, dice and tversky; each loss tries 0.333, 1 and 3 times your rate on 0.25" in losses
+    assert cost == "Cost: 12 to 18 whole trainings, 5.6 to 8.6 min at 2 trainings a time"
+    assert width.startswith("A difference will be known to ± 0.049 after 3 seeds and ± 0.0") and "paired" in width
+
+
+def test_the_files_say_what_the_answer_says(compare: Compare, tmp_path: Path) -> None:
+    made = compare(make(noise=0.004), rates=(0.5, 1.0))
+    out = tmp_path / "report"
+    confirm.write_confirmation(made, out)
+    document = made.document
+    path = write_judgement(made.judgement, out, lead=make_lead(document), end=make_end(document), named="dice")
+    text = path.read_text("utf-8")
+    assert text.startswith("# Losses in `train`\n\n**Change to dice: ") and "**`dice`**" in text
+    for part in ("## Tuning of the rate", "## Notes", "sweeper confirm --name own --resume", "[loss.py](loss.py)"):
+        assert part in text
+    assert "Whether the methods were tuned alike is not known" not in text and "All losses were tuned alike" in text
+    scope: dict[str, Any] = {"__name__": "loss"}
+    exec((out / "loss.py").read_text("utf-8"), scope)
+    assert callable(scope["criterion"])
+    assert len((out / "trainings.csv").read_text("utf-8").splitlines()) == 1 + len(document.trainings)
+    assert json.loads((out / "confirmation.json").read_text("utf-8"))["recommended"] == "dice"
