@@ -16,6 +16,10 @@ with p² the mean of the pairs' variances. d₀, the degrees of freedom that the
   they spread no more than chance would, this is no bound). It keeps one noisy loss from lending its variance to the
   others, and them from lending theirs to it.
 
+Less than `LEAST` degrees of freedom are not lent: the pairs then differ so much that their mean stands for none of
+them. A loss that collapsed on one of five seeds has 500 times the variance of the others; half a degree of freedom
+towards that mean hid a gain of 0.03 in half of the simulated sweeps, which the own seeds show (bench/verdict.md).
+
 With two finalists nothing changes.
 
 Source: Smyth, *Linear models and empirical Bayes methods for assessing differential expression in microarray
@@ -32,6 +36,9 @@ from sweeper.evidence.intervals import Floats
 
 MOST = 4.0
 """Degrees of freedom that the other pairs lend at most: losses may differ in noise, and their own seeds must count."""
+
+LEAST = 1.0
+"""Fewer degrees of freedom than this are not lent."""
 
 
 def moderate_variances(variances: Floats, seeds: npt.NDArray[np.intp], finalists: int) -> tuple[Floats, float]:
@@ -55,7 +62,9 @@ def _borrow_variance(variances: Floats, degrees: npt.NDArray[np.intp], finalists
     logs = np.log(variances[positive])
     beyond_chance = float(logs.var(ddof=1) - polygamma(1, degrees[positive] / 2).mean())
     borrowed = min(MOST, float((finalists - 2) * degrees.min()))
-    return min(borrowed, 2 * _invert_trigamma(beyond_chance)) if beyond_chance > 0 else borrowed
+    if beyond_chance > 0:
+        borrowed = min(borrowed, 2 * _invert_trigamma(beyond_chance))
+    return borrowed if borrowed >= LEAST else 0.0
 
 
 def _invert_trigamma(value: float) -> float:

@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import polygamma
 
-from sweeper.evidence.intervals import compute_half_width
+from sweeper.evidence.interim_analyses import plan_analyses
+from sweeper.evidence.intervals import ImageTable, compute_half_width
 from sweeper.evidence.moderated_variance import MOST, _invert_trigamma, moderate_variances
+from sweeper.evidence.paired_comparisons import compare_pairs
 from tests.evidence.test_paired_comparisons import weighed
 from tests.support.builders import simulated_confirmations
 
@@ -31,6 +33,23 @@ def test_alike_variances_lend_the_most_and_the_formula_is_smyths() -> None:
 def test_what_is_lent_is_no_more_than_the_contrasts_know() -> None:
     assert moderate_variances(np.array([1.0, 1.1, 0.9]), np.full(3, 3), 3)[1] == 2  # (K − 2)(S − 1)
     assert moderate_variances(np.array([1.0, 1.1, 0.9]), np.full(3, 8), 3)[1] == MOST
+
+
+def test_a_loss_that_collapses_once_does_not_hide_what_others_gain() -> None:
+    """Scores of five seeds; the pair's own differences are 0.03 ± 0.006, whatever a third loss does."""
+    rng = np.random.default_rng(1)
+    base = 0.6 + 0.01 * rng.standard_normal(5)
+    scores = np.stack([base, base + 0.03 + 0.006 * rng.standard_normal(5), base - np.array([0, 0.5, 0, 0, 0])])
+    images = 0.02 * rng.standard_normal((3, 40)) / 40
+    shares = np.repeat(images - images.mean(axis=1, keepdims=True), 5, axis=0)
+    places = [{seed: 5 * loss + seed for seed in range(5)} for loss in range(3)]
+    analyses = plan_analyses(2, 5)
+    table = ImageTable(scores.ravel(), shares)
+    three = compare_pairs(places, table, analyses, 0.01, baseline=0)
+    two = compare_pairs(places[:2], table, analyses, 0.01, baseline=0)
+    (gap,), (without,) = ([c for c in found if (c.first, c.second) == (1, 0)] for found in (three, two))
+    assert gap.won and gap.difference.borrowed == 0
+    assert gap.difference.high == pytest.approx(without.difference.high)
 
 
 @pytest.mark.parametrize("variances", [[1.0], [0.0, 0.0, 0.0], [0.0, 0.0, 2.0]])
