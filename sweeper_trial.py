@@ -133,6 +133,10 @@ class Trial:
                 raise Enough(0)
         return self._criterion(z, labels)
 
+    def auxiliary_loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of a further output of the network (deep supervision), beyond that of `loss`."""
+        return self._criterion(*self._shaped(logits, target, False))
+
     def scoring(self, split: str) -> Scoring:
         """Return the scores of a split, to be filled in a `with` block: `s.add(logits, target, names)`."""
         return Scoring(self, split)
@@ -278,8 +282,12 @@ class Scoring:
 
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is None:
-            data, sums = (torch.cat(parts).cpu() if parts else None for parts in (self._data, self._sums))
-            self._trial._keep(self._split, "logits", self._names, data=data, sums=sums, finite=self._finite)
+            self.close()
+
+    def close(self) -> None:
+        """Write the scores, which the end of a `with` block does."""
+        data, sums = (torch.cat(parts).cpu() if parts else None for parts in (self._data, self._sums))
+        self._trial._keep(self._split, "logits", self._names, data=data, sums=sums, finite=self._finite)
 
     @torch.no_grad()
     def add(self, logits: Tensor, target: Tensor, names: Any) -> None:

@@ -16,7 +16,7 @@ PACKAGES_OF = {
     "ray": ("executors/ray_actors.py", "executors/ray_cluster.py"),
     "click": ("cli/",),
     "rich": ("cli/",),
-    "torch": ("losses/", "training/"),
+    "torch": ("adapters/", "losses/", "training/"),
     "segmentation_models_pytorch": ("training/",),
     "matplotlib": ("report/",),
     "pandas": ("report/",),

@@ -1,0 +1,1 @@
+"""Frameworks as training scripts of `sweeper confirm`; these modules run in the user's process, not in sweeper's."""
