@@ -28,6 +28,8 @@ VERSION = 1
 BINS, LOGIT_RANGE = 512, 12.0
 TAUS = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
 IGNORE, MOST_CLASSES = 255, 254
+IMAGES_ONLY = ("boundary_ce", "soft_cldice", "boundary")
+"""Losses that look at neighbouring pixels, and take no volumes."""
 BY_ITSELF = {"kind": "none", "lr_factor": 1.0, "share": 1.0, "splits": ["val", "test"], "calls": 4, "ends": False}
 
 
@@ -121,11 +123,14 @@ class Trial:
         """Return the loss of a batch, a scalar.
 
         Args:
-            logits: (N, C, H, W), or (N, 1, H, W) or (N, 2, H, W) of two classes, before any sigmoid or softmax.
-            target: (N, H, W) or (N, 1, H, W), labels as integers, booleans or floats.
+            logits: (N, C, H, W), or (N, 1, H, W) or (N, 2, H, W) of two classes, before any sigmoid or softmax; of
+                volumes (N, C, D, H, W).
+            target: (N, H, W) or (N, 1, H, W), labels as integers, booleans or floats; of volumes with D.
         """
         trains = torch.is_grad_enabled()  # else it is the loss of a validation
         self._calls += trains
+        if torch.is_tensor(logits) and logits.dim() == 5 and self.family in IMAGES_ONLY:
+            self._refuse(f"{self.family} takes images only, as it looks at neighbouring pixels, got {logits.shape}")
         z, labels = self._shaped(logits, target, trains and self._calls <= self._given["calls"])
         if trains and self._given["kind"] == "probe":
             self._look_at(z, labels)

@@ -1,18 +1,22 @@
 """How often `sweeper confirm` is wrong, and what it adds to a training.
 
     python bench/confirm.py equal [--simulations 1000] [--losses 2] [--seeds 5] [--gap 0]
+    python bench/confirm.py real [--sweeps 20] [--losses weighted_ce:pos_weight=1] [--faults shuffles_unseeded]
     python bench/confirm.py overhead [--repetitions 7]
 
 `equal` draws scores of images for trainings of several losses, and applies the interim analyses, the stop rule and the
 answer of `sweeper confirm` to them. Trainings of one loss spread by 0.01 (standard deviation); half of that variance is
-shared by trainings of one seed. The last loss is better by `--gap`. `overhead` times a training that does nothing,
-started by sweeper and by itself, in turn.
+shared by trainings of one seed. The last loss is better by `--gap`. `real` runs `sweeper confirm` on the tiny script of
+the tests, each time with other seeds; the usual losses are one function, the usual fault makes its trainings differ.
+`overhead` times a training that does nothing, started by sweeper and by itself, in turn.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -86,6 +90,24 @@ def simulate(arguments: argparse.Namespace) -> None:
         )
 
 
+def compare_really(arguments: argparse.Namespace) -> None:
+    """Print the answer of each comparison, and how often it is "change"."""
+    script = Path(__file__).parents[1] / "tests" / "support" / "own_training.py"
+    actions = []
+    for number in range(arguments.sweeps):
+        with tempfile.TemporaryDirectory() as folder:
+            words = [sys.executable, str(script), f"seeds+{100 * (number + 1)}", *arguments.faults.split()]
+            command = ["--command", shlex.join(words), "--losses", arguments.losses, "--rates", "none", "--json"]
+            run = subprocess.run(
+                [sys.executable, "-m", "sweeper", "confirm", *command], cwd=folder, capture_output=True, text=True,
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}, check=False,
+            )  # fmt: skip
+        document = json.loads(run.stdout)
+        actions.append(document.get("action", "error"))
+        print(f"{number + 1}: {document.get('head', run.stderr)}", flush=True)
+    print(f"change in {actions.count('change')} of {len(actions)} comparisons")
+
+
 def time_overhead(arguments: argparse.Namespace) -> None:
     """Print the median time of a training that does nothing, by sweeper and by itself."""
     with tempfile.TemporaryDirectory() as name:
@@ -121,6 +143,11 @@ def main() -> None:
     equal.add_argument("--seeds", type=int, default=5)
     equal.add_argument("--gap", type=float, default=0.0)
     equal.set_defaults(call=simulate)
+    real = commands.add_parser("real")
+    real.add_argument("--sweeps", type=int, default=20)
+    real.add_argument("--losses", default="weighted_ce:pos_weight=1")
+    real.add_argument("--faults", default="shuffles_unseeded")
+    real.set_defaults(call=compare_really)
     overhead = commands.add_parser("overhead")
     overhead.add_argument("--repetitions", type=int, default=7)
     overhead.set_defaults(call=time_overhead)

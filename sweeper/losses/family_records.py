@@ -71,6 +71,8 @@ class LossFamily(Record):
     """Not a point of the kernel, but a loss of its own with the same conventions."""
     needs_map: Literal["distance"] | None = None
     """Argument of the loss by which it wants a map of the labels, which sweeper keeps with the data."""
+    images_only: bool = False
+    """Whether it looks at neighbouring pixels, and takes no volumes."""
     module: str | None = None
     """Module of a loss outside the kernel: the function of its name in `sweeper.losses.MODULE`. None: a point of the
     kernel."""

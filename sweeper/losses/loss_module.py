@@ -17,8 +17,8 @@ from sweeper.losses.family_records import DISTANCE_WORDS
 from sweeper.losses.map_losses import compute_distance_maps
 from sweeper.losses.per_pixel import is_readable_now
 
-IMAGES = 4
-"""Axes of the logits, (N, C, H, W)."""
+IMAGES, VOLUMES = 4, 5
+"""Axes of the logits, (N, C, H, W) or (N, C, D, H, W)."""
 CHECKED_BATCHES = 4
 """Batches whose labels are checked: what is wrong with labels is wrong from the first, and the rest costs nothing."""
 
@@ -56,12 +56,13 @@ class SegmentationLoss(nn.Module):
         self._foreground_seen = False
 
     def forward(self, logits: Tensor, target: Tensor, *, distance: Tensor | None = None) -> Tensor:
-        """Loss of a batch of images.
+        """Loss of a batch of images, or of volumes.
 
         Args:
-            logits: (N, 1, H, W) for binary, (N, C, H, W) for multi-class; floating, unbounded.
-            target: (N, H, W) of class indices; integer or bool; `ignore_index` = no label. Values are checked in the
-                first batches alone, and on a processor alone.
+            logits: (N, 1, H, W) for binary, (N, C, H, W) for multi-class; floating, unbounded. Volumes have one axis
+                more, before H; a family that looks at neighbouring pixels (`images_only`) refuses them.
+            target: (N, H, W) of class indices, shaped as the logits without C; integer or bool; `ignore_index` = no
+                label. Values are checked in the first batches alone, and on a processor alone.
             distance: signed distances to the boundary of each class, shaped as the logits, for a family that needs
                 them (`needs_map`), which makes them from the target where they are not given.
 
@@ -72,6 +73,13 @@ class SegmentationLoss(nn.Module):
             LossError: if shapes or types do not fit, or a label of the first batches is no class.
         """
         check_batch(logits, target, self.task)
+        if logits.ndim == VOLUMES:
+            if FAMILIES[self.family].images_only:
+                raise LossError(
+                    f"logits of {self.family} must be of images (N, C, H, W), as it looks at neighbouring pixels, got "
+                    f"{tuple(logits.shape)}; give the slices of a volume as images"
+                )
+            logits, target = logits.flatten(2, 3), target.flatten(1, 2)  # the slices of a volume below each other
         if self._batches_to_check and self.checks_labels and is_readable_now(target):
             self._check_labels(logits.shape[1], target)
         if self.classes is not None and logits.shape[1] != self.classes:
@@ -127,10 +135,10 @@ def check_batch(logits: object, target: object, task: Task) -> None:
     if not isinstance(target, Tensor):
         raise LossError(f"target must be a tensor, got {type(target).__name__}; convert it with torch.as_tensor")
     wanted = "(N, 1, H, W)" if task == "binary" else "(N, C, H, W) with C ≥ 2"
-    if logits.ndim != IMAGES or (logits.shape[1] == 1) != (task == "binary"):
+    if logits.ndim not in (IMAGES, VOLUMES) or (logits.shape[1] == 1) != (task == "binary"):
         raise LossError(
-            f"{task} logits must have shape {wanted}, got {tuple(logits.shape)}; check the model's output, "
-            "and give the slices of a volume as images"
+            f"{task} logits must have shape {wanted}, got {tuple(logits.shape)}; check the model's output "
+            "(volumes have an axis D before H)"
         )
     if target.shape == logits.shape and logits.shape[1] > 1:
         raise LossError(

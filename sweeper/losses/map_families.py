@@ -30,6 +30,7 @@ MAP_FAMILIES = (
         source="Shit et al. 2021, clDice, arXiv:2003.07311 (algorithm 1 with 3 rounds, as MONAI)",
         formula=f"(1 − s) · {DICE} + s · mean_c (1 − 2 P_c R_c / (P_c + R_c)), P, R of the soft skeletons",
         relative=True,
+        images_only=True,
         module="map_losses",
     ),
     LossFamily(
@@ -50,6 +51,7 @@ MAP_FAMILIES = (
         source="Kervadec et al. 2019, Boundary loss for highly unbalanced segmentation, arXiv:1812.07032",
         formula=f"(1 − m) · {DICE} + m · mean |φ_c| · |p_c − y_c|, φ = distance to the boundary in pixels",
         relative=True,
+        images_only=True,
         needs_map="distance",
         module="map_losses",
     ),

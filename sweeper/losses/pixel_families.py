@@ -110,6 +110,7 @@ PIXEL_FAMILIES = (
         caveat="Labels are least certain at boundaries, and that is where it listens most.",
         source="Ronneberger et al. 2015, U-Net, arXiv:1505.04597 (equation 2, here a flat band of 2 pixels)",
         formula="−mean (1 + v · near_i) log p_t,i, near_i = 1 within 2 pixels of a class boundary",
+        images_only=True,
     ),
     LossFamily(
         name="logit_adjusted",

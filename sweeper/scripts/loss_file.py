@@ -40,10 +40,13 @@ def weights_on(device, dtype):
     return torch.tensor({weights}, dtype=dtype, device=device)
 
 """
+VOLUMES = """
+    if logits.ndim == 5:  # volumes: their slices below each other
+        logits, target = logits.flatten(2, 3), target.flatten(1, 2)"""
 CRITERION = '''
 
 def criterion(logits, target):
-    """Loss of logits (N, 1 or C, H, W) and labels (N, H, W), {ignore} = ignored; a scalar."""
+    """Loss of logits (N, 1 or C, H, W) and labels (N, H, W), {ignore} = ignored; a scalar."""{volumes}
     if logits.shape[1] == 1:
         return {binary}
     return {multiclass}
@@ -95,7 +98,12 @@ def make_loss_text(
     body = _collect_sources(
         [*MODULES, *([module] if module and module not in MODULES else []), "operating_point"], roots
     )
-    return HEAD.format(title=FAMILIES[family].title) + body + weights + CRITERION.format(ignore=IGNORE, **calls)
+    return (
+        HEAD.format(title=FAMILIES[family].title)
+        + body
+        + weights
+        + CRITERION.format(ignore=IGNORE, volumes="" if FAMILIES[family].images_only else VOLUMES, **calls)
+    )
 
 
 def _collect_sources(modules: Sequence[str], roots: set[str]) -> str:

@@ -17,6 +17,7 @@ from torch.nn import functional as F  # noqa: N812
 import sweeper_trial
 from sweeper.core.operating_points import BINS, LOGIT_RANGE, TAUS
 from sweeper.losses import build_loss
+from sweeper.losses.families import FAMILIES
 from sweeper.scripts.contract import (
     HELPER,
     HELPER_VERSION,
@@ -48,6 +49,25 @@ def batch(classes: int, *sides: int) -> tuple[Tensor, Tensor]:
     target = torch.randint(0, classes, (3, *sides))
     target[0, :2] = 255
     return 6 * torch.randn(3, classes if classes > 2 else 1, *sides), target
+
+
+def test_losses_of_neighbouring_pixels_refuse_volumes(folder: Path) -> None:
+    assert {*sweeper_trial.IMAGES_ONLY} == {name for name, family in FAMILIES.items() if family.images_only}
+    begin(folder, family="soft_cldice", params={"skeleton_weight": 0.5})
+    t, (z, y) = sweeper_trial.trial(TWO), batch(2, 4, 8, 8)
+    with pytest.raises(sweeper_trial.TrialError, match="soft_cldice takes images only"):
+        t.loss(z, y)
+    with t.scoring("val") as s:  # volumes of a network that was trained on their slices
+        s.add(z, y, [*"abc"])
+
+
+def test_a_further_output_is_no_call_of_the_loss(folder: Path) -> None:
+    begin(folder, kind="probe", family="dice")
+    t, (z, y) = sweeper_trial.trial(TWO), batch(2, 8, 8)
+    assert torch.equal(t.auxiliary_loss(z, y), build_loss("dice", task="binary")(z, y))
+    t.loss(z, y)
+    t.stop_after(1)
+    assert [event.calls for event in read_events(folder) if event.event == "epoch"] == [1]
 
 
 def test_numbers_of_the_helper_are_sweepers_own() -> None:

@@ -12,7 +12,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional
 
+from sweeper.core.errors import LossError
 from sweeper.losses import FAMILIES, build_loss, overlap_losses
 from tests.support.loss_cases import (
     CASES,
@@ -190,3 +192,44 @@ def test_values_and_gradients_are_finite_whatever_comes(case, shape, levels, see
     assert gradient.isfinite().all()
     outside = (target == IGNORE).unsqueeze(1).expand_as(gradient)
     assert (gradient[outside] == 0).all()
+
+
+def volume(task):
+    """Return logits and target of two volumes of four slices."""
+    generator = torch.Generator().manual_seed(5)
+    channels = CLASSES if task == "multiclass" else 1
+    logits = 3 * torch.randn(2, channels, 4, 8, 6, generator=generator)
+    target = torch.randint(0, max(2, channels), (2, 4, 8, 6), generator=generator)
+    target[0, 1, :3] = IGNORE
+    return logits, target
+
+
+@pytest.mark.parametrize(("family", "task"), [case for case in CASES if not FAMILIES[case[0]].images_only])
+def test_a_volume_is_taken_whatever_the_order_of_its_axes(family, task):
+    logits, target = volume(task)
+    loss = make(family, task)
+    value = loss(logits, target)
+    assert torch.isclose(loss(logits.permute(0, 1, 4, 2, 3), target.permute(0, 3, 1, 2)), value)
+    image = loss(logits[:, :, :1], target[:, :1]), loss(logits[:, :, 0], target[:, 0])
+    assert torch.equal(*image)
+    logits.requires_grad_()
+    loss(logits, target).backward()
+    assert logits.grad.shape == logits.shape and logits.grad.isfinite().all()
+
+
+def test_cross_entropy_of_a_volume_is_torchs():
+    for task in ("binary", "multiclass"):
+        logits, target = volume(task)
+        labelled = target != IGNORE
+        if task == "binary":
+            each = functional.binary_cross_entropy_with_logits(logits[:, 0], (target == 1).float(), reduction="none")
+            expected = each[labelled].mean()
+        else:
+            expected = functional.cross_entropy(logits, target, ignore_index=IGNORE)
+        assert torch.isclose(build_loss("cross_entropy", task=task)(logits, target), expected)
+
+
+@pytest.mark.parametrize(("family", "task"), [case for case in CASES if FAMILIES[case[0]].images_only])
+def test_a_loss_of_neighbouring_pixels_refuses_a_volume_by_its_name(family, task):
+    with pytest.raises(LossError, match=rf"logits of {family} must be of images .* got \(2, .* give the slices"):
+        make(family, task)(*volume(task))

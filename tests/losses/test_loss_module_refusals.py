@@ -95,7 +95,7 @@ def test_types_that_do_not_fit_are_refused_with_where_the_right_ones_are():
         (logits, target.numpy(), ["torch.as_tensor"]),
         (logits, target.float(), ["target.long"]),
         (target.unsqueeze(1), target, ["floating point"]),
-        (logits.unsqueeze(2), target, ["slices of a volume as images"]),
+        (logits[..., None, None], target, ["must have shape (N, 1, H, W)", "volumes have an axis D before H"]),
     ):
         with pytest.raises(LossError) as caught:
             loss(output, found)

@@ -47,6 +47,9 @@ def test_a_files_loss_equals_the_registrys(name: str, task: Any) -> None:
     two.backward()
     assert one.item() == two.item() and own.grad is not None and twin.grad is not None
     assert torch.equal(own.grad, twin.grad)
+    if not FAMILIES[name].images_only:
+        volume = own.detach().unflatten(2, (4, 4)), target.unflatten(1, (4, 4))
+        assert made["criterion"](*volume) == one
 
 
 def test_one_file_serves_both_tasks_where_the_loss_is_the_same() -> None:

@@ -1,4 +1,4 @@
-"""A training of a few tiny images for `sweeper probe`; the words of its command line are its faults."""
+"""A training of a few tiny images; the words of its command line are its faults, `seeds+N` shifts its seeds."""
 
 import sys
 import time
@@ -22,7 +22,8 @@ def main() -> None:  # noqa: PLR0912 (a fault for each branch)
 
     torch.set_num_threads(1)
     t = trial(classes=["background", "thing"], seed=3)
-    seed = 5 if "ignores_the_seed" in FAULTS else t.seed
+    shift = next((int(word.removeprefix("seeds+")) for word in FAULTS if word.startswith("seeds+")), 0)
+    seed = 5 if "ignores_the_seed" in FAULTS else t.seed + shift
     torch.manual_seed(seed)
     net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1, 1))
     rate = 0.05 if "ignores_the_rate" in FAULTS else t.lr(0.05)
@@ -64,7 +65,7 @@ def main() -> None:  # noqa: PLR0912 (a fault for each branch)
             optimizer.step()
         if "crashes_in_the_middle" in FAULTS:
             raise RuntimeError("out of luck")
-        if t.stop_after(epoch + 1):
+        if t.stop_after(epoch + 1) or (epoch == 1 and t.family == "dice" and "stops_dice_early" in FAULTS):
             break
     if "never_scores" not in FAULTS:
         if "scores_nan" in FAULTS:
