@@ -220,6 +220,8 @@ def _list_losses(study: str | None, options: dict[str, Any]) -> tuple[ScriptLoss
     if evidence is None:
         raise UsageError(f"study {study!r} has no finalists yet; give --losses, or finish it")
     losses = list_study_losses([(finalist.family, finalist.params) for finalist in evidence.finalists])
+    if left := {finalist.family for finalist in evidence.finalists} - {loss.name for loss in losses}:
+        click.echo(f"left out, as they need more than logits and labels: {', '.join(sorted(left))}", err=True)
     if len(losses) < 2:
         raise UsageError(f"study {study!r} has no finalist but cross-entropy; give --losses")
     return losses

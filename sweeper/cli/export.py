@@ -51,5 +51,8 @@ def command(study: str, *, storage: str, cache: Path, as_json: bool, **options: 
         click.echo(f"  weights: {made.weights} ({made.megabytes:.1f} MB), loaded by {made.model}")
     if made.onnx is not None:
         click.echo(f"  ONNX:    {made.onnx} (differs from torch by {made.onnx_difference:.1g} at most)")
+    click.echo(
+        f'  check:   sweeper confirm {study} --command "python train.py" (whether it holds in your own training)'
+    )
     if made.huggingface is not None:
         click.echo(f"  Hub:     {made.huggingface} (model card; hf upload NAME {made.huggingface})")

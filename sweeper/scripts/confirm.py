@@ -270,10 +270,17 @@ def forecast_confirmation(plan: ConfirmationPlan, workers: int) -> tuple[str, ..
     if plan.probe.seconds_per_training is not None:
         each = plan.probe.seconds_per_training / workers
         cost += f", {format_duration_range(least * each, most * each)} at {format_count(workers, 'training')} a time"
+    is_known = plan.task.test_name != "score"  # else its unit is not
     widths = [
-        f"± {_compute_width(plan, analysis):.3f} after {format_count(analysis.seeds, 'seed')}"
+        f"± {_compute_width(plan, analysis) * (USUAL_SPREAD if is_known else 1):.{3 if is_known else 1}f} after "
+        f"{format_count(analysis.seeds, 'seed')}"
         for analysis in ((first, last) if most > least else (last,))
     ]
+    spread = (
+        f"if trainings of one loss spread by {USUAL_SPREAD:g} (as nnU-Net's do)"
+        if is_known
+        else "in standard deviations of the scores of one loss's trainings"
+    )
     how = "paired by seed" if plan.paired else "unpaired, as the script does not repeat its trainings"
     tuned = (
         f"each loss tries {join_words([f'{rate:.3g}' for rate in plan.rates])} times your rate on "
@@ -284,16 +291,15 @@ def forecast_confirmation(plan: ConfirmationPlan, workers: int) -> tuple[str, ..
     return (
         f"{len(plan.losses)} losses: {join_words([loss.name for loss in plan.losses])}; {tuned}",
         f"Cost: {cost}",
-        f"A difference will be known to {' and '.join(widths)}, if trainings of one loss spread by {USUAL_SPREAD:g} "
-        f"(as nnU-Net's do), {how}",
+        f"A difference will be known to {' and '.join(widths)}, {spread}, {how}",
     )
 
 
 def _compute_width(plan: ConfirmationPlan, analysis: InterimAnalysis) -> float:
-    """Return half the interval's width; unpaired trainings have twice as many degrees of freedom."""
+    """Return half the interval's width, in standard deviations of a training's score."""
     freedom = (analysis.seeds - 1) * (1 if plan.paired else 2)
     quantile = float(stats.t.ppf(1 - analysis.error / 2, freedom))
-    return quantile * USUAL_SPREAD * math.sqrt(2 / analysis.seeds)
+    return quantile * math.sqrt(2 / analysis.seeds)
 
 
 # --- The comparison ------------------------------------------------------------------------------------------
@@ -333,6 +339,8 @@ def confirm_losses(
                 range(analysis.seeds), range(plan.folds) if plan.folds else (None,), plan.losses
             )
         ]
+        if not rows and margin is None:
+            _check_unit(name, trainings.run(jobs[:1])[0])
         if plan.folds and not rows:
             _check_folds(trainings.run(jobs[:: len(plan.losses)][: plan.folds]), trainings)
         rows = trainings.run(jobs)
@@ -409,6 +417,19 @@ def _choose_factors(plan: ConfirmationPlan, tuned: Sequence[TrainingRow]) -> dic
         loss.name: min((row for row in tuned if row.loss == loss.name), key=rank).lr_factor if tuned else plan.rates[0]
         for loss in plan.losses
     }
+
+
+def _check_unit(name: str, row: TrainingRow) -> None:
+    """Ask for the margin once the first score shows that the usual one cannot be meant.
+
+    Raises:
+        UsageError: if the score is not within 0 to 1.
+    """
+    if row.test is not None and not 0 <= row.test <= 1:
+        raise UsageError(
+            f"without --margin scores must lie within 0 to 1, got {row.test:.4g} from {row.loss}; say which difference "
+            f"does not matter, such as `sweeper confirm --name {shlex.quote(name)} --resume --margin 1` for per cent"
+        )
 
 
 def _check_folds(rows: Sequence[TrainingRow], trainings: ScriptTrainings) -> None:

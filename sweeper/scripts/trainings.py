@@ -124,6 +124,11 @@ class ScriptTask(Record):
     """Pixels of each class, for class weights and τ."""
 
     @property
+    def test_name(self) -> str:
+        """Name of what is compared."""
+        return metrics.METRICS[self.metric].title if self.kinds["test"] in ("logits", "counts") else "score"
+
+    @property
     def frequencies(self) -> tuple[float, ...]:
         """Shares of the classes; one that was not seen counts as one pixel."""
         pixels = [max(1, n) for n in self.class_pixels]
@@ -208,7 +213,7 @@ class ScriptTrainings:
         row = self._make_row(job, start)
         (folder / f"{ENDED}.part").write_text(row.model_dump_json(indent=2), "utf-8")
         (folder / f"{ENDED}.part").replace(folder / ENDED)
-        score = "failed" if row.test is None else f"{self._task.metric} {row.test:.4f}"
+        score = "failed" if row.test is None else f"{self._task.test_name} {row.test:.4f}"
         if job.purpose == "tune" and row.val is not None:
             score = f"validation {row.val:.4f}"
         self._say(f"{job.title}: {score if row.state != 'diverged' else 'diverged'}, {format_duration(row.seconds)}")

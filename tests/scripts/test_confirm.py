@@ -13,7 +13,6 @@ import pytest
 
 from sweeper.core.errors import InterruptedSweepError, ScriptError, UsageError
 from sweeper.core.operating_points import BINS, TAUS
-from sweeper.judging.rows import ScoresError
 from sweeper.report.judgement import write_judgement
 from sweeper.report.script_losses import make_end, make_lead
 from sweeper.scripts import confirm, trainings
@@ -361,8 +360,9 @@ def test_nothing_is_begun_after_a_stop(compare: Compare) -> None:
 
 def test_scores_that_need_a_margin_lose_nothing(compare: Compare) -> None:
     script = make(kind="number", make_scores=lambda s, t, split, images: np.array([100 * s.quality(t)]), noise=0.004)
-    with pytest.raises(ScoresError, match="--margin"):
+    with pytest.raises(UsageError, match=r"scores must lie within 0 to 1, got 5\d.* --name own --resume --margin 1`"):
         compare(script)
+    assert len(script.trained) == 1
     assert compare(script, margin=1.0).document.action == "change" and len(script.trained) == 6
 
 
@@ -428,6 +428,8 @@ def test_cost_and_precision_are_said_before(compare: Compare) -> None:
     assert "3 losses: cross_entropy, dice and tversky; each loss tries 0.333, 1 and 3 times your rate on 0.25" in losses
     assert cost == "Cost: 12 to 18 whole trainings, 5.6 to 8.6 min at 2 trainings a time"
     assert width.startswith("A difference will be known to ± 0.049 after 3 seeds and ± 0.0") and "paired" in width
+    *_, width = confirm.forecast_confirmation(make_plan(make(kind="number", pairing="none"), "dice"), 1)
+    assert "± 2.8 after 3 seeds" in width and "in standard deviations of the scores" in width and "unpaired" in width
 
 
 def test_the_files_say_what_the_answer_says(compare: Compare, tmp_path: Path) -> None:
