@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 __all__ = ["Sweep", "__version__", "judge", "load_trials", "run"]
 
 
+def __dir__() -> list[str]:
+    """List what Python users call."""
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     """Import what Python users call at its first use, so that `sweeper --help` stays quick (PEP 562)."""
     if name in __all__:

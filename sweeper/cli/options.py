@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import click
@@ -14,6 +15,9 @@ from sweeper.core.records import MissLimit, Verdict
 from sweeper.core.redact import remember_command_secrets
 
 _EMPTY_OPTION = re.compile(r"(--[\w-]+)=")
+
+
+QUOTED_PATTERNS = "Patterns stand in quotes, --images 'img/*.jpg': else the shell writes the files' names out."
 
 
 class SweeperCommand(click.Command):
@@ -30,10 +34,13 @@ class SweeperCommand(click.Command):
         """
         remember_command_secrets(args)
         problems = list(_find_empty_arguments(args))
+        given_words = tuple(args)  # click takes them out of the list
         patterns = {"--images", "--masks"} & {*args}
         try:
             rest = super().parse_args(ctx, args)
         except click.BadParameter as error:
+            if isinstance(error, click.MissingParameter) and error.param is not None and error.param.name == "study":
+                raise click.UsageError(f"STUDY is needed{_list_newest_studies(given_words)}", ctx) from error
             name = error.param.name if error.param is not None else None
             if name and ctx.get_parameter_source(name) is ParameterSource.DEFAULT_MAP:
                 words = f"{error.message} (from --config {ctx.params.get('config')})"
@@ -41,8 +48,7 @@ class SweeperCommand(click.Command):
             raise
         except click.UsageError as error:
             if error.message.startswith("Got unexpected extra argument") and patterns:
-                words = "Patterns stand in quotes, --images 'img/*.jpg': else the shell writes the files' names out."
-                raise click.UsageError(f"{error.message} {words}", ctx) from error
+                raise click.UsageError(f"{error.message} {QUOTED_PATTERNS}", ctx) from error
             raise
         problems += _find_empty_variables(ctx)
         if problems:
@@ -50,6 +56,21 @@ class SweeperCommand(click.Command):
                 "\n".join(["a value must not be empty:", *(f"  - {text}" for text in problems)]), ctx
             )
         return rest
+
+
+def _list_newest_studies(words: Sequence[str]) -> str:
+    """Return the names of the studies that a command without one could mean."""
+    from sweeper.core.errors import SweeperError
+    from sweeper.core.paths import STORAGE
+    from sweeper.storage import list_study_names, open_storage
+
+    values = dict(pairwise(words))
+    url = values.get("--storage", os.environ.get("SWEEPER_STORAGE", STORAGE))
+    try:
+        names = list_study_names(open_storage(url, create=False))
+    except SweeperError as error:
+        return f"; {error}"
+    return f"; the newest are: {', '.join(names[-5:])}" if names else ", and there is none yet; `sweeper run` makes one"
 
 
 def _find_empty_arguments(args: list[str]) -> Iterator[str]:

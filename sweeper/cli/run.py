@@ -14,7 +14,7 @@ from click.core import ParameterSource
 from rich.console import Console
 
 from sweeper.cli.config import read_config
-from sweeper.cli.options import VERDICT_CODES, add_json_option
+from sweeper.cli.options import QUOTED_PATTERNS, VERDICT_CODES, add_json_option
 from sweeper.cli.progress import LiveDisplay, PlainDisplay
 from sweeper.cli.settings_options import RunCommand, add_settings_options
 from sweeper.cli.signals import StopRequest
@@ -24,6 +24,7 @@ from sweeper.workflow.settings import Settings
 
 
 @click.command(cls=RunCommand)
+@click.argument("folder", required=False)
 @click.option(
     "--config",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -49,6 +50,7 @@ from sweeper.workflow.settings import Settings
 @click.option("-q", "--quiet", is_flag=True, help="Warnings and the result alone.")
 def command(
     *,
+    folder: str | None,
     dry_run: bool,
     as_json: bool,
     verbose: bool,
@@ -61,7 +63,7 @@ def command(
 
     \b
     sweeper run                             on a synthetic data set
-    sweeper run --data FOLDER --trials 50   on the images and labels in FOLDER
+    sweeper run FOLDER --trials 50          on the images and labels in FOLDER (or --data FOLDER)
     sweeper run --study NAME --resume       continue a study
     """
     from sweeper.system.cores import count_available_cores
@@ -69,6 +71,13 @@ def command(
 
     ctx = click.get_current_context()
     by_default = {name for name in options if ctx.get_parameter_source(name) is ParameterSource.DEFAULT}
+    if folder is not None:
+        if ctx.get_parameter_source("data") is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"the data are given twice, {folder} and --data {options['data']}; leave one out")
+        if (options["images"] or options["masks"]) and Path(folder).is_file() and not folder.endswith(".zip"):
+            raise click.UsageError(f"Got unexpected extra argument ({folder}). {QUOTED_PATTERNS}")
+        options["data"] = folder
+        by_default.discard("data")
     settings = Settings(**{name: value for name, value in options.items() if name not in by_default})
     if dry_run:
         _print_preview(settings, as_json)

@@ -195,6 +195,9 @@ class Judgement:
             caveats=self.caveats,
         )
 
+    def __repr__(self) -> str:
+        return format_judgement(self)
+
     def _repr_markdown_(self) -> str:
         return "\n\n".join([f"**{self.headline}**", *self.reasons[:3], self.caveats[0]])
 

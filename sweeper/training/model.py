@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from sweeper.core.errors import UsageError
 from sweeper.core.recipe import IMAGENET_MEAN, IMAGENET_STD, Channels, Recipe
 from sweeper.core.records import Task
+from sweeper.core.text import suggest_correction
 from sweeper.data.store import PixelStore
 from sweeper.training.encoder_file import load_encoder
 from sweeper.training.own_model import build_own
@@ -60,6 +61,8 @@ def build_model(
         try:
             model = _build_library_network(recipe, channels, outputs, recipe.encoder_weights == "imagenet")
         except Exception as error:  # each of some hundred encoders refuses in its own way
+            if (unknown := _find_unknown_encoder(recipe.encoder)) is not None:
+                raise UsageError(unknown) from error
             raise UsageError(
                 f"the network could not be built: architecture `{recipe.arch}`, encoder `{recipe.encoder}`, depth "
                 f"{recipe.encoder_depth}, weights `{recipe.encoder_weights}`: {error}"
@@ -70,6 +73,20 @@ def build_model(
         load_encoder(model.encoder, recipe.encoder, recipe.encoder_weights)
     _set_prior(model, class_pixels, task)
     return model
+
+
+def _find_unknown_encoder(name: str) -> str | None:
+    """Return the problem of an encoder's name that neither library has; None if one has it."""
+    import segmentation_models_pytorch as smp
+    import timm
+
+    bare = name.removeprefix("tu-")
+    names = timm.list_models() if bare != name else smp.encoders.get_encoder_names()
+    if bare in names or (bare != name and timm.is_model(bare)):
+        return None
+    near = suggest_correction(bare, names).replace("`", f"`{name[: len(name) - len(bare)]}", 1)
+    rule = "--encoder must be an encoder of segmentation-models-pytorch, or tu- and a network of timm"
+    return f"{rule}, got {name!r}{near or '; such as resnet18, mobilenet_v2 or tu-convnext_tiny'}"
 
 
 def _build_library_network(described: Recipe | WeightsRecord, channels: int, outputs: int, imagenet: bool) -> nn.Module:

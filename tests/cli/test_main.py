@@ -118,3 +118,14 @@ def test_the_shell_completes_commands_and_options() -> None:
     for line, expected in (("sweeper stu", "plain,studies\n"), ("sweeper run --confirm-st", "plain,--confirm-steps\n")):
         asked = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" ")), "_SWEEPER_COMPLETE": "bash_complete"}
         assert CliRunner().invoke(cli, [], env=asked, prog_name="sweeper").output == expected
+
+
+@pytest.mark.parametrize("command", ["report", "train", "export", "mlflow", "backup"])
+def test_a_command_without_its_study_lists_the_newest(tmp_path: Path, sweeper: Sweeper, command: str) -> None:
+    url = f"sqlite:///{tmp_path}/other.db"
+    for name in ("one", "two"):
+        studies.create_study(studies.open_storage(url), name, new_plan())
+    status, out, err = sweeper(command, "--storage", url)
+    assert (status, out) == (2, "") and "STUDY is needed; the newest are: one, two" in err
+    status, out, err = sweeper(command)
+    assert (status, out) == (2, "") and "STUDY is needed; --storage: there is no file sweeper.db" in err

@@ -157,3 +157,14 @@ def test_a_run_ends_with_its_verdicts_code_where_that_is_asked(
     monkeypatch.setattr("sweeper.workflow.run.run_sweep", lambda *_, **__: outcome)
     ended, out, _ = sweeper("run", "--executor", "inline", *by_verdict)
     assert ended == status and "Nothing was compared: dice alone was confirmed." in out
+
+
+def test_the_folder_is_an_argument_or_an_option_and_not_both(folder: Path) -> None:
+    data = "synthetic:cracks?images=15&size=64&foreground=0.05"
+    previews = [
+        json.loads(sweeper(folder, "run", *words, "--dry-run", "--json").stdout)
+        for words in ((data,), ("--data", data))
+    ]
+    assert previews[0]["dataset"] == previews[1]["dataset"] and previews[0]["dataset"]["source"] == data
+    twice = sweeper(folder, "run", data, "--data", data)
+    assert twice.returncode == 2 and "the data are given twice" in twice.stderr

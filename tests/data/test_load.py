@@ -123,3 +123,18 @@ def test_a_source_that_no_folder_can_be_is_a_problem(tmp_path, monkeypatch, sour
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError):
         load_dataset(source, tmp_path / "cache")
+
+
+def test_a_folder_of_nearly_this_name_is_suggested(tmp_path, monkeypatch):
+    folder(tmp_path / "cracks")
+    assert problems(tmp_path / "crack").endswith(f"found nothing there, did you mean `{tmp_path}/cracks`?")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"found nothing there, did you mean `cracks`\?$"):
+        load_dataset("crack", Path("cache"))
+    with pytest.raises(DataError, match=r"found nothing there; a data set is a folder with images/"):
+        load_dataset("zzz", Path("cache"))
+
+
+def test_the_images_of_a_data_set_are_answered_by_the_whole(tmp_path):
+    root = folder(tmp_path / "cracks")
+    assert problems(root / "images") == f"{root}/images is a part of a data set; give the whole, {root}"

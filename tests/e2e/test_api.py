@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 import sweeper as api
@@ -110,3 +111,13 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: Any) -> None:
     shown = space["found"]._repr_markdown_()
     assert shown.startswith("# Loss recommendation") and "```python" in shown
     assert set(space["best"].index) <= set(space["found"].trials["family"])
+
+
+def test_what_python_users_call_is_listed_and_a_judgement_shows_its_card() -> None:
+    assert dir(api) == ["Sweep", "__version__", "judge", "load_trials", "run"]
+    table = {
+        "method": ["a", "b"] * 4,
+        "seed": [1, 1, 2, 2, 3, 3, 4, 4],
+        "score": [0.9, 0.5, 0.91, 0.52, 0.9, 0.49, 0.92, 0.5],
+    }
+    assert repr(api.judge(pd.DataFrame(table))).startswith("Clear winner: a is better than b")

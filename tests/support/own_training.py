@@ -65,7 +65,7 @@ def main() -> None:  # noqa: PLR0912 (a fault for each branch)
             optimizer.step()
         if "crashes_in_the_middle" in FAULTS:
             raise RuntimeError("out of luck")
-        if t.stop_after(epoch + 1) or (epoch == 1 and t.family == "dice" and "stops_dice_early" in FAULTS):
+        if t.stop_after(epoch + 1) or (epoch == 1 and f"stops_{t.family}_early" in FAULTS):
             break
     if "never_scores" not in FAULTS:
         if "scores_nan" in FAULTS:

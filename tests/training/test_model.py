@@ -151,3 +151,13 @@ def test_a_constant_channel_is_left_at_0(tmp_path):
     store = open_store(load_dataset(str(tmp_path / "data"), tmp_path / "cache").store)
     inputs = normalise_inputs(torch.from_numpy(store.get_image(0).copy())[None], *make_normaliser(store, (0, 1, 2)))
     assert torch.isfinite(inputs).all() and inputs[:, 2].abs().max() < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("encoder", "near"), [("resnet43", "`resnet34`?"), ("tu-convnext_tinny", "`tu-convnext_tiny`?"), ("zzz", "such as")]
+)
+def test_an_unknown_encoder_is_answered_with_one_that_is_spelt_alike(encoder, near):
+    with pytest.raises(UsageError) as caught:
+        build(encoder)
+    text = str(caught.value)
+    assert "--encoder must be an encoder of segmentation-models-pytorch" in text and near in text and len(text) < 250
