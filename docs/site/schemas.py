@@ -30,6 +30,7 @@ from sweeper.deployment.train import TrainingDocument
 from sweeper.doctor import DoctorDocument
 from sweeper.evidence.document import RecommendationDocument
 from sweeper.judging.judgement import JudgementDocument
+from sweeper.judging.plan import PlanDocument
 from sweeper.scripts.confirm import ConfirmationDocument
 from sweeper.scripts.contract import TrialDocument
 from sweeper.scripts.probe import ProbeDocument
@@ -42,6 +43,7 @@ DOCUMENTS: tuple[type[Document], ...] = (
     RecommendationDocument,
     PreviewDocument,
     JudgementDocument,
+    PlanDocument,
     ProbeDocument,
     ConfirmationDocument,
     TrialDocument,

@@ -41,6 +41,7 @@ from sweeper.cli.settings_options import make_setting_option
     metavar="'B > A by 0.005'",
     help="Check a claim: end with 0 where it holds, 4 where it is not shown, 5 where it is contradicted.",
 )
+@click.option("--plan", is_flag=True, help="Take the scores as a pilot: how many seeds and images would show --margin?")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Write a report with a figure here.")
 @click.option(
     "--exit-code-by-verdict",
@@ -57,6 +58,7 @@ def command(
     where: tuple[str, ...],
     out: Path | None,
     by_verdict: bool,
+    plan: bool,
     as_json: bool,
     **options: Any,
 ) -> int:
@@ -65,6 +67,10 @@ def command(
     SCORES: a CSV or parquet file with the columns method and score (or tp, fp, fn), and if known seed, image, group,
     class; a folder of nnU-Net results; or mlflow:EXPERIMENT, whose runs have the parameters or tags method and seed.
     """
+    if plan and (by_verdict or options["claim"] is not None or out is not None):
+        raise click.UsageError(
+            "--plan prints a plan and no judgement; leave out --claim, --out, --exit-code-by-verdict"
+        )
     if by_verdict and options["claim"] is not None:
         raise click.UsageError("--claim and --exit-code-by-verdict give other exit statuses; leave one out")
     from sweeper.judging.judgement import format_judgement, judge_scores
@@ -74,6 +80,12 @@ def command(
     request = ScoreRequest(columns=_parse_renamed(columns), **options)
     runs = RunSelection(tracking_uri, dict(_parse_pair(text, "--where") for text in where))
     judgement = judge_scores(read_score_file(scores, request, runs), request)
+    if plan:
+        from sweeper.judging.plan import format_plan, plan_experiment
+
+        planned = plan_experiment(judgement)
+        click.echo(json.dumps(planned.document, indent=2, allow_nan=False) if as_json else format_plan(planned))
+        return 0
     written = ""
     if out is not None:
         from sweeper.report.judgement import write_judgement
