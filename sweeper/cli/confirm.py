@@ -17,6 +17,7 @@ from sweeper.cli.settings_options import make_setting_option
 from sweeper.cli.signals import StopRequest
 from sweeper.core.errors import InterruptedSweepError, UsageError
 from sweeper.core.paths import CACHE, make_folder_name
+from sweeper.core.text import join_words
 from sweeper.system.locks import hold_folder
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def command(
     """
     from sweeper.scripts import confirm
     from sweeper.scripts.launch import split_command
-    from sweeper.scripts.trainings import ScriptTrainings, fingerprint_source, share_gpus
+    from sweeper.scripts.trainings import ScriptTrainings, list_changed_sources, share_gpus
 
     def say(line: str) -> None:
         click.echo(line, err=True)
@@ -155,7 +156,7 @@ def command(
             raise InterruptedSweepError(
                 f"stopped; what ended is kept, and `{step}` continues", stop.status or 130
             ) from error
-        changed = fingerprint_source(words)[0] != plan.source
+        changed = list_changed_sources(plan.sources, words)
         _finish(made, out / make_folder_name(name), time.monotonic() - began, changed=changed, as_json=as_json)
 
 
@@ -179,14 +180,14 @@ def _begin_plan(
     from sweeper.scripts import confirm
     from sweeper.scripts.launch import split_command
     from sweeper.scripts.probe import probe_script
-    from sweeper.scripts.trainings import fingerprint_source
+    from sweeper.scripts.trainings import get_commit, hash_sources
 
     if (folder / confirm.PLAN).exists():
         raise UsageError(
             f"a comparison {name!r} was begun; `sweeper confirm --name {shlex.quote(name)} --resume` continues it, "
             "another --name begins another"
         )
-    source, commit = fingerprint_source(split_command(script))
+    sources = hash_sources(split_command(script))
     losses = _list_losses(study, options)
     probe = probe_script(script, say=say)
     plan = confirm.ConfirmationPlan(
@@ -197,8 +198,8 @@ def _begin_plan(
         rate_share=options["rate_share"] or confirm.RATE_SHARE,
         folds=options["folds"],
         metric=options["metric"] or "miou",
-        source=source,
-        commit=commit,
+        sources=sources,
+        commit=get_commit(),
         probe=probe,
     )
     return plan.model_copy(update={"losses": confirm.fill_losses(losses, plan.task)})
@@ -235,7 +236,7 @@ def _resume_plan(folder: Path, script: str | None, study: str | None, options: d
     """
     from sweeper.scripts import confirm
     from sweeper.scripts.launch import split_command
-    from sweeper.scripts.trainings import fingerprint_source
+    from sweeper.scripts.trainings import list_changed_sources
 
     plan = confirm.open_plan(folder)
     seeds = options["seeds"]
@@ -246,8 +247,8 @@ def _resume_plan(folder: Path, script: str | None, study: str | None, options: d
     if study is not None or options["losses"] is not None:
         losses = confirm.fill_losses(_list_losses(study, options), plan.task)
         problems += confirm.list_plan_changes(plan, {"losses": losses})
-    if fingerprint_source(split_command(plan.command))[0] != plan.source:
-        problems.append("the script's source was changed, so that its trainings are no longer the same")
+    if changed := list_changed_sources(plan.sources, split_command(plan.command)):
+        problems.append(f"{join_words(changed[:3])} changed, so that trainings would no longer be of one script")
     if problems:
         raise UsageError(
             "the comparison cannot be resumed like this; restore it, or begin another with another --name:\n"
@@ -258,7 +259,7 @@ def _resume_plan(folder: Path, script: str | None, study: str | None, options: d
     return plan.model_copy(update={"seeds": seeds, "extended": True})
 
 
-def _finish(made: Any, folder: Path, seconds: float, *, changed: bool, as_json: bool) -> None:
+def _finish(made: Any, folder: Path, seconds: float, *, changed: list[str], as_json: bool) -> None:
     """Write the files, and print the answer."""
     from sweeper.report.judgement import write_judgement
     from sweeper.report.script_losses import make_end, make_lead
@@ -266,7 +267,7 @@ def _finish(made: Any, folder: Path, seconds: float, *, changed: bool, as_json: 
 
     document = made.document
     if changed:
-        note = "The script's source was changed while it was trained: later trainings may be of another script."
+        note = f"{join_words(changed[:3])} changed meanwhile: later trainings may be of another script."
         document = document.model_copy(update={"notes": (note, *document.notes)})
         made = made._replace(document=document)
     write_confirmation(made, folder)

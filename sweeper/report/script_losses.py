@@ -12,7 +12,7 @@ from sweeper.scripts.confirm import ConfirmationDocument
 def make_lead(document: ConfirmationDocument) -> list[str]:
     """Return title and answer, as markdown paragraphs."""
     trained = format_count(document.seeds, "seed")
-    more = ["More seeds would settle it:", make_fence(document.next_command, "bash")] if document.next_command else []
+    more = [f"{document.next_question}:", make_fence(document.next_command, "bash")] if document.next_command else []
     return [
         f"# Losses in {format_code(document.command)}",
         f"**{escape_md(document.head)}**",
@@ -40,8 +40,7 @@ def make_end(document: ConfirmationDocument) -> list[str]:
         f"trains what is missing and writes this report again. The trainings are in {format_code(document.folder)} "
         f"({used:,.1f} MB); [trainings.csv](trainings.csv) has a row for each, "
         "[confirmation.json](confirmation.json) all of this for programs."
-        + (f" Commit {format_code(document.commit[:12])}," if document.commit else " Source")
-        + f" {'source ' if document.commit else ''}{format_code(document.source)}.",
+        + (f" Commit {format_code(document.commit[:12])}." if document.commit else ""),
     ]
 
 

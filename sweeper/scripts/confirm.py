@@ -44,6 +44,10 @@ TUNING_SEED, FIRST_SEED = 1, 1000
 USUAL_SPREAD = 0.01
 """Standard deviation of a score between trainings of one method, before any is known: replicates of nnU-Net."""
 PLAN = "plan.json"
+NEXT_QUESTIONS: dict[Action, str] = {
+    "keep": "More seeds would settle it",
+    "change": "Whether another loss is better still, more seeds would show",
+}
 COLUMNS = tuple(TrainingRow.model_fields)
 
 
@@ -60,8 +64,8 @@ class ConfirmationPlan(Record):
     """Share of the script's length at which they are tried."""
     folds: int | None
     metric: str
-    source: str
-    """Hash of the script's source."""
+    sources: dict[str, str]
+    """Hash of each file of the script's source."""
     commit: str | None
     probe: ProbeDocument
     extended: bool = False
@@ -119,6 +123,8 @@ class ConfirmationDocument(Document):
     """The answer, in a sentence or two."""
     next_command: str
     """Command that adds seeds; "" if the answer is settled."""
+    next_question: str
+    """Question that these seeds would answer; "" if the answer is settled."""
     action: Action
     recommended: str
     """Name of the loss to train with."""
@@ -136,7 +142,8 @@ class ConfirmationDocument(Document):
     """The same at threshold 0.5 or τ = 0; null = the script decides by its own rule."""
     notes: tuple[str, ...]
     """Remarks, as sentences."""
-    source: str
+    sources: dict[str, str]
+    """Hash of each file of the script's source."""
     commit: str | None
     folder: str
 
@@ -358,6 +365,7 @@ def confirm_losses(
     document = ConfirmationDocument(
         head=_format_head(judgement.contest, action, chosen),
         next_command="" if settled else more,
+        next_question="" if settled else NEXT_QUESTIONS[action],
         action=action,
         recommended=loss.name,
         name=name,
@@ -370,7 +378,7 @@ def confirm_losses(
         judgement=judgement.document,
         plain=None if plain is None else plain.document,
         notes=tuple(_list_notes(plan, [*tuned, *rows], factors, judgement, plain)),
-        source=plan.source,
+        sources=plan.sources,
         commit=plan.commit,
         folder=str(folder),
     )
@@ -627,7 +635,7 @@ def format_confirmation(document: ConfirmationDocument) -> str:
         lines.append(f"{mark} {row.name:{width}}  {row.score:.3f}{ends}  at {factors[row.name]:.3g} × your rate")
     lines += ["", *(f"- {note}" for note in document.notes)]
     if document.next_command:
-        lines += ["", "More seeds would settle it:", f"  {document.next_command}"]
+        lines += ["", f"{document.next_question}:", f"  {document.next_command}"]
     return "\n".join(lines)
 
 

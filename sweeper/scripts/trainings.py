@@ -9,7 +9,7 @@ import re
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from math import inf
@@ -391,8 +391,8 @@ def _find_free_port() -> int:
         return int(opened.getsockname()[1])
 
 
-def fingerprint_source(words: Sequence[str]) -> tuple[str, str | None]:
-    """Return a hash of the script's source, and the commit if it is in a git repository.
+def hash_sources(words: Sequence[str]) -> dict[str, str]:
+    """Return a hash of each file of the script's source.
 
     Source is what the repository of the present folder tracks (Python, shell, YAML and TOML); else such files in the
     script's folder and one level below; and such files that the command names.
@@ -405,12 +405,23 @@ def fingerprint_source(words: Sequence[str]) -> tuple[str, str | None]:
     else:
         paths = [Path(name) for name in tracked.split("\0") if name]
     sources = sorted({p for p in [*named, *paths] if p.suffix in SOURCES and p.is_file()})[:MOST_SOURCES]
-    digest = hashlib.sha256()
+    hashes = {}
     for path in sources:
         with suppress(OSError):
-            digest.update(f"{path}\0".encode("utf-8", "surrogateescape") + path.read_bytes() + b"\0")
-    commit = None if tracked is None else _run_git("rev-parse", "HEAD")
-    return digest.hexdigest()[:16], commit.strip() if commit else None
+            hashes[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return hashes
+
+
+def list_changed_sources(before: Mapping[str, str], words: Sequence[str]) -> list[str]:
+    """Return the files that are no longer what they were; new ones change nothing that was there."""
+    now = hash_sources(words)
+    return [name for name, digest in before.items() if now.get(name) != digest]
+
+
+def get_commit() -> str | None:
+    """Return the commit of the present folder's repository; None if there is none."""
+    commit = _run_git("rev-parse", "HEAD")
+    return commit.strip() if commit else None
 
 
 def _run_git(*words: str) -> str | None:

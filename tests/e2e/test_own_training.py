@@ -186,7 +186,7 @@ def test_a_comparison_keeps_to_its_plan(sweeper: Sweeper, tmp_path: Path) -> Non
     with (tmp_path / "train.py").open("a") as file:
         file.write("# changed\n")
     status, _, error = sweeper("confirm", "--name", "train-losses", "--resume")
-    assert status == 2 and "the script's source was changed" in error
+    assert status == 2 and "train.py changed, so that trainings would no longer be of one script" in error
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from sweeper.scripts.confirm import Confirmation, ConfirmationPlan, confirm_loss
 from sweeper.scripts.contract import RESULTS
 from sweeper.scripts.launch import ScriptEnd
 from sweeper.scripts.probe import ProbeDocument
-from sweeper.scripts.trainings import ScriptTrainings, fingerprint_source, share_gpus
+from sweeper.scripts.trainings import ScriptTrainings, hash_sources, list_changed_sources, share_gpus
 from tests.support.schemas import problems
 
 PIXELS = 1000
@@ -148,7 +148,7 @@ def make_plan(script: Script, losses: str, **changes: Any) -> ConfirmationPlan:
     )
     whole = {
         "command": "train", "losses": parse_losses(losses), "seeds": 5, "rates": (1.0,), "rate_share": 0.25,
-        "folds": None, "metric": "miou", "source": "x", "commit": None, "probe": probe, **changes,
+        "folds": None, "metric": "miou", "sources": {}, "commit": None, "probe": probe, **changes,
     }  # fmt: skip
     plan = ConfirmationPlan(**whole)
     return plan.model_copy(update={"losses": fill_losses(plan.losses, plan.task)})
@@ -187,6 +187,7 @@ def test_what_is_open_names_the_command_that_would_tell(compare: Compare) -> Non
     assert (document.action, document.settled, document.seeds) == ("keep", False, 5)
     assert "Keep cross_entropy for now: dice may gain up to 0.0" in document.head
     assert document.next_command == "sweeper confirm --name own --resume --seeds 8"
+    assert document.next_question == "More seeds would settle it"
 
 
 def test_worse_losses_are_not_waited_for(compare: Compare) -> None:
@@ -385,11 +386,16 @@ def test_the_source_is_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "parts").mkdir()
     for name in ("train.py", "parts/network.py"):
         (tmp_path / name).write_text("x = 1\n")
-    first = fingerprint_source(["python", "train.py"])
-    (tmp_path / "notes.txt").write_text("no source")
-    assert fingerprint_source(["python", "train.py"]) == first and first[1] is None
+    words = ["python", "train.py"]
+    first = hash_sources(words)
+    assert {*first} == {"train.py", "parts/network.py"}
+    for new in ("notes.txt", "another_script.py"):
+        (tmp_path / new).write_text("x = 3")
+    assert list_changed_sources(first, words) == []
     (tmp_path / "parts" / "network.py").write_text("x = 2\n")
-    assert fingerprint_source(["python", "train.py"]) != first
+    assert list_changed_sources(first, words) == ["parts/network.py"]
+    (tmp_path / "train.py").unlink()
+    assert list_changed_sources(first, words) == ["parts/network.py", "train.py"]
 
 
 def test_losses_are_read() -> None:
