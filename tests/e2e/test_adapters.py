@@ -56,6 +56,17 @@ def test_a_lightning_module_that_returns_too_little_is_refused(sweeper: Sweeper)
     assert status == 2 and 'must return {"logits": …, "target": …, "names": …}, got [' in error
 
 
+@pytest.mark.slow
+def test_a_monai_training_of_volumes_can_be_compared(sweeper: Sweeper) -> None:
+    pytest.importorskip("monai", reason="needs the extra `oracles`")
+    script = ROOT / "tests" / "support" / "monai_training.py"
+    status, out, error = sweeper("probe", "--command", shlex.join([sys.executable, str(script)]), "--json")
+    assert status == 0, error
+    document = json.loads(out)
+    assert document["images"] == {"val": 2, "test": 2} and document["scores"] == {"val": "logits", "test": "logits"}
+    assert document["pairing"] in {"exact", "start"} and document["length"] == 3
+
+
 def write_tiny_dataset(folder: Path) -> None:
     """Write ten images of a bright disc as nnU-Net's data set 42."""
     root, rng = folder / "raw" / "Dataset042_Tiny", np.random.default_rng(0)
