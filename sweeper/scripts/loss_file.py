@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import get_args
 
@@ -106,11 +107,16 @@ def make_loss_text(
     )
 
 
+@cache
+def _parse_module(name: str) -> ast.Module:
+    return ast.parse((LOSSES / f"{name}.py").read_text("utf-8"))
+
+
 def _collect_sources(modules: Sequence[str], roots: set[str]) -> str:
     """Return the source of these definitions and of all that they use, in the order of the modules."""
     definitions: dict[str, ast.stmt] = {}
     for module in modules:
-        for node in ast.parse((LOSSES / f"{module}.py").read_text("utf-8")).body:
+        for node in _parse_module(module).body:
             target = node.targets[0] if isinstance(node, ast.Assign) else None
             name = target.id if isinstance(target, ast.Name) else getattr(node, "name", None)
             if name is not None:
