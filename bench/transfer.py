@@ -10,7 +10,7 @@ FOLDER holds reports of finished studies, one or more for each data set. Every f
 where there are more than two classes. All trainings of a set share splits, learning rate and, seed by seed, batches;
 they are scored on the study's test images. `collect` measures a step, and prints the total time before it starts; it
 can be cut off, and continues where it was. `table` prints for each study what was claimed and what the realistic
-training gives: the gain over cross-entropy with a 95 % interval over seeds, and the regret against the best finalist.
+training gives: the gain over cross-entropy, and the lead of the best finalist there, with 95 % intervals over seeds.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def print_table(found: list[dict[str, Any]]) -> None:
     """Print one row for each study; gains are paired by seed."""
     print(
         "| set | action | loss | claimed gain | realistic cross-entropy | realistic gain [95 %] | best finalist there "
-        "| regret | seeds |\n|---|---|---|--:|--:|--:|---|--:|--:|"
+        "| its lead over the loss [95 %] | seeds |\n|---|---|---|--:|--:|--:|---|--:|--:|"
     )
     for study in dict.fromkeys(row["study"] for row in found):
         of_study = [row for row in found if row["study"] == study]
@@ -170,10 +170,12 @@ def print_table(found: list[dict[str, Any]]) -> None:
         best = max(means, key=lambda family: means[family])
         claim = next(row["claim"] for row in of_study if row["family"] == loss)
         gain = "–" if base is None else mean_with_interval([tests[loss][seed] - base[seed] for seed in common])
+        lead = "–" if best == loss else mean_with_interval([tests[best][seed] - tests[loss][seed] for seed in common])
+        gain = "–" if loss == BASELINE else gain
         print(
             f"| {of_study[0]['set']} | {of_study[0]['action'] or '–'} | {loss} "
             f"| {'–' if claim is None else f'{claim:+.3f}'} | {'–' if base is None else f'{means[BASELINE]:.3f}'} "
-            f"| {gain} | {best} | {means[best] - means[loss]:.3f} | {len(common)} |"
+            f"| {gain} | {best} | {lead} | {len(common)} |"
         )
 
 

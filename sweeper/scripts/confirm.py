@@ -94,7 +94,8 @@ class ConfirmationPlan(Record):
 
     def count_trainings(self, seeds: int) -> float:
         """Return how many whole trainings all losses take on some number of seeds."""
-        return count_trainings(len(self.losses), seeds * (self.folds or 1), len(self.rates), self.rate_share)
+        share = 1.0 if self.probe.length is None else self.rate_share  # else the script is not made shorter
+        return count_trainings(len(self.losses), seeds * (self.folds or 1), len(self.rates), share)
 
 
 def count_trainings(losses: int, each: int, rates: int = len(RATES), share: float = RATE_SHARE) -> float:
@@ -346,8 +347,8 @@ def confirm_losses(
                 range(analysis.seeds), range(plan.folds) if plan.folds else (None,), plan.losses
             )
         ]
-        if not rows and margin is None:
-            _check_unit(name, trainings.run(jobs[:1])[0])
+        if not rows and margin is None and plan.task.test_name == "score":
+            _check_unit(name, (tuned or trainings.run(jobs[:1]))[0])
         if plan.folds and not rows:
             _check_folds(trainings.run(jobs[:: len(plan.losses)][: plan.folds]), trainings)
         rows = trainings.run(jobs)
@@ -433,9 +434,10 @@ def _check_unit(name: str, row: TrainingRow) -> None:
     Raises:
         UsageError: if the score is not within 0 to 1.
     """
-    if row.test is not None and not 0 <= row.test <= 1:
+    score = row.val if row.test is None else row.test
+    if score is not None and not 0 <= score <= 1:
         raise UsageError(
-            f"without --margin scores must lie within 0 to 1, got {row.test:.4g} from {row.loss}; say which difference "
+            f"without --margin scores must lie within 0 to 1, got {score:.4g} from {row.loss}; say which difference "
             f"does not matter, such as `sweeper confirm --name {shlex.quote(name)} --resume --margin 1` for per cent"
         )
 

@@ -299,7 +299,8 @@ class ScriptTrainings:
                 return
 
     def _read(self, row: TrainingRow, split: Split) -> SplitScores:
-        return read_split_scores(Path(row.folder), split, self._task.kinds[split], self._task.classes)
+        folder = self._base / Path(row.folder).name  # the comparison may have been moved since
+        return read_split_scores(folder, split, self._task.kinds[split], self._task.classes)
 
     def _make_counts(self, scores: SplitScores) -> ImageCounts:
         binary = self._task.classes == 2

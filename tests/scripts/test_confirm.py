@@ -367,6 +367,25 @@ def test_scores_that_need_a_margin_lose_nothing(compare: Compare) -> None:
     assert compare(script, margin=1.0).document.action == "change" and len(script.trained) == 6
 
 
+def test_the_unit_is_asked_for_after_the_first_short_training(compare: Compare) -> None:
+    script = make(kind="number", make_scores=lambda s, t, split, images: np.array([100 * s.quality(t)]))
+    with pytest.raises(UsageError, match="--margin 1"):
+        compare(script, rates=(0.5, 1.0))
+    assert {trial["kind"] for trial in script.trained} == {"search"}
+
+
+def test_a_comparison_that_was_moved_is_judged_without_a_training(
+    compare: Compare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = make(noise=0.003)
+    before = compare(script).document
+    (tmp_path / "own").rename(tmp_path / "elsewhere")
+    plan = make_plan(script, "dice")
+    moved = ScriptTrainings(["train"], tmp_path / "elsewhere", plan.task)
+    after = confirm_losses("own", tmp_path / "elsewhere", plan, moved).document
+    assert after.judgement == before.judgement and len(script.trained) == 6
+
+
 def test_gpus_are_shared_out(compare: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
     assert share_gpus(2, 2) == [{"CUDA_VISIBLE_DEVICES": "4,5"}, {"CUDA_VISIBLE_DEVICES": "6,7"}]
