@@ -65,7 +65,8 @@ def command(
     """Say which method is better, and how sure that is.
 
     SCORES: a CSV or parquet file with the columns method and score (or tp, fp, fn), and if known seed, image, group,
-    class; a folder of nnU-Net results; or mlflow:EXPERIMENT, whose runs have the parameters or tags method and seed.
+    class; a folder of nnU-Net results; one of METHOD/SEED/ with the logs of Lightning, Ultralytics, Hugging Face or
+    MMEngine (--metric names the value); or mlflow:EXPERIMENT, whose runs have the parameters or tags method and seed.
     """
     if plan and (by_verdict or options["claim"] is not None or out is not None):
         raise click.UsageError(

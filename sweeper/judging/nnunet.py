@@ -42,7 +42,10 @@ def read_tree(root: Path) -> ScoreRows:
     summaries, notes = _read_summaries(root)
     problems = list[str]()
     if not summaries:
-        problems.append("a folder of nnU-Net results must hold `summary.json` files of version 2, got none")
+        problems.append(
+            "a folder must hold nnU-Net's `summary.json` files of version 2, or METHOD/SEED/ with metrics.csv "
+            "(Lightning), results.csv (Ultralytics), trainer_state.json (Hugging Face) or scalars.json (MMEngine)"
+        )
     data_sets = sorted(
         {s.model.parent.name for s in summaries if s.trained and s.model.parent.name.startswith("Dataset")}
     )

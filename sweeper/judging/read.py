@@ -1,4 +1,4 @@
-"""Readers of scores: CSV and parquet files, nnU-Net's trees, MLflow's experiments."""
+"""Readers of scores: CSV and parquet files, nnU-Net's trees, trainers' logs, MLflow's experiments."""
 
 from __future__ import annotations
 
@@ -46,10 +46,14 @@ def read_score_file(source: str, request: ScoreRequest, runs: RunSelection | Non
     path = Path(source)
     if path.is_dir():
         from sweeper.judging.nnunet import read_tree
+        from sweeper.judging.run_logs import find_logs, read_logs
 
-        return read_tree(path)
+        is_nnunet = next(path.rglob("summary.json"), None) is not None
+        return read_logs(path, request) if not is_nnunet and find_logs(path) else read_tree(path)
     if not path.exists():
-        raise ScoresError(str(path), ["a file of scores, or a folder of nnU-Net results, must be there, got nothing"])
+        raise ScoresError(
+            str(path), ["a file of scores, or a folder of nnU-Net results or of logs, must be there, got nothing"]
+        )
     return ScoreRows(read_table(path), str(path))
 
 

@@ -106,7 +106,7 @@ def test_evaluated_folders_of_predictions_are_methods(tmp_path: Path) -> None:
 
 
 def test_what_is_no_result_is_refused_or_left_out(tmp_path: Path) -> None:
-    with pytest.raises(ScoresError, match=r"must hold `summary.json` files"):
+    with pytest.raises(ScoresError, match=r"must hold nnU-Net.s `summary.json` files"):
         sweeper.judge(tmp_path)
     tree(tmp_path)
     training = tmp_path / "Dataset001_X" / MODELS[0] / "fold_all" / "validation" / "summary.json"
