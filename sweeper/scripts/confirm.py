@@ -6,6 +6,7 @@ import csv
 import math
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -28,7 +29,7 @@ from sweeper.evidence.decision_rule import (
 )
 from sweeper.evidence.interim_analyses import SHOWING, plan_analyses
 from sweeper.judging.judgement import Judgement, JudgementDocument, judge_scores
-from sweeper.judging.rows import ScoreRequest, ScoreRows
+from sweeper.judging.rows import ScoreRequest, ScoreRows, ScoresError
 from sweeper.losses.coordinates import check_coordinates
 from sweeper.losses.families import FAMILIES
 from sweeper.scripts.loss_file import make_loss_text
@@ -360,7 +361,8 @@ def confirm_losses(
             break
     plain = None
     if plan.probe.scores["test"] == "logits":
-        plain = _judge(plan, rows, trainings, analysis, margin, plain=True)
+        with suppress(ScoresError):  # all answer one class there, whatever the loss and the seed
+            plain = _judge(plan, rows, trainings, analysis, margin, plain=True)
     loss = next(loss for loss in plan.losses if loss.name == judgement.contest.finalists[chosen].family)
     more = f"sweeper confirm --name {shlex.quote(name)} --resume --seeds {_count_next(plan.seeds)}"
     document = ConfirmationDocument(
@@ -611,9 +613,11 @@ def _list_notes(
                     f"{end:.3g} times your rate, an end of what was tried, was best for {join_words(names)}: --rates "
                     f"{wider} tries more."
                 )
-    if plain is not None:
+    usual = "threshold 0.5" if plan.task.task == "binary" else "τ = 0"
+    if plain is None and plan.probe.scores["test"] == "logits":
+        yield f"At {usual} all trainings answer alike: the operating point is needed."
+    elif plain is not None:
         action, chosen = choose_script_action(plain.contest)
-        usual = "threshold 0.5" if plan.task.task == "binary" else "τ = 0"
         if (action, plain.contest.finalists[chosen].family) != _get_answer(judgement):
             yield f"The answer hangs on the operating point. At {usual}: {_format_head(plain.contest, action, chosen)}"
     if plan.extended:

@@ -296,6 +296,19 @@ def test_a_loss_that_never_learns_is_no_mistake_of_the_scores(compare: Compare, 
     assert rows["cross_entropy"].score == rows["jaccard"].score < rows["dice"].score
 
 
+def test_networks_that_answer_one_class_at_the_plain_point_have_an_answer(compare: Compare) -> None:
+    class Low(Script):
+        def make_scores(self, trial: dict[str, Any], split: str, images: list[str]) -> Any:
+            scores = super().make_scores(trial, split, images)
+            scores[..., 200] = scores[..., 400]  # below a probability of 0.5
+            scores[..., 400] = 0
+            return scores
+
+    document = compare(make_of(Low, noise=0.004)).document
+    assert (document.action, document.plain) == ("change", None)
+    assert any(note.startswith("At threshold 0.5 all trainings answer alike") for note in document.notes)
+
+
 def test_nothing_to_compare_is_an_error(compare: Compare) -> None:
     with pytest.raises(ScriptError, match="all trainings of cross_entropy and dice diverged"):
         compare(make(finite=False))
