@@ -76,6 +76,13 @@ def fill_places(words: Sequence[str], trial: TrialDocument, folder: Path) -> lis
     return [kept.sub(lambda m: f"{{{m[1]}}}" if m[1] else str(values.get(m[2], m[0])), word) for word in words]
 
 
+def read_output(*words: str) -> str | None:
+    """Return what a program of this machine prints, such as git; None where it is missing, or ends with an error."""
+    with suppress(OSError, subprocess.SubprocessError):
+        return subprocess.run(words, capture_output=True, text=True, timeout=20, check=True).stdout
+    return None
+
+
 def run_script(
     words: Sequence[str],
     folder: Path,

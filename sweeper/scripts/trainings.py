@@ -7,7 +7,6 @@ import os
 import queue
 import re
 import socket
-import subprocess
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,7 +36,7 @@ from sweeper.scripts.contract import (
     read_split_scores,
     write_trial_folder,
 )
-from sweeper.scripts.launch import ScriptEnd, end_left_processes, fill_places, run_script
+from sweeper.scripts.launch import ScriptEnd, end_left_processes, fill_places, read_output, run_script
 from sweeper.scripts.probe import ScriptStart, find_start_problems
 
 ENDED = "ended.json"
@@ -379,10 +378,7 @@ def _list_gpus() -> list[str]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [word.strip() for word in visible.split(",") if word.strip() not in ("", "-1")]
-    try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return []
+    listed = read_output("nvidia-smi", "-L") or ""
     return [match[1] for line in listed.splitlines() if (match := re.match(r"GPU (\d+):", line))]
 
 
@@ -399,7 +395,7 @@ def hash_sources(words: Sequence[str]) -> dict[str, str]:
     script's folder and one level below; and such files that the command names.
     """
     named = [path for word in words if (path := Path(word)).suffix in SOURCES and path.is_file()]
-    tracked = _run_git("ls-files", "-z")
+    tracked = read_output("git", "ls-files", "-z")
     if tracked is None:
         folders = {path.parent for path in named}
         paths = [p for folder in folders for pattern in ("*", "*/*") for p in folder.glob(pattern)]
@@ -421,12 +417,5 @@ def list_changed_sources(before: Mapping[str, str], words: Sequence[str]) -> lis
 
 def get_commit() -> str | None:
     """Return the commit of the present folder's repository; None if there is none."""
-    commit = _run_git("rev-parse", "HEAD")
+    commit = read_output("git", "rev-parse", "HEAD")
     return commit.strip() if commit else None
-
-
-def _run_git(*words: str) -> str | None:
-    """Return what git prints; None where this is no repository, or there is no git."""
-    with suppress(OSError, subprocess.SubprocessError):
-        return subprocess.run(["git", *words], capture_output=True, text=True, timeout=20, check=True).stdout
-    return None
