@@ -46,7 +46,7 @@ class AdviceDocument(Document):
     losses: tuple[AdvisedLoss, ...]
     """The most promising first; `params` as `sweeper losses` names them, {} = the family's defaults."""
     similar: int
-    """Number of of the ledger's nearest sets are similar; 0 = the data are unlike anything measured."""
+    """Number of the ledger's nearest sets that are similar; 0 = the data are unlike anything measured."""
     stake: str
     """How much depends on the choice of the loss, in a sentence."""
     own_studies: int

@@ -19,7 +19,7 @@ class WorkerHardware(Record):
     device: str
     """`cpu`, `cuda` or `mps`."""
     devices: int
-    """Number of of them; 1 for a CPU."""
+    """Number of devices; 1 for a CPU."""
     name: str
     """Name for display."""
     precision: Precision

@@ -131,7 +131,7 @@ class FinalistRow(Record):
     trials_tried: int
     """Search trials of its family, stopped ones among them."""
     trials_completed: int
-    """Number of of them were trained to the end."""
+    """Number of these trials that were trained to the end."""
     regret: Regret | None
     probability_best: float | None
     collapses: int

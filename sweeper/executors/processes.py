@@ -147,7 +147,7 @@ class ProcessExecutor:
         """Made by `ProcessBackend.open`; `workers` are ready."""
         self._workers, self._setup, self._log, self._watchdog = workers, setup, log, watchdog
         self.workers = len(workers)
-        """Number of there are to be."""
+        """Number of workers that there are to be."""
         self._failures: Counter[int] = Counter()
         """In a row, by the place among the workers."""
 

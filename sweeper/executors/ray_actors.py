@@ -65,7 +65,7 @@ class RayExecutor:
         self._actors, self._start, self._log, self._watchdog = actors, start, log, watchdog
         self._recipe, self._start_seconds = recipe, start_seconds
         self.workers = len(actors)
-        """Number of there are to be."""
+        """Number of workers that there are to be."""
         self._nodes: dict[tuple[str, int], str] = {}
         """Where the checkpoints of trainings are, by purpose and number."""
         self._alone_since: float | None = None

@@ -95,7 +95,7 @@ class AdvisedLoss(Record):
     highest: float | None
     """The least and the largest gain there."""
     sets: int
-    """Number of sets that are."""
+    """Number of sets that are similar."""
 
 
 class LedgerDistances(NamedTuple):
@@ -112,7 +112,7 @@ class LedgerDistances(NamedTuple):
 
     @property
     def similar(self) -> int:
-        """Number of of the nearest sets, `NEIGHBOURS` at most, are similar."""
+        """Number of the nearest sets, `NEIGHBOURS` at most, that are similar."""
         return sum(distance <= self.reach for distance in self.distances[:NEIGHBOURS])
 
     @property

@@ -64,7 +64,7 @@ class ScoreTable:
     design: str | None = None
     """How the runs were tuned and seeded; None = not known."""
     folds: int | None = None
-    """Number of folds share out the images, where each run is one of them; None = runs are whole trainings."""
+    """Number of folds that share out the images, where each run is one of them; None = runs are whole trainings."""
 
     @property
     def widening(self) -> float:

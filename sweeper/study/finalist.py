@@ -50,7 +50,7 @@ class Finalist(NamedTuple):
     tried: int = 0
     """Search trials of its family."""
     completed: int = 0
-    """Number of of them were trained to the end."""
+    """Number of these trials that were trained to the end."""
     other_names: tuple[str, ...] = ()
     """Families that are this very function on these data, where nothing else was tried."""
 

@@ -54,12 +54,12 @@ Key = tuple[str, int]
 
 
 class PlannedTrainings(Record):
-    """Number of trainings of one kind there will be, and of how many steps."""
+    """Number and length of the trainings of one kind."""
 
     least: int
     most: int
     first: int
-    """Number of come before the first tested answer, at most."""
+    """Number of them that come before the first tested answer, at most."""
     steps: int
     """Steps of each."""
 

@@ -91,13 +91,13 @@ class Contender(Record):
     regret: Regret | None = None
     """Possible cost of taking it; None if unknown: one finalist, one seed, one image."""
     collapses: int = 0
-    """Number of of its trainings collapsed."""
+    """Number of its trainings that collapsed."""
     collapses_in_search: int = 0
-    """Number of trainings of the very configuration collapsed before the confirmation."""
+    """Number of trainings of the very configuration that collapsed before the confirmation."""
 
     @property
     def trainings(self) -> int:
-        """Number of trainings it was confirmed by."""
+        """Number of trainings that it was confirmed by."""
         return len(self.seeds)
 
 
@@ -121,7 +121,7 @@ class FinalistEvidence(Contender):
     trials_tried: int = 0
     """Search trials of its family, stopped ones among them."""
     trials_completed: int = 0
-    """Number of of them were trained to the end."""
+    """Number of these trials that were trained to the end."""
     run_ids: tuple[str, ...]
     points: tuple[float, ...]
     """Operating point of each run, chosen on its own validation split; with folds a seed has several runs."""
@@ -138,7 +138,7 @@ class FinalistEvidence(Contender):
     precision: tuple[float | None, ...]
     recall: tuple[float | None, ...]
     trainings_in_search: int = 0
-    """Number of there were, at the learning rates that it is confirmed at."""
+    """Number of its trainings in the search, at the learning rates that it is confirmed at."""
     miou_when_trained: float | None = None
     """Mean test mIoU over the seeds of which no training collapsed; None where all did."""
     at_defaults: bool = False

@@ -205,7 +205,7 @@ class Evaluation(Record):
     images: int
     """Number of images it was scored on."""
     val_images: int
-    """Number of there are for validation."""
+    """Number of images of validation."""
     part: PartScores | None = None
     """Scores on the images of the rungs; None at a rung, and if the rungs are scored on all images."""
     seconds: float
