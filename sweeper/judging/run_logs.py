@@ -60,8 +60,11 @@ def read_logs(root: Path, request: ScoreRequest) -> ScoreRows:
     rows = []
     for (method, seed), logs in runs.items():
         values = [value for _, entries in _keep_last(logs) if (value := _get_last(entries, metric)) is not None]
-        if len(values) == 1:
+        if len(values) == 1 and math.isfinite(values[0]):
             rows.append((method, seed, values[0]))
+        elif len(values) == 1:
+            step = "a run that diverged gets the score that it is worth"
+            problems.append(f"run {method}/{seed} must end with a finite {metric}, got {values[0]}; {step}")
         else:
             count = f"{len(values)} logs have it" if values else "none of its logs has it"
             paths = join_words([str(path) for path, _ in logs[:3]])
@@ -84,16 +87,16 @@ def _keep_last(logs: list[tuple[Path, Entries]]) -> list[tuple[Path, Entries]]:
 
 
 def _get_last(entries: Entries, metric: str) -> float | None:
+    """Return the last value; NaN where the training ended with that, and not an earlier one."""
     values = (_parse_number(entry.get(metric)) for entry in reversed(entries))
     return next((value for value in values if value is not None), None)
 
 
 def _parse_number(value: Any) -> float | None:
     try:
-        number = float(value)
+        return float(value)
     except (TypeError, ValueError):
         return None
-    return number if math.isfinite(number) else None
 
 
 def _read_entries(path: Path) -> Entries:

@@ -96,5 +96,12 @@ def test_every_log_that_cannot_be_used_is_listed(tmp_path: Path) -> None:
     assert "run ce/1 must have one log with 'val_miou', and none of its logs has it" in text
 
 
+@pytest.mark.parametrize("last", ["nan", "inf"])
+def test_a_run_that_diverged_does_not_get_its_earlier_score(tmp_path: Path, last: str) -> None:
+    (tmp_path / "dice" / "0").mkdir(parents=True)
+    (tmp_path / "dice" / "0" / "metrics.csv").write_text(f"epoch,val_miou\n0,0.8\n1,{last}\n")
+    assert f"run dice/0 must end with a finite val_miou, got {last}" in find_problems(tmp_path)
+
+
 def test_a_folder_without_results_names_what_is_read(tmp_path: Path) -> None:
     assert "nnU-Net's `summary.json` files of version 2, or METHOD/SEED/ with metrics.csv" in find_problems(tmp_path)
