@@ -138,3 +138,5 @@ def test_a_folder_of_nearly_this_name_is_suggested(tmp_path, monkeypatch):
 def test_the_images_of_a_data_set_are_answered_by_the_whole(tmp_path):
     root = folder(tmp_path / "cracks")
     assert problems(root / "images") == f"{root}/images is a part of a data set; give the whole, {root}"
+    (root / "notes").mkdir()
+    assert "a data set is a folder with images/" in problems(root / "notes")  # what is around it is not read

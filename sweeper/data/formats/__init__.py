@@ -132,8 +132,8 @@ def _explain_nothing_found(place: DataSource) -> str:
     if (export := recognise_export(place)) is not None:
         return export
     root = place.root
-    above = replace(place, root=root.parent)
-    if place.entry is None and root.parent != root and _detect_formats(above, None):
+    is_part = root.name.casefold() in (*guesses.IMAGE_WORDS, *guesses.MASK_WORDS)
+    if place.entry is None and is_part and _detect_formats(replace(place, root=root.parent), None):
         return f"{escape_for_display(root)} is a part of a data set; give the whole, {escape_for_display(root.parent)}"
     others = "; ".join(f"{name}: {fmt.text}" for name, fmt in FORMATS.items() if name not in ("folder", _GUESS))
     missing, contents = describe_missing(root), _describe_contents(root)
