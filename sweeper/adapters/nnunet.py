@@ -10,6 +10,7 @@ nnU-Net looks for trainers in its own folder: put a copy of this file into nnune
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import sys
@@ -30,7 +31,6 @@ if IN_COMPARISON:  # read by nnU-Net when it is imported
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.run import run_training
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from nnunetv2.utilities.file_path_utilities import load_json
 
 NAME = "SweeperTrainer"
 
@@ -98,10 +98,12 @@ class SweeperTrainer(nnUNetTrainer):
 
     def do_split(self) -> tuple[list[str], list[str]]:
         """Keep the next fold's validation cases out of the training."""
+        if IN_COMPARISON and self.fold == "all":
+            raise TrialError('fold must be a number, as the next fold is the validation, got "all"')
         train, test = super().do_split()
         if not IN_COMPARISON:
             return train, test
-        folds = len(load_json(f"{self.preprocessed_dataset_folder_base}/splits_final.json"))
+        folds = len(json.loads(Path(self.preprocessed_dataset_folder_base, "splits_final.json").read_text("utf-8")))
         if self.fold not in range(folds):
             raise TrialError(f"fold must be 0 to {folds - 1}, got {self.fold}")
         fold, self.fold = self.fold, (self.fold + 1) % folds
