@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
 from typing import Any
 
 import click
@@ -34,13 +33,12 @@ class SweeperCommand(click.Command):
         """
         remember_command_secrets(args)
         problems = list(_find_empty_arguments(args))
-        given_words = tuple(args)  # click takes them out of the list
         patterns = {"--images", "--masks"} & {*args}
         try:
             rest = super().parse_args(ctx, args)
         except click.BadParameter as error:
             if isinstance(error, click.MissingParameter) and error.param is not None and error.param.name == "study":
-                raise click.UsageError(f"STUDY is needed{_list_newest_studies(given_words)}", ctx) from error
+                raise click.UsageError(f"STUDY is needed{_list_newest_studies(ctx)}", ctx) from error
             name = error.param.name if error.param is not None else None
             if name and ctx.get_parameter_source(name) is ParameterSource.DEFAULT_MAP:
                 words = f"{error.message} (from --config {ctx.params.get('config')})"
@@ -58,14 +56,16 @@ class SweeperCommand(click.Command):
         return rest
 
 
-def _list_newest_studies(words: Sequence[str]) -> str:
-    """Return the names of the studies that a command without one could mean."""
+def _list_newest_studies(ctx: click.Context) -> str:
+    """Return the names of the studies that a command without one could mean, if that needs no server."""
     from sweeper.core.errors import SweeperError
     from sweeper.core.paths import STORAGE
     from sweeper.storage import list_study_names, open_storage
+    from sweeper.system.locks import get_sqlite_path
 
-    values = dict(pairwise(words))
-    url = values.get("--storage", os.environ.get("SWEEPER_STORAGE", STORAGE))
+    url = ctx.params.get("storage") or os.environ.get("SWEEPER_STORAGE", STORAGE)
+    if get_sqlite_path(url) is None:
+        return "; `sweeper studies` lists them"
     try:
         names = list_study_names(open_storage(url, create=False))
     except SweeperError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import click
@@ -11,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from sweeper import storage as studies
+from sweeper import version
 from sweeper.cli.main import COMMANDS, cli
 from sweeper.cli.options import SweeperCommand
 from tests.support.faking import new_plan
@@ -129,3 +131,17 @@ def test_a_command_without_its_study_lists_the_newest(tmp_path: Path, sweeper: S
     assert (status, out) == (2, "") and "STUDY is needed; the newest are: one, two" in err
     status, out, err = sweeper(command)
     assert (status, out) == (2, "") and "STUDY is needed; --storage: there is no file sweeper.db" in err
+    status, out, err = sweeper(command, "--storage", "postgresql://nobody@192.0.2.1/x")  # no server is asked
+    assert (status, out) == (2, "") and "STUDY is needed; `sweeper studies` lists them" in err
+
+
+def test_a_checkout_that_is_not_installed_knows_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    def find(name: str) -> str:
+        if name == "sweeper":
+            raise metadata.PackageNotFoundError(name)
+        return "1"
+
+    monkeypatch.setattr(metadata, "version", find)
+    version.versions.cache_clear()
+    assert version.versions()["sweeper"] == version.__version__
+    version.versions.cache_clear()
