@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sweeper.core.paths import CACHE, STORAGE, TRACKING
 from sweeper.core.records import Recommendation
-from sweeper.core.text import format_option
+from sweeper.core.text import format_confirm_command, format_option
 from sweeper.evidence.preferences import CARES, choose_by_preference, find_recommended_index
 from sweeper.report.card import format_card_lines, make_card
 from sweeper.report.facts import ReportFacts, collect_facts
@@ -57,8 +57,7 @@ def format_answer(
         where = format_option("--storage", storage, STORAGE) + format_option("--cache", str(cache), str(CACHE))
         lines.append(f"  sweeper export {shlex.quote(outcome.sweep.study)}{where}")
         lines.append("      the loss as a file, and a network trained with it")
-        place = format_option("--storage", storage, STORAGE)
-        lines.append(f'  sweeper confirm {shlex.quote(outcome.sweep.study)} --command "python train.py"{place}')
+        lines.append(f"  {format_confirm_command(outcome.sweep.study, storage)}")
         lines.append("      whether it holds in your own training script")
     lines += [
         f"  sweeper ui{format_option('--tracking-uri', tracking_uri, TRACKING)}",

@@ -10,6 +10,7 @@ import click
 
 from sweeper.cli.options import SweeperCommand, add_json_option, add_miss_option
 from sweeper.cli.settings_options import make_setting_option
+from sweeper.core.text import format_confirm_command
 
 
 @click.command(cls=SweeperCommand)
@@ -51,8 +52,6 @@ def command(study: str, *, storage: str, cache: Path, as_json: bool, **options: 
         click.echo(f"  weights: {made.weights} ({made.megabytes:.1f} MB), loaded by {made.model}")
     if made.onnx is not None:
         click.echo(f"  ONNX:    {made.onnx} (differs from torch by {made.onnx_difference:.1g} at most)")
-    click.echo(
-        f'  check:   sweeper confirm {study} --command "python train.py" (whether it holds in your own training)'
-    )
+    click.echo(f"  check:   {format_confirm_command(study, storage)} (whether it holds in your own training)")
     if made.huggingface is not None:
         click.echo(f"  Hub:     {made.huggingface} (model card; hf upload NAME {made.huggingface})")

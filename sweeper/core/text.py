@@ -41,6 +41,12 @@ def format_mlflow_command(study: str, storage: str = STORAGE, tracking: str = TR
     return f"sweeper mlflow {shlex.quote(study)}{places}"
 
 
+def format_confirm_command(study: str, storage: str = STORAGE) -> str:
+    """Return the command that compares a study's losses in the user's own training script."""
+    place = format_option("--storage", storage, STORAGE)
+    return f'sweeper confirm {shlex.quote(study)} --command "python train.py"{place}'
+
+
 def format_option(name: str, value: str, default: str) -> str:
     """Return an option as a command takes it, after a space; "" if it is the default.
 
