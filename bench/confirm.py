@@ -29,8 +29,10 @@ import numpy as np
 from sweeper.evidence.interim_analyses import SHOWING, plan_analyses
 from sweeper.judging.judgement import judge_scores
 from sweeper.judging.rows import ScoreRequest, ScoreRows
-from sweeper.scripts.confirm import BASELINE, choose_script_action, is_settled
-from sweeper.scripts.trainings import ScriptJob, ScriptLoss, ScriptTask, ScriptTrainings
+from sweeper.scripts.answer import is_settled
+from sweeper.scripts.comparison_plan import BASELINE
+from sweeper.scripts.scores import ScriptTask
+from sweeper.scripts.trainings import ScriptJob, ScriptLoss, ScriptTrainings
 
 SPREAD, IMAGES = 0.01, 40
 SCRIPT = """
@@ -67,11 +69,13 @@ def answer_comparison(scores: np.ndarray, *, paired: bool) -> tuple[str, int]:
             "image": [str(n) for n in places[2]],
             "score": part.ravel().tolist(),
         }
-        request = ScoreRequest(baseline=BASELINE, margin=0.01, paired_seeds=paired, level=1 - analysis.error)
-        contest = judge_scores(ScoreRows(columns, "a simulation", design="Simulated."), request).contest
-        if is_settled(contest):
+        request = ScoreRequest(
+            baseline=BASELINE, keeps_baseline=True, margin=0.01, paired_seeds=paired, level=1 - analysis.error
+        )
+        judgement = judge_scores(ScoreRows(columns, "a simulation", design="Simulated."), request)
+        if is_settled(judgement.contest):
             break
-    return choose_script_action(contest)[0], analysis.seeds
+    return judgement.decision.action or "", analysis.seeds
 
 
 def simulate(arguments: argparse.Namespace) -> None:

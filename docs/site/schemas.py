@@ -31,7 +31,7 @@ from sweeper.doctor import DoctorDocument
 from sweeper.evidence.document import RecommendationDocument
 from sweeper.judging.judgement import JudgementDocument
 from sweeper.judging.plan import PlanDocument
-from sweeper.scripts.confirm import ConfirmationDocument
+from sweeper.scripts.answer import ConfirmationDocument
 from sweeper.scripts.contract import TrialDocument
 from sweeper.scripts.probe import ProbeDocument
 from sweeper.workflow.dry_run import PreviewDocument

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 import time
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,8 @@ from sweeper.core.text import join_words
 from sweeper.system.locks import hold_folder
 
 if TYPE_CHECKING:
-    from sweeper.scripts.confirm import ConfirmationPlan
+    from sweeper.scripts.answer import Confirmation
+    from sweeper.scripts.comparison_plan import ConfirmationPlan
     from sweeper.scripts.trainings import ScriptLoss
 
 FOLDER = "confirm"
@@ -113,30 +114,34 @@ def command(
     sweeper confirm STUDY --command "python train.py"                     the finalists of a study
     sweeper confirm --losses dice_ce,tversky --command "python train.py"  these, and cross-entropy
     """
-    from sweeper.scripts import confirm
+    from sweeper.scripts import comparison_plan
+    from sweeper.scripts.confirm import confirm_losses
     from sweeper.scripts.launch import split_command
-    from sweeper.scripts.trainings import ScriptTrainings, list_changed_sources, share_gpus
+    from sweeper.scripts.sources import list_changed_sources
+    from sweeper.scripts.trainings import ScriptTrainings, share_gpus
 
     def say(line: str) -> None:
         click.echo(line, err=True)
 
     if script is None and not resume:
         raise click.UsageError('--command is needed, such as --command "python train.py"')
+    if options["rates"] == (1.0,) and options["rate_share"] is not None:
+        raise click.UsageError("--rate-share is for rates that are tried, got --rates none; leave one out")
     share_gpus(workers, gpus)
     name = name or make_comparison_name(study, script)
     folder = (CACHE.parent / FOLDER / make_folder_name(name)).resolve()
     began = time.monotonic()
     with StopRequest(say, whole=True) as stop, hold_folder(folder, f"the comparison {name!r}"):
-        if resume and (script is None or (folder / confirm.PLAN).exists()):
+        if resume and (script is None or (folder / comparison_plan.PLAN).exists()):
             plan = _resume_plan(folder, script, study, options)
         else:
             plan = _begin_plan(folder, name, script or "", study, options, say=say)
-        for line in confirm.forecast_confirmation(plan, workers):
+        for line in comparison_plan.forecast_confirmation(plan, workers):
             say(line)
         if dry_run:
             click.echo(json.dumps(plan.probe.document, indent=2) if as_json else plan.probe.text)
             return
-        confirm.write_plan(folder, plan)
+        comparison_plan.write_plan(folder, plan)
         stop.defer_signals()
         words = split_command(plan.command)
         trainings = ScriptTrainings(
@@ -150,7 +155,7 @@ def command(
             say=say,
         )
         try:
-            made = confirm.confirm_losses(name, folder, plan, trainings, margin=margin, say=say)
+            made = confirm_losses(name, folder, plan, trainings, margin=margin, say=say)
         except InterruptedSweepError as error:
             step = f"sweeper confirm --name {shlex.quote(name)} --resume"
             raise InterruptedSweepError(
@@ -169,7 +174,7 @@ def make_comparison_name(study: str | None, script: str | None) -> str:
 
 
 def _begin_plan(
-    folder: Path, name: str, script: str, study: str | None, options: dict[str, Any], *, say: Any
+    folder: Path, name: str, script: str, study: str | None, options: dict[str, Any], *, say: Callable[[str], None]
 ) -> ConfirmationPlan:
     """Probe the script, and return the plan of a new comparison.
 
@@ -177,12 +182,12 @@ def _begin_plan(
         UsageError: if there is one of this name, or the losses cannot be compared.
         ScriptError: if the script cannot be compared in.
     """
-    from sweeper.scripts import confirm
+    from sweeper.scripts import comparison_plan
     from sweeper.scripts.launch import split_command
     from sweeper.scripts.probe import probe_script
-    from sweeper.scripts.trainings import get_commit, hash_sources
+    from sweeper.scripts.sources import get_commit, hash_sources
 
-    if (folder / confirm.PLAN).exists():
+    if (folder / comparison_plan.PLAN).exists():
         raise UsageError(
             f"a comparison {name!r} was begun; `sweeper confirm --name {shlex.quote(name)} --resume` continues it, "
             "another --name begins another"
@@ -190,23 +195,27 @@ def _begin_plan(
     sources = hash_sources(split_command(script))
     losses = _list_losses(study, options)
     probe = probe_script(script, say=say)
-    plan = confirm.ConfirmationPlan(
+    plan = comparison_plan.ConfirmationPlan(
         command=script,
         losses=losses,
-        seeds=options["seeds"] or confirm.SEEDS,
-        rates=options["rates"] or confirm.RATES,
-        rate_share=options["rate_share"] or confirm.RATE_SHARE,
+        seeds=options["seeds"] or comparison_plan.SEEDS,
+        rates=options["rates"] or comparison_plan.RATES,
+        rate_share=options["rate_share"] or comparison_plan.RATE_SHARE,
         folds=options["folds"],
         metric=options["metric"] or "miou",
         sources=sources,
         commit=get_commit(),
         probe=probe,
     )
-    return plan.model_copy(update={"losses": confirm.fill_losses(losses, plan.task)})
+    if options["metric"] is not None and not plan.task.has_counts:
+        raise UsageError(
+            f"--metric is for logits and counts, and the script gives a {plan.task.kinds['test']}; leave it out"
+        )
+    return plan.model_copy(update={"losses": comparison_plan.fill_losses(losses, plan.task)})
 
 
 def _list_losses(study: str | None, options: dict[str, Any]) -> tuple[ScriptLoss, ...]:
-    from sweeper.scripts.confirm import list_study_losses, parse_losses
+    from sweeper.scripts.comparison_plan import list_study_losses, parse_losses
 
     if options["losses"] is not None:
         if study is not None:
@@ -234,19 +243,19 @@ def _resume_plan(folder: Path, script: str | None, study: str | None, options: d
     Raises:
         UsageError: if something else is wanted, or the script was changed.
     """
-    from sweeper.scripts import confirm
+    from sweeper.scripts import comparison_plan
     from sweeper.scripts.launch import split_command
-    from sweeper.scripts.trainings import list_changed_sources
+    from sweeper.scripts.sources import list_changed_sources
 
-    plan = confirm.open_plan(folder)
+    plan = comparison_plan.open_plan(folder)
     seeds = options["seeds"]
     wanted = {name: options[name] for name in ("rates", "rate_share", "folds", "metric")}
-    problems = confirm.list_plan_changes(plan, {"command": script, **wanted})
+    problems = comparison_plan.list_plan_changes(plan, {"command": script, **wanted})
     if seeds is not None and seeds < plan.seeds:
         problems.append(f"seeds were {plan.seeds}, and can only become more")
     if study is not None or options["losses"] is not None:
-        losses = confirm.fill_losses(_list_losses(study, options), plan.task)
-        problems += confirm.list_plan_changes(plan, {"losses": losses})
+        losses = comparison_plan.fill_losses(_list_losses(study, options), plan.task)
+        problems += comparison_plan.list_plan_changes(plan, {"losses": losses})
     if changed := list_changed_sources(plan.sources, split_command(plan.command)):
         problems.append(f"{join_words(changed[:3])} changed, so that trainings would no longer be of one script")
     if problems:
@@ -259,11 +268,11 @@ def _resume_plan(folder: Path, script: str | None, study: str | None, options: d
     return plan.model_copy(update={"seeds": seeds, "extended": True})
 
 
-def _finish(made: Any, folder: Path, seconds: float, *, changed: list[str], as_json: bool) -> None:
+def _finish(made: Confirmation, folder: Path, seconds: float, *, changed: list[str], as_json: bool) -> None:
     """Write the files, and print the answer."""
     from sweeper.report.judgement import write_judgement
     from sweeper.report.script_losses import make_end, make_lead
-    from sweeper.scripts.confirm import format_confirmation, format_summary, write_confirmation
+    from sweeper.scripts.answer import format_confirmation, format_summary, write_confirmation
 
     document = made.document
     if changed:
@@ -271,11 +280,10 @@ def _finish(made: Any, folder: Path, seconds: float, *, changed: list[str], as_j
         document = document.model_copy(update={"notes": (note, *document.notes)})
         made = made._replace(document=document)
     write_confirmation(made, folder)
-    parts = {"lead": make_lead(document), "end": make_end(document), "named": document.recommended}
-    path = write_judgement(made.judgement, folder, **parts)
+    path = write_judgement(made.judgement, folder, lead=make_lead(document), end=make_end(document))
     if as_json:
         click.echo(json.dumps(document.document, indent=2, allow_nan=False))
         return
     click.echo(format_confirmation(document))
     click.echo(f"\nReport: {path} (report.html, loss.py and trainings.csv next to it)")
-    print(format_summary(document, seconds), file=sys.stderr)
+    click.echo(format_summary(document, seconds), err=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sweeper.core.records import Action, Evidence, Strength, Verdict
+from sweeper.core.records import Action, Contest, Evidence, Strength, Verdict
 from sweeper.core.text import format_upper_bound
 from sweeper.evidence.decision_rule import (
     get_comparison,
@@ -35,7 +35,7 @@ class ActionChoice(NamedTuple):
     among: Sequence[int]
 
 
-def choose_action(evidence: Evidence, standing: Sequence[int], unbeaten: Sequence[int]) -> ActionChoice:
+def choose_action(evidence: Contest, standing: Sequence[int], unbeaten: Sequence[int]) -> ActionChoice:
     """Return the action by the rule above.
 
     Args:

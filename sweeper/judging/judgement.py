@@ -6,12 +6,14 @@ import math
 import shutil
 import textwrap
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar
 
 from sweeper.core.base import Record
 from sweeper.core.document import Document
 from sweeper.core.records import Contest, Interval, Regret, Scope, Strength, Verdict
 from sweeper.core.text import format_count, format_upper_bound, replace_minus
+from sweeper.evidence.action import choose_action
 from sweeper.evidence.decision_rule import get_difference, has_beaten, is_measured
 from sweeper.evidence.interim_analyses import SHOWING
 from sweeper.evidence.reasons import list_evidence_caveats
@@ -216,17 +218,18 @@ def judge_scores(scores: ScoreRows, request: ScoreRequest) -> Judgement:
     networks = None
     if table.images > 1 and min(len(runs) for runs in table.runs) < SHOWING:
         on_images = weigh_table(table, request, "images")
-        networks = (on_images, _choose_method(on_images))
+        networks = (on_images, _choose_method(on_images, request))
     claim = None if request.claim is None else check_claim(request.claim, contest, request.level)
-    return Judgement(table, contest, _choose_method(contest), networks, request.level, claim)
+    return Judgement(table, contest, _choose_method(contest, request), networks, request.level, claim)
 
 
-def _choose_method(contest: MethodContest) -> Decision:
+def _choose_method(contest: MethodContest, request: ScoreRequest) -> Decision:
     """Return the method to take of several that will do: the baseline, then the highest score."""
     names = [each.family for each in contest.finalists]
     if contest.baseline is not None:
         names.insert(0, names.pop(contest.baseline))
-    return apply_verdict_rule(contest, range(len(contest.finalists)), names, None)
+    choose = partial(choose_action, contest) if request.keeps_baseline else None
+    return apply_verdict_rule(contest, range(len(contest.finalists)), names, None, choose)
 
 
 def _format_headline(contest: MethodContest, decision: Decision, kind: str) -> str:

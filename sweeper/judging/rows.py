@@ -73,6 +73,8 @@ class ScoreRequest:
     level: float = 0.95
     claim: str | None = None
     """Such as `B > A by 0.005`: what is checked besides."""
+    keeps_baseline: bool = False
+    """Whether the baseline is recommended unless another has beaten it."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """Key → name of the column that has it, where that is another."""
 
@@ -87,7 +89,7 @@ class Rows:
         self.problems: list[str] = []
         self.notes: list[str] = []
         self.folds: int | None = None
-        """Number of folds share out the images of a rotation, whose scores are given by fold; None = no such table."""
+        """Number of folds that share out the images, where scores are given by fold; None = no such table."""
         self.keys: dict[str, npt.NDArray[np.str_]] = {}
         """Key → (rows,) texts, of those that there are."""
         self.numbers = np.zeros((0, 0))

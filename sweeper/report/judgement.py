@@ -28,9 +28,7 @@ from sweeper.report.html import write_page
 
 
 @steady_style
-def write_judgement(
-    judgement: Judgement, out: Path, *, lead: Sequence[str] = (), end: Sequence[str] = (), named: str | None = None
-) -> Path:
+def write_judgement(judgement: Judgement, out: Path, *, lead: Sequence[str] = (), end: Sequence[str] = ()) -> Path:
     """Write `OUT/{report.md, report.html, judgement.json, figures/differences.svg}`, and return the report's path.
 
     Args:
@@ -38,7 +36,6 @@ def write_judgement(
         out: folder.
         lead: markdown paragraphs in place of the report's title and headline.
         end: markdown paragraphs after all others.
-        named: the method that `lead` recommends; reasons for another are left out. None = the judgement's.
 
     Raises:
         OSError: if a file cannot be written.
@@ -47,7 +44,7 @@ def write_judgement(
     drawn = list_differences(judgement)
     save_all({"differences": drawn}, paths.figures)
     paths.document.write_text(json_text(judgement.document.document), "utf-8")
-    text = make_judgement_report(judgement, drawn.format_markdown("differences"), lead=lead, end=end, named=named)
+    text = make_judgement_report(judgement, drawn.format_markdown("differences"), lead=lead, end=end)
     write_page(text, paths.markdown)
     return paths.markdown
 
@@ -58,20 +55,18 @@ def make_judgement_report(
     *,
     lead: Sequence[str] = (),
     end: Sequence[str] = (),
-    named: str | None = None,
 ) -> str:
     """Return the report as markdown; names are escaped, in all but `lead` and `end` (see `write_judgement`)."""
     score_table, networks = judgement.table, judgement.networks
-    named = named or judgement.named
     reasons = judgement.reasons if networks is None else networks[1].reasons
     title = f"# {escape_md(score_table.scale.score)} of {len(score_table.methods)} methods, judged"
     parts = [
         *(lead or [title]),
         *([] if judgement.claim is None else [escape_md(judgement.claim.sentence)]),
         *([] if lead else [f"**{escape_md(judgement.headline)}**"]),
-        _make_methods_table(judgement, named),
+        _make_methods_table(judgement),
         figure,
-        *(_make_part("Why", reasons) if named == judgement.named else []),
+        *_make_part("Why", reasons),
         "## Every pair",
         _make_pairs_table(judgement),
         *(_make_part("What would settle it", judgement.next_steps) if not lead else []),
@@ -85,11 +80,11 @@ def _make_part(heading: str, sentences: Sequence[str]) -> list[str]:
     return [f"## {heading}", "\n".join(f"- {escape_md(each)}" for each in sentences)] if sentences else []
 
 
-def _make_methods_table(judgement: Judgement, named: str) -> str:
+def _make_methods_table(judgement: Judgement) -> str:
     score_table = judgement.table
     rows = []
     for each in judgement.decided_contest.finalists:
-        name = f"**{format_code(each.family)}**" if each.family == named else format_code(each.family)
+        name = f"**{format_code(each.family)}**" if each.family == judgement.named else format_code(each.family)
         cost = (
             MISSING
             if each.regret is None

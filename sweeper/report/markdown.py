@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from sweeper.core.paths import STORAGE, get_view_place
+from sweeper.core.paths import get_view_place
 from sweeper.core.records import SweepRecord
-from sweeper.core.text import format_count, format_option
+from sweeper.core.text import format_confirm_command, format_count
 from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.interim_analyses import SHOWING
 from sweeper.evidence.preferences import find_recommended_index
@@ -40,7 +39,7 @@ from sweeper.report.formatting import (
     mark_names,
 )
 from sweeper.report.tables import list_trainings
-from sweeper.scripts.confirm import BASELINE, SEEDS, count_trainings
+from sweeper.scripts.comparison_plan import BASELINE, SEEDS, count_trainings
 
 OPEN_REASONS, OPEN_STEPS, OPEN_CAVEATS = 110, 80, 130
 """Words of reasons, of what would settle it, and of caveats that stand in the open; the others are folded."""
@@ -174,8 +173,7 @@ def _invite_own_training(facts: ReportFacts) -> str:
         return ""
     losses = len({*(finalist.family for finalist in facts.finalists), BASELINE})
     least, most = (math.ceil(count_trainings(losses, seeds)) for seeds in (SHOWING, SEEDS))
-    place = format_option("--storage", facts.sweep.storage, STORAGE)
-    command = f'sweeper confirm {shlex.quote(facts.sweep.study)} --command "python train.py"{place}'
+    command = format_confirm_command(facts.sweep.study, facts.sweep.storage)
     return (
         "Another network may rank the losses differently. Your own script compares these with a few changed lines, "
         f"for {least} to {most} of its trainings:\n\n{make_fence(command, 'bash')}"

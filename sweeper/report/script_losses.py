@@ -6,7 +6,7 @@ import shlex
 
 from sweeper.core.text import format_count, join_words
 from sweeper.report.formatting import MISSING, escape_md, format_code, format_number, make_fence, make_table
-from sweeper.scripts.confirm import ConfirmationDocument
+from sweeper.scripts.answer import ConfirmationDocument
 
 
 def make_lead(document: ConfirmationDocument) -> list[str]:

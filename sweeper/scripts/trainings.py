@@ -8,36 +8,24 @@ import queue
 import re
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from math import inf
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import numpy as np
 from pydantic import ValidationError
 
-from sweeper.core import metrics
 from sweeper.core.base import Record
 from sweeper.core.errors import InterruptedSweepError, ScriptError, UsageError
-from sweeper.core.operating_points import TAUS, THRESHOLDS
 from sweeper.core.paths import make_slug
-from sweeper.core.records import ImageCounts, Task
 from sweeper.core.text import format_count, format_duration
-from sweeper.scripts.contract import (
-    RESULTS,
-    Split,
-    SplitScored,
-    SplitScores,
-    TrialDocument,
-    What,
-    read_events,
-    read_split_scores,
-    write_trial_folder,
-)
+from sweeper.scripts.contract import RESULTS, SplitScored, SplitScores, TrialDocument, read_events, write_trial_folder
 from sweeper.scripts.launch import ScriptEnd, end_left_processes, fill_places, read_output, run_script
 from sweeper.scripts.probe import ScriptStart, find_start_problems
+from sweeper.scripts.scores import ScriptTask
+from sweeper.system.whole_files import replace_atomically
 
 ENDED = "ended.json"
 """Record of a training that ended: it is not trained again."""
@@ -47,8 +35,6 @@ PASSING = re.compile(
 """What a device or a full memory says, and may not say again."""
 KILLED = -9
 """Status where the system ended it, most often for its memory."""
-SOURCES = {".py", ".sh", ".yaml", ".yml", ".toml"}
-MOST_SOURCES = 5_000
 
 
 class ScriptLoss(Record):
@@ -108,30 +94,6 @@ class ScriptJob(NamedTuple):
         fold = "" if self.fold is None else f", fold {self.fold}"
         rate = "" if self.lr_factor == 1 else f", {self.lr_factor:.3g} × the rate"
         return f"{self.loss.name}, seed {self.seed}{fold}{rate}"
-
-
-class ScriptTask(Record):
-    """Properties of the script's data that every training of it shares."""
-
-    task: Task
-    classes: int
-    kinds: dict[Split, What]
-    """Scores that come back of each split."""
-    metric: str
-    """Metric of logits and counts."""
-    class_pixels: tuple[int, ...]
-    """Pixels of each class, for class weights and τ."""
-
-    @property
-    def test_name(self) -> str:
-        """Name of what is compared."""
-        return metrics.METRICS[self.metric].title if self.kinds["test"] in ("logits", "counts") else "score"
-
-    @property
-    def frequencies(self) -> tuple[float, ...]:
-        """Shares of the classes; one that was not seen counts as one pixel."""
-        pixels = [max(1, n) for n in self.class_pixels]
-        return tuple(n / sum(pixels) for n in pixels)
 
 
 class ScriptTrainings:
@@ -210,8 +172,8 @@ class ScriptTrainings:
         if self._is_stopped():
             raise InterruptedSweepError("stopped", 130)
         row = self._make_row(job, start)
-        (folder / f"{ENDED}.part").write_text(row.model_dump_json(indent=2), "utf-8")
-        (folder / f"{ENDED}.part").replace(folder / ENDED)
+        with replace_atomically(folder / ENDED) as part:
+            part.write_text(row.model_dump_json(indent=2), "utf-8")
         score = "failed" if row.test is None else f"{self._task.test_name} {row.test:.4f}"
         if job.purpose == "tune" and row.val is not None:
             score = f"validation {row.val:.4f}"
@@ -263,32 +225,31 @@ class ScriptTrainings:
             raise ScriptError(
                 f"{job.title}; see {start.folder}", [f"{text}; --resume continues after it" for text in problems]
             )
-        row = TrainingRow(
+        diverged = not all(line.finite for line in start.list_events(SplitScored))
+        val = test = point = None
+        if not problems:
+            val_scores = self._task.read_scores(start.folder, "val")
+            point = self._task.choose_point(val_scores, diverged=diverged)
+            val = self._task.score_validation(val_scores, diverged=diverged)
+            if job.purpose == "confirm":
+                test_scores = self._task.read_scores(start.folder, "test")
+                test = self._task.score_split(test_scores, point, diverged=diverged)
+        return TrainingRow(
             loss=job.loss.name,
             purpose=job.purpose,
             lr_factor=job.lr_factor,
             share=job.share,
             seed=job.seed,
             fold=job.fold,
-            state="trained",
-            val=None,
-            test=None,
-            point=None,
+            state="failed" if problems else "diverged" if diverged else "trained",
+            val=val,
+            test=test,
+            point=point,
             seconds=round(start.ended.seconds, 3),
             folder=str(start.folder),
             megabytes=round(sum(p.stat().st_size for p in start.folder.rglob("*") if p.is_file()) / 1e6, 3),
+            problem=problems[0] if problems else "",
         )
-        if problems:
-            return row.model_copy(update={"state": "failed", "problem": problems[0]})
-        if not all(line.finite for line in start.list_events(SplitScored)):
-            row = row.model_copy(update={"state": "diverged"})
-        val = self._read(row, "val")
-        point = None if val.what != "logits" else self._choose_point(row, val)
-        row = row.model_copy(update={"point": point})
-        row = row.model_copy(update={"val": self._summarise(row, val, best=True)})
-        if job.purpose == "confirm":
-            row = row.model_copy(update={"test": self._summarise(row, self._read(row, "test"))})
-        return row
 
     def _find_other_kinds(self, start: ScriptStart) -> Iterator[str]:
         """Find scores of another kind than the probe's."""
@@ -297,52 +258,9 @@ class ScriptTrainings:
                 yield f"scores of {line.split} must be {kind}, as in the probe, got {line.what}; give the same in each"
                 return
 
-    def _read(self, row: TrainingRow, split: Split) -> SplitScores:
-        folder = self._base / Path(row.folder).name  # the comparison may have been moved since
-        return read_split_scores(folder, split, self._task.kinds[split], self._task.classes)
-
-    def _make_counts(self, scores: SplitScores) -> ImageCounts:
-        binary = self._task.classes == 2
-        return ImageCounts(
-            kind="histogram" if binary else "points",
-            images=tuple(range(len(scores.names))),
-            points=THRESHOLDS if binary else TAUS,
-            data=scores.data,
-        )
-
-    def _choose_point(self, row: TrainingRow, val: SplitScores) -> float:
-        """Return the operating point of a training, chosen on its validation images."""
-        if row.state == "diverged":
-            return metrics.default_operating_point(self._task.task)
-        return metrics.choose_point(self._make_counts(val), self._task.metric)
-
-    def count_pixels(self, row: TrainingRow, scores: SplitScores, *, plain: bool = False) -> metrics.Counts:
-        """Return tp, fp and fn of each image and class, (n, C, 3), at the training's own operating point.
-
-        Args:
-            row: of the training; all answers of one that diverged are wrong.
-            scores: its logits or counts.
-            plain: at 0.5 or τ = 0 instead.
-        """
-        if scores.what == "counts":
-            return scores.data.astype(np.int64)
-        usual = metrics.default_operating_point(self._task.task)
-        counts = metrics.count_at_point(self._make_counts(scores), usual if plain or row.point is None else row.point)
-        return metrics.all_wrong_counts(counts) if row.state == "diverged" else counts
-
-    def _summarise(self, row: TrainingRow, scores: SplitScores, *, best: bool = False) -> float:
-        """Return one number for a split; `best`: at the point that is best there, as the search takes it."""
-        if scores.what in ("score", "number"):
-            return float(scores.data.mean())
-        if best and scores.what == "logits" and row.state != "diverged":
-            return metrics.find_best_point(self._make_counts(scores), self._task.metric)[1]
-        counts = self.count_pixels(row, scores)
-        present = metrics.find_present_classes(counts)
-        return float(metrics.compute_objective(counts.sum(axis=0), present, self._task.metric))
-
     def read_test_scores(self, row: TrainingRow) -> SplitScores:
-        """Return the test scores of a training of the confirmation."""
-        return self._read(row, "test")
+        """Return the test scores of a training of the confirmation; its folder may have been moved with all others."""
+        return self._task.read_scores(self._base / Path(row.folder).name, "test")
 
 
 def _may_pass(ended: ScriptEnd) -> bool:
@@ -386,36 +304,3 @@ def _find_free_port() -> int:
     with socket.socket() as opened:
         opened.bind(("127.0.0.1", 0))
         return int(opened.getsockname()[1])
-
-
-def hash_sources(words: Sequence[str]) -> dict[str, str]:
-    """Return a hash of each file of the script's source.
-
-    Source is what the repository of the present folder tracks (Python, shell, YAML and TOML); else such files in the
-    script's folder and one level below; and such files that the command names.
-    """
-    named = [path for word in words if (path := Path(word)).suffix in SOURCES and path.is_file()]
-    tracked = read_output("git", "ls-files", "-z")
-    if tracked is None:
-        folders = {path.parent for path in named}
-        paths = [p for folder in folders for pattern in ("*", "*/*") for p in folder.glob(pattern)]
-    else:
-        paths = [Path(name) for name in tracked.split("\0") if name]
-    sources = sorted({p for p in [*named, *paths] if p.suffix in SOURCES and p.is_file()})[:MOST_SOURCES]
-    hashes = {}
-    for path in sources:
-        with suppress(OSError):
-            hashes[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    return hashes
-
-
-def list_changed_sources(before: Mapping[str, str], words: Sequence[str]) -> list[str]:
-    """Return the files that are no longer what they were; new ones change nothing that was there."""
-    now = hash_sources(words)
-    return [name for name, digest in before.items() if now.get(name) != digest]
-
-
-def get_commit() -> str | None:
-    """Return the commit of the present folder's repository; None if there is none."""
-    commit = read_output("git", "rev-parse", "HEAD")
-    return commit.strip() if commit else None

@@ -33,7 +33,7 @@ def hold_folder(folder: Path, title: str) -> Iterator[None]:
         UsageError: if another process has it; `title` says what it holds.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = lock_beside(folder, "folder")
+    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
     try:
         lock.acquire(timeout=0)
     except Timeout:

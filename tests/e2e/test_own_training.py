@@ -189,6 +189,41 @@ def test_a_comparison_keeps_to_its_plan(sweeper: Sweeper, tmp_path: Path) -> Non
     assert status == 2 and "train.py changed, so that trainings would no longer be of one script" in error
 
 
+SCORES_ONLY = """
+import torch
+from sweeper_trial import trial
+
+t = trial(classes=["a", "b"])
+torch.manual_seed(t.seed)
+net = torch.nn.Conv2d(1, 1, 1)
+optimizer = torch.optim.SGD(net.parameters(), lr=t.lr(0.5))
+for epoch in range(t.start, t.length(6)):
+    x = torch.randn(2, 1, 8, 8)
+    loss = t.loss(net(x), (x[:, 0] > 0).long())
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    if t.stop_after(epoch + 1):
+        break
+score = net.weight.item() % 1
+t.score("val", ["v"], [score])
+t.score("test", ["t"], [score])
+with open(__file__, "a") as file:
+    file.write("# seen\\n")
+"""
+
+
+@pytest.mark.slow
+def test_a_metric_of_own_scores_is_refused_and_a_source_that_changes_is_said(sweeper: Sweeper, tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(SCORES_ONLY)
+    words = ("confirm", "--losses", "dice", "--command", python("train.py"), "--rates", "none", "--seeds", "3")
+    status, _, error = sweeper(*words, "--metric", "dice")
+    assert status == 2 and "--metric is for logits and counts, and the script gives a score" in error
+    status, out, error = sweeper(*words)
+    assert status == 0, error
+    assert "train.py changed meanwhile: later trainings may be of another script." in out
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [
@@ -199,6 +234,8 @@ def test_a_comparison_keeps_to_its_plan(sweeper: Sweeper, tmp_path: Path) -> Non
         (("--command", "python x.py", "--losses", "dice", "--rates", "0,1"), "must be above 0, got '0'"),
         (("--command", "python x.py", "--losses", "dice", "--rates", "a"), "a fraction such as 1/3"),
         (("--command", "python x.py", "--losses", "dice", "--rate-share", "2"), "must be at most 1"),
+        (("--command", "python x.py", "--losses", "dice", "--rates", "none", "--rate-share", "1/2"), "leave one out"),
+        (("--command", "python x.py", "--losses", "dice_ce:mix=2"), "`mix` must be"),
         (("--command", "python x.py", "--losses", "dice", "--seeds", "2"), "is not in the range"),
         (("--command", "python x.py | tee", "--losses", "dice"), "one program with its arguments"),
         (("--name", "none", "--resume"), "there is none in"),

@@ -1,0 +1,257 @@
+"""The plan of a comparison in the user's training: which losses, how tuned, how many seeds, at what cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import ValidationError
+from scipy import stats
+
+from sweeper.core.base import Record
+from sweeper.core.errors import UsageError
+from sweeper.core.records import InterimAnalysis, Task
+from sweeper.core.text import format_count, format_duration_range, join_words, suggest_correction
+from sweeper.evidence.interim_analyses import SHOWING, plan_analyses
+from sweeper.losses.families import FAMILIES
+from sweeper.scripts.loss_file import make_loss_text
+from sweeper.scripts.probe import ProbeDocument
+from sweeper.scripts.scores import ScriptTask
+from sweeper.scripts.trainings import ScriptLoss
+from sweeper.space.search_space import load_space, make_default_choice
+from sweeper.system.whole_files import replace_atomically
+
+BASELINE = "cross_entropy"
+SEEDS, RATES, RATE_SHARE = 5, (1 / 3, 1.0, 3.0), 0.25
+"""Defaults of a comparison: most seeds, factors of the script's rate, share of its length at which they are tried."""
+USUAL_SPREAD = 0.01
+"""Standard deviation of a score between trainings of one method that the forecast assumes, before any is known."""
+PLAN = "plan.json"
+
+
+class ConfirmationPlan(Record):
+    """Everything that a resumed comparison repeats: `plan.json` in its folder."""
+
+    command: str
+    losses: tuple[ScriptLoss, ...]
+    seeds: int
+    """Most seeds of the confirmation."""
+    rates: tuple[float, ...]
+    """Factors of the script's learning rate that are tried for each loss; (1,) = it is not tuned."""
+    rate_share: float
+    """Share of the script's length at which they are tried."""
+    folds: int | None
+    metric: str
+    sources: dict[str, str]
+    """Hash of each file of the script's source."""
+    commit: str | None
+    probe: ProbeDocument
+    extended: bool = False
+    """Whether `seeds` was raised on the way."""
+
+    @property
+    def task(self) -> ScriptTask:
+        """Properties of the script's data, as the probe found them."""
+        return ScriptTask(
+            task="binary" if len(self.probe.class_pixels) == 2 else "multiclass",
+            classes=len(self.probe.class_pixels),
+            kinds=self.probe.scores,
+            metric=self.metric,
+            class_pixels=tuple(self.probe.class_pixels.values()),
+        )
+
+    @property
+    def paired(self) -> bool:
+        """Whether trainings of one seed are compared pair by pair."""
+        return self.probe.pairing != "none"
+
+    @property
+    def analyses(self) -> tuple[InterimAnalysis, ...]:
+        """The planned interim analyses."""
+        return plan_analyses(SHOWING, self.seeds)
+
+    def count_trainings(self, seeds: int) -> float:
+        """Return how many whole trainings all losses take on some number of seeds."""
+        share = 1.0 if self.probe.length is None else self.rate_share  # else the script is not made shorter
+        return count_trainings(len(self.losses), seeds * (self.folds or 1), len(self.rates), share)
+
+
+def count_trainings(losses: int, each: int, rates: int = len(RATES), share: float = RATE_SHARE) -> float:
+    """Return how many whole trainings a comparison takes, of so many losses with `each` trainings after the tuning."""
+    return losses * (each + (rates * share if rates > 1 else 0.0))
+
+
+def parse_losses(text: str) -> tuple[ScriptLoss, ...]:
+    """Read `cross_entropy,dice_ce,tversky:fn_weight=0.7`; several parameters of one loss are joined by `;`.
+
+    Cross-entropy is added if it is missing: the others are measured against it.
+
+    Raises:
+        UsageError: with all that is wrong.
+    """
+    losses, problems = list[ScriptLoss](), list[str]()
+    for word in filter(None, (part.strip() for part in text.split(","))):
+        family, _, rest = word.partition(":")
+        params: dict[str, float] = {}
+        for pair in filter(None, rest.split(";")):
+            key, _, value = pair.partition("=")
+            try:
+                params[key.strip()] = float(value)
+            except ValueError:
+                problems.append(f"{word}: must be FAMILY:NAME=NUMBER, got {pair!r}")
+        losses.append(ScriptLoss(name=word, family=family, params=params))
+        if family not in FAMILIES:
+            problems.append(
+                f"{family!r} is no family{suggest_correction(family, FAMILIES)}; `sweeper losses` lists them"
+            )
+        elif wrong := _find_loss_problems(losses[-1]):
+            problems.append(wrong)
+    losses = _add_baseline(losses)
+    names = [loss.name for loss in losses]
+    problems += [f"{name} is there twice" for name in dict.fromkeys(names) if names.count(name) > 1]
+    if len(losses) < 2:
+        problems.append(f"one loss or more must be compared with {BASELINE}, got none")
+    if problems:
+        raise UsageError("--losses cannot be compared:\n" + "\n".join(f"  - {text}" for text in problems))
+    return tuple(losses)
+
+
+def _find_loss_problems(loss: ScriptLoss) -> str | None:
+    """Return what is wrong with a loss for two classes and for several, before the script says which it has."""
+    problems = []
+    for task in get_args(Task):
+        shares = (0.9, 0.1) if task == "binary" else (0.8, 0.1, 0.1)
+        try:
+            _fill_loss(loss, task, shares)
+            return None
+        except UsageError as error:
+            problems.append(str(error))
+    return problems[-1]
+
+
+def _fill_loss(loss: ScriptLoss, task: Task, shares: Sequence[float]) -> ScriptLoss:
+    """Return a loss with all parameters: the given ones, else the first ones of a search on such data.
+
+    Raises:
+        UsageError: with all that is wrong with it.
+    """
+    space = load_space({"binary": "full", "multiclass": "full_multiclass"}[task])
+    family = next((each for each in space.families if each.family == loss.family), None)
+    imbalance = shares[0] / sum(shares[1:]) if task == "binary" else max(shares) / min(shares)
+    starts = {} if family is None else make_default_choice(family, space, imbalance).params
+    params = {**starts, **loss.params}
+    make_loss_text(loss.family, params, task, shares)
+    return loss.model_copy(update={"params": params})
+
+
+def _add_baseline(losses: list[ScriptLoss]) -> list[ScriptLoss]:
+    if any(loss.name == BASELINE for loss in losses):
+        return losses
+    return [ScriptLoss(name=BASELINE, family=BASELINE, params={}), *losses]
+
+
+def list_study_losses(finalists: Sequence[tuple[str, Mapping[str, float]]]) -> tuple[ScriptLoss, ...]:
+    """Return the finalists of a study, family and parameters, as losses for a script.
+
+    Cross-entropy is added; losses that need more than logits and labels are left out, and your own.
+    """
+    losses = [ScriptLoss(name=family, family=family, params=dict(params)) for family, params in finalists]
+    usable = [loss for loss in losses if loss.family in FAMILIES and FAMILIES[loss.family].needs_map is None]
+    return tuple(_add_baseline(usable))
+
+
+def fill_losses(losses: Sequence[ScriptLoss], task: ScriptTask) -> tuple[ScriptLoss, ...]:
+    """Return the losses with all parameters, for the script's own classes.
+
+    Raises:
+        UsageError: with all that is wrong with them.
+    """
+    filled, problems = list[ScriptLoss](), list[str]()
+    for loss in losses:
+        try:
+            filled.append(_fill_loss(loss, task.task, task.frequencies))
+        except UsageError as error:
+            problems.append(str(error))
+    if problems:
+        raise UsageError("\n".join(problems))
+    return tuple(filled)
+
+
+def open_plan(folder: Path) -> ConfirmationPlan:
+    """Read the plan of a comparison that was begun.
+
+    Raises:
+        UsageError: if there is none, or it cannot be read.
+    """
+    try:
+        return ConfirmationPlan.model_validate_json((folder / PLAN).read_text("utf-8"))
+    except OSError as error:
+        raise UsageError(
+            f"--resume needs a comparison that was begun, and there is none in {folder}; leave --resume out"
+        ) from error
+    except ValidationError as error:
+        what = error.errors()[0]
+        raise UsageError(
+            f"{folder / PLAN} must be a plan as this version writes it, and {'.'.join(map(str, what['loc']))} is not: "
+            f"{what['msg']}; begin again with another --name"
+        ) from error
+
+
+def write_plan(folder: Path, plan: ConfirmationPlan) -> None:
+    """Write a plan into its folder, which is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with replace_atomically(folder / PLAN) as part:
+        part.write_text(plan.model_dump_json(indent=2), "utf-8")
+
+
+def list_plan_changes(plan: ConfirmationPlan, wanted: Mapping[str, Any]) -> list[str]:
+    """Return what is wanted otherwise than the plan has it; None = not given."""
+    return [
+        f"{name.replace('_', '-')} was {getattr(plan, name)}, and is now {value}"
+        for name, value in wanted.items()
+        if value is not None and getattr(plan, name) != value
+    ]
+
+
+def forecast_confirmation(plan: ConfirmationPlan, workers: int) -> tuple[str, ...]:
+    """Return what it costs, and how precise the answer will be, in lines."""
+    first, last = plan.analyses[0], plan.analyses[-1]
+    least, most = plan.count_trainings(first.seeds), plan.count_trainings(last.seeds)
+    cost = (
+        f"{math.ceil(least)} to {math.ceil(most)} whole trainings" if most > least else f"{math.ceil(most)} trainings"
+    )
+    if plan.probe.seconds_per_training is not None:
+        each = plan.probe.seconds_per_training / workers
+        cost += f", {format_duration_range(least * each, most * each)} at {format_count(workers, 'training')} a time"
+    is_known = plan.task.has_counts  # else the score's unit is not
+    widths = [
+        f"± {_compute_width(plan, analysis) * (USUAL_SPREAD if is_known else 1):.{3 if is_known else 1}f} after "
+        f"{format_count(analysis.seeds, 'seed')}"
+        for analysis in ((first, last) if most > least else (last,))
+    ]
+    spread = (
+        f"if trainings of one loss spread by {USUAL_SPREAD:g}"
+        if is_known
+        else "in standard deviations of the scores of one loss's trainings"
+    )
+    how = "paired by seed" if plan.paired else "unpaired, as the script does not repeat its trainings"
+    tuned = (
+        f"each loss tries {join_words([f'{rate:.3g}' for rate in plan.rates])} times your rate on "
+        f"{plan.rate_share:.3g} of the length"
+        if len(plan.rates) > 1
+        else "your rate for each loss"
+    )
+    return (
+        f"{len(plan.losses)} losses: {join_words([loss.name for loss in plan.losses])}; {tuned}",
+        f"Cost: {cost}",
+        f"A difference will be known to {' and '.join(widths)}, {spread}, {how}",
+    )
+
+
+def _compute_width(plan: ConfirmationPlan, analysis: InterimAnalysis) -> float:
+    """Return half the interval's width, in standard deviations of a training's score."""
+    freedom = (analysis.seeds - 1) * (1 if plan.paired else 2)
+    quantile = float(stats.t.ppf(1 - analysis.error / 2, freedom))
+    return quantile * math.sqrt(2 / analysis.seeds)
