@@ -83,6 +83,10 @@ class PlanDocument(Document):
     seeds: int
     """Trainings of each method in the pilot: the fewest."""
     images: int | None
+    sd_low: float
+    """The true spread of trainings is at least this times the pilot's, with 97.5 %."""
+    sd_high: float
+    """At most this times."""
     pairs: tuple[PairPlan, ...]
 
 
@@ -144,8 +148,15 @@ def plan_experiment(judgement: Judgement) -> PlanDocument:
         paired_seeds=contest.paired,
         seeds=seeds,
         images=images,
+        sd_low=_compute_spread_ratio(seeds - 1, 0.975),
+        sd_high=_compute_spread_ratio(seeds - 1, 0.025),
         pairs=tuple(map(plan_pair, others)),
     )
+
+
+def _compute_spread_ratio(freedom: int, share: float) -> float:
+    """Return how many times the estimated standard deviation the true one is, at a quantile of χ²."""
+    return math.sqrt(freedom / float(stats.chi2.ppf(share, freedom)))
 
 
 def compute_power(
@@ -225,6 +236,11 @@ def format_plan(document: PlanDocument) -> str:
             + ", ".join(f"± {row.width:.3g} with {row.seeds} seeds ({row.power:.0%})" for row in pair.widths),
             f"  {format_count(document.seeds, 'seed')} as here: differences from {pair.detectable:.2g} on are seen",
         ]
+    lines += [
+        "",
+        f"The spread of {format_count(document.seeds, 'training')} is itself uncertain: the true one may be "
+        f"{document.sd_low:.2g} to {document.sd_high:.2g} times as large (95 %), the seeds about the square of that.",
+    ]
     return "\n".join(lines)
 
 

@@ -75,6 +75,7 @@ def test_more_seeds_and_images_are_never_worse_and_the_plan_asks_for_the_fewest(
     assert [row.images for row in pair.rows] == [40, 80, 160] and needed == sorted(needed, reverse=True)
     widths = [row.width for row in pair.widths]
     assert widths == sorted(widths, reverse=True)
+    assert (document.sd_low, document.sd_high) == pytest.approx((0.624, 2.453), abs=1e-3)  # tables of χ², 5 degrees
     assert not problems(document.document)
 
 
