@@ -1,7 +1,7 @@
 """How often `sweeper confirm` is wrong, and what it adds to a training.
 
     python bench/confirm.py equal [--simulations 1000] [--losses 2] [--seeds 5] [--gap 0]
-    python bench/confirm.py real [--sweeps 20] [--losses weighted_ce:pos_weight=1] [--faults shuffles_unseeded]
+    python bench/confirm.py real [--sweeps 20] [--losses A,B] [--faults shuffles_unseeded] [--seeds 5]
     python bench/confirm.py overhead [--repetitions 7]
 
 `equal` draws scores of images for trainings of several losses, and applies the interim analyses, the stop rule and the
@@ -102,6 +102,7 @@ def compare_really(arguments: argparse.Namespace) -> None:
         with tempfile.TemporaryDirectory() as folder:
             words = [sys.executable, str(script), f"seeds+{100 * (number + 1)}", *arguments.faults.split()]
             command = ["--command", shlex.join(words), "--losses", arguments.losses, "--rates", "none", "--json"]
+            command += ["--seeds", str(arguments.seeds)]
             run = subprocess.run(
                 [sys.executable, "-m", "sweeper", "confirm", *command], cwd=folder, capture_output=True, text=True,
                 env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}, check=False,
@@ -151,6 +152,7 @@ def main() -> None:
     real.add_argument("--sweeps", type=int, default=20)
     real.add_argument("--losses", default="weighted_ce:pos_weight=1")
     real.add_argument("--faults", default="shuffles_unseeded")
+    real.add_argument("--seeds", type=int, default=5)
     real.set_defaults(call=compare_really)
     overhead = commands.add_parser("overhead")
     overhead.add_argument("--repetitions", type=int, default=7)

@@ -3,6 +3,7 @@
     python examples/train_plain.py DATA
 
     sweeper probe --command "python examples/train_plain.py DATA"
+    sweeper confirm --losses dice_ce,tversky --command "python examples/train_plain.py DATA"
 
 DATA has images/ and masks/ of the same names, as `sweeper synth 'cracks?images=20&size=64&foreground=0.08' DATA` writes
 them. Lines with `t.` are for sweeper, all others the script's own.

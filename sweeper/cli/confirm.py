@@ -168,7 +168,7 @@ def command(
 def make_comparison_name(study: str | None, script: str | None) -> str:
     """Return the name of a comparison that was given none: the study's, or the script's file."""
     if study is not None:
-        return f"{study}-own"
+        return f"own-{study}"
     words = [Path(word).stem for word in shlex.split(script or "") if word.endswith((".py", ".sh"))]
     return f"{words[0] if words else 'own'}-losses"
 

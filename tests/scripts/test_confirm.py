@@ -17,12 +17,11 @@ from sweeper.report.judgement import write_judgement
 from sweeper.report.script_losses import make_end, make_lead
 from sweeper.scripts import confirm, trainings
 from sweeper.scripts.answer import Confirmation, write_confirmation
-from sweeper.scripts.comparison_plan import ConfirmationPlan, fill_losses, forecast_confirmation, parse_losses
+from sweeper.scripts.comparison_plan import ConfirmationPlan, fill_losses, parse_losses
 from sweeper.scripts.confirm import confirm_losses
 from sweeper.scripts.contract import RESULTS
 from sweeper.scripts.launch import ScriptEnd
 from sweeper.scripts.probe import ProbeDocument
-from sweeper.scripts.sources import hash_sources, list_changed_sources
 from sweeper.scripts.trainings import ScriptTrainings, share_gpus
 from tests.support.schemas import problems
 
@@ -413,65 +412,6 @@ def test_gpus_are_shared_out(compare: Compare, monkeypatch: pytest.MonkeyPatch) 
     script = make()
     compare(script)
     assert all(int(environment["MASTER_PORT"]) > 1023 for environment in script.environments)
-
-
-def test_the_source_is_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "parts").mkdir()
-    for name in ("train.py", "parts/network.py"):
-        (tmp_path / name).write_text("x = 1\n")
-    words = ["python", "train.py"]
-    first = hash_sources(words)
-    assert {*first} == {"train.py", "parts/network.py"}
-    for new in ("notes.txt", "another_script.py"):
-        (tmp_path / new).write_text("x = 3")
-    assert list_changed_sources(first, words) == []
-    (tmp_path / "parts" / "network.py").write_text("x = 2\n")
-    assert list_changed_sources(first, words) == ["parts/network.py"]
-    (tmp_path / "train.py").unlink()
-    assert list_changed_sources(first, words) == ["parts/network.py", "train.py"]
-
-
-def test_losses_are_read() -> None:
-    losses = parse_losses("dice_ce:mix=0.2;pos_weight=3, tversky:fn_weight=0.7,cross_entropy")
-    assert [(loss.name, loss.family) for loss in losses] == [
-        ("dice_ce:mix=0.2;pos_weight=3", "dice_ce"), ("tversky:fn_weight=0.7", "tversky"),
-        ("cross_entropy", "cross_entropy"),
-    ]  # fmt: skip
-    assert losses[0].params == {"mix": 0.2, "pos_weight": 3.0}
-    assert [loss.name for loss in parse_losses("dice")] == ["cross_entropy", "dice"]
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("", "got none"), ("cross_entropy", "got none"), ("dice,dice", "dice is there twice"),
-        ("dicee", "'dicee' is no family, did you mean `dice`?"), ("boundary", "logits and labels only, got boundary"),
-        ("tversky:fn_weight", "must be FAMILY:NAME=NUMBER, got 'fn_weight'"),
-        ("dice_ce:mix=2", "`mix` must be"), ("focal:gama=2", "`gama` is not a hyper-parameter"),
-    ],
-)  # fmt: skip
-def test_losses_that_cannot_be_compared_are_refused(text: str, words: str) -> None:
-    with pytest.raises(UsageError, match=words):
-        parse_losses(text)
-
-
-def test_parameters_are_filled_from_the_literature_and_checked() -> None:
-    plan = make_plan(make(), "weighted_ce,tversky:fn_weight=0.6")
-    filled = {loss.family: loss.params for loss in plan.losses}
-    assert filled["tversky"] == {"fn_weight": 0.6} and filled["weighted_ce"]["pos_weight"] > 1
-    with pytest.raises(UsageError, match="`pos_weight` is not a hyper-parameter"):
-        make_plan(make(classes=4), "dice_ce:pos_weight=3")  # right for two classes
-
-
-def test_cost_and_precision_are_said_before(compare: Compare) -> None:
-    plan = make_plan(make(), "dice,tversky", rates=(1 / 3, 1.0, 3.0))
-    losses, cost, width = forecast_confirmation(plan, 2)
-    assert "3 losses: cross_entropy, dice and tversky; each loss tries 0.333, 1 and 3 times your rate on 0.25" in losses
-    assert cost == "Cost: 12 to 18 whole trainings, 5.6 to 8.6 min at 2 trainings a time"
-    assert width.startswith("A difference will be known to ± 0.049 after 3 seeds and ± 0.0") and "paired" in width
-    *_, width = forecast_confirmation(make_plan(make(kind="number", pairing="none"), "dice"), 1)
-    assert "± 2.8 after 3 seeds" in width and "in standard deviations of the scores" in width and "unpaired" in width
 
 
 def test_the_files_say_what_the_answer_says(compare: Compare, tmp_path: Path) -> None:

@@ -1,0 +1,26 @@
+"""Which files a script is of, and which of them changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sweeper.scripts.sources import hash_sources, list_changed_sources
+
+
+def test_the_source_is_recognised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "parts").mkdir()
+    for name in ("train.py", "parts/network.py"):
+        (tmp_path / name).write_text("x = 1\n")
+    words = ["python", "train.py"]
+    first = hash_sources(words)
+    assert {*first} == {"train.py", "parts/network.py"}
+    for new in ("notes.txt", "another_script.py"):
+        (tmp_path / new).write_text("x = 3")
+    assert list_changed_sources(first, words) == []
+    (tmp_path / "parts" / "network.py").write_text("x = 2\n")
+    assert list_changed_sources(first, words) == ["parts/network.py"]
+    (tmp_path / "train.py").unlink()
+    assert list_changed_sources(first, words) == ["parts/network.py", "train.py"]
