@@ -16,7 +16,7 @@ from sweeper.cli.options import SweeperCommand, add_json_option
 from sweeper.cli.settings_options import make_setting_option
 from sweeper.cli.signals import StopRequest
 from sweeper.core.errors import InterruptedSweepError, UsageError
-from sweeper.core.paths import CACHE, make_folder_name
+from sweeper.core.paths import COMPARISONS, make_folder_name
 from sweeper.core.text import join_words
 from sweeper.system.locks import hold_folder
 
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from sweeper.scripts.answer import Confirmation
     from sweeper.scripts.comparison_plan import ConfirmationPlan
     from sweeper.scripts.trainings import ScriptLoss
-
-FOLDER = "confirm"
-"""Folder of the comparisons, next to the cache."""
 
 
 def _parse_factor(text: str) -> float:
@@ -129,7 +126,7 @@ def command(
         raise click.UsageError("--rate-share is for rates that are tried, got --rates none; leave one out")
     share_gpus(workers, gpus)
     name = name or make_comparison_name(study, script)
-    folder = (CACHE.parent / FOLDER / make_folder_name(name)).resolve()
+    folder = (COMPARISONS / make_folder_name(name)).resolve()
     began = time.monotonic()
     with StopRequest(say, whole=True) as stop, hold_folder(folder, f"the comparison {name!r}"):
         if resume and (script is None or (folder / comparison_plan.PLAN).exists()):

@@ -22,6 +22,8 @@ CACHE = Path(".sweeper") / "cache"
 """Decoded data sets, one folder per content digest."""
 STATUS = Path(".sweeper") / "status"
 """Folder of the status files of running sweeps, one per study."""
+COMPARISONS = Path(".sweeper") / "confirm"
+"""Comparisons of losses in the user's script: a folder each, with a folder for each training."""
 REPORTS = Path("reports")
 
 
@@ -131,6 +133,16 @@ class JudgementPaths:
         self.html = folder / "report.html"
         self.document = folder / "judgement.json"
         self.figures = folder / "figures"
+
+
+class ConfirmationPaths(JudgementPaths):
+    """Paths of the files of a comparison's report: a judgement's, and these."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.confirmation = folder / "confirmation.json"
+        self.loss = folder / "loss.py"
+        self.trainings = folder / "trainings.csv"
 
 
 View = Literal["sweep", "finalists"]

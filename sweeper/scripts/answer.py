@@ -10,6 +10,7 @@ from typing import ClassVar, NamedTuple
 
 from sweeper.core.base import Record
 from sweeper.core.document import Document, json_text
+from sweeper.core.paths import ConfirmationPaths
 from sweeper.core.records import Action, Contest
 from sweeper.core.text import format_count, format_duration, join_words, replace_minus
 from sweeper.evidence.decision_rule import get_comparison, get_difference, has_beaten, has_enough_seeds
@@ -223,9 +224,10 @@ def write_confirmation(made: Confirmation, out: Path) -> None:
         OSError: if a file cannot be written.
     """
     out.mkdir(parents=True, exist_ok=True)
-    (out / "confirmation.json").write_text(json_text(made.document.document), "utf-8")
-    (out / "loss.py").write_text(made.loss_text, "utf-8")
-    with (out / "trainings.csv").open("w", newline="", encoding="utf-8") as file:
+    paths = ConfirmationPaths(out)
+    paths.confirmation.write_text(json_text(made.document.document), "utf-8")
+    paths.loss.write_text(made.loss_text, "utf-8")
+    with paths.trainings.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(TrainingRow.model_fields))
         writer.writeheader()
         writer.writerows(row.model_dump() for row in made.document.trainings)
