@@ -32,7 +32,7 @@ from sweeper.judging.rows import ScoreRequest, ScoreRows
 from sweeper.scripts.answer import is_settled
 from sweeper.scripts.comparison_plan import BASELINE
 from sweeper.scripts.scores import ScriptTask
-from sweeper.scripts.trainings import ScriptJob, ScriptLoss, ScriptTrainings
+from sweeper.scripts.trainings import ScriptJob, ScriptLoss, ScriptStarter, ScriptTrainings
 
 SPREAD, IMAGES = 0.01, 40
 SCRIPT = """
@@ -131,7 +131,7 @@ def time_overhead(arguments: argparse.Namespace) -> None:
             subprocess.run(words, env=environment, check=True, capture_output=True)
             times["by itself"].append(time.monotonic() - begun)
             begun = time.monotonic()
-            ScriptTrainings(words, folder, task).run([ScriptJob(loss, "confirm", number)])
+            ScriptTrainings(ScriptStarter(words), folder, task).run([ScriptJob(loss, "confirm", number)])
             times["by sweeper"].append(time.monotonic() - begun)
         medians = {name: statistics.median(values) for name, values in times.items()}
         extra = statistics.median(b - a for a, b in zip(*times.values(), strict=True))

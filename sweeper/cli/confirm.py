@@ -115,7 +115,7 @@ def command(
     from sweeper.scripts.confirm import confirm_losses
     from sweeper.scripts.launch import split_command
     from sweeper.scripts.sources import list_changed_sources
-    from sweeper.scripts.trainings import ScriptTrainings, share_gpus
+    from sweeper.scripts.trainings import ScriptStarter, ScriptTrainings, share_gpus
 
     def say(line: str) -> None:
         click.echo(line, err=True)
@@ -141,16 +141,15 @@ def command(
         comparison_plan.write_plan(folder, plan)
         stop.defer_signals()
         words = split_command(plan.command)
-        trainings = ScriptTrainings(
+        starter = ScriptStarter(
             words,
-            folder,
-            plan.task,
             seconds=time_limit or float("inf"),
             workers=workers,
             gpus_each=gpus,
             is_stopped=lambda: stop.status is not None,
             say=say,
         )
+        trainings = ScriptTrainings(starter, folder, plan.task, say)
         try:
             made = confirm_losses(name, folder, plan, trainings, margin=margin, say=say)
         except InterruptedSweepError as error:

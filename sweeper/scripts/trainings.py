@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from sweeper.core.base import Record
 from sweeper.core.errors import InterruptedSweepError, ScriptError, UsageError
 from sweeper.core.paths import make_slug
+from sweeper.core.records import Task
 from sweeper.core.text import format_count, format_duration
 from sweeper.scripts.contract import RESULTS, SplitScored, SplitScores, TrialDocument, read_events, write_trial_folder
 from sweeper.scripts.launch import ScriptEnd, end_left_processes, fill_places, read_output, run_script
@@ -96,14 +97,12 @@ class ScriptJob(NamedTuple):
         return f"{self.loss.name}, seed {self.seed}{fold}{rate}"
 
 
-class ScriptTrainings:
-    """Trains a script as often as wanted, some trainings at a time."""
+class ScriptStarter:
+    """Starts whole trainings by a script, some at a time, each on its share of the GPUs."""
 
     def __init__(
         self,
         words: Sequence[str],
-        base: Path,
-        task: ScriptTask,
         *,
         seconds: float = inf,
         workers: int = 1,
@@ -115,25 +114,89 @@ class ScriptTrainings:
 
         Args:
             words: of the command.
-            base: folder of the trainings' folders.
-            task: what they share.
-            seconds: that one may take.
+            seconds: that one training may take.
             workers: trainings at a time.
             gpus_each: GPUs of each training; 0 = all trainings see all.
             is_stopped: whether to end what runs and start no more.
-            say: is given a line for each training that ended.
+            say: is given a line where a training is started once more.
 
         Raises:
             UsageError: if there are fewer GPUs than the trainings need.
         """
-        self._words, self._base, self._task = words, base, task
-        self._seconds, self._workers = seconds, workers
-        self._is_stopped, self._say = is_stopped, say
+        self._words, self.seconds, self.workers = words, seconds, workers
+        self.is_stopped, self._say = is_stopped, say
         self._slots: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
         for slot in share_gpus(workers, gpus_each):
             self._slots.put(slot)
-        self._failure: BaseException | None = None
         self._writing = threading.Lock()  # ast.parse of Python 3.11 fails in two threads at once
+
+    def train(
+        self, trial: TrialDocument, folder: Path, task: Task, frequencies: Sequence[float], title: str
+    ) -> ScriptStart:
+        """Train once, and once more where the device or the memory failed; return the last start.
+
+        Args:
+            trial: what the training is to use.
+            folder: of the training; where it exists, an earlier process of the training was stopped.
+            task: of the loss.
+            frequencies: shares of the classes, for the loss.
+            title: the training in words.
+
+        Raises:
+            InterruptedSweepError: if it was stopped.
+            LossError: if the loss cannot be made.
+        """
+        slot = self._slots.get()
+        try:
+            start = self._start(trial, folder, task, frequencies, slot)
+            if _may_pass(start.ended) and not self.is_stopped():
+                self._say(f"{title}: {start.ended.last[-1] if start.ended.last else 'killed'}; once more")
+                start = self._start(trial, folder, task, frequencies, slot)
+        finally:
+            self._slots.put(slot)
+        if self.is_stopped():
+            raise InterruptedSweepError("stopped", 130)
+        return start
+
+    def _start(
+        self, trial: TrialDocument, folder: Path, task: Task, frequencies: Sequence[float], slot: dict[str, str]
+    ) -> ScriptStart:
+        if self.is_stopped():
+            raise InterruptedSweepError("stopped", 130)
+        if folder.exists():
+            trial = trial.model_copy(update={"resumed": True})
+            end_left_processes(folder)
+            for path in [folder / RESULTS, folder / "stop", *folder.glob("val*.npz"), *folder.glob("test*.npz")]:
+                path.unlink(missing_ok=True)
+        with self._writing:
+            write_trial_folder(folder, trial, task, frequencies)
+        ended = run_script(
+            fill_places(self._words, trial, folder),
+            folder,
+            seconds=self.seconds,
+            is_done=self.is_stopped,
+            grace=0.0,
+            environment={**slot, "MASTER_PORT": str(_find_free_port())},
+        )
+        return ScriptStart(folder, trial, ended, read_events(folder))
+
+
+class ScriptTrainings:
+    """Trains a script as often as a comparison wants, some trainings at a time."""
+
+    def __init__(
+        self, starter: ScriptStarter, base: Path, task: ScriptTask, say: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """Make it; nothing is started.
+
+        Args:
+            starter: starts the script.
+            base: folder of the trainings' folders.
+            task: what they share.
+            say: is given a line for each training that ended.
+        """
+        self._starter, self._base, self._task, self._say = starter, base, task, say
+        self._failure: BaseException | None = None
 
     def run(self, jobs: Iterable[ScriptJob]) -> list[TrainingRow]:
         """Return the rows of these trainings; those that ended before are not trained again.
@@ -143,7 +206,7 @@ class ScriptTrainings:
             InterruptedSweepError: if it was stopped.
         """
         self._failure = None
-        with ThreadPoolExecutor(self._workers, "training") as pool:
+        with ThreadPoolExecutor(self._starter.workers, "training") as pool:
             rows = list(pool.map(self._run_job, jobs))
         if self._failure is not None:
             raise self._failure
@@ -161,33 +224,6 @@ class ScriptTrainings:
         folder = self._base / job.folder
         with suppress(OSError, ValidationError):
             return TrainingRow.model_validate_json((folder / ENDED).read_text("utf-8"))
-        slot = self._slots.get()
-        try:
-            start = self._start_training(job, folder, slot)
-            if _may_pass(start.ended) and not self._is_stopped():
-                self._say(f"{job.title}: {start.ended.last[-1] if start.ended.last else 'killed'}; once more")
-                start = self._start_training(job, folder, slot)
-        finally:
-            self._slots.put(slot)
-        if self._is_stopped():
-            raise InterruptedSweepError("stopped", 130)
-        row = self._make_row(job, start)
-        with replace_atomically(folder / ENDED) as part:
-            part.write_text(row.model_dump_json(indent=2), "utf-8")
-        score = "failed" if row.test is None else f"{self._task.test_name} {row.test:.4f}"
-        if job.purpose == "tune" and row.val is not None:
-            score = f"validation {row.val:.4f}"
-        self._say(f"{job.title}: {score if row.state != 'diverged' else 'diverged'}, {format_duration(row.seconds)}")
-        return row
-
-    def _start_training(self, job: ScriptJob, folder: Path, slot: dict[str, str]) -> ScriptStart:
-        if self._is_stopped():
-            raise InterruptedSweepError("stopped", 130)
-        resumed = folder.exists()
-        if resumed:
-            end_left_processes(folder)
-            for path in [folder / RESULTS, folder / "stop", *folder.glob("val*.npz"), *folder.glob("test*.npz")]:
-                path.unlink(missing_ok=True)
         trial = TrialDocument(
             kind="search" if job.purpose == "tune" else "confirm",
             family=job.loss.family,
@@ -197,20 +233,17 @@ class ScriptTrainings:
             share=job.share,
             splits=("val",) if job.purpose == "tune" else ("val", "test"),
             fold=job.fold,
-            resumed=resumed,
             class_pixels=self._task.class_pixels,
         )
-        with self._writing:
-            write_trial_folder(folder, trial, self._task.task, self._task.frequencies)
-        ended = run_script(
-            fill_places(self._words, trial, folder),
-            folder,
-            seconds=self._seconds,
-            is_done=self._is_stopped,
-            grace=0.0,
-            environment={**slot, "MASTER_PORT": str(_find_free_port())},
-        )
-        return ScriptStart(folder, trial, ended, read_events(folder))
+        start = self._starter.train(trial, folder, self._task.task, self._task.frequencies, job.title)
+        row = self._make_row(job, start)
+        with replace_atomically(folder / ENDED) as part:
+            part.write_text(row.model_dump_json(indent=2), "utf-8")
+        score = "failed" if row.test is None else f"{self._task.test_name} {row.test:.4f}"
+        if job.purpose == "tune" and row.val is not None:
+            score = f"validation {row.val:.4f}"
+        self._say(f"{job.title}: {score if row.state != 'diverged' else 'diverged'}, {format_duration(row.seconds)}")
+        return row
 
     def _make_row(self, job: ScriptJob, start: ScriptStart) -> TrainingRow:
         """Return the row of a training that ended.
@@ -218,7 +251,7 @@ class ScriptTrainings:
         Raises:
             ScriptError: if it is of the confirmation, and gave no scores.
         """
-        problems = list(find_start_problems(start, self._seconds))
+        problems = list(find_start_problems(start, self._starter.seconds))
         if not problems:
             problems += self._find_other_kinds(start)
         if problems and job.purpose == "confirm":

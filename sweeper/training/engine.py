@@ -21,7 +21,6 @@ from typing import Literal
 
 from sweeper.core import metrics
 from sweeper.core.records import (
-    Collapse,
     Conditions,
     Evaluation,
     ImageCounts,
@@ -37,10 +36,10 @@ from sweeper.data.split import select_stratified_subset
 from sweeper.data.store import PixelStore
 from sweeper.system.clocks import get_running_seconds
 from sweeper.training.checkpoint import Checkpoint
-from sweeper.training.collapse import find_never_predicted, judge_collapse
 from sweeper.training.initial_networks import InitialNetworks
 from sweeper.training.network_in_training import NetworkInTraining
 from sweeper.training.resident_store import ResidentStore
+from sweeper.training.scores import judge_end, score_counts
 
 RUNG_COST = 0.03
 """Share of a trial's work that one rung may cost, counting a training pixel as three evaluated ones."""
@@ -95,7 +94,7 @@ class StudyTraining(NetworkInTraining):
         self._clock, self._started = clock, clock()
         """The last one is later by all the time that it waited."""
         self._recipe, self._dataset = conditions.recipe, conditions.dataset
-        self._task, self._split = conditions.dataset.task, get_split(conditions, spec.seed, spec.fold)
+        self._split = get_split(conditions, spec.seed, spec.fold)
         super().__init__(spec, conditions, store, place, images=self._split.train, starts=starts, resident=resident)
         self._rungs = self._recipe.rungs(spec.steps)
         self._rung_images = select_stratified_subset(self._dataset, self._split.val, self._select_affordable_images())
@@ -207,15 +206,7 @@ class StudyTraining(NetworkInTraining):
         last = self._progress.evaluations[-1]
         if self._progress.last is None:  # that evaluation is in a checkpoint, its counts are not
             self._progress.last = self._evaluator.count(self._steps.average.model, self._rung_images)[0]
-        collapse = at_default = Collapse.DIVERGED
-        absent: tuple[str, ...] = ()
-        if not self._progress.diverged:
-            chosen = metrics.count_at_point(self._progress.last, last.point)
-            collapse = judge_collapse(chosen)
-            at_default = judge_collapse(
-                metrics.count_at_point(self._progress.last, metrics.default_operating_point(self._task))
-            )
-            absent = find_never_predicted(chosen, self._dataset.classes)
+        end = judge_end(self._progress.last, last.point, self._conditions, diverged=self._progress.diverged)
         test, detail, predictions = None, None, None
         if self._spec.purpose in ("confirm", "longer") and state == "complete" and not self._progress.diverged:
             test, detail, predictions = self._score_test(last.point)
@@ -225,9 +216,9 @@ class StudyTraining(NetworkInTraining):
             state=state,
             value=last.value,
             evaluations=tuple(self._progress.evaluations),
-            collapse=collapse,
-            collapse_at_default=at_default,
-            never_predicted=absent,
+            collapse=end.collapse,
+            collapse_at_default=end.collapse_at_default,
+            never_predicted=end.never_predicted,
             val=self._count_validation(),
             test=test,
             detail=detail,
@@ -240,31 +231,7 @@ class StudyTraining(NetworkInTraining):
         )
 
     def _score_images(self, counts: ImageCounts) -> PartScores:
-        """Objective and metrics of these images; the least where the training diverged, which is 0 of most metrics."""
-        default = metrics.default_operating_point(self._task)
-        tuned, metric = self._recipe.threshold == "tuned", self._recipe.metric
-        groups = self._conditions.dataset.list_groups(counts.images)
-        point = default
-        if tuned and self._spec.purpose == "confirm":
-            point = metrics.choose_point(counts, metric, groups)
-        elif tuned:
-            point = metrics.find_best_point(counts, metric, groups)[0]
-        at_chosen = metrics.count_at_point(counts, point)
-        compared = metrics.count_at_point(metrics.select_metric_counts(counts, metric), point)
-        if self._progress.diverged:
-            value = metrics.metric_floor(compared.sum(axis=0), metrics.find_present_classes(compared), metric)
-        else:
-            summed = metrics.sum_image_rows(compared, metric, groups)
-            value = float(metrics.compute_objective(summed, metrics.find_present_classes(compared), metric))
-        # What NaN logits were counted as is no answer, and must not read like a constant one.
-        score = metrics.zero_scores if self._progress.diverged else metrics.compute_scores
-        return PartScores(
-            value=value,
-            point=point,
-            chosen=score(at_chosen),
-            default=score(metrics.count_at_point(counts, default)),
-            images=len(counts.images),
-        )
+        return score_counts(counts, self._spec, self._conditions, diverged=self._progress.diverged)
 
     def _count_validation(self) -> ImageCounts | None:
         """Return the last counts if they are of all validation images, which only a verdict needs."""

@@ -22,7 +22,7 @@ from sweeper.scripts.confirm import confirm_losses
 from sweeper.scripts.contract import RESULTS
 from sweeper.scripts.launch import ScriptEnd
 from sweeper.scripts.probe import ProbeDocument
-from sweeper.scripts.trainings import ScriptTrainings, share_gpus
+from sweeper.scripts.trainings import ScriptStarter, ScriptTrainings, share_gpus
 from tests.support.schemas import problems
 
 PIXELS = 1000
@@ -128,7 +128,8 @@ def compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compare:
         options = {name: changes.pop(name) for name in ("margin", "is_stopped", "say") if name in changes}
         plan = make_plan(script, losses, **changes)
         keep = {"margin": options.pop("margin")} if "margin" in options else {}
-        training = ScriptTrainings(["train"], tmp_path / "own", plan.task, workers=workers, **options)
+        starter = ScriptStarter(["train"], workers=workers, **options)
+        training = ScriptTrainings(starter, tmp_path / "own", plan.task, options.get("say", lambda _: None))
         return confirm_losses("own", tmp_path / "own", plan, training, **keep)
 
     return run
@@ -213,7 +214,7 @@ def test_false_changes_are_rare(compare: Compare, tmp_path: Path, monkeypatch: p
         monkeypatch.setattr(trainings, "run_script", script.run)
         plan = make_plan(script, "dice")
         made = confirm_losses(
-            "a", tmp_path / f"{sweep}", plan, ScriptTrainings(["x"], tmp_path / f"{sweep}", plan.task)
+            "a", tmp_path / f"{sweep}", plan, ScriptTrainings(ScriptStarter(["x"]), tmp_path / f"{sweep}", plan.task)
         )
         changes += made.document.action == "change"
     assert changes < 20
@@ -395,7 +396,7 @@ def test_a_comparison_that_was_moved_is_judged_without_a_training(
     before = compare(script).document
     (tmp_path / "own").rename(tmp_path / "elsewhere")
     plan = make_plan(script, "dice")
-    moved = ScriptTrainings(["train"], tmp_path / "elsewhere", plan.task)
+    moved = ScriptTrainings(ScriptStarter(["train"]), tmp_path / "elsewhere", plan.task)
     after = confirm_losses("own", tmp_path / "elsewhere", plan, moved).document
     assert after.judgement == before.judgement and len(script.trained) == 6
 
