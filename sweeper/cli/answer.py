@@ -56,9 +56,12 @@ def format_answer(
     if recommendation.recommended is not None:
         where = format_option("--storage", storage, STORAGE) + format_option("--cache", str(cache), str(CACHE))
         lines.append(f"  sweeper export {shlex.quote(outcome.sweep.study)}{where}")
-        lines.append("      the loss as a file, and a network trained with it")
-        lines.append(f"  {format_confirm_command(outcome.sweep.study, storage)}")
-        lines.append("      whether it holds in your own training script")
+        if outcome.sweep.conditions.recipe.command is not None:
+            lines.append("      the loss as a file, for your script")
+        else:
+            lines.append("      the loss as a file, and a network trained with it")
+            lines.append(f"  {format_confirm_command(outcome.sweep.study, storage)}")
+            lines.append("      whether it holds in your own training script")
     lines += [
         f"  sweeper ui{format_option('--tracking-uri', tracking_uri, TRACKING)}",
         "      every training, in MLflow",

@@ -36,6 +36,9 @@ IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
 class Recipe(Record):
     """Settings by which every trial of a study is trained and scored. Defaults are those for a CPU."""
 
+    command: str | None = None
+    """The user's script that trains, with its arguments; None = sweeper trains. `steps` are then per cent of the
+    script's own length, learning rates factors of its own rate, and network, crops and batches are the script's."""
     model: UserCode | None = None
     """The user's function that makes the network; None = `arch` with `encoder`, of segmentation-models-pytorch."""
     arch: str = "unet"
@@ -102,6 +105,10 @@ class Recipe(Record):
         if self.model is not None or self.arch not in _WITH_STAGES:
             return None
         return tuple(self.decoder_width * 2**stage for stage in reversed(range(self.encoder_depth)))
+
+    def format_steps(self, steps: int) -> str:
+        """Return a length in words: `200 steps`, or per cent of the script's own."""
+        return f"{steps:,} steps" if self.command is None else f"{steps:,} % of the script's length"
 
     @property
     def stride(self) -> int:

@@ -106,6 +106,11 @@ def train_recommended(
         InterruptedSweepError: if `stop` said so; the message says where the checkpoint is.
     """
     answer = load_answer(storage, name, "train")
+    if (command := answer.sweep.conditions.recipe.command) is not None:
+        raise UsageError(
+            f"study {name!r} was trained by your script, which makes the network: put the loss of `sweeper export "
+            f"{name}` into it in place of t.loss, and run {command}"
+        )
     conditions, images, split = make_conditions(answer, options, messages)
     spec = make_final_spec(answer, conditions, options, len(images))
     folder = get_weights_dir(options.cache, name)

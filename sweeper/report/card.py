@@ -110,6 +110,8 @@ def format_recipe(recipe: Recipe) -> str:
 
 
 def _format_network(recipe: Recipe) -> str:
+    if recipe.command is not None:
+        return f"your training script, {recipe.command}"
     if recipe.model is not None:
         return f"the network {recipe.model.name} on {_format_crops(recipe)}"
     weights = {"none": "without pretrained weights", "imagenet": "with ImageNet weights"}.get(
@@ -162,7 +164,9 @@ def _make_verdict_headline(facts: ReportFacts, recommended: Recommended) -> str:
 
 def _format_settings(facts: ReportFacts, recommended: Recommended) -> str:
     parts = [f"`{name}` {format_significant(value)}" for name, value in recommended.params.items()]
-    parts.append(f"learning rate {format_significant(recommended.lr)}")
+    is_factor = facts.sweep.conditions.recipe.command is not None
+    rate = format_significant(recommended.lr)
+    parts.append(f"{rate} × your learning rate" if is_factor else f"learning rate {rate}")
     if facts.recommendation.misses is not None:
         return " · ".join([f"`{recommended.family}`", *parts])
     if recommended.threshold is not None:
@@ -350,7 +354,9 @@ def _make_scope_row(facts: ReportFacts) -> str:
     """Return the recipe, the budget, and how many images and seeds this is based on."""
     evidence, recipe = facts.recommendation.evidence, facts.sweep.conditions.recipe
     steps = recipe.steps if evidence is None else recipe.confirm_steps
-    text = f"{_format_network(recipe)}, {steps:,} steps, batch {recipe.batch_size}"
+    text = f"{_format_network(recipe)}, {recipe.format_steps(steps)}"
+    if recipe.command is None:
+        text += f", batch {recipe.batch_size}"
     if facts.chosen is None or evidence is None:
         return text
     made = "synthetic " if facts.sweep.conditions.dataset.synthetic else ""

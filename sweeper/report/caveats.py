@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sweeper.core.recipe import Recipe
 from sweeper.core.records import list_trainers
 from sweeper.core.text import format_significant, join_words
 from sweeper.data.folds import NOT_HELD_OUT
@@ -37,6 +38,13 @@ def list_caveats(facts: ReportFacts) -> list[str]:
 
 def _list_scope_caveats(facts: ReportFacts) -> Iterator[str]:
     recipe = facts.sweep.conditions.recipe
+    if recipe.command is not None:
+        yield (
+            f"It holds for {format_recipe(recipe)} at {recipe.format_steps(recipe.confirm_steps)}. Another network or "
+            "schedule can change the order."
+        )
+        yield from _list_tuning_caveats(recipe)
+        return
     passes = recipe.confirm_steps * recipe.batch_size / len(search_split(facts).train)
     yield (
         f"It holds for {format_recipe(recipe)} at {recipe.confirm_steps:,} steps (each training image is drawn about "
@@ -47,11 +55,7 @@ def _list_scope_caveats(facts: ReportFacts) -> Iterator[str]:
             f"{recipe.confirm_steps:,} steps is a short training. Short budgets favour losses that learn fast, "
             "overlap losses above all; repeat with a larger `--confirm-steps` before a long training depends on it."
         )
-    if recipe.confirm_steps != recipe.steps:
-        yield (
-            f"Learning rates and hyper-parameters were tuned at {recipe.steps:,} steps and are used at "
-            f"{recipe.confirm_steps:,}. This assumes that the same values suit both, for every loss."
-        )
+    yield from _list_tuning_caveats(recipe)
     if facts.sweep.conditions.dataset.synthetic:
         yield "The images are synthetic: this shows how the tool works, not which loss suits your data."
     if recipe.encoder_weights == "none" and recipe.model is None:
@@ -66,6 +70,14 @@ def _list_scope_caveats(facts: ReportFacts) -> Iterator[str]:
         yield (
             f"The search maximised {facts.objective}. {escape_prose(recipe.metric)} was not where this report was "
             "written: finalists are compared by mIoU."
+        )
+
+
+def _list_tuning_caveats(recipe: Recipe) -> Iterator[str]:
+    if recipe.confirm_steps != recipe.steps:
+        yield (
+            f"Learning rates and hyper-parameters were tuned at {recipe.format_steps(recipe.steps)} and are used at "
+            f"{recipe.confirm_steps:,}. This assumes that the same values suit both, for every loss."
         )
 
 

@@ -36,7 +36,7 @@ def make_finalists_table(facts: ReportFacts) -> str:
     header = [
         "loss",
         "parameters",
-        "learning rate",
+        "learning rate" if facts.sweep.conditions.recipe.command is None else "× your learning rate",
         f"test {facts.metric} [{format_level(0.95)}]",
         f"vs cross-entropy [{format_level(usual)}]",
     ]

@@ -168,8 +168,8 @@ def _make_context(facts: ReportFacts, ui_url: str) -> dict[str, object]:
 
 
 def _invite_own_training(facts: ReportFacts) -> str:
-    """Return how to compare the finalists in the reader's own script, with its cost; "" if nothing is recommended."""
-    if facts.recommendation.recommended is None:
+    """Return how to compare the finalists in the reader's own script, with its cost; "" if there is nothing to do."""
+    if facts.recommendation.recommended is None or facts.sweep.conditions.recipe.command is not None:
         return ""
     losses = len({*(finalist.family for finalist in facts.finalists), BASELINE})
     least, most = (math.ceil(count_trainings(losses, seeds)) for seeds in (SHOWING, SEEDS))
@@ -234,8 +234,8 @@ def _search_head(facts: ReportFacts) -> str:
     more = ", ".join(format_count(n, name) for name, n in rest if n)
     limit = "" if sweep.timeout is None else f" Time limit of the sweep: {format_elapsed(sweep.timeout)}."
     return (
-        f"{requested}, {recipe.steps:,} steps each, seed {sweep.conditions.seed}. Values are from the validation "
-        f"split, {point}.{f' In addition: {more}.' if more else ''}{limit}"
+        f"{requested}, {recipe.format_steps(recipe.steps)} each, seed {sweep.conditions.seed}. Values are from the "
+        f"validation split, {point}.{f' In addition: {more}.' if more else ''}{limit}"
     )
 
 
@@ -278,7 +278,8 @@ def _describe_device(sweep: SweepRecord) -> str:
 
 
 def _describe_recipe(facts: ReportFacts) -> str:
-    fields = facts.sweep.conditions.recipe.model_dump()
+    recipe = facts.sweep.conditions.recipe
+    fields = recipe.model_dump(exclude={"command"} if recipe.command is None else None)
     texts = {k: f"{v:g}" if isinstance(v, float) else str(v) for k, v in fields.items() if v is not None}
     rows = [[format_code(name), escape_md(texts.get(name, MISSING))] for name in fields]
     return make_table(["recipe", "value"], rows, left=2)

@@ -9,6 +9,8 @@ from math import inf
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple, TypeVar
 
+from pydantic import Field
+
 from sweeper.core.document import Document
 from sweeper.core.errors import ScriptError
 from sweeper.core.paths import CACHE
@@ -53,6 +55,8 @@ class ProbeDocument(Document):
     scores: dict[Split, What]
     """Scores that came back of each split. They decide what can be claimed."""
     images: dict[Split, int]
+    names: dict[Split, tuple[str, ...]] = Field(default_factory=dict, exclude=True, repr=False)
+    """Names of the images of each split; not in the JSON."""
     class_pixels: dict[str, int]
     """Pixels of each class in the batches of one start."""
     ignored_pixels: int
@@ -376,6 +380,7 @@ def _make_document(command: str, done: Sequence[ScriptStart]) -> ProbeDocument:
         pairing=pairing,
         scores={split: split_scores.what for split, split_scores in scores.items()},
         images={split: len(split_scores.names) for split, split_scores in scores.items()},
+        names={split: split_scores.names for split, split_scores in scores.items()},
         class_pixels=dict(zip(begun.classes, pixels, strict=False)),
         ignored_pixels=pixels[-1],
         length=final.length,

@@ -75,6 +75,8 @@ def suggest_remedies(results: Sequence[TrialResult], conditions: Conditions, min
     recipe, dataset = conditions.recipe, conditions.dataset
     steps = max((r.spec.steps for r in results), default=recipe.steps)
     tips = ["check that images and labels belong together (sweeper profile)"]
+    if recipe.command is not None:
+        return f"{HELP}: {tips[0]}, and a longer training (--steps {min(100, 4 * steps)})"
     if recipe.encoder_weights == "none" and recipe.model is None and not dataset.synthetic:
         tips.append("pretrained weights (--encoder-weights imagenet)")
     tips.append(f"more steps (--steps {4 * steps})" if minutes is None else f"more time (--resume --minutes {minutes})")

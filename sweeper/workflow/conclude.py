@@ -146,7 +146,8 @@ def _format_paste(
         dataset.classes,
         [float(n) for n in sweep.conditions.count_pixels_seen(train)],
         point=point,
-        optimizer=OptimizerSettings(lr, recipe.weight_decay, recipe.warmup, recipe.decay),
+        # A script has an optimiser of its own.
+        optimizer=None if recipe.command else OptimizerSettings(lr, recipe.weight_decay, recipe.warmup, recipe.decay),
         image_frequencies=[float(n) for n in dataset.count_class_pixels(train)] if recipe.crops == "balanced" else None,
         each=None if evidence is None or chosen is None else _image_threshold_rule(evidence, chosen),
         metric=recipe.metric,

@@ -121,7 +121,8 @@ def make_preview(
             state = read_study_state(study, plan, request)
             trainings = count_trainings_left(plan, request, state)
             workers = prepared.executor.workers
-            pace = measure_training_pace(prepared.executor, plan, messages.warn) if trainings else None
+            is_measured = trainings and plan.conditions.recipe.command is None  # the probe says what a script costs
+            pace = measure_training_pace(prepared.executor, plan, messages.warn) if is_measured else None
     conditions = plan.conditions
     split = get_split(conditions, conditions.seed)
     return PreviewDocument(
@@ -180,7 +181,7 @@ def format_preview(preview: PreviewDocument) -> str:
             "trainings, each scored on the fold that it did not see"
         )
     if preview.trainings:
-        lines += [f"plan: {plan_text(preview.trainings)}", *filter(None, [preview.steps])]
+        lines += [f"plan: {plan_text(preview.trainings, preview.recipe)}", *filter(None, [preview.steps])]
     else:
         lines.append(
             f"nothing is left to train: the study has its {preview.trials_done} trials and the confirmations they "

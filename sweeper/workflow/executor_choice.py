@@ -6,21 +6,33 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext
 from functools import partial
+from math import inf
 
 from sweeper.core.errors import UsageError
 from sweeper.executors.inline import InlineBackend
 from sweeper.executors.processes import ProcessBackend
 from sweeper.executors.protocol import Backend
 from sweeper.executors.separate_process import SubprocessBackend
-from sweeper.workflow.settings import Settings
+from sweeper.workflow.settings import Settings, parse_duration
 
 
 def make_backend(settings: Settings, cores: int, warn: Callable[[str], None]) -> Backend:
     """Return the requested backend; its workers begin to load what they need at once.
 
     Raises:
-        UsageError: if Ray is asked for and not installed, or there is no cluster at its address.
+        UsageError: if the script's command cannot be given so; if Ray is asked for and not installed, or there is no
+            cluster at its address.
     """
+    if settings.command is not None:
+        from sweeper.executors.user_script import ScriptBackend
+
+        return ScriptBackend(
+            settings.command,
+            workers=settings.workers or 1,
+            gpus_each=settings.gpus_per_trial or 0,
+            seconds=parse_duration(settings.time_limit) if settings.time_limit else inf,
+            log=warn,
+        )
     if settings.executor == "inline":
         return InlineBackend(settings.device, warn, threads=settings.threads)
     if settings.executor == "ray":

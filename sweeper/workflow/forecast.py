@@ -17,6 +17,7 @@ from sweeper.core.events import (
     TrainingResumed,
     WorkerLost,
 )
+from sweeper.core.recipe import Recipe
 from sweeper.core.records import TrialResult
 from sweeper.core.text import (
     format_count,
@@ -162,13 +163,13 @@ def format_answer_times(times: SecondsLeft) -> str:
     return f"first tested answer in {format_duration_range(times.least, times.first_answer)}{last}"
 
 
-def plan_text(trainings: Mapping[str, PlannedTrainings]) -> str:
+def plan_text(trainings: Mapping[str, PlannedTrainings], recipe: Recipe) -> str:
     """Return the planned trainings in one sentence; empty if there are none."""
     phrases = {
-        "search": "{n} of at most {steps} steps",
+        "search": "{n} of at most {steps}",
         "recheck": "{n} for the finalists' learning rates",
-        "confirm": "{n} of {steps} steps to confirm them",
-        "longer": "{n} of {steps} steps for the longer look",
+        "confirm": "{n} of {steps} to confirm them",
+        "longer": "{n} of {steps} for the longer look",
     }
     parts = []
     for phase, each in trainings.items():
@@ -178,7 +179,7 @@ def plan_text(trainings: Mapping[str, PlannedTrainings]) -> str:
             if each.least == each.most
             else f"{each.least} to {format_count(each.most, noun)}"
         )
-        parts.append(phrases[phase].format(n=number, steps=each.steps))
+        parts.append(phrases[phase].format(n=number, steps=recipe.format_steps(each.steps)))
     return join_words(parts)
 
 

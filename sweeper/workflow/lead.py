@@ -226,7 +226,7 @@ def _announce_forecast(session: StudySession, request: StudyRequest) -> Forecast
     study, plan, display = session.study, session.prepared.plan, session.display
     to_come = count_trainings_left(plan, request, read_study_state(study, plan, request))
     if to_come:
-        display.log(f"plan: {plan_text(to_come)}")
+        display.log(f"plan: {plan_text(to_come, plan.conditions.recipe)}")
         if studies.read_budget_probe(study.user_attrs) is None and (steps := format_steps(plan, request)):
             display.log(steps)
     limit = lambda: None if request.timeout is None else max(0.0, request.timeout - session.gone())  # noqa: E731

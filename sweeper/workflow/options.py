@@ -66,7 +66,7 @@ class StudyRequest(NamedTuple):
     """Whether the search ends by itself before its total, once trials bring no gain: where none was given."""
 
 
-MACHINE = ("device", "executor", "ray_address", "workers", "threads")
+MACHINE = ("device", "executor", "ray_address", "workers", "threads", "command", "gpus_per_trial", "time_limit")
 """Settings that say how a machine is used; a resume takes those of the study's sessions before."""
 
 
@@ -116,7 +116,9 @@ def resolve_request(options: Mapping[str, Any], held: int = 0) -> StudyRequest:
         budget=resolve_budget_mode(options),
         until=options.get("until", "settled"),
         confirm_steps=options.get("confirm_steps"),
-        longer=None if (times := options.get("longer", LONGER)) == "none" else int(times),
+        longer=None
+        if (times := options.get("longer", "none" if "command" in options else LONGER)) == "none"
+        else int(times),
         longer_given="longer" in options,
         timeout=parse_duration(options["timeout"]) if "timeout" in options else None,
         minutes=options.get("minutes"),

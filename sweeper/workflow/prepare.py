@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from sweeper import storage as studies
 from sweeper.core.errors import DataError, StudyError
-from sweeper.core.events import WorkerLayout
+from sweeper.core.events import WorkerHardware, WorkerLayout
 from sweeper.core.own_code import locate_code
 from sweeper.core.paths import get_checkpoints_dir, get_step_times_file, make_slug
 from sweeper.core.recipe import Recipe
@@ -37,6 +37,7 @@ from sweeper.workflow.encoder_weights import choose_weights
 from sweeper.workflow.machine_choice import choose_measured_precision
 from sweeper.workflow.options import MACHINE
 from sweeper.workflow.own_losses import add_user_losses, declare_loss
+from sweeper.workflow.own_script import adapt_space, divide_by_script, make_script_recipe
 from sweeper.workflow.recipe_choice import check_encoder_weights, describe_recipe, make_recipe, resolve_resumed_recipe
 from sweeper.workflow.settings import CONFIRM_SEEDS, DATA, Settings, seed_range
 
@@ -93,6 +94,8 @@ def prepare_study(
     check_encoder_weights(settings, old.conditions.recipe if old else None, backend.hardware)
     damaged = old is not None and is_changed(settings.cache / old.conditions.dataset.digest.removeprefix("sha256:"))
     dataset = resolve_dataset_request(settings, old.conditions.dataset if old else None, messages)
+    if settings.command is not None:
+        dataset = divide_by_script(dataset, settings, old.conditions.dataset if old else None, messages.log)
     for warning in dataset.warnings:
         messages.warn(warning)
     seed = settings.seed if settings.seed is not None else (old.conditions.seed if old else 0)
@@ -109,18 +112,10 @@ def prepare_study(
     user_losses = _load_user_losses(settings, old)
     if old is None or settings.space is not None:
         space = add_user_losses(space, user_losses)
+    if settings.command is not None and old is None:
+        space = adapt_space(space, messages.log)
     hardware = backend.hardware()
-    if old is None:
-        recipe = make_recipe(
-            settings,
-            dataset,
-            hardware,
-            training_images=len(split.train),
-            weights=partial(choose_weights, settings.encoder_weights, synthetic=dataset.synthetic, log=messages.log),
-            log=messages.log,
-        )
-    else:
-        recipe = resolve_resumed_recipe(settings, old.conditions.recipe, hardware, len(split.train))
+    recipe = _resolve_recipe(settings, old, dataset, hardware, training_images=len(split.train), messages=messages)
     conditions = Conditions(
         dataset=dataset,
         recipe=recipe,
@@ -130,7 +125,7 @@ def prepare_study(
         losses=user_losses,
         crop_pixels=_count_crop_pixels(dataset, recipe, old),
     )
-    is_measured = old is None and settings.precision is None and hardware.device == "cpu"
+    is_measured = recipe.command is None and old is None and settings.precision is None and hardware.device == "cpu"
     if is_measured:
         conditions = choose_measured_precision(conditions, backend, get_step_times_file(settings.cache), messages.log)
     if old is None:
@@ -156,6 +151,30 @@ def prepare_study(
     machine = _resolve_machine(settings, hardware.device, backend.layout)
     executor = backend.open(plan.conditions, get_checkpoints_dir(settings.cache, name))
     return PreparedStudy(name, plan, old, executor, machine, is_measured, hold_store(Path(dataset.store)), damaged)
+
+
+def _resolve_recipe(
+    settings: Settings,
+    old: studies.StudyPlan | None,
+    dataset: Dataset,
+    hardware: WorkerHardware,
+    *,
+    training_images: int,
+    messages: MessageSink,
+) -> Recipe:
+    """Return the recipe of a new study, or that a resume requests."""
+    if old is not None:
+        return resolve_resumed_recipe(settings, old.conditions.recipe, hardware, training_images)
+    if settings.command is not None:
+        return make_script_recipe(settings, settings.command)
+    return make_recipe(
+        settings,
+        dataset,
+        hardware,
+        training_images=training_images,
+        weights=partial(choose_weights, settings.encoder_weights, synthetic=dataset.synthetic, log=messages.log),
+        log=messages.log,
+    )
 
 
 def _count_crop_pixels(

@@ -130,6 +130,9 @@ def _resolve_library_network(settings: Settings, hardware: WorkerHardware) -> tu
 
 def describe_recipe(recipe: Recipe) -> str:
     """Return the recipe in one line."""
+    if recipe.command is not None:
+        shares = f"{recipe.steps} % of its length a trial, {recipe.confirm_steps} % to confirm"
+        return f"trainings by {recipe.command}, {shares}"
     network = (
         f"{recipe.arch}/{recipe.encoder} (depth {recipe.encoder_depth} of {FULL_DEPTH}, "
         f"{_format_decoder(recipe)}weights: {recipe.encoder_weights})"

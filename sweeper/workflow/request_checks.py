@@ -18,6 +18,7 @@ from sweeper.system.disk_space import check_room
 from sweeper.system.locks import get_sqlite_file, get_sqlite_path
 from sweeper.system.postgres import is_same_database
 from sweeper.workflow.own_losses import declare_loss
+from sweeper.workflow.own_script import check_script_options
 from sweeper.workflow.recipe_choice import load_metric_code
 from sweeper.workflow.settings import Settings
 
@@ -34,6 +35,8 @@ def check_request(storage: RDBStorage | None, settings: Settings) -> None:
     names = studies.list_study_names(storage) if storage is not None else []
     if settings.study is not None:
         studies.check_name(settings.study)
+    if settings.command is not None:
+        check_script_options(settings)
     if settings.loss is not None:
         declare_loss(settings.loss)  # before the space, which may name it
     if settings.space is not None:

@@ -237,9 +237,18 @@ class Settings(Record):
     augment: Augmentation | None = _make_setting("Training", default="light")
     """Augmentation of the training crops: light flips and changes contrast and brightness; full also rotates, zooms
     and adds noise."""
+    command: str | None = _make_setting("Training", default="sweeper's own training", often=True, min_length=1)
+    """Your training script with its arguments, "python train.py": it trains in place of sweeper, on DATA and its own
+    split. --steps and --confirm-steps are then per cent of its length (25, 100); see docs/how-to/your-training.md."""
+    gpus_per_trial: int | None = _make_setting("Training", default="all see all", ge=1, le=MOST_WORKERS)
+    """GPUs of each training with --command."""
+    time_limit: Annotated[str, BeforeValidator(_check_duration)] | None = _make_setting(
+        "Training", default="none", metavar="DURATION", read=parse_duration
+    )
+    """Longest time of one training with --command."""
     model: str | None = _make_setting("Training", metavar="MODULE:FUNCTION", min_length=1)
     """A network of your own: function(in_channels, classes) gives it; see docs/how-to/own-code.md."""
-    arch: Architecture | None = _make_setting("Training", default="unet", often=True)
+    arch: Architecture | None = _make_setting("Training", default="unet")
     """Architecture."""
     encoder: str | None = _make_setting("Training", default="resnet18; GPU resnet34", often=True, min_length=1)
     """Encoder of segmentation-models-pytorch."""
@@ -331,4 +340,5 @@ Budget = Literal["given", "learns"]
 
 def resolve_budget_mode(options: Mapping[str, Any]) -> Budget:
     """Return how the steps of a study's search are found, by the options of all its sessions."""
-    return "learns" if options.get("steps") is None and options.get("epochs") is None else "given"
+    is_free = all(options.get(name) is None for name in ("steps", "epochs", "command"))
+    return "learns" if is_free else "given"

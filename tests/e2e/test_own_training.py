@@ -252,3 +252,72 @@ def test_two_processes_do_not_share_a_comparison(sweeper: Sweeper, tmp_path: Pat
     with hold_folder((tmp_path / ".sweeper" / "confirm" / "a").resolve(), "a"):
         status, _, error = sweeper(*words)
     assert status == 2 and "runs in another process" in error
+
+
+# --- The whole search ---
+
+SPACE = """\
+version: 1
+task: binary
+nuisance: {lr: {log: [0.001, 0.1]}}
+losses: {cross_entropy: {}, dice: {}}
+"""
+
+
+def run_words(folder: Path, script: Path, name: str) -> list[object]:
+    where = [*("--storage", f"sqlite:///{folder}/s.db"), *("--tracking-uri", f"sqlite:///{folder}/m.db")]
+    where += ["--out", folder / "reports", "--cache", folder / "cache"]
+    words = ["run", folder / "data", "--command", python(script, folder / "data"), "--space", folder / "two.yaml"]
+    return [*words, "--trials", 4, "--confirm-seeds", 2, "--study", name, *where]
+
+
+@pytest.mark.slow
+def test_the_whole_search_by_a_script_is_killed_resumed_and_ends_as_if_it_had_not_been(
+    sweeper: Sweeper, tmp_path: Path
+) -> None:
+    sweeper("synth", "cracks?images=20&size=64&foreground=0.08", tmp_path / "data")
+    (tmp_path / "two.yaml").write_text(SPACE, "utf-8")
+    script = tmp_path / "code" / "train.py"
+    script.parent.mkdir()
+    example = (ROOT / "examples" / "train_plain.py").read_text("utf-8")
+    script.write_text(example.replace("EPOCHS, RATE = 20", "EPOCHS, RATE = 8"), "utf-8")
+    words = run_words(tmp_path, script, "whole")
+    status, out, error = sweeper(*words, "--json")
+    assert status == 0, error
+    assert "losses can be compared in this script (pairing: exact; 4 images of val, 4 images of test" in error
+    whole = json.loads(out)
+    assert len(whole["finalists"]) == 2 and {f["seeds"] for f in whole["finalists"]} == {2}
+
+    killed = [str(word) for word in run_words(tmp_path, script, "cut")]
+    process = subprocess.Popen([sys.executable, "-m", "sweeper", *killed], stderr=subprocess.DEVNULL)
+    results = tmp_path / "checkpoints" / "cut" / "search-00002" / "results.jsonl"
+    while not results.exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    where = killed[killed.index("--storage") :]
+    status, out, error = sweeper("run", "--study", "cut", "--resume", "--json", *where)
+    assert status == 0, error
+    resumed = json.loads(out)
+    for finalist in (*whole["finalists"], *resumed["finalists"]):
+        del finalist["mlflow_run_ids"]
+    assert whole["finalists"] == resumed["finalists"] and whole["head"] == resumed["head"]
+
+    status, out, error = sweeper("train", "cut", "--storage", killed[killed.index("--storage") + 1])
+    assert status == 2 and "was trained by your script" in error
+    script.write_text(script.read_text("utf-8") + "\n", "utf-8")
+    status, out, error = sweeper("run", "--study", "cut", "--resume", "--trials", 5, *where)
+    assert status == 2 and "train.py changed" in error
+
+
+@pytest.mark.slow
+def test_a_script_that_scores_other_images_than_the_data_has_is_refused_before_a_study_is_made(
+    sweeper: Sweeper, tmp_path: Path
+) -> None:
+    sweeper("synth", "cracks?images=20&size=64&foreground=0.08", tmp_path / "data")
+    where = ["--storage", f"sqlite:///{tmp_path}/s.db", "--tracking-uri", f"sqlite:///{tmp_path}/m.db"]
+    command = python(SUPPORT / "own_training.py", "gives_logits")
+    status, _, error = sweeper("run", tmp_path / "data", "--command", command, *where)
+    assert status == 2 and "images of val must be named as in the data" in error
+    assert not (tmp_path / "s.db").exists()

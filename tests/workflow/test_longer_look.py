@@ -170,7 +170,7 @@ def test_an_old_study_reports_without_it_and_a_run_of_it_makes_it_once() -> None
     assert not state.finished and read_study_state(study, plan, ASKED._replace(longer=None)).finished
     left = count_trainings_left(plan, ASKED, state)
     assert list(left) == ["longer"] and left["longer"].steps == 800
-    assert plan_text(left) == "0 to 7 trainings of 800 steps for the longer look"
+    assert plan_text(left, plan.conditions.recipe) == "0 to 7 trainings of 800 steps for the longer look"
     after = looked(study)
     assert after.longer is not None and not any(step.startswith(MORE_STEPS) for step in after.next_steps)
     assert len(after.reasons) == len(before.reasons) and not any(r.endswith(AT_THIS_BUDGET) for r in after.reasons)

@@ -1,0 +1,276 @@
+"""Trainings by the user's script: for `--command`, one process group for each, in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import queue
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from math import inf
+from pathlib import Path
+
+import numpy as np
+
+from sweeper.core.errors import InterruptedSweepError, ScriptError, UsageError
+from sweeper.core.events import Answer, JobResult, TrainingJob, WorkerHardware, WorkerLayout, WorkerLost
+from sweeper.core.operating_points import TAUS, THRESHOLDS
+from sweeper.core.recipe import Precision
+from sweeper.core.records import Collapse, Conditions, Evaluation, ImageCounts, TrialResult, TrialSpec
+from sweeper.core.text import join_words
+from sweeper.data.folds import get_split
+from sweeper.scripts.contract import Split, SplitScored, TrialDocument, read_split_scores
+from sweeper.scripts.image_names import match_images
+from sweeper.scripts.launch import split_command
+from sweeper.scripts.probe import ScriptStart, find_start_problems
+from sweeper.scripts.sources import hash_sources, list_changed_sources
+from sweeper.scripts.trainings import ScriptStarter
+from sweeper.system.whole_files import replace_atomically
+from sweeper.training.scores import judge_end, score_counts
+from sweeper.version import versions
+
+DEVICE = "your script"
+SOURCES = "sources.json"
+"""Hashes of the script's files when the study began."""
+
+
+class ScriptBackend:
+    """The user's script."""
+
+    def __init__(
+        self,
+        command: str,
+        *,
+        workers: int = 1,
+        gpus_each: int = 0,
+        seconds: float = inf,
+        log: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        """Make it; nothing is started.
+
+        Args:
+            command: starts the script.
+            workers: trainings at a time.
+            gpus_each: GPUs of each training; 0 = all trainings see all.
+            seconds: that one training may take.
+            log: receives messages about trainings.
+
+        Raises:
+            UsageError: if the command cannot be given so, or there are fewer GPUs.
+        """
+        self._words, self._workers, self._log = split_command(command), workers, log
+        self._is_closed = False
+        self._starter = ScriptStarter(
+            self._words,
+            seconds=seconds,
+            workers=workers,
+            gpus_each=gpus_each,
+            is_stopped=lambda: self._is_closed,
+            say=log,
+        )
+        self._opened: ScriptExecutor | None = None
+
+    def hardware(self) -> WorkerHardware:
+        """Return what is known: the script chooses its device itself."""
+        return WorkerHardware(device="cpu", devices=1, name=DEVICE, precision="float32")
+
+    @property
+    def layout(self) -> WorkerLayout:
+        """So many trainings at a time; their threads are the script's own matter."""
+        return WorkerLayout(self._workers, 1)
+
+    def step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
+        """Return nothing: the precision is the script's own."""
+        return {}
+
+    def open(self, conditions: Conditions, checkpoints: Path) -> ScriptExecutor:
+        """Make ready for trainings, each in a folder below `checkpoints`.
+
+        Raises:
+            UsageError: if a file of the script changed since the study began.
+        """
+        kept = checkpoints / SOURCES
+        if kept.exists():
+            if changed := list_changed_sources(json.loads(kept.read_text("utf-8")), self._words):
+                raise UsageError(
+                    f"the script must be the one that the study began with, and {join_words(changed[:3])} changed; put "
+                    "it back, or begin another study with another --study"
+                )
+        else:
+            checkpoints.mkdir(parents=True, exist_ok=True)
+            with replace_atomically(kept) as part:
+                part.write_text(json.dumps(hash_sources(self._words)), "utf-8")
+        self._opened = ScriptExecutor(self._starter, conditions, checkpoints.resolve(), self.close)
+        return self._opened
+
+    def close(self) -> None:
+        """End what runs."""
+        self._is_closed = True
+        if self._opened is not None:
+            self._opened.wait()
+
+
+class ScriptExecutor:
+    """Trains by the user's script, each training to its end."""
+
+    def __init__(self, starter: ScriptStarter, conditions: Conditions, base: Path, end: Callable[[], None]) -> None:
+        """Made by `ScriptBackend.open`; `end` ends what runs."""
+        self._starter, self._conditions, self._base, self._end = starter, conditions, base, end
+        self._pool = ThreadPoolExecutor(starter.workers, "script")
+        self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self._running = 0
+
+    @property
+    def workers(self) -> int:
+        """Number of trainings at a time."""
+        return self._starter.workers
+
+    def free(self) -> int:
+        """Return how many more trainings can be submitted now."""
+        return self.workers - self._running
+
+    def submit(self, job: TrainingJob) -> None:
+        """Start a training."""
+        self._running += 1
+        self._pool.submit(self._do_job, job.spec)
+
+    def poll(self, timeout_seconds: float) -> list[Answer]:
+        """Answers since the last call, waiting for the first at most this long."""
+        answers: list[Answer] = []
+        try:
+            answers.append(self._answers.get(block=timeout_seconds > 0, timeout=timeout_seconds or None))
+            while True:
+                answers.append(self._answers.get_nowait())
+        except queue.Empty:
+            self._running -= len(answers)
+            return answers
+
+    def close(self) -> None:
+        """End what runs; its training is done again by a resume."""
+        self._end()
+
+    def wait(self) -> None:
+        """Wait until nothing runs."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _do_job(self, spec: TrialSpec) -> None:
+        try:
+            self._answers.put(JobResult(self._train(spec)))
+        except InterruptedSweepError as error:
+            self._answers.put(WorkerLost(spec, str(error)))
+        except Exception as error:  # in a thread nobody would see it
+            self._answers.put(JobResult(_make_result(spec, reason=str(error) or type(error).__name__)))
+
+    def _train(self, spec: TrialSpec) -> TrialResult:
+        """Return the result of a training, which is trained unless its folder has it."""
+        conditions = self._conditions
+        pixels = conditions.count_pixels_seen(get_split(conditions, spec.seed).train)
+        at_least_one = np.maximum(pixels, 1)
+        trial = TrialDocument(
+            kind="search" if spec.purpose in ("search", "recheck") else "confirm",
+            family=spec.family,
+            params=spec.params,
+            lr_factor=spec.lr,
+            seed=spec.seed,
+            share=spec.steps / 100,
+            splits=("val", "test") if spec.purpose in ("confirm", "longer") else ("val",),
+            class_pixels=tuple(int(n) for n in pixels),
+        )
+        folder = self._base / f"{spec.purpose}-{spec.number:05d}"
+        title = f"{spec.family}, seed {spec.seed}, {spec.steps} % of its length"
+        start = self._starter.train(
+            trial, folder, conditions.dataset.task, (at_least_one / at_least_one.sum()).tolist(), title
+        )
+        problems = [*find_start_problems(start, self._starter.seconds)]
+        if problems:
+            return _make_result(spec, reason=f"{problems[0]}; see {folder}", seconds=start.ended.seconds)
+        return make_script_result(start, spec, conditions)
+
+
+def make_script_result(start: ScriptStart, spec: TrialSpec, conditions: Conditions) -> TrialResult:
+    """Return the result of a training by a script that ended well.
+
+    Raises:
+        ScriptError: if its scores are of other images, or of another kind, than the study's.
+    """
+    diverged = not all(line.finite for line in start.list_events(SplitScored))
+    val = read_image_counts(start, "val", conditions)
+    scored = score_counts(val, spec, conditions, diverged=diverged)
+    end = judge_end(val, scored.point, conditions, diverged=diverged)
+    test = None
+    if "test" in start.trial.splits and not diverged:
+        test = read_image_counts(start, "test", conditions)
+    seconds = start.ended.seconds
+    evaluation = Evaluation(
+        step=spec.steps,
+        value=scored.value,
+        point=scored.point,
+        chosen=scored.chosen,
+        default=scored.default,
+        train_loss=None,
+        lr=spec.lr,
+        images=len(val.images),
+        val_images=len(val.images),
+        seconds=seconds,
+    )
+    return _make_result(
+        spec,
+        evaluations=(evaluation,),
+        value=scored.value,
+        collapse=end.collapse,
+        collapse_at_default=end.collapse_at_default,
+        never_predicted=end.never_predicted,
+        val=None if diverged else val if spec.purpose == "confirm" else val.summed,
+        test=test,
+        seconds=seconds,
+        seconds_per_step=seconds / spec.steps,
+    )
+
+
+def read_image_counts(start: ScriptStart, split: Split, conditions: Conditions) -> ImageCounts:
+    """Return the counts of a split's images at every operating point, in the data set's order.
+
+    Raises:
+        ScriptError: if they are not of the study's images of this split, or are no counts of logits.
+    """
+    dataset = conditions.dataset
+    wanted = getattr(get_split(conditions, start.trial.seed), split)
+    kinds = {line.what for line in start.list_events(SplitScored) if line.split == split}
+    if kinds != {"logits"}:
+        rule = f"scores of {split} must be of logits, as in the probe, got {join_words(sorted(kinds))}"
+        raise ScriptError(str(start.folder), [f"{rule}; give them by `t.scoring({split!r})`"])
+    scores = read_split_scores(start.folder, split, "logits", len(dataset.classes))
+    index = match_images(scores.names, dataset, split)
+    if {*index} != {*wanted}:
+        rule = f"{split} must be the same {len(wanted)} images in each training, got {len(index)} and not all the same"
+        raise ScriptError(str(start.folder), [f"{rule}; do not draw the split with t.seed, keep it in a file"])
+    order = np.argsort(index)
+    is_binary = dataset.task == "binary"
+    return ImageCounts(
+        kind="histogram" if is_binary else "points",
+        images=tuple(index[n] for n in order),
+        points=THRESHOLDS if is_binary else TAUS,
+        data=scores.data[order],
+    )
+
+
+def _make_result(spec: TrialSpec, *, reason: str | None = None, **values: object) -> TrialResult:
+    """Return a result; with a reason, of a training that failed."""
+    plain: dict[str, object] = {
+        "value": None,
+        "evaluations": (),
+        "collapse": Collapse.NONE,
+        "collapse_at_default": Collapse.NONE,
+        "seconds": 0.0,
+        "seconds_per_step": None,
+    }
+    return TrialResult.model_validate(
+        {
+            **plain,
+            **values,
+            "spec": spec,
+            "state": "complete" if reason is None else "failed",
+            "reason": reason,
+            "device": DEVICE,
+            "versions": dict(versions()),
+        }
+    )

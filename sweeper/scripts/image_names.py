@@ -1,0 +1,82 @@
+"""Names of images that a script scores, and the images of a data set that they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import PurePath
+
+from sweeper.core.errors import ScriptError
+from sweeper.core.records import Dataset, SplitName
+from sweeper.core.text import format_count
+
+
+def match_images(names: Sequence[str], dataset: Dataset, what: str) -> list[int]:
+    """Return the index of each named image in the data set.
+
+    A name is the image's stem, its file name, or a path that ends so: `patient3/scan7`, `scan7.png`,
+    `/data/images/scan7.png`.
+
+    Args:
+        names: as the script gave them.
+        dataset: whose images they are to be.
+        what: images of which split, for the message.
+
+    Raises:
+        ScriptError: if a name fits no image, or two names fit the same one.
+    """
+    index_of: dict[str, int | None] = {}
+    for number, image in enumerate(dataset.images):
+        for key in _list_endings(image.stem):
+            # A shorter ending that several images share means none of them.
+            index_of[key] = number if key not in index_of or key == image.stem else None
+    name_of: dict[int, str] = {}
+    unknown: list[str] = []
+    indices = []
+    for name in names:
+        index = next((i for key in _list_keys(name) if (i := index_of.get(key)) is not None), None)
+        if index is None:
+            unknown.append(name)
+            continue
+        if index in name_of:
+            rule = f"each image of {what} must have one name, and {name_of[index]!r} and {name!r} are both "
+            raise ScriptError(dataset.name, [f"{rule}{dataset.images[index].stem!r}; give one of them"])
+        name_of[index] = name
+        indices.append(index)
+    if unknown:
+        count = format_count(len(unknown), "name is", "names are")
+        rule = f"images of {what} must be named as in the data, such as {dataset.images[0].stem!r}, and {count} not"
+        raise ScriptError(dataset.name, [f"{rule}, such as {unknown[0]!r}; give s.add the images' file names"])
+    return indices
+
+
+def divide_as_script(dataset: Dataset, val: Sequence[str], test: Sequence[str]) -> Dataset:
+    """Return the data set divided as a script divides it; what it does not score is for training.
+
+    Raises:
+        ScriptError: if names fit no image.
+    """
+    sides: dict[int, SplitName] = dict.fromkeys(match_images(val, dataset, "val"), "val")
+    sides |= dict.fromkeys(match_images(test, dataset, "test"), "test")
+    return _assign_sides(dataset, [sides.get(number, "train") for number in range(len(dataset.images))])
+
+
+def divide_as_before(dataset: Dataset, before: Dataset) -> Dataset:
+    """Return the data set divided as it was in a study; an image that is new is for training."""
+    side_of = {image.stem: image.split for image in before.images}
+    return _assign_sides(dataset, [side_of.get(image.stem) or "train" for image in dataset.images])
+
+
+def _assign_sides(dataset: Dataset, sides: Sequence[SplitName]) -> Dataset:
+    images = [image.model_copy(update={"split": side}) for image, side in zip(dataset.images, sides, strict=True)]
+    return dataset.model_copy(update={"images": tuple(images)})
+
+
+def _list_endings(stem: str) -> Iterator[str]:
+    parts = PurePath(stem).parts
+    return ("/".join(parts[n:]) for n in range(len(parts)))
+
+
+def _list_keys(name: str) -> Iterator[str]:
+    """List what a name may mean, the longest first: as it is, and without its last extension."""
+    for text in (name, str(PurePath(name).with_suffix(""))) if name else ():
+        yield from _list_endings(text)

@@ -1,0 +1,160 @@
+"""Trainings by the user's script as jobs of a study; no script is started."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sweeper.core.errors import UsageError
+from sweeper.core.events import Answer, JobResult, TrainingJob, WorkerLost
+from sweeper.core.metrics import count_at_point
+from sweeper.core.operating_points import BINS
+from sweeper.core.records import Collapse, Conditions, TrialResult, TrialSpec
+from sweeper.data.folds import get_split
+from sweeper.executors.user_script import ScriptBackend
+from sweeper.scripts import trainings
+from sweeper.scripts.image_names import divide_as_script
+from sweeper.scripts.launch import ScriptEnd
+from sweeper.workflow.own_script import make_script_recipe
+from sweeper.workflow.settings import Settings
+from tests.support import builders
+
+PLAIN = builders.dataset()
+STEMS = [image.stem for image in PLAIN.images]
+DATA = divide_as_script(PLAIN, STEMS[:3], STEMS[3:7])
+CONDITIONS = Conditions(dataset=DATA, recipe=make_script_recipe(Settings(), "train"), seed=0)
+
+
+class FakeScript:
+    """What a script writes; it finds 80 of 100 pixels of each image."""
+
+    what = "logits"
+    names: dict[str, list[str]] = {"val": STEMS[:3], "test": STEMS[3:7]}  # noqa: RUF012
+    finite = True
+    status = 0
+
+    def __init__(self, **changes: Any) -> None:
+        vars(self).update(changes)
+        self.trained: list[dict[str, Any]] = []
+
+    def run(self, _words: object, folder: Path, *, is_done: Callable[[], bool], **_: Any) -> ScriptEnd:
+        trial = json.loads((folder / "trial.json").read_text())
+        self.trained.append(trial)
+        sofar = {"seconds": 1.0, "calls": 9, "pixels": None, "length": 8.0}
+        lines: list[dict[str, Any]] = [
+            {"event": "start", "seconds": 0, "version": 1, "classes": ["a", "b"], "ignore_index": 255, "world": 1},
+            {"event": "epoch", "done": 8, **sofar},
+        ]
+        for split in trial["splits"]:
+            data = np.zeros((len(self.names[split]), 2, BINS), dtype=int)
+            data[:, 1, 400], data[:, 1, 100], data[:, 0, 100] = 80, 20, 900
+            if self.what == "counts":
+                data = np.ones((len(data), 2, 3), dtype=int)
+            np.savez(folder / f"{split}.npz", names=np.array(self.names[split]), data=data)
+            more = {"what": self.what, "images": len(data), "number": 1, "finite": self.finite}
+            lines.append({"event": "scores", "split": split, **more, **sofar})
+        (folder / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return ScriptEnd(self.status, 2.0, False, 0, ("out of luck",))
+
+
+@pytest.fixture
+def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeScript, TrialSpec], TrialResult]:
+    def run(script: FakeScript, spec: TrialSpec) -> TrialResult:
+        monkeypatch.setattr(trainings, "run_script", script.run)
+        monkeypatch.setattr(trainings, "end_left_processes", lambda folder: None)
+        with closing(ScriptBackend("train")) as backend:
+            executor = backend.open(CONDITIONS, tmp_path / "kept")
+            executor.submit(TrainingJob(spec, until=spec.steps))
+            assert executor.free() == 0
+            (answer,) = executor.poll(30.0)
+            assert isinstance(answer, JobResult) and answer.finished and executor.free() == 1
+            return answer.result
+
+    return run
+
+
+Train = Callable[[FakeScript, TrialSpec], TrialResult]
+
+
+def test_a_trial_trains_a_share_of_the_length_at_a_factor_of_the_rate_and_is_scored_on_validation(train: Train) -> None:
+    script = FakeScript()
+    spec = builders.spec("dice_ce", seed=5, params={"mix": 0.5, "pos_weight": 2.0}, lr=1.5, steps=25)
+    result = train(script, spec)
+    (trial,) = script.trained
+    assert (trial["share"], trial["lr_factor"], trial["seed"], trial["splits"]) == (0.25, 1.5, 5, ["val"])
+    assert trial["params"] == {"mix": 0.5, "pos_weight": 2.0} and not trial["resumed"]
+    pixels = CONDITIONS.count_pixels_seen(get_split(CONDITIONS, 5).train)
+    assert trial["class_pixels"] == pixels.tolist()
+    assert (result.state, result.test, result.collapse) == ("complete", None, Collapse.NONE)
+    assert result.value == pytest.approx((900 / 920 + 0.8) / 2)
+    assert result.val is not None and result.val.images == () and result.val.data.sum() == 3 * 1000
+
+
+def test_a_confirmation_has_the_counts_of_each_image_in_the_data_sets_order(train: Train) -> None:
+    script = FakeScript(names={"val": STEMS[2::-1], "test": [f"/data/{stem}.png" for stem in STEMS[6:2:-1]]})
+    result = train(script, builders.spec("dice", purpose="confirm", seed=1000, steps=100, params={}))
+    assert result.val is not None and result.val.images == (0, 1, 2)
+    assert result.test is not None and result.test.images == (3, 4, 5, 6)
+    assert count_at_point(result.test, 0.5)[0].tolist() == [[900, 20, 0], [80, 0, 20]]
+    again = train(script, builders.spec("dice", purpose="confirm", seed=1000, steps=100, params={}))
+    assert again.test == result.test and script.trained[-1]["resumed"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"status": 1}, "it must end with status 0, and ended with status 1"),
+        ({"what": "counts"}, "scores of val must be of logits, as in the probe, got counts"),
+        ({"names": {"val": STEMS[:2]}}, "val must be the same 3 images in each training, got 2"),
+        ({"names": {"val": ["other"]}}, "images of val must be named as in the data"),
+    ],
+)
+def test_a_training_that_cannot_be_used_has_failed_and_says_why(
+    train: Train, changes: dict[str, Any], reason: str
+) -> None:
+    result = train(FakeScript(**changes), builders.spec("dice", steps=25, params={}))
+    assert result.state == "failed" and result.reason is not None and reason in result.reason
+
+
+def test_a_training_that_diverged_is_a_result(train: Train) -> None:
+    result = train(FakeScript(finite=False), builders.spec("dice", purpose="confirm", steps=100, params={}))
+    assert (result.state, result.value, result.collapse, result.test) == ("complete", 0.0, Collapse.DIVERGED, None)
+
+
+def test_closing_ends_what_runs_and_its_training_is_lost_not_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = threading.Event()
+
+    def wait(_words: object, _folder: Path, *, is_done: Callable[[], bool], **_: Any) -> ScriptEnd:
+        began.set()
+        while not is_done():
+            began.wait(0.01)
+        return ScriptEnd(-15, 1.0, False, 0, ())
+
+    monkeypatch.setattr(trainings, "run_script", wait)
+    executor = ScriptBackend("train", workers=2).open(CONDITIONS, tmp_path)
+    executor.submit(TrainingJob(builders.spec("dice", steps=25, params={}), until=25))
+    assert executor.free() == 1 and began.wait(30)
+    executor.close()
+    answers: list[Answer] = executor.poll(0)
+    assert [type(answer) for answer in answers] == [WorkerLost]
+
+
+def test_a_study_is_not_resumed_with_another_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("train.py").write_text("one")
+    command = "python train.py"
+    for _ in range(2):  # a file that is new changes nothing
+        ScriptBackend(command).open(CONDITIONS, tmp_path / "kept").close()
+        Path("other.py").write_text("new")
+    Path("train.py").write_text("two")
+    with pytest.raises(UsageError, match=r"train\.py changed; put it back, or begin another study"):
+        ScriptBackend(command).open(CONDITIONS, tmp_path / "kept")
