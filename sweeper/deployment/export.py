@@ -16,6 +16,7 @@ from sweeper.deployment.export_code import EXAMPLES, make_examples, make_model_c
 from sweeper.deployment.export_huggingface import FILES as FOLDER_FILES
 from sweeper.deployment.export_huggingface import write_folder
 from sweeper.deployment.recommended_network import apply_miss_limit, find_kept_network, load_answer, resolve_point
+from sweeper.space import get_default_space_name, load_space
 from sweeper.system.whole_files import remove_left
 from sweeper.training.weights_file import copy_with_record
 
@@ -163,12 +164,18 @@ def _remove_earlier(folder: Path) -> None:
             inside.rmdir()
 
 
+def _make_usual_rates(sweep: SweepRecord) -> dict[str, list[float]]:
+    """Return the range of rates for sweeper's own training: the factor of a script's rate is none."""
+    lr = load_space(get_default_space_name(sweep.conditions.dataset.task)).lr
+    return {lr.kind: [lr.low, lr.high]}
+
+
 def make_space_text(sweep: SweepRecord, chosen: Recommended, verdict: str) -> str:
     """Return the recommended loss as a search space in which everything is fixed: `--space` takes it."""
     content: dict[str, Any] = {
         "version": 1,
         "task": sweep.conditions.dataset.task,
-        "nuisance": {"lr": chosen.lr},
+        "nuisance": {"lr": chosen.lr if sweep.conditions.recipe.command is None else _make_usual_rates(sweep)},
         "losses": {chosen.family: dict(chosen.params)},
     }
     point = f"threshold {chosen.threshold:.4g}" if chosen.threshold is not None else f"tau {chosen.tau:.4g}"

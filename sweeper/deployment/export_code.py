@@ -253,13 +253,13 @@ EXAMPLES = {
 
 
 def make_examples(sweep: SweepRecord, chosen: Recommended) -> dict[str, str]:
-    """File name → Python text; none for a loss that needs more than logits and labels (maps of them).
+    """File name → Python text; none where the user's script trained, or the loss needs maps of the labels, too.
 
     Args:
         sweep: the study.
         chosen: what it recommends.
     """
-    if FAMILIES[chosen.family].needs_map:
+    if FAMILIES[chosen.family].needs_map or sweep.conditions.recipe.command is not None:
         return {}
     conditions = sweep.conditions
     dataset = conditions.dataset
