@@ -49,7 +49,7 @@ def make_checkpoint_key(conditions: Conditions) -> str:
     }
     recipe_key |= {name: True for name in ("deterministic", "compiled") if not getattr(recipe, name)}
     defaults = type(recipe).model_fields
-    later = ("crops", "input_mean", "input_std")
+    later = ("command", "crops", "input_mean", "input_std")
     recipe_key |= {name: True for name in later if getattr(recipe, name) == defaults[name].default}
     text = f"{conditions.dataset.digest} {recipe.model_dump_json(exclude=recipe_key)} {conditions.seed}"
     return hashlib.sha256(text.encode()).hexdigest()

@@ -29,7 +29,8 @@ def main() -> None:  # noqa: PLR0912 (a fault for each branch)
     rate = 0.05 if "ignores_the_rate" in FAULTS else t.lr(0.05)
     optimizer = torch.optim.SGD(net.parameters(), lr=rate)
     fixed = torch.Generator().manual_seed(7)
-    images = torch.randn(20, 1, 16, 16, generator=fixed)
+    count = 60 if "has_many_test_images" in FAULTS else 20
+    images = torch.randn(count, 1, 16, 16, generator=fixed)
     if "is_nan" in FAULTS:
         images[:] = float("nan")
     labels = (images[:, 0] > 0.5).long()
@@ -71,7 +72,7 @@ def main() -> None:  # noqa: PLR0912 (a fault for each branch)
         if "scores_nan" in FAULTS:
             t.score("val", ["image12"], [float("nan")])
         score("val", range(12, 17) if "shares_images" in FAULTS else range(12, 16))
-        score("test", range(16, 20))
+        score("test", range(16, count))
     if "crashes_after_its_scores" in FAULTS:
         raise RuntimeError("no room for the weights")
 
