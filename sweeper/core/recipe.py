@@ -27,6 +27,8 @@ Augmentation = Literal["none", "light", "full"]
 Crops = Literal["uniform", "balanced"]
 Engine = Literal["eager", "graph"]
 OperatingPoint = Literal["tuned", "0.5"]
+OF_SCRIPT = {"command", "steps", "confirm_steps", "metric", "threshold"}
+"""Fields of a recipe that mean something where the user's script trains."""
 Channels = tuple[float, float, float]
 """A number for each of red, green and blue."""
 IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)

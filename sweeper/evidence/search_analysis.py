@@ -27,12 +27,12 @@ def search_sentences(trials: Sequence[TrialResult], rope: float, unit: str) -> t
     done = [t for t in trials if t.state == "complete" and t.evaluations and t.collapse is not Collapse.DIVERGED]
     if not done:
         return ()
-    rising = _explain_rising(done, rope, unit)
-    return (
-        (rising,)
-        if len(done) < FEW_TRIALS
-        else (rising, _suggest_more_trials([t.value or 0.0 for t in done], rope, unit))
-    )
+    # A training that was evaluated once, at its end, does not show whether it still rose.
+    curves = [trial for trial in done if len(trial.evaluations) > 1]
+    sentences = [_explain_rising(curves, rope, unit)] if curves else []
+    if len(done) >= FEW_TRIALS:
+        sentences.append(_suggest_more_trials([t.value or 0.0 for t in done], rope, unit))
+    return tuple(sentences)
 
 
 def _explain_rising(done: Sequence[TrialResult], rope: float, unit: str) -> str:

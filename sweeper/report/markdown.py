@@ -11,6 +11,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sweeper.core.paths import get_view_place
+from sweeper.core.recipe import OF_SCRIPT
 from sweeper.core.records import SweepRecord
 from sweeper.core.text import format_confirm_command, format_count
 from sweeper.data.folds import NOT_HELD_OUT
@@ -279,7 +280,7 @@ def _describe_device(sweep: SweepRecord) -> str:
 
 def _describe_recipe(facts: ReportFacts) -> str:
     recipe = facts.sweep.conditions.recipe
-    fields = recipe.model_dump(exclude={"command"} if recipe.command is None else None)
+    fields = recipe.model_dump(exclude={"command"}) if recipe.command is None else recipe.model_dump(include=OF_SCRIPT)
     texts = {k: f"{v:g}" if isinstance(v, float) else str(v) for k, v in fields.items() if v is not None}
     rows = [[format_code(name), escape_md(texts.get(name, MISSING))] for name in fields]
     return make_table(["recipe", "value"], rows, left=2)

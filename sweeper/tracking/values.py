@@ -15,6 +15,7 @@ from sweeper import storage as studies
 from sweeper.core import metrics, own_metric
 from sweeper.core.detail_scores import compute_detail_scores
 from sweeper.core.paths import make_slug
+from sweeper.core.recipe import OF_SCRIPT
 from sweeper.core.records import (
     Collapse,
     Conditions,
@@ -85,6 +86,8 @@ class RunValues:
         codes = {name: getattr(recipe, name) for name in ("model", "own_metric")}
         user_code = {name: None if code is None else f"{code.name} {code.digest}" for name, code in codes.items()}
         values = recipe.model_dump() | user_code
+        if recipe.command is not None:
+            values = {name: value for name, value in values.items() if name in OF_SCRIPT}
         return {f"recipe.{key}": str(value) for key, value in values.items()}
 
     def make_class_tags(self) -> dict[str, str]:

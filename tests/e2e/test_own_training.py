@@ -310,7 +310,9 @@ def test_the_whole_search_by_a_script_is_killed_resumed_and_ends_as_if_it_had_no
     assert "build_loss" in loss and "optimizer_of" not in loss  # the optimiser is the script's
     space = (tmp_path / "reports" / "cut" / "export" / "loss.yaml").read_text("utf-8")
     assert "log:" in space  # a factor of the script's rate is no rate for sweeper's own training
-    assert "× your learning rate" in (tmp_path / "reports" / "cut" / "report.md").read_text("utf-8")
+    report = (tmp_path / "reports" / "cut" / "report.md").read_text("utf-8")
+    assert "× your learning rate" in report and "| `command` |" in report and "`encoder`" not in report
+    assert "--encoder-weights" not in report and "had flattened" not in report
     status, out, error = sweeper("train", "cut", "--storage", killed[killed.index("--storage") + 1])
     assert status == 2 and "was trained by your script" in error
     script.write_text(script.read_text("utf-8") + "\n", "utf-8")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sweeper.evidence.search_analysis import estimate_expected_gain, search_sentences
-from tests.support.builders import curve, diverged, failed_trial, spec, trial
+from tests.support.builders import curve, diverged, evaluation, failed_trial, spec, trial
 
 
 def test_still_rising_curves_are_counted() -> None:
@@ -52,3 +52,10 @@ def test_the_expected_gain_foretells_what_as_many_draws_bring(draw: str) -> None
     foretold = np.mean([estimate_expected_gain(v[:40]) for v in values])
     came = np.mean(values.max(axis=1) - values[:, :40].max(axis=1))
     assert foretold == pytest.approx(came, rel=0.25) and foretold > 0.9 * came
+
+
+def test_trainings_that_were_evaluated_once_are_not_called_flat() -> None:
+    once = [trial("dice", 0.5 + n / 100, n, evaluations=(evaluation(25, 0.5 + n / 100),)) for n in range(8)]
+    (sentence,) = search_sentences(once, 0.01, "mIoU")
+    assert sentence.startswith("The last third of the 8 complete trainings")
+    assert search_sentences(once[:1], 0.01, "mIoU") == ()

@@ -242,10 +242,13 @@ class SweepRecord(Record):
         are the same.
         """
         conditions, machine = self.conditions, self.machine
-        settings: dict[str, object] = {"seed": conditions.seed, "precision": conditions.recipe.precision}
-        if conditions.recipe.model is None:
-            settings["encoder-weights"] = conditions.recipe.encoder_weights
-        names = ("device", "workers", *["threads"] * (machine.get("device") == "cpu"))
+        recipe, names = conditions.recipe, ["workers"]
+        settings: dict[str, object] = {"seed": conditions.seed}
+        if recipe.command is None:
+            settings["precision"] = recipe.precision
+            names = ["device", *names, *["threads"] * (machine.get("device") == "cpu")]
+        if recipe.command is None and recipe.model is None:
+            settings["encoder-weights"] = recipe.encoder_weights
         settings |= {name: machine.get(name) for name in names}
         options = {f"--{name}": value for name, value in settings.items() if value is not None}
         return replace_options(self.command or "sweeper run", options)

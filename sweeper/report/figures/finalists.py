@@ -81,6 +81,8 @@ def draw_curves(facts: ReportFacts) -> DrawnFigure | str:
     lines = [line for line in lines if len(line[1])]
     if not lines:
         return "no confirmation training was evaluated"
+    if all(len(steps) == 1 for _, steps, _ in lines):
+        return "each training was evaluated once, at its end"
     figure = make_figure(2.9)
     axes = clean_axes(figure.add_subplot(), "both")
     colours = assign_finalist_colours(facts, [f for f, *_ in lines])
