@@ -102,6 +102,19 @@ def _warnings(
     if bare:
         one, more = "image has no labelled pixel at all and teaches", "images have no labelled pixel at all and teach"
         warnings.append(f"{format_count(len(bare), one, more)} nothing: {abbreviate(bare)}.")
+    warnings += list_parted_groups(images)
+    leak = "they leak between the sides of a split; remove one, or give both the same group in split.csv"
+    warnings += _alike(images, [h[0] for h in hashes], "the same pixels", leak)
+    # A mask without any structure (all background) repeats by nature; a drawn one does not.
+    drawn = [
+        h[1] if np.count_nonzero((*p.pixels, p.ignored)) > 1 else None for p, h in zip(images, hashes, strict=True)
+    ]
+    warnings += _alike(images, drawn, "byte-identical masks", "one of the labels is probably wrong", hashes)
+    return tuple(warnings)
+
+
+def list_parted_groups(images: Sequence[ImageInfo]) -> list[str]:
+    """Return the warning on groups that a given split parts; nothing if it parts none."""
     sides_of_groups: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for image in images:
         if image.group and image.split:
@@ -111,19 +124,12 @@ def _warnings(
         for group, sides in sides_of_groups.items()
         if len(sides) > 1
     ]
-    if cut:
-        warnings.append(
-            f"{format_count(len(cut), 'group is', 'groups are')} on several sides of the given split: "
-            f"{abbreviate(cut, 3)}. The split is kept; scores may be too high if these images resemble each other."
-        )
-    leak = "they leak between the sides of a split; remove one, or give both the same group in split.csv"
-    warnings += _alike(images, [h[0] for h in hashes], "the same pixels", leak)
-    # A mask without any structure (all background) repeats by nature; a drawn one does not.
-    drawn = [
-        h[1] if np.count_nonzero((*p.pixels, p.ignored)) > 1 else None for p, h in zip(images, hashes, strict=True)
+    if not cut:
+        return []
+    return [
+        f"{format_count(len(cut), 'group is', 'groups are')} on several sides of the given split: "
+        f"{abbreviate(cut, 3)}. The split is kept; scores may be too high if these images resemble each other."
     ]
-    warnings += _alike(images, drawn, "byte-identical masks", "one of the labels is probably wrong", hashes)
-    return tuple(warnings)
 
 
 def _alike(

@@ -8,6 +8,7 @@ from pathlib import PurePath
 from sweeper.core.errors import ScriptError
 from sweeper.core.records import Dataset, SplitName
 from sweeper.core.text import format_count
+from sweeper.data.make_dataset import list_parted_groups
 
 
 def match_images(names: Sequence[str], dataset: Dataset, what: str) -> list[int]:
@@ -67,8 +68,10 @@ def divide_as_before(dataset: Dataset, before: Dataset) -> Dataset:
 
 
 def _assign_sides(dataset: Dataset, sides: Sequence[SplitName]) -> Dataset:
+    before = list_parted_groups(dataset.images)  # of a split that the data came with, which is not used
     images = [image.model_copy(update={"split": side}) for image, side in zip(dataset.images, sides, strict=True)]
-    return dataset.model_copy(update={"images": tuple(images)})
+    warnings = *(text for text in dataset.warnings if text not in before), *list_parted_groups(images)
+    return dataset.model_copy(update={"images": tuple(images), "warnings": warnings})
 
 
 def _list_endings(stem: str) -> Iterator[str]:

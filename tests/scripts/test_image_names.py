@@ -50,3 +50,13 @@ def test_the_script_divides_the_data_and_a_resume_divides_them_as_before() -> No
     sides = [image.split for image in divided.images]
     assert sides == ["train", "val", "test", "test", "train"]
     assert divide_as_before(DATA, divided) == divided
+
+
+def test_a_patient_on_two_sides_of_the_scripts_split_is_named() -> None:
+    images = tuple(image.model_copy(update={"group": image.stem[:2]}) for image in DATA.images)
+    grouped = DATA.model_copy(update={"images": images})
+    divided = divide_as_script(grouped, ["p1/scan2"], ["p2/scan2", "v1.2", "v1.3"])
+    (warning,) = set(divided.warnings) - set(grouped.warnings)
+    assert warning.startswith("1 group is on several sides of the given split: p1 (train: p1/scan1; val: p1/scan2)")
+    again = divide_as_script(divided, ["p2/scan2"], ["v1.2", "v1.3"])  # the split before is not used
+    assert not [text for text in again.warnings if "several sides" in text]
