@@ -71,6 +71,10 @@ def command(
 
     ctx = click.get_current_context()
     by_default = {name for name in options if ctx.get_parameter_source(name) is ParameterSource.DEFAULT}
+    if options["command"] is not None:  # what an environment sets for all runs is for sweeper's own training
+        from sweeper.workflow.own_script import OF_SWEEPER
+
+        by_default |= {n for n in OF_SWEEPER if ctx.get_parameter_source(n) is ParameterSource.ENVIRONMENT}
     if folder is not None:
         if ctx.get_parameter_source("data") is ParameterSource.COMMANDLINE:
             raise click.UsageError(f"the data are given twice, {folder} and --data {options['data']}; leave one out")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import queue
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sweeper.core.errors import InterruptedSweepError, ScriptError, UsageError
+from sweeper.core.errors import InterruptedSweepError, ScriptError
 from sweeper.core.events import Answer, JobResult, TrainingJob, WorkerHardware, WorkerLayout, WorkerLost
 from sweeper.core.operating_points import TAUS, THRESHOLDS
 from sweeper.core.recipe import Precision
@@ -22,15 +21,11 @@ from sweeper.scripts.contract import Split, SplitScored, TrialDocument, read_spl
 from sweeper.scripts.image_names import match_images
 from sweeper.scripts.launch import split_command
 from sweeper.scripts.probe import ScriptStart, find_start_problems
-from sweeper.scripts.sources import hash_sources, list_changed_sources
 from sweeper.scripts.trainings import ScriptStarter
-from sweeper.system.whole_files import replace_atomically
 from sweeper.training.scores import judge_end, score_counts
 from sweeper.version import versions
 
 DEVICE = "your script"
-SOURCES = "sources.json"
-"""Hashes of the script's files when the study began."""
 
 
 class ScriptBackend:
@@ -57,10 +52,9 @@ class ScriptBackend:
         Raises:
             UsageError: if the command cannot be given so, or there are fewer GPUs.
         """
-        self._words, self._workers, self._log = split_command(command), workers, log
         self._is_closed = False
         self._starter = ScriptStarter(
-            self._words,
+            split_command(command),
             seconds=seconds,
             workers=workers,
             gpus_each=gpus_each,
@@ -76,29 +70,14 @@ class ScriptBackend:
     @property
     def layout(self) -> WorkerLayout:
         """So many trainings at a time; their threads are the script's own matter."""
-        return WorkerLayout(self._workers, 1)
+        return WorkerLayout(self._starter.workers, 1)
 
     def step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
         """Return nothing: the precision is the script's own."""
         return {}
 
     def open(self, conditions: Conditions, checkpoints: Path) -> ScriptExecutor:
-        """Make ready for trainings, each in a folder below `checkpoints`.
-
-        Raises:
-            UsageError: if a file of the script changed since the study began.
-        """
-        kept = checkpoints / SOURCES
-        if kept.exists():
-            if changed := list_changed_sources(json.loads(kept.read_text("utf-8")), self._words):
-                raise UsageError(
-                    f"the script must be the one that the study began with, and {join_words(changed[:3])} changed; put "
-                    "it back, or begin another study with another --study"
-                )
-        else:
-            checkpoints.mkdir(parents=True, exist_ok=True)
-            with replace_atomically(kept) as part:
-                part.write_text(json.dumps(hash_sources(self._words)), "utf-8")
+        """Make ready for trainings, each in a folder below `checkpoints`."""
         self._opened = ScriptExecutor(self._starter, conditions, checkpoints.resolve(), self.close)
         return self._opened
 
@@ -161,7 +140,7 @@ class ScriptExecutor:
             self._answers.put(JobResult(_make_result(spec, reason=str(error) or type(error).__name__)))
 
     def _train(self, spec: TrialSpec) -> TrialResult:
-        """Return the result of a training, which is trained unless its folder has it."""
+        """Train, and return the result."""
         conditions = self._conditions
         pixels = conditions.count_pixels_seen(get_split(conditions, spec.seed).train)
         at_least_one = np.maximum(pixels, 1)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import queue
 import re
+import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,11 +20,20 @@ from typing import Literal, NamedTuple
 from pydantic import ValidationError
 
 from sweeper.core.base import Record
+from sweeper.core.document import json_text
 from sweeper.core.errors import InterruptedSweepError, ScriptError, UsageError
 from sweeper.core.paths import make_slug
 from sweeper.core.records import Task
 from sweeper.core.text import format_count, format_duration
-from sweeper.scripts.contract import RESULTS, SplitScored, SplitScores, TrialDocument, read_events, write_trial_folder
+from sweeper.scripts.contract import (
+    RESULTS,
+    TRIAL,
+    SplitScored,
+    SplitScores,
+    TrialDocument,
+    read_events,
+    write_trial_folder,
+)
 from sweeper.scripts.launch import ScriptEnd, end_left_processes, fill_places, read_output, run_script
 from sweeper.scripts.probe import ScriptStart, find_start_problems
 from sweeper.scripts.scores import ScriptTask
@@ -163,6 +174,9 @@ class ScriptStarter:
     ) -> ScriptStart:
         if self.is_stopped():
             raise InterruptedSweepError("stopped", 130)
+        if folder.exists() and not _is_of_trial(folder, trial):
+            end_left_processes(folder)
+            shutil.rmtree(folder)
         if folder.exists():
             trial = trial.model_copy(update={"resumed": True})
             end_left_processes(folder)
@@ -294,6 +308,15 @@ class ScriptTrainings:
     def read_test_scores(self, row: TrainingRow) -> SplitScores:
         """Return the test scores of a training of the confirmation; its folder may have been moved with all others."""
         return self._task.read_scores(self._base / Path(row.folder).name, "test")
+
+
+def _is_of_trial(folder: Path, trial: TrialDocument) -> bool:
+    """Return whether a folder is of this training: a script may continue from what it kept there."""
+    try:
+        before = json.loads((folder / TRIAL).read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return {**before, "resumed": False} == {**json.loads(json_text(trial.document)), "resumed": False}
 
 
 def _may_pass(ended: ScriptEnd) -> bool:

@@ -31,6 +31,8 @@ class StudyPlan(Record):
     space: SearchSpace
     imbalance: float
     versions: dict[str, str]
+    sources: dict[str, str] | None = None
+    """Hash of each file of the user's script that trains; None = sweeper trains."""
 
 
 def check_name(name: str) -> None:

@@ -29,6 +29,7 @@ from sweeper.workflow.conclude import Outcome, format_interim_card, report_study
 from sweeper.workflow.forecast import Forecast, count_trainings_left, format_steps, plan_text
 from sweeper.workflow.mlflow_sync import make_mlflow_summary
 from sweeper.workflow.options import StudyRequest, apply_budget, list_stored_options, resolve_request, store_request
+from sweeper.workflow.own_script import warn_of_changed_script
 from sweeper.workflow.phases import Display, RunContext, StopSignal, train_all
 from sweeper.workflow.prepare import PreparedStudy
 from sweeper.workflow.settings import TRIALS, Settings
@@ -147,6 +148,7 @@ def run_study(session: StudySession) -> Outcome:
         finally:
             with suppress(SweeperError):  # the next query reports a lost database
                 study.set_user_attr("seconds", float(study.user_attrs.get("seconds", 0.0)) + session.gone())
+        warn_of_changed_script(settings.command, session.prepared.plan.sources, display.warn)
         heartbeat.begin_phase(REPORT, 0)
         session.tracker.wait_until_written(beat=heartbeat.record_beat)
         executor.close()  # the report needs no workers, and they need memory

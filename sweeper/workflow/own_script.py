@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import inf
 
-from sweeper.core.errors import RequestError, ScriptError
+from sweeper.core.errors import RequestError, ScriptError, StudyError, UsageError
 from sweeper.core.metrics import METRICS
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Coordinate, Dataset, SearchSpace
+from sweeper.core.redact import redact
 from sweeper.core.text import format_count, format_duration, join_words
 from sweeper.losses.families import FAMILIES
 from sweeper.scripts.image_names import divide_as_before, divide_as_script
+from sweeper.scripts.launch import split_command
 from sweeper.scripts.probe import probe_script
+from sweeper.scripts.sources import hash_sources, list_changed_sources
+from sweeper.storage import StudyPlan
 from sweeper.workflow.settings import Settings, parse_duration
 
 SEARCH_STEPS, CONFIRM_STEPS = 25, 100
@@ -21,22 +25,29 @@ FACTORS = (0.1, 10.0)
 """Range of the factor of the script's own learning rate."""
 OF_SWEEPER = (
     *("model", "arch", "encoder", "encoder_depth", "decoder_width", "encoder_weights", "size", "batch_size", "crops"),
-    *("augment", "epochs", "minutes", "engine", "compile", "deterministic", "executor"),
-    *("ray_address", "loss", "folds", "boundary_pixels"),
+    *("augment", "epochs", "minutes", "device", "precision", "engine", "compile", "deterministic", "threads"),
+    *("executor", "ray_address", "loss", "folds", "boundary_pixels"),
 )
-"""Options of sweeper's own training. Device, precision and threads are not refused, as an environment may set them for
-all commands; the script chooses its own."""
+"""Options of sweeper's own training."""
+OF_COMMAND = ("gpus_per_trial", "time_limit")
+"""Options of trainings by a script."""
 
 
 def check_script_options(settings: Settings) -> None:
-    """Refuse options that a training by the user's script cannot follow.
+    """Refuse options that a training by the user's script cannot follow, and its options where sweeper trains.
 
     Raises:
         RequestError: with all of them.
     """
+    if settings.command is None:
+        if extra := [f"--{name.replace('_', '-')}" for name in OF_COMMAND if name in settings.model_fields_set]:
+            raise UsageError(
+                f"{join_words(extra)} needs --command, the script that trains; give it, or leave the option out"
+            )
+        return
     changed = [f"--{name.replace('_', '-')}" for name in OF_SWEEPER if name in settings.model_fields_set]
     problems = []
-    if changed and not settings.resume:
+    if changed and not settings.resume:  # a resume compares the plan, and takes the machine's settings back
         problems.append(
             f"{join_words(changed)} {'is' if len(changed) == 1 else 'are'} for sweeper's own training, and --command "
             "trains by your script; leave it out"
@@ -53,21 +64,49 @@ def check_script_options(settings: Settings) -> None:
         raise RequestError("a run with --command", problems)
 
 
+def resolve_sources(command: str | None, old: StudyPlan | None) -> dict[str, str] | None:
+    """Return the hash of each file of the script: as they are, or of a resumed study as they were; None without one.
+
+    Raises:
+        StudyError: if one of them changed since the study began.
+    """
+    if command is None:
+        return None
+    words = split_command(command)
+    if old is None or old.sources is None:
+        return hash_sources(words)
+    if changed := list_changed_sources(old.sources, words):
+        raise StudyError(
+            f"the script must be the one that the study began with, and {join_words(changed[:3])} changed; put it "
+            "back, or begin another study with another --study"
+        )
+    return old.sources
+
+
+def warn_of_changed_script(command: str | None, sources: Mapping[str, str] | None, warn: Callable[[str], None]) -> None:
+    """Warn if files of the script changed while it trained."""
+    if command is None or sources is None:
+        return
+    if changed := list_changed_sources(sources, split_command(command)):
+        warn(f"{join_words(changed[:3])} changed meanwhile: later trainings may be of another script")
+
+
 def divide_by_script(
     dataset: Dataset, settings: Settings, before: Dataset | None, log: Callable[[str], None]
 ) -> Dataset:
     """Return the data set with the script's own split; for a new study the script is probed.
 
     Args:
-        dataset: as it was read.
-        settings: with the command.
+        dataset: as it was read; it stays so where sweeper trains.
+        settings: with the command, if a script trains.
         before: the data set of the study that is resumed.
         log: receives a line for each start.
 
     Raises:
         ScriptError: if losses cannot be compared in the script, or its images are not those of the data.
     """
-    assert settings.command is not None
+    if settings.command is None:
+        return dataset
     if before is not None:
         return divide_as_before(dataset, before)
     seconds = parse_duration(settings.time_limit) if settings.time_limit else inf
@@ -78,10 +117,11 @@ def divide_by_script(
             f"scores must be of logits, by t.scoring(…), got {join_words(others)}; `sweeper confirm --command` "
             "compares losses by counts and scores, too"
         )
-    if len(probe.class_pixels) != len(dataset.classes):
+    names = tuple(probe.class_pixels)
+    if len(names) != len(dataset.classes) or ({*names} == {*dataset.classes} and names != dataset.classes):
         problems.append(
-            f"the script's classes must be those of the data ({', '.join(dataset.classes)}), got "
-            f"{', '.join(probe.class_pixels)}; name them in trial(classes=[…]), or map the data's by --class-map"
+            f"the script's classes must be those of the data in their order ({', '.join(dataset.classes)}), got "
+            f"{', '.join(names)}; name them so in trial(classes=[…]), or map the data's by --class-map"
         )
     if problems:
         raise ScriptError(settings.command, problems)
@@ -90,6 +130,9 @@ def divide_by_script(
         cost = f"; a whole training takes about {format_duration(probe.seconds_per_training)}"
     images = ", ".join(f"{format_count(count, 'image')} of {split}" for split, count in probe.images.items())
     log(f"losses can be compared in this script (pairing: {probe.pairing}; {images}{cost})")
+    if names != dataset.classes:
+        renamed = [f"{script} is {data}" for script, data in zip(names, dataset.classes, strict=True) if script != data]
+        log(f"note: classes are matched by their order: {', '.join(renamed)}")
     for note in probe.notes:
         log(f"note: {note}")
     return divide_as_script(dataset, probe.names["val"], probe.names["test"])
@@ -105,9 +148,9 @@ def adapt_space(space: SearchSpace, log: Callable[[str], None]) -> SearchSpace:
 
 
 def make_script_recipe(settings: Settings, command: str) -> Recipe:
-    """Return the recipe of a new study: the script's, and what is asked of it."""
+    """Return the recipe of a new study: the script's, without secrets, and what is asked of it."""
     return Recipe(
-        command=command,
+        command=redact(command),
         arch="script",
         encoder="",
         evaluations=1,

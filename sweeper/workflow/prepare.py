@@ -37,7 +37,7 @@ from sweeper.workflow.encoder_weights import choose_weights
 from sweeper.workflow.machine_choice import choose_measured_precision
 from sweeper.workflow.options import MACHINE
 from sweeper.workflow.own_losses import add_user_losses, declare_loss
-from sweeper.workflow.own_script import adapt_space, divide_by_script, make_script_recipe
+from sweeper.workflow.own_script import adapt_space, divide_by_script, make_script_recipe, resolve_sources
 from sweeper.workflow.recipe_choice import check_encoder_weights, describe_recipe, make_recipe, resolve_resumed_recipe
 from sweeper.workflow.settings import CONFIRM_SEEDS, DATA, Settings, seed_range
 
@@ -94,8 +94,8 @@ def prepare_study(
     check_encoder_weights(settings, old.conditions.recipe if old else None, backend.hardware)
     damaged = old is not None and is_changed(settings.cache / old.conditions.dataset.digest.removeprefix("sha256:"))
     dataset = resolve_dataset_request(settings, old.conditions.dataset if old else None, messages)
-    if settings.command is not None:
-        dataset = divide_by_script(dataset, settings, old.conditions.dataset if old else None, messages.log)
+    sources = resolve_sources(settings.command, old)
+    dataset = divide_by_script(dataset, settings, old.conditions.dataset if old else None, messages.log)
     for warning in dataset.warnings:
         messages.warn(warning)
     seed = settings.seed if settings.seed is not None else (old.conditions.seed if old else 0)
@@ -137,6 +137,7 @@ def prepare_study(
         space=space,
         imbalance=compute_imbalance(conditions.count_pixels_seen(split.train)),
         versions=dict(old.versions if old else versions()),
+        sources=sources,
     )
     plan = _add_starts(plan, settings, old, messages)
     if old is not None and (changed := studies.list_plan_differences(old, plan)):
@@ -149,7 +150,10 @@ def prepare_study(
     if plan.conditions.recipe.compiled:
         messages.log("compiling the network before the first training: a minute or more, less where it was done before")
     machine = _resolve_machine(settings, hardware.device, backend.layout)
-    executor = backend.open(plan.conditions, get_checkpoints_dir(settings.cache, name))
+    folder = get_checkpoints_dir(settings.cache, name)
+    if sources is not None:  # a script may keep files of its own in a training's folder: no other study finds them
+        folder /= make_slug(plan.created)
+    executor = backend.open(plan.conditions, folder)
     return PreparedStudy(name, plan, old, executor, machine, is_measured, hold_store(Path(dataset.store)), damaged)
 
 

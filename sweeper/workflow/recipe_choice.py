@@ -12,6 +12,7 @@ from sweeper.core.own_code import UserCode, find_code, locate_code
 from sweeper.core.own_metric import OPTION, register_metric
 from sweeper.core.recipe import FULL_DEPTH, LEAST_DEPTH, PUBLISHED_WIDTH, Recipe
 from sweeper.core.records import Dataset
+from sweeper.core.redact import redact
 from sweeper.core.text import suggest_correction
 from sweeper.data.balanced_crops import is_any_larger
 from sweeper.workflow.encoder_weights import NOTHING, EncoderWeights
@@ -157,7 +158,7 @@ RECIPE_OPTIONS = {
     **{
         name: name
         for name in Settings.model_fields
-        if name in Recipe.model_fields and name not in {"steps", "encoder_weights", "model"}
+        if name in Recipe.model_fields and name not in {"steps", "encoder_weights", "model", "command"}
     },
 }
 """Option of `sweeper run` → field of the recipe that takes it as it stands: that of its name. Steps, initial weights
@@ -181,6 +182,8 @@ def resolve_resumed_recipe(
     batch_size = settings.batch_size or stored.batch_size
     if (steps := resolve_requested_steps(settings.steps, settings.epochs, training_images, batch_size)) is not None:
         changes["steps"] = steps
+    if settings.command is not None:
+        changes["command"] = redact(settings.command)
     if settings.encoder_weights not in {None, "auto"}:
         changes["encoder_weights"] = settings.encoder_weights
     if settings.model is not None:

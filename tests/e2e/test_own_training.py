@@ -290,8 +290,8 @@ def test_the_whole_search_by_a_script_is_killed_resumed_and_ends_as_if_it_had_no
 
     killed = [str(word) for word in run_words(tmp_path, script, "cut")]
     process = subprocess.Popen([sys.executable, "-m", "sweeper", *killed], stderr=subprocess.DEVNULL)
-    results = tmp_path / "checkpoints" / "cut" / "search-00002" / "results.jsonl"
-    while not results.exists():
+    trainings = tmp_path / "checkpoints" / "cut"
+    while not [*trainings.glob("*/search-00002/results.jsonl")]:
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweeper.core.errors import UsageError
 from sweeper.core.events import Answer, JobResult, TrainingJob, WorkerLost
 from sweeper.core.metrics import count_at_point
 from sweeper.core.operating_points import BINS
@@ -148,13 +147,9 @@ def test_closing_ends_what_runs_and_its_training_is_lost_not_failed(
     assert [type(answer) for answer in answers] == [WorkerLost]
 
 
-def test_a_study_is_not_resumed_with_another_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("train.py").write_text("one")
-    command = "python train.py"
-    for _ in range(2):  # a file that is new changes nothing
-        ScriptBackend(command).open(CONDITIONS, tmp_path / "kept").close()
-        Path("other.py").write_text("new")
-    Path("train.py").write_text("two")
-    with pytest.raises(UsageError, match=r"train\.py changed; put it back, or begin another study"):
-        ScriptBackend(command).open(CONDITIONS, tmp_path / "kept")
+def test_what_another_training_left_in_the_folder_is_not_continued(train: Train) -> None:
+    script = FakeScript()
+    train(script, builders.spec("dice", steps=25, params={}))
+    train(script, builders.spec("dice", steps=25, params={}, lr=2.0))
+    train(script, builders.spec("dice", steps=25, params={}, lr=2.0))
+    assert [trial["resumed"] for trial in script.trained] == [False, False, True]

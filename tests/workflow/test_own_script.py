@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sweeper.core.errors import RequestError
+from sweeper.core.errors import RequestError, ScriptError, StudyError, UsageError
 from sweeper.core.recipe import Recipe
 from sweeper.losses.families import FAMILIES
+from sweeper.scripts.probe import ProbeDocument
 from sweeper.space import load_space
+from sweeper.storage import StudyPlan
+from sweeper.workflow import own_script
 from sweeper.workflow.options import list_stored_options, resolve_request
-from sweeper.workflow.own_script import adapt_space, check_script_options, make_script_recipe
+from sweeper.workflow.own_script import (
+    adapt_space,
+    check_script_options,
+    divide_by_script,
+    make_script_recipe,
+    resolve_sources,
+    warn_of_changed_script,
+)
 from sweeper.workflow.recipe_choice import describe_recipe
 from sweeper.workflow.settings import Settings
+from tests.support import builders
 
 COMMAND = "python train.py"
+
+
+def make_plan(sources: dict[str, str]) -> StudyPlan:
+    return StudyPlan(
+        created="2026-01-01T00:00:00+00:00",
+        conditions=builders.conditions(),
+        profile=builders.profile(),
+        space=builders.space(),
+        imbalance=9.0,
+        versions={},
+        sources=sources,
+    )
 
 
 def settings_of(**options: Any) -> Settings:
@@ -57,3 +81,62 @@ def test_the_space_has_factors_of_the_scripts_rate_and_losses_of_logits_and_labe
     left = [f.family for f in load_space("full").families if FAMILIES[f.family].needs_map is not None]
     assert left and not {*left} & {f.family for f in space.families}
     assert all(name in lines[0] for name in left)
+
+
+def test_options_of_a_script_need_one() -> None:
+    with pytest.raises(UsageError, match="--gpus-per-trial and --time-limit needs --command"):
+        check_script_options(Settings(gpus_per_trial=1, time_limit="1h"))
+    check_script_options(Settings())
+
+
+def test_a_study_is_not_resumed_with_another_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("train.py").write_text("one")
+    sources = resolve_sources(COMMAND, None)
+    plan = make_plan(sources)
+    Path("other.py").write_text("new")  # changes nothing that was there
+    assert resolve_sources(COMMAND, plan) == sources
+    warned: list[str] = []
+    warn_of_changed_script(COMMAND, sources, warned.append)
+    assert not warned
+    Path("train.py").write_text("two")
+    with pytest.raises(StudyError, match=r"train\.py changed; put it back, or begin another study"):
+        resolve_sources(COMMAND, plan)
+    warn_of_changed_script(COMMAND, sources, warned.append)
+    assert warned == ["train.py changed meanwhile: later trainings may be of another script"]
+
+
+def test_a_password_in_the_command_is_not_shown() -> None:
+    recipe = make_script_recipe(settings_of(), "python train.py --db postgresql://me:hunter2@host/db")
+    assert recipe.command is not None and "hunter2" not in recipe.command and "train.py" in recipe.command
+
+
+@pytest.mark.parametrize(
+    ("names", "answer"),
+    [(("background", "crack"), ""), (("crack", "background"), "in their order"), (("a", "b", "c"), "got a, b, c")],
+)
+def test_classes_must_be_those_of_the_data_in_their_order(
+    monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], answer: str
+) -> None:
+    data = builders.dataset().model_copy(update={"classes": ("background", "crack")})
+    stems = [image.stem for image in data.images]
+    probe = ProbeDocument(
+        command=COMMAND,
+        pairing="exact",
+        scores={"val": "logits", "test": "logits"},
+        images={"val": 1, "test": 1},
+        names={"val": (stems[0],), "test": (stems[1],)},
+        class_pixels=dict.fromkeys(names, 9),
+        ignored_pixels=0,
+        length=8,
+        seconds_per_step=0.1,
+        seconds_per_training=3.0,
+        notes=(),
+    )
+    monkeypatch.setattr(own_script, "probe_script", lambda *_, **__: probe)
+    if answer:
+        with pytest.raises(ScriptError, match=answer):
+            divide_by_script(data, settings_of(), None, lambda _: None)
+    else:
+        divided = divide_by_script(data, settings_of(), None, lambda _: None)
+        assert [image.split for image in divided.images[:3]] == ["val", "test", "train"]
