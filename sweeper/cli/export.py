@@ -46,12 +46,15 @@ def command(study: str, *, storage: str, cache: Path, as_json: bool, **options: 
     click.echo(f"  loss:    {made.loss} (Python), {made.space} (for --space)")
     if made.examples is not None:
         click.echo(f"  code:    {made.examples} (a plain loop, nnU-Net)")
-    if made.weights is None:
+    if made.command is not None:
+        click.echo(f"  weights: none, as the network is your script's: {made.command}")
+    elif made.weights is None:
         click.echo(f"  weights: none are kept next to {cache}; a sweep keeps them where it confirms the loss")
     else:
         click.echo(f"  weights: {made.weights} ({made.megabytes:.1f} MB), loaded by {made.model}")
     if made.onnx is not None:
         click.echo(f"  ONNX:    {made.onnx} (differs from torch by {made.onnx_difference:.1g} at most)")
-    click.echo(f"  check:   {format_confirm_command(study, storage)} (whether it holds in your own training)")
+    if made.command is None:
+        click.echo(f"  check:   {format_confirm_command(study, storage)} (whether it holds in your own training)")
     if made.huggingface is not None:
         click.echo(f"  Hub:     {made.huggingface} (model card; hf upload NAME {made.huggingface})")

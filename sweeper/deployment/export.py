@@ -44,6 +44,8 @@ class ExportDocument(Document):
     """Python file of the loss."""
     space: Path
     """YAML file of the loss, for `--space`."""
+    command: str | None
+    """The user's script that trained; null = sweeper."""
     weights: Path | None
     """Null where no weights are kept on this machine."""
     model: Path | None
@@ -135,6 +137,7 @@ def export_study(
         verdict=recommendation.verdict.value,
         loss=folder / "loss.py",
         space=folder / "loss.yaml",
+        command=sweep.conditions.recipe.command,
         weights=folder / "model.safetensors" if weights else None,
         model=folder / "model.py" if weights else None,
         megabytes=megabytes,

@@ -75,9 +75,10 @@ def _list_scope_caveats(facts: ReportFacts) -> Iterator[str]:
 
 def _list_tuning_caveats(recipe: Recipe) -> Iterator[str]:
     if recipe.confirm_steps != recipe.steps:
+        unit = "" if recipe.command is None else " %"
         yield (
             f"Learning rates and hyper-parameters were tuned at {recipe.format_steps(recipe.steps)} and are used at "
-            f"{recipe.confirm_steps:,}. This assumes that the same values suit both, for every loss."
+            f"{recipe.confirm_steps:,}{unit}. This assumes that the same values suit both, for every loss."
         )
 
 

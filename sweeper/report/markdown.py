@@ -258,10 +258,16 @@ def _explain_reproduction(facts: ReportFacts) -> str:
         ["margin of equivalence", f"{format_number(sweep.rope)} {facts.metric}"],
         ["time", format_elapsed(sweep.seconds)],
         ["device", _describe_device(sweep)],
-        ["precision", sweep.conditions.recipe.precision + _MEASURED * sweep.is_precision_measured],
+        *_list_precision(sweep),
         ["versions", ", ".join(f"{escape_md(k)} {escape_md(v)}" for k, v in sweep.versions.items()) or MISSING],
     ]
     return make_table(["what", "value"], rows, left=2)
+
+
+def _list_precision(sweep: SweepRecord) -> list[list[str]]:
+    """Return the row on the precision; none where the user's script chooses it."""
+    recipe = sweep.conditions.recipe
+    return [] if recipe.command else [["precision", recipe.precision + _MEASURED * sweep.is_precision_measured]]
 
 
 def _describe_device(sweep: SweepRecord) -> str:
