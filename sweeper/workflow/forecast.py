@@ -227,6 +227,8 @@ class Forecast:
         workers: Callable[[], int],
         limit: Callable[[], float | None] = lambda: None,
         log: Callable[[str], None] = lambda _: None,
+        *,
+        step: str = "a step",
     ) -> None:
         """Make one for a session.
 
@@ -235,8 +237,10 @@ class Forecast:
             workers: trainings that run at a time, on all machines.
             limit: seconds up to the time limit; None = none.
             log: receives the total time once it is known.
+            step: name of a step.
         """
         self.trainings, self._workers, self._limit, self._log = dict(trainings), workers, limit, log
+        self._step = step
         self._trained: dict[str, int] = {}
         self._steps: dict[Key, int] = {}
         """Where each training is that was heard of in this session."""
@@ -272,8 +276,8 @@ class Forecast:
         self._count_steps(event)
         if first and (forecast := self.seconds_left()) is not None and self.pace is not None:
             self._log(
-                f"time: {format_answer_times(forecast)}, as a step takes {format_duration(self.pace)}, evaluations "
-                f"included, and {format_parallel_trainings(self._workers())}"
+                f"time: {format_answer_times(forecast)}, as {self._step} takes {format_duration(self.pace)}, "
+                f"evaluations included, and {format_parallel_trainings(self._workers())}"
             )
 
     def _count_steps(self, event: SweepEvent) -> None:

@@ -232,7 +232,8 @@ def _announce_forecast(session: StudySession, request: StudyRequest) -> Forecast
         if studies.read_budget_probe(study.user_attrs) is None and (steps := format_steps(plan, request)):
             display.log(steps)
     limit = lambda: None if request.timeout is None else max(0.0, request.timeout - session.gone())  # noqa: E731
-    forecast = Forecast(to_come, lambda: session.prepared.executor.workers, limit, display.log)
+    step = "a step" if plan.conditions.recipe.command is None else "1 % of a training"
+    forecast = Forecast(to_come, lambda: session.prepared.executor.workers, limit, display.log, step=step)
     display.set_forecast(forecast.format_times)
     return forecast
 

@@ -285,6 +285,7 @@ def test_the_whole_search_by_a_script_is_killed_resumed_and_ends_as_if_it_had_no
     status, out, error = sweeper(*words, "--json")
     assert status == 0, error
     assert "losses can be compared in this script (pairing: exact; 4 images of val, 4 images of test" in error
+    assert "as 1 % of a training takes" in error
     whole = json.loads(out)
     assert len(whole["finalists"]) == 2 and {f["seeds"] for f in whole["finalists"]} == {2}
 
