@@ -121,5 +121,5 @@ def explain_action(evidence: Evidence, action: Action | None) -> list[str]:
         return []
     return [
         f"Cross-entropy is kept: no finalist has an established gain of {evidence.rope:g} {evidence.scale.score}; "
-        f"{get_family(evidence, other)} looks best, {format_difference(evidence, other, base)}."
+        f"of the others {get_family(evidence, other)} looks best, {format_difference(evidence, other, base)}."
     ]

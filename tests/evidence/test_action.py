@@ -210,8 +210,8 @@ def test_the_simplest_change_has_defaults_then_the_plain_point_then_few_paramete
 def test_why_cross_entropy_is_kept_stands_first_with_the_loss_that_looks_best() -> None:
     decision: Decision = decide_verdict(evidence(NEAR, half=0.026), ORDER)
     assert decision.reasons[0] == (
-        "Cross-entropy is kept: no finalist has an established gain of 0.01 mIoU; dice_ce looks best, +0.009 mIoU "
-        "(95 % interval −0.017 to +0.035)."
+        "Cross-entropy is kept: no finalist has an established gain of 0.01 mIoU; of the others dice_ce looks best, "
+        "+0.009 mIoU (95 % interval −0.017 to +0.035)."
     )
     changed = decide_verdict(evidence({"dice": 0.75, "cross_entropy": 0.7}), ORDER)
     assert changed.reasons[0].startswith("dice is better than cross_entropy by +0.050 mIoU")
