@@ -76,6 +76,7 @@ class Trial:
         self._pixels: Tensor | None = None
         self._length: float | None = None
         self._numbers: dict[str, int] = {}
+        self._runs: dict[str, str] = {}
         self.classes, self.ignore_index = [str(name) for name in classes], ignore_index
         self.start = 0
         """First epoch of this process."""
@@ -226,7 +227,8 @@ class Trial:
 
     def _totals(self) -> dict[str, Any]:
         pixels = None if self._pixels is None else self._pixels.tolist()
-        return {"calls": self._calls, "pixels": pixels, "length": self._length}
+        self._runs |= _find_own_runs()
+        return {"calls": self._calls, "pixels": pixels, "length": self._length, "runs": self._runs}
 
     def _write(self, event: str, **more: Any) -> None:
         """Append a line to results.jsonl; only the first rank does."""
@@ -362,6 +364,19 @@ def _shown(what: str, data: Tensor, classes: list[str]) -> str:
     iou = {n: float(r[0] / r.sum()) for n, r in zip(classes, total, strict=True) if r[0] + r[2] > 0}
     each = ", ".join(f"{name} {value:.4f}" for name, value in iou.items())
     return f"mIoU {sum(iou.values()) / max(1, len(iou)):.4f}: {each}"
+
+
+def _find_own_runs() -> dict[str, str]:
+    """Return the run that the script itself writes to, in MLflow or Weights & Biases, if it uses them."""
+    runs, modules = {}, sys.modules
+    try:
+        if "mlflow" in modules and (run := modules["mlflow"].active_run()) is not None:
+            runs["mlflow"] = str(run.info.run_id)
+        if "wandb" in modules and (run := getattr(modules["wandb"], "run", None)) is not None:
+            runs["wandb"] = str(run.path)
+    except Exception as error:  # a note for the reader, which must not end a training
+        print(f"sweeper_trial: the script's own run is not noted: {error}", file=sys.stderr)
+    return runs
 
 
 def _distributed() -> bool:

@@ -200,6 +200,7 @@ def make_script_result(start: ScriptStart, spec: TrialSpec, conditions: Conditio
         never_predicted=end.never_predicted,
         val=None if diverged else val if spec.purpose == "confirm" else val.summed,
         test=test,
+        own_runs=start.own_runs,
         seconds=seconds,
         seconds_per_step=seconds / spec.steps,
     )

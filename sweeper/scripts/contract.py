@@ -99,6 +99,8 @@ class ScriptProgress(EventLine):
     """Pixels of each class in them, and last those that do not count; null = not counted."""
     length: FiniteFloat | None
     """The script's own; null = t.length was not called."""
+    runs: dict[str, Annotated[str, Field(max_length=1000)]] = Field(default_factory=dict)
+    """The script's own run in a tracker, by the tracker's name (mlflow, wandb)."""
 
 
 class EpochDone(ScriptProgress):

@@ -111,6 +111,12 @@ class ScriptStart(NamedTuple):
         return bool(self.calls) or any(line.calls for line in progress)
 
     @property
+    def own_runs(self) -> dict[str, str]:
+        """Runs that the script wrote itself, by the tracker's name."""
+        progress = [*self.list_events(EpochDone), *self.list_events(SplitScored)]
+        return {tracker: run for line in progress for tracker, run in line.runs.items()}
+
+    @property
     def pixels(self) -> tuple[int, ...]:
         """Pixels of each class in its batches, and last those that do not count."""
         (began,), progress = self.list_events(TrialBegan)[:1], self.list_events(SplitScored)

@@ -17,7 +17,7 @@ from math import inf
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from sweeper.core.base import Record
 from sweeper.core.document import json_text
@@ -80,6 +80,8 @@ class TrainingRow(Record):
     """Disk space of its folder."""
     problem: str = ""
     """Why it failed."""
+    own_runs: dict[str, str] = Field(default_factory=dict)
+    """Runs that the script wrote itself, by the tracker's name (mlflow, wandb)."""
 
 
 class ScriptJob(NamedTuple):
@@ -296,6 +298,7 @@ class ScriptTrainings:
             folder=str(start.folder),
             megabytes=round(sum(p.stat().st_size for p in start.folder.rglob("*") if p.is_file()) / 1e6, 3),
             problem=problems[0] if problems else "",
+            own_runs=start.own_runs,
         )
 
     def _find_other_kinds(self, start: ScriptStart) -> Iterator[str]:

@@ -145,6 +145,7 @@ class RunValues:
     def make_result_metrics(self, result: TrialResult) -> tuple[dict[str, float], dict[str, str]]:
         """Metrics and tags of a training that has ended."""
         tags = {"sweeper.state": result.state, "sweeper.device": result.device}
+        tags |= {f"sweeper.own_run.{tracker}": run[:TAG_LIMIT] for tracker, run in result.own_runs.items()}
         if result.versions:
             tags["sweeper.versions"] = format_versions(result.versions)
         if result.earlier:

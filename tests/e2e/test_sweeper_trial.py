@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from sweeper.losses.families import FAMILIES
 from sweeper.scripts.contract import (
     HELPER,
     HELPER_VERSION,
+    ScriptProgress,
     TrialDocument,
     read_events,
     read_split_scores,
@@ -307,6 +309,35 @@ def test_the_loss_of_a_validation_is_no_call_of_the_training(folder: Path) -> No
     assert [event.event for event in read_events(folder)] == ["start"]
     with pytest.raises(sweeper_trial.Enough):
         t.loss(z, y)
+
+
+def test_the_run_that_the_script_writes_itself_is_noted_and_left_to_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    begin(folder)
+    t = sweeper_trial.trial(TWO)
+    t.score("val", ["a"], [0.5])
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/own.db")
+    with mlflow.start_run() as run:
+        t.stop_after(1)
+        mlflow.log_metric("own", 1.0)
+    metrics = mlflow.get_run(run.info.run_id).data.metrics
+    t.score("test", ["b"], [0.5])  # its run has ended
+    one, two, three = (event.runs for event in read_events(folder) if isinstance(event, ScriptProgress))
+    assert one == {} and two == three == {"mlflow": run.info.run_id} and metrics == {"own": 1.0}
+
+
+def test_a_tracker_that_fails_ends_no_training(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin(folder)
+    tracker = ModuleType("mlflow")  # an older one, without what is asked
+    monkeypatch.setitem(sys.modules, "mlflow", tracker)
+    sweeper_trial.trial(TWO).score("val", ["a"], [0.5])
+    assert [e.runs for e in read_events(folder) if isinstance(e, ScriptProgress)] == [{}]
+    assert "the script's own run is not noted" in capsys.readouterr().err
 
 
 def test_a_process_has_one_trial_however_often_it_asks(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,7 @@ class FakeScript:
     what = "logits"
     names: dict[str, list[str]] = {"val": STEMS[:3], "test": STEMS[3:7]}  # noqa: RUF012
     finite = True
+    runs: dict[str, str] = {}  # noqa: RUF012
     status = 0
 
     def __init__(self, **changes: Any) -> None:
@@ -46,7 +47,7 @@ class FakeScript:
     def run(self, _words: object, folder: Path, *, is_done: Callable[[], bool], **_: Any) -> ScriptEnd:
         trial = json.loads((folder / "trial.json").read_text())
         self.trained.append(trial)
-        sofar = {"seconds": 1.0, "calls": 9, "pixels": None, "length": 8.0}
+        sofar = {"seconds": 1.0, "calls": 9, "pixels": None, "length": 8.0, "runs": self.runs}
         lines: list[dict[str, Any]] = [
             {"event": "start", "seconds": 0, "version": 1, "classes": ["a", "b"], "ignore_index": 255, "world": 1},
             {"event": "epoch", "done": 8, **sofar},
@@ -120,6 +121,11 @@ def test_a_training_that_cannot_be_used_has_failed_and_says_why(
 ) -> None:
     result = train(FakeScript(**changes), builders.spec("dice", steps=25, params={}))
     assert result.state == "failed" and result.reason is not None and reason in result.reason
+
+
+def test_the_run_that_a_script_wrote_itself_is_noted(train: Train) -> None:
+    script, spec = FakeScript(runs={"wandb": "team/cracks/1a"}), builders.spec("dice", steps=25)
+    assert train(script, spec).own_runs == {"wandb": "team/cracks/1a"}
 
 
 def test_a_training_that_diverged_is_a_result(train: Train) -> None:

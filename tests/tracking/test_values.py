@@ -109,16 +109,18 @@ def test_what_a_probe_decides_is_written_to_the_sweeps_run_when_it_is_known(uri:
         ({"state": "pruned"}, "FINISHED"),
         ({"state": "failed", "value": None, "reason": "ValueError: no"}, "FAILED"),
         ({"value": 0.0, "collapse": Collapse.DIVERGED}, "FINISHED"),
+        ({"own_runs": {"wandb": "team/cracks/1a"}}, "FINISHED"),
     ],
 )
 def test_states_become_statuses_and_tags(uri: str, changes: dict[str, object], status: str) -> None:
-    tracker = begun(uri, f"states-{status}-{len(changes)}-{changes.get('state')}")
+    tracker = begun(uri, f"states-{'-'.join(changes)}-{changes.get('state')}")
     result = builders.trial("dice", 0.5, 1).model_copy(update=changes)
     train(tracker, result)
     run = run_of(tracker, result.spec)
     assert run.info.status == status
     assert run.data.tags.get("sweeper.collapse") == ("diverged" if "collapse" in changes else None)
     assert run.data.tags.get("sweeper.reason") == changes.get("reason")
+    assert run.data.tags.get("sweeper.own_run.wandb") == ("team/cracks/1a" if "own_runs" in changes else None)
 
 
 def test_a_failed_training_that_is_trained_again_shows_its_last_result_alone(uri: str) -> None:

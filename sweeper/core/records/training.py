@@ -302,6 +302,8 @@ class TrialResult(Record):
     """Device and versions of its first steps, if these were others."""
     run_id: str | None = None
     """The MLflow run that shows it."""
+    own_runs: dict[str, str] = Field(default_factory=dict)
+    """Runs that the user's script wrote itself, by the tracker's name (mlflow, wandb)."""
 
     def classify_end(self, answer: Collapse) -> Collapse:
         """Return how it collapsed by this answer: the one meaning that the word has, in every count and table.
