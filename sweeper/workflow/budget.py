@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from sweeper import storage as studies
 from sweeper.core.records import Breadth, BudgetProbe, Rung, SearchSpace, TrialResult
 from sweeper.core.text import format_duration
-from sweeper.study.breadth import OTHER_SECONDS, BreadthRequest, compute_least_seconds, find_broadest, measure_pace
 from sweeper.study.budget_ladder import climb_ladder, format_rung, is_comparable
 from sweeper.study.learning_check import suggest_remedies
 from sweeper.study.timekeeper import PROBE_SHARE
 from sweeper.study.training_list import TrainingList
+from sweeper.workflow.breadth import OTHER_SECONDS, compute_least_seconds, find_broadest, measure_pace
 from sweeper.workflow.options import StudyRequest, apply_budget, store_request
 from sweeper.workflow.settings import CPU_MINUTES, GPU_MINUTES
 
@@ -57,7 +57,6 @@ def find_budget(stage: RunContext) -> bool:
 def _climb_ladder(stage: RunContext, first: int) -> BudgetProbe:
     """Climb the ladder as far as is needed, or as there is time, and return what it says."""
     study, plan, request = stage.study, stage.plan, stage.asked
-    wish = BreadthRequest(request.trials, request.settles, request.confirm_steps, request.seeds, request.longer)
     user_losses = [loss.name for loss in plan.conditions.losses]
     while True:
         results = studies.list_extra_results(study, "probe")
@@ -72,7 +71,7 @@ def _climb_ladder(stage: RunContext, first: int) -> BudgetProbe:
             steps, needed = lacking[0].steps, pace.seconds_to_next_rung(lacking[0].steps)
             if any(map(is_comparable, rungs)):  # a rung at which nothing could be compared is no use then
                 above = pace._replace(spent=needed - OTHER_SECONDS)
-                needed = compute_least_seconds(plan.space, wish, above, steps=steps, user_losses=user_losses)
+                needed = compute_least_seconds(plan.space, request, above, steps=steps, user_losses=user_losses)
             if needed > _time_limit(request, finished):
                 break
         batch = TrainingList(study, lacking, recorder=stage.recorder, admit=stage.time.make_admission(PROBE_SHARE))
@@ -88,7 +87,7 @@ def _climb_ladder(stage: RunContext, first: int) -> BudgetProbe:
     for rung in reversed(enough):
         if rung.steps == first and request.minutes is None:
             return BudgetProbe(first=first, steps=first, rungs=rungs)
-        breadth = find_broadest(plan.space, wish, pace, steps=rung.steps, user_losses=user_losses, limit=limit)
+        breadth = find_broadest(plan.space, request, pace, steps=rung.steps, user_losses=user_losses, limit=limit)
         if breadth is not None:
             sentence = _format_budget(rungs, rung, breadth, plan.space)
             return BudgetProbe(first=first, steps=rung.steps, sentence=sentence, rungs=rungs, breadth=breadth)
@@ -97,7 +96,7 @@ def _climb_ladder(stage: RunContext, first: int) -> BudgetProbe:
         steps = enough[0].steps if enough else lacking[0].steps
         spent = pace if enough else pace._replace(spent=pace.seconds_to_next_rung(steps) - OTHER_SECONDS)
         minutes = math.ceil(
-            MORE * compute_least_seconds(plan.space, wish, spent, steps=steps, user_losses=user_losses) / 60
+            MORE * compute_least_seconds(plan.space, request, spent, steps=steps, user_losses=user_losses) / 60
         )
         minutes = max(minutes, int(limit / 60) + 1)
     help_ = suggest_remedies(finished[-2:], plan.conditions, minutes)

@@ -8,12 +8,11 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from sweeper import storage as studies
 from sweeper.core.base import Record
 from sweeper.core.document import DatasetSummary, Document
-from sweeper.core.errors import MissingStudyError
 from sweeper.core.paths import get_step_times_file
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import ImbalanceProfile, InterimAnalysis, SearchSpace
@@ -31,15 +30,12 @@ from sweeper.workflow.forecast import (
     measure_training_pace,
     plan_text,
 )
-from sweeper.workflow.options import apply_budget, list_stored_options, merge_resumed_options, resolve_request
+from sweeper.workflow.options import list_stored_options, read_request, resolve_request
 from sweeper.workflow.prepare import MessageSink, prepare_study
 from sweeper.workflow.recipe_choice import describe_recipe
-from sweeper.workflow.request_checks import check_places, check_request, is_new_file
+from sweeper.workflow.request_checks import open_request
 from sweeper.workflow.settings import Settings
 from sweeper.workflow.study_state import read_study_state
-
-if TYPE_CHECKING:
-    from optuna.storages import RDBStorage
 
 
 class ImagesRow(Record):
@@ -99,11 +95,7 @@ def make_preview(
     Raises:
         UsageError: (DataError, SpaceError, StudyError among them) as `run_sweep` would.
     """
-    check_places(settings)
-    storage = _open_existing_storage(settings)
-    if storage is not None:
-        settings = merge_resumed_options(settings, storage)
-    check_request(storage, settings)
+    storage, settings = open_request(settings, create=False, warn=messages.warn)
     with tempfile.TemporaryDirectory() as folder, closing(backend(settings)) as place:
         temporary = settings.model_copy(update={"cache": Path(folder) / "cache"})  # weights would be kept next to it
         with suppress(OSError):
@@ -111,13 +103,10 @@ def make_preview(
         prepared = prepare_study(temporary, storage, place, messages, clock())
         with prepared.held:
             plan = prepared.plan
-            study, options, held = None, list_stored_options(settings), 0
+            study, options = None, list_stored_options(settings)
             if prepared.old is not None and storage is not None:
                 study = studies.load_study(storage, prepared.name)
-                options, held = {**studies.read_options(storage, prepared.name), **options}, studies.count_trials(study)
-            request = apply_budget(
-                resolve_request(options, held), None if study is None else studies.read_budget_probe(study.user_attrs)
-            )
+            request = resolve_request(options) if study is None else read_request(study, options)
             state = read_study_state(study, plan, request)
             trainings = count_trainings_left(plan, request, state)
             workers = prepared.executor.workers
@@ -145,18 +134,6 @@ def make_preview(
         seconds_per_step=pace,
         workers=workers,
     )
-
-
-def _open_existing_storage(settings: Settings) -> RDBStorage | None:
-    """Return the existing storage; None if it would be created."""
-    if is_new_file(settings.storage) and not settings.resume:
-        return None
-    try:
-        return studies.open_storage(settings.storage, create=False)
-    except MissingStudyError:
-        if settings.resume:
-            raise
-        return None
 
 
 def format_preview(preview: PreviewDocument) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sweeper.core.records import BudgetProbe, InterimAnalysis, Until
 from sweeper.evidence.confirmation_stopping import plan_analyses
-from sweeper.storage import pack_value, read_machine
+from sweeper.storage import OPTIONS, count_trials, pack_value, read_budget_probe, unpack_value
 from sweeper.workflow.settings import (
     CONFIRM_SEEDS,
     LONGER,
@@ -22,7 +22,6 @@ from sweeper.workflow.settings import (
 
 if TYPE_CHECKING:
     import optuna
-    from optuna.storages import RDBStorage
 
 ELSEWHERE = {
     "study",
@@ -82,13 +81,6 @@ def restore_machine_options(settings: Settings, stored: Mapping[str, Any]) -> Se
     return settings.model_copy(update={name: value for name, value in restored.items() if name not in changed})
 
 
-def merge_resumed_options(settings: Settings, storage: RDBStorage) -> Settings:
-    """Return the settings; for a resume those of `restore_machine_options`."""
-    if not settings.resume or settings.study is None:
-        return settings
-    return restore_machine_options(settings, read_machine(storage, settings.study))
-
-
 def list_stored_options(settings: Settings) -> dict[str, Any]:
     """Return the options given on the command line, as they are stored with the study.
 
@@ -124,6 +116,18 @@ def resolve_request(options: Mapping[str, Any], held: int = 0) -> StudyRequest:
         minutes=options.get("minutes"),
         seeds=seed_range(options["confirm_seeds"]) if "confirm_seeds" in options else None,
     )
+
+
+def read_request(study: optuna.Study, options: Mapping[str, Any] | None = None) -> StudyRequest:
+    """Return what is asked of a study, as its budget allows.
+
+    Args:
+        study: keeps the options of its sessions, its trials and its budget.
+        options: those given now; None = none are.
+    """
+    stored = unpack_value(study.user_attrs, OPTIONS, {})
+    request = resolve_request({**stored, **(options or {})}, count_trials(study))
+    return apply_budget(request, read_budget_probe(study.user_attrs))
 
 
 def apply_budget(request: StudyRequest, probed: BudgetProbe | None) -> StudyRequest:

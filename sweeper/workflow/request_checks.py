@@ -5,18 +5,19 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweeper import storage as studies
-from sweeper.core.errors import RequestError, StudyError, UsageError
+from sweeper.core.errors import MissingStudyError, RequestError, StudyError, UsageError
 from sweeper.core.own_code import find_code
 from sweeper.core.redact import hide_address_secrets
 from sweeper.space import load_space
 from sweeper.system.disk_space import check_room
 from sweeper.system.locks import get_sqlite_file, get_sqlite_path
 from sweeper.system.postgres import is_same_database
+from sweeper.workflow.options import restore_machine_options
 from sweeper.workflow.own_losses import declare_loss
 from sweeper.workflow.own_script import check_script_options
 from sweeper.workflow.recipe_choice import load_metric_code
@@ -24,6 +25,39 @@ from sweeper.workflow.settings import Settings
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
+
+    from sweeper.storage.resilient_storage import RetryingStorage
+
+
+def open_request(
+    settings: Settings, *, create: bool, warn: Callable[[str], None]
+) -> tuple[RetryingStorage | None, Settings]:
+    """Check a request as far as that needs no data, and open its storage.
+
+    Args:
+        settings: what was given.
+        create: whether the tables of a database that is there may be made.
+        warn: is called when the database goes away for a while, and when it is back.
+
+    Returns:
+        The storage, None where there is none yet: a file is made once the data are accepted, so that what is refused
+        leaves nothing behind; and the settings, of a resume with the machine that the study used before.
+
+    Raises:
+        UsageError: (RequestError, StudyError among them) as `check_places` and `check_request`.
+    """
+    check_places(settings)
+    storage = None
+    if settings.resume or not is_new_file(settings.storage):
+        try:
+            storage = studies.open_storage(settings.storage, create=create and not settings.resume, warn=warn)
+        except MissingStudyError:
+            if settings.resume:
+                raise
+    if storage is not None and settings.resume and settings.study is not None:
+        settings = restore_machine_options(settings, studies.read_machine(storage, settings.study))
+    check_request(storage, settings)
+    return storage, settings
 
 
 def check_request(storage: RDBStorage | None, settings: Settings) -> None:

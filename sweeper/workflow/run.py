@@ -15,10 +15,10 @@ from sweeper.system.locks import get_sqlite_path
 from sweeper.workflow.conclude import Outcome
 from sweeper.workflow.executor_choice import make_backend
 from sweeper.workflow.lead import StudySession, run_study
-from sweeper.workflow.options import list_stored_options, merge_resumed_options
+from sweeper.workflow.options import list_stored_options
 from sweeper.workflow.phases import Display, StopSignal
 from sweeper.workflow.prepare import PreparedStudy, prepare_study
-from sweeper.workflow.request_checks import check_places, check_request, is_new_file, list_written_places
+from sweeper.workflow.request_checks import is_new_file, list_written_places, open_request
 from sweeper.workflow.settings import Settings
 
 if TYPE_CHECKING:
@@ -62,19 +62,14 @@ def run_sweep(
     with ExitStack() as opened:
         if backend is not None:  # closed also where the request is refused
             opened.callback(backend.close)
-        check_places(settings)
-        # Files that are not there yet are made once the data are accepted: what is refused leaves nothing behind.
-        storage = None if is_new_file(settings.storage) and not settings.resume else _open_session(settings, display)
-        if storage is not None:
-            settings = merge_resumed_options(settings, storage)
-        check_request(storage, settings)
+        storage, settings = open_request(settings, create=True, warn=display.warn)
         backend = backend or opened.enter_context(closing(make_backend(settings, cores, display.warn)))
         places = list_written_places(settings)
         named = opened.enter_context(explain_full_disk(settings.study, places, storage=settings.storage))
         tracker = None if is_new_file(settings.tracking_uri) else _make_tracker(settings, display, stop)
         prepared = prepare_study(settings, storage, backend, display, now)
         with prepared.held:
-            storage = storage or _open_session(settings, display)
+            storage = storage or studies.open_storage(settings.storage, warn=display.warn)
             mlflow_file = get_sqlite_path(settings.tracking_uri)
             storage.tracking = mlflow_file and mlflow_file.absolute()
             tracker = tracker or _make_tracker(settings, display, stop)
@@ -106,10 +101,6 @@ def _make_tracker(settings: Settings, display: Display, stop: StopSignal) -> Mlf
         log=display.log,
         stopped=lambda: stop.status is not None,
     )
-
-
-def _open_session(settings: Settings, display: Display) -> RetryingStorage:
-    return studies.open_storage(settings.storage, create=not settings.resume, warn=display.warn)
 
 
 def _open_study(storage: RetryingStorage, prepared: PreparedStudy, settings: Settings) -> optuna.Study:

@@ -13,7 +13,7 @@ from sweeper.core.errors import DamagedError, SweeperError, UsageError
 from sweeper.core.paths import ReportPaths, get_checkpoints_dir, get_weights_dir
 from sweeper.storage.resilient_storage import RetryingStorage
 from sweeper.training.weights_file import read_record
-from sweeper.workflow.options import apply_budget, resolve_request
+from sweeper.workflow.options import read_request
 from sweeper.workflow.status import diagnose_sweep, get_status_file, read_life
 from sweeper.workflow.study_state import InterimAnswer, read_interim_answer, read_study_state
 
@@ -54,9 +54,7 @@ def list_study_rows(storage: RetryingStorage, url: str) -> list[StudyRow]:
 def _make_row(storage: RetryingStorage, url: str, name: str) -> StudyRow:
     try:
         sweep, study = studies.load_sweep(storage, name), studies.load_study(storage, name)
-        request = apply_budget(
-            resolve_request(studies.read_options(storage, name)), studies.read_budget_probe(study.user_attrs)
-        )
+        request = read_request(study)
         request = request._replace(trials=sweep.trials_asked or request.trials, settles=sweep.settles)
         state, answer = read_study_state(study, studies.read_plan(storage, name), request), read_interim_answer(sweep)
     except (SweeperError, ValueError) as error:  # one study that cannot be weighed hides no other

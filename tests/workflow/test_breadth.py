@@ -5,19 +5,18 @@ from __future__ import annotations
 import pytest
 
 from sweeper.core.records import Breadth, BudgetProbe, FamilyStart
-from sweeper.study.breadth import (
+from sweeper.workflow.breadth import (
     OTHER_SECONDS,
-    BreadthRequest,
     LadderPace,
     compute_least_seconds,
     find_broadest,
     measure_pace,
 )
-from sweeper.workflow.options import apply_budget, resolve_request
+from sweeper.workflow.options import StudyRequest, apply_budget, resolve_request
 from tests.support import builders
 from tests.support.faking import SPACE
 
-ANY = BreadthRequest(trials=50, settles=True, confirm_steps=None, seeds=None)
+ANY = resolve_request({"longer": "none"})
 STEPS = 400
 PACE = LadderPace(seconds=0.1, workers=2, spent=100.0)
 ADVISED = SPACE.model_copy(
@@ -25,7 +24,7 @@ ADVISED = SPACE.model_copy(
 )
 
 
-def found(minutes: float, wish: BreadthRequest = ANY, own: tuple[str, ...] = ()) -> Breadth | None:
+def found(minutes: float, wish: StudyRequest = ANY, own: tuple[str, ...] = ()) -> Breadth | None:
     return find_broadest(ADVISED, wish, PACE, steps=STEPS, user_losses=own, limit=60 * minutes)
 
 
@@ -67,10 +66,10 @@ def test_three_seeds_at_once_the_steps_come_before_two_at_twice() -> None:
         ANY._replace(trials=20, settles=False),
         ANY._replace(confirm_steps=900),
         ANY._replace(seeds=(4, 6)),
-        BreadthRequest(trials=9, settles=False, confirm_steps=100, seeds=(5, 5)),
+        ANY._replace(trials=9, settles=False, confirm_steps=100, seeds=(5, 5)),
     ],
 )
-def test_what_was_given_stays(wish: BreadthRequest) -> None:
+def test_what_was_given_stays(wish: StudyRequest) -> None:
     for minutes in (*range(1, 30), 100, 1000):
         own = found(minutes, wish)
         if own is None:

@@ -15,6 +15,7 @@ from sweeper.space import FLOOR, list_first_trials
 from sweeper.study.budget_ladder import choose_ladder_pair
 from sweeper.study.finalist import BASELINE, LEADERS
 from sweeper.study.search_end import PATIENCE
+from sweeper.workflow.options import StudyRequest
 
 TRAINED = 0.8
 """Largest share of the search's steps that is trained: trials stop at rungs, the first of which is at half."""
@@ -26,19 +27,6 @@ MOST_SEEDS = 8
 """Largest number of seeds of a finalist, unless the user gave one."""
 OTHER_SECONDS = 30.0
 """Time for starting the workers and writing the report."""
-
-
-class BreadthRequest(NamedTuple):
-    """Settings that the user gave, which stay; None = not given."""
-
-    trials: int
-    """Total number of trials of the search."""
-    settles: bool
-    """Whether `trials` is only an upper limit, as the user gave none."""
-    confirm_steps: int | None
-    seeds: tuple[int, int] | None
-    longer: int | None = None
-    """Steps of the longer look, in units of the confirmation's; None = no longer look."""
 
 
 class LadderPace(NamedTuple):
@@ -64,53 +52,54 @@ def measure_pace(results: Sequence[TrialResult], workers: int) -> LadderPace:
 
 
 def find_broadest(
-    space: SearchSpace, wish: BreadthRequest, pace: LadderPace, *, steps: int, user_losses: Sequence[str], limit: float
+    space: SearchSpace, request: StudyRequest, pace: LadderPace, *, steps: int, user_losses: Sequence[str], limit: float
 ) -> Breadth | None:
     """Return the broadest comparison at `steps` steps that ends in time; None if none does.
 
     Args:
         space: what may be searched.
-        wish: what the user gave.
+        request: what is asked of the study; what the user gave of it stays.
         pace: of the trainings.
         steps: of a trial; the ladder's trainings of that length are reused.
         user_losses: names of the user's losses.
         limit: seconds from the ladder's beginning to the report.
     """
-    for breadth in _list_comparisons(space, wish, steps, user_losses):
-        if (seconds := _forecast_seconds(breadth, wish, pace, steps)) <= limit:
-            look = (wish.longer or 0) * breadth.confirm_steps * math.ceil(2 / pace.workers) * pace.seconds
+    for breadth in _list_comparisons(space, request, steps, user_losses):
+        if (seconds := _forecast_seconds(breadth, request, pace, steps)) <= limit:
+            look = (request.longer or 0) * breadth.confirm_steps * math.ceil(2 / pace.workers) * pace.seconds
             has_longer = seconds + look <= limit
             seconds_left, seeds = limit - look * has_longer, breadth.seeds
-            if wish.seeds is None:
+            if request.seeds is None:
                 wider = [breadth.model_copy(update={"seeds": (n, n)}) for n in range(seeds[1], MOST_SEEDS + 1)]
                 seeds = (
                     2,
-                    max(one.seeds[1] for one in wider if _forecast_seconds(one, wish, pace, steps) <= seconds_left),
+                    max(one.seeds[1] for one in wider if _forecast_seconds(one, request, pace, steps) <= seconds_left),
                 )
             return breadth.model_copy(update={"seeds": seeds, "has_longer": has_longer})
     return None
 
 
 def compute_least_seconds(
-    space: SearchSpace, wish: BreadthRequest, pace: LadderPace, *, steps: int, user_losses: Sequence[str]
+    space: SearchSpace, request: StudyRequest, pace: LadderPace, *, steps: int, user_losses: Sequence[str]
 ) -> float:
     """Return the seconds from the ladder's beginning to the report that the smallest comparison takes."""
     return min(
-        _forecast_seconds(breadth, wish, pace, steps) for breadth in _list_comparisons(space, wish, steps, user_losses)
+        _forecast_seconds(breadth, request, pace, steps)
+        for breadth in _list_comparisons(space, request, steps, user_losses)
     )
 
 
 def _list_comparisons(
-    space: SearchSpace, wish: BreadthRequest, steps: int, user_losses: Sequence[str]
+    space: SearchSpace, request: StudyRequest, steps: int, user_losses: Sequence[str]
 ) -> Iterator[Breadth]:
     """Yield possible comparisons, best first: fewer trials before only two seeds (no interval) or fewer steps."""
     order = list(dict.fromkeys([*choose_ladder_pair(space), *user_losses, *list_first_trials(space)]))
     order = [name for name in order if name in list_first_trials(space)]
-    breadths = [(len(order), wish.trials)]
-    if wish.settles:
+    breadths = [(len(order), request.trials)]
+    if request.settles:
         breadths += [
             (len(order), trials)
-            for trials in range(min(wish.trials, _count_settling_trials(len(order))), len(order), -1)
+            for trials in range(min(request.trials, _count_settling_trials(len(order))), len(order), -1)
         ]
         breadths += [(families, families) for families in range(len(order), min(LEAST, len(order)) - 1, -1)]
     for confirm_steps, seeds in ((2 * steps, 3), (steps, 3), (steps, 2)):
@@ -118,8 +107,8 @@ def _list_comparisons(
             yield Breadth(
                 families=tuple(order[:families]),
                 trials=trials,
-                confirm_steps=wish.confirm_steps or confirm_steps,
-                seeds=wish.seeds or (seeds, seeds),
+                confirm_steps=request.confirm_steps or confirm_steps,
+                seeds=request.seeds or (seeds, seeds),
             )
 
 
@@ -128,9 +117,9 @@ def _count_settling_trials(families: int) -> int:
     return families * FLOOR + PATIENCE
 
 
-def _forecast_seconds(breadth: Breadth, wish: BreadthRequest, pace: LadderPace, steps: int) -> float:
+def _forecast_seconds(breadth: Breadth, request: StudyRequest, pace: LadderPace, steps: int) -> float:
     """Return the seconds from the ladder's beginning to the report."""
-    trials = min(breadth.trials, _count_settling_trials(len(breadth.families))) if wish.settles else breadth.trials
+    trials = min(breadth.trials, _count_settling_trials(len(breadth.families))) if request.settles else breadth.trials
     finalists = min(LEADERS, len(breadth.families)) + (BASELINE in breadth.families and len(breadth.families) > LEADERS)
     reused = 1 + (trials < 2 * len(breadth.families))  # a single trial of the ladder's other loss is the ladder's own
     search = max(finalists, TRAINED * trials) - reused
