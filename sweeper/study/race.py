@@ -1,73 +1,94 @@
-"""The confirmation as work: the trainings of one round after the other, and of the next seed for idle workers.
+"""The confirmation as a race: train to the next planned seeds, analyse, continue with the finalists that remain.
 
-An interim analysis weighs its planned seeds alone. What idle workers began before is weighed once it is planned, so
-that the number of workers changes no answer; where it is not needed any more, it is stopped.
+An interim analysis weighs its planned seeds: those of the finalists that got so far, and of a dropped one those that it
+had. What idle workers began before is weighed once it is planned, so that the number of workers changes no answer;
+where it is not needed any more, it is stopped.
+
+An interim analysis is stored with the numbers of the confirmations that it weighed. A resume replays stored ones as
+long as finalists, plan and confirmations are the same, and analyses again from the first that differs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from contextlib import suppress
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 import optuna
 
 from sweeper.core.events import NOT_NEEDED, JobResult, Observer, TrainingDropped, TrainingJob
-from sweeper.core.records import TrialResult, TrialSpec
+from sweeper.core.records import AnalysisTaken, Conditions, InterimAnalysis, TrialResult, TrialSpec, Until
+from sweeper.storage.interim_analyses import StoredAnalyses, StoredAnalysis, read_analyses, read_planned_analyses
+from sweeper.storage.record_format import PLANNED, TAKEN, pack, pack_value
 from sweeper.storage.results import list_extra_results
+from sweeper.study.confirmation_specs import Judge, make_confirmation_specs, select_confirmed
+from sweeper.study.finalist import Finalist
 from sweeper.study.training_list import Key, TrainingList, index_completed, training_key
 
-
-class RaceRound(NamedTuple):
-    """Trainings that an interim analysis waits for."""
-
-    number: int
-    """Number of the interim analysis."""
-    specs: Sequence[TrialSpec]
-    """All trainings that it rests on, apart from those of finalists that were dropped."""
-    ahead: Sequence[TrialSpec]
-    """All that the next one would rest on, if it came with the same finalists."""
+Report = Callable[[int, AnalysisTaken, bool], None]
+"""(number of the interim analysis, its result, whether the confirmation continues)."""
 
 
-Rounds = Generator[RaceRound, bool, None]
-"""Gives rounds, and is sent whether their trainings have all ended; False when the time is up."""
+def settle_analyses(study: optuna.Study, analyses: Sequence[InterimAnalysis]) -> tuple[InterimAnalysis, ...] | None:
+    """Keep the plan with the study; the plan before, where that was another one."""
+    before = read_planned_analyses(study.user_attrs)
+    if before == tuple(analyses):
+        return None
+    study.set_user_attr(PLANNED, pack_value([[analysis.model_dump(mode="json") for analysis in analyses]]))
+    return before or None
 
 
 class Race(TrainingList):
-    """Trainings round by round; what failed is tried once a session.
+    """Trainings up to one interim analysis after the other, and of the next seed for idle workers.
 
-    Each has its place's number, whatever the number of workers, so that an interrupted race numbers its trainings as
-    one that was not.
+    What failed is tried once a session. Each training has its place's number, whatever the number of workers, so that
+    an interrupted race numbers its trainings as one that was not.
     """
 
     def __init__(
         self,
         study: optuna.Study,
-        rounds: Rounds,
-        places: Sequence[TrialSpec],
+        finalists: Sequence[Finalist],
+        conditions: Conditions,
+        analyses: Sequence[InterimAnalysis],
         *,
+        until: Until,
+        judge: Judge,
         recorder: Observer,
         admit: Callable[[int], bool],
-        begun: Callable[[RaceRound, int], None],
+        begun: Callable[[int, list[str], int], None],
+        report: Report,
     ) -> None:
-        """Take the rounds up to the first for which trainings are missing.
+        """Make all analyses up to the first for which trainings are missing.
 
         Args:
-            study: keeps the results.
-            rounds: what is trained.
-            places: every training that there may be, in the order of their numbers.
+            study: keeps results and interim analyses.
+            finalists: who is confirmed.
+            conditions: the study's.
+            analyses: the planned interim analyses, in ascending order of seeds.
+            until: `settled`, or `probable`: when `judge` ends it.
+            judge: weighs completed confirmations.
             recorder: observer of the trainings.
             admit: takes a number of steps; returns whether such a training may still begin.
-            begun: receives each round, and how many of its trainings are missing.
+            begun: receives each analysis that is trained for: its number, its families, and how many trainings are
+                missing.
+            report: receives each interim analysis, replayed ones included.
         """
         super().__init__(study, (), recorder=recorder, admit=admit)
-        self._rounds, self._begun = rounds, begun
+        self._finalists, self._conditions, self._analyses = finalists, conditions, analyses
+        self._judge, self._begun, self._report = judge, begun, report
+        places = make_confirmation_specs(finalists, conditions, analyses[-1].seeds)
         self._places = {training_key(spec): place for place, spec in enumerate(places)}
         self._tried: set[Key] = set()
-        self._wanted: set[Key] = set()
         self._next_seed: list[TrialSpec] = []
+        self._memory = _begin_analyses(study, finalists, conditions, analyses, until)
+        _store_analyses(study, self._memory)
+        first = self._memory.active
+        self._active = [finalist for finalist in finalists if first is None or finalist.family in first]
+        self._planned = dict(self._memory.had)  # of each family, the seeds that an analysis weighs
+        self._kept: list[StoredAnalysis] = []
+        self._number = self._memory.first
         self._over = False
-        self._skip_complete_rounds(lambda: next(self._rounds))
+        self._begin_round()
+        self._analyse_complete_rounds()
 
     @property
     def is_over(self) -> bool:
@@ -103,8 +124,7 @@ class Race(TrainingList):
     def store_result(self, spec: TrialSpec, result: TrialResult) -> None:
         """Store a result; after the last one of a round begin the next round."""
         super().store_result(spec, result)
-        if not self._over and self.is_round_complete:
-            self._skip_complete_rounds(lambda: self._rounds.send(True))
+        self._analyse_complete_rounds()
 
     def handle_dead_worker(self, spec: TrialSpec, reason: str) -> None:
         """Try once more; then it failed."""
@@ -114,22 +134,58 @@ class Race(TrainingList):
 
     def analyse_cut_round(self) -> None:
         """Analyse what is finished when the time is up."""
-        with suppress(StopIteration):
-            self._rounds.send(False)
+        results, seeds = self._select_results(), self._analyses[self._number].seeds
+        judged = self._judge(results)
+        have = [{r.spec.seed for r in results if r.spec.family == finalist.family} for finalist in self._active]
+        reason = f"the time was up before the interim analysis at {seeds} seeds"
+        if self._kept:
+            reason = f"{self._kept[-1].found.seeds} seeds were analysed; {reason}"
+        cut = AnalysisTaken(
+            seeds=len(set.intersection(*have)) if have else 0,
+            within=dict(self._planned),
+            error=judged.error,
+            verdict=judged.verdict,
+            reason=reason[0].upper() + reason[1:],
+        )
+        _store_analyses(self._study, self._memory.model_copy(update={"stored": tuple(self._kept), "cut": cut}))
+        self._report(self._number, cut, False)
 
-    def _skip_complete_rounds(self, following: Callable[[], RaceRound]) -> None:
-        """Analyse rounds of which nothing is missing at once."""
-        while not self._over:
-            try:
-                self._begin_round(following())
-            except StopIteration:
-                self._over = True
-                return
-            if not self.is_round_complete:
-                return
-            following = lambda: self._rounds.send(True)  # noqa: E731
+    def _analyse_complete_rounds(self) -> None:
+        """Analyse each round of which nothing is missing, and begin the one after it."""
+        while not self._over and self.is_round_complete:
+            self._analyse_round()
+            if not self._over:
+                self._begin_round()
 
-    def _begin_round(self, round_: RaceRound) -> None:
+    def _analyse_round(self) -> None:
+        """Make the interim analysis, or replay the stored one of the same confirmations, and keep who continues."""
+        results, place, number = self._select_results(), len(self._kept), self._number
+        used = tuple(sorted(result.spec.number for result in results))
+        stored = self._memory.stored[place] if place < len(self._memory.stored) else None
+        if stored is None or stored.used != used:
+            judged = self._judge(results)
+            analysis = AnalysisTaken(
+                seeds=self._analyses[number].seeds,
+                within=dict(self._planned),
+                error=self._analyses[number].error,
+                verdict=judged.verdict,
+                reason=judged.reason,
+            )
+            stored = StoredAnalysis(found=analysis, used=used, go_on=judged.go_on, families=judged.families)
+            self._memory = self._memory.model_copy(update={"stored": (*self._kept, stored), "cut": None})
+            _store_analyses(self._study, self._memory)
+        self._kept.append(stored)
+        # Of all finalists: a dropped one returns where another finalist leads that does not beat it.
+        self._active = [finalist for finalist in self._finalists if finalist.family in stored.families]
+        self._number += 1
+        self._over = not (stored.go_on and self._active and self._number < len(self._analyses))
+        self._report(number, stored.found, not self._over)
+
+    def _begin_round(self) -> None:
+        """Queue what the next interim analysis lacks, and for idle workers what the one after it would."""
+        seeds = [analysis.seeds for analysis in self._analyses[self._number : self._number + 2]]
+        self._planned |= {finalist.family: seeds[0] for finalist in self._active}
+        specs, ahead = (make_confirmation_specs(self._active, self._conditions, n) for n in (seeds[0], seeds[-1]))
         results = list_extra_results(self._study, "confirm")
         have, used_numbers = index_completed(results), {result.spec.number for result in results}
         running = {training_key(spec) for spec in self._running.values()}
@@ -138,10 +194,11 @@ class Race(TrainingList):
             gone = {*have, *running, *self._tried}
             return [self._assign_number(spec, used_numbers) for spec in specs if training_key(spec) not in gone]
 
-        self._wanted, self._likely = ({training_key(spec) for spec in specs} for specs in (round_.specs, round_.ahead))
-        self._queue = missing(round_.specs)
-        self._next_seed = [spec for spec in missing(round_.ahead) if training_key(spec) not in self._wanted]
-        self._begun(round_, len(self._queue) + len(self._wanted & running))
+        self._wanted, self._likely = ({training_key(spec) for spec in part} for part in (specs, ahead))
+        self._queue = missing(specs)
+        self._next_seed = [spec for spec in missing(ahead) if training_key(spec) not in self._wanted]
+        families = [finalist.family for finalist in self._active]
+        self._begun(self._number, families, len(self._queue) + len(self._wanted & running))
 
     def _assign_number(self, spec: TrialSpec, used_numbers: set[int]) -> TrialSpec:
         """Return the training with its place, or the next free one, as its number."""
@@ -149,3 +206,48 @@ class Race(TrainingList):
         while number in used_numbers:
             number += len(self._places)
         return spec.model_copy(update={"number": number})
+
+    def _select_results(self) -> list[TrialResult]:
+        """Return the confirmations that the interim analysis weighs."""
+        results = list_extra_results(self._study, "confirm")
+        return select_confirmed(results, self._finalists, self._conditions, self._planned)
+
+
+def _begin_analyses(
+    study: optuna.Study,
+    finalists: Sequence[Finalist],
+    conditions: Conditions,
+    analyses: Sequence[InterimAnalysis],
+    until: Until,
+) -> StoredAnalyses:
+    """Return the interim analyses made before, if they were made of the same confirmation by the same plan.
+
+    Another plan for the same confirmation begins at the last of its interim analyses for which there are seeds enough:
+    to weigh fewer than were weighed would be to forget data, and could end the confirmation by them. Who was dropped is
+    judged by the seeds it has.
+    """
+    before = read_analyses(study.user_attrs)
+    fresh = StoredAnalyses(
+        finalists=tuple(finalist.identity for finalist in finalists),
+        steps=conditions.recipe.confirm_steps,
+        planned=tuple(analyses),
+        until=until,
+    )
+    if (before.finalists, before.steps) != (fresh.finalists, fresh.steps):
+        return fresh
+    if (before.planned, before.until) == (fresh.planned, fresh.until):
+        return before
+    weighed = before.analyses[-1].within if before.analyses else 0
+    seen = select_confirmed(list_extra_results(study, "confirm"), finalists, conditions, weighed)
+    most = analyses[-1].seeds
+    had = {f.family: min(most, len({r.spec.seed for r in seen if r.spec.family == f.family})) for f in finalists}
+    enough = (k for k, analysis in enumerate(analyses) if analysis.seeds <= max(had.values(), default=0))
+    first = max(enough, default=0)
+    going = next((stored.families for stored in reversed(before.stored) if stored.go_on), tuple(had))
+    active = tuple(f.family for f in finalists if first == 0 or f.family in going or not had[f.family])
+    return fresh.model_copy(update={"first": first, "active": active, "had": had if first else {}})
+
+
+def _store_analyses(study: optuna.Study, memory: StoredAnalyses) -> None:
+    if memory != read_analyses(study.user_attrs):
+        study.set_user_attr(TAKEN, pack(memory))

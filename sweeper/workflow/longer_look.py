@@ -18,7 +18,7 @@ from sweeper.evidence.longer_look import MOST_SEEDS
 from sweeper.evidence.verdict import decide_verdict
 from sweeper.losses import FAMILIES
 from sweeper.storage.interim_analyses import read_analyses
-from sweeper.study.confirmation_rounds import make_longer_spec, select_confirmed
+from sweeper.study.confirmation_specs import make_longer_spec, select_confirmed
 from sweeper.study.finalist import Finalist
 from sweeper.study.training_list import TrainingList
 from sweeper.workflow.confirmation_evidence import compute_confirmation_evidence, compute_longer_look

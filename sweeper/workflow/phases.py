@@ -23,11 +23,10 @@ from sweeper.core.text import format_count, format_significant, resume_command
 from sweeper.executors.protocol import Executor
 from sweeper.space import count_floor_trials
 from sweeper.study.budget_ladder import choose_ladder_pair, make_weighted_start
-from sweeper.study.confirmation_rounds import make_confirmation_specs, plan_rounds, settle_analyses
 from sweeper.study.finalist import Finalist, choose_finalists, find_pending_rechecks, fit_common_rate
 from sweeper.study.learning_check import has_learned_nothing, suggest_remedies
 from sweeper.study.loop import FailureCount, WorkSource, run_work
-from sweeper.study.race import Race, RaceRound
+from sweeper.study.race import Race, settle_analyses
 from sweeper.study.same_loss import Measure, find_equivalent_losses, relabel_equivalent_trials
 from sweeper.study.same_loss import measure_loss_distances as measured_distances
 from sweeper.study.search import LossSearch, enqueue_defaults
@@ -307,12 +306,11 @@ def confirm_finalists(stage: RunContext, finalists: Sequence[Finalist]) -> None:
         return
     conditions, folds = stage.plan.conditions, stage.plan.conditions.folds
 
-    def begun(round_: RaceRound, missing: int) -> None:
+    def begun(number: int, families: list[str], missing: int) -> None:
         if missing:
-            names = ", ".join(dict.fromkeys(spec.family for spec in round_.specs))
             rotation = f", each a rotation over {folds} folds" if folds is not None else ""
-            seeds = format_count(analyses[round_.number].seeds, "seed")
-            log(f"{_place(round_.number)}: {seeds} of {names}{rotation}")
+            seeds = format_count(analyses[number].seeds, "seed")
+            log(f"{_place(number)}: {seeds} of {', '.join(families)}{rotation}")
             stage.show_phase("confirm", missing=missing)
             stage.publish_answer()
 
@@ -330,17 +328,18 @@ def confirm_finalists(stage: RunContext, finalists: Sequence[Finalist]) -> None:
     def _place(number: int) -> str:
         return f"interim analysis {number + 1} of at most {len(analyses)}"
 
-    until = stage.asked.until
-    judged = make_round_judge(
-        finalists, conditions, stage.plan.space, rope=stage.asked.rope, analyses=analyses, until=until
-    )
+    until, rope, space = stage.asked.until, stage.asked.rope, stage.plan.space
     race = Race(
         study,
-        plan_rounds(study, finalists, conditions, analyses, until=until, judge=judged, report=report_analysis),
-        make_confirmation_specs(finalists, conditions, analyses[-1].seeds),
+        finalists,
+        conditions,
+        analyses,
+        until=until,
+        judge=make_round_judge(finalists, conditions, space, rope=rope, analyses=analyses, until=until),
         recorder=stage.recorder,
         admit=stage.time.make_admission(1.0),
         begun=begun,
+        report=report_analysis,
     )
     if not race.is_over:
         stage.run_work(race)

@@ -29,7 +29,7 @@ from sweeper.data.variants import drop_images, read_exclusions, resize_dataset
 from sweeper.executors.protocol import Backend, Executor
 from sweeper.fingerprint.imbalance import compute_imbalance, profile_dataset
 from sweeper.space import get_default_space_name, list_first_trials, load_space
-from sweeper.study.confirmation_rounds import confirm_seed, fold_numbers
+from sweeper.study.confirmation_specs import confirm_seed, fold_numbers
 from sweeper.study.learning_rates import is_one_rate
 from sweeper.version import versions
 from sweeper.workflow.advice import add_advice

@@ -19,7 +19,7 @@ from sweeper.cli.options import VERDICT_CODES
 from sweeper.core.paths import ReportPaths
 from sweeper.core.records import Verdict
 from sweeper.evidence.recommendation import make_recommendation
-from sweeper.study.confirmation_rounds import confirm_seed
+from sweeper.study.confirmation_specs import confirm_seed
 from sweeper.workflow.conclude import Outcome
 from sweeper.workflow.settings import MOST_SEED, MOST_SEEDS
 from tests.support import builders, mlflow_template

@@ -38,7 +38,7 @@ from sweeper.deployment.recommended_network import RecommendedAnswer
 from sweeper.losses import build_loss, make_snippet
 from sweeper.losses.snippet import OptimizerSettings
 from sweeper.space import load_space
-from sweeper.study.confirmation_rounds import confirm_seed
+from sweeper.study.confirmation_specs import confirm_seed
 from sweeper.training import network_formats
 from sweeper.training.job import WorkerContext, WorkerTrainings
 from sweeper.training.model import load_network

@@ -9,7 +9,7 @@ import optuna
 from sweeper import storage as studies
 from sweeper.core.events import WorkerLost
 from sweeper.core.records import TrialResult, TrialSpec
-from sweeper.study.confirmation_rounds import confirm_seed, make_confirmation_specs, select_confirmed
+from sweeper.study.confirmation_specs import confirm_seed, make_confirmation_specs, select_confirmed
 from sweeper.study.finalist import Finalist, choose_finalists
 from sweeper.study.loop import run_work
 from sweeper.study.training_list import TrainingList

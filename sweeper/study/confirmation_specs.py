@@ -1,0 +1,127 @@
+"""Trainings of the confirmation and of the longer look: what is trained, and which results are weighed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from sweeper.core.records import Conditions, TrialResult, TrialSpec, Verdict
+from sweeper.study.finalist import Finalist
+
+SHOWN = 48
+"""Test images whose predictions are kept, of each finalist's first seed, for the report's side-by-side figure."""
+
+
+def confirm_seed(study_seed: int, number: int) -> int:
+    """Seed of the number-th (from 0) confirmation of each finalist: never one of the search's."""
+    return 1000 * (study_seed + 1) + number
+
+
+def fold_numbers(folds: int | None) -> Sequence[int | None]:
+    """Return the trainings that make up one seed of a finalist: one, or one for each fold."""
+    return [None] if folds is None else range(folds)
+
+
+def make_confirmation_specs(finalists: Sequence[Finalist], conditions: Conditions, seeds: int) -> list[TrialSpec]:
+    """`seeds` seeds of each finalist, seed by seed (and fold by fold), so that whatever is finished is paired."""
+    folds = fold_numbers(conditions.folds)
+    shown = -(-SHOWN // len(folds))
+    return [
+        finalist.trial.spec.model_copy(
+            update={
+                "purpose": "confirm",
+                "seed": confirm_seed(conditions.seed, number),
+                "lr": finalist.learning_rate_for_seed(number),
+                "fold": fold,
+                "steps": conditions.recipe.confirm_steps,
+                "keep_predictions": shown if number == 0 else 0,
+            }
+        )
+        for number in range(seeds)
+        for fold in folds
+        for finalist in finalists
+    ]
+
+
+LONGER_FROM = 900
+"""Number of the first seed of the longer trainings: no confirmation gets so far."""
+
+
+def make_longer_spec(finalist: Finalist, conditions: Conditions, times: int, number: int) -> TrialSpec:
+    """Return the finalist's training on seed `number` (from 0) of the longer look, at `times` the steps."""
+    return finalist.trial.spec.model_copy(
+        update={
+            "purpose": "longer",
+            "seed": confirm_seed(conditions.seed, LONGER_FROM + number),
+            "lr": finalist.learning_rate_for_seed(LONGER_FROM + number),
+            "steps": times * conditions.recipe.confirm_steps,
+        }
+    )
+
+
+def select_longer_results(
+    results: Sequence[TrialResult], finalists: Sequence[Finalist], conditions: Conditions
+) -> list[TrialResult]:
+    """Return the completed longer trainings of these finalists; of several looks those of the longest."""
+    wanted, first, base = {f.trial.spec.loss: f for f in finalists}, confirm_seed(conditions.seed, 0), conditions.recipe
+    chosen = [
+        r
+        for r in results
+        if r.state == "complete"
+        and r.spec.steps % base.confirm_steps == 0
+        and r.spec.steps > base.confirm_steps
+        and (finalist := wanted.get(r.spec.loss)) is not None
+        and r.spec.lr == finalist.learning_rate_for_seed(r.spec.seed - first)
+    ]
+    most = max((r.spec.steps for r in chosen), default=0)
+    return [r for r in chosen if r.spec.steps == most]
+
+
+def select_confirmed(
+    results: Sequence[TrialResult],
+    finalists: Sequence[Finalist],
+    conditions: Conditions,
+    seeds: Mapping[str, int] | int | None,
+) -> list[TrialResult]:
+    """Return the completed confirmations of these finalists on their first `seeds` seeds.
+
+    `seeds` may be given by family (a missing family has none); None = all.
+
+    With folds, of whole rotations alone: a seed that lacks a fold has not scored every image.
+    """
+    wanted = {f.trial.spec.loss: f for f in finalists}
+    first = confirm_seed(conditions.seed, 0)
+    of = {f.family: seeds.get(f.family, 0) if isinstance(seeds, Mapping) else seeds for f in finalists}
+    steps = conditions.recipe.confirm_steps
+    chosen = [
+        r
+        for r in results
+        if r.state == "complete"
+        and r.spec.steps == steps
+        and (finalist := wanted.get(r.spec.loss)) is not None
+        and ((most := of[finalist.family]) is None or 0 <= r.spec.seed - first < most)
+        and (r.spec.seed >= first or not finalist.drawn)
+        and r.spec.lr == finalist.learning_rate_for_seed(r.spec.seed - first)
+    ]
+    have: dict[object, set[int | None]] = defaultdict(set)
+    for r in chosen:
+        have[r.spec.loss, r.spec.seed].add(r.spec.fold)
+    needed = set(fold_numbers(conditions.folds))
+    return [r for r in chosen if have[r.spec.loss, r.spec.seed] >= needed]
+
+
+class RoundDecision(NamedTuple):
+    """Decision on the confirmations so far."""
+
+    verdict: Verdict
+    error: float
+    """Two-sided error of the intervals."""
+    go_on: bool
+    families: tuple[str, ...]
+    """Finalists that get more seeds."""
+    reason: str
+    """Reason, in a sentence."""
+
+
+Judge = Callable[[Sequence[TrialResult]], RoundDecision]
