@@ -60,7 +60,13 @@ def draw_conclusion(sweep: SweepRecord) -> Recommendation:
     tested = sweep.confirmations if sweep.tested else ()
     usable = select_confirmed(tested, finalists, conditions, _count_analysed_seeds(sweep))
     evidence = _compute_all_evidence(sweep, usable, finalists)
-    recommendation = _make_recommended(sweep, evidence)
+    recommendation = make_recommendation(
+        evidence,
+        task=conditions.dataset.task,
+        order=list(FAMILIES),
+        snippet=partial(_format_paste, sweep, evidence=evidence),
+        resume=resume_command(sweep.study, sweep.storage),
+    )
     if evidence is None:
         recommendation = _explain_missing_evidence(recommendation, sweep)
     else:
@@ -96,32 +102,15 @@ def _compute_all_evidence(
     )
     if evidence is None:
         return None
-    evidence = _add_search_names(evidence, sweep)
+    of = {same.trial: same for same in sweep.same_losses}
+    rows = tuple(row.model_copy(update={"found_as": of.get(row.search_trial)}) for row in evidence.finalists)
+    evidence = evidence.model_copy(update={"finalists": rows})
     tuned = conditions.recipe.threshold == "tuned"
     groups = list_test_groups(conditions, usable)
     metric = own_metric.resolve_verdict_metric(conditions.recipe.metric)
     also = judge_preferences(usable, evidence, sweep.profile, tuned=tuned, metric=metric, groups=groups)
     rules = score_decision_rules(usable, evidence, groups=groups)
     return evidence.model_copy(update={"preferences": also, "decisions": rules})
-
-
-def _make_recommended(sweep: SweepRecord, evidence: Evidence | None) -> Recommendation:
-    """Return the recommended loss, with the code to paste."""
-    return make_recommendation(
-        evidence,
-        task=sweep.conditions.dataset.task,
-        order=list(FAMILIES),
-        snippet=partial(_format_paste, sweep, evidence=evidence),
-        resume=resume_command(sweep.study, sweep.storage),
-    )
-
-
-def _image_threshold_rule(evidence: Evidence, finalist: int) -> tuple[float, float] | None:
-    """Slope and bias for a threshold of each image's own, where that is shown to gain anything."""
-    gain, decisions = get_established_gain(evidence, finalist), evidence.decisions
-    if gain is None or decisions is None or gain.low <= 0:
-        return None
-    return decisions.slopes[finalist], decisions.biases[finalist]
 
 
 def _format_paste(
@@ -137,6 +126,11 @@ def _format_paste(
     """Return the loss and the optimiser as code, with a comment on the operating point (`describe_point_source`)."""
     finalists = () if evidence is None else evidence.finalists
     chosen = next((i for i, f in enumerate(finalists) if (f.family, f.params) == (family, params)), None)
+    each = None  # slope and bias for a threshold of each image's own, where that is shown to gain anything
+    if evidence is not None and evidence.decisions is not None and chosen is not None:
+        gain = get_established_gain(evidence, chosen)
+        if gain is not None and gain.low > 0:
+            each = evidence.decisions.slopes[chosen], evidence.decisions.biases[chosen]
     dataset, recipe = sweep.conditions.dataset, sweep.conditions.recipe
     train = get_split(sweep.conditions, sweep.conditions.seed).train
     return make_snippet(
@@ -149,7 +143,7 @@ def _format_paste(
         # A script has an optimiser of its own.
         optimizer=None if recipe.command else OptimizerSettings(lr, recipe.weight_decay, recipe.warmup, recipe.decay),
         image_frequencies=[float(n) for n in dataset.count_class_pixels(train)] if recipe.crops == "balanced" else None,
-        each=None if evidence is None or chosen is None else _image_threshold_rule(evidence, chosen),
+        each=each,
         metric=recipe.metric,
         **more,
     )
@@ -167,16 +161,33 @@ def apply_miss_control(sweep: SweepRecord, recommendation: Recommendation, misse
     )
 
 
+def _add_sentences(recommendation: Recommendation, reasons: Sequence[str], next_steps: Sequence[str]) -> Recommendation:
+    """Return the recommendation with these at the end of its reasons and next steps."""
+    reasons, next_steps = (*recommendation.reasons, *reasons), (*recommendation.next_steps, *next_steps)
+    return recommendation.model_copy(update={"reasons": reasons, "next_steps": next_steps})
+
+
 def _add_never_confirmed(
     recommendation: Recommendation, evidence: Evidence, finalists: Sequence[Finalist], sweep: SweepRecord
 ) -> Recommendation:
-    """Return the recommendation with the finalists of which no confirmation completed, if there are any."""
-    missing = _list_never_confirmed(evidence, finalists, sweep)
+    """Return the recommendation with the finalists of which no confirmation completed, if there are any.
+
+    The verdict is among the others; a reader of "clear winner" should know.
+    """
+    weighed, steps = {f.family for f in evidence.finalists}, sweep.conditions.recipe.confirm_steps
+    sentences, has_failed = list[str](), False
+    for family, loss in ((f.family, f.trial.spec.loss) for f in finalists if f.family not in weighed):
+        runs = [r for r in sweep.confirmations if r.spec.loss == loss and r.spec.steps == steps]
+        failed = sum(r.state == "failed" for r in runs)
+        why = f"all of its {failed} trainings failed" if failed > 1 else "its training failed" if failed else ""
+        if failed < len(runs):  # with folds alone: some of them completed
+            why = f"no seed of it has all {sweep.conditions.folds} folds ({failed} of its trainings failed)"
+        rest = "nothing is known of it on the test split, and the verdict is among the others."
+        sentences.append(f"{family} was to be confirmed, too, but {why or 'no training of it was completed'}: {rest}")
+        has_failed = has_failed or failed > 0
     again = f"resume (`{resume_command(sweep.study, sweep.storage)}`)"
     mend = f"Read the reasons of the failed trainings, fix their cause, and {again}: they are tried again."
-    steps = (*recommendation.next_steps, mend) if any(failed for _, failed in missing) else recommendation.next_steps
-    reasons = (*recommendation.reasons, *(sentence for sentence, _ in missing))
-    return recommendation.model_copy(update={"reasons": reasons, "next_steps": steps})
+    return _add_sentences(recommendation, sentences, [mend] if has_failed else [])
 
 
 def _add_time_cut(recommendation: Recommendation, sweep: SweepRecord) -> Recommendation:
@@ -184,9 +195,9 @@ def _add_time_cut(recommendation: Recommendation, sweep: SweepRecord) -> Recomme
     if not sweep.cut:
         return recommendation
     limit = f"{sweep.timeout:g} s" if sweep.timeout is not None else "a limit"
-    reasons = (*recommendation.reasons, f"The time limit ({limit}) cut this sweep short: {'; '.join(sweep.cut)}.")
+    reason = f"The time limit ({limit}) cut this sweep short: {'; '.join(sweep.cut)}."
     more = f"Give it more time: `{resume_command(sweep.study, sweep.storage)} --timeout …` continues it."
-    return recommendation.model_copy(update={"reasons": reasons, "next_steps": (*recommendation.next_steps, more)})
+    return _add_sentences(recommendation, [reason], [more])
 
 
 def _add_unfinished_state(recommendation: Recommendation, sweep: SweepRecord) -> Recommendation:
@@ -220,28 +231,6 @@ def _explain_missing_evidence(recommendation: Recommendation, sweep: SweepRecord
     )
 
 
-def _list_never_confirmed(
-    evidence: Evidence, finalists: Sequence[Finalist], sweep: SweepRecord
-) -> list[tuple[str, int]]:
-    """Return, for each finalist without a completed confirmation, a sentence and how many of its trainings failed.
-
-    The verdict is among the others; a reader of "clear winner" should know.
-    """
-    weighed, steps = {f.family for f in evidence.finalists}, sweep.conditions.recipe.confirm_steps
-    sentences = []
-    for family, loss in ((f.family, f.trial.spec.loss) for f in finalists if f.family not in weighed):
-        runs = [r for r in sweep.confirmations if r.spec.loss == loss and r.spec.steps == steps]
-        failed = sum(r.state == "failed" for r in runs)
-        why = f"all of its {failed} trainings failed" if failed > 1 else "its training failed" if failed else ""
-        if failed < len(runs):  # with folds alone: some of them completed
-            why = f"no seed of it has all {sweep.conditions.folds} folds ({failed} of its trainings failed)"
-        rest = "nothing is known of it on the test split, and the verdict is among the others."
-        sentences.append(
-            (f"{family} was to be confirmed, too, but {why or 'no training of it was completed'}: {rest}", failed)
-        )
-    return sentences
-
-
 def _count_analysed_seeds(sweep: SweepRecord) -> dict[str, int] | int | None:
     """Return how many seeds the last interim analysis included; None = all.
 
@@ -250,13 +239,6 @@ def _count_analysed_seeds(sweep: SweepRecord) -> dict[str, int] | int | None:
     if sweep.analyses_taken and sweep.analyses_taken[-1].within is not None:
         return sweep.analyses_taken[-1].within
     return sweep.analyses_planned[-1].seeds if sweep.analyses_planned else None
-
-
-def _add_search_names(evidence: Evidence, sweep: SweepRecord) -> Evidence:
-    """Return the evidence with the search's other name of each finalist that has one."""
-    of = {same.trial: same for same in sweep.same_losses}
-    rows = tuple(row.model_copy(update={"found_as": of.get(row.search_trial)}) for row in evidence.finalists)
-    return evidence.model_copy(update={"finalists": rows})
 
 
 def format_interim_card(sweep: SweepRecord) -> str:
