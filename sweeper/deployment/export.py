@@ -167,18 +167,16 @@ def _remove_earlier(folder: Path) -> None:
             inside.rmdir()
 
 
-def _make_usual_rates(sweep: SweepRecord) -> dict[str, list[float]]:
-    """Return the range of rates for sweeper's own training: the factor of a script's rate is none."""
-    lr = load_space(get_default_space_name(sweep.conditions.dataset.task)).lr
-    return {lr.kind: [lr.low, lr.high]}
-
-
 def make_space_text(sweep: SweepRecord, chosen: Recommended, verdict: str) -> str:
     """Return the recommended loss as a search space in which everything is fixed: `--space` takes it."""
+    lr: object = chosen.lr
+    if sweep.conditions.recipe.command is not None:  # a factor of the script's rate, which is none for sweeper's own
+        usual = load_space(get_default_space_name(sweep.conditions.dataset.task)).lr
+        lr = {usual.kind: [usual.low, usual.high]}
     content: dict[str, Any] = {
         "version": 1,
         "task": sweep.conditions.dataset.task,
-        "nuisance": {"lr": chosen.lr if sweep.conditions.recipe.command is None else _make_usual_rates(sweep)},
+        "nuisance": {"lr": lr},
         "losses": {chosen.family: dict(chosen.params)},
     }
     point = f"threshold {chosen.threshold:.4g}" if chosen.threshold is not None else f"tau {chosen.tau:.4g}"

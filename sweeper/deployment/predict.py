@@ -197,10 +197,14 @@ def predict_images(
 
     record = source.network.record
     binary = record.task == "binary"
-    point = _check_point(source.point if options.point is None else options.point, binary=binary)
+    point = source.point if options.point is None else options.point
+    if binary and not 0 < point < 1:
+        raise UsageError(f"--point is the threshold of this network, and must lie between 0 and 1, got {point:g}")
     files = find_images(arguments, without=options.out)
     paths = [PredictionPaths(options.out, file.name, binary=binary) for file in files]
-    targets = [path for argument in paths for path in _list_targets(argument, options)]
+    targets = [path for of_image in paths for path in (of_image.mask, of_image.overlay)]
+    if options.probabilities:
+        targets += [of_image.probabilities for of_image in paths]
     _check_only_predictions(options.out, set(targets))
     _check_new(options, targets)
     for place in {target.parent for target in targets}:
@@ -208,25 +212,18 @@ def predict_images(
     predictor = _make_predictor(source, point, options)
     stop.defer_signals()
     rows: list[PredictedImage] = []
-    unreadable: dict[str, str] = {}
+    unreadable: list[UnreadableImage] = []
     progress(0, len(files))
     try:
         with silence_pillow():
-            for number, (file, argument) in enumerate(zip(files, paths, strict=True), 1):
+            for number, (file, of_image) in enumerate(zip(files, paths, strict=True), 1):
                 try:
-                    rows.append(_predict_image(file, argument, predictor, record, options))
+                    rows.append(_predict_image(file, of_image, predictor, record, options))
                 except UnreadableFileError as error:
-                    unreadable[escape_for_display(file.path)] = str(error)
+                    unreadable.append(UnreadableImage(image=escape_for_display(file.path), reason=str(error)))
                 progress(number, len(files))
-                if stop.status is not None and number < len(files):
-                    if rows:
-                        _write_notes(options.out, _make_document(source, point, rows, unreadable))
-                    raise InterruptedSweepError(
-                        f"stopped after {number:,} of {format_count(len(files), 'image')}; their masks are in "
-                        f"{options.out}, "
-                        "and predictions.json lists them. The same command with --overwrite predicts all of them",
-                        stop.status,
-                    )
+                if stop.status is not None:
+                    break
         document = _make_document(source, point, rows, unreadable)
         if rows:
             _write_notes(options.out, document)
@@ -234,17 +231,13 @@ def predict_images(
         raise SweeperError(
             f"--out {options.out} must be a folder that can be written: {error}; name another"
         ) from error
+    if stop.status is not None and number < len(files):
+        raise InterruptedSweepError(
+            f"stopped after {number:,} of {format_count(len(files), 'image')}; their masks are in {options.out}, and "
+            "predictions.json lists them. The same command with --overwrite predicts all of them",
+            stop.status,
+        )
     return document
-
-
-def _check_point(point: float, *, binary: bool) -> float:
-    if binary and not 0 < point < 1:
-        raise UsageError(f"--point is the threshold of this network, and must lie between 0 and 1, got {point:g}")
-    return point
-
-
-def _list_targets(paths: Any, options: PredictOptions) -> list[Path]:
-    return [paths.mask, paths.overlay, *([paths.probabilities] if options.probabilities else [])]
 
 
 def _check_only_predictions(out: Path, targets: set[Path]) -> None:
@@ -338,7 +331,7 @@ def _predict_image(
 
 
 def _make_document(
-    source: NetworkSource, point: float, rows: list[PredictedImage], unreadable: dict[str, str]
+    source: NetworkSource, point: float, rows: list[PredictedImage], unreadable: list[UnreadableImage]
 ) -> PredictionsDocument:
     """Return the outcome for programs."""
     from sweeper.report.prediction_files import get_class_colours
@@ -362,7 +355,7 @@ def _make_document(
             for i, (name, colour) in enumerate(zip(record.classes, colours, strict=True))
         ),
         images=tuple(rows),
-        unreadable=tuple(UnreadableImage(image=name, reason=reason) for name, reason in unreadable.items()),
+        unreadable=tuple(unreadable),
     )
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from sweeper.core.calibration import Calibration, ClassCalibration
 from sweeper.core.document import Document
 from sweeper.core.errors import CheckpointError, InterruptedSweepError, SweeperError, UsageError
 from sweeper.core.paths import get_checkpoint_path, get_checkpoints_dir, get_final_weights_path, get_weights_dir
@@ -15,7 +14,6 @@ from sweeper.core.recipe import Recipe
 from sweeper.core.records import (
     Collapse,
     Conditions,
-    HeldOut,
     MetricScores,
     Split,
     Task,
@@ -146,16 +144,13 @@ def train_recommended(
         )
         stop.defer_signals()
         _run_steps(training, spec, checkpoint, stop=stop, progress=progress)
-        scored = _score_training(training, answer, conditions, options, split)
-        collapse = next((s.collapse for s in (scored.test, scored.val) if s is not None), Collapse.NONE)
-        training.save_network(
-            target,
-            scored.point,
-            options.on,
-            collapse,
-            scored.calibration,
-            held_out=scored.held_out,
-        )
+        source, val, test = _score_training(training, answer, conditions, options.on, split)
+        left_out = val if test is None else test
+        point = answer.point if left_out is None else left_out.point
+        collapse = Collapse.NONE if left_out is None else left_out.collapse
+        calibration = answer.calibration if val is None else training.fit_calibration(val)
+        held_out = None if test is None else make_held_out(conditions.dataset, test.counts)
+        training.save_network(target, point, options.on, collapse, calibration, held_out=held_out)
         checkpoint.unlink(missing_ok=True)
     except (MemoryError, RuntimeError) as error:
         from sweeper.training.failure_causes import is_out_of_memory
@@ -188,11 +183,11 @@ def train_recommended(
         seconds=get_running_seconds() - began,
         device=training.device_name,
         weights=str(target),
-        point=scored.point,
-        point_from=scored.point_from,
-        val=None if scored.val is None else scored.val.scores,
-        test=None if scored.test is None else scored.test.scores,
-        test_images=len(split.test) if scored.test is not None else 0,
+        point=point,
+        point_from=source,
+        val=None if val is None else val.scores,
+        test=None if test is None else test.scores,
+        test_images=0 if test is None else len(split.test),
         collapse=collapse,
     )
 
@@ -253,54 +248,33 @@ def _run_steps(
             saved = now
 
 
-class _TrainedPoint(NamedTuple):
-    point: float
-    point_from: str
-    val: FinalScores | None
-    test: FinalScores | None
-    calibration: Calibration | ClassCalibration | None
-    held_out: HeldOut | None = None
-
-
 def _score_training(
-    training: FinalTraining, answer: RecommendedAnswer, conditions: Conditions, options: TrainOptions, split: Split
-) -> _TrainedPoint:
-    """Return the operating point, and the network's scores on the images that it was not trained on.
+    training: FinalTraining, answer: RecommendedAnswer, conditions: Conditions, on: TrainedOn, split: Split
+) -> tuple[str, FinalScores | None, FinalScores | None]:
+    """Return where the operating point is from, and the scores on the validation and test images that were left out.
 
     Raises:
-        SweeperError: if its answer is not finite.
+        SweeperError: if the network's answer is not finite.
     """
-    on = options.on
-    recommended = "recommended by the study (no validation image was left to choose it on)"
+
+    def score_images(images: Sequence[int], point: float | None) -> FinalScores:
+        scores = training.score_images(tuple(images), point)
+        if scores is None:
+            raise _explain_divergence(None, training.step)
+        return scores
+
     val = test = None
-    point, source = answer.point, recommended
+    point, source = answer.point, "recommended by the study (no validation image was left to choose it on)"
     if on == "train":
         tuned = conditions.recipe.threshold == "tuned"
-        val = _score_images(training, split.val, None if tuned else point)
-        point, source = (
-            val.point,
-            f"chosen on {format_count(len(split.val), 'validation image')}" if tuned else "as asked",
-        )
+        val = score_images(split.val, None if tuned else point)
+        point = val.point
+        source = f"chosen on {format_count(len(split.val), 'validation image')}" if tuned else "as asked"
     if on != "all" and split.test:
-        test = _score_images(training, split.test, point)
-        point = test.point
+        test = score_images(split.test, point)
     if val is test is None and not training.is_finite:
         raise _explain_divergence(None, training.step)
-    return _TrainedPoint(
-        point,
-        source,
-        val,
-        test,
-        answer.calibration if val is None else training.fit_calibration(val),
-        None if test is None else make_held_out(conditions.dataset, test.counts),
-    )
-
-
-def _score_images(training: FinalTraining, images: Sequence[int], point: float | None) -> FinalScores:
-    scores = training.score_images(tuple(images), point)
-    if scores is None:
-        raise _explain_divergence(None, training.step)
-    return scores
+    return source, val, test
 
 
 def _explain_out_of_memory(error: Exception, recipe: Recipe, device: str, checkpoint: Path) -> SweeperError:
