@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 from sweeper.core.errors import ExecutorError
-from sweeper.core.events import NOT_NEEDED, Answer, JobResult, TrainingJob, WorkerLost
-from sweeper.core.records import TrialResult, TrialSpec
+from sweeper.core.events import (
+    NOT_NEEDED,
+    Answer,
+    JobResult,
+    Observer,
+    TrainingEvaluated,
+    TrainingJob,
+    TrainingResumed,
+    TrainingStarted,
+    WorkerLost,
+)
+from sweeper.core.records import Evaluation, TrialResult, TrialSpec
 from sweeper.executors.protocol import Executor
 
 IN_A_ROW = 8
@@ -52,24 +61,76 @@ class FailureCount:
 POLL_SECONDS = 0.5
 
 
-class WorkSource(Protocol):
-    """Source of jobs and receiver of results."""
+class WorkSource:
+    """Source of jobs and receiver of results: trainings in progress, each rung by rung.
+
+    What begins next, what becomes of a result and what happens to a training that was cut off, its kinds decide.
+    """
+
+    def __init__(self, recorder: Observer) -> None:
+        """Make one whose trainings `recorder` observes."""
+        self._recorder = recorder
+        self._running: dict[int, TrialSpec] = {}
+        self._going: list[TrialSpec] = []
+        """Those of them that are between two rungs."""
+        self._reported: dict[int, int] = {}
+        """Last reported step of each training."""
 
     @property
     def is_over(self) -> bool:
-        """Whether what still runs is not needed any more."""
+        """Whether what still runs is not needed any more; never, unless its kind says otherwise."""
+        return False
 
     def next(self) -> TrainingJob | None:
-        """Return the next job; None if there is none now (the loop asks again after each answer)."""
+        """Return the next rung of a continuing training, else of one that begins.
+
+        None if there is none now (the loop asks again after each answer).
+        """
+        spec = self._going.pop(0) if self._going else self._begin_training()
+        return None if spec is None else TrainingJob(spec, until=self._reported[spec.number] + 1)
 
     def take_answer(self, answer: JobResult) -> bool:
         """Take what a job gave; whether its training ended, or waits, by that. If not, `next` gives the next job."""
+        result, spec = answer.result, answer.result.spec
+        for evaluation in result.evaluations:
+            self._report_evaluation(spec, evaluation)
+        if answer.finished:
+            self.store_result(spec, result)
+        elif not self._pause_at_rung(spec, result):
+            self._going.append(spec)
+            return False
+        return True
+
+    def _begin_training(self) -> TrialSpec | None:
+        """Return a training that begins or continues, noted by `_note_begun`; None if there is none now."""
+        raise NotImplementedError
+
+    def _note_begun(self, spec: TrialSpec, event: TrainingStarted | TrainingResumed, step: int = 0) -> None:
+        """Note that a training runs from now on, whose evaluations were reported up to a step."""
+        self._running[spec.number], self._reported[spec.number] = spec, step
+        self._recorder.notify(event)
+
+    def _report_evaluation(self, spec: TrialSpec, evaluation: Evaluation) -> None:
+        """Report an evaluation, once."""
+        if evaluation.step > self._reported[spec.number]:
+            self._reported[spec.number] = evaluation.step
+            self._recorder.notify(TrainingEvaluated(spec, evaluation))
+
+    def _pause_at_rung(self, spec: TrialSpec, result: TrialResult) -> bool:
+        """Return whether a training that could continue does not, and see to that."""
+        return False
+
+    def store_result(self, spec: TrialSpec, result: TrialResult) -> None:
+        """Store the result of a training that ended."""
+        raise NotImplementedError
 
     def handle_dead_worker(self, spec: TrialSpec, reason: str) -> None:
         """Handle the death of the worker that ran this training."""
+        raise NotImplementedError
 
     def handle_interruption(self, reason: str) -> None:
         """Handle a stop of the sweep, or the end of its time, with trainings unfinished."""
+        raise NotImplementedError
 
 
 def run_work(

@@ -26,8 +26,6 @@ from sweeper.core.events import (
     Observer,
     ResultStored,
     TrainingDropped,
-    TrainingEvaluated,
-    TrainingJob,
     TrainingPaused,
     TrainingResumed,
     TrainingStarted,
@@ -56,6 +54,7 @@ from sweeper.storage.results import (
 from sweeper.study.finalist import BASELINE, fit_common_rate, select_finalist_families
 from sweeper.study.learning_check import has_learned_nothing
 from sweeper.study.learning_rates import search_rate
+from sweeper.study.loop import WorkSource
 from sweeper.study.sampler import LOSS, KeyedTPESampler
 from sweeper.study.search_end import has_search_settled
 from sweeper.study.successive_halving import SuccessiveHalving
@@ -87,7 +86,7 @@ def _list_families(study: optuna.Study) -> dict[int, str]:
     return {number: str(family) for number, family in families.items() if family}
 
 
-class LossSearch:
+class LossSearch(WorkSource):
     """The study's trials as work for an executor, up to `trials` counted ones."""
 
     def __init__(
@@ -122,11 +121,12 @@ class LossSearch:
             strict: end after the floors where no training clearly beats a constant answer.
             earliest: trials are not stopped before this step.
         """
+        super().__init__(recorder)
         if not isinstance(study.sampler, KeyedTPESampler):
             study.sampler = KeyedTPESampler(conditions.seed)  # storage opens studies without one
         self._study, self._space, self._conditions = study, space, conditions
         self._first = list_first_trials(space)
-        self._imbalance, self._trials, self._recorder, self._admit = imbalance, trials, recorder, admit
+        self._imbalance, self._trials, self._admit = imbalance, trials, admit
         self._checkpoints = checkpoints
         self._rungs = tuple(r for r in conditions.recipe.rungs(conditions.recipe.steps) if r >= earliest)
         self._field = SuccessiveHalving(self._rungs, least=count_floor_trials(space, trials), baseline=BASELINE)
@@ -135,12 +135,8 @@ class LossSearch:
         self._ended: list[TrialResult] = list(search_results(study))
         self._fit = fit_common_rate(self._ended, space)
         study.sampler.guide = self
-        self._running: dict[int, TrialSpec] = {}
-        self._going: list[TrialSpec] = []
-        """Those of them that are between two rungs."""
         self._waiting = {result.spec.number: result for result in list_waiting_results(study)}
         self._promoted: dict[int, int] = {}  # by number, the step beyond which a trial was let go
-        self._reported: dict[int, set[int]] = {}  # of each training in progress, the steps that were reported
         self._cut: set[int] = set()  # begun before and cut off: back in the queue, and first there
         self._queued = 0  # besides those
         self._done = 0
@@ -155,21 +151,12 @@ class LossSearch:
             for step, value in sorted(trial.intermediate_values.items()):
                 self._field.record(trial.number, trial.user_attrs[FAMILY], step, value)
 
-    @property
-    def is_over(self) -> bool:
-        """Whether running trials must be given up: never."""
-        return False
-
-    def next(self) -> TrainingJob | None:
-        """Return the next rung of a continuing trial, else an interrupted one, one that may be promoted, or a new one.
+    def _begin_training(self) -> TrialSpec | None:
+        """Return an interrupted trial, one that may be promoted, or a new one.
 
         A trial that was cut off was begun before any that waits could be let go: by this order a search that was
         interrupted continues as it would have.
         """
-        spec = self._going.pop(0) if self._going else self._begin_trial()
-        return None if spec is None else TrainingJob(spec, until=1 + max(self._reported[spec.number], default=0))
-
-    def _begin_trial(self) -> TrialSpec | None:
         self._end_hopeless()
         more = self._may_start_trial()
         ready = [number for number, result in self._waiting.items() if self._admit(_steps_left(result))]
@@ -183,22 +170,18 @@ class LossSearch:
         if chosen is not None:
             result = self._waiting.pop(chosen)
             self._promoted[chosen] = result.evaluations[-1].step
-            self._reported[chosen] = {evaluation.step for evaluation in result.evaluations}
-            self._recorder.notify(TrainingResumed(result.spec, result))
-            spec = result.spec
-        elif more:
+            self._note_begun(result.spec, TrainingResumed(result.spec, result), result.evaluations[-1].step)
+            return result.spec
+        if more:
             spec = self._ask_trial()
-            self._reported[spec.number] = set()
-            self._recorder.notify(TrainingStarted(spec))
-            if (reused := self._known.pop(training_key(spec), None)) is not None:
-                self._reuse_probe(spec, reused)
-                return self._begin_trial()
-        else:
-            if not self._running:  # nothing is to come that could promote one
-                self.end_waiting_trials()
-            return None
-        self._running[spec.number] = spec
-        return spec
+            self._note_begun(spec, TrainingStarted(spec))
+            if (reused := self._known.pop(training_key(spec), None)) is None:
+                return spec
+            self.take_answer(JobResult(reused.model_copy(update={"spec": spec, "run_id": None})))
+            return self._begin_training()
+        if not self._running:  # nothing is to come that could promote one
+            self.end_waiting_trials()
+        return None
 
     # --- How many trials, and of which families ---------------------------------------------------------------
 
@@ -299,37 +282,18 @@ class LossSearch:
             steps=self._rungs[-1],
         )
 
-    def _reuse_probe(self, spec: TrialSpec, result: TrialResult) -> None:
-        """End a trial by a training of the same key that was made before the search."""
-        self._running[spec.number] = spec
-        for evaluation in result.evaluations:
-            self._record_evaluation(spec, evaluation)
-            self._recorder.notify(TrainingEvaluated(spec, evaluation))
-        self.store_result(spec, result.model_copy(update={"spec": spec, "run_id": None}))
-
-    def _record_evaluation(self, spec: TrialSpec, evaluation: Evaluation) -> None:
+    def _report_evaluation(self, spec: TrialSpec, evaluation: Evaluation) -> None:
         if evaluation.step in self._rungs and evaluation.step not in self._field.reached_steps(spec.number):
             report_step(self._study, spec.number, evaluation.step, evaluation.part_value)
             self._field.record(spec.number, spec.family, evaluation.step, evaluation.part_value)
+        super()._report_evaluation(spec, evaluation)
 
-    def take_answer(self, answer: JobResult) -> bool:
-        """Note the values; a trial that is not among the best at its rung waits there, or ends if it never can be."""
-        result, spec = answer.result, answer.result.spec
-        for evaluation in result.evaluations:
-            self._record_evaluation(spec, evaluation)
-            if evaluation.step not in self._reported[spec.number]:
-                self._reported[spec.number].add(evaluation.step)
-                self._recorder.notify(TrainingEvaluated(spec, evaluation))
-        if answer.finished:
-            self.store_result(spec, result)
-            return True
-        if result.evaluations[-1].step not in self._rungs:
-            self._going.append(spec)
-            return False
+    def _pause_at_rung(self, spec: TrialSpec, result: TrialResult) -> bool:
+        """Have a trial that is not among the best at its rung wait there, or end if it never can be."""
+        step = result.evaluations[-1].step
         decided = max(self._promoted.get(spec.number, 0), *self._field.reached_steps(spec.number)[:-1], 0)
-        on_its_way = result.evaluations[-1].step <= decided  # it was let go there before
+        on_its_way = step not in self._rungs or step <= decided  # it was let go there before
         if on_its_way or self._field.may_continue(spec.number):
-            self._going.append(spec)
             return False
         if self._field.cannot_be_promoted(spec.number, self._trials):
             self.store_result(spec, result)

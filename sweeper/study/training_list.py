@@ -6,17 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 import optuna
 
-from sweeper.core.events import (
-    JobResult,
-    Observer,
-    ResultStored,
-    TrainingDropped,
-    TrainingEvaluated,
-    TrainingJob,
-    TrainingStarted,
-)
+from sweeper.core.events import Observer, ResultStored, TrainingDropped, TrainingStarted
 from sweeper.core.records import Collapse, TrialResult, TrialSpec
 from sweeper.storage.results import list_extra_results, store_extra
+from sweeper.study.loop import WorkSource
 
 Key = tuple[object, ...]
 ATTEMPTS = 2
@@ -38,7 +31,7 @@ def index_completed(results: Iterable[TrialResult]) -> dict[Key, TrialResult]:
     return {training_key(result.spec): result for result in results if result.state == "complete"}
 
 
-class TrainingList:
+class TrainingList(WorkSource):
     """Specs in their order; each result becomes a study attribute, and what has completed is not repeated.
 
     A spec gets the smallest number that is free, so that a batch that was cut off and resumed numbers its trainings as
@@ -54,7 +47,8 @@ class TrainingList:
         admit: Callable[[int], bool] = admit_always,
     ) -> None:
         """`specs` are of one purpose, their numbers do not matter; `admit(steps)` = a training may still begin."""
-        self._study, self._recorder, self._admit = study, recorder, admit
+        super().__init__(recorder)
+        self._study, self._admit = study, admit
         self._queue: list[TrialSpec] = []
         if specs:
             done = list_extra_results(study, specs[0].purpose)
@@ -64,16 +58,6 @@ class TrainingList:
                 spec.model_copy(update={"number": next(free)}) for spec in specs if training_key(spec) not in have
             ]
         self._deaths: dict[int, int] = {}
-        self._running: dict[int, TrialSpec] = {}
-        self._going: list[TrialSpec] = []
-        """Those that are between two rungs."""
-        self._reported: dict[int, int] = {}
-        """Last reported step of each training."""
-
-    @property
-    def is_over(self) -> bool:
-        """Never: all of them are wanted."""
-        return False
 
     @property
     def is_complete(self) -> bool:
@@ -84,30 +68,13 @@ class TrainingList:
         """Return how many trainings have not begun."""
         return len(self._queue)
 
-    def next(self) -> TrainingJob | None:
-        """Return the next rung of a continuing training, else the next training; None if none is left or may begin."""
-        if self._going:
-            spec = self._going.pop(0)
-        elif not self._queue or not self._admit(self._queue[0].steps):
+    def _begin_training(self) -> TrialSpec | None:
+        """Return the next training; None if none is left or may begin."""
+        if not self._queue or not self._admit(self._queue[0].steps):
             return None
-        else:
-            spec = self._queue.pop(0)
-            self._running[spec.number], self._reported[spec.number] = spec, 0
-            self._recorder.notify(TrainingStarted(spec))
-        return TrainingJob(spec, until=self._reported[spec.number] + 1)
-
-    def take_answer(self, answer: JobResult) -> bool:
-        """Report new evaluations; store a result, else continue to the next rung."""
-        spec = answer.result.spec
-        for evaluation in answer.result.evaluations:
-            if evaluation.step > self._reported[spec.number]:
-                self._reported[spec.number] = evaluation.step
-                self._recorder.notify(TrainingEvaluated(spec, evaluation))
-        if answer.finished:
-            self.store_result(spec, answer.result)
-        else:
-            self._going.append(spec)
-        return answer.finished
+        spec = self._queue.pop(0)
+        self._note_begun(spec, TrainingStarted(spec))
+        return spec
 
     def store_result(self, spec: TrialSpec, result: TrialResult) -> None:
         """Store it with the study."""
