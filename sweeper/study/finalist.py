@@ -23,7 +23,6 @@ from sweeper.study.learning_rates import (
     choose_confirmation_range,
     draw_rate,
     fit_rates,
-    geometric_middle,
     is_one_rate,
 )
 from sweeper.study.successive_halving import PURSUED
@@ -59,7 +58,7 @@ class Finalist(NamedTuple):
         """The learning rate that stands for the configuration."""
         if self.rates is None:
             return self.trial.spec.lr
-        return geometric_middle(self.rates) if self.drawn else self.rates.best
+        return draw_rate(self.rates, 0) if self.drawn else self.rates.best
 
     def learning_rate_for_seed(self, number: int) -> float:
         """Return the learning rate of confirmation seed `number`, from 0."""
@@ -122,13 +121,6 @@ KEPT = 0.03**2 / (0.03**2 + 2 * NOISE**2)
 training has its noise."""
 
 
-class RecheckPlan(NamedTuple):
-    """Trainings that the choice of finalists waits for, and why, in a sentence."""
-
-    specs: tuple[TrialSpec, ...]
-    why: str
-
-
 def fit_common_rate(trials: Sequence[TrialResult], space: SearchSpace) -> RateFit | None:
     """Return the common optimum by the search's complete trials; None if a single rate is searched."""
     if is_one_rate(space.lr):
@@ -145,8 +137,8 @@ def find_pending_rechecks(
     trials: Sequence[TrialResult],
     rechecks: Sequence[TrialResult],
     fit: RateFit | None,
-) -> RecheckPlan | None:
-    """Return the trainings to make before the finalists can be chosen; None if there are none.
+) -> list[TrialSpec]:
+    """Return the trainings to make before the finalists can be chosen.
 
     Args:
         trials: results of the search.
@@ -154,19 +146,13 @@ def find_pending_rechecks(
         fit: the common optimum; None where a single rate is searched.
     """
     if fit is None:
-        return None
+        return []
     have = index_completed(rechecks)
-    specs = tuple(
+    return [
         spec
         for f in select_finalist_families(trials)
         if _is_far_from_optimum(f, fit) and training_key(spec := _make_recheck_spec(f, fit)) not in have
-    )
-    if not specs:
-        return None
-    names = ", ".join(spec.family for spec in specs)
-    return RecheckPlan(
-        specs, f"best at another learning rate than the common {fit.best:g}, so trained there, too: {names}"
-    )
+    ]
 
 
 def choose_finalists(

@@ -143,7 +143,8 @@ def _clip_range(best: float, reach: float, searched: Coordinate) -> RateRange:
 def draw_rate(drawn: RateRange, number: int) -> float:
     """Return the learning rate of confirmation seed `number` (from 0), by van der Corput's sequence over the range.
 
-    Its first points fill the range evenly however many there are; the first is the middle.
+    Its first points fill the range evenly however many there are; the first is the geometric middle, which is
+    recommended.
     """
     return round_rate(drawn.low * (drawn.high / drawn.low) ** _compute_van_der_corput(number))
 
@@ -153,11 +154,6 @@ def _compute_van_der_corput(number: int) -> float:
     while remainder:
         place, digit, remainder = place + digit * (remainder % 2), digit / 2, remainder // 2
     return place
-
-
-def geometric_middle(drawn: RateRange) -> float:
-    """Return the geometric middle of a range, which is recommended and which the first seed uses."""
-    return draw_rate(drawn, 0)
 
 
 def round_rate(rate: float) -> float:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optuna
@@ -15,20 +15,13 @@ from optuna.trial import FrozenTrial, TrialState
 from sweeper.storage.optuna_internals import freeze_trials
 from sweeper.storage.record_format import ATTEMPT_OF, RETRY_OF
 
+if TYPE_CHECKING:
+    from sweeper.study.search import LossSearch
+
 LOSS = "loss"
 """The parameter that says which family, whose other parameters are called `FAMILY.name`."""
 RATE = ".lr"
 """Suffix of the learning rates' names."""
-
-
-class SearchGuide(Protocol):
-    """Knowledge of a search beyond the values of its trials."""
-
-    def excluded_families(self) -> Collection[str]:
-        """Families that get no more trials of the sampler's choosing."""
-
-    def suggest_rate(self, number: int, family: str) -> float | None:
-        """Return the learning rate of trial `number` if it is of this family; None = TPE draws it."""
 
 
 def place_of(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
@@ -52,8 +45,8 @@ class KeyedTPESampler(BaseSampler):
     A trial that waits at a rung counts for TPE like a stopped one: Optuna has it as running, without a value.
     """
 
-    guide: SearchGuide | None = None
-    """Knowledge beyond the trials' values; None = TPE draws everything."""
+    guide: LossSearch | None = None
+    """The search, which knows what gets no more trials and which learning rate is next; None = TPE draws everything."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed

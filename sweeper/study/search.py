@@ -159,7 +159,8 @@ class LossSearch(WorkSource):
         """
         self._end_hopeless()
         more = self._may_start_trial()
-        ready = [number for number, result in self._waiting.items() if self._admit(_steps_left(result))]
+        steps_left = {n: result.spec.steps - result.evaluations[-1].step for n, result in self._waiting.items()}
+        ready = [number for number, steps in steps_left.items() if self._admit(steps)]
         chosen = next(iter(self._field.promotion_order(n for n in ready if self._was_promoted(n))), None)
         if chosen is not None:  # its checkpoint may be of the further rung, where it is to be decided on
             self._drop_checkpoint(self._waiting[chosen].spec)
@@ -389,11 +390,6 @@ def _format_params(choice: TrialChoice) -> str:
     return ", ".join(
         f"{name} {format_significant(value)}" for name, value in {**choice.params, "lr": choice.lr}.items()
     )
-
-
-def _steps_left(result: TrialResult) -> int:
-    """Return the steps that a waiting trial still has to train."""
-    return result.spec.steps - result.evaluations[-1].step
 
 
 def _require_finite(result: TrialResult) -> TrialResult:

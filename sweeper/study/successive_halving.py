@@ -115,11 +115,8 @@ class SuccessiveHalving:
         family_values = self._of[0][self._families[number]]
         return rung == 0 and sum(other < number for _, other in family_values) < self._least
 
-    def _is_best_of_family(self, number: int, rung: int) -> bool:
-        return self._of[rung][self._families[number]][0] == self._reached[number][rung]
-
     def _leads_family(self, number: int, rung: int) -> bool:
         """Return whether the trial leads its family, beyond the middle rung one that is still pursued."""
         family = self._families[number]
         pursued = rung < self._middle_rung or family == self._baseline or family not in self.trailing_families()
-        return self._is_best_of_family(number, rung) and pursued
+        return pursued and self._of[rung][family][0] == self._reached[number][rung]

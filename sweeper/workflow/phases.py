@@ -247,14 +247,16 @@ def choose_tuned_finalists(stage: RunContext) -> list[Finalist]:
     study, plan = stage.study, stage.plan
     trials, same = _relabel_trials(stage, studies.search_results(study))
     fit = _resolve_common_rate(stage, trials)
-    need = find_pending_rechecks(trials, studies.list_extra_results(study, "recheck"), fit)
-    if need is not None:
-        batch = TrainingList(study, need.specs, recorder=stage.recorder, admit=stage.time.make_admission(RECHECK_SHARE))
-        stage.display.log(need.why)
+    specs = find_pending_rechecks(trials, studies.list_extra_results(study, "recheck"), fit)
+    if fit is not None and specs:
+        names = ", ".join(spec.family for spec in specs)
+        why = f"best at another learning rate than the common {fit.best:g}, so trained there, too: {names}"
+        batch = TrainingList(study, specs, recorder=stage.recorder, admit=stage.time.make_admission(RECHECK_SHARE))
+        stage.display.log(why)
         stage.show_phase("recheck", missing=len(batch))
         stage.run_work(batch)
         if not batch.is_complete:
-            stage.record_time_cut(f"there was no time for all of these trainings: {need.why}")
+            stage.record_time_cut(f"there was no time for all of these trainings: {why}")
     rechecks = studies.list_extra_results(study, "recheck")
     return choose_finalists(trials, rechecks, fit, plan.space, plan.conditions, same=same)
 
