@@ -36,7 +36,10 @@ def make_backend(settings: Settings, cores: int, warn: Callable[[str], None]) ->
     if settings.executor == "inline":
         return InlineBackend(settings.device, warn, threads=settings.threads)
     if settings.executor == "ray":
-        return _make_ray_backend(settings, cores, warn)
+        if settings.ray_address is None:
+            # Read when Ray is imported: a cluster of this machine alone listens on the loopback address alone.
+            os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        return SubprocessBackend(partial(connect_to_ray, settings, cores), warn)
     return ProcessBackend(settings.device, settings.workers, cores, warn, threads=settings.threads)
 
 
@@ -45,14 +48,6 @@ def start_early_backend(
 ) -> AbstractContextManager[Backend | None]:
     """Return the backend, to be closed; None for a resume, which uses the study's own workers once they are read."""
     return nullcontext() if settings.resume else closing(make_backend(settings, cores, warn))
-
-
-def _make_ray_backend(settings: Settings, cores: int, warn: Callable[[str], None]) -> Backend:
-    if settings.ray_address is None:
-        # Read when Ray is imported: a cluster of this machine alone listens on the loopback address alone.
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    make = partial(connect_to_ray, settings, cores)
-    return SubprocessBackend(make, warn)
 
 
 def connect_to_ray(settings: Settings, cores: int, warn: Callable[[str], None]) -> Backend:

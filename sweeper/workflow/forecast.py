@@ -85,26 +85,22 @@ def count_trainings_left(
     to_search = 0 if state.searched else max(0, trials - done)
     first, last = (analyses[end].seeds * rotation for end in (0, -1))
     confirmed = state.confirm.counted("complete")
+    rechecks = 0 if is_one_rate(plan.space.lr) else finalists
     of_these = 0 if to_search else confirmed  # what is still searched may bring other finalists
 
-    def phase(least: int, most: int, steps: int, first_answer: int | None = None) -> PlannedTrainings:
-        return PlannedTrainings(
-            least=least, most=most, first=most if first_answer is None else first_answer, steps=steps
-        )
-
     by_phase = {
-        "search": phase(max(0, least - done), to_search, recipe.steps),
-        "recheck": phase(0, 0 if is_one_rate(plan.space.lr) else finalists, recipe.steps),
-        "confirm": phase(
-            max(0, first * min(PURSUED, tried) - confirmed) if state.learned else 0,
-            max(0, last * finalists - of_these),
-            recipe.confirm_steps,
-            max(0, first * finalists - of_these),
+        "search": PlannedTrainings(least=max(0, least - done), most=to_search, first=to_search, steps=recipe.steps),
+        "recheck": PlannedTrainings(least=0, most=rechecks, first=rechecks, steps=recipe.steps),
+        "confirm": PlannedTrainings(
+            least=max(0, first * min(PURSUED, tried) - confirmed) if state.learned else 0,
+            most=max(0, last * finalists - of_these),
+            first=max(0, first * finalists - of_these),
+            steps=recipe.confirm_steps,
         ),
     }
     if (times := look_times(plan, request)) is not None and not state.looked and finalists > 1:
         most = LOOKED_AT + 2 * (MOST_SEEDS - 1) - state.longer.counted("complete")
-        by_phase["longer"] = phase(0, max(0, most), times * recipe.confirm_steps, 0)
+        by_phase["longer"] = PlannedTrainings(least=0, most=max(0, most), first=0, steps=times * recipe.confirm_steps)
     phases = ["longer"] if state.confirmed else list(by_phase)
     return {name: trainings for name, trainings in by_phase.items() if trainings.most and name in phases}
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sweeper import storage as studies
 from sweeper.core.errors import (
@@ -134,7 +134,22 @@ def run_study(session: StudySession) -> Outcome:
         forecast = _announce_forecast(session, request)
         so_far = _make_interim_reporter(session, heartbeat)
         so_far.publish()
-        stage = _make_run_context(session, request, lost, heartbeat, forecast, so_far=so_far)
+        keeper = Timekeeper(request.timeout, session.gone, before=studies.list_all_results(study))
+        stage = RunContext(
+            study,
+            session.prepared.plan,
+            request,
+            executor,
+            session.checkpoints,
+            recorder=Observers((session.tracker, keeper, heartbeat, forecast, display, so_far)),
+            display=display,
+            stop=session.stop,
+            time=keeper,
+            is_taken_over=lost,
+            heartbeat=heartbeat,
+            interim_reporter=so_far,
+            storage=settings.storage,
+        )
         try:
             _train_phases(stage, session.tracker, forecast)
             if (dropped := _check_images(session, are_changed=is_changed(session.store))) is not None:
@@ -256,37 +271,6 @@ def _make_interim_reporter(session: StudySession, heartbeat: Heartbeat) -> Inter
     return InterimReporter(lambda: studies.load_sweep(session.storage, name), publish, heartbeat.record_answer)
 
 
-def _make_run_context(
-    session: StudySession,
-    request: StudyRequest,
-    lost: Callable[[], bool],
-    heartbeat: Heartbeat,
-    forecast: Forecast,
-    *,
-    so_far: InterimReporter,
-) -> RunContext:
-    """Return what the phases train with, and who observes it."""
-    study, plan, display = session.study, session.prepared.plan, session.display
-    executor = session.prepared.executor
-    keeper = Timekeeper(request.timeout, session.gone, before=studies.list_all_results(study))
-    observers = Observers((session.tracker, keeper, heartbeat, forecast, display, so_far))
-    return RunContext(
-        study,
-        plan,
-        request,
-        executor,
-        session.checkpoints,
-        observers,
-        display,
-        session.stop,
-        keeper,
-        is_taken_over=lost,
-        heartbeat=heartbeat,
-        interim_reporter=so_far,
-        storage=session.settings.storage,
-    )
-
-
 def _train_phases(stage: RunContext, tracker: MlflowTracker, forecast: Forecast) -> None:
     """Train all phases; MLflow records how that ended unless it ended well."""
 
@@ -353,9 +337,10 @@ def _store_request(study: optuna.Study, settings: Settings, workers: int, source
     request = apply_budget(request, studies.read_budget_probe(study.user_attrs))
     study.set_user_attr(studies.OPTIONS, studies.pack_value(options))
     shown = options if "images" in options else {"data": source, **options}
-    words = [
-        word for key, value in shown.items() for word in _format_command_words(f"--{key.replace('_', '-')}", value)
-    ]
+    words = list[str]()
+    for key, value in shown.items():
+        option = f"--{key.replace('_', '-')}"
+        words += [option] * value if isinstance(value, bool) else [option, str(value)]
     study.set_user_attr("command", hide_command_secrets(["sweeper", "run", *words]))
     study.set_user_attr("workers", workers)
     study.set_user_attr(studies.SETTLES, request.settles)
@@ -363,7 +348,3 @@ def _store_request(study: optuna.Study, settings: Settings, workers: int, source
     study.set_user_attr("rope", studies.pack_value(request.rope))
     study.set_user_attr("timeout", request.timeout)
     return request
-
-
-def _format_command_words(option: str, value: Any) -> list[str]:
-    return [option, str(value)] if not isinstance(value, bool) else [option] if value else []

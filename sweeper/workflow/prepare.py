@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from sweeper import storage as studies
 from sweeper.core.errors import DataError, StudyError
-from sweeper.core.events import WorkerHardware, WorkerLayout
+from sweeper.core.events import WorkerHardware
 from sweeper.core.own_code import locate_code
 from sweeper.core.paths import get_checkpoints_dir, get_step_times_file, make_slug
 from sweeper.core.recipe import Recipe
@@ -149,7 +149,8 @@ def prepare_study(
     name = settings.study or f"{make_slug(dataset.name)}-{now:%Y%m%dT%H%M%S}"
     if plan.conditions.recipe.compiled:
         messages.log("compiling the network before the first training: a minute or more, less where it was done before")
-    machine = _resolve_machine(settings, hardware.device, backend.layout)
+    machine = {**backend.layout._asdict(), "device": hardware.device}
+    machine = {name: machine.get(name, getattr(settings, name)) for name in MACHINE}
     folder = get_checkpoints_dir(settings.cache, name)
     if sources is not None:  # a script may keep files of its own in a training's folder: no other study finds them
         folder /= make_slug(plan.created)
@@ -190,12 +191,6 @@ def _count_crop_pixels(
     if old is not None and (old.conditions.dataset.digest, old.conditions.recipe.crops) == (dataset.digest, "balanced"):
         return old.conditions.crop_pixels
     return estimate_pixels_in_crops(dataset, open_store(dataset.store), recipe.size, recipe.batch_size)
-
-
-def _resolve_machine(settings: Settings, device: str, layout: WorkerLayout) -> dict[str, Any]:
-    """`MACHINE`, as a study keeps it."""
-    machine = {**layout._asdict(), "device": device}
-    return {name: machine.get(name, getattr(settings, name)) for name in MACHINE}
 
 
 def _load_user_losses(settings: Settings, old: studies.StudyPlan | None) -> tuple[UserLoss, ...]:
