@@ -18,13 +18,13 @@ from sweeper.cli.signals import StopRequest
 from sweeper.core.records import MissLimit, TrainedOn
 from sweeper.core.text import format_count
 from sweeper.deployment.predict import (
-    NetworkSource,
     PredictionsDocument,
     PredictOptions,
     load_from_file,
     load_from_study,
     predict_images,
 )
+from sweeper.deployment.recommended_network import KeptNetwork
 from sweeper.evidence.miss_control import format_miss_control
 
 ON: dict[TrainedOn, str] = {
@@ -108,15 +108,15 @@ def command(
     return 0 if not made.unreadable else 1 if made.images else 2
 
 
-def _format_outcome(made: PredictionsDocument, source: NetworkSource, out: Path) -> str:
+def _format_outcome(made: PredictionsDocument, source: KeptNetwork, out: Path) -> str:
     """Return what was done, as text."""
-    record = source.network.record
+    record = source.record
     point = f"threshold {made.threshold:.3g}" if made.threshold is not None else f"τ {made.tau:.3g}"
     what = "a final training" if record.spec.purpose == "final" else "a confirmation"
     of = "" if source.study is None else f" of study {source.study!r}"
     lines = [
         f"Network: {record.spec.family}, from {what}{of}: {record.spec.steps:,} steps on {ON[record.on]}; {point}",
-        f"Weights: {source.network.path}",
+        f"Weights: {source.path}",
     ]
     if made.misses is not None:
         name = "τ" if made.threshold is None else "threshold"

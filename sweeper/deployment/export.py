@@ -15,7 +15,7 @@ from sweeper.core.records import MissLimit, Recommended, SweepRecord
 from sweeper.deployment.export_code import EXAMPLES, make_examples, make_model_code
 from sweeper.deployment.export_huggingface import FILES as FOLDER_FILES
 from sweeper.deployment.export_huggingface import write_folder
-from sweeper.deployment.recommended_network import apply_miss_limit, find_kept_network, load_answer, resolve_point
+from sweeper.deployment.recommended_network import find_kept_network, load_answer, set_operating_point
 from sweeper.space import get_default_space_name, load_space
 from sweeper.system.whole_files import remove_left
 from sweeper.training.weights_file import copy_with_record
@@ -97,8 +97,8 @@ def export_study(
             f"{next(filter(wanted.get, wanted))} needs a network, and none of study {name!r} is kept on this machine; "
             f"`sweeper train {name}` trains one, --cache names the sweep's folder"
         )
-    if kept is not None and limit is not None:
-        answer = apply_miss_limit(answer, kept, limit)
+    if kept is not None:
+        answer, kept = set_operating_point(answer, kept, limit)
     sweep, recommendation, chosen = answer
     folder = ReportPaths(out, name).folder / "export"
     try:
@@ -115,16 +115,14 @@ def export_study(
                 (made / "examples" / file).write_text(text, "utf-8")
             weights, megabytes, apart = None, None, None
             if kept is not None:
-                point, misses = resolve_point(answer, kept)
-                record = kept.record.model_copy(update={"point": point, "misses": misses})
                 weights = made / "model.safetensors"
-                copy_with_record(kept.path, record, weights)
-                (made / "model.py").write_text(make_model_code(record), "utf-8")
+                copy_with_record(kept.path, kept.record, weights)
+                (made / "model.py").write_text(make_model_code(kept.record), "utf-8")
                 megabytes = weights.stat().st_size / 1e6
                 if onnx:
                     from sweeper.training.network_formats import write_onnx
 
-                    apart = write_onnx(weights, record, made / "model.onnx")
+                    apart = write_onnx(weights, kept.record, made / "model.onnx")
                 if huggingface:
                     write_folder(answer, weights, made / HUGGINGFACE)
             _remove_earlier(folder)

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -21,13 +21,7 @@ from sweeper.data.decode import silence_pillow
 from sweeper.data.image_files import ImageFile, WantedImage, find_images, read_for
 from sweeper.data.shrink import enlarge_mask
 from sweeper.data.text_tables import UnreadableFileError, escape_for_display
-from sweeper.deployment.recommended_network import (
-    KeptNetwork,
-    apply_miss_limit,
-    find_kept_network,
-    load_answer,
-    resolve_point,
-)
+from sweeper.deployment.recommended_network import KeptNetwork, find_kept_network, load_answer, set_operating_point
 from sweeper.system.cores import count_available_cores, read_requested_threads
 from sweeper.system.whole_files import remove_left
 from sweeper.training.weights_file import WeightsRecord, read_record
@@ -112,17 +106,6 @@ class PredictionsDocument(Document):
     unreadable: tuple[UnreadableImage, ...]
 
 
-class NetworkSource(NamedTuple):
-    """Network that predicts."""
-
-    network: KeptNetwork
-    point: float
-    """Operating point: a threshold (binary) or τ."""
-    study: str | None
-    misses: MissControl | None = None
-    """Guarantee of the operating point."""
-
-
 class PredictOptions(Record):
     """Options of a prediction."""
 
@@ -134,7 +117,7 @@ class PredictOptions(Record):
     overwrite: bool = False
 
 
-def load_from_study(storage: RDBStorage, name: str, cache: Path, limit: MissLimit | None = None) -> NetworkSource:
+def load_from_study(storage: RDBStorage, name: str, cache: Path, limit: MissLimit | None = None) -> KeptNetwork:
     """Return the network that a study recommends, at the operating point that it recommends.
 
     A network of `sweeper train` has its own point, which that command chose. With a limit it is the one that keeps it.
@@ -151,25 +134,24 @@ def load_from_study(storage: RDBStorage, name: str, cache: Path, limit: MissLimi
             f"no network of {answer.chosen.family}, which study {name!r} recommends, is kept next to {cache}; "
             f"`sweeper train {name}` trains one, --cache names the sweep's folder, --weights FILE another network"
         )
-    if limit is not None:
-        answer = apply_miss_limit(answer, network, limit)
-    point, misses = resolve_point(answer, network)
-    return NetworkSource(network, point, name, misses)
+    return set_operating_point(answer, network, limit)[1]
 
 
-def load_from_file(path: Path, limit: MissLimit | None = None) -> NetworkSource:
+def load_from_file(path: Path, limit: MissLimit | None = None) -> KeptNetwork:
     """Return the network of a file of weights, at its own operating point or the one that keeps the limit.
 
     Raises:
         UsageError: if it is no file of weights that sweeper wrote, is not as it was written, or cannot keep the limit.
     """
     record = read_record(path)
-    misses = record.misses if limit is None else read_weights_held_out(record, limit)
-    return NetworkSource(KeptNetwork(path, record), record.point if misses is None else misses.point, None, misses)
+    if limit is not None:
+        misses = read_weights_held_out(record, limit)
+        record = record.model_copy(update={"point": misses.point, "misses": misses})
+    return KeptNetwork(path, record)
 
 
 def predict_images(
-    source: NetworkSource,
+    source: KeptNetwork,
     arguments: Sequence[str],
     options: PredictOptions,
     *,
@@ -195,9 +177,9 @@ def predict_images(
     """
     from sweeper.report.prediction_files import PredictionPaths
 
-    record = source.network.record
+    record = source.record
     binary = record.task == "binary"
-    point = source.point if options.point is None else options.point
+    point = record.point if options.point is None else options.point
     if binary and not 0 < point < 1:
         raise UsageError(f"--point is the threshold of this network, and must lie between 0 and 1, got {point:g}")
     files = find_images(arguments, without=options.out)
@@ -281,15 +263,15 @@ def _check_new(options: PredictOptions, targets: Sequence[Path]) -> None:
         )
 
 
-def _make_predictor(source: NetworkSource, point: float, options: PredictOptions) -> Predictor:
+def _make_predictor(source: KeptNetwork, point: float, options: PredictOptions) -> Predictor:
     from sweeper.training.hardware import probe_device, settle_process
     from sweeper.training.predictor import Predictor
 
     hardware = probe_device(options.device)
     settle_process(read_requested_threads() or count_available_cores())
-    path, record = source.network
+    record = source.record
     precision = record.precision if hardware.precision == "bfloat16" else "float32"
-    return Predictor(path, record, hardware.device, precision, point)
+    return Predictor(source.path, record, hardware.device, precision, point)
 
 
 def _predict_image(
@@ -331,16 +313,16 @@ def _predict_image(
 
 
 def _make_document(
-    source: NetworkSource, point: float, rows: list[PredictedImage], unreadable: list[UnreadableImage]
+    source: KeptNetwork, point: float, rows: list[PredictedImage], unreadable: list[UnreadableImage]
 ) -> PredictionsDocument:
     """Return the outcome for programs."""
     from sweeper.report.prediction_files import get_class_colours
 
-    path, record = source.network
+    record = source.record
     colours = get_class_colours(len(record.classes))
     return PredictionsDocument(
         study=source.study,
-        weights=str(path),
+        weights=str(source.path),
         training=PredictingTraining(
             **record.spec.model_dump(include=set(PredictingTraining.model_fields)), on=record.on
         ),
@@ -349,7 +331,7 @@ def _make_document(
         tau=point if record.task == "multiclass" else None,
         calibration=record.calibration,
         probability_threshold=_calibrate_threshold(point, record),
-        misses=source.misses if source.misses is not None and source.misses.point == point else None,
+        misses=record.misses if record.misses is not None and record.misses.point == point else None,
         classes=tuple(
             PredictedClass(index=i, name=name, colour=(colour[0], colour[1], colour[2]))
             for i, (name, colour) in enumerate(zip(record.classes, colours, strict=True))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sweeper.core.calibration import Calibration
 from sweeper.core.errors import SweeperError
-from sweeper.core.records import MissControl, MissLimit, Recommendation, Recommended, SweepRecord
+from sweeper.core.records import MissLimit, Recommendation, Recommended, SweepRecord
 from sweeper.evidence.preferences import find_recommended_index
 from sweeper.storage import load_sweep
 from sweeper.training.weights_file import WeightsRecord, list_kept_weights
@@ -48,38 +48,37 @@ class RecommendedAnswer(NamedTuple):
 
 
 class KeptNetwork(NamedTuple):
-    """A file of weights, with its header."""
+    """A file of weights, with its header: at the operating point that it is used at."""
 
     path: Path
     record: WeightsRecord
+    study: str | None = None
+    """The study that recommends it; None = a file that was named."""
 
 
-def resolve_point(answer: RecommendedAnswer, network: KeptNetwork) -> tuple[float, MissControl | None]:
-    """Return where the network is used, and what that guarantees.
+def set_operating_point(
+    answer: RecommendedAnswer, network: KeptNetwork, limit: MissLimit | None
+) -> tuple[RecommendedAnswer, KeptNetwork]:
+    """Return the answer and the network at the operating point where it is used, with what that guarantees.
 
-    That is the recommended operating point; a final training has its own, unless a limit of misses was requested.
-    """
-    requested, record = answer.recommendation.misses, network.record
-    if record.spec.purpose == "final" and requested is None:
-        return record.point, record.misses
-    return answer.point, requested
-
-
-def apply_miss_limit(answer: RecommendedAnswer, network: KeptNetwork, limit: MissLimit) -> RecommendedAnswer:
-    """Return the answer at the operating point of this network that keeps the limit.
+    That is the recommended one; a final training has its own; with a limit of misses it is the one that keeps it.
 
     Raises:
-        UsageError: if it cannot be kept, or the network has no answers on images that it was not trained on.
+        UsageError: if the limit cannot be kept, or the network has no answers on images that it was not trained on.
     """
-    final = network.record.spec.purpose == "final"
-    misses = (
-        read_weights_held_out(network.record, limit)
-        if final
-        else read_confirmation_held_out(answer.sweep, answer.chosen, limit)
-    )
-    recommendation = apply_miss_control(answer.sweep, answer.recommendation, misses)
-    assert recommendation.recommended is not None
-    return RecommendedAnswer(answer.sweep, recommendation, recommendation.recommended)
+    record, final = network.record, network.record.spec.purpose == "final"
+    point, misses = (record.point, record.misses) if final else (answer.point, None)
+    if limit is not None:
+        misses = (
+            read_weights_held_out(record, limit)
+            if final
+            else read_confirmation_held_out(answer.sweep, answer.chosen, limit)
+        )
+        point = misses.point
+        recommendation = apply_miss_control(answer.sweep, answer.recommendation, misses)
+        assert recommendation.recommended is not None
+        answer = RecommendedAnswer(answer.sweep, recommendation, recommendation.recommended)
+    return answer, network._replace(record=record.model_copy(update={"point": point, "misses": misses}))
 
 
 def load_answer(storage: RDBStorage, name: str, purpose: str) -> RecommendedAnswer:
@@ -114,7 +113,7 @@ def find_kept_network(answer: RecommendedAnswer, folder: Path) -> KeptNetwork | 
     """
     steps, digest = answer.sweep.conditions.recipe.confirm_steps, answer.sweep.conditions.dataset.digest
     kept = [
-        KeptNetwork(path, record)
+        KeptNetwork(path, record, answer.sweep.study)
         for path, record in list_kept_weights(folder)
         if record.spec.configuration == answer.configuration and record.digest == digest
     ]

@@ -196,7 +196,7 @@ def test_the_files_of_an_export(finished: Path, tmp_path: Path) -> None:
     before, after = load_file(own), load_file(made.weights)
     assert before.keys() == after.keys() and all(bool((before[name] == after[name]).all()) for name in before)
     # The operating point is the one of `sweeper predict`, and not this one training's.
-    point = load_from_study(storage, "s", tmp_path / "cache").point
+    point = load_from_study(storage, "s", tmp_path / "cache").record.point
     record = read_record(made.weights)
     assert record.point == point != 0.4
     assert f"THRESHOLD = {point!r} " in made.model.read_text("utf-8")
