@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 
 from sweeper.core.calibration import ClassCalibration
-from sweeper.core.own_code import UserCode
 from sweeper.core.records import IGNORE, Recommended, SweepRecord
 from sweeper.data.folds import get_split
 from sweeper.losses import FAMILIES
@@ -18,18 +17,13 @@ from sweeper.training.weights_file import SEAL, WeightsRecord
 
 _HEAD = '''"""The network that sweeper trained with the recommended loss.
 
-Needs torch, safetensors and segmentation-models-pytorch.
+Needs torch, safetensors and {needs}.
 
 {training}; the averaged weights. Classes: {classes}.
 """
 
 import hashlib
-import math
-from pathlib import Path
-
-import segmentation_models_pytorch as smp
-import torch
-from safetensors.torch import load_file
+{imports}
 
 '''
 _BODY = '''
@@ -44,18 +38,7 @@ def sealed(path):
 
 def load(path=Path(__file__).with_name("model.safetensors")):
     """The network, ready to predict."""
-    model = smp.create_model(
-        {arch!r},
-        encoder_name={encoder!r},
-        encoder_weights=None,
-        encoder_depth={depth},
-        in_channels={channels},
-        classes={outputs},{decoder}
-    )
-    missing, unexpected = model.load_state_dict(load_file(sealed(path)), strict=False)
-    # What is missing are stages of the encoder that a network of this depth never calls.
-    if unexpected or not all(name.startswith("encoder.") for name in missing):
-        raise ValueError(f"these weights do not fit: unexpected {{unexpected}}, missing {{missing}}")
+{network}
     return model.eval()
 
 
@@ -74,27 +57,26 @@ def predict(model, images):
     logits = logits_of(model, images)
     {answer}
 {more}'''
+_LIBRARY_NETWORK = """    model = smp.create_model(
+        {arch!r},
+        encoder_name={encoder!r},
+        encoder_weights=None,
+        encoder_depth={depth},
+        in_channels={channels},
+        classes={outputs},{decoder}
+    )
+    missing, unexpected = model.load_state_dict(load_file(sealed(path)), strict=False)
+    # What is missing are stages of the encoder that a network of this depth never calls.
+    if unexpected or not all(name.startswith("encoder.") for name in missing):
+        raise ValueError(f"these weights do not fit: unexpected {{unexpected}}, missing {{missing}}")"""
+_USER_NETWORK = """    model = {function}(in_channels={channels}, classes={outputs})
+    model.load_state_dict(load_file(sealed(path)))"""
 _PROBABILITIES = '''
 
 def probabilities(model, images):
     """Calibrated probabilities {of}; slope and bias were fitted on validation images."""
     return {value}
 '''
-
-
-def _make_user_model_code(code: UserCode) -> tuple[str, str]:
-    """Return the two parts for the user's network, which is imported by its name."""
-    head = _HEAD.replace(
-        "Needs torch, safetensors and segmentation-models-pytorch.",
-        f"Needs torch, safetensors and the module {code.module}, whose source had the SHA-256\n{code.digest}.",
-    ).replace("import segmentation_models_pytorch as smp\nimport torch\n", "import torch\n")
-    head = head.replace(
-        "from safetensors.torch import load_file\n",
-        f"from safetensors.torch import load_file\n\nfrom {code.module} import {code.function}\n",
-    )
-    begin, end = _BODY.index("    model = smp.create_model("), _BODY.index("    return model.eval()")
-    made = f"    model = {code.function}(in_channels={{channels}}, classes={{outputs}})\n"
-    return head, _BODY[:begin] + made + "    model.load_state_dict(load_file(sealed(path)))\n" + _BODY[end:]
 
 
 def make_model_code(record: WeightsRecord) -> str:
@@ -121,18 +103,32 @@ def make_model_code(record: WeightsRecord) -> str:
         constants += [f"SLOPE = {calibration.slope!r}", f"BIAS = {calibration.bias!r}"]
         value = "torch.sigmoid(SLOPE * logits_of(model, images)[:, 0] + BIAS)"
         more = _PROBABILITIES.format(of="of the foreground, (N, H, W)", value=value)
-    widths = record.decoder_channels
-    head, body = (_HEAD, _BODY) if record.model is None else _make_user_model_code(record.model)
-    head = head if binary else head.replace("import math\n", "")
-    # Names come from files: escaped, and nothing in them can end the text they stand in.
-    classes = ", ".join(ascii(name).replace("\\", "/").replace('"', "'") for name in record.classes)
-    body = body.format(
+    widths, code = record.decoder_channels, record.model
+    imports = ["import math"] if binary else []
+    imports += ["from pathlib import Path", ""]
+    if code is None:
+        network, needs = _LIBRARY_NETWORK, "segmentation-models-pytorch"
+        imports.append("import segmentation_models_pytorch as smp")
+    else:
+        network, needs = _USER_NETWORK, f"the module {code.module}, whose source had the SHA-256\n{code.digest}"
+    imports += ["import torch", "from safetensors.torch import load_file"]
+    if code is not None:
+        imports += ["", f"from {code.module} import {code.function}"]
+    network = network.format(
+        function="" if code is None else code.function,
         arch=record.arch,
         encoder=record.encoder,
         depth=record.encoder_depth,
         channels=record.channels,
         outputs=1 if binary else len(record.classes),
         decoder="" if widths is None else f"\n        decoder_channels={widths!r},",
+    )
+    # Names come from files: escaped, and nothing in them can end the text they stand in.
+    classes = ", ".join(ascii(name).replace("\\", "/").replace('"', "'") for name in record.classes)
+    body = _BODY.format(
+        network=network,
+        channels=record.channels,
+        outputs=1 if binary else len(record.classes),
         stride=2**record.encoder_depth,
         full_scale=record.full_scale,
         answer=answer,
@@ -141,7 +137,8 @@ def make_model_code(record: WeightsRecord) -> str:
     )
     trained = f"One training of {record.spec.steps} steps on seed {record.spec.seed}"
     trained += ", as scored on the test split" if record.spec.purpose == "confirm" else f", on the images `{record.on}`"
-    return head.format(training=trained, classes=classes) + "\n".join(constants) + body
+    head = _HEAD.format(needs=needs, training=trained, classes=classes, imports="\n".join(imports))
+    return head + "\n".join(constants) + body
 
 
 # --- Training elsewhere ---
