@@ -10,7 +10,7 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler, TPESampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from sweeper.storage.optuna_internals import freeze_trials
 from sweeper.storage.record_format import ATTEMPT_OF, RETRY_OF
@@ -50,36 +50,31 @@ class KeyedTPESampler(BaseSampler):
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
-        self._samplers: dict[int, TPESampler] = {}
-
-    def _seed_sampler(self, study: optuna.Study, trial: FrozenTrial) -> TPESampler:
-        """Make a fresh sampler, so that a repeated trial draws the same again."""
-        place = place_of(trial, study.get_trials(deepcopy=False))
-        key = int(np.random.SeedSequence([self._seed, place]).generate_state(1)[0])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            sampler = TPESampler(seed=key, multivariate=True, group=True, constant_liar=True)
-        self._samplers[trial.number] = sampler
-        return sampler
+        self._tpe = TPESampler()
+        """That of the trial that is asked for."""
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Parameters that are drawn together: those that TPE finds in all trials so far, by group."""
+        place = place_of(trial, study.get_trials(deepcopy=False))
+        key = int(np.random.SeedSequence([self._seed, place]).generate_state(1)[0])
+        with warnings.catch_warnings():  # afresh, so that a repeated trial draws the same again
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self._tpe = TPESampler(seed=key, multivariate=True, group=True, constant_liar=True)
         with freeze_trials(study):
-            return self._seed_sampler(study, trial).infer_relative_search_space(study, trial)
+            return self._tpe.infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Draw the loss first, then only its own parameters."""
         with freeze_trials(study):
-            sampler = self._samplers[trial.number]
             fixed = trial.system_attrs.get("fixed_params", {}).get(LOSS)
             if LOSS not in search_space and fixed is None:
-                return sampler.sample_relative(study, trial, search_space)
+                return self._tpe.sample_relative(study, trial, search_space)
             chosen: dict[str, Any] = {}
             if fixed is None:
                 loss = search_space[LOSS]
-                chosen = sampler.sample_relative(study, trial, {LOSS: loss})
+                chosen = self._tpe.sample_relative(study, trial, {LOSS: loss})
                 if LOSS not in chosen:  # too few trials for the model: all is drawn at random
                     return {}
                 chosen[LOSS] = self._replace_excluded_family(chosen[LOSS], study, trial, loss)
@@ -87,7 +82,7 @@ class KeyedTPESampler(BaseSampler):
             family_space = {name: space for name, space in search_space.items() if name.startswith(f"{family}.")}
             if self.guide is not None and self.guide.suggest_rate(trial.number, family) is not None:
                 family_space.pop(f"{family}{RATE}", None)
-            return {**chosen, **sampler.sample_relative(study, trial, family_space)}
+            return {**chosen, **self._tpe.sample_relative(study, trial, family_space)}
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -97,7 +92,7 @@ class KeyedTPESampler(BaseSampler):
             rate = self.guide.suggest_rate(trial.number, param_name.removesuffix(RATE))
             if rate is not None:
                 return rate
-        drawn = self._samplers[trial.number].sample_independent(study, trial, param_name, param_distribution)
+        drawn = self._tpe.sample_independent(study, trial, param_name, param_distribution)
         return self._replace_excluded_family(drawn, study, trial, param_distribution) if param_name == LOSS else drawn
 
     def _replace_excluded_family(
@@ -111,9 +106,3 @@ class KeyedTPESampler(BaseSampler):
         allowed = [str(loss) for loss in losses.choices if loss not in excluded]
         place = place_of(trial, study.get_trials(deepcopy=False))
         return allowed[np.random.default_rng([self._seed, place]).integers(len(allowed))]
-
-    def after_trial(
-        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
-    ) -> None:
-        """Forget the trial's sampler."""
-        self._samplers.pop(trial.number, None)
