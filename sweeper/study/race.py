@@ -95,11 +95,6 @@ class Race(TrainingList):
         """Whether the last round has been analysed."""
         return self._over
 
-    @property
-    def is_round_complete(self) -> bool:
-        """Whether every training of the round has ended."""
-        return not any(training_key(spec) in self._wanted for spec in (*self._queue, *self._running.values()))
-
     def next(self) -> TrainingJob | None:
         """Return the next training of the round; if all of them run, the first of the next seed."""
         if not self._going and not self._queue and self._running and self._next_seed:
@@ -151,8 +146,10 @@ class Race(TrainingList):
         self._report(self._number, cut, False)
 
     def _analyse_complete_rounds(self) -> None:
-        """Analyse each round of which nothing is missing, and begin the one after it."""
-        while not self._over and self.is_round_complete:
+        """Analyse each round whose trainings have all ended, and begin the one after it."""
+        while not self._over:
+            if any(training_key(spec) in self._wanted for spec in (*self._queue, *self._running.values())):
+                return
             self._analyse_round()
             if not self._over:
                 self._begin_round()

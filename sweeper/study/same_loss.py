@@ -68,7 +68,12 @@ def find_equivalent_losses(
 
     Of several families that a trial is, the simplest counts (the registry's order).
     """
-    questions = [q for trial in trials if _is_counted(trial) for q in _list_questions(trial, space)]
+    questions = [
+        question
+        for trial in trials
+        if trial.state == "complete" and trial.value is not None and trial.collapse is not Collapse.DIVERGED
+        for question in _list_questions(trial, space)
+    ]
     answers: dict[int, SameLoss] = {}
     for question, distance in zip(questions, measure(questions, conditions) if questions else [], strict=True):
         if distance <= CLOSE and question.trial not in answers:
@@ -89,10 +94,6 @@ def relabel_equivalent_trials(trials: Sequence[TrialResult], same: Sequence[Same
         else trial
         for trial in trials
     ]
-
-
-def _is_counted(trial: TrialResult) -> bool:
-    return trial.state == "complete" and trial.value is not None and trial.collapse is not Collapse.DIVERGED
 
 
 def _list_questions(trial: TrialResult, space: SearchSpace) -> list[EquivalenceQuestion]:

@@ -134,9 +134,11 @@ def describe_recipe(recipe: Recipe) -> str:
     if recipe.command is not None:
         shares = f"{recipe.steps} % of its length a trial, {recipe.confirm_steps} % to confirm"
         return f"trainings by {recipe.command}, {shares}"
+    channels = recipe.decoder_channels
+    decoder = "" if channels is None else f"decoder {'-'.join(map(str, channels))}, "
     network = (
         f"{recipe.arch}/{recipe.encoder} (depth {recipe.encoder_depth} of {FULL_DEPTH}, "
-        f"{_format_decoder(recipe)}weights: {recipe.encoder_weights})"
+        f"{decoder}weights: {recipe.encoder_weights})"
         if recipe.model is None
         else f"{recipe.model.name} (SHA-256 {recipe.model.digest[:12]}…)"
     )
@@ -145,11 +147,6 @@ def describe_recipe(recipe: Recipe) -> str:
         f"{network}, {recipe.size}² {'balanced ' * (recipe.crops == 'balanced')}crops, batch {recipe.batch_size}, "
         f"{recipe.steps} steps a trial, {recipe.confirm_steps} to confirm, {', '.join(how)}"
     )
-
-
-def _format_decoder(recipe: Recipe) -> str:
-    channels = recipe.decoder_channels
-    return "" if channels is None else f"decoder {'-'.join(map(str, channels))}, "
 
 
 RECIPE_OPTIONS = {

@@ -17,14 +17,12 @@ from sweeper.workflow.executor_choice import make_backend
 from sweeper.workflow.lead import StudySession, run_study
 from sweeper.workflow.options import list_stored_options
 from sweeper.workflow.phases import Display, StopSignal
-from sweeper.workflow.prepare import PreparedStudy, prepare_study
+from sweeper.workflow.prepare import prepare_study
 from sweeper.workflow.request_checks import is_new_file, list_written_places, open_request
 from sweeper.workflow.settings import Settings
 
 if TYPE_CHECKING:
-    import optuna
 
-    from sweeper.storage.resilient_storage import RetryingStorage
     from sweeper.tracking import MlflowTracker
 
 Clock = Callable[[], datetime]
@@ -74,8 +72,14 @@ def run_sweep(
             storage.tracking = mlflow_file and mlflow_file.absolute()
             tracker = tracker or _make_tracker(settings, display, stop)
             stop.defer_signals()
-            study = _open_study(storage, prepared, settings)
-            named(prepared.name)
+            name = prepared.name
+            if prepared.old is not None:  # unchanged: another process may run it
+                study = studies.load_study(storage, name)
+            else:
+                study = studies.create_study(
+                    storage, name, prepared.plan, list_stored_options(settings), prepared.machine
+                )
+            named(name)
             return run_study(
                 StudySession(
                     settings=settings,
@@ -101,10 +105,3 @@ def _make_tracker(settings: Settings, display: Display, stop: StopSignal) -> Mlf
         log=display.log,
         stopped=lambda: stop.status is not None,
     )
-
-
-def _open_study(storage: RetryingStorage, prepared: PreparedStudy, settings: Settings) -> optuna.Study:
-    """Return a new study, or for a resume the existing one, unchanged: another process may run it."""
-    if prepared.old is not None:
-        return studies.load_study(storage, prepared.name)
-    return studies.create_study(storage, prepared.name, prepared.plan, list_stored_options(settings), prepared.machine)

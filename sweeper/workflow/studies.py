@@ -59,23 +59,19 @@ def _make_row(storage: RetryingStorage, url: str, name: str) -> StudyRow:
         state, answer = read_study_state(study, studies.read_plan(storage, name), request), read_interim_answer(sweep)
     except (SweeperError, ValueError) as error:  # one study that cannot be weighed hides no other
         return StudyRow(study=name, state="damaged", problem=" ".join(str(error).split()))
+    life, activity = read_life(get_status_file(url, name)), None
+    if life is not None and life.study == name:
+        activity = "gone" if diagnose_sweep(life, time.time(), url).gone else life.state
     return StudyRow(
         **dict(answer),
         study=name,
-        state=_describe_state(url, name),
+        state=activity or "unknown",
         created=sweep.created,
         data=sweep.conditions.dataset.name,
         trials=state.search.done,
         asked=state.total,
         confirmations=state.confirm.done,
     )
-
-
-def _describe_state(url: str, name: str) -> StudyState:
-    life = read_life(get_status_file(url, name))
-    if life is None or life.study != name:
-        return "unknown"
-    return "gone" if diagnose_sweep(life, time.time(), url).gone else life.state
 
 
 class Deletion(NamedTuple):
