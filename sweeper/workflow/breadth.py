@@ -38,9 +38,9 @@ class LadderPace(NamedTuple):
     spent: float
     """Seconds that the ladder took."""
 
-    def seconds_to_next_rung(self, steps: int) -> float:
-        """Return the seconds until the end of a rung of `steps` steps, and of a sweep that ends with it."""
-        return OTHER_SECONDS + self.spent + steps * self.seconds * math.ceil(2 / self.workers)
+    def after_rung(self, steps: int) -> LadderPace:
+        """Return the pace as it will be once a rung of `steps` steps was trained, too."""
+        return self._replace(spent=self.spent + steps * self.seconds * math.ceil(2 / self.workers))
 
 
 def measure_pace(results: Sequence[TrialResult], workers: int) -> LadderPace:
@@ -51,20 +51,25 @@ def measure_pace(results: Sequence[TrialResult], workers: int) -> LadderPace:
     return LadderPace(seconds, workers, sum(r.seconds for r in results) / min(2, workers))
 
 
+def order_losses(space: SearchSpace, user_losses: Sequence[str]) -> list[str]:
+    """Return the losses of a space in the order in which they stay: those that always do first, the user's too."""
+    first = list_first_trials(space)
+    return [name for name in dict.fromkeys([*choose_ladder_pair(space), *user_losses, *first]) if name in first]
+
+
 def find_broadest(
-    space: SearchSpace, request: StudyRequest, pace: LadderPace, *, steps: int, user_losses: Sequence[str], limit: float
+    losses: Sequence[str], request: StudyRequest, pace: LadderPace, *, steps: int, limit: float
 ) -> Breadth | None:
     """Return the broadest comparison at `steps` steps that ends in time; None if none does.
 
     Args:
-        space: what may be searched.
+        losses: what may be searched, by `order_losses`.
         request: what is asked of the study; what the user gave of it stays.
         pace: of the trainings.
         steps: of a trial; the ladder's trainings of that length are reused.
-        user_losses: names of the user's losses.
         limit: seconds from the ladder's beginning to the report.
     """
-    for breadth in _list_comparisons(space, request, steps, user_losses):
+    for breadth in _list_comparisons(losses, request, steps):
         if (seconds := _forecast_seconds(breadth, request, pace, steps)) <= limit:
             look = (request.longer or 0) * breadth.confirm_steps * math.ceil(2 / pace.workers) * pace.seconds
             has_longer = seconds + look <= limit
@@ -79,33 +84,23 @@ def find_broadest(
     return None
 
 
-def compute_least_seconds(
-    space: SearchSpace, request: StudyRequest, pace: LadderPace, *, steps: int, user_losses: Sequence[str]
-) -> float:
+def compute_least_seconds(losses: Sequence[str], request: StudyRequest, pace: LadderPace, *, steps: int) -> float:
     """Return the seconds from the ladder's beginning to the report that the smallest comparison takes."""
-    return min(
-        _forecast_seconds(breadth, request, pace, steps)
-        for breadth in _list_comparisons(space, request, steps, user_losses)
-    )
+    possible = _list_comparisons(losses, request, steps)
+    return min(_forecast_seconds(breadth, request, pace, steps) for breadth in possible)
 
 
-def _list_comparisons(
-    space: SearchSpace, request: StudyRequest, steps: int, user_losses: Sequence[str]
-) -> Iterator[Breadth]:
+def _list_comparisons(losses: Sequence[str], request: StudyRequest, steps: int) -> Iterator[Breadth]:
     """Yield possible comparisons, best first: fewer trials before only two seeds (no interval) or fewer steps."""
-    order = list(dict.fromkeys([*choose_ladder_pair(space), *user_losses, *list_first_trials(space)]))
-    order = [name for name in order if name in list_first_trials(space)]
-    breadths = [(len(order), request.trials)]
+    breadths = [(len(losses), request.trials)]
     if request.settles:
-        breadths += [
-            (len(order), trials)
-            for trials in range(min(request.trials, _count_settling_trials(len(order))), len(order), -1)
-        ]
-        breadths += [(families, families) for families in range(len(order), min(LEAST, len(order)) - 1, -1)]
+        most = min(request.trials, _count_settling_trials(len(losses)))
+        breadths += [(len(losses), trials) for trials in range(most, len(losses), -1)]
+        breadths += [(families, families) for families in range(len(losses), min(LEAST, len(losses)) - 1, -1)]
     for confirm_steps, seeds in ((2 * steps, 3), (steps, 3), (steps, 2)):
         for families, trials in breadths:
             yield Breadth(
-                families=tuple(order[:families]),
+                families=tuple(losses[:families]),
                 trials=trials,
                 confirm_steps=request.confirm_steps or confirm_steps,
                 seeds=request.seeds or (seeds, seeds),

@@ -13,7 +13,7 @@ from sweeper.study.budget_ladder import climb_ladder, format_rung, is_comparable
 from sweeper.study.learning_check import suggest_remedies
 from sweeper.study.timekeeper import PROBE_SHARE
 from sweeper.study.training_list import TrainingList
-from sweeper.workflow.breadth import OTHER_SECONDS, compute_least_seconds, find_broadest, measure_pace
+from sweeper.workflow.breadth import OTHER_SECONDS, compute_least_seconds, find_broadest, measure_pace, order_losses
 from sweeper.workflow.options import StudyRequest, apply_budget, store_request
 from sweeper.workflow.settings import CPU_MINUTES, GPU_MINUTES
 
@@ -57,7 +57,7 @@ def find_budget(stage: RunContext) -> bool:
 def _climb_ladder(stage: RunContext, first: int) -> BudgetProbe:
     """Climb the ladder as far as is needed, or as there is time, and return what it says."""
     study, plan, request = stage.study, stage.plan, stage.asked
-    user_losses = [loss.name for loss in plan.conditions.losses]
+    losses = order_losses(plan.space, [loss.name for loss in plan.conditions.losses])
     while True:
         results = studies.list_extra_results(study, "probe")
         rungs, lacking = climb_ladder(
@@ -68,10 +68,10 @@ def _climb_ladder(stage: RunContext, first: int) -> BudgetProbe:
         if not lacking:
             break
         if rungs:
-            steps, needed = lacking[0].steps, pace.seconds_to_next_rung(lacking[0].steps)
+            steps, above = lacking[0].steps, pace.after_rung(lacking[0].steps)
+            needed = above.spent + OTHER_SECONDS
             if any(map(is_comparable, rungs)):  # a rung at which nothing could be compared is no use then
-                above = pace._replace(spent=needed - OTHER_SECONDS)
-                needed = compute_least_seconds(plan.space, request, above, steps=steps, user_losses=user_losses)
+                needed = compute_least_seconds(losses, request, above, steps=steps)
             if needed > _time_limit(request, finished):
                 break
         batch = TrainingList(study, lacking, recorder=stage.recorder, admit=stage.time.make_admission(PROBE_SHARE))
@@ -87,17 +87,15 @@ def _climb_ladder(stage: RunContext, first: int) -> BudgetProbe:
     for rung in reversed(enough):
         if rung.steps == first and request.minutes is None:
             return BudgetProbe(first=first, steps=first, rungs=rungs)
-        breadth = find_broadest(plan.space, request, pace, steps=rung.steps, user_losses=user_losses, limit=limit)
+        breadth = find_broadest(losses, request, pace, steps=rung.steps, limit=limit)
         if breadth is not None:
             sentence = _format_budget(rungs, rung, breadth, plan.space)
             return BudgetProbe(first=first, steps=rung.steps, sentence=sentence, rungs=rungs, breadth=breadth)
     explanation, minutes = _explain_silence(rungs, limit), None
     if enough or lacking:
         steps = enough[0].steps if enough else lacking[0].steps
-        spent = pace if enough else pace._replace(spent=pace.seconds_to_next_rung(steps) - OTHER_SECONDS)
-        minutes = math.ceil(
-            MORE * compute_least_seconds(plan.space, request, spent, steps=steps, user_losses=user_losses) / 60
-        )
+        spent = pace if enough else pace.after_rung(steps)
+        minutes = math.ceil(MORE * compute_least_seconds(losses, request, spent, steps=steps) / 60)
         minutes = max(minutes, int(limit / 60) + 1)
     help_ = suggest_remedies(finished[-2:], plan.conditions, minutes)
     sentence = f"{explanation}, so that no search was begun. {help_}"

@@ -112,16 +112,11 @@ class StudySession:
         """Folder of the paused trainings."""
         return get_checkpoints_dir(self.settings.cache, self.prepared.name)
 
-    @property
-    def store(self) -> Path:
-        """Folder of the decoded images."""
-        return Path(self.prepared.plan.conditions.dataset.store)
-
 
 def run_study(session: StudySession) -> Outcome:
     """Run the study as the one process that does, from its queue to its report."""
     settings, display, study = session.settings, session.display, session.study
-    executor = session.prepared.executor
+    executor, store = session.prepared.executor, Path(session.prepared.plan.conditions.dataset.store)
     with (
         studies.hold_study(settings.storage, session.prepared.name, warn=display.warn) as lost,
         Heartbeat(get_status_file(settings.storage, session.prepared.name), session.prepared.name) as heartbeat,
@@ -152,12 +147,12 @@ def run_study(session: StudySession) -> Outcome:
         )
         try:
             _train_phases(stage, session.tracker, forecast)
-            if (dropped := _check_images(session, are_changed=is_changed(session.store))) is not None:
+            if (dropped := _check_images(session, are_changed=is_changed(store))) is not None:
                 session.tracker.end_sweep("FAILED")
                 raise SweeperError(dropped)
         except (ExecutorError, InterruptedSweepError, KeyboardInterrupt):
             with suppress(SweeperError):  # the next query reports a lost database
-                if (dropped := _check_images(session, are_changed=is_changed(session.store))) is not None:
+                if (dropped := _check_images(session, are_changed=is_changed(store))) is not None:
                     display.warn(dropped)
             raise
         finally:
@@ -190,7 +185,7 @@ def _drop_checkpoints(folder: Path) -> None:
 
 def _check_images(session: StudySession, *, are_changed: bool) -> str | None:
     """Return what to say if the decoded images changed; trainings since their last check are dropped."""
-    study, dropped = session.study, list[str]()
+    study, store, dropped = session.study, session.prepared.plan.conditions.dataset.store, list[str]()
     studies.check_rows(study)
     if are_changed:
         dropped = studies.drop_unchecked(study)
@@ -199,7 +194,7 @@ def _check_images(session: StudySession, *, are_changed: bool) -> str | None:
     if not dropped:
         return None
     return (
-        f"the decoded images in {session.store} must stay as they were decoded while a study is trained on them, and "
+        f"the decoded images in {store} must stay as they were decoded while a study is trained on them, and "
         f"something changed them: dropped {format_count(len(dropped), 'training')} since they were last checked. Find "
         "what changed them (a disk, another program); this trains again what is missing: "
         f"{resume_command(session.prepared.name, session.settings.storage)}"

@@ -22,7 +22,6 @@ from sweeper.workflow.request_checks import is_new_file, list_written_places, op
 from sweeper.workflow.settings import Settings
 
 if TYPE_CHECKING:
-
     from sweeper.tracking import MlflowTracker
 
 Clock = Callable[[], datetime]

@@ -94,7 +94,7 @@ def test_the_search_draws_around_it_within_the_range_and_never_far_from_it() -> 
 def test_the_confirmation_draws_evenly_from_so_many_decades_around_it() -> None:
     drawn = choose_confirmation_range(1e-3, SEARCHED)
     assert math.log10(drawn.high / drawn.low) == pytest.approx(2 * NEAR)
-    assert draw_rate(drawn, 0) == draw_rate(drawn, 0) == pytest.approx(1e-3, rel=1e-2)
+    assert draw_rate(drawn, 0) == pytest.approx(1e-3, rel=1e-2)
     logs = sorted(math.log10(draw_rate(drawn, number)) for number in range(7))
     assert np.diff(logs) == pytest.approx(np.full(6, 2 * NEAR / 8), abs=2e-3)
     edge = choose_confirmation_range(9e-3, SEARCHED)

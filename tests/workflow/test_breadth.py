@@ -6,11 +6,11 @@ import pytest
 
 from sweeper.core.records import Breadth, BudgetProbe, FamilyStart
 from sweeper.workflow.breadth import (
-    OTHER_SECONDS,
     LadderPace,
     compute_least_seconds,
     find_broadest,
     measure_pace,
+    order_losses,
 )
 from sweeper.workflow.options import StudyRequest, apply_budget, resolve_request
 from tests.support import builders
@@ -25,7 +25,7 @@ ADVISED = SPACE.model_copy(
 
 
 def found(minutes: float, wish: StudyRequest = ANY, own: tuple[str, ...] = ()) -> Breadth | None:
-    return find_broadest(ADVISED, wish, PACE, steps=STEPS, user_losses=own, limit=60 * minutes)
+    return find_broadest(order_losses(ADVISED, own), wish, PACE, steps=STEPS, limit=60 * minutes)
 
 
 def test_where_all_fits_nothing_is_less() -> None:
@@ -48,7 +48,7 @@ def test_trials_become_fewer_then_losses_and_never_less_than_cross_entropy_again
 
 
 def test_a_loss_of_the_users_is_among_the_least() -> None:
-    needed = compute_least_seconds(ADVISED, ANY, PACE, steps=STEPS, user_losses=["focal"])
+    needed = compute_least_seconds(order_losses(ADVISED, ["focal"]), ANY, PACE, steps=STEPS)
     least = found(needed / 60, own=("focal",))
     assert least is not None and least.families == ("cross_entropy", "dice_ce", "focal")
     assert found(needed / 60 - 0.01, own=("focal",)) is None
@@ -101,5 +101,5 @@ def test_the_pace_is_that_of_the_longest_trainings_and_both_losses_run_at_a_time
     one, two, many = (measure_pace(runs, workers) for workers in (1, 2, 8))
     assert one.seconds == two.seconds == pytest.approx(0.15)
     assert (one.spent, two.spent, many.spent) == (160.0, 80.0, 80.0)
-    assert one.seconds_to_next_rung(400) == pytest.approx(160 + 2 * 60 + OTHER_SECONDS)
-    assert two.seconds_to_next_rung(400) == pytest.approx(80 + 60 + OTHER_SECONDS)
+    assert one.after_rung(400).spent == pytest.approx(160 + 2 * 60)
+    assert two.after_rung(400).spent == pytest.approx(80 + 60)
