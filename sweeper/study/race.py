@@ -23,9 +23,6 @@ from sweeper.study.confirmation_specs import Judge, make_confirmation_specs, sel
 from sweeper.study.finalist import Finalist
 from sweeper.study.training_list import Key, TrainingList, index_completed, training_key
 
-Report = Callable[[int, AnalysisTaken, bool], None]
-"""(number of the interim analysis, its result, whether the confirmation continues)."""
-
 
 def settle_analyses(study: optuna.Study, analyses: Sequence[InterimAnalysis]) -> tuple[InterimAnalysis, ...] | None:
     """Keep the plan with the study; the plan before, where that was another one."""
@@ -55,7 +52,7 @@ class Race(TrainingList):
         recorder: Observer,
         admit: Callable[[int], bool],
         begun: Callable[[int, list[str], int], None],
-        report: Report,
+        report: Callable[[int, AnalysisTaken], None],
     ) -> None:
         """Make all analyses up to the first for which trainings are missing.
 
@@ -70,7 +67,7 @@ class Race(TrainingList):
             admit: takes a number of steps; returns whether such a training may still begin.
             begun: receives each analysis that is trained for: its number, its families, and how many trainings are
                 missing.
-            report: receives each interim analysis, replayed ones included.
+            report: receives the number of each interim analysis and its result, replayed ones included.
         """
         super().__init__(study, (), recorder=recorder, admit=admit)
         self._finalists, self._conditions, self._analyses = finalists, conditions, analyses
@@ -143,7 +140,7 @@ class Race(TrainingList):
             reason=reason[0].upper() + reason[1:],
         )
         _store_analyses(self._study, self._memory.model_copy(update={"stored": tuple(self._kept), "cut": cut}))
-        self._report(self._number, cut, False)
+        self._report(self._number, cut)
 
     def _analyse_complete_rounds(self) -> None:
         """Analyse each round whose trainings have all ended, and begin the one after it."""
@@ -176,7 +173,7 @@ class Race(TrainingList):
         self._active = [finalist for finalist in self._finalists if finalist.family in stored.families]
         self._number += 1
         self._over = not (stored.go_on and self._active and self._number < len(self._analyses))
-        self._report(number, stored.found, not self._over)
+        self._report(number, stored.found)
 
     def _begin_round(self) -> None:
         """Queue what the next interim analysis lacks, and for idle workers what the one after it would."""

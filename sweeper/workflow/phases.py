@@ -316,7 +316,7 @@ def confirm_finalists(stage: RunContext, finalists: Sequence[Finalist]) -> None:
             stage.show_phase("confirm", missing=missing)
             stage.publish_answer()
 
-    def report_analysis(number: int, analysis: AnalysisTaken, goes_on: bool) -> None:
+    def report_analysis(number: int, analysis: AnalysisTaken) -> None:
         log(
             f"{_place(number)}, {format_count(analysis.seeds, 'seed')}: {analysis.verdict.value.replace('_', ' ')}. "
             f"{analysis.reason}"
