@@ -20,9 +20,6 @@ bin are taken together.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -39,60 +36,32 @@ def compute_expected_dice(pixels: npt.ArrayLike, probabilities: npt.ArrayLike) -
         pixels: (n, B) number of pixels of each image in each bin; ascending probability.
         probabilities: (B,) of the foreground, in (0, 1).
     """
-    counts = np.asarray(pixels, dtype=np.float64)
-    return _split_images(counts, lambda part, rule: rule.at_all_edges(part), probabilities)
+    counts, p = np.asarray(pixels, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
+    most = float(counts.sum(axis=1).max(initial=1.0))
+    # Values of s = −log t and their weights in ∫ … ds: sums of pixels reach from 1 to twice `most`.
+    u = np.arange(np.log(1e-3 / (2 * most)), np.log(40.0) + _STEP, _STEP)
+    s = np.exp(u)
+    weights = _STEP * s
+    weights[0] /= 1 - np.exp(-_STEP)  # all values below, where what is integrated hardly changes
+    factor = 1 - p[:, None] * -np.expm1(-s)  # 1 − p + p t, (B, Q)
+    summed_table, log_factor = p[:, None] / factor, np.log(factor)
+
+    def expect(part: Floats) -> Floats:
+        weighted = np.concatenate([part[:, :, None] * summed_table, part[:, :, None]], axis=-1)
+        sums = weighted[:, ::-1].cumsum(axis=1)[:, ::-1][:, 1:]  # over this bin and all above it
+        whole = part @ log_factor
+        inner = np.exp(whole[:, None] - (sums[..., -1:] + 1) * s)  # tᵏ dt is exp(−(k + 1) s) ds
+        expected: Floats = 2 * np.einsum("q,nkq,nkq->nk", weights, inner, sums[..., :-1])
+        return expected
+
+    at_once = max(1, _CELLS // factor.size)
+    return np.concatenate([expect(counts[i : i + at_once]) for i in range(0, max(1, len(counts)), at_once)])
 
 
 def find_best_edges(pixels: npt.ArrayLike, probabilities: npt.ArrayLike) -> npt.NDArray[np.intp]:
     """Return (n,) the inner edge, 0 to B − 2, from which on an answer is expected to score highest; B − 1 = none."""
-    counts = np.asarray(pixels, dtype=np.float64)
-    return _split_images(counts, lambda part, rule: rule.best_edge(part), probabilities)
-
-
-def _split_images(
-    counts: Floats,
-    work: Callable[[Floats, _DiceExpectation], npt.NDArray[Any]],
-    probabilities: npt.ArrayLike,
-) -> npt.NDArray[Any]:
-    rule = _DiceExpectation(np.asarray(probabilities, dtype=np.float64), float(counts.sum(axis=1).max(initial=1.0)))
-    at_once = max(1, _CELLS // rule.table.size)
-    return np.concatenate([work(counts[i : i + at_once], rule) for i in range(0, max(1, len(counts)), at_once)])
-
-
-class _DiceExpectation:
-    """Expected Dice of images of at most so many pixels, whose bins have these probabilities."""
-
-    def __init__(self, p: Floats, most: float) -> None:
-        # Values of s = −log t and their weights in ∫ … ds: sums of pixels reach from 1 to twice `most`.
-        u = np.arange(np.log(1e-3 / (2 * most)), np.log(40.0) + _STEP, _STEP)
-        self.s = np.exp(u)
-        self.weights = _STEP * self.s
-        self.weights[0] /= 1 - np.exp(-_STEP)  # all values below, where what is integrated hardly changes
-        factor = 1 - p[:, None] * -np.expm1(-self.s)  # 1 − p + p t, (B, Q)
-        self.p, self.log = p, np.log(factor)
-        self.table = p[:, None] / factor
-        """(B, Q): what is summed over the pixels that are taken."""
-
-    def at_all_edges(self, counts: Floats) -> Floats:
-        """(n, B − 1) at every edge."""
-        sums = _sum_from_above(np.concatenate([counts[:, :, None] * self.table, counts[:, :, None]], axis=-1))[:, 1:]
-        return self._expected_value(sums, counts @ self.log)
-
-    def best_edge(self, counts: Floats) -> npt.NDArray[np.intp]:
-        """(n,) the best edge."""
-        values, empty = self.at_all_edges(counts), np.exp(counts @ np.log1p(-self.p))
-        edges: npt.NDArray[np.intp] = values.argmax(axis=1)
-        edges[empty > values.max(axis=1)] = counts.shape[1] - 1  # no edge is worth as much as to take nothing
-        return edges
-
-    def _expected_value(self, sums: Floats, whole: Floats) -> Floats:
-        """(n, k) of sums (n, k, Q + 1) over the taken pixels: of `table` and of 1; `whole`: the product's log."""
-        inner = np.exp(whole[:, None] - (sums[..., -1:] + 1) * self.s)  # tᵏ dt is exp(−(k + 1) s) ds
-        expected: Floats = 2 * np.einsum("q,nkq,nkq->nk", self.weights, inner, sums[..., :-1])
-        return expected
-
-
-def _sum_from_above(values: Floats) -> Floats:
-    """Return the sums over this bin and all above it, along axis 1."""
-    sums: Floats = values[:, ::-1].cumsum(axis=1)[:, ::-1]
-    return sums
+    counts, p = np.asarray(pixels, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
+    values, empty = compute_expected_dice(counts, p), np.exp(counts @ np.log1p(-p))
+    edges: npt.NDArray[np.intp] = values.argmax(axis=1)
+    edges[empty > values.max(axis=1)] = counts.shape[1] - 1  # no edge is worth as much as to take nothing
+    return edges
