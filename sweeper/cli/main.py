@@ -18,7 +18,7 @@ from sweeper.core.errors import OutputError, SweeperError
 from sweeper.core.redact import redact
 from sweeper.core.text import suggest_correction
 from sweeper.system.clocks import check_time_zone
-from sweeper.system.names import check_names, take_names_as_utf8
+from sweeper.system.names import check_names
 from sweeper.system.streams import check_output, make_streams_tolerant
 from sweeper.system.system_errors import get_cause, limit_reached
 from sweeper.version import __version__
@@ -114,7 +114,6 @@ def _report_as_json(kind: str, message: str, status: int, problems: Sequence[str
 
 def main() -> None:
     """Run the command line and exit with the contract's status."""
-    take_names_as_utf8()
     make_streams_tolerant()
     os.environ.pop("MPLBACKEND", None)  # figures are files; matplotlib refuses to be loaded where it is no backend
     try:

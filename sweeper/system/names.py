@@ -1,22 +1,12 @@
-"""Names of files as Unicode, as JSON, databases and reports need them: how they are taken, and what is refused."""
+"""Names of files as Unicode, as JSON, databases and reports need them: what is refused."""
 
 from __future__ import annotations
 
-import codecs
 import os
 import sys
-from contextlib import suppress
 
 from sweeper.core.errors import UsageError
 from sweeper.core.text import is_unicode
-
-
-def take_names_as_utf8() -> None:
-    """Start this process again in Python's UTF-8 mode, where it takes names for ASCII (LC_ALL=C and PYTHONUTF8=0)."""
-    if codecs.lookup(sys.getfilesystemencoding()).name == "ascii" and sys.executable:
-        os.environ["PYTHONUTF8"] = "1"  # for its workers
-        with suppress(OSError):
-            os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
 def check_names() -> None:
