@@ -19,17 +19,13 @@ class BoundedConnection(psycopg.Connection[Any]):
 
     @classmethod
     def connect(cls, conninfo: str = "", **options: Any) -> Any:
-        """Connect as psycopg does, with our timeouts unless the address has its own.
+        """Connect as psycopg does, with our timeouts unless the options have others.
 
         Raises:
             psycopg.OperationalError: if the server does not answer.
         """
-        address = psycopg.conninfo.conninfo_to_dict(conninfo)
-        defaults = {key: value for key, value in postgres.SOCKET.items() if key not in address}
-        limit = int(address.get("connect_timeout") or postgres.CONNECT_SECONDS)
-        defaults["connect_timeout"] = max(2, limit)  # 0 would be without end
         autocommit = bool(options.pop("autocommit", False))
-        connection = super().connect(conninfo, autocommit=True, **{**defaults, **options})
+        connection = super().connect(conninfo, autocommit=True, **{**postgres.SOCKET, **options})
         try:
             _set_server_timeouts(connection)
             connection.autocommit = autocommit

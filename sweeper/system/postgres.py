@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 Found = TypeVar("Found")
 
 SCHEMES = ("postgresql://", "postgres://", "postgresql+psycopg://")
-CONNECT_SECONDS = 10
 ANSWER_SECONDS = 30.0
 """A server that sends nothing for so long while it is waited for is away."""
 START_SECONDS = 180.0
@@ -31,7 +30,7 @@ START_SECONDS = 180.0
 NAME = "sweeper"
 """Application name of our sessions; others of ours begin with it."""
 SOCKET: dict[str, Any] = {
-    "connect_timeout": CONNECT_SECONDS,
+    "connect_timeout": 10,
     "keepalives": 1,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -96,12 +95,13 @@ def connect_to_server(url: str, name: str) -> psycopg.Connection:
     Raises:
         psycopg.OperationalError: if the server does not answer.
     """
-    from psycopg.conninfo import make_conninfo
     from sqlalchemy.engine import make_url
+
+    from sweeper.system.bounded_connection import BoundedConnection
 
     address = make_url(make_sqlalchemy_url(url))
     _, options = address.get_dialect()().create_connect_args(address)
-    connection: psycopg.Connection = _open_connection(make_conninfo(**options), application_name=name, autocommit=True)
+    connection: psycopg.Connection = BoundedConnection.connect(**{**options, "application_name": name}, autocommit=True)
     return connection
 
 
@@ -156,22 +156,17 @@ def require_driver() -> None:
         ) from None
 
 
-def _open_connection(*arguments: Any, **options: Any) -> Any:
-    """Open a connection of ours like `psycopg.connect`; psycopg is loaded only where it is needed."""
-    from sweeper.system.bounded_connection import BoundedConnection
-
-    return BoundedConnection.connect(*arguments, **options)
-
-
 @cache
 def _watch_engines() -> None:
     """Let SQLAlchemy's engines whose application name is ours, Optuna's and MLflow's, make such connections."""
     from sqlalchemy import event
     from sqlalchemy.engine import Engine
 
+    from sweeper.system.bounded_connection import BoundedConnection
+
     def bounded(dialect: Any, _record: Any, arguments: Any, options: dict[str, Any]) -> Any:
         if dialect.driver != "psycopg" or not str(options.get("application_name", "")).startswith(NAME):
             return None
-        return _open_connection(*arguments, **options)
+        return BoundedConnection.connect(*arguments, **options)
 
     event.listen(Engine, "do_connect", bounded)
