@@ -17,7 +17,6 @@ from sweeper.cli.signals import end_like_ctrl_c
 from sweeper.core.errors import OutputError, SweeperError
 from sweeper.core.redact import redact
 from sweeper.core.text import suggest_correction
-from sweeper.system.clocks import check_time_zone
 from sweeper.system.names import check_names
 from sweeper.system.streams import check_output, make_streams_tolerant
 from sweeper.system.system_errors import get_cause, limit_reached
@@ -118,7 +117,6 @@ def main() -> None:
     os.environ.pop("MPLBACKEND", None)  # figures are files; matplotlib refuses to be loaded where it is no backend
     try:
         check_names()
-        check_time_zone()
         with end_like_ctrl_c():
             status = cli.main(standalone_mode=False)
         check_output()

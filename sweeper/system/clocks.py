@@ -12,24 +12,9 @@ import threading
 import time
 from collections.abc import Callable
 
-from sweeper.core.errors import UsageError
-
 TICK_SECONDS = 1.0
 GAP_SECONDS = 5.0
 """A process that runs ticks at least so often, on a busy machine too; what is beyond that is a stop."""
-
-
-def check_time_zone() -> None:
-    """Refuse a time zone that Python's dates cannot hold, before a library meets it.
-
-    Raises:
-        UsageError: with the variable to change.
-    """
-    if max(abs(time.timezone), abs(time.altzone)) >= 86_400:
-        raise UsageError(
-            f"the variable TZ must be a time zone less than 24 hours from UTC, got {os.environ.get('TZ')!r}; correct "
-            "or unset it"
-        )
 
 
 class RunningClock:
