@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from sweeper.cli.options import SweeperCommand, add_json_option, add_miss_option
-from sweeper.cli.progress import PlainDisplay, ProgressBar
+from sweeper.cli.progress import PlainDisplay, show_progress
 from sweeper.cli.settings_options import FiniteNumber, make_setting_option
 from sweeper.cli.signals import StopRequest
 from sweeper.core.records import MissLimit, TrainedOn
@@ -99,8 +99,8 @@ def command(
             source = load_from_study(open_storage(storage, create=False, warn=display.warn), study, cache, limit)
         else:
             source, images = load_from_file(weights, limit), list(study_and_images)
-        with ProgressBar("predicting") as bar:
-            made = predict_images(source, images, options, stop=stop, progress=bar.update)
+        with show_progress("predicting") as update:
+            made = predict_images(source, images, options, stop=stop, progress=update)
     click.echo(json.dumps(made.document, indent=2) if as_json else _format_outcome(made, source, options.out))
     if made.unreadable:
         listed = "".join(f"\n  - {row.image}: {row.reason}" for row in made.unreadable)

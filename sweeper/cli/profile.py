@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import click
 
 from sweeper.cli.options import SweeperCommand, add_json_option, format_columns
-from sweeper.cli.progress import ProgressBar
+from sweeper.cli.progress import show_progress
 from sweeper.cli.settings_options import add_data_options, read_requested_dataset
 from sweeper.core.document import DatasetSummary, Document
 from sweeper.core.errors import UsageError
@@ -81,8 +81,8 @@ def command(
     and splits (errors, warnings, notes; nothing is deleted). A set that cannot be read at all ends it with status 2.
     """
     dataset = read_requested_dataset(options)
-    with ProgressBar("measuring") as bar:
-        findings = examine_labels(dataset, count_available_cores(), bar.update)
+    with show_progress("measuring") as update:
+        findings = examine_labels(dataset, count_available_cores(), update)
     profile = profile_dataset(dataset)
     for warning in dataset.warnings:
         click.echo(f"warning: {warning}", err=True)

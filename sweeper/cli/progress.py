@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from types import TracebackType
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 
 import click
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -25,7 +26,7 @@ from sweeper.core.events import (
 )
 from sweeper.core.records import Evaluation, TrialResult, TrialSpec
 from sweeper.core.redact import redact
-from sweeper.core.text import format_count
+from sweeper.core.text import format_count, format_duration
 from sweeper.workflow.phase_progress import PhaseCounts, PhaseProgress
 
 BAR_WIDTH = 30
@@ -52,39 +53,22 @@ class PacedProgress:
             self._log(f"{what}: {done:,} of {total:,}")
 
 
-class ProgressBar:
-    """A context manager whose `update(done, total)` moves the bar; it leaves no trace on the screen.
+@contextmanager
+def show_progress(
+    text: str, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function that is called with how many are done of how many; it moves a bar that leaves no trace.
 
-    Without a terminal it is lines on standard error, as `PacedProgress` spaces them.
+    Without a terminal it writes lines on standard error, as `PacedProgress` spaces them.
     """
-
-    def __init__(self, text: str, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._text = text
-        self._console = console or Console(stderr=True)
-        self._lines = PacedProgress(lambda line: click.echo(line, err=True), clock)
-        self._progress: Progress | None = None
-        self._task: TaskID | None = None
-
-    def __enter__(self) -> ProgressBar:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-
-    def update(self, done: int, total: int) -> None:
-        """`done` of `total` are done."""
-        if not self._console.is_terminal:
-            self._lines.update(self._text, done, total)
-            return
-        if self._progress is None or self._task is None:  # only now: what is said before is not drawn over
-            columns = (TextColumn(self._text), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self._progress = Progress(*columns, console=self._console, transient=True)
-            self._progress.start()
-            self._task = self._progress.add_task("", total=total)
-        self._progress.update(self._task, completed=done)
+    console = console or Console(stderr=True)
+    if not console.is_terminal:
+        yield partial(PacedProgress(partial(click.echo, err=True), clock).update, text)
+        return
+    columns = (TextColumn(text), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", visible=False)
+        yield lambda done, total: progress.update(task, completed=done, total=total, visible=True)
 
 
 def format_spec(spec: TrialSpec) -> str:
@@ -243,7 +227,7 @@ class LiveDisplay(PlainDisplay):
             return Text(f"{self._preparing} ...", style="dim")
         left = self._left()
         gone = Text(
-            f"sweep    {format_clock(self._clock() - self._began)} gone{f', {left}' if left else ''}", style="dim"
+            f"sweep    {format_duration(self._clock() - self._began)} gone{f', {left}' if left else ''}", style="dim"
         )
         full = round(BAR_WIDTH * state.done / state.total)
         bar = Text.assemble(
@@ -254,13 +238,6 @@ class LiveDisplay(PlainDisplay):
         )
         running = Text("  ".join(self._running.values()), style="dim")
         return Group(bar, gone, *([_make_table(state)] if state.families else []), running)
-
-
-def format_clock(seconds: float) -> str:
-    """`0:07`, `12:30`, `1:02:03`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _make_table(state: PhaseProgress) -> Table:

@@ -11,7 +11,7 @@ from typing import Any, get_args
 import click
 
 from sweeper.cli.options import SweeperCommand, add_json_option
-from sweeper.cli.progress import PlainDisplay, ProgressBar
+from sweeper.cli.progress import PlainDisplay, show_progress
 from sweeper.cli.settings_options import make_setting_option
 from sweeper.cli.signals import StopRequest
 from sweeper.core.records import MetricScores, TrainedOn
@@ -65,9 +65,13 @@ def command(study: str, *, as_json: bool, **train_options: Any) -> None:
 
     options = TrainOptions(**train_options)
     display = PlainDisplay()
-    with StopRequest(display.warn, whole=True) as stop, redirect_stdout(sys.stderr), ProgressBar("training") as bar:
+    with (
+        StopRequest(display.warn, whole=True) as stop,
+        redirect_stdout(sys.stderr),
+        show_progress("training") as update,
+    ):
         opened = open_storage(options.storage, create=False, warn=display.warn)
-        made = train_recommended(opened, study, options, messages=display, stop=stop, progress=bar.update)
+        made = train_recommended(opened, study, options, messages=display, stop=stop, progress=update)
     click.echo(json.dumps(made.document, indent=2) if as_json else format_training(made))
 
 

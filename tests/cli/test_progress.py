@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 from rich.console import Console
 
-from sweeper.cli.progress import LiveDisplay, PlainDisplay, ProgressBar
+from sweeper.cli.progress import LiveDisplay, PlainDisplay, show_progress
 from sweeper.core.events import (
     NOT_NEEDED,
     ResultStored,
@@ -66,7 +66,7 @@ def test_a_search_shows_each_familys_best_its_counts_and_the_time(live: LiveDisp
     live.notify(TrainingStarted(running.spec))
     live.notify(TrainingEvaluated(running.spec, running.evaluations[0]))
     text = "\n".join(shown(live))
-    assert "4/5" in text and "1:00 gone, at most 25 min left in all" in text
+    assert "4/5" in text and "60 s gone, at most 25 min left in all" in text
     assert ["dice", "0.650", "2"] in rows(live) and ["focal", "...", "2", "1"] in rows(live)
     assert f"dice #7, step {running.evaluations[0].step}/{running.spec.steps}" in text
     keep(live, waits)  # it stopped where it waited, and was counted there
@@ -115,13 +115,13 @@ def walk(clock: list[float], update: Callable[[int, int], None], seconds: float 
 
 def test_a_long_step_is_a_line_every_ten_seconds_a_short_one_none_and_on_a_terminal_a_bar(capfd, clock) -> None:
     for seconds, lines in ((4.0, ["800", "1,400", "2,000"]), (1.0, [])):
-        with ProgressBar("decoding", Console(file=io.StringIO()), clock=lambda: clock[0]) as bar:
-            walk(clock, bar.update, seconds)
+        with show_progress("decoding", Console(file=io.StringIO()), clock=lambda: clock[0]) as update:
+            walk(clock, update, seconds)
         out, err = capfd.readouterr()
         assert (out, err.splitlines()) == ("", [f"decoding: {done} of 2,000" for done in lines])
     file = io.StringIO()
-    with ProgressBar("decoding", Console(file=file, force_terminal=True, width=80), clock=lambda: clock[0]) as bar:
-        walk(clock, bar.update)
+    with show_progress("decoding", Console(file=file, force_terminal=True, width=80), clock=lambda: clock[0]) as update:
+        walk(clock, update)
     assert "decoding" in file.getvalue() and "2000/2000" in file.getvalue()
     assert capfd.readouterr() == ("", "")
 
