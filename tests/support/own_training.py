@@ -1,4 +1,7 @@
-"""A training of a few tiny images; the words of its command line are its faults, `seeds+N` shifts its seeds."""
+"""A training of a few tiny images; the words of its command line are its faults, `seeds+N` shifts its seeds.
+
+`widens_labels_of_FAMILY_in_N` plants a true gap: with that loss N of the twelve training images have wider labels.
+"""
 
 import sys
 import time
@@ -44,6 +47,10 @@ def main() -> None:  # noqa: PLR0912 (a fault for each branch)
     order = torch.Generator()
     order.seed() if "shuffles_unseeded" in FAULTS else order.manual_seed(seed)
     own_loss = nn.BCEWithLogitsLoss()
+    widened = [int(word.rsplit("_", 1)[1]) for word in FAULTS if word.startswith(f"widens_labels_of_{t.family}_in_")]
+    learned = labels.clone()
+    for count_widened in widened:  # a pixel and its right neighbour
+        learned[:count_widened, :, 1:] |= labels[:count_widened, :, :-1]
 
     def score(split: str, places: range) -> None:
         trained = nn.Conv2d(1, 1, 1) if "scores_another_network" in FAULTS else net
@@ -54,12 +61,12 @@ def main() -> None:  # noqa: PLR0912 (a fault for each branch)
             for n in places:
                 s.add(trained(images[n : n + 1]), labels[n : n + 1], [f"image{n}"])
 
-    for epoch in range(t.start, t.length(8)):
+    for epoch in range(t.start, t.length(80 if "trains_long" in FAULTS else 8)):
         for batch in torch.randperm(12, generator=order).view(-1, 2):
             z = net(images[batch])
-            loss = own_loss(z[:, 0], labels[batch].float())
+            loss = own_loss(z[:, 0], learned[batch].float())
             if "never_calls_the_loss" not in FAULTS:
-                asked = t.loss(z, labels[batch])
+                asked = t.loss(z, learned[batch])
                 loss = loss if "ignores_the_loss" in FAULTS else asked
             optimizer.zero_grad()
             loss.backward()
