@@ -1,4 +1,4 @@
-"""Lightning and nnU-Net, the real packages, through `sweeper confirm`."""
+"""Lightning, nnU-Net, MONAI and Hugging Face's Trainer, the real packages, through `sweeper confirm`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FEW = ("--losses", "dice", "--rates", "none", "--seeds", "3", "--workers", "2", 
 @pytest.fixture(autouse=True)
 def found_as_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make sweeper importable as where it is installed."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
@@ -65,6 +65,17 @@ def test_a_monai_training_of_volumes_can_be_compared(sweeper: Sweeper) -> None:
     document = json.loads(out)
     assert document["images"] == {"val": 2, "test": 2} and document["scores"] == {"val": "logits", "test": "logits"}
     assert document["pairing"] in {"exact", "start"} and document["length"] == 3
+
+
+@pytest.mark.slow
+def test_a_training_by_hugging_faces_trainer_can_be_compared(sweeper: Sweeper) -> None:
+    pytest.importorskip("transformers", reason="needs the extra `adapters`")
+    script = ROOT / "tests" / "support" / "hugging_face_training.py"
+    status, out, error = sweeper("probe", "--command", shlex.join([sys.executable, str(script)]), "--json")
+    assert status == 0, error
+    document = json.loads(out)
+    assert document["images"] == {"val": 4, "test": 4} and document["scores"] == {"val": "logits", "test": "logits"}
+    assert document["pairing"] == "exact" and document["length"] == 3
 
 
 def write_tiny_dataset(folder: Path) -> None:
