@@ -5,6 +5,7 @@
     python bench/ledger.py table OUT.jsonl [OUT.jsonl …] > sweeper/fingerprint/ledger.csv
     python bench/ledger.py map OUT.jsonl [OUT.jsonl …]
     python bench/ledger.py check
+    python bench/ledger.py kinds
 
 43 data sets of six generators: four scenes of `sweeper synth`, and two of this file, `lesions` (one soft object an
 image) and `parcels` (an image full of fields, classes of falling share). Their foreground share, structure, blur,
@@ -19,7 +20,7 @@ says how many trainings that are, and how long they take on one core of this mac
 instead. `table` prints one row for each data set and family; run it where `collect` was. `map` prints the mean gains on
 the drawn sets, what each configuration reads above the first of its family on seed 0, and how both change with ten
 times the imbalance. `check` leaves one generator out, and all real sets, and says what the first choice of
-`sweeper advise` costs there, against fixed choices.
+`sweeper advise` costs there, against fixed choices. `kinds` prints each family's mean gain on each generator's sets.
 """
 
 from __future__ import annotations
@@ -425,6 +426,24 @@ def check(arguments: argparse.Namespace) -> None:
         print(f"| {name} | " + " | ".join(f"{value:.4f}" for value in np.mean(curves, axis=0)) + " |")
 
 
+def show_kinds(arguments: argparse.Namespace) -> None:
+    """Print each family's mean gain on a generator's sets, with a 95 % interval over sets; real sets one by one."""
+    families = [family for family in CONFIGURATIONS if family != BASELINE]
+    kinds: dict[str, dict[str, list[float]]] = {}
+    for row in read_ledger():
+        kind = row.point if row.generator == "real" else f"{row.generator}, {row.task}"
+        kinds.setdefault(kind, {}).setdefault(row.family, []).append(row.gain)
+    print("| sets | number | " + " | ".join(families) + " |\n|---|---|" + "---|" * len(families))
+    for kind, gains in kinds.items():
+        cells = []
+        for family in families:
+            values = gains[family]
+            number = len(values)
+            half = stats.t.ppf(0.975, number - 1) * np.std(values, ddof=1) / number**0.5 if number > 2 else None
+            cells.append(f"{np.mean(values):+.3f}" + (f" ± {half:.3f}" if half is not None else ""))
+        print(f"| {kind} | {number} | " + " | ".join(cells).replace("-", "−") + " |")
+
+
 def _interval(values: list[float]) -> str:
     """95 % interval of the mean, by the bootstrap."""
     if len(values) < 3:
@@ -466,6 +485,7 @@ def main() -> None:
     mapping.add_argument("out", nargs="+")
     mapping.set_defaults(call=show_map)
     commands.add_parser("check").set_defaults(call=check)
+    commands.add_parser("kinds").set_defaults(call=show_kinds)
     for command in (planned, collecting, printing):
         command.add_argument("--seeds", type=int, default=2)
     arguments = parser.parse_args()

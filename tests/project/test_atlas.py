@@ -1,0 +1,16 @@
+"""The atlas prints what the ledger holds."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_gains_by_kind_of_data_are_those_of_the_ledger(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(ROOT / "bench" / "ledger.py"))["show_kinds"](None)
+    printed = capsys.readouterr().out.strip()
+    assert printed.count("\n") > 10 and printed in (ROOT / "docs" / "atlas.md").read_text("utf-8")
