@@ -1,4 +1,4 @@
-"""What the site shows of files outside docs/: example reports, spaces, changelog, contributing, the verdict's proof.
+"""What the site shows of files outside docs/: examples, README's picture, spaces, changelog, the verdict's proof.
 
 Links are written as they are in the repository, so that they work there; here they become those of the site.
 """
@@ -25,11 +25,11 @@ FILES = {
     f"{name}/figures/{path.name}": path
     for name in EXAMPLES
     for path in sorted((ROOT / f"reports/{name}/figures").iterdir())
-}
+} | {path.name: path for path in sorted((ROOT / "reports").glob("overview-*.svg"))}
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Add the pages above, and the examples' figures."""
+    """Add the pages above, and the figures."""
     from mkdocs.structure.files import File
 
     for name, source in PAGES.items():
@@ -60,4 +60,5 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
             return text
         return f"{mark}[{text}]({up}{at}{'#' + anchor if anchor else ''})"
 
-    return re.sub(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)", link, markdown)
+    markdown = re.sub(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)", link, markdown)
+    return re.sub(r'((?:src|srcset)=")\.\./reports/(overview-[^"]+")', rf"\1{up}\2", markdown)

@@ -14,8 +14,11 @@ from matplotlib.patches import Patch
 from sweeper.core.records import IGNORE, TrialResult
 from sweeper.report.facts import Pixels, ReportFacts, find_common_runs, score_images
 from sweeper.report.figures.style import (
+    FALSE_ALARM,
     FONT,
+    HIT,
     INK,
+    MISS,
     SMALL,
     WIDTH,
     DrawnFigure,
@@ -39,8 +42,6 @@ PALE = 0.65
 """Share of white where two answers of many classes agree: the eye is to go where they differ."""
 PALE_GROUND = (0.82, 0.82, 0.82)
 """Colour of class 0."""
-_HIT, _FALSE, _MISSED = "#56B4E9", "#D55E00", "#F0E442"
-"""Far apart for every kind of colour vision on the dark ground of `_darken`."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ def _pick_detail(differs: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
     return slice(top, top + height), slice(left, left + width)
 
 
-def _darken(image: Bytes) -> npt.NDArray[np.float64]:
+def darken(image: Bytes) -> npt.NDArray[np.float64]:
     """Return the image dark and without colour, as the ground of an overlay; (H, W, 3) in 0–255."""
     grey: npt.NDArray[np.float64] = 0.45 * image.astype(np.float64).mean(axis=2, keepdims=True).repeat(3, axis=2)
     return grey
@@ -173,12 +174,12 @@ def _draw_answer(row: _ImageRow, answer: Bytes, colours: Bytes, binary: bool) ->
         shown[same] = np.rint(shown[same] * (1 - PALE) + 255 * PALE).astype(np.uint8)
         shown[row.truth == IGNORE] = 255
         return shown
-    overlay = _darken(row.image)
+    overlay = darken(row.image)
     is_labelled = row.truth != IGNORE
     for where, colour in (
-        ((answer == 1) & (row.truth == 1), _HIT),
-        ((answer == 1) & (row.truth == 0), _FALSE),
-        ((answer == 0) & (row.truth == 1), _MISSED),
+        ((answer == 1) & (row.truth == 1), HIT),
+        ((answer == 1) & (row.truth == 0), FALSE_ALARM),
+        ((answer == 0) & (row.truth == 1), MISS),
     ):
         overlay[where & is_labelled] = np.array(to_rgb(colour)) * 255
     return overlay.astype(np.uint8)
@@ -194,9 +195,9 @@ def _make_legend_entries(facts: ReportFacts, colours: Bytes, used: set[int]) -> 
     if facts.is_binary:
         name = format_class_label(facts.classes, 1)
         return [
-            Patch(color=_HIT, label=f"{name} found"),
-            Patch(color=_FALSE, label="false alarm"),
-            Patch(color=_MISSED, label=f"{name} missed"),
+            Patch(color=HIT, label=f"{name} found"),
+            Patch(color=FALSE_ALARM, label="false alarm"),
+            Patch(color=MISS, label=f"{name} missed"),
         ]
     return make_class_patches(facts.classes, colours, used)
 

@@ -51,6 +51,8 @@ INK = "#7B7B7F"
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE = "#1F82C4", "#D55E00", "#009E73", "#C06A9A", "#B98500"
 CHOSEN, RIVAL = BLUE, VERMILLION
 """The recommended loss and the one it is compared with have these colours in every figure."""
+HIT, FALSE_ALARM, MISS = "#56B4E9", "#D55E00", "#F0E442"
+"""Pixels of an answer; far apart for every kind of colour vision on a darkened photograph."""
 OTHERS = (GREEN, PURPLE, ORANGE, INK)
 MARKERS = ("o", "s", "^", "D", "v", "P")
 BAND = 0.22
