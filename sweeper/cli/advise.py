@@ -10,6 +10,7 @@ import click
 
 from sweeper.cli.options import SweeperCommand, add_json_option, format_columns
 from sweeper.cli.settings_options import add_data_options, read_requested_dataset
+from sweeper.cli.terminal import echo_lines
 from sweeper.core.document import DatasetSummary, Document
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import REPORTS
@@ -125,7 +126,7 @@ def _write_space(advice: AdviceDocument, out: Path) -> None:
         out.write_text(format_yaml(content), encoding="utf-8")
     except OSError as error:
         raise UsageError(f"--space-out {out} must be a file that can be written: {error}; name another") from error
-    click.echo(f"search space: {out} ({', '.join(content['losses'])})", err=True)
+    echo_lines(f"search space: {out} ({', '.join(content['losses'])})", err=True)
 
 
 def _print_advice(advice: AdviceDocument) -> None:
@@ -136,14 +137,14 @@ def _print_advice(advice: AdviceDocument) -> None:
     which = f"{sets} nearest data sets of the ledger, {advice.similar} of them similar"
     if not advice.similar:
         which = f"all {sets} data sets of the ledger, which gives the order and claims no gain here"
-    click.echo(
+    echo_lines(
         f"{escape_for_display(advice.dataset.name)}: gain in test mIoU over cross-entropy on {which}{user_studies}; "
         "each loss at its own threshold"
     )
     headings = ("try", "learning rate", "mean gain", "lowest to highest", "start with")
-    click.echo(format_columns([headings, *map(_make_cells, advice.losses)]))
-    click.echo(advice.stake)
-    click.echo(
+    echo_lines(format_columns([headings, *map(_make_cells, advice.losses)]))
+    echo_lines(advice.stake)
+    echo_lines(
         f"`sweeper run --data {escape_for_display(advice.dataset.source)}` checks it on your data: about "
         f"{advice.trainings} trainings of 100 steps, some {advice.minutes:g} min on two cores with the CPU's recipe; "
         "--dry-run says what it takes here."

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import shlex
-import shutil
-import textwrap
 from pathlib import Path
 
+from sweeper.cli.terminal import get_width
 from sweeper.core.paths import CACHE, STORAGE, TRACKING
 from sweeper.core.records import Recommendation
-from sweeper.core.text import format_confirm_command, format_option
+from sweeper.core.text import fill_words, format_confirm_command, format_option
 from sweeper.evidence.preferences import CARES, choose_by_preference, find_recommended_index
 from sweeper.report.card import format_card_lines, make_card
 from sweeper.report.facts import ReportFacts, collect_facts
@@ -36,7 +34,7 @@ def format_answer(
         cache: where its weights are kept.
         tracking_uri: MLflow's store.
     """
-    width = width or min(110, shutil.get_terminal_size((100, 24)).columns)
+    width = width or get_width()
     recommendation = outcome.recommendation
     facts = collect_facts(outcome.sweep, recommendation)
     card = make_card(facts)
@@ -44,15 +42,12 @@ def format_answer(
     if card.language == "bash":
         lines.append(f"Do next: {card.snippet}")
     lines += _format_finalists(facts)
-    lines += [
-        textwrap.fill(reason, width, initial_indent="- ", subsequent_indent="  ")
-        for reason in recommendation.reasons[:REASONS]
-    ]
+    lines += [fill_words(reason, width, first="- ", rest="  ") for reason in recommendation.reasons[:REASONS]]
     lines += _format_preferred(recommendation, width)
     code = "with the code to paste, " if card.language == "python" else ""
     lines.append(f"Report: {outcome.paths.markdown} ({code}report.html next to it)")
     lines += ["", "Next:"]
-    lines += [_format_step(step, width) for step in outcome.recommendation.next_steps[:STEPS]]
+    lines += [fill_words(step, width, first="  ", rest="  ") for step in outcome.recommendation.next_steps[:STEPS]]
     if recommendation.recommended is not None:
         where = format_option("--storage", storage, STORAGE) + format_option("--cache", str(cache), str(CACHE))
         lines.append(f"  sweeper export {shlex.quote(outcome.sweep.study)}{where}")
@@ -69,20 +64,12 @@ def format_answer(
     return "\n".join(lines)
 
 
-def _format_step(step: str, width: int) -> str:
-    """Return a next step; a command between backticks stays on one line, to be copied."""
-    whole = re.sub(r"`[^`]*`", lambda command: command.group().replace(" ", "\u00a0"), step)
-    return textwrap.fill(
-        whole, width, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False, break_long_words=False
-    ).replace("\u00a0", " ")
-
-
 def _format_card(rows: list[tuple[str, str]], width: int) -> list[str]:
     """Return each row with its label; long labels of gains get their own line on a narrow terminal."""
     lines = []
     for label, text in rows:
         lead = f"{label}: " if label else ""
-        lines.append(textwrap.fill(lead + text.replace("\u00a0", " "), width, subsequent_indent="  " if label else ""))
+        lines.append(fill_words(lead + text.replace("\u00a0", " "), width, rest="  " if label else ""))
     return lines
 
 
@@ -109,4 +96,4 @@ def _format_preferred(recommendation: Recommendation, width: int) -> list[str]:
         for preference, i in choose_by_preference(recommendation)
         if i != recommended
     ]
-    return [textwrap.fill(other, width, subsequent_indent="  ") for other in others]
+    return [fill_words(other, width, rest="  ") for other in others]

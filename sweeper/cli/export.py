@@ -10,6 +10,7 @@ import click
 
 from sweeper.cli.options import SweeperCommand, add_json_option, add_miss_option
 from sweeper.cli.settings_options import make_setting_option
+from sweeper.cli.terminal import echo_lines
 from sweeper.core.text import format_confirm_command
 
 
@@ -42,19 +43,19 @@ def command(study: str, *, storage: str, cache: Path, as_json: bool, **options: 
     if as_json:
         click.echo(json.dumps(made.document, indent=2))
         return
-    click.echo(f"{made.family} ({made.verdict.replace('_', ' ')})")
-    click.echo(f"  loss:    {made.loss} (Python), {made.space} (for --space)")
+    echo_lines(f"{made.family} ({made.verdict.replace('_', ' ')})")
+    echo_lines(f"  loss:    {made.loss} (Python), {made.space} (for --space)")
     if made.examples is not None:
-        click.echo(f"  code:    {made.examples} (a plain loop, nnU-Net)")
+        echo_lines(f"  code:    {made.examples} (a plain loop, nnU-Net)")
     if made.command is not None:
-        click.echo(f"  weights: none, as the network is your script's: {made.command}")
+        echo_lines(f"  weights: none, as the network is your script's: {made.command}")
     elif made.weights is None:
-        click.echo(f"  weights: none are kept next to {cache}; a sweep keeps them where it confirms the loss")
+        echo_lines(f"  weights: none are kept next to {cache}; a sweep keeps them where it confirms the loss")
     else:
-        click.echo(f"  weights: {made.weights} ({made.megabytes:.1f} MB), loaded by {made.model}")
+        echo_lines(f"  weights: {made.weights} ({made.megabytes:.1f} MB), loaded by {made.model}")
     if made.onnx is not None:
-        click.echo(f"  ONNX:    {made.onnx} (differs from torch by {made.onnx_difference:.1g} at most)")
+        echo_lines(f"  ONNX:    {made.onnx} (differs from torch by {made.onnx_difference:.1g} at most)")
     if made.command is None:
-        click.echo(f"  check:   {format_confirm_command(study, storage)} (whether it holds in your own training)")
+        echo_lines(f"  check:   {format_confirm_command(study, storage)} (whether it holds in your own training)")
     if made.huggingface is not None:
-        click.echo(f"  Hub:     {made.huggingface} (model card; hf upload NAME {made.huggingface})")
+        echo_lines(f"  Hub:     {made.huggingface} (model card; hf upload NAME {made.huggingface})")

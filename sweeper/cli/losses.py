@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
-import textwrap
 from typing import ClassVar
 
 import click
 
 from sweeper.cli.options import SweeperCommand, add_json_option
+from sweeper.cli.terminal import get_width
 from sweeper.core.document import Document
 from sweeper.core.errors import UsageError
 from sweeper.core.records import Coordinate
-from sweeper.core.text import suggest_correction
+from sweeper.core.text import fill_words, suggest_correction
 from sweeper.losses.families import FAMILIES, MEANINGS, LossFamily
 
 COLUMN = 18
@@ -59,7 +58,7 @@ def _format_overview() -> str:
     """Return the name of each family and, up to the first colon, when it helps."""
     lines = [_format_paragraph(family.name, family.helps.split(":")[0].rstrip(".")) for family in FAMILIES.values()]
     hint = "sweeper losses NAME says what a family searches, what to watch, and where it is from."
-    return "\n".join([*lines, "", textwrap.fill(hint, _get_width())])
+    return "\n".join([*lines, "", fill_words(hint, get_width(120))])
 
 
 def _format_family(family: LossFamily) -> str:
@@ -79,16 +78,7 @@ def _format_family(family: LossFamily) -> str:
 
 def _format_paragraph(label: str, text: str) -> str:
     """Return a label with the text next to it, as wide as the terminal."""
-    return textwrap.fill(
-        f"{label:{COLUMN}}{' '.join(text.split())}",
-        _get_width(),
-        subsequent_indent=" " * COLUMN,
-        break_on_hyphens=False,
-    )
-
-
-def _get_width() -> int:
-    return min(120, shutil.get_terminal_size((100, 24)).columns)
+    return fill_words(f"{label:{COLUMN}}{' '.join(text.split())}", get_width(120), rest=" " * COLUMN)
 
 
 def _format_searches(family: LossFamily) -> dict[tuple[str, str], list[str]]:

@@ -14,6 +14,7 @@ from contextlib import suppress
 import click
 
 from sweeper.cli.signals import end_like_ctrl_c
+from sweeper.cli.terminal import echo_lines
 from sweeper.core.errors import OutputError, SweeperError
 from sweeper.core.redact import redact
 from sweeper.core.text import suggest_correction
@@ -122,14 +123,14 @@ def main() -> None:
         check_output()
         sys.exit(status if isinstance(status, int) else 0)
     except SweeperError as error:
-        click.echo(redact(f"sweeper: {error}"), err=True)
+        echo_lines(redact(f"sweeper: {error}"), err=True)
         if not isinstance(error, OutputError):  # an output that does not take the result takes no error either
             _report_as_json(type(error).__name__, str(error), error.exit_status, getattr(error, "problems", ()))
         sys.exit(error.exit_status)
     except click.ClickException as error:
         shown = io.StringIO()
         error.show(shown)
-        click.echo(redact(shown.getvalue()), nl=False, err=True)
+        echo_lines(redact(shown.getvalue().rstrip("\n")), err=True)
         _report_as_json("UsageError", error.format_message(), 2)
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt) as error:
@@ -144,14 +145,14 @@ def main() -> None:
         kept += f" What was finished is kept, and this continues it: {resume}." if resume else ""
         if (words := limit_reached(error, sweep=command == "run")) is not None:
             text = f"{words}.{kept}"
-            click.echo(redact(f"sweeper: {text}"), err=True)
+            echo_lines(redact(f"sweeper: {text}"), err=True)
             _report_as_json(type(error).__name__, text, 1)
             sys.exit(1)
         if {"-v", "--verbose"} & set(sys.argv):
             click.echo(redact(traceback.format_exc()), err=True)
         text = get_cause(error, 500)
         shows = " -v shows where it happened." if command == "run" else ""
-        click.echo(
+        echo_lines(
             f"sweeper: unexpected {type(error).__name__}: {text}. This is a mistake in sweeper.{kept}{shows}",
             err=True,
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import textwrap
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from sweeper.cli.progress import PlainDisplay, show_progress
 from sweeper.cli.settings_options import FiniteNumber, make_setting_option
 from sweeper.cli.signals import StopRequest
 from sweeper.core.records import MissLimit, TrainedOn
-from sweeper.core.text import format_count
+from sweeper.core.text import fill_words, format_count
 from sweeper.deployment.predict import (
     PredictionsDocument,
     PredictOptions,
@@ -121,8 +120,7 @@ def _format_outcome(made: PredictionsDocument, source: KeptNetwork, out: Path) -
     if made.misses is not None:
         name = "τ" if made.threshold is None else "threshold"
         lines += [
-            textwrap.fill(f"Limit:   {sentence}", 110, subsequent_indent=" " * 9)
-            for sentence in format_miss_control(made.misses, name)
+            fill_words(f"Limit:   {sentence}", 110, rest=" " * 9) for sentence in format_miss_control(made.misses, name)
         ]
     if made.images:
         lines.append(

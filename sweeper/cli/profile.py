@@ -12,6 +12,7 @@ import click
 from sweeper.cli.options import SweeperCommand, add_json_option, format_columns
 from sweeper.cli.progress import show_progress
 from sweeper.cli.settings_options import add_data_options, read_requested_dataset
+from sweeper.cli.terminal import echo_lines
 from sweeper.core.document import DatasetSummary, Document
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import REPORTS
@@ -85,7 +86,7 @@ def command(
         findings = examine_labels(dataset, count_available_cores(), update)
     profile = profile_dataset(dataset)
     for warning in dataset.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        echo_lines(f"warning: {warning}", err=True)
     document = _make_document(dataset, profile, findings)
     if as_json:
         click.echo(json.dumps(document.document, allow_nan=False))
@@ -112,7 +113,7 @@ def _write_page(dataset: Dataset, document: ProfileDocument, out: Path) -> None:
         )
     except OSError as error:
         raise UsageError(f"--out {out} must be a folder that can be written: {error}; name another one") from error
-    click.echo(f"page: {page}", err=True)
+    echo_lines(f"page: {page}", err=True)
 
 
 def _make_document(dataset: Dataset, profile: ImbalanceProfile, findings: Sequence[Finding]) -> ProfileDocument:
@@ -131,38 +132,38 @@ def _make_document(dataset: Dataset, profile: ImbalanceProfile, findings: Sequen
 
 def _print_profile(dataset: Dataset, document: ProfileDocument) -> None:
     profile, findings = document.profile, document.findings
-    click.echo(
+    echo_lines(
         f"{escape_for_display(dataset.name)}: {dataset.task}, {profile.images} images, {len(dataset.classes)} classes, "
         f"{100 * profile.ignored_share:.2f} % of the pixels ignored, {profile.empty_images} images with nothing "
         f"but {escape_for_display(dataset.classes[0])}"
     )
     if dataset.read_as is not None:
-        click.echo(f"read as {escape_for_display(dataset.read_as)}")
+        echo_lines(f"read as {escape_for_display(dataset.read_as)}")
     headings = ("class", "pixels %", "images %", "components", "size 10/50/90 %", "thin %", "weight")
-    click.echo(format_columns([headings, *map(_make_cells, profile.classes, profile.class_weights)]))
+    echo_lines(format_columns([headings, *map(_make_cells, profile.classes, profile.class_weights)]))
     if profile.pos_weight is None:
-        click.echo(
+        echo_lines(
             f"imbalance {format_ratio(profile.imbalance)} (most common to rarest class); the weights above balance it"
         )
     else:
-        click.echo(
+        echo_lines(
             f"imbalance {format_ratio(profile.imbalance)}; balanced by pos_weight = {profile.pos_weight:.1f} or "
             f"alpha = {profile.alpha:.4f}"
         )
     for sentence in document.consequences:
-        click.echo(escape_for_display(sentence))
+        echo_lines(escape_for_display(sentence))
     for line in document.split:
-        click.echo(f"split: {escape_for_display(line)}")
+        echo_lines(f"split: {escape_for_display(line)}")
     click.echo("")
     if not findings:
-        click.echo("The label doctor found nothing wrong.")
+        echo_lines("The label doctor found nothing wrong.")
         return
     totals = ", ".join(
         f"{number} {severity}{'s' * (number != 1)}" for severity, number in count_severities(findings).items()
     )
-    click.echo(f"The label doctor found {totals}:")
+    echo_lines(f"The label doctor found {totals}:")
     for finding in findings:
-        click.echo(f"{finding.severity}: {escape_for_display(finding.text)}")
+        echo_lines(f"{finding.severity}: {escape_for_display(finding.text)}")
 
 
 def _make_cells(row: ClassProfile, weight: float) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from sweeper.cli.terminal import echo_lines
 from sweeper.core.events import (
     NOT_NEEDED,
     ResultStored,
@@ -119,11 +120,11 @@ class PlainDisplay:
     def log(self, text: str) -> None:
         """Print a line, unless quiet."""
         if self._level >= 0:
-            click.echo(redact(text), err=True)
+            echo_lines(redact(text), err=True)
 
     def warn(self, text: str) -> None:
         """Print a line, always."""
-        click.echo(redact(f"warning: {text}"), err=True)
+        echo_lines(redact(f"warning: {text}"), err=True)
 
     def progress(self, what: str, done: int, total: int) -> None:
         """Print a line every 10 s, unless quiet."""

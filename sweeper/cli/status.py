@@ -9,6 +9,7 @@ import click
 
 from sweeper.cli.options import SweeperCommand, add_json_option
 from sweeper.cli.settings_options import make_setting_option
+from sweeper.cli.terminal import echo_lines
 
 
 @click.command(cls=SweeperCommand)
@@ -43,12 +44,12 @@ def command(study: str | None, *, storage: str, as_json: bool) -> int:
         where = f", {one.phase} {one.done}/{one.total}" if one.total else f", {one.phase or 'preparing'}"
         mark = "PROBLEM" if one.problems else "silent " if one.quiet else "ok     "
         quiet = f", no sign of life for {one.silent_seconds:.0f} s" if one.quiet else ""
-        click.echo(
+        echo_lines(
             f"{mark}  {one.study}: {one.state}{'' if one.state == 'finished' else where}, last progress "
             f"{one.stalled_seconds:.0f} s ago{quiet} (process {one.pid} on {one.host})"
         )
         if one.answer:
-            click.echo(f"         {'answer' if one.state == 'finished' else 'so far'}: {one.answer}")
+            echo_lines(f"         {'answer' if one.state == 'finished' else 'so far'}: {one.answer}")
         for problem in one.problems:
-            click.echo(f"         → {problem}")
+            echo_lines(f"         → {problem}")
     return int(bad)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import textwrap
 from contextlib import redirect_stdout
 from typing import Any, get_args
 
@@ -15,7 +14,7 @@ from sweeper.cli.progress import PlainDisplay, show_progress
 from sweeper.cli.settings_options import make_setting_option
 from sweeper.cli.signals import StopRequest
 from sweeper.core.records import MetricScores, TrainedOn
-from sweeper.core.text import format_count
+from sweeper.core.text import fill_words, format_count
 from sweeper.deployment.final_spec import LONGER, TrainOptions
 from sweeper.deployment.train import TrainingDocument, train_recommended
 from sweeper.workflow.settings import MOST_SEED, MOST_STEPS
@@ -101,7 +100,7 @@ def format_training(made: TrainingDocument, width: int = 110) -> str:
             f"Next:    sweeper predict {made.study} IMAGES --out DIR (masks of new images); sweeper export "
             f"{made.study} (these weights, and the code that loads them)"
         )
-    return "\n".join(textwrap.fill(line, width, subsequent_indent="         ") for line in lines)
+    return "\n".join(fill_words(line, width, rest="         ") for line in lines)
 
 
 def _format_scores(scores: MetricScores) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from math import ceil, inf, isfinite
@@ -63,6 +65,24 @@ def format_address_word(name: str, value: str, *, driver: bool = False) -> str:
         variable = "SWEEPER_" + name.strip("-").upper().replace("-", "_")
         return f'"postgresql+psycopg://${{{variable}#*://}}"' if postgres else f'"${variable}"'
     return shlex.quote(f"postgresql+psycopg://{rest}" if postgres else value)
+
+
+def fill_words(text: str, width: int, *, first: str = "", rest: str = "") -> str:
+    """Return a text in lines of at most `width` columns, broken between words alone.
+
+    A word that is longer than a line has a line of its own, and a command between backticks stays on one, to be copied.
+
+    Args:
+        text: one paragraph.
+        width: columns.
+        first: what the first line begins with.
+        rest: what the others begin with.
+    """
+    whole = re.sub(r"`[^`]*`", lambda command: command.group().replace(" ", "\u00a0"), text)
+    lines = textwrap.fill(
+        whole, width, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False, break_long_words=False
+    )
+    return lines.replace("\u00a0", " ")
 
 
 def is_unicode(text: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shutil
-import textwrap
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
@@ -12,7 +11,7 @@ from typing import ClassVar
 from sweeper.core.base import Record
 from sweeper.core.document import Document
 from sweeper.core.records import Contest, Interval, Regret, Scope, Strength, Verdict
-from sweeper.core.text import format_count, format_upper_bound, replace_minus
+from sweeper.core.text import fill_words, format_count, format_upper_bound, replace_minus
 from sweeper.evidence.action import choose_action
 from sweeper.evidence.decision_rule import get_difference, has_beaten, is_measured
 from sweeper.evidence.interim_analyses import SHOWING
@@ -339,8 +338,8 @@ def format_judgement(judgement: Judgement, width: int | None = None) -> str:
     """Verdict, methods, why, what would settle it, and what limits it; wrapped at `width` columns."""
     width = width or min(110, shutil.get_terminal_size((100, 24)).columns)
     table = judgement.table
-    claim = [] if judgement.claim is None else [textwrap.fill(judgement.claim.sentence, width), ""]
-    lines = [*claim, textwrap.fill(judgement.headline, width), "", f"  {_format_header(judgement)}"]
+    claim = [] if judgement.claim is None else [fill_words(judgement.claim.sentence, width), ""]
+    lines = [*claim, fill_words(judgement.headline, width), "", f"  {_format_header(judgement)}"]
     longest = max(len(each.family) for each in judgement.contest.finalists)
     for each in judgement.decided_contest.finalists:
         mark = "→" if each.family == judgement.named else " "
@@ -357,7 +356,7 @@ def format_judgement(judgement: Judgement, width: int | None = None) -> str:
     ):
         if sentences:
             lines += [heading] if heading else []
-            lines += [textwrap.fill(s, width, initial_indent="- ", subsequent_indent="  ") for s in sentences]
+            lines += [fill_words(s, width, first="- ", rest="  ") for s in sentences]
     return "\n".join(lines)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sweeper.core.paths import expand_user
-from sweeper.core.text import format_count, format_ratio, format_signed, format_upper_bound
+from sweeper.core.text import fill_words, format_count, format_ratio, format_signed, format_upper_bound
 
 
 @pytest.mark.parametrize(
@@ -56,3 +56,11 @@ def test_a_gain_that_rounds_to_nothing_has_no_sign() -> None:
 )
 def test_a_ratio_is_written_for_people(ratio: float, text: str) -> None:
     assert format_ratio(ratio) == text
+
+
+def test_lines_are_broken_between_words_alone() -> None:
+    text = "keep cross-entropy, or run `sweeper run --study mine --resume` with a larger --confirm-steps value"
+    lines = fill_words(text, 24, first="- ", rest="  ").splitlines()
+    assert "  `sweeper run --study mine --resume`" in lines  # to be copied, though longer than a line
+    assert " ".join(line[2:] for line in lines) == text
+    assert not [line for line in lines if line.endswith("-")]
