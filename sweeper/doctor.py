@@ -66,6 +66,7 @@ def examine_machine(storage: str, tracking_uri: str, cache: Path, device: str = 
 
 # --- Libraries -----------------------------------------------------------------------------------------------
 
+INSTALL = "in the checkout, in an environment of its own: pip install -c constraints.txt -e ."
 SHOWN = ("torch", "segmentation-models-pytorch", "optuna", "mlflow", "numpy")
 
 
@@ -80,8 +81,16 @@ def check_libraries() -> list[DoctorCheck]:
     versions_text = f"sweeper {__version__}, Python {platform.python_version()}, {', '.join(shown)}"
     return [
         DoctorCheck(name="versions", status="ok", found=versions_text),
-        list_unmet(metadata.requires("sweeper") or []),
+        _check_packages(),
     ]
+
+
+def _check_packages() -> DoctorCheck:
+    try:
+        return list_unmet(metadata.requires("sweeper") or [])
+    except metadata.PackageNotFoundError:
+        found = "sweeper runs from a checkout and is not installed: its packages were not compared with what it needs"
+        return DoctorCheck(name="packages", status="note", found=found, advice=INSTALL)
 
 
 def list_unmet(requirements: list[str]) -> DoctorCheck:
@@ -104,7 +113,7 @@ def list_unmet(requirements: list[str]) -> DoctorCheck:
         name="packages",
         status="broken",
         found="; ".join(wrong),
-        advice="in the checkout, in an environment of its own: pip install -c constraints.txt -e .",
+        advice=INSTALL,
     )
 
 

@@ -8,13 +8,14 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from sweeper.doctor import check_losses, check_memory, check_sqlite, check_stores, list_unmet
+from sweeper.doctor import check_libraries, check_losses, check_memory, check_sqlite, check_stores, list_unmet
 from sweeper.losses import float64_check
 from sweeper.storage import open_storage
 from sweeper.system.cores import GIB
@@ -106,6 +107,15 @@ def test_packages_are_compared_with_what_is_asked_for() -> None:
     check = list_unmet(["numpy>=1000", "nothing-of-this-name>=1", "click"])
     assert check.status == "broken"
     assert "numpy" in check.found and "nothing-of-this-name is missing" in check.found and "click" not in check.found
+
+
+def test_a_checkout_that_is_not_installed_can_be_examined(monkeypatch: pytest.MonkeyPatch) -> None:
+    def requires(name: str) -> list[str]:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "requires", requires)
+    check = check_libraries()[1]
+    assert check.status == "note" and "is not installed" in check.found and "pip install" in check.advice
 
 
 @pytest.mark.parametrize(
