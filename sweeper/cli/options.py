@@ -19,6 +19,10 @@ _EMPTY_OPTION = re.compile(r"(--[\w-]+)=")
 QUOTED_PATTERNS = "Patterns stand in quotes, --images 'img/*.jpg': else the shell writes the files' names out."
 
 
+NEEDED = {"study": "STUDY is needed", "study_and_images": "STUDY and IMAGES are needed"}
+"""What is said where an argument that names a study is missing, by its name."""
+
+
 class SweeperCommand(click.Command):
     """A command that refuses empty values.
 
@@ -37,9 +41,9 @@ class SweeperCommand(click.Command):
         try:
             rest = super().parse_args(ctx, args)
         except click.BadParameter as error:
-            if isinstance(error, click.MissingParameter) and error.param is not None and error.param.name == "study":
-                raise click.UsageError(f"STUDY is needed{_list_newest_studies(ctx)}", ctx) from error
             name = error.param.name if error.param is not None else None
+            if isinstance(error, click.MissingParameter) and name in NEEDED:
+                raise click.UsageError(f"{NEEDED[name]}{_list_newest_studies(ctx)}", ctx) from error
             if name and ctx.get_parameter_source(name) is ParameterSource.DEFAULT_MAP:
                 words = f"{error.message} (from --config {ctx.params.get('config')})"
                 raise click.BadParameter(words, ctx, error.param, error.param_hint) from error

@@ -10,6 +10,7 @@ import click
 from sweeper.cli.options import SweeperCommand, add_json_option
 from sweeper.cli.settings_options import make_setting_option
 from sweeper.cli.terminal import echo_lines
+from sweeper.core.text import suggest_correction
 
 
 @click.command(cls=SweeperCommand)
@@ -31,10 +32,11 @@ def command(study: str | None, *, storage: str, as_json: bool) -> int:
     files = sorted(folder.glob("*.json")) if study is None else [get_status_file(storage, study)]
     lives = [life for life in map(read_life, files) if life is not None]
     if not lives:
+        known = [life.study for life in map(read_life, folder.glob("*.json")) if life is not None]
+        near = suggest_correction(study, known) if study is not None else ""
         scope = f"of study {study!r}" if study is not None else "of any study"
-        raise UsageError(
-            f"nothing is known {scope} in {folder}: no sweep wrote its status there; name the --storage of the run"
-        )
+        why = near or ": no sweep wrote its status there; name the --storage of the run"
+        raise UsageError(f"nothing is known {scope} in {folder}{why}")
     rows = tuple(diagnose_sweep(life, time.time(), storage) for life in lives)
     bad = not all(one.ok for one in rows)
     if as_json:

@@ -122,17 +122,18 @@ def test_the_shell_completes_commands_and_options() -> None:
         assert CliRunner().invoke(cli, [], env=asked, prog_name="sweeper").output == expected
 
 
-@pytest.mark.parametrize("command", ["report", "train", "export", "mlflow", "backup"])
+@pytest.mark.parametrize("command", ["report", "train", "export", "mlflow", "backup", "predict"])
 def test_a_command_without_its_study_lists_the_newest(tmp_path: Path, sweeper: Sweeper, command: str) -> None:
+    needed = "STUDY and IMAGES are needed" if command == "predict" else "STUDY is needed"
     url = f"sqlite:///{tmp_path}/other.db"
     for name in ("one", "two"):
         studies.create_study(studies.open_storage(url), name, new_plan())
     status, out, err = sweeper(command, "--storage", url)
-    assert (status, out) == (2, "") and "STUDY is needed; the newest are: one, two" in err
+    assert (status, out) == (2, "") and f"{needed}; the newest are: one, two" in err
     status, out, err = sweeper(command)
-    assert (status, out) == (2, "") and "STUDY is needed; --storage: there is no file sweeper.db" in err
+    assert (status, out) == (2, "") and f"{needed}; --storage: there is no file sweeper.db" in err
     status, out, err = sweeper(command, "--storage", "postgresql://nobody@192.0.2.1/x")  # no server is asked
-    assert (status, out) == (2, "") and "STUDY is needed; `sweeper studies` lists them" in err
+    assert (status, out) == (2, "") and f"{needed}; `sweeper studies` lists them" in err
 
 
 def test_a_checkout_that_is_not_installed_knows_its_version(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,6 +151,14 @@ def test_the_phases_of_a_sweep_reach_the_file(tmp_path: Path) -> None:
     assert list(dict.fromkeys(phases)) == ["search", "recheck", "confirm"] and life_at(path).failures == 0
 
 
+def test_a_slip_in_the_name_of_a_study_is_pointed_out(tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path}/sweeper.db"
+    with Heartbeat(get_status_file(storage, "cracks-2026"), "cracks-2026"):
+        pass
+    result = CliRunner().invoke(cli, ["status", "--storage", storage, "crack-2026"], standalone_mode=False)
+    assert isinstance(result.exception, UsageError) and "did you mean `cracks-2026`?" in str(result.exception)
+
+
 def test_the_command_tells_people_and_monitors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = f"sqlite:///{tmp_path}/sweeper.db"
 
