@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -137,7 +138,7 @@ def _print_profile(dataset: Dataset, document: ProfileDocument) -> None:
         f"{100 * profile.ignored_share:.2f} % of the pixels ignored, {profile.empty_images} images with nothing "
         f"but {escape_for_display(dataset.classes[0])}"
     )
-    if dataset.read_as is not None:
+    if dataset.read_as is not None and not (sys.stdout.isatty() and sys.stderr.isatty()):  # where the log said it
         echo_lines(f"read as {escape_for_display(dataset.read_as)}")
     headings = ("class", "pixels %", "images %", "components", "size 10/50/90 %", "thin %", "weight")
     echo_lines(format_columns([headings, *map(_make_cells, profile.classes, profile.class_weights)]))

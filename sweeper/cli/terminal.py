@@ -29,5 +29,5 @@ def echo_lines(text: str, *, err: bool = False) -> None:
 
 
 def _break_line(line: str, width: int) -> str:
-    begin = len(line) - len(line.lstrip(" -")) or 2
-    return line if len(line) <= width else fill_words(line, width, rest=" " * begin)
+    indent = len(line) - len(line.lstrip(" ")) + 2
+    return line if len(line) <= width else fill_words(line, width, rest=" " * indent)

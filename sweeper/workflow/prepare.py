@@ -38,7 +38,7 @@ from sweeper.workflow.machine_choice import choose_measured_precision
 from sweeper.workflow.options import MACHINE
 from sweeper.workflow.own_losses import add_user_losses, declare_loss
 from sweeper.workflow.own_script import adapt_space, divide_by_script, make_script_recipe, resolve_sources
-from sweeper.workflow.recipe_choice import check_encoder_weights, describe_recipe, make_recipe, resolve_resumed_recipe
+from sweeper.workflow.recipe_choice import check_encoder_weights, make_recipe, resolve_resumed_recipe
 from sweeper.workflow.settings import CONFIRM_SEEDS, DATA, Settings, seed_range
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def prepare_study(
     if is_measured:
         conditions = choose_measured_precision(conditions, backend, get_step_times_file(settings.cache), messages.log)
     if old is None:
-        messages.log(f"{hardware.name}: {describe_recipe(conditions.recipe)}")
+        messages.log(f"device: {hardware.name}")
     plan = studies.StudyPlan(
         created=old.created if old else now.isoformat(timespec="seconds"),
         conditions=conditions,

@@ -18,6 +18,7 @@ from sweeper.workflow.lead import StudySession, run_study
 from sweeper.workflow.options import list_stored_options
 from sweeper.workflow.phases import Display, StopSignal
 from sweeper.workflow.prepare import prepare_study
+from sweeper.workflow.recipe_choice import describe_recipe
 from sweeper.workflow.request_checks import is_new_file, list_written_places, open_request
 from sweeper.workflow.settings import Settings
 
@@ -65,6 +66,8 @@ def run_sweep(
         named = opened.enter_context(explain_full_disk(settings.study, places, storage=settings.storage))
         tracker = None if is_new_file(settings.tracking_uri) else _make_tracker(settings, display, stop)
         prepared = prepare_study(settings, storage, backend, display, now)
+        if prepared.old is None:
+            display.log(f"recipe: {describe_recipe(prepared.plan.conditions.recipe)}")
         with prepared.held:
             storage = storage or studies.open_storage(settings.storage, warn=display.warn)
             mlflow_file = get_sqlite_path(settings.tracking_uri)
