@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -145,7 +146,7 @@ def _print_advice(advice: AdviceDocument) -> None:
     echo_lines(format_columns([headings, *map(_make_cells, advice.losses)]))
     echo_lines(advice.stake)
     echo_lines(
-        f"`sweeper run --data {escape_for_display(advice.dataset.source)}` checks it on your data: about "
+        f"`sweeper run {shlex.quote(escape_for_display(advice.dataset.source))}` checks it on your data: about "
         f"{advice.trainings} trainings of 100 steps, some {advice.minutes:g} min on two cores with the CPU's recipe; "
         "--dry-run says what it takes here."
     )

@@ -95,7 +95,7 @@ class LazyGroup(click.Group):
 def cli() -> None:
     """Find the loss to train your segmentation model with, on your data, and how sure that is.
 
-    `sweeper run --data FOLDER` (with images/ and masks/) searches over losses, confirms the best on a locked test
+    `sweeper run FOLDER` (with images/ and masks/) searches over losses, confirms the best on a locked test
     split, and writes reports/STUDY/report.md. Every option can be set by a variable: SWEEPER_TRIALS=20.
     """
 

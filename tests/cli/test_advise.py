@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ def test_advise_orders_losses_and_says_how_to_check(sweeper):
     lines = out.splitlines()
     assert "12 nearest data sets of the ledger" in lines[0] and "similar" in lines[0]
     assert {line.split()[0] for line in lines[2:9]} >= {"dice_ce", "cross_entropy", "tversky"}
-    assert f"`sweeper run --data {DATA}` checks it" in lines[-1]
+    assert f"`sweeper run {shlex.quote(DATA)}` checks it" in lines[-1]
 
 
 def test_advise_writes_a_space_that_run_takes(sweeper, tmp_path):
