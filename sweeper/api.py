@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sweeper.core.errors import RequestError
 from sweeper.core.paths import STORAGE, TRACKING, ReportPaths
@@ -122,6 +122,8 @@ def judge(
     common: bool = False,
     level: float = 0.95,
     claim: str | None = None,
+    sd_over: Literal["images", "seeds"] | None = None,
+    correlation: float | None = None,
     columns: Mapping[str, str] | None = None,
     tracking_uri: str = TRACKING,
     where: Mapping[str, str] | None = None,
@@ -139,6 +141,8 @@ def judge(
         common: whether to leave out the images that some run has no score of.
         level: of the intervals.
         claim: such as `B > A by 0.005`; `Judgement.claim` has the outcome.
+        sd_over: of a table of means (`method`, `mean`, `sd`, `n`), whether `sd` is over test images or over trainings.
+        correlation: of two methods' scores over the images, in a table of means; None = not known.
         columns: name of the column of `method`, `seed`, `image`, `group` or `class`, where it is another; in MLflow
             of the parameter or tag.
         tracking_uri: MLflow store.
@@ -160,6 +164,8 @@ def judge(
         common=common,
         level=level,
         claim=claim,
+        sd_over=sd_over,
+        correlation=correlation,
         columns=columns or {},
     )
     if isinstance(scores, str | os.PathLike):

@@ -31,6 +31,14 @@ from sweeper.cli.settings_options import make_setting_option
     metavar="KEY=NAME",
     help="Where method, seed, image, group or class has another name: method=model.",
 )
+@click.option(
+    "--sd-over",
+    type=click.Choice(["images", "seeds"]),
+    help="In a table of means: whether sd is over test images or over trainings.",
+)
+@click.option(
+    "--correlation", type=float, help="In a table of means: of two methods' scores over the images.  [default: 0]"
+)
 @make_setting_option("tracking_uri", text="MLflow store of mlflow:EXPERIMENT.")
 @click.option(
     "--where", multiple=True, metavar="KEY=VALUE", help="Runs in MLflow with this parameter, tag or status alone."
@@ -65,8 +73,9 @@ def command(
     """Say which method is better, and how sure that is.
 
     SCORES: a CSV or parquet file with the columns method and score (or tp, fp, fn), and if known seed, image, group,
-    class; a folder of nnU-Net results; one of METHOD/SEED/ with the logs of Lightning, Ultralytics, Hugging Face or
-    MMEngine (--metric names the value); or mlflow:EXPERIMENT, whose runs have the parameters or tags method and seed.
+    class; one of means, with method, mean, sd and n (--sd-over); a folder of nnU-Net results; one of METHOD/SEED/ with
+    the logs of Lightning, Ultralytics, Hugging Face or MMEngine (--metric names the value); or mlflow:EXPERIMENT, whose
+    runs have the parameters or tags method and seed.
     """
     if plan and (by_verdict or options["claim"] is not None or out is not None):
         raise click.UsageError(
@@ -100,12 +109,15 @@ def command(
 
 
 def _parse_renamed(columns: tuple[str, ...]) -> dict[str, str]:
+    from sweeper.judging.means import MEANS_KEYS
     from sweeper.judging.rows import KEYS
 
     renamed = dict(_parse_pair(text, "--column") for text in columns)
     for key in renamed:
-        if key not in KEYS:
-            raise click.BadParameter(f"KEY must be one of {', '.join(KEYS)}, got {key!r}", param_hint="--column")
+        if key not in (*KEYS, *MEANS_KEYS):
+            raise click.BadParameter(
+                f"KEY must be one of {', '.join((*KEYS, *MEANS_KEYS))}, got {key!r}", param_hint="--column"
+            )
     return renamed
 
 

@@ -18,6 +18,7 @@ from sweeper.evidence.interim_analyses import SHOWING
 from sweeper.evidence.reasons import list_evidence_caveats
 from sweeper.evidence.verdict import Decision, apply_verdict_rule
 from sweeper.judging.claim import ClaimRow, check_claim
+from sweeper.judging.means import MeansRow, is_table_of_means, make_means_table
 from sweeper.judging.rows import ScoreRequest, ScoreRows
 from sweeper.judging.score_table import ScoreTable, make_score_table
 from sweeper.judging.weighing import MethodContest, MethodEvidence, restore_score_direction, weigh_table
@@ -104,6 +105,8 @@ class JudgementDocument(Document):
     """Present if some method has fewer than three runs and images are distinguished; else null."""
     claim: ClaimRow | None
     """Result of `--claim`."""
+    means: MeansRow | None
+    """Present if the verdict is an approximation from a table of means; else null."""
     reasons: tuple[str, ...]
     next_steps: tuple[str, ...]
     caveats: tuple[str, ...]
@@ -121,6 +124,8 @@ class Judgement:
     level: float
     claim: ClaimRow | None = None
     """Whether a claim about two of the methods holds."""
+    means: MeansRow | None = None
+    """What an approximation from means assumes; None = scores were judged."""
 
     @property
     def verdict(self) -> Verdict:
@@ -136,11 +141,12 @@ class Judgement:
     @property
     def headline(self) -> str:
         """Result, in one or two sentences; names as they are."""
+        label = "" if self.means is None else "Approximation from means. "
         if self.networks is None:
-            return _format_headline(self.contest, self.decision, "method")
+            return label + _format_headline(self.contest, self.decision, "method")
         contest, decision = self.networks
         networks = _format_headline(contest, decision, "network")
-        return f"{networks} Of the methods nothing is shown: not all have {SHOWING} trainings."
+        return f"{label}{networks} Of the methods nothing is shown: not all have {SHOWING} trainings."
 
     @property
     def decided_contest(self) -> MethodContest:
@@ -191,6 +197,7 @@ class Judgement:
             comparisons=_make_difference_rows(contest),
             networks=None if self.networks is None else _make_networks_row(*self.networks),
             claim=self.claim,
+            means=self.means,
             reasons=self.reasons,
             next_steps=self.next_steps,
             caveats=self.caveats,
@@ -210,7 +217,11 @@ def judge_scores(scores: ScoreRows, request: ScoreRequest) -> Judgement:
         ScoresError: with all that is wrong with them.
         UsageError: if the claim is none, or not about two of the methods.
     """
-    table = make_score_table(scores, request)
+    means = None
+    if is_table_of_means(scores, request):
+        table, means = make_means_table(scores, request)
+    else:
+        table = make_score_table(scores, request)
     if table.folds is not None:
         request = replace(request, paired_seeds=True)
     contest = weigh_table(table, request, "both" if table.images else "trainings")
@@ -219,7 +230,7 @@ def judge_scores(scores: ScoreRows, request: ScoreRequest) -> Judgement:
         on_images = weigh_table(table, request, "images")
         networks = (on_images, _choose_method(on_images, request))
     claim = None if request.claim is None else check_claim(request.claim, contest, request.level)
-    return Judgement(table, contest, _choose_method(contest, request), networks, request.level, claim)
+    return Judgement(table, contest, _choose_method(contest, request), networks, request.level, claim, means)
 
 
 def _choose_method(contest: MethodContest, request: ScoreRequest) -> Decision:

@@ -75,6 +75,10 @@ class ScoreRequest:
     """Such as `B > A by 0.005`: what is checked besides."""
     keeps_baseline: bool = False
     """Whether the baseline is recommended unless another has beaten it."""
+    sd_over: str | None = None
+    """`images` or `seeds`: over what the standard deviations of a table of means are."""
+    correlation: float | None = None
+    """Of two methods' scores over the images, in a table of means; None = not known, 0 is taken."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """Key → name of the column that has it, where that is another."""
 
@@ -205,7 +209,7 @@ class Rows:
         for key in ("method", "seed", "image", "class"):
             if key in self.keys and len(empty := np.flatnonzero(self.keys[key] == "")):
                 self.problems.append(f"{format_rows(empty)}: the {key} is empty; name it, or leave the column out")
-        self.numbers = np.array([_read_numbers(columns[name]) for name in of])
+        self.numbers = np.array([read_numbers(columns[name]) for name in of])
         if not self.numbers.shape[1]:
             self.problems.append("at least one row is needed, got none")
         elif len(wrong := np.flatnonzero(~np.isfinite(self.numbers).all(axis=0))) and not scores.undefined:
@@ -244,7 +248,9 @@ def _format_key(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) and value.is_integer() else str(value).strip()
 
 
-def _read_numbers(values: Sequence[Any]) -> Floats:
+def read_numbers(values: Sequence[Any]) -> Floats:
+    """Return numbers, NaN for what is none."""
+
     def number(value: Any) -> float:
         try:
             return float(value)

@@ -1,0 +1,162 @@
+"""Tables of means: what they say is what the scores behind them say, and what must be asked is asked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from sweeper.judging.judgement import Judgement, judge_scores
+from sweeper.judging.rows import ScoreRequest, ScoreRows, ScoresError
+from tests.support.schemas import problems
+
+TABLE: dict[str, list[Any]] = {"method": ["A", "B"], "mean": [0.812, 0.801], "sd": [0.10, 0.11], "n": [100, 100]}
+
+
+def judge(columns: dict[str, list[Any]], **options: Any) -> Judgement:
+    return judge_scores(ScoreRows(columns, "a table"), ScoreRequest(**options))
+
+
+def summarise(scores: Any) -> dict[str, list[Any]]:
+    """Return the table of means that a paper would print of (methods, n) scores."""
+    return {
+        "method": [f"m{i}" for i in range(len(scores))],
+        "mean": scores.mean(axis=1).tolist(),
+        "sd": scores.std(axis=1, ddof=1).tolist(),
+        "n": [scores.shape[1]] * len(scores),
+    }
+
+
+def list_scores(scores: Any, key: str) -> dict[str, list[Any]]:
+    method, unit = np.indices(scores.shape).reshape(2, -1).tolist()
+    return {"method": [f"m{i}" for i in method], key: unit, "score": scores.ravel().tolist()}
+
+
+@pytest.mark.parametrize("lower", [False, True])
+def test_over_images_with_their_correlation_it_is_what_the_images_say(lower: bool) -> None:
+    rng = np.random.default_rng(0)
+    scores = 0.7 + 0.1 * rng.normal(size=(2, 60)) + 0.2 * rng.normal(size=(1, 60)) + np.array([[0.02], [0.0]])
+    r = float(np.corrcoef(scores)[0, 1])
+    options = {"margin": 0.01, "lower_is_better": lower}
+    told = judge(summarise(scores), sd_over="images", correlation=r, **options).document
+    known = judge(list_scores(scores, "image"), **options).document
+    assert told.networks is not None and known.networks is not None and told.means is not None
+    assert (told.images, told.networks.verdict) == (60, known.networks.verdict)
+    for found, expected in zip(told.networks.comparisons, known.networks.comparisons, strict=True):
+        assert (found.first, found.second) == (expected.first, expected.second)
+        assert (found.ci_low, found.ci_high) == pytest.approx((expected.ci_low, expected.ci_high), abs=1e-9)
+    way = "less" if lower else "greater"
+    first, second = (scores[int(name[1])] for name in (told.means.pairs[0].first, told.means.pairs[0].second))
+    assert told.means.pairs[0].probability == pytest.approx(stats.ttest_rel(first, second, alternative=way).pvalue)
+
+
+def test_three_methods_of_one_correlation_have_it_pair_by_pair() -> None:
+    table = {"method": ["A", "B", "C"], "mean": [0.8, 0.79, 0.7], "sd": [0.1, 0.2, 0.15], "n": [50] * 3}
+    found = judge(table, sd_over="images", correlation=0.6).document
+    assert found.networks is not None
+    sd = dict(zip(table["method"], table["sd"], strict=True))
+    for row in found.networks.comparisons:
+        a, b = sd[row.first], sd[row.second]
+        half = stats.t.ppf(0.975, 49) * np.sqrt((a * a + b * b - 1.2 * a * b) / 50)
+        assert (row.ci_low, row.ci_high) == pytest.approx((row.difference - half, row.difference + half))
+
+
+def test_over_seeds_it_is_what_the_seeds_say() -> None:
+    rng = np.random.default_rng(1)
+    scores = rng.normal([[0.75], [0.72], [0.7]], [[0.01], [0.02], [0.015]], size=(3, 6))
+    told = judge(summarise(scores), sd_over="seeds").document
+    known = judge(list_scores(scores, "seed")).document
+    assert (told.verdict, told.named, told.scope, told.networks) == (known.verdict, known.named, "trainings", None)
+    for found, expected in zip(told.comparisons, known.comparisons, strict=True):
+        assert (found.first, found.ci_low, found.ci_high) == pytest.approx(
+            (expected.first, expected.ci_low, expected.ci_high)
+        )
+
+
+def test_the_least_correlation_is_where_the_interval_leaves_0() -> None:
+    found = judge(TABLE, sd_over="images").document
+    assert found.means is not None and found.networks is not None
+    (row,) = found.means.pairs
+    assert (found.means.correlation, found.networks.verdict) == (0, "undecided") and row.least_correlation is not None
+    for shift, is_shown in ((-0.01, False), (0.01, True)):
+        other = judge(TABLE, sd_over="images", correlation=row.least_correlation + shift).document
+        assert other.networks is not None and other.networks.comparisons[0].ci_low is not None
+        assert (other.networks.comparisons[0].ci_low > 0) is is_shown
+    assert row.probability == pytest.approx(stats.t.sf(0.011 / np.sqrt((0.1**2 + 0.11**2) / 100), 99))
+
+
+def test_it_is_called_an_approximation_everywhere(sweeper: Any, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("Method;Dice;n\nA;0,842 ± 0,010;5\nB;0,77 +- 0,013;5\n", "utf-8")
+    words = ("judge", "t.csv", "--metric", "Dice", "--sd-over", "seeds", "--claim", "A > B by 0.03")
+    status, out, error = sweeper(*words, "--out", "out")
+    assert status == 0, error
+    assert "Approximation from means. Clear winner: A is better than B" in out and "holds" in out
+    assert "Approximation from means" in (tmp_path / "out" / "report.md").read_text("utf-8")
+    status, out, _ = sweeper(*words, "--json")
+    document = json.loads(out)
+    assert document["means"]["sd_over"] == "seeds" and "arXiv 2505.04720" in document["means"]["source"]
+    assert any("An approximation from means" in caveat for caveat in document["caveats"])
+    assert not problems(document)
+
+
+def find_problems(columns: dict[str, list[Any]], **options: Any) -> str:
+    with pytest.raises(ScoresError) as caught:
+        judge(columns, **options)
+    return "\n".join(caught.value.problems)
+
+
+def test_over_what_the_sds_are_is_asked_and_not_guessed() -> None:
+    assert "an SD over images and one over seeds are different claims" in find_problems(TABLE)
+    both = {**TABLE, "sd_over": ["images", "seeds"]}
+    assert "must be over one thing, images or seeds, got 'images' and 'seeds'" in find_problems(both)
+    assert "over one thing" in find_problems({**TABLE, "sd_over": ["images"] * 2}, sd_over="seeds")
+    assert "folds share training images" in find_problems({**TABLE, "sd_over": ["folds"] * 2})
+    assert judge({**TABLE, "sd_over": ["Images"] * 2}).means is not None
+
+
+def test_all_that_is_wrong_is_in_one_list() -> None:
+    table = {"method": ["A", "A", "C"], "mean": ["x", 0.8, 0.7], "sd": [0.1, 0.0, 0.1], "n": [10, 10, 1.5]}
+    text = find_problems(table, sd_over="images", baseline="a")
+    assert "row 1: mean must be a finite number, got 'x'" in text
+    assert "row 2: sd must be a number above 0" in text and "row 3: n must be a whole number from 2 on" in text
+    assert "each method must have one row, got several of A" in text and "--baseline must be one of the methods" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "expected"),
+    [
+        ({"n": [100, 90]}, {"sd_over": "images"}, "an SD over images needs one n, that of the common test images"),
+        ({"n": [3, 3]}, {"sd_over": "images"}, "n must be the number of methods + 2 or more"),
+        ({"n": [3, 2000]}, {"sd_over": "seeds"}, "at most 1,000 trainings, got 2,000"),
+        ({}, {"sd_over": "seeds", "correlation": 0.5}, "--correlation is that of scores over images"),
+        ({}, {"sd_over": "images", "correlation": 1.0}, "--correlation must be from 0 to below 1, got 1"),
+        ({}, {"sd_over": "seeds", "paired_seeds": True}, "--paired-seeds needs the score of each seed"),
+        ({"mean": [81.2, 80.1]}, {"sd_over": "images"}, "say with --margin"),
+        ({}, {"sd_over": "images", "margin": 1.0}, "--margin must be above 0 and below 1, got 1"),
+        ({}, {"sd_over": "images", "level": 0.2}, "the level must be at least 0.5"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(change: dict[str, Any], options: dict[str, Any], expected: str) -> None:
+    assert expected in find_problems({**TABLE, **change}, **options)
+
+
+def test_a_missing_n_is_asked_for_and_scores_of_seeds_are_no_means() -> None:
+    text = find_problems({key: TABLE[key] for key in ("method", "mean", "sd")}, sd_over="seeds")
+    assert "a column 'n' must say over how many images or seeds its sd is, got none; --column n=NAME" in text
+    scores = {
+        "method": list("AAABBB"),
+        "seed": [0, 1, 2] * 2,
+        "score": [0.8, 0.81, 0.82, 0.7, 0.71, 0.72],
+        "sd": [0.1] * 6,
+    }
+    assert judge(scores).means is None
+
+
+def test_rounded_means_are_said_to_be() -> None:
+    found = judge({**TABLE, "mean": ["0.81", "0.80"]}, sd_over="images")
+    assert any("The means are rounded to 0.01" in caveat for caveat in found.caveats)
+    assert not any("rounded" in caveat for caveat in judge(TABLE, sd_over="images").caveats)
