@@ -122,6 +122,7 @@ def judge(
     common: bool = False,
     level: float = 0.95,
     claim: str | None = None,
+    at: str | None = None,
     sd_over: Literal["images", "seeds"] | None = None,
     correlation: float | None = None,
     columns: Mapping[str, str] | None = None,
@@ -132,7 +133,8 @@ def judge(
 
     Args:
         scores: a table with the columns `method` and `score` (or tp, fp, fn), and where there are some `seed`, `image`,
-            `group`, `class`, one row each; or a file, a folder or `mlflow:EXPERIMENT`, as the command takes it.
+            `group`, `class`, one row each; or a file, a folder, `mlflow:EXPERIMENT` or `wandb:ENTITY/PROJECT`, as the
+            command takes it.
         metric: column of the scores, or `miou` or `dice` of tp, fp and fn.
         baseline: method that is taken where it will do.
         margin: difference that does not matter, in the score's unit; None = 0.01 where all scores lie within 0 to 1.
@@ -141,6 +143,7 @@ def judge(
         common: whether to leave out the images that some run has no score of.
         level: of the intervals.
         claim: such as `B > A by 0.005`; `Judgement.claim` has the outcome.
+        at: row of a training's log that counts: `last`, a step, `best:METRIC` or `lowest:METRIC` of validation images.
         sd_over: of a table of means (`method`, `mean`, `sd`, `n`), whether `sd` is over test images or over trainings.
         correlation: of two methods' scores over the images, in a table of means; None = not known.
         columns: name of the column of `method`, `seed`, `image`, `group` or `class`, where it is another; in MLflow
@@ -164,6 +167,7 @@ def judge(
         common=common,
         level=level,
         claim=claim,
+        at=at,
         sd_over=sd_over,
         correlation=correlation,
         columns=columns or {},

@@ -41,7 +41,16 @@ from sweeper.cli.settings_options import make_setting_option
 )
 @make_setting_option("tracking_uri", text="MLflow store of mlflow:EXPERIMENT.")
 @click.option(
-    "--where", multiple=True, metavar="KEY=VALUE", help="Runs in MLflow with this parameter, tag or status alone."
+    "--where",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Runs in MLflow or wandb with this parameter, tag, status or state alone.",
+)
+@click.option(
+    "--at",
+    metavar="last|STEP|best:VAL",
+    help="Row of a log that counts: the last, a step (5000, epoch=50), or where a validation metric is highest "
+    "(best:NAME) or lowest (lowest:NAME).  [default: last]",
 )
 @click.option("--level", type=click.FloatRange(0.5, 0.9999), default=0.95, show_default=True, help="Of the intervals.")
 @click.option(
@@ -74,8 +83,8 @@ def command(
 
     SCORES: a CSV or parquet file with the columns method and score (or tp, fp, fn), and if known seed, image, group,
     class; one of means, with method, mean, sd and n (--sd-over); a folder of nnU-Net results; one of METHOD/SEED/ with
-    the logs of Lightning, Ultralytics, Hugging Face or MMEngine (--metric names the value); or mlflow:EXPERIMENT, whose
-    runs have the parameters or tags method and seed.
+    the logs of Lightning, Ultralytics, Hugging Face, MMEngine, TensorBoard or wandb (--metric names the value); or
+    mlflow:EXPERIMENT or wandb:ENTITY/PROJECT, whose runs have parameters, tags or a config with method and seed.
     """
     if plan and (by_verdict or options["claim"] is not None or out is not None):
         raise click.UsageError(

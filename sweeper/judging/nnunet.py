@@ -44,7 +44,8 @@ def read_tree(root: Path) -> ScoreRows:
     if not summaries:
         problems.append(
             "a folder must hold nnU-Net's `summary.json` files of version 2, or METHOD/SEED/ with metrics.csv "
-            "(Lightning), results.csv (Ultralytics), trainer_state.json (Hugging Face) or scalars.json (MMEngine)"
+            "(Lightning), results.csv (Ultralytics), trainer_state.json (Hugging Face), scalars.json (MMEngine), "
+            "events.out.tfevents (TensorBoard) or run-ID.wandb (Weights & Biases)"
         )
     data_sets = sorted(
         {s.model.parent.name for s in summaries if s.trained and s.model.parent.name.startswith("Dataset")}

@@ -11,21 +11,21 @@ from sweeper.core.errors import UsageError
 from sweeper.core.spreadsheet import TableError, decode_text, parse_table, replace_decimal_commas
 from sweeper.judging.rows import Columns, ScoreRequest, ScoreRows, ScoresError
 
-MLFLOW = "mlflow:"
-"""Prefix of an experiment's name."""
+MLFLOW, WANDB = "mlflow:", "wandb:"
+"""Prefixes of the name of an experiment, and of ENTITY/PROJECT."""
 
 
 @dataclass(frozen=True)
 class RunSelection:
-    """Selection of runs of an MLflow experiment."""
+    """Selection of runs of an experiment in MLflow, or of a project in Weights & Biases."""
 
     tracking_uri: str = paths.TRACKING
     where: Mapping[str, str] = field(default_factory=dict)
-    """Parameter, tag or `status` → the value that they have."""
+    """Parameter, tag or `status` (of wandb key of the config or `state`) → the value that they have."""
 
 
 def read_score_file(source: str, request: ScoreRequest, runs: RunSelection | None = None) -> ScoreRows:
-    """Return the scores of a file, a folder, or `mlflow:EXPERIMENT`.
+    """Return the scores of a file, a folder, `mlflow:EXPERIMENT` or `wandb:ENTITY/PROJECT`.
 
     Args:
         source: which.
@@ -34,22 +34,30 @@ def read_score_file(source: str, request: ScoreRequest, runs: RunSelection | Non
 
     Raises:
         ScoresError: if nothing there can be read as scores.
-        UsageError: if `runs` is given for what is no experiment, or MLflow does not answer.
+        UsageError: if an option is given for what it does not apply to, or a server does not answer.
     """
     runs = runs or RunSelection()
-    if source.startswith(MLFLOW):
-        from sweeper.judging.mlflow_runs import read_runs
+    if source.startswith(WANDB):
+        from sweeper.judging.run_logs import read_wandb_project
 
-        return read_runs(source.removeprefix(MLFLOW), runs, request)
-    if runs.where:
-        raise UsageError(f"--where is for `{MLFLOW}EXPERIMENT`, got {source}; leave it out")
+        return read_wandb_project(source.removeprefix(WANDB), runs.where, request)
     path = Path(source)
+    if runs.where and not source.startswith(MLFLOW):
+        raise UsageError(f"--where is for `{MLFLOW}EXPERIMENT` and `{WANDB}ENTITY/PROJECT`, got {source}; leave it out")
     if path.is_dir():
         from sweeper.judging.nnunet import read_tree
         from sweeper.judging.run_logs import find_logs, read_logs
 
-        is_nnunet = next(path.rglob("summary.json"), None) is not None
-        return read_logs(path, request) if not is_nnunet and find_logs(path) else read_tree(path)
+        if next(path.rglob("summary.json"), None) is None and find_logs(path):
+            return read_logs(path, request)
+    if request.at is not None:
+        raise UsageError(f"--at is for logs of trainings, got {source}; leave it out")
+    if source.startswith(MLFLOW):
+        from sweeper.judging.mlflow_runs import read_runs
+
+        return read_runs(source.removeprefix(MLFLOW), runs, request)
+    if path.is_dir():
+        return read_tree(path)
     if not path.exists():
         raise ScoresError(
             str(path), ["a file of scores, or a folder of nnU-Net results or of logs, must be there, got nothing"]

@@ -75,6 +75,8 @@ class ScoreRequest:
     """Such as `B > A by 0.005`: what is checked besides."""
     keeps_baseline: bool = False
     """Whether the baseline is recommended unless another has beaten it."""
+    at: str | None = None
+    """Row of a training's log that has its score (`sweeper.judging.row_choice`); None = the last."""
     sd_over: str | None = None
     """`images` or `seeds`: over what the standard deviations of a table of means are."""
     correlation: float | None = None

@@ -1,116 +1,197 @@
 """Scores of runs that a trainer logged, one folder for each: METHOD/SEED/…/LOG below a folder.
 
-    metrics.csv          Lightning's CSVLogger
-    results.csv          Ultralytics
-    trainer_state.json   Hugging Face Trainer; of several checkpoints the last
-    scalars.json         MMEngine, a JSON object a line
+    metrics.csv              Lightning's CSVLogger
+    results.csv              Ultralytics
+    trainer_state.json       Hugging Face Trainer; of several checkpoints the last
+    scalars.json             MMEngine, a JSON object a line
+    events.out.tfevents.…    TensorBoard; those of one folder are one log
+    run-….wandb              Weights & Biases, offline or not
 
-The score of a run is the last value of the metric. The best over the epochs would be a choice on the very images that
-judge, and is higher for that alone.
+Runs of Weights & Biases may also name method and seed in their config. The score of a run is the last value of the
+metric, unless `--at` says otherwise (`sweeper.judging.row_choice`).
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sweeper.core.spreadsheet import TableError, decode_text, parse_table
 from sweeper.core.text import join_words, suggest_correction
+from sweeper.judging.row_choice import Entries, RowChoice, parse_choice
 from sweeper.judging.rows import ScoreRequest, ScoreRows, ScoresError, abbreviate_names
+from sweeper.judging.tensorboard_events import read_scalars
+from sweeper.judging.wandb_runs import LoggedRun, read_offline_run, read_project
 
-LOGS = ("metrics.csv", "results.csv", "trainer_state.json", "scalars.json")
 NOT_SCORES = {"epoch", "step", "iter", "time", "loss", "lr", "memory", "data_time", "grad_norm"}
 """Names that no list of metrics needs."""
-Entries = Sequence[Mapping[str, Any]]
 
 
-def find_logs(root: Path) -> list[Path]:
-    """Return the logs below a folder."""
-    return sorted(path for name in LOGS for path in root.rglob(name) if path.parent != root)
+class RunLog(NamedTuple):
+    """A log of a run."""
+
+    method: str
+    seed: str
+    path: Path
+    entries: Entries
 
 
-def read_logs(root: Path, request: ScoreRequest) -> ScoreRows:
-    """Return the last value of the requested metric of each run.
-
-    Raises:
-        ScoresError: with each log that cannot be read, or has no such metric.
-    """
-    runs: dict[tuple[str, str], list[tuple[Path, Entries]]] = {}
-    problems, names = list[str](), dict[str, None]()
-    for path in find_logs(root):
-        method, *rest = path.relative_to(root).parts[:-1]
-        try:
-            entries = _read_entries(path)
-        except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, TableError) as error:
-            problems.append(f"{path} must be a log as its trainer writes it, and is not: {error}")
-            continue
-        names |= dict.fromkeys(name for entry in entries for name in entry)
-        runs.setdefault((method, rest[0] if rest else "1"), []).append((path, entries))
-    metric = request.metric
-    if metric is None or metric not in names:
-        choices = [name for name in names if name.rpartition("/")[2].casefold() not in NOT_SCORES]
-        near = "" if metric is None else suggest_correction(metric, choices)
-        got = "none" if metric is None else repr(metric)
-        choice = f"there are {abbreviate_names(choices, most=8)}"
-        problems.append(f"--metric must name a logged value, got {got}{near}; {choice}")
-        raise ScoresError(str(root), problems)
-    rows = []
-    for (method, seed), logs in runs.items():
-        values = [value for _, entries in _keep_last(logs) if (value := _get_last(entries, metric)) is not None]
-        if len(values) == 1 and math.isfinite(values[0]):
-            rows.append((method, seed, values[0]))
-        elif len(values) == 1:
-            step = "a run that diverged gets the score that it is worth"
-            problems.append(f"run {method}/{seed} must end with a finite {metric}, got {values[0]}; {step}")
-        else:
-            count = f"{len(values)} logs have it" if values else "none of its logs has it"
-            paths = join_words([str(path) for path, _ in logs[:3]])
-            problems.append(f"run {method}/{seed} must have one log with {metric!r}, and {count}: {paths}")
-    if problems:
-        raise ScoresError(str(root), problems)
-    note = (
-        f"The score of a run is the last value of {metric} in its log. If that is of validation images that chose "
-        "anything, judge test scores in its place."
-    )
-    methods, seeds, scores = zip(*rows, strict=True)
-    return ScoreRows({"method": methods, "seed": seeds, metric: scores}, str(root), notes=(note,), metric=metric)
+def _read_csv(path: Path) -> Entries:
+    table = parse_table(decode_text(path.read_bytes()))
+    names = [name.strip() for name in table.names]
+    return [dict(zip(names, cells, strict=True)) for _, cells in table.rows]
 
 
-def _keep_last(logs: list[tuple[Path, Entries]]) -> list[tuple[Path, Entries]]:
-    """Return one log of several checkpoints of a Hugging Face training: that with the most entries."""
-    states = [log for log in logs if log[0].name == "trainer_state.json"]
-    others = [log for log in logs if log[0].name != "trainer_state.json"]
-    return [*others, *([max(states, key=lambda log: len(log[1]))] if states else [])]
+def _read_trainer_state(path: Path) -> Entries:
+    return _check_entries(json.loads(decode_text(path.read_bytes()))["log_history"])
 
 
-def _get_last(entries: Entries, metric: str) -> float | None:
-    """Return the last value; NaN where the training ended with that, and not an earlier one."""
-    values = (_parse_number(entry.get(metric)) for entry in reversed(entries))
-    return next((value for value in values if value is not None), None)
-
-
-def _parse_number(value: Any) -> float | None:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
-
-
-def _read_entries(path: Path) -> Entries:
-    text = decode_text(path.read_bytes())
-    if path.suffix == ".csv":
-        table = parse_table(text)
-        names = [name.strip() for name in table.names]
-        return [dict(zip(names, cells, strict=True)) for _, cells in table.rows]
-    if path.name == "trainer_state.json":
-        return _check_entries(json.loads(text)["log_history"])
-    return _check_entries([json.loads(line) for line in text.splitlines() if line.strip()])
+def _read_json_lines(path: Path) -> Entries:
+    return _check_entries([json.loads(line) for line in decode_text(path.read_bytes()).splitlines() if line.strip()])
 
 
 def _check_entries(entries: Any) -> Entries:
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ValueError("its entries must be objects")
     return entries
+
+
+READERS: Mapping[str, Callable[[Path], Entries | LoggedRun]] = {
+    "metrics.csv": _read_csv,
+    "results.csv": _read_csv,
+    "trainer_state.json": _read_trainer_state,
+    "scalars.json": _read_json_lines,
+    "events.out.tfevents.*": read_scalars,
+    "run-*.wandb": read_offline_run,
+}
+"""Pattern of a log's name → what reads it."""
+
+
+def find_logs(root: Path) -> list[tuple[Path, str]]:
+    """Return the logs below a folder, each with its pattern in `READERS`; of TensorBoard's one for each folder."""
+    logs = sorted((path, name) for name in READERS for path in root.rglob(name) if path.parent != root)
+    folders = {path.parent: path for path, name in reversed(logs) if name.startswith("events")}
+    return [(path, name) for path, name in logs if folders.get(path.parent, path) == path or name[0] != "e"]
+
+
+def read_logs(root: Path, request: ScoreRequest) -> ScoreRows:
+    """Return the value of the requested metric of each run.
+
+    Raises:
+        ScoresError: with each log that cannot be read, or has no such metric.
+        UsageError: if a package that reads a log is not installed, or `--at` is none.
+    """
+    logs, problems, lacking = list[RunLog](), list[str](), dict[str, LoggedRun]()
+    for path, name in find_logs(root):
+        try:
+            log = READERS[name](path)
+        except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, TableError) as error:
+            problems.append(f"{path} must be a log as its trainer writes it, and is not: {error}")
+            continue
+        method, *rest = path.relative_to(root).parts[:-1]
+        run = log if isinstance(log, LoggedRun) else LoggedRun(str(path), {}, log)
+        is_folder_of_runs = run.config and (not rest or method == "wandb")
+        if "method" in request.columns or is_folder_of_runs:
+            method, seed = _read_config(run, request, lacking)
+        else:
+            seed = rest[0] if rest and rest[0] != "wandb" else "1"
+        logs.append(RunLog(method, seed, path, run.entries))
+    return _make_rows(str(root), logs, request, [*problems, *_format_lacking(lacking)])
+
+
+def read_wandb_project(project: str, where: Mapping[str, str], request: ScoreRequest) -> ScoreRows:
+    """Return the value of the requested metric of each run of ENTITY/PROJECT.
+
+    Raises:
+        ScoresError: with each run that has no method, or no such metric.
+        UsageError: if wandb is not installed or does not answer, or `--at` is none.
+    """
+    choice, lacking = parse_choice(request.at, request.metric), dict[str, LoggedRun]()
+    metrics = [name for name in (request.metric, choice.name) if name is not None]
+    logs = []
+    for run in read_project(project, metrics, where):
+        method, seed = _read_config(run, request, lacking)
+        logs.append(RunLog(method, seed, Path(run.name), run.entries))
+    problems = [] if logs else ["a project must have runs, with those that --where leaves, got none"]
+    return _make_rows(f"wandb:{project}", logs, request, [*problems, *_format_lacking(lacking)])
+
+
+def _read_config(run: LoggedRun, request: ScoreRequest, lacking: dict[str, LoggedRun]) -> tuple[str, str]:
+    """Return method and seed of a run by its config; without a seed there, each run is a training of its own."""
+    key, seed = (request.columns.get(name, name) for name in ("method", "seed"))
+    for name in (key, *([seed] if "seed" in request.columns else [])):
+        if name not in run.config:
+            lacking[name] = run
+    return str(run.config.get(key, "")), str(run.config.get(seed, run.name))
+
+
+def _format_lacking(lacking: Mapping[str, LoggedRun]) -> list[str]:
+    problems = []
+    for name, run in lacking.items():
+        keys = [key for key in run.config if not key.startswith("_")]
+        got = abbreviate_names(keys, most=8) if keys else "none"
+        problems.append(
+            f"each run must have {name!r} in its config, got the keys {got} of {run.name}"
+            f"{suggest_correction(name, keys)}; --column method=KEY names the key of the method, --column seed=KEY "
+            "that of the seed"
+        )
+    return problems
+
+
+def _make_rows(source: str, logs: Sequence[RunLog], request: ScoreRequest, problems: list[str]) -> ScoreRows:
+    metric, choice = request.metric, parse_choice(request.at, request.metric)
+    is_named = all(log.method for log in logs)
+    names = dict.fromkeys(name for log in logs for entry in log.entries for name in entry)
+    choices = [name for name in names if name.rpartition("/")[2].casefold() not in NOT_SCORES and name[:1] != "_"]
+    for option, name in (("--metric", metric), ("--at", choice.name if choice.kind in ("best", "lowest") else None)):
+        if (name is None and option == "--metric") or (name is not None and name not in names):
+            is_named = False
+            near = "" if name is None else suggest_correction(name, choices)
+            got = "none" if name is None else repr(name)
+            problems.append(
+                f"{option} must name a logged value, got {got}{near}; there are {abbreviate_names(choices, most=8)}"
+            )
+    if metric is None or not is_named:
+        raise ScoresError(source, problems)
+    runs: dict[tuple[str, str], list[RunLog]] = {}
+    for log in logs:
+        runs.setdefault((log.method, log.seed), []).append(log)
+    rows = []
+    for (method, seed), of_run in runs.items():
+        values = [value for log in _keep_last(of_run) if (value := choice.find_value(log.entries, metric)) is not None]
+        if len(values) == 1 and math.isfinite(values[0]):
+            rows.append((method, seed, values[0]))
+        elif len(values) == 1:
+            end = "end with" if choice.kind == "last" else "have there"
+            step = "a run that diverged gets the score that it is worth"
+            problems.append(f"run {method}/{seed} must {end} a finite {metric}, got {values[0]}; {step}")
+        else:
+            count = f"{len(values)} logs have it" if values else "none of its logs has it"
+            at = "" if choice.kind == "last" else f" ({choice})"
+            paths = join_words([str(log.path) for log in of_run[:3]])
+            problems.append(f"run {method}/{seed} must have one log with {metric!r}{at}, and {count}: {paths}")
+    if problems:
+        raise ScoresError(source, problems)
+    methods, seeds, scores = zip(*rows, strict=True)
+    method_name, seed_name = (request.columns.get(key, key) for key in ("method", "seed"))
+    columns = {method_name: methods, seed_name: seeds, metric: scores}
+    return ScoreRows(columns, source, notes=(_format_note(metric, choice),), metric=metric)
+
+
+def _format_note(metric: str, choice: RowChoice) -> str:
+    if choice.kind in ("best", "lowest"):
+        return f"The score of a run is its {metric} at {choice}. If both are of the same images, that chose on them."
+    return (
+        f"The score of a run is {choice} of {metric} in its log. If that is of validation images that chose "
+        "anything, judge test scores in its place."
+    )
+
+
+def _keep_last(logs: list[RunLog]) -> list[RunLog]:
+    """Return one log of several checkpoints of a Hugging Face training: that with the most entries."""
+    states = [log for log in logs if log.path.name == "trainer_state.json"]
+    others = [log for log in logs if log.path.name != "trainer_state.json"]
+    return [*others, *([max(states, key=lambda log: len(log.entries))] if states else [])]

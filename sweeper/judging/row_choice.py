@@ -1,0 +1,101 @@
+"""Which row of a training's log has its score: the last, that of a step, or the best by another, validation, metric."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sweeper.core.errors import UsageError
+
+Entries = Sequence[Mapping[str, Any]]
+"""Rows of a log in their order: name → value."""
+STEPS = ("step", "_step", "global_step", "Step", "iter", "epoch")
+"""Names under which logs have the step; the first that a row has counts."""
+_STEP = re.compile(r"(?:(?P<name>\w+)=)?(?P<step>\d+)")
+_BEST = re.compile(r"(?P<way>best|lowest):(?P<metric>.+)")
+_TEST = re.compile(r"(^|[^a-z])test", re.IGNORECASE)
+_LOWER = re.compile(r"loss|error|hd95|hausdorff|distance", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class RowChoice:
+    """Rule that picks a row."""
+
+    kind: Literal["last", "step", "best", "lowest"] = "last"
+    step: int = 0
+    name: str | None = None
+    """Of `step` the name, or None for the first of `STEPS`; of `best` and `lowest` the metric that decides."""
+
+    def find_value(self, entries: Entries, metric: str) -> float | None:
+        """Return the metric's value at the chosen row; NaN where the training had that there, None where no value."""
+        if self.kind == "step":
+            entries = [entry for entry in entries if self._is_at(entry, self.step, self.name)]
+        elif self.kind != "last":
+            entries = self._find_best(entries)
+        values = (parse_number(entry.get(metric)) for entry in reversed(entries))
+        return next((value for value in values if value is not None), None)
+
+    def _find_best(self, entries: Entries) -> Entries:
+        """Return the rows of the step at which the deciding metric is best, the row itself last."""
+        sign = -1 if self.kind == "lowest" else 1
+        rated = [(sign * value, entry) for entry in entries if math.isfinite(value := self._rate(entry))]
+        if not rated:
+            return []
+        best = max(rated, key=lambda pair: pair[0])[1]
+        name = next((name for name in STEPS if name in best), None)
+        step = None if name is None else parse_number(best[name])
+        same = [entry for entry in entries if step is not None and self._is_at(entry, step, name)]
+        return [*same, best]
+
+    def _rate(self, entry: Mapping[str, Any]) -> float:
+        value = parse_number(entry.get(self.name or ""))
+        return math.nan if value is None else value
+
+    @staticmethod
+    def _is_at(entry: Mapping[str, Any], step: float, name: str | None) -> bool:
+        key = name or next((key for key in STEPS if parse_number(entry.get(key)) is not None), "")
+        return parse_number(entry.get(key)) == step
+
+    def __str__(self) -> str:
+        if self.kind == "last":
+            return "the last value"
+        if self.kind == "step":
+            return f"the value at {self.name or 'step'} {self.step}"
+        return f"the row where {self.name} is {'highest' if self.kind == 'best' else 'lowest'}"
+
+
+def parse_choice(text: str | None, metric: str | None) -> RowChoice:
+    """Return the rule of `--at`: `last`, a step (`5000`, `epoch=50`), `best:METRIC` or `lowest:METRIC`.
+
+    Raises:
+        UsageError: if it is none, or would choose by the test metric.
+    """
+    if text is None or text == "last":
+        return RowChoice()
+    if match := _STEP.fullmatch(text):
+        return RowChoice("step", int(match["step"]), match["name"])
+    match = _BEST.fullmatch(text)
+    if match is None:
+        raise UsageError(
+            "--at must be last, a step (5000, epoch=50), best:METRIC (its highest) or lowest:METRIC, as of a loss, "
+            f"got {text!r}"
+        )
+    if match["metric"] == metric or _TEST.search(match["metric"]):
+        raise UsageError(
+            f"--at must choose by a metric of validation images, got {match['metric']!r}: the best by what judges is a "
+            "choice on the test images, and higher for that alone; name a validation metric, or take --at last"
+        )
+    if match["way"] == "best" and _LOWER.search(match["metric"]):
+        raise UsageError(f"best:METRIC takes the highest value, got {match['metric']}; --at lowest:{match['metric']}")
+    return RowChoice("best" if match["way"] == "best" else "lowest", name=match["metric"])
+
+
+def parse_number(value: Any) -> float | None:
+    """Return a number, None for what is none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
