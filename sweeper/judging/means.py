@@ -30,6 +30,7 @@ from sweeper.core.text import join_words, suggest_correction
 from sweeper.evidence.intervals import Floats, ImageTable
 from sweeper.judging.rows import ScoreRequest, ScoreRows, ScoresError, abbreviate_names, format_rows, read_numbers
 from sweeper.judging.score_table import MOST_CELLS, MOST_METHODS, ScoreTable
+from sweeper.judging.table_traps import describe_alike, find_alike
 
 SdOver = Literal["images", "seeds"]
 MEANS_KEYS = ("mean", "sd", "n", "sd_over")
@@ -172,6 +173,7 @@ def _read_means(scores: ScoreRows, request: ScoreRequest, problems: list[str]) -
             f"each method must have one row, got several of {abbreviate_names(again)}; judge one class, data set or "
             "metric at a time"
         )
+    problems += describe_alike("method", find_alike(list(dict.fromkeys(methods))))
     if not 2 <= len(methods) <= MOST_METHODS:
         problems.append(f"2 to {MOST_METHODS} methods must be compared, got {len(methods)}")
     if request.baseline is not None and request.baseline not in methods:

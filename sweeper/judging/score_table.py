@@ -25,6 +25,7 @@ from sweeper.core.text import format_count, join_words, suggest_correction
 from sweeper.evidence.intervals import Floats, ImageTable, make_image_table
 from sweeper.evidence.replicates import count_few_groups
 from sweeper.judging.rows import SHOWN, Rows, ScoreRequest, ScoreRows, ScoresError, abbreviate_names, format_rows
+from sweeper.judging.table_traps import find_traps
 
 Ints = npt.NDArray[np.intp]
 
@@ -92,13 +93,17 @@ def make_score_table(scores: ScoreRows, request: ScoreRequest) -> ScoreTable:
         )
     if not 0.5 <= request.level < 1:
         rows.problems.append(f"the level must be at least 0.5 and below 1, got {request.level:g}")
-    if rows.problems:
+    if rows.numbers.shape[1]:
+        rows.problems += find_traps(rows, lower_is_better=request.lower_is_better)
+    is_named = all((rows.keys[key] != "").all() for key in ("method", "seed", "image", "class") if key in rows.keys)
+    if rows.problems and not (rows.numbers.shape[1] and is_named):
         raise ScoresError(source, rows.problems)
+    rows.numbers = np.nan_to_num(rows.numbers) if rows.problems else rows.numbers  # only what else is wrong is sought
     if rows.folds is not None:
         request = replace(request, paired_seeds=True)  # of one fold all have the same images
     cells = _RunCells(rows, request)
-    if cells.problems:
-        raise ScoresError(source, cells.problems)
+    if problems := [*rows.problems, *cells.problems]:
+        raise ScoresError(source, problems)
     values = cells.make_table()
     alone = cells.explain_single_image()
     margin, problem = _resolve_margin(rows, request)
@@ -230,7 +235,8 @@ class _RunCells:
         again = np.flatnonzero(times > 1)
         if len(again):
             keys = [key for key in ("method", "seed", "image", "class") if self.rows.has_column(key)]
-            hint = "" if self.rows.has_column("seed") else "; if they are several trainings, add a column `seed`"
+            several = "; if they are several trainings, add a column `seed`"
+            hint = "; leave all but one out" if self.rows.has_column("seed") else several
             self.problems.append(f"{format_rows(again)}: several rows for the same {join_words(keys)}{hint}")
 
     def _find_missing(self, cells: Ints, pairs: Ints, *, leave_out: bool) -> None:

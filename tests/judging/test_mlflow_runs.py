@@ -152,7 +152,7 @@ def test_the_command_takes_runs_and_says_what_it_left_out(uri: str, sweeper: Swe
     [
         ("mlflow:losses", "sqlite:///nowhere.db", "got sqlite:///nowhere.db: no such file"),
         ("mlflow:losses", "sqlite:///scores.csv", "must be an MLflow store, got sqlite:///scores.csv: "),
-        ("scores.csv", TRACKING, "--where is for `mlflow:EXPERIMENT`, got scores.csv"),
+        ("scores.csv", TRACKING, "--where is for `mlflow:EXPERIMENT` and `wandb:ENTITY/PROJECT`, got scores.csv"),
     ],
 )
 def test_what_is_no_store_is_refused(uri: str, source: str, tracking_uri: str, words: str) -> None:

@@ -1,0 +1,117 @@
+"""Slips in a table of scores that no single row shows: names that are nearly one, units that mix, codes of failure."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from sweeper.core.text import join_words
+from sweeper.evidence.intervals import Floats
+from sweeper.judging.rows import Rows, abbreviate_names, format_rows
+
+_BETWEEN_LETTERS = re.compile(r"(?<=[^\W\d_])[\s_-]+(?=[^\W\d_])")
+_ENDINGS = re.compile(r"\.(nii\.gz|nii|nrrd|mha|tiff?|png|jpe?g|bmp|npy|npz)$")
+_SUMMARIES = {"mean", "average", "avg", "std", "sd", "median", "total", "overall", "summary", "macro avg"}
+_CODES = (-1.0, -99.0, -999.0, -9999.0)
+"""Numbers that stand for "failed" where scores are from 0 to 1."""
+
+
+def find_traps(rows: Rows, *, lower_is_better: bool) -> Iterator[str]:
+    """Yield the slips of a table whose columns could be read."""
+    for key in ("method", "image", "class"):
+        if key in rows.keys:
+            names = list(dict.fromkeys(rows.keys[key].tolist()))
+            alike = find_alike(names)
+            if key == "image":
+                alike = [pair for pair in alike if not _are_in_one_run(rows, pair)]
+            yield from describe_alike(key, alike)
+    if "image" in rows.keys and not rows.of_counts:
+        images = np.char.lower(rows.keys["image"])
+        summaries = np.flatnonzero(np.isin(images, list(_SUMMARIES)))
+        if len(summaries) and len(set(images)) > 2:
+            yield (
+                f"{format_rows(summaries)}: each row must be of one image, got {str(images[summaries[0]])!r}, "
+                "which looks like a summary of others; leave such rows out"
+            )
+    if not rows.of_counts:
+        yield from _find_codes(rows.numbers[0])
+        if not lower_is_better:
+            yield from _find_mixed_units(rows)
+
+
+def find_alike(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return the names that differ only by case, blanks, _ or - between letters, or the ending of a file."""
+    by_plain: dict[str, list[str]] = {}
+    for name in names:
+        plain = _ENDINGS.sub("", unicodedata.normalize("NFKC", name).casefold().strip())
+        by_plain.setdefault(" ".join(_BETWEEN_LETTERS.sub("", plain).replace("_", " ").split()), []).append(name)
+    return [tuple(each) for each in by_plain.values() if len(each) > 1]
+
+
+def describe_alike(key: str, alike: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    """Yield the problem of such names."""
+    if alike:
+        what = "a test image" if key == "image" else f"a {key}"
+        pairs = abbreviate_names([join_words([*map(repr, pair)]) for pair in alike])
+        yield (
+            f"the name of {what} must be written in one way, got {pairs}; write them alike, or where they are not the "
+            "same, with names that differ in more than case, blanks and endings"
+        )
+
+
+def _are_in_one_run(rows: Rows, names: tuple[str, ...]) -> bool:
+    """Return whether a run has several of these images, which are then not the same."""
+    is_one = np.isin(rows.keys["image"], names)
+    runs = zip(
+        *(rows.keys[key][is_one].tolist() for key in ("method", "seed", "class") if key in rows.keys), strict=True
+    )
+    seen: dict[tuple[str, ...], set[str]] = {}
+    for run, image in zip(runs, rows.keys["image"][is_one].tolist(), strict=True):
+        seen.setdefault(run, set()).add(image)
+    return any(len(images) > 1 for images in seen.values())
+
+
+def _find_codes(scores: Floats) -> Iterator[str]:
+    finite_scores = scores[np.isfinite(scores)]
+    is_code = np.isin(scores, _CODES)
+    rest = finite_scores[~np.isin(finite_scores, _CODES)]
+    if is_code.any() and len(rest) and rest.min() >= 0 and rest.max() <= 1:
+        yield (
+            f"{format_rows(np.flatnonzero(is_code))}: got {scores[is_code][0]:g} where all other scores lie within 0 "
+            "to 1, which looks like a code of failure; a run that failed gets the score that it is worth"
+        )
+
+
+def _find_mixed_units(rows: Rows) -> Iterator[str]:
+    """Find runs, or rows, from 0 to 1 next to others that are per cent: 100 times as much is what the others have."""
+    scores = rows.numbers[0]
+    finite_scores = scores[np.isfinite(scores)]
+    if not len(finite_scores) or finite_scores.min() < 0 or not 1.5 < finite_scores.max() <= 100:
+        return
+    of_run = np.zeros(len(scores), dtype=np.intp)
+    for key in ("method", "seed"):
+        if key in rows.keys:
+            names, code = np.unique(rows.keys[key], return_inverse=True)
+            of_run = of_run * len(names) + code
+    is_share = np.zeros(len(scores), dtype=bool)
+    largest = np.full(of_run.max() + 1, -np.inf)
+    finite = np.flatnonzero(np.isfinite(scores))
+    np.maximum.at(largest, of_run[finite], scores[finite])
+    if (largest > 1).any() and (largest <= 1).any():
+        others = np.median(scores[finite][largest[of_run[finite]] > 1])
+        is_share = (largest[of_run] <= 1) & (100 * largest[of_run] >= others / 2)
+    if not is_share.any():
+        between = (scores > 0) & (scores <= 1)
+        above = finite_scores[finite_scores > 1]
+        if between.any() and 100 * scores[between].min() >= above.min() and 100 * scores[between].max() <= above.max():
+            is_share = between
+    if is_share.any():
+        small, large = scores[is_share][0], finite_scores[finite_scores > 1][0]
+        fewer = is_share if 2 * is_share.sum() <= len(scores) else np.isfinite(scores) & (scores > 1)
+        yield (
+            f"{format_rows(np.flatnonzero(fewer))}: scores must have one unit, got {small:g} next to {large:g}, shares "
+            "of 1 and per cent; multiply the ones by 100, or divide the others"
+        )

@@ -1,0 +1,113 @@
+"""Slips in a table that no single row shows: each is refused with its rows; honest tables that look alike are not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sweeper.judging.judgement import judge_scores
+from sweeper.judging.rows import ScoreRequest, ScoreRows, ScoresError
+from sweeper.judging.table_traps import find_alike
+
+Row = tuple[str, int, str, Any]
+ROWS: list[Row] = [
+    (method, seed, f"img{image}", base + 0.01 * seed + 0.004 * image * (1 + (method == "b")))
+    for method, base in (("a", 0.8), ("b", 0.6))
+    for seed in range(3)
+    for image in range(5)
+]
+
+
+def find_problems(rows: list[Row], **options: Any) -> str:
+    """Return the problems of a table, one a line; empty if it is judged."""
+    columns = dict(zip(("method", "seed", "image", "score"), zip(*rows, strict=True), strict=True))
+    try:
+        judge_scores(ScoreRows(columns, "a table"), ScoreRequest(**options))
+    except ScoresError as error:
+        return "\n".join(error.problems)
+    return ""
+
+
+def change(at: dict[int, Any]) -> list[Row]:
+    return [(*row[:3], at[place](row[3]) if place in at else row[3]) for place, row in enumerate(ROWS)]
+
+
+def rename(method: dict[int, str]) -> list[Row]:
+    return [(method.get(place, row[0]), *row[1:]) for place, row in enumerate(ROWS)]
+
+
+def test_the_honest_table_is_judged() -> None:
+    assert not find_problems(ROWS)
+
+
+def test_all_slips_are_in_one_list() -> None:
+    rows = rename({0: "A"})
+    rows[3] = (*rows[3][:3], "failed")
+    rows[5] = (*rows[5][:3], 81.0)
+    text = find_problems([*rows, rows[1]])
+    assert text.count("\n") == 4
+    for expected in (
+        "row 4: no finite number, got 'failed'",
+        "the name of a method must be written in one way, got 'A' and 'a'",
+        "row 6: scores must have one unit",
+        "rows 2 and 31: several rows for the same method, seed and image; leave all but one out",
+        "are missing that other runs have",
+    ):
+        assert expected in text
+
+
+@pytest.mark.parametrize(
+    ("names", "is_one"),
+    [
+        (("dice ce", "dice  ce"), True),
+        (("dice ce", "dice\u00a0ce"), True),
+        (("Dice_CE", "dice-ce"), True),
+        (("U Net", "unet"), True),
+        (("img1.png", "IMG1"), True),
+        (("gamma -1", "gamma 1"), False),
+        (("lr1-0", "lr10"), False),
+        (("unet", "unet++"), False),
+        (("case_1", "case_11"), False),
+    ],
+)
+def test_names_that_are_nearly_one(names: tuple[str, ...], is_one: bool) -> None:
+    assert bool(find_alike(names)) is is_one
+
+
+def test_images_of_another_spelling_are_named_where_they_are_the_same_ones() -> None:
+    other = [(m, s, f"{image}.PNG" if m == "b" else image, x) for m, s, image, x in ROWS]
+    assert "the name of a test image must be written in one way, got 'img0' and 'img0.PNG'" in find_problems(other)
+    both = [row for m, s, i, x in ROWS for row in ((m, s, i, x), (m, s, i.upper(), x - 0.01))]
+    assert not find_problems(both)  # each run has both, so that they are two
+
+
+@pytest.mark.parametrize("margin", [None, 1.0])
+def test_a_run_in_shares_of_one_next_to_per_cent_is_refused(margin: float | None) -> None:
+    text = find_problems(change(dict.fromkeys(range(15, 30), lambda x: 100 * x)), margin=margin)
+    assert "scores must have one unit, got 0.8 next to 60, shares of 1 and per cent" in text
+    few = find_problems(change(dict.fromkeys((3, 17), lambda x: 100 * x)), margin=margin)
+    assert "rows 4 and 18: scores must have one unit" in few
+
+
+def test_small_scores_in_per_cent_and_distances_are_no_mixed_units() -> None:
+    percent = change(dict.fromkeys(range(30), lambda x: 100 * x))
+    for low in (0.0, 0.3, 1.0):  # an image on which a method failed
+        assert not find_problems([*percent[:4], (*percent[4][:3], low), *percent[5:]], margin=1.0)
+    collapsed = [(*row[:3], 0.1 + 0.01 * place if row[0] == "b" else row[3]) for place, row in enumerate(percent)]
+    assert not find_problems(collapsed, margin=1.0)
+    distances = change({place: lambda x: 90 * x for place in range(15, 30)})
+    assert not find_problems(distances, margin=1.0, lower_is_better=True)
+
+
+@pytest.mark.parametrize("code", [-1, -999])
+def test_a_code_of_failure_is_no_score(code: int) -> None:
+    assert f"row 4: got {code} where all other scores lie within 0 to 1" in find_problems(
+        change({3: lambda _: code}), margin=0.01
+    )
+    assert not find_problems(change({place: lambda x: x - 1 for place in range(30)}), margin=0.01)  # all below 0
+
+
+def test_a_row_of_means_is_no_image() -> None:
+    more: list[Row] = [(method, seed, "Mean", 0.7) for method in "ab" for seed in range(3)]
+    assert "rows 31, 32, 33 and 3 more: each row must be of one image, got 'mean'" in find_problems([*ROWS, *more])
