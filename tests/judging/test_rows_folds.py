@@ -74,6 +74,17 @@ def test_scores_of_folds_have_the_corrected_resampled_interval(rotations: int, f
     assert gap.se_seed == pytest.approx(error)
 
 
+@pytest.mark.parametrize(("rotations", "folds"), [(1, 5), (1, 10), (3, 5), (10, 10)])
+def test_the_corrected_interval_is_that_of_an_independent_implementation(rotations: int, folds: int) -> None:
+    correlated = pytest.importorskip("baycomp.single", reason="needs the extra `oracles`").CorrelatedTTest
+    frame = of_folds(rotations, folds)
+    gap = sweeper.judge(frame).document.comparisons[0]
+    by = frame.pivot(index=["seed", "fold"], columns="method", values="score")
+    posterior = correlated(by["b"].to_numpy(), by["a"].to_numpy(), runs=rotations)
+    half = stats.t.ppf(0.975, posterior.df) * math.sqrt(posterior.var)
+    assert (gap.ci_low, gap.ci_high) == pytest.approx((posterior.mean - half, posterior.mean + half), abs=1e-12)
+
+
 def test_a_single_rotation_needs_no_column_of_seeds_and_says_what_it_assumes() -> None:
     frame = of_folds(1, 5).drop(columns="seed")
     found = sweeper.judge(frame)
