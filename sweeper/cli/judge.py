@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sweeper.cli.options import CLAIM_CODES, VERDICT_CODES, SweeperCommand, add_json_option
 from sweeper.cli.settings_options import make_setting_option
 
+if TYPE_CHECKING:
+    from sweeper.judging.plan import PlanDocument
+
 
 @click.command(cls=SweeperCommand)
-@click.argument("scores")
+@click.argument("scores", required=False)
 @click.option("--metric", help="Column of the scores [score], metric of the runs, or miou or dice of tp, fp, fn.")
 @click.option("--baseline", help="Method that the others are measured against, and that is taken where it will do.")
 @click.option(
@@ -59,6 +62,12 @@ from sweeper.cli.settings_options import make_setting_option
     help="Check a claim: end with 0 where it holds, 4 where it is not shown, 5 where it is contradicted.",
 )
 @click.option("--plan", is_flag=True, help="Take the scores as a pilot: how many seeds and images would show --margin?")
+@click.option(
+    "--spread",
+    type=float,
+    metavar="SD",
+    help="With --plan and without SCORES: the standard deviation from one training to another.",
+)
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Write a report with a figure here.")
 @click.option(
     "--exit-code-by-verdict",
@@ -69,13 +78,14 @@ from sweeper.cli.settings_options import make_setting_option
 @add_json_option()
 def command(
     *,
-    scores: str,
+    scores: str | None,
     columns: tuple[str, ...],
     tracking_uri: str,
     where: tuple[str, ...],
     out: Path | None,
     by_verdict: bool,
     plan: bool,
+    spread: float | None,
     as_json: bool,
     **options: Any,
 ) -> int:
@@ -90,6 +100,17 @@ def command(
         raise click.UsageError(
             "--plan prints a plan and no judgement; leave out --claim, --out, --exit-code-by-verdict"
         )
+    if spread is not None:
+        if not plan or scores is not None or options["margin"] is None or options["paired_seeds"]:
+            raise click.UsageError(
+                "--spread needs --plan and --margin, and neither SCORES nor --paired-seeds: sweeper judge --plan "
+                f"--spread {spread:g} --margin 0.01"
+            )
+        from sweeper.judging.plan import plan_spread
+
+        return _print_plan(plan_spread(spread, options["margin"], options["level"]), as_json=as_json)
+    if scores is None:
+        raise click.UsageError("SCORES is needed: a table, a folder, mlflow:EXPERIMENT or wandb:ENTITY/PROJECT")
     if by_verdict and options["claim"] is not None:
         raise click.UsageError("--claim and --exit-code-by-verdict give other exit statuses; leave one out")
     from sweeper.judging.judgement import format_judgement, judge_scores
@@ -100,11 +121,9 @@ def command(
     runs = RunSelection(tracking_uri, dict(_parse_pair(text, "--where") for text in where))
     judgement = judge_scores(read_score_file(scores, request, runs), request)
     if plan:
-        from sweeper.judging.plan import format_plan, plan_experiment
+        from sweeper.judging.plan import plan_experiment
 
-        planned = plan_experiment(judgement)
-        click.echo(json.dumps(planned.document, indent=2, allow_nan=False) if as_json else format_plan(planned))
-        return 0
+        return _print_plan(plan_experiment(judgement), as_json=as_json)
     written = ""
     if out is not None:
         from sweeper.report.judgement import write_judgement
@@ -115,6 +134,13 @@ def command(
     if judgement.claim is not None:
         return CLAIM_CODES[judgement.claim.outcome]
     return VERDICT_CODES[judgement.verdict] if by_verdict else 0
+
+
+def _print_plan(planned: PlanDocument, *, as_json: bool) -> int:
+    from sweeper.judging.plan import format_plan
+
+    click.echo(json.dumps(planned.document, indent=2, allow_nan=False) if as_json else format_plan(planned))
+    return 0
 
 
 def _parse_renamed(columns: tuple[str, ...]) -> dict[str, str]:

@@ -80,12 +80,12 @@ class PlanDocument(Document):
     power: float
     level: float
     paired_seeds: bool
-    seeds: int
-    """Trainings of each method in the pilot: the fewest."""
+    seeds: int | None
+    """Trainings of each method in the pilot: the fewest; null = there is none, its spread was given (`--spread`)."""
     images: int | None
-    sd_low: float
-    """The true spread of trainings is at least this times the pilot's, with 97.5 %."""
-    sd_high: float
+    sd_low: float | None
+    """The true spread of trainings is at least this times the pilot's, with 97.5 %; null = there is no pilot."""
+    sd_high: float | None
     """At most this times."""
     pairs: tuple[PairPlan, ...]
 
@@ -109,34 +109,13 @@ def plan_experiment(judgement: Judgement) -> PlanDocument:
     images = int(units) if math.isfinite(units) else None
 
     def plan_pair(other: int) -> PairPlan:
-        gap = get_difference(contest, other, to)
-        now = (count_common_seeds(contest, other, to), units)
-
-        def has_power(count: float, at: float) -> bool:
-            return compute_power(gap, now, (count, at), table.margin, judgement.level, paired=contest.paired) >= POWER
-
-        return PairPlan(
-            first=contest.finalists[other].family,
-            second=contest.finalists[to].family,
-            difference=gap.estimate,
-            sd_seed=gap.se_seed * math.sqrt(now[0]),
-            sd_image=None if images is None else gap.se_image * math.sqrt(units),
-            detectable=find_detectable(gap, now, judgement.level, paired=contest.paired),
-            rows=tuple(
-                PlanRow(
-                    images=None if images is None else images * times,
-                    seeds=next((n for n in range(SHOWING, MOST_SEEDS + 1) if has_power(n, units * times)), None),
-                )
-                for times in (TIMES if images is not None else (1,))
-            ),
-            widths=tuple(
-                WidthRow(
-                    seeds=count,
-                    width=_compute_width(gap, now, (count, units), judgement.level, paired=contest.paired)[0],
-                    power=compute_power(gap, now, (count, units), table.margin, judgement.level, paired=contest.paired),
-                )
-                for count in SEEDS
-            ),
+        return _make_pair(
+            (contest.finalists[other].family, contest.finalists[to].family),
+            get_difference(contest, other, to),
+            (count_common_seeds(contest, other, to), units),
+            table.margin,
+            judgement.level,
+            paired=contest.paired,
         )
 
     return PlanDocument(
@@ -151,6 +130,79 @@ def plan_experiment(judgement: Judgement) -> PlanDocument:
         sd_low=_compute_spread_ratio(seeds - 1, 0.975),
         sd_high=_compute_spread_ratio(seeds - 1, 0.025),
         pairs=tuple(map(plan_pair, others)),
+    )
+
+
+def plan_spread(spread: float, margin: float, level: float) -> PlanDocument:
+    """Return how many seeds show a difference of the margin between two methods of a spread that is known beforehand.
+
+    Args:
+        spread: standard deviation of a method's score from one training to another, on the same images.
+        margin: the true difference, in the same unit.
+        level: of the intervals.
+
+    Raises:
+        UsageError: if spread or margin is not above 0.
+    """
+    for option, value in (("--spread", spread), ("--margin", margin)):
+        if not 0 < value < math.inf:
+            raise UsageError(f"{option} must be above 0, got {value:g}")
+    error = spread * math.sqrt(2 / SHOWING)
+    gap = Interval(estimate=0.0, low=-error, high=error, se_seed=error, se_image=0.0)
+    pair = _make_pair(("one method", "another"), gap, (SHOWING, math.inf), margin, level, paired=False)
+    return PlanDocument(
+        source=f"a spread of {spread:g}",
+        metric="score",
+        difference=margin,
+        power=POWER,
+        level=level,
+        paired_seeds=False,
+        seeds=None,
+        images=None,
+        sd_low=None,
+        sd_high=None,
+        pairs=(pair,),
+    )
+
+
+def _make_pair(
+    names: tuple[str, str],
+    gap: Interval,
+    now: tuple[float, float],
+    margin: float,
+    level: float,
+    *,
+    paired: bool,
+) -> PairPlan:
+    """Return the plan for two methods, from a difference that the numbers of seeds and images in `now` gave."""
+    units = now[1]
+    images = int(units) if math.isfinite(units) else None
+
+    def get_power(seeds: float, at: float) -> float:
+        return compute_power(gap, now, (seeds, at), margin, level, paired=paired)
+
+    return PairPlan(
+        first=names[0],
+        second=names[1],
+        difference=gap.estimate,
+        sd_seed=gap.se_seed * math.sqrt(now[0]),
+        sd_image=None if images is None else gap.se_image * math.sqrt(units),
+        detectable=find_detectable(gap, now, level, paired=paired),
+        rows=tuple(
+            PlanRow(
+                images=None if images is None else images * times,
+                seeds=next((n for n in range(SHOWING, MOST_SEEDS + 1) if get_power(n, units * times) >= POWER), None),
+            )
+            for times in (TIMES if images is not None else (1,))
+        ),
+        widths=tuple(
+            WidthRow(
+                seeds=count,
+                width=_compute_width(gap, now, (count, units), level, paired=paired)[0],
+                power=get_power(count, units),
+            )
+            for count in SEEDS
+        ),
     )
 
 
@@ -234,8 +286,17 @@ def format_plan(document: PlanDocument) -> str:
             *(f"  {_format_images(row.images)}{_format_seeds(row.seeds)}" for row in pair.rows),
             "  width: "
             + ", ".join(f"± {row.width:.3g} with {row.seeds} seeds ({row.power:.0%})" for row in pair.widths),
-            f"  {format_count(document.seeds, 'seed')} as here: differences from {pair.detectable:.2g} on are seen",
+            f"  {format_count(document.seeds or SHOWING, 'seed')}{' as here' if document.seeds else ''}: differences "
+            f"from {pair.detectable:.2g} on are seen",
         ]
+    if document.seeds is None:
+        low, high = (_compute_spread_ratio(SHOWING - 1, share) for share in (0.975, 0.025))
+        lines += [
+            "",
+            "The spread is taken as given. Your data have one of their own: a pilot of three trainings knows it within "
+            f"{low:.2g} to {high:.2g} times (95 %).",
+        ]
+        return "\n".join(lines)
     lines += [
         "",
         f"The spread of {format_count(document.seeds, 'training')} is itself uncertain: the true one may be "

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from sweeper.core.errors import UsageError
 from sweeper.core.records import Interval
 from sweeper.judging.judgement import Judgement, judge_scores
-from sweeper.judging.plan import POWER, compute_power, find_detectable, format_plan, plan_experiment
+from sweeper.judging.plan import POWER, compute_power, find_detectable, format_plan, plan_experiment, plan_spread
 from sweeper.judging.rows import ScoreRequest, ScoreRows
 from tests.support.schemas import problems
 
@@ -114,3 +115,54 @@ def test_the_command_prints_the_plan(sweeper: Any, tmp_path: Path) -> None:
     assert status == 0 and json.loads(out)["schema"] == "sweeper.plan/1"
     status, _, error = sweeper("judge", "pilot.csv", "--plan", "--claim", "a > b")
     assert status == 2 and "--plan prints a plan and no judgement" in error
+
+
+def test_seeds_of_a_given_spread_are_those_of_a_t_test() -> None:
+    """Unpaired, of one spread: power of Student's test by the noncentral t, with the judgement's critical value."""
+    document = plan_spread(0.012, 0.02, 0.95)
+    (pair,) = document.pairs
+    assert (document.seeds, document.sd_low, pair.sd_seed) == (None, None, pytest.approx(0.012 * math.sqrt(2)))
+
+    def power(n: int) -> float:
+        ratio = 0.02 / (0.012 * math.sqrt(2 / n))
+        return float(stats.nct.sf(stats.t.ppf(0.975, n - 1), 2 * (n - 1), ratio))
+
+    assert pair.rows[0].seeds == next(n for n in range(3, 100) if power(n) >= POWER)
+    assert [row.power for row in pair.widths] == pytest.approx([power(row.seeds) for row in pair.widths])
+    assert not problems(document.document)
+    text = format_plan(document)
+    assert "within 0.52 to 6.3 times" in text and "3 seeds: differences from" in text
+
+
+@pytest.mark.slow
+def test_the_seeds_of_a_spread_have_the_promised_power() -> None:
+    seeds = plan_spread(0.012, 0.02, 0.95).pairs[0].rows[0].seeds or 0
+    rng, seen = np.random.default_rng(0), 0
+    for _ in range(1500):
+        scores = rng.normal([[0.5], [0.52]], 0.012, (2, seeds))
+        method, seed = np.indices(scores.shape).reshape(2, -1).tolist()
+        columns = {"method": [f"m{n}" for n in method], "seed": seed, "score": scores.ravel().tolist()}
+        row = judge_scores(ScoreRows(columns, "x"), ScoreRequest()).document.comparisons[0]
+        seen += row.first == "m1" and row.ci_low is not None and row.ci_low > 0
+    assert 0.76 <= seen / 1500 <= 0.88  # of whole seeds, the fewest that reach 80 %
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--spread", "0.01", "--margin", "0.01"), "--spread needs --plan and --margin"),
+        (("--plan", "--spread", "0.01"), "--spread needs --plan and --margin"),
+        (("pilot.csv", "--plan", "--spread", "0.01", "--margin", "0.01"), "neither SCORES nor --paired-seeds"),
+        (("--plan", "--spread", "-1", "--margin", "0.01"), "--spread must be above 0, got -1"),
+        ((), "SCORES is needed"),
+    ],
+)
+def test_a_spread_goes_without_a_pilot(sweeper: Any, words: tuple[str, ...], expected: str) -> None:
+    status, _, error = sweeper("judge", *words)
+    assert status == 2 and expected in error
+
+
+def test_the_command_plans_by_a_spread(sweeper: Any) -> None:
+    status, out, error = sweeper("judge", "--plan", "--spread", "0.012", "--margin", "0.02", "--json")
+    assert status == 0, error
+    assert json.loads(out)["pairs"][0]["rows"][0]["seeds"] == plan_spread(0.012, 0.02, 0.95).pairs[0].rows[0].seeds
