@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from sweeper.core.base import Record
 from sweeper.core.document import Document
+from sweeper.core.errors import UsageError
 from sweeper.core.records import Contest, Interval, Regret, Scope, Strength, Verdict
 from sweeper.core.text import fill_words, format_count, format_upper_bound, replace_minus
 from sweeper.evidence.action import choose_action
@@ -215,11 +216,13 @@ def judge_scores(scores: ScoreRows, request: ScoreRequest) -> Judgement:
 
     Raises:
         ScoresError: with all that is wrong with them.
-        UsageError: if the claim is none, or not about two of the methods.
+        UsageError: if the claim is none, or not about two of the methods, or an option of means is given for scores.
     """
     means = None
     if is_table_of_means(scores, request):
         table, means = make_means_table(scores, request)
+    elif request.sd_over is not None or request.correlation is not None:
+        raise UsageError("--sd-over and --correlation are for a table of means with a column `sd`; leave them out")
     else:
         table = make_score_table(scores, request)
     if table.folds is not None:

@@ -30,7 +30,7 @@ from sweeper.core.text import join_words, suggest_correction
 from sweeper.evidence.intervals import Floats, ImageTable
 from sweeper.judging.rows import ScoreRequest, ScoreRows, ScoresError, abbreviate_names, format_rows, read_numbers
 from sweeper.judging.score_table import MOST_CELLS, MOST_METHODS, ScoreTable
-from sweeper.judging.table_traps import describe_alike, find_alike
+from sweeper.judging.table_traps import describe_alike, find_alike, find_mixed_units
 
 SdOver = Literal["images", "seeds"]
 MEANS_KEYS = ("mean", "sd", "n", "sd_over")
@@ -219,7 +219,14 @@ def _check_means(means: _Means, over: SdOver, request: ScoreRequest, problems: l
         problems.append("--paired-seeds needs the score of each seed, and means have none; leave it out")
     if not 0.5 <= request.level < 1:
         problems.append(f"the level must be at least 0.5 and below 1, got {request.level:g}")
+    if not request.lower_is_better:
+        problems += find_mixed_units(means.mean, np.arange(len(means.mean)))
     is_share = means.mean.min() >= 0 and means.mean.max() <= 1
+    if is_share and not request.lower_is_better and len(wide := np.flatnonzero(means.sd > 0.75)):
+        problems.append(
+            f"{format_rows(wide)}: sd must be in the unit of the means, which lie within 0 to 1, got "
+            f"{means.sd[wide[0]]:g}"
+        )
     if request.margin is None and not is_share:
         problems.append(
             f"the means reach from {means.mean.min():g} to {means.mean.max():g}, so that the usual margin of 0.01 may "

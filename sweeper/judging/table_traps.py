@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from sweeper.core.text import join_words
 from sweeper.evidence.intervals import Floats
@@ -39,7 +40,7 @@ def find_traps(rows: Rows, *, lower_is_better: bool) -> Iterator[str]:
     if not rows.of_counts:
         yield from _find_codes(rows.numbers[0])
         if not lower_is_better:
-            yield from _find_mixed_units(rows)
+            yield from find_mixed_units(rows.numbers[0], _number_runs(rows))
 
 
 def find_alike(names: Sequence[str]) -> list[tuple[str, ...]]:
@@ -85,17 +86,25 @@ def _find_codes(scores: Floats) -> Iterator[str]:
         )
 
 
-def _find_mixed_units(rows: Rows) -> Iterator[str]:
-    """Find runs, or rows, from 0 to 1 next to others that are per cent: 100 times as much is what the others have."""
-    scores = rows.numbers[0]
-    finite_scores = scores[np.isfinite(scores)]
-    if not len(finite_scores) or finite_scores.min() < 0 or not 1.5 < finite_scores.max() <= 100:
-        return
-    of_run = np.zeros(len(scores), dtype=np.intp)
+def _number_runs(rows: Rows) -> npt.NDArray[np.intp]:
+    of_run = np.zeros(rows.numbers.shape[1], dtype=np.intp)
     for key in ("method", "seed"):
         if key in rows.keys:
             names, code = np.unique(rows.keys[key], return_inverse=True)
             of_run = of_run * len(names) + code
+    return of_run
+
+
+def find_mixed_units(scores: Floats, of_run: npt.NDArray[np.intp]) -> Iterator[str]:
+    """Yield that runs, or rows, have shares of 1 next to others in per cent: 100 times as much is what the others have.
+
+    Args:
+        scores: (rows,); higher is better.
+        of_run: (rows,) number of the run of each.
+    """
+    finite_scores = scores[np.isfinite(scores)]
+    if not len(finite_scores) or finite_scores.min() < 0 or not 1.5 < finite_scores.max() <= 100:
+        return
     is_share = np.zeros(len(scores), dtype=bool)
     largest = np.full(of_run.max() + 1, -np.inf)
     finite = np.flatnonzero(np.isfinite(scores))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from sweeper.core.errors import UsageError
 from sweeper.judging.judgement import Judgement, judge_scores
 from sweeper.judging.rows import ScoreRequest, ScoreRows, ScoresError
 from tests.support.schemas import problems
@@ -138,6 +139,9 @@ def test_all_that_is_wrong_is_in_one_list() -> None:
         ({"mean": [81.2, 80.1]}, {"sd_over": "images"}, "say with --margin"),
         ({}, {"sd_over": "images", "margin": 1.0}, "--margin must be above 0 and below 1, got 1"),
         ({}, {"sd_over": "images", "level": 0.2}, "the level must be at least 0.5"),
+        ({"mean": [81.2, 0.801]}, {"sd_over": "seeds", "margin": 0.5}, "row 2: scores must have one unit"),
+        ({"sd": [1.3, 1.1]}, {"sd_over": "seeds"}, "rows 1 and 2: sd must be in the unit of the means"),
+        ({"method": ["UNet", "U Net"]}, {"sd_over": "seeds"}, "the name of a method must be written in one way"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(change: dict[str, Any], options: dict[str, Any], expected: str) -> None:
@@ -154,6 +158,8 @@ def test_a_missing_n_is_asked_for_and_scores_of_seeds_are_no_means() -> None:
         "sd": [0.1] * 6,
     }
     assert judge(scores).means is None
+    with pytest.raises(UsageError, match="--sd-over and --correlation are for a table of means"):
+        judge(scores, sd_over="seeds")
 
 
 def test_rounded_means_are_said_to_be() -> None:
