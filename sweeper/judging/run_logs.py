@@ -68,13 +68,16 @@ READERS: Mapping[str, Callable[[Path], Entries | LoggedRun]] = {
     "run-*.wandb": read_offline_run,
 }
 """Pattern of a log's name → what reads it."""
+TRACKERS = {"events.out.tfevents.*", "run-*.wandb"}
+"""Patterns of logs that a trainer often writes besides a log of its own, which then counts."""
 
 
 def find_logs(root: Path) -> list[tuple[Path, str]]:
     """Return the logs below a folder, each with its pattern in `READERS`; of TensorBoard's one for each folder."""
     logs = sorted((path, name) for name in READERS for path in root.rglob(name) if path.parent != root)
     folders = {path.parent: path for path, name in reversed(logs) if name.startswith("events")}
-    return [(path, name) for path, name in logs if folders.get(path.parent, path) == path or name[0] != "e"]
+    kept = [(path, name) for path, name in logs if not name.startswith("events") or folders[path.parent] == path]
+    return sorted(kept, key=lambda log: log[1] in TRACKERS)
 
 
 def read_logs(root: Path, request: ScoreRequest) -> ScoreRows:
@@ -85,7 +88,11 @@ def read_logs(root: Path, request: ScoreRequest) -> ScoreRows:
         UsageError: if a package that reads a log is not installed, or `--at` is none.
     """
     logs, problems, lacking = list[RunLog](), list[str](), dict[str, LoggedRun]()
+    logged: dict[tuple[str, ...], set[str]] = {}
     for path, name in find_logs(root):
+        folder = path.relative_to(root).parts[:-1][:2]
+        if name in TRACKERS and folder in logged and request.metric in (None, *logged[folder]):
+            continue
         try:
             log = READERS[name](path)
         except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, TableError) as error:
@@ -93,6 +100,8 @@ def read_logs(root: Path, request: ScoreRequest) -> ScoreRows:
             continue
         method, *rest = path.relative_to(root).parts[:-1]
         run = log if isinstance(log, LoggedRun) else LoggedRun(str(path), {}, log)
+        if name not in TRACKERS:
+            logged.setdefault(folder, set()).update(key for entry in run.entries for key in entry)
         is_folder_of_runs = run.config and (not rest or method == "wandb")
         if "method" in request.columns or is_folder_of_runs:
             method, seed = _read_config(run, request, lacking)

@@ -105,3 +105,14 @@ def test_a_run_that_diverged_does_not_get_its_earlier_score(tmp_path: Path, last
 
 def test_a_folder_without_results_names_what_is_read(tmp_path: Path) -> None:
     assert "nnU-Net's `summary.json` files of version 2, or METHOD/SEED/ with metrics.csv" in find_problems(tmp_path)
+
+
+def test_a_log_of_the_trainer_counts_before_event_files_next_to_it(tmp_path: Path) -> None:
+    """Hugging Face, Ultralytics and MMEngine write both; TensorBoard is then not needed."""
+    for (method, seed), value in SCORES.items():
+        write_hugging_face(tmp_path / method / seed, value)
+        (tmp_path / method / seed / "runs").mkdir()
+        (tmp_path / method / seed / "runs" / "events.out.tfevents.1.x").write_bytes(b"")
+        (tmp_path / method / seed / "runs" / "run-x.wandb").write_bytes(b"")
+    rows = read_score_file(str(tmp_path), ScoreRequest(metric="val_miou"))
+    assert sorted(rows.columns["val_miou"]) == sorted(SCORES.values())
