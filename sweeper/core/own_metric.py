@@ -23,20 +23,15 @@ def register_metric(code: UserCode | None) -> None:
         METRICS[code.name] = Objective(code.function, False, _UserMetric(code))
 
 
-def is_metric_usable(metric: str) -> bool:
-    """Return whether a metric can be measured here: sweeper's own, or one whose code is present and unchanged."""
+def resolve_verdict_metric(metric: str) -> str:
+    """Return what a verdict compares: the metric, or mIoU if the user's code is missing or changed since."""
     try:
         code = METRICS[metric].measure
         if isinstance(code, _UserMetric):
             _ = code.function
     except (KeyError, UsageError):
-        return False
-    return True
-
-
-def resolve_verdict_metric(metric: str) -> str:
-    """Return what a verdict compares: the metric, or mIoU if the user's code is missing, as may be for a report."""
-    return metric if is_metric_usable(metric) else "miou"
+        return "miou"
+    return metric
 
 
 class _UserMetric:
