@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,25 +10,11 @@ import click
 
 from sweeper.cli.options import SweeperCommand, add_json_option
 from sweeper.cli.settings_options import make_setting_option
-from sweeper.core.base import Record
 from sweeper.core.document import Document
 from sweeper.core.errors import UsageError
 from sweeper.core.text import format_count
-from sweeper.data.cache import CacheEntry, clear_cache, list_entries
+from sweeper.data.cache import CachedRow, clear_cache, list_entries
 from sweeper.data.text_tables import escape_for_display
-
-
-class CachedRow(Record):
-    """One decoded data set on disk."""
-
-    folder: str
-    sources: tuple[str, ...]
-    images: int | None
-    bytes: int
-    last_use: str
-    """UTC, ISO 8601."""
-    in_use: bool
-    complete: bool
 
 
 class CacheDocument(Document):
@@ -53,8 +38,8 @@ def command(cache: Path, wanted: bool, as_json: bool) -> None:
 
     What a running sweep reads is never deleted.
     """
-    removed: list[CacheEntry] = []
-    kept: list[CacheEntry] = []
+    removed: list[CachedRow] = []
+    kept: list[CachedRow] = []
     if wanted:
         try:
             removed, kept = clear_cache(cache)
@@ -62,11 +47,8 @@ def command(cache: Path, wanted: bool, as_json: bool) -> None:
             raise UsageError(f"--cache {cache} must be a folder that can be written: {error}; check it") from error
     left = list_entries(cache)
     if as_json:
-        rows = {
-            key: tuple(map(_make_row, group))
-            for key, group in (("entries", left), ("removed", removed), ("kept_in_use", kept))
-        }
-        click.echo(json.dumps(CacheDocument(**rows).document))
+        document = CacheDocument(entries=tuple(left), removed=tuple(removed), kept_in_use=tuple(kept))
+        click.echo(json.dumps(document.document))
         return
     for entry in removed:
         click.echo(f"deleted {_format_cache(entry)}")
@@ -77,30 +59,14 @@ def command(cache: Path, wanted: bool, as_json: bool) -> None:
             click.echo(_format_cache(entry))
     click.echo(
         f"{escape_for_display(cache)}: {format_count(len(left), 'data set')}, "
-        f"{sum(entry.size for entry in left) / 1e6:,.1f} MB"
+        f"{sum(entry.bytes for entry in left) / 1e6:,.1f} MB"
     )
 
 
-def _make_row(entry: CacheEntry) -> CachedRow:
-    return CachedRow(
-        folder=str(entry.folder),
-        sources=entry.names,
-        images=entry.images,
-        bytes=entry.size,
-        last_use=_format_last_use(entry),
-        in_use=entry.in_use,
-        complete=entry.complete,
-    )
-
-
-def _format_last_use(entry: CacheEntry) -> str:
-    return datetime.fromtimestamp(entry.used, UTC).isoformat(timespec="seconds")
-
-
-def _format_cache(entry: CacheEntry) -> str:
-    what = ", ".join(escape_for_display(name) for name in entry.names) or (
+def _format_cache(entry: CachedRow) -> str:
+    what = ", ".join(escape_for_display(name) for name in entry.sources) or (
         "unknown source" if entry.complete else "unfinished"
     )
     images = f", {entry.images:,} images" if entry.images is not None else ""
-    state = ", in use" if entry.in_use else f", last used {_format_last_use(entry)}"
-    return f"{entry.folder.name[:12]}  {entry.size / 1e6:9,.1f} MB{state}{images}  {what}"
+    state = ", in use" if entry.in_use else f", last used {entry.last_use}"
+    return f"{Path(entry.folder).name[:12]}  {entry.bytes / 1e6:9,.1f} MB{state}{images}  {what}"

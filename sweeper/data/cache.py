@@ -15,9 +15,10 @@ import shutil
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
+from sweeper.core.base import Record
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.records import Dataset
 from sweeper.data.store import is_complete, is_intact
@@ -31,17 +32,15 @@ _LOCKED = "index.json"
 _BEGUN = ".writing-"
 
 
-class CacheEntry(NamedTuple):
-    """One store, or what a killed process left of one."""
+class CachedRow(Record):
+    """One decoded data set on disk."""
 
-    folder: Path
-    names: tuple[str, ...]
-    """Names of the sources that were read into it, as far as remembered."""
+    folder: str
+    sources: tuple[str, ...]
     images: int | None
-    size: int
-    """Bytes on disk, with what is kept next to the pixels."""
-    used: float
-    """Last use, seconds since 1970."""
+    bytes: int
+    last_use: str
+    """UTC, ISO 8601."""
     in_use: bool
     complete: bool
 
@@ -67,7 +66,7 @@ def hold_store(folder: Path) -> ExitStack:
     return held
 
 
-def list_entries(cache: Path) -> list[CacheEntry]:
+def list_entries(cache: Path) -> list[CachedRow]:
     """Return everything in the cache, the most recently used first; () without a cache."""
     if not cache.is_dir():
         return []
@@ -77,26 +76,25 @@ def list_entries(cache: Path) -> list[CacheEntry]:
         if dataset is not None:  # else its store is listed without a name
             names.setdefault(digest, set()).add(dataset.source)
             images[digest] = len(dataset.images)
-    entries = []
-    for folder in cache.iterdir():
-        if not folder.is_dir() or folder.name == NOTES:
-            continue
-        files = [path.stat() for path in folder.rglob("*") if path.is_file()]
-        entries.append(
-            CacheEntry(
-                folder=folder,
-                names=tuple(sorted(names.get(folder.name, ()))),
+    rows = []
+    folders = [folder for folder in cache.iterdir() if folder.is_dir() and folder.name != NOTES]
+    for folder in sorted(folders, key=_get_last_use, reverse=True):
+        used = datetime.fromtimestamp(_get_last_use(folder), UTC)
+        rows.append(
+            CachedRow(
+                folder=str(folder),
+                sources=tuple(sorted(names.get(folder.name, ()))),
                 images=images.get(folder.name),
-                size=sum(stat.st_size for stat in files),
-                used=_get_last_use(folder),
+                bytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
+                last_use=used.isoformat(timespec="seconds"),
                 in_use=_is_held(folder),
                 complete=is_complete(folder),
             )
         )
-    return sorted(entries, key=lambda entry: -entry.used)
+    return rows
 
 
-def clear_cache(cache: Path) -> tuple[list[CacheEntry], list[CacheEntry]]:
+def clear_cache(cache: Path) -> tuple[list[CachedRow], list[CachedRow]]:
     """Delete the stores that nobody holds; and what a killed process left half-written, a day after it was begun.
 
     Returns:
@@ -105,13 +103,14 @@ def clear_cache(cache: Path) -> tuple[list[CacheEntry], list[CacheEntry]]:
     Raises:
         OSError: if something cannot be deleted.
     """
-    removed: list[CacheEntry] = []
-    in_use: list[CacheEntry] = []
+    removed: list[CachedRow] = []
+    in_use: list[CachedRow] = []
     remove_left(cache, f"{_BEGUN}*")
     for entry in list_entries(cache):
-        if entry.folder.name.startswith(_BEGUN):  # another process may be at it
+        folder = Path(entry.folder)
+        if folder.name.startswith(_BEGUN):  # another process may be at it
             continue
-        (in_use if _is_held(entry.folder, delete=True) else removed).append(entry)
+        (in_use if _is_held(folder, delete=True) else removed).append(entry)
     for path, digest, _ in _list_notes(cache):
         if not digest or not (cache / digest).exists():
             path.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from sweeper.core.errors import SweeperError
 from sweeper.core.records import TrialResult
 from sweeper.data import load_dataset
-from sweeper.data.cache import clear_cache, hold_store, list_entries
+from sweeper.data.cache import CachedRow, clear_cache, hold_store, list_entries
 from sweeper.system.whole_files import DAY
 from sweeper.workflow.run import run_sweep
 from tests.support.sweeping import Recorder, settings_in
@@ -32,13 +33,18 @@ def two(tmp_path: Path) -> tuple[Path, Path, Path]:
     return tmp_path / "cache", first, second
 
 
+def folders(rows: Iterable[CachedRow]) -> list[Path]:
+    return [Path(row.folder) for row in rows]
+
+
 def test_what_is_there_is_listed_with_its_size_and_last_use(two):
     cache, first, second = two
     found = list_entries(cache)
-    assert [entry.folder for entry in found] == [second, first]
-    assert found[1].names == (ONE,) and found[1].images == 3 and found[1].complete and not found[1].in_use
-    assert found[1].size == 3 * 64 * 64 * 4 + (first / "index.json").stat().st_size
-    assert found[0].used - found[1].used == pytest.approx(10 * DAY)
+    assert folders(found) == [second, first]
+    assert found[1].sources == (ONE,) and found[1].images == 3 and found[1].complete and not found[1].in_use
+    assert found[1].bytes == 3 * 64 * 64 * 4 + (first / "index.json").stat().st_size
+    newest, oldest = (datetime.fromisoformat(row.last_use) for row in found)
+    assert (newest - oldest).total_seconds() == pytest.approx(10 * DAY, abs=1)
     assert list_entries(cache / "nothing") == []
 
 
@@ -46,7 +52,7 @@ def test_what_is_deleted_goes_with_its_note_and_damaged_notes_go(two):
     cache, first, second = two
     (cache / "sources" / "x.json").write_bytes(b"{")
     removed, kept = clear_cache(cache)
-    assert [entry.folder for entry in removed] == [second, first] and kept == []
+    assert folders(removed) == [second, first] and kept == []
     assert not first.exists() and not list((cache / "sources").iterdir())
     assert load_dataset(ONE, cache).store == str(first)  # made again
 
@@ -64,13 +70,14 @@ def test_a_damaged_note_is_read_anew_and_the_log_names_it(tmp_path: Path) -> Non
 def test_a_held_store_stays_and_its_use_is_noted(two):
     cache, first, second = two
     lock = hold_store(first)
-    found = {entry.folder: entry for entry in list_entries(cache)}
+    found = {Path(row.folder): row for row in list_entries(cache)}
     assert found[first].in_use and not found[second].in_use
-    assert found[first].used > found[second].used - DAY
+    since = datetime.fromisoformat(found[second].last_use) - datetime.fromisoformat(found[first].last_use)
+    assert since.total_seconds() < DAY
     removed, kept = clear_cache(cache)
-    assert [e.folder for e in removed] == [second] and [e.folder for e in kept] == [first]
+    assert folders(removed) == [second] and folders(kept) == [first]
     lock.close()
-    assert [e.folder for e in clear_cache(cache)[0]] == [first]
+    assert folders(clear_cache(cache)[0]) == [first]
     with pytest.raises(SweeperError, match="load the data set again"):
         hold_store(first)
 
@@ -83,11 +90,11 @@ def test_a_killed_holder_holds_nothing(two):
     )
     holder = subprocess.Popen([sys.executable, "-c", code, str(first)], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None and holder.stdout.readline() == "held\n"
-    assert first in [e.folder for e in clear_cache(cache)[1]]
+    assert first in folders(clear_cache(cache)[1])
     holder.kill()
     holder.wait()
     holder.stdout.close()
-    assert first in [e.folder for e in clear_cache(cache)[0]]
+    assert first in folders(clear_cache(cache)[0])
     assert not [path for path in cache.iterdir() if path.name.startswith(".")]
 
 
