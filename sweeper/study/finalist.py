@@ -19,7 +19,6 @@ from sweeper.core.records import Collapse, Conditions, RateFit, RateRange, SameL
 from sweeper.study.learning_rates import (
     NOISE,
     UNIT,
-    CompletedRate,
     choose_confirmation_range,
     draw_rate,
     fit_rates,
@@ -125,12 +124,7 @@ def fit_common_rate(trials: Sequence[TrialResult], space: SearchSpace) -> RateFi
     """Return the common optimum by the search's complete trials; None if a single rate is searched."""
     if is_one_rate(space.lr):
         return None
-    tried = [
-        CompletedRate(t.spec.family, t.spec.lr, None if t.collapse is Collapse.DIVERGED else t.value)
-        for t in trials
-        if t.state == "complete"
-    ]
-    return fit_rates(tried, space.lr)
+    return fit_rates([trial for trial in trials if trial.state == "complete"], space.lr)
 
 
 def find_pending_rechecks(

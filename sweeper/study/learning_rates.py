@@ -20,13 +20,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import log_ndtr
 
-from sweeper.core.records import Coordinate, RateFit, RateRange
+from sweeper.core.records import Collapse, Coordinate, RateFit, RateRange, TrialResult
 
 NEAR = 0.22
 """Decades on either side of the optimum that the confirmation draws from: what a user would call the same rate."""
@@ -47,21 +46,12 @@ _OPTIMA, _CURVATURES, _ROUNDS = 81, 15, 12
 Floats = npt.NDArray[np.float64]
 
 
-class CompletedRate(NamedTuple):
-    """A complete training of the search."""
-
-    family: str
-    lr: float
-    value: float | None
-    """Its objective in [0, 1]; None where it diverged."""
-
-
 def is_one_rate(searched: Coordinate) -> bool:
     """Return whether the searched range is a single rate, or so narrow (below `NARROWEST`) that its rates are one."""
     return searched.kind == "fixed" or searched.high < NARROWEST * searched.low
 
 
-def fit_rates(tried: Sequence[CompletedRate], searched: Coordinate) -> RateFit:
+def fit_rates(tried: Sequence[TrialResult], searched: Coordinate) -> RateFit:
     """Return the optimum that all losses share, by the model above.
 
     Args:
@@ -74,10 +64,10 @@ def fit_rates(tried: Sequence[CompletedRate], searched: Coordinate) -> RateFit:
     o, c = (grid.ravel() for grid in np.meshgrid(optimum, CURVATURE * np.exp(logs), indexing="ij"))
     log_weight = -0.5 * ((o - (low + high) / 2) / ((high - low) / 4)) ** 2
     log_weight -= 0.5 * (np.log(c / CURVATURE) / CURVATURE_SPREAD) ** 2
-    for one in tried:
-        if one.value is None:
-            log_weight += log_ndtr((c * (math.log10(one.lr) - o) ** 2 - DIVERGES) / NOISE)
-    log_weight += _compute_log_likelihood([one for one in tried if one.value is not None], o, c)
+    scored = [one for one in tried if one.value is not None and one.collapse is not Collapse.DIVERGED]
+    for rate in [one.spec.lr for one in tried if one.value is None or one.collapse is Collapse.DIVERGED]:
+        log_weight += log_ndtr((c * (math.log10(rate) - o) ** 2 - DIVERGES) / NOISE)
+    log_weight += _compute_log_likelihood(scored, o, c)
     weight = np.exp(log_weight - log_weight.max())
     weight /= weight.sum()
     mean = float(weight @ o)
@@ -89,13 +79,14 @@ def fit_rates(tried: Sequence[CompletedRate], searched: Coordinate) -> RateFit:
     )
 
 
-def _compute_log_likelihood(tried: Sequence[CompletedRate], o: Floats, c: Floats) -> Floats:
+def _compute_log_likelihood(tried: Sequence[TrialResult], o: Floats, c: Floats) -> Floats:
     """(G,) log-likelihood of the values at each point of the grid, the families' levels at their mode."""
     if not tried:
         return np.zeros_like(o)
-    names = sorted({one.family for one in tried})
-    of = np.array([[one.family == name for one in tried] for name in names], dtype=np.float64)  # (F, N)
-    x, y = np.array([math.log10(one.lr) for one in tried]), np.array([one.value for one in tried], dtype=np.float64)
+    names = sorted({one.spec.family for one in tried})
+    of = np.array([[one.spec.family == name for one in tried] for name in names], dtype=np.float64)  # (F, N)
+    x = np.array([math.log10(one.spec.lr) for one in tried])
+    y = np.array([one.value for one in tried], dtype=np.float64)
     flat = y + c[:, None] * (x - o[:, None]) ** 2  # (G, N): the values as they would be at the optimum
     weight = np.ones_like(flat)
     level = np.zeros((len(o), len(names)))

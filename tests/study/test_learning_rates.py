@@ -7,26 +7,33 @@ import math
 import numpy as np
 import pytest
 
-from sweeper.core.records import Coordinate, RateFit
+from sweeper.core.records import Collapse, Coordinate, RateFit, TrialResult
 from sweeper.study.learning_rates import (
     NEAR,
-    CompletedRate,
     choose_confirmation_range,
     draw_rate,
     fit_rates,
     is_one_rate,
     search_rate,
 )
+from tests.support import builders
 
 SEARCHED = Coordinate(kind="log", low=1e-4, high=1e-2)
 RATES = (3e-4, 1e-3, 3e-3)
 
 
+def completed(family: str, lr: float, value: float | None) -> TrialResult:
+    """Return a complete training; without a value one that diverged."""
+    collapse = Collapse.DIVERGED if value is None else Collapse.NONE
+    spec = builders.spec(family, lr=lr)
+    return builders.trial(family, value or 0.0, spec=spec, collapse=collapse, evaluations=())
+
+
 def curve(
     family: str, level: float, best: float, fall: float = 0.1, rates: tuple[float, ...] = RATES
-) -> list[CompletedRate]:
+) -> list[TrialResult]:
     """Return trainings without noise: `fall` mIoU a decade from the best rate."""
-    return [CompletedRate(family, lr, level - fall * math.log10(lr / best) ** 2) for lr in rates]
+    return [completed(family, lr, level - fall * math.log10(lr / best) ** 2) for lr in rates]
 
 
 def test_without_a_training_it_is_the_middle_of_the_range() -> None:
@@ -46,19 +53,19 @@ def test_families_of_other_levels_tell_it_together(best: float) -> None:
 def test_a_family_that_was_tried_at_good_rates_alone_does_not_move_it() -> None:
     """Levels are each family's own: a good loss at one rate says nothing of that rate."""
     tried = curve("cross_entropy", 0.5, 1e-3) + curve("focal", 0.52, 1e-3)
-    with_leader = [*tried, *(CompletedRate("dice", 5e-3, 0.75) for _ in range(6))]
+    with_leader = [*tried, *(completed("dice", 5e-3, 0.75) for _ in range(6))]
     assert abs(math.log10(fit_rates(with_leader, SEARCHED).best / fit_rates(tried, SEARCHED).best)) < 0.1
 
 
 def test_one_collapsed_training_hardly_moves_it() -> None:
     tried = curve("dice", 0.7, 2e-3) + curve("cross_entropy", 0.5, 2e-3)
-    collapsed = [CompletedRate(t.family, t.lr, 0.1 if t is tried[1] else t.value) for t in tried]
+    collapsed = [completed(t.spec.family, t.spec.lr, 0.1 if t is tried[1] else t.value) for t in tried]
     assert abs(math.log10(fit_rates(collapsed, SEARCHED).best / 2e-3)) < 0.25
 
 
 def test_rates_at_which_trainings_diverge_push_it_away() -> None:
     tried = curve("dice", 0.7, 1e-3, fall=0.02)
-    diverged = [CompletedRate("focal", 9e-3, None), CompletedRate("dice", 8e-3, None)]
+    diverged = [completed("focal", 9e-3, None), completed("dice", 8e-3, None)]
     assert fit_rates([*tried, *diverged], SEARCHED).best < fit_rates(tried, SEARCHED).best
 
 
@@ -67,12 +74,12 @@ def test_its_error_is_what_it_says() -> None:
     rng, errors, told = np.random.default_rng(3), [], []
     for _ in range(60):
         best, fall = rng.uniform(-3.4, -2.4), float(np.exp(rng.normal(np.log(0.1), 0.6)))
-        levels, fit, tried = rng.normal(0.6, 0.06, 7), fit_rates([], SEARCHED), list[CompletedRate]()
+        levels, fit, tried = rng.normal(0.6, 0.06, 7), fit_rates([], SEARCHED), list[TrialResult]()
         for number in range(3):
             for family, level in enumerate(levels):
                 lr = 1e-3 if number == 0 else search_rate(fit, SEARCHED, number)
                 value = level - fall * (math.log10(lr) - best) ** 2 + 0.015 * rng.standard_t(3)
-                tried += [CompletedRate(str(family), lr, float(value))] * (family < 4 or number == 0)
+                tried += [completed(str(family), lr, float(value))] * (family < 4 or number == 0)
             fit = fit_rates(tried, SEARCHED)
         errors.append(math.log10(fit.best) - best)
         told.append(fit.spread)
