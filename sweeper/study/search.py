@@ -198,10 +198,8 @@ class LossSearch(WorkSource):
     @property
     def is_settled(self) -> bool:
         """Whether the last trials brought no gain, where that ends the search."""
-        decided = sorted([*(result.spec.number for result in self._ended), *self._waiting])
-        values = {result.spec.number: result.value for result in self._ended if result.state == "complete"}
         floors = len(self._space.families) * count_floor_trials(self._space, self._trials)
-        return self._gain is not None and has_search_settled(decided, values, floors, self._gain)
+        return self._gain is not None and has_search_settled(self._ended, floors, self._gain, waiting=self._waiting)
 
     def _has_learned_nothing(self) -> bool:
         """Return whether, after the floors, no training beats a constant answer by more than luck."""

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
+
+from sweeper.core.records import TrialResult
 
 PATIENCE = 8
 """Trials beyond the floors that must bring no gain."""
 
 
-def has_search_settled(decided: Sequence[int], values: Mapping[int, float | None], floors: int, gain: float) -> bool:
+def has_search_settled(trials: Sequence[TrialResult], floors: int, gain: float, *, waiting: Iterable[int] = ()) -> bool:
     """Return whether the last trials beyond the floors raised the best complete value by no more than `gain`.
 
     Args:
-        decided: numbers of the trials that ended or wait at a rung, ascending.
-        values: of those that completed, their value.
+        trials: those that ended.
         floors: how many trials are the families' floors; these come first.
         gain: as much must be gained for more to be tried, ≥ 0.
+        waiting: numbers of the trials that wait at a rung.
     """
+    decided = sorted([*(trial.spec.number for trial in trials), *waiting])
     last = set(decided[floors:][-PATIENCE:])
     if len(last) < PATIENCE:
         return False
-    best = max((v for v in values.values() if v is not None), default=0.0)
-    before = max((v for n, v in values.items() if v is not None and n not in last), default=0.0)
+    values = {t.spec.number: t.value for t in trials if t.state == "complete" and t.value is not None}
+    best = max(values.values(), default=0.0)
+    before = max((value for number, value in values.items() if number not in last), default=0.0)
     return best - before <= gain

@@ -137,13 +137,16 @@ def test_a_family_far_behind_gets_its_floor_and_no_more() -> None:
 
 
 def test_settled_is_no_gain_in_the_last_trials_beyond_the_floors() -> None:
-    decided = list(range(20))
-    values: dict[int, float | None] = {0: 0.5, 5: 0.6, 11: 0.605}
-    assert has_search_settled(decided, values, 10, 0.01)
-    assert not has_search_settled(decided[:17], values, 10, 0.01)  # seven trials beyond the floors
-    assert not has_search_settled(decided, {**values, 13: 0.62}, 10, 0.01)
-    assert has_search_settled([*range(30)], {**values, 13: 0.62}, 10, 0.01)
-    assert has_search_settled(decided, {}, 10, 0.0)
+    def settled(values: dict[int, float], begun: int = 20, gain: float = 0.01) -> bool:
+        ended = [builders.trial("dice", value, number) for number, value in values.items()]
+        return has_search_settled(ended, 10, gain, waiting=set(range(begun)) - values.keys())
+
+    values = {0: 0.5, 5: 0.6, 11: 0.605}
+    assert settled(values)
+    assert not settled(values, 17)  # seven trials beyond the floors
+    assert not settled({**values, 13: 0.62})
+    assert settled({**values, 13: 0.62}, 30)
+    assert settled({}, gain=0.0)
 
 
 def test_without_a_total_it_ends_by_itself_and_a_total_is_made_whole() -> None:
