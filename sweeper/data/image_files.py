@@ -89,7 +89,7 @@ def _resolve_argument(argument: str, problems: list[str]) -> Iterable[tuple[Path
     elif has_wildcards(argument):
         base = Path(get_fixed_folder(str(path)))
         if "**" in path.parts:  # glob would enter a link to a folder above again and again
-            wanted = compile_pattern("IMAGES", os.path.relpath(path, base)).regex
+            wanted = compile_pattern(os.path.relpath(path, base), "IMAGES").regex
             below = walk_files(base) if base.is_dir() else ()
             matched = [one for one in below if wanted.fullmatch(normalise_text(one.relative_to(base).as_posix()))]
         else:

@@ -49,21 +49,20 @@ def find_cityscapes(place: DataSource) -> FormatLayout | None:
 def _read_cityscapes(place: DataSource) -> ReadResult:
     """Pair images and labels by what comes before the suffix; their makers withhold the labels of test images."""
     kind, masks = "TrainIds", list_pattern_files(place, _MASKS["TrainIds"], MASK_SUFFIXES)
-    if not masks:
+    if not masks.files:
         kind, masks = "Ids", list_pattern_files(place, _MASKS["Ids"], MASK_SUFFIXES)
-    if not masks:
+    if not masks.files:
         place.problems.append(
             f"*_gtFine_labelIds.png: must be there, found coarse labels alone; name these with --images '{_IMAGES}' "
             f"--masks '**/{STEM}_gtCoarse_labelIds.png'"
         )
-    stems = {one.stem for one in masks}
-    every = list_pattern_files(place, _IMAGES, IMAGE_SUFFIXES)
-    place.tally.add(
-        "image", "without fine labels, passed over", *(escape_for_display(i.stem) for i in every if i.stem not in stems)
-    )
-    images = [one for one in every if one.stem in stems]
-    table, names = _read_meaning(place, masks, train_ids=kind == "TrainIds")
-    samples, _ = pair_files(place, (images, _IMAGES), (masks, _MASKS[kind]), split_by_folder, table=table, named=True)
+    stems = {one.stem for one in masks.files}
+    images = list_pattern_files(place, _IMAGES, IMAGE_SUFFIXES)
+    spare = [escape_for_display(one.stem) for one in images.files if one.stem not in stems]
+    place.tally.add("image", "without fine labels, passed over", *spare)
+    images = images._replace(files=[one for one in images.files if one.stem in stems])
+    table, names = _read_meaning(place, masks.files, train_ids=kind == "TrainIds")
+    samples, _ = pair_files(place, images, masks, split_by_folder, table=table, named=True)
     return ReadResult(samples, names, indices=True, place="*_leftImg8bit", mask_place=_MASKS[kind])
 
 

@@ -36,11 +36,8 @@ _ENDING = re.compile(r"\.(\*|\{[^{}]*\})$")
 class FilePattern(NamedTuple):
     """One of the two patterns, ready to match paths below the root."""
 
-    option: str
     text: str
     regex: re.Pattern[str]
-    folder: str
-    """The folder before the first wildcard, below the root; empty for the root."""
     folders: tuple[str, ...]
     """Groups of the wildcards that stand for folders."""
     has_stem: bool
@@ -63,6 +60,13 @@ class PatternMatch(NamedTuple):
     def name(self) -> str:
         """The file's name without extension, below the folders that the wildcards stand for."""
         return "/".join([*filter(None, self.folders), PurePosixPath(self.below).stem])
+
+
+class MatchedFiles(NamedTuple):
+    """The files that a pattern names, or some of them."""
+
+    pattern: FilePattern
+    files: Sequence[PatternMatch]
 
 
 def get_requested_patterns(
@@ -108,7 +112,7 @@ def get_requested_patterns(
                 f"{option} must name files below {escape_for_display(data)}, got {escape_for_display(present_option)}; "
                 "name a folder above"
             )
-        compile_pattern(option, text)  # refuses what has no meaning
+        compile_pattern(text, option)  # refuses what has no meaning
     return data, Patterns(images=texts["--images"], masks=texts["--masks"])
 
 
@@ -118,8 +122,8 @@ def get_fixed_folder(text: str) -> str:
     return os.path.dirname(text if match is None else text[: match.start()])  # noqa: PTH120 (wildcards are no path)
 
 
-def compile_pattern(option: str, text: str) -> FilePattern:
-    """Return a pattern as an expression; the extension counts in any case.
+def compile_pattern(text: str, option: str = "") -> FilePattern:
+    """Return a pattern as an expression; the extension counts in any case. Messages name the option.
 
     Raises:
         UsageError: it holds a name in braces other than `{stem}`.
@@ -148,7 +152,7 @@ def compile_pattern(option: str, text: str) -> FilePattern:
     others = [_ENDING.sub("", part.replace(STEM, "")) for part in text.split("/") if STEM in part]
     exact = not any(map(has_wildcards, others))
     regex = re.compile("".join(parts), re.DOTALL)
-    return FilePattern(option, text, regex, get_fixed_folder(text), tuple(folders), has_stem, exact)
+    return FilePattern(text, regex, tuple(folders), has_stem, exact)
 
 
 def _make_expression(option: str, text: str, token: str) -> str:
@@ -192,25 +196,23 @@ def _list_folders(match: re.Match[str], pattern: FilePattern) -> tuple[str, ...]
     return tuple(match[group].rstrip("/") for group in pattern.folders)
 
 
-def find_masks(
-    images: Sequence[PatternMatch], labels: Sequence[PatternMatch], image_text: str, mask_text: str
-) -> dict[Path, list[Path]]:
+def find_masks(images: MatchedFiles, masks: MatchedFiles) -> dict[Path, list[Path]]:
     """Return the masks that each image may have by two patterns, for the images that have any.
 
     Where both have as many wildcards for folders, these must be equal, unless no image would have a mask then.
     """
-    image, mask = compile_pattern("", image_text), compile_pattern("", mask_text)
+    image, mask = images.pattern, masks.pattern
     loose: dict[str, list[Path]] = defaultdict(list)
     strict: dict[tuple[str, tuple[str, ...]], list[Path]] = defaultdict(list)
-    stems = {one.stem for one in images}
-    for label in labels:
+    stems = {one.stem for one in images.files}
+    for label in masks.files:
         for stem, folders in _list_stems(label, mask, stems):
             loose[stem].append(label.path)
             strict[stem, folders].append(label.path)
-    same = {one.path: strict.get((one.stem if mask.has_stem else "", one.folders), []) for one in images}
+    same = {one.path: strict.get((one.stem if mask.has_stem else "", one.folders), []) for one in images.files}
     if len(image.folders) != len(mask.folders) or not image.folders or (mask.has_stem and not any(same.values())):
-        same = {one.path: loose.get(one.stem, []) for one in images}
-    return {path: masks for path, masks in same.items() if masks}
+        same = {one.path: loose.get(one.stem, []) for one in images.files}
+    return {path: of_image for path, of_image in same.items() if of_image}
 
 
 def _list_stems(label: PatternMatch, mask: FilePattern, stems: set[str]) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -21,7 +21,7 @@ from sweeper.data.formats.base import SPLITS, AnnotationFormat, DataSource, Form
 from sweeper.data.formats.class_masks import find_image_stem, match_masks_by_beginning, note_tasks
 from sweeper.data.formats.file_patterns import (
     STEM,
-    PatternMatch,
+    MatchedFiles,
     compile_pattern,
     escape_pattern,
     find_masks,
@@ -111,7 +111,7 @@ def _make_alternatives(names: Sequence[str]) -> str:
 
 def _has_match(place: DataSource, pattern: str, suffixes: tuple[str, ...]) -> bool:
     """Return whether a pattern names such a file."""
-    return any(one.path.suffix.lower() in suffixes for one in find_matches(place, compile_pattern("", pattern)))
+    return any(one.path.suffix.lower() in suffixes for one in find_matches(place, compile_pattern(pattern)))
 
 
 def _guess_by_folder_words(
@@ -267,30 +267,28 @@ def find_pairs(place: DataSource) -> FormatLayout | None:
 def _read_guess(place: DataSource, guess: LayoutGuess) -> ReadResult:
     """Return the images and masks of a guess, by the names that these files have."""
     others: list[str] = []
-    images, masks = (
-        list_pattern_files(place, guess.images, IMAGE_SUFFIXES, others),
-        list_pattern_files(place, guess.masks, MASK_SUFFIXES, others),
-    )
+    images = list_pattern_files(place, guess.images, IMAGE_SUFFIXES, others)
+    masks = list_pattern_files(place, guess.masks, MASK_SUFFIXES, others)
+    image_files, mask_files = [*images.files], [*masks.files]
     if guess.words:
-        names = {one.name for one in (*images, *masks)}
+        names = {one.name for one in (*image_files, *mask_files)}
         masks_of_images = find_masks_among(names, IMAGE_FILE, MASK_FILE) or match_masks_by_beginning(names)
-        images = [one for one in images if one.name not in masks_of_images]
-        masks = [one for one in masks if one.name in masks_of_images]
+        image_files = [one for one in image_files if one.name not in masks_of_images]
+        mask_files = [one for one in mask_files if one.name in masks_of_images]
     else:
         place.tally.add("thing", "of another kind, passed over", *others)
-    words = find_naming({one.stem for one in images}, {one.stem for one in masks})
-    images, masks = (
-        [one._replace(stem=_strip_word(one.stem, word)) for one in files]
-        for files, word in zip((images, masks), words, strict=True)
-    )
-    if note_tasks(place, masks):
+    image_word, mask_word = find_naming({one.stem for one in image_files}, {one.stem for one in mask_files})
+    image_files = [one._replace(stem=_strip_word(one.stem, image_word)) for one in image_files]
+    mask_files = [one._replace(stem=_strip_word(one.stem, mask_word)) for one in mask_files]
+    if note_tasks(place, mask_files):
         return ReadResult([], None)
-    stems = {one.stem for one in images}
-    of = {one: stem for one in masks if one.stem not in stems and (stem := find_image_stem(one, stems))}
+    stems = {one.stem for one in image_files}
+    of = {one: stem for one in mask_files if one.stem not in stems and (stem := find_image_stem(one, stems))}
     if len({*of.values()}) < len(of) or len({one.stem.replace(stem, "") for one, stem in of.items()}) == 1:
-        masks = [one._replace(stem=of.get(one, one.stem)) for one in masks]  # else one class each: which is not known
-    images = _keep_folders_with_masks(place, images, find_masks(images, masks, guess.images, guess.masks))
-    samples, left = pair_files(place, (images, guess.images), (masks, guess.masks), split_by_folder)
+        mask_files = [one._replace(stem=of.get(one, one.stem)) for one in mask_files]  # else one class each: unknown
+    images, masks = images._replace(files=image_files), masks._replace(files=mask_files)
+    images = _keep_folders_with_masks(place, images, find_masks(images, masks))
+    samples, left = pair_files(place, images, masks, split_by_folder)
     at, other = guess.folders
     if samples and (at == other or Path(samples[0].mask_name).stem != Path(samples[0].name).stem):
         example = f"{samples[0].mask_name} is the mask of {samples[0].name}"
@@ -303,16 +301,14 @@ def _read_guess(place: DataSource, guess: LayoutGuess) -> ReadResult:
     return ReadResult(samples, place.names, place=f"{at}/", mask_place=f"{other}/")
 
 
-def _keep_folders_with_masks(
-    place: DataSource, images: Sequence[PatternMatch], with_masks: Collection[Path]
-) -> list[PatternMatch]:
+def _keep_folders_with_masks(place: DataSource, images: MatchedFiles, with_masks: Collection[Path]) -> MatchedFiles:
     """Return the images except those of folders without any mask, usually a test set, if others have some."""
-    folders = {one.path.parent for one in images if one.path in with_masks}
+    folders = {one.path.parent for one in images.files if one.path in with_masks}
     if not folders:
-        return [*images]
-    bare = {place.format_name(one.path.parent) for one in images if one.path.parent not in folders}
+        return images
+    bare = {place.format_name(one.path.parent) for one in images.files if one.path.parent not in folders}
     place.tally.add("folder of images", "without any mask, passed over", *bare)
-    return [one for one in images if one.path.parent in folders]
+    return images._replace(files=[one for one in images.files if one.path.parent in folders])
 
 
 FOLDER = AnnotationFormat("images/ and masks/ with equal stems", find_folder)

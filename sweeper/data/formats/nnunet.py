@@ -107,16 +107,13 @@ def _list_cases(place: DataSource, images: str, labels: str, table: Pixels, spli
         place.problems.append(
             f"{images}/: images must be 2-D (png, tif, bmp), found volumes: {abbreviate(volumes)}; export their slices"
         )
-    texts = f"{images}/{STEM}_[0-9][0-9][0-9][0-9].*", f"{labels}/{STEM}.*"
-    files, masks = (
-        list_pattern_files(place, texts[0], IMAGE_SUFFIXES),
-        list_pattern_files(place, texts[1], MASK_SUFFIXES),
-    )
+    files = list_pattern_files(place, f"{images}/{STEM}_[0-9][0-9][0-9][0-9].*", IMAGE_SUFFIXES)
+    masks = list_pattern_files(place, f"{labels}/{STEM}.*", MASK_SUFFIXES)
     channels: dict[str, list[PatternMatch]] = defaultdict(list)
-    for one in files:
+    for one in files.files:
         channels[one.stem].append(one)
-    first = [of_case[0] for of_case in channels.values()]
-    samples, _ = pair_files(place, (first, texts[0]), (masks, texts[1]), lambda _: split, table=table, named=True)
+    first = files._replace(files=[of_case[0] for of_case in channels.values()])
+    samples, _ = pair_files(place, first, masks, lambda _: split, table=table, named=True)
     return [sample._replace(sources=tuple(one.path for one in channels[sample.stem])) for sample in samples]
 
 

@@ -6,7 +6,7 @@ What may stand in patterns: `file_patterns.py`.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -26,10 +26,12 @@ from sweeper.data.formats.class_masks import find_mask_classes, join_masks
 from sweeper.data.formats.file_patterns import (
     STEM,
     FilePattern,
+    MatchedFiles,
     PatternMatch,
     compile_pattern,
     find_masks,
     find_matches,
+    get_fixed_folder,
     has_wildcards,
 )
 from sweeper.data.label_values import abbreviate
@@ -55,7 +57,7 @@ def _get_patterns(place: DataSource) -> tuple[FilePattern, FilePattern]:
     ]
     images = f"{place.patterns.images}/**/*" if folders[0] else place.patterns.images
     masks = f"{place.patterns.masks}/**/{STEM}.*" if folders[1] else place.patterns.masks
-    return compile_pattern("--images", images), compile_pattern("--masks", masks)
+    return compile_pattern(images, "--images"), compile_pattern(masks, "--masks")
 
 
 def _read_patterns(place: DataSource) -> ReadResult:
@@ -68,9 +70,9 @@ def _read_patterns(place: DataSource) -> ReadResult:
             f"--masks must say which mask is whose, with {STEM} for the image's name without extension or the same "
             f"folders as --images, got {escape_for_display(masks.text)}; for example 'labels/{STEM}_mask.png'"
         )
-    elif image_files := _list_image_files(place, images):
-        labels = [*find_matches(place, masks)]
-        reading.samples, left = pair_files(place, (image_files, images.text), (labels, masks.text), split_by_folder)
+    elif (matched := _list_image_files(place, images)).files:
+        labels = MatchedFiles(masks, [*find_matches(place, masks)])
+        reading.samples, left = pair_files(place, matched, labels, split_by_folder)
         place.tally.add("mask", "without an image, passed over", *map(place.format_name, left))
     reading.classes = place.names
     return reading
@@ -81,37 +83,39 @@ def split_by_folder(one: PatternMatch) -> SplitName | None:
     return split_of(one.below.split("/")[:-1])
 
 
-def _list_image_files(place: DataSource, pattern: FilePattern) -> list[PatternMatch]:
+def _list_image_files(place: DataSource, pattern: FilePattern) -> MatchedFiles:
     """Return the images; none, and a problem, if the pattern names none."""
     others: list[str] = []
-    if files := list_pattern_files(place, pattern.text, IMAGE_SUFFIXES, others):
+    images = list_pattern_files(place, pattern.text, IMAGE_SUFFIXES, others)
+    if images.files:
         place.tally.add("file", "of another kind, passed over", *others)
-        return files
-    examples = abbreviate(others or [below for below, _ in place.listing if below.startswith(pattern.folder)], 2)
+        return images
+    folder = get_fixed_folder(pattern.text)
+    examples = abbreviate(others or [below for below, _ in place.listing if below.startswith(folder)], 2)
     place.problems.append(
         f"--images {escape_for_display(pattern.text)}: must name images ({', '.join(IMAGE_SUFFIXES)}), found "
         f"{examples or 'nothing'}; patterns begin at {place.title}, in quotes"
     )
-    return []
+    return images
 
 
 def list_pattern_files(
     place: DataSource, text: str, suffixes: tuple[str, ...], others: list[str] | None = None
-) -> list[PatternMatch]:
+) -> MatchedFiles:
     """Files of these kinds that a pattern names; the names of the other ones are added to `others`."""
-    files = []
-    for one in find_matches(place, compile_pattern("", text)):
+    pattern, files = compile_pattern(text), []
+    for one in find_matches(place, pattern):
         if one.path.suffix.lower() in suffixes:
             files.append(one)
         elif others is not None:
             others.append(place.format_name(one.path))
-    return files
+    return MatchedFiles(pattern, files)
 
 
 def pair_files(
     place: DataSource,
-    images: tuple[Sequence[PatternMatch], str],
-    masks: tuple[Sequence[PatternMatch], str],
+    images: MatchedFiles,
+    masks: MatchedFiles,
     split: Callable[[PatternMatch], SplitName | None],
     *,
     table: Pixels | None = None,
@@ -121,24 +125,23 @@ def pair_files(
 
     Args:
         place: receives the problems.
-        images: the image files and the pattern that names them. Masks among them are no images.
-        masks: the same of the masks.
+        images: the image files. Masks among them are no images.
+        masks: the mask files.
         split: the split of an image.
         table: (256,), the label that each number in the masks becomes.
         named: whether a format gives the names. Then samples are called by what `{stem}` stands for, and masks without
             an image are problems. Else samples are called by their files' names.
     """
-    (image_files, image), (labels, mask) = images, masks
-    masks_of_images = find_masks(image_files, labels, image, mask)
+    masks_of_images = find_masks(images, masks)
     used_masks = {path for masks_of_image in masks_of_images.values() for path in masks_of_image}
-    if both := [one for one in image_files if one.path in masks_of_images.get(one.path, ())]:
+    if both := [one for one in images.files if one.path in masks_of_images.get(one.path, ())]:
         place.problems.append(
             "--masks must name other files than --images, found "
             f"{abbreviate([place.format_name(one.path) for one in both], 2)} as "
             "the mask of itself; correct one of the patterns"
         )
         return [], []
-    image_files = [one for one in image_files if one.path not in used_masks]  # masks next to their images
+    image_files = [one for one in images.files if one.path not in used_masks]  # masks next to their images
     owners: dict[Path, list[PatternMatch]] = defaultdict(list)
     for one in image_files:
         for path in masks_of_images.get(one.path, ()):
@@ -180,7 +183,7 @@ def pair_files(
             labels_at = " + ".join(map(place.format_name, masks_of_image))
             samples.append(Sample(stem, name, (one.path,), made, labels_at, SplitAssignment(split(one))))
     place.problems += sorted(faults)
-    left = [one for one in labels if one.path not in used_masks]
+    left = [one for one in masks.files if one.path not in used_masks]
     if named:
         place.problems += [
             f"{place.format_name(one.path)}: has no image; add {_guess_pattern_name(images, one.stem)}, or remove the "
@@ -190,12 +193,11 @@ def pair_files(
     return drop_repeated(place, samples), [one.path for one in left]
 
 
-def _guess_pattern_name(files: tuple[Sequence[PatternMatch], str], stem: str) -> str:
+def _guess_pattern_name(matched: MatchedFiles, stem: str) -> str:
     """Return how a pattern calls the file of a stem, with the extension that others have."""
-    others, pattern = files
-    name = pattern.replace("**/", "").replace("[0-9]", "0").replace(STEM, stem)
+    name = matched.pattern.text.replace("**/", "").replace("[0-9]", "0").replace(STEM, stem)
     if name.endswith(".*"):
-        name = name.removesuffix(".*") + (others[0].path.suffix if others else ".png")
+        name = name.removesuffix(".*") + (matched.files[0].path.suffix if matched.files else ".png")
     return escape_for_display(name)
 
 

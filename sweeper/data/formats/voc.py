@@ -43,21 +43,19 @@ def find_voc(place: DataSource) -> FormatLayout | None:
 def _read_voc(place: DataSource, base: Path, masks_at: str) -> ReadResult:
     """Pair every mask with its image; images without a mask are only of use for detection and passed over."""
     below = "" if base == place.root else f"{escape_pattern(base.relative_to(place.root).as_posix())}/"
-    texts = [f"{below}{name}{STEM}.*" for name in ("JPEGImages/", masks_at)]
-    images, masks = (
-        list_pattern_files(place, texts[0], IMAGE_SUFFIXES),
-        list_pattern_files(place, texts[1], MASK_SUFFIXES),
-    )
-    stems = {one.stem for one in masks}
+    images = list_pattern_files(place, f"{below}JPEGImages/{STEM}.*", IMAGE_SUFFIXES)
+    masks = list_pattern_files(place, f"{below}{masks_at}{STEM}.*", MASK_SUFFIXES)
+    stems = {one.stem for one in masks.files}
     splits = _read_splits(place, base, stems)
-    both = [one for one in images if one.stem in stems]
-    spare = [escape_for_display(one.stem) for one in images if one.stem not in stems]
+    both = [one for one in images.files if one.stem in stems]
+    spare = [escape_for_display(one.stem) for one in images.files if one.stem not in stems]
     place.tally.add("image", "without a mask, passed over", *spare)
     if splits and (unlisted := [one.stem for one in both if one.stem not in splits]):
         number = format_count(len(unlisted), "image with a mask is", "images with a mask are")
         names = abbreviate([escape_for_display(stem) for stem in unlisted])
         place.notes.append(f"{number} in none of the lists, and divided by us: {names}.")
-    samples, _ = pair_files(place, (both, texts[0]), (masks, texts[1]), lambda one: splits.get(one.stem), named=True)
+    images = images._replace(files=both)
+    samples, _ = pair_files(place, images, masks, lambda one: splits.get(one.stem), named=True)
     classes = _read_names(place, base, [one.stem for one in both])
     return ReadResult(samples, classes, indices=True, place="JPEGImages/", mask_place=masks_at)
 
