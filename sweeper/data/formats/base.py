@@ -34,6 +34,7 @@ from sweeper.data.text_tables import (
     get_file_kind,
     normalise_text,
     open_file,
+    read_text,
 )
 
 Size = tuple[int, int]
@@ -202,6 +203,16 @@ class DataSource:
     def format_name(self, path: Path) -> str:
         """Return a path as users know it."""
         return escape_for_display(path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path)
+
+    def add_problem(self, path: Path, fault: object) -> None:
+        """Collect what is wrong with a file: rule, value found, next step."""
+        self.problems.append(f"{self.format_name(path)}: {fault}")
+
+    def read_lines(self, path: Path) -> list[str]:
+        """Return the lines of a text file; none without such a file, or, with a problem, if it cannot be read."""
+        file = self.find_file(path)
+        text = None if file is None else read_text(file, self.problems, self.format_name(file))
+        return (text or "").splitlines()
 
 
 class FormatLayout(NamedTuple):

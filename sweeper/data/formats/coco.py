@@ -133,21 +133,24 @@ def _parse_file(place: DataSource, path: Path) -> CocoFile:
             _keep_entry(key, entry, file)
         except ValueError as error:
             faulty.add(key)
-            place.problems.append(f"{name}: {key}[{number}] {error}; export it again")
+            place.add_problem(path, f"{key}[{number}] {error}; export it again")
     shapes = [(key, *pair) for key, objects in file.objects.items() for pair in objects]
     lost = [key for key, _, _ in shapes if key not in file.images]
     if lost and "images" not in faulty:  # else these are why
         images_text = f"`images` has {abbreviate([_format_typed(key) for key in file.images], 2) or 'none'}"
-        place.problems.append(
-            f"{name}: annotations must be of one of the images, found {len(lost)} with an unknown image_id "
-            f"({abbreviate([_format_typed(key) for key in dict.fromkeys(lost)], 2)}; {images_text}); export them "
-            "together"
+        lost_text = abbreviate([_format_typed(key) for key in dict.fromkeys(lost)], 2)
+        place.add_problem(
+            path,
+            f"annotations must be of one of the images, found {len(lost)} with an unknown image_id ({lost_text}; "
+            f"{images_text}); export them together",
         )
     unknown = Counter(category for _, category, _ in shapes if category not in file.categories)
     if unknown and "categories" not in faulty:
-        place.problems.append(
-            f"{name}: annotations must be of one of the {len(file.categories)} categories, found category_id "
-            f"{abbreviate([f'{c} ({n} times)' for c, n in unknown.most_common()])}; add it to `categories`"
+        unknown_text = abbreviate([f"{category} ({number} times)" for category, number in unknown.most_common()])
+        place.add_problem(
+            path,
+            f"annotations must be of one of the {len(file.categories)} categories, found category_id {unknown_text}; "
+            "add it to `categories`",
         )
     note_boxes(place, name, [shape for _, _, shape in shapes])
     if file.respelled and not faulty and not lost and not unknown:
@@ -183,14 +186,12 @@ def _list_entries(place: DataSource, path: Path) -> Iterator[tuple[str, int, Any
     try:
         data = load_json(path, ALL_IMAGES)
     except UnreadableFileError as error:
-        place.problems.append(f"{place.format_name(path)}: {error}")
+        place.add_problem(path, error)
         return
     for key in ("images", "annotations", "categories"):
         listed = data.get(key, []) if isinstance(data, dict) else None
         if not isinstance(listed, list):
-            place.problems.append(
-                f"{place.format_name(path)}: {key!r} must be a list, found something else; is it COCO?"
-            )
+            place.add_problem(path, f"{key!r} must be a list, found something else; is it COCO?")
             return
         yield from ((key, number, entry) for number, entry in enumerate(listed))
 

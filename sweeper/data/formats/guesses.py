@@ -293,11 +293,9 @@ def _read_guess(place: DataSource, guess: LayoutGuess) -> ReadResult:
     if samples and (at == other or Path(samples[0].mask_name).stem != Path(samples[0].name).stem):
         example = f"{samples[0].mask_name} is the mask of {samples[0].name}"
         place.notes.append(f"Images and masks were paired by their names: {example}.")
-    place.problems += [
-        f"{place.format_name(path)}: has no image of its name; add it, remove the mask, or say which are meant with "
-        + guess.options
-        for path in left
-    ]
+    step = f"add it, remove the mask, or say which are meant with {guess.options}"
+    for path in left:
+        place.add_problem(path, f"has no image of its name; {step}")
     return ReadResult(samples, place.names, place=f"{at}/", mask_place=f"{other}/")
 
 

@@ -31,7 +31,6 @@ from sweeper.data.text_tables import (
     escape_for_display,
     load_json,
     normalise_text,
-    read_text,
 )
 
 IGNORED = "__ignore__"
@@ -60,7 +59,8 @@ def _read_labelme(place: DataSource, files: Sequence[Path]) -> ReadResult:
             drawing, usable = parsed
             occurring |= {shape.label for shape in drawing.shapes if shape.label is not None}
             drawings += [drawing] if usable else []
-    listed = _read_labels_file(place) if place.classes is None else None
+    own_list = place.read_lines(place.root / "labels.txt") if place.classes is None else []
+    listed = [word for line in own_list if (word := normalise_text(line.strip())) not in ("", IGNORED)]
     listed_in = "classes.txt" if place.classes else "labels.txt"
     words = number_words(place, listed or sorted(occurring), occurring, "*.json", listed_in)
     return make_shapes_result(place, drawings, words, "*.json", "in order")
@@ -68,37 +68,32 @@ def _read_labelme(place: DataSource, files: Sequence[Path]) -> ReadResult:
 
 def _parse_file(place: DataSource, path: Path) -> tuple[ImageShapes, bool] | None:
     """Return what a file says, and whether its image exists; None if it is not LabelMe's, or faulty."""
-    name = place.format_name(path)
     try:
         data = load_json(path)
     except UnreadableFileError as error:
-        place.problems.append(f"{name}: {error}")
+        place.add_problem(path, error)
         return None
     if not isinstance(data, dict) or "shapes" not in data:
         if place.entry is not None:
-            place.problems.append(f"{name}: must be LabelMe's JSON with `shapes`, found another; export it again")
+            place.add_problem(path, "must be LabelMe's JSON with `shapes`, found another; export it again")
         return None
-    faults: list[str] = []
-    entries = data["shapes"]
-    if not isinstance(entries, list):
-        faults.append(f"`shapes` must be a list, found {type(entries).__name__}; export it again")
-        entries = []
+    if not isinstance(data["shapes"], list):
+        place.add_problem(path, f"`shapes` must be a list, found {type(data['shapes']).__name__}; export it again")
+        return None
     shapes = []
-    for number, entry in enumerate(entries, 1):
+    for number, entry in enumerate(data["shapes"], 1):
         try:
             shapes.append(parse_shape(number, entry))
         except ValueError as error:
-            place.problems.append(f"{name}: {error}")
+            place.add_problem(path, error)
     written = data.get("imagePath")
     embedded = isinstance(data.get("imageData"), str) and bool(data["imageData"])
     if not isinstance(written, str) and not embedded:
-        faults.append("must have `imagePath` or `imageData`, found neither; export it again")
-    place.problems.extend(f"{name}: {fault}" for fault in faults)
-    if faults:
+        place.add_problem(path, "must have `imagePath` or `imageData`, found neither; export it again")
         return None
     height, width = data.get("imageHeight"), data.get("imageWidth")
     size = (height, width) if isinstance(height, int) and isinstance(width, int) else None
-    here = path.parent
+    name, here = place.format_name(path), path.parent
     near = [here, here.parent / "images", here.parent / "JPEGImages"]
     missing = [] if embedded else place.problems
     image = find_image(place, written if isinstance(written, str) else "", near, name, missing)
@@ -145,15 +140,6 @@ def parse_shape(number: int, entry: Any) -> Shape:
         raise ValueError(f"{where}: coordinates must be finite, found NaN or infinity; draw it again")
     word = normalise_text(label.strip())
     return Shape(where, None if word == IGNORED else word, (points.tobytes(),), kind, mask)
-
-
-def _read_labels_file(place: DataSource) -> list[str] | None:
-    """Return the names of LabelMe's own list, without `__ignore__`; None without one."""
-    path = place.find_file(place.root / "labels.txt")
-    if path is None or (text := read_text(path, place.problems)) is None:
-        return None
-    words = [normalise_text(line.strip()) for line in text.splitlines() if line.strip()]
-    return [word for word in words if word != IGNORED]
 
 
 def _decode_embedded(path: Path) -> bytes:

@@ -65,7 +65,7 @@ def _read_labels(place: DataSource, path: Path) -> tuple[tuple[str, ...] | None,
     try:
         return _read_numbered_labels(load_json(path))
     except UnreadableFileError as error:
-        place.problems.append(f"{place.format_name(path)}: {error}")
+        place.add_problem(path, error)
         return None, np.arange(256, dtype=np.uint8)
 
 

@@ -146,11 +146,6 @@ def pair_files(
     for one in image_files:
         for path in masks_of_images.get(one.path, ()):
             owners[path].append(one)
-    place.problems += [
-        f"{place.format_name(one.path)}: has no mask; add {_guess_pattern_name(masks, one.stem)}, or remove the image"
-        for one in image_files
-        if one.path not in masks_of_images
-    ]
     names = {one.path: one.stem if named else one.name.rpartition("/")[2] for one in image_files}
     repeated = len(set(names.values())) < len(names)
     every = [(one, masks_of_images[one.path]) for one in image_files if one.path in masks_of_images]
@@ -159,6 +154,8 @@ def pair_files(
     for one in image_files:
         masks_of_image = masks_of_images.get(one.path, [])
         if not masks_of_image:
+            missing = _guess_pattern_name(masks, one.stem)
+            place.add_problem(one.path, f"has no mask; add {missing}, or remove the image")
             continue
         path, name = masks_of_image[0], place.format_name(one.path)
         if len(masks_of_image) > 1 and not classes:
@@ -172,9 +169,7 @@ def pair_files(
             )
         elif path.suffix.lower() not in MASK_SUFFIXES:
             rule = f"masks must be one of {', '.join(MASK_SUFFIXES)}"
-            place.problems.append(
-                f"{place.format_name(path)}: {rule}, found {escape_for_display(path.suffix) or 'none'}; save it as PNG"
-            )
+            place.add_problem(path, f"{rule}, found {escape_for_display(path.suffix) or 'none'}; save it as PNG")
         else:
             stem = "/".join([*filter(None, one.folders), names[one.path]]) if repeated else names[one.path]
             made = mask_file(place, path, table)
@@ -184,12 +179,9 @@ def pair_files(
             samples.append(Sample(stem, name, (one.path,), made, labels_at, SplitAssignment(split(one))))
     place.problems += sorted(faults)
     left = [one for one in masks.files if one.path not in used_masks]
-    if named:
-        place.problems += [
-            f"{place.format_name(one.path)}: has no image; add {_guess_pattern_name(images, one.stem)}, or remove the "
-            "mask"
-            for one in left
-        ]
+    for one in left if named else ():
+        missing = _guess_pattern_name(images, one.stem)
+        place.add_problem(one.path, f"has no image; add {missing}, or remove the mask")
     return drop_repeated(place, samples), [one.path for one in left]
 
 

@@ -18,7 +18,7 @@ from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout
 from sweeper.data.formats.file_patterns import STEM, escape_pattern
 from sweeper.data.formats.patterns import list_pattern_files, pair_files
 from sweeper.data.label_values import abbreviate
-from sweeper.data.text_tables import escape_for_display, normalise_text, read_classes, read_text
+from sweeper.data.text_tables import escape_for_display, normalise_text, read_classes
 
 MASKS = ("SegmentationClass", "SegmentationClassPNG")
 VOC_NAMES = (
@@ -64,25 +64,20 @@ def _read_splits(place: DataSource, base: Path, masks: Collection[str]) -> dict[
     """Return the split of each stem, from train.txt, val.txt and test.txt."""
     splits: dict[str, SplitName] = {}
     for name, split in _LISTS.items():
-        path = place.find_file(base / "ImageSets" / "Segmentation" / f"{name}.txt")
-        if path is None or (text := read_text(path, place.problems, place.format_name(path))) is None:
-            continue
-        stems = [normalise_text(line.split()[0]) for line in text.splitlines() if line.split()]
+        path = base / "ImageSets" / "Segmentation" / f"{name}.txt"
+        stems = [normalise_text(line.split()[0]) for line in place.read_lines(path) if line.split()]
         missing = [stem for stem in stems if stem not in masks]
         if missing and len(missing) == len(stems):
             place.notes.append(f"None of the {len(stems)} images of {name}.txt has a mask; the list is not used.")
             continue
-        place.problems.extend(
-            f"{place.format_name(path)}: {escape_for_display(stem)[:200]} must have a mask, found none; add it or "
-            "remove the line"
-            for stem in missing
-        )
+        for stem in missing:
+            shown = escape_for_display(stem)[:200]
+            place.add_problem(path, f"{shown} must have a mask, found none; add it or remove the line")
         for stem in stems:
             if splits.setdefault(stem, split) != split:
-                place.problems.append(
-                    f"{place.format_name(path)}: {escape_for_display(stem)[:200]} must be in one list, found it in "
-                    f"{splits[stem]}.txt too; remove it from one"
-                )
+                shown = escape_for_display(stem)[:200]
+                fault = f"{shown} must be in one list, found it in {splits[stem]}.txt too; remove it from one"
+                place.add_problem(path, fault)
     return splits
 
 

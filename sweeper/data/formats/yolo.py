@@ -68,7 +68,8 @@ def _read_yolo(place: DataSource, path: Path) -> ReadResult:
             faults.append("`kpt_shape` says that lines hold key points, which are no outlines; export it as YOLO-seg")
     elif not faults:
         faults.append("must hold `names` and `train`, found another; see docs/formats.md")
-    place.problems.extend(f"{place.format_name(path)}: {fault}" for fault in faults)
+    for fault in faults:
+        place.add_problem(path, fault)
     if faults or names is None:
         return nothing
     words = number_words(place, names, names, place.format_name(path))
@@ -76,10 +77,8 @@ def _read_yolo(place: DataSource, path: Path) -> ReadResult:
     for key, split in _KEYS.items():
         for image in _list_images(place, path, data, key):
             if splits.setdefault(image, split) != split:
-                place.problems.append(
-                    f"{place.format_name(image)}: must be on one side of the split, found in {splits[image]} and "
-                    f"{split}; correct the lists"
-                )
+                sides = f"{splits[image]} and {split}"
+                place.add_problem(image, f"must be on one side of the split, found in {sides}; correct the lists")
     drawings = []
     for image, side in splits.items():
         labels = _find_label_file(place, image)
@@ -114,17 +113,12 @@ def _list_images(place: DataSource, path: Path, data: dict[str, Any], key: str) 
     raw = data.get(key)
     for entry in raw if isinstance(raw, list) else [] if raw is None else [raw]:
         if not isinstance(entry, str) or "\0" in entry:
-            place.problems.append(
-                f"{place.format_name(path)}: {key}: must be a folder or a list, found "
-                f"{escape_for_display(entry)[:80]!r}"
-            )
+            place.add_problem(path, f"{key}: must be a folder or a list, found {escape_for_display(entry)[:80]!r}")
             continue
         target = _resolve_target(place, path, data, entry)
         if target is None:
-            place.problems.append(
-                f"{place.format_name(path)}: {key}: must be a folder or list in here, found "
-                f"{escape_for_display(entry)[:200]}; copy it"
-            )
+            shown = escape_for_display(entry)[:200]
+            place.add_problem(path, f"{key}: must be a folder or list in here, found {shown}; copy it")
         elif target.is_dir():
             files = (file for file in place.files if file.is_relative_to(target))
             yield from (file for file in files if file.suffix.lower() in IMAGE_SUFFIXES)
@@ -150,8 +144,7 @@ def _resolve_target(place: DataSource, path: Path, data: dict[str, Any], entry: 
 
 def _read_image_list(place: DataSource, path: Path) -> Iterator[Path]:
     """Return the images that a text file lists, relative to it or to the root."""
-    text = read_text(path, place.problems, place.format_name(path))
-    for number, line in enumerate((text or "").splitlines(), 1):
+    for number, line in enumerate(place.read_lines(path), 1):
         if line.strip():
             near = (path.parent, place.root)
             image = find_image(place, line.strip(), near, f"{place.format_name(path)}: line {number}")
@@ -172,9 +165,8 @@ def _find_label_file(place: DataSource, image: Path) -> Path | None:
 
 def _read_polygons(place: DataSource, path: Path, names: Sequence[str]) -> list[Shape]:
     """Return the polygon of each line, as shares of the image's size; faults become problems."""
-    text = read_text(path, place.problems, place.format_name(path))
     polygons = []
-    for number, line in enumerate((text or "").splitlines(), 1):
+    for number, line in enumerate(place.read_lines(path), 1):
         words = line.split()
         if not words:
             continue
@@ -194,7 +186,7 @@ def _read_polygons(place: DataSource, path: Path, names: Sequence[str]) -> list[
             continue
         rule = f"must be a class from 0 to {len(names) - 1} and pairs of coordinates from 0 to 1"
         fault = f"{rule}, found {escape_for_display(line)[:60]!r}; export it again, or add the class to `names`"
-        place.problems.append(f"{place.format_name(path)}: line {number}: {fault}")
+        place.add_problem(path, f"line {number}: {fault}")
     return polygons
 
 
