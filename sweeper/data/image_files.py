@@ -107,24 +107,18 @@ def _resolve_argument(argument: str, problems: list[str]) -> Iterable[tuple[Path
         )
 
 
-class WantedImage(NamedTuple):
-    """Form in which a network wants its images."""
-
-    channels: int
-    full_scale: int
-    """255 (uint8) or 65535 (uint16)."""
-    short_side: int | None = None
-    """Larger images are shrunk to this shorter side."""
-
-
-def read_for(path: Path, wanted: WantedImage) -> tuple[ImagePixels, tuple[int, int]]:
+def read_for(
+    path: Path, *, channels: int, full_scale: int, short_side: int | None = None
+) -> tuple[ImagePixels, tuple[int, int]]:
     """Read an image as the images of a data set: upright, without opacity, with their depth.
 
     A grey image is repeated for a network of three channels; no other number of channels is changed.
 
     Args:
         path: the file.
-        wanted: how the network wants it.
+        channels: of the images that the network was trained on.
+        full_scale: of their values: 255 (uint8) or 65535 (uint16).
+        short_side: in pixels, that larger images are shrunk to; None = they stay.
 
     Returns:
         (H, W, channels) uint8 or uint16, shrunk where that is wanted; and the height and width of the file's own image.
@@ -134,16 +128,16 @@ def read_for(path: Path, wanted: WantedImage) -> tuple[ImagePixels, tuple[int, i
     """
     if not is_unicode(str(path)):
         raise UnreadableFileError("file names must be Unicode (UTF-8), found other bytes; rename it")
-    channels = read_image_kind(path).channels
-    if channels != wanted.channels and (channels, wanted.channels) != (1, 3):
+    stored = read_image_kind(path).channels
+    if stored != channels and (stored, channels) != (1, 3):
         raise UnreadableFileError(
-            f"must have {format_count(wanted.channels, 'channel')}, as the images had that the network was trained on, "
-            f"found {channels}; export it alike"
+            f"must have {format_count(channels, 'channel')}, as the images had that the network was trained on, "
+            f"found {stored}; export it alike"
         )
-    image = read_image(path, wanted.channels, np.uint8 if wanted.full_scale == np.iinfo(np.uint8).max else np.uint16)
+    image = read_image(path, channels, np.uint8 if full_scale == np.iinfo(np.uint8).max else np.uint16)
     height, width = image.shape[:2]
-    if wanted.short_side is not None:
-        size = compute_shrunk_size(height, width, wanted.short_side)
+    if short_side is not None:
+        size = compute_shrunk_size(height, width, short_side)
         if size != (height, width):
             image = shrink_image(image, size)
     return image, (height, width)

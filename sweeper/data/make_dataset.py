@@ -4,59 +4,47 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from sweeper.core.records import IGNORE, Dataset, ImageInfo
 from sweeper.core.text import format_count
 from sweeper.data.label_values import abbreviate
-from sweeper.data.store import PixelStore, StoreWriter, compute_content_digest, compute_pixel_hash
+from sweeper.data.store import StoreWriter, compute_content_digest, compute_pixel_hash, count_labels
 from sweeper.data.text_tables import SplitAssignment
-
-
-class DatasetMetadata(NamedTuple):
-    """Facts about a data set, without its images."""
-
-    name: str
-    """Name for display."""
-    source: str
-    """Data source as the user gave it."""
-    classes: tuple[str, ...]
-    synthetic: bool
-    """Whether we drew the images."""
-    format_name: str | None = None
-    """The reader's name; None where we drew the images."""
 
 
 def assemble(
     writer: StoreWriter,
-    store: PixelStore,
-    about: DatasetMetadata,
     *,
+    name: str,
+    source: str,
+    format_name: str | None,
+    classes: tuple[str, ...],
     stems: Sequence[str],
-    counts: npt.NDArray[np.int64],
     sides: Sequence[SplitAssignment],
     warnings: Sequence[str] = (),
     turns: Sequence[int] | None = None,
 ) -> Dataset:
-    """Digest and publish the store that `writer` finished, and describe it.
+    """Finish, digest and publish the store of `writer`, and describe it.
 
     Args:
-        writer: holds the unpublished folder.
-        store: the same, opened; image i is `stems[i]`.
-        about: what the data set is.
+        writer: holds the unpublished folder; its image i is `stems[i]`.
+        name: for display.
+        source: data source as the user gave it.
+        format_name: the reader's name; None where we drew the images.
+        classes: names in index order.
         stems: names of the images, ascending.
-        counts: pixels of each label in each mask, (n, 256).
         sides: given split and group of each image.
         warnings: what the reader found; more is added here.
         turns: EXIF orientations by which labels may still have to be turned (1 = none); None = no image has any.
     """
-    classes = about.classes
-    hashes = [
-        (compute_pixel_hash(store.get_image(i)), compute_pixel_hash(store.get_mask(i))) for i in range(len(store))
-    ]
+    store = writer.finish()
+    hashes, counts = [], []
+    for index in range(len(store)):
+        mask = store.get_mask(index)
+        hashes.append((compute_pixel_hash(store.get_image(index)), compute_pixel_hash(mask)))
+        counts.append(count_labels(mask))
     digest = compute_content_digest(classes, hashes, sides)
     folder = writer.publish(digest.removeprefix("sha256:"))
     images = tuple(
@@ -75,14 +63,14 @@ def assemble(
         )
     )
     return Dataset(
-        name=about.name,
-        source=about.source,
-        format=about.format_name,
+        name=name,
+        source=source,
+        format=format_name,
         digest=digest,
         task="binary" if len(classes) == 2 else "multiclass",
         classes=classes,
         channels=store.channels,
-        synthetic=about.synthetic,
+        synthetic=format_name is None,
         store=str(folder),
         images=images,
         warnings=(*warnings, *_warnings(images, classes, hashes)),

@@ -24,17 +24,16 @@ from sweeper.data.formats.base import DataSource, ReadResult, Sample
 from sweeper.data.formats.other_tools import recognise_export
 from sweeper.data.groups import group_sides
 from sweeper.data.label_values import NO_DATA, class_names, number_table
-from sweeper.data.make_dataset import DatasetMetadata, assemble
+from sweeper.data.make_dataset import assemble
 from sweeper.data.object_numbers import FEWEST, number_objects, object_words
 from sweeper.data.parallel import Tick, in_order
 from sweeper.data.problem_lines import group_problems
-from sweeper.data.store import ImagePixels, Pixels, StoreWriter
+from sweeper.data.store import ImagePixels, Pixels, StoreWriter, count_labels
 from sweeper.data.text_tables import SplitAssignment, UnreadableFileError, read_header, read_split_csv
 from sweeper.data.tiff import turn_upright
 from sweeper.system.disk_space import check_room
 
 MIN_IMAGES = 3
-_CHUNK = 1 << 22
 
 Counts = npt.NDArray[np.int64]
 
@@ -123,15 +122,16 @@ def _read_dataset(
             )
         if problems or names is None:
             raise DataError(place.title, group_problems(problems))
-        store = writer.finish()
+        writer.finish()
         if (table != np.arange(256)).any():
             writer.relabel(table)
         dataset = assemble(
             writer,
-            store,
-            DatasetMetadata(place.name_of_set, str(place.root), names, synthetic=False, format_name=format_name),
+            name=place.name_of_set,
+            source=str(place.root),
+            format_name=format_name,
+            classes=names,
             stems=[sample.stem for sample in used],
-            counts=counts,
             sides=[sides[sample.stem] for sample in used],
             turns=[place.open_turns.get(sample.stem, 1) for sample in used],
             warnings=[*place.notes, *place.tally.format_sentences()],
@@ -229,19 +229,11 @@ def _decode_images(
             continue
         # Labels are judged even where the image is at fault, so that both faults are named.
         used.append(sample)
-        counts.append(_compute_histogram(mask))
+        counts.append(count_labels(mask))
         if not place.problems and image is not None:
             writer.append(image, mask)
     table: Counts = np.array(counts, dtype=np.int64).reshape(-1, 256)
     return used, table, sound
-
-
-def _compute_histogram(mask: Pixels) -> Counts:
-    """Count the pixels of each value, a part at a time: numpy counts in numbers of eight bytes."""
-    flat = mask.ravel()
-    parts = (np.bincount(flat[i : i + _CHUNK], minlength=256) for i in range(0, len(flat), _CHUNK))
-    total: Counts = np.sum(list(parts), axis=0, dtype=np.int64)
-    return total
 
 
 def _read_sample(

@@ -36,6 +36,8 @@ FORMAT = 2
 _FILES = ("images.bin", "masks.bin")
 _TYPES: dict[str, type[np.uint8 | np.uint16]] = {"uint8": np.uint8, "uint16": np.uint16}
 _CHUNK = 1 << 24
+_COUNTED = 1 << 22
+"""Pixels that are counted at a time."""
 _WALKED = 64
 """Images after which memory is given back."""
 _SAMPLE = 1 << 20
@@ -256,6 +258,14 @@ def _read_layout(folder: Path) -> _Layout | None:
         return None
     area = sum(height * width for height, width in sizes)
     return (channels, sizes, dtype, sums) if area and file_sizes == [area * channels * dtype.itemsize, area] else None
+
+
+def count_labels(mask: Pixels) -> npt.NDArray[np.int64]:
+    """Return the pixels of each label, (256,), counted a part at a time: numpy counts in numbers of eight bytes."""
+    flat = mask.ravel()
+    parts = [np.bincount(flat[i : i + _COUNTED], minlength=256) for i in range(0, len(flat), _COUNTED)]
+    total: npt.NDArray[np.int64] = np.sum(parts, axis=0, dtype=np.int64)
+    return total
 
 
 def compute_pixel_hash(array: ImagePixels) -> str:

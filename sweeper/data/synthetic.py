@@ -17,7 +17,7 @@ from PIL import Image
 from sweeper.core.errors import DataError, UsageError
 from sweeper.core.label_parts import label_components
 from sweeper.core.records import Dataset
-from sweeper.data.make_dataset import DatasetMetadata, assemble
+from sweeper.data.make_dataset import assemble
 from sweeper.data.parallel import Tick, in_order
 from sweeper.data.scenes import blobs, cracks, shapes, street
 from sweeper.data.scenes.canvas import DrawnImage, SceneCanvas
@@ -251,19 +251,18 @@ def read_scenes(
         tick: is called after each image.
     """
     log(f"drawing {scenes.images} images of {PREFIX}{scenes.name}")
-    counts = []
     with StoreWriter(cache, channels=3) as writer:
-        for drawn in _draw_all(scenes):
+        for number, drawn in enumerate(_draw_all(scenes), 1):
             writer.append(drawn.image, drawn.mask)
-            counts.append(np.bincount(drawn.mask.ravel(), minlength=256))
             if tick is not None:
-                tick(len(counts), scenes.images)
+                tick(number, scenes.images)
         return assemble(
             writer,
-            writer.finish(),
-            DatasetMetadata(scenes.scene, source, scenes.classes, synthetic=True),
+            name=scenes.scene,
+            source=source,
+            format_name=None,
+            classes=scenes.classes,
             stems=_make_stems(scenes),
-            counts=np.array(counts, dtype=np.int64),
             sides=[SplitAssignment()] * scenes.images,
         )
 

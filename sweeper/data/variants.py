@@ -16,16 +16,16 @@ import numpy.typing as npt
 
 from sweeper.core.errors import DataError, SweeperError, UsageError
 from sweeper.core.label_parts import label_components
-from sweeper.core.records import IGNORE, Dataset
+from sweeper.core.records import Dataset
 from sweeper.core.text import format_count
 from sweeper.data.cache import load_or_make
 from sweeper.data.label_values import abbreviate
 from sweeper.data.load import Log, load_dataset, silent
-from sweeper.data.make_dataset import DatasetMetadata, assemble
+from sweeper.data.make_dataset import assemble
 from sweeper.data.parallel import Tick, in_order
 from sweeper.data.read import MIN_IMAGES
 from sweeper.data.shrink import compute_shrunk_size, enlarge_mask, shrink_image, shrink_mask
-from sweeper.data.store import ImagePixels, Pixels, PixelStore, StoreWriter, is_intact, open_store
+from sweeper.data.store import ImagePixels, Pixels, PixelStore, StoreWriter, count_labels, is_intact, open_store
 from sweeper.data.text_tables import SplitAssignment, escape_for_display, normalise_text, read_text
 
 RESIZER = "area/2"
@@ -97,27 +97,22 @@ def drop_images(dataset: Dataset, stems: Sequence[str], cache: Path, log: Log = 
 
 def _copy_store(dataset: Dataset, left: Sequence[int], cache: Path) -> Dataset:
     source = open_store(dataset.store)
-    counts = np.zeros((len(left), 256), dtype=np.int64)
     with StoreWriter(cache, source.channels, source.dtype) as writer:
-        for row, index in enumerate(left):
-            image = dataset.images[index]
+        for index in left:
             writer.append(source.get_image(index), source.get_mask(index))
-            counts[row, : len(image.pixels)] = image.pixels
-            counts[row, IGNORE] = image.ignored
-        return _assemble(dataset, left, writer, counts)
+        return _assemble(dataset, left, writer)
 
 
-def _assemble(
-    dataset: Dataset, indices: Sequence[int], writer: StoreWriter, counts: Counts, warnings: Sequence[str] = ()
-) -> Dataset:
+def _assemble(dataset: Dataset, indices: Sequence[int], writer: StoreWriter, warnings: Sequence[str] = ()) -> Dataset:
     """Return the set of what was written: these images, with the splits and groups that they have."""
     images = [dataset.images[i] for i in indices]
     return assemble(
         writer,
-        writer.finish(),
-        DatasetMetadata(dataset.name, dataset.source, dataset.classes, dataset.synthetic, dataset.format),
+        name=dataset.name,
+        source=dataset.source,
+        format_name=dataset.format,
+        classes=dataset.classes,
         stems=[image.stem for image in images],
-        counts=counts,
         sides=[SplitAssignment(image.split, image.group) for image in images],
         warnings=warnings,
         turns=[image.open_turn for image in images],
@@ -168,7 +163,7 @@ def _shrink_set(
     dataset: Dataset, short_side: int, sizes: list[tuple[int, int]], cache: Path, tick: Tick | None
 ) -> Dataset:
     source, classes = open_store(dataset.store), len(dataset.classes)
-    counts = np.zeros((len(source), 256), dtype=np.int64)
+    counts = np.zeros((len(source), classes), dtype=np.int64)
     lost = np.zeros((classes, 2), dtype=np.int64)
 
     def cost(index: int) -> int:
@@ -182,10 +177,10 @@ def _shrink_set(
         for index, (image, mask, gone) in zip(source.walk_indices(), work, strict=True):
             writer.append(image, mask)
             lost += gone
-            counts[index] = np.bincount(mask.ravel(), minlength=256)
+            counts[index] = count_labels(mask)[:classes]
             if tick is not None:
                 tick(index + 1, len(source))
-        left = np.flatnonzero(counts[:, :classes].sum(axis=0))
+        left = np.flatnonzero(counts.sum(axis=0))
         if len(left) < 2:
             classes_text = abbreviate([escape_for_display(dataset.classes[i]) for i in left]) or "no labelled pixel"
             raise DataError(
@@ -195,8 +190,8 @@ def _shrink_set(
                     "one"
                 ],
             )
-        lines = _format_losses(dataset, short_side, counts[:, :classes], lost)
-        return _assemble(dataset, range(len(source)), writer, counts, lines)
+        lines = _format_losses(dataset, short_side, counts, lost)
+        return _assemble(dataset, range(len(source)), writer, lines)
 
 
 def _shrink_image(

@@ -18,7 +18,7 @@ from sweeper.core.paths import get_weights_dir
 from sweeper.core.records import MissControl, MissLimit, Task, TrainedOn
 from sweeper.core.text import format_count
 from sweeper.data.decode import silence_pillow
-from sweeper.data.image_files import ImageFile, WantedImage, find_images, read_for
+from sweeper.data.image_files import ImageFile, find_images, read_for
 from sweeper.data.shrink import enlarge_mask
 from sweeper.data.text_tables import UnreadableFileError, escape_for_display
 from sweeper.deployment.recommended_network import KeptNetwork, find_kept_network, load_answer, set_operating_point
@@ -284,7 +284,7 @@ def _predict_image(
     """
     from sweeper.report.prediction_files import write_mask, write_overlay, write_probabilities
 
-    image, size = read_for(file.path, WantedImage(record.channels, record.full_scale, record.resized))
+    image, size = read_for(file.path, channels=record.channels, full_scale=record.full_scale, short_side=record.resized)
     answer = predictor.predict_labels(image, probabilities=options.probabilities)
     classes = len(record.classes)
     mask = answer.mask if answer.mask.shape == size else enlarge_mask(answer.mask, size)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from sweeper.core.errors import UsageError
-from sweeper.data.image_files import WantedImage, find_images, read_for
+from sweeper.data.image_files import find_images, read_for
 from sweeper.data.text_tables import UnreadableFileError
 from tests.support.folders import image
 
@@ -35,7 +34,7 @@ def readable(arguments: list[str], without: Path | None = None) -> tuple[list[st
     good, bad = [], []
     for file in find_images(arguments, without):
         try:
-            read_for(file.path, WantedImage(3, int(np.iinfo(np.uint8).max)))
+            read_for(file.path, channels=3, full_scale=255)
             good.append(str(file.name))
         except UnreadableFileError:
             bad.append(str(file.name))

@@ -12,7 +12,7 @@ import pytest
 
 from sweeper.core.errors import DataError, UsageError
 from sweeper.data import load_dataset
-from sweeper.data.image_files import WantedImage, find_images, read_for
+from sweeper.data.image_files import find_images, read_for
 from sweeper.data.text_tables import UnreadableFileError
 from sweeper.system.names import check_names
 from tests.support.folders import folder, image, mask
@@ -92,8 +92,8 @@ def test_a_link_to_a_folder_of_other_bytes_is_read_and_a_strange_file_in_it_does
 def test_an_image_of_other_bytes_is_no_image_to_predict_and_the_others_are(tmp_path: Path) -> None:
     image(0).save(tmp_path / f"{LATIN}.png")
     image(1).save(tmp_path / "é.png")
-    wanted = WantedImage(3, 255)
+    wanted = {"channels": 3, "full_scale": 255}
     files = {file.path.name: file.path for file in find_images([str(tmp_path)])}
-    assert read_for(files["é.png"], wanted)[1] == (12, 16)
+    assert read_for(files["é.png"], **wanted)[1] == (12, 16)
     with pytest.raises(UnreadableFileError, match="file names must be Unicode"):
-        read_for(files[f"{LATIN}.png"], wanted)
+        read_for(files[f"{LATIN}.png"], **wanted)
