@@ -18,6 +18,7 @@ from sweeper.core.records import IGNORE
 from sweeper.data.class_words import is_ignored
 from sweeper.data.text_tables import (
     MAX_CLASSES,
+    UnreadableFileError,
     escape_for_display,
     normalise_text,
     read_header,
@@ -111,10 +112,12 @@ def _read_lines(path: Path, problems: list[str]) -> list[tuple[int, str]] | None
     return [(number, f"{row[name]}:{','.join(row[column] for column in rgb)}") for number, row in rows]
 
 
-def translate_colours(
-    pixels: npt.NDArray[np.uint8], colours: ColourMap
-) -> tuple[npt.NDArray[np.uint8], tuple[int, int] | None]:
-    """Labels (H, W) uint8 of an image (H, W, 3) uint8, and the (y, x) of a colour that the map lacks, or None."""
+def translate_colours(pixels: npt.NDArray[np.uint8], colours: ColourMap) -> npt.NDArray[np.uint8]:
+    """Labels (H, W) uint8 of an image (H, W, 3) uint8.
+
+    Raises:
+        UnreadableFileError: a colour that the map lacks.
+    """
     labels = np.empty(pixels.shape[:2], dtype=np.uint8)
     rows = max(1, (1 << 22) // max(1, pixels.shape[1]))  # a few million pixels at a time: the keys take four bytes each
     for top in range(0, len(pixels), rows):
@@ -124,6 +127,10 @@ def translate_colours(
         missing = colours.keys[place] != keys
         if missing.any():
             y, x = np.argwhere(missing)[0]
-            return labels, (top + int(y), int(x))
+            colour = tuple(int(value) for value in pixels[top + y, x])
+            raise UnreadableFileError(
+                f"colours must be those of the map of colours, found {colour} at x={x}, y={top + y}; add it to the "
+                "map, or export the mask again without smoothing"
+            )
         labels[top : top + rows] = colours.labels[place]
-    return labels, None
+    return labels

@@ -280,7 +280,7 @@ def _read_labels(path: Path, image: Image.Image, colours: ColourMap | None) -> n
             raise UnreadableFileError(f"{rule}, found {image.format}; export it again as PNG")
         return np.asarray(image.convert("L"))
     if colours is not None and (mode in ("RGB", "RGBA") or (mode == "P" and _are_all_mapped(image, colours))):
-        return _translate_coloured(_read_bytes(image), colours)
+        return translate_colours(_read_bytes(image), colours)
     if _is_deep_png(image):
         return _merge_bands(_read_bytes(image).astype(np.uint16) << 8 | _read_low_bytes(path))
     raw = _RAW.match(str(_list_tiles(image)[0].args)) if _list_tiles(image) else None
@@ -310,18 +310,6 @@ def _are_all_mapped(image: Image.Image, colours: ColourMap) -> bool:
     """Return whether every colour that a palette mask uses is in the map, so that colours mean the classes."""
     used = image.convert("RGB").getcolors(256) or []
     return bool(used) and all((r << 16 | g << 8 | b) in colours.keys for _, (r, g, b) in used)  # type: ignore[misc]
-
-
-def _translate_coloured(pixels: Pixels, colours: ColourMap) -> Pixels:
-    labels, fault = translate_colours(pixels, colours)
-    if fault is not None:
-        y, x = fault
-        colour = tuple(int(v) for v in pixels[y, x])
-        raise UnreadableFileError(
-            f"colours must be those of the map of colours, found {colour} at x={x}, y={y}; add it to the map, or "
-            "export the mask again without smoothing"
-        )
-    return labels
 
 
 def _merge_bands(pixels: npt.NDArray[Any], *, alpha: bool = False) -> npt.NDArray[Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pycocotools import mask as coco
 
 Bits = npt.NDArray[np.bool_]
 Rle = dict[str, Any]
@@ -16,17 +17,8 @@ _NESTED = 0.99
 """Share of a ring's pixels that must be covered already for it to be a hole."""
 
 
-def compute_area(rle: Rle) -> int:
-    """Return the number of pixels of a mask."""
-    from pycocotools import mask as coco
-
-    return int(coco.area(rle))
-
-
 def decode_pixels(rle: Rle) -> Bits:
     """Return a mask as (H, W)."""
-    from pycocotools import mask as coco
-
     bits: Bits = coco.decode(rle).astype(bool)
     return bits
 
@@ -37,15 +29,13 @@ def encode_polygons(rings: Sequence[npt.NDArray[np.float64]], size: tuple[int, i
     COCO's own reading unites the rings, so that one inside another would say nothing: it is read as a hole, and one
     inside a hole as an island. Rings that only touch or overlap are united.
     """
-    from pycocotools import mask as coco
-
     parts: list[Rle] = coco.frPyObjects([ring.ravel().tolist() for ring in rings], *size)
     if len(parts) == 1:
         return parts[0]
     covered = np.zeros(size, dtype=bool)
     earlier: list[int] = []
-    for rle in sorted(parts, key=lambda each: -compute_area(each)):
-        part, part_area = decode_pixels(rle), compute_area(rle)
+    for rle in sorted(parts, key=lambda each: -int(coco.area(each))):
+        part, part_area = decode_pixels(rle), int(coco.area(rle))
         repeated = any(abs(part_area - other) <= 0.01 * other for other in earlier)  # the same ring twice is no hole
         earlier.append(part_area)
         if part_area and not repeated and int((part & covered).sum()) >= _NESTED * part_area:
@@ -77,8 +67,6 @@ def check_rle(rle: Any, size: tuple[int, int]) -> Rle:
 
 
 def _encode_runs(bits: Bits) -> Rle:
-    from pycocotools import mask as coco
-
     rle: Rle = coco.encode(np.asfortranarray(bits, dtype=np.uint8))
     return rle
 

@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
+from pycocotools import mask as coco
 
 from sweeper.core.records import IGNORE
 from sweeper.data.class_words import find_background, is_background, is_ignored
@@ -31,7 +32,7 @@ from sweeper.data.formats.base import (
     note_unused,
 )
 from sweeper.data.label_values import abbreviate
-from sweeper.data.rle import Rle, check_rle, compute_area, decode_pixels, encode_polygons
+from sweeper.data.rle import Rle, check_rle, decode_pixels, encode_polygons
 from sweeper.data.store import Pixels
 from sweeper.data.text_tables import MAX_CLASSES, SplitAssignment, UnreadableFileError, escape_for_display
 
@@ -296,7 +297,7 @@ def draw_areas(ready: Iterable[DrawableShape], size: Size, background: int) -> P
 
     def place_in_order(pair: tuple[DrawableShape, Rle]) -> tuple[bool, float]:
         one, rle = pair
-        return not one.shape.behind, -((one.shape.area if all_written else None) or compute_area(rle))
+        return not one.shape.behind, -((one.shape.area if all_written else None) or int(coco.area(rle)))
 
     mask = np.full(size, background, dtype=np.uint8)
     for one, rle in sorted(rles, key=place_in_order):
