@@ -52,6 +52,9 @@ SPLITS: dict[str, SplitName] = {
 """Names of folders and files that give a split."""
 ELSEWHERE = "image", "not where the annotations say; the file of that name in the data folder is used"
 _LOOKED_AT = 1 << 16
+"""Bytes at both ends of a file."""
+_SOME = 50
+"""Files of a folder that detection opens."""
 _HIDDEN = ("thumbs.db", "desktop.ini", "__macosx")
 
 
@@ -285,7 +288,18 @@ def _list_entries(folder: Path) -> list[tuple[str, bool]]:
         return sorted((one.name, is_folder(one)) for one in seen)
 
 
-def has_keys(path: Path, keys: Sequence[bytes]) -> bool:
+def find_json(place: DataSource, keys: Sequence[bytes]) -> list[Path]:
+    """Return the JSON files that have two of three keys, of the first `_SOME` in each folder."""
+    files, seen = [], Counter[Path]()
+    for path in place.files if place.entry is None else (place.entry,):
+        if path.suffix.lower() == ".json":
+            seen[path.parent] += 1
+            if seen[path.parent] <= _SOME and _has_keys(path, keys):
+                files.append(path)
+    return files
+
+
+def _has_keys(path: Path, keys: Sequence[bytes]) -> bool:
     """Return whether the beginning or the end of a JSON file has two of three keys; False if unreadable."""
     try:
         with open_file(path) as file:

@@ -27,7 +27,7 @@ from sweeper.data.formats.base import (
     ReadResult,
     Size,
     find_image,
-    has_keys,
+    find_json,
     number_list,
     split_of,
 )
@@ -44,8 +44,6 @@ from sweeper.data.text_tables import (
 
 _KEYS = (b"images", b"annotations", b"categories")
 _WHOLE = re.compile(r"\s*(-?(?:0|[1-9][0-9]{0,17}))(?:\.0*)?\s*")
-_SOME = 50
-"""Files that detection opens."""
 _LARGE = 1e18
 """No coordinate and no area; NaN is not below it either."""
 
@@ -68,13 +66,7 @@ class CocoFile:
 
 def find_coco(place: DataSource) -> FormatLayout | None:
     """JSON files that look like COCO's; where some are called instances_*, these alone."""
-    coco_files = []
-    folders: Counter[Path] = Counter()
-    for path in place.files if place.entry is None else (place.entry,):
-        if path.suffix.lower() == ".json":
-            folders[path.parent] += 1
-            if folders[path.parent] <= _SOME and has_keys(path, _KEYS):
-                coco_files.append(path)
+    coco_files = find_json(place, _KEYS)
     files = [path for path in coco_files if path.name.startswith("instances_")] or coco_files
     line = f"COCO's JSON ({', '.join(place.format_name(path) for path in files[:3])})"
     return FormatLayout(line, partial(_read_coco, place, files)) if files else None

@@ -20,7 +20,7 @@ from sweeper.data.formats.base import (
     FormatLayout,
     ReadResult,
     find_image,
-    has_keys,
+    find_json,
     number_list,
     split_of,
 )
@@ -35,17 +35,15 @@ from sweeper.data.text_tables import (
 
 IGNORED = "__ignore__"
 _KEYS = (b"shapes", b"imagePath", b"imageData")
-_SOME = 20
-"""Files that detection opens."""
 
 
 def find_labelme(place: DataSource) -> FormatLayout | None:
     """JSON files of which some look like LabelMe's."""
-    every = place.files if place.entry is None else (place.entry,)
-    files = [path for path in every if path.suffix.lower() == ".json"]
-    matching = [path for path in files[:_SOME] if has_keys(path, _KEYS)]
+    matching = find_json(place, _KEYS)
     if not matching:
         return None
+    every = place.files if place.entry is None else (place.entry,)
+    files = [path for path in every if path.suffix.lower() == ".json"]
     line = f"LabelMe's JSON ({place.format_name(matching[0])}, …; {len(files)} JSON files)"
     return FormatLayout(line, partial(_read_labelme, place, files))
 
