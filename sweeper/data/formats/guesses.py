@@ -96,7 +96,7 @@ class LayoutGuess(NamedTuple):
 
 
 def _walk_folders(images: str, masks: str) -> LayoutGuess:
-    """Yield all files in folders and below, by patterns of these folders."""
+    """Return the guess of all files in folders and below, by patterns of these folders."""
     return LayoutGuess(
         f"{images}/**/{STEM}.*", f"{masks}/**/{STEM}.*", (escape_for_display(images), escape_for_display(masks))
     )

@@ -18,36 +18,30 @@ from sweeper.data.formats.base import (
     find_image,
     make_unique_stems,
 )
-from sweeper.data.formats.patterns import mask_file
+from sweeper.data.formats.patterns import read_mask_file
 from sweeper.data.text_tables import SplitAssignment, parse_assignment, read_header, read_table_rows
 
 
 def find_manifest(place: DataSource) -> FormatLayout | None:
     """Find a CSV with the columns image and mask: manifest.csv, or another in the root."""
-    path = _find_table(place)
-    return (
-        None
-        if path is None
-        else FormatLayout(f"the pairs of {place.format_name(path)}", partial(_read_manifest, place, path))
-    )
-
-
-def _find_table(place: DataSource) -> Path | None:
-    if place.entry is not None:
-        return place.entry if place.entry.suffix.lower() == ".csv" else None
-    tables = [path for path in place.files if path.parent == place.root and path.suffix.lower() == ".csv"]
-    manifests = [path for path in tables if {"image", "mask"} <= set(read_header(path))]
-    return next((path for path in manifests if path.name == "manifest.csv"), manifests[0] if manifests else None)
+    every = place.files if place.entry is None else (place.entry,)
+    tables = [path for path in every if path.parent == place.root and path.suffix.lower() == ".csv"]
+    if place.entry is None:
+        tables = [path for path in tables if {"image", "mask"} <= {*read_header(path)}]
+    if not tables:
+        return None
+    path = next((path for path in tables if path.name == "manifest.csv"), tables[0])
+    return FormatLayout(f"the pairs of {place.format_name(path)}", partial(_read_manifest, place, path))
 
 
 def _read_manifest(place: DataSource, path: Path) -> ReadResult:
     """Read the table."""
     rows = _read_rows(place, path)
     stems = make_unique_stems(place, [image for image, _, _ in rows])
-    samples = [
-        Sample(stem, place.format_name(image), (image,), mask_file(place, mask), place.format_name(mask), side)
-        for (image, mask, side), stem in zip(rows, stems, strict=True)
-    ]
+    samples = []
+    for (image, mask, side), stem in zip(rows, stems, strict=True):
+        read = partial(read_mask_file, place, mask, None)
+        samples.append(Sample(stem, place.format_name(image), (image,), read, place.format_name(mask), side))
     where = place.format_name(path)
     return ReadResult(drop_repeated(place, samples), place.names, place=where, mask_place=where)
 

@@ -172,7 +172,7 @@ def pair_files(
             place.add_problem(path, f"{rule}, found {escape_for_display(path.suffix) or 'none'}; save it as PNG")
         else:
             stem = "/".join([*filter(None, one.folders), names[one.path]]) if repeated else names[one.path]
-            made = mask_file(place, path, table)
+            made = partial(read_mask_file, place, path, table)
             if classes:
                 made = partial(join_masks, place, [(path, classes[path]) for path in masks_of_image])
             labels_at = " + ".join(map(place.format_name, masks_of_image))
@@ -193,12 +193,9 @@ def _guess_pattern_name(matched: MatchedFiles, stem: str) -> str:
     return escape_for_display(name)
 
 
-def mask_file(place: DataSource, path: Path, table: Pixels | None = None) -> partial[Pixels]:
-    """Return a sample's mask function for a file of labels or colours; labels become those of a table, (256,)."""
-    return partial(_pick_mask, path, place, table)
+def read_mask_file(place: DataSource, path: Path, table: Pixels | None, size: Size | None) -> Pixels:
+    """Return the labels of a sample's file of labels or colours; with a table, (256,), what it makes of them."""
 
-
-def _pick_mask(path: Path, place: DataSource, table: Pixels | None, size: Size | None) -> Pixels:
     def note(what: str) -> None:
         place.tally.add("mask", what, place.format_name(path))
 
