@@ -32,8 +32,6 @@ SMALL = 0.01
 BASELINE = "cross_entropy"
 OWN = "own"
 """Generator of the rows of finished studies."""
-FEATURES = ("log_imbalance", "log_rarest", "log_foreground", "thinness", "log_size", "log_classes", "prevalence")
-"""Columns of the fingerprint."""
 _WORDS = {
     "log_imbalance": ("imbalance", 10.0),
     "log_rarest": ("share of the rarest class", 10.0),
@@ -43,6 +41,8 @@ _WORDS = {
     "log_classes": ("classes", 2.0),
     "prevalence": ("share of images with the rarest class", None),
 }
+FEATURES = tuple(_WORDS)
+"""Columns of the fingerprint."""
 
 
 class LedgerRow(Record):
