@@ -35,4 +35,4 @@ def command(name: str, out: Path) -> None:
     OUT gets images/, masks/ and classes.txt, and must be new or empty. `sweeper run OUT` reads it back.
     """
     scenes = write_scenes(name, out)
-    click.echo(f"{out}: {scenes.images} images of {scenes.name}")
+    click.echo(f"{out}: {scenes.canvas.images} images of {scenes.name}")

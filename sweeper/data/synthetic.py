@@ -53,7 +53,7 @@ class Scene(NamedTuple):
     classes: tuple[str, ...]
     """Names in index order, at the default number of classes."""
     own: Mapping[str, Parameter]
-    """Parameters besides `PARAMETERS`; a field of `SceneCanvas` each."""
+    """Parameters besides `PARAMETERS`."""
     text: str
 
 
@@ -105,46 +105,25 @@ PARAMETERS: dict[str, Parameter] = {
     "shift": Parameter(float, 0.0, 32.0, 0.0, "label noise: pixels that each mask is displaced by"),
     "missing": Parameter(float, 0.0, 1.0, 0.0, "label noise: share of the objects without a label"),
 }
-"""Parameters of every scene."""
+"""Parameters of every scene. Each parameter is a field of `SceneCanvas`."""
 
 
 class SceneSet(NamedTuple):
     """A set that was asked for, complete with defaults."""
 
     scene: str
-    values: tuple[tuple[str, float], ...]
-    """Every parameter that the scene takes, in the order of `parameters`."""
-
-    def get_value(self, key: str) -> float:
-        """Return the value of a parameter; 0 if the scene does not take it."""
-        return dict(self.values).get(key, 0.0)
-
-    @property
-    def images(self) -> int:
-        """Number of images."""
-        return int(self.get_value("images"))
+    canvas: SceneCanvas
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes in index order."""
-        return (
-            shapes.list_class_names(int(self.get_value("classes")))
-            if self.scene == "shapes"
-            else SCENES[self.scene].classes
-        )
-
-    @property
-    def canvas(self) -> SceneCanvas:
-        """Request for the scene's function."""
-        wanted = {key: value for key, value in self.values if key in SceneCanvas._fields}
-        whole = {"size": int(self.get_value("size")), "classes": int(self.get_value("classes") or 2)}
-        return SceneCanvas(**{**wanted, **whole})  # type: ignore[arg-type]
+        return shapes.list_class_names(self.canvas.classes) if self.scene == "shapes" else SCENES[self.scene].classes
 
     @property
     def name(self) -> str:
         """The scene with the parameters that differ from their defaults: the same set has the same name."""
-        allowed = get_parameters(self.scene)
-        other = "&".join(f"{key}={value}" for key, value in self.values if value != allowed[key].default)
+        values = {key: (getattr(self.canvas, key), one.default) for key, one in get_parameters(self.scene).items()}
+        other = "&".join(f"{key}={value}" for key, (value, default) in values.items() if value != default)
         return f"{self.scene}?{other}" if other else self.scene
 
 
@@ -182,12 +161,12 @@ def parse_scene(text: str) -> SceneSet:
             )
         seen.add(key)
         values[key] = _parse_number(key, value, allowed[key], problems)
-    scene_set = SceneSet(name, tuple(values.items()))
+    canvas = SceneCanvas(**values)  # type: ignore[arg-type]
     if not problems and name == "shapes":
-        problems += shapes.explain_impossible(scene_set.canvas)
+        problems += shapes.explain_impossible(canvas)
     if problems:
         raise DataError(escape_for_display(text), problems)
-    return scene_set
+    return SceneSet(name, canvas)
 
 
 def get_parameters(name: str) -> dict[str, Parameter]:
@@ -228,14 +207,12 @@ def draw_image(scenes: SceneSet, index: int) -> DrawnImage:
     It depends on the seed and the index, not on the number of images. Label noise is keyed apart: the image is the
     same with it and without.
     """
-    seed = int(scenes.get_value("seed"))
-    drawn = SCENES[scenes.scene].draw(np.random.default_rng([seed, index]), scenes.canvas)
-    if not scenes.get_value("shift") and not scenes.get_value("missing"):
+    canvas = scenes.canvas
+    drawn = SCENES[scenes.scene].draw(np.random.default_rng([canvas.seed, index]), canvas)
+    if not canvas.shift and not canvas.missing:
         return drawn
-    rng = np.random.default_rng([seed, index, 1])
-    return DrawnImage(
-        drawn.image, spoil_labels(rng, drawn.mask, scenes.get_value("shift"), scenes.get_value("missing"))
-    )
+    rng = np.random.default_rng([canvas.seed, index, 1])
+    return DrawnImage(drawn.image, spoil_labels(rng, drawn.mask, canvas.shift, canvas.missing))
 
 
 def read_scenes(
@@ -250,12 +227,12 @@ def read_scenes(
         log: receives one line at the start.
         tick: is called after each image.
     """
-    log(f"drawing {scenes.images} images of {PREFIX}{scenes.name}")
+    log(f"drawing {scenes.canvas.images} images of {PREFIX}{scenes.name}")
     with StoreWriter(cache, channels=3) as writer:
         for number, drawn in enumerate(_draw_all(scenes), 1):
             writer.append(drawn.image, drawn.mask)
             if tick is not None:
-                tick(number, scenes.images)
+                tick(number, scenes.canvas.images)
         return assemble(
             writer,
             name=scenes.scene,
@@ -263,7 +240,7 @@ def read_scenes(
             format_name=None,
             classes=scenes.classes,
             stems=_make_stems(scenes),
-            sides=[SplitAssignment()] * scenes.images,
+            sides=[SplitAssignment()] * scenes.canvas.images,
         )
 
 
@@ -301,12 +278,12 @@ def write_scenes(name_and_query: str, out: Path) -> SceneSet:
 
 
 def _draw_all(scenes: SceneSet) -> Iterator[DrawnImage]:
-    return in_order(partial(draw_image, scenes), range(scenes.images), workers=2)
+    return in_order(partial(draw_image, scenes), range(scenes.canvas.images), workers=2)
 
 
 def _make_stems(scenes: SceneSet) -> list[str]:
     """Numbers of equal width, so that their order as text is their order."""
-    return [f"{index:05d}" for index in range(scenes.images)]
+    return [f"{index:05d}" for index in range(scenes.canvas.images)]
 
 
 def label_pieces(mask: Pixels) -> npt.NDArray[np.int32]:

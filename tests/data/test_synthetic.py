@@ -18,7 +18,7 @@ from sweeper.data.synthetic import SCENES, draw_image, get_parameters, label_pie
 def share(text: str) -> float:
     """Foreground of a whole set."""
     scenes = parse_scene(text)
-    return float(np.mean([(draw_image(scenes, i).mask > 0).mean() for i in range(scenes.images)]))
+    return float(np.mean([(draw_image(scenes, i).mask > 0).mean() for i in range(scenes.canvas.images)]))
 
 
 @pytest.mark.parametrize("name", SCENES)
@@ -44,7 +44,7 @@ def test_a_set_is_what_was_drawn_in_its_store_and_as_files(tmp_path, name):
         assert np.array_equal(store.get_image(index), drawn.image)
         assert np.array_equal(store.get_mask(index), drawn.mask)
         assert sum(image.pixels) == 64 * 64
-    assert write_scenes(f"{name}?images=4&size=64", tmp_path / "out").images == 4
+    assert write_scenes(f"{name}?images=4&size=64", tmp_path / "out").canvas.images == 4
     read = load_dataset(str(tmp_path / "out"), tmp_path / "cache")
     assert (read.digest, read.classes, read.synthetic) == (dataset.digest, dataset.classes, False)
 

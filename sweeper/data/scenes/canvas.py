@@ -23,14 +23,21 @@ Pair = Sequence[float] | npt.NDArray[np.float64]
 
 
 class SceneCanvas(NamedTuple):
-    """Request for a scene."""
+    """Request for a scene: all parameters of a set, those that the scene does not take at their defaults."""
 
+    images: int
+    """Number of images."""
     size: int
     """Side of the square image in pixels."""
+    seed: int
+    noise: float
+    """Standard deviation of the camera's noise, as a share of full scale."""
+    shift: float
+    """Label noise: pixels that each mask is displaced by."""
+    missing: float
+    """Label noise: share of the objects without a label."""
     foreground: float = 0.0
     """Wanted share of foreground pixels, 0–1 (mean over images); scenes with fixed shares ignore it."""
-    noise: float = 0.0
-    """Standard deviation of the camera's noise, as a share of full scale."""
     spread: float = 1.0
     """Variation of the foreground's share between images: 0 = none, 1 = as the scene has by nature."""
     object: float = 12.0
