@@ -180,6 +180,8 @@ def _make_rows(source: str, logs: Sequence[RunLog], request: ScoreRequest, probl
         else:
             count = f"{len(values)} logs have it" if values else "none of its logs has it"
             at = "" if choice.kind == "last" else f" ({choice})"
+            if not values and any(RowChoice().find_value(log.entries, metric) is not None for log in of_run):
+                count = "it is logged at other rows alone (--at last takes its last value)"
             paths = join_words([str(log.path) for log in of_run[:3]])
             problems.append(f"run {method}/{seed} must have one log with {metric!r}{at}, and {count}: {paths}")
     if problems:

@@ -116,3 +116,10 @@ def test_a_log_of_the_trainer_counts_before_event_files_next_to_it(tmp_path: Pat
         (tmp_path / method / seed / "runs" / "run-x.wandb").write_bytes(b"")
     rows = read_score_file(str(tmp_path), ScoreRequest(metric="val_miou"))
     assert sorted(rows.columns["val_miou"]) == sorted(SCORES.values())
+
+
+def test_a_metric_that_is_not_at_the_chosen_row_is_said_to_be_at_others(tmp_path: Path) -> None:
+    (tmp_path / "dice" / "0").mkdir(parents=True)
+    (tmp_path / "dice" / "0" / "metrics.csv").write_text("step,val_dice,test_dice\n1,0.9,\n2,0.8,\n3,,0.7\n")
+    with pytest.raises(ScoresError, match=r"it is logged at other rows alone \(--at last takes its last value\)"):
+        read_score_file(str(tmp_path), ScoreRequest(metric="test_dice", at="best:val_dice"))
