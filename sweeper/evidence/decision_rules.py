@@ -53,6 +53,9 @@ from sweeper.evidence.replicates import (
 LEAST_SEEDS = 3
 """A gain from fewer is not reported: as in the verdict, the spread of two seeds says too little."""
 
+_RuleTables = dict[tuple[RuleName, RuleMetric], ImageTable]
+"""Rule and metric → the scores of all runs."""
+
 
 class _FinalistRuns(NamedTuple):
     rows: list[Replicate]
@@ -86,18 +89,19 @@ def score_decision_rules(
     answered = [run for row in rows for run in row.answered_runs]
     level = 1 - (1 - LEVEL) / len(evidence.finalists)
     points: dict[RuleName, Callable[[TrialResult], float]] = {
-        "plain": lambda run: get_default_point(run.test) if run.test else 0.0,
+        "plain": get_default_point,
         "tuned": get_own_point,
     }
+    tables: _RuleTables = {}
 
-    def scored(name: RuleName, metric: RuleMetric, counts: npt.NDArray[np.int64]) -> _RuleScores:
-        return _score_rule(name, metric, _make_table(metric, counts, runs), at, evidence)
-
-    def at_points(metric: RuleMetric) -> list[_RuleScores]:
-        return [scored(name, metric, count_class_pixels(rows, runs.images, of, metric)) for name, of in points.items()]
+    def add_at_points(metric: RuleMetric) -> None:
+        for name, of in points.items():
+            counts = count_class_pixels(rows, runs.images, of, metric)
+            tables[name, metric] = _make_table(metric, counts, runs)
 
     if not all(run.test is not None and run.test.kind == "histogram" and run.val is not None for run in answered):
-        return DecisionRules(rules=_compare_rules(at_points("miou"), at, level), level=level)
+        add_at_points("miou")
+        return DecisionRules(rules=_compare_rules(tables, at, evidence, level), level=level)
     fitted = {id(run): fit_counts(run.val) or Calibration() for run in answered}  # each on its validation images
     ranked = {id(run): _count_ranked(run.test, fitted[id(run)]) for run in answered if run.test is not None}
 
@@ -108,14 +112,14 @@ def score_decision_rules(
         "miou": make_missed_counts,
         "image_dice": metrics.all_wrong_counts,
     }
-    rules = []
     for metric, unanswered in wanted.items():
+        add_at_points(metric)
         own_thresholds = stack_measurements(rows, runs.images, read, unanswered)
-        rules += [*at_points(metric), scored("rank_dice", metric, own_thresholds)]
+        tables["rank_dice", metric] = _make_table(metric, own_thresholds, runs)
     fits = [[fitted[id(run)] for r in rows_of.values() for run in rows[r].answered_runs] for rows_of in at]
     before, after, gains = _compute_calibration_errors(runs, fitted, at)
     return DecisionRules(
-        rules=_compare_rules(rules, at, level),
+        rules=_compare_rules(tables, at, evidence, level),
         level=level,
         slopes=tuple(median([c.slope for c in each] or [1.0]) for each in fits),
         biases=tuple(median([c.bias for c in each] or [0.0]) for each in fits),
@@ -153,52 +157,42 @@ def _count_at_edges(histogram: npt.NDArray[np.int64], edges: npt.NDArray[np.intp
 
 def _make_table(metric: RuleMetric, counts: npt.NDArray[np.int64], runs: _FinalistRuns) -> ImageTable:
     classes = metrics.find_present_classes(counts.reshape(-1, *counts.shape[2:]))
-    rows = metrics.make_image_rows(counts, metric)
-    rows = rows if runs.units is None else metrics.sum_by_unit(rows, runs.units, metric)
+    rows = sum_units(metrics.make_image_rows(counts, metric), runs.units, metric)
     return make_image_table(
         rows, lambda summed: np.where(runs.lost, 0.0, metrics.compute_objective(summed, classes, metric))
     )
 
 
-class _RuleScores(NamedTuple):
-    name: RuleName
-    metric: RuleMetric
-    table: ImageTable
-    scores: tuple[Interval, ...]
-    best: int
-
-
-def _score_rule(
-    name: RuleName, metric: RuleMetric, table: ImageTable, at: Sequence[Mapping[int, int]], evidence: Evidence
-) -> _RuleScores:
-    scores = tuple(compute_paired_interval(table.select_rows(list(rows.values())), (0.0, 1.0)) for rows in at)
-    learned = [i for i in find_learned(evidence) if at[i]]
-    best = max(learned, key=lambda i: (scores[i].estimate, -i))
-    return _RuleScores(name, metric, table, scores, best)
+def _score_finalists(
+    table: ImageTable,
+    at: Sequence[Mapping[int, int]],
+    within: tuple[float, float] = (0.0, 1.0),
+    level: float = LEVEL,
+) -> tuple[Interval, ...]:
+    """Return the mean of each finalist's rows with its interval; `within` are its possible ends."""
+    return tuple(compute_paired_interval(table.select_rows(list(rows.values())), within, level) for rows in at)
 
 
 def _compare_rules(
-    scores: Sequence[_RuleScores], at: Sequence[Mapping[int, int]], over_tuned: float
+    tables: _RuleTables, at: Sequence[Mapping[int, int]], evidence: Evidence, over_tuned: float
 ) -> tuple[DecisionRule, ...]:
-    of = {(one.name, one.metric): one for one in scores}
-
-    def gains(one: _RuleScores, other: _RuleScores, level: float = LEVEL) -> tuple[Interval, ...]:
-        gap = ImageTable(one.table.scores - other.table.scores, one.table.shares - other.table.shares)
-        return tuple(compute_paired_interval(gap.select_rows(list(rows.values())), (-1.0, 1.0), level) for rows in at)
-
+    scores = {key: _score_finalists(table, at) for key, table in tables.items()}
+    learned = [i for i in find_learned(evidence) if at[i]]
+    best = {key: max(learned, key=lambda i: (each[i].estimate, -i)) for key, each in scores.items()}
     rules = []
-    for one in scores:
-        usual = of["plain", one.metric]
-        common = [s for s in at[one.best] if s in at[usual.best]]
-        pairs = one.table.select_rows([at[one.best][s] for s in common], [at[usual.best][s] for s in common])
+    for (name, metric), table in tables.items():
+        first, usual = at[best[name, metric]], at[best["plain", metric]]
+        common = [s for s in first if s in usual]
+        pairs = table.select_rows([first[s] for s in common], [usual[s] for s in common])
+        over_plain, over_own = (table.subtract(tables[other, metric]) for other in ("plain", "tuned"))
         rules.append(
             DecisionRule(
-                name=one.name,
-                metric=one.metric,
-                scores=one.scores,
-                gains=gains(one, usual),
-                over_tuned=gains(one, of["tuned", one.metric], over_tuned),
-                best=one.best,
+                name=name,
+                metric=metric,
+                scores=scores[name, metric],
+                gains=_score_finalists(over_plain, at, (-1.0, 1.0)),
+                over_tuned=_score_finalists(over_own, at, (-1.0, 1.0), over_tuned),
+                best=best[name, metric],
                 lead=compute_paired_interval(pairs, (-1.0, 1.0)),
             )
         )
@@ -217,17 +211,11 @@ def _compute_calibration_errors(
             calibration = fitted[id(run)] if calibrated else Calibration()
             return run.test.images, count_calibration_gaps(run.test.data.astype(np.int64), calibration)
 
-        counts = stack_measurements(runs.rows, runs.images, read, make_surely_wrong)
-        counts = counts if runs.units is None else sum_units(counts, runs.units)
+        counts = sum_units(stack_measurements(runs.rows, runs.images, read, make_surely_wrong), runs.units)
         return make_image_table(
             counts, lambda summed: np.where(runs.lost, 1.0, compute_pooled_calibration_error(summed))
         )
 
     before, after = table(False), table(True)
-    gains = ImageTable(before.scores - after.scores, before.shares - after.shares)
-    rows_of_finalists = [list(seed_rows.values()) for seed_rows in at]
-    return (
-        tuple(compute_paired_interval(before.select_rows(rows), (0.0, 1.0)) for rows in rows_of_finalists),
-        tuple(compute_paired_interval(after.select_rows(rows), (0.0, 1.0)) for rows in rows_of_finalists),
-        tuple(compute_paired_interval(gains.select_rows(rows), (-1.0, 1.0)) for rows in rows_of_finalists),
-    )
+    gains = _score_finalists(before.subtract(after), at, (-1.0, 1.0))
+    return _score_finalists(before, at), _score_finalists(after, at), gains

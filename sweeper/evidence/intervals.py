@@ -89,7 +89,11 @@ class ImageTable:
         """Return the runs `plus`, or their differences to the runs `minus` of the same length, pair by pair."""
         if minus is None:
             return ImageTable(self.scores[plus], self.shares[plus])
-        return ImageTable(self.scores[plus] - self.scores[minus], self.shares[plus] - self.shares[minus])
+        return self.select_rows(plus).subtract(self.select_rows(minus))
+
+    def subtract(self, other: ImageTable) -> ImageTable:
+        """Return the differences to as many other runs on the same images, row by row."""
+        return ImageTable(self.scores - other.scores, self.shares - other.shares)
 
 
 def make_image_table(counts: Sums, score: Callable[[Any], Floats]) -> ImageTable:

@@ -129,10 +129,7 @@ def compute_evidence(
                 baseline=baseline,
             )
             if any(
-                get_own_point(run) != get_default_point(run.test)
-                for r in replicates
-                for run in r.answered_runs
-                if run.test
+                get_own_point(run) != get_default_point(run) for r in replicates for run in r.answered_runs if run.test
             )
             else ()
         ),
@@ -215,12 +212,11 @@ def _compute_default_gain(
     seeds = [seed for seed in finalist_rows if seed in plain]
     if not seeds:
         return None
-    first, second = (
-        bench.metric_scores.select_rows([finalist_rows[s] for s in seeds]),
-        bench.score_at_default.select_rows([plain[s] for s in seeds]),
+    first = bench.metric_scores.select_rows([finalist_rows[s] for s in seeds])
+    second = bench.score_at_default.select_rows([plain[s] for s in seeds])
+    return compute_paired_interval(
+        first.subtract(second), (get_metric_floor(bench) - 1.0, 1.0 - get_metric_floor(bench))
     )
-    table = ImageTable(first.scores - second.scores, first.shares - second.shares)
-    return compute_paired_interval(table, (get_metric_floor(bench) - 1.0, 1.0 - get_metric_floor(bench)))
 
 
 def get_metric_floor(bench: PairedScores) -> float:

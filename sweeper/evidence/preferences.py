@@ -72,7 +72,7 @@ def judge_preferences(
     units = list_image_units(rows, groups)
 
     def table(measure: PreferenceMeasure) -> ImageTable:
-        counts = measure.counts if units is None else sum_units(measure.counts, units)
+        counts = sum_units(measure.counts, units)
         return make_image_table(counts, lambda summed: np.where(lost, measure.lost, measure.score(summed)))
 
     measures = list_measures(rows, profile, tuned=tuned, metric=metric)

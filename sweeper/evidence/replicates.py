@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core import metrics
-from sweeper.core.records import ImageCounts, TrialResult
+from sweeper.core.records import TrialResult
 from sweeper.evidence.intervals import Counts, Floats, ImageTable, Sums, make_image_table
 
 FEW_GROUPS = 5
@@ -69,12 +69,13 @@ def get_own_point(run: TrialResult) -> float:
     """Operating point chosen on the run's validation images; the default one where it was never evaluated."""
     if run.evaluations:
         return run.evaluations[-1].point
-    return get_default_point(run.test) if run.test is not None else metrics.default_operating_point("binary")
+    return get_default_point(run)
 
 
-def get_default_point(test: ImageCounts) -> float:
-    """0.5, or τ = 0."""
-    return metrics.default_operating_point("binary" if test.kind == "histogram" else "multiclass")
+def get_default_point(run: TrialResult) -> float:
+    """0.5, or τ = 0; of a run without an answer 0.5."""
+    is_binary = run.test is None or run.test.kind == "histogram"
+    return metrics.default_operating_point("binary" if is_binary else "multiclass")
 
 
 def count_class_pixels(
@@ -158,9 +159,9 @@ def list_image_units(
     return metrics.number_units(groups) if groups is not None and list_scored_images(replicates) else None
 
 
-def sum_units(counts: Table, units: npt.NDArray[np.intp]) -> Table:
-    """(R, n, …) counts summed over the images of each unit."""
-    return metrics.sum_by_unit(counts, units, "miou")
+def sum_units(counts: Table, units: npt.NDArray[np.intp] | None, metric: str = "miou") -> Table:
+    """(R, n, …) what `metric` is made of, summed over the images of each unit; as it is where each is its own."""
+    return counts if units is None else metrics.sum_by_unit(counts, units, metric)
 
 
 # --- All seeds side by side -------------------------------------------------------------------------------------
@@ -269,20 +270,17 @@ def make_paired_scores(
         return PairedScores(none, counts, rows, rows, nothing, lost, metric, none, 0.0)
     images = list_scored_images(replicates)
     counts = count_class_pixels(replicates, images, get_own_point)
-    plain = count_class_pixels(replicates, images, lambda run: get_default_point(run.test) if run.test else 0.0)
+    plain = count_class_pixels(replicates, images, get_default_point)
     compared = counts, plain
     if metrics.METRICS[metric].parts is not None:
         compared = (
             count_class_pixels(replicates, images, get_own_point, metric),
-            count_class_pixels(
-                replicates, images, lambda run: get_default_point(run.test) if run.test else 0.0, metric
-            ),
+            count_class_pixels(replicates, images, get_default_point, metric),
         )
     marked = metrics.find_present_classes(compared[0].reshape(-1, classes, 3))
     rows, at_default = (metrics.make_image_rows(each, metric) for each in compared)
-    if units is not None:
-        rows, at_default = (metrics.sum_by_unit(each, units, metric) for each in (rows, at_default))
-        counts = sum_units(counts, units)
+    rows, at_default = (sum_units(each, units, metric) for each in (rows, at_default))
+    counts = sum_units(counts, units)
     present = metrics.find_present_classes(counts.reshape(-1, classes, 3))
     return PairedScores(
         classes=present,
