@@ -227,10 +227,6 @@ class Rows:
         name = next(name for name, values in zip(of, self.numbers, strict=True) if not math.isfinite(values[row]))
         return repr(columns[name][row])
 
-    def has_column(self, key: str) -> bool:
-        """Return whether there is a column of this key."""
-        return key in self.keys
-
 
 def _match_columns(columns: Columns, wanted: Collection[str]) -> Columns:
     """Match columns that differ from the wanted names only in case or surrounding spaces, if only one does."""

@@ -125,7 +125,7 @@ def make_score_table(scores: ScoreRows, request: ScoreRequest) -> ScoreTable:
         margin_given=request.margin is not None,
         higher_is_better=not request.lower_is_better,
         bound=1.0 if rows.of_counts else math.inf,
-        images=cells.images if rows.has_column("image") and not alone else 0,
+        images=cells.images if "image" in rows.keys and not alone else 0,
         groups=None if alone else cells.groups,
         few_groups=None if alone else cells.few_groups,
         left_out=cells.left_out,
@@ -159,10 +159,10 @@ class _RunCells:
         self.image_names: list[str]
         self.classes: list[str]
         self.image_names, image = (
-            _encode_distinct(rows.keys["image"]) if rows.has_column("image") else ([""], np.zeros(size, np.intp))
+            _encode_distinct(rows.keys["image"]) if "image" in rows.keys else ([""], np.zeros(size, np.intp))
         )
         self.classes, kind = (
-            _encode_distinct(rows.keys["class"]) if rows.has_column("class") else ([""], np.zeros(size, np.intp))
+            _encode_distinct(rows.keys["class"]) if "class" in rows.keys else ([""], np.zeros(size, np.intp))
         )
         self.groups: int | None = None
         self.few_groups: int | None = None
@@ -193,7 +193,7 @@ class _RunCells:
             is_finite = np.isfinite(numbers[0])
             score = np.where(is_finite, numbers[0], 0.0) * (-1.0 if request.lower_is_better else 1.0)
             flat[place] = np.stack([score, is_finite], axis=-1)
-        if rows.has_column("group") and not self.problems:
+        if "group" in rows.keys and not self.problems:
             self._assign_groups(rows.keys["group"], image)
 
     @property
@@ -202,9 +202,9 @@ class _RunCells:
 
     def _identify_runs(self, rows: Rows, method: Ints) -> tuple[list[tuple[int, str]], Ints]:
         """Return (method, name) of each run, and the run of each row. Without seeds and images every row is a run."""
-        if rows.has_column("seed"):
+        if "seed" in rows.keys:
             names = rows.keys["seed"]
-        elif rows.has_column("image") or rows.has_column("class"):
+        elif "image" in rows.keys or "class" in rows.keys:
             names = np.full(len(method), "1")
         else:
             so_far = dict[int, int]()
@@ -234,9 +234,9 @@ class _RunCells:
     def _find_repeated(self, times: npt.NDArray[np.int64]) -> None:
         again = np.flatnonzero(times > 1)
         if len(again):
-            keys = [key for key in ("method", "seed", "image", "class") if self.rows.has_column(key)]
+            keys = [key for key in ("method", "seed", "image", "class") if key in self.rows.keys]
             several = "; if they are several trainings, add a column `seed`"
-            hint = "; leave all but one out" if self.rows.has_column("seed") else several
+            hint = "; leave all but one out" if "seed" in self.rows.keys else several
             self.problems.append(f"{format_rows(again)}: several rows for the same {join_words(keys)}{hint}")
 
     def _find_missing(self, cells: Ints, pairs: Ints, *, leave_out: bool) -> None:
@@ -286,12 +286,12 @@ class _RunCells:
             self.data, self.groups, self.few_groups = summed, len(of_units), count_few_groups(groups)
 
     def _format_cell(self, image: int, kind: int) -> str:
-        parts = [repr(self.image_names[image])] if self.rows.has_column("image") else []
-        parts += [f"class {self.classes[kind]}"] if self.rows.has_column("class") else []
+        parts = [repr(self.image_names[image])] if "image" in self.rows.keys else []
+        parts += [f"class {self.classes[kind]}"] if "class" in self.rows.keys else []
         return ", ".join(parts) or "its score"
 
     def _format_run(self, method: int, name: str) -> str:
-        return f"{self.methods[method]}, seed {name}" if self.rows.has_column("seed") else self.methods[method]
+        return f"{self.methods[method]}, seed {name}" if "seed" in self.rows.keys else self.methods[method]
 
     def make_table(self) -> ImageTable:
         """Return the score of each run, and each image's influence on it."""
@@ -302,12 +302,12 @@ class _RunCells:
         else:
             held = (self.data[..., 1].sum(axis=1) > 0).all(axis=0)
             table = make_image_table(self.data, lambda summed: metrics.mean_over(_compute_class_means(summed), held))
-        told_apart = self.rows.has_column("image") and table.images > 1
+        told_apart = "image" in self.rows.keys and table.images > 1
         return table if told_apart else ImageTable(table.scores, np.zeros((len(table.scores), 0)))
 
     def explain_single_image(self) -> list[str]:
         """Return that there is a single image, or group, which says nothing about others."""
-        if not self.rows.has_column("image") or self.data.shape[1] > 1:
+        if "image" not in self.rows.keys or self.data.shape[1] > 1:
             return []
         what = "image" if self.images == 1 else "group of images"
         return [f"All scores are of one {what}: nothing shows how others would rank the methods."]

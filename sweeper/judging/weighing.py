@@ -98,11 +98,10 @@ def _make_own_interval(table: ScoreTable, rows: tuple[int, ...], scope: Scope) -
     if scope != "both":
         return _widen_interval(compute_interval_within(scores, scope), table)
     low = 0.0 if math.isfinite(table.bound) else -math.inf
-    return (
-        compute_paired_interval(scores, (low, table.bound))
-        if len(rows) > 1
-        else _make_unknown_interval(float(scores.scores[0]))
-    )
+    if len(rows) > 1:
+        return compute_paired_interval(scores, (low, table.bound))
+    unknown = {"low": -math.inf, "high": math.inf, "se_seed": math.inf, "se_image": math.inf}
+    return Interval(estimate=float(scores.scores[0]), **unknown)
 
 
 def _widen_interval(interval: Interval, table: ScoreTable) -> Interval:
@@ -112,10 +111,6 @@ def _widen_interval(interval: Interval, table: ScoreTable) -> Interval:
     half = by * (interval.high - interval.estimate)
     ends = {"low": interval.estimate - half, "high": interval.estimate + half}
     return interval.model_copy(update={**ends, "se_seed": by * interval.se_seed})
-
-
-def _make_unknown_interval(estimate: float) -> Interval:
-    return Interval(estimate=estimate, low=-math.inf, high=math.inf, se_seed=math.inf, se_image=math.inf)
 
 
 def _compare_methods(
