@@ -17,6 +17,7 @@ from sweeper.core.text import format_confirm_command, format_count
 from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.interim_analyses import SHOWING
 from sweeper.evidence.preferences import find_recommended_index
+from sweeper.evidence.search_analysis import search_sentences
 from sweeper.report import confirmation, sections
 from sweeper.report.card import format_card_markdown, make_card
 from sweeper.report.caveats import list_caveats
@@ -155,7 +156,7 @@ def _make_context(facts: ReportFacts, ui_url: str) -> dict[str, object]:
         "any_trial": bool(sweep.trials),
         "leaderboard": sections.make_leaderboard(facts, ui_url) if sweep.trials else "",
         "ladder": sections.make_ladder_table(facts),
-        "adequacy": sections.explain_adequacy(facts),
+        "adequacy": [escape_prose(text) for text in search_sentences(sweep.trials, sweep.rope, facts.objective)],
         "untried": sections.list_untried(facts),
         "collapses": sections.explain_collapse_rates(facts),
         "failures": sections.list_failures(facts),

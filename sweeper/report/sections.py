@@ -9,7 +9,6 @@ import numpy as np
 
 from sweeper.core.records import Collapse, ImbalanceProfile
 from sweeper.core.text import format_count, format_significant, join_words
-from sweeper.evidence.search_analysis import search_sentences
 from sweeper.report.facts import ReportFacts, find_best_trial, search_split
 from sweeper.report.formatting import (
     MISSING,
@@ -118,11 +117,6 @@ def _compute_step_times(facts: ReportFacts) -> dict[str, str]:
         if trial.seconds_per_step:
             seconds.setdefault(trial.spec.family, []).append(trial.seconds_per_step)
     return {family: format_significant(1000 * median(values)) for family, values in seconds.items()}
-
-
-def explain_adequacy(facts: ReportFacts) -> list[str]:
-    """Return whether the search's steps and trials sufficed, in markdown."""
-    return [escape_prose(text) for text in search_sentences(facts.sweep.trials, facts.sweep.rope, facts.objective)]
 
 
 def make_ladder_table(facts: ReportFacts) -> str:

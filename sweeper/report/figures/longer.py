@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from sweeper.core.records import Interval
 from sweeper.report.card import format_gap
 from sweeper.report.facts import ReportFacts
 from sweeper.report.figures.style import (
@@ -37,7 +36,7 @@ def draw_longer(facts: ReportFacts) -> DrawnFigure | str:
         middle, colour = [end.estimate for end in ends], colours[gap.first]
         axes.plot(places, middle, color=colour, marker=MARKERS[k], ms=5, label=escape_figure_text(gap.first), zorder=3)
         for place, end in zip(places, ends, strict=True):
-            if _is_known(end):
+            if end.high - end.low < 2:  # else its error is not known
                 axes.plot([place] * 2, [end.low, end.high], color=colour, lw=1.4, zorder=2)
             last = end is gap.after
             number = format_signed_number(end.estimate)
@@ -54,7 +53,3 @@ def draw_longer(facts: ReportFacts) -> DrawnFigure | str:
         f"{escape_prose('; '.join(f'`{gap.first}` {format_gap(gap)}' for gap in lines))}."
     )
     return DrawnFigure(figure, text, f"What {look.times} times the steps change")
-
-
-def _is_known(value: Interval) -> bool:
-    return value.high - value.low < 2
