@@ -6,9 +6,10 @@ import difflib
 import re
 import shlex
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from math import ceil, inf, isfinite
+from pathlib import Path
 
 from sweeper.core.paths import STORAGE, TRACKING
 from sweeper.core.redact import hide_address_secrets
@@ -184,3 +185,20 @@ def suggest_correction(name: str, candidates: Iterable[str]) -> str:
     """`, did you mean …?` for a likely typing error, else an empty text."""
     close = difflib.get_close_matches(str(name), list(candidates), n=1)
     return f", did you mean `{close[0]}`?" if close else ""
+
+
+def suggest_path(path: Path, fits: Callable[[Path], bool] = Path.exists) -> str:
+    """`, did you mean …?` for a path one part of which is misspelt, else an empty text.
+
+    Args:
+        path: where there is nothing.
+        fits: whether a path can be meant.
+    """
+    try:
+        missing = [one for one in (path, *path.parents) if not one.exists()][-1]
+        rest = path.relative_to(missing)
+        names = [one.name for one in missing.parent.iterdir() if fits(one / rest)]
+    except (IndexError, OSError, ValueError):  # there is something, or no file can have this name
+        return ""
+    close = difflib.get_close_matches(missing.name, names, n=1)
+    return f", did you mean `{missing.with_name(close[0]) / rest}`?" if close else ""

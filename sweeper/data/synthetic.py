@@ -17,6 +17,7 @@ from PIL import Image
 from sweeper.core.errors import DataError, UsageError
 from sweeper.core.label_parts import label_components
 from sweeper.core.records import Dataset
+from sweeper.core.text import suggest_correction
 from sweeper.data.make_dataset import assemble
 from sweeper.data.parallel import Tick, in_order
 from sweeper.data.scenes import blobs, cracks, shapes, street
@@ -140,8 +141,8 @@ def parse_scene(text: str) -> SceneSet:
         raise DataError(
             escape_for_display(text),
             [
-                f"synthetic scene must be one of those below, found {escape_for_display(name)!r}; choose one of: "
-                f"{listed}"
+                f"synthetic scene must be one of those below, found {escape_for_display(name)!r}"
+                f"{suggest_correction(name, SCENES)}; choose one of: {listed}"
             ],
         )
     allowed = get_parameters(name)
@@ -151,8 +152,8 @@ def parse_scene(text: str) -> SceneSet:
     for key, value in parse_qsl(query, keep_blank_values=True):
         if key not in allowed:
             problems.append(
-                f"{name} takes {', '.join(allowed)}, found {escape_for_display(key)!r}; write one of those or leave "
-                "it out"
+                f"{name} takes {', '.join(allowed)}, found {escape_for_display(key)!r}"
+                f"{suggest_correction(key, allowed)}; write one of those or leave it out"
             )
             continue
         if key in seen:

@@ -9,6 +9,7 @@ from pathlib import Path
 from sweeper.core import paths
 from sweeper.core.errors import UsageError
 from sweeper.core.spreadsheet import TableError, decode_text, parse_table, replace_decimal_commas
+from sweeper.core.text import suggest_path
 from sweeper.judging.rows import Columns, ScoreRequest, ScoreRows, ScoresError
 
 MLFLOW, WANDB = "mlflow:", "wandb:"
@@ -59,9 +60,8 @@ def read_score_file(source: str, request: ScoreRequest, runs: RunSelection | Non
     if path.is_dir():
         return read_tree(path)
     if not path.exists():
-        raise ScoresError(
-            str(path), ["a file of scores, or a folder of nnU-Net results or of logs, must be there, got nothing"]
-        )
+        rule = "a file of scores, or a folder of nnU-Net results or of logs, must be there, got nothing"
+        raise ScoresError(str(path), [rule + suggest_path(path)])
     return ScoreRows(read_table(path), str(path))
 
 

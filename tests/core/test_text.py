@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sweeper.core.paths import expand_user
-from sweeper.core.text import fill_words, format_count, format_ratio, format_signed, format_upper_bound
+from sweeper.core.text import fill_words, format_count, format_ratio, format_signed, format_upper_bound, suggest_path
 
 
 @pytest.mark.parametrize(
@@ -64,3 +64,13 @@ def test_lines_are_broken_between_words_alone() -> None:
     assert "  `sweeper run --study mine --resume`" in lines  # to be copied, though longer than a line
     assert " ".join(line[2:] for line in lines) == text
     assert not [line for line in lines if line.endswith("-")]
+
+
+def test_a_misspelt_part_of_a_path_is_pointed_out(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "scores.csv").touch()
+    meant = f", did you mean `{tmp_path}/results/scores.csv`?"
+    assert suggest_path(tmp_path / "result" / "scores.csv") == suggest_path(tmp_path / "results" / "score.csv") == meant
+    assert suggest_path(tmp_path / "results" / "score.csv", Path.is_dir) == ""
+    for unlike in ("zzz", "n" * 300, "a\0b", "results", "result/other.csv"):
+        assert suggest_path(tmp_path / unlike) == ""

@@ -131,6 +131,8 @@ def test_a_folder_of_nearly_this_name_is_suggested(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=r"found nothing there, did you mean `cracks`\?$"):
         load_dataset("crack", Path("cache"))
+    with pytest.raises(DataError, match=r"found nothing there, did you mean `cracks/images`\?$"):
+        load_dataset("craks/images", Path("cache"))
     with pytest.raises(DataError, match=r"found nothing there; a data set is a folder with images/"):
         load_dataset("zzz", Path("cache"))
 

@@ -196,3 +196,10 @@ def test_a_folder_with_files_is_not_written_into(tmp_path):
     with pytest.raises(UsageError, match="writable"):
         write_scenes("cracks?images=3", tmp_path / "mine.txt" / "below")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_slip_in_a_scene_or_its_parameter_is_pointed_out() -> None:
+    with pytest.raises(DataError, match=r"found 'stret', did you mean `street`\?; choose one of"):
+        parse_scene("stret")
+    with pytest.raises(DataError, match=r"found 'foregrond', did you mean `foreground`\?; write one of"):
+        parse_scene("cracks?foregrond=0.1")

@@ -372,3 +372,9 @@ def test_many_methods_make_a_short_answer() -> None:
     found = sweeper.judge(table(drawn(methods=15, seed=0.02), list("abcdefghijklmno")))
     text = format_judgement(found)
     assert f"{len(found.reasons) - 6} more stand in the report (--out)." in text and text.count(" against ") < 12
+
+
+def test_a_file_of_nearly_this_name_is_pointed_out(tmp_path: Path) -> None:
+    (tmp_path / "scores.csv").touch()
+    with pytest.raises(ScoresError, match=r"got nothing, did you mean `.*/scores\.csv`\?"):
+        sweeper.judge(tmp_path / "score.csv")

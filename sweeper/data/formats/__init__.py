@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sweeper.core.errors import DataError, UsageError
-from sweeper.core.text import suggest_correction
+from sweeper.core.text import suggest_path
 from sweeper.data.formats import cityscapes, coco, guesses, labelme, manifest, nnunet, patterns, voc, yolo
 from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout
 from sweeper.data.formats.other_tools import describe_missing, recognise_export
@@ -113,18 +113,10 @@ def _check_place(place: DataSource) -> None:
     root = place.root
     if not root.is_dir():
         what = "a file" if root.exists() else "nothing"
-        near = "" if root.exists() else _suggest_folder(root)
-        rule = f"{escape_for_display(root)}: must be a folder or a zip file, found {what} there{near}"
+        near = "" if root.exists() else suggest_path(root, lambda path: path.is_dir() or path.suffix == ".zip")
+        rule = f"{escape_for_display(root)}: must be a folder or a zip file, found {what} there"
+        rule += escape_for_display(near)
         raise DataError(str(root), [rule if near else f"{rule}; {guesses.LAYOUT}"])
-
-
-def _suggest_folder(root: Path) -> str:
-    """Return `, did you mean …?` for a folder or archive of nearly this name."""
-    present = root.parent.iterdir() if root.parent.is_dir() else ()
-    names = [path.name for path in present if path.is_dir() or path.suffix == ".zip"]
-    if not (near := suggest_correction(root.name, names)):
-        return ""
-    return near if root.parent == Path() else near.replace("`", f"`{escape_for_display(root.parent)}/", 1)
 
 
 def _explain_nothing_found(place: DataSource) -> str:
