@@ -89,8 +89,8 @@ def _check_packages() -> DoctorCheck:
     try:
         return list_unmet(metadata.requires("sweeper") or [])
     except metadata.PackageNotFoundError:
-        found = "sweeper runs from a checkout and is not installed: its packages were not compared with what it needs"
-        return DoctorCheck(name="packages", status="note", found=found, advice=INSTALL)
+        text = "sweeper runs from a checkout and is not installed: its packages were not compared with what it needs"
+        return DoctorCheck(name="packages", status="note", found=text, advice=INSTALL)
 
 
 def list_unmet(requirements: list[str]) -> DoctorCheck:

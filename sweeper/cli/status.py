@@ -32,8 +32,8 @@ def command(study: str | None, *, storage: str, as_json: bool) -> int:
     files = sorted(folder.glob("*.json")) if study is None else [get_status_file(storage, study)]
     lives = [life for life in map(read_life, files) if life is not None]
     if not lives:
-        known = [life.study for life in map(read_life, folder.glob("*.json")) if life is not None]
-        near = suggest_correction(study, known) if study is not None else ""
+        names = [life.study for life in map(read_life, folder.glob("*.json")) if life is not None]
+        near = suggest_correction(study, names) if study is not None else ""
         scope = f"of study {study!r}" if study is not None else "of any study"
         why = near or ": no sweep wrote its status there; name the --storage of the run"
         raise UsageError(f"nothing is known {scope} in {folder}{why}")

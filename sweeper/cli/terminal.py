@@ -1,4 +1,4 @@
-"""Text for people: a terminal would break a long line within a word, here it is broken between words."""
+"""Lines on a terminal, which would break a long one within a word: here it is broken between words."""
 
 from __future__ import annotations
 
