@@ -1,6 +1,6 @@
 """How often `sweeper judge` names a winner where there is none: tables of equal methods, judged by the product's code.
 
-    python bench/judge_calibration.py [--tables 2000] [--seed 0] [--processes 2] [--first 1] [--folds]
+    python bench/judge_calibration.py [--tables 2000] [--seed 0] [--processes 2] [--first 1] [--folds | --others]
 
 A row of the table is a kind of input, a column a kind of noise, a cell so many simulated tables of two methods of
 equal true score (the hardest case: of several, a winner must beat every other). The margin is as good as 0, so that
@@ -12,17 +12,25 @@ A second table has real cross-validations: ridge regressions on two disjoint set
 tested on the folds of simulated images; `by fold` has one score for each fold, `by image` one for each image. A single
 rotation by image claims nothing of methods, and is not there.
 
+A third table (`--others`) has tables of equal methods, and tables of which the second method is better, and next to the
+judgement what the tests of scipy and autorank (if installed) call on the same tables: paired by image, of each image
+the mean over its runs, or by fold, as they are commonly used.
+
 The same arguments print the same table, whatever the number of processes; each row is printed when it is done, and
-`--first 4` continues with the fourth, `--folds` prints the second table only. Takes some 20 minutes of one core.
+`--first 4` continues with the fourth, `--folds` prints the second table only, `--others` the third. Takes some 20
+minutes of one core.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -94,6 +102,8 @@ KINDS = (
     Kind((5, 5), paired=True, images=0),
     Kind((1, 1)),
     Kind((1, 1), groups=15),
+    Kind((3, 3), groups=6),
+    Kind((3, 3), paired=True, groups=6),
 )
 
 
@@ -200,6 +210,89 @@ def folds_table(pool: ProcessPoolExecutor, tables: int, seed: int) -> Iterator[s
         yield f"| {design.name} | {100 * false / tables:.2f} % | {100 * limit:.2f} % |"
 
 
+MIXED = Noise("mixed", seed=0.01, liking=0.03, own=0.02)
+COMPARED: tuple[tuple[Kind | Folds, float], ...] = (
+    (Kind((3, 3)), 0.03),
+    (Kind((3, 3), paired=True), 0.02),
+    (Kind((3, 3), paired=True, groups=6), 0.05),
+    (Kind((5, 5), paired=True, images=0), 0.02),
+    (Folds(1, 5, 200), 3.0),
+    (Folds(3, 5, 200), 3.0),
+    (Folds(3, 5, 200, by_image=True), 3.0),
+)
+"""Design → true difference of the tables that have one."""
+TESTS = ("judge", "scipy's t", "scipy's Wilcoxon", "autorank")
+
+
+def draw_with_gap(design: Kind | Folds, gap: float, rng: np.random.Generator) -> dict[str, list[Any]]:
+    """Return the columns of a table of which method b is better by `gap`."""
+    columns = drawn(design, MIXED, rng) if isinstance(design, Kind) else cross_validated(design, rng)
+    sign = 1 if isinstance(design, Kind) else -1
+    columns["score"] = [
+        score + sign * gap * (method == "b") for method, score in zip(columns["method"], columns["score"], strict=True)
+    ]
+    return columns
+
+
+def count_called(task: tuple[Kind | Folds, float, int, tuple[int, ...]]) -> list[int]:
+    """Return how many of so many tables each of `TESTS` calls: any winner of equal methods, else the right one."""
+    design, gap, tables, stream = task
+    rng, counts = np.random.default_rng(stream), [0] * len(TESTS)
+    request = ScoreRequest(
+        margin=1e-9,
+        paired_seeds=isinstance(design, Kind) and design.paired,
+        lower_is_better=isinstance(design, Folds),
+    )
+    for _ in range(tables):
+        columns = draw_with_gap(design, gap, rng)
+        judgement = judge_scores(ScoreRows(columns, "a simulation"), request)
+        is_right = judgement.verdict is Verdict.CLEAR_WINNER and (not gap or judgement.named == "b")
+        for place, called in enumerate((is_right, *call_others(columns, gap, request.lower_is_better))):
+            counts[place] += called
+    return counts
+
+
+def call_others(columns: dict[str, list[Any]], gap: float, lower_is_better: bool) -> Iterator[bool]:
+    """Yield what scipy and autorank call of the table, paired by image, else by fold and seed."""
+    import pandas as pd
+    from scipy import stats
+
+    units = ["image"] if "image" in columns else [key for key in ("seed", "fold") if key in columns]
+    pairs = pd.DataFrame(columns).groupby([*units, "method"])["score"].mean().unstack()
+    is_better = (pairs["b"].mean() > pairs["a"].mean()) != lower_is_better
+    for p in (stats.ttest_rel(pairs["a"], pairs["b"]).pvalue, stats.wilcoxon(pairs["a"], pairs["b"]).pvalue):
+        yield bool(p < 0.05 and (not gap or is_better))
+    try:
+        from autorank import autorank
+    except ImportError:
+        yield False
+        return
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):  # it prints its table
+        warnings.simplefilter("ignore")
+        p = autorank(pairs.reset_index(drop=True), alpha=0.05).pvalue
+    yield bool(p < 0.05 and (not gap or is_better))
+
+
+def others_table(pool: ProcessPoolExecutor, tables: int, seed: int) -> Iterator[str]:
+    """Yield the rows of the third table, as they are done."""
+    yield f"| design | {' | '.join(f'{name}, equal' for name in TESTS)} | {' | '.join(f'{n}, better' for n in TESTS)} |"
+    yield f"| --- |{' --: |' * (2 * len(TESTS))}"
+    sizes = [min(BATCH, tables - start) for start in range(0, tables, BATCH)]
+    counts = pool.map(
+        count_called,
+        [
+            (design, true, size, (seed, 2000 + number, bool(true), b))
+            for number, (design, gap) in enumerate(COMPARED)
+            for true in (0.0, gap)
+            for b, size in enumerate(sizes)
+        ],
+    )
+    for design, gap in COMPARED:
+        called = [np.sum([next(counts) for _ in sizes], axis=0) for _ in range(2)]
+        cells = [f"{100 * count / tables:.1f} %" for one in called for count in one.tolist()]
+        yield f"| {design.name}, {gap:g} better | {' | '.join(cells)} |"
+
+
 @dataclass(frozen=True)
 class Task:
     """Tables of one kind."""
@@ -249,9 +342,14 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--first", type=int, default=1, help="row to begin with")
     parser.add_argument("--folds", action="store_true", help="the second table only")
+    parser.add_argument("--others", action="store_true", help="the third table only: scipy and autorank")
     asked = parser.parse_args()
     start = time.perf_counter()
     with ProcessPoolExecutor(asked.processes, mp_context=get_context("spawn")) as pool:
+        if asked.others:
+            for row in others_table(pool, asked.tables, asked.seed):
+                print(row, flush=True)
+            return
         for row in () if asked.folds else table(pool, asked.tables, asked.seed, asked.first):
             print(row, flush=True)
         print()
