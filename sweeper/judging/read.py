@@ -69,9 +69,13 @@ def read_table(path: Path) -> Columns:
     """Return the columns of a CSV or parquet file.
 
     Raises:
-        ScoresError: if it is none.
+        ScoresError: if it is none, or has no columns.
     """
-    return _read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _read_csv(path)
+    columns = _read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _read_csv(path)
+    if not any(str(name).strip() for name in columns):
+        rule = "a table must begin with the names of its columns, got an empty file"
+        raise ScoresError(str(path), [f"{rule}; write method,seed,image,score, and a row below for each score"])
+    return columns
 
 
 def _read_csv(path: Path) -> Columns:
