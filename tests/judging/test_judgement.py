@@ -339,7 +339,11 @@ def test_numbers_that_are_unclear_are_refused_with_how_to_write_them(tmp_path: P
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("", "must say the method"), ("method,score\na,1,2\n", "must have 2 entries"), ("a,a\n1,2\n", "must occur once")],
+    [
+        ("", "must begin with the names of its columns"),
+        ("method,score\na,1,2\n", "must have 2 entries"),
+        ("a,a\n1,2\n", "must occur once"),
+    ],
 )
 def test_a_file_that_is_no_table_is_refused(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "scores.csv").write_text(text)
