@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
-from sweeper.core.records import Conditions, TrialResult, TrialSpec, Verdict
+from sweeper.core.records import Conditions, TrialResult, TrialSpec
 from sweeper.study.finalist import Finalist
 
 SHOWN = 48
@@ -109,19 +108,3 @@ def select_confirmed(
         have[r.spec.loss, r.spec.seed].add(r.spec.fold)
     needed = set(fold_numbers(conditions.folds))
     return [r for r in chosen if have[r.spec.loss, r.spec.seed] >= needed]
-
-
-class RoundDecision(NamedTuple):
-    """Decision on the confirmations so far."""
-
-    verdict: Verdict
-    error: float
-    """Two-sided error of the intervals."""
-    go_on: bool
-    families: tuple[str, ...]
-    """Finalists that get more seeds."""
-    reason: str
-    """Reason, in a sentence."""
-
-
-Judge = Callable[[Sequence[TrialResult]], RoundDecision]

@@ -11,17 +11,34 @@ long as finalists, plan and confirmations are the same, and analyses again from 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import optuna
 
 from sweeper.core.events import NOT_NEEDED, JobResult, Observer, TrainingDropped, TrainingJob
-from sweeper.core.records import AnalysisTaken, Conditions, InterimAnalysis, TrialResult, TrialSpec, Until
+from sweeper.core.records import AnalysisTaken, Conditions, InterimAnalysis, TrialResult, TrialSpec, Until, Verdict
 from sweeper.storage.interim_analyses import StoredAnalyses, StoredAnalysis, read_analyses, read_planned_analyses
 from sweeper.storage.record_format import PLANNED, TAKEN, pack, pack_value
 from sweeper.storage.results import list_extra_results
-from sweeper.study.confirmation_specs import Judge, make_confirmation_specs, select_confirmed
+from sweeper.study.confirmation_specs import make_confirmation_specs, select_confirmed
 from sweeper.study.finalist import Finalist
 from sweeper.study.training_list import Key, TrainingList, index_completed, training_key
+
+
+class RoundDecision(NamedTuple):
+    """Decision on the confirmations so far."""
+
+    verdict: Verdict
+    error: float
+    """Two-sided error of the intervals."""
+    go_on: bool
+    families: tuple[str, ...]
+    """Finalists that get more seeds."""
+    reason: str
+    """Reason, in a sentence."""
+
+
+Judge = Callable[[Sequence[TrialResult]], RoundDecision]
 
 
 def settle_analyses(study: optuna.Study, analyses: Sequence[InterimAnalysis]) -> tuple[InterimAnalysis, ...] | None:

@@ -20,7 +20,8 @@ from sweeper.core.records import (
 )
 from sweeper.storage.interim_analyses import read_analyses, read_planned_analyses
 from sweeper.storage.record_format import CONCLUDED, PLANNED, TAKEN
-from sweeper.study.confirmation_specs import RoundDecision, confirm_seed
+from sweeper.study.confirmation_specs import confirm_seed
+from sweeper.study.race import RoundDecision
 from sweeper.study.training_list import training_key
 from sweeper.workflow.conclude import draw_conclusion
 from tests.support.faking import (
