@@ -19,13 +19,15 @@ class BoundedConnection(psycopg.Connection[Any]):
 
     @classmethod
     def connect(cls, conninfo: str = "", **options: Any) -> Any:
-        """Connect as psycopg does, with our timeouts unless the options have others.
+        """Connect as psycopg does, with our timeouts unless the options have others; never without one for connecting.
 
         Raises:
             psycopg.OperationalError: if the server does not answer.
         """
         autocommit = bool(options.pop("autocommit", False))
-        connection = super().connect(conninfo, autocommit=True, **{**postgres.SOCKET, **options})
+        limits = {**postgres.SOCKET, **options}
+        limits["connect_timeout"] = max(2, int(limits["connect_timeout"]))  # 0 would be without end
+        connection = super().connect(conninfo, autocommit=True, **limits)
         try:
             _set_server_timeouts(connection)
             connection.autocommit = autocommit

@@ -9,12 +9,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psycopg
 import pytest
 from mlflow.tracking import MlflowClient
+from sqlalchemy import create_engine
 
 from sweeper import storage as studies
 from sweeper.core.errors import LostStudyError, StudyError
@@ -69,6 +70,21 @@ def leave_a_ghost(proxy: Proxy, url: str, purpose: str) -> None:
 
 
 # --- Connections ---
+
+
+@pytest.mark.parametrize("kind", ["lease", "engine"])
+def test_an_address_that_asks_to_connect_without_end_has_a_limit(
+    postgres: Server, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    limits: list[int] = []
+    monkeypatch.setattr(psycopg.Connection, "connect", lambda *_, **options: limits.append(options["connect_timeout"]))
+    url = f"{postgres.fresh()}&connect_timeout=0"
+    with suppress(AttributeError):  # None is no connection
+        if kind == "lease":
+            server_side.connect_to_server(url, "x")
+        else:
+            create_engine(server_side.make_named_url(url, "x")).connect()
+    assert limits == [2]
 
 
 def test_a_silent_server_is_an_error_and_the_connection_is_closed(through: tuple[Proxy, str, str]) -> None:
