@@ -11,7 +11,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from functools import cache
 
 TICK_SECONDS = 1.0
 GAP_SECONDS = 5.0
@@ -21,7 +20,8 @@ GAP_SECONDS = 5.0
 class RunningClock:
     """Seconds that this process ran, from an arbitrary zero: a stop, however long, counts for `GAP_SECONDS` at most.
 
-    It must be called more often than that, so that a stop shows as a gap.
+    A thread reads the clock every second, so that a stop shows as a gap. Without that thread (`start_ticking`) the
+    clock must be called as often.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -36,21 +36,30 @@ class RunningClock:
             self._last = now
             return self._sum
 
+    def start_ticking(self) -> None:
+        """Read the clock from a thread, for as long as this process lives.
+
+        Raises:
+            RuntimeError: if no thread can be started.
+        """
+        threading.Thread(target=self._keep_ticking, name="sweeper-clock", daemon=True).start()
+
+    def _keep_ticking(self) -> None:
+        while True:
+            time.sleep(TICK_SECONDS)
+            self()
+
+
+_clocks: dict[int, RunningClock] = {}
+"""This process's, by its number: a fork has no thread of its parent's."""
+_making = threading.Lock()
+
 
 def get_running_seconds() -> float:
     """Return the seconds that this process ran, from an arbitrary zero; see `RunningClock`. Thread-safe."""
-    return _start_clock(os.getpid())()
-
-
-@cache
-def _start_clock(process: int) -> RunningClock:
-    """Return the clock of the process of this number, with a thread that ticks: a fork has none of its parent's."""
-    clock = RunningClock()
-
-    def tick() -> None:
-        while True:
-            time.sleep(TICK_SECONDS)
-            clock()
-
-    threading.Thread(target=tick, name="sweeper-clock", daemon=True).start()
-    return clock
+    clock = _clocks.get(os.getpid())
+    if clock is None:
+        with _making:
+            clock = _clocks.setdefault(os.getpid(), RunningClock())
+            clock.start_ticking()
+    return clock()
