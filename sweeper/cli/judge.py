@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from sweeper.cli.options import CLAIM_CODES, VERDICT_CODES, SweeperCommand, add_json_option
 from sweeper.cli.settings_options import make_setting_option
+from sweeper.core.text import join_words
 
 if TYPE_CHECKING:
     from sweeper.judging.plan import PlanDocument
@@ -101,10 +103,11 @@ def command(
             "--plan prints a plan and no judgement; leave out --claim, --out, --exit-code-by-verdict"
         )
     if spread is not None:
-        if not plan or scores is not None or options["margin"] is None or options["paired_seeds"]:
+        if extra := _list_unused("plan", "spread", "margin", "level", "as_json"):
+            raise click.UsageError(f"--spread plans without scores, so that {join_words(extra)} must be left out")
+        if not plan or options["margin"] is None:
             raise click.UsageError(
-                "--spread needs --plan and --margin, and neither SCORES nor --paired-seeds: sweeper judge --plan "
-                f"--spread {spread:g} --margin 0.01"
+                f"--spread needs --plan and --margin: sweeper judge --plan --spread {spread:g} --margin 0.01"
             )
         from sweeper.judging.plan import plan_spread
 
@@ -134,6 +137,17 @@ def command(
     if judgement.claim is not None:
         return CLAIM_CODES[judgement.claim.outcome]
     return VERDICT_CODES[judgement.verdict] if by_verdict else 0
+
+
+def _list_unused(*used: str) -> list[str]:
+    """Return what was given on the command line besides the parameters of these names."""
+    context = click.get_current_context()
+    unused = [one for one in context.command.params if one.name is not None and one.name not in used]
+    return [
+        one.opts[0] if isinstance(one, click.Option) else one.human_readable_name
+        for one in unused
+        if context.get_parameter_source(str(one.name)) is ParameterSource.COMMANDLINE
+    ]
 
 
 def _print_plan(planned: PlanDocument, *, as_json: bool) -> int:

@@ -147,12 +147,16 @@ def test_the_seeds_of_a_spread_have_the_promised_power() -> None:
     assert 0.76 <= seen / 1500 <= 0.88  # of whole seeds, the fewest that reach 80 %
 
 
+SPREAD = ("--plan", "--spread", "0.01", "--margin", "0.01")
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
         (("--spread", "0.01", "--margin", "0.01"), "--spread needs --plan and --margin"),
         (("--plan", "--spread", "0.01"), "--spread needs --plan and --margin"),
-        (("pilot.csv", "--plan", "--spread", "0.01", "--margin", "0.01"), "neither SCORES nor --paired-seeds"),
+        (("pilot.csv", *SPREAD), "SCORES must be left out"),
+        ((*SPREAD, "--baseline", "a", "--at", "last", "--common"), "--baseline, --common and --at must be left out"),
         (("--plan", "--spread", "-1", "--margin", "0.01"), "--spread must be above 0, got -1"),
         ((), "SCORES is needed"),
     ],
