@@ -230,7 +230,9 @@ def write_confirmation(made: Confirmation, out: Path) -> None:
     with paths.trainings.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(TrainingRow.model_fields))
         writer.writeheader()
-        writer.writerows(row.model_dump() for row in made.document.trainings)
+        for row in made.document.trainings:
+            own_runs = "; ".join(f"{tracker}: {run}" for tracker, run in row.own_runs.items())
+            writer.writerow({**row.model_dump(), "own_runs": own_runs})
 
 
 def format_summary(document: ConfirmationDocument, seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -69,7 +70,7 @@ class Script:
         self.trained.append(trial)
         self.environments.append(environment)
         ended = self.end(trial)
-        sofar = {"calls": 40, "pixels": None, "length": 10.0}
+        sofar = {"calls": 40, "pixels": None, "length": 10.0, "runs": {"wandb": "team/cracks/1a"}}
         names = [f"class{n}" for n in range(self.classes)]
         events: list[dict[str, Any]] = [
             {"event": "start", "seconds": 0.0, "version": 1, "classes": names, "ignore_index": 255, "world": 1},
@@ -429,5 +430,7 @@ def test_the_files_say_what_the_answer_says(compare: Compare, tmp_path: Path) ->
     scope: dict[str, Any] = {"__name__": "loss"}
     exec((out / "loss.py").read_text("utf-8"), scope)
     assert callable(scope["criterion"])
-    assert len((out / "trainings.csv").read_text("utf-8").splitlines()) == 1 + len(document.trainings)
+    with (out / "trainings.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["own_runs"] for row in rows] == ["wandb: team/cracks/1a"] * len(document.trainings)
     assert json.loads((out / "confirmation.json").read_text("utf-8"))["recommended"] == "dice"
