@@ -13,8 +13,9 @@ taken for granted while L = 1.
 
 A gap *keeps* where its change is within its error. It *grows* or *shrinks* where the change is shown. It is *gone*
 where it is shown to have shrunk and what is left, by its estimate, is less than the margin (or, where it was less than
-that before, cross-entropy leads by the margin). Where the estimate fell below the margin and the change is within its
-error nothing is claimed: *open*. No curve is extrapolated: nothing is said of more steps than were trained.
+that before, cross-entropy leads by the margin); a loss that was behind before can only fall further behind. Where the
+estimate fell below the margin and the change is within its error nothing is claimed: *open*. No curve is extrapolated:
+nothing is said of more steps than were trained.
 """
 
 from __future__ import annotations
@@ -137,4 +138,6 @@ def _classify_trend(before: float, after: float, change: Interval, rope: float) 
         return "open" if before >= rope > after else "keeps"
     if change.estimate > 0:
         return "grows"
+    if before <= 0:  # there was no gap that could go
+        return "shrinks"
     return "gone" if after < rope and (before >= rope or after <= -rope) else "shrinks"

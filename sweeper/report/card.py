@@ -262,6 +262,10 @@ def format_gap(gap: LongerGap) -> str:
         word = f"is gone: {other} catches up"
     elif gap.trend == "open":
         word = "no clear change: it is within its error"
+    elif gap.before.estimate < 0 and gap.trend == "shrinks":
+        word = "falls further behind"
+    elif gap.before.estimate < 0 and gap.trend == "grows":
+        word = "catches up" if after < 0 else "moves ahead"
     elif gap.trend == "grows" and gap.learned:
         word = f"grows: only now learned: {join_words(list(gap.learned))}"
     error = f", ± {format_number(half)}" if half < 1 else ""

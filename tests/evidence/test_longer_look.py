@@ -105,6 +105,7 @@ def test_of_one_confirmation_seed_no_change_is_known() -> None:
         (0.18, 0.005, 0.2, "open"),
         (0.005, -0.05, 0.02, "gone"),
         (0.005, -0.009, 0.01, "shrinks"),
+        (-0.008, -0.028, 0.015, "shrinks"),
     ],
 )
 def test_the_rule(before: float, after: float, error: float, trend: str) -> None:

@@ -334,6 +334,18 @@ def test_the_card_and_the_open_part_are_short_in_every_study() -> None:
             {"after": 0.3, "trend": "grows", "learned": ("crack",)},
             "+0.300 in place of +0.184, grows: only now learned: crack (1 seed, ± 0.040)",
         ),
+        (
+            {"before": -0.008, "after": -0.028, "trend": "shrinks"},
+            "−0.028 in place of −0.008, falls further behind (1 seed, ± 0.040)",
+        ),
+        (
+            {"before": -0.05, "after": -0.01, "trend": "grows"},
+            "−0.010 in place of −0.050, catches up (1 seed, ± 0.040)",
+        ),
+        (
+            {"before": -0.05, "after": 0.02, "trend": "grows"},
+            "+0.020 in place of −0.050, moves ahead (1 seed, ± 0.040)",
+        ),
         ({"after": 0.03, "trend": "shrinks", "seeds": 2}, "+0.030 in place of +0.184, shrinks (2 seeds, ± 0.040)"),
         (
             {"after": -0.002, "trend": "gone", "seeds": 3},
