@@ -57,25 +57,23 @@ def test_a_lightning_module_that_returns_too_little_is_refused(sweeper: Sweeper)
 
 
 @pytest.mark.slow
-def test_a_monai_training_of_volumes_can_be_compared(sweeper: Sweeper) -> None:
-    pytest.importorskip("monai", reason="needs the extra `oracles`")
-    script = ROOT / "tests" / "support" / "monai_training.py"
-    status, out, error = sweeper("probe", "--command", shlex.join([sys.executable, str(script)]), "--json")
+@pytest.mark.parametrize(
+    ("package", "script", "images", "pairings"),
+    [
+        ("monai", "monai_training.py", 2, {"exact", "start"}),
+        ("transformers", "hugging_face_training.py", 4, {"exact"}),
+    ],
+)
+def test_a_training_by_another_framework_can_be_compared(
+    sweeper: Sweeper, package: str, script: str, images: int, pairings: set[str]
+) -> None:
+    pytest.importorskip(package, reason="needs the extras `adapters` and `oracles`")
+    path = ROOT / "tests" / "support" / script
+    status, out, error = sweeper("probe", "--command", shlex.join([sys.executable, str(path)]), "--json")
     assert status == 0, error
     document = json.loads(out)
-    assert document["images"] == {"val": 2, "test": 2} and document["scores"] == {"val": "logits", "test": "logits"}
-    assert document["pairing"] in {"exact", "start"} and document["length"] == 3
-
-
-@pytest.mark.slow
-def test_a_training_by_hugging_faces_trainer_can_be_compared(sweeper: Sweeper) -> None:
-    pytest.importorskip("transformers", reason="needs the extra `adapters`")
-    script = ROOT / "tests" / "support" / "hugging_face_training.py"
-    status, out, error = sweeper("probe", "--command", shlex.join([sys.executable, str(script)]), "--json")
-    assert status == 0, error
-    document = json.loads(out)
-    assert document["images"] == {"val": 4, "test": 4} and document["scores"] == {"val": "logits", "test": "logits"}
-    assert document["pairing"] == "exact" and document["length"] == 3
+    assert document["images"] == {"val": images, "test": images} and document["length"] == 3
+    assert document["scores"] == {"val": "logits", "test": "logits"} and document["pairing"] in pairings
 
 
 def write_tiny_dataset(folder: Path) -> None:
