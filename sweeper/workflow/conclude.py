@@ -186,8 +186,8 @@ def _add_never_confirmed(
         sentences.append(f"{family} was to be confirmed, too, but {why or 'no training of it was completed'}: {rest}")
         has_failed = has_failed or failed > 0
     again = f"resume (`{resume_command(sweep.study, sweep.storage)}`)"
-    mend = f"Read the reasons of the failed trainings, fix their cause, and {again}: they are tried again."
-    return _add_sentences(recommendation, sentences, [mend] if has_failed else [])
+    retry = f"Read the reasons of the failed trainings, fix their cause, and {again}: they are tried again."
+    return _add_sentences(recommendation, sentences, [retry] if has_failed else [])
 
 
 def _add_time_cut(recommendation: Recommendation, sweep: SweepRecord) -> Recommendation:

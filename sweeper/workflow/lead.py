@@ -335,7 +335,10 @@ def _store_request(study: optuna.Study, settings: Settings, workers: int, source
     words = list[str]()
     for key, value in shown.items():
         option = f"--{key.replace('_', '-')}"
-        words += [option] * value if isinstance(value, bool) else [option, str(value)]
+        if isinstance(value, bool):
+            words += [option] if value else []
+        else:
+            words += [option, str(value)]
     study.set_user_attr("command", hide_command_secrets(["sweeper", "run", *words]))
     study.set_user_attr("workers", workers)
     study.set_user_attr(studies.SETTLES, request.settles)
