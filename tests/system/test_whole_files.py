@@ -81,7 +81,8 @@ def test_a_signal_that_ends_a_command_leaves_nothing_half_written(number: signal
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # nohup and a shell's & leave it ignored
+        # nohup, and a shell for what it starts by &, leave it ignored.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # noqa: PLW1509
     )
     while not list(tmp_path.glob("cache/.writing-*/images.bin")):
         assert process.poll() is None
