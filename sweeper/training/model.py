@@ -61,7 +61,7 @@ def build_model(
         try:
             model = _build_library_network(recipe, channels, outputs, recipe.encoder_weights == "imagenet")
         except Exception as error:  # each of some hundred encoders refuses in its own way
-            if (unknown := find_unknown_encoder(recipe.encoder)) is not None:
+            if (unknown := _find_unknown_encoder(recipe.encoder)) is not None:
                 raise UsageError(unknown) from error
             raise UsageError(
                 f"the network could not be built: architecture `{recipe.arch}`, encoder `{recipe.encoder}`, depth "
@@ -75,7 +75,7 @@ def build_model(
     return model
 
 
-def find_unknown_encoder(name: str) -> str | None:
+def _find_unknown_encoder(name: str) -> str | None:
     """Return the problem of an encoder's name that neither library has; None if one has it."""
     import segmentation_models_pytorch as smp
     import timm

@@ -78,7 +78,10 @@ def check_request(storage: RDBStorage | None, settings: Settings) -> None:
     if settings.model is not None:
         find_code(settings.model, "--model")
     load_metric_code(settings.metric)
-    _check_encoder(settings)
+    if settings.encoder_weights not in {None, "auto", "imagenet", "none"}:
+        from sweeper.training.encoder_file import read_state  # torch takes seconds
+
+        read_state(str(settings.encoder_weights))
     if is_same_database(settings.storage, settings.tracking_uri):
         raise UsageError(
             "--storage and --tracking-uri must be two databases, as Optuna and MLflow keep the versions of their "
@@ -95,19 +98,6 @@ def check_request(storage: RDBStorage | None, settings: Settings) -> None:
         raise StudyError(
             f"study {settings.study!r} exists already; add --resume to continue it, or choose another --study"
         )
-
-
-def _check_encoder(settings: Settings) -> None:
-    """Refuse an encoder that no library has, and weights that cannot be read; torch, which takes seconds, is needed."""
-    if settings.encoder is not None and settings.model is None:
-        from sweeper.training.model import find_unknown_encoder
-
-        if (unknown := find_unknown_encoder(settings.encoder)) is not None:
-            raise UsageError(unknown)
-    if settings.encoder_weights not in {None, "auto", "imagenet", "none"}:
-        from sweeper.training.encoder_file import read_state
-
-        read_state(str(settings.encoder_weights))
 
 
 def check_places(settings: Settings) -> None:

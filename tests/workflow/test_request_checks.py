@@ -44,7 +44,6 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *a
         (["--storage", "sqlite:///fifo"], ["SQLite file"]),
         (["--tracking-uri", "sqlite:///fifo"], ["--tracking-uri sqlite:///fifo"]),
         (["--storage", "mysql://host/db"], ["sqlite:///FILE"]),
-        (["--encoder", "resnet43"], ["--encoder must be", "did you mean `resnet34`?"]),
         (["--out", "file/a", "--cache", "file/b", "--storage", "sqlite:///fifo"], ["3 problems", "file/a", "file/b"]),
     ],
 )
