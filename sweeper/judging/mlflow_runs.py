@@ -1,21 +1,24 @@
 """The runs of an MLflow experiment as a table of scores: a metric of each run; nothing is written.
 
-Parameters and tags say the method of each run, and its seed. A SQLite store is read by its tables, the five that MLflow
-has had since its first release with a database: its own client takes some three seconds of the processor to load, and
-would bring an older store up to date. Servers and other databases are asked through that client.
+Parameters and tags say the method of each run, and its seed; the score is the last value, or that of the row `--at`. A
+SQLite store is read by its tables, the six that MLflow has had since its first release with a database: its own client
+takes some three seconds of the processor to load, and would bring an older store up to date. Servers and other
+databases are asked through that client.
 """
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sweeper.core.errors import UsageError
 from sweeper.core.redact import check_address, hide_address_secrets
 from sweeper.core.text import format_count, join_words, suggest_correction
 from sweeper.judging.read import RunSelection
+from sweeper.judging.row_choice import Entries, parse_choice
 from sweeper.judging.rows import ScoreRequest, ScoreRows, ScoresError, abbreviate_names
 from sweeper.system.locks import get_sqlite_file, make_sqlite_uri
 from sweeper.system.system_errors import get_cause
@@ -37,7 +40,9 @@ def read_runs(experiment: str, which: RunSelection, request: ScoreRequest) -> Sc
         UsageError: if the store does not answer, or has no such experiment.
     """
     source = f"MLflow's experiment {experiment!r} ({hide_address_secrets(which.tracking_uri)})"
-    reader = _Reader(list_runs(experiment, which.tracking_uri), which, request)
+    choice = parse_choice(request.at, request.metric)
+    metrics = () if choice.kind == "last" else tuple(filter(None, (request.metric, choice.name)))
+    reader = _Reader(list_runs(experiment, which.tracking_uri, metrics), which, request)
     columns = reader.read_columns()
     if reader.problems:
         raise ScoresError(source, reader.problems)
@@ -48,7 +53,7 @@ class _Reader:
     def __init__(self, runs: Sequence[TrackedRun], which: RunSelection, request: ScoreRequest) -> None:
         self.which, self.asked = which, request
         self.problems, self.notes = list[str](), list[str]()
-        self.metric = request.metric
+        self.metric, self.choice = request.metric, parse_choice(request.at, request.metric)
         self.method, self.seed = (request.columns.get(key, key) for key in ("method", "seed"))
         self.runs = self._choose_runs(runs)
 
@@ -138,30 +143,36 @@ class _Reader:
 
     def _read_values(self) -> list[float | None]:
         """Return the score of each run."""
-        names = {name for run in self.runs for name in run.metrics}
-        if self.metric is None and len(names) == 1:
+        names, choice = {name for run in self.runs for name in run.metrics}, self.choice
+        if self.metric is None and len(names) == 1 and choice.kind == "last":
             self.metric = next(iter(names))
-        if self.metric not in names:
-            near = (
-                suggest_correction(self.metric or "", names)
-                or f"; they have {abbreviate_names(sorted(names), most=8) or 'none'}"
-            )
-            self.problems.append(f"--metric must name a metric of the runs, got {self.metric or 'none'}{near}")
-            return []
-        without = [run.name for run in self.runs if self.metric not in run.metrics]
+        deciding = self.metric if choice.kind in ("last", "step") else choice.name
+        options = (("--metric", self.metric, "a metric of the runs"), ("--at", deciding, "a logged value"))
+        for option, name, rule in options:
+            if name not in names:
+                have = f"; they have {abbreviate_names(sorted(names), most=8) or 'none'}"
+                near = suggest_correction(name or "", names) or have
+                self.problems.append(f"{option} must name {rule}, got {name or 'none'}{near}")
+                return []
+        assert self.metric is not None
+        self.notes.append(choice.format_note(self.metric))
+        last, metric = choice.kind == "last", self.metric
+        values = [run.metrics.get(metric) if last else choice.find_value(run.entries, metric) for run in self.runs]
+        without = [run.name for run, value in zip(self.runs, values, strict=True) if value is None]
         if without:
+            at, remedy = ("", "log it") if last else (f" ({choice})", "log it there, take --at last")
             self.problems.append(
-                f"{format_count(len(without), 'run')} without the metric {self.metric!r} "
-                f"({abbreviate_names(without)}): log it, or leave them out with --where"
+                f"{format_count(len(without), 'run')} without the metric {self.metric!r}{at} "
+                f"({abbreviate_names(without)}): {remedy}, or leave them out with --where"
             )
-        values = [(run.name, run.metrics[self.metric]) for run in self.runs if self.metric in run.metrics]
-        lost = [f"{name} {value:g}" for name, value in values if not abs(value) < LARGEST]
+        pairs = zip(self.runs, values, strict=True)
+        lost = [f"{run.name} {value:g}" for run, value in pairs if value is not None and not abs(value) < LARGEST]
         if lost:
             self.problems.append(
                 f"{format_count(len(lost), 'run')} whose {self.metric!r} is no finite number "
                 f"({abbreviate_names(lost)}): a run that diverged gets the score that it is worth"
             )
-        return [run.metrics.get(self.metric) for run in self.runs]
+        return values
 
 
 def _read_value(run: TrackedRun, name: str) -> str | None:
@@ -182,14 +193,17 @@ class TrackedRun(NamedTuple):
     """The last value of each."""
     fields: Mapping[str, str]
     """Parameters and tags; a parameter where both have the name."""
+    entries: Entries = ()
+    """The values of each step, of the metrics whose history was asked for."""
 
 
-def list_runs(experiment: str, uri: str) -> list[TrackedRun]:
+def list_runs(experiment: str, uri: str, history: Sequence[str] = ()) -> list[TrackedRun]:
     """Return the runs of an experiment, the oldest first.
 
     Args:
         experiment: its name.
         uri: MLflow's tracking address.
+        history: metrics of which the values of all steps are read, too.
 
     Raises:
         UsageError: if the store does not answer, or has no such experiment.
@@ -197,20 +211,20 @@ def list_runs(experiment: str, uri: str) -> list[TrackedRun]:
     check_address("--tracking-uri", uri)
     path = get_sqlite_file(uri)
     if path is None:
-        return _request_runs(experiment, uri)
+        return _request_runs(experiment, uri, history)
     if not path.exists():
         raise UsageError(f"--tracking-uri must be an MLflow store that is there, got {uri}: no such file")
     try:
         connection = sqlite3.connect(make_sqlite_uri(path, "ro"), uri=True, timeout=30)
         try:
-            return _select_runs(connection, experiment, uri)
+            return _select_runs(connection, experiment, uri, history)
         finally:
             connection.close()
     except sqlite3.Error as error:
         raise UsageError(f"--tracking-uri must be an MLflow store, got {uri}: {get_cause(error)}") from error
 
 
-def _select_runs(connection: sqlite3.Connection, experiment: str, uri: str) -> list[TrackedRun]:
+def _select_runs(connection: sqlite3.Connection, experiment: str, uri: str, history: Sequence[str]) -> list[TrackedRun]:
     names = dict(
         connection.execute(
             "SELECT name, experiment_id FROM experiments WHERE lifecycle_stage = 'active' ORDER BY experiment_id DESC"
@@ -225,6 +239,15 @@ def _select_runs(connection: sqlite3.Connection, experiment: str, uri: str) -> l
         f"SELECT run_uuid, key, value, is_nan FROM latest_metrics {of}", key
     ):
         metrics.setdefault(run, {})[name] = float("nan") if is_nan else value
+    logged: dict[str, list[tuple[str, int, float]]] = {}
+    if history:
+        rows = connection.execute(
+            f"SELECT run_uuid, key, step, value, is_nan FROM metrics {of} AND key IN ({', '.join('?' * len(history))}) "
+            "ORDER BY step, timestamp",
+            (*key, *history),
+        )
+        for run, name, step, value, is_nan in rows:
+            logged.setdefault(run, []).append((name, step, float("nan") if is_nan else value))
     fields: dict[str, dict[str, str]] = {}
     for table in ("tags", "params"):
         for run, name, text in connection.execute(f"SELECT run_uuid, key, {table}.value FROM {table} {of}", key):
@@ -235,12 +258,22 @@ def _select_runs(connection: sqlite3.Connection, experiment: str, uri: str) -> l
         key,
     )
     return [
-        TrackedRun(run, name or run[:8], status, metrics.get(run, {}), fields.get(run, {}))
+        TrackedRun(
+            run, name or run[:8], status, metrics.get(run, {}), fields.get(run, {}), _join_steps(logged.get(run, ()))
+        )
         for run, name, status in rows
     ]
 
 
-def _request_runs(experiment: str, uri: str) -> list[TrackedRun]:
+def _join_steps(values: Iterable[tuple[str, int, float]]) -> Entries:
+    """Return an entry for each step, of (metric, step, value) in the order in which they were logged."""
+    entries: dict[int, dict[str, float]] = {}
+    for name, step, value in values:
+        entries.setdefault(step, {"step": step})[name] = value if abs(value) < LARGEST else math.nan
+    return [entries[step] for step in sorted(entries)]
+
+
+def _request_runs(experiment: str, uri: str, history: Sequence[str] = ()) -> list[TrackedRun]:
     from sweeper.tracking import connect_to_mlflow, explain_missing_store
 
     client = connect_to_mlflow(uri)
@@ -257,7 +290,10 @@ def _request_runs(experiment: str, uri: str) -> list[TrackedRun]:
                 page_token=token,
             )
             token = page.token or ""
-            runs += [_make_run(each) for each in page]
+            for each in page:
+                logged = [m for name in history for m in client.get_metric_history(each.info.run_id, name)]
+                logged.sort(key=lambda m: (m.step, m.timestamp))
+                runs.append(_make_run(each)._replace(entries=_join_steps((m.key, m.step, m.value) for m in logged)))
     except Exception as error:
         raise explain_missing_store(uri, error) from error
     return runs

@@ -51,12 +51,12 @@ def read_score_file(source: str, request: ScoreRequest, runs: RunSelection | Non
 
         if next(path.rglob("summary.json"), None) is None and find_logs(path):
             return read_logs(path, request)
-    if request.at is not None:
-        raise UsageError(f"--at is for logs of trainings, got {source}; leave it out")
     if source.startswith(MLFLOW):
         from sweeper.judging.mlflow_runs import read_runs
 
         return read_runs(source.removeprefix(MLFLOW), runs, request)
+    if request.at is not None:
+        raise UsageError(f"--at is for logs of trainings, got {source}; leave it out")
     if path.is_dir():
         return read_tree(path)
     if not path.exists():

@@ -59,6 +59,15 @@ class RowChoice:
         key = name or next((key for key in STEPS if parse_number(entry.get(key)) is not None), "")
         return parse_number(entry.get(key)) == step
 
+    def format_note(self, metric: str) -> str:
+        """Return the caveat that says what the score of a run is."""
+        if self.kind in ("best", "lowest"):
+            return f"The score of a run is its {metric} at {self}. If both are of the same images, that chose on them."
+        return (
+            f"The score of a run is {self} of {metric} in its log. If that is of validation images that chose "
+            "anything, judge test scores in its place."
+        )
+
     def __str__(self) -> str:
         if self.kind == "last":
             return "the last value"

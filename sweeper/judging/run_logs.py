@@ -189,16 +189,7 @@ def _make_rows(source: str, logs: Sequence[RunLog], request: ScoreRequest, probl
     methods, seeds, scores = zip(*rows, strict=True)
     method_name, seed_name = (request.columns.get(key, key) for key in ("method", "seed"))
     columns = {method_name: methods, seed_name: seeds, metric: scores}
-    return ScoreRows(columns, source, notes=(_format_note(metric, choice),), metric=metric)
-
-
-def _format_note(metric: str, choice: RowChoice) -> str:
-    if choice.kind in ("best", "lowest"):
-        return f"The score of a run is its {metric} at {choice}. If both are of the same images, that chose on them."
-    return (
-        f"The score of a run is {choice} of {metric} in its log. If that is of validation images that chose "
-        "anything, judge test scores in its place."
-    )
+    return ScoreRows(columns, source, notes=(choice.format_note(metric),), metric=metric)
 
 
 def _keep_last(logs: list[RunLog]) -> list[RunLog]:

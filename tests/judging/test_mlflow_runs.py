@@ -44,7 +44,8 @@ def fill(client: MlflowClient) -> None:
                 experiment, run_name=f"{loss}{seed}", tags={"mlflow.parentRunId": parent, "seed": str(seed)}
             ).info.run_id
             client.log_param(run, "loss", loss)
-            for step, value in enumerate((0.1, float(scores[m, seed].mean()))):
+            last = float(scores[m, seed].mean())
+            for step, value in enumerate((last / 2, last)):
                 client.log_metric(run, "dice", value, step=step)
             client.set_terminated(run)
     client.set_terminated(parent)
@@ -77,9 +78,11 @@ def test_sqlite_stores_are_read_as_mlflows_client_reads_them(uri: str) -> None:
     client, run = connect_to_mlflow(uri), run_named("a0")
     client.log_param(run, "both", "parameter")
     client.set_tag(run, "both", "tag")
-    client.log_metric(run, "dice", float("nan"))
+    client.log_metric(run, "dice", float("nan"), step=2)
     client.delete_run(run_named("b2"))
-    read, asked = mlflow_runs.list_runs("losses", uri), mlflow_runs._request_runs("losses", uri)
+    client.log_metric(run, "dice", 0.25)  # at step 0 again: the later value counts there
+    read, asked = mlflow_runs.list_runs("losses", uri, ("dice",)), mlflow_runs._request_runs("losses", uri, ("dice",))
+    assert next(each for each in read if each.id == run).entries[0] == {"step": 0, "dice": 0.25}
     assert len(read) == 6 and next(each for each in read if each.id == run).fields["both"] == "parameter"
     key = lambda each: each.id  # noqa: E731
     for mine, theirs in zip(sorted(read, key=key), sorted(asked, key=key), strict=True):
@@ -124,6 +127,42 @@ def test_everything_that_is_wrong_with_runs_comes_in_one_list(uri: str) -> None:
 def test_what_cannot_be_read_says_what_there_is(uri: str, asked: dict[str, object], words: str) -> None:
     found = problems(**asked)
     assert len(found) == 1 and words in found[0]
+
+
+@pytest.mark.parametrize(
+    ("at", "part", "said"),
+    [
+        ("0", 0.5, "the value at step 0"),
+        ("best:val", 0.5, "its dice at the row where val is highest"),
+        ("lowest:val", 1, "its dice at the row where val is lowest"),
+        ("epoch=7", 1, "the value at epoch 7"),
+    ],
+)
+def test_the_history_of_a_metric_has_the_score_of_a_row(uri: str, at: str, part: float, said: str) -> None:
+    log_more()
+    found = package.judge("mlflow:losses", columns=NAMES, metric="dice", at=at)
+    score = next(row for row in found.document.methods if row.name == "a").score
+    assert score == pytest.approx(part * drawn(gap=0.05)[0].mean())
+    assert any(said in caveat for caveat in found.caveats)
+
+
+def log_more() -> None:
+    """Log a validation metric that falls, epochs, and a last value that no row before it has."""
+    client = connect_to_mlflow(TRACKING)
+    for name in ("a0", "a1", "a2", "b0", "b1", "b2"):
+        for metric, value, step in (("val", 0.8, 0), ("val", 0.7, 1), ("epoch", 7, 1), ("dice", 0.99, 5)):
+            client.log_metric(run_named(name), metric, value, step=step)
+
+
+def test_rows_of_a_history_are_refused_as_those_of_logs(uri: str) -> None:
+    log_more()
+    assert "--at must name a logged value, got vall, did you mean `val`?" in problems(metric="dice", at="best:vall")[0]
+    assert "6 runs without the metric 'dice' (the value at step 9) (a0" in problems(metric="dice", at="9")[0]
+    assert "--metric must name a metric of the runs, got none" in problems(at="1")[0]
+    connect_to_mlflow(uri).log_metric(run_named("a0"), "dice", float("inf"), step=1)
+    assert "1 run whose 'dice' is no finite number (a0 nan)" in problems(metric="dice", at="1")[0]
+    with pytest.raises(UsageError, match="choice on the test images"):
+        package.judge("mlflow:losses", columns=NAMES, metric="dice", at="best:dice")
 
 
 def test_without_seeds_each_run_is_a_training(uri: str) -> None:
@@ -172,7 +211,7 @@ def test_a_server_is_asked_for_runs(tmp_path: Path) -> None:
     server.start()
     try:
         fill(connect_to_mlflow(server.uri))
-        one = package.judge("mlflow:losses", columns=NAMES, tracking_uri=server.uri)
+        one = package.judge("mlflow:losses", columns=NAMES, metric="dice", at="1", tracking_uri=server.uri)
         assert one.named == "a" and one.document.scope == "trainings"
     finally:
         server.kill()
