@@ -185,7 +185,8 @@ class Rows:
                 )
             self.notes.append(
                 "The folds together are one training over all images. That other divisions into folds may rank the "
-                "methods differently is in an interval only where each seed has its own."
+                "methods differently is in an interval only where each seed has its own; what other training images "
+                "would change is in none. Scores by fold, without images, have intervals that are widened for that."
             )
             return
         names = set(fold.tolist())
