@@ -182,3 +182,19 @@ def test_of_several_classes_and_without_validation_counts_plain_and_tuned_are_to
     without = [run.model_copy(update={"val": None}) for run in runs(1.0, 0.0)]
     _, found = judged(without)
     assert found is not None and {r.name for r in found.rules} == {"plain", "tuned"}
+
+
+def test_of_several_classes_each_takes_the_pixels_of_its_highest_expected_score() -> None:
+    torch = pytest.importorskip("torch")
+    from bench.decision_rules import rank_classes
+
+    # The expected Dice of class 1 is 0.59 with its second pixel, 0.53 without; no other class takes that one.
+    p = torch.tensor([[0.05, 0.30, 0.01, 0.02], [0.90, 0.40, 0.05, 0.04], [0.05, 0.30, 0.94, 0.94]])
+    assert rank_classes(p, "dice").tolist() == [1, 1, 2, 2] == rank_classes(p, "iou").tolist()
+    doubtful = torch.tensor([[0.55, 0.55, 0.55, 0.60], [0.45, 0.45, 0.45, 0.40]])
+    assert (
+        doubtful.argmax(0).tolist() == [0, 0, 0, 0] == rank_classes(doubtful, "dice").tolist()
+    )  # no class 1 above 0.5
+    rare = torch.tensor([[0.40, 0.52, 0.98, 0.98], [0.60, 0.48, 0.02, 0.02]])
+    assert rare.argmax(0).tolist() == [1, 0, 0, 0]
+    assert rank_classes(rare, "dice").tolist() == [1, 1, 0, 0]  # both want the second pixel, and it is worth more to 1
