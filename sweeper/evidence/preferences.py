@@ -17,13 +17,14 @@ import numpy as np
 from sweeper.core.records import (
     Evidence,
     ImbalanceProfile,
+    Interval,
     Preference,
     PreferenceName,
     Recommendation,
     TrialResult,
 )
 from sweeper.evidence.decision_rule import has_learned
-from sweeper.evidence.intervals import LEVEL, ImageTable, compute_paired_interval, make_image_table
+from sweeper.evidence.intervals import LEVEL, ImageTable, compute_paired_interval, make_image_table, negate_interval
 from sweeper.evidence.other_metrics import PreferenceMeasure, list_measures
 from sweeper.evidence.replicates import Replicate, group_by_seed, list_image_units, sum_units
 
@@ -87,6 +88,15 @@ def choose_by_preference(recommendation: Recommendation) -> list[tuple[Preferenc
     return [(p, recommended if recommended in p.unbeaten else p.best) for p in evidence.preferences]
 
 
+def find_runner_up(preference: Preference, chosen: int) -> tuple[int, Interval] | None:
+    """Return the best other finalist that learned, and how far the chosen one is ahead of it; None if there is none."""
+    lead = preference.leads[chosen] if preference.leads else None
+    if lead is not None:
+        return preference.best, negate_interval(lead)
+    rivals = [(lead.estimate, i, lead) for i, lead in enumerate(preference.leads) if lead is not None]
+    return min(rivals)[1:] if rivals and chosen == preference.best else None
+
+
 def find_recommended_index(recommendation: Recommendation) -> int | None:
     """Index of the recommended configuration among the finalists; None where nothing is recommended."""
     answer, evidence = recommendation.recommended, recommendation.evidence
@@ -138,11 +148,15 @@ def _judge_preference(
     best = min(learned, key=lambda i: (sign * scores[i].estimate, i))
     level = 1 - (1 - LEVEL) / max(1, len(learned) - 1)  # all differences to the best hold together at LEVEL
 
-    def beaten(other: int) -> bool:
+    def compute_lead(other: int) -> Interval | None:
         common = [s for s in at[best] if s in at[other]]
+        if other == best or other not in learned or not common:
+            return None
         pairs = table.select_rows([at[best][s] for s in common], [at[other][s] for s in common])
         gap = compute_paired_interval(pairs, (-1.0, 1.0), level)
-        return other != best and not gap.low <= 0 <= gap.high
+        return gap if measure.higher else negate_interval(gap)
+
+    leads = tuple(compute_lead(i) for i in range(len(at)))
 
     points = [
         float(median([measure.points[r] for r in rows.values()] or finalist.points))
@@ -156,5 +170,6 @@ def _judge_preference(
         scores=tuple(scores),
         points=tuple(points),
         best=best,
-        unbeaten=tuple(i for i in learned if not beaten(i)),
+        unbeaten=tuple(i for i in learned if (lead := leads[i]) is None or lead.low <= 0 <= lead.high),
+        leads=leads,
     )

@@ -12,7 +12,12 @@ from sweeper.core.records import Evidence, ImbalanceProfile, Preference, TestDet
 from sweeper.evidence.intervals import make_image_table
 from sweeper.evidence.other_metrics import compute_pooled_calibration_error
 from sweeper.evidence.paired_comparisons import compute_evidence
-from sweeper.evidence.preferences import choose_by_preference, find_recommended_index, judge_preferences
+from sweeper.evidence.preferences import (
+    choose_by_preference,
+    find_recommended_index,
+    find_runner_up,
+    judge_preferences,
+)
 from sweeper.evidence.recommendation import make_recommendation, make_recommendation_json
 from tests.support import builders
 from tests.support.builders import confirmation, diverged, histogram_counts, point_counts, trial
@@ -80,6 +85,10 @@ def test_dear_misses_and_dear_false_alarms_choose_differently() -> None:
     focal, dice = of(found["misses"], results, "focal"), of(found["misses"], results, "dice")
     assert found["misses"].best == focal and found["misses"].unbeaten == (focal,)
     assert found["false_alarms"].best == dice and found["false_alarms"].unbeaten == (dice,)
+    assert found["misses"].leads[focal] is None and find_runner_up(found["misses"], focal) == (
+        dice,
+        found["misses"].leads[dice],
+    )
     value = found["misses"].scores[focal]
     wanted = 5 * 0.6 * 0.95 / (4 * 0.6 + 0.95)
     assert value.estimate == pytest.approx(wanted, abs=0.01) and value.low < value.estimate < value.high
@@ -196,7 +205,18 @@ def test_runs_without_details_leave_out_what_needs_them_and_one_finalist_leaves_
 def test_without_common_seeds_nothing_is_beaten() -> None:
     results = runs("focal", 0.9, 0.9, 0)[:2] + runs("dice", 0.5, 0.5, 1)[2:]
     preference = judged(results)["misses"]
-    assert preference.unbeaten == (0, 1)
+    assert preference.unbeaten == (0, 1) and find_runner_up(preference, preference.best) is None
+
+
+def test_a_lead_is_above_zero_where_the_choice_is_better_whatever_the_measure() -> None:
+    found = judged(runs("focal", 0.9, 0.9, 0) + runs("dice", 0.6, 0.6, 1))
+    for preference in found.values():
+        rival = 1 - preference.best
+        lead, apart = preference.leads[rival], preference.scores[preference.best].estimate
+        apart = abs(apart - preference.scores[rival].estimate)
+        assert lead is not None and lead.low <= lead.estimate <= lead.high and lead.estimate == pytest.approx(apart)
+        behind = find_runner_up(preference, rival)
+        assert behind is not None and behind[0] == preference.best and behind[1].estimate == -lead.estimate
 
 
 def test_images_of_one_group_count_as_one() -> None:
@@ -225,6 +245,8 @@ def test_the_recommended_loss_stays_where_it_is_unbeaten_and_json_says_in_place_
     assert (misses["value"], misses["ci_low"], misses["ci_high"]) == pytest.approx((0.7, 0.68, 0.72))
     assert [row["value"] for row in misses["values"]] == [0.7, 0.72, 0.5] and misses["unbeaten"] == [0, 1]
     assert (probabilities["choose"], probabilities["finalist"]) == ("cross_entropy", 1)
+    leads = [(row["runner_up"], row["lead"]["difference"]) for row in (misses, probabilities)]
+    assert leads == [("cross_entropy", pytest.approx(-0.02)), ("dice_ce", pytest.approx(0.09))]
     assert (probabilities["instead_of"], probabilities["point"]) == ("dice_ce", None)
     nothing = make_recommendation(None, task="binary", order=builders.ORDER, snippet=lambda *_: "")
     assert choose_by_preference(nothing) == [] and find_recommended_index(nothing) is None

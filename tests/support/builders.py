@@ -431,6 +431,7 @@ def preference(name: str = "boundaries", estimates: Sequence[float] = (0.5, 0.6,
         "scores": tuple(interval(e) for e in estimates),
         "best": best,
         "unbeaten": (best,),
+        "leads": tuple(None if i == best else interval(abs(e - estimates[best])) for i, e in enumerate(estimates)),
     }
     return Preference(**values | changes)
 

@@ -221,6 +221,9 @@ class Preference(Record):
     unbeaten: tuple[int, ...]
     """Finalists that learned, `best` among them, whose paired 95 % interval against `best` contains 0; not corrected
     for the number of preferences."""
+    leads: tuple[Interval | None, ...] = ()
+    """Per finalist, how far `best` is ahead of it, above 0 where better, at 95 % over all rivals; None for `best`, one
+    that learned nothing, or that has no seed in common with it."""
 
 
 RuleName = Literal["plain", "tuned", "rank_dice"]
