@@ -21,7 +21,7 @@ class Wording(NamedTuple):
     """Counts of a report in markdown."""
 
     card: int
-    """Words between the title and the first code."""
+    """Words between the title and the first figure, heading or code."""
     open: int
     """Words of all that is not folded."""
     long: int
@@ -32,7 +32,7 @@ class Wording(NamedTuple):
 
 def wording(text: str) -> Wording:
     """Count the words of a report."""
-    card = text.split("\n", 1)[-1].split("```", 1)[0]
+    card = re.split(r"^(?:```|!|#)", text.split("\n", 1)[-1], maxsplit=1, flags=re.MULTILINE)[0]
     bare = re.sub(r"^(`{3,}).*?^\1$", "", text, flags=re.MULTILINE | re.DOTALL)
     shown = re.sub(r"<details>\n<summary>(.*?)</summary>.*?</details>", r"\n\1\n", bare, flags=re.DOTALL)
     long = sum(len(_words(s)) > LONG for s in _sentences(shown))

@@ -18,7 +18,7 @@ from sweeper.evidence.decision_rule import (
     is_equivalent,
     is_probably_safe,
 )
-from sweeper.evidence.interim_analyses import SHOWING, count_common_seeds, get_comparison_level
+from sweeper.evidence.interim_analyses import SHOWING, count_common_seeds
 from sweeper.evidence.intervals import LEVEL
 
 FEW_IMAGES = 40
@@ -47,11 +47,12 @@ def format_percent(level: float) -> str:
 
 
 def format_difference(evidence: Contest, first: int, second: int) -> str:
-    """Return a difference with its interval and level."""
-    gap, level = get_difference(evidence, first, second), format_percent(get_comparison_level(evidence, first, second))
+    """Return a difference with its interval, whose level is that of all interim analyses together."""
+    gap = get_difference(evidence, first, second)
     low, high = format_score_difference(evidence, gap.low), format_score_difference(evidence, gap.high)
     return (
-        f"{format_score_difference(evidence, gap.estimate)} {evidence.scale.score} ({level} interval {low} to {high})"
+        f"{format_score_difference(evidence, gap.estimate)} {evidence.scale.score} "
+        f"({format_percent(LEVEL)} interval {low} to {high})"
     )
 
 
@@ -67,10 +68,9 @@ def explain_win(evidence: Contest, best: int, rival: int) -> str:
 def explain_equivalence(evidence: Contest, remaining: Sequence[int]) -> list[str]:
     """Return that all remaining finalists are equivalent."""
     pairs = list(combinations(remaining, 2))
-    levels = {format_percent(get_comparison_level(evidence, i, j)) for i, j in pairs}
     widest = max(max(abs((c := get_comparison(evidence, i, j)).floor), abs(c.ceiling)) for i, j in pairs)
     return [
-        f"{join_families(evidence, remaining)} are practically equivalent: every paired {'–'.join(sorted(levels))} "
+        f"{join_families(evidence, remaining)} are practically equivalent: every paired {format_percent(LEVEL)} "
         f"interval is within ± {evidence.rope:g} {evidence.scale.score} (the farthest end is at "
         f"{widest:.{evidence.scale.digits}f})."
     ]

@@ -15,7 +15,7 @@ from sweeper.evidence.decision_rules import get_established_gain
 from sweeper.evidence.intervals import LEVEL
 from sweeper.evidence.paired_comparisons import BASELINE
 from sweeper.evidence.verdict import decide_verdict
-from sweeper.report.facts import ReportFacts, find_difference, get_level_between
+from sweeper.report.facts import ReportFacts, find_difference
 from sweeper.report.formatting import (
     escape_md,
     escape_prose,
@@ -87,16 +87,18 @@ def make_card(facts: ReportFacts) -> AnswerCard:
 
 
 def format_card_markdown(card: AnswerCard, losses: Sequence[str] | frozenset[str]) -> str:
-    """Return the card in GitHub's markdown: a bold sentence, a table without header cells, the code."""
+    """Return the card in GitHub's markdown: a bold sentence, and a table without header cells."""
 
     def rendered(text: str) -> str:
         return _NUMBERS.sub(r"[\1]", escape_prose(mark_names(text, losses))).removeprefix("\\")
 
     first, *others = [[f"**{row.label}**", rendered(row.text)] for row in card.rows]
-    parts = [f"**{rendered(card.headline)}**", make_table(first, others, left=2)]
-    return "\n\n".join(
-        [*parts, make_fence(make_one_line(card.snippet) if card.language == "bash" else card.snippet, card.language)]
-    )
+    return f"**{rendered(card.headline)}**\n\n{make_table(first, others, left=2)}"
+
+
+def format_card_code(card: AnswerCard) -> str:
+    """Return the code to paste, or the command that helps, as a fenced block."""
+    return make_fence(make_one_line(card.snippet) if card.language == "bash" else card.snippet, card.language)
 
 
 def format_card_lines(card: AnswerCard) -> list[tuple[str, str]]:
@@ -182,7 +184,8 @@ def _make_decision_row(facts: ReportFacts) -> list[CardRow]:
     gain = None if evidence is None or chosen is None else get_established_gain(evidence, facts.finalists.index(chosen))
     if gain is None or evidence is None or evidence.decisions is None:
         return []
-    gained = f"{format_signed_interval(gain)} Dice of an average image ({format_level(evidence.decisions.level)})"
+    at = f"{format_level(LEVEL)} over all finalists" if len(facts.finalists) > 1 else format_level(LEVEL)
+    gained = f"{format_signed_interval(gain)} Dice of an average image ({at})"
     if gain.low > 0:
         return [CardRow("Decide with", f"the threshold; if images count one by one, `predict_each`: {gained}")]
     return [CardRow("Decide with", f"the threshold; one for each image (RankDice) gains {gained}")]
@@ -209,7 +212,7 @@ def _make_gain_rows(facts: ReportFacts) -> list[CardRow]:
     rows = []
     if chosen.vs_plain is not None:
         usual = facts.default_name.removeprefix("at ") if not facts.is_binary else f"{facts.point_name} 0.5"
-        text = _format_at_level(f"{facts.format_gain(chosen.vs_plain, chosen, baseline)} test {facts.metric}", LEVEL)
+        text = _add_level(f"{facts.format_gain(chosen.vs_plain, chosen, baseline)} test {facts.metric}")
         text += _format_point_share(facts, chosen, baseline)
         rows.append(CardRow(f"Gain over cross-entropy as usual ({usual})", text))
     label = "Gain over tuned cross-entropy"
@@ -218,9 +221,7 @@ def _make_gain_rows(facts: ReportFacts) -> list[CardRow]:
     gain = find_difference(facts, chosen, baseline)
     if gain is None or baseline is None:
         return [*rows, CardRow(label, "not known: cross-entropy was not confirmed")]
-    gained = _format_at_level(
-        f"{facts.format_gain(gain, chosen, baseline)} test {facts.metric}", get_level_between(facts, chosen, baseline)
-    )
+    gained = _add_level(f"{facts.format_gain(gain, chosen, baseline)} test {facts.metric}", facts.joint_level)
     return [*rows, CardRow(label, gained + _format_levels(gain, chosen, baseline))]
 
 
@@ -231,10 +232,7 @@ def _make_best_other_row(facts: ReportFacts) -> CardRow | None:
     gain = find_difference(facts, rival, facts.baseline)
     if rival is None or gain is None:
         return None
-    gained = _format_at_level(
-        f"{facts.format_gain(gain, rival, facts.baseline)} test {facts.metric}",
-        get_level_between(facts, rival, facts.baseline),
-    )
+    gained = _add_level(f"{facts.format_gain(gain, rival, facts.baseline)} test {facts.metric}", facts.joint_level)
     return CardRow("Best other", f"`{rival.family}`: {gained}")
 
 
@@ -286,9 +284,9 @@ def _format_levels(gain: Interval, chosen: FinalistEvidence, baseline: FinalistE
     return f", from {format_number(before)} to {format_number(after)}"
 
 
-def _format_at_level(text: str, of: float) -> str:
+def _add_level(text: str, level: str = format_level(LEVEL)) -> str:
     """Return the text with the interval's level, if there is an interval."""
-    return f"{text} ({format_level(of)})" if "[" in text else text
+    return f"{text} ({level})" if "[" in text else text
 
 
 def _format_point_share(facts: ReportFacts, chosen: FinalistEvidence, baseline: FinalistEvidence | None) -> str:

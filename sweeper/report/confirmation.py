@@ -5,9 +5,9 @@ from __future__ import annotations
 from sweeper.core.records import DecisionRule, DecisionRules, FinalistEvidence, Preference
 from sweeper.core.text import format_significant, join_words
 from sweeper.evidence.intervals import LEVEL
-from sweeper.evidence.preferences import CARES, choose_by_preference
+from sweeper.evidence.preferences import CARES, choose_by_preference, find_runner_up
 from sweeper.report.card import VERDICTS
-from sweeper.report.facts import ReportFacts, find_difference, get_level_between
+from sweeper.report.facts import ReportFacts, find_difference
 from sweeper.report.formatting import (
     MISSING,
     escape_md,
@@ -31,33 +31,53 @@ MOST_LINKS = 8
 def make_finalists_table(facts: ReportFacts) -> str:
     """Finalists by test score, with the paired difference to the baseline and what each can cost."""
     likely = any(f.regret is not None for f in facts.finalists)
-    levels = {id(f): get_level_between(facts, f, facts.baseline) for f in facts.finalists if f is not facts.baseline}
-    usual = max(set(levels.values()), key=list(levels.values()).count, default=facts.level)
-    header = [
-        "loss",
-        "parameters",
-        "learning rate" if facts.sweep.conditions.recipe.command is None else "× your learning rate",
-        f"test {facts.metric} [{format_level(0.95)}]",
-        f"vs cross-entropy [{format_level(usual)}]",
-    ]
-    header += ["costs at most (95 %)"] if likely else []
+    rate = [] if _share_rate(facts) else [_name_rate(facts)]
+    scores = [f"{name} [{format_level(LEVEL)}]" for name in (f"test {facts.metric}", "vs cross-entropy")]
+    header = ["loss", "parameters", *rate, *scores, *(["costs at most (95 %)"] if likely else [])]
     rows = []
     for finalist in facts.finalists:
         cells = [
             _name_loss(facts, finalist),
             format_params(finalist.params) or MISSING,
-            format_rates(finalist),
+            *([format_rates(finalist)] if rate else []),
         ]
         gain = find_difference(facts, finalist, facts.baseline)
-        level = levels.get(id(finalist), usual)
-        other = f" at {format_level(level)}" if level != usual and gain is not None else ""
-        against = MISSING if gain is None else facts.format_gain(gain, finalist, facts.baseline) + other
+        against = MISSING if gain is None else facts.format_gain(gain, finalist, facts.baseline)
         cells += [facts.format_score(finalist.score, finalist), "baseline" if finalist is facts.baseline else against]
         cells += (
             [MISSING if finalist.regret is None else facts.format_cost_bound(finalist.regret.bound)] if likely else []
         )
         rows.append(cells)
     return make_table(header, rows, left=2)
+
+
+def _share_rate(facts: ReportFacts) -> bool:
+    rates = {format_rates(finalist) for finalist in facts.finalists}
+    return len(rates) == 1 and all(f.rates is None or f.rates.shared for f in facts.finalists)
+
+
+def _name_rate(facts: ReportFacts) -> str:
+    return "learning rate" if facts.sweep.conditions.recipe.command is None else "× your learning rate"
+
+
+def explain_finalists(facts: ReportFacts) -> str:
+    """Return how the finalists were scored and compared, and at which learning rate if all had the same."""
+    sentences = [
+        f"Means over the seeds, at the {facts.point_name} that each training chose on its own validation images; "
+        f'"vs cross-entropy" compares the same images and seeds, with intervals at {facts.joint_level}.'
+    ]
+    if _share_rate(facts):
+        rate, drawn = format_rates(facts.finalists[0]), facts.finalists[0].rates is not None
+        kind = _name_rate(facts).replace("×", "factor of")
+        sentences.append(
+            f"Each seed drew one {kind} for all losses, from {rate}." if drawn else f"All have the {kind} {rate}."
+        )
+    if any(finalist.regret is not None for finalist in facts.finalists):
+        sentences.append(
+            f'"Costs at most" is a bound with a probability of {format_level(LEVEL)}, from a hierarchical model of all '
+            "finalists (docs/verdict.md)."
+        )
+    return " ".join(sentences)
 
 
 def explain_plain_point(facts: ReportFacts) -> list[str]:
@@ -74,7 +94,7 @@ def explain_plain_point(facts: ReportFacts) -> list[str]:
     )
     sentences = [
         f"At {at} {format_code(facts.chosen.family)} is {ahead} {format_code(plain.against)} ({gained}, "
-        f"{format_level(plain.level)}){best}: "
+        f"{format_level(LEVEL)}){best}: "
         f"the recommendation {'depends' if plain.depends else 'does not depend'} on the tuned {facts.point_name}."
     ]
     if plain.worse:
@@ -228,16 +248,20 @@ def get_decision_rules(facts: ReportFacts) -> DecisionRules | None:
 
 
 def make_preferences_table(facts: ReportFacts) -> str:
-    """Return a row per preference: the choice and its score; empty if nothing was judged or compared."""
+    """Return a row per preference: the choice, its score and lead; empty if nothing was judged or compared."""
     rows = [
-        [escape_md(CARES[preference.name]), _format_choice(facts, preference, i), _format_score(facts, preference, i)]
+        [
+            escape_md(CARES[preference.name]),
+            escape_md(preference.measure.partition(",")[0]),
+            _format_choice(facts, preference, i),
+            _format_score(facts, preference, i),
+            _format_lead(facts, preference, i),
+        ]
         for preference, i in choose_by_preference(facts.recommendation)
     ]
-    return (
-        make_table(["if you care most about", "choose", f"its score [{format_level(LEVEL)}]"], rows, left=2)
-        if rows
-        else ""
-    )
+    at = format_level(LEVEL)
+    header = ["if you care most about", "measure", "choose", f"its score [{at}]", f"ahead of the runner-up [{at}]"]
+    return make_table(header, rows, left=3) if rows else ""
 
 
 def _format_choice(facts: ReportFacts, preference: Preference, index: int) -> str:
@@ -252,13 +276,11 @@ def _format_score(facts: ReportFacts, preference: Preference, index: int) -> str
     return score if preference.higher_is_better else f"{score}, lower is better"
 
 
-def format_preferences_detail(facts: ReportFacts) -> str:
-    """Return by what each preference was judged; empty if nothing was judged or compared."""
-    rows = [
-        [escape_md(CARES[preference.name]), escape_md(preference.measure)]
-        for preference, _ in choose_by_preference(facts.recommendation)
-    ]
-    return make_table(["if you care most about", "measured by"], rows, left=2) if rows else ""
+def _format_lead(facts: ReportFacts, preference: Preference, index: int) -> str:
+    if (rival := find_runner_up(preference, index)) is None:
+        return MISSING
+    other = facts.finalists[rival[0]]
+    return f"{format_code(other.family)} {facts.format_gain(rival[1], facts.finalists[index], other)}"
 
 
 def explain_preferences(facts: ReportFacts) -> str:

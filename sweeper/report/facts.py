@@ -24,7 +24,6 @@ from sweeper.core.records import (
 from sweeper.core.text import format_upper_bound
 from sweeper.data.folds import get_split
 from sweeper.evidence.decision_rule import get_difference as paired_difference
-from sweeper.evidence.interim_analyses import get_comparison_level
 from sweeper.evidence.intervals import LEVEL
 from sweeper.evidence.preferences import find_recommended_index
 from sweeper.evidence.replicates import (
@@ -35,6 +34,7 @@ from sweeper.evidence.replicates import (
     make_paired_scores,
 )
 from sweeper.report.formatting import (
+    format_level,
     format_number,
     format_number_interval,
     format_signed_interval,
@@ -170,6 +170,12 @@ class ReportFacts:
         )
 
     @property
+    def joint_level(self) -> str:
+        """Confidence at which the intervals of differences hold: `95 %`, with several analyses over all of them."""
+        several = " over all interim analyses" if self.level > LEVEL else ""
+        return f"{format_level(LEVEL)}{several}"
+
+    @property
     def search_trials(self) -> pd.DataFrame:
         """The search's trials alone."""
         return self.frame[self.frame["purpose"] == "search"]
@@ -205,14 +211,6 @@ def find_difference(
     if evidence is None or first is None or second is None or first is second:
         return None
     return paired_difference(evidence, facts.finalists.index(first), facts.finalists.index(second))
-
-
-def get_level_between(facts: ReportFacts, first: FinalistEvidence | None, second: FinalistEvidence | None) -> float:
-    """Confidence of the interval of `difference`; another than `Facts.level` for a finalist that was dropped early."""
-    evidence = facts.recommendation.evidence
-    if evidence is None or first is None or second is None:
-        return facts.level
-    return get_comparison_level(evidence, facts.finalists.index(first), facts.finalists.index(second))
 
 
 def search_split(facts: ReportFacts) -> Split:

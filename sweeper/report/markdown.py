@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from sweeper.core.paths import get_view_place
+from sweeper.core.paths import STORAGE, get_view_place
 from sweeper.core.recipe import OF_SCRIPT
 from sweeper.core.records import SweepRecord
-from sweeper.core.text import format_confirm_command, format_count
+from sweeper.core.text import format_confirm_command, format_count, format_option
 from sweeper.data.folds import NOT_HELD_OUT
-from sweeper.evidence.interim_analyses import SHOWING
+from sweeper.evidence.interim_analyses import SHOWING, get_comparison_level
+from sweeper.evidence.intervals import LEVEL
 from sweeper.evidence.preferences import find_recommended_index
 from sweeper.evidence.search_analysis import search_sentences
 from sweeper.report import confirmation, sections
-from sweeper.report.card import format_card_markdown, make_card
+from sweeper.report.card import format_card_code, format_card_markdown, make_card
 from sweeper.report.caveats import list_caveats
 from sweeper.report.explanation import explain_result
 from sweeper.report.facts import ReportFacts, find_best_trial, search_split
@@ -31,6 +33,7 @@ from sweeper.report.formatting import (
     format_code,
     format_elapsed,
     format_level,
+    format_levels,
     format_number,
     format_share,
     join_unbroken,
@@ -72,8 +75,9 @@ def render_report(facts: ReportFacts, figures: Mapping[str, DrawnFigure | str], 
 
 
 def render_summary(facts: ReportFacts) -> str:
-    """Return the head of the report: the answer and its snippet, fit for the note of an MLflow run."""
-    return join_unbroken(format_card_markdown(make_card(facts), _mark_losses(facts))) + "\n"
+    """Return the answer and its code, fit for the note of an MLflow run."""
+    card = make_card(facts)
+    return join_unbroken(f"{format_card_markdown(card, _mark_losses(facts))}\n\n{format_card_code(card)}\n")
 
 
 def _mark_losses(facts: ReportFacts) -> frozenset[str]:
@@ -108,7 +112,7 @@ def _list_figures(section: str, drawn: Mapping[str, DrawnFigure | str]) -> str:
 
 def _make_context(facts: ReportFacts, ui_url: str) -> dict[str, object]:
     sweep, recommendation = facts.sweep, facts.recommendation
-    evidence = recommendation.evidence
+    evidence, card = recommendation.evidence, make_card(facts)
     pairwise = [reason for reason in recommendation.reasons if _PAIR.search(reason)]
     others = [reason for reason in recommendation.reasons if reason not in pairwise]
     reasons, more_reasons = _split_by_length([*others, *pairwise], OPEN_REASONS)
@@ -121,7 +125,9 @@ def _make_context(facts: ReportFacts, ui_url: str) -> dict[str, object]:
     return {
         "name": escape_md(sweep.conditions.dataset.name),
         "study": escape_md(sweep.study),
-        "card": format_card_markdown(make_card(facts), _mark_losses(facts)),
+        "card": format_card_markdown(card, _mark_losses(facts)),
+        "code": format_card_code(card),
+        "next_commands": _list_next_commands(facts) if card.language == "python" else "",
         "true_name": confirmation.explain_other_name(facts),
         "parent_link": _get_parent_address(facts, ui_url),
         "ui_url": format_code(ui_url),
@@ -132,8 +138,8 @@ def _make_context(facts: ReportFacts, ui_url: str) -> dict[str, object]:
         "more_steps": rendered(more_steps),
         "preferences": confirmation.make_preferences_table(facts),
         "preferences_text": confirmation.explain_preferences(facts),
-        "preferences_detail": confirmation.format_preferences_detail(facts),
         "finalists": confirmation.make_finalists_table(facts) if facts.finalists else "",
+        "finalists_text": confirmation.explain_finalists(facts) if facts.finalists else "",
         "plain_point": confirmation.explain_plain_point(facts),
         "finalists_detail": confirmation.format_finalists_detail(facts) if facts.finalists else "",
         "rules": confirmation.make_rules_table(facts),
@@ -161,7 +167,6 @@ def _make_context(facts: ReportFacts, ui_url: str) -> dict[str, object]:
         "collapses": sections.explain_collapse_rates(facts),
         "failures": sections.list_failures(facts),
         "caveats": limits,
-        "own_training": _invite_own_training(facts),
         "more_caveats": more_caveats,
         "command": make_fence(make_one_line(sweep.rerun), "bash"),
         "reproduce": _explain_reproduction(facts),
@@ -169,17 +174,25 @@ def _make_context(facts: ReportFacts, ui_url: str) -> dict[str, object]:
     }
 
 
-def _invite_own_training(facts: ReportFacts) -> str:
-    """Return how to compare the finalists in the reader's own script, with its cost; "" if there is nothing to do."""
-    if facts.recommendation.recommended is None or facts.sweep.conditions.recipe.command is not None:
-        return ""
+def _list_next_commands(facts: ReportFacts) -> str:
+    """Return the commands that use a recommended loss, each with what it does; those alone that the study allows."""
+    sweep = facts.sweep
+    study, place = shlex.quote(sweep.study), format_option("--storage", sweep.storage, STORAGE)
+    if sweep.conditions.recipe.command is not None:
+        return make_fence(
+            f"# the loss as a file, for your script\n{make_one_line(f'sweeper export {study}{place}')}", "bash"
+        )
     losses = len({*(finalist.family for finalist in facts.finalists), BASELINE})
     least, most = (math.ceil(count_trainings(losses, seeds)) for seeds in (SHOWING, SEEDS))
-    command = format_confirm_command(facts.sweep.study, facts.sweep.storage)
-    return (
-        "Another network may rank the losses differently. Your own script compares these with a few changed lines, "
-        f"for {least} to {most} of its trainings:\n\n{make_fence(command, 'bash')}"
-    )
+    commands = {
+        "a network, trained to its end": f"sweeper train {study}{place}",
+        "masks of new images": f"sweeper predict {study} new_images/ --out answers{place}",
+        "loss and network as files, with the code that loads them": f"sweeper export {study}{place}",
+        f"whether it holds in your own training script: {least} to {most} trainings": format_confirm_command(
+            sweep.study, sweep.storage
+        ),
+    }
+    return make_fence("\n".join(f"# {why}\n{make_one_line(line)}" for why, line in commands.items()), "bash")
 
 
 def _get_parent_address(facts: ReportFacts, ui_url: str) -> str:
@@ -190,14 +203,12 @@ def _get_parent_address(facts: ReportFacts, ui_url: str) -> str:
 
 def _explain_levels(facts: ReportFacts) -> str:
     """Return what the intervals are."""
-    every = "every share of pixels is of labelled pixels."
-    if facts.level == 0.95:
-        return f"Every interval is a {format_level(0.95)} interval, {every}"
-    return (
-        f"Intervals of scores are at {format_level(0.95)}, those of differences between finalists at "
-        f"{format_level(facts.level)}, so "
-        f"that all planned interim analyses together are at {format_level(0.95)}; {every}"
-    )
+    evidence = facts.recommendation.evidence
+    text = f"Every interval is at {format_level(LEVEL)}"
+    if evidence is not None and evidence.comparisons and facts.level > LEVEL:
+        alone = format_levels(get_comparison_level(evidence, c.first, c.second) for c in evidence.comparisons)
+        text += f", those of differences between finalists over all planned interim analyses: each alone is at {alone}"
+    return f"{text}; every share of pixels is of labelled pixels."
 
 
 def _make_profile_head(facts: ReportFacts) -> str:

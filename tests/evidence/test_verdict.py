@@ -273,7 +273,7 @@ def test_one_common_seed_or_image_never_settles_anything_whatever_the_interval_s
 
 def test_reasons_name_losses_and_numbers() -> None:
     analysed = said(decide_verdict(evidence({"dice": 0.75, "cross_entropy": 0.7}, analyses=plan_analyses(3, 8)), ORDER))
-    assert "dice is better than cross_entropy by +0.050 mIoU (98 % interval +0.030 to +0.070)" in analysed
+    assert "dice is better than cross_entropy by +0.050 mIoU (95 % interval +0.030 to +0.070)" in analysed
     safe = said(decide_verdict(evidence(THREE, half=0.005, halves=FAR), ORDER))
     assert (
         "focal is a safe choice: no finalist is better by more than 0.01 mIoU (differences to it: tversky +0.003"

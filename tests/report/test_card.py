@@ -241,9 +241,9 @@ def test_terminal_report_and_note_say_the_same() -> None:
     sweep, answer = builders.sweep(), recommended(builders.evidence(CLEAR))
     found = make_card(collect_facts(sweep, answer))
     note = render_summary(collect_facts(sweep, answer))
-    assert "\u00a0" in note and note.strip() in render_report(
-        collect_facts(sweep, answer), NO_FIGURES, "http://127.0.0.1:5000"
-    )
+    report = render_report(collect_facts(sweep, answer), NO_FIGURES, "http://127.0.0.1:5000")
+    head, _, code = note.strip().partition("\n\n```")
+    assert "\u00a0" in note and head in report and f"</summary>\n\n```{code}\n\n</details>" in report
     told = " ".join(format_answer(Outcome(sweep, answer, ReportPaths(Path("reports"), "toy")), width=60).split())
     for label, text in format_card_lines(found):
         assert " ".join(f"{label}: {text}".removeprefix(": ").split()) in told

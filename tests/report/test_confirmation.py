@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
-from sweeper.core.records import Recommendation, Regret, SweepRecord
+from sweeper.core.records import RateRange, Recommendation, Regret, SweepRecord
 from sweeper.evidence.recommendation import make_recommendation_json
 from sweeper.report import confirmation
 from sweeper.report.card import format_card_lines, make_card
 from sweeper.report.facts import ReportFacts, collect_facts, group_confirmations, seed_scores
-from tests.report.test_markdown import CLEAR, recommended, text_of
+from tests.report.test_markdown import CLEAR, opened, recommended, text_of
 from tests.support import builders
 
 UI = "http://127.0.0.1:5000"
@@ -33,14 +34,22 @@ def rows(table: str) -> list[list[str]]:
 # --- Interim analyses and their level -----------------------------------------------------------------------
 
 
-def test_a_finalist_that_was_dropped_early_keeps_the_level_of_its_interim_analysis() -> None:
+def test_the_report_has_one_level_and_the_statistics_say_what_each_interval_is_at() -> None:
+    """The interval of a finalist that was dropped early has the level of its interim analysis."""
     few, many = (101, 102, 103), (101, 102, 103, 104, 105)
     changed = {"dice_ce": {"seeds": few}, "dice_focal": {"seeds": many}, "cross_entropy": {"seeds": many}}
     facts = facts_of(analyses=builders.ANALYSES, analysis_index=1, finalists=changed)
     cells = {row[0]: row for row in rows(confirmation.make_finalists_table(facts))}
-    place = cells["loss"].index("vs cross-entropy [98.5\u00a0%]")
+    place = cells["loss"].index("vs cross-entropy [95\u00a0%]")
     assert cells["**`dice_focal`**"][place] == "+0.060 [+0.040, +0.080]"
-    assert cells["`dice_ce`"][place] == "+0.020 [0.000, +0.040] at 99\u00a0%"
+    assert cells["`dice_ce`"][place] == "+0.020 [0.000, +0.040]"
+    gains = dict(format_card_lines(make_card(facts)))
+    assert "test mIoU (95 % over all interim analyses)" in gains["Gain over tuned cross-entropy"]
+    text = told(facts)
+    assert "with intervals at 95 % over all interim analyses" in opened(text)
+    assert "over all planned interim analyses: each alone is at 98.5 % to 99 %; every share" in text
+    assert not re.search(r"9[89](\.5)? %", opened(text))
+    assert "interim analyses: each alone" not in told(facts_of())
 
 
 def test_interim_analyses_are_listed_with_what_they_spent_and_why_the_confirmation_ended() -> None:
@@ -88,7 +97,21 @@ def test_what_a_finalist_can_cost_is_a_column_and_in_the_head() -> None:
         cells = {row[0]: row for row in rows(table(facts))}
         place = cells["loss"].index(column)
         assert [cells[name][place] for name in ("**`dice_focal`**", "`dice_ce`", "`cross_entropy`")] == values
-    assert "probability" not in told(facts_of())
+    bound = '"Costs at most" is a bound with a probability of 95 %, from a hierarchical model of all finalists'
+    assert bound in told(facts) and "probability" not in told(facts_of())
+
+
+def test_a_learning_rate_that_all_finalists_share_is_said_once() -> None:
+    drawn = {name: {"rates": RateRange(best=0.002, low=0.001, high=0.0042, shared=True)} for name in CLEAR}
+    table = confirmation.make_finalists_table
+    assert "learning rate" not in table(facts_of(finalists=drawn))
+    text = told(facts_of(finalists=drawn))
+    assert (
+        text.count("0.0042") == 1 and "Each seed drew one learning rate for all losses, from 0.001 to 0.0042." in text
+    )
+    assert "All have the learning rate 0.003." in told(facts_of())
+    apart = facts_of(finalists=drawn | {"dice_ce": {"lr": 0.01}})
+    assert rows(table(apart))[0][2] == "learning rate" and "Each seed drew" not in told(apart)
 
 
 def test_search_values_stand_beside_tuning_and_test() -> None:
@@ -119,12 +142,18 @@ def test_the_recommended_loss_is_kept_where_it_is_unbeaten_and_left_where_it_is_
     )
     facts = facts_of(preferences=judged)
     misses, alarms, boundaries, probabilities = rows(confirmation.make_preferences_table(facts))[2:]
-    assert misses[:2] == ["missing little (a miss costs more than a false alarm)", "`dice_focal` at threshold 0.30"]
-    assert alarms[1] == "`dice_focal`"
-    assert boundaries[1:] == ["**`dice_ce`** at threshold 0.20", "0.700 [0.680, 0.720]"]
-    assert probabilities[1] == "**`cross_entropy`**" and probabilities[2].endswith("lower is better")
-    *_, probabilities = rows(confirmation.format_preferences_detail(facts))
-    assert probabilities[1] == "measure of probabilities"
+    assert misses[:3] == [
+        "missing little (a miss costs more than a false alarm)",
+        "measure of misses",
+        "`dice_focal` at threshold 0.30",
+    ]
+    assert misses[4] == "`dice_ce` +0.100 [+0.080, +0.120]"
+    assert alarms[2] == "`dice_focal`" and alarms[4] == "`dice_ce` −0.020 [−0.040, 0.000]"
+    assert boundaries[2:4] == ["**`dice_ce`** at threshold 0.20", "0.700 [0.680, 0.720]"]
+    assert probabilities[2] == "**`cross_entropy`**" and probabilities[3].endswith("lower is better")
+    assert probabilities[4] == "`dice_focal` +0.030 [+0.010, +0.050]"
+    old = facts_of(preferences=(builders.preference("misses", (0.6, 0.5, 0.4), leads=()),))
+    assert rows(confirmation.make_preferences_table(old))[2][4] == "–"
     text = told(facts)
     assert "## If you care most about something else" in text
     assert "better than `dice_focal` (`dice_ce` and `cross_entropy`); where none is, `dice_focal` stays" in text
@@ -174,7 +203,7 @@ def test_the_report_and_the_json_say_whether_the_answer_depends_on_the_threshold
     answered = recommended(tuned.model_copy(update={"at_plain": tuple(at), "finalists": tuple(rows_at)}))
     facts = facts_of(answered=answered)
     text = told(facts).replace("\u00a0", " ")
-    assert sentence in text and "the same images and seeds. At threshold" in text
+    assert sentence in text and "All have the learning rate 0.003. At threshold" in text
     found = make_recommendation_json(facts.sweep, answered)["plain_point"]
     assert found["depends"] == ("does not depend" not in sentence) and found["against"] == "cross_entropy"
     assert found["difference"] == pytest.approx(plain["dice_focal"] - plain["cross_entropy"])

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 from markdown_it import MarkdownIt
 
 from sweeper.core.records import Evidence, Recommendation, SweepRecord
@@ -74,6 +75,39 @@ def test_the_snippet_stands_verbatim_even_with_backticks_in_it() -> None:
     answer = answer.model_copy(update={"recommended": answer.recommended.model_copy(update={"snippet": hard})})
     fences = [t for t in GFM.parse(text_of(builders.sweep(), answer)) if t.type == "fence" and t.info == "python"]
     assert [f.content for f in fences] == [hard + "\n"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "commands"),
+    [
+        (
+            {},
+            [
+                "train toy",
+                "predict toy new_images/ --out answers",
+                "export toy",
+                'confirm toy --command "python train.py"',
+            ],
+        ),
+        ({"conditions": builders.conditions(command="python own.py")}, ["export toy"]),
+    ],
+)
+def test_the_commands_that_come_next_stand_before_the_folded_code(changes: dict[str, Any], commands: list[str]) -> None:
+    """A study by the user's script has no network of sweeper's, and was made in the own training."""
+    sweep = builders.sweep(study="toy", **changes)
+    text = text_of(sweep, recommended(builders.evidence(CLEAR)))
+    section = text.split("## What to do next\n")[1].split("\n## ")[0]
+    assert [line for line in opened(section).splitlines() if line.startswith("sweeper")] == [
+        f"sweeper {command}" for command in commands
+    ]
+    assert "```python" in section and "```python" not in opened(text)
+    assert ("script: 12 to 18 trainings" in section) == (len(commands) > 1)
+    elsewhere = text_of(
+        sweep.model_copy(update={"storage": "sqlite:///other.db"}), recommended(builders.evidence(CLEAR))
+    )
+    assert elsewhere.count("--storage sqlite:///other.db\n") >= len(commands)
+    nothing = text_of(builders.sweep([builders.failed_trial()], []), recommended(None))
+    assert "## What to do next\n\n```bash\nsweeper run --study" in nothing and "sweeper train" not in nothing
 
 
 # --- The sections -------------------------------------------------------------------------------------------

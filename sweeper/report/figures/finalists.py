@@ -11,13 +11,13 @@ from matplotlib.axes import Axes
 from sweeper.core.metrics import Floats, score_all_points, select_metric_counts
 from sweeper.core.records import FinalistEvidence, Scale, TrialResult
 from sweeper.core.text import format_count, join_words
-from sweeper.evidence.decision_rule import has_beaten, has_enough_seeds
+from sweeper.evidence.decision_rule import get_difference, has_beaten, has_enough_seeds
 from sweeper.evidence.interim_analyses import SHOWING
+from sweeper.evidence.reasons import explain_doubt
 from sweeper.evidence.replicates import get_own_point
 from sweeper.report.facts import (
     ReportFacts,
     find_difference,
-    get_level_between,
     group_confirmations,
     group_replicates,
     seed_scores,
@@ -35,7 +35,7 @@ from sweeper.report.figures.style import (
     escape_figure_text,
     make_figure,
 )
-from sweeper.report.formatting import format_code, format_levels, format_number, format_signed_number
+from sweeper.report.formatting import escape_prose, format_code, format_number, format_signed_number, mark_names
 
 
 def draw_gain(facts: ReportFacts) -> DrawnFigure | str:
@@ -52,9 +52,8 @@ def draw_gain(facts: ReportFacts) -> DrawnFigure | str:
     rope = facts.sweep.rope
     gaps = [GapRow(f.family, colours[id(f)], gap, facts.count_common_seeds(f, baseline) > 1) for f, gap in gains]
     figure = draw_forest(gaps, rope, f"test {facts.metric} gained over tuned cross-entropy")
-    at = format_levels(get_level_between(facts, f, baseline) for f, _ in gains)
     better, compared = _list_better(facts, baseline)
-    text = f"Dots: differences on the same images and seeds. Lines: {at} intervals. "
+    text = f"Dots: differences on the same images and seeds. Lines: intervals at {facts.joint_level}. "
     text += "" if all(gap.known for gap in gaps) else "A single seed has no interval. "
     text += f"Within the grey band (± {format_number(rope)}) a difference does not matter. "
     if better:
@@ -63,7 +62,20 @@ def draw_gain(facts: ReportFacts) -> DrawnFigure | str:
         text += "No gain is established." if len(gains) > 1 else "Its gain is not established."
     else:
         text += f"At least {SHOWING} common seeds are needed."
+    text += _explain_unestablished(facts, baseline) if compared else ""
     return DrawnFigure(figure, text, f"What each finalist gains over tuned cross-entropy in test {facts.metric}")
+
+
+def _explain_unestablished(facts: ReportFacts, baseline: FinalistEvidence) -> str:
+    """Return of each finalist whose interval lies above 0 why its gain is not established all the same."""
+    evidence, at = facts.recommendation.evidence, facts.finalists.index(baseline)
+    assert evidence is not None
+    above = [
+        i
+        for i in range(len(facts.finalists))
+        if i != at and get_difference(evidence, i, at).low > 0 and not has_beaten(evidence, i, at)
+    ]
+    return "".join(f" {escape_prose(mark_names(explain_doubt(evidence, i, at), facts.losses))}" for i in above)
 
 
 def _list_better(facts: ReportFacts, baseline: FinalistEvidence) -> tuple[list[str], bool]:
