@@ -178,10 +178,10 @@ class PreferenceRow(Record):
     """Indices of the finalists that the choice does not beat, itself among them."""
     values: tuple[ValueRow, ...]
     """Values of every finalist, in the order of `finalists`."""
-    runner_up: str | None
-    """The best other family; null where no other learned."""
+    rival: str | None
+    """`instead_of`, else the best other family; null where no other learned."""
     lead: DifferenceRow | None
-    """How far the choice is ahead of `runner_up`, above 0 where better; at 95 % over all finalists."""
+    """How far the choice is ahead of `rival`, above 0 where better; at 95 % over all finalists."""
 
 
 class DecisionRow(Record):

@@ -88,13 +88,16 @@ def choose_by_preference(recommendation: Recommendation) -> list[tuple[Preferenc
     return [(p, recommended if recommended in p.unbeaten else p.best) for p in evidence.preferences]
 
 
-def find_runner_up(preference: Preference, chosen: int) -> tuple[int, Interval] | None:
-    """Return the best other finalist that learned, and how far the chosen one is ahead of it; None if there is none."""
-    lead = preference.leads[chosen] if preference.leads else None
-    if lead is not None:
-        return preference.best, negate_interval(lead)
-    rivals = [(lead.estimate, i, lead) for i, lead in enumerate(preference.leads) if lead is not None]
-    return min(rivals)[1:] if rivals and chosen == preference.best else None
+def find_rival(preference: Preference, chosen: int, recommended: int | None) -> tuple[int, Interval] | None:
+    """Return whom a choice is compared with, and how far it is ahead, above 0 where better; None if nobody is left.
+
+    The recommended finalist where the choice is another, else the best of the others that learned.
+    """
+    leads = {i: lead for i, lead in enumerate(preference.leads) if lead is not None}
+    if chosen in leads:
+        return preference.best, negate_interval(leads[chosen])
+    rival = recommended if recommended in leads else min(leads, key=lambda i: leads[i].estimate, default=None)
+    return None if rival is None or chosen != preference.best else (rival, leads[rival])
 
 
 def find_recommended_index(recommendation: Recommendation) -> int | None:

@@ -41,7 +41,7 @@ from sweeper.evidence.document import (
 )
 from sweeper.evidence.interim_analyses import get_comparison_level
 from sweeper.evidence.plain_point import compare_at_plain_point
-from sweeper.evidence.preferences import choose_by_preference, find_recommended_index, find_runner_up
+from sweeper.evidence.preferences import choose_by_preference, find_recommended_index, find_rival
 from sweeper.evidence.reasons import compute_collapse_rate
 from sweeper.evidence.verdict import decide_verdict
 
@@ -273,11 +273,11 @@ def _make_preference_rows(evidence: Evidence, recommendation: Recommendation) ->
             instead_of=None if recommended is None or chosen == recommended else evidence.finalists[recommended].family,
             unbeaten=preference.unbeaten,
             values=tuple(ValueRow(value=score.estimate, **_make_ends(score)) for score in preference.scores),
-            runner_up=None if rival is None else evidence.finalists[rival[0]].family,
+            rival=None if rival is None else evidence.finalists[rival[0]].family,
             lead=None if rival is None else DifferenceRow(difference=rival[1].estimate, **_make_ends(rival[1])),
         )
         for preference, chosen in choose_by_preference(recommendation)
-        for rival in [find_runner_up(preference, chosen)]
+        for rival in [find_rival(preference, chosen, recommended)]
     )
 
 

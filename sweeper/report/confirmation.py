@@ -5,7 +5,7 @@ from __future__ import annotations
 from sweeper.core.records import DecisionRule, DecisionRules, FinalistEvidence, Preference
 from sweeper.core.text import format_significant, join_words
 from sweeper.evidence.intervals import LEVEL
-from sweeper.evidence.preferences import CARES, choose_by_preference, find_runner_up
+from sweeper.evidence.preferences import CARES, choose_by_preference, find_rival
 from sweeper.report.card import VERDICTS
 from sweeper.report.facts import ReportFacts, find_difference
 from sweeper.report.formatting import (
@@ -260,7 +260,7 @@ def make_preferences_table(facts: ReportFacts) -> str:
         for preference, i in choose_by_preference(facts.recommendation)
     ]
     at = format_level(LEVEL)
-    header = ["if you care most about", "measure", "choose", f"its score [{at}]", f"ahead of the runner-up [{at}]"]
+    header = ["if you care most about", "measure", "choose", f"its score [{at}]", f"ahead of [{at}]"]
     return make_table(header, rows, left=3) if rows else ""
 
 
@@ -277,10 +277,14 @@ def _format_score(facts: ReportFacts, preference: Preference, index: int) -> str
 
 
 def _format_lead(facts: ReportFacts, preference: Preference, index: int) -> str:
-    if (rival := find_runner_up(preference, index)) is None:
+    recommended = None if facts.chosen is None else facts.finalists.index(facts.chosen)
+    if (rival := find_rival(preference, index, recommended)) is None:
         return MISSING
-    other = facts.finalists[rival[0]]
-    return f"{format_code(other.family)} {facts.format_gain(rival[1], facts.finalists[index], other)}"
+    other, lead = facts.finalists[rival[0]], rival[1]
+    gain = facts.format_gain(lead, facts.finalists[index], other)
+    if lead.high - lead.low >= 2:  # of two seeds, which do not show how much a third would change
+        gain = f"{format_signed_number(lead.estimate)} (too few seeds)"
+    return f"{format_code(other.family)} {gain}"
 
 
 def explain_preferences(facts: ReportFacts) -> str:

@@ -15,7 +15,7 @@ from sweeper.evidence.paired_comparisons import compute_evidence
 from sweeper.evidence.preferences import (
     choose_by_preference,
     find_recommended_index,
-    find_runner_up,
+    find_rival,
     judge_preferences,
 )
 from sweeper.evidence.recommendation import make_recommendation, make_recommendation_json
@@ -85,7 +85,7 @@ def test_dear_misses_and_dear_false_alarms_choose_differently() -> None:
     focal, dice = of(found["misses"], results, "focal"), of(found["misses"], results, "dice")
     assert found["misses"].best == focal and found["misses"].unbeaten == (focal,)
     assert found["false_alarms"].best == dice and found["false_alarms"].unbeaten == (dice,)
-    assert found["misses"].leads[focal] is None and find_runner_up(found["misses"], focal) == (
+    assert found["misses"].leads[focal] is None and find_rival(found["misses"], focal, None) == (
         dice,
         found["misses"].leads[dice],
     )
@@ -205,7 +205,7 @@ def test_runs_without_details_leave_out_what_needs_them_and_one_finalist_leaves_
 def test_without_common_seeds_nothing_is_beaten() -> None:
     results = runs("focal", 0.9, 0.9, 0)[:2] + runs("dice", 0.5, 0.5, 1)[2:]
     preference = judged(results)["misses"]
-    assert preference.unbeaten == (0, 1) and find_runner_up(preference, preference.best) is None
+    assert preference.unbeaten == (0, 1) and find_rival(preference, preference.best, None) is None
 
 
 def test_a_lead_is_above_zero_where_the_choice_is_better_whatever_the_measure() -> None:
@@ -215,7 +215,7 @@ def test_a_lead_is_above_zero_where_the_choice_is_better_whatever_the_measure() 
         lead, apart = preference.leads[rival], preference.scores[preference.best].estimate
         apart = abs(apart - preference.scores[rival].estimate)
         assert lead is not None and lead.low <= lead.estimate <= lead.high and lead.estimate == pytest.approx(apart)
-        behind = find_runner_up(preference, rival)
+        behind = find_rival(preference, rival, rival)
         assert behind is not None and behind[0] == preference.best and behind[1].estimate == -lead.estimate
 
 
@@ -245,7 +245,9 @@ def test_the_recommended_loss_stays_where_it_is_unbeaten_and_json_says_in_place_
     assert (misses["value"], misses["ci_low"], misses["ci_high"]) == pytest.approx((0.7, 0.68, 0.72))
     assert [row["value"] for row in misses["values"]] == [0.7, 0.72, 0.5] and misses["unbeaten"] == [0, 1]
     assert (probabilities["choose"], probabilities["finalist"]) == ("cross_entropy", 1)
-    leads = [(row["runner_up"], row["lead"]["difference"]) for row in (misses, probabilities)]
+    leads = [(row["rival"], row["lead"]["difference"]) for row in (misses, probabilities)]
+    third = builders.preference("boundaries", (0.5, 0.7, 0.6))
+    assert find_rival(third, 1, 0) == (0, third.leads[0]) and find_rival(third, 1, None) == (2, third.leads[2])
     assert leads == [("cross_entropy", pytest.approx(-0.02)), ("dice_ce", pytest.approx(0.09))]
     assert (probabilities["instead_of"], probabilities["point"]) == ("dice_ce", None)
     nothing = make_recommendation(None, task="binary", order=builders.ORDER, snippet=lambda *_: "")

@@ -152,6 +152,9 @@ def test_the_recommended_loss_is_kept_where_it_is_unbeaten_and_left_where_it_is_
     assert boundaries[2:4] == ["**`dice_ce`** at threshold 0.20", "0.700 [0.680, 0.720]"]
     assert probabilities[2] == "**`cross_entropy`**" and probabilities[3].endswith("lower is better")
     assert probabilities[4] == "`dice_focal` +0.030 [+0.010, +0.050]"
+    wide = builders.preference("misses", (0.6, 0.5, 0.4), leads=(None, builders.interval(0.1, 1.1), None))
+    table = confirmation.make_preferences_table(facts_of(preferences=(wide,)))
+    assert rows(table)[2][4] == "`dice_ce` +0.100 (too few seeds)"
     old = facts_of(preferences=(builders.preference("misses", (0.6, 0.5, 0.4), leads=()),))
     assert rows(confirmation.make_preferences_table(old))[2][4] == "–"
     text = told(facts)
