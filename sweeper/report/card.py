@@ -108,10 +108,11 @@ def format_card_lines(card: AnswerCard) -> list[tuple[str, str]]:
 
 def format_recipe(recipe: Recipe) -> str:
     """Return network and input: `U-Net/ResNet-18 cut to depth 3 of 5 without pretrained weights on 64² crops`."""
-    return escape_md(_format_network(recipe))
+    return escape_md(describe_network(recipe))
 
 
-def _format_network(recipe: Recipe) -> str:
+def describe_network(recipe: Recipe) -> str:
+    """Return network and input in plain text."""
     if recipe.command is not None:
         return f"your training script, {recipe.command}"
     if recipe.model is not None:
@@ -356,7 +357,7 @@ def _make_scope_row(facts: ReportFacts) -> str:
     """Return the recipe, the budget, and how many images and seeds this is based on."""
     evidence, recipe = facts.recommendation.evidence, facts.sweep.conditions.recipe
     steps = recipe.steps if evidence is None else recipe.confirm_steps
-    text = f"{_format_network(recipe)}, {recipe.format_steps(steps)}"
+    text = f"{describe_network(recipe)}, {recipe.format_steps(steps)}"
     if recipe.command is None:
         text += f", batch {recipe.batch_size}"
     if facts.chosen is None or evidence is None:

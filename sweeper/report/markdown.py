@@ -43,6 +43,7 @@ from sweeper.report.formatting import (
     make_ui_address,
     mark_names,
 )
+from sweeper.report.paper import format_for_paper
 from sweeper.report.tables import list_trainings
 from sweeper.scripts.comparison_plan import BASELINE, SEEDS, count_trainings
 
@@ -146,6 +147,7 @@ def _make_context(facts: ReportFacts, ui_url: str) -> dict[str, object]:
         "rules_text": confirmation.explain_rules(facts),
         "runs": confirmation.make_runs_table(facts, ui_url),
         "curse": confirmation.explain_winners_curse(facts),
+        "paper": format_for_paper(facts),
         "analyses": confirmation.make_analyses_table(facts),
         "classes": confirmation.make_classes_table(facts) if facts.chosen else "",
         "tested_on": facts.tested_on,

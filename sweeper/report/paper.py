@@ -1,0 +1,112 @@
+"""What a paper needs of a study: a methods paragraph and a table in LaTeX, and BibTeX."""
+
+from __future__ import annotations
+
+import re
+
+from sweeper.core.text import format_count
+from sweeper.losses import FAMILIES
+from sweeper.report.card import VERDICTS, describe_network
+from sweeper.report.facts import ReportFacts, find_difference
+from sweeper.report.formatting import MISSING, make_fence, make_one_line
+from sweeper.version import __version__
+
+LIBRARIES = {
+    "sweeper": "author = {{The sweeper maintainers}}, year = {2026}, title = {sweeper: which loss to train a "
+    f"segmentation model with, with evidence}}, note = {{Version {__version__}}}",
+    "optuna": "author = {Akiba, Takuya and Sano, Shotaro and Yanase, Toshihiko and Ohta, Takeru and Koyama, Masanori}, "
+    "year = {2019}, title = {Optuna: A Next-generation Hyperparameter Optimization Framework}, note = {KDD}, "
+    "doi = {10.1145/3292500.3330701}",
+    "smp": r"author = {Iakubovskii, Pavel}, year = {2019}, title = {Segmentation Models Pytorch}, "
+    r"howpublished = {\url{https://github.com/qubvel/segmentation_models.pytorch}}",
+}
+"""BibTeX fields of what is cited besides a loss, by key."""
+_SOURCE = re.compile(
+    r"(?P<author>[A-Z][^;:]*?) (?P<year>\d{4}),(?: (?P<title>[^;]*?),)? (?P<kind>arXiv|doi):(?P<place>[^\s;,]+)"
+)
+_LATEX = {c: rf"\{c}" for c in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "−": "$-$", "²": "$^2$",
+    "τ": r"$\tau$", "×": r"$\times$",
+}  # fmt: skip
+
+
+def format_for_paper(facts: ReportFacts) -> str:
+    """Return paragraph, table and references as two fenced blocks; empty if no losses were compared."""
+    chosen, recipe = facts.chosen, facts.sweep.conditions.recipe
+    if chosen is None or len(facts.finalists) < 2:
+        return ""
+    sources = make_loss_references(chosen.family)
+    entries = LIBRARIES | sources
+    if recipe.command is not None or recipe.model is not None:
+        del entries["smp"]
+    bibtex = "\n".join(
+        f"@misc{{{key},\n  {re.sub(r'}, (?=[a-z]+ =)', '},' + chr(10) + '  ', text)}\n}}"
+        for key, text in entries.items()
+    )
+    latex = f"{_write_methods(facts, list(sources))}\n\n{_write_table(facts)}"
+    return f"{make_fence(latex, 'latex')}\n\n{make_fence(bibtex, 'bibtex')}"
+
+
+def make_loss_references(family: str) -> dict[str, str]:
+    """Return the BibTeX fields of what a shipped loss was taken from, by key; empty for a loss of the user's."""
+    entries = {}
+    for match in _SOURCE.finditer(FAMILIES[family].source if family in FAMILIES else ""):
+        author, year, title, kind, place = match.groups()
+        names = author.replace(" et al.", " and others").replace(" & ", " and ")
+        text = f"author = {{{names}}}, year = {{{year}}}" + (f", title = {{{title}}}" if title else "")
+        text += f", eprint = {{{place}}}, archivePrefix = {{arXiv}}" if kind == "arXiv" else f", doi = {{{place}}}"
+        entries[f"{re.split(r'[^a-z]', author.lower())[0]}{year}"] = text
+    return entries
+
+
+def escape_latex(text: str) -> str:
+    """Return text on one line that LaTeX prints as it is."""
+    return "".join(_LATEX.get(c, c) for c in make_one_line(text))
+
+
+def _name_loss(family: str) -> str:
+    return rf"\texttt{{{escape_latex(family)}}}"
+
+
+def _write_methods(facts: ReportFacts, sources: list[str]) -> str:
+    sweep, recipe = facts.sweep, facts.sweep.conditions.recipe
+    network = "our training script" if recipe.command else describe_network(recipe)
+    cited = "" if recipe.command or recipe.model else r"~\cite{smp}"
+    seeds = sorted({len(finalist.seeds) for finalist in facts.finalists})
+    count = format_count(seeds[-1], "new seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} new seeds"
+    folds, evidence = sweep.conditions.folds, facts.recommendation.evidence
+    tested = f"{0 if evidence is None else evidence.test_images} images "
+    tested += "that the search had not seen" if folds is None else f"in {folds} folds, which the search had seen"
+    point = f"{facts.point_name} {facts.default_point:g}"
+    if recipe.threshold == "tuned":
+        point = f"the {facts.point_name} chosen on its own validation images"
+    cited_loss = rf"~\cite{{{','.join(sources)}}}" if sources else ""
+    recommended = "" if facts.chosen is None else _name_loss(facts.chosen.family)
+    return "\n".join(
+        [
+            rf"The loss was chosen with sweeper~{__version__}~\cite{{sweeper}}.",
+            f"{format_count(len(facts.search_trials), 'trial')} of "
+            f"{format_count(facts.search_trials['family'].nunique(), 'loss')}, drawn with "
+            r"Optuna~\cite{optuna}, tuned parameters and learning rate on validation images: "
+            f"{escape_latex(f'{network}, at most {recipe.format_steps(recipe.steps)} each')}{cited}.",
+            f"{len(facts.finalists)} finalists were trained again on {count}, "
+            f"{escape_latex(recipe.format_steps(recipe.confirm_steps))} each, and scored on {tested}, each "
+            f"training at {escape_latex(point)}.",
+            f"Differences are paired over seeds and images; their intervals are at {escape_latex(facts.joint_level)}, "
+            f"and a difference below {sweep.rope:g} {escape_latex(facts.metric)} was taken not to matter.",
+            f"{recommended}{cited_loss} is recommended (verdict: {VERDICTS[facts.recommendation.verdict]}).",
+        ]
+    )
+
+
+def _write_table(facts: ReportFacts) -> str:
+    rows = []
+    for finalist in facts.finalists:
+        gain = find_difference(facts, finalist, facts.baseline)
+        against = MISSING if gain is None else facts.format_gain(gain, finalist, facts.baseline)
+        cells = [facts.format_score(finalist.score, finalist), "baseline" if finalist is facts.baseline else against]
+        rows.append(rf"{' & '.join([_name_loss(finalist.family), *map(escape_latex, cells)])} \\")
+    header = rf"Loss & Test {escape_latex(facts.metric)} [95\,\%] & Against cross-entropy [95\,\%] \\"
+    return "\n".join(
+        [r"\begin{tabular}{lrr}", r"\toprule", header, r"\midrule", *rows, r"\bottomrule", r"\end{tabular}"]
+    )

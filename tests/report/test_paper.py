@@ -1,0 +1,71 @@
+"""What a paper needs: every shipped loss has a source that can be cited, and the paragraph says what was done."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeper.losses import FAMILIES
+from sweeper.report.facts import collect_facts
+from sweeper.report.paper import LIBRARIES, escape_latex, format_for_paper, make_loss_references
+from sweeper.version import __version__
+from tests.report.test_markdown import CLEAR, named, opened, recommended, text_of
+from tests.support import builders
+
+
+def paper_of(evidence: dict[str, Any] | None = None, **changes: Any) -> str:
+    answer = recommended(builders.evidence(CLEAR, **(evidence or {})))
+    return format_for_paper(collect_facts(builders.sweep(**changes), answer)).replace("\u00a0", " ")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_shipped_loss_can_be_cited(family: str) -> None:
+    entries = make_loss_references(family)
+    assert len(entries) == FAMILIES[family].source.count("arXiv:") + FAMILIES[family].source.count("doi:")
+    for key, text in entries.items():
+        assert (
+            re.fullmatch(r"[a-z]+\d{4}", key) and text.startswith("author = {") and text.count("{") == text.count("}")
+        )
+        assert "et al" not in text and re.search(r"eprint = \{\d{4}\.\d{4,5}\}|doi = \{10\.", text)
+
+
+def test_sweeper_is_cited_as_its_citation_file_says() -> None:
+    citation = (Path(__file__).parents[2] / "CITATION.cff").read_text("utf-8")
+    title = re.search(r'^title: "(.*)"$', citation, re.MULTILINE)
+    assert title is not None and f"title = {{{title[1]}}}" in LIBRARIES["sweeper"]
+    assert f"version: {__version__}\n" in citation and f"Version {__version__}" in LIBRARIES["sweeper"]
+
+
+def test_paragraph_table_and_references_hold_together() -> None:
+    text = paper_of({"analyses": builders.ANALYSES, "analysis_index": 1})
+    assert "3 finalists were trained again on 3 new seeds, 200 steps each, and scored on 24 images that the" in text
+    assert r"intervals are at 95 \% over all interim analyses" in text
+    assert r"\texttt{dice\_focal}~\cite{zhu2019} is recommended (verdict: clear winner)" in text
+    assert r"\texttt{dice\_ce} & 0.670 [0.650, 0.690] & +0.020 [0.000, +0.040] \\" in text
+    assert r"\texttt{cross\_entropy} & 0.650 [0.630, 0.670] & baseline \\" in text
+    cited = {key for keys in re.findall(r"\\cite\{([^}]*)\}", text) for key in keys.split(",")}
+    assert cited == set(re.findall(r"^@misc\{(\w+),$", text, re.MULTILINE)) == {"sweeper", "optuna", "smp", "zhu2019"}
+
+
+def test_a_study_says_what_it_did() -> None:
+    script = paper_of(conditions=builders.conditions(command="python own.py"))
+    assert "our training script, at most" in script and "smp" not in script
+    assert "in 4 folds, which the search had seen" in paper_of(
+        {"folds": 4}, conditions=builders.conditions().model_copy(update={"folds": 4})
+    )
+    plain = paper_of(conditions=builders.conditions(threshold="0.5"))
+    assert "each training at threshold 0.5." in plain and "chosen" not in plain.split("finalists")[1].split("\n")[0]
+    assert make_loss_references("my_loss") == {}
+
+
+def test_the_section_is_folded_and_only_where_losses_were_compared() -> None:
+    compared = text_of(builders.sweep(), recommended(builders.evidence(CLEAR)))
+    assert "## For a paper" in compared and "```latex" not in opened(compared)
+    alone = text_of(builders.sweep(), recommended(builders.evidence({"dice": 0.7})))
+    assert "For a paper" not in alone
+    assert escape_latex("a_b & 50 % ~ \\x") == r"a\_b \& 50 \% \textasciitilde{} \textbackslash{}x"
+    sweep, answer = named(("background", "cr_ack"), "\\input{x}")
+    assert "\\input{x}" not in format_for_paper(collect_facts(sweep, answer))
