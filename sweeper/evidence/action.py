@@ -65,6 +65,12 @@ def find_best_other(evidence: Evidence) -> int | None:
     return max(others, key=lambda i: (_may_gain(evidence, i, base), get_difference(evidence, i, base).estimate, -i))
 
 
+def has_highest_gain(evidence: Evidence, other: int, base: int) -> bool:
+    """Return whether no other finalist has a higher estimated gain over cross-entropy."""
+    gain = get_difference(evidence, other, base).estimate
+    return all(get_difference(evidence, i, base).estimate <= gain for i in range(len(evidence.finalists)) if i != base)
+
+
 def _may_gain(evidence: Evidence, i: int, base: int) -> bool:
     return get_comparison(evidence, i, base).one_sided > evidence.rope
 
@@ -119,7 +125,8 @@ def explain_action(evidence: Evidence, action: Action | None) -> list[str]:
         return [f"Neither keeping cross-entropy nor a change from it is recommended, as it {what}."]
     if action == "change" or base is None or other is None:
         return []
+    looks = "looks best" if has_highest_gain(evidence, other, base) else "is the least settled"
     return [
         f"Cross-entropy is kept: no finalist has an established gain of {evidence.rope:g} {evidence.scale.score}; "
-        f"of the others {get_family(evidence, other)} looks best, {format_difference(evidence, other, base)}."
+        f"of the others {get_family(evidence, other)} {looks}, {format_difference(evidence, other, base)}."
     ]

@@ -78,11 +78,12 @@ def explain_equivalence(evidence: Contest, remaining: Sequence[int]) -> list[str
 
 def explain_safety(evidence: Contest, chosen: int, rivals: Sequence[int]) -> str:
     """Return that none of the others that may be the best is better by more than the ROPE."""
-    leads = [
-        f"{get_family(evidence, g)} {format_score_difference(evidence, get_difference(evidence, g, chosen).estimate)}, "
-        f"at most {format_score_difference(evidence, get_comparison(evidence, g, chosen).one_sided)}"
-        for g in rivals
-    ]
+    leads = []
+    for g in rivals:  # a bound below 0 is no lead
+        most = get_comparison(evidence, g, chosen).one_sided
+        bound = f"at most {format_score_difference(evidence, most)}" if most > 0 else "behind"
+        estimate = format_score_difference(evidence, get_difference(evidence, g, chosen).estimate)
+        leads.append(f"{get_family(evidence, g)} {estimate}, {bound}")
     return (
         f"{get_family(evidence, chosen)} is a safe choice: no {_name_kind(evidence)} is better by more than "
         f"{evidence.rope:g} {evidence.scale.score} (differences to it: {'; '.join(leads)})."

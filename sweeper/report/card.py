@@ -10,7 +10,8 @@ from sweeper.core.recipe import Recipe
 from sweeper.core.records import FinalistEvidence, Interval, LongerGap, Recommended, Rung, Verdict
 from sweeper.core.text import format_count, format_significant, join_words, replace_options, resume_command
 from sweeper.data.folds import NOT_HELD_OUT
-from sweeper.evidence.action import find_best_other
+from sweeper.evidence.action import find_best_other, has_highest_gain
+from sweeper.evidence.decision_rule import get_difference
 from sweeper.evidence.decision_rules import get_established_gain
 from sweeper.evidence.intervals import LEVEL
 from sweeper.evidence.paired_comparisons import BASELINE
@@ -228,13 +229,15 @@ def _make_gain_rows(facts: ReportFacts) -> list[CardRow]:
 
 def _make_best_other_row(facts: ReportFacts) -> CardRow | None:
     """Return the loss that looks best next to cross-entropy, if cross-entropy is recommended."""
-    other = None if facts.recommendation.evidence is None else find_best_other(facts.recommendation.evidence)
-    rival = None if other is None else facts.finalists[other]
-    gain = find_difference(facts, rival, facts.baseline)
-    if rival is None or gain is None:
+    evidence = facts.recommendation.evidence
+    other = None if evidence is None else find_best_other(evidence)
+    if evidence is None or evidence.baseline is None or other is None:
         return None
+    rival = facts.finalists[other]
+    gain = get_difference(evidence, other, evidence.baseline)
     gained = _add_level(f"{facts.format_gain(gain, rival, facts.baseline)} test {facts.metric}", facts.joint_level)
-    return CardRow("Best other", f"`{rival.family}`: {gained}")
+    label = "Best other" if has_highest_gain(evidence, other, evidence.baseline) else "Least settled other"
+    return CardRow(label, f"`{rival.family}`: {gained}")
 
 
 def _make_longer_row(facts: ReportFacts) -> list[CardRow]:
@@ -309,7 +312,7 @@ def _make_confidence_row(facts: ReportFacts) -> str:
         learned = " on what was learned" if facts.recommendation.not_learned else ""
         parts.append(
             f"costs at most {most} {facts.metric}{learned} against the best of {len(facts.finalists)} finalists "
-            f"({format_level(LEVEL)})"
+            f"({format_level(LEVEL)}, hierarchical model)"
         )
     if facts.recommendation.provisional and facts.recommendation.longer is None:
         rising = f" ({format_signed_number(facts.baseline.still_rising)} in its last quarter)" if facts.baseline else ""

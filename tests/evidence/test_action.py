@@ -213,5 +213,8 @@ def test_why_cross_entropy_is_kept_stands_first_with_the_loss_that_looks_best() 
         "Cross-entropy is kept: no finalist has an established gain of 0.01 mIoU; of the others dice_ce looks best, "
         "+0.009 mIoU (95 % interval −0.017 to +0.035)."
     )
+    levels, wide = {"dice_ce": 0.702, "cross_entropy": 0.7, "dice": 0.695}, {("dice", "cross_entropy"): 0.03}
+    doubt = decide_verdict(evidence(levels, half=0.003, halves=wide), ORDER)
+    assert any("of the others dice is the least settled, −0.005 mIoU (" in reason for reason in doubt.reasons)
     changed = decide_verdict(evidence({"dice": 0.75, "cross_entropy": 0.7}), ORDER)
     assert changed.reasons[0].startswith("dice is better than cross_entropy by +0.050 mIoU")

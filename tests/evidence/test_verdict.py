@@ -8,6 +8,7 @@ import pytest
 
 from sweeper.core.records import Evidence, Regret, Verdict
 from sweeper.evidence.interim_analyses import plan_analyses
+from sweeper.evidence.reasons import explain_safety
 from sweeper.evidence.verdict import Decision, decide_verdict
 from tests.support.builders import ORDER, evidence
 
@@ -279,3 +280,5 @@ def test_reasons_name_losses_and_numbers() -> None:
         "focal is a safe choice: no finalist is better by more than 0.01 mIoU (differences to it: tversky +0.003"
         in safe
     )
+    behind = explain_safety(evidence({"focal": 0.75, "dice": 0.7}, half=0.005), 0, [1])
+    assert behind.endswith("(differences to it: dice −0.050, behind).")

@@ -93,7 +93,7 @@ CASES: dict[str, tuple[Evidence, Verdict, str, str]] = {
         Verdict.UNDECIDED,
         "Keep cross-entropy: probably no other finalist gains more than 0.01 mIoU.",
         "undecided: probably within 0.01 mIoU of the best; costs at most 0.006 mIoU against the best of 3 "
-        "finalists (95 %)",
+        "finalists (95 %, hierarchical model)",
     ),
     "open": (
         builders.evidence(OTHERS, half=0.05),
@@ -106,7 +106,7 @@ CASES: dict[str, tuple[Evidence, Verdict, str, str]] = {
         Verdict.UNDECIDED,
         "No clear winner. Train with `dice_focal`: it is probably within 0.01 mIoU of the best.",
         "undecided: probably within 0.01 mIoU of the best; costs at most 0.006 mIoU against the best of 3 "
-        "finalists (95 %)",
+        "finalists (95 %, hierarchical model)",
     ),
     "clear": (
         builders.evidence({"dice": 0.75, "tversky": 0.7}),
@@ -169,6 +169,9 @@ def test_the_share_of_the_operating_point_in_the_gain_is_told() -> None:
     assert rows["Best other"] == "dice_focal: −0.050 (one seed) test mIoU"
     _, known = card(recommended(builders.evidence(KEPT, half=0.026)))
     assert known["Best other"] == "dice_ce: +0.009 [−0.017, +0.035] test mIoU (95 %)"
+    doubt, wide = {"dice_ce": 0.702, "cross_entropy": 0.7, "dice": 0.695}, {("dice", "cross_entropy"): 0.03}
+    _, unsure = card(recommended(builders.evidence(doubt, half=0.003, halves=wide)))
+    assert unsure["Least settled other"].startswith("dice: −0.005 [") and "Best other" not in unsure
     alone = {"cross_entropy": {"other_names": ("dice_ce",)}}
     _, only = card(recommended(builders.evidence({"cross_entropy": 0.7}, finalists=alone)))
     assert only["Gain over tuned cross-entropy"] == "none: it is tuned cross-entropy"
