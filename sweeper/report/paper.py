@@ -9,11 +9,10 @@ from sweeper.losses import FAMILIES
 from sweeper.report.card import VERDICTS, describe_network
 from sweeper.report.facts import ReportFacts, find_difference
 from sweeper.report.formatting import MISSING, make_fence, make_one_line
-from sweeper.version import __version__
 
 LIBRARIES = {
-    "sweeper": "author = {{The sweeper maintainers}}, year = {2026}, title = {sweeper: which loss to train a "
-    f"segmentation model with, with evidence}}, note = {{Version {__version__}}}",
+    "sweeper": "author = {{The sweeper maintainers}}, year = {2026}, "
+    "title = {sweeper: which loss to train a segmentation model with, with evidence}",
     "optuna": "author = {Akiba, Takuya and Sano, Shotaro and Yanase, Toshihiko and Ohta, Takeru and Koyama, Masanori}, "
     "year = {2019}, title = {Optuna: A Next-generation Hyperparameter Optimization Framework}, note = {KDD}, "
     "doi = {10.1145/3292500.3330701}",
@@ -48,7 +47,7 @@ def format_for_paper(facts: ReportFacts) -> str:
 
 
 def make_loss_references(family: str) -> dict[str, str]:
-    """Return the BibTeX fields of what a shipped loss was taken from, by key; empty for a loss of the user's."""
+    """Return the BibTeX fields of what a shipped loss was taken from, by key; empty for any other loss."""
     entries = {}
     for match in _SOURCE.finditer(FAMILIES[family].source if family in FAMILIES else ""):
         author, year, title, kind, place = match.groups()
@@ -70,6 +69,7 @@ def _name_loss(family: str) -> str:
 
 def _write_methods(facts: ReportFacts, sources: list[str]) -> str:
     sweep, recipe = facts.sweep, facts.sweep.conditions.recipe
+    version = f"~{escape_latex(sweep.versions['sweeper'])}" if "sweeper" in sweep.versions else ""
     network = "our training script" if recipe.command else describe_network(recipe)
     cited = "" if recipe.command or recipe.model else r"~\cite{smp}"
     seeds = sorted({len(finalist.seeds) for finalist in facts.finalists})
@@ -84,7 +84,7 @@ def _write_methods(facts: ReportFacts, sources: list[str]) -> str:
     recommended = "" if facts.chosen is None else _name_loss(facts.chosen.family)
     return "\n".join(
         [
-            rf"The loss was chosen with sweeper~{__version__}~\cite{{sweeper}}.",
+            rf"The loss was chosen with sweeper{version}~\cite{{sweeper}}.",
             f"{format_count(len(facts.search_trials), 'trial')} of "
             f"{format_count(facts.search_trials['family'].nunique(), 'loss')}, drawn with "
             r"Optuna~\cite{optuna}, tuned parameters and learning rate on validation images: "
