@@ -167,5 +167,5 @@ def _make_row(trial: TrialResult, names: list[str]) -> dict[str, Any]:
         "device": trial.device,
         "versions": ", ".join(f"{name} {version}" for name, version in trial.versions.items()) or None,
         "run_id": trial.run_id,
-        "reason": trial.reason,
+        "reason": trial.reason and trial.reason.encode("utf-8", "replace").decode(),  # surrogates of file names
     }

@@ -66,3 +66,10 @@ def test_no_text_is_a_formula_for_a_spreadsheet(tmp_path: Path, name: str) -> No
     for column in ("reason", "never_predicted"):
         assert read[column][0].startswith("'")
         assert read[column][0].endswith(name.lstrip("\t\r"))
+
+
+def test_a_reason_may_hold_bytes_that_are_no_text(tmp_path: Path) -> None:
+    """The name of a file may, which Python reads as lone surrogates."""
+    frame = make_trials_frame(builders.sweep([builders.failed_trial(reason="no \udcff.png")], []))
+    write_csv(frame, tmp_path / "trials.csv")
+    assert frame["reason"][0] == "no ?.png"
