@@ -8,7 +8,7 @@ from sweeper.core.records import FinalistEvidence
 from sweeper.core.text import format_count
 from sweeper.deployment.export_code import make_model_code
 from sweeper.deployment.recommended_network import RecommendedAnswer
-from sweeper.report.card import AnswerCard, format_card_markdown, format_recipe, make_card
+from sweeper.report.card import format_card_markdown, format_recipe, make_card
 from sweeper.report.facts import collect_facts
 from sweeper.report.formatting import (
     escape_md,
@@ -95,7 +95,7 @@ def make_model_card(answer: RecommendedAnswer, record: WeightsRecord, *, whole: 
         "## Evaluation",
         *([] if finalist is None else [_describe_measurements(finalist, record)]),
         "## Why this loss",
-        _format_card(card, answer),
+        format_card_markdown(card, frozenset({answer.chosen.family, "cross_entropy"})),
         "sweeper compared losses on these images by trainings with fresh seeds on a locked test split. What it says "
         "holds for this data, recipe and budget. Who may use the network depends on the images' licence: name it "
         "before you publish.",
@@ -122,9 +122,3 @@ def _describe_measurements(finalist: FinalistEvidence, record: WeightsRecord) ->
         "this configuration, each at its own operating point. These figures are of the configuration, not of this one "
         f"network.\n\n{make_table(['class', 'IoU', 'precision', 'recall'], rows)}"
     )
-
-
-def _format_card(card: AnswerCard, answer: RecommendedAnswer) -> str:
-    """Return the answer card without its code."""
-    text = format_card_markdown(card, frozenset({answer.chosen.family, "cross_entropy"}))
-    return text[: text.rindex("\n\n```")] if "\n\n```" in text else text

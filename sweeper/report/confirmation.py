@@ -62,8 +62,11 @@ def _name_rate(facts: ReportFacts) -> str:
 
 def explain_finalists(facts: ReportFacts) -> str:
     """Return how the finalists were scored and compared, and at which learning rate if all had the same."""
+    point = f"{facts.point_name} {facts.default_point:g}"
+    if facts.sweep.conditions.recipe.threshold == "tuned":
+        point = f"the {facts.point_name} that each training chose on its own validation images"
     sentences = [
-        f"Means over the seeds, at the {facts.point_name} that each training chose on its own validation images; "
+        f"Means over the seeds, at {point}; "
         f'"vs cross-entropy" compares the same images and seeds, with intervals at {facts.joint_level}.'
     ]
     if _share_rate(facts):

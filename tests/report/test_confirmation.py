@@ -101,6 +101,12 @@ def test_what_a_finalist_can_cost_is_a_column_and_in_the_head() -> None:
     assert bound in told(facts) and "probability" not in told(facts_of())
 
 
+def test_finalists_at_a_fixed_threshold_chose_none() -> None:
+    fixed = facts_of(builders.sweep(conditions=builders.conditions(threshold="0.5")))
+    assert "Means over the seeds, at threshold 0.5; " in told(fixed)
+    assert "at the threshold that each training chose" in told(facts_of()) and "training chose" not in told(fixed)
+
+
 def test_a_learning_rate_that_all_finalists_share_is_said_once() -> None:
     drawn = {name: {"rates": RateRange(best=0.002, low=0.001, high=0.0042, shared=True)} for name in CLEAR}
     table = confirmation.make_finalists_table
