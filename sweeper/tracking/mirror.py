@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.tracking import MlflowClient
+from mlflow.tracking.context.registry import resolve_tags
 
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.redact import hide_address_secrets
@@ -146,9 +147,9 @@ class MlflowMirror:
         return actual
 
     def _create_run(self, wanted: DesiredRun) -> ActualRun:
-        run = self.client.create_run(
-            self.experiment_id, start_time=wanted.start, tags=wanted.tags, run_name=wanted.name
-        )
+        """Create a run, with who made it and by what program, as MLflow notes that of runs it starts itself."""
+        tags = resolve_tags(wanted.tags)
+        run = self.client.create_run(self.experiment_id, start_time=wanted.start, tags=tags, run_name=wanted.name)
         return ActualRun(run.info.run_id, "RUNNING", dict(wanted.tags), {}, {}, steps=set())
 
     def _complete_run(self, wanted: DesiredRun, has: ActualRun) -> bool:

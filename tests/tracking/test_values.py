@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,15 @@ def test_runs_form_a_tree_with_the_contracts_names(uri: str) -> None:
     assert parent.inputs.dataset_inputs[0].dataset.name == builders.dataset().name
     experiment = MlflowClient(uri).get_experiment_by_name("tree")
     assert experiment is not None and experiment.tags[NOTE] == "short"
+
+
+def test_every_run_says_who_made_it_and_by_which_program(uri: str) -> None:
+    tracker = begun(uri, "made by")
+    trial = train(tracker, builders.trial("dice", 0.7, 0))
+    for run in (run_of(tracker, trial.spec), run_of(tracker)):
+        assert run.data.tags["mlflow.user"] == run.info.user_id == getpass.getuser()
+        assert run.data.tags["mlflow.source.name"] == sys.argv[0]
+        assert run.data.tags["mlflow.source.type"] == "LOCAL"
 
 
 def test_values_from_a_part_of_the_images_have_names_of_their_own(uri: str) -> None:
