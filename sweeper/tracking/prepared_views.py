@@ -1,9 +1,9 @@
 """The sweep's table as MLflow is to open it: tags of the experiment, which its pages call shared views.
 
-MLflow 3's table opens on the parent run alone, closed, without a metric. A view says which columns are shown, in which
-order and how wide, and what the rows are sorted by. It is read by MLflow's pages alone (`viewStateShareKey` in the
-address, see core/paths.py); tests/tracking/test_prepared_views.py opens it in a browser. A column of something
-that no run has is not shown.
+MLflow 3's own table has the runs in the order they began, without a metric. A view says which columns are shown, in
+which order and how wide, and what the rows are sorted by. It is read by MLflow's pages alone (`viewStateShareKey` in
+the address, see core/paths.py); tests/tracking/test_prepared_views.py opens it in a browser. A column of something that
+no run has is not shown.
 """
 
 from __future__ import annotations

@@ -59,6 +59,10 @@ def make_class_slugs(classes: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(result)
 
 
+OPENS_PARENT = {"mlflow.runType": "evaluation"}
+"""Tag of a child at which MLflow's table opens the parent in a browser that has not seen it; else it is closed."""
+
+
 class RunValues:
     """Names and numbers of one sweep's runs."""
 
@@ -117,6 +121,7 @@ class RunValues:
             "sweeper.family": spec.family,
             "sweeper.trial": str(spec.number),
             "sweeper.state": "waiting",
+            **OPENS_PARENT,
             **self.make_class_tags(),
         }
 

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import time
 import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -128,19 +129,29 @@ BROWSER = [
 ]
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt-get install chromium)")
-def test_the_table_opens_with_the_columns_and_the_best_training_first(
-    store: tuple[Server, dict[str, str]], tmp_path: Path
-) -> None:
-    server, ids = store
+def in_browser(test: Callable[..., None]) -> Callable[..., None]:
+    """Mark a test that opens a page."""
+    needed = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt-get install chromium)")
+    return pytest.mark.slow(pytest.mark.timeout(600)(needed(test)))
+
+
+@pytest.fixture(scope="module")
+def served(store: tuple[Server, dict[str, str]]) -> Iterator[tuple[Server, dict[str, str]]]:
+    """Yield the server, started."""
     try:
-        server.start()
-        page = rendered(f"{server.uri}/{get_view_place(ids['newer'])}", tmp_path)
+        store[0].start()
+        yield store
     finally:
-        server.kill()
-    columns = {html.unescape(name) for name in re.findall(r'role="columnheader"[^>]*col-id="([^"]+)"', page)}
+        store[0].kill()
+
+
+@in_browser
+def test_the_table_opens_with_the_columns_and_the_best_training_first(
+    served: tuple[Server, dict[str, str]], tmp_path: Path
+) -> None:
+    server, ids = served
+    page = rendered(f"{server.uri}/{get_view_place(ids['newer'])}", tmp_path, "metrics.`val/miou`")
+    columns = set(re.findall(r'role="columnheader"[^>]*col-id="([^"]+)"', page))
     wanted = ["loss.family", "loss.gamma", "loss.alpha", "loss.pos_weight", "loss.mix", "lr"]
     assert {f"params.`{name}`" for name in wanted} <= columns
     assert {"metrics.`val/miou`", "metrics.`test/miou`", "tags.`sweeper.state`"} <= columns
@@ -154,15 +165,26 @@ def test_the_table_opens_with_the_columns_and_the_best_training_first(
     assert [first[str(index)] for index in range(4)] == ["0.65625", "0.625", "0.5625", "0.5"], first
 
 
-def rendered(address: str, folder: Path) -> str:
-    """Return the page as a browser shows it, once its rows are there."""
+@in_browser
+def test_the_table_that_is_opened_by_hand_shows_the_trainings(
+    served: tuple[Server, dict[str, str]], tmp_path: Path
+) -> None:
+    server, ids = served
+    page = rendered(f"{server.uri}/#/experiments/{ids['newer']}/runs", tmp_path, ">sweep<")
+    assert all(
+        f">{name}<" in page for name in ("sweep", "weighted_ce #0", "dice_focal #1", "focal #2", "dice seed 101")
+    )
+
+
+def rendered(address: str, folder: Path, awaited: str) -> str:
+    """Return the page as a browser that was never there shows it, once it has the awaited text."""
     page = ""
     for attempt in range(3):  # the first visit of a cold server may end before its scripts came
         own = ["--dump-dom", "--virtual-time-budget=20000", f"--user-data-dir={folder / str(attempt)}"]
         done = subprocess.run(
             [str(CHROMIUM), *BROWSER, *own, address], capture_output=True, text=True, timeout=150, check=True
         )
-        page = done.stdout
-        if "metrics.`val/miou`" in html.unescape(page):
+        page = html.unescape(done.stdout)
+        if awaited in page:
             return page
     return page
