@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -82,8 +83,11 @@ def _list_addresses(base: str, tracking_uri: str, study: str | None) -> str:
     if not prepared:
         return everything
     name = study or next(iter(prepared))
-    table, finalists = get_view_place(prepared[name]), get_view_place(prepared[name], "finalists")
-    return f"  {name}: {base}/{table}\n  its finalists: {base}/{finalists}\n{everything}"
+    place = partial(get_view_place, prepared[name])
+    return (
+        f"  {name}: {base}/{place()}\n  its charts: {base}/{place('search', charts=True)}\n"
+        f"  its finalists: {base}/{place('finalists')}\n{everything}"
+    )
 
 
 def _hide_password(tracking_uri: str) -> str:

@@ -145,8 +145,8 @@ class ConfirmationPaths(JudgementPaths):
         self.trainings = folder / "trainings.csv"
 
 
-View = Literal["sweep", "finalists"]
-"""Views that a sweep prepares: all trainings by validation mIoU, the confirmations by test mIoU."""
+View = Literal["sweep", "search", "finalists"]
+"""Views that a sweep prepares: all trainings and trials alone by validation mIoU, confirmations by test mIoU."""
 
 _WORKFLOW = "workflowType=machine_learning"
 """Without it MLflow 3 may open the page made for traces of language models."""
@@ -157,9 +157,10 @@ def get_run_place(experiment: str, run: str) -> str:
     return f"#/experiments/{quote(experiment, safe='')}/runs/{quote(run, safe='')}?{_WORKFLOW}"
 
 
-def get_view_place(experiment: str, view: View = "sweep") -> str:
-    """Return the address of a prepared view of a sweep."""
-    return f"#/experiments/{quote(experiment, safe='')}/runs?viewStateShareKey={view}&{_WORKFLOW}"
+def get_view_place(experiment: str, view: View = "sweep", *, charts: bool = False) -> str:
+    """Return the address of a prepared view of a sweep: of its table or its charts."""
+    mode = "&compareRunsMode=CHART" if charts else ""
+    return f"#/experiments/{quote(experiment, safe='')}/runs?viewStateShareKey={view}&{_WORKFLOW}{mode}"
 
 
 def get_experiments_place() -> str:

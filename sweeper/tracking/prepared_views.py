@@ -2,8 +2,8 @@
 
 MLflow 3's own table has the runs in the order they began, without a metric. A view says which columns are shown, in
 which order and how wide, and what the rows are sorted by. It is read by MLflow's pages alone (`viewStateShareKey` in
-the address, see core/paths.py); tests/tracking/test_prepared_views.py opens it in a browser. A column of something that
-no run has is not shown.
+the address, see core/paths.py), and has charts, too (`compareRunsMode=CHART` there);
+tests/tracking/test_prepared_views.py opens it in a browser. A column of something that no run has is not shown.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TAG = "mlflow.sharedViewState."
 """An experiment's tags of this beginning are its views."""
 RUN_NAME, CREATED = "attributes.`Run Name`", "runDateAndNestInfo"
 """MLflow's own columns, which always come first."""
-WIDTHS = {RUN_NAME: 150, CREATED: 105}
+WIDTHS = {RUN_NAME: 190, CREATED: 105}
 SHOWN_FIRST = ("gamma", "alpha", "pos_weight", "class_weight_power", "mix")
 """Coordinates that most people look for; others of the space follow."""
 
@@ -35,9 +35,23 @@ def make_prepared_views(space: SearchSpace, metric: str = "miou") -> dict[str, s
     free = {name for family in space.families for name in family.coordinates}
     coordinates = [*(n for n in SHOWN_FIRST if n in free), *sorted(free.difference(SHOWN_FIRST))]
     score = "miou" if metric == "miou" else "value"
+    curves = {"type": "LINE", "selectedMetricKeys": [f"val/{score}", f"val_part/{score}"], "lineSmoothness": 0}
+    # MLflow leaves a run out of a chart where it lacks a parameter of it: so there is a chart for each parameter.
+    columns = [["loss.family", "lr"], *(["loss.family", f"loss.{name}", "lr"] for name in coordinates)]
+    searches = [{"type": "PARALLEL", "selectedParams": each, "selectedMetrics": [f"val/{score}"]} for each in columns]
+    trainings = {
+        **_make_view(coordinates, score, order=f"val/{score}", filtered="tags.`sweeper.kind` != 'sweep'"),
+        **_make_charts("Search", [searches[0], curves, *searches[1:]]),
+    }
+    finalists = {
+        **_make_view(coordinates, score, order=f"test/{score}", filtered="tags.`sweeper.kind` = 'confirm'"),
+        **_make_charts("Finalists", [{"type": "BAR", "metricKey": f"test/{score}"}, curves]),
+        "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "param", "groupByData": "loss.family"}]},
+    }
     views: dict[View, dict[str, Any]] = {
-        "sweep": _make_view(coordinates, score, order=f"val/{score}", filtered="tags.`sweeper.kind` != 'sweep'"),
-        "finalists": _make_view(coordinates, score, order=f"test/{score}", filtered="tags.`sweeper.kind` = 'confirm'"),
+        "sweep": trainings,
+        "search": {**trainings, "searchFilter": "tags.`sweeper.kind` = 'trial'"},
+        "finalists": finalists,
     }
     return {f"{TAG}{name}": _pack_view(view) for name, view in views.items()}
 
@@ -67,6 +81,21 @@ def _make_view(coordinates: Sequence[str], score: str, *, order: str, filtered: 
         "columnOrder": list(widths),
         "columnWidths": widths,
         "runsHiddenMode": "SHOW_ALL",  # in MLflow's charts, whose default draws the first ten
+    }
+
+
+def _make_charts(section: str, charts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return a view's charts, in a section that is open; MLflow puts one of each other metric into the closed ones."""
+    kinds = ("", "/iou", "/precision", "/recall")
+    closed = (*(f"{split}{kind}" for split in ("test", "val", "val_part") for kind in kinds), "train", "Model metrics")
+    return {
+        "compareRunCharts": [
+            {"uuid": f"{number}", "metricSectionId": section, **chart} for number, chart in enumerate(charts)
+        ],
+        "compareRunSections": [
+            {"uuid": name, "name": name, "display": name == section, "columns": 2} for name in (section, *closed)
+        ],
+        "isAccordionReordered": True,  # else MLflow sorts the sections by name
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -60,8 +61,10 @@ def _list_view_places(sweep: SweepRecord) -> str:
     """
     if sweep.experiment_id is None or sweep.parent_run_id is None:
         return ""
-    table, finalists = get_view_place(sweep.experiment_id), get_view_place(sweep.experiment_id, "finalists")
-    return f"[All trainings]({table}) · [finalists]({finalists})\n\n"
+    place = partial(get_view_place, sweep.experiment_id)
+    tables = f"[All trainings]({place()}) · [finalists]({place('finalists')})"
+    search, finalists = place("search", charts=True), place("finalists", charts=True)
+    return f"{tables} · charts of [the search]({search}) and [the finalists]({finalists})\n\n"
 
 
 def sync_mlflow(

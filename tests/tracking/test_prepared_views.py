@@ -20,7 +20,7 @@ from click.testing import CliRunner
 
 from sweeper.cli import ui
 from sweeper.core.errors import UsageError
-from sweeper.core.paths import ReportPaths, get_view_place
+from sweeper.core.paths import ReportPaths, View, get_view_place
 from sweeper.core.records import Recommendation, Verdict
 from sweeper.space import list_shipped_spaces, load_space
 from sweeper.tracking import list_prepared_studies
@@ -95,7 +95,7 @@ def test_the_command_names_the_table_of_a_study_or_of_the_newest(
         given = [*named, "--tracking-uri", uri, "--port", str(port)]
         shown = CliRunner().invoke(ui.command, given, catch_exceptions=False).output
         place = f"http://127.0.0.1:{port}/#/experiments/{ids[expected]}/runs?viewStateShareKey=sweep"
-        assert f"{expected}: {place}&" in shown
+        assert f"{expected}: {place}&" in shown and "&compareRunsMode=CHART\n" in shown
         assert f"ssh -N -L {port}:127.0.0.1:{port}" in shown
     with pytest.raises(UsageError, match="got 'newre', did you mean `newer`"):
         CliRunner().invoke(ui.command, ["newre", "--tracking-uri", uri], catch_exceptions=False)
@@ -118,6 +118,7 @@ def test_the_sweeps_run_has_a_note_that_leads_on() -> None:
     sweep = builders.sweep(experiment_id="7", parent_run_id="abc")
     summary = make_mlflow_summary(Outcome(sweep, found, ReportPaths(Path("x"), "y")))
     assert summary.note.startswith(f"[All trainings]({get_view_place('7')})")
+    assert f"[the search]({get_view_place('7', 'search', charts=True)})" in summary.note.splitlines()[0]
 
 
 # --- In a browser ---
@@ -176,11 +177,28 @@ def test_the_table_that_is_opened_by_hand_shows_the_trainings(
     )
 
 
+@in_browser
+@pytest.mark.parametrize(
+    ("view", "texts"),
+    [
+        ("search", [">Search<", "Parallel Coordinates", ">loss.family<", ">val/miou vs val_part/miou<"]),
+        ("finalists", [">Finalists<", ">test/miou<", 'class="trace bars"', ">val/miou vs val_part/miou<"]),
+    ],
+)
+def test_the_views_have_charts(
+    served: tuple[Server, dict[str, str]], tmp_path: Path, view: View, texts: list[str]
+) -> None:
+    server, ids = served
+    page = rendered(f"{server.uri}/{get_view_place(ids['newer'], view, charts=True)}", tmp_path, texts[-1])
+    assert [text for text in texts if text not in page] == []
+    assert ("dice seed 101" in page) == (view == "finalists")  # of which the search has no part
+
+
 def rendered(address: str, folder: Path, awaited: str) -> str:
     """Return the page as a browser that was never there shows it, once it has the awaited text."""
     page = ""
     for attempt in range(3):  # the first visit of a cold server may end before its scripts came
-        own = ["--dump-dom", "--virtual-time-budget=20000", f"--user-data-dir={folder / str(attempt)}"]
+        own = ["--dump-dom", "--virtual-time-budget=60000", f"--user-data-dir={folder / str(attempt)}"]
         done = subprocess.run(
             [str(CHROMIUM), *BROWSER, *own, address], capture_output=True, text=True, timeout=150, check=True
         )
