@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sweeper.core.paths import STORAGE, get_view_place
 from sweeper.core.recipe import OF_SCRIPT
 from sweeper.core.records import SweepRecord
-from sweeper.core.text import format_confirm_command, format_count, format_option
+from sweeper.core.text import format_address_word, format_confirm_command, format_count, format_option
 from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.interim_analyses import SHOWING, get_comparison_level
 from sweeper.evidence.intervals import LEVEL
@@ -132,6 +132,9 @@ def _make_context(facts: ReportFacts, ui_url: str) -> dict[str, object]:
         "true_name": confirmation.explain_other_name(facts),
         "parent_link": _get_parent_address(facts, ui_url),
         "ui_url": format_code(ui_url),
+        "optuna_command": format_code(
+            f"optuna-dashboard {format_address_word('--storage', sweep.storage, driver=True)}"
+        ),
         "levels": _explain_levels(facts),
         "reasons": rendered(reasons),
         "more_reasons": rendered(more_reasons),

@@ -57,6 +57,13 @@ def test_reasons_and_next_steps_name_losses_in_code_and_use_a_true_minus_sign() 
     assert "-0.010" not in text
 
 
+def test_the_report_says_how_optuna_dashboard_opens_the_study_without_a_password() -> None:
+    sweep, answer = builders.sweep([builders.trial("dice", 0.6, 0)], []), recommended(None)
+    assert "`optuna-dashboard sqlite:///sweeper.db`, a package" in text_of(sweep, answer)
+    text = text_of(sweep.model_copy(update={"storage": "postgresql://me:secret@host/db"}), answer)
+    assert "optuna-dashboard" in text and "secret" not in text and "${SWEEPER_STORAGE" in text
+
+
 def test_where_nothing_is_recommended_the_head_says_why_and_the_reasons_of_failures_are_told() -> None:
     failed = text_of(builders.sweep([builders.failed_trial(reason="CUDA on fire")], []), recommended(None))
     assert "**No recommendation: no loss was confirmed.**" in head(failed) and "1 failed" in head(failed)
