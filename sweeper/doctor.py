@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sweeper.core.base import Record
 from sweeper.core.document import Document
 from sweeper.core.errors import SweeperError
+from sweeper.core.recipe import CPU_PRETRAINED
 from sweeper.core.redact import check_address, hide_address_secrets, redact
 from sweeper.core.text import format_count
 from sweeper.system.cores import GIB, count_available_cores, format_memory, get_available_memory
@@ -219,7 +220,8 @@ def _check_weights() -> DoctorCheck:
     try:
         from sweeper.training.pretrained import is_imagenet_cached
 
-        have = [name for name in ("resnet18", "resnet34") if is_imagenet_cached(name)]
+        encoders = (CPU_PRETRAINED[0], "resnet34")
+        have = [name for name in encoders if is_imagenet_cached(name)]
     except Exception as error:
         return DoctorCheck(name="weights", status="note", found=f"not known: {' '.join(str(error).split())[:200]}")
     if have:
@@ -227,7 +229,7 @@ def _check_weights() -> DoctorCheck:
     return DoctorCheck(
         name="weights",
         status="note",
-        found="no ImageNet weights of resnet18 or resnet34 in the local cache: encoders start at random",
+        found=f"no ImageNet weights of {' or '.join(encoders)} in the local cache: encoders start at random",
         advice="`sweeper run --encoder-weights imagenet` downloads them once",
     )
 

@@ -18,6 +18,8 @@ Architecture = Literal["unet", "unetplusplus", "manet", "linknet", "deeplabv3plu
 FULL_DEPTH = 5
 """Downsampling stages of the encoders as they were published."""
 LEAST_DEPTH = 3
+CPU_PRETRAINED = ("tu-tf_efficientnet_lite0", 4)
+"""Encoder and depth on a CPU where its ImageNet weights can be had: docs/transfer.md has what they change."""
 PUBLISHED_WIDTH = 16
 """Channels of the last stage of the decoders as they were published."""
 _WITH_STAGES = {"unet", "unetplusplus", "manet"}

@@ -59,7 +59,10 @@ def _list_scope_caveats(facts: ReportFacts) -> Iterator[str]:
     if facts.sweep.conditions.dataset.synthetic:
         yield "The images are synthetic: this shows how the tool works, not which loss suits your data."
     if recipe.encoder_weights == "none" and recipe.model is None:
-        yield "The encoder started from random weights. With ImageNet weights differences are often smaller."
+        yield (
+            "The encoder started from random weights. With ImageNet weights gains can be smaller, or larger where rare "
+            "classes are learned only then."
+        )
     trainers = list_trainers(facts.sweep)
     if len(trainers) > 1:
         yield (

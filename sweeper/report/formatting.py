@@ -115,6 +115,7 @@ def format_network(recipe: Recipe) -> str:
     if recipe.decoder_channels is not None and recipe.decoder_width != PUBLISHED_WIDTH:
         cut += f" with decoder {'-'.join(map(str, recipe.decoder_channels))}"
     readable = re.sub(r"^resnet(\d+)$", r"ResNet-\1", encoder)
+    readable = re.sub(r"^tu-tf_efficientnet_lite(\d)$", r"EfficientNet-Lite\1", readable)
     return f"{_ARCHITECTURES.get(arch, arch)}/{readable}{cut}"
 
 

@@ -7,6 +7,7 @@ user's own.
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,7 @@ def _build_library_network(described: Recipe | WeightsRecord, channels: int, out
         settings["decoder_channels"] = described.decoder_channels
     weights: Any = "imagenet" if imagenet else None
     if imagenet and get_timm_name(described.encoder) is not None:
+        logging.getLogger("timm.models._builder").setLevel(logging.ERROR)  # it lists the tensors of the unused head
         weights, source = True, find_imagenet_source(described.encoder)
         if source is not None and (file := source.find_cached(WEIGHTS)) is not None:  # timm would ask the hub each time
             settings["pretrained_cfg_overlay"] = {"file": str(file), "custom_load": False}

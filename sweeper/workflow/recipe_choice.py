@@ -10,7 +10,7 @@ from sweeper.core.errors import UsageError
 from sweeper.core.metrics import BUILT_IN, METRICS
 from sweeper.core.own_code import UserCode, find_code, locate_code
 from sweeper.core.own_metric import OPTION, register_metric
-from sweeper.core.recipe import FULL_DEPTH, LEAST_DEPTH, PUBLISHED_WIDTH, Recipe
+from sweeper.core.recipe import CPU_PRETRAINED, FULL_DEPTH, LEAST_DEPTH, PUBLISHED_WIDTH, Recipe
 from sweeper.core.records import Dataset
 from sweeper.core.redact import redact
 from sweeper.core.text import suggest_correction
@@ -45,9 +45,9 @@ def make_recipe(
     gpu = hardware.device != "cpu"
     _check_model(settings)
     user_model = None if settings.model is None else find_code(settings.model, "--model")
-    encoder, depth = _resolve_library_network(settings, hardware)
-    if user_model is not None:
-        depth = FULL_DEPTH
+    encoder, depth, start = (
+        _choose_network(settings, hardware, weights) if user_model is None else ("", FULL_DEPTH, NOTHING)
+    )
     batch_size = settings.batch_size or (16 if gpu else 8)
     largest = max(max(p.height, p.width) for p in dataset.images)
     # A crop larger than every image would train on padding.
@@ -77,10 +77,6 @@ def make_recipe(
     if settings.crops == "balanced" and not is_any_larger(size, dataset):
         log(f"--crops balanced changes nothing: every image of {dataset.name} fits into a crop of {size}²")
     _check_engine(settings, None, hardware)
-    if user_model is None:
-        start = weights(encoder)
-    else:
-        encoder, start = "", NOTHING
     defaults = {
         **({} if user_model is None else {"model": user_model, "arch": user_model.name}),
         **({} if own_metric is None else {"own_metric": own_metric}),
@@ -121,6 +117,21 @@ def check_encoder_weights(settings: Settings, stored: Recipe | None, hardware: C
         check_file(*_resolve_library_network(settings, hardware()), requested)
     else:
         check_file(stored.encoder, stored.encoder_depth, requested)
+
+
+def _choose_network(
+    settings: Settings, hardware: WorkerHardware, weights: Callable[[str], EncoderWeights]
+) -> tuple[str, int, EncoderWeights]:
+    """Return encoder, depth and initial weights: what was given, else the defaults of this device."""
+    is_free = settings.encoder is None and settings.encoder_weights in {None, "auto", "imagenet"}
+    if hardware.device != "cpu" or not is_free:
+        encoder, depth = _resolve_library_network(settings, hardware)
+        return encoder, depth, weights(encoder)
+    encoder, depth = CPU_PRETRAINED
+    start = weights(encoder)
+    if start == NOTHING:
+        encoder, depth = _resolve_library_network(settings, hardware)
+    return encoder, settings.encoder_depth or depth, start
 
 
 def _resolve_library_network(settings: Settings, hardware: WorkerHardware) -> tuple[str, int]:

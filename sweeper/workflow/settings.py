@@ -14,6 +14,7 @@ from sweeper.core import paths
 from sweeper.core.base import Record
 from sweeper.core.metrics import BUILT_IN
 from sweeper.core.recipe import (
+    CPU_PRETRAINED,
     FULL_DEPTH,
     LEAST_DEPTH,
     PUBLISHED_WIDTH,
@@ -250,10 +251,15 @@ class Settings(Record):
     """A network of your own: function(in_channels, classes) gives it; see docs/how-to/own-code.md."""
     arch: Architecture | None = _make_setting("Training", default="unet")
     """Architecture."""
-    encoder: str | None = _make_setting("Training", default="resnet18; GPU resnet34", often=True, min_length=1)
+    encoder: str | None = _make_setting(
+        "Training", default=f"{CPU_PRETRAINED[0]}, or resnet18 at random; GPU resnet34", often=True, min_length=1
+    )
     """Encoder of segmentation-models-pytorch."""
     encoder_depth: int | None = _make_setting(
-        "Training", default=f"{LEAST_DEPTH}; GPU {FULL_DEPTH}", ge=LEAST_DEPTH, le=FULL_DEPTH
+        "Training",
+        default=f"{LEAST_DEPTH}, pretrained {CPU_PRETRAINED[1]}; GPU {FULL_DEPTH}",
+        ge=LEAST_DEPTH,
+        le=FULL_DEPTH,
     )
     """Stages of the encoder that are used; 5 is the encoder as published."""
     decoder_width: int | None = _make_setting(

@@ -90,6 +90,10 @@ def test_missing_numbers_are_dashes_and_none_has_seventeen_digits() -> None:
         (words.format_elapsed(7500), "2 h 5 min"),
         (text.join_words(["a", "b", "c"]), "a, b and c"),
         (words.format_network(Recipe(encoder="resnet34", encoder_depth=5)), "U-Net/ResNet-34"),
+        (
+            words.format_network(Recipe(encoder="tu-tf_efficientnet_lite0", encoder_depth=5)),
+            "U-Net/EfficientNet-Lite0",
+        ),
         (words.format_network(Recipe(decoder_width=8)), "U-Net/ResNet-18 cut to depth 3 of 5 with decoder 32-16-8"),
         (
             words.format_network(Recipe(arch="linknet", encoder="mit_b0", encoder_depth=4)),

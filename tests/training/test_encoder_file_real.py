@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -78,3 +81,24 @@ def test_a_few_steps_from_real_weights_reach_more_than_from_none(depth: int, tmp
         for recipe in (plain, plain.model_copy(update=real))
     ]
     assert values[1] > values[0] + 0.03  # type: ignore[operator]
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_a_cpu_begins_from_cached_weights_of_the_small_encoder_unless_asked_otherwise(
+    tmp_path: Path, real_data: Path
+) -> None:
+    commit = "0" * 40
+    repository = tmp_path / "home" / "hub" / f"models--timm--{MODEL}.in1k"
+    for folder, name, text in (("snapshots", commit, None), ("refs", "main", commit)):
+        (repository / folder / name).parent.mkdir(parents=True)
+        if text is not None:
+            (repository / folder / name).write_text(text)
+    (repository / "snapshots" / commit).mkdir()
+    weights_file(repository / "snapshots" / commit)
+    command = [sys.executable, "-m", "sweeper", "run", str(real_data / "cracks_cfd"), "--dry-run", "--device", "cpu"]
+    environment = os.environ | {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
+    environment.pop("HF_HUB_CACHE", None)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env=environment)
+    assert f"unet/{ENCODER} (depth 4 of 5, decoder 64-32-16-8, weights: imagenet)" in done.stdout + done.stderr
+    assert "Unexpected keys" not in done.stderr  # timm's, of the head that is not used

@@ -161,7 +161,7 @@ def test_a_hub_that_is_not_there_and_one_that_must_not_be_asked_are_said(
 @pytest.mark.filterwarnings("ignore:.timm-. encoders are deprecated:DeprecationWarning")
 @pytest.mark.parametrize("encoder", ["resnet18", "tu-mobilenetv3_small_050", "timm-regnetx_002"])
 def test_networks_take_weights_from_the_cache_without_asking(
-    encoder: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+    encoder: str, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     import timm
 
@@ -172,7 +172,7 @@ def test_networks_take_weights_from_the_cache_without_asking(
         assert len(fetched(encoder)) == 2
         hub.asked.clear()
         found = _build_library_network(Recipe(encoder=encoder), 3, 1, imagenet=True).state_dict()
-        assert hub.asked == []
+        assert hub.asked == [] and not caplog.records  # timm lists each tensor of a head that is not used
     start = "encoder." if name is None else "encoder.model."
     shared = [key for key in state if start + key in found]
     assert len(shared) > 50 and all(torch.equal(found[start + key], state[key]) for key in shared)

@@ -32,6 +32,22 @@ def test_the_encoders_depth_follows_the_device_or_the_option() -> None:
     assert recipe_of(encoder_depth=4).encoder_depth == recipe_of(GPU, encoder_depth=4).encoder_depth == 4
 
 
+def test_a_cpu_takes_a_small_pretrained_encoder_where_its_weights_can_be_had() -> None:
+    def network(hardware: WorkerHardware = CPU, had: bool = True, **options: Any) -> tuple[str, int, str]:
+        start = NOTHING._replace(name="imagenet") if had else NOTHING
+        recipe = make_recipe(
+            Settings(**options), DATA, hardware, training_images=30, weights=lambda _: start, log=lambda _: None
+        )
+        return recipe.encoder, recipe.encoder_depth, recipe.encoder_weights
+
+    assert network() == network(encoder_weights="auto") == ("tu-tf_efficientnet_lite0", 4, "imagenet")
+    assert network(encoder_depth=3) == ("tu-tf_efficientnet_lite0", 3, "imagenet")
+    assert network(had=False) == network(had=False, encoder_weights="none") == ("resnet18", 3, "none")
+    assert network(encoder="resnet18") == ("resnet18", 3, "imagenet")
+    assert network(GPU) == ("resnet34", 5, "imagenet") and network(GPU, had=False) == ("resnet34", 5, "none")
+    assert recipe_of(encoder_weights="weights.safetensors").encoder == "resnet18"
+
+
 def test_epochs_are_turned_into_steps() -> None:
     assert recipe_of(epochs=2, batch_size=8).steps == 2 * 4  # 30 images, eight at a time
 
