@@ -50,8 +50,11 @@ class Sweep:
         return make_trials_frame(self.record)
 
     def _repr_markdown_(self) -> str:
-        """Return the report up to its first figure."""
-        return re.split(r"\n(?:!\[|<image|<details|### )", self.paths.markdown.read_text("utf-8"))[0].strip()
+        """Return the report up to its first figure, and the code to paste."""
+        text = self.paths.markdown.read_text("utf-8")
+        head = re.split(r"\n(?:!\[|<image|<details|### )", text)[0].strip()
+        code = re.search(r"^```python\n.*?^```$", text, re.MULTILINE | re.DOTALL)
+        return head if code is None or code[0] in head else f"{head}\n\n{code[0]}"
 
 
 AS_DEFAULT = tuple((name, "auto") for name in ("workers", "threads", "precision"))
