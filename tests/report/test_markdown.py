@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +202,11 @@ def named(names: tuple[str, str], text: str) -> tuple[SweepRecord, Recommendatio
     failed = builders.failed_trial("dice", 1, reason=text)
     lost = builders.trial("dice", 0.1, 2, collapse="class_never_predicted", never_predicted=(names[1],))
     sweep = builders.sweep(
-        [builders.trial(), failed, lost], data=data, command=text, versions={text: text}, study="study " + text
+        [builders.trial(), failed, lost],
+        data=data,
+        command=shlex.join(["sweeper", "run", text]),
+        versions={text: text},
+        study="study " + text,
     )
     answer = recommended(builders.evidence(CLEAR, classes=names), reasons=(text,), next_steps=(text,))
     return sweep, answer
