@@ -189,7 +189,7 @@ def _make_decision_row(facts: ReportFacts) -> list[CardRow]:
     at = f"{format_level(LEVEL)} over all finalists" if len(facts.finalists) > 1 else format_level(LEVEL)
     gained = f"{format_signed_interval(gain)} Dice of an average image ({at})"
     if gain.low > 0:
-        return [CardRow("Decide with", f"the threshold; if images count one by one, `predict_each`: {gained}")]
+        return [CardRow("Decide with", f"the threshold; for single images `predict_each`: {gained}")]
     return [CardRow("Decide with", f"the threshold; one for each image (RankDice) gains {gained}")]
 
 
@@ -312,7 +312,7 @@ def _make_confidence_row(facts: ReportFacts) -> str:
         learned = " on what was learned" if facts.recommendation.not_learned else ""
         parts.append(
             f"costs at most {most} {facts.metric}{learned} against the best of {len(facts.finalists)} finalists "
-            f"({format_level(LEVEL)}, hierarchical model)"
+            f"({format_level(LEVEL)})"
         )
     if facts.recommendation.provisional and facts.recommendation.longer is None:
         rising = f" ({format_signed_number(facts.baseline.still_rising)} in its last quarter)" if facts.baseline else ""

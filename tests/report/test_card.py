@@ -93,7 +93,7 @@ CASES: dict[str, tuple[Evidence, Verdict, str, str]] = {
         Verdict.UNDECIDED,
         "Keep cross-entropy: probably no other finalist gains more than 0.01 mIoU.",
         "undecided: probably within 0.01 mIoU of the best; costs at most 0.006 mIoU against the best of 3 "
-        "finalists (95 %, hierarchical model)",
+        "finalists (95 %)",
     ),
     "open": (
         builders.evidence(OTHERS, half=0.05),
@@ -106,7 +106,7 @@ CASES: dict[str, tuple[Evidence, Verdict, str, str]] = {
         Verdict.UNDECIDED,
         "No clear winner. Train with `dice_focal`: it is probably within 0.01 mIoU of the best.",
         "undecided: probably within 0.01 mIoU of the best; costs at most 0.006 mIoU against the best of 3 "
-        "finalists (95 %, hierarchical model)",
+        "finalists (95 %)",
     ),
     "clear": (
         builders.evidence({"dice": 0.75, "tversky": 0.7}),

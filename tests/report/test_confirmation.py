@@ -89,7 +89,7 @@ def test_what_a_finalist_can_cost_is_a_column_and_in_the_head() -> None:
     }
     facts = facts_of(finalists=likely)
     head = dict(format_card_lines(make_card(facts)))
-    assert "costs at most 0.005 mIoU against the best of 3 finalists (95 %, hierarchical model)" in head["Confidence"]
+    assert "costs at most 0.005 mIoU against the best of 3 finalists (95 %)" in head["Confidence"]
     for table, column, values in (
         (confirmation.format_finalists_detail, "probability of being best", ["97 %", "< 1 %", "–"]),
         (confirmation.make_finalists_table, "costs at most (95 %)", ["0.005", "0.050", "–"]),
