@@ -45,18 +45,7 @@ def make_recipe(
     gpu = hardware.device != "cpu"
     _check_model(settings)
     user_model = None if settings.model is None else find_code(settings.model, "--model")
-    encoder, depth, start = (
-        _choose_network(settings, hardware, weights) if user_model is None else ("", FULL_DEPTH, NOTHING)
-    )
     batch_size = settings.batch_size or (16 if gpu else 8)
-    largest = max(max(p.height, p.width) for p in dataset.images)
-    # A crop larger than every image would train on padding.
-    size = settings.size or min(GPU_SIZE if gpu else CPU_SIZE, max(2**depth, -(-largest // 2**depth) * 2**depth))
-    if size % 2**depth:
-        raise UsageError(
-            f"--size must be a multiple of {2**depth} (the network's stride"
-            f"{'' if user_model is not None else f' at --encoder-depth {depth}'}), got {size}"
-        )
     steps = resolve_requested_steps(settings.steps, settings.epochs, training_images, batch_size) or (
         GPU_STEPS if gpu else CPU_STEPS
     )
@@ -74,9 +63,20 @@ def make_recipe(
             f"--metric {metric} needs objects, labelled pixels of another class than {dataset.classes[0]}, and found "
             f"none in {dataset.name}; check the masks (sweeper profile), or use --metric miou"
         )
+    _check_engine(settings, None, hardware)
+    encoder, depth, start = (
+        _choose_network(settings, hardware, weights) if user_model is None else ("", FULL_DEPTH, NOTHING)
+    )
+    largest = max(max(p.height, p.width) for p in dataset.images)
+    # A crop larger than every image would train on padding.
+    size = settings.size or min(GPU_SIZE if gpu else CPU_SIZE, max(2**depth, -(-largest // 2**depth) * 2**depth))
+    if size % 2**depth:
+        raise UsageError(
+            f"--size must be a multiple of {2**depth} (the network's stride"
+            f"{'' if user_model is not None else f' at --encoder-depth {depth}'}), got {size}"
+        )
     if settings.crops == "balanced" and not is_any_larger(size, dataset):
         log(f"--crops balanced changes nothing: every image of {dataset.name} fits into a crop of {size}²")
-    _check_engine(settings, None, hardware)
     defaults = {
         **({} if user_model is None else {"model": user_model, "arch": user_model.name}),
         **({} if own_metric is None else {"own_metric": own_metric}),
@@ -128,6 +128,8 @@ def _choose_network(
         encoder, depth = _resolve_library_network(settings, hardware)
         return encoder, depth, weights(encoder)
     encoder, depth = CPU_PRETRAINED
+    if settings.size is not None and settings.size % 2**depth:  # a size must not depend on what can be downloaded
+        depth = LEAST_DEPTH
     start = weights(encoder)
     if start == NOTHING:
         encoder, depth = _resolve_library_network(settings, hardware)

@@ -41,11 +41,21 @@ def test_a_cpu_takes_a_small_pretrained_encoder_where_its_weights_can_be_had() -
         return recipe.encoder, recipe.encoder_depth, recipe.encoder_weights
 
     assert network() == network(encoder_weights="auto") == ("tu-tf_efficientnet_lite0", 4, "imagenet")
+    assert network(size=72) == ("tu-tf_efficientnet_lite0", 3, "imagenet")
     assert network(encoder_depth=3) == ("tu-tf_efficientnet_lite0", 3, "imagenet")
     assert network(had=False) == network(had=False, encoder_weights="none") == ("resnet18", 3, "none")
     assert network(encoder="resnet18") == ("resnet18", 3, "imagenet")
     assert network(GPU) == ("resnet34", 5, "imagenet") and network(GPU, had=False) == ("resnet34", 5, "none")
     assert recipe_of(encoder_weights="weights.safetensors").encoder == "resnet18"
+
+
+def test_options_that_exclude_each_other_are_refused_before_weights_are_downloaded() -> None:
+    def weights(_: str) -> Any:
+        pytest.fail("downloaded")
+
+    data = builders.dataset(classes=("a", "b", "c"))
+    with pytest.raises(UsageError, match="--metric fg_iou needs a binary task"):
+        make_recipe(Settings(metric="fg_iou"), data, CPU, training_images=30, weights=weights, log=lambda _: None)
 
 
 def test_epochs_are_turned_into_steps() -> None:
