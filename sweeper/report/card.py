@@ -262,7 +262,7 @@ def format_gap(gap: LongerGap) -> str:
     if gap.trend == "gone":
         other = "cross-entropy" if gap.second == BASELINE else f"`{gap.second}`"
         word = f"is gone: {other} catches up"
-    elif gap.trend == "open":
+    elif gap.trend == "open" or (gap.trend == "keeps" and gap.before.estimate * after < 0):  # a new sign keeps nothing
         word = "no clear change: it is within its error"
     elif gap.before.estimate < 0 and gap.trend == "shrinks":
         word = "falls further behind"

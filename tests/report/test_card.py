@@ -338,6 +338,10 @@ def test_the_card_and_the_open_part_are_short_in_every_study() -> None:
             "+0.300 in place of +0.184, grows: only now learned: crack (1 seed, ± 0.040)",
         ),
         (
+            {"before": 0.007, "after": -0.007},
+            "−0.007 in place of +0.007, no clear change: it is within its error (1 seed, ± 0.040)",
+        ),
+        (
             {"before": -0.008, "after": -0.028, "trend": "shrinks"},
             "−0.028 in place of −0.008, falls further behind (1 seed, ± 0.040)",
         ),
