@@ -114,3 +114,8 @@ def count_common_seeds(evidence: Contest, first: int, second: int) -> float:
 def get_comparison_level(evidence: Contest, first: int, second: int) -> float:
     """Level of the interval that compares two finalists (indices)."""
     return compute_level(evidence.analyses, count_common_seeds(evidence, first, second))
+
+
+def get_joint_level(evidence: Contest) -> float:
+    """Level at which differences hold over all interim analyses together; of a single analysis its own."""
+    return 1 - evidence.analyses[0].error if len(evidence.analyses) == 1 else LEVEL

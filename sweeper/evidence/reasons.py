@@ -18,7 +18,7 @@ from sweeper.evidence.decision_rule import (
     is_equivalent,
     is_probably_safe,
 )
-from sweeper.evidence.interim_analyses import SHOWING, count_common_seeds
+from sweeper.evidence.interim_analyses import SHOWING, count_common_seeds, get_joint_level
 from sweeper.evidence.intervals import LEVEL
 
 FEW_IMAGES = 40
@@ -52,7 +52,7 @@ def format_difference(evidence: Contest, first: int, second: int) -> str:
     low, high = format_score_difference(evidence, gap.low), format_score_difference(evidence, gap.high)
     return (
         f"{format_score_difference(evidence, gap.estimate)} {evidence.scale.score} "
-        f"({format_percent(LEVEL)} interval {low} to {high})"
+        f"({format_percent(get_joint_level(evidence))} interval {low} to {high})"
     )
 
 
@@ -69,8 +69,9 @@ def explain_equivalence(evidence: Contest, remaining: Sequence[int]) -> list[str
     """Return that all remaining finalists are equivalent."""
     pairs = list(combinations(remaining, 2))
     widest = max(max(abs((c := get_comparison(evidence, i, j)).floor), abs(c.ceiling)) for i, j in pairs)
+    at = format_percent(get_joint_level(evidence))
     return [
-        f"{join_families(evidence, remaining)} are practically equivalent: every paired {format_percent(LEVEL)} "
+        f"{join_families(evidence, remaining)} are practically equivalent: every paired {at} "
         f"interval is within ± {evidence.rope:g} {evidence.scale.score} (the farthest end is at "
         f"{widest:.{evidence.scale.digits}f})."
     ]

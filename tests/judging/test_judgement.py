@@ -61,6 +61,12 @@ def test_a_better_method_with_three_runs_is_a_clear_winner() -> None:
     assert found.document.baseline == "b" and found.document.networks is None and not found.document.paired_seeds
 
 
+@pytest.mark.parametrize("level", [0.9, 0.99])
+def test_a_reason_has_the_level_that_was_asked_for(level: float) -> None:
+    reasons = " ".join(sweeper.judge(table(drawn(gap=0.1)), level=level).reasons)
+    assert f"({100 * level:.0f} % interval" in reasons and "95 % interval" not in reasons
+
+
 def test_equal_methods_are_no_winner_and_what_would_settle_it_needs_no_command_of_ours() -> None:
     equal = sweeper.judge(table(drawn(seed=0.02)))
     assert equal.verdict == "undecided" and TUNING in equal.caveats
