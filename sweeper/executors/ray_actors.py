@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -179,12 +180,18 @@ class RayExecutor:
 def format_error_kind(error: BaseException) -> str:
     """Return the kind of error and its first line, of what an actor raised if it did.
 
-    Ray's own texts fill a page.
+    Ray's own texts fill a page. What was raised while an actor was made stands at the end of one, as a traceback ends.
     """
     cause = getattr(error, "cause", None)
     error = cause if isinstance(cause, BaseException) else error
-    text = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {text[0][:150]}"
+    text = str(error).strip()
+    if raised := _RAISED.findall(text):
+        return str(raised[-1][:150])
+    return f"{type(error).__name__}: {(text.splitlines() or [''])[0][:150]}"
+
+
+_RAISED = re.compile(r"^\w[\w.]*(?:Error|Exception): .*", re.MULTILINE)
+"""Line of a traceback that says what was raised."""
 
 
 class RayTrainer:

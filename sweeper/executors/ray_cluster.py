@@ -188,6 +188,11 @@ def _ask_actor(reference: Any, seconds: float = START_SECONDS) -> Any:
         return ray.get(reference, timeout=seconds)
     except ray.exceptions.RayTaskError as error:
         raise error.cause if isinstance(error.cause, SweeperError) else SweeperError(format_error_kind(error)) from None
+    except ray.exceptions.ActorDiedError as error:
+        raise SweeperError(
+            f"a Ray actor ended while it was made ({format_error_kind(error)}); each node needs this version of "
+            "sweeper, and enough memory for it"
+        ) from error
     except (ray.exceptions.RayError, TimeoutError) as error:
         raise SweeperError(
             f"no Ray actor came up within {seconds:.0f} s ({format_error_kind(error)}); see `ray status` for what the "

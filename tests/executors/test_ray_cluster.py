@@ -25,7 +25,7 @@ os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 starves its worker
 ray = pytest.importorskip("ray")
 
 from sweeper import storage as studies  # noqa: E402
-from sweeper.core.errors import ExecutorError, UsageError  # noqa: E402
+from sweeper.core.errors import ExecutorError, SweeperError, UsageError  # noqa: E402
 from sweeper.core.records import Dataset, TrialResult  # noqa: E402
 from sweeper.executors.protocol import Executor  # noqa: E402
 from sweeper.executors.ray_cluster import compute_gpu_share  # noqa: E402
@@ -44,12 +44,17 @@ TWO_LOSSES = str(ROOT / "tests/support/two_losses.yaml")
 """Half the finalists of the whole space."""
 
 
+@pytest.fixture(autouse=True)
+def tests_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Ray's workers import the tests' own trainers: Ray does not pass pytest's path on."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+
+
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def cluster() -> Iterator[Any]:
     """Yield a head with one core, to which nodes can be added."""
     from ray.cluster_utils import Cluster
 
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     yield made
     made.global_state.disconnect()  # collected after its servers are gone, it waits for them without end
@@ -120,6 +125,16 @@ def test_want_of_memory_a_crash_and_a_hang_in_an_actor_cost_an_attempt(tmp_path:
     assert reasons["raises"].startswith("ValueError: a fault of the loss")
     assert not study.get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
     assert len(log) == 7 and all("asking Ray for another" in line for line in log)
+
+
+def test_an_actor_whose_code_its_node_lacks_says_which_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONPATH")
+    words = r"a Ray actor ended while it was made \(ModuleNotFoundError: No module named 'tests.*'\); each node needs"
+    with (
+        closing(SubprocessBackend(faulty.ray_with_faults, lambda _: None)) as backend,
+        pytest.raises(SweeperError, match=words),
+    ):
+        backend.hardware()
 
 
 @pytest.mark.exhaustive
