@@ -18,7 +18,7 @@ from sweeper.data.folds import get_split
 from sweeper.data.store import open_store
 from sweeper.training.compiled_network import compile_for_study
 from sweeper.training.engine import StudyTraining
-from sweeper.training.graph_steps import choose_steps_class, measure_change_distance
+from sweeper.training.graph_steps import choose_steps_class
 from sweeper.training.hardware import settle_numerics
 from sweeper.training.initial_networks import InitialNetworks
 from sweeper.training.job import WorkerContext
@@ -103,10 +103,8 @@ def test_the_steps_of_a_compiled_network_are_recorded_and_those_of_the_plain_one
         given = {"device": torch.device(DEVICE), "starts": InitialNetworks(), "resident": context.resident}
         kind = choose_steps_class("graph", given["device"])
         steps = kind(spec(steps=12), context.conditions, context.store, train, **given)
-        begin = [parameter.detach().clone() for parameter in steps.model.parameters()]
-        steps.take_steps(0, 12)
+        found.append(steps.take_steps(0, 12)[0])
         assert steps.is_recorded
-        found.append([parameter.detach().clone() for parameter in steps.model.parameters()])
-    assert (
-        measure_change_distance(begin, *found) < 0.5
-    )  # Adam makes much of the rounding of gradients that are nearly 0
+    # Their weights would not do: Adam makes as much of a gradient that is nearly 0 as of any other, and noise of 0.01 %
+    # in the gradients moves the weights by a third of their way, and the mean loss by 0.2 %.
+    assert found[1] == pytest.approx(found[0], rel=0.03)
