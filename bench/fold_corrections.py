@@ -4,12 +4,13 @@
 
 The regressions of bench/judge_calibration.py, drawn many at a time, with the intervals of `sweeper judge`. Of equally
 good methods, the share of tables with a winner; behind it the share in which a true difference of 2.8 standard
-deviations is seen. `missing` is the part of the true variance that the interval does not have: what a training image
-does to the scores of others is the same in all rotations. Candidates:
+deviations is seen. `missing` is the part of the true variance that an interval without correction does not have: what a
+training image does to the scores of others is the same in all rotations. Candidates:
 
+    none      no correction
     network   the covariance of the scores that one network gave is added, as if each fold's network were a unit
     images    what trainings do to single images, K − 1 times (K folds): all that training images can do by pairs
-    share     the images' part times K / (K − 1): a network sees (K − 1) / K of the images
+    now       what `sweeper judge` has: the images' part times K / (K − 1), as a network sees (K − 1) / K of the images
     by fold   no correction of these, but the interval of scores by fold (Nadeau and Bengio 2003)
 
 `chance` is the standard deviation of what each training adds to its weights by itself, as initial weights do.
@@ -32,7 +33,7 @@ from sweeper.evidence.intervals import ImageTable, compute_half_width, compute_n
 
 Floats = npt.NDArray[np.float64]
 BATCH = 500
-CANDIDATES = ("now", "network", "images", "share", "by fold")
+CANDIDATES = ("none", "network", "images", "now", "by fold")
 
 
 class Design(NamedTuple):

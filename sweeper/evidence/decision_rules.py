@@ -41,6 +41,7 @@ from sweeper.evidence.preferences import find_learned, index_replicate_rows
 from sweeper.evidence.replicates import (
     Replicate,
     count_class_pixels,
+    count_folds,
     get_default_point,
     get_own_point,
     list_image_units,
@@ -159,7 +160,9 @@ def _make_table(metric: RuleMetric, counts: npt.NDArray[np.int64], runs: _Finali
     classes = metrics.find_present_classes(counts.reshape(-1, *counts.shape[2:]))
     rows = sum_units(metrics.make_image_rows(counts, metric), runs.units, metric)
     return make_image_table(
-        rows, lambda summed: np.where(runs.lost, 0.0, metrics.compute_objective(summed, classes, metric))
+        rows,
+        lambda summed: np.where(runs.lost, 0.0, metrics.compute_objective(summed, classes, metric)),
+        count_folds(runs.rows),
     )
 
 
@@ -213,7 +216,9 @@ def _compute_calibration_errors(
 
         counts = sum_units(stack_measurements(runs.rows, runs.images, read, make_surely_wrong), runs.units)
         return make_image_table(
-            counts, lambda summed: np.where(runs.lost, 1.0, compute_pooled_calibration_error(summed))
+            counts,
+            lambda summed: np.where(runs.lost, 1.0, compute_pooled_calibration_error(summed)),
+            count_folds(runs.rows),
         )
 
     before, after = table(False), table(True)

@@ -25,6 +25,11 @@ v₁ + max(0, v₂ − v₃), the interaction staying in the part with the fewes
 
 which is exact when one part is alone and errs on the wide side between. bench/verdict.md has its calibration.
 
+With K folds each image is scored by networks that were trained on (K − 1)/K of the same images, whatever the rotation.
+What one training image does to the scores of the others is then the same in all rotations, and in neither part. So
+v₂ − v₃ is multiplied by K/(K − 1): an approximation, which keeps 5 % where single training images matter little
+(bench/verdict_tables.md).
+
 Sources: Cochran & Cox, *Experimental Designs* (1957), 4.14; Jaeckel, *The infinitesimal jackknife* (Bell Laboratories
 1972); Efron, *The jackknife, the bootstrap and other resampling plans* (1982), 6; Cornfield & Tukey, *Average values of
 mean squares in factorials* (Annals of Mathematical Statistics 1956); Bouthillier et al., *Accounting for Variance in
@@ -79,6 +84,8 @@ class ImageTable:
     """(R,) from the counts summed over all images."""
     shares: Floats
     """(R, n) influences: each row sums to 0, and its variance / n is the score's."""
+    folds: int = 1
+    """Trainings that make up each run, each of them scored on the images of its fold; 1 = a run is one training."""
 
     @property
     def images(self) -> int:
@@ -88,29 +95,35 @@ class ImageTable:
     def select_rows(self, plus: list[int], minus: list[int] | None = None) -> ImageTable:
         """Return the runs `plus`, or their differences to the runs `minus` of the same length, pair by pair."""
         if minus is None:
-            return ImageTable(self.scores[plus], self.shares[plus])
+            return ImageTable(self.scores[plus], self.shares[plus], self.folds)
         return self.select_rows(plus).subtract(self.select_rows(minus))
 
     def subtract(self, other: ImageTable) -> ImageTable:
         """Return the differences to as many other runs on the same images, row by row."""
-        return ImageTable(self.scores - other.scores, self.shares - other.shares)
+        return ImageTable(self.scores - other.scores, self.shares - other.shares, self.folds)
+
+    @property
+    def widening(self) -> float:
+        """Factor of the images' part of the variance: K / (K − 1) of K folds."""
+        return 1.0 if self.folds == 1 else self.folds / (self.folds - 1)
 
 
-def make_image_table(counts: Sums, score: Callable[[Any], Floats]) -> ImageTable:
+def make_image_table(counts: Sums, score: Callable[[Any], Floats], folds: int = 1) -> ImageTable:
     """Return the scores of runs, and every image's influence on them.
 
     Args:
         counts: (R, n, C, k) counts, or other sums, of R runs on the same n ≥ 0 images, in the same order.
         score: (..., R, C, k) summed counts, of integers or not → (..., R); smooth, and unchanged when all counts are
             multiplied by one number (any ratio of sums is), so that the influences sum to 0.
+        folds: trainings that make up each run; 1 = it is one.
     """
     runs, n = counts.shape[:2]
     summed = counts.sum(axis=1)
     if n < 2:
-        return ImageTable(score(summed), np.zeros((runs, n)))
+        return ImageTable(score(summed), np.zeros((runs, n)), folds)
     change = _STEP * np.moveaxis(counts, 1, 0)
     slope = (score(summed + change) - score(summed - change)) / (2 * _STEP)  # (n, R)
-    return ImageTable(score(summed), n * slope.T)
+    return ImageTable(score(summed), n * slope.T, folds)
 
 
 @dataclass(frozen=True)
@@ -134,7 +147,8 @@ def compute_variance_parts(table: ImageTable) -> VarianceParts:
     v_seed = float(deviations @ deviations) / ((seeds - 1) * seeds)
     v_both = float(residuals @ residuals) / ((seeds - 1) * (n - 1) * seeds * n)
     v_image = float(columns @ columns) / (n * (n - 1))
-    return VarianceParts(v_seed=v_seed, v_image=max(0.0, v_image - v_both), v_both=min(v_both, v_seed))
+    v_image = table.widening * max(0.0, v_image - v_both)
+    return VarianceParts(v_seed=v_seed, v_image=v_image, v_both=min(v_both, v_seed))
 
 
 def compute_paired_interval(
@@ -245,7 +259,8 @@ def compute_nested_interval(
     ]
     v_seeds, both = [part.v_seed for part in parts], sum(part.v_both for part in parts)
     columns = means.shares[0]
-    v_image = max(0.0, float(columns @ columns) / (images * (images - 1)) - both) if scope == "both" else 0.0
+    over_images = float(columns @ columns) / (images * (images - 1))
+    v_image = first.widening * max(0.0, over_images - both) if scope == "both" else 0.0
     v_seed = sum(v_seeds)
     upper, total = (1 + level) / 2, v_seed + v_image
     runs = [len(first.scores), len(second.scores)]

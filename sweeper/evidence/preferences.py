@@ -26,7 +26,7 @@ from sweeper.core.records import (
 from sweeper.evidence.decision_rule import has_learned
 from sweeper.evidence.intervals import LEVEL, ImageTable, compute_paired_interval, make_image_table, negate_interval
 from sweeper.evidence.other_metrics import PreferenceMeasure, list_measures
-from sweeper.evidence.replicates import Replicate, group_by_seed, list_image_units, sum_units
+from sweeper.evidence.replicates import Replicate, count_folds, group_by_seed, list_image_units, sum_units
 
 CARES: Mapping[PreferenceName, str] = {
     "overlap": "the overlap of all classes alike",
@@ -74,7 +74,8 @@ def judge_preferences(
 
     def table(measure: PreferenceMeasure) -> ImageTable:
         counts = sum_units(measure.counts, units)
-        return make_image_table(counts, lambda summed: np.where(lost, measure.lost, measure.score(summed)))
+        folds = count_folds(rows)
+        return make_image_table(counts, lambda summed: np.where(lost, measure.lost, measure.score(summed)), folds)
 
     measures = list_measures(rows, profile, tuned=tuned, metric=metric)
     return tuple(_judge_preference(measure, evidence, at, table(measure)) for measure in measures)

@@ -148,6 +148,11 @@ def count_few_groups(groups: Sequence[str | None] | None) -> int | None:
     return count if count < FEW_GROUPS else None
 
 
+def count_folds(replicates: Sequence[Replicate]) -> int:
+    """Return the trainings that make up each seed: the folds, or 1."""
+    return max((len(replicate.runs) for replicate in replicates), default=1)
+
+
 def list_image_units(
     replicates: Sequence[Replicate], groups: Sequence[str | None] | None
 ) -> npt.NDArray[np.intp] | None:
@@ -180,6 +185,7 @@ class PairedScores:
     metric: str
     marked: np.ndarray  # (C,) bool: classes that the metric is a mean over
     least: float  # what a lost run scores
+    folds: int = 1  # trainings of a run
 
     @property
     def images(self) -> int:
@@ -196,12 +202,12 @@ class PairedScores:
     @cached_property
     def metric_scores(self) -> ImageTable:
         """The verdict's metric at each run's operating point."""
-        return make_image_table(self.rows, self._measure)
+        return make_image_table(self.rows, self._measure, self.folds)
 
     @cached_property
     def score_at_default(self) -> ImageTable:
         """Scores at 0.5 or τ = 0."""
-        return make_image_table(self.at_default, self._measure)
+        return make_image_table(self.at_default, self._measure, self.folds)
 
     @cached_property
     def summed_counts(self) -> Counts:
@@ -233,12 +239,12 @@ class PairedScores:
     @cached_property
     def miou(self) -> ImageTable:
         """MIoU at each run's operating point."""
-        return make_image_table(self.counts, self.score_counts)
+        return make_image_table(self.counts, self.score_counts, self.folds)
 
     @cached_property
     def fg_iou(self) -> ImageTable:
         """Mean IoU of the foreground classes at each run's operating point."""
-        return make_image_table(self.counts, partial(self.score_counts, metric="fg_iou"))
+        return make_image_table(self.counts, partial(self.score_counts, metric="fg_iou"), self.folds)
 
 
 def make_paired_scores(
@@ -292,4 +298,5 @@ def make_paired_scores(
         metric=metric,
         marked=marked,
         least=metrics.metric_floor(counts[~lost].sum(axis=1), present, metric),
+        folds=count_folds(replicates),
     )

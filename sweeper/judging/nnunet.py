@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,7 +73,8 @@ def read_tree(root: Path) -> ScoreRows:
             f"{format_count(undefined, 'score')} of classes that neither labels nor answer hold are undefined, and "
             "left out of the class's mean, as nnU-Net does; a false alarm on such an image counts as 0."
         )
-    return ScoreRows(columns, str(root), notes=tuple(notes), metric=METRICS[0], undefined=True)
+    folds = max(Counter(summary.model for summary in summaries).values())
+    return ScoreRows(columns, str(root), notes=tuple(notes), metric=METRICS[0], undefined=True, folds=folds)
 
 
 def _read_summaries(root: Path) -> tuple[list[_Summary], list[str]]:

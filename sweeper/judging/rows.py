@@ -54,6 +54,8 @@ class ScoreRows:
     """Whether a NaN is a class that is left out of its image, and no mistake."""
     design: str | None = None
     """How the runs were tuned and seeded, a sentence; None = not known, which the caveats say."""
+    folds: int = 1
+    """Trainings that make up each run over all images, where no column says it."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,8 @@ class Rows:
         self.notes: list[str] = []
         self.folds: int | None = None
         """Number of folds that share out the images, where scores are given by fold; None = no such table."""
+        self.folds_of_run = scores.folds
+        """Number of folds whose trainings together make a run over all images; 1 = a run is one training."""
         self.keys: dict[str, npt.NDArray[np.str_]] = {}
         """Key → (rows,) texts, of those that there are."""
         self.numbers = np.zeros((0, 0))
@@ -183,10 +187,12 @@ class Rows:
                     "before. Trainings of several folds share training images, so that their scores of one image are "
                     "no separate trainings; give each image's mean over them"
                 )
+            self.folds_of_run = len(set(fold.tolist()))
             self.notes.append(
                 "The folds together are one training over all images. That other divisions into folds may rank the "
-                "methods differently is in an interval only where each seed has its own; what other training images "
-                "would change is in none. Scores by fold, without images, have intervals that are widened for that."
+                "methods differently is in an interval only where each seed has its own. What other training images "
+                f"would change is there by an approximation: the images' part is multiplied by {self.folds_of_run}/"
+                f"{self.folds_of_run - 1}."
             )
             return
         names = set(fold.tolist())

@@ -295,13 +295,16 @@ class _RunCells:
 
     def make_table(self) -> ImageTable:
         """Return the score of each run, and each image's influence on it."""
+        folds = self.rows.folds_of_run
         if self.rows.of_counts:
             held = (self.data[..., 0] + self.data[..., 2]).sum(axis=(0, 1)) > 0
             of = metrics.compute_iou if self.rows.metric == "miou" else metrics.compute_dice
-            table = make_image_table(self.data, lambda summed: metrics.mean_over(of(summed), held))
+            table = make_image_table(self.data, lambda summed: metrics.mean_over(of(summed), held), folds)
         else:
             held = (self.data[..., 1].sum(axis=1) > 0).all(axis=0)
-            table = make_image_table(self.data, lambda summed: metrics.mean_over(_compute_class_means(summed), held))
+            table = make_image_table(
+                self.data, lambda summed: metrics.mean_over(_compute_class_means(summed), held), folds
+            )
         told_apart = "image" in self.rows.keys and table.images > 1
         return table if told_apart else ImageTable(table.scores, np.zeros((len(table.scores), 0)))
 

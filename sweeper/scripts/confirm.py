@@ -171,6 +171,7 @@ def _judge(
         source="the trainings",
         metric=None if plan.task.has_counts else "score",
         design=_describe_design(plan),
+        folds=plan.folds or 1,
     )
     request = ScoreRequest(
         metric=plan.metric if plan.task.has_counts else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -37,15 +38,21 @@ def simulated(folds: int | None) -> list[TrialResult]:
 
 
 def test_a_rotation_is_weighed_like_one_training_scored_on_all_images() -> None:
-    """Were all folds' trainings one, nothing would change: the table is the same."""
+    """Were all folds' trainings one, nothing would change but the images' part, which is 4/3 of theirs."""
     groups = [f"g{i // 2}" for i in range(24)]
     for grouped in (None, groups):
         whole = weighed(simulated(None), groups=grouped)
         folded = weighed(simulated(4), groups=grouped)
         assert (whole.folds, folded.folds) == (None, 4)
-        assert folded.comparisons == whole.comparisons and folded.test_images == whole.test_images == 24
+        assert folded.test_images == whole.test_images == 24
+        for a, b in zip(folded.comparisons, whole.comparisons, strict=True):
+            assert (a.first, a.second, a.difference.estimate) == (b.first, b.second, b.difference.estimate)
+            assert a.difference.se_seed == b.difference.se_seed
+            assert a.difference.se_image == pytest.approx(math.sqrt(4 / 3) * b.difference.se_image)
         for one, two in zip(folded.finalists, whole.finalists, strict=True):
-            assert (one.family, one.miou, one.fg_iou, one.seeds) == (two.family, two.miou, two.fg_iou, two.seeds)
+            assert (one.family, one.miou.estimate, one.seeds) == (two.family, two.miou.estimate, two.seeds)
+            assert one.miou.se_image == pytest.approx(math.sqrt(4 / 3) * two.miou.se_image)
+            assert one.fg_iou.se_image == pytest.approx(math.sqrt(4 / 3) * two.fg_iou.se_image)
             assert (one.trainings, two.trainings) == (12, 3)
 
 

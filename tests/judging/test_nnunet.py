@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,11 @@ def test_several_result_folders_are_several_trainings(tmp_path: Path) -> None:
     found = sweeper.judge(tmp_path, metric="IoU")
     assert [len(row.runs) for row in found.document.methods] == [3, 3] and found.document.networks is None
     assert (found.verdict, found.named) == ("clear_winner", MODELS[1])
+    assert {len(list(model.glob("fold_*"))) for model in tmp_path.glob(f"*/*/{MODELS[0]}")} == {5}
+    for path in tmp_path.rglob("fold_*/validation/summary.json"):
+        path.unlink()
+    alone = sweeper.judge(tmp_path, metric="IoU").document.comparisons[0]  # as if no folds were
+    assert found.document.comparisons[0].se_image == pytest.approx(math.sqrt(5 / 4) * alone.se_image)
 
 
 def test_evaluated_folders_of_predictions_are_methods(tmp_path: Path) -> None:
