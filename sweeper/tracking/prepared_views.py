@@ -41,7 +41,8 @@ def make_prepared_views(space: SearchSpace, metric: str = "miou") -> dict[str, s
     searches = [{"type": "PARALLEL", "selectedParams": each, "selectedMetrics": [f"val/{score}"]} for each in columns]
     trainings = {
         **_make_view(coordinates, score, order=f"val/{score}", filtered="tags.`sweeper.kind` != 'sweep'"),
-        **_make_charts("Search", [searches[0], curves, *searches[1:]]),
+        # In one column: parallel coordinates half as wide have axes whose names overlap.
+        **_make_charts("Search", [searches[0], curves, *searches[1:]], columns=1),
     }
     finalists = {
         **_make_view(coordinates, score, order=f"test/{score}", filtered="tags.`sweeper.kind` = 'confirm'"),
@@ -84,7 +85,7 @@ def _make_view(coordinates: Sequence[str], score: str, *, order: str, filtered: 
     }
 
 
-def _make_charts(section: str, charts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _make_charts(section: str, charts: Sequence[dict[str, Any]], columns: int = 2) -> dict[str, Any]:
     """Return a view's charts, in a section that is open; MLflow puts one of each other metric into the closed ones."""
     kinds = ("", "/iou", "/precision", "/recall")
     closed = (*(f"{split}{kind}" for split in ("test", "val", "val_part") for kind in kinds), "train", "Model metrics")
@@ -93,7 +94,7 @@ def _make_charts(section: str, charts: Sequence[dict[str, Any]]) -> dict[str, An
             {"uuid": f"{number}", "metricSectionId": section, **chart} for number, chart in enumerate(charts)
         ],
         "compareRunSections": [
-            {"uuid": name, "name": name, "display": name == section, "columns": 2} for name in (section, *closed)
+            {"uuid": name, "name": name, "display": name == section, "columns": columns} for name in (section, *closed)
         ],
         "isAccordionReordered": True,  # else MLflow sorts the sections by name
     }

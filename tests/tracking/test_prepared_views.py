@@ -126,8 +126,9 @@ def test_the_sweeps_run_has_a_note_that_leads_on() -> None:
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 BROWSER = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update", "--window-size=1600,900"),
+    *("--disable-background-networking", "--disable-component-update", "--window-size=1600,2400"),
 ]
+"""Tall: MLflow draws no chart that is out of sight."""
 
 
 def in_browser(test: Callable[..., None]) -> Callable[..., None]:
