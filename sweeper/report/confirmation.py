@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sweeper.core.records import DecisionRule, DecisionRules, FinalistEvidence, Preference
 from sweeper.core.text import format_significant, join_words
+from sweeper.evidence.decision_rule import has_beaten
 from sweeper.evidence.intervals import LEVEL
 from sweeper.evidence.preferences import CARES, choose_by_preference, find_rival
 from sweeper.report.card import VERDICTS
@@ -137,6 +138,22 @@ def format_finalists_detail(facts: ReportFacts) -> str:
             cells += [format_signed_number(finalist.regret.gain if finalist.regret else None), best]
         rows.append([*cells, f"{finalist.collapses} of {finalist.trainings}", str(len(finalist.seeds))])
     return make_table(header, rows)
+
+
+def make_pairs_table(facts: ReportFacts) -> str:
+    """Return the difference of every pair of finalists, row minus column; empty for fewer than three."""
+    finalists, evidence = facts.finalists, facts.recommendation.evidence
+    if evidence is None or len(finalists) < 3:
+        return ""
+    rows = []
+    for i, first in enumerate(finalists):
+        cells = [_name_loss(facts, first)]
+        for j, second in enumerate(finalists):
+            gap = find_difference(facts, first, second)
+            text = MISSING if gap is None else facts.format_gain(gap, first, second)
+            cells.append(f"**{text}**" if gap is not None and has_beaten(evidence, i, j) else text)
+        rows.append(cells)
+    return make_table(["row minus column", *(f"− {format_code(f.family)}" for f in finalists)], rows)
 
 
 def explain_other_name(facts: ReportFacts) -> str:

@@ -152,6 +152,8 @@ def _make_context(facts: ReportFacts, ui_url: str) -> dict[str, object]:
         "curse": confirmation.explain_winners_curse(facts),
         "paper": format_for_paper(facts),
         "analyses": confirmation.make_analyses_table(facts),
+        "pairs": confirmation.make_pairs_table(facts),
+        "metric": facts.metric,
         "classes": confirmation.make_classes_table(facts) if facts.chosen else "",
         "tested_on": facts.tested_on,
         "point_name": facts.point_name,

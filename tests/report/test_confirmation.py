@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from sweeper.core.records import RateRange, Recommendation, Regret, SweepRecord
+from sweeper.evidence.decision_rule import has_beaten
 from sweeper.evidence.recommendation import make_recommendation_json
 from sweeper.report import confirmation
 from sweeper.report.card import format_card_lines, make_card
-from sweeper.report.facts import ReportFacts, collect_facts, group_confirmations, seed_scores
+from sweeper.report.facts import ReportFacts, collect_facts, find_difference, group_confirmations, seed_scores
 from tests.report.test_markdown import CLEAR, opened, recommended, text_of
 from tests.support import builders
 
@@ -50,6 +51,27 @@ def test_the_report_has_one_level_and_the_statistics_say_what_each_interval_is_a
     assert "over all planned interim analyses: each alone is at 98.5 % to 99 %; every share" in text
     assert not re.search(r"9[89](\.5)? %", opened(text))
     assert "interim analyses: each alone" not in told(facts_of())
+
+
+def test_every_pair_is_compared_in_a_matrix_with_the_verdicts_winners_in_bold() -> None:
+    facts = facts_of()
+    table = rows(confirmation.make_pairs_table(facts))
+    names = [finalist.family for finalist in facts.finalists]
+    assert table[0][1:] == [f"− `{name}`" for name in names] and len(names) > 2
+    cells = [row[1:] for row in table[2:]]
+    evidence = facts.recommendation.evidence
+    assert evidence is not None
+    for i, row in enumerate(cells):
+        assert row[i] == "–"
+        for j, cell in enumerate(row):
+            pair = facts.finalists[i], facts.finalists[j]
+            gap = find_difference(facts, *pair)
+            assert gap is None or cell.strip("*") == facts.format_gain(gap, *pair)
+            assert cell.startswith("**") == (i != j and has_beaten(evidence, i, j))
+    assert "**+0.060 [+0.040, +0.080]**" in cells[0]
+    assert "in bold where the row is better by the" in told(facts)
+    two = facts_of(answered=recommended(builders.evidence({"dice": 0.7, "cross_entropy": 0.6})))
+    assert confirmation.make_pairs_table(two) == ""
 
 
 def test_interim_analyses_are_listed_with_what_they_spent_and_why_the_confirmation_ended() -> None:

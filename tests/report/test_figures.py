@@ -15,7 +15,7 @@ from matplotlib.colors import to_rgb
 
 from sweeper.core.records import Predictions
 from sweeper.evidence.paired_comparisons import compute_evidence
-from sweeper.report.facts import Pixels, ReportFacts, collect_facts, group_confirmations, score_images
+from sweeper.report.facts import Pixels, ReportFacts, collect_facts, group_confirmations, score_images, seed_scores
 from sweeper.report.figures import FIGURES, DrawnFigure, draw_all
 from sweeper.report.figures.finalists import _list_swept
 from sweeper.report.figures.images import DETAIL, _pick_detail
@@ -169,6 +169,26 @@ def test_predictions_show_the_largest_wins_a_median_and_the_largest_losses_over_
     scored = score_images(facts, *facts.finalists)
     assert scored is not None and panels[0, 2].get_xlabel() == f"mIoU {scored[1][0]:.3f}"
     assert "Of all 8 test images it is ahead on 5, behind on 2, level on 1" in drawn.caption
+
+
+def test_differences_show_each_seed_and_each_test_image_in_order() -> None:
+    gaps = np.array([0.0, 0.3, -0.2, 0.1])
+    facts = side_by_side(0.5 + np.tile(gaps, (3, 1)) + np.array([[0.0], [0.1], [-0.1]]), np.full((3, 4), 0.5), 0, None)
+    figure = drawing("differences", facts)
+    seeds, images = figure.figure.axes
+    assert [label.get_text() for label in seeds.get_yticklabels()] == [f.family for f in facts.finalists]
+    dots = [line for line in seeds.lines if line.get_marker() == "o"]
+    assert [list(line.get_xdata()) for line in dots] == [seed_scores(facts, f) for f in facts.finalists]
+    joined = [line for line in seeds.lines if line.get_marker() == "None" and len(set(line.get_ydata())) == 2]
+    assert len([line for line in joined if list(line.get_ydata()) == [0, 1]]) == 3  # a line for each seed
+    scored = score_images(facts, *facts.finalists)
+    apart = sorted((first - second for first, second in scored.values()), reverse=True)
+    bars = [patch.get_data().values for patch in images.patches]
+    assert bars[0] + bars[1] == pytest.approx(apart) and min(bars[0]) == 0 == max(bars[1])
+    assert "on each of 4 test images, sorted" in figure.caption
+    assert f"Their mean, {np.mean(apart):+.3f}" in figure.caption
+    alone = literal({"dice": 0.7}, None)
+    assert FIGURES["differences"].draw(alone) == "fewer than two finalists were confirmed on two seeds"
 
 
 def test_a_large_image_is_shown_where_the_answers_differ_most() -> None:

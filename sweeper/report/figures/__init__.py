@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from sweeper.report.facts import ReportFacts
+from sweeper.report.figures.differences import draw_differences
 from sweeper.report.figures.finalists import draw_curves, draw_gain, draw_threshold
 from sweeper.report.figures.images import draw_predictions
 from sweeper.report.figures.longer import draw_longer
 from sweeper.report.figures.style import DrawnFigure, save_all, steady_style
 
-Section = Literal["answer", "finalists", "detail"]
-"""Place of a figure in the report: under the answer card, in the open, or folded. The template shows all figures of
-a section, in the order of `FIGURES`."""
+Section = Literal["answer", "finalists", "detail", "statistics"]
+"""Place of a figure in the report: under the answer card, in the open, or folded, among details or statistics. The
+template shows all figures of a section, in the order of `FIGURES`."""
 
 
 class ReportFigure(NamedTuple):
@@ -33,6 +34,7 @@ FIGURES: dict[str, ReportFigure] = {
     "predictions": ReportFigure(draw_predictions, "finalists"),
     "curves": ReportFigure(draw_curves, "detail"),
     "threshold": ReportFigure(draw_threshold, "detail"),
+    "differences": ReportFigure(draw_differences, "statistics"),
 }
 """Name of the file → the figure."""
 
