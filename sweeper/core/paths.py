@@ -25,6 +25,10 @@ STATUS = Path(".sweeper") / "status"
 COMPARISONS = Path(".sweeper") / "confirm"
 """Comparisons of losses in the user's script: a folder each, with a folder for each training."""
 REPORTS = Path("reports")
+TENSORBOARD = Path("tensorboard")
+"""TensorBoard's files, one folder per study, where `--log-to tensorboard` says so."""
+LogTo = Literal["tensorboard", "wandb"]
+"""Where runs are written besides MLflow."""
 
 
 def expand_user(text: str) -> Path:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sweeper import storage as studies
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.events import ResultStored, SweepEvent, TrainingPaused
-from sweeper.core.paths import STORAGE
+from sweeper.core.paths import STORAGE, LogTo
 from sweeper.core.records import Conditions
 from sweeper.core.redact import hide_address_secrets
 from sweeper.core.text import format_count, format_mlflow_command, resume_command
@@ -30,6 +30,7 @@ from sweeper.system.system_errors import get_cause
 from sweeper.system.whole_files import WatchedFile
 from sweeper.tracking.mirror import SWEEP, MlflowMirror
 from sweeper.tracking.mlflow_connection import connect_to_mlflow
+from sweeper.tracking.other_loggers import make_run_logger
 from sweeper.tracking.prepared_views import make_prepared_views
 from sweeper.tracking.values import (
     EXPERIMENT_NOTE_LIMIT,
@@ -120,6 +121,7 @@ class MlflowTracker:
         *,
         storage: str = STORAGE,
         status: str = "RUNNING",
+        log_to: LogTo | None = None,
     ) -> None:
         """Find or make the sweep's run, note it with the study, and begin to write what MLflow lacks of the study.
 
@@ -130,12 +132,15 @@ class MlflowTracker:
             plan: its plan.
             storage: its address, for the commands that continue it.
             status: of the sweep's run.
+            log_to: where each training's run is written as well.
 
         Raises:
             SweeperError: if the experiment was deleted.
             UsageError: if the store does not take it.
         """
         created = datetime.fromisoformat(plan.created).timestamp()
+        self._log_to = log_to
+        self._write_elsewhere = None if log_to is None else make_run_logger(log_to, study.study_name, plan.created)
         trainings = list_tracked_trainings(study, created)
         self._study, self._plan, self._values = study, plan, RunValues(plan.conditions)
         self._command = format_mlflow_command(study.study_name, storage, self._uri)
@@ -250,6 +255,21 @@ class MlflowTracker:
     def _put_training(self, training: TrackedTraining) -> None:
         name, run = name_of(training.result.spec), run_of(training, self._values, self.mirror.parent_run_id)
         self._put_task("run", name, partial(self.mirror.write_run, name, run))
+        if self._write_elsewhere is not None:
+            self._put_task(f"run for {self._log_to}", name, partial(self._log_elsewhere, name, run))
+
+    def _log_elsewhere(self, name: str, run: DesiredRun) -> None:
+        """Write a run to the other logger, which is given up when it fails: MLflow has everything."""
+        if self._write_elsewhere is None:
+            return
+        try:
+            self._write_elsewhere(name, run)
+        except Exception as error:  # of a package, its server, the disk
+            self._write_elsewhere = None
+            self._warnings.append(
+                f"--log-to {self._log_to} fails, and gets no more runs: {get_cause(error)}. The sweep continues, "
+                f"MLflow has every run, and with --resume --log-to {self._log_to} all are written there"
+            )
 
     def _update_sweep(self, **changes: object) -> None:
         self._sweep = self._sweep._replace(**changes)  # type: ignore[arg-type]

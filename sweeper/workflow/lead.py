@@ -225,12 +225,13 @@ def _prepare_queue(session: StudySession) -> StudyRequest:
 def _begin_tracking(session: StudySession) -> None:
     """Have the study in MLflow from now on."""
     settings, display, study = session.settings, session.display, session.study
-    session.tracker.begin_sweep(study, session.prepared.plan, storage=settings.storage)
+    session.tracker.begin_sweep(study, session.prepared.plan, storage=settings.storage, log_to=settings.log_to)
     studies.note_session(study)
     if (warning := warn_unsafe_for_sqlite(settings.storage)) is not None:
         display.warn(warning)
     storage, tracking = hide_address_secrets(settings.storage), hide_address_secrets(settings.tracking_uri)
-    display.log(f"study {session.prepared.name}: {storage}; MLflow: {tracking}")
+    also = {None: "", "tensorboard": "; TensorBoard: tensorboard/", "wandb": "; Weights & Biases"}[settings.log_to]
+    display.log(f"study {session.prepared.name}: {storage}; MLflow: {tracking}{also}")
 
 
 def _announce_forecast(session: StudySession, request: StudyRequest) -> Forecast:

@@ -27,6 +27,7 @@ ELSEWHERE = {
     "study",
     "storage",
     "tracking_uri",
+    "log_to",
     "out",
     "cache",
     "resume",

@@ -327,6 +327,8 @@ class Settings(Record):
         "Where things go", paths.TRACKING, often=True, variables=("SWEEPER_TRACKING_URI", "MLFLOW_TRACKING_URI")
     )
     """MLflow's store: sqlite:///FILE or a server's address."""
+    log_to: paths.LogTo | None = _make_setting("Where things go")
+    """Write each training's run there, too: TensorBoard's files in tensorboard/, or Weights & Biases."""
     out: Path = _make_setting("Where things go", paths.REPORTS, often=True, metavar="DIRECTORY")
     """Folder of the reports."""
     cache: Path = _make_setting("Where things go", paths.CACHE, metavar="DIRECTORY")

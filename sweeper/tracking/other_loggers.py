@@ -1,0 +1,117 @@
+"""The runs that MLflow is to have, written elsewhere as well: TensorBoard's event files, Weights & Biases (`--log-to`).
+
+Each logger writes one run at a time, in the tracker's thread; what it wrote before it writes again, or leaves out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import math
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from sweeper.core.errors import UsageError
+from sweeper.core.paths import TENSORBOARD, LogTo, make_folder_name
+from sweeper.tracking.values import PAUSED, STATUS, DesiredRun, MetricPoint
+
+RunLogger = Callable[[str, DesiredRun], None]
+"""Writes a training's run; the first argument is its name in the study, `search/00012`."""
+
+
+def check_logger(log_to: LogTo) -> None:
+    """Refuse a logger whose package is missing, or that could only ask for its key.
+
+    Raises:
+        UsageError: with what helps.
+    """
+    if importlib.util.find_spec(log_to) is None:
+        raise UsageError(f"--log-to {log_to} needs the package {log_to}, which is not here; pip install {log_to}")
+    if log_to == "wandb" and os.environ.get("WANDB_MODE", "online") == "online":
+        import wandb  # seconds
+
+        if not wandb.api.api_key:
+            raise UsageError(
+                "--log-to wandb needs a key of Weights & Biases, and found none; `wandb login` stores one, "
+                "WANDB_MODE=offline writes files that `wandb sync` sends later"
+            )
+
+
+def make_run_logger(log_to: LogTo, study: str, created: str) -> RunLogger:
+    """Return what writes the runs of the study that was made at this time."""
+    return (
+        TensorboardLogger(TENSORBOARD / make_folder_name(study))
+        if log_to == "tensorboard"
+        else WandbLogger(study, created)
+    )
+
+
+def _list_points(run: DesiredRun) -> list[MetricPoint]:
+    """Return the points of a run, the last values among them, without what is not finite."""
+    points = [*run.points, *([] if run.last is None else [run.last])]
+    return [p._replace(metrics={n: v for n, v in p.metrics.items() if math.isfinite(v)}) for p in points]
+
+
+class TensorboardLogger:
+    """A folder of event files for each run, with its parameters for the HParams page."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __call__(self, name: str, run: DesiredRun) -> None:
+        """Write the run, in place of what was written of it before."""
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.plugins.hparams import metadata, plugin_data_pb2
+        from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+        folder = self._folder / re.sub(r"[^\w.-]+", "_", f"{name} {run.name}")
+        shutil.rmtree(folder, ignore_errors=True)
+        writer = EventFileWriter(str(folder))
+        begin = plugin_data_pb2.SessionStartInfo(start_time_secs=run.start / 1000)
+        for key, text in run.params.items():
+            try:
+                begin.hparams[key].number_value = float(text)
+            except ValueError:
+                begin.hparams[key].string_value = text
+        data = plugin_data_pb2.HParamsPluginData(version=metadata.PLUGIN_DATA_VERSION, session_start_info=begin)
+        note = Summary.Value(tag=metadata.SESSION_START_INFO_TAG, metadata=metadata.create_summary_metadata(data))
+        writer.add_event(Event(wall_time=run.start / 1000, summary=Summary(value=[note])))
+        for point in _list_points(run):
+            values = [Summary.Value(tag=key, simple_value=value) for key, value in point.metrics.items()]
+            writer.add_event(Event(wall_time=point.at / 1000, step=point.step, summary=Summary(value=values)))
+        writer.close()
+
+
+class WandbLogger:
+    """A run of W&B for each run, in the project `sweeper`, or that of WANDB_PROJECT; the study is their group."""
+
+    def __init__(self, study: str, created: str) -> None:
+        self._study, self._mark = study, f"{study} {created}"
+
+    def __call__(self, name: str, run: DesiredRun) -> None:
+        """Write of a run what W&B lacks."""
+        import wandb
+
+        if run.status == PAUSED:  # it continues, and W&B takes no earlier step again
+            return
+        settings = wandb.Settings(silent=True, console="off", x_disable_stats=True, disable_git=True, save_code=False)
+        begun = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", "sweeper"),
+            group=self._study,
+            name=run.name,
+            id=hashlib.sha256(f"{self._mark} {name}".encode()).hexdigest()[:16],
+            job_type=name.partition("/")[0],
+            config=dict(run.params),
+            resume="allow",
+            reinit="create_new",
+            settings=settings,
+        )
+        for point in _list_points(run):
+            if point.step >= begun.step:
+                begun.log(point.metrics, step=point.step)
+        begun.summary.update({key: text for key, text in run.tags.items() if key.startswith("sweeper.")})
+        begun.finish(exit_code=0 if run.status == STATUS["complete"] else 1)

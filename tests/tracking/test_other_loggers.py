@@ -1,0 +1,107 @@
+"""Runs in TensorBoard's files and in Weights & Biases, next to MLflow: read back with their own packages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeper.core.errors import UsageError
+from sweeper.tracking import other_loggers
+from sweeper.workflow.request_checks import check_request
+from sweeper.workflow.settings import Settings
+from tests.support import builders
+from tests.support.tracked import begun, run_of, study_named, train
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # the packages' own
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+
+
+def tracked(log_to: Any, **options: Any) -> Any:
+    """Return a tracker that wrote a trial and a confirmation, and the tracked results."""
+    tracker = begun("sqlite:///mlflow.db", study_named("seen"), log_to=log_to, **options)
+    counts = builders.counts_from_iou([0.6])
+    results = [builders.trial("dice_ce", 0.61), builders.confirmation("dice_ce", 101, counts)]
+    for result in results:
+        train(tracker, result)
+    assert tracker.wait_until_written() is None
+    return tracker, results
+
+
+def test_tensorboard_has_the_points_and_parameters_that_mlflow_has(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="needs the extra `logs`")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams import metadata, plugin_data_pb2
+
+    tracker, results = tracked("tensorboard")
+    folders = sorted((tmp_path / "tensorboard/seen").iterdir())
+    assert len(folders) == 2
+    for result in results:
+        run = run_of(tracker, result.spec)
+        name = f"{result.spec.purpose}_{result.spec.number:05d}"
+        (folder,) = (each for each in folders if each.name.startswith(name))
+        seen = EventAccumulator(str(folder)).Reload()
+        for key, value in run.data.metrics.items():
+            assert seen.Scalars(key)[-1].value == pytest.approx(value, rel=1e-6)
+        assert [point.step for point in seen.Scalars("val/miou")] == [e.step for e in result.evaluations]
+        content = seen.PluginTagToContent(metadata.PLUGIN_NAME)[metadata.SESSION_START_INFO_TAG]
+        hparams = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info.hparams
+        assert hparams["loss.family"].string_value == "dice_ce"
+        assert hparams["lr"].number_value == pytest.approx(result.spec.lr)
+    before = {path.parent.name: path.stat().st_size for path in tmp_path.rglob("events.*")}
+    for result in results:
+        train(tracker, result)
+    assert tracker.wait_until_written() is None
+    assert {path.parent.name: path.stat().st_size for path in tmp_path.rglob("events.*")} == before  # nothing twice
+
+
+@pytest.mark.slow
+def test_wandb_has_the_points_and_parameters_that_mlflow_has(tmp_path: Path) -> None:
+    pytest.importorskip("wandb", reason="needs the extra `logs`")
+    from sweeper.judging.wandb_runs import read_offline_run
+
+    tracker, results = tracked("wandb")
+    runs = {read_offline_run(path).name: read_offline_run(path) for path in tmp_path.rglob("run-*.wandb")}
+    assert len(runs) == 2
+    for result in results:
+        run = run_of(tracker, result.spec)
+        seen = runs[run.info.run_name]
+        assert seen.config["loss.family"] == "dice_ce"
+        for key, value in run.data.metrics.items():
+            assert [entry[key] for entry in seen.entries if key in entry][-1] == pytest.approx(value)
+
+
+def test_a_logger_that_fails_is_given_up_and_mlflow_has_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorboard", reason="needs the extra `logs`")
+    warned: list[str] = []
+
+    def fails(self: object, name: str, run: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(other_loggers.TensorboardLogger, "__call__", fails)
+    tracker, results = tracked("tensorboard", warn=warned.append)
+    assert all(run_of(tracker, result.spec).data.metrics for result in results)
+    assert len(warned) == 1 and "--log-to tensorboard fails, and gets no more runs" in warned[0]
+    assert "No space left on device" in warned[0] and "--resume --log-to tensorboard" in warned[0]
+
+
+def test_a_missing_package_and_a_missing_key_are_said_before_anything_is_trained(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="needs the package wandb, which is not here; pip install wandb"):
+        check_request(None, Settings(log_to="wandb"))
+    monkeypatch.undo()
+    pytest.importorskip("wandb", reason="needs the extra `logs`")
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    with pytest.raises(UsageError, match="needs a key of Weights & Biases, and found none; `wandb login`"):
+        check_request(None, Settings(log_to="wandb"))
