@@ -1,21 +1,27 @@
 """The runs that MLflow is to have, written elsewhere as well: TensorBoard's event files, Weights & Biases (`--log-to`).
 
-Each logger writes one run at a time, in the tracker's thread; what it wrote before it writes again, or leaves out.
+They are written in a thread of their own, so that a server that hangs delays neither trainings nor MLflow. What was
+written before is written again, or left out.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
+import io
 import math
 import os
 import re
 import shutil
+import threading
+import time
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from pathlib import Path
 
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import TENSORBOARD, LogTo, make_folder_name
+from sweeper.system.system_errors import get_cause
 from sweeper.tracking.values import PAUSED, STATUS, DesiredRun, MetricPoint
 
 RunLogger = Callable[[str, DesiredRun], None]
@@ -31,22 +37,77 @@ def check_logger(log_to: LogTo) -> None:
     if importlib.util.find_spec(log_to) is None:
         raise UsageError(f"--log-to {log_to} needs the package {log_to}, which is not here; pip install {log_to}")
     if log_to == "wandb" and os.environ.get("WANDB_MODE", "online") == "online":
+        os.environ.setdefault("WANDB_SILENT", "true")  # else it prints between the sweep's lines
         import wandb  # seconds
 
-        if not wandb.api.api_key:
+        with redirect_stderr(io.StringIO()):  # it calls itself deprecated; its successor, `login`, asks the server
+            has_key = bool(wandb.api.api_key) if hasattr(wandb, "api") else True
+        if not has_key:
             raise UsageError(
                 "--log-to wandb needs a key of Weights & Biases, and found none; `wandb login` stores one, "
                 "WANDB_MODE=offline writes files that `wandb sync` sends later"
             )
 
 
-def make_run_logger(log_to: LogTo, study: str, created: str) -> RunLogger:
-    """Return what writes the runs of the study that was made at this time."""
-    return (
-        TensorboardLogger(TENSORBOARD / make_folder_name(study))
-        if log_to == "tensorboard"
-        else WandbLogger(study, created)
-    )
+class LoggedRuns:
+    """The runs of a study for one logger, written in a thread: the newest state of each."""
+
+    def __init__(self, log_to: LogTo, study: str, created: str, warn: Callable[[str], None]) -> None:
+        """Begin.
+
+        Args:
+            log_to: the logger.
+            study: name of the study.
+            created: when it was made.
+            warn: receives that the logger failed; called in the thread.
+        """
+        self._log_to, self._warn = log_to, warn
+        self._write: RunLogger = WandbLogger(study, created)
+        if log_to == "tensorboard":
+            self._write = TensorboardLogger(TENSORBOARD / make_folder_name(study))
+        self._waiting: dict[str, DesiredRun] = {}
+        self._has_failed = False
+        self._changed = threading.Condition()
+        threading.Thread(target=self._work, name=log_to, daemon=True).start()
+
+    def put(self, name: str, run: DesiredRun) -> None:
+        """Have a run written."""
+        with self._changed:
+            if not self._has_failed:
+                self._waiting[name] = run
+                self._changed.notify()
+
+    def wait_until_written(self, patience: float, most: float, beat: Callable[[], None]) -> int:
+        """Wait until every run is written, or none was for `patience` seconds; how many are left."""
+        began = progress = time.monotonic()
+        left = len(self._waiting)
+        while left and time.monotonic() < min(progress + patience, began + most):
+            time.sleep(0.05)
+            beat()
+            if len(self._waiting) < left:
+                left, progress = len(self._waiting), time.monotonic()
+        return left
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting:
+                    self._changed.wait()
+                name, run = next(iter(self._waiting.items()))
+            try:
+                self._write(name, run)
+            except Exception as error:  # of a package, its server, the disk
+                with self._changed:
+                    self._has_failed = True
+                    self._waiting.clear()
+                self._warn(
+                    f"--log-to {self._log_to} fails, and gets no more runs: {get_cause(error)}. The sweep continues, "
+                    f"MLflow has every run, and with --resume --log-to {self._log_to} all are written there"
+                )
+                return
+            with self._changed:
+                if self._waiting.get(name) is run:
+                    del self._waiting[name]
 
 
 def _list_points(run: DesiredRun) -> list[MetricPoint]:

@@ -30,7 +30,7 @@ from sweeper.system.system_errors import get_cause
 from sweeper.system.whole_files import WatchedFile
 from sweeper.tracking.mirror import SWEEP, MlflowMirror
 from sweeper.tracking.mlflow_connection import connect_to_mlflow
-from sweeper.tracking.other_loggers import make_run_logger
+from sweeper.tracking.other_loggers import LoggedRuns
 from sweeper.tracking.prepared_views import make_prepared_views
 from sweeper.tracking.values import (
     EXPERIMENT_NOTE_LIMIT,
@@ -109,6 +109,8 @@ class MlflowTracker:
         self._warnings = deque[str]()
         self.failure: Exception | None = None
         """Why the last pass was cut off; None = it was not."""
+        self._elsewhere: LoggedRuns | None = None
+        """Of another logger; None = there is none."""
         self._closed = False
         self._woken, self._awaited = threading.Event(), threading.Event()
 
@@ -139,8 +141,8 @@ class MlflowTracker:
             UsageError: if the store does not take it.
         """
         created = datetime.fromisoformat(plan.created).timestamp()
-        self._log_to = log_to
-        self._write_elsewhere = None if log_to is None else make_run_logger(log_to, study.study_name, plan.created)
+        if log_to is not None:
+            self._elsewhere = LoggedRuns(log_to, study.study_name, plan.created, self._warnings.append)
         trainings = list_tracked_trainings(study, created)
         self._study, self._plan, self._values = study, plan, RunValues(plan.conditions)
         self._command = format_mlflow_command(study.study_name, storage, self._uri)
@@ -226,7 +228,13 @@ class MlflowTracker:
     ) -> None:
         """End the sweep, wait briefly for a store that is away, and warn of what it still lacks."""
         self.conclude_sweep(status, summary)
-        self._wait_until_written(LAST_SECONDS if status == "KILLED" else END_PATIENCE, beat)
+        patience = LAST_SECONDS if status == "KILLED" else END_PATIENCE
+        self._wait_until_written(patience, beat)
+        if self._elsewhere is not None:
+            left = self._elsewhere.wait_until_written(patience, MOST_SECONDS, beat)
+            self._log_warnings()
+            if left:
+                self._warn(f"--log-to lacks {format_count(left, 'run')}; with --resume and that option all are written")
         self.close()
         if status != "FAILED":  # else the study's storage may be what failed
             self._note_runs()
@@ -255,21 +263,8 @@ class MlflowTracker:
     def _put_training(self, training: TrackedTraining) -> None:
         name, run = name_of(training.result.spec), run_of(training, self._values, self.mirror.parent_run_id)
         self._put_task("run", name, partial(self.mirror.write_run, name, run))
-        if self._write_elsewhere is not None:
-            self._put_task(f"run for {self._log_to}", name, partial(self._log_elsewhere, name, run))
-
-    def _log_elsewhere(self, name: str, run: DesiredRun) -> None:
-        """Write a run to the other logger, which is given up when it fails: MLflow has everything."""
-        if self._write_elsewhere is None:
-            return
-        try:
-            self._write_elsewhere(name, run)
-        except Exception as error:  # of a package, its server, the disk
-            self._write_elsewhere = None
-            self._warnings.append(
-                f"--log-to {self._log_to} fails, and gets no more runs: {get_cause(error)}. The sweep continues, "
-                f"MLflow has every run, and with --resume --log-to {self._log_to} all are written there"
-            )
+        if self._elsewhere is not None:
+            self._elsewhere.put(name, run)
 
     def _update_sweep(self, **changes: object) -> None:
         self._sweep = self._sweep._replace(**changes)  # type: ignore[arg-type]

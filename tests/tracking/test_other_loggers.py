@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def tracked(log_to: Any, **options: Any) -> Any:
     results = [builders.trial("dice_ce", 0.61), builders.confirmation("dice_ce", 101, counts)]
     for result in results:
         train(tracker, result)
-    assert tracker.wait_until_written() is None
+    tracker.end_sweep("FINISHED")
     return tracker, results
 
 
@@ -56,9 +57,7 @@ def test_tensorboard_has_the_points_and_parameters_that_mlflow_has(tmp_path: Pat
         assert hparams["loss.family"].string_value == "dice_ce"
         assert hparams["lr"].number_value == pytest.approx(result.spec.lr)
     before = {path.parent.name: path.stat().st_size for path in tmp_path.rglob("events.*")}
-    for result in results:
-        train(tracker, result)
-    assert tracker.wait_until_written() is None
+    tracked("tensorboard")
     assert {path.parent.name: path.stat().st_size for path in tmp_path.rglob("events.*")} == before  # nothing twice
 
 
@@ -90,6 +89,16 @@ def test_a_logger_that_fails_is_given_up_and_mlflow_has_everything(monkeypatch: 
     assert all(run_of(tracker, result.spec).data.metrics for result in results)
     assert len(warned) == 1 and "--log-to tensorboard fails, and gets no more runs" in warned[0]
     assert "No space left on device" in warned[0] and "--resume --log-to tensorboard" in warned[0]
+
+
+def test_a_server_that_hangs_delays_neither_mlflow_nor_the_end_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorboard", reason="needs the extra `logs`")
+    warned: list[str] = []
+    monkeypatch.setattr(other_loggers.TensorboardLogger, "__call__", lambda *_: threading.Event().wait())
+    monkeypatch.setattr("sweeper.tracking.tracker.END_PATIENCE", 0.5)
+    tracker, results = tracked("tensorboard", warn=warned.append)
+    assert all(run_of(tracker, result.spec).data.metrics for result in results)
+    assert warned == ["--log-to lacks 2 runs; with --resume and that option all are written"]
 
 
 def test_a_missing_package_and_a_missing_key_are_said_before_anything_is_trained(
