@@ -190,7 +190,7 @@ def format_error_kind(error: BaseException) -> str:
     return f"{type(error).__name__}: {(text.splitlines() or [''])[0][:150]}"
 
 
-_RAISED = re.compile(r"^\w[\w.]*(?:Error|Exception): .*", re.MULTILINE)
+_RAISED = re.compile(r"^\w[\w.]*(?:Error|Exception)(?:: .*|$)", re.MULTILINE)
 """Line of a traceback that says what was raised."""
 
 

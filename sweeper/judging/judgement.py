@@ -41,7 +41,8 @@ class MethodDifferenceRow(Record):
     se_seed: float | None
     """Standard error from other trainings; null = not known."""
     se_image: float | None
-    """Standard error from other images; 0 where its square was estimated below 0, and cut off; null = not known."""
+    """Standard error from other images; 0 where its square was estimated below 0, and cut off; null = not known. Its
+    square is multiplied by K/(K − 1) where K folds make up a run."""
     shown: bool
     """Whether the first beats the second: the interval lies above 0, and the difference is at least the margin."""
 

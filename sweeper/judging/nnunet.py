@@ -14,12 +14,11 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sweeper.core.text import format_count
-from sweeper.judging.rows import ScoreRows, ScoresError
+from sweeper.judging.rows import ScoreRows, ScoresError, explain_folds
 
 METRICS = ("Dice", "IoU")
 _FOLD = re.compile(r"fold_(\d+|all)")
@@ -73,8 +72,18 @@ def read_tree(root: Path) -> ScoreRows:
             f"{format_count(undefined, 'score')} of classes that neither labels nor answer hold are undefined, and "
             "left out of the class's mean, as nnU-Net does; a false alarm on such an image counts as 0."
         )
-    folds = max(Counter(summary.model for summary in summaries).values())
+    folds = max(map(_count_folds, summaries)) if all(summary.trained for summary in summaries) else 1
+    if folds > 1 and len({summary.model.parent for summary in summaries}) > 1:
+        notes.append(explain_folds(folds))
     return ScoreRows(columns, str(root), notes=tuple(notes), metric=METRICS[0], undefined=True, folds=folds)
+
+
+def _count_folds(summary: _Summary) -> int:
+    """Return the folds of the model that a summary is of, by their folders' names; 1 = none."""
+    together = summary.path.parent.name.removeprefix("crossval_results_folds_")
+    if together != summary.path.parent.name:
+        return len(together.split("_"))
+    return len(list(summary.model.glob("fold_*/validation/summary.json"))) or 1
 
 
 def _read_summaries(root: Path) -> tuple[list[_Summary], list[str]]:

@@ -116,6 +116,7 @@ def plan_experiment(judgement: Judgement) -> PlanDocument:
             table.margin,
             judgement.level,
             paired=contest.paired,
+            widening=table.scores.widening,
         )
 
     return PlanDocument(
@@ -173,8 +174,12 @@ def _make_pair(
     level: float,
     *,
     paired: bool,
+    widening: float = 1.0,
 ) -> PairPlan:
-    """Return the plan for two methods, from a difference that the numbers of seeds and images in `now` gave."""
+    """Return the plan for two methods, from a difference that the numbers of seeds and images in `now` gave.
+
+    `widening` is the factor of the images' part of its variance, which is no spread of images.
+    """
     units = now[1]
     images = int(units) if math.isfinite(units) else None
 
@@ -186,7 +191,7 @@ def _make_pair(
         second=names[1],
         difference=gap.estimate,
         sd_seed=gap.se_seed * math.sqrt(now[0]),
-        sd_image=None if images is None else gap.se_image * math.sqrt(units),
+        sd_image=None if images is None else gap.se_image * math.sqrt(units / widening),
         detectable=find_detectable(gap, now, level, paired=paired),
         rows=tuple(
             PlanRow(

@@ -87,6 +87,15 @@ class ScoreRequest:
     """Key → name of the column that has it, where that is another."""
 
 
+def explain_folds(folds: int) -> str:
+    """Return what runs that are made of so many folds let an interval say."""
+    return (
+        "The folds together are one training over all images. That other divisions into folds may rank the methods "
+        "differently is in an interval only where each seed has its own. What other training images would change is "
+        f"there by an approximation: of K folds the images' part is multiplied by K/(K − 1), here K = {folds}."
+    )
+
+
 class Rows:
     """The columns as arrays, and what is wrong with single rows."""
 
@@ -187,13 +196,11 @@ class Rows:
                     "before. Trainings of several folds share training images, so that their scores of one image are "
                     "no separate trainings; give each image's mean over them"
                 )
-            self.folds_of_run = len(set(fold.tolist()))
-            self.notes.append(
-                "The folds together are one training over all images. That other divisions into folds may rank the "
-                "methods differently is in an interval only where each seed has its own. What other training images "
-                f"would change is there by an approximation: the images' part is multiplied by {self.folds_of_run}/"
-                f"{self.folds_of_run - 1}."
-            )
+            of_run: dict[tuple[str, str], set[str]] = {}
+            for run, name in zip(runs, fold.tolist(), strict=True):  # their names may differ from run to run
+                of_run.setdefault(run, set()).add(name)
+            self.folds_of_run = min(map(len, of_run.values()))
+            self.notes.append(explain_folds(self.folds_of_run))
             return
         names = set(fold.tolist())
         of: dict[tuple[str, str], set[str]] = {}

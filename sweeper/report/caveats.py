@@ -97,8 +97,9 @@ def _list_confirmation_caveats(facts: ReportFacts) -> Iterator[str]:
         )
         yield (
             f"Each seed rotates over {evidence.folds} folds, drawn again for each. The trainings of one rotation share "
-            "most of their training images: the intervals cover other seeds, divisions and images like these, not "
-            "wholly what other training images would give."
+            "most of their training images: the intervals cover other seeds, divisions and images like these, and what "
+            "other training images would give by an approximation, the images' part of the variance multiplied by "
+            f"{evidence.folds}/{evidence.folds - 1}."
         )
     for sentence in evidence_caveats(evidence):
         yield escape_prose(sentence)

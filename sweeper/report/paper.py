@@ -80,6 +80,7 @@ def _write_methods(facts: ReportFacts, sources: list[str]) -> str:
     point = f"{facts.point_name} {facts.default_point:g}"
     if recipe.threshold == "tuned":
         point = f"the {facts.point_name} chosen on its own validation images"
+    widened = "" if folds is None else f", the images' part of the variance multiplied by {folds}/{folds - 1}"
     cited_loss = rf"~\cite{{{','.join(sources)}}}" if sources else ""
     recommended = "" if facts.chosen is None else _name_loss(facts.chosen.family)
     return "\n".join(
@@ -92,7 +93,8 @@ def _write_methods(facts: ReportFacts, sources: list[str]) -> str:
             f"{len(facts.finalists)} finalists were trained again on {count}, "
             f"{escape_latex(recipe.format_steps(recipe.confirm_steps))} each, and scored on {tested}, each "
             f"training at {escape_latex(point)}.",
-            f"Differences are paired over seeds and images; their intervals are at {escape_latex(facts.joint_level)}, "
+            f"Differences are paired over seeds and images{widened}; their intervals are at "
+            f"{escape_latex(facts.joint_level)}, "
             f"and a difference below {sweep.rope:g} {escape_latex(facts.metric)} was taken not to matter.",
             f"{recommended}{cited_loss} is recommended (verdict: {VERDICTS[facts.recommendation.verdict]}).",
         ]

@@ -35,11 +35,16 @@ def check_logger(log_to: LogTo) -> None:
         UsageError: with what helps.
     """
     if importlib.util.find_spec(log_to) is None:
-        raise UsageError(f"--log-to {log_to} needs the package {log_to}, which is not here; pip install {log_to}")
-    if log_to == "wandb" and os.environ.get("WANDB_MODE", "online") == "online":
+        raise UsageError(
+            f"--log-to {log_to} needs the package {log_to}, which is not here; "
+            "pip install -c constraints.txt -e '.[logs]'"
+        )
+    if log_to == "wandb":
         os.environ.setdefault("WANDB_SILENT", "true")  # else it prints between the sweep's lines
         import wandb  # seconds
 
+        if wandb.setup().settings.mode != "online":  # by WANDB_MODE, or `wandb offline`
+            return
         with redirect_stderr(io.StringIO()):  # it calls itself deprecated; its successor, `login`, asks the server
             has_key = bool(wandb.api.api_key) if hasattr(wandb, "api") else True
         if not has_key:
@@ -120,7 +125,9 @@ class TensorboardLogger:
     """A folder of event files for each run, with its parameters for the HParams page."""
 
     def __init__(self, folder: Path) -> None:
+        """`folder` is emptied: a resume writes all runs again, and another study of the name had others."""
         self._folder = folder
+        shutil.rmtree(folder, ignore_errors=True)
 
     def __call__(self, name: str, run: DesiredRun) -> None:
         """Write the run, in place of what was written of it before."""

@@ -100,7 +100,12 @@ def test_several_result_folders_are_several_trainings(tmp_path: Path) -> None:
     assert {len(list(model.glob("fold_*"))) for model in tmp_path.glob(f"*/*/{MODELS[0]}")} == {5}
     for path in tmp_path.rglob("fold_*/validation/summary.json"):
         path.unlink()
-    alone = sweeper.judge(tmp_path, metric="IoU").document.comparisons[0]  # as if no folds were
+    assert any("here K = 5" in caveat for caveat in found.caveats)
+    whole = sweeper.judge(tmp_path, metric="IoU")
+    assert whole.document.comparisons == found.document.comparisons  # the crossval summaries name their folds, too
+    for folder in list(tmp_path.rglob("crossval_results_folds_*")):
+        folder.rename(folder.with_name("crossval_results_folds_all"))
+    alone = sweeper.judge(tmp_path, metric="IoU").document.comparisons[0]  # as if there were no folds
     assert found.document.comparisons[0].se_image == pytest.approx(math.sqrt(5 / 4) * alone.se_image)
 
 

@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 
 import sweeper
+from sweeper.judging.plan import plan_experiment
 from sweeper.judging.rows import ScoresError
 from tests.judging.test_judgement import drawn, table
 
@@ -43,7 +44,7 @@ def test_with_images_the_folds_of_a_rotation_are_one_training(name: str, runs: i
     found = sweeper.judge(frame.assign(**{name: frame["image"] % 5}))
     whole = sweeper.judge(frame)
     assert found.document.images == 20 and (found.networks is None) == (runs == 3)
-    assert any("one training over all images" in c and "multiplied by 5/4" in c for c in found.caveats)
+    assert any("one training over all images" in c and "here K = 5" in c for c in found.caveats)
     if runs == 1:  # of these networks alone
         assert found.networks == whole.networks
         return
@@ -51,6 +52,23 @@ def test_with_images_the_folds_of_a_rotation_are_one_training(name: str, runs: i
         assert (one.difference, one.se_seed) == (other.difference, other.se_seed)
         assert one.se_image == pytest.approx(math.sqrt(5 / 4) * other.se_image)
         assert one.ci_high - one.ci_low > other.ci_high - other.ci_low
+
+
+@pytest.mark.parametrize("kind", ["seed", "method"])
+def test_folds_may_have_other_names_in_each_run(kind: str) -> None:
+    """As those of scikit-learn's RepeatedKFold, which are counted on over the rotations."""
+    frame = table(drawn(images=20, runs=3))
+    found = sweeper.judge(frame.assign(fold=frame["image"] % 5))
+    names = frame[kind].astype(str) + "-" + (frame["image"] % 5).astype(str)
+    assert sweeper.judge(frame.assign(fold=names)).document.comparisons == found.document.comparisons
+
+
+def test_a_plan_by_rotations_says_the_spread_of_images_and_plans_with_the_wider_interval() -> None:
+    frame = table(drawn(images=20, runs=3))
+    tables = (frame, frame.assign(fold=frame["image"] % 5))
+    plain, folds = (plan_experiment(sweeper.judge(each, margin=0.02)) for each in tables)
+    assert folds.pairs[0].sd_image == pytest.approx(plain.pairs[0].sd_image)
+    assert folds.pairs[0].widths[0].width > plain.pairs[0].widths[0].width
 
 
 def test_the_images_part_of_rotations_is_multiplied_by_how_many_images_more_there_are_than_are_trained_on() -> None:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 from matplotlib.colors import to_rgb
 
-from sweeper.core.records import Predictions
+from sweeper.core.records import Collapse, Predictions
 from sweeper.evidence.paired_comparisons import compute_evidence
 from sweeper.report.facts import Pixels, ReportFacts, collect_facts, group_confirmations, score_images, seed_scores
 from sweeper.report.figures import FIGURES, DrawnFigure, draw_all
@@ -187,6 +187,13 @@ def test_differences_show_each_seed_and_each_test_image_in_order() -> None:
     assert bars[0] + bars[1] == pytest.approx(apart) and min(bars[0]) == 0 == max(bars[1])
     assert "on each of 4 test images, sorted" in figure.caption
     assert f"Their mean, {np.mean(apart):+.3f}" in figure.caption
+    runs = [*facts.sweep.confirmations]
+    gone = {"test": None, "collapse": Collapse.DIVERGED}
+    runs[0] = runs[0].model_copy(update=gone)
+    lost = literal({"dice_focal": 0.71, "cross_entropy": 0.65}, None, confirmations=runs)
+    text = drawing("differences", lost).caption
+    assert "Not drawn, as they diverged, and counted in the verdict at the lowest score: `dice_focal` seed 101." in text
+    assert "Not drawn" not in figure.caption
     alone = literal({"dice": 0.7}, None)
     assert FIGURES["differences"].draw(alone) == "fewer than two finalists were confirmed on two seeds"
 

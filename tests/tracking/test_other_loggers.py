@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -101,16 +104,30 @@ def test_a_server_that_hangs_delays_neither_mlflow_nor_the_end_for_long(monkeypa
     assert warned == ["--log-to lacks 2 runs; with --resume and that option all are written"]
 
 
-def test_a_missing_package_and_a_missing_key_are_said_before_anything_is_trained(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_missing_package_is_said_before_anything_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UsageError, match="needs the package wandb, which is not here; pip install wandb"):
+    with pytest.raises(UsageError, match="needs the package wandb, which is not here; pip install -c"):
         check_request(None, Settings(log_to="wandb"))
-    monkeypatch.undo()
+
+
+@pytest.mark.slow
+def test_wandb_needs_a_key_unless_it_is_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In processes of their own: wandb reads its settings once."""
     pytest.importorskip("wandb", reason="needs the extra `logs`")
-    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_SILENT"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
-    with pytest.raises(UsageError, match="needs a key of Weights & Biases, and found none; `wandb login`"):
-        check_request(None, Settings(log_to="wandb"))
+
+    def checked(**environment: str) -> list[str]:
+        code = "from sweeper.tracking.other_loggers import check_logger; check_logger('wandb')"
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=os.environ | environment
+        )
+        return (done.stdout + done.stderr).strip().splitlines()[-1:]
+
+    assert "needs a key of Weights & Biases, and found none; `wandb login`" in checked()[0]
+    assert checked(WANDB_MODE="offline") == checked(WANDB_API_KEY="a" * 40) == []
+    Path("wandb").mkdir()
+    Path("wandb/settings").write_text("[default]\nmode = offline\n", "utf-8")  # as `wandb offline` writes it
+    assert checked() == []

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from sweeper.core.metrics import Floats
-from sweeper.core.text import format_count
+from sweeper.core.text import format_count, join_words
 from sweeper.report.facts import ReportFacts, group_replicates, score_images, seed_scores
 from sweeper.report.figures.style import (
     CHOSEN,
@@ -33,6 +33,8 @@ def draw_differences(facts: ReportFacts) -> DrawnFigure | str:
     _draw_seeds(clean_axes(panels[0]), facts, scores)
     text = f"Dots: the test {facts.metric} of each seed, at its own {facts.point_name}; a line joins one seed, a bar "
     text += "is the mean."
+    if lost := _list_lost(facts, scores):
+        text += f" Not drawn, as they diverged, and counted in the verdict at the lowest score: {join_words(lost)}."
     if len(gaps):
         assert facts.chosen is not None and facts.rival is not None
         _draw_images(clean_axes(panels[1], "y"), gaps)
@@ -40,10 +42,19 @@ def draw_differences(facts: ReportFacts) -> DrawnFigure | str:
         text += (
             f" Below: how far {format_code(facts.chosen.family)} is ahead of {format_code(facts.rival.family)} on each "
             f"of {format_count(len(gaps), 'test image')}, sorted (mIoU of an image: over the classes of its labels, "
-            f"mean over the seeds). Their mean, {mean}, is not the verdict's difference, which counts the pixels of "
-            "all images together."
+            f"mean over the seeds). Their mean, {mean}, is not the verdict's difference, which is one of "
+            f"{'mIoU over the pixels of all images together' if facts.compared == 'miou' else facts.metric}."
         )
-    return DrawnFigure(figure, text, "Every seed, and every test image")
+    return DrawnFigure(figure, text, "Seeds and test images")
+
+
+def _list_lost(facts: ReportFacts, scores: list[dict[int, float]]) -> list[str]:
+    """Return the trainings that gave no answer, in words."""
+    missing = (
+        (finalist.family, sorted(set(finalist.seeds) - set(by_seed)))
+        for finalist, by_seed in zip(facts.finalists, scores, strict=True)
+    )
+    return [f"{format_code(family)} seed {seed}" for family, seeds in missing for seed in seeds]
 
 
 def _list_by_seed(facts: ReportFacts, index: int) -> dict[int, float]:
