@@ -125,9 +125,10 @@ class TensorboardLogger:
     """A folder of event files for each run, with its parameters for the HParams page."""
 
     def __init__(self, folder: Path) -> None:
-        """`folder` is emptied: a resume writes all runs again, and another study of the name had others."""
+        """Remove the runs in `folder`: a resume writes all again, and another study of the name had others."""
         self._folder = folder
-        shutil.rmtree(folder, ignore_errors=True)
+        for path in folder.glob("*_[0-9][0-9][0-9][0-9][0-9]_*"):  # whatever else is there is not ours
+            shutil.rmtree(path, ignore_errors=True)
 
     def __call__(self, name: str, run: DesiredRun) -> None:
         """Write the run, in place of what was written of it before."""

@@ -60,7 +60,11 @@ def test_tensorboard_has_the_points_and_parameters_that_mlflow_has(tmp_path: Pat
         assert hparams["loss.family"].string_value == "dice_ce"
         assert hparams["lr"].number_value == pytest.approx(result.spec.lr)
     before = {path.parent.name: path.stat().st_size for path in tmp_path.rglob("events.*")}
+    (tmp_path / "tensorboard/seen/search_00000_another_0").mkdir()
+    (tmp_path / "tensorboard/seen/mine").mkdir()
     tracked("tensorboard")
+    kept = {path.name for path in (tmp_path / "tensorboard/seen").iterdir()}
+    assert "mine" in kept and "search_00000_another_0" not in kept  # of a study of the same name; of nobody of ours
     assert {path.parent.name: path.stat().st_size for path in tmp_path.rglob("events.*")} == before  # nothing twice
 
 
