@@ -14,13 +14,13 @@ import os
 import re
 import shutil
 import threading
-import time
 from collections.abc import Callable
 from contextlib import redirect_stderr
 from pathlib import Path
 
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import TENSORBOARD, LogTo, make_folder_name
+from sweeper.core.text import format_count
 from sweeper.system.system_errors import get_cause
 from sweeper.tracking.values import PAUSED, STATUS, DesiredRun, MetricPoint
 
@@ -66,7 +66,8 @@ class LoggedRuns:
             created: when it was made.
             warn: receives that the logger failed; called in the thread.
         """
-        self._log_to, self._warn = log_to, warn
+        self.option, self._warn = f"--log-to {log_to}", warn
+        """How the user asked for it."""
         self._write: RunLogger = WandbLogger(study, created)
         if log_to == "tensorboard":
             self._write = TensorboardLogger(TENSORBOARD / make_folder_name(study))
@@ -82,16 +83,15 @@ class LoggedRuns:
                 self._waiting[name] = run
                 self._changed.notify()
 
-    def wait_until_written(self, patience: float, most: float, beat: Callable[[], None]) -> int:
-        """Wait until every run is written, or none was for `patience` seconds; how many are left."""
-        began = progress = time.monotonic()
-        left = len(self._waiting)
-        while left and time.monotonic() < min(progress + patience, began + most):
-            time.sleep(0.05)
-            beat()
-            if len(self._waiting) < left:
-                left, progress = len(self._waiting), time.monotonic()
-        return left
+    @property
+    def left(self) -> int:
+        """Number of runs that are not written."""
+        return len(self._waiting)
+
+    @property
+    def pending_text(self) -> str:
+        """Text of what is not written; "" if there is nothing."""
+        return format_count(self.left, "run") if self.left else ""
 
     def _work(self) -> None:
         while True:
@@ -106,8 +106,8 @@ class LoggedRuns:
                     self._has_failed = True
                     self._waiting.clear()
                 self._warn(
-                    f"--log-to {self._log_to} fails, and gets no more runs: {get_cause(error)}. The sweep continues, "
-                    f"MLflow has every run, and with --resume --log-to {self._log_to} all are written there"
+                    f"{self.option} fails, and gets no more runs: {get_cause(error)}. The sweep continues, "
+                    f"MLflow has every run, and with --resume {self.option} all are written there"
                 )
                 return
             with self._changed:

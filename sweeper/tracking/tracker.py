@@ -141,8 +141,6 @@ class MlflowTracker:
             UsageError: if the store does not take it.
         """
         created = datetime.fromisoformat(plan.created).timestamp()
-        if log_to is not None:
-            self._elsewhere = LoggedRuns(log_to, study.study_name, plan.created, self._warnings.append)
         trainings = list_tracked_trainings(study, created)
         self._study, self._plan, self._values = study, plan, RunValues(plan.conditions)
         self._command = format_mlflow_command(study.study_name, storage, self._uri)
@@ -174,6 +172,8 @@ class MlflowTracker:
         }
         for key, text in views.items():
             self._put_task("tag", key, partial(self.mirror.set_tag, key, text))
+        if log_to is not None:
+            self._elsewhere = LoggedRuns(log_to, study.study_name, plan.created, self._warnings.append)
         for training in trainings:
             self._put_training(training)
         threading.Thread(target=self._run_writer, name="MLflow", daemon=True).start()
@@ -230,11 +230,10 @@ class MlflowTracker:
         self.conclude_sweep(status, summary)
         patience = LAST_SECONDS if status == "KILLED" else END_PATIENCE
         self._wait_until_written(patience, beat)
-        if self._elsewhere is not None:
-            left = self._elsewhere.wait_until_written(patience, MOST_SECONDS, beat)
-            self._log_warnings()
-            if left:
-                self._warn(f"--log-to lacks {format_count(left, 'run')}; with --resume and that option all are written")
+        if (other := self._elsewhere) is not None:
+            self._wait_for(lambda: other.pending_text, lambda: other.left, other.option, patience, beat)
+            if left := other.pending_text:
+                self._warn(f"{other.option} lacks {left}; with --resume and that option all are written")
         self.close()
         if status != "FAILED":  # else the study's storage may be what failed
             self._note_runs()
@@ -282,23 +281,30 @@ class MlflowTracker:
 
     def _wait_until_written(self, timeout: float, beat: Callable[[], None]) -> None:
         """Wait until everything is written, or the store took nothing for `timeout` seconds."""
-        began = progress = time.monotonic()
-        written, warned = self._written, False
         self._awaited.set()
-        while self.pending_text and self._gone is None:
+        place = f"MLflow at {self._place}"
+        self._wait_for(lambda: "" if self._gone else self.pending_text, lambda: self._written, place, timeout, beat)
+        self._awaited.clear()
+
+    def _wait_for(
+        self, left: Callable[[], str], done: Callable[[], int], place: str, timeout: float, beat: Callable[[], None]
+    ) -> None:
+        """Wait until nothing is `left` to be written, or for `timeout` seconds no more was `done`."""
+        began = progress = time.monotonic()
+        before, warned = done(), False
+        while left():
             self._woken.set()
             time.sleep(0.05)
             beat()
             self._log_warnings()
             now = time.monotonic()
-            if self._written > written:
-                written, progress = self._written, now
+            if done() != before:
+                before, progress = done(), now
             if now >= (began + LAST_SECONDS if self._stopped() else min(progress + timeout, began + MOST_SECONDS)):
                 break
-            if now - began > LAST_SECONDS and not warned:
+            if now - began > LAST_SECONDS and not warned and (text := left()):
                 warned = True
-                self._log(f"waiting for MLflow at {self._place}: {self.pending_text} to be written")
-        self._awaited.clear()
+                self._log(f"waiting for {place}: {text} to be written")
         self._log_warnings()
 
     def _explain_missing(self) -> str | None:

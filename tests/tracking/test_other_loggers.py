@@ -105,7 +105,17 @@ def test_a_server_that_hangs_delays_neither_mlflow_nor_the_end_for_long(monkeypa
     monkeypatch.setattr("sweeper.tracking.tracker.END_PATIENCE", 0.5)
     tracker, results = tracked("tensorboard", warn=warned.append)
     assert all(run_of(tracker, result.spec).data.metrics for result in results)
-    assert warned == ["--log-to lacks 2 runs; with --resume and that option all are written"]
+    assert warned == ["--log-to tensorboard lacks 2 runs; with --resume and that option all are written"]
+
+
+def test_who_stops_the_sweep_waits_no_longer_for_another_logger(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorboard", reason="needs the extra `logs`")
+    warned: list[str] = []
+    monkeypatch.setattr(other_loggers.TensorboardLogger, "__call__", lambda *_: threading.Event().wait())
+    monkeypatch.setattr("sweeper.tracking.tracker.END_PATIENCE", 3600.0)
+    monkeypatch.setattr("sweeper.tracking.tracker.MOST_SECONDS", 3600.0)
+    tracked("tensorboard", warn=warned.append, stopped=lambda: True)  # ends at all
+    assert len(warned) == 1 and "lacks 2 runs" in warned[0]
 
 
 def test_a_missing_package_is_said_before_anything_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
