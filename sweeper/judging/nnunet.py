@@ -72,7 +72,7 @@ def read_tree(root: Path) -> ScoreRows:
             f"{format_count(undefined, 'score')} of classes that neither labels nor answer hold are undefined, and "
             "left out of the class's mean, as nnU-Net does; a false alarm on such an image counts as 0."
         )
-    folds = max(map(_count_folds, summaries)) if all(summary.trained for summary in summaries) else 1
+    folds = min(map(_count_folds, summaries)) if all(summary.trained for summary in summaries) else 1
     if folds > 1 and len({summary.model.parent for summary in summaries}) > 1:
         notes.append(explain_folds(folds))
     return ScoreRows(columns, str(root), notes=tuple(notes), metric=METRICS[0], undefined=True, folds=folds)

@@ -186,6 +186,9 @@ class Rows:
             return
         seed = self.keys.get("seed", np.full(len(fold), "1"))
         runs = list(zip(self.keys["method"].tolist(), seed.tolist(), strict=True))
+        of: dict[tuple[str, str], set[str]] = {}
+        for run, name in zip(runs, fold.tolist(), strict=True):
+            of.setdefault(run, set()).add(name)
         if "image" in self.keys:
             first: dict[tuple[tuple[str, str], str], str] = {}
             cells = zip(runs, self.keys["image"].tolist(), strict=True)
@@ -196,16 +199,10 @@ class Rows:
                     "before. Trainings of several folds share training images, so that their scores of one image are "
                     "no separate trainings; give each image's mean over them"
                 )
-            of_run: dict[tuple[str, str], set[str]] = {}
-            for run, name in zip(runs, fold.tolist(), strict=True):  # their names may differ from run to run
-                of_run.setdefault(run, set()).add(name)
-            self.folds_of_run = min(map(len, of_run.values()))
+            self.folds_of_run = min(map(len, of.values()))  # their names may differ from run to run
             self.notes.append(explain_folds(self.folds_of_run))
             return
         names = set(fold.tolist())
-        of: dict[tuple[str, str], set[str]] = {}
-        for run, name in zip(runs, fold.tolist(), strict=True):
-            of.setdefault(run, set()).add(name)
         if lacking := [f"{method}, seed {name}" for (method, name), present in of.items() if present != names]:
             self.problems.append(
                 f"each training must have all {len(names)} folds, got fewer of {abbreviate_names(lacking)}"

@@ -321,6 +321,7 @@ def test_folds_are_one_training_over_all_images(compare: Compare) -> None:
     script = make(noise=0.004)
     document = compare(script, folds=3).document
     assert document.action == "change" and document.judgement.images == 12
+    assert any("multiplied by K/(K − 1), here K = 3" in caveat for caveat in document.judgement.caveats)
     assert len(script.trained) == 3 * 2 * 3 and {trial["fold"] for trial in script.trained} == {0, 1, 2}
 
 
