@@ -180,7 +180,8 @@ def _format_plans(evidence: Contest, first: int, plans: Sequence[_SettlingPlan],
             f"the choice of test images alone forbids a verdict (standard error {error:.{digits}f}), whatever the "
             f"number of seeds up to {MOST_SEEDS}; "
         )
-        return f"{against}{'' if evidence.scope == 'images' else alone}{shots} would settle it."
+        is_alone = evidence.scope != "images" and round(error, digits) > 0  # else it is what images do to trainings
+        return f"{against}{alone if is_alone else ''}{shots} would settle it."
     now, seeds = (
         min(count_common_seeds(evidence, first, plan.rival) for plan in plans),
         max(plan.seeds for plan in plans),

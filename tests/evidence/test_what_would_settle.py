@@ -53,6 +53,16 @@ def test_next_steps_say_what_would_settle_it(se_seed: float, se_image: float, es
     assert step.startswith("cross_entropy against dice: ") and sentence in step  # kept until a change is established
 
 
+def test_images_that_would_settle_it_by_what_they_do_to_trainings_forbid_nothing_alone() -> None:
+    found = three_seeds({"dice": 0.7099, "cross_entropy": 0.7}, 0.002, 0.0, half=0.1, analyses=())
+    both = tuple(
+        c.model_copy(update={"difference": c.difference.model_copy(update={"se_both": 0.002})})
+        for c in found.comparisons
+    )
+    (step,) = decide_verdict(found.model_copy(update={"comparisons": both}), ORDER).next_steps
+    assert "test images in place of 24 would settle it" in step and "forbids" not in step
+
+
 def test_rivals_for_which_the_same_would_do_share_a_sentence_that_asks_for_the_most() -> None:
     found = evidence({"dice": 0.7305, "focal": 0.7, "tversky": 0.7}, half=0.1)
     noise = [{"se_seed": 0.02 + 0.005 * (c.second == 2), "se_image": 0.002} for c in found.comparisons]
