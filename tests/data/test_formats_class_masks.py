@@ -130,6 +130,53 @@ def test_objects_with_names_of_their_own_are_no_classes(tmp_path):
         load(root)
 
 
+def objects(root: Path, image: str, mask: str) -> Path:
+    """Four images with 1, 2, 3 and 4 masks, each of one row of 8 pixels."""
+    for index in range(4):
+        path = root / image.format(f"p{index}")
+        annotated.made(path.parent)
+        annotated.photo(index).save(path)
+        for number in range(index + 1):
+            drawing = np.zeros((annotated.HEIGHT, annotated.WIDTH), np.uint8)
+            drawing[2 * number, :8] = 255
+            path = root / mask.format(f"p{index}", number, f"c{index}{number}ffa")
+            annotated.made(path.parent)
+            Image.fromarray(drawing).save(path)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("{0}/images/{0}.png", "{0}/masks/{2}.png"),
+        ("images/{}.jpg", "masks/{0}/{2}-1.png"),
+        ("images/{}.jpg", "masks/{0}_{1}.png"),
+        ("images/{}.jpg", "masks/{0}/mask{1}.png"),
+        ("images/{}.jpg", "masks/{0}/object_{2}.png"),
+        ("images/{}.jpg", "masks/{0}/object_{1}.png"),
+    ],
+)
+def test_masks_of_objects_whose_names_say_no_class_are_joined(tmp_path, image, mask):
+    dataset = load(objects(tmp_path / "data", image, mask))
+    assert dataset.classes == ("background", "foreground")
+    assert [image.pixels[1] for image in dataset.images] == [8, 16, 24, 32]
+    assert "Up to 4 masks of an image, whose names say no class, were joined as objects" in " ".join(dataset.warnings)
+
+
+def test_objects_have_the_class_of_classes_txt_and_may_not_be_drawings_of_the_same(tmp_path):
+    root = objects(tmp_path / "data", "images/{}.png", "masks/{0}/{2}.png")
+    (root / "classes.txt").write_text("slide\nnucleus\n")
+    assert load(root).classes == ("slide", "nucleus")
+    (root / "classes.txt").write_text("slide\nnucleus\nmitosis\n")
+    with pytest.raises(DataError, match=r"classes.txt: must have two classes, found 3: .* call masks by their classes"):
+        load(root)
+    (root / "classes.txt").unlink()
+    for path in (root / "masks" / "p3").iterdir():
+        drawn(9, 9, 255).save(path)
+    with pytest.raises(DataError, match=r"must hardly overlap, found 81 of 81 pixels in several of 4 masks"):
+        load(root)
+
+
 def test_a_mask_with_several_numbers_or_another_size_is_named_with_its_class(tmp_path):
     root = made(tmp_path / "data", "images/{}.png", "masks/{0}_{1}.png")
     Image.fromarray(annotated.truth(0)).save(root / "masks" / "a2_car.png")

@@ -172,3 +172,12 @@ def test_text_files_in_labels_are_no_masks(tmp_path):
     (root / "labels").mkdir()
     (root / "labels" / "a.txt").write_text("0 0.1 0.1 0.5 0.5\n")
     assert "labels/: holds no masks (png, bmp, tif, gif) of the images in images/" in problem(root)
+
+
+def test_pictures_of_a_readme_next_to_the_folders_of_data_are_no_data(tmp_path):
+    names = [f"a{n}" for n in range(20)]
+    pairs = [pair for name in names for pair in ((f"set/{name}.jpg", f"set/{name}.png"),)]
+    root = laid_out(tmp_path / "data", *pairs, ("overview.jpg", "overview.png"))
+    dataset = load(root)
+    assert len(dataset.images) == 20
+    assert "2 pictures of the data folder itself, passed over: overview.jpg, overview.png." in dataset.warnings

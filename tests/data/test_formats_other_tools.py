@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 
 from sweeper.core.errors import DataError
 from sweeper.core.records import Patterns
@@ -57,7 +58,7 @@ EXPORTS: dict[str, tuple[str, Any, str, str]] = {
     "ImageScope": ("a.xml", '<Annotations><Annotation Id="1"><Regions><Region/>', "ImageScope's export", "as masks"),
     "other columns": ("manifest.csv", "Bild;Maske\nx/a.png;y/a.TIF\n", "a table of files", "columns image and mask"),
     "regions": ("p0.roi", "", "ImageJ's regions", "Create Mask"),
-    "arrays": ("labels/a.npy", "", "an array", "save each mask as PNG"),
+    "arrays": ("labels/a.npy", "", "arrays", "write PNGs into masks/"),
     "volumes": ("case.nii.gz", "", "a volume", "export its slices"),
 }
 
@@ -101,7 +102,24 @@ def test_masks_as_arrays_are_recognised_where_the_folders_are_those_of_masks(tmp
     for index, stem in enumerate(STEMS):
         np.save(tmp_path / "data" / "masks" / f"{stem}.npy", truth(index))
     (found,) = problems(tmp_path / "data")
-    assert found.startswith("masks/p0.npy: ") and "save each mask as PNG" in found
+    assert found.startswith("masks/p0.npy: ") and "write PNGs into masks/" in found
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".mat"])
+def test_the_lines_of_the_page_write_arrays_as_masks(tmp_path, monkeypatch, suffix):
+    written(tmp_path / "data", "image/{stem}.png")
+    (folder := tmp_path / "data" / "groundTruth").mkdir()
+    for index, stem in enumerate(STEMS):
+        if suffix == ".npy":
+            np.save(folder / f"{stem}.npy", truth(index))
+        else:
+            savemat(folder / f"{stem}.mat", {"groundTruth": {"Segmentation": truth(index), "Boundaries": truth(index)}})
+    page = DOCS.read_text("utf-8")
+    monkeypatch.chdir(tmp_path / "data")
+    exec(page.split("### Arrays")[1].split("```python\n")[1].split("```")[0], {})
+    patterns = Patterns(images="image/*", masks="masks/{stem}.png")
+    dataset = load_dataset(str(tmp_path / "data"), tmp_path / "cache", patterns=patterns)
+    assert np.array_equal(open_store(dataset.store).get_mask(0), truth(0))
 
 
 def test_an_xml_that_would_grow_without_end_is_not_parsed(tmp_path):

@@ -1,17 +1,20 @@
-"""One mask for each class of an image: `a_road.png` and `a_car.png`, or `road/a.png` and `car/a.png`, as one mask.
+"""Several masks of an image as one: one for each class (`a_road.png`, `a_car.png`), or one for each object.
 
-Not 0 is the class; where two overlap the one with fewer pixels there counts; what neither covers is background.
+Not 0 is the class; where two overlap the one with fewer pixels there counts; what none covers is background. Objects
+are all of one class.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import combinations
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sweeper.core.records import IGNORE
 from sweeper.data.class_words import find_background, is_background, is_ignored
@@ -96,6 +99,58 @@ def find_mask_classes(matches: Sequence[tuple[PatternMatch, Sequence[Path]]], pl
     return kinds
 
 
+def are_object_masks(matches: Sequence[tuple[PatternMatch, Sequence[Path]]], place: DataSource) -> bool:
+    """Return whether the masks of each image are one for each object, of which no name says the class.
+
+    Images have different numbers of them, and either words of their names occur with one image alone, or they are
+    numbered without a gap (of numbered classes images would lack some in between).
+
+    Args:
+        matches: images and their masks.
+        place: receives the classes, unless it has some, and a note.
+    """
+    words = [[_list_own_words(path, one.stem) for path in masks] for one, masks in matches]
+    everywhere = set.intersection(*({*name} for of_image in words for name in of_image))
+    words = [[[word for word in name if word not in everywhere] for name in of_image] for of_image in words]
+    if len({*map(len, words)}) == 1 or not (_are_names_unique(words) or _are_numbered(words)):
+        return False
+    place.classes = place.classes or ("background", "foreground")
+    if len(place.classes) != 2:
+        place.problems.append(
+            f"classes.txt: must have two classes, found {len(place.classes)}: each mask is one object, and no name "
+            "says of which class; call masks by their classes (a_road.png, a_car.png), or leave two classes"
+        )
+    place.notes.append(
+        f"Up to {max(map(len, words))} masks of an image, whose names say no class, were joined as objects of one "
+        f"class, {escape_for_display(place.classes[-1])}."
+    )
+    return True
+
+
+def _list_own_words(mask: Path, stem: str) -> list[str]:
+    """Return the words of a mask's name without the image's name and words such as `mask`, of whose number is kept."""
+    rest = re.sub(rf"(?<![^\W_]){re.escape(stem)}(?![^\W_])", "", mask.stem)
+    words = (re.sub(rf"(?i)^{_MASK_WORD}(?=\d*$)", "", word) for word in _BREAK.split(rest))
+    return [*filter(None, words)]
+
+
+def _are_names_unique(words: Sequence[Sequence[Sequence[str]]]) -> bool:
+    """Return whether nearly all masks of an image have a word that is no number, and none occurs with two images."""
+    texts = [[[word for word in name if not word.isdecimal()] for name in of_image] for of_image in words]
+    images = Counter(word for of_image in texts for word in {word for name in of_image for word in name})
+    names = [name for of_image in texts if len(of_image) > 1 for name in of_image]
+    return 10 * sum(map(bool, names)) >= 9 * len(names) and max(images.values(), default=0) == 1
+
+
+def _are_numbered(words: Sequence[Sequence[Sequence[str]]]) -> bool:
+    """Return whether the masks of each image are called 0, 1, 2, … or 1, 2, …, as many as it has."""
+    if not all(len(name) == 1 and name[0].isdecimal() for of_image in words for name in of_image):
+        return False
+    numbers = [sorted(int(name[0]) for name in of_image) for of_image in words]
+    first = min(of_image[0] for of_image in numbers)
+    return all(of_image == [*range(first, first + len(of_image))] for of_image in numbers)
+
+
 def _find_label(name: str, classes: Sequence[str]) -> int | None:
     if name in classes:
         return classes.index(name)
@@ -108,27 +163,56 @@ def join_masks(place: DataSource, masks: Sequence[tuple[Path, str]], size: Size 
     Raises:
         UnreadableFileError: one cannot be read, holds several numbers, or has another size.
     """
-    classes, parts = place.classes or (), []
-    for path, name in masks:
-        mask = read_mask(path, size=size)
-        lossy = [escape_for_display(path)] if path.suffix.lower() in LOSSY_SUFFIXES else []
-        counts = np.bincount(mask.ravel(), minlength=256)[None]
-        table = number_table(
-            counts, [escape_for_display(path)], [], "", lossy=lossy, is_known=False, may_be_binary=True
-        )
-        mask = mask if table[0] is None else table[0][mask]
-        if len(values := np.unique(mask[mask > 0])) > 1:
-            numbers = abbreviate([*map(str, values)])
-            raise UnreadableFileError(
-                f"a mask of one class ({escape_for_display(name)}) must hold 0 and one other number, found {numbers} "
-                f"in {place.format_name(path)}; export one mask with a number for each class, or one for each class"
-            )
-        parts.append((mask > 0, _find_label(name, classes) or 0))
-    if len({part.shape for part, _ in parts}) > 1:
-        raise UnreadableFileError("masks of one image must have one size, found several; export them alike")
+    classes = place.classes or ()
+    parts = [(_read_part(place, path, name, size), _find_label(name, classes) or 0) for path, name in masks]
+    _check_sizes(part for part, _ in parts)
     whole = np.full(parts[0][0].shape, find_background(classes) or 0, dtype=np.uint8)
     for part, label in sorted(parts, key=lambda one: -np.count_nonzero(one[0])):
         whole[part] = label
     if np.sum([part for part, _ in parts], axis=0).max() > 1:
         place.tally.add("image", "with masks of classes that overlap", place.format_name(masks[0][0]))
     return whole
+
+
+def join_objects(place: DataSource, masks: Sequence[Path], size: Size | None) -> Pixels:
+    """Return one mask of those of the objects of an image, (H, W): 1 where one is.
+
+    Raises:
+        UnreadableFileError: one cannot be read, holds several numbers, or has another size; or they cover each other.
+    """
+    whole = _read_part(place, masks[0], "object", size).astype(np.uint16)
+    for path in masks[1:]:
+        part = _read_part(place, path, "object", size)
+        _check_sizes((whole, part))
+        whole += part
+    if 2 * np.count_nonzero(whole > 1) > (covered := np.count_nonzero(whole)):
+        raise UnreadableFileError(
+            f"masks of one object each must hardly overlap, found {np.count_nonzero(whole > 1):,} of {covered:,} "
+            f"pixels in several of {len(masks)} masks; keep one drawing of each object, or one mask for each image"
+        )
+    return np.minimum(whole, 1).astype(np.uint8)
+
+
+def _read_part(place: DataSource, path: Path, name: str, size: Size | None) -> NDArray[np.bool_]:
+    """Return where a mask of one class is, (H, W).
+
+    Raises:
+        UnreadableFileError: it cannot be read, or holds several numbers.
+    """
+    mask = read_mask(path, size=size)
+    lossy = [escape_for_display(path)] if path.suffix.lower() in LOSSY_SUFFIXES else []
+    counts = np.bincount(mask.ravel(), minlength=256)[None]
+    table = number_table(counts, [escape_for_display(path)], [], "", lossy=lossy, is_known=False, may_be_binary=True)
+    mask = mask if table[0] is None else table[0][mask]
+    if len(values := np.unique(mask[mask > 0])) > 1:
+        numbers = abbreviate([*map(str, values)])
+        raise UnreadableFileError(
+            f"a mask of one class ({escape_for_display(name)}) must hold 0 and one other number, found {numbers} "
+            f"in {place.format_name(path)}; export one mask with a number for each class, or one for each class"
+        )
+    return mask > 0
+
+
+def _check_sizes(parts: Iterable[NDArray[Any]]) -> None:
+    if len({part.shape for part in parts}) > 1:
+        raise UnreadableFileError("masks of one image must have one size, found several; export them alike")

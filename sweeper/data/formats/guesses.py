@@ -22,6 +22,7 @@ from sweeper.data.formats.class_masks import find_image_stem, match_masks_by_beg
 from sweeper.data.formats.file_patterns import (
     STEM,
     MatchedFiles,
+    PatternMatch,
     compile_pattern,
     escape_pattern,
     find_masks,
@@ -50,6 +51,10 @@ MORE_MASK_WORDS = (
     *("annot", "annots", "anno", "annos", "gts", "ground-truth", "ground truth", "targets", "target", "1st_manual"),
     *("manual", "labelmaps", "lbl"),
 )
+_RARE = 20
+"""Times as many files in folders make those next to the folders no part of the data."""
+_MOST_NAMES = 10
+"""Folders that a pattern names one by one."""
 _DRAWN = tuple(suffix for suffix in MASK_SUFFIXES if suffix not in LOSSY_SUFFIXES)
 
 
@@ -103,10 +108,11 @@ def _walk_folders(images: str, masks: str) -> LayoutGuess:
 
 
 def _make_alternatives(names: Sequence[str]) -> str:
-    """Return a pattern of names."""
+    """Return a pattern of names; of many, of any."""
     if len(names) == 1:
         return escape_pattern(names[0])
-    return "*" if any(re.search(r"[{},*?\[]", name) for name in names) else f"{{{','.join(names)}}}"
+    is_any = len(names) > _MOST_NAMES or any(re.search(r"[{},*?\[]", name) for name in names)
+    return "*" if is_any else f"{{{','.join(names)}}}"
 
 
 def _has_match(place: DataSource, pattern: str, suffixes: tuple[str, ...]) -> bool:
@@ -277,6 +283,7 @@ def _read_guess(place: DataSource, guess: LayoutGuess) -> ReadResult:
         mask_files = [one for one in mask_files if one.name in masks_of_images]
     else:
         place.tally.add("thing", "of another kind, passed over", *others)
+        image_files, mask_files = (_leave_out_pictures(place, files) for files in (image_files, mask_files))
     image_word, mask_word = find_naming({one.stem for one in image_files}, {one.stem for one in mask_files})
     image_files = [one._replace(stem=_strip_word(one.stem, image_word)) for one in image_files]
     mask_files = [one._replace(stem=_strip_word(one.stem, mask_word)) for one in mask_files]
@@ -297,6 +304,17 @@ def _read_guess(place: DataSource, guess: LayoutGuess) -> ReadResult:
     for path in left:
         place.add_problem(path, f"has no image of its name; {step}")
     return ReadResult(samples, place.names, place=f"{at}/", mask_place=f"{other}/")
+
+
+def _leave_out_pictures(place: DataSource, files: Sequence[PatternMatch]) -> list[PatternMatch]:
+    """Return the files without the few of the data folder itself, such as a README's, where all others are below it."""
+    on_top = [one for one in files if "/" not in one.below]
+    if not 0 < _RARE * len(on_top) <= len(files):
+        return [*files]
+    place.tally.add(
+        "picture", "of the data folder itself, passed over", *(place.format_name(one.path) for one in on_top)
+    )
+    return [one for one in files if "/" in one.below]
 
 
 def _keep_folders_with_masks(place: DataSource, images: MatchedFiles, with_masks: Collection[Path]) -> MatchedFiles:

@@ -66,7 +66,7 @@ TOOLS = (
     OtherTool("ImageScope's export", ".xml", (rb"<Annotations", rb"<Region"), "export its regions as masks"),
     OtherTool("a table of files", ".csv", (_TWO_FILES,), "call its columns image and mask (and split and group)"),
     OtherTool("ImageJ's regions", ".roi", (), "in ImageJ, open them on their image, Edit > Selection > Create Mask"),
-    OtherTool("an array", ".npy .npz .mat", (), "save each mask as PNG: Image.fromarray(mask.astype('uint8'))"),
+    OtherTool("arrays", ".npy .npz .mat", (), "write PNGs into masks/ (docs/formats.md#arrays has the lines that do)"),
     OtherTool("a volume", ".nii .gz .nrrd .mha .dcm", (), "export its slices as PNG or TIFF, and their masks"),
 )
 

@@ -22,7 +22,7 @@ from sweeper.data.formats.base import (
     drop_repeated,
     split_of,
 )
-from sweeper.data.formats.class_masks import find_mask_classes, join_masks
+from sweeper.data.formats.class_masks import are_object_masks, find_mask_classes, join_masks, join_objects
 from sweeper.data.formats.file_patterns import (
     STEM,
     FilePattern,
@@ -149,7 +149,9 @@ def pair_files(
     names = {one.path: one.stem if named else one.name.rpartition("/")[2] for one in image_files}
     repeated = len(set(names.values())) < len(names)
     every = [(one, masks_of_images[one.path]) for one in image_files if one.path in masks_of_images]
-    classes = find_mask_classes(every, place) if any(len(masks_of_image) > 1 for _, masks_of_image in every) else {}
+    are_several = any(len(masks_of_image) > 1 for _, masks_of_image in every)
+    classes = find_mask_classes(every, place) if are_several else {}
+    are_objects = are_several and not classes and are_object_masks(every, place)
     samples, faults = [], set()
     for one in image_files:
         masks_of_image = masks_of_images.get(one.path, [])
@@ -158,7 +160,7 @@ def pair_files(
             place.add_problem(one.path, f"has no mask; add {missing}, or remove the image")
             continue
         path, name = masks_of_image[0], place.format_name(one.path)
-        if len(masks_of_image) > 1 and not classes:
+        if len(masks_of_image) > 1 and not (classes or are_objects):
             these = abbreviate([place.format_name(path) for path in masks_of_image], 3)
             rule = "an image has one mask, or one for each class, called alike for all images (a_road.png, a_car.png)"
             faults.add(f"{name}: {rule}, found {these}; {_WAY_OUT}, or join those of one image into one")
@@ -176,6 +178,9 @@ def pair_files(
             if classes:
                 made = partial(join_masks, place, [(path, classes[path]) for path in masks_of_image])
             labels_at = " + ".join(map(place.format_name, masks_of_image))
+            if are_objects:
+                made = partial(join_objects, place, masks_of_image)
+                labels_at = abbreviate([place.format_name(path) for path in masks_of_image], 2)
             samples.append(Sample(stem, name, (one.path,), made, labels_at, SplitAssignment(split(one))))
     place.problems += sorted(faults)
     left = [one for one in masks.files if one.path not in used_masks]
