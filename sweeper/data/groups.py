@@ -1,14 +1,15 @@
 """Groups of images that no split may separate: those in one folder, or with one id in their names.
 
 A group is the outermost folder, else the shortest id at the beginning of the names, of which there are three at least
-(to train, validate and test). An id holds a digit, is no year, and ends before a separator: `P01` of `P01_s3`.
+(to train, validate and test). An id holds a digit, is no year, and ends before a separator: `P01` of `P01_s3`. A few
+folders whose names are words may be kinds of images, such as defects, which all splits should have: no groups.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from sweeper.core.records import Dataset
@@ -20,6 +21,8 @@ from sweeper.data.text_tables import SplitAssignment, escape_for_display
 
 AUTO, NONE, FOLDER = "auto", "none", "folder"
 FEWEST = 3
+_MOST_KINDS = 9
+"""Folders called by words that may be kinds of images; more are more likely places or persons."""
 _WORDS = {*SPLITS, *IMAGE_WORDS, *MORE_IMAGE_WORDS, "imagestr", "imagests", "set", "split", "data"}
 _Paths = Mapping[str, PurePosixPath]
 _JOINED = re.compile(r"^([^\W\d_]+[\W_]?\d+)[^\W\d_]+\d*$")
@@ -69,20 +72,32 @@ def format_groups(dataset: Dataset) -> str | None:
 
 def _detect_groups(place: DataSource, paths: _Paths) -> tuple[dict[str, str], str | None]:
     """Return the groups that folders or names show, and which of both; possible groups become a note."""
+    kinds: set[str] = set()
     for by, chain_of in ((FOLDER, _get_folders), ("name", _get_ids)):
         if by_stem := _divide_by_level(paths, chain_of):
+            if by == FOLDER and _may_be_kinds(groups := {*by_stem.values()}):
+                kinds = groups
+                continue
             return by_stem, by
     two = {*_divide_by_level(paths, _get_folders, 2).values()} or {*_divide_by_level(paths, _get_ids, 2).values()}
-    names = two or {*_divide_by_level(paths, _split_words).values()}
+    names = kinds or two or {*_divide_by_level(paths, _split_words).values()}
     if names:
-        why = "they are too few to train, validate and test; add a third"
-        why = why if two else r"they may be kinds of images; --groups '([^\W\d_]+)[^/]*$' keeps those of each together"
+        why = r"they may be kinds of images; --groups '([^\W\d_]+)[^/]*$' keeps those of each together"
+        if kinds:
+            why = f"they may be kinds of images; --groups {FOLDER} keeps those of each together"
+        elif two:
+            why = "they are too few to train, validate and test; add a third"
         place.notes.append(
             "Images may belong together by their folders or names "
             f"({abbreviate([*map(escape_for_display, sorted(names))], 3)}), and are "
             f"trained on and tested one by one: {why}. --groups {NONE} ends this warning."
         )
     return {}, None
+
+
+def _may_be_kinds(groups: Collection[str]) -> bool:
+    """Return whether a few folders are called by words alone."""
+    return len(groups) <= _MOST_KINDS and all(re.fullmatch(r"[^\W\d]{3,}", re.sub(r"[\W_]", "", g)) for g in groups)
 
 
 def _divide_by_level(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -97,6 +98,12 @@ def take_units(
     room = np.array([share, 1 - share]) * sizes.sum()
     sides: list[list[int]] = [[], []]
     waiting = np.ones(len(units), dtype=bool)
+    fitting = sizes <= 2 * max(wanted, 1.0)
+    if fitting.any():  # else one of the large ones must be taken
+        sides[1] = [int(index) for index in np.flatnonzero(~fitting)]
+        waiting = fitting.copy()
+        demand[1] -= inside[~fitting].sum(axis=0)
+        room[1] -= sizes[~fitting].sum()
     while count := int(waiting.sum()):
         open_labels = inside[waiting].sum(axis=0)
         label = int(np.where(open_labels > 0, open_labels, np.inf).argmin()) if open_labels.any() else None
@@ -177,6 +184,7 @@ def divide_images(dataset: Dataset, *, test_seed: int, seed: int) -> Split:
     test = take_units(
         pool, wanted, strata, make_keyed_rng(test_seed, 0), least=not fixed["test"], leave=max(0, 2 - others)
     )
+    test = _leave_each_class(dataset, test, exclude_units(units, fixed["test"]), 2)
     free = exclude_units(free, test)
     train = exclude_units(fixed["train"], test)
 
@@ -185,6 +193,7 @@ def divide_images(dataset: Dataset, *, test_seed: int, seed: int) -> Split:
     val = take_units(
         pool, wanted, strata, make_keyed_rng(seed, 1), least=not fixed["val"], leave=not exclude_units(train, pool)
     )
+    val = _leave_each_class(dataset, val, [*free, *train], 1)
     train = exclude_units([*free, *train], val)
 
     sides = [list_indices(side) for side in (train, [*fixed["val"], *val], [*fixed["test"], *test])]
@@ -216,6 +225,27 @@ def select_stratified_subset(dataset: Dataset, indices: Sequence[int], count: in
     fill = count - len(chosen)
     chosen += [rest[int((k + 0.5) * len(rest) / fill)] for k in range(fill)]
     return tuple(sorted(order[i] for i in chosen))
+
+
+def _leave_each_class(
+    dataset: Dataset, chosen: Sequence[SplitUnit], units: Sequence[SplitUnit], least: int
+) -> list[SplitUnit]:
+    """Return the chosen units without the smallest ones, where fewer than `least` others have some class.
+
+    One unit of the class stays. It matters for a few large groups, of which stratification is coarse.
+    """
+    kept, left = [*chosen], exclude_units(units, chosen)
+    for label in range(len(dataset.classes)):
+
+        def has_class(unit: SplitUnit, label: int = label) -> bool:
+            return any(dataset.images[i].pixels[label] for i in unit.images)
+
+        missing = least - len([*islice(filter(has_class, left), least)])
+        owners = sorted(filter(has_class, kept), key=lambda unit: len(unit.images)) if missing else []
+        for unit in owners[: max(0, min(missing, len(owners) - 1))]:
+            kept.remove(unit)
+            left.append(unit)
+    return kept
 
 
 def _make_pool(free: list[SplitUnit], train: list[SplitUnit], wanted: float, *, needed: bool) -> list[SplitUnit]:

@@ -59,6 +59,7 @@ def numbered(begins: Iterable[str], form: str, several: int = 2) -> list[str]:
         (numbered(("Patient1", "Patient2", "Patient3"), "{}Slice00{}"), "name", {"Patient1", "Patient2", "Patient3"}),
         (numbered(("subj-1", "subj-2", "subj-3"), "{}z{}"), "name", {"subj-1", "subj-2", "subj-3"}),
         ([f"Image_0{n}{eye}" for n in range(3) for eye in "LR"], "name", {"Image_00", "Image_01", "Image_02"}),
+        (numbered([f"city{'x' * n}" for n in range(10)], "{}/s{}"), "folder", {f"city{'x' * n}" for n in range(10)}),
         (numbered(("left/5", "right/5", "left/6", "left/7"), "{}_{}"), "name", {"5", "6", "7"}),
     ],
 )
@@ -104,6 +105,10 @@ def test_names_that_say_nothing_of_groups_make_none(tmp_path, names):
         (
             numbered(("anna", "bert", "cleo"), "{}_{}"),
             "(anna, bert, cleo), and are trained on and tested one by one: they may be kinds of images",
+        ),
+        (
+            numbered(("MT_Blowhole", "MT_Crack", "MT_Free"), "{}/s{}"),
+            "one by one: they may be kinds of images; --groups folder keeps those of each together",
         ),
     ],
 )

@@ -76,6 +76,24 @@ def test_binary_sides_have_nearly_the_same_share_of_foreground(seed):
         assert np.abs(np.bincount(quartiles[list(side)], minlength=4) - wanted).max() <= 1
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_group_that_is_larger_than_what_is_wanted_is_trained_on(seed):
+    sound, cracked = [(100, 0)] * 80, [(90, 10)] * 20
+    groups: list[str | None] = ["sound"] * 80 + [f"kind{n // 5}" for n in range(20)]
+    split = divide_images(counted(sound + cracked, groups=groups), test_seed=seed, seed=seed)
+    assert {*range(80)} <= {*split.train} and split.val and split.test
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_trained_on_has_each_class_of_which_two_groups_are_left(seed):
+    sizes = {"sound": 95, "break": 8, "blowhole": 12, "fray": 3, "uneven": 10, "crack": 6}
+    rows = [(100, 0) if kind == "sound" else (90, 10 + n) for kind, size in sizes.items() for n in range(size)]
+    found = counted(rows, groups=[kind for kind, size in sizes.items() for _ in range(size)])
+    split = divide_images(found, test_seed=seed, seed=seed)
+    for side in (split.train, split.val, split.test):
+        assert any(found.images[i].pixels[1] for i in side)
+
+
 def test_missing_validation_is_a_quarter_of_training():
     found = counted([(9, 1)] * 50, ["train"] * 40 + ["test"] * 10)
     first, second = (divide_images(found, test_seed=0, seed=seed) for seed in (0, 1))
