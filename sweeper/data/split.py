@@ -25,6 +25,11 @@ VAL_SHARE = 0.25
 SHARE_BINS = 4
 """Bins of the foreground's pixel share in binary sets, besides one for images without foreground."""
 
+END_COST = 0.5
+"""Share of a training's work that its last validation may cost, where a trained pixel is as dear as three others."""
+END_IMAGES = 32
+"""It has no fewer images than this."""
+
 Strata = npt.NDArray[np.bool_]
 
 
@@ -225,6 +230,22 @@ def select_stratified_subset(dataset: Dataset, indices: Sequence[int], count: in
     fill = count - len(chosen)
     chosen += [rest[int((k + 0.5) * len(rest) / fill)] for k in range(fill)]
     return tuple(sorted(order[i] for i in chosen))
+
+
+def select_scored_images(
+    dataset: Dataset, images: Sequence[int], work: int, cost: float = END_COST, least: int = END_IMAGES
+) -> tuple[int, ...]:
+    """Return the validation images that a training is scored on: all, or a part that is spread over the classes.
+
+    Args:
+        dataset: that they are of.
+        images: of validation, at least one.
+        work: pixels that the training sees; all trainings of as many are scored on the same images.
+        cost: share of the training's work that the evaluation may cost.
+        least: number of images that are returned in any case.
+    """
+    pixels = sum(dataset.images[i].height * dataset.images[i].width for i in images) / len(images)
+    return select_stratified_subset(dataset, images, max(least, int(cost * 3 * work / pixels)))
 
 
 def _leave_each_class(

@@ -32,7 +32,7 @@ from sweeper.core.records import (
     TrialSpec,
 )
 from sweeper.data.folds import get_split, list_scored_by_seed
-from sweeper.data.split import select_stratified_subset
+from sweeper.data.split import select_scored_images
 from sweeper.data.store import PixelStore
 from sweeper.system.clocks import get_running_seconds
 from sweeper.training.checkpoint import Checkpoint
@@ -42,7 +42,7 @@ from sweeper.training.resident_store import ResidentStore
 from sweeper.training.scores import judge_end, score_counts
 
 RUNG_COST = 0.03
-"""Share of a trial's work that one rung may cost, counting a training pixel as three evaluated ones."""
+"""Share of a training's work that one rung may cost."""
 RUNG_IMAGES = 8
 """A rung looks at no fewer images than this, however small the budget."""
 
@@ -97,7 +97,9 @@ class StudyTraining(NetworkInTraining):
         self._split = get_split(conditions, spec.seed, spec.fold)
         super().__init__(spec, conditions, store, place, images=self._split.train, starts=starts, resident=resident)
         self._rungs = self._recipe.rungs(spec.steps)
-        self._rung_images = select_stratified_subset(self._dataset, self._split.val, self._select_affordable_images())
+        work = spec.steps * self._recipe.batch_size * self._recipe.size**2
+        self._val = select_scored_images(self._dataset, self._split.val, work)
+        self._rung_images = select_scored_images(self._dataset, self._val, work, RUNG_COST, RUNG_IMAGES)
         self._progress = _TrainingProgress()
         if checkpoint is not None:
             self._restore_progress(self._restore(checkpoint))
@@ -164,14 +166,14 @@ class StudyTraining(NetworkInTraining):
         return self._progress.diverged or self._progress.step >= self._spec.steps
 
     def advance(self) -> Evaluation:
-        """Train to the next rung and evaluate there: on a fixed subset, at the last rung on all of validation."""
+        """Train to the next rung and evaluate there: on a part of the validation images, at the last rung on all."""
         self._restart_clock()
         target = next(rung for rung in self._rungs if rung > self._progress.step)
         began = self._clock()
         loss, rate = self._steps.take_steps(self._progress.step, target)
         self._progress.training_seconds += self._clock() - began
         self._progress.step = target
-        images = self._split.val if target == self._rungs[-1] else self._rung_images
+        images = self._val if target == self._rungs[-1] else self._rung_images
         counts, finite = self._evaluator.count(self._steps.average.model, images)
         self._progress.diverged = not (finite and math.isfinite(loss))
         self._progress.last = counts
@@ -188,7 +190,7 @@ class StudyTraining(NetworkInTraining):
             train_loss=loss if math.isfinite(loss) else None,
             lr=rate,
             images=len(images),
-            val_images=len(self._split.val),
+            val_images=len(self._val),
             part=None if on_part is None else self._score_images(on_part),
             seconds=self._clock() - self._started,
         )
@@ -251,9 +253,3 @@ class StudyTraining(NetworkInTraining):
         shown = self._split.test[: len(measurements.maps)]
         predictions = Predictions(images=shown, masks=measurements.maps) if shown else None
         return measurements.counts, measurements.detail, predictions
-
-    def _select_affordable_images(self) -> int:
-        """Return how many validation images a rung may use without costing more than `RUNG_COST` of the trial."""
-        sizes = [self._dataset.images[i].height * self._dataset.images[i].width for i in self._split.val]
-        work = 3 * self._spec.steps * self._recipe.batch_size * self._recipe.size**2
-        return max(RUNG_IMAGES, int(RUNG_COST * work / (sum(sizes) / len(sizes))))

@@ -18,7 +18,7 @@ from sweeper.core.events import (
     WorkerLost,
 )
 from sweeper.core.recipe import Recipe
-from sweeper.core.records import TrialResult
+from sweeper.core.records import Conditions, TrialResult
 from sweeper.core.text import (
     format_count,
     format_duration,
@@ -26,6 +26,8 @@ from sweeper.core.text import (
     format_parallel_trainings,
     join_words,
 )
+from sweeper.data.folds import get_split
+from sweeper.data.split import select_scored_images
 from sweeper.evidence.longer_look import MOST_SEEDS
 from sweeper.space import count_floor_trials
 from sweeper.study.budget_ladder import FACTORS, make_probe_specs
@@ -202,16 +204,19 @@ def measure_training_pace(executor: Executor, plan: studies.StudyPlan, warn: Cal
                 reason = answer.reason if isinstance(answer, WorkerLost) else answer.result.reason
                 warn(f"a training of {short} steps, to measure their time, failed: {reason}")
                 return None
-            paces.append(_scale_pace(answer.result, steps))
+            paces.append(_scale_pace(answer.result, plan.conditions))
     return sum(paces) / workers
 
 
-def _scale_pace(result: TrialResult, steps: int) -> float:
-    """Return the pace of a training of `steps` steps from a shorter one: what is not a step happens as often."""
+def _scale_pace(result: TrialResult, conditions: Conditions) -> float:
+    """Return the pace of a trial from a shorter training: it is evaluated as often, on its own number of images."""
     if result.seconds_per_step is None:
         return result.seconds / result.spec.steps
-    step = result.seconds_per_step
-    return step + max(0.0, result.seconds - step * result.spec.steps) / steps
+    recipe, step = conditions.recipe, result.seconds_per_step
+    val = get_split(conditions, result.spec.seed, result.spec.fold).val
+    scored = select_scored_images(conditions.dataset, val, recipe.steps * recipe.batch_size * recipe.size**2)
+    more = len(scored) / result.evaluations[-1].images if result.evaluations else 1.0
+    return step + max(0.0, result.seconds - step * result.spec.steps) * more / recipe.steps
 
 
 class Forecast:

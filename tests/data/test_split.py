@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sweeper.core.errors import DataError
 from sweeper.core.records import Dataset
 from sweeper.data import divide_images, load_dataset, select_stratified_subset
+from sweeper.data.split import select_scored_images
 from sweeper.data.split_notes import SMALL, split_notes
 from tests.support.builders import counted
 
@@ -116,6 +117,15 @@ def test_too_few_groups_are_a_problem(splits):
     groups = ["a"] * 5 + ["b"] * 5
     with pytest.raises(DataError, match=r"need a group of images each, found 2 \(images with a given split: train "):
         divide_images(counted([(9, 1)] * 10, splits, groups), test_seed=0, seed=0)
+
+
+def test_a_training_is_scored_on_what_costs_half_of_it_and_32_images_at_least():
+    dataset = counted([(9_000, 1_000)] * 100)  # 10,000 pixels each
+    images = range(100)
+    assert len(select_scored_images(dataset, images, work=1_000)) == 32
+    assert len(select_scored_images(dataset, images, work=400_000)) == 60  # of which a pixel is worth 3
+    assert len(select_scored_images(dataset, images, work=10**9)) == 100
+    assert len(select_scored_images(dataset, images, work=400_000, cost=0.03, least=8)) == 8
 
 
 def test_a_subset_keeps_every_class_that_occurs():

@@ -79,6 +79,19 @@ def test_rungs_look_at_a_subset_and_the_end_at_all(tiny: Dataset, monkeypatch: p
     assert result.test is None
 
 
+def test_the_end_looks_at_the_images_that_are_affordable(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = SMALL.steps * SMALL.batch_size * SMALL.size**2
+    asked: list[int] = []
+
+    def select(_: Dataset, images: tuple[int, ...], work: int, *_more: float) -> tuple[int, ...]:
+        asked.append(work)
+        return images[:2]
+
+    monkeypatch.setattr("sweeper.training.engine.select_scored_images", select)
+    last = train(tiny).evaluations[-1]
+    assert (last.images, last.val_images, last.complete) == (2, 2, True) and asked == [work, work]
+
+
 @pytest.mark.parametrize(("metric", "threshold"), rest_slow([("dice", "0.5"), ("fg_iou", "tuned")], 2))
 def test_the_end_is_also_scored_on_the_images_of_the_rungs(
     tiny: Dataset, monkeypatch: pytest.MonkeyPatch, metric: Any, threshold: Any

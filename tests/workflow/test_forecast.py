@@ -8,6 +8,7 @@ import pytest
 
 from sweeper.core.events import ResultStored, TrainingEvaluated, TrainingPaused, TrainingResumed
 from sweeper.core.text import format_duration, format_duration_range
+from sweeper.data.folds import get_split
 from sweeper.study.timekeeper import REPORT_SECONDS
 from sweeper.workflow.forecast import (
     SEARCH_SHARE,
@@ -82,12 +83,19 @@ def test_a_time_limit_ends_a_forecast() -> None:
     )
 
 
-def test_a_pace_is_measured_on_all_workers() -> None:
+@pytest.mark.parametrize("part", [1, 2])
+def test_a_pace_is_measured_on_all_workers(part: int) -> None:
+    plan = new_plan()
+    val = len(get_split(plan.conditions, 0).val)
+
     def train(spec: Any) -> Any:  # 12 steps: 1.2 s of steps, 0.8 s of all else
-        return fake_result(spec).model_copy(update={"seconds": 2.0, "seconds_per_step": 0.1})
+        result = fake_result(spec)
+        last = result.evaluations[-1].model_copy(update={"images": val / part})
+        evaluations = (*result.evaluations[:-1], last)
+        return result.model_copy(update={"seconds": 2.0, "seconds_per_step": 0.1, "evaluations": evaluations})
 
     executor = FakeExecutor(train, workers=2)
-    assert measure_training_pace(executor, new_plan(), print) == pytest.approx(0.1 + 0.8 / 100)
+    assert measure_training_pace(executor, plan, print) == pytest.approx(0.1 + part * 0.8 / 100)
     assert [spec.steps for spec in executor.specs] == [12, 12]
 
 

@@ -205,7 +205,7 @@ class Evaluation(Record):
     images: int
     """Number of images it was scored on."""
     val_images: int
-    """Number of images of validation."""
+    """Number of validation images that the training's end is scored on: all, or of many large ones a fixed part."""
     part: PartScores | None = None
     """Scores on the images of the rungs; None at a rung, and if the rungs are scored on all images."""
     seconds: float
