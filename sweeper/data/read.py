@@ -6,9 +6,9 @@ All problems of the set are collected and raised once, so that they can be fixed
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -16,24 +16,33 @@ import numpy.typing as npt
 
 from sweeper.core.errors import DataError
 from sweeper.core.records import IGNORE, Dataset
-from sweeper.core.text import is_unicode
+from sweeper.core.text import format_count, is_unicode
 from sweeper.data.class_map import find_covered_labels, list_spans, map_classes
 from sweeper.data.class_words import put_background_first
 from sweeper.data.decode import ImageKind, read_image, read_image_kind, silence_pillow
-from sweeper.data.formats.base import DataSource, ReadResult, Sample
+from sweeper.data.formats.base import SPLITS, DataSource, ReadResult, Sample
 from sweeper.data.formats.other_tools import recognise_export
 from sweeper.data.groups import group_sides
-from sweeper.data.label_values import NO_DATA, class_names, number_table
+from sweeper.data.label_values import NO_DATA, abbreviate, class_names, number_table
 from sweeper.data.make_dataset import assemble
 from sweeper.data.object_numbers import FEWEST, number_objects, object_words
 from sweeper.data.parallel import Tick, in_order
 from sweeper.data.problem_lines import group_problems
 from sweeper.data.store import ImagePixels, Pixels, StoreWriter, count_labels
-from sweeper.data.text_tables import SplitAssignment, UnreadableFileError, read_header, read_split_csv
+from sweeper.data.text_tables import (
+    SplitAssignment,
+    UnreadableFileError,
+    escape_for_display,
+    normalise_text,
+    read_header,
+    read_split_csv,
+)
 from sweeper.data.tiff import turn_upright
 from sweeper.system.disk_space import check_room
 
 MIN_IMAGES = 3
+LIST_FOLDERS = (".", "splits", "ImageSets", "ImageSets/Segmentation")
+"""Folders in which lists of splits are looked for."""
 
 Counts = npt.NDArray[np.int64]
 
@@ -153,12 +162,38 @@ def _read_assignments(place: DataSource, reading: ReadResult) -> tuple[dict[str,
     path = place.find_file(place.root / "split.csv")
     if path is None:
         by = "the annotations" if any(side.group for side in from_samples.values()) else None
+        if by is None and not any(side.split for side in from_samples.values()):
+            from_samples |= _read_split_lists(place, from_samples)
         return group_sides(place, reading.samples, from_samples, by)
     sides = read_split_csv(path, sorted(from_samples), place.problems)
     if any(side.split for side in from_samples.values()):
         place.notes.append("split.csv decides the split; the one that the annotations give is not used.")
     sides = {stem: sides.get(stem, SplitAssignment()) for stem in from_samples}
     return group_sides(place, reading.samples, sides, path.name if "group" in read_header(path) else None)
+
+
+def _read_split_lists(place: DataSource, stems: Collection[str]) -> dict[str, SplitAssignment]:
+    """Return the split of the images that lists name: train.txt, val.txt and test.txt next to them or in ImageSets/."""
+    unique = {name: stem for stem in stems if (name := stem.rpartition("/")[2])}
+    sides: dict[str, SplitAssignment] = {}
+    used: list[str] = []
+    for path in (place.root / folder / f"{name}.txt" for folder in LIST_FOLDERS for name in SPLITS):
+        lines = [line.split()[0] for line in place.read_lines(path) if line.strip()]
+        names = [PurePosixPath(normalise_text(line)) for line in lines]
+        listed = [unique.get(one.name) or unique.get(one.stem) for one in names]
+        if lines and None in listed:
+            others = [escape_for_display(line) for line, stem in zip(lines, listed, strict=True) if stem is None]
+            title = place.format_name(path)
+            place.notes.append(f"{title} is not read as a split: it names {abbreviate(others, 2)}, which is no image.")
+            continue
+        for stem in filter(None, listed):
+            if (first := sides.setdefault(stem, SplitAssignment(SPLITS[path.stem])).split) != SPLITS[path.stem]:
+                fault = f"{escape_for_display(stem)} must be in one list, found it in that of {first}, too; remove one"
+                place.add_problem(path, fault)
+        used += [place.format_name(path)] if lines else []
+    if used:
+        place.notes.append(f"{', '.join(used)} give the split of {format_count(len(sides), 'image')}.")
+    return sides
 
 
 def _read_kinds(samples: Sequence[Sample]) -> list[ImageKind | None]:

@@ -87,7 +87,8 @@ def split_lines(dataset: Dataset, seed: int = 0) -> tuple[str, ...]:
         split = divide_images(dataset, test_seed=seed, seed=seed)
     except DataError as error:
         return error.problems
-    assigned = sum(image.split is not None for image in dataset.images)
+    sides = {"train": split.train, "val": split.val, "test": split.test}
+    assigned = sum(dataset.images[i].split == side for side, indices in sides.items() for i in indices)
     how = "as given" if assigned == len(dataset.images) else f"{assigned} of them given" if assigned else "stratified"
     sizes = f"{len(split.train)} images train, {len(split.val)} validate, {len(split.test)} test ({how}, seed {seed})"
     whole = f"; kept together: {line}" if (line := format_groups(dataset)) else ""

@@ -53,6 +53,19 @@ def problem(root: Path) -> str:
         (five("images_2020/{}.jpg", "masks_2020/{}.png"), "pairs: images_2020/ and masks_2020/", "a"),
         (five("images/img_{}.png", "masks/mask_{}.png"), "masks/mask_a.png is the mask of images/img_a.png", "img_a"),
         (five("images/{}_image.png", "masks/{}.png"), "masks/a.png is the mask of images/a_image.png", "a_image"),
+        (five("CXR_png/C{}_0.png", "masks/C{}_0_mask.png"), "pairs: CXR_png/ and masks/", "Ca_0"),
+        (five("Images/{}.jpg", "Weed_Plant_Masks/{}_mask.png"), "pairs: Images/ and Weed_Plant_Masks/", "a"),
+        (
+            five("Train/U{0}/images_png/{0}.png", "Train/U{0}/masks_png/{0}.png"),
+            "**/images_png/ and **/masks_png/",
+            "a",
+        ),
+        (five("raw/{}.png", "ISIC_GroundTruth/{}_segmentation.png"), "pairs: raw/ and ISIC_GroundTruth/", "a"),
+        (
+            [(f"images/train-volume0{n}.jpg", f"labels/train-labels0{n}.png") for n in range(5)],
+            "labels/train-labels00.png is the mask of images/train-volume00.jpg",
+            "train-volume00",
+        ),
     ],
 )
 def test_the_folders_that_people_have_are_read_and_what_was_assumed_is_said(tmp_path, pairs, said, stem):
@@ -181,3 +194,41 @@ def test_pictures_of_a_readme_next_to_the_folders_of_data_are_no_data(tmp_path):
     dataset = load(root)
     assert len(dataset.images) == 20
     assert "2 pictures of the data folder itself, passed over: overview.jpg, overview.png." in dataset.warnings
+
+
+def test_labels_by_hand_are_read_and_not_the_fields_of_view(tmp_path):
+    pairs = [(f"training/images/{n}_training.tif", f"training/1st_manual/{n}_manual1.gif") for n in range(21, 26)]
+    pairs += [(f"training/images/{n}_training.tif", f"training/mask/{n}_training_mask.gif") for n in range(21, 26)]
+    dataset = load(laid_out(tmp_path / "data", *pairs))
+    assert "training/images/ and training/1st_manual/" in str(dataset.read_as)
+    assert "training/mask/ is taken for fields of view: --images 'training/images/" in " ".join(dataset.warnings)
+
+
+def test_an_image_may_have_a_second_part_of_its_mask(tmp_path):
+    root = laid_out(tmp_path / "data", *five("benign/b ({}).png", "benign/b ({})_mask.png"))
+    mask(0, 1, shift=8).save(root / "benign" / "b (a)_mask_1.png")
+    dataset = load(root)
+    assert [image.pixels[1] for image in dataset.images] == [32, 16, 16, 16, 16]
+
+
+def test_pictures_that_are_not_read_are_said(tmp_path):
+    pairs = [*five("train/imgs/{}.png", "train/masks/{}.png"), *five("test1/imgs/E/{}.png", "test1/truth/{}.png")]
+    assert "10 pictures in other folders are not read: test1/imgs/E, test1/truth; if" in " ".join(
+        load(laid_out(tmp_path / "data", *pairs)).warnings
+    )
+
+
+@pytest.mark.parametrize("folder_of_lists", [".", "ImageSets/Segmentation"])
+def test_lists_next_to_the_images_give_the_split(tmp_path, folder_of_lists):
+    root = laid_out(tmp_path / "data", *five("images/{}.png", "labels/{}.png"))
+    lists = root / folder_of_lists
+    lists.mkdir(parents=True, exist_ok=True)
+    for name, text in (("train", "a\nb\n\nc\n"), ("val", "images/d.png\n"), ("test", "e.png 1\n")):
+        (lists / f"{name}.txt").write_text(text)
+    dataset = load(root)
+    assert [image.split for image in dataset.images] == ["train"] * 3 + ["val", "test"]
+    assert "give the split of 5 images." in " ".join(dataset.warnings)
+    (lists / "val.txt").write_text("a\n")
+    assert "a must be in one list, found it in that of train, too; remove one" in problem(root)
+    (lists / "val.txt").write_text("lr = 0.1\n")
+    assert "val.txt is not read as a split: it names lr, which is no image." in " ".join(load(root).warnings)

@@ -144,9 +144,9 @@ def _are_names_unique(words: Sequence[Sequence[Sequence[str]]]) -> bool:
 
 def _are_numbered(words: Sequence[Sequence[Sequence[str]]]) -> bool:
     """Return whether the masks of each image are called 0, 1, 2, … or 1, 2, …, as many as it has."""
-    if not all(len(name) == 1 and name[0].isdecimal() for of_image in words for name in of_image):
+    if not all(len(name) < 2 and "".join(name).isdecimal() | (not name) for of_image in words for name in of_image):
         return False
-    numbers = [sorted(int(name[0]) for name in of_image) for of_image in words]
+    numbers = [sorted(int("".join(name) or 0) for name in of_image) for of_image in words]
     first = min(of_image[0] for of_image in numbers)
     return all(of_image == [*range(first, first + len(of_image))] for of_image in numbers)
 

@@ -10,12 +10,14 @@ Where names differ, words like `img` and `mask` at one end are taken away: `img_
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from functools import partial
+from os.path import commonprefix
 from pathlib import Path
 from typing import NamedTuple
 
+from sweeper.core.text import format_count
 from sweeper.data.decode import IMAGE_SUFFIXES, LOSSY_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.formats.base import SPLITS, AnnotationFormat, DataSource, FormatLayout, ReadResult, list_subfolders
 from sweeper.data.formats.class_masks import find_image_stem, match_masks_by_beginning, note_tasks
@@ -41,6 +43,8 @@ IMAGE_WORDS = ("images", "image", "imgs", "img")
 """Names of folders of images, in any case, in the order in which they are looked for."""
 MASK_WORDS = ("masks", "mask", "labels", "label", "annotations", "annotation", "gt", "ground_truth", "groundtruth")
 """Words of folders of masks."""
+MANUAL_WORDS = ("1st_manual", "manual1", "manual")
+"""Words of folders of labels next to which `mask/` holds each image's field of view, as in DRIVE and HRF."""
 MORE_IMAGE_WORDS = (
     *("jpegimages", "photos", "photo", "pictures", "picture", "pics", "frames", "rgb", "input", "inputs"),
     *("original", "originals", "sat", "tiles"),
@@ -48,8 +52,8 @@ MORE_IMAGE_WORDS = (
 """Names that are believed where no format of annotations is found: they may mean something else."""
 MORE_MASK_WORDS = (
     *("segmentationclass", "segmentationclasspng", "segmentationmasks", "segmentations", "segmentation", "segs", "seg"),
-    *("annot", "annots", "anno", "annos", "gts", "ground-truth", "ground truth", "targets", "target", "1st_manual"),
-    *("manual", "labelmaps", "lbl"),
+    *("annot", "annots", "anno", "annos", "gts", "ground-truth", "ground truth", "targets", "target"),
+    *(*MANUAL_WORDS, "labelmaps", "lbl"),
 )
 _RARE = 20
 """Times as many files in folders make those next to the folders no part of the data."""
@@ -69,11 +73,15 @@ _MASK_FILE_WORDS = (
 )
 _FILES = "|".join(_MASK_FILE_WORDS)
 _ENDING = "|".join(map(re.escape, IMAGE_SUFFIXES))
-MASK_FILE = _compile_word_at_end(rf"(?:{_FILES})[_-]|mask|label|gt", rf"[_. -](?:{_FILES})|mask|label|{_ENDING}")
-"""Pattern of a mask file's name (without extension): `mask_a`, `a-gt`, `amask`, `a.jpg` of `a.jpg.png`."""
+_PARTS = rf"[_. -](?:{'|'.join(MASK_WORDS)})[_ -]?\d{{1,2}}"
+MASK_FILE = _compile_word_at_end(
+    rf"(?:{_FILES})[_-]|mask|label|gt", rf"[_. -](?:{_FILES})|{_PARTS}|mask|label|{_ENDING}"
+)
+"""Pattern of a mask file's name (without extension): `mask_a`, `a-gt`, `a_mask_1`, `amask`, `a.jpg` of `a.jpg.png`."""
 IMAGE_FILE = _compile_word_at_end("(?:images?|img)[_-]|image|img", "[_-](?:images?|img|sat|rgb|training|test)")
 MASK_FOLDER = _compile_word_at_end(rf"(?:{_FOLDERS[0]})[_ -]", rf"[_ -]?(?:{_FOLDERS[0]})")
 """Pattern of a mask folder's name: `train_masks`, `masks_2020`, `trainannot`."""
+_MASK_FOLDER_WORD = re.compile(r"mask|label|annot|segm|truth|(?<![a-z])gts?(?![a-z])|manual|target", re.IGNORECASE)
 IMAGE_FOLDER = _compile_word_at_end(rf"(?:{_FOLDERS[1]})[_ -]", rf"[_ -](?:{_FOLDERS[1]})")
 
 
@@ -235,11 +243,33 @@ def _guess_class_folders(place: DataSource) -> LayoutGuess | None:
     )
 
 
+def _guess_two_folders(place: DataSource) -> LayoutGuess | None:
+    """Return two folders of pictures, the same two in each parent, of which one's name has a word of masks."""
+    names: dict[str, set[str]] = defaultdict(set)
+    for below, path in place.listing:
+        *above, parent, folder, _ = ("", "", *below.split("/"))
+        if path.suffix.lower() in {*IMAGE_SUFFIXES, *MASK_SUFFIXES} and folder:
+            names["/".join(filter(None, (*above, parent)))].add(folder)
+    both = next(iter(names.values()), set())
+    masks = [name for name in both if _MASK_FOLDER_WORD.search(name)]
+    if len(both) != 2 or len(masks) != 1 or any(folders != both for folders in names.values()):
+        return None
+    parents = "" if {*names} == {""} else "**/"
+    (images,) = both - {*masks}
+    return _walk_folders(*(f"{parents}{escape_pattern(name)}" for name in (images, masks[0])))
+
+
 def find_folder(place: DataSource) -> FormatLayout | None:
     """Return the folders images/ and masks/, or both in folders of splits."""
     guesses = [] if place.entry is not None else _guess_by_folder_words(place, IMAGE_WORDS, MASK_WORDS)
     if not guesses:
         return None
+    if manual := _guess_by_folder_words(place, IMAGE_WORDS, ("", *MANUAL_WORDS)):
+        place.notes.append(
+            f"{manual[0].format_line} are read; {guesses[0].folders[1]}/ is taken for fields of view: "
+            f"{guesses[0].options} reads it."
+        )
+        return FormatLayout(manual[0].format_line, partial(_read_guess, place, manual[0], guesses))
     return FormatLayout(guesses[0].format_line, partial(_read_folder, place, *guesses))
 
 
@@ -255,7 +285,7 @@ def _read_folder(place: DataSource, first: LayoutGuess, *rivals: LayoutGuess) ->
             f"images and masks must be in one folder each, found {first.format_line}, {others}; say which with "
             + first.options
         )
-    return _read_guess(place, first)
+    return _read_guess(place, first, rivals)
 
 
 def find_pairs(place: DataSource) -> FormatLayout | None:
@@ -266,12 +296,13 @@ def find_pairs(place: DataSource) -> FormatLayout | None:
     if called := _guess_by_folder_words(place, *words, anywhere=True):
         guess = called[0] if _has_match(place, called[0].images, IMAGE_SUFFIXES) else None
     else:
-        guess = _guess_alike_folders(place) or _guess_same_folder(place) or _guess_class_folders(place)
+        ways = (_guess_alike_folders, _guess_same_folder, _guess_class_folders, _guess_two_folders)
+        guess = next(filter(None, (guess_by(place) for guess_by in ways)), None)
     return None if guess is None else FormatLayout(guess.format_line, partial(_read_guess, place, guess))
 
 
-def _read_guess(place: DataSource, guess: LayoutGuess) -> ReadResult:
-    """Return the images and masks of a guess, by the names that these files have."""
+def _read_guess(place: DataSource, guess: LayoutGuess, rivals: Sequence[LayoutGuess] = ()) -> ReadResult:
+    """Return the images and masks of a guess, by the names that these files have; of the rivals was said enough."""
     others: list[str] = []
     images = list_pattern_files(place, guess.images, IMAGE_SUFFIXES, others)
     masks = list_pattern_files(place, guess.masks, MASK_SUFFIXES, others)
@@ -287,6 +318,7 @@ def _read_guess(place: DataSource, guess: LayoutGuess) -> ReadResult:
     image_word, mask_word = find_naming({one.stem for one in image_files}, {one.stem for one in mask_files})
     image_files = [one._replace(stem=_strip_word(one.stem, image_word)) for one in image_files]
     mask_files = [one._replace(stem=_strip_word(one.stem, mask_word)) for one in mask_files]
+    image_files, mask_files = _strip_common_ends(image_files, mask_files)
     if note_tasks(place, mask_files):
         return ReadResult([], None)
     stems = {one.stem for one in image_files}
@@ -296,6 +328,7 @@ def _read_guess(place: DataSource, guess: LayoutGuess) -> ReadResult:
     images, masks = images._replace(files=image_files), masks._replace(files=mask_files)
     images = _keep_folders_with_masks(place, images, find_masks(images, masks))
     samples, left = pair_files(place, images, masks, split_by_folder)
+    _note_unread(place, (guess, *rivals), len(samples))
     at, other = guess.folders
     if samples and (at == other or Path(samples[0].mask_name).stem != Path(samples[0].name).stem):
         example = f"{samples[0].mask_name} is the mask of {samples[0].name}"
@@ -304,6 +337,49 @@ def _read_guess(place: DataSource, guess: LayoutGuess) -> ReadResult:
     for path in left:
         place.add_problem(path, f"has no image of its name; {step}")
     return ReadResult(samples, place.names, place=f"{at}/", mask_place=f"{other}/")
+
+
+def _strip_common_ends(
+    images: list[PatternMatch], masks: list[PatternMatch]
+) -> tuple[list[PatternMatch], list[PatternMatch]]:
+    """Return the files with stems that pair them, without what all of one side share, if none is paired otherwise.
+
+    `train-volume00` and `train-labels00` share `00`.
+    """
+    stems = {one.stem for one in images}
+    if len(images) < 2 or any(find_image_stem(one, stems) for one in masks):
+        return images, masks
+    sides = [_take_common_ends([one.stem for one in files]) for files in (images, masks)]
+    if {*sides[0]} != {*sides[1]} or len({*sides[0]}) < max(len(images), len(masks)):
+        return images, masks
+    renamed = [
+        [one._replace(stem=stem) for one, stem in zip(files, side, strict=True)]
+        for files, side in zip((images, masks), sides, strict=True)
+    ]
+    return renamed[0], renamed[1]
+
+
+def _take_common_ends(stems: Sequence[str]) -> list[str]:
+    """Return stems without the beginning and the end that all of them have; numbers stay whole."""
+    begin = len(re.sub(r"\d+$", "", commonprefix(stems)))  # noqa: RUF071 (characters are meant)
+    rest = [stem[begin:][::-1] for stem in stems]
+    end = len(re.sub(r"\d+$", "", commonprefix(rest)))  # noqa: RUF071
+    return [stem[begin : len(stem) - end] for stem in stems]
+
+
+def _note_unread(place: DataSource, guesses: Sequence[LayoutGuess], number: int) -> None:
+    """Warn of pictures in other folders than those of guesses, if they are more than a few."""
+    read = [compile_pattern(text).regex for guess in guesses for text in (guess.images, guess.masks)]
+    folders = Counter(
+        place.format_name(path.parent)
+        for below, path in place.listing
+        if path.suffix.lower() in IMAGE_SUFFIXES and "/" in below and not any(one.fullmatch(below) for one in read)
+    )
+    if 10 * sum(folders.values()) > max(20, number):
+        place.notes.append(
+            f"{format_count(sum(folders.values()), 'picture')} in other folders are not read: "
+            f"{abbreviate(sorted(folders))}; if they have masks, --images and --masks can name all."
+        )
 
 
 def _leave_out_pictures(place: DataSource, files: Sequence[PatternMatch]) -> list[PatternMatch]:
@@ -323,7 +399,7 @@ def _keep_folders_with_masks(place: DataSource, images: MatchedFiles, with_masks
     if not folders:
         return images
     bare = {place.format_name(one.path.parent) for one in images.files if one.path.parent not in folders}
-    place.tally.add("folder of images", "without any mask, passed over", *bare)
+    place.tally.add("image folder", "without any mask, passed over", *bare)
     return images._replace(files=[one for one in images.files if one.path.parent in folders])
 
 

@@ -195,7 +195,7 @@ def _guess_pattern_name(matched: MatchedFiles, stem: str) -> str:
     name = matched.pattern.text.replace("**/", "").replace("[0-9]", "0").replace(STEM, stem)
     if name.endswith(".*"):
         name = name.removesuffix(".*") + (matched.files[0].path.suffix if matched.files else ".png")
-    return escape_for_display(name)
+    return f"one that {escape_for_display(matched.pattern.text)!r} names" if "*" in name else escape_for_display(name)
 
 
 def read_mask_file(place: DataSource, path: Path, table: Pixels | None, size: Size | None) -> Pixels:

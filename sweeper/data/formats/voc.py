@@ -34,7 +34,7 @@ def find_voc(place: DataSource) -> FormatLayout | None:
     below = sorted([*place.root.glob("VOC*"), *place.root.glob("VOCdevkit/VOC*")])
     for base in (place.root, *below) if place.entry is None else ():
         for masks in MASKS:
-            if (base / "JPEGImages").is_dir() and (base / masks).is_dir():
+            if (base / "JPEGImages").is_dir() and any(path.suffix == ".png" for path in (base / masks).glob("*.*")):
                 line = f"Pascal VOC's {place.format_name(base / 'JPEGImages')}/ and {masks}/"
                 return FormatLayout(line, partial(_read_voc, place, base, f"{masks}/"))
     return None
