@@ -38,7 +38,9 @@ from sweeper.workflow.settings import MOST_SEED, MOST_STEPS
 @click.option(
     "--seed", type=click.IntRange(0, MOST_SEED), help="Of weights, batches and crops.  [default: the study's]"
 )
-@click.option("--data", help="Where the study's images are now.  [default: where the study read them]")
+@click.option(
+    "--data", help="Where the study's images are now.  [default: where the study read them, else its decoded copy]"
+)
 @make_setting_option("images", default="as the study read them")
 @make_setting_option("masks", default="as the study read them")
 @make_setting_option("device")

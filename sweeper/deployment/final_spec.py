@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sweeper.core.base import Record
-from sweeper.core.errors import UsageError
+from sweeper.core.errors import DataError, UsageError
 from sweeper.core.paths import CACHE, STORAGE
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions, Dataset, Split, TrainedOn, TrialSpec
@@ -67,16 +67,26 @@ def make_conditions(
 def _load_dataset(stored: Dataset, options: TrainOptions, messages: MessageSink) -> Dataset:
     """Return the study's data set with its decoded images; read again if these are gone or damaged.
 
+    Where the files are still there, they must be those that were decoded.
+
     Raises:
         UsageError: if the images are other ones than the study's.
     """
-    if (options.data, options.images, options.masks) == (None, None, None) and is_intact(Path(stored.store)):
+    is_asked = (options.data, options.images, options.masks) != (None, None, None)
+    is_kept = is_intact(Path(stored.store))
+    if not is_asked and is_kept and not Path(stored.source).exists():
         return stored
     format_ = stored.format if (options.images, options.masks) == (None, None) else None
     settings = Settings(
         data=options.data, images=options.images, masks=options.masks, format=format_, cache=options.cache
     )
-    requested = resolve_dataset_request(settings, stored, messages)
+    try:
+        requested = resolve_dataset_request(settings, stored, messages)
+    except DataError:
+        if is_asked or not is_kept:
+            raise
+        messages.warn(f"{stored.source} cannot be read any more; the study's decoded images are used")
+        return stored
     if requested.digest != stored.digest:
         raise UsageError(
             f"the images and labels in {settings.data or stored.source} must be those of the study, and have changed "

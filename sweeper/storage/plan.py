@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
+from optuna.pruners import NopPruner
 from optuna.storages import RDBStorage
 
 from sweeper.core.base import Record
@@ -66,8 +67,11 @@ def create_study(
     Raises:
         StudyError: if the name is taken.
     """
+    if isinstance(storage, RetryingStorage):
+        storage.study = name
     try:
-        study = _load_study(storage, name, load=False)
+        # NopPruner: sweeper.study.successive_halving decides.
+        study = optuna.create_study(storage=storage, study_name=name, direction="maximize", pruner=NopPruner())
     except optuna.exceptions.DuplicatedStudyError:
         raise StudyError(
             f"study {name!r} exists already; add --resume to continue it, or choose another name with --study"
@@ -81,25 +85,21 @@ def create_study(
 
 
 def load_study(storage: RDBStorage, name: str) -> optuna.Study:
-    """Open an existing study to continue it."""
-    return _load_study(storage, name, load=True)
+    """Open an existing study to continue it.
+
+    Raises:
+        MissingStudyError: if there is no such study.
+    """
+    if name not in (names := list_study_names(storage)):
+        raise _explain_missing_study(name, names)
+    if isinstance(storage, RetryingStorage):
+        storage.study = name
+    return optuna.load_study(storage=storage, study_name=name, pruner=NopPruner())
 
 
 def delete_study(storage: RDBStorage, name: str) -> None:
     """Delete a study that is there, and all that the database keeps of it; the caller holds `hold_study` of it."""
     optuna.delete_study(study_name=load_study(storage, name).study_name, storage=storage)
-
-
-def _load_study(storage: RDBStorage, name: str, *, load: bool) -> optuna.Study:
-    if isinstance(storage, RetryingStorage):
-        storage.study = name
-    return optuna.create_study(
-        storage=storage,
-        study_name=name,
-        direction="maximize",
-        pruner=optuna.pruners.NopPruner(),  # sweeper.study.successive_halving decides
-        load_if_exists=load,
-    )
 
 
 def replace_plan(study: optuna.Study, plan: StudyPlan) -> None:
@@ -113,13 +113,8 @@ def read_plan(storage: RDBStorage, name: str) -> StudyPlan:
     Raises:
         StudyError: if there is no such study, or it is not one of sweeper's.
     """
-    names = list_study_names(storage)
-    if name not in names:
-        known_names = ", ".join(names[-5:]) or "none"
-        raise MissingStudyError(
-            f"there is no study {name!r} in this storage{suggest_correction(name, names)}; the newest are: "
-            f"{known_names}"
-        )
+    if name not in (names := list_study_names(storage)):
+        raise _explain_missing_study(name, names)
     attributes = storage.get_study_user_attrs(storage.get_study_id_from_name(name))
     if PLAN not in attributes:
         raise StudyError(
@@ -135,6 +130,13 @@ def read_plan(storage: RDBStorage, name: str) -> StudyPlan:
             "reported of this one stays"
         )
     return plan
+
+
+def _explain_missing_study(name: str, names: Sequence[str]) -> MissingStudyError:
+    newest = ", ".join(names[-5:]) or "none"
+    return MissingStudyError(
+        f"there is no study {name!r} in this storage{suggest_correction(name, names)}; the newest are: {newest}"
+    )
 
 
 def read_options(storage: RDBStorage, name: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 from sweeper import storage as studies
 from sweeper.core.document import Document
-from sweeper.core.errors import DamagedError, SweeperError, UsageError
+from sweeper.core.errors import DamagedError, StudyError, SweeperError, UsageError
 from sweeper.core.paths import ReportPaths, get_checkpoints_dir, get_weights_dir
 from sweeper.storage.resilient_storage import RetryingStorage
 from sweeper.training.weights_file import read_record
@@ -107,6 +107,10 @@ def plan_deletion(storage: RetryingStorage, url: str, name: str, *, cache: Path,
         digest = studies.read_plan(storage, name).conditions.dataset.digest
     except DamagedError:
         digest = None
+    except StudyError:
+        if study.trials:  # another program's
+            raise
+        digest = None  # it was cut off while it was made
     trained = [get_checkpoints_dir(cache, name), get_weights_dir(cache, name)]
     # They are named by the study alone, and a study of this name in another storage may share them.
     all_of_it = digest is not None and all(_is_weights_of(path, digest) for path in trained[1].glob("*.safetensors"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import optuna
 import pytest
 
 from sweeper import storage as studies
@@ -91,3 +92,20 @@ def test_one_study_that_cannot_be_weighed_hides_no_other(here: None, sweeper, mo
     rows = {row["study"]: row for row in json.loads(out)["studies"]}
     assert status == 0 and rows["begun"]["state"] == "unknown"
     assert (rows["done"]["state"], rows["done"]["problem"]) == ("damaged", "nothing to weigh")
+
+
+def test_a_study_that_is_not_there_is_not_made_by_deleting_it(here: None, sweeper) -> None:
+    for _ in range(2):
+        status, _, err = sweeper("studies", "delete", "dune", "--yes")
+        assert status == 2 and "there is no study 'dune' in this storage" in err
+    assert "dune" not in sweeper("studies")[1]
+
+
+def test_a_study_that_was_cut_off_while_being_made_is_deleted_and_a_foreign_one_is_not(here: None, sweeper) -> None:
+    storage = studies.open_storage(URL)
+    optuna.create_study(storage=storage, study_name="cut")
+    optuna.create_study(storage=storage, study_name="foreign").add_trial(optuna.trial.create_trial(value=0.5))
+    assert sweeper("studies", "delete", "cut", "--yes")[0] == 0
+    status, _, err = sweeper("studies", "delete", "foreign", "--yes")
+    assert status == 2 and "was not made by sweeper" in err
+    assert {*optuna.get_all_study_names(storage)} == {"done", "begun", "foreign"}

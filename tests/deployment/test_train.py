@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,16 +19,17 @@ from sweeper.core.errors import InterruptedSweepError, UsageError
 from sweeper.core.paths import get_weights_dir
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Collapse, Conditions, Dataset, TrialSpec
-from sweeper.data import divide_images
+from sweeper.data import divide_images, load_dataset
 from sweeper.deployment import train as final_trainings
 from sweeper.deployment.export import export_study
-from sweeper.deployment.final_spec import TrainOptions
+from sweeper.deployment.final_spec import TrainOptions, make_conditions
 from sweeper.deployment.recommended_network import find_kept_network, load_answer
 from sweeper.deployment.train import TrainingDocument, train_recommended
 from sweeper.training import final_training
 from sweeper.training.weights_file import list_kept_weights, read_record
 from tests.support import builders, faking
 from tests.support.faking import FakeExecutor, fake_result, new_plan, train
+from tests.support.folders import folder, mask
 from tests.support.small_training import SMALL
 from tests.support.sweeping import Recorder
 
@@ -173,6 +176,25 @@ def test_want_of_memory_is_told_with_what_helps_a_final_training(
     assert status == 1 and "memory ran out" in words and "the same command begins again" in words
     assert "--resume" not in words and "--workers" not in words and "mistake" not in words
     assert "memory ran out" in json.loads(told)["error"]["message"]
+
+
+def test_labels_that_changed_since_the_study_are_not_trained_on_unsaid(tmp_path: Path) -> None:
+    root, messages = folder(tmp_path / "data"), Recorder()
+    stored = load_dataset(str(root), tmp_path / "cache")
+    options = TrainOptions(cache=tmp_path / "cache")
+    answer: Any = SimpleNamespace(
+        sweep=SimpleNamespace(conditions=Conditions(dataset=stored, recipe=SMALL, seed=0)), chosen=None
+    )
+    assert make_conditions(answer, options, messages)[0].dataset.digest == stored.digest
+    mask(0, 1, shift=9).save(root / "masks" / "a.png")
+    with pytest.raises(UsageError, match="must be those of the study, and have changed since"):
+        make_conditions(answer, options, messages)
+    for path in (root / "masks").iterdir():
+        path.unlink()
+    assert make_conditions(answer, options, messages)[0].dataset == stored
+    assert "cannot be read any more; the study's decoded images are used" in " ".join(messages.warnings)
+    shutil.rmtree(root)
+    assert make_conditions(answer, options, messages)[0].dataset == stored
 
 
 def test_the_command_says_what_it_made_and_refuses_in_words(
