@@ -101,6 +101,17 @@ def _check_holds_studies(url: str, address: str) -> None:
         )
 
 
+def check_storage_address(url: str) -> None:
+    """Check that a storage's address is one that is supported; nothing is opened.
+
+    Raises:
+        StudyError: if it is not.
+    """
+    check_address("--storage", url)
+    if not is_postgres(url):
+        _require_database_file(url)
+
+
 def _require_database_file(url: str) -> Path:
     path = get_sqlite_file(url)
     if path is None:

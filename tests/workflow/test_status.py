@@ -191,3 +191,10 @@ def test_the_command_tells_people_and_monitors(tmp_path: Path, monkeypatch: pyte
         ("b", False, "failed"),
     ]
     assert "PROBLEM" in asked()[1] and "--resume" in asked()[1]
+
+
+@pytest.mark.parametrize("storage", ["nonsense", "mysql://user:secret@host/base"])
+def test_an_address_that_is_no_storage_is_not_all_right(sweeper: Any, storage: str) -> None:
+    with Heartbeat(get_status_file(storage, "s"), "s"):
+        status, out, err = sweeper("status", "--storage", storage)
+    assert status == 2 and "--storage must be sqlite:///FILE" in err and "secret" not in err + out
