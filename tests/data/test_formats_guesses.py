@@ -232,3 +232,15 @@ def test_lists_next_to_the_images_give_the_split(tmp_path, folder_of_lists):
     assert "a must be in one list, found it in that of train, too; remove one" in problem(root)
     (lists / "val.txt").write_text("lr = 0.1\n")
     assert "val.txt is not read as a split: it names lr, which is no image." in " ".join(load(root).warnings)
+
+
+def test_a_test_set_alone_with_its_masks_elsewhere_is_divided_anew(tmp_path):
+    pairs = [
+        (f"test/{kind}/00{n}.png", f"ground_truth/{kind}/00{n}_mask.png") for kind in ("hole", "cut") for n in range(4)
+    ]
+    root = laid_out(tmp_path / "data", *pairs, ("test/good/000.png", ""), ("train/good/000.png", ""))
+    dataset = load(root)
+    assert len(dataset.images) == 8 and {image.split for image in dataset.images} == {None}
+    said = " ".join(dataset.warnings)
+    assert "All images are of the split test, by their folder: they are divided anew." in said
+    assert "1 image folder without any mask, passed over: test/good." in said

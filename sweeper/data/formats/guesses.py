@@ -259,6 +259,18 @@ def _guess_two_folders(place: DataSource) -> LayoutGuess | None:
     return _walk_folders(*(f"{parents}{escape_pattern(name)}" for name in (images, masks[0])))
 
 
+def _guess_alike_subfolders(place: DataSource) -> LayoutGuess | None:
+    """Return a folder of masks whose subfolders another folder has, too: `ground_truth/hole/` and `test/hole/`."""
+    folders = {path.name: {below.name for below in list_subfolders(path)} for path in list_subfolders(place.root)}
+    pairs = [
+        (images, masks)
+        for masks, kinds in folders.items()
+        for images, others in folders.items()
+        if _MASK_FOLDER_WORD.search(masks) and not _MASK_FOLDER_WORD.search(images) and kinds and kinds <= others
+    ]
+    return _walk_folders(*map(escape_pattern, pairs[0])) if len(pairs) == 1 else None
+
+
 def find_folder(place: DataSource) -> FormatLayout | None:
     """Return the folders images/ and masks/, or both in folders of splits."""
     guesses = [] if place.entry is not None else _guess_by_folder_words(place, IMAGE_WORDS, MASK_WORDS)
@@ -296,7 +308,13 @@ def find_pairs(place: DataSource) -> FormatLayout | None:
     if called := _guess_by_folder_words(place, *words, anywhere=True):
         guess = called[0] if _has_match(place, called[0].images, IMAGE_SUFFIXES) else None
     else:
-        ways = (_guess_alike_folders, _guess_same_folder, _guess_class_folders, _guess_two_folders)
+        ways = (
+            _guess_alike_folders,
+            _guess_same_folder,
+            _guess_class_folders,
+            _guess_two_folders,
+            _guess_alike_subfolders,
+        )
         guess = next(filter(None, (guess_by(place) for guess_by in ways)), None)
     return None if guess is None else FormatLayout(guess.format_line, partial(_read_guess, place, guess))
 
