@@ -86,7 +86,7 @@ def split_lines(dataset: Dataset, seed: int = 0) -> tuple[str, ...]:
     try:
         split = divide_images(dataset, test_seed=seed, seed=seed)
     except DataError as error:
-        return error.problems
+        return tuple(problem.removeprefix("split: ") for problem in error.problems)  # who shows them says it of all
     sides = {"train": split.train, "val": split.val, "test": split.test}
     assigned = sum(dataset.images[i].split == side for side, indices in sides.items() for i in indices)
     how = "as given" if assigned == len(dataset.images) else f"{assigned} of them given" if assigned else "stratified"

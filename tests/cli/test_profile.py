@@ -52,6 +52,12 @@ def test_profile_takes_patterns_and_a_class_map_and_says_what_was_assumed(sweepe
     assert status == 2 and "1 problem in the class map" in err
 
 
+def test_a_split_that_cannot_be_made_is_called_so_once(sweeper, tmp_path):
+    split = "stem,split,group\na,,x\nb,,x\nc,,y\nd,,y\n"
+    status, out, _ = sweeper("profile", folder(tmp_path / "data", split=split))
+    assert status == 0 and "\nsplit: train, validation and test need a group of images each, found 2" in out
+
+
 def test_synth_writes_a_set_that_profile_reads(sweeper, tmp_path):
     status, out, _ = sweeper("synth", "blobs?images=4&size=64", tmp_path / "out")
     assert status == 0
