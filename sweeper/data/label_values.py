@@ -15,6 +15,8 @@ from sweeper.data.text_tables import MAX_CLASSES, UnreadableFileError
 
 Note = Callable[[str], None]
 
+MAX_LINES = 8
+"""Lines of a class map that a message prints."""
 MAX_UNNAMED = 64
 """More classes than this must be listed in `classes.txt`: a larger highest label is more often a mistake."""
 
@@ -150,7 +152,7 @@ def _map_of(few_levels: Sequence[int], last: int = IGNORE, may_be_two: bool = Fa
     """Return the steps that make each of a few levels a class, and two classes of what is between them."""
     half = "; of two classes (resized smoothly, or shares) printf 'background: 0-127\\nforeground: 128-255\\n'"
     two = f"{half} > two.yaml, then --class-map two.yaml" if may_be_two else ""
-    if not 2 <= len(few_levels) <= 8:
+    if not 2 <= len(few_levels) <= MAX_LINES:
         return two
     ends = [*((a + b) // 2 for a, b in pairwise(few_levels)), last]
     lines = [
@@ -158,6 +160,33 @@ def _map_of(few_levels: Sequence[int], last: int = IGNORE, may_be_two: bool = Fa
         for i, (first, end) in enumerate(zip([0, *(end + 1 for end in ends)], ends, strict=False))
     ]
     return f", or part the numbers: printf '{''.join(lines)}' > classes.yaml, then --class-map classes.yaml{two}"
+
+
+def make_class_names(size: int) -> tuple[str, ...]:
+    """Return the names of classes that nobody named."""
+    return ("background", "foreground") if size == 2 else tuple(f"class_{i}" for i in range(size))
+
+
+def describe_absent_classes(classes: Sequence[str], occurs: Sequence[bool]) -> str | None:
+    """Return a sentence about the classes that no image has, with a class map where nobody named them; else None.
+
+    Args:
+        classes: names in index order.
+        occurs: of each, whether some image has it.
+    """
+    absent = [name for name, is_used in zip(classes, occurs, strict=True) if not is_used]
+    if not absent:
+        return None
+    is_declared = tuple(classes) != make_class_names(len(classes))
+    what = "declared classes" if is_declared else f"classes (0 to {len(classes) - 1})"
+    line = f"{len(absent)} of {len(classes)} {what} never {'occurs' if len(absent) == 1 else 'occur'}"
+    used = [label for label, is_used in enumerate(occurs) if is_used]
+    step = ""
+    if not is_declared and used and used[0] > 0:
+        lines = [f"class_{label}: {label}\\n" for label in (used if len(used) <= MAX_LINES else used[:1])]
+        command = f"`printf '{''.join(lines)}' > classes.yaml`"
+        step = f"; {command}, then --class-map classes.yaml numbers them from {used[0]} on"
+    return f"{line}: {abbreviate(absent)}{step}."
 
 
 def class_names(
@@ -188,7 +217,7 @@ def class_names(
                 )
     else:
         size = max(used, default=0) + 1
-        names = ("background", "foreground") if size == 2 else tuple(f"class_{i}" for i in range(size))
+        names = make_class_names(size)
         if size > 2 and (size > MAX_UNNAMED or size - len(used) > len(used)):
             last = IGNORE + 1 if size == IGNORE else IGNORE  # 255 after 254 is no ignored label, but a range's end
             holders = [file for row, file in zip(counts, files, strict=True) if row[size - 1]]

@@ -9,7 +9,7 @@ import numpy as np
 
 from sweeper.core.records import IGNORE, Dataset, ImageInfo
 from sweeper.core.text import format_count
-from sweeper.data.label_values import abbreviate
+from sweeper.data.label_values import abbreviate, describe_absent_classes
 from sweeper.data.store import StoreWriter, compute_content_digest, compute_pixel_hash, count_labels
 from sweeper.data.text_tables import SplitAssignment
 
@@ -83,9 +83,8 @@ def _warnings(
 ) -> tuple[str, ...]:
     """Return what is allowed but should be known."""
     warnings = []
-    absent = [name for i, name in enumerate(classes) if not any(p.pixels[i] for p in images)]
-    if absent:
-        warnings.append(f"{len(absent)} of {len(classes)} declared classes never occur: {abbreviate(absent)}.")
+    if line := describe_absent_classes(classes, [any(p.pixels[i] for p in images) for i in range(len(classes))]):
+        warnings.append(line)
     bare = [p.stem for p in images if not any(p.pixels)]
     if bare:
         one, more = "image has no labelled pixel at all and teaches", "images have no labelled pixel at all and teach"

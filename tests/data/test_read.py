@@ -150,7 +150,7 @@ def test_warnings_say_what_is_allowed_but_odd(tmp_path):
     split = "stem,split,group\na,train,g\nb,test,g\nc,,\nd,,\ne,,\nf,,\n"
     root = folder(tmp_path / "data", masks, classes="x\ny\nz\n", split=split)
     found = load(root).warnings
-    assert any("never occur: z" in warning for warning in found)
+    assert any("never occurs: z" in warning for warning in found)
     assert any("2 images have byte-identical masks: (a, b)" in warning for warning in found)
     assert any("no labelled pixel" in warning and warning.endswith(": d.") for warning in found)
     assert any("1 group is on several sides of the given split: g (train: a; test: b)" in warning for warning in found)

@@ -148,7 +148,7 @@ def test_a_crack_of_one_pixel_is_lost_and_said_so_with_numbers(tmp_path):
     assert "class crack: it has 0 % of the pixels instead of 2.08 % (100 % of its share lost)" in line
     assert "4 of its 4 connected components are gone (100 %)" in line
     assert any("--resize shrank 4 of 4 images to a shorter side of 16 pixels" in line for line in small.warnings)
-    assert any("1 of 3 declared classes never occur: crack" in line for line in small.warnings)
+    assert any("1 of 3 declared classes never occurs: crack" in line for line in small.warnings)
 
 
 def test_images_that_are_small_enough_stay_as_they_are(tmp_path):
