@@ -22,7 +22,7 @@ from sweeper.core.text import format_count
 from sweeper.data.colours import ColourMap, translate_colours
 from sweeper.data.label_values import Note, labels_of
 from sweeper.data.store import ImagePixels, Pixels
-from sweeper.data.text_tables import UnreadableFileError, open_file
+from sweeper.data.text_tables import POINTER, POINTER_STEP, UnreadableFileError, open_file
 from sweeper.data.tiff import TiffHeader, read_pixels, read_tiff_header, turn_upright
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
@@ -337,8 +337,11 @@ def _check_size(height: int, width: int, bytes_per_pixel: int = 1) -> None:
 @contextmanager
 def _open_file(source: Source) -> Iterator[BinaryIO]:
     with open_file(source) if isinstance(source, Path) else io.BytesIO(source()) as file:
-        if not file.read(1):
+        start = file.read(len(POINTER))
+        if not start:
             raise UnreadableFileError("must be an image, found an empty file (0 bytes); copy it again or remove it")
+        if start == POINTER:
+            raise UnreadableFileError(f"must be an image, {POINTER_STEP}")
         file.seek(0)
         yield file
 

@@ -23,6 +23,10 @@ ONE_IMAGE = 1 << 27
 ALL_IMAGES = 1 << 30
 """Bytes of a JSON about all of them: COCO's training annotations are half of that."""
 
+POINTER = b"version https://git-lfs.github.com/spec/"
+"""Beginning of the text file that Git LFS leaves in place of a file whose content was not fetched."""
+POINTER_STEP = "found a Git LFS pointer; run `git lfs pull` in the repository"
+
 
 class UnreadableFileError(Exception):
     """Problem of one file: rule, value found, next step; the caller adds the file's name."""
@@ -101,6 +105,8 @@ def _read_text(path: Path, limit: int) -> str:
             raise UnreadableFileError(
                 f"must be {limit >> 20} MiB at most, found {size >> 20} MiB; divide it, or name the right file"
             )
+        if raw.startswith(POINTER):
+            raise UnreadableFileError(f"must be the file itself, {POINTER_STEP}")
         return decode_text(raw)
     except UnicodeDecodeError as error:
         raise UnreadableFileError(

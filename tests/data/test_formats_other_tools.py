@@ -56,6 +56,7 @@ EXPORTS: dict[str, tuple[str, Any, str, str]] = {
     "YOLO's labels": ("labels/p0.txt", "0 0.1 0.1 0.9 0.1 0.9 1.0\n", "YOLO's labels without", "> data.yaml"),
     "QuPath": ("a.geojson", {"type": "FeatureCollection", "features": []}, "GeoJSON (QuPath", "as masks"),
     "ImageScope": ("a.xml", '<Annotations><Annotation Id="1"><Regions><Region/>', "ImageScope's export", "as masks"),
+    "Git LFS": ("instances.json", "version https://git-lfs.github.com/spec/v1\noid", "a Git LFS", "`git lfs pull`"),
     "other columns": ("manifest.csv", "Bild;Maske\nx/a.png;y/a.TIF\n", "a table of files", "columns image and mask"),
     "regions": ("p0.roi", "", "ImageJ's regions", "Create Mask"),
     "arrays": ("labels/a.npy", "", "arrays", "write PNGs into masks/"),

@@ -143,6 +143,29 @@ def test_all_faults_of_a_set_are_named_at_once(tmp_path):
     assert len(found.splitlines()) == 10
 
 
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935\nsize 12345\n"
+
+
+@pytest.mark.parametrize("kind", ["images", "masks"])
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_pointers_of_git_lfs_are_called_so_in_one_line(tmp_path, kind, suffix):
+    root = folder(tmp_path / "data", dict.fromkeys("abcdef", mask(0, 1)))
+    for stem in "abcde":
+        (root / kind / f"{stem}.png").unlink()
+        (root / kind / f"{stem}{suffix}").write_text(POINTER)
+    first, *others = problems(root)
+    assert first.startswith(
+        f"5 files, e.g. {kind}/a{suffix}, {kind}/b{suffix}: must be an image, found a Git LFS pointer"
+    )
+    assert "; run `git lfs pull` in the repository" in first
+    assert len(others) == 1 and "at least 3 usable images" in others[0]
+
+
+def test_a_list_of_classes_may_be_such_a_pointer_too(tmp_path):
+    (found,) = problems(folder(tmp_path / "data", classes=POINTER))
+    assert found.startswith("classes.txt: must be the file itself, found a Git LFS pointer; run `git lfs pull`")
+
+
 def test_warnings_say_what_is_allowed_but_odd(tmp_path):
     drawn = mask(0, 1, 0, 1)
     masks = {"a": drawn, "b": drawn, "c": mask(0, 1), "d": mask(255), "e": mask(0), "f": mask(0)}

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from sweeper.data.formats.base import DataSource, list_subfolders
 from sweeper.data.formats.guesses import IMAGE_WORDS, MASK_WORDS
-from sweeper.data.text_tables import escape_for_display, read_beginning
+from sweeper.data.text_tables import POINTER, POINTER_STEP, escape_for_display, read_beginning
 
 _LOOKED_AT = 1 << 18
 _SOME = 50
@@ -33,6 +33,12 @@ class OtherTool(NamedTuple):
 
 
 TOOLS = (
+    OtherTool(
+        "a Git LFS pointer",
+        ".json .csv .yaml .yml .txt .xml .ndjson .geojson",
+        (rb"\A" + re.escape(POINTER),),
+        POINTER_STEP.partition("; ")[2],
+    ),
     OtherTool(
         "VIA's export", ".json .csv", (rb"shape_attributes",), 'in VIA, choose "Export Annotations (COCO format)"'
     ),
