@@ -21,6 +21,10 @@ MAX_UNNAMED = 64
 """More classes than this must be listed in `classes.txt`: a larger highest label is more often a mistake."""
 
 NO_DATA = "with pixels without data (by tag, NaN or a negative number), which are ignored"
+_APART = 8
+"""Grey levels are at least this far from each other; indices follow each other."""
+_FEW_BETWEEN = 0.01
+"""Share of the pixels that are no background, below which all levels between the first and the last are an accident."""
 _BETWEEN = slice(32, 224)
 """Numbers that belong to neither level of a mask of 0 and 255 that was compressed or resized smoothly."""
 
@@ -119,7 +123,8 @@ def number_table(
         problems.append(
             f"{place}: masks of more than two classes must be lossless, found numbers that gather near "
             f"{abbreviate([str(level) for level in few_levels], 8)} in {abbreviate(lossy or files)}; save class "
-            "indices as PNG" + _map_of(few_levels, may_be_two=len(few_levels) > 2 and few_levels[-1] >= _BETWEEN.stop)
+            "indices as PNG"
+            + _suggest_maps(total, few_levels, may_be_two=len(few_levels) > 2 and few_levels[-1] >= _BETWEEN.stop)
         )
         return None, None
     has_255 = counts[:, IGNORE] > 0
@@ -131,9 +136,11 @@ def number_table(
     if (has_255 & ~has_other).sum() > (has_255 & has_other).sum():
         bare = [files[int(i)] for i in np.flatnonzero(has_255 & ~has_other)]
         indexed = [files[int(i)] for i in np.flatnonzero(has_other)]
+        choice, last = _choose_levels(total)
+        steps = _suggest_maps(total, choice, last, may_be_two=len(choice) > 2) if last == IGNORE else ""
         problems.append(
             f"{place}: 255 must mean the same in all masks, found 0 and 255 alone in {len(bare)} ({abbreviate(bare)}) "
-            f"and other labels in {len(indexed)} ({abbreviate(indexed)}); save all as class indices (0, 1, …)"
+            f"and other labels in {len(indexed)} ({abbreviate(indexed)}); save all as class indices (0, 1, …)" + steps
         )
     return None, None
 
@@ -148,18 +155,54 @@ def levels(total: npt.NDArray[np.int64]) -> list[int]:
     return [int(16 * (p - 1) + total[16 * (p - 1) : 16 * p].argmax()) for p in places]
 
 
-def _map_of(few_levels: Sequence[int], last: int = IGNORE, may_be_two: bool = False) -> str:
-    """Return the steps that make each of a few levels a class, and two classes of what is between them."""
-    half = "; of two classes (resized smoothly, or shares) printf 'background: 0-127\\nforeground: 128-255\\n'"
-    two = f"{half} > two.yaml, then --class-map two.yaml" if may_be_two else ""
-    if not 2 <= len(few_levels) <= MAX_LINES:
-        return two
+def _choose_levels(total: npt.NDArray[np.int64]) -> tuple[list[int], int]:
+    """Return the levels that may be classes, from the pixels of each number, (256,), and the last number of them all.
+
+    The latter is 255 where it is a level like the others, not ignored: a few numbers are spread as grey levels are
+    (0, 128, 255), or many gather near a few.
+    """
+    used = np.flatnonzero(total)
+    if len(used) <= MAX_LINES and (np.diff(used) >= _APART).all():
+        return [int(number) for number in used], max(IGNORE - 1, int(used.max(initial=0)))
+    below, few_levels = used[used < IGNORE], levels(total)
+    if total[IGNORE - 1] or ((used >= 128).sum() > 2 and len(used) >= 3 * len(few_levels) > 3):
+        return few_levels, IGNORE
+    if len(below) <= MAX_LINES:
+        return [int(number) for number in below], IGNORE - 1
+    return levels(total * (np.arange(256) < IGNORE)), IGNORE - 1
+
+
+def _suggest_maps(
+    total: npt.NDArray[np.int64], few_levels: Sequence[int], last: int = IGNORE, *, may_be_two: bool = False
+) -> str:
+    """Return the steps that make each of a few levels a class, and two classes of what is between them.
+
+    Args:
+        total: pixels of each number, (256,).
+        few_levels: numbers near which they gather, ascending.
+        last: the highest number that becomes a class.
+        may_be_two: whether there may be two classes, with all that is between them by smooth resizing.
+    """
     ends = [*((a + b) // 2 for a, b in pairwise(few_levels)), last]
-    lines = [
-        f"{'class_' + str(i) if i else 'background'}: {first}-{end}\\n"
-        for i, (first, end) in enumerate(zip([0, *(end + 1 for end in ends)], ends, strict=False))
-    ]
-    return f", or part the numbers: printf '{''.join(lines)}' > classes.yaml, then --class-map classes.yaml{two}"
+    rest = total[ends[0] + 1 : last + 1].sum()
+    between = total[ends[0] + 1 : ends[-2] + 1].sum() if len(ends) > 2 else 0
+    is_two = may_be_two and len(few_levels) > 2 and bool(between < _FEW_BETWEEN * rest)
+    why = (
+        f"{100 * between / rest:.2g} % of what is no background is between" if is_two else "resized smoothly, or shares"
+    )
+    command = r"`printf 'background: 0-127\nobject: 128-255\n' > two.yaml`"
+    steps = [f"of two classes ({why}) {command}, then --class-map two.yaml"] if may_be_two else []
+    is_same = may_be_two and len(few_levels) == 2 and few_levels[0] < 128 <= few_levels[1]
+    if 2 <= len(few_levels) <= MAX_LINES and not is_same:
+        lines = [
+            f"{'class_' + str(i) if i else 'background'}: {first if first == end else f'{first}-{end}'}\\n"
+            for i, (first, end) in enumerate(zip([0, *(end + 1 for end in ends)], ends, strict=False))
+        ]
+        step = f"or part the numbers: `printf '{''.join(lines)}' > classes.yaml`, then --class-map classes.yaml"
+        if len(few_levels) > 2 and last == few_levels[-1] == IGNORE:
+            step += " (where 255 means no label, write ignore for the name of its line)"
+        steps.insert(is_two, step)
+    return "".join(f"; {step}" for step in steps)
 
 
 def make_class_names(size: int) -> tuple[str, ...]:
@@ -219,13 +262,15 @@ def class_names(
         size = max(used, default=0) + 1
         names = make_class_names(size)
         if size > 2 and (size > MAX_UNNAMED or size - len(used) > len(used)):
-            last = IGNORE + 1 if size == IGNORE else IGNORE  # 255 after 254 is no ignored label, but a range's end
-            holders = [file for row, file in zip(counts, files, strict=True) if row[size - 1]]
+            total = counts.sum(axis=0)
+            few_levels, last = _choose_levels(total)
+            numbers = [*used, *([IGNORE] if last == IGNORE and total[IGNORE] else [])]
+            holders = [file for row, file in zip(counts, files, strict=True) if row[numbers[-1]]]
             problems.append(
                 f"{place}: without classes.txt labels must be 0, 1, 2, … with few gaps, {MAX_UNNAMED} classes at most, "
-                f"found {abbreviate([str(label) for label in used], 8)} ({size - 1} in {abbreviate(holders)}); number "
-                f"the classes from 0, or write classes.txt with one name per line (at most {MAX_CLASSES})"
-                + _map_of(levels(counts.sum(axis=0) * (np.arange(256) < last)), last - 1, bool(counts[:, 224:].any()))
+                f"found {abbreviate([*map(str, numbers)], 8)} ({numbers[-1]} in {abbreviate(holders)}); number the "
+                f"classes from 0, or write classes.txt with one name per line (at most {MAX_CLASSES})"
+                + _suggest_maps(total, few_levels, last, may_be_two=bool(total[_BETWEEN.stop : last + 1].any()))
             )
             return names
     if len(used) < 2 and not problems:  # else these may be why

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from sweeper.core.errors import DataError
 from sweeper.core.records import Dataset
 from sweeper.data import load_dataset
 from sweeper.data.class_map import read_class_map
@@ -58,3 +60,77 @@ def test_gaps_above_0_and_declared_classes_get_no_map(tmp_path):
     masks = {stem: mask(1, 2, shift=i) for i, stem in enumerate("abcd")}
     found = load_dataset(str(folder(tmp_path / "named", masks, classes="a\nb\nc\n")), tmp_path / "cache").warnings
     assert "1 of 3 declared classes never occurs: a." in found
+
+
+def draw_levels(root: Path, shares: dict[int, float], *, only_in: int = 0) -> str:
+    """Write eight masks of 100×100 with a share of each level and return the problem that they are.
+
+    Levels but the lowest and the highest are in the masks from number `only_in` on.
+    """
+    masks = {}
+    for number in range(8):
+        values = np.full(10_000, min(shares), dtype=np.uint8)
+        start = 1000 + number
+        for level, share in shares.items():
+            if number >= only_in or level == max(shares):
+                values[start : start + round(10_000 * share)] = level
+            start += round(10_000 * share)
+        masks[f"m{number}"] = Image.fromarray(values.reshape(100, 100))
+    with pytest.raises(DataError) as caught:
+        load_dataset(str(folder(root, masks)), root.parent / "cache")
+    (problem,) = caught.value.problems
+    return problem
+
+
+@pytest.mark.parametrize(
+    "shares",
+    [
+        {128: 0.1, 255: 0.3},
+        {85: 0.1, 170: 0.2, 255: 0.3},
+        {29: 0.05, 76: 0.1, 105: 0.1, 150: 0.1, 255: 0.2},
+        {200: 0.1, 255: 0.2},
+        {100: 0.1, 200: 0.2},
+    ],
+)
+def test_grey_levels_are_classes_with_255_among_them(tmp_path, shares):
+    problem = draw_levels(tmp_path / "data", {0: 0.1} | shares)
+    assert f"found {', '.join(map(str, [0, *shares]))} ({max(shares)} in masks/m0.png, " in problem
+    dataset = load_with_pasted_map(tmp_path / "data", problem)
+    assert dataset.classes == ("background", *(f"class_{i}" for i in range(1, len(shares) + 1)))
+    assert get_shares(dataset) == pytest.approx([1 - sum(shares.values()), *shares.values()])
+
+
+def test_255_is_ignored_where_the_name_of_its_line_says_so(tmp_path):
+    problem = draw_levels(tmp_path / "data", {0: 0.1, 128: 0.1, 255: 0.3})
+    assert "; or part the numbers: `printf 'background: 0-64\\nclass_1: 65-191\\nclass_2: 192-255\\n' > cl" in problem
+    assert "(where 255 means no label, write ignore for the name of its line)" in problem
+    dataset = load_with_pasted_map(tmp_path / "data", problem.replace("class_2", "ignore"))
+    assert dataset.classes == ("background", "class_1") and get_shares(dataset) == pytest.approx([0.6, 0.1])
+
+
+def test_levels_that_hardly_occur_are_first_put_into_two_classes(tmp_path):
+    problem = draw_levels(tmp_path / "data", {0: 0.1, 100: 0.0005, 120: 0.0005, 128: 0.0005, 255: 0.3})
+    assert problem.index("of two classes (0.5 % of what is no background is between)") < problem.index("or part the")
+    dataset = load_with_pasted_map(tmp_path / "data", problem)
+    assert dataset.classes == ("background", "object") and get_shares(dataset) == pytest.approx([0.6995, 0.3005])
+
+
+def test_levels_of_some_masks_among_masks_of_0_and_255_get_a_map(tmp_path):
+    problem = draw_levels(tmp_path / "data", {0: 0.1, 76: 0.1, 226: 0.2, 255: 0.3}, only_in=6)
+    assert "255 must mean the same in all masks, found 0 and 255 alone in 6" in problem
+    dataset = load_with_pasted_map(tmp_path / "data", problem)
+    assert get_shares(dataset) == pytest.approx([0.7 - 0.3 / 4, 0.1 / 4, 0.2 / 4, 0.3])
+
+
+@pytest.mark.parametrize("labels", [(0, 1, 2, 255), (0, 1, 2, 3, 40, 255)])
+def test_255_next_to_indices_stays_ignored(tmp_path, labels):
+    root = folder(tmp_path / "data", {stem: mask(*labels, shift=i) for i, stem in enumerate("abcd")})
+    if 40 in labels:
+        with pytest.raises(DataError) as caught:
+            load_dataset(str(root), tmp_path / "cache")
+        assert "found 0, 1, 2, 3, 40 (40 in" in str(caught.value)
+        dataset = load_with_pasted_map(root, str(caught.value))
+    else:
+        dataset = load_dataset(str(root), tmp_path / "cache")
+    assert len(dataset.classes) == len(labels) - 1
+    assert {image.ignored for image in dataset.images} == {16} and min(get_shares(dataset)) == pytest.approx(1 / 12)
