@@ -48,6 +48,17 @@ Source = Path | Callable[[], bytes]
 """A file, or what gives the bytes of an image that lies inside another file."""
 
 
+class ColourMaskError(UnreadableFileError):
+    """Fault of a mask in colours that no map of colours names."""
+
+    def __init__(self, finding: str) -> None:
+        self.finding = finding
+        """Rule and value found, without a next step: that depends on the set's colours."""
+        super().__init__(
+            f"{finding}; save class indices as an 8-bit PNG, or write colors.txt with one `name:r,g,b::` a line"
+        )
+
+
 class ImageKind(NamedTuple):
     """Facts from the header of an image."""
 
@@ -312,14 +323,36 @@ def _are_all_mapped(image: Image.Image, colours: ColourMap) -> bool:
     return bool(used) and all((r << 16 | g << 8 | b) in colours.keys for _, (r, g, b) in used)  # type: ignore[misc]
 
 
+def count_colours(path: Path, limit: int) -> dict[int, int] | None:
+    """Return the pixels of each colour (r·65536 + g·256 + b) that a map of colours would name in a mask.
+
+    Args:
+        path: the file.
+        limit: colours that are counted.
+
+    Returns:
+        None where there are more colours; nothing for a mask of numbers, which no map of colours changes.
+
+    Raises:
+        UnreadableFileError: it cannot be decoded.
+    """
+    tiff = _read_tiff(path)
+    with _open_image(path, _MASK_FORMATS, tiff) as image:
+        is_coloured = image.mode in ("RGB", "RGBA") or (image.mode == "P" and image.format == "GIF")
+        if (tiff is not None and tiff.is_stored) or image.format in ("JPEG", "WEBP") or not is_coloured:
+            return {}
+        colours: Any = image.convert("RGB").getcolors(limit)
+    return None if colours is None else {r << 16 | g << 8 | b: count for count, (r, g, b) in colours}
+
+
 def _merge_bands(pixels: npt.NDArray[Any], *, alpha: bool = False) -> npt.NDArray[Any]:
     """(H, W, bands) with equal bands of colour, and an opaque alpha as the last, → (H, W)."""
     colours = pixels[:, :, :-1] if alpha else pixels
     if colours.shape[2] > 1 and (colours != colours[:, :, :1]).any():
         y, x = np.argwhere((colours != colours[:, :, :1]).any(axis=2))[0]
-        raise UnreadableFileError(
+        raise ColourMaskError(
             f"masks must hold one number per pixel, found a colour image ({tuple(int(v) for v in colours[y, x])} at "
-            f"x={x}, y={y}); save class indices as an 8-bit PNG, or write colors.txt with one `name:r,g,b::` a line"
+            f"x={x}, y={y})"
         )
     if alpha and (pixels[:, :, -1] != 255).any():
         raise UnreadableFileError("masks must not be transparent, found an alpha channel below 255; save it without")

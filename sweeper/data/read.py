@@ -19,12 +19,13 @@ from sweeper.core.records import IGNORE, Dataset
 from sweeper.core.text import format_count, is_unicode
 from sweeper.data.class_map import find_covered_labels, list_spans, map_classes
 from sweeper.data.class_words import put_background_first
-from sweeper.data.decode import ImageKind, read_image, read_image_kind, silence_pillow
+from sweeper.data.decode import ColourMaskError, ImageKind, read_image, read_image_kind, silence_pillow
 from sweeper.data.formats.base import SPLITS, DataSource, ReadResult, Sample
 from sweeper.data.formats.other_tools import recognise_export
 from sweeper.data.groups import group_sides
 from sweeper.data.label_values import NO_DATA, abbreviate, class_names, number_table
 from sweeper.data.make_dataset import assemble
+from sweeper.data.mask_colours import join_colour_faults
 from sweeper.data.object_numbers import FEWEST, number_objects, object_words
 from sweeper.data.parallel import Tick, in_order
 from sweeper.data.problem_lines import group_problems
@@ -87,6 +88,7 @@ def _read_dataset(
     check_room("the decoded images", cache, pixels * (channels * np.dtype(dtype).itemsize + 1))
     with StoreWriter(cache, channels, dtype) as writer:
         used, counts, sound = _decode_images(samples, kinds, writer, place, tick)
+        join_colour_faults(place, samples)
         mask_files = [sample.mask_name for sample in used]
         names, before = reading.classes, len(problems)
         covered = find_covered_labels(place.class_map)
@@ -291,6 +293,8 @@ def _read_sample(
         mask = sample.mask(None if image is None else (image.shape[0], image.shape[1]))
     except UnreadableFileError as error:
         faults.append(f"{sample.mask_name}: {error}")
+        if isinstance(error, ColourMaskError):
+            place.colour_faults[sample.mask_name] = error
     if image is None or mask is None:
         return image, mask, faults
     turn = 1 if kind is None else kind.orientation

@@ -23,7 +23,7 @@ from sweeper.core.records import Patterns, SplitName
 from sweeper.core.text import format_count
 from sweeper.data.class_map import ClassMap
 from sweeper.data.colours import ColourMap
-from sweeper.data.decode import IMAGE_SUFFIXES, Source
+from sweeper.data.decode import IMAGE_SUFFIXES, ColourMaskError, Source
 from sweeper.data.label_values import abbreviate
 from sweeper.data.problem_lines import group_problems
 from sweeper.data.store import Pixels
@@ -142,6 +142,8 @@ class DataSource:
     tally: WarningCounter = field(default_factory=WarningCounter)
     lossy: set[str] = field(default_factory=set)
     """Names of mask files that lose numbers."""
+    colour_faults: dict[str, ColourMaskError] = field(default_factory=dict)
+    """Faults of masks in colours without a map, by the masks' names."""
     open_turns: dict[str, int] = field(default_factory=dict)
     """Stem → EXIF orientation by which its label may still have to be turned."""
 

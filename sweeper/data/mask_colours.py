@@ -1,0 +1,142 @@
+"""Next step for masks in colours that no map names: a map to paste, made of the colours that they have."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections import Counter
+from collections.abc import Sequence, Set
+from pathlib import Path
+
+from sweeper.core.text import format_count
+from sweeper.data.class_words import find_background
+from sweeper.data.colours import COLOUR_FILES, VOC_BORDER
+from sweeper.data.decode import count_colours
+from sweeper.data.formats.base import DataSource, Sample
+from sweeper.data.formats.voc import VOC_NAMES
+from sweeper.data.text_tables import UnreadableFileError, escape_for_display
+
+_MOST = 20
+"""Colours of a map that is printed."""
+_SMOOTH = 40
+"""Colours of one mask; more are no classes."""
+_COUNTED = 1 << 16
+"""Colours of one mask that are counted."""
+_LOOKED_AT = 200_000_000
+"""Pixels of masks whose colours are counted."""
+_VOC_FEWEST = 6
+"""Classes of Pascal VOC, besides the background, that LabelMe's palette, which begins alike, hardly reaches."""
+_PLAIN = re.compile(r"[\w ()+./-]+")
+"""Names that mean the same in a shell, to printf and in a map."""
+_OTHERWISE = "or save class indices as an 8-bit PNG"
+
+
+def join_colour_faults(place: DataSource, samples: Sequence[Sample]) -> None:
+    """Put one problem, with a map to paste, in the place of those of the masks in colours.
+
+    Args:
+        place: its problems have the fault of each mask.
+        samples: all of the set: colours are those of masks without a fault, too.
+    """
+    errors = place.colour_faults
+    if not errors or place.colours is not None or any(_find_mask(place, name) is None for name in errors):
+        return
+    faults = {f"{name}: {error}" for name, error in errors.items()}
+    place.problems[:] = [problem for problem in place.problems if problem not in faults]
+    first, *others = sorted(errors)
+    more = f", and one in {format_count(len(others), 'more mask')}" if others else ""
+    place.problems.append(f"{first}: {errors[first].finding}{more}; {_suggest_step(place, samples, errors.keys())}")
+
+
+def _find_mask(place: DataSource, name: str) -> Path | None:
+    path = place.find_file(place.root / name)
+    return path if path is not None and path.is_file() else None
+
+
+def _suggest_step(place: DataSource, samples: Sequence[Sample], coloured: Set[str]) -> str:
+    """Return what to do about the colours of masks."""
+    colours: Counter[int] = Counter()
+    names = list(dict.fromkeys(sample.mask_name for sample in samples))
+    looked_at, pixels, is_part = 0, 0, False
+    for name in _spread(names):
+        path = _find_mask(place, name)
+        if is_part := pixels > _LOOKED_AT:
+            break
+        if path is None:
+            continue
+        try:
+            counted = count_colours(path, _COUNTED)
+        except UnreadableFileError:  # it is a problem already
+            continue
+        if counted == {} and name in coloured:  # no map of colours is used for such a file
+            return _OTHERWISE.removeprefix("or ")
+        if counted is None or len(counted) > _SMOOTH:
+            number = f"more than {_COUNTED:,}" if counted is None else len(counted)
+            return f"{number} colours in {name}: smoothly resized or JPEG; export the masks again without smoothing"
+        colours.update(counted)
+        pixels, looked_at = pixels + sum(counted.values()), looked_at + bool(counted)
+    of_all = f" of {len(names)}" if is_part else ""
+    what = f"{format_count(len(colours), 'colour')} in {looked_at}{of_all} {'mask' if len(names) == 1 else 'masks'}"
+    lines = _list_lines(colours, place.classes)
+    if not lines:
+        smooth = ", or, where they were resized smoothly, export them without" if len(colours) > _MOST else ""
+        return f"{what}: write {COLOUR_FILES[0]} with one `name:r,g,b::` a line, {_OTHERWISE}{smooth}"
+    where, at = "name", shlex.quote(str(place.root / COLOUR_FILES[0]))
+    if place.archive is not None:
+        where, at = "unpack the archive, give its folder, and in it name", COLOUR_FILES[0]
+    command = "".join(f"{line}\\n" for line in lines)
+    return f"{where} the {what}: `printf '{command}' > {escape_for_display(at)}` (correct the names), {_OTHERWISE}"
+
+
+def _spread(names: Sequence[str]) -> list[str]:
+    """Return the names in an order whose beginnings are spread over all of them."""
+    order, step = [], 1
+    while step < len(names):
+        step *= 2
+    seen: set[int] = set()
+    while step:
+        for index in range(0, len(names), step):
+            if index not in seen:
+                seen.add(index)
+                order.append(names[index])
+        step //= 2
+    return order
+
+
+def _list_lines(colours: Counter[int], declared: Sequence[str] | None) -> list[str]:
+    """Return the lines of a map of colours, the background first; none where no map can be made of them.
+
+    Args:
+        colours: pixels of each colour.
+        declared: names of `classes.txt`, which a map must keep to.
+    """
+    border = _make_key(VOC_BORDER)
+    keys = sorted(colours.keys() - {border}, key=lambda key: (key != 0, -colours[key], key))
+    palette = [_make_key(_get_voc_colour(label)) for label in range(len(VOC_NAMES))]
+    is_voc = {*keys} <= {*palette} and (border in colours or len(keys) > _VOC_FEWEST)
+    if is_voc and {*(declared or VOC_NAMES)} == {*VOC_NAMES}:
+        return [_format_line(name, key) for name, key in zip(VOC_NAMES, palette, strict=True)]
+    if not 2 <= len(keys) <= _MOST:
+        return []
+    names = ["background", *(f"class_{number}" for number in range(1, len(keys)))]
+    if declared is not None:
+        first = declared[find_background(declared) or 0]
+        names = [first, *(name for name in declared if name != first)]
+    if len(names) < len(keys) or not all(_PLAIN.fullmatch(name) for name in names):
+        return []
+    ignored = [_format_line("ignore", border)] if border in colours else []
+    return [*(_format_line(name, key) for name, key in zip(names, keys, strict=False)), *ignored]
+
+
+def _make_key(colour: Sequence[int]) -> int:
+    return colour[0] << 16 | colour[1] << 8 | colour[2]
+
+
+def _format_line(name: str, key: int) -> str:
+    return f"{name}:{key >> 16},{key >> 8 & 255},{key & 255}::"
+
+
+def _get_voc_colour(label: int) -> tuple[int, int, int]:
+    """Return the colour of a label in Pascal VOC's palette, whose bits are spread over red, green and blue."""
+    red, green, blue = (sum((label >> 3 * bit + band & 1) << 7 - bit for bit in range(3)) for band in range(3))
+    return red, green, blue

@@ -1,0 +1,133 @@
+"""Masks in colours without a map: the map to paste is pasted here, and its set read."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from sweeper.core.errors import DataError
+from sweeper.core.records import Dataset
+from sweeper.data import load_dataset, mask_colours
+from sweeper.data.formats.voc import VOC_NAMES
+from tests.support.folders import folder
+from tests.support.pasting import paste
+
+VOC = [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0, 128), (0, 128, 128), (128, 128, 128)]
+
+
+def draw_colours(
+    root: Path, *colours: tuple[int, int, int], suffix: str = ".png", number: int = 6, classes: str = ""
+) -> Path:
+    """Write masks of 24×32 in the first colour, with a row of each of the others; the last one is in one mask alone."""
+    folder(root, dict.fromkeys("abcdefghijkl"[:number]), classes=classes)
+    for index, stem in enumerate("abcdefghijkl"[:number]):
+        pixels = np.full((24, 32, 3), colours[0], np.uint8)
+        last = len(colours) - (index < number - 1 and len(colours) > 2)
+        for row, colour in enumerate(colours[1:last]):
+            pixels[row + index % 2] = colour
+        Image.new("RGB", (32, 24), (index, 9, 9)).save(root / "images" / f"{stem}.png")
+        Image.fromarray(pixels).save(root / "masks" / f"{stem}{suffix}")
+    return root
+
+
+def get_problem(root: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        load_dataset(str(root), root.parent / "cache")
+    return caught.value.problems[-1]
+
+
+def load_with_pasted_map(root: Path, problem: str) -> Dataset:
+    command = re.search(r"`(printf '[^`]+)`", problem)
+    assert command, problem
+    assert paste(command[1], root.parent).returncode == 0
+    return load_dataset(str(root), root.parent / "cache")
+
+
+def test_a_map_of_the_colours_is_printed_and_the_set_is_read_once_it_is_pasted(tmp_path):
+    root = draw_colours(tmp_path / "my data", (0, 0, 0), (128, 255, 255), (255, 255, 255), (9, 200, 0))
+    problem = get_problem(root)
+    assert problem.startswith(
+        "masks/a.png: masks must hold one number per pixel, found a colour image ((128, 255, 255)"
+    )
+    assert (
+        "y=0), and one in 5 more masks; name the 4 colours in 6 masks: `printf 'background:0,0,0::\\nclass_1:"
+        in problem
+    )
+    dataset = load_with_pasted_map(root, problem)
+    assert dataset.classes == ("background", "class_1", "class_2", "class_3")
+    assert dataset.count_class_pixels().tolist() == [32 * (6 * 24 - 13), 6 * 32, 6 * 32, 32]
+
+
+def test_the_most_common_colour_is_the_background_where_none_is_black(tmp_path, sweeper):
+    root = draw_colours(tmp_path / "data", (60, 16, 152), (132, 41, 246), (110, 193, 228), suffix=".gif")
+    dataset = load_with_pasted_map(root, get_problem(root))
+    assert dataset.count_class_pixels().tolist() == [32 * (6 * 24 - 7), 6 * 32, 32]
+    assert sweeper("profile", root)[0] == 0
+
+
+def test_masks_of_one_colour_that_look_like_numbers_have_it_in_the_map(tmp_path):
+    root = draw_colours(tmp_path / "data", (0, 0, 0), (255, 0, 0))
+    Image.new("RGB", (32, 24), (255, 255, 255)).save(root / "masks" / "c.png")
+    dataset = load_with_pasted_map(root, get_problem(root))
+    assert len(dataset.classes) == 3 and max(dataset.images[2].pixels) == 24 * 32
+    assert dataset.images[2].pixels[0] == 0 and dataset.images[0].pixels[0] == 23 * 32
+
+
+def test_the_palette_of_pascal_voc_names_its_classes(tmp_path):
+    root = draw_colours(tmp_path / "data", *VOC, (224, 224, 192))
+    dataset = load_with_pasted_map(root, get_problem(root))
+    assert dataset.classes == VOC_NAMES and sum(image.ignored for image in dataset.images) == 32
+    few = draw_colours(tmp_path / "few", *VOC[:4])  # LabelMe's palette begins alike
+    assert load_with_pasted_map(few, get_problem(few)).classes == ("background", "class_1", "class_2", "class_3")
+
+
+def test_names_of_classes_txt_are_in_the_map(tmp_path):
+    root = draw_colours(tmp_path / "data", *VOC[:3], classes="cat\nbackground\ntraffic light\n")
+    dataset = load_with_pasted_map(root, get_problem(root))
+    assert dataset.classes == ("background", "cat", "traffic light")
+    quoted = draw_colours(tmp_path / "quoted", *VOC[:3], classes="cat's\nbackground\ndog\n")
+    assert "3 colours in 6 masks: write colors.txt with one `name:r,g,b::` a line" in get_problem(quoted)
+
+
+def test_many_colours_are_no_classes(tmp_path):
+    root = draw_colours(tmp_path / "data", *VOC[:3])
+    drawn = Image.fromarray(np.random.default_rng(0).integers(0, 2, (12, 16, 3), dtype=np.uint8) * 255)
+    drawn.resize((32, 24), Image.Resampling.BICUBIC).save(root / "masks" / "b.png")
+    number = len(Image.open(root / "masks" / "b.png").getcolors(1 << 10))
+    assert f"{number} colours in masks/b.png: smoothly resized or JPEG; export the masks again" in get_problem(root)
+    many = [(i, 5 * i, 200) for i in range(22)]
+    root = draw_colours(tmp_path / "many", *many)
+    problem = get_problem(root)
+    assert "22 colours in 6 masks: write colors.txt with one `name:r,g,b::` a line" in problem and "smoothly" in problem
+
+
+def test_of_a_large_set_a_part_is_looked_at(tmp_path, monkeypatch):
+    monkeypatch.setattr(mask_colours, "_LOOKED_AT", 3 * 24 * 32)
+    problem = get_problem(draw_colours(tmp_path / "data", *VOC[:3], number=9))
+    assert "; name the 3 colours in 4 of 9 masks: " in problem
+
+
+def test_no_map_is_printed_where_none_would_be_read(tmp_path):
+    root = draw_colours(tmp_path / "data", *VOC[:3])
+    for stem in "abcdef":
+        (root / "masks" / f"{stem}.png").unlink()
+        values = np.zeros((24, 32, 3), np.uint16)
+        values[:3] = 0, 300, 0
+        tifffile.imwrite(root / "masks" / f"{stem}.tif", values, photometric="rgb")
+    assert get_problem(root).endswith("and one in 5 more masks; save class indices as an 8-bit PNG")
+
+
+def test_of_an_archive_the_folder_is_named(tmp_path):
+    root = draw_colours(tmp_path / "data", *VOC[:3])
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        for path in sorted(root.rglob("*.png")):
+            archive.write(path, path.relative_to(root))
+    problem = get_problem(tmp_path / "set.zip")
+    assert "; unpack the archive, give its folder, and in it name the 3 colours in 6 masks: `printf" in problem
+    assert "> colors.txt` (correct the names)" in problem
