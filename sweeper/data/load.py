@@ -39,8 +39,8 @@ from sweeper.system.disk_space import check_room
 
 Log = Callable[[str], None]
 
-READER = "formats/11"
-"""Raised when a reader starts to give other pixels or checks, so that remembered readings are read again."""
+READER = "formats/12"
+"""Raised when a reader starts to give other pixels, splits or checks, so that remembered readings are read again."""
 NUMBERED, _NUMBERED = "_classes.csv", ("pixel value", "class")
 """Roboflow's table next to its masks, and the columns that it has."""
 ENTRY_SUFFIXES = (".json", ".yaml", ".yml", ".csv")

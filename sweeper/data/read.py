@@ -167,7 +167,7 @@ def _read_assignments(place: DataSource, reading: ReadResult) -> tuple[dict[str,
         if by is None and not any(side.split for side in from_samples.values()):
             from_samples |= _read_split_lists(place, from_samples)
         elif len(split := {side.split for side in from_samples.values()}) == 1 and split <= {"val", "test"}:
-            place.notes.append(f"All images are of the split {split.pop()}, by their folder: they are divided anew.")
+            place.notes.append(f"All images are of the split {split.pop()}, by their folder: they are divided again.")
             from_samples = {stem: side._replace(split=None) for stem, side in from_samples.items()}
         return group_sides(place, reading.samples, from_samples, by)
     sides = read_split_csv(path, sorted(from_samples), place.problems)

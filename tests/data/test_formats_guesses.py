@@ -242,5 +242,5 @@ def test_a_test_set_alone_with_its_masks_elsewhere_is_divided_anew(tmp_path):
     dataset = load(root)
     assert len(dataset.images) == 8 and {image.split for image in dataset.images} == {None}
     said = " ".join(dataset.warnings)
-    assert "All images are of the split test, by their folder: they are divided anew." in said
+    assert "All images are of the split test, by their folder: they are divided again." in said
     assert "1 image folder without any mask, passed over: test/good." in said
