@@ -84,6 +84,14 @@ class TrainingEvaluated:
 
 
 @dataclass(frozen=True)
+class TrainingContinued:
+    """A training goes on beyond a rung; `result` is what it gave so far, which counts for nothing yet."""
+
+    spec: TrialSpec
+    result: TrialResult
+
+
+@dataclass(frozen=True)
 class TrainingPaused:
     """A training waits at a rung, in its checkpoint; `result` counts if it never continues."""
 
@@ -126,7 +134,15 @@ class TrainingDropped:
     died: bool
 
 
-SweepEvent = TrainingStarted | TrainingEvaluated | TrainingPaused | TrainingResumed | ResultStored | TrainingDropped
+SweepEvent = (
+    TrainingStarted
+    | TrainingEvaluated
+    | TrainingContinued
+    | TrainingPaused
+    | TrainingResumed
+    | ResultStored
+    | TrainingDropped
+)
 """Event that the tracker, the display, the timekeeper and the status file receive by `notify`."""
 
 

@@ -10,6 +10,7 @@ from sweeper.core.events import (
     Answer,
     JobResult,
     Observer,
+    TrainingContinued,
     TrainingEvaluated,
     TrainingJob,
     TrainingResumed,
@@ -97,6 +98,7 @@ class WorkSource:
         if answer.finished:
             self.store_result(spec, result)
         elif not self._pause_at_rung(spec, result):
+            self._recorder.notify(TrainingContinued(spec, result))
             self._going.append(spec)
             return False
         return True

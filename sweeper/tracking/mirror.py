@@ -8,6 +8,7 @@ written last: one that has its end and its values is whole.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from sweeper.core.redact import hide_address_secrets
 from sweeper.system.locks import get_sqlite_path
 from sweeper.system.store_versions import restore_command
 from sweeper.tracking.mlflow_connection import get_artifacts_address, has_files_elsewhere
-from sweeper.tracking.values import MARKER, PAUSED, DesiredRun, MetricPoint
+from sweeper.tracking.values import AT_WORK, MARKER, PAUSED, STATE, DesiredRun, MetricPoint
 
 SWEEP = "sweep"
 """Name of the sweep's run here; those of trainings are `search/00012` and the like."""
@@ -126,11 +127,19 @@ class MlflowMirror:
         place = Path("report", path.parent.relative_to(folder)).as_posix()
         self.client.log_artifact(self.parent_run_id, str(path), place)
 
-    def delete_runs(self, names: set[str]) -> None:
+    def delete_runs(self, names: Collection[str]) -> None:
         """Delete the runs of trainings of these names, where they are there."""
-        for name, run in self._find_runs().items() if names else ():
-            if name in names:
-                self.client.delete_run(run.run_id)
+        if not names:
+            return
+        runs, self._actual = self._find_runs(), None
+        for name in runs.keys() & {*names}:
+            self.client.delete_run(runs[name].run_id)
+            self.run_ids.pop(name, None)
+
+    def list_begun_runs(self) -> list[str]:
+        """Return the names of the runs that were written while they were trained, and have no result yet."""
+        self._actual = self._actual or self._find_runs()
+        return [name for name, run in self._actual.items() if run.tags.get(STATE) == AT_WORK]
 
     def set_tag(self, key: str, value: str) -> None:
         """Set a tag of the experiment."""

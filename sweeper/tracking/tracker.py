@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sweeper import storage as studies
 from sweeper.core.errors import SweeperError, UsageError
-from sweeper.core.events import ResultStored, SweepEvent, TrainingPaused
+from sweeper.core.events import ResultStored, SweepEvent, TrainingContinued, TrainingDropped, TrainingPaused
 from sweeper.core.paths import STORAGE, LogTo
 from sweeper.core.records import Conditions
 from sweeper.core.redact import hide_address_secrets
@@ -52,6 +52,8 @@ PASS_EVERY = 1.0
 """Seconds between two passes while trainings run."""
 PAUSE_AFTER_FAILURE = 10.0
 """Pause after a failed pass, unless somebody waits."""
+LIVE_SECONDS = 10.0
+"""Seconds of training after which a run that is at work is written, again and again."""
 PATIENCE = 15.0
 """Seconds that the report waits for a server that takes nothing; it links to the runs."""
 END_PATIENCE = 30.0
@@ -109,6 +111,8 @@ class MlflowTracker:
         self._warnings = deque[str]()
         self.failure: Exception | None = None
         """Why the last pass was cut off; None = it was not."""
+        self._shown: dict[str, float] = {}
+        """Seconds of the trainings whose runs were written while they were at work."""
         self._elsewhere: LoggedRuns | None = None
         """Of another logger; None = there is none."""
         self._closed = False
@@ -156,7 +160,7 @@ class MlflowTracker:
         )
         try:
             self.mirror.begin_sweep(study.study_name, self._sweep, plan.created)
-            dropped = set(studies.unpack_value(study.user_attrs, studies.DROPPED, []))
+            dropped = {*studies.unpack_value(study.user_attrs, studies.DROPPED, []), *self.mirror.list_begun_runs()}
             self.mirror.delete_runs(dropped.difference(name_of(training.result.spec) for training in trainings))
         except SweeperError:
             raise
@@ -190,8 +194,16 @@ class MlflowTracker:
         self._log_warnings()
 
     def notify(self, event: SweepEvent) -> None:
-        """Write a training that has a result, or waits at a rung with what it gave so far."""
+        """Write a training that has a result, or waits at a rung or is at work for long, with what it gave so far."""
         match event:
+            case TrainingContinued(spec, result) if (
+                result.seconds >= self._shown.get(name_of(spec), 0.0) + LIVE_SECONDS
+            ):
+                self._shown[name_of(spec)] = result.seconds
+                now = time.time()
+                self._put_training(TrackedTraining(result, now - result.seconds, now, running=True))
+            case TrainingDropped(spec) if self._shown.pop(name_of(spec), None) is not None:
+                self._put_task("run", name_of(spec), partial(self.mirror.delete_runs, [name_of(spec)]))
             case TrainingPaused(_, result) | ResultStored(result):
                 now = time.time()
                 self._put_training(
@@ -262,7 +274,7 @@ class MlflowTracker:
     def _put_training(self, training: TrackedTraining) -> None:
         name, run = name_of(training.result.spec), run_of(training, self._values, self.mirror.parent_run_id)
         self._put_task("run", name, partial(self.mirror.write_run, name, run))
-        if self._elsewhere is not None:
+        if self._elsewhere is not None and not training.running:
             self._elsewhere.put(name, run)
 
     def _update_sweep(self, **changes: object) -> None:

@@ -45,6 +45,8 @@ USED_FOR = {
     "longer": "longer training",
 }
 """Use of the data set by a training, by its purpose."""
+STATE, AT_WORK = "sweeper.state", "running"
+"""Tag of a training's state, and its value while it is trained."""
 MARKER = "lr"
 """A metric of every evaluation: MLflow has the evaluations at whose steps it has this one."""
 
@@ -120,7 +122,7 @@ class RunValues:
             "sweeper.kind": "trial" if spec.purpose == "search" else spec.purpose,
             "sweeper.family": spec.family,
             "sweeper.trial": str(spec.number),
-            "sweeper.state": "waiting",
+            STATE: "waiting",
             **OPENS_PARENT,
             **self.make_class_tags(),
         }
@@ -149,7 +151,7 @@ class RunValues:
 
     def make_result_metrics(self, result: TrialResult) -> tuple[dict[str, float], dict[str, str]]:
         """Metrics and tags of a training that has ended."""
-        tags = {"sweeper.state": result.state, "sweeper.device": result.device}
+        tags = {STATE: result.state, "sweeper.device": result.device}
         tags |= {f"sweeper.own_run.{tracker}": run[:TAG_LIMIT] for tracker, run in result.own_runs.items()}
         if result.versions:
             tags["sweeper.versions"] = format_versions(result.versions)
@@ -226,6 +228,8 @@ class TrackedTraining(NamedTuple):
     ended: float
     paused: bool = False
     """It waits at a rung."""
+    running: bool = False
+    """It is at work: the result is what it gave so far."""
 
 
 class MetricPoint(NamedTuple):
@@ -272,6 +276,8 @@ def run_of(training: TrackedTraining, values: RunValues, parent_run_id: str) -> 
             for e in result.evaluations
         ),
     )
+    if training.running:
+        return run._replace(status="RUNNING", tags=run.tags | {STATE: AT_WORK})
     if training.paused:
         return run
     metrics, tags = values.make_result_metrics(result)

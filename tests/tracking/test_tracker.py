@@ -14,7 +14,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from sweeper.core.events import TrainingPaused
+from sweeper.core.events import TrainingContinued, TrainingDropped, TrainingPaused
 from sweeper.core.records import TrialResult
 from sweeper.tracking import MlflowTracker, SweepSummary
 from sweeper.tracking import tracker as tracker_module
@@ -344,6 +344,45 @@ def test_a_paused_training_goes_on_in_its_own_run(uri: str) -> None:
         "trial/00001": STEPS,
         "trial/00002": STEPS[:1],
     }
+
+
+def test_a_long_training_is_seen_while_it_runs_and_ends_in_its_own_run(uri: str) -> None:
+    study = study_named("live")
+    tracker = begun(uri, study)
+    first = builders.confirmation("dice", 1)
+    specs = [first.spec.model_copy(update={"number": number}) for number in range(3)]
+    confirmed = [first.model_copy(update={"spec": spec}) for spec in specs]
+    for training, seconds in zip(confirmed, (12.0, 9.0, 12.0), strict=True):
+        result = so_far(training, 1).model_copy(update={"state": "pruned", "seconds": seconds})
+        tracker.notify(TrainingContinued(training.spec, result))
+    run = run_of(tracker, confirmed[0].spec)
+    assert (run.info.status, run.data.tags["sweeper.state"]) == ("RUNNING", "running")
+    result = so_far(confirmed[0], 2).model_copy(update={"state": "pruned", "seconds": 15.0})
+    tracker.notify(TrainingContinued(confirmed[0].spec, result))  # too early
+    begun_runs = {f"confirm{training.spec.number}": "RUNNING" for training in (confirmed[0], confirmed[2])}
+    assert statuses(uri, tracker) == {"sweep": "RUNNING"} | begun_runs  # the short one is not there
+    experiment, steps = tracker.mirror.experiment_id, [e.step for e in confirmed[0].evaluations]
+    name = f"confirm/{confirmed[0].spec.number:05d}"
+    assert points_of(uri, experiment)[name] == steps[:1]
+    keep(study, train(tracker, confirmed[0]))
+    tracker.notify(TrainingDropped(confirmed[2].spec, "it is not needed any more", died=False))
+    tracker.end_sweep("KILLED")
+    assert statuses(uri, tracker) == {"sweep": "KILLED", f"confirm{confirmed[0].spec.number}": "FINISHED"}
+    assert points_of(uri, experiment) == {name: steps}
+
+
+def test_what_a_killed_sweep_had_at_work_is_no_run_of_its_resume(uri: str) -> None:
+    study = study_named("cut")
+    tracker, trial = begun(uri, study), builders.trial("dice", 0.5, 0)
+    result = so_far(trial, 1).model_copy(update={"state": "pruned", "seconds": 99.0})
+    tracker.notify(TrainingContinued(trial.spec, result))
+    assert run_of(tracker, trial.spec).info.status == "RUNNING"
+    tracker.close()  # kill -9
+    again = begun(uri, study)
+    assert statuses(uri, again) == {"sweep": "RUNNING"}
+    keep(study, train(again, trial))
+    again.end_sweep("FINISHED")
+    assert statuses(uri, again) == {"sweep": "FINISHED", "trial0": "FINISHED"}
 
 
 # --- The begin ---
