@@ -120,7 +120,7 @@ def judge(
     metric: str | None = None,
     baseline: str | None = None,
     margin: float | None = None,
-    lower_is_better: bool = False,
+    lower_is_better: bool | None = None,
     paired_seeds: bool = False,
     common: bool = False,
     level: float = 0.95,
@@ -141,7 +141,8 @@ def judge(
         metric: column of the scores, or `miou` or `dice` of tp, fp and fn.
         baseline: method that is taken where it will do.
         margin: difference that does not matter, in the score's unit; None = 0.01 where all scores lie within 0 to 1.
-        lower_is_better: such as distances.
+        lower_is_better: whether it is, as of distances; None = no, and refused where the metric's name is of a loss, a
+            distance or an error.
         paired_seeds: whether a seed is the same for all methods; else each has its own trainings.
         common: whether to leave out the images that some run has no score of.
         level: of the intervals.

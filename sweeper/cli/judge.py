@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 @click.option(
     "--margin", type=float, help="Difference that does not matter, in the score's unit.  [default: 0.01 within 0 to 1]"
 )
-@click.option("--lower-is-better", is_flag=True, help="Such as distances.")
+@click.option(
+    "--lower-is-better/--higher-is-better",
+    default=None,
+    help="Which way the score goes; needed where its name is of a loss, distance or error.  [default: higher]",
+)
 @click.option(
     "--paired-seeds", is_flag=True, help="A seed is the same for all methods; else each has its own trainings."
 )

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -28,6 +29,7 @@ from sweeper.core.records import Scale
 from sweeper.core.spreadsheet import replace_decimal_commas
 from sweeper.core.text import join_words, suggest_correction
 from sweeper.evidence.intervals import Floats, ImageTable
+from sweeper.judging.direction import check_direction
 from sweeper.judging.rows import ScoreRequest, ScoreRows, ScoresError, abbreviate_names, format_rows, read_numbers
 from sweeper.judging.score_table import MOST_CELLS, MOST_METHODS, ScoreTable
 from sweeper.judging.table_traps import describe_alike, find_alike, find_mixed_units
@@ -98,6 +100,10 @@ def make_means_table(scores: ScoreRows, request: ScoreRequest) -> tuple[ScoreTab
     over = _read_sd_over(scores, request, problems)
     if means is None or over is None or problems:
         raise ScoresError(scores.source, problems)
+    metric = request.metric or _find_column(scores.columns, "mean", request) or "mean"
+    problems += (directions := check_direction(metric, request.lower_is_better))
+    if directions:
+        request = replace(request, lower_is_better=True)  # what else is wrong, is sought as of distances
     margin = _check_means(means, over, request, problems)
     if problems:
         raise ScoresError(scores.source, problems)
@@ -106,7 +112,6 @@ def make_means_table(scores: ScoreRows, request: ScoreRequest) -> tuple[ScoreTab
     pairs = _compare_means(means, sign, correlation, request.level)
     runs = [int(n) if over == "seeds" else 1 for n in means.n]
     first = np.cumsum([0, *runs])
-    metric = request.metric or next((n for n in (_find_column(scores.columns, "mean", request),) if n), "mean")
     table = ScoreTable(
         source=scores.source,
         methods=tuple(means.methods),

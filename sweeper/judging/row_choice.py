@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sweeper.core.errors import UsageError
+from sweeper.judging.direction import find_lower_word
 
 Entries = Sequence[Mapping[str, Any]]
 """Rows of a log in their order: name → value."""
@@ -17,7 +18,6 @@ STEPS = ("step", "_step", "global_step", "Step", "iter", "epoch")
 _STEP = re.compile(r"(?:(?P<name>\w+)=)?(?P<step>\d+)")
 _BEST = re.compile(r"(?P<way>best|lowest):(?P<metric>.+)")
 _TEST = re.compile(r"(^|[^a-z])test", re.IGNORECASE)
-_LOWER = re.compile(r"loss|error|hd95|hausdorff|distance", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def parse_choice(text: str | None, metric: str | None) -> RowChoice:
             f"--at must choose by a metric of validation images, got {match['metric']!r}: the best by what judges is a "
             "choice on the test images, and higher for that alone; name a validation metric, or take --at last"
         )
-    if match["way"] == "best" and _LOWER.search(match["metric"]):
+    if match["way"] == "best" and find_lower_word(match["metric"]):
         raise UsageError(f"best:METRIC takes the highest value, got {match['metric']}; --at lowest:{match['metric']}")
     return RowChoice("best" if match["way"] == "best" else "lowest", name=match["metric"])
 

@@ -67,7 +67,8 @@ class ScoreRequest:
     baseline: str | None = None
     margin: float | None = None
     """Margin in the metric's own unit; None = 0.01 if all scores are in 0–1."""
-    lower_is_better: bool = False
+    lower_is_better: bool | None = None
+    """None = not said: higher is better, unless the metric's name says otherwise, which is a problem."""
     paired_seeds: bool = False
     """Whether seeds of one name are one condition for all methods."""
     common: bool = False

@@ -24,6 +24,7 @@ from sweeper.core.records import Scale
 from sweeper.core.text import format_count, join_words, suggest_correction
 from sweeper.evidence.intervals import Floats, ImageTable, make_image_table
 from sweeper.evidence.replicates import count_few_groups
+from sweeper.judging.direction import check_direction
 from sweeper.judging.rows import SHOWN, Rows, ScoreRequest, ScoreRows, ScoresError, abbreviate_names, format_rows
 from sweeper.judging.table_traps import find_traps
 
@@ -94,7 +95,9 @@ def make_score_table(scores: ScoreRows, request: ScoreRequest) -> ScoreTable:
     if not 0.5 <= request.level < 1:
         rows.problems.append(f"the level must be at least 0.5 and below 1, got {request.level:g}")
     if rows.numbers.shape[1]:
-        rows.problems += find_traps(rows, lower_is_better=request.lower_is_better)
+        directions = check_direction(rows.metric, request.lower_is_better)
+        rows.problems += directions
+        rows.problems += find_traps(rows, lower_is_better=bool(request.lower_is_better or directions))
     is_named = all((rows.keys[key] != "").all() for key in ("method", "seed", "image", "class") if key in rows.keys)
     if rows.problems and not (rows.numbers.shape[1] and is_named):
         raise ScoresError(source, rows.problems)

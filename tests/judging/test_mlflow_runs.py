@@ -215,3 +215,14 @@ def test_a_server_is_asked_for_runs(tmp_path: Path) -> None:
         assert one.named == "a" and one.document.scope == "trainings"
     finally:
         server.kill()
+
+
+def test_a_logged_loss_is_judged_in_the_direction_that_is_said_alone(uri: str) -> None:
+    client = connect_to_mlflow(uri)
+    for number, name in enumerate(f"{loss}{seed}" for loss in "ab" for seed in range(3)):
+        client.log_metric(run_named(name), "val_loss", 0.1 + 0.1 * number + 0.01 * number**2)
+    (problem,) = problems(metric="val_loss")
+    assert "--lower-is-better" in problem and "--higher-is-better" in problem
+    for lower, best in ((True, "a"), (False, "b")):
+        asked = package.judge("mlflow:losses", columns=NAMES, metric="val_loss", lower_is_better=lower)
+        assert asked.document.methods[0].name == best

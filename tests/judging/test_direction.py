@@ -1,0 +1,105 @@
+"""Metrics of which lower is better: none is judged the wrong way round for want of an option."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sweeper.judging.direction import find_lower_word
+from sweeper.judging.judgement import judge_scores
+from sweeper.judging.rows import ScoreRequest, ScoreRows, ScoresError
+
+Sweeper = Callable[..., tuple[int, str, str]]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "loss",
+        "val_loss",
+        "dice_loss",
+        "valLoss",
+        "Loss/val",
+        "HD95",
+        "hd_95",
+        "test/hd95",
+        "liver.HD95",
+        "hausdorff",
+        "ASD",
+        "ASSD",
+        "MASD",
+        "mae",
+        "MSE",
+        "rmse",
+        "error",
+        "err",
+        "val-err",
+        "ECE",
+        "loss_of_x_iou",
+    ],
+)
+def test_names_of_losses_distances_and_errors_say_lower(name: str) -> None:
+    assert find_lower_word(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["score", "dice", "mIoU", "val_miou", "lossless", "glossy", "mirror", "terror", "hdr", "masdar", "test/f1", "nsd"],
+)
+def test_words_that_only_contain_the_letters_say_nothing(name: str) -> None:
+    assert find_lower_word(name) is None
+
+
+def write_table(path: Path, metric: str) -> None:
+    """Write a table in which `mine` has the lower numbers."""
+    rows = [f"{m},{s},{0.2 + 0.3 * (m == 'ce') + 0.01 * s}" for m in ("mine", "ce") for s in range(4)]
+    path.write_text("\n".join([f"method,seed,{metric}", *rows]))
+
+
+def test_a_table_is_judged_in_the_direction_that_is_said(sweeper: Sweeper, tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    write_table(path, "val_HD95")
+    status, out, error = sweeper("judge", str(path), "--metric", "val_HD95")
+    assert (
+        status == 2
+        and not out
+        and "of 'val_HD95' it must be said whether lower is better, as 'HD'" in " ".join(error.split())
+    )
+    options = re.findall(r"--(?:low|high)er-is-better", error)
+    assert len(options) == 2
+    for option, winner in zip(options, ("mine", "ce"), strict=True):
+        status, out, _ = sweeper("judge", str(path), "--metric", "val_HD95", option)
+        assert status == 0 and out.startswith(f"Clear winner: {winner} is better")
+
+
+def test_logs_of_losses_need_the_direction_too(sweeper: Sweeper, tmp_path: Path) -> None:
+    for method, level in (("mine", 0.2), ("ce", 0.5)):
+        for seed in range(3):
+            folder = tmp_path / "runs" / method / str(seed)
+            folder.mkdir(parents=True)
+            (folder / "metrics.csv").write_text(f"epoch,val_loss\n0,{level + 0.01 * seed}\n")
+    status, _, error = sweeper("judge", str(tmp_path / "runs"), "--metric", "val_loss")
+    assert status == 2 and "--lower-is-better" in error
+    _, out, _ = sweeper("judge", str(tmp_path / "runs"), "--metric", "val_loss", "--lower-is-better")
+    assert out.startswith("Clear winner: mine")
+
+
+def test_other_faults_are_named_in_the_same_list_and_distances_are_no_mixed_units() -> None:
+    methods, numbers = ["a"] * 4 + ["b"] * 4, [0.4, 0.5, 0.6, 0.7, 42.0, 45.0, 50.0, "high"]
+    columns = {"method": methods, "seed": [*range(4), *range(4)], "hd95": numbers}
+    with pytest.raises(ScoresError) as error:
+        judge_scores(ScoreRows(columns, "a table"), ScoreRequest(metric="hd95", margin=1))
+    first, second = error.value.problems
+    assert first.startswith("row 8: no finite number") and "--higher-is-better" in second
+
+
+def test_tables_of_means_need_it_too() -> None:
+    table = ScoreRows({"method": ["a", "b"], "hd95": [4.0, 9.0], "sd": [2.0, 2.0], "n": [30, 30]}, "a table")
+    with pytest.raises(ScoresError, match="--lower-is-better"):
+        judge_scores(table, ScoreRequest(metric="hd95", margin=1, sd_over="images"))
+    assert (
+        judge_scores(table, ScoreRequest(metric="hd95", margin=1, sd_over="images", lower_is_better=True)).named == "a"
+    )
