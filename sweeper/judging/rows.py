@@ -103,6 +103,8 @@ class Rows:
     def __init__(self, scores: ScoreRows, request: ScoreRequest) -> None:
         wanted = {*KEYS, *COUNTS, *request.columns.values(), request.metric or scores.metric or "score"}
         columns = _match_columns(scores.columns, wanted)
+        self.titles = dict(zip(columns, scores.columns, strict=True))
+        """Name of each column → how the input has it."""
         scores = replace(scores, columns=columns)
         self.problems: list[str] = []
         self.notes: list[str] = []
@@ -112,6 +114,8 @@ class Rows:
         """Number of folds whose trainings together make a run over all images; 1 = a run is one training."""
         self.keys: dict[str, npt.NDArray[np.str_]] = {}
         """Key → (rows,) texts, of those that there are."""
+        self.others: Columns = {}
+        """Columns that are neither keys nor scores."""
         self.numbers = np.zeros((0, 0))
         """(1, rows) scores, or (3, rows) tp, fp and fn; empty where `problems` says why."""
         names = {key: request.columns.get(key, key) for key in KEYS}
@@ -125,8 +129,13 @@ class Rows:
         self._find_folds(columns, names, score, chosen="fold" in request.columns)
         if not self.problems:
             self._read_column(scores, names, COUNTS if self.of_counts else (score,))
+            self.others = {name: columns[name] for name in columns if name not in (*names.values(), *COUNTS, score)}
+        self.plain_images = self.keys.get("image", np.zeros(0, dtype=np.str_))
+        """Names of the images as the table has them."""
+        if not self.problems and {"image", "group"} <= self.keys.keys():
+            self._join_groups_to_images()
         if not self.problems and "fold" in self.keys:
-            self._use_folds()
+            self._use_folds(names)
 
     def _read_score_column(self, columns: Columns, request: ScoreRequest, scores: ScoreRows) -> str:
         """Return the column of the scores; none if they are made of counts."""
@@ -179,7 +188,26 @@ class Rows:
         if names["fold"] not in several:
             names.pop("fold")  # one value says nothing
 
-    def _use_folds(self) -> None:
+    def _join_groups_to_images(self) -> None:
+        """Take group/image as the name of an image where a run has several images of one name, in other groups."""
+        groups, images = self.keys["group"].tolist(), self.keys["image"].tolist()
+        of_run = [self.keys[key].tolist() for key in ("method", "seed", "class") if key in self.keys]
+        runs = list(zip(*of_run, strict=True))
+        by_image, by_both = set(zip(runs, images, strict=True)), set(zip(runs, groups, images, strict=True))
+        if len(by_image) == len(runs) or len(by_both) < len(runs):
+            return
+        joined = [f"{group}/{image}" if group else image for group, image in zip(groups, images, strict=True)]
+        if len(set(joined)) < len(set(zip(groups, images, strict=True))):
+            return
+        self.keys["image"] = np.array(joined, dtype=np.str_)
+        first: dict[str, str] = {}
+        again, two = next((i, g) for i, g in zip(images, groups, strict=True) if first.setdefault(i, g) != g)
+        self.notes.append(
+            f"Several groups have an image of one name, such as {again!r} in {first[again] or 'none'} and "
+            f"{two or 'none'}: they are taken to be different images, each named by its group and its name."
+        )
+
+    def _use_folds(self, column: Mapping[str, str]) -> None:
         """Take the folds of a rotation as one run where each image has its score, else as a run each."""
         fold = self.keys.pop("fold")
         if len(empty := np.flatnonzero(fold == "")):
@@ -195,10 +223,13 @@ class Rows:
             cells = zip(runs, self.keys["image"].tolist(), strict=True)
             again = [at for at, cell in enumerate(cells) if first.setdefault(cell, fold[at]) != fold[at]]
             if again:
+                by, image = self.titles[column["fold"]], self.titles[column["image"]]
                 self.problems.append(
                     f"{format_rows(np.array(again))}: an image must be in one fold of a training, got another than "
                     "before. Trainings of several folds share training images, so that their scores of one image are "
-                    "no separate trainings; give each image's mean over them"
+                    "no separate trainings; give each image's mean over them. If images of several folds only have one "
+                    f"name, add the fold to it, in pandas: table[{image!r}] = "
+                    f"table[{by!r}].astype(str) + '/' + table[{image!r}].astype(str)"
                 )
             self.folds_of_run = min(map(len, of.values()))  # their names may differ from run to run
             self.notes.append(explain_folds(self.folds_of_run))

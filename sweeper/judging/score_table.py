@@ -12,6 +12,7 @@ and each image (or group of images) has its influence on it (`sweeper.evidence.i
 from __future__ import annotations
 
 import math
+import shlex
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -172,7 +173,7 @@ class _RunCells:
         self.left_out = 0
         pairs, pair = np.unique(image * len(self.classes) + kind, return_inverse=True)
         cells, cell, times = np.unique(run * len(pairs) + pair, return_inverse=True, return_counts=True)
-        self._find_repeated(times[cell])
+        self._find_repeated(times[cell], cell)
         self.kept: Ints = np.arange(len(self.image_names))
         self._find_missing(cells, pairs, leave_out=request.common)
         shape = (len(self.runs), len(self.kept), len(self.classes))
@@ -234,13 +235,41 @@ class _RunCells:
                 "shared seeds alike, or leave the option out"
             )
 
-    def _find_repeated(self, times: npt.NDArray[np.int64]) -> None:
+    def _find_repeated(self, times: npt.NDArray[np.int64], cell: Ints) -> None:
         again = np.flatnonzero(times > 1)
         if len(again):
             keys = [key for key in ("method", "seed", "image", "class") if key in self.rows.keys]
+            rule = f"{format_rows(again)}: several rows for the same {join_words(keys)}"
+            if step := self._find_distinguishing_column(cell):
+                self.problems.append(rule + step)
+                return
             several = "; if they are several trainings, add a column `seed`"
             hint = "; leave all but one out" if "seed" in self.rows.keys else several
-            self.problems.append(f"{format_rows(again)}: several rows for the same {join_words(keys)}{hint}")
+            if "image" in keys:
+                hint += ", and if of several images, give each a name of its own (patient/image)"
+            self.problems.append(rule + hint)
+
+    def _find_distinguishing_column(self, cell: Ints) -> str:
+        """Return that a column distinguishes repeated rows, and how to say what it is; empty if none does."""
+        size, keys, method = len(cell), self.rows.keys, self.rows.keys["method"]
+        for name, values in self.rows.others.items():
+            texts = np.array([str(value) for value in values])
+            if (
+                not 1 < len(set(texts.tolist())) <= size / 2
+                or len(set(zip(cell.tolist(), texts.tolist(), strict=True))) < size
+            ):
+                continue
+            if len({frozenset(texts[method == one].tolist()) for one in self.methods}) > 1:
+                continue  # as of another score
+            title = self.rows.titles[name]
+            option = {key: shlex.quote(f"{key}={title}") for key in ("seed", "group", "class")}
+            steps = [
+                *([f"--column {option['group']} if it says whose an image is (a patient)"] if "image" in keys else []),
+                *([f"--column {option['class']} if it says which class"] if "class" not in keys else []),
+                *([f"--column {option['seed']} if it says which training"] if "seed" not in keys else []),
+            ]
+            return f", which {title!r} distinguishes; add {', '.join(steps)}, else keep the rows of one value of it"
+        return ""
 
     def _find_missing(self, cells: Ints, pairs: Ints, *, leave_out: bool) -> None:
         """Yield the cells that some runs have and others lack: `cells` are run × `pairs`, and these image × class."""

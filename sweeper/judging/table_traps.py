@@ -30,7 +30,7 @@ def find_traps(rows: Rows, *, lower_is_better: bool) -> Iterator[str]:
                 alike = [pair for pair in alike if not _are_in_one_run(rows, pair)]
             yield from describe_alike(key, alike)
     if "image" in rows.keys and not rows.of_counts:
-        images = np.char.lower(rows.keys["image"])
+        images = np.char.lower(rows.plain_images)
         summaries = np.flatnonzero(np.isin(images, list(_SUMMARIES)))
         if len(summaries) and len(set(images)) > 2:
             yield (
