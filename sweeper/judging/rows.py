@@ -127,6 +127,8 @@ class Rows:
                 self.problems.append(f"a column {name!r} must say the {key} of each row, got none{near}")
         score = self._read_score_column(columns, request, scores)
         self._find_folds(columns, names, score, chosen="fold" in request.columns)
+        self.key_titles = {key: self.titles[name] for key, name in names.items() if name in columns}
+        """Key → column of the input that has it."""
         if not self.problems:
             self._read_column(scores, names, COUNTS if self.of_counts else (score,))
             self.others = {name: columns[name] for name in columns if name not in (*names.values(), *COUNTS, score)}
@@ -135,7 +137,7 @@ class Rows:
         if not self.problems and {"image", "group"} <= self.keys.keys():
             self._join_groups_to_images()
         if not self.problems and "fold" in self.keys:
-            self._use_folds(names)
+            self._use_folds()
 
     def _read_score_column(self, columns: Columns, request: ScoreRequest, scores: ScoreRows) -> str:
         """Return the column of the scores; none if they are made of counts."""
@@ -207,7 +209,7 @@ class Rows:
             f"{two or 'none'}: they are taken to be different images, each named by its group and its name."
         )
 
-    def _use_folds(self, column: Mapping[str, str]) -> None:
+    def _use_folds(self) -> None:
         """Take the folds of a rotation as one run where each image has its score, else as a run each."""
         fold = self.keys.pop("fold")
         if len(empty := np.flatnonzero(fold == "")):
@@ -223,7 +225,7 @@ class Rows:
             cells = zip(runs, self.keys["image"].tolist(), strict=True)
             again = [at for at, cell in enumerate(cells) if first.setdefault(cell, fold[at]) != fold[at]]
             if again:
-                by, image = self.titles[column["fold"]], self.titles[column["image"]]
+                by, image = self.key_titles["fold"], self.key_titles["image"]
                 self.problems.append(
                     f"{format_rows(np.array(again))}: an image must be in one fold of a training, got another than "
                     "before. Trainings of several folds share training images, so that their scores of one image are "

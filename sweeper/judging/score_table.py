@@ -27,7 +27,7 @@ from sweeper.evidence.intervals import Floats, ImageTable, make_image_table
 from sweeper.evidence.replicates import count_few_groups
 from sweeper.judging.direction import check_direction
 from sweeper.judging.rows import SHOWN, Rows, ScoreRequest, ScoreRows, ScoresError, abbreviate_names, format_rows
-from sweeper.judging.table_traps import find_traps
+from sweeper.judging.table_traps import find_traps, note_background
 
 Ints = npt.NDArray[np.intp]
 
@@ -109,6 +109,7 @@ def make_score_table(scores: ScoreRows, request: ScoreRequest) -> ScoreTable:
     if problems := [*rows.problems, *cells.problems]:
         raise ScoresError(source, problems)
     values = cells.make_table()
+    background = note_background(rows) if scores.design is None else []
     alone = cells.explain_single_image()
     margin, problem = _resolve_margin(rows, request)
     if problems := [
@@ -133,7 +134,7 @@ def make_score_table(scores: ScoreRows, request: ScoreRequest) -> ScoreTable:
         groups=None if alone else cells.groups,
         few_groups=None if alone else cells.few_groups,
         left_out=cells.left_out,
-        notes=(*alone, *rows.notes, *scores.notes),
+        notes=(*alone, *rows.notes, *background, *scores.notes),
         design=scores.design,
         folds=rows.folds,
     )

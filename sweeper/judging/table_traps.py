@@ -15,7 +15,12 @@ from sweeper.judging.rows import Rows, abbreviate_names, format_rows
 
 _BETWEEN_LETTERS = re.compile(r"(?<=[^\W\d_])[\s_-]+(?=[^\W\d_])")
 _ENDINGS = re.compile(r"\.(nii\.gz|nii|nrrd|mha|tiff?|png|jpe?g|bmp|npy|npz)$")
-_SUMMARIES = {"mean", "average", "avg", "std", "sd", "median", "total", "overall", "summary", "macro avg"}
+_SUMMARIES = {
+    *("mean", "average", "avg", "std", "sd", "median", "total", "all", "overall", "summary"),
+    *("macro avg", "micro avg", "weighted avg", "foreground mean", "mean foreground", "miou", "mdice"),
+}
+"""Names of rows that are made of others; _ and - are blanks in them."""
+_BACKGROUND = {"background", "bg", "back ground"}
 _CODES = (-1.0, -99.0, -999.0, -9999.0)
 """Numbers that stand for "failed" where scores are from 0 to 1."""
 
@@ -29,18 +34,41 @@ def find_traps(rows: Rows, *, lower_is_better: bool) -> Iterator[str]:
             if key == "image":
                 alike = [pair for pair in alike if not _are_in_one_run(rows, pair)]
             yield from describe_alike(key, alike)
-    if "image" in rows.keys and not rows.of_counts:
-        images = np.char.lower(rows.plain_images)
-        summaries = np.flatnonzero(np.isin(images, list(_SUMMARIES)))
-        if len(summaries) and len(set(images)) > 2:
-            yield (
-                f"{format_rows(summaries)}: each row must be of one image, got {str(images[summaries[0]])!r}, "
-                "which looks like a summary of others; leave such rows out"
-            )
+    for key, texts, least in (("image", rows.plain_images, 2), ("class", rows.keys.get("class"), 1)):
+        if texts is not None:
+            yield from _find_summaries(rows, key, texts, least)
     if not rows.of_counts:
         yield from _find_codes(rows.numbers[0])
         if not lower_is_better:
             yield from find_mixed_units(rows.numbers[0], _number_runs(rows))
+
+
+def _find_summaries(rows: Rows, key: str, names: npt.NDArray[np.str_], least: int) -> Iterator[str]:
+    """Yield that rows are of a mean or total next to more than `least` - 1 images, or classes, that it is of."""
+    distinct = list(dict.fromkeys(names.tolist()))
+    summaries = [name for name in distinct if _normalise_words(name) in _SUMMARIES]
+    if summaries and len(distinct) - len(summaries) >= least:
+        which = np.flatnonzero(np.isin(names, summaries))
+        yield (
+            f"{format_rows(which)}: each row must be of one {key}, got {summaries[0]!r}, which looks like a summary of "
+            f"others; leave such rows out, in pandas: table = table[~table[{rows.key_titles[key]!r}].isin({summaries})]"
+        )
+
+
+def note_background(rows: Rows) -> list[str]:
+    """Return a note where the background is a class among others."""
+    distinct = list(dict.fromkeys(rows.keys["class"].tolist())) if "class" in rows.keys else []
+    names = [name for name in distinct if _normalise_words(name) in _BACKGROUND]
+    if not names or len(names) == len(distinct):
+        return []
+    return [
+        f"The class {names[0]!r} counts in the mean as each other class does. To judge without it, leave its rows out, "
+        f"in pandas: table = table[table[{rows.key_titles['class']!r}] != {names[0]!r}]"
+    ]
+
+
+def _normalise_words(name: str) -> str:
+    return re.sub(r"[\s_-]+", " ", name.casefold()).strip()
 
 
 def find_alike(names: Sequence[str]) -> list[tuple[str, ...]]:

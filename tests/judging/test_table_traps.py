@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from sweeper.judging.judgement import judge_scores
@@ -110,4 +111,38 @@ def test_a_code_of_failure_is_no_score(code: int) -> None:
 
 def test_a_row_of_means_is_no_image() -> None:
     more: list[Row] = [(method, seed, "Mean", 0.7) for method in "ab" for seed in range(3)]
-    assert "rows 31, 32, 33 and 3 more: each row must be of one image, got 'mean'" in find_problems([*ROWS, *more])
+    assert "rows 31, 32, 33 and 3 more: each row must be of one image, got 'Mean'" in find_problems([*ROWS, *more])
+
+
+def add_classes(*classes: str) -> dict[str, list[Any]]:
+    """Return the columns of a table in which each image has these classes."""
+    rows = [(*row[:3], name, row[3] - 0.01 * place) for row in ROWS for place, name in enumerate(classes)]
+    return {
+        name: list(cells)
+        for name, cells in zip(("method", "seed", "image", "Class", "score"), zip(*rows, strict=True), strict=True)
+    }
+
+
+@pytest.mark.parametrize("name", ["mean", "Average", "all", "total", "AVG", "macro_avg"])
+def test_a_mean_of_classes_is_no_class_and_the_printed_code_leaves_it_out(name: str) -> None:
+    columns = add_classes("liver", "tumour", name)
+    with pytest.raises(ScoresError) as error:
+        judge_scores(ScoreRows(columns, "a table"), ScoreRequest())
+    (problem,) = error.value.problems
+    assert f"each row must be of one class, got {name!r}, which looks like a summary of others" in problem
+    names: dict[str, Any] = {"table": pd.DataFrame(columns)}
+    exec(problem.partition("in pandas: ")[2], names)
+    rest = {key: names["table"][key].tolist() for key in columns}
+    expected = judge_scores(ScoreRows(add_classes("liver", "tumour"), "a table"), ScoreRequest())
+    assert judge_scores(ScoreRows(rest, "a table"), ScoreRequest()).contest == expected.contest
+
+
+def test_a_single_class_may_be_called_all() -> None:
+    assert judge_scores(ScoreRows(add_classes("all"), "a table"), ScoreRequest()).document.images == 5
+
+
+@pytest.mark.parametrize(("classes", "notes"), [(("bg", "road"), 1), (("Background", "road"), 1), (("bg",), 0)])
+def test_a_background_in_the_mean_is_said(classes: tuple[str, ...], notes: int) -> None:
+    caveats = judge_scores(ScoreRows(add_classes(*classes), "a table"), ScoreRequest()).caveats
+    code = f"table = table[table['Class'] != {classes[0]!r}]"
+    assert [caveat.endswith(code) for caveat in caveats if "counts in the mean" in caveat] == [True] * notes
