@@ -79,12 +79,13 @@ def explain_equivalence(evidence: Contest, remaining: Sequence[int]) -> list[str
 
 def explain_safety(evidence: Contest, chosen: int, rivals: Sequence[int]) -> str:
     """Return that none of the others that may be the best is better by more than the ROPE."""
-    leads = []
-    for g in rivals:  # a bound below 0 is no lead
-        most = get_comparison(evidence, g, chosen).one_sided
-        bound = f"at most {format_score_difference(evidence, most)}" if most > 0 else "behind"
-        estimate = format_score_difference(evidence, get_difference(evidence, g, chosen).estimate)
-        leads.append(f"{get_family(evidence, g)} {estimate}, {bound}")
+    leads, at = [], format_percent(get_joint_level(evidence))
+    for g in rivals:
+        gap, most = get_difference(evidence, g, chosen), get_comparison(evidence, g, chosen).one_sided
+        bound = f"behind by its {at} interval"
+        if gap.high >= 0:  # a one-sided bound below 0 is no lead
+            bound = f"at most {format_score_difference(evidence, max(0.0, most))} by a one-sided {at} bound"
+        leads.append(f"{get_family(evidence, g)} {format_score_difference(evidence, gap.estimate)}, {bound}")
     return (
         f"{get_family(evidence, chosen)} is a safe choice: no {_name_kind(evidence)} is better by more than "
         f"{evidence.rope:g} {evidence.scale.score} (differences to it: {'; '.join(leads)})."

@@ -281,4 +281,4 @@ def test_reasons_name_losses_and_numbers() -> None:
         in safe
     )
     behind = explain_safety(evidence({"focal": 0.75, "dice": 0.7}, half=0.005), 0, [1])
-    assert behind.endswith("(differences to it: dice −0.050, behind).")
+    assert behind.endswith("(differences to it: dice −0.050, behind by its 95 % interval).")

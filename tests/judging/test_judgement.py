@@ -388,3 +388,19 @@ def test_a_file_of_nearly_this_name_is_pointed_out(tmp_path: Path) -> None:
     (tmp_path / "scores.csv").touch()
     with pytest.raises(ScoresError, match=r"got nothing, did you mean `.*/scores\.csv`\?"):
         sweeper.judge(tmp_path / "score.csv")
+
+
+def test_behind_is_said_of_an_interval_below_0_alone_and_a_one_sided_bound_is_called_so() -> None:
+    seen: set[bool] = set()
+    for key in range(60):
+        judgement = sweeper.judge(table(drawn(gap=0.012, own=0.03, seed=0.004, key=key)), margin=0.03, level=0.9)
+        if judgement.verdict != "safe_choice":
+            continue
+        (reason,) = (each for each in judgement.reasons if "is a safe choice" in each)
+        row = judgement.document.comparisons[0]
+        assert row.first == judgement.named and row.ci_low is not None
+        is_behind = row.ci_low > 0
+        assert ("behind by its 90 % interval" in reason) == is_behind
+        assert ("by a one-sided 90 % bound" in reason) != is_behind
+        seen.add(is_behind)
+    assert seen == {True, False}
