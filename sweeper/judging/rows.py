@@ -14,6 +14,7 @@ import numpy.typing as npt
 from sweeper.core.errors import ProblemListError
 from sweeper.core.text import join_words, suggest_correction
 from sweeper.evidence.intervals import Floats
+from sweeper.judging.wide_table import suggest_melt
 
 KEYS = ("method", "seed", "image", "group", "class", "fold")
 """Columns that say what a score is of; `method` alone must be there."""
@@ -122,10 +123,10 @@ class Rows:
         for key, name in names.items():
             if (key == "method" or key in request.columns) and name not in columns:
                 near = suggest_correction(name, columns) or f"; the columns are {join_words(list(columns))}"
-                if key == "method" and "?" not in near:
-                    near += "; of a column for each method, pandas.melt makes a row for each score"
+                if key == "method" and "?" not in near and not self._has_scores(columns, request, scores):
+                    near += self._suggest_melt(columns, names, request)
                 self.problems.append(f"a column {name!r} must say the {key} of each row, got none{near}")
-        score = self._read_score_column(columns, request, scores)
+        score = self._read_score_column(columns, request, scores, names)
         self._find_folds(columns, names, score, chosen="fold" in request.columns)
         self.key_titles = {key: self.titles[name] for key, name in names.items() if name in columns}
         """Key → column of the input that has it."""
@@ -139,7 +140,24 @@ class Rows:
         if not self.problems and "fold" in self.keys:
             self._use_folds()
 
-    def _read_score_column(self, columns: Columns, request: ScoreRequest, scores: ScoreRows) -> str:
+    @staticmethod
+    def _has_scores(columns: Columns, request: ScoreRequest, scores: ScoreRows) -> bool:
+        return (request.metric or scores.metric or "score") in columns or all(name in columns for name in COUNTS)
+
+    def _suggest_melt(self, columns: Columns, names: Mapping[str, str], request: ScoreRequest) -> str:
+        """Return the code that makes a wide table long; empty if it is none."""
+        free = [
+            self.titles[name]
+            for name, cells in columns.items()
+            if name not in (*names.values(), *COUNTS) and np.isfinite(read_numbers(cells)).any()
+        ]
+        present = [key for key, name in names.items() if name in columns]
+        by_title = {self.titles[name]: cells for name, cells in columns.items()}
+        return suggest_melt(by_title, free, present, request.metric)
+
+    def _read_score_column(
+        self, columns: Columns, request: ScoreRequest, scores: ScoreRows, names: Mapping[str, str]
+    ) -> str:
         """Return the column of the scores; none if they are made of counts."""
         score = request.metric or scores.metric or "score"
         self.of_counts = score not in columns and all(c in columns for c in COUNTS)
@@ -153,7 +171,8 @@ class Rows:
             if request.lower_is_better:
                 self.problems.append(f"of {self.title}, higher is better; leave --lower-is-better out")
         elif score not in columns:
-            near = suggest_correction(score, columns) or f"; the columns are {join_words(list(columns))}"
+            melt = self._suggest_melt(columns, names, request) if names["method"] in columns else ""
+            near = melt or suggest_correction(score, columns) or f"; the columns are {join_words(list(columns))}"
             self.problems.append(
                 f"a column {score!r} must hold the scores (--metric names another), or tp, fp and fn, got none{near}"
             )
@@ -230,8 +249,8 @@ class Rows:
                     f"{format_rows(np.array(again))}: an image must be in one fold of a training, got another than "
                     "before. Trainings of several folds share training images, so that their scores of one image are "
                     "no separate trainings; give each image's mean over them. If images of several folds only have one "
-                    f"name, add the fold to it, in pandas: table[{image!r}] = "
-                    f"table[{by!r}].astype(str) + '/' + table[{image!r}].astype(str)"
+                    f"name, add the fold to it, in pandas: `table[{image!r}] = "
+                    f"table[{by!r}].astype(str) + '/' + table[{image!r}].astype(str)`"
                 )
             self.folds_of_run = min(map(len, of.values()))  # their names may differ from run to run
             self.notes.append(explain_folds(self.folds_of_run))

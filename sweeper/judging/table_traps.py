@@ -51,7 +51,7 @@ def _find_summaries(rows: Rows, key: str, names: npt.NDArray[np.str_], least: in
         which = np.flatnonzero(np.isin(names, summaries))
         yield (
             f"{format_rows(which)}: each row must be of one {key}, got {summaries[0]!r}, which looks like a summary of "
-            f"others; leave such rows out, in pandas: table = table[~table[{rows.key_titles[key]!r}].isin({summaries})]"
+            f"others; leave them out, in pandas: `table = table[~table[{rows.key_titles[key]!r}].isin({summaries})]`"
         )
 
 
@@ -63,7 +63,7 @@ def note_background(rows: Rows) -> list[str]:
         return []
     return [
         f"The class {names[0]!r} counts in the mean as each other class does. To judge without it, leave its rows out, "
-        f"in pandas: table = table[table[{rows.key_titles['class']!r}] != {names[0]!r}]"
+        f"in pandas: `table = table[table[{rows.key_titles['class']!r}] != {names[0]!r}]`"
     ]
 
 

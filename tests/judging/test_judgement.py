@@ -227,7 +227,7 @@ def test_all_problems_come_in_one_list() -> None:
         (lambda f: f, {"level": 95}, "the level must be at least 0.5 and below 1, got 95"),
         (lambda f: f, {"baseline": "B"}, "--baseline must be one of the methods, got 'B'"),
         (lambda f: f, {"metric": "scor"}, "did you mean `score`?"),
-        (lambda f: f.pivot(index=["seed", "image"], columns="method", values="score"), {}, "pandas.melt makes a row"),
+        (lambda f: f.pivot(index=["seed", "image"], columns="method", values="score"), {}, "melt([], ['a', 'b'], "),
         (lambda f: f.assign(score=f["score"].map("{:.3f}".format).str.replace(".", ",")), {}, "finite number, got '0,"),
         (lambda f: f.assign(group=range(len(f))), {}, "an image must be in one group"),
         (lambda f: f.groupby("method", as_index=False)["score"].mean(), {}, "one number for each method says nothing"),

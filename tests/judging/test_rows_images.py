@@ -64,7 +64,7 @@ def test_a_column_of_other_scores_distinguishes_nothing() -> None:
 
 def test_images_numbered_in_each_fold_get_names_by_the_code_that_is_printed() -> None:
     frame = FRAME.assign(Fold=FRAME["image"] % 4, Image=FRAME["image"] // 4).drop(columns="image")
-    code = re.search(r"in pandas: (table\[.*\))", find_problems(frame))
+    code = re.search(r"in pandas: `(table\[.*\))`", find_problems(frame))
     assert code is not None
     names: dict[str, Any] = {"table": frame.copy()}
     exec(code[1], names)

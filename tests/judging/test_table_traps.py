@@ -131,7 +131,7 @@ def test_a_mean_of_classes_is_no_class_and_the_printed_code_leaves_it_out(name: 
     (problem,) = error.value.problems
     assert f"each row must be of one class, got {name!r}, which looks like a summary of others" in problem
     names: dict[str, Any] = {"table": pd.DataFrame(columns)}
-    exec(problem.partition("in pandas: ")[2], names)
+    exec(problem.split("`")[1], names)
     rest = {key: names["table"][key].tolist() for key in columns}
     expected = judge_scores(ScoreRows(add_classes("liver", "tumour"), "a table"), ScoreRequest())
     assert judge_scores(ScoreRows(rest, "a table"), ScoreRequest()).contest == expected.contest
@@ -144,5 +144,5 @@ def test_a_single_class_may_be_called_all() -> None:
 @pytest.mark.parametrize(("classes", "notes"), [(("bg", "road"), 1), (("Background", "road"), 1), (("bg",), 0)])
 def test_a_background_in_the_mean_is_said(classes: tuple[str, ...], notes: int) -> None:
     caveats = judge_scores(ScoreRows(add_classes(*classes), "a table"), ScoreRequest()).caveats
-    code = f"table = table[table['Class'] != {classes[0]!r}]"
+    code = f"`table = table[table['Class'] != {classes[0]!r}]`"
     assert [caveat.endswith(code) for caveat in caveats if "counts in the mean" in caveat] == [True] * notes
