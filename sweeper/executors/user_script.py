@@ -21,6 +21,7 @@ from sweeper.scripts.contract import Split, SplitScored, TrialDocument, read_spl
 from sweeper.scripts.image_names import match_images
 from sweeper.scripts.launch import split_command
 from sweeper.scripts.probe import ScriptStart, find_start_problems
+from sweeper.scripts.scores import DataCheck
 from sweeper.scripts.trainings import ScriptStarter
 from sweeper.training.scores import judge_end, score_counts
 from sweeper.version import versions
@@ -97,6 +98,7 @@ class ScriptExecutor:
         self._pool = ThreadPoolExecutor(starter.workers, "script")
         self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         self._running = 0
+        self._data_check = DataCheck()
 
     @property
     def workers(self) -> int:
@@ -162,7 +164,12 @@ class ScriptExecutor:
         problems = [*find_start_problems(start, self._starter.seconds)]
         if problems:
             return _make_result(spec, reason=f"{problems[0]}; see {folder}", seconds=start.ended.seconds)
-        return make_script_result(start, spec, conditions)
+        result = make_script_result(start, spec, conditions)
+        for split in trial.splits:
+            scores = read_split_scores(folder, split, "logits", len(conditions.dataset.classes))
+            if problems := self._data_check.find_problems(split, scores):
+                return _make_result(spec, reason=f"{problems[0]}; see {folder}", seconds=start.ended.seconds)
+        return result
 
 
 def make_script_result(start: ScriptStart, spec: TrialSpec, conditions: Conditions) -> TrialResult:

@@ -143,6 +143,15 @@ class SplitScores(NamedTuple):
     sums: npt.NDArray[np.float64]
     """Sums of the absolute logits of each image; else 0."""
 
+    @property
+    def label_pixels(self) -> npt.NDArray[np.int64] | None:
+        """Pixels of each class in the labels of each image, (n, C), which no network changes; None of other scores."""
+        if self.what == "counts":
+            return np.asarray(self.data[..., 0] + self.data[..., 2], np.int64)
+        if self.what != "logits":
+            return None
+        return _count_labels(self.data)
+
     def is_equal(self, other: SplitScores) -> bool:
         """Return whether scores of the same images are the same, in any order."""
         order = [other.names.index(name) for name in self.names]
@@ -241,8 +250,14 @@ def _is_same(row: npt.NDArray[Any], total: float, other: npt.NDArray[Any], total
     """Return whether two rows are of the same image; rounding may move a few of its pixels to another bin."""
     if not total and not total_other:
         return np.array_equal(row, other)
-    labelled = [r.sum(-1) if r.shape[-1] == BINS else r[0, :, 0] + r[0, :, 2] for r in (row, other)]
-    return np.array_equal(*labelled) and abs(total - total_other) <= 1e-5 * max(total, total_other)
+    is_labelled_alike = np.array_equal(_count_labels(row), _count_labels(other))
+    return is_labelled_alike and abs(total - total_other) <= 1e-5 * max(total, total_other)
+
+
+def _count_labels(logits: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Return the pixels of each class in the labels, (…, C), from counts of logits of one image or several."""
+    is_binary = logits.shape[-1] == BINS
+    return np.asarray(logits.sum(-1) if is_binary else logits[..., 0, :, 0] + logits[..., 0, :, 2], np.int64)
 
 
 def _read_arrays(path: Path, image: tuple[int, ...]) -> tuple[list[str], npt.NDArray[Any], list[float]]:

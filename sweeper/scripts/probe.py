@@ -33,6 +33,7 @@ from sweeper.scripts.contract import (
     write_trial_folder,
 )
 from sweeper.scripts.launch import KEPT_BYTES, ScriptEnd, fill_places, run_script, split_command
+from sweeper.scripts.scores import find_other_data
 from sweeper.system.whole_files import remove_left
 
 HIGH_RATE = 30.0
@@ -57,6 +58,8 @@ class ProbeDocument(Document):
     images: dict[Split, int]
     names: dict[Split, tuple[str, ...]] = Field(default_factory=dict, exclude=True, repr=False)
     """Names of the images of each split; not in the JSON."""
+    drawn: tuple[Split, ...] = Field(default=(), exclude=True, repr=False)
+    """Splits whose images are others for another seed; not in the JSON."""
     class_pixels: dict[str, int]
     """Pixels of each class in the batches of one start."""
     ignored_pixels: int
@@ -144,7 +147,7 @@ def probe_script(
 ) -> ProbeDocument:
     """Start a script five times, and return what it is like as a training to compare losses in.
 
-    Three starts end with call number `calls` of the loss, two train that long and score.
+    Two starts end with call number `calls` of the loss, three train that long and score.
 
     Args:
         command: words of the script's start, without a shell.
@@ -164,7 +167,7 @@ def probe_script(
     whole = TrialDocument(kind="probe", family="cross_entropy", params={}, seed=1, splits=tuple(splits), calls=calls)
     changes: tuple[dict[str, object], ...] = (
         {"ends": True},
-        {"ends": True, "seed": 2},
+        {"seed": 2},
         {"ends": True, "lr_factor": HIGH_RATE},
         {},
         {"family": "dice"},
@@ -319,6 +322,10 @@ def _find_comparison_problems(done: Sequence[ScriptStart]) -> Iterator[str]:
         )
     elif len(done) == 5:
         yield from _are_scores_equal(done[3], here)
+    if len(done) == 4:
+        first = _get_scores(done[1])
+        for split, scores in _get_scores(here).items():
+            yield from find_other_data(split, first[split], scores, all_names=split == "test")
 
 
 def _get_scores(start: ScriptStart) -> dict[Split, SplitScores]:
@@ -334,8 +341,10 @@ def _are_scores_equal(one: ScriptStart, two: ScriptStart) -> Iterator[str]:
         if apart := {*scores.names} ^ {*second[split].names}:
             yield (
                 f"images of {split} must be the same in each training of a seed, and {min(apart)!r} is in one of two; "
-                "draw the split with t.seed, or keep it in a file"
+                "divide the data with a fixed seed, or keep the split in a file"
             )
+        elif problems := [*find_other_data(split, scores, second[split])]:
+            yield from problems
         elif scores.is_equal(second[split]):
             yield (
                 f"scores of {split} must be of the network that was trained, and are the same under cross-entropy and "
@@ -387,6 +396,7 @@ def _make_document(command: str, done: Sequence[ScriptStart]) -> ProbeDocument:
         scores={split: split_scores.what for split, split_scores in scores.items()},
         images={split: len(split_scores.names) for split, split_scores in scores.items()},
         names={split: split_scores.names for split, split_scores in scores.items()},
+        drawn=tuple(split for split, other in _get_scores(done[1]).items() if {*other.names} ^ {*scores[split].names}),
         class_pixels=dict(zip(begun.classes, pixels, strict=False)),
         ignored_pixels=pixels[-1],
         length=final.length,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from sweeper.core import metrics
 from sweeper.core.base import Record
 from sweeper.core.operating_points import TAUS, THRESHOLDS
 from sweeper.core.records import ImageCounts, Task
+from sweeper.core.text import format_count
 from sweeper.scripts.contract import Split, SplitScores, What, read_split_scores
 
 
@@ -91,3 +94,52 @@ class ScriptTask(Record):
             points=THRESHOLDS if is_binary else TAUS,
             data=scores.data,
         )
+
+
+def find_other_data(split: Split, one: SplitScores, two: SplitScores, *, all_names: bool = True) -> Iterator[str]:
+    """Find images or labels of a split that are others in another start, which no comparison can have.
+
+    Args:
+        split: of both.
+        one: scores of a start.
+        two: those of another one, of any seed.
+        all_names: whether both must be of the same images; else only of the same labels where they share an image.
+    """
+    if all_names and (apart := {*one.names} ^ {*two.names}):
+        yield (
+            f"images of {split} must be the same in each training, and {min(apart)!r} is in one of two; divide the "
+            "data with a fixed seed in place of t.seed, or keep the split in a file"
+        )
+        return
+    if one.label_pixels is None or two.label_pixels is None or one.what != two.what:
+        return
+    before = dict(zip(one.names, one.label_pixels, strict=True))
+    for name, pixels in zip(two.names, two.label_pixels, strict=True):
+        if name in before and (classes := np.flatnonzero(before[name] != pixels)).size:
+            n = int(classes[-1])
+            yield (
+                f"labels of an image must be the same in each training, and {name!r} of {split} has "
+                f"{format_count(int(before[name][n]), 'pixel')} of class {n} in one and {int(pixels[n]):,} in another; "
+                "draw the data with a fixed seed in place of t.seed, and score images at one size"
+            )
+            return
+
+
+class DataCheck:
+    """Holds the first training's images and labels of each split, and compares those of all others with them."""
+
+    def __init__(self) -> None:
+        self._first: dict[tuple[Split, int | None], SplitScores] = {}
+        self._comparing = threading.Lock()
+
+    def find_problems(self, split: Split, scores: SplitScores, fold: int | None = None) -> list[str]:
+        """Find images or labels that are others than before; validation may have other images."""
+        with self._comparing:
+            problems = [
+                problem
+                for (split_before, fold_before), before in self._first.items()
+                if split_before == split
+                for problem in find_other_data(split, before, scores, all_names=split == "test" and fold_before == fold)
+            ]
+            self._first.setdefault((split, fold), scores)
+        return problems[:1]

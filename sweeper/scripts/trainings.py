@@ -36,7 +36,7 @@ from sweeper.scripts.contract import (
 )
 from sweeper.scripts.launch import ScriptEnd, end_left_processes, fill_places, read_output, run_script
 from sweeper.scripts.probe import ScriptStart, find_start_problems
-from sweeper.scripts.scores import ScriptTask
+from sweeper.scripts.scores import DataCheck, ScriptTask
 from sweeper.system.whole_files import replace_atomically
 
 ENDED = "ended.json"
@@ -213,12 +213,14 @@ class ScriptTrainings:
         """
         self._starter, self._base, self._task, self._say = starter, base, task, say
         self._failure: BaseException | None = None
+        self._data_check = DataCheck()
 
     def run(self, jobs: Iterable[ScriptJob]) -> list[TrainingRow]:
         """Return the rows of these trainings; those that ended before are not trained again.
 
         Raises:
-            ScriptError: if one failed in the confirmation. Those in work end first, and are kept.
+            ScriptError: if one failed in the confirmation, or has other images or labels than those before. Those in
+                work end first, and are kept.
             InterruptedSweepError: if it was stopped.
         """
         self._failure = None
@@ -231,7 +233,11 @@ class ScriptTrainings:
     def _run_job(self, job: ScriptJob) -> TrainingRow | None:
         """Return the row of a training; None where it, or one before it, failed."""
         try:
-            return None if self._failure is not None else self._finish_job(job)
+            if self._failure is not None:
+                return None
+            row = self._finish_job(job)
+            self._check_data(job, row)
+            return row
         except BaseException as error:  # raised by `run` once those in work have ended
             self._failure = self._failure or error
             return None
@@ -307,6 +313,19 @@ class ScriptTrainings:
             if line.what != (kind := self._task.kinds[line.split]):
                 yield f"scores of {line.split} must be {kind}, as in the probe, got {line.what}; give the same in each"
                 return
+
+    def _check_data(self, job: ScriptJob, row: TrainingRow) -> None:
+        """Refuse images or labels that are others than in the trainings before.
+
+        Raises:
+            ScriptError: if they are.
+        """
+        if row.state == "failed":
+            return
+        folder = self._base / job.folder
+        for split in ("val", "test") if job.purpose == "confirm" else ("val",):
+            if problems := self._data_check.find_problems(split, self._task.read_scores(folder, split), job.fold):
+                raise ScriptError(f"{job.title}; see {folder}", problems)
 
     def read_test_scores(self, row: TrainingRow) -> SplitScores:
         """Return the test scores of a training of the confirmation; its folder may have been moved with all others."""

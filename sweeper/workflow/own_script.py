@@ -117,6 +117,11 @@ def divide_by_script(
             f"scores must be of logits, by t.scoring(…), got {join_words(others)}; `sweeper confirm --command` "
             "compares losses by counts and scores, too"
         )
+    if "val" in probe.drawn:
+        problems.append(
+            "images of val must be the same for each seed, and are others for seeds 1 and 2; divide the data with a "
+            "fixed seed in place of t.seed, or keep the split in a file"
+        )
     names = tuple(probe.class_pixels)
     if len(names) != len(dataset.classes) or ({*names} == {*dataset.classes} and names != dataset.classes):
         problems.append(

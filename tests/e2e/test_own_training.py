@@ -96,6 +96,37 @@ def test_the_example_trains_by_itself_and_under_the_probe(sweeper: Sweeper, tmp_
     assert status == 0 and "pairing  exact" in out and "val: logits of 4 images; test: logits of 4 images" in out
 
 
+def get_first_script() -> str:
+    """Return the first script of the page, as a user copies it."""
+    page = (ROOT / "docs/how-to/your-training.md").read_text("utf-8")
+    return page.split('```python title="train.py"\n')[1].split("```")[0]
+
+
+@pytest.mark.slow
+def test_the_first_script_of_the_page_can_be_compared_as_it_stands(sweeper: Sweeper, tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(get_first_script(), "utf-8")
+    command = python("train.py")
+    status, out, error = sweeper("probe", "--command", command)
+    assert status == 0 and "pairing  exact" in out, error
+    words = ("confirm", "--losses", "dice_ce", "--command", command, "--rates", "none", "--seeds", "3")
+    status, out, error = sweeper(*words)
+    assert status == 0 and "cross_entropy" in out, error
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fixed", "drawn"),
+    [(", generator=fixed", ""), (".manual_seed(0)", '.manual_seed(trial(classes=["background", "crack"]).seed)')],
+    ids=["with no seed", "with t.seed"],
+)
+def test_data_that_are_drawn_are_refused_by_the_probe(sweeper: Sweeper, tmp_path: Path, fixed: str, drawn: str) -> None:
+    text = get_first_script()
+    assert fixed in text
+    (tmp_path / "train.py").write_text(text.replace(fixed, drawn), "utf-8")
+    status, _, error = sweeper("probe", "--command", python("train.py"))
+    assert status == 2 and "labels of an image must be the same in each training, and 'image 12' of val has" in error
+
+
 @pytest.mark.slow
 def test_two_processes_are_one_training(sweeper: Sweeper) -> None:
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")

@@ -39,6 +39,7 @@ class FakeScript:
     finite = True
     runs: dict[str, str] = {}  # noqa: RUF012
     status = 0
+    backgrounds = (900,)
 
     def __init__(self, **changes: Any) -> None:
         vars(self).update(changes)
@@ -54,7 +55,8 @@ class FakeScript:
         ]
         for split in trial["splits"]:
             data = np.zeros((len(self.names[split]), 2, BINS), dtype=int)
-            data[:, 1, 400], data[:, 1, 100], data[:, 0, 100] = 80, 20, 900
+            data[:, 1, 400], data[:, 1, 100], data[:, 0, 100] = 80, 20, self.backgrounds[0]
+            self.backgrounds = self.backgrounds[1:] or self.backgrounds
             if self.what == "counts":
                 data = np.ones((len(data), 2, 3), dtype=int)
             np.savez(folder / f"{split}.npz", names=np.array(self.names[split]), data=data)
@@ -131,6 +133,20 @@ def test_the_run_that_a_script_wrote_itself_is_noted(train: Train) -> None:
 def test_a_training_that_diverged_is_a_result(train: Train) -> None:
     result = train(FakeScript(finite=False), builders.spec("dice", purpose="confirm", steps=100, params={}))
     assert (result.state, result.value, result.collapse, result.test) == ("complete", 0.0, Collapse.DIVERGED, None)
+
+
+def test_a_training_of_other_labels_than_the_first_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = FakeScript(backgrounds=(900, 900, 901))
+    monkeypatch.setattr(trainings, "run_script", script.run)
+    with closing(ScriptBackend("train")) as backend:
+        executor, results = backend.open(CONDITIONS, tmp_path), []
+        for seed in range(3):
+            executor.submit(TrainingJob(builders.spec("dice", seed=seed, number=seed, steps=25, params={}), until=25))
+            (answer,) = executor.poll(30.0)
+            assert isinstance(answer, JobResult)
+            results.append(answer.result)
+    assert [result.state for result in results] == ["complete", "complete", "failed"]
+    assert "of val has 900 pixels of class 0 in one and 901 in another" in str(results[2].reason)
 
 
 def test_closing_ends_what_runs_and_its_training_is_lost_not_failed(

@@ -325,6 +325,43 @@ def test_folds_are_one_training_over_all_images(compare: Compare) -> None:
     assert len(script.trained) == 3 * 2 * 3 and {trial["fold"] for trial in script.trained} == {0, 1, 2}
 
 
+@pytest.mark.parametrize("kind", ["logits", "counts"])
+@pytest.mark.parametrize("rates", [(1.0,), (0.5, 1.0)])
+def test_labels_that_are_drawn_are_refused_after_the_second_training(
+    compare: Compare, kind: str, rates: tuple[float, ...]
+) -> None:
+    class Drawn(Script):
+        def make_scores(self, trial: dict[str, Any], split: str, images: list[str]) -> Any:
+            scores = super().make_scores(trial, split, images)
+            if kind == "counts":
+                scores[0, 0, 0] += len(self.trained)
+            else:
+                scores[0, 0, 100] += len(self.trained)
+            return scores
+
+    script = make_of(Drawn, kind=kind)
+    text = r"dice, seed 1(?s:.*)'v1' of val has 1,001 pixels of class 0 in one and 1,002 in another; draw the data with"
+    for _ in range(2):  # the second time nothing is trained
+        with pytest.raises(ScriptError, match=text):
+            compare(script, rates=rates)
+        assert len(script.trained) == 2
+
+
+@pytest.mark.parametrize("kind", ["logits", "score"])
+def test_a_test_that_is_drawn_with_the_seed_is_refused(compare: Compare, kind: str) -> None:
+    script = make(kind=kind, names=lambda self, trial, split: [f"{name} of {trial['seed']}" for name in NAMES[split]])
+    with pytest.raises(ScriptError, match="images of test must be the same in each training, and 't0 of 1000' is in"):
+        compare(script)
+    assert len(script.trained) == 3
+
+
+def test_a_validation_that_is_drawn_with_the_seed_is_compared(compare: Compare) -> None:
+    def names(_: Script, trial: dict[str, Any], split: str) -> list[str]:
+        return [f"v{trial['seed']}"] if split == "val" else NAMES[split]
+
+    assert compare(make(names=names, noise=0.004)).document.action == "change"
+
+
 def test_folds_that_share_test_images_are_refused_at_once(compare: Compare) -> None:
     script = make(names=lambda self, trial, split: NAMES[split])
     with pytest.raises(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from sweeper.core.errors import ScriptError
+from sweeper.core.operating_points import BINS
 from sweeper.scripts import probe
 from sweeper.scripts.contract import (
     EpochDone,
@@ -54,7 +55,12 @@ class Script:
         return trial.seed + trained, 1.0, 3.0
 
     drawn: dict[Path, str] = {}  # noqa: RUF012
-    """Image of the test that each start has drawn."""
+    """Image of a split that each start has drawn."""
+    draws = "test"
+
+    def more(self, trial: TrialDocument) -> int:
+        """Return how many pixels the background of each image lacks."""
+        return 0
 
     def score(self, trial: TrialDocument, split: str) -> float:
         return 0.5 if trial.family == "dice" else 0.25
@@ -102,10 +108,11 @@ def examine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Probe:
 
         def scores(folder: Path, split: Split, what: Any, classes: int) -> SplitScores:
             drawn = script.drawn.get(folder)
-            names = (drawn,) if drawn and split == "test" else script.names[split]
-            return SplitScores(
-                what, names, np.full(len(names), script.score(trials[folder], split)), np.zeros(len(names))
-            )
+            names = (drawn,) if drawn and split == script.draws else script.names[split]
+            score, data = script.score(trials[folder], split), np.zeros((len(names), 2, BINS), dtype=int)
+            data[:, 0, round(100 * score)], data[:, 1, 400] = 900 - script.more(trials[folder]), 100
+            scores = data if what == "logits" else np.full(len(names), score)
+            return SplitScores(what, names, scores, np.zeros(len(names)))
 
         monkeypatch.setattr(probe, "_begin_start", begin)
         monkeypatch.setattr(probe, "read_split_scores", scores)
@@ -147,19 +154,26 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "late, silent": ({"ended": LATE, "calls": 0}, 1, "raise --time-limit. It printed nothing"),
     "crashes": ({"ended": ScriptEnd(1, 1, False, 9, ("oh",)), "calls": 3}, 1, "status 1 after call 3"),
     "is killed": ({"ended": ScriptEnd(-9, 1, False, 9, ("oh",)), "calls": 0, "begins": False}, 1, "signal 9 before it"),
-    "crashes late": ({"ended": ScriptEnd(1, 1, False, 9, ("oh",))}, 4, "after its scores of test and val; log.txt"),
+    "crashes late": ({"ended": ScriptEnd(1, 1, False, 9, ("oh",))}, 2, "after its scores of test and val; log.txt"),
     "one seed": ({"logits": lambda *_: (0.0, 1.0, 3.0), "target": lambda *_: "x"}, 2, "must follow the seed"),
     "nearly one seed": (
         {"logits": lambda s, t, n: (t.seed * 1e-6, 1.0, 3.0), "target": lambda *_: "x"}, 2, "must follow the seed",
     ),
     "one rate": ({"logits": lambda s, t, n: (t.seed + n, 1.0, 3.0)}, 3, "must follow the rate, and call 4 of the loss"),
     "one loss": ({"logits": lambda s, t, n: (t.seed + t.lr_factor, 1.0, 3.0)}, 5, "must train with the loss, and"),
-    "no scores": ({"names": {}}, 4, "scores of val are wanted, and none came"),
-    "no test": ({"names": {"val": ("a",)}}, 4, "scores of test are wanted"),
-    "NaN in scores": ({"finite": False}, 4, "logits of val must be finite"),
-    "leaks": ({"names": {"val": ("a", "b"), "test": ("b", "c")}}, 4, "1 image is in both, such as 'b'; take it out"),
-    "leaks all": ({"names": {"val": ("a", "b"), "test": ("b", "a")}}, 4, "2 images are in both, such as 'a'"),
-    "0 and 255": ({"pixels": (900, 0, 100)}, 4, "none but 100 pixels that do not count; for masks of 0 and 255"),
+    "no scores": ({"names": {}}, 2, "scores of val are wanted, and none came"),
+    "no test": ({"names": {"val": ("a",)}}, 2, "scores of test are wanted"),
+    "NaN in scores": ({"finite": False}, 2, "logits of val must be finite"),
+    "leaks": ({"names": {"val": ("a", "b"), "test": ("b", "c")}}, 2, "1 image is in both, such as 'b'; take it out"),
+    "leaks all": ({"names": {"val": ("a", "b"), "test": ("b", "a")}}, 2, "2 images are in both, such as 'a'"),
+    "0 and 255": ({"pixels": (900, 0, 100)}, 2, "none but 100 pixels that do not count; for masks of 0 and 255"),
+    "other labels": (
+        {"more": lambda s, t: t.seed}, 4,
+        "'a' of val has 898 pixels of class 0 in one and 899 in another; draw the data with a fixed seed",
+    ),
+    "labels of a loss": (
+        {"more": lambda s, t: t.family == "dice"}, 5, "has 900 pixels of class 0 in one and 899 in another",
+    ),
     "equal scores": ({"score": lambda *_: 0.5}, 5, "scores of val must be of the network that was trained"),
     "equal test": ({"score": lambda s, t, split: 0.5 + (split == "val") * (t.family == "dice")}, 5, "scores of test"),
 }  # fmt: skip
@@ -189,15 +203,35 @@ def test_an_import_that_fails_is_answered_by_the_way_to_copy_the_helper(examine:
 
 
 def test_images_that_differ_between_trainings_of_a_seed_are_refused(examine: Probe) -> None:
+    with pytest.raises(ScriptError, match="images of test must be the same in each training of a seed, and 'c3' is"):
+        examine(draw("test", lambda script, _: f"c{script.starts if script.starts > 3 else 3}"))
+
+
+def draw(split: str, choose: Callable[[Script, TrialDocument], str]) -> Script:
+    """Return a script that draws the image of a split."""
+
     class Drawn(Script):
+        draws = split
+
         def run(self, words: Sequence[str], trial: TrialDocument, folder: Path, seconds: float) -> ScriptStart:
-            self.drawn[folder] = f"c{self.starts}"
+            self.drawn[folder] = choose(self, trial)
             return super().run(words, trial, folder, seconds)
 
     script = Drawn()
     script.drawn = {}
-    with pytest.raises(ScriptError, match="images of test must be the same in each training of a seed, and 'c3' is"):
+    return script
+
+
+def test_a_test_that_is_drawn_with_the_seed_is_refused(examine: Probe) -> None:
+    script = draw("test", lambda _, trial: f"c{trial.seed}")
+    with pytest.raises(ScriptError, match="images of test must be the same in each training, and 'c1' is in one of"):
         examine(script)
+    assert script.starts == 4
+
+
+def test_a_validation_that_is_drawn_with_the_seed_is_noted(examine: Probe) -> None:
+    assert examine(draw("val", lambda _, trial: f"c{trial.seed}")).drawn == ("val",)
+    assert examine(Script()).drawn == ()
 
 
 def test_a_training_that_diverges_at_the_high_rate_only_follows_the_rate(examine: Probe) -> None:

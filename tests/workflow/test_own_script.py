@@ -10,6 +10,7 @@ import pytest
 from sweeper.core.errors import RequestError, ScriptError, StudyError, UsageError
 from sweeper.core.recipe import Recipe
 from sweeper.losses.families import FAMILIES
+from sweeper.scripts.contract import Split
 from sweeper.scripts.probe import ProbeDocument
 from sweeper.space import load_space
 from sweeper.storage import StudyPlan
@@ -112,11 +113,16 @@ def test_a_password_in_the_command_is_not_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "answer"),
-    [(("background", "crack"), ""), (("crack", "background"), "in their order"), (("a", "b", "c"), "got a, b, c")],
+    ("names", "drawn", "answer"),
+    [
+        (("background", "crack"), (), ""),
+        (("crack", "background"), (), "in their order"),
+        (("a", "b", "c"), (), "got a, b, c"),
+        (("background", "crack"), ("val",), "images of val must be the same for each seed"),
+    ],
 )
 def test_classes_must_be_those_of_the_data_in_their_order(
-    monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], answer: str
+    monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...], drawn: tuple[Split, ...], answer: str
 ) -> None:
     data = builders.dataset().model_copy(update={"classes": ("background", "crack")})
     stems = [image.stem for image in data.images]
@@ -126,6 +132,7 @@ def test_classes_must_be_those_of_the_data_in_their_order(
         scores={"val": "logits", "test": "logits"},
         images={"val": 1, "test": 1},
         names={"val": (stems[0],), "test": (stems[1],)},
+        drawn=drawn,
         class_pixels=dict.fromkeys(names, 9),
         ignored_pixels=0,
         length=8,
