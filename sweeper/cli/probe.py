@@ -14,7 +14,7 @@ from sweeper.cli.options import SweeperCommand, add_json_option
 @click.option("--command", "script", required=True, help="How the script is started, such as 'python train.py'.")
 @click.option("--splits", default="val,test", show_default=True, help="Splits whose scores are wanted.")
 @click.option(
-    "--calls", type=click.IntRange(2, 10_000), default=4, show_default=True, help="Calls of the loss to look at."
+    "--calls", type=click.IntRange(2, 10_000), default=4, show_default=True, help="Calls of the loss to look at first."
 )
 @click.option(
     "--time-limit", type=click.FloatRange(1), default=600, show_default=True, help="Seconds that one start may take."

@@ -37,8 +37,12 @@ from sweeper.scripts.scores import find_other_data
 from sweeper.system.whole_files import remove_left
 
 HIGH_RATE = 30.0
+RATE_START = 3
+"""Number of the start with it."""
 FOLDER = "probe-"
 """So begin the names of the folders of probes, which are kept for a day where a script was refused."""
+MORE_CALLS = (16, 64)
+"""Calls that are looked at where the rate shows in no fewer: the optimiser may step every few batches only."""
 NEAR = 1e-4
 """Logits are alike within this part of their spread: kernels of a GPU differ in their last digits."""
 PAGE = "docs/how-to/your-training.md"
@@ -147,11 +151,12 @@ def probe_script(
 ) -> ProbeDocument:
     """Start a script five times, and return what it is like as a training to compare losses in.
 
-    Two starts end with call number `calls` of the loss, three train that long and score.
+    Two starts end with call number `calls` of the loss, three train that long and score. Where the rate does not show
+    in the two, they are repeated with more calls.
 
     Args:
         command: words of the script's start, without a shell.
-        calls: of the loss, in which the network must have been changed.
+        calls: of the loss, after which the network was changed in most scripts.
         splits: whose scores are wanted.
         seconds: that one start may take.
         say: is given a line for each start.
@@ -174,11 +179,14 @@ def probe_script(
     )
     done: list[ScriptStart] = []
     for number, change in enumerate(changes, 1):
-        start = _begin_start(words, whole.model_copy(update=change), base / f"start-{number}", seconds)
+        trial = whole.model_copy(update={**change, "calls": done[0].trial.calls if done else calls})
+        start = _begin_start(words, trial, base / f"start-{number}", seconds)
         done.append(start)
         say(f"start {number} of {len(changes)}: {start.name}: {format_duration(start.ended.seconds)}")
-        if problems := [*find_start_problems(start, seconds)] or [*_find_comparison_problems(done)]:
-            raise ScriptError(f"{start.name}; see {start.folder}", problems)
+        _refuse_problems(start, find_start_problems(start, seconds))
+        if number == RATE_START:
+            done[0], done[-1] = _look_further(words, done[0], start, seconds, say)
+        _refuse_problems(start, _find_comparison_problems(done))
     document = _make_document(command, done)
     shutil.rmtree(base, ignore_errors=True)
     return document
@@ -193,6 +201,46 @@ def _begin_start(words: Sequence[str], trial: TrialDocument, folder: Path, secon
 
     ended = run_script(fill_places(words, trial, folder), folder, seconds=seconds, is_done=is_done)
     return ScriptStart(folder, trial, ended, read_events(folder))
+
+
+def _refuse_problems(start: ScriptStart, problems: Iterator[str]) -> None:
+    if texts := [*problems]:
+        raise ScriptError(f"{start.name}; see {start.folder}", texts)
+
+
+def _look_further(
+    words: Sequence[str], plain: ScriptStart, high: ScriptStart, seconds: float, say: Callable[[str], None]
+) -> tuple[ScriptStart, ScriptStart]:
+    """Repeat the starts at the plain and the high rate with more calls, until one call differs.
+
+    Returns:
+        Both, with the number of the first call that differs as the one that is looked at; where none does, of the last.
+    """
+    for calls in MORE_CALLS:
+        last = plain.trial.calls
+        if calls <= last or _measure_gap(plain, high, last) != 0:
+            continue
+        say(f"{last} calls of the loss are the same at {HIGH_RATE:g} times the rate: once more with {calls}")
+        pair = []
+        for before in (plain, high):
+            folder = before.folder.with_name(f"{before.folder.name}-calls-{calls}")
+            start = _begin_start(words, before.trial.model_copy(update={"calls": calls}), folder, seconds)
+            if len(start.calls) >= last:  # a short script ends before, and a slow one is ended
+                start = _limit_calls(start, len(start.calls))
+            _refuse_problems(start, find_start_problems(start, seconds))
+            pair.append(start)
+        plain, high = pair
+        # A script may stop a training that diverges at the high rate.
+        reached = min(len(plain.calls), len(high.calls)) if high.ended.is_late else len(plain.calls)
+        differing = (n for n in range(last + 1, reached) if _measure_gap(plain, high, n) != 0)
+        plain = _limit_calls(plain, next(differing, reached))
+        if reached < calls:
+            break
+    return plain, high
+
+
+def _limit_calls(start: ScriptStart, calls: int) -> ScriptStart:
+    return start._replace(trial=start.trial.model_copy(update={"calls": calls}))
 
 
 # --- What one start shows ---
@@ -304,21 +352,20 @@ def _measure_gap(one: ScriptStart, two: ScriptStart, call: int) -> float:
 def _find_comparison_problems(done: Sequence[ScriptStart]) -> Iterator[str]:
     """Find what the newest start and those before prove to be wrong."""
     last, here = done[0].trial.calls, done[-1]
-    more = "; where the optimiser steps at every n-th call only, give --calls n + 1 or more"
     if len(done) == 2 and _measure_gap(done[0], here, 1) <= NEAR:
         yield (
             "it must follow the seed, and the first batch and logits are the same for seeds 1 and 2; give t.seed to "
             "torch.manual_seed and to what draws the order of the images"
         )
-    if len(done) == 3 and _measure_gap(done[0], here, last) == 0:
+    if len(done) == RATE_START and _measure_gap(done[0], here, last) == 0:
         yield (
-            f"it must follow the rate, and call {last} of the loss is the same at {HIGH_RATE:g} times the rate; give "
-            f"t.lr(RATE) to the optimiser{more}"
+            f"it must follow the rate, and {last} calls of the loss are the same at {HIGH_RATE:g} times the rate; give "
+            f"t.lr(RATE) to the optimiser, and step it every {last - 1} calls or more often"
         )
     if len(done) == 5 and _measure_gap(done[3], here, last) == 0:
         yield (
             f"it must train with the loss, and its call {last} is the same under cross-entropy and Dice; call "
-            f"backward() on what t.loss returns, and step the optimiser{more}"
+            "backward() on what t.loss returns, and step the optimiser"
         )
     elif len(done) == 5:
         yield from _are_scores_equal(done[3], here)

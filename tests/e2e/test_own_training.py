@@ -40,7 +40,7 @@ FAULTS = {
     "labels_of_3": "targets must be class labels 0 to 1, or 255 for pixels that do not count; got 3",
     "is_nan": "logits must be finite numbers, and are not in call 1 of the loss",
     "ignores_the_seed": "must follow the seed, and the first batch and logits are the same for seeds 1 and 2",
-    "ignores_the_rate": "must follow the rate, and call 4 of the loss is the same at 30 times the rate",
+    "ignores_the_rate": "must follow the rate, and 48 calls of the loss are the same at 30 times the rate",
     "ignores_the_loss": "must train with the loss, and its call 4 is the same under cross-entropy and Dice",
     "crashes_in_the_middle": "ended with status 1 after call 4 of the loss or a later one, before its scores",
     "crashes_after_its_scores": "ended with status 1 after its scores of test and val",
@@ -68,6 +68,7 @@ def test_a_script_with_a_fault_ends_in_the_right_sentence(sweeper: Sweeper, faul
     [
         ("nothing", "exact", ""),
         ("shuffles_unseeded", "none", "trainings are compared unpaired"),
+        ("accumulates_8_batches", "exact", ""),
         ("prints_100_mb", "exact", "one start printed 100 MB"),
     ],
 )

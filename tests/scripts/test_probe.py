@@ -40,12 +40,15 @@ class Script:
     ended = ScriptEnd(0, 2.0, False, 100, ("done",))
     begins = True
     calls = 4
+    most: int | None = None
+    """Calls of a script that makes as many as are looked at, up to these."""
     version = 1
     problem: str | None = None
     finite = True
 
     def __init__(self) -> None:
         self.starts = 0
+        self.trials: list[TrialDocument] = []
 
     def target(self, trial: TrialDocument, call: int) -> str:
         return f"{trial.seed}-{call}"
@@ -67,12 +70,13 @@ class Script:
 
     def run(self, words: Sequence[str], trial: TrialDocument, folder: Path, seconds: float) -> ScriptStart:
         self.starts += 1
+        self.trials.append(trial)
         events: list[Event] = []
         sofar = {"calls": self.calls, "pixels": self.pixels, "length": self.length}
         if self.begins:
             began = {"version": self.version, "classes": ("sky", "bird"), "ignore_index": 255, "world": 1}
             events.append(TrialBegan(event="start", seconds=0.0, **began))
-        for n in range(1, self.calls + 1):
+        for n in range(1, (min(self.most, trial.calls) if self.most else self.calls) + 1):
             call = LossCall(
                 event="loss", seconds=0.1 * n, call=n, target=self.target(trial, n), logits=self.logits(trial, n)
             )
@@ -159,7 +163,9 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "nearly one seed": (
         {"logits": lambda s, t, n: (t.seed * 1e-6, 1.0, 3.0), "target": lambda *_: "x"}, 2, "must follow the seed",
     ),
-    "one rate": ({"logits": lambda s, t, n: (t.seed + n, 1.0, 3.0)}, 3, "must follow the rate, and call 4 of the loss"),
+    "one rate": (
+        {"most": 99, "logits": lambda s, t, n: (t.seed + n, 1.0, 3.0)}, 7, "must follow the rate, and 64 calls of the",
+    ),
     "one loss": ({"logits": lambda s, t, n: (t.seed + t.lr_factor, 1.0, 3.0)}, 5, "must train with the loss, and"),
     "no scores": ({"names": {}}, 2, "scores of val are wanted, and none came"),
     "no test": ({"names": {"val": ("a",)}}, 2, "scores of test are wanted"),
@@ -187,6 +193,38 @@ def test_a_script_in_which_losses_cannot_be_compared_is_refused(examine: Probe, 
         examine(script)
     assert words in str(caught.value) and caught.value.exit_status == 2 and script.starts == starts
     assert len(list((tmp_path / ".sweeper").iterdir())) == 1  # its logs are kept
+
+
+def accumulate(every: int, **more: Any) -> Script:
+    """Return a script whose optimiser steps at every n-th call only."""
+
+    def logits(_: Script, trial: TrialDocument, call: int) -> tuple[float, float, float]:
+        steps = (call - 1) // every
+        return trial.seed + steps * trial.lr_factor * (2 if trial.family == "dice" else 1), 1.0, 3.0
+
+    return made(**{"most": 99, "logits": logits, **more})
+
+
+@pytest.mark.parametrize(("every", "starts"), [(3, 5), (4, 7), (8, 7), (15, 7), (16, 9), (63, 9)])
+def test_gradients_that_are_accumulated_are_looked_at_further(examine: Probe, every: int, starts: int) -> None:
+    script, said = accumulate(every), []
+    assert examine(script, say=said.append).pairing == "exact" and script.starts == starts
+    assert ("4 calls of the loss are the same at 30 times the rate: once more with 16" in said) == (every > 3)
+    assert {trial.calls for trial in script.trials[-2:]} == {max(4, every + 1)}
+
+
+def test_a_script_of_few_calls_is_looked_at_as_far_as_it_goes(examine: Probe) -> None:
+    assert examine(accumulate(8, most=10)).pairing == "exact"
+    for most in (10, 4):
+        script = accumulate(10, most=most)
+        with pytest.raises(ScriptError, match=f"and {most} calls of the loss are the same"):
+            examine(script)
+        assert script.starts == 5
+
+
+def test_more_calls_that_are_asked_for_are_looked_at_at_once(examine: Probe) -> None:
+    script = accumulate(90)
+    assert examine(script, calls=91).pairing == "exact" and script.starts == 5
 
 
 def test_the_last_lines_of_the_log_are_said(examine: Probe) -> None:
