@@ -131,27 +131,36 @@ def run_script(
     assert process.stdout is not None
     log = _BoundedLog(process.stdout, folder / LOG)
     is_late, done_at = False, None
+
+    def is_over() -> bool:
+        nonlocal done_at
+        done_at = time.monotonic() if done_at is None and is_done() else done_at
+        return done_at is not None and time.monotonic() - done_at > grace
+
     try:
         while True:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(0.05)
                 break
-            now = time.monotonic()
-            done_at = now if done_at is None and is_done() else done_at
-            if is_late := now - begun > seconds:
-                break
-            if done_at is not None and now - done_at > grace:
+            if (is_late := time.monotonic() - begun > seconds) or is_over():
                 break
         took = time.monotonic() - begun
+        if process.poll() is not None:
+            _wait_for_reader(log, is_over)
     finally:
         status = _end_process(process, folder, log)
     return ScriptEnd(status, took, is_late, log.size, log.last_lines())
 
 
+def _wait_for_reader(log: _BoundedLog, is_over: Callable[[], bool]) -> None:
+    """Wait for what a script left behind it, while that has its output open."""
+    until = time.monotonic() + UPLOAD_SECONDS
+    while log.thread.is_alive() and time.monotonic() < until and not is_over():
+        log.thread.join(0.05)
+
+
 def _end_process(process: subprocess.Popen[bytes], folder: Path, log: _BoundedLog) -> int:
     """End a process with all that it started; return its status."""
-    if process.poll() is not None:
-        log.thread.join(UPLOAD_SECONDS)
     _end_members(process.pid, folder, lambda: process.poll() is None)
     log.thread.join(5.0)
     return process.wait()
@@ -164,17 +173,24 @@ def end_left_processes(folder: Path) -> None:
 
 def _end_members(group: int | None, folder: Path, is_running: Callable[[], bool]) -> None:
     """End a process group, and what else is of this training: first by SIGTERM, then by SIGKILL."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        until = time.monotonic() + TERM_SECONDS
-        members = _list_members(group, folder)
-        if group is not None and (members or is_running()):
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(group, number)
-        for one in members:
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(one, number)
-        while (is_running() or _list_members(group, folder)) and time.monotonic() < until:
-            time.sleep(0.02)
+    try:
+        _signal_members(group, folder, is_running, signal.SIGTERM)
+    finally:  # also where a signal to sweeper ends the wait
+        _signal_members(group, folder, is_running, signal.SIGKILL)
+
+
+def _signal_members(group: int | None, folder: Path, is_running: Callable[[], bool], number: signal.Signals) -> None:
+    """Send a signal to what runs of a training, and wait for its end."""
+    until = time.monotonic() + TERM_SECONDS
+    members = _list_members(group, folder)
+    if group is not None and (members or is_running()):
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, number)
+    for one in members:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(one, number)
+    while (is_running() or _list_members(group, folder)) and time.monotonic() < until:
+        time.sleep(0.02)
 
 
 def _list_members(group: int | None, folder: Path) -> list[int]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -130,6 +133,35 @@ def test_nothing_is_left_where_the_caller_is_stopped(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run_script(python(code), tmp_path, seconds=300, is_done=stopped)
     assert left_of(tmp_path) == [] and time.monotonic() - begun < 200
+
+
+LEAVING = (
+    "import subprocess, pathlib; p = subprocess.Popen(['sleep', '1001']); pathlib.Path('pid').write_text(str(p.pid))"
+)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_nothing_is_left_where_a_signal_ends_the_wait_for_what_a_script_left(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    words = ["-m", "sweeper", "probe", "--command", shlex.join(python(LEAVING))]
+    process = subprocess.Popen([sys.executable, *words], cwd=tmp_path, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 120
+    while not (tmp_path / "pid").is_file() or psutil.Process(process.pid).children():  # the script runs
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.05)
+    left = int((tmp_path / "pid").read_text())
+    assert psutil.pid_exists(left)
+    process.send_signal(number)
+    assert process.wait(20) == 128 + number
+    assert not psutil.pid_exists(left) or psutil.Process(left).status() == psutil.STATUS_ZOMBIE
+
+
+def test_what_a_script_left_is_not_waited_for_after_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    begun = time.monotonic()
+    run_script(python(LEAVING), tmp_path, seconds=300, is_done=(tmp_path / "pid").exists, grace=0.0)
+    assert left_of(tmp_path) == [] and time.monotonic() - begun < launch.UPLOAD_SECONDS
 
 
 def test_a_script_of_which_nothing_more_is_wanted_is_ended_after_its_grace(tmp_path: Path) -> None:
