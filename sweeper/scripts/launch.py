@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from sweeper.core.errors import ScriptError, UsageError
-from sweeper.core.text import suggest_correction
+from sweeper.core.text import format_duration, suggest_correction
 from sweeper.scripts.contract import LOG, MODULES, TrialDocument
 
 PLACES = ("seed", "lr_factor", "share", "folder", "family", "fold")
@@ -36,12 +36,22 @@ class ScriptEnd(NamedTuple):
     status: int
     """Exit status; negative: that signal ended it."""
     seconds: float
+    """Until all that it started has its output closed, or is no longer waited for."""
     is_late: bool
     """Whether the time limit ended it."""
     printed: int
     """Bytes of output."""
     last: tuple[str, ...]
     """Last lines of its output."""
+    waited: float = 0.0
+    """Seconds for what it left behind it."""
+
+    @property
+    def remark(self) -> str:
+        """What is said of a wait that may surprise; else ""."""
+        if self.waited < 1:
+            return ""
+        return f"it left processes that hold its output open: waited {format_duration(self.waited)}"
 
 
 def split_command(command: str) -> list[str]:
@@ -130,7 +140,7 @@ def run_script(
         raise ScriptError(shlex.join(words), [text]) from error
     assert process.stdout is not None
     log = _BoundedLog(process.stdout, folder / LOG)
-    is_late, done_at = False, None
+    is_late, done_at, waited = False, None, 0.0
 
     def is_over() -> bool:
         nonlocal done_at
@@ -146,17 +156,18 @@ def run_script(
                 break
         took = time.monotonic() - begun
         if process.poll() is not None:
-            _wait_for_reader(log, is_over)
+            waited = _wait_for_reader(log, is_over)
     finally:
         status = _end_process(process, folder, log)
-    return ScriptEnd(status, took, is_late, log.size, log.last_lines())
+    return ScriptEnd(status, took + waited, is_late, log.size, log.last_lines(), waited)
 
 
-def _wait_for_reader(log: _BoundedLog, is_over: Callable[[], bool]) -> None:
-    """Wait for what a script left behind it, while that has its output open."""
-    until = time.monotonic() + UPLOAD_SECONDS
-    while log.thread.is_alive() and time.monotonic() < until and not is_over():
+def _wait_for_reader(log: _BoundedLog, is_over: Callable[[], bool]) -> float:
+    """Wait for what a script left behind it, while that has its output open; return the seconds."""
+    begun = time.monotonic()
+    while log.thread.is_alive() and time.monotonic() - begun < UPLOAD_SECONDS and not is_over():
         log.thread.join(0.05)
+    return time.monotonic() - begun
 
 
 def _end_process(process: subprocess.Popen[bytes], folder: Path, log: _BoundedLog) -> int:

@@ -437,6 +437,10 @@ def _make_document(command: str, done: Sequence[ScriptStart]) -> ProbeDocument:
         )
     if (most := max(start.ended.printed for start in done)) > KEPT_BYTES:
         notes.append(f"one start printed {most / 1e6:,.0f} MB, of which log.txt keeps the first and the last part")
+    if whole.ended.remark:
+        notes.append(
+            f"{whole.ended.remark}, as each training will; let it wait for them, or send their output elsewhere"
+        )
     return ProbeDocument(
         command=command,
         pairing=pairing,

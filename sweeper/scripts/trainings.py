@@ -131,7 +131,7 @@ class ScriptStarter:
             workers: trainings at a time.
             gpus_each: GPUs of each training; 0 = all trainings see all.
             is_stopped: whether to end what runs and start no more.
-            say: is given a line where a training is started once more.
+            say: is given a line where a training is started once more, and once where one left processes.
 
         Raises:
             UsageError: if there are fewer GPUs than the trainings need.
@@ -141,6 +141,7 @@ class ScriptStarter:
         self._slots: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
         for slot in share_gpus(workers, gpus_each):
             self._slots.put(slot)
+        self._has_remarked = False
         self._writing = threading.Lock()  # ast.parse of Python 3.11 fails in two threads at once
 
     def train(
@@ -169,6 +170,9 @@ class ScriptStarter:
             self._slots.put(slot)
         if self.is_stopped():
             raise InterruptedSweepError("stopped", 130)
+        if start.ended.remark and not self._has_remarked:
+            self._has_remarked = True
+            self._say(f"{title}: {start.ended.remark}")
         return start
 
     def _start(

@@ -382,6 +382,14 @@ def test_only_a_device_or_full_memory_is_tried_again(compare: Compare, status: i
     assert len(script.trained) == times and script.trained[-1]["resumed"] == (times == 2)
 
 
+def test_a_wait_for_what_a_script_left_is_said_once(compare: Compare) -> None:
+    said: list[str] = []
+    document = compare(make(end=lambda s, t: ScriptEnd(0, 36.2, False, 9, (), 30.0), noise=0.003), say=said.append)
+    words = "cross_entropy, seed 1000: it left processes that hold its output open: waited 30 s"
+    assert [line for line in said if "left" in line] == [words]
+    assert {row.seconds for row in document.document.trainings} == {36.2}
+
+
 def test_a_crash_loses_nothing_that_ended(compare: Compare, tmp_path: Path) -> None:
     def end(self: Script, trial: dict[str, Any]) -> ScriptEnd:
         return ScriptEnd(int(trial["seed"] == 1002 and self.crashes), 1.0, False, 9, ("KeyError",))

@@ -157,6 +157,15 @@ def test_nothing_is_left_where_a_signal_ends_the_wait_for_what_a_script_left(
     assert not psutil.pid_exists(left) or psutil.Process(left).status() == psutil.STATUS_ZOMBIE
 
 
+def test_the_wait_for_what_a_script_left_is_counted_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(launch, "UPLOAD_SECONDS", 2.0)
+    ended = run_script(python(LEAVING), tmp_path, seconds=300)
+    assert ended.seconds > ended.waited >= 2 and left_of(tmp_path) == []
+    assert ended.remark == "it left processes that hold its output open: waited 2 s"
+    assert run_script(python("print(1)"), tmp_path, seconds=300).remark == ""
+
+
 def test_what_a_script_left_is_not_waited_for_after_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     begun = time.monotonic()

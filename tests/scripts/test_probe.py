@@ -325,6 +325,8 @@ def test_trainings_whose_first_batch_differs_for_one_seed_are_unpaired(examine: 
 def test_what_else_there_is_to_know_is_said(examine: Probe) -> None:
     flood = made(length=None, pixels=(900, 0, 0), ended=ScriptEnd(0, 2.0, False, 10**8, ("x",)))
     notes = examine(flood).notes
+    waits = made(ended=ScriptEnd(0, 36.0, False, 100, ("x",), 30.0))
+    assert examine(waits).notes[0].startswith("it left processes that hold its output open: waited 30 s")
     for words in ("t.length is never called", "no pixel of 'bird' was in 4 batches", "printed 100 MB"):
         assert any(words in note for note in notes), notes
 
