@@ -20,7 +20,7 @@ from sweeper.judging.rows import ScoreRequest, ScoreRows, ScoresError, explain_f
 from sweeper.scripts.answer import ComparisonResult, Confirmation, format_head, is_settled, make_document
 from sweeper.scripts.comparison_plan import BASELINE, ConfirmationPlan
 from sweeper.scripts.loss_file import make_loss_text
-from sweeper.scripts.trainings import ScriptJob, ScriptTrainings, TrainingRow
+from sweeper.scripts.trainings import NEXT_STEP, ScriptJob, ScriptTrainings, TrainingRow
 
 TUNING_SEED, FIRST_SEED = 1, 1000
 """Seeds of the confirmation are not those of the tuning."""
@@ -97,7 +97,7 @@ def _tune_rates(plan: ConfirmationPlan, trainings: ScriptTrainings) -> list[Trai
         if all(row.val is None for row in of_loss):
             raise ScriptError(
                 f"{loss.name}, all its rates; see {of_loss[0].folder}",
-                [f"{of_loss[0].problem}; remove that folder, and --resume trains it again"],
+                [f"{of_loss[0].problem}\n    Remove that folder to train it again. {NEXT_STEP}"],
             )
     return rows
 

@@ -45,6 +45,8 @@ PASSING = re.compile(
     r"out of memory|CUDA error|CUDA driver|cudaError|NCCL|device is lost|fell off the bus", re.IGNORECASE
 )
 """What a device or a full memory says, and may not say again."""
+NEXT_STEP = "--resume continues if the script stays as it is; after a change of it, begin with another --name."
+"""Sentence after the problem of a training, on a line of its own: the problem may end with lines of the log."""
 KILLED = -9
 """Status where the system ended it, most often for its memory."""
 
@@ -281,9 +283,7 @@ class ScriptTrainings:
         if not problems:
             problems += self._find_other_kinds(start)
         if problems and job.purpose == "confirm":
-            raise ScriptError(
-                f"{job.title}; see {start.folder}", [f"{text}; --resume continues after it" for text in problems]
-            )
+            raise ScriptError(f"{job.title}; see {start.folder}", [f"{problems[0]}\n    {NEXT_STEP}", *problems[1:]])
         diverged = not all(line.finite for line in start.list_events(SplitScored))
         val = test = point = None
         if not problems:

@@ -208,7 +208,7 @@ def test_a_comparison_keeps_to_its_plan(sweeper: Sweeper, tmp_path: Path) -> Non
     assert status == 0 and "Losses can be compared in this script" in out and "Cost: 8 to 12 whole trainings" in error
     words = ("confirm", "--losses", "dice", "--command", command, "--rates", "none", "--seeds", "3")
     status, out, error = sweeper(*words, "--time-limit", "1")
-    assert status == 2 and "it must end within 1 s" in error and "--resume continues after it" in error
+    assert status == 2 and "it must end within 1 s" in error and "\n    --resume continues if the script" in error
     status, _, error = sweeper(*words)
     assert (
         status == 2 and "a comparison 'train-losses' was begun; `sweeper confirm --name train-losses --resume`" in error
