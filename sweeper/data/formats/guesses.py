@@ -344,11 +344,13 @@ def _read_guess(place: DataSource, guess: LayoutGuess, rivals: Sequence[LayoutGu
     if len({*of.values()}) < len(of) or len({one.stem.replace(stem, "") for one, stem in of.items()}) == 1:
         mask_files = [one._replace(stem=of.get(one, one.stem)) for one in mask_files]  # else one class each: unknown
     images, masks = images._replace(files=image_files), masks._replace(files=mask_files)
-    images = _keep_folders_with_masks(place, images, find_masks(images, masks))
+    of_images = find_masks(images, masks)
+    images = _keep_folders_with_masks(place, images, of_images)
     samples, left = pair_files(place, images, masks, split_by_folder)
     _note_unread(place, (guess, *rivals), len(samples))
     at, other = guess.folders
-    if samples and (at == other or Path(samples[0].mask_name).stem != Path(samples[0].name).stem):
+    has_one_each = all(len(of_image) == 1 for of_image in of_images.values())
+    if samples and has_one_each and (at == other or Path(samples[0].mask_name).stem != Path(samples[0].name).stem):
         example = f"{samples[0].mask_name} is the mask of {samples[0].name}"
         place.notes.append(f"Images and masks were paired by their names: {example}.")
     step = f"add it, remove the mask, or say which are meant with {guess.options}"
