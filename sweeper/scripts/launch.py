@@ -23,8 +23,8 @@ PLACES = ("seed", "lr_factor", "share", "folder", "family", "fold")
 SHELL = {"|", "||", "&", "&&", ";", ">", ">>", "<", "2>", "2>&1"}
 KEPT_BYTES, LOG_TAIL = 2**20, 2**16
 """Bytes of its output that are kept."""
-TERM_SECONDS = 10.0
-"""Between SIGTERM and SIGKILL."""
+TERM_SECONDS = 6.0
+"""Between SIGTERM and SIGKILL: less than the 8 s after which a stop of sweeper itself is forced."""
 UPLOAD_SECONDS = 30.0
 """For what a script left behind it, such as an upload, while that has its output open."""
 LAST_LINES, LINE_LENGTH = 12, 300
