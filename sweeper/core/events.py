@@ -85,7 +85,7 @@ class TrainingEvaluated:
 
 @dataclass(frozen=True)
 class TrainingContinued:
-    """A training goes on beyond a rung; `result` is what it gave so far, which counts for nothing yet."""
+    """A training continues beyond a rung; `result` is what it gave so far, which counts for nothing yet."""
 
     spec: TrialSpec
     result: TrialResult
