@@ -86,7 +86,7 @@ class Trial:
 
     @property
     def seed(self) -> int:
-        """Seed for `torch.manual_seed` and the order of the data; images, labels and split are the same for all seeds."""
+        """Seed for `torch.manual_seed` and the order of the data; images, labels and split are the same for all."""
         return int(self._given["seed"])
 
     @property
