@@ -160,6 +160,7 @@ def test_a_run_ends_with_its_verdicts_code_where_that_is_asked(
     assert ended == status and "Nothing was compared: dice alone was confirmed." in out
 
 
+@pytest.mark.slow
 def test_the_folder_is_an_argument_or_an_option_and_not_both(folder: Path) -> None:
     data = "synthetic:cracks?images=15&size=64&foreground=0.05"
     previews = [

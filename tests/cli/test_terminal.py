@@ -41,6 +41,7 @@ def test_what_is_no_terminal_gets_the_line_whole(monkeypatch: pytest.MonkeyPatch
     assert capsys.readouterr().out == f"{LINE}\n"
 
 
+@pytest.mark.slow
 def test_an_error_on_a_real_terminal_is_broken_between_words(tmp_path: Path) -> None:
     leader, follower = pty.openpty()
     command = [sys.executable, "-m", "sweeper", "run", "no/such/folder/of/images", "--storage", "sqlite:///x.db"]

@@ -216,6 +216,7 @@ def test_options_that_cannot_be_are_refused_before_anything_is_trained(
     assert {path.name for path in tmp_path.iterdir()} <= {"cache"}  # what was decoded serves the next try
 
 
+@pytest.mark.slow
 def test_when_no_trial_completes_the_report_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def breaks(*_: object, **__: object) -> None:
         raise ValueError("this loss is broken")

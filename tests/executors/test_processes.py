@@ -46,6 +46,7 @@ def trains(executor: ProcessExecutor, workers: int = 1) -> bool:
     return isinstance(executor.poll(60)[0], JobResult)
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_when_configured_is_started_once_more(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,6 +149,7 @@ def test_a_first_worker_that_dies_while_starting_ends_the_session(monkeypatch: p
         backend.hardware()
 
 
+@pytest.mark.slow
 def test_a_worker_that_gives_up_after_it_was_ready_costs_an_attempt(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
