@@ -26,10 +26,14 @@ def command(study: str | None, *, storage: str, as_json: bool) -> int:
     not opened.
     """
     from sweeper.core.errors import UsageError
-    from sweeper.storage import check_storage_address
+    from sweeper.core.redact import check_address
+    from sweeper.system.locks import require_database_file
+    from sweeper.system.postgres import is_postgres
     from sweeper.workflow.status import StatusDocument, diagnose_sweep, get_status_file, get_status_folder, read_life
 
-    check_storage_address(storage)
+    check_address("--storage", storage)
+    if not is_postgres(storage):
+        require_database_file(storage)
     folder = get_status_folder(storage)
     files = sorted(folder.glob("*.json")) if study is None else [get_status_file(storage, study)]
     lives = [life for life in map(read_life, files) if life is not None]

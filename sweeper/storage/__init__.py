@@ -4,7 +4,7 @@ database → plan → results and interim analyses → record. Imported as `stud
 """
 
 from sweeper.storage.checked_images import drop_unchecked, note_checked
-from sweeper.storage.database import check_storage_address, hold_study, open_storage
+from sweeper.storage.database import hold_study, open_storage
 from sweeper.storage.interim_analyses import is_concluded, note_conclusion, note_session
 from sweeper.storage.plan import (
     StudyPlan,

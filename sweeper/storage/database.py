@@ -19,7 +19,13 @@ from sweeper.core.redact import check_address, hide_address_secrets
 from sweeper.storage.plan import read_plan
 from sweeper.storage.resilient_storage import RetryingStorage, explain_damage, explain_damaged_file
 from sweeper.system.leases import LeaseTakenError, hold_lease
-from sweeper.system.locks import get_sqlite_file, get_sqlite_path, lock_beside, lock_database_creation, make_sqlite_uri
+from sweeper.system.locks import (
+    get_sqlite_path,
+    lock_beside,
+    lock_database_creation,
+    make_sqlite_uri,
+    require_database_file,
+)
 from sweeper.system.postgres import is_postgres, make_engine_options, make_sqlalchemy_url, retry_until_accepting
 from sweeper.system.store_versions import store_fault
 from sweeper.system.system_errors import get_cause
@@ -61,7 +67,7 @@ def open_storage(url: str, *, create: bool = True, warn: Callable[[str], None] =
 
 
 def _open_sqlite(url: str, create: bool, warn: Callable[[str], None]) -> RetryingStorage:
-    path = _require_database_file(url)
+    path = require_database_file(url)
     if not create and not path.exists():
         raise MissingStudyError(f"--storage: there is no file {path}; name the one that the study was made in")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,27 +105,6 @@ def _check_holds_studies(url: str, address: str) -> None:
         raise MissingStudyError(
             f"--storage {hide_address_secrets(url)} holds no studies; name the database that the study was made in"
         )
-
-
-def check_storage_address(url: str) -> None:
-    """Check that a storage's address is one that is supported; nothing is opened.
-
-    Raises:
-        StudyError: if it is not.
-    """
-    check_address("--storage", url)
-    if not is_postgres(url):
-        _require_database_file(url)
-
-
-def _require_database_file(url: str) -> Path:
-    path = get_sqlite_file(url)
-    if path is None:
-        raise StudyError(
-            f"--storage must be sqlite:///FILE or postgresql://USER@HOST/DATABASE, got {hide_address_secrets(url)!r}; "
-            "other databases are not supported"
-        )
-    return path
 
 
 @contextmanager

@@ -11,8 +11,9 @@ from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
-from sweeper.core.errors import UsageError
+from sweeper.core.errors import StudyError, UsageError
 from sweeper.core.paths import make_folder_name
+from sweeper.core.redact import hide_address_secrets
 
 CREATION_SECONDS = 300.0
 """Seconds to wait for a process that makes or migrates a database; a few are usual."""
@@ -109,6 +110,21 @@ def get_sqlite_file(url: str) -> Path | None:
     """Return the file as `get_sqlite_path`, but None for memory or an address with options."""
     path = get_sqlite_path(url)
     return None if path is None or not path.name or ":memory:" in url or set("?#") & set(url) else path
+
+
+def require_database_file(url: str) -> Path:
+    """Return the file of a storage's address that is not PostgreSQL's; nothing is opened.
+
+    Raises:
+        StudyError: if it is no SQLite file's.
+    """
+    path = get_sqlite_file(url)
+    if path is None:
+        raise StudyError(
+            f"--storage must be sqlite:///FILE or postgresql://USER@HOST/DATABASE, got {hide_address_secrets(url)!r}; "
+            "other databases are not supported"
+        )
+    return path
 
 
 def make_sqlite_uri(path: Path, mode: str) -> str:

@@ -193,6 +193,16 @@ def test_the_command_tells_people_and_monitors(tmp_path: Path, monkeypatch: pyte
     assert "PROBLEM" in asked()[1] and "--resume" in asked()[1]
 
 
+def test_status_starts_without_the_libraries_of_a_sweep(tmp_path: Path) -> None:
+    code = (
+        "import sys; from sweeper.cli.main import cli; cli(['status'], standalone_mode=False) or None; "
+        "print(sorted({'optuna', 'torch', 'sqlalchemy'} & sys.modules.keys()))"
+    )
+    with Heartbeat(tmp_path / get_status_file("sqlite:///sweeper.db", "s"), "s"):
+        run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[-1] == "[]"
+
+
 @pytest.mark.parametrize("storage", ["nonsense", "mysql://user:secret@host/base"])
 def test_an_address_that_is_no_storage_is_not_all_right(sweeper: Any, storage: str) -> None:
     with Heartbeat(get_status_file(storage, "s"), "s"):
