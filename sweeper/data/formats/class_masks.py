@@ -99,8 +99,8 @@ def find_mask_classes(matches: Sequence[tuple[PatternMatch, Sequence[Path]]], pl
     return kinds
 
 
-def are_object_masks(matches: Sequence[tuple[PatternMatch, Sequence[Path]]], place: DataSource) -> bool:
-    """Return whether the masks of each image are one for each object, of which no name says the class.
+def note_objects(matches: Sequence[tuple[PatternMatch, Sequence[Path]]], place: DataSource) -> bool:
+    """Note masks that are one for each object, of which no name says the class; return whether they are.
 
     Images have different numbers of them, and either words of their names occur with one image alone, or they are
     numbered without a gap (of numbered classes images would lack some in between).
@@ -144,9 +144,10 @@ def _are_names_unique(words: Sequence[Sequence[Sequence[str]]]) -> bool:
 
 def _are_numbered(words: Sequence[Sequence[Sequence[str]]]) -> bool:
     """Return whether the masks of each image are called 0, 1, 2, … or 1, 2, …, as many as it has."""
-    if not all(len(name) < 2 and "".join(name).isdecimal() | (not name) for of_image in words for name in of_image):
+    names = [["_".join(name) or "0" for name in of_image] for of_image in words]  # a_mask.png comes before a_mask_1.png
+    if not all(name.isdecimal() for of_image in names for name in of_image):
         return False
-    numbers = [sorted(int("".join(name) or 0) for name in of_image) for of_image in words]
+    numbers = [sorted(map(int, of_image)) for of_image in names]
     first = min(of_image[0] for of_image in numbers)
     return all(of_image == [*range(first, first + len(of_image))] for of_image in numbers)
 

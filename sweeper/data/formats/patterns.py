@@ -22,7 +22,7 @@ from sweeper.data.formats.base import (
     drop_repeated,
     split_of,
 )
-from sweeper.data.formats.class_masks import are_object_masks, find_mask_classes, join_masks, join_objects
+from sweeper.data.formats.class_masks import find_mask_classes, join_masks, join_objects, note_objects
 from sweeper.data.formats.file_patterns import (
     STEM,
     FilePattern,
@@ -151,7 +151,7 @@ def pair_files(
     every = [(one, masks_of_images[one.path]) for one in image_files if one.path in masks_of_images]
     are_several = any(len(masks_of_image) > 1 for _, masks_of_image in every)
     classes = find_mask_classes(every, place) if are_several else {}
-    are_objects = are_several and not classes and are_object_masks(every, place)
+    are_objects = are_several and not classes and note_objects(every, place)
     samples, faults = [], set()
     for one in image_files:
         masks_of_image = masks_of_images.get(one.path, [])
