@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from sweeper.core.errors import DataError, UsageError
 from sweeper.core.text import suggest_path
-from sweeper.data.formats import cityscapes, coco, guesses, labelme, manifest, nnunet, patterns, voc, yolo
+from sweeper.data.formats import cityscapes, coco, guesses, labelme, manifest, name_words, nnunet, patterns, voc, yolo
 from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout
 from sweeper.data.formats.other_tools import describe_missing, recognise_export
 from sweeper.data.label_values import abbreviate
@@ -124,7 +124,7 @@ def _explain_nothing_found(place: DataSource) -> str:
     if (export := recognise_export(place)) is not None:
         return export
     root = place.root
-    is_part = root.name.casefold() in (*guesses.IMAGE_WORDS, *guesses.MASK_WORDS)
+    is_part = root.name.casefold() in (*name_words.IMAGE_WORDS, *name_words.MASK_WORDS)
     if place.entry is None and is_part and _detect_formats(replace(place, root=root.parent), None):
         return f"{escape_for_display(root)} is a part of a data set; give the whole, {escape_for_display(root.parent)}"
     others = "; ".join(f"{name}: {fmt.text}" for name, fmt in FORMATS.items() if name not in ("folder", _GUESS))

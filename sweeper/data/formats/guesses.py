@@ -3,8 +3,6 @@
 `folder`: `images/` and `masks/`, or called otherwise, in the data folder or in folders of splits. `pairs`, where no
 format of annotations is found: folders whose names may mean something else (`photos/` with `targets/`), folders of
 which one is called like the other's masks (`train/` with `train_masks/`), and masks next to their images.
-
-Where names differ, words like `img` and `mask` at one end are taken away: `img_a.jpg` and `a_mask.png` share `a`.
 """
 
 from __future__ import annotations
@@ -13,7 +11,6 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from functools import partial
-from os.path import commonprefix
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +27,22 @@ from sweeper.data.formats.file_patterns import (
     find_masks,
     find_matches,
 )
+from sweeper.data.formats.name_words import (
+    IMAGE_FILE,
+    IMAGE_FOLDER,
+    IMAGE_WORDS,
+    MANUAL_WORDS,
+    MASK_FILE,
+    MASK_FOLDER,
+    MASK_FOLDER_WORD,
+    MASK_WORDS,
+    MORE_IMAGE_WORDS,
+    MORE_MASK_WORDS,
+    find_masks_among,
+    find_naming,
+    strip_common_ends,
+    strip_word,
+)
 from sweeper.data.formats.patterns import list_pattern_files, pair_files, split_by_folder
 from sweeper.data.label_values import abbreviate
 from sweeper.data.text_tables import escape_for_display
@@ -39,50 +52,11 @@ LAYOUT = (
     "with equal stems, and optionally classes.txt and split.csv; img/, labels/, gt/ and the like are understood too; "
     "--images 'img/*.jpg' --masks 'labels/{stem}_m.png' says how all else is called"
 )
-IMAGE_WORDS = ("images", "image", "imgs", "img")
-"""Names of folders of images, in any case, in the order in which they are looked for."""
-MASK_WORDS = ("masks", "mask", "labels", "label", "annotations", "annotation", "gt", "ground_truth", "groundtruth")
-"""Words of folders of masks."""
-MANUAL_WORDS = ("1st_manual", "manual1", "manual")
-"""Words of folders of labels next to which `mask/` holds each image's field of view, as in DRIVE and HRF."""
-MORE_IMAGE_WORDS = (
-    *("jpegimages", "photos", "photo", "pictures", "picture", "pics", "frames", "rgb", "input", "inputs"),
-    *("original", "originals", "sat", "tiles"),
-)
-"""Names that are believed where no format of annotations is found: they may mean something else."""
-MORE_MASK_WORDS = (
-    *("segmentationclass", "segmentationclasspng", "segmentationmasks", "segmentations", "segmentation", "segs", "seg"),
-    *("annot", "annots", "anno", "annos", "gts", "ground-truth", "ground truth", "targets", "target"),
-    *(*MANUAL_WORDS, "labelmaps", "lbl"),
-)
 _RARE = 20
 """Times as many files in folders make those next to the folders no part of the data."""
 _MOST_NAMES = 10
 """Folders that a pattern names one by one."""
 _DRAWN = tuple(suffix for suffix in MASK_SUFFIXES if suffix not in LOSSY_SUFFIXES)
-
-
-def _compile_word_at_end(before: str, after: str) -> re.Pattern[str]:
-    return re.compile(rf"^(?:{before})(?=.)|(?<=.)(?:{after})$", re.IGNORECASE)
-
-
-_FOLDERS = "|".join((*MASK_WORDS, *MORE_MASK_WORDS)), "|".join((*IMAGE_WORDS, *MORE_IMAGE_WORDS))
-_MASK_FILE_WORDS = (
-    *MASK_WORDS,
-    *("seg", "segm", "segmentation", "anno", "annot", "manual1", "lbl", "target", "labelids", "matte", "l", "p"),
-)
-_FILES = "|".join(_MASK_FILE_WORDS)
-_ENDING = "|".join(map(re.escape, IMAGE_SUFFIXES))
-_PARTS = rf"[_. -](?:{'|'.join(MASK_WORDS)})[_ -]?\d{{1,2}}"
-MASK_FILE = _compile_word_at_end(
-    rf"(?:{_FILES})[_-]|mask|label|gt", rf"[_. -](?:{_FILES})|{_PARTS}|mask|label|{_ENDING}"
-)
-"""Pattern of a mask file's name (without extension): `mask_a`, `a-gt`, `a_mask_1`, `amask`, `a.jpg` of `a.jpg.png`."""
-IMAGE_FILE = _compile_word_at_end("(?:images?|img)[_-]|image|img", "[_-](?:images?|img|sat|rgb|training|test)")
-MASK_FOLDER = _compile_word_at_end(rf"(?:{_FOLDERS[0]})[_ -]", rf"[_ -]?(?:{_FOLDERS[0]})")
-"""Pattern of a mask folder's name: `train_masks`, `masks_2020`, `trainannot`."""
-_MASK_FOLDER_WORD = re.compile(r"mask|label|annot|segm|truth|(?<![a-z])gts?(?![a-z])|manual|target", re.IGNORECASE)
-IMAGE_FOLDER = _compile_word_at_end(rf"(?:{_FOLDERS[1]})[_ -]", rf"[_ -](?:{_FOLDERS[1]})")
 
 
 class LayoutGuess(NamedTuple):
@@ -165,39 +139,6 @@ def _guess_by_folder_words(
     return guesses
 
 
-def _strip_word(name: str, words: re.Pattern[str] | None) -> str:
-    """Return a name, whose folders stay, without a word at one end."""
-    folder, slash, last = name.rpartition("/")
-    return folder + slash + (last if words is None else words.sub("", last, count=1))
-
-
-def find_masks_among(names: Collection[str], image_word: re.Pattern[str], mask_word: re.Pattern[str]) -> dict[str, str]:
-    """Return the names that are masks of others by their words, each with its image's name."""
-    cores = {name: _strip_word(name, mask_word) for name in names}
-    others = sorted(name for name, core in cores.items() if core == name)
-    for word in (None, image_word):
-        images = {_strip_word(name, word): name for name in others}
-        if masks := {name: images[core] for name, core in cores.items() if core != name and core in images}:
-            return masks
-    return {}
-
-
-def find_naming(
-    images: Collection[str], masks: Collection[str]
-) -> tuple[re.Pattern[str] | None, re.Pattern[str] | None]:
-    """Return the words to remove from the names of images and masks, so that most masks find their image.
-
-    None is taken away where half of the names are equal.
-    """
-
-    def pairs(words: tuple[re.Pattern[str] | None, re.Pattern[str] | None]) -> int:
-        cores = {_strip_word(name, words[0]) for name in images}
-        return sum(_strip_word(name, words[1]) in cores for name in masks)
-
-    ways = ((None, None), (None, MASK_FILE), (IMAGE_FILE, MASK_FILE), (IMAGE_FILE, None))
-    return ways[0] if 2 * pairs(ways[0]) >= min(len(images), len(masks)) else max(ways, key=pairs)
-
-
 def _guess_alike_folders(place: DataSource) -> LayoutGuess | None:
     """Folders of which one is called like the masks of the other."""
     forms: dict[tuple[str, str], list[str]] = defaultdict(list)
@@ -206,7 +147,7 @@ def _guess_alike_folders(place: DataSource) -> LayoutGuess | None:
     ).items():
         files = ((images, IMAGE_SUFFIXES), (masks, MASK_SUFFIXES))
         if all(_has_match(place, f"{escape_pattern(name)}/**/*", suffixes) for name, suffixes in files):
-            core = _strip_word(masks, MASK_FOLDER)
+            core = strip_word(masks, MASK_FOLDER)
             forms[images.replace(core, STEM, 1), masks.replace(core, STEM, 1)].append(core)
     if not forms:
         return None
@@ -251,7 +192,7 @@ def _guess_two_folders(place: DataSource) -> LayoutGuess | None:
         if path.suffix.lower() in {*IMAGE_SUFFIXES, *MASK_SUFFIXES} and folder:
             names["/".join(filter(None, (*above, parent)))].add(folder)
     both = next(iter(names.values()), set())
-    masks = [name for name in both if _MASK_FOLDER_WORD.search(name)]
+    masks = [name for name in both if MASK_FOLDER_WORD.search(name)]
     if len(both) != 2 or len(masks) != 1 or any(folders != both for folders in names.values()):
         return None
     parents = "" if {*names} == {""} else "**/"
@@ -266,7 +207,7 @@ def _guess_alike_subfolders(place: DataSource) -> LayoutGuess | None:
         (images, masks)
         for masks, kinds in folders.items()
         for images, others in folders.items()
-        if _MASK_FOLDER_WORD.search(masks) and not _MASK_FOLDER_WORD.search(images) and kinds and kinds <= others
+        if MASK_FOLDER_WORD.search(masks) and not MASK_FOLDER_WORD.search(images) and kinds and kinds <= others
     ]
     return _walk_folders(*map(escape_pattern, pairs[0])) if len(pairs) == 1 else None
 
@@ -334,9 +275,9 @@ def _read_guess(place: DataSource, guess: LayoutGuess, rivals: Sequence[LayoutGu
         place.tally.add("thing", "of another kind, passed over", *others)
         image_files, mask_files = (_leave_out_pictures(place, files) for files in (image_files, mask_files))
     image_word, mask_word = find_naming({one.stem for one in image_files}, {one.stem for one in mask_files})
-    image_files = [one._replace(stem=_strip_word(one.stem, image_word)) for one in image_files]
-    mask_files = [one._replace(stem=_strip_word(one.stem, mask_word)) for one in mask_files]
-    image_files, mask_files = _strip_common_ends(image_files, mask_files)
+    image_files = [one._replace(stem=strip_word(one.stem, image_word)) for one in image_files]
+    mask_files = [one._replace(stem=strip_word(one.stem, mask_word)) for one in mask_files]
+    image_files, mask_files = strip_common_ends(image_files, mask_files)
     if note_tasks(place, mask_files):
         return ReadResult([], None)
     stems = {one.stem for one in image_files}
@@ -357,34 +298,6 @@ def _read_guess(place: DataSource, guess: LayoutGuess, rivals: Sequence[LayoutGu
     for path in left:
         place.add_problem(path, f"has no image of its name; {step}")
     return ReadResult(samples, place.names, place=f"{at}/", mask_place=f"{other}/")
-
-
-def _strip_common_ends(
-    images: list[PatternMatch], masks: list[PatternMatch]
-) -> tuple[list[PatternMatch], list[PatternMatch]]:
-    """Return the files with stems that pair them, without what all of one side share, if none is paired otherwise.
-
-    `train-volume00` and `train-labels00` share `00`.
-    """
-    stems = {one.stem for one in images}
-    if len(images) < 2 or any(find_image_stem(one, stems) for one in masks):
-        return images, masks
-    sides = [_take_common_ends([one.stem for one in files]) for files in (images, masks)]
-    if {*sides[0]} != {*sides[1]} or len({*sides[0]}) < max(len(images), len(masks)):
-        return images, masks
-    renamed = [
-        [one._replace(stem=stem) for one, stem in zip(files, side, strict=True)]
-        for files, side in zip((images, masks), sides, strict=True)
-    ]
-    return renamed[0], renamed[1]
-
-
-def _take_common_ends(stems: Sequence[str]) -> list[str]:
-    """Return stems without the beginning and the end that all of them have; numbers stay whole."""
-    begin = len(re.sub(r"\d+$", "", commonprefix(stems)))  # noqa: RUF071 (characters are meant)
-    rest = [stem[begin:][::-1] for stem in stems]
-    end = len(re.sub(r"\d+$", "", commonprefix(rest)))  # noqa: RUF071
-    return [stem[begin : len(stem) - end] for stem in stems]
 
 
 def _note_unread(place: DataSource, guesses: Sequence[LayoutGuess], number: int) -> None:

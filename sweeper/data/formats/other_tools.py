@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sweeper.data.formats.base import DataSource, list_subfolders
-from sweeper.data.formats.guesses import IMAGE_WORDS, MASK_WORDS
+from sweeper.data.formats.name_words import IMAGE_WORDS, MASK_WORDS
 from sweeper.data.text_tables import POINTER, POINTER_STEP, escape_for_display, read_beginning
 
 _LOOKED_AT = 1 << 18
