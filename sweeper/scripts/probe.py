@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from math import inf
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple, TypeVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -16,37 +16,32 @@ from sweeper.core.errors import ScriptError
 from sweeper.core.paths import CACHE
 from sweeper.core.text import format_count, format_duration, join_words
 from sweeper.scripts.contract import (
-    HELPER_VERSION,
     RESULTS,
     EpochDone,
-    Event,
-    LossCall,
-    ScriptProblem,
     Split,
     SplitScored,
-    SplitScores,
     TrialBegan,
     TrialDocument,
     What,
     read_events,
-    read_split_scores,
     write_trial_folder,
 )
-from sweeper.scripts.launch import KEPT_BYTES, ScriptEnd, fill_places, run_script, split_command
+from sweeper.scripts.launch import KEPT_BYTES, fill_places, run_script, split_command
 from sweeper.scripts.scores import find_other_data
+from sweeper.scripts.script_start import ScriptStart, find_start_problems
 from sweeper.system.whole_files import remove_left
 
+CALLS, LEAST_CALLS = 4, 2
+"""Calls of the loss after which most scripts have changed their network, and the fewest that show a change."""
 HIGH_RATE = 30.0
 RATE_START = 3
 """Number of the start with it."""
 FOLDER = "probe-"
 """So begin the names of the folders of probes, which are kept for a day where a script was refused."""
 MORE_CALLS = (16, 64)
-"""Calls that are looked at where the rate shows in no fewer: the optimiser may step every few batches only."""
+"""Calls that are looked at where rate or loss show in no fewer: the optimiser may step every few batches only."""
 NEAR = 1e-4
 """Logits are alike within this part of their spread: kernels of a GPU differ in their last digits."""
-PAGE = "docs/how-to/your-training.md"
-E = TypeVar("E", bound=Event)
 
 
 class ProbeDocument(Document):
@@ -94,70 +89,14 @@ class ProbeDocument(Document):
         return "\n".join(lines)
 
 
-class ScriptStart(NamedTuple):
-    """One start, and what it wrote."""
-
-    folder: Path
-    trial: TrialDocument
-    ended: ScriptEnd
-    events: tuple[Event, ...]
-
-    def list_events(self, kind: type[E]) -> list[E]:
-        """Return its events of a kind."""
-        return [event for event in self.events if isinstance(event, kind)]
-
-    @property
-    def calls(self) -> list[LossCall]:
-        """Its calls of the loss, as far as they are looked at."""
-        return self.list_events(LossCall)
-
-    @property
-    def has_called(self) -> bool:
-        """Whether it trained with the loss."""
-        progress = [*self.list_events(EpochDone), *self.list_events(SplitScored)]
-        return bool(self.calls) or any(line.calls for line in progress)
-
-    @property
-    def own_runs(self) -> dict[str, str]:
-        """Runs that the script wrote itself, by the tracker's name."""
-        progress = [*self.list_events(EpochDone), *self.list_events(SplitScored)]
-        return {tracker: run for line in progress for tracker, run in line.runs.items()}
-
-    @property
-    def pixels(self) -> tuple[int, ...]:
-        """Pixels of each class in its batches, and last those that do not count."""
-        (began,), progress = self.list_events(TrialBegan)[:1], self.list_events(SplitScored)
-        return (progress and progress[-1].pixels) or (0,) * (len(began.classes) + 1)
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether the loss was called as often as is looked at."""
-        return len(self.calls) >= self.trial.calls
-
-    @property
-    def name(self) -> str:
-        """The start in words."""
-        factor = f", {self.trial.lr_factor:g} times the rate" if self.trial.lr_factor != 1 else ""
-        return f"{self.trial.family}, seed {self.trial.seed}{factor}"
-
-
-def probe_script(
-    command: str,
-    *,
-    calls: int = 4,
-    splits: Sequence[Split] = ("val", "test"),
-    seconds: float = 600.0,
-    say: Callable[[str], None] = lambda _: None,
-) -> ProbeDocument:
+def probe_script(command: str, *, seconds: float = 600.0, say: Callable[[str], None] = lambda _: None) -> ProbeDocument:
     """Start a script five times, and return what it is like as a training to compare losses in.
 
-    Two starts end with call number `calls` of the loss, three train that long and score. Where the rate does not show
-    in the two, they are repeated with more calls.
+    Two starts end with the fourth call of the loss, three train that long and score; of a shorter script with its last.
+    Where the rate does not show in the two, or the loss in the scores, they are repeated with more calls.
 
     Args:
         command: words of the script's start, without a shell.
-        calls: of the loss, after which the network was changed in most scripts.
-        splits: whose scores are wanted.
         seconds: that one start may take.
         say: is given a line for each start.
 
@@ -169,7 +108,7 @@ def probe_script(
     CACHE.parent.mkdir(parents=True, exist_ok=True)
     remove_left(CACHE.parent, f"{FOLDER}*")
     base = Path(tempfile.mkdtemp(prefix=FOLDER, dir=CACHE.parent)).resolve()
-    whole = TrialDocument(kind="probe", family="cross_entropy", params={}, seed=1, splits=tuple(splits), calls=calls)
+    whole = TrialDocument(kind="probe", family="cross_entropy", params={}, seed=1, calls=CALLS)
     changes: tuple[dict[str, object], ...] = (
         {"ends": True},
         {"seed": 2},
@@ -179,14 +118,18 @@ def probe_script(
     )
     done: list[ScriptStart] = []
     for number, change in enumerate(changes, 1):
-        trial = whole.model_copy(update={**change, "calls": done[0].trial.calls if done else calls})
+        trial = whole.model_copy(update={**change, "calls": done[0].trial.calls if done else CALLS})
         start = _begin_start(words, trial, base / f"start-{number}", seconds)
+        if not done and start.ended.status == 0 and LEAST_CALLS <= len(start.calls) < CALLS:
+            start = _limit_calls(start, len(start.calls))
         done.append(start)
         say(f"start {number} of {len(changes)}: {start.name}: {format_duration(start.ended.seconds)}")
         _refuse_problems(start, find_start_problems(start, seconds))
         if number == RATE_START:
             done[0], done[-1] = _look_further(words, done[0], start, seconds, say)
-        _refuse_problems(start, _find_comparison_problems(done))
+        elif number == len(changes):
+            done[3:] = _train_further(words, done[3], start, seconds, say)
+        _refuse_problems(done[-1], _find_comparison_problems(done))
     document = _make_document(command, done)
     shutil.rmtree(base, ignore_errors=True)
     return document
@@ -221,15 +164,7 @@ def _look_further(
         if calls <= last or _measure_gap(plain, high, last) != 0:
             continue
         say(f"{last} calls of the loss are the same at {HIGH_RATE:g} times the rate: once more with {calls}")
-        pair = []
-        for before in (plain, high):
-            folder = before.folder.with_name(f"{before.folder.name}-calls-{calls}")
-            start = _begin_start(words, before.trial.model_copy(update={"calls": calls}), folder, seconds)
-            if len(start.calls) >= last:  # a short script ends before, and a slow one is ended
-                start = _limit_calls(start, len(start.calls))
-            _refuse_problems(start, find_start_problems(start, seconds))
-            pair.append(start)
-        plain, high = pair
+        plain, high = (_repeat_start(words, before, calls, seconds) for before in (plain, high))
         # A script may stop a training that diverges at the high rate.
         reached = min(len(plain.calls), len(high.calls)) if high.ended.is_late else len(plain.calls)
         differing = (n for n in range(last + 1, reached) if _measure_gap(plain, high, n) != 0)
@@ -239,100 +174,35 @@ def _look_further(
     return plain, high
 
 
+def _train_further(
+    words: Sequence[str], plain: ScriptStart, other: ScriptStart, seconds: float, say: Callable[[str], None]
+) -> tuple[ScriptStart, ScriptStart]:
+    """Repeat the trainings under two losses with more calls, while their scores are the same.
+
+    Networks of a few steps may answer one class only, whatever the loss.
+    """
+    for calls in MORE_CALLS:
+        last = plain.trial.calls
+        if calls <= last or _measure_gap(plain, other, last) == 0 or not _list_equal_splits(plain, other):
+            continue
+        say(f"scores after {last} calls of the loss are the same under both losses: once more with {calls}")
+        plain, other = (_repeat_start(words, before, calls, seconds) for before in (plain, other))
+        if len(plain.calls) < calls:
+            break
+    return plain, other
+
+
+def _repeat_start(words: Sequence[str], before: ScriptStart, calls: int, seconds: float) -> ScriptStart:
+    folder = before.folder.with_name(f"{before.folder.name}-calls-{calls}")
+    start = _begin_start(words, before.trial.model_copy(update={"calls": calls}), folder, seconds)
+    if len(start.calls) >= before.trial.calls:  # a short script ends before `calls`, and a slow one is ended
+        start = _limit_calls(start, len(start.calls))
+    _refuse_problems(start, find_start_problems(start, seconds))
+    return start
+
+
 def _limit_calls(start: ScriptStart, calls: int) -> ScriptStart:
     return start._replace(trial=start.trial.model_copy(update={"calls": calls}))
-
-
-# --- What one start shows ---
-
-
-def find_start_problems(start: ScriptStart, seconds: float) -> Iterator[str]:
-    """Find what makes a start useless: of a probe, or of a whole training, whose logits may be NaN.
-
-    Args:
-        start: that has ended.
-        seconds: that it could take.
-    """
-    trial, ended, begun = start.trial, start.ended, start.list_events(TrialBegan)
-    bad = next((call for call in start.calls if call.logits is None), None)
-    is_high = trial.kind == "probe" and trial.lr_factor != 1  # where a training may diverge, and the script may stop it
-    is_done, where = trial.ends and start.is_whole, _describe_end(start)
-    if problem := next(iter(start.list_events(ScriptProblem)), None):
-        yield problem.text
-    elif begun and begun[0].version != HELPER_VERSION:
-        yield (
-            f"sweeper_trial.py must be of version {HELPER_VERSION}, got {begun[0].version}; write it again with "
-            "`sweeper probe --write-helper --command …`"
-        )
-    elif bad is not None and not is_high:
-        yield (
-            f"logits must be finite numbers, and are not in call {bad.call} of the loss; look for NaN in the images, "
-            "or lower the script's learning rate"
-        )
-    elif ended.is_late and not is_done:
-        limit = format_duration(seconds)
-        text = f"it must end within {limit}, and did not, {where}; look where it waits, or raise --time-limit"
-        yield text + _get_last_lines(start)
-    elif ended.status != 0 and not is_done and not (is_high and start.calls):
-        how = f"status {ended.status}" if ended.status > 0 else f"signal {-ended.status}"
-        lacks = any("No module named 'sweeper_trial'" in line for line in ended.last)
-        step = "copy it there by `sweeper probe --write-helper --command …`" if lacks else "log.txt has it all"
-        yield f"it must end with status 0, and ended with {how} {where}; {step}" + _get_last_lines(start)
-    elif not begun:
-        lines = "`from sweeper_trial import trial` and `t = trial(classes=[…])`"
-        yield f"it must call trial(), and did not; write {lines} into it, see {PAGE}" + _get_last_lines(start)
-    elif not start.has_called:
-        yield f"it must train with t.loss(logits, target), and never called it; put it where its loss is, see {PAGE}"
-    elif trial.kind == "probe" and not start.is_whole and not is_high:
-        yield (
-            f"it must call the loss {trial.calls} times or more, got {len(start.calls)}; let its loop run to "
-            f"t.length(…), or give --calls {max(2, len(start.calls))}"
-        )
-    elif not trial.ends:
-        yield from _score_problems(start)
-
-
-def _score_problems(start: ScriptStart) -> Iterator[str]:
-    scored = {line.split: line for line in start.list_events(SplitScored)}
-    for split in start.trial.splits:
-        if split not in scored:
-            yield (
-                f"scores of {split} are wanted, and none came; give them in `with t.scoring({split!r}) as s:` at its "
-                f"end, or leave {split} out of --splits"
-            )
-        elif start.trial.kind == "probe" and not scored[split].finite:
-            yield f"logits of {split} must be finite numbers, and are not; look for NaN in its images"
-    names = [{*scores.names} - {""} for scores in _get_scores(start).values()]
-    if both := set.intersection(*names) if len(names) > 1 else set():
-        yield (
-            f"validation and test must share no image, and {format_count(len(both), 'image is', 'images are')} in "
-            "both, such "
-            f"as {min(both)!r}; take {'it' if len(both) == 1 else 'them'} out of one, or name each by its path"
-        )
-    classes, pixels = start.list_events(TrialBegan)[0].classes, start.pixels
-    if len(classes) == 2 and not pixels[1] and pixels[2]:
-        yield (
-            f"targets must have pixels of {classes[1]!r}, and have none but {format_count(pixels[2], 'pixel')} that do "
-            "not count; for masks of 0 and 255 give (mask > 0).long()"
-        )
-
-
-def _describe_end(start: ScriptStart) -> str:
-    """Return where a start was at its end, in words."""
-    if scored := start.list_events(SplitScored):
-        return f"after its scores of {join_words(sorted({line.split for line in scored}))}"
-    if epochs := start.list_events(EpochDone):
-        return f"after t.stop_after({epochs[-1].done:g}), before its scores"
-    if start.calls:
-        return f"after call {start.calls[-1].call} of the loss or a later one, before its scores"
-    if start.trial.kind != "probe" and start.list_events(TrialBegan):
-        return "before its first scores"
-    return "before the first call of the loss" if start.list_events(TrialBegan) else "before it called trial()"
-
-
-def _get_last_lines(start: ScriptStart) -> str:
-    lines = "".join(f"\n      {line}" for line in start.ended.last)
-    return f". Its last lines:{lines}" if lines else ". It printed nothing"
 
 
 # --- What several show together ---
@@ -368,35 +238,39 @@ def _find_comparison_problems(done: Sequence[ScriptStart]) -> Iterator[str]:
             "backward() on what t.loss returns, and step the optimiser"
         )
     elif len(done) == 5:
-        yield from _are_scores_equal(done[3], here)
+        yield from _find_score_problems(done[3], here)
     if len(done) == 4:
-        first = _get_scores(done[1])
-        for split, scores in _get_scores(here).items():
+        first = done[1].read_scores()
+        for split, scores in here.read_scores().items():
             yield from find_other_data(split, first[split], scores, all_names=split == "test")
 
 
-def _get_scores(start: ScriptStart) -> dict[Split, SplitScores]:
-    """Return the wanted scores that came, as they were at the end."""
-    classes = len(start.list_events(TrialBegan)[0].classes)
-    last = {line.split: line.what for line in start.list_events(SplitScored) if line.split in start.trial.splits}
-    return {split: read_split_scores(start.folder, split, what, classes) for split, what in last.items()}
+def _list_equal_splits(one: ScriptStart, two: ScriptStart) -> list[Split]:
+    """Return the splits whose images, labels and scores are the same in two trainings."""
+    second = two.read_scores()
+    return [
+        split
+        for split, scores in one.read_scores().items()
+        if not [*find_other_data(split, scores, second[split])] and scores.is_equal(second[split])
+    ]
 
 
-def _are_scores_equal(one: ScriptStart, two: ScriptStart) -> Iterator[str]:
-    second = _get_scores(two)
-    for split, scores in _get_scores(one).items():
+def _find_score_problems(one: ScriptStart, two: ScriptStart) -> Iterator[str]:
+    """Find what is wrong with the scores of two trainings of one seed under two losses."""
+    second = two.read_scores()
+    for split, scores in one.read_scores().items():
         if apart := {*scores.names} ^ {*second[split].names}:
             yield (
                 f"images of {split} must be the same in each training of a seed, and {min(apart)!r} is in one of two; "
                 "divide the data with a fixed seed, or keep the split in a file"
             )
-        elif problems := [*find_other_data(split, scores, second[split])]:
-            yield from problems
-        elif scores.is_equal(second[split]):
-            yield (
-                f"scores of {split} must be of the network that was trained, and are the same under cross-entropy and "
-                "Dice; score that network (where it still predicts one class only, raise --calls)"
-            )
+        else:
+            yield from find_other_data(split, scores, second[split])
+    for split in _list_equal_splits(one, two):
+        yield (
+            f"scores of {split} must be of the network that was trained, and after {one.trial.calls} calls of the "
+            "loss are the same under cross-entropy and Dice; score that network"
+        )
 
 
 # --- What is said of a script that can be compared ---
@@ -412,7 +286,7 @@ def _make_document(command: str, done: Sequence[ScriptStart]) -> ProbeDocument:
         whole.list_events(SplitScored)[-1],
         next(reversed(whole.list_events(EpochDone)), None),
     )
-    pixels, scores, first = whole.pixels, _get_scores(whole), whole.calls[0].seconds
+    pixels, scores, first = whole.pixels, whole.read_scores(), whole.calls[0].seconds
     training = None
     if epoch is not None and epoch.done > 0 and final.length is not None:
         training = whole.ended.seconds + (final.length - epoch.done) * (epoch.seconds - first) / epoch.done
@@ -426,7 +300,7 @@ def _make_document(command: str, done: Sequence[ScriptStart]) -> ProbeDocument:
     }[pairing]
     for what, other in (("rate", done[2]), ("loss", done[4])):
         if pairing == "start" and _measure_gap(done[0], other, last) <= 3 * _measure_gap(done[0], whole, last):
-            notes.append(f"whether the {what} arrives is not proven: it changes no more than that does; raise --calls")
+            notes.append(f"whether the {what} arrives is not proven: it changes no more than that does")
     if final.length is None:
         notes.append("t.length is never called, so that no training can be made shorter")
     if empty := [repr(name) for name, n in zip(begun.classes, pixels, strict=False) if not n]:
@@ -447,11 +321,11 @@ def _make_document(command: str, done: Sequence[ScriptStart]) -> ProbeDocument:
         scores={split: split_scores.what for split, split_scores in scores.items()},
         images={split: len(split_scores.names) for split, split_scores in scores.items()},
         names={split: split_scores.names for split, split_scores in scores.items()},
-        drawn=tuple(split for split, other in _get_scores(done[1]).items() if {*other.names} ^ {*scores[split].names}),
+        drawn=tuple(split for split, other in done[1].read_scores().items() if {*other.names} ^ {*scores[split].names}),
         class_pixels=dict(zip(begun.classes, pixels, strict=False)),
         ignored_pixels=pixels[-1],
         length=final.length,
-        seconds_per_step=(whole.calls[-1].seconds - first) / (last - 1),
+        seconds_per_step=(whole.calls[-1].seconds - first) / (len(whole.calls) - 1),
         seconds_per_training=training,
         notes=tuple(notes),
     )

@@ -11,7 +11,7 @@ import pytest
 
 from sweeper.core.errors import ScriptError
 from sweeper.core.operating_points import BINS
-from sweeper.scripts import probe
+from sweeper.scripts import probe, script_start
 from sweeper.scripts.contract import (
     EpochDone,
     Event,
@@ -24,7 +24,8 @@ from sweeper.scripts.contract import (
     TrialDocument,
 )
 from sweeper.scripts.launch import ScriptEnd
-from sweeper.scripts.probe import ProbeDocument, ScriptStart, probe_script
+from sweeper.scripts.probe import ProbeDocument, probe_script
+from sweeper.scripts.script_start import ScriptStart
 from tests.support.schemas import problems
 
 PIXELS = (900, 100, 24)
@@ -83,7 +84,7 @@ class Script:
             events.append(call)
         if self.problem is not None:
             events.append(ScriptProblem(event="problem", seconds=1.0, text=self.problem))
-        if not trial.ends and self.calls >= 4:
+        if not trial.ends and self.calls >= 2:
             events += [
                 SplitScored(
                     event="scores", seconds=0.9, split=split, what=self.what, images=2, number=1, finite=self.finite,
@@ -119,7 +120,7 @@ def examine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Probe:
             return SplitScores(what, names, scores, np.zeros(len(names)))
 
         monkeypatch.setattr(probe, "_begin_start", begin)
-        monkeypatch.setattr(probe, "read_split_scores", scores)
+        monkeypatch.setattr(script_start, "read_split_scores", scores)
         return probe_script("python train.py", **given)
 
     return run
@@ -150,7 +151,10 @@ LATE = ScriptEnd(-15, 600, True, 0, ())
 REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "never begins": ({"begins": False, "calls": 0}, 1, "must call trial()"),
     "never calls": ({"calls": 0}, 1, "must train with t.loss"),
-    "calls twice": ({"calls": 2}, 1, "got 2; let its loop run to t.length(…), or give --calls 2"),
+    "calls once": ({"calls": 1}, 1, "must call the loss 4 times or more, got 1; let its loop run to t.length(…)"),
+    "calls less for another seed": (
+        {"run": lambda s, w, t, f, n: Script.run(made(calls=4 - t.seed), w, t, f, n)}, 0, "3 times or more, got 2",
+    ),
     "an old helper": ({"version": 0}, 1, "of version 1, got 0; write it again"),
     "a problem": ({"problem": "targets must be class labels"}, 1, "targets must be class labels"),
     "NaN": ({"logits": lambda *_: None}, 1, "not in call 1 of the loss"),
@@ -180,8 +184,11 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "labels of a loss": (
         {"more": lambda s, t: t.family == "dice"}, 5, "has 900 pixels of class 0 in one and 899 in another",
     ),
-    "equal scores": ({"score": lambda *_: 0.5}, 5, "scores of val must be of the network that was trained"),
-    "equal test": ({"score": lambda s, t, split: 0.5 + (split == "val") * (t.family == "dice")}, 5, "scores of test"),
+    "equal scores": ({"score": lambda *_: 0.5}, 7, "of the network that was trained, and after 4 calls of the loss"),
+    "equal scores of all calls": (
+        {"most": 99, "score": lambda *_: 0.5}, 9, "of the network that was trained, and after 64 calls of the loss",
+    ),
+    "equal test": ({"score": lambda s, t, split: 0.5 + (split == "val") * (t.family == "dice")}, 7, "scores of test"),
 }  # fmt: skip
 
 
@@ -222,9 +229,19 @@ def test_a_script_of_few_calls_is_looked_at_as_far_as_it_goes(examine: Probe) ->
         assert script.starts == 5
 
 
-def test_more_calls_that_are_asked_for_are_looked_at_at_once(examine: Probe) -> None:
-    script = accumulate(90)
-    assert examine(script, calls=91).pairing == "exact" and script.starts == 5
+@pytest.mark.parametrize(("late", "starts"), [(4, 5), (5, 7), (16, 7), (17, 9), (64, 9)])
+def test_scores_that_are_the_same_at_first_are_looked_at_further(examine: Probe, late: int, starts: int) -> None:
+    script, said = made(most=99, score=lambda s, t, split: 0.5 * (t.family == "dice" and t.calls >= late)), []
+    assert examine(script, say=said.append).pairing == "exact" and script.starts == starts
+    assert any(line.startswith("scores after 4 calls of the loss are the same") for line in said) == (late > 4)
+
+
+@pytest.mark.parametrize("calls", [2, 3])
+def test_a_script_that_calls_the_loss_two_or_three_times_can_be_compared(examine: Probe, calls: int) -> None:
+    script = made(calls=calls)
+    document = examine(script)
+    assert document.pairing == "exact" and document.seconds_per_step == pytest.approx(0.1)
+    assert [trial.calls for trial in script.trials] == [4, *[calls] * 4]
 
 
 def test_the_last_lines_of_the_log_are_said(examine: Probe) -> None:
@@ -337,7 +354,3 @@ def test_one_number_serves_a_verdict_over_trainings_only(examine: Probe) -> None
         "val": "number",
         "test": "number",
     } and "one number for all images came of val and test" in str(found.notes)
-
-
-def test_only_the_wanted_splits_must_come(examine: Probe) -> None:
-    assert examine(made(names={"val": ("a",)}), splits=("val",)).images == {"val": 1}

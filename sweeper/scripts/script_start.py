@@ -1,0 +1,168 @@
+"""One start of a script: what it wrote, and what makes it useless."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from sweeper.core.text import format_count, format_duration, join_words
+from sweeper.scripts.contract import (
+    HELPER_VERSION,
+    EpochDone,
+    Event,
+    LossCall,
+    ScriptProblem,
+    Split,
+    SplitScored,
+    SplitScores,
+    TrialBegan,
+    TrialDocument,
+    read_split_scores,
+)
+from sweeper.scripts.launch import ScriptEnd
+
+PAGE = "docs/how-to/your-training.md"
+E = TypeVar("E", bound=Event)
+
+
+class ScriptStart(NamedTuple):
+    """One start, and what it wrote."""
+
+    folder: Path
+    trial: TrialDocument
+    ended: ScriptEnd
+    events: tuple[Event, ...]
+
+    def list_events(self, kind: type[E]) -> list[E]:
+        """Return its events of a kind."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    @property
+    def calls(self) -> list[LossCall]:
+        """Its calls of the loss, as far as they are looked at."""
+        return self.list_events(LossCall)
+
+    @property
+    def has_called(self) -> bool:
+        """Whether it trained with the loss."""
+        progress = [*self.list_events(EpochDone), *self.list_events(SplitScored)]
+        return bool(self.calls) or any(line.calls for line in progress)
+
+    @property
+    def own_runs(self) -> dict[str, str]:
+        """Runs that the script wrote itself, by the tracker's name."""
+        progress = [*self.list_events(EpochDone), *self.list_events(SplitScored)]
+        return {tracker: run for line in progress for tracker, run in line.runs.items()}
+
+    @property
+    def pixels(self) -> tuple[int, ...]:
+        """Pixels of each class in its batches, and last those that do not count."""
+        (began,), progress = self.list_events(TrialBegan)[:1], self.list_events(SplitScored)
+        return (progress and progress[-1].pixels) or (0,) * (len(began.classes) + 1)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the loss was called as often as is looked at."""
+        return len(self.calls) >= self.trial.calls
+
+    @property
+    def name(self) -> str:
+        """The start in words."""
+        factor = f", {self.trial.lr_factor:g} times the rate" if self.trial.lr_factor != 1 else ""
+        return f"{self.trial.family}, seed {self.trial.seed}{factor}"
+
+    def read_scores(self) -> dict[Split, SplitScores]:
+        """Return the wanted scores that came, as they were at the end."""
+        classes = len(self.list_events(TrialBegan)[0].classes)
+        last = {line.split: line.what for line in self.list_events(SplitScored) if line.split in self.trial.splits}
+        return {split: read_split_scores(self.folder, split, what, classes) for split, what in last.items()}
+
+
+def find_start_problems(start: ScriptStart, seconds: float) -> Iterator[str]:
+    """Find what makes a start useless: of a probe, or of a whole training, whose logits may be NaN.
+
+    Args:
+        start: that has ended.
+        seconds: that it could take.
+    """
+    trial, ended, begun = start.trial, start.ended, start.list_events(TrialBegan)
+    bad = next((call for call in start.calls if call.logits is None), None)
+    is_high = trial.kind == "probe" and trial.lr_factor != 1  # where a training may diverge, and the script may stop it
+    is_done, where = trial.ends and start.is_whole, _describe_end(start)
+    if problem := next(iter(start.list_events(ScriptProblem)), None):
+        yield problem.text
+    elif begun and begun[0].version != HELPER_VERSION:
+        yield (
+            f"sweeper_trial.py must be of version {HELPER_VERSION}, got {begun[0].version}; write it again with "
+            "`sweeper probe --write-helper --command …`"
+        )
+    elif bad is not None and not is_high:
+        yield (
+            f"logits must be finite numbers, and are not in call {bad.call} of the loss; look for NaN in the images, "
+            "or lower the script's learning rate"
+        )
+    elif ended.is_late and not is_done:
+        limit = format_duration(seconds)
+        text = f"it must end within {limit}, and did not, {where}; look where it waits, or raise --time-limit"
+        yield text + _get_last_lines(start)
+    elif ended.status != 0 and not is_done and not (is_high and start.calls):
+        how = f"status {ended.status}" if ended.status > 0 else f"signal {-ended.status}"
+        lacks = any("No module named 'sweeper_trial'" in line for line in ended.last)
+        step = "copy it there by `sweeper probe --write-helper --command …`" if lacks else "log.txt has it all"
+        yield f"it must end with status 0, and ended with {how} {where}; {step}" + _get_last_lines(start)
+    elif not begun:
+        lines = "`from sweeper_trial import trial` and `t = trial(classes=[…])`"
+        yield f"it must call trial(), and did not; write {lines} into it, see {PAGE}" + _get_last_lines(start)
+    elif not start.has_called:
+        yield f"it must train with t.loss(logits, target), and never called it; put it where its loss is, see {PAGE}"
+    elif trial.kind == "probe" and not start.is_whole and not is_high:
+        yield (
+            f"it must call the loss {trial.calls} times or more, got {len(start.calls)}; "
+            "let its loop run to t.length(…)"
+        )
+    elif not trial.ends:
+        yield from _score_problems(start)
+
+
+def _score_problems(start: ScriptStart) -> Iterator[str]:
+    scored = {line.split: line for line in start.list_events(SplitScored)}
+    for split in start.trial.splits:
+        if split not in scored:
+            yield (
+                f"scores of {split} are wanted, and none came; "
+                f"give them in `with t.scoring({split!r}) as s:` at its end"
+            )
+        elif start.trial.kind == "probe" and not scored[split].finite:
+            yield f"logits of {split} must be finite numbers, and are not; look for NaN in its images"
+    names = [{*scores.names} - {""} for scores in start.read_scores().values()]
+    if both := set.intersection(*names) if len(names) > 1 else set():
+        yield (
+            f"validation and test must share no image, and {format_count(len(both), 'image is', 'images are')} in "
+            "both, such "
+            f"as {min(both)!r}; take {'it' if len(both) == 1 else 'them'} out of one, or name each by its path"
+        )
+    classes, pixels = start.list_events(TrialBegan)[0].classes, start.pixels
+    if len(classes) == 2 and not pixels[1] and pixels[2]:
+        yield (
+            f"targets must have pixels of {classes[1]!r}, and have none but {format_count(pixels[2], 'pixel')} that do "
+            "not count; for masks of 0 and 255 give (mask > 0).long()"
+        )
+
+
+def _describe_end(start: ScriptStart) -> str:
+    """Return where a start was at its end, in words."""
+    if scored := start.list_events(SplitScored):
+        return f"after its scores of {join_words(sorted({line.split for line in scored}))}"
+    if epochs := start.list_events(EpochDone):
+        return f"after t.stop_after({epochs[-1].done:g}), before its scores"
+    if start.calls:
+        return f"after call {start.calls[-1].call} of the loss or a later one, before its scores"
+    if start.trial.kind != "probe" and start.list_events(TrialBegan):
+        return "before its first scores"
+    return "before the first call of the loss" if start.list_events(TrialBegan) else "before it called trial()"
+
+
+def _get_last_lines(start: ScriptStart) -> str:
+    lines = "".join(f"\n      {line}" for line in start.ended.last)
+    return f". Its last lines:{lines}" if lines else ". It printed nothing"
