@@ -34,7 +34,8 @@ from sweeper.judging.rows import ScoreRequest, ScoreRows
 from sweeper.scripts.answer import is_settled
 from sweeper.scripts.comparison_plan import BASELINE
 from sweeper.scripts.scores import ScriptTask
-from sweeper.scripts.trainings import ScriptJob, ScriptLoss, ScriptStarter, ScriptTrainings
+from sweeper.scripts.starter import ScriptStarter
+from sweeper.scripts.trainings import ScriptJob, ScriptLoss, ScriptTrainings
 
 SPREAD, IMAGES = 0.01, 40
 SCRIPT = """

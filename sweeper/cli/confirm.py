@@ -115,7 +115,8 @@ def command(
     from sweeper.scripts.confirm import confirm_losses
     from sweeper.scripts.launch import split_command
     from sweeper.scripts.sources import list_changed_sources
-    from sweeper.scripts.trainings import ScriptStarter, ScriptTrainings, share_gpus
+    from sweeper.scripts.starter import ScriptStarter, share_gpus
+    from sweeper.scripts.trainings import ScriptTrainings
 
     def say(line: str) -> None:
         click.echo(line, err=True)

@@ -20,9 +20,9 @@ from sweeper.data.folds import get_split
 from sweeper.scripts.contract import Split, SplitScored, TrialDocument, read_split_scores
 from sweeper.scripts.image_names import match_images
 from sweeper.scripts.launch import split_command
-from sweeper.scripts.probe import ScriptStart, find_start_problems
 from sweeper.scripts.scores import DataCheck
-from sweeper.scripts.trainings import ScriptStarter
+from sweeper.scripts.script_start import ScriptStart, find_start_problems
+from sweeper.scripts.starter import ScriptStarter
 from sweeper.training.scores import judge_end, score_counts
 from sweeper.version import versions
 

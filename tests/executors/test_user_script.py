@@ -18,7 +18,7 @@ from sweeper.core.operating_points import BINS
 from sweeper.core.records import Collapse, Conditions, TrialResult, TrialSpec
 from sweeper.data.folds import get_split
 from sweeper.executors.user_script import ScriptBackend
-from sweeper.scripts import trainings
+from sweeper.scripts import starter
 from sweeper.scripts.image_names import divide_as_script
 from sweeper.scripts.launch import ScriptEnd
 from sweeper.workflow.own_script import make_script_recipe
@@ -69,8 +69,8 @@ class FakeScript:
 @pytest.fixture
 def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[FakeScript, TrialSpec], TrialResult]:
     def run(script: FakeScript, spec: TrialSpec) -> TrialResult:
-        monkeypatch.setattr(trainings, "run_script", script.run)
-        monkeypatch.setattr(trainings, "end_left_processes", lambda folder: None)
+        monkeypatch.setattr(starter, "run_script", script.run)
+        monkeypatch.setattr(starter, "end_left_processes", lambda folder: None)
         with closing(ScriptBackend("train")) as backend:
             executor = backend.open(CONDITIONS, tmp_path / "kept")
             executor.submit(TrainingJob(spec, until=spec.steps))
@@ -137,7 +137,7 @@ def test_a_training_that_diverged_is_a_result(train: Train) -> None:
 
 def test_a_training_of_other_labels_than_the_first_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = FakeScript(backgrounds=(900, 900, 901))
-    monkeypatch.setattr(trainings, "run_script", script.run)
+    monkeypatch.setattr(starter, "run_script", script.run)
     with closing(ScriptBackend("train")) as backend:
         executor, results = backend.open(CONDITIONS, tmp_path), []
         for seed in range(3):
@@ -160,7 +160,7 @@ def test_closing_ends_what_runs_and_its_training_is_lost_not_failed(
             began.wait(0.01)
         return ScriptEnd(-15, 1.0, False, 0, ())
 
-    monkeypatch.setattr(trainings, "run_script", wait)
+    monkeypatch.setattr(starter, "run_script", wait)
     executor = ScriptBackend("train", workers=2).open(CONDITIONS, tmp_path)
     executor.submit(TrainingJob(builders.spec("dice", steps=25, params={}), until=25))
     assert executor.free() == 1 and began.wait(30)

@@ -16,14 +16,15 @@ from sweeper.core.errors import InterruptedSweepError, ScriptError, UsageError
 from sweeper.core.operating_points import BINS, TAUS
 from sweeper.report.judgement import write_judgement
 from sweeper.report.script_losses import make_end, make_lead
-from sweeper.scripts import confirm, trainings
+from sweeper.scripts import confirm, starter
 from sweeper.scripts.answer import Confirmation, write_confirmation
 from sweeper.scripts.comparison_plan import ConfirmationPlan, fill_losses, parse_losses
 from sweeper.scripts.confirm import confirm_losses
 from sweeper.scripts.contract import RESULTS
 from sweeper.scripts.launch import ScriptEnd
 from sweeper.scripts.probe import ProbeDocument
-from sweeper.scripts.trainings import ScriptStarter, ScriptTrainings, share_gpus
+from sweeper.scripts.starter import ScriptStarter, share_gpus
+from sweeper.scripts.trainings import ScriptTrainings
 from tests.support.schemas import problems
 
 PIXELS = 1000
@@ -122,15 +123,15 @@ Compare = Callable[..., Confirmation]
 def compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compare:
     """Compare losses in a `Script` without starting anything."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(trainings, "end_left_processes", lambda folder: None)
+    monkeypatch.setattr(starter, "end_left_processes", lambda folder: None)
 
     def run(script: Script, losses: str = "dice", *, workers: int = 1, **changes: Any) -> Confirmation:
-        monkeypatch.setattr(trainings, "run_script", script.run)
+        monkeypatch.setattr(starter, "run_script", script.run)
         options = {name: changes.pop(name) for name in ("margin", "is_stopped", "say") if name in changes}
         plan = make_plan(script, losses, **changes)
         keep = {"margin": options.pop("margin")} if "margin" in options else {}
-        starter = ScriptStarter(["train"], workers=workers, **options)
-        training = ScriptTrainings(starter, tmp_path / "own", plan.task, options.get("say", lambda _: None))
+        starts = ScriptStarter(["train"], workers=workers, **options)
+        training = ScriptTrainings(starts, tmp_path / "own", plan.task, options.get("say", lambda _: None))
         return confirm_losses("own", tmp_path / "own", plan, training, **keep)
 
     return run
@@ -212,7 +213,7 @@ def test_false_changes_are_rare(compare: Compare, tmp_path: Path, monkeypatch: p
 
         monkeypatch.setattr(confirm, "FIRST_SEED", 1000)
         script = make(gaps={}, quality=quality, kind="number", noise=0.05)
-        monkeypatch.setattr(trainings, "run_script", script.run)
+        monkeypatch.setattr(starter, "run_script", script.run)
         plan = make_plan(script, "dice")
         made = confirm_losses(
             "a", tmp_path / f"{sweep}", plan, ScriptTrainings(ScriptStarter(["x"]), tmp_path / f"{sweep}", plan.task)
