@@ -6,6 +6,7 @@ import json
 import shlex
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,13 +16,13 @@ import click
 from sweeper.cli.options import SweeperCommand, add_json_option
 from sweeper.cli.settings_options import make_setting_option
 from sweeper.cli.signals import StopRequest
-from sweeper.core.errors import InterruptedSweepError, UsageError
+from sweeper.core.errors import InterruptedSweepError, SweeperError, UsageError
 from sweeper.core.paths import COMPARISONS, make_folder_name
 from sweeper.core.text import join_words
 from sweeper.system.locks import hold_folder
 
 if TYPE_CHECKING:
-    from sweeper.scripts.answer import Confirmation
+    from sweeper.scripts.answer import Confirmation, ConfirmationDocument
     from sweeper.scripts.comparison_plan import ConfirmationPlan
     from sweeper.scripts.trainings import ScriptLoss
 
@@ -86,6 +87,7 @@ def _parse_share(_context: click.Context, _option: click.Parameter, value: str |
 )
 @make_setting_option("out")
 @make_setting_option("storage")
+@make_setting_option("tracking_uri")
 @add_json_option()
 def command(
     study: str | None,
@@ -100,6 +102,7 @@ def command(
     gpus: int,
     time_limit: float | None,
     out: Path,
+    tracking_uri: str,
     **options: Any,
 ) -> None:
     """Compare losses in your own training script: those of STUDY's finalists, or --losses.
@@ -116,6 +119,7 @@ def command(
     from sweeper.scripts.launch import split_command
     from sweeper.scripts.sources import list_changed_sources
     from sweeper.scripts.starter import ScriptStarter, share_gpus
+    from sweeper.scripts.tracked_runs import ComparisonRuns
     from sweeper.scripts.trainings import ScriptTrainings
 
     def say(line: str) -> None:
@@ -133,7 +137,8 @@ def command(
         if resume and (script is None or (folder / comparison_plan.PLAN).exists()):
             plan = _resume_plan(folder, script, study, options)
         else:
-            plan = _begin_plan(folder, name, script or "", study, options, say=say)
+            store = None if dry_run else tracking_uri
+            plan = _begin_plan(folder, name, script or "", study, options, store=store, say=say)
         for line in comparison_plan.forecast_confirmation(plan, workers):
             say(line)
         if dry_run:
@@ -150,16 +155,24 @@ def command(
             is_stopped=lambda: stop.status is not None,
             say=say,
         )
-        trainings = ScriptTrainings(starter, folder, plan.task, say)
+        runs = ComparisonRuns(tracking_uri, name, plan, say)
+        trainings = ScriptTrainings(starter, folder, plan.task, say, runs.write_training)
         try:
             made = confirm_losses(name, folder, plan, trainings, margin=margin, say=say)
         except InterruptedSweepError as error:
+            runs.close("KILLED")
             step = f"sweeper confirm --name {shlex.quote(name)} --resume"
             raise InterruptedSweepError(
                 f"stopped; what ended is kept, and `{step}` continues", stop.status or 130
             ) from error
+        except SweeperError:
+            runs.close("FAILED")
+            raise
         changed = list_changed_sources(plan.sources, words)
-        _finish(made, out / make_folder_name(name), time.monotonic() - began, changed=changed, as_json=as_json)
+        document = _finish(
+            made, out / make_folder_name(name), time.monotonic() - began, changed=changed, as_json=as_json
+        )
+        runs.write_answer(document, (out / make_folder_name(name)).resolve())
 
 
 def make_comparison_name(study: str | None, script: str | None) -> str:
@@ -171,18 +184,26 @@ def make_comparison_name(study: str | None, script: str | None) -> str:
 
 
 def _begin_plan(
-    folder: Path, name: str, script: str, study: str | None, options: dict[str, Any], *, say: Callable[[str], None]
+    folder: Path,
+    name: str,
+    script: str,
+    study: str | None,
+    options: dict[str, Any],
+    *,
+    store: str | None,
+    say: Callable[[str], None],
 ) -> ConfirmationPlan:
     """Probe the script, and return the plan of a new comparison.
 
     Raises:
-        UsageError: if there is one of this name, or the losses cannot be compared.
+        UsageError: if there is one of this name, the losses cannot be compared, or MLflow's `store` does not answer.
         ScriptError: if the script cannot be compared in.
     """
     from sweeper.scripts import comparison_plan
     from sweeper.scripts.launch import split_command
     from sweeper.scripts.probe import probe_script
     from sweeper.scripts.sources import get_commit, hash_sources
+    from sweeper.tracking import connect_to_mlflow
 
     if (folder / comparison_plan.PLAN).exists():
         raise UsageError(
@@ -191,6 +212,8 @@ def _begin_plan(
         )
     sources = hash_sources(split_command(script))
     losses = _list_losses(study, options)
+    if store is not None:
+        connect_to_mlflow(store)
     probe = probe_script(script, say=say)
     plan = comparison_plan.ConfirmationPlan(
         command=script,
@@ -203,6 +226,7 @@ def _begin_plan(
         sources=sources,
         commit=get_commit(),
         probe=probe,
+        created=datetime.now(UTC).isoformat(),
     )
     if options["metric"] is not None and not plan.task.has_counts:
         raise UsageError(
@@ -265,7 +289,9 @@ def _resume_plan(folder: Path, script: str | None, study: str | None, options: d
     return plan.model_copy(update={"seeds": seeds, "extended": True})
 
 
-def _finish(made: Confirmation, folder: Path, seconds: float, *, changed: list[str], as_json: bool) -> None:
+def _finish(
+    made: Confirmation, folder: Path, seconds: float, *, changed: list[str], as_json: bool
+) -> ConfirmationDocument:
     """Write the files, and print the answer."""
     from sweeper.report.judgement import write_judgement
     from sweeper.report.script_losses import make_end, make_lead
@@ -280,7 +306,8 @@ def _finish(made: Confirmation, folder: Path, seconds: float, *, changed: list[s
     path = write_judgement(made.judgement, folder, lead=make_lead(document), end=make_end(document))
     if as_json:
         click.echo(json.dumps(document.document, indent=2, allow_nan=False))
-        return
+        return document
     click.echo(format_confirmation(document))
     click.echo(f"\nReport: {path} (report.html, loss.py and trainings.csv next to it)")
     click.echo(format_summary(document, seconds), err=True)
+    return document

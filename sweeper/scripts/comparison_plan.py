@@ -50,6 +50,8 @@ class ConfirmationPlan(Record):
     probe: ProbeDocument
     extended: bool = False
     """Whether `seeds` was raised on the way."""
+    created: str = ""
+    """When it was begun; MLflow's runs of two comparisons of one name differ by it."""
 
     @property
     def task(self) -> ScriptTask:

@@ -92,7 +92,12 @@ class ScriptTrainings:
     """Trains a script as often as a comparison wants, some trainings at a time."""
 
     def __init__(
-        self, starter: ScriptStarter, base: Path, task: ScriptTask, say: Callable[[str], None] = lambda _: None
+        self,
+        starter: ScriptStarter,
+        base: Path,
+        task: ScriptTask,
+        say: Callable[[str], None] = lambda _: None,
+        note: Callable[[TrainingRow], None] = lambda _: None,
     ) -> None:
         """Make it; nothing is started.
 
@@ -101,8 +106,9 @@ class ScriptTrainings:
             base: folder of the trainings' folders.
             task: what they share.
             say: is given a line for each training that ended.
+            note: is given its row, in the thread that waited for it.
         """
-        self._starter, self._base, self._task, self._say = starter, base, task, say
+        self._starter, self._base, self._task, self._say, self._note = starter, base, task, say, note
         self._failure: BaseException | None = None
         self._data_check = DataCheck()
 
@@ -155,6 +161,7 @@ class ScriptTrainings:
         score = "failed" if row.test is None else f"{self._task.test_name} {row.test:.4f}"
         if job.purpose == "tune" and row.val is not None:
             score = f"validation {row.val:.4f}"
+        self._note(row)
         self._say(f"{job.title}: {score if row.state != 'diverged' else 'diverged'}, {format_duration(row.seconds)}")
         return row
 

@@ -11,11 +11,10 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sweeper.core.paths import View
-from sweeper.core.records import SearchSpace
 
 TAG = "mlflow.sharedViewState."
 """An experiment's tags of this beginning are its views."""
@@ -26,14 +25,17 @@ SHOWN_FIRST = ("gamma", "alpha", "pos_weight", "class_weight_power", "mix")
 """Coordinates that most people look for; others of the space follow."""
 
 
-def make_prepared_views(space: SearchSpace, metric: str = "miou") -> dict[str, str]:
+def make_prepared_views(free: Collection[str], metric: str = "miou") -> dict[str, str]:
     """Tags of the experiment, one per view.
+
+    Args:
+        free: coordinates of the losses that are searched or compared.
+        metric: that trainings are compared by.
 
     Returns:
         Tag name → view as MLflow writes it itself: JSON, compressed by zlib, in base64.
     """
-    free = {name for family in space.families for name in family.coordinates}
-    coordinates = [*(n for n in SHOWN_FIRST if n in free), *sorted(free.difference(SHOWN_FIRST))]
+    coordinates = [*(n for n in SHOWN_FIRST if n in free), *sorted({*free}.difference(SHOWN_FIRST))]
     score = "miou" if metric == "miou" else "value"
     curves = {"type": "LINE", "selectedMetricKeys": [f"val/{score}", f"val_part/{score}"], "lineSmoothness": 0}
     # MLflow leaves a run out of a chart where it lacks a parameter of it: so there is a chart for each parameter.
@@ -69,6 +71,7 @@ def _make_view(coordinates: Sequence[str], score: str, *, order: str, filtered: 
     columns |= {_param_column(f"loss.{name}"): 84 for name in coordinates}
     columns |= {
         _param_column("lr"): 70,
+        _param_column("lr_factor"): 70,
         _param_column("seed"): 60,
         _tag_column("sweeper.kind"): 80,
         _tag_column("sweeper.collapse"): 90,

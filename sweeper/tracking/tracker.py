@@ -170,9 +170,10 @@ class MlflowTracker:
                 f"Nothing was trained. Fix this, then resume with: {resume_command(study.study_name, storage)}"
             ) from error
         studies.note_parent(study, self.mirror.experiment_id, self.mirror.parent_run_id)
+        free = {name for family in plan.space.families for name in family.coordinates}
         views = {
             "mlflow.experimentKind": "custom_model_development",
-            **make_prepared_views(plan.space, plan.conditions.recipe.metric),
+            **make_prepared_views(free, plan.conditions.recipe.metric),
         }
         for key, text in views.items():
             self._put_task("tag", key, partial(self.mirror.set_tag, key, text))

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from mlflow.tracking import MlflowClient
 
 from sweeper.system.locks import hold_folder
 from tests.project.test_architecture import loaded_by
@@ -197,6 +198,11 @@ def test_a_killed_comparison_resumes_to_the_same_answer(tmp_path: Path) -> None:
     one, two = (json.loads(run.stdout) for run in (whole, third))
     assert one["judgement"] == two["judgement"] and one["head"] == two["head"]
     assert (places["killed"] / "reports" / "own_training-losses" / "report.md").is_file()
+    client = MlflowClient(f"sqlite:///{places['killed'] / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("own_training-losses")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    assert {run.info.status for run in runs} == {"FINISHED"} and len(runs) == 1 + len(two["trainings"])
 
 
 @pytest.mark.slow

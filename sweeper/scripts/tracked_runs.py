@@ -1,0 +1,179 @@
+"""A comparison in the user's script as runs of MLflow: each training when it has ended, and at the end the answer."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from mlflow.entities import Dataset, DatasetInput, InputTag
+
+from sweeper.core.errors import SweeperError, UsageError
+from sweeper.core.redact import hide_address_secrets, redact
+from sweeper.scripts.answer import ConfirmationDocument
+from sweeper.scripts.comparison_plan import ConfirmationPlan
+from sweeper.scripts.confirm import FIRST_SEED
+from sweeper.scripts.trainings import TrainingRow
+from sweeper.system.system_errors import get_cause
+from sweeper.tracking import NOTE, connect_to_mlflow
+from sweeper.tracking.mirror import SWEEP, MlflowMirror
+from sweeper.tracking.prepared_views import make_prepared_views
+from sweeper.tracking.values import OPENS_PARENT, STATE, TAG_LIMIT, DesiredRun, MetricPoint, format_parameter
+
+STATES = {"trained": ("complete", "FINISHED"), "diverged": ("complete", "FINISHED"), "failed": ("failed", "FAILED")}
+"""Tag `sweeper.state` and MLflow's status, by a training's state."""
+
+
+class ComparisonRuns:
+    """Writes a comparison to MLflow; a store that fails stops no training, and a resume writes what it lacks."""
+
+    def __init__(self, uri: str, name: str, plan: ConfirmationPlan, warn: Callable[[str], None]) -> None:
+        """Find or make the comparison's run.
+
+        Args:
+            uri: MLflow's address.
+            name: of the comparison, and of MLflow's experiment.
+            plan: of it.
+            warn: is given a line where MLflow fails.
+
+        Raises:
+            UsageError: if the store does not take it.
+            SweeperError: if the experiment was deleted there.
+        """
+        self._plan, self._name, self._warn, self._place = plan, name, warn, hide_address_secrets(uri)
+        self._mirror, self._writing, self._has_failed = (
+            MlflowMirror(connect_to_mlflow(uri), uri),
+            threading.Lock(),
+            False,
+        )
+        self._is_closed = False
+        self._metrics = ("value", plan.metric) if plan.task.has_counts else ("value",)
+        self._run = DesiredRun(
+            name=SWEEP,
+            tags={"sweeper.kind": SWEEP},
+            params={"command": redact(plan.command), "losses": ", ".join(loss.name for loss in plan.losses)},
+            dataset=self._make_dataset_input(),
+            start=int(time.time() * 1000),
+            status="RUNNING",
+            end=0,
+        )
+        try:
+            self._mirror.begin_sweep(name, self._run, plan.created or name)
+            coordinates = {key for loss in plan.losses for key in loss.params}
+            for key, view in make_prepared_views(coordinates, self._metrics[-1]).items():
+                self._mirror.set_tag(key, view)
+        except SweeperError:
+            raise
+        except Exception as error:
+            raise UsageError(
+                f"--tracking-uri {self._place} must be an MLflow store that can be written, got: {get_cause(error)}. "
+                "Nothing was trained; correct it, and repeat the command with --resume"
+            ) from error
+
+    def write_training(self, row: TrainingRow) -> None:
+        """Write the run of a training that has ended."""
+        self._attempt(partial(self._mirror.write_run, self._make_name(row), self._make_run(row)))
+
+    def write_answer(self, document: ConfirmationDocument, folder: Path) -> None:
+        """Write the answer, the report's files, and what MLflow lacks of the trainings."""
+        tags = {"sweeper.action": document.action, "sweeper.recommended": document.recommended, NOTE: document.head}
+        method = next(row for row in document.judgement.methods if row.name == document.recommended)
+        scores = {"": method.score, "_ci_low": method.ci_low, "_ci_high": method.ci_high}
+        values = {
+            f"{name}{end}": value for end, score in scores.items() for name, value in self._list_scores("test", score)
+        }
+        self._has_failed = False
+        for row in document.trainings:
+            self.write_training(row)
+        self._run = self._run._replace(tags=self._run.tags | tags, last=MetricPoint(values, 0, int(time.time() * 1000)))
+        self.close("FINISHED")
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            self._attempt(partial(self._mirror.send_file, folder, path))
+
+    def close(self, status: str) -> None:
+        """End the comparison's run with MLflow's status, unless it has one."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._run = self._run._replace(status=status, end=int(time.time() * 1000))
+            self._attempt(partial(self._mirror.write_run, SWEEP, self._run))
+
+    def _attempt(self, write: Callable[[], object]) -> None:
+        """Write something; the first failure is said, and nothing more is tried before the answer."""
+        with self._writing:  # trainings end in threads of their own
+            if self._has_failed:
+                return
+            try:
+                write()
+            except Exception as error:
+                self._has_failed = True
+                self._warn(
+                    f"MLflow at {self._place} fails: {get_cause(error)}. The comparison continues; when MLflow "
+                    f"answers, `sweeper confirm --name {shlex.quote(self._name)} --resume` writes what it lacks"
+                )
+
+    def _make_name(self, row: TrainingRow) -> str:
+        """Return the name of a training's run, as MLflow's table cuts names at their end."""
+        return f"{row.purpose}/{self._number_training(row):05d}"
+
+    def _number_training(self, row: TrainingRow) -> int:
+        """Return its number among those of its purpose: more seeds change no other."""
+        losses = [loss.name for loss in self._plan.losses]
+        if row.purpose == "tune":
+            before = self._plan.rates.index(row.lr_factor)
+        else:
+            before = (row.seed - FIRST_SEED) * (self._plan.folds or 1) + (row.fold or 0)
+        return before * len(losses) + losses.index(row.loss)
+
+    def _make_run(self, row: TrainingRow) -> DesiredRun:
+        plan, now = self._plan, int(time.time() * 1000)
+        loss = next(loss for loss in plan.losses if loss.name == row.loss)
+        state, status = STATES[row.state]
+        fold = "" if row.fold is None else f" fold {row.fold + 1}"
+        what = f"seed {row.seed}{fold}" if row.purpose == "confirm" else f"rate {row.lr_factor:.3g}"
+        tags = {
+            "sweeper.kind": row.purpose,
+            "sweeper.family": loss.family,
+            "sweeper.trial": str(self._number_training(row)),
+            STATE: state,
+            "mlflow.parentRunId": self._mirror.parent_run_id,
+            **OPENS_PARENT,
+            **{f"sweeper.own_run.{tracker}": run[:TAG_LIMIT] for tracker, run in row.own_runs.items()},
+        }
+        tags |= {"sweeper.collapse": "diverged"} if row.state == "diverged" else {}
+        tags |= {"sweeper.reason": row.problem[:TAG_LIMIT]} if row.problem else {}
+        params = {"loss.family": loss.family, "seed": str(row.seed), "share": format_parameter(row.share)}
+        params |= {f"loss.{name}": format_parameter(value) for name, value in loss.params.items()}
+        params |= {"lr_factor": format_parameter(row.lr_factor)}
+        params |= {} if row.fold is None else {"fold": str(row.fold + 1)}
+        point = "threshold" if plan.task.task == "binary" else "tau"
+        values = {
+            "seconds": row.seconds,
+            **dict(self._list_scores("val", row.val)),
+            **dict(self._list_scores("test", row.test)),
+        }
+        values |= {} if row.point is None else {f"val/{point}": row.point}
+        return DesiredRun(
+            name=f"{row.loss} {what}",
+            tags=tags,
+            params=params,
+            dataset=self._make_dataset_input(),
+            start=now - int(row.seconds * 1000),
+            status=status,
+            end=now,
+            last=MetricPoint(values, 0, now),
+        )
+
+    def _list_scores(self, split: str, score: float | None) -> list[tuple[str, float]]:
+        """Return a score by the names that it has in MLflow."""
+        return [] if score is None else [(f"{split}/{name}", score) for name in self._metrics]
+
+    def _make_dataset_input(self) -> DatasetInput:
+        """Return the script's images, as far as they are known, as MLflow's panel shows a data set."""
+        pixels = str(self._plan.probe.class_pixels)
+        digest = hashlib.sha256(pixels.encode()).hexdigest()[:36]
+        entity = Dataset(name="the script's", digest=digest, source_type="local", source=redact(self._plan.command))
+        return DatasetInput(entity, [InputTag("mlflow.data.context", "confirmation")])

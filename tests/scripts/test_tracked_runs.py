@@ -1,0 +1,178 @@
+"""A comparison in MLflow: real stores, and a script that is a function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+from sweeper.core.errors import ScriptError, UsageError
+from sweeper.scripts import starter
+from sweeper.scripts.comparison_plan import ConfirmationPlan
+from sweeper.scripts.confirm import confirm_losses
+from sweeper.scripts.launch import ScriptEnd
+from sweeper.scripts.starter import ScriptStarter
+from sweeper.scripts.tracked_runs import ComparisonRuns
+from sweeper.scripts.trainings import ScriptTrainings
+from sweeper.tracking import NOTE, list_prepared_studies
+from tests.scripts.test_confirm import Script, make, make_plan
+from tests.support import mlflow_template
+
+Track = Callable[..., ComparisonRuns]
+
+
+@pytest.fixture
+def track(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Track:
+    """Compare losses in a `Script`, and write that to the store of a folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(starter, "end_left_processes", lambda folder: None)
+    mlflow_template.lay(tmp_path)
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "report.md").write_text("# Losses")
+
+    def run(script: Script, plan: ConfirmationPlan, said: list[str] | None = None) -> ComparisonRuns:
+        monkeypatch.setattr(starter, "run_script", script.run)
+        runs = ComparisonRuns(address(tmp_path), "own", plan, (said or []).append if said is None else said.append)
+        starts = ScriptStarter(["train"], workers=2)
+        trainings = ScriptTrainings(starts, tmp_path / "own", plan.task, note=runs.write_training)
+        made = confirm_losses("own", tmp_path / "own", plan, trainings)
+        runs.write_answer(made.document, tmp_path / "report")
+        return runs
+
+    return run
+
+
+def address(folder: Path) -> str:
+    """Return a store's address."""
+    return f"sqlite:///{folder / 'mlflow.db'}"
+
+
+def plan_of(script: Script, **changes: Any) -> ConfirmationPlan:
+    """Return the plan of a comparison that was begun at some time."""
+    return make_plan(script, "dice", **changes).model_copy(update={"created": "2026-11-28"})
+
+
+def read(folder: Path) -> tuple[Run, list[Run]]:
+    """Return the comparison's run, and those of its trainings in the order of their names."""
+    client = MlflowClient(address(folder))
+    experiment = client.get_experiment_by_name("own")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    (parent,) = [run for run in runs if run.data.tags["sweeper.kind"] == "sweep"]
+    children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+    assert len(children) == len(runs) - 1
+    return parent, sorted(children, key=lambda run: run.info.run_name or "")
+
+
+def test_each_training_is_a_run_below_the_comparisons(track: Track, tmp_path: Path) -> None:
+    script = make(noise=0.001)
+    track(script, plan_of(script, rates=(0.5, 1.0)))
+    parent, runs = read(tmp_path)
+    assert [run.info.run_name for run in runs] == [
+        *("cross_entropy rate 0.5", "cross_entropy rate 1"),
+        *(f"cross_entropy seed {seed}" for seed in (1000, 1001, 1002)),
+        *("dice rate 0.5", "dice rate 1"),
+        *(f"dice seed {seed}" for seed in (1000, 1001, 1002)),
+    ]
+    assert {run.info.status for run in [parent, *runs]} == {"FINISHED"}
+    tuned, confirmed = runs[-5], runs[-1]
+    assert (tuned.data.tags["sweeper.kind"], confirmed.data.tags["sweeper.kind"]) == ("tune", "confirm")
+    assert confirmed.data.params.items() >= {"loss.family": "dice", "seed": "1002", "share": "1"}.items()
+    assert "test/miou" not in tuned.data.metrics and tuned.data.params["lr_factor"] == "0.5"
+    scores = confirmed.data.metrics
+    assert scores["test/miou"] == scores["test/value"] > 0.5 and scores["seconds"] == 1.5
+    assert {"val/miou", "val/threshold"} <= scores.keys()
+    assert confirmed.data.tags["sweeper.own_run.wandb"] == "team/cracks/1a"
+    assert parent.data.tags[NOTE].startswith("Change to dice") and parent.data.tags["sweeper.recommended"] == "dice"
+    ends = [parent.data.metrics[f"test/miou{end}"] for end in ("_ci_low", "", "_ci_high")]
+    assert ends == sorted(ends)
+    files = MlflowClient(address(tmp_path)).list_artifacts(parent.info.run_id, "report")
+    assert [Path(file.path).name for file in files] == ["report.md"]
+    assert "own" in list_prepared_studies(address(tmp_path))
+
+
+def test_a_repetition_writes_nothing_twice_and_more_seeds_are_added(track: Track, tmp_path: Path) -> None:
+    script = make(gaps={}, noise=0.05)
+    plan = plan_of(script, rates=(1.0,), seeds=3)
+    track(script, plan)
+    before = {run.info.run_id for run in read(tmp_path)[1]}
+    track(script, plan)
+    assert {run.info.run_id for run in read(tmp_path)[1]} == before and len(before) == 6
+    track(script, plan.model_copy(update={"seeds": 4, "extended": True}))
+    runs = read(tmp_path)[1]
+    assert before < {run.info.run_id for run in runs} and len(runs) == 8
+
+
+def test_another_comparison_of_the_name_has_runs_of_its_own(track: Track, tmp_path: Path) -> None:
+    script = make(noise=0.001)
+    plan = plan_of(script, rates=(1.0,))
+    track(script, plan)
+    track(script, plan.model_copy(update={"created": "2026-11-29"}))
+    client = MlflowClient(address(tmp_path))
+    experiment = client.get_experiment_by_name("own")
+    assert experiment is not None and len(client.search_runs([experiment.experiment_id])) == 14
+
+
+def test_scores_of_the_scripts_own_are_values(track: Track, tmp_path: Path) -> None:
+    script = make(kind="score")
+    track(script, plan_of(script, rates=(1.0,)))
+    _, runs = read(tmp_path)
+    assert {"val/value", "test/value"} <= runs[0].data.metrics.keys()
+    assert not {"val/miou", "val/threshold"} & runs[0].data.metrics.keys()
+
+
+def test_a_diverged_training_is_marked_and_a_failed_one_has_its_reason(track: Track, tmp_path: Path) -> None:
+    class Fails(Script):
+        def end(self, trial: dict[str, Any]) -> ScriptEnd:
+            fails = trial["kind"] == "search" and trial["lr_factor"] > 1
+            return ScriptEnd(1, 1.5, False, 100, ("no memory",)) if fails else super().end(trial)
+
+    script = Fails()
+    track(script, plan_of(script, rates=(1.0, 3.0)))
+    failed = [run for run in read(tmp_path)[1] if run.info.status == "FAILED"]
+    assert [run.info.run_name for run in failed] == ["cross_entropy rate 3", "dice rate 3"]
+    assert "status 1" in failed[0].data.tags["sweeper.reason"] and failed[0].data.tags["sweeper.state"] == "failed"
+
+
+def test_a_store_that_fails_stops_no_training_and_a_repetition_writes_what_it_lacks(
+    track: Track, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script, said = make(noise=0.001), list[str]()
+    plan = plan_of(script, rates=(1.0,))
+    with monkeypatch.context() as away:
+
+        def fail(*_: object, **__: object) -> None:
+            raise ConnectionError("away")
+
+        away.setattr(MlflowClient, "log_batch", fail)
+        with pytest.raises(UsageError, match="Nothing was trained"):
+            track(script, plan, said)
+        assert not script.trained
+    with monkeypatch.context() as away:
+        away.setattr(MlflowClient, "set_terminated", fail)
+        track(script, plan, said)
+    assert len(script.trained) == 6 and len(said) == 2  # once for the trainings, once for the answer
+    assert all("fails: away" in line and "sweeper confirm --name own --resume" in line for line in said)
+    assert read(tmp_path)[0].info.status == "RUNNING"
+    track(script, plan, said)
+    assert len(script.trained) == 6 and len(said) == 2
+    parent, runs = read(tmp_path)
+    assert {run.info.status for run in [parent, *runs]} == {"FINISHED"} and len(runs) == 6
+
+
+def test_an_end_before_the_answer_is_the_status_of_the_comparisons_run(track: Track, tmp_path: Path) -> None:
+    class Crashes(Script):
+        def end(self, trial: dict[str, Any]) -> ScriptEnd:
+            return ScriptEnd(1, 1.5, False, 100, ("oh",)) if trial["family"] == "dice" else super().end(trial)
+
+    script = Crashes()
+    plan = plan_of(script, rates=(1.0,))
+    with pytest.raises(ScriptError):
+        track(script, plan)
+    runs = ComparisonRuns(address(tmp_path), "own", plan, lambda _: None)
+    runs.close("KILLED")
+    assert read(tmp_path)[0].info.status == "KILLED"
