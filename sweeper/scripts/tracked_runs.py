@@ -64,7 +64,7 @@ class ComparisonRuns:
         try:
             self._mirror.begin_sweep(name, self._run, plan.created or name)
             coordinates = {key for loss in plan.losses for key in loss.params}
-            for key, view in make_prepared_views(coordinates, self._metrics[-1]).items():
+            for key, view in make_prepared_views(coordinates, self._metrics[-1], tried="tune").items():
                 self._mirror.set_tag(key, view)
         except SweeperError:
             raise
@@ -145,7 +145,7 @@ class ComparisonRuns:
         }
         tags |= {"sweeper.collapse": "diverged"} if row.state == "diverged" else {}
         tags |= {"sweeper.reason": row.problem[:TAG_LIMIT]} if row.problem else {}
-        params = {"loss.family": loss.family, "seed": str(row.seed), "share": format_parameter(row.share)}
+        params = {"loss.family": row.loss, "seed": str(row.seed), "share": format_parameter(row.share)}
         params |= {f"loss.{name}": format_parameter(value) for name, value in loss.params.items()}
         params |= {"lr_factor": format_parameter(row.lr_factor)}
         params |= {} if row.fold is None else {"fold": str(row.fold + 1)}

@@ -25,12 +25,13 @@ SHOWN_FIRST = ("gamma", "alpha", "pos_weight", "class_weight_power", "mix")
 """Coordinates that most people look for; others of the space follow."""
 
 
-def make_prepared_views(free: Collection[str], metric: str = "miou") -> dict[str, str]:
+def make_prepared_views(free: Collection[str], metric: str = "miou", *, tried: str = "trial") -> dict[str, str]:
     """Tags of the experiment, one per view.
 
     Args:
         free: coordinates of the losses that are searched or compared.
         metric: that trainings are compared by.
+        tried: tag `sweeper.kind` of the trainings that chose parameters and rates.
 
     Returns:
         Tag name → view as MLflow writes it itself: JSON, compressed by zlib, in base64.
@@ -53,7 +54,7 @@ def make_prepared_views(free: Collection[str], metric: str = "miou") -> dict[str
     }
     views: dict[View, dict[str, Any]] = {
         "sweep": trainings,
-        "search": {**trainings, "searchFilter": "tags.`sweeper.kind` = 'trial'"},
+        "search": {**trainings, "searchFilter": f"tags.`sweeper.kind` = '{tried}'"},
         "finalists": finalists,
     }
     return {f"{TAG}{name}": _pack_view(view) for name, view in views.items()}

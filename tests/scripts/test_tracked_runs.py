@@ -117,6 +117,16 @@ def test_another_comparison_of_the_name_has_runs_of_its_own(track: Track, tmp_pa
     assert experiment is not None and len(client.search_runs([experiment.experiment_id])) == 14
 
 
+def test_losses_of_one_family_differ_by_their_names(track: Track, tmp_path: Path) -> None:
+    script = make(noise=0.001, gaps={})
+    losses = "tversky:fn_weight=0.6,tversky:fn_weight=0.7"
+    track(script, make_plan(script, losses, rates=(1.0,)).model_copy(update={"created": "2026-11-28"}))
+    _, runs = read(tmp_path)
+    names = {run.data.params["loss.family"] for run in runs}
+    assert names == {"cross_entropy", "tversky:fn_weight=0.6", "tversky:fn_weight=0.7"}
+    assert {run.data.tags["sweeper.family"] for run in runs} == {"cross_entropy", "tversky"}
+
+
 def test_scores_of_the_scripts_own_are_values(track: Track, tmp_path: Path) -> None:
     script = make(kind="score")
     track(script, plan_of(script, rates=(1.0,)))
