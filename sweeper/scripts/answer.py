@@ -98,18 +98,20 @@ def format_head(judgement: Judgement) -> str:
     """Return the answer in a sentence: change to a loss by what, or keep cross-entropy and what that may miss."""
     contest, decision = judgement.contest, judgement.decision
     base, digits, unit = contest.baseline or 0, contest.scale.digits, contest.scale.score
+    level = f"{100 * judgement.level:.3g} %"
     if decision.action == "change":
         gap = get_difference(contest, decision.recommended or 0, base)
         numbers = replace_minus(f"{gap.estimate:+.{digits}f} [{gap.low:+.{digits}f}, {gap.high:+.{digits}f}]")
-        level = f"({100 * judgement.level:.3g} %)"
-        return f"Change to {judgement.named}: {numbers} {unit} {level} over {BASELINE} in your own training."
+        return f"Change to {judgement.named}: {numbers} {unit} ({level}) over {BASELINE} in your own training."
     others = [i for i in range(len(contest.finalists)) if i != base]
     if is_settled(contest):
         bound = max(0.0, *(get_comparison(contest, i, base).one_sided for i in others))
-        return f"Keep {BASELINE}: no other loss gains more than {bound:.{digits}f} {unit} in your own training."
+        limit = f"{bound:.{digits}f} {unit} ({level}, one-sided)"
+        return f"Keep {BASELINE}: no other loss gains more than {limit} in your own training."
     best = next(i for i in others if not has_beaten(contest, base, i) and not _gains_little(contest, i, base))
     bound, name = get_comparison(contest, best, base).one_sided, contest.finalists[best].family
-    return f"Keep {BASELINE} for now: {name} may gain up to {bound:.{digits}f} {unit} in your own training."
+    limit = f"{bound:.{digits}f} {unit} ({level}, one-sided)"
+    return f"Keep {BASELINE} for now: {name} may gain up to {limit} in your own training."
 
 
 class ComparisonResult(NamedTuple):

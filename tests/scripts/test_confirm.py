@@ -184,12 +184,14 @@ def test_equal_losses_keep_cross_entropy(compare: Compare) -> None:
     document = compare(make(gaps={}, noise=0.001)).document
     assert document.action == "keep" and document.settled and document.seeds == 3
     assert document.head.startswith("Keep cross_entropy: no other loss gains more than 0.0")
+    assert f"({100 * document.judgement.level:.3g} %, one-sided) in your own training." in document.head
 
 
 def test_what_is_open_names_the_command_that_would_tell(compare: Compare) -> None:
     document = compare(make(gaps={"dice": 0.03}, noise=0.03)).document
     assert (document.action, document.settled, document.seeds) == ("keep", False, 5)
     assert "Keep cross_entropy for now: dice may gain up to 0.0" in document.head
+    assert f"({100 * document.judgement.level:.3g} %, one-sided) in your own training." in document.head
     assert document.next_command == "sweeper confirm --name own --resume --seeds 8"
     assert document.next_question == "More seeds would settle it"
 
