@@ -119,8 +119,8 @@ def command(
     from sweeper.scripts.launch import split_command
     from sweeper.scripts.sources import list_changed_sources
     from sweeper.scripts.starter import ScriptStarter, share_gpus
-    from sweeper.scripts.tracked_runs import ComparisonRuns
     from sweeper.scripts.trainings import ScriptTrainings
+    from sweeper.workflow.tracked_comparison import ComparisonRuns
 
     def say(line: str) -> None:
         click.echo(line, err=True)

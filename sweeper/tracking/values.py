@@ -65,6 +65,12 @@ OPENS_PARENT = {"mlflow.runType": "evaluation"}
 """Tag of a child at which MLflow's table opens the parent in a browser that has not seen it; else it is closed."""
 
 
+def make_dataset_input(name: str, digest: str, kind: str, source: str, used_for: str) -> DatasetInput:
+    """Return a data set as MLflow's panel shows it, without secrets in its source."""
+    entity = Dataset(name=name, digest=digest[:36], source_type=kind, source=redact(source))
+    return DatasetInput(entity, [InputTag("mlflow.data.context", used_for)])
+
+
 class RunValues:
     """Names and numbers of one sweep's runs."""
 
@@ -78,13 +84,8 @@ class RunValues:
     def make_dataset_input(self, used_for: str) -> DatasetInput:
         """Return the data set as MLflow's panel shows it."""
         dataset = self.conditions.dataset
-        entity = Dataset(
-            name=dataset.name,
-            digest=dataset.digest.removeprefix("sha256:")[:36],
-            source_type="synthetic" if dataset.synthetic else "local",
-            source=redact(dataset.source),
-        )
-        return DatasetInput(entity, [InputTag("mlflow.data.context", used_for)])
+        kind = "synthetic" if dataset.synthetic else "local"
+        return make_dataset_input(dataset.name, dataset.digest.removeprefix("sha256:"), kind, dataset.source, used_for)
 
     def make_recipe_params(self) -> dict[str, str]:
         """`recipe.*` parameters."""

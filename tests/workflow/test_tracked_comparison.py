@@ -16,9 +16,9 @@ from sweeper.scripts.comparison_plan import ConfirmationPlan
 from sweeper.scripts.confirm import confirm_losses
 from sweeper.scripts.launch import ScriptEnd
 from sweeper.scripts.starter import ScriptStarter
-from sweeper.scripts.tracked_runs import ComparisonRuns
 from sweeper.scripts.trainings import ScriptTrainings
 from sweeper.tracking import NOTE, list_prepared_studies
+from sweeper.workflow.tracked_comparison import ComparisonRuns
 from tests.scripts.test_confirm import Script, make, make_plan
 from tests.support import mlflow_template
 

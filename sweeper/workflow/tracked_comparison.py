@@ -10,8 +10,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from mlflow.entities import Dataset, DatasetInput, InputTag
-
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.redact import hide_address_secrets, redact
 from sweeper.scripts.answer import ConfirmationDocument
@@ -22,7 +20,15 @@ from sweeper.system.system_errors import get_cause
 from sweeper.tracking import NOTE, connect_to_mlflow
 from sweeper.tracking.mirror import SWEEP, MlflowMirror
 from sweeper.tracking.prepared_views import make_prepared_views
-from sweeper.tracking.values import OPENS_PARENT, STATE, TAG_LIMIT, DesiredRun, MetricPoint, format_parameter
+from sweeper.tracking.values import (
+    OPENS_PARENT,
+    STATE,
+    TAG_LIMIT,
+    DesiredRun,
+    MetricPoint,
+    format_parameter,
+    make_dataset_input,
+)
 
 STATES = {"trained": ("complete", "FINISHED"), "diverged": ("complete", "FINISHED"), "failed": ("failed", "FAILED")}
 """Tag `sweeper.state` and MLflow's status, by a training's state."""
@@ -52,11 +58,13 @@ class ComparisonRuns:
         )
         self._is_closed = False
         self._metrics = ("value", plan.metric) if plan.task.has_counts else ("value",)
+        digest = hashlib.sha256(str(plan.probe.class_pixels).encode()).hexdigest()
+        self._images = make_dataset_input("the script's", digest, "local", plan.command, "confirmation")
         self._run = DesiredRun(
             name=SWEEP,
             tags={"sweeper.kind": SWEEP},
             params={"command": redact(plan.command), "losses": ", ".join(loss.name for loss in plan.losses)},
-            dataset=self._make_dataset_input(),
+            dataset=self._images,
             start=int(time.time() * 1000),
             status="RUNNING",
             end=0,
@@ -160,7 +168,7 @@ class ComparisonRuns:
             name=f"{row.loss} {what}",
             tags=tags,
             params=params,
-            dataset=self._make_dataset_input(),
+            dataset=self._images,
             start=now - int(row.seconds * 1000),
             status=status,
             end=now,
@@ -170,10 +178,3 @@ class ComparisonRuns:
     def _list_scores(self, split: str, score: float | None) -> list[tuple[str, float]]:
         """Return a score by the names that it has in MLflow."""
         return [] if score is None else [(f"{split}/{name}", score) for name in self._metrics]
-
-    def _make_dataset_input(self) -> DatasetInput:
-        """Return the script's images, as far as they are known, as MLflow's panel shows a data set."""
-        pixels = str(self._plan.probe.class_pixels)
-        digest = hashlib.sha256(pixels.encode()).hexdigest()[:36]
-        entity = Dataset(name="the script's", digest=digest, source_type="local", source=redact(self._plan.command))
-        return DatasetInput(entity, [InputTag("mlflow.data.context", "confirmation")])
