@@ -15,7 +15,7 @@ from sweeper.losses.coordinates import Value
 from sweeper.losses.families import FAMILIES
 from sweeper.losses.family_records import DISTANCE_WORDS
 from sweeper.losses.map_losses import compute_distance_maps
-from sweeper.losses.per_pixel import is_readable_now
+from sweeper.losses.per_pixel import is_readable_now, settle_shapes
 
 IMAGES, VOLUMES = 4, 5
 """Axes of the logits, (N, C, H, W) or (N, C, D, H, W)."""
@@ -59,12 +59,13 @@ class SegmentationLoss(nn.Module):
         """Loss of a batch of images, or of volumes.
 
         Args:
-            logits: (N, 1, H, W) for binary, (N, C, H, W) for multi-class; floating, unbounded. Volumes have one axis
-                more, before H; a family that looks at neighbouring pixels (`images_only`) refuses them.
-            target: (N, H, W) of class indices, shaped as the logits without C; integer or bool; `ignore_index` = no
-                label. Values are checked in the first batches alone, and on a processor alone.
-            distance: signed distances to the boundary of each class, shaped as the logits, for a family that needs
-                them (`needs_map`), which makes them from the target where they are not given.
+            logits: (N, 1, H, W) for binary, or (N, 2, H, W) of a network with a softmax; (N, C, H, W) for multi-class;
+                floating, unbounded. Volumes have one axis more, before H; a family that looks at neighbouring pixels
+                (`images_only`) refuses them.
+            target: (N, H, W) or (N, 1, H, W) of class indices; integer or bool; `ignore_index` = no label. Values are
+                checked in the first batches alone, and on a processor alone.
+            distance: signed distances to the boundary of each class, (N, 1 or C, H, W), for a family that needs them
+                (`needs_map`), which makes them from the target where they are not given.
 
         Returns:
             Scalar, float32 (float64 for float64 logits), ≥ 0.
@@ -72,7 +73,7 @@ class SegmentationLoss(nn.Module):
         Raises:
             LossError: if shapes or types do not fit, or a label of the first batches is no class.
         """
-        check_batch(logits, target, self.task)
+        logits, target = check_batch(logits, target, self.task)
         if logits.ndim == VOLUMES:
             if FAMILIES[self.family].images_only:
                 raise LossError(
@@ -121,8 +122,8 @@ class SegmentationLoss(nn.Module):
         return ", ".join([self.family, f"task={self.task}", *shown, f"ignore_index={self.ignore_index}"])
 
 
-def check_batch(logits: object, target: object, task: Task) -> None:
-    """Refuse what cannot be right, from shapes and types alone.
+def check_batch(logits: object, target: object, task: Task) -> tuple[Tensor, Tensor]:
+    """Return logits and target in the loss's shapes; refuse what cannot be right, from shapes and types alone.
 
     Raises:
         LossError: with the way out.
@@ -134,26 +135,29 @@ def check_batch(logits: object, target: object, task: Task) -> None:
         )
     if not isinstance(target, Tensor):
         raise LossError(f"target must be a tensor, got {type(target).__name__}; convert it with torch.as_tensor")
-    wanted = "(N, 1, H, W)" if task == "binary" else "(N, C, H, W) with C ≥ 2"
+    wanted = "(N, 1, H, W) or (N, 2, H, W)" if task == "binary" else "(N, C, H, W) with C ≥ 2"
+    if logits.ndim in (IMAGES, VOLUMES):
+        if target.shape == logits.shape and logits.shape[1] > 1:
+            raise LossError(
+                f"target must have shape (N, H, W) of class indices, got {tuple(target.shape)} like the logits; "
+                "give target.argmax(1) if it is one-hot"
+            )
+        logits, target = settle_shapes(logits, target, 1 if task == "binary" else None)
     if logits.ndim not in (IMAGES, VOLUMES) or (logits.shape[1] == 1) != (task == "binary"):
         raise LossError(
             f"{task} logits must have shape {wanted}, got {tuple(logits.shape)}; check the model's output "
             "(volumes have an axis D before H)"
         )
-    if target.shape == logits.shape and logits.shape[1] > 1:
-        raise LossError(
-            f"target must have shape (N, H, W) of class indices, got {tuple(target.shape)} like the logits; "
-            "give target.argmax(1) if it is one-hot"
-        )
     if target.shape != (expected := (logits.shape[0], *logits.shape[2:])):
         raise LossError(
             f"target must have shape (N, H, W) = {tuple(expected)} to go with logits {tuple(logits.shape)}, "
-            f"got {tuple(target.shape)}; drop a channel dimension with target.squeeze(1), or resize the logits"
+            f"got {tuple(target.shape)}; resize the logits, or leave out an axis of the target"
         )
     if not logits.is_floating_point():
         raise LossError(f"logits must be floating point, got {logits.dtype}; give the model's output, not labels")
     if target.is_floating_point() or target.is_complex():
         raise LossError(f"target must be integer class indices, got {target.dtype}; convert it with target.long()")
+    return logits, target
 
 
 def check_labels(target: Tensor, channels: int, task: Task, ignore_index: int) -> tuple[int, bool]:

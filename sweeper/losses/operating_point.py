@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from sweeper.losses.per_pixel import settle_shapes
+
 
 def choose_threshold(batches: Iterable[tuple[Tensor, Tensor]], metric: str = "miou") -> float:
     """Return the threshold with the highest metric over all batches; of equal ones the nearest to 0.5.
@@ -18,8 +20,8 @@ def choose_threshold(batches: Iterable[tuple[Tensor, Tensor]], metric: str = "mi
     It is one of the 511 inner edges of 512 bins, uniform in the logit from −12 to 12.
 
     Args:
-        batches: (logits, target) of validation images, logits (N, 1, H, W) before the sigmoid and target (N, H, W)
-            with 0, 1 and 255 = ignored. Only counts are kept of each.
+        batches: (logits, target) of validation images, logits (N, 1, H, W) before the sigmoid, or (N, 2, H, W) before
+            the softmax, and target (N, H, W) with 0, 1 and 255 = ignored. Only counts are kept of each.
         metric: `miou`, `fg_iou` or `dice`, of counts summed over all images.
 
     Raises:
@@ -65,6 +67,7 @@ def choose_tau(batches: Iterable[tuple[Tensor, Tensor]], log_prior: Tensor, metr
 
 def _select_labelled(logits: Tensor, target: Tensor, channels: int) -> tuple[Tensor, Tensor]:
     """Return logits (P, `channels`) and labels (P,) of the pixels that are not ignored."""
+    logits, target = settle_shapes(logits, target, channels)
     if logits.shape[1] != channels or target.shape != logits[:, 0].shape:
         raise ValueError(
             f"logits must be (N, {channels}, H, W) and target (N, H, W), got {tuple(logits.shape)} and "

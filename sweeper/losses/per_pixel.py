@@ -17,6 +17,22 @@ def cast_to_float32(logits: Tensor) -> Tensor:
     return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
 
+def settle_shapes(logits: Tensor, target: Tensor, channels: int | None) -> tuple[Tensor, Tensor]:
+    """Return a batch without the target's axis of one channel; with one channel of logits where two classes have two.
+
+    Args:
+        logits: (N, C, H, W); of volumes with D before H.
+        target: (N, H, W), or (N, 1, H, W) as libraries of losses have it.
+        channels: that logits are to have: 1 = the softmax over two is taken as the sigmoid of their difference.
+    """
+    if target.ndim == logits.ndim and target.shape[1] == 1:
+        target = target[:, 0]
+    if channels == 1 and logits.shape[1] == 2:
+        logits = cast_to_float32(logits)
+        logits = logits[:, 1:] - logits[:, :1]
+    return logits, target
+
+
 def is_readable_now(values: Tensor) -> bool:
     """Return whether values can be read without waiting for a device or breaking a compiled graph."""
     return values.device.type == "cpu" and not torch.compiler.is_compiling()

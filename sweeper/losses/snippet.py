@@ -12,6 +12,8 @@ from sweeper.losses.families import FAMILIES, MEANINGS
 from sweeper.losses.own_losses import OWN, make_user_snippet
 
 SHOWN_CLASSES = 20
+LOGIT = "    z = z[:, 0] if z.shape[1] == 1 else z[:, 1] - z[:, 0]"
+"""Foreground's logit, (N, H, W): a softmax over two channels is the sigmoid of their difference."""
 BALANCED = (
     "# For balanced crops: a third of each batch is centred on a pixel of a class drawn evenly over those of",
     "# its image, except the background. Weights and frequencies of classes are those in such crops.",
@@ -93,7 +95,8 @@ def make_snippet(
             user_loss, {n: float(f"{v:.4g}") for n, v in params.items()}, task, len(classes)
         )
         sources = [source, *(f"# {line}" for line in sources)]
-    shape = "(N, 1, H, W)" if task == "binary" else f"(N, {len(classes)}, H, W)"
+    channels = len(classes) if task == "multiclass" else 1 if user_loss is not None else "1 or 2"
+    shape = f"(N, {channels}, H, W)"
     # Names come from files: `!a` escapes line breaks, and a backquote could end a block of code in markdown.
     names = [f"{i} = {name!a}".replace("`", "'") for i, name in enumerate(classes[:SHOWN_CLASSES])]
     more = ", …" if len(classes) > SHOWN_CLASSES else ""
@@ -163,15 +166,14 @@ def _format_predict(
         lines = ["", "", f"log_prior = torch.tensor([{shares}]).log()", *lines]
     name, shown = ("threshold", f"{point:.3g}" if point < 0.99 else f"{point:.9g}") if binary else ("tau", f"{point:g}")
     title, by = {"fg_iou": ("foreground IoU", ", 'fg_iou'"), "dice": ("Dice", ", 'dice'")}.get(metric, ("mIoU", ""))
+    answer = "    return (logits - tau * log_prior.to(logits).view(1, -1, 1, 1)).argmax(1)"
     return [
         *lines,
         f"# Choose it on your network; {shown} was this one's: it {point_from or chosen}.",
         f"# By {title}: {name} = choose_{name}(((model(x), y) for x, y in validation_batches){prior}{by})",
         f"def predict(logits, {name}={shown}):",
         f'    """{"1 where foreground" if binary else "Class of each pixel"}, (N, H, W)."""',
-        "    return (torch.sigmoid(logits.float())[:, 0] >= threshold).long()"
-        if binary
-        else "    return (logits - tau * log_prior.to(logits).view(1, -1, 1, 1)).argmax(1)",
+        *(["    z = logits.float()", LOGIT, "    return (z.sigmoid() >= threshold).long()"] if binary else [answer]),
     ]
 
 
@@ -185,8 +187,10 @@ def _format_predict_each(slope: float, bias: float) -> list[str]:
         "",
         "    For an average of the images' own Dice; nothing where the image is probably empty, which then scores 1.",
         '    Slope and bias, fitted on validation images, make calibrated probabilities of logits."""',
-        "    masks = torch.zeros_like(logits[:, 0], dtype=torch.long)",
-        "    for z, mask in zip(logits[:, 0].double(), masks):",
+        "    z = logits.double()",
+        LOGIT,
+        "    masks = torch.zeros_like(z, dtype=torch.long)",
+        "    for z, mask in zip(z, masks):",
         f"        z = ({slope:.3g} * z {'-' if bias < 0 else '+'} {abs(bias):.3g}).flatten().clamp(-30, 30)",
         "        p, order = torch.sigmoid(z).sort(descending=True)",
         "        taken, expected = torch.arange(1, len(p) + 1, device=p.device), torch.zeros_like(p)",

@@ -41,13 +41,23 @@ def weights_on(device, dtype):
     return torch.tensor({weights}, dtype=dtype, device=device)
 
 """
+BATCHES: dict[Task | None, dict[str, object]] = {
+    "binary": {"channels": "1 or 2", "settled": 1, "wrong": "!="},
+    "multiclass": {"channels": "C", "settled": None, "wrong": "=="},
+    None: {"channels": "1 or C", "settled": None, "wrong": "<"},
+}
+"""What the loss takes, and what it refuses of the channels."""
 VOLUMES = """
     if logits.ndim == 5:  # volumes: their slices below each other
         logits, target = logits.flatten(2, 3), target.flatten(1, 2)"""
 CRITERION = '''
 
 def criterion(logits, target):
-    """Loss of logits (N, 1 or C, H, W) and labels (N, H, W), {ignore} = ignored; a scalar."""{volumes}
+    """Loss of logits (N, {channels}, H, W) and labels (N, H, W) or (N, 1, H, W), {ignore} = ignored; a scalar."""
+    logits, target = settle_shapes(logits, target, {settled})
+    if logits.shape[:1] + logits.shape[2:] != target.shape or logits.shape[1] {wrong} 1:
+        shapes = f"{{tuple(logits.shape)}} and {{tuple(target.shape)}}"
+        raise ValueError(f"logits must be (N, {channels}, H, W) and target (N, H, W), got {{shapes}}"){volumes}
     if logits.shape[1] == 1:
         return {binary}
     return {multiclass}
@@ -70,7 +80,7 @@ def make_loss_text(
     Raises:
         LossError: if `build_loss` would refuse, or the loss needs more than logits and labels.
     """
-    calls, roots, weights = dict.fromkeys(get_args(Task), "None"), set[str](), "\n"
+    calls, roots, weights = dict.fromkeys(get_args(Task), "None"), {"settle_shapes"}, "\n"
     for one in (task,) if task else get_args(Task):
         values = check_coordinates(family, one, params, class_frequencies)
         roots.add(CHOICES[one])
@@ -103,7 +113,9 @@ def make_loss_text(
         HEAD.format(title=FAMILIES[family].title)
         + body
         + weights
-        + CRITERION.format(ignore=IGNORE, volumes="" if FAMILIES[family].images_only else VOLUMES, **calls)
+        + CRITERION.format(
+            ignore=IGNORE, volumes="" if FAMILIES[family].images_only else VOLUMES, **BATCHES[task], **calls
+        )
     )
 
 

@@ -122,6 +122,16 @@ def test_pickling_and_copying_keep_the_loss(family, task):
         assert torch.equal(other(logits, target), expected)
 
 
+@pytest.mark.parametrize(("family", "task"), CASES)
+def test_a_target_may_have_a_channel_and_two_classes_two_channels(family, task):
+    logits, target = noise(task)
+    loss = make(family, task)
+    expected = loss(logits, target)
+    assert torch.equal(loss(logits, target.unsqueeze(1)), expected)
+    if task == "binary":
+        torch.testing.assert_close(loss(torch.cat([-logits, 0 * logits], 1), target.unsqueeze(1)), expected)
+
+
 def label_map(family, logits):
     """Return some distances to boundaries, if the family wants them."""
     if FAMILIES[family].needs_map is None:

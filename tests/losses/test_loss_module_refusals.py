@@ -71,8 +71,9 @@ def test_labels_are_checked_in_the_first_batches_alone_and_not_where_they_are_kn
 @pytest.mark.parametrize(
     ("task", "logits", "target", "words"),
     [
-        ("binary", (2, 2, 4, 4), (2, 4, 4), ["(N, 1, H, W)", "(2, 2, 4, 4)"]),
-        ("binary", (2, 1, 4, 4), (2, 1, 4, 4), ["(N, H, W) = (2, 4, 4)", "squeeze"]),
+        ("binary", (2, 3, 4, 4), (2, 4, 4), ["(N, 1, H, W) or (N, 2, H, W)", "(2, 3, 4, 4)"]),
+        ("binary", (2, 1, 4, 4), (2, 8, 8), ["(N, H, W) = (2, 4, 4)", "resize the logits"]),
+        ("binary", (2, 2, 4, 4), (2, 2, 4, 4), ["(2, 2, 4, 4) like the logits", "target.argmax(1)"]),
         ("multiclass", (2, 1, 4, 4), (2, 4, 4), ["C ≥ 2"]),
         ("multiclass", (2, 4, 4, 4), (2, 4, 4), ["(3)", "got 4"]),
     ],

@@ -105,6 +105,12 @@ def test_empty_masks_ties_and_broken_logits_are_answered_alike(classes: int, met
     assert chosen([], log_prior, metric) == (0.5 if classes == 2 else 0)
 
 
+def test_a_target_may_have_a_channel_and_two_classes_two_channels() -> None:
+    batches = random_batches(4, 2)
+    pairs = [(torch.cat([0 * logits, logits], 1), target.unsqueeze(1)) for logits, target in batches]
+    assert choose_threshold(pairs) == choose_threshold(batches) != 0.5
+
+
 @pytest.mark.parametrize(("task", "classes"), [("binary", 2), ("multiclass", 3)])
 def test_what_is_pasted_chooses_and_answers_and_the_one_file_does_so_too(
     task: Literal["binary", "multiclass"], classes: int
@@ -172,8 +178,8 @@ def test_what_cannot_be_right_is_refused() -> None:
     for batch, words in (
         ((logits, target + 3), "labels 0 to 1, .* got 3 to 3"),
         ((logits, target - 1), "got -1 to -1"),
-        ((logits, target[:, None]), r"target \(N, H, W\), got \(1, 1, 4, 4\) and \(1, 1, 4, 4\)"),
-        ((logits.expand(1, 2, 4, 4), target), r"logits must be \(N, 1, H, W\)"),
+        ((logits, target[:, :2]), r"target \(N, H, W\), got \(1, 1, 4, 4\) and \(1, 2, 4\)"),
+        ((logits.expand(1, 3, 4, 4), target), r"logits must be \(N, 1, H, W\)"),
     ):
         with pytest.raises(ValueError, match=words):
             choose_threshold([batch])

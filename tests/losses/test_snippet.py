@@ -42,7 +42,8 @@ def test_the_snippet_runs_gives_the_same_loss_and_says_what_its_hyper_parameters
 def test_the_snippet_answers_at_the_operating_point():
     logits = torch.logit(torch.tensor([[[[0.1, 0.22, 0.24, 0.9]]]]))
     binary = pasted(make_snippet("dice", {}, "binary", ["a", "b"], point=0.23))
-    assert binary["predict"](logits).tolist() == [[[0, 0, 1, 1]]]
+    softmax = torch.cat([0.5 - logits, torch.full_like(logits, 0.5)], 1)  # two channels, whose difference they are
+    assert binary["predict"](logits).tolist() == binary["predict"](softmax).tolist() == [[[0, 0, 1, 1]]]
     two = torch.tensor([0.0, -1.0, -1.5]).view(1, 3, 1, 1)
     for tau, label in ((0.0, 0), (0.5, 2), (-0.5, 0)):  # at ½: 0 + 0.053, −1 + 1.204, −1.5 + 2.303
         adjusted = pasted(make_snippet("dice", {}, "multiclass", ["a", "b", "c"], (90, 9, 1), point=tau))
@@ -75,7 +76,9 @@ def test_the_snippet_answers_each_image_at_its_own_threshold():
     torch.manual_seed(0)
     logits = (3 * torch.randn(4, 1, 40, 30) + torch.tensor([-6.0, -3.0, 0.0, 2.0]).view(4, 1, 1, 1)).clamp(-11.9, 11.9)
     empty = torch.full((1, 1, 40, 30), -11.9)
-    answers = pasted(text)["predict_each"](torch.cat([logits, empty]))
+    predict_each = pasted(text)["predict_each"]
+    answers = predict_each(torch.cat([logits, empty]))
+    assert torch.equal(predict_each(torch.cat([-logits, 0 * logits], 1)), answers[:4])
     assert answers.shape == (5, 40, 30) and answers.dtype == torch.long and not answers[4].any()
     edges = torch.linspace(-12, 12, 513)
     for z, answer in zip(logits[:, 0], answers[:4], strict=True):

@@ -52,6 +52,23 @@ def test_a_files_loss_equals_the_registrys(name: str, task: Any) -> None:
         assert made["criterion"](*volume) == one
 
 
+@pytest.mark.parametrize(("name", "task"), CASES)
+def test_a_files_loss_takes_what_the_helpers_loss_takes(name: str, task: Any) -> None:
+    frequencies = None if task == "binary" else (90.0, 8.0, 2.0)
+    made: dict[str, Any] = {"__name__": "loss"}
+    exec(make_loss_text(name, given(name, task), task, frequencies), made)
+    target = torch.randint(0, 3 if frequencies else 2, (2, 16, 16))
+    logits = torch.randn(2, 3 if frequencies else 1, 16, 16)
+    right = made["criterion"](logits, target)
+    assert made["criterion"](logits, target.unsqueeze(1)) == right
+    assert made["criterion"](logits, target.unsqueeze(1).float()) == right
+    if frequencies is None:
+        torch.testing.assert_close(made["criterion"](torch.cat([0 * logits, logits], 1), target), right)
+    for other in (logits[:1], logits[:, :, :8], torch.randn(2, 1 if frequencies else 3, 16, 16)):
+        with pytest.raises(ValueError, match="logits must be"):
+            made["criterion"](other, target)
+
+
 def test_one_file_serves_both_tasks_where_the_loss_is_the_same() -> None:
     made: dict[str, Any] = {"__name__": "loss"}
     exec(compile(make_loss_text("dice", {}, None), "loss.py", "exec"), made)
