@@ -75,7 +75,7 @@ def confirm_losses(
             plain = _judge(plan, rows, trainings, analysis, margin, plain=True)
     result = ComparisonResult(name, folder, plan, factors, tuned, rows, analysis.seeds, judgement, plain)
     loss = next(loss for loss in plan.losses if loss.name == judgement.named)
-    loss_text = make_loss_text(loss.family, loss.params, plan.task.task, plan.task.frequencies)
+    loss_text = make_loss_text(loss.family, loss.params, plan.task.task, plan.task.frequencies, plan.probe.ignore_index)
     return Confirmation(make_document(result), judgement, loss_text)
 
 

@@ -65,7 +65,11 @@ def criterion(logits, target):
 
 
 def make_loss_text(
-    family: str, params: Mapping[str, float | None], task: Task | None, class_frequencies: Sequence[float] | None = None
+    family: str,
+    params: Mapping[str, float | None],
+    task: Task | None,
+    class_frequencies: Sequence[float] | None = None,
+    ignore_index: int = IGNORE,
 ) -> str:
     """Return Python text whose `criterion(logits, target)` equals `build_loss` of the same arguments.
 
@@ -76,6 +80,7 @@ def make_loss_text(
         params: its coordinates.
         task: None = either, for a loss that is the same for both.
         class_frequencies: training pixels of each class.
+        ignore_index: label of pixels that do not count.
 
     Raises:
         LossError: if `build_loss` would refuse, or the loss needs more than logits and labels.
@@ -93,7 +98,7 @@ def make_loss_text(
         if entry.relative:
             shares = None if class_frequencies is None else tuple(class_frequencies)
             arguments = "".join(f", {name}={value!r}" for name, value in used.items())
-            calls[one] = f"{family}(LossBatch(logits, target, {one!r}, {IGNORE}, {shares!r}){arguments})"
+            calls[one] = f"{family}(LossBatch(logits, target, {one!r}, {ignore_index}, {shares!r}){arguments})"
             roots |= {family, "LossBatch"}
             continue
         settings = make_kernel_settings(entry, one, values, class_frequencies)
@@ -103,7 +108,7 @@ def make_loss_text(
             if settings.class_weights is not None:
                 weights = WEIGHTS.format(weights=settings.class_weights)
                 last = "weights_on(logits.device, torch.promote_types(logits.dtype, torch.float32))"
-        calls[one] = f"{name}(logits, target, {settings!r}, {IGNORE}, {last})"
+        calls[one] = f"{name}(logits, target, {settings!r}, {ignore_index}, {last})"
         roots |= {name, "KernelSettings"}
     module = FAMILIES[family].module
     body = _collect_sources(
@@ -114,7 +119,7 @@ def make_loss_text(
         + body
         + weights
         + CRITERION.format(
-            ignore=IGNORE, volumes="" if FAMILIES[family].images_only else VOLUMES, **BATCHES[task], **calls
+            ignore=ignore_index, volumes="" if FAMILIES[family].images_only else VOLUMES, **BATCHES[task], **calls
         )
     )
 

@@ -14,6 +14,7 @@ from pydantic import Field
 from sweeper.core.document import Document
 from sweeper.core.errors import ScriptError
 from sweeper.core.paths import CACHE
+from sweeper.core.records import IGNORE
 from sweeper.core.text import format_count, format_duration, join_words
 from sweeper.scripts.contract import (
     RESULTS,
@@ -61,6 +62,8 @@ class ProbeDocument(Document):
     """Splits whose images are others for another seed; not in the JSON."""
     class_pixels: dict[str, int]
     """Pixels of each class in the batches of one start."""
+    ignore_index: int = IGNORE
+    """The script's label of pixels that do not count."""
     ignored_pixels: int
     length: float | None
     """The script's own, in epochs or steps; null = not known."""
@@ -323,6 +326,7 @@ def _make_document(command: str, done: Sequence[ScriptStart]) -> ProbeDocument:
         names={split: split_scores.names for split, split_scores in scores.items()},
         drawn=tuple(split for split, other in done[1].read_scores().items() if {*other.names} ^ {*scores[split].names}),
         class_pixels=dict(zip(begun.classes, pixels, strict=False)),
+        ignore_index=begun.ignore_index,
         ignored_pixels=pixels[-1],
         length=final.length,
         seconds_per_step=(whole.calls[-1].seconds - first) / (len(whole.calls) - 1),

@@ -38,6 +38,7 @@ class Script:
     classes = 2
     pairing = "exact"
     noise = 0.01
+    ignore_index = 255
 
     def __init__(self) -> None:
         self.trained: list[dict[str, Any]] = []
@@ -145,6 +146,7 @@ def make_plan(script: Script, losses: str, **changes: Any) -> ConfirmationPlan:
         scores={"val": script.kind, "test": script.kind},
         images={"val": 4, "test": 12},
         class_pixels={f"class{n}": 900 if n == 0 else 100 for n in range(script.classes)},
+        ignore_index=script.ignore_index,
         ignored_pixels=0,
         length=10.0,
         seconds_per_step=0.1,
@@ -469,7 +471,7 @@ def test_gpus_are_shared_out(compare: Compare, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_files_say_what_the_answer_says(compare: Compare, tmp_path: Path) -> None:
-    made = compare(make(noise=0.004), rates=(0.5, 1.0))
+    made = compare(make(noise=0.004, ignore_index=-7), rates=(0.5, 1.0))
     out = tmp_path / "report"
     write_confirmation(made, out)
     document = made.document
@@ -481,7 +483,7 @@ def test_the_files_say_what_the_answer_says(compare: Compare, tmp_path: Path) ->
     assert "Whether the methods were tuned alike is not known" not in text and "All losses were tuned alike" in text
     scope: dict[str, Any] = {"__name__": "loss"}
     exec((out / "loss.py").read_text("utf-8"), scope)
-    assert callable(scope["criterion"])
+    assert callable(scope["criterion"]) and "-7 = ignored" in (out / "loss.py").read_text("utf-8")
     with (out / "trainings.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["own_runs"] for row in rows] == ["wandb: team/cracks/1a"] * len(document.trainings)
