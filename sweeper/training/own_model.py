@@ -25,7 +25,13 @@ def build_own(code: UserCode, *, channels: int, outputs: int) -> nn.Module:
     Raises:
         UsageError: if it fails, or gives no module.
     """
-    function = load_code(code, OPTION)
+    with torch.random.fork_rng(devices=[]):  # what the module draws at its import is no part of the seed's numbers
+        function = load_code(code, OPTION)
+    if isinstance(function, nn.Module):
+        raise UsageError(
+            f"{OPTION} {code.name} must make a network, found one that is made ({type(function).__name__}); name its "
+            "class, or a function that returns a new one"
+        )
     try:
         model = function(in_channels=channels, classes=outputs)
     except Exception as error:

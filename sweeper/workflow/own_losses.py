@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from sweeper.core.errors import UsageError
@@ -49,6 +49,8 @@ def read_declaration(code: UserCode) -> UserLoss:
     problems: list[str] = []
     if code.function in FAMILIES and code.function not in OWN:
         problems.append(f"{code.function} is the name of a loss of sweeper's; give it another one")
+    if not (inspect.isclass(made) or inspect.isroutine(made) or isinstance(made, partial)):
+        problems.append(f"it must make a loss, found one that is made ({type(made).__name__}); name its class")
     parameters = inspect.signature(made).parameters
     table = getattr(made, "search", {})
     if not isinstance(table, Mapping):
@@ -68,14 +70,23 @@ def read_declaration(code: UserCode) -> UserLoss:
             coordinates[name] = coordinate
             starts[name] = _first_value(f"search.{name}", coordinate, parameters[name].default, problems)
     unknown = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
-    problems += [
-        f"{name}: must have a default or a range in `search`, as nothing is given for it"
+    open_ones = [
+        name
         for name, parameter in parameters.items()
         if parameter.kind not in unknown
         and parameter.default is parameter.empty
         and name not in table
         and name not in GIVEN
     ]
+    if inspect.isfunction(made) and len(open_ones) == len(("logits", "target")):
+        problems.append(
+            f"it must make a loss, and seems to be one that takes {' and '.join(open_ones)}; name a function that "
+            f"returns it: `def make(): return {code.function}`"
+        )
+    else:
+        problems += [
+            f"{name}: must have a default or a range in `search`, as nothing is given for it" for name in open_ones
+        ]
     if problems:
         raise UsageError(
             "\n".join([f"{OPTION} {code.name} is not declared as it must be:", *(f"  - {text}" for text in problems)])

@@ -86,6 +86,8 @@ def outside(power=5.0): ...
 outside.search = {"power": (0, 1)}
 def needed(power, other): ...
 needed.search = {"power": (0, 1)}
+def itself(prediction, mask): return nn.functional.binary_cross_entropy_with_logits(prediction[:, 0], mask.float())
+made = nn.BCEWithLogitsLoss()
 def text(power=1.0): ...
 text.search = "power"
 def dice(power=1.0): ...
@@ -121,6 +123,8 @@ def test_its_table_becomes_a_family_of_the_space(module: str) -> None:
         ("unknown", ["search.gamma: must be an argument of unknown", "search.power.uniform: low must be below high"]),
         ("outside", ["the argument's default must be a number in the range, got 5.0"]),
         ("needed", ["other: must have a default or a range"]),
+        ("itself", ["takes prediction and mask; name a function that returns it: `def make(): return itself`"]),
+        ("made", ["found one that is made (BCEWithLogitsLoss); name its class"]),
         ("text", ["search: must be a dict"]),
         ("dice", ["dice is the name of a loss of sweeper's"]),
     ],

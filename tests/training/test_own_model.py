@@ -89,6 +89,7 @@ def locked(in_channels, classes):
     return net
 
 NUMBER = 3
+made = build(3, 1)
 """
 
 
@@ -122,6 +123,7 @@ def own_recipe(function: str = "own_nets:build") -> Any:
         ("unlike", "follow from torch's seed alone"),
         ("locked", "must be possible to copy it"),
         ("NUMBER", "NUMBER = int"),
+        ("made", "found one that is made (Sequential); name its class"),
         ("absent", "has no absent"),
     ],
 )
