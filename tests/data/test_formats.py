@@ -497,6 +497,23 @@ def test_cityscapes_images_without_fine_labels_are_passed_over(tmp_path):
     assert "found coarse labels alone; name these with --images '**/{stem}_leftImg8bit.*' --masks" in problems(root)
 
 
+def test_the_test_images_of_cityscapes_whose_labels_are_withheld_are_passed_over(tmp_path):
+    def write(bare: list[str]) -> Dataset:
+        for index, side in enumerate(("train", "train", "val", "test", "test")):
+            at, stem = tmp_path / "data" / "{}" / side / "aachen", f"aachen_00000{index}_000019"
+            images, labels = (Path(str(at).format(name)) for name in ("leftImg8bit", "gtFine"))
+            annotated.made(images, labels)
+            photo(index).save(images / f"{stem}_leftImg8bit.png")
+            mask = np.array([0, 1, 3] if stem in bare else [3, 7, 26], dtype=np.uint8)[truth(index)]
+            Image.fromarray(mask).save(labels / f"{stem}_gtFine_labelIds.png")
+        return load(tmp_path / "data")
+
+    dataset = write(["aachen_000003_000019", "aachen_000004_000019"])
+    assert [p.split for p in dataset.images] == ["train", "train", "val"]
+    assert warned(dataset, "2 images of a test split without any label, passed over: aachen_000003_000019")
+    assert [p.split for p in write(["aachen_000003_000019"]).images] == ["train", "train", "val", "test", "test"]
+
+
 def test_nnunets_ignore_is_255_and_its_test_split_is_kept(tmp_path):
     root = tmp_path / "data"
     annotated.nnunet(root)

@@ -1,8 +1,9 @@
 """Cityscapes' naming: `NAME_leftImg8bit.png` with `NAME_gtFine_labelTrainIds.png` or `NAME_gtFine_labelIds.png`.
 
-Folders called train, val and test give the split. Labels are taken as they are written,
-255 = ignore. Where files are named as Cityscapes' own (`CITY_######_######`) and no classes.txt says otherwise, train
-ids have its 19 names, and label ids are translated to train ids. Coarse labels are not read.
+Folders called train, val and test give the split, less a test split without any label: its makers withhold these.
+Labels are taken as they are written, 255 = ignore. Where files are named as Cityscapes' own (`CITY_######_######`) and
+no classes.txt says otherwise, train ids have its 19 names, and label ids are translated to train ids. Coarse labels are
+not read.
 """
 
 from __future__ import annotations
@@ -62,8 +63,23 @@ def _read_cityscapes(place: DataSource) -> ReadResult:
     place.tally.add("image", "without fine labels, passed over", *spare)
     images = images._replace(files=[one for one in images.files if one.stem in stems])
     table, names = _read_meaning(place, masks.files, train_ids=kind == "TrainIds")
+    tested = [one for one in masks.files if split_by_folder(one) == "test"]
+    if len(tested) < len(masks.files) and not any(_has_labels(one, table) for one in tested):
+        left = {one.stem for one in tested}
+        place.tally.add("image", "of a test split without any label, passed over", *map(escape_for_display, left))
+        images, masks = (
+            files._replace(files=[one for one in files.files if one.stem not in left]) for files in (images, masks)
+        )
     samples, _ = pair_files(place, images, masks, split_by_folder, table=table, named=True)
     return ReadResult(samples, names, indices=True, place="*_leftImg8bit", mask_place=_MASKS[kind])
+
+
+def _has_labels(one: PatternMatch, table: Pixels | None) -> bool:
+    """Return whether a mask has a pixel that is not ignored, or cannot be read: that is reported when it is decoded."""
+    with suppress(UnreadableFileError):
+        mask = read_mask(one.path)
+        return bool(((mask if table is None else table[mask]) != IGNORE).any())
+    return True
 
 
 def _read_meaning(
