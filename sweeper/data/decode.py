@@ -25,16 +25,16 @@ from sweeper.data.store import ImagePixels, Pixels
 from sweeper.data.text_tables import POINTER, POINTER_STEP, UnreadableFileError, open_file
 from sweeper.data.tiff import TiffHeader, read_pixels, read_tiff_header, turn_upright
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")
-MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif", *LOSSY_SUFFIXES)
+MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", *LOSSY_SUFFIXES)
 MAX_PIXELS = 100_000_000
 """A larger image is refused before it is decoded."""
 MAX_BYTES = 4 * MAX_PIXELS
 """So is one whose channels would take more than this."""
 
 # Only these decoders are tried, whatever the bytes say: Pillow would hand others to outside programs.
-_IMAGE_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
+_IMAGE_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
 _MASK_FORMATS = (*_IMAGE_FORMATS, "GIF")
 _GREY = ("1", "L", "LA", "La")
 _DEEP_GREY = ("I", "I;16", "I;16B", "I;16L", "I;16N")
@@ -290,6 +290,10 @@ def _read_labels(path: Path, image: Image.Image, colours: ColourMap | None) -> n
             rule = "masks must be lossless where they are coloured"
             raise UnreadableFileError(f"{rule}, found {image.format}; export it again as PNG")
         return np.asarray(image.convert("L"))
+    if image.format == "PPM" and _list_tiles(image)[0].codec_name != "raw":  # Pillow spreads them over 0 to 255
+        raise UnreadableFileError(
+            "masks must store bytes up to 255, found a PPM or PGM of other numbers; save it as PNG"
+        )
     if colours is not None and (mode in ("RGB", "RGBA") or (mode == "P" and _are_all_mapped(image, colours))):
         return translate_colours(_read_bytes(image), colours)
     if _is_deep_png(image):

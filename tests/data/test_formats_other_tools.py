@@ -60,6 +60,7 @@ EXPORTS: dict[str, tuple[str, Any, str, str]] = {
     "other columns": ("manifest.csv", "Bild;Maske\nx/a.png;y/a.TIF\n", "a table of files", "columns image and mask"),
     "regions": ("p0.roi", "", "ImageJ's regions", "Create Mask"),
     "arrays": ("labels/a.npy", "", "arrays", "write PNGs into masks/"),
+    "compressed files": ("im0001.ppm.gz", "", "a compressed file", "gunzip -r ."),
     "volumes": ("case.nii.gz", "", "a volume", "export its slices"),
 }
 

@@ -104,5 +104,5 @@ def test_what_patterns_cannot_mean_is_refused(tmp_path):
     with pytest.raises(SweeperError, match=r"--images must name a file or folder of this machine; s3://b/\*.jpg is an"):
         get_requested_patterns(None, "s3://b/*.jpg", good[1])
     for i, stem in enumerate("abcde"):
-        image(i).save(root / "lab" / f"{stem}.ppm")
-    refused(root, good[0], "lab/{stem}.ppm", "5 files, e.g. lab/a.ppm, lab/b.ppm: masks must be one of .png, .bmp")
+        image(i).save(root / "lab" / f"{stem}.pcx")
+    refused(root, good[0], "lab/{stem}.pcx", "5 files, e.g. lab/a.pcx, lab/b.pcx: masks must be one of .png, .bmp")

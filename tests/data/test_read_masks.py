@@ -327,3 +327,13 @@ def test_indices_beside_254_and_255_are_no_smeared_mask(tmp_path):
     labels[20:, 30:] = 254, 255
     found = refused(tmp_path / "data", lambda path: Image.fromarray(labels).save(path), ".png")
     assert "without classes.txt labels must be 0, 1, 2" in found
+
+
+def test_a_pgm_is_read_and_one_whose_numbers_pillow_would_spread_is_refused(tmp_path):
+    def write(path: Path, most: int) -> None:
+        path.write_bytes(b"P5 %d %d %d\n" % (*INDEX.shape[::-1], most) + INDEX.tobytes())
+
+    dataset = masks_of(tmp_path / "data", lambda path: write(path, 255), ".pgm")
+    assert np.array_equal(label_of(dataset), INDEX)
+    found = refused(tmp_path / "spread", lambda path: write(path, 2), ".pgm")
+    assert "masks must store bytes up to 255, found a PPM or PGM of other numbers; save it as PNG" in found

@@ -73,7 +73,8 @@ TOOLS = (
     OtherTool("a table of files", ".csv", (_TWO_FILES,), "call its columns image and mask (and split and group)"),
     OtherTool("ImageJ's regions", ".roi", (), "in ImageJ, open them on their image, Edit > Selection > Create Mask"),
     OtherTool("arrays", ".npy .npz .mat", (), "write PNGs into masks/ (docs/formats.md#arrays has the lines that do)"),
-    OtherTool("a volume", ".nii .gz .nrrd .mha .dcm", (), "export its slices as PNG or TIFF, and their masks"),
+    OtherTool("a volume", ".nii .nii.gz .nrrd .mha .dcm", (), "export its slices as PNG or TIFF, and their masks"),
+    OtherTool("a compressed file", ".gz", (), "run this in the data folder: gunzip -r ."),
 )
 
 
@@ -84,7 +85,7 @@ def recognise_export(place: DataSource) -> str | None:
             return f"{place.format_name(path)}: must be a file, found a link that leads nowhere; copy what it leads to"
     files = place.files if place.entry is None else [place.entry]
     for tool in TOOLS:
-        for path in [path for path in files if path.suffix.lower() in tool.suffixes.split()][:_SOME]:
+        for path in [path for path in files if path.name.lower().endswith((*tool.suffixes.split(),))][:_SOME]:
             start = read_beginning(path, _LOOKED_AT) if tool.words else b""
             if all(re.search(word, start) for word in tool.words):
                 return f"{place.format_name(path)}: must be annotations that are read, found {tool.name}; {tool.step}"
