@@ -62,6 +62,17 @@ def problem(root: Path) -> str:
         ),
         (five("raw/{}.png", "ISIC_GroundTruth/{}_segmentation.png"), "pairs: raw/ and ISIC_GroundTruth/", "a"),
         (
+            [
+                (f"I_Task1-2_{s}_Input/I_{n}.jpg", f"I_Task1_{s}_Truth/I_{n}_segmentation.png")
+                for n, s in enumerate("abaab")
+            ],
+            "pairs: {I_Task1-2_a_Input,I_Task1-2_b_Input}/ and {I_Task1_a_Truth,I_Task1_b_Truth}/",
+            "I_0",
+        ),
+        (five("{0}/sat/p{0}.tiff", "{0}/map/p{0}.tif"), "/sat/ and {a,b,c,d,e}/map/", "pa"),
+        (five("stare-images/im{}.ppm", "labels-ah/im{}.ah.ppm"), "labels-ah/ima.ah.ppm is the mask of", "ima"),
+        (five("train_img/{}.jpg", "train_lab/{}.png"), "pairs: train_img/ and train_lab/", "a"),
+        (
             [(f"images/train-volume0{n}.jpg", f"labels/train-labels0{n}.png") for n in range(5)],
             "labels/train-labels00.png is the mask of images/train-volume00.jpg",
             "train-volume00",
@@ -100,6 +111,13 @@ def test_folders_give_the_split_and_tell_equal_stems_apart(tmp_path, image, labe
         (
             [*five("img/{}.jpg", "labels/{}.png"), *five("", "gt/{}.png")],
             ["found img/ and labels/, img/ and gt/", "--images 'img/**/{stem}.*' --masks 'labels/**/{stem}.*'"],
+        ),
+        (
+            [*five("x/image_2/{}.png", "x/semantic/{}.png"), *five("y/image_2/{}.png", "x/instance/{}.png")],
+            [
+                "found x/image_2/ and x/semantic/, x/image_2/ and x/instance/; say which",
+                "--masks 'x/semantic/{stem}.*'",
+            ],
         ),
         (
             [*five("images/{}.jpg", "masks/{}_mask.png"), *five("", "masks/{}_gt.png")],

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Sequence, Set
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from sweeper.core.text import format_count
@@ -48,9 +48,9 @@ from sweeper.data.label_values import abbreviate
 from sweeper.data.text_tables import escape_for_display
 
 LAYOUT = (
-    "a data set is a folder with images/ (png, jpg, bmp, tif, webp) and masks/ (png, bmp, tif, gif; class indices) "
-    "with equal stems, and optionally classes.txt and split.csv; img/, labels/, gt/ and the like are understood too; "
-    "--images 'img/*.jpg' --masks 'labels/{stem}_m.png' says how all else is called"
+    "a data set is a folder with images/ (png, jpg, bmp, tif, webp, ppm) and masks/ (png, bmp, tif, gif, ppm; class "
+    "indices) with equal stems, and optionally classes.txt and split.csv; img/, labels/, gt/ and the like are "
+    "understood too; --images 'img/*.jpg' --masks 'labels/{stem}_m.png' says how all else is called"
 )
 _RARE = 20
 """Times as many files in folders make those next to the folders no part of the data."""
@@ -212,6 +212,60 @@ def _guess_alike_subfolders(place: DataSource) -> LayoutGuess | None:
     return _walk_folders(*map(escape_pattern, pairs[0])) if len(pairs) == 1 else None
 
 
+def _guess_by_fit(place: DataSource) -> list[LayoutGuess]:
+    """Return the folders whose files are all called like those of another folder, between one beginning and one end.
+
+    All pairs of folders are one guess (`Training_Input/a.jpg` with `Training_Truth/a_x.png`, `Test_Input/` with
+    `Test_Truth/`). Several folders of masks of one folder of images are a guess each.
+    """
+    stems: dict[PurePosixPath, set[str]] = defaultdict(set)
+    for below, path in place.listing:
+        if "/" in below and path.suffix.lower() in {*IMAGE_SUFFIXES, *MASK_SUFFIXES}:
+            stems[PurePosixPath(below).parent].add(PurePosixPath(below).stem)
+    masks = [folder for folder in stems if MASK_FOLDER_WORD.search(str(folder))]
+    if len(masks) > _MOST_NAMES:
+        return []
+    pairs: dict[PurePosixPath, list[tuple[PurePosixPath, str]]] = defaultdict(list)
+    for folder in sorted(masks, key=lambda folder: ("instance" in str(folder).lower(), folder)):
+        forms = {other: form for other in stems if other not in masks and (form := _fit(stems[other], stems[folder]))}
+        nearest = max((len(_list_shared(folder, other)) for other in forms), default=0)
+        images = [other for other in forms if len(_list_shared(folder, other)) == nearest]
+        if len(images) == 1:
+            pairs[images[0]].append((folder, forms[images[0]]))
+    if len(pairs) == 1:
+        ((image, of_image),) = pairs.items()
+        return [_pair_folders([image], [mask], form) for mask, form in of_image]
+    images, firsts = [*pairs], [of_image[0] for of_image in pairs.values()]
+    masks = [folder for folder, _ in firsts]
+    is_clear = max(map(len, pairs.values()), default=0) == 1 and len({form for _, form in firsts}) == 1
+    are_beside = all(len({folder.parent for folder in side}) == 1 for side in (images, masks))
+    return [_pair_folders(images, masks, firsts[0][1])] if is_clear and are_beside else []
+
+
+def _list_shared(folder: PurePosixPath, other: PurePosixPath) -> list[str]:
+    """Return the folders that both are in."""
+    return [one for one, two in zip(folder.parts, other.parts, strict=False) if one == two]
+
+
+def _fit(images: Set[str], masks: Set[str]) -> str | None:
+    """Return how the names of all masks are made of images' names: `{stem}_x`; None if they are not."""
+    first = next(iter(masks))
+    if not (within := [stem for stem in images if stem in first]):
+        return None
+    before, _, after = first.partition(max(within, key=len))
+    all_fit = masks <= {f"{before}{stem}{after}" for stem in images}
+    return f"{escape_pattern(before)}{STEM}{escape_pattern(after)}" if all_fit else None
+
+
+def _pair_folders(images: Sequence[PurePosixPath], masks: Sequence[PurePosixPath], form: str) -> LayoutGuess:
+    """Return the guess of the files of folders that have one parent."""
+    at, other = (
+        f"{escape_pattern(f'{side[0].parent}/'.removeprefix('./'))}{_make_alternatives([one.name for one in side])}"
+        for side in (images, masks)
+    )
+    return LayoutGuess(f"{at}/{STEM}.*", f"{other}/{form}.*", (escape_for_display(at), escape_for_display(other)))
+
+
 def find_folder(place: DataSource) -> FormatLayout | None:
     """Return the folders images/ and masks/, or both in folders of splits."""
     guesses = [] if place.entry is not None else _guess_by_folder_words(place, IMAGE_WORDS, MASK_WORDS)
@@ -247,7 +301,7 @@ def find_pairs(place: DataSource) -> FormatLayout | None:
         return None
     words = (*IMAGE_WORDS, *MORE_IMAGE_WORDS), (*MASK_WORDS, *MORE_MASK_WORDS)
     if called := _guess_by_folder_words(place, *words, anywhere=True):
-        guess = called[0] if _has_match(place, called[0].images, IMAGE_SUFFIXES) else None
+        guesses = called[:1] if _has_match(place, called[0].images, IMAGE_SUFFIXES) else []
     else:
         ways = (
             _guess_alike_folders,
@@ -257,7 +311,8 @@ def find_pairs(place: DataSource) -> FormatLayout | None:
             _guess_alike_subfolders,
         )
         guess = next(filter(None, (guess_by(place) for guess_by in ways)), None)
-    return None if guess is None else FormatLayout(guess.format_line, partial(_read_guess, place, guess))
+        guesses = _guess_by_fit(place) if guess is None else [guess]
+    return FormatLayout(guesses[0].format_line, partial(_read_folder, place, *guesses)) if guesses else None
 
 
 def _read_guess(place: DataSource, guess: LayoutGuess, rivals: Sequence[LayoutGuess] = ()) -> ReadResult:
