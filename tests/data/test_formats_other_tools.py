@@ -55,7 +55,12 @@ EXPORTS: dict[str, tuple[str, Any, str, str]] = {
     ),
     "YOLO's labels": ("labels/p0.txt", "0 0.1 0.1 0.9 0.1 0.9 1.0\n", "YOLO's labels without", "> data.yaml"),
     "QuPath": ("a.geojson", {"type": "FeatureCollection", "features": []}, "GeoJSON (QuPath", "as masks"),
-    "ImageScope": ("a.xml", '<Annotations><Annotation Id="1"><Regions><Region/>', "ImageScope's export", "as masks"),
+    "ImageScope": (
+        "a.xml",
+        '<Annotations><Annotation Id="1"><Regions><Region/>',
+        "ImageScope's export",
+        "#imagescopes-regions",
+    ),
     "Git LFS": ("instances.json", "version https://git-lfs.github.com/spec/v1\noid", "a Git LFS", "`git lfs pull`"),
     "other columns": ("manifest.csv", "Bild;Maske\nx/a.png;y/a.TIF\n", "a table of files", "columns image and mask"),
     "regions": ("p0.roi", "", "ImageJ's regions", "Create Mask"),
@@ -139,6 +144,57 @@ def test_annotations_that_are_a_link_to_nothing_are_said_to_be_so(tmp_path, file
     (tmp_path / "data" / file).symlink_to("gone")
     (found,) = problems(tmp_path / "data")
     assert found.startswith(f"{file}: must be a file, found a link that leads nowhere")
+
+
+@pytest.fixture
+def scenes(tmp_path, monkeypatch) -> Path:
+    """Return a folder that is the current one, for the lines of the page."""
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path / "data")
+    return tmp_path / "data"
+
+
+def run_lines(title: str) -> None:
+    """Run the lines of a section of the page."""
+    exec(DOCS.read_text("utf-8").split(f"### {title}")[1].split("```python\n")[1].split("```")[0], {})
+
+
+def test_the_lines_of_the_page_write_the_masks_of_panoptic_annotations(scenes):
+    written(scenes, "train2017/{stem}.jpg")
+    (scenes / "panoptic_train2017").mkdir()
+    segments = [{"id": 70000 * label, "category_id": 10 * label} for label in (1, 2)]
+    for index, stem in enumerate(STEMS):
+        numbers = truth(index).astype(int) * 70000
+        colours = np.stack([numbers >> shift & 255 for shift in (0, 8, 16)], axis=-1)
+        Image.fromarray(colours.astype(np.uint8)).save(scenes / "panoptic_train2017" / f"{stem}.png")
+    content = {
+        "images": [{"id": stem, "file_name": f"{stem}.jpg"} for stem in STEMS],
+        "annotations": [{"image_id": stem, "file_name": f"{stem}.png", "segments_info": segments} for stem in STEMS],
+        "categories": [{"id": 10, "name": "cat"}, {"id": 20, "name": "dog"}],
+    }
+    (scenes / "panoptic_train2017.json").write_text(json.dumps(content))
+    (found,) = problems(scenes)
+    assert "found COCO's panoptic ones; write PNGs into masks/ (docs/formats.md#panoptic-masks" in found
+    run_lines("Panoptic masks")
+    patterns = Patterns(images="train2017/*", masks="masks/{stem}.png")
+    dataset = load_dataset(str(scenes), scenes.parent / "cache", patterns=patterns)
+    assert dataset.classes == ("cat", "dog")
+    assert np.array_equal(open_store(dataset.store).get_mask(0), np.array([255, 0, 1])[truth(0)])
+
+
+def test_the_lines_of_the_page_write_the_masks_of_imagescopes_regions(scenes):
+    written(scenes, "Tissue Images/{stem}.tif")
+    (scenes / "Annotations").mkdir()
+    corners = "".join(f'<Vertex X="{x}" Y="{y}" Z="0"/>' for x, y in ((1, 1), (4, 1), (4, 3), (1, 3)))
+    region = f"<Region><Attributes/><Vertices>{corners}</Vertices></Region>"
+    for stem in STEMS:
+        (scenes / "Annotations" / f"{stem}.xml").write_text(
+            f"<Annotations><Annotation><Regions>{region}</Regions></Annotation></Annotations>"
+        )
+    run_lines("ImageScope's regions")
+    patterns = Patterns(images="Tissue Images/*", masks="masks/{stem}.png")
+    dataset = load_dataset(str(scenes), scenes.parent / "cache", patterns=patterns)
+    assert dataset.images[0].pixels[1] == 12
 
 
 # --- Roboflow ----------------------------------------------------------------------------------------------------

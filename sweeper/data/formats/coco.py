@@ -121,6 +121,11 @@ def _parse_file(place: DataSource, path: Path) -> CocoFile:
     file = CocoFile(path, split)
     faulty = set()
     for key, number, entry in _list_entries(place, path):
+        if key == "annotations" and isinstance(entry, dict) and "segments_info" in entry:
+            rule = "annotations must have polygons or run-length masks, found COCO's panoptic ones"
+            step = "write PNGs into masks/ (docs/formats.md#panoptic-masks has the lines that do)"
+            place.add_problem(path, f"{rule}; {step}")
+            return file
         try:
             _keep_entry(key, entry, file)
         except ValueError as error:

@@ -69,7 +69,12 @@ TOOLS = (
         "YOLO's labels without data.yaml", ".txt", (rb"(?m)^\d+( [01]?\.\d+){6}",), f"run this next to images/: {_YAML}"
     ),
     OtherTool("GeoJSON (QuPath, QGIS)", ".geojson .json", (rb'"FeatureCollection"',), "export its shapes as masks"),
-    OtherTool("ImageScope's export", ".xml", (rb"<Annotations", rb"<Region"), "export its regions as masks"),
+    OtherTool(
+        "ImageScope's export",
+        ".xml",
+        (rb"<Annotations", rb"<Region"),
+        "write PNGs into masks/ (docs/formats.md#imagescopes-regions has the lines that do)",
+    ),
     OtherTool("a table of files", ".csv", (_TWO_FILES,), "call its columns image and mask (and split and group)"),
     OtherTool("ImageJ's regions", ".roi", (), "in ImageJ, open them on their image, Edit > Selection > Create Mask"),
     OtherTool("arrays", ".npy .npz .mat", (), "write PNGs into masks/ (docs/formats.md#arrays has the lines that do)"),
