@@ -41,7 +41,8 @@ def command(study: str | None, *, storage: str, as_json: bool) -> int:
         names = [life.study for life in map(read_life, folder.glob("*.json")) if life is not None]
         near = suggest_correction(study, names) if study is not None else ""
         scope = f"of study {study!r}" if study is not None else "of any study"
-        why = near or ": no sweep wrote its status there; name the --storage of the run"
+        step = "run it in the folder of the sweep" if is_postgres(storage) else "name the --storage of the run"
+        why = near or f": no sweep wrote its status there; {step}"
         raise UsageError(f"nothing is known {scope} in {folder}{why}")
     rows = tuple(diagnose_sweep(life, time.time(), storage) for life in lives)
     bad = not all(one.ok for one in rows)

@@ -168,8 +168,11 @@ def test_the_command_tells_people_and_monitors(tmp_path: Path, monkeypatch: pyte
             raise result.exception
         return int(result.return_value), result.stdout
 
-    with pytest.raises(UsageError, match="nothing is known of study 'a'"):
+    with pytest.raises(UsageError, match="nothing is known of study 'a'.*; name the --storage of the run"):
         asked("a")
+    with monkeypatch.context() as patched, pytest.raises(UsageError, match="; run it in the folder of the sweep"):
+        patched.chdir(tmp_path)
+        asked("a", "--storage", "postgresql://localhost/sweeper")
     with Heartbeat(get_status_file(storage, "a"), "a") as heartbeat:
         heartbeat.begin_phase("confirm", 6, PhaseCounts(tuple(builders.confirmation("dice", seed) for seed in (1, 2))))
         status, text = asked("a")
