@@ -269,7 +269,8 @@ def class_names(
             problems.append(
                 f"{place}: without classes.txt labels must be 0, 1, 2, … with few gaps, {MAX_UNNAMED} classes at most, "
                 f"found {abbreviate([*map(str, numbers)], 8)} ({numbers[-1]} in {abbreviate(holders)}); number the "
-                f"classes from 0, or write classes.txt with one name per line (at most {MAX_CLASSES})"
+                f"classes from 0, or write classes.txt in the data folder, one name per line, {MAX_CLASSES} at most "
+                f"(`seq -f class_%g 0 {size - 1} > classes.txt`)"
                 + _suggest_maps(total, few_levels, last, may_be_two=bool(total[_BETWEEN.stop : last + 1].any()))
             )
             return names

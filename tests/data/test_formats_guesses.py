@@ -236,6 +236,15 @@ def test_pictures_that_are_not_read_are_said(tmp_path):
     )
 
 
+def test_a_folder_of_two_splits_is_read_and_divided(tmp_path):
+    pairs = [
+        *five("train_val/images/{}.jpg", "train_val/masks/{}.png"),
+        *five("TEST/images/t{}.jpg", "TEST/masks/t{}.png"),
+    ]
+    dataset = load(laid_out(tmp_path / "data", *pairs))
+    assert [image.split for image in dataset.images] == [None] * 5 + ["test"] * 5
+
+
 @pytest.mark.parametrize("folder_of_lists", [".", "ImageSets/Segmentation"])
 def test_lists_next_to_the_images_give_the_split(tmp_path, folder_of_lists):
     root = laid_out(tmp_path / "data", *five("images/{}.png", "labels/{}.png"))

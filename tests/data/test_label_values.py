@@ -134,3 +134,13 @@ def test_255_next_to_indices_stays_ignored(tmp_path, labels):
         dataset = load_dataset(str(root), tmp_path / "cache")
     assert len(dataset.classes) == len(labels) - 1
     assert {image.ignored for image in dataset.images} == {16} and min(get_shares(dataset)) == pytest.approx(1 / 12)
+
+
+def test_the_names_of_many_classes_are_printed_by_the_command_of_the_message(tmp_path):
+    numbers = np.arange(70, dtype=np.uint8).reshape(7, 10)
+    root = folder(tmp_path / "data", {stem: Image.fromarray(np.roll(numbers, i)) for i, stem in enumerate("abcd")})
+    with pytest.raises(DataError) as caught:
+        load_dataset(str(root), tmp_path / "cache")
+    command = re.search(r"`(seq [^`]+)`", caught.value.problems[0])
+    assert command and paste(command[1], root).returncode == 0
+    assert load_dataset(str(root), tmp_path / "cache").classes == tuple(f"class_{i}" for i in range(70))

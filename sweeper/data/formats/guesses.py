@@ -56,6 +56,8 @@ _RARE = 20
 """Times as many files in folders make those next to the folders no part of the data."""
 _MOST_NAMES = 10
 """Folders that a pattern names one by one."""
+_SEVERAL_SPLITS = ("trainval", "train_val", "train-val")
+"""Names of folders of splits that give none."""
 _DRAWN = tuple(suffix for suffix in MASK_SUFFIXES if suffix not in LOSSY_SUFFIXES)
 
 
@@ -124,7 +126,7 @@ def _guess_by_folder_words(
                 outer = [
                     folder.name
                     for folder in list_subfolders(root)
-                    if (anywhere or folder.name.lower() in SPLITS)
+                    if (anywhere or folder.name.lower() in (*SPLITS, *_SEVERAL_SPLITS))
                     and (folder / images).is_dir()
                     and (folder / masks).is_dir()
                 ]
