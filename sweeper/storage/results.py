@@ -208,10 +208,12 @@ def note_runs(study: optuna.Study, runs: Mapping[str, str]) -> None:
         study.set_user_attr(RUNS, runs)
 
 
-def note_parent(study: optuna.Study, experiment_id: str, parent_run_id: str) -> None:
-    """Keep the run of the whole sweep there."""
+def note_parent(study: optuna.Study, experiment_id: str, parent_run_id: str) -> bool:
+    """Note MLflow's ids of the study's experiment and run; return whether it had another run before."""
+    before = study.user_attrs.get(PARENT)
     study.set_user_attr(EXPERIMENT, experiment_id)
     study.set_user_attr(PARENT, parent_run_id)
+    return before not in (None, parent_run_id)
 
 
 def link_runs(results: Iterable[TrialResult], attributes: Mapping[str, Any]) -> tuple[TrialResult, ...]:

@@ -306,6 +306,15 @@ def test_once_it_is_closed_no_other_run_is_written(uri: str, line: Line) -> None
 # --- Sessions ---
 
 
+def test_another_store_than_the_last_is_said(uri: str, tmp_path: Path) -> None:
+    study = study_named("moved")
+    begun(uri, study).close()
+    begun(uri, study).close()
+    said: list[str] = []
+    begun(f"sqlite:///{tmp_path}/other.db", study, warn=said.append).close()
+    assert len(said) == 1 and "other.db is another store than the study's last, or a new one" in said[0]
+
+
 def so_far(result: TrialResult, evaluations: int) -> TrialResult:
     return result.model_copy(update={"evaluations": result.evaluations[:evaluations], "run_id": None})
 

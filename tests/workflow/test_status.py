@@ -168,7 +168,7 @@ def test_the_command_tells_people_and_monitors(tmp_path: Path, monkeypatch: pyte
             raise result.exception
         return int(result.return_value), result.stdout
 
-    with pytest.raises(UsageError, match="nothing is known of study 'a'.*; name the --storage of the run"):
+    with pytest.raises(UsageError, match=r"nothing is known of study 'a'.*; name the --storage of the run"):
         asked("a")
     with monkeypatch.context() as patched, pytest.raises(UsageError, match="; run it in the folder of the sweep"):
         patched.chdir(tmp_path)
