@@ -13,6 +13,9 @@ from torch import Tensor
 
 from sweeper.losses.per_pixel import settle_shapes
 
+IGNORED = 255
+"""Label of pixels that do not count; a file that is made for a user's script has that script's."""
+
 
 def choose_threshold(batches: Iterable[tuple[Tensor, Tensor]], metric: str = "miou") -> float:
     """Return the threshold with the highest metric over all batches; of equal ones the nearest to 0.5.
@@ -74,12 +77,12 @@ def _select_labelled(logits: Tensor, target: Tensor, channels: int) -> tuple[Ten
             f"{tuple(target.shape)}"
         )
     labels = target.to(logits.device).long()
-    is_labelled = labels != 255
+    is_labelled = labels != IGNORED
     labels, values = labels[is_labelled], logits.detach().float().movedim(1, -1)[is_labelled]
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < max(2, channels):
         raise ValueError(
-            f"target must have the labels 0 to {max(2, channels) - 1}, and 255 where a pixel does not count, got "
-            f"{int(labels.min())} to {int(labels.max())}"
+            f"target must have the labels 0 to {max(2, channels) - 1}, and {IGNORED} where a pixel does not count, "
+            f"got {int(labels.min())} to {int(labels.max())}"
         )
     return torch.nan_to_num(values), labels
 

@@ -116,7 +116,7 @@ def make_loss_text(
     )
     return (
         HEAD.format(title=FAMILIES[family].title)
-        + body
+        + body.replace(f"IGNORED = {IGNORE}", f"IGNORED = {ignore_index}")
         + weights
         + CRITERION.format(
             ignore=ignore_index, volumes="" if FAMILIES[family].images_only else VOLUMES, **BATCHES[task], **calls

@@ -74,12 +74,17 @@ def test_a_file_may_have_another_label_for_what_does_not_count(name: str, task: 
     classes = 2 if task == "binary" else 3
     logits, target = torch.randn(2, 1 if classes == 2 else 3, 16, 16), torch.randint(0, classes, (2, 16, 16))
     target[0, :5] = 255
-    values = []
+    values, points = [], []
     for label in (255, -100):
         made: dict[str, Any] = {"__name__": "loss"}
         exec(make_loss_text(name, given(name, task), task, (90.0, 8.0, 2.0)[:classes], label), made)
-        values.append(made["criterion"](logits, torch.where(target == 255, label, target)))
-    assert values[0] == values[1]
+        labels = torch.where(target == 255, label, target)
+        values.append(made["criterion"](logits, labels))
+        if task == "binary":
+            points.append(made["choose_threshold"]([(logits, labels)]))
+        else:
+            points.append(made["choose_tau"]([(logits, labels)], torch.log(torch.tensor([0.9, 0.08, 0.02]))))
+    assert values[0] == values[1] and points[0] == points[1]
 
 
 def test_one_file_serves_both_tasks_where_the_loss_is_the_same() -> None:
