@@ -49,7 +49,7 @@ from sweeper.scripts.comparison_plan import BASELINE, SEEDS, count_trainings
 
 OPEN_REASONS, OPEN_STEPS, OPEN_CAVEATS = 110, 80, 130
 """Words of reasons, of what would settle it, and of caveats that stand in the open; the others are folded."""
-_MEASURED = ", as measured on this processor; the command above fixes it, as the other precision gives other numbers"
+MEASURED = ", as measured on this processor; the command above fixes it, as the other precision gives other numbers"
 _PAIR = re.compile(r"interval [+−-]\d")
 """A reason that is a comparison of two finalists."""
 
@@ -58,7 +58,7 @@ def render_report(facts: ReportFacts, figures: Mapping[str, DrawnFigure | str], 
     """Return the whole report in GitHub's markdown: the answer and what weighs on it open, the rest in `<details>`.
 
     `figures` holds, for every figure, what was drawn or why it was not. Names from files, labels and errors are escaped
-    before they reach the template, which therefore escapes nothing.
+    by a filter of the template, where what makes their text has not done so.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -66,11 +66,14 @@ def render_report(facts: ReportFacts, figures: Mapping[str, DrawnFigure | str], 
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # the output is markdown; `words` escapes
+        autoescape=False,  # the output is markdown
     )
     environment.globals["figures"] = lambda section: _list_figures(section, figures)
     environment.globals["open"] = lambda summary: f"<details>\n<summary>{escape(summary, quote=False)}</summary>"
-    environment.globals["close"] = "</details>"
+    environment.globals |= {"close": "</details>", "confirmation": confirmation, "sections": sections}
+    losses = _list_losses(facts)
+    environment.filters.update(md=escape_md, code=format_code, number=format_number, elapsed=format_elapsed)
+    environment.filters["prose"] = lambda line: escape_prose(mark_names(line, losses))
     template = environment.get_template("report.md.j2")
     return join_unbroken(template.render({**_make_context(facts, ui_url), "left_out": _explain_left_out(figures)}))
 
@@ -78,10 +81,10 @@ def render_report(facts: ReportFacts, figures: Mapping[str, DrawnFigure | str], 
 def render_summary(facts: ReportFacts) -> str:
     """Return the answer and its code, fit for the note of an MLflow run."""
     card = make_card(facts)
-    return join_unbroken(f"{format_card_markdown(card, _mark_losses(facts))}\n\n{format_card_code(card)}\n")
+    return join_unbroken(f"{format_card_markdown(card, _list_losses(facts))}\n\n{format_card_code(card)}\n")
 
 
-def _mark_losses(facts: ReportFacts) -> frozenset[str]:
+def _list_losses(facts: ReportFacts) -> frozenset[str]:
     """Return the names that stand in code spans."""
     return frozenset(f.family for f in facts.finalists)
 
@@ -120,63 +123,31 @@ def _make_context(facts: ReportFacts, ui_url: str) -> dict[str, object]:
     steps, more_steps = _split_by_length(recommendation.next_steps, OPEN_STEPS)
     limits, more_caveats = _split_by_length(list_caveats(facts), OPEN_CAVEATS)
 
-    def rendered(lines: Sequence[str]) -> list[str]:
-        return [escape_prose(mark_names(line, {f.family for f in facts.finalists})) for line in lines]
-
     return {
-        "name": escape_md(sweep.conditions.dataset.name),
-        "study": escape_md(sweep.study),
-        "card": format_card_markdown(card, _mark_losses(facts)),
+        "facts": facts,
+        "ui_url": ui_url,
+        "card": format_card_markdown(card, _list_losses(facts)),
         "code": format_card_code(card),
         "next_commands": _list_next_commands(facts) if card.language == "python" else "",
-        "true_name": confirmation.explain_other_name(facts),
         "parent_link": _get_parent_address(facts, ui_url),
-        "ui_url": format_code(ui_url),
-        "optuna_command": format_code(
-            f"optuna-dashboard {format_address_word('--storage', sweep.storage, driver=True)}"
-        ),
+        "optuna_command": f"optuna-dashboard {format_address_word('--storage', sweep.storage, driver=True)}",
         "levels": _explain_levels(facts),
-        "reasons": rendered(reasons),
-        "more_reasons": rendered(more_reasons),
-        "next_steps": rendered(steps),
-        "more_steps": rendered(more_steps),
-        "preferences": confirmation.make_preferences_table(facts),
-        "preferences_text": confirmation.explain_preferences(facts),
-        "finalists": confirmation.make_finalists_table(facts) if facts.finalists else "",
-        "finalists_text": confirmation.explain_finalists(facts) if facts.finalists else "",
-        "plain_point": confirmation.explain_plain_point(facts),
-        "finalists_detail": confirmation.format_finalists_detail(facts) if facts.finalists else "",
-        "rules": confirmation.make_rules_table(facts),
-        "rules_text": confirmation.explain_rules(facts),
-        "runs": confirmation.make_runs_table(facts, ui_url),
-        "curse": confirmation.explain_winners_curse(facts),
+        "reasons": reasons,
+        "more_reasons": more_reasons,
+        "next_steps": steps,
+        "more_steps": more_steps,
         "paper": format_for_paper(facts),
-        "analyses": confirmation.make_analyses_table(facts),
-        "pairs": confirmation.make_pairs_table(facts),
-        "metric": facts.metric,
-        "classes": confirmation.make_classes_table(facts) if facts.chosen else "",
-        "tested_on": facts.tested_on,
-        "point_name": facts.point_name,
-        "default_name": facts.default_name,
         "profile_head": _make_profile_head(facts),
-        "profile": sections.make_profile_table(facts.sweep.profile),
-        "profile_text": sections.explain_profile(facts),
-        "explanation": rendered(
-            explain_result(sweep.profile, evidence, find_recommended_index(recommendation), sweep.imbalance)
-        ),
+        "explanation": explain_result(sweep.profile, evidence, find_recommended_index(recommendation), sweep.imbalance),
         "search_short": _search_short(facts),
         "search_head": _search_head(facts),
-        "any_trial": bool(sweep.trials),
-        "leaderboard": sections.make_leaderboard(facts, ui_url) if sweep.trials else "",
-        "ladder": sections.make_ladder_table(facts),
-        "adequacy": [escape_prose(text) for text in search_sentences(sweep.trials, sweep.rope, facts.objective)],
-        "untried": sections.list_untried(facts),
-        "collapses": sections.explain_collapse_rates(facts),
-        "failures": sections.list_failures(facts),
+        "adequacy": search_sentences(sweep.trials, sweep.rope, facts.objective),
         "caveats": limits,
         "more_caveats": more_caveats,
         "command": make_fence(make_one_line(sweep.rerun), "bash"),
-        "reproduce": _explain_reproduction(facts),
+        "split": _describe_split(facts),
+        "device": _describe_device(sweep),
+        "measured": MEASURED * sweep.is_precision_measured,
         "recipe": _describe_recipe(facts),
     }
 
@@ -259,34 +230,11 @@ def _search_head(facts: ReportFacts) -> str:
     )
 
 
-def _explain_reproduction(facts: ReportFacts) -> str:
-    sweep, data = facts.sweep, facts.sweep.conditions.dataset
-    split = search_split(facts)
-    sides = f"{len(split.train)} train, {len(split.val)} validation, {len(split.test)} test images"
-    if (folds := sweep.conditions.folds) is not None:
-        sides = (
-            f"{len(split.train)} train, {len(split.val)} validation images in the search; {folds} folds, {NOT_HELD_OUT}"
-        )
-    rows = [
-        ["study", escape_md(sweep.study)],
-        ["data", escape_md(data.source)],
-        ["content of the data", f"{format_code(data.digest)}" if data.digest else MISSING],
-        ["split", sides],
-        ["seed of the study", str(sweep.conditions.seed)],
-        ["search space", escape_md(sweep.space.name)],
-        ["margin of equivalence", f"{format_number(sweep.rope)} {facts.metric}"],
-        ["time", format_elapsed(sweep.seconds)],
-        ["device", _describe_device(sweep)],
-        *_list_precision(sweep),
-        ["versions", ", ".join(f"{escape_md(k)} {escape_md(v)}" for k, v in sweep.versions.items()) or MISSING],
-    ]
-    return make_table(["what", "value"], rows, left=2)
-
-
-def _list_precision(sweep: SweepRecord) -> list[list[str]]:
-    """Return the row on the precision; none where the user's script chooses it."""
-    recipe = sweep.conditions.recipe
-    return [] if recipe.command else [["precision", recipe.precision + _MEASURED * sweep.is_precision_measured]]
+def _describe_split(facts: ReportFacts) -> str:
+    split, folds = search_split(facts), facts.sweep.conditions.folds
+    if folds is None:
+        return f"{len(split.train)} train, {len(split.val)} validation, {len(split.test)} test images"
+    return f"{len(split.train)} train, {len(split.val)} validation images in the search; {folds} folds, {NOT_HELD_OUT}"
 
 
 def _describe_device(sweep: SweepRecord) -> str:
