@@ -11,7 +11,6 @@ No action is stated where cross-entropy was not confirmed, learned nothing, or c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from sweeper.core.records import Action, Contest, Evidence, Strength, Verdict
 from sweeper.core.text import format_upper_bound
@@ -28,15 +27,10 @@ from sweeper.evidence.reasons import format_difference, format_score_difference,
 from sweeper.evidence.what_would_settle import suggest_for_action
 
 
-class ActionChoice(NamedTuple):
-    """Action, and the finalists that may then be recommended."""
-
-    action: Action | None
-    among: Sequence[int]
-
-
-def choose_action(evidence: Contest, standing: Sequence[int], unbeaten: Sequence[int]) -> ActionChoice:
-    """Return the action by the rule above.
+def choose_action(
+    evidence: Contest, standing: Sequence[int], unbeaten: Sequence[int]
+) -> tuple[Action | None, Sequence[int]]:
+    """Return the action by the rule above, and the finalists that may then be recommended.
 
     Args:
         evidence: two or more that are compared.
@@ -45,15 +39,15 @@ def choose_action(evidence: Contest, standing: Sequence[int], unbeaten: Sequence
     """
     base = evidence.baseline
     if base is None:
-        return ActionChoice(None, unbeaten)
+        return None, unbeaten
     learned = [i for i in range(len(evidence.finalists)) if i != base and has_learned(evidence, i)]
     gaining, better = [i for i in learned if has_beaten(evidence, i, base)], [i for i in learned if i in standing]
     if gaining and better:
-        return ActionChoice("change", [i for i in better if i in gaining] or better)
+        return "change", [i for i in better if i in gaining] or better
     kept = base in unbeaten and has_learned(evidence, base)
     if kept and (is_sound(evidence, base) or not any(is_sound(evidence, i) for i in unbeaten)):
-        return ActionChoice("keep", [base])
-    return ActionChoice(None, unbeaten)
+        return "keep", [base]
+    return None, unbeaten
 
 
 def find_best_other(evidence: Evidence) -> int | None:

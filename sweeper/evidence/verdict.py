@@ -24,13 +24,12 @@ that `sweeper.evidence.action` allows are named, and the verdict says how sure t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import combinations
 
 from sweeper.core.records import Action, Contest, Evidence, Strength, Verdict
-from sweeper.evidence.action import ActionChoice, choose_action, explain_action, format_headline
+from sweeper.evidence.action import choose_action, explain_action, format_headline
 from sweeper.evidence.decision_rule import (
     LEARNED,
     choose_preferred,
@@ -109,7 +108,7 @@ def decide_verdict(evidence: Evidence | None, order: Sequence[str], resume: str 
             if evidence.finalists[0].other_names
             else _decide_nothing_compared(evidence, resume)
         )
-    decision = apply_verdict_rule(evidence, eligible, order, resume, choose=partial(choose_action, evidence))
+    decision = apply_verdict_rule(evidence, eligible, order, resume, keeps_baseline=True)
     rising = 0.0 if evidence.baseline is None else evidence.finalists[evidence.baseline].still_rising
     provisional = decision.verdict is not Verdict.UNDECIDED and rising > evidence.rope
     reasons, next_steps = [*explain_action(evidence, decision.action), *decision.reasons], [*decision.next_steps]
@@ -133,7 +132,8 @@ def apply_verdict_rule(
     eligible: Sequence[int],
     order: Sequence[str],
     resume: str | None,
-    choose: Callable[[Sequence[int], Sequence[int]], ActionChoice] | None = None,
+    *,
+    keeps_baseline: bool = False,
 ) -> Decision:
     """Apply the rule itself: clear winner, else equivalent, else safe choice, else undecided.
 
@@ -142,8 +142,7 @@ def apply_verdict_rule(
         eligible: indices of those that may be named.
         order: names, the one that is preferred of several first.
         resume: the command that continues the study; None if there is none.
-        choose: of those that none beats, and of the best and those that it does not beat = the action, and whom it
-            allows; None = no action, and all.
+        keeps_baseline: whether only those are named that `sweeper.evidence.action` allows; else there is no action.
     """
     standing = [i for i in eligible if not any(has_beaten(evidence, k, i) for k in eligible if k != i)] or eligible
     first = min(standing)  # they come in the order of what they read on common seeds
@@ -152,7 +151,7 @@ def apply_verdict_rule(
     unbeaten = [i for i in range(len(evidence.finalists)) if i != best and not has_beaten(evidence, best, i)]
     candidates = [i for i in eligible if i == best or i in unbeaten]
     hopeless = [i for i in unbeaten if i not in eligible]
-    action, allowed = ActionChoice(None, candidates) if choose is None else choose(standing, candidates)
+    action, allowed = choose_action(evidence, standing, candidates) if keeps_baseline else (None, candidates)
     safes = [i for i in allowed if is_safe(evidence, i, best, unbeaten)]
     all_alike = all(is_equivalent(evidence, i, j) for i, j in combinations(candidates, 2))
     rules = (  # the verdict, whether it holds, among whom one is named; the first that holds counts

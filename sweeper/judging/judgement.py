@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import shutil
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import ClassVar
 
 from sweeper.core.base import Record
@@ -13,7 +12,6 @@ from sweeper.core.document import Document
 from sweeper.core.errors import UsageError
 from sweeper.core.records import Contest, Interval, Regret, Scope, Strength, Verdict
 from sweeper.core.text import fill_words, format_count, format_upper_bound, replace_minus
-from sweeper.evidence.action import choose_action
 from sweeper.evidence.decision_rule import get_difference, has_beaten, is_measured
 from sweeper.evidence.interim_analyses import SHOWING
 from sweeper.evidence.reasons import list_evidence_caveats
@@ -242,8 +240,8 @@ def _choose_method(contest: MethodContest, request: ScoreRequest) -> Decision:
     names = [each.family for each in contest.finalists]
     if contest.baseline is not None:
         names.insert(0, names.pop(contest.baseline))
-    choose = partial(choose_action, contest) if request.keeps_baseline else None
-    return apply_verdict_rule(contest, range(len(contest.finalists)), names, None, choose)
+    eligible = range(len(contest.finalists))
+    return apply_verdict_rule(contest, eligible, names, None, keeps_baseline=request.keeps_baseline)
 
 
 def _format_headline(contest: MethodContest, decision: Decision, kind: str) -> str:
