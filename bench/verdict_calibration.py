@@ -46,7 +46,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from bench import verdict_simulation as simulation
 from bench.verdict_simulation import Scenario
 from sweeper.core.records import Evidence, InterimAnalysis, Interval, TrialResult, Verdict
-from sweeper.evidence.confirmation_stopping import decide_next_step, plan_analyses
+from sweeper.evidence.confirmation_stopping import decide_next_step
+from sweeper.evidence.interim_analyses import plan_analyses
 from sweeper.evidence.intervals import LEVEL, compute_half_width
 from sweeper.evidence.paired_comparisons import compute_evidence
 from sweeper.evidence.verdict import Decision, apply_verdict_rule, decide_verdict

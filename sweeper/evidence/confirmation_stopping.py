@@ -28,14 +28,12 @@ import numpy as np
 from scipy.special import stdtrit
 
 from sweeper.core.records import Evidence, InterimAnalysis, Interval, Until, Verdict
-from sweeper.core.text import format_count, join_words
+from sweeper.core.text import format_count
 from sweeper.evidence.decision_rule import count_units, get_difference, is_measured
-from sweeper.evidence.interim_analyses import SHOWING, count_common_seeds, plan_analyses
+from sweeper.evidence.interim_analyses import SHOWING, count_common_seeds
 from sweeper.evidence.intervals import Floats
-from sweeper.evidence.reasons import format_cost_bound
+from sweeper.evidence.reasons import format_cost_bound, join_families
 from sweeper.evidence.verdict import Decision
-
-__all__ = ["CONTENDER", "LIKELY", "StoppingDecision", "decide_next_step", "plan_analyses"]
 
 LIKELY = 1 / 2
 """Smallest probability of a clear winner for which more seeds are trained if the recommended loss already suffices."""
@@ -53,11 +51,15 @@ SHARED = 0.5
 class StoppingDecision:
     """Decision whether the confirmation continues after an interim analysis."""
 
-    go_on: bool
     finalists: tuple[int, ...]
     """Indices into `Evidence.finalists` of those that get more seeds, up to the next planned number; () = it ends."""
     reason: str
     """Reason, in one sentence with its numbers."""
+
+    @property
+    def go_on(self) -> bool:
+        """Whether the confirmation continues."""
+        return bool(self.finalists)
 
 
 def decide_next_step(evidence: Evidence, decision: Decision, until: Until = "settled") -> StoppingDecision:
@@ -68,40 +70,47 @@ def decide_next_step(evidence: Evidence, decision: Decision, until: Until = "set
         decision: `decide` on this very evidence.
         until: what is asked for.
     """
-    at = f"after {format_count(_count_seeds(evidence), 'seed')}"
     if why := _explain_end(evidence, decision):
-        return StoppingDecision(go_on=False, finalists=(), reason=f"The confirmation ended {at}: {why}.")
+        return _end(evidence, why)
     assert decision.best is not None and decision.recommended is not None  # else it is over
     to_come = evidence.analyses[evidence.analysis_index + 1 :]
     enough = decision.verdict is Verdict.SAFE_CHOICE or decision.strength == "probable"
     named = evidence.finalists[decision.recommended].family
     if decision.action == "keep":
         return _decide_while_kept(evidence, decision, to_come, enough=enough, until=until)
-    win = _compute_chance_of_winner(evidence, decision, to_come)
+    unbeaten, win = decision.unbeaten, 0.0
+    if unbeaten and all(is_measured(evidence, decision.best, i) for i in unbeaten):
+        win = _compute_chance_of_beating(evidence, decision.best, unbeaten, to_come)
+    chance = f"the chance that up to {to_come[-1].seeds} seeds show a clear winner is {_format_share(win)}"
     if enough and (until == "probable" or win < LIKELY):
         sure = (
             "is a safe choice"
             if decision.verdict is Verdict.SAFE_CHOICE
             else format_cost_bound(evidence, decision.recommended)
         )
-        reason = (
-            f"The confirmation ended {at}: {named} {sure}, and the chance that up to {to_come[-1].seeds} seeds show a "
-            f"clear winner is {_format_share(win)}."
-        )
-        return StoppingDecision(go_on=False, finalists=(), reason=reason)
+        return _end(evidence, f"{named} {sure}, and {chance}")
     if evidence.few_groups and win < LIKELY and _count_seeds(evidence) >= SHOWING:
-        reason = (
-            f"The confirmation ended {at}: all test images come from {format_count(evidence.few_groups, 'group')}, too "
-            f"few to show what {named} can cost however many seeds are trained, and the chance that up to "
-            f"{to_come[-1].seeds} seeds show a clear winner is {_format_share(win)}."
+        few = (
+            f"all test images come from {format_count(evidence.few_groups, 'group')}, too few to show what {named} can"
         )
-        return StoppingDecision(go_on=False, finalists=(), reason=reason)
+        return _end(evidence, f"{few} cost however many seeds are trained, and {chance}")
     on = _list_contenders(evidence, decision, everyone=win >= LIKELY)
     why = f"a clear winner is likely ({_format_share(win)})" if win >= LIKELY else f"what {named} can cost is open"
-    names = join_words([evidence.finalists[i].family for i in on])
-    reason = f"The confirmation continues {at}, as {why}: {names} {'continue' if len(on) > 1 else 'continues'} to "
-    reason += f"{to_come[0].seeds} seeds."
-    return StoppingDecision(go_on=True, finalists=on, reason=reason)
+    return _continue(evidence, on, why, f" {'continue' if len(on) > 1 else 'continues'} to {to_come[0].seeds} seeds")
+
+
+def _end(evidence: Evidence, why: str) -> StoppingDecision:
+    return StoppingDecision((), f"The confirmation ended {_format_stage(evidence)}: {why}.")
+
+
+def _continue(evidence: Evidence, finalists: tuple[int, ...], why: str, until: str) -> StoppingDecision:
+    names = join_families(evidence, finalists)
+    reason = f"The confirmation continues {_format_stage(evidence)}, as {why}: {names}{until}."
+    return StoppingDecision(finalists, reason)
+
+
+def _format_stage(evidence: Evidence) -> str:
+    return f"after {format_count(_count_seeds(evidence), 'seed')}"
 
 
 def _decide_while_kept(
@@ -109,7 +118,6 @@ def _decide_while_kept(
 ) -> StoppingDecision:
     """Return what follows while cross-entropy is kept: seeds for those that may still be shown to gain over it."""
     base, seeds = evidence.baseline, _count_seeds(evidence)
-    at = f"after {format_count(seeds, 'seed')}"
     assert base is not None and decision.best is not None
     chances = {
         i: _compute_chance_of_beating(evidence, i, [base], to_come) if is_measured(evidence, i, base) else 1.0
@@ -127,16 +135,13 @@ def _decide_while_kept(
         )
         if few:
             sure = f"all test images come from {format_count(few, 'group')}, too few to show more, and "
-        reason = f"{sure}the chance that up to {to_come[-1].seeds} seeds establish a gain is {_format_share(most)}"
-        return StoppingDecision(False, (), f"The confirmation ended {at}: {reason}.")
+        chance = f"the chance that up to {to_come[-1].seeds} seeds establish a gain is {_format_share(most)}"
+        return _end(evidence, sure + chance)
     leading = max(chances, key=lambda i: get_difference(evidence, i, base).estimate, default=base)
     on = tuple(sorted({base, leading, *(i for i, chance in chances.items() if chance >= UNLIKELY)}))
     likely = f"a gain may still be established ({_format_share(most)})"
     why = likely if most >= UNLIKELY else "what keeping cross-entropy can cost is open"
-    names = join_words([evidence.finalists[i].family for i in on])
-    return StoppingDecision(
-        True, on, f"The confirmation continues {at}, as {why}: {names}, up to {to_come[0].seeds} seeds."
-    )
+    return _continue(evidence, on, why, f", up to {to_come[0].seeds} seeds")
 
 
 def _list_contenders(evidence: Evidence, decision: Decision, *, everyone: bool) -> tuple[int, ...]:
@@ -171,15 +176,6 @@ def _explain_end(evidence: Evidence, decision: Decision) -> str | None:
         still = ", and the verdict is still open" if decision.verdict is Verdict.UNDECIDED else ""
         return f"these were all that were planned{still}"
     return None
-
-
-def _compute_chance_of_winner(evidence: Evidence, decision: Decision, to_come: Sequence[InterimAnalysis]) -> float:
-    """Return the chance that the best beats all others at a later analysis; 0 if that is unknown."""
-    best = decision.best
-    assert best is not None
-    if not all(is_measured(evidence, best, i) for i in decision.unbeaten) or not decision.unbeaten:
-        return 0.0
-    return _compute_chance_of_beating(evidence, best, decision.unbeaten, to_come)
 
 
 def _compute_chance_of_beating(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sweeper.core.records import BudgetProbe, InterimAnalysis, Until
-from sweeper.evidence.confirmation_stopping import plan_analyses
+from sweeper.evidence.interim_analyses import plan_analyses
 from sweeper.storage import OPTIONS, count_trials, pack_value, read_budget_probe, unpack_value
 from sweeper.workflow.settings import (
     CONFIRM_SEEDS,

@@ -14,8 +14,8 @@ from sweeper.evidence.confirmation_stopping import (
     StoppingDecision,
     compute_chance_of_winner,
     decide_next_step,
-    plan_analyses,
 )
+from sweeper.evidence.interim_analyses import plan_analyses
 from sweeper.evidence.intervals import compute_half_width
 from sweeper.evidence.regret import add_regrets
 from sweeper.evidence.verdict import decide_verdict
