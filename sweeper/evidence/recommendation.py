@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
+from sweeper.core.base import Record
 from sweeper.core.records import (
     Evidence,
     FinalistEvidence,
     Interval,
-    PlainPoint,
     Recommendation,
     Recommended,
     Scale,
@@ -107,33 +107,15 @@ def make_recommendation_json(
     `split`: stems of the images that train, validate and test in the search, under `train`, `val` and `test` (with
     folds none test). None = not known.
     """
-    data, evidence = sweep.conditions.dataset, recommendation.evidence
+    data, evidence, plain = sweep.conditions.dataset, recommendation.evidence, recommendation.plain
     states = Counter(trial.state for trial in sweep.trials)
     collapses = _count_collapses(sweep, lambda trial: (trial.collapse.value,) * trial.has_collapsed)
     document = RecommendationDocument(
-        study=sweep.study,
-        verdict=recommendation.verdict,
-        strength=recommendation.strength,
-        action=recommendation.action,
-        head=recommendation.head or None,
-        provisional=recommendation.provisional,
-        reasons=recommendation.reasons,
-        next_steps=recommendation.next_steps,
-        dataset=DatasetRow(
-            name=data.name,
-            source=data.source,
-            digest=data.digest,
-            task=data.task,
-            classes=data.classes,
-            images=len(data.images),
-            profile=sweep.profile,
-        ),
+        **_copy(sweep, RecommendationDocument)
+        | _copy(recommendation, RecommendationDocument)
+        | {"head": recommendation.head or None},
+        dataset=DatasetRow(**_copy(data, DatasetRow) | {"images": len(data.images), "profile": sweep.profile}),
         recipe=sweep.conditions.recipe,
-        recommended=recommendation.recommended,
-        not_learned=recommendation.not_learned,
-        rungs=sweep.rungs,
-        misses=recommendation.misses,
-        longer=recommendation.longer,
         held_out=sweep.conditions.folds is None,
         folds=sweep.conditions.folds,
         split=None if split is None else {side: tuple(stems) for side, stems in split.items()},
@@ -143,12 +125,11 @@ def make_recommendation_json(
         comparisons=() if evidence is None else _make_comparison_rows(evidence),
         preferences=() if evidence is None else _make_preference_rows(evidence, recommendation),
         decisions=() if evidence is None else _make_decision_rows(evidence),
-        plain_point=_make_plain_point_row(recommendation.plain),
+        plain_point=None
+        if plain is None
+        else PlainPointRow(**_copy(plain, PlainPointRow) | _flatten("difference", plain.difference)),
         metric=Scale().score if evidence is None else evidence.scale.score,
-        rope=sweep.rope,
         analyses=AnalysesRow(planned=sweep.analyses_planned, taken=sweep.analyses_taken),
-        timeout=sweep.timeout,
-        cut=sweep.cut,
         test_images=None if evidence is None else evidence.test_images,
         test_groups=None if evidence is None else evidence.test_groups,
         few_test_groups=None if evidence is None else evidence.few_groups,
@@ -161,15 +142,22 @@ def make_recommendation_json(
             abandoned=sweep.abandoned,
             per_family=dict(Counter(trial.spec.family for trial in sweep.trials)),
         ),
-        winners_curse=recommendation.winners_curse,
         collapses={family: sum(kinds.values()) for family, kinds in collapses.items()},
         collapse_kinds=collapses,
         never_predicted=_count_collapses(sweep, lambda trial: trial.missing_classes),
-        versions=sweep.versions,
         trained_by=tuple(list_trainers(sweep)),
-        seconds=sweep.seconds,
     )
     return document.document
+
+
+def _copy(record: Record, row: type[Record]) -> dict[str, Any]:
+    """Return the fields of a row that a record has under the same names."""
+    return {name: getattr(record, name) for name in row.model_fields if name in type(record).model_fields}
+
+
+def _flatten(name: str, interval: Interval) -> dict[str, Any]:
+    """Return an interval as a row has it, the estimate under this name."""
+    return {name: interval.estimate, "ci_low": interval.low, "ci_high": interval.high}
 
 
 def _make_finalist_row(evidence: Evidence, index: int) -> FinalistRow:
@@ -180,21 +168,14 @@ def _make_finalist_row(evidence: Evidence, index: int) -> FinalistRow:
     plain = finalist.vs_plain
     low, high = compute_collapse_rate(finalist)
     return FinalistRow(
-        family=finalist.family,
-        params=finalist.params,
-        lr=finalist.lr,
+        **_copy(finalist, FinalistRow) | {"seeds": len(finalist.seeds)},
         lr_range=None if finalist.rates is None else (finalist.rates.low, finalist.rates.high),
-        seed_lrs=finalist.seed_lrs,
-        found_as=finalist.found_as,
-        seeds=len(finalist.seeds),
         seed_values=finalist.seeds,
-        points=finalist.points,
         mlflow_run_ids=finalist.run_ids,
         test=TestRow(
-            score=ValueRow(value=finalist.score.estimate, **_make_ends(finalist.score)),
+            score=ValueRow(**_flatten("value", finalist.score)),
             score_at_default=finalist.score_at_default,
-            miou=finalist.miou.estimate,
-            **_make_ends(finalist.miou),
+            **_flatten("miou", finalist.miou),
             fg_iou=None if finalist.fg_iou is None else finalist.fg_iou.estimate,
             precision=_compute_overall(finalist.precision, binary),
             recall=_compute_overall(finalist.recall, binary),
@@ -208,30 +189,16 @@ def _make_finalist_row(evidence: Evidence, index: int) -> FinalistRow:
             ),
         ),
         vs_baseline=versus,
-        vs_plain_baseline=None if plain is None else DifferenceRow(difference=plain.estimate, **_make_ends(plain)),
+        vs_plain_baseline=None if plain is None else DifferenceRow(**_flatten("difference", plain)),
         validation_score=finalist.val_score,
-        search_trial=finalist.search_trial,
-        search_value=finalist.search_value,
-        trials_tried=finalist.trials_tried,
-        trials_completed=finalist.trials_completed,
-        regret=finalist.regret,
         probability_best=None if finalist.regret is None else finalist.regret.best,
-        collapses=finalist.collapses,
         collapse_rate=RateRow(ci_low=low, ci_high=high),
-        miou_when_trained=finalist.miou_when_trained,
-        still_rising=finalist.still_rising,
     )
 
 
 def _make_difference_row(evidence: Evidence, first: int, second: int) -> LevelDifferenceRow:
-    gap = get_difference(evidence, first, second)
-    return LevelDifferenceRow(
-        difference=gap.estimate, **_make_ends(gap), level=get_comparison_level(evidence, first, second)
-    )
-
-
-def _make_ends(interval: Interval) -> dict[str, Any]:
-    return {"ci_low": interval.low, "ci_high": interval.high}
+    gap = _flatten("difference", get_difference(evidence, first, second))
+    return LevelDifferenceRow(**gap, level=get_comparison_level(evidence, first, second))
 
 
 def _compute_overall(per_class: Sequence[float | None], binary: bool) -> float | None:
@@ -262,31 +229,19 @@ def _make_preference_rows(evidence: Evidence, recommendation: Recommendation) ->
     recommended = find_recommended_index(recommendation)
     return tuple(
         PreferenceRow(
-            name=preference.name,
-            measure=preference.measure,
-            higher_is_better=preference.higher_is_better,
+            **_copy(preference, PreferenceRow),
             choose=evidence.finalists[chosen].family,
             finalist=chosen,
             point=preference.points[chosen] if preference.points else None,
-            value=preference.scores[chosen].estimate,
-            **_make_ends(preference.scores[chosen]),
+            **_flatten("value", preference.scores[chosen]),
             instead_of=None if recommended is None or chosen == recommended else evidence.finalists[recommended].family,
-            unbeaten=preference.unbeaten,
-            values=tuple(ValueRow(value=score.estimate, **_make_ends(score)) for score in preference.scores),
+            values=tuple(ValueRow(**_flatten("value", score)) for score in preference.scores),
             rival=None if rival is None else evidence.finalists[rival[0]].family,
-            lead=None if rival is None else DifferenceRow(difference=rival[1].estimate, **_make_ends(rival[1])),
+            lead=None if rival is None else DifferenceRow(**_flatten("difference", rival[1])),
         )
         for preference, chosen in choose_by_preference(recommendation)
         for rival in [find_rival(preference, chosen, recommended)]
     )
-
-
-def _make_plain_point_row(plain_point: PlainPoint | None) -> PlainPointRow | None:
-    if plain_point is None:
-        return None
-    gap = plain_point.difference
-    rest = {name: getattr(plain_point, name) for name in ("against", "level", "best", "depends", "worse")}
-    return PlainPointRow(difference=gap.estimate, **_make_ends(gap), **rest)
 
 
 def _make_decision_rows(evidence: Evidence) -> tuple[DecisionRow, ...]:
@@ -303,7 +258,7 @@ def _make_decision_rows(evidence: Evidence) -> tuple[DecisionRow, ...]:
                 rule="rank_dice" if gain is not None and gain.low > 0 else "tuned",
                 gain=None
                 if gain is None
-                else LevelDifferenceRow(difference=gain.estimate, **_make_ends(gain), level=decisions.level),
+                else LevelDifferenceRow(**_flatten("difference", gain), level=decisions.level),
                 slope=decisions.slopes[i] if decisions.slopes else None,
                 bias=decisions.biases[i] if decisions.biases else None,
             )
