@@ -15,8 +15,8 @@ and tuned.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from statistics import median
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,20 +35,17 @@ from sweeper.core.records import (
     RuleName,
     TrialResult,
 )
-from sweeper.evidence.intervals import LEVEL, Floats, ImageTable, compute_paired_interval, make_image_table
+from sweeper.evidence.intervals import LEVEL, Floats, ImageTable, compute_paired_interval
 from sweeper.evidence.other_metrics import compute_pooled_calibration_error, make_surely_wrong
-from sweeper.evidence.preferences import find_learned, index_replicate_rows
+from sweeper.evidence.preferences import arrange_finalists, find_learned
 from sweeper.evidence.replicates import (
-    Replicate,
+    ReplicateRows,
     count_class_pixels,
-    count_folds,
     get_default_point,
     get_own_point,
-    list_image_units,
     list_scored_images,
     make_missed_counts,
     stack_measurements,
-    sum_units,
 )
 
 LEAST_SEEDS = 3
@@ -56,13 +53,6 @@ LEAST_SEEDS = 3
 
 _RuleTables = dict[tuple[RuleName, RuleMetric], ImageTable]
 """Rule and metric → the scores of all runs."""
-
-
-class _FinalistRuns(NamedTuple):
-    rows: list[Replicate]
-    images: tuple[int, ...]
-    lost: npt.NDArray[np.bool_]
-    units: npt.NDArray[np.intp] | None
 
 
 def score_decision_rules(
@@ -84,10 +74,9 @@ def score_decision_rules(
     """
     if not find_learned(evidence):
         return None
-    at, rows = index_replicate_rows(confirmations, evidence)
-    lost = np.array([row.is_lost for row in rows], dtype=np.bool_)
-    runs = _FinalistRuns(rows, list_scored_images(rows), lost, list_image_units(rows, groups))
-    answered = [run for row in rows for run in row.answered_runs]
+    rows = arrange_finalists(confirmations, evidence, groups)
+    images = list_scored_images(rows.rows)
+    answered = [run for row in rows.rows for run in row.answered_runs]
     level = 1 - (1 - LEVEL) / len(evidence.finalists)
     points: dict[RuleName, Callable[[TrialResult], float]] = {
         "plain": get_default_point,
@@ -97,12 +86,11 @@ def score_decision_rules(
 
     def add_at_points(metric: RuleMetric) -> None:
         for name, of in points.items():
-            counts = count_class_pixels(rows, runs.images, of, metric)
-            tables[name, metric] = _make_table(metric, counts, runs)
+            tables[name, metric] = _make_table(metric, count_class_pixels(rows.rows, images, of, metric), rows)
 
     if not all(run.test is not None and run.test.kind == "histogram" and run.val is not None for run in answered):
         add_at_points("miou")
-        return DecisionRules(rules=_compare_rules(tables, at, evidence, level), level=level)
+        return DecisionRules(rules=_compare_rules(tables, rows, evidence, level), level=level)
     fitted = {id(run): fit_counts(run.val) or Calibration() for run in answered}  # each on its validation images
     ranked = {id(run): _count_ranked(run.test, fitted[id(run)]) for run in answered if run.test is not None}
 
@@ -115,18 +103,18 @@ def score_decision_rules(
     }
     for metric, unanswered in wanted.items():
         add_at_points(metric)
-        own_thresholds = stack_measurements(rows, runs.images, read, unanswered)
-        tables["rank_dice", metric] = _make_table(metric, own_thresholds, runs)
-    fits = [[fitted[id(run)] for r in rows_of.values() for run in rows[r].answered_runs] for rows_of in at]
-    before, after, gains = _compute_calibration_errors(runs, fitted, at)
+        own_thresholds = stack_measurements(rows.rows, images, read, unanswered)
+        tables["rank_dice", metric] = _make_table(metric, own_thresholds, rows)
+    fits = [[fitted[id(run)] for r in seeds.values() for run in rows.rows[r].answered_runs] for seeds in rows.at]
+    before, after = (_tabulate_calibration_error(rows, images, each) for each in ({}, fitted))
     return DecisionRules(
-        rules=_compare_rules(tables, at, evidence, level),
+        rules=_compare_rules(tables, rows, evidence, level),
         level=level,
         slopes=tuple(median([c.slope for c in each] or [1.0]) for each in fits),
         biases=tuple(median([c.bias for c in each] or [0.0]) for each in fits),
-        ece=before,
-        ece_calibrated=after,
-        ece_gains=gains,
+        ece=rows.score_finalists(before),
+        ece_calibrated=rows.score_finalists(after),
+        ece_gains=rows.score_finalists(before.subtract(after), (-1.0, 1.0)),
     )
 
 
@@ -156,45 +144,29 @@ def _count_at_edges(histogram: npt.NDArray[np.int64], edges: npt.NDArray[np.intp
     return np.stack([np.stack([tn, fn, fp], axis=-1), np.stack([tp, fp, fn], axis=-1)], axis=-2)
 
 
-def _make_table(metric: RuleMetric, counts: npt.NDArray[np.int64], runs: _FinalistRuns) -> ImageTable:
+def _make_table(metric: RuleMetric, counts: npt.NDArray[np.int64], rows: ReplicateRows) -> ImageTable:
     classes = metrics.find_present_classes(counts.reshape(-1, *counts.shape[2:]))
-    rows = sum_units(metrics.make_image_rows(counts, metric), runs.units, metric)
-    return make_image_table(
-        rows,
-        lambda summed: np.where(runs.lost, 0.0, metrics.compute_objective(summed, classes, metric)),
-        count_folds(runs.rows),
-    )
-
-
-def _score_finalists(
-    table: ImageTable,
-    at: Sequence[Mapping[int, int]],
-    within: tuple[float, float] = (0.0, 1.0),
-    level: float = LEVEL,
-) -> tuple[Interval, ...]:
-    """Return the mean of each finalist's rows with its interval; `within` are its possible ends."""
-    return tuple(compute_paired_interval(table.select_rows(list(rows.values())), within, level) for rows in at)
+    measure = partial(metrics.compute_objective, classes=classes, metric=metric)
+    return rows.rescore(metrics.make_image_rows(counts, metric), measure, metric=metric)
 
 
 def _compare_rules(
-    tables: _RuleTables, at: Sequence[Mapping[int, int]], evidence: Evidence, over_tuned: float
+    tables: _RuleTables, rows: ReplicateRows, evidence: Evidence, over_tuned: float
 ) -> tuple[DecisionRule, ...]:
-    scores = {key: _score_finalists(table, at) for key, table in tables.items()}
-    learned = [i for i in find_learned(evidence) if at[i]]
+    scores = {key: rows.score_finalists(table) for key, table in tables.items()}
+    learned = [i for i in find_learned(evidence) if rows.at[i]]
     best = {key: max(learned, key=lambda i: (each[i].estimate, -i)) for key, each in scores.items()}
     rules = []
     for (name, metric), table in tables.items():
-        first, usual = at[best[name, metric]], at[best["plain", metric]]
-        common = [s for s in first if s in usual]
-        pairs = table.select_rows([first[s] for s in common], [usual[s] for s in common])
+        pairs = rows.pair(table, best[name, metric], best["plain", metric])
         over_plain, over_own = (table.subtract(tables[other, metric]) for other in ("plain", "tuned"))
         rules.append(
             DecisionRule(
                 name=name,
                 metric=metric,
                 scores=scores[name, metric],
-                gains=_score_finalists(over_plain, at, (-1.0, 1.0)),
-                over_tuned=_score_finalists(over_own, at, (-1.0, 1.0), over_tuned),
+                gains=rows.score_finalists(over_plain, (-1.0, 1.0)),
+                over_tuned=rows.score_finalists(over_own, (-1.0, 1.0), over_tuned),
                 best=best[name, metric],
                 lead=compute_paired_interval(pairs, (-1.0, 1.0)),
             )
@@ -202,25 +174,16 @@ def _compare_rules(
     return tuple(rules)
 
 
-def _compute_calibration_errors(
-    runs: _FinalistRuns, fitted: Mapping[int, Calibration], at: Sequence[Mapping[int, int]]
-) -> tuple[tuple[Interval, ...], tuple[Interval, ...], tuple[Interval, ...]]:
-    """Return each finalist's error on the test images, the error after calibration, and the reduction."""
+def _tabulate_calibration_error(
+    rows: ReplicateRows, images: Sequence[int], fitted: Mapping[int, Calibration]
+) -> ImageTable:
+    """Return the error on the test images, calibrated where a calibration is given by the id of the run."""
 
-    def table(calibrated: bool) -> ImageTable:
-        def read(run: TrialResult) -> tuple[Sequence[int], Floats] | None:
-            if run.test is None:
-                return None
-            calibration = fitted[id(run)] if calibrated else Calibration()
-            return run.test.images, count_calibration_gaps(run.test.data.astype(np.int64), calibration)
+    def read(run: TrialResult) -> tuple[Sequence[int], Floats] | None:
+        if run.test is None:
+            return None
+        calibration = fitted.get(id(run), Calibration())
+        return run.test.images, count_calibration_gaps(run.test.data.astype(np.int64), calibration)
 
-        counts = sum_units(stack_measurements(runs.rows, runs.images, read, make_surely_wrong), runs.units)
-        return make_image_table(
-            counts,
-            lambda summed: np.where(runs.lost, 1.0, compute_pooled_calibration_error(summed)),
-            count_folds(runs.rows),
-        )
-
-    before, after = table(False), table(True)
-    gains = _score_finalists(before.subtract(after), at, (-1.0, 1.0))
-    return _score_finalists(before, at), _score_finalists(after, at), gains
+    counts = stack_measurements(rows.rows, images, read, make_surely_wrong)
+    return rows.rescore(counts, compute_pooled_calibration_error, lost=1.0)

@@ -20,13 +20,13 @@ nothing is said of more steps than were trained.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 
 from sweeper.core.records import Evidence, Interval, LongerGap, LongerLook, Trend, TrialResult
 from sweeper.evidence.decision_rule import get_difference
 from sweeper.evidence.intervals import Floats, ImageTable, compute_half_width, compute_variance_parts
-from sweeper.evidence.replicates import Replicate, group_by_seed, list_image_units, make_paired_scores
+from sweeper.evidence.replicates import Replicate, arrange_rows, group_by_seed, make_paired_scores
 
 MOST_SEEDS = 3
 """Longer trainings of a loss, at most."""
@@ -59,20 +59,11 @@ def look_longer(
         {name: group_by_seed(r for r in results if r.spec.family == name) for name in names}
         for results in (confirmations, longer)
     )
-    replicates = [r for runs in (before, after) for seeds in runs.values() for r in seeds.values()]
     others = [i for i in range(len(names)) if i != recommended and after[names[i]].keys() & after[names[recommended]]]
     if not others:
         return None
-    table = make_paired_scores(
-        replicates, len(evidence.classes), list_image_units(replicates, groups), metric
-    ).metric_scores
-    row = {id(replicate): r for r, replicate in enumerate(replicates)}
-
-    def paired(runs: Mapping[str, Mapping[int, Replicate]], i: int, j: int) -> ImageTable:
-        first, second = runs[names[i]], runs[names[j]]
-        seeds = [seed for seed in first if seed in second]
-        return table.select_rows([row[id(first[s])] for s in seeds], [row[id(second[s])] for s in seeds])
-
+    rows = arrange_rows([*before.values(), *after.values()], groups)
+    table = make_paired_scores(rows.rows, len(evidence.classes), rows.units, metric).metric_scores
     base = evidence.baseline
     pairs = [(i, base) for i in (recommended, *others) if base in (recommended, *others) and i != base]
     pairs += [(recommended, j) for j in others if base not in (recommended, j)]
@@ -81,7 +72,7 @@ def look_longer(
         learned = _list_missing_classes(before[names[i]].values(), all) - _list_missing_classes(
             after[names[i]].values(), any
         )
-        gap = _compute_gap(evidence, i, j, paired(before, i, j), paired(after, i, j))
+        gap = _compute_gap(evidence, i, j, *(rows.pair(table, k + i, k + j) for k in (0, len(names))))
         gaps.append(gap.model_copy(update={"learned": tuple(c for c in evidence.classes if c in learned)}))
     steps = longer[0].spec.steps
     return LongerLook(

@@ -36,11 +36,11 @@ from sweeper.evidence.regret import add_regrets
 from sweeper.evidence.replicates import (
     PairedScores,
     Replicate,
+    arrange_rows,
     count_few_groups,
     get_default_point,
     get_own_point,
     group_by_seed,
-    list_image_units,
     list_scored_images,
     make_paired_scores,
 )
@@ -87,12 +87,10 @@ def compute_evidence(
         ValueError: if the runs saw different test images.
     """
     finalists = _group_by_family(confirmations)
-    replicates = [replicate for seeds in finalists.values() for replicate in seeds.values()]
-    units = list_image_units(replicates, groups)
+    arranged = arrange_rows(finalists.values(), groups)
+    replicates, units = arranged.rows, arranged.units
     bench = make_paired_scores(replicates, len(classes), units, metric)
-    place = {id(replicate): r for r, replicate in enumerate(replicates)}
-    # `at[family][seed]` is the row of that replicate on the bench.
-    at = {family: {s: place[id(replicate)] for s, replicate in seeds.items()} for family, seeds in finalists.items()}
+    at = dict(zip(finalists, arranged.at, strict=True))  # `at[family][seed]` is the row of that replicate on the bench
     binary = len(classes) == 2
     rows = [
         _make_finalist(finalists[family], search[family], list(at[family].values()), bench, binary)
@@ -106,33 +104,18 @@ def compute_evidence(
     rows.sort(key=lambda f: (-levels[f.family], f.family != BASELINE, f.family))
     order = [f.family for f in rows]
     baseline = order.index(BASELINE) if BASELINE in order else None
+
+    def compare(table: ImageTable) -> tuple[Comparison, ...]:
+        places, bound = [at[f] for f in order], 1.0 - get_metric_floor(bench)
+        return tuple(compare_pairs(places, table, analyses, rope, bound, baseline=baseline))
+
     evidence = Evidence(
         classes=tuple(classes),
         finalists=tuple(rows),
-        comparisons=tuple(
-            compare_pairs(
-                [at[f] for f in order],
-                bench.metric_scores,
-                analyses,
-                rope,
-                1.0 - get_metric_floor(bench),
-                baseline=baseline,
-            )
-        ),
-        at_plain=tuple(
-            compare_pairs(
-                [at[f] for f in order],
-                bench.score_at_default,
-                analyses,
-                rope,
-                1.0 - get_metric_floor(bench),
-                baseline=baseline,
-            )
-            if any(
-                get_own_point(run) != get_default_point(run) for r in replicates for run in r.answered_runs if run.test
-            )
-            else ()
-        ),
+        comparisons=compare(bench.metric_scores),
+        at_plain=compare(bench.score_at_default)
+        if any(get_own_point(run) != get_default_point(run) for r in replicates for run in r.answered_runs)
+        else (),
         baseline=baseline,
         rope=rope,
         scale=Scale(score=metrics.METRICS[metric].title),

@@ -12,8 +12,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-import numpy as np
-
 from sweeper.core.records import (
     Evidence,
     ImbalanceProfile,
@@ -24,9 +22,9 @@ from sweeper.core.records import (
     TrialResult,
 )
 from sweeper.evidence.decision_rule import has_learned
-from sweeper.evidence.intervals import LEVEL, ImageTable, compute_paired_interval, make_image_table, negate_interval
+from sweeper.evidence.intervals import LEVEL, compute_paired_interval, negate_interval
 from sweeper.evidence.other_metrics import PreferenceMeasure, list_measures
-from sweeper.evidence.replicates import Replicate, count_folds, group_by_seed, list_image_units, sum_units
+from sweeper.evidence.replicates import ReplicateRows, arrange_rows, group_by_seed
 
 CARES: Mapping[PreferenceName, str] = {
     "overlap": "the overlap of all classes alike",
@@ -68,17 +66,9 @@ def judge_preferences(
     """
     if len(evidence.finalists) < 2 or not find_learned(evidence):
         return ()
-    at, rows = index_replicate_rows(confirmations, evidence)
-    lost = np.array([row.is_lost for row in rows], dtype=np.bool_)
-    units = list_image_units(rows, groups)
-
-    def table(measure: PreferenceMeasure) -> ImageTable:
-        counts = sum_units(measure.counts, units)
-        folds = count_folds(rows)
-        return make_image_table(counts, lambda summed: np.where(lost, measure.lost, measure.score(summed)), folds)
-
-    measures = list_measures(rows, profile, tuned=tuned, metric=metric)
-    return tuple(_judge_preference(measure, evidence, at, table(measure)) for measure in measures)
+    rows = arrange_finalists(confirmations, evidence, groups)
+    measures = list_measures(rows.rows, profile, tuned=tuned, metric=metric)
+    return tuple(_judge_preference(measure, evidence, rows) for measure in measures)
 
 
 def choose_by_preference(recommendation: Recommendation) -> list[tuple[Preference, int]]:
@@ -116,10 +106,10 @@ def find_learned(evidence: Evidence) -> list[int]:
     return [i for i, f in finalists if f.collapses < f.trainings and has_learned(evidence, i)]
 
 
-def index_replicate_rows(
-    confirmations: Sequence[TrialResult], evidence: Evidence
-) -> tuple[list[dict[int, int]], list[Replicate]]:
-    """Return seed → row for each finalist, and the replicate of each row."""
+def arrange_finalists(
+    confirmations: Sequence[TrialResult], evidence: Evidence, groups: Sequence[str | None] | None
+) -> ReplicateRows:
+    """Return the replicates of the evidence's finalists, a row each; `groups` as `compute_evidence` takes them."""
 
     def key(family: str, params: Mapping[str, float]) -> tuple[object, ...]:
         return family, tuple(sorted(params.items()))
@@ -128,50 +118,39 @@ def index_replicate_rows(
     for run in confirmations:
         if run.state == "complete":
             runs.setdefault(key(run.spec.family, run.spec.params), []).append(run)
-    rows: list[Replicate] = []
-    at: list[dict[int, int]] = []
-    for finalist in evidence.finalists:
-        replicates = group_by_seed(runs.get(key(finalist.family, finalist.params), ()))
-        at.append({})
-        for s in finalist.seeds:
-            if s in replicates:
-                at[-1][s] = len(rows)
-                rows.append(replicates[s])
-    return at, rows
+    replicates = [(group_by_seed(runs.get(key(f.family, f.params), ())), f.seeds) for f in evidence.finalists]
+    return arrange_rows([{s: by_seed[s] for s in seeds if s in by_seed} for by_seed, seeds in replicates], groups)
 
 
 # --- The intervals ------------------------------------------------------------------------------------------
 
 
-def _judge_preference(
-    measure: PreferenceMeasure, evidence: Evidence, at: Sequence[Mapping[int, int]], table: ImageTable
-) -> Preference:
-    scores = [compute_paired_interval(table.select_rows(list(rows.values())), (0.0, 1.0)) for rows in at]
+def _judge_preference(measure: PreferenceMeasure, evidence: Evidence, rows: ReplicateRows) -> Preference:
+    table = rows.rescore(measure.counts, measure.score, lost=measure.lost)
+    scores = rows.score_finalists(table)
     sign = -1 if measure.higher else 1
-    learned = [i for i in find_learned(evidence) if at[i]]
+    learned = [i for i in find_learned(evidence) if rows.at[i]]
     best = min(learned, key=lambda i: (sign * scores[i].estimate, i))
     level = 1 - (1 - LEVEL) / max(1, len(learned) - 1)  # all differences to the best hold together at LEVEL
 
     def compute_lead(other: int) -> Interval | None:
-        common = [s for s in at[best] if s in at[other]]
-        if other == best or other not in learned or not common:
+        pairs = rows.pair(table, best, other)
+        if other == best or other not in learned or not len(pairs.scores):
             return None
-        pairs = table.select_rows([at[best][s] for s in common], [at[other][s] for s in common])
         gap = compute_paired_interval(pairs, (-1.0, 1.0), level)
         return gap if measure.higher else negate_interval(gap)
 
-    leads = tuple(compute_lead(i) for i in range(len(at)))
-
+    leads = tuple(compute_lead(i) for i in range(len(rows.at)))
     points = [
-        float(median([measure.points[r] for r in rows.values()] or finalist.points))
-        for rows, finalist in zip(at, evidence.finalists, strict=True)
+        float(median([measure.points[r] for r in seeds.values()] or finalist.points))
+        for seeds, finalist in zip(rows.at, evidence.finalists, strict=True)
         if measure.points
     ]
     return Preference(
         name=measure.name,
         measure=measure.text,
         higher_is_better=measure.higher,
-        scores=tuple(scores),
+        scores=scores,
         points=tuple(points),
         best=best,
         unbeaten=tuple(i for i in learned if (lead := leads[i]) is None or lead.low <= 0 <= lead.high),

@@ -7,7 +7,7 @@ images count as not answered: each labelled pixel of theirs is missed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from statistics import median
@@ -17,8 +17,16 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core import metrics
-from sweeper.core.records import TrialResult
-from sweeper.evidence.intervals import Counts, Floats, ImageTable, Sums, make_image_table
+from sweeper.core.records import Interval, TrialResult
+from sweeper.evidence.intervals import (
+    LEVEL,
+    Counts,
+    Floats,
+    ImageTable,
+    Sums,
+    compute_paired_interval,
+    make_image_table,
+)
 
 FEW_GROUPS = 5
 """Number of groups of test images below which their variance has hardly a degree of freedom, so that nothing
@@ -170,6 +178,60 @@ def sum_units(counts: Table, units: npt.NDArray[np.intp] | None, metric: str = "
 
 
 # --- All seeds side by side -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ReplicateRows:
+    """The replicates of several finalists, a row each, from which any measure of theirs makes a table."""
+
+    rows: tuple[Replicate, ...]
+    at: tuple[dict[int, int], ...]
+    """Per finalist, seed → row."""
+    units: npt.NDArray[np.intp] | None
+    """(n,) the unit of each image (`list_image_units`); None where each is its own."""
+
+    @cached_property
+    def lost(self) -> npt.NDArray[np.bool_]:
+        """(R,) which rows have no answer at all."""
+        return np.array([row.is_lost for row in self.rows], dtype=np.bool_)
+
+    def rescore(
+        self, counts: Table, score: Callable[[Any], Floats], *, lost: float = 0.0, metric: str = "miou"
+    ) -> ImageTable:
+        """Return the table of a measure.
+
+        Args:
+            counts: (R, n, …) what it is made of on each image, as `metric` sums it.
+            score: as `make_image_table` takes it.
+            lost: the score of a row without any answer.
+            metric: the metric that the counts are rows of.
+        """
+        summed = sum_units(counts, self.units, metric)
+        return make_image_table(summed, lambda s: np.where(self.lost, lost, score(s)), count_folds(self.rows))
+
+    def score_finalists(
+        self, table: ImageTable, within: tuple[float, float] = (0.0, 1.0), level: float = LEVEL
+    ) -> tuple[Interval, ...]:
+        """Return the mean of each finalist's rows with its interval; `within` are its possible ends."""
+        return tuple(compute_paired_interval(table.select_rows(list(rows.values())), within, level) for rows in self.at)
+
+    def pair(self, table: ImageTable, first: int, second: int) -> ImageTable:
+        """Return the differences of two finalists on the seeds that both have."""
+        one, other = self.at[first], self.at[second]
+        common = [seed for seed in one if seed in other]
+        return table.select_rows([one[s] for s in common], [other[s] for s in common])
+
+
+def arrange_rows(
+    finalists: Iterable[Mapping[int, Replicate]], groups: Sequence[str | None] | None = None
+) -> ReplicateRows:
+    """Put the replicates of each finalist, by seed, one under another; `groups` of the test images count as units."""
+    rows: list[Replicate] = []
+    at = []
+    for seeds in finalists:
+        at.append(dict(zip(seeds, range(len(rows), len(rows) + len(seeds)), strict=True)))
+        rows += seeds.values()
+    return ReplicateRows(tuple(rows), tuple(at), list_image_units(rows, groups))
 
 
 @dataclass(frozen=True)
