@@ -40,7 +40,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -132,9 +132,9 @@ class VarianceParts:
 
     v_seed: float
     """Variance from retraining, the interaction included."""
-    v_image: float
+    v_image: float = 0.0
     """Variance from the choice of images, beyond the interaction."""
-    v_both: float
+    v_both: float = 0.0
     """The interaction: that part of `v_seed` which falls with more images too."""
 
 
@@ -180,26 +180,17 @@ def compute_paired_interval(
     if seeds >= 2 and images >= 2:
         parts = compute_variance_parts(table)
         if moderated is not None:
-            v_seed = moderated / seeds
-            parts = VarianceParts(v_seed=v_seed, v_image=parts.v_image, v_both=min(parts.v_both, v_seed))
+            parts = replace(parts, v_seed=moderated / seeds)
         half = compute_half_width(parts.v_seed, seeds, parts.v_image, images, level, borrowed=borrowed)
-        low, high = max(low, estimate - half), min(high, estimate + half)
     else:
-        v_seed = v_image = ((high - low) / 2) ** 2
+        half, v_seed = math.inf, ((high - low) / 2) ** 2
+        v_image = v_seed
         if seeds >= 2:
             v_seed = float(table.scores.var(ddof=1)) / seeds
         if seeds >= 1 and images >= 2:
             v_image = float(np.square(table.shares.mean(axis=0)).sum()) / (images * (images - 1))
-        parts = VarianceParts(v_seed=v_seed, v_image=v_image, v_both=0.0)
-    return Interval(
-        estimate=estimate,
-        low=low,
-        high=high,
-        se_seed=float(np.sqrt(parts.v_seed)),
-        se_image=float(np.sqrt(parts.v_image)),
-        se_both=float(np.sqrt(parts.v_both)),
-        borrowed=borrowed,
-    )
+        parts = VarianceParts(v_seed=v_seed, v_image=v_image)
+    return _make_interval(estimate, half, parts, bounds, borrowed)
 
 
 def compute_interval_within(table: ImageTable, scope: Scope, level: float = LEVEL) -> Interval:
@@ -219,10 +210,11 @@ def compute_interval_within(table: ImageTable, scope: Scope, level: float = LEVE
         columns = table.shares.mean(axis=0)
         variance = float(columns @ columns) / (images * (images - 1))
         half = compute_half_width(0.0, math.inf, variance, images, level)
-        return _make_interval(estimate, half, v_seed=0.0, v_image=variance)
-    variance = float(table.scores.var(ddof=1)) / runs if runs >= 2 else math.inf
-    half = compute_half_width(variance, runs, 0.0, math.inf, level) if runs >= 2 else math.inf
-    return _make_interval(estimate, half, v_seed=variance, v_image=0.0)
+        return _make_interval(estimate, half, VarianceParts(v_seed=0.0, v_image=variance))
+    if runs < 2:
+        return _make_interval(estimate, math.inf, VarianceParts(v_seed=math.inf))
+    parts = _compute_run_variance(table)
+    return _make_interval(estimate, compute_half_width(parts.v_seed, runs, 0.0, math.inf, level), parts)
 
 
 def compute_nested_interval(
@@ -253,7 +245,7 @@ def compute_nested_interval(
     least = min(len(first.scores), len(second.scores))
     estimate = float(means.scores[0])
     if least < 2:
-        return _make_interval(estimate, bound, v_seed=bound**2, v_image=bound**2, bound=bound)
+        return _make_interval(estimate, bound, VarianceParts(bound**2, bound**2), (-bound, bound))
     parts = [
         compute_variance_parts(each) if scope == "both" else _compute_run_variance(each) for each in (first, second)
     ]
@@ -268,38 +260,29 @@ def compute_nested_interval(
     weighted = sum(t_runs) + (float(stdtrit(images - 1, upper)) * v_image if v_image else 0.0)
     half = weighted / math.sqrt(total) if total > 0 else 0.0
     freedom = sum((n - 1) * v for n, v in zip(runs, v_seeds, strict=True)) / v_seed if v_seed > 0 else least - 1
-    return _make_interval(
-        estimate,
-        half,
-        v_seed=v_seed,
-        v_image=v_image,
-        v_both=both,
-        borrowed=max(0.0, freedom - (least - 1)),
-        bound=bound,
-    )
+    borrowed = max(0.0, freedom - (least - 1))
+    return _make_interval(estimate, half, VarianceParts(v_seed, v_image, both), (-bound, bound), borrowed)
 
 
 def _compute_run_variance(table: ImageTable) -> VarianceParts:
-    return VarianceParts(v_seed=float(table.scores.var(ddof=1)) / len(table.scores), v_image=0.0, v_both=0.0)
+    return VarianceParts(v_seed=float(table.scores.var(ddof=1)) / len(table.scores))
 
 
 def _make_interval(
     estimate: float,
     half: float,
-    *,
-    v_seed: float,
-    v_image: float,
-    v_both: float = 0.0,
+    parts: VarianceParts,
+    bounds: tuple[float, float] = (-math.inf, math.inf),
     borrowed: float = 0.0,
-    bound: float = math.inf,
 ) -> Interval:
+    """Return estimate ± half, clipped to the bounds; the interaction is no more than the seeds' part."""
     return Interval(
         estimate=estimate,
-        low=max(-bound, estimate - half),
-        high=min(bound, estimate + half),
-        se_seed=math.sqrt(v_seed),
-        se_image=math.sqrt(v_image),
-        se_both=math.sqrt(min(v_both, v_seed)),
+        low=max(bounds[0], estimate - half),
+        high=min(bounds[1], estimate + half),
+        se_seed=math.sqrt(parts.v_seed),
+        se_image=math.sqrt(parts.v_image),
+        se_both=math.sqrt(min(parts.v_both, parts.v_seed)),
         borrowed=borrowed,
     )
 
