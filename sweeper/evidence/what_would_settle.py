@@ -66,17 +66,20 @@ def compute_needed_half_width(gap: Interval, rope: float) -> float:
 
 def suggest_for_action(evidence: Contest, other: int, base: int) -> str:
     """Return how many more seeds, or images, would show whether `other` gains over `base`; "" if none would."""
-    gap, seeds, images = (
-        get_difference(evidence, other, base),
-        count_common_seeds(evidence, other, base),
-        count_units(evidence),
-    )
-    target = gap.estimate if gap.estimate >= evidence.rope else evidence.rope - gap.estimate
-    needed = count_seeds_needed(gap, seeds, images, target, analyses=evidence.analyses)
-    if needed is not None:
-        return f"{format_count(needed - int(seeds), 'more seed')} would settle it"
-    needed = count_images_needed(gap, seeds, images, target, analyses=evidence.analyses)
-    return "" if needed is None else f"about {_round_up(needed):,} {_name_unit(evidence)} would settle it"
+    gain = get_difference(evidence, other, base).estimate
+    target = gain if gain >= evidence.rope else evidence.rope - gain
+    seeds, images = _count_needed(evidence, other, base, target)
+    if seeds is not None:
+        more = seeds - int(count_common_seeds(evidence, other, base))
+        return f"{format_count(more, 'more seed')} would settle it"
+    return "" if images is None else f"about {_round_up(images):,} {_name_unit(evidence)} would settle it"
+
+
+def _count_needed(evidence: Contest, first: int, rival: int, target: float) -> tuple[int | None, int | None]:
+    """Return how many seeds, and how many images, would each bring a pair's half-width below `target`."""
+    gap, seeds = get_difference(evidence, first, rival), count_common_seeds(evidence, first, rival)
+    now, analyses = (gap, seeds, count_units(evidence), target), evidence.analyses
+    return count_seeds_needed(*now, analyses=analyses), count_images_needed(*now, analyses=analyses)
 
 
 def plan_half_width(
@@ -94,22 +97,18 @@ def count_seeds_needed(
     gap: Interval, seeds: float, images: float, target: float, *, analyses: Sequence[InterimAnalysis] = ()
 ) -> int | None:
     """Fewest seeds, more than now, with which the half-width is below `target`; None beyond MOST_SEEDS."""
-
-    def narrow(count: int) -> bool:
-        return plan_half_width(gap, (seeds, images), (count, images), analyses) < target
-
-    return _find_fewest(narrow, seeds + 1, MOST_SEEDS)
+    return _find_fewest(
+        lambda count: plan_half_width(gap, (seeds, images), (count, images), analyses) < target, seeds + 1, MOST_SEEDS
+    )
 
 
 def count_images_needed(
     gap: Interval, seeds: float, images: float, target: float, *, analyses: Sequence[InterimAnalysis] = ()
 ) -> int | None:
     """Fewest test images, more than now, with which the half-width is below `target`; None beyond MOST_IMAGES."""
-
-    def narrow(count: int) -> bool:
-        return plan_half_width(gap, (seeds, images), (seeds, count), analyses) < target
-
-    return _find_fewest(narrow, images + 1, MOST_IMAGES)
+    return _find_fewest(
+        lambda count: plan_half_width(gap, (seeds, images), (seeds, count), analyses) < target, images + 1, MOST_IMAGES
+    )
 
 
 def _find_fewest(enough: Callable[[int], bool], least: float, high: int) -> int | None:
@@ -124,22 +123,16 @@ def _find_fewest(enough: Callable[[int], bool], least: float, high: int) -> int 
 
 
 def _plan_pair(evidence: Contest, first: int, rival: int) -> _SettlingPlan:
-    gap, seeds, images = (
-        get_difference(evidence, first, rival),
-        count_common_seeds(evidence, first, rival),
-        count_units(evidence),
-    )
+    gap, common = get_difference(evidence, first, rival), count_common_seeds(evidence, first, rival)
     plan = partial(_SettlingPlan, rival, gap)
-    if seeds < SHOWING:
-        return plan("common_seeds", seeds=int(seeds))
-    if images < 2:
+    if common < SHOWING:
+        return plan("common_seeds", seeds=int(common))
+    if count_units(evidence) < 2:
         return plan("label")
-    target = compute_needed_half_width(gap, evidence.rope)
-    enough_seeds = count_seeds_needed(gap, seeds, images, target, analyses=evidence.analyses)
-    enough_images = count_images_needed(gap, seeds, images, target, analyses=evidence.analyses)
-    if enough_seeds is not None:
-        return plan("seeds", seeds=enough_seeds, images=enough_images)
-    return plan("neither" if enough_images is None else "images", images=enough_images)
+    seeds, images = _count_needed(evidence, first, rival, compute_needed_half_width(gap, evidence.rope))
+    if seeds is not None:
+        return plan("seeds", seeds=seeds, images=images)
+    return plan("neither" if images is None else "images", images=images)
 
 
 def _format_plans(evidence: Contest, first: int, plans: Sequence[_SettlingPlan], resume: str | None) -> str:
