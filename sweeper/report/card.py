@@ -20,6 +20,7 @@ from sweeper.report.facts import ReportFacts, find_difference
 from sweeper.report.formatting import (
     escape_md,
     escape_prose,
+    format_count_range,
     format_level,
     format_network,
     format_number,
@@ -369,9 +370,7 @@ def _make_scope_row(facts: ReportFacts) -> str:
     seen = format_count(evidence.test_images, f"unseen {made}test image")
     if evidence.folds is not None:
         seen = f"{format_count(evidence.test_images, f'{made}image')} in {evidence.folds} folds"
-    seeds = sorted({len(finalist.seeds) for finalist in facts.finalists})
-    of_each = format_count(seeds[-1], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
-    return f"{text}; {seen}, {of_each}"
+    return f"{text}; {seen}, {format_count_range((len(f.seeds) for f in facts.finalists), 'seed')}"
 
 
 # --- No recommendation --------------------------------------------------------------------------------------

@@ -42,9 +42,7 @@ def make_finalists_table(facts: ReportFacts) -> str:
             format_params(finalist.params) or MISSING,
             *([format_rates(finalist)] if rate else []),
         ]
-        gain = find_difference(facts, finalist, facts.baseline)
-        against = MISSING if gain is None else facts.format_gain(gain, finalist, facts.baseline)
-        cells += [facts.format_score(finalist.score, finalist), "baseline" if finalist is facts.baseline else against]
+        cells += [facts.format_score(finalist.score, finalist), facts.format_gain_over_baseline(finalist)]
         cells += (
             [MISSING if finalist.regret is None else facts.format_cost_bound(finalist.regret.bound)] if likely else []
         )

@@ -34,6 +34,7 @@ from sweeper.evidence.replicates import (
     make_paired_scores,
 )
 from sweeper.report.formatting import (
+    MISSING,
     format_level,
     format_number,
     format_number_interval,
@@ -132,6 +133,13 @@ class ReportFacts:
             if self.count_common_seeds(*finalists) > 1
             else f"{format_signed_number(value.estimate)} (one seed)"
         )
+
+    def format_gain_over_baseline(self, finalist: FinalistEvidence) -> str:
+        """Return what a finalist gains over tuned cross-entropy, as the cell of a table."""
+        gain = find_difference(self, finalist, self.baseline)
+        if finalist is self.baseline:
+            return "baseline"
+        return MISSING if gain is None else self.format_gain(gain, finalist, self.baseline)
 
     def format_cost_bound(self, bound: float) -> str:
         """Return what a finalist costs at most, against the margin."""

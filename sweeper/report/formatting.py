@@ -11,7 +11,7 @@ from urllib.parse import quote
 from sweeper.core.paths import get_run_place
 from sweeper.core.recipe import FULL_DEPTH, PUBLISHED_WIDTH, Recipe
 from sweeper.core.records import Interval
-from sweeper.core.text import format_significant
+from sweeper.core.text import format_count, format_significant
 
 MISSING = "–"
 """Stands for a number that does not exist."""
@@ -87,6 +87,13 @@ def format_levels(confidences: Iterable[float]) -> str:
     """`95 %`, or from the lowest to the highest where they differ: `98 % to 98.5 %`."""
     levels = sorted(set(confidences))
     return format_level(levels[0]) if len(levels) == 1 else f"{format_level(levels[0])} to {format_level(levels[-1])}"
+
+
+def format_count_range(counts: Iterable[int], one: str) -> str:
+    """`3 seeds`, or from the lowest to the highest where they differ: `2 to 3 seeds`."""
+    distinct = sorted(set(counts))
+    most = format_count(distinct[-1], one)
+    return most if len(distinct) == 1 else f"{distinct[0]} to {most}"
 
 
 def format_probability(value: float) -> str:

@@ -7,8 +7,8 @@ import re
 from sweeper.core.text import format_count
 from sweeper.losses import FAMILIES
 from sweeper.report.card import VERDICTS, describe_network
-from sweeper.report.facts import ReportFacts, find_difference
-from sweeper.report.formatting import MISSING, make_fence, make_one_line
+from sweeper.report.facts import ReportFacts
+from sweeper.report.formatting import format_count_range, make_fence, make_one_line
 
 LIBRARIES = {
     "sweeper": "author = {{The sweeper maintainers}}, year = {2026}, "
@@ -72,8 +72,7 @@ def _write_methods(facts: ReportFacts, sources: list[str]) -> str:
     version = f"~{escape_latex(sweep.versions['sweeper'])}" if "sweeper" in sweep.versions else ""
     network = "our training script" if recipe.command else describe_network(recipe)
     cited = "" if recipe.command or recipe.model else r"~\cite{smp}"
-    seeds = sorted({len(finalist.seeds) for finalist in facts.finalists})
-    count = format_count(seeds[-1], "new seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} new seeds"
+    count = format_count_range((len(finalist.seeds) for finalist in facts.finalists), "new seed")
     folds, evidence = sweep.conditions.folds, facts.recommendation.evidence
     tested = f"{0 if evidence is None else evidence.test_images} images "
     tested += "that the search had not seen" if folds is None else f"in {folds} folds, which the search had seen"
@@ -104,9 +103,7 @@ def _write_methods(facts: ReportFacts, sources: list[str]) -> str:
 def _write_table(facts: ReportFacts) -> str:
     rows = []
     for finalist in facts.finalists:
-        gain = find_difference(facts, finalist, facts.baseline)
-        against = MISSING if gain is None else facts.format_gain(gain, finalist, facts.baseline)
-        cells = [facts.format_score(finalist.score, finalist), "baseline" if finalist is facts.baseline else against]
+        cells = [facts.format_score(finalist.score, finalist), facts.format_gain_over_baseline(finalist)]
         rows.append(rf"{' & '.join([_name_loss(finalist.family), *map(escape_latex, cells)])} \\")
     header = rf"Loss & Test {escape_latex(facts.metric)} [95\,\%] & Against cross-entropy [95\,\%] \\"
     return "\n".join(

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from sweeper.core.metrics import Floats, score_all_points, select_metric_counts
 from sweeper.core.records import FinalistEvidence, Scale, TrialResult
-from sweeper.core.text import format_count, join_words
+from sweeper.core.text import join_words
 from sweeper.evidence.decision_rule import get_difference, has_beaten, has_enough_seeds
 from sweeper.evidence.interim_analyses import SHOWING
 from sweeper.evidence.reasons import explain_doubt
@@ -35,7 +35,14 @@ from sweeper.report.figures.style import (
     escape_figure_text,
     make_figure,
 )
-from sweeper.report.formatting import escape_prose, format_code, format_number, format_signed_number, mark_names
+from sweeper.report.formatting import (
+    escape_prose,
+    format_code,
+    format_count_range,
+    format_number,
+    format_signed_number,
+    mark_names,
+)
 
 
 def draw_gain(facts: ReportFacts) -> DrawnFigure | str:
@@ -52,7 +59,12 @@ def draw_gain(facts: ReportFacts) -> DrawnFigure | str:
     rope = facts.sweep.rope
     gaps = [GapRow(f.family, colours[id(f)], gap, facts.count_common_seeds(f, baseline) > 1) for f, gap in gains]
     figure = draw_forest(gaps, rope, f"test {facts.metric} gained over tuned cross-entropy")
-    better, compared = _list_better(facts, baseline)
+    evidence, at = facts.recommendation.evidence, facts.finalists.index(baseline)
+    assert evidence is not None
+    rivals = [i for i in range(len(facts.finalists)) if i != at]
+    compared = [i for i in rivals if has_enough_seeds(evidence, i, at)]
+    better = [format_code(facts.finalists[i].family) for i in compared if has_beaten(evidence, i, at)]
+    above = [i for i in rivals if get_difference(evidence, i, at).low > 0 and not has_beaten(evidence, i, at)]
     text = f"Dots: differences on the same images and seeds. Lines: intervals at {facts.joint_level}. "
     text += "" if all(gap.known for gap in gaps) else "A single seed has no interval. "
     text += f"Within the grey band (± {format_number(rope)}) a difference does not matter. "
@@ -62,29 +74,10 @@ def draw_gain(facts: ReportFacts) -> DrawnFigure | str:
         text += "No gain is established." if len(gains) > 1 else "Its gain is not established."
     else:
         text += f"At least {SHOWING} common seeds are needed."
-    text += _explain_unestablished(facts, baseline) if compared else ""
+    if compared:
+        doubts = [explain_doubt(evidence, i, at) for i in above]  # why an interval above 0 establishes nothing
+        text += "".join(f" {escape_prose(mark_names(doubt, facts.losses))}" for doubt in doubts)
     return DrawnFigure(figure, text, f"What each finalist gains over tuned cross-entropy in test {facts.metric}")
-
-
-def _explain_unestablished(facts: ReportFacts, baseline: FinalistEvidence) -> str:
-    """Return of each finalist whose interval lies above 0 why its gain is not established all the same."""
-    evidence, at = facts.recommendation.evidence, facts.finalists.index(baseline)
-    assert evidence is not None
-    above = [
-        i
-        for i in range(len(facts.finalists))
-        if i != at and get_difference(evidence, i, at).low > 0 and not has_beaten(evidence, i, at)
-    ]
-    return "".join(f" {escape_prose(mark_names(explain_doubt(evidence, i, at), facts.losses))}" for i in above)
-
-
-def _list_better(facts: ReportFacts, baseline: FinalistEvidence) -> tuple[list[str], bool]:
-    """Return the finalists that beat the baseline by the verdict's rule, and whether any pair has enough seeds."""
-    evidence = facts.recommendation.evidence
-    assert evidence is not None
-    at = facts.finalists.index(baseline)
-    rivals = [i for i in range(len(facts.finalists)) if i != at and has_enough_seeds(evidence, i, at)]
-    return [format_code(facts.finalists[i].family) for i in rivals if has_beaten(evidence, i, at)], bool(rivals)
 
 
 def draw_curves(facts: ReportFacts) -> DrawnFigure | str:
@@ -108,17 +101,16 @@ def draw_curves(facts: ReportFacts) -> DrawnFigure | str:
     axes.set_ylabel(f"validation {facts.objective}")
     draw_legend(axes)
     rising = [f"{format_code(f.family)} {format_signed_number(f.still_rising)}" for f, *_ in lines]
-    seeds = sorted({len(values) for *_, values in lines})
-    of = format_count(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {format_count(seeds[-1], 'seed')}"
+    seeds = [len(values) for *_, values in lines]
     banded = [format_code(f.family) for f, *_ in lines if f in (facts.chosen, facts.rival)]
     band = (
         f", for {join_words(banded)} with a band from the lowest to the highest seed"
-        if banded and seeds[-1] > 1
+        if banded and max(seeds) > 1
         else ""
     )
     text = (
-        f"Validation {facts.objective} of the confirmation trainings: mean over {of}{band}. Gained over the last "
-        f"quarter of the steps: {join_words(rising)}."
+        f"Validation {facts.objective} of the confirmation trainings: mean over {format_count_range(seeds, 'seed')}"
+        f"{band}. Gained over the last quarter of the steps: {join_words(rising)}."
     )
     return DrawnFigure(figure, text, "Learning curves of the confirmation trainings")
 
