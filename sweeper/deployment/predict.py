@@ -316,10 +316,10 @@ def _make_document(
     source: KeptNetwork, point: float, rows: list[PredictedImage], unreadable: list[UnreadableImage]
 ) -> PredictionsDocument:
     """Return the outcome for programs."""
-    from sweeper.report.prediction_files import get_class_colours
+    from sweeper.report.figures.style import make_palette
 
     record = source.record
-    colours = get_class_colours(len(record.classes))
+    colours = make_palette(len(record.classes)).tolist()
     return PredictionsDocument(
         study=source.study,
         weights=str(source.path),

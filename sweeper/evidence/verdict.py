@@ -180,6 +180,9 @@ def apply_verdict_rule(
     pivot = recommended if action == "keep" else best  # what more seeds should show: can another gain, or which is best
     open_ = [i for i in (best, *unbeaten) if i != pivot and not has_beaten(evidence, pivot, i)]
     pairs = [(pivot, i) for i in open_ if not is_equivalent(evidence, pivot, i) and not has_beaten(evidence, i, pivot)]
+    strength: Strength = "probable" if is_probably_safe(evidence, recommended) else "open"
+    if verdict is not Verdict.UNDECIDED:
+        strength = "shown"
     return Decision(
         verdict,
         recommended,
@@ -188,15 +191,9 @@ def apply_verdict_rule(
         tuple(suggest_what_settles(evidence, pairs, resume)) if verdict is Verdict.UNDECIDED else (),
         best,
         tuple(unbeaten),
-        _grade_strength(evidence, verdict, recommended),
+        strength,
         action,
     )
-
-
-def _grade_strength(evidence: Contest, verdict: Verdict, recommended: int) -> Strength:
-    if verdict is not Verdict.UNDECIDED:
-        return "shown"
-    return "probable" if is_probably_safe(evidence, recommended) else "open"
 
 
 def _decide_nothing_learned(evidence: Evidence, eligible: Sequence[int]) -> Decision:

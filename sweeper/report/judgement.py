@@ -34,8 +34,8 @@ def write_judgement(judgement: Judgement, out: Path, *, lead: Sequence[str] = ()
     Args:
         judgement: what the report is on.
         out: folder.
-        lead: markdown paragraphs in place of the report's title and headline.
-        end: markdown paragraphs after all others.
+        lead: markdown paragraphs in place of the report's title and headline, escaped already.
+        end: markdown paragraphs after all others, escaped already.
 
     Raises:
         OSError: if a file cannot be written.
@@ -44,19 +44,6 @@ def write_judgement(judgement: Judgement, out: Path, *, lead: Sequence[str] = ()
     drawn = list_differences(judgement)
     save_all({"differences": drawn}, paths.figures)
     paths.document.write_text(json_text(judgement.document.document), "utf-8")
-    text = make_judgement_report(judgement, drawn.format_markdown("differences"), lead=lead, end=end)
-    write_page(text, paths.markdown)
-    return paths.markdown
-
-
-def make_judgement_report(
-    judgement: Judgement,
-    figure: str,
-    *,
-    lead: Sequence[str] = (),
-    end: Sequence[str] = (),
-) -> str:
-    """Return the report as markdown; names are escaped, in all but `lead` and `end` (see `write_judgement`)."""
     score_table, networks = judgement.table, judgement.networks
     reasons = judgement.reasons if networks is None else networks[1].reasons
     title = f"# {escape_md(score_table.scale.score)} of {len(score_table.methods)} methods, judged"
@@ -65,7 +52,7 @@ def make_judgement_report(
         *([] if judgement.claim is None else [escape_md(judgement.claim.sentence)]),
         *([] if lead else [f"**{escape_md(judgement.headline)}**"]),
         _make_methods_table(judgement),
-        figure,
+        drawn.format_markdown("differences"),
         *_make_part("Why", reasons),
         "## Every pair",
         _make_pairs_table(judgement),
@@ -73,7 +60,8 @@ def make_judgement_report(
         *_make_part("Mind", judgement.caveats),
         *end,
     ]
-    return "\n\n".join(parts) + "\n"
+    write_page("\n\n".join(parts) + "\n", paths.markdown)
+    return paths.markdown
 
 
 def _make_part(heading: str, sentences: Sequence[str]) -> list[str]:

@@ -119,11 +119,6 @@ def write_probabilities(path: Path, probabilities: npt.NDArray[np.float16]) -> N
     _save_whole(path, write)
 
 
-def get_class_colours(classes: int) -> list[list[int]]:
-    """Red, green and blue (0–255) of each class in masks and overlays."""
-    return [[int(value) for value in colour] for colour in make_palette(classes)]
-
-
 def _save_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)

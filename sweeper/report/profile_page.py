@@ -76,44 +76,27 @@ def write_profile_page(
     }
     drawn = {name: figure for name, figure in figures.items() if figure is not None}
     save_all(drawn, out / "figures")
-    text = _make_page(dataset, profile, findings, split, drawn, consequences=consequences)
-    (out / "profile.json").write_text(json_text(document), encoding="utf-8")
-    write_page(text, out / "profile.md")
-    return out / "profile.html"
-
-
-def _make_page(
-    dataset: Dataset,
-    profile: ImbalanceProfile,
-    findings: Sequence[Finding],
-    split: Sequence[str],
-    figures: Mapping[str, DrawnFigure],
-    *,
-    consequences: Sequence[str],
-) -> str:
-    """Markdown of the whole page; `figures` by the names of their files in `figures/` (without `.svg`)."""
-
-    def figure(name: str) -> list[str]:
-        return [figures[name].format_markdown(name)] if name in figures else []
-
+    shown = {name: [figure.format_markdown(name)] for name, figure in drawn.items()}
     parts = [
         f"# Profile of {escape_md(dataset.name)}",
         _make_head(dataset, profile),
         "## Problems",
         *_make_problems(dataset, findings),
-        *figure("suspects"),
+        *shown.get("suspects", []),
         "## Classes",
         make_profile_table(profile),
         "*Thin*: within 2 pixels of another class. *1/f weight*: what balances the classes, 1 for the mean pixel.",
         *map(escape_prose, consequences),
         "## Images",
-        *figure("samples"),
+        *shown["samples"],
         "## Split",
         "\n".join(f"- {escape_prose(line[:1].upper() + line[1:])}." for line in split),
         f"Data {format_code(dataset.source)}, digest beginning with {format_code(dataset.digest[:19])}. The whole is "
         "in [profile.json](profile.json).",
     ]
-    return "\n\n".join(parts) + "\n"
+    (out / "profile.json").write_text(json_text(document), encoding="utf-8")
+    write_page("\n\n".join(parts) + "\n", out / "profile.md")
+    return out / "profile.html"
 
 
 def _make_head(dataset: Dataset, profile: ImbalanceProfile) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from statistics import median
 
 import numpy as np
 
@@ -54,7 +53,18 @@ def make_profile_table(profile: ImbalanceProfile) -> str:
 
 def explain_profile(facts: ReportFacts) -> list[str]:
     """Return what balanced crops show, and how many images hold no object."""
-    p, lines = facts.sweep.profile, _explain_crops(facts)
+    p, conditions, split, lines = facts.sweep.profile, facts.sweep.conditions, search_split(facts), []
+    if conditions.crop_pixels is not None:
+        whole, seen = conditions.dataset.count_class_pixels(split.train), conditions.count_pixels_seen(split.train)
+        whole, seen = whole / whole.sum(), seen / seen.sum()
+        rarest = 1 if facts.is_binary else int(np.where(whole > 0, whole, 1).argmin())
+        name = escape_md(facts.classes[rarest])
+        lines.append(
+            "Crops are balanced: a third of each batch is centred on a pixel of a class drawn evenly over those of its "
+            f"image, except the background. {name} takes {format_share(float(seen[rarest]))} of the labelled pixels in "
+            f"the crops and {format_share(float(whole[rarest]))} in the training images. Weights and class frequencies "
+            "refer to the crops, so that the code to paste is for such crops; operating points refer to whole images."
+        )
     if p.empty_images:
         lines.append(
             f"{format_count(p.empty_images, 'image')} of {p.images:,} hold nothing but {escape_md(p.classes[0].name)}; "
@@ -63,27 +73,11 @@ def explain_profile(facts: ReportFacts) -> list[str]:
     return lines
 
 
-def _explain_crops(facts: ReportFacts) -> list[str]:
-    """Return what balanced crops show of the rarest class, if they are balanced."""
-    conditions, split = facts.sweep.conditions, search_split(facts)
-    if conditions.crop_pixels is None:
-        return []
-    whole, seen = conditions.dataset.count_class_pixels(split.train), conditions.count_pixels_seen(split.train)
-    whole, seen = whole / whole.sum(), seen / seen.sum()
-    rarest = 1 if facts.is_binary else int(np.where(whole > 0, whole, 1).argmin())
-    name = escape_md(conditions.dataset.classes[rarest])
-    return [
-        "Crops are balanced: a third of each batch is centred on a pixel of a class drawn evenly over those of its "
-        f"image, except the background. {name} takes {format_share(float(seen[rarest]))} of the labelled pixels in the "
-        f"crops and {format_share(float(whole[rarest]))} in the training images. Weights and class frequencies refer "
-        "to the crops, so that the code to paste is for such crops; operating points refer to whole images."
-    ]
-
-
 def make_leaderboard(facts: ReportFacts, ui_url: str) -> str:
     """Return the best search trial of every tried family, best first, with the family's trials by outcome."""
     entries = []
-    step_time = _compute_step_times(facts)
+    timed = facts.frame[facts.frame["seconds_per_step"] > 0]
+    milliseconds = 1000 * timed.groupby("family")["seconds_per_step"].median()
     for family in facts.families:
         mine = facts.search_trials[facts.search_trials["family"] == family]
         if mine.empty:
@@ -98,7 +92,7 @@ def make_leaderboard(facts: ReportFacts, ui_url: str) -> str:
             link = run_link(f"trial {best.spec.number}", ui_url, facts.sweep.experiment_id, best.run_id)
         cells = [format_code(family), settings, format_number(best.value if best else None)]
         cells += [format_number(last.default.miou if last else None), format_number(last.point if last else None, 2)]
-        cells += [step_time.get(family, MISSING)]
+        cells += [format_significant(milliseconds.get(family))]
         counts = [
             len(mine),
             *(states.get(s, 0) for s in ("complete", "pruned", "failed")),
@@ -108,15 +102,6 @@ def make_leaderboard(facts: ReportFacts, ui_url: str) -> str:
     header = ["loss", "best trial", f"validation {facts.objective}", f"mIoU {facts.default_name}", facts.point_name]
     header += ["ms per step", "trials", "complete", "pruned", "failed", "collapsed", "run"]
     return make_table(header, [cells for _, cells in sorted(entries, key=lambda e: e[0])], left=2)
-
-
-def _compute_step_times(facts: ReportFacts) -> dict[str, str]:
-    """Median milliseconds of a training step with each family."""
-    seconds: dict[str, list[float]] = {}
-    for trial in list_trainings(facts.sweep):
-        if trial.seconds_per_step:
-            seconds.setdefault(trial.spec.family, []).append(trial.seconds_per_step)
-    return {family: format_significant(1000 * median(values)) for family, values in seconds.items()}
 
 
 def make_ladder_table(facts: ReportFacts) -> str:
