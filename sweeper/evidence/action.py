@@ -32,10 +32,8 @@ def choose_action(
 ) -> tuple[Action | None, Sequence[int]]:
     """Return the action by the rule above, and the finalists that may then be recommended.
 
-    Args:
-        evidence: two or more that are compared.
-        standing: those eligible that no eligible finalist beats.
-        unbeaten: the best and the eligible that it does not beat.
+    Of two or more that are compared, `standing` are those eligible that no eligible finalist beats, `unbeaten` the best
+    and the eligible that it does not beat.
     """
     base = evidence.baseline
     if base is None:

@@ -63,13 +63,7 @@ class StoppingDecision:
 
 
 def decide_next_step(evidence: Evidence, decision: Decision, until: Until = "settled") -> StoppingDecision:
-    """Return what follows from an interim analysis.
-
-    Args:
-        evidence: weighed with the planned interim analyses.
-        decision: `decide` on this very evidence.
-        until: what is asked for.
-    """
+    """Return what follows from an interim analysis; the decision is that on this very evidence."""
     if why := _explain_end(evidence, decision):
         return _end(evidence, why)
     assert decision.best is not None and decision.recommended is not None  # else it is over

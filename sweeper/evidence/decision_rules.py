@@ -61,16 +61,10 @@ def score_decision_rules(
     *,
     groups: Sequence[str | None] | None = None,
 ) -> DecisionRules | None:
-    """Score every rule with every finalist.
+    """Score every rule with every finalist; None where no finalist learned.
 
-    Args:
-        confirmations: the runs that `evidence` was weighed from; others are passed over.
-        evidence: names the finalists, whose configurations and seeds pick the runs.
-        groups: group of each test image, as `compute_evidence` takes them.
-
-    Returns:
-        None where no finalist learned. A binary task whose runs kept the counts of single images has all rules, by mIoU
-        and by the Dice of an average image.
+    Of the confirmations those count that the evidence was weighed from. A binary task whose runs kept the counts of
+    single images has all rules, by mIoU and by the Dice of an average image.
     """
     if not find_learned(evidence):
         return None

@@ -43,16 +43,9 @@ def look_longer(
 ) -> LongerLook | None:
     """Compare the gaps of the losses that were trained longer with those of the confirmation.
 
-    Args:
-        longer: completed longer trainings, all of as many steps, of the finalists' configurations.
-        confirmations: completed trainings that `evidence` was weighed from.
-        evidence: what the confirmation showed.
-        recommended: index of the recommended finalist.
-        groups: as `compute_evidence` takes them.
-        metric: as `compute_evidence` takes it.
-
-    Returns:
-        None where the recommended loss and another one have no longer seed in common.
+    The longer trainings are complete, all of as many steps, of the finalists' configurations; the confirmations are
+    those that the evidence was weighed from. None where the recommended loss (an index) and another one have no longer
+    seed in common.
     """
     names = [f.family for f in evidence.finalists]
     before, after = (

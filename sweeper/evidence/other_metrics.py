@@ -52,11 +52,8 @@ def list_measures(
 ) -> list[PreferenceMeasure]:
     """Return all measures that these replicates and this profile allow, in the order of `PreferenceName`.
 
-    Args:
-        replicates: of finished confirmations, one of them not lost.
-        profile: says which classes are thin; None = none known to be.
-        tuned: whether operating points are chosen on validation, for F2 and F½ again.
-        metric: what the verdict compares, by which the runs' own points were chosen.
+    One replicate at least is not lost. Where points are `tuned`, they are chosen on validation for F2 and F½ again; the
+    runs' own were chosen by `metric`, which the verdict compares.
     """
     binary = next(run.test.kind for r in replicates for run in r.answered_runs if run.test is not None) == "histogram"
     images = list_scored_images(replicates)

@@ -47,22 +47,15 @@ def judge_preferences(
     metric: str = "miou",
     groups: Sequence[str | None] | None = None,
 ) -> tuple[Preference, ...]:
-    """Judge the confirmed finalists by every preference that the data allows.
+    """Judge the confirmed finalists by every preference that the data allows, in the order of `PreferenceName`.
 
-    Args:
-        confirmations: the runs that `evidence` was weighed from; others are passed over.
-        evidence: names the finalists, whose configurations and seeds pick the runs.
-        profile: says which classes are thin; None = none known to be.
-        tuned: whether operating points are chosen on each run's own validation images, for F2 and F½ again. False: as
-            with `--threshold 0.5` all are measured at 0.5 (τ = 0).
-        metric: what the verdict compares, in `METRICS`; where it is another, mIoU is a preference, too.
-        groups: group of each test image, as `compute_evidence` takes them: images of one group count as one.
+    Of the confirmations those count that the evidence was weighed from. Operating points are chosen on each run's own
+    validation images, for F2 and F½ again; all are 0.5 (τ = 0) where they are not `tuned`. Where the verdict compares
+    another `metric`, mIoU is a preference, too.
 
-    Returns:
-        Preferences in the order of `PreferenceName`. One that cannot be measured is left out: boundaries, thin
-        structures and probabilities where the runs carry no `TestDetail`, thin structures where no class is thin.
-        () where no finalist has learned anything, or there is nothing to choose from: a calibrated answer of nothing
-        but background is no help to anyone.
+    One that cannot be measured is left out: boundaries, thin structures and probabilities where the runs carry no
+    `TestDetail`, thin structures where the profile has no thin class. There are none where no finalist has learned
+    anything, or there is nothing to choose from: a calibrated answer of nothing but background helps nobody.
     """
     if len(evidence.finalists) < 2 or not find_learned(evidence):
         return ()

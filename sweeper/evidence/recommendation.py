@@ -57,14 +57,10 @@ def make_recommendation(
     snippet: Snippet,
     resume: str = "--resume",
 ) -> Recommendation:
-    """Return the recommendation that this evidence allows.
+    """Return the recommendation that this evidence allows; None of it where nothing was confirmed.
 
-    Args:
-        evidence: what the confirmation showed; None where nothing was confirmed.
-        task: decides whether the operating point is a threshold (binary) or τ (multi-class).
-        order: family names, simplest first (`list(sweeper.losses.FAMILIES)`).
-        snippet: writes the text to paste.
-        resume: the command that continues the study.
+    The operating point is a threshold in a binary task, else τ. `order` and `resume` are as `decide_verdict` takes
+    them.
     """
     decision = decide_verdict(evidence, order, resume)
     chosen = None if evidence is None or decision.recommended is None else evidence.finalists[decision.recommended]

@@ -198,13 +198,9 @@ class ReplicateRows:
     def rescore(
         self, counts: Table, score: Callable[[Any], Floats], *, lost: float = 0.0, metric: str = "miou"
     ) -> ImageTable:
-        """Return the table of a measure.
+        """Return the table of a measure, made of (R, n, …) counts that `metric` sums and `score` makes a number of.
 
-        Args:
-            counts: (R, n, …) what it is made of on each image, as `metric` sums it.
-            score: as `make_image_table` takes it.
-            lost: the score of a row without any answer.
-            metric: the metric that the counts are rows of.
+        A row without any answer has the score `lost`.
         """
         summed = sum_units(counts, self.units, metric)
         return make_image_table(summed, lambda s: np.where(self.lost, lost, score(s)), count_folds(self.rows))
@@ -312,13 +308,7 @@ class PairedScores:
 def make_paired_scores(
     replicates: Sequence[Replicate], classes: int, units: npt.NDArray[np.intp] | None, metric: str = "miou"
 ) -> PairedScores:
-    """Put replicates side by side.
-
-    Args:
-        replicates: of all finalists, in the order of the rows.
-        classes: number C of classes.
-        units: (n,) the unit of each image (`list_image_units`); None where each is its own.
-        metric: what the verdict compares.
+    """Put the replicates of all finalists side by side; `units` (n,) are those of `list_image_units`.
 
     Raises:
         ValueError: if the runs saw different images.

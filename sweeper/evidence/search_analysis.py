@@ -19,10 +19,8 @@ FEW_TRIALS = 6
 def search_sentences(trials: Sequence[TrialResult], rope: float, unit: str) -> tuple[str, ...]:
     """Return what the complete trials say of the search's steps and number of trials; () if none completed.
 
-    Args:
-        trials: the search's counted trials, in the order in which they ended.
-        rope: gains below this do not matter.
-        unit: display name of the metric that was maximised.
+    Trials come in the order in which they ended; `unit` is the display name of the metric, in which gains below `rope`
+    do not matter.
     """
     done = [t for t in trials if t.state == "complete" and t.evaluations and t.collapse is not Collapse.DIVERGED]
     if not done:

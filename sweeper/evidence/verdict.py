@@ -84,12 +84,9 @@ class Decision:
 
 
 def decide_verdict(evidence: Evidence | None, order: Sequence[str], resume: str = "--resume") -> Decision:
-    """Return the verdict on `evidence` by the rule above.
+    """Return the verdict by the rule above; evidence is None, or has no finalists, where nothing completed.
 
-    Args:
-        evidence: what the confirmation showed; None (or without finalists) where nothing completed.
-        order: family names, simplest first; a family not in it counts as less simple than all that are.
-        resume: the command that continues the study, to which the next steps add options.
+    `order` has family names, simplest first; `resume` is the command to which the next steps add options.
     """
     if evidence is None or not evidence.finalists:
         return Decision(
@@ -135,14 +132,11 @@ def apply_verdict_rule(
     *,
     keeps_baseline: bool = False,
 ) -> Decision:
-    """Apply the rule itself: clear winner, else equivalent, else safe choice, else undecided.
+    """Apply the rule itself to two or more: clear winner, else equivalent, else safe choice, else undecided.
 
-    Args:
-        evidence: two or more that are compared.
-        eligible: indices of those that may be named.
-        order: names, the one that is preferred of several first.
-        resume: the command that continues the study; None if there is none.
-        keeps_baseline: whether only those are named that `sweeper.evidence.action` allows; else there is no action.
+    `eligible` are the indices of those that may be named, where `keeps_baseline` only as far as
+    `sweeper.evidence.action` allows them; else there is no action. Of several the first in `order` is preferred.
+    `resume` is None where no command continues the trainings.
     """
     standing = [i for i in eligible if not any(has_beaten(evidence, k, i) for k in eligible if k != i)] or eligible
     first = min(standing)  # they come in the order of what they read on common seeds

@@ -27,16 +27,8 @@ def write_report(
 ) -> ReportPaths:
     """Write `OUT/STUDY/{report.md, report.html, recommendation.json, trials.csv, split.csv, figures/*.svg}`.
 
-    An earlier report is replaced.
-
-    Args:
-        sweep: The study. Any state of it will do: without a trial the report says so.
-        recommendation: The answer to report.
-        out: Folder of all reports; created when missing.
-        ui_url: Where the links to runs point; by default where `sweeper ui` listens.
-        pixels: Index of an image → image (H, W, 1 or 3) uint8 and mask (H, W) uint8 (255 = ignore). Without it the
-            predictions are not drawn and the report says why.
-        beat: is called meanwhile, as a heartbeat.
+    An earlier report is replaced. Any state of the study will do: without a trial the report says so, without `pixels`
+    it says why no predictions are drawn. Links to runs point to `ui_url`; `beat` is called meanwhile, as a heartbeat.
 
     Raises:
         OSError: if a file cannot be written.

@@ -22,12 +22,8 @@ def explain_result(
 ) -> list[str]:
     """Return how the data's profile shows in the result.
 
-    Args:
-        profile: of the whole data set's labels.
-        evidence: what the confirmation showed.
-        chosen: index of the recommended finalist, which is held against the baseline; None = the best. Where that is
-            the baseline itself, it is held against the next best.
-        imbalance: of what the losses saw, of which `pos_weight` is a power.
+    The finalist `chosen` (an index; None = the best) is held against the baseline, the baseline against the next best.
+    `imbalance` is that of what the losses saw, of which `pos_weight` is a power.
     """
     sentences = [_describe_profile(profile)]
     if evidence is None or not evidence.finalists:

@@ -40,9 +40,7 @@ def write_page(text: str, markdown: Path) -> None:
 def make_html(markdown: str, figures: Path) -> str:
     """Return a whole HTML document, titled like the markdown's first heading.
 
-    Args:
-        markdown: The report, as `render_report` gives it.
-        figures: Folder of its figures; an image that is not in it is shown by its description.
+    A figure that is not in the folder `figures` is shown by its description.
 
     Raises:
         OSError: if a figure cannot be read.

@@ -31,11 +31,8 @@ from sweeper.report.html import write_page
 def write_judgement(judgement: Judgement, out: Path, *, lead: Sequence[str] = (), end: Sequence[str] = ()) -> Path:
     """Write `OUT/{report.md, report.html, judgement.json, figures/differences.svg}`, and return the report's path.
 
-    Args:
-        judgement: what the report is on.
-        out: folder.
-        lead: markdown paragraphs in place of the report's title and headline, escaped already.
-        end: markdown paragraphs after all others, escaped already.
+    `lead` are paragraphs of markdown in place of title and headline, `end` those after all others; names are escaped in
+    all but these.
 
     Raises:
         OSError: if a file cannot be written.

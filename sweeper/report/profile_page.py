@@ -47,19 +47,10 @@ def write_profile_page(
     consequences: Sequence[str],
     document: Mapping[str, object],
 ) -> Path:
-    """Write the page into the folder `out`, over an earlier one.
+    """Write the page into the folder `out`, over an earlier one, and return the path of its HTML.
 
-    Args:
-        dataset: with its store, whose images are shown.
-        profile: its imbalance.
-        out: made where it is missing.
-        findings: what the label doctor found.
-        split: how it would be divided, in sentences.
-        consequences: what the imbalance means, in sentences.
-        document: the same for programs: written as profile.json.
-
-    Returns:
-        The HTML page.
+    `split` and `consequences` are sentences on how the data would be divided and on what their imbalance means;
+    `document` is the page for programs, profile.json.
 
     Raises:
         SweeperError: if the store is gone.

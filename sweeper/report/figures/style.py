@@ -84,11 +84,7 @@ def make_figure(height: float) -> Figure:
 
 @steady_style
 def save_figure(drawn: DrawnFigure, path: Path) -> None:
-    """Write the figure without a ground of its own. The same figure gives the same bytes.
-
-    Args:
-        drawn: its title is the caption's business: whoever shows the file writes it in text.
-        path: of the SVG file.
+    """Write the figure without ground and title, which is text below it. The same figure gives the same bytes.
 
     Raises:
         OSError: if the file cannot be written.
@@ -103,11 +99,7 @@ def save_figure(drawn: DrawnFigure, path: Path) -> None:
 
 
 def save_all(figures: Mapping[str, DrawnFigure | str], folder: Path) -> None:
-    """Write each as NAME.svg into the folder, which is made; what an earlier report drew under other names goes.
-
-    Args:
-        figures: name of the file → what was drawn, or why it was not.
-        folder: holds nothing but figures.
+    """Write each that was drawn as NAME.svg into the folder, which is made; all other figures in it go.
 
     Raises:
         OSError: if a file cannot be written.
