@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from sweeper.core.records import DecisionRule, DecisionRules, FinalistEvidence, Preference
 from sweeper.core.text import format_significant, join_words
 from sweeper.evidence.decision_rule import has_beaten
@@ -20,9 +23,9 @@ from sweeper.report.formatting import (
     format_probability,
     format_signed_interval,
     format_signed_number,
-    make_table,
     mark_names,
     run_link,
+    tabulate,
 )
 
 MOST_LINKS = 8
@@ -31,23 +34,19 @@ MOST_LINKS = 8
 
 def make_finalists_table(facts: ReportFacts) -> str:
     """Finalists by test score, with the paired difference to the baseline and what each can cost."""
-    likely = any(f.regret is not None for f in facts.finalists)
-    rate = [] if _share_rate(facts) else [_name_rate(facts)]
-    scores = [f"{name} [{format_level(LEVEL)}]" for name in (f"test {facts.metric}", "vs cross-entropy")]
-    header = ["loss", "parameters", *rate, *scores, *(["costs at most (95 %)"] if likely else [])]
-    rows = []
-    for finalist in facts.finalists:
-        cells = [
-            _name_loss(facts, finalist),
-            format_params(finalist.params) or MISSING,
-            *([format_rates(finalist)] if rate else []),
-        ]
-        cells += [facts.format_score(finalist.score, finalist), facts.format_gain_over_baseline(finalist)]
-        cells += (
-            [MISSING if finalist.regret is None else facts.format_cost_bound(finalist.regret.bound)] if likely else []
+    at = format_level(LEVEL)
+    columns: dict[str, Callable[[FinalistEvidence], str]] = {
+        "loss": partial(_name_loss, facts),
+        "parameters": lambda f: format_params(f.params) or MISSING,
+        **({} if _share_rate(facts) else {_name_rate(facts): format_rates}),
+        f"test {facts.metric} [{at}]": lambda f: facts.format_score(f.score, f),
+        f"vs cross-entropy [{at}]": facts.format_gain_over_baseline,
+    }
+    if any(f.regret is not None for f in facts.finalists):
+        columns["costs at most (95 %)"] = lambda f: (
+            MISSING if f.regret is None else facts.format_cost_bound(f.regret.bound)
         )
-        rows.append(cells)
-    return make_table(header, rows, left=2)
+    return tabulate(facts.finalists, columns, left=2)
 
 
 def _share_rate(facts: ReportFacts) -> bool:
@@ -114,28 +113,21 @@ def format_finalists_detail(facts: ReportFacts) -> str:
     They are how it was tuned, its scores in the search, on validation images and at the plain operating point, the
     foreground, and the probability of being best.
     """
-    likely = any(f.regret is not None for f in facts.finalists)
-    header = ["loss", "trials (completed)", f"search {facts.objective}", "confirmation, validation"]
-    header += [f"test {facts.metric} {facts.default_name}", *(["foreground IoU"] if facts.is_binary else [])]
-    header += ["gain, corrected for selection", "probability of being best"] if likely else []
-    header += ["collapsed", "seeds"]
-    rows = []
-    for finalist in facts.finalists:
-        cells = [
-            _name_loss(facts, finalist),
-            f"{finalist.trials_tried} ({finalist.trials_completed})",
-        ]
-        cells += [
-            format_number(finalist.search_value),
-            format_number(finalist.val_score),
-            format_number(finalist.score_at_default),
-        ]
-        cells += [format_number(finalist.fg_iou.estimate if finalist.fg_iou else None)] if facts.is_binary else []
-        if likely:
-            best = MISSING if finalist.regret is None else format_probability(finalist.regret.best)
-            cells += [format_signed_number(finalist.regret.gain if finalist.regret else None), best]
-        rows.append([*cells, f"{finalist.collapses} of {finalist.trainings}", str(len(finalist.seeds))])
-    return make_table(header, rows)
+    columns: dict[str, Callable[[FinalistEvidence], str]] = {
+        "loss": partial(_name_loss, facts),
+        "trials (completed)": lambda f: f"{f.trials_tried} ({f.trials_completed})",
+        f"search {facts.objective}": lambda f: format_number(f.search_value),
+        "confirmation, validation": lambda f: format_number(f.val_score),
+        f"test {facts.metric} {facts.default_name}": lambda f: format_number(f.score_at_default),
+    }
+    if facts.is_binary:
+        columns["foreground IoU"] = lambda f: format_number(f.fg_iou.estimate if f.fg_iou else None)
+    if any(f.regret is not None for f in facts.finalists):
+        columns["gain, corrected for selection"] = lambda f: format_signed_number(f.regret.gain if f.regret else None)
+        columns["probability of being best"] = lambda f: format_probability(f.regret.best) if f.regret else MISSING
+    columns["collapsed"] = lambda f: f"{f.collapses} of {f.trainings}"
+    columns["seeds"] = lambda f: str(len(f.seeds))
+    return tabulate(facts.finalists, columns)
 
 
 def make_pairs_table(facts: ReportFacts) -> str:
@@ -143,15 +135,15 @@ def make_pairs_table(facts: ReportFacts) -> str:
     finalists, evidence = facts.finalists, facts.recommendation.evidence
     if evidence is None or len(finalists) < 3:
         return ""
-    rows = []
-    for i, first in enumerate(finalists):
-        cells = [_name_loss(facts, first)]
-        for j, second in enumerate(finalists):
-            gap = find_difference(facts, first, second)
-            text = MISSING if gap is None else facts.format_gain(gap, first, second)
-            cells.append(f"**{text}**" if gap is not None and has_beaten(evidence, i, j) else text)
-        rows.append(cells)
-    return make_table(["row minus column", *(f"− {format_code(f.family)}" for f in finalists)], rows)
+
+    def subtract(j: int, i: int) -> str:
+        gap = find_difference(facts, finalists[i], finalists[j])
+        text = MISSING if gap is None else facts.format_gain(gap, finalists[i], finalists[j])
+        return f"**{text}**" if gap is not None and has_beaten(evidence, i, j) else text
+
+    columns: dict[str, Callable[[int], str]] = {"row minus column": lambda i: _name_loss(facts, finalists[i])}
+    columns |= {f"− {format_code(f.family)}": partial(subtract, j) for j, f in enumerate(finalists)}
+    return tabulate(range(len(finalists)), columns)
 
 
 def explain_other_name(facts: ReportFacts) -> str:
@@ -166,13 +158,13 @@ def explain_other_name(facts: ReportFacts) -> str:
 
 def make_runs_table(facts: ReportFacts, ui_url: str) -> str:
     """Links to the runs of each finalist; empty where MLflow has none."""
-    rows = []
-    for finalist in facts.finalists:
+
+    def link(finalist: FinalistEvidence) -> str:
         runs = enumerate(finalist.run_ids[:MOST_LINKS], 1)
-        links = [run_link(str(i), ui_url, facts.sweep.experiment_id, run) for i, run in runs]
-        if links and facts.sweep.experiment_id is not None:
-            rows.append([format_code(finalist.family), " ".join(links)])
-    return make_table(["loss", "runs of its confirmation"], rows, left=2) if rows else ""
+        return " ".join(run_link(str(i), ui_url, facts.sweep.experiment_id, run) for i, run in runs)
+
+    linked = [f for f in facts.finalists if f.run_ids and facts.sweep.experiment_id is not None]
+    return tabulate(linked, {"loss": lambda f: format_code(f.family), "runs of its confirmation": link}, left=2)
 
 
 def _name_loss(facts: ReportFacts, finalist: FinalistEvidence) -> str:
@@ -199,17 +191,16 @@ def make_rules_table(facts: ReportFacts) -> str:
     decisions = get_decision_rules(facts)
     if decisions is None:
         return ""
-    names = [f"{METRICS[rule.metric]}, {RULES[rule.name]}" for rule in decisions.rules]
-    header = ["loss", *names, "calibration error, then calibrated"]
-    rows = [
-        [
-            format_code(finalist.family),
-            *(format_number(rule.scores[i].estimate) for rule in decisions.rules),
-            f"{format_number(decisions.ece[i].estimate, 4)}, {format_number(decisions.ece_calibrated[i].estimate, 4)}",
-        ]
-        for i, finalist in enumerate(facts.finalists)
-    ]
-    return make_table(header, rows)
+
+    def score(rule: DecisionRule, i: int) -> str:
+        return format_number(rule.scores[i].estimate)
+
+    columns: dict[str, Callable[[int], str]] = {"loss": lambda i: format_code(facts.finalists[i].family)}
+    columns |= {f"{METRICS[rule.metric]}, {RULES[rule.name]}": partial(score, rule) for rule in decisions.rules}
+    columns["calibration error, then calibrated"] = lambda i: ", ".join(
+        format_number(errors[i].estimate, 4) for errors in (decisions.ece, decisions.ece_calibrated)
+    )
+    return tabulate(range(len(facts.finalists)), columns)
 
 
 def explain_rules(facts: ReportFacts) -> list[str]:
@@ -267,19 +258,15 @@ def get_decision_rules(facts: ReportFacts) -> DecisionRules | None:
 
 def make_preferences_table(facts: ReportFacts) -> str:
     """Return a row per preference: the choice, its score and lead; empty if nothing was judged or compared."""
-    rows = [
-        [
-            escape_md(CARES[preference.name]),
-            escape_md(preference.measure.partition(",")[0]),
-            _format_choice(facts, preference, i),
-            _format_score(facts, preference, i),
-            _format_lead(facts, preference, i),
-        ]
-        for preference, i in choose_by_preference(facts.recommendation)
-    ]
     at = format_level(LEVEL)
-    header = ["if you care most about", "measure", "choose", f"its score [{at}]", f"ahead of [{at}]"]
-    return make_table(header, rows, left=3) if rows else ""
+    columns: dict[str, Callable[[tuple[Preference, int]], str]] = {
+        "if you care most about": lambda row: escape_md(CARES[row[0].name]),
+        "measure": lambda row: escape_md(row[0].measure.partition(",")[0]),
+        "choose": lambda row: _format_choice(facts, *row),
+        f"its score [{at}]": lambda row: _format_score(facts, *row),
+        f"ahead of [{at}]": lambda row: _format_lead(facts, *row),
+    }
+    return tabulate(choose_by_preference(facts.recommendation), columns, left=3)
 
 
 def _format_choice(facts: ReportFacts, preference: Preference, index: int) -> str:
@@ -328,15 +315,16 @@ def make_analyses_table(facts: ReportFacts) -> str:
     by_seeds = {analysis.seeds: analysis for analysis in facts.sweep.analyses_taken}
     errors = {seeds: (analysis.error, analysis.error) for seeds, analysis in by_seeds.items()}
     errors |= {plan.seeds: (plan.error, plan.spends) for plan in facts.sweep.analyses_planned}
-    rows = []
-    for seeds, (error, spent) in sorted(errors.items()):
-        made = by_seeds.get(seeds)
-        cells = [MISSING, "not taken"]
-        if made is not None:
-            cells = [VERDICTS[made.verdict], escape_prose(mark_names(made.reason, facts.losses))]
-        rows.append([str(seeds), *cells, format_level(spent), format_level(1 - error) if spent else MISSING])
-    header = ["after seeds", "verdict", "what followed", "error it may spend", "intervals at"]
-    return make_table(header, rows, left=3) if rows else ""
+    columns: dict[str, Callable[[int], str]] = {
+        "after seeds": str,
+        "verdict": lambda n: VERDICTS[by_seeds[n].verdict] if n in by_seeds else MISSING,
+        "what followed": lambda n: (
+            escape_prose(mark_names(by_seeds[n].reason, facts.losses)) if n in by_seeds else "not taken"
+        ),
+        "error it may spend": lambda n: format_level(errors[n][1]),
+        "intervals at": lambda n: format_level(1 - errors[n][0]) if errors[n][1] else MISSING,
+    }
+    return tabulate(sorted(errors), columns, left=3)
 
 
 def explain_winners_curse(facts: ReportFacts) -> list[str]:
@@ -358,16 +346,11 @@ def explain_winners_curse(facts: ReportFacts) -> list[str]:
 def make_classes_table(facts: ReportFacts) -> str:
     """Return IoU, precision and recall of every class on the test split: recommended loss and its rival."""
     pair = [f for f in (facts.chosen, facts.rival) if f is not None]
-    header = [
-        "class",
-        *(f"{what} {format_code(f.family)}" for what in ("IoU", "precision", "recall") for f in pair),
-    ]
 
-    def values(finalist: FinalistEvidence) -> list[tuple[float | None, ...]]:
-        return [finalist.iou, finalist.precision, finalist.recall]
+    def score(field: str, finalist: FinalistEvidence, i: int) -> str:
+        return format_number(getattr(finalist, field)[i])
 
-    rows = []
-    for i, name in enumerate(facts.classes):
-        cells = [format_number(values(f)[what][i]) for what in range(3) for f in pair]
-        rows.append([escape_md(name), *cells])
-    return make_table(header, rows)
+    columns: dict[str, Callable[[int], str]] = {"class": lambda i: escape_md(facts.classes[i])}
+    for field, what in {"iou": "IoU", "precision": "precision", "recall": "recall"}.items():
+        columns |= {f"{what} {format_code(f.family)}": partial(score, field, f) for f in pair}
+    return tabulate(range(len(facts.classes)), columns)

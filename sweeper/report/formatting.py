@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import TypeVar
 from urllib.parse import quote
 
 from sweeper.core.paths import get_run_place
@@ -13,6 +14,7 @@ from sweeper.core.recipe import FULL_DEPTH, PUBLISHED_WIDTH, Recipe
 from sweeper.core.records import Interval
 from sweeper.core.text import format_count, format_significant
 
+Row = TypeVar("Row")
 MISSING = "–"
 """Stands for a number that does not exist."""
 
@@ -233,6 +235,15 @@ def run_link(label: str, ui_url: str, experiment: str | None, run: str | None) -
 def make_ui_address(ui_url: str, place: str) -> str:
     """Return a place of MLflow's user interface, as a link takes it."""
     return quote(ui_url.rstrip("/"), safe=":/?#@!$&'*+,;=%~") + f"/{place}"
+
+
+def tabulate(rows: Collection[Row], columns: Mapping[str, Callable[[Row], str]], left: int = 1) -> str:
+    """Return a markdown table, a line for each row: header of a column → what makes its cells; "" without rows.
+
+    The first `left` columns are aligned left, the others right. Headers and cells are markdown already.
+    """
+    cells = [[make(row) for make in columns.values()] for row in rows]
+    return make_table([*columns], cells, left) if cells else ""
 
 
 def make_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:

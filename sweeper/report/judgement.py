@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import combinations
 from pathlib import Path
 
 from sweeper.core.document import json_text
 from sweeper.core.paths import JudgementPaths
+from sweeper.core.records import Interval
 from sweeper.core.text import format_upper_bound
 from sweeper.evidence.decision_rule import get_difference, has_beaten
 from sweeper.judging.judgement import Judgement, format_interval
-from sweeper.judging.weighing import restore_score_direction
+from sweeper.judging.weighing import MethodEvidence, restore_score_direction
 from sweeper.report.figures.style import (
     BLUE,
     INK,
@@ -23,7 +25,7 @@ from sweeper.report.figures.style import (
     save_all,
     steady_style,
 )
-from sweeper.report.formatting import MISSING, escape_md, format_code, format_level, format_number, make_table
+from sweeper.report.formatting import MISSING, escape_md, format_code, format_level, format_number, tabulate
 from sweeper.report.html import write_page
 
 
@@ -66,53 +68,44 @@ def _make_part(heading: str, sentences: Sequence[str]) -> list[str]:
 
 
 def _make_methods_table(judgement: Judgement) -> str:
-    score_table = judgement.table
-    rows = []
-    for each in judgement.decided_contest.finalists:
-        name = f"**{format_code(each.family)}**" if each.family == judgement.named else format_code(each.family)
-        cost = (
-            MISSING
-            if each.regret is None
-            else format_upper_bound(each.regret.bound, score_table.margin, score_table.scale.digits)
-        )
-        rows.append(
-            [
-                name,
-                str(len(each.runs)),
-                format_interval(restore_score_direction(score_table, each), score_table.scale.digits),
-                cost,
-            ]
-        )
+    score_table, scale = judgement.table, judgement.table.scale
+
+    def name_method(each: MethodEvidence) -> str:
+        return f"**{format_code(each.family)}**" if each.family == judgement.named else format_code(each.family)
+
+    def bound_cost(each: MethodEvidence) -> str:
+        regret = each.regret
+        return MISSING if regret is None else format_upper_bound(regret.bound, score_table.margin, scale.digits)
+
     unit = "" if score_table.higher_is_better else ", lower is better"
-    header = ["method", "runs", f"{escape_md(score_table.scale.score)}{unit}, 95 % interval", "costs at most (95 %)"]
-    return make_table(header, rows)
+    columns: dict[str, Callable[[MethodEvidence], str]] = {
+        "method": name_method,
+        "runs": lambda each: str(len(each.runs)),
+        f"{escape_md(scale.score)}{unit}, 95 % interval": lambda each: format_interval(
+            restore_score_direction(score_table, each), scale.digits
+        ),
+        "costs at most (95 %)": bound_cost,
+    }
+    return tabulate(judgement.decided_contest.finalists, columns)
 
 
 def _make_pairs_table(judgement: Judgement) -> str:
     contest, digits = judgement.decided_contest, judgement.table.scale.digits
-    rows = []
-    for i, one in enumerate(contest.finalists):
-        for j in range(i + 1, len(contest.finalists)):
-            gap = get_difference(contest, i, j)
-            rows.append(
-                [
-                    format_code(one.family),
-                    format_code(contest.finalists[j].family),
-                    format_interval(gap, digits),
-                    format_number(gap.se_seed, digits),
-                    "0 (cut off)"
-                    if contest.scope == "both" and gap.se_image == 0
-                    else format_number(gap.se_image, digits),
-                ]
-            )
-    header = [
-        "scores better",
-        "than",
-        f"by, {format_level(judgement.level)} interval",
-        "error from seeds",
-        "error from images",
-    ]
-    return make_table(header, rows, left=2)
+
+    def format_image_error(gap: Interval) -> str:
+        cut_off = contest.scope == "both" and gap.se_image == 0
+        return "0 (cut off)" if cut_off else format_number(gap.se_image, digits)
+
+    names = [format_code(each.family) for each in contest.finalists]
+    pairs = [(i, j, get_difference(contest, i, j)) for i, j in combinations(range(len(names)), 2)]
+    columns: dict[str, Callable[[tuple[int, int, Interval]], str]] = {
+        "scores better": lambda pair: names[pair[0]],
+        "than": lambda pair: names[pair[1]],
+        f"by, {format_level(judgement.level)} interval": lambda pair: format_interval(pair[2], digits),
+        "error from seeds": lambda pair: format_number(pair[2].se_seed, digits),
+        "error from images": lambda pair: format_image_error(pair[2]),
+    }
+    return tabulate(pairs, columns, left=2)
 
 
 def list_differences(judgement: Judgement) -> DrawnFigure:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
+from functools import partial
 
 from sweeper.core.text import format_count, join_words
-from sweeper.report.formatting import MISSING, escape_md, format_code, format_number, make_fence, make_table
-from sweeper.scripts.answer import ConfirmationDocument
+from sweeper.report.formatting import escape_md, format_code, format_number, make_fence, tabulate
+from sweeper.scripts.answer import ConfirmationDocument, LossRow
 
 
 def make_lead(document: ConfirmationDocument) -> list[str]:
@@ -49,20 +51,12 @@ def _make_rates(document: ConfirmationDocument) -> list[str]:
     factors = list(dict.fromkeys(factor for row in document.losses for factor in row.rates))
     if not factors:
         return []
-    rows = [
-        [
-            format_code(row.name),
-            *(
-                f"**{format_number(value, 4)}**"
-                if f"{row.lr_factor:.3g}" == factor
-                else MISSING
-                if value is None
-                else format_number(value, 4)
-                for factor in factors
-                for value in [row.rates.get(factor)]
-            ),
-        ]
-        for row in document.losses
-    ]
-    table = make_table(["loss", *(f"{factor} × rate" for factor in factors)], rows)
+
+    def format_score(factor: str, row: LossRow) -> str:
+        text = format_number(row.rates.get(factor), 4)
+        return f"**{text}**" if f"{row.lr_factor:.3g}" == factor else text
+
+    columns: dict[str, Callable[[LossRow], str]] = {"loss": lambda row: format_code(row.name)}
+    columns |= {f"{factor} × rate": partial(format_score, factor) for factor in factors}
+    table = tabulate(document.losses, columns)
     return ["## Tuning of the rate", table, "Scores on validation, one short training each; in bold the rate taken."]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 
-from sweeper.core.records import Collapse, ImbalanceProfile
+from sweeper.core.records import ClassProfile, Collapse, ImbalanceProfile
 from sweeper.core.text import format_count, format_significant, join_words
 from sweeper.report.facts import ReportFacts, find_best_trial, search_split
 from sweeper.report.formatting import (
@@ -20,35 +21,24 @@ from sweeper.report.formatting import (
     format_signed_number,
     make_table,
     run_link,
+    tabulate,
 )
 from sweeper.report.tables import list_trainings
 
 
 def make_profile_table(profile: ImbalanceProfile) -> str:
     """Return the imbalance fingerprint, one row per class."""
-    weights = profile.class_weights
-    rows = []
-    for i, c in enumerate(profile.classes):
-        sizes = " / ".join(f"{v:,.0f}" for v in c.component_pixels) if c.component_pixels else MISSING
-        weight = format_significant(weights[i] if i < len(weights) else None)
-        cells = [
-            escape_md(c.name),
-            format_share(c.pixel_share),
-            format_share(c.image_share),
-            f"{c.components:,}",
-            sizes,
-        ]
-        rows.append([*cells, format_share(c.thinness), weight])
-    header = [
-        "class",
-        "of labelled pixels",
-        "of images",
-        "components",
-        "their pixels (10 / 50 / 90 %)",
-        "thin",
-        "1/f weight",
-    ]
-    return make_table(header, rows)
+    weights = dict(zip(profile.classes, profile.class_weights, strict=False))
+    columns: dict[str, Callable[[ClassProfile], str]] = {
+        "class": lambda c: escape_md(c.name),
+        "of labelled pixels": lambda c: format_share(c.pixel_share),
+        "of images": lambda c: format_share(c.image_share),
+        "components": lambda c: f"{c.components:,}",
+        "their pixels (10 / 50 / 90 %)": lambda c: " / ".join(f"{v:,.0f}" for v in c.component_pixels or ()) or MISSING,
+        "thin": lambda c: format_share(c.thinness),
+        "1/f weight": lambda c: format_significant(weights.get(c)),
+    }
+    return tabulate(profile.classes, columns)
 
 
 def explain_profile(facts: ReportFacts) -> list[str]:
