@@ -8,7 +8,7 @@ from sweeper.core.records import FinalistEvidence
 from sweeper.core.text import format_count
 from sweeper.deployment.export_code import make_model_code
 from sweeper.deployment.recommended_network import RecommendedAnswer
-from sweeper.report.card import format_card_markdown, format_recipe, make_card
+from sweeper.report.card import describe_network, format_card_markdown, make_card
 from sweeper.report.facts import collect_facts
 from sweeper.report.formatting import (
     escape_md,
@@ -89,7 +89,7 @@ def make_model_card(answer: RecommendedAnswer, record: WeightsRecord, *, whole: 
             "python",
         ),
         "## Training",
-        f"{_describe_training(record)} Recipe: {format_recipe(sweep.conditions.recipe)}. Data: "
+        f"{_describe_training(record)} Recipe: {escape_md(describe_network(sweep.conditions.recipe))}. Data: "
         f"{escape_md(dataset.name)}, {format_count(len(dataset.images), 'image')}.",
         make_fence(chosen.snippet, "python"),
         "## Evaluation",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sweeper.core.recipe import Recipe
-from sweeper.core.records import FinalistEvidence, Interval, LongerGap, Recommended, Rung, Verdict
+from sweeper.core.records import FinalistEvidence, Interval, LongerGap, Recommended, Verdict
 from sweeper.core.text import format_count, format_significant, join_words, replace_options, resume_command
 from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.action import find_best_other, has_highest_gain
@@ -18,7 +18,6 @@ from sweeper.evidence.paired_comparisons import BASELINE
 from sweeper.evidence.verdict import decide_verdict
 from sweeper.report.facts import ReportFacts, find_difference
 from sweeper.report.formatting import (
-    escape_md,
     escape_prose,
     format_count_range,
     format_level,
@@ -85,7 +84,7 @@ def make_card(facts: ReportFacts) -> AnswerCard:
         *_make_not_learned_row(facts),
         CardRow("Holds for", _make_scope_row(facts)),
     ]
-    return AnswerCard(_make_headline(facts, recommended) + _warn_if_gone(facts), tuple(rows), recommended.snippet)
+    return AnswerCard(_make_headline(facts, recommended), tuple(rows), recommended.snippet)
 
 
 def format_card_markdown(card: AnswerCard, losses: Sequence[str] | frozenset[str]) -> str:
@@ -108,13 +107,8 @@ def format_card_lines(card: AnswerCard) -> list[tuple[str, str]]:
     return [("", strip_code_spans(card.headline)), *((row.label, strip_code_spans(row.text)) for row in card.rows)]
 
 
-def format_recipe(recipe: Recipe) -> str:
-    """Return network and input: `U-Net/ResNet-18 cut to depth 3 of 5 without pretrained weights on 64² crops`."""
-    return escape_md(describe_network(recipe))
-
-
 def describe_network(recipe: Recipe) -> str:
-    """Return network and input in plain text."""
+    """Return network and input: `U-Net/ResNet-18 cut to depth 3 of 5 without pretrained weights on 64² crops`."""
     if recipe.command is not None:
         return f"your training script, {recipe.command}"
     if recipe.model is not None:
@@ -134,24 +128,21 @@ def _format_crops(recipe: Recipe) -> str:
 
 def _make_headline(facts: ReportFacts, recommended: Recommended) -> str:
     """Return the answer in a sentence; before it a warning if no network can do the task yet."""
-    evidence = facts.recommendation.evidence
-    if evidence is None or not facts.is_too_weak:
-        return facts.recommendation.head or _make_verdict_headline(facts, recommended)
-    best = max(f.miou.estimate for f in facts.finalists)
+    answer = facts.recommendation.head or _make_verdict_headline(facts, recommended)
+    evidence, look = facts.recommendation.evidence, facts.recommendation.longer
+    if look is not None and look.catches_up:
+        answer += " Keep cross-entropy if you train long."
+    if evidence is None or (weak := facts.weak_best) is None:
+        return answer
     return (
-        f"None of these networks can do the task yet: the best scores {format_number(best)} mIoU, the same answer "
-        f"everywhere {format_number(evidence.constant_miou)}. "
-        f"{facts.recommendation.head or _make_verdict_headline(facts, recommended)}"
+        f"None of these networks can do the task yet: the best scores {format_number(weak)} mIoU, the same answer "
+        f"everywhere {format_number(evidence.constant_miou)}. {answer}"
     )
 
 
 def _make_verdict_headline(facts: ReportFacts, recommended: Recommended) -> str:
     """Return the verdict in a sentence, where neither keeping cross-entropy nor a change from it is recommended."""
-    verdict, name, rope = (
-        facts.recommendation.verdict,
-        f"`{recommended.family}`",
-        f"{facts.sweep.rope:g} {facts.metric}",
-    )
+    verdict, name, rope = facts.recommendation.verdict, f"`{recommended.family}`", facts.rope
     if verdict is Verdict.CLEAR_WINNER:
         return f"Train with {name}: it beats every other finalist."
     if verdict is Verdict.EQUIVALENT:
@@ -172,12 +163,11 @@ def _format_settings(facts: ReportFacts, recommended: Recommended) -> str:
     is_factor = facts.sweep.conditions.recipe.command is not None
     rate = format_significant(recommended.lr)
     parts.append(f"{rate} × your learning rate" if is_factor else f"learning rate {rate}")
-    if facts.recommendation.misses is not None:
-        return " · ".join([f"`{recommended.family}`", *parts])
-    if recommended.threshold is not None:
-        parts.append(f"threshold {format_number(recommended.threshold, 2)}")
-    if recommended.tau is not None:
-        parts.append(f"logit adjustment τ {format_number(recommended.tau, 2)}")
+    if facts.recommendation.misses is None:  # else the row on it has the point
+        if recommended.threshold is not None:
+            parts.append(f"threshold {format_number(recommended.threshold, 2)}")
+        if recommended.tau is not None:
+            parts.append(f"logit adjustment τ {format_number(recommended.tau, 2)}")
     return " · ".join([f"`{recommended.family}`", *parts])
 
 
@@ -185,7 +175,7 @@ def _make_decision_row(facts: ReportFacts) -> list[CardRow]:
     """Return the rule that makes masks: one threshold, or one for each image where that has an established gain."""
     evidence, chosen = facts.recommendation.evidence, facts.chosen
     gain = None if evidence is None or chosen is None else get_established_gain(evidence, facts.finalists.index(chosen))
-    if gain is None or evidence is None or evidence.decisions is None:
+    if gain is None:
         return []
     at = f"{format_level(LEVEL)} over all finalists" if len(facts.finalists) > 1 else format_level(LEVEL)
     gained = f"{format_signed_interval(gain)} Dice of an average image ({at})"
@@ -276,11 +266,6 @@ def format_gap(gap: LongerGap) -> str:
     return f"{format_signed_number(after)} in place of {before}, {word} ({seeds}{error})"
 
 
-def _warn_if_gone(facts: ReportFacts) -> str:
-    look = facts.recommendation.longer
-    return " Keep cross-entropy if you train long." if look is not None and look.catches_up else ""
-
-
 def _format_levels(gain: Interval, chosen: FinalistEvidence, baseline: FinalistEvidence) -> str:
     """Return from where to where; nothing if rounding or other seeds make that look like another difference."""
     before, after = baseline.score.estimate, chosen.score.estimate
@@ -336,7 +321,7 @@ def _make_not_learned_row(facts: ReportFacts) -> list[CardRow]:
 
 
 def _format_verdict(facts: ReportFacts) -> str:
-    verdict, rope = facts.recommendation.verdict, f"{facts.sweep.rope:g} {facts.metric}"
+    verdict, rope = facts.recommendation.verdict, facts.rope
     word = VERDICTS[verdict]
     if len(facts.finalists) < 2 and verdict in (Verdict.UNDECIDED, Verdict.EQUIVALENT):
         return f"{word}, nothing was compared" if verdict is Verdict.UNDECIDED else f"{word}: one function, other names"
@@ -344,17 +329,12 @@ def _format_verdict(facts: ReportFacts) -> str:
         return word
     if facts.recommendation.strength == "probable":
         return f"{word}: probably within {rope} of the best"
-    left = _list_unbeaten(facts)
+    decision = decide_verdict(facts.recommendation.evidence, facts.families)
+    left = [f for i, f in enumerate(facts.finalists) if i == decision.best or i in decision.unbeaten]
     names = join_words([f"`{f.family}`" for f in left])
     if verdict is Verdict.EQUIVALENT:
         return f"{word}: {names} differ by less than {rope}"
     return f"{word} between {names}" if len(left) > 1 else f"{word} by {rope}"
-
-
-def _list_unbeaten(facts: ReportFacts) -> list[FinalistEvidence]:
-    """Return the best finalist and those it does not beat by the verdict's rule, by falling mIoU."""
-    decision = decide_verdict(facts.recommendation.evidence, facts.families)
-    return [f for i, f in enumerate(facts.finalists) if i == decision.best or i in decision.unbeaten]
 
 
 def _make_scope_row(facts: ReportFacts) -> str:
@@ -378,16 +358,13 @@ def _make_scope_row(facts: ReportFacts) -> str:
 
 def _make_empty_card(facts: ReportFacts) -> AnswerCard:
     """Return the card if nothing was learned or confirmed: the facts, and the one command that helps."""
-    recipe, evidence = facts.sweep.conditions.recipe, facts.recommendation.evidence
-    holds = CardRow("Tried with", _make_scope_row(facts))
+    sweep, evidence = facts.sweep, facts.recommendation.evidence
+    resume = resume_command(sweep.study, sweep.storage)
     if facts.has_learned_nothing:
-        fact = "no training did clearly better than the same answer everywhere"
-        missing = (
-            f"{len(rung.not_learned)} of {rung.learnable} classes"
-            if (rung := _format_last_rung(facts))
-            else "this data"
-        )
-        if rung is not None:
+        missing, fact = "this data", "no training did clearly better than the same answer everywhere"
+        last = sweep.rungs[-1] if sweep.rungs else None
+        if last is not None and last.is_learned and not sweep.trials:  # only some classes: no search was begun
+            missing = f"{len(last.not_learned)} of {last.learnable} classes"
             fact = f"{missing} are not learned by any loss"
         if evidence is not None and evidence.finalists:
             eligible = [f for f in evidence.finalists if f.collapses < f.trainings]
@@ -395,26 +372,16 @@ def _make_empty_card(facts: ReportFacts) -> AnswerCard:
             fact = f"the best test mIoU is {format_number(best.miou.estimate)} (`{best.family}`)"
             fact += "" if eligible else ", though every training collapsed"
             fact += f"; the same answer everywhere scores {format_number(evidence.constant_miou)}"
-        trained = (*facts.sweep.probes, *facts.sweep.trials, *facts.sweep.confirmations)
-        tried = max([recipe.steps, *(trial.spec.steps for trial in trained)])
-        command = replace_options(facts.sweep.command, {"--steps": str(4 * tried)}, drop=LOW_BUDGET)
-        if facts.sweep.minutes is not None:
-            more = replace_options(
-                resume_command(facts.sweep.study, facts.sweep.storage), {"--minutes": facts.sweep.minutes}
-            )
-            command = more
-        rows = (CardRow("Found", fact), *_make_not_learned_row(facts), holds)
-        return AnswerCard(f"Budget too small: no loss learned {missing}.", rows, command, "bash")
-    search = facts.search_trials
-    states = search["state"].value_counts()
-    ended = [f"{int(states.get(state, 0))} {state}" for state in ("complete", "pruned", "failed")]
-    fact = f"{format_count(len(search), 'trial')}: {', '.join(ended)}"
-    resume = resume_command(facts.sweep.study, facts.sweep.storage)
-    rows = (CardRow("Found", fact), *_make_not_learned_row(facts), holds)
-    return AnswerCard("No recommendation: no loss was confirmed.", rows, resume, "bash")
-
-
-def _format_last_rung(facts: ReportFacts) -> Rung | None:
-    """Return the last budget tried before a search that was not begun, if only some classes are not learned."""
-    rungs = facts.sweep.rungs
-    return rungs[-1] if rungs and rungs[-1].is_learned and not facts.sweep.trials else None
+        headline = f"Budget too small: no loss learned {missing}."
+        trained = (*sweep.probes, *sweep.trials, *sweep.confirmations)
+        tried = max([sweep.conditions.recipe.steps, *(trial.spec.steps for trial in trained)])
+        command = replace_options(sweep.command, {"--steps": str(4 * tried)}, drop=LOW_BUDGET)
+        if sweep.minutes is not None:
+            command = replace_options(resume, {"--minutes": sweep.minutes})
+    else:
+        headline, command = "No recommendation: no loss was confirmed.", resume
+        states = facts.search_trials["state"].value_counts()
+        ended = [f"{int(states.get(state, 0))} {state}" for state in ("complete", "pruned", "failed")]
+        fact = f"{format_count(len(facts.search_trials), 'trial')}: {', '.join(ended)}"
+    holds = CardRow("Tried with", _make_scope_row(facts))
+    return AnswerCard(headline, (CardRow("Found", fact), *_make_not_learned_row(facts), holds), command, "bash")

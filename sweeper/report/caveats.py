@@ -10,7 +10,7 @@ from sweeper.core.text import format_significant, join_words
 from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.miss_control import format_miss_control
 from sweeper.evidence.reasons import list_evidence_caveats as evidence_caveats
-from sweeper.report.card import format_recipe
+from sweeper.report.card import describe_network
 from sweeper.report.facts import ReportFacts, search_split
 from sweeper.report.formatting import escape_md, escape_prose, format_code, format_number
 from sweeper.space import find_range_edge
@@ -38,16 +38,17 @@ def list_caveats(facts: ReportFacts) -> list[str]:
 
 def _list_scope_caveats(facts: ReportFacts) -> Iterator[str]:
     recipe = facts.sweep.conditions.recipe
+    network = escape_md(describe_network(recipe))
     if recipe.command is not None:
         yield (
-            f"It holds for {format_recipe(recipe)} at {recipe.format_steps(recipe.confirm_steps)}. Another network or "
+            f"It holds for {network} at {recipe.format_steps(recipe.confirm_steps)}. Another network or "
             "schedule can change the order."
         )
         yield from _list_tuning_caveats(recipe)
         return
     passes = recipe.confirm_steps * recipe.batch_size / len(search_split(facts).train)
     yield (
-        f"It holds for {format_recipe(recipe)} at {recipe.confirm_steps:,} steps (each training image is drawn about "
+        f"It holds for {network} at {recipe.confirm_steps:,} steps (each training image is drawn about "
         f"{format_significant(passes, 2)} times). Another network, crop size or schedule can change the order."
     )
     if recipe.confirm_steps < SHORT and facts.recommendation.longer is None:

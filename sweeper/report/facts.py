@@ -85,6 +85,11 @@ class ReportFacts:
         return self.objective if evidence is None else evidence.scale.score
 
     @property
+    def rope(self) -> str:
+        """The margin with its unit: `0.01 mIoU`."""
+        return f"{self.sweep.rope:g} {self.metric}"
+
+    @property
     def compared(self) -> str:
         """Compared metric by its name in `METRICS`."""
         return resolve_verdict_metric(self.sweep.conditions.recipe.metric)
@@ -118,13 +123,13 @@ class ReportFacts:
         return bool(ended) and not sweep.confirmations and not any(trial.collapse.learned for trial in ended)
 
     @property
-    def is_too_weak(self) -> bool:
-        """Whether none of the confirmed networks can do the task."""
+    def weak_best(self) -> float | None:
+        """The highest test mIoU where none of the confirmed networks can do the task; None where one can."""
         evidence = self.recommendation.evidence
         if evidence is None or not self.finalists:
-            return False
+            return None
         best = max(f.miou.estimate for f in self.finalists)
-        return best - evidence.constant_miou < LITTLE * (1 - evidence.constant_miou)
+        return best if best - evidence.constant_miou < LITTLE * (1 - evidence.constant_miou) else None
 
     def format_gain(self, value: Interval, *finalists: FinalistEvidence | None) -> str:
         """Return a difference between finalists with its interval, which a single seed does not have."""
