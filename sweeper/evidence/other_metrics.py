@@ -57,7 +57,7 @@ def list_measures(
     """
     binary = next(run.test.kind for r in replicates for run in r.answered_runs if run.test is not None) == "histogram"
     images = list_scored_images(replicates)
-    own_points = [replicate.get_median_point(get_own_point) for replicate in replicates]
+    own_points = _list_points(replicates, get_own_point)
     at_own = count_class_pixels(replicates, images, get_own_point)
     classes = metrics.find_present_classes(at_own.reshape(-1, *at_own.shape[2:]))
 
@@ -71,28 +71,19 @@ def list_measures(
     measures = []
     wanted: tuple[tuple[PreferenceName, float, str], ...] = (("misses", 2.0, "F2"), ("false_alarms", 0.5, "F½"))
     for name, beta, sign in wanted:
-        score = _make_f_measure(beta, classes, binary)
-        point, at = plain, "at 0.5" if binary else "at τ = 0"
+        score, point, at = _make_f_measure(beta, classes, binary), plain, "at 0.5" if binary else "at τ = 0"
         if tuned:
-            point, at = (
-                partial(_find_best_f_point, binary=binary, beta=beta),
-                "at the operating point best for it on validation",
-            )
-        points = tuple(replicate.get_median_point(point) for replicate in replicates)
-        counts = count_class_pixels(replicates, images, point)
+            point = partial(_find_best_f_point, binary=binary, beta=beta)
+            at = "at the operating point best for it on validation"
+        counts, points = count_class_pixels(replicates, images, point), _list_points(replicates, point)
         measures.append(PreferenceMeasure(name, f"{sign} {of_what}, {at}", counts, score, points))
     if metric != "miou":
-        measures.append(
-            PreferenceMeasure(
-                "overlap", "mIoU", at_own, partial(metrics.compute_objective, classes=classes), tuple(own_points)
-            )
-        )
+        miou = partial(metrics.compute_objective, classes=classes)
+        measures.append(PreferenceMeasure("overlap", "mIoU", at_own, miou, own_points))
     detailed = _list_detail_measures(replicates, images, profile, own_points, binary)
     measures += [measure for measure in detailed if metric != "boundary_iou" or measure.name != "boundaries"]
     if not binary and classes.any():
-        measures.append(
-            PreferenceMeasure("rare_classes", "IoU of the worst class", at_own, worst_iou, tuple(own_points))
-        )
+        measures.append(PreferenceMeasure("rare_classes", "IoU of the worst class", at_own, worst_iou, own_points))
     order = get_args(PreferenceName)
     return sorted(measures, key=lambda m: order.index(m.name))
 
@@ -101,7 +92,7 @@ def _list_detail_measures(
     replicates: Sequence[Replicate],
     images: Sequence[int],
     profile: ImbalanceProfile | None,
-    points: Sequence[float],
+    points: tuple[float, ...],
     binary: bool,
 ) -> list[PreferenceMeasure]:
     """Return the measures that need `TestDetail` of every run that has an answer."""
@@ -115,26 +106,15 @@ def _list_detail_measures(
     if contours.any():
         of_what = "of the foreground" if binary else "mean over the classes with contours"
         text = f"boundary IoU {of_what}, within {width} pixels"
-        measures.append(
-            PreferenceMeasure(
-                "boundaries",
-                text,
-                boundary,
-                lambda s: metrics.mean_over(metrics.compute_iou(s), contours),
-                tuple(points),
-            )
-        )
+        score = _average(metrics.compute_iou, contours)
+        measures.append(PreferenceMeasure("boundaries", text, boundary, score, points))
     lines = _stack_details(replicates, images, "centreline", _make_missed_centrelines)
-    thin = find_classes_with_centreline(lines.reshape(-1, *lines.shape[2:])) & _find_thin_classes(
-        profile, lines.shape[2]
-    )
+    of_profile = () if profile is None else profile.classes
+    thin = find_classes_with_centreline(lines.reshape(-1, *lines.shape[2:]))
+    thin &= [0 < c < len(of_profile) and (of_profile[c].thinness or 0.0) > THIN for c in range(len(thin))]
     if thin.any():
         text = "clDice of the foreground" if binary else "clDice, mean over the thin classes"
-        measures.append(
-            PreferenceMeasure(
-                "thin_structures", text, lines, lambda s: metrics.mean_over(compute_cldice(s), thin), tuple(points)
-            )
-        )
+        measures.append(PreferenceMeasure("thin_structures", text, lines, _average(compute_cldice, thin), points))
     confidence = _stack_details(replicates, images, "confidence", make_surely_wrong)
     text = "expected calibration error of the winning class's probability"
     measures.append(
@@ -150,25 +130,23 @@ def compute_pooled_calibration_error(summed: Floats) -> Floats:
 
 def _make_f_measure(beta: float, classes: Marks, binary: bool) -> Callable[[Counts], Floats]:
     chosen = classes & np.array([False, True]) if binary else classes
-    return lambda summed: metrics.mean_over(metrics.compute_f_beta(summed, beta), chosen)
+    return _average(partial(metrics.compute_f_beta, beta=beta), chosen)
 
 
-def _find_thin_classes(profile: ImbalanceProfile | None, classes: int) -> Marks:
-    """(C,) which classes besides the first are thin structures."""
-    is_thin = np.zeros(classes, dtype=np.bool_)
-    if profile is not None:
-        for c, class_profile in enumerate(profile.classes[:classes]):
-            is_thin[c] = c > 0 and (class_profile.thinness or 0.0) > THIN
-    return is_thin
+def _average(measure: Callable[[Counts], Floats], classes: Marks) -> Callable[[Counts], Floats]:
+    return lambda summed: metrics.mean_over(measure(summed), classes)
+
+
+def _list_points(replicates: Sequence[Replicate], point: Callable[[TrialResult], float]) -> tuple[float, ...]:
+    return tuple(replicate.get_median_point(point) for replicate in replicates)
 
 
 def _find_best_f_point(run: TrialResult, binary: bool, beta: float) -> float:
     """Operating point with the highest F_β on the run's own validation images."""
     if run.val is None:
         return get_own_point(run)
-    return metrics.find_best_point_by(run.val, lambda summed, classes: _make_f_measure(beta, classes, binary)(summed))[
-        0
-    ]
+    point, _ = metrics.find_best_point_by(run.val, lambda s, classes: _make_f_measure(beta, classes, binary)(s))
+    return point
 
 
 def _stack_details(
