@@ -77,11 +77,8 @@ def decide_next_step(evidence: Evidence, decision: Decision, until: Until = "set
         win = _compute_chance_of_beating(evidence, decision.best, unbeaten, to_come)
     chance = f"the chance that up to {to_come[-1].seeds} seeds show a clear winner is {_format_share(win)}"
     if enough and (until == "probable" or win < LIKELY):
-        sure = (
-            "is a safe choice"
-            if decision.verdict is Verdict.SAFE_CHOICE
-            else format_cost_bound(evidence, decision.recommended)
-        )
+        is_safe = decision.verdict is Verdict.SAFE_CHOICE
+        sure = "is a safe choice" if is_safe else format_cost_bound(evidence, decision.recommended)
         return _end(evidence, f"{named} {sure}, and {chance}")
     if evidence.few_groups and win < LIKELY and _count_seeds(evidence) >= SHOWING:
         few = (
@@ -154,12 +151,8 @@ def _explain_end(evidence: Evidence, decision: Decision) -> str | None:
     if decision.best is None:
         return "nothing was learned that more seeds could compare"
     if len(evidence.finalists) < 2:
-        alone = evidence.finalists[0].other_names
-        return (
-            "all that was tried is one function"
-            if alone
-            else "there is only one finalist, so there is nothing to compare"
-        )
+        alone = "there is only one finalist, so there is nothing to compare"
+        return "all that was tried is one function" if evidence.finalists[0].other_names else alone
     shown = {Verdict.CLEAR_WINNER: "a clear winner is established", Verdict.EQUIVALENT: "equivalence is established"}
     if decision.verdict in shown or decision.action == "change":
         change = f"a change to {evidence.finalists[decision.recommended or 0].family} has an established gain"

@@ -68,10 +68,10 @@ class Decision:
     verdict: Verdict
     recommended: int | None
     """None for verdict `none` alone."""
-    provisional: bool
-    """A settled verdict that may hold at this budget only, because the baseline still improved."""
     reasons: tuple[str, ...]
     next_steps: tuple[str, ...]
+    provisional: bool = False
+    """A settled verdict that may hold at this budget only, because the baseline still improved."""
     best: int | None = None
     """The eligible finalist with the highest estimate; None for verdict `none`."""
     unbeaten: tuple[int, ...] = ()
@@ -92,7 +92,6 @@ def decide_verdict(evidence: Evidence | None, order: Sequence[str], resume: str 
         return Decision(
             Verdict.NONE,
             None,
-            False,
             ("No confirmation training completed, so that nothing can be recommended.",),
             (f"Read the reasons of the failed trainings, fix their cause, and resume the study (`{resume}`).",),
         )
@@ -100,11 +99,8 @@ def decide_verdict(evidence: Evidence | None, order: Sequence[str], resume: str 
     if not any(has_learned(evidence, i) for i in eligible):
         return _decide_nothing_learned(evidence, eligible)
     if len(evidence.finalists) == 1:
-        return (
-            _decide_one_function(evidence)
-            if evidence.finalists[0].other_names
-            else _decide_nothing_compared(evidence, resume)
-        )
+        is_one = evidence.finalists[0].other_names
+        return _decide_one_function(evidence) if is_one else _decide_nothing_compared(evidence, resume)
     decision = apply_verdict_rule(evidence, eligible, order, resume, keeps_baseline=True)
     rising = 0.0 if evidence.baseline is None else evidence.finalists[evidence.baseline].still_rising
     provisional = decision.verdict is not Verdict.UNDECIDED and rising > evidence.rope
@@ -116,12 +112,8 @@ def decide_verdict(evidence: Evidence | None, order: Sequence[str], resume: str 
             "continues the same study."
         )
     reasons += explain_collapses(evidence)
-    headline = format_headline(
-        evidence, decision.action, decision.recommended or 0, decision.verdict, decision.strength
-    )
-    return replace(
-        decision, provisional=provisional, reasons=tuple(reasons), next_steps=tuple(next_steps), head=headline
-    )
+    head = format_headline(evidence, decision.action, decision.recommended or 0, decision.verdict, decision.strength)
+    return replace(decision, provisional=provisional, reasons=tuple(reasons), next_steps=tuple(next_steps), head=head)
 
 
 def apply_verdict_rule(
@@ -180,13 +172,12 @@ def apply_verdict_rule(
     return Decision(
         verdict,
         recommended,
-        False,
         tuple(reason for reason in reasons if reason),
         tuple(suggest_what_settles(evidence, pairs, resume)) if verdict is Verdict.UNDECIDED else (),
-        best,
-        tuple(unbeaten),
-        strength,
-        action,
+        best=best,
+        unbeaten=tuple(unbeaten),
+        strength=strength,
+        action=action,
     )
 
 
@@ -209,7 +200,6 @@ def _decide_nothing_learned(evidence: Evidence, eligible: Sequence[int]) -> Deci
     return Decision(
         Verdict.NONE,
         None,
-        False,
         tuple(reasons),
         ("Train longer (`--steps`, `--confirm-steps`), and check that images and masks belong together.",),
     )
@@ -221,7 +211,6 @@ def _decide_one_function(evidence: Evidence) -> Decision:
     return Decision(
         Verdict.EQUIVALENT,
         0,
-        False,
         (explain_one_function(evidence), *explain_collapses(evidence)),
         ("Search other losses, or these in wider ranges, if another function was meant to be among them.",),
         best=0,
@@ -236,7 +225,6 @@ def _decide_nothing_compared(evidence: Evidence, resume: str) -> Decision:
     return Decision(
         Verdict.UNDECIDED,
         0,
-        False,
         (
             f"Only {finalist.family} was confirmed ({finalist.score.estimate:.3f} test {evidence.scale.score}), so "
             "that nothing was compared and no claim about the choice of loss can be made.",

@@ -140,9 +140,8 @@ def _format_plans(evidence: Contest, first: int, plans: Sequence[_SettlingPlan],
     names, digits = [evidence.finalists[plan.rival].family for plan in plans], evidence.scale.digits
     against, kind = f"{evidence.finalists[first].family} against {join_words(names)}: ", plans[0].kind
     if kind == "common_seeds":
-        least, most = (
-            (evidence.analyses[0].seeds, evidence.analyses[-1].seeds) if evidence.analyses else (SHOWING, SHOWING)
-        )
+        planned = [analysis.seeds for analysis in evidence.analyses] or [SHOWING]
+        least, most = planned[0], planned[-1]
         range_ = f"{max(SHOWING, least)}..{most}" if most > SHOWING else str(SHOWING)
         how = "" if resume is None else f" (`{resume} --confirm-seeds {range_}`)"
         which = "common seeds" if evidence.paired else "seeds of each"
@@ -162,11 +161,9 @@ def _format_plans(evidence: Contest, first: int, plans: Sequence[_SettlingPlan],
         )
     wanted = [plan.images for plan in plans]
     images = None if None in wanted else max(n for n in wanted if n is not None)
-    shots = (
-        ""
-        if images is None
-        else f"some {_round_up(images):,} {_name_unit(evidence)} in place of {count_units(evidence):g}"
-    )
+    shots = ""
+    if images is not None:
+        shots = f"some {_round_up(images):,} {_name_unit(evidence)} in place of {count_units(evidence):g}"
     if kind == "images":
         error = max(plan.gap.se_image for plan in plans)
         alone = (
@@ -175,10 +172,8 @@ def _format_plans(evidence: Contest, first: int, plans: Sequence[_SettlingPlan],
         )
         is_alone = evidence.scope != "images" and round(error, digits) > 0  # else it is what images do to trainings
         return f"{against}{alone if is_alone else ''}{shots} would settle it."
-    now, seeds = (
-        min(count_common_seeds(evidence, first, plan.rival) for plan in plans),
-        max(plan.seeds for plan in plans),
-    )
+    now = min(count_common_seeds(evidence, first, plan.rival) for plan in plans)
+    seeds = max(plan.seeds for plan in plans)
     range_, last = _format_confirm_seeds(evidence, seeds)
     goes_on = f", which ends at {last} at the latest" if last > seeds else ""
     how = "" if resume is None else f" (`{resume} --confirm-seeds {range_}`{goes_on})"

@@ -173,8 +173,8 @@ def _format_settings(facts: ReportFacts, recommended: Recommended) -> str:
 
 def _make_decision_row(facts: ReportFacts) -> list[CardRow]:
     """Return the rule that makes masks: one threshold, or one for each image where that has an established gain."""
-    evidence, chosen = facts.recommendation.evidence, facts.chosen
-    gain = None if evidence is None or chosen is None else get_established_gain(evidence, facts.finalists.index(chosen))
+    evidence, chosen = facts.recommendation.evidence, facts.chosen_index
+    gain = None if evidence is None or chosen is None else get_established_gain(evidence, chosen)
     if gain is None:
         return []
     at = f"{format_level(LEVEL)} over all finalists" if len(facts.finalists) > 1 else format_level(LEVEL)

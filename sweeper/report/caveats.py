@@ -24,11 +24,9 @@ SHORT = 2000
 def list_caveats(facts: ReportFacts) -> list[str]:
     """Sentences in markdown, the weightiest first."""
     misses = facts.recommendation.misses
-    limit = (
-        [] if misses is None else [escape_prose(sentence) for sentence in format_miss_control(misses, facts.point_name)]
-    )
+    limit = [] if misses is None else format_miss_control(misses, facts.point_name)
     return [
-        *limit,
+        *(escape_prose(sentence) for sentence in limit),
         *_list_scope_caveats(facts),
         *_list_confirmation_caveats(facts),
         *_list_search_caveats(facts),

@@ -208,17 +208,13 @@ def explain_rules(facts: ReportFacts) -> list[str]:
     decisions = get_decision_rules(facts)
     if decisions is None:
         return []
-    of_rank_dice = [_rank_dice_sentence(facts, decisions, rule) for rule in decisions.rules if rule.name == "rank_dice"]
+    chosen = [] if facts.chosen_index is None else [facts.chosen_index]
     return [
         "RankDice gives each image the threshold that maximises its expected Dice, with probabilities whose slope and "
         "bias were fitted on validation images (Dai and Li 2023). It predicts nothing where that is worth more: an "
         "image without foreground scores 1 then, else 0.",
-        *of_rank_dice,
-        *(
-            []
-            if facts.chosen is None
-            else [_explain_calibration(facts, decisions, facts.finalists.index(facts.chosen))]
-        ),
+        *(_rank_dice_sentence(facts, decisions, rule) for rule in decisions.rules if rule.name == "rank_dice"),
+        *(_explain_calibration(facts, decisions, i) for i in chosen),
     ]
 
 
@@ -282,8 +278,7 @@ def _format_score(facts: ReportFacts, preference: Preference, index: int) -> str
 
 
 def _format_lead(facts: ReportFacts, preference: Preference, index: int) -> str:
-    recommended = None if facts.chosen is None else facts.finalists.index(facts.chosen)
-    if (rival := find_rival(preference, index, recommended)) is None:
+    if (rival := find_rival(preference, index, facts.chosen_index)) is None:
         return MISSING
     other, lead = facts.finalists[rival[0]], rival[1]
     gain = facts.format_gain(lead, facts.finalists[index], other)

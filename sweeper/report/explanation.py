@@ -31,24 +31,18 @@ def explain_result(
     binary = len(evidence.classes) == 2
     sentences += [s for f in evidence.finalists if (s := _explain_moved_point(f, binary, evidence.scale.score))]
     sentences += [s for f in evidence.finalists if (s := _describe_weight(f, imbalance))]
-    pair = _explain_pair(evidence, 0 if chosen is None else chosen)
-    if pair is None:
+    chosen = chosen or 0
+    others = [i for i in range(len(evidence.finalists)) if i != chosen]
+    if not others:
         return sentences
-    one, other = (evidence.finalists[i] for i in pair)
+    against = others[0] if evidence.baseline is None or evidence.baseline == chosen else evidence.baseline
+    one, other = evidence.finalists[chosen], evidence.finalists[against]
     sentences += _explain_threshold_share(one, other, binary, evidence.scale.score)
     if binary:
         sentences += _explain_precision_recall(one, other, evidence.classes[1])
     else:
         sentences += _explain_by_share(one, other, evidence.classes, profile)
     return sentences
-
-
-def _explain_pair(evidence: Evidence, chosen: int) -> tuple[int, int] | None:
-    others = [i for i in range(len(evidence.finalists)) if i != chosen]
-    if not others:
-        return None
-    against = evidence.baseline if evidence.baseline is not None and evidence.baseline != chosen else others[0]
-    return chosen, against
 
 
 def _describe_profile(profile: ImbalanceProfile) -> str:

@@ -110,6 +110,11 @@ class ReportFacts:
         return default_operating_point(self.sweep.conditions.dataset.task)
 
     @property
+    def chosen_index(self) -> int | None:
+        """Index of the recommended loss among the finalists."""
+        return None if self.chosen is None else self.finalists.index(self.chosen)
+
+    @property
     def has_learned_nothing(self) -> bool:
         """Whether nothing is recommended because no loss learned more than a constant answer."""
         sweep, evidence = self.sweep, self.recommendation.evidence
@@ -133,11 +138,9 @@ class ReportFacts:
 
     def format_gain(self, value: Interval, *finalists: FinalistEvidence | None) -> str:
         """Return a difference between finalists with its interval, which a single seed does not have."""
-        return (
-            format_signed_interval(value)
-            if self.count_common_seeds(*finalists) > 1
-            else f"{format_signed_number(value.estimate)} (one seed)"
-        )
+        if self.count_common_seeds(*finalists) > 1:
+            return format_signed_interval(value)
+        return f"{format_signed_number(value.estimate)} (one seed)"
 
     def format_gain_over_baseline(self, finalist: FinalistEvidence) -> str:
         """Return what a finalist gains over tuned cross-entropy, as the cell of a table."""
@@ -178,9 +181,9 @@ class ReportFacts:
         With several analyses it is higher, so that the intervals of all of them hold together at 0.95.
         """
         evidence = self.recommendation.evidence
-        return (
-            LEVEL if evidence is None or not evidence.analyses else 1 - evidence.analyses[evidence.analysis_index].error
-        )
+        if evidence is None or not evidence.analyses:
+            return LEVEL
+        return 1 - evidence.analyses[evidence.analysis_index].error
 
     @property
     def joint_level(self) -> str:

@@ -18,7 +18,6 @@ from sweeper.core.text import format_address_word, format_confirm_command, forma
 from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.interim_analyses import SHOWING, get_comparison_level
 from sweeper.evidence.intervals import LEVEL
-from sweeper.evidence.preferences import find_recommended_index
 from sweeper.evidence.search_analysis import search_sentences
 from sweeper.report import confirmation, sections
 from sweeper.report.card import format_card_code, format_card_markdown, make_card
@@ -116,7 +115,10 @@ def _list_figures(section: str, drawn: Mapping[str, DrawnFigure | str]) -> str:
 
 def _make_context(facts: ReportFacts, ui_url: str) -> dict[str, object]:
     sweep, recommendation = facts.sweep, facts.recommendation
-    evidence, card = recommendation.evidence, make_card(facts)
+    card = make_card(facts)
+    parent_link = ""  # of the sweep's table in MLflow, where there is one
+    if sweep.experiment_id is not None and sweep.parent_run_id is not None:
+        parent_link = make_ui_address(ui_url, get_view_place(sweep.experiment_id))
     pairwise = [reason for reason in recommendation.reasons if _PAIR.search(reason)]
     others = [reason for reason in recommendation.reasons if reason not in pairwise]
     reasons, more_reasons = _split_by_length([*others, *pairwise], OPEN_REASONS)
@@ -129,7 +131,7 @@ def _make_context(facts: ReportFacts, ui_url: str) -> dict[str, object]:
         "card": format_card_markdown(card, _list_losses(facts)),
         "code": format_card_code(card),
         "next_commands": _list_next_commands(facts) if card.language == "python" else "",
-        "parent_link": _get_parent_address(facts, ui_url),
+        "parent_link": parent_link,
         "optuna_command": f"optuna-dashboard {format_address_word('--storage', sweep.storage, driver=True)}",
         "levels": _explain_levels(facts),
         "reasons": reasons,
@@ -138,7 +140,7 @@ def _make_context(facts: ReportFacts, ui_url: str) -> dict[str, object]:
         "more_steps": more_steps,
         "paper": format_for_paper(facts),
         "profile_head": _make_profile_head(facts),
-        "explanation": explain_result(sweep.profile, evidence, find_recommended_index(recommendation), sweep.imbalance),
+        "explanation": explain_result(sweep.profile, recommendation.evidence, facts.chosen_index, sweep.imbalance),
         "search_short": _search_short(facts),
         "search_head": _search_head(facts),
         "adequacy": search_sentences(sweep.trials, sweep.rope, facts.objective),
@@ -171,12 +173,6 @@ def _list_next_commands(facts: ReportFacts) -> str:
         ),
     }
     return make_fence("\n".join(f"# {why}\n{make_one_line(line)}" for why, line in commands.items()), "bash")
-
-
-def _get_parent_address(facts: ReportFacts, ui_url: str) -> str:
-    """Address of the sweep's table in MLflow; "" where there is none."""
-    experiment, parent = facts.sweep.experiment_id, facts.sweep.parent_run_id
-    return "" if experiment is None or parent is None else make_ui_address(ui_url, get_view_place(experiment))
 
 
 def _explain_levels(facts: ReportFacts) -> str:

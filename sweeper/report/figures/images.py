@@ -130,19 +130,11 @@ def _choose_rows(
     for place, index in enumerate(picked):
         kind = "ahead" if gaps[index] > 1e-9 else "behind" if gaps[index] < -1e-9 else "level"
         kind = "median" if len(ranked) > 2 * WINS + 1 and place == WINS else kind
-        rows.append(_make_row(index, kind, answers[index], pixels, scored[index]))
+        (image, truth), (first, second), (miou, other) = pixels(index), answers[index], scored[index]
+        part = _pick_detail((first != second) & (truth != IGNORE))
+        panels = image[part], truth[part], first[part], second[part]
+        rows.append(_ImageRow(index, kind, *panels, (miou, other), detail=panels[1].shape != truth.shape))
     return rows
-
-
-def _make_row(
-    index: int, kind: str, answers: tuple[Bytes, Bytes], pixels: Pixels, miou: tuple[float, ...]
-) -> _ImageRow:
-    image, truth = pixels(index)
-    part = _pick_detail((answers[0] != answers[1]) & (truth != IGNORE))
-    detail = truth[part].shape != truth.shape
-    return _ImageRow(
-        index, kind, image[part], truth[part], answers[0][part], answers[1][part], (miou[0], miou[1]), detail
-    )
 
 
 def _pick_detail(differs: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
