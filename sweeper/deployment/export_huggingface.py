@@ -8,9 +8,10 @@ from sweeper.core.records import FinalistEvidence
 from sweeper.core.text import format_count
 from sweeper.deployment.export_code import make_model_code
 from sweeper.deployment.recommended_network import RecommendedAnswer
-from sweeper.report.card import describe_network, format_card_markdown, make_card
+from sweeper.report.card import format_card_markdown, make_card
 from sweeper.report.facts import collect_facts
 from sweeper.report.formatting import (
+    describe_network,
     escape_md,
     format_number,
     format_number_interval,

@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sweeper.core.recipe import Recipe
 from sweeper.core.records import FinalistEvidence, Interval, LongerGap, Recommended, Verdict
 from sweeper.core.text import format_count, format_significant, join_words, replace_options, resume_command
 from sweeper.data.folds import NOT_HELD_OUT
@@ -18,10 +17,10 @@ from sweeper.evidence.paired_comparisons import BASELINE
 from sweeper.evidence.verdict import decide_verdict
 from sweeper.report.facts import ReportFacts, find_difference
 from sweeper.report.formatting import (
+    describe_network,
     escape_prose,
     format_count_range,
     format_level,
-    format_network,
     format_number,
     format_signed_interval,
     format_signed_number,
@@ -105,22 +104,6 @@ def format_card_code(card: AnswerCard) -> str:
 def format_card_lines(card: AnswerCard) -> list[tuple[str, str]]:
     """Return the card for a terminal: (label, text) without markup; the headline has no label."""
     return [("", strip_code_spans(card.headline)), *((row.label, strip_code_spans(row.text)) for row in card.rows)]
-
-
-def describe_network(recipe: Recipe) -> str:
-    """Return network and input: `U-Net/ResNet-18 cut to depth 3 of 5 without pretrained weights on 64² crops`."""
-    if recipe.command is not None:
-        return f"your training script, {recipe.command}"
-    if recipe.model is not None:
-        return f"the network {recipe.model.name} on {_format_crops(recipe)}"
-    weights = {"none": "without pretrained weights", "imagenet": "with ImageNet weights"}.get(
-        recipe.encoder_weights, "with weights from a file"
-    )
-    return f"{format_network(recipe)} {weights} on {_format_crops(recipe)}"
-
-
-def _format_crops(recipe: Recipe) -> str:
-    return f"{recipe.size}² {'balanced ' * (recipe.crops == 'balanced')}crops"
 
 
 # --- A recommendation ---------------------------------------------------------------------------------------

@@ -10,9 +10,8 @@ from sweeper.core.text import format_significant, join_words
 from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.miss_control import format_miss_control
 from sweeper.evidence.reasons import list_evidence_caveats as evidence_caveats
-from sweeper.report.card import describe_network
 from sweeper.report.facts import ReportFacts, search_split
-from sweeper.report.formatting import escape_md, escape_prose, format_code, format_number
+from sweeper.report.formatting import describe_network, escape_md, escape_prose, format_code, format_number
 from sweeper.space import find_range_edge
 
 FEW_TRIALS = 3

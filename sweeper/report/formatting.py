@@ -128,6 +128,22 @@ def format_network(recipe: Recipe) -> str:
     return f"{_ARCHITECTURES.get(arch, arch)}/{readable}{cut}"
 
 
+def describe_network(recipe: Recipe) -> str:
+    """Return network and input: `U-Net/ResNet-18 cut to depth 3 of 5 without pretrained weights on 64² crops`."""
+    if recipe.command is not None:
+        return f"your training script, {recipe.command}"
+    if recipe.model is not None:
+        return f"the network {recipe.model.name} on {_format_crops(recipe)}"
+    weights = {"none": "without pretrained weights", "imagenet": "with ImageNet weights"}.get(
+        recipe.encoder_weights, "with weights from a file"
+    )
+    return f"{format_network(recipe)} {weights} on {_format_crops(recipe)}"
+
+
+def _format_crops(recipe: Recipe) -> str:
+    return f"{recipe.size}² {'balanced ' * (recipe.crops == 'balanced')}crops"
+
+
 # --- Names --------------------------------------------------------------------------------------------------
 
 

@@ -6,9 +6,9 @@ import re
 
 from sweeper.core.text import format_count
 from sweeper.losses import FAMILIES
-from sweeper.report.card import VERDICTS, describe_network
+from sweeper.report.card import VERDICTS
 from sweeper.report.facts import ReportFacts
-from sweeper.report.formatting import format_count_range, make_fence, make_one_line
+from sweeper.report.formatting import describe_network, format_count_range, make_fence, make_one_line
 
 LIBRARIES = {
     "sweeper": "author = {{The sweeper maintainers}}, year = {2026}, "

@@ -15,8 +15,8 @@ from sweeper.core.records import DecisionRule, DecisionRules, Evidence, ImageCou
 from sweeper.evidence.decision_rules import _count_at_edges, get_established_gain, score_decision_rules
 from sweeper.evidence.paired_comparisons import compute_evidence
 from sweeper.evidence.recommendation import make_recommendation_json
+from sweeper.report.alternatives import explain_rules, make_rules_table
 from sweeper.report.card import format_card_lines, make_card
-from sweeper.report.confirmation import explain_rules, make_rules_table
 from sweeper.report.facts import collect_facts
 from sweeper.workflow.conclude import draw_conclusion
 from tests.support import builders

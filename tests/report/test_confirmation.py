@@ -10,7 +10,7 @@ import pytest
 from sweeper.core.records import RateRange, Recommendation, Regret, SweepRecord
 from sweeper.evidence.decision_rule import has_beaten
 from sweeper.evidence.recommendation import make_recommendation_json
-from sweeper.report import confirmation
+from sweeper.report import alternatives, confirmation
 from sweeper.report.card import format_card_lines, make_card
 from sweeper.report.facts import ReportFacts, collect_facts, find_difference, group_confirmations, seed_scores
 from tests.report.test_markdown import CLEAR, opened, recommended, text_of
@@ -169,7 +169,7 @@ def test_the_recommended_loss_is_kept_where_it_is_unbeaten_and_left_where_it_is_
         builders.preference("probabilities", (0.05, 0.09, 0.02)),
     )
     facts = facts_of(preferences=judged)
-    misses, alarms, boundaries, probabilities = rows(confirmation.make_preferences_table(facts))[2:]
+    misses, alarms, boundaries, probabilities = rows(alternatives.make_preferences_table(facts))[2:]
     assert misses[:3] == [
         "missing little (a miss costs more than a false alarm)",
         "measure of misses",
@@ -181,16 +181,16 @@ def test_the_recommended_loss_is_kept_where_it_is_unbeaten_and_left_where_it_is_
     assert probabilities[2] == "**`cross_entropy`**" and probabilities[3].endswith("lower is better")
     assert probabilities[4] == "`dice_focal` +0.030 [+0.010, +0.050]"
     wide = builders.preference("misses", (0.6, 0.5, 0.4), leads=(None, builders.interval(0.1, 1.1), None))
-    table = confirmation.make_preferences_table(facts_of(preferences=(wide,)))
+    table = alternatives.make_preferences_table(facts_of(preferences=(wide,)))
     assert rows(table)[2][4] == "`dice_ce` +0.100 (too few seeds)"
     old = facts_of(preferences=(builders.preference("misses", (0.6, 0.5, 0.4), leads=()),))
-    assert rows(confirmation.make_preferences_table(old))[2][4] == "–"
+    assert rows(alternatives.make_preferences_table(old))[2][4] == "–"
     text = told(facts)
     assert "## If you care most about something else" in text
     assert "better than `dice_focal` (`dice_ce` and `cross_entropy`); where none is, `dice_focal` stays" in text
     assert text.index("## If you care") < text.index("## Finalists")
     kept = facts_of(preferences=(builders.preference("misses", (0.6, 0.5, 0.4)),))
-    assert "None of these changes the answer" in confirmation.explain_preferences(kept)
+    assert "None of these changes the answer" in alternatives.explain_preferences(kept)
 
 
 # --- The plain operating point ------------------------------------------------------------------------------
