@@ -45,11 +45,9 @@ def find_class(limit: MissLimit, classes: Sequence[str]) -> int:
         return 1
     if limit.class_name is not None and limit.class_name in classes:
         return list(classes).index(limit.class_name)
-    got = (
-        "no name"
-        if limit.class_name is None
-        else repr(limit.class_name) + suggest_correction(limit.class_name, classes)
-    )
+    got = "no name"
+    if limit.class_name is not None:
+        got = repr(limit.class_name) + suggest_correction(limit.class_name, classes)
     raise UsageError(f"--miss-at-most CLASS=SHARE must name one of the classes {join_words(classes)}, got {got}")
 
 

@@ -86,20 +86,15 @@ def compute_evidence(
     Raises:
         ValueError: if the runs saw different test images.
     """
-    finalists = _group_by_family(confirmations)
+    complete = [run for run in confirmations if run.state == "complete"]
+    families = sorted({run.spec.family for run in complete})
+    finalists = {name: group_by_seed(run for run in complete if run.spec.family == name) for name in families}
     arranged = arrange_rows(finalists.values(), groups)
     replicates, units = arranged.rows, arranged.units
     bench = make_paired_scores(replicates, len(classes), units, metric)
     at = dict(zip(finalists, arranged.at, strict=True))  # `at[family][seed]` is the row of that replicate on the bench
     binary = len(classes) == 2
-    rows = [
-        _make_finalist(finalists[family], search[family], list(at[family].values()), bench, binary)
-        for family in finalists
-    ]
-    if BASELINE in at:
-        rows = [
-            f.model_copy(update={"vs_plain": _compute_default_gain(bench, at[f.family], at[BASELINE])}) for f in rows
-        ]
+    rows = [_make_finalist(seeds, search[name], at, bench, binary) for name, seeds in finalists.items()]
     levels = dict(zip(at, fit_levels(list(at.values()), bench.metric_scores.scores), strict=True))
     rows.sort(key=lambda f: (-levels[f.family], f.family != BASELINE, f.family))
     order = [f.family for f in rows]
@@ -134,15 +129,6 @@ def compute_evidence(
     return add_regrets(evidence)
 
 
-def _group_by_family(confirmations: Sequence[TrialResult]) -> dict[str, dict[int, Replicate]]:
-    """Completed runs by family and seed, both in ascending order."""
-    grouped: dict[str, list[TrialResult]] = {}
-    for run in confirmations:
-        if run.state == "complete":
-            grouped.setdefault(run.spec.family, []).append(run)
-    return {family: group_by_seed(grouped[family]) for family in sorted(grouped)}
-
-
 def _list_scarce_classes(bench: PairedScores, classes: Sequence[str]) -> tuple[tuple[str, int], ...]:
     for counts, lost in zip(bench.counts, bench.lost, strict=True):
         if not lost:  # the labels are the same for all
@@ -152,15 +138,17 @@ def _list_scarce_classes(bench: PairedScores, classes: Sequence[str]) -> tuple[t
 
 
 def _make_finalist(
-    seeds: Mapping[int, Replicate], origin: TrialResult, rows: Sequence[int], bench: PairedScores, binary: bool
+    seeds: Mapping[int, Replicate],
+    origin: TrialResult,
+    at: Mapping[str, Mapping[int, int]],
+    bench: PairedScores,
+    binary: bool,
 ) -> FinalistEvidence:
     runs = [run for replicate in seeds.values() for run in replicate.runs]
     spec, rates = runs[0].spec, {run.spec.lr for run in runs}
-    sound = [
-        r
-        for r, replicate in zip(rows, seeds.values(), strict=True)
-        if not any(run.has_collapsed for run in replicate.runs)
-    ]
+    rows = list(at[spec.family].values())
+    collapsed = [any(run.has_collapsed for run in replicate.runs) for replicate in seeds.values()]
+    sound = [row for row, has_collapsed in zip(rows, collapsed, strict=True) if not has_collapsed]
     iou, precision, recall = bench.compute_class_means(rows)
     gains = [compute_last_quarter_gain(run) for run in runs if run.evaluations]
     return FinalistEvidence(
@@ -173,18 +161,19 @@ def _make_finalist(
         seeds=tuple(seeds),
         run_ids=tuple(run.run_id for run in runs if run.run_id is not None),
         points=tuple(get_own_point(run) for run in runs),
-        miou=compute_paired_interval(bench.miou.select_rows(list(rows)), (0.0, 1.0)),
-        miou_at_default=float(bench.miou_at_default[list(rows)].mean()),
-        **_score_in_metric(bench, list(rows)),
+        miou=compute_paired_interval(bench.miou.select_rows(rows), (0.0, 1.0)),
+        miou_at_default=float(bench.miou_at_default[rows].mean()),
+        **_score_in_metric(bench, rows),
         val_score=float(np.mean([_compute_val_score(run) for run in runs])),
-        fg_iou=compute_paired_interval(bench.fg_iou.select_rows(list(rows)), (0.0, 1.0)) if binary else None,
-        dice=float(bench.dice[list(rows)].mean()),
+        fg_iou=compute_paired_interval(bench.fg_iou.select_rows(rows), (0.0, 1.0)) if binary else None,
+        dice=float(bench.dice[rows].mean()),
         iou=iou,
         precision=precision,
         recall=recall,
         collapses=sum(run.has_collapsed for run in runs),
         miou_when_trained=float(bench.miou.scores[sound].mean()) if sound else None,
         still_rising=float(np.mean(gains)) if gains else 0.0,
+        vs_plain=_compute_default_gain(bench, at[spec.family], at.get(BASELINE, {})),
     )
 
 
@@ -197,9 +186,8 @@ def _compute_default_gain(
         return None
     first = bench.metric_scores.select_rows([finalist_rows[s] for s in seeds])
     second = bench.score_at_default.select_rows([plain[s] for s in seeds])
-    return compute_paired_interval(
-        first.subtract(second), (get_metric_floor(bench) - 1.0, 1.0 - get_metric_floor(bench))
-    )
+    most = 1.0 - get_metric_floor(bench)
+    return compute_paired_interval(first.subtract(second), (-most, most))
 
 
 def get_metric_floor(bench: PairedScores) -> float:

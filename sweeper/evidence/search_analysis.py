@@ -36,11 +36,9 @@ def search_sentences(trials: Sequence[TrialResult], rope: float, unit: str) -> t
 def _explain_rising(done: Sequence[TrialResult], rope: float, unit: str) -> str:
     gains = [compute_last_quarter_gain(t) for t in done]
     rising, middle = sum(g > rope for g in gains), median(gains)
-    end = (
-        "the budget ends before the losses do: more steps may rank them differently"
-        if middle > rope
-        else "the typical curve had flattened"
-    )
+    end = "the typical curve had flattened"
+    if middle > rope:
+        end = "the budget ends before the losses do: more steps may rank them differently"
     return (
         f"{rising} of {len(gains)} complete search trainings still gained more than {rope:g} validation {unit} over "
         f"their last quarter (median {replace_minus(f'{middle:+.3f}')}): {end}."

@@ -53,11 +53,9 @@ def format_signed_number(value: float | None, digits: int = 3) -> str:
 
 def format_number_interval(value: Interval | None) -> str:
     """`0.710 [0.690, 0.730]`."""
-    return (
-        MISSING
-        if value is None
-        else f"{format_number(value.estimate)} [{format_number(value.low)}, {format_number(value.high)}]"
-    )
+    if value is None:
+        return MISSING
+    return f"{format_number(value.estimate)} [{format_number(value.low)}, {format_number(value.high)}]"
 
 
 def format_signed_interval(value: Interval) -> str:
@@ -83,12 +81,6 @@ def format_share(share: float | None) -> str:
 def format_level(confidence: float) -> str:
     """Return a confidence as per cent without needless zeros: 95 %, 98.5 %; the space does not break."""
     return f"{100 * confidence:.4g}\u00a0%"
-
-
-def format_levels(confidences: Iterable[float]) -> str:
-    """`95 %`, or from the lowest to the highest where they differ: `98 % to 98.5 %`."""
-    levels = sorted(set(confidences))
-    return format_level(levels[0]) if len(levels) == 1 else f"{format_level(levels[0])} to {format_level(levels[-1])}"
 
 
 def format_count_range(counts: Iterable[int], one: str) -> str:

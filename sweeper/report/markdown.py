@@ -32,7 +32,6 @@ from sweeper.report.formatting import (
     format_code,
     format_elapsed,
     format_level,
-    format_levels,
     format_number,
     format_share,
     join_unbroken,
@@ -181,7 +180,8 @@ def _explain_levels(facts: ReportFacts) -> str:
     evidence = facts.recommendation.evidence
     text = f"Every interval is at {format_level(LEVEL)}"
     if evidence is not None and evidence.comparisons and facts.level > LEVEL:
-        alone = format_levels(get_comparison_level(evidence, c.first, c.second) for c in evidence.comparisons)
+        levels = [get_comparison_level(evidence, c.first, c.second) for c in evidence.comparisons]
+        alone = " to ".join(dict.fromkeys(format_level(level) for level in (min(levels), max(levels))))
         text += f", those of differences between finalists over all planned interim analyses: each alone is at {alone}"
     return f"{text}; every share of pixels is of labelled pixels."
 

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from sweeper.core.metrics import Floats
+from sweeper.core.records import FinalistEvidence
 from sweeper.core.text import format_count, join_words
 from sweeper.report.facts import ReportFacts, group_replicates, score_images, seed_scores
 from sweeper.report.figures.style import (
@@ -23,7 +24,7 @@ from sweeper.report.formatting import format_code, format_signed_number
 
 def draw_differences(facts: ReportFacts) -> DrawnFigure | str:
     """Draw the test score of each seed of every finalist, and how far two losses are apart on each image."""
-    scores = [_list_by_seed(facts, i) for i in range(len(facts.finalists))]
+    scores = [_list_by_seed(facts, finalist) for finalist in facts.finalists]
     if len(scores) < 2 or max(map(len, scores)) < 2:
         return "fewer than two finalists were confirmed on two seeds"
     gaps = _sort_image_gaps(facts)
@@ -33,7 +34,9 @@ def draw_differences(facts: ReportFacts) -> DrawnFigure | str:
     _draw_seeds(clean_axes(panels[0]), facts, scores)
     text = f"Dots: the test {facts.metric} of each seed, at its own {facts.point_name}; a line joins one seed, a bar "
     text += "is the mean."
-    if lost := _list_lost(facts, scores):
+    each = zip(facts.finalists, scores, strict=True)
+    missing = [(f, seed) for f, by_seed in each for seed in sorted(set(f.seeds) - set(by_seed))]
+    if lost := [f"{format_code(f.family)} seed {seed}" for f, seed in missing]:
         text += f" Not drawn, as they diverged, and counted in the verdict at the lowest score: {join_words(lost)}."
     if len(gaps):
         assert facts.chosen is not None and facts.rival is not None
@@ -48,18 +51,8 @@ def draw_differences(facts: ReportFacts) -> DrawnFigure | str:
     return DrawnFigure(figure, text, "Seeds and test images")
 
 
-def _list_lost(facts: ReportFacts, scores: list[dict[int, float]]) -> list[str]:
-    """Return the trainings that gave no answer, in words."""
-    missing = (
-        (finalist.family, sorted(set(finalist.seeds) - set(by_seed)))
-        for finalist, by_seed in zip(facts.finalists, scores, strict=True)
-    )
-    return [f"{format_code(family)} seed {seed}" for family, seeds in missing for seed in seeds]
-
-
-def _list_by_seed(facts: ReportFacts, index: int) -> dict[int, float]:
+def _list_by_seed(facts: ReportFacts, finalist: FinalistEvidence) -> dict[int, float]:
     """Return a finalist's test score by seed."""
-    finalist = facts.finalists[index]
     seeds = [replicate.runs[0].spec.seed for replicate in group_replicates(facts, finalist)]
     return dict(zip(seeds, seed_scores(facts, finalist), strict=True)) if seeds else {}
 

@@ -102,12 +102,9 @@ def draw_curves(facts: ReportFacts) -> DrawnFigure | str:
     draw_legend(axes)
     rising = [f"{format_code(f.family)} {format_signed_number(f.still_rising)}" for f, *_ in lines]
     seeds = [len(values) for *_, values in lines]
-    banded = [format_code(f.family) for f, *_ in lines if f in (facts.chosen, facts.rival)]
-    band = (
-        f", for {join_words(banded)} with a band from the lowest to the highest seed"
-        if banded and max(seeds) > 1
-        else ""
-    )
+    pair = (facts.chosen, facts.rival) if max(seeds) > 1 else ()
+    banded = [format_code(f.family) for f, *_ in lines if f in pair]
+    band = f", for {join_words(banded)} with a band from the lowest to the highest seed" if banded else ""
     text = (
         f"Validation {facts.objective} of the confirmation trainings: mean over {format_count_range(seeds, 'seed')}"
         f"{band}. Gained over the last quarter of the steps: {join_words(rising)}."
