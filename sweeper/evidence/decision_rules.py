@@ -29,7 +29,6 @@ from sweeper.core.records import (
     DecisionRule,
     DecisionRules,
     Evidence,
-    ImageCounts,
     Interval,
     RuleMetric,
     RuleName,
@@ -86,10 +85,12 @@ def score_decision_rules(
         add_at_points("miou")
         return DecisionRules(rules=_compare_rules(tables, rows, evidence, level), level=level)
     fitted = {id(run): fit_counts(run.val) or Calibration() for run in answered}  # each on its validation images
-    ranked = {id(run): _count_ranked(run.test, fitted[id(run)]) for run in answered if run.test is not None}
-
-    def read(run: TrialResult) -> tuple[Sequence[int], npt.NDArray[np.int64]] | None:
-        return None if run.test is None else (run.test.images, ranked[id(run)])
+    ranked = {}
+    for run in answered:
+        assert run.test is not None  # else it is no answer
+        histogram = run.test.data.astype(np.int64)
+        edges = find_best_edges(histogram.sum(axis=1), fitted[id(run)].bin_probabilities)
+        ranked[id(run)] = run.test.images, _count_at_edges(histogram, edges)
 
     wanted: dict[RuleMetric, Callable[[npt.NDArray[np.int64]], npt.NDArray[np.int64]]] = {
         "miou": make_missed_counts,
@@ -97,7 +98,7 @@ def score_decision_rules(
     }
     for metric, unanswered in wanted.items():
         add_at_points(metric)
-        own_thresholds = stack_measurements(rows.rows, images, read, unanswered)
+        own_thresholds = stack_measurements(rows.rows, images, lambda run: ranked.get(id(run)), unanswered)
         tables["rank_dice", metric] = _make_table(metric, own_thresholds, rows)
     fits = [[fitted[id(run)] for r in seeds.values() for run in rows.rows[r].answered_runs] for seeds in rows.at]
     before, after = (_tabulate_calibration_error(rows, images, each) for each in ({}, fitted))
@@ -122,12 +123,6 @@ def get_established_gain(evidence: Evidence, finalist: int) -> Interval | None:
     if rule is None or len(evidence.finalists[finalist].seeds) < LEAST_SEEDS:
         return None
     return rule.over_tuned[finalist]
-
-
-def _count_ranked(test: ImageCounts, calibration: Calibration) -> npt.NDArray[np.int64]:
-    """(n, 2, 3) class counts of images answered by RankDice."""
-    histogram = test.data.astype(np.int64)
-    return _count_at_edges(histogram, find_best_edges(histogram.sum(axis=1), calibration.bin_probabilities))
 
 
 def _count_at_edges(histogram: npt.NDArray[np.int64], edges: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:

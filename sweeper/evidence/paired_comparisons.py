@@ -151,6 +151,8 @@ def _make_finalist(
     sound = [row for row, has_collapsed in zip(rows, collapsed, strict=True) if not has_collapsed]
     iou, precision, recall = bench.compute_class_means(rows)
     gains = [compute_last_quarter_gain(run) for run in runs if run.evaluations]
+    diverged = Collapse.DIVERGED
+    val_scores = [run.evaluations[-1].value if run.evaluations and run.collapse is not diverged else 0 for run in runs]
     return FinalistEvidence(
         family=spec.family,
         params=spec.params,
@@ -164,7 +166,7 @@ def _make_finalist(
         miou=compute_paired_interval(bench.miou.select_rows(rows), (0.0, 1.0)),
         miou_at_default=float(bench.miou_at_default[rows].mean()),
         **_score_in_metric(bench, rows),
-        val_score=float(np.mean([_compute_val_score(run) for run in runs])),
+        val_score=float(np.mean(val_scores)),
         fg_iou=compute_paired_interval(bench.fg_iou.select_rows(rows), (0.0, 1.0)) if binary else None,
         dice=float(bench.dice[rows].mean()),
         iou=iou,
@@ -203,11 +205,6 @@ def _score_in_metric(bench: PairedScores, rows: list[int]) -> dict[str, Any]:
         "own_score": compute_paired_interval(bench.metric_scores.select_rows(rows), (get_metric_floor(bench), 1.0)),
         "own_score_at_default": float(bench.score_at_default.scores[rows].mean()),
     }
-
-
-def _compute_val_score(run: TrialResult) -> float:
-    lost = run.collapse is Collapse.DIVERGED or not run.evaluations
-    return 0.0 if lost else run.evaluations[-1].value
 
 
 def compute_last_quarter_gain(run: TrialResult) -> float:

@@ -66,7 +66,7 @@ def _make_parser() -> MarkdownIt:
     parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
     parser.add_render_rule("image", _render_image)
     parser.add_render_rule("table_open", _open_table)
-    parser.add_render_rule("table_close", _close_table)
+    parser.add_render_rule("table_close", lambda *_: "</table></div>\n")
     parser.add_render_rule("fold", _render_fold)
     parser.block.ruler.before("paragraph", "fold", _fold_rule, {"alt": ["paragraph", "list", "table"]})
     for cell in ("th_open", "td_open"):
@@ -116,10 +116,6 @@ def _render_fold(_renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -
 def _open_table(*_: Any) -> str:
     """Wide tables scroll by themselves, by keyboard too, and leave the page as wide as the screen."""
     return '<div class="table" tabindex="0"><table>\n'
-
-
-def _close_table(*_: Any) -> str:
-    return "</table></div>\n"
 
 
 def _render_cell(_renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:

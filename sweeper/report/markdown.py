@@ -73,8 +73,9 @@ def render_report(facts: ReportFacts, figures: Mapping[str, DrawnFigure | str], 
     losses = _list_losses(facts)
     environment.filters.update(md=escape_md, code=format_code, number=format_number, elapsed=format_elapsed)
     environment.filters["prose"] = lambda line: escape_prose(mark_names(line, losses))
+    missing = [f"{name.replace('_', ' ')} ({escape_md(why)})" for name, why in figures.items() if isinstance(why, str)]
     template = environment.get_template("report.md.j2")
-    return join_unbroken(template.render({**_make_context(facts, ui_url), "left_out": _explain_left_out(figures)}))
+    return join_unbroken(template.render({**_make_context(facts, ui_url), "left_out": "; ".join(missing)}))
 
 
 def render_summary(facts: ReportFacts) -> str:
@@ -96,11 +97,6 @@ def _split_by_length(sentences: Sequence[str], words: int) -> tuple[list[str], l
         if i and total > words:
             return list(sentences[:i]), list(sentences[i:])
     return list(sentences), []
-
-
-def _explain_left_out(figures: Mapping[str, DrawnFigure | str]) -> str:
-    missing = [f"{name.replace('_', ' ')} ({escape_md(why)})" for name, why in figures.items() if isinstance(why, str)]
-    return "; ".join(missing)
 
 
 def _list_figures(section: str, drawn: Mapping[str, DrawnFigure | str]) -> str:

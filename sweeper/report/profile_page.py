@@ -133,9 +133,10 @@ LISTED = 24
 def draw_samples(dataset: Dataset, read: Read) -> DrawnFigure:
     """Draw images that together show every class if `SAMPLES` allows it, each next to itself with its mask."""
     chosen = select_stratified_subset(dataset, range(len(dataset.images)), SAMPLES)
+    common = dataset.classes[int(dataset.count_class_pixels().argmax())]
     caption = (
         f"{len(chosen)} images, chosen so that the rarest classes are shown first and the others range from little "
-        f"to much besides {escape_md(_get_most_common_class(dataset))}; the mask is laid over each, with its outlines. "
+        f"to much besides {escape_md(common)}; the mask is laid over each, with its outlines. "
         f"{escape_md(dataset.classes[0])} has no colour."
     )
     return DrawnFigure(_draw_sheet(dataset, read, chosen, {}), caption, "Sample images with their masks")
@@ -195,7 +196,3 @@ def _draw_sheet(dataset: Dataset, read: Read, chosen: Sequence[int], reasons: di
 def _draw_image(axis: Axes, image: Bytes, title: str) -> None:
     axis.imshow(make_rgb(image), interpolation="none")
     axis.set_title(title, fontsize=SMALL, pad=3, loc="left", color=INK)
-
-
-def _get_most_common_class(dataset: Dataset) -> str:
-    return dataset.classes[int(dataset.count_class_pixels().argmax())]

@@ -146,12 +146,6 @@ def _pick_detail(differs: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
     return slice(top, top + height), slice(left, left + width)
 
 
-def darken(image: Bytes) -> npt.NDArray[np.float64]:
-    """Return the image dark and without colour, as the ground of an overlay; (H, W, 3) in 0–255."""
-    grey: npt.NDArray[np.float64] = 0.45 * image.astype(np.float64).mean(axis=2, keepdims=True).repeat(3, axis=2)
-    return grey
-
-
 def _draw_truth(row: _ImageRow, colours: Bytes, binary: bool) -> Bytes:
     if binary:
         shown = np.where(row.truth == IGNORE, 128, np.where(row.truth == 1, 255, 0)).astype(np.uint8)
@@ -166,7 +160,8 @@ def _draw_answer(row: _ImageRow, answer: Bytes, colours: Bytes, binary: bool) ->
         shown[same] = np.rint(shown[same] * (1 - PALE) + 255 * PALE).astype(np.uint8)
         shown[row.truth == IGNORE] = 255
         return shown
-    overlay = darken(row.image)
+    # The ground of the overlay: dark and without colour.
+    overlay: npt.NDArray[np.float64] = 0.45 * row.image.astype(np.float64).mean(axis=2, keepdims=True).repeat(3, axis=2)
     is_labelled = row.truth != IGNORE
     for where, colour in (
         ((answer == 1) & (row.truth == 1), HIT),
