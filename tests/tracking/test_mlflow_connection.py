@@ -64,5 +64,5 @@ def test_a_store_that_was_copied_writes_nothing_to_the_files_of_the_original(tmp
         UsageError, match=r"was moved or copied: .*the%20original/mlruns/.*--tracking-uri sqlite:///NEW"
     ):
         begun(f"sqlite:///{copy}/mlflow.db", study)
-    new = begun(f"sqlite:///{copy}/new.db", study)
+    new = begun(f"sqlite:///{copy}/new.db", study, warn=lambda _: None)
     assert run_of(new, builders.spec("dice", 0)).info.artifact_uri.startswith(copy.as_uri())

@@ -209,7 +209,9 @@ def test_a_resume_on_another_store_makes_the_whole_tree_there(uri: str, tmp_path
     first = begun(uri, study)
     keep(study, train(first, trial))
     first.end_sweep("KILLED")
-    second = begun(f"sqlite:///{tmp_path}/other.db", study)
+    said: list[str] = []
+    second = begun(f"sqlite:///{tmp_path}/other.db", study, warn=said.append)
+    assert len(said) == 1 and "is another store than the study's last" in said[0]
     there = run_of(second, trial.spec)
     assert there.info.status == "FINISHED" and there.data.tags["mlflow.parentRunId"] == run_of(second).info.run_id
     assert study.user_attrs["mlflow_runs"] == {"search/00000": there.info.run_id}
