@@ -37,6 +37,7 @@ threading.Event().wait()
 
 
 @pytest.mark.parametrize("hang", HANGS.values(), ids=HANGS)
+@pytest.mark.slow
 def test_sigterm_ends_a_process_whatever_it_waits_for(tmp_path: Path, hang: str) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", PROGRAM.format(hang)], cwd=tmp_path, stdout=subprocess.PIPE

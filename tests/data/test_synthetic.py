@@ -118,6 +118,7 @@ def test_spread_is_about_the_images_not_the_set():
 
 
 @pytest.mark.parametrize(("diameter", "elongation"), [(6, 1), (40, 1), (24, 16)])
+@pytest.mark.slow
 def test_objects_have_the_size_and_the_thinness_that_were_asked_for(diameter, elongation):
     widths, areas = [], []
     for labels in masks_of(f"shapes?object={diameter}&elongation={elongation}&foreground=0.2&size=192", 6):
@@ -163,6 +164,7 @@ def test_pieces_are_what_touches_and_is_of_one_class():
 
 
 @pytest.mark.parametrize("missing", [0.1, 0.37, 1.0])
+@pytest.mark.slow
 def test_missing_objects_are_missing_whole_and_in_their_share(missing):
     gone = total = 0
     for index in range(40):

@@ -69,7 +69,14 @@ def write_images(dataset: Dataset, indices: tuple[int, ...], folder: Path) -> No
         Image.fromarray(np.asarray(store.get_image(index))).save(folder / f"{dataset.images[index].stem}.png")
 
 
-@pytest.mark.parametrize("case", ["binary", "bfloat16", "multiclass", "deep", "resized", "in tiles"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "binary",
+        "multiclass",
+        *(pytest.param(case, marks=pytest.mark.slow) for case in ("bfloat16", "deep", "resized", "in tiles")),
+    ],
+)
 def test_the_masks_are_those_of_the_evaluation_byte_for_byte(
     case: str, sweeper: Sweeper, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

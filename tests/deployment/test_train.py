@@ -164,6 +164,7 @@ def test_what_predicts_is_a_network_of_the_recommended_configuration_that_learne
 @pytest.mark.parametrize(
     "error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), torch.OutOfMemoryError("no")]
 )
+@pytest.mark.slow
 def test_want_of_memory_is_told_with_what_helps_a_final_training(
     study: studies.RetryingStorage, sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:

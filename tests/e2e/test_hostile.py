@@ -431,6 +431,7 @@ def test_bad_input_is_named(tmp_path, monkeypatch, capfd, name):
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from Linux's /proc")
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.heavy])
+@pytest.mark.slow
 def test_bombs_stay_within_a_gibibyte(tmp_path, name):
     command = [sys.executable, "-c", CHILD, *spoiled(tmp_path, name)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280, cwd=tmp_path)

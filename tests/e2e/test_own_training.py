@@ -81,6 +81,7 @@ def test_what_is_no_obstacle_is_said(sweeper: Sweeper, fault: str, pairing: str,
     assert words in str(document["notes"]) and bool(words) == bool(document["notes"])
 
 
+@pytest.mark.slow
 def test_a_script_that_hangs_is_ended_after_its_time(sweeper: Sweeper) -> None:
     status, _, error = sweeper("probe", "--time-limit", "2", "--command", python(SUPPORT / "own_training.py", "hangs"))
     assert status == 2 and "must end within 2 s, and did not, before it called trial()" in error

@@ -104,6 +104,7 @@ def test_a_worker_is_started_though_the_process_that_it_is_forked_from_is_killed
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux alone")
+@pytest.mark.slow
 def test_workers_outlive_the_process_that_they_were_forked_from_and_are_ended_all_the_same(
     tmp_path: Path, tiny: Dataset
 ) -> None:
@@ -164,6 +165,7 @@ def test_a_worker_that_gives_up_after_it_was_ready_costs_an_attempt(
     assert len(log) == 1 and "no room for the answer" in log[0] and "starting another" in log[0]
 
 
+@pytest.mark.slow
 def test_a_failed_training_gets_its_worker_replaced(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -138,6 +138,7 @@ def test_what_cannot_be_read_says_what_there_is(uri: str, asked: dict[str, objec
         ("epoch=7", 1, "the value at epoch 7"),
     ],
 )
+@pytest.mark.slow
 def test_the_history_of_a_metric_has_the_score_of_a_row(uri: str, at: str, part: float, said: str) -> None:
     log_more()
     found = package.judge("mlflow:losses", columns=NAMES, metric="dice", at=at)

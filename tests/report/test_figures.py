@@ -104,6 +104,7 @@ def test_the_same_study_gives_the_same_bytes(written: Written, tmp_path: Path) -
     ],
     ids=lambda own: next(iter(own)),
 )
+@pytest.mark.slow
 def test_a_users_matplotlibrc_changes_no_figure(written: Written, tmp_path: Path, own: dict[str, object]) -> None:
     with matplotlib.rc_context(own):  # type: ignore[arg-type]
         draw_all(written.facts, tmp_path)

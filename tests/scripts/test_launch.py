@@ -112,6 +112,7 @@ print('ready', flush=True)
 
 
 @pytest.mark.parametrize("end", ["time.sleep(600)", "sys.exit(0)"], ids=["that hangs", "that ends"])
+@pytest.mark.slow
 def test_of_a_script_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
     """Neither of one that ignores SIGTERM, nor what it started in a group of its own."""
     monkeypatch.setattr(launch, "TERM_SECONDS", 0.5)
@@ -157,6 +158,7 @@ def test_nothing_is_left_where_a_signal_ends_the_wait_for_what_a_script_left(
     assert not psutil.pid_exists(left) or psutil.Process(left).status() == psutil.STATUS_ZOMBIE
 
 
+@pytest.mark.slow
 def test_the_wait_for_what_a_script_left_is_counted_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(launch, "UPLOAD_SECONDS", 2.0)

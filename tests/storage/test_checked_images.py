@@ -47,6 +47,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     [(None, 4), (3, None), (9, 4), (14, None)],
     ids=["never", "early in the search", "late in the search", "in the confirmation"],
 )
+@pytest.mark.slow
 def test_what_was_trained_since_the_last_check_is_trained_again_to_the_same_numbers(
     tmp_path: Path, reference: list[str], checked: int | None, after: int | None
 ) -> None:
@@ -101,6 +102,7 @@ def test_nothing_is_dropped_where_nothing_was_trained_since(tmp_path: Path) -> N
         ("DELETE FROM study_user_attributes WHERE key = 'confirm/00002'", "confirm/00002"),
     ],
 )
+@pytest.mark.slow
 def test_a_row_that_is_missing_is_damage(tmp_path: Path, statement: str, named: str) -> None:
     study = opened(tmp_path)
     go(study)

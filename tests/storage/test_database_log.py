@@ -76,6 +76,7 @@ def replace(path: Path) -> None:
 
 @pytest.mark.parametrize("end", ["-wal", "-shm"])
 @pytest.mark.parametrize(("how", "word"), [(delete, "was deleted"), (replace, "was replaced by another file")])
+@pytest.mark.slow
 def test_a_log_or_its_index_that_is_taken_away_ends_the_sweep_and_nothing_is_lost(
     tmp_path: Path, end: str, how: Callable[[Path], None], word: str, undisturbed: list[TrialResult]
 ) -> None:

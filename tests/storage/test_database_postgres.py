@@ -48,6 +48,7 @@ def test_a_server_that_is_not_there_is_refused_without_its_password() -> None:
     assert "hunter2" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_study_is_run_by_one_process_at_a_time(postgres: Server) -> None:
     url = postgres.fresh()
     with studies.hold_study(url, "s"):

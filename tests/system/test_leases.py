@@ -12,6 +12,7 @@ from sweeper.system import leases
 from tests.support.postgres_server import Server
 
 
+@pytest.mark.slow
 def test_a_renewal_counts_from_the_question_and_not_from_its_late_answer(
     postgres: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

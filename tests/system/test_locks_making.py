@@ -45,6 +45,7 @@ print(last)
 """
 
 
+@pytest.mark.slow
 def test_a_storage_whose_maker_is_killed_before_any_statement_is_whole_or_not_there(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", KILLED], cwd=tmp_path, capture_output=True, text=True, check=True)
     last = int(done.stdout)

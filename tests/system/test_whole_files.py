@@ -73,6 +73,7 @@ def test_a_start_removes_what_a_killed_reader_left_long_ago(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.slow
 def test_a_signal_that_ends_a_command_leaves_nothing_half_written(number: signal.Signals, tmp_path: Path) -> None:
     words = ["profile", "synthetic:cracks?images=20000&size=64", "--cache", str(tmp_path / "cache")]
     process = subprocess.Popen(

@@ -16,6 +16,7 @@ from tests.support import builders
 from tests.support.tracked import begun, keep, run_of, study_named, train
 
 
+@pytest.mark.slow
 def test_a_relative_address_names_a_file_below_the_working_folder_of_the_moment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -47,6 +48,7 @@ def test_a_store_that_cannot_be_reached_is_refused_at_once(tmp_path: Path) -> No
         MlflowTracker(f"sqlite:///{tmp_path}/file", warn=pytest.fail)
 
 
+@pytest.mark.slow
 def test_a_store_that_was_copied_writes_nothing_to_the_files_of_the_original(tmp_path: Path) -> None:
     original, copy, study = tmp_path / "the original", tmp_path / "cöpy", study_named("Some Study")
     original.mkdir()

@@ -68,6 +68,7 @@ def proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
 
 
 @pytest.mark.parametrize("at_once", [0, HEADERS])
+@pytest.mark.slow
 def test_a_request_to_mlflow_ends_though_bytes_keep_coming(proxy: Proxy, at_once: int) -> None:
     uri = f"http://127.0.0.1:{proxy.port}"
     assert list(list_prepared_studies(uri)) == ["study"]

@@ -108,6 +108,7 @@ def test_a_server_that_hangs_delays_neither_mlflow_nor_the_end_for_long(monkeypa
     assert warned == ["--log-to tensorboard lacks 2 runs; with --resume and that option all are written"]
 
 
+@pytest.mark.slow
 def test_who_stops_the_sweep_waits_no_longer_for_another_logger(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("tensorboard", reason="needs the extra `logs`")
     warned: list[str] = []

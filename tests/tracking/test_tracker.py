@@ -130,6 +130,7 @@ class Tree:
 
 
 @pytest.mark.parametrize("how", ["request", "answer"])
+@pytest.mark.slow
 def test_whichever_request_is_lost_the_next_pass_makes_it_whole_and_nothing_twice(uri: str, how: str) -> None:
     """Of those that make experiment and sweep's run the next session: the trial's the same one, where there is one."""
     whole = Tree(line := Line(connect_to_mlflow(uri)), uri, f"whole-{how}")

@@ -44,6 +44,7 @@ def empty(path: Path) -> None:
         (empty, "was emptied"),
     ],
 )
+@pytest.mark.slow
 def test_it_is_said_when_it_happens_and_at_the_end_and_nothing_is_made_in_its_place(
     tmp_path: Path, how: Callable[[Path], None], words: str, busy: bool
 ) -> None:

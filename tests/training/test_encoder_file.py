@@ -99,6 +99,7 @@ def _named(start: str) -> Callable[[State], object]:
         lambda state: {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")},
     ],
 )
+@pytest.mark.slow
 def test_the_checkpoints_of_trainings_are_taken(form: Callable[[State], object], name: str, tmp_path: Path) -> None:
     source, target = encoder_of(name), encoder_of(name)
     load_encoder(target, name, kept(form(source.state_dict()), tmp_path))
@@ -132,6 +133,7 @@ def test_images_of_other_channels_get_the_first_layer_that_the_library_makes(nam
         ("resnet18", lambda: {"a": torch.zeros(2)}, "tensors are missing, conv1.weight among them; found a and 0 more"),
     ],
 )  # fmt: skip
+@pytest.mark.slow
 def test_the_file_of_another_network_is_refused_in_a_line(name, state, words, tmp_path):
     file = kept(state(), tmp_path)
     with pytest.raises(UsageError, match=words) as caught:

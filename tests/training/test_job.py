@@ -46,6 +46,7 @@ def timed_out(answer: JobResult | WorkerLost) -> TrialResult:
 
 
 @pytest.mark.parametrize("harm", rest_slow(["none", "bit", "truncated", "gone", "pickle"], 2))
+@pytest.mark.slow
 def test_a_job_goes_on_where_it_paused_or_from_its_start_if_its_file_is_spoilt(
     tiny: Dataset, tmp_path: Path, harm: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,6 +124,7 @@ class Canary:
 
 
 @pytest.mark.parametrize("between", rest_slow(["another process", "nothing", "another training", "a job done again"]))
+@pytest.mark.slow
 def test_a_training_cut_at_each_rung_gives_what_one_gives_that_ran_through(
     tiny: Dataset, tmp_path: Path, between: str
 ) -> None:
@@ -174,6 +176,7 @@ FAULTY_CALLS = {
 
 @pytest.mark.parametrize("where", FAULTY_CALLS)
 @pytest.mark.parametrize("fails", rest_slow([no_memory, launch_fails]))
+@pytest.mark.slow
 def test_a_fault_of_the_process_is_told_wherever_it_is_raised(
     where: str, fails: Any, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,6 +198,7 @@ def test_a_fault_of_the_process_is_told_wherever_it_is_raised(
 
 
 @pytest.mark.parametrize("fails", [no_memory, launch_fails, disk_is_full])
+@pytest.mark.slow
 def test_a_result_that_is_there_outlives_the_writing_of_files_beside_it(
     fails: Any, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
