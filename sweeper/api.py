@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from sweeper.core.errors import RequestError
+from sweeper.core.errors import RequestError, UsageError
 from sweeper.core.paths import STORAGE, TRACKING, ReportPaths
 from sweeper.core.records import Recommendation, SweepRecord
 from sweeper.core.text import suggest_correction
@@ -178,6 +178,11 @@ def judge(
     )
     if isinstance(scores, str | os.PathLike):
         rows = read_score_file(os.fspath(scores), request, RunSelection(tracking_uri, where or {}))
+    elif not hasattr(scores, "columns"):
+        raise UsageError(
+            "scores must be a table with the columns method and score, or the name of a file, got "
+            f"{type(scores).__name__}; give pandas.DataFrame(…) of it"
+        )
     else:
         rows = ScoreRows({str(name): scores[name].tolist() for name in scores.columns}, "a table")
     return judge_scores(rows, request)

@@ -19,6 +19,7 @@ import sweeper
 from bench.judge_example import HEADER, rows
 from bench.verdict_simulation import STREET, draw, trainings
 from sweeper.core import metrics
+from sweeper.core.errors import UsageError
 from sweeper.evidence.decision_rule import get_difference
 from sweeper.evidence.paired_comparisons import compute_evidence
 from sweeper.judging.judgement import TUNING, Judgement, format_judgement
@@ -404,3 +405,9 @@ def test_behind_is_said_of_an_interval_below_0_alone_and_a_one_sided_bound_is_ca
         assert ("by a one-sided 90 % bound" in reason) != is_behind
         seen.add(is_behind)
     assert seen == {True, False}
+
+
+@pytest.mark.parametrize("scores", [[{"method": "a", "score": 1.0}], {"method": ["a"], "score": [1.0]}, None])
+def test_what_is_no_table_is_refused_with_the_step_that_makes_one(scores: Any) -> None:
+    with pytest.raises(UsageError, match=rf"got {type(scores).__name__}; give pandas.DataFrame\("):
+        sweeper.judge(scores)
