@@ -272,6 +272,8 @@ def _score_training(
         source = f"chosen on {format_count(len(split.val), 'validation image')}" if tuned else "as asked"
     if on != "all" and split.test:
         test = score_images(split.test, point)
+        if val is None and test.point != point:
+            source = f"of the points that are counted the nearest to {point:.3g}, {source}"
     if val is test is None and not training.is_finite:
         raise _explain_divergence(None, training.step)
     return source, val, test

@@ -108,7 +108,9 @@ def test_it_trains_on_what_is_asked_for_and_scores_what_was_left_out(
     whole = trained(study, tmp_path, on="all", steps=4, seed=7)
     assert seen[-1] == tuple(range(len(tiny.images))) and whole.test is None and len(scored) == 3
     answer = load_answer(study, "s", "test")
-    assert whole.point == answer.point and "recommended" in whole.point_from
+    assert whole.point == answer.point and whole.point_from.startswith("recommended by the study")
+    nearest = f"of the points that are counted the nearest to {answer.point:.3g}, recommended by the study"
+    assert most.point != answer.point and most.point_from.startswith(nearest)
     assert (
         read_record(Path(least.weights)).calibration is not None
     )  # of its validation images; without any, of the study
