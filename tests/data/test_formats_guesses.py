@@ -72,6 +72,7 @@ def problem(root: Path) -> str:
         (five("{0}/sat/p{0}.tiff", "{0}/map/p{0}.tif"), "/sat/ and {a,b,c,d,e}/map/", "pa"),
         (five("stare-images/im{}.ppm", "labels-ah/im{}.ah.ppm"), "labels-ah/ima.ah.ppm is the mask of", "ima"),
         (five("train_img/{}.jpg", "train_lab/{}.png"), "pairs: train_img/ and train_lab/", "a"),
+        (five("instances/{}.png", "semantic_gt/{}.png"), "pairs: instances/ and semantic_gt/", "a"),
         (
             [(f"images/train-volume0{n}.jpg", f"labels/train-labels0{n}.png") for n in range(5)],
             "labels/train-labels00.png is the mask of images/train-volume00.jpg",
@@ -243,6 +244,20 @@ def test_a_folder_of_two_splits_is_read_and_divided(tmp_path):
     ]
     dataset = load(laid_out(tmp_path / "data", *pairs))
     assert [image.split for image in dataset.images] == [None] * 5 + ["test"] * 5
+
+
+def test_maps_next_to_masks_are_no_masks(tmp_path):
+    root = laid_out(tmp_path / "data", *five("train/{}.jpg", "train_masks/{}.png"), *five("", "train_maps/{}.png"))
+    said: list[str] = []
+    load_dataset(str(root), tmp_path / "cache", log=said.append)
+    assert "pairs: train/ and train_masks/" in said[0]
+
+
+def test_a_folder_of_two_splits_next_to_these_is_not_read_again(tmp_path):
+    root = laid_out(tmp_path / "data", *five("train/images/{}.jpg", "train/masks/{}.png"))
+    shutil.copytree(root / "train", root / "trainval")
+    dataset = load(root)
+    assert [image.split for image in dataset.images] == ["train"] * 5
 
 
 @pytest.mark.parametrize("folder_of_lists", [".", "ImageSets/Segmentation"])

@@ -31,6 +31,9 @@ from sweeper.data.formats.name_words import (
     IMAGE_FILE,
     IMAGE_FOLDER,
     IMAGE_WORDS,
+    LAST_MASK_FOLDER,
+    LAST_MASK_FOLDER_WORD,
+    LAST_MASK_WORDS,
     MANUAL_WORDS,
     MASK_FILE,
     MASK_FOLDER,
@@ -57,7 +60,7 @@ _RARE = 20
 _MOST_NAMES = 10
 """Folders that a pattern names one by one."""
 _SEVERAL_SPLITS = ("trainval", "train_val", "train-val")
-"""Names of folders of splits that give none."""
+"""Names of folders of splits that give none: next to train/ or val/ they hold the same images again."""
 _DRAWN = tuple(suffix for suffix in MASK_SUFFIXES if suffix not in LOSSY_SUFFIXES)
 
 
@@ -130,6 +133,8 @@ def _guess_by_folder_words(
                     and (folder / images).is_dir()
                     and (folder / masks).is_dir()
                 ]
+                if {SPLITS.get(name.lower()) for name in outer} & {"train", "val"}:
+                    outer = [name for name in outer if name.lower() not in _SEVERAL_SPLITS]
                 if not outer:
                     continue
                 at, other = (f"{_make_alternatives(outer)}/{name}" for name in (at, other))
@@ -141,15 +146,15 @@ def _guess_by_folder_words(
     return guesses
 
 
-def _guess_alike_folders(place: DataSource) -> LayoutGuess | None:
+def _guess_alike_folders(place: DataSource, mask_word: re.Pattern[str] = MASK_FOLDER) -> LayoutGuess | None:
     """Folders of which one is called like the masks of the other."""
     forms: dict[tuple[str, str], list[str]] = defaultdict(list)
     for masks, images in find_masks_among(
-        [path.name for path in list_subfolders(place.root)], IMAGE_FOLDER, MASK_FOLDER
+        [path.name for path in list_subfolders(place.root)], IMAGE_FOLDER, mask_word
     ).items():
         files = ((images, IMAGE_SUFFIXES), (masks, MASK_SUFFIXES))
         if all(_has_match(place, f"{escape_pattern(name)}/**/*", suffixes) for name, suffixes in files):
-            core = strip_word(masks, MASK_FOLDER)
+            core = strip_word(masks, mask_word)
             forms[images.replace(core, STEM, 1), masks.replace(core, STEM, 1)].append(core)
     if not forms:
         return None
@@ -224,7 +229,7 @@ def _guess_by_fit(place: DataSource) -> list[LayoutGuess]:
     for below, path in place.listing:
         if "/" in below and path.suffix.lower() in {*IMAGE_SUFFIXES, *MASK_SUFFIXES}:
             stems[PurePosixPath(below).parent].add(PurePosixPath(below).stem)
-    masks = [folder for folder in stems if MASK_FOLDER_WORD.search(str(folder))]
+    masks = [folder for folder in stems if LAST_MASK_FOLDER_WORD.search(str(folder))]
     if len(masks) > _MOST_NAMES:
         return []
     pairs: dict[PurePosixPath, list[tuple[PurePosixPath, str]]] = defaultdict(list)
@@ -301,8 +306,8 @@ def find_pairs(place: DataSource) -> FormatLayout | None:
     """Folders or files that their names pair."""
     if place.entry is not None:
         return None
-    words = (*IMAGE_WORDS, *MORE_IMAGE_WORDS), (*MASK_WORDS, *MORE_MASK_WORDS)
-    if called := _guess_by_folder_words(place, *words, anywhere=True):
+    images, masks = (*IMAGE_WORDS, *MORE_IMAGE_WORDS), (*MASK_WORDS, *MORE_MASK_WORDS)
+    if called := _guess_by_folder_words(place, images, masks, anywhere=True):
         guesses = called[:1] if _has_match(place, called[0].images, IMAGE_SUFFIXES) else []
     else:
         ways = (
@@ -311,9 +316,12 @@ def find_pairs(place: DataSource) -> FormatLayout | None:
             _guess_class_folders,
             _guess_two_folders,
             _guess_alike_subfolders,
+            partial(_guess_alike_folders, mask_word=LAST_MASK_FOLDER),
         )
         guess = next(filter(None, (guess_by(place) for guess_by in ways)), None)
-        guesses = _guess_by_fit(place) if guess is None else [guess]
+        last = [] if guess else _guess_by_folder_words(place, images, ("", *LAST_MASK_WORDS), anywhere=True)
+        last = [one for one in last if _has_match(place, one.images, IMAGE_SUFFIXES)]
+        guesses = [guess] if guess else last[:1] or _guess_by_fit(place)
     return FormatLayout(guesses[0].format_line, partial(_read_folder, place, *guesses)) if guesses else None
 
 

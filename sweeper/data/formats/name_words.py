@@ -28,8 +28,10 @@ MORE_IMAGE_WORDS = (
 MORE_MASK_WORDS = (
     *("segmentationclass", "segmentationclasspng", "segmentationmasks", "segmentations", "segmentation", "segs", "seg"),
     *("annot", "annots", "anno", "annos", "gts", "ground-truth", "ground truth", "targets", "target"),
-    *(*MANUAL_WORDS, "labelmaps", "lbl", "lab", "map", "maps"),
+    *(*MANUAL_WORDS, "labelmaps", "lbl"),
 )
+LAST_MASK_WORDS = ("lab", "map", "maps")
+"""Names that are believed where nothing else is found: next to masks they hold something else, such as weights."""
 
 
 def _compile_word_at_end(before: str, after: str) -> re.Pattern[str]:
@@ -51,9 +53,10 @@ MASK_FILE = _compile_word_at_end(
 IMAGE_FILE = _compile_word_at_end("(?:images?|img)[_-]|image|img", "[_-](?:images?|img|sat|rgb|training|test)")
 MASK_FOLDER = _compile_word_at_end(rf"(?:{_FOLDERS[0]})[_ -]", rf"[_ -]?(?:{_FOLDERS[0]})")
 """Pattern of a mask folder's name: `train_masks`, `masks_2020`, `trainannot`."""
-MASK_FOLDER_WORD = re.compile(
-    r"mask|label|annot|segm|truth|(?<![a-z])gts?(?![a-z])|manual|target|semantic|instance", re.IGNORECASE
-)
+_LAST = "|".join(LAST_MASK_WORDS)
+LAST_MASK_FOLDER = _compile_word_at_end(rf"(?:{_LAST})[_ -]", rf"[_ -](?:{_LAST})")
+MASK_FOLDER_WORD = re.compile(r"mask|label|annot|segm|truth|(?<![a-z])gts?(?![a-z])|manual|target", re.IGNORECASE)
+LAST_MASK_FOLDER_WORD = re.compile(rf"{MASK_FOLDER_WORD.pattern}|semantic|instance", re.IGNORECASE)
 IMAGE_FOLDER = _compile_word_at_end(rf"(?:{_FOLDERS[1]})[_ -]", rf"[_ -](?:{_FOLDERS[1]})")
 
 
