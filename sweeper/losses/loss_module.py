@@ -135,6 +135,9 @@ def check_batch(logits: object, target: object, task: Task) -> tuple[Tensor, Ten
         )
     if not isinstance(target, Tensor):
         raise LossError(f"target must be a tensor, got {type(target).__name__}; convert it with torch.as_tensor")
+    if not logits.is_floating_point():
+        raise LossError(f"logits must be floating point, got {logits.dtype}; give the model's output, not labels")
+    shape = tuple(logits.shape)
     wanted = "(N, 1, H, W) or (N, 2, H, W)" if task == "binary" else "(N, C, H, W) with C ≥ 2"
     if logits.ndim in (IMAGES, VOLUMES):
         if target.shape == logits.shape and logits.shape[1] > 1:
@@ -145,16 +148,14 @@ def check_batch(logits: object, target: object, task: Task) -> tuple[Tensor, Ten
         logits, target = settle_shapes(logits, target, 1 if task == "binary" else None)
     if logits.ndim not in (IMAGES, VOLUMES) or (logits.shape[1] == 1) != (task == "binary"):
         raise LossError(
-            f"{task} logits must have shape {wanted}, got {tuple(logits.shape)}; check the model's output "
+            f"{task} logits must have shape {wanted}, got {shape}; check the model's output "
             "(volumes have an axis D before H)"
         )
     if target.shape != (expected := (logits.shape[0], *logits.shape[2:])):
         raise LossError(
-            f"target must have shape (N, H, W) = {tuple(expected)} to go with logits {tuple(logits.shape)}, "
+            f"target must have shape (N, H, W) = {tuple(expected)} to go with logits {shape}, "
             f"got {tuple(target.shape)}; resize the logits, or leave out an axis of the target"
         )
-    if not logits.is_floating_point():
-        raise LossError(f"logits must be floating point, got {logits.dtype}; give the model's output, not labels")
     if target.is_floating_point() or target.is_complex():
         raise LossError(f"target must be integer class indices, got {target.dtype}; convert it with target.long()")
     return logits, target

@@ -73,6 +73,7 @@ def test_labels_are_checked_in_the_first_batches_alone_and_not_where_they_are_kn
     [
         ("binary", (2, 3, 4, 4), (2, 4, 4), ["(N, 1, H, W) or (N, 2, H, W)", "(2, 3, 4, 4)"]),
         ("binary", (2, 1, 4, 4), (2, 8, 8), ["(N, H, W) = (2, 4, 4)", "resize the logits"]),
+        ("binary", (2, 2, 4, 4), (2, 8, 8), ["(N, H, W) = (2, 4, 4) to go with logits (2, 2, 4, 4)"]),
         ("binary", (2, 2, 4, 4), (2, 2, 4, 4), ["(2, 2, 4, 4) like the logits", "target.argmax(1)"]),
         ("multiclass", (2, 1, 4, 4), (2, 4, 4), ["C ≥ 2"]),
         ("multiclass", (2, 4, 4, 4), (2, 4, 4), ["(3)", "got 4"]),
@@ -96,6 +97,7 @@ def test_types_that_do_not_fit_are_refused_with_where_the_right_ones_are():
         (logits, target.numpy(), ["torch.as_tensor"]),
         (logits, target.float(), ["target.long"]),
         (target.unsqueeze(1), target, ["floating point"]),
+        (logits.expand(-1, 2, -1, -1) > 0, target, ["floating point, got torch.bool"]),
         (logits[..., None, None], target, ["must have shape (N, 1, H, W)", "volumes have an axis D before H"]),
     ):
         with pytest.raises(LossError) as caught:
