@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from sweeper.core.redact import redact
 from sweeper.core.text import format_count, format_duration, join_words
 from sweeper.scripts.contract import (
     HELPER_VERSION,
@@ -164,5 +165,5 @@ def _describe_end(start: ScriptStart) -> str:
 
 
 def _get_last_lines(start: ScriptStart) -> str:
-    lines = "".join(f"\n      {line}" for line in start.ended.last)
+    lines = "".join(f"\n      {redact(line)}" for line in start.ended.last)
     return f". Its last lines:{lines}" if lines else ". It printed nothing"

@@ -139,13 +139,15 @@ def test_a_diverged_training_is_marked_and_a_failed_one_has_its_reason(track: Tr
     class Fails(Script):
         def end(self, trial: dict[str, Any]) -> ScriptEnd:
             fails = trial["kind"] == "search" and trial["lr_factor"] > 1
-            return ScriptEnd(1, 1.5, False, 100, ("no memory",)) if fails else super().end(trial)
+            return ScriptEnd(1, 1.5, False, 100, ("https://me:word@host",)) if fails else super().end(trial)
 
     script = Fails()
     track(script, plan_of(script, rates=(1.0, 3.0)))
     failed = [run for run in read(tmp_path)[1] if run.info.status == "FAILED"]
     assert [run.info.run_name for run in failed] == ["cross_entropy rate 3", "dice rate 3"]
-    assert "status 1" in failed[0].data.tags["sweeper.reason"] and failed[0].data.tags["sweeper.state"] == "failed"
+    reason = failed[0].data.tags["sweeper.reason"]
+    assert "status 1" in reason and "@host" in reason and "word" not in reason
+    assert failed[0].data.tags["sweeper.state"] == "failed"
 
 
 def test_a_store_that_fails_stops_no_training_and_a_repetition_writes_what_it_lacks(
