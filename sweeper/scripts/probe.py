@@ -123,8 +123,8 @@ def probe_script(command: str, *, seconds: float = 600.0, say: Callable[[str], N
     for number, change in enumerate(changes, 1):
         trial = whole.model_copy(update={**change, "calls": done[0].trial.calls if done else CALLS})
         start = _begin_start(words, trial, base / f"start-{number}", seconds)
-        if not done and start.ended.status == 0 and LEAST_CALLS <= len(start.calls) < CALLS:
-            start = _limit_calls(start, len(start.calls))
+        if not done and start.ended.status == 0 and len(start.calls) < CALLS:
+            start = _limit_calls(start, max(LEAST_CALLS, len(start.calls)))
         done.append(start)
         say(f"start {number} of {len(changes)}: {start.name}: {format_duration(start.ended.seconds)}")
         _refuse_problems(start, find_start_problems(start, seconds))

@@ -151,7 +151,7 @@ LATE = ScriptEnd(-15, 600, True, 0, ())
 REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "never begins": ({"begins": False, "calls": 0}, 1, "must call trial()"),
     "never calls": ({"calls": 0}, 1, "must train with t.loss"),
-    "calls once": ({"calls": 1}, 1, "must call the loss 4 times or more, got 1; let its loop run to t.length(…)"),
+    "calls once": ({"calls": 1}, 1, "must call the loss 2 times or more, got 1; let its loop run to t.length(…)"),
     "calls less for another seed": (
         {"run": lambda s, w, t, f, n: Script.run(made(calls=4 - t.seed), w, t, f, n)}, 0, "3 times or more, got 2",
     ),
