@@ -114,6 +114,10 @@ def test_folders_give_the_split_and_tell_equal_stems_apart(tmp_path, image, labe
             ["found img/ and labels/, img/ and gt/", "--images 'img/**/{stem}.*' --masks 'labels/**/{stem}.*'"],
         ),
         (
+            [*five("top/img/{}.jpg", "top/labels/{}.png"), *five("", "top/gt/{}.png")],
+            ["--images 'top/img/**/{stem}.*' --masks 'top/labels/**/{stem}.*'"],
+        ),
+        (
             [*five("x/image_2/{}.png", "x/semantic/{}.png"), *five("y/image_2/{}.png", "x/instance/{}.png")],
             [
                 "found x/image_2/ and x/semantic/, x/image_2/ and x/instance/; say which",

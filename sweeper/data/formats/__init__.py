@@ -106,7 +106,9 @@ def _find_only_folder(place: DataSource) -> DataSource | None:
     folders = [path for path in contents if path.is_dir() and not path.is_symlink()]
     texts = [path for path in contents if path.suffix.lower() in (".md", ".pdf") or path.stem.lower() in _TEXTS]
     alone = len(folders) == 1 and len(texts) + 1 == len(contents)
-    return replace(place, root=folders[0], called=place.name_of_set) if alone else None
+    if not alone:
+        return None
+    return replace(place, root=folders[0], called=place.name_of_set, above=f"{place.above}{folders[0].name}/")
 
 
 def _check_place(place: DataSource) -> None:

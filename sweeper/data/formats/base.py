@@ -131,6 +131,8 @@ class DataSource:
     """Rule by which images are grouped: auto, none, folder, or a regular expression."""
     called: str | None = None
     """The set's name, where it is not the root's."""
+    above: str = ""
+    """Folders from the one that the user named down to the root, such as `top/set/`."""
     archive: Path | None = None
     """The archive that was unpacked into the root, or the folder that holds it."""
     classes: tuple[str, ...] | None = None

@@ -81,10 +81,10 @@ class LayoutGuess(NamedTuple):
         at, other = self.folders
         return "masks next to their images" if at == other else f"{at}/ and {other}/"
 
-    @property
-    def options(self) -> str:
-        """The options that ask for the same."""
-        return f"--images '{escape_for_display(self.images)}' --masks '{escape_for_display(self.masks)}'"
+    def format_options(self, place: DataSource) -> str:
+        """Return the options that ask for the same, from the folder that the user named."""
+        images, masks = (escape_for_display(escape_pattern(place.above) + one) for one in (self.images, self.masks))
+        return f"--images '{images}' --masks '{masks}'"
 
 
 def _walk_folders(images: str, masks: str) -> LayoutGuess:
@@ -281,7 +281,7 @@ def find_folder(place: DataSource) -> FormatLayout | None:
     if manual := _guess_by_folder_words(place, IMAGE_WORDS, ("", *MANUAL_WORDS)):
         place.notes.append(
             f"{manual[0].format_line} are read; {guesses[0].folders[1]}/ is taken for fields of view: "
-            f"{guesses[0].options} reads it."
+            f"{guesses[0].format_options(place)} reads it."
         )
         return FormatLayout(manual[0].format_line, partial(_read_guess, place, manual[0], guesses))
     return FormatLayout(guesses[0].format_line, partial(_read_folder, place, *guesses))
@@ -297,7 +297,7 @@ def _read_folder(place: DataSource, first: LayoutGuess, *rivals: LayoutGuess) ->
     elif rivals:
         place.problems.append(
             f"images and masks must be in one folder each, found {first.format_line}, {others}; say which with "
-            + first.options
+            + first.format_options(place)
         )
     return _read_guess(place, first, rivals)
 
@@ -359,7 +359,7 @@ def _read_guess(place: DataSource, guess: LayoutGuess, rivals: Sequence[LayoutGu
     if samples and has_one_each and (at == other or Path(samples[0].mask_name).stem != Path(samples[0].name).stem):
         example = f"{samples[0].mask_name} is the mask of {samples[0].name}"
         place.notes.append(f"Images and masks were paired by their names: {example}.")
-    step = f"add it, remove the mask, or say which are meant with {guess.options}"
+    step = f"add it, remove the mask, or say which are meant with {guess.format_options(place)}"
     for path in left:
         place.add_problem(path, f"has no image of its name; {step}")
     return ReadResult(samples, place.names, place=f"{at}/", mask_place=f"{other}/")
