@@ -16,9 +16,9 @@ import click
 from sweeper.cli.options import SweeperCommand, add_json_option
 from sweeper.cli.settings_options import make_setting_option
 from sweeper.cli.signals import StopRequest
-from sweeper.core.errors import InterruptedSweepError, SweeperError, UsageError
-from sweeper.core.paths import COMPARISONS, make_folder_name
-from sweeper.core.text import join_words
+from sweeper.core.errors import InterruptedSweepError, UsageError
+from sweeper.core.paths import COMPARISONS, TRACKING, make_folder_name
+from sweeper.core.text import format_option, join_words
 from sweeper.system.locks import hold_folder
 
 if TYPE_CHECKING:
@@ -157,22 +157,22 @@ def command(
         )
         runs = ComparisonRuns(tracking_uri, name, plan, say)
         trainings = ScriptTrainings(starter, folder, plan.task, say, runs.write_training)
+        report = out / make_folder_name(name)
         try:
             made = confirm_losses(name, folder, plan, trainings, margin=margin, say=say)
+            changed = list_changed_sources(plan.sources, words)
+            document = _finish(made, report, time.monotonic() - began, changed=changed, as_json=as_json)
         except InterruptedSweepError as error:
             runs.close("KILLED")
             step = f"sweeper confirm --name {shlex.quote(name)} --resume"
             raise InterruptedSweepError(
                 f"stopped; what ended is kept, and `{step}` continues", stop.status or 130
             ) from error
-        except SweeperError:
+        except Exception:
             runs.close("FAILED")
             raise
-        changed = list_changed_sources(plan.sources, words)
-        document = _finish(
-            made, out / make_folder_name(name), time.monotonic() - began, changed=changed, as_json=as_json
-        )
-        runs.write_answer(document, (out / make_folder_name(name)).resolve())
+        runs.write_answer(document, report.resolve())
+        say(f"MLflow: sweeper ui {shlex.quote(name)}{format_option('--tracking-uri', tracking_uri, TRACKING)}")
 
 
 def make_comparison_name(study: str | None, script: str | None) -> str:

@@ -51,12 +51,8 @@ class ComparisonRuns:
             SweeperError: if the experiment was deleted there.
         """
         self._plan, self._name, self._warn, self._place = plan, name, warn, hide_address_secrets(uri)
-        self._mirror, self._writing, self._has_failed = (
-            MlflowMirror(connect_to_mlflow(uri), uri),
-            threading.Lock(),
-            False,
-        )
-        self._is_closed = False
+        self._mirror, self._writing = MlflowMirror(connect_to_mlflow(uri), uri), threading.Lock()
+        self._has_failed = self._is_closed = False
         self._metrics = ("value", plan.metric) if plan.task.has_counts else ("value",)
         digest = hashlib.sha256(str(plan.probe.class_pixels).encode()).hexdigest()
         self._images = make_dataset_input("the script's", digest, "local", plan.command, "confirmation")
@@ -72,14 +68,16 @@ class ComparisonRuns:
         try:
             self._mirror.begin_sweep(name, self._run, plan.created or name)
             coordinates = {key for loss in plan.losses for key in loss.params}
+            present = self._mirror.client.get_experiment(self._mirror.experiment_id).tags  # of a study of the name
             for key, view in make_prepared_views(coordinates, self._metrics[-1], tried="tune").items():
-                self._mirror.set_tag(key, view)
+                if key not in present:
+                    self._mirror.set_tag(key, view)
         except SweeperError:
             raise
         except Exception as error:
             raise UsageError(
                 f"--tracking-uri {self._place} must be an MLflow store that can be written, got: {get_cause(error)}. "
-                "Nothing was trained; correct it, and repeat the command with --resume"
+                "No training was started; correct it, and repeat the command with --resume"
             ) from error
 
     def write_training(self, row: TrainingRow) -> None:

@@ -204,6 +204,15 @@ def test_a_killed_comparison_resumes_to_the_same_answer(tmp_path: Path) -> None:
     assert experiment is not None
     runs = client.search_runs([experiment.experiment_id])
     assert {run.info.status for run in runs} == {"FINISHED"} and len(runs) == 1 + len(two["trainings"])
+    assert "MLflow: sweeper ui own_training-losses" in third.stderr
+    (places["killed"] / "out").mkdir()
+    (places["killed"] / "out" / "own_training-losses").write_text("where the report's folder should be")
+    failed = subprocess.run(
+        confirm_words("--resume", "--out", "out"), cwd=places["killed"], capture_output=True, check=False
+    )
+    assert failed.returncode != 0
+    parents = client.search_runs([experiment.experiment_id], "tags.`sweeper.kind` = 'sweep'")
+    assert [run.info.status for run in parents] == ["FAILED"]
 
 
 @pytest.mark.slow

@@ -17,7 +17,8 @@ from sweeper.scripts.confirm import confirm_losses
 from sweeper.scripts.launch import ScriptEnd
 from sweeper.scripts.starter import ScriptStarter
 from sweeper.scripts.trainings import ScriptTrainings
-from sweeper.tracking import NOTE, list_prepared_studies
+from sweeper.tracking import NOTE, connect_to_mlflow, list_prepared_studies
+from sweeper.tracking.prepared_views import TAG
 from sweeper.workflow.tracked_comparison import ComparisonRuns
 from tests.scripts.test_confirm import Script, make, make_plan
 from tests.support import mlflow_template
@@ -107,6 +108,14 @@ def test_a_repetition_writes_nothing_twice_and_more_seeds_are_added(track: Track
     assert before < {run.info.run_id for run in runs} and len(runs) == 8
 
 
+def test_a_study_of_the_name_keeps_its_views(track: Track, tmp_path: Path) -> None:
+    client = connect_to_mlflow(address(tmp_path))
+    client.set_experiment_tag(client.create_experiment("own"), f"{TAG}sweep", "its own")
+    script = make(noise=0.001)
+    track(script, plan_of(script, rates=(1.0,)))
+    assert client.get_experiment_by_name("own").tags[f"{TAG}sweep"] == "its own"
+
+
 def test_another_comparison_of_the_name_has_runs_of_its_own(track: Track, tmp_path: Path) -> None:
     script = make(noise=0.001)
     plan = plan_of(script, rates=(1.0,))
@@ -161,7 +170,7 @@ def test_a_store_that_fails_stops_no_training_and_a_repetition_writes_what_it_la
             raise ConnectionError("away")
 
         away.setattr(MlflowClient, "log_batch", fail)
-        with pytest.raises(UsageError, match="Nothing was trained"):
+        with pytest.raises(UsageError, match="No training was started"):
             track(script, plan, said)
         assert not script.trained
     with monkeypatch.context() as away:
