@@ -97,7 +97,6 @@ def command(
     resume: bool,
     dry_run: bool,
     as_json: bool,
-    margin: float | None,
     workers: int,
     gpus: int,
     time_limit: float | None,
@@ -159,7 +158,7 @@ def command(
         trainings = ScriptTrainings(starter, folder, plan.task, say, runs.write_training)
         report = out / make_folder_name(name)
         try:
-            made = confirm_losses(name, folder, plan, trainings, margin=margin, say=say)
+            made = confirm_losses(name, folder, plan, trainings, say=say)
             changed = list_changed_sources(plan.sources, words)
             document = _finish(made, report, time.monotonic() - began, changed=changed, as_json=as_json)
         except InterruptedSweepError as error:
@@ -223,6 +222,7 @@ def _begin_plan(
         rate_share=options["rate_share"] or comparison_plan.RATE_SHARE,
         folds=options["folds"],
         metric=options["metric"] or "miou",
+        margin=options["margin"],
         sources=sources,
         commit=get_commit(),
         probe=probe,
@@ -259,7 +259,7 @@ def _list_losses(study: str | None, options: dict[str, Any]) -> tuple[ScriptLoss
 
 
 def _resume_plan(folder: Path, script: str | None, study: str | None, options: dict[str, Any]) -> ConfirmationPlan:
-    """Return the plan of a comparison that was begun, with more seeds if wanted.
+    """Return the plan of a comparison that was begun, with more seeds or another margin if wanted.
 
     Raises:
         UsageError: if something else is wanted, or the script was changed.
@@ -284,6 +284,8 @@ def _resume_plan(folder: Path, script: str | None, study: str | None, options: d
             "the comparison cannot be resumed like this; restore it, or begin another with another --name:\n"
             + "\n".join(f"  - {text}" for text in problems)
         )
+    if options["margin"] is not None:
+        plan = plan.model_copy(update={"margin": options["margin"]})
     if seeds is None or seeds == plan.seeds:
         return plan
     return plan.model_copy(update={"seeds": seeds, "extended": True})

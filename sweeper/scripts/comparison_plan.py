@@ -48,6 +48,8 @@ class ConfirmationPlan(Record):
     """Hash of each file of the script's source."""
     commit: str | None
     probe: ProbeDocument
+    margin: float | None = None
+    """Difference that does not matter, in the score's unit; None = 0.01, where scores lie within 0 to 1."""
     extended: bool = False
     """Whether `seeds` was raised on the way."""
     created: str = ""

@@ -32,7 +32,6 @@ def confirm_losses(
     plan: ConfirmationPlan,
     trainings: ScriptTrainings,
     *,
-    margin: float | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Confirmation:
     """Train the losses in the user's script, and return which to use.
@@ -42,7 +41,6 @@ def confirm_losses(
         folder: of it.
         plan: of it.
         trainings: train the script.
-        margin: difference that does not matter, in the score's unit; None = 0.01, where scores lie within 0 to 1.
         say: is given a line for each interim analysis.
 
     Raises:
@@ -60,19 +58,19 @@ def confirm_losses(
                 range(analysis.seeds), range(plan.folds) if plan.folds else (None,), plan.losses
             )
         ]
-        if not rows and margin is None and not plan.task.has_counts:
+        if not rows and plan.margin is None and not plan.task.has_counts:
             _check_unit(name, (tuned or trainings.run(jobs[:1]))[0])
         if plan.folds and not rows:
             _check_folds(trainings.run(jobs[:: len(plan.losses)][: plan.folds]), trainings)
         rows = trainings.run(jobs)
-        judgement = _judge(plan, rows, trainings, analysis, margin)
+        judgement = _judge(plan, rows, trainings, analysis)
         say(f"after {format_count(analysis.seeds, 'seed')}: {format_head(judgement)}")
         if is_settled(judgement.contest):
             break
     plain = None
     if plan.probe.scores["test"] == "logits":
         with suppress(ScoresError):  # all answer one class there, whatever the loss and the seed
-            plain = _judge(plan, rows, trainings, analysis, margin, plain=True)
+            plain = _judge(plan, rows, trainings, analysis, plain=True)
     result = ComparisonResult(name, folder, plan, factors, tuned, rows, analysis.seeds, judgement, plain)
     loss = next(loss for loss in plan.losses if loss.name == judgement.named)
     loss_text = make_loss_text(loss.family, loss.params, plan.task.task, plan.task.frequencies, plan.probe.ignore_index)
@@ -149,7 +147,6 @@ def _judge(
     rows: Sequence[TrainingRow],
     trainings: ScriptTrainings,
     analysis: InterimAnalysis,
-    margin: float | None,
     *,
     plain: bool = False,
 ) -> Judgement:
@@ -178,7 +175,7 @@ def _judge(
         metric=plan.metric if plan.task.has_counts else None,
         baseline=BASELINE,
         keeps_baseline=True,
-        margin=margin,
+        margin=plan.margin,
         paired_seeds=plan.paired,
         level=1 - analysis.error,
     )

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sweeper.cli.confirm import _resume_plan
 from sweeper.core.errors import InterruptedSweepError, ScriptError, UsageError
 from sweeper.core.operating_points import BINS, TAUS
 from sweeper.report.judgement import write_judgement
 from sweeper.report.script_losses import make_end, make_lead
 from sweeper.scripts import confirm, starter
 from sweeper.scripts.answer import Confirmation, write_confirmation
-from sweeper.scripts.comparison_plan import ConfirmationPlan, fill_losses, parse_losses
+from sweeper.scripts.comparison_plan import ConfirmationPlan, fill_losses, parse_losses, write_plan
 from sweeper.scripts.confirm import confirm_losses
 from sweeper.scripts.contract import RESULTS
 from sweeper.scripts.launch import ScriptEnd
@@ -128,12 +129,11 @@ def compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compare:
 
     def run(script: Script, losses: str = "dice", *, workers: int = 1, **changes: Any) -> Confirmation:
         monkeypatch.setattr(starter, "run_script", script.run)
-        options = {name: changes.pop(name) for name in ("margin", "is_stopped", "say") if name in changes}
+        options = {name: changes.pop(name) for name in ("is_stopped", "say") if name in changes}
         plan = make_plan(script, losses, **changes)
-        keep = {"margin": options.pop("margin")} if "margin" in options else {}
         starts = ScriptStarter(["train"], workers=workers, **options)
         training = ScriptTrainings(starts, tmp_path / "own", plan.task, options.get("say", lambda _: None))
-        return confirm_losses("own", tmp_path / "own", plan, training, **keep)
+        return confirm_losses("own", tmp_path / "own", plan, training)
 
     return run
 
@@ -435,6 +435,14 @@ def test_scores_that_need_a_margin_lose_nothing(compare: Compare) -> None:
         compare(script)
     assert len(script.trained) == 1
     assert compare(script, margin=1.0).document.action == "change" and len(script.trained) == 6
+
+
+def test_a_resume_keeps_the_margin_unless_another_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_plan(tmp_path, make_plan(Script(), "dice", margin=0.2))
+    options = dict.fromkeys(("losses", "seeds", "rates", "rate_share", "folds", "metric", "margin"))
+    assert _resume_plan(tmp_path, None, None, options).margin == 0.2
+    assert _resume_plan(tmp_path, None, None, {**options, "margin": 0.1, "seeds": 8}).margin == 0.1
 
 
 def test_the_unit_is_asked_for_after_the_first_short_training(compare: Compare) -> None:
