@@ -110,7 +110,7 @@ def test_the_notebook_runs(tmp_path: Path, monkeypatch: Any) -> None:
         exec(compile("".join(cell["source"]), "notebook", "exec"), space)
     shown = space["found"]._repr_markdown_()
     assert shown.startswith("# Loss recommendation") and "```python" in shown
-    assert set(space["best"].index) <= set(space["found"].trials["family"])
+    assert {*space["search"]["purpose"]} == {"search"} and {*space["best"].index} <= {*space["search"]["family"]}
 
 
 def test_what_python_users_call_is_listed_and_a_judgement_shows_its_card() -> None:
