@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sweeper.core.calibration import Calibration
 from sweeper.core.errors import SweeperError
+from sweeper.core.own_code import load_code
+from sweeper.core.own_metric import OPTION
 from sweeper.core.records import MissLimit, Recommendation, Recommended, SweepRecord
 from sweeper.evidence.preferences import find_recommended_index
 from sweeper.storage import load_sweep
@@ -87,8 +89,11 @@ def load_answer(storage: RDBStorage, name: str, purpose: str) -> RecommendedAnsw
     Raises:
         StudyError: if there is no such study.
         SweeperError: if it recommends nothing.
+        UsageError: if its metric is the user's own, and missing or changed: by mIoU it may recommend another loss.
     """
     sweep = load_sweep(storage, name)
+    if (metric := sweep.conditions.recipe.own_metric) is not None:
+        load_code(metric, OPTION)
     recommendation = draw_conclusion(sweep)
     if recommendation.recommended is None:
         raise SweeperError(

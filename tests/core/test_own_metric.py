@@ -13,6 +13,8 @@ from sweeper.core.errors import UsageError
 from sweeper.core.metrics import BUILT_IN, METRICS, compute_objective, find_best_point
 from sweeper.core.own_code import find_code
 from sweeper.core.records import Conditions, Dataset
+from sweeper.deployment import recommended_network
+from sweeper.deployment.recommended_network import load_answer
 from sweeper.evidence.other_metrics import list_measures
 from sweeper.evidence.paired_comparisons import compute_evidence, get_metric_floor
 from sweeper.evidence.replicates import Replicate, make_paired_scores
@@ -186,3 +188,18 @@ def test_a_report_compares_finalists_by_it_where_its_code_is(module: str, tmp_pa
     own_metric.register_metric(registered_as)
     assert own_metric.resolve_verdict_metric(name) == "miou"
     assert "own_metrics_here:last_iou was not where this report was written" in text_of(sweep, study.recommendation)
+
+
+def test_a_recommendation_is_not_used_where_its_metric_changed(
+    module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = registered(f"{module}:last_iou")
+    sweep = cracks().sweep
+    recipe = sweep.conditions.recipe.model_copy(update={"metric": name, "own_metric": load_metric_code(name)})
+    sweep = sweep.model_copy(update={"conditions": sweep.conditions.model_copy(update={"recipe": recipe})})
+    monkeypatch.setattr(recommended_network, "load_sweep", lambda *_: sweep)
+    assert load_answer(None, "s", "train").chosen.family  # type: ignore[arg-type]
+    with (tmp_path / "own_metrics_here.py").open("a") as file:
+        file.write("# changed\n")
+    with pytest.raises(UsageError, match=r"--metric own_metrics_here:last_iou must be what it was: .* has changed"):
+        load_answer(None, "s", "train")  # type: ignore[arg-type]
