@@ -77,7 +77,10 @@ class ProbeDocument(Document):
         """The answer as text."""
         total = sum(self.class_pixels.values()) or 1
         shares = ", ".join(f"{name} {pixels / total:.3%}" for name, pixels in self.class_pixels.items())
-        scores = "; ".join(f"{s}: {what} of {format_count(self.images[s], 'image')}" for s, what in self.scores.items())
+        scores = "; ".join(
+            f"{s}: {what} of {'all images' if what == 'number' else format_count(self.images[s], 'image')}"
+            for s, what in self.scores.items()
+        )
         cost = f"{format_duration(self.seconds_per_step)} a step"
         if self.seconds_per_training is not None:
             cost += f"; about {format_duration(self.seconds_per_training)} a training of length {self.length:g}"

@@ -354,3 +354,4 @@ def test_one_number_serves_a_verdict_over_trainings_only(examine: Probe) -> None
         "val": "number",
         "test": "number",
     } and "one number for all images came of val and test" in str(found.notes)
+    assert "  scores   val: number of all images; test: number of all images\n" in found.text
