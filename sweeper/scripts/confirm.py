@@ -48,7 +48,8 @@ def confirm_losses(
         ScoresError: if the scores cannot be compared.
         InterruptedSweepError: if it was stopped.
     """
-    tuned = _tune_rates(plan, trainings)
+    needs_unit = plan.margin is None and not plan.task.has_counts
+    tuned = _tune_rates(name, plan, trainings, needs_unit=needs_unit)
     factors = _choose_factors(plan, tuned)
     rows: list[TrainingRow] = []
     for analysis in plan.analyses:
@@ -58,7 +59,7 @@ def confirm_losses(
                 range(analysis.seeds), range(plan.folds) if plan.folds else (None,), plan.losses
             )
         ]
-        if not rows and plan.margin is None and not plan.task.has_counts:
+        if not rows and needs_unit:
             _check_unit(name, (tuned or trainings.run(jobs[:1]))[0])
         if plan.folds and not rows:
             _check_folds(trainings.run(jobs[:: len(plan.losses)][: plan.folds]), trainings)
@@ -77,10 +78,13 @@ def confirm_losses(
     return Confirmation(make_document(result), judgement, loss_text)
 
 
-def _tune_rates(plan: ConfirmationPlan, trainings: ScriptTrainings) -> list[TrainingRow]:
+def _tune_rates(
+    name: str, plan: ConfirmationPlan, trainings: ScriptTrainings, *, needs_unit: bool
+) -> list[TrainingRow]:
     """Train each loss at each rate, on one seed.
 
     Raises:
+        UsageError: if the margin must be given, after the first training.
         ScriptError: if all trainings of a loss failed.
     """
     if len(plan.rates) == 1:
@@ -89,6 +93,8 @@ def _tune_rates(plan: ConfirmationPlan, trainings: ScriptTrainings) -> list[Trai
     jobs = [
         ScriptJob(loss, "tune", TUNING_SEED, rate, plan.rate_share, fold) for rate in plan.rates for loss in plan.losses
     ]
+    if needs_unit:
+        _check_unit(name, trainings.run(jobs[:1])[0])
     rows = trainings.run(jobs)
     for loss in plan.losses:
         of_loss = [row for row in rows if row.loss == loss.name]

@@ -449,7 +449,7 @@ def test_the_unit_is_asked_for_after_the_first_short_training(compare: Compare) 
     script = make(kind="number", make_scores=lambda s, t, split, images: np.array([100 * s.quality(t)]))
     with pytest.raises(UsageError, match="--margin 1"):
         compare(script, rates=(0.5, 1.0))
-    assert {trial["kind"] for trial in script.trained} == {"search"}
+    assert [trial["kind"] for trial in script.trained] == ["search"]
 
 
 def test_a_comparison_that_was_moved_is_judged_without_a_training(
