@@ -49,7 +49,7 @@ FAULTS = {
     "never_scores": "scores of val are wanted, and none came",
     "shares_images": "validation and test must share no image, and 1 image is in both, such as 'image16'",
     "masks_of_255": "targets must have pixels of 'thing', and have none but 984 pixels that do not count",
-    "scores_another_network": "scores of val must be of the network that was trained, and are the same",
+    "scores_another_network": "scores of val must be of the network that was trained, and after ",
 }
 
 
