@@ -169,7 +169,8 @@ class MlflowTracker:
                 f"--tracking-uri {self._place} must be an MLflow store that can be written, got: {get_cause(error)}. "
                 f"Nothing was trained. Fix this, then resume with: {resume_command(study.study_name, storage)}"
             ) from error
-        if studies.note_parent(study, self.mirror.experiment_id, self.mirror.parent_run_id):
+        is_other = studies.note_parent(study, self.mirror.experiment_id, self.mirror.parent_run_id)
+        if is_other and status == "RUNNING":  # who calls `sweeper mlflow` names the store
             self._warn(
                 f"MLflow at {self._place} is another store than the study's last, or a new one: it gets all runs of "
                 "the study, and the other one no more of them; --tracking-uri names the store"
