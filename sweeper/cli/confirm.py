@@ -119,7 +119,6 @@ def command(
     from sweeper.scripts.sources import list_changed_sources
     from sweeper.scripts.starter import ScriptStarter, share_gpus
     from sweeper.scripts.trainings import ScriptTrainings
-    from sweeper.workflow.tracked_comparison import ComparisonRuns
 
     def say(line: str) -> None:
         click.echo(line, err=True)
@@ -143,6 +142,8 @@ def command(
         if dry_run:
             click.echo(json.dumps(plan.probe.document, indent=2) if as_json else plan.probe.text)
             return
+        from sweeper.workflow.tracked_comparison import ComparisonRuns  # loads MLflow, which no refusal needs
+
         comparison_plan.write_plan(folder, plan)
         stop.defer_signals()
         words = split_command(plan.command)
@@ -202,7 +203,6 @@ def _begin_plan(
     from sweeper.scripts.launch import split_command
     from sweeper.scripts.probe import probe_script
     from sweeper.scripts.sources import get_commit, hash_sources
-    from sweeper.tracking import connect_to_mlflow
 
     if (folder / comparison_plan.PLAN).exists():
         raise UsageError(
@@ -212,6 +212,8 @@ def _begin_plan(
     sources = hash_sources(split_command(script))
     losses = _list_losses(study, options)
     if store is not None:
+        from sweeper.tracking import connect_to_mlflow
+
         connect_to_mlflow(store)
     probe = probe_script(script, say=say)
     plan = comparison_plan.ConfirmationPlan(

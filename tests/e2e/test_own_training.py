@@ -155,6 +155,15 @@ def test_sweeper_itself_loads_no_torch_for_a_probe() -> None:
     assert not loaded_by("import sweeper.cli.probe, sweeper.scripts.probe") & {"torch", "optuna", "mlflow", "pandas"}
 
 
+@pytest.mark.parametrize("words", [["--name", "none", "--resume"], ["--command", "python x.py", "--losses", "dicee"]])
+def test_a_comparison_that_is_refused_loads_no_mlflow(words: list[str], tmp_path: Path) -> None:
+    arguments = ["confirm", *words]
+    run = f"import contextlib, os; os.chdir({str(tmp_path)!r}); sys.argv[1:] = {arguments!r}"
+    ended = "exec('with contextlib.suppress(SystemExit): main()')"
+    loaded = loaded_by(f"{run}; from sweeper.cli.main import main; {ended}")
+    assert "sweeper" in loaded and not loaded & {"torch", "mlflow"}
+
+
 def confirm_words(*more: object) -> list[str]:
     command = python(SUPPORT / "own_training.py", "nothing")
     words = ("confirm", "--losses", "dice", "--command", command, "--seeds", "3", "--rates", "none", "--json", *more)
