@@ -117,7 +117,7 @@ class ComparisonRuns:
             except Exception as error:
                 self._has_failed = True
                 self._warn(
-                    f"MLflow at {self._place} fails: {get_cause(error)}. The comparison continues; when MLflow "
+                    f"MLflow at {self._place} fails: {get_cause(error)}. No training waits for it; when MLflow "
                     f"answers, `sweeper confirm --name {shlex.quote(self._name)} --resume` writes what it lacks"
                 )
 
