@@ -49,6 +49,18 @@ def test_patterns_find_images_and_their_masks(tmp_path, files, patterns):
     assert dataset.images[0].stem in {"a", "a ø", "img_a", "casea/image"} and dataset.warnings == ()
 
 
+def test_files_of_two_folders_are_paired_by_their_names_less_words(tmp_path):
+    root = laid_out(tmp_path / "data", *five("img/{}_image.png", "lab/{}_annotation.png"))
+    (root / "lab" / "a_annotation.yaml").write_text("x: 1\n")
+    dataset = load(root, "img", "lab")
+    assert [p.pixels[1] for p in dataset.images] == [16] * 5
+    assert dataset.warnings == (
+        "Images and masks were paired by their names: lab/a_annotation.png is the mask of img/a_image.png.",
+    )
+    (root / "lab" / "b_annotation.png").unlink()
+    refused(root, "img", "lab", "img/b_image.png: has no mask; add lab/b.png")
+
+
 def test_without_data_the_folder_is_that_of_both_patterns(tmp_path, monkeypatch):
     root = laid_out(tmp_path / "data", *five("img/{}.png", "lab/{}.png"))
     monkeypatch.chdir(root)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from sweeper.core.text import format_count
 from sweeper.data.decode import IMAGE_SUFFIXES, LOSSY_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.formats.base import SPLITS, AnnotationFormat, DataSource, FormatLayout, ReadResult, list_subfolders
-from sweeper.data.formats.class_masks import find_image_stem, match_masks_by_beginning, note_tasks
+from sweeper.data.formats.class_masks import match_masks_by_beginning
 from sweeper.data.formats.file_patterns import (
     STEM,
     MatchedFiles,
@@ -42,11 +42,9 @@ from sweeper.data.formats.name_words import (
     MORE_IMAGE_WORDS,
     MORE_MASK_WORDS,
     find_masks_among,
-    find_naming,
-    strip_common_ends,
     strip_word,
 )
-from sweeper.data.formats.patterns import list_pattern_files, pair_files, split_by_folder
+from sweeper.data.formats.patterns import list_pattern_files, match_names, note_naming, pair_files, split_by_folder
 from sweeper.data.label_values import abbreviate
 from sweeper.data.text_tables import escape_for_display
 
@@ -339,26 +337,18 @@ def _read_guess(place: DataSource, guess: LayoutGuess, rivals: Sequence[LayoutGu
     else:
         place.tally.add("thing", "of another kind, passed over", *others)
         image_files, mask_files = (_leave_out_pictures(place, files) for files in (image_files, mask_files))
-    image_word, mask_word = find_naming({one.stem for one in image_files}, {one.stem for one in mask_files})
-    image_files = [one._replace(stem=strip_word(one.stem, image_word)) for one in image_files]
-    mask_files = [one._replace(stem=strip_word(one.stem, mask_word)) for one in mask_files]
-    image_files, mask_files = strip_common_ends(image_files, mask_files)
-    if note_tasks(place, mask_files):
+    named = match_names(place, images._replace(files=image_files), masks._replace(files=mask_files))
+    if named is None:
         return ReadResult([], None)
-    stems = {one.stem for one in image_files}
-    of = {one: stem for one in mask_files if one.stem not in stems and (stem := find_image_stem(one, stems))}
-    if len({*of.values()}) < len(of) or len({one.stem.replace(stem, "") for one, stem in of.items()}) == 1:
-        mask_files = [one._replace(stem=of.get(one, one.stem)) for one in mask_files]  # else one class each: unknown
-    images, masks = images._replace(files=image_files), masks._replace(files=mask_files)
+    images, masks = named
     of_images = find_masks(images, masks)
     images = _keep_folders_with_masks(place, images, of_images)
     samples, left = pair_files(place, images, masks, split_by_folder)
     _note_unread(place, (guess, *rivals), len(samples))
     at, other = guess.folders
     has_one_each = all(len(of_image) == 1 for of_image in of_images.values())
-    if samples and has_one_each and (at == other or Path(samples[0].mask_name).stem != Path(samples[0].name).stem):
-        example = f"{samples[0].mask_name} is the mask of {samples[0].name}"
-        place.notes.append(f"Images and masks were paired by their names: {example}.")
+    if has_one_each:
+        note_naming(place, samples, always=at == other)
     step = f"add it, remove the mask, or say which are meant with {guess.format_options(place)}"
     for path in left:
         place.add_problem(path, f"has no image of its name; {step}")

@@ -6,7 +6,7 @@ What may stand in patterns: `file_patterns.py`.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,14 @@ from sweeper.data.formats.base import (
     drop_repeated,
     split_of,
 )
-from sweeper.data.formats.class_masks import find_mask_classes, join_masks, join_objects, note_objects
+from sweeper.data.formats.class_masks import (
+    find_image_stem,
+    find_mask_classes,
+    join_masks,
+    join_objects,
+    note_objects,
+    note_tasks,
+)
 from sweeper.data.formats.file_patterns import (
     STEM,
     FilePattern,
@@ -34,6 +41,7 @@ from sweeper.data.formats.file_patterns import (
     get_fixed_folder,
     has_wildcards,
 )
+from sweeper.data.formats.name_words import find_naming, strip_common_ends, strip_word
 from sweeper.data.label_values import abbreviate
 from sweeper.data.store import Pixels
 from sweeper.data.text_tables import SplitAssignment, escape_for_display
@@ -49,12 +57,16 @@ def make_pattern_layout(place: DataSource) -> FormatLayout:
     return FormatLayout(line, partial(_read_patterns, place))
 
 
+def _list_named_folders(place: DataSource) -> list[bool]:
+    """Return whether images and masks are folders, in which each file counts."""
+    assert place.patterns is not None
+    texts = (place.patterns.images, place.patterns.masks)
+    return [not has_wildcards(text) and (place.root / text).is_dir() for text in texts]
+
+
 def _get_patterns(place: DataSource) -> tuple[FilePattern, FilePattern]:
     assert place.patterns is not None
-    folders = [
-        not has_wildcards(text) and (place.root / text).is_dir()
-        for text in (place.patterns.images, place.patterns.masks)
-    ]
+    folders = _list_named_folders(place)
     images = f"{place.patterns.images}/**/*" if folders[0] else place.patterns.images
     masks = f"{place.patterns.masks}/**/{STEM}.*" if folders[1] else place.patterns.masks
     return compile_pattern(images, "--images"), compile_pattern(masks, "--masks")
@@ -71,9 +83,15 @@ def _read_patterns(place: DataSource) -> ReadResult:
             f"folders as --images, got {escape_for_display(masks.text)}; for example 'labels/{STEM}_mask.png'"
         )
     elif (matched := _list_image_files(place, images)).files:
-        labels = MatchedFiles(masks, [*find_matches(place, masks)])
-        reading.samples, left = pair_files(place, matched, labels, split_by_folder)
-        place.tally.add("mask", "without an image, passed over", *map(place.format_name, left))
+        every = [*find_matches(place, masks)]
+        drawn = [one for one in every if one.path.suffix.lower() in MASK_SUFFIXES]
+        labels = MatchedFiles(masks, drawn or every)
+        named = match_names(place, matched, labels) if all(_list_named_folders(place)) else (matched, labels)
+        if named is not None:
+            reading.samples, left = pair_files(place, *named, split_by_folder)
+            place.tally.add("mask", "without an image, passed over", *map(place.format_name, left))
+            if named[0] is not matched:
+                note_naming(place, reading.samples)
     reading.classes = place.names
     return reading
 
@@ -188,6 +206,33 @@ def pair_files(
         missing = _guess_pattern_name(images, one.stem)
         place.add_problem(one.path, f"has no image; add {missing}, or remove the mask")
     return drop_repeated(place, samples), [one.path for one in left]
+
+
+def match_names(
+    place: DataSource, images: MatchedFiles, masks: MatchedFiles
+) -> tuple[MatchedFiles, MatchedFiles] | None:
+    """Return the files with stems that pair them by their names, less words as in `a_mask.png`.
+
+    None where masks of several tasks are among them, which is noted as a problem.
+    """
+    image_word, mask_word = find_naming({one.stem for one in images.files}, {one.stem for one in masks.files})
+    image_files = [one._replace(stem=strip_word(one.stem, image_word)) for one in images.files]
+    mask_files = [one._replace(stem=strip_word(one.stem, mask_word)) for one in masks.files]
+    image_files, mask_files = strip_common_ends(image_files, mask_files)
+    if note_tasks(place, mask_files):
+        return None
+    stems = {one.stem for one in image_files}
+    of = {one: stem for one in mask_files if one.stem not in stems and (stem := find_image_stem(one, stems))}
+    if len({*of.values()}) < len(of) or len({one.stem.replace(stem, "") for one, stem in of.items()}) == 1:
+        mask_files = [one._replace(stem=of.get(one, one.stem)) for one in mask_files]  # else one class each: unknown
+    return images._replace(files=image_files), masks._replace(files=mask_files)
+
+
+def note_naming(place: DataSource, samples: Sequence[Sample], *, always: bool = False) -> None:
+    """Note an example of a mask and its image, where their names differ."""
+    if samples and (always or Path(samples[0].mask_name).stem != Path(samples[0].name).stem):
+        example = f"{samples[0].mask_name} is the mask of {samples[0].name}"
+        place.notes.append(f"Images and masks were paired by their names: {example}.")
 
 
 def _guess_pattern_name(matched: MatchedFiles, stem: str) -> str:
