@@ -13,7 +13,7 @@ from typing import NamedTuple
 from sweeper.core.records import Breadth, SearchSpace, TrialResult
 from sweeper.space import FLOOR, list_first_trials
 from sweeper.study.budget_ladder import choose_ladder_pair
-from sweeper.study.finalist import BASELINE, LEADERS
+from sweeper.study.finalist import FINALISTS
 from sweeper.study.search_end import PATIENCE
 from sweeper.workflow.options import StudyRequest
 
@@ -115,7 +115,7 @@ def _count_settling_trials(families: int) -> int:
 def _forecast_seconds(breadth: Breadth, request: StudyRequest, pace: LadderPace, steps: int) -> float:
     """Return the seconds from the ladder's beginning to the report."""
     trials = min(breadth.trials, _count_settling_trials(len(breadth.families))) if request.settles else breadth.trials
-    finalists = min(LEADERS, len(breadth.families)) + (BASELINE in breadth.families and len(breadth.families) > LEADERS)
+    finalists = min(FINALISTS, len(breadth.families))
     reused = 1 + (trials < 2 * len(breadth.families))  # a single trial of the ladder's other loss is the ladder's own
     search = max(finalists, TRAINED * trials) - reused
     confirm = math.ceil(finalists * breadth.seeds[0] / pace.workers) * breadth.confirm_steps * SLACK

@@ -31,7 +31,7 @@ from sweeper.data.split import select_scored_images
 from sweeper.evidence.longer_look import MOST_SEEDS
 from sweeper.space import count_floor_trials
 from sweeper.study.budget_ladder import FACTORS, make_probe_specs
-from sweeper.study.finalist import BASELINE, LEADERS
+from sweeper.study.finalist import FINALISTS
 from sweeper.study.learning_rates import is_one_rate
 from sweeper.study.search_end import PATIENCE
 from sweeper.study.successive_halving import PURSUED
@@ -77,12 +77,11 @@ def count_trainings_left(
     if state.finished:
         return {}
     trials, done, analyses = request.trials, state.trials, request.analyses
-    recipe, families = plan.conditions.recipe, [family.family for family in plan.space.families]
-    tried = min(len(families), trials)
-    leaders = min(LEADERS, tried)
-    finalists = leaders + (BASELINE in families[:tried] and tried > leaders)
+    recipe, families = plan.conditions.recipe, len(plan.space.families)
+    tried = min(families, trials)
+    finalists = min(FINALISTS, tried)
     rotation = plan.conditions.folds or 1
-    floors = len(families) * count_floor_trials(plan.space, trials) + PATIENCE
+    floors = families * count_floor_trials(plan.space, trials) + PATIENCE
     least = 0 if state.searched else min(trials, floors) if request.settles else trials
     to_search = 0 if state.searched else max(0, trials - done)
     first, last = (analyses[end].seeds * rotation for end in (0, -1))

@@ -352,7 +352,7 @@ def test_where_the_first_steps_are_enough_and_all_fits_everything_stays(minutes:
 
 
 def test_the_first_steps_are_enough_however_slow_they_are_unless_minutes_are_given() -> None:
-    for minutes, losses in ((None, 7), (600, 7), (30, 5), (17, 3)):
+    for minutes, losses in ((None, 7), (600, 7), (25, 5), (22, 3)):
         study = new_study()
         executor = FakeExecutor(slow(two_classes(100), 1.0))
         stage = train(study, executor, trials=50, budget="learns", settles=True, minutes=minutes)
@@ -361,7 +361,7 @@ def test_the_first_steps_are_enough_however_slow_they_are_unless_minutes_are_giv
 
 def test_where_steps_are_dear_fewer_losses_are_searched_and_only_these_are_queued() -> None:
     study, display = new_study(), Recorder()
-    executor = FakeExecutor(slow(two_classes(400), 0.1), workers=2)
+    executor = FakeExecutor(slow(two_classes(400), 0.12), workers=2)
     stage = train(study, executor, display, trials=50, budget="learns", settles=True, minutes=5)
     steps, confirm_steps, losses, trials, _, searched = planned(study, stage)
     assert (steps, confirm_steps, losses, trials) == (400, 400, ["cross_entropy", "dice_ce", "weighted_ce"], 3)
@@ -371,7 +371,7 @@ def test_where_steps_are_dear_fewer_losses_are_searched_and_only_these_are_queue
     assert any(
         "searching at 400 steps, 400 to confirm, in at most 3 trials of 3 of 7 losses" in x for x in display.lines
     )
-    again = FakeExecutor(slow(two_classes(400), 0.1))
+    again = FakeExecutor(slow(two_classes(400), 0.12))
     resumed = train(study, again, trials=50, budget="learns", settles=True, minutes=5, plan=stage.plan)
     assert again.specs == [] and planned(study, resumed) == planned(study, stage)
 
@@ -413,7 +413,7 @@ def test_what_is_not_affordable_is_said_with_the_minutes_that_are_enough() -> No
     assert found.minutes is not None and f"--resume --minutes {found.minutes}" in found.sentence
     stage = train(study, executor, trials=50, budget="learns", settles=True, minutes=found.minutes)
     assert stored(study).learned and stage.plan.conditions.recipe.steps == 400
-    assert len(studies.search_results(study)) == 3
+    assert len(studies.search_results(study)) == len(stage.plan.space.families) == 5
 
 
 def test_a_rung_that_takes_too_long_is_not_begun_and_the_minutes_for_it_are_said() -> None:

@@ -36,7 +36,7 @@ def test_where_all_fits_nothing_is_less() -> None:
 
 
 def test_trials_become_fewer_then_losses_and_never_less_than_cross_entropy_against_two() -> None:
-    many = [own for minutes in range(60, 1, -1) if (own := found(minutes)) is not None]
+    many = [own for quarters in range(240, 4, -1) if (own := found(quarters / 4)) is not None]
     trials, losses = [own.trials for own in many], [len(own.families) for own in many]
     of_these = [i for i, own in enumerate(many) if own.confirm_steps == 2 * STEPS]
     assert [trials[i] for i in of_these] == sorted((trials[i] for i in of_these), reverse=True)
