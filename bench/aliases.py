@@ -18,11 +18,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from sweeper.core.records import Verdict
 from sweeper.study import same_loss
 from sweeper.system.cores import count_available_cores

@@ -11,12 +11,14 @@ import argparse
 import cProfile
 import pstats
 import resource
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from sweeper import storage as studies
 from sweeper.core.events import Observers, ResultStored, SweepEvent
 from sweeper.core.records import ImageCounts, TrialResult, TrialSpec

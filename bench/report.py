@@ -8,12 +8,14 @@ The first turn includes what is imported late.
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from sweeper.core.records import SweepRecord
 from sweeper.report import write_report
 from sweeper.workflow.conclude import draw_conclusion

@@ -1,6 +1,7 @@
 """Simulated searches whose truth is known: trainings of 100 steps that a rule spends, and what its best costs.
 
-    python bench/search_simulation.py [--searches 16] [--trials 50] [--first 0.167 0.333]
+    python bench/search_simulation.py [--searches 16] [--trials 50] [--first 0.167 0.333] [--luck 0.02]
+        [--finalists 3 4]
 
 The product's own search (TPE, floors, successive halving) asks for trainings that cost nothing. A family has a level,
 an optimum of its learning rate and of its hyper-parameters. A training ends at level − penalties + luck, and shows at
@@ -11,7 +12,8 @@ best* is the best family's level minus what the best finalist's configuration tr
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
@@ -19,10 +21,10 @@ from statistics import mean, stdev
 import numpy as np
 import optuna
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from sweeper.core.records import TrialResult, TrialSpec
 from sweeper.space import load_space
-from sweeper.study import search
-from sweeper.study.finalist import select_finalist_families
+from sweeper.study import finalist, search
 from sweeper.study.loop import run_work
 from sweeper.study.sampler import KeyedTPESampler
 from sweeper.study.successive_halving import SHARES, SuccessiveHalving
@@ -89,8 +91,13 @@ class World:
         return builders.trial(spec.family, curve[-1], spec.number, seconds=1.0, **changes)
 
 
-def simulated(seed: int, world: World, trials: int, shares: tuple[float, ...]) -> tuple[float, int, float]:
-    """Simulate a search: trainings of 100 steps, complete trials, and its best finalist's distance to the best."""
+def simulated(
+    seed: int, world: World, trials: int, shares: tuple[float, ...], most: Sequence[int]
+) -> tuple[float, int, list[float]]:
+    """Simulate a search: trainings of 100 steps, complete trials, and its best finalist's distance to the best.
+
+    The distance is that of as many finalists as `most` has, one each.
+    """
     search.SuccessiveHalving = partial(SuccessiveHalving, shares=shares)  # type: ignore[misc, assignment]
     study = optuna.create_study(direction="maximize", sampler=KeyedTPESampler(seed))
     search.enqueue_defaults(study, SPACE, trials)
@@ -106,8 +113,12 @@ def simulated(seed: int, world: World, trials: int, shares: tuple[float, ...]) -
     run_work(FakeExecutor(world.train), work, lambda: None)
     ended = work._ended
     spent = sum(result.evaluations[-1].step for result in ended) / 100
-    best = max(world.truth(finalist.trial.spec) for finalist in select_finalist_families(ended))
-    return spent, sum(r.state == "complete" for r in ended), max(world.level.values()) - best
+    below = []
+    for number in most:
+        finalist.FINALISTS = number  # type: ignore[misc]
+        best = max(world.truth(one.trial.spec) for one in finalist.select_finalist_families(ended))
+        below.append(max(world.level.values()) - best)
+    return spent, sum(r.state == "complete" for r in ended), below
 
 
 def main() -> None:
@@ -116,21 +127,24 @@ def main() -> None:
     parser.add_argument("--searches", type=int, default=16)
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--first", type=float, nargs="+", default=[SHARES[0], 1 / 3])
+    parser.add_argument("--luck", type=float, help="standard deviation of a training's last value, in all worlds")
+    parser.add_argument("--finalists", type=int, nargs="+", default=[finalist.FINALISTS])
     arguments = parser.parse_args()
+    luck = {} if arguments.luck is None else {"luck": arguments.luck}
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    print("| world | beyond the first rung | trainings | completed | below the best (standard error) |")
-    print("|---|--:|--:|--:|--:|")
+    print("| world | beyond the first rung | trainings | completed | finalists | below the best (standard error) |")
+    print("|---|--:|--:|--:|--:|--:|")
     for name, given in WORLDS.items():
         for first in arguments.first:
             rows = [
-                simulated(seed, World(seed, **given), arguments.trials, (first, SHARES[1]))  # type: ignore[arg-type]
+                simulated(seed, World(seed, **given | luck), arguments.trials, (first, SHARES[1]), arguments.finalists)
                 for seed in range(arguments.searches)
             ]
-            spent, complete, below = zip(*rows, strict=True)
-            error = stdev(below) / len(below) ** 0.5
-            print(
-                f"| {name} | {first:.0%} | {mean(spent):.1f} | {mean(complete):.1f} | {mean(below):.4f} ({error:.4f}) |"
-            )
+            spent, complete, every = zip(*rows, strict=True)
+            start = f"| {name} | {first:.0%} | {mean(spent):.1f} | {mean(complete):.1f}"
+            for number, below in zip(arguments.finalists, zip(*every, strict=True), strict=True):
+                error = stdev(below) / len(below) ** 0.5
+                print(f"{start} | {number} | {mean(below):.4f} ({error:.4f}) |")
 
 
 if __name__ == "__main__":

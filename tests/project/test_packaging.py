@@ -49,6 +49,14 @@ def test_nothing_cites_what_readers_do_not_have() -> None:
     assert found == []
 
 
+def test_benchmarks_run_from_any_folder() -> None:
+    """What they import of tests/ and bench/ is looked for at the top; installed packages are called `tests`, too."""
+    scripts = {path.name: path.read_text("utf-8") for path in (ROOT / "bench").glob("*.py")}
+    need = {name for name, text in scripts.items() if re.search(r"^from (tests|bench)[. ]", text, re.MULTILINE)}
+    assert len(need) >= 8
+    assert [name for name in sorted(need) if "sys.path.insert(0, str(Path(" not in scripts[name]] == []
+
+
 @pytest.mark.slow
 def test_a_wheel_carries_the_spaces_and_sweeps_in_an_environment_without_the_checkout(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
