@@ -32,9 +32,9 @@ from sweeper.evidence.decision_rule import is_win
 from sweeper.evidence.interim_analyses import SHOWING, compute_level, find_analysis
 from sweeper.evidence.intervals import Floats, ImageTable, compute_half_width, compute_paired_interval, negate_interval
 from sweeper.evidence.moderated_variance import moderate_variances
+from sweeper.evidence.paired_scores import PairedScores, make_paired_scores
 from sweeper.evidence.regret import add_regrets
 from sweeper.evidence.replicates import (
-    PairedScores,
     Replicate,
     arrange_rows,
     count_few_groups,
@@ -42,7 +42,6 @@ from sweeper.evidence.replicates import (
     get_own_point,
     group_by_seed,
     list_scored_images,
-    make_paired_scores,
 )
 
 BASELINE = "cross_entropy"

@@ -25,13 +25,13 @@ from sweeper.core.text import format_upper_bound
 from sweeper.data.folds import get_split
 from sweeper.evidence.decision_rule import get_difference as paired_difference
 from sweeper.evidence.intervals import LEVEL
+from sweeper.evidence.paired_scores import make_paired_scores
 from sweeper.evidence.preferences import find_recommended_index
 from sweeper.evidence.replicates import (
     Replicate,
     group_by_seed,
     list_image_units,
     list_scored_images,
-    make_paired_scores,
 )
 from sweeper.report.formatting import (
     MISSING,

@@ -17,7 +17,8 @@ from sweeper.deployment import recommended_network
 from sweeper.deployment.recommended_network import load_answer
 from sweeper.evidence.other_metrics import list_measures
 from sweeper.evidence.paired_comparisons import compute_evidence, get_metric_floor
-from sweeper.evidence.replicates import Replicate, make_paired_scores
+from sweeper.evidence.paired_scores import make_paired_scores
+from sweeper.evidence.replicates import Replicate
 from sweeper.storage import list_plan_differences
 from sweeper.training.checkpoint import make_checkpoint_key
 from sweeper.workflow.recipe_choice import load_metric_code

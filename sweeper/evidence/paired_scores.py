@@ -1,0 +1,146 @@
+"""All replicates side by side on the same images: what each scores, at its own operating point and at the plain one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import numpy as np
+import numpy.typing as npt
+
+from sweeper.core import metrics
+from sweeper.evidence.intervals import Counts, Floats, ImageTable, Sums, make_image_table
+from sweeper.evidence.replicates import (
+    Replicate,
+    count_class_pixels,
+    count_folds,
+    get_default_point,
+    get_own_point,
+    list_scored_images,
+    sum_units,
+)
+
+
+@dataclass(frozen=True)
+class PairedScores:
+    """All replicates side by side on the same images (or groups); row r is one seed's."""
+
+    classes: np.ndarray  # (C,) bool: which occur in the test split
+    counts: Counts  # (R, n, C, 3) at each run's operating point; of groups their sums
+    rows: Sums  # (R, n, …) what `metric` is measured from, at the same points
+    at_default: Sums  # (R, n, …) the same at 0.5 or τ = 0
+    miou_at_default: Floats  # (R,) mIoU there
+    lost: np.ndarray  # (R,) bool: diverged and left no counts
+    metric: str
+    marked: np.ndarray  # (C,) bool: classes that the metric is a mean over
+    least: float  # what a lost run scores
+    folds: int = 1  # trainings of a run
+
+    @property
+    def images(self) -> int:
+        """Test images (or groups)."""
+        return int(self.counts.shape[1])
+
+    def score_counts(self, summed: Counts, metric: str = "miou") -> Floats:
+        """(..., R, C, 3) → (..., R)."""
+        return np.where(self.lost, 0.0, metrics.compute_objective(summed, self.classes, metric))
+
+    def _measure(self, summed: Sums) -> Floats:
+        return np.where(self.lost, self.least, metrics.compute_objective(summed, self.marked, self.metric))
+
+    @cached_property
+    def metric_scores(self) -> ImageTable:
+        """The verdict's metric at each run's operating point."""
+        return make_image_table(self.rows, self._measure, self.folds)
+
+    @cached_property
+    def score_at_default(self) -> ImageTable:
+        """Scores at 0.5 or τ = 0."""
+        return make_image_table(self.at_default, self._measure, self.folds)
+
+    @cached_property
+    def summed_counts(self) -> Counts:
+        """(R, C, 3) over all images."""
+        summed: Counts = self.counts.sum(axis=1)
+        return summed
+
+    @cached_property
+    def class_scores(self) -> Floats:
+        """(3, R, C) IoU, precision and recall; lost runs and undefined ratios count as 0."""
+        true, false, missed = np.moveaxis(self.summed_counts, -1, 0)
+        ratios = (
+            metrics.compute_iou(self.summed_counts),
+            metrics.divide_or_nan(true, true + false),
+            metrics.divide_or_nan(true, true + missed),
+        )
+        return np.where(self.lost[:, None], 0.0, np.nan_to_num(np.stack(ratios), nan=0.0))
+
+    def compute_class_means(self, rows: Sequence[int]) -> list[tuple[float | None, ...]]:
+        """Mean IoU, precision and recall over the runs `rows`; None where a class does not occur in the test split."""
+        means = self.class_scores[:, list(rows)].mean(axis=1).tolist()
+        return [tuple(v if occurs else None for v, occurs in zip(m, self.classes, strict=True)) for m in means]
+
+    @cached_property
+    def dice(self) -> Floats:
+        """(R,) mean Dice."""
+        return self.score_counts(self.summed_counts, "dice")
+
+    @cached_property
+    def miou(self) -> ImageTable:
+        """MIoU at each run's operating point."""
+        return make_image_table(self.counts, self.score_counts, self.folds)
+
+    @cached_property
+    def fg_iou(self) -> ImageTable:
+        """Mean IoU of the foreground classes at each run's operating point."""
+        return make_image_table(self.counts, partial(self.score_counts, metric="fg_iou"), self.folds)
+
+
+def make_paired_scores(
+    replicates: Sequence[Replicate], classes: int, units: npt.NDArray[np.intp] | None, metric: str = "miou"
+) -> PairedScores:
+    """Put the replicates of all finalists side by side; `units` (n,) are those of `list_image_units`.
+
+    Raises:
+        ValueError: if the runs saw different images.
+    """
+    whole = [replicate for replicate in replicates if len(replicate.answered_runs) == len(replicate.runs)]
+    seen = {list_scored_images([replicate]) for replicate in whole}
+    if len(seen) > 1:
+        raise ValueError(
+            f"all confirmations must be scored on the same test images, got {len(seen)} different sets; "
+            "weigh only runs of one study"
+        )
+    lost = np.array([replicate.is_lost for replicate in replicates], dtype=np.bool_)
+    if lost.all():
+        counts = np.zeros((len(replicates), 0, classes, 3), dtype=np.int64)
+        nothing, none = np.zeros(len(replicates)), np.zeros(classes, dtype=np.bool_)
+        rows = metrics.make_image_rows(counts, metric)
+        return PairedScores(none, counts, rows, rows, nothing, lost, metric, none, 0.0)
+    images = list_scored_images(replicates)
+    counts = count_class_pixels(replicates, images, get_own_point)
+    plain = count_class_pixels(replicates, images, get_default_point)
+    compared = counts, plain
+    if metrics.METRICS[metric].parts is not None:
+        compared = (
+            count_class_pixels(replicates, images, get_own_point, metric),
+            count_class_pixels(replicates, images, get_default_point, metric),
+        )
+    marked = metrics.find_present_classes(compared[0].reshape(-1, classes, 3))
+    rows, at_default = (metrics.make_image_rows(each, metric) for each in compared)
+    rows, at_default = (sum_units(each, units, metric) for each in (rows, at_default))
+    counts = sum_units(counts, units)
+    present = metrics.find_present_classes(counts.reshape(-1, classes, 3))
+    return PairedScores(
+        classes=present,
+        counts=counts,
+        rows=rows,
+        at_default=at_default,
+        miou_at_default=np.where(lost, 0.0, metrics.compute_objective(plain.sum(axis=1), present)),
+        lost=lost,
+        metric=metric,
+        marked=marked,
+        least=metrics.metric_floor(counts[~lost].sum(axis=1), present, metric),
+        folds=count_folds(replicates),
+    )
