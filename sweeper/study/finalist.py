@@ -28,8 +28,8 @@ from sweeper.study.training_list import index_completed, training_key
 
 BASELINE = "cross_entropy"
 FINALISTS = 3
-"""Families that are confirmed at most, the baseline among them. In simulated searches a fourth lowers the regret by at
-most 0.0005 mIoU (bench/search_simulation.py) and takes a quarter of the confirmation."""
+"""Families that are confirmed at most, the baseline among them. A fourth lowers the regret of simulated searches by
+at most 0.0007 mIoU (docs/decisions.md) and takes a quarter of the confirmation."""
 
 
 class Finalist(NamedTuple):
