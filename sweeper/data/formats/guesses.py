@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence, Set
+from collections.abc import Collection, Sequence
 from functools import partial
-from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from pathlib import Path
 
 from sweeper.core.text import format_count
 from sweeper.data.decode import IMAGE_SUFFIXES, LOSSY_SUFFIXES, MASK_SUFFIXES
@@ -27,12 +26,13 @@ from sweeper.data.formats.file_patterns import (
     find_masks,
     find_matches,
 )
+from sweeper.data.formats.fitting_names import guess_by_fit
+from sweeper.data.formats.layout_guess import LayoutGuess, make_alternatives, walk_folders
 from sweeper.data.formats.name_words import (
     IMAGE_FILE,
     IMAGE_FOLDER,
     IMAGE_WORDS,
     LAST_MASK_FOLDER,
-    LAST_MASK_FOLDER_WORD,
     LAST_MASK_WORDS,
     MANUAL_WORDS,
     MASK_FILE,
@@ -46,7 +46,6 @@ from sweeper.data.formats.name_words import (
 )
 from sweeper.data.formats.patterns import list_pattern_files, match_names, note_naming, pair_files, split_by_folder
 from sweeper.data.label_values import abbreviate
-from sweeper.data.text_tables import escape_for_display
 
 LAYOUT = (
     "a data set is a folder with images/ (png, jpg, bmp, tif, webp, ppm) and masks/ (png, bmp, tif, gif, ppm; class "
@@ -55,49 +54,9 @@ LAYOUT = (
 )
 _RARE = 20
 """Times as many files in folders make those next to the folders no part of the data."""
-_MOST_NAMES = 10
-"""Folders that a pattern names one by one."""
 _SEVERAL_SPLITS = ("trainval", "train_val", "train-val")
 """Names of folders of splits that give none: next to train/ or val/ they hold the same images again."""
 _DRAWN = tuple(suffix for suffix in MASK_SUFFIXES if suffix not in LOSSY_SUFFIXES)
-
-
-class LayoutGuess(NamedTuple):
-    """Possible places of images and masks."""
-
-    images: str
-    """A pattern with `{stem}` for the images' names."""
-    masks: str
-    folders: tuple[str, str] = (".", ".")
-    """Display names of the images' and masks' places; the same if masks are next to their images."""
-    words: bool = False
-    """Whether only the words in their names separate masks from the images next to them."""
-
-    @property
-    def format_line(self) -> str:
-        """Finding, as text."""
-        at, other = self.folders
-        return "masks next to their images" if at == other else f"{at}/ and {other}/"
-
-    def format_options(self, place: DataSource) -> str:
-        """Return the options that ask for the same, from the folder that the user named."""
-        images, masks = (escape_for_display(escape_pattern(place.above) + one) for one in (self.images, self.masks))
-        return f"--images '{images}' --masks '{masks}'"
-
-
-def _walk_folders(images: str, masks: str) -> LayoutGuess:
-    """Return the guess of all files in folders and below, by patterns of these folders."""
-    return LayoutGuess(
-        f"{images}/**/{STEM}.*", f"{masks}/**/{STEM}.*", (escape_for_display(images), escape_for_display(masks))
-    )
-
-
-def _make_alternatives(names: Sequence[str]) -> str:
-    """Return a pattern of names; of many, of any."""
-    if len(names) == 1:
-        return escape_pattern(names[0])
-    is_any = len(names) > _MOST_NAMES or any(re.search(r"[{},*?\[]", name) for name in names)
-    return "*" if is_any else f"{{{','.join(names)}}}"
 
 
 def _has_match(place: DataSource, pattern: str, suffixes: tuple[str, ...]) -> bool:
@@ -135,8 +94,8 @@ def _guess_by_folder_words(
                     outer = [name for name in outer if name.lower() not in _SEVERAL_SPLITS]
                 if not outer:
                     continue
-                at, other = (f"{_make_alternatives(outer)}/{name}" for name in (at, other))
-            guess = _walk_folders(at, other)
+                at, other = (f"{make_alternatives(outer)}/{name}" for name in (at, other))
+            guess = walk_folders(at, other)
             if masks != mask_words[0] and not _has_match(place, guess.masks, MASK_SUFFIXES):
                 continue
             if not guesses or _has_match(place, guess.images, IMAGE_SUFFIXES):
@@ -157,8 +116,8 @@ def _guess_alike_folders(place: DataSource, mask_word: re.Pattern[str] = MASK_FO
     if not forms:
         return None
     most = max(forms, key=lambda pair: len(forms[pair]))
-    images, masks = (_make_alternatives(forms[most]).join(map(escape_pattern, form.split(STEM))) for form in most)
-    return _walk_folders(images, masks)
+    images, masks = (make_alternatives(forms[most]).join(map(escape_pattern, form.split(STEM))) for form in most)
+    return walk_folders(images, masks)
 
 
 def _guess_same_folder(place: DataSource) -> LayoutGuess | None:
@@ -183,7 +142,7 @@ def _guess_class_folders(place: DataSource) -> LayoutGuess | None:
     images = [name for name in names if name.lower() in (*IMAGE_WORDS, *MORE_IMAGE_WORDS)]
     masks = [name for name in names if name not in images and _has_match(place, f"{escape_pattern(name)}/**/*", _DRAWN)]
     return (
-        _walk_folders(escape_pattern(images[0]), _make_alternatives(masks))
+        walk_folders(escape_pattern(images[0]), make_alternatives(masks))
         if len(images) == 1 and len(masks) > 1
         else None
     )
@@ -202,7 +161,7 @@ def _guess_two_folders(place: DataSource) -> LayoutGuess | None:
         return None
     parents = "" if {*names} == {""} else "**/"
     (images,) = both - {*masks}
-    return _walk_folders(*(f"{parents}{escape_pattern(name)}" for name in (images, masks[0])))
+    return walk_folders(*(f"{parents}{escape_pattern(name)}" for name in (images, masks[0])))
 
 
 def _guess_alike_subfolders(place: DataSource) -> LayoutGuess | None:
@@ -214,61 +173,7 @@ def _guess_alike_subfolders(place: DataSource) -> LayoutGuess | None:
         for images, others in folders.items()
         if MASK_FOLDER_WORD.search(masks) and not MASK_FOLDER_WORD.search(images) and kinds and kinds <= others
     ]
-    return _walk_folders(*map(escape_pattern, pairs[0])) if len(pairs) == 1 else None
-
-
-def _guess_by_fit(place: DataSource) -> list[LayoutGuess]:
-    """Return the folders whose files are all called like those of another folder, between one beginning and one end.
-
-    All pairs of folders are one guess (`Training_Input/a.jpg` with `Training_Truth/a_x.png`, `Test_Input/` with
-    `Test_Truth/`). Several folders of masks of one folder of images are a guess each.
-    """
-    stems: dict[PurePosixPath, set[str]] = defaultdict(set)
-    for below, path in place.listing:
-        if "/" in below and path.suffix.lower() in {*IMAGE_SUFFIXES, *MASK_SUFFIXES}:
-            stems[PurePosixPath(below).parent].add(PurePosixPath(below).stem)
-    masks = [folder for folder in stems if LAST_MASK_FOLDER_WORD.search(str(folder))]
-    if len(masks) > _MOST_NAMES:
-        return []
-    pairs: dict[PurePosixPath, list[tuple[PurePosixPath, str]]] = defaultdict(list)
-    for folder in sorted(masks, key=lambda folder: ("instance" in str(folder).lower(), folder)):
-        forms = {other: form for other in stems if other not in masks and (form := _fit(stems[other], stems[folder]))}
-        nearest = max((len(_list_shared(folder, other)) for other in forms), default=0)
-        images = [other for other in forms if len(_list_shared(folder, other)) == nearest]
-        if len(images) == 1:
-            pairs[images[0]].append((folder, forms[images[0]]))
-    if len(pairs) == 1:
-        ((image, of_image),) = pairs.items()
-        return [_pair_folders([image], [mask], form) for mask, form in of_image]
-    images, firsts = [*pairs], [of_image[0] for of_image in pairs.values()]
-    masks = [folder for folder, _ in firsts]
-    is_clear = max(map(len, pairs.values()), default=0) == 1 and len({form for _, form in firsts}) == 1
-    are_beside = all(len({folder.parent for folder in side}) == 1 for side in (images, masks))
-    return [_pair_folders(images, masks, firsts[0][1])] if is_clear and are_beside else []
-
-
-def _list_shared(folder: PurePosixPath, other: PurePosixPath) -> list[str]:
-    """Return the folders that both are in."""
-    return [one for one, two in zip(folder.parts, other.parts, strict=False) if one == two]
-
-
-def _fit(images: Set[str], masks: Set[str]) -> str | None:
-    """Return how the names of all masks are made of images' names: `{stem}_x`; None if they are not."""
-    first = next(iter(masks))
-    if not (within := [stem for stem in images if stem in first]):
-        return None
-    before, _, after = first.partition(max(within, key=len))
-    all_fit = masks <= {f"{before}{stem}{after}" for stem in images}
-    return f"{escape_pattern(before)}{STEM}{escape_pattern(after)}" if all_fit else None
-
-
-def _pair_folders(images: Sequence[PurePosixPath], masks: Sequence[PurePosixPath], form: str) -> LayoutGuess:
-    """Return the guess of the files of folders that have one parent."""
-    at, other = (
-        f"{escape_pattern(f'{side[0].parent}/'.removeprefix('./'))}{_make_alternatives([one.name for one in side])}"
-        for side in (images, masks)
-    )
-    return LayoutGuess(f"{at}/{STEM}.*", f"{other}/{form}.*", (escape_for_display(at), escape_for_display(other)))
+    return walk_folders(*map(escape_pattern, pairs[0])) if len(pairs) == 1 else None
 
 
 def find_folder(place: DataSource) -> FormatLayout | None:
@@ -319,7 +224,7 @@ def find_pairs(place: DataSource) -> FormatLayout | None:
         guess = next(filter(None, (guess_by(place) for guess_by in ways)), None)
         last = [] if guess else _guess_by_folder_words(place, images, ("", *LAST_MASK_WORDS), anywhere=True)
         last = [one for one in last if _has_match(place, one.images, IMAGE_SUFFIXES)]
-        guesses = [guess] if guess else last[:1] or _guess_by_fit(place)
+        guesses = [guess] if guess else last[:1] or guess_by_fit(place)
     return FormatLayout(guesses[0].format_line, partial(_read_folder, place, *guesses)) if guesses else None
 
 
