@@ -107,6 +107,38 @@ def test_folders_give_the_split_and_tell_equal_stems_apart(tmp_path, image, labe
 
 
 @pytest.mark.parametrize(
+    ("image", "label", "folders"),
+    [
+        (
+            "ISIC-2017_{}_Data/I_{}.jpg",
+            "ISIC-2017_{}_Part1_GroundTruth/I_{}_segmentation.png",
+            ("Training", "Validation", "Test_v2"),
+        ),
+        ("{}_img/p{}.jpg", "{}_lab/p{}.png", ("train", "val", "test")),
+        ("{}_images/p{}.jpg", "{}_masks/p{}.png", ("train", "val", "test")),
+        ("{}Images/p{}.jpg", "{}Masks/p{}.png", ("Train", "Val", "Test")),
+        ("set_{}/images/p{}.jpg", "set_{}/masks/p{}.png", ("train", "val", "test")),
+    ],
+)
+def test_words_in_the_names_of_all_folders_give_the_split_and_that_is_said(tmp_path, image, label, folders):
+    places = [(folder, str(10 * number + n)) for number, folder in enumerate(folders) for n in range(3)]
+    dataset = load(laid_out(tmp_path / "data", *((image.format(*at), label.format(*at)) for at in places)))
+    splits = {re.sub(r"\D", "", p.stem): p.split for p in dataset.images}
+    wanted = dict(zip(folders, ("train", "val", "test"), strict=True))
+    assert splits == {number: wanted[folder] for folder, number in places}
+    assert "Words in the folders' names give the split: " in " ".join(dataset.warnings)
+    assert f"{image.format(folders[2], '').rpartition('/')[0]}/ is test" in " ".join(dataset.warnings)
+
+
+@pytest.mark.parametrize("folders", [("train", "more"), ("train_val", "test"), ("train", "training")])
+def test_words_in_some_names_or_of_one_split_give_none(tmp_path, folders):
+    places = [(folder, f"{number}{n}") for number, folder in enumerate(folders) for n in range(3)]
+    pairs = [(f"{folder}_img/p{n}.jpg", f"{folder}_lab/p{n}.png") for folder, n in places]
+    dataset = load(laid_out(tmp_path / "data", *pairs))
+    assert {p.split for p in dataset.images} == {None} and "give the split" not in " ".join(dataset.warnings)
+
+
+@pytest.mark.parametrize(
     ("pairs", "words"),
     [
         (

@@ -44,7 +44,7 @@ from sweeper.data.formats.name_words import (
     find_masks_among,
     strip_word,
 )
-from sweeper.data.formats.patterns import list_pattern_files, match_names, note_naming, pair_files, split_by_folder
+from sweeper.data.formats.patterns import choose_split_rule, list_pattern_files, match_names, note_naming, pair_files
 from sweeper.data.label_values import abbreviate
 
 LAYOUT = (
@@ -248,7 +248,7 @@ def _read_guess(place: DataSource, guess: LayoutGuess, rivals: Sequence[LayoutGu
     images, masks = named
     of_images = find_masks(images, masks)
     images = _keep_folders_with_masks(place, images, of_images)
-    samples, left = pair_files(place, images, masks, split_by_folder)
+    samples, left = pair_files(place, images, masks, choose_split_rule(place, images.files))
     _note_unread(place, (guess, *rivals), len(samples))
     at, other = guess.folders
     has_one_each = all(len(of_image) == 1 for of_image in of_images.values())

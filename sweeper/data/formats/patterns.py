@@ -5,6 +5,7 @@ What may stand in patterns: `file_patterns.py`.
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,6 +15,7 @@ from sweeper.core.records import SplitName
 from sweeper.data.class_map import find_large_label
 from sweeper.data.decode import IMAGE_SUFFIXES, LOSSY_SUFFIXES, MASK_SUFFIXES, read_mask
 from sweeper.data.formats.base import (
+    SPLITS,
     DataSource,
     FormatLayout,
     ReadResult,
@@ -88,7 +90,7 @@ def _read_patterns(place: DataSource) -> ReadResult:
         labels = MatchedFiles(masks, drawn or every)
         named = match_names(place, matched, labels) if all(_list_named_folders(place)) else (matched, labels)
         if named is not None:
-            reading.samples, left = pair_files(place, *named, split_by_folder)
+            reading.samples, left = pair_files(place, *named, choose_split_rule(place, named[0].files))
             place.tally.add("mask", "without an image, passed over", *map(place.format_name, left))
             if named[0] is not matched:
                 note_naming(place, reading.samples)
@@ -99,6 +101,30 @@ def _read_patterns(place: DataSource) -> ReadResult:
 def split_by_folder(one: PatternMatch) -> SplitName | None:
     """Return the split that the folders of a file give."""
     return split_of(one.below.split("/")[:-1])
+
+
+def choose_split_rule(place: DataSource, files: Sequence[PatternMatch]) -> Callable[[PatternMatch], SplitName | None]:
+    """Return what gives the split of files: folders that are called like one, else a word in the names of all folders.
+
+    `ISIC_Training_Data/` and `ISIC_Test_Data/` give it, which is noted; `train_val/` has two such words: none.
+    """
+    if any(map(split_by_folder, files)):
+        return split_by_folder
+    splits = {one.path.parent: _find_split_word(one.below.split("/")[:-1]) for one in files}
+    if None in splits.values() or len({*splits.values()}) < 2:
+        return split_by_folder
+    sides = [f"{place.format_name(folder)}/ is {split}" for folder, split in sorted(splits.items())]
+    place.notes.append(f"Words in the folders' names give the split: {abbreviate(sides, 6)}.")
+    return lambda one: splits[one.path.parent]
+
+
+def _find_split_word(folders: Sequence[str]) -> SplitName | None:
+    """Return the split of the last folder whose name has words of one; None if it has those of several."""
+    for folder in reversed(folders):
+        words = {word.lower() for word in re.findall("[A-Z]?[a-z]+|[A-Z]+", folder)}
+        if splits := {SPLITS[word] for word in words & SPLITS.keys()}:
+            return splits.pop() if len(splits) == 1 else None
+    return None
 
 
 def _list_image_files(place: DataSource, pattern: FilePattern) -> MatchedFiles:
