@@ -290,7 +290,10 @@ def _read_labels(path: Path, image: Image.Image, colours: ColourMap | None) -> n
             rule = "masks must be lossless where they are coloured"
             raise UnreadableFileError(f"{rule}, found {image.format}; export it again as PNG")
         return np.asarray(image.convert("L"))
-    if image.format == "PPM" and _list_tiles(image)[0].codec_name != "raw":  # Pillow spreads them over 0 to 255
+    tile: Any = next(iter(_list_tiles(image)), None)
+    plain = tile is not None and tile.codec_name == "ppm_plain" and mode in ("L", "I", "RGB")
+    most = tile.args[1] if plain else 255
+    if image.format == "PPM" and (tile.codec_name == "ppm" or (mode == "RGB" and most > 255)):  # Pillow spreads them
         raise UnreadableFileError(
             "masks must store bytes up to 255, found a PPM or PGM of other numbers; save it as PNG"
         )
@@ -298,10 +301,12 @@ def _read_labels(path: Path, image: Image.Image, colours: ColourMap | None) -> n
         return translate_colours(_read_bytes(image), colours)
     if _is_deep_png(image):
         return _merge_bands(_read_bytes(image).astype(np.uint16) << 8 | _read_low_bytes(path))
-    raw = _RAW.match(str(_list_tiles(image)[0].args)) if _list_tiles(image) else None
+    raw = None if tile is None else _RAW.match(str(tile.args))
     if image.format == "GIF":  # its writer ordered the palette as it liked, so that the index says nothing
         mode = "RGBA"
     values: npt.NDArray[Any] = np.asarray(image.convert(mode) if image.format == "GIF" else image)
+    if plain:  # the numbers of text are spread as well, over so many that each comes back
+        values = np.rint(values * (most / (65535 if mode == "I" else 255))).astype(values.dtype)
     if mode in ("RGB", "RGBA", "LA"):
         return _merge_bands(values, alpha=mode != "RGB")
     if mode not in ("1", "L", "P", "F", *_DEEP_GREY):

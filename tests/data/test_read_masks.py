@@ -337,3 +337,22 @@ def test_a_pgm_is_read_and_one_whose_numbers_pillow_would_spread_is_refused(tmp_
     assert np.array_equal(label_of(dataset), INDEX)
     found = refused(tmp_path / "spread", lambda path: write(path, 2), ".pgm")
     assert "masks must store bytes up to 255, found a PPM or PGM of other numbers; save it as PNG" in found
+
+
+@pytest.mark.parametrize(
+    ("kind", "most"), [("P2", 255), ("P2", 2), ("P2", 100), ("P2", 65535), ("P2", 300), ("P3", 255)]
+)
+def test_a_pgm_or_ppm_of_text_is_read_by_its_numbers(tmp_path, kind, most):
+    def write(path: Path) -> None:
+        values = np.repeat(INDEX.ravel(), 3 if kind == "P3" else 1)
+        path.write_text(f"{kind}\n{INDEX.shape[1]} {INDEX.shape[0]}\n{most}\n" + "\n".join(map(str, values)) + "\n")
+
+    dataset = masks_of(tmp_path / "data", write, ".pgm" if kind == "P2" else ".ppm")
+    assert np.array_equal(label_of(dataset), INDEX)
+
+
+def test_colours_of_a_ppm_of_text_that_pillow_would_round_are_refused(tmp_path):
+    def write(path: Path) -> None:
+        path.write_text(f"P3\n{INDEX.shape[1]} {INDEX.shape[0]}\n65535\n" + "1 1 1\n" * INDEX.size)
+
+    assert "found a PPM or PGM of other numbers; save it as PNG" in refused(tmp_path / "data", write, ".ppm")
