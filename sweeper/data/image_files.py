@@ -32,7 +32,7 @@ class ImageFile(NamedTuple):
 
 
 def find_images(arguments: Sequence[str], without: Path | None = None) -> list[ImageFile]:
-    """Return the images that are meant, each once, in the order of the arguments and of their names.
+    """Return the images that are meant, each name once, in the order of the arguments and of their names.
 
     Of a folder all images in it and below are meant (by their extensions; hidden ones are passed over), and keep their
     places there. A file that is named is meant whatever its extension.
@@ -45,21 +45,24 @@ def find_images(arguments: Sequence[str], without: Path | None = None) -> list[I
         UsageError: an argument names nothing, or two images would share the name of their answer.
     """
     problems: list[str] = []
-    images: dict[Path, tuple[Path, PurePosixPath]] = {}
+    images: list[tuple[Path, PurePosixPath]] = []
+    seen: set[object] = set()
     aside = None if without is None else Path(os.path.realpath(without))
     for argument in arguments:
         for path, place in _resolve_argument(argument, problems):
             real = Path(os.path.realpath(path))  # stays a link where that leads to itself: it cannot be read later
-            if aside is None or not real.is_relative_to(aside):
-                images.setdefault(real, (path, place))
+            names = {os.path.abspath(path), (real, place)}  # noqa: PTH100 (a link has an answer of its own)
+            if not names & seen and (aside is None or not real.is_relative_to(aside)):
+                seen |= names
+                images.append((path, place))
     if not images and not problems:
         where = ", ".join(map(escape_for_display, arguments))
         problems.append(f"no image was found in {where}; known are {', '.join(IMAGE_SUFFIXES)}")
-    bare = Counter(place.with_suffix("") for _, place in images.values())
+    bare = Counter(place.with_suffix("") for _, place in images)
     files = [
         # a.png and a.jpg in one folder keep their extensions
         ImageFile(path, place.with_suffix("") if bare[place.with_suffix("")] == 1 else place)
-        for path, place in images.values()
+        for path, place in images
     ]
     first: dict[PurePosixPath, Path] = {}
     for path, name in files:

@@ -62,3 +62,14 @@ def test_a_link_to_itself_that_is_named_and_a_folder_of_answers_that_is_one(tmp_
     with pytest.raises(UsageError, match="no image matches the pattern"):
         find_images([str(tmp_path / "none" / "**" / "*.png")])
     assert readable([str(root)], without=root / "self.png")[0] == ["a", "day 1/b"]
+
+
+def test_each_name_of_an_image_has_an_answer_and_what_is_named_twice_has_one(tmp_path, monkeypatch):
+    root = folder(tmp_path / "new")
+    (root / "c.png").symlink_to("a.png")
+    (root / "day 2").symlink_to("day 1")
+    (tmp_path / "same").symlink_to("new")
+    every = ["a", "c", "day 1/b", "day 2/b"]
+    assert readable([str(root)])[0] == every
+    monkeypatch.chdir(tmp_path)
+    assert readable(["new", "new/a.png", str(root / "day 1" / "b.png"), "same", "./new/*.png"])[0] == every
