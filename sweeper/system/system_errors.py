@@ -15,12 +15,15 @@ _STATEMENT = re.compile(r"\[SQL:.*|\(Background on this error at: .*")
 def get_cause(error: BaseException, longest: int = 300) -> str:
     """Return the driver's words if a database failed, else the error's own, in one line of `longest` characters.
 
-    Secrets are hidden.
+    Secrets are hidden. Of a longer text words in the middle are left out: a library names the reason last.
     """
     drivers = (getattr(one, "orig", None) for one in iterate_causes(error))
     raised = next((driver for driver in drivers if isinstance(driver, BaseException)), error)
-    words = _STATEMENT.sub("", " ".join(str(raised).split())).strip()
-    return redact(words)[:longest] or type(raised).__name__
+    words = redact(_STATEMENT.sub("", " ".join(str(raised).split())).strip())
+    if len(words) > longest:
+        head, tail = words[: longest // 2 - 1], words[2 - longest // 2 :]
+        words = f"{head.rpartition(' ')[0] or head} … {tail.partition(' ')[2] or tail}"
+    return words or type(raised).__name__
 
 
 def iterate_causes(error: BaseException | None) -> Iterator[BaseException]:

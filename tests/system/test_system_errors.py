@@ -75,6 +75,15 @@ def test_of_a_databases_error_the_drivers_words_are_told() -> None:
     assert get_cause(ValueError()) == "ValueError"
 
 
+def test_a_long_cause_keeps_its_end_and_whole_words() -> None:
+    words = [f"word{number}" for number in range(99)]
+    text = get_cause(ValueError(" ".join([*words, "[Errno 111] Connection refused"])))
+    assert len(text) <= 300 and text.endswith("[Errno 111] Connection refused") and text.startswith("word0 word1 ")
+    assert {*text.removesuffix("[Errno 111] Connection refused").split()} <= {*words, "…"} and text.count("…") == 1
+    assert get_cause(ValueError("x" * 400), 20) == f"{'x' * 9} … {'x' * 8}"
+    assert get_cause(ValueError("a cause"), 7) == "a cause"
+
+
 def test_an_unexpected_error_names_the_study_in_the_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
