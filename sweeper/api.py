@@ -224,9 +224,9 @@ def _check_settings(options: dict[str, Any]) -> Settings:
     except ValidationError as error:
         messages: dict[str, str] = {}  # one that may be of two kinds has two messages
         for one in error.errors():
-            name = str(one["loc"][0])
-            messages[name] = f"{messages[name]}; or {one['msg']}" if name in messages else f"{name}: {one['msg']}"
-        problems += [f"{text}; got {options[name]!r}" for name, text in messages.items()]
+            name, text = str(one["loc"][0]), one["msg"].removeprefix("Value error, ")
+            messages[name] = f"{messages[name]}; or {text}" if name in messages else f"{name}: {text}"
+        problems += [text if ", got " in text else f"{text}; got {options[name]!r}" for name, text in messages.items()]
     if settings is None or problems:
         raise RequestError("the sweep", problems)
     return settings

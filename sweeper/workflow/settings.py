@@ -52,7 +52,7 @@ _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 
 
-def seed_range(text: str | int) -> tuple[int, int]:
+def seed_range(text: object) -> tuple[int, int]:
     """`3..8` → (3, 8); a single number is both ends.
 
     Raises:
@@ -62,12 +62,12 @@ def seed_range(text: str | int) -> tuple[int, int]:
     least, most = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     if not 1 <= least <= most <= MOST_SEEDS:
         raise ValueError(
-            f"must be MIN..MAX or one number, with 1 ≤ MIN ≤ MAX ≤ {MOST_SEEDS}, got {text!r}; for example 3..8"
+            f"must be MIN..MAX or one number, with 1 ≤ MIN ≤ MAX ≤ {MOST_SEEDS}, got {text!r}; for example '3..8'"
         )
     return least, most
 
 
-def parse_duration(text: str | float) -> float:
+def parse_duration(text: object) -> float:
     """Return the seconds of a duration: `90`, `90s`, `90m`, `2h`, `1h30m`, `1d`.
 
     Raises:
@@ -96,22 +96,18 @@ def _check_groups(how: str) -> str:
     return how
 
 
-def _check_range(value: object) -> object:
-    if isinstance(value, str | int):
-        least, most = seed_range(value)
-        return str(least) if least == most else f"{least}..{most}"
-    return value
+def _check_range(value: object) -> str:
+    least, most = seed_range(value)
+    return str(least) if least == most else f"{least}..{most}"
 
 
 def _coerce_text(value: object) -> object:
     return str(value) if isinstance(value, int) else value
 
 
-def _check_duration(value: object) -> object:
-    if isinstance(value, str | int | float):
-        parse_duration(value)
-        return str(value).strip()
-    return value
+def _check_duration(value: object) -> str:
+    parse_duration(value)
+    return str(value).strip()
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,27 @@ def test_what_is_wrong_with_the_options_is_said_at_once() -> None:
     assert "dry_run is no option" in text and "steps: " in text and "got 'large'" in text
 
 
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (
+            {"confirm_seeds": (3, 8)},
+            "confirm_seeds: must be MIN..MAX or one number, with 1 ≤ MIN ≤ MAX ≤ 100, got (3, 8)",
+        ),
+        ({"confirm_seeds": 3.5}, "got 3.5; for example '3..8'"),
+        (
+            {"timeout": [90]},
+            "timeout: must be a duration above 0 of at most a year, like 5400, 90m, 2h or 1h30m, got [90]",
+        ),
+        ({"groups": "("}, "groups: must be auto, none, folder or a regular expression"),
+    ],
+)
+def test_a_value_of_another_type_is_answered_with_the_form_to_write(options: dict[str, Any], text: str) -> None:
+    with pytest.raises(RequestError) as error:
+        api.run(**options)
+    assert text in error.value.problems[0] and str(error.value).count("got ") == 1
+
+
 def test_an_error_before_the_first_training_leaves_nothing_behind(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(StudyError, match=r"no study 'none'|holds no studies|there is no file"):
