@@ -18,7 +18,7 @@ from sweeper.cli.settings_options import make_setting_option
 from sweeper.cli.signals import StopRequest
 from sweeper.core.errors import InterruptedSweepError, UsageError
 from sweeper.core.paths import COMPARISONS, TRACKING, make_folder_name
-from sweeper.core.text import format_option, join_words
+from sweeper.core.text import format_option, format_places, join_words, resume_comparison_command
 from sweeper.system.locks import hold_folder
 
 if TYPE_CHECKING:
@@ -129,6 +129,7 @@ def command(
         raise click.UsageError("--rate-share is for rates that are tried, got --rates none; leave one out")
     share_gpus(workers, gpus)
     name = name or make_comparison_name(study, script)
+    again = resume_comparison_command(name, format_places(tracking_uri, out))
     folder = (COMPARISONS / make_folder_name(name)).resolve()
     began = time.monotonic()
     with StopRequest(say, whole=True) as stop, hold_folder(folder, f"the comparison {name!r}"):
@@ -136,7 +137,7 @@ def command(
             plan = _resume_plan(folder, script, study, options)
         else:
             store = None if dry_run else tracking_uri
-            plan = _begin_plan(folder, name, script or "", study, options, store=store, say=say)
+            plan = _begin_plan(folder, name, script or "", study, options, store=store, again=again, say=say)
         for line in comparison_plan.forecast_confirmation(plan, workers):
             say(line)
         if dry_run:
@@ -155,18 +156,17 @@ def command(
             is_stopped=lambda: stop.status is not None,
             say=say,
         )
-        runs = ComparisonRuns(tracking_uri, name, plan, say)
+        runs = ComparisonRuns(tracking_uri, name, plan, say, again=again)
         trainings = ScriptTrainings(starter, folder, plan.task, say, runs.write_training)
         report = out / make_folder_name(name)
         try:
-            made = confirm_losses(name, folder, plan, trainings, say=say)
+            made = confirm_losses(name, folder, plan, trainings, again=again, say=say)
             changed = list_changed_sources(plan.sources, words)
-            document = _finish(made, report, time.monotonic() - began, changed=changed, as_json=as_json)
+            document = _finish(made, report, time.monotonic() - began, again=again, changed=changed, as_json=as_json)
         except InterruptedSweepError as error:
             runs.close("KILLED")
-            step = f"sweeper confirm --name {shlex.quote(name)} --resume"
             raise InterruptedSweepError(
-                f"stopped; what ended is kept, and `{step}` continues", stop.status or 130
+                f"stopped; what ended is kept, and `{again}` continues", stop.status or 130
             ) from error
         except Exception:
             runs.close("FAILED")
@@ -191,6 +191,7 @@ def _begin_plan(
     options: dict[str, Any],
     *,
     store: str | None,
+    again: str,
     say: Callable[[str], None],
 ) -> ConfirmationPlan:
     """Probe the script, and return the plan of a new comparison.
@@ -205,10 +206,7 @@ def _begin_plan(
     from sweeper.scripts.sources import get_commit, hash_sources
 
     if (folder / comparison_plan.PLAN).exists():
-        raise UsageError(
-            f"a comparison {name!r} was begun; `sweeper confirm --name {shlex.quote(name)} --resume` continues it, "
-            "another --name begins another"
-        )
+        raise UsageError(f"a comparison {name!r} was begun; `{again}` continues it, another --name begins another")
     sources = hash_sources(split_command(script))
     losses = _list_losses(study, options)
     if store is not None:
@@ -294,7 +292,7 @@ def _resume_plan(folder: Path, script: str | None, study: str | None, options: d
 
 
 def _finish(
-    made: Confirmation, folder: Path, seconds: float, *, changed: list[str], as_json: bool
+    made: Confirmation, folder: Path, seconds: float, *, again: str, changed: list[str], as_json: bool
 ) -> ConfirmationDocument:
     """Write the files, and print the answer."""
     from sweeper.report.judgement import write_judgement
@@ -307,7 +305,7 @@ def _finish(
         document = document.model_copy(update={"notes": (note, *document.notes)})
         made = made._replace(document=document)
     write_confirmation(made, folder)
-    path = write_judgement(made.judgement, folder, lead=make_lead(document), end=make_end(document))
+    path = write_judgement(made.judgement, folder, lead=make_lead(document), end=make_end(document, again))
     if as_json:
         click.echo(json.dumps(document.document, indent=2, allow_nan=False))
         return document

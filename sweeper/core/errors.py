@@ -102,11 +102,11 @@ class ExecutorError(SweeperError):
 class LostStudyError(SweeperError):
     """Another process has taken the study over."""
 
-    def __init__(self, study: str, storage: str) -> None:
+    def __init__(self, study: str, storage: str, places: str = "") -> None:
         super().__init__(
             f"the database forgot that this process runs study {study!r}, and another process runs it now. "
             "Everything finished is kept there; what was in work here may be shown as RUNNING until the study is "
-            f"resumed the next time. Once the other has ended: {resume_command(study, storage)}"
+            f"resumed the next time. Once the other has ended: {resume_command(study, storage, places)}"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import shlex
 import textwrap
@@ -11,19 +12,33 @@ from decimal import Decimal
 from math import ceil, inf, isfinite
 from pathlib import Path
 
-from sweeper.core.paths import STORAGE, TRACKING
+from sweeper.core.paths import CACHE, REPORTS, STORAGE, TRACKING
 from sweeper.core.redact import hide_address_secrets
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Beginnings that a spreadsheet takes for a formula; such texts get an apostrophe."""
 
 
-def resume_command(study: str, storage: str = STORAGE) -> str:
-    """Return the command that resumes a study, with its `--storage` unless that is the default.
+def resume_command(study: str, storage: str = STORAGE, places: str = "") -> str:
+    """Return the command that resumes a study, with its `--storage` unless that is the default, and its `places`.
 
     An address that holds a password or token is not shown: the command takes it from the variable that is for such.
     """
-    return f"sweeper run --study {shlex.quote(study)} --resume{format_option('--storage', storage, STORAGE)}"
+    place = format_option("--storage", storage, STORAGE)
+    return f"sweeper run --study {shlex.quote(study)} --resume{place}{places}"
+
+
+def resume_comparison_command(name: str, places: str = "") -> str:
+    """Return the command that resumes a comparison, with its `places`."""
+    return f"sweeper confirm --name {shlex.quote(name)} --resume{places}"
+
+
+def format_places(tracking: str = TRACKING, out: Path = REPORTS, cache: Path = CACHE, log_to: str | None = None) -> str:
+    """Return the options of where things go, which no study or comparison keeps; "" if all are the defaults."""
+    places = [format_option("--tracking-uri", tracking, TRACKING)]
+    places += [] if out == REPORTS else [f" --out {shlex.quote(str(out))}"]
+    places += [] if cache == CACHE else [f" --cache {shlex.quote(str(cache))}"]
+    return "".join(places if log_to is None else [*places, f" --log-to {log_to}"])
 
 
 def replace_options(command: str, options: Mapping[str, object], *, drop: Sequence[str] = ()) -> str:
@@ -64,6 +79,8 @@ def format_address_word(name: str, value: str, *, driver: bool = False) -> str:
     postgres = driver and mark and scheme.partition("+")[0] in {"postgres", "postgresql"}
     if hide_address_secrets(value) != value:
         variable = "SWEEPER_" + name.strip("-").upper().replace("-", "_")
+        if name == "--tracking-uri" and os.environ.get("MLFLOW_TRACKING_URI") == value:
+            variable = "MLFLOW_TRACKING_URI"  # it was given there
         return f'"postgresql+psycopg://${{{variable}#*://}}"' if postgres else f'"${variable}"'
     return shlex.quote(f"postgresql+psycopg://{rest}" if postgres else value)
 

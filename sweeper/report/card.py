@@ -342,7 +342,7 @@ def _make_scope_row(facts: ReportFacts) -> str:
 def _make_empty_card(facts: ReportFacts) -> AnswerCard:
     """Return the card if nothing was learned or confirmed: the facts, and the one command that helps."""
     sweep, evidence = facts.sweep, facts.recommendation.evidence
-    resume = resume_command(sweep.study, sweep.storage)
+    resume = resume_command(sweep.study, sweep.storage, sweep.places)
     if facts.has_learned_nothing:
         missing, fact = "this data", "no training did clearly better than the same answer everywhere"
         last = sweep.rungs[-1] if sweep.rungs else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from functools import partial
 
@@ -24,12 +23,11 @@ def make_lead(document: ConfirmationDocument) -> list[str]:
     ]
 
 
-def make_end(document: ConfirmationDocument) -> list[str]:
-    """Return what the judgement does not know, as markdown paragraphs."""
+def make_end(document: ConfirmationDocument, again: str) -> list[str]:
+    """Return what the judgement does not know, as markdown paragraphs; `again` is the command that resumes."""
     recommended = next(row for row in document.losses if row.name == document.recommended)
     params = ", ".join(f"{name} {value:.4g}" for name, value in recommended.params.items()) or "no parameters"
     used = sum(row.megabytes for row in document.trainings)
-    resume = f"sweeper confirm --name {shlex.quote(document.name)} --resume"
     return [
         "## The loss",
         f"{format_code(document.recommended)} ({params}) at {recommended.lr_factor:.3g} times the script's learning "
@@ -38,7 +36,7 @@ def make_end(document: ConfirmationDocument) -> list[str]:
         "## Notes",
         "\n".join(f"- {escape_md(note)}" for note in document.notes),
         "## How to reproduce",
-        make_fence(resume, "bash"),
+        make_fence(again, "bash"),
         f"trains what is missing and writes this report again. The trainings are in {format_code(document.folder)} "
         f"({used:,.1f} MB); [trainings.csv](trainings.csv) has a row for each, "
         "[confirmation.json](confirmation.json) all of this for programs."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -118,6 +117,8 @@ class ComparisonResult(NamedTuple):
     """Everything that a comparison found."""
 
     name: str
+    again: str
+    """The command that resumes it."""
     folder: Path
     plan: ConfirmationPlan
     factors: Mapping[str, float]
@@ -137,7 +138,7 @@ def make_document(result: ComparisonResult) -> ConfirmationDocument:
     plan, judgement = result.plan, result.judgement
     action: Action = judgement.decision.action or "keep"
     is_open = not is_settled(judgement.contest)
-    more = f"sweeper confirm --name {shlex.quote(result.name)} --resume --seeds {_suggest_seeds(plan.seeds)}"
+    more = f"{result.again} --seeds {_suggest_seeds(plan.seeds)}"
     return ConfirmationDocument(
         head=format_head(judgement),
         next_command=more if is_open else "",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import pairwise, product
@@ -32,6 +31,7 @@ def confirm_losses(
     plan: ConfirmationPlan,
     trainings: ScriptTrainings,
     *,
+    again: str,
     say: Callable[[str], None] = lambda _: None,
 ) -> Confirmation:
     """Train the losses in the user's script, and return which to use.
@@ -41,6 +41,7 @@ def confirm_losses(
         folder: of it.
         plan: of it.
         trainings: train the script.
+        again: the command that resumes it.
         say: is given a line for each interim analysis.
 
     Raises:
@@ -49,7 +50,7 @@ def confirm_losses(
         InterruptedSweepError: if it was stopped.
     """
     needs_unit = plan.margin is None and not plan.task.has_counts
-    tuned = _tune_rates(name, plan, trainings, needs_unit=needs_unit)
+    tuned = _tune_rates(again, plan, trainings, needs_unit=needs_unit)
     factors = _choose_factors(plan, tuned)
     rows: list[TrainingRow] = []
     for analysis in plan.analyses:
@@ -60,7 +61,7 @@ def confirm_losses(
             )
         ]
         if not rows and needs_unit:
-            _check_unit(name, (tuned or trainings.run(jobs[:1]))[0])
+            _check_unit(again, (tuned or trainings.run(jobs[:1]))[0])
         if plan.folds and not rows:
             _check_folds(trainings.run(jobs[:: len(plan.losses)][: plan.folds]), trainings)
         rows = trainings.run(jobs)
@@ -72,14 +73,14 @@ def confirm_losses(
     if plan.probe.scores["test"] == "logits":
         with suppress(ScoresError):  # all answer one class there, whatever the loss and the seed
             plain = _judge(plan, rows, trainings, analysis, plain=True)
-    result = ComparisonResult(name, folder, plan, factors, tuned, rows, analysis.seeds, judgement, plain)
+    result = ComparisonResult(name, again, folder, plan, factors, tuned, rows, analysis.seeds, judgement, plain)
     loss = next(loss for loss in plan.losses if loss.name == judgement.named)
     loss_text = make_loss_text(loss.family, loss.params, plan.task.task, plan.task.frequencies, plan.probe.ignore_index)
     return Confirmation(make_document(result), judgement, loss_text)
 
 
 def _tune_rates(
-    name: str, plan: ConfirmationPlan, trainings: ScriptTrainings, *, needs_unit: bool
+    again: str, plan: ConfirmationPlan, trainings: ScriptTrainings, *, needs_unit: bool
 ) -> list[TrainingRow]:
     """Train each loss at each rate, on one seed.
 
@@ -94,7 +95,7 @@ def _tune_rates(
         ScriptJob(loss, "tune", TUNING_SEED, rate, plan.rate_share, fold) for rate in plan.rates for loss in plan.losses
     ]
     if needs_unit:
-        _check_unit(name, trainings.run(jobs[:1])[0])
+        _check_unit(again, trainings.run(jobs[:1])[0])
     rows = trainings.run(jobs)
     for loss in plan.losses:
         of_loss = [row for row in rows if row.loss == loss.name]
@@ -119,7 +120,7 @@ def _choose_factors(plan: ConfirmationPlan, tuned: Sequence[TrainingRow]) -> dic
     }
 
 
-def _check_unit(name: str, row: TrainingRow) -> None:
+def _check_unit(again: str, row: TrainingRow) -> None:
     """Ask for the margin once the first score shows that the usual one cannot be meant.
 
     Raises:
@@ -129,7 +130,7 @@ def _check_unit(name: str, row: TrainingRow) -> None:
     if score is not None and not 0 <= score <= 1:
         raise UsageError(
             f"without --margin scores must lie within 0 to 1, got {score:.4g} from {row.loss}; say which difference "
-            f"does not matter, such as `sweeper confirm --name {shlex.quote(name)} --resume --margin 1` for per cent"
+            f"does not matter, such as `{again} --margin 1` for per cent"
         )
 
 

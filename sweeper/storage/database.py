@@ -108,7 +108,9 @@ def _check_holds_studies(url: str, address: str) -> None:
 
 
 @contextmanager
-def hold_study(url: str, name: str, *, warn: Callable[[str], None] = lambda _: None) -> Iterator[Callable[[], bool]]:
+def hold_study(
+    url: str, name: str, *, places: str = "", warn: Callable[[str], None] = lambda _: None
+) -> Iterator[Callable[[], bool]]:
     """Keep others from running this study for as long as the block lasts, or the process lives.
 
     On PostgreSQL a process that gave no sign of life for a minute is taken for dead: that is waited for, and `warn` is
@@ -130,7 +132,7 @@ def hold_study(url: str, name: str, *, warn: Callable[[str], None] = lambda _: N
                 except Exception as error:  # the other process changed what this one was at
                     if isinstance(error, SweeperError) or not lease.is_lost():
                         raise
-                    raise LostStudyError(name, url) from error
+                    raise LostStudyError(name, url, places) from error
         except LeaseTakenError as other:
             raise _make_taken_error(name, f" ({other})") from None
         return

@@ -21,7 +21,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sweeper.core.errors import SweeperError
 from sweeper.core.paths import STORAGE
 from sweeper.core.redact import hide_address_secrets
-from sweeper.core.text import resume_command
+from sweeper.core.text import replace_options, resume_command
 from sweeper.storage.optuna_internals import CACHE_CALLS
 from sweeper.system.clocks import get_running_seconds
 from sweeper.system.system_errors import get_cause
@@ -118,6 +118,8 @@ class RetryingStorage(RDBStorage):
         """As `--storage` names it, once `open_storage` has opened it."""
         self.tracking: Path | None = None
         """MLflow's file, where it has one, for the same commands."""
+        self.places = ""
+        """Other options of these commands."""
         super().__init__(url, engine_kwargs=engine_kwargs)
         if file is not None:
             self._files = [WatchedFile(Path(f"{file.resolve()}{end}")) for end in ("", "-wal", "-shm")]
@@ -146,11 +148,11 @@ class RetryingStorage(RDBStorage):
         with suppress(DBAPIError):  # what was deleted is still open here; a log that stays would spoil another file
             self.checkpoint("TRUNCATE")
         if watched is not file:
-            then = f"What {file.path} holds is kept. To resume: {resume_command(self.study, self.address)}"
+            then = f"What {file.path} holds is kept. To resume: {resume_command(self.study, self.address, self.places)}"
         elif (new := file.find_new_place()) is not None:
             then = f"Everything finished is stored in {new}. To resume there: {self._command_in(new)}"
         else:
-            then = f"Restore a backup. Then: {resume_command(self.study, f'sqlite:///{file.path}')}"
+            then = f"Restore a backup. Then: {resume_command(self.study, f'sqlite:///{file.path}', self.places)}"
         raise SweeperError(
             f"{watched.path} {fault} while the study was stored in it: what is written from now on would be lost, "
             f"so that this process ends here. {then}"
@@ -172,9 +174,12 @@ class RetryingStorage(RDBStorage):
     def _command_in(self, new: Path) -> str:
         """Return the command that resumes the study at its file's place after a folder was renamed."""
         storage = STORAGE if new == Path.cwd() / "sweeper.db" else f"sqlite:///{new}"
-        moved = self.tracking is not None and not self.tracking.exists()
-        other = " --tracking-uri sqlite:///mlflow-2.db" if moved else ""  # MLflow keeps absolute addresses
-        return f"cd {shlex.quote(str(Path.cwd()))} && {resume_command(self.study, storage)}{other}"
+        resume = resume_command(self.study, storage, self.places)
+        if (
+            self.tracking is not None and not self.tracking.exists()
+        ):  # moved as well, and MLflow keeps absolute addresses
+            resume = replace_options(resume, {"--tracking-uri": "sqlite:///mlflow-2.db"})
+        return f"cd {shlex.quote(str(Path.cwd()))} && {resume}"
 
     def call_patiently(self, call: Callable[[], Any]) -> Any:
         """Return the call's result, repeated while the database is away.
@@ -198,7 +203,7 @@ class RetryingStorage(RDBStorage):
                 if gone >= PATIENCE_SECONDS:
                     raise SweeperError(
                         f"the study's database did not answer for {gone:.0f} s ({reason}); everything "
-                        f"finished is kept. When it is back: {resume_command(self.study, self.address)}"
+                        f"finished is kept. When it is back: {resume_command(self.study, self.address, self.places)}"
                     ) from error
                 if gone >= WARN_SECONDS and not warned:
                     warned = True

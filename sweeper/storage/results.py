@@ -296,6 +296,7 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
         parent_run_id=attributes.get("parent_run_id"),
         seconds=float(attributes.get("seconds", 0.0)),
         command=str(attributes.get("command", "")),
+        places=str(attributes.get("places", "")),
         concluded=is_concluded(attributes),
         conclusions=max(1, len(unpack_value(attributes, CONCLUDED, []))),
         workers=attributes.get("workers"),

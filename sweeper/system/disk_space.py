@@ -160,7 +160,7 @@ def _explain_unwritable(places: Mapping[str, Path], text: str) -> str:
 
 @contextmanager
 def explain_full_disk(
-    study: str | None, places: Mapping[str, Path], *, storage: str = STORAGE
+    study: str | None, places: Mapping[str, Path], *, storage: str = STORAGE, options: str = ""
 ) -> Iterator[Callable[[str], None]]:
     """Turn what a full disk, or a file that cannot be written, raises within the block into one message.
 
@@ -178,7 +178,7 @@ def explain_full_disk(
     except SweeperError:
         raise
     except Exception as error:
-        resume = resume_command(names[-1], storage) if names else None
+        resume = resume_command(names[-1], storage, options) if names else None
         if (what := write_failure(error, places)) is None:
             if resume is not None:
                 error.add_note(resume)

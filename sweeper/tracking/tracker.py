@@ -126,6 +126,7 @@ class MlflowTracker:
         plan: studies.StudyPlan,
         *,
         storage: str = STORAGE,
+        places: str = "",
         status: str = "RUNNING",
         log_to: LogTo | None = None,
     ) -> None:
@@ -137,6 +138,7 @@ class MlflowTracker:
             study: it.
             plan: its plan.
             storage: its address, for the commands that continue it.
+            places: other options of the command that resumes it.
             status: of the sweep's run.
             log_to: where each training's run is written as well.
 
@@ -167,7 +169,7 @@ class MlflowTracker:
         except Exception as error:
             raise UsageError(
                 f"--tracking-uri {self._place} must be an MLflow store that can be written, got: {get_cause(error)}. "
-                f"Nothing was trained. Fix this, then resume with: {resume_command(study.study_name, storage)}"
+                f"Nothing was trained. Fix this, then resume with: {resume_command(study.study_name, storage, places)}"
             ) from error
         is_other = studies.note_parent(study, self.mirror.experiment_id, self.mirror.parent_run_id)
         if is_other and status == "RUNNING":  # who calls `sweeper mlflow` names the store

@@ -65,7 +65,7 @@ def draw_conclusion(sweep: SweepRecord) -> Recommendation:
         task=conditions.dataset.task,
         order=list(FAMILIES),
         snippet=partial(_format_paste, sweep, evidence=evidence),
-        resume=resume_command(sweep.study, sweep.storage),
+        resume=resume_command(sweep.study, sweep.storage, sweep.places),
     )
     if evidence is None:
         recommendation = _explain_missing_evidence(recommendation, sweep)
@@ -185,7 +185,7 @@ def _add_never_confirmed(
         rest = "nothing is known of it on the test split, and the verdict is among the others."
         sentences.append(f"{family} was to be confirmed, too, but {why or 'no training of it was completed'}: {rest}")
         has_failed = has_failed or failed > 0
-    again = f"resume (`{resume_command(sweep.study, sweep.storage)}`)"
+    again = f"resume (`{resume_command(sweep.study, sweep.storage, sweep.places)}`)"
     retry = f"Read the reasons of the failed trainings, fix their cause, and {again}: they are tried again."
     return _add_sentences(recommendation, sentences, [retry] if has_failed else [])
 
@@ -196,7 +196,7 @@ def _add_time_cut(recommendation: Recommendation, sweep: SweepRecord) -> Recomme
         return recommendation
     limit = f"{sweep.timeout:g} s" if sweep.timeout is not None else "a limit"
     reason = f"The time limit ({limit}) cut this sweep short: {'; '.join(sweep.cut)}."
-    more = f"Give it more time: `{resume_command(sweep.study, sweep.storage)} --timeout …` continues it."
+    more = f"Give it more time: `{resume_command(sweep.study, sweep.storage, sweep.places)} --timeout …` continues it."
     return _add_sentences(recommendation, [reason], [more])
 
 
@@ -217,7 +217,7 @@ def _add_unfinished_state(recommendation: Recommendation, sweep: SweepRecord) ->
         if recommendation.evidence is not None
         else recommendation.model_copy(update={"reasons": (), "next_steps": ()})
     )
-    steps = (f"Finish it: `{resume_command(sweep.study, sweep.storage)}`.", *with_reasons.next_steps)
+    steps = (f"Finish it: `{resume_command(sweep.study, sweep.storage, sweep.places)}`.", *with_reasons.next_steps)
     return with_reasons.model_copy(update={"reasons": (reason, *with_reasons.reasons), "next_steps": steps})
 
 

@@ -118,8 +118,10 @@ def run_study(session: StudySession) -> Outcome:
     settings, display, study = session.settings, session.display, session.study
     executor, store = session.prepared.executor, Path(session.prepared.plan.conditions.dataset.store)
     with (
-        studies.hold_study(settings.storage, session.prepared.name, warn=display.warn) as lost,
-        Heartbeat(get_status_file(settings.storage, session.prepared.name), session.prepared.name) as heartbeat,
+        studies.hold_study(settings.storage, session.prepared.name, places=settings.places, warn=display.warn) as lost,
+        Heartbeat(
+            get_status_file(settings.storage, session.prepared.name), session.prepared.name, places=settings.places
+        ) as heartbeat,
         _delete_partial_checkpoints(session.checkpoints),
         closing(session.tracker),
         closing(executor),
@@ -144,6 +146,7 @@ def run_study(session: StudySession) -> Outcome:
             heartbeat=heartbeat,
             interim_reporter=so_far,
             storage=settings.storage,
+            places=settings.places,
         )
         try:
             _train_phases(stage, session.tracker, forecast)
@@ -197,7 +200,7 @@ def _check_images(session: StudySession, *, are_changed: bool) -> str | None:
         f"the decoded images in {store} must stay as they were decoded while a study is trained on them, and "
         f"something changed them: dropped {format_count(len(dropped), 'training')} since they were last checked. Find "
         "what changed them (a disk, another program); this trains again what is missing: "
-        f"{resume_command(session.prepared.name, session.settings.storage)}"
+        f"{resume_command(session.prepared.name, session.settings.storage, session.settings.places)}"
     )
 
 
@@ -225,7 +228,9 @@ def _prepare_queue(session: StudySession) -> StudyRequest:
 def _begin_tracking(session: StudySession) -> None:
     """Have the study in MLflow from now on."""
     settings, display, study = session.settings, session.display, session.study
-    session.tracker.begin_sweep(study, session.prepared.plan, storage=settings.storage, log_to=settings.log_to)
+    session.tracker.begin_sweep(
+        study, session.prepared.plan, storage=settings.storage, places=settings.places, log_to=settings.log_to
+    )
     studies.note_session(study)
     if (warning := warn_unsafe_for_sqlite(settings.storage)) is not None:
         display.warn(warning)
@@ -251,7 +256,8 @@ def _announce_forecast(session: StudySession, request: StudyRequest) -> Forecast
 
 def _make_interim_reporter(session: StudySession, heartbeat: Heartbeat) -> InterimReporter:
     """Return the observer that passes the answer so far to the terminal, the status file, MLflow and the report."""
-    name, storage = session.prepared.name, session.settings.storage
+    name = session.prepared.name
+    resume = resume_command(name, session.settings.storage, session.settings.places)
     paths = ReportPaths(session.settings.out, name)
 
     def publish(sweep: SweepRecord, sentence: str) -> None:
@@ -262,7 +268,7 @@ def _make_interim_reporter(session: StudySession, heartbeat: Heartbeat) -> Inter
             with suppress(OSError):
                 paths.folder.mkdir(parents=True, exist_ok=True)
                 with replace_atomically(paths.markdown) as part:
-                    part.write_text(f"# {name}\n\n{text}\nTo continue: `{resume_command(name, storage)}`\n", "utf-8")
+                    part.write_text(f"# {name}\n\n{text}\nTo continue: `{resume}`\n", "utf-8")
 
     return InterimReporter(lambda: studies.load_sweep(session.storage, name), publish, heartbeat.record_answer)
 
@@ -318,7 +324,7 @@ def _write_conclusion(session: StudySession, heartbeat: Heartbeat) -> Outcome:
         raise NothingConfirmedError(
             f"no confirmation training completed, so no loss can be recommended; see {outcome.paths.markdown}. What is "
             "finished is kept, and this continues it: "
-            f"{resume_command(name, settings.storage)}{' --timeout …' if outcome.sweep.cut else ''}"
+            f"{resume_command(name, settings.storage, settings.places)}{' --timeout …' if outcome.sweep.cut else ''}"
             + "".join(f"\n  - {reason}" for reason in (*outcome.sweep.cut, *failed[:5]))
         )
     return outcome
@@ -341,6 +347,7 @@ def _store_request(study: optuna.Study, settings: Settings, workers: int, source
         else:
             words += [option, str(value)]
     study.set_user_attr("command", hide_command_secrets(["sweeper", "run", *words]))
+    study.set_user_attr("places", settings.places)
     study.set_user_attr("workers", workers)
     study.set_user_attr(studies.SETTLES, request.settles)
     store_request(study, request)

@@ -96,6 +96,8 @@ class RunContext:
     """Publishes the answer so far; None = it is not published."""
     storage: str = STORAGE
     """Storage of the study, for the command that continues it."""
+    places: str = ""
+    """Other options of that command."""
     measure: Measure = measured_distances
     """Function that measures how far losses are apart on the data's labels."""
 
@@ -114,12 +116,12 @@ class RunContext:
         except ExecutorError as error:
             raise ExecutorError(
                 f"{error}. The sweep stops here, and everything finished is kept. Remove the cause, then continue: "
-                f"{resume_command(self.study.study_name, self.storage)}"
+                f"{resume_command(self.study.study_name, self.storage, self.places)}"
             ) from error
         if self.stop.status is not None and not done:
             raise InterruptedSweepError(
                 "stopped; everything finished is kept. To continue: "
-                f"{resume_command(self.study.study_name, self.storage)}",
+                f"{resume_command(self.study.study_name, self.storage, self.places)}",
                 self.stop.status,
             )
         return done
@@ -145,7 +147,7 @@ class RunContext:
 
     def _reason_to_stop(self) -> str | None:
         if self.is_taken_over():
-            raise LostStudyError(self.study.study_name, self.storage)
+            raise LostStudyError(self.study.study_name, self.storage, self.places)
         if self.heartbeat is not None:
             self.heartbeat.record_beat()
         if self.stop.status is not None:

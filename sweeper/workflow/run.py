@@ -63,7 +63,9 @@ def run_sweep(
         storage, settings = open_request(settings, create=True, warn=display.warn)
         backend = backend or opened.enter_context(closing(make_backend(settings, cores, display.warn)))
         places = list_written_places(settings)
-        named = opened.enter_context(explain_full_disk(settings.study, places, storage=settings.storage))
+        named = opened.enter_context(
+            explain_full_disk(settings.study, places, storage=settings.storage, options=settings.places)
+        )
         tracker = None if is_new_file(settings.tracking_uri) else _make_tracker(settings, display, stop)
         prepared = prepare_study(settings, storage, backend, display, now)
         if prepared.old is None:
@@ -71,7 +73,7 @@ def run_sweep(
         with prepared.held:
             storage = storage or studies.open_storage(settings.storage, warn=display.warn)
             mlflow_file = get_sqlite_path(settings.tracking_uri)
-            storage.tracking = mlflow_file and mlflow_file.absolute()
+            storage.tracking, storage.places = mlflow_file and mlflow_file.absolute(), settings.places
             tracker = tracker or _make_tracker(settings, display, stop)
             stop.defer_signals()
             name = prepared.name

@@ -26,6 +26,7 @@ from sweeper.core.recipe import (
     Precision,
 )
 from sweeper.core.records import Until
+from sweeper.core.text import format_places
 
 DATA = "synthetic:street"
 TRIALS = 50
@@ -329,6 +330,11 @@ class Settings(Record):
     """Folder of the reports."""
     cache: Path = _make_setting("Where things go", paths.CACHE, metavar="DIRECTORY")
     """Folder of the decoded images."""
+
+    @property
+    def places(self) -> str:
+        """Options of the command that resumes the study, which does not keep them."""
+        return format_places(self.tracking_uri, self.out, self.cache, self.log_to)
 
 
 def list_options() -> dict[str, Option]:

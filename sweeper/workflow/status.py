@@ -69,6 +69,8 @@ class SweepLife(Record):
     """Reason of the last failure."""
     answer: str = ""
     """The answer so far, in a sentence; "" before the first."""
+    places: str = ""
+    """Options of the command that resumes it: where things go."""
     pid: int
     host: str
 
@@ -87,13 +89,13 @@ def get_status_file(storage: str, study: str) -> Path:
 class Heartbeat:
     """Writes the status file of one sweep; a full disk or a folder that cannot be written never ends a sweep."""
 
-    def __init__(self, path: Path, study: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, path: Path, study: str, clock: Callable[[], float] = time.time, *, places: str = "") -> None:
         self._path, self._clock = path, clock
         now = clock()
         process = {"pid": os.getpid(), "host": socket.gethostname()}
         remove_left(path.parent)
         self._progress = PhaseProgress()
-        self._life = SweepLife(study=study, state="running", written=now, progress=now, **process)
+        self._life = SweepLife(study=study, state="running", written=now, progress=now, places=places, **process)
         self._write_file()
 
     def record_beat(self) -> None:
@@ -186,19 +188,19 @@ def diagnose_sweep(life: SweepLife, now: float, storage: str = STORAGE) -> Statu
 
     A process that is gone is seen on its own machine; from elsewhere its silence shows it.
     """
-    problems = []
+    problems, resume = [], resume_command(life.study, storage, life.places)
     silent = max(0.0, now - life.written)
     gone = False
     if life.state == "running":
         if life.host == socket.gethostname() and not _is_alive(life.pid):
-            problems.append(f"its process {life.pid} on {life.host} is gone: {resume_command(life.study, storage)}")
+            problems.append(f"its process {life.pid} on {life.host} is gone: {resume}")
         elif silent > SILENT_SECONDS:
             problems.append(f"nothing was heard of process {life.pid} on {life.host} for {silent:.0f} s: it hangs")
         gone = bool(problems)
         if life.failures >= FAILURES:
             problems.append(f"{life.failures} trainings in a row failed; the last: {life.last_reason}")
     elif life.state == "failed":
-        problems.append(f"it ended with an error: {resume_command(life.study, storage)}")
+        problems.append(f"it ended with an error: {resume}")
     return StatusRow(
         **dict(life),
         ok=not problems,

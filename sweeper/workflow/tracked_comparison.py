@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shlex
 import threading
 import time
 from collections.abc import Callable
@@ -37,7 +36,7 @@ STATES = {"trained": ("complete", "FINISHED"), "diverged": ("complete", "FINISHE
 class ComparisonRuns:
     """Writes a comparison to MLflow; a store that fails stops no training, and a resume writes what it lacks."""
 
-    def __init__(self, uri: str, name: str, plan: ConfirmationPlan, warn: Callable[[str], None]) -> None:
+    def __init__(self, uri: str, name: str, plan: ConfirmationPlan, warn: Callable[[str], None], *, again: str) -> None:
         """Find or make the comparison's run.
 
         Args:
@@ -45,12 +44,13 @@ class ComparisonRuns:
             name: of the comparison, and of MLflow's experiment.
             plan: of it.
             warn: is given a line where MLflow fails.
+            again: the command that resumes the comparison.
 
         Raises:
             UsageError: if the store does not take it.
             SweeperError: if the experiment was deleted there.
         """
-        self._plan, self._name, self._warn, self._place = plan, name, warn, hide_address_secrets(uri)
+        self._plan, self._again, self._warn, self._place = plan, again, warn, hide_address_secrets(uri)
         self._mirror, self._writing = MlflowMirror(connect_to_mlflow(uri), uri), threading.Lock()
         self._has_failed = self._is_closed = False
         self._metrics = ("value", plan.metric) if plan.task.has_counts else ("value",)
@@ -77,7 +77,7 @@ class ComparisonRuns:
         except Exception as error:
             raise UsageError(
                 f"--tracking-uri {self._place} must be an MLflow store that can be written, got: {get_cause(error)}. "
-                "No training was started; correct it, and repeat the command with --resume"
+                f"No training was started; correct it, then: {again}"
             ) from error
 
     def write_training(self, row: TrainingRow) -> None:
@@ -118,7 +118,7 @@ class ComparisonRuns:
                 self._has_failed = True
                 self._warn(
                     f"MLflow at {self._place} fails: {get_cause(error)}. No training waits for it; when MLflow "
-                    f"answers, `sweeper confirm --name {shlex.quote(self._name)} --resume` writes what it lacks"
+                    f"answers, `{self._again}` writes what it lacks"
                 )
 
     def _make_name(self, row: TrainingRow) -> str:

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from sweeper.cli import confirm
 from sweeper.cli.run import command
-from sweeper.core.errors import LostStudyError, SweeperError
-from sweeper.core.paths import STORAGE
-from sweeper.core.text import resume_command
+from sweeper.core.errors import LostStudyError, SweeperError, UsageError
+from sweeper.core.paths import COMPARISONS, STORAGE
+from sweeper.core.text import format_places, resume_command, resume_comparison_command
+from sweeper.scripts.comparison_plan import PLAN
 from sweeper.system.disk_space import explain_full_disk
 from sweeper.workflow.conclude import draw_conclusion
-from sweeper.workflow.status import SweepLife, diagnose_sweep
+from sweeper.workflow.settings import Settings
+from sweeper.workflow.status import Heartbeat, SweepLife, diagnose_sweep, read_life
 from tests.support import builders
 
 PLACES = [
@@ -47,3 +50,54 @@ def test_every_message_that_resumes_names_the_storage(tmp_path: Path, storage: s
     assert shown in diagnose_sweep(life, 2.0, storage).problems[0]
     sweep = builders.sweep([], [], study="s", storage=storage, cut=("the search ended after 3 of 7 trials",))
     assert any(shown in step for step in draw_conclusion(sweep).next_steps)
+
+
+@pytest.mark.parametrize(
+    ("places", "words"),
+    [
+        ({}, ""),
+        ({"tracking_uri": "sqlite:///elsewhere.db"}, " --tracking-uri sqlite:///elsewhere.db"),
+        ({"tracking_uri": "http://me:hunter2@host"}, ' --tracking-uri "$SWEEPER_TRACKING_URI"'),
+        ({"out": "my reports", "cache": "c", "log_to": "wandb"}, " --out 'my reports' --cache c --log-to wandb"),
+    ],
+)
+def test_every_message_that_resumes_names_the_places_that_no_study_keeps(
+    tmp_path: Path, places: dict[str, str], words: str
+) -> None:
+    given = Settings(**places).places  # type: ignore[arg-type]
+    assert given == words
+    shown = f"sweeper run --study s --resume{words}"
+    context = command.make_context(
+        "run", shlex.split(shown.replace("$SWEEPER_TRACKING_URI", "http://me:hunter2@host"))[2:]
+    )
+    assert {name: str(context.params[name]) for name in places} == places
+    assert str(LostStudyError("s", STORAGE, given)).endswith(shown)
+    with (
+        pytest.raises(SweeperError) as caught,
+        explain_full_disk("s", {"the reports": tmp_path}, storage=STORAGE, options=given),
+    ):
+        raise OSError(28, "No space left on device")
+    assert str(caught.value).endswith(shown)
+    Heartbeat(tmp_path / "s.json", "s", places=given).record_end("failed")
+    assert (life := read_life(tmp_path / "s.json")) is not None
+    assert diagnose_sweep(life, life.written).problems[0].endswith(shown)
+    sweep = builders.sweep([], [], study="s", places=given, cut=("the search ended after 3 of 7 trials",))
+    assert any(f"`{shown} --timeout …`" in step for step in draw_conclusion(sweep).next_steps)
+
+
+def test_an_address_with_a_password_is_taken_from_the_variable_that_holds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@host")
+    words = format_places("http://me:hunter2@host", Path("out"))
+    assert words == ' --tracking-uri "$MLFLOW_TRACKING_URI" --out out'
+    assert resume_comparison_command("my own", words) == f"sweeper confirm --name 'my own' --resume{words}"
+
+
+def test_a_comparison_that_was_begun_is_resumed_where_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / COMPARISONS / "own").mkdir(parents=True)
+    (tmp_path / COMPARISONS / "own" / PLAN).touch()
+    places = ["--tracking-uri", "sqlite:///mine.db", "--out", "my reports"]
+    words = ["--losses", "dice", "--command", "python train.py", "--name", "own", *places]
+    with pytest.raises(UsageError) as caught:
+        confirm.command.main(words, standalone_mode=False)
+    assert f"`sweeper confirm --name own --resume {shlex.join(places)}` continues it" in str(caught.value)

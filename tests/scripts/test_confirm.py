@@ -119,6 +119,7 @@ def make_of(base: type[Script], **own: Any) -> Script:
 
 
 Compare = Callable[..., Confirmation]
+AGAIN = "sweeper confirm --name own --resume --tracking-uri sqlite:///elsewhere.db --out 'my reports'"
 
 
 @pytest.fixture
@@ -133,7 +134,7 @@ def compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compare:
         plan = make_plan(script, losses, **changes)
         starts = ScriptStarter(["train"], workers=workers, **options)
         training = ScriptTrainings(starts, tmp_path / "own", plan.task, options.get("say", lambda _: None))
-        return confirm_losses("own", tmp_path / "own", plan, training)
+        return confirm_losses("own", tmp_path / "own", plan, training, again=AGAIN)
 
     return run
 
@@ -194,7 +195,7 @@ def test_what_is_open_names_the_command_that_would_tell(compare: Compare) -> Non
     assert (document.action, document.settled, document.seeds) == ("keep", False, 5)
     assert "Keep cross_entropy for now: dice may gain up to 0.0" in document.head
     assert f"({100 * document.judgement.level:.3g} %, one-sided) in your own training." in document.head
-    assert document.next_command == "sweeper confirm --name own --resume --seeds 8"
+    assert document.next_command == f"{AGAIN} --seeds 8"
     assert document.next_question == "More seeds would settle it"
 
 
@@ -219,9 +220,8 @@ def test_false_changes_are_rare(compare: Compare, tmp_path: Path, monkeypatch: p
         script = make(gaps={}, quality=quality, kind="number", noise=0.05)
         monkeypatch.setattr(starter, "run_script", script.run)
         plan = make_plan(script, "dice")
-        made = confirm_losses(
-            "a", tmp_path / f"{sweep}", plan, ScriptTrainings(ScriptStarter(["x"]), tmp_path / f"{sweep}", plan.task)
-        )
+        trainings = ScriptTrainings(ScriptStarter(["x"]), tmp_path / f"{sweep}", plan.task)
+        made = confirm_losses("a", tmp_path / f"{sweep}", plan, trainings, again=AGAIN)
         changes += made.document.action == "change"
     assert changes < 20
 
@@ -431,7 +431,7 @@ def test_nothing_is_begun_after_a_stop(compare: Compare) -> None:
 
 def test_scores_that_need_a_margin_lose_nothing(compare: Compare) -> None:
     script = make(kind="number", make_scores=lambda s, t, split, images: np.array([100 * s.quality(t)]), noise=0.004)
-    with pytest.raises(UsageError, match=r"scores must lie within 0 to 1, got 5\d.* --name own --resume --margin 1`"):
+    with pytest.raises(UsageError, match=r"scores must lie within 0 to 1, got 5\d.* --out 'my reports' --margin 1`"):
         compare(script)
     assert len(script.trained) == 1
     assert compare(script, margin=1.0).document.action == "change" and len(script.trained) == 6
@@ -460,7 +460,7 @@ def test_a_comparison_that_was_moved_is_judged_without_a_training(
     (tmp_path / "own").rename(tmp_path / "elsewhere")
     plan = make_plan(script, "dice")
     moved = ScriptTrainings(ScriptStarter(["train"]), tmp_path / "elsewhere", plan.task)
-    after = confirm_losses("own", tmp_path / "elsewhere", plan, moved).document
+    after = confirm_losses("own", tmp_path / "elsewhere", plan, moved, again=AGAIN).document
     assert after.judgement == before.judgement and len(script.trained) == 6
 
 
@@ -483,10 +483,10 @@ def test_the_files_say_what_the_answer_says(compare: Compare, tmp_path: Path) ->
     out = tmp_path / "report"
     write_confirmation(made, out)
     document = made.document
-    path = write_judgement(made.judgement, out, lead=make_lead(document), end=make_end(document))
+    path = write_judgement(made.judgement, out, lead=make_lead(document), end=make_end(document, AGAIN))
     text = path.read_text("utf-8")
     assert text.startswith("# Losses in `train`\n\n**Change to dice: ") and "**`dice`**" in text
-    for part in ("## Tuning of the rate", "## Notes", "sweeper confirm --name own --resume", "[loss.py](loss.py)"):
+    for part in ("## Tuning of the rate", "## Notes", AGAIN, "[loss.py](loss.py)"):
         assert part in text
     assert "Whether the methods were tuned alike is not known" not in text and "All losses were tuned alike" in text
     scope: dict[str, Any] = {"__name__": "loss"}

@@ -24,6 +24,7 @@ from tests.scripts.test_confirm import Script, make, make_plan
 from tests.support import mlflow_template
 
 Track = Callable[..., ComparisonRuns]
+AGAIN = "sweeper confirm --name own --resume --tracking-uri sqlite:///elsewhere.db"
 
 
 @pytest.fixture
@@ -37,10 +38,11 @@ def track(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Track:
 
     def run(script: Script, plan: ConfirmationPlan, said: list[str] | None = None) -> ComparisonRuns:
         monkeypatch.setattr(starter, "run_script", script.run)
-        runs = ComparisonRuns(address(tmp_path), "own", plan, (said or []).append if said is None else said.append)
+        warn = (said or []).append if said is None else said.append
+        runs = ComparisonRuns(address(tmp_path), "own", plan, warn, again=AGAIN)
         starts = ScriptStarter(["train"], workers=2)
         trainings = ScriptTrainings(starts, tmp_path / "own", plan.task, note=runs.write_training)
-        made = confirm_losses("own", tmp_path / "own", plan, trainings)
+        made = confirm_losses("own", tmp_path / "own", plan, trainings, again=AGAIN)
         runs.write_answer(made.document, tmp_path / "report")
         return runs
 
@@ -170,14 +172,14 @@ def test_a_store_that_fails_stops_no_training_and_a_repetition_writes_what_it_la
             raise ConnectionError("away")
 
         away.setattr(MlflowClient, "log_batch", fail)
-        with pytest.raises(UsageError, match="No training was started"):
+        with pytest.raises(UsageError, match=f"No training was started; correct it, then: {AGAIN}"):
             track(script, plan, said)
         assert not script.trained
     with monkeypatch.context() as away:
         away.setattr(MlflowClient, "set_terminated", fail)
         track(script, plan, said)
     assert len(script.trained) == 6 and len(said) == 2  # once for the trainings, once for the answer
-    assert all("fails: away" in line and "sweeper confirm --name own --resume" in line for line in said)
+    assert all("fails: away" in line and f"`{AGAIN}` writes" in line for line in said)
     assert read(tmp_path)[0].info.status == "RUNNING"
     track(script, plan, said)
     assert len(script.trained) == 6 and len(said) == 2
@@ -194,6 +196,6 @@ def test_an_end_before_the_answer_is_the_status_of_the_comparisons_run(track: Tr
     plan = plan_of(script, rates=(1.0,))
     with pytest.raises(ScriptError):
         track(script, plan)
-    runs = ComparisonRuns(address(tmp_path), "own", plan, lambda _: None)
+    runs = ComparisonRuns(address(tmp_path), "own", plan, lambda _: None, again=AGAIN)
     runs.close("KILLED")
     assert read(tmp_path)[0].info.status == "KILLED"

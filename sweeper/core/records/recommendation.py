@@ -224,6 +224,8 @@ class SweepRecord(Record):
     """Wall-clock time of the sweep over all its sessions."""
     command: str
     """The command that it was made by, as it was given."""
+    places: str = ""
+    """Options of where things go, without secrets, of the last session: the study keeps them for commands alone."""
     machine: dict[str, Any] = Field(default_factory=dict)
     """Use of the machine in the last session: `device`, `workers`, `threads` and the like."""
     versions: dict[str, str]
