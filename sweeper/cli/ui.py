@@ -14,9 +14,9 @@ import click
 from sweeper.cli.options import SweeperCommand
 from sweeper.cli.settings_options import make_setting_option
 from sweeper.core.errors import UsageError
-from sweeper.core.paths import get_experiments_place, get_view_place
+from sweeper.core.paths import COMPARISONS, get_experiments_place, get_view_place, make_folder_name
 from sweeper.core.redact import hide_address_secrets
-from sweeper.core.text import suggest_correction
+from sweeper.core.text import format_mlflow_command, format_places, resume_comparison_command, suggest_correction
 from sweeper.system.postgres import make_sqlalchemy_url
 
 
@@ -75,10 +75,16 @@ def _list_addresses(base: str, tracking_uri: str, study: str | None) -> str:
         return everything  # MLflow's own start says what is wrong with the store
     if study is not None and study not in prepared:
         newest = ", ".join(list(prepared)[:5]) or "none"
+        step = (
+            "To write another one, or one of an earlier version, there: "
+            f"{format_mlflow_command('STUDY', tracking=tracking_uri)}. A comparison that is no longer in {COMPARISONS} "
+            "must be begun again with `sweeper confirm`"
+        )
+        if (COMPARISONS / make_folder_name(study)).is_dir():
+            step = f"To write this comparison there: {resume_comparison_command(study, format_places(tracking_uri))}"
         raise UsageError(
             f"STUDY must be one that MLflow at {hide_address_secrets(tracking_uri)} has, with its views, got {study!r}"
-            f"{suggest_correction(study, prepared)}; the newest are: {newest}. To write another one, or one of an "
-            "earlier version, there: sweeper mlflow STUDY"
+            f"{suggest_correction(study, prepared)}; the newest are: {newest}. {step}"
         )
     if not prepared:
         return everything

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 
 from sweeper.cli import ui
 from sweeper.core.errors import UsageError
-from sweeper.core.paths import ReportPaths, View, get_view_place
+from sweeper.core.paths import COMPARISONS, ReportPaths, View, get_view_place
 from sweeper.core.records import Recommendation, Verdict
 from sweeper.space import list_shipped_spaces, load_space
 from sweeper.tracking import list_prepared_studies
@@ -106,6 +106,25 @@ def test_of_a_server_the_addresses_alone_are_printed(monkeypatch: pytest.MonkeyP
     given = ["--tracking-uri", "https://me:secret@mlflow.example/team/"]
     done = CliRunner().invoke(ui.command, given, catch_exceptions=False)
     assert f"cracks: https://mlflow.example/team/{get_view_place('7')}" in done.stdout and "secret" not in done.output
+
+
+def test_what_a_store_lacks_is_written_by_the_command_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sweeper.tracking.list_prepared_studies", lambda _: {"cracks": "7"})
+    given = ["own", "--tracking-uri", "https://mlflow.example"]
+    with pytest.raises(UsageError) as caught:
+        CliRunner().invoke(ui.command, given, catch_exceptions=False)
+    assert "there: sweeper mlflow STUDY --tracking-uri https://mlflow.example. A comparison that is" in str(
+        caught.value
+    )
+    assert "no longer in .sweeper/confirm must be begun again with `sweeper confirm`" in str(caught.value)
+    (tmp_path / COMPARISONS / "own").mkdir(parents=True)
+    with pytest.raises(UsageError) as caught:
+        CliRunner().invoke(ui.command, given, catch_exceptions=False)
+    step = "sweeper confirm --name own --resume --tracking-uri https://mlflow.example"
+    assert str(caught.value).endswith(f"To write this comparison there: {step}")
 
 
 # --- What the sweep's run says at the end ---
