@@ -57,7 +57,10 @@ def criterion(logits, target):
     logits, target = settle_shapes(logits, target, {settled})
     if logits.shape[:1] + logits.shape[2:] != target.shape or logits.shape[1] {wrong} 1:
         shapes = f"{{tuple(logits.shape)}} and {{tuple(target.shape)}}"
-        raise ValueError(f"logits must be (N, {channels}, H, W) and target (N, H, W), got {{shapes}}"){volumes}
+        raise ValueError(f"logits must be (N, {channels}, H, W) and target (N, H, W), got {{shapes}}")
+    if target.is_floating_point():
+        wanted = "integer class indices"
+        raise ValueError(f"target must be {{wanted}}, got {{target.dtype}}; convert it with target.long()"){volumes}
     if logits.shape[1] == 1:
         return {binary}
     return {multiclass}

@@ -61,7 +61,11 @@ def test_a_files_loss_takes_what_the_helpers_loss_takes(name: str, task: Any) ->
     logits = torch.randn(2, 3 if frequencies else 1, 16, 16)
     right = made["criterion"](logits, target)
     assert made["criterion"](logits, target.unsqueeze(1)) == right
-    assert made["criterion"](logits, target.unsqueeze(1).float()) == right
+    with pytest.raises(ValueError, match="target must be integer class indices") as refused:
+        made["criterion"](logits, target.unsqueeze(1).float())
+    with pytest.raises(LossError) as other_refused:
+        build_loss(name, task=task, class_frequencies=frequencies, **given(name, task))(logits, target.float())
+    assert str(refused.value) == str(other_refused.value)
     if frequencies is None:
         torch.testing.assert_close(made["criterion"](torch.cat([0 * logits, logits], 1), target), right)
     for other in (logits[:1], logits[:, :, :8], torch.randn(2, 1 if frequencies else 3, 16, 16)):
