@@ -17,22 +17,25 @@ IGNORED = 255
 """Label of pixels that do not count; a file that is made for a user's script has that script's."""
 
 
-def choose_threshold(batches: Iterable[tuple[Tensor, Tensor]], metric: str = "miou") -> float:
+def choose_threshold(
+    batches: Iterable[tuple[Tensor, Tensor]], metric: str = "miou", ignore_index: int = IGNORED
+) -> float:
     """Return the threshold with the highest metric over all batches; of equal ones the nearest to 0.5.
 
     It is one of the 511 inner edges of 512 bins, uniform in the logit from −12 to 12.
 
     Args:
         batches: (logits, target) of validation images, logits (N, 1, H, W) before the sigmoid, or (N, 2, H, W) before
-            the softmax, and target (N, H, W) with 0, 1 and 255 = ignored. Only counts are kept of each.
+            the softmax, and target (N, H, W) with 0, 1 and `ignore_index` = ignored. Only counts are kept of each.
         metric: `miou`, `fg_iou` or `dice`, of counts summed over all images.
+        ignore_index: label of pixels that do not count.
 
     Raises:
         ValueError: if shapes, labels or metric are others.
     """
     pixels = torch.zeros(2, 512, dtype=torch.int64)
     for logits, target in batches:
-        values, labels = _select_labelled(logits, target, 1)
+        values, labels = _select_labelled(logits, target, 1, ignore_index)
         bins = ((values[:, 0] + 12.0) * (512 / 24)).floor().clamp(0, 511).long()
         pixels += torch.bincount(labels * 512 + bins, minlength=1024).view(2, 512).cpu()
     above = pixels.flip(1).cumsum(1).flip(1)
@@ -43,15 +46,18 @@ def choose_threshold(batches: Iterable[tuple[Tensor, Tensor]], metric: str = "mi
     return _find_best_point(torch.stack([background, foreground], 1), points, metric)
 
 
-def choose_tau(batches: Iterable[tuple[Tensor, Tensor]], log_prior: Tensor, metric: str = "miou") -> float:
+def choose_tau(
+    batches: Iterable[tuple[Tensor, Tensor]], log_prior: Tensor, metric: str = "miou", ignore_index: int = IGNORED
+) -> float:
     """Return the τ in −1, −0.75, …, 1 with the highest metric over all batches; of equal ones the nearest to 0.
 
     Args:
         batches: (logits, target) of validation images, logits (N, C, H, W) before the softmax and target (N, H, W)
-            with classes and 255 = ignored. Only counts are kept of each.
+            with classes and `ignore_index` = ignored. Only counts are kept of each.
         log_prior: (C,) logarithm of each class's share of the training pixels; the answer is argmax of
             logits − τ · log_prior.
         metric: `miou`, `fg_iou` or `dice`, of counts summed over all images.
+        ignore_index: label of pixels that do not count.
 
     Raises:
         ValueError: if shapes, labels or metric are others.
@@ -59,7 +65,7 @@ def choose_tau(batches: Iterable[tuple[Tensor, Tensor]], log_prior: Tensor, metr
     classes, taus = len(log_prior), [k / 4 for k in range(-4, 5)]
     counts = torch.zeros(len(taus), classes, 3, dtype=torch.int64)
     for logits, target in batches:
-        values, labels = _select_labelled(logits, target, classes)
+        values, labels = _select_labelled(logits, target, classes, ignore_index)
         occurs = torch.bincount(labels, minlength=classes)
         for n, tau in enumerate(taus):
             answer = (values - tau * log_prior.to(values)).argmax(1)
@@ -68,7 +74,7 @@ def choose_tau(batches: Iterable[tuple[Tensor, Tensor]], log_prior: Tensor, metr
     return _find_best_point(counts, taus, metric)
 
 
-def _select_labelled(logits: Tensor, target: Tensor, channels: int) -> tuple[Tensor, Tensor]:
+def _select_labelled(logits: Tensor, target: Tensor, channels: int, ignore_index: int) -> tuple[Tensor, Tensor]:
     """Return logits (P, `channels`) and labels (P,) of the pixels that are not ignored."""
     logits, target = settle_shapes(logits, target, channels)
     if logits.shape[1] != channels or target.shape != logits[:, 0].shape:
@@ -77,11 +83,11 @@ def _select_labelled(logits: Tensor, target: Tensor, channels: int) -> tuple[Ten
             f"{tuple(target.shape)}"
         )
     labels = target.to(logits.device).long()
-    is_labelled = labels != IGNORED
+    is_labelled = labels != ignore_index
     labels, values = labels[is_labelled], logits.detach().float().movedim(1, -1)[is_labelled]
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < max(2, channels):
         raise ValueError(
-            f"target must have the labels 0 to {max(2, channels) - 1}, and {IGNORED} where a pixel does not count, "
+            f"target must have the labels 0 to {max(2, channels) - 1}, and {ignore_index} where one does not count, "
             f"got {int(labels.min())} to {int(labels.max())}"
         )
     return torch.nan_to_num(values), labels

@@ -44,6 +44,7 @@ def make_snippet(
     each: tuple[float, float] | None = None,
     point_from: str | None = None,
     metric: str = "miou",
+    ignore_index: int = IGNORE,
 ) -> str:
     """Return code that runs when pasted.
 
@@ -67,6 +68,7 @@ def make_snippet(
             (binary tasks). None = without it.
         point_from: what is said of the operating point; None = that it is the plain one, or was chosen.
         metric: by which another network's point is chosen, where it is of pixels summed over images; else it is mIoU.
+        ignore_index: label of pixels that do not count in the training that it is pasted into.
 
     Raises:
         LossError: if `build_loss` would refuse.
@@ -80,6 +82,8 @@ def make_snippet(
         arguments.append(
             f"class_frequencies=({', '.join(repr(round_significant(f / total)) for f in class_frequencies)})"
         )
+    ignored = "" if ignore_index == IGNORE else f"ignore_index={ignore_index}"
+    arguments += [ignored] * (ignored != "")
     one_line = f"criterion = build_loss({', '.join(arguments)})"
     call = (
         one_line
@@ -110,10 +114,10 @@ def make_snippet(
             *(BALANCED if image_frequencies is not None else []),
             call,
             f"# logits: {shape}, before any sigmoid or softmax; target: (N, H, W) integers,",
-            f"# {', '.join(names)}{more}, {IGNORE} = ignored",
+            f"# {', '.join(names)}{more}, {ignore_index} = ignored",
             "# loss = criterion(logits, target)",
             *_format_optimizer(optimizer),
-            *_format_predict(task, point, priors, point_from, metric),
+            *_format_predict(task, point, priors, point_from, metric, ignored=ignored),
             *(_format_predict_each(*each) if each is not None and task == "binary" else []),
             "",
         ]
@@ -146,7 +150,13 @@ def _format_optimizer(settings: OptimizerSettings | None) -> list[str]:
 
 
 def _format_predict(
-    task: Task, point: float | None, class_frequencies: Sequence[float] | None, point_from: str | None, metric: str
+    task: Task,
+    point: float | None,
+    class_frequencies: Sequence[float] | None,
+    point_from: str | None,
+    metric: str,
+    *,
+    ignored: str,
 ) -> list[str]:
     """Return a function that turns logits into labels at an operating point, and how to choose that point."""
     if point is None:
@@ -166,6 +176,7 @@ def _format_predict(
         lines = ["", "", f"log_prior = torch.tensor([{shares}]).log()", *lines]
     name, shown = ("threshold", f"{point:.3g}" if point < 0.99 else f"{point:.9g}") if binary else ("tau", f"{point:g}")
     title, by = {"fg_iou": ("foreground IoU", ", 'fg_iou'"), "dice": ("Dice", ", 'dice'")}.get(metric, ("mIoU", ""))
+    by += f", {ignored}" * (ignored != "")
     answer = "    return (logits - tau * log_prior.to(logits).view(1, -1, 1, 1)).argmax(1)"
     return [
         *lines,

@@ -64,7 +64,8 @@ def divide_as_script(dataset: Dataset, val: Sequence[str], test: Sequence[str]) 
 def divide_as_before(dataset: Dataset, before: Dataset) -> Dataset:
     """Return the data set divided as it was in a study; an image that is new is for training."""
     side_of = {image.stem: image.split for image in before.images}
-    return _assign_sides(dataset, [side_of.get(image.stem) or "train" for image in dataset.images])
+    divided = _assign_sides(dataset, [side_of.get(image.stem) or "train" for image in dataset.images])
+    return divided.model_copy(update={"script_ignores": before.script_ignores})
 
 
 def _assign_sides(dataset: Dataset, sides: Sequence[SplitName]) -> Dataset:

@@ -145,6 +145,7 @@ def _format_paste(
         image_frequencies=[float(n) for n in dataset.count_class_pixels(train)] if recipe.crops == "balanced" else None,
         each=each,
         metric=recipe.metric,
+        ignore_index=dataset.script_ignores,
         **more,
     )
 

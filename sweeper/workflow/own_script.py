@@ -94,7 +94,9 @@ def warn_of_changed_script(command: str | None, sources: Mapping[str, str] | Non
 def divide_by_script(
     dataset: Dataset, settings: Settings, before: Dataset | None, log: Callable[[str], None]
 ) -> Dataset:
-    """Return the data set with the script's own split; for a new study the script is probed.
+    """Return the data set with the script's own split, and its label of what does not count.
+
+    For a new study the script is probed.
 
     Args:
         dataset: as it was read; it stays so where sweeper trains.
@@ -140,7 +142,8 @@ def divide_by_script(
         log(f"note: classes are matched by their order: {', '.join(renamed)}")
     for note in probe.notes:
         log(f"note: {note}")
-    return divide_as_script(dataset, probe.names["val"], probe.names["test"])
+    divided = divide_as_script(dataset, probe.names["val"], probe.names["test"])
+    return divided.model_copy(update={"script_ignores": probe.ignore_index})
 
 
 def adapt_space(space: SearchSpace, log: Callable[[str], None]) -> SearchSpace:

@@ -151,9 +151,11 @@ def test_a_gain_is_told_from_three_seeds_on_and_at_the_level_of_all_finalists_to
 def test_the_card_the_report_and_the_code_say_what_each_images_own_threshold_gains() -> None:
     made = [run.model_copy(update={"spec": run.spec.model_copy(update={"lr": builders.LR})}) for run in runs(0.6, -2.0)]
     trials = [builders.trial(f, 0.7 + 0.01 * (f == "dice_focal"), i) for i, f in enumerate(builders.ORDER)]
-    sweep = builders.sweep(trials, made, builders.dataset(images=150))
+    data = builders.dataset(images=150).model_copy(update={"script_ignores": -1})
+    sweep = builders.sweep(trials, made, data)
     found = draw_conclusion(sweep)
     assert found.recommended is not None and found.evidence is not None
+    assert "ignore_index=-1" in found.recommended.snippet and "-1 = ignored" in found.recommended.snippet
     gain = get_established_gain(found.evidence, 0)
     assert gain is not None and gain.low > 0
     facts = collect_facts(sweep, found)

@@ -128,6 +128,14 @@ def test_what_is_pasted_chooses_and_answers_and_the_one_file_does_so_too(
         assert own["choose_tau"](batches, log_prior) == alone["choose_tau"](batches, log_prior) == point != 0.25
     answers = torch.cat([own["predict"](logits, point).flatten() for logits, _ in batches])
     assert answers.dtype == torch.long and len(answers.unique()) > 1
+    text = make_snippet("dice", {}, task, names, shares, point=0.25, ignore_index=-1)
+    assert "-1 = ignored" in text and "255" not in text
+    moved = [(logits, torch.where(target == 255, -1, target)) for logits, target in batches]
+    line = next(line for line in text.splitlines() if " = choose_" in line).partition(": ")[2]
+    other = pasted(text) | {"model": lambda x: x, "validation_batches": moved}
+    exec(line, other)
+    assert other["threshold" if task == "binary" else "tau"] == point
+    assert other["criterion"](*moved[0]) == own["criterion"](*batches[0])
     assert "choose_tau" not in make_loss_text("dice", {}, "binary") and "choose_threshold" in make_loss_text(
         "focal", {}, "binary"
     )

@@ -139,6 +139,7 @@ def test_classes_must_be_those_of_the_data_in_their_order(
         seconds_per_step=0.1,
         seconds_per_training=3.0,
         notes=(),
+        ignore_index=-1,
     )
     monkeypatch.setattr(own_script, "probe_script", lambda *_, **__: probe)
     if answer:
@@ -147,3 +148,8 @@ def test_classes_must_be_those_of_the_data_in_their_order(
     else:
         divided = divide_by_script(data, settings_of(), None, lambda _: None)
         assert [image.split for image in divided.images[:3]] == ["val", "test", "train"]
+        assert (
+            divided.script_ignores
+            == divide_by_script(data, settings_of(), divided, lambda _: None).script_ignores
+            == -1
+        )

@@ -80,6 +80,8 @@ class Dataset(Record):
     """Stems that the user had left out (`--exclude`), ascending; none of `images` is among them."""
     resized: int | None = Field(None, ge=1)
     """Shorter side in pixels that larger images were shrunk to (`--resize`); None = all at native resolution."""
+    script_ignores: int = IGNORE
+    """Label of pixels without a class in the targets of the user's script, where that trains."""
 
     def count_class_pixels(self, indices: tuple[int, ...] | None = None) -> npt.NDArray[np.int64]:
         """Labelled pixels of each class, shape (C,), over the images `indices` (None = all)."""
