@@ -158,7 +158,7 @@ def test_words_in_some_names_or_of_one_split_give_none(tmp_path, folders):
         ),
         (
             [*five("images/{}.jpg", "masks/{}_mask.png"), *five("", "masks/{}_gt.png")],
-            ["for all images (a_road.png, a_car.png), found masks/a_gt.png, masks/a_mask.png; say which is meant with"],
+            ["for all images (a_road.png, a_car.png), found masks/a_gt.png, masks/a_mask.png; to take the first"],
         ),
         (
             [*five("images/{}.jpg", "masks/{}.png"), *five("", "masks/{}0.png")],
@@ -177,6 +177,44 @@ def test_what_may_mean_two_things_is_refused_with_the_way_out(tmp_path, pairs, w
     if (way := re.search("--images '(.*)' --masks '(.*)'", found)) is not None:
         patterns = Patterns(images=way[1], masks=way[2])
         assert len(load_dataset(str(root), tmp_path / "cache", patterns=patterns).images) == 5
+
+
+@pytest.mark.parametrize(
+    ("pairs", "images", "masks"),
+    [
+        (
+            [*five("Image_{}L.jpg", "Image_{}L_1stHO.png"), *five("", "Image_{}L_2ndHO.png")],
+            "*.jpg",
+            "{stem}_1stHO.png",
+        ),
+        (
+            [*five("top/img/{}.png", "top/gt/{}_annotator1.png"), *five("", "top/gt/{}_annotator2.png")],
+            "top/img/*.png",
+            "top/gt/{stem}_annotator1.png",
+        ),
+    ],
+)
+def test_of_two_annotators_the_options_that_name_one_are_given_and_work(tmp_path, pairs, images, masks):
+    root = laid_out(tmp_path / "data", *pairs)
+    assert f"; to take the first of each: --images '{images}' --masks '{masks}', or join" in problem(root)
+    dataset = load_dataset(str(root), tmp_path / "cache", patterns=Patterns(images=images, masks=masks))
+    assert len(dataset.images) == 5
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        [*five("{}.png", "{}_annotator1.png"), *five("", "{}_annotator2.png")],
+        [
+            (f"{s}/images/{n}.png" * (by == 1), f"{s}/masks/{n}_annotator{by}.png")
+            for s in ("train", "test")
+            for n in "abcde"
+            for by in (1, 2)
+        ],
+    ],
+)
+def test_no_options_are_given_that_would_pair_otherwise(tmp_path, pairs):
+    assert "; say which is meant with --images and --masks, or join" in problem(laid_out(tmp_path / "data", *pairs))
 
 
 def test_what_is_passed_over_is_said(tmp_path):

@@ -6,6 +6,8 @@ import csv
 import json
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +65,7 @@ EXPORTS: dict[str, tuple[str, Any, str, str]] = {
     ),
     "Git LFS": ("instances.json", "version https://git-lfs.github.com/spec/v1\noid", "a Git LFS", "`git lfs pull`"),
     "other columns": ("manifest.csv", "Bild;Maske\nx/a.png;y/a.TIF\n", "a table of files", "columns image and mask"),
+    "BDD100K": ("labels/p.json", [{"labels": [{"poly2d": []}]}], "BDD100K's", "sem_seg/masks/{train,val}/{stem}.png'"),
     "regions": ("p0.roi", "", "ImageJ's regions", "Create Mask"),
     "arrays": ("labels/a.npy", "", "arrays", "write PNGs into masks/"),
     "compressed files": ("im0001.ppm.gz", "", "a compressed file", "gunzip -r ."),
@@ -101,6 +104,23 @@ def test_the_step_for_yolos_labels_reads_them(tmp_path):
     root = export(tmp_path / "data", "YOLO's labels").parents[1]
     subprocess.run(problems(root)[0].split("images/: ")[1], shell=True, cwd=root, check=True)
     assert load_dataset(str(root), tmp_path / "cache").classes == ("background", "object")
+
+
+def test_the_options_for_bdds_masks_read_them_and_its_split(tmp_path):
+    root = export(tmp_path / "top" / "data", "BDD100K", "images/10k/train/{stem}.jpg").parents[1]
+    words = shlex.split(problems(tmp_path / "top")[0].partition("PNG: ")[2])
+    assert words[::2] == ["--images", "--masks"]
+    images = root / "images" / "10k"
+    for side in ("val", "test"):
+        (images / side).mkdir()
+        shutil.copy(images / "train" / f"{STEMS[0]}.jpg", images / side / f"{side}.jpg")
+    for side, stems in (("train", STEMS), ("val", ["val"])):
+        (folder := root / "labels" / "sem_seg" / "masks" / side).mkdir(parents=True)
+        for stem in stems:
+            Image.fromarray(truth(0)).save(folder / f"{stem}.png")
+    patterns = Patterns(images=words[1], masks=words[3])
+    dataset = load_dataset(str(tmp_path / "top"), tmp_path / "cache", patterns=patterns)
+    assert [image.split for image in dataset.images] == ["train"] * len(STEMS) + ["val"]
 
 
 def test_masks_as_arrays_are_recognised_where_the_folders_are_those_of_masks(tmp_path):

@@ -56,7 +56,13 @@ TOOLS = (
     ),
     OtherTool("SuperAnnotate's export", ".json", (rb'"instances"', rb'"className"|"classId"'), _COCO),
     OtherTool("Hasty's export", ".json", (rb'"label_classes"|"export_format_version"',), _COCO),
-    OtherTool("BDD100K's (Scalabel) export", ".json", (rb'"poly2d"',), "use the masks that its data set has as PNG"),
+    OtherTool(
+        "BDD100K's (Scalabel) export",
+        ".json",
+        (rb'"poly2d"',),
+        "use its masks, which are PNG: --images '**/images/10k/{train,val}/{stem}.jpg' "
+        "--masks '**/labels/sem_seg/masks/{train,val}/{stem}.png'",
+    ),
     OtherTool("Pascal VOC's boxes for detection", ".xml", (rb"<annotation", rb"<bndbox"), "draw polygons or masks"),
     OtherTool("an export of LabelMe's web site", ".xml", (rb"<annotation", rb"<polygon"), "save its masks as PNG"),
     OtherTool(

@@ -9,7 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from sweeper.core.records import SplitName
 from sweeper.data.class_map import find_large_label
@@ -38,11 +38,13 @@ from sweeper.data.formats.file_patterns import (
     MatchedFiles,
     PatternMatch,
     compile_pattern,
+    escape_pattern,
     find_masks,
     find_matches,
     get_fixed_folder,
     has_wildcards,
 )
+from sweeper.data.formats.layout_guess import LayoutGuess
 from sweeper.data.formats.name_words import find_naming, strip_common_ends, strip_word
 from sweeper.data.label_values import abbreviate
 from sweeper.data.store import Pixels
@@ -197,6 +199,7 @@ def pair_files(
     classes = find_mask_classes(every, place) if are_several else {}
     are_objects = are_several and not classes and note_objects(every, place)
     samples, faults = [], set()
+    one_of_several = _name_first_masks(place, every) if are_several and not (classes or are_objects) else _WAY_OUT
     for one in image_files:
         masks_of_image = masks_of_images.get(one.path, [])
         if not masks_of_image:
@@ -207,7 +210,7 @@ def pair_files(
         if len(masks_of_image) > 1 and not (classes or are_objects):
             these = abbreviate([place.format_name(path) for path in masks_of_image], 3)
             rule = "an image has one mask, or one for each class, called alike for all images (a_road.png, a_car.png)"
-            faults.add(f"{name}: {rule}, found {these}; {_WAY_OUT}, or join those of one image into one")
+            faults.add(f"{name}: {rule}, found {these}; {one_of_several}, or join those of one image into one")
         elif len(owners[path]) > 1:
             these = abbreviate([place.format_name(owner.path) for owner in owners[path]], 3)
             faults.add(
@@ -259,6 +262,27 @@ def note_naming(place: DataSource, samples: Sequence[Sample], *, always: bool = 
     if samples and (always or Path(samples[0].mask_name).stem != Path(samples[0].name).stem):
         example = f"{samples[0].mask_name} is the mask of {samples[0].name}"
         place.notes.append(f"Images and masks were paired by their names: {example}.")
+
+
+def _name_first_masks(place: DataSource, every: Sequence[tuple[PatternMatch, Sequence[Path]]]) -> str:
+    """Return the step to the first mask of each image: with the options, where patterns distinguish it."""
+    image, path = next((PurePosixPath(one.below), masks[0]) for one, masks in every if len(masks) > 1)
+    mask = PurePosixPath(path.relative_to(place.root).as_posix())
+    images, masks = (
+        f"{escape_pattern(f'{file.parent}/'.removeprefix('./')) if len(folders) == 1 else '**/'}{name}{file.suffix}"
+        for file, name, folders in (
+            (image, "*", {one.path.parent for one, _ in every}),
+            (mask, STEM.join(map(escape_pattern, mask.stem.split(image.stem, 1))), {m[0].parent for _, m in every}),
+        )
+    )
+    files = [
+        MatchedFiles(pattern, [*find_matches(place, pattern)]) for pattern in map(compile_pattern, (images, masks))
+    ]
+    firsts = {one.path: [of_image[0]] for one, of_image in every}
+    others = {one.path for one in files[0].files} - firsts.keys() - {one.path for one in files[1].files}
+    if find_masks(*files) != firsts or others or len({*map(str, firsts.values())}) < len(firsts):
+        return _WAY_OUT
+    return f"to take the first of each: {LayoutGuess(images, masks).format_options(place)}"
 
 
 def _guess_pattern_name(matched: MatchedFiles, stem: str) -> str:
