@@ -211,8 +211,11 @@ def _begin_plan(
     losses = _list_losses(study, options)
     if store is not None:
         from sweeper.tracking import connect_to_mlflow
+        from sweeper.tracking.mirror import MlflowMirror
+        from sweeper.workflow.request_checks import check_tracking
 
-        connect_to_mlflow(store)
+        check_tracking(store, name)
+        MlflowMirror(connect_to_mlflow(store), store).find_experiment(name)
     probe = probe_script(script, say=say)
     plan = comparison_plan.ConfirmationPlan(
         command=script,

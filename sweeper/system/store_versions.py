@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,11 +13,12 @@ from typing import Any
 
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect, text
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from sweeper.core.redact import hide_address_secrets
 from sweeper.core.text import format_address_word
-from sweeper.system.locks import get_sqlite_path, make_sqlite_uri
+from sweeper.system.locks import get_sqlite_file, get_sqlite_path, make_sqlite_uri
 from sweeper.system.postgres import is_postgres, make_engine_options, make_sqlalchemy_url
 
 LIBRARIES = {
@@ -57,6 +60,28 @@ def list_deleted_studies(storage: str, uri: str) -> dict[str, str]:
     names = {name for (name,) in _read_rows(storage, "studies", "study_name") or ()}
     experiments = _read_rows(uri, "experiments", "name, experiment_id, lifecycle_stage") or ()
     return {name: str(number) for name, number, stage in experiments if stage == "deleted" and name in names}
+
+
+def find_deleted_experiment(uri: str, name: str) -> str | None:
+    """Return why an MLflow file cannot take a study, if its experiment of that name was deleted; else None.
+
+    Nothing is said of a file that cannot be read: who opens it says so.
+    """
+    experiments: Sequence[Any] = ()
+    if get_sqlite_file(uri) is not None:
+        with suppress(sqlite3.Error, SQLAlchemyError):
+            experiments = _read_rows(uri, "experiments", "name, experiment_id, lifecycle_stage") or ()
+    deleted = (str(number) for other, number, stage in experiments if (other, stage) == (name, "deleted"))
+    return None if (number := next(deleted, None)) is None else explain_deleted_experiment(uri, name, number)
+
+
+def explain_deleted_experiment(uri: str, name: str, experiment: str) -> str:
+    """Return what to say where the experiment of a study was deleted."""
+    return (
+        f"MLflow at {hide_address_secrets(uri)}: the experiment {name!r} was deleted there, and its name is still "
+        "taken. Restore it, or name another --tracking-uri, and repeat the command. To restore it: "
+        f"{restore_command(uri, experiment)}"
+    )
 
 
 def restore_command(uri: str, experiment: str) -> str:

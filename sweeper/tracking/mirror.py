@@ -16,10 +16,10 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.tracking import MlflowClient
 from mlflow.tracking.context.registry import resolve_tags
 
-from sweeper.core.errors import SweeperError, UsageError
+from sweeper.core.errors import UsageError
 from sweeper.core.redact import hide_address_secrets
 from sweeper.system.locks import get_sqlite_path
-from sweeper.system.store_versions import restore_command
+from sweeper.system.store_versions import explain_deleted_experiment
 from sweeper.tracking.mlflow_connection import get_artifacts_address, has_files_elsewhere
 from sweeper.tracking.values import AT_WORK, MARKER, PAUSED, STATE, DesiredRun, MetricPoint
 
@@ -77,28 +77,13 @@ class MlflowMirror:
         """Find or make the experiment and the sweep's run, and write that.
 
         Raises:
-            SweeperError: if the experiment was deleted, or its store was moved.
+            UsageError: as `find_experiment`.
             Exception: whatever MLflow raises.
         """
-        experiment = self.client.get_experiment_by_name(study)
-        if experiment is None:  # a server decides for itself where files are
+        self.experiment_id = self.find_experiment(study) or ""
+        if not self.experiment_id:  # a server decides for itself where files are
             place = None if self._path is None else get_artifacts_address(self._path, study)
             self.experiment_id = self.client.create_experiment(study, artifact_location=place)
-        elif experiment.lifecycle_stage != "active":
-            raise SweeperError(
-                f"MLflow at {hide_address_secrets(self._uri)}: the experiment {study!r} was deleted there, and its "
-                "name is still taken. Restore it, or name another --tracking-uri, and repeat the command. To restore "
-                f"it: {restore_command(self._uri, experiment.experiment_id)}"
-            )
-        else:
-            self.experiment_id, location = experiment.experiment_id, str(experiment.artifact_location)
-            if self._path is not None and has_files_elsewhere(self._path, study, location):
-                raise UsageError(
-                    f"--tracking-uri {hide_address_secrets(self._uri)} must be where it was made, as MLflow keeps "
-                    f"absolute addresses, and it was moved or copied: it would write the files of study {study!r} to "
-                    f"{location}. Name a new store (--tracking-uri sqlite:///NEW.db); `sweeper mlflow` writes any "
-                    "study there"
-                )
         mine = f"tags.`{MARK}` = '{mark}' and tags.`sweeper.kind` = 'sweep'"
         runs = self.client.search_runs([self.experiment_id], mine, max_results=1)
         parent_run = (
@@ -106,6 +91,28 @@ class MlflowMirror:
         )
         self.parent_run_id = parent_run.run_id
         self.write_run(SWEEP, sweep)
+
+    def find_experiment(self, study: str) -> str | None:
+        """Return the id of a study's experiment; None where there is none yet.
+
+        Raises:
+            UsageError: if it was deleted, or its store was moved.
+            Exception: whatever MLflow raises.
+        """
+        experiment = self.client.get_experiment_by_name(study)
+        if experiment is None:
+            return None
+        if experiment.lifecycle_stage != "active":
+            raise UsageError(explain_deleted_experiment(self._uri, study, experiment.experiment_id))
+        location = str(experiment.artifact_location)
+        if self._path is not None and has_files_elsewhere(self._path, study, location):
+            raise UsageError(
+                f"--tracking-uri {hide_address_secrets(self._uri)} must be where it was made, as MLflow keeps "
+                f"absolute addresses, and it was moved or copied: it would write the files of study {study!r} to "
+                f"{location}. Name a new store (--tracking-uri sqlite:///NEW.db); `sweeper mlflow` writes any "
+                "study there"
+            )
+        return str(experiment.experiment_id)
 
     def write_run(self, name: str, wanted: DesiredRun) -> None:
         """Write what MLflow lacks of a run."""

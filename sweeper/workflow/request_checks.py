@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,7 @@ from sweeper.space import load_space
 from sweeper.system.disk_space import check_room
 from sweeper.system.locks import get_sqlite_file, get_sqlite_path
 from sweeper.system.postgres import is_same_database
+from sweeper.system.store_versions import find_deleted_experiment
 from sweeper.workflow.options import restore_machine_options
 from sweeper.workflow.own_losses import declare_loss
 from sweeper.workflow.own_script import check_script_options
@@ -117,7 +120,7 @@ def check_places(settings: Settings) -> None:
         *_find_folder_problems("--out", settings.out),
         *_find_folder_problems("--cache", settings.cache),
         *_find_database_problems("--storage", settings.storage),
-        *_find_database_problems("--tracking-uri", settings.tracking_uri),
+        *_find_tracking_problems(settings.tracking_uri, settings.study),
     ]
     if problems:
         raise RequestError("this run", problems)
@@ -133,6 +136,16 @@ def list_written_places(settings: Settings) -> dict[str, Path]:
     }
     places = {what: path for what, path in files.items() if path is not None}
     return {**places, "the reports": settings.out, "the cache": settings.cache}
+
+
+def check_tracking(uri: str, name: str) -> None:
+    """Refuse a store of MLflow that cannot be written, or in which the experiment of a comparison was deleted.
+
+    Raises:
+        RequestError: if it is so.
+    """
+    if problems := [*_find_tracking_problems(uri, name)]:
+        raise RequestError("this comparison", problems)
 
 
 def check_writable(out: Path) -> None:
@@ -159,6 +172,12 @@ def _find_folder_problems(option: str, folder: Path) -> Iterator[str]:
         yield f"{option} {folder} must be a folder that can be written: {error}; name another one"
 
 
+def _find_tracking_problems(uri: str, name: str | None) -> Iterator[str]:
+    yield from _find_database_problems("--tracking-uri", uri)
+    if name is not None and (deleted := find_deleted_experiment(uri, name)) is not None:
+        yield deleted
+
+
 def _find_database_problems(option: str, url: str) -> Iterator[str]:
     """Yield the problems of a SQLite file; servers report their own when they are asked."""
     path = get_sqlite_file(url)
@@ -172,7 +191,11 @@ def _find_database_problems(option: str, url: str) -> Iterator[str]:
                 return
             if not os.access(path, os.R_OK | os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            with closing(sqlite3.connect(path, timeout=0)) as connection:
+                connection.execute("BEGIN IMMEDIATE")  # its log next to it may be another user's
         existing = next(one for one in path.absolute().parents if os.path.lexists(one))
         tempfile.TemporaryFile(dir=existing).close()  # SQLite writes its log next to the file
-    except OSError as error:
-        yield f"{where} must be a file that can be written, in such a folder: {error}; name another one"
+    except (OSError, sqlite3.Error) as error:  # of a database that is locked, or none, is said more when it is opened
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if isinstance(error, OSError) or code == sqlite3.SQLITE_READONLY:
+            yield f"{where} must be a file that can be written, in such a folder: {error}; name another one"

@@ -67,6 +67,10 @@ def run_sweep(
             explain_full_disk(settings.study, places, storage=settings.storage, options=settings.places)
         )
         tracker = None if is_new_file(settings.tracking_uri) else _make_tracker(settings, display, stop)
+        if tracker is not None and settings.study is not None:
+            tracker.mirror.find_experiment(
+                settings.study
+            )  # refuses what could not be written, before a script is probed
         prepared = prepare_study(settings, storage, backend, display, now)
         if prepared.old is None:
             display.log(f"recipe: {describe_recipe(prepared.plan.conditions.recipe)}")

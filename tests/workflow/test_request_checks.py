@@ -12,13 +12,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from mlflow import MlflowClient
 
 from sweeper.cli.main import main
 from sweeper.core.errors import MissingStudyError, RequestError, SweeperError, UsageError
 from sweeper.core.records import Collapse
 from sweeper.storage import open_storage
-from sweeper.workflow.request_checks import check_places, check_request
+from sweeper.tracking.mirror import MlflowMirror
+from sweeper.workflow.request_checks import check_places, check_request, check_tracking
 from sweeper.workflow.settings import Settings
+from tests.support import mlflow_template
 
 QUICK = [
     *("--data", "synthetic:cracks?images=15&size=64&foreground=0.05", "--steps", "4", "--size", "32"),
@@ -134,6 +137,52 @@ def test_a_database_that_may_only_be_read_is_refused(tmp_path: Path) -> None:
     path.chmod(0o444)
     with pytest.raises(RequestError, match=r"must be a file that can be written.*Permission denied"):
         check_places(Settings(out=tmp_path, cache=tmp_path / "c", storage=f"sqlite:///{path}"))
+
+
+@pytest.mark.parametrize("option", ["storage", "tracking_uri"])
+def test_a_database_whose_log_may_only_be_read_is_refused(
+    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "s.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE t (x)")
+    places = Settings(out=tmp_path, cache=tmp_path / "c", **{option: f"sqlite:///{path}"})  # type: ignore[arg-type]
+    monkeypatch.chdir(tmp_path)
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        check_places(places)  # another process writes to it
+    error = sqlite3.OperationalError("attempt to write a readonly database")
+    error.sqlite_errorcode = sqlite3.SQLITE_READONLY_CANTINIT  # what SQLite says of another user's s.db-shm
+
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(sqlite3, "connect", refuse)
+    with pytest.raises(RequestError, match=r"must be a file that can be written.*readonly database; name another one"):
+        check_places(places)
+
+
+def test_a_deleted_experiment_is_refused_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mlflow_template.lay(tmp_path)
+    client = MlflowClient("sqlite:///mlflow.db")
+    number = client.create_experiment("gone")
+    client.delete_experiment(number)
+    with pytest.raises(RequestError) as caught:
+        check_places(Settings(study="gone", out=tmp_path / "x" / "y"))
+    (found,) = caught.value.problems
+    assert "the experiment 'gone' was deleted there, and its name is still taken" in found
+    assert found.endswith(f"mlflow experiments restore --experiment-id {number}")
+    check_places(Settings(study="other"))
+    with pytest.raises(RequestError, match="this comparison cannot be begun"):
+        check_tracking("sqlite:///mlflow.db", "gone")
+    with pytest.raises(UsageError, match="the experiment 'gone' was deleted there"):
+        MlflowMirror(client, "sqlite:///mlflow.db").find_experiment("gone")
+    client.restore_experiment(number)
+    assert MlflowMirror(client, "sqlite:///mlflow.db").find_experiment("gone") == number
+    check_tracking("sqlite:///mlflow.db", "gone")
 
 
 @pytest.mark.parametrize("what", ["pickle", "text", "list", "folder", "nothing", "cut short", "safetensors", "device"])
