@@ -29,7 +29,14 @@ def command(study: str | None, *, storage: str, as_json: bool) -> int:
     from sweeper.core.redact import check_address
     from sweeper.system.locks import require_database_file
     from sweeper.system.postgres import is_postgres
-    from sweeper.workflow.status import StatusDocument, diagnose_sweep, get_status_file, get_status_folder, read_life
+    from sweeper.workflow.status import (
+        StatusDocument,
+        diagnose_sweep,
+        get_status_file,
+        get_status_folder,
+        read_last_session,
+        read_life,
+    )
 
     check_address("--storage", storage)
     if not is_postgres(storage):
@@ -44,10 +51,15 @@ def command(study: str | None, *, storage: str, as_json: bool) -> int:
         step = "run it in the folder of the sweep" if is_postgres(storage) else "name the --storage of the run"
         why = near or f": no sweep wrote its status there; {step}"
         raise UsageError(f"nothing is known {scope} in {folder}{why}")
-    rows = tuple(diagnose_sweep(life, time.time(), storage) for life in lives)
+    rows = [diagnose_sweep(life, time.time(), storage) for life in lives]
+    if is_postgres(storage):  # another machine may have continued it, whose status file is there
+        rows = [
+            row if row.ok else diagnose_sweep(life, time.time(), storage, read_last_session(storage, life.study))
+            for life, row in zip(lives, rows, strict=True)
+        ]
     bad = not all(one.ok for one in rows)
     if as_json:
-        click.echo(json.dumps(StatusDocument(ok=not bad, studies=rows).document, indent=2))
+        click.echo(json.dumps(StatusDocument(ok=not bad, studies=tuple(rows)).document, indent=2))
         return int(bad)
     for one in rows:
         where = f", {one.phase} {one.done}/{one.total}" if one.total else f", {one.phase or 'preparing'}"

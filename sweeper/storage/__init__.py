@@ -28,6 +28,7 @@ from sweeper.storage.record_format import (
     PROBED,
     RATES,
     SAME,
+    SESSION,
     SETTLES,
     pack,
     pack_value,

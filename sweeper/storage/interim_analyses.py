@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +12,7 @@ from pydantic import Field
 
 from sweeper.core.base import Record
 from sweeper.core.records import AnalysisTaken, InterimAnalysis, Until
-from sweeper.storage.record_format import CONCLUDED, OVER, PLANNED, TAKEN, pack_value, unpack_if, unpack_value
+from sweeper.storage.record_format import CONCLUDED, OVER, PLANNED, SESSION, TAKEN, pack_value, unpack_if, unpack_value
 
 
 class StoredAnalysis(Record):
@@ -63,8 +65,9 @@ def read_planned_analyses(attributes: Mapping[str, Any]) -> tuple[InterimAnalysi
 
 
 def note_session(study: optuna.Study) -> None:
-    """Remember that a session has begun, and is not concluded."""
+    """Remember that a session has begun, by which process, and is not concluded."""
     study.set_user_attr(OVER, pack_value(False))
+    study.set_user_attr(SESSION, f"process {os.getpid()} on {socket.gethostname()}")
 
 
 def is_concluded(attributes: Mapping[str, Any]) -> bool:

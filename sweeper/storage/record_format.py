@@ -43,6 +43,8 @@ MACHINE = "machine"
 CONCLUDED = "conclusions"
 """Study attribute: from how many confirmations, with which interim analyses and ROPE it was concluded, where these
 changed."""
+SESSION = "session"
+"""Study attribute: the process that began the last session."""
 OVER = "over"
 """Study attribute: whether the last session came to its conclusion, be it one without confirmations."""
 PLANNED = "analyses_planned"

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from sweeper.core.base import Record
 from sweeper.core.document import Document
-from sweeper.core.errors import InterruptedSweepError, NothingCompletedError
+from sweeper.core.errors import InterruptedSweepError, NothingCompletedError, SweeperError
 from sweeper.core.events import (
     ResultStored,
     SweepEvent,
@@ -183,11 +183,21 @@ class StatusDocument(Document):
     studies: tuple[StatusRow, ...]
 
 
-def diagnose_sweep(life: SweepLife, now: float, storage: str = STORAGE) -> StatusRow:
-    """Return whether the sweep is alive and makes progress; `storage` is its study's.
+def diagnose_sweep(life: SweepLife, now: float, storage: str = STORAGE, session: str = "") -> StatusRow:
+    """Return whether the sweep is alive and makes progress.
 
     A process that is gone is seen on its own machine; from elsewhere its silence shows it.
+
+    Args:
+        life: what its status file says.
+        now: seconds since 1970, UTC.
+        storage: its study's.
+        session: the process that began the study's last session; "" = not known. Where that is another one, this one's
+            end no longer matters.
     """
+    if session not in {"", f"process {life.pid} on {life.host}"}:
+        answer = f"{session} has continued it since; its status is in the folder of that process"
+        life = life.model_copy(update={"state": "stopped", "answer": answer})
     problems, resume = [], resume_command(life.study, storage, life.places)
     silent = max(0.0, now - life.written)
     gone = False
@@ -209,6 +219,16 @@ def diagnose_sweep(life: SweepLife, now: float, storage: str = STORAGE) -> Statu
         silent_seconds=silent,
         stalled_seconds=max(0.0, now - life.progress),
     )
+
+
+def read_last_session(storage: str, study: str) -> str:
+    """Return the process that began a study's last session, as its storage says; "" where it does not answer."""
+    from sweeper import storage as studies  # loads Optuna, which a sweep that is alive needs not
+
+    with suppress(SweeperError):
+        stored = studies.load_study(studies.open_storage(storage, create=False), study)
+        return str(stored.user_attrs.get(studies.SESSION, ""))
+    return ""
 
 
 def read_life(path: Path) -> SweepLife | None:

@@ -61,7 +61,8 @@ def _make_row(storage: RetryingStorage, url: str, name: str) -> StudyRow:
         return StudyRow(study=name, state="damaged", problem=" ".join(str(error).split()))
     life, activity = read_life(get_status_file(url, name)), None
     if life is not None and life.study == name:
-        activity = "gone" if diagnose_sweep(life, time.time(), url).gone else life.state
+        row = diagnose_sweep(life, time.time(), url, str(study.user_attrs.get(studies.SESSION, "")))
+        activity = "gone" if row.gone else row.state
     return StudyRow(
         **dict(answer),
         study=name,

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from sweeper import storage as studies
 from sweeper.cli.main import cli
 from sweeper.core.errors import InterruptedSweepError, NothingCompletedError, UsageError
 from sweeper.core.events import ResultStored, TrainingDropped, TrainingEvaluated
@@ -27,8 +28,10 @@ from sweeper.workflow.status import (
     get_status_file,
     read_life,
 )
+from sweeper.workflow.studies import list_study_rows
 from tests.support import builders
-from tests.support.faking import FakeExecutor, new_study, train
+from tests.support.faking import FakeExecutor, new_plan, new_study, train
+from tests.support.postgres_server import Server
 
 
 class Clock:
@@ -194,6 +197,32 @@ def test_the_command_tells_people_and_monitors(tmp_path: Path, monkeypatch: pyte
         ("b", False, "failed"),
     ]
     assert "PROBLEM" in asked()[1] and "--resume" in asked()[1]
+
+
+def test_a_study_that_another_process_continued_is_not_gone_here(
+    postgres: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    url = postgres.fresh()
+    study = studies.create_study(studies.open_storage(url), "s", new_plan())
+    studies.note_session(study)
+    path = tmp_path / get_status_file(url, "s")
+    Heartbeat(path, "s")  # and then it is killed
+    monkeypatch.setattr(life, "_is_alive", lambda _: False)
+
+    def asked() -> tuple[int, str]:
+        result = CliRunner().invoke(cli, ["status", "--storage", url], standalone_mode=False)
+        return int(result.return_value), result.stdout
+
+    def listed() -> str:
+        return list_study_rows(studies.open_storage(url, create=False), url)[0].state
+
+    status, text = asked()
+    assert status == 1 and "is gone: sweeper run --study s --resume" in text and listed() == "gone"
+    study.set_user_attr(studies.SESSION, "process 7 on elsewhere")
+    status, text = asked()
+    assert status == 0 and text.startswith("ok") and "process 7 on elsewhere has continued it since" in text
+    assert listed() == "stopped"
 
 
 def test_status_starts_without_the_libraries_of_a_sweep(tmp_path: Path) -> None:
