@@ -27,12 +27,7 @@ def format_answer(
 ) -> str:
     """Return the answer for a terminal: card, finalists, reasons, the report's place, and the next steps.
 
-    Args:
-        outcome: of the study.
-        width: columns; None = the terminal's.
-        storage: of the study, `cache` and `tracking_uri` too: the commands name what is not the default.
-        cache: where its weights are kept.
-        tracking_uri: MLflow's store.
+    The commands name the places that are not the default. `width`: None = the terminal's columns.
     """
     width = width or get_width()
     recommendation = outcome.recommendation

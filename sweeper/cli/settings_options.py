@@ -65,13 +65,7 @@ def add_settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def make_setting_option(name: str, *, default: str | None = None, text: str | None = None) -> Decorator:
-    """Return the option of one setting, for any command.
-
-    Args:
-        name: the setting's.
-        default: what holds without it in this command, in words; None = as for a sweep.
-        text: its help; None = as for a sweep.
-    """
+    """Return the option of one setting, for any command: `default`, in words, and help as for a sweep unless given."""
     field, option = Settings.model_fields[name], list_options()[name]
     value = "auto" if option.auto else field.default
     words = default if default is not None else option.default

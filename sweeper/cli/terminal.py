@@ -16,11 +16,9 @@ def get_width(most: int = 110) -> int:
 
 
 def echo_lines(text: str, *, err: bool = False) -> None:
-    """Print lines; what is no terminal gets them as they are.
+    """Print lines; those longer than the terminal is wide continue two columns further to the right.
 
-    Args:
-        text: lines; those longer than the terminal is wide continue two columns further to the right.
-        err: print on standard error.
+    What is no terminal gets them as they are.
     """
     if (sys.stderr if err else sys.stdout).isatty():
         width = get_width(sys.maxsize)

@@ -42,12 +42,9 @@ class UserCode(Record):
 
 
 def find_code(name: str, option: str, folders: tuple[Path, ...] | None = None) -> UserCode:
-    """Look for a module without importing it (the package that contains it is imported).
+    """Look for the module of `module:function` without importing it (the package that contains it is imported).
 
-    Args:
-        name: `module:function`.
-        option: of the command line, for the error.
-        folders: where to look before Python's own path; None = the working folder.
+    It is looked for in `folders`, by default the working folder, and then on Python's own path.
 
     Raises:
         UsageError: if the name has another form, or the module is not there.
@@ -119,13 +116,7 @@ def load_code(code: UserCode, what: str) -> Callable[..., Any]:
 
 
 def refuse_user_code(problems: Sequence[str], option: str, code: UserCode, use: str) -> None:
-    """Say that the user's function cannot be used, if anything is wrong with it.
-
-    Args:
-        problems: each without its bullet.
-        option: by which it was given.
-        code: which function.
-        use: what it cannot be, a participle.
+    """Say that the user's function cannot be used (`use`, a participle), if anything is wrong with it.
 
     Raises:
         UsageError: with all of the problems, if there are any.

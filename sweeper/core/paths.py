@@ -71,14 +71,7 @@ def get_weights_path(folder: Path, spec: TrialSpec) -> Path:
 
 
 def get_final_weights_path(folder: Path, spec: TrialSpec, on: str, digest: str) -> Path:
-    """Return the file of a final training's weights: one for each configuration, budget and seed.
-
-    Args:
-        folder: of the study's weights.
-        spec: the training.
-        on: the images that it is trained on, in a word.
-        digest: of the data set.
-    """
+    """Return the file of a final training's weights: one for each configuration, budget, seed, images and data set."""
     digest_of_spec = _compute_short_hash(f"{spec.model_dump_json()} {digest}")
     return folder / f"final-{make_slug(on)}-{spec.steps}-seed{spec.seed}-{digest_of_spec}.safetensors"
 

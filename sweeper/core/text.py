@@ -86,15 +86,10 @@ def format_address_word(name: str, value: str, *, driver: bool = False) -> str:
 
 
 def fill_words(text: str, width: int, *, first: str = "", rest: str = "") -> str:
-    """Return a text in lines of at most `width` columns, broken between words alone.
+    """Return a paragraph in lines of at most `width` columns, broken between words alone.
 
     A word that is longer than a line has a line of its own, and a command between backticks stays on one, to be copied.
-
-    Args:
-        text: one paragraph.
-        width: columns.
-        first: what the first line begins with.
-        rest: what the others begin with.
+    The first line begins with `first`, each other with `rest`.
     """
     whole = re.sub(r"`[^`]*`", lambda command: command.group().replace(" ", "\u00a0"), text)
     lines = textwrap.fill(
@@ -205,12 +200,7 @@ def suggest_correction(name: str, candidates: Iterable[str]) -> str:
 
 
 def suggest_path(path: Path, fits: Callable[[Path], bool] = Path.exists) -> str:
-    """`, did you mean …?` for a path one part of which is misspelt, else an empty text.
-
-    Args:
-        path: where there is nothing.
-        fits: whether a path can be meant.
-    """
+    """`, did you mean …?` for a path one part of which is misspelt, else an empty text; `fits`: what can be meant."""
     try:
         missing = [one for one in (path, *path.parents) if not one.exists()][-1]
         rest = path.relative_to(missing)

@@ -39,12 +39,9 @@ class ClaimRow(Record):
 
 
 def check_claim(text: str, contest: Contest, level: float) -> ClaimRow:
-    """Compare a claim with the interval of the two methods' difference.
+    """Compare a claim, `B > A` or `B > A by 0.005`, with the two-sided interval of the two methods' difference.
 
-    Args:
-        text: `B > A` or `B > A by 0.005`.
-        contest: the methods' comparisons.
-        level: of the two-sided intervals, for the sentence. A claim that is wrong holds with at most half of 1 − level.
+    A claim that is wrong holds with a probability of at most half of 1 − level.
 
     Raises:
         UsageError: if the text is no such claim, or a method of it has no scores.

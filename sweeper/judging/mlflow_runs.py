@@ -198,12 +198,7 @@ class TrackedRun(NamedTuple):
 
 
 def list_runs(experiment: str, uri: str, history: Sequence[str] = ()) -> list[TrackedRun]:
-    """Return the runs of an experiment, the oldest first.
-
-    Args:
-        experiment: its name.
-        uri: MLflow's tracking address.
-        history: metrics of which the values of all steps are read, too.
+    """Return the runs of an experiment, the oldest first; with the values of all steps of the metrics in `history`.
 
     Raises:
         UsageError: if the store does not answer, or has no such experiment.

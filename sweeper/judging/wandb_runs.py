@@ -91,11 +91,8 @@ def _add_summary(entries: list[dict[str, Any]], summary: Mapping[str, Any]) -> E
 def read_project(project: str, metrics: list[str], where: Mapping[str, str], api: Any = None) -> list[LoggedRun]:
     """Return the runs of ENTITY/PROJECT on the server that wandb is logged in to, with the history of these metrics.
 
-    Args:
-        project: which.
-        metrics: names that are needed; each is asked for by itself, as the server answers rows that have all.
-        where: key of the config, or `state` → the value that a run must have.
-        api: module with wandb's `Api`; None = wandb.
+    Each metric is asked for by itself, as the server answers rows that have all. `where`: key of the config, or
+    `state` → the value that a run must have. `api`: module with wandb's `Api`; None = wandb.
 
     Raises:
         UsageError: if wandb is not installed, or does not answer.

@@ -60,14 +60,10 @@ def order_losses(space: SearchSpace, user_losses: Sequence[str]) -> list[str]:
 def find_broadest(
     losses: Sequence[str], request: StudyRequest, pace: LadderPace, *, steps: int, limit: float
 ) -> Breadth | None:
-    """Return the broadest comparison at `steps` steps that ends in time; None if none does.
+    """Return the broadest comparison at `steps` steps a trial that ends in time; None if none does.
 
-    Args:
-        losses: what may be searched, by `order_losses`.
-        request: what is asked of the study; what the user gave of it stays.
-        pace: of the trainings.
-        steps: of a trial; the ladder's trainings of that length are reused.
-        limit: seconds from the ladder's beginning to the report.
+    Losses are as `order_losses` has them. What the user asked for stays. The ladder's trainings of that length are
+    reused; `limit` are the seconds from its beginning to the report.
     """
     for breadth in _list_comparisons(losses, request, steps):
         if (seconds := _forecast_seconds(breadth, request, pace, steps)) <= limit:

@@ -44,11 +44,8 @@ def choose_weights(
 ) -> EncoderWeights:
     """Return what the encoder starts from, and say in one line what was decided for the user.
 
-    Args:
-        requested: `auto` (None), `imagenet`, `none`, or a file, which `check_file` found to fit.
-        encoder: its name.
-        synthetic: whether the images are drawn: by `auto` these get no weights.
-        log: takes the line.
+    `requested` is `auto` (None), `imagenet`, `none`, or a file, which `check_file` found to fit. Drawn images get no
+    weights by `auto`.
 
     Raises:
         UsageError: if there is no such file, or `imagenet` cannot be had.

@@ -138,13 +138,9 @@ class SecondsLeft(Record):
 def forecast_seconds_left(
     trainings: Mapping[str, PlannedTrainings], pace: float, workers: int, trained: Mapping[str, int] | None = None
 ) -> SecondsLeft:
-    """Return the seconds that trainings and report still take.
+    """Return the seconds that trainings (by phase) and report still take, at `pace` seconds a step.
 
-    Args:
-        trainings: by phase.
-        pace: seconds of a training by the step.
-        workers: trainings at a time.
-        trained: steps of them that were taken already, by phase.
+    `trained` are the steps of them that were taken already, by phase.
     """
     ends = [0.0, 0.0, 0.0]
     for phase, each in trainings.items():
@@ -181,15 +177,9 @@ def plan_text(trainings: Mapping[str, PlannedTrainings], recipe: Recipe) -> str:
 
 
 def measure_training_pace(executor: Executor, plan: studies.StudyPlan, warn: Callable[[str], None]) -> float | None:
-    """Return the seconds of a training step, evaluations included, from a short training on each worker.
+    """Return the seconds of a training step, evaluations included: the mean of a short training on each worker.
 
-    Args:
-        executor: open, with nothing to train.
-        plan: what would be trained.
-        warn: receives why there is none.
-
-    Returns:
-        The mean of the workers; None where a training failed.
+    None where a training failed; `warn` receives why.
     """
     steps = plan.conditions.recipe.steps
     short = min(steps, max(MEASURED_STEPS, steps // MEASURED_PART))
@@ -230,14 +220,9 @@ class Forecast:
         *,
         step: str = "a step",
     ) -> None:
-        """Make one for a session.
+        """Make one for a session: `workers` run at a time, on all machines, `limit` seconds are left (None = any).
 
-        Args:
-            trainings: what is to come, by phase.
-            workers: trainings that run at a time, on all machines.
-            limit: seconds up to the time limit; None = none.
-            log: receives the total time once it is known.
-            step: name of a step.
+        `log` receives the total time once it is known.
         """
         self.trainings, self._workers, self._limit, self._log = dict(trainings), workers, limit, log
         self._step = step

@@ -56,13 +56,10 @@ class InterimReporter:
         publish: Callable[[SweepRecord, str], None],
         note: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Make one for a session.
+        """Make one for a session that reads the study by `read`.
 
-        Args:
-            read: reads the study.
-            publish: is given it with an answer, in a sentence without a full stop: as the session begins, a few trials
-                in, after the search and at each interim analysis.
-            note: is given each answer.
+        `publish` is given it with an answer, in a sentence without a full stop: as the session begins, a few trials in,
+        after the search and at each interim analysis. `note` is given each answer.
         """
         self._read, self._publish, self._note = read, publish, note
         self._sweep: SweepRecord | None = None

@@ -48,13 +48,7 @@ def choose_measured_precision(
 ) -> Conditions:
     """Return the conditions with the precision that is faster on this CPU, as measured here, now or before.
 
-    On a GPU, and where it cannot be measured, the recipe's precision stays.
-
-    Args:
-        conditions: of the trainings.
-        backend: where they will run.
-        file: of the times that were measured here; what is measured now is added.
-        log: receives what was measured.
+    On a GPU, and where it cannot be measured, the recipe's precision stays. What is measured is added to `file`.
     """
     if backend.hardware().device != "cpu" or not (times := _measure_or_read(conditions, backend, file)):
         return conditions

@@ -74,13 +74,6 @@ def sync_mlflow(
 
     For a study that was concluded the report is written again, too, and becomes the sweep's artifacts.
 
-    Args:
-        storage_url: Optuna's address.
-        name: the study's.
-        tracking_uri: MLflow's address; the study keeps the ids of the runs there.
-        out: folder of the reports.
-        warn: receives what people should not miss.
-
     Raises:
         StudyError: if there is no such study, or a process is running it.
         UsageError: if MLflow does not answer.

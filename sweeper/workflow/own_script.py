@@ -98,11 +98,7 @@ def divide_by_script(
 
     For a new study the script is probed.
 
-    Args:
-        dataset: as it was read; it stays so where sweeper trains.
-        settings: with the command, if a script trains.
-        before: the data set of the study that is resumed.
-        log: receives a line for each start.
+    `before` is the data set of a study that is resumed. Where sweeper trains, the data set stays as it was read.
 
     Raises:
         ScriptError: if losses cannot be compared in the script, or its images are not those of the data.

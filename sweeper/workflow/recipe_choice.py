@@ -99,10 +99,7 @@ def make_recipe(
 def check_encoder_weights(settings: Settings, stored: Recipe | None, hardware: Callable[[], WorkerHardware]) -> None:
     """Refuse a file of encoder weights that does not fit the encoder, before images are decoded.
 
-    Args:
-        settings: what was given.
-        stored: the recipe of the study that is resumed.
-        hardware: gives this machine's; called only where it decides the encoder.
+    `stored` is the recipe of a study that is resumed; `hardware` is called only where it decides the encoder.
 
     Raises:
         UsageError: with what does not fit.

@@ -37,10 +37,8 @@ def open_request(
 ) -> tuple[RetryingStorage | None, Settings]:
     """Check a request as far as that needs no data, and open its storage.
 
-    Args:
-        settings: what was given.
-        create: whether the tables of a database that is there may be made.
-        warn: is called when the database goes away for a while, and when it is back.
+    `create` says whether the tables of a database that is there may be made. `warn` is called when the database goes
+    away for a while, and when it is back.
 
     Returns:
         The storage, None where there is none yet: a file is made once the data are accepted, so that what is refused

@@ -40,15 +40,9 @@ def run_sweep(
 ) -> Outcome:
     """Run, or resume, a sweep to its report.
 
-    Args:
-        settings: what was asked for.
-        display: shows what happens.
-        stop: is looked at between events.
-        clock: the time in UTC, for the study's name and its record.
-        cores: processor cores that the workers share.
-        backend: where the trainings run; None = made here. It is closed in any case.
-        timer: seconds from an arbitrary zero, for the time limit and how long the session took: the time of day may be
-            set back or forward meanwhile.
+    `stop` is looked at between events. `clock` has the time in UTC, for the study's name and its record. The backend is
+    made here where none is given, and closed in any case. `timer` has seconds from an arbitrary zero, for the time
+    limit and how long the session took: the time of day may be set back or forward meanwhile.
 
     Raises:
         UsageError: (DataError, SpaceError, StudyError among them) before anything was trained.

@@ -93,13 +93,6 @@ class Deletion(NamedTuple):
 def plan_deletion(storage: RetryingStorage, url: str, name: str, *, cache: Path, out: Path) -> Deletion:
     """Return what `delete` would remove and keep.
 
-    Args:
-        storage: it, open.
-        url: its address.
-        name: of the study.
-        cache: the sweep's cache; paused trainings and weights are next to it.
-        out: where reports are.
-
     Raises:
         StudyError: if there is no such study.
     """

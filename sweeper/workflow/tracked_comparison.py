@@ -37,14 +37,7 @@ class ComparisonRuns:
     """Writes a comparison to MLflow; a store that fails stops no training, and a resume writes what it lacks."""
 
     def __init__(self, uri: str, name: str, plan: ConfirmationPlan, warn: Callable[[str], None], *, again: str) -> None:
-        """Find or make the comparison's run.
-
-        Args:
-            uri: MLflow's address.
-            name: of the comparison, and of MLflow's experiment.
-            plan: of it.
-            warn: is given a line where MLflow fails.
-            again: the command that resumes the comparison.
+        """Find or make the comparison's run, in an experiment of its name; `again` is the command that resumes it.
 
         Raises:
             UsageError: if the store does not take it.
