@@ -35,11 +35,14 @@ def default_operating_point(task: Task) -> float:
 
 def count_at_all_points(counts: ImageCounts) -> Counts:
     """Class counts of each image at every operating point, shape (n, T, C, 3)."""
-    if counts.kind == "points":
-        return counts.data.astype(np.int64)
-    histogram = counts.data.astype(np.int64)  # (n, 2, BINS)
+    data = counts.data.astype(np.int64)
+    return data if counts.kind == "points" else _count_at_edges(data)
+
+
+def _count_at_edges(histogram: Counts) -> Counts:
+    """Class counts (n, B − 1, 2, 3) at each inner edge of a histogram (n, 2, B): per image, true class and bin."""
     above = histogram[..., ::-1].cumsum(axis=-1)[..., ::-1]  # pixels in this bin or a higher one
-    predicted = above[..., 1:]  # at the inner edges: (n, 2, BINS − 1)
+    predicted = above[..., 1:]
     total = above[..., :1]
     fp, tp = predicted[:, 0], predicted[:, 1]
     fn, tn = total[:, 1] - tp, total[:, 0] - fp
@@ -60,12 +63,7 @@ def count_at_point(counts: ImageCounts, point: float) -> Counts:
         raise ValueError(f"operating point must be one of the stored {len(gaps)}, got {point}")
     if counts.kind == "points":
         return counts.data[:, index].astype(np.int64)
-    histogram = counts.data.astype(np.int64)
-    tp = histogram[:, 1, index + 1 :].sum(axis=-1)
-    fp = histogram[:, 0, index + 1 :].sum(axis=-1)
-    total = histogram.sum(axis=-1)  # (n, 2)
-    fn, tn = total[:, 1] - tp, total[:, 0] - fp
-    return np.stack([np.stack([tn, fn, fp], axis=-1), np.stack([tp, fp, fn], axis=-1)], axis=-2)
+    return _count_at_edges(np.add.reduceat(counts.data.astype(np.int64), [0, index + 1], axis=-1))[:, 0]
 
 
 def find_present_classes(class_counts: Counts) -> npt.NDArray[np.bool_]:
@@ -346,15 +344,6 @@ def compute_image_mious(class_counts: Counts) -> Floats:
         [float(compute_objective(counts, find_present_classes(counts[None]))) for counts in class_counts]
     )
     return values
-
-
-def zero_scores(class_counts: Counts) -> MetricScores:
-    """Return the scores of a training without an answer (NaN logits): 0 for every class that occurs."""
-    classes = find_present_classes(class_counts)
-    zeros = tuple(0.0 if ok else None for ok in classes)
-    return MetricScores(
-        miou=0.0, fg_iou=0.0 if len(classes) == 2 else None, dice=0.0, iou=zeros, precision=zeros, recall=zeros
-    )
 
 
 def compute_constant_miou(class_counts: Counts) -> float:

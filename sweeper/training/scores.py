@@ -28,22 +28,17 @@ def score_counts(counts: ImageCounts, spec: TrialSpec, conditions: Conditions, *
         point = metrics.choose_point(counts, metric, groups)
     elif tuned:
         point = metrics.find_best_point(counts, metric, groups)[0]
-    at_chosen = metrics.count_at_point(counts, point)
     compared = metrics.count_at_point(metrics.select_metric_counts(counts, metric), point)
     if diverged:
         value = metrics.metric_floor(compared.sum(axis=0), metrics.find_present_classes(compared), metric)
     else:
         summed = metrics.sum_image_rows(compared, metric, groups)
         value = float(metrics.compute_objective(summed, metrics.find_present_classes(compared), metric))
-    # What NaN logits were counted as is no answer, and must not read like a constant one.
-    score = metrics.zero_scores if diverged else metrics.compute_scores
-    return PartScores(
-        value=value,
-        point=point,
-        chosen=score(at_chosen),
-        default=score(metrics.count_at_point(counts, default)),
-        images=len(counts.images),
-    )
+    at_chosen, at_default = (metrics.count_at_point(counts, each) for each in (point, default))
+    if diverged:  # what NaN logits were counted as is no answer, and must not read like a constant one
+        at_chosen, at_default = map(metrics.all_wrong_counts, (at_chosen, at_default))
+    chosen, plain = metrics.compute_scores(at_chosen), metrics.compute_scores(at_default)
+    return PartScores(value=value, point=point, chosen=chosen, default=plain, images=len(counts.images))
 
 
 def judge_end(counts: ImageCounts, point: float, conditions: Conditions, *, diverged: bool) -> TrainingEnd:
