@@ -187,14 +187,10 @@ def make_script_result(start: ScriptStart, spec: TrialSpec, conditions: Conditio
         test = read_image_counts(start, "test", conditions)
     seconds = start.ended.seconds
     evaluation = Evaluation(
+        **dict(scored),
         step=spec.steps,
-        value=scored.value,
-        point=scored.point,
-        chosen=scored.chosen,
-        default=scored.default,
         train_loss=None,
         lr=spec.lr,
-        images=len(val.images),
         val_images=len(val.images),
         seconds=seconds,
     )

@@ -187,7 +187,7 @@ class RunValues:
             values |= {f"test/{name}": value for name, value in compute_detail_scores(result.detail).items()}
         return values, tags
 
-    def _list_evaluated(self, split: str, evaluation: Evaluation | PartScores) -> dict[str, float]:
+    def _list_evaluated(self, split: str, evaluation: PartScores) -> dict[str, float]:
         values = self._make_score_metrics(split, evaluation.chosen, evaluation.default)
         return {**values, f"{split}/{self._point}": evaluation.point, f"{split}/value": evaluation.value}
 

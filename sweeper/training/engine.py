@@ -180,16 +180,11 @@ class StudyTraining(NetworkInTraining):
         on_part = None
         if len(images) > len(self._rung_images) and not self._progress.diverged:
             on_part = metrics.select_images(counts, self._rung_images)
-        scored = self._score_images(counts)
         evaluation = Evaluation(
+            **dict(self._score_images(counts)),
             step=self._progress.step,
-            value=scored.value,
-            point=scored.point,
-            chosen=scored.chosen,
-            default=scored.default,
             train_loss=loss if math.isfinite(loss) else None,
             lr=rate,
-            images=len(images),
             val_images=len(self._val),
             part=None if on_part is None else self._score_images(on_part),
             seconds=self._clock() - self._started,

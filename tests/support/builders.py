@@ -35,6 +35,7 @@ from sweeper.core.records import (
     LongerGap,
     LongerLook,
     MetricScores,
+    PartScores,
     Predictions,
     Preference,
     RateFit,
@@ -228,7 +229,7 @@ def curve_on_part(on_part: Sequence[float], on_all: float | None = None, steps: 
     """Return a training's evaluations on 8 of 20 images; with `on_all`, the last of them is the end, on all 20."""
     found = [evaluation(steps * (i + 1) // 4, v, images=8, val_images=20) for i, v in enumerate(on_part)]
     if on_all is not None:
-        part = found[-1].part_scores
+        part = PartScores(**{name: getattr(found[-1], name) for name in PartScores.model_fields})
         found[-1] = evaluation(found[-1].step, on_all, images=20, val_images=20, part=part)
     return tuple(found)
 

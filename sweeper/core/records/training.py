@@ -172,19 +172,20 @@ class Collapse(StrEnum):
 
 
 class PartScores(Record):
-    """Scores of a full evaluation on only the images that the rungs before it were scored on."""
+    """Scores of an evaluation: on its images, or on only those that the rungs before it were scored on."""
 
     value: float
-    """The objective, in [−1, 1]."""
+    """The objective on these images, finite, in [−1, 1]."""
     point: float
-    """Operating point chosen on these images."""
+    """Operating point chosen on them: threshold as a probability (binary) or τ (multi-class)."""
     chosen: MetricScores
     default: MetricScores
     """At 0.5 (binary) or τ = 0 (multi-class)."""
     images: int
+    """Number of them."""
 
 
-class Evaluation(Record):
+class Evaluation(PartScores):
     """One evaluation of a training in progress: at a rung on a part of the validation images, at the end on all.
 
     Values of two trainings, or of two steps, compare where they come from the same images: `value` where both
@@ -192,18 +193,9 @@ class Evaluation(Record):
     """
 
     step: int
-    value: float
-    """The objective on the images of this evaluation, finite, in [−1, 1]."""
-    point: float
-    """Chosen operating point: threshold as a probability (binary) or τ (multi-class)."""
-    chosen: MetricScores
-    default: MetricScores
-    """At 0.5 (binary) or τ = 0 (multi-class)."""
     train_loss: float | None
     """Mean training loss since the last evaluation; None where it was not finite."""
     lr: float
-    images: int
-    """Number of images it was scored on."""
     val_images: int
     """Number of validation images that the training's end is scored on: all, or of many large ones a fixed part."""
     part: PartScores | None = None
@@ -217,22 +209,19 @@ class Evaluation(Record):
         return self.images == self.val_images
 
     @property
+    def part_scores(self) -> PartScores:
+        """Scores on the images that every evaluation of the training was scored on."""
+        return self.part or self
+
+    @property
     def part_value(self) -> float:
-        """The objective on the images that every evaluation of the training was scored on."""
-        return self.value if self.part is None else self.part.value
+        """The objective on these images."""
+        return self.part_scores.value
 
     @property
     def part_miou(self) -> float:
-        """MIoU on the images that every evaluation of the training was scored on."""
-        return (self.part or self).chosen.miou
-
-    @property
-    def part_scores(self) -> PartScores:
-        """All that is known on these images."""
-        if self.part is not None:
-            return self.part
-        values = {name: getattr(self, name) for name in ("value", "point", "chosen", "default", "images")}
-        return PartScores(**values)
+        """MIoU on these images."""
+        return self.part_scores.chosen.miou
 
 
 class TestDetail(Record):
