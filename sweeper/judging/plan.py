@@ -8,8 +8,7 @@ on Satterthwaite's degrees of freedom against the critical value that the judgem
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from scipy import stats
 
@@ -77,17 +76,57 @@ class PlanDocument(Document):
     metric: str
     difference: float
     """True difference that is to be seen: the margin."""
-    power: float
+    power: float = POWER
     level: float
     paired_seeds: bool
-    seeds: int | None
+    seeds: int | None = None
     """Trainings of each method in the pilot: the fewest; null = there is none, its spread was given (`--spread`)."""
-    images: int | None
-    sd_low: float | None
+    images: int | None = None
+    sd_low: float | None = None
     """The true spread of trainings is at least this times the pilot's, with 97.5 %; null = there is no pilot."""
-    sd_high: float | None
+    sd_high: float | None = None
     """At most this times."""
     pairs: tuple[PairPlan, ...]
+
+
+class Pilot(NamedTuple):
+    """The difference of two methods, and the experiment that it is from."""
+
+    gap: Interval
+    seeds: float
+    units: float
+    """Images, or groups of them; infinite = they are not distinguished."""
+    level: float
+    """Of the two-sided intervals."""
+    paired: bool
+    """Whether trainings of one seed are compared."""
+
+    def compute_width(self, seeds: float, units: float) -> tuple[float, float, float]:
+        """Return half the interval's width at these numbers, its standard error and degrees of freedom."""
+        gap, images = self.gap, units / self.units if math.isfinite(self.units) else 1.0
+        v_seed, v_image = scale_variances(gap, seeds=seeds / self.seeds, images=images)
+        half = compute_half_width(v_seed, seeds, v_image, units, self.level, borrowed=gap.borrowed)
+        of_seeds = (seeds - 1) * (1 if self.paired else 2)  # unpaired, each method's are a variance of their own
+        parts = [(v_seed, of_seeds + gap.borrowed), (v_image, units - 1)]
+        spread = sum(v * v / freedom for v, freedom in parts if math.isfinite(freedom) and freedom > 0)
+        total = v_seed + v_image
+        return half, math.sqrt(total), total * total / spread if spread > 0 else math.inf
+
+    def compute_power(self, seeds: float, units: float, difference: float) -> float:
+        """Return the chance that the interval of a true difference, above 0, is above 0 at these numbers."""
+        half, error, freedom = self.compute_width(seeds, units)
+        return float(stats.nct.sf(half / error, freedom, difference / error)) if error else 1.0
+
+    def find_detectable(self) -> float:
+        """Return the smallest true difference that is seen with 80 %, by bisection, to 1 %."""
+        low, high = 0.0, max(self.gap.high - self.gap.estimate, 1e-12)
+        while self.compute_power(self.seeds, self.units, high) < POWER:
+            high *= 2
+        while high - low > 0.01 * high:
+            middle = (low + high) / 2
+            is_seen = self.compute_power(self.seeds, self.units, middle) >= POWER
+            low, high = (low, middle) if is_seen else (middle, high)
+        return high
 
 
 def plan_experiment(judgement: Judgement) -> PlanDocument:
@@ -105,42 +144,32 @@ def plan_experiment(judgement: Judgement) -> PlanDocument:
             f"{join_words(lacking[:5])} or of {contest.finalists[to].family}; train these few seeds first"
         )
     units = count_units(contest)
-    seeds = min(int(count_common_seeds(contest, i, to)) for i in others)
-    images = int(units) if math.isfinite(units) else None
-
-    def plan_pair(other: int) -> PairPlan:
-        return _make_pair(
-            (contest.finalists[other].family, contest.finalists[to].family),
-            get_difference(contest, other, to),
-            (count_common_seeds(contest, other, to), units),
-            table.margin,
-            judgement.level,
-            paired=contest.paired,
-            widening=table.scores.widening,
-        )
-
+    seeds = {i: count_common_seeds(contest, i, to) for i in others}
+    pilots = {
+        i: Pilot(get_difference(contest, i, to), seeds[i], units, judgement.level, contest.paired) for i in others
+    }
+    names = [each.family for each in contest.finalists]
+    fewest = int(min(seeds.values()))
     return PlanDocument(
         source=table.source,
         metric=table.scale.score,
         difference=table.margin,
-        power=POWER,
         level=judgement.level,
         paired_seeds=contest.paired,
-        seeds=seeds,
-        images=images,
-        sd_low=_compute_spread_ratio(seeds - 1, 0.975),
-        sd_high=_compute_spread_ratio(seeds - 1, 0.025),
-        pairs=tuple(map(plan_pair, others)),
+        seeds=fewest,
+        images=int(units) if math.isfinite(units) else None,
+        sd_low=_compute_spread_ratio(fewest - 1, 0.975),
+        sd_high=_compute_spread_ratio(fewest - 1, 0.025),
+        pairs=tuple(
+            _make_pair(names[i], names[to], pilot, table.margin, table.scores.widening) for i, pilot in pilots.items()
+        ),
     )
 
 
 def plan_spread(spread: float, margin: float, level: float) -> PlanDocument:
     """Return how many seeds show a difference of the margin between two methods of a spread that is known beforehand.
 
-    Args:
-        spread: standard deviation of a method's score from one training to another, on the same images.
-        margin: the true difference, in the same unit.
-        level: of the intervals.
+    `spread` is the standard deviation of a method's score from one training to another, on the same images.
 
     Raises:
         UsageError: if spread or margin is not above 0.
@@ -150,63 +179,39 @@ def plan_spread(spread: float, margin: float, level: float) -> PlanDocument:
             raise UsageError(f"{option} must be above 0, got {value:g}")
     error = spread * math.sqrt(2 / SHOWING)
     gap = Interval(estimate=0.0, low=-error, high=error, se_seed=error, se_image=0.0)
-    pair = _make_pair(("one method", "another"), gap, (SHOWING, math.inf), margin, level, paired=False)
+    pair = _make_pair("one method", "another", Pilot(gap, SHOWING, math.inf, level, paired=False), margin)
     return PlanDocument(
         source=f"a spread of {spread:g}",
         metric="score",
         difference=margin,
-        power=POWER,
         level=level,
         paired_seeds=False,
-        seeds=None,
-        images=None,
-        sd_low=None,
-        sd_high=None,
         pairs=(pair,),
     )
 
 
-def _make_pair(
-    names: tuple[str, str],
-    gap: Interval,
-    now: tuple[float, float],
-    margin: float,
-    level: float,
-    *,
-    paired: bool,
-    widening: float = 1.0,
-) -> PairPlan:
-    """Return the plan for two methods, from a difference that the numbers of seeds and images in `now` gave.
-
-    `widening` is the factor of the images' part of its variance, which is no spread of images.
-    """
-    units = now[1]
+def _make_pair(first: str, second: str, pilot: Pilot, margin: float, widening: float = 1.0) -> PairPlan:
+    """Return the plan for two methods; `widening` is a factor of the images' variance that is no spread of images."""
+    units = pilot.units
     images = int(units) if math.isfinite(units) else None
 
-    def get_power(seeds: float, at: float) -> float:
-        return compute_power(gap, now, (seeds, at), margin, level, paired=paired)
+    def find_seeds(at: float) -> int | None:
+        return next((n for n in range(SHOWING, MOST_SEEDS + 1) if pilot.compute_power(n, at, margin) >= POWER), None)
 
     return PairPlan(
-        first=names[0],
-        second=names[1],
-        difference=gap.estimate,
-        sd_seed=gap.se_seed * math.sqrt(now[0]),
-        sd_image=None if images is None else gap.se_image * math.sqrt(units / widening),
-        detectable=find_detectable(gap, now, level, paired=paired),
+        first=first,
+        second=second,
+        difference=pilot.gap.estimate,
+        sd_seed=pilot.gap.se_seed * math.sqrt(pilot.seeds),
+        sd_image=None if images is None else pilot.gap.se_image * math.sqrt(units / widening),
+        detectable=pilot.find_detectable(),
         rows=tuple(
-            PlanRow(
-                images=None if images is None else images * times,
-                seeds=next((n for n in range(SHOWING, MOST_SEEDS + 1) if get_power(n, units * times) >= POWER), None),
-            )
+            PlanRow(images=None if images is None else images * times, seeds=find_seeds(units * times))
             for times in (TIMES if images is not None else (1,))
         ),
         widths=tuple(
-            WidthRow(
-                seeds=count,
-                width=_compute_width(gap, now, (count, units), level, paired=paired)[0],
-                power=get_power(count, units),
-            )
-            for count in SEEDS
+            WidthRow(seeds=n, width=pilot.compute_width(n, units)[0], power=pilot.compute_power(n, units, margin))
+            for n in SEEDS
         ),
     )
 
@@ -214,66 +219,6 @@ def _make_pair(
 def _compute_spread_ratio(freedom: int, share: float) -> float:
     """Return how many times the estimated standard deviation the true one is, at a quantile of χ²."""
     return math.sqrt(freedom / float(stats.chi2.ppf(share, freedom)))
-
-
-def compute_power(
-    gap: Interval,
-    now: tuple[float, float],
-    then: tuple[float, float],
-    difference: float,
-    level: float,
-    *,
-    paired: bool,
-) -> float:
-    """Return the chance that the interval of a true difference is above 0.
-
-    Args:
-        gap: a difference with its variances.
-        now: seeds and images that it is from; infinite images = they are not distinguished.
-        then: seeds and images of the experiment that is planned.
-        difference: the true one, above 0.
-        level: of the interval, two-sided.
-        paired: whether trainings of one seed are compared.
-    """
-    half, error, freedom = _compute_width(gap, now, then, level, paired=paired)
-    if error == 0:
-        return 1.0
-    return float(stats.nct.sf(half / error, freedom, difference / error))
-
-
-def _compute_width(
-    gap: Interval, now: tuple[float, float], then: tuple[float, float], level: float, *, paired: bool
-) -> tuple[float, float, float]:
-    """Return half the interval's width, the standard error, and Satterthwaite's degrees of freedom."""
-    ratios = [b / a if math.isfinite(a) else 1.0 for a, b in zip(now, then, strict=True)]
-    v_seed, v_image = scale_variances(gap, seeds=ratios[0], images=ratios[1])
-    half = compute_half_width(v_seed, then[0], v_image, then[1], level, borrowed=gap.borrowed)
-    freedom_of_seeds = (then[0] - 1) * (
-        1 if paired else 2
-    )  # unpaired, each method's trainings are a variance of their own
-    parts = [(v_seed, freedom_of_seeds + gap.borrowed), (v_image, then[1] - 1)]
-    spread = sum(v * v / freedom for v, freedom in parts if math.isfinite(freedom) and freedom > 0)
-    total = v_seed + v_image
-    return half, math.sqrt(total), total * total / spread if spread > 0 else math.inf
-
-
-def find_detectable(gap: Interval, now: tuple[float, float], level: float, *, paired: bool) -> float:
-    """Return the smallest true difference that is seen with 80 %, by bisection, to 1 %."""
-    low, high = 0.0, max(gap.high - gap.estimate, 1e-12)
-
-    def is_seen(difference: float) -> bool:
-        return compute_power(gap, now, now, difference, level, paired=paired) >= POWER
-
-    while not is_seen(high):
-        high *= 2
-    return _bisect(is_seen, low, high)
-
-
-def _bisect(is_enough: Callable[[float], bool], low: float, high: float) -> float:
-    while high - low > 0.01 * high:
-        middle = (low + high) / 2
-        low, high = (low, middle) if is_enough(middle) else (middle, high)
-    return high
 
 
 def format_plan(document: PlanDocument) -> str:

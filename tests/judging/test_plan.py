@@ -14,7 +14,7 @@ from scipy import stats
 from sweeper.core.errors import UsageError
 from sweeper.core.records import Interval
 from sweeper.judging.judgement import Judgement, judge_scores
-from sweeper.judging.plan import POWER, compute_power, find_detectable, format_plan, plan_experiment, plan_spread
+from sweeper.judging.plan import POWER, Pilot, format_plan, plan_experiment, plan_spread
 from sweeper.judging.rows import ScoreRequest, ScoreRows
 from tests.support.schemas import problems
 
@@ -58,7 +58,7 @@ def test_the_promised_power_is_that_of_simulated_experiments(
     paired: bool, seeds: int, images: int, image: float
 ) -> None:
     """80 % within 76 to 84, as far as 1,500 experiments show it (standard error 1 %)."""
-    gap = find_detectable(true_gap(seeds, images, image=image), (seeds, images), 0.95, paired=paired)
+    gap = Pilot(true_gap(seeds, images, image=image), seeds, images, 0.95, paired).find_detectable()
     rng = np.random.default_rng(seeds)
     seen = 0
     for _ in range(1500):
@@ -82,12 +82,12 @@ def test_more_seeds_and_images_are_never_worse_and_the_plan_asks_for_the_fewest(
 
 def test_the_fewest_seeds_have_the_power_and_one_less_has_not() -> None:
     judgement = judge(draw(np.random.default_rng(3), 6, 40, 0.01), paired=True, margin=0.035)
-    gap = judgement.contest.comparisons[0].difference
+    pilot = Pilot(judgement.contest.comparisons[0].difference, 6, 40, 0.95, paired=True)
     seeds = plan_experiment(judgement).pairs[0].rows[0].seeds
     assert seeds is not None and seeds > 3
 
     def power(count: int) -> float:
-        return compute_power(gap, (6, 40), (count, 40), 0.035, 0.95, paired=True)
+        return pilot.compute_power(count, 40, 0.035)
 
     assert power(seeds) >= POWER > power(seeds - 1)
 
