@@ -159,7 +159,7 @@ def judge(
         sweeper.core.errors.UsageError: with all that is wrong with the scores.
     """
     from sweeper.judging.judgement import judge_scores
-    from sweeper.judging.read import RunSelection, read_score_file
+    from sweeper.judging.read import read_score_file
     from sweeper.judging.rows import ScoreRequest, ScoreRows
 
     request = ScoreRequest(
@@ -175,9 +175,11 @@ def judge(
         sd_over=sd_over,
         correlation=correlation,
         columns=columns or {},
+        tracking_uri=tracking_uri,
+        where=where or {},
     )
     if isinstance(scores, str | os.PathLike):
-        rows = read_score_file(os.fspath(scores), request, RunSelection(tracking_uri, where or {}))
+        rows = read_score_file(os.fspath(scores), request)
     elif not hasattr(scores, "columns"):
         raise UsageError(
             "scores must be a table with the columns method and score, or the name of a file, got "

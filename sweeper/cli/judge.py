@@ -86,7 +86,6 @@ def command(
     *,
     scores: str | None,
     columns: tuple[str, ...],
-    tracking_uri: str,
     where: tuple[str, ...],
     out: Path | None,
     by_verdict: bool,
@@ -121,12 +120,12 @@ def command(
     if by_verdict and options["claim"] is not None:
         raise click.UsageError("--claim and --exit-code-by-verdict give other exit statuses; leave one out")
     from sweeper.judging.judgement import format_judgement, judge_scores
-    from sweeper.judging.read import RunSelection, read_score_file
+    from sweeper.judging.read import read_score_file
     from sweeper.judging.rows import ScoreRequest
 
-    request = ScoreRequest(columns=_parse_renamed(columns), **options)
-    runs = RunSelection(tracking_uri, dict(_parse_pair(text, "--where") for text in where))
-    judgement = judge_scores(read_score_file(scores, request, runs), request)
+    selected = dict(_parse_pair(text, "--where") for text in where)
+    request = ScoreRequest(columns=_parse_renamed(columns), where=selected, **options)
+    judgement = judge_scores(read_score_file(scores, request), request)
     if plan:
         from sweeper.judging.plan import plan_experiment
 

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 from sweeper.core.errors import UsageError
 from sweeper.core.redact import check_address, hide_address_secrets
 from sweeper.core.text import format_count, join_words, suggest_correction
-from sweeper.judging.read import RunSelection
 from sweeper.judging.row_choice import Entries, parse_choice
 from sweeper.judging.rows import ScoreRequest, ScoreRows, ScoresError, abbreviate_names
 from sweeper.system.locks import get_sqlite_file, make_sqlite_uri
@@ -32,17 +31,17 @@ PAGE = 1000
 """Runs that a server is asked for at a time."""
 
 
-def read_runs(experiment: str, which: RunSelection, request: ScoreRequest) -> ScoreRows:
+def read_runs(experiment: str, request: ScoreRequest) -> ScoreRows:
     """Return the scores of these runs.
 
     Raises:
         ScoresError: with all that is wrong with them.
         UsageError: if the store does not answer, or has no such experiment.
     """
-    source = f"MLflow's experiment {experiment!r} ({hide_address_secrets(which.tracking_uri)})"
+    source = f"MLflow's experiment {experiment!r} ({hide_address_secrets(request.tracking_uri)})"
     choice = parse_choice(request.at, request.metric)
     metrics = () if choice.kind == "last" else tuple(filter(None, (request.metric, choice.name)))
-    reader = _Reader(list_runs(experiment, which.tracking_uri, metrics), which, request)
+    reader = _Reader(list_runs(experiment, request.tracking_uri, metrics), request)
     columns = reader.read_columns()
     if reader.problems:
         raise ScoresError(source, reader.problems)
@@ -50,8 +49,8 @@ def read_runs(experiment: str, which: RunSelection, request: ScoreRequest) -> Sc
 
 
 class _Reader:
-    def __init__(self, runs: Sequence[TrackedRun], which: RunSelection, request: ScoreRequest) -> None:
-        self.which, self.asked = which, request
+    def __init__(self, runs: Sequence[TrackedRun], request: ScoreRequest) -> None:
+        self.asked = request
         self.problems, self.notes = list[str](), list[str]()
         self.metric, self.choice = request.metric, parse_choice(request.at, request.metric)
         self.method, self.seed = (request.columns.get(key, key) for key in ("method", "seed"))
@@ -60,12 +59,12 @@ class _Reader:
     def _choose_runs(self, runs: Sequence[TrackedRun]) -> list[TrackedRun]:
         """Return the requested runs; one that has children and names no method only groups them, and does not count."""
         names = {STATUS, *(name for run in runs for name in run.fields)}
-        unknown = [name for name in self.which.where if name not in names]
+        unknown = [name for name in self.asked.where if name not in names]
         self.problems += [
             f"--where must name a parameter, a tag or {STATUS}, got {name!r}{suggest_correction(name, names)}"
             for name in unknown
         ]
-        requested = [run for run in runs if all(_read_value(run, k) == v for k, v in self.which.where.items())]
+        requested = [run for run in runs if all(_read_value(run, k) == v for k, v in self.asked.where.items())]
         parents = {run.fields.get(PARENT) for run in runs}
         chosen = [run for run in requested if run.id not in parents or self.method in run.fields]
         for remaining, why in (

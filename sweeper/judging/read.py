@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from sweeper.core import paths
 from sweeper.core.errors import UsageError
 from sweeper.core.spreadsheet import TableError, decode_text, parse_table, replace_decimal_commas
 from sweeper.core.text import suggest_path
@@ -16,34 +13,19 @@ MLFLOW, WANDB = "mlflow:", "wandb:"
 """Prefixes of the name of an experiment, and of ENTITY/PROJECT."""
 
 
-@dataclass(frozen=True)
-class RunSelection:
-    """Selection of runs of an experiment in MLflow, or of a project in Weights & Biases."""
-
-    tracking_uri: str = paths.TRACKING
-    where: Mapping[str, str] = field(default_factory=dict)
-    """Parameter, tag or `status` (of wandb key of the config or `state`) → the value that they have."""
-
-
-def read_score_file(source: str, request: ScoreRequest, runs: RunSelection | None = None) -> ScoreRows:
+def read_score_file(source: str, request: ScoreRequest) -> ScoreRows:
     """Return the scores of a file, a folder, `mlflow:EXPERIMENT` or `wandb:ENTITY/PROJECT`.
-
-    Args:
-        source: which.
-        request: what is asked of them.
-        runs: which runs of an experiment count, and where MLflow is.
 
     Raises:
         ScoresError: if nothing there can be read as scores.
         UsageError: if an option is given for what it does not apply to, or a server does not answer.
     """
-    runs = runs or RunSelection()
     if source.startswith(WANDB):
         from sweeper.judging.run_logs import read_wandb_project
 
-        return read_wandb_project(source.removeprefix(WANDB), runs.where, request)
+        return read_wandb_project(source.removeprefix(WANDB), request)
     path = Path(source)
-    if runs.where and not source.startswith(MLFLOW):
+    if request.where and not source.startswith(MLFLOW):
         raise UsageError(f"--where is for `{MLFLOW}EXPERIMENT` and `{WANDB}ENTITY/PROJECT`, got {source}; leave it out")
     if path.is_dir():
         from sweeper.judging.nnunet import read_tree
@@ -54,7 +36,7 @@ def read_score_file(source: str, request: ScoreRequest, runs: RunSelection | Non
     if source.startswith(MLFLOW):
         from sweeper.judging.mlflow_runs import read_runs
 
-        return read_runs(source.removeprefix(MLFLOW), runs, request)
+        return read_runs(source.removeprefix(MLFLOW), request)
     if request.at is not None:
         raise UsageError(f"--at is for logs of trainings, got {source}; leave it out")
     if path.is_dir():

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core.errors import ProblemListError
+from sweeper.core.paths import TRACKING
 from sweeper.core.text import join_words, suggest_correction
 from sweeper.evidence.intervals import Floats
 from sweeper.judging.wide_table import suggest_melt
@@ -87,6 +88,10 @@ class ScoreRequest:
     """Of two methods' scores over the images, in a table of means; None = not known, 0 is taken."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """Key → name of the column that has it, where that is another."""
+    tracking_uri: str = TRACKING
+    """Store of MLflow's experiments."""
+    where: Mapping[str, str] = field(default_factory=dict)
+    """Which runs count: parameter, tag or `status` (of wandb key of the config or `state`) → the value they have."""
 
 
 def explain_folds(folds: int) -> str:

@@ -111,7 +111,7 @@ def read_logs(root: Path, request: ScoreRequest) -> ScoreRows:
     return _make_rows(str(root), logs, request, [*problems, *_format_lacking(lacking)])
 
 
-def read_wandb_project(project: str, where: Mapping[str, str], request: ScoreRequest) -> ScoreRows:
+def read_wandb_project(project: str, request: ScoreRequest) -> ScoreRows:
     """Return the value of the requested metric of each run of ENTITY/PROJECT.
 
     Raises:
@@ -121,7 +121,7 @@ def read_wandb_project(project: str, where: Mapping[str, str], request: ScoreReq
     choice, lacking = parse_choice(request.at, request.metric), dict[str, LoggedRun]()
     metrics = [name for name in (request.metric, choice.name) if name is not None]
     logs = []
-    for run in read_project(project, metrics, where):
+    for run in read_project(project, metrics, request.where):
         method, seed = _read_config(run, request, lacking)
         logs.append(RunLog(method, seed, Path(run.name), run.entries))
     problems = [] if logs else ["a project must have runs, with those that --where leaves, got none"]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sweeper.core.errors import UsageError
-from sweeper.judging.read import RunSelection, read_score_file
+from sweeper.judging.read import read_score_file
 from sweeper.judging.rows import ScoreRequest, ScoresError
 from sweeper.judging.wandb_runs import read_project
 
@@ -92,15 +92,14 @@ def test_a_project_is_read_by_the_public_api(monkeypatch: pytest.MonkeyPatch) ->
         make_run("lost", "a", [5.0], "crashed"),
     )
     monkeypatch.setitem(sys.modules, "wandb", server)
-    selection = RunSelection(where={"state": "finished"})
     for at, expected in ((None, 0.3), ("best:val", 0.2)):
-        request = ScoreRequest(metric="test", at=at, columns={"method": "loss.name"})
-        columns = read_score_file("wandb:me/p", request, selection).columns
+        request = ScoreRequest(metric="test", at=at, columns={"method": "loss.name"}, where={"state": "finished"})
+        columns = read_score_file("wandb:me/p", request).columns
         assert columns["test"] == pytest.approx([expected + i for i in range(3)] * 2)
         assert columns["seed"] == tuple(f"{m}-{i}" for m in ("a", "b") for i in range(3))
     assert server.asked == ["me/p", "me/p"]
     with pytest.raises(ScoresError, match="with those that --where leaves, got none"):
-        read_score_file("wandb:me/p", ScoreRequest(metric="test"), RunSelection(where={"state": "killed"}))
+        read_score_file("wandb:me/p", ScoreRequest(metric="test", where={"state": "killed"}))
 
 
 def test_a_server_that_does_not_answer_is_named() -> None:
@@ -117,4 +116,4 @@ def test_options_of_logs_are_refused_elsewhere(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--at is for logs of trainings"):
         read_score_file(str(tmp_path / "t.csv"), ScoreRequest(at="last"))
     with pytest.raises(UsageError, match="--where is for `mlflow:EXPERIMENT` and `wandb:ENTITY/PROJECT`"):
-        read_score_file(str(tmp_path / "t.csv"), ScoreRequest(), RunSelection(where={"a": "b"}))
+        read_score_file(str(tmp_path / "t.csv"), ScoreRequest(where={"a": "b"}))
