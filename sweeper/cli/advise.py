@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,7 +10,7 @@ import click
 
 from sweeper.cli.options import SweeperCommand, add_json_option, format_columns
 from sweeper.cli.settings_options import add_data_options, read_requested_dataset
-from sweeper.cli.terminal import echo_lines
+from sweeper.cli.terminal import echo_lines, echo_result
 from sweeper.core.document import DatasetSummary, Document
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import REPORTS
@@ -105,10 +104,7 @@ def command(
     )
     if space_out is not None:
         _write_space(document, space_out)
-    if as_json:
-        click.echo(json.dumps(document.document, allow_nan=False))
-    else:
-        _print_advice(document)
+    echo_result(document, _format_advice(document), as_json=as_json)
 
 
 def _write_space(advice: AdviceDocument, out: Path) -> None:
@@ -130,7 +126,7 @@ def _write_space(advice: AdviceDocument, out: Path) -> None:
     echo_lines(f"search space: {out} ({', '.join(content['losses'])})", err=True)
 
 
-def _print_advice(advice: AdviceDocument) -> None:
+def _format_advice(advice: AdviceDocument) -> str:
     sets = max(loss.sets for loss in advice.losses)
     user_studies = (
         f", {format_count(advice.own_studies, 'study', 'studies')} of yours among all" if advice.own_studies else ""
@@ -138,14 +134,11 @@ def _print_advice(advice: AdviceDocument) -> None:
     which = f"{sets} nearest data sets of the ledger, {advice.similar} of them similar"
     if not advice.similar:
         which = f"all {sets} data sets of the ledger, which gives the order and claims no gain here"
-    echo_lines(
-        f"{escape_for_display(advice.dataset.name)}: gain in test mIoU over cross-entropy on {which}{user_studies}; "
-        "each loss at its own threshold"
-    )
     headings = ("try", "learning rate", "mean gain", "lowest to highest", "start with")
-    echo_lines(format_columns([headings, *map(_make_cells, advice.losses)]))
-    echo_lines(advice.stake)
-    echo_lines(
+    return (
+        f"{escape_for_display(advice.dataset.name)}: gain in test mIoU over cross-entropy on {which}{user_studies}; "
+        "each loss at its own threshold\n"
+        f"{format_columns([headings, *map(_make_cells, advice.losses)])}\n{advice.stake}\n"
         f"`sweeper run {shlex.quote(escape_for_display(advice.dataset.source))}` checks it on your data: about "
         f"{advice.trainings} trainings of 100 steps, some {advice.minutes:g} min on two cores with the CPU's recipe; "
         "--dry-run says what it takes here."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from pathlib import Path
 from typing import ClassVar
@@ -11,6 +10,7 @@ import click
 
 from sweeper.cli.options import SweeperCommand, add_json_option
 from sweeper.cli.settings_options import make_setting_option
+from sweeper.cli.terminal import echo_result
 from sweeper.core.document import Document
 
 
@@ -43,7 +43,5 @@ def command(study: str, file: Path, *, storage: str, as_json: bool) -> None:
         size = back_up_database(storage, study, file)
     except (OSError, sqlite3.Error) as error:
         raise SweeperError(f"{file} could not be written: {error}") from error
-    if as_json:
-        click.echo(json.dumps(BackupDocument(study=study, file=str(file), bytes=size).document))
-    else:
-        click.echo(f"{file}: {size / 1e6:.1f} MB, every record of study {study} is whole")
+    text = f"{file}: {size / 1e6:.1f} MB, every record of study {study} is whole"
+    echo_result(BackupDocument(study=study, file=str(file), bytes=size), text, as_json=as_json)

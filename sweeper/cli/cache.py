@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,6 +9,7 @@ import click
 
 from sweeper.cli.options import SweeperCommand, add_json_option
 from sweeper.cli.settings_options import make_setting_option
+from sweeper.cli.terminal import echo_result
 from sweeper.core.document import Document
 from sweeper.core.errors import UsageError
 from sweeper.core.text import format_count
@@ -46,21 +46,12 @@ def command(cache: Path, wanted: bool, as_json: bool) -> None:
         except OSError as error:
             raise UsageError(f"--cache {cache} must be a folder that can be written: {error}; check it") from error
     left = list_entries(cache)
-    if as_json:
-        document = CacheDocument(entries=tuple(left), removed=tuple(removed), kept_in_use=tuple(kept))
-        click.echo(json.dumps(document.document))
-        return
-    for entry in removed:
-        click.echo(f"deleted {_format_cache(entry)}")
-    for entry in kept:
-        click.echo(f"kept, in use: {_format_cache(entry)}")
-    if not removed and not kept:
-        for entry in left:
-            click.echo(_format_cache(entry))
-    click.echo(
-        f"{escape_for_display(cache)}: {format_count(len(left), 'data set')}, "
-        f"{sum(entry.bytes for entry in left) / 1e6:,.1f} MB"
-    )
+    lines = [f"deleted {_format_cache(entry)}" for entry in removed]
+    lines += [f"kept, in use: {_format_cache(entry)}" for entry in kept]
+    size = sum(entry.bytes for entry in left) / 1e6
+    total = f"{escape_for_display(cache)}: {format_count(len(left), 'data set')}, {size:,.1f} MB"
+    document = CacheDocument(entries=tuple(left), removed=tuple(removed), kept_in_use=tuple(kept))
+    echo_result(document, "\n".join([*(lines or map(_format_cache, left)), total]), as_json=as_json)
 
 
 def _format_cache(entry: CachedRow) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import click
 from sweeper.cli.options import SweeperCommand, add_json_option
 from sweeper.cli.settings_options import make_setting_option
 from sweeper.cli.signals import StopRequest
+from sweeper.cli.terminal import echo_result
 from sweeper.core.errors import InterruptedSweepError, UsageError
 from sweeper.core.paths import COMPARISONS, TRACKING, make_folder_name
 from sweeper.core.text import format_option, format_places, join_words, resume_comparison_command
@@ -141,7 +141,7 @@ def command(
         for line in comparison_plan.forecast_confirmation(plan, workers):
             say(line)
         if dry_run:
-            click.echo(json.dumps(plan.probe.document, indent=2) if as_json else plan.probe.text)
+            echo_result(plan.probe, plan.probe.text, as_json=as_json)
             return
         from sweeper.workflow.tracked_comparison import ComparisonRuns  # loads MLflow, which no refusal needs
 
@@ -309,10 +309,8 @@ def _finish(
         made = made._replace(document=document)
     write_confirmation(made, folder)
     path = write_judgement(made.judgement, folder, lead=make_lead(document), end=make_end(document, again))
-    if as_json:
-        click.echo(json.dumps(document.document, indent=2, allow_nan=False))
-        return document
-    click.echo(format_confirmation(document))
-    click.echo(f"\nReport: {path} (report.html, loss.py and trainings.csv next to it)")
-    click.echo(format_summary(document, seconds), err=True)
+    files = f"Report: {path} (report.html, loss.py and trainings.csv next to it)"
+    echo_result(document, f"{format_confirmation(document)}\n\n{files}", as_json=as_json)
+    if not as_json:
+        click.echo(format_summary(document, seconds), err=True)
     return document

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from sweeper.cli.options import SweeperCommand, add_json_option
 from sweeper.cli.settings_options import make_setting_option
+from sweeper.cli.terminal import echo_result
 
 MARKS = {"ok": "ok    ", "note": "note  ", "slow": "slow  ", "broken": "BROKEN"}
 
@@ -28,12 +28,9 @@ def command(*, storage: str, tracking_uri: str, cache: Path, device: str, as_jso
 
     checks = examine_machine(storage, tracking_uri, cache, device)
     broken = any(check.status == "broken" for check in checks)
-    if as_json:
-        click.echo(json.dumps(DoctorDocument(ok=not broken, checks=tuple(checks)).document, indent=2))
-        return int(broken)
-    width = max(len(check.name) for check in checks)
+    width, lines = max(len(check.name) for check in checks), []
     for check in checks:
-        click.echo(f"{MARKS[check.status]}  {check.name:{width}}  {check.found}")
-        if check.advice:
-            click.echo(f"{'':{width + 10}}→ {check.advice}")
+        lines.append(f"{MARKS[check.status]}  {check.name:{width}}  {check.found}")
+        lines += [f"{'':{width + 10}}→ {check.advice}"] if check.advice else []
+    echo_result(DoctorDocument(ok=not broken, checks=tuple(checks)), "\n".join(lines), as_json=as_json)
     return int(broken)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import click
 
 from sweeper.cli.options import SweeperCommand, add_json_option, add_miss_option
 from sweeper.cli.settings_options import make_setting_option
-from sweeper.cli.terminal import echo_lines
+from sweeper.cli.terminal import echo_result
 from sweeper.core.text import format_confirm_command
 
 
@@ -40,22 +39,20 @@ def command(study: str, *, storage: str, cache: Path, as_json: bool, **options: 
     from sweeper.storage import open_storage
 
     made = export_study(open_storage(storage, create=False), study, cache=cache, **options)
-    if as_json:
-        click.echo(json.dumps(made.document, indent=2))
-        return
-    echo_lines(f"{made.family} ({made.verdict.replace('_', ' ')})")
-    echo_lines(f"  loss:    {made.loss} (Python), {made.space} (for --space)")
+    lines = [f"{made.family} ({made.verdict.replace('_', ' ')})"]
+    lines.append(f"  loss:    {made.loss} (Python), {made.space} (for --space)")
     if made.examples is not None:
-        echo_lines(f"  code:    {made.examples} (a plain loop, nnU-Net)")
+        lines.append(f"  code:    {made.examples} (a plain loop, nnU-Net)")
     if made.command is not None:
-        echo_lines(f"  weights: none, as the network is your script's: {made.command}")
+        lines.append(f"  weights: none, as the network is your script's: {made.command}")
     elif made.weights is None:
-        echo_lines(f"  weights: none are kept next to {cache}; a sweep keeps them where it confirms the loss")
+        lines.append(f"  weights: none are kept next to {cache}; a sweep keeps them where it confirms the loss")
     else:
-        echo_lines(f"  weights: {made.weights} ({made.megabytes:.1f} MB), loaded by {made.model}")
+        lines.append(f"  weights: {made.weights} ({made.megabytes:.1f} MB), loaded by {made.model}")
     if made.onnx is not None:
-        echo_lines(f"  ONNX:    {made.onnx} (differs from torch by {made.onnx_difference:.1g} at most)")
+        lines.append(f"  ONNX:    {made.onnx} (differs from torch by {made.onnx_difference:.1g} at most)")
     if made.command is None:
-        echo_lines(f"  check:   {format_confirm_command(study, storage)} (whether it holds in your own training)")
+        lines.append(f"  check:   {format_confirm_command(study, storage)} (whether it holds in your own training)")
     if made.huggingface is not None:
-        echo_lines(f"  Hub:     {made.huggingface} (model card; hf upload NAME {made.huggingface})")
+        lines.append(f"  Hub:     {made.huggingface} (model card; hf upload NAME {made.huggingface})")
+    echo_result(made, "\n".join(lines), as_json=as_json)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from click.core import ParameterSource
 
 from sweeper.cli.options import CLAIM_CODES, VERDICT_CODES, SweeperCommand, add_json_option
 from sweeper.cli.settings_options import make_setting_option
+from sweeper.cli.terminal import echo_result
 from sweeper.core.text import join_words
 
 if TYPE_CHECKING:
@@ -135,8 +135,7 @@ def command(
         from sweeper.report.judgement import write_judgement
 
         written = f"\nReport: {write_judgement(judgement, out)} (report.html next to it)"
-    document = json.dumps(judgement.document.document, indent=2, allow_nan=False)
-    click.echo(document if as_json else format_judgement(judgement) + written)
+    echo_result(judgement.document, format_judgement(judgement) + written, as_json=as_json)
     if judgement.claim is not None:
         return CLAIM_CODES[judgement.claim.outcome]
     return VERDICT_CODES[judgement.verdict] if by_verdict else 0
@@ -156,7 +155,7 @@ def _list_unused(*used: str) -> list[str]:
 def _print_plan(planned: PlanDocument, *, as_json: bool) -> int:
     from sweeper.judging.plan import format_plan
 
-    click.echo(json.dumps(planned.document, indent=2, allow_nan=False) if as_json else format_plan(planned))
+    echo_result(planned, format_plan(planned), as_json=as_json)
     return 0
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import ClassVar
 
 import click
 
 from sweeper.cli.options import SweeperCommand, add_json_option
-from sweeper.cli.terminal import get_width
+from sweeper.cli.terminal import echo_result, get_width
 from sweeper.core.document import Document
 from sweeper.core.errors import UsageError
 from sweeper.core.records import Coordinate
@@ -31,14 +30,11 @@ class LossesDocument(Document):
 @click.command(cls=SweeperCommand)
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @add_json_option()
-def command(names: tuple[str, ...], as_json: bool) -> int:
+def command(names: tuple[str, ...], as_json: bool) -> None:
     """List the loss families that can be searched, simplest first; of NAME what it searches, its caveat and source."""
     families = _select_families(names)
-    if as_json:
-        click.echo(json.dumps(LossesDocument(families=tuple(families)).document, indent=2))
-        return 0
-    click.echo("\n\n".join(map(_format_family, families)) if names else _format_overview())
-    return 0
+    text = "\n\n".join(map(_format_family, families)) if names else _format_overview()
+    echo_result(LossesDocument(families=tuple(families)), text, as_json=as_json)
 
 
 def _select_families(names: tuple[str, ...]) -> list[LossFamily]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -10,6 +9,7 @@ import click
 from sweeper.cli.options import SweeperCommand, add_json_option
 from sweeper.cli.progress import PlainDisplay
 from sweeper.cli.settings_options import make_setting_option
+from sweeper.cli.terminal import echo_result
 from sweeper.core.text import format_count
 
 
@@ -30,10 +30,8 @@ def command(study: str, *, storage: str, tracking_uri: str, out: Path, as_json: 
 
     check_writable(out)
     done = sync_mlflow(storage, study, tracking_uri=tracking_uri, out=out, warn=PlainDisplay().warn)
-    if as_json:
-        click.echo(json.dumps(done.document, indent=2))
-        return
-    click.echo(
+    text = (
         f"study {study}: MLflow at {done.tracking_uri} has the runs of {format_count(done.trainings, 'training')}: "
         f"{done.made} made, {done.completed} completed, the others were whole"
     )
+    echo_result(done, text, as_json=as_json)

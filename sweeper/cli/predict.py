@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -14,6 +13,7 @@ from sweeper.cli.options import SweeperCommand, add_json_option, add_miss_option
 from sweeper.cli.progress import PlainDisplay, show_progress
 from sweeper.cli.settings_options import FiniteNumber, make_setting_option
 from sweeper.cli.signals import StopRequest
+from sweeper.cli.terminal import echo_result
 from sweeper.core.records import MissLimit, TrainedOn
 from sweeper.core.text import fill_words, format_count
 from sweeper.deployment.predict import (
@@ -100,7 +100,7 @@ def command(
             source, images = load_from_file(weights, limit), list(study_and_images)
         with show_progress("predicting") as update:
             made = predict_images(source, images, options, stop=stop, progress=update)
-    click.echo(json.dumps(made.document, indent=2) if as_json else _format_outcome(made, source, options.out))
+    echo_result(made, _format_outcome(made, source, options.out), as_json=as_json)
     if made.unreadable:
         listed = "".join(f"\n  - {row.image}: {row.reason}" for row in made.unreadable)
         display.warn(f"{format_count(len(made.unreadable), 'image')} could not be read:{listed}")

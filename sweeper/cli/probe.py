@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from sweeper.cli.options import SweeperCommand, add_json_option
+from sweeper.cli.terminal import echo_result
 
 
 @click.command(cls=SweeperCommand)
@@ -33,4 +32,4 @@ def command(*, script: str, time_limit: float, write_helper: bool, as_json: bool
         click.echo(f"{contract.write_helper(split_command(script))} is written")
         return
     document = probe_script(script, seconds=time_limit, say=lambda line: click.echo(line, err=True))
-    click.echo(json.dumps(document.document, indent=2) if as_json else document.text)
+    echo_result(document, document.text, as_json=as_json)

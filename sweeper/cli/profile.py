@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ import click
 from sweeper.cli.options import SweeperCommand, add_json_option, format_columns
 from sweeper.cli.progress import show_progress
 from sweeper.cli.settings_options import add_data_options, read_requested_dataset
-from sweeper.cli.terminal import echo_lines
+from sweeper.cli.terminal import echo_lines, echo_result
 from sweeper.core.document import DatasetSummary, Document
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import REPORTS
@@ -89,10 +88,7 @@ def command(
     for warning in dataset.warnings:
         echo_lines(f"warning: {warning}", err=True)
     document = _make_document(dataset, profile, findings)
-    if as_json:
-        click.echo(json.dumps(document.document, allow_nan=False))
-    else:
-        _print_profile(dataset, document)
+    echo_result(document, _format_profile(dataset, document), as_json=as_json)
     if out is not None:
         _write_page(dataset, document, out)
     severities = {finding.severity for finding in findings} | ({"warning"} if dataset.warnings else set())
@@ -118,9 +114,8 @@ def _write_page(dataset: Dataset, document: ProfileDocument, out: Path) -> None:
 
 
 def _make_document(dataset: Dataset, profile: ImbalanceProfile, findings: Sequence[Finding]) -> ProfileDocument:
-    summary = dataset.model_dump(include=set(ProfiledDataset.model_fields))
     return ProfileDocument(
-        dataset=ProfiledDataset(**summary),
+        dataset=ProfiledDataset.from_dataset(dataset),
         profile=profile,
         consequences=explain_consequences(profile, read_user_rows(REPORTS)),
         warnings=dataset.warnings,
@@ -131,40 +126,35 @@ def _make_document(dataset: Dataset, profile: ImbalanceProfile, findings: Sequen
     )
 
 
-def _print_profile(dataset: Dataset, document: ProfileDocument) -> None:
+def _format_profile(dataset: Dataset, document: ProfileDocument) -> str:
     profile, findings = document.profile, document.findings
-    echo_lines(
+    lines = [
         f"{escape_for_display(dataset.name)}: {dataset.task}, {profile.images} images, {len(dataset.classes)} classes, "
         f"{100 * profile.ignored_share:.2f} % of the pixels ignored, {profile.empty_images} images with nothing "
         f"but {escape_for_display(dataset.classes[0])}"
-    )
+    ]
     if dataset.read_as is not None and not (sys.stdout.isatty() and sys.stderr.isatty()):  # where the log said it
-        echo_lines(f"read as {escape_for_display(dataset.read_as)}")
+        lines.append(f"read as {escape_for_display(dataset.read_as)}")
     headings = ("class", "pixels %", "images %", "components", "size 10/50/90 %", "thin %", "weight")
-    echo_lines(format_columns([headings, *map(_make_cells, profile.classes, profile.class_weights)]))
+    lines.append(format_columns([headings, *map(_make_cells, profile.classes, profile.class_weights)]))
     if profile.pos_weight is None:
-        echo_lines(
+        lines.append(
             f"imbalance {format_ratio(profile.imbalance)} (most common to rarest class); the weights above balance it"
         )
     else:
-        echo_lines(
+        lines.append(
             f"imbalance {format_ratio(profile.imbalance)}; balanced by pos_weight = {profile.pos_weight:.1f} or "
             f"alpha = {profile.alpha:.4f}"
         )
-    for sentence in document.consequences:
-        echo_lines(escape_for_display(sentence))
-    for line in document.split:
-        echo_lines(f"split: {escape_for_display(line)}")
-    click.echo("")
+    lines += map(escape_for_display, document.consequences)
+    lines += [f"split: {escape_for_display(line)}" for line in document.split]
     if not findings:
-        echo_lines("The label doctor found nothing wrong.")
-        return
+        return "\n".join([*lines, "", "The label doctor found nothing wrong."])
     totals = ", ".join(
         f"{number} {severity}{'s' * (number != 1)}" for severity, number in count_severities(findings).items()
     )
-    echo_lines(f"The label doctor found {totals}:")
-    for finding in findings:
-        echo_lines(f"{finding.severity}: {escape_for_display(finding.text)}")
+    lines += ["", f"The label doctor found {totals}:"]
+    return "\n".join([*lines, *(f"{finding.severity}: {escape_for_display(finding.text)}" for finding in findings)])
 
 
 def _make_cells(row: ClassProfile, weight: float) -> tuple[str, ...]:

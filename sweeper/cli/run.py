@@ -18,7 +18,7 @@ from sweeper.cli.options import QUOTED_PATTERNS, VERDICT_CODES, add_json_option
 from sweeper.cli.progress import LiveDisplay, PlainDisplay
 from sweeper.cli.settings_options import RunCommand, add_settings_options
 from sweeper.cli.signals import StopRequest
-from sweeper.cli.terminal import echo_lines
+from sweeper.cli.terminal import echo_result
 from sweeper.core.errors import OutputError
 from sweeper.system.streams import check_output
 from sweeper.workflow.settings import Settings
@@ -125,8 +125,7 @@ def _print_preview(settings: Settings, as_json: bool) -> None:
         backend=lambda requested: make_backend(requested, count_available_cores(), messages.warn),
         clock=lambda: datetime.now(UTC),
     )
-    echo = click.echo if as_json else echo_lines
-    echo(json.dumps(preview.document, indent=2) if as_json else format_preview(preview))
+    echo_result(preview, format_preview(preview), as_json=as_json)
 
 
 def _make_display(verbose: bool, quiet: bool) -> PlainDisplay:

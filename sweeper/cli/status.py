@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 
 import click
 
 from sweeper.cli.options import SweeperCommand, add_json_option
 from sweeper.cli.settings_options import make_setting_option
-from sweeper.cli.terminal import echo_lines
+from sweeper.cli.terminal import echo_result
 from sweeper.core.text import suggest_correction
 
 
@@ -58,19 +57,17 @@ def command(study: str | None, *, storage: str, as_json: bool) -> int:
             for life, row in zip(lives, rows, strict=True)
         ]
     bad = not all(one.ok for one in rows)
-    if as_json:
-        click.echo(json.dumps(StatusDocument(ok=not bad, studies=tuple(rows)).document, indent=2))
-        return int(bad)
+    lines = []
     for one in rows:
         where = f", {one.phase} {one.done}/{one.total}" if one.total else f", {one.phase or 'preparing'}"
         mark = "PROBLEM" if one.problems else "silent " if one.quiet else "ok     "
         quiet = f", no sign of life for {one.silent_seconds:.0f} s" if one.quiet else ""
-        echo_lines(
+        lines.append(
             f"{mark}  {one.study}: {one.state}{'' if one.state == 'finished' else where}, last progress "
             f"{one.stalled_seconds:.0f} s ago{quiet} (process {one.pid} on {one.host})"
         )
         if one.answer:
-            echo_lines(f"         {'answer' if one.state == 'finished' else 'so far'}: {one.answer}")
-        for problem in one.problems:
-            echo_lines(f"         → {problem}")
+            lines.append(f"         {'answer' if one.state == 'finished' else 'so far'}: {one.answer}")
+        lines += [f"         → {problem}" for problem in one.problems]
+    echo_result(StatusDocument(ok=not bad, studies=tuple(rows)), "\n".join(lines), as_json=as_json)
     return int(bad)

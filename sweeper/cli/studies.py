@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import ClassVar
@@ -11,6 +10,7 @@ import click
 
 from sweeper.cli.options import SweeperCommand, add_json_option, format_columns
 from sweeper.cli.settings_options import make_setting_option
+from sweeper.cli.terminal import echo_result
 from sweeper.core.document import Document
 from sweeper.core.errors import UsageError
 from sweeper.core.redact import hide_address_secrets
@@ -48,7 +48,7 @@ def command(action: str, study: str | None, *, storage: str, out: Path, cache: P
     sweeper studies delete STUDY    delete its records, paused trainings and weights
     """
     from sweeper.storage import open_storage
-    from sweeper.workflow.studies import list_study_rows
+    from sweeper.workflow.studies import StudiesDocument, list_study_rows
 
     if action == "delete":
         if study is None:
@@ -60,11 +60,6 @@ def command(action: str, study: str | None, *, storage: str, out: Path, cache: P
             "STUDY and --yes are for delete; `sweeper studies` lists all, `sweeper report STUDY` shows one"
         )
     rows = list_study_rows(open_storage(storage, create=False), storage)
-    if as_json:
-        from sweeper.workflow.studies import StudiesDocument
-
-        click.echo(json.dumps(StudiesDocument(studies=tuple(rows)).document, indent=2))
-        return
     lines = [("study", "state", "trials", "confirmations", "verdict", "best")]
     for row in rows:
         verdict = ", ".join(filter(None, [row.action, row.verdict])).replace("_", " ") or "–"
@@ -73,8 +68,8 @@ def command(action: str, study: str | None, *, storage: str, out: Path, cache: P
         lines.append(
             (escape_for_display(row.study), row.state, *counts, verdict, escape_for_display(row.problem or best))
         )
-    click.echo(format_columns(lines))
-    click.echo(f"{format_count(len(rows), 'study')} in {hide_address_secrets(storage)}")
+    text = f"{format_columns(lines)}\n{format_count(len(rows), 'study')} in {hide_address_secrets(storage)}"
+    echo_result(StudiesDocument(studies=tuple(rows)), text, as_json=as_json)
 
 
 def _delete(study: str, *, storage: str, out: Path, cache: Path, yes: bool, as_json: bool) -> None:
@@ -98,11 +93,7 @@ def _delete(study: str, *, storage: str, out: Path, cache: Path, yes: bool, as_j
         click.echo("This stays:\n" + "".join(f"  - {line}\n" for line in stays), err=True, nl=False)
         click.confirm("Delete?", abort=True, err=True)
     remove_study(opened, storage, study, deletion)
-    if as_json:
-        gone = DeletedDocument(study=study, deleted=tuple(goes), kept=tuple(stays), bytes=deletion.bytes)
-        click.echo(json.dumps(gone.document, indent=2))
-        return
-    click.echo(
-        f"deleted study {study}: {format_count(deletion.trainings, 'training')}, {deletion.bytes / 1e6:.1f} MB of files"
-    )
-    click.echo("kept: " + "; ".join(stays))
+    count, size = format_count(deletion.trainings, "training"), deletion.bytes / 1e6
+    text = f"deleted study {study}: {count}, {size:.1f} MB of files\nkept: {'; '.join(stays)}"
+    gone = DeletedDocument(study=study, deleted=tuple(goes), kept=tuple(stays), bytes=deletion.bytes)
+    echo_result(gone, text, as_json=as_json)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from sweeper.core.text import fill_words
+
+if TYPE_CHECKING:
+    from sweeper.core.document import Document
 
 
 def get_width(most: int = 110) -> int:
@@ -24,6 +29,14 @@ def echo_lines(text: str, *, err: bool = False) -> None:
         width = get_width(sys.maxsize)
         text = "\n".join(_break_line(line, width) for line in text.split("\n"))
     click.echo(text, err=err)
+
+
+def echo_result(document: Document, text: str, *, as_json: bool) -> None:
+    """Print what a command gives: with `--json` its document alone, else its lines."""
+    if as_json:
+        click.echo(json.dumps(document.document, indent=2, allow_nan=False))
+    else:
+        echo_lines(text)
 
 
 def _break_line(line: str, width: int) -> str:

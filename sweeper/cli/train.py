@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import redirect_stdout
 from typing import Any, get_args
@@ -13,6 +12,7 @@ from sweeper.cli.options import SweeperCommand, add_json_option
 from sweeper.cli.progress import PlainDisplay, show_progress
 from sweeper.cli.settings_options import make_setting_option
 from sweeper.cli.signals import StopRequest
+from sweeper.cli.terminal import echo_result
 from sweeper.core.records import MetricScores, TrainedOn
 from sweeper.core.text import fill_words, format_count
 from sweeper.deployment.final_spec import LONGER, TrainOptions
@@ -73,7 +73,7 @@ def command(study: str, *, as_json: bool, **train_options: Any) -> None:
     ):
         opened = open_storage(options.storage, create=False, warn=display.warn)
         made = train_recommended(opened, study, options, messages=display, stop=stop, progress=update)
-    click.echo(json.dumps(made.document, indent=2) if as_json else format_training(made))
+    echo_result(made, format_training(made), as_json=as_json)
 
 
 def format_training(made: TrainingDocument, width: int = 110) -> str:

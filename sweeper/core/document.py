@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from sweeper.core.base import Record
 from sweeper.core.records import Dataset, Patterns, Task
@@ -44,7 +44,7 @@ class DatasetSummary(Record):
     synthetic: bool
 
     @classmethod
-    def from_dataset(cls, dataset: Dataset) -> DatasetSummary:
+    def from_dataset(cls, dataset: Dataset) -> Self:
         """Return the summary of a data set."""
         return cls(**dataset.model_dump(include=set(cls.model_fields)))
 
