@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import threading
 from collections.abc import Mapping
-from contextlib import nullcontext, redirect_stdout
+from contextlib import nullcontext
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from sweeper.core.errors import RequestError, UsageError
@@ -79,22 +77,14 @@ def run(data: str | os.PathLike[str] | None = None, *, progress: bool = True, **
     """
     from sweeper.cli.progress import PlainDisplay
     from sweeper.cli.signals import StopRequest
-    from sweeper.system.cores import count_available_cores
-    from sweeper.workflow.executor_choice import start_early_backend
+    from sweeper.workflow.executor_choice import start_sweep
 
     settings = _check_settings({"data": data, **options})
-    display, cores = PlainDisplay(0 if progress else -1), count_available_cores()
+    display = PlainDisplay(0 if progress else -1)
     # Signals reach the main thread alone: elsewhere nothing but the time limit stops a sweep.
-    here = threading.current_thread() is threading.main_thread()
-    with (
-        StopRequest(display.warn) if here else nullcontext(_NoStopSignal()) as stop,
-        redirect_stdout(sys.stderr),  # what libraries print is no result
-        start_early_backend(settings, cores, display.warn) as backend,
-    ):
-        from sweeper.workflow.run import run_sweep  # takes seconds, in which the workers load what they need
-
-        clock = lambda: datetime.now(UTC)  # noqa: E731
-        outcome = run_sweep(settings, display, stop, clock=clock, cores=cores, backend=backend)
+    here, request = threading.current_thread() is threading.main_thread(), StopRequest(display.warn)
+    with request if here else nullcontext(request) as stop:
+        outcome = start_sweep(settings, display, stop)
     return Sweep(outcome.sweep.study, outcome.recommendation, outcome.sweep, outcome.paths)
 
 
@@ -188,13 +178,6 @@ def judge(
     else:
         rows = ScoreRows({str(name): scores[name].tolist() for name in scores.columns}, "a table")
     return judge_scores(rows, request)
-
-
-class _NoStopSignal:
-    status = None
-
-    def defer_signals(self) -> None:
-        pass
 
 
 def _check_settings(options: dict[str, Any]) -> Settings:

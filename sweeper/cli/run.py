@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
-from contextlib import redirect_stdout
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +64,7 @@ def command(
     sweeper run FOLDER --trials 50          on the images and labels in FOLDER (or --data FOLDER)
     sweeper run --study NAME --resume       continue a study
     """
-    from sweeper.system.cores import count_available_cores
-    from sweeper.workflow.executor_choice import start_early_backend
+    from sweeper.workflow.executor_choice import start_sweep
 
     ctx = click.get_current_context()
     by_default = {name for name in options if ctx.get_parameter_source(name) is ParameterSource.DEFAULT}
@@ -89,16 +85,8 @@ def command(
         return 0
     display = _make_display(verbose, quiet)
     try:
-        cores = count_available_cores()
-        with (
-            StopRequest(display.warn, whole=True) as stop,
-            redirect_stdout(sys.stderr),  # what libraries print is no result
-            start_early_backend(settings, cores, display.warn) as backend,
-        ):
-            from sweeper.workflow.run import run_sweep  # takes seconds, in which the workers load what they need
-
-            clock = lambda: datetime.now(UTC)  # noqa: E731
-            outcome = run_sweep(settings, display, stop, clock=clock, cores=cores, backend=backend)
+        with StopRequest(display.warn, whole=True) as stop:
+            outcome = start_sweep(settings, display, stop)
     finally:
         display.close()
     from sweeper.cli.answer import format_answer
@@ -114,17 +102,9 @@ def command(
 
 
 def _print_preview(settings: Settings, as_json: bool) -> None:
-    from sweeper.system.cores import count_available_cores
     from sweeper.workflow.dry_run import format_preview, make_preview
-    from sweeper.workflow.executor_choice import make_backend
 
-    messages = PlainDisplay(-1 if as_json else 0)
-    preview = make_preview(
-        settings,
-        messages,
-        backend=lambda requested: make_backend(requested, count_available_cores(), messages.warn),
-        clock=lambda: datetime.now(UTC),
-    )
+    preview = make_preview(settings, PlainDisplay(-1 if as_json else 0))
     echo_result(preview, format_preview(preview), as_json=as_json)
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
 from contextlib import closing, suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,7 +18,8 @@ from sweeper.core.records import ImbalanceProfile, InterimAnalysis, SearchSpace
 from sweeper.core.text import format_duration, format_parallel_trainings, format_ratio
 from sweeper.data.folds import NOT_HELD_OUT, get_split, list_scored_by_seed
 from sweeper.data.groups import format_groups
-from sweeper.executors.protocol import Backend
+from sweeper.system.cores import count_available_cores
+from sweeper.workflow.executor_choice import make_backend
 from sweeper.workflow.forecast import (
     PlannedTrainings,
     SecondsLeft,
@@ -80,13 +80,7 @@ class PreviewDocument(Document):
     workers: int
 
 
-def make_preview(
-    settings: Settings,
-    messages: MessageSink,
-    *,
-    backend: Callable[[Settings], Backend],
-    clock: Callable[[], datetime],
-) -> PreviewDocument:
+def make_preview(settings: Settings, messages: MessageSink) -> PreviewDocument:
     """Read and check data, space, recipe and study, and measure how long a training step takes.
 
     The images are decoded into a folder that goes with the answer. MLflow is not asked: it makes its tables in every
@@ -96,11 +90,14 @@ def make_preview(
         UsageError: (DataError, SpaceError, StudyError among them) as `run_sweep` would.
     """
     storage, settings = open_request(settings, create=False, warn=messages.warn)
-    with tempfile.TemporaryDirectory() as folder, closing(backend(settings)) as place:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        closing(make_backend(settings, count_available_cores(), messages.warn)) as backend,
+    ):
         temporary = settings.model_copy(update={"cache": Path(folder) / "cache"})  # weights would be kept next to it
         with suppress(OSError):
             shutil.copy(get_step_times_file(settings.cache), get_step_times_file(temporary.cache))
-        prepared = prepare_study(temporary, storage, place, messages, clock())
+        prepared = prepare_study(temporary, storage, backend, messages, datetime.now(UTC))
         with prepared.held:
             plan = prepared.plan
             study, options = None, list_stored_options(settings)

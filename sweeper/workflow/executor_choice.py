@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing, nullcontext, redirect_stdout
+from datetime import UTC, datetime
 from functools import partial
 from math import inf
+from typing import TYPE_CHECKING
 
 from sweeper.core.errors import UsageError
 from sweeper.executors.inline import InlineBackend
 from sweeper.executors.processes import ProcessBackend
 from sweeper.executors.protocol import Backend
 from sweeper.executors.separate_process import SubprocessBackend
+from sweeper.system.cores import count_available_cores
 from sweeper.workflow.settings import Settings, parse_duration
+
+if TYPE_CHECKING:
+    from sweeper.workflow.conclude import Outcome
+    from sweeper.workflow.phases import Display, StopSignal
 
 
 def make_backend(settings: Settings, cores: int, warn: Callable[[str], None]) -> Backend:
@@ -43,11 +51,19 @@ def make_backend(settings: Settings, cores: int, warn: Callable[[str], None]) ->
     return ProcessBackend(settings.device, settings.workers, cores, warn, threads=settings.threads)
 
 
-def start_early_backend(
-    settings: Settings, cores: int, warn: Callable[[str], None]
-) -> AbstractContextManager[Backend | None]:
-    """Return the backend, to be closed; None for a resume, which uses the study's own workers once they are read."""
-    return nullcontext() if settings.resume else closing(make_backend(settings, cores, warn))
+def start_sweep(settings: Settings, display: Display, stop: StopSignal) -> Outcome:
+    """Run a sweep as `run_sweep` does; workers load what they need while the rest of the program is imported.
+
+    A resume makes its backend later: it uses the study's own workers once they are read.
+    """
+    cores = count_available_cores()
+    with (
+        redirect_stdout(sys.stderr),  # what libraries print is no result
+        nullcontext() if settings.resume else closing(make_backend(settings, cores, display.warn)) as backend,
+    ):
+        from sweeper.workflow.run import run_sweep  # takes seconds
+
+        return run_sweep(settings, display, stop, clock=lambda: datetime.now(UTC), cores=cores, backend=backend)
 
 
 def connect_to_ray(settings: Settings, cores: int, warn: Callable[[str], None]) -> Backend:
