@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -117,38 +117,27 @@ class Option:
 
     section: str
     """Section of `sweeper run --help-all`."""
-    default: str
+    default: str = ""
     """Value if nothing is given, in words; "" = nothing, or the default itself."""
-    often: bool
+    often: bool = False
     """Whether `--help` shows it, too: what people use."""
-    metavar: str | None
+    metavar: str | None = None
     """FILE = one that is there, DIRECTORY = a folder; else what stands for the value in the help."""
-    read: Callable[[str], object] | None
+    read: Callable[[str], object] | None = None
     """Refuses (ValueError) what it cannot read; the setting keeps the text."""
-    names: tuple[str, ...]
+    names: tuple[str, ...] = ()
     """Names that are accepted in addition to MODULE:FUNCTION."""
-    auto: bool
+    auto: bool = False
     """Whether `auto` stands for None."""
-    variables: tuple[str, ...]
+    variables: tuple[str, ...] = ()
     """Environment variables that give it, in addition to SWEEPER_NAME."""
 
 
-def _make_setting(
-    section: str,
-    value: object = None,
-    *,
-    default: str = "",
-    often: bool = False,
-    metavar: str | None = None,
-    read: Callable[[str], object] | None = None,
-    names: Sequence[str] = (),
-    auto: bool = False,
-    variables: Sequence[str] = (),
-    **limits: Any,
-) -> Any:
-    """Return a field of `Settings`, whose docstring is the option's help on the command line."""
-    field = Field(value, **limits)
-    field.metadata.append(Option(section, default, often, metavar, read, tuple(names), auto, tuple(variables)))
+def _make_setting(section: str, value: object = None, **more: Any) -> Any:
+    """Return a field of `Settings`, whose docstring is the option's help; `more` of `Option`, and pydantic's limits."""
+    form = {name: more.pop(name) for name in [*more] if name in Option.__dataclass_fields__}
+    field = Field(value, **more)
+    field.metadata.append(Option(section, **form))
     return field
 
 
