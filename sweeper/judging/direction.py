@@ -5,22 +5,8 @@ from __future__ import annotations
 import re
 
 _LOWER = {
-    *(
-        "loss",
-        "losses",
-        "hd",
-        "hausdorff",
-        "asd",
-        "assd",
-        "masd",
-        "distance",
-        "distances",
-        "mae",
-        "mse",
-        "rmse",
-        "mape",
-    ),
-    *("error", "errors", "err", "ece", "nll", "brier", "voe", "fpr", "fnr"),
+    *("loss", "losses", "error", "errors", "err", "mae", "mse", "rmse", "mape", "ece", "nll", "brier"),
+    *("hd", "hausdorff", "asd", "assd", "masd", "distance", "distances", "voe", "fpr", "fnr"),
 }
 """Words of names of which lower is better."""
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
