@@ -6,7 +6,8 @@ rule, the value found and the next step.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from sweeper.core.text import format_count, resume_command
 
@@ -21,6 +22,22 @@ class UsageError(SweeperError):
     """A wrong option or configuration; nothing was trained."""
 
     exit_status = 2
+
+
+@contextmanager
+def require_extra(what: str, packages: str, extra: str) -> Iterator[None]:
+    """Say, where packages are imported that may not be installed, what needs them and how they are installed.
+
+    Raises:
+        UsageError: if an import fails.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise UsageError(
+            f"{what} needs {packages}, which must be installed ({error}); in the checkout: "
+            f"pip install -c constraints.txt -e '.[{extra}]'"
+        ) from error
 
 
 class ProblemListError(UsageError):

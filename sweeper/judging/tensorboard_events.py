@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sweeper.core.errors import UsageError
+from sweeper.core.errors import require_extra
 from sweeper.judging.row_choice import Entries
 
 
@@ -15,13 +15,9 @@ def read_scalars(path: Path) -> Entries:
     Raises:
         UsageError: if TensorBoard is not installed.
     """
-    try:
+    with require_extra(str(path), "TensorBoard", "logs"):
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
         from tensorboard.util.tensor_util import make_ndarray
-    except ImportError as error:
-        raise UsageError(
-            f"{path} needs TensorBoard to be read ({error}); pip install -c constraints.txt -e '.[logs]'"
-        ) from error
     events = EventAccumulator(str(path.parent), size_guidance={"scalars": 0, "tensors": 0})
     events.Reload()
     rows: dict[int, dict[str, Any]] = {}

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sweeper.core.errors import UsageError
+from sweeper.core.errors import UsageError, require_extra
 from sweeper.judging.row_choice import Entries
 
 HEADER, BLOCK = 7, 32768
@@ -35,12 +35,8 @@ def read_offline_run(path: Path) -> LoggedRun:
         UsageError: if wandb is not installed.
         ValueError: if the file is none of it.
     """
-    try:
+    with require_extra(str(path), "wandb", "logs"):
         from wandb.proto.wandb_internal_pb2 import Record
-    except ImportError as error:
-        raise UsageError(
-            f"{path} needs wandb to be read ({error}); pip install -c constraints.txt -e '.[logs]'"
-        ) from error
     name, config, summary, entries = path.stem, dict[str, Any](), dict[str, Any](), list[dict[str, Any]]()
     for raw in _split_records(path.read_bytes()):
         try:
@@ -88,26 +84,20 @@ def _add_summary(entries: list[dict[str, Any]], summary: Mapping[str, Any]) -> E
     return [*entries, {name: value for name, value in summary.items() if name not in logged}]
 
 
-def read_project(project: str, metrics: list[str], where: Mapping[str, str], api: Any = None) -> list[LoggedRun]:
+def read_project(project: str, metrics: list[str], where: Mapping[str, str]) -> list[LoggedRun]:
     """Return the runs of ENTITY/PROJECT on the server that wandb is logged in to, with the history of these metrics.
 
     Each metric is asked for by itself, as the server answers rows that have all. `where`: key of the config, or
-    `state` → the value that a run must have. `api`: module with wandb's `Api`; None = wandb.
+    `state` → the value that a run must have.
 
     Raises:
         UsageError: if wandb is not installed, or does not answer.
     """
-    if api is None:
-        try:
-            import wandb
-        except ImportError as error:
-            raise UsageError(
-                f"wandb:{project} needs wandb ({error}); pip install -c constraints.txt -e '.[logs]'"
-            ) from error
-        api = wandb
+    with require_extra(f"wandb:{project}", "wandb", "logs"):
+        import wandb
     runs = []
     try:
-        for run in api.Api().runs(project):
+        for run in wandb.Api().runs(project):
             config = _flatten({key: value for key, value in run.config.items() if not key.startswith("_")})
             if all(str({**config, "state": run.state}.get(key)) == value for key, value in where.items()):
                 rows = [dict(row) for name in metrics for row in run.scan_history(keys=["_step", name])]

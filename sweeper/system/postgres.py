@@ -13,7 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, quote
 
-from sweeper.core.errors import UsageError
+from sweeper.core.errors import UsageError, require_extra
 from sweeper.core.redact import hide_address_secrets
 from sweeper.system.system_errors import get_cause
 
@@ -147,13 +147,8 @@ def require_driver() -> None:
     Raises:
         UsageError: with the command that installs it.
     """
-    try:
+    with require_extra("a postgresql:// address", "psycopg", "postgres"):
         import psycopg  # noqa: F401
-    except ImportError:
-        raise UsageError(
-            "a postgresql:// address needs psycopg; install it, in the checkout, with: "
-            "pip install -c constraints.txt -e '.[postgres]'"
-        ) from None
 
 
 @cache

@@ -18,7 +18,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from sweeper.core.errors import SweeperError, UsageError
+from sweeper.core.errors import SweeperError, UsageError, require_extra
 from sweeper.system.whole_files import replace_atomically
 from sweeper.training.model import load_network
 from sweeper.training.weights_file import WeightsRecord, copy_with_record
@@ -66,14 +66,9 @@ def write_onnx(weights: Path, record: WeightsRecord, path: Path) -> float:
         SweeperError: if the network cannot be written so, or answers otherwise than torch.
         OSError: if the file cannot be written.
     """
-    try:
+    with require_extra("--onnx", "onnx and onnxruntime", "onnx"):
         import onnx
         import onnxruntime
-    except ImportError as error:
-        raise UsageError(
-            f"--onnx needs onnx and onnxruntime, and one is not installed ({error}); install them, in the checkout, "
-            "with: pip install -c constraints.txt -e '.[onnx]'"
-        ) from None
     network = _NormalisingNetwork(load_network(weights, record, torch.device("cpu")), record).eval()
     stride = 2**record.encoder_depth
     with replace_atomically(path) as part:

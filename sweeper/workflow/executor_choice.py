@@ -11,7 +11,7 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
-from sweeper.core.errors import UsageError
+from sweeper.core.errors import require_extra
 from sweeper.executors.inline import InlineBackend
 from sweeper.executors.processes import ProcessBackend
 from sweeper.executors.protocol import Backend
@@ -68,11 +68,6 @@ def start_sweep(settings: Settings, display: Display, stop: StopSignal) -> Outco
 
 def connect_to_ray(settings: Settings, cores: int, warn: Callable[[str], None]) -> Backend:
     """Connect to Ray, in the process that talks to it."""
-    try:
+    with require_extra("--executor ray", "Ray", "ray"):
         from sweeper.executors.ray_cluster import RayBackend
-    except ImportError as error:
-        raise UsageError(
-            f"--executor ray needs Ray, which is not installed ({error}); install it, in the checkout, with: "
-            "pip install -c constraints.txt -e '.[ray]'"
-        ) from None
     return RayBackend(settings.device, settings.workers, cores, settings.ray_address, warn, threads=settings.threads)

@@ -102,13 +102,14 @@ def test_a_project_is_read_by_the_public_api(monkeypatch: pytest.MonkeyPatch) ->
         read_score_file("wandb:me/p", ScoreRequest(metric="test", where={"state": "killed"}))
 
 
-def test_a_server_that_does_not_answer_is_named() -> None:
+def test_a_server_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     class Down(Server):
         def runs(self, project: str) -> Any:
             raise ValueError("Could not find project")
 
+    monkeypatch.setitem(sys.modules, "wandb", Down())
     with pytest.raises(UsageError, match="wandb must answer for me/p, got Could not find project; `wandb login`"):
-        read_project("me/p", ["x"], {}, Down())
+        read_project("me/p", ["x"], {})
 
 
 def test_options_of_logs_are_refused_elsewhere(tmp_path: Path) -> None:
