@@ -141,7 +141,7 @@ def run_study(session: StudySession) -> Outcome:
             time=keeper,
             is_taken_over=lost,
             heartbeat=heartbeat,
-            interim_reporter=so_far,
+            publish_answer=so_far.publish,
             storage=settings.storage,
             places=settings.places,
         )

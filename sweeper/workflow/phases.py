@@ -45,8 +45,6 @@ from sweeper.workflow.study_state import count_phase_trainings
 if TYPE_CHECKING:
     import optuna
 
-    from sweeper.workflow.lead import InterimReporter
-
 
 class Display(MessageSink, Observer, Protocol):
     """Display of the sweep for the person who waits for it."""
@@ -92,8 +90,8 @@ class RunContext:
     """Trainings that failed in a row, over all phases."""
     heartbeat: Heartbeat | None = None
     """The status file; None = none is written."""
-    interim_reporter: InterimReporter | None = None
-    """Publishes the answer so far; None = it is not published."""
+    publish_answer: Callable[[], None] = lambda: None
+    """Publishes the answer so far, where it is another one."""
     storage: str = STORAGE
     """Storage of the study, for the command that continues it."""
     places: str = ""
@@ -133,11 +131,6 @@ class RunContext:
         self.display.begin_phase(name, total, held)
         if self.heartbeat is not None:
             self.heartbeat.begin_phase(name, total, held)
-
-    def publish_answer(self) -> None:
-        """Publish the answer so far, where it is another one."""
-        if self.interim_reporter is not None:
-            self.interim_reporter.publish()
 
     def record_time_cut(self, sentence: str) -> None:
         """Record and report what the time limit cut short."""

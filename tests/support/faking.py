@@ -209,7 +209,9 @@ def train(
     asked = asked._replace(longer=longer, timeout=timeout if longer else None)
     told = Observers(tuple(one for one in (time, display, heartbeat, so_far) if one is not None))
     stage = RunContext(study, plan, asked, executor, Path("nowhere"), told, display, display, time, heartbeat=heartbeat)  # type: ignore[arg-type]
-    stage.measure, stage.is_taken_over, stage.interim_reporter = measure, lost, so_far
+    stage.measure, stage.is_taken_over = measure, lost
+    if so_far is not None:
+        stage.publish_answer = so_far.publish
     train_all(stage, decided=lambda _: None)
     return stage
 
