@@ -24,17 +24,8 @@ if TYPE_CHECKING:
     import optuna
 
 ELSEWHERE = {
-    "study",
-    "storage",
-    "tracking_uri",
-    "log_to",
-    "out",
-    "cache",
-    "resume",
-    "workers",
-    "threads",
-    "executor",
-    "ray_address",
+    *("study", "resume", "storage", "tracking_uri", "log_to", "out", "cache"),
+    *("workers", "threads", "executor", "ray_address"),
 }
 """Settings that say where and how, not what: they are no part of the command that repeats a study."""
 
