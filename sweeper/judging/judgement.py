@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import ClassVar
 
 from sweeper.core.base import Record
@@ -33,12 +34,12 @@ class MethodDifferenceRow(Record):
     first: str
     second: str
     difference: float
-    ci_low: float | None
+    ci_low: float | None = None
     """Null = not known."""
-    ci_high: float | None
-    se_seed: float | None
+    ci_high: float | None = None
+    se_seed: float | None = None
     """Standard error from other trainings; null = not known."""
-    se_image: float | None
+    se_image: float | None = None
     """Standard error from other images; 0 where its square was estimated below 0, and cut off; null = not known. Its
     square is multiplied by K/(K − 1) where K folds make up a run."""
     shown: bool
@@ -308,25 +309,20 @@ def _make_method_row(table: ScoreTable, each: MethodEvidence) -> MethodRow:
 
 
 def _make_difference_rows(contest: Contest) -> tuple[MethodDifferenceRow, ...]:
-    return tuple(
-        _make_difference_row(contest, i, j, get_difference(contest, i, j))
-        for i in range(len(contest.finalists))
-        for j in range(i + 1, len(contest.finalists))
-    )
-
-
-def _make_difference_row(contest: Contest, i: int, j: int, gap: Interval) -> MethodDifferenceRow:
-    has_error = is_measured(contest, i, j)
-    return MethodDifferenceRow(
-        first=contest.finalists[i].family,
-        second=contest.finalists[j].family,
-        difference=gap.estimate,
-        ci_low=gap.low if has_error else None,
-        ci_high=gap.high if has_error else None,
-        se_seed=gap.se_seed if has_error else None,
-        se_image=gap.se_image if has_error else None,
-        shown=has_beaten(contest, i, j),
-    )
+    rows = []
+    for (i, first), (j, second) in combinations(enumerate(contest.finalists), 2):
+        gap = get_difference(contest, i, j)
+        errors = {"ci_low": gap.low, "ci_high": gap.high, "se_seed": gap.se_seed, "se_image": gap.se_image}
+        rows.append(
+            MethodDifferenceRow(
+                first=first.family,
+                second=second.family,
+                difference=gap.estimate,
+                shown=has_beaten(contest, i, j),
+                **(errors if is_measured(contest, i, j) else {}),
+            )
+        )
+    return tuple(rows)
 
 
 def _make_networks_row(contest: MethodContest, decision: Decision) -> NetworksRow:

@@ -25,13 +25,12 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 from sweeper.core.base import Record
-from sweeper.core.records import Scale
 from sweeper.core.spreadsheet import replace_decimal_commas
 from sweeper.core.text import join_words, suggest_correction
 from sweeper.evidence.intervals import Floats, ImageTable
 from sweeper.judging.direction import check_direction
 from sweeper.judging.rows import ScoreRequest, ScoreRows, ScoresError, abbreviate_names, format_rows, read_numbers
-from sweeper.judging.score_table import MOST_CELLS, MOST_METHODS, ScoreTable
+from sweeper.judging.score_table import MOST_CELLS, MOST_METHODS, ScoreTable, find_request_problems, make_scale
 from sweeper.judging.table_traps import describe_alike, find_alike, find_mixed_units
 
 SdOver = Literal["images", "seeds"]
@@ -118,15 +117,12 @@ def make_means_table(scores: ScoreRows, request: ScoreRequest) -> tuple[ScoreTab
         runs=tuple(tuple(str(i + 1) for i in range(count)) for count in runs),
         rows=tuple(tuple(range(a, a + count)) for a, count in zip(first, runs, strict=False)),
         scores=_make_scores(means, sign, correlation),
-        scale=Scale(score=metric, digits=max(0, 1 - math.floor(math.log10(margin) + 1e-9)), hundredth=margin),
+        scale=make_scale(metric, margin),
         margin=margin,
         margin_given=request.margin is not None,
         higher_is_better=not request.lower_is_better,
         bound=math.inf,
         images=int(means.n[0]) if over == "images" else 0,
-        groups=None,
-        few_groups=None,
-        left_out=0,
         notes=_list_notes(means, pairs, correlation, margin, request),
         design="Whether the methods were tuned alike, and scored on the same images, is not known from means.",
     )
@@ -179,11 +175,7 @@ def _read_means(scores: ScoreRows, request: ScoreRequest, problems: list[str]) -
             "metric at a time"
         )
     problems += describe_alike("method", find_alike(list(dict.fromkeys(methods))))
-    if not 2 <= len(methods) <= MOST_METHODS:
-        problems.append(f"2 to {MOST_METHODS} methods must be compared, got {len(methods)}")
-    if request.baseline is not None and request.baseline not in methods:
-        near = suggest_correction(request.baseline, methods) or f"; the methods are {abbreviate_names(methods, most=8)}"
-        problems.append(f"--baseline must be one of the methods, got {request.baseline!r}{near}")
+    problems += find_request_problems(methods, request)
     decimals = max((len(cell.partition(".")[2]) for cell in cells["mean"]), default=0)
     return _Means(methods, numbers["mean"], numbers["sd"], numbers["n"], 10.0**-decimals)
 
@@ -222,8 +214,6 @@ def _check_means(means: _Means, over: SdOver, request: ScoreRequest, problems: l
         problems.append(f"--correlation must be from 0 to below 1, got {request.correlation:g}")
     if request.paired_seeds:
         problems.append("--paired-seeds needs the score of each seed, and means have none; leave it out")
-    if not 0.5 <= request.level < 1:
-        problems.append(f"the level must be at least 0.5 and below 1, got {request.level:g}")
     if not request.lower_is_better:
         problems += find_mixed_units(means.mean, np.arange(len(means.mean)))
     is_share = means.mean.min() >= 0 and means.mean.max() <= 1

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -59,9 +60,9 @@ class ScoreTable:
     """The largest possible difference."""
     images: int
     """Number of images; 0 = they are not distinguished."""
-    groups: int | None
-    few_groups: int | None
-    left_out: int
+    groups: int | None = None
+    few_groups: int | None = None
+    left_out: int = 0
     """Images that some run had no score of."""
     notes: tuple[str, ...] = ()
     design: str | None = None
@@ -93,8 +94,6 @@ def make_score_table(scores: ScoreRows, request: ScoreRequest) -> ScoreTable:
         rows.problems.append(
             f"{format_rows(large)}: numbers must lie within ± {LARGEST:g}, got one beyond; is it a fill value?"
         )
-    if not 0.5 <= request.level < 1:
-        rows.problems.append(f"the level must be at least 0.5 and below 1, got {request.level:g}")
     if rows.numbers.shape[1]:
         directions = check_direction(rows.metric, request.lower_is_better)
         rows.problems += directions
@@ -125,7 +124,7 @@ def make_score_table(scores: ScoreRows, request: ScoreRequest) -> ScoreTable:
             tuple(r for r, (m, _) in enumerate(cells.runs) if m == method) for method in range(len(cells.methods))
         ),
         scores=values,
-        scale=Scale(score=rows.title, digits=max(0, 1 - math.floor(math.log10(margin) + 1e-9)), hundredth=margin),
+        scale=make_scale(rows.title, margin),
         margin=margin,
         margin_given=request.margin is not None,
         higher_is_better=not request.lower_is_better,
@@ -147,17 +146,9 @@ class _RunCells:
         self.rows, self.problems = rows, list[str]()
         size = rows.numbers.shape[1]
         self.methods, method = _encode_distinct(rows.keys["method"])
-        if (count := len(self.methods)) > MOST_METHODS:
-            self.problems.append(
-                f"at most {MOST_METHODS} methods can be judged, as each is compared with each, got {count:,} "
-                f"({math.comb(count, 2):,} pairs); leave those out of the table that cannot be the best"
-            )
+        self.problems += find_request_problems(self.methods, request)
+        if len(self.methods) > MOST_METHODS:
             return
-        if len(self.methods) < 2:
-            self.problems.append(f"at least 2 methods must be compared, got {join_words(self.methods)}")
-        if request.baseline is not None and request.baseline not in self.methods:
-            near = suggest_correction(request.baseline, self.methods) or f"; the methods are {join_words(self.methods)}"
-            self.problems.append(f"--baseline must be one of the methods, got {request.baseline!r}{near}")
         self.runs, run = self._identify_runs(rows, method)
         if request.paired_seeds:
             self._are_seeds_paired()
@@ -347,6 +338,27 @@ class _RunCells:
             return []
         what = "image" if self.images == 1 else "group of images"
         return [f"All scores are of one {what}: nothing shows how others would rank the methods."]
+
+
+def find_request_problems(methods: Sequence[str], request: ScoreRequest) -> Iterator[str]:
+    """Yield what is wrong with the methods that are compared, their baseline, and the level."""
+    if (count := len(methods)) > MOST_METHODS:
+        yield (
+            f"at most {MOST_METHODS} methods can be judged, as each is compared with each, got {count:,} "
+            f"({math.comb(count, 2):,} pairs); leave those out of the table that cannot be the best"
+        )
+    if count < 2:
+        yield f"at least 2 methods must be compared, got {join_words(methods) or 'none'}"
+    if request.baseline is not None and request.baseline not in methods:
+        near = suggest_correction(request.baseline, methods) or f"; the methods are {abbreviate_names(methods, most=8)}"
+        yield f"--baseline must be one of the methods, got {request.baseline!r}{near}"
+    if not 0.5 <= request.level < 1:
+        yield f"the level must be at least 0.5 and below 1, got {request.level:g}"
+
+
+def make_scale(score: str, margin: float) -> Scale:
+    """Return the scale of a score whose numbers are printed to a tenth of the margin."""
+    return Scale(score=score, digits=max(0, 1 - math.floor(math.log10(margin) + 1e-9)), hundredth=margin)
 
 
 def _resolve_margin(rows: Rows, request: ScoreRequest) -> tuple[float, str | None]:
