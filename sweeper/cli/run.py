@@ -18,7 +18,7 @@ from sweeper.cli.signals import StopRequest
 from sweeper.cli.terminal import echo_result
 from sweeper.core.errors import OutputError
 from sweeper.system.streams import check_output
-from sweeper.workflow.settings import Settings
+from sweeper.workflow.settings import OF_COMMAND, OF_SWEEPER, Settings
 
 
 @click.command(cls=RunCommand)
@@ -68,10 +68,8 @@ def command(
 
     ctx = click.get_current_context()
     by_default = {name for name in options if ctx.get_parameter_source(name) is ParameterSource.DEFAULT}
-    if options["command"] is not None:  # what an environment sets for all runs is for sweeper's own training
-        from sweeper.workflow.own_script import OF_SWEEPER
-
-        by_default |= {n for n in OF_SWEEPER if ctx.get_parameter_source(n) is ParameterSource.ENVIRONMENT}
+    others = OF_COMMAND if options["command"] is None else OF_SWEEPER  # an environment may set them for other runs
+    by_default |= {name for name in others if ctx.get_parameter_source(name) is ParameterSource.ENVIRONMENT}
     if folder is not None:
         if ctx.get_parameter_source("data") is ParameterSource.COMMANDLINE:
             raise click.UsageError(f"the data are given twice, {folder} and --data {options['data']}; leave one out")

@@ -17,20 +17,12 @@ from sweeper.scripts.launch import split_command
 from sweeper.scripts.probe import probe_script
 from sweeper.scripts.sources import hash_sources, list_changed_sources
 from sweeper.storage import StudyPlan
-from sweeper.workflow.settings import Settings, parse_duration
+from sweeper.workflow.settings import OF_COMMAND, OF_SWEEPER, Settings, parse_duration
 
 SEARCH_STEPS, CONFIRM_STEPS = 25, 100
 """Per cent of the script's own length."""
 FACTORS = (0.1, 10.0)
 """Range of the factor of the script's own learning rate."""
-OF_SWEEPER = (
-    *("model", "arch", "encoder", "encoder_depth", "decoder_width", "encoder_weights", "size", "batch_size", "crops"),
-    *("augment", "epochs", "minutes", "device", "precision", "engine", "compile", "deterministic", "threads"),
-    *("executor", "ray_address", "loss", "folds", "boundary_pixels"),
-)
-"""Options of sweeper's own training."""
-OF_COMMAND = ("gpus_per_trial", "time_limit")
-"""Options of trainings by a script."""
 
 
 def check_script_options(settings: Settings) -> None:
@@ -40,9 +32,10 @@ def check_script_options(settings: Settings) -> None:
         RequestError: with all of them.
     """
     if settings.command is None:
-        if extra := [f"--{name.replace('_', '-')}" for name in OF_COMMAND if name in settings.model_fields_set]:
+        if extra := [f"--{name.replace('_', '-')}" for name in OF_COMMAND if getattr(settings, name) is not None]:
+            verb = "needs" if len(extra) == 1 else "need"
             raise UsageError(
-                f"{join_words(extra)} needs --command, the script that trains; give it, or leave the option out"
+                f"{join_words(extra)} {verb} --command, the script that trains; give it, or leave the option out"
             )
         return
     changed = [f"--{name.replace('_', '-')}" for name in OF_SWEEPER if name in settings.model_fields_set]

@@ -70,8 +70,7 @@ def check_request(storage: RDBStorage | None, settings: Settings) -> None:
     names = studies.list_study_names(storage) if storage is not None else []
     if settings.study is not None:
         studies.check_name(settings.study)
-    if settings.command is not None:
-        check_script_options(settings)
+    check_script_options(settings)
     if settings.loss is not None:
         declare_loss(settings.loss)  # before the space, which may name it
     if settings.space is not None:

@@ -48,6 +48,14 @@ MOST_SEED = 2**53 - 1
 """The confirmation's seeds are 1000 × (seed + 1) and on, and torch takes 63 bits."""
 ROPE = 0.01
 LONGER = "4"
+OF_SWEEPER = (
+    *("model", "arch", "encoder", "encoder_depth", "decoder_width", "encoder_weights", "size", "batch_size", "crops"),
+    *("augment", "epochs", "minutes", "device", "precision", "engine", "compile", "deterministic", "threads"),
+    *("executor", "ray_address", "loss", "folds", "boundary_pixels"),
+)
+"""Options of sweeper's own training."""
+OF_COMMAND = ("gpus_per_trial", "time_limit")
+"""Options of trainings by a script."""
 _RESUMED = "with --resume the study's"
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"

@@ -65,8 +65,12 @@ def test_options_can_be_set_by_variables_which_the_command_line_overrides(
 ) -> None:
     dry = ("run", "--executor", "inline", "--dry-run")
     monkeypatch.setenv("SWEEPER_DATA", "synthetic:clouds")
-    status, _, err = sweeper(*dry)
-    assert status == 2 and "clouds" in err
+    with monkeypatch.context() as own:
+        own.setenv("SWEEPER_TIME_LIMIT", "60")  # as for `sweeper confirm`: nobody asks for it here
+        status, _, err = sweeper(*dry)
+        assert status == 2 and "clouds" in err
+    status, _, err = sweeper(*dry, "--time-limit", "60")
+    assert status == 2 and "--time-limit needs --command" in err
     for name, value in (("SWEEPER_CONFIRM_SEEDS", "5..3"), ("SWEEPER_TIMEOUT", "later"), ("SWEEPER_STEPS", "many")):
         with monkeypatch.context() as own:
             own.setenv(name, value)

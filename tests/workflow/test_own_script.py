@@ -25,6 +25,7 @@ from sweeper.workflow.own_script import (
     warn_of_changed_script,
 )
 from sweeper.workflow.recipe_choice import describe_recipe
+from sweeper.workflow.request_checks import check_request
 from sweeper.workflow.settings import Settings
 from tests.support import builders
 
@@ -85,9 +86,9 @@ def test_the_space_has_factors_of_the_scripts_rate_and_losses_of_logits_and_labe
 
 
 def test_options_of_a_script_need_one() -> None:
-    with pytest.raises(UsageError, match="--gpus-per-trial and --time-limit needs --command"):
-        check_script_options(Settings(gpus_per_trial=1, time_limit="1h"))
-    check_script_options(Settings())
+    with pytest.raises(UsageError, match="--gpus-per-trial and --time-limit need --command"):
+        check_request(None, Settings(gpus_per_trial=1, time_limit="1h"))
+    check_request(None, Settings().model_copy(update={"gpus_per_trial": None}))  # as a resume restores it
 
 
 def test_a_study_is_not_resumed_with_another_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
