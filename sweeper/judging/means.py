@@ -30,7 +30,15 @@ from sweeper.core.text import join_words, suggest_correction
 from sweeper.evidence.intervals import Floats, ImageTable
 from sweeper.judging.direction import check_direction
 from sweeper.judging.rows import ScoreRequest, ScoreRows, ScoresError, abbreviate_names, format_rows, read_numbers
-from sweeper.judging.score_table import MOST_CELLS, MOST_METHODS, ScoreTable, find_request_problems, make_scale
+from sweeper.judging.score_table import (
+    MOST_CELLS,
+    MOST_METHODS,
+    USUAL_MARGIN,
+    ScoreTable,
+    find_margin_problems,
+    find_request_problems,
+    make_scale,
+)
 from sweeper.judging.table_traps import describe_alike, find_alike, find_mixed_units
 
 SdOver = Literal["images", "seeds"]
@@ -103,9 +111,10 @@ def make_means_table(scores: ScoreRows, request: ScoreRequest) -> tuple[ScoreTab
     problems += (directions := check_direction(metric, request.lower_is_better))
     if directions:
         request = replace(request, lower_is_better=True)  # what else is wrong, is sought as of distances
-    margin = _check_means(means, over, request, problems)
+    _check_means(means, over, request, problems)
     if problems:
         raise ScoresError(scores.source, problems)
+    margin = USUAL_MARGIN if request.margin is None else request.margin
     correlation = (request.correlation or 0.0) if over == "images" else None
     sign = -1.0 if request.lower_is_better else 1.0
     pairs = _compare_means(means, sign, correlation, request.level)
@@ -197,8 +206,8 @@ def _read_sd_over(scores: ScoreRows, request: ScoreRequest, problems: list[str])
     return None
 
 
-def _check_means(means: _Means, over: SdOver, request: ScoreRequest, problems: list[str]) -> float:
-    """Return the margin, and add what cannot be judged."""
+def _check_means(means: _Means, over: SdOver, request: ScoreRequest, problems: list[str]) -> None:
+    """Add what cannot be judged."""
     if over == "images" and len(sizes := sorted(set(means.n.astype(int).tolist()))) > 1:
         problems.append(
             f"an SD over images needs one n, that of the common test images, got {join_words(list(map(str, sizes)))}"
@@ -222,14 +231,7 @@ def _check_means(means: _Means, over: SdOver, request: ScoreRequest, problems: l
             f"{format_rows(wide)}: sd must be in the unit of the means, which lie within 0 to 1, got "
             f"{means.sd[wide[0]]:g}"
         )
-    if request.margin is None and not is_share:
-        problems.append(
-            f"the means reach from {means.mean.min():g} to {means.mean.max():g}, so that the usual margin of 0.01 may "
-            "not be one; say with --margin which difference does not matter, in the score's own unit (1 for per cent)"
-        )
-    elif request.margin is not None and not 0 < request.margin < (1 if is_share else math.inf):
-        problems.append(f"--margin must be above 0{' and below 1' if is_share else ''}, got {request.margin:g}")
-    return request.margin if request.margin is not None else 0.01
+    problems += find_margin_problems(means.mean, "means", request.margin)
 
 
 def _make_scores(means: _Means, sign: float, correlation: float | None) -> ImageTable:

@@ -34,6 +34,7 @@ Ints = npt.NDArray[np.intp]
 
 LARGEST = 1e30
 """Largest absolute score, so that squares in its variance are finite."""
+USUAL_MARGIN = 0.01
 MOST_METHODS = 300
 """Each is compared with each: half a minute."""
 MOST_CELLS = 50_000_000
@@ -110,9 +111,10 @@ def make_score_table(scores: ScoreRows, request: ScoreRequest) -> ScoreTable:
     values = cells.make_table()
     background = note_background(rows) if scores.design is None else []
     alone = cells.explain_single_image()
-    margin, problem = _resolve_margin(rows, request)
+    margin = USUAL_MARGIN if request.margin is None else request.margin
+    compared = np.zeros(0) if rows.of_counts else rows.numbers[np.isfinite(rows.numbers)]
     if problems := [
-        *([problem] if problem else []),
+        *find_margin_problems(compared, "scores", request.margin),
         *_find_variance_problems(values, cells, is_trusted=scores.design is not None),
     ]:
         raise ScoresError(source, problems)
@@ -361,27 +363,21 @@ def make_scale(score: str, margin: float) -> Scale:
     return Scale(score=score, digits=max(0, 1 - math.floor(math.log10(margin) + 1e-9)), hundredth=margin)
 
 
-def _resolve_margin(rows: Rows, request: ScoreRequest) -> tuple[float, str | None]:
-    scores = np.zeros(1) if rows.of_counts else rows.numbers[np.isfinite(rows.numbers)]
+def find_margin_problems(scores: Floats, what: str, margin: float | None) -> Iterator[str]:
+    """Yield what is wrong with the margin that was given for these scores, or with 0.01 where none was."""
     share = not len(scores) or (scores.min() >= 0 and scores.max() <= 1)
-    if request.margin is not None:
-        if not 1 / LARGEST <= request.margin <= LARGEST:
-            return (
-                0.01,
-                f"--margin must be above 0, got {request.margin:g}; use one from {1 / LARGEST:g} to {LARGEST:g}",
-            )
-        if share and request.margin >= 1:
-            return 0.01, (
-                f"--margin must be below 1 where scores lie within 0 to 1, got {request.margin:g}; it is in the "
-                f"score's own unit: {request.margin:g} per cent is {request.margin / 100:g}"
-            )
-        return request.margin, None
-    if share:
-        return 0.01, None
-    return 0.01, (
-        f"the scores reach from {scores.min():g} to {scores.max():g}, so that the usual margin of 0.01 may not be one; "
-        "say with --margin which difference does not matter, in the score's own unit (1 for per cent)"
-    )
+    if margin is None and not share:
+        yield (
+            f"the {what} reach from {scores.min():g} to {scores.max():g}, so that the usual margin of 0.01 may not be "
+            "one; say with --margin which difference does not matter, in the score's own unit (1 for per cent)"
+        )
+    elif margin is not None and not 1 / LARGEST <= margin <= LARGEST:
+        yield f"--margin must be above 0, got {margin:g}; use one from {1 / LARGEST:g} to {LARGEST:g}"
+    elif margin is not None and share and margin >= 1:
+        yield (
+            f"--margin must be below 1 where {what} lie within 0 to 1, got {margin:g}; it is in the score's own unit: "
+            f"{margin:g} per cent is {margin / 100:g}"
+        )
 
 
 def _find_variance_problems(values: ImageTable, cells: _RunCells, *, is_trusted: bool) -> list[str]:

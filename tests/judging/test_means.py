@@ -137,7 +137,7 @@ def test_all_that_is_wrong_is_in_one_list() -> None:
         ({}, {"sd_over": "images", "correlation": 1.0}, "--correlation must be from 0 to below 1, got 1"),
         ({}, {"sd_over": "seeds", "paired_seeds": True}, "--paired-seeds needs the score of each seed"),
         ({"mean": [81.2, 80.1]}, {"sd_over": "images"}, "say with --margin"),
-        ({}, {"sd_over": "images", "margin": 1.0}, "--margin must be above 0 and below 1, got 1"),
+        ({}, {"sd_over": "images", "margin": 1.0}, "--margin must be below 1 where means lie within 0 to 1, got 1"),
         ({}, {"sd_over": "images", "level": 0.2}, "the level must be at least 0.5"),
         ({"mean": [81.2, 0.801]}, {"sd_over": "seeds", "margin": 0.5}, "row 2: scores must have one unit"),
         ({"sd": [1.3, 1.1]}, {"sd_over": "seeds"}, "rows 1 and 2: sd must be in the unit of the means"),
