@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sweeper.cli.options import SweeperCommand, add_json_option
+from sweeper.cli.options import ParsedText, SweeperCommand, add_json_option
 from sweeper.cli.settings_options import make_setting_option
 from sweeper.cli.signals import StopRequest
 from sweeper.cli.terminal import echo_result
@@ -31,25 +31,19 @@ def _parse_factor(text: str) -> float:
     try:
         value = float(Fraction(text.strip()))
     except (ValueError, ZeroDivisionError) as error:
-        raise click.BadParameter(f"must be a number or a fraction such as 1/3, got {text!r}") from error
+        raise ValueError(f"must be a number or a fraction such as 1/3, got {text!r}") from error
     if not 0 < value <= 1e6:
-        raise click.BadParameter(f"must be above 0, got {text!r}")
+        raise ValueError(f"must be above 0, got {text!r}")
     return value
 
 
-def _parse_rates(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[float, ...] | None:
-    if value is None:
-        return None
-    if value == "none":
-        return (1.0,)
-    return tuple(sorted({_parse_factor(word) for word in value.split(",")}))
+def _parse_rates(text: str) -> tuple[float, ...]:
+    return (1.0,) if text == "none" else tuple(sorted({_parse_factor(word) for word in text.split(",")}))
 
 
-def _parse_share(_context: click.Context, _option: click.Parameter, value: str | None) -> float | None:
-    if value is None:
-        return None
-    if (share := _parse_factor(value)) > 1:
-        raise click.BadParameter(f"must be at most 1, got {value!r}")
+def _parse_share(text: str) -> float:
+    if (share := _parse_factor(text)) > 1:
+        raise ValueError(f"must be at most 1, got {text!r}")
     return share
 
 
@@ -64,11 +58,13 @@ def _parse_share(_context: click.Context, _option: click.Parameter, value: str |
 )
 @click.option(
     "--rates",
-    callback=_parse_rates,
+    type=ParsedText("TEXT", _parse_rates),
     help="Factors of your learning rate that each loss tries first, or none.  [default: 1/3,1,3]",
 )
 @click.option(
-    "--rate-share", callback=_parse_share, help="Share of your length at which it tries them.  [default: 1/4]"
+    "--rate-share",
+    type=ParsedText("TEXT", _parse_share),
+    help="Share of your length at which it tries them.  [default: 1/4]",
 )
 @click.option("--folds", type=click.IntRange(2, 50), help="Train each seed once for each fold (t.fold).")
 @click.option("--metric", type=click.Choice(["miou", "dice"]), help="Metric of logits and counts.  [default: miou]")

@@ -96,6 +96,20 @@ def _find_empty_variables(ctx: click.Context) -> Iterator[str]:
             yield f"the variable {variable}, got ''; give it a value, or unset it"
 
 
+class ParsedText(click.ParamType[Any]):
+    """What `read` makes of a text; its complaint begins with `must be`."""
+
+    def __init__(self, name: str, read: Callable[[str], object]) -> None:
+        self.name, self._read = name, read
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse what `read` refuses."""
+        try:
+            return self._read(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
@@ -104,19 +118,9 @@ def add_miss_option() -> Decorator:
     return click.option(
         "--miss-at-most",
         "limit",
-        metavar="[CLASS=]SHARE",
-        callback=_parse_limit,
+        type=ParsedText("[CLASS=]SHARE", MissLimit.parse),
         help="Decide so that of an average image with CLASS at most this share of it is missed (10%, crack=10%).",
     )
-
-
-def _parse_limit(_context: click.Context, _option: click.Parameter, value: str | None) -> MissLimit | None:
-    if value is None:
-        return None
-    try:
-        return MissLimit.parse(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
 
 
 def add_json_option() -> Decorator:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 import click
 from pydantic.fields import FieldInfo
 
-from sweeper.cli.options import Decorator, SweeperCommand
+from sweeper.cli.options import Decorator, ParsedText, SweeperCommand
 from sweeper.workflow.settings import Option, Settings, list_options
 
 if TYPE_CHECKING:
@@ -204,21 +204,6 @@ class ChoiceOrAuto(click.Choice[str]):
         """Refuse what is none of them."""
         choice = super().convert(value, param, ctx)
         return None if self._auto and choice == "auto" else choice
-
-
-class ParsedText(click.ParamType[Any]):
-    """A text that `read` accepts, passed on as it is; its complaint begins with `must be`."""
-
-    def __init__(self, name: str, read: Callable[[str], object]) -> None:
-        self.name, self._read = name, read
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Refuse what `read` refuses."""
-        try:
-            self._read(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-        return str(value)
 
 
 class MetricName(click.Choice[str]):

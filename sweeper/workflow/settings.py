@@ -132,7 +132,7 @@ class Option:
     metavar: str | None = None
     """FILE = one that is there, DIRECTORY = a folder; else what stands for the value in the help."""
     read: Callable[[str], object] | None = None
-    """Refuses (ValueError) what it cannot read; the setting keeps the text."""
+    """Returns a text as the setting keeps it, or refuses it (ValueError)."""
     names: tuple[str, ...] = ()
     """Names that are accepted in addition to MODULE:FUNCTION."""
     auto: bool = False
@@ -203,7 +203,7 @@ class Settings(Record):
     seed: int | None = _make_setting("Search", default="0", ge=0, le=MOST_SEED)
     """Decides splits, weights, batches and the search."""
     timeout: Annotated[str, BeforeValidator(_check_duration)] | None = _make_setting(
-        "Search", default="none", often=True, metavar="DURATION", read=parse_duration
+        "Search", default="none", often=True, metavar="DURATION", read=_check_duration
     )
     """End within this time (5400, 90m, 1h30m) with what there is; 60 % of it is the search's."""
 
@@ -238,7 +238,7 @@ class Settings(Record):
     gpus_per_trial: int | None = _make_setting("Training", default="all see all", ge=1, le=MOST_WORKERS)
     """GPUs of each training with --command."""
     time_limit: Annotated[str, BeforeValidator(_check_duration)] | None = _make_setting(
-        "Training", default="none", metavar="DURATION", read=parse_duration
+        "Training", default="none", metavar="DURATION", read=_check_duration
     )
     """Longest time of one training with --command."""
     model: str | None = _make_setting("Training", metavar="MODULE:FUNCTION", min_length=1)
@@ -266,7 +266,7 @@ class Settings(Record):
     """Start of the encoder."""
 
     confirm_seeds: Annotated[str, BeforeValidator(_check_range)] | None = _make_setting(
-        "Confirmation and verdict", default=CONFIRM_SEEDS, often=True, metavar="MIN..MAX|N", read=seed_range
+        "Confirmation and verdict", default=CONFIRM_SEEDS, often=True, metavar="MIN..MAX|N", read=_check_range
     )
     """Fresh seeds of each finalist; more than MIN while the verdict is open."""
     until: Until | None = _make_setting("Confirmation and verdict", default="settled")
