@@ -32,9 +32,9 @@ def read_state(path: str) -> dict[str, Tensor]:
     Raises:
         UsageError: if it cannot be read as a state dict, or a checkpoint that holds one.
     """
+    if not Path(path).is_file():
+        raise UsageError(f"{OPTION} must be auto, imagenet, none or a file, and there is no file {path!r}; correct it")
     try:
-        if not Path(path).is_file():
-            raise FileNotFoundError("there is no such file")
         if path.endswith(".safetensors"):
             from safetensors.torch import load_file
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 from sweeper.core.errors import UsageError
@@ -48,16 +47,12 @@ def choose_weights(
     weights by `auto`.
 
     Raises:
-        UsageError: if there is no such file, or `imagenet` cannot be had.
+        UsageError: if `imagenet` cannot be had.
     """
     if requested == "none" or (synthetic and requested in {None, "auto"}):
         return NOTHING
     if requested not in {None, "auto", "imagenet"}:
         assert requested is not None
-        if not Path(requested).is_file():
-            raise UsageError(
-                f"--encoder-weights must be auto, imagenet, none or a file; there is no file {requested!r}"
-            )
         inputs = get_encoder_inputs(encoder)
         log(
             f"encoder weights: {requested}; inputs are normalised by mean {inputs.mean}, SD {inputs.std}, as "
