@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -24,12 +26,21 @@ Sweeper = Callable[..., tuple[int, str, str]]
 NAMES = {"method": "loss"}
 
 
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a store with the experiment `losses`: two losses, three seeds, a metric in each run."""
+    folder = tmp_path_factory.mktemp("filled")
+    lay(folder)
+    fill(connect_to_mlflow(f"sqlite:///{folder}/mlflow.db"))
+    return folder / "mlflow.db"
+
+
 @pytest.fixture
-def uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Make a store with the experiment `losses` (two losses, three seeds, a metric in each run), and another file."""
+def uri(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Copy that store, and make another file."""
     monkeypatch.chdir(tmp_path)
-    lay(tmp_path)
-    fill(connect_to_mlflow(TRACKING))
+    with closing(sqlite3.connect(filled)) as store, closing(sqlite3.connect("mlflow.db")) as copy:
+        store.backup(copy)
     (tmp_path / "scores.csv").write_text("method,score\n")
     return TRACKING
 

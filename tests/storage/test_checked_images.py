@@ -37,9 +37,17 @@ def go(study: optuna.Study, crash_after: int | None = None) -> None:
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    go(study := opened(tmp_path_factory.mktemp("reference")))
-    return results(study)
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a study that was trained to its end."""
+    go(opened(folder := tmp_path_factory.mktemp("whole")))
+    return folder
+
+
+def copy_whole(whole: Path, folder: Path) -> optuna.Study:
+    """Return a copy of that study in a folder."""
+    with closing(sqlite3.connect(whole / "study.db")) as one, closing(sqlite3.connect(folder / "study.db")) as other:
+        one.backup(other)
+    return opened(folder)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +57,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 )
 @pytest.mark.slow
 def test_what_was_trained_since_the_last_check_is_trained_again_to_the_same_numbers(
-    tmp_path: Path, reference: list[str], checked: int | None, after: int | None
+    tmp_path: Path, whole: Path, checked: int | None, after: int | None
 ) -> None:
     study = opened(tmp_path)
     if checked:
@@ -65,7 +73,7 @@ def test_what_was_trained_since_the_last_check_is_trained_again_to_the_same_numb
     assert len(studies.drop_unchecked(study)) >= len(there) - len(before)
     assert results(study) == results(opened(tmp_path)) == before
     go(opened(tmp_path))
-    assert results(opened(tmp_path)) == reference
+    assert results(opened(tmp_path)) == results(opened(whole))
 
 
 def test_what_followed_from_dropped_trainings_is_found_again(tmp_path: Path) -> None:
@@ -80,9 +88,8 @@ def test_what_followed_from_dropped_trainings_is_found_again(tmp_path: Path) -> 
     assert studies.read_budget_probe(left) == BudgetProbe(first=4)
 
 
-def test_nothing_is_dropped_where_nothing_was_trained_since(tmp_path: Path) -> None:
-    study = opened(tmp_path)
-    go(study)
+def test_nothing_is_dropped_where_nothing_was_trained_since(tmp_path: Path, whole: Path) -> None:
+    study = copy_whole(whole, tmp_path)
     before = results(study)
     studies.note_checked(study)
     assert studies.drop_unchecked(study) == []
@@ -103,10 +110,8 @@ def test_nothing_is_dropped_where_nothing_was_trained_since(tmp_path: Path) -> N
     ],
 )
 @pytest.mark.slow
-def test_a_row_that_is_missing_is_damage(tmp_path: Path, statement: str, named: str) -> None:
-    study = opened(tmp_path)
-    go(study)
-    studies.note_checked(study)
+def test_a_row_that_is_missing_is_damage(tmp_path: Path, whole: Path, statement: str, named: str) -> None:
+    studies.note_checked(copy_whole(whole, tmp_path))
     storage = studies.open_storage(f"sqlite:///{tmp_path}/study.db")
     studies.load_sweep(storage, "s")
     with closing(sqlite3.connect(tmp_path / "study.db")) as connection, connection:
