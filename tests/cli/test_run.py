@@ -23,12 +23,12 @@ from sweeper.study.confirmation_specs import confirm_seed
 from sweeper.workflow.conclude import Outcome
 from sweeper.workflow.settings import MOST_SEED, MOST_SEEDS
 from tests.support import builders, mlflow_template
+from tests.support.sweeping import TWO_LOSSES
 
 DATA = "synthetic:cracks?images=15&size=64&foreground=0.05"
 QUICK = ["--data", DATA, "--steps", "4", "--size", "32", "--batch-size", "2", "--confirm-seeds", "2", "--device", "cpu"]
 QUICK += ["--longer", "none"]
-SHORT = [*QUICK, "--space", str(Path(__file__).parents[1] / "support/two_losses.yaml")]
-"""Where no loss is looked at."""
+SHORT = [*QUICK, "--space", TWO_LOSSES]
 
 
 HURRIED = ["-c", """
@@ -96,6 +96,7 @@ def test_a_run_prints_one_document_tells_progress_in_plain_lines_and_leaves_file
     assert not any(word in run.stderr for word in ("\x1b", "Traceback", "Warning"))
     for name in ("sweeper.db", "mlflow.db", ".sweeper/cache", "reports/s/report.md", "reports/s/recommendation.json"):
         assert (folder / name).exists()
+    assert sorted(path.name for path in folder.glob("*.db*")) == ["mlflow.db", "sweeper.db"]  # whole without others
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from sweeper.storage import list_extra_results
 from sweeper.study.confirmation_specs import confirm_seed
 from sweeper.workflow.conclude import draw_conclusion
 from tests.support import builders, faking
-from tests.support.sweeping import Recorder, sweep_in
+from tests.support.sweeping import TWO_LOSSES, Recorder, sweep_in
 
 CONFIRM = {
     "trials": 4,
@@ -27,7 +27,7 @@ CONFIRM = {
     "folds": 3,
     "steps": 24,
     "confirm_steps": 24,
-    "space": str(Path(__file__).parents[1] / "support/two_losses.yaml"),
+    "space": TWO_LOSSES,
 }
 """Two finalists, as each of them is trained once per seed and fold."""
 

@@ -20,8 +20,9 @@ from sweeper.workflow.conclude import Outcome
 from tests.cli.test_run import start, wait_for
 from tests.e2e.test_interrupted import FIRST
 from tests.support.faking import new_plan
+from tests.support.marks import rest_slow
 from tests.support.pasting import paste
-from tests.support.sweeping import Recorder, sweep_in
+from tests.support.sweeping import TWO_LOSSES, Recorder, sweep_in
 
 
 @pytest.mark.slow
@@ -74,31 +75,35 @@ def numbers(outcome: Outcome) -> list[str]:
     return [result.model_dump_json(exclude={"run_id": True, "earlier": True, **times}) for result in results]
 
 
+SWEEP: dict[str, Any] = {"trials": 5, "space": TWO_LOSSES}
+"""Two losses as they are usual, and three that the sampler proposes."""
+
+
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    return numbers(sweep_in(tmp_path_factory.mktemp("undisturbed"), Recorder(), trials=4))
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    return sweep_in(tmp_path_factory.mktemp("undisturbed"), Recorder(), **SWEEP)
 
 
-@pytest.mark.slow
+WAYS = [("inline", change, None), ("processes", change, None), ("inline", change, 3), ("inline", cut_short, None)]
+
+
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    ("executor", "how", "stop_after"),
-    [("inline", change, None), ("inline", change, 3), ("processes", change, None), ("inline", cut_short, None)],
-)
+@pytest.mark.parametrize(("executor", "how", "stop_after"), rest_slow(WAYS, 0, 1))
 def test_what_was_trained_on_changed_images_is_dropped_and_a_resume_trains_it_again(
-    tmp_path: Path, undisturbed: list[str], executor: str, how: Callable[[Path], None], stop_after: int | None
+    tmp_path: Path, undisturbed: Outcome, executor: str, how: Callable[[Path], None], stop_after: int | None
 ) -> None:
-    how_many: dict[str, Any] = {"trials": 4, "executor": executor}
+    """To the same numbers, so that a seed gives one sweep to the last digit."""
     display = Changing(tmp_path / "cache", how, stop_after)
     with pytest.raises(SweeperError, match="stopped" if stop_after else "changed") as caught:
-        sweep_in(tmp_path, display, **how_many)
+        sweep_in(tmp_path, display, executor=executor, **SWEEP)
     told = "\n".join([str(caught.value), *display.warnings])
     assert re.search(r"decoded images .* changed them: dropped \d+ trainings since they were last checked", told)
     assert "sweeper run --study study --resume" in told
     study = studies.load_study(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "study")
     assert studies.list_all_results(study) == []
-    again = sweep_in(tmp_path, Recorder(), resume=True, **how_many)
-    assert numbers(again) == undisturbed
+    again = sweep_in(tmp_path, Recorder(), resume=True, executor=executor, trials=SWEEP["trials"])
+    assert numbers(again) == numbers(undisturbed) and again.sweep.confirmations
+    assert again.sweep.analyses_taken == undisturbed.sweep.analyses_taken
     runs = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db").search_runs([str(again.sweep.experiment_id)])
     assert len(runs) == 1 + len(numbers(again))
 
@@ -109,11 +114,12 @@ def test_a_resume_drops_what_a_killed_session_trained_on_changed_images(
 ) -> None:
     monkeypatch.setattr("sweeper.workflow.lead.is_changed", lambda store: 1 / 0)  # as SIGKILL, which checks nothing
     with pytest.raises(ZeroDivisionError):
-        sweep_in(tmp_path, Changing(tmp_path / "cache", change, 3), trials=4)
+        sweep_in(tmp_path, Changing(tmp_path / "cache", change, 3), **SWEEP)
     monkeypatch.undo()
     with pytest.raises(InterruptedSweepError):
-        sweep_in(tmp_path, display := Recorder(stop_after=1), resume=True, trials=4)
-    assert any("dropped 3 trainings since they were last checked" in warning for warning in display.warnings)
+        sweep_in(tmp_path, display := Recorder(stop_after=1), resume=True, trials=SWEEP["trials"])
+    # The three that ended, and those that waited at a rung.
+    assert any("dropped 5 trainings since they were last checked" in warning for warning in display.warnings)
 
 
 def rename(folder: Path) -> None:
@@ -157,8 +163,9 @@ def test_a_file_that_is_no_more_the_one_at_its_place_is_told_as_such_and_nothing
 RESUMES = re.compile(r"To resume there: (cd .+)")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("place", "more"), [("old", []), ("old/b c", ["--storage", "sqlite:///../my.db"])])
+@pytest.mark.parametrize(
+    ("place", "more"), rest_slow([("old/b c", ["--storage", "sqlite:///../my.db"]), ("old", [])], 0, 1)
+)
 def test_the_command_that_is_printed_for_a_renamed_folder_works_when_it_is_pasted(
     tmp_path: Path, place: str, more: list[str]
 ) -> None:

@@ -27,14 +27,12 @@ from sweeper.core.records import Verdict
 from sweeper.data import divide_images, write_scenes
 from sweeper.space import load_space
 from sweeper.workflow.conclude import Outcome, draw_conclusion, report_study
-from tests.support.sweeping import Recorder, sweep_in
+from tests.support.sweeping import TWO_LOSSES, Recorder, sweep_in
 
 SEARCHED = [family.family for family in load_space("binary", "binary").families]
 """The families of the default space, in its order."""
 LEARN = {"steps": 16, "confirm_steps": 16, "batch_size": 4}
 """Enough to beat a constant answer."""
-TWO_LOSSES = str(Path(__file__).parents[1] / "support/two_losses.yaml")
-"""Where the losses are not looked at: fewer finalists to train."""
 
 
 @pytest.fixture(scope="module")
@@ -169,19 +167,6 @@ def test_swapped_labels_in_the_test_masks_change_the_test_numbers_and_nothing_be
     assert before is not None and after is not None
     assert {f.family: f.miou.estimate for f in before.finalists} != {f.family: f.miou.estimate for f in after.finalists}
     assert {f.family: f.val_score for f in before.finalists} == {f.family: f.val_score for f in after.finalists}
-
-
-@pytest.mark.slow
-def test_the_same_seed_gives_the_same_sweep_to_the_last_digit(tmp_path: Path) -> None:
-    one_sweep, again = (sweep_in(tmp_path / name, trials=9).sweep for name in ("one", "again"))
-    for name in ("trials", "rechecks"):
-        ours, theirs = getattr(one_sweep, name), getattr(again, name)
-        assert [(t.spec, t.value) for t in theirs] == [(t.spec, t.value) for t in ours]
-    assert len(one_sweep.trials) == 9 and one_sweep.confirmations
-    assert again.analyses_taken == one_sweep.analyses_taken
-    for one, two in zip(again.confirmations, one_sweep.confirmations, strict=True):
-        assert one.test is not None and two.test is not None
-        assert np.array_equal(one.test.data, two.test.data)
 
 
 @pytest.mark.slow

@@ -23,6 +23,9 @@ from sweeper.workflow.settings import Settings
 from tests.conftest import TINY
 from tests.support import mlflow_template
 
+TWO_LOSSES = str(Path(__file__).with_name("two_losses.yaml"))
+"""A search space for where the losses are not looked at: fewer finalists to train."""
+
 
 class Recorder:
     """A display that keeps what it receives, and can ask for a stop after some trainings."""

@@ -26,7 +26,7 @@ from sweeper.system.leases import Lease
 from sweeper.tracking.mlflow_connection import connect_to_mlflow as connect_mlflow
 from tests.support.postgres_server import Server
 from tests.support.proxy import Proxy, proxied
-from tests.support.sweeping import Recorder, sweep_in
+from tests.support.sweeping import TWO_LOSSES, Recorder, sweep_in
 
 pytestmark = pytest.mark.slow  # each waits for what does not come
 
@@ -222,7 +222,7 @@ def test_a_leader_that_lost_the_study_says_what_is_left_and_leaves_the_sweeps_ru
                 time.sleep(0.5)
 
     with pytest.raises(LostStudyError, match=r"another process runs it now.*sweeper run --study study --resume"):
-        sweep_in(tmp_path, Losing(), storage=url, trials=60)
+        sweep_in(tmp_path, Losing(), storage=url, trials=60, space=TWO_LOSSES)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("DELETE FROM sweeper_leases WHERE purpose = 'study.study'")
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
