@@ -136,6 +136,11 @@ def ray_with_faults(log: Callable[[str], None]) -> Backend:
     return ray_cluster.RayBackend("cpu", 2, 2, None, log, watchdog=watchdog)
 
 
+def connect_to_ray_with_faults(settings: object, cores: int, log: Callable[[str], None]) -> Backend:
+    """Stand for `connect_to_ray`."""
+    return ray_with_faults(log)
+
+
 def second_place_is_broken(pipe: Connection, device: str) -> None:
     """Run a worker that fails everything, unless it was started first."""
     own, taken = job.StudyTraining, False
