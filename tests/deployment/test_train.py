@@ -30,6 +30,7 @@ from sweeper.training.weights_file import list_kept_weights, read_record
 from tests.support import builders, faking
 from tests.support.faking import FakeExecutor, fake_result, new_plan, train
 from tests.support.folders import folder, mask
+from tests.support.marks import rest_slow
 from tests.support.small_training import SMALL
 from tests.support.sweeping import Recorder
 
@@ -173,10 +174,10 @@ def test_what_predicts_is_a_network_of_the_recommended_configuration_that_learne
     assert "neither predict nor export takes it" in said and "Next:" not in said and "Next:" in format_training(first)
 
 
-@pytest.mark.parametrize(
-    "error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), torch.OutOfMemoryError("no")]
-)
-@pytest.mark.slow
+OUT = [RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), MemoryError(), torch.OutOfMemoryError("no")]
+
+
+@pytest.mark.parametrize("error", rest_slow(OUT, 0, 1))
 def test_want_of_memory_is_told_with_what_helps_a_final_training(
     study: studies.RetryingStorage, sweeper: Sweeper, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:

@@ -31,7 +31,7 @@ from bench.verdict_calibration import (
 )
 from tests.support.marks import rest_slow
 
-SWEEPS = 200
+SWEEPS = 120
 LIMIT = int(binom.isf(1e-4, SWEEPS, 0.05))
 """False winners among SWEEPS that a true rate of 5 % exceeds once in 10,000 tests."""
 

@@ -21,6 +21,7 @@ from sweeper.tracking import MlflowTracker
 from sweeper.tracking.mlflow_connection import connect_to_mlflow
 from tests.support import mlflow_template
 from tests.support.faking import new_plan
+from tests.support.marks import rest_slow
 from tests.support.pasting import paste
 from tests.support.postgres_server import Server
 from tests.support.tracked import begun
@@ -80,7 +81,7 @@ def test_a_newer_store_is_named_and_another_is_proposed(tmp_path: Path, revision
     assert [check.status for check in found] == ["broken", "broken"] and all("newer" in check.found for check in found)
 
 
-@pytest.mark.parametrize("place", ["sweeper.db", "el se/s'1.db"])
+@pytest.mark.parametrize("place", rest_slow(["el se/s'1.db", "sweeper.db"], 1, 0))
 def test_an_older_study_is_opened_after_the_printed_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
@@ -115,8 +116,7 @@ def test_an_older_study_on_a_server_is_opened_after_the_printed_command_which_ta
     assert studies.list_study_names(studies.open_storage(plain, create=False)) == ["my study"]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("place", ["m", "m d"])
+@pytest.mark.parametrize("place", rest_slow(["m d", "m"], 0, 1))
 def test_an_older_mlflow_store_is_named_by_the_doctor_and_migrated_by_the_printed_command(
     tmp_path: Path, place: str
 ) -> None:
@@ -162,8 +162,7 @@ def test_a_store_that_an_older_sweeper_left_half_made_is_deleted_by_the_printed_
     assert paste(printed, tmp_path).returncode == 0 and not path.exists()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("place", ["mlflow.db", "el se/m.db", "postgresql"])
+@pytest.mark.parametrize("place", rest_slow(["el se/m.db", "mlflow.db", "postgresql"], 0, 1))
 def test_a_deleted_experiment_is_restored_by_the_printed_command_and_written_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, request: pytest.FixtureRequest
 ) -> None:

@@ -53,11 +53,11 @@ def test_a_log_on_a_full_disk_costs_the_log_alone_also_in_a_poor_encoding(tmp_pa
 # --- The result ---
 
 
-COMMANDS = [["losses"], ["losses", "--json"], ["spaces"], ["spaces", "binary"], ["cache"], ["--help"], ["doctor"]]
+COMMANDS = [["losses"], ["losses", "--json"], ["--help"], ["spaces"], ["spaces", "binary"], ["cache"], ["doctor"]]
 
 
 @needs_full
-@pytest.mark.parametrize("arguments", rest_slow(COMMANDS, 2), ids=" ".join)
+@pytest.mark.parametrize("arguments", rest_slow(COMMANDS, 1, 2), ids=" ".join)
 def test_every_command_says_that_its_result_was_not_taken(tmp_path: Path, arguments: list[str]) -> None:
     with FULL.open("w") as full:
         done = call(tmp_path, *arguments, stdout=full)
@@ -86,13 +86,15 @@ POOR = [
 @pytest.mark.parametrize("poor", rest_slow(POOR, 0, 1), ids=lambda poor: " ".join(f"{k}={v}" for k, v in poor.items()))
 def test_a_poor_encoding_costs_signs_alone(tmp_path: Path, poor: dict[str, str]) -> None:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("LC_", "LANG", "PYTHONUTF8"))}
-    for arguments in (["losses"], ["spaces"], ["profile", "synthetic:street?images=15&size=64"], ["doctor"]):
+    for arguments in (["losses"], ["profile", "synthetic:street?images=15&size=64"]):
         done = call(tmp_path, *arguments, env={**environment, **poor})
         assert "mistake" not in done.stderr and "Traceback" not in done.stderr, (arguments, done.stderr)
-        assert done.returncode == 0 or arguments == ["doctor"], done.stderr
+        assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("poor", rest_slow(POOR[:3]), ids=lambda poor: " ".join(f"{k}={v}" for k, v in poor.items()))
+@pytest.mark.parametrize(
+    "poor", rest_slow(POOR[:3], 1, 0), ids=lambda poor: " ".join(f"{k}={v}" for k, v in poor.items())
+)
 def test_json_is_json_in_a_poor_encoding(tmp_path: Path, poor: dict[str, str]) -> None:
     """Class names with signs of one, two, three and four bytes."""
     names = ["wall", "fissür", "crack…", "🏃"]

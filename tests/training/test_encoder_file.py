@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from sweeper.core.errors import UsageError
 from sweeper.training.encoder_file import check_file, load_encoder
+from tests.support.marks import rest_slow
 
 State = dict[str, Tensor]
 
@@ -48,7 +49,7 @@ def deepest(encoder: nn.Module, images: Tensor) -> Tensor:
         "pvt_v2_b0",
     ],
 )
-@pytest.mark.parametrize("depth", [3, 5])
+@pytest.mark.parametrize("depth", rest_slow([3, 5], 0, 1))
 def test_timms_own_files_give_what_timm_sees(model: str, depth: int, tmp_path: Path) -> None:
     whole = timm.create_model(model).eval()
     encoder, images = encoder_of(f"tu-{model}", depth=depth), torch.rand(1, 3, 64, 64)
@@ -84,7 +85,7 @@ def _named(start: str) -> Callable[[State], object]:
     return lambda state: {start + key: value for key, value in state.items()}
 
 
-@pytest.mark.parametrize("name", ["resnet18", "tu-mobilenetv3_small_050"])
+@pytest.mark.parametrize("name", rest_slow(["resnet18", "tu-mobilenetv3_small_050"], 0, 1))
 @pytest.mark.parametrize(
     "form",
     [
@@ -99,7 +100,6 @@ def _named(start: str) -> Callable[[State], object]:
         lambda state: {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")},
     ],
 )
-@pytest.mark.slow
 def test_the_checkpoints_of_trainings_are_taken(form: Callable[[State], object], name: str, tmp_path: Path) -> None:
     source, target = encoder_of(name), encoder_of(name)
     load_encoder(target, name, kept(form(source.state_dict()), tmp_path))

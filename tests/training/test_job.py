@@ -45,12 +45,17 @@ def timed_out(answer: JobResult | WorkerLost) -> TrialResult:
     return answer.result.model_copy(update={"evaluations": evaluations, "seconds": 0.0, "seconds_per_step": None})
 
 
-@pytest.mark.parametrize("harm", rest_slow(["none", "bit", "truncated", "gone", "pickle"], 2))
-@pytest.mark.slow
+@pytest.fixture(scope="module")
+def whole(tiny: Dataset, tmp_path_factory: pytest.TempPathFactory) -> TrialResult:
+    """Return what the training gives that runs through."""
+    trainings = WorkerTrainings(context(tiny, tmp_path_factory.mktemp("whole")))
+    return timed_out(trainings.run_job(TrainingJob(BOUNDARY, 8)))
+
+
+@pytest.mark.parametrize("harm", rest_slow(["bit", "none", "gone", "pickle", "truncated"], 0, 4))
 def test_a_job_goes_on_where_it_paused_or_from_its_start_if_its_file_is_spoilt(
-    tiny: Dataset, tmp_path: Path, harm: str, monkeypatch: pytest.MonkeyPatch
+    tiny: Dataset, tmp_path: Path, whole: TrialResult, harm: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = WorkerTrainings(context(tiny, tmp_path / "whole")).run_job(TrainingJob(BOUNDARY, 8))
     shop, path = context(tiny, tmp_path), get_checkpoint_path(tmp_path, BOUNDARY)
     first = WorkerTrainings(shop)
     first.run_job(TrainingJob(BOUNDARY, 1))
@@ -70,7 +75,7 @@ def test_a_job_goes_on_where_it_paused_or_from_its_start_if_its_file_is_spoilt(
     monkeypatch.setattr(StudyTraining, "advance", lambda self: begun.append(self.step) or own(self))  # type: ignore[func-returns-value]
     told = WorkerTrainings(shop).run_job(TrainingJob(BOUNDARY, 8))
     assert begun == ([2, 4, 6] if harm == "none" else [0, 2, 4, 6])
-    assert isinstance(told, JobResult) and told.finished and timed_out(told) == timed_out(whole)
+    assert isinstance(told, JobResult) and told.finished and timed_out(told) == whole
     assert not Canary.sung
     assert ("the training begins again" in told.note and str(path) in told.note) == (
         harm in {"truncated", "pickle", "bit"}
@@ -123,14 +128,13 @@ class Canary:
         return Canary.sung.append, (1,)
 
 
-@pytest.mark.parametrize("between", rest_slow(["another process", "nothing", "another training", "a job done again"]))
+@pytest.mark.parametrize("between", ["another process", "nothing", "another training", "a job done again"])
 @pytest.mark.slow
 def test_a_training_cut_at_each_rung_gives_what_one_gives_that_ran_through(
-    tiny: Dataset, tmp_path: Path, between: str
+    tiny: Dataset, tmp_path: Path, whole: TrialResult, between: str
 ) -> None:
     """All that each rung reports, to the last digit."""
     asked, other = BOUNDARY, spec(steps=8, number=1, family="focal")
-    whole = WorkerTrainings(context(tiny, tmp_path / "whole")).run_job(TrainingJob(asked, 8))
     shop, told = context(tiny, tmp_path / "cut"), []
     trainings = WorkerTrainings(shop)
     for until in (1, 3, 5, 7):
@@ -147,7 +151,7 @@ def test_a_training_cut_at_each_rung_gives_what_one_gives_that_ran_through(
             for doing in (trainings, WorkerTrainings(shop)):
                 again = doing.run_job(TrainingJob(asked, until))
                 assert timed_out(again) == timed_out(answer)
-    assert timed_out(told[-1]) == timed_out(whole)
+    assert timed_out(told[-1]) == whole
     assert [len(answer.result.evaluations) for answer in told] == [1, 2, 3, 4]
     assert not get_checkpoint_path(shop.checkpoints, asked).exists()
 
@@ -174,9 +178,11 @@ FAULTY_CALLS = {
 }
 
 
-@pytest.mark.parametrize("where", FAULTY_CALLS)
-@pytest.mark.parametrize("fails", rest_slow([no_memory, launch_fails]))
-@pytest.mark.slow
+CASES = [(where, no_memory) for where in FAULTY_CALLS] + [("training", launch_fails)]
+CASES += [(where, launch_fails) for where in FAULTY_CALLS if where != "training"]
+
+
+@pytest.mark.parametrize(("where", "fails"), rest_slow(CASES, 0, 7))
 def test_a_fault_of_the_process_is_told_wherever_it_is_raised(
     where: str, fails: Any, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -197,8 +203,7 @@ def test_a_fault_of_the_process_is_told_wherever_it_is_raised(
     assert isinstance(again, JobResult) and again.result.state == "complete"
 
 
-@pytest.mark.parametrize("fails", [no_memory, launch_fails, disk_is_full])
-@pytest.mark.slow
+@pytest.mark.parametrize("fails", rest_slow([disk_is_full, launch_fails, no_memory], 0, 2))
 def test_a_result_that_is_there_outlives_the_writing_of_files_beside_it(
     fails: Any, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,7 @@ from tests.support.faking import (
     recorded,
     train,
 )
+from tests.support.marks import rest_slow
 from tests.support.sweeping import Recorder
 
 THREE = (
@@ -117,8 +118,10 @@ train(WHOLE, EXECUTED, trials=7)
 TOTAL = len(EXECUTED.specs)
 
 
-@pytest.mark.parametrize("after", range(1, TOTAL))
-@pytest.mark.parametrize("how", ["signal", "crash"])
+WAYS = [(after, ("signal", "crash")[(after + turn) % 2]) for turn in (0, 1) for after in range(1, TOTAL)]
+
+
+@pytest.mark.parametrize(("after", "how"), rest_slow(WAYS, TOTAL - 1, 0))
 def test_a_sweep_that_was_cut_off_anywhere_ends_as_one_that_was_not(after: int, how: str) -> None:
     study = new_study()
     workers = 1 + after % 3

@@ -26,6 +26,7 @@ from sweeper.workflow.studies import list_study_rows
 from sweeper.workflow.study_state import read_study_state
 from tests.support import builders
 from tests.support.faking import ANALYSES, CrashError, FakeExecutor, fake_result, new_plan, train
+from tests.support.marks import rest_slow
 from tests.support.sweeping import Recorder
 
 URL = "sqlite:///sweeper.db"
@@ -137,8 +138,7 @@ def test_all_say_the_same_whenever_a_training_begins(here: None, workers: int) -
     assert "not finished" not in " ".join(draw_conclusion(everybody.sweep()).reasons)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("after", [2, 6, 11, 15])
+@pytest.mark.parametrize("after", rest_slow([6, 15, 2, 11], 0, 2))
 def test_a_resume_counts_what_is_there_and_says_the_last_answer_first(here: None, after: int) -> None:
     first = begun()
     with pytest.raises(CrashError):
