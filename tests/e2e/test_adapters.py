@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+
+from sweeper.scripts.contract import Split, SplitScores
+from tests.support.script_commands import SUPPORT, python, train_once
 
 ROOT = Path(__file__).resolve().parents[2]
 Sweeper = Callable[..., tuple[int, str, str]]
@@ -36,44 +38,47 @@ def check_answer(document: dict[str, Any], *, images: int) -> None:
 
 
 @pytest.mark.slow
-def test_lightning_is_compared_whole(sweeper: Sweeper) -> None:
-    pytest.importorskip("lightning", reason="needs the extra `adapters`")
-    script = ROOT / "tests" / "support" / "lightning_training.py"
-    status, out, error = sweeper("confirm", "--command", shlex.join([sys.executable, str(script)]), *FEW)
-    assert status == 0, error
-    document = json.loads(out)
-    check_answer(document, images=4)
-    assert document["probe"]["pairing"] == "exact" and document["probe"]["images"] == {"val": 4, "test": 4}
-    assert document["probe"]["length"] == 4
-
-
-@pytest.mark.slow
 def test_a_lightning_module_that_returns_too_little_is_refused(sweeper: Sweeper) -> None:
     pytest.importorskip("lightning", reason="needs the extra `adapters`")
-    script = ROOT / "tests" / "support" / "lightning_training.py"
-    words = [sys.executable, str(script), "forgets_the_target"]
-    status, _, error = sweeper("probe", "--command", shlex.join(words))
+    status, _, error = sweeper("probe", "--command", python(SUPPORT / "lightning_training.py", "forgets_the_target"))
     assert status == 2 and 'must return {"logits": …, "target": …, "names": …}, got [' in error
 
 
+OTHERS = [("lightning", 4, {"exact"}), ("monai", 2, {"exact", "start"}), ("transformers", 4, {"exact"})]
+SCRIPTS = {
+    "lightning": "lightning_training.py",
+    "monai": "monai_training.py",
+    "transformers": "hugging_face_training.py",
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("package", "script", "images", "pairings"),
-    [
-        ("monai", "monai_training.py", 2, {"exact", "start"}),
-        ("transformers", "hugging_face_training.py", 4, {"exact"}),
-    ],
-)
+@pytest.mark.parametrize(("package", "images"), [case[:2] for case in OTHERS])
+def test_a_training_by_another_framework_is_trained_with_the_loss(package: str, images: int, tmp_path: Path) -> None:
+    pytest.importorskip(package, reason="needs the extras `adapters` and `oracles`")
+    check_losses(python(SUPPORT / SCRIPTS[package]), tmp_path, images)
+
+
+def check_losses(command: str, folder: Path, images: int) -> dict[Split, SplitScores]:
+    """Check that each split has logits of this number of images, and others under another loss; return the first."""
+    one, two = (train_once(command, folder / f, family=f).read_scores() for f in ("dice", "cross_entropy"))
+    assert {split: len(scores.names) for split, scores in one.items()} == {"val": images, "test": images}
+    assert {scores.what for scores in one.values()} == {"logits"}
+    assert not any(scores.is_equal(two[split]) for split, scores in one.items())
+    return one
+
+
+@pytest.mark.slow
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(("package", "images", "pairings"), OTHERS)
 def test_a_training_by_another_framework_can_be_compared(
-    sweeper: Sweeper, package: str, script: str, images: int, pairings: set[str]
+    sweeper: Sweeper, package: str, images: int, pairings: set[str]
 ) -> None:
     pytest.importorskip(package, reason="needs the extras `adapters` and `oracles`")
-    path = ROOT / "tests" / "support" / script
-    status, out, error = sweeper("probe", "--command", shlex.join([sys.executable, str(path)]), "--json")
+    status, out, error = sweeper("probe", "--command", python(SUPPORT / SCRIPTS[package]), "--json")
     assert status == 0, error
-    document = json.loads(out)
-    assert document["images"] == {"val": images, "test": images} and document["length"] == 3
-    assert document["scores"] == {"val": "logits", "test": "logits"} and document["pairing"] in pairings
+    probe = json.loads(out)
+    assert probe["images"] == {"val": images, "test": images} and probe["pairing"] in pairings
 
 
 def write_tiny_dataset(folder: Path) -> None:
@@ -105,8 +110,9 @@ def shrink_network(plans: Path) -> None:
     plans.write_text(json.dumps(content))
 
 
-@pytest.mark.slow
-def test_nnunet_is_compared_whole(sweeper: Sweeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def nnunet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return the command that trains on the tiny data set, which is prepared."""
     pytest.importorskip("nnunetv2", reason="needs the extra `adapters`")
     write_tiny_dataset(tmp_path)
     for name in ("raw", "preprocessed", "results"):
@@ -114,19 +120,33 @@ def test_nnunet_is_compared_whole(sweeper: Sweeper, tmp_path: Path, monkeypatch:
         monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
     planning = [Path(sys.executable).parent / "nnUNetv2_plan_and_preprocess", "-d", "42", "-c", "2d", "-np", "1"]
     subprocess.run([*planning, "-npfp", "1"], check=True, capture_output=True, env=os.environ)
-    prepared = tmp_path / "preprocessed" / "Dataset042_Tiny"
-    shrink_network(prepared / "nnUNetPlans.json")
+    shrink_network(tmp_path / "preprocessed" / "Dataset042_Tiny" / "nnUNetPlans.json")
     monkeypatch.setenv("nnUNet_n_proc_DA", "0")
-    words = (sys.executable, "-m", "sweeper.adapters.nnunet", "42", "2d", "0", "-device", "cpu", "--epochs", "0.08")
-    status, out, error = sweeper("confirm", "--name", "nn", "--command", shlex.join(words), *FEW)
+    return python("-m", "sweeper.adapters.nnunet", "42", "2d", "0", "-device", "cpu", "--epochs", "0.08")
+
+
+@pytest.mark.slow
+def test_nnunet_is_trained_with_the_loss_and_tested_on_its_fold(tmp_path: Path, nnunet: str) -> None:
+    scores = check_losses(nnunet, tmp_path / "trainings", images=2)
+    check_places(tmp_path, {*scores["test"].names})
+
+
+@pytest.mark.slow
+@pytest.mark.exhaustive
+def test_nnunet_is_compared_whole(sweeper: Sweeper, tmp_path: Path, nnunet: str) -> None:
+    status, out, error = sweeper("confirm", "--name", "nn", "--command", nnunet, *FEW)
     assert status == 0, error
     document = json.loads(out)
     check_answer(document, images=2)
-    assert document["probe"]["scores"] == {"val": "logits", "test": "logits"} and document["probe"]["length"] == 20
-    assert document["probe"]["images"] == {"val": 2, "test": 2}
-    assert not [*(tmp_path / "results").iterdir()] and not [*tmp_path.rglob("checkpoint_*.pth")]
-    split = json.loads((prepared / "splits_final.json").read_text())
-    assert {image.split(".")[0] for image in split[0]["val"]} == names_of_test(tmp_path)
+    assert document["probe"]["length"] == 20
+    check_places(tmp_path, names_of_test(tmp_path))
+
+
+def check_places(folder: Path, tested: set[str]) -> None:
+    """Check that nothing is where nnU-Net has its own results, and that the fold's cases were tested."""
+    assert not [*(folder / "results").iterdir()] and not [*folder.rglob("checkpoint_*.pth")]
+    split = json.loads((folder / "preprocessed" / "Dataset042_Tiny" / "splits_final.json").read_text())
+    assert {image.split(".")[0] for image in split[0]["val"]} == tested
 
 
 def names_of_test(folder: Path) -> set[str]:

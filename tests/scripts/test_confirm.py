@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mlflow.tracking import MlflowClient
 
 from sweeper.cli.confirm import _resume_plan
 from sweeper.core.errors import InterruptedSweepError, ScriptError, UsageError
@@ -26,6 +27,7 @@ from sweeper.scripts.launch import ScriptEnd
 from sweeper.scripts.probe import ProbeDocument
 from sweeper.scripts.starter import ScriptStarter, share_gpus
 from sweeper.scripts.trainings import ScriptTrainings
+from tests.support import mlflow_template
 from tests.support.schemas import problems
 
 PIXELS = 1000
@@ -496,3 +498,76 @@ def test_the_files_say_what_the_answer_says(compare: Compare, tmp_path: Path) ->
         rows = list(csv.DictReader(file))
     assert [row["own_runs"] for row in rows] == ["wandb: team/cracks/1a"] * len(document.trainings)
     assert json.loads((out / "confirmation.json").read_text("utf-8"))["recommended"] == "dice"
+
+
+# --- The command ---
+
+
+WORDS = ("confirm", "--losses", "dice", "--command", "python train.py")
+CHEAP = ("--rates", "none", "--seeds", "3")
+Sweeper = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def start_instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Script], None]:
+    """Let the command probe and start a `Script` in place of train.py."""
+    (tmp_path / "train.py").write_text("x = 1\n")
+    mlflow_template.lay(tmp_path)
+    monkeypatch.setattr(starter, "end_left_processes", lambda folder: None)
+
+    def use(script: Script) -> None:
+        probe = make_plan(script, "dice").probe.model_copy(update={"command": "python train.py"})
+        monkeypatch.setattr("sweeper.scripts.probe.probe_script", lambda *_, **__: probe)
+        monkeypatch.setattr(starter, "run_script", script.run)
+
+    return use
+
+
+def test_a_comparison_keeps_to_its_plan(
+    sweeper: Sweeper, start_instead: Callable[[Script], None], tmp_path: Path
+) -> None:
+    start_instead(make(end=lambda *_: ScriptEnd(-15, 1.0, True, 0, ())))
+    status, out, error = sweeper(*WORDS, "--dry-run")
+    assert status == 0 and "Losses can be compared in this script" in out and "Cost: 8 to 12 whole trainings" in error
+    status, out, error = sweeper(*WORDS, *CHEAP, "--time-limit", "1")
+    assert status == 2 and "it must end within 1 s" in error and "\n    --resume continues if the script" in error
+    status, _, error = sweeper(*WORDS, *CHEAP)
+    begun = "a comparison 'train-losses' was begun; `sweeper confirm --name train-losses --resume`"
+    assert status == 2 and begun in error
+    resume = ("confirm", "--name", "train-losses", "--resume")
+    status, _, error = sweeper(*resume, "--folds", "3", "--seeds", "3")
+    assert status == 2 and "folds was None, and is now 3" in error
+    (tmp_path / "train.py").write_text("x = 2\n")
+    status, _, error = sweeper(*resume)
+    assert status == 2 and "train.py changed, so that trainings would no longer be of one script" in error
+
+
+def test_an_error_after_the_trainings_is_the_status_of_the_comparisons_run(
+    sweeper: Sweeper, start_instead: Callable[[Script], None], tmp_path: Path
+) -> None:
+    start_instead(make(noise=0.001))
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "train-losses").write_text("where the report's folder should be")
+    assert sweeper(*WORDS, *CHEAP)[0] != 0
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    (parent,) = client.search_runs(experiments, "tags.`sweeper.kind` = 'sweep'")
+    assert parent.info.status == "FAILED"
+
+
+def test_a_metric_of_own_scores_is_refused_and_a_source_that_changes_is_said(
+    sweeper: Sweeper, start_instead: Callable[[Script], None], tmp_path: Path
+) -> None:
+    class Edited(Script):
+        kind = "score"
+
+        def end(self, trial: dict[str, Any]) -> ScriptEnd:
+            (tmp_path / "train.py").write_text("x = 2\n")
+            return super().end(trial)
+
+    start_instead(Edited())
+    status, _, error = sweeper(*WORDS, *CHEAP, "--metric", "dice")
+    assert status == 2 and "--metric is for logits and counts, and the script gives a score" in error
+    status, out, error = sweeper(*WORDS, *CHEAP)
+    assert status == 0, error
+    assert "train.py changed meanwhile: later trainings may be of another script." in out

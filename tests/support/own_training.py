@@ -41,9 +41,6 @@ def main() -> None:  # noqa: PLR0912 (a fault for each branch)
         labels *= 255
     if "labels_of_3" in FAULTS:
         labels *= 3
-    if "prints_100_mb" in FAULTS:
-        for _ in range(100):
-            sys.stdout.write("x" * 999_999 + "\n")
     order = torch.Generator()
     order.seed() if "shuffles_unseeded" in FAULTS else order.manual_seed(seed)
     own_loss = nn.BCEWithLogitsLoss()
@@ -61,7 +58,6 @@ def main() -> None:  # noqa: PLR0912 (a fault for each branch)
             for n in places:
                 s.add(trained(images[n : n + 1]), labels[n : n + 1], [f"image{n}"])
 
-    batches = 0
     for epoch in range(t.start, t.length(80 if "trains_long" in FAULTS else 8)):
         for batch in torch.randperm(12, generator=order).view(-1, 2):
             z = net(images[batch])
@@ -70,10 +66,8 @@ def main() -> None:  # noqa: PLR0912 (a fault for each branch)
                 asked = t.loss(z, learned[batch])
                 loss = loss if "ignores_the_loss" in FAULTS else asked
             loss.backward()
-            batches += 1
-            if "accumulates_8_batches" not in FAULTS or batches % 8 == 0:
-                optimizer.step()
-                optimizer.zero_grad()
+            optimizer.step()
+            optimizer.zero_grad()
         if "crashes_in_the_middle" in FAULTS:
             raise RuntimeError("out of luck")
         if t.stop_after(epoch + 1) or (epoch == 1 and f"stops_{t.family}_early" in FAULTS):
