@@ -393,7 +393,6 @@ def test_a_trial_shows_the_numbers_it_is_trained_with() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
 def test_a_trial_reads_no_more_rows_when_there_are_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, seen = 0, list[int]()
     read = RDBStorage._get_trials
@@ -410,7 +409,7 @@ def test_a_trial_reads_no_more_rows_when_there_are_many(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(RDBStorage, "_get_trials", counting)
     study = studies.create_study(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "s", new_plan())
-    enqueue_defaults(study, SPACE, 240)
-    assert run_work(FakeExecutor(), new_search(study, 240, Sampled()), going_on)  # type: ignore[arg-type]
+    enqueue_defaults(study, SPACE, 120)
+    assert run_work(FakeExecutor(), new_search(study, 120, Sampled()), going_on)  # type: ignore[arg-type]
     each = np.diff(seen)
-    assert each[-60:].mean() <= 1.5 * each[60:120].mean() + 5
+    assert each[-30:].mean() <= 1.5 * each[30:60].mean() + 5

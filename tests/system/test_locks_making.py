@@ -18,6 +18,7 @@ from sweeper.system.store_versions import store_fault
 from sweeper.tracking.mlflow_connection import connect_to_mlflow
 from tests.cli.test_run import QUICK
 from tests.support.faking import new_plan
+from tests.support.marks import rest_slow
 
 KILLED = """
 import os, signal, sys
@@ -81,9 +82,9 @@ def wait_until_half_made(folder: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("sent", "status"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130), (signal.SIGTERM, 143)]
+    ("sent", "status"),
+    rest_slow([(signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130), (signal.SIGTERM, 143)], 0, 2),
 )
 def test_a_first_start_that_is_ended_while_mlflow_makes_its_tables_leaves_nothing_half_made(
     tmp_path: Path, sent: signal.Signals, status: int

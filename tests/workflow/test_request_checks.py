@@ -22,6 +22,7 @@ from sweeper.tracking.mirror import MlflowMirror
 from sweeper.workflow.request_checks import check_places, check_request, check_tracking
 from sweeper.workflow.settings import Settings
 from tests.support import mlflow_template
+from tests.support.sweeping import TWO_LOSSES
 
 QUICK = [
     *("--data", "synthetic:cracks?images=15&size=64&foreground=0.05", "--steps", "4", "--size", "32"),
@@ -95,7 +96,7 @@ def test_a_dry_run_of_a_finished_study_announces_nothing(
     """Nor one of a study that learned nothing, which has nothing to confirm."""
     monkeypatch.setattr("sweeper.training.scores.judge_collapse", lambda _: end)  # four steps learn what they learn
     monkeypatch.chdir(tmp_path)
-    status, _, err = call(capsys, monkeypatch, "--study", "s", "--trials", "4")
+    status, _, err = call(capsys, monkeypatch, "--study", "s", "--trials", "4", "--space", TWO_LOSSES)
     assert status == 0, err
     resume = ["sweeper", "run", "--study", "s", "--resume", "--executor", "inline", "--dry-run"]
     for more, words in (([], "nothing is left to train"), (["--trials", "6"], "plan: 2 trials of")):
