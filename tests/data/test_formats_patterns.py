@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,18 @@ def test_files_of_two_folders_are_paired_by_their_names_less_words(tmp_path):
     )
     (root / "lab" / "b_annotation.png").unlink()
     refused(root, "img", "lab", "img/b_image.png: has no mask; add lab/b.png")
+
+
+def test_pictures_made_of_images_are_passed_over(tmp_path):
+    """As ISIC 2017 is downloaded."""
+    root = laid_out(tmp_path / "data", *five("S_Data/{}.jpg", "S_GroundTruth/{}_segmentation.png"))
+    laid_out(root, *five("S_Data/{}_superpixels.png", "away/{}.png"))
+    shutil.rmtree(root / "away")
+    for dataset in (load(root, "S_Data", "S_GroundTruth"), load_dataset(str(root), tmp_path / "cache")):
+        assert [p.stem for p in dataset.images] == [*"abcde"]
+        assert any("5 pictures made of an image, passed over" in line for line in dataset.warnings)
+    (root / "S_Data" / "a_other.png").write_bytes((root / "S_Data" / "b.jpg").read_bytes())
+    refused(root, "S_Data", "S_GroundTruth", "6 files", "has no mask")
 
 
 def test_without_data_the_folder_is_that_of_both_patterns(tmp_path, monkeypatch):

@@ -52,6 +52,8 @@ from sweeper.data.text_tables import SplitAssignment, escape_for_display
 
 NAME = "patterns"
 _WAY_OUT = "say which is meant with --images and --masks"
+_MADE = re.compile(r"(.+)[_-]([A-Za-z]\w*)")
+"""Pattern of an image that was made of another, whose name it begins with."""
 
 
 def make_pattern_layout(place: DataSource) -> FormatLayout:
@@ -90,11 +92,12 @@ def _read_patterns(place: DataSource) -> ReadResult:
         every = [*find_matches(place, masks)]
         drawn = [one for one in every if one.path.suffix.lower() in MASK_SUFFIXES]
         labels = MatchedFiles(masks, drawn or every)
-        named = match_names(place, matched, labels) if all(_list_named_folders(place)) else (matched, labels)
+        are_folders = all(_list_named_folders(place))
+        named = match_names(place, matched, labels) if are_folders else (matched, labels)
         if named is not None:
             reading.samples, left = pair_files(place, *named, choose_split_rule(place, named[0].files))
             place.tally.add("mask", "without an image, passed over", *map(place.format_name, left))
-            if named[0] is not matched:
+            if are_folders and all(len(of_image) == 1 for of_image in find_masks(*named).values()):
                 note_naming(place, reading.samples)
     reading.classes = place.names
     return reading
@@ -254,7 +257,23 @@ def match_names(
     of = {one: stem for one in mask_files if one.stem not in stems and (stem := find_image_stem(one, stems))}
     if len({*of.values()}) < len(of) or len({one.stem.replace(stem, "") for one, stem in of.items()}) == 1:
         mask_files = [one._replace(stem=of.get(one, one.stem)) for one in mask_files]  # else one class each: unknown
-    return images._replace(files=image_files), masks._replace(files=mask_files)
+    masks = masks._replace(files=mask_files)
+    return _leave_out_made(place, images._replace(files=image_files), masks), masks
+
+
+def _leave_out_made(place: DataSource, images: MatchedFiles, masks: MatchedFiles) -> MatchedFiles:
+    """Return the images less those that were made of others, such as ISIC's `a_superpixels.png` next to `a.jpg`.
+
+    They have no mask, and are called like images that have one, all with the same word behind.
+    """
+    with_masks = find_masks(images, masks)
+    stems = {one.stem for one in images.files if one.path in with_masks}
+    without = (one for one in images.files if one.path not in with_masks)
+    parts = {one.path: match for one in without if (match := _MADE.fullmatch(one.stem)) and match[1] in stems}
+    if len({match[2] for match in parts.values()}) != 1:
+        return images
+    place.tally.add("picture", "made of an image, passed over", *map(place.format_name, parts))
+    return images._replace(files=[one for one in images.files if one.path not in parts])
 
 
 def note_naming(place: DataSource, samples: Sequence[Sample], *, always: bool = False) -> None:
