@@ -1,8 +1,9 @@
 """Masks drawn in colours: the map file that says which colour is which class, and the translation.
 
-A line is `name:r,g,b::` (CVAT's `labelmap.txt`; whatever follows the third number is passed over) or `r g b name`
-(CamVid's `label_colors.txt`); a CSV has the columns name, r, g and b (`class_dict.csv`). Lines that begin with `#` are
-comments. Classes are numbered in the file's order. The names `ignore` and `void` mean 255.
+A line is `name:r,g,b::` (CVAT's `labelmap.txt`; whatever follows the third number is passed over), `r g b name`
+(CamVid's `label_colors.txt`) or `number name r g b` (RUGD); a CSV has the columns name, r, g and b (`class_dict.csv`).
+Lines that begin with `#` are comments. Classes are numbered in the file's order. The names `ignore` and `void` mean
+255.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ VOC_BORDER = (224, 224, 192)
 """Pascal VOC's colour of borders; ignored where a map does not say otherwise."""
 _NAME_FIRST = re.compile(r"(?P<name>.+?):\s*(?P<rgb>\d+\s*,\s*\d+\s*,\s*\d+)\s*(?::.*)?")
 _COLOUR_FIRST = re.compile(r"(?P<rgb>\d+[\s,]+\d+[\s,]+\d+)\s+(?P<name>.+)")
+_NUMBER_FIRST = re.compile(r"\d+\s+(?P<name>.*[^\W\d].*?)\s+(?P<rgb>\d+\s+\d+\s+\d+)")
+_LINES = (_NAME_FIRST, _COLOUR_FIRST, _NUMBER_FIRST)
 
 
 class ColourMap(NamedTuple):
@@ -62,7 +65,7 @@ def read_colours(path: Path, declared: tuple[str, ...] | None, problems: list[st
     for number, line in lines:
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        match = _NAME_FIRST.fullmatch(line.strip()) or _COLOUR_FIRST.fullmatch(line.strip())
+        match = next(filter(None, (form.fullmatch(line.strip()) for form in _LINES)), None)
         rgb = [int(v) for v in re.split(r"[\s,]+", match["rgb"])] if match else []
         name = normalise_text(match["name"].strip()) if match else ""
         if not rgb or max(rgb) > 255 or not name.isprintable():

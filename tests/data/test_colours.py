@@ -38,6 +38,7 @@ def load(root: Path) -> Dataset:
             "id\tLabel\tR\tG\tB\n0\tdog\t0\t128\t0\n1\tcat\t128\t0\t0\n2\tbackground\t0\t0\t0\n".encode("utf-16"),
         ),
         ("label_colors.txt", "0 0 0 background\n128 0 0 cat\n0 128 0\tdog\n64 128 64\tVoid\n"),
+        ("colors.txt", "0 background 0 0 0\n1 cat 128 0 0\n2 dog 0 128 0\n3 void 64 128 64\n"),
         ("labelmap.txt", "# label:color_rgb:parts:actions\nbackground:0,0,0::\ncat:128,0,0::\ndog:0,128,0::a,b\n"),
     ],
 )

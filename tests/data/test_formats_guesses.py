@@ -360,3 +360,12 @@ def test_a_test_set_alone_with_its_masks_elsewhere_is_divided_anew(tmp_path):
     said = " ".join(dataset.warnings)
     assert "All images are of the split test, by their folder: they are divided again." in said
     assert "1 image folder without any mask, passed over: test/good." in said
+
+
+def test_of_two_folders_with_a_word_of_masks_one_of_images_decides(tmp_path):
+    """As RUGD is downloaded."""
+    forms = [(f"frames-with-annotations/{at}/{{}}.png", f"annotations/{at}/{{}}.png") for at in ("creek", "park")]
+    for form in forms:
+        root = laid_out(tmp_path / "data", *five(*form))
+    dataset = load(root)
+    assert len(dataset.images) == 10 and dataset.read_as.endswith("frames-with-annotations/ and annotations/")

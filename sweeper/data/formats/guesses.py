@@ -31,6 +31,7 @@ from sweeper.data.formats.layout_guess import LayoutGuess, make_alternatives, wa
 from sweeper.data.formats.name_words import (
     IMAGE_FILE,
     IMAGE_FOLDER,
+    IMAGE_FOLDER_WORD,
     IMAGE_WORDS,
     LAST_MASK_FOLDER,
     LAST_MASK_WORDS,
@@ -165,15 +166,22 @@ def _guess_two_folders(place: DataSource) -> LayoutGuess | None:
 
 
 def _guess_alike_subfolders(place: DataSource) -> LayoutGuess | None:
-    """Return a folder of masks whose subfolders another folder has, too: `ground_truth/hole/` and `test/hole/`."""
+    """Return a folder of masks whose subfolders another folder has, too: `ground_truth/hole/` and `test/hole/`.
+
+    Where both have a word of masks, one of images decides: `frames-with-annotations/a/` and `annotations/a/`.
+    """
     folders = {path.name: {below.name for below in list_subfolders(path)} for path in list_subfolders(place.root)}
     pairs = [
         (images, masks)
         for masks, kinds in folders.items()
         for images, others in folders.items()
-        if MASK_FOLDER_WORD.search(masks) and not MASK_FOLDER_WORD.search(images) and kinds and kinds <= others
+        if kinds and kinds <= others and masks != images and MASK_FOLDER_WORD.search(masks)
     ]
-    return walk_folders(*map(escape_pattern, pairs[0])) if len(pairs) == 1 else None
+    for word, is_wanted in ((MASK_FOLDER_WORD, False), (IMAGE_FOLDER_WORD, True)):
+        fitting = [pair for pair in pairs if (word.search(pair[0]) is not None) == is_wanted]
+        if fitting:
+            return walk_folders(*map(escape_pattern, fitting[0])) if len(fitting) == 1 else None
+    return None
 
 
 def find_folder(place: DataSource) -> FormatLayout | None:

@@ -57,6 +57,7 @@ _LAST = "|".join(LAST_MASK_WORDS)
 LAST_MASK_FOLDER = _compile_word_at_end(rf"(?:{_LAST})[_ -]", rf"[_ -](?:{_LAST})")
 MASK_FOLDER_WORD = re.compile(r"mask|label|annot|segm|truth|(?<![a-z])gts?(?![a-z])|manual|target", re.IGNORECASE)
 LAST_MASK_FOLDER_WORD = re.compile(rf"{MASK_FOLDER_WORD.pattern}|semantic|instance", re.IGNORECASE)
+IMAGE_FOLDER_WORD = re.compile(r"image|img|photo|picture|frame|rgb", re.IGNORECASE)
 IMAGE_FOLDER = _compile_word_at_end(rf"(?:{_FOLDERS[1]})[_ -]", rf"[_ -](?:{_FOLDERS[1]})")
 
 
