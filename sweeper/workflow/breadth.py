@@ -2,6 +2,7 @@
 
 Where steps are costly, trials become fewer first, then losses, in the order of the advice, down to cross-entropy
 against two others, each in one trial. Cross-entropy, the other loss of the ladder and the user's losses always stay.
+The longer look comes before breadth, where three seeds can show a gain: it says whether that lasts.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from sweeper.core.records import Breadth, SearchSpace, TrialResult
+from sweeper.evidence.interim_analyses import SHOWING
 from sweeper.space import FLOOR, list_first_trials
 from sweeper.study.budget_ladder import choose_ladder_pair
 from sweeper.study.finalist import FINALISTS
@@ -65,18 +67,17 @@ def find_broadest(
     Losses are as `order_losses` has them. What the user asked for stays. The ladder's trainings of that length are
     reused; `limit` are the seconds from its beginning to the report.
     """
-    for breadth in _list_comparisons(losses, request, steps):
-        if (seconds := _forecast_seconds(breadth, request, pace, steps)) <= limit:
-            look = (request.longer or 0) * breadth.confirm_steps * math.ceil(2 / pace.workers) * pace.seconds
-            has_longer = seconds + look <= limit
-            seconds_left, seeds = limit - look * has_longer, breadth.seeds
+    every = [*_list_comparisons(losses, request, steps)]
+    with_look = [(breadth, request.longer or 0) for breadth in every if breadth.seeds[1] >= SHOWING]
+    for breadth, times in (*with_look, *((breadth, 0) for breadth in every)):
+        look = times * breadth.confirm_steps * math.ceil(2 / pace.workers) * pace.seconds
+        if _forecast_seconds(breadth, request, pace, steps) + look <= limit:
+            seeds = breadth.seeds
             if request.seeds is None:
                 wider = [breadth.model_copy(update={"seeds": (n, n)}) for n in range(seeds[1], MOST_SEEDS + 1)]
-                seeds = (
-                    2,
-                    max(one.seeds[1] for one in wider if _forecast_seconds(one, request, pace, steps) <= seconds_left),
-                )
-            return breadth.model_copy(update={"seeds": seeds, "has_longer": has_longer})
+                fitting = [one for one in wider if _forecast_seconds(one, request, pace, steps) + look <= limit]
+                seeds = (2, max(one.seeds[1] for one in fitting))
+            return breadth.model_copy(update={"seeds": seeds, "has_longer": times > 0})
     return None
 
 

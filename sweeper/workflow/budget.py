@@ -89,7 +89,8 @@ def _climb_ladder(stage: RunContext, first: int) -> BudgetProbe:
             return BudgetProbe(first=first, steps=first, rungs=rungs)
         breadth = find_broadest(losses, request, pace, steps=rung.steps, limit=limit)
         if breadth is not None:
-            sentence = _format_budget(rungs, rung, breadth, plan.space)
+            lacks_look = request.longer is not None and not (breadth.has_longer or request.longer_given)
+            sentence = _format_budget(rungs, rung, breadth, plan.space, lacks_look=lacks_look)
             return BudgetProbe(first=first, steps=rung.steps, sentence=sentence, rungs=rungs, breadth=breadth)
     explanation, minutes = _explain_silence(rungs, limit), None
     if enough or lacking:
@@ -121,12 +122,14 @@ def _explain_silence(rungs: Sequence[Rung], limit: float) -> str:
     return f"{format_rung(rungs[-1])} (the best scores {max(rungs[-1].scores.values()):.3f})"
 
 
-def _format_budget(rungs: Sequence[Rung], chosen: Rung, breadth: Breadth, space: SearchSpace) -> str:
+def _format_budget(
+    rungs: Sequence[Rung], chosen: Rung, breadth: Breadth, space: SearchSpace, *, lacks_look: bool
+) -> str:
     """Return a sentence on what the ladder found, and what is compared there."""
     before = next((rung for rung in reversed(rungs) if rung.steps < chosen.steps), None)
     ladder = f"{format_rung(before)}, {format_rung(chosen)}" if before is not None else format_rung(chosen)
     few = f" of {len(space.families)}" if len(breadth.families) < len(space.families) else ""
     return (
         f"{ladder}: searching at {chosen.steps} steps, {breadth.confirm_steps} to confirm, in at most {breadth.trials} "
-        f"trials of {len(breadth.families)}{few} losses"
+        f"trials of {len(breadth.families)}{few} losses{', without the longer look' if lacks_look else ''}"
     )

@@ -76,6 +76,9 @@ def draw_conclusion(sweep: SweepRecord) -> Recommendation:
                 sweep.longer, usable, finalists, conditions, evidence=evidence, recommended=chosen
             )
             recommendation = recommendation if look is None else _replace_longer_caveats(recommendation, look)
+        is_short = conditions.folds is None and conditions.recipe.command is None  # a script has its own length
+        if is_short and recommendation.longer is None and recommendation.action == "change":
+            recommendation = _advise_longer_look(recommendation, sweep)
     recommendation = recommendation.model_copy(
         update={"not_learned": find_unlearned_classes(usable or sweep.trials or sweep.probes, conditions)}
     )
@@ -90,6 +93,13 @@ def _replace_longer_caveats(recommendation: Recommendation, look: LongerLook) ->
     )
     steps = tuple(step for step in recommendation.next_steps if not step.startswith(MORE_STEPS))
     return recommendation.model_copy(update={"longer": look, "reasons": reasons, "next_steps": steps})
+
+
+def _advise_longer_look(recommendation: Recommendation, sweep: SweepRecord) -> Recommendation:
+    """Return the recommendation with the step that shows whether the gain lasts, first."""
+    command = f"{resume_command(sweep.study, sweep.storage, sweep.places)} --longer 4"
+    step = f"Before you change: a gain can vanish with more steps. `{command}` looks at 4 times the steps."
+    return recommendation.model_copy(update={"next_steps": (step, *recommendation.next_steps)})
 
 
 def _compute_all_evidence(

@@ -166,6 +166,9 @@ def test_an_old_study_reports_without_it_and_a_run_of_it_makes_it_once() -> None
     before = looked(study, longer=None)
     assert before.longer is None and any(reason.endswith(AT_THIS_BUDGET) for reason in before.reasons)
     assert any(step.startswith(MORE_STEPS) for step in before.next_steps)
+    first = "Before you change: a gain can vanish with more steps. `sweeper run --study toy-"
+    assert before.action == "change" and before.next_steps[0].startswith(first)
+    assert before.next_steps[0].endswith("--resume --longer 4` looks at 4 times the steps.")
     state = read_study_state(study, plan, ASKED)
     assert not state.finished and read_study_state(study, plan, ASKED._replace(longer=None)).finished
     left = count_trainings_left(plan, ASKED, state)
@@ -173,6 +176,7 @@ def test_an_old_study_reports_without_it_and_a_run_of_it_makes_it_once() -> None
     assert plan_text(left, plan.conditions.recipe) == "0 to 7 trainings of 800 steps for the longer look"
     after = looked(study)
     assert after.longer is not None and not any(step.startswith(MORE_STEPS) for step in after.next_steps)
+    assert not any("--longer" in step for step in after.next_steps)
     assert len(after.reasons) == len(before.reasons) and not any(r.endswith(AT_THIS_BUDGET) for r in after.reasons)
     assert read_study_state(study, plan, ASKED).finished and not count_trainings_left(
         plan, ASKED, read_study_state(study, plan, ASKED)
