@@ -68,12 +68,7 @@ class InterimReporter:
     def notify(self, event: SweepEvent) -> None:
         """Take a result that is stored."""
         sweep = self._sweep
-        if (
-            not isinstance(event, ResultStored)
-            or event.result.spec.purpose != "search"
-            or sweep is None
-            or sweep.tested
-        ):
+        if not isinstance(event, ResultStored) or event.result.spec.purpose != "search" or sweep is None:
             return
         self._sweep = sweep = sweep.model_copy(update={"trials": (*sweep.trials, event.result)})
         self._note(read_interim_answer(sweep).answer)

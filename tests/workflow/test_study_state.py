@@ -80,9 +80,9 @@ class Everybody(Recorder):
         self.heartbeat.record_end("finished")
 
     def compare(self) -> None:
-        """Compare all that can be read of the study just now; every third time, and where a phase is new."""
+        """Compare all that can be read of the study just now; every second time, and where a phase is new."""
         self.calls += 1
-        if self.calls % 3 and self.phases[-1][0] in {phase for phase, _ in self.moments}:
+        if self.calls % 2 and self.phases[-1][0] in {phase for phase, _ in self.moments}:
             return
         [row] = list_study_rows(self.storage, URL)
         life, study = read_life(get_status_file(URL, NAME)), studies.load_study(self.storage, NAME)
