@@ -235,7 +235,9 @@ def test_multiclass_runs_from_images_to_report(tmp_path: Path) -> None:
 def test_a_sweep_whose_time_is_up_reports_what_it_has_and_is_resumed(tmp_path: Path) -> None:
     display = Recorder()
     words = f"sweeper run --study study --resume --storage sqlite:///{tmp_path}/sweeper.db --tracking-uri"
-    with pytest.raises(NothingConfirmedError, match=rf"{re.escape(words)} \S+ --out \S+ --cache \S+ --timeout") as caught:
+    with pytest.raises(
+        NothingConfirmedError, match=rf"{re.escape(words)} \S+ --out \S+ --cache \S+ --timeout"
+    ) as caught:
         timer = lambda: 61.0 if len(display.results) >= 1 else 0.0  # noqa: E731
         sweep_in(tmp_path, display, trials=4, timeout="60", timer=timer, space=TWO_LOSSES)
     assert caught.value.exit_status == 1
