@@ -68,7 +68,8 @@ def find_broadest(
     reused; `limit` are the seconds from its beginning to the report.
     """
     every = [*_list_comparisons(losses, request, steps)]
-    with_look = [(breadth, request.longer or 0) for breadth in every if breadth.seeds[1] >= SHOWING]
+    showing = [breadth for breadth in every if breadth.seeds[1] >= SHOWING or request.seeds is not None]
+    with_look = [(breadth, request.longer or 0) for breadth in showing]
     for breadth, times in (*with_look, *((breadth, 0) for breadth in every)):
         look = times * breadth.confirm_steps * math.ceil(2 / pace.workers) * pace.seconds
         if _forecast_seconds(breadth, request, pace, steps) + look <= limit:

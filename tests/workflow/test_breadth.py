@@ -88,6 +88,8 @@ def test_a_longer_look_comes_before_breadth_where_a_gain_can_be_shown() -> None:
     assert not least.has_longer and all(own.has_longer for own in many[many.index(first) :])
     assert len(first.families) < len(SPACE.families) and first.seeds == (2, 3)
     assert most.seeds == (2, 8) and most.trials == 50
+    two = found(1000, ANY._replace(longer=4, seeds=(2, 2)))  # as few as the user wants
+    assert two is not None and two.has_longer and two.seeds == (2, 2)
     given = resolve_request({"longer": "4"}), resolve_request({})
     after = [apply_budget(asked, BudgetProbe(first=100, steps=400, breadth=least)).longer for asked in given]
     assert after == [4, None]
