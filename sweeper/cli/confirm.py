@@ -211,7 +211,7 @@ def _begin_plan(
         from sweeper.workflow.request_checks import check_tracking
 
         check_tracking(store, name)
-        MlflowMirror(connect_to_mlflow(store), store).find_experiment(name)
+        MlflowMirror(connect_to_mlflow(store), store).check_experiment(name)
     probe = probe_script(script, say=say)
     plan = comparison_plan.ConfirmationPlan(
         command=script,

@@ -175,9 +175,7 @@ class RetryingStorage(RDBStorage):
         """Return the command that resumes the study at its file's place after a folder was renamed."""
         storage = STORAGE if new == Path.cwd() / "sweeper.db" else f"sqlite:///{new}"
         resume = resume_command(self.study, storage, self.places)
-        if (
-            self.tracking is not None and not self.tracking.exists()
-        ):  # moved as well, and MLflow keeps absolute addresses
+        if self.tracking is not None and not self.tracking.exists():  # moved, and MLflow keeps absolute addresses
             resume = replace_options(resume, {"--tracking-uri": "sqlite:///mlflow-2.db"})
         return f"cd {shlex.quote(str(Path.cwd()))} && {resume}"
 

@@ -16,10 +16,11 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.tracking import MlflowClient
 from mlflow.tracking.context.registry import resolve_tags
 
-from sweeper.core.errors import UsageError
+from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.redact import hide_address_secrets
 from sweeper.system.locks import get_sqlite_path
 from sweeper.system.store_versions import explain_deleted_experiment
+from sweeper.system.system_errors import get_cause
 from sweeper.tracking.mlflow_connection import get_artifacts_address, has_files_elsewhere
 from sweeper.tracking.values import AT_WORK, MARKER, PAUSED, STATE, DesiredRun, MetricPoint
 
@@ -91,6 +92,22 @@ class MlflowMirror:
         )
         self.parent_run_id = parent_run.run_id
         self.write_run(SWEEP, sweep)
+
+    def check_experiment(self, study: str) -> None:
+        """Refuse a store that does not take a study, before anything of it is trained.
+
+        Raises:
+            UsageError: if it does not answer, or as `find_experiment`.
+        """
+        try:
+            self.find_experiment(study)
+        except SweeperError:
+            raise
+        except Exception as error:
+            raise UsageError(
+                f"--tracking-uri {hide_address_secrets(self._uri)} must be an MLflow store that can be read, got: "
+                f"{get_cause(error)}. Nothing was trained. Fix this, or name another one, and repeat the command"
+            ) from error
 
     def find_experiment(self, study: str) -> str | None:
         """Return the id of a study's experiment; None where there is none yet.

@@ -62,7 +62,7 @@ def run_sweep(
         )
         tracker = None if is_new_file(settings.tracking_uri) else _make_tracker(settings, display, stop)
         if tracker is not None and settings.study is not None:
-            tracker.mirror.find_experiment(settings.study)  # refuses, before a script is probed
+            tracker.mirror.check_experiment(settings.study)  # before a script is probed
         prepared = prepare_study(settings, storage, backend, display, now)
         if prepared.old is None:
             display.log(f"recipe: {describe_recipe(prepared.plan.conditions.recipe)}")

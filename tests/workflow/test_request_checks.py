@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from sweeper.cli.main import main
 from sweeper.core.errors import MissingStudyError, RequestError, SweeperError, UsageError
@@ -184,6 +185,16 @@ def test_a_deleted_experiment_is_refused_before_anything_is_trained(
     client.restore_experiment(number)
     assert MlflowMirror(client, "sqlite:///mlflow.db").find_experiment("gone") == number
     check_tracking("sqlite:///mlflow.db", "gone")
+
+
+def test_a_store_that_refuses_to_answer_is_refused_with_its_reason() -> None:
+    class Refusing:
+        def get_experiment_by_name(self, name: str) -> None:
+            raise MlflowException(f"{name} is forbidden")
+
+    words = "--tracking-uri http://x must be an MLflow store that can be read, got: s is forbidden. Nothing was"
+    with pytest.raises(UsageError, match=re.escape(words)):
+        MlflowMirror(Refusing(), "http://x").check_experiment("s")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("what", ["pickle", "text", "list", "folder", "nothing", "cut short", "safetensors", "device"])
