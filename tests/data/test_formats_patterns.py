@@ -72,6 +72,10 @@ def test_pictures_made_of_images_are_passed_over(tmp_path):
         assert any("5 pictures made of an image, passed over" in line for line in dataset.warnings)
     (root / "S_Data" / "a_other.png").write_bytes((root / "S_Data" / "b.jpg").read_bytes())
     refused(root, "S_Data", "S_GroundTruth", "6 files", "has no mask")
+    for path in (root / "S_Data").glob("*_*.png"):
+        path.unlink()
+    (root / "S_Data" / "a_night.jpg").write_bytes((root / "S_Data" / "b.jpg").read_bytes())
+    refused(root, "S_Data", "S_GroundTruth", "S_Data/a_night.jpg: has no mask")  # one is an image without its mask
 
 
 def test_without_data_the_folder_is_that_of_both_patterns(tmp_path, monkeypatch):

@@ -264,13 +264,13 @@ def match_names(
 def _leave_out_made(place: DataSource, images: MatchedFiles, masks: MatchedFiles) -> MatchedFiles:
     """Return the images less those that were made of others, such as ISIC's `a_superpixels.png` next to `a.jpg`.
 
-    They have no mask, and are called like images that have one, all with the same word behind.
+    They have no mask, and are called like images that have one, at least half of these, all with the same word behind.
     """
     with_masks = find_masks(images, masks)
     stems = {one.stem for one in images.files if one.path in with_masks}
     without = (one for one in images.files if one.path not in with_masks)
     parts = {one.path: match for one in without if (match := _MADE.fullmatch(one.stem)) and match[1] in stems}
-    if len({match[2] for match in parts.values()}) != 1:
+    if len({match[2] for match in parts.values()}) != 1 or 2 * len(parts) < len(stems):
         return images
     place.tally.add("picture", "made of an image, passed over", *map(place.format_name, parts))
     return images._replace(files=[one for one in images.files if one.path not in parts])
