@@ -49,12 +49,20 @@ def choose_action(
 
 
 def find_best_other(evidence: Evidence) -> int | None:
-    """Return which other finalist than cross-entropy looks best: one that may gain more than the ROPE before others."""
+    """Return which other finalist than cross-entropy looks best: one that may gain more than the ROPE before others.
+
+    A finalist that was dropped before its seeds give a bound comes after those that have one.
+    """
     base = evidence.baseline
     others = [i for i, f in enumerate(evidence.finalists) if i != base and f.collapses < f.trainings]
     if base is None or not others:
         return None
-    return max(others, key=lambda i: (_may_gain(evidence, i, base), get_difference(evidence, i, base).estimate, -i))
+
+    def rank(i: int) -> tuple[bool, float, int]:
+        is_open = has_enough_seeds(evidence, i, base) and _may_gain(evidence, i, base)
+        return is_open, get_difference(evidence, i, base).estimate, -i
+
+    return max(others, key=rank)
 
 
 def has_highest_gain(evidence: Evidence, other: int, base: int) -> bool:
@@ -85,8 +93,9 @@ def _format_keep(evidence: Evidence, base: int, verdict: Verdict, strength: Stre
     other = find_best_other(evidence)
     if other is None:
         return "Keep cross-entropy: all that was tried is cross-entropy here."
-    if strength == "open" and _may_gain(evidence, other, base):
-        return f"Keep cross-entropy for now: {_format_doubt(evidence, other, base)}."
+    unsettled = (i for i in (other, *range(len(evidence.finalists))) if i != base and _may_gain(evidence, i, base))
+    if strength == "open" and (first := next(unsettled, None)) is not None:
+        return f"Keep cross-entropy for now: {_format_doubt(evidence, first, base)}."
     plain = evidence.finalists[base].vs_plain
     if plain is not None and plain.low > 0 and plain.estimate >= evidence.rope / 2:
         point = "threshold" if len(evidence.classes) == 2 else "τ"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -218,3 +219,15 @@ def test_why_cross_entropy_is_kept_stands_first_with_the_loss_that_looks_best() 
     assert any("of the others dice is the least settled, −0.005 mIoU (" in reason for reason in doubt.reasons)
     changed = decide_verdict(evidence({"dice": 0.75, "cross_entropy": 0.7}), ORDER)
     assert changed.reasons[0].startswith("dice is better than cross_entropy by +0.050 mIoU")
+
+
+def test_a_finalist_that_was_dropped_before_it_had_a_bound_does_not_look_best() -> None:
+    levels = {"dice_ce": 0.702, "cross_entropy": 0.7, "dice": 0.683}
+    found = evidence(levels, half=0.003, finalists={"dice": {"seeds": CONFIRM_SEEDS[:2]}})
+    unknown = tuple(
+        pair.model_copy(update={"at_most_one_sided": math.inf} if 2 in (pair.first, pair.second) else {})
+        for pair in found.comparisons
+    )
+    decision: Decision = decide_verdict(found.model_copy(update={"comparisons": unknown}), ORDER)
+    assert "of the others dice_ce looks best, +0.002 mIoU (" in decision.reasons[0]
+    assert decision.head == "Keep cross-entropy for now: at least 3 common seeds are needed."
