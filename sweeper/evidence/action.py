@@ -84,9 +84,15 @@ def format_headline(
         return ""
     if action == "keep":
         return _format_keep(evidence, base, verdict, strength)
-    gain, scale = get_difference(evidence, recommended, base).estimate, evidence.scale
-    digits = max(0, scale.digits - (gain >= 10 * scale.hundredth))
-    return f"Change to {get_family(evidence, recommended)}: {gain:+.{digits}f} {scale.score}."
+    gain = get_difference(evidence, recommended, base).estimate
+    return f"Change to {get_family(evidence, recommended)}: {format_gain(evidence, gain)} {evidence.scale.score}."
+
+
+def format_gain(evidence: Evidence, gain: float) -> str:
+    """Return a gain in the score's unit: to two digits of mIoU from 0.1 on, else to three."""
+    scale = evidence.scale
+    digits = max(0, scale.digits - (abs(gain) >= 10 * scale.hundredth))
+    return f"{gain:+.{digits}f}"
 
 
 def _format_keep(evidence: Evidence, base: int, verdict: Verdict, strength: Strength) -> str:

@@ -292,7 +292,9 @@ def test_the_terminal_ends_with_what_to_do_next() -> None:
     assert elsewhere[-6] == """  sweeper export toy-20261120T0700 --storage "$SWEEPER_STORAGE" --cache '/my cache'"""
     assert elsewhere[-2] == "  sweeper ui --tracking-uri http://mlflow:5000"
     command = "`sweeper run --study toy --resume --confirm-seeds 2..13`"
-    long = answer.model_copy(update={"next_steps": (f"`dice` against `focal`: some 13 seeds ({command}) settle it.",)})
+    long = answer.model_copy(
+        update={"next_steps": (f"`dice` against `focal`: some 13 seeds ({command}) up to 0.035.",)}
+    )
     assert f"({command})" in format_answer(Outcome(builders.sweep(), long, paths), width=60)
     nothing = format_answer(Outcome(builders.sweep([], []), recommended(None), paths), width=100)
     assert "sweeper export" not in nothing
@@ -383,6 +385,56 @@ def test_what_more_steps_change_is_one_row_which_takes_the_place_of_what_was_onl
     document = make_recommendation_json(sweep, answer)
     assert document["longer"]["gaps"][0]["trend"] == gap.get("trend", "keeps")
     assert make_recommendation_json(sweep, plain)["longer"] is None
+
+
+CHANGED = builders.evidence(CLEAR)
+CHANGE, KEEP = "Change to dice_focal: +0.060 mIoU.", "Keep cross-entropy for now: "
+
+
+@pytest.mark.parametrize(
+    ("evidence", "gap", "start", "end"),
+    [
+        (
+            CHANGED,
+            {"before": 0.06, "after": 0.03, "trend": "shrinks"},
+            CHANGE,
+            " At 4 times the steps it shrinks to +0.030.",
+        ),
+        (
+            CHANGED,
+            {"before": 0.06, "after": 0.15, "trend": "grows"},
+            CHANGE,
+            " At 4 times the steps it grows to +0.15.",
+        ),
+        (CHANGED, {"before": 0.06, "after": 0.05, "trend": "keeps"}, CHANGE, " mIoU."),
+        (CHANGED, {"second": "dice_ce", "after": 0.2, "trend": "grows"}, CHANGE, " mIoU."),
+        (
+            builders.evidence(KEPT, half=0.026),
+            {"before": 0.009, "after": 0.06, "trend": "grows"},
+            KEEP,
+            " At 4 times the steps dice_focal gains +0.060.",
+        ),
+        (
+            builders.evidence(KEPT, half=0.026),
+            {"before": 0.009, "after": 0.03, "trend": "grows"},
+            KEEP,
+            " up to 0.035.",
+        ),
+        (
+            builders.evidence(KEPT, half=0.026),
+            {"before": 0.009, "after": -0.06, "trend": "shrinks"},
+            KEEP,
+            " up to 0.035.",
+        ),
+    ],
+)
+def test_the_head_says_what_more_steps_change_about_the_gain_where_that_is_certain(
+    evidence: Evidence, gap: dict[str, Any], start: str, end: str
+) -> None:
+    look = builders.longer_look(builders.longer_gap("dice_focal", **gap))
+    found, _ = card(recommended(evidence).model_copy(update={"longer": look}))
+    headline = found.headline.replace("`", "")
+    assert headline.startswith(start) and headline.endswith(end)
 
 
 def test_the_longer_look_speaks_of_each_pair_and_draws_those_against_cross_entropy() -> None:
