@@ -16,7 +16,8 @@ likely is not waited for.
 
 It continues with those that may be the best: of the unbeaten those that are with a probability of at least `CONTENDER`,
 and always the best and the named one; with all the unbeaten where a clear winner is likely, as that asks for all of
-them. The baseline continues while it is unbeaten. While cross-entropy is kept, seeds are for those that may yet gain.
+them. The baseline continues while it is unbeaten. While cross-entropy is kept, seeds are for those that may be the best
+and may yet gain.
 """
 
 from __future__ import annotations
@@ -129,7 +130,8 @@ def _decide_while_kept(
         chance = f"the chance that up to {to_come[-1].seeds} seeds establish a gain is {_format_share(most)}"
         return _end(evidence, sure + chance)
     leading = max(chances, key=lambda i: get_difference(evidence, i, base).estimate, default=base)
-    on = tuple(sorted({base, leading, *(i for i, chance in chances.items() if chance >= UNLIKELY)}))
+    gaining = (i for i, chance in chances.items() if chance >= UNLIKELY and _may_be_best(evidence, i))
+    on = tuple(sorted({base, leading, *gaining}))
     likely = f"a gain may still be established ({_format_share(most)})"
     why = likely if most >= UNLIKELY else "what keeping cross-entropy can cost is open"
     return _continue(evidence, on, why, f", up to {to_come[0].seeds} seeds")
@@ -137,13 +139,13 @@ def _decide_while_kept(
 
 def _list_contenders(evidence: Evidence, decision: Decision, *, everyone: bool) -> tuple[int, ...]:
     assert decision.best is not None and decision.recommended is not None
+    contenders = (i for i in decision.unbeaten if everyone or i == evidence.baseline or _may_be_best(evidence, i))
+    return tuple(sorted({decision.best, decision.recommended, *contenders}))
 
-    def may_be_best(i: int) -> bool:
-        regret = evidence.finalists[i].regret
-        return everyone or i == evidence.baseline or regret is None or regret.best >= CONTENDER
 
-    on = {decision.best, decision.recommended, *(i for i in decision.unbeaten if may_be_best(i))}
-    return tuple(sorted(on))
+def _may_be_best(evidence: Evidence, i: int) -> bool:
+    regret = evidence.finalists[i].regret
+    return regret is None or regret.best >= CONTENDER
 
 
 def _explain_end(evidence: Evidence, decision: Decision) -> str | None:

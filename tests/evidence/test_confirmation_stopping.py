@@ -69,6 +69,16 @@ def test_while_cross_entropy_is_kept_only_those_go_on_that_may_yet_be_shown_to_g
     assert "dice, focal and cross_entropy, up to 4 seeds." in step(found).reason
 
 
+def test_while_cross_entropy_is_kept_a_finalist_that_is_hardly_the_best_gets_no_more_seeds() -> None:
+    levels = {"dice": 0.76, "tversky": 0.72, "cross_entropy": 0.7}
+    two = {"finalists": {family: {"seeds": EIGHT[:2]} for family in levels}, "analysis_index": PLACE[2]}
+    found = three_seeds(levels, 0.008, 0.002, **two)
+    assert decide_verdict(found, ORDER).action == "keep"
+    assert on(found) == {"dice", "cross_entropy"}
+    close = three_seeds(levels | {"dice": 0.73}, 0.008, 0.002, **two)
+    assert on(close) == {"dice", "tversky", "cross_entropy"}
+
+
 @pytest.mark.parametrize(
     ("found", "said"),
     [
