@@ -3,6 +3,7 @@
 A group is the outermost folder, else the shortest id at the beginning of the names, of which there are three at least
 (to train, validate and test). An id holds a digit, is no year, and ends before a separator: `P01` of `P01_s3`. A few
 folders whose names are words may be kinds of images, such as defects, which all splits should have: no groups.
+Parts that are counted before the id are skipped: `slice_003_` of `slice_003_P01`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,16 @@ _WORDS = {*SPLITS, *IMAGE_WORDS, *MORE_IMAGE_WORDS, "imagestr", "imagests", "set
 _Paths = Mapping[str, PurePosixPath]
 _JOINED = re.compile(r"^([^\W\d_]+[\W_]?\d+)[^\W\d_]+\d*$")
 """An id that letters end: `P01` of `P01s3`, `Image_01` of `Image_01L`."""
+_NUMBER, _PART = r"[\W_]?\d+", r"(?:slice|frame|tile|crop|patch|aug|augmented|rot|rotated|flip|flipped)(?![^\W\d_])"
+_PERSON = "patient|pat|subject|subj|case|person"
+_PART_FIRST = re.compile(
+    rf"""(?: (?:{_PART} (?:{_NUMBER})* [\W_]+ (?:of[\W_]+)?)+ (?!{_PART}) (?=[^\W\d_]+{_NUMBER})
+    | (?:img|image|im|z|t){_NUMBER} [\W_]+ (?=(?:{_PERSON}|video|vid|scene|sequence|seq|volume|vol|slide){_NUMBER})
+    | \d[\d\W_]* [\W_] (?=(?:{_PERSON}){_NUMBER})
+    | (?:left|right|od|os) [\W_]* (?=\d) )""",
+    re.IGNORECASE | re.VERBOSE,
+)
+"""Parts, sides, pictures or days before an id: `slice_003_` of `slice_003_P01`, `20190101_` of `20190101_patient7`."""
 _YEAR = re.compile(r"(?:19|20)\d\d")
 
 
@@ -124,8 +135,10 @@ def _get_folders(_: str, path: PurePosixPath) -> list[str]:
 
 
 def _get_ids(stem: str, _: PurePosixPath) -> list[str]:
-    name = stem.rpartition("/")[2]
+    whole = stem.rpartition("/")[2]
+    name = _PART_FIRST.sub("", whole) if _PART_FIRST.match(whole) else whole
     begins = [name[: match.start()] for match in re.finditer(r"[\W_]+", name)]
+    begins += [name] * (name != whole)
     begins += _JOINED.findall(name)
     ids = [text for text in begins if re.search(r"\d", text) and not _YEAR.fullmatch(text)]
     return [*(text for text in ids if not _is_meaningless(re.split(r"[\W_]+", text)[-1])), stem]

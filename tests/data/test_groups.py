@@ -44,6 +44,10 @@ def numbered(begins: Iterable[str], form: str, several: int = 2) -> list[str]:
     return [form.format(begin, number) for begin in begins for number in range(several)]
 
 
+def counted(*ids: str, form: str) -> list[str]:
+    return [form.format(one, part) for one in ids for part in range(2)]
+
+
 @pytest.mark.parametrize(
     ("names", "by", "found"),
     [
@@ -61,6 +65,24 @@ def numbered(begins: Iterable[str], form: str, several: int = 2) -> list[str]:
         ([f"Image_0{n}{eye}" for n in range(3) for eye in "LR"], "name", {"Image_00", "Image_01", "Image_02"}),
         (numbered([f"city{'x' * n}" for n in range(10)], "{}/s{}"), "folder", {f"city{'x' * n}" for n in range(10)}),
         (numbered(("left/5", "right/5", "left/6", "left/7"), "{}_{}"), "name", {"5", "6", "7"}),
+        (counted("P01", "P02", "P03", form="slice_{1:03}_{0}"), "name", {"P01", "P02", "P03"}),
+        (counted("case1", "case2", "case3", form="img_{1}_{0}_left"), "name", {"case1", "case2", "case3"}),
+        (counted("city1", "city2", "city3", form="tile_{1}_256_{0}"), "name", {"city1", "city2", "city3"}),
+        (
+            counted("video-1", "video-2", "video-3", form="frame{1}-patch{1}-of-{0}"),
+            "name",
+            {f"video-{n}" for n in "123"},
+        ),
+        (
+            counted("patient1", "patient2", "patient3", form="2019-01-0{1}_{0}_a"),
+            "name",
+            {f"patient{n}" for n in "123"},
+        ),
+        (["img1", "aug0_img1", "img2", "aug_img2", "img3", "flipped_img3"], "name", {"img1", "img2", "img3"}),
+        (["left_01", "right_01", "left_02", "right_02", "left_03"], "name", {"01", "02", "03"}),
+        (counted("frame1", "frame2", "frame3", form="{0}_tile_{1}"), "name", {"frame1", "frame2", "frame3"}),
+        (counted("img_1", "img_2", "img_3", form="{0}_a{1}"), "name", {"img_1", "img_2", "img_3"}),
+        (counted("12", "13", "14", form="{0}_scan{1}"), "name", {"12", "13", "14"}),
     ],
 )
 def test_folders_and_ids_in_names_are_groups(tmp_path, names, by, found):
