@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sweeper.core.records import Action, Contest, Evidence, Strength, Verdict
+from sweeper.core.records import Action, Contest, Evidence, LongerLook, Strength, Verdict
 from sweeper.core.text import format_upper_bound
 from sweeper.evidence.decision_rule import (
     get_comparison,
@@ -85,10 +85,24 @@ def format_headline(
     if action == "keep":
         return _format_keep(evidence, base, verdict, strength)
     gain = get_difference(evidence, recommended, base).estimate
-    return f"Change to {get_family(evidence, recommended)}: {format_gain(evidence, gain)} {evidence.scale.score}."
+    return f"Change to {get_family(evidence, recommended)}: {_format_gain(evidence, gain)} {evidence.scale.score}."
 
 
-def format_gain(evidence: Evidence, gain: float) -> str:
+def add_longer_look(head: str, evidence: Evidence, action: Action | None, look: LongerLook) -> str:
+    """Return the headline with what more steps change about the action, where that is certain."""
+    gap, times = look.gaps[0], f"At {look.times} times the steps"
+    if head and look.catches_up:
+        return f"{head} Keep cross-entropy if you train long."
+    is_over_base = evidence.baseline is not None and gap.second == evidence.finalists[evidence.baseline].family
+    after = gap.after.estimate
+    if action == "change" and is_over_base and gap.trend in ("grows", "shrinks"):
+        return f"{head} {times} it {gap.trend} to {_format_gain(evidence, after)}."
+    if action == "keep" and is_over_base and gap.trend == "grows" and gap.after.low > 0 and after >= evidence.rope:
+        return f"{head} {times} {gap.first} gains {_format_gain(evidence, after)}."
+    return head
+
+
+def _format_gain(evidence: Evidence, gain: float) -> str:
     """Return a gain in the score's unit: to two digits of mIoU from 0.1 on, else to three."""
     scale = evidence.scale
     digits = max(0, scale.digits - (abs(gain) >= 10 * scale.hundredth))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sweeper.core.records import FinalistEvidence, Interval, LongerGap, Recommended, Verdict
 from sweeper.core.text import format_count, format_significant, join_words, replace_options, resume_command
 from sweeper.data.folds import NOT_HELD_OUT
-from sweeper.evidence.action import find_best_other, format_gain, has_highest_gain
+from sweeper.evidence.action import find_best_other, has_highest_gain
 from sweeper.evidence.decision_rule import get_difference
 from sweeper.evidence.decision_rules import get_established_gain
 from sweeper.evidence.intervals import LEVEL
@@ -112,7 +112,6 @@ def format_card_lines(card: AnswerCard) -> list[tuple[str, str]]:
 def _make_headline(facts: ReportFacts, recommended: Recommended) -> str:
     """Return the answer in a sentence; before it a warning if no network can do the task yet."""
     answer = facts.recommendation.head or _make_verdict_headline(facts, recommended)
-    answer += _format_longer_look(facts)
     evidence = facts.recommendation.evidence
     if evidence is None or (weak := facts.weak_best) is None:
         return answer
@@ -120,23 +119,6 @@ def _make_headline(facts: ReportFacts, recommended: Recommended) -> str:
         f"None of these networks can do the task yet: the best scores {format_number(weak)} mIoU, the same answer "
         f"everywhere {format_number(evidence.constant_miou)}. {answer}"
     )
-
-
-def _format_longer_look(facts: ReportFacts) -> str:
-    """Return what more steps change about the action, as a sentence; "" where they change nothing for certain."""
-    look, evidence, action = facts.recommendation.longer, facts.recommendation.evidence, facts.recommendation.action
-    if look is None or evidence is None:
-        return ""
-    if look.catches_up:
-        return " Keep cross-entropy if you train long."
-    gap = look.gaps[0]
-    after, times = format_gain(evidence, gap.after.estimate), f" At {look.times} times the steps"
-    if gap.second != BASELINE or gap.trend not in ("grows", "shrinks"):
-        return ""
-    if action == "change":
-        return f"{times} it {gap.trend} to {after}."
-    gains = action == "keep" and gap.after.low > 0 and gap.after.estimate >= evidence.rope
-    return f"{times} `{gap.first}` gains {after}." if gains else ""
 
 
 def _make_verdict_headline(facts: ReportFacts, recommended: Recommended) -> str:

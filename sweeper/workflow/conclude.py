@@ -24,6 +24,7 @@ from sweeper.core.text import capitalise, format_count, resume_command
 from sweeper.data import open_store
 from sweeper.data.folds import get_split
 from sweeper.data.store import is_complete
+from sweeper.evidence.action import add_longer_look
 from sweeper.evidence.decision_rules import get_established_gain, score_decision_rules
 from sweeper.evidence.preferences import find_recommended_index, judge_preferences
 from sweeper.evidence.reasons import AT_THIS_BUDGET
@@ -92,7 +93,10 @@ def _replace_longer_caveats(recommendation: Recommendation, look: LongerLook) ->
         for reason in recommendation.reasons
     )
     steps = tuple(step for step in recommendation.next_steps if not step.startswith(MORE_STEPS))
-    return recommendation.model_copy(update={"longer": look, "reasons": reasons, "next_steps": steps})
+    head = recommendation.head
+    if recommendation.evidence is not None:
+        head = add_longer_look(head, recommendation.evidence, recommendation.action, look)
+    return recommendation.model_copy(update={"longer": look, "head": head, "reasons": reasons, "next_steps": steps})
 
 
 def _advise_longer_look(recommendation: Recommendation, sweep: SweepRecord) -> Recommendation:

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from sweeper.core.records import Evidence, Regret
+from sweeper.evidence.action import add_longer_look
 from sweeper.evidence.interim_analyses import plan_analyses
 from sweeper.evidence.verdict import Decision, decide_verdict
-from tests.support.builders import CONFIRM_SEEDS, ORDER, evidence, interval
+from tests.support.builders import CONFIRM_SEEDS, ORDER, evidence, interval, longer_gap, longer_look
 
 NEAR = {"dice_ce": 0.709, "dice": 0.704, "cross_entropy": 0.7}
 GAIN = {"dice_ce": 0.88, "tversky": 0.872, "cross_entropy": 0.7}
@@ -231,3 +232,25 @@ def test_a_finalist_that_was_dropped_before_it_had_a_bound_does_not_look_best() 
     decision: Decision = decide_verdict(found.model_copy(update={"comparisons": unknown}), ORDER)
     assert "of the others dice_ce looks best, +0.002 mIoU (" in decision.reasons[0]
     assert decision.head == "Keep cross-entropy for now: at least 3 common seeds are needed."
+
+
+@pytest.mark.parametrize(
+    ("levels", "gap", "added"),
+    [
+        (GAIN, {"after": 0.03, "trend": "shrinks"}, " At 4 times the steps it shrinks to +0.030."),
+        (GAIN, {"after": 0.15, "trend": "grows"}, " At 4 times the steps it grows to +0.15."),
+        (GAIN, {"after": -0.001, "trend": "gone"}, " Keep cross-entropy if you train long."),
+        (GAIN, {"after": 0.05, "trend": "keeps"}, ""),
+        (GAIN, {"second": "dice", "after": 0.2, "trend": "grows"}, ""),
+        (NEAR, {"after": 0.06, "trend": "grows"}, " At 4 times the steps dice_ce gains +0.060."),
+        (NEAR, {"after": 0.03, "trend": "grows"}, ""),
+        (NEAR, {"after": -0.06, "trend": "shrinks"}, ""),
+    ],
+)
+def test_the_head_adds_what_more_steps_change_about_the_gain_where_that_is_certain(
+    levels: dict[str, float], gap: dict[str, Any], added: str
+) -> None:
+    found = evidence(levels, half=0.026)
+    decision: Decision = decide_verdict(found, ORDER)
+    look = longer_look(longer_gap(**gap), catches_up=gap["trend"] == "gone")
+    assert add_longer_look(decision.head, found, decision.action, look) == decision.head + added
