@@ -12,12 +12,12 @@ from pydantic import BaseModel, ConfigDict, PlainSerializer, PlainValidator
 
 
 class Record(BaseModel):  # noqa: PLW1641 (pydantic makes the hash of the fields of what is frozen)
-    """Base of everything that flows: immutable, strict about its fields, JSON both ways."""
+    """Base of every record: immutable, strict about its fields, JSON both ways."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     def __eq__(self, other: object) -> bool:
-        """Equal kind and equal fields; arrays element by element (NumPy's own `==` is no truth value)."""
+        """Compare type and fields; arrays element by element (NumPy's own `==` returns an array)."""
         if not isinstance(other, Record) or type(self) is not type(other):
             return NotImplemented
         return all(_has_same_fields(getattr(self, name), getattr(other, name)) for name in type(self).model_fields)
@@ -41,7 +41,7 @@ def _unpack_array(value: Any) -> npt.NDArray[Any]:
 
 
 def _pack_array(array: npt.NDArray[Any]) -> dict[str, Any]:
-    """Bytes of one significance together: of counts, most high ones are 0, which saves a third."""
+    """Compress an array by byte planes: most high bytes of counts are 0, which saves a third."""
     planes = np.ascontiguousarray(array).reshape(-1).view(np.uint8).reshape(-1, array.dtype.itemsize).T
     raw = zlib.compress(planes.tobytes(), 6)
     return {"dtype": array.dtype.str, "shape": list(array.shape), "zlib": base64.b64encode(raw).decode()}

@@ -1,11 +1,11 @@
-"""Slope and bias that make a network's logits into probabilities: σ(slope · z + bias), softmax(slope · z + biases).
+"""Calibration of a network's logits to probabilities: σ(slope · z + bias), softmax(slope · z + biases).
 
-Weights of classes and overlap losses shift logits and sharpen them, so that neither σ(z) nor its threshold 0.5 says
-what it seems to. A temperature alone (slope without bias) leaves the answer at 0.5 as it is; both together are Platt's
-scaling (*Probabilistic outputs for support vector machines*, 1999), fitted on counts per bin of logits. Of several
-classes, with one slope and a bias each, they are bias-corrected temperature scaling (Alexandari, Kundaje & Shrikumar,
-*Maximum likelihood with bias-corrected calibration is hard-to-beat at label shift adaptation*, ICML 2020), fitted on
-single pixels.
+Class weights and overlap losses shift and sharpen logits, so that neither σ(z) nor its threshold 0.5 is a true
+probability. A temperature (slope without bias) does not change the answer at 0.5. Slope and bias together are Platt's
+scaling (*Probabilistic outputs for support vector machines*, 1999), fitted on counts per bin of logits. For several
+classes, one slope and a bias each are bias-corrected temperature scaling (Alexandari, Kundaje & Shrikumar, *Maximum
+likelihood with bias-corrected calibration is hard-to-beat at label shift adaptation*, ICML 2020), fitted on single
+pixels.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Calibration(Record):
         return self.compute_probability(LOGITS)
 
     def compute_probability(self, logits: npt.ArrayLike) -> Floats:
-        """Probabilities in (0, 1) of logits of any shape."""
+        """Compute probabilities in (0, 1) from logits of any shape."""
         z = np.clip(self.slope * np.asarray(logits, dtype=np.float64) + self.bias, -30.0, 30.0)
         probability: Floats = 1 / (1 + np.exp(-z))
         return probability
@@ -52,14 +52,14 @@ class ClassCalibration(Record):
 
 
 def fit_classes(logits: npt.ArrayLike, labels: npt.ArrayLike) -> ClassCalibration:
-    """Return the slope and the biases of the largest likelihood.
+    """Fit the slope and the biases by maximum likelihood.
 
     Args:
         logits: (n, C) of single pixels, finite; n at least 1.
         labels: (n,) their true classes.
 
-    A normal prior of standard deviation 1 on the biases, as much as one pixel says, keeps that of a class without
-    pixels finite.
+    A normal prior of standard deviation 1 on the biases, with the weight of about one pixel, keeps the bias of a class
+    without pixels finite.
     """
     from scipy.optimize import minimize
     from scipy.special import log_softmax
@@ -81,13 +81,13 @@ def fit_classes(logits: npt.ArrayLike, labels: npt.ArrayLike) -> ClassCalibratio
 
 
 def fit_calibration(histogram: npt.ArrayLike) -> Calibration:
-    """Return the slope and bias of the largest likelihood, by Newton's method with step halving.
+    """Fit slope and bias by maximum likelihood, by Newton's method with step halving.
 
     Args:
-        histogram: (2, 512) pixels of each true class by bin of logits, as `ImageCounts` has them.
+        histogram: (2, 512) pixels of each true class by bin of logits, as in `ImageCounts`.
 
-    Targets are Platt's, (N₊ + 1)/(N₊ + 2) and 1/(N₋ + 2), so that classes which a threshold parts without an error
-    give finite numbers. Slope 1 and bias 0 where a class has no pixel, or higher logits do not mean foreground.
+    The targets are Platt's, (N₊ + 1)/(N₊ + 2) and 1/(N₋ + 2), which keep the fit finite for classes that a threshold
+    separates perfectly. Slope 1 and bias 0 where a class has no pixel, or higher logits do not mean foreground.
     """
     counts = np.asarray(histogram, dtype=np.float64)
     negative, positive = counts.sum(axis=1)
@@ -120,17 +120,17 @@ def fit_calibration(histogram: npt.ArrayLike) -> Calibration:
 
 
 def fit_counts(counts: ImageCounts | None) -> Calibration | None:
-    """Return the calibration of all images of a binary task; None without counts, or for more classes."""
+    """Fit the calibration to all images of a binary task; None without counts, or for more classes."""
     if counts is None or counts.kind != "histogram":
         return None
     return fit_calibration(counts.data.sum(axis=0, dtype=np.int64))
 
 
 def count_calibration_gaps(histogram: npt.NDArray[np.int64], calibration: Calibration, bins: int = 30) -> Floats:
-    """Return the sums behind the expected calibration error: (..., 30, 3) of counts (..., 2, 512).
+    """Compute the sums of the expected calibration error: (..., 30, 3) from counts (..., 2, 512).
 
-    Per bin of the winning class's probability: pixels, those that p ≥ 0.5 answers right, and their confidence, as
-    in `TestDetail.confidence`; `sweeper.core.detail_scores.compute_calibration_error` reads them.
+    Per bin of the winning class's probability: pixels, pixels that p ≥ 0.5 answers right, and their confidence, as in
+    `TestDetail.confidence`; input of `sweeper.core.detail_scores.compute_calibration_error`.
     """
     p = calibration.bin_probabilities
     confidence = np.maximum(p, 1 - p)

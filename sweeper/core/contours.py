@@ -1,6 +1,6 @@
-"""Contours and centre lines of label maps. Pure NumPy: the profile and the scoring of test images share it.
+"""Contours and centre lines of label maps. Pure NumPy, for the profile and the scoring of test images.
 
-The image's edge is no contour, and neither is the border of an ignored region: what is beyond is unknown.
+The image's edge and the border of an ignored region are no contours, as the class beyond them is unknown.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import numpy.typing as npt
 from sweeper.core.records import IGNORE
 
 THIN_PIXELS = 2
-"""A pixel is thin when a pixel of another class lies within this distance (Euclidean, centre to centre)."""
+"""A pixel is thin if a pixel of another class is within this distance (Euclidean, centre to centre)."""
 
 Mask = npt.NDArray[np.uint8]
 Marks = npt.NDArray[np.bool_]
 
 
 def find_near_boundary(mask: Mask, pixels: int = THIN_PIXELS) -> Marks:
-    """Labelled pixels with a labelled pixel of another class within `pixels` (Euclidean, centre to centre).
+    """Find labelled pixels with a labelled pixel of another class within `pixels` (Euclidean, centre to centre).
 
     With the class they belong to, they are the inner band of each class's contour (G_d ∩ G of Cheng et al. 2021,
     *Boundary IoU*, eq. 1).
@@ -48,7 +48,7 @@ def find_near_boundary(mask: Mask, pixels: int = THIN_PIXELS) -> Marks:
 
 
 def measure_thinness(masks: Iterable[Mask], classes: int) -> npt.NDArray[np.float64]:
-    """Share of each class's pixels within `THIN_PIXELS` of its contour, (C,); 0 where it does not occur."""
+    """Measure the share of each class's pixels within `THIN_PIXELS` of its contour, (C,); 0 if it does not occur."""
     thin, total = np.zeros(classes), np.zeros(classes)
     for mask in masks:
         total += np.bincount(mask.ravel(), minlength=256)[:classes]
@@ -58,11 +58,11 @@ def measure_thinness(masks: Iterable[Mask], classes: int) -> npt.NDArray[np.floa
 
 
 def compute_skeleton(inside: Marks) -> Marks:
-    """Centre line of a mask, one pixel wide, by thinning: connected where the mask is, with its holes.
+    """Thin a mask to its centre line, one pixel wide, which keeps its connections and holes.
 
-    Guo & Hall, *Parallel thinning with two-subiteration algorithms* (1989), algorithm A1 as MATLAB's `bwmorph("thin")`
-    has it. Exact and without a parameter, in contrast to the soft skeleton of Shit et al. (2021), whose number of
-    iterations must be guessed. Only pixels whose neighbourhood has changed are looked at again, so that the work is
+    Guo & Hall, *Parallel thinning with two-subiteration algorithms* (1989), algorithm A1 as in MATLAB's
+    `bwmorph("thin")`. It is exact and has no parameter, unlike the soft skeleton of Shit et al. (2021), whose number of
+    iterations must be guessed. Only pixels whose neighbourhood has changed are checked again, so that the work is
     proportional to the mask's area.
 
     Args:
@@ -77,7 +77,7 @@ def compute_skeleton(inside: Marks) -> Marks:
     around = np.array([1, 1 - width, -width, -width - 1, -1, width - 1, width, width + 1])
     tables = _is_deletable()
     changed = [alive > 0, alive > 0]
-    """Whether a pixel's neighbourhood has changed since it was looked at in the first and the second subiteration."""
+    """Whether a pixel's neighbourhood has changed since its last check in the first and the second subiteration."""
     goes_on = True
     while goes_on:
         goes_on = False
@@ -98,7 +98,7 @@ def compute_skeleton(inside: Marks) -> Marks:
 
 @cache
 def _half_disc_offsets(pixels: int) -> tuple[tuple[int, int], ...]:
-    """Half of the disc: each pair of pixels is compared once."""
+    """Return half of the disc, so that each pair of pixels is compared once."""
     span = range(-pixels, pixels + 1)
     return tuple(
         (dy, dx) for dy in range(pixels + 1) for dx in span if 0 < dy * dy + dx * dx <= pixels**2 and (dy > 0 or dx > 0)
@@ -107,7 +107,7 @@ def _half_disc_offsets(pixels: int) -> tuple[tuple[int, int], ...]:
 
 @cache
 def _is_deletable() -> tuple[Marks, Marks]:
-    """Return whether a pixel with these neighbours (bit k = x_{k+1}) goes, in the first and the second subiteration."""
+    """Tabulate whether a pixel with these neighbours (bit k = x_{k+1}) is deleted, for both subiterations."""
     tables = np.zeros((2, 256), dtype=bool)
     for code in range(256):
         x = [bool(code >> k & 1) for k in range(8)]
@@ -127,7 +127,7 @@ def count_boundary_pixels(label: Mask, answer: Mask, classes: int, pixels: int) 
 
     Args:
         label: (H, W) class indices, 255 = ignore.
-        answer: (H, W) class indices; what stands on ignored pixels does not count, and bounds nothing.
+        answer: (H, W) class indices; ignored pixels do not count, and bound nothing.
         classes: number C of classes.
         pixels: width of the band.
 
@@ -148,8 +148,8 @@ def count_centreline_pixels(label: Mask, answer: Mask, classes: npt.NDArray[np.b
 
     Args:
         label: (H, W) class indices, 255 = ignore.
-        answer: (H, W) class indices; what stands on ignored pixels does not count.
-        classes: (C,) which classes to look at; the others have 0.
+        answer: (H, W) class indices; ignored pixels do not count.
+        classes: (C,) classes to measure; the others have 0.
 
     Returns:
         (C, 4) int64: |S_P ∩ L|, |S_P|, |S_L ∩ P|, |S_L|.

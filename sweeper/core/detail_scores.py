@@ -1,4 +1,4 @@
-"""Scores of what confusion counts do not hold (`TestDetail`): contours, centre lines, calibration. Pure NumPy."""
+"""Scores from `TestDetail`, beyond confusion counts: contours, centre lines, calibration. Pure NumPy."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from sweeper.core.records import TestDetail
 
 
 def compute_cldice(summed: Counts) -> Floats:
-    """Centre-line Dice of each class from (..., C, 4) counts as in `TestDetail.centreline` → (..., C).
+    """Compute the centre-line Dice of each class from (..., C, 4) counts as in `TestDetail.centreline` → (..., C).
 
-    Harmonic mean of the shares of the answer's centre line inside the label and of the label's inside the answer
-    (Shit et al. 2021, eq. 1–2); 0 where either is 0 or one of the lines is missing, NaN where both are.
+    Harmonic mean of the shares of the answer's centre line inside the label and of the label's inside the answer (Shit
+    et al. 2021, eq. 1–2); 0 where either is 0 or one of the lines is missing, NaN where both are.
     """
     precision = np.nan_to_num(divide_or_nan(summed[..., 0], summed[..., 1]))
     recall = np.nan_to_num(divide_or_nan(summed[..., 2], summed[..., 3]))
@@ -24,11 +24,9 @@ def compute_cldice(summed: Counts) -> Floats:
 
 
 def compute_calibration_error(summed: Floats) -> Floats:
-    """Return the expected calibration error from (..., B, 3) counts as in `TestDetail.confidence` → (...).
+    """Compute the expected calibration error from (..., B, 3) counts as in `TestDetail.confidence` → (...).
 
-    It is NaN without pixels.
-
-    Σ_b n_b/n · |accuracy_b − confidence_b| (Guo et al. 2017, eq. 3).
+    Σ_b n_b/n · |accuracy_b − confidence_b| (Guo et al. 2017, eq. 3); NaN without pixels.
     """
     gaps: Floats = np.abs(summed[..., 1] - summed[..., 2])
     return divide_or_nan(np.asarray(gaps.sum(axis=-1)), np.asarray(summed[..., 0].sum(axis=-1)))
@@ -50,9 +48,9 @@ def find_classes_with_centreline(centreline: Counts) -> npt.NDArray[np.bool_]:
 
 
 def compute_detail_scores(detail: TestDetail) -> dict[str, float]:
-    """Boundary IoU and clDice (mean over the classes that have contours, or measured centre lines), and ECE.
+    """Compute boundary IoU and clDice (means over the classes with contours, or measured centre lines), and ECE.
 
-    Keys `boundary_iou`, `cldice`, `ece`; one that is undefined is left out. Values in 0–1.
+    Keys `boundary_iou`, `cldice`, `ece`; an undefined one is left out. Values in 0–1.
     """
     boundary, centreline = detail.boundary.astype(np.int64), detail.centreline.astype(np.int64)
     contours, lines = find_classes_with_contour(boundary), find_classes_with_centreline(centreline)

@@ -1,4 +1,4 @@
-"""Documents for programs: what `--json` prints and JSON files hold, each a record with the name of its schema."""
+"""Documents for programs, printed by `--json` and written to JSON files: records with the name of their schema."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from sweeper.core.records import Dataset, Patterns, Task
 
 
 class Document(Record):
-    """Base of every document; docs/schemas/ is generated from those derived from it (`make docs`)."""
+    """Base of every document; docs/schemas/ is generated from its subclasses (`make docs`)."""
 
     SCHEMA: ClassVar[str]
-    """Name and number of the form: `sweeper.NAME/1`. Fields are added to it; removing one raises the number."""
+    """Name and version of the schema: `sweeper.NAME/1`. Adding a field keeps the version; removing one raises it."""
     NULL_NUMBERS: ClassVar[bool] = False
-    """Whether a number that is NaN or infinite stands as null, wherever it stands."""
+    """Whether numbers that are NaN or infinite become null, at any depth."""
 
     @property
     def document(self) -> dict[str, Any]:
@@ -31,7 +31,7 @@ class DatasetSummary(Record):
     source: str
     """A folder, an annotation file, or `synthetic:…`."""
     patterns: Patterns | None
-    """Patterns of the file names (`--images`, `--masks`); null = as the format says."""
+    """Patterns of the file names (`--images`, `--masks`); null = those of the format."""
     class_map: dict[str, tuple[str, ...]] | None
     """Classes and the labels or names that became them (`--class-map`); null = all as they are."""
     read_as: str | None
@@ -50,7 +50,7 @@ class DatasetSummary(Record):
 
 
 def json_text(document: object) -> str:
-    """Return a document as the text of its file: readable, and refused if a number is not finite."""
+    """Format a document as the readable text of its file; refuse a number that is not finite."""
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -62,7 +62,7 @@ class ErrorRow(Record):
     message: str
     """Message: the rule, the value found, and the next step."""
     problems: tuple[str, ...]
-    """Each thing that is wrong, where there may be several."""
+    """All problems, if there may be several."""
 
 
 class ErrorDocument(Document):

@@ -1,6 +1,6 @@
-"""All errors, as one tree: each kind has the exit status of the command line.
+"""All errors, as one tree: each class has its exit status of the command line.
 
-The library raises these; `sweeper.cli.main` alone turns them into words and an exit status. Every message states the
+The library raises them; only `sweeper.cli.main` turns them into messages and an exit status. Every message has the
 rule, the value found and the next step.
 """
 
@@ -13,7 +13,7 @@ from sweeper.core.text import format_count, resume_command
 
 
 class SweeperError(Exception):
-    """Anything sweeper reports on purpose. `exit_status` is what the command line ends with."""
+    """An error that sweeper reports on purpose. `exit_status` is that of the command line."""
 
     exit_status = 1
 
@@ -26,7 +26,7 @@ class UsageError(SweeperError):
 
 @contextmanager
 def require_extra(what: str, packages: str, extra: str) -> Iterator[None]:
-    """Say, where packages are imported that may not be installed, what needs them and how they are installed.
+    """Turn the ImportError of an optional package into an error with its purpose and how to install it.
 
     Raises:
         UsageError: if an import fails.
@@ -41,10 +41,10 @@ def require_extra(what: str, packages: str, extra: str) -> Iterator[None]:
 
 
 class ProblemListError(UsageError):
-    """A usage error made of several findings, reported together so that they can be fixed in one go."""
+    """A usage error with several findings, reported together so that they can be fixed at once."""
 
     heading = "{problems}:"
-    """`{problems}` becomes their number with the word, `{where}` where they are."""
+    """`{problems}` becomes their number and noun, `{where}` their place."""
 
     def __init__(self, where: str, problems: Sequence[str]) -> None:
         self.where = where
@@ -54,19 +54,19 @@ class ProblemListError(UsageError):
 
 
 class DataError(ProblemListError):
-    """The data set cannot be used as it is. `problems` names every fault that was found."""
+    """The data set cannot be used as it is. `problems` lists every fault that was found."""
 
     heading = "{problems} in the data set {where}; nothing was trained:"
 
 
 class ClassMapError(ProblemListError):
-    """A class map cannot be used as it is. `problems` names every mistake."""
+    """A class map cannot be used as it is. `problems` lists every mistake."""
 
     heading = "{problems} in the class map {where}; nothing was trained:"
 
 
 class RequestError(ProblemListError):
-    """Folders, files or amounts that this machine cannot serve. `problems` names every fault that was found."""
+    """Folders, files or amounts that this machine cannot serve. `problems` lists every fault that was found."""
 
     heading = "{where} cannot be begun, {problems}; nothing was trained:"
 
@@ -78,17 +78,17 @@ class SpaceError(ProblemListError):
 
 
 class ScriptError(ProblemListError):
-    """A training script cannot be compared as it is. `problems` names every fault that was found."""
+    """A training script cannot be compared as it is. `problems` lists every fault that was found."""
 
     heading = "{problems} in the training script, {where}:"
 
 
 class LossError(UsageError, ValueError):
-    """A loss was asked for with a family, task or coordinate it cannot take."""
+    """A loss was requested with an invalid family, task or coordinate."""
 
 
 class StudyError(UsageError):
-    """The study cannot be opened as asked: it exists, does not exist, or was made under other conditions."""
+    """The study cannot be opened as requested: it exists, does not exist, or was made under other conditions."""
 
 
 class MissingStudyError(StudyError):
@@ -96,9 +96,9 @@ class MissingStudyError(StudyError):
 
 
 class DamagedError(SweeperError):
-    """A stored record is not what was written: a disk, a copy or a hand changed it.
+    """A stored record is not as it was written: a disk, a copy or a hand changed it.
 
-    `what` names the record, `why` says how that is known.
+    `what` names the record, `why` is the evidence of the damage.
     """
 
     def __init__(self, what: str, why: str) -> None:
@@ -109,11 +109,11 @@ class DamagedError(SweeperError):
 
 
 class CheckpointError(SweeperError):
-    """The file of a paused training cannot be read, or belongs to another one; it is trained from its start again."""
+    """The file of a paused training cannot be read, or belongs to another; the training starts from scratch."""
 
 
 class ExecutorError(SweeperError):
-    """No training can continue where they run. What is finished is kept, and the study can be resumed."""
+    """The executor can do no more training. Finished results are kept, and the study can be resumed."""
 
 
 class LostStudyError(SweeperError):
@@ -134,15 +134,15 @@ class NothingCompletedError(SweeperError):
 
 
 class OutputError(SweeperError):
-    """Standard output does not take the result, which is computed, and stored where the command stores it."""
+    """Standard output does not accept the result, which is computed, and stored as usual."""
 
 
 class NothingConfirmedError(SweeperError):
-    """Trials completed, and no confirmation training did: out of time, or all failed. Nothing can be recommended."""
+    """Trials completed, but no confirmation did: out of time, or all failed. Nothing can be recommended."""
 
 
 class InterruptedSweepError(SweeperError):
-    """The sweep was asked to stop by a signal; what is finished is kept and `--resume` continues."""
+    """A signal asked the sweep to stop; what is finished is kept and `--resume` continues."""
 
     def __init__(self, message: str, exit_status: int) -> None:
         super().__init__(message)

@@ -1,6 +1,6 @@
-"""Jobs, the workers' answers to them, and the events that observers of trainings receive.
+"""Jobs, the workers' answers, and the events that observers of trainings receive.
 
-No torch here: the parent process takes these apart, and must not load it.
+No torch here: the parent process unpickles these, and must not load it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sweeper.core.records import Evaluation, TrialResult, TrialSpec
 
 
 class WorkerHardware(Record):
-    """Hardware of a worker: where it trains and in which precision."""
+    """Hardware of a worker: its device and precision."""
 
     device: str
     """`cpu`, `cuda` or `mps`."""
@@ -23,9 +23,9 @@ class WorkerHardware(Record):
     name: str
     """Name for display."""
     precision: Precision
-    """Autocast type that this device computes natively; on a CPU not always the quicker one."""
+    """Autocast type that this device computes natively; on a CPU not always the faster one."""
     processor: str = ""
-    """Name of the processor, by which measured times are kept; "" = unknown."""
+    """Name of the processor, the key of measured step times; "" = unknown."""
 
 
 class WorkerLayout(NamedTuple):
@@ -38,9 +38,9 @@ class WorkerLayout(NamedTuple):
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """Train this until it was evaluated at this step, or at the first rung after it.
+    """A training to continue until it was evaluated at step `until`, or at the first rung after it.
 
-    To do a job again changes nothing: a training that is there already says what it gave so far.
+    Repeating a job changes nothing: a training that is already there returns its result so far.
     """
 
     spec: TrialSpec
@@ -50,7 +50,7 @@ class TrainingJob:
 
 @dataclass(frozen=True)
 class JobResult:
-    """A job was done."""
+    """Answer of a finished job."""
 
     result: TrialResult
     """Result with all evaluations so far; in state `pruned` as long as the training could continue."""
@@ -65,7 +65,7 @@ class JobResult:
 
 @dataclass(frozen=True)
 class WorkerLost:
-    """The worker died, hung, ran out of memory or lost its device; nothing is known of the training but the reason."""
+    """Answer if the worker died, hung, ran out of memory or lost its device; only the reason is known."""
 
     spec: TrialSpec
     reason: str
@@ -85,7 +85,7 @@ class TrainingEvaluated:
 
 @dataclass(frozen=True)
 class TrainingContinued:
-    """A training continues beyond a rung; `result` is what it gave so far, which counts for nothing yet."""
+    """A training continues beyond a rung; `result` is its result so far, which does not count yet."""
 
     spec: TrialSpec
     result: TrialResult
@@ -108,7 +108,7 @@ class TrainingStarted:
 
 @dataclass(frozen=True)
 class TrainingResumed:
-    """A waiting training continues, and gave `result` so far; this session may not know it yet."""
+    """A waiting training continues; `result` is its result so far, which this session may not know yet."""
 
     spec: TrialSpec
     result: TrialResult
@@ -116,7 +116,7 @@ class TrainingResumed:
 
 @dataclass(frozen=True)
 class ResultStored:
-    """A training gave its result (failed ones included), and it is stored: from now on nothing can lose it."""
+    """The result of a training (including failed ones) is stored, so that it can no longer be lost."""
 
     result: TrialResult
 
@@ -127,7 +127,7 @@ NOT_NEEDED = "it is not needed any more"
 
 @dataclass(frozen=True)
 class TrainingDropped:
-    """A training was cut off and does not count: its worker `handle_dead_worker`, or the sweep ends."""
+    """A training was interrupted and does not count: its worker `died`, or the sweep ends."""
 
     spec: TrialSpec
     reason: str
@@ -150,7 +150,7 @@ class Observer(Protocol):
     """Receiver of the events of trainings."""
 
     def notify(self, event: SweepEvent) -> None:
-        """Take an event; those that mean nothing to it are passed over."""
+        """Handle an event; ignore those that do not concern it."""
 
 
 @dataclass(frozen=True)

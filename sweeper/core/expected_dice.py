@@ -1,21 +1,21 @@
-"""The answer to an image that maximises its expected Dice, from its pixels' probabilities (RankDice).
+"""RankDice: the answer to an image that maximises its expected Dice, from its pixels' probabilities.
 
-Of all answers with k pixels the best takes the k most probable ones, so that the answer is a threshold, but one of each
-image's own (Dai & Li, *RankSEG*, JMLR 2023, theorem 1). With A of the k taken pixels and B of the others foreground,
-independently of each other,
+Of all answers with k pixels the best takes the k most probable ones, so it is a threshold, but one per image (Dai & Li,
+*RankSEG*, JMLR 2023, theorem 1). If A of the k taken pixels and B of the others are foreground, independently of each
+other,
 
-    Dice_k = E[2 A / (k + A + B)],    k > 0
+  Dice_k = E[2 A / (k + A + B)],    k > 0
 
-as there. No pixel is taken where the chance that none is foreground, Π (1 − p), is higher than all of these: by the
-project's convention (`sweeper.core.metrics`) an empty image then scores 1, and 0 with any other answer.
+No pixel is taken if the probability of an empty image, Π (1 − p), is higher than all of these: by the project's
+convention (`sweeper.core.metrics`) an empty image then scores 1, and 0 with any other answer.
 
 Since 1/m = ∫₀¹ tᵐ⁻¹ dt, it is an exact integral of the generating function E[tᴬ⁺ᴮ] = Π (1 − p + p t):
 
-    Dice_k = 2 ∫₀¹ tᵏ Π_i (1 − p_i + p_i t) Σ_{j taken} p_j / (1 − p_j + p_j t) dt
+  Dice_k = 2 ∫₀¹ tᵏ Π_i (1 − p_i + p_i t) Σ_{j taken} p_j / (1 − p_j + p_j t) dt
 
-for which a sum over some 50 values of t does (the trapezoidal rule in log(−log t), whose error falls exponentially):
-no blind or normal approximation of a sum of pixels, no pruning. Pixels come as counts per bin of logits: those of one
-bin are taken together.
+A sum over some 50 values of t is enough (the trapezoidal rule in log(−log t), whose error falls exponentially): there
+is no blind or normal approximation of a sum of pixels, and no pruning. Pixels come as counts per bin of logits, and
+those of one bin are taken together.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _CELLS = 4_000_000
 
 
 def compute_expected_dice(pixels: npt.ArrayLike, probabilities: npt.ArrayLike) -> Floats:
-    """(n, B − 1) expected Dice of each image, answered as foreground from each inner edge between bins on.
+    """Compute each image's expected Dice (n, B − 1) if all bins above an inner edge are foreground.
 
     Args:
         pixels: (n, B) number of pixels of each image in each bin; ascending probability.
@@ -38,11 +38,11 @@ def compute_expected_dice(pixels: npt.ArrayLike, probabilities: npt.ArrayLike) -
     """
     counts, p = np.asarray(pixels, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
     most = float(counts.sum(axis=1).max(initial=1.0))
-    # Values of s = −log t and their weights in ∫ … ds: sums of pixels reach from 1 to twice `most`.
+    # Values of s = −log t and their weights in ∫ … ds: sums of pixels are between 1 and twice `most`.
     u = np.arange(np.log(1e-3 / (2 * most)), np.log(40.0) + _STEP, _STEP)
     s = np.exp(u)
     weights = _STEP * s
-    weights[0] /= 1 - np.exp(-_STEP)  # all values below, where what is integrated hardly changes
+    weights[0] /= 1 - np.exp(-_STEP)  # all values below, where the integrand is nearly constant
     factor = 1 - p[:, None] * -np.expm1(-s)  # 1 − p + p t, (B, Q)
     summed_table, log_factor = p[:, None] / factor, np.log(factor)
 
@@ -59,9 +59,9 @@ def compute_expected_dice(pixels: npt.ArrayLike, probabilities: npt.ArrayLike) -
 
 
 def find_best_edges(pixels: npt.ArrayLike, probabilities: npt.ArrayLike) -> npt.NDArray[np.intp]:
-    """Return (n,) the inner edge, 0 to B − 2, from which on an answer is expected to score highest; B − 1 = none."""
+    """Find each image's inner edge (n,), 0 to B − 2, with the highest expected Dice; B − 1 = take no pixel."""
     counts, p = np.asarray(pixels, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
     values, empty = compute_expected_dice(counts, p), np.exp(counts @ np.log1p(-p))
     edges: npt.NDArray[np.intp] = values.argmax(axis=1)
-    edges[empty > values.max(axis=1)] = counts.shape[1] - 1  # no edge is worth as much as to take nothing
+    edges[empty > values.max(axis=1)] = counts.shape[1] - 1  # taking no pixel is better than any edge
     return edges

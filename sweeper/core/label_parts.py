@@ -1,10 +1,10 @@
-"""Counts from label maps that need more than single pixels: components, the regions around them, contours.
+"""Counts from whole label maps, rather than single pixels: components, the regions around them, contours.
 
-A component of a class is what hangs together at edges or corners of its pixels (8-connected). Class 0 has none. Ignored
-pixels belong to no component, and cut those that they cross.
+A component of a class is a set of its pixels that are connected at edges or corners (8-connected). Class 0 has none.
+Ignored pixels belong to no component, and cut those that they cross.
 
-Each function takes a label map (H, W), 255 = ignore, the number C of classes and the width of contours in pixels, and
-gives a function from an answer (H, W) to counts (C, 3) int64: what depends on the label alone is worked out once.
+Each function takes a label map (H, W), 255 = ignore, the number C of classes and the width of contours in pixels. It
+returns a function from an answer (H, W) to counts (C, 3) int64, so that computations on the label are done once.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from sweeper.core.contours import Marks, Mask, count_boundary_pixels
 from sweeper.core.records import IGNORE
 
 UNIT = 2**16
-"""Dice of a component is counted in integers of this resolution."""
+"""Resolution of a component's Dice, which is counted in integers."""
 
 Counter = Callable[[Mask], npt.NDArray[np.int64]]
 
 
 def label_components(inside: Marks) -> tuple[npt.NDArray[np.int32], int]:
-    """Return the number of each pixel's component, (H, W), from 1 on, 0 outside, and how many there are."""
-    from scipy.ndimage import label  # not at the top: workers should begin soon
+    """Label the components of a mask: each pixel's component number, (H, W), from 1, 0 outside; and their number."""
+    from scipy.ndimage import label  # not at the top: workers should start quickly
 
     ids = np.zeros(inside.shape, dtype=np.int32)
     return ids, int(label(inside, structure=np.ones((3, 3)), output=ids))
 
 
 def count_lesions(mask: Mask, classes: int, pixels: int) -> Counter:
-    """Components of each class that are found, falsely alarmed, missed.
+    """Count the components of each class that are found, falsely alarmed, and missed.
 
-    One is found by a component of the answer with an IoU above 0.5, of which there is one at most.
+    One is found by a component of the answer with an IoU above 0.5; at most one has that.
     """
     labelled = mask != IGNORE
     truth = {c: label_components(mask == c) for c in np.unique(mask[labelled]).tolist() if c}
@@ -59,11 +59,11 @@ def _match_components(ids: npt.NDArray[np.int32], predicted: npt.NDArray[np.int3
 
 
 def sum_component_dice(mask: Mask, classes: int, pixels: int) -> Counter:
-    """Dice of each component in its region, summed: reached, 0, lost, in units of `UNIT`.
+    """Sum the Dice of each component in its region: reached, 0, lost, in units of `UNIT`.
 
     A component's region is the pixels that are nearest to it (CC-Dice: Jaus et al. 2024, *Every Component Counts*,
-    arXiv:2410.18684). Of a class without a component in the image one is lost where it is predicted. With two classes
-    one is reached where it is not; with more, that class does not count there.
+    arXiv:2410.18684). A class without a component in the image loses 1 if it is predicted. If it is not, it reaches 1
+    with two classes, and does not count with more.
     """
     from scipy.ndimage import distance_transform_edt
 

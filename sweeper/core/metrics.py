@@ -1,7 +1,7 @@
-"""Segmentation metrics from per-image confusion counts. Pure NumPy: training and evidence share it.
+"""Segmentation metrics from per-image confusion counts. Pure NumPy, for training and evidence.
 
-mIoU is computed from counts summed over the images, then averaged over the classes that occur in the full
-split; classes that do not occur are left out, not counted as 0 or 1. (torchmetrics averages per image and
+mIoU is computed from counts summed over the images, then averaged over the classes that occur in the full split;
+classes that do not occur are left out, not counted as 0 or 1. (torchmetrics averages per image and
 segmentation-models-pytorch counts an absent class as 1; neither can be compared across splits.)
 
 Counts have shape (..., C, 3): true positives, false positives, false negatives of each class, in pixels.
@@ -25,22 +25,22 @@ Floats = npt.NDArray[np.float64]
 
 
 FOLDS = 20
-"""Parts of the images, of which each is scored at the operating point that the others choose."""
+"""Parts of the images, each of which is scored at the operating point that is best on the others."""
 
 
 def default_operating_point(task: Task) -> float:
-    """Operating point everyone uses without thinking: threshold 0.5, or τ = 0."""
+    """Return the default operating point: threshold 0.5, or τ = 0."""
     return {"binary": 0.5, "multiclass": 0.0}[task]
 
 
 def count_at_all_points(counts: ImageCounts) -> Counts:
-    """Class counts of each image at every operating point, shape (n, T, C, 3)."""
+    """Count the classes of each image at every operating point, (n, T, C, 3)."""
     data = counts.data.astype(np.int64)
     return data if counts.kind == "points" else _count_at_edges(data)
 
 
 def _count_at_edges(histogram: Counts) -> Counts:
-    """Class counts (n, B − 1, 2, 3) at each inner edge of a histogram (n, 2, B): per image, true class and bin."""
+    """Count classes (n, B − 1, 2, 3) at each inner edge of histograms (n, 2, B): per image, true class and bin."""
     above = histogram[..., ::-1].cumsum(axis=-1)[..., ::-1]  # pixels in this bin or a higher one
     predicted = above[..., 1:]
     total = above[..., :1]
@@ -52,7 +52,7 @@ def _count_at_edges(histogram: Counts) -> Counts:
 
 
 def count_at_point(counts: ImageCounts, point: float) -> Counts:
-    """Class counts of each image at one operating point, shape (n, C, 3).
+    """Count the classes of each image at one operating point, (n, C, 3).
 
     Raises:
         ValueError: if `point` is not one of `counts.points`.
@@ -74,19 +74,19 @@ def find_present_classes(class_counts: Counts) -> npt.NDArray[np.bool_]:
 
 
 def divide_or_nan(numerator: Counts | Floats, denominator: Counts | Floats) -> Floats:
-    """Element by element, NaN where the denominator is 0."""
+    """Divide element by element, NaN where the denominator is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         quotient: Floats = np.where(denominator > 0, numerator / denominator, np.nan)
         return quotient
 
 
 def compute_iou(summed: Counts) -> Floats:
-    """IoU of each class, NaN where it neither occurs nor is predicted; (..., C, 3) → (..., C)."""
+    """Compute the IoU of each class, NaN if it neither occurs nor is predicted; (..., C, 3) → (..., C)."""
     return divide_or_nan(summed[..., 0], summed.sum(axis=-1))
 
 
 def compute_dice(summed: Counts) -> Floats:
-    """Dice (F1) of each class, NaN where undefined; (..., C, 3) → (..., C)."""
+    """Compute the Dice (F1) of each class, NaN where undefined; (..., C, 3) → (..., C)."""
     return divide_or_nan(2 * summed[..., 0], 2 * summed[..., 0] + summed[..., 1] + summed[..., 2])
 
 
@@ -97,9 +97,9 @@ def _compute_foreground_iou(summed: Counts, classes: npt.NDArray[np.bool_]) -> F
 def _score_each_image(share: Callable[[Counts], Floats]) -> Callable[[Counts], Floats]:
     """Return a function from counts (..., C, 3) of single images to (..., 1, 2): the score, and 1 if it is scored.
 
-    An image scores the mean of `share` over the classes in its labels (Wang et al. 2023, *Fine-grained mIoU*). A class
-    that is predicted and not there takes pixels from the others. A binary image scores its foreground alone, and,
-    where it has none, 1 if none is predicted, else 0. An image without a label is not scored.
+    An image scores the mean of `share` over the classes in its labels (Wang et al. 2023, *Fine-grained mIoU*); pixels
+    predicted as an absent class are missed by the others. A binary image scores only its foreground; without foreground
+    it scores 1 if none is predicted, else 0. An image without a label is not scored.
     """
 
     def rows(counts: Counts) -> Floats:
@@ -132,7 +132,7 @@ class Objective(NamedTuple):
     measure: Callable[[Any, npt.NDArray[np.bool_]], Floats]
     """Summed counts (..., C, 3) and the marked classes (C,) → (...), from −1 to 1, the higher the better."""
     rows: Callable[[Counts], Floats] | None = None
-    """For a mean over images: what `measure` sums over images, from the counts of each; None = the counts."""
+    """For a mean over images: from the counts of each image to what `measure` sums; None = the counts."""
     parts: Callable[[Mask, int, int], Counter] | None = None
     """Function that counts label maps in place of pixels (`sweeper.core.label_parts`); None = pixels."""
 
@@ -155,8 +155,8 @@ METRICS: dict[str, Objective] = {
         count_contour_pixels,
     ),
 }
-"""Every metric that can be maximised, under the name of `--metric`; the user's own come to them
-(`sweeper.core.own_metric`). They stand apart from the stored `Scores`: a metric is one entry here."""
+"""Every metric that can be maximised, by its name in `--metric`; the user's own are added (`sweeper.core.own_metric`).
+Unlike the stored `MetricScores`, a new metric is just an entry here."""
 BUILT_IN = tuple(METRICS)
 
 
@@ -167,10 +167,10 @@ def make_image_rows(counts: Counts, metric: str) -> Counts | Floats:
 
 
 def select_metric_counts(counts: ImageCounts, metric: str) -> ImageCounts:
-    """Return the counts that a metric is made of: these, or those of label maps.
+    """Return the counts that a metric is computed from: these, or those of label maps.
 
     Raises:
-        ValueError: if that was not counted.
+        ValueError: if the latter were not counted.
     """
     if METRICS[metric].parts is None:
         return counts
@@ -180,14 +180,14 @@ def select_metric_counts(counts: ImageCounts, metric: str) -> ImageCounts:
 
 
 def number_units(groups: Sequence[str | None]) -> npt.NDArray[np.intp] | None:
-    """(n,) number from 0 of the unit that each image belongs to, its group or itself; None where each is its own."""
+    """Return the unit (n,) of each image, its group or itself, numbered from 0; None if each is its own."""
     numbers: dict[object, int] = {}
     units = np.array([numbers.setdefault(i if g is None else g, len(numbers)) for i, g in enumerate(groups)], np.intp)
     return units if len(numbers) < len(units) else None
 
 
 def sum_by_unit(rows: Counts | Floats, units: npt.NDArray[np.intp], metric: str) -> Counts | Floats:
-    """Rows (R, n, …) of images → (R, units, …): sums; of a mean over images each unit's mean, which counts as one."""
+    """Sum rows (R, n, …) of images by unit, (R, units, …); for a mean over images average each unit's images."""
     summed = np.zeros((len(rows), int(units.max()) + 1, *rows.shape[2:]), dtype=rows.dtype)
     for row, unit_rows in zip(summed, rows, strict=True):
         np.add.at(row, units, unit_rows)
@@ -209,19 +209,18 @@ def sum_image_rows(counts: Counts, metric: str, groups: Sequence[str | None] | N
 
 
 def compute_objective(summed: Counts | Floats, classes: npt.NDArray[np.bool_], metric: str = "miou") -> Floats:
-    """Return the metric from sums (..., C, 3) of `make_image_rows`, over the classes marked in `classes` (C,) → (...).
+    """Compute the metric from sums (..., C, 3) of `make_image_rows`, over the classes marked in `classes` (C,) → (...).
 
-    A marked class without pixels in this replicate (a bootstrap sample without it) that is predicted nowhere
-    counts as 1: it was answered correctly, and the class set stays the same in every replicate.
-    Without any marked class the result is 0.
+    A marked class that neither occurs in these images (as in a bootstrap sample) nor is predicted counts as 1: it was
+    answered correctly, and the class set stays the same in every replicate. Without any marked class the result is 0.
     """
     return METRICS[metric].measure(summed, classes)
 
 
 def metric_floor(summed: Counts, classes: npt.NDArray[np.bool_], metric: str) -> float:
-    """Return a metric's value for a training without an answer: 0; a user's metric also with no pixel right.
+    """Return a metric's value for a training without an answer: 0; for a user's metric also with no pixel right.
 
-    `summed` (..., C, 3) are any counts of the images that it would have been scored on; the lowest counts.
+    `summed` (..., C, 3) are any counts of the images that it would have been scored on; the lowest value counts.
     """
     if metric in BUILT_IN:
         return 0.0
@@ -240,20 +239,20 @@ def all_wrong_counts(summed: Counts) -> Counts:
 def find_best_point(
     counts: ImageCounts, metric: str = "miou", groups: Sequence[str | None] | None = None
 ) -> tuple[float, float]:
-    """Operating point with the highest metric over these images, and that metric.
+    """Find the operating point with the highest metric over these images; return it with that metric.
 
-    Ties go to the point nearest the default, so that flat optima are not read as a shift. `groups`: see
+    Ties go to the point nearest the default, so that a flat optimum does not look like a shift. `groups`: see
     `sum_image_rows`.
     """
     return _pick_best(select_metric_counts(counts, metric), score_all_points([counts], metric, groups))
 
 
 def choose_point(counts: ImageCounts, metric: str = "miou", groups: Sequence[str | None] | None = None) -> float:
-    """Return the best operating point, or the plain one where choosing loses on images that did not choose.
+    """Return the best operating point, or the plain one if a tuned point scores worse on images that did not choose it.
 
-    The images (groups whole) are divided into `FOLDS` parts, or as many as there are. Each is scored at the point that
-    the others choose. Choosing loses where the metric of all is below that at the plain point by more than its standard
-    error, a jackknife over the parts. Fewer than two parts show no loss.
+    The images (groups whole) are divided into `FOLDS` parts, or as many as there are, and each part is scored at the
+    point that is best on the others. Tuning loses if this metric is below that at the plain point by more than its
+    standard error, a jackknife over the parts. Fewer than two parts show no loss.
     """
     counted = select_metric_counts(counts, metric)
     units = None if groups is None else number_units(groups)
@@ -295,7 +294,7 @@ def score_all_points(parts: Sequence[ImageCounts], metric: str, groups: Sequence
     `groups` as in `sum_image_rows`, of the images of all parts one after another.
     """
     counted = [select_metric_counts(part, metric) for part in parts]
-    if METRICS[metric].rows is None:  # sums say all: one sweep in place of one for each image
+    if METRICS[metric].rows is None:  # sums are enough: one sweep in place of one for each image
         counted, groups = [part.summed for part in counted], None
     swept = np.concatenate([count_at_all_points(part) for part in counted])
     return compute_objective(sum_image_rows(swept, metric, groups), find_present_classes(swept[:, 0]), metric)
@@ -314,7 +313,7 @@ def _pick_best_index(counts: ImageCounts, values: Floats) -> int:
 
 
 def compute_scores(class_counts: Counts) -> MetricScores:
-    """Return all metrics of images with counts (n, C, 3)."""
+    """Compute all metrics of images with counts (n, C, 3)."""
     classes = find_present_classes(class_counts)
     summed = class_counts.sum(axis=0)
     per_class = compute_iou(summed)
@@ -335,10 +334,10 @@ def compute_scores(class_counts: Counts) -> MetricScores:
 
 
 def compute_image_mious(class_counts: Counts) -> Floats:
-    """MIoU of each image by itself, (n, C, 3) → (n,): mean IoU over the classes that occur in its own labels.
+    """Compute the mIoU of each image by itself, (n, C, 3) → (n,), over the classes that occur in its own labels.
 
-    As everywhere, a class that does not occur is left out: where it is predicted, the IoU of the classes whose pixels
-    it took falls. 0 for an image without a label.
+    As everywhere, an absent class is left out; predicting it lowers the IoU of the classes whose pixels it takes. 0 for
+    an image without a label.
     """
     values: Floats = np.array(
         [float(compute_objective(counts, find_present_classes(counts[None]))) for counts in class_counts]
@@ -347,21 +346,21 @@ def compute_image_mious(class_counts: Counts) -> Floats:
 
 
 def compute_constant_miou(class_counts: Counts) -> float:
-    """Return the mIoU of answering the most common class everywhere, on images with counts (n, C, 3)."""
+    """Compute the mIoU of predicting the most common class everywhere, on images with counts (n, C, 3)."""
     summed = class_counts.sum(axis=0)
     pixels = summed[:, 0] + summed[:, 2]
     return float(pixels.max() / pixels.sum() / max(1, int((pixels > 0).sum()))) if pixels.sum() else 0.0
 
 
 def compute_f_beta(summed: Counts, beta: float) -> Floats:
-    """F_β of each class, NaN where undefined; (..., C, 3) → (..., C). β = 2 makes misses dear, β = ½ false alarms."""
+    """Compute F_β of each class, NaN where undefined; (..., C, 3) → (..., C). β > 1 penalises misses more."""
     weight = beta * beta
     tp, fp, fn = (summed[..., i].astype(np.float64) for i in range(3))
     return divide_or_nan((1 + weight) * tp, (1 + weight) * tp + weight * fn + fp)
 
 
 def mean_over(values: Floats, classes: npt.NDArray[np.bool_]) -> Floats:
-    """Mean of (..., C) over the classes marked in (C,) → (...); an undefined one counts as 1, as in `objective`.
+    """Average (..., C) over the classes marked in (C,) → (...); undefined ones count as 1, as in `compute_objective`.
 
     0 without any marked class.
     """

@@ -16,7 +16,7 @@ THRESHOLDS: tuple[float, ...] = tuple(
 )
 """Probability of each inner bin edge; the one at index 255 is 0.5."""
 FEW_THRESHOLDS = THRESHOLDS[143:368:16]
-"""15 of them, 0.75 apart in the logit around 0.5, for what is counted of whole label maps."""
+"""15 of them, 0.75 apart in the logit around 0.5, for counts of whole label maps."""
 TAUS = (-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0)
 """Strengths of the logit adjustment z_c − τ log π_c (Menon et al. 2021). Symmetric: weighting classes by 1/f
 is undone by τ = −1, and τ = 1 makes an unweighted network favour rare classes as fully."""
@@ -34,5 +34,5 @@ def _abbreviate_points(points: tuple[float, ...]) -> str | tuple[float, ...]:
 Points = Annotated[
     tuple[float, ...], BeforeValidator(_resolve_points), PlainSerializer(_abbreviate_points, when_used="json")
 ]
-"""Operating points of some counts; `thresholds`, `few_thresholds` or `taus` in JSON, so that what all have in common is
-not stored with each."""
+"""Operating points of some counts; the sets above are stored in JSON by name (`thresholds`, `few_thresholds`,
+`taus`)."""

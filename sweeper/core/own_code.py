@@ -1,4 +1,4 @@
-"""The user's code, given as `module:function`: where it is, whether it is still the same, and importing it."""
+"""The user's code, given as `module:function`: finding it, checking that it is unchanged, and importing it."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from sweeper.core.base import Record
 from sweeper.core.errors import UsageError
 
 _LOADED: dict[Path, str] = {}
-"""Digests of the source files that this process has imported."""
+"""Digests of the source files that this process has imported, by path."""
 
 
 class UserCode(Record):
-    """The user's function or class, and the source that it had."""
+    """The user's function or class, and the digest of its source."""
 
     name: str
     """`module:function`."""
     digest: str
     """SHA-256 of the module's source file; what the module itself imports is not part of it."""
     folder: str
-    """The working folder of the run: the module is looked for there first. Not compared."""
+    """Working folder of the run, where the module is looked for first; not compared."""
 
     @property
     def module(self) -> str:
@@ -42,12 +42,12 @@ class UserCode(Record):
 
 
 def find_code(name: str, option: str, folders: tuple[Path, ...] | None = None) -> UserCode:
-    """Look for the module of `module:function` without importing it (the package that contains it is imported).
+    """Find the module of `module:function` without importing it (the package that contains it is imported).
 
     It is looked for in `folders`, by default the working folder, and then on Python's own path.
 
     Raises:
-        UsageError: if the name has another form, or the module is not there.
+        UsageError: if the name has another form, or the module is missing.
     """
     module, _, function = name.partition(":")
     names = [*module.split("."), function]
@@ -71,10 +71,10 @@ def find_code(name: str, option: str, folders: tuple[Path, ...] | None = None) -
 
 
 def locate_code(stored: UserCode, option: str) -> UserCode:
-    """Return the same code as it is now: in the working folder, or in that of the run.
+    """Find the same code with its present source: in the working folder, or in that of the run.
 
     Raises:
-        UsageError: if it is not there any more.
+        UsageError: if it is missing.
     """
     return find_code(stored.name, option, (Path.cwd(), Path(stored.folder)))
 
@@ -83,7 +83,7 @@ def load_code(code: UserCode, what: str) -> Callable[..., Any]:
     """Import the user's function.
 
     Raises:
-        UsageError: if it cannot be imported, is no function, or its source is not what it was.
+        UsageError: if it cannot be imported, is no function, or its source has changed.
     """
     folders = (Path(code.folder), Path.cwd())
     source = _find_source(code.module, folders)
@@ -99,10 +99,10 @@ def load_code(code: UserCode, what: str) -> Callable[..., Any]:
         )
     try:
         if _LOADED.get(source) != code.digest and any(source.is_relative_to(folder) for folder in folders):
-            sys.modules.pop(code.module, None)  # it was edited since this process imported it
-        with _put_first_on_path(folders), redirect_stdout(sys.stderr):  # what it prints is no result
+            sys.modules.pop(code.module, None)  # its source was edited since this process imported it
+        with _put_first_on_path(folders), redirect_stdout(sys.stderr):  # its output must not mix with results
             function = getattr(importlib.import_module(code.module), code.function, None)
-    except (Exception, SystemExit) as error:  # a script ends where it is imported
+    except (Exception, SystemExit) as error:  # a script may exit while it is imported
         raise UsageError(
             f"{what} {code.name} must be importable: importing {code.module} failed: {format_error_line(error)}"
         ) from error
@@ -116,10 +116,10 @@ def load_code(code: UserCode, what: str) -> Callable[..., Any]:
 
 
 def refuse_user_code(problems: Sequence[str], option: str, code: UserCode, use: str) -> None:
-    """Say that the user's function cannot be used (`use`, a participle), if anything is wrong with it.
+    """Refuse the user's function if it has any problems; `use` is a participle for the message.
 
     Raises:
-        UsageError: with all of the problems, if there are any.
+        UsageError: with all of the problems.
     """
     if problems:
         rows = [f"{option} {code.name} cannot be {use}; nothing was trained:", *(f"  - {text}" for text in problems)]
@@ -127,7 +127,7 @@ def refuse_user_code(problems: Sequence[str], option: str, code: UserCode, use: 
 
 
 def format_error_line(error: BaseException) -> str:
-    """Return an error of the user's code on one line, with where it happened."""
+    """Format an error of the user's code on one line, with its place."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{where}"
@@ -152,9 +152,9 @@ def _find_source(module: str, folders: tuple[Path, ...]) -> Path | None:
 
 @contextmanager
 def _put_first_on_path(folders: tuple[Path, ...]) -> Iterator[None]:
-    """Put folders first on the module path while a module is imported, as for a script, and behind the others after it.
+    """Put folders first on the module path while a module is imported, as for a script, and last afterwards.
 
-    What the module imports later is still found, and no file there replaces a library's module.
+    The module's later imports still work, and no file there replaces a library's module.
     """
     added = [str(folder) for folder in dict.fromkeys(folders) if folder.is_dir()]
     before = [place for place in sys.path if place not in added]

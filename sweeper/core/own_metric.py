@@ -18,13 +18,13 @@ OPTION = "--metric"
 
 
 def register_metric(code: UserCode | None) -> None:
-    """Make the user's function a metric of this process, under `module:function`; it is imported at first use."""
+    """Register the user's function as a metric of this process, under `module:function`; import it at first use."""
     if code is not None:
         METRICS[code.name] = Objective(code.function, False, _UserMetric(code))
 
 
 def resolve_verdict_metric(metric: str) -> str:
-    """Return what a verdict compares: the metric, or mIoU if the user's code is missing or changed since."""
+    """Return the verdict's metric: this one, or mIoU if the user's code is missing or has changed."""
     try:
         code = METRICS[metric].measure
         if isinstance(code, _UserMetric):
@@ -35,25 +35,25 @@ def resolve_verdict_metric(metric: str) -> str:
 
 
 class _UserMetric:
-    """The function, called with what it asks for."""
+    """The function, called with its arguments."""
 
     def __init__(self, code: UserCode) -> None:
         self._code = code
 
     @cached_property
     def function(self) -> Callable[..., Any]:
-        """The function, imported once: an evaluation does not ask whether its file has changed since.
+        """The function, imported once: later changes of its file are not checked.
 
         Raises:
-            UsageError: if it cannot be imported, or is not what it was.
+            UsageError: if it cannot be imported, or its source has changed.
         """
         return load_code(self._code, OPTION)
 
     def __call__(self, summed: Counts, classes: npt.NDArray[np.bool_]) -> Floats:
-        """Values (...) of summed counts (..., C, 3); which classes are marked is not asked.
+        """Compute values (...) of summed counts (..., C, 3); the marked classes are not used.
 
         Raises:
-            UsageError: if the function cannot be imported, fails, or gives no share for each sum.
+            UsageError: if the function cannot be imported, fails, or does not return a value in [−1, 1] for each sum.
         """
         function = self.function
         tp, fp, fn = (summed[..., k].astype(np.float64) for k in range(3))
@@ -72,7 +72,7 @@ class _UserMetric:
                 f"{where} must give one number for each sum, an array of shape {tp.shape[:-1]}, got {values.shape}; "
                 "reduce the last axis, which is that of the classes"
             )
-        allowed = np.abs(values) <= 1 + 1e-9  # NaN is not
+        allowed = np.abs(values) <= 1 + 1e-9  # False for NaN
         if not allowed.all():
             wrong = values[~allowed][0]
             raise UsageError(
@@ -83,10 +83,10 @@ class _UserMetric:
 
 
 def check_metric(code: UserCode, classes: int) -> None:
-    """Try a metric as a study will use it.
+    """Test a metric as a study will use it.
 
     Raises:
-        UsageError: with everything that is wrong.
+        UsageError: with all of its problems.
     """
     measure = _UserMetric(code)
     rng = np.random.default_rng(0)
@@ -112,13 +112,13 @@ def check_metric(code: UserCode, classes: int) -> None:
 
 
 def _counts(table: Counts) -> Counts:
-    """Return true positives, false positives and false negatives (..., C, 3) of confusion tables (..., C, C)."""
+    """Count true positives, false positives and false negatives (..., C, 3) in confusion tables (..., C, C)."""
     right = table.diagonal(axis1=-2, axis2=-1)
     return np.stack([right, table.sum(axis=-2) - right, table.sum(axis=-1) - right], axis=-1)
 
 
 def _find_problems(values: dict[str, Floats], single: list[float], scaled: Floats) -> Iterator[str]:
-    """Return what is wrong with the values for several images, each image, and three times as many images."""
+    """Find problems of the values for several images, for each image, and for three times as many images."""
     some = values["some"]
     if not all(math.isclose(a, b, abs_tol=1e-9) for a, b in zip(some.ravel(), single, strict=True)):
         yield "it must give the same for a sum by itself as among others; work along the last axis, that of the classes"

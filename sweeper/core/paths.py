@@ -1,4 +1,4 @@
-"""Every file name sweeper uses, and every page of MLflow's that it points to, in one place."""
+"""Every file name that sweeper uses, and every page of MLflow that it links to, in one place."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 STORAGE = "sqlite:///sweeper.db"
-"""Optuna's storage, unless `--storage` says otherwise."""
+"""Optuna's default storage."""
 TRACKING = "sqlite:///mlflow.db"
-"""MLflow's store: its own default, so that a bare `mlflow ui` in the same folder shows everything."""
+"""MLflow's default store, the same as MLflow's own: a bare `mlflow ui` in this folder shows everything."""
 CACHE = Path(".sweeper") / "cache"
 """Decoded data sets, one folder per content digest."""
 STATUS = Path(".sweeper") / "status"
@@ -26,9 +26,9 @@ COMPARISONS = Path(".sweeper") / "confirm"
 """Comparisons of losses in the user's script: a folder each, with a folder for each training."""
 REPORTS = Path("reports")
 TENSORBOARD = Path("tensorboard")
-"""TensorBoard's files, one folder per study, where `--log-to tensorboard` says so."""
+"""TensorBoard's files, one folder per study, with `--log-to tensorboard`."""
 LogTo = Literal["tensorboard", "wandb"]
-"""Where runs are written besides MLflow."""
+"""Where runs are written in addition to MLflow."""
 
 
 def expand_user(text: str) -> Path:
@@ -42,14 +42,14 @@ def get_checkpoints_dir(cache: Path, study: str) -> Path:
 
 
 def get_step_times_file(cache: Path) -> Path:
-    """Return where this machine's times of training steps are kept, next to the decoded data."""
+    """Return the file with this machine's times of training steps, next to the decoded data."""
     return cache.parent / "step-times.json"
 
 
 def get_checkpoint_path(folder: Path, spec: TrialSpec) -> Path:
     """Return the checkpoint of a paused training.
 
-    The name of a final training, which shares its number, has a hash of its spec.
+    That of a final training has a hash of its spec, as its number is not unique.
     """
     suffix = f"-{_compute_short_hash(spec.model_dump_json())}" if spec.purpose == "final" else ""
     return folder / f"{spec.purpose}-{spec.number:05d}{suffix}.pt"
@@ -81,7 +81,7 @@ def _compute_short_hash(text: str) -> str:
 
 
 def make_slug(text: str) -> str:
-    """Name made of letters, digits, `.`, `_` and `-` alone, fit for files, metrics and study names.
+    """Make a name of only letters, digits, `.`, `_` and `-`, fit for files, metrics and study names.
 
     Never empty: text without any such character becomes `x`.
     """
@@ -90,13 +90,13 @@ def make_slug(text: str) -> str:
 
 
 def make_folder_name(name: str) -> str:
-    """`slug(name)`, with six digits of the name's hash where that is not the name itself.
+    """Make a folder name: the slug, with six digits of the name's hash if the slug differs from the name.
 
-    So distinct names have distinct folders, names that differ only in case included: some disks do not distinguish
-    those apart.
+    So distinct names have distinct folders, even names that differ only in case, which some file systems do not
+    distinguish.
     """
     plain = make_slug(name)
-    # Our own study names hold the T of a time stamp in capitals; nothing else is worth an exception.
+    # Generated study names contain the capital T of a time stamp, the only exception.
     if plain == name and (name == name.lower() or re.fullmatch(r"[a-z0-9._-]+-\d{8}T\d{6}(-\d+)?", name)):
         return plain
     return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
@@ -123,7 +123,7 @@ class ReportPaths:
 
 
 class JudgementPaths:
-    """Paths of the files of a judgement: in the folder itself."""
+    """Paths of the files of a judgement, in the folder itself."""
 
     def __init__(self, folder: Path) -> None:
         self.markdown = folder / "report.md"
@@ -133,7 +133,7 @@ class JudgementPaths:
 
 
 class ConfirmationPaths(JudgementPaths):
-    """Paths of the files of a comparison's report: a judgement's, and these."""
+    """Paths of the files of a comparison's report, including a judgement's."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -143,10 +143,10 @@ class ConfirmationPaths(JudgementPaths):
 
 
 View = Literal["sweep", "search", "finalists"]
-"""Views that a sweep prepares: all trainings and trials alone by validation mIoU, confirmations by test mIoU."""
+"""Views of a sweep: all trainings, only trials by validation mIoU, confirmations by test mIoU."""
 
 _WORKFLOW = "workflowType=machine_learning"
-"""Without it MLflow 3 may open the page made for traces of language models."""
+"""Without it MLflow 3 may open its page for traces of language models."""
 
 
 def get_run_place(experiment: str, run: str) -> str:

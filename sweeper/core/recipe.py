@@ -16,12 +16,12 @@ from sweeper.core.own_code import UserCode
 Architecture = Literal["unet", "unetplusplus", "manet", "linknet", "deeplabv3plus", "upernet", "segformer"]
 """Architectures of segmentation-models-pytorch that answer at the image's own resolution at every depth."""
 FULL_DEPTH = 5
-"""Downsampling stages of the encoders as they were published."""
+"""Downsampling stages of the encoders as published."""
 LEAST_DEPTH = 3
 CPU_PRETRAINED = ("tu-tf_efficientnet_lite0", 4)
-"""Encoder and depth on a CPU where its ImageNet weights can be had: docs/transfer.md has what they change."""
+"""Encoder and depth on a CPU if its ImageNet weights are available: docs/transfer.md has what they change."""
 PUBLISHED_WIDTH = 16
-"""Channels of the last stage of the decoders as they were published."""
+"""Channels of the last stage of the decoders as published."""
 _WITH_STAGES = {"unet", "unetplusplus", "manet"}
 """Architectures whose decoder's width can be chosen."""
 Precision = Literal["float32", "bfloat16"]
@@ -30,7 +30,7 @@ Crops = Literal["uniform", "balanced"]
 Engine = Literal["eager", "graph"]
 OperatingPoint = Literal["tuned", "0.5"]
 OF_SCRIPT = {"command", "steps", "confirm_steps", "metric", "threshold"}
-"""Fields of a recipe that mean something where the user's script trains."""
+"""Fields of a recipe that apply if the user's script trains."""
 Channels = tuple[float, float, float]
 """A number for each of red, green and blue."""
 IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
@@ -51,16 +51,16 @@ class Recipe(Record):
     """Its encoder; "" for the user's own network."""
     encoder_depth: int = Field(LEAST_DEPTH, ge=LEAST_DEPTH, le=FULL_DEPTH)
     """Number of downsampling stages of the encoder that are used; the network's stride is 2 to this power. Below
-    `FULL_DEPTH` it is not the published encoder: ResNet-18 at depth 3 has 0.7 of its 11 million weights. For the user's
-    own network it is the stride alone."""
+    `FULL_DEPTH` it is not the published encoder: ResNet-18 at depth 3 has 0.7 of its 11 million weights. Of the
+    user's own network it determines only the stride."""
     decoder_width: int = Field(PUBLISHED_WIDTH, ge=4)
-    """Channels of the decoder's last stage; each stage before it has twice as many as the next. Of U-Net, U-Net++ and
-    MAnet alone: the others' decoders are as published."""
+    """Channels of the decoder's last stage; each stage before it has twice as many as the next. Only for U-Net,
+    U-Net++ and MAnet: other decoders are as published."""
     encoder_weights: str = "none"
     """`none`, `imagenet`, or the path of a file with the encoder's state."""
     input_mean: Channels = IMAGENET_MEAN
     """Mean that is subtracted from 8-bit RGB images of full scale 1 (its mean, from grey ones), as the encoder
-    weights want. Other images are normalised by their own training pixels."""
+    weights require. Other images are normalised by their own training pixels."""
     input_std: Channels = IMAGENET_STD
     """Standard deviation by which they are then divided."""
     size: int = Field(96, ge=16)
@@ -101,7 +101,7 @@ class Recipe(Record):
     """Whether the objective is read at the operating point chosen on validation, or at 0.5 (τ = 0)."""
 
     boundary_pixels: int = Field(2, ge=1)
-    """Width of the band along class boundaries that boundary IoU looks at on confirmed runs, in pixels."""
+    """Width of the band along class boundaries that boundary IoU measures on confirmed runs, in pixels."""
 
     @property
     def decoder_channels(self) -> tuple[int, ...] | None:
@@ -111,12 +111,12 @@ class Recipe(Record):
         return tuple(self.decoder_width * 2**stage for stage in reversed(range(self.encoder_depth)))
 
     def format_steps(self, steps: int) -> str:
-        """Return a length in words: `200 steps`, or per cent of the script's own."""
+        """Format a length: `200 steps`, or per cent of the script's own."""
         return f"{steps:,} steps" if self.command is None else f"{steps:,} % of the script's length"
 
     @property
     def stride(self) -> int:
-        """Images are padded to multiples of this many pixels."""
+        """Number of pixels to whose multiples images are padded."""
         return int(2**self.encoder_depth)
 
     def rungs(self, steps: int) -> tuple[int, ...]:

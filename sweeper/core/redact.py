@@ -1,8 +1,8 @@
-"""Secrets out of addresses, wherever an address is shown, stored or logged.
+"""Remove secrets from addresses that are displayed, stored or logged.
 
-An address is taken apart by SQLAlchemy's parser (databases) or urllib's (all others). What cannot be taken apart, or in
-two ways of which one would print a piece of a password, is not printed at all. The secrets of an address that was given
-are taken out of every text from then on.
+An address is parsed by SQLAlchemy (databases) or urllib (all others). If it cannot be parsed, or has another reading
+that would print a part of a password, it is not printed at all. The secrets of a remembered address are removed from
+every later text.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ HIDDEN = "***"
 NO_ADDRESS = "an address that is not a URL"
 """Replacement for an address that cannot be parsed: its password could begin anywhere."""
 HARMLESS = {"application_name", "connect_timeout", "dbname", "format", "host", "images", "port", "size", "sslmode"}
-"""Fields of a query whose values hold no secret; all others are hidden."""
+"""Fields of a query whose values are no secrets; all others are hidden."""
 _NAMES = {"api_key", "odbc_connect", "passwd", "password", "pass", "pw", "pwd", "sslpassword", "token", "user"}
-"""Fields whose names are shown; a name that nobody knows may be what stands behind an & of a password."""
+"""Fields whose names are printed; an unknown name may be the part of a password after an &."""
 _DATABASES = {"mariadb", "mssql", "mysql", "oracle", "postgres", "postgresql", "sqlite"}
 _PLAIN = re.compile(r"[\w.,:/+ -]*")
 _SCHEME = re.compile(r"[\w+.-]+")
@@ -42,7 +42,7 @@ _IN_TEXT = re.compile(
     r"[^\s'\"`]*",
     re.IGNORECASE,
 )
-"""An address in a text: with a password up to the last @ of the line, whatever stands in it."""
+"""An address in a text; a password in it ends at the last @ of the line, whatever it contains."""
 _FIELD = re.compile(
     r"(?P<start>(?:\b|[\w-]+[_-])(?:passw(?:or)?d|pass|pwd|token|secret)\s*=\s*)('[^']*'|\"[^\"]*\"|[^\s'\"&;#]+)",
     re.IGNORECASE,
@@ -53,37 +53,37 @@ _ENVIRONMENT = (
     *("MLFLOW_TRACKING_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "HF_TOKEN"),
     *(name for proxy in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY") for name in (proxy, proxy.lower())),
 )
-"""Variables that hold an address or a secret."""
+"""Variables that contain an address or a secret."""
 _OPTIONS = ("--storage", "--tracking-uri", "--ray-address")
 _KEPT = "!#$%&'()*+,/:;=?@[]~"
-"""Signs of an address that HTTP libraries leave as they are."""
+"""Characters of an address that HTTP libraries do not escape."""
 _known: set[str] = set()
 
 
 def hide_address_secrets(address: str) -> str:
-    """Return a single address fit for display; `redact` knows from then on what is hidden.
+    """Return an address fit for display, and remember its secrets for `redact`.
 
-    A password is hidden, on the web the user's name too, which may be a token; so are the fragment and all fields of
-    the query that are not `HARMLESS`. Of what cannot be taken apart: `NO_ADDRESS`.
+    It hides a password, in web addresses also the user's name, which may be a token, the fragment, and all fields of
+    the query that are not `HARMLESS`. It returns `NO_ADDRESS` if the address cannot be parsed.
     """
     remember_addresses(address)
     return _split_secrets(address)[0]
 
 
 def hide_command_secrets(words: Sequence[str]) -> str:
-    """Return a command line fit for display, each word by itself, as quoting would break a secret into pieces."""
+    """Return a command line fit for display; each word is redacted separately, as quoting could split a secret."""
     remember_command_secrets(words)
     return shlex.join(map(redact, words))
 
 
 def check_address(option: str, address: str) -> None:
-    """Refuse what cannot be taken apart, before a library does it and quotes a piece of a password.
+    """Refuse an address that cannot be parsed, before a library does so and quotes a part of its password.
 
     Raises:
-        UsageError: with how such signs are written.
+        UsageError: with how to escape such characters.
     """
     if hide_address_secrets(address) == NO_ADDRESS:
-        from sweeper.core.errors import UsageError  # whose own words need this module
+        from sweeper.core.errors import UsageError  # whose messages need this module
 
         raise UsageError(
             f"{option} must be an address or a path, got {NO_ADDRESS}; in a password write signs that part addresses "
@@ -92,7 +92,7 @@ def check_address(option: str, address: str) -> None:
 
 
 def remember_command_secrets(words: Iterable[str]) -> None:
-    """Remember the addresses among the words of a command line, and values given as addresses."""
+    """Remember the addresses among the words of a command line, and the values of address options."""
     before = ""
     for word in words:
         match = _ANY.search(word)
@@ -106,15 +106,15 @@ def remember_command_secrets(words: Iterable[str]) -> None:
 
 
 def remember_addresses(*addresses: str) -> None:
-    """Addresses whose secrets no text may show from now on, whoever quotes them."""
+    """Remember addresses, whose secrets are removed from every later text."""
     _known.update(address for address in addresses if _split_secrets(address)[1])
 
 
 def redact(text: str) -> str:
-    """`text` without the secrets of the addresses in it, and without those of all addresses that are known.
+    """Remove the secrets of the addresses in a text, and of all known addresses.
 
-    Known are those of `remember_addresses`, of the variables for addresses and passwords, and of proxies. What is no
-    secret stays as it is, so that text without one comes back unchanged.
+    Known are those of `remember_addresses`, of the variables for addresses and passwords, and of proxies. Text without
+    a secret is returned unchanged.
     """
     for pattern, put in _make_patterns(tuple(sorted({*_known, *filter(None, map(os.environ.get, _ENVIRONMENT))}))):
         text = pattern.sub(put, text)
@@ -157,10 +157,10 @@ def _split_secrets(address: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _split_database(scheme: str, rest: str) -> tuple[str, list[str], str, str]:
-    """Return the part before the query as SQLAlchemy renders it, the password and the query; there is no fragment.
+    """Return the part before the query as SQLAlchemy renders it, the password, the query, and an empty fragment.
 
     Raises:
-        ValueError: SQLAlchemy cannot take it apart, or ends a password early that holds one of its signs.
+        ValueError: if SQLAlchemy cannot parse it, or ends a password too early.
     """
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
@@ -180,13 +180,13 @@ def _split_database(scheme: str, rest: str) -> tuple[str, list[str], str, str]:
 
 
 def _split_web(scheme: str, rest: str) -> tuple[str, list[str], str, str]:
-    """Return the part before the query without user, the password or the only name, the query and the fragment.
+    """Return the part before the query without the user, the password or else the user, the query and the fragment.
 
     Raises:
-        ValueError: it cannot be taken apart; an @ behind the host is a sign of a password that was ended early.
+        ValueError: if it cannot be parsed; an @ after the host indicates a password that was ended too early.
     """
     parts = urlsplit(f"{scheme}://{rest}")
-    _ = parts.port  # raises ValueError where it is no number
+    _ = parts.port  # raises ValueError if it is no number
     user, at, host = parts.netloc.rpartition("@")
     path, behind = parts.path, f"{parts.path}{parts.query}{parts.fragment}"
     is_early = "@" in behind or ";" in path if host or scheme.lower() != "file" else _USER_IN_PATH.search(path)
@@ -206,9 +206,9 @@ def _hide_field(field: str) -> str:
 
 @lru_cache(maxsize=16)
 def _make_patterns(texts: tuple[str, ...]) -> tuple[tuple[re.Pattern[str], str], ...]:
-    """Return the patterns of hidden texts with their replacements, the longest first.
+    """Make the patterns of texts to hide with their replacements, the longest first.
 
-    An address becomes what may be seen of it, each of its secrets is hidden. A text that is no address is a secret.
+    An address is replaced by its displayed form, its secrets are hidden. A text that is no address is a secret.
     """
     shown = {text: _split_secrets(text)[0] for text in texts if "://" in text}
     everything = " ".join(shown.values())
@@ -226,12 +226,12 @@ def _make_patterns(texts: tuple[str, ...]) -> tuple[tuple[re.Pattern[str], str],
 
 
 def _is_telling(secret: str) -> bool:
-    """Return whether a text that contains the secret is about it: a short word (`test`) occurs elsewhere, too."""
+    """Return whether the secret is recognisable in a text: a short word (`test`) also occurs elsewhere."""
     return len(secret) >= 6 or (len(secret) >= 3 and not secret.isalpha())
 
 
 def _list_spellings(secret: str) -> Iterator[str]:
-    """Return the secret as it was written, and as libraries, JSON, Python, HTML and a shell write it."""
+    """List the spellings of a secret: as written, and as libraries, JSON, Python, HTML and a shell write it."""
     for plain in {secret, unquote(secret), unquote_plus(secret)}:
         yield from (plain, quote(plain, safe=""), quote(plain, safe=_KEPT), quote_plus(plain), html.escape(plain))
         yield from (json.dumps(plain)[1:-1], repr(plain)[1:-1], shlex.quote(plain).strip("'"))

@@ -1,4 +1,4 @@
-"""Tables as people and spreadsheets save them: commas, semicolons, tabs, UTF-8 or UTF-16, decimal commas."""
+"""Read tables as people and spreadsheets save them: commas, semicolons, tabs, UTF-8 or UTF-16, decimal commas."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+")
 
 
 class TableError(ValueError):
-    """Problem of a table: rule, value found."""
+    """Problem of a table: the rule and the value found."""
 
 
 class Table(NamedTuple):
-    """The cells of a table as texts, without spaces at their ends."""
+    """The cells of a table as stripped texts."""
 
     names: tuple[str, ...]
-    """Names of the columns, as they are written; columns without a name are left out."""
+    """Names of the columns, as written; columns without a name are left out."""
     rows: list[tuple[int, tuple[str, ...]]]
     """Number of the line, and a cell for each name; rows of empty cells are left out."""
     separator: str
 
 
 def decode_text(raw: bytes, errors: str = "strict") -> str:
-    """Return the text of a file: UTF-16 where its first bytes say so, else UTF-8.
+    """Decode a file: UTF-16 if its first bytes indicate it, else UTF-8.
 
     Raises:
-        UnicodeDecodeError: it is neither.
+        UnicodeDecodeError: if it is neither.
     """
     two = raw[:2]
     wide = "utf-16-le" if two == b"\xff\xfe" or two[1:] == b"\0" else "utf-16-be"
@@ -39,12 +39,12 @@ def decode_text(raw: bytes, errors: str = "strict") -> str:
 
 
 def parse_table(text: str) -> Table:
-    """Return the table of a text; the separator is the one of `,` `;` tab and `|` that parts the header most.
+    """Parse a table; the separator is the one of `,` `;` tab and `|` that splits the header into most columns.
 
     A first line `sep=;` is Excel's, and no header.
 
     Raises:
-        TableError: a name occurs twice, a row is longer than the header, or a quote does not end.
+        TableError: if a name occurs twice, a row is longer than the header, or a quote does not end.
     """
     before, text = (1, text.partition("\n")[2]) if text[:4].lower() == "sep=" else (0, text)
     first = next((line for line in text.splitlines() if line.strip()), "")
@@ -69,9 +69,9 @@ def parse_table(text: str) -> Table:
 
 
 def replace_decimal_commas(cells: Sequence[str], separator: str) -> Sequence[str]:
-    """Return the numbers of a column with decimal points, where all that have a fraction have a comma; else the cells.
+    """Replace decimal commas in a column by points, if all of its fractions have commas; else return the cells.
 
-    Between commas, 1,234 may be a thousand: where all look so, they stay.
+    In comma-separated text, 1,234 may be a thousand: if all numbers look so, they stay.
     """
     commas = [cell for cell in cells if "," in cell]
     unclear = separator == "," and all(_THOUSANDS.fullmatch(cell) for cell in commas)

@@ -22,7 +22,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 def resume_command(study: str, storage: str = STORAGE, places: str = "") -> str:
     """Return the command that resumes a study, with its `--storage` unless that is the default, and its `places`.
 
-    An address that holds a password or token is not shown: the command takes it from the variable that is for such.
+    An address with a password or token is replaced by the environment variable for it.
     """
     place = format_option("--storage", storage, STORAGE)
     return f"sweeper run --study {shlex.quote(study)} --resume{place}{places}"
@@ -34,7 +34,7 @@ def resume_comparison_command(name: str, places: str = "") -> str:
 
 
 def format_places(tracking: str = TRACKING, out: Path = REPORTS, cache: Path = CACHE, log_to: str | None = None) -> str:
-    """Return the options of where things go, which no study or comparison keeps; "" if all are the defaults."""
+    """Format the options for output locations, which no study or comparison stores; "" if all are the defaults."""
     places = [format_option("--tracking-uri", tracking, TRACKING)]
     places += [] if out == REPORTS else [f" --out {shlex.quote(str(out))}"]
     places += [] if cache == CACHE else [f" --cache {shlex.quote(str(cache))}"]
@@ -66,30 +66,30 @@ def format_confirm_command(study: str, storage: str = STORAGE) -> str:
 
 
 def format_option(name: str, value: str, default: str) -> str:
-    """Return an option as a command takes it, after a space; "" if it is the default.
+    """Format an option of a command, after a space; "" if it is the default.
 
-    An address that holds a password or token stands in the variable that is for it.
+    An address with a password or token is replaced by the environment variable for it.
     """
     return "" if value == default else f" {name} {format_address_word(name, value)}"
 
 
 def format_address_word(name: str, value: str, *, driver: bool = False) -> str:
-    """Return an address as a word of a command, `name` being its option; with `driver`, PostgreSQL's names psycopg."""
+    """Format the address of option `name` as a word of a command; `driver` adds psycopg to PostgreSQL's scheme."""
     scheme, mark, rest = value.partition("://")
     postgres = driver and mark and scheme.partition("+")[0] in {"postgres", "postgresql"}
     if hide_address_secrets(value) != value:
         variable = "SWEEPER_" + name.strip("-").upper().replace("-", "_")
         if name == "--tracking-uri" and os.environ.get("MLFLOW_TRACKING_URI") == value:
-            variable = "MLFLOW_TRACKING_URI"  # it was given there
+            variable = "MLFLOW_TRACKING_URI"  # it was given in that variable
         return f'"postgresql+psycopg://${{{variable}#*://}}"' if postgres else f'"${variable}"'
     return shlex.quote(f"postgresql+psycopg://{rest}" if postgres else value)
 
 
 def fill_words(text: str, width: int, *, first: str = "", rest: str = "") -> str:
-    """Return a paragraph in lines of at most `width` columns, broken between words alone.
+    """Wrap a paragraph at `width` columns, only between words.
 
-    A word that is longer than a line has a line of its own, and a command between backticks stays on one, to be copied.
-    The first line begins with `first`, each other with `rest`.
+    A word that is longer than a line has its own line, and a command between backticks stays on one, to be copied. The
+    first line begins with `first`, each other with `rest`.
     """
     whole = re.sub(r"`[^`]*`", lambda command: command.group().replace(" ", "\u00a0"), text)
     lines = textwrap.fill(
@@ -99,7 +99,7 @@ def fill_words(text: str, width: int, *, first: str = "", rest: str = "") -> str
 
 
 def is_unicode(text: str) -> bool:
-    """Return whether a text can be written as UTF-8; a file's name may have other bytes."""
+    """Return whether a text can be written as UTF-8; a file's name may contain other bytes."""
     return text.isascii() or text == text.encode("utf-8", "replace").decode()
 
 
@@ -109,19 +109,20 @@ def join_words(items: Sequence[str]) -> str:
 
 
 def replace_minus(text: str) -> str:
-    """Return formatted numbers with a true minus sign, as the tables of the report have it."""
+    """Replace hyphens in formatted numbers by true minus signs, as in the report's tables."""
     return text.replace("-", "−")
 
 
 def format_signed(value: float) -> str:
-    """Return `+0.012` or `−0.012`; what rounds to 0 has no sign, as it may be on either side."""
+    """Return `+0.012` or `−0.012`; a value that rounds to 0 has no sign."""
     return replace_minus(f"{value:+.3f}") if round(value, 3) else "0.000"
 
 
 def format_upper_bound(bound: float, margin: float, least: int = 3) -> str:
-    """Return a bound ≥ 0, rounded up to `least` digits, or to those of the margin that it is compared with.
+    """Format a bound ≥ 0, rounded up to `least` digits, or to those of the margin that it is compared with.
 
-    So it is no less than the value, and more than the margin only where it is more. Never 0: nobody knows so much.
+    So the text is no less than the bound, and exceeds the margin only if the bound does. It is never 0, as no bound is
+    so precise.
     """
     digits = max(least, -int(Decimal(repr(margin)).as_tuple().exponent))
     return f"{max(1, ceil(bound * 10**digits - 1e-6)) / 10**digits:.{digits}f}"
@@ -134,12 +135,12 @@ def shorten(name: str, longest: int) -> str:
 
 
 def capitalise(sentence: str) -> str:
-    """Return a sentence with its first letter large, the others as they are."""
+    """Capitalise only the first letter of a sentence."""
     return sentence[:1].upper() + sentence[1:]
 
 
 def format_count(n: int, one: str, more: str = "") -> str:
-    """`1 trial`, `1,200 trials`, `2 families`; with both forms given: `1 image has`, `3 images have`."""
+    """Format a count with its noun: `1 trial`, `1,200 trials`; with both forms `1 image has`, `3 images have`."""
     if n == 1:
         return f"1 {one}"
     plural = f"{one[:-1]}ies" if one.endswith("y") else f"{one}es" if one.endswith("s") else f"{one}s"
@@ -147,22 +148,22 @@ def format_count(n: int, one: str, more: str = "") -> str:
 
 
 def format_parallel_trainings(trainings: int) -> str:
-    """`1 training runs at a time`, `2 trainings run at a time`."""
+    """Return `1 training runs at a time` or `2 trainings run at a time`."""
     return f"{format_count(trainings, 'training runs', 'trainings run')} at a time"
 
 
 _UNITS = (("ms", 0.001, 999.5), ("s", 1.0, 90.0), ("min", 60.0, 90.0), ("h", 3600.0, 48.0), ("days", 86400.0, inf))
-"""Units of a time with their seconds, and below how many of them each is used."""
+"""Units of a time with their seconds, and the number of them below which each is used."""
 
 
 def format_duration(seconds: float) -> str:
-    """Return a duration to about two digits: 45 ms, 3.2 s, 14 min, 2.5 h, 3 days."""
+    """Format a duration to about two digits: 45 ms, 3.2 s, 14 min, 2.5 h, 3 days."""
     unit, size = _choose_unit(seconds)
     return f"{_round_two_digits(seconds / size)} {unit}"
 
 
 def format_duration_range(least: float, most: float) -> str:
-    """Return a forecast: `9 to 25 min`, `about 40 s`; both in the unit of the upper end."""
+    """Format a forecast, `9 to 25 min` or `about 40 s`; both ends in the unit of the upper one."""
     unit, size = _choose_unit(most)
     low, high = (_round_two_digits(seconds / size) for seconds in (min(least, most), most))
     return f"about {high} {unit}" if low == high else f"{low} to {high} {unit}"
@@ -177,35 +178,35 @@ def _round_two_digits(number: float) -> str:
 
 
 def format_significant(value: float | None, digits: int = 3) -> str:
-    """Significant digits instead of fixed decimals, for coordinates and learning rates; whole from 1,000."""
+    """Format a number to significant digits, for coordinates and learning rates; whole from 1,000."""
     if value is None or not isfinite(value):
         return "–"
     if abs(value) >= 1000:
         return f"{value:,.0f}".replace("-", "−")
     text = f"{value:.{digits}g}"
-    if abs(float(text)) >= 10**digits:  # no power of ten in a number that people read
+    if abs(float(text)) >= 10**digits:  # readable: no power of ten
         text = f"{float(text):,.0f}"
-    return f"−{text[1:]}" if value < 0 else text  # the minus of an exponent stays: 1e-05 can be pasted
+    return f"−{text[1:]}" if value < 0 else text  # the exponent keeps its hyphen: 1e-05 can be pasted
 
 
 def format_ratio(ratio: float) -> str:
-    """Return a ratio: 61.5:1, 3,580:1; three digits below a thousand, all digits before the point above."""
+    """Format a ratio: 61.5:1, 3,580:1; three digits below a thousand, whole above."""
     return f"{format_significant(ratio)}:1"
 
 
 def suggest_correction(name: str, candidates: Iterable[str]) -> str:
-    """`, did you mean …?` for a likely typing error, else an empty text."""
+    """Return `, did you mean …?` for a likely typing error, else an empty text."""
     close = difflib.get_close_matches(str(name), list(candidates), n=1)
     return f", did you mean `{close[0]}`?" if close else ""
 
 
 def suggest_path(path: Path, fits: Callable[[Path], bool] = Path.exists) -> str:
-    """`, did you mean …?` for a path one part of which is misspelt, else an empty text; `fits`: what can be meant."""
+    """Return `, did you mean …?` for a path with one misspelt part, else an empty text; `fits` accepts a path."""
     try:
         missing = [one for one in (path, *path.parents) if not one.exists()][-1]
         rest = path.relative_to(missing)
         names = [one.name for one in missing.parent.iterdir() if fits(one / rest)]
-    except (IndexError, OSError, ValueError):  # there is something, or no file can have this name
+    except (IndexError, OSError, ValueError):  # the path exists, or no file can have this name
         return ""
     close = difflib.get_close_matches(missing.name, names, n=1)
     return f", did you mean `{missing.with_name(close[0]) / rest}`?" if close else ""

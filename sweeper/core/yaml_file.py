@@ -1,4 +1,4 @@
-"""YAML files, strict and bounded: no tags, no aliases, no duplicate keys. Mistakes are named by key path or line."""
+"""Read YAML files, strict and bounded: no tags, aliases or duplicate keys; mistakes have a key path or line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class _ReferenceError(ValueError):
 
 
 class _NoReferenceLoader(yaml.SafeLoader):
-    """Takes no references."""
+    """Refuses anchors and aliases."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
@@ -26,7 +26,7 @@ class _NoReferenceLoader(yaml.SafeLoader):
 
 
 class _TextLoader(_NoReferenceLoader):
-    """Reads true, false and null of YAML 1.2; every other scalar is its text."""
+    """Reads true, false and null of YAML 1.2; every other scalar stays text."""
 
 
 _TextLoader.yaml_implicit_resolvers = {}
@@ -38,12 +38,11 @@ for _tag, _words, _first in (
 
 
 def read_yaml(path: Path, problems: list[str], *, as_written: bool = False) -> Any:
-    """Plain data (dicts with text keys, lists, scalars) of a YAML file.
+    """Read a YAML file as plain data (dicts with text keys, lists, scalars).
 
-    `as_written` leaves scalars the text that stands there, so that `010` is no octal 8 and `1:30` no base-60 90; only
-    true, false and null without quotes become what they say. Mistakes are added to `problems`, beginning with their key
-    path or line. When the file cannot be read as YAML at all the result is None; after a duplicate key the first one
-    counts.
+    `as_written` keeps scalars as text, so that `010` is no octal 8 and `1:30` no base-60 90; only unquoted true, false
+    and null are converted. Mistakes are added to `problems`, each with its key path or line. The result is None if the
+    file is not readable as YAML; of duplicate keys the first one counts.
     """
     try:
         with path.open("rb") as file:
@@ -108,16 +107,16 @@ def _read_node(loader: yaml.SafeLoader, node: yaml.Node, path: str, problems: li
 
 
 def format_yaml(content: dict[str, Any]) -> str:
-    """Plain data as YAML, keys in their order."""
+    """Format plain data as YAML, keys in their order."""
     return str(yaml.safe_dump(content, sort_keys=False))
 
 
 def format_key(name: str) -> str:
-    """Return a key for a message: as it is if it is a word, else escaped and cut."""
+    """Format a key for a message: unchanged if it is a word, else escaped and cut."""
     return name if name.isidentifier() and len(name) <= 60 else format_value(name)
 
 
 def format_value(value: object) -> str:
-    """Return a value for a message, cut if it is long."""
+    """Format a value for a message, cut if it is long."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "…"

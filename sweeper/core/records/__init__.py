@@ -1,12 +1,12 @@
 """Records that flow through sweeper, from images to report, in the order in which they are made.
 
-    images + masks → Dataset → ImbalanceProfile → SearchSpace → TrialSpec → TrialResult → Evidence → Recommendation
+  images + masks → Dataset → ImbalanceProfile → SearchSpace → TrialSpec → TrialResult → Evidence → Recommendation
 
-data.py, training.py, evidence.py, recommendation.py: each imports those before it alone.
+data.py, training.py, evidence.py, recommendation.py: each imports only those before it.
 
-Every record (see `sweeper.core.base`) is frozen, refuses unknown fields, checks itself and round-trips through JSON
-(`record.model_dump_json()` and `Kind.model_validate_json(text)`), so that a stage can be rerun, inspected,
-or tested from a literal. What is fixed about a training besides its loss is `sweeper.core.recipe.Recipe`.
+Every record (`sweeper.core.base`) is frozen, refuses unknown fields, validates itself and round-trips through JSON
+(`record.model_dump_json()` and `Kind.model_validate_json(text)`), so that a stage can be rerun, inspected, or tested
+from a literal. The fixed settings of a training besides its loss are in `sweeper.core.recipe.Recipe`.
 """
 
 from sweeper.core.records.data import (

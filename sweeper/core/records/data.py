@@ -1,4 +1,4 @@
-"""A data set: its images, which of them train, validate and test, how its labels are; and what is searched on it."""
+"""A data set, its splits and its label statistics; and the search space."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ImageInfo(Record):
     group: str | None = None
     """Images of one group are never on two sides of a split; None = a group of its own."""
     open_turn: int = Field(1, ge=1, le=8)
-    """The image's EXIF orientation, where sizes cannot say whether its label was drawn before or after it; else 1."""
+    """The image's EXIF orientation, if sizes do not show whether its label was drawn before or after it; else 1."""
 
 
 class Patterns(Record):
@@ -57,7 +57,7 @@ class Dataset(Record):
     class_map: dict[str, tuple[str, ...]] | None = None
     """The user's classes and the labels or names that became them (`--class-map`); None = all as they are."""
     groups: str = "none"
-    """Rule by which images are grouped (`--groups`); none = only as `split.csv` or the annotations say."""
+    """Rule by which images are grouped (`--groups`); none = only by `split.csv` or the annotations."""
     grouped_by: str | None = None
     """Source of the groups: folder, name, split.csv, the annotations, or the user's pattern."""
     read_as: str | None = None
@@ -67,7 +67,7 @@ class Dataset(Record):
     task: Task
     classes: tuple[str, ...] = Field(min_length=2)
     channels: int = Field(ge=1)
-    """1 when every image is grey, 3 when some are RGB, else the number that every image has."""
+    """1 if every image is grey, 3 if some are RGB, else the number of channels that every image has."""
     synthetic: bool
     store: str
     """Folder of the decoded pixels (`sweeper.data.store`)."""
@@ -75,7 +75,7 @@ class Dataset(Record):
     warnings: tuple[str, ...] = ()
     """Warnings about allowed but notable properties, in sentences."""
     notes: tuple[str, ...] = ()
-    """Notes of the reader, about all images it read, whichever are left out afterwards."""
+    """Notes of the reader about all images it read, including those left out afterwards."""
     excluded: tuple[str, ...] = ()
     """Stems that the user had left out (`--exclude`), ascending; none of `images` is among them."""
     resized: int | None = Field(None, ge=1)
@@ -84,14 +84,14 @@ class Dataset(Record):
     """Label of pixels without a class in the targets of the user's script, where that trains."""
 
     def count_class_pixels(self, indices: tuple[int, ...] | None = None) -> npt.NDArray[np.int64]:
-        """Labelled pixels of each class, shape (C,), over the images `indices` (None = all)."""
+        """Count the labelled pixels of each class, (C,), over the images `indices` (None = all)."""
         chosen = self.images if indices is None else [self.images[i] for i in indices]
         counts: npt.NDArray[np.int64] = np.array([p.pixels for p in chosen], dtype=np.int64)
         summed: npt.NDArray[np.int64] = counts.reshape(-1, len(self.classes)).sum(axis=0)
         return summed
 
     def list_groups(self, images: Iterable[int]) -> list[str | None]:
-        """Group of each of these images, in their order; None = a group of its own."""
+        """Return the group of each of these images, in their order; None = a group of its own."""
         return [self.images[i].group for i in images]
 
 
@@ -101,7 +101,7 @@ class Split(Record):
     train: tuple[int, ...] = Field(min_length=1)
     val: tuple[int, ...] = Field(min_length=1)
     test: tuple[int, ...]
-    """Empty in the search of a study with folds alone."""
+    """Empty only in the search of a study with folds."""
 
 
 class ClassProfile(Record):
@@ -162,11 +162,11 @@ class FamilySpace(Record):
 
 
 class FamilyStart(Record):
-    """A configuration that is among a family's first trials."""
+    """A configuration that is one of a family's first trials."""
 
     family: str
     params: dict[str, float]
-    """On the scale that is searched, by Optuna's names; the learning rate is not among them."""
+    """On the searched scale, with Optuna's names; without the learning rate."""
 
 
 class SearchSpace(Record):
@@ -177,8 +177,8 @@ class SearchSpace(Record):
     lr: Coordinate
     families: tuple[FamilySpace, ...] = Field(min_length=1)
     starts: tuple[FamilyStart, ...] = ()
-    """Configurations to try after the defaults, from similar data; the families begin in the order of their first
-    one."""
+    """Configurations to try after the defaults, from similar data; families begin in the order of their first
+    configuration."""
 
 
 class UserLoss(Record):

@@ -1,4 +1,4 @@
-"""Evidence: what the confirmation shows of each finalist and each pair."""
+"""Evidence: what the confirmation shows about each finalist and each pair."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sweeper.core.records.training import RateRange, SameLoss
 
 
 class Interval(Record):
-    """An estimate with its interval (95 % where nothing else is said) and where its uncertainty comes from."""
+    """An estimate with its interval (95 % unless stated otherwise) and the sources of its uncertainty."""
 
     estimate: float
     low: float
@@ -19,18 +19,18 @@ class Interval(Record):
     se_seed: float
     """Standard error from retraining with other seeds."""
     se_image: float
-    """Standard error from having these test images and not others; 0 where its square was estimated below 0."""
+    """Standard error from the choice of test images; 0 where its square was estimated below 0."""
     se_both: float = 0.0
-    """The part of `se_seed` that comes from what single trainings do to single images: it falls with more seeds and
-    with more images."""
+    """Part of `se_seed` that comes from the interaction of trainings and images: it falls with more seeds and with more
+    images."""
     borrowed: float = 0.0
-    """Degrees of freedom of `se_seed` beyond seeds − 1, borrowed from the other pairs, towards whose mean it was
-    drawn (`sweeper.evidence.moderated_variance`)."""
+    """Degrees of freedom of `se_seed` beyond seeds − 1, borrowed from the other pairs, towards whose mean it was shrunk
+    (`sweeper.evidence.moderated_variance`)."""
 
 
 Scope = Literal["both", "trainings", "images"]
-"""What an interval generalises to, beyond what was measured: other trainings and other images; other trainings,
-scored alike, where images are not distinguished; other images, answered by these very networks."""
+"""What an interval generalises to: other trainings and other images; other trainings, scored on the same images; or the
+same networks on other images."""
 
 
 class Scale(Record):
@@ -44,7 +44,7 @@ class Scale(Record):
 
 
 Until = Literal["settled", "probable"]
-"""When the confirmation ends at the latest: once more seeds would change nothing that matters, or once the named
+"""When the confirmation ends at the latest: once more seeds would change nothing that matters, or once the recommended
 finalist is a safe choice or *probable*."""
 
 
@@ -55,8 +55,8 @@ class InterimAnalysis(Record):
     error: float = Field(gt=0, lt=1)
     """Two-sided: its intervals are at 1 − error."""
     spent: float | None = Field(None, ge=0, lt=1)
-    """Chance that this interim analysis lets a zero difference through which none before it did; over all 0.05. 0 =
-    after so few seeds nothing is shown. None = as much as `error`."""
+    """Probability that this analysis is the first to find a difference where there is none; 0.05 over all. 0 = too few
+    seeds to establish anything. None = as much as `error`."""
 
     @property
     def spends(self) -> float:
@@ -78,8 +78,8 @@ class Regret(Record):
     best: float
     """Probability that the regret is 0: that no finalist is better, 0–1."""
     gain: float | None = None
-    """Posterior mean of what it gains over cross-entropy, in mIoU: drawn towards the other finalists', as the one that
-    reads highest is partly lucky. None where cross-entropy was not confirmed."""
+    """Posterior mean of its gain over cross-entropy, in mIoU: shrunk towards the other finalists', as the highest score
+    is partly luck. None where cross-entropy was not confirmed."""
 
 
 class Contender(Record):
@@ -93,11 +93,11 @@ class Contender(Record):
     collapses: int = 0
     """Number of its trainings that collapsed."""
     collapses_in_search: int = 0
-    """Number of trainings of the very configuration that collapsed before the confirmation."""
+    """Number of trainings of the same configuration that collapsed before the confirmation."""
 
     @property
     def trainings(self) -> int:
-        """Number of trainings that it was confirmed by."""
+        """Number of its confirmation trainings."""
         return len(self.seeds)
 
 
@@ -117,9 +117,9 @@ class FinalistEvidence(Contender):
     search_value: float
     """Objective of that trial on validation."""
     other_names: tuple[str, ...] = ()
-    """Families that are this very function on these data, where nothing else was tried; () where something was."""
+    """Families that are the same function on these data, if nothing else was tried; else ()."""
     trials_tried: int = 0
-    """Search trials of its family, stopped ones among them."""
+    """Search trials of its family, including stopped ones."""
     trials_completed: int = 0
     """Number of these trials that were trained to the end."""
     run_ids: tuple[str, ...]
@@ -138,9 +138,9 @@ class FinalistEvidence(Contender):
     precision: tuple[float | None, ...]
     recall: tuple[float | None, ...]
     trainings_in_search: int = 0
-    """Number of its trainings in the search, at the learning rates that it is confirmed at."""
+    """Number of its trainings in the search, at the learning rates of its confirmation."""
     miou_when_trained: float | None = None
-    """Mean test mIoU over the seeds of which no training collapsed; None where all did."""
+    """Mean test mIoU over the seeds without a collapsed training; None where there are none."""
     at_defaults: bool = False
     """Whether its parameters are the literature's defaults, or it has none."""
     lr_at_edge: bool = False
@@ -149,11 +149,11 @@ class FinalistEvidence(Contender):
     """Gain of the objective on validation over the last quarter of the steps, mean over seeds."""
     vs_plain: Interval | None = None
     """Its test score at its own operating points less that of cross-entropy at 0.5 (τ = 0), on common seeds, at 95 %:
-    what is gained over cross-entropy as it is usually trained. None where that was not confirmed."""
+    the gain over cross-entropy as usually trained. None where that was not confirmed."""
 
     @property
     def trainings(self) -> int:
-        """Number of trainings it was confirmed by; with folds several for each seed."""
+        """Number of its confirmation trainings; with folds several for each seed."""
         return len(self.points)
 
     @property
@@ -175,28 +175,28 @@ class Comparison(Record):
     difference: Interval
     """At the level of the interim analysis at which the common seeds were complete."""
     at_least: float | None = None
-    """Highest lower end of that interval and of those of earlier interim analyses, which hold together; None = there
-    was one."""
+    """Highest lower end of that interval and those of earlier interim analyses, which hold together; None = only one
+    analysis."""
     at_most: float | None = None
     """Lowest upper end of them."""
     at_most_one_sided: float | None = None
-    """Lowest one-sided upper end of them, which alone stands for non-inferiority; None = `at_most`."""
+    """Lowest one-sided upper end of them, used only for non-inferiority; None = `at_most`."""
     won: bool | None = None
-    """Whether `first` beat `second` at one of these interim analyses; None = it follows from the interval."""
+    """Whether `first` beat `second` at one of these interim analyses; None = derived from the interval."""
 
     @property
     def floor(self) -> float:
-        """The difference is at least this."""
+        """Lower bound of the difference."""
         return self.difference.low if self.at_least is None else self.at_least
 
     @property
     def ceiling(self) -> float:
-        """The difference is at most this."""
+        """Upper bound of the difference."""
         return self.difference.high if self.at_most is None else self.at_most
 
     @property
     def one_sided(self) -> float:
-        """The difference is at most this, where nothing is said of how small it may be."""
+        """One-sided upper bound of the difference."""
         return self.ceiling if self.at_most_one_sided is None else self.at_most_one_sided
 
 
@@ -206,7 +206,7 @@ PreferenceName = Literal[
 
 
 class Preference(Record):
-    """The confirmed runs judged by another preference than the compared metric."""
+    """The confirmed runs judged by a preference other than the compared metric."""
 
     name: PreferenceName
     measure: str
@@ -219,11 +219,11 @@ class Preference(Record):
     best: int
     """Index of the finalist with the best estimate."""
     unbeaten: tuple[int, ...]
-    """Finalists that learned, `best` among them, whose paired 95 % interval against `best` contains 0; not corrected
-    for the number of preferences."""
+    """Finalists that learned, including `best`, whose paired 95 % interval against `best` contains 0; not corrected for
+    the number of preferences."""
     leads: tuple[Interval | None, ...] = ()
-    """Per finalist, how far `best` is ahead of it, above 0 where better, at 95 % over all rivals; None for `best`, one
-    that learned nothing, or that has no seed in common with it."""
+    """Per finalist, the lead of `best` over it, above 0 where better, at 95 % over all rivals; None for `best` and for
+    finalists that learned nothing or have no seed in common with it."""
 
 
 RuleName = Literal["plain", "tuned", "rank_dice"]
@@ -234,8 +234,8 @@ class DecisionRule(Record):
     """The confirmed runs by one metric, with one rule that turns probabilities into masks."""
 
     name: RuleName
-    """`plain`: 0.5 or argmax; `tuned`: each run's own operating point; `rank_dice`: of each image the threshold
-    with the highest expected Dice, or nothing."""
+    """`plain`: 0.5 or argmax; `tuned`: each run's own operating point; `rank_dice`: each image's threshold with the
+    highest expected Dice, or nothing."""
     metric: RuleMetric
     """`miou`: from counts summed over images; `image_dice`: the metric of that name, in which groups count as one."""
     scores: tuple[Interval, ...]
@@ -247,7 +247,7 @@ class DecisionRule(Record):
     best: int
     """Index of the finalist that learned with the highest estimate."""
     lead: Interval
-    """Paired difference of `best` minus the finalist that is best with `plain`; 0 where that is the same."""
+    """Paired difference of `best` minus the finalist that is best with `plain`; 0 if they are the same."""
 
 
 class DecisionRules(Record):
@@ -260,21 +260,21 @@ class DecisionRules(Record):
     """Per finalist, of σ(slope · logit + bias) fitted on validation: the median over its runs; () = not known."""
     biases: tuple[float, ...] = ()
     ece: tuple[Interval, ...] = ()
-    """Per finalist the expected calibration error as it is, on the test images."""
+    """Per finalist the expected calibration error before calibration, on the test images."""
     ece_calibrated: tuple[Interval, ...] = ()
     ece_gains: tuple[Interval, ...] = ()
     """Reduction of the error by calibration; paired."""
 
 
 class Contest(Record):
-    """All that the verdict is based on: the candidates, and what was measured of each pair."""
+    """Everything that the verdict is based on: the candidates, and the measurements of each pair."""
 
     finalists: tuple[Contender, ...]
     """Best first, by differences on common seeds."""
     comparisons: tuple[Comparison, ...]
     """All ordered pairs (first ≠ second)."""
     baseline: int | None
-    """Index of cross-entropy, or of what else is the baseline, among the finalists."""
+    """Index of cross-entropy, or of another baseline, among the finalists."""
     rope: float
     """Region of practical equivalence in mIoU, or in the unit of `scale`."""
     scale: Scale = Scale()
@@ -285,9 +285,9 @@ class Contest(Record):
     test_groups: int | None = None
     """Groups of related test images, which count as one image each; None = every image is its own."""
     few_groups: int | None = None
-    """Number of groups of related test images there are, where they are fewer than 5; each is one unit even so."""
+    """Number of groups of related test images if it is below 5; each still counts as one image."""
     analyses: tuple[InterimAnalysis, ...] = ()
-    """The interim analyses that were planned; () = a single one."""
+    """The planned interim analyses; () = a single one."""
     analysis_index: int = 0
     """Index of this analysis, from 0. A comparison's interval is at 1 − error of the interim analysis at which its
     common seeds were complete: of this one, or of an earlier one for a finalist that was dropped then."""
@@ -312,7 +312,7 @@ class LongerGap(Record):
     before: Interval
     """At the confirmation's steps: the verdict's interval."""
     after: Interval
-    """At the longer trainings'. With few seeds its spread over seeds is taken from the confirmation."""
+    """At the longer trainings' steps. With few seeds its spread over seeds is taken from the confirmation."""
     change: Interval
     """After less before, at 95 %."""
     trend: Trend
@@ -324,13 +324,13 @@ class LongerLook(Record):
     """Changes of the gaps with more steps (`sweeper.evidence.longer_look`)."""
 
     times: int = Field(ge=2)
-    """So many times the confirmation's steps."""
+    """Multiple of the confirmation's steps."""
     steps: int
     gaps: tuple[LongerGap, ...]
     """Gap of the recommended loss over tuned cross-entropy first, if both were trained; then those of the others
     over it, and of the recommended loss over the others."""
     catches_up: bool
-    """Whether the recommended loss's gap over cross-entropy is gone: who trains long keeps cross-entropy."""
+    """Whether the recommended loss's gap over cross-entropy is gone: for long trainings keep cross-entropy."""
 
 
 class Evidence(Contest):
@@ -342,8 +342,8 @@ class Evidence(Contest):
     scarce: tuple[tuple[str, int], ...] = ()
     """Classes that occur in fewer than 5 test images (or groups of images), and in how many."""
     folds: int | None = None
-    """Trainings that make up a seed, each scored on its own fold; the search saw these images: not held out. None =
-    one, on a test split that the search never saw."""
+    """Trainings in each seed, each scored on its own fold; the search saw these images: not held out. None = one, on a
+    test split that the search never saw."""
     constant_miou: float
     """mIoU on the test split of predicting only the most common class (binary: only background)."""
     preferences: tuple[Preference, ...] = ()
@@ -367,4 +367,4 @@ class PlainPoint(Record):
     """Whether the recommendation depends on tuned points: at the plain one another finalist is ahead by the margin, or
     a gain over cross-entropy of the margin is smaller."""
     worse: dict[str, float]
-    """Family → how much lower its tuned points score on the test images than the plain one, if they do."""
+    """Family → how much lower it scores on the test images at its tuned points than at the plain one, if it does."""

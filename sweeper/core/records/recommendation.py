@@ -1,4 +1,4 @@
-"""The answer: verdict, recommendation, what is missed at most; and the whole study, as the report reads it."""
+"""The answer: verdict, recommendation, limit of misses; and the record of the whole study for the report."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class MissLimit(Record):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """`10%`, `0.1` or `crack=10%`.
+        """Parse `10%`, `0.1` or `crack=10%`.
 
         Raises:
             ValueError: unless it is a share above 0 and below 1.
@@ -40,7 +40,7 @@ class MissLimit(Record):
 
 
 class HeldOut(Record):
-    """A network's answers on images that neither trained it nor chose anything of it."""
+    """A network's answers on images that were used neither to train it nor to choose anything about it."""
 
     counts: ImageCounts
     groups: tuple[str | None, ...]
@@ -50,31 +50,30 @@ class HeldOut(Record):
 class MissControl(Record):
     """The operating point at which a network misses at most a share of a class, by conformal risk control.
 
-    The share is of the class's pixels in an image, its mean over images that have the class, expected over new images
-    of this kind and over the images that it was found on. It holds for this network alone.
+    The share is of the class's pixels in an image, averaged over images that have the class, in expectation over new
+    images of this kind and over calibration images. It holds only for this network.
     """
 
     class_name: str
     share: float
     """Requested share, 0–1."""
     images: int
-    """Test images with the class, which the point was found on."""
+    """Test images with the class, on which the point was calibrated."""
     groups: int | None
     """Groups of related images among them, which count as one each; None = every image is its own."""
     point: float
     """Operating point: a threshold (two classes) or τ."""
     before: float
-    """Operating point without the limit; if these images were not counted there, the next more cautious one. It
-    stays if it keeps the limit."""
+    """Operating point without the limit; if these images were not counted there, the next more cautious one. It stays
+    if it keeps the limit."""
     missed: float
-    """Share that an average one of these images misses when the point is found on the others (leaving one out)."""
+    """Share that an average one of these images misses at the point calibrated on the others (leave-one-out)."""
     missed_before: float
     precision: float | None
-    """Precision of the class on all test images, leaving one out likewise; None if nothing is predicted."""
+    """Precision of the class on all test images, leave-one-out as well; None if nothing is predicted."""
     precision_before: float | None
     sure_point: float | None
-    """Point that keeps the limit not on average over calibrations but in 95 % of them; None if the images are too
-    few."""
+    """Point that keeps the limit in 95 % of calibrations, not only on average; None if there are too few images."""
 
     @property
     def moved(self) -> bool:
@@ -98,7 +97,7 @@ class Verdict(StrEnum):
 
 
 Strength = Literal["shown", "probable", "open"]
-"""Certainty that the recommended loss costs at most the margin: established by intervals, probable, or neither."""
+"""How sure it is that the recommended loss costs at most the margin: established by intervals, probable, or neither."""
 
 
 Action = Literal["keep", "change"]
@@ -109,10 +108,10 @@ class AnalysisTaken(Record):
     """Result of an interim analysis of the confirmation."""
 
     seeds: int
-    """Seeds that all who were compared had in common."""
+    """Seeds that all compared finalists had in common."""
     within: dict[str, int] | int | None = None
-    """Number of first seeds of each finalist whose confirmations were analysed; a single number: of
-    all; None where it was not kept."""
+    """Number of first seeds of each finalist whose confirmations were analysed; a single number: of all; None where it
+    was not stored."""
     error: float
     verdict: Verdict
     reason: str
@@ -151,7 +150,7 @@ class Recommendation(Record):
     winners_curse: float | None
     """Search value minus confirmed test value of the recommended configuration."""
     not_learned: tuple[str, ...] = ()
-    """Classes that no loss learned: nothing is known about them."""
+    """Classes that no loss learned, about which nothing is known."""
     plain: PlainPoint | None = None
     """Comparison at the plain operating point; None if nothing is compared there."""
     misses: MissControl | None = None
@@ -161,7 +160,7 @@ class Recommendation(Record):
 
 
 class SweepRecord(Record):
-    """Everything the report needs, read from the study's storage alone."""
+    """Everything the report needs, read from only the study's storage."""
 
     study: str
     storage: str = STORAGE
@@ -173,12 +172,12 @@ class SweepRecord(Record):
     """Profile of the whole data set's labels."""
     space: SearchSpace
     imbalance: float
-    """Imbalance of the training split, or its balanced crops: base of pos_weight (binary); most common/rarest
+    """Imbalance of the training split, or of its balanced crops: base of pos_weight (binary); most common/rarest
     (multi-class)."""
     trials_asked: int
-    """The search's total, or its end at the latest."""
+    """Total number of trials, or the maximum if the search ends by itself."""
     settles: bool = False
-    """Whether the search was to end by itself before, once trials brought no gain."""
+    """Whether the search ends by itself before its total, once trials bring no gain."""
     confirm_seeds: int
     """Seeds of the last planned interim analysis."""
     rope: float
@@ -202,14 +201,14 @@ class SweepRecord(Record):
     minutes: int | None = None
     """If nothing was searched: `--minutes` that would give an answer; None = more time would not."""
     rate_fit: RateFit | None = None
-    """The learning rate that the confirmation draws around, as it was found before it; None before, and where a single
-    rate is searched."""
+    """The common learning rate of the confirmation, as found before it; None before, and where a single rate is
+    searched."""
     same_losses: tuple[SameLoss, ...] = ()
-    """Search trials that count as a simpler loss, of which they are another name."""
+    """Search trials whose loss is another name for a simpler one, which they count as."""
     analyses_planned: tuple[InterimAnalysis, ...] = ()
     analyses_taken: tuple[AnalysisTaken, ...] = ()
     timeout: float | None = None
-    """Seconds that the sweep was given; None = no limit."""
+    """Time limit of the sweep in seconds; None = no limit."""
     cut: tuple[str, ...] = ()
     """Parts that the time limit cut, in sentences."""
     experiment_id: str | None
@@ -217,15 +216,15 @@ class SweepRecord(Record):
     concluded: bool = True
     """Whether the last session came to its end."""
     conclusions: int = 1
-    """Times it was concluded, each with other confirmations, interim analyses or ROPE than the time before."""
+    """Number of conclusions, each with other confirmations, interim analyses or ROPE than the one before."""
     workers: int | None = None
     """Processes that trained at a time; None = not known."""
     seconds: float
     """Wall-clock time of the sweep over all its sessions."""
     command: str
-    """The command that it was made by, as it was given."""
+    """The command that made the study, as given."""
     places: str = ""
-    """Options of where things go, without secrets, of the last session: the study keeps them for commands alone."""
+    """Options for output locations of the last session, without secrets; only used in commands."""
     machine: dict[str, Any] = Field(default_factory=dict)
     """Use of the machine in the last session: `device`, `workers`, `threads` and the like."""
     versions: dict[str, str]
@@ -233,15 +232,15 @@ class SweepRecord(Record):
 
     @property
     def is_precision_measured(self) -> bool:
-        """Whether a stopwatch chose the precision of the trainings, and may choose another the next time."""
+        """Whether the precision was chosen by a time measurement, which may differ the next time."""
         return self.machine.get("device") == "cpu" and "--precision" not in self.command
 
     @property
     def rerun(self) -> str:
-        """Return the command that repeats its numbers, with all that was measured or found on this machine.
+        """The command that repeats its numbers, with all that was measured or found on this machine.
 
-        To the last digit where one training ran at a time, none was cut by a time limit, and versions and processor
-        are the same.
+        They are the same to the last digit if one training ran at a time, no time limit cut one, and versions and
+        processor are the same.
         """
         conditions, machine = self.conditions, self.machine
         recipe, names = conditions.recipe, ["workers"]
@@ -257,7 +256,7 @@ class SweepRecord(Record):
 
     @property
     def tested(self) -> bool:
-        """Return whether confirmations count: at the end, and before from the first interim analysis on."""
+        """Whether confirmations count: at the end, or from the first interim analysis on."""
         return bool(self.confirmations) and (self.concluded or bool(self.analyses_taken))
 
 
@@ -269,11 +268,11 @@ class TrainerRow(Record):
     trainings: tuple[str, ...]
     """`search/00012` and the like."""
     partly: tuple[str, ...]
-    """Trainings of which it trained a part."""
+    """Trainings that it did only a part of."""
 
 
 def list_trainers(sweep: SweepRecord) -> list[TrainerRow]:
-    """Return every combination of device and versions that trained something, the first one first."""
+    """List every combination of device and versions that trained something, the first one first."""
     trainers: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[list[str], list[str]]] = {}
     for result in (*sweep.probes, *sweep.trials, *sweep.rechecks, *sweep.confirmations, *sweep.longer):
         name = f"{result.spec.purpose}/{result.spec.number:05d}"

@@ -1,4 +1,4 @@
-"""Trainings: what one is, under which conditions, what it gave."""
+"""Trainings: their specification, conditions and results."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Conditions(Record):
     seed: int
     """Seed of the study: fixes the test split, and the search's train/validation division."""
     folds: int | None = Field(None, ge=2)
-    """Nothing is held out from the search; the confirmation rotates over so many folds. None = a test split."""
+    """Number of folds that the confirmation rotates over; nothing is held out from the search. None = a test split."""
     rates: Rates = "drawn"
     """Learning rates of the confirmation. `drawn`: each seed draws one from a range around the losses' common optimum;
     `best`: all seeds use that optimum (`--fixed-lr`)."""
@@ -37,10 +37,10 @@ class Conditions(Record):
     """Labelled pixels of each class in 1000 crops of each image, on average; None if crops are uniform."""
 
     def count_pixels_seen(self, images: tuple[int, ...]) -> npt.NDArray[np.int64]:
-        """Labelled pixels of each class as the loss sees them, (C,): in balanced crops of these images, else in them.
+        """Count the labelled pixels of each class that the loss sees, (C,), in these images or their balanced crops.
 
-        The output's first bias and all that a loss makes of the classes' frequencies follow from it; operating points
-        belong to whole images, and do not.
+        They determine the output's initial bias and class frequencies in losses; operating points refer to whole
+        images, and do not depend on them.
         """
         if self.crop_pixels is None:
             return self.dataset.count_class_pixels(images)
@@ -53,7 +53,7 @@ class RateFit(Record):
 
     best: float = Field(gt=0)
     spread: float = Field(ge=0)
-    """Standard deviation of what is known of its logarithm, in decades."""
+    """Posterior standard deviation of its logarithm, in decades."""
     curvature: float = Field(gt=0)
     """Fall of the objective one decade away from it."""
     trainings: int = Field(ge=0)
@@ -61,10 +61,10 @@ class RateFit(Record):
 
 
 class RateRange(Record):
-    """Learning rates that a finalist is confirmed at, all above 0."""
+    """Learning rates of a finalist's confirmation, all above 0."""
 
     best: float
-    """The common optimum, or the finalist's own best rate where it is shown to want another."""
+    """The common optimum, or the finalist's own best rate if that is clearly better."""
     low: float
     high: float
     shared: bool = False
@@ -76,9 +76,8 @@ class TrialSpec(Record):
 
     purpose: Literal["search", "recheck", "confirm", "probe", "longer", "final"]
     """`recheck`: a finalist at the common learning rate, where its own is another; `probe`: a default loss before the
-    search, to find the budget; `longer`: one of those that the verdict compares, at several times the confirmation's
-    steps; `final`: the recommended configuration, trained to the end (`sweeper train`), which is
-    no part of the study."""
+    search, to find the budget; `longer`: a compared finalist at several times the confirmation's steps; `final`: the
+    recommended configuration, trained to the end (`sweeper train`), which is no part of the study."""
     number: int = Field(ge=0)
     """Optuna's trial number, or the running number of a training of another purpose."""
     family: str
@@ -89,9 +88,9 @@ class TrialSpec(Record):
     """Keys the initial weights, batches, crops, augmentation and the train/validation division."""
     steps: int = Field(ge=1)
     keep_predictions: int = Field(0, ge=0)
-    """Confirmation only: how many test images' label maps are kept for looking at; above 0 the weights are too."""
+    """Only for confirmations: number of test images whose label maps are kept; above 0 the weights are kept, too."""
     fold: int | None = Field(None, ge=0)
-    """Confirmation with folds only: which of them it is scored on, from 0."""
+    """Only for confirmations with folds: number of the fold it is scored on, from 0."""
 
     @property
     def loss(self) -> tuple[object, ...]:
@@ -125,7 +124,7 @@ class ImageCounts(Record):
 
     @property
     def summed(self) -> ImageCounts:
-        """Counts summed to a single image without a number: all that a trial of the search and a curve need."""
+        """Counts summed to a single image without a number, which is enough for a trial of the search and a curve."""
         total = self.data.sum(axis=0, keepdims=True, dtype=np.int64)
         parts = None if self.parts is None else self.parts.summed
         return self.model_copy(update={"images": (), "data": total, "parts": parts})
@@ -156,7 +155,7 @@ class Collapse(StrEnum):
 
     @property
     def learned(self) -> bool:
-        """Whether the training is of use all the same: never predicting a rare class shows in its mIoU already."""
+        """Whether the training is still useful: never predicting a rare class is already reflected in its mIoU."""
         return self in (Collapse.NONE, Collapse.CLASS_NEVER_PREDICTED)
 
     @property
@@ -188,7 +187,7 @@ class PartScores(Record):
 class Evaluation(PartScores):
     """One evaluation of a training in progress: at a rung on a part of the validation images, at the end on all.
 
-    Values of two trainings, or of two steps, compare where they come from the same images: `value` where both
+    Values of two trainings, or of two steps, are comparable if they come from the same images: `value` if both
     evaluations are `complete`, else `part_value`.
     """
 
@@ -227,13 +226,13 @@ class Evaluation(PartScores):
 class TestDetail(Record):
     """Measurements beyond confusion counts, of a confirmation's test images at its chosen operating point."""
 
-    __test__ = False  # not one of pytest's
+    __test__ = False  # not a pytest class
     images: tuple[int, ...]
     boundary_pixels: int = Field(ge=1)
     """Width of the band along class boundaries, in pixels."""
     boundary: Array
-    """(n, C, 3) pixels of each class within the band of its own contour, inside the class: in both label and answer, in
-    the answer alone, in the label alone. Boundary IoU = first / sum (Cheng et al. 2021)."""
+    """(n, C, 3) pixels of each class within the band of its own contour, inside the class: in both label and answer,
+    only in the answer, only in the label. Boundary IoU = first / sum (Cheng et al. 2021)."""
     centreline: Array
     """(n, C, 4): |S_P ∩ L|, |S_P|, |S_L ∩ P|, |S_L| of answer P, label L and their skeletons S: clDice is the harmonic
     mean of the two ratios (Shit et al. 2021)."""
@@ -243,7 +242,7 @@ class TestDetail(Record):
 
 
 class Predictions(Record):
-    """Label maps of some test images at the run's operating point, for looking at."""
+    """Label maps of some test images at the run's operating point, for figures."""
 
     images: tuple[int, ...]
     masks: tuple[Array, ...]
@@ -251,16 +250,16 @@ class Predictions(Record):
 
 
 class TrainedBy(Record):
-    """Device and versions of the first steps of a training that was paused and continued elsewhere, or with others."""
+    """Device and versions of the first steps of a training that continued on another device or with other versions."""
 
     device: str
     versions: dict[str, str]
     step: int = Field(ge=0)
-    """Up to this step."""
+    """Last of these steps."""
 
 
 class TrialResult(Record):
-    """Result of a training. `state` failed carries a reason and no evaluation need exist."""
+    """Result of a training. With `state` failed it has a reason, and may have no evaluation."""
 
     spec: TrialSpec
     state: Literal["complete", "pruned", "failed"]
@@ -295,9 +294,9 @@ class TrialResult(Record):
     """Runs that the user's script wrote itself, by the tracker's name (mlflow, wandb)."""
 
     def classify_end(self, answer: Collapse) -> Collapse:
-        """Return how it collapsed by this answer: the one meaning that the word has, in every count and table.
+        """Return how it collapsed with this answer: the one definition of collapse, in every count and table.
 
-        A training collapses if it was trained to its end and gives a constant answer there, or diverged; else NONE.
+        A training has collapsed if it was trained to its end and gives a constant answer there, or diverged; else NONE.
         """
         return answer if self.state == "complete" and not answer.learned else Collapse.NONE
 
@@ -308,7 +307,7 @@ class TrialResult(Record):
 
     @property
     def missing_classes(self) -> tuple[str, ...]:
-        """Classes that it does not predict anywhere at the end of its training; none where it was stopped before."""
+        """Classes that it does not predict anywhere at the end of its training; none if it was stopped early."""
         return self.never_predicted if self.state == "complete" else ()
 
 
@@ -329,7 +328,7 @@ class SameLosses(Record):
     """Equivalent losses, as stored, so that a resume and the report count these trials as the run did."""
 
     trials: int
-    """Number of trials of the search it rests on."""
+    """Number of the search's trials that were checked."""
     found: tuple[SameLoss, ...]
 
 
@@ -344,7 +343,7 @@ class Rung(Record):
     is_learned: bool
     """Whether they clearly beat a constant answer."""
     learnable: int
-    """Number of classes have enough pixels to be learned."""
+    """Number of classes with enough pixels to be learned."""
     not_learned: tuple[str, ...]
     """Learnable classes that neither loss learned."""
 
@@ -366,7 +365,7 @@ class Breadth(Record):
     seeds: tuple[int, int]
     """Seeds of a finalist, at least and at most."""
     has_longer: bool = True
-    """Whether there is time for the longer look, too, where the user did not ask for it."""
+    """Whether there is time for the longer look, too, if the user did not request it."""
 
 
 class BudgetProbe(Record):
@@ -388,5 +387,5 @@ class BudgetProbe(Record):
 
     @property
     def earliest(self) -> int:
-        """The step before which no trial of the search is stopped: that of the rung below, as classes were new here."""
+        """Step before which no trial is stopped: that of the rung below, where some classes were not learned."""
         return self.steps // 2 if self.rungs and self.steps is not None and self.steps > self.first else 0
