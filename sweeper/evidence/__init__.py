@@ -1,1 +1,1 @@
-"""From confirmed runs to what they prove: pure functions, no torch."""
+"""Statistics of confirmed trainings: intervals, verdict, recommendation; pure functions, no torch."""

@@ -1,11 +1,12 @@
-"""Whether it is worth leaving cross-entropy: change on evidence only, else keep it; and the sentence that says so.
+"""The action: change from cross-entropy only on evidence, else keep it; and the sentence that states it.
 
-- change: some finalist that learned *beats* tuned cross-entropy: at an interim analysis the interval of its gain lay
-  above 0, and the estimate was at least the ROPE. Of those that do, and that no finalist beats, `rule.choose_preferred`
-  recommends one.
-- keep: otherwise. Cross-entropy is recommended, and the verdict says how sure it is that this costs at most the ROPE.
+- change: at least one finalist that learned *beats* tuned cross-entropy: at an interim analysis the interval of its
+    gain
+  was above 0, and the estimate was at least the ROPE. `choose_preferred` recommends one of those that no other finalist
+  beats.
+- keep: otherwise. Cross-entropy is recommended; the verdict says how sure it is that this costs at most the ROPE.
 
-No action is stated where cross-entropy was not confirmed, learned nothing, or collapsed while another did not.
+There is no action where cross-entropy was not confirmed, learned nothing, or collapsed while another finalist did not.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ def choose_action(
 ) -> tuple[Action | None, Sequence[int]]:
     """Return the action by the rule above, and the finalists that may then be recommended.
 
-    Of two or more that are compared, `standing` are those eligible that no eligible finalist beats, `unbeaten` the best
-    and the eligible that it does not beat.
+    There are at least two finalists. `standing` are the eligible ones that no eligible one beats; `unbeaten` are the
+    best and the eligible ones that it does not beat.
     """
     base = evidence.baseline
     if base is None:
@@ -49,9 +50,9 @@ def choose_action(
 
 
 def find_best_other(evidence: Evidence) -> int | None:
-    """Return which other finalist than cross-entropy looks best: one that may gain more than the ROPE before others.
+    """Return the most promising finalist other than cross-entropy: first those whose gain may exceed the ROPE.
 
-    A finalist that was dropped before its seeds give a bound comes after those that have one.
+    Finalists that were dropped with too few seeds for a bound come last.
     """
     base = evidence.baseline
     others = [i for i, f in enumerate(evidence.finalists) if i != base and f.collapses < f.trainings]
@@ -89,7 +90,7 @@ def format_headline(
 
 
 def add_longer_look(head: str, evidence: Evidence, action: Action | None, look: LongerLook) -> str:
-    """Return the headline with what more steps change about the action, where that is certain."""
+    """Return the headline with what more steps change about the action, if that is established."""
     gap, times = look.gaps[0], f"At {look.times} times the steps"
     if head and look.catches_up:
         return f"{head} Keep cross-entropy if you train long."
@@ -103,7 +104,7 @@ def add_longer_look(head: str, evidence: Evidence, action: Action | None, look: 
 
 
 def _format_gain(evidence: Evidence, gain: float) -> str:
-    """Return a gain in the score's unit: to two digits of mIoU from 0.1 on, else to three."""
+    """Format a gain in the score's unit, with two decimals of mIoU from 0.1 on, else three."""
     scale = evidence.scale
     digits = max(0, scale.digits - (abs(gain) >= 10 * scale.hundredth))
     return f"{gain:+.{digits}f}"
@@ -127,7 +128,7 @@ def _format_keep(evidence: Evidence, base: int, verdict: Verdict, strength: Stre
 
 
 def _format_doubt(evidence: Evidence, other: int, base: int) -> str:
-    """Return what another loss may gain, and what would settle it."""
+    """Return what another loss may gain, and what would settle the question."""
     seeds = count_common_seeds(evidence, other, base)
     if seeds < SHOWING:
         return f"at least {SHOWING} common seeds are needed"
@@ -139,7 +140,7 @@ def _format_doubt(evidence: Evidence, other: int, base: int) -> str:
 
 
 def explain_action(evidence: Evidence, action: Action | None) -> list[str]:
-    """Return why cross-entropy is kept, with the loss that looks best, or why no action is stated; [] for a change."""
+    """Explain why cross-entropy is kept, or why there is no action; [] for a change."""
     base, other = evidence.baseline, find_best_other(evidence)
     if action is None:
         what = "was not confirmed" if base is None else "collapsed or learned nothing"

@@ -1,23 +1,23 @@
-"""Decision after each interim analysis of the confirmation: continue, with which finalists, or end, and why.
+"""Decision after each interim analysis of the confirmation: end it, or continue with which finalists, and why.
 
-A user asks what to train with and what it can cost. So the confirmation ends
+The user asks which loss to train with and what that choice can cost. So the confirmation ends
 
-- when a clear winner or equivalence is shown, or that a change from cross-entropy gains (`sweeper.evidence.action`);
-- while cross-entropy is kept: when that is a safe choice or *probable* and a change is not likely to be shown
-  (`LIKELY`), or when it is hardly to be shown (`UNLIKELY`) and no planned number of seeds would make keeping probable;
-- when the named finalist is a safe choice or *probable*, unless the seeds still planned are likely to show a clear
+- when a clear winner, equivalence or a gain over cross-entropy is established (`sweeper.evidence.action`);
+- while cross-entropy is kept: when keeping it is a safe choice or *probable*, and a change is not likely to be
+  established (`LIKELY`); or when a gain is unlikely to be established (`UNLIKELY`) and no planned number of seeds would
+  make keeping probable;
+- when the recommended finalist is a safe choice or *probable*, unless the planned seeds are likely to establish a clear
   winner (`LIKELY`);
-- where the test images come in too few groups for anything to be called probable (`FEW_GROUPS`), once three seeds give
-  intervals and no clear winner is likely: more seeds do not show how other groups would differ;
+- when the test images come from too few groups to call anything probable (`FEW_GROUPS`), three seeds have given
+  intervals, and no clear winner is likely: more seeds do not show how other groups would differ;
 - after the last planned interim analysis.
 
-Whoever needs a loss, and not a proof, asks for an end at *probable* (`--until probable`): then a clear winner that is
-likely is not waited for.
+`--until probable` ends the confirmation at *probable*, even where a clear winner is likely.
 
-It continues with those that may be the best: of the unbeaten those that are with a probability of at least `CONTENDER`,
-and always the best and the named one; with all the unbeaten where a clear winner is likely, as that asks for all of
-them. The baseline continues while it is unbeaten. While cross-entropy is kept, seeds are for those that may be the best
-and may yet gain.
+Otherwise seeds go to the best finalist, the recommended one, and the unbeaten ones whose probability of being the best
+is at least `CONTENDER`; to all unbeaten ones where a clear winner is likely, as it has to beat each of them. The
+baseline gets seeds while it is unbeaten. While cross-entropy is kept, seeds go to finalists that may be the best and
+may still gain.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ from sweeper.evidence.reasons import format_cost_bound, join_families
 from sweeper.evidence.verdict import Decision
 
 LIKELY = 1 / 2
-"""Smallest probability of a clear winner for which more seeds are trained if the recommended loss already suffices."""
+"""Probability of a clear winner from which more seeds are trained although the recommended loss already suffices."""
 UNLIKELY = 0.1
-"""While cross-entropy is kept, finalists that are shown to gain over it with a lower probability get no more seeds."""
+"""While cross-entropy is kept, finalists whose chance of an established gain is lower get no more seeds."""
 CONTENDER = 0.05
-"""Finalists that are the best with a lower probability get no more seeds while others are trained."""
+"""Finalists whose probability of being the best is lower get no more seeds while others are trained."""
 PLAYS = 2000
-"""A chance of 10 % is then known to within 1.3 percentage points (95 %)."""
+"""Number of simulations: a chance of 10 % is then known to within 1.3 percentage points (95 %)."""
 SHARED = 0.5
 """Correlation of the differences between one finalist and two others."""
 
@@ -53,7 +53,7 @@ class StoppingDecision:
     """Decision whether the confirmation continues after an interim analysis."""
 
     finalists: tuple[int, ...]
-    """Indices into `Evidence.finalists` of those that get more seeds, up to the next planned number; () = it ends."""
+    """Indices into `Evidence.finalists` of those that train up to the next planned number of seeds; () ends it."""
     reason: str
     """Reason, in one sentence with its numbers."""
 
@@ -64,10 +64,10 @@ class StoppingDecision:
 
 
 def decide_next_step(evidence: Evidence, decision: Decision, until: Until = "settled") -> StoppingDecision:
-    """Return what follows from an interim analysis; the decision is that on this very evidence."""
+    """Return whether the confirmation ends or continues; `decision` must be made on the same `evidence`."""
     if why := _explain_end(evidence, decision):
         return _end(evidence, why)
-    assert decision.best is not None and decision.recommended is not None  # else it is over
+    assert decision.best is not None and decision.recommended is not None  # else `_explain_end` gave a reason
     to_come = evidence.analyses[evidence.analysis_index + 1 :]
     enough = decision.verdict is Verdict.SAFE_CHOICE or decision.strength == "probable"
     named = evidence.finalists[decision.recommended].family
@@ -108,7 +108,7 @@ def _format_stage(evidence: Evidence) -> str:
 def _decide_while_kept(
     evidence: Evidence, decision: Decision, to_come: Sequence[InterimAnalysis], *, enough: bool, until: Until
 ) -> StoppingDecision:
-    """Return what follows while cross-entropy is kept: seeds for those that may still be shown to gain over it."""
+    """Return the next step while cross-entropy is kept: more seeds for losses whose gain may still be established."""
     base, seeds = evidence.baseline, _count_seeds(evidence)
     assert base is not None and decision.best is not None
     chances = {
@@ -149,7 +149,7 @@ def _may_be_best(evidence: Evidence, i: int) -> bool:
 
 
 def _explain_end(evidence: Evidence, decision: Decision) -> str | None:
-    """Return why more seeds are of no use, or not available; None if they may help."""
+    """Explain why more seeds are useless or not available; None if they may help."""
     if decision.best is None:
         return "nothing was learned that more seeds could compare"
     if len(evidence.finalists) < 2:
@@ -188,24 +188,22 @@ def _format_share(chance: float) -> str:
 def compute_chance_of_winner(
     gaps: Sequence[tuple[Interval, float]], images: float, rope: float, analyses: Sequence[InterimAnalysis]
 ) -> float:
-    """Chance, 0–1, that one finalist beats all others by the end: those that it leads by these differences.
+    """Compute the chance, 0–1, that a finalist has beaten all of its rivals by the last planned interim analysis.
 
-    The predictive power (Spiegelhalter, Freedman & Blackburn 1986). More seeds shrink the seed part of a difference's
-    variance and nothing else: the test images stay those that there are. Given the estimate D from S seeds, the
-    standard deviation s of a seed's difference and the image part of the variance, the confirmation is played to its
-    end many times: σ² = s² ν / χ² with ν degrees of freedom (not below the interaction, which is known far better),
-    the true difference on these images from N(D, σ²/S), the seeds to come from there on. At every planned analysis the
-    interval is formed as `sweeper.evidence.intervals` would. The comparisons share the best's noise: two differences
-    between independent scores of one variance correlate at ½, and so are the plays drawn. What follows from it is the
-    number of trainings alone, never a word of the verdict.
+    This is the predictive power (Spiegelhalter, Freedman & Blackburn 1986). More seeds shrink only the seed part of a
+    difference's variance, as the test images stay the same. Given the estimate D from S seeds, the standard deviation s
+    of a seed's difference, and the image part of the variance, the rest of the confirmation is simulated many times: σ²
+    = s² ν / χ² with ν degrees of freedom (at least the interaction, which is known far better); the true difference on
+    these images is drawn from N(D, σ²/S), the future seeds around it. Each planned analysis forms its interval as
+    `sweeper.evidence.intervals` does. The comparisons share the noise of the finalist itself: two differences between
+    independent scores of equal variance have a correlation of ½, as the draws do. The result decides only how many
+    trainings are done, never the verdict; it is reproducible, as the random seed is fixed.
 
     Args:
-        gaps: K ≥ 1 measured differences, each with its S ≥ 2 common seeds, on `images` ≥ 2 images or groups.
+        gaps: K ≥ 1 measured leads over the rivals, each with its S ≥ 2 common seeds, on `images` ≥ 2 images or groups.
         images: images or groups of images.
         rope: region of practical equivalence, in mIoU.
-        analyses: those that are still planned, by ascending seeds.
-
-    The same arguments give the same numbers: the plays are drawn from a fixed seed.
+        analyses: the interim analyses still planned, by ascending seeds.
     """
     rng, shape = np.random.default_rng(0), (PLAYS, len(gaps))
 
@@ -215,12 +213,12 @@ def compute_chance_of_winner(
         return drawn
 
     def squared(freedom: Floats) -> Floats:
-        """χ² draws; 0 where there is no degree of freedom."""
+        """Draw χ² values; 0 where there is no degree of freedom."""
         return np.where(freedom > 0, rng.chisquare(np.maximum(freedom, 1), shape), 0.0)
 
     estimate = np.array([gap.estimate for gap, _ in gaps])
     so_far = np.array([seeds for _, seeds in gaps], dtype=np.float64)
-    borrowed = np.array([gap.borrowed for gap, _ in gaps])  # the variance is moderated: so many degrees of freedom more
+    borrowed = np.array([gap.borrowed for gap, _ in gaps])  # degrees of freedom that the moderated variance adds
     squares = np.array([gap.se_seed for gap, _ in gaps]) ** 2 * so_far * (so_far - 1 + borrowed)
     squares = np.broadcast_to(squares, shape)
     floor = np.array([gap.se_both for gap, _ in gaps]) ** 2 * so_far
@@ -228,7 +226,7 @@ def compute_chance_of_winner(
     truth_variance = np.maximum(squares / squared(so_far - 1 + borrowed), floor)  # of a single seed's difference
     truth = estimate + np.sqrt(truth_variance / so_far) * normal()
     mean = np.broadcast_to(estimate, shape)
-    won = np.zeros(shape, dtype=np.bool_)  # who was beaten stays so
+    won = np.zeros(shape, dtype=np.bool_)  # a beaten rival stays beaten
     for analysis in analyses:
         more = analysis.seeds - so_far
         if (more <= 0).all():
@@ -247,7 +245,7 @@ def compute_chance_of_winner(
 
 
 def _compute_half_widths(v_seed: Floats, freedom: Floats, v_image: Floats, images: float, level: float) -> Floats:
-    """`intervals.compute_half_width` for many variances at once, (plays, comparisons)."""
+    """Compute `intervals.compute_half_width` for many variances at once, (plays, comparisons)."""
     t_seed, t_image = stdtrit(freedom, (1 + level) / 2), stdtrit(images - 1, (1 + level) / 2)
     total = np.maximum(v_seed + v_image, 1e-300)
     half: Floats = (t_seed * v_seed + t_image * v_image) / np.sqrt(total)

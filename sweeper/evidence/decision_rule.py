@@ -1,4 +1,4 @@
-"""When one finalist beats another, equals it, is safe to take, has learned anything: the verdict's predicates."""
+"""Predicates of the verdict: one finalist beats another, equals it, is safe to take, or has learned anything."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from sweeper.core.records import Comparison, Contest, Evidence, Interval
 from sweeper.evidence.interim_analyses import SHOWING, count_common_seeds
 
 LEARNED = 0.002
-"""Test mIoU by which a finalist must beat a constant answer to have learned anything: the margin by which collapses are
-judged too (`sweeper.training.collapse`)."""
+"""Margin in test mIoU by which a finalist must beat a constant answer to have learned anything; collapses are judged by
+the same margin (`sweeper.training.collapse`)."""
 NEAR = 0.1
-"""Expected regrets that differ by less, in hundredths (`Scale.hundredth`), are decided by other grounds."""
+"""Expected regrets within this many hundredths (`Scale.hundredth`) of each other are a tie, which other grounds
+break."""
 Step = Literal["learned", "regret", "plain", "collapse", "edge", "simplicity"]
 
 
 class PreferenceGround(NamedTuple):
-    """Reason for the choice of a finalist: a step by which others were passed over."""
+    """Reason for the choice of a finalist: a step that excluded others."""
 
     step: Step
     among: tuple[int, ...]
-    """Who was left before it."""
+    """Candidates before the step."""
     near: float
-    """Expected regrets that differ by no more count alike."""
+    """Expected regrets that differ by no more than this are a tie."""
 
 
 def get_comparison(evidence: Contest, first: int, second: int) -> Comparison:
-    """Return the comparison of `first` with `second`; evidence has all ordered pairs, sorted."""
+    """Return the comparison of `first` with `second`; `evidence.comparisons` has all ordered pairs, sorted."""
     return evidence.comparisons[first * (len(evidence.finalists) - 1) + second - (second > first)]
 
 
@@ -39,29 +40,29 @@ def get_difference(evidence: Contest, first: int, second: int) -> Interval:
 
 
 def is_measured(evidence: Contest, i: int, j: int) -> bool:
-    """Return whether both parts of a difference's variance could be estimated."""
+    """Return whether both parts of the difference's variance could be estimated."""
     return count_common_seeds(evidence, i, j) >= 2 and count_units(evidence) >= 2
 
 
 def has_enough_seeds(evidence: Contest, i: int, j: int) -> bool:
-    """Return whether intervals of this pair may decide anything: that takes `SHOWING` seeds."""
+    """Return whether intervals of this pair may decide anything, which takes `SHOWING` common seeds."""
     return is_measured(evidence, i, j) and count_common_seeds(evidence, i, j) >= SHOWING
 
 
 def is_win(gap: Interval, rope: float) -> bool:
-    """Return whether a measured difference lies above 0 and its estimate is at least the ROPE."""
+    """Return whether the interval of a measured difference is above 0 and its estimate at least the ROPE."""
     return gap.low > 0 and gap.estimate >= rope
 
 
 def has_beaten(evidence: Contest, best: int, rival: int) -> bool:
-    """Return whether `best` − `rival` won at an interim analysis: a beaten rival stays beaten."""
+    """Return whether `best` beat `rival` at any interim analysis: a beaten rival stays beaten."""
     comparison = get_comparison(evidence, best, rival)
     won = is_win(comparison.difference, evidence.rope) if comparison.won is None else comparison.won
     return has_enough_seeds(evidence, best, rival) and won
 
 
 def is_equivalent(evidence: Contest, i: int, j: int) -> bool:
-    """Return whether all interim analyses so far put the difference within ± ROPE."""
+    """Return whether all interim analyses so far together put the difference within ± ROPE."""
     comparison = get_comparison(evidence, i, j)
     return (
         has_enough_seeds(evidence, i, j) and -evidence.rope <= comparison.floor and comparison.ceiling <= evidence.rope
@@ -69,15 +70,15 @@ def is_equivalent(evidence: Contest, i: int, j: int) -> bool:
 
 
 def is_sound(evidence: Contest, i: int) -> bool:
-    """Return whether the finalist learned, and no training of its configuration collapsed, in the search or since."""
+    """Return whether the finalist learned, and no training of its configuration collapsed, in the search or later."""
     finalist = evidence.finalists[i]
     return has_learned(evidence, i) and finalist.collapses + finalist.collapses_in_search == 0
 
 
 def is_safe(evidence: Contest, i: int, best: int, unbeaten: Sequence[int]) -> bool:
-    """Return whether intervals show that taking `i` costs at most the ROPE against any possible best.
+    """Return whether intervals establish that `i` costs at most the ROPE against any finalist that may be the best.
 
-    It scores within half the ROPE of the highest, and no unbeaten finalist can be better by more than the ROPE: a
+    Its score is within half the ROPE of the highest, and no unbeaten finalist can be better by more than the ROPE: a
     one-sided test of non-inferiority against each, all of which must succeed.
     """
     rivals = [g for g in {best, *unbeaten} if g != i]
@@ -95,16 +96,16 @@ def is_safe(evidence: Contest, i: int, best: int, unbeaten: Sequence[int]) -> bo
 def is_probably_safe(evidence: Contest, i: int) -> bool:
     """Return whether the finalist costs at most the ROPE, with the probability of the printed bound.
 
-    Never with so few groups of images that these cannot stand for others: their spread is hardly known.
+    Always False where the test images come from too few groups to represent others: their variance is hardly known.
     """
     regret = evidence.finalists[i].regret
     return regret is not None and evidence.few_groups is None and regret.bound <= evidence.rope + 1e-9
 
 
 def has_learned(evidence: Contest, i: int) -> bool:
-    """Return whether a finalist's test mIoU beats a constant answer by more than `LEARNED`.
+    """Return whether the finalist's test mIoU beats a constant answer by more than `LEARNED`.
 
-    What a constant answer would score is not known of networks that were trained elsewhere: they count as learned.
+    The score of a constant answer is unknown for networks that were trained elsewhere: they count as learned.
     """
     if not isinstance(evidence, Evidence):
         return True
@@ -114,12 +115,13 @@ def has_learned(evidence: Contest, i: int) -> bool:
 def choose_preferred(
     evidence: Contest, among: Sequence[int], order: Sequence[str], *, change: bool = False
 ) -> tuple[int, tuple[PreferenceGround, ...]]:
-    """Whom to name of several that will do, and the grounds on which others were passed over, in their order.
+    """Choose which of several suitable finalists to recommend; also return the grounds that excluded others, in order.
 
-    Of those that learned, the ones with the least expected regret (within `NEAR`; where no regret is known: that read
-    within the ROPE of the highest); of these those within the ROPE of the best at the plain operating point, then those
-    that never collapsed, then those whose learning rate is not at the edge of its range; of what is left the simplest.
-    Where all of them are a `change` that gains, regrets within the ROPE count alike, and `rank_plainness` comes first.
+    The steps keep those that learned; of these the ones with the least expected regret (within `NEAR`; if a regret is
+    unknown, with a score within the ROPE of the highest); then those within the ROPE of the best at the plain operating
+    point; those that never collapsed; those whose learning rate is not at the edge of its range; of the rest the
+    simplest. For a `change`, where all gain, regrets within the ROPE are a tie, and `rank_plainness` comes before
+    simplicity.
     """
     near = evidence.rope if change else NEAR * evidence.scale.hundredth
     candidates, grounds = list(among), list[PreferenceGround]()
@@ -158,16 +160,16 @@ _STEPS: tuple[tuple[Step, Callable[[Contest, int, Sequence[int], float], bool]],
 
 
 def rank_simplicity(evidence: Contest, i: int, order: Sequence[str]) -> tuple[int, str]:
-    """Place of a finalist's family in the declared order; families that are not in it come last, by name."""
+    """Rank a finalist's family by its place in the declared order; families that are not in it come last, by name."""
     family = evidence.finalists[i].family
     return (order.index(family) if family in order else len(order), family)
 
 
 def rank_plainness(evidence: Contest, i: int) -> tuple[float, ...]:
-    """Rank a finalist by how little it asks of who changes to it; lower is plainer.
+    """Rank a finalist by how little it asks of a user who changes to it; lower is plainer.
 
-    The literature's defaults before tuned values, then how far its operating point is from the plain one (in tenths),
-    then the number of its parameters.
+    The literature's defaults come before tuned values; then counts how far the operating point is from the plain one
+    (in tenths), then the number of parameters.
     """
     if not isinstance(evidence, Evidence):
         return ()
@@ -176,9 +178,9 @@ def rank_plainness(evidence: Contest, i: int) -> tuple[float, ...]:
 
 
 def count_units(evidence: Contest) -> float:
-    """Return how many independent test images, or groups of images, there are.
+    """Return the number of independent test images, or of groups of images.
 
-    Infinite where nothing is said of other images: what was scored is all that there is.
+    It is infinite where the conclusion is only about these images (`scope` is `trainings`).
     """
     if evidence.scope == "trainings":
         return math.inf

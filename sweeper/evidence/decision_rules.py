@@ -1,15 +1,16 @@
-"""Losses × rules that make masks of probabilities, scored on the same images and seeds: which of both matters more?
+"""Losses × decision rules (from probabilities to masks) on the same images and seeds: which of the two matters more?
 
-Everything is read from a study's counts; nothing is trained. What a rule needs to know of a run (its threshold, slope
-and bias) was chosen or fitted on that run's validation images. Intervals are those of the verdict, paired over seeds
-and images. They are at 95 % each, corrected neither for rules nor for metrics: an addition to the verdict, not a second
-one. What RankDice gains over the tuned threshold decides about the code to paste; it is corrected for the finalists.
+All scores come from the counts of a study; nothing is trained. What a rule needs to know of a run (threshold, slope and
+bias) was chosen or fitted on that run's validation images. Intervals are paired over seeds and images, as in the
+verdict, but each at 95 %, corrected neither for the rules nor for the metrics: they add to the verdict and are no
+second one. Only RankDice's gain over the tuned threshold, which decides about the code to paste, is corrected for the
+finalists.
 
 Where counts are summed over images (mIoU), one threshold for all is optimal in expectation (Koyejo et al., *Consistent
 binary classification with generalized performance metrics*, NeurIPS 2014). Where each image has its own score, one
-threshold for each image is, if probabilities are calibrated and pixels independent (`sweeper.core.expected_dice`).
-Neither holds in practice, hence this table. A multi-class study has counts at its operating points alone, and so plain
-and tuned.
+threshold per image is, if probabilities are calibrated and pixels independent (`sweeper.core.expected_dice`). In
+practice neither holds exactly, hence this table. A multi-class study has counts only at its operating points, so only
+the rules plain and tuned.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ from sweeper.evidence.replicates import (
 )
 
 LEAST_SEEDS = 3
-"""A gain from fewer is not reported: as in the verdict, the spread of two seeds says too little."""
+"""A gain from fewer seeds is not reported: as in the verdict, the spread of two seeds says too little."""
 
 _RuleTables = dict[tuple[RuleName, RuleMetric], ImageTable]
 """Rule and metric → the scores of all runs."""
@@ -62,8 +63,8 @@ def score_decision_rules(
 ) -> DecisionRules | None:
     """Score every rule with every finalist; None where no finalist learned.
 
-    Of the confirmations those count that the evidence was weighed from. A binary task whose runs kept the counts of
-    single images has all rules, by mIoU and by the Dice of an average image.
+    Only the confirmations that the evidence was computed from count. A binary task whose runs kept the counts of single
+    images has all rules, by mIoU and by the Dice of an average image.
     """
     if not find_learned(evidence):
         return None
@@ -87,7 +88,7 @@ def score_decision_rules(
     fitted = {id(run): fit_counts(run.val) or Calibration() for run in answered}  # each on its validation images
     ranked = {}
     for run in answered:
-        assert run.test is not None  # else it is no answer
+        assert run.test is not None  # else it has no answer
         histogram = run.test.data.astype(np.int64)
         edges = find_best_edges(histogram.sum(axis=1), fitted[id(run)].bin_probabilities)
         ranked[id(run)] = run.test.images, _count_at_edges(histogram, edges)
@@ -114,9 +115,9 @@ def score_decision_rules(
 
 
 def get_established_gain(evidence: Evidence, finalist: int) -> Interval | None:
-    """Return RankDice's gain over the tuned threshold in the Dice of an average image, at the decisions' level.
+    """Return RankDice's gain over the tuned threshold in the Dice of an average image, at the level of `DecisionRules`.
 
-    None where that is not known, and from fewer than `LEAST_SEEDS` seeds.
+    None where the gain is unknown or comes from fewer than `LEAST_SEEDS` seeds.
     """
     rules = () if evidence.decisions is None else evidence.decisions.rules
     rule = next((r for r in rules if (r.name, r.metric) == ("rank_dice", "image_dice")), None)
@@ -126,7 +127,7 @@ def get_established_gain(evidence: Evidence, finalist: int) -> Interval | None:
 
 
 def _count_at_edges(histogram: npt.NDArray[np.int64], edges: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
-    """(n, 2, 3) class counts of (n, 2, 512), each image answered as foreground above an edge of its own."""
+    """Compute (n, 2, 3) class counts of (n, 2, 512) histograms; pixels above an image's edge are foreground."""
     above = np.arange(BINS) > edges[:, None]
     fp, tp = np.moveaxis((histogram * above[:, None]).sum(axis=-1), 1, 0)
     tn, fn = np.moveaxis(histogram.sum(axis=-1), 1, 0) - np.stack([fp, tp])
@@ -166,7 +167,7 @@ def _compare_rules(
 def _tabulate_calibration_error(
     rows: ReplicateRows, images: Sequence[int], fitted: Mapping[int, Calibration]
 ) -> ImageTable:
-    """Return the error on the test images, calibrated where a calibration is given by the id of the run."""
+    """Tabulate the calibration error on the test images, calibrated for the runs whose ids are in `fitted`."""
 
     def read(run: TrialResult) -> tuple[Sequence[int], Floats] | None:
         if run.test is None:

@@ -52,7 +52,7 @@ class ClassRow(Record):
 
 
 class ValueRow(Record):
-    """A finalist's score, or value under a preference, with its interval at 95 %."""
+    """Score of a finalist, or its value under a preference, with its 95 % interval."""
 
     value: float
     ci_low: float
@@ -129,7 +129,7 @@ class FinalistRow(Record):
     search_trial: int
     search_value: float
     trials_tried: int
-    """Search trials of its family, stopped ones among them."""
+    """Search trials of its family, including stopped ones."""
     trials_completed: int
     """Number of these trials that were trained to the end."""
     regret: Regret | None
@@ -153,12 +153,11 @@ class ComparisonRow(Record):
     se_seed: float
     """Standard error from retraining with other seeds."""
     se_image: float
-    """Standard error from having these test images and not others; 0 where its square was estimated below 0, and cut
-    off there."""
+    """Standard error from the choice of test images; 0 where its square was estimated below 0, and cut off there."""
 
 
 class PreferenceRow(Record):
-    """Choice if something else than the verdict's metric matters most."""
+    """Choice if something other than the verdict's metric matters most."""
 
     name: PreferenceName
     measure: str
@@ -207,10 +206,10 @@ class PlainPointRow(LevelDifferenceRow):
     best: str
     """The finalist with the highest score there."""
     depends: bool
-    """Whether the recommendation depends on the tuned points: another finalist is ahead there by `rope` or more, or a
-    gain over cross-entropy of `rope` or more is smaller there."""
+    """Whether the recommendation depends on the tuned points: another finalist is ahead at the plain one by `rope` or
+    more, or a gain over cross-entropy of `rope` or more is smaller there."""
     worse: dict[str, float]
-    """Family → how much lower its tuned points score on the test images than the plain one, if they do."""
+    """Family → how much lower it scores on the test images at its tuned points than at the plain one, if it does."""
 
 
 class AnalysesRow(Record):
@@ -228,7 +227,7 @@ class SearchRow(Record):
     pruned: int
     failed: int
     abandoned: int
-    """Attempts that a dead worker cut off; no trials."""
+    """Attempts that ended with a dead worker; they are no trials."""
     per_family: dict[str, int]
 
 
@@ -244,7 +243,7 @@ class RecommendationDocument(Document):
     head: str | None = None
     """The action in a sentence."""
     verdict: Verdict
-    """Certainty of the recommended loss, as `strength`."""
+    """How sure the recommendation is. So is `strength`."""
     strength: Strength
     provisional: bool
     """Whether the baseline was still improving, so that a clear verdict holds at this budget only."""
@@ -256,7 +255,7 @@ class RecommendationDocument(Document):
     recommended: Recommended | None
     """The loss to train with; null only for the verdict `none`."""
     not_learned: tuple[str, ...]
-    """Classes that no loss learned: nothing is known about them."""
+    """Classes that no loss learned, about which nothing is known."""
     rungs: tuple[Rung, ...]
     """The budgets that were tried before the search, where no steps were given."""
     misses: MissControl | None
@@ -272,17 +271,18 @@ class RecommendationDocument(Document):
     comparisons: tuple[ComparisonRow, ...]
     preferences: tuple[PreferenceRow, ...]
     decisions: tuple[DecisionRow, ...]
-    """Rules of the finalists, in the order of `finalists`. With `misses` its point decides in place of the rule."""
+    """Decision rules of the finalists, in the order of `finalists`. With `misses` its point decides in place of the
+    rule."""
     plain_point: PlainPointRow | None
-    """Whether the recommendation depends on the tuned operating points; null where none was tuned or one finalist is
-    alone."""
+    """Whether the recommendation depends on the tuned operating points; null where none was tuned or there is only one
+    finalist."""
     metric: str
     """Display name of what the verdict compares; `recipe.metric` is its key."""
     rope: float
-    """Region of practical equivalence in it."""
+    """Region of practical equivalence, in the unit of `metric`."""
     analyses: AnalysesRow
     timeout: float | None
-    """Seconds that the sweep was given."""
+    """Time limit of the sweep in seconds."""
     cut: tuple[str, ...]
     """Parts that the time limit cut, in sentences."""
     test_images: int | None

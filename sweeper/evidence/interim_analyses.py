@@ -1,13 +1,13 @@
 """The planned interim analyses of the confirmation: after how many seeds, at which level.
 
-The confirmation is a race: 2 seeds of each finalist, then one at a time, with an interim analysis after each. Fewer
-than 3 seeds show nothing: a variance with one degree of freedom makes intervals that nobody can use, so that no error
-is spent on them. From 3 on each analysis gives chance an occasion. It therefore spends a part of the 5 % error, in the
-proportion 10 : 5 : 4 : 3 : 3 …, as most confirmations end early: 0.02, 0.01, 0.008, 0.006 and 0.006 after 3, 4, 5, 6
-and 8. What one spends is the chance that it lets a zero difference through which none before it did (Lan & DeMets
-1983). So the intervals of all of them hold together with 95 %, whenever and why ever the confirmation ends (repeated
-confidence intervals: Jennison & Turnbull 1989). The published boundaries are for known variances, and let more through
-on Student's t; ours are made for t on S − 1 degrees of freedom, by simulation (bench/verdict.md).
+The confirmation is a race: 2 seeds of each finalist, then one at a time, with an interim analysis after each planned
+number. Fewer than 3 seeds establish nothing, as intervals with one degree of freedom are too wide to use, so no error
+is spent on them. From 3 on each analysis spends a part of the 5 % error, in the proportion 10 : 5 : 4 : 3 : 3 …, as
+most confirmations end early: 0.02, 0.01, 0.008, 0.006 and 0.006 after 3, 4, 5, 6 and 8 seeds. What an analysis spends
+is the probability that it is the first to find a difference where there is none (Lan & DeMets 1983). So all intervals
+hold together with 95 %, whatever ends the confirmation (repeated confidence intervals: Jennison & Turnbull 1989). The
+published boundaries are for known variances and too lenient for Student's t; these are computed for t with S − 1
+degrees of freedom, by simulation (bench/verdict.md).
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from sweeper.evidence.intervals import LEVEL, Floats
 SEEDS = (2, 3, 4, 5, 6, 8, 13, 21, 34)
 """Numbers of seeds at which the confirmation is analysed."""
 SHOWING = 3
-"""Fewer common seeds than this show nothing of a pair: no interval of theirs decides anything."""
+"""Least number of common seeds from which an interval of a pair may decide anything."""
 SPENT = (10, 5, 4, 3)
-"""Parts in which the error is spent over the interim analyses with enough seeds; the last for all that follow."""
+"""Parts in which the error is spent over the analyses with enough seeds; the last part repeats."""
 ERROR = 0.05
 PATHS = 400_000
-"""Simulated confirmations of two equal losses: the error of an analysis is then known to within 2 % of itself."""
+"""Simulated confirmations of two equal losses, which give the error of an analysis to within 2 % of its value."""
 
 
 @lru_cache(maxsize=64)
 def plan_analyses(least: int, most: int) -> tuple[InterimAnalysis, ...]:
-    """Interim analyses after `least` ≥ 1, then the numbers of SEEDS in between, then `most` ≥ `least` seeds."""
+    """Plan interim analyses after `least` ≥ 1 seeds, the numbers of SEEDS in between, and `most` ≥ `least` seeds."""
     seeds, spent = _compute_spending(least, most)
     showing = [(s, part) for s, part in zip(seeds, spent, strict=True) if part]
     errors = _compute_errors(*zip(*showing, strict=True)) if showing else [ERROR]
-    errors = errors[:1] * (len(seeds) - len(errors)) + errors  # what shows nothing is printed as the first that does
+    errors = errors[:1] * (len(seeds) - len(errors)) + errors  # those that spend nothing get the first error
     return tuple(InterimAnalysis(seeds=s, error=e, spent=part) for s, e, part in zip(seeds, errors, spent, strict=True))
 
 
 def _compute_spending(least: int, most: int) -> tuple[list[int], list[float]]:
-    """After how many seeds there is an interim analysis, and what each spends: 0 before `SHOWING` seeds."""
+    """Return the numbers of seeds with an interim analysis, and the error each spends: 0 before `SHOWING` seeds."""
     seeds = [least, *(s for s in SEEDS if least < s < most), *([most] if most > least else [])]
     before = sum(s < SHOWING for s in seeds)
     parts = [0] * before + [SPENT[min(k, len(SPENT) - 1)] for k in range(len(seeds) - before)]
@@ -52,10 +52,10 @@ def _compute_spending(least: int, most: int) -> tuple[list[int], list[float]]:
 
 
 def _compute_errors(seeds: Sequence[int], spent: Sequence[float]) -> list[float]:
-    """Return the two-sided error of each t interval, so that it is the first to miss zero in `spent` of all cases.
+    """Compute the two-sided error of each t interval, so that it is the first to exclude zero in `spent` of all cases.
 
-    Differences of two equal losses are normal in the simulation. Rounded down to four digits, as far as the number of
-    paths reaches; never below what Bonferroni's inequality would allow.
+    The differences of two equal losses are simulated as normal. Errors are rounded down to four digits, the precision
+    that the number of paths allows; they are never below Bonferroni's.
     """
     rng = np.random.default_rng(0)
     total, squares, so_far = np.zeros(PATHS), np.zeros(PATHS), 0
@@ -69,14 +69,14 @@ def _compute_errors(seeds: Sequence[int], spent: Sequence[float]) -> list[float]
         so_far = count
         chances = _compute_p_values(total, squares, count)
         first = np.sort(chances[alive])
-        # The first spends what it is given, which is known without a simulation.
+        # The first analysis spends its part exactly, which needs no simulation.
         errors.append(max(part, float(np.floor(1e4 * first[int(part * PATHS)]) / 1e4)) if errors else part)
         alive &= chances >= errors[-1]
     return errors
 
 
 def _compute_p_values(total: Floats, squares: Floats, seeds: int) -> Floats:
-    """p-values of Student's t test of a zero mean, from the sums and sums of squares of `seeds` values each."""
+    """Compute p-values of Student's t test of a zero mean, from sums and sums of squares of `seeds` values each."""
     mean = total / seeds
     deviation = np.sqrt(np.maximum(squares / seeds - mean * mean, 1e-300) / (seeds - 1))
     chances: Floats = 2 * stdtr(seeds - 1, -np.abs(mean) / deviation)
@@ -84,16 +84,16 @@ def _compute_p_values(total: Floats, squares: Floats, seeds: int) -> Floats:
 
 
 def find_analysis(analyses: Sequence[InterimAnalysis], seeds: float) -> int:
-    """Index of the analysis at which `seeds` seeds are complete: the first with at least as many, else the last."""
+    """Return the index of the analysis at which `seeds` seeds are complete: the first with as many, else the last."""
     return next((k for k, analysis in enumerate(analyses) if analysis.seeds >= seeds), max(0, len(analyses) - 1))
 
 
 def compute_level(analyses: Sequence[InterimAnalysis], seeds: float) -> float:
-    """Level of a comparison on `seeds` common seeds: 1 − error of their interim analysis; LEVEL where none is planned.
+    """Compute the level of a comparison on `seeds` common seeds: 1 − error of their analysis, or LEVEL without a plan.
 
-    A finalist that was dropped at an earlier interim analysis keeps its level: the data are as they were then, and
-    judging them again at a later, more lenient level would spend error twice. More seeds than were planned are judged
-    at the level of the last.
+    A finalist that was dropped at an earlier analysis keeps its level: its data have not changed, and a second
+    judgement at a later, more lenient level would spend error twice. More seeds than planned are judged at the level of
+    the last analysis.
     """
     if not analyses:
         return LEVEL
@@ -103,7 +103,7 @@ def compute_level(analyses: Sequence[InterimAnalysis], seeds: float) -> float:
 def count_common_seeds(evidence: Contest, first: int, second: int) -> float:
     """Return on how many seeds two finalists (indices) are compared; unpaired, the smaller of their numbers.
 
-    Infinite where nothing is said of other trainings: these are all that there are.
+    It is infinite where the conclusion is only about these trainings (`scope` is `images`).
     """
     if evidence.scope == "images":
         return math.inf
@@ -112,10 +112,10 @@ def count_common_seeds(evidence: Contest, first: int, second: int) -> float:
 
 
 def get_comparison_level(evidence: Contest, first: int, second: int) -> float:
-    """Level of the interval that compares two finalists (indices)."""
+    """Return the level of the interval that compares two finalists (indices)."""
     return compute_level(evidence.analyses, count_common_seeds(evidence, first, second))
 
 
 def get_joint_level(evidence: Contest) -> float:
-    """Level at which differences hold over all interim analyses together; of a single analysis its own."""
+    """Return the level at which differences hold over all interim analyses together; of a single one its own level."""
     return 1 - evidence.analyses[0].error if len(evidence.analyses) == 1 else LEVEL

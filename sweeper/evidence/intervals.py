@@ -1,33 +1,33 @@
 """Intervals of dataset-level scores and their paired differences, with a seed part and an image part.
 
-For finalists f and g trained on the same S seeds and scored on the same n test images, the statistic of seed s
-is D_s = score(f, s) − score(g, s), the score being read from counts summed over the images, and the estimate is
-their mean. Seeds and images are crossed: every training is scored on every image, and
+Finalists f and g are trained on the same S seeds and scored on the same n test images. The statistic of seed s is D_s =
+score(f, s) − score(g, s), each score computed from counts summed over the images; the estimate is the mean of the D_s.
+Seeds and images are crossed, as every training is scored on every image:
 
-    D_s − δ  ≈  A_s + mean_i P_i + mean_i (AP)_si,        Var(mean_s D_s) = σ_A²/S + σ_P²/n + σ_AP²/(S n)
+  D_s − δ  ≈  A_s + mean_i P_i + mean_i (AP)_si,        Var(mean_s D_s) = σ_A²/S + σ_P²/n + σ_AP²/(S n)
 
-A: another training would have given another difference; P: so would other images; AP: what a training does to single
-images. What image i contributes to D_s is its influence: n times the derivative of D_s along the counts of that image
-(the infinitesimal jackknife). A ratio of sums makes it, for mIoU, n · mean_c (TP_ic − IoU_c U_ic) / U_c, U being the
-union. Leaving image i out would say nearly the same, except for a class that occurs in a single image: without that
-image one false alarm elsewhere turns the class's IoU into 0, and a difference of 0.002 got an interval of ± 0.66. From
-that S × n table the three mean squares of the two-way layout give
+A is the effect of the training, P that of the images, AP that of a training on single images. The contribution of image
+i to D_s is its influence: n times the derivative of D_s along the counts of that image (the infinitesimal jackknife).
+For mIoU, a ratio of sums, it is n · mean_c (TP_ic − IoU_c U_ic) / U_c, U being the union. Leaving image i out would
+give nearly the same, except for a class that occurs in a single image: without that image one false alarm elsewhere
+turns the class's IoU into 0, and a difference of 0.002 got an interval of ± 0.66. The S × n table of influences gives
+the three mean squares of the two-way layout:
 
-    v₁ = var_s(D_s) / S           expects  σ_A²/S + σ_AP²/(S n)     with S − 1 degrees of freedom
-    v₂ = var_i(column mean) / n   expects  σ_P²/n + σ_AP²/(S n)     with n − 1
-    v₃ = var(residual) / (S n)    expects           σ_AP²/(S n)     with (S − 1)(n − 1)
+  v₁ = var_s(D_s) / S           expects  σ_A²/S + σ_AP²/(S n)     with S − 1 degrees of freedom
+  v₂ = var_i(column mean) / n   expects  σ_P²/n + σ_AP²/(S n)     with n − 1
+  v₃ = var(residual) / (S n)    expects           σ_AP²/(S n)     with (S − 1)(n − 1)
 
-v₁ + v₂ would count the interaction twice (in binary tasks it is most of what there is); the variance is
-v₁ + max(0, v₂ − v₃), the interaction staying in the part with the fewest degrees of freedom. As these are so different
-(2 against n − 1), the critical value is that of Cochran and Cox for a sum of two estimated variances:
+v₁ + v₂ would count the interaction twice (in binary tasks it is most of the variance). The variance is v₁ + max(0, v₂ −
+v₃), which keeps the interaction in the part with the fewest degrees of freedom. As the two parts differ so much in
+these (2 against n − 1), the critical value is that of Cochran and Cox for a sum of two estimated variances:
 
-    t = (t_{S−1} v₁ + t_{n−1} (v₂ − v₃)) / (v₁ + v₂ − v₃),      interval = estimate ± t √(v₁ + v₂ − v₃)
+  t = (t_{S−1} v₁ + t_{n−1} (v₂ − v₃)) / (v₁ + v₂ − v₃),      interval = estimate ± t √(v₁ + v₂ − v₃)
 
-which is exact when one part is alone and errs on the wide side between. bench/verdict.md has its calibration.
+It is exact when one part is 0, and too wide otherwise; bench/verdict.md has its calibration.
 
 With K folds each image is scored by networks that were trained on (K − 1)/K of the same images, whatever the rotation.
-What one training image does to the scores of the others is then the same in all rotations, and in neither part. So
-v₂ − v₃ is multiplied by K/(K − 1): an approximation, which keeps 5 % where single training images matter little
+The effect of one training image on the scores of the others is then the same in all rotations, and is in neither part.
+So v₂ − v₃ is multiplied by K/(K − 1): an approximation, which keeps 5 % where single training images matter little
 (bench/verdict_tables.md).
 
 Sources: Cochran & Cox, *Experimental Designs* (1957), 4.14; Jaeckel, *The infinitesimal jackknife* (Bell Laboratories
@@ -50,10 +50,10 @@ from scipy.special import stdtrit
 from sweeper.core.records import Interval, Scope
 
 LEVEL = 0.95
-"""Coverage of an interval on which no interim analysis depends, two-sided."""
+"""Coverage of a two-sided interval on which no interim analysis depends."""
 _STEP = 2.0**-13
-"""Part of an image's counts by which the sums are moved for its influence: the central difference is then right to some
-1e-8 of itself, and rounding stays far below that."""
+"""Fraction of an image's counts by which the sums are shifted for its influence: the central difference then has a
+relative error of about 1e-8, and rounding errors are far smaller."""
 
 Counts = npt.NDArray[np.int64]
 Sums = npt.NDArray[np.int64] | npt.NDArray[np.float64]
@@ -63,11 +63,11 @@ Floats = npt.NDArray[np.float64]
 def compute_half_width(
     v_seed: float, seeds: float, v_image: float, images: float, level: float = LEVEL, *, borrowed: float = 0.0
 ) -> float:
-    """Half the width of the two-sided interval at `level` in (0, 1) that these variances of the mean give.
+    """Compute half the width of the two-sided interval at `level` in (0, 1), from the variances of a mean.
 
-    By Cochran and Cox's critical value of a sum of two variance estimates with `seeds` − 1 and `images` − 1 degrees of
-    freedom; `borrowed` ≥ 0 come to those of the seeds (`sweeper.evidence.moderated_variance`). Both variances ≥ 0;
-    `seeds` and `images` ≥ 2, infinite where those that were measured are all that there are.
+    It uses Cochran and Cox's critical value for a sum of two variance estimates with `seeds` − 1 and `images` − 1
+    degrees of freedom; `borrowed` ≥ 0 is added to the former (`sweeper.evidence.moderated_variance`). Both variances ≥
+    0; `seeds` and `images` ≥ 2, infinite where only the measured ones are in question.
     """
     upper, total = (1 + level) / 2, v_seed + v_image
     if total <= 0:
@@ -78,14 +78,14 @@ def compute_half_width(
 
 @dataclass(frozen=True)
 class ImageTable:
-    """A score of R runs and what each of n images contributes to it."""
+    """Scores of R runs and the contribution of each of n images to them."""
 
     scores: Floats
-    """(R,) from the counts summed over all images."""
+    """(R,) scores from the counts summed over all images."""
     shares: Floats
-    """(R, n) influences: each row sums to 0, and its variance / n is the score's."""
+    """(R, n) influences: each row sums to 0, and its variance / n is the variance of the score."""
     folds: int = 1
-    """Trainings that make up each run, each of them scored on the images of its fold; 1 = a run is one training."""
+    """Trainings in each run, each scored on the images of its fold; 1 = a run is one training."""
 
     @property
     def images(self) -> int:
@@ -104,18 +104,18 @@ class ImageTable:
 
     @property
     def widening(self) -> float:
-        """Factor of the images' part of the variance: K / (K − 1) of K folds."""
+        """Factor of the image part of the variance: K / (K − 1) for K folds."""
         return 1.0 if self.folds == 1 else self.folds / (self.folds - 1)
 
 
 def make_image_table(counts: Sums, score: Callable[[Any], Floats], folds: int = 1) -> ImageTable:
-    """Return the scores of runs, and every image's influence on them.
+    """Compute the scores of runs and every image's influence on them.
 
     Args:
         counts: (R, n, C, k) counts, or other sums, of R runs on the same n ≥ 0 images, in the same order.
         score: (..., R, C, k) summed counts, of integers or not → (..., R); smooth, and unchanged when all counts are
-            multiplied by one number (any ratio of sums is), so that the influences sum to 0.
-        folds: trainings that make up each run; 1 = it is one.
+            multiplied by one number (as any ratio of sums is), so that the influences sum to 0.
+        folds: trainings in each run; 1 = it is one.
     """
     runs, n = counts.shape[:2]
     summed = counts.sum(axis=1)
@@ -135,7 +135,7 @@ class VarianceParts:
     v_image: float = 0.0
     """Variance from the choice of images, beyond the interaction."""
     v_both: float = 0.0
-    """The interaction: that part of `v_seed` which falls with more images too."""
+    """Interaction: the part of `v_seed` that also shrinks with more images."""
 
 
 def compute_variance_parts(table: ImageTable) -> VarianceParts:
@@ -159,20 +159,20 @@ def compute_paired_interval(
     moderated: float | None = None,
     borrowed: float = 0.0,
 ) -> Interval:
-    """Interval of the mean over seeds of a score, or of a paired difference of scores.
+    """Compute the interval of the mean over seeds of a score, or of a paired difference of scores.
 
     Args:
         table: a row for each seed, of a score or of a difference (`ImageTable.select_rows`).
         bounds: lowest and highest possible value: (0, 1) for a score, (−1, 1) for a difference. The interval is
             clipped to them.
-        level: coverage of the interval, two-sided.
-        moderated: variance of a single seed's score to take in place of the table's own, on `borrowed` more degrees of
+        level: coverage of the two-sided interval.
+        moderated: variance of a single seed's score that replaces the table's own, with `borrowed` more degrees of
             freedom (`sweeper.evidence.moderated_variance`); None = the table's own.
-        borrowed: see there.
+        borrowed: additional degrees of freedom of `moderated`.
 
-    With fewer than two seeds, or two images, that source of variance cannot be estimated from the data. The
-    interval is then the whole range `bounds`, and the standard error of each unknown source is the largest possible
-    one, half the range: nothing can be concluded from it. Without any seed the estimate is the range's middle.
+    With fewer than two seeds, or two images, that source of variance cannot be estimated from the data. The interval is
+    then the whole range `bounds`, and the standard error of each unknown source is the largest possible one, half the
+    range: nothing can be concluded from it. Without any seed the estimate is the middle of the range.
     """
     low, high = bounds
     seeds, images = table.shares.shape
@@ -194,15 +194,15 @@ def compute_paired_interval(
 
 
 def compute_interval_within(table: ImageTable, scope: Scope, level: float = LEVEL) -> Interval:
-    """Interval of the mean over runs where one source of variance is no part of the question; unbounded.
+    """Compute the unbounded interval of the mean over runs where only one source of variance is in question.
 
     Args:
         table: a row for each run, of a score or of a paired difference.
-        scope: `images`: these very networks, answering other images (there are ≥ 2); `trainings`: other trainings,
-            scored alike.
-        level: coverage of the interval, two-sided.
+        scope: `images`: the same networks on other images (n ≥ 2); `trainings`: other trainings, scored on these
+            images.
+        level: coverage of the two-sided interval.
 
-    Infinite ends where the spread of trainings is asked for and there are fewer than two runs.
+    The ends are infinite for `trainings` with fewer than two runs.
     """
     runs, images = table.shares.shape
     estimate = float(table.scores.mean())
@@ -220,17 +220,17 @@ def compute_interval_within(table: ImageTable, scope: Scope, level: float = LEVE
 def compute_nested_interval(
     first: ImageTable, second: ImageTable, scope: Scope = "both", level: float = LEVEL, bound: float = math.inf
 ) -> Interval:
-    """Interval of `first` − `second`, whose runs have nothing in common: v_A / S_A + v_B / S_B; images are paired.
+    """Compute the interval of `first` − `second`, whose runs are not paired: v_A / S_A + v_B / S_B; images are paired.
 
-    The images' part is that of the mean difference on each image, less what single trainings do to single images
-    (estimated within each method). The critical value is Cochran and Cox's for all three parts: exact when one part is
-    alone, and wide between (Welch's lets up to 7 % through at 3 against 10 runs).
+    The image part is the variance of the mean difference over the images, less the interaction of trainings and images
+    (estimated within each method). The critical value is Cochran and Cox's for all three parts: exact when only one is
+    above 0, else too wide (Welch's has up to 7 % false positives at 3 against 10 runs).
 
     Args:
         first: a row for each of its S_A runs.
         second: a row for each of its S_B runs, on the same images.
         scope: which variances count; with `images` those of runs do not.
-        level: coverage of the interval, two-sided.
+        level: coverage of the two-sided interval.
         bound: the largest possible difference; the interval is clipped to ± it.
 
     With fewer than two runs of either the interval is the whole range.
@@ -275,7 +275,7 @@ def _make_interval(
     bounds: tuple[float, float] = (-math.inf, math.inf),
     borrowed: float = 0.0,
 ) -> Interval:
-    """Return estimate ± half, clipped to the bounds; the interaction is no more than the seeds' part."""
+    """Return estimate ± half, clipped to the bounds; the interaction is limited to the seed part."""
     return Interval(
         estimate=estimate,
         low=max(bounds[0], estimate - half),
@@ -288,17 +288,17 @@ def _make_interval(
 
 
 def negate_interval(interval: Interval) -> Interval:
-    """Return the interval of the difference with its order reversed (0 − x, so that no −0.0 appears)."""
+    """Return the interval of the reversed difference (as 0 − x, so that no −0.0 appears)."""
     return interval.model_copy(
         update={"estimate": 0.0 - interval.estimate, "low": 0.0 - interval.high, "high": 0.0 - interval.low}
     )
 
 
 def scale_variances(interval: Interval, *, seeds: float = 1.0, images: float = 1.0) -> tuple[float, float]:
-    """Variances of a difference from seeds and from images, with so many times the seeds and the test images.
+    """Scale the variances of a difference, from seeds and from images, to multiples of the seeds and the test images.
 
-    The seeds' part falls with seeds; what single trainings do to single images (`se_both`, a part of it) falls with
-    images too; the images' part falls with images alone.
+    The seed part shrinks with more seeds; its interaction (`se_both`) also with more images. The image part shrinks
+    only with more images.
     """
     both = interval.se_both**2
     return max(0.0, (interval.se_seed**2 - both) / seeds + both / (seeds * images)), interval.se_image**2 / images

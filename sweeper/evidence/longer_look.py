@@ -1,21 +1,20 @@
 """Effect of more steps: the gaps between the losses that the verdict compares, at several times its steps.
 
-A few longer trainings, on common seeds and scored on the same test images, give each gap once more. One seed is no
-evidence: of the change from the confirmation's gap (S seeds) to the longer one (L seeds, others) the variance is
+A few longer trainings, on common seeds and scored on the same test images, measure each gap once more. One seed is no
+evidence of its own: the change from the confirmation's gap (S seeds) to the longer one (L other seeds) has the variance
 
-    s² (1/S + 1/L)  +  what the choice of images adds
+  s² (1/S + 1/L)  +  what the choice of images adds
 
-with s² the variance of a single seed's difference in the confirmation (drawn towards the other pairs', as in the
-verdict), pooled with the longer trainings' own where L ≥ 2. The images' part is that of the change itself on each
-image, less what single trainings do to single images, which is in s² already. Half the width of the interval is by
-Cochran and Cox's critical value, as everywhere. That a difference varies over seeds after longer trainings as before is
-taken for granted while L = 1.
+Here s² is the variance of a single seed's difference in the confirmation (moderated by the other pairs', as in the
+verdict), pooled with that of the longer trainings where L ≥ 2. The image part is that of the change itself on each
+image, less the interaction, which s² already contains. The interval uses Cochran and Cox's critical value, as
+everywhere. With L = 1 it is assumed that a difference varies over seeds after longer trainings as it did before.
 
-A gap *keeps* where its change is within its error. It *grows* or *shrinks* where the change is shown. It is *gone*
-where it is shown to have shrunk and what is left, by its estimate, is less than the margin (or, where it was less than
-that before, cross-entropy leads by the margin); a loss that was behind before can only fall further behind. Where the
-estimate fell below the margin and the change is within its error nothing is claimed: *open*. No curve is extrapolated:
-nothing is said of more steps than were trained.
+A gap *keeps* where its change is within its error. It *grows* or *shrinks* where the change is established. It is
+*gone* where it is established to have shrunk and the remaining estimate is less than the margin (or, where it was less
+than that before, cross-entropy leads by the margin); a loss that was behind before can only fall further behind. Where
+the estimate fell below the margin but the change is within its error, the gap is *open*: nothing is claimed. No curve
+is extrapolated beyond the steps that were trained.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from sweeper.evidence.paired_scores import make_paired_scores
 from sweeper.evidence.replicates import Replicate, arrange_rows, group_by_seed
 
 MOST_SEEDS = 3
-"""Longer trainings of a loss, at most."""
+"""Largest number of longer trainings of a loss."""
 
 
 def look_longer(
@@ -42,11 +41,11 @@ def look_longer(
     groups: Sequence[str | None] | None = None,
     metric: str = "miou",
 ) -> LongerLook | None:
-    """Compare the gaps of the losses that were trained longer with those of the confirmation.
+    """Compare the gaps of the losses that were trained longer with their gaps in the confirmation.
 
-    The longer trainings are complete, all of as many steps, of the finalists' configurations; the confirmations are
-    those that the evidence was weighed from. None where the recommended loss (an index) and another one have no longer
-    seed in common.
+    The longer trainings are complete, have one number of steps, and are of the finalists' configurations; the
+    confirmations are those of the evidence. None where the recommended loss (an index) has no longer seed in common
+    with another one.
     """
     names = [f.family for f in evidence.finalists]
     before, after = (
@@ -78,13 +77,13 @@ def look_longer(
 
 
 def _list_missing_classes(runs: Iterable[Replicate], how: Callable[[Iterable[bool]], bool]) -> set[str]:
-    """Return the classes that all, or any, of these trainings do not predict."""
+    """Return the classes that any (or all, by `how`) of these trainings do not predict."""
     lacks = [run.missing_classes for replicate in runs for run in replicate.runs]
     return {name for name in chain(*lacks) if how(name in lacking for lacking in lacks)}
 
 
 def _compute_gap(evidence: Evidence, i: int, j: int, before: ImageTable, after: ImageTable) -> LongerGap:
-    """Return what a gap was and became; each table has a row for each seed that both losses have."""
+    """Return a gap before and after longer training; each table has a row for each seed that both losses have."""
     difference, seeds, longer_seeds = get_difference(evidence, i, j), len(before.scores), len(after.scores)
     estimate = float(after.scores.mean())
     has_error = seeds >= 2 and before.images >= 2
@@ -123,6 +122,6 @@ def _classify_trend(before: float, after: float, change: Interval, rope: float) 
         return "open" if before >= rope > after else "keeps"
     if change.estimate > 0:
         return "grows"
-    if before <= 0:  # there was no gap that could go
+    if before <= 0:  # there was no gap that could vanish
         return "shrinks"
     return "gone" if after < rope and (before >= rope or after <= -rope) else "shrinks"

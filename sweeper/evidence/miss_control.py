@@ -2,15 +2,16 @@
 
 Of n exchangeable images with losses L_i(λ) in [0, 1] that rise with λ, the largest λ with
 
-    (L_1(λ) + … + L_n(λ) + 1) / (n + 1) ≤ α
+  (L_1(λ) + … + L_n(λ) + 1) / (n + 1) ≤ α
 
 has an expected loss of at most α on the next image (Angelopoulos et al. 2022, arXiv 2208.02814, theorem 1). L_i is the
-share of the class's pixels that image i misses; images without the class are not counted. Of related images groups are
-exchangeable, and L_i is the mean within one (Lee, Barber & Willett 2023, arXiv 2306.06342, after Dunn et al. 2018).
-No n can keep an α below 1 / (n + 1).
+share of the class's pixels that image i misses; images without the class do not count. Where images are related, their
+groups are exchangeable, and L_i is the mean within a group (Lee, Barber & Willett 2023, arXiv 2306.06342, after Dunn et
+al. 2018). No n can guarantee an α below 1 / (n + 1).
 
-That is on average over calibrations. For the expected loss to be at most α in 95 % of them the p-value of Hoeffding and
-Bentkus must be below 0.05 (Bates et al. 2021, arXiv 2101.02703; Angelopoulos et al. 2021, arXiv 2110.01052).
+This guarantee is on average over calibrations. For the expected loss to be at most α in 95 % of them, the p-value of
+Hoeffding and Bentkus must be below 0.05 (Bates et al. 2021, arXiv 2101.02703; Angelopoulos et al. 2021, arXiv
+2110.01052).
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ Places = npt.NDArray[np.intp]
 
 
 def find_class(limit: MissLimit, classes: Sequence[str]) -> int:
-    """Index of the class that is not to be missed.
+    """Return the index of the class that is not to be missed.
 
     Raises:
-        UsageError: if there is none of that name, or none is named where there are more than two.
+        UsageError: if there is no class of that name, or none is given for more than two classes.
     """
     if limit.class_name is None and len(classes) == 2:
         return 1
@@ -55,7 +56,7 @@ def check_units(limit: MissLimit, name: str, units: int) -> None:
     """Refuse a share that this number of images, or groups of related ones, cannot guarantee.
 
     Raises:
-        UsageError: with the least share, and how many images this one needs.
+        UsageError: with the least possible share, and the number of images that this one needs.
     """
     if limit.share < 1 / (units + 1) - _ROUNDING:
         raise UsageError(
@@ -66,28 +67,28 @@ def check_units(limit: MissLimit, name: str, units: int) -> None:
 
 
 def number_image_units(groups: Sequence[str | None]) -> Places:
-    """(n,) number of the unit of each image, its group or itself; from 0 without gaps."""
+    """Return the number (n,) of each image's unit, its group or itself, from 0 without gaps."""
     names = [f"image {i}" if group is None else f"group {group}" for i, group in enumerate(groups)]
     return np.asarray(np.unique(names, return_inverse=True)[1], dtype=np.intp)
 
 
 def compute_unit_means(losses: Floats, units: Places) -> Floats:
-    """(U, T) mean over the images of each unit, of (n, T)."""
+    """Average the losses (n, T) over the images of each unit: (U, T)."""
     summed = np.zeros((int(units.max()) + 1, losses.shape[1]))
     np.add.at(summed, units, losses)
     return np.asarray(summed / np.bincount(units)[:, None])
 
 
 def find_last_kept(summed: Floats, units: int, share: float) -> Places:
-    """Index of the last point that keeps the share, −1 where none does.
+    """Return the index of the last point that keeps the share, −1 where none does.
 
-    `summed` (…, T) are losses summed over so many units, rising from point to point.
+    `summed` (…, T) are losses summed over `units` units, rising from point to point.
     """
     return np.asarray(((summed + 1) / (units + 1) <= share + _ROUNDING).sum(axis=-1) - 1)
 
 
 def compute_hoeffding_bentkus(mean: Floats, units: int, share: float) -> Floats:
-    """p-value of "the expected loss is above the share", given the mean of so many losses in [0, 1]."""
+    """Compute the p-value of "the expected loss is above the share", given the mean of `units` losses in [0, 1]."""
     low = np.minimum(mean, share)
     with np.errstate(divide="ignore", invalid="ignore"):
         hit = np.where(low > 0, low * np.log(low / share), 0.0)
@@ -99,15 +100,15 @@ def compute_hoeffding_bentkus(mean: Floats, units: int, share: float) -> Floats:
 def find_controlled_point(held_out: HeldOut, limit: MissLimit, classes: Sequence[str], before: float) -> MissControl:
     """Return the least cautious operating point that keeps the limit, no less cautious than `before`.
 
-    It is one at which these images were counted: between two of them nothing is known. A `before` that is there, the
-    median of two trainings, counts as the more cautious one.
+    It is one of the points at which these images were counted. A `before` between two of them, the median of two
+    trainings, counts as the more cautious one.
 
-    Where several classes compete a further τ may miss fewer pixels again: what counts is the most that is missed at
-    that τ or a more cautious one.
+    With several classes a more cautious τ may miss more pixels: what counts is the most that is missed at that τ
+    or a more cautious one.
 
     Args:
         held_out: the network's answers on images that neither trained it nor chose `before`.
-        limit: what was asked for.
+        limit: the user's limit.
         classes: names in index order.
         before: operating point without the limit.
 
@@ -118,7 +119,7 @@ def find_controlled_point(held_out: HeldOut, limit: MissLimit, classes: Sequence
     name = classes[number]
     swept = metrics.count_at_all_points(counts)
     labelled = swept[:, 0, :, 0] + swept[:, 0, :, 2]
-    # Of two classes low thresholds find the second; high τ find all but the most common.
+    # With two classes low thresholds favour the second; high τ favour all but the most common.
     low_is_cautious = (number == 1) if counts.kind == "histogram" else number == int(labelled.sum(axis=0).argmax())
     sign = 1 if low_is_cautious else -1
     order = np.argsort(sign * np.asarray(counts.points))
@@ -143,7 +144,7 @@ def find_controlled_point(held_out: HeldOut, limit: MissLimit, classes: Sequence
         hit, false, _ = class_counts[np.arange(len(class_counts)), at].sum(axis=0)
         return float(hit / (hit + false)) if hit + false else None
 
-    # For each unit the point that the others give; the most cautious one where they are too few for any.
+    # For each unit the point that the others give; the most cautious one where the others are too few.
     without = np.clip(find_last_kept(summed - means, n - 1, limit.share), 0, usual)
     at = np.full(len(class_counts), min(last, usual))
     at[having] = without[units]
@@ -164,7 +165,7 @@ def find_controlled_point(held_out: HeldOut, limit: MissLimit, classes: Sequence
 
 
 def format_miss_control(misses: MissControl, point_name: str) -> list[str]:
-    """Return what the limit means and costs, in a sentence; `point_name` is `threshold` or `τ`."""
+    """Explain what the limit means and costs, in sentences; `point_name` is `threshold` or `τ`."""
     n, one, many = misses.images, "An image", "test images"
     if misses.groups is not None:
         n, one, many = misses.groups, "A group", "groups of test images"

@@ -1,24 +1,25 @@
 """Variances over few seeds, moderated by those of the other pairs of finalists.
 
-Three seeds leave 2 degrees of freedom to a pair's variance, and one that came out small by chance makes a winner, one
-that came out large hides it. All pairs were trained by one recipe on one data set, so that their variances are alike,
-though not equal: each is drawn towards their mean as far as the data say that they are alike (empirical Bayes, as limma
-does for the genes of a microarray):
+Three seeds leave a pair's variance 2 degrees of freedom: an estimate that is too small by chance makes a false winner,
+one that is too large hides a real one. All pairs were trained by one recipe on one data set, so their variances are
+similar, though not equal: each is shrunk towards their mean as far as the data support (empirical Bayes, as limma does
+for the genes of a microarray):
 
-    s̃² = ((S − 1) s² + d₀ p²) / (S − 1 + d₀)        on S − 1 + d₀ degrees of freedom
+  s̃² = ((S − 1) s² + d₀ p²) / (S − 1 + d₀)        on S − 1 + d₀ degrees of freedom
 
-with p² the mean of the pairs' variances. d₀, the degrees of freedom that the others lend, is the smallest of
+with p² the mean of the pairs' variances. d₀, the degrees of freedom borrowed from the other pairs, is the smallest of
 
 - `MOST`;
-- (K − 2)(S − 1): the K (K − 1) / 2 pairs of K finalists share their trainings, and know no more than K − 1 contrasts of
-  them do, of which one is the pair's own;
-- 2 ψ'⁻¹(var(log s²) − ψ'((S − 1) / 2)): what the spread of the variances allows (ψ' is the trigamma function; where
-  they spread no more than chance would, this is no bound). It keeps one noisy loss from lending its variance to the
-  others, and them from lending theirs to it.
+- (K − 2)(S − 1): the K (K − 1) / 2 pairs of K finalists share their trainings and have only K − 1 independent
+    contrasts,
+  of which one is the pair's own;
+- 2 ψ'⁻¹(var(log s²) − ψ'((S − 1) / 2)): what the spread of the variances allows (ψ' is the trigamma function; no bound
+  where they spread no more than by chance). It keeps one noisy loss from changing the variances of the others, and them
+  from changing its own.
 
-Less than `LEAST` degrees of freedom are not lent: the pairs then differ so much that their mean stands for none of
-them. A loss that collapsed on one of five seeds has 500 times the variance of the others; half a degree of freedom
-towards that mean hid a gain of 0.03 in half of the simulated sweeps, which the own seeds show (bench/verdict.md).
+Fewer than `LEAST` degrees of freedom are not borrowed: the pairs then differ too much for a common mean. A loss that
+collapsed on one of five seeds has 500 times the variance of the others; half a degree of freedom towards that mean hid
+a gain of 0.03, evident from the pair's own seeds, in half of the simulated sweeps (bench/verdict.md).
 
 With two finalists nothing changes.
 
@@ -35,10 +36,10 @@ from scipy.special import polygamma
 from sweeper.evidence.intervals import Floats
 
 MOST = 4.0
-"""Degrees of freedom that the other pairs lend at most: losses may differ in noise, and their own seeds must count."""
+"""Most degrees of freedom that are borrowed: losses may differ in noise, and a pair's own seeds must count."""
 
 LEAST = 1.0
-"""Fewer degrees of freedom than this are not lent."""
+"""Fewer degrees of freedom than this are not borrowed."""
 
 
 def moderate_variances(variances: Floats, seeds: npt.NDArray[np.intp], finalists: int) -> tuple[Floats, float]:
@@ -47,7 +48,7 @@ def moderate_variances(variances: Floats, seeds: npt.NDArray[np.intp], finalists
     Args:
         variances: (P,) s² ≥ 0 of each pair, from `seeds` seeds.
         seeds: (P,) common seeds of each pair, ≥ 2.
-        finalists: K of whom the pairs are; with fewer than 3 nothing is borrowed.
+        finalists: K, the number of finalists; with fewer than 3 nothing is borrowed.
     """
     borrowed = _borrow_variance(variances, seeds - 1, finalists)
     degrees = seeds - 1
@@ -68,7 +69,7 @@ def _borrow_variance(variances: Floats, degrees: npt.NDArray[np.intp], finalists
 
 
 def _invert_trigamma(value: float) -> float:
-    """X > 0 with ψ'(x) = value > 0, by Newton's method on 1 / ψ', which converges from below (Smyth 2004, appendix)."""
+    """Solve ψ'(x) = value > 0 for x > 0 by Newton's method on 1 / ψ', which converges from below (Smyth 2004)."""
     if value > 1e7:
         return float(1 / np.sqrt(value))
     if value < 1e-6:

@@ -29,7 +29,7 @@ from sweeper.evidence.replicates import (
 )
 
 THIN = 0.5
-"""A class of which more than this share of the pixels is thin (`ClassProfile.thinness`) is a thin structure."""
+"""A class is a thin structure where more than this share of its pixels is thin (`ClassProfile.thinness`)."""
 Marks = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 
 
@@ -52,8 +52,8 @@ def list_measures(
 ) -> list[PreferenceMeasure]:
     """Return all measures that these replicates and this profile allow, in the order of `PreferenceName`.
 
-    One replicate at least is not lost. Where points are `tuned`, they are chosen on validation for F2 and F½ again; the
-    runs' own were chosen by `metric`, which the verdict compares.
+    At least one replicate must have an answer. Where points are `tuned`, they are chosen on validation again for F2 and
+    F½; the runs' own points were chosen by `metric`, which the verdict compares.
     """
     binary = next(run.test.kind for r in replicates for run in r.answered_runs if run.test is not None) == "histogram"
     images = list_scored_images(replicates)
@@ -142,7 +142,7 @@ def _list_points(replicates: Sequence[Replicate], point: Callable[[TrialResult],
 
 
 def _find_best_f_point(run: TrialResult, binary: bool, beta: float) -> float:
-    """Operating point with the highest F_β on the run's own validation images."""
+    """Return the operating point with the highest F_β on the run's own validation images."""
     if run.val is None:
         return get_own_point(run)
     point, _ = metrics.find_best_point_by(run.val, lambda s, classes: _make_f_measure(beta, classes, binary)(s))
@@ -152,7 +152,7 @@ def _find_best_f_point(run: TrialResult, binary: bool, beta: float) -> float:
 def _stack_details(
     replicates: Sequence[Replicate], images: Sequence[int], name: str, unanswered: Callable[[Table], Table]
 ) -> Table:
-    """(R, n, …) of one array of the details."""
+    """Stack one array of the details: (R, n, …)."""
 
     def read(run: TrialResult) -> tuple[Sequence[int], Table] | None:
         return None if run.detail is None else (run.detail.images, getattr(run.detail, name))
@@ -161,14 +161,14 @@ def _stack_details(
 
 
 def _make_missed_centrelines(lines: Counts) -> Counts:
-    """Centre lines (…, C, 4) of images without an answer: the label's alone."""
+    """Make the centre lines (…, C, 4) of images without an answer: only those of the labels."""
     missed = np.zeros_like(lines)
     missed[..., 3] = lines[..., 3]
     return missed
 
 
 def make_surely_wrong(confidence: Table) -> Table:
-    """Confidence (…, B, 3) of images without an answer: wrong at every pixel, with full confidence."""
+    """Make the confidence (…, B, 3) of images without an answer: wrong at every pixel, with full confidence."""
     wrong = np.zeros_like(confidence)
     pixels = confidence[..., 0].sum(axis=-1)
     wrong[..., -1, 0] = wrong[..., -1, 2] = pixels

@@ -1,12 +1,12 @@
 """From confirmation trainings to evidence: scores on the test split, with paired intervals.
 
-A finalist is a family with one configuration, trained on several seeds; with folds a seed is as many trainings as there
-are folds, which score each image once (`replicates`). Every number is read from the counts of the test images at
-the operating point that the run chose on its own validation images.
+A finalist is a family with one configuration, trained on several seeds; with folds a seed has one training per fold,
+which together score each image once (`replicates`). Every score comes from the counts of the test images at the
+operating point that the run chose on its own validation images.
 
-What counts: completed runs. One that raised (state failed) is a missing seed, and two finalists are compared on the
-seeds they share. One that diverged is a result of its loss, not a missing seed: it counts with the score of its
-counts, or with 0 on every image where it left none.
+Only completed runs count. A run that raised (state failed) is a missing seed; two finalists are compared on the seeds
+they share. A run that diverged is a result of its loss, not a missing seed: it has the score of its counts, or 0 on
+every image where it left none.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ from sweeper.evidence.replicates import (
 )
 
 BASELINE = "cross_entropy"
-"""The family that the others are measured against, where it is among them."""
+"""Family that the others are measured against, where it was confirmed."""
 SCARCE = 5
 """A class in fewer test images (or groups) than this adds next to nothing to the variance over images."""
 _SMALL = 1e-3
-"""Scale of the seeds' columns: the smallest solution then has the smallest effects of seeds."""
+"""Scale of the seeds' columns: the minimum-norm solution then has the smallest seed effects."""
 
 
 def compute_evidence(
@@ -62,25 +62,30 @@ def compute_evidence(
     groups: Sequence[str | None] | None = None,
     metric: str = "miou",
 ) -> Evidence:
-    """Weigh the confirmation trainings of all finalists.
+    """Compute the evidence of the confirmation trainings of all finalists.
 
     Args:
-        confirmations: results with purpose `confirm`, in any order; of one family all have the same configuration, of
+        confirmations: results with purpose `confirm`, in any order; all of one family have the same configuration, all
+            of
             one seed the same learning rate. Where a seed was trained twice, the highest number counts.
         search: family → the search trial its configuration comes from.
         classes: the data set's class names, in order.
         rope: region of practical equivalence, in the metric, ≥ 0.
-        analyses: the planned interim analyses, by ascending seeds. A comparison is at level 1 − error of the one at
-            which its common seeds were complete: the first with at least as many (beyond the last: of the last).
-            Without any it is at 0.95. A finalist's own interval, on which nothing is decided, is always at 0.95.
+        analyses: the planned interim analyses, by ascending seeds. The level of a comparison is 1 − error of the
+            analysis
+            at which its common seeds were complete: the first with at least as many, else the last; without analyses
+                0.95.
+            A finalist's own interval, on which no decision depends, is always at 0.95.
         groups: group of each test image, in ascending order of the images; None (for one or for all) = a group of
-            its own. Images of one group stand or fall together: their counts are summed (of a mean over images: the
-            group scores the mean of its images), and n counts groups.
-        metric: what is compared, in `METRICS`: by which the runs' operating points were chosen.
+            its own. The counts of a group are summed (for a mean over images the group scores the mean of its images),
+                and
+            n counts groups.
+        metric: a key of `METRICS`: what is compared, and by which the runs' operating points were chosen.
 
     Returns:
-        Evidence with the finalists by falling score, as differences on common seeds show it; without finalists where no
-        confirmation completed.
+        Evidence with the finalists by falling score, estimated from differences on common seeds; without finalists
+            where
+        no confirmation completed.
 
     Raises:
         ValueError: if the runs saw different test images.
@@ -91,7 +96,7 @@ def compute_evidence(
     arranged = arrange_rows(finalists.values(), groups)
     replicates, units = arranged.rows, arranged.units
     bench = make_paired_scores(replicates, len(classes), units, metric)
-    at = dict(zip(finalists, arranged.at, strict=True))  # `at[family][seed]` is the row of that replicate on the bench
+    at = dict(zip(finalists, arranged.at, strict=True))  # `at[family][seed]` is the row of that replicate in `bench`
     binary = len(classes) == 2
     rows = [_make_finalist(seeds, search[name], at, bench, binary) for name, seeds in finalists.items()]
     levels = dict(zip(at, fit_levels(list(at.values()), bench.metric_scores.scores), strict=True))
@@ -181,7 +186,7 @@ def _make_finalist(
 def _compute_default_gain(
     bench: PairedScores, finalist_rows: Mapping[int, int], plain: Mapping[int, int]
 ) -> Interval | None:
-    """Return what a finalist (seed → row) gains over the baseline at 0.5 or τ = 0."""
+    """Compute the gain of a finalist (seed → row) over the baseline at 0.5 or τ = 0."""
     seeds = [seed for seed in finalist_rows if seed in plain]
     if not seeds:
         return None
@@ -192,12 +197,12 @@ def _compute_default_gain(
 
 
 def get_metric_floor(bench: PairedScores) -> float:
-    """Return the lowest value of the verdict's metric: a user's may fall below 0."""
+    """Return the lowest value of the verdict's metric; a user's own metric may be below 0."""
     return -1.0 if bench.least < 0 else 0.0
 
 
 def _score_in_metric(bench: PairedScores, rows: list[int]) -> dict[str, Any]:
-    """Return a finalist's score in the verdict's metric, if that is another than mIoU."""
+    """Return a finalist's score in the verdict's metric, unless that is mIoU."""
     if bench.metric == "miou":
         return {}
     return {
@@ -207,10 +212,10 @@ def _score_in_metric(bench: PairedScores, rows: list[int]) -> dict[str, Any]:
 
 
 def compute_last_quarter_gain(run: TrialResult) -> float:
-    """Objective on validation gained over the last quarter of the steps that were trained.
+    """Compute the gain of the objective on validation over the last quarter of the trained steps.
 
-    Linear between evaluations; before the first one the curve is taken as flat, so that a training with a single
-    evaluation gains 0: nothing was seen to rise.
+    The curve is linear between evaluations and taken as flat before the first, so that a training with a single
+    evaluation has no gain.
     """
     steps = [e.step for e in run.evaluations]
     values = [e.part_value for e in run.evaluations]
@@ -218,11 +223,11 @@ def compute_last_quarter_gain(run: TrialResult) -> float:
 
 
 def fit_levels(finalists: Sequence[Mapping[int, int]], scores: Floats) -> list[float]:
-    """Return each finalist's score (seed → row) as if it had all seeds: score = finalist + seed, by least squares.
+    """Estimate each finalist's score (seed → row) as if it had all seeds: score = finalist + seed, by least squares.
 
-    Where all have the same seeds these are their means. One with fewer is compared on those it has: seeds are lucky
-    or unlucky for all losses alike, and its mean would say more about its seeds than about it. Of several answers
-    (finalists without a common seed) the one with the smallest effects of seeds. Rounded, so that equals stay equal.
+    With the same seeds for all finalists these are their means. The mean of a finalist with fewer would say more about
+    its seeds than about itself, as seeds are lucky or unlucky for all losses alike. Of several solutions (finalists
+    without a common seed) it is the one with the smallest seed effects. Rounded, so that equal ones stay equal.
     """
     seeds = sorted({seed for finalist in finalists for seed in finalist})
     cells = [(f, seeds.index(seed), row) for f, finalist in enumerate(finalists) for seed, row in finalist.items()]
@@ -245,19 +250,19 @@ def compare_pairs(
     *,
     baseline: int | None = None,
 ) -> list[Comparison]:
-    """Return all ordered pairs; `finalists[i]` is seed → row of finalist i in `table`, `bound` the largest difference.
+    """Compare all ordered pairs; `finalists[i]` is seed → row of finalist i in `table`, `bound` the largest difference.
 
-    One win over the `baseline` is a reason to change from it. So those that may win share the error: beyond two, each
-    has to win at a level at which all of them together keep it (Bonferroni, one-sided).
+    One win over the `baseline` suffices to change from it. So its rivals share the error: beyond two, each has to win
+    at a level at which all of them together keep it (Bonferroni, one-sided).
 
-    One interim analysis after the other. A pair that shares no more seeds than before keeps the interval that it had
-    then. Who was beaten stays beaten. As the intervals of all interim analyses hold together, so do their innermost
-    ends. Fewer than `SHOWING` seeds show nothing.
+    The interim analyses are evaluated in order. A pair that shares no more seeds than before keeps its earlier
+    interval, and a beaten finalist stays beaten. As the intervals of all interim analyses hold together, so do their
+    innermost ends. Fewer than `SHOWING` seeds establish nothing.
     """
     order = sorted({seed for seeds in finalists for seed in seeds})
     intervals: dict[tuple[int, int], Interval] = {}
     ends: dict[tuple[int, int], float] = {}
-    """The upper end of each ordered pair; its lower end is that of the reversed pair."""
+    """Upper end of each ordered pair; its lower end is that of the reversed pair."""
     one_sided: dict[tuple[int, int], float] = {}
     won: set[tuple[int, int]] = set()
     compared: dict[tuple[int, int], int] = {}
@@ -299,7 +304,7 @@ def compare_pairs(
                         won |= {way} if sure and is_win(intervals[way], rope) else set()
     for i, first in enumerate(finalists):
         for j, second in enumerate(finalists[:i]):
-            if (j, i) not in intervals:  # from all runs there are; nothing is paired, so nothing is known of its error
+            if (j, i) not in intervals:  # the mean of all their runs; as nothing is paired, its error is unknown
                 scores = table.scores
                 lead = float(scores[list(second.values())].mean() - scores[list(first.values())].mean())
                 intervals[j, i] = Interval(estimate=lead, low=-bound, high=bound, se_seed=bound, se_image=bound)

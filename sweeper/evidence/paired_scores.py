@@ -1,4 +1,4 @@
-"""All replicates side by side on the same images: what each scores, at its own operating point and at the plain one."""
+"""Scores of all replicates on the same images, at their own operating points and at the plain one."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from sweeper.evidence.replicates import (
 
 @dataclass(frozen=True)
 class PairedScores:
-    """All replicates side by side on the same images (or groups); row r is one seed's."""
+    """Scores of all replicates on the same images (or groups); row r is one seed of a finalist."""
 
-    classes: np.ndarray  # (C,) bool: which occur in the test split
-    counts: Counts  # (R, n, C, 3) at each run's operating point; of groups their sums
-    rows: Sums  # (R, n, …) what `metric` is measured from, at the same points
+    classes: np.ndarray  # (C,) bool: classes that occur in the test split
+    counts: Counts  # (R, n, C, 3) at each run's operating point; summed over groups
+    rows: Sums  # (R, n, …) sums that `metric` is computed from, at the same points
     at_default: Sums  # (R, n, …) the same at 0.5 or τ = 0
     miou_at_default: Floats  # (R,) mIoU there
     lost: np.ndarray  # (R,) bool: diverged and left no counts
     metric: str
-    marked: np.ndarray  # (C,) bool: classes that the metric is a mean over
-    least: float  # what a lost run scores
+    marked: np.ndarray  # (C,) bool: classes that the metric averages over
+    least: float  # score of a lost run
     folds: int = 1  # trainings of a run
 
     @property
@@ -43,7 +43,7 @@ class PairedScores:
         return int(self.counts.shape[1])
 
     def score_counts(self, summed: Counts, metric: str = "miou") -> Floats:
-        """(..., R, C, 3) → (..., R)."""
+        """Compute scores (..., R) from counts (..., R, C, 3)."""
         return np.where(self.lost, 0.0, metrics.compute_objective(summed, self.classes, metric))
 
     def _measure(self, summed: Sums) -> Floats:
@@ -77,7 +77,7 @@ class PairedScores:
         return np.where(self.lost[:, None], 0.0, np.nan_to_num(np.stack(ratios), nan=0.0))
 
     def compute_class_means(self, rows: Sequence[int]) -> list[tuple[float | None, ...]]:
-        """Mean IoU, precision and recall over the runs `rows`; None where a class does not occur in the test split."""
+        """Return mean IoU, precision and recall over the runs `rows`; None for classes that the test split lacks."""
         means = self.class_scores[:, list(rows)].mean(axis=1).tolist()
         return [tuple(v if occurs else None for v, occurs in zip(m, self.classes, strict=True)) for m in means]
 
@@ -100,7 +100,7 @@ class PairedScores:
 def make_paired_scores(
     replicates: Sequence[Replicate], classes: int, units: npt.NDArray[np.intp] | None, metric: str = "miou"
 ) -> PairedScores:
-    """Put the replicates of all finalists side by side; `units` (n,) are those of `list_image_units`.
+    """Score the replicates of all finalists on the same images; `units` (n,) are those of `list_image_units`.
 
     Raises:
         ValueError: if the runs saw different images.

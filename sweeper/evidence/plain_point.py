@@ -8,11 +8,12 @@ from sweeper.evidence.interim_analyses import get_comparison_level
 
 
 def compare_at_plain_point(evidence: Evidence | None, recommended: int | None) -> PlainPoint | None:
-    """Return how finalist `recommended` compares at the plain point; None where it is alone or no point was tuned.
+    """Compare finalist `recommended` with another at the plain point; None without another or without tuned points.
 
-    It is compared with cross-entropy; where it is that, or that was not confirmed, with the best other finalist there.
-    The recommendation depends on the tuned points where another finalist is ahead of it by the margin or more at the
-    plain one, and where its gain over cross-entropy is the margin or more at the tuned points and less at the plain.
+    The other is cross-entropy, or the best other finalist there where cross-entropy is `recommended` or was not
+    confirmed. The recommendation depends on the tuned points where another finalist leads by the margin or more at the
+    plain point, and where its gain over cross-entropy is the margin or more at the tuned points but less at the plain
+    one.
     """
     if evidence is None or recommended is None or not evidence.at_plain:
         return None

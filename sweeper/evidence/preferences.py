@@ -1,10 +1,10 @@
-"""The confirmed runs judged by other preferences than the verdict's metric.
+"""The confirmed runs judged by preferences other than the verdict's metric.
 
-Every measure is read from counts summed over the test images, and its intervals are those of the verdict: paired over
-seeds and images, with a seed part and an image part (`sweeper.evidence.intervals`). They hold at 95 %: of a loss
-alone, and of the differences for all rivals of the best together (Bonferroni). Otherwise the best of four equal losses
+Every measure comes from counts summed over the test images. Its intervals are formed as the verdict's: paired over
+seeds and images, with a seed part and an image part (`sweeper.evidence.intervals`). They are at 95 %: of each loss on
+its own, and of the best's differences to all rivals together (Bonferroni); without this the best of four equal losses
 would seem to beat one of them in 17 % of cases. They are corrected neither for the interim analyses nor for the number
-of measures: a row of this table is a hint for those who asked for it beforehand, not a second verdict.
+of measures: a row of this table is a hint for a user who chose the measure beforehand, not a second verdict.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ def judge_preferences(
     metric: str = "miou",
     groups: Sequence[str | None] | None = None,
 ) -> tuple[Preference, ...]:
-    """Judge the confirmed finalists by every preference that the data allows, in the order of `PreferenceName`.
+    """Judge the confirmed finalists by every preference that the data allow, in the order of `PreferenceName`.
 
-    Of the confirmations those count that the evidence was weighed from. Operating points are chosen on each run's own
-    validation images, for F2 and F½ again; all are 0.5 (τ = 0) where they are not `tuned`. Where the verdict compares
-    another `metric`, mIoU is a preference, too.
+    Only the confirmations that the evidence was computed from count. Operating points are chosen on each run's own
+    validation images, separately for F2 and F½; without `tuned` all are 0.5 (τ = 0). Where the verdict compares another
+    `metric`, mIoU is a preference, too.
 
-    One that cannot be measured is left out: boundaries, thin structures and probabilities where the runs carry no
-    `TestDetail`, thin structures where the profile has no thin class. There are none where no finalist has learned
-    anything, or there is nothing to choose from: a calibrated answer of nothing but background helps nobody.
+    A preference that cannot be measured is left out: boundaries, thin structures and probabilities where the runs have
+    no `TestDetail`, thin structures where the profile has no thin class. There are none where no finalist learned
+    anything or there is only one: a calibrated answer of nothing but background helps nobody.
     """
     if len(evidence.finalists) < 2 or not find_learned(evidence):
         return ()
@@ -65,7 +65,7 @@ def judge_preferences(
 
 
 def choose_by_preference(recommendation: Recommendation) -> list[tuple[Preference, int]]:
-    """Yield each preference with its finalist's index: the recommended one where it is unbeaten."""
+    """List each preference with the index of its choice: the recommended finalist if unbeaten, else the best."""
     evidence, recommended = recommendation.evidence, find_recommended_index(recommendation)
     if evidence is None or recommended is None:
         return []
@@ -73,9 +73,9 @@ def choose_by_preference(recommendation: Recommendation) -> list[tuple[Preferenc
 
 
 def find_rival(preference: Preference, chosen: int, recommended: int | None) -> tuple[int, Interval] | None:
-    """Return whom a choice is compared with, and how far it is ahead, above 0 where better; None if nobody is left.
+    """Return the rival of a choice and the choice's lead, above 0 where better; None if there is no rival.
 
-    The recommended finalist where the choice is another, else the best of the others that learned.
+    The rival is the recommended finalist where the choice is another, else the best of the others that learned.
     """
     leads = {i: lead for i, lead in enumerate(preference.leads) if lead is not None}
     if chosen in leads:
@@ -85,7 +85,7 @@ def find_rival(preference: Preference, chosen: int, recommended: int | None) -> 
 
 
 def find_recommended_index(recommendation: Recommendation) -> int | None:
-    """Index of the recommended configuration among the finalists; None where nothing is recommended."""
+    """Return the index of the recommended configuration among the finalists; None where nothing is recommended."""
     answer, evidence = recommendation.recommended, recommendation.evidence
     if answer is None or evidence is None:
         return None
@@ -94,7 +94,7 @@ def find_recommended_index(recommendation: Recommendation) -> int | None:
 
 
 def find_learned(evidence: Evidence) -> list[int]:
-    """Return the indices of the finalists that learned, and of which not every training collapsed."""
+    """Return the indices of the finalists that learned and did not collapse in every training."""
     finalists = enumerate(evidence.finalists)
     return [i for i, f in finalists if f.collapses < f.trainings and has_learned(evidence, i)]
 
@@ -102,7 +102,7 @@ def find_learned(evidence: Evidence) -> list[int]:
 def arrange_finalists(
     confirmations: Sequence[TrialResult], evidence: Evidence, groups: Sequence[str | None] | None
 ) -> ReplicateRows:
-    """Return the replicates of the evidence's finalists, a row each; `groups` as `compute_evidence` takes them."""
+    """Arrange the replicates of the evidence's finalists in rows; `groups` as `compute_evidence` takes them."""
 
     def key(family: str, params: Mapping[str, float]) -> tuple[object, ...]:
         return family, tuple(sorted(params.items()))

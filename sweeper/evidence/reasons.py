@@ -1,4 +1,4 @@
-"""The sentences of a verdict, each with its numbers, and of what limits it."""
+"""The sentences of a verdict with their numbers, and its caveats."""
 
 from __future__ import annotations
 
@@ -22,12 +22,11 @@ from sweeper.evidence.interim_analyses import SHOWING, count_common_seeds, get_j
 from sweeper.evidence.intervals import LEVEL
 
 FEW_IMAGES = 40
-"""Fewer test images (or groups) than this, and the intervals were seen to cover less than they say
-(bench/verdict.md)."""
+"""With fewer test images (or groups) intervals were found to cover less than their level (bench/verdict.md)."""
 
 
 def format_score_difference(evidence: Contest, value: float) -> str:
-    """Return a difference in the score's own unit, with its sign and the printed number of decimals."""
+    """Format a difference in the score's own unit, with its sign and the printed number of decimals."""
     return replace_minus(f"{value:+.{evidence.scale.digits}f}")
 
 
@@ -37,17 +36,17 @@ def get_family(evidence: Contest, i: int) -> str:
 
 
 def join_families(evidence: Contest, indices: Iterable[int]) -> str:
-    """Their families, listed."""
+    """Join the families of the finalists in words."""
     return join_words([get_family(evidence, i) for i in indices])
 
 
 def format_percent(level: float) -> str:
-    """`95 %`, `98.5 %`."""
+    """Format a level, such as `95 %` or `98.5 %`."""
     return f"{100 * level:.3g} %"
 
 
 def format_difference(evidence: Contest, first: int, second: int) -> str:
-    """Return a difference with its interval, whose level is that of all interim analyses together."""
+    """Format a difference with its interval, whose level is that of all interim analyses together."""
     gap = get_difference(evidence, first, second)
     low, high = format_score_difference(evidence, gap.low), format_score_difference(evidence, gap.high)
     return (
@@ -57,7 +56,7 @@ def format_difference(evidence: Contest, first: int, second: int) -> str:
 
 
 def explain_win(evidence: Contest, best: int, rival: int) -> str:
-    """Return that the best beats this rival, and by how much."""
+    """Explain that the best beats this rival, and by how much."""
     return (
         f"{get_family(evidence, best)} is better than {get_family(evidence, rival)} by "
         f"{format_difference(evidence, best, rival)}: the "
@@ -66,7 +65,7 @@ def explain_win(evidence: Contest, best: int, rival: int) -> str:
 
 
 def explain_equivalence(evidence: Contest, remaining: Sequence[int]) -> list[str]:
-    """Return that all remaining finalists are equivalent."""
+    """Explain that all remaining finalists are equivalent."""
     pairs = list(combinations(remaining, 2))
     widest = max(max(abs((c := get_comparison(evidence, i, j)).floor), abs(c.ceiling)) for i, j in pairs)
     at = format_percent(get_joint_level(evidence))
@@ -78,7 +77,7 @@ def explain_equivalence(evidence: Contest, remaining: Sequence[int]) -> list[str
 
 
 def explain_safety(evidence: Contest, chosen: int, rivals: Sequence[int]) -> str:
-    """Return that none of the others that may be the best is better by more than the ROPE."""
+    """Explain that no other finalist that may be the best is better by more than the ROPE."""
     leads, at = [], format_percent(get_joint_level(evidence))
     for g in rivals:
         gap, most = get_difference(evidence, g, chosen), get_comparison(evidence, g, chosen).one_sided
@@ -93,7 +92,7 @@ def explain_safety(evidence: Contest, chosen: int, rivals: Sequence[int]) -> str
 
 
 def explain_cost(evidence: Contest, chosen: int) -> str:
-    """Return what the recommended one can cost, and whether that is within the ROPE; empty if it is unknown."""
+    """Explain what the recommended finalist can cost, and whether that is within the ROPE; "" if it is unknown."""
     regret = evidence.finalists[chosen].regret
     if regret is None:
         return ""
@@ -106,9 +105,9 @@ def explain_cost(evidence: Contest, chosen: int) -> str:
 
 
 def format_cost_bound(evidence: Contest, chosen: int) -> str:
-    """`costs at most 0.008 mIoU, with a probability of 95 %,`: its bound, which must be known."""
+    """Format the bound of a known regret: `costs at most 0.008 mIoU (with a probability of 95 %)`."""
     regret = evidence.finalists[chosen].regret
-    assert regret is not None  # who asks knows
+    assert regret is not None  # callers have checked that it is known
     bound = format_upper_bound(regret.bound, evidence.rope, evidence.scale.digits)
     return f"costs at most {bound} {evidence.scale.score} (with a probability of {format_percent(LEVEL)})"
 
@@ -124,7 +123,7 @@ def _name_margin(evidence: Contest) -> str:
 
 
 def explain_one_function(evidence: Evidence) -> str:
-    """Return that all tried losses are one function, so that there is nothing to choose."""
+    """Explain that all tried losses are one function, so that there is no choice."""
     finalist = evidence.finalists[0]
     return (
         f"All that was tried is {finalist.family} on these data: as they were searched, the gradients of "
@@ -134,7 +133,7 @@ def explain_one_function(evidence: Evidence) -> str:
 
 
 def explain_choice(evidence: Contest, among: Sequence[int], chosen: int, grounds: Sequence[PreferenceGround]) -> str:
-    """Return why this one is recommended of several that may be the best; empty if it is the only one."""
+    """Explain why this finalist is recommended of several that may be the best; "" if it is the only one."""
     if len(among) < 2:
         return ""
     why = join_words([_explain_ground(evidence, chosen, ground) for ground in grounds])
@@ -161,7 +160,7 @@ def _explain_ground(evidence: Contest, chosen: int, ground: PreferenceGround) ->
 
 
 def explain_unsound(evidence: Contest, best: int) -> str:
-    """Return that a loss which collapsed is no clear winner."""
+    """Explain that a loss which collapsed is no clear winner."""
     finalist = evidence.finalists[best]
     return (
         f"{finalist.family} is better than every rival when it trains, but {finalist.collapses} of its "
@@ -171,7 +170,7 @@ def explain_unsound(evidence: Contest, best: int) -> str:
 
 
 def explain_doubt(evidence: Contest, best: int, rival: int) -> str:
-    """Return why the best does not beat this rival."""
+    """Explain why the best does not beat this rival."""
     gap, rope = get_difference(evidence, best, rival), evidence.rope
     names = f"{get_family(evidence, best)} against {get_family(evidence, rival)}"
     pair = f"{names}: {format_difference(evidence, best, rival)}"
@@ -202,7 +201,7 @@ def explain_doubt(evidence: Contest, best: int, rival: int) -> str:
 
 
 def _format_error_sources(evidence: Contest, gap: Interval) -> str:
-    """Return what the seeds and the images add to a standard error; what was cut off at 0 is said to be."""
+    """Format the parts of a standard error from seeds and from images, and whether the latter was cut off at 0."""
     seeds, images = (f"{error:.{evidence.scale.digits}f}" for error in (gap.se_seed, gap.se_image))
     printed = 0.5 * 10.0**-evidence.scale.digits
     if evidence.scope != "both":
@@ -224,8 +223,8 @@ AT_THIS_BUDGET = (
 
 
 def explain_still_rising(evidence: Evidence, rising: float, provisional: bool) -> str:
-    """Return that the baseline still improved at the end."""
-    assert evidence.baseline is not None  # without a baseline nothing of it can rise
+    """Explain that the baseline was still improving at its end."""
+    assert evidence.baseline is not None  # a missing baseline cannot rise
     return (
         f"The baseline {get_family(evidence, evidence.baseline)} still gained {rising:.3f} validation "
         f"{evidence.scale.score} "
@@ -234,7 +233,7 @@ def explain_still_rising(evidence: Evidence, rising: float, provisional: bool) -
 
 
 def explain_collapses(evidence: Evidence) -> list[str]:
-    """Return how many trainings of which losses collapsed, how often that may happen, and the scores of the others."""
+    """Explain how many trainings of which losses collapsed, how often that may happen, and the scores of the others."""
     sentences = []
     for f in evidence.finalists:
         if f.collapses:
@@ -250,9 +249,9 @@ def explain_collapses(evidence: Evidence) -> list[str]:
 
 
 def compute_collapse_rate(finalist: FinalistEvidence) -> tuple[float, float]:
-    """Exact 95 % interval of how often a training of this configuration collapses (Clopper & Pearson 1934), in 0–1.
+    """Compute the exact 95 % interval of a configuration's collapse rate, 0–1 (Clopper & Pearson 1934).
 
-    From the confirmation and the trainings before it; (0, 1) where there is none.
+    It counts the confirmation and the trainings before it; (0, 1) where there is none.
     """
     of = finalist.trainings + finalist.trainings_in_search
     bad = finalist.collapses + finalist.collapses_in_search
@@ -262,7 +261,7 @@ def compute_collapse_rate(finalist: FinalistEvidence) -> tuple[float, float]:
 
 
 def list_evidence_caveats(evidence: Contest) -> tuple[str, ...]:
-    """Return what limits these intervals, in sentences; () if nothing does."""
+    """List the caveats of these intervals, in sentences; () if there are none."""
     caveats = []
     if 0 < count_units(evidence) < FEW_IMAGES:
         what = "test images" if evidence.test_groups is None else "groups of test images"

@@ -1,4 +1,4 @@
-"""From evidence to the answer, as a record and as the JSON of the contract (`recommendation.json`)."""
+"""From evidence to the answer, as a record and as JSON (`recommendation.json`)."""
 
 from __future__ import annotations
 
@@ -57,10 +57,9 @@ def make_recommendation(
     snippet: Snippet,
     resume: str = "--resume",
 ) -> Recommendation:
-    """Return the recommendation that this evidence allows; None of it where nothing was confirmed.
+    """Make the recommendation that this evidence allows; it recommends no loss where nothing was confirmed.
 
-    The operating point is a threshold in a binary task, else τ. `order` and `resume` are as `decide_verdict` takes
-    them.
+    The operating point is a threshold in a binary task, else τ. `order` and `resume` are those of `decide_verdict`.
     """
     decision = decide_verdict(evidence, order, resume)
     chosen = None if evidence is None or decision.recommended is None else evidence.finalists[decision.recommended]
@@ -80,7 +79,7 @@ def make_recommendation(
 
 
 def _make_recommended(chosen: FinalistEvidence, task: Task, snippet: Snippet) -> Recommended:
-    point = float(median(chosen.points))  # over the seeds: one run's validation split does not decide it
+    point = float(median(chosen.points))  # over the seeds, so that no single validation split decides it
     return Recommended(
         family=chosen.family,
         params=chosen.params,
@@ -94,14 +93,14 @@ def _make_recommended(chosen: FinalistEvidence, task: Task, snippet: Snippet) ->
 def make_recommendation_json(
     sweep: SweepRecord, recommendation: Recommendation, split: Mapping[str, Sequence[str]] | None = None
 ) -> dict[str, Any]:
-    """Return the answer for programs, schema `sweeper.recommendation/1`: JSON types with finite numbers only.
+    """Make the answer for programs, schema `sweeper.recommendation/1`: JSON types with finite numbers only.
 
-    Intervals are at 95 %, or at the `level` next to them (of an interim analysis); shares and scores are in 0–1; what
-    is unknown or undefined is null. `held_out` is false where the search saw the images that the finalists were scored
-    on (`folds`: so many trainings then make up a seed, and `points` and `mlflow_run_ids` are of each).
+    Intervals are at 95 %, or at the `level` next to them (of an interim analysis); shares and scores are in 0–1;
+    unknown or undefined values are null. `held_out` is false where the search saw the images that the finalists were
+    scored on; a seed is then `folds` trainings, and `points` and `mlflow_run_ids` have an entry for each.
 
     `split`: stems of the images that train, validate and test in the search, under `train`, `val` and `test` (with
-    folds none test). None = not known.
+    folds none test); None = unknown.
     """
     data, evidence, plain = sweep.conditions.dataset, recommendation.evidence, recommendation.plain
     states = Counter(trial.state for trial in sweep.trials)
@@ -147,12 +146,12 @@ def make_recommendation_json(
 
 
 def _copy(record: Record, row: type[Record]) -> dict[str, Any]:
-    """Return the fields of a row that a record has under the same names."""
+    """Return the fields that a record and a row have in common, from the record."""
     return {name: getattr(record, name) for name in row.model_fields if name in type(record).model_fields}
 
 
 def _flatten(name: str, interval: Interval) -> dict[str, Any]:
-    """Return an interval as a row has it, the estimate under this name."""
+    """Flatten an interval into the fields of a row, the estimate under this name."""
     return {name: interval.estimate, "ci_low": interval.low, "ci_high": interval.high}
 
 
@@ -198,7 +197,7 @@ def _make_difference_row(evidence: Evidence, first: int, second: int) -> LevelDi
 
 
 def _compute_overall(per_class: Sequence[float | None], binary: bool) -> float | None:
-    """Binary: of the foreground. Multi-class: mean over the classes that occur."""
+    """Return a binary task's value of the foreground, else the mean over the classes that occur."""
     if binary:
         return per_class[-1]
     values = [value for value in per_class if value is not None]
@@ -206,7 +205,7 @@ def _compute_overall(per_class: Sequence[float | None], binary: bool) -> float |
 
 
 def _make_comparison_rows(evidence: Evidence) -> tuple[ComparisonRow, ...]:
-    """Return each pair once, the better first, by family name."""
+    """Make a row for each pair once, the better finalist first."""
     return tuple(
         ComparisonRow(
             first=evidence.finalists[c.first].family,
@@ -221,7 +220,7 @@ def _make_comparison_rows(evidence: Evidence) -> tuple[ComparisonRow, ...]:
 
 
 def _make_preference_rows(evidence: Evidence, recommendation: Recommendation) -> tuple[PreferenceRow, ...]:
-    """Return the best choice by each preference, with every finalist's value."""
+    """Make a row for each preference, with its choice and every finalist's value."""
     recommended = find_recommended_index(recommendation)
     return tuple(
         PreferenceRow(
@@ -241,7 +240,7 @@ def _make_preference_rows(evidence: Evidence, recommendation: Recommendation) ->
 
 
 def _make_decision_rows(evidence: Evidence) -> tuple[DecisionRow, ...]:
-    """Return each finalist's rule for images that count one by one, its gain, and its calibration."""
+    """Make a row for each finalist: its rule for images that count one by one, its gain, and its calibration."""
     decisions = evidence.decisions
     if decisions is None:
         return ()
@@ -263,7 +262,7 @@ def _make_decision_rows(evidence: Evidence) -> tuple[DecisionRow, ...]:
 
 
 def _count_collapses(sweep: SweepRecord, words: Callable[[TrialResult], Sequence[str]]) -> dict[str, dict[str, int]]:
-    """Return how often each family's trainings, of search and confirmation, have each word."""
+    """Count how often each family's trainings, of search and confirmation, have each word."""
     counters: dict[str, Counter[str]] = {}
     for trial in (*sweep.trials, *sweep.confirmations):
         if word := words(trial):

@@ -1,23 +1,24 @@
-"""Possible cost of one finalist against the best of them: its regret, from a hierarchical model.
+"""Regret of each finalist, what it may cost against the best of them, from a hierarchical model.
 
-The finalists' true means μ_f are taken to come from one normal population, N(m, τ²), m unknown and τ half-normal with a
-scale of `SPREAD`: tuned losses on one data set differ by a percent or two of mIoU, seldom by ten. Only differences
-count, so that m drops out: everything happens in the K − 1 contrasts B of the K finalists. What is measured of them is
+The finalists' true means μ_f are modelled as draws from one normal population N(m, τ²), with m unknown and τ
+half-normal with a scale of `SPREAD`: tuned losses on one data set differ by a percent or two of mIoU, seldom by ten.
+Only differences count, so m drops out and everything happens in the K − 1 contrasts B of the K finalists. Their
+measurement is
 
-    y = Bᵀ D,     y | μ ~ N(Bᵀ μ, σ C_seed + ω C_image),     Bᵀ μ ~ N(0, τ² I)
+  y = Bᵀ D,     y | μ ~ N(Bᵀ μ, σ C_seed + ω C_image),     Bᵀ μ ~ N(0, τ² I)
 
-with D the paired differences to one finalist, and C the covariances that belong to the pairs' variances V (for a
-contrast they are −½ Bᵀ V B; negative eigenvalues are set to 0): the moderated ones of the seeds, the images' beyond
-the interaction. Two seeds say little about a variance, so that the seeds' gets a prior, as if `KNOWN` more degrees of
-freedom had shown a standard deviation of `USUAL` × ROPE between single seeds:
+with D the paired differences to one finalist, and C the covariances that follow from the pairs' variances V (for a
+contrast −½ Bᵀ V B; negative eigenvalues are set to 0): the moderated ones over seeds, and those over images without the
+interaction. Two seeds say little about a variance, so the variance over seeds has a prior, as if `KNOWN` more degrees
+of freedom had shown a standard deviation of `USUAL` × ROPE between single seeds:
 
-    v ← (ν v + KNOWN (USUAL · ROPE)² / S) / (ν + KNOWN)        on ν + KNOWN degrees of freedom, ν those of the pair
+  v ← (ν v + KNOWN (USUAL · ROPE)² / S) / (ν + KNOWN)        on ν + KNOWN degrees of freedom, ν those of the pair
 
-Both are estimates, so that they get factors of their own, σ = ν/χ²_ν of each pair and ω = (n − 1)/χ²_{n−1}, each at
-`SCALES` quantiles. Given τ, σ and ω all is normal; τ and (σ, ω) are weighed by prior × marginal likelihood over a
-grid, and `DRAWS` quasi-random points (Sobol) of each cell make the posterior of μ.
+Both variances are estimates and have factors of their own, σ = ν/χ²_ν for each pair and ω = (n − 1)/χ²_{n−1}, each at
+`SCALES` quantiles. Given τ, σ and ω everything is normal. The cells of a grid over τ and (σ, ω) are weighted by prior ×
+marginal likelihood, and `DRAWS` quasi-random points (Sobol) of each cell make the posterior of μ.
 
-Of every draw the regret of f is max_g μ_g − μ_f. bench/verdict.md has how often the bound holds in simulated sweeps.
+In each draw the regret of f is max_g μ_g − μ_f. bench/verdict.md has how often the bound holds in simulated sweeps.
 
 Sources: Chick & Inoue, *New two-stage and sequential procedures for selecting the best simulated system* (Operations
 Research 2001), where the regret is called opportunity cost; Gelman, *Prior distributions for variance parameters in
@@ -40,14 +41,13 @@ from sweeper.evidence.interim_analyses import count_common_seeds
 from sweeper.evidence.intervals import Floats
 
 SPREAD = 0.02
-"""Scale of the half-normal prior of τ, in mIoU; in another score's unit it is as many hundredths (`Scale`)."""
+"""Scale of the half-normal prior of τ, in mIoU: 2 hundredths, which `Scale` defines for other scores."""
 BOUND = 0.97
-"""Posterior probability of the bound that is printed as one of 95 %: what it takes to hold as often in simulated
-sweeps, where the named finalist is the one of least expected regret, and the bound is asked at up to six interim
-analyses, the first of which that finds it small enough may end the confirmation (bench/verdict.md)."""
+"""Posterior probability of the bound that is printed as 95 %. It makes the bound hold in 95 % of simulated sweeps, in
+which the recommended finalist has the least expected regret and any of up to six interim analyses may end the
+confirmation once the bound is small enough (bench/verdict.md)."""
 KNOWN, USUAL = 3.0, 1.5
-"""The prior of a variance over seeds: its degrees of freedom, and the standard deviation of a single seed's difference,
-in ROPEs."""
+"""Prior of a variance over seeds: degrees of freedom, and standard deviation of a single seed's difference in ROPEs."""
 SCALES = 8
 DRAWS = 256
 _UNIT = 1e-5
@@ -67,9 +67,9 @@ def add_regrets(evidence: Compared) -> Compared:
 
 
 def compute_regrets(evidence: Contest) -> tuple[Regret, ...] | None:
-    """Return the regret of each finalist, in the order of `Evidence.finalists`.
+    """Compute the regret of each finalist, in the order of `Evidence.finalists`.
 
-    None with fewer than two finalists, or where the variance of a pair is not known (fewer than two common seeds or
+    None with fewer than two finalists, or where the variance of a pair is unknown (fewer than two common seeds or
     images).
     """
     drawn = draw_posterior(evidence)
@@ -92,7 +92,7 @@ def compute_regrets(evidence: Contest) -> tuple[Regret, ...] | None:
 
 
 def draw_posterior(evidence: Contest) -> tuple[Floats, Floats] | None:
-    """Draws (R, K) of the finalists' means, up to a constant, and their weights (R,), which sum to 1; None as above."""
+    """Draw the finalists' means (R, K), up to a constant, and weights (R,) of sum 1; None as in `compute_regrets`."""
     size = len(evidence.finalists)
     pairs = [(i, j) for i in range(size) for j in range(i)]
     if size < 2 or not all(is_measured(evidence, i, j) for i, j in pairs):
@@ -102,12 +102,12 @@ def draw_posterior(evidence: Contest) -> tuple[Floats, Floats] | None:
         gap, seeds = get_difference(evidence, i, j), count_common_seeds(evidence, i, j)
         v_image[i, j] = v_image[j, i] = gap.se_image**2
         if math.isinf(seeds):
-            continue  # these very networks: their variance over seeds is no part of the question
+            continue  # the conclusion is about these networks: their variance over seeds is not in question
         degrees = seeds - 1 + gap.borrowed
         variance = (degrees * gap.se_seed**2 + KNOWN * (USUAL * evidence.rope) ** 2 / seeds) / (degrees + KNOWN)
         v_seed[i, j] = v_seed[j, i] = variance
         freedom[i, j] = freedom[j, i] = degrees + KNOWN
-    # To the best, as every other pair may rest on fewer seeds.
+    # Differences to the best finalist, as every other pair may have fewer seeds.
     centre = np.array([get_difference(evidence, i, 0).estimate if i else 0.0 for i in range(size)])
     one = _miou_scale(evidence)
     drawn, weights = _draw_means(centre / one, v_seed / one**2, freedom, v_image / one**2, count_units(evidence))
@@ -126,7 +126,7 @@ def _draw_means(
     basis = _make_contrasts(size)
     y = basis.T @ centre
     shares = (np.arange(SCALES) + 0.5) / SCALES
-    # Each factor at every quantile once, in an order that leaves the two uncorrelated.
+    # Each factor takes every quantile once, in an order that leaves the two uncorrelated.
     of_seeds = v_seed * freedom / chdtri(freedom, shares[:, None, None])  # (scales, K, K)
     of_images = (images - 1) / chdtri(images - 1, shares[_SHUFFLED]) if math.isfinite(images) else np.ones(SCALES)
     noise = _make_covariance(of_seeds, basis) + of_images[:, None, None] * _make_covariance(v_image, basis)
@@ -150,14 +150,14 @@ _SHUFFLED = np.array([4, 1, 6, 3, 0, 7, 2, 5])
 
 @lru_cache(maxsize=16)
 def _make_contrasts(size: int) -> Floats:
-    """(K, K − 1) orthonormal columns, each orthogonal to the constant."""
+    """Make (K, K − 1) orthonormal columns, each orthogonal to the constant."""
     full, _ = np.linalg.qr(np.column_stack([np.ones(size), np.eye(size)[:, : size - 1]]))
     basis: Floats = full[:, 1:]
     return basis
 
 
 def _make_covariance(pairs: Floats, basis: Floats) -> Floats:
-    """Return the covariance of the contrasts from variances (…, K, K) of differences, without negative eigenvalues."""
+    """Compute the covariance of the contrasts from variances (…, K, K) of differences, without negative eigenvalues."""
     values, vectors = np.linalg.eigh(-0.5 * basis.T @ pairs @ basis)
     near: Floats = (vectors * np.clip(values, 1e-12, None)[..., None, :]) @ np.swapaxes(vectors, -1, -2)
     return near
@@ -165,13 +165,13 @@ def _make_covariance(pairs: Floats, basis: Floats) -> Floats:
 
 @lru_cache(maxsize=16)
 def _make_normal_points(dimensions: int) -> Floats:
-    """(DRAWS, dimensions) standard normal points that fill the space evenly; always the same."""
+    """Make (DRAWS, dimensions) standard normal points that fill the space evenly; always the same."""
     points: Floats = ndtri(np.clip(qmc.Sobol(dimensions, seed=1).random(DRAWS), 1e-6, 1 - 1e-6))
     return points
 
 
 def _compute_quantile(values: Floats, weights: Floats, share: float) -> float:
-    """Return the weighted quantile of values ≥ 0, rounded up to a whole `_UNIT`, which avoids a slow sort."""
-    unit = max(_UNIT, float(values.max()) / 1e6)  # memory is limited where scores are large compared with the margin
+    """Compute the weighted quantile of values ≥ 0, rounded up to a whole `_UNIT`, which avoids a slow sort."""
+    unit = max(_UNIT, float(values.max()) / 1e6)  # limits the memory where scores are large compared with the margin
     counted = np.bincount(np.ceil(values / unit).astype(np.intp), weights=weights)
     return float(min(int(np.searchsorted(np.cumsum(counted), share)), len(counted) - 1) * unit)

@@ -1,8 +1,8 @@
-"""One seed of a finalist (a training, or one for each outer fold), and all seeds on the same test images.
+"""Replicates: all trainings of one seed of a finalist (one, or one per outer fold), on the same test images.
 
-With folds every image is scored once for each seed, by the training that did not see it. Side by side these trainings
-are one row of the seeds × images table, like a single training on a test split. Where one of several diverged, its
-images count as not answered: each labelled pixel of theirs is missed.
+With folds every image is scored once for each seed, by the training that did not see it. Together these trainings are
+one row of the seeds × images table, like a single training on a test split. Where one of several diverged, its images
+count as not answered: each of their labelled pixels is missed.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from sweeper.core.records import Interval, TrialResult
 from sweeper.evidence.intervals import LEVEL, Floats, ImageTable, compute_paired_interval, make_image_table
 
 FEW_GROUPS = 5
-"""Number of groups of test images below which their variance has hardly a degree of freedom, so that nothing
-settles."""
+"""With fewer groups of test images their variance has hardly a degree of freedom, so that no comparison settles."""
 
 Table = npt.NDArray[Any]
 
@@ -35,12 +34,12 @@ class Replicate:
 
     @property
     def answered_runs(self) -> tuple[TrialResult, ...]:
-        """Runs with counts: the others diverged."""
+        """Runs with counts; the others diverged."""
         return tuple(run for run in self.runs if run.test is not None)
 
     @property
     def is_lost(self) -> bool:
-        """Whether all diverged: it scores 0, whatever the images."""
+        """Whether all diverged; the score is then 0, whatever the images."""
         return not self.answered_runs
 
     def get_median_point(self, of: Callable[[TrialResult], float]) -> float:
@@ -49,9 +48,9 @@ class Replicate:
 
 
 def group_by_seed(runs: Iterable[TrialResult]) -> dict[int, Replicate]:
-    """Return the trainings of one configuration by ascending seed; of a repeated one the highest number counts.
+    """Group the trainings of one configuration by ascending seed; of a repeated one the highest number counts.
 
-    With folds each seed has whole rotations alone.
+    With folds the trainings of each seed must cover all folds.
     """
     latest: dict[int, dict[int, TrialResult]] = {}
     for run in sorted(runs, key=lambda r: r.spec.number):
@@ -66,14 +65,14 @@ def list_scored_images(replicates: Iterable[Replicate]) -> tuple[int, ...]:
 
 
 def get_own_point(run: TrialResult) -> float:
-    """Operating point chosen on the run's validation images; the default one where it was never evaluated."""
+    """Return the operating point chosen on the run's validation images; the default one without an evaluation."""
     if run.evaluations:
         return run.evaluations[-1].point
     return get_default_point(run)
 
 
 def get_default_point(run: TrialResult) -> float:
-    """0.5, or τ = 0; of a run without an answer 0.5."""
+    """Return 0.5, or τ = 0 with more than two classes; 0.5 for a run without an answer."""
     is_binary = run.test is None or run.test.kind == "histogram"
     return metrics.default_operating_point("binary" if is_binary else "multiclass")
 
@@ -84,10 +83,10 @@ def count_class_pixels(
     point: Callable[[TrialResult], float],
     metric: str = "miou",
 ) -> Table:
-    """(R, n, C, 3) true positives, false positives and false negatives at each run's `point`; all 0 for a lost one.
+    """Count (R, n, C, 3) true positives, false positives and false negatives at each run's `point`; 0 for a lost one.
 
-    They are of pixels, or of what the metric counts. By a mean over images a run without an answer scores 0 on an image
-    without foreground, too: to miss nothing there would be right.
+    They count pixels, or the units of the metric. For a mean over images a run without an answer scores 0 on an image
+    without foreground, too, where missing nothing would otherwise be right.
     """
 
     def read(run: TrialResult) -> tuple[Sequence[int], Table] | None:
@@ -100,7 +99,7 @@ def count_class_pixels(
 
 
 def make_missed_counts(counts: Table) -> Table:
-    """Return the images without an answer, (…, C, 3): no pixel is found or falsely alarmed, all are missed."""
+    """Make counts (…, C, 3) of images without an answer: all labelled pixels are missed, none predicted."""
     missed = np.zeros_like(counts)
     missed[..., 2] = counts[..., 0] + counts[..., 2]
     return missed
@@ -112,13 +111,13 @@ def stack_measurements(
     read: Callable[[TrialResult], tuple[Sequence[int], Table] | None],
     unanswered: Callable[[Table], Table],
 ) -> Table:
-    """Return the measurements of every image in every replicate, side by side: (R, n, …) int64 or float64.
+    """Stack the measurements of every image in every replicate: (R, n, …) int64 or float64.
 
     Args:
-        replicates: R of them, not all lost; all 0 for one that is.
-        images: n indices, ascending, that every replicate with an answer for all was scored on.
+        replicates: R replicates, not all lost; a lost one has 0 everywhere.
+        images: n ascending indices; every replicate with a complete answer was scored on them.
         read: the images of a run, in any order, and an array over them; None for a run without an answer.
-        unanswered: makes of another replicate's values for some images those of a run that gave no answer for them.
+        unanswered: turns another replicate's values for some images into those of a run without an answer for them.
     """
     place = {image: n for n, image in enumerate(images)}
     parts = [[part for run in r.runs if (part := read(run)) is not None] for r in replicates]
@@ -138,9 +137,9 @@ def stack_measurements(
 
 
 def count_few_groups(groups: Sequence[str | None] | None) -> int | None:
-    """Return in how many groups the test images are, if too few to represent others; else None.
+    """Count the groups of the test images if they are too few to represent others; else None.
 
-    Images without a group stand for themselves.
+    Images without a group count as one each.
     """
     if groups is None or all(group is None for group in groups):
         return None
@@ -149,23 +148,23 @@ def count_few_groups(groups: Sequence[str | None] | None) -> int | None:
 
 
 def count_folds(replicates: Sequence[Replicate]) -> int:
-    """Return the trainings that make up each seed: the folds, or 1."""
+    """Return the number of trainings in each seed: the folds, or 1."""
     return max((len(replicate.runs) for replicate in replicates), default=1)
 
 
 def list_image_units(
     replicates: Sequence[Replicate], groups: Sequence[str | None] | None
 ) -> npt.NDArray[np.intp] | None:
-    """(n,) the unit that each counted test image (by ascending index) belongs to; None where each is its own.
+    """Return the unit (n,) of each counted test image, by ascending index; None where each image is its own.
 
-    However few the groups are, they are the units: that images of one group fail together made 37 and 43 % false
-    winners of 4 and 3 groups where images were the units instead. A single one allows no conclusion.
+    Groups are the units however few they are: images of one group fail together, and with images as the units 4 and 3
+    groups gave 37 and 43 % false winners. A single group allows no conclusion.
     """
     return metrics.number_units(groups) if groups is not None and list_scored_images(replicates) else None
 
 
 def sum_units(counts: Table, units: npt.NDArray[np.intp] | None, metric: str = "miou") -> Table:
-    """(R, n, …) what `metric` is made of, summed over the images of each unit; as it is where each is its own."""
+    """Sum what `metric` is made of over the images of each unit, (R, n, …); unchanged where each image is its own."""
     return counts if units is None else metrics.sum_by_unit(counts, units, metric)
 
 
@@ -174,7 +173,7 @@ def sum_units(counts: Table, units: npt.NDArray[np.intp] | None, metric: str = "
 
 @dataclass(frozen=True)
 class ReplicateRows:
-    """The replicates of several finalists, a row each, from which any measure of theirs makes a table."""
+    """The replicates of several finalists, a row each, from which tables of any measure are made."""
 
     rows: tuple[Replicate, ...]
     at: tuple[dict[int, int], ...]
@@ -184,13 +183,13 @@ class ReplicateRows:
 
     @cached_property
     def lost(self) -> npt.NDArray[np.bool_]:
-        """(R,) which rows have no answer at all."""
+        """(R,) whether a row has no answer at all."""
         return np.array([row.is_lost for row in self.rows], dtype=np.bool_)
 
     def rescore(
         self, counts: Table, score: Callable[[Any], Floats], *, lost: float = 0.0, metric: str = "miou"
     ) -> ImageTable:
-        """Return the table of a measure, made of (R, n, …) counts that `metric` sums and `score` makes a number of.
+        """Make the table of a measure from (R, n, …) counts, which `metric` sums and `score` turns into a number.
 
         A row without any answer has the score `lost`.
         """
@@ -200,7 +199,7 @@ class ReplicateRows:
     def score_finalists(
         self, table: ImageTable, within: tuple[float, float] = (0.0, 1.0), level: float = LEVEL
     ) -> tuple[Interval, ...]:
-        """Return the mean of each finalist's rows with its interval; `within` are its possible ends."""
+        """Return the mean of each finalist's rows with its interval, which is clipped to `within`."""
         return tuple(compute_paired_interval(table.select_rows(list(rows.values())), within, level) for rows in self.at)
 
     def pair(self, table: ImageTable, first: int, second: int) -> ImageTable:
@@ -213,7 +212,7 @@ class ReplicateRows:
 def arrange_rows(
     finalists: Iterable[Mapping[int, Replicate]], groups: Sequence[str | None] | None = None
 ) -> ReplicateRows:
-    """Put the replicates of each finalist, by seed, one under another; `groups` of the test images count as units."""
+    """Arrange the replicates of all finalists (seed → replicate) as rows; `groups` of the test images are the units."""
     rows: list[Replicate] = []
     at = []
     for seeds in finalists:

@@ -1,4 +1,4 @@
-"""Whether the search's steps and trials sufficed, in sentences; of validation values, at this recipe."""
+"""Sentences on whether the search had enough steps and trials, from validation values of this recipe."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from sweeper.core.text import replace_minus
 from sweeper.evidence.paired_comparisons import compute_last_quarter_gain
 
 FEW_TRIALS = 6
-"""Fewer than this say nothing about what more of them would bring."""
+"""Fewer trials than this do not show what more of them would bring."""
 
 
 def search_sentences(trials: Sequence[TrialResult], rope: float, unit: str) -> tuple[str, ...]:
-    """Return what the complete trials say of the search's steps and number of trials; () if none completed.
+    """Describe whether steps and number of trials sufficed, from the complete trials; () if none completed.
 
     Trials come in the order in which they ended; `unit` is the display name of the metric, in which gains below `rope`
     do not matter.
@@ -25,7 +25,7 @@ def search_sentences(trials: Sequence[TrialResult], rope: float, unit: str) -> t
     done = [t for t in trials if t.state == "complete" and t.evaluations and t.collapse is not Collapse.DIVERGED]
     if not done:
         return ()
-    # A training that was evaluated once, at its end, does not show whether it still rose.
+    # A training that was evaluated only at its end does not show whether it was still improving.
     curves = [trial for trial in done if len(trial.evaluations) > 1]
     sentences = [_explain_rising(curves, rope, unit)] if curves else []
     if len(done) >= FEW_TRIALS:
@@ -56,11 +56,11 @@ def _suggest_more_trials(values: Sequence[float], rope: float, unit: str) -> str
 
 
 def estimate_expected_gain(values: Sequence[float]) -> float:
-    """Return how much doubling the number of values would raise the maximum, ≥ 0; 0 with fewer than two values.
+    """Estimate how much doubling the number of values would raise the maximum, ≥ 0; 0 with fewer than two values.
 
-    The maximum of n values less the expected maximum of a random half of them. For independent draws from a
-    distribution with an exponential upper tail, doubling brings the same each time; with a lighter tail, as scores
-    have, this is slightly too much. A sampler that still learns may bring more, which the last trials show.
+    It is the maximum of n values less the expected maximum of a random half of them. For independent draws from a
+    distribution with an exponential upper tail each doubling brings the same; with a lighter tail, as scores have, the
+    estimate is slightly too high. A sampler that is still learning may bring more, which the last trials show.
     """
     ordered = np.sort(np.asarray(values, dtype=np.float64))
     n = len(ordered)

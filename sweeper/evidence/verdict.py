@@ -1,25 +1,24 @@
 """The verdict on the evidence, and the loss that it recommends.
 
-The rule. A finalist is *eligible* unless every one of its trainings collapsed. It *beats* a rival when, at an
-interim analysis, the paired interval of their difference lies above 0 and its estimate is at least the region of
-practical equivalence (ROPE); who was beaten stays beaten. Fewer than 3 common seeds show nothing.
-Let *best* be the eligible finalist that none beats and that scores highest, by differences on common seeds (one that
-was dropped early may read high on its fewer ones).
+A finalist is *eligible* unless every one of its trainings collapsed. It *beats* a rival when, at an interim analysis,
+the paired interval of their difference is above 0 and its estimate is at least the region of practical equivalence
+(ROPE); a beaten rival stays beaten. Fewer than 3 common seeds establish nothing. *Best* is the eligible finalist that
+none beats and that scores highest by differences on common seeds (the mean of a finalist that was dropped early may be
+high on its fewer ones).
 
 - clear_winner: best beats every rival, and no training of its configuration collapsed. Each comparison is made at the
   level of its interim analysis (95 % where none is planned) and all must succeed, an intersection–union test, so that
   the number of rivals needs no further correction (Berger 1982).
-- equivalent: at least two are left (best and those it does not beat), and all their differences are shown to lie within
-  ± ROPE; or all that was tried is one function under several names.
-- safe_choice: one of those left scores within half the ROPE of best, never collapsed, and no finalist that is left is
-  better than it by more than the ROPE (non-inferiority against each, by one-sided ends: an intersection–union test
-  again).
-- undecided: anything else. It is *probable* that the named one will do where the bound of its regret is within the ROPE
-  (`sweeper.evidence.regret`), else *open*.
+- equivalent: at least two finalists remain (best and those it does not beat), and all their differences are established
+  to be within ± ROPE; or all that was tried is one function under several names.
+- safe_choice: one of the remaining finalists scores within half the ROPE of best and never collapsed, and none of the
+  others is better than it by more than the ROPE (non-inferiority against each, by one-sided ends: an intersection–union
+  test again).
+- undecided: anything else. It is *probable* that the recommended finalist suffices where the bound of its regret is
+  within the ROPE (`sweeper.evidence.regret`), else *open*.
 - none: nothing completed, nothing is eligible, or no eligible finalist is better than a constant answer.
 
-Where several will do, `rule.choose_preferred` names one. Whom a change from cross-entropy needs comes first: only those
-that `sweeper.evidence.action` allows are named, and the verdict says how sure the named one is.
+Of several suitable finalists `choose_preferred` recommends one, out of those that `sweeper.evidence.action` allows.
 """
 
 from __future__ import annotations
@@ -63,15 +62,15 @@ MORE_STEPS = "Confirm with more steps"
 
 @dataclass(frozen=True)
 class Decision:
-    """The verdict on some evidence; indices point into `Evidence.finalists`."""
+    """The verdict on some evidence; indices refer to `Evidence.finalists`."""
 
     verdict: Verdict
     recommended: int | None
-    """None for verdict `none` alone."""
+    """None only for the verdict `none`."""
     reasons: tuple[str, ...]
     next_steps: tuple[str, ...]
     provisional: bool = False
-    """A settled verdict that may hold at this budget only, because the baseline still improved."""
+    """Whether a settled verdict may hold at this budget only, because the baseline was still improving."""
     best: int | None = None
     """The eligible finalist with the highest estimate; None for verdict `none`."""
     unbeaten: tuple[int, ...] = ()
@@ -84,7 +83,7 @@ class Decision:
 
 
 def decide_verdict(evidence: Evidence | None, order: Sequence[str], resume: str = "--resume") -> Decision:
-    """Return the verdict by the rule above; evidence is None, or has no finalists, where nothing completed.
+    """Decide the verdict by the rule above; evidence is None, or has no finalists, where nothing completed.
 
     `order` has family names, simplest first; `resume` is the command to which the next steps add options.
     """
@@ -124,14 +123,14 @@ def apply_verdict_rule(
     *,
     keeps_baseline: bool = False,
 ) -> Decision:
-    """Apply the rule itself to two or more: clear winner, else equivalent, else safe choice, else undecided.
+    """Apply the verdict rule to two or more finalists: clear winner, else equivalent, safe choice, or undecided.
 
-    `eligible` are the indices of those that may be named, where `keeps_baseline` only as far as
-    `sweeper.evidence.action` allows them; else there is no action. Of several the first in `order` is preferred.
+    `eligible` are the indices of those that may be recommended; with `keeps_baseline` only as far as
+    `sweeper.evidence.action` allows them, without it there is no action. Of several the first in `order` is preferred.
     `resume` is None where no command continues the trainings.
     """
     standing = [i for i in eligible if not any(has_beaten(evidence, k, i) for k in eligible if k != i)] or eligible
-    first = min(standing)  # they come in the order of what they read on common seeds
+    first = min(standing)  # finalists are ordered by their scores on common seeds
     ties = [i for i in standing if i == first or get_difference(evidence, first, i).estimate == 0]
     best = min(ties, key=lambda i: rank_simplicity(evidence, i, order))
     unbeaten = [i for i in range(len(evidence.finalists)) if i != best and not has_beaten(evidence, best, i)]
@@ -140,7 +139,7 @@ def apply_verdict_rule(
     action, allowed = choose_action(evidence, standing, candidates) if keeps_baseline else (None, candidates)
     safes = [i for i in allowed if is_safe(evidence, i, best, unbeaten)]
     all_alike = all(is_equivalent(evidence, i, j) for i, j in combinations(candidates, 2))
-    rules = (  # the verdict, whether it holds, among whom one is named; the first that holds counts
+    rules = (  # verdict, whether it holds, candidates of the recommendation; the first that holds counts
         (Verdict.CLEAR_WINNER, not unbeaten and is_sound(evidence, best), [best]),
         (
             Verdict.EQUIVALENT,
@@ -163,7 +162,7 @@ def apply_verdict_rule(
         reasons = [explain_cost(evidence, recommended), choice]
         reasons += [explain_doubt(evidence, best, i) for i in unbeaten] or [explain_unsound(evidence, best)]
     reasons += [explain_win(evidence, best, i) for i in range(len(evidence.finalists)) if i not in (best, *unbeaten)]
-    pivot = recommended if action == "keep" else best  # what more seeds should show: can another gain, or which is best
+    pivot = recommended if action == "keep" else best  # the question: can another gain, or which is best
     open_ = [i for i in (best, *unbeaten) if i != pivot and not has_beaten(evidence, pivot, i)]
     pairs = [(pivot, i) for i in open_ if not is_equivalent(evidence, pivot, i) and not has_beaten(evidence, i, pivot)]
     strength: Strength = "probable" if is_probably_safe(evidence, recommended) else "open"

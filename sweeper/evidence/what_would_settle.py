@@ -1,10 +1,9 @@
 """Plans that would settle an open comparison: more seeds, more test images, or neither.
 
-The variances of a measured difference (see `sweeper.evidence.intervals`) are taken at face value and scaled: what
-comes from seeds with 1 / seeds, from images with 1 / images, from both with 1 / (seeds × images), the critical
-value with their degrees of freedom and the level of the interim analysis at which that many seeds are complete. It is
-a planning figure: the estimate itself will move when it is measured again. Where test images come in groups, groups are
-counted.
+The variances of a measured difference (`sweeper.evidence.intervals`) are taken at face value and scaled: the seed part
+by 1 / seeds, the image part by 1 / images, the interaction by 1 / (seeds × images). The critical value follows from
+their degrees of freedom and the level of the interim analysis at which that many seeds are complete. It is a planning
+figure: the estimate itself will move when it is measured again. Where test images come in groups, groups are counted.
 """
 
 from __future__ import annotations
@@ -41,11 +40,10 @@ class _SettlingPlan:
 def suggest_what_settles(
     evidence: Contest, pairs: Sequence[tuple[int, int]], resume: str | None = "--resume"
 ) -> list[str]:
-    """Sentences for the open comparisons, given as indices into `evidence.finalists`.
+    """Suggest in sentences what would settle the open comparisons, given as indices into `evidence.finalists`.
 
-    `resume` is the command that continues the study; None if the trainings are not sweeper's.
-
-    Rivals of one loss for which the same would do share a sentence, which asks for the most that one of them needs.
+    `resume` is the command that continues the study; None if the trainings are not sweeper's. Rivals of one loss that
+    need the same kind of plan share a sentence, which asks for the most that one of them needs.
     """
     groups: dict[tuple[int, str], list[_SettlingPlan]] = {}
     for first, rival in pairs:
@@ -55,17 +53,17 @@ def suggest_what_settles(
 
 
 def compute_needed_half_width(gap: Interval, rope: float) -> float:
-    """Half-width at which this estimate would settle: below it, a win or equivalence is shown.
+    """Return the half-width below which this estimate would be established as a win or as equivalence.
 
-    An estimate of at least `rope` settles as a win once the half-width is below the estimate; a smaller one as
-    equivalence, once estimate + half-width is within `rope`.
+    An estimate of at least `rope` is a win once the half-width is below the estimate; a smaller one is equivalence once
+    estimate + half-width is within `rope`.
     """
     size = abs(gap.estimate)
     return size if size >= rope else rope - size
 
 
 def suggest_for_action(evidence: Contest, other: int, base: int) -> str:
-    """Return how many more seeds, or images, would show whether `other` gains over `base`; "" if none would."""
+    """Suggest how many more seeds, or images, would settle whether `other` gains over `base`; "" if none would."""
     gain = get_difference(evidence, other, base).estimate
     target = gain if gain >= evidence.rope else evidence.rope - gain
     seeds, images = _count_needed(evidence, other, base, target)
@@ -85,7 +83,7 @@ def _count_needed(evidence: Contest, first: int, rival: int, target: float) -> t
 def plan_half_width(
     gap: Interval, now: tuple[float, float], then: tuple[float, float], analyses: Sequence[InterimAnalysis] = ()
 ) -> float:
-    """Half-width that a difference measured with `now` (seeds, images) would have with `then`, both ≥ 2."""
+    """Compute the half-width that a difference measured with `now` (seeds, images) would have with `then`, both ≥ 2."""
     more_seeds, more_images = (b / a if isfinite(a) else 1.0 for a, b in zip(now, then, strict=True))
     v_seed, v_image = scale_variances(gap, seeds=more_seeds, images=more_images)
     return compute_half_width(
@@ -96,7 +94,7 @@ def plan_half_width(
 def count_seeds_needed(
     gap: Interval, seeds: float, images: float, target: float, *, analyses: Sequence[InterimAnalysis] = ()
 ) -> int | None:
-    """Fewest seeds, more than now, with which the half-width is below `target`; None beyond MOST_SEEDS."""
+    """Return the fewest seeds, more than now, with a half-width below `target`; None beyond MOST_SEEDS."""
     return _find_fewest(
         lambda count: plan_half_width(gap, (seeds, images), (count, images), analyses) < target, seeds + 1, MOST_SEEDS
     )
@@ -105,14 +103,14 @@ def count_seeds_needed(
 def count_images_needed(
     gap: Interval, seeds: float, images: float, target: float, *, analyses: Sequence[InterimAnalysis] = ()
 ) -> int | None:
-    """Fewest test images, more than now, with which the half-width is below `target`; None beyond MOST_IMAGES."""
+    """Return the fewest test images, more than now, with a half-width below `target`; None beyond MOST_IMAGES."""
     return _find_fewest(
         lambda count: plan_half_width(gap, (seeds, images), (seeds, count), analyses) < target, images + 1, MOST_IMAGES
     )
 
 
 def _find_fewest(enough: Callable[[int], bool], least: float, high: int) -> int | None:
-    """Smallest count in [least, high] that is enough, by bisection (more is never worse)."""
+    """Find the smallest count in [least, high] that is enough, by bisection (more is never worse)."""
     if least > high or not enough(high):
         return None
     low = int(least)
@@ -170,7 +168,7 @@ def _format_plans(evidence: Contest, first: int, plans: Sequence[_SettlingPlan],
             f"the choice of test images alone forbids a verdict (standard error {error:.{digits}f}), whatever the "
             f"number of seeds up to {MOST_SEEDS}; "
         )
-        is_alone = evidence.scope != "images" and round(error, digits) > 0  # else it is what images do to trainings
+        is_alone = evidence.scope != "images" and round(error, digits) > 0  # else the error comes from the interaction
         return f"{against}{alone if is_alone else ''}{shots} would settle it."
     now = min(count_common_seeds(evidence, first, plan.rival) for plan in plans)
     seeds = max(plan.seeds for plan in plans)
@@ -187,8 +185,8 @@ def _format_plans(evidence: Contest, first: int, plans: Sequence[_SettlingPlan],
 def _format_confirm_seeds(evidence: Contest, seeds: int) -> tuple[str, int]:
     """Return the value of `--confirm-seeds` that adds seeds, and the seeds of its last interim analysis.
 
-    Up to as many seeds as are needed, with interim analyses on the way. Where the plan had as many and ended before
-    them as futile: all of them and a single analysis, as a resume with the same plan would only end again.
+    It goes up to the needed seeds, with interim analyses on the way. Where the plan already had as many but ended early
+    as futile, it is a single analysis of all of them: the same plan would only end again.
     """
     most = evidence.analyses[-1].seeds if evidence.analyses else seeds
     return (f"{evidence.analyses[0].seeds}..{seeds}", seeds) if seeds > most else (str(most), most)
@@ -199,6 +197,6 @@ def _name_unit(evidence: Contest) -> str:
 
 
 def _round_up(count: int) -> int:
-    """Return two significant digits, rounded up: a planning figure has no higher precision."""
+    """Round a count up to two significant digits: a planning figure has no higher precision."""
     unit = int(10 ** max(0, len(str(count)) - 2))
     return -(-count // unit) * unit
