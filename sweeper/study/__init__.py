@@ -1,1 +1,1 @@
-"""The search and the confirmation: Optuna lives here and in `sweeper.space`."""
+"""The search and the confirmation: what is trained next, decided with Optuna."""

@@ -1,12 +1,13 @@
-"""The budget at which losses can be compared: where the classes are learned, found on a ladder before the search.
+"""The budget ladder: before the search, find the number of steps at which losses can be compared.
 
-Losses differ in how they treat rare classes, and before any of them has learned these there is nothing to compare. So
-where the user gave no steps, two losses that differ most there, cross-entropy and one of overlap with weights of the
-classes, are trained at 1, 2, 4, 8 and 16 times the first steps, until each class with enough pixels is learned by one
-of them, or the gap between the two has settled while most are. The search takes trainings over that are its own.
+Losses differ in how they treat rare classes; before any loss has learned these, there is nothing to compare. So where
+the user gave no steps, the two losses that differ most there, cross-entropy and an overlap loss with class weights, are
+trained at 1, 2, 4, 8 and 16 times the first steps, until each class with enough pixels is learned by one of them, or
+the gap between the two has settled while most classes are learned. The search reuses those trainings that match its
+trials.
 
-A class is learned where its IoU on validation is above 0.05 and above its share of the pixels: an answer that looks at
-no image gets no more. The most frequent class, of which a constant answer is made, need only be predicted.
+A class is learned where its IoU on validation is above 0.05 and above its share of the pixels, the most that an answer
+can get without looking at the image. The most frequent class, which a constant answer predicts, needs only 0.05.
 """
 
 from __future__ import annotations
@@ -28,20 +29,20 @@ from sweeper.study.learning_check import SKILL, compute_skill, is_task_learned
 FACTORS = (1, 2, 4, 8, 16)
 """Budgets that may be tried, in units of the first."""
 PIXELS, IMAGES = 0.001, 0.5
-"""Share of the labelled pixels, or of the images, of training from which on a class has enough to be learned."""
+"""Least share of the training pixels, or of the training images, with which a class has enough pixels to be learned."""
 POWER = 0.75
 """Power of the imbalance in the class weights."""
 ENOUGH = 2 / 3
-"""Share of these classes that must be learned before anything is said about losses: below it the mean over classes is
-largely one of zeros."""
+"""Share of these classes that must be learned before losses are compared: below it the mean over classes is largely one
+of zeros."""
 OVERLAPS = ("dice_ce", *(family.name for family in OVERLAP_FAMILIES))
 
 
 def choose_ladder_pair(space: SearchSpace) -> tuple[str, ...]:
-    """Return the two families of a space that differ most in rare classes; of a space of one family that one.
+    """Return the two families of a space that differ most in rare classes; the only one if it has one.
 
-    They are cross-entropy and dice_ce. Where one is not searched, the advice's first other stands for it, of losses of
-    overlap where there are any.
+    They are cross-entropy and dice_ce. A missing one is replaced by the first of the others in the advice's order,
+    overlap losses first.
     """
     order = list(list_first_trials(space))
     plain = BASELINE if BASELINE in order else order[0]
@@ -51,10 +52,10 @@ def choose_ladder_pair(space: SearchSpace) -> tuple[str, ...]:
 
 
 def make_weighted_start(family: FamilySpace, space: SearchSpace) -> dict[str, Any]:
-    """Return parameters of a family with class weights, as Optuna knows them.
+    """Return parameters of a family with class weights, as Optuna stores them.
 
-    They are what was best on similar data, else its defaults with the power `POWER` of the imbalance. Without weights
-    rare classes are learned late by all losses.
+    They are the best ones on similar data, else the family's defaults with the power `POWER` of the imbalance. Without
+    weights all losses learn rare classes late.
     """
     params = get_default_params(family, space)
     best = next((start.params for start in space.starts if start.family == family.family), None)
@@ -69,7 +70,7 @@ def make_weighted_start(family: FamilySpace, space: SearchSpace) -> dict[str, An
 
 
 def make_probe_specs(space: SearchSpace, conditions: Conditions, imbalance: float, steps: int) -> list[TrialSpec]:
-    """Return the pair at the middle of the learning rates, to be trained for `steps` steps.
+    """Return the trainings of the pair for `steps` steps, at the middle of the searched learning rates.
 
     The plain loss has its literature default, the other one `make_weighted_start`.
     """
@@ -94,7 +95,7 @@ def make_probe_specs(space: SearchSpace, conditions: Conditions, imbalance: floa
 
 
 def find_unlearned_classes(results: Iterable[TrialResult], conditions: Conditions) -> tuple[str, ...]:
-    """Return the classes that none of these trainings learned, of those that they were scored on."""
+    """Return the classes that none of these trainings learned, out of those that they were scored on."""
     seen = [_best_ious(result) for result in results if result.state == "complete" and result.evaluations]
     if not seen:
         return ()
@@ -109,7 +110,7 @@ def find_unlearned_classes(results: Iterable[TrialResult], conditions: Condition
 def _best_ious(result: TrialResult) -> tuple[float | None, ...]:
     """Return the IoU of each class at the training's own operating point or the plain one, whichever is higher.
 
-    A point that is chosen for the mean over classes may spoil a common one.
+    A point that is best for the mean over classes may be bad for a common one.
     """
     last = result.evaluations[-1]
     pairs = zip(last.chosen.iou, last.default.iou, strict=True)
@@ -129,7 +130,7 @@ class LadderProgress(NamedTuple):
 
     rungs: tuple[Rung, ...]
     lacking: tuple[TrialSpec, ...]
-    """Trainings of the next one; () where the ladder ends."""
+    """Trainings that the next rung lacks; () where the ladder ends."""
 
 
 def climb_ladder(
@@ -141,15 +142,15 @@ def climb_ladder(
     first: int,
     margin: float,
 ) -> LadderProgress:
-    """Return the rungs that are complete, and what the next one lacks.
+    """Return the complete rungs, and the trainings that the next one lacks.
 
     Args:
         results: trainings of the ladder so far.
         space: what is searched.
-        conditions: the study's.
+        conditions: those of the study.
         imbalance: as `suggest` takes it.
         first: steps of the first rung.
-        margin: mIoU by which a gap that has settled may change over a doubling.
+        margin: mIoU; a gap that changes by less over a doubling has settled.
     """
     rungs, learnable = list[Rung](), _find_learnable_classes(conditions)
     for factor in FACTORS:
@@ -158,7 +159,7 @@ def climb_ladder(
         if lacking := tuple(spec for spec in specs if spec.family not in by_name):
             return LadderProgress(tuple(rungs), lacking)
         here = [result for spec in specs if (result := by_name[spec.family]).state == "complete"]
-        if not here:  # more steps would not help
+        if not here:  # all failed: more steps would not help
             break
         rungs.append(
             Rung(
@@ -183,7 +184,7 @@ def is_comparable(rung: Rung) -> bool:
 def _is_settled(rungs: Sequence[Rung], margin: float) -> bool:
     """Return whether the gap changed by less than the margin over a doubling in which no class was newly learned.
 
-    With each of these it moves again, and a gap between losses that learned few classes says nothing.
+    The gap changes again with each newly learned class, and means nothing between losses that learned few classes.
     """
     gaps = [rung.gap for rung in rungs[-2:]]
     if len(gaps) < 2 or gaps[0] is None or gaps[1] is None or not is_comparable(rungs[-1]):
@@ -192,7 +193,7 @@ def _is_settled(rungs: Sequence[Rung], margin: float) -> bool:
 
 
 def format_rung(rung: Rung) -> str:
-    """Return what was learned at a rung, as part of a sentence."""
+    """Describe what was learned at a rung, as part of a sentence."""
     if not rung.is_learned:
         return f"no loss clearly beats a constant answer after {rung.steps} steps"
     if not rung.not_learned:

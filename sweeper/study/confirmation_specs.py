@@ -1,4 +1,4 @@
-"""Trainings of the confirmation and of the longer look: what is trained, and which results are weighed."""
+"""Trainings of the confirmation and of the longer look: what is trained, and which results count."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from sweeper.core.records import Conditions, TrialResult, TrialSpec
 from sweeper.study.finalist import Finalist
 
 SHOWN = 48
-"""Test images whose predictions are kept, of each finalist's first seed, for the report's side-by-side figure."""
+"""Test images whose predictions are kept from each finalist's first seed, for the report's side-by-side figure."""
 
 
 def confirm_seed(study_seed: int, number: int) -> int:
-    """Seed of the number-th (from 0) confirmation of each finalist: never one of the search's."""
+    """Return the seed of confirmation `number` (from 0) of each finalist: never one of the search's."""
     return 1000 * (study_seed + 1) + number
 
 
 def fold_numbers(folds: int | None) -> Sequence[int | None]:
-    """Return the trainings that make up one seed of a finalist: one, or one for each fold."""
+    """Return the folds of the trainings that make up one seed of a finalist; a single None without folds."""
     return [None] if folds is None else range(folds)
 
 
 def make_confirmation_specs(finalists: Sequence[Finalist], conditions: Conditions, seeds: int) -> list[TrialSpec]:
-    """`seeds` seeds of each finalist, seed by seed (and fold by fold), so that whatever is finished is paired."""
+    """Make `seeds` seeds of each finalist, ordered by seed, then fold, so that whatever is finished is paired."""
     folds = fold_numbers(conditions.folds)
     shown = -(-SHOWN // len(folds))
     return [
@@ -44,7 +44,7 @@ def make_confirmation_specs(finalists: Sequence[Finalist], conditions: Condition
 
 
 LONGER_FROM = 900
-"""Number of the first seed of the longer trainings: no confirmation gets so far."""
+"""Number of the first seed of the longer trainings, beyond those of any confirmation."""
 
 
 def make_longer_spec(finalist: Finalist, conditions: Conditions, times: int, number: int) -> TrialSpec:
@@ -62,7 +62,7 @@ def make_longer_spec(finalist: Finalist, conditions: Conditions, times: int, num
 def select_longer_results(
     results: Sequence[TrialResult], finalists: Sequence[Finalist], conditions: Conditions
 ) -> list[TrialResult]:
-    """Return the completed longer trainings of these finalists; of several looks those of the longest."""
+    """Return the completed longer trainings of these finalists; only those with the most steps."""
     wanted, first, base = {f.trial.spec.loss: f for f in finalists}, confirm_seed(conditions.seed, 0), conditions.recipe
     chosen = [
         r
@@ -85,9 +85,8 @@ def select_confirmed(
 ) -> list[TrialResult]:
     """Return the completed confirmations of these finalists on their first `seeds` seeds.
 
-    `seeds` may be given by family (a missing family has none); None = all.
-
-    With folds, of whole rotations alone: a seed that lacks a fold has not scored every image.
+    `seeds` may be given by family (a missing family has none); None = all. A seed that lacks a fold is left out, as it
+    has not scored every image.
     """
     wanted = {f.trial.spec.loss: f for f in finalists}
     first = confirm_seed(conditions.seed, 0)

@@ -1,9 +1,9 @@
-"""The finalists: the best configuration of each leading family, and the learning rates that it is confirmed at.
+"""The finalists: the best configuration of each leading family, and the learning rates of its confirmation.
 
-All finalists are confirmed around the optimum that the complete trials of all families give
+All finalists are confirmed around the optimum that is fitted to the complete trials of all families
 (`sweeper.study.learning_rates`). A finalist whose own best rate is more than `FAR` from it is trained at the optimum,
-too, on the search's seed. Where its own rate scores better by more than `CLEAR`, after the difference was shrunken as
-far as it may be luck, it keeps a range around its own, and draws from it at the same quantiles.
+too, on the search's seed. Where its own rate is better by more than `CLEAR`, after shrinking the difference for luck,
+it draws from a range around its own rate instead, at the same quantiles.
 
 Everything here is a function of stored results.
 """
@@ -28,31 +28,31 @@ from sweeper.study.training_list import index_completed, training_key
 
 BASELINE = "cross_entropy"
 FINALISTS = 3
-"""Families that are confirmed at most, the baseline among them. A fourth lowers the regret of simulated searches by
-at most 0.0007 mIoU (docs/decisions.md) and takes a quarter of the confirmation."""
+"""Most families that are confirmed, including the baseline. A fourth lowers the regret of simulated searches by at most
+0.0007 mIoU (docs/decisions.md) and takes a quarter of the confirmation."""
 
 
 class Finalist(NamedTuple):
     """The best configuration of a family."""
 
     trial: TrialResult
-    """The search trial that it is best in."""
+    """Its best search trial."""
     rates: RateRange | None = None
-    """Learning rates that it is confirmed at; None before they are known, and where a single rate is searched."""
+    """Learning rates of its confirmation; None before they are known, and where a single rate is searched."""
     drawn: bool = False
-    """Whether each seed of the confirmation draws a rate from these; else all use the best."""
+    """Whether each seed of the confirmation draws a rate from `rates`; else all use the best."""
     trained: tuple[TrialResult, ...] = ()
-    """Its complete trainings before the confirmation, at rates that it is confirmed at."""
+    """Its complete trainings before the confirmation, at rates within those of the confirmation."""
     tried: int = 0
     """Search trials of its family."""
     completed: int = 0
     """Number of these trials that were trained to the end."""
     other_names: tuple[str, ...] = ()
-    """Families that are this very function on these data, where nothing else was tried."""
+    """Families that are the same function on these data, if nothing else was tried."""
 
     @property
     def lr(self) -> float:
-        """The learning rate that stands for the configuration."""
+        """The learning rate that represents the configuration."""
         if self.rates is None:
             return self.trial.spec.lr
         return draw_rate(self.rates, 0) if self.drawn else self.rates.best
@@ -63,19 +63,19 @@ class Finalist(NamedTuple):
 
     @property
     def identity(self) -> str:
-        """Key by which its confirmations are recognised."""
+        """Key that matches it with its stored confirmations."""
         if not self.drawn or self.rates is None:
             return str((*self.trial.spec.loss, self.lr))
         return str((*self.trial.spec.loss, self.rates.low, self.rates.high))
 
     @property
     def family(self) -> str:
-        """Its loss."""
+        """Family of its loss."""
         return self.trial.spec.family
 
     @property
     def value(self) -> float:
-        """The search's value."""
+        """Value of its search trial."""
         return self.trial.value or 0.0
 
 
@@ -106,11 +106,11 @@ def select_finalist_families(trials: Sequence[TrialResult]) -> list[Finalist]:
 
 
 FAR = 0.3
-"""Decades between a finalist's own best rate and the common optimum from which on it is tried at both."""
+"""Decades between a finalist's own best rate and the common optimum beyond which both are tried."""
 CLEAR = 1.5 * UNIT
 """mIoU by which its own rate must be better, after shrinkage."""
 KEPT = 0.03**2 / (0.03**2 + 2 * NOISE**2)
-"""Part of a difference between two trainings that is no luck: losses differ by some 0.03 between such rates, and each
+"""Part of a difference between two trainings that is not luck: losses differ by some 0.03 between such rates, and each
 training has its noise."""
 
 
@@ -126,11 +126,11 @@ def find_pending_rechecks(
     rechecks: Sequence[TrialResult],
     fit: RateFit | None,
 ) -> list[TrialSpec]:
-    """Return the trainings to make before the finalists can be chosen.
+    """Return the trainings that are needed before the finalists can be chosen.
 
     Args:
         trials: results of the search.
-        rechecks: finalists that were trained at the common optimum so far.
+        rechecks: completed trainings of finalists at the common optimum.
         fit: the common optimum; None where a single rate is searched.
     """
     if fit is None:
@@ -154,7 +154,7 @@ def choose_finalists(
 ) -> list[Finalist]:
     """Return the best configurations of the leading families and the baseline, with their confirmation rates.
 
-    `trials` have the names that they count under, their other names are in `same`.
+    `trials` are already relabelled as the families that they count for; `same` has their other names.
     """
     finalists, tried = [], {t.spec.family for t in trials if t.state != "failed"}
     for entrant in select_finalist_families(trials):
@@ -188,5 +188,5 @@ def _is_far_from_optimum(finalist: Finalist, fit: RateFit) -> bool:
 
 
 def _make_recheck_spec(finalist: Finalist, fit: RateFit) -> TrialSpec:
-    """Return the finalist's own training, to be repeated at the common optimum."""
+    """Return the finalist's search training with the learning rate of the common optimum."""
     return finalist.trial.spec.model_copy(update={"purpose": "recheck", "number": 0, "lr": fit.best})

@@ -1,10 +1,11 @@
-"""Does any loss learn more than a constant answer? Asked before the search, and again after its floors.
+"""Does any loss learn more than a constant answer? Checked before the search, and again after its floors.
 
-A search at a budget at which every training ends no better than a constant answer shows nothing, and costs as much as
-any other. The ladder before it (`sweeper.study.budget_ladder`) ends where that is over and the classes are learned.
+A search in which no training beats a constant answer shows nothing and costs as much as any other. The ladder before it
+(`sweeper.study.budget_ladder`) ends where this check passes and the classes are learned.
 
-Luck must not pass for learning. On a set of six classes, 40 trials that could not do the task read up to 0.028 mIoU
-above a constant answer (0.157), a skill of 0.033. So one training must have three times the skill that two need.
+Luck must not pass for learning. On a data set of six classes, 40 trials that had learned nothing scored up to 0.028
+mIoU above a constant answer (0.157), a skill of 0.033. So a single training must have three times the skill that two
+need.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from sweeper.core.records import Conditions, TrialResult
 from sweeper.study.training_list import training_key
 
 SKILL = 0.05
-"""Part of the way from a constant answer to a perfect one that two trainings must have come."""
+"""Skill that two trainings must show: part of the way from a constant answer to a perfect one."""
 ALONE = 3 * SKILL
 """Skill that a single training must show."""
 HELP = "What may help"
 """Beginning of the sentence with remedies."""
 FRESH = 3
-"""Complete trials of the search itself that must have shown nothing before it is given up."""
+"""Complete trials of the search itself that must have learned nothing before the search is given up."""
 
 
 def compute_skill(result: TrialResult) -> float:
@@ -52,10 +53,10 @@ def has_learned_nothing(trials: Sequence[TrialResult], before: Sequence[TrialRes
     """Return whether the search's trainings fail to show that the task is learned, so that nothing can be confirmed.
 
     Args:
-        trials: the search's.
+        trials: those of the search.
         before: trainings that chose its budget. Trials reused from them may be lucky, and are no new evidence.
-        strict: by `learned`, from `FRESH` complete trials on. Else nothing is learned where no training beats a
-            constant answer at all: where the user gave the steps, and so may want to know what they give.
+        strict: apply `is_task_learned` to at least `FRESH` complete trials. Else nothing is learned only where no
+            training beats a constant answer at all: a user who gave the steps may want to see their result.
     """
     ended = [trial for trial in trials if trial.state != "failed"]
     if not strict:
@@ -68,9 +69,9 @@ def has_learned_nothing(trials: Sequence[TrialResult], before: Sequence[TrialRes
 
 
 def suggest_remedies(results: Sequence[TrialResult], conditions: Conditions, minutes: int | None = None) -> str:
-    """Return one sentence on what to try where too little was learned, cheapest first.
+    """Suggest in one sentence what to try where too little was learned, cheapest first.
 
-    `minutes`: with so many there would be an answer; None = not by more time.
+    `minutes`: a time limit that would be enough; None = more time is no remedy.
     """
     recipe, dataset = conditions.recipe, conditions.dataset
     steps = max((r.spec.steps for r in results), default=recipe.steps)

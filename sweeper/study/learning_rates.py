@@ -1,17 +1,17 @@
-"""Learning rates to try and to compare at: one optimum for all losses, fitted to every complete trial.
+"""Learning rates of the search and the confirmation: one optimum for all losses, fitted to every complete trial.
 
-AdamW does not care for the scale of a loss, so that the losses of one data set want much the same rate: in three real
-sweeps all finalists peaked at the same one. So it is estimated from the complete trials of all families, by
+AdamW is invariant to the scale of a loss, so the losses of one data set need much the same rate: in three real sweeps
+all finalists were best at the same one. It is estimated from the complete trials of all families, by
 
-    value = a_family − c (x − o)²,       x = log10(learning rate),
+  value = a_family − c (x − o)²,       x = log10(learning rate),
 
-with a_family ~ N(m, (10 u)²) and noise of Student's t with a scale of 2 u, u = 0.01 mIoU. A training that diverged has
-no value; it says that c (x − o)² is large. o and c are weighed on a grid, a_family by its mode, m by the families'
-mean. The mean of o is what `RateFit.best` holds.
+with a_family ~ N(m, (10 u)²) and noise of Student's t with a scale of 2 u, u = 0.01 mIoU. A diverged training has no
+value; it indicates that c (x − o)² is large. o and c are integrated over a grid, with a_family at its mode and m at the
+families' mean. `RateFit.best` is the mean of o.
 
-Search trials draw their rates around what is known of o so far, the same points for every family. The confirmation's
-seeds draw from o ± `NEAR` decades, all finalists the same rate at the same seed; the rate's share of the variance is in
-every interval. A finalist whose own best rate is far from o is tried at both (`sweeper.study.finalist`).
+Search trials draw their rates around the current estimate of o, at the same quantiles for every family. The
+confirmation's seeds draw from o ± `NEAR` decades, all finalists the same rate at the same seed; the rate's share of the
+variance is in every interval. A finalist whose own best rate is far from o is tried at both (`sweeper.study.finalist`).
 
 Everything here is on the logarithm of the rate. Pure; no torch.
 """
@@ -30,32 +30,32 @@ from sweeper.core.records import Collapse, Coordinate, RateFit, RateRange, Trial
 NEAR = 0.22
 """Decades on either side of the optimum that the confirmation draws from: what a user would call the same rate."""
 WIDE = 0.3
-"""Decades on either side that the search tries at least: a loss that wants another rate must be able to show it."""
+"""Least decades on either side that the search tries, so that a loss with another optimum can show it."""
 UNIT = 0.01
 """mIoU, the usual region of practical equivalence. Not the study's own, which may change after rates were drawn."""
 LEVELS, NOISE, TAILS = 10 * UNIT, 2 * UNIT, 3.0
 """Spread of the families' levels; scale and degrees of freedom of the noise of one training."""
 CURVATURE, CURVATURE_SPREAD = 0.1, 0.8
-"""Median of c in mIoU by decade², and the spread of its logarithm: 0.05 to 0.2 on cracks and street."""
+"""Median of c in mIoU per decade², and the spread of its logarithm: 0.05 to 0.2 on cracks and street."""
 DIVERGES = 5 * UNIT
-"""A training diverges about where the curve has fallen by so much."""
+"""Fall of the curve below its optimum at which a training diverges."""
 NARROWEST = 1.5
-"""A searched range whose ends are less than this factor apart is one rate: nobody hits a rate to the per cent."""
+"""A searched range whose ends differ by a smaller factor is one rate: nobody finds a rate to the per cent."""
 _OPTIMA, _CURVATURES, _ROUNDS = 81, 15, 12
 
 Floats = npt.NDArray[np.float64]
 
 
 def is_one_rate(searched: Coordinate) -> bool:
-    """Return whether the searched range is a single rate, or so narrow (below `NARROWEST`) that its rates are one."""
+    """Return whether the searched range is a single rate, or so narrow (below `NARROWEST`) that it counts as one."""
     return searched.kind == "fixed" or searched.high < NARROWEST * searched.low
 
 
 def fit_rates(tried: Sequence[TrialResult], searched: Coordinate) -> RateFit:
-    """Return the optimum that all losses share, by the model above.
+    """Fit the optimum that all losses share, by the model above.
 
     Args:
-        tried: complete trainings on one seed, in any order; with none it is the middle of the range.
+        tried: complete trainings on one seed, in any order; without any the optimum is the middle of the range.
         searched: range of the learning rate, which is not one rate (`is_one_rate`).
     """
     low, high = math.log10(searched.low), math.log10(searched.high)
@@ -80,17 +80,17 @@ def fit_rates(tried: Sequence[TrialResult], searched: Coordinate) -> RateFit:
 
 
 def _compute_log_likelihood(tried: Sequence[TrialResult], o: Floats, c: Floats) -> Floats:
-    """(G,) log-likelihood of the values at each point of the grid, the families' levels at their mode."""
+    """Compute the log-likelihood (G,) of the values at each grid point, with the families' levels at their mode."""
     if not tried:
         return np.zeros_like(o)
     names = sorted({one.spec.family for one in tried})
     of = np.array([[one.spec.family == name for one in tried] for name in names], dtype=np.float64)  # (F, N)
     x = np.array([math.log10(one.spec.lr) for one in tried])
     y = np.array([one.value for one in tried], dtype=np.float64)
-    flat = y + c[:, None] * (x - o[:, None]) ** 2  # (G, N): the values as they would be at the optimum
+    flat = y + c[:, None] * (x - o[:, None]) ** 2  # (G, N): values shifted to the optimum
     weight = np.ones_like(flat)
     level = np.zeros((len(o), len(names)))
-    for _ in range(_ROUNDS):  # of the t distribution as normals of unequal variances
+    for _ in range(_ROUNDS):  # the t distribution as normals of unequal variances
         precision = weight @ of.T / NOISE**2
         sums = (weight * flat) @ of.T / NOISE**2
         shrunk = precision / (precision * LEVELS**2 + 1)
@@ -104,19 +104,20 @@ def _compute_log_likelihood(tried: Sequence[TrialResult], o: Floats, c: Floats) 
 
 
 def search_rate(fitted: RateFit, searched: Coordinate, number: int, *, curve: bool = True) -> float:
-    """Return the learning rate of a family's trial `number` (from 0), within what is known of the optimum so far.
+    """Return the learning rate of a family's trial `number` (from 0), near the current estimate of the optimum.
 
-    The first is the middle, second and third the ends, so that three trials show a curve; the others lie between.
+    The first is the middle, the second and third the ends, so that three trials show a curve; the others are in
+    between.
 
     Args:
-        fitted: the optimum so far.
+        fitted: the current estimate of the optimum.
         searched: range of the learning rate.
-        number: how many trials of the family were begun before.
-        curve: False = its first trials are other configurations each, which stay near the optimum: what a
-            configuration scores at the end of the range says little about it.
+        number: number of the family's earlier trials.
+        curve: False = the family's first trials have different configurations and stay near the optimum, as a score at
+            the end of the range says little about them.
     """
     near_best = _clip_range(fitted.best, WIDE + fitted.spread / 2, searched)
-    # Upwards first: a short training forgives a high rate more than a low one.
+    # The upper end first: a short training tolerates a high rate better than a low one.
     first = (0.5, 1.0, 0.0) if curve else (0.5, 0.75, 0.5)
     place = first[number] if number < len(first) else 1 - _compute_van_der_corput(number - 2)
     return min(max(round_rate(near_best.low * (near_best.high / near_best.low) ** place), searched.low), searched.high)
@@ -134,8 +135,7 @@ def _clip_range(best: float, reach: float, searched: Coordinate) -> RateRange:
 def draw_rate(drawn: RateRange, number: int) -> float:
     """Return the learning rate of confirmation seed `number` (from 0), by van der Corput's sequence over the range.
 
-    Its first points fill the range evenly however many there are; the first is the geometric middle, which is
-    recommended.
+    Any number of its first points fills the range evenly; the first is the geometric middle, which is recommended.
     """
     return round_rate(drawn.low * (drawn.high / drawn.low) ** _compute_van_der_corput(number))
 
@@ -148,5 +148,5 @@ def _compute_van_der_corput(number: int) -> float:
 
 
 def round_rate(rate: float) -> float:
-    """Return a rate with three significant digits, as people write rates."""
+    """Round a rate to three significant digits."""
     return float(f"{rate:.3g}")

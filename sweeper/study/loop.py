@@ -1,4 +1,4 @@
-"""Keep an executor busy: the one loop behind the search and the confirmation, which ends where everything fails."""
+"""The loop that keeps an executor busy in search and confirmation; it ends when too many trainings in a row fail."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from sweeper.core.records import Evaluation, TrialResult, TrialSpec
 from sweeper.executors.protocol import Executor
 
 IN_A_ROW = 8
-"""So many failures in a row, beyond one for each worker, and nothing more is begun: what fails everything (a full
-memory, a GPU in an error state, images that are gone) would use up the trials."""
+"""Failures in a row, beyond one for each worker, that end the loop: a cause that fails every training (a full memory, a
+GPU in an error state, missing images) would use up the trials."""
 
 
 class FailureCount:
     """Counts trainings that failed, or whose worker died, since the last one that gave a result.
 
-    Workers that are lost all at once, as with a node of a cluster, count once each; so the limit grows with them.
+    Workers that die together, as with a node of a cluster, count once each; so the limit grows with their number.
     """
 
     def __init__(self) -> None:
@@ -43,11 +43,11 @@ class FailureCount:
             self._count = 0
 
     def record_lost_worker(self, reason: str) -> None:
-        """Count a lost worker."""
+        """Count a training whose worker died."""
         self._count, self._reason = self._count + 1, reason
 
     def check_limit(self, workers: int) -> None:
-        """Stop if there were too many for so many workers.
+        """Stop if too many trainings in a row failed for this number of workers.
 
         Raises:
             ExecutorError: if so.
@@ -65,33 +65,33 @@ POLL_SECONDS = 0.5
 class WorkSource:
     """Source of jobs and receiver of results: trainings in progress, each rung by rung.
 
-    What begins next, what becomes of a result and what happens to a training that was cut off, its kinds decide.
+    Subclasses decide which training begins next, and what happens to results and interrupted trainings.
     """
 
     def __init__(self, recorder: Observer) -> None:
-        """Make one whose trainings `recorder` observes."""
+        """Create an empty source whose trainings `recorder` observes."""
         self._recorder = recorder
         self._running: dict[int, TrialSpec] = {}
         self._going: list[TrialSpec] = []
-        """Those of them that are between two rungs."""
+        """Running trainings that are between two rungs."""
         self._reported: dict[int, int] = {}
         """Last reported step of each training."""
 
     @property
     def is_over(self) -> bool:
-        """Whether what still runs is not needed any more; never, unless its kind says otherwise."""
+        """Whether the running trainings are no longer needed; False unless a subclass overrides it."""
         return False
 
     def next(self) -> TrainingJob | None:
-        """Return the next rung of a continuing training, else of one that begins.
+        """Return the job of a continuing training's next rung, else of one that begins; None if there is none now.
 
-        None if there is none now (the loop asks again after each answer).
+        The loop asks again after each answer.
         """
         spec = self._going.pop(0) if self._going else self._begin_training()
         return None if spec is None else TrainingJob(spec, until=self._reported[spec.number] + 1)
 
     def take_answer(self, answer: JobResult) -> bool:
-        """Take what a job gave; whether its training ended, or waits, by that. If not, `next` gives the next job."""
+        """Take the answer of a job; return whether its training ended or waits. If not, `next` gives its next job."""
         result, spec = answer.result, answer.result.spec
         for evaluation in result.evaluations:
             self._report_evaluation(spec, evaluation)
@@ -104,11 +104,11 @@ class WorkSource:
         return True
 
     def _begin_training(self) -> TrialSpec | None:
-        """Return a training that begins or continues, noted by `_note_begun`; None if there is none now."""
+        """Return a training that begins or continues, after `_note_begun`; None if there is none now."""
         raise NotImplementedError
 
     def _note_begun(self, spec: TrialSpec, event: TrainingStarted | TrainingResumed, step: int = 0) -> None:
-        """Note that a training runs from now on, whose evaluations were reported up to a step."""
+        """Record that a training runs from now on; its evaluations up to `step` have been reported."""
         self._running[spec.number], self._reported[spec.number] = spec, step
         self._recorder.notify(event)
 
@@ -119,7 +119,7 @@ class WorkSource:
             self._recorder.notify(TrainingEvaluated(spec, evaluation))
 
     def _pause_at_rung(self, spec: TrialSpec, result: TrialResult) -> bool:
-        """Return whether a training that could continue does not, and see to that."""
+        """Pause a training that could continue, or end it; return whether that was done."""
         return False
 
     def store_result(self, spec: TrialSpec, result: TrialResult) -> None:
@@ -131,27 +131,26 @@ class WorkSource:
         raise NotImplementedError
 
     def handle_interruption(self, reason: str) -> None:
-        """Handle a stop of the sweep, or the end of its time, with trainings unfinished."""
+        """Handle the end of the sweep, by a stop or the time limit, with trainings unfinished."""
         raise NotImplementedError
 
 
 def run_work(
     executor: Executor, work: WorkSource, stopping: Callable[[], str | None], failures: FailureCount | None = None
 ) -> bool:
-    """Run until `work` has nothing left to begin; False when `stopping` gave a reason to stop before.
+    """Run until `work` has nothing left to begin; return False when `stopping` gave a reason to stop before.
 
-    After a False, an error, or work that is over, the executor is still busy with what was given up: the next work
-    gets its workers as they come to a rung, and what they answer then is left out.
+    After that, an error, or work that is over, the executor still runs the abandoned jobs: the next work gets each
+    worker at its next rung, and the answer to its abandoned job is ignored.
 
     Args:
         executor: where the trainings run.
         work: what is trained.
-        stopping: a reason to stop, looked at between answers.
+        stopping: returns a reason to stop, or None; called between answers.
         failures: those in a row so far; None = none.
 
     Raises:
-        ExecutorError: if nothing can be trained any more, or too many trainings in a row failed; what was running is
-            left to a resume.
+        ExecutorError: if no more training is possible, or too many in a row failed; a resume trains what was running.
     """
     try:
         return _run_until_idle(executor, work, stopping, failures or FailureCount())
@@ -173,7 +172,7 @@ def _run_until_idle(
                 yield answer
 
     def leave(reason: str) -> None:
-        """Keep what is there and still on its way; the rest is interrupted."""
+        """Take the answers that have arrived, and interrupt the rest."""
         for answer in answers(0):
             if isinstance(answer, JobResult):
                 work.take_answer(answer)
@@ -189,7 +188,7 @@ def _run_until_idle(
         while (room := executor.free()) and (job := work.next()) is not None:
             executor.submit(job)
             jobs.add((job.spec.purpose, job.spec.number))
-        if not jobs and room:  # without room it is waited for: a cluster may have lost its nodes
+        if not jobs and room:  # without room wait: a cluster may have lost its nodes
             return True
         for answer in answers(POLL_SECONDS):
             match answer:

@@ -1,11 +1,11 @@
 """The confirmation as a race: train to the next planned seeds, analyse, continue with the finalists that remain.
 
-An interim analysis weighs its planned seeds: those of the finalists that got so far, and of a dropped one those that it
-had. What idle workers began before is weighed once it is planned, so that the number of workers changes no answer;
-where it is not needed any more, it is stopped.
+An interim analysis uses the planned seeds of each finalist; those of a dropped one end where it was dropped. A seed
+that idle workers began early counts only once it is planned, so that the number of workers changes no answer; a
+training that is no longer needed is stopped.
 
-An interim analysis is stored with the numbers of the confirmations that it weighed. A resume replays stored ones as
-long as finalists, plan and confirmations are the same, and analyses again from the first that differs.
+An interim analysis is stored with the numbers of its confirmations. A resume replays the stored ones as long as
+finalists, plan and confirmations are the same, and analyses again from the first that differs.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Judge = Callable[[Sequence[TrialResult]], RoundDecision]
 
 
 def settle_analyses(study: optuna.Study, analyses: Sequence[InterimAnalysis]) -> tuple[InterimAnalysis, ...] | None:
-    """Keep the plan with the study; the plan before, where that was another one."""
+    """Store the plan with the study; return the previous plan if it was another one."""
     before = read_planned_analyses(study.user_attrs)
     if before == tuple(analyses):
         return None
@@ -51,10 +51,10 @@ def settle_analyses(study: optuna.Study, analyses: Sequence[InterimAnalysis]) ->
 
 
 class Race(TrainingList):
-    """Trainings up to one interim analysis after the other, and of the next seed for idle workers.
+    """Trainings up to the next interim analysis, and those of the next seed for idle workers.
 
-    What failed is tried once a session. Each training has its place's number, whatever the number of workers, so that
-    an interrupted race numbers its trainings as one that was not.
+    A failed training is tried once per session. A training's number follows from its place in the plan, so that neither
+    the number of workers nor an interruption changes it.
     """
 
     def __init__(
@@ -71,20 +71,19 @@ class Race(TrainingList):
         begun: Callable[[int, list[str], int], None],
         report: Callable[[int, AnalysisTaken], None],
     ) -> None:
-        """Make all analyses up to the first for which trainings are missing.
+        """Create the race, with all analyses up to the first for which trainings are missing.
 
         Args:
             study: keeps results and interim analyses.
-            finalists: who is confirmed.
-            conditions: the study's.
+            finalists: those to confirm.
+            conditions: those of the study.
             analyses: the planned interim analyses, in ascending order of seeds.
-            until: `settled`, or `probable`: when `judge` ends it.
-            judge: weighs completed confirmations.
+            until: `settled` or `probable`: when `judge` ends the race.
+            judge: decides on completed confirmations.
             recorder: observer of the trainings.
             admit: takes a number of steps; returns whether such a training may still begin.
-            begun: receives each analysis that is trained for: its number, its families, and how many trainings are
-                missing.
-            report: receives the number of each interim analysis and its result, replayed ones included.
+            begun: receives each analysis that has trainings to do: its number, its families, how many are missing.
+            report: receives the number of each interim analysis and its result, including replayed ones.
         """
         super().__init__(study, (), recorder=recorder, admit=admit)
         self._finalists, self._conditions, self._analyses = finalists, conditions, analyses
@@ -97,7 +96,7 @@ class Race(TrainingList):
         _store_analyses(study, self._memory)
         first = self._memory.active
         self._active = [finalist for finalist in finalists if first is None or finalist.family in first]
-        self._planned = dict(self._memory.had)  # of each family, the seeds that an analysis weighs
+        self._planned = dict(self._memory.had)  # seeds that the next analysis uses, by family
         self._kept: list[StoredAnalysis] = []
         self._number = self._memory.first
         self._over = False
@@ -136,13 +135,13 @@ class Race(TrainingList):
         self._analyse_complete_rounds()
 
     def handle_dead_worker(self, spec: TrialSpec, reason: str) -> None:
-        """Try once more; then it failed."""
+        """Queue the training once more, then count it as failed."""
         super().handle_dead_worker(spec, reason)
         if spec in self._queue:
             self._tried.discard(training_key(spec))
 
     def analyse_cut_round(self) -> None:
-        """Analyse what is finished when the time is up."""
+        """Analyse the finished trainings of a round that the time limit cut."""
         results, seeds = self._select_results(), self._analyses[self._number].seeds
         judged = self._judge(results)
         have = [{r.spec.seed for r in results if r.spec.family == finalist.family} for finalist in self._active]
@@ -169,7 +168,7 @@ class Race(TrainingList):
                 self._begin_round()
 
     def _analyse_round(self) -> None:
-        """Make the interim analysis, or replay the stored one of the same confirmations, and keep who continues."""
+        """Make the interim analysis, or replay the stored one of the same confirmations; set who remains."""
         results, place, number = self._select_results(), len(self._kept), self._number
         used = tuple(sorted(result.spec.number for result in results))
         stored = self._memory.stored[place] if place < len(self._memory.stored) else None
@@ -186,14 +185,14 @@ class Race(TrainingList):
             self._memory = self._memory.model_copy(update={"stored": (*self._kept, stored), "cut": None})
             _store_analyses(self._study, self._memory)
         self._kept.append(stored)
-        # Of all finalists: a dropped one returns where another finalist leads that does not beat it.
+        # All finalists are considered: a dropped one returns if the best no longer beats it.
         self._active = [finalist for finalist in self._finalists if finalist.family in stored.families]
         self._number += 1
         self._over = not (stored.go_on and self._active and self._number < len(self._analyses))
         self._report(number, stored.found)
 
     def _begin_round(self) -> None:
-        """Queue what the next interim analysis lacks, and for idle workers what the one after it would."""
+        """Queue the trainings that the next interim analysis lacks; for idle workers those of the one after it."""
         seeds = [analysis.seeds for analysis in self._analyses[self._number : self._number + 2]]
         self._planned |= {finalist.family: seeds[0] for finalist in self._active}
         specs, ahead = (make_confirmation_specs(self._active, self._conditions, n) for n in (seeds[0], seeds[-1]))
@@ -212,14 +211,14 @@ class Race(TrainingList):
         self._begun(self._number, families, len(self._queue) + len(self._wanted & running))
 
     def _assign_number(self, spec: TrialSpec, used_numbers: set[int]) -> TrialSpec:
-        """Return the training with its place, or the next free one, as its number."""
+        """Return the training with its place, or the next free number, as its number."""
         number = self._places[training_key(spec)]
         while number in used_numbers:
             number += len(self._places)
         return spec.model_copy(update={"number": number})
 
     def _select_results(self) -> list[TrialResult]:
-        """Return the confirmations that the interim analysis weighs."""
+        """Return the confirmations that the interim analysis uses."""
         results = list_extra_results(self._study, "confirm")
         return select_confirmed(results, self._finalists, self._conditions, self._planned)
 
@@ -231,11 +230,10 @@ def _begin_analyses(
     analyses: Sequence[InterimAnalysis],
     until: Until,
 ) -> StoredAnalyses:
-    """Return the interim analyses made before, if they were made of the same confirmation by the same plan.
+    """Return the stored interim analyses if they belong to the same confirmation and plan; else new ones.
 
-    Another plan for the same confirmation begins at the last of its interim analyses for which there are seeds enough:
-    to weigh fewer than were weighed would be to forget data, and could end the confirmation by them. Who was dropped is
-    judged by the seeds it has.
+    A new plan for the same confirmation begins at its last analysis with enough seeds: to analyse fewer seeds than
+    before would ignore data, and could end the confirmation on them. A dropped finalist is judged by the seeds it has.
     """
     before = read_analyses(study.user_attrs)
     fresh = StoredAnalyses(

@@ -1,10 +1,10 @@
-"""Search trials whose loss is another name for a simpler one, so that nothing is compared with itself.
+"""Find search trials whose loss equals a simpler one, so that no loss is compared with itself.
 
-A family's coordinates reach points at which it is another family: `pos_weight` 1, `gamma` 0, `mix` 0 or 1, `fn_weight`
-½. A trial near such a point counts as the simplest family that it is: its learning rate is one that this family was
-tried with, and what is named in the end is what the function is. Whether two are the same is measured on the data set's
-own labels (`sweeper.losses.gradient_distance`), not read off the coordinates: at which `mix` a part no longer counts
-depends on the imbalance.
+A family's coordinates reach points at which it equals another family: `pos_weight` 1, `gamma` 0, `mix` 0 or 1,
+`fn_weight` ½. A trial near such a point counts as a trial of the simplest family that it equals: its learning rate is
+one that this family was tried with, and the recommendation uses this family's name. Equality is measured on the data
+set's own labels (`sweeper.losses.gradient_distance`), not derived from the coordinates: the `mix` at which a part no
+longer counts depends on the imbalance.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from sweeper.executors.start_process import LaunchedProcess, Method, WorkerDiedE
 from sweeper.losses.own_losses import register_user_losses
 
 CLOSE = 0.02
-"""Gradients nearer than this are those of one function."""
+"""Losses whose gradients differ by no more are the same function."""
 IMAGES = 8
-"""Training images whose labels it is measured on."""
+"""Training images whose labels are used for the measurement."""
 SIDE = 256
-"""Their largest side in pixels: what is larger is cut to its middle."""
+"""Largest side of these in pixels; larger images are cropped."""
 MEASURING_SECONDS = 300.0
 """Seconds to wait for the measuring process; one or two are usual after torch is loaded."""
 NEUTRAL = {
@@ -44,11 +44,11 @@ NEUTRAL = {
     "fp_weight": 0.5,
     "overlap_exponent": 1.0,
 }
-"""Neutral value of a coordinate: the loss is the one without it."""
+"""Neutral value of a coordinate, at which the loss is the same without it."""
 
 
 class EquivalenceQuestion(NamedTuple):
-    """A trial's loss, and a simpler one that it may be."""
+    """A trial's loss, and a simpler one that it may equal."""
 
     trial: int
     family: str
@@ -58,7 +58,7 @@ class EquivalenceQuestion(NamedTuple):
 
 
 Measure = Callable[[Sequence[EquivalenceQuestion], Conditions], list[float]]
-"""(questions, conditions) → how far the gradients are apart in each."""
+"""(questions, conditions) → distance between the gradients of each pair."""
 
 
 def find_equivalent_losses(
@@ -66,7 +66,7 @@ def find_equivalent_losses(
 ) -> SameLosses:
     """Return the completed trials whose loss equals a simpler family of the space on these data.
 
-    Of several families that a trial is, the simplest counts (the registry's order).
+    Of several families that a trial equals, the simplest counts (by the registry's order).
     """
     questions = [
         question
@@ -97,13 +97,11 @@ def relabel_equivalent_trials(trials: Sequence[TrialResult], same: Sequence[Same
 
 
 def _list_questions(trial: TrialResult, space: SearchSpace) -> list[EquivalenceQuestion]:
-    """Return the simpler families of the space, each at the trial's own coordinates and neutral where it has none."""
+    """Return the simpler families of the space at the trial's own coordinates, neutral where it has none."""
     spec, names = trial.spec, [family.family for family in space.families]
     params = {**spec.params}
     if "alpha" in params and 0 < params["alpha"] < 1:
-        params.setdefault(
-            "pos_weight", params["alpha"] / (1 - params["alpha"])
-        )  # one coordinate, up to a factor of the loss
+        params.setdefault("pos_weight", params["alpha"] / (1 - params["alpha"]))  # equal up to a factor of the loss
     questions = []
     for family in space.families[: names.index(spec.family) if spec.family in names else 0]:
         shared = {
@@ -119,7 +117,7 @@ def _list_questions(trial: TrialResult, space: SearchSpace) -> list[EquivalenceQ
 
 
 def measure_loss_distances(questions: Sequence[EquivalenceQuestion], conditions: Conditions) -> list[float]:
-    """Distances on labels of the training images; in this process where torch is loaded, else in one of its own.
+    """Measure the distances on labels of training images: in this process if torch is loaded, else in a new one.
 
     Raises:
         SweeperError: if that process ends without an answer.
@@ -160,10 +158,10 @@ def _compute_distances(questions: Sequence[EquivalenceQuestion], conditions: Con
 
 
 def _sample_labels(dataset: Dataset, train: Sequence[int]) -> npt.NDArray[np.uint8]:
-    """(N, H, W) labels of training images, cut or filled up to one size.
+    """Sample the labels (N, H, W) of training images, cropped or padded to one size.
 
-    One half are spread over them; the other hold the most of each class in turn, the rarest first: where a class does
-    not occur, its weight cannot be seen.
+    Half of them are spread evenly; the others have the most pixels of each class in turn, the rarest first, as a
+    class's weight has no effect where it does not occur.
     """
     store = open_store(dataset.store)
     pixels = np.array([dataset.images[i].pixels for i in train])
@@ -181,7 +179,7 @@ def _sample_labels(dataset: Dataset, train: Sequence[int]) -> npt.NDArray[np.uin
 
 
 def _cut_window(mask: npt.NDArray[np.uint8], label: int, height: int, width: int) -> npt.NDArray[np.uint8]:
-    """Return the part of a mask around the middle of a class, or of the mask if the class does not occur."""
+    """Crop a mask around the middle of a class, or of the mask if the class does not occur."""
     where = np.argwhere(mask == label)
     middle = np.median(where, axis=0) if len(where) else np.array(mask.shape) / 2
     starts = [

@@ -1,4 +1,4 @@
-"""TPE whose draws depend on the seed, the trial's place in the search and the trials before it, and on nothing else."""
+"""TPE sampler whose draws depend only on the seed, the trial's place in the search and the trials before it."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from sweeper.study.search import LossSearch
 
 LOSS = "loss"
-"""The parameter that says which family, whose other parameters are called `FAMILY.name`."""
+"""Name of the parameter that selects the family, whose other parameters are called `FAMILY.name`."""
 RATE = ".lr"
-"""Suffix of the learning rates' names."""
+"""Suffix of the names of learning rates."""
 
 
 def place_of(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
-    """Place of a trial in its search, from 0.
+    """Return the place of a trial in its search, from 0.
 
-    That is its number, as long as no worker died and no trial failed: a record of a lost attempt has no place, and a
+    It is the trial's number unless workers died or trials failed: the record of a lost attempt has no place, and a
     trial that is trained in place of another has the other's.
     """
     while (before := trial.user_attrs.get(RETRY_OF)) is not None:
@@ -36,28 +36,28 @@ def place_of(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
 
 
 class KeyedTPESampler(BaseSampler):
-    """Optuna's TPE (multivariate, grouped, constant liar), seeded afresh for each trial from (seed, place).
+    """Optuna's TPE (multivariate, grouped, constant liar), seeded again for each trial from (seed, place).
 
     A sampler that is seeded once repeats its first suggestions when a study is resumed in a new process, and its
-    suggestions depend on how often it was asked before. Keyed by the trial's place in the search, neither happens.
-    `group=True` is needed for a space whose parameters depend on the loss. The loss is drawn first, and then the
-    parameters of this loss alone: Optuna itself would model those of every loss in each ask, and use none of them.
-    A trial that waits at a rung counts for TPE like a stopped one: Optuna has it as running, without a value.
+    suggestions depend on the number of earlier calls; the trial's place as the key avoids both. `group=True` is needed
+    for a space whose parameters depend on the loss. The loss is drawn first, then only its own parameters: Optuna
+    itself would model those of every loss in each call, and use none of them. TPE treats a trial that waits at a rung
+    like a stopped one, although Optuna stores it as running, without a value.
     """
 
     guide: LossSearch | None = None
-    """The search, which knows what gets no more trials and which learning rate is next; None = TPE draws everything."""
+    """The search, which excludes families and suggests learning rates; None = TPE draws everything."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
         self._tpe = TPESampler()
-        """That of the trial that is asked for."""
+        """Sampler of the current trial."""
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Parameters that are drawn together: those that TPE finds in all trials so far, by group."""
+        """Return the parameters that are drawn together: those that TPE finds in all trials so far, by group."""
         place = place_of(trial, study.get_trials(deepcopy=False))
         key = int(np.random.SeedSequence([self._seed, place]).generate_state(1)[0])
-        with warnings.catch_warnings():  # afresh, so that a repeated trial draws the same again
+        with warnings.catch_warnings():  # a new one, so that a repeated trial draws the same values
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self._tpe = TPESampler(seed=key, multivariate=True, group=True, constant_liar=True)
         with freeze_trials(study):
@@ -75,7 +75,7 @@ class KeyedTPESampler(BaseSampler):
             if fixed is None:
                 loss = search_space[LOSS]
                 chosen = self._tpe.sample_relative(study, trial, {LOSS: loss})
-                if LOSS not in chosen:  # too few trials for the model: all is drawn at random
+                if LOSS not in chosen:  # too few trials for the model: everything is drawn at random
                     return {}
                 chosen[LOSS] = self._replace_excluded_family(chosen[LOSS], study, trial, loss)
             family = fixed or chosen[LOSS]
@@ -98,7 +98,7 @@ class KeyedTPESampler(BaseSampler):
     def _replace_excluded_family(
         self, drawn: str, study: optuna.Study, trial: FrozenTrial, losses: BaseDistribution
     ) -> str:
-        """Return the drawn loss; if it gets no more trials, any of those that do."""
+        """Return the drawn loss, or a random one of the others if it gets no more trials."""
         excluded = self.guide.excluded_families() if self.guide is not None else ()
         if drawn not in excluded:
             return drawn

@@ -1,14 +1,13 @@
-"""Search: Optuna proposes trials, workers train them, trials wait at their rungs or continue, every end is recorded.
+"""The search: Optuna proposes trials, workers train them, trials wait at their rungs or continue, each end is stored.
 
-Every family begins with its literature defaults and gets its floor of trials: the configurations that were best on
-similar data, where the space has such. Then TPE chooses among the families that are not far behind. All draw their
-learning rates around the optimum that the complete trials show so far (`sweeper.study.learning_rates`). Where no total
-was given the search ends by itself, once trials bring no gain; and it ends after the floors where nothing learned. At
-last each family that would be a finalist has trials completed, so that none enters the confirmation less tuned than the
-others.
+Every family begins with its literature defaults, then gets its floor of trials: the best configurations on similar
+data, where the space has such. Then TPE chooses among the families that are not far behind. All learning rates are
+drawn around the optimum that the complete trials show so far (`sweeper.study.learning_rates`). Without a given total
+the search ends once trials bring no gain, or after the floors if nothing was learned. At the end each family that would
+be a finalist completes enough trials, so that no finalist is less tuned than the others.
 
-A trial that waits stays RUNNING in Optuna, with what it gave so far in its attributes and its network in a checkpoint:
-PRUNED is final there. It is reported once no later trial could promote it, or when nothing more is to be trained.
+A trial that waits stays RUNNING in Optuna, where PRUNED is final; its result so far is in its attributes, its network
+in a checkpoint. It is reported as pruned once no later trial could promote it, or when no more training is to come.
 """
 
 from __future__ import annotations
@@ -65,9 +64,9 @@ from sweeper.system.disk_space import keep_within_room
 def enqueue_defaults(
     study: optuna.Study, space: SearchSpace, trials: int, instead: Mapping[str, dict[str, Any]] | None = None
 ) -> None:
-    """Queue the missing defaults of each family, or what replaces them in `instead`, while there is room.
+    """Queue the missing defaults of each family, or their replacements from `instead`, while there is room.
 
-    Called at every start: with a larger total a resume gives its families the trials that the smaller one could not.
+    It is called at every start: with a larger total a resume adds the families that the smaller one left out.
     """
     have = Counter(_list_families(study).values())
     room = trials - have.total()
@@ -78,7 +77,7 @@ def enqueue_defaults(
 
 
 def _list_families(study: optuna.Study) -> dict[int, str]:
-    """Return the family of each trial by number, queued ones included."""
+    """Return the family of each trial by number, including queued trials."""
     families = {
         t.number: t.params.get(LOSS) or t.system_attrs.get("fixed_params", {}).get(LOSS)
         for t in list_present_trials(study)
@@ -105,18 +104,18 @@ class LossSearch(WorkSource):
         strict: bool = False,
         earliest: int = 0,
     ) -> None:
-        """Make the work of a study.
+        """Create the work of a study.
 
         Args:
             study: the study; trials that wait in it are taken over.
             space: what is searched.
-            conditions: the study's.
+            conditions: those of the study.
             imbalance: as `suggest` takes it.
-            trials: how many counted trials there are to be.
+            trials: total number of counted trials.
             recorder: observer of the trainings.
             checkpoints: folder of the trials that wait.
             admit: takes a number of steps; returns whether such a training may still begin.
-            reusable: trainings made before the search; a trial that is the same one is not trained again.
+            reusable: trainings made before the search; a trial that equals one of them is not trained again.
             gain: end where the last trials raised the best complete value by no more; None = make all `trials`.
             strict: end after the floors where no training clearly beats a constant answer.
             earliest: trials are not stopped before this step.
@@ -136,9 +135,9 @@ class LossSearch(WorkSource):
         self._fit = fit_common_rate(self._ended, space)
         study.sampler.guide = self
         self._waiting = {result.spec.number: result for result in list_waiting_results(study)}
-        self._promoted: dict[int, int] = {}  # by number, the step beyond which a trial was let go
-        self._cut: set[int] = set()  # begun before and cut off: back in the queue, and first there
-        self._queued = 0  # besides those
+        self._promoted: dict[int, int] = {}  # by number, the step at which a trial was promoted
+        self._cut: set[int] = set()  # begun and interrupted; queued again, before all others
+        self._queued = 0  # other queued trials
         self._done = 0
         self._families = _list_families(study)
         for trial in list_present_trials(study):
@@ -154,15 +153,15 @@ class LossSearch(WorkSource):
     def _begin_training(self) -> TrialSpec | None:
         """Return an interrupted trial, one that may be promoted, or a new one.
 
-        A trial that was cut off was begun before any that waits could be let go: by this order a search that was
-        interrupted continues as it would have.
+        An interrupted trial comes before any promotion, as it had begun before: so an interrupted search continues as
+        it would have without the interruption.
         """
         self._end_hopeless()
         more = self._may_start_trial()
         steps_left = {n: result.spec.steps - result.evaluations[-1].step for n, result in self._waiting.items()}
         ready = [number for number, steps in steps_left.items() if self._admit(steps)]
         chosen = next(iter(self._field.promotion_order(n for n in ready if self._was_promoted(n))), None)
-        if chosen is not None:  # its checkpoint may be of the further rung, where it is to be decided on
+        if chosen is not None:  # its checkpoint may be of the next rung, where its promotion is decided
             self._drop_checkpoint(self._waiting[chosen].spec)
         elif not (self._cut and more):
             chosen = self._field.next_promotion(ready)
@@ -180,7 +179,7 @@ class LossSearch(WorkSource):
                 return spec
             self.take_answer(JobResult(reused.model_copy(update={"spec": spec, "run_id": None})))
             return self._begin_training()
-        if not self._running:  # nothing is to come that could promote one
+        if not self._running:  # no future result could promote one
             self.end_waiting_trials()
         return None
 
@@ -197,7 +196,7 @@ class LossSearch(WorkSource):
 
     @property
     def is_settled(self) -> bool:
-        """Whether the last trials brought no gain, where that ends the search."""
+        """Whether the search ends because the last trials brought no gain."""
         floors = len(self._space.families) * count_floor_trials(self._space, self._trials)
         return self._gain is not None and has_search_settled(self._ended, floors, self._gain, waiting=self._waiting)
 
@@ -208,9 +207,9 @@ class LossSearch(WorkSource):
         return self._strict and over and has_learned_nothing(self._ended, self._before, strict=True)
 
     def _next_required_trial(self) -> dict[str, Any] | None:
-        """Return what the next trial must be before the sampler may choose; None if it may.
+        """Return what the next trial must be; None if the sampler may choose.
 
-        First the next trial of a family that lacks its floor, then, once there is room for no others, one of a leader
+        Families that lack trials of their floor come first. Then, once the remaining trials are needed for it, leaders
         that would have fewer than `FLOOR` complete trials.
         """
         begun, floor = Counter(self._families.values()), count_floor_trials(self._space, self._trials)
@@ -224,7 +223,7 @@ class LossSearch(WorkSource):
         return self._next_start_of_family(next(iter(lacking)), begun)
 
     def _next_start_of_family(self, family: str, begun: Counter[str]) -> dict[str, Any]:
-        """Return the next of a family's first trials; beyond them, only the family."""
+        """Return the next of a family's first trials; after these, only the family."""
         first = self._first[family]
         return first[begun[family]] if begun[family] < len(first) else {LOSS: family}
 
@@ -237,11 +236,11 @@ class LossSearch(WorkSource):
         return complete + sum(spec.family == family for spec in self._running.values()) < FLOOR
 
     def excluded_families(self) -> set[str]:
-        """Families that get no more trials: too far behind at the middle rung."""
+        """Return the families that get no more trials: too far behind at the middle rung."""
         return self._field.trailing_families()
 
     def suggest_rate(self, number: int, family: str) -> float | None:
-        """Learning rate of this trial of `family`, from the fit to all trials; None before there is one."""
+        """Return the learning rate of this trial of `family`, from the fit to all trials; None without a fit."""
         if self._fit is None:
             return None
         place = sum(family == other_family for other, other_family in self._families.items() if other < number)
@@ -255,14 +254,14 @@ class LossSearch(WorkSource):
             self._cut.remove(number)
             fixed_trial = optuna.trial.FixedTrial(claim_trial(self._study, number).params)
             spec = self._make_spec(number, suggest_choice(fixed_trial, self._space, self._imbalance))
-            self._drop_checkpoint(spec)  # of a rung where it was to wait: that is decided there
+            self._drop_checkpoint(spec)  # of a rung where it would wait: that is decided there
             return spec
         if self._queued:
             self._queued -= 1
             trial = self._study.ask()
         else:
             trial = ask_skipping_queue(self._study, self._next_required_trial() or {})
-        if trial.params:  # a session was cut off while it asked for this one
+        if trial.params:  # a session was interrupted while it asked for this one
             trial = ReplayedTrial(self._study, get_trial_id(trial))
         choice = suggest_choice(trial, self._space, self._imbalance)
         trial.set_user_attr(PARAMETERS, _format_params(choice))
@@ -288,10 +287,10 @@ class LossSearch(WorkSource):
         super()._report_evaluation(spec, evaluation)
 
     def _pause_at_rung(self, spec: TrialSpec, result: TrialResult) -> bool:
-        """Have a trial that is not among the best at its rung wait there, or end if it never can be."""
+        """Pause a trial that is not among the best at its rung, or end it if it can never continue."""
         step = result.evaluations[-1].step
         decided = max(self._promoted.get(spec.number, 0), *self._field.reached_steps(spec.number)[:-1], 0)
-        on_its_way = step not in self._rungs or step <= decided  # it was let go there before
+        on_its_way = step not in self._rungs or step <= decided  # it was promoted there before
         if on_its_way or self._field.may_continue(spec.number):
             return False
         if self._field.cannot_be_promoted(spec.number, self._trials):
@@ -307,28 +306,28 @@ class LossSearch(WorkSource):
         self._waiting[spec.number] = result
         self._recorder.notify(TrainingPaused(spec, result))
         self._end_hopeless()
-        # One whose checkpoint is gone is trained from its start if promoted, which the last in line hardly is.
+        # Those last in line lose their checkpoints; if promoted after all, they are trained from their start.
         line = self._field.promotion_order(self._waiting)
         keep_within_room(get_checkpoint_path(self._checkpoints, self._waiting[n].spec) for n in line)
 
     def _was_promoted(self, number: int) -> bool:
-        """Return whether a waiting trial had been promoted and had reached a further rung when it was cut off."""
+        """Return whether a waiting trial had been promoted and had reached a further rung when it was interrupted."""
         return self._field.reached_steps(number)[-1] > self._waiting[number].evaluations[-1].step
 
     def _end_hopeless(self) -> None:
-        """End the waiting trials that can no longer continue, before the sampler is asked: it must see them end."""
+        """End the waiting trials that can no longer continue, before the sampler is called: it must see them end."""
         for number in [
             n for n in self._waiting if not self._was_promoted(n) and self._field.cannot_be_promoted(n, self._trials)
         ]:
             self._store_and_notify(self._waiting.pop(number))
 
     def end_waiting_trials(self) -> None:
-        """End every trial that waits: nothing is trained any more."""
+        """End every trial that waits: no more training is to come."""
         while self._waiting:
             self._store_and_notify(self._waiting.pop(min(self._waiting)))
 
     def store_result(self, spec: TrialSpec, result: TrialResult) -> None:
-        """Take the result of a trial that ended; a value that is no share of 1 makes it a failure."""
+        """Store the result of a trial that ended; a value outside 0–1 makes it a failure."""
         del self._running[spec.number]
         self._store_and_notify(_require_finite(result))
 
@@ -343,7 +342,7 @@ class LossSearch(WorkSource):
         self._recorder.notify(ResultStored(result))
 
     def handle_dead_worker(self, spec: TrialSpec, reason: str) -> None:
-        """Try the configuration once more, from its start, then count it as failed."""
+        """Queue the configuration once more, from its start, then count it as failed."""
         deaths = count_lost_attempts(self._study, spec.number) + 1
         if deaths >= ATTEMPTS:
             self.store_result(spec, make_dead_result(spec, f"{reason}, on each of {deaths} attempts"))
@@ -353,9 +352,9 @@ class LossSearch(WorkSource):
         self._put_back(spec, reason, died=True)
 
     def handle_interruption(self, reason: str) -> None:
-        """Leave what runs to be begun again: first in the queue, or at its rung where it waited before.
+        """Queue the running trials again, before all others; those that had waited at a rung wait there again.
 
-        What it reported stands: the same configuration gives the same values again.
+        Their reported values stay: the same configuration gives the same values again.
         """
         self._going = []
         for spec in list(self._running.values()):
@@ -372,7 +371,7 @@ class LossSearch(WorkSource):
         self._recorder.notify(TrainingDropped(spec, reason, died))
 
     def _drop_old_checkpoints(self) -> None:
-        """Delete checkpoints of ended trials: a worker may write one once it is idle, or starts another training."""
+        """Delete checkpoints of ended trials; a worker may write one when it becomes idle or changes trainings."""
         specs = (*self._running.values(), *(result.spec for result in self._waiting.values()))
         kept = {get_checkpoint_path(self._checkpoints, spec) for spec in specs}
         for path in self._checkpoints.glob("search-*.pt"):
@@ -384,14 +383,14 @@ class LossSearch(WorkSource):
 
 
 def _format_params(choice: TrialChoice) -> str:
-    """`pos_weight 7.81, lr 0.003`: Optuna's own parameters are exponents of the imbalance, and named by family."""
+    """Format a choice as in `pos_weight 7.81, lr 0.003`; Optuna's own parameters are exponents of the imbalance."""
     return ", ".join(
         f"{name} {format_significant(value)}" for name, value in {**choice.params, "lr": choice.lr}.items()
     )
 
 
 def _require_finite(result: TrialResult) -> TrialResult:
-    """Optuna would keep +inf as the best value of the study."""
+    """Make a result whose value is outside 0–1 a failure: Optuna would keep +inf as the best value."""
     if result.state == "failed" or (result.value is not None and 0 <= result.value <= 1):
         return result
     reason = f"{NOT_A_SHARE}, got {result.value}"

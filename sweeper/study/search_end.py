@@ -1,4 +1,4 @@
-"""When a search without a given total has found what it will find."""
+"""When a search without a given total ends."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def has_search_settled(trials: Sequence[TrialResult], floors: int, gain: float, 
     """Return whether the last trials beyond the floors raised the best complete value by no more than `gain`.
 
     Args:
-        trials: those that ended.
-        floors: how many trials are the families' floors; these come first.
-        gain: as much must be gained for more to be tried, ≥ 0.
+        trials: the trials that ended.
+        floors: number of trials in the families' floors; these come first.
+        gain: a larger gain, ≥ 0, continues the search.
         waiting: numbers of the trials that wait at a rung.
     """
     decided = sorted([*(trial.spec.number for trial in trials), *waiting])

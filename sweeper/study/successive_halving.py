@@ -1,12 +1,12 @@
-"""Successive halving, families first: which trials continue from a rung, which wait, and which never can continue.
+"""Successive halving, families first: which trials continue from a rung, wait, or can never continue.
 
 Asynchronous successive halving (Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning") promotes a
-trial as soon as it is among the best share of those that reached its rung, and lets the others wait, so that no worker
-is ever idle and a late riser can still be called. Here a family's first trials, its best then, are promoted before
-anything else, up to the middle rung: a training's score at a quarter of its steps says little about its score at
-their end (docs/performance.md). Beyond the middle a family far behind the leader has no such right.
+trial as soon as it is in the best share of those that reached its rung. The others wait, so that no worker is ever idle
+and a trial can still be promoted later. Here the first trials of each family, then its best trial, are promoted before
+all others, up to the middle rung: a training's score at a quarter of its steps says little about its final score
+(docs/performance.md). Beyond the middle a family far behind the leader loses this privilege.
 
-Everything is a function of the values seen so far, in whatever order they came.
+Everything is a function of the values seen so far, in any order.
 """
 
 from __future__ import annotations
@@ -23,39 +23,39 @@ SHARES: tuple[float, ...] = (1 / 6, 1 / 4)
 
 BEHIND = 0.08
 """A family whose best value at the middle rung is further below the leader's is not pursued: it gets no trials beyond
-its floor, and its best is not trained to the end for being that."""
+its floor, and its best trial no special promotion."""
 PURSUED = 2
-"""The best families at the middle rung are pursued whatever their values: one alone could not be compared."""
+"""The best families at the middle rung are pursued whatever their values: a single one could not be compared."""
 
 Order = tuple[float, int]
 """Minus the value, and the number: better first, earlier first among equals."""
 
 
 class SuccessiveHalving:
-    """The field of a search."""
+    """State of the trials at their rungs: which may continue."""
 
     def __init__(
         self, rungs: Sequence[int], *, least: int = FLOOR, shares: Sequence[float] = SHARES, baseline: str = ""
     ) -> None:
-        """Make an empty field.
+        """Create it without trials.
 
         Args:
             rungs: steps after which a trial is evaluated, ascending; the last is its end.
             least: number of a family's first trials that pass the first rung whatever they score there.
             shares: share of the trials at the first rung, the second … that continue; 1 for the others.
-            baseline: the family that the others are compared with: its best is trained to the end wherever it stands.
+            baseline: the family that the others are compared with: its best is trained to the end whatever its rank.
         """
         self._rungs, self._least, self._baseline = tuple(rungs), least, baseline
-        # The last rung has its share too: a trial that was cut off after it is looked at there by a resume.
+        # The last rung has a share, too: a resume decides there about a trial that was interrupted after it.
         self._shares = (*shares[: len(rungs) - 1], *(1.0,) * max(1, len(rungs) - len(shares)))
-        self._reached: dict[int, list[Order]] = {}  # of each trial, rung by rung
+        self._reached: dict[int, list[Order]] = {}  # per trial, one entry per rung
         self._families: dict[int, str] = {}
-        # Best first, of all and of each family: places are found by halves, as each event asks for all that wait.
+        # Best first, of all trials and of each family; sorted for bisection, as each event asks for all that wait.
         self._ranked: list[list[Order]] = [[] for _ in rungs]
         self._of: list[dict[str, list[Order]]] = [defaultdict(list) for _ in rungs]
 
     def record(self, number: int, family: str, step: int, value: float) -> None:
-        """Take what a trial reached at its next rung; taking it again changes nothing."""
+        """Record a trial's value at its next rung; recording it again changes nothing."""
         if step in self.reached_steps(number):
             return
         rung, order = self._rungs.index(step), (-value, number)
@@ -65,7 +65,7 @@ class SuccessiveHalving:
         insort(self._of[rung][family], order)
 
     def reached_steps(self, number: int) -> tuple[int, ...]:
-        """Rungs that a trial has reached, as steps."""
+        """Return the rungs that a trial has reached, as steps."""
         return self._rungs[: len(self._reached.get(number, ()))]
 
     def may_continue(self, number: int) -> bool:
@@ -77,7 +77,7 @@ class SuccessiveHalving:
     def cannot_be_promoted(self, number: int, total: int) -> bool:
         """Return whether a waiting trial can never continue, even if all others of `total` trials are worse.
 
-        Those that a family would complete as a finalist may: its best `FLOOR`.
+        The best `FLOOR` trials of a family may always continue, as it completes them if it becomes a finalist.
         """
         rung = self._rung_of(number)
         spare = bisect_left(self._of[rung][self._families[number]], self._reached[number][rung]) < FLOOR
@@ -85,17 +85,17 @@ class SuccessiveHalving:
         return not (spare or by_rank or self._is_first(number, rung))
 
     def trailing_families(self) -> set[str]:
-        """Families whose best value at the middle rung is more than `BEHIND` below the best of all there."""
+        """Return the families whose best value at the middle rung is more than `BEHIND` below the best of all there."""
         best = {family: held[0] for family, held in self._of[self._middle_rung].items() if held}
         pursued = sorted(best, key=lambda family: best[family])[:PURSUED]
         return {family for family in best if family not in pursued and best[family][0] > best[pursued[0]][0] + BEHIND}
 
     def next_promotion(self, waiting: Iterable[int]) -> int | None:
-        """Return which waiting trial to promote: of the highest rung the best; None if none may continue."""
+        """Return the waiting trial to promote: the best of the highest rung; None if none may continue."""
         return next(iter(self.promotion_order(number for number in waiting if self.may_continue(number))), None)
 
     def promotion_order(self, waiting: Iterable[int]) -> list[int]:
-        """Return the waiting trials in the order of their promotion: of the highest rung, the best first."""
+        """Return the waiting trials in the order of their promotion: from the highest rung down, the best first."""
         return sorted(waiting, key=lambda number: (-self._rung_of(number), self._reached[number][-1]))
 
     @property
@@ -116,7 +116,7 @@ class SuccessiveHalving:
         return rung == 0 and sum(other < number for _, other in family_values) < self._least
 
     def _leads_family(self, number: int, rung: int) -> bool:
-        """Return whether the trial leads its family, beyond the middle rung one that is still pursued."""
+        """Return whether the trial leads its family; beyond the middle rung the family must still be pursued."""
         family = self._families[number]
         pursued = rung < self._middle_rung or family == self._baseline or family not in self.trailing_families()
         return pursued and self._of[rung][family][0] == self._reached[number][rung]

@@ -9,29 +9,29 @@ from sweeper.core.events import ResultStored, SweepEvent, TrainingPaused
 from sweeper.core.records import TrialResult
 
 PROBE_SHARE = 0.25
-"""Share of the time by which a probe of the budget must be over."""
+"""Share of the time by which a probe of the budget must end."""
 SEARCH_SHARE = 0.6
-"""And by this one the search: what is left is the confirmation's."""
+"""Share by which the search must end; the rest is left for the confirmation."""
 RECHECK_SHARE = 0.7
 REPORT_SHARE, REPORT_SECONDS = 0.1, 15.0
-"""Evidence and report are left this much, whichever is less."""
+"""Time kept for evidence and report, whichever is less."""
 REMEMBERED = 8
-"""The next training is taken to be as slow as the slowest of so many before it."""
+"""Number of recent trainings whose slowest pace is assumed for the next one."""
 
 
 class Timekeeper:
-    """Knows the pace of a sweep's trainings, as one of its observers, and says what there is time for.
+    """Observer that measures the pace of a sweep's trainings, and decides whether there is time for another.
 
-    Without a limit there is always time. As long as no pace is known a training may begin before its share is over.
+    Without a limit there is always time. While no pace is known, a training may begin until its share is over.
     """
 
     def __init__(
         self, seconds: float | None, clock: Callable[[], float], *, before: Iterable[TrialResult] = ()
     ) -> None:
-        """Make one for a session.
+        """Create a timekeeper for a session.
 
         Args:
-            seconds: the limit; None = none.
+            seconds: time limit; None = no limit.
             clock: seconds since the session began.
             before: results of earlier sessions, for their pace.
         """
@@ -56,7 +56,7 @@ class Timekeeper:
         return admitted
 
     def notify(self, event: SweepEvent) -> None:
-        """Note of a training that ends or waits how long a step took, evaluations and all."""
+        """Record the seconds per step, evaluations included, of a training that ends or waits."""
         match event:
             case TrainingPaused(_, result) | ResultStored(result):
                 self._record_pace(result)

@@ -13,7 +13,7 @@ from sweeper.study.loop import WorkSource
 
 Key = tuple[object, ...]
 ATTEMPTS = 2
-"""A configuration under which this many workers died is a failed training."""
+"""Number of dead workers after which a training has failed."""
 
 
 def admit_always(_: int) -> bool:
@@ -22,20 +22,19 @@ def admit_always(_: int) -> bool:
 
 
 def training_key(spec: TrialSpec) -> Key:
-    """Return the key by which two trainings are the same, whatever their numbers."""
+    """Return the key under which two trainings are the same, whatever their numbers."""
     return (*spec.configuration, spec.seed, spec.steps, spec.fold)
 
 
 def index_completed(results: Iterable[TrialResult]) -> dict[Key, TrialResult]:
-    """Completed trainings by their key."""
+    """Index completed trainings by their key."""
     return {training_key(result.spec): result for result in results if result.state == "complete"}
 
 
 class TrainingList(WorkSource):
-    """Specs in their order; each result becomes a study attribute, and what has completed is not repeated.
+    """Specs in their order; each result becomes a study attribute, and completed trainings are not repeated.
 
-    A spec gets the smallest number that is free, so that a batch that was cut off and resumed numbers its trainings as
-    one that was not.
+    A spec gets the smallest free number, so that an interruption does not change the numbers of a batch.
     """
 
     def __init__(
@@ -46,7 +45,7 @@ class TrainingList(WorkSource):
         recorder: Observer,
         admit: Callable[[int], bool] = admit_always,
     ) -> None:
-        """`specs` are of one purpose, their numbers do not matter; `admit(steps)` = a training may still begin."""
+        """Queue `specs`, all of one purpose, with new numbers; `admit(steps)` = such a training may still begin."""
         super().__init__(recorder)
         self._study, self._admit = study, admit
         self._queue: list[TrialSpec] = []
@@ -61,7 +60,7 @@ class TrainingList(WorkSource):
 
     @property
     def is_complete(self) -> bool:
-        """Whether every training has ended, failed ones included."""
+        """Whether every training has ended, including failed ones."""
         return not self._queue and not self._running
 
     def __len__(self) -> int:
@@ -77,13 +76,13 @@ class TrainingList(WorkSource):
         return spec
 
     def store_result(self, spec: TrialSpec, result: TrialResult) -> None:
-        """Store it with the study."""
+        """Store a result with the study."""
         store_extra(self._study, result)
         self._running.pop(spec.number, None)
         self._recorder.notify(ResultStored(result))
 
     def handle_dead_worker(self, spec: TrialSpec, reason: str) -> None:
-        """Try once more; then it failed."""
+        """Queue the training once more, then count it as failed."""
         self._recorder.notify(TrainingDropped(spec, reason, died=True))
         self._deaths[spec.number] = self._deaths.get(spec.number, 0) + 1
         if self._deaths[spec.number] < ATTEMPTS:
@@ -94,13 +93,13 @@ class TrainingList(WorkSource):
             self.store_result(spec, make_dead_result(spec, attempts))
 
     def handle_interruption(self, reason: str) -> None:
-        """Keep nothing: a resume trains it again."""
+        """Report the running trainings as dropped; a resume repeats them."""
         for spec in self._running.values():
             self._recorder.notify(TrainingDropped(spec, reason, died=False))
 
 
 def make_dead_result(spec: TrialSpec, reason: str) -> TrialResult:
-    """Return the result of a training whose workers died under it."""
+    """Return the result of a training whose workers died."""
     return TrialResult(
         spec=spec,
         state="failed",
