@@ -1,1 +1,1 @@
-"""Places where trainings run: this process, worker processes, Ray, other machines; one protocol for all."""
+"""Executors, which run trainings in this process, in worker processes or on a Ray cluster; one protocol for all."""

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 class InlineBackend:
-    """This process."""
+    """Backend that trains in this process."""
 
     def __init__(
         self, device: str, log: Callable[[str], None] = lambda line: None, *, threads: int | None = None
     ) -> None:
-        """`log` receives messages about trainings; `threads` None = as many as torch has."""
+        """Create the backend; `log` receives messages about trainings; `threads` None = torch's own number."""
         self._asked, self._log, self._threads = device, log, threads
         self._opened: InlineExecutor | None = None
         self._deterministic = False
@@ -36,7 +36,7 @@ class InlineBackend:
 
     @property
     def layout(self) -> WorkerLayout:
-        """This process alone."""
+        """One worker, with its threads."""
         from sweeper.training.hardware import count_torch_threads
 
         return WorkerLayout(1, self._threads or count_torch_threads())
@@ -65,7 +65,7 @@ class InlineBackend:
         return self._opened
 
     def close(self) -> None:
-        """Close the executor, and let this process compute with torch's defaults again."""
+        """Close the executor, and restore torch's defaults in this process."""
         if self._opened is not None:
             self._opened.close()
         if self._deterministic:
@@ -80,12 +80,12 @@ class InlineExecutor:
     workers = 1
 
     def __init__(self, trainings: WorkerTrainings, log: Callable[[str], None]) -> None:
-        """Made by `InlineBackend.open`."""
+        """Create the executor for `InlineBackend.open`."""
         self._trainings, self._log = trainings, log
         self._job: TrainingJob | None = None
 
     def free(self) -> int:
-        """Return whether it is idle.
+        """Return 1 if it is idle, else 0.
 
         Raises:
             ExecutorError: if this process lost its device.
@@ -95,11 +95,11 @@ class InlineExecutor:
         return int(self._job is None)
 
     def submit(self, job: TrainingJob) -> None:
-        """Take the job; it is done at the next poll."""
+        """Accept the job; the next poll does it."""
         self._job = job
 
     def poll(self, timeout_seconds: float) -> list[Answer]:
-        """Do the job; nothing where there is no time, or no job."""
+        """Do the job; nothing with a timeout of 0, or without a job."""
         if self._job is None or not timeout_seconds:
             self._trainings.save_last_training()
             time.sleep(timeout_seconds)
@@ -111,7 +111,7 @@ class InlineExecutor:
         return [answer]
 
     def close(self) -> None:
-        """Forget what is trained, and collect again what was left out of collections."""
+        """Drop the job, and let the garbage collector see all objects again."""
         self._job = None
         gc.unfreeze()
         gc.collect()

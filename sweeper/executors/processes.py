@@ -1,7 +1,7 @@
-"""Supervised worker processes: torch is imported in them alone, so that the parent stays small.
+"""Supervised worker processes: only they import torch, so that the parent stays small.
 
-On Linux they are forked from a process that loaded the libraries once and did nothing else (multiprocessing's fork
-server): the second worker, and one that replaces a dead one, costs no import. Elsewhere each is started from scratch.
+On Linux they are forked from a process that only loaded the libraries (multiprocessing's fork server), so that a second
+or replacement worker needs no import. Elsewhere each is started from scratch.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from sweeper.executors.worker_process import WorkerProcess, WorkerSetup
 from sweeper.system.cores import read_requested_threads
 
 FAILURES = 4
-"""A place among several workers where so many trainings in a row failed is given up: a GPU may be broken, and
-what fails fast would get most of the trainings."""
+"""Failed trainings in a row after which a place among several workers is given up: its GPU may be broken, and a worker
+that fails fast would get most of the trainings."""
 MAX_WORKERS = 8
 
 
 class ProcessBackend:
-    """Worker processes of this machine, which load what they need from the beginning."""
+    """Backend of worker processes on this machine, which begin to load the libraries at once."""
 
     def __init__(
         self,
@@ -43,17 +43,17 @@ class ProcessBackend:
         *,
         threads: int | None = None,
     ) -> None:
-        """Make the backend; its workers start when they are needed.
+        """Create the backend; its workers start when they are needed.
 
-        `workers` None = as many as pay: one per GPU; on a CPU one thread each (or `threads`, or as OMP_NUM_THREADS
-        says), one per core, at most 8. `log` receives the deaths of workers.
+        `workers` None = one per GPU; on a CPU one per core, at most 8, each with one thread (or `threads`, or
+        OMP_NUM_THREADS). `log` receives the deaths of workers.
         """
         self._threads = threads or read_requested_threads()
         self._asked, self._count, self._cores, self._log = device, workers, cores, log
         self._watchdog = watchdog or Watchdog()
         self._method = begin_loading()  # loading torch takes seconds: it begins at once
         self._workers = [self._start_worker()] if self._method == "spawn" else []
-        """Not configured; the first has reported its hardware once it was asked."""
+        """Unconfigured workers; the first has reported its hardware if that was requested."""
         self._opened: ProcessExecutor | None = None
 
     def _start_worker(self) -> WorkerProcess:
@@ -68,12 +68,12 @@ class ProcessBackend:
         return hardware
 
     def hardware(self) -> WorkerHardware:
-        """Wait for the first worker's report."""
+        """Return the first worker's report."""
         return self._hardware
 
     @property
     def workers(self) -> int:
-        """Number of processes there are to be."""
+        """Number of processes to run."""
         if self._count is not None:
             return self._count
         if self._hardware.device != "cpu":
@@ -82,20 +82,20 @@ class ProcessBackend:
 
     @property
     def threads(self) -> int:
-        """Threads of each worker: what the user says, or its share of the cores.
+        """Threads of each worker: the user's number, or its share of the cores.
 
-        Not fewer on a machine that is busy just now: sums of floats, and with them every digit of a result, depend on
-        how many threads share them.
+        It does not depend on the machine's load: sums of floats, and with them the last digits of results, depend on
+        the number of threads.
         """
         return self._threads or max(1, self._cores // self.workers)
 
     @property
     def layout(self) -> WorkerLayout:
-        """Its workers and the threads of each."""
+        """Number of workers, and of the threads of each."""
         return WorkerLayout(self.workers, self.threads)
 
     def step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
-        """Return the mean of the workers, which take steps at the same time; all are ended if one cannot."""
+        """Return the workers' mean step times, measured at the same time; if one fails, end all."""
         self._start_all()
         measured = list[dict[Precision, float]]()
         try:
@@ -105,7 +105,7 @@ class ProcessBackend:
                 _, times = worker.expect_message("time")
                 assert isinstance(times, dict)
                 measured.append(times)
-        except SweeperError:  # what is wrong is said where workers are made ready
+        except SweeperError:  # the cause is reported when workers are made ready
             for worker in self._workers:
                 worker.end_process()
             self._workers = []
@@ -113,7 +113,7 @@ class ProcessBackend:
         return {p: fmean(times[p] for times in measured) for p in precisions} if all(measured) else {}
 
     def open(self, conditions: Conditions, checkpoints: Path) -> ProcessExecutor:
-        """Start the other workers and hand the conditions to all."""
+        """Start the other workers and configure all with the conditions."""
         setup = WorkerSetup(self._start_worker, conditions, checkpoints, self.hardware(), self.threads, self._log)
         self._start_all()
         setup.make_ready(self._workers)
@@ -137,22 +137,22 @@ class ProcessBackend:
 class ProcessExecutor:
     """Supervised worker processes that share the decoded store through the page cache.
 
-    A worker that dies costs its job (`WorkerLost`) and is replaced; the parent's death ends the workers. One in
-    which a training failed is replaced, too: what a failure leaves behind in a process is unknown.
+    The job of a worker that dies is lost (`WorkerLost`), and the worker is replaced; so is one in which a training
+    failed, as its state is unknown afterwards. If the parent dies, the workers end.
     """
 
     def __init__(
         self, workers: list[WorkerProcess], setup: WorkerSetup, log: Callable[[str], None], watchdog: Watchdog
     ) -> None:
-        """Made by `ProcessBackend.open`; `workers` are ready."""
+        """Create the executor for `ProcessBackend.open`; `workers` are ready."""
         self._workers, self._setup, self._log, self._watchdog = workers, setup, log, watchdog
         self.workers = len(workers)
-        """Number of workers that there are to be."""
+        """Target number of workers."""
         self._failures: Counter[int] = Counter()
-        """In a row, by the place among the workers."""
+        """Failures in a row, by the place among the workers."""
 
     def free(self) -> int:
-        """Idle workers.
+        """Return the number of idle workers.
 
         Raises:
             ExecutorError: if no worker is left.
@@ -167,11 +167,11 @@ class ProcessExecutor:
         worker = min(idle, key=lambda w: (w.holds != job.spec, w.holds is not None))
         worker.job, worker.holds = job, job.spec
         self._watchdog.start_waiting(worker, job.spec.purpose, get_stage(job, self._setup.conditions.recipe))
-        with suppress(OSError):  # it died while idle: the next poll finds its pipe at the end and replaces it
+        with suppress(OSError):  # it died while idle: the next poll finds its pipe closed and replaces it
             worker.pipe.send(job)
 
     def poll(self, timeout_seconds: float) -> list[Answer]:
-        """Answers of the workers, and the deaths among them."""
+        """Return the workers' answers, and the losses of those that died or hang."""
         answers: list[Answer] = []
         busy = {worker.pipe: worker for worker in self._workers if worker.job is not None}
         for pipe in wait(list(busy), timeout_seconds):
@@ -206,7 +206,7 @@ class ProcessExecutor:
         return WorkerLost(worker.job.spec, self._replace(worker, reason))
 
     def _find_hung(self) -> list[Answer]:
-        """Deaths of the workers that say nothing any more: they are killed."""
+        """Kill the workers that hang, and return their losses."""
         answers: list[Answer] = []
         for worker in list(self._workers):
             if (reason := self._watchdog.explain_hang(worker)) is not None and not worker.pipe.poll():
@@ -214,7 +214,7 @@ class ProcessExecutor:
         return answers
 
     def _replace(self, worker: WorkerProcess, reason: str | None = None) -> str:
-        """Start another worker in its place, unless that is of no use; return the reason."""
+        """Replace a worker, unless its place failed too often or no other can start; return the reason."""
         reason = reason or worker.explain_end()
         self._watchdog.forget_worker(worker)
         self._workers.remove(worker)

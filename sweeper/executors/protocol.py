@@ -1,7 +1,7 @@
-"""Protocol of the places where trainings run: a backend says what it offers; opened, it gives an executor that trains.
+"""Protocol of executors: a backend describes its hardware; `open` returns its executor, which trains.
 
-There is no dialogue (`sweeper.core.events`): each submitted job is answered once, by `poll`. A training continues
-with the next job for it, in any worker, and a job whose worker was lost can be submitted again.
+Each submitted job is answered once, by `poll` (`sweeper.core.events`). A training continues with its next job, in any
+worker, and a job whose worker was lost can be submitted again.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from sweeper.core.records import Conditions
 from sweeper.system.clocks import get_running_seconds
 
 Stage = Literal["rung", "last"]
-"""Stage that a training is waited for: an evaluation at a rung, or its last one with its result."""
+"""Stage of a training that is awaited: an evaluation at a rung, or the last one, with the result."""
 
 LEAST_SECONDS = 60.0
 FACTOR = 20.0
-"""So many times the median of the same wait in this session is no longer slow, but stuck."""
+"""Multiple of the median wait of a kind in this session beyond which a worker counts as hung."""
 UNKNOWN_SECONDS = 3600.0
-"""For a wait that nobody has had yet: scoring the test split may take much longer than an evaluation."""
+"""Limit of a kind of wait without an example so far: scoring the test split may take much longer than an evaluation."""
 
 
 class Watchdog:
-    """Knows since when each worker is waited for, and how long such waits usually take.
+    """Measures how long each worker has been awaited, and detects hangs by the usual time of such waits.
 
-    A worker without a job is not watched; nor is one that starts (that has a limit of its own).
-    Seconds are those that this process itself ran: where all are stopped, as on a laptop that sleeps, no worker hangs.
+    It does not watch a worker that has no job or is starting (which has its own limit). It counts only seconds in which
+    this process ran: a laptop that sleeps makes no worker hang.
     """
 
     def __init__(self, least_seconds: float = LEAST_SECONDS, clock: Callable[[], float] = get_running_seconds) -> None:
@@ -40,17 +40,17 @@ class Watchdog:
         self._known: defaultdict[tuple[str, Stage], list[float]] = defaultdict(list)
 
     def start_waiting(self, worker: Hashable, purpose: str, stage: Stage) -> None:
-        """Note that the worker is waited for from now on; `purpose` of its training."""
+        """Begin to watch a worker; `purpose` is that of its training."""
         self._since[worker] = (self._clock(), purpose, stage)
 
     def stop_waiting(self, worker: Hashable) -> None:
-        """Note that the worker said something; it is not watched until the next `start_waiting`."""
+        """Record that the worker answered; it is not watched until the next `start_waiting`."""
         if (waited := self._since.pop(worker, None)) is not None:
             since, purpose, stage = waited
             self._known[purpose, stage].append(self._clock() - since)
 
     def forget_worker(self, worker: Hashable) -> None:
-        """Forget a worker that is gone: how long it was waited for says nothing."""
+        """Forget a lost worker, without counting its wait."""
         self._since.pop(worker, None)
 
     def get_limit(self, purpose: str, stage: Stage) -> float:
@@ -60,7 +60,7 @@ class Watchdog:
         return max(self._least, UNKNOWN_SECONDS)
 
     def explain_hang(self, worker: Hashable) -> str | None:
-        """Return why the worker counts as hung; None while it does not."""
+        """Explain why the worker counts as hung; None if it does not."""
         if (waited := self._since.get(worker)) is None:
             return None
         since, purpose, stage = waited
@@ -81,16 +81,16 @@ class Executor(Protocol):
         """Return how many more trainings can be submitted now.
 
         Raises:
-            ExecutorError: if none can be any more.
+            ExecutorError: if no more training is possible.
         """
 
     def submit(self, job: TrainingJob) -> None:
-        """Have a job done. Only when `free() > 0`."""
+        """Submit a job, which requires `free() > 0`."""
 
     def poll(self, timeout_seconds: float) -> list[Answer]:
-        """Answers since the last call, waiting for the first at most this long.
+        """Return the answers since the last call, waiting for the first at most this long.
 
-        To be called although nothing is trained: workers that became ready, or were lost, are seen here.
+        Call it even while nothing is trained: only here new and lost workers are noticed.
         """
 
     def close(self) -> None:
@@ -98,34 +98,34 @@ class Executor(Protocol):
 
 
 class Backend(Protocol):
-    """A place where trainings can run, before anybody knows which."""
+    """A place where trainings can run, before their conditions are known."""
 
     def hardware(self) -> WorkerHardware:
-        """Return what the machine offers.
+        """Return the hardware of the machine.
 
         Raises:
-            SweeperError: if no worker can be started, or the device is not there.
+            SweeperError: if no worker can be started, or the device is missing.
         """
 
     @property
     def layout(self) -> WorkerLayout:
-        """Division of the machine among its trainings."""
+        """Number of workers, and of the threads of each."""
 
     def step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
         """Return the seconds of a training step on a CPU in each precision, while all workers train.
 
-        Before `open`; {} where it cannot be measured.
+        It must be called before `open`; {} where no measurement is possible.
         """
 
     def open(self, conditions: Conditions, checkpoints: Path) -> Executor:
-        """Make ready for trainings under these conditions. Called once; the executor is closed with the backend.
+        """Prepare trainings under these conditions. Called once; the executor is closed with the backend.
 
         Raises:
-            UsageError: if the network cannot be built as asked.
+            UsageError: if the network cannot be built.
         """
 
     def close(self) -> None:
-        """End everything, an executor that was opened included. Safe to call twice."""
+        """End everything, including an opened executor. Safe to call twice."""
 
 
 def estimate_compile_seconds(conditions: Conditions) -> float:
@@ -134,5 +134,5 @@ def estimate_compile_seconds(conditions: Conditions) -> float:
 
 
 def get_stage(job: TrainingJob, recipe: Recipe) -> Stage:
-    """Return what is waited for: the last rung, after which a confirmation is tested, or one before it."""
+    """Return the stage of a job: its last rung, after which a confirmation is tested, or one before it."""
     return "last" if job.until > (0, *recipe.rungs(job.spec.steps))[-2] else "rung"

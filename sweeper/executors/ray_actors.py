@@ -1,4 +1,4 @@
-"""Trainings in Ray's actors, one at a time in each. Where an actor runs, and how it gets there, is Ray's."""
+"""Trainings in Ray actors, one at a time in each; Ray chooses and reaches the nodes."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from sweeper.executors.protocol import Watchdog, get_stage
 from sweeper.system.clocks import get_running_seconds
 
 START_SECONDS = 300.0
-"""A first actor that is not there by then is given up: the cluster has no room. So is the sweep when all actors were
-lost, and none came back for so long."""
+"""Time limit for the first actor, after which the cluster has no room. The sweep ends if all actors were lost and none
+came back within it."""
 
 
 @dataclass(eq=False)
@@ -34,12 +34,12 @@ class RayActor:
     holds: TrialSpec | None = None
     """The training that it has in memory."""
     kept: bool = True
-    """Whether it was asked to write that to its checkpoint."""
+    """Whether it was asked to write that training to its checkpoint."""
     ready: bool = False
     node: str = ""
 
     def settle(self, answer: tuple[str, str | None]) -> str | None:
-        """Note what `configure` found: its node, and why it refuses, if it does, which is given back."""
+        """Record the result of `configure`: the node and a refusal, which is returned; None if there is none."""
         self.node, refusal = answer
         self.pending, self.ready = None, refusal is None
         return refusal
@@ -48,8 +48,8 @@ class RayActor:
 class RayExecutor:
     """Actors on the nodes of a Ray cluster.
 
-    A node or actor that is lost costs its job (`WorkerLost`), and Ray starts another actor where there is room.
-    One that hangs, or in which a training failed, is replaced, too.
+    The job of a lost node or actor is lost (`WorkerLost`), and Ray starts another actor where there is room. An actor
+    that hangs, or in which a training failed, is replaced, too.
     """
 
     def __init__(
@@ -62,18 +62,18 @@ class RayExecutor:
         *,
         start_seconds: float = START_SECONDS,
     ) -> None:
-        """Made by `RayBackend.open`: `start` asks Ray for an actor and configures it, which takes so long at most."""
+        """Create it for `RayBackend.open`; `start` requests and configures an actor, within `start_seconds`."""
         self._actors, self._start, self._log, self._watchdog = actors, start, log, watchdog
         self._recipe, self._start_seconds = recipe, start_seconds
         self.workers = len(actors)
-        """Number of workers that there are to be."""
+        """Target number of workers."""
         self._nodes: dict[tuple[str, int], str] = {}
-        """Where the checkpoints of trainings are, by purpose and number."""
+        """Node of each training's checkpoint, by purpose and number."""
         self._alone_since: float | None = None
-        """Since when there is no actor that could train; None while there is one."""
+        """Time since which no actor is ready; None while one is."""
 
     def free(self) -> int:
-        """Idle actors.
+        """Return the number of idle actors.
 
         Raises:
             ExecutorError: if none is left, or none came back for `start_seconds` after all were lost.
@@ -104,7 +104,7 @@ class RayExecutor:
         self._watchdog.start_waiting(actor, spec.purpose, get_stage(job, self._recipe))
 
     def poll(self, timeout_seconds: float) -> list[Answer]:
-        """Return what the actors answered, and which were lost."""
+        """Return the actors' answers, and the losses of those that died or hang."""
         for actor in self._idle:
             if not actor.kept:
                 actor.handle.keep.remote()
@@ -114,14 +114,14 @@ class RayExecutor:
             time.sleep(timeout_seconds)
             return []
         ready, _ = ray.wait(list(waiting), num_returns=1, timeout=timeout_seconds)
-        if ready:  # and whatever else is there
+        if ready:  # and all others that are ready
             ready, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
         replies = (self._read_answer(waiting[reference], reference) for reference in ready)
         answers = [answer for answer in replies if answer is not None]
         return answers + self._find_hung()
 
     def _find_hung(self) -> list[Answer]:
-        """Deaths of the actors that say nothing any more: they are killed."""
+        """Kill the actors that hang, and return their losses."""
         answers: list[Answer] = []
         for actor in list(self._actors):
             reason = self._watchdog.explain_hang(actor)
@@ -163,7 +163,7 @@ class RayExecutor:
         return answer
 
     def _replace(self, actor: RayActor, reason: str) -> None:
-        """Ask Ray for another in its place."""
+        """Ask Ray for another actor in its place."""
         self._watchdog.forget_worker(actor)
         self._actors.remove(actor)
         ray.kill(actor.handle)
@@ -178,9 +178,9 @@ class RayExecutor:
 
 
 def format_error_kind(error: BaseException) -> str:
-    """Return the kind of error and its first line, of what an actor raised if it did.
+    """Format the kind of an error and its first line, or of the error that an actor raised.
 
-    Ray's own texts fill a page. What was raised while an actor was made stands at the end of one, as a traceback ends.
+    Ray's own texts fill a page. An error in an actor's constructor is in the last line of one, as in a traceback.
     """
     cause = getattr(error, "cause", None)
     error = cause if isinstance(cause, BaseException) else error
@@ -191,14 +191,14 @@ def format_error_kind(error: BaseException) -> str:
 
 
 _RAISED = re.compile(r"^\w[\w.]*(?:Error|Exception)(?:: .*|$)", re.MULTILINE)
-"""Line of a traceback that says what was raised."""
+"""Line of a traceback that names the exception."""
 
 
 class RayTrainer:
     """A worker that Ray places."""
 
     def hardware(self, device: str) -> WorkerHardware:
-        """Return what this node offers."""
+        """Return the hardware of this node."""
         from sweeper.training.hardware import probe_device
 
         return probe_device(device)
@@ -214,7 +214,7 @@ class RayTrainer:
     def configure(
         self, conditions: Conditions, device: str, threads: int, checkpoints: Path, expected: str
     ) -> tuple[str, str | None]:
-        """Make ready; the node's id, and why it refuses, if it does."""
+        """Prepare trainings; return the node's id, and why it refuses, or None."""
         from sweeper.training.hardware import probe_device
         from sweeper.training.worker import prepare_trainings
 
@@ -223,7 +223,7 @@ class RayTrainer:
             hardware = probe_device(device)
             if (
                 hardware.device != "cpu" and hardware.precision != expected
-            ):  # a CPU computes in the study's, whichever that is
+            ):  # a CPU computes in the study's precision, whichever that is
                 refusal = f"a node computes in {hardware.precision}, the study in {expected}; use nodes of one kind"
                 return node, refusal
             self._trainings = prepare_trainings(_use_local_store(conditions), device, threads, checkpoints)

@@ -1,4 +1,4 @@
-"""Ray's cluster: joined or started, asked what it has, and the actors that trainings run in.
+"""A Ray cluster: joining or starting it, its resources, and the actors that trainings run in.
 
 Ray ends the process that uses it when the raylet or the cluster's head is gone: see
 `sweeper.executors.separate_process`.
@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before Ray is imported: it reports its use to nobody
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # before Ray is imported: disables its usage reports
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
@@ -36,20 +36,20 @@ MOST = 64
 
 
 def compute_gpu_share(gpus: int, actors: int | None) -> float:
-    """Return an actor's share of a GPU: a whole one, or so little that all find room; 0 without a GPU.
+    """Return an actor's share of a GPU: a whole one, or less if there are more actors than GPUs; 0 without a GPU.
 
     Args:
-        gpus: of the cluster.
+        gpus: GPUs of the cluster.
         actors: None = one per GPU.
     """
     if not gpus:
         return 0.0
     on_one = -(-(actors or gpus) // gpus)
-    return 1.0 if on_one <= 1 else math.floor(10_000 / on_one) / 10_000  # Ray counts ten-thousandths
+    return 1.0 if on_one <= 1 else math.floor(10_000 / on_one) / 10_000  # Ray counts in units of 1/10,000
 
 
 class RayBackend:
-    """A Ray cluster: an existing one, or one on this machine alone."""
+    """A Ray cluster: an existing one, or a new one on only this machine."""
 
     def __init__(
         self,
@@ -62,16 +62,16 @@ class RayBackend:
         threads: int | None = None,
         watchdog: Watchdog | None = None,
     ) -> None:
-        """Connect.
+        """Connect to the cluster, or start one.
 
         Args:
-            device: as asked for.
+            device: the requested device.
             count: actors; None = one per GPU of the cluster, or one per core, at most 64.
-            cores: processor cores of this machine, where the cluster is its own.
-            address: of an existing cluster; None = one for this sweep, which only this machine reaches.
+            cores: processor cores of this machine, for a new cluster.
+            address: address of an existing cluster; None = a new one, which only this machine reaches.
             log: receives the losses of actors.
             threads: of each actor on a CPU; None = 1.
-            watchdog: says when a training hangs.
+            watchdog: detects trainings that hang.
 
         Raises:
             UsageError: if there is no cluster at the address.
@@ -81,8 +81,8 @@ class RayBackend:
         self._opened: RayExecutor | None = None
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         options: dict[str, Any] = {"address": address}
-        if address is None:  # a cluster that exists has its own
-            # `local`: else Ray would join whatever cluster was started here last.
+        if address is None:  # an existing cluster has its own
+            # `local`: else Ray would join whichever cluster was last started here.
             options = {
                 "address": "local",
                 "num_cpus": cores,
@@ -90,7 +90,7 @@ class RayBackend:
             }
         try:
             _check_reachable(address)
-            # Ray puts the working folder first on its workers' path, except a client's: its files are no modules.
+            # Ray puts the working folder first on its workers' path, unless it is a client's: its files are no modules.
             options["job_config"] = JobConfig(_client_job=True)
             ray.init(**options, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
         except (OSError, RuntimeError, ValueError) as error:
@@ -100,7 +100,7 @@ class RayBackend:
                 "with `ray start --head`, or leave the option out for one on this machine"
             ) from error
         finally:
-            for number, handler in before.items():  # Ray takes SIGTERM for itself; the sweep ends cleanly on it
+            for number, handler in before.items():  # Ray handles SIGTERM itself; the sweep ends cleanly on it
                 signal.signal(number, handler)
 
     @property
@@ -122,12 +122,12 @@ class RayBackend:
         return hardware
 
     def hardware(self) -> WorkerHardware:
-        """Return the hardware of the node that the first actor is placed on."""
+        """Return the hardware of the first actor's node."""
         return self._hardware
 
     @property
     def layout(self) -> WorkerLayout:
-        """As many actors as there is room for, unless a number was requested."""
+        """The requested number of actors, else as many as there is room for; and the threads of each."""
         count = self._count or self._gpus or max(1, min(_get_total("CPU") // self._threads, MOST))
         return WorkerLayout(count, self._threads)
 
@@ -136,7 +136,7 @@ class RayBackend:
         arguments = (_make_absolute(conditions), precisions, self._threads)
         try:
             seconds: dict[Precision, float] = _ask_actor(self._first.handle.step_seconds.remote(*arguments))
-        except SweeperError:  # what is wrong is said where actors are made ready
+        except SweeperError:  # the cause is reported when actors are made ready
             return {}
         return seconds
 
@@ -163,7 +163,7 @@ class RayBackend:
         return self._opened
 
     def close(self) -> None:
-        """End the actors, and the cluster if it is ours."""
+        """End the actors, and the cluster if it was started here."""
         if self._opened is not None:
             self._opened.close()
         ray.shutdown()
@@ -179,7 +179,7 @@ def _make_absolute(conditions: Conditions) -> Conditions:
 
 
 def _ask_actor(reference: Any, seconds: float = START_SECONDS) -> Any:
-    """Return what the first actor answers within `seconds` seconds.
+    """Return the first actor's answer, waiting at most `seconds`.
 
     Raises:
         SweeperError: if it does not come up in time, or raises.
@@ -201,10 +201,10 @@ def _ask_actor(reference: Any, seconds: float = START_SECONDS) -> Any:
 
 
 def _check_reachable(address: str | None) -> None:
-    """Check that anyone listens at HOST:PORT: Ray itself would try for a minute.
+    """Check that HOST:PORT accepts connections: Ray itself would try for a minute.
 
     Raises:
-        OSError: if nobody does.
+        OSError: if it does not.
     """
     if match := re.fullmatch(r"(?:ray://)?\[?([^/\]]+)\]?:([0-9]+)", address or ""):
         socket.create_connection((match[1], int(match[2])), timeout=REACH_SECONDS).close()

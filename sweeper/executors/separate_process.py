@@ -1,7 +1,7 @@
-"""A backend and its executor in a process of their own: what ends or hangs that process does not end the sweep.
+"""A backend and its executor in another process, whose end or hang does not end the sweep.
 
-Ray's driver ends its process at once when the raylet or the cluster's head is gone, without an exception. The sweep has
-to outlive that: it leaves no training running, says what happened, and can be resumed.
+Ray's driver ends its process at once, without an exception, when the raylet or the cluster's head is gone. The sweep
+must outlive that: it leaves no training running, reports what happened, and can be resumed.
 """
 
 from __future__ import annotations
@@ -24,23 +24,24 @@ from sweeper.executors.start_process import LaunchedProcess
 from sweeper.system.clocks import get_running_seconds
 
 START_SECONDS = 900.0
-"""The most that is waited for a cluster to be joined, and for its first worker to come up."""
+"""Time limit for joining a cluster and starting its first worker."""
 CALL_SECONDS = 120.0
-"""The most that is waited for anything else, beyond the time that a call is given to wait itself."""
+"""Time limit for any other call, beyond a call's own timeout."""
 CLOSE_SECONDS = 30.0
 
 Make = Callable[[Callable[[str], None]], Backend]
-"""Makes the backend, given the receiver of workers' deaths. Called in its own process, so that it can be pickled."""
+"""Creates the backend; its argument receives the deaths of workers. It must be picklable, as the other process calls
+it."""
 
 
 class SubprocessBackend:
-    """A backend in another process, and the executor that it is opened to.
+    """A backend in another process, and its executor after `open`.
 
     Once that process has ended, or did not answer in time, every call but `close` raises.
     """
 
     def __init__(self, make: Make, log: Callable[[str], None]) -> None:
-        """Start the process, and make the backend there.
+        """Start the process, and create the backend there.
 
         Raises:
             UsageError, SweeperError: as `make`.
@@ -63,7 +64,7 @@ class SubprocessBackend:
 
     @property
     def layout(self) -> WorkerLayout:
-        """Division of that machine among trainings."""
+        """Number of workers on that machine, and of the threads of each."""
         layout: WorkerLayout = self._call("layout")
         return layout
 
@@ -73,25 +74,25 @@ class SubprocessBackend:
         return seconds
 
     def open(self, conditions: Conditions, checkpoints: Path) -> SubprocessBackend:
-        """Let the other process begin to execute; this object is its executor from then on."""
+        """Open the backend in the other process; this object is its executor from then on."""
         self._call("open", conditions, checkpoints, seconds=START_SECONDS + estimate_compile_seconds(conditions))
         return self
 
     @property
     def workers(self) -> int:
-        """Trainings that it makes at the same time."""
+        """Number of trainings run at a time."""
         return int(self._call("workers"))
 
     def free(self) -> int:
-        """Return how many more jobs it takes now."""
+        """Return how many more trainings can be submitted now."""
         return int(self._call("free"))
 
     def submit(self, job: TrainingJob) -> None:
-        """Hand it a job."""
+        """Submit a job."""
         self._call("submit", job)
 
     def poll(self, timeout_seconds: float) -> list[Answer]:
-        """Answers that came within `timeout_seconds`."""
+        """Return the answers that came within `timeout_seconds`."""
         answers: list[Answer] = self._call("poll", timeout_seconds, seconds=timeout_seconds + CALL_SECONDS)
         return answers
 
@@ -104,7 +105,7 @@ class SubprocessBackend:
         self._process.end_process()
 
     def _call(self, name: str, *arguments: Any, seconds: float = CALL_SECONDS) -> Any:
-        """Return what `name` of the backend, or of the opened executor, returns for these arguments.
+        """Call `name` of the backend, or of the opened executor, with these arguments.
 
         Raises:
             UsageError, SweeperError: as there.
@@ -112,12 +113,12 @@ class SubprocessBackend:
         """
         if self._gone is not None:
             raise ExecutorError(self._gone)
-        with suppress(OSError):  # it ended: the reply says so
+        with suppress(OSError):  # it has ended, which `_reply` reports
             self._process.pipe.send((name, arguments))
         return self._reply(seconds)
 
     def _reply(self, seconds: float) -> Any:
-        """Return what the process answers; meanwhile it may have messages."""
+        """Return the reply of the process; log messages that come before."""
         began = get_running_seconds()
         while True:
             if not self._process.pipe.poll(1.0):
@@ -143,11 +144,11 @@ class SubprocessBackend:
 
 
 def _serve_backend(pipe: Connection, make: Make) -> None:
-    """Entry point of the process: makes the backend, then does what it is called for until the pipe closes."""
-    # What is printed here is no result; Ray and its processes print to either stream.
+    """Run the process: create the backend, then answer calls until the pipe closes."""
+    # Output here must not mix with results; Ray and its processes print to either stream.
     sys.stdout.flush()
     os.dup2(2, 1)
-    # The parent decides what Ctrl-C and SIGTERM end. Not ignored, which the processes started here would inherit.
+    # The parent handles Ctrl-C and SIGTERM. SIG_IGN would be inherited by the processes started here.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
     backend: Backend | None = None
@@ -173,7 +174,7 @@ def _serve_backend(pipe: Connection, make: Make) -> None:
 
 
 def _answer_call(call: Callable[[str, tuple[Any, ...]], Any], name: str, arguments: tuple[Any, ...]) -> tuple[str, Any]:
-    """Return a call's result, or its error made of text only, so that it can be sent."""
+    """Return a call's result, or its error as text only, so that it can be pickled."""
     try:
         return "found", call(name, arguments)
     except SweeperError as error:

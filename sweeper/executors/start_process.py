@@ -1,7 +1,7 @@
-"""Start and end of a worker process, also if the process that workers are forked from is gone.
+"""Start and end of a worker process, even if the process that workers are forked from is gone.
 
 On Linux workers are forked from one process that loaded the libraries (multiprocessing's fork server). It may be killed
-as any other process, with or without its workers: the next start begins a new one, without what the old one knew.
+like any other process, with or without its workers: the next start then begins a new fork server.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sweeper.system.system_errors import explain_memory_limit
 
 PRELOAD = "sweeper.training.preload"
 SAFE_PATH = {"PYTHONSAFEPATH": "1"}
-"""Python begins without the working folder on its path: a `types.py` among the data is no module of Python's."""
+"""Python starts without the working folder on its path, where a `types.py` would hide Python's own."""
 END_SECONDS = 5.0
 """Seconds to wait for the end of a killed process."""
 GUESSES = {7: "bus error: shared memory or the disk may be full", 9: "out of memory?"}
@@ -38,11 +38,12 @@ class WorkerDiedError(SweeperError):
 
 
 def begin_loading() -> Method:
-    """Have the libraries of the workers loaded meanwhile; the first worker waits for what is left of it.
+    """Begin to load the workers' libraries in the background; the first worker waits for the rest of it.
 
     Returns:
-        How workers are to be started: from scratch where there is no fork server, as where the folder of temporary
-        files has a name too long for a socket.
+        How to start workers: `spawn` where there is no fork server, for example because the path of the temporary
+            folder
+        is too long for a socket.
     """
     if sys.platform != "linux":
         return "spawn"
@@ -57,7 +58,7 @@ def begin_loading() -> Method:
 
 @contextmanager
 def _hide_main_script() -> Iterator[None]:
-    """Start processes that do not import the calling script: one without a guard would run again there."""
+    """Start processes that do not import the calling script: a script without a main guard would run again there."""
     script = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:
@@ -67,7 +68,7 @@ def _hide_main_script() -> Iterator[None]:
 
 
 class LaunchedProcess:
-    """A process with a pipe to it. `target` is called there with the other end of the pipe and `args`.
+    """A process with a pipe to it. It calls `target` with the other end of the pipe and `args`.
 
     Raises:
         WorkerDiedError: if it cannot be started: the fork server may be killed while it forks.
@@ -82,7 +83,7 @@ class LaunchedProcess:
         try:
             with use_passive_waiting(), set_unless_given(SAFE_PATH), _hide_main_script():
                 self.process.start()
-        except (OSError, EOFError) as error:  # no process to be had, or the fork server ended
+        except (OSError, EOFError) as error:  # no process is available, or the fork server ended
             self.pipe.close()
             advice = explain_memory_limit() or "try --executor inline"
             words = f"no worker could be started ({str(error) or 'killed'}); {advice}"
@@ -91,7 +92,7 @@ class LaunchedProcess:
             child_end.close()
 
     def explain_end(self) -> str:
-        """Return how the process ended."""
+        """Explain how the process ended."""
         self.process.join(END_SECONDS)
         code = self.process.exitcode
         if code is not None and code < 0:
@@ -102,7 +103,8 @@ class LaunchedProcess:
     def end_process(self) -> None:
         """Kill the process and wait for it. Safe to call twice.
 
-        One whose fork server is gone is out of reach: it ends when it finds the pipe closed, or with this process.
+        A process whose fork server is gone cannot be killed: it ends when it finds the pipe closed, or with this
+        process.
         """
         self.pipe.close()
         if self.process.is_alive():
@@ -111,7 +113,7 @@ class LaunchedProcess:
 
 
 def _begin_process(target: Callable[..., None], *arguments: Any) -> None:
-    """End the new process when its parent has ended, even in a training step, and call the target in it."""
+    """Call the target in the new process, which ends with its parent, even in a training step."""
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

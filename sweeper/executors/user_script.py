@@ -1,4 +1,4 @@
-"""Trainings by the user's script: for `--command`, one process group for each, in a folder of its own."""
+"""Trainings by the user's script, for `--command`: each is a process group with its own folder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DEVICE = "your script"
 
 
 class ScriptBackend:
-    """The user's script."""
+    """Backend that trains by the user's script."""
 
     def __init__(
         self,
@@ -41,17 +41,17 @@ class ScriptBackend:
         seconds: float = inf,
         log: Callable[[str], None] = lambda line: None,
     ) -> None:
-        """Make it; nothing is started.
+        """Create the backend; nothing is started.
 
         Args:
             command: starts the script.
             workers: trainings at a time.
-            gpus_each: GPUs of each training; 0 = all trainings see all.
-            seconds: that one training may take.
+            gpus_each: GPUs of each training; 0 = each sees all of them.
+            seconds: time limit of one training.
             log: receives messages about trainings.
 
         Raises:
-            UsageError: if the command cannot be given so, or there are fewer GPUs.
+            UsageError: if the command is invalid, or there are too few GPUs.
         """
         self._is_closed = False
         self._starter = ScriptStarter(
@@ -65,25 +65,25 @@ class ScriptBackend:
         self._opened: ScriptExecutor | None = None
 
     def hardware(self) -> WorkerHardware:
-        """Return what is known: the script chooses its device itself."""
+        """Return placeholder hardware: the script chooses its device itself."""
         return WorkerHardware(device="cpu", devices=1, name=DEVICE, precision="float32")
 
     @property
     def layout(self) -> WorkerLayout:
-        """So many trainings at a time; their threads are the script's own matter."""
+        """Number of trainings at a time; the script decides about threads."""
         return WorkerLayout(self._starter.workers, 1)
 
     def step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
-        """Return nothing: the precision is the script's own."""
+        """Return nothing: the script decides about the precision."""
         return {}
 
     def open(self, conditions: Conditions, checkpoints: Path) -> ScriptExecutor:
-        """Make ready for trainings, each in a folder below `checkpoints`."""
+        """Prepare trainings, each in a folder below `checkpoints`."""
         self._opened = ScriptExecutor(self._starter, conditions, checkpoints.resolve(), self.close)
         return self._opened
 
     def close(self) -> None:
-        """End what runs."""
+        """End the running trainings."""
         self._is_closed = True
         if self._opened is not None:
             self._opened.wait()
@@ -93,7 +93,7 @@ class ScriptExecutor:
     """Trains by the user's script, each training to its end."""
 
     def __init__(self, starter: ScriptStarter, conditions: Conditions, base: Path, end: Callable[[], None]) -> None:
-        """Made by `ScriptBackend.open`; `end` ends what runs."""
+        """Create the executor for `ScriptBackend.open`; `end` ends its running trainings."""
         self._starter, self._conditions, self._base, self._end = starter, conditions, base, end
         self._pool = ThreadPoolExecutor(starter.workers, "script")
         self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
@@ -115,7 +115,7 @@ class ScriptExecutor:
         self._pool.submit(self._do_job, job.spec)
 
     def poll(self, timeout_seconds: float) -> list[Answer]:
-        """Answers since the last call, waiting for the first at most this long."""
+        """Return the answers since the last call, waiting for the first at most this long."""
         answers: list[Answer] = []
         try:
             answers.append(self._answers.get(block=timeout_seconds > 0, timeout=timeout_seconds or None))
@@ -126,11 +126,11 @@ class ScriptExecutor:
             return answers
 
     def close(self) -> None:
-        """End what runs; its training is done again by a resume."""
+        """End the running trainings; a resume repeats them."""
         self._end()
 
     def wait(self) -> None:
-        """Wait until nothing runs."""
+        """Wait until no training runs."""
         self._pool.shutdown(cancel_futures=True)
 
     def _do_job(self, spec: TrialSpec) -> None:
@@ -138,7 +138,7 @@ class ScriptExecutor:
             self._answers.put(JobResult(self._train(spec)))
         except InterruptedSweepError as error:
             self._answers.put(WorkerLost(spec, str(error)))
-        except Exception as error:  # in a thread nobody would see it
+        except Exception as error:  # in a thread it would go unnoticed
             self._answers.put(JobResult(_make_result(spec, reason=str(error) or type(error).__name__)))
 
     def _train(self, spec: TrialSpec) -> TrialResult:
@@ -176,7 +176,7 @@ def make_script_result(start: ScriptStart, spec: TrialSpec, conditions: Conditio
     """Return the result of a training by a script that ended well.
 
     Raises:
-        ScriptError: if its scores are of other images, or of another kind, than the study's.
+        ScriptError: if its scores are not of the study's images, or of another kind.
     """
     diverged = not all(line.finite for line in start.list_events(SplitScored))
     val = read_image_counts(start, "val", conditions)
@@ -213,7 +213,7 @@ def read_image_counts(start: ScriptStart, split: Split, conditions: Conditions) 
     """Return the counts of a split's images at every operating point, in the data set's order.
 
     Raises:
-        ScriptError: if they are not of the study's images of this split, or are no counts of logits.
+        ScriptError: if they are not of the study's images of this split, or not of logits.
     """
     dataset = conditions.dataset
     wanted = getattr(get_split(conditions, start.trial.seed), split)
@@ -237,7 +237,7 @@ def read_image_counts(start: ScriptStart, split: Split, conditions: Conditions) 
 
 
 def _make_result(spec: TrialSpec, *, reason: str | None = None, **values: object) -> TrialResult:
-    """Return a result; with a reason, of a training that failed."""
+    """Return a result; with a reason, that of a failed training."""
     plain: dict[str, object] = {
         "value": None,
         "evaluations": (),

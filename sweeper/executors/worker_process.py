@@ -18,11 +18,11 @@ from sweeper.system.clocks import get_running_seconds
 from sweeper.system.system_errors import explain_memory_limit
 
 START_SECONDS = 240.0
-"""A worker that has not answered by then, while it starts, is given up; seconds that this process ran."""
+"""Time limit for the start of a worker, in seconds that this process ran."""
 REPLACEMENTS = 3
-"""A worker that dies while it starts in place of another is tried again this often in all."""
+"""Attempts to start a worker in place of a lost one."""
 PAUSE_SECONDS = 0.1
-"""Between these: a fork server that was just killed may look alive for a moment."""
+"""Pause between attempts: a fork server that was just killed may look alive for a moment."""
 
 
 class WorkerProcess(LaunchedProcess):
@@ -34,19 +34,19 @@ class WorkerProcess(LaunchedProcess):
     def __init__(self, device: str, method: Method) -> None:
         super().__init__(_serve_worker, (device,), method)
         self.job: TrainingJob | None = None
-        """What it does."""
+        """Its current job."""
         self.holds: TrialSpec | None = None
         """The training that it has in memory."""
         self.number = 0
-        """Its place among the workers; with several GPUs it says which one."""
+        """Its place among the workers, which selects its GPU."""
 
     def send_request(self, *order: object) -> None:
-        """Send it what it is to do; that it died is found out when its answer is expected."""
+        """Send a request; if the worker died, `expect_message` notices."""
         with suppress(OSError):
             self.pipe.send(order)
 
     def expect_message(self, kind: str, seconds: float = START_SECONDS) -> tuple[object, ...]:
-        """Return the next message within `seconds` seconds, which must be of this kind; only for start-up."""
+        """Return the next message, which must be of this kind, within `seconds`; only for start-up."""
         began = get_running_seconds()
         while not (has_message := self.pipe.poll(1.0)) and get_running_seconds() - began < seconds:
             pass
@@ -71,7 +71,7 @@ class WorkerProcess(LaunchedProcess):
         return message
 
     def explain_end(self) -> str:
-        """Return how the process ended, or why it is of no use."""
+        """Explain how the process ended, or why it is useless."""
         return super().explain_end() if self.broken is None else f"worker cannot be made ready: {self.broken}"
 
 
@@ -83,7 +83,7 @@ def _serve_worker(pipe: Connection, device: str) -> None:
 
 @dataclass(frozen=True)
 class WorkerSetup:
-    """Setup of a worker: how it is made, and what it receives before its first training."""
+    """How a worker is created, and what it receives before its first training."""
 
     new: Callable[[], WorkerProcess]
     conditions: Conditions
@@ -94,11 +94,11 @@ class WorkerSetup:
     """Receiver of the deaths of workers."""
 
     def make_ready(self, workers: list[WorkerProcess]) -> None:
-        """Configure workers; one that dies is replaced in the list.
+        """Configure workers; replace those in the list that die.
 
         Raises:
             UsageError: if they refuse the conditions.
-            SweeperError: if one cannot be made ready, and none in its place.
+            SweeperError: if neither a worker nor its replacements can be made ready.
         """
         for number, worker in enumerate(workers):
             worker.number = number
@@ -110,10 +110,10 @@ class WorkerSetup:
                 workers[number] = self.replace_worker(worker, worker.explain_end())
 
     def replace_worker(self, dead: WorkerProcess, reason: str) -> WorkerProcess:
-        """Return a ready worker with the number of a dead one; one that dies while it starts is tried again.
+        """Return a ready worker with the number of a dead one, in up to `REPLACEMENTS` attempts.
 
         Raises:
-            SweeperError: if that fails `REPLACEMENTS` times, or the conditions are refused.
+            SweeperError: if all attempts fail, or the conditions are refused.
         """
         worker, number = dead, dead.number
         for attempt in range(1, REPLACEMENTS + 1):
