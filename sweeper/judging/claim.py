@@ -1,4 +1,4 @@
-"""A claim about two methods, "B > A by 0.005", against what their scores show: for CI and for programs."""
+"""Check a claim about two methods, "B > A by 0.005", against their scores, for CI and programs."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class ClaimRow(Record):
     better: str
     worse: str
     by: float
-    """Amount in the score's unit; 0 = better at all."""
+    """Amount in the score's unit; 0 = any improvement."""
     outcome: Outcome
-    """`holds`: the interval of the difference lies above `by`; `contradicted`: below it; `not_shown`: neither, or
-    there are fewer than three trainings of each."""
+    """`holds`: the interval of the difference is above `by`; `contradicted`: below it; `not_shown`: neither, or there
+    are fewer than three trainings of each."""
     difference: float
-    """`better` less `worse`, above 0 where `better` is the better one, whichever way the score goes."""
+    """Lead of `better` over `worse`: above 0 if it is the better one, whichever direction the score has."""
     ci_low: float | None
     """Null = not known."""
     ci_high: float | None
@@ -41,10 +41,10 @@ class ClaimRow(Record):
 def check_claim(text: str, contest: Contest, level: float) -> ClaimRow:
     """Compare a claim, `B > A` or `B > A by 0.005`, with the two-sided interval of the two methods' difference.
 
-    A claim that is wrong holds with a probability of at most half of 1 − level.
+    A wrong claim holds with a probability of at most half of 1 − level.
 
     Raises:
-        UsageError: if the text is no such claim, or a method of it has no scores.
+        UsageError: if the text is no such claim, or one of its methods has no scores.
     """
     better, worse, by = _parse_claim(text, [each.family for each in contest.finalists])
     i, j = ([each.family for each in contest.finalists].index(name) for name in (better, worse))
@@ -80,7 +80,7 @@ def check_claim(text: str, contest: Contest, level: float) -> ClaimRow:
 
 
 def _parse_claim(text: str, methods: list[str]) -> tuple[str, str, float]:
-    """Return the two names and the amount. Names may hold blanks, > and "by": what is a method decides."""
+    """Parse the two names and the amount; names may contain blanks, > and "by", as they are matched with `methods`."""
     for better in methods:
         rest = text.strip().removeprefix(better)
         for worse in methods if rest != text.strip() else ():

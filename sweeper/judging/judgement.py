@@ -25,11 +25,11 @@ from sweeper.judging.weighing import MethodContest, MethodEvidence, restore_scor
 
 TUNING = "Whether the methods were tuned alike is not known: a method that got more tuning scores higher just for that."
 REASONS = 6
-"""So many are printed on a terminal; of many methods there is one for each."""
+"""Number of reasons that are printed on a terminal; with many methods there is one for each."""
 
 
 class MethodDifferenceRow(Record):
-    """A difference with its interval; above 0 the first is better, whichever way the score goes."""
+    """A difference with its interval; above 0 the first is better, whichever direction the score has."""
 
     first: str
     second: str
@@ -52,7 +52,7 @@ class MethodRow(Record):
     name: str
     runs: tuple[str, ...]
     score: float
-    """Mean over its runs, as the score was given."""
+    """Mean over its runs, in the score's own direction."""
     ci_low: float | None
     """At 95 %; null = not known."""
     ci_high: float | None
@@ -61,7 +61,7 @@ class MethodRow(Record):
 
 
 class NetworksRow(Record):
-    """Conclusions about these very networks on other images; they say nothing about the methods."""
+    """Conclusions about these networks on other images; they say nothing about the methods."""
 
     verdict: Verdict
     strength: Strength
@@ -89,15 +89,15 @@ class JudgementDocument(Document):
     named: str
     """The method to take; with `networks` that of the network to take."""
     scope: Scope
-    """What the verdict generalises to: `both` = other trainings and other images; `trainings` = other trainings,
-    scored alike, as images are not distinguished."""
+    """What the verdict generalises to: `both` = other trainings and other images; `trainings` = other trainings, scored
+    on the same images, as images are not distinguished."""
     paired_seeds: bool
     images: int
     """0 = not distinguished."""
     groups: int | None
     """Groups of related images, which count as one image each."""
     left_out: int
-    """Images that some run had no score of."""
+    """Images without a score for at least one run."""
     methods: tuple[MethodRow, ...]
     baseline: str | None
     comparisons: tuple[MethodDifferenceRow, ...]
@@ -115,33 +115,33 @@ class JudgementDocument(Document):
 
 @dataclass(frozen=True)
 class Judgement:
-    """Conclusions from scores. A notebook shows its head."""
+    """Conclusions from scores; a notebook displays its headline."""
 
     table: ScoreTable
     contest: MethodContest
     decision: Decision
     networks: tuple[MethodContest, Decision] | None
-    """Conclusions about these very networks, if there are too few runs for the methods."""
+    """Conclusions about these networks, if there are too few runs for the methods."""
     level: float
     claim: ClaimRow | None = None
     """Whether a claim about two of the methods holds."""
     means: MeansRow | None = None
-    """What an approximation from means assumes; None = scores were judged."""
+    """Assumptions of an approximation from means; None = scores were judged."""
 
     @property
     def verdict(self) -> Verdict:
-        """On the methods."""
+        """Verdict on the methods."""
         return self.decision.verdict
 
     @property
     def named(self) -> str:
-        """The method to take; where nothing is shown of methods, that of the network to take."""
+        """The method to take; if nothing is established about methods, that of the network to take."""
         contest, decision = self.networks or (self.contest, self.decision)
         return contest.finalists[decision.recommended or 0].family
 
     @property
     def headline(self) -> str:
-        """Result, in one or two sentences; names as they are."""
+        """Result, in one or two sentences, with the names unchanged."""
         label = "" if self.means is None else "Approximation from means. "
         if self.networks is None:
             return label + _format_headline(self.contest, self.decision, "method")
@@ -151,7 +151,7 @@ class Judgement:
 
     @property
     def decided_contest(self) -> MethodContest:
-        """The methods, or these networks where nothing can be shown of methods."""
+        """The methods, or these networks if nothing can be established about methods."""
         return self.contest if self.networks is None else self.networks[0]
 
     @property
@@ -215,8 +215,8 @@ def judge_scores(scores: ScoreRows, request: ScoreRequest) -> Judgement:
     """Judge these scores.
 
     Raises:
-        ScoresError: with all that is wrong with them.
-        UsageError: if the claim is none, or not about two of the methods, or an option of means is given for scores.
+        ScoresError: with all of their problems.
+        UsageError: if the claim is invalid or about other methods, or an option of means is given for scores.
     """
     means = None
     if is_table_of_means(scores, request):
@@ -237,7 +237,7 @@ def judge_scores(scores: ScoreRows, request: ScoreRequest) -> Judgement:
 
 
 def _choose_method(contest: MethodContest, request: ScoreRequest) -> Decision:
-    """Return the method to take of several that will do: the baseline, then the highest score."""
+    """Recommend a method; of several suitable ones prefer the baseline, then the highest score."""
     names = [each.family for each in contest.finalists]
     if contest.baseline is not None:
         names.insert(0, names.pop(contest.baseline))
@@ -344,7 +344,7 @@ def _finite_or_none(value: float) -> float | None:
 
 
 def format_judgement(judgement: Judgement, width: int | None = None) -> str:
-    """Verdict, methods, why, what would settle it, and what limits it; wrapped at `width` columns."""
+    """Format verdict, methods, reasons, next steps and caveats, wrapped at `width` columns."""
     width = width or min(110, shutil.get_terminal_size((100, 24)).columns)
     table = judgement.table
     claim = [] if judgement.claim is None else [fill_words(judgement.claim.sentence, width), ""]
@@ -378,7 +378,7 @@ def _format_header(judgement: Judgement) -> str:
 
 
 def format_interval(value: Interval, digits: int) -> str:
-    """`0.710 [0.690, 0.730]`, without brackets where nothing is known of the error."""
+    """Format an interval: `0.710 [0.690, 0.730]`, without brackets if the error is unknown."""
     if not math.isfinite(value.low):
         return replace_minus(f"{value.estimate:.{digits}f}")
     return replace_minus(f"{value.estimate:.{digits}f} [{value.low:.{digits}f}, {value.high:.{digits}f}]")

@@ -1,15 +1,15 @@
-"""A published table with a mean, a standard deviation and n of each method, and neither images nor seeds.
+"""Judge a published table that has only a mean, a standard deviation and n of each method, no images or seeds.
 
-The table is judged as one of scores that have these means and standard deviations: for intervals of means nothing else
-counts. It is an approximation, as the correlation of two methods over the images is not printed:
+The table is judged like one of scores with these means and standard deviations, as intervals of means depend on nothing
+else. It is an approximation, as the correlation of two methods over the images is not printed:
 
-    SD over n images:    variance of A − B  (s_A² + s_B² − 2 r s_A s_B) / n     on n − 1 degrees of freedom
-    SD over n seeds:     s_A² / n_A + s_B² / n_B, of unrelated trainings        on the fewer of n_A − 1 and n_B − 1
+  SD over n images:    variance of A − B  (s_A² + s_B² − 2 r s_A s_B) / n     on n − 1 degrees of freedom
+  SD over n seeds:     s_A² / n_A + s_B² / n_B, of unrelated trainings        on the fewer of n_A − 1 and n_B − 1
 
 The probability of a false claim, that B is as good as A or better, is Student's of (mean_B − mean_A) / √variance.
 
 Source: Christodoulou et al. 2025, "False Promises in Medical Imaging AI? Assessing Validity of Outperformance Claims"
-(arXiv 2505.04720; the tool "Claims Reloaded"), for segmentation: r is there the correlation of the methods' Dice.
+(arXiv 2505.04720; the tool "Claims Reloaded"), for segmentation, where r is the correlation of the methods' Dice.
 """
 
 from __future__ import annotations
@@ -56,20 +56,20 @@ class FalseClaimRow(Record):
     """The claim that one method is better than another, by their means."""
 
     first: str
-    """The one with the better mean."""
+    """The method with the better mean."""
     second: str
     probability: float
     """Probability that the claim is false: the second is as good or better."""
     least_correlation: float | None
-    """Correlation over the images from which on the interval lies above 0; null = none, or the SDs are over seeds."""
+    """Least correlation over the images with which the interval is above 0; null = none, or the SDs are over seeds."""
 
 
 class MeansRow(Record):
-    """What a judgement of means assumes, and how probable false claims are."""
+    """Assumptions of a judgement of means, and the probabilities of false claims."""
 
     sd_over: SdOver
     correlation: float | None
-    """Of two methods' scores over the images; null = the SDs are over seeds."""
+    """Correlation of two methods' scores over the images; null = the SDs are over seeds."""
     source: str
     pairs: tuple[FalseClaimRow, ...]
 
@@ -86,7 +86,7 @@ class _Means(NamedTuple):
 
 
 def is_table_of_means(scores: ScoreRows, request: ScoreRequest) -> bool:
-    """Return whether the rows have a standard deviation each, and no images and seeds."""
+    """Return whether each row has a standard deviation, and there are no images and seeds."""
     names = {str(name).strip().casefold() for name in scores.columns}
     if names & {request.columns.get(key, key).casefold() for key in ("image", "seed")}:
         return False
@@ -97,10 +97,10 @@ def is_table_of_means(scores: ScoreRows, request: ScoreRequest) -> bool:
 
 
 def make_means_table(scores: ScoreRows, request: ScoreRequest) -> tuple[ScoreTable, MeansRow]:
-    """Return a table with the means and the spread of the published one, and how probable false claims are.
+    """Return a table of scores with the published means and spreads, and the probabilities of false claims.
 
     Raises:
-        ScoresError: with all that is wrong with the table, or not said of it.
+        ScoresError: with all problems of the table, and all that is missing.
     """
     problems: list[str] = []
     means = _read_means(scores, request, problems)
@@ -110,7 +110,7 @@ def make_means_table(scores: ScoreRows, request: ScoreRequest) -> tuple[ScoreTab
     metric = request.metric or _find_column(scores.columns, "mean", request) or "mean"
     problems += (directions := check_direction(metric, request.lower_is_better))
     if directions:
-        request = replace(request, lower_is_better=True)  # what else is wrong, is sought as of distances
+        request = replace(request, lower_is_better=True)  # further problems are sought as for a distance
     _check_means(means, over, request, problems)
     if problems:
         raise ScoresError(scores.source, problems)
@@ -207,7 +207,7 @@ def _read_sd_over(scores: ScoreRows, request: ScoreRequest, problems: list[str])
 
 
 def _check_means(means: _Means, over: SdOver, request: ScoreRequest, problems: list[str]) -> None:
-    """Add what cannot be judged."""
+    """Add the problems that prevent a judgement."""
     if over == "images" and len(sizes := sorted(set(means.n.astype(int).tolist()))) > 1:
         problems.append(
             f"an SD over images needs one n, that of the common test images, got {join_words(list(map(str, sizes)))}"
@@ -235,9 +235,9 @@ def _check_means(means: _Means, over: SdOver, request: ScoreRequest, problems: l
 
 
 def _make_scores(means: _Means, sign: float, correlation: float | None) -> ImageTable:
-    """Return scores that have these means and standard deviations, and over images this correlation.
+    """Make scores with these means, standard deviations and, over images, this correlation.
 
-    The deviations are made of vectors that are orthogonal to each other and to a constant (cosines).
+    The deviations are combinations of vectors that are orthogonal to each other and to a constant (cosines).
     """
     if correlation is None:
         parts = [
@@ -252,7 +252,7 @@ def _make_scores(means: _Means, sign: float, correlation: float | None) -> Image
 
 
 def _make_cosines(n: int, count: int) -> Floats:
-    """Return `count` < n vectors of length 1 and n entries."""
+    """Return `count` < n orthonormal vectors of n entries."""
     places = (np.arange(n) + 0.5) / n
     vectors: Floats = math.sqrt(2 / n) * np.cos(math.pi * np.arange(1, count + 1)[:, None] * places)
     return vectors

@@ -1,9 +1,9 @@
-"""The runs of an MLflow experiment as a table of scores: a metric of each run; nothing is written.
+"""The runs of an MLflow experiment as a table of scores, one metric of each run; nothing is written.
 
-Parameters and tags say the method of each run, and its seed; the score is the last value, or that of the row `--at`. A
-SQLite store is read by its tables, the six that MLflow has had since its first release with a database: its own client
-takes some three seconds of the processor to load, and would bring an older store up to date. Servers and other
-databases are asked through that client.
+A run's parameters and tags contain its method and seed; the score is the metric's last value, or that selected by
+`--at`. The tables of a SQLite store are read directly, the six that MLflow has had since its first release with a
+database: its client takes some three seconds to load, and would migrate an older store. Servers and other databases are
+queried through that client.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ STATUS = "status"
 """Name in `where` for MLflow's own status of a run."""
 PARENT = "mlflow.parentRunId"
 LARGEST = 1.7976931348623157e308
-"""Value that MLflow's databases keep for an infinite one."""
+"""Value that MLflow's databases store for an infinite one."""
 PAGE = 1000
-"""Runs that a server is asked for at a time."""
+"""Number of runs per request to a server."""
 
 
 def read_runs(experiment: str, request: ScoreRequest) -> ScoreRows:
     """Return the scores of these runs.
 
     Raises:
-        ScoresError: with all that is wrong with them.
+        ScoresError: with all of their problems.
         UsageError: if the store does not answer, or has no such experiment.
     """
     source = f"MLflow's experiment {experiment!r} ({hide_address_secrets(request.tracking_uri)})"
@@ -57,7 +57,7 @@ class _Reader:
         self.runs = self._choose_runs(runs)
 
     def _choose_runs(self, runs: Sequence[TrackedRun]) -> list[TrackedRun]:
-        """Return the requested runs; one that has children and names no method only groups them, and does not count."""
+        """Return the requested runs, without those that only group others: they have children and no method."""
         names = {STATUS, *(name for run in runs for name in run.fields)}
         unknown = [name for name in self.asked.where if name not in names]
         self.problems += [
@@ -79,7 +79,7 @@ class _Reader:
         return chosen
 
     def read_columns(self) -> dict[str, list[Any]]:
-        """Return a row for each run; nothing if `problems` says why not."""
+        """Return a row for each run; nothing if there are `problems`."""
         if self.problems:
             return {}
         self._find_unfinished()
@@ -115,7 +115,7 @@ class _Reader:
             )
 
     def _read_seeds(self) -> list[str]:
-        """Return the seed of each run; if none has one, every run is a training of its own, known by its name."""
+        """Return the seed of each run; if none has one, each run is a separate training, identified by its name."""
         without = [run.name for run in self.runs if not run.fields.get(self.seed)]
         if len(without) == len(self.runs) and "seed" not in self.asked.columns:
             if self.asked.paired_seeds:
@@ -189,11 +189,11 @@ class TrackedRun(NamedTuple):
     status: str
     """FINISHED, RUNNING, FAILED, KILLED or SCHEDULED."""
     metrics: Mapping[str, float]
-    """The last value of each."""
+    """The last value of each metric."""
     fields: Mapping[str, str]
-    """Parameters and tags; a parameter where both have the name."""
+    """Parameters and tags; a parameter takes precedence over a tag of the same name."""
     entries: Entries = ()
-    """The values of each step, of the metrics whose history was asked for."""
+    """Values of each step, for the metrics whose history was requested."""
 
 
 def list_runs(experiment: str, uri: str, history: Sequence[str] = ()) -> list[TrackedRun]:
@@ -260,7 +260,7 @@ def _select_runs(connection: sqlite3.Connection, experiment: str, uri: str, hist
 
 
 def _join_steps(values: Iterable[tuple[str, int, float]]) -> Entries:
-    """Return an entry for each step, of (metric, step, value) in the order in which they were logged."""
+    """Make an entry for each step from (metric, step, value) tuples in logging order."""
     entries: dict[int, dict[str, float]] = {}
     for name, step, value in values:
         entries.setdefault(step, {"step": step})[name] = value if abs(value) < LARGEST else math.nan

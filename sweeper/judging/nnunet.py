@@ -1,12 +1,12 @@
 """Scores of nnU-Net (v2): the `summary.json` of every validation below a folder.
 
-    Dataset…/TRAINER__PLANS__CONFIGURATION/fold_K/validation/summary.json     folds: together one run over all images
-    …/TRAINER__PLANS__CONFIGURATION/crossval_results_folds_…/summary.json     the same, where the folds are not there
-    FOLDER/summary.json                                                       of `nnUNetv2_evaluate_folder`: one run
+  Dataset…/TRAINER__PLANS__CONFIGURATION/fold_K/validation/summary.json     folds: together one run over all images
+  …/TRAINER__PLANS__CONFIGURATION/crossval_results_folds_…/summary.json     the same, where the folds are missing
+  FOLDER/summary.json                                                       of `nnUNetv2_evaluate_folder`: one run
 
-Trainer, plans and configuration are the method. Where it lies below several result folders, each is a training of it.
-A class's score is the mean over the images in which it is defined, and the score the mean over the classes, as
-nnU-Net's own `foreground_mean` is.
+Trainer, plans and configuration are the method. If several result folders contain it, each is one of its trainings. A
+class's score is the mean over the images in which it is defined, and the score the mean over the classes, like
+nnU-Net's own `foreground_mean`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def read_tree(root: Path) -> ScoreRows:
     """Return the scores of all models below `root`.
 
     Raises:
-        ScoresError: if there are none, they are of several data sets, or a file is none of nnU-Net's.
+        ScoresError: if there are none, they are of several data sets, or a file is not nnU-Net's.
     """
     summaries, notes = _read_summaries(root)
     problems = list[str]()
@@ -79,7 +79,7 @@ def read_tree(root: Path) -> ScoreRows:
 
 
 def _count_folds(summary: _Summary) -> int:
-    """Return the folds of the model that a summary is of, by their folders' names; 1 = none."""
+    """Count the folds of a summary's model by their folders' names; 1 = no folds."""
     together = summary.path.parent.name.removeprefix("crossval_results_folds_")
     if together != summary.path.parent.name:
         return len(together.split("_"))
@@ -105,7 +105,7 @@ def _read_summaries(root: Path) -> tuple[list[_Summary], list[str]]:
 
 
 def _read_cases(path: Path) -> list[tuple[Any, ...]]:
-    """(image, class, Dice, IoU) of each case and foreground class."""
+    """Read (image, class, Dice, IoU) of each case and foreground class."""
     rows = []
     for case in json.loads(path.read_text("utf-8"))["metric_per_case"]:
         image = _ENDINGS.sub("", re.split(r"[\\/]", case["reference_file"])[-1])

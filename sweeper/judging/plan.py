@@ -1,8 +1,9 @@
-"""How many trainings and images would show a difference, from the spreads of a pilot: `sweeper judge --plan`.
+"""`sweeper judge --plan`: how many trainings and images would show a difference, given the spreads of a pilot.
 
-A difference is seen where its interval is above 0. The variances of the pilot's differences are taken at face value and
-scaled to other numbers of seeds and images (`sweeper.evidence.what_would_settle`). The power is that of a noncentral t
-on Satterthwaite's degrees of freedom against the critical value that the judgement uses (Cochran and Cox's).
+A difference is detected if its interval is above 0. The variances of the pilot's differences are taken at face value
+and scaled to other numbers of seeds and images (`sweeper.evidence.what_would_settle`). The power is that of a
+noncentral t with Satterthwaite's degrees of freedom against the critical value that the judgement uses (Cochran and
+Cox's).
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ POWER = 0.8
 MOST_SEEDS = 200
 """More trainings of each method are not proposed."""
 TIMES = (1, 2, 4)
-"""The plan is for so many times the images that there are."""
+"""Multiples of the pilot's number of images that are planned for."""
 SEEDS = (3, 5, 8, 13, 21)
-"""Numbers of seeds whose width is given."""
+"""Numbers of seeds whose interval width is reported."""
 
 
 class PlanRow(Record):
@@ -37,17 +38,17 @@ class PlanRow(Record):
     images: int | None
     """Images, or groups of them; null = images are not distinguished."""
     seeds: int | None
-    """Trainings of each method; null = more than 200 would not do."""
+    """Trainings of each method; null = more than 200 would be needed."""
 
 
 class WidthRow(Record):
-    """Precision of some number of seeds, with the images that there are."""
+    """Precision of some number of seeds, with the pilot's images."""
 
     seeds: int
     width: float
     """Half the interval's width."""
     power: float
-    """Chance to see the difference."""
+    """Probability of detecting the difference."""
 
 
 class PairPlan(Record):
@@ -56,13 +57,13 @@ class PairPlan(Record):
     first: str
     second: str
     difference: float
-    """The pilot's."""
+    """Difference in the pilot."""
     sd_seed: float
     """Standard deviation of the difference from one training of each to another."""
     sd_image: float | None
     """Standard deviation of the difference from one image to another; null = images are not distinguished."""
     detectable: float
-    """True difference that is seen with 80 % with as many seeds and images as in the pilot."""
+    """True difference that is detected with 80 % probability with as many seeds and images as in the pilot."""
     rows: tuple[PlanRow, ...]
     widths: tuple[WidthRow, ...]
 
@@ -75,50 +76,50 @@ class PlanDocument(Document):
     source: str
     metric: str
     difference: float
-    """True difference that is to be seen: the margin."""
+    """True difference to detect: the margin."""
     power: float = POWER
     level: float
     paired_seeds: bool
     seeds: int | None = None
-    """Trainings of each method in the pilot: the fewest; null = there is none, its spread was given (`--spread`)."""
+    """Trainings of each method in the pilot: the fewest; null = no pilot, its spread was given (`--spread`)."""
     images: int | None = None
     sd_low: float | None = None
-    """The true spread of trainings is at least this times the pilot's, with 97.5 %; null = there is no pilot."""
+    """Lower end of the ratio of the true spread of trainings to the pilot's (97.5 %); null = no pilot."""
     sd_high: float | None = None
-    """At most this times."""
+    """Upper end of that ratio."""
     pairs: tuple[PairPlan, ...]
 
 
 class Pilot(NamedTuple):
-    """The difference of two methods, and the experiment that it is from."""
+    """The difference of two methods, and the pilot experiment that measured it."""
 
     gap: Interval
     seeds: float
     units: float
     """Images, or groups of them; infinite = they are not distinguished."""
     level: float
-    """Of the two-sided intervals."""
+    """Level of the two-sided intervals."""
     paired: bool
-    """Whether trainings of one seed are compared."""
+    """Whether trainings with the same seed are compared."""
 
     def compute_width(self, seeds: float, units: float) -> tuple[float, float, float]:
         """Return half the interval's width at these numbers, its standard error and degrees of freedom."""
         gap, images = self.gap, units / self.units if math.isfinite(self.units) else 1.0
         v_seed, v_image = scale_variances(gap, seeds=seeds / self.seeds, images=images)
         half = compute_half_width(v_seed, seeds, v_image, units, self.level, borrowed=gap.borrowed)
-        of_seeds = (seeds - 1) * (1 if self.paired else 2)  # unpaired, each method's are a variance of their own
+        of_seeds = (seeds - 1) * (1 if self.paired else 2)  # unpaired, each method has its own variance
         parts = [(v_seed, of_seeds + gap.borrowed), (v_image, units - 1)]
         spread = sum(v * v / freedom for v, freedom in parts if math.isfinite(freedom) and freedom > 0)
         total = v_seed + v_image
         return half, math.sqrt(total), total * total / spread if spread > 0 else math.inf
 
     def compute_power(self, seeds: float, units: float, difference: float) -> float:
-        """Return the chance that the interval of a true difference, above 0, is above 0 at these numbers."""
+        """Compute the probability that the interval of this true `difference` > 0 is above 0 at these numbers."""
         half, error, freedom = self.compute_width(seeds, units)
         return float(stats.nct.sf(half / error, freedom, difference / error)) if error else 1.0
 
     def find_detectable(self) -> float:
-        """Return the smallest true difference that is seen with 80 %, by bisection, to 1 %."""
+        """Find the smallest true difference that is detected with 80 %, by bisection, to 1 %."""
         low, high = 0.0, max(self.gap.high - self.gap.estimate, 1e-12)
         while self.compute_power(self.seeds, self.units, high) < POWER:
             high *= 2
@@ -130,10 +131,10 @@ class Pilot(NamedTuple):
 
 
 def plan_experiment(judgement: Judgement) -> PlanDocument:
-    """Return how many seeds show a difference of the margin, for each method against the baseline, else the best.
+    """Plan how many seeds show a difference of the margin between each method and the baseline, else the best.
 
     Raises:
-        UsageError: if a method has fewer than three trainings, so that their spread is not known.
+        UsageError: if a method has fewer than three trainings, so that their spread is unknown.
     """
     contest, table = judgement.contest, judgement.table
     to = contest.baseline or 0
@@ -167,7 +168,7 @@ def plan_experiment(judgement: Judgement) -> PlanDocument:
 
 
 def plan_spread(spread: float, margin: float, level: float) -> PlanDocument:
-    """Return how many seeds show a difference of the margin between two methods of a spread that is known beforehand.
+    """Plan how many seeds show a difference of the margin between two methods with a known spread.
 
     `spread` is the standard deviation of a method's score from one training to another, on the same images.
 
@@ -191,7 +192,7 @@ def plan_spread(spread: float, margin: float, level: float) -> PlanDocument:
 
 
 def _make_pair(first: str, second: str, pilot: Pilot, margin: float, widening: float = 1.0) -> PairPlan:
-    """Return the plan for two methods; `widening` is a factor of the images' variance that is no spread of images."""
+    """Make the plan for two methods; `widening` is the factor of the image variance that is no spread of images."""
     units = pilot.units
     images = int(units) if math.isfinite(units) else None
 
@@ -217,12 +218,12 @@ def _make_pair(first: str, second: str, pilot: Pilot, margin: float, widening: f
 
 
 def _compute_spread_ratio(freedom: int, share: float) -> float:
-    """Return how many times the estimated standard deviation the true one is, at a quantile of χ²."""
+    """Return the ratio of the true to the estimated standard deviation, at a quantile of χ²."""
     return math.sqrt(freedom / float(stats.chi2.ppf(share, freedom)))
 
 
 def format_plan(document: PlanDocument) -> str:
-    """Return the plan as text."""
+    """Format the plan as text."""
     how = "paired by seed" if document.paired_seeds else "unpaired"
     lines = [
         f"To see a true difference of {document.difference:g} {document.metric} in {document.power:.0%} of experiments "

@@ -14,11 +14,11 @@ MLFLOW, WANDB = "mlflow:", "wandb:"
 
 
 def read_score_file(source: str, request: ScoreRequest) -> ScoreRows:
-    """Return the scores of a file, a folder, `mlflow:EXPERIMENT` or `wandb:ENTITY/PROJECT`.
+    """Read the scores of a file, a folder, `mlflow:EXPERIMENT` or `wandb:ENTITY/PROJECT`.
 
     Raises:
-        ScoresError: if nothing there can be read as scores.
-        UsageError: if an option is given for what it does not apply to, or a server does not answer.
+        ScoresError: if there are no readable scores.
+        UsageError: if an option does not apply to this source, or a server does not answer.
     """
     if source.startswith(WANDB):
         from sweeper.judging.run_logs import read_wandb_project
@@ -48,10 +48,10 @@ def read_score_file(source: str, request: ScoreRequest) -> ScoreRows:
 
 
 def read_table(path: Path) -> Columns:
-    """Return the columns of a CSV or parquet file.
+    """Read the columns of a CSV or parquet file.
 
     Raises:
-        ScoresError: if it is none, or has no columns.
+        ScoresError: if it is neither, or has no columns.
     """
     columns = _read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _read_csv(path)
     if not any(str(name).strip() for name in columns):

@@ -1,4 +1,4 @@
-"""Which row of a training's log has its score: the last, that of a step, or the best by another, validation, metric."""
+"""Which row of a training's log has its score: the last, that of a step, or the best by a validation metric."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sweeper.judging.direction import find_lower_word
 Entries = Sequence[Mapping[str, Any]]
 """Rows of a log in their order: name → value."""
 STEPS = ("step", "_step", "global_step", "Step", "iter", "epoch")
-"""Names under which logs have the step; the first that a row has counts."""
+"""Names of a log's step column; the first one in a row counts."""
 _STEP = re.compile(r"(?:(?P<name>\w+)=)?(?P<step>\d+)")
 _BEST = re.compile(r"(?P<way>best|lowest):(?P<metric>.+)")
 _TEST = re.compile(r"(^|[^a-z])test", re.IGNORECASE)
@@ -27,10 +27,10 @@ class RowChoice:
     kind: Literal["last", "step", "best", "lowest"] = "last"
     step: int = 0
     name: str | None = None
-    """Of `step` the name, or None for the first of `STEPS`; of `best` and `lowest` the metric that decides."""
+    """Name of the step (`step`; None = the first of `STEPS`), or metric that decides (`best` and `lowest`)."""
 
     def find_value(self, entries: Entries, metric: str) -> float | None:
-        """Return the metric's value at the chosen row; NaN where the training had that there, None where no value."""
+        """Return the metric's value at the chosen row; NaN if that was logged there, None if there is no value."""
         if self.kind == "step":
             entries = [entry for entry in entries if self._is_at(entry, self.step, self.name)]
         elif self.kind != "last":
@@ -60,7 +60,7 @@ class RowChoice:
         return parse_number(entry.get(key)) == step
 
     def format_note(self, metric: str) -> str:
-        """Return the caveat that says what the score of a run is."""
+        """Return the caveat on what the score of a run is."""
         if self.kind in ("best", "lowest"):
             return f"The score of a run is its {metric} at {self}. If both are of the same images, that chose on them."
         return (
@@ -77,10 +77,10 @@ class RowChoice:
 
 
 def parse_choice(text: str | None, metric: str | None) -> RowChoice:
-    """Return the rule of `--at`: `last`, a step (`5000`, `epoch=50`), `best:METRIC` or `lowest:METRIC`.
+    """Parse the rule of `--at`: `last`, a step (`5000`, `epoch=50`), `best:METRIC` or `lowest:METRIC`.
 
     Raises:
-        UsageError: if it is none, or would choose by the test metric.
+        UsageError: if it is invalid, or would choose by the test metric.
     """
     if text is None or text == "last":
         return RowChoice()
@@ -103,7 +103,7 @@ def parse_choice(text: str | None, metric: str | None) -> RowChoice:
 
 
 def parse_number(value: Any) -> float | None:
-    """Return a number, None for what is none."""
+    """Return a value as a number; None if it is not one."""
     try:
         return float(value)
     except (TypeError, ValueError):

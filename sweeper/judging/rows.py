@@ -1,4 +1,4 @@
-"""The rows of a table of scores: what is asked of them, the columns as arrays, and what is wrong with single rows."""
+"""The rows of a table of scores: the request, the columns as arrays, and the problems of single rows."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from sweeper.evidence.intervals import Floats
 from sweeper.judging.wide_table import suggest_melt
 
 KEYS = ("method", "seed", "image", "group", "class", "fold")
-"""Columns that say what a score is of; `method` alone must be there."""
+"""Columns that identify a score; only `method` is required."""
 COUNTS = ("tp", "fp", "fn")
 OF_COUNTS = {"miou": "mIoU", "dice": "mean Dice"}
-"""Metrics that can be made of tp, fp and fn (`--metric`)."""
+"""Metrics that can be computed from tp, fp and fn (`--metric`)."""
 _FOLDS = re.compile(
     r"\W*(?:(?:cv|k|outer|inner|test|cross.?val\w*)[\W_]*)?(?:folds?|splits?|cv)(?:[\W_]*(?:id|idx|index|no|nr|number))?\W*",
     re.IGNORECASE,
@@ -29,13 +29,13 @@ _FOLDS = re.compile(
 _SIDES = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
 """Values of a column `split` that are no folds."""
 SHOWN = 3
-"""Rows, images or runs that a problem names."""
+"""Number of rows, images or runs that a problem lists."""
 
 Columns = Mapping[str, Sequence[Any]]
 
 
 class ScoresError(ProblemListError):
-    """The scores cannot be judged as they are. `problems` names every fault that was found."""
+    """The scores cannot be judged as they are. `problems` lists every fault that was found."""
 
     heading = "{problems} in the scores of {where}; nothing was judged:"
 
@@ -53,11 +53,11 @@ class ScoreRows:
     metric: str | None = None
     """Metric that is judged unless another is requested."""
     undefined: bool = False
-    """Whether a NaN is a class that is left out of its image, and no mistake."""
+    """Whether NaN means that a class is left out of its image, rather than a mistake."""
     design: str | None = None
-    """How the runs were tuned and seeded, a sentence; None = not known, which the caveats say."""
+    """How the runs were tuned and seeded, in a sentence; None = unknown, which becomes a caveat."""
     folds: int = 1
-    """Trainings that make up each run over all images, where no column says it."""
+    """Trainings in each run over all images, if no column identifies them."""
 
 
 @dataclass(frozen=True)
@@ -65,37 +65,37 @@ class ScoreRequest:
     """Settings of a judgement, in addition to the table's rows."""
 
     metric: str | None = None
-    """Column of the scores, or what is made of tp, fp and fn."""
+    """Column of the scores, or metric computed from tp, fp and fn."""
     baseline: str | None = None
     margin: float | None = None
     """Margin in the metric's own unit; None = 0.01 if all scores are in 0–1."""
     lower_is_better: bool | None = None
-    """None = not said: higher is better, unless the metric's name says otherwise, which is a problem."""
+    """None = not given: higher is better, unless the metric's name suggests the opposite, which is a problem."""
     paired_seeds: bool = False
-    """Whether seeds of one name are one condition for all methods."""
+    """Whether a seed is the same condition for all methods."""
     common: bool = False
-    """Whether images that some run has no score of are left out, in place of a problem."""
+    """Whether images without a score for some run are left out, instead of being a problem."""
     level: float = 0.95
     claim: str | None = None
-    """Such as `B > A by 0.005`: what is checked besides."""
+    """Claim to check in addition, such as `B > A by 0.005`."""
     keeps_baseline: bool = False
     """Whether the baseline is recommended unless another has beaten it."""
     at: str | None = None
     """Row of a training's log that has its score (`sweeper.judging.row_choice`); None = the last."""
     sd_over: str | None = None
-    """`images` or `seeds`: over what the standard deviations of a table of means are."""
+    """`images` or `seeds`: over which the standard deviations of a table of means are."""
     correlation: float | None = None
-    """Of two methods' scores over the images, in a table of means; None = not known, 0 is taken."""
+    """Correlation of two methods' scores over the images, in a table of means; None = unknown, taken as 0."""
     columns: Mapping[str, str] = field(default_factory=dict)
-    """Key → name of the column that has it, where that is another."""
+    """Key → name of its column, if that is another."""
     tracking_uri: str = TRACKING
     """Store of MLflow's experiments."""
     where: Mapping[str, str] = field(default_factory=dict)
-    """Which runs count: parameter, tag or `status` (of wandb key of the config or `state`) → the value they have."""
+    """Filter of the runs: parameter, tag or `status` (in wandb key of the config or `state`) → required value."""
 
 
 def explain_folds(folds: int) -> str:
-    """Return what runs that are made of so many folds let an interval say."""
+    """Explain what an interval covers if a run consists of this number of folds."""
     return (
         "The folds together are one training over all images. That other divisions into folds may rank the methods "
         "differently is in an interval only where each seed has its own. What other training images would change is "
@@ -104,26 +104,26 @@ def explain_folds(folds: int) -> str:
 
 
 class Rows:
-    """The columns as arrays, and what is wrong with single rows."""
+    """The columns as arrays, and the problems of single rows."""
 
     def __init__(self, scores: ScoreRows, request: ScoreRequest) -> None:
         wanted = {*KEYS, *COUNTS, *request.columns.values(), request.metric or scores.metric or "score"}
         columns = _match_columns(scores.columns, wanted)
         self.titles = dict(zip(columns, scores.columns, strict=True))
-        """Name of each column → how the input has it."""
+        """Name of each column → its name in the input."""
         scores = replace(scores, columns=columns)
         self.problems: list[str] = []
         self.notes: list[str] = []
         self.folds: int | None = None
-        """Number of folds that share out the images, where scores are given by fold; None = no such table."""
+        """Number of folds that divide the images, if scores are given by fold; None = there are no such scores."""
         self.folds_of_run = scores.folds
         """Number of folds whose trainings together make a run over all images; 1 = a run is one training."""
         self.keys: dict[str, npt.NDArray[np.str_]] = {}
-        """Key → (rows,) texts, of those that there are."""
+        """Key → (rows,) texts, for the keys that have a column."""
         self.others: Columns = {}
         """Columns that are neither keys nor scores."""
         self.numbers = np.zeros((0, 0))
-        """(1, rows) scores, or (3, rows) tp, fp and fn; empty where `problems` says why."""
+        """(1, rows) scores, or (3, rows) tp, fp and fn; empty if there are `problems`."""
         names = {key: request.columns.get(key, key) for key in KEYS}
         for key, name in names.items():
             if (key == "method" or key in request.columns) and name not in columns:
@@ -134,12 +134,12 @@ class Rows:
         score = self._read_score_column(columns, request, scores, names)
         self._find_folds(columns, names, score, chosen="fold" in request.columns)
         self.key_titles = {key: self.titles[name] for key, name in names.items() if name in columns}
-        """Key → column of the input that has it."""
+        """Key → its column in the input."""
         if not self.problems:
             self._read_column(scores, names, COUNTS if self.of_counts else (score,))
             self.others = {name: columns[name] for name in columns if name not in (*names.values(), *COUNTS, score)}
         self.plain_images = self.keys.get("image", np.zeros(0, dtype=np.str_))
-        """Names of the images as the table has them."""
+        """Names of the images as in the table."""
         if not self.problems and {"image", "group"} <= self.keys.keys():
             self._join_groups_to_images()
         if not self.problems and "fold" in self.keys:
@@ -150,7 +150,7 @@ class Rows:
         return (request.metric or scores.metric or "score") in columns or all(name in columns for name in COUNTS)
 
     def _suggest_melt(self, columns: Columns, names: Mapping[str, str], request: ScoreRequest) -> str:
-        """Return the code that makes a wide table long; empty if it is none."""
+        """Return the code that makes a wide table long; empty if the table is not wide."""
         free = [
             self.titles[name]
             for name, cells in columns.items()
@@ -163,7 +163,7 @@ class Rows:
     def _read_score_column(
         self, columns: Columns, request: ScoreRequest, scores: ScoreRows, names: Mapping[str, str]
     ) -> str:
-        """Return the column of the scores; none if they are made of counts."""
+        """Return the column of the scores, which does not exist if they are computed from counts."""
         score = request.metric or scores.metric or "score"
         self.of_counts = score not in columns and all(c in columns for c in COUNTS)
         if self.of_counts:
@@ -212,10 +212,10 @@ class Rows:
         if names["fold"] not in several:
             names["fold"] = next(iter(several), "fold")
         if names["fold"] not in several:
-            names.pop("fold")  # one value says nothing
+            names.pop("fold")  # a single value distinguishes nothing
 
     def _join_groups_to_images(self) -> None:
-        """Take group/image as the name of an image where a run has several images of one name, in other groups."""
+        """Rename images to group/image if a run has several images of one name in different groups."""
         groups, images = self.keys["group"].tolist(), self.keys["image"].tolist()
         of_run = [self.keys[key].tolist() for key in ("method", "seed", "class") if key in self.keys]
         runs = list(zip(*of_run, strict=True))
@@ -234,7 +234,7 @@ class Rows:
         )
 
     def _use_folds(self) -> None:
-        """Take the folds of a rotation as one run where each image has its score, else as a run each."""
+        """Take the folds of a rotation as one run if each image has its own score, else as a run each."""
         fold = self.keys.pop("fold")
         if len(empty := np.flatnonzero(fold == "")):
             self.problems.append(f"{format_rows(empty)}: the fold is empty; name it, or leave the column out")
@@ -298,7 +298,7 @@ class Rows:
 
 
 def _match_columns(columns: Columns, wanted: Collection[str]) -> Columns:
-    """Match columns that differ from the wanted names only in case or surrounding spaces, if only one does."""
+    """Match columns that differ from a wanted name only in case or surrounding spaces, if exactly one does."""
     plain = [str(name).strip().casefold() for name in columns]
     wanted_by_name = {name.strip().casefold(): name for name in wanted if name not in columns}
     again = (
@@ -309,14 +309,14 @@ def _match_columns(columns: Columns, wanted: Collection[str]) -> Columns:
 
 
 def _format_key(value: Any) -> str:
-    """Return a key as text; 1.0 and "1" are one."""
+    """Return a key as text; 1.0 and "1" are the same."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return f"{value:g}" if isinstance(value, float) and value.is_integer() else str(value).strip()
 
 
 def read_numbers(values: Sequence[Any]) -> Floats:
-    """Return numbers, NaN for what is none."""
+    """Convert values to numbers, NaN if they are none."""
 
     def number(value: Any) -> float:
         try:
@@ -328,7 +328,7 @@ def read_numbers(values: Sequence[Any]) -> Floats:
 
 
 def format_rows(which: npt.NDArray[np.int64]) -> str:
-    """`rows 2, 5 and 7`, counted from 1 without the header."""
+    """Format row numbers, `rows 2, 5 and 7`, counted from 1 without the header."""
     shown = abbreviate_names([str(i + 1) for i in which[: SHOWN + 1].tolist()], len(which))
     return f"{'row' if len(which) == 1 else 'rows'} {shown}"
 

@@ -1,14 +1,14 @@
 """Scores of runs that a trainer logged, one folder for each: METHOD/SEED/…/LOG below a folder.
 
-    metrics.csv              Lightning's CSVLogger
-    results.csv              Ultralytics
-    trainer_state.json       Hugging Face Trainer; of several checkpoints the last
-    scalars.json             MMEngine, a JSON object a line
-    events.out.tfevents.…    TensorBoard; those of one folder are one log
-    run-….wandb              Weights & Biases, offline or not
+  metrics.csv              Lightning's CSVLogger
+  results.csv              Ultralytics
+  trainer_state.json       Hugging Face Trainer; of several checkpoints the last
+  scalars.json             MMEngine, a JSON object a line
+  events.out.tfevents.…    TensorBoard; those of one folder are one log
+  run-….wandb              Weights & Biases, offline or not
 
-Runs of Weights & Biases may also name method and seed in their config. The score of a run is the last value of the
-metric, unless `--at` says otherwise (`sweeper.judging.row_choice`).
+Runs of Weights & Biases may also have method and seed in their config. The score of a run is the last value of the
+metric, unless `--at` selects another (`sweeper.judging.row_choice`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sweeper.judging.tensorboard_events import read_scalars
 from sweeper.judging.wandb_runs import LoggedRun, read_offline_run, read_project
 
 NOT_SCORES = {"epoch", "step", "iter", "time", "loss", "lr", "memory", "data_time", "grad_norm"}
-"""Names that no list of metrics needs."""
+"""Names that are left out of lists of metrics."""
 
 
 class RunLog(NamedTuple):
@@ -67,13 +67,13 @@ READERS: Mapping[str, Callable[[Path], Entries | LoggedRun]] = {
     "events.out.tfevents.*": read_scalars,
     "run-*.wandb": read_offline_run,
 }
-"""Pattern of a log's name → what reads it."""
+"""Pattern of a log's name → its reader."""
 TRACKERS = {"events.out.tfevents.*", "run-*.wandb"}
-"""Patterns of logs that a trainer often writes besides a log of its own, which then counts."""
+"""Patterns of logs that are often written next to a trainer's own log, which takes precedence."""
 
 
 def find_logs(root: Path) -> list[tuple[Path, str]]:
-    """Return the logs below a folder, each with its pattern in `READERS`; of TensorBoard's one for each folder."""
+    """Find the logs below a folder, each with its pattern in `READERS`; for TensorBoard one per folder."""
     logs = sorted((path, name) for name in READERS for path in root.rglob(name) if path.parent != root)
     folders = {path.parent: path for path, name in reversed(logs) if name.startswith("events")}
     kept = [(path, name) for path, name in logs if not name.startswith("events") or folders[path.parent] == path]
@@ -81,11 +81,11 @@ def find_logs(root: Path) -> list[tuple[Path, str]]:
 
 
 def read_logs(root: Path, request: ScoreRequest) -> ScoreRows:
-    """Return the value of the requested metric of each run.
+    """Read the value of the requested metric of each run.
 
     Raises:
         ScoresError: with each log that cannot be read, or has no such metric.
-        UsageError: if a package that reads a log is not installed, or `--at` is none.
+        UsageError: if a package that reads a log is not installed, or `--at` is invalid.
     """
     logs, problems, lacking = list[RunLog](), list[str](), dict[str, LoggedRun]()
     logged: dict[tuple[str, ...], set[str]] = {}
@@ -112,11 +112,11 @@ def read_logs(root: Path, request: ScoreRequest) -> ScoreRows:
 
 
 def read_wandb_project(project: str, request: ScoreRequest) -> ScoreRows:
-    """Return the value of the requested metric of each run of ENTITY/PROJECT.
+    """Read the value of the requested metric of each run of ENTITY/PROJECT.
 
     Raises:
         ScoresError: with each run that has no method, or no such metric.
-        UsageError: if wandb is not installed or does not answer, or `--at` is none.
+        UsageError: if wandb is not installed or does not answer, or `--at` is invalid.
     """
     choice, lacking = parse_choice(request.at, request.metric), dict[str, LoggedRun]()
     metrics = [name for name in (request.metric, choice.name) if name is not None]
@@ -129,7 +129,7 @@ def read_wandb_project(project: str, request: ScoreRequest) -> ScoreRows:
 
 
 def _read_config(run: LoggedRun, request: ScoreRequest, lacking: dict[str, LoggedRun]) -> tuple[str, str]:
-    """Return method and seed of a run by its config; without a seed there, each run is a training of its own."""
+    """Return method and seed of a run by its config; without a seed there, each run is a separate training."""
     key, seed = (request.columns.get(name, name) for name in ("method", "seed"))
     for name in (key, *([seed] if "seed" in request.columns else [])):
         if name not in run.config:
@@ -193,7 +193,7 @@ def _make_rows(source: str, logs: Sequence[RunLog], request: ScoreRequest, probl
 
 
 def _keep_last(logs: list[RunLog]) -> list[RunLog]:
-    """Return one log of several checkpoints of a Hugging Face training: that with the most entries."""
+    """Keep one log of several checkpoints of a Hugging Face training: that with the most entries."""
     states = [log for log in logs if log.path.name == "trainer_state.json"]
     others = [log for log in logs if log.path.name != "trainer_state.json"]
     return [*others, *([max(states, key=lambda log: len(log.entries))] if states else [])]

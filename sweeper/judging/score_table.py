@@ -1,12 +1,12 @@
-"""Scores of methods, of their runs and images, side by side; every problem of a table in one list.
+"""Scores of methods, runs and images as one table; a table's problems are collected in one list.
 
-A row of the input is one score (or tp, fp, fn) of a method, and where there are such columns of one of its runs
-(`seed`) on one image, of one class. What is made of it is a sum over images for each run, so that a run's score is
+A row of the input is one score (or tp, fp, fn) of a method and, if there are such columns, of one run (`seed`), image
+and class. These are summed over the images, and the score of a run is
 
-    scores:       mean over classes of (sum of the class's scores / number of images that have one)
-    tp, fp, fn:   mean over classes of the IoU or Dice of the summed counts
+  scores:       mean over classes of (sum of the class's scores / number of images that have one)
+  tp, fp, fn:   mean over classes of the IoU or Dice of the summed counts
 
-and each image (or group of images) has its influence on it (`sweeper.evidence.intervals.make_image_table`).
+with the influence of each image (or group of images) on it (`sweeper.evidence.intervals.make_image_table`).
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ LARGEST = 1e30
 """Largest absolute score, so that squares in its variance are finite."""
 USUAL_MARGIN = 0.01
 MOST_METHODS = 300
-"""Each is compared with each: half a minute."""
+"""All pairs are compared, which takes half a minute."""
 MOST_CELLS = 50_000_000
 """Runs × images × classes: 1.2 GB."""
 
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """Runs by their row; within a method in the order of the input."""
+    """Scores of runs, by row; the runs of a method are in the order of the input."""
 
     source: str
     methods: tuple[str, ...]
@@ -52,7 +52,7 @@ class ScoreTable:
     rows: tuple[tuple[int, ...], ...]
     """Rows of each method's runs in `scores`."""
     scores: ImageTable
-    """Higher is better: of a score of which lower is better, its negative."""
+    """Higher is better: negated scores if lower is better."""
     scale: Scale
     margin: float
     margin_given: bool
@@ -64,16 +64,16 @@ class ScoreTable:
     groups: int | None = None
     few_groups: int | None = None
     left_out: int = 0
-    """Images that some run had no score of."""
+    """Images without a score for some run."""
     notes: tuple[str, ...] = ()
     design: str | None = None
-    """How the runs were tuned and seeded; None = not known."""
+    """How the runs were tuned and seeded; None = unknown."""
     folds: int | None = None
-    """Number of folds that share out the images, where each run is one of them; None = runs are whole trainings."""
+    """Number of folds that divide the images, if each run is one of them; None = runs are whole trainings."""
 
     @property
     def widening(self) -> float:
-        """Factor of an interval over runs: of J folds' scores √(1 + J/(K − 1)), as their training sets overlap.
+        """Factor of an interval over runs: √(1 + J/(K − 1)) for J folds' scores, as their training sets overlap.
 
         Nadeau and Bengio 2003, "Inference for the Generalization Error", eq. 10: a share 1/K is tested.
         """
@@ -83,10 +83,10 @@ class ScoreTable:
 
 
 def make_score_table(scores: ScoreRows, request: ScoreRequest) -> ScoreTable:
-    """Return the table of these scores.
+    """Make the table of these scores.
 
     Raises:
-        ScoresError: with all that is wrong with them.
+        ScoresError: with all of their problems.
     """
     source = scores.source
     rows = Rows(scores, request)
@@ -102,9 +102,9 @@ def make_score_table(scores: ScoreRows, request: ScoreRequest) -> ScoreTable:
     is_named = all((rows.keys[key] != "").all() for key in ("method", "seed", "image", "class") if key in rows.keys)
     if rows.problems and not (rows.numbers.shape[1] and is_named):
         raise ScoresError(source, rows.problems)
-    rows.numbers = np.nan_to_num(rows.numbers) if rows.problems else rows.numbers  # only what else is wrong is sought
+    rows.numbers = np.nan_to_num(rows.numbers) if rows.problems else rows.numbers  # only to find the remaining problems
     if rows.folds is not None:
-        request = replace(request, paired_seeds=True)  # of one fold all have the same images
+        request = replace(request, paired_seeds=True)  # in one fold all methods have the same images
     cells = _RunCells(rows, request)
     if problems := [*rows.problems, *cells.problems]:
         raise ScoresError(source, problems)
@@ -142,7 +142,7 @@ def make_score_table(scores: ScoreRows, request: ScoreRequest) -> ScoreTable:
 
 
 class _RunCells:
-    """Runs × images × classes: which there are, and what is wrong with their being there."""
+    """Runs × images × classes, and the problems of missing, repeated and inconsistent cells."""
 
     def __init__(self, rows: Rows, request: ScoreRequest) -> None:
         self.rows, self.problems = rows, list[str]()
@@ -216,7 +216,7 @@ class _RunCells:
         return [(b // len(seeds), seeds[b % len(seeds)]) for b in both], run
 
     def _are_seeds_paired(self) -> None:
-        """Methods whose seeds are paired share some."""
+        """Check that methods with paired seeds have seeds in common."""
         seeds = [{name for m, name in self.runs if m == method} for method in range(len(self.methods))]
         apart = [
             f"{self.methods[i]} and {self.methods[j]}"
@@ -244,7 +244,7 @@ class _RunCells:
             self.problems.append(rule + hint)
 
     def _find_distinguishing_column(self, cell: Ints) -> str:
-        """Return that a column distinguishes repeated rows, and how to say what it is; empty if none does."""
+        """Suggest how to name a column that distinguishes repeated rows; empty if none does."""
         size, keys, method = len(cell), self.rows.keys, self.rows.keys["method"]
         for name, values in self.rows.others.items():
             texts = np.array([str(value) for value in values])
@@ -254,7 +254,7 @@ class _RunCells:
             ):
                 continue
             if len({frozenset(texts[method == one].tolist()) for one in self.methods}) > 1:
-                continue  # as of another score
+                continue  # it looks like another score
             title = self.rows.titles[name]
             option = {key: shlex.quote(f"{key}={title}") for key in ("seed", "group", "class")}
             steps = [
@@ -266,7 +266,7 @@ class _RunCells:
         return ""
 
     def _find_missing(self, cells: Ints, pairs: Ints, *, leave_out: bool) -> None:
-        """Yield the cells that some runs have and others lack: `cells` are run × `pairs`, and these image × class."""
+        """Find the cells that only some runs have: `cells` are run × `pairs`, `pairs` image × class."""
         runs, classes = len(self.runs), len(self.classes)
         bad = np.unique(pairs[np.bincount(cells % len(pairs), minlength=len(pairs)) < runs] // classes)
         if not len(bad):
@@ -284,7 +284,7 @@ class _RunCells:
         )
 
     def _check_labels(self) -> None:
-        """Tp + fn are the labels' pixels, and the labels are the same for all."""
+        """Check that tp + fn, the pixels of the labels, are the same for all runs."""
         held = self.data[..., 0] + self.data[..., 2]
         wrong = np.argwhere(np.abs(held - held[0]).max(axis=0) > 1e-6 * np.maximum(1, held[0]))
         if len(wrong):
@@ -335,7 +335,7 @@ class _RunCells:
         return table if told_apart else ImageTable(table.scores, np.zeros((len(table.scores), 0)))
 
     def explain_single_image(self) -> list[str]:
-        """Return that there is a single image, or group, which says nothing about others."""
+        """Return the caveat of a single image, or group, which says nothing about others."""
         if "image" not in self.rows.keys or self.data.shape[1] > 1:
             return []
         what = "image" if self.images == 1 else "group of images"
@@ -343,7 +343,7 @@ class _RunCells:
 
 
 def find_request_problems(methods: Sequence[str], request: ScoreRequest) -> Iterator[str]:
-    """Yield what is wrong with the methods that are compared, their baseline, and the level."""
+    """Yield the problems of the methods to compare, their baseline, and the level."""
     if (count := len(methods)) > MOST_METHODS:
         yield (
             f"at most {MOST_METHODS} methods can be judged, as each is compared with each, got {count:,} "
@@ -364,7 +364,7 @@ def make_scale(score: str, margin: float) -> Scale:
 
 
 def find_margin_problems(scores: Floats, what: str, margin: float | None) -> Iterator[str]:
-    """Yield what is wrong with the margin that was given for these scores, or with 0.01 where none was."""
+    """Yield the problems of the given margin for these scores, or of the default 0.01."""
     share = not len(scores) or (scores.min() >= 0 and scores.max() <= 1)
     if margin is None and not share:
         yield (
@@ -381,7 +381,7 @@ def find_margin_problems(scores: Floats, what: str, margin: float | None) -> Ite
 
 
 def _find_variance_problems(values: ImageTable, cells: _RunCells, *, is_trusted: bool) -> list[str]:
-    """Find methods whose runs are all alike; where the runs are known to be trainings, only if all methods' are."""
+    """Find methods whose runs are all equal; for runs known to be trainings, only if all methods' runs are."""
     problems, several = [], 0
     shares = values.shares if values.images else np.zeros((len(values.scores), 1))
     for m, method in enumerate(cells.methods):
@@ -407,12 +407,12 @@ def _find_variance_problems(values: ImageTable, cells: _RunCells, *, is_trusted:
 
 
 def _compute_class_means(summed: Floats) -> Floats:
-    """Return each class's mean over the images that have a score of it; (..., C, 2) → (..., C), 0 where none has."""
+    """Return each class's mean over the images that have a score of it; (..., C, 2) → (..., C), 0 without any."""
     return np.divide(summed[..., 0], summed[..., 1], out=np.zeros(summed.shape[:-1]), where=summed[..., 1] != 0)
 
 
 def _encode_distinct(values: npt.NDArray[Any]) -> tuple[list[Any], Ints]:
-    """Distinct values in the order in which they come, and the place of each entry among them."""
+    """Return distinct values in order of appearance, and the index of each entry among them."""
     distinct, first, codes = np.unique(values, return_index=True, return_inverse=True)
     order = np.argsort(first, kind="stable")
     rank = np.empty(len(order), dtype=np.intp)

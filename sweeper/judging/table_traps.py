@@ -1,4 +1,4 @@
-"""Slips in a table of scores that no single row shows: names that are nearly one, units that mix, codes of failure."""
+"""Mistakes in a table of scores that no single row shows: similar names, mixed units, failure codes."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _SUMMARIES = {
     *("mean", "average", "avg", "std", "sd", "median", "total", "all", "overall", "summary"),
     *("macro avg", "micro avg", "weighted avg", "foreground mean", "mean foreground", "miou", "mdice"),
 }
-"""Names of rows that are made of others; _ and - are blanks in them."""
+"""Names of rows that summarise others; _ and - are matched as blanks."""
 _BACKGROUND = {"background", "bg", "back ground"}
 _CODES = (-1.0, -99.0, -999.0, -9999.0)
-"""Numbers that stand for "failed" where scores are from 0 to 1."""
+"""Numbers that mean "failed" if scores are from 0 to 1."""
 
 
 def find_traps(rows: Rows, *, lower_is_better: bool) -> Iterator[str]:
-    """Yield the slips of a table whose columns could be read."""
+    """Yield the mistakes of a table whose columns could be read."""
     for key in ("method", "image", "class"):
         if key in rows.keys:
             names = list(dict.fromkeys(rows.keys[key].tolist()))
@@ -44,7 +44,7 @@ def find_traps(rows: Rows, *, lower_is_better: bool) -> Iterator[str]:
 
 
 def _find_summaries(rows: Rows, key: str, names: npt.NDArray[np.str_], least: int) -> Iterator[str]:
-    """Yield that rows are of a mean or total next to more than `least` - 1 images, or classes, that it is of."""
+    """Yield that rows are a mean or total of the others, if at least `least` images, or classes, remain."""
     distinct = list(dict.fromkeys(names.tolist()))
     summaries = [name for name in distinct if _normalise_words(name) in _SUMMARIES]
     if summaries and len(distinct) - len(summaries) >= least:
@@ -56,7 +56,7 @@ def _find_summaries(rows: Rows, key: str, names: npt.NDArray[np.str_], least: in
 
 
 def note_background(rows: Rows) -> list[str]:
-    """Return a note where the background is a class among others."""
+    """Return a note if the background is one of several classes."""
     distinct = list(dict.fromkeys(rows.keys["class"].tolist())) if "class" in rows.keys else []
     names = [name for name in distinct if _normalise_words(name) in _BACKGROUND]
     if not names or len(names) == len(distinct):
@@ -72,7 +72,7 @@ def _normalise_words(name: str) -> str:
 
 
 def find_alike(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return the names that differ only by case, blanks, _ or - between letters, or the ending of a file."""
+    """Find names that differ only by case, blanks, _ or - between letters, or a file extension."""
     by_plain: dict[str, list[str]] = {}
     for name in names:
         plain = _ENDINGS.sub("", unicodedata.normalize("NFKC", name).casefold().strip())
@@ -92,7 +92,7 @@ def describe_alike(key: str, alike: Sequence[tuple[str, ...]]) -> Iterator[str]:
 
 
 def _are_in_one_run(rows: Rows, names: tuple[str, ...]) -> bool:
-    """Return whether a run has several of these images, which are then not the same."""
+    """Return whether a run has several of these images, which are then different ones."""
     is_one = np.isin(rows.keys["image"], names)
     runs = zip(
         *(rows.keys[key][is_one].tolist() for key in ("method", "seed", "class") if key in rows.keys), strict=True
@@ -124,7 +124,7 @@ def _number_runs(rows: Rows) -> npt.NDArray[np.intp]:
 
 
 def find_mixed_units(scores: Floats, of_run: npt.NDArray[np.intp]) -> Iterator[str]:
-    """Yield that runs, or rows, have shares of 1 next to others in per cent: 100 times as much is what the others have.
+    """Yield that some runs, or rows, have scores in 0–1 and others in per cent, about 100 times as large.
 
     Args:
         scores: (rows,); higher is better.

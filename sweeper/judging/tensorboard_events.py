@@ -10,7 +10,7 @@ from sweeper.judging.row_choice import Entries
 
 
 def read_scalars(path: Path) -> Entries:
-    """Return a row for each step: scalars of all event files in the folder of `path`, where a resumed run has several.
+    """Return a row for each step, from all event files in the folder of `path`; a resumed run has several.
 
     Raises:
         UsageError: if TensorBoard is not installed.

@@ -1,7 +1,7 @@
-"""Runs of Weights & Biases: files that it writes here (`wandb/…run-…/run-ID.wandb`), and projects on its server.
+"""Runs of Weights & Biases: its local files (`wandb/…run-…/run-ID.wandb`), and projects on its server.
 
-Its package (extra `logs`) has the form of the records, and its public API. The file is a log as LevelDB's: 7 bytes of
-its own, then blocks of 32 KiB with pieces of records, each behind 7 bytes (checksum, length, kind).
+Its package (extra `logs`) defines the records, and has the public API. The file is a log like LevelDB's: a header of 7
+bytes, then blocks of 32 KiB with pieces of records, each after 7 bytes (checksum, length, kind).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _FULL, _LAST = 1, 4
 
 
 class LoggedRun(NamedTuple):
-    """What a tracker knows of a run."""
+    """A tracker's data about a run."""
 
     name: str
     config: Mapping[str, Any]
@@ -29,11 +29,11 @@ class LoggedRun(NamedTuple):
 
 
 def read_offline_run(path: Path) -> LoggedRun:
-    """Return the history of a run's file; values that only its summary has are in a last row.
+    """Return the history in a run's file; values that only its summary has are in a last row.
 
     Raises:
         UsageError: if wandb is not installed.
-        ValueError: if the file is none of it.
+        ValueError: if the file has another format.
     """
     with require_extra(str(path), "wandb", "logs"):
         from wandb.proto.wandb_internal_pb2 import Record
@@ -41,7 +41,7 @@ def read_offline_run(path: Path) -> LoggedRun:
     for raw in _split_records(path.read_bytes()):
         try:
             record = Record.FromString(raw)
-        except Exception as error:  # protobuf's own
+        except Exception as error:  # an exception of protobuf
             raise ValueError(f"a record of it is damaged ({error})") from error
         name = record.run.display_name or name
         config |= _flatten({_join_key(item): json.loads(item.value_json) for item in record.run.config.update})
@@ -87,8 +87,8 @@ def _add_summary(entries: list[dict[str, Any]], summary: Mapping[str, Any]) -> E
 def read_project(project: str, metrics: list[str], where: Mapping[str, str]) -> list[LoggedRun]:
     """Return the runs of ENTITY/PROJECT on the server that wandb is logged in to, with the history of these metrics.
 
-    Each metric is asked for by itself, as the server answers rows that have all. `where`: key of the config, or
-    `state` → the value that a run must have.
+    Each metric is requested separately, as the server returns only rows that have all of them. `where`: key of the
+    config, or `state` → required value.
 
     Raises:
         UsageError: if wandb is not installed, or does not answer.
@@ -102,7 +102,7 @@ def read_project(project: str, metrics: list[str], where: Mapping[str, str]) -> 
             if all(str({**config, "state": run.state}.get(key)) == value for key, value in where.items()):
                 rows = [dict(row) for name in metrics for row in run.scan_history(keys=["_step", name])]
                 runs.append(LoggedRun(run.name, config, _add_summary(rows, _flatten(dict(run.summary)))))
-    except Exception as error:  # its own, those of requests, and others
+    except Exception as error:  # of wandb, requests and others
         raise UsageError(
             f"wandb must answer for {project}, got {error}; `wandb login`, or check ENTITY/PROJECT"
         ) from error

@@ -1,8 +1,8 @@
 """From a table of scores to evidence: paired and nested differences with their intervals, and the regret.
 
-What is claimed follows from what is there. Runs and images: methods, at other trainings and images like these. Runs
-alone: methods, at other trainings, scored alike. Fewer than three runs of some method, and images: nothing is shown of
-methods, and what holds for these very networks on other images is weighed separately.
+The conclusion depends on the data. Runs and images: methods, for other trainings and images like these. Only runs:
+methods, for other trainings scored on the same images. Images, but fewer than three runs of some method: nothing about
+methods; the conclusion about these networks on other images is computed separately.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class MethodEvidence(Contender):
     runs: tuple[str, ...]
     """Names of the runs."""
     score: Interval
-    """Mean over its runs; higher is better. Infinite ends where nothing is known of its error."""
+    """Mean over its runs; higher is better. Infinite ends if its error is unknown."""
 
 
 class MethodContest(Contest):
@@ -40,9 +40,9 @@ class MethodContest(Contest):
 
 
 def weigh_table(table: ScoreTable, request: ScoreRequest, scope: Scope) -> MethodContest:
-    """Return every pair of methods compared, best first.
+    """Compare all pairs of methods, best first.
 
-    `scope` says what the intervals speak of: with `images`, of these networks alone.
+    `scope` is what the intervals generalise to; with `images` they are only about these networks.
     """
     seeds = _number_seeds(table, request)
     places = [dict(zip(numbers, rows, strict=True)) for numbers, rows in zip(seeds, table.rows, strict=True)]
@@ -85,7 +85,7 @@ def weigh_table(table: ScoreTable, request: ScoreRequest, scope: Scope) -> Metho
 
 
 def _number_seeds(table: ScoreTable, request: ScoreRequest) -> list[tuple[int, ...]]:
-    """Paired: one number for each name of a seed, whichever method has it; else the runs of each, counted."""
+    """Assign numbers to seeds: paired, by name over all methods; else to the runs of each method."""
     if not request.paired_seeds:
         return [tuple(range(len(runs))) for runs in table.runs]
     names = list(dict.fromkeys(name for runs in table.runs for name in runs))
@@ -105,7 +105,7 @@ def _make_own_interval(table: ScoreTable, rows: tuple[int, ...], scope: Scope) -
 
 
 def _widen_interval(interval: Interval, table: ScoreTable) -> Interval:
-    """Return an interval over runs as wide as it is where their training images overlap."""
+    """Widen an interval over runs whose training images overlap."""
     if (by := table.widening) == 1:
         return interval
     half = by * (interval.high - interval.estimate)
@@ -135,11 +135,11 @@ def _make_gap(
     first, second = (table.scores.select_rows(list(runs.values())) for runs in (one, other))
     if not request.paired_seeds or scope == "images":
         return compute_nested_interval(first, second, scope, level, table.bound)
-    common = [seed for seed in one if seed in other]  # `score_table` asks for some
+    common = [seed for seed in one if seed in other]  # `score_table` requires some
     pairs: ImageTable = table.scores.select_rows([one[s] for s in common], [other[s] for s in common])
     return _widen_interval(compute_interval_within(pairs, scope, level), table)
 
 
 def restore_score_direction(table: ScoreTable, finalist: MethodEvidence) -> Interval:
-    """Return a method's score in its given direction: where lower is better, lower."""
+    """Return a method's score in its own direction: where lower is better, lower."""
     return finalist.score if table.higher_is_better else negate_interval(finalist.score)

@@ -24,25 +24,25 @@ _METRICS = re.compile(
     r"score|m?dice|dsc|m?iou|jaccard|f1|acc|accuracy|nsd|precision|recall|sensitivity|specificity", re.IGNORECASE
 )
 MOST_COLUMNS = 50
-"""Columns that a line of code names at most."""
+"""Most columns that the suggested code lists."""
 
 
 class _WideColumns(NamedTuple):
     key: str
-    """What each of the columns is of."""
+    """What each column is one of."""
     metric: str
-    """What their names say besides; empty = nothing."""
+    """Metric in their names; empty = none."""
     names: list[str]
 
 
 def suggest_melt(
     columns: Mapping[str, Sequence[Any]], free: Sequence[str], keys: Collection[str], metric: str | None
 ) -> str:
-    """Return how to make a wide table long, after a semicolon; empty if it is none.
+    """Suggest after a semicolon how to make a wide table long; empty if it is not wide.
 
     Args:
-        columns: as the input names them.
-        free: those of numbers that are no keys.
+        columns: with the names of the input.
+        free: numeric columns that are no keys.
         keys: those of method, seed, fold, image, group and class that have a column.
         metric: requested name of the scores; None = none.
     """
@@ -63,7 +63,7 @@ def suggest_melt(
 
 
 def _find_numbered(names: Sequence[str], keys: Collection[str]) -> _WideColumns | None:
-    """Return columns as `seed0`, `dice_fold_1` or `3`, the most of one kind."""
+    """Find columns like `seed0`, `dice_fold_1` or `3`; return the largest group of one kind."""
     groups: dict[tuple[str, str], list[str]] = {}
     for name in names:
         if match := _NUMBERED.fullmatch(name.strip()):
@@ -78,7 +78,7 @@ def _find_numbered(names: Sequence[str], keys: Collection[str]) -> _WideColumns 
 
 
 def _find_by_metric(names: Sequence[str]) -> _WideColumns | None:
-    """Return columns as `dice_liver` and `dice_tumor`, or `liver_dice`, the most of one metric."""
+    """Find columns like `dice_liver` and `dice_tumor`, or `liver_dice`; return the largest group of one metric."""
     groups: dict[str, list[str]] = {}
     for name in names:
         words = _SEPARATOR.split(name.strip())
