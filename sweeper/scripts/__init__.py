@@ -1,1 +1,1 @@
-"""Trainings by the user's script: the folder of each, its start and end, and the probe of the script."""
+"""Trainings by the user's script: their folders, the start and end of processes, and the probe of the script."""

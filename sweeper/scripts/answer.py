@@ -31,7 +31,7 @@ class LossRow(Record):
     family: str
     params: dict[str, float]
     lr_factor: float
-    """Factor of the script's rate that it was confirmed with."""
+    """Factor on the script's learning rate in the confirmation."""
     rates: dict[str, float | None]
     """Score on validation at each factor that was tried; null = that training failed."""
 
@@ -54,7 +54,7 @@ class ConfirmationDocument(Document):
     command: str
     losses: tuple[LossRow, ...]
     seeds: int
-    """Number of seeds that the answer is from."""
+    """Number of seeds of the answer."""
     settled: bool
     """Whether more seeds would hardly change the answer."""
     trainings: tuple[TrainingRow, ...]
@@ -71,12 +71,12 @@ class ConfirmationDocument(Document):
 
 
 class Confirmation(NamedTuple):
-    """The answer, and the judgement that it is from."""
+    """The answer, and the judgement that it follows from."""
 
     document: ConfirmationDocument
     judgement: Judgement
     loss_text: str
-    """The recommended loss as a file that needs torch only."""
+    """The recommended loss, as a file that needs only torch."""
 
 
 def is_settled(contest: Contest) -> bool:
@@ -94,7 +94,7 @@ def _gains_little(contest: Contest, i: int, base: int) -> bool:
 
 
 def format_head(judgement: Judgement) -> str:
-    """Return the answer in a sentence: change to a loss by what, or keep cross-entropy and what that may miss."""
+    """Return the answer in a sentence: the gain of a change, or that cross-entropy is kept and what that may cost."""
     contest, decision = judgement.contest, judgement.decision
     base, digits, unit = contest.baseline or 0, contest.scale.digits, contest.scale.score
     level = f"{100 * judgement.level:.3g} %"
@@ -114,7 +114,7 @@ def format_head(judgement: Judgement) -> str:
 
 
 class ComparisonResult(NamedTuple):
-    """Everything that a comparison found."""
+    """All results of a comparison."""
 
     name: str
     again: str
@@ -122,7 +122,7 @@ class ComparisonResult(NamedTuple):
     folder: Path
     plan: ConfirmationPlan
     factors: Mapping[str, float]
-    """Each loss's factor of the rate."""
+    """Factor on the learning rate of each loss."""
     tuned: Sequence[TrainingRow]
     """Trainings of the tuning."""
     rows: Sequence[TrainingRow]
@@ -130,7 +130,7 @@ class ComparisonResult(NamedTuple):
     seeds: int
     judgement: Judgement
     plain: Judgement | None
-    """The judgement at 0.5 or τ = 0; None where the script decides itself, or all trainings answer alike there."""
+    """Judgement at 0.5 or τ = 0; None where the script itself decides, or all trainings answer alike there."""
 
 
 def make_document(result: ComparisonResult) -> ConfirmationDocument:
@@ -205,7 +205,7 @@ def _list_notes(result: ComparisonResult) -> Iterator[str]:
 
 
 def format_confirmation(document: ConfirmationDocument) -> str:
-    """Return the answer as text."""
+    """Format the answer as text."""
     judgement = document.judgement
     width = max(len(row.name) for row in document.losses)
     factors = {row.name: row.lr_factor for row in document.losses}
@@ -239,7 +239,7 @@ def write_confirmation(made: Confirmation, out: Path) -> None:
 
 
 def format_summary(document: ConfirmationDocument, seconds: float) -> str:
-    """Return what was trained, in a line."""
+    """Describe in a line what was trained."""
     used = sum(row.megabytes for row in document.trainings)
     return (
         f"{format_count(len(document.trainings), 'training')}, {format_duration(seconds)}; their folders take "

@@ -1,4 +1,4 @@
-"""The plan of a comparison in the user's training: which losses, how tuned, how many seeds, at what cost."""
+"""The plan of a comparison in the user's training: losses, tuning, seeds and costs."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ from sweeper.system.whole_files import replace_atomically
 
 BASELINE = "cross_entropy"
 SEEDS, RATES, RATE_SHARE = 5, (1 / 3, 1.0, 3.0), 0.25
-"""Defaults of a comparison: most seeds, factors of the script's rate, share of its length at which they are tried."""
+"""Defaults of a comparison: most seeds; factors on the script's learning rate, and the share of its length at which
+they are tried."""
 USUAL_SPREAD = 0.01
-"""Standard deviation of a score between trainings of one method that the forecast assumes, before any is known."""
+"""Standard deviation of a score between trainings of one method that the forecast assumes."""
 PLAN = "plan.json"
 
 
@@ -39,7 +40,7 @@ class ConfirmationPlan(Record):
     seeds: int
     """Most seeds of the confirmation."""
     rates: tuple[float, ...]
-    """Factors of the script's learning rate that are tried for each loss; (1,) = it is not tuned."""
+    """Factors on the script's learning rate that are tried for each loss; (1,) = no tuning."""
     rate_share: float
     """Share of the script's length at which they are tried."""
     folds: int | None
@@ -51,9 +52,9 @@ class ConfirmationPlan(Record):
     margin: float | None = None
     """Difference that does not matter, in the score's unit; None = 0.01, where scores lie within 0 to 1."""
     extended: bool = False
-    """Whether `seeds` was raised on the way."""
+    """Whether `seeds` was raised after the start."""
     created: str = ""
-    """When it was begun; MLflow's runs of two comparisons of one name differ by it."""
+    """Time of the start, which distinguishes the MLflow runs of two comparisons with one name."""
 
     @property
     def task(self) -> ScriptTask:
@@ -78,22 +79,22 @@ class ConfirmationPlan(Record):
 
     def count_trainings(self, seeds: int) -> float:
         """Return how many whole trainings all losses take on some number of seeds."""
-        share = 1.0 if self.probe.length is None else self.rate_share  # else the script is not made shorter
+        share = 1.0 if self.probe.length is None else self.rate_share  # else the script cannot be shortened
         return count_trainings(len(self.losses), seeds * (self.folds or 1), len(self.rates), share)
 
 
 def count_trainings(losses: int, each: int, rates: int = len(RATES), share: float = RATE_SHARE) -> float:
-    """Return how many whole trainings a comparison takes, of so many losses with `each` trainings after the tuning."""
+    """Count the whole trainings of a comparison of `losses` losses, each with `each` trainings after the tuning."""
     return losses * (each + (rates * share if rates > 1 else 0.0))
 
 
 def parse_losses(text: str) -> tuple[ScriptLoss, ...]:
-    """Read `cross_entropy,dice_ce,tversky:fn_weight=0.7`; several parameters of one loss are joined by `;`.
+    """Parse `cross_entropy,dice_ce,tversky:fn_weight=0.7`; several parameters of one loss are joined by `;`.
 
-    Cross-entropy is added if it is missing: the others are measured against it.
+    Cross-entropy is added if it is missing: the others are compared with it.
 
     Raises:
-        UsageError: with all that is wrong.
+        UsageError: with all errors.
     """
     losses, problems = list[ScriptLoss](), list[str]()
     for word in filter(None, (part.strip() for part in text.split(","))):
@@ -123,7 +124,7 @@ def parse_losses(text: str) -> tuple[ScriptLoss, ...]:
 
 
 def _find_loss_problems(loss: ScriptLoss) -> str | None:
-    """Return what is wrong with a loss for two classes and for several, before the script says which it has."""
+    """Return the error of a loss that fits neither two nor several classes; the script's are not yet known."""
     problems = []
     for task in get_args(Task):
         shares = (0.9, 0.1) if task == "binary" else (0.8, 0.1, 0.1)
@@ -136,10 +137,10 @@ def _find_loss_problems(loss: ScriptLoss) -> str | None:
 
 
 def _fill_loss(loss: ScriptLoss, task: Task, shares: Sequence[float]) -> ScriptLoss:
-    """Return a loss with all parameters: the given ones, else the first ones of a search on such data.
+    """Return a loss with all parameters: the given ones, else the defaults of a search on such data.
 
     Raises:
-        UsageError: with all that is wrong with it.
+        UsageError: with all of its errors.
     """
     space = load_space({"binary": "full", "multiclass": "full_multiclass"}[task])
     family = next((each for each in space.families if each.family == loss.family), None)
@@ -159,7 +160,7 @@ def _add_baseline(losses: list[ScriptLoss]) -> list[ScriptLoss]:
 def list_study_losses(finalists: Sequence[tuple[str, Mapping[str, float]]]) -> tuple[ScriptLoss, ...]:
     """Return the finalists of a study, family and parameters, as losses for a script.
 
-    Cross-entropy is added; losses that need more than logits and labels are left out, and your own.
+    Cross-entropy is added; the user's own losses, and those that need more than logits and labels, are left out.
     """
     losses = [ScriptLoss(name=family, family=family, params=dict(params)) for family, params in finalists]
     usable = [loss for loss in losses if loss.family in FAMILIES and FAMILIES[loss.family].needs_map is None]
@@ -170,7 +171,7 @@ def fill_losses(losses: Sequence[ScriptLoss], task: ScriptTask) -> tuple[ScriptL
     """Return the losses with all parameters, for the script's own classes.
 
     Raises:
-        UsageError: with all that is wrong with them.
+        UsageError: with all of their errors.
     """
     filled, problems = list[ScriptLoss](), list[str]()
     for loss in losses:
@@ -184,7 +185,7 @@ def fill_losses(losses: Sequence[ScriptLoss], task: ScriptTask) -> tuple[ScriptL
 
 
 def open_plan(folder: Path) -> ConfirmationPlan:
-    """Read the plan of a comparison that was begun.
+    """Read the plan of an existing comparison.
 
     Raises:
         UsageError: if there is none, or it cannot be read.
@@ -204,14 +205,14 @@ def open_plan(folder: Path) -> ConfirmationPlan:
 
 
 def write_plan(folder: Path, plan: ConfirmationPlan) -> None:
-    """Write a plan into its folder, which is made."""
+    """Write a plan into its folder, which is created."""
     folder.mkdir(parents=True, exist_ok=True)
     with replace_atomically(folder / PLAN) as part:
         part.write_text(plan.model_dump_json(indent=2), "utf-8")
 
 
 def list_plan_changes(plan: ConfirmationPlan, wanted: Mapping[str, Any]) -> list[str]:
-    """Return what is wanted otherwise than the plan has it; None = not given."""
+    """List the options whose values differ from the plan's; None = not given."""
     return [
         f"{name.replace('_', '-')} was {getattr(plan, name)}, and is now {value}"
         for name, value in wanted.items()
@@ -220,7 +221,7 @@ def list_plan_changes(plan: ConfirmationPlan, wanted: Mapping[str, Any]) -> list
 
 
 def forecast_confirmation(plan: ConfirmationPlan, workers: int) -> tuple[str, ...]:
-    """Return what it costs, and how precise the answer will be, in lines."""
+    """Forecast in lines what the comparison costs and how precise its answer will be."""
     first, last = plan.analyses[0], plan.analyses[-1]
     least, most = plan.count_trainings(first.seeds), plan.count_trainings(last.seeds)
     cost = (
@@ -229,7 +230,7 @@ def forecast_confirmation(plan: ConfirmationPlan, workers: int) -> tuple[str, ..
     if plan.probe.seconds_per_training is not None:
         each = plan.probe.seconds_per_training / workers
         cost += f", {format_duration_range(least * each, most * each)} at {format_count(workers, 'training')} a time"
-    is_known = plan.task.has_counts  # else the score's unit is not
+    is_known = plan.task.has_counts  # else the score's unit is unknown
     widths = [
         f"± {_compute_width(plan, analysis) * (USUAL_SPREAD if is_known else 1):.{3 if is_known else 1}f} after "
         f"{format_count(analysis.seeds, 'seed')}"

@@ -1,4 +1,4 @@
-"""Losses compared in the user's training: equal tuning of the rate, fresh seeds, interim analyses, one answer."""
+"""Compare losses in the user's training: equally tuned learning rates, fresh seeds, interim analyses, one answer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sweeper.scripts.loss_file import make_loss_text
 from sweeper.scripts.trainings import NEXT_STEP, ScriptJob, ScriptTrainings, TrainingRow
 
 TUNING_SEED, FIRST_SEED = 1, 1000
-"""Seeds of the confirmation are not those of the tuning."""
+"""Seed of the tuning, and the first of the confirmation's."""
 
 
 def confirm_losses(
@@ -34,18 +34,18 @@ def confirm_losses(
     again: str,
     say: Callable[[str], None] = lambda _: None,
 ) -> Confirmation:
-    """Train the losses in the user's script, and return which to use.
+    """Train the losses in the user's script, and recommend one.
 
     Args:
-        name: of the comparison.
-        folder: of it.
-        plan: of it.
+        name: name of the comparison.
+        folder: its folder.
+        plan: its plan.
         trainings: train the script.
         again: the command that resumes it.
-        say: is given a line for each interim analysis.
+        say: receives a line for each interim analysis.
 
     Raises:
-        ScriptError: if a training failed; what ended is kept.
+        ScriptError: if a training failed; finished ones are kept.
         ScoresError: if the scores cannot be compared.
         InterruptedSweepError: if it was stopped.
     """
@@ -71,7 +71,7 @@ def confirm_losses(
             break
     plain = None
     if plan.probe.scores["test"] == "logits":
-        with suppress(ScoresError):  # all answer one class there, whatever the loss and the seed
+        with suppress(ScoresError):  # all answers are one class there, whatever the loss and the seed
             plain = _judge(plan, rows, trainings, analysis, plain=True)
     result = ComparisonResult(name, again, folder, plan, factors, tuned, rows, analysis.seeds, judgement, plain)
     loss = next(loss for loss in plan.losses if loss.name == judgement.named)
@@ -108,7 +108,7 @@ def _tune_rates(
 
 
 def _choose_factors(plan: ConfirmationPlan, tuned: Sequence[TrainingRow]) -> dict[str, float]:
-    """Return each loss's factor of the rate: the best on validation; of equal ones that nearest the script's own."""
+    """Choose each loss's factor on the rate: the best on validation; of equal ones that nearest the script's own."""
 
     def rank(row: TrainingRow) -> tuple[bool, float, float]:
         diverged = row.state != "trained"
@@ -121,7 +121,7 @@ def _choose_factors(plan: ConfirmationPlan, tuned: Sequence[TrainingRow]) -> dic
 
 
 def _check_unit(again: str, row: TrainingRow) -> None:
-    """Ask for the margin once the first score shows that the usual one cannot be meant.
+    """Require `--margin` if the first score shows that the default does not apply.
 
     Raises:
         UsageError: if the score is not within 0 to 1.
@@ -157,12 +157,12 @@ def _judge(
     *,
     plain: bool = False,
 ) -> Judgement:
-    """Return the judgement on what was trained, at the level of an interim analysis.
+    """Judge the trainings at the level of an interim analysis.
 
-    A loss of which all trainings diverged is left out.
+    A loss whose trainings all diverged is left out.
 
     Raises:
-        ScriptError: if then nothing is left to compare.
+        ScriptError: if no two losses remain, or cross-entropy does not.
     """
     learned = {row.loss for row in rows if row.state == "trained"}
     if BASELINE not in learned or len(learned) < 2:

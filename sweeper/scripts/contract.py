@@ -1,4 +1,4 @@
-"""The folder of one training by a script: what sweeper puts there, and what the script writes, read without trust."""
+"""The folder of one training by a script: what sweeper writes there, and what the script does, checked when read."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ HELPER = Path(__file__).parents[2] / "sweeper_trial.py"
 """Module that the script imports: at the top of a checkout, and of an installation's libraries."""
 HELPER_VERSION = 1
 MODULES = "python"
-"""Folder on the script's path, with nothing but the helper: a module of the user's may be called `loss`."""
+"""Folder on the script's path that contains only the helper, as a user's module may be called `loss`."""
 TRIAL, LOSS, RESULTS, LOG = "trial.json", "loss.py", "results.jsonl", "log.txt"
 MOST_BYTES = {RESULTS: 2**26, "npz": 2**31}
-"""Largest size of results.jsonl, and of the unpacked scores of one split on one rank."""
+"""Largest size of results.jsonl, and of the unpacked scores of one split from one rank."""
 Split = Literal["val", "test"]
 What = Literal["logits", "counts", "score", "number"]
-"""Kinds of scores. They decide what can be claimed: of logits everything, of counts the script's own rule."""
+"""Kinds of scores, which limit the conclusion: logits allow all, counts one about the script's own rule."""
 Count = Annotated[int, Field(ge=0)]
 
 
@@ -43,18 +43,18 @@ class TrialDocument(Document):
     params: dict[str, float]
     """Its hyper-parameters."""
     lr_factor: float = 1.0
-    """The script's own learning rate is multiplied by this."""
+    """Factor on the script's own learning rate."""
     seed: int
     share: float = 1.0
-    """The script's own length is multiplied by this."""
+    """Factor on the script's own length."""
     splits: tuple[Split, ...] = ("val", "test")
-    """Splits whose scores are wanted."""
+    """Splits whose scores are required."""
     fold: int | None = None
     """Number of the fold to leave out for the test; null = the script's own split."""
     resumed: bool = False
     """Whether an earlier process of this training was stopped."""
     calls: int = 4
-    """First calls of the loss that are looked at."""
+    """Number of first calls of the loss that are recorded."""
     ends: bool = False
     """Whether the script ends after these calls."""
     class_pixels: tuple[int, ...] | None = None
@@ -65,7 +65,7 @@ class EventLine(Record):
     """Fields of all lines of results.jsonl."""
 
     seconds: FiniteFloat
-    """Since `trial()` was called."""
+    """Seconds since `trial()` was called."""
 
 
 class TrialBegan(EventLine):
@@ -76,7 +76,7 @@ class TrialBegan(EventLine):
     classes: Annotated[tuple[str, ...], Field(min_length=2, max_length=254)]
     ignore_index: int
     world: int
-    """Processes of this training."""
+    """Number of processes of this training."""
 
 
 class LossCall(EventLine):
@@ -94,17 +94,17 @@ class ScriptProgress(EventLine):
     """Progress of a training."""
 
     calls: Count
-    """Calls of the loss."""
+    """Number of calls of the loss."""
     pixels: tuple[Count, ...] | None
-    """Pixels of each class in them, and last those that do not count; null = not counted."""
+    """Pixels of each class in these calls, and last those that are ignored; null = not counted."""
     length: FiniteFloat | None
-    """The script's own; null = t.length was not called."""
+    """The script's own length; null = t.length was not called."""
     runs: dict[str, Annotated[str, Field(max_length=1000)]] = Field(default_factory=dict)
     """The script's own run in a tracker, by the tracker's name (mlflow, wandb)."""
 
 
 class EpochDone(ScriptProgress):
-    """So many epochs (or steps) are done."""
+    """A number of epochs (or steps) was completed."""
 
     event: Literal["epoch"]
     done: FiniteFloat
@@ -119,11 +119,11 @@ class SplitScored(ScriptProgress):
     images: int
     number: int
     finite: bool
-    """Whether all logits were."""
+    """Whether all logits were finite."""
 
 
 class ScriptProblem(EventLine):
-    """The script gave what cannot be used."""
+    """The script gave unusable data."""
 
     event: Literal["problem"]
     text: str
@@ -145,7 +145,7 @@ class SplitScores(NamedTuple):
 
     @property
     def label_pixels(self) -> npt.NDArray[np.int64] | None:
-        """Pixels of each class in the labels of each image, (n, C), which no network changes; None of other scores."""
+        """Pixels of each class in the labels of each image, (n, C), which no network changes; None for other scores."""
         if self.what == "counts":
             return np.asarray(self.data[..., 0] + self.data[..., 2], np.int64)
         if self.what != "logits":
@@ -153,7 +153,7 @@ class SplitScores(NamedTuple):
         return _count_labels(self.data)
 
     def is_equal(self, other: SplitScores) -> bool:
-        """Return whether scores of the same images are the same, in any order."""
+        """Return whether scores of the same images are equal, in any order."""
         order = [other.names.index(name) for name in self.names]
         return np.array_equal(self.data, other.data[order]) and np.array_equal(self.sums, other.sums[order])
 
@@ -161,16 +161,16 @@ class SplitScores(NamedTuple):
 def write_trial_folder(
     folder: Path, trial: TrialDocument, task: Task | None = None, class_frequencies: Sequence[float] | None = None
 ) -> None:
-    """Make a training's folder.
+    """Create a training's folder.
 
     Args:
         folder: new, or that of a training that was stopped.
-        trial: what the training is to use.
-        task: of the loss; None = either.
+        trial: settings of the training.
+        task: task of the loss; None = either.
         class_frequencies: as for `build_loss`.
 
     Raises:
-        LossError: if the loss cannot be made.
+        LossError: if the loss cannot be built.
     """
     text = make_loss_text(trial.family, trial.params, task, class_frequencies)
     (folder / MODULES).mkdir(parents=True, exist_ok=True)
@@ -183,7 +183,7 @@ def write_helper(words: Sequence[str]) -> Path:
     """Write the helper into the folder of the script that a command starts, else here; return its path.
 
     Raises:
-        UsageError: if another file of that name is there.
+        UsageError: if another file of that name exists.
     """
     script = next((Path(word) for word in words if word.endswith(".py") and Path(word).is_file()), Path("x"))
     path, text = script.parent / HELPER.name, HELPER.read_bytes()
@@ -194,10 +194,10 @@ def write_helper(words: Sequence[str]) -> Path:
 
 
 def read_events(folder: Path) -> tuple[Event, ...]:
-    """Return the lines of results.jsonl; one that is not yet whole is left out.
+    """Return the lines of results.jsonl without an incomplete last one.
 
     Raises:
-        ScriptError: if a line is none of the contract, or the file is too large.
+        ScriptError: if a line breaks the contract, or the file is too large.
     """
     return tuple(_read_events(folder / RESULTS))
 
@@ -220,13 +220,13 @@ def _read_events(path: Path) -> Iterator[Event]:
 
 
 def read_split_scores(folder: Path, split: Split, what: What, classes: int) -> SplitScores:
-    """Return the scores that the ranks wrote of a split.
+    """Return a split's scores from all ranks.
 
-    Images of one name are parts of one image, and are added up. One that is there twice, with the same labels and
-    logits, counts once: ranks that share images get some of them twice.
+    Images with the same name are parts of one image, and are summed. A part with the same labels and logits as another
+    counts once: ranks may score the same image.
 
     Raises:
-        ScriptError: if a file is none of the contract.
+        ScriptError: if a file breaks the contract.
     """
     image = {"logits": (2, BINS) if classes == 2 else (len(TAUS), classes, 3), "counts": (classes, 3)}.get(what, ())
     values_by_name: dict[str, list[tuple[npt.NDArray[Any], float]]] = {}
@@ -261,7 +261,7 @@ def _count_labels(logits: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
 
 
 def _read_arrays(path: Path, image: tuple[int, ...]) -> tuple[list[str], npt.NDArray[Any], list[float]]:
-    """Return names, data and sums of a file of scores, whose shapes and numbers are right."""
+    """Return names, data and sums of a file of scores, after checking their shapes and numbers."""
     try:
         with zipfile.ZipFile(path) as packed:
             if sum(info.file_size for info in packed.infolist()) > MOST_BYTES["npz"]:

@@ -1,4 +1,4 @@
-"""Names of images that a script scores, and the images of a data set that they mean."""
+"""Find the images of a data set by the names that a script gives them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from sweeper.data.make_dataset import list_parted_groups
 def match_images(names: Sequence[str], dataset: Dataset, what: str) -> list[int]:
     """Return the index of each named image in the data set.
 
-    A name is the image's stem, its file name, or a path that ends so: `patient3/scan7`, `scan7.png`,
+    A name is the image's stem, its file name, or a path that ends in one of them: `patient3/scan7`, `scan7.png`,
     `/data/images/scan7.png`.
 
     Args:
-        names: as the script gave them.
-        dataset: whose images they are to be.
-        what: images of which split, for the message.
+        names: names from the script.
+        dataset: data set with the images.
+        what: split of the images, for the message.
 
     Raises:
         ScriptError: if a name fits no image, or two names fit the same one.
@@ -28,7 +28,7 @@ def match_images(names: Sequence[str], dataset: Dataset, what: str) -> list[int]
     index_of: dict[str, int | None] = {}
     for number, image in enumerate(dataset.images):
         for key in _list_endings(image.stem):
-            # A shorter ending that several images share means none of them.
+            # A shorter ending that several images share is ambiguous.
             index_of[key] = number if key not in index_of or key == image.stem else None
     name_of: dict[int, str] = {}
     unknown: list[str] = []
@@ -51,7 +51,7 @@ def match_images(names: Sequence[str], dataset: Dataset, what: str) -> list[int]
 
 
 def divide_as_script(dataset: Dataset, val: Sequence[str], test: Sequence[str]) -> Dataset:
-    """Return the data set divided as a script divides it; what it does not score is for training.
+    """Return the data set with the script's split; images that the script does not score are for training.
 
     Raises:
         ScriptError: if names fit no image.
@@ -62,14 +62,14 @@ def divide_as_script(dataset: Dataset, val: Sequence[str], test: Sequence[str]) 
 
 
 def divide_as_before(dataset: Dataset, before: Dataset) -> Dataset:
-    """Return the data set divided as it was in a study; an image that is new is for training."""
+    """Return the data set with the split that it had in a study; new images are for training."""
     side_of = {image.stem: image.split for image in before.images}
     divided = _assign_sides(dataset, [side_of.get(image.stem) or "train" for image in dataset.images])
     return divided.model_copy(update={"script_ignores": before.script_ignores})
 
 
 def _assign_sides(dataset: Dataset, sides: Sequence[SplitName]) -> Dataset:
-    before = list_parted_groups(dataset.images)  # of a split that the data came with, which is not used
+    before = list_parted_groups(dataset.images)  # warnings about the split that came with the data, which is not used
     images = [image.model_copy(update={"split": side}) for image, side in zip(dataset.images, sides, strict=True)]
     warnings = *(text for text in dataset.warnings if text not in before), *list_parted_groups(images)
     return dataset.model_copy(update={"images": tuple(images), "warnings": warnings})
@@ -81,6 +81,6 @@ def _list_endings(stem: str) -> Iterator[str]:
 
 
 def _list_keys(name: str) -> Iterator[str]:
-    """List what a name may mean, the longest first: as it is, and without its last extension."""
+    """List possible keys of a name, the longest first: as it is, and without its last extension."""
     for text in (name, str(PurePath(name).with_suffix(""))) if name else ():
         yield from _list_endings(text)

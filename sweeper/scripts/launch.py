@@ -1,4 +1,4 @@
-"""A script as a process of its own: the command's words, environment, log and time limit; nothing of it is left."""
+"""Run a script as a process: its command, environment, log, time limit, and the end of all that it started."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ SHELL = {"|", "||", "&", "&&", ";", ">", ">>", "<", "2>", "2>&1"}
 KEPT_BYTES, LOG_TAIL = 2**20, 2**16
 """Bytes of its output that are kept."""
 TERM_SECONDS = 6.0
-"""Between SIGTERM and SIGKILL: less than the 8 s after which a stop of sweeper itself is forced."""
+"""Seconds between SIGTERM and SIGKILL: less than the 8 s after which a stop of sweeper itself is forced."""
 UPLOAD_SECONDS = 30.0
-"""For what a script left behind it, such as an upload, while that has its output open."""
+"""Seconds to wait for processes that a script left, such as an upload, while they hold its output open."""
 LAST_LINES, LINE_LENGTH = 12, 300
 
 
@@ -34,9 +34,9 @@ class ScriptEnd(NamedTuple):
     """End of a script."""
 
     status: int
-    """Exit status; negative: that signal ended it."""
+    """Exit status; negative: the signal that ended it."""
     seconds: float
-    """Until all that it started has its output closed, or is no longer waited for."""
+    """Until its output is closed, or no longer awaited."""
     is_late: bool
     """Whether the time limit ended it."""
     printed: int
@@ -44,21 +44,21 @@ class ScriptEnd(NamedTuple):
     last: tuple[str, ...]
     """Last lines of its output."""
     waited: float = 0.0
-    """Seconds for what it left behind it."""
+    """Seconds waited for processes that it left."""
 
     @property
     def remark(self) -> str:
-        """What is said of a wait that may surprise; else ""."""
+        """Remark on a wait that may surprise; else ""."""
         if self.waited < 1:
             return ""
         return f"it left processes that hold its output open: waited {format_duration(self.waited)}"
 
 
 def split_command(command: str) -> list[str]:
-    """Return the words of a command, which is run without a shell.
+    """Split a command, which runs without a shell, into words.
 
     Raises:
-        UsageError: if it has no words, needs a shell, or names a place that is none.
+        UsageError: if it has no words, needs a shell, or has an unknown placeholder.
     """
     try:
         words = shlex.split(command)
@@ -79,7 +79,7 @@ def split_command(command: str) -> list[str]:
 
 
 def fill_places(words: Sequence[str], trial: TrialDocument, folder: Path) -> list[str]:
-    """Return the words with the trial's values in place of {seed} and the others; {{x}} becomes {x}."""
+    """Replace {seed} and the other placeholders by the trial's values; {{x}} becomes {x}."""
     values = {**{name: getattr(trial, name) for name in PLACES if name != "folder"}, "folder": folder}
     values["fold"] = "" if trial.fold is None else trial.fold
     kept = re.compile(r"\{\{([A-Za-z_]+)\}\}|\{([A-Za-z_]+)\}")
@@ -87,7 +87,7 @@ def fill_places(words: Sequence[str], trial: TrialDocument, folder: Path) -> lis
 
 
 def read_output(*words: str) -> str | None:
-    """Return what a program of this machine prints, such as git; None where it is missing, or ends with an error."""
+    """Return the output of a program, such as git; None where it is missing, or ends with an error."""
     with suppress(OSError, subprocess.SubprocessError):
         return subprocess.run(words, capture_output=True, text=True, timeout=20, check=True).stdout
     return None
@@ -102,16 +102,16 @@ def run_script(
     grace: float = 20.0,
     environment: Mapping[str, str] | None = None,
 ) -> ScriptEnd:
-    """Run a command to its end in the present folder, with its output in log.txt of the training's folder.
+    """Run a command to its end in the current folder, with its output in log.txt of the training's folder.
 
-    Whatever it started is ended with it, also where this raises.
+    All processes that it started are ended with it, even if an exception is raised.
 
     Args:
-        words: of the command.
-        folder: of the training.
-        seconds: after so many it is ended.
-        is_done: whether nothing more is wanted of it; it is ended `grace` seconds after that.
-        grace: for its own end.
+        words: words of the command.
+        folder: folder of the training.
+        seconds: time limit.
+        is_done: returns whether its work is done; it is ended `grace` seconds later.
+        grace: time for it to end by itself.
         environment: variables in addition to those of this process.
 
     Raises:
@@ -122,7 +122,7 @@ def run_script(
     try:
         process = subprocess.Popen(
             words,
-            # Unbuffered: what a script printed before it hung is in its log.
+            # Unbuffered: output before a hang must be in the log.
             env={
                 "PYTHONUNBUFFERED": "1",
                 **os.environ,
@@ -163,7 +163,7 @@ def run_script(
 
 
 def _wait_for_reader(log: _BoundedLog, is_over: Callable[[], bool]) -> float:
-    """Wait for what a script left behind it, while that has its output open; return the seconds."""
+    """Wait while processes that the script left hold its output open; return the seconds."""
     begun = time.monotonic()
     while log.thread.is_alive() and time.monotonic() - begun < UPLOAD_SECONDS and not is_over():
         log.thread.join(0.05)
@@ -183,15 +183,15 @@ def end_left_processes(folder: Path) -> None:
 
 
 def _end_members(group: int | None, folder: Path, is_running: Callable[[], bool]) -> None:
-    """End a process group, and what else is of this training: first by SIGTERM, then by SIGKILL."""
+    """End a process group and all other processes of this training, first by SIGTERM, then by SIGKILL."""
     try:
         _signal_members(group, folder, is_running, signal.SIGTERM)
-    finally:  # also where a signal to sweeper ends the wait
+    finally:  # even if a signal to sweeper ends the wait
         _signal_members(group, folder, is_running, signal.SIGKILL)
 
 
 def _signal_members(group: int | None, folder: Path, is_running: Callable[[], bool], number: signal.Signals) -> None:
-    """Send a signal to what runs of a training, and wait for its end."""
+    """Send a signal to the processes of a training, and wait for their end."""
     until = time.monotonic() + TERM_SECONDS
     members = _list_members(group, folder)
     if group is not None and (members or is_running()):
@@ -205,7 +205,7 @@ def _signal_members(group: int | None, folder: Path, is_running: Callable[[], bo
 
 
 def _list_members(group: int | None, folder: Path) -> list[int]:
-    """Return what runs of a process group, and what left it with its variable: launchers begin groups of their own."""
+    """List the processes of a group, and those with its variable: launchers start groups of their own."""
     members, mark = [], f"SWEEPER_TRIAL={folder}".encode()
     for path in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
@@ -218,7 +218,7 @@ def _list_members(group: int | None, folder: Path) -> list[int]:
 
 
 class _BoundedLog:
-    """Takes a script's output: the first megabyte and the last lines are kept, however much it prints."""
+    """Keeps the first megabyte and the last lines of a script's output, however much it prints."""
 
     def __init__(self, pipe: IO[bytes], path: Path) -> None:
         self.size, self._tail, self._pipe, self._path = 0, b"", pipe, path
@@ -228,7 +228,7 @@ class _BoundedLog:
     def _read_output(self) -> None:
         with self._pipe, self._path.open("wb", buffering=0) as file:
             while got := os.read(self._pipe.fileno(), 2**16):
-                with suppress(OSError):  # a full disk must not stop the script at its next line
+                with suppress(OSError):  # a full disk must not block the script's next line
                     if self.size < KEPT_BYTES:
                         file.write(got)
                 self._tail = (self._tail + got)[-LOG_TAIL:]

@@ -1,7 +1,4 @@
-"""One file with a loss of the registry, and with the choice of the operating point, that needs torch and nothing else.
-
-It is `loss.py` in the folder of a training.
-"""
+"""`loss.py` of a training: a loss of the registry and the choice of the operating point, which need only torch."""
 
 from __future__ import annotations
 
@@ -46,7 +43,7 @@ BATCHES: dict[Task | None, dict[str, object]] = {
     "multiclass": {"channels": "C", "settled": None, "wrong": "=="},
     None: {"channels": "1 or C", "settled": None, "wrong": "<"},
 }
-"""What the loss takes, and what it refuses of the channels."""
+"""Channels that the loss accepts, and the comparison by which it refuses others."""
 VOLUMES = """
     if logits.ndim == 5:  # volumes: their slices below each other
         logits, target = logits.flatten(2, 3), target.flatten(1, 2)"""
@@ -83,7 +80,7 @@ def make_loss_text(
         params: its coordinates.
         task: None = either, for a loss that is the same for both.
         class_frequencies: training pixels of each class.
-        ignore_index: label of pixels that do not count.
+        ignore_index: label of ignored pixels.
 
     Raises:
         LossError: if `build_loss` would refuse, or the loss needs more than logits and labels.
@@ -133,7 +130,7 @@ def _parse_module(name: str) -> ast.Module:
 
 
 def _collect_sources(modules: Sequence[str], roots: set[str]) -> str:
-    """Return the source of these definitions and of all that they use, in the order of the modules."""
+    """Collect the source of these definitions and of all that they use, in the order of the modules."""
     definitions: dict[str, ast.stmt] = {}
     for module in modules:
         for node in _parse_module(module).body:

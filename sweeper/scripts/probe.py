@@ -1,4 +1,4 @@
-"""Five short starts of a script, and what they prove: that seed, loss and rate arrive, and that scores come back."""
+"""The probe, five short starts of a script: do seed, loss and rate take effect, and do scores come back?"""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ from sweeper.scripts.script_start import ScriptStart, find_start_problems
 from sweeper.system.whole_files import remove_left
 
 CALLS, LEAST_CALLS = 4, 2
-"""Calls of the loss after which most scripts have changed their network, and the fewest that show a change."""
+"""Calls of the loss after which most scripts have changed their network, and the fewest that can show a change."""
 HIGH_RATE = 30.0
 RATE_START = 3
-"""Number of the start with it."""
+"""Number of the start at the high rate."""
 FOLDER = "probe-"
-"""So begin the names of the folders of probes, which are kept for a day where a script was refused."""
+"""Beginning of the names of probes' folders, which are kept for a day if a script was refused."""
 MORE_CALLS = (16, 64)
-"""Calls that are looked at where rate or loss show in no fewer: the optimiser may step every few batches only."""
+"""Larger numbers of calls, tried if rate or loss have no effect yet: the optimiser may step only every few batches."""
 NEAR = 1e-4
-"""Logits are alike within this part of their spread: kernels of a GPU differ in their last digits."""
+"""Logits are equal within this part of their spread: GPU kernels differ in their last digits."""
 
 
 class ProbeDocument(Document):
@@ -52,21 +52,21 @@ class ProbeDocument(Document):
 
     command: str
     pairing: Literal["exact", "start", "none"]
-    """What two starts with one seed share: all, the first batch and network only, or nothing."""
+    """What two starts with one seed share: everything, only the first batch and network, or nothing."""
     scores: dict[Split, What]
-    """Scores that came back of each split. They decide what can be claimed."""
+    """Kind of the scores of each split, which limits the conclusion."""
     images: dict[Split, int]
     names: dict[Split, tuple[str, ...]] = Field(default_factory=dict, exclude=True, repr=False)
     """Names of the images of each split; not in the JSON."""
     drawn: tuple[Split, ...] = Field(default=(), exclude=True, repr=False)
-    """Splits whose images are others for another seed; not in the JSON."""
+    """Splits with other images for another seed; not in the JSON."""
     class_pixels: dict[str, int]
     """Pixels of each class in the batches of one start."""
     ignore_index: int = IGNORE
-    """The script's label of pixels that do not count."""
+    """The script's label of ignored pixels."""
     ignored_pixels: int
     length: float | None
-    """The script's own, in epochs or steps; null = not known."""
+    """The script's own length, in epochs or steps; null = unknown."""
     seconds_per_step: float
     seconds_per_training: float | None
     notes: tuple[str, ...]
@@ -96,18 +96,18 @@ class ProbeDocument(Document):
 
 
 def probe_script(command: str, *, seconds: float = 600.0, say: Callable[[str], None] = lambda _: None) -> ProbeDocument:
-    """Start a script five times, and return what it is like as a training to compare losses in.
+    """Start a script five times, and report how losses can be compared in it.
 
-    Two starts end with the fourth call of the loss, three train that long and score; of a shorter script with its last.
-    Where the rate does not show in the two, or the loss in the scores, they are repeated with more calls.
+    Two starts end at the fourth call of the loss, three train that long and score; shorter scripts end at their last
+    call. If the rate has no effect in the first two, or the loss in the scores, they are repeated with more calls.
 
     Args:
-        command: words of the script's start, without a shell.
-        seconds: that one start may take.
-        say: is given a line for each start.
+        command: command that starts the script, without a shell.
+        seconds: time limit of one start.
+        say: receives a line for each start.
 
     Raises:
-        UsageError: if the command cannot be given so.
+        UsageError: if the command is invalid.
         ScriptError: if losses cannot be compared in this script; its folders are kept.
     """
     words = split_command(command)
@@ -163,7 +163,7 @@ def _look_further(
     """Repeat the starts at the plain and the high rate with more calls, until one call differs.
 
     Returns:
-        Both, with the number of the first call that differs as the one that is looked at; where none does, of the last.
+        Both starts, with `calls` set to the first call that differs, or to the last if none does.
     """
     for calls in MORE_CALLS:
         last = plain.trial.calls
@@ -183,9 +183,9 @@ def _look_further(
 def _train_further(
     words: Sequence[str], plain: ScriptStart, other: ScriptStart, seconds: float, say: Callable[[str], None]
 ) -> tuple[ScriptStart, ScriptStart]:
-    """Repeat the trainings under two losses with more calls, while their scores are the same.
+    """Repeat the trainings under two losses with more calls while their scores are equal.
 
-    Networks of a few steps may answer one class only, whatever the loss.
+    Networks of a few steps may predict only one class, whatever the loss.
     """
     for calls in MORE_CALLS:
         last = plain.trial.calls
@@ -211,11 +211,11 @@ def _limit_calls(start: ScriptStart, calls: int) -> ScriptStart:
     return start._replace(trial=start.trial.model_copy(update={"calls": calls}))
 
 
-# --- What several show together ---
+# --- Problems that several starts show together ---
 
 
 def _measure_gap(one: ScriptStart, two: ScriptStart, call: int) -> float:
-    """Return how far the logits of two starts are apart, in their spread; infinite for other labels."""
+    """Return the distance between the logits of two starts, in units of their spread; infinite for other labels."""
     if max(call, 1) > min(len(one.calls), len(two.calls)):
         return inf
     a, b = one.calls[call - 1], two.calls[call - 1]
@@ -226,7 +226,7 @@ def _measure_gap(one: ScriptStart, two: ScriptStart, call: int) -> float:
 
 
 def _find_comparison_problems(done: Sequence[ScriptStart]) -> Iterator[str]:
-    """Find what the newest start and those before prove to be wrong."""
+    """Find problems that the newest start shows in comparison with earlier ones."""
     last, here = done[0].trial.calls, done[-1]
     if len(done) == 2 and _measure_gap(done[0], here, 1) <= NEAR:
         yield (
@@ -252,7 +252,7 @@ def _find_comparison_problems(done: Sequence[ScriptStart]) -> Iterator[str]:
 
 
 def _list_equal_splits(one: ScriptStart, two: ScriptStart) -> list[Split]:
-    """Return the splits whose images, labels and scores are the same in two trainings."""
+    """Return the splits whose images, labels and scores are equal in two trainings."""
     second = two.read_scores()
     return [
         split
@@ -262,7 +262,7 @@ def _list_equal_splits(one: ScriptStart, two: ScriptStart) -> list[Split]:
 
 
 def _find_score_problems(one: ScriptStart, two: ScriptStart) -> Iterator[str]:
-    """Find what is wrong with the scores of two trainings of one seed under two losses."""
+    """Find problems of the scores of two trainings with one seed and two losses."""
     second = two.read_scores()
     for split, scores in one.read_scores().items():
         if apart := {*scores.names} ^ {*second[split].names}:
@@ -279,7 +279,7 @@ def _find_score_problems(one: ScriptStart, two: ScriptStart) -> Iterator[str]:
         )
 
 
-# --- What is said of a script that can be compared ---
+# --- The document of a script that can be compared ---
 
 
 def _make_document(command: str, done: Sequence[ScriptStart]) -> ProbeDocument:

@@ -17,12 +17,12 @@ from sweeper.scripts.contract import Split, SplitScores, What, read_split_scores
 
 
 class ScriptTask(Record):
-    """Properties of the script's data that every training of it shares."""
+    """Properties of the script's data that all of its trainings share."""
 
     task: Task
     classes: int
     kinds: dict[Split, What]
-    """Scores that come back of each split."""
+    """Kind of the scores of each split."""
     metric: str
     """Metric of logits and counts."""
     class_pixels: tuple[int, ...]
@@ -30,12 +30,12 @@ class ScriptTask(Record):
 
     @property
     def has_counts(self) -> bool:
-        """Whether the test scores are pixels, of which the metric is made; else they are the script's own scores."""
+        """Whether the test scores are pixels, from which the metric is computed; else they are the script's own."""
         return self.kinds["test"] in ("logits", "counts")
 
     @property
     def test_name(self) -> str:
-        """Name of what is compared."""
+        """Name of the compared score."""
         return metrics.METRICS[self.metric].title if self.has_counts else "score"
 
     @property
@@ -45,7 +45,7 @@ class ScriptTask(Record):
 
     @property
     def frequencies(self) -> tuple[float, ...]:
-        """Shares of the classes; one that was not seen counts as one pixel."""
+        """Shares of the classes; a class without pixels counts as one pixel."""
         pixels = [max(1, n) for n in self.class_pixels]
         return tuple(n / sum(pixels) for n in pixels)
 
@@ -54,7 +54,7 @@ class ScriptTask(Record):
         return read_split_scores(folder, split, self.kinds[split], self.classes)
 
     def choose_point(self, val: SplitScores, *, diverged: bool) -> float | None:
-        """Return the operating point that validation chooses; None where the script decides itself."""
+        """Return the operating point that is best on validation; None where the script itself decides."""
         if val.what != "logits":
             return None
         return self.usual_point if diverged else metrics.choose_point(self._make_counts(val), self.metric)
@@ -81,7 +81,7 @@ class ScriptTask(Record):
         return float(metrics.compute_objective(counts.sum(axis=0), present, self.metric))
 
     def score_validation(self, val: SplitScores, *, diverged: bool) -> float:
-        """Return one number for validation: of logits at the point that is best there, as sweeper's search does."""
+        """Return one number for validation, of logits at the point that is best there, as in sweeper's search."""
         if val.what == "logits" and not diverged:
             return metrics.find_best_point(self._make_counts(val), self.metric)[1]
         return self.score_split(val, self.usual_point, diverged=diverged)
@@ -97,13 +97,13 @@ class ScriptTask(Record):
 
 
 def find_other_data(split: Split, one: SplitScores, two: SplitScores, *, all_names: bool = True) -> Iterator[str]:
-    """Find images or labels of a split that are others in another start, which no comparison can have.
+    """Find images or labels of a split that differ between two starts, which prevents a comparison.
 
     Args:
-        split: of both.
+        split: the split of both.
         one: scores of a start.
-        two: those of another one, of any seed.
-        all_names: whether both must be of the same images; else only of the same labels where they share an image.
+        two: scores of another start, of any seed.
+        all_names: whether both must have the same images; else only the same labels where they share an image.
     """
     if all_names and (apart := {*one.names} ^ {*two.names}):
         yield (
@@ -126,14 +126,14 @@ def find_other_data(split: Split, one: SplitScores, two: SplitScores, *, all_nam
 
 
 class DataCheck:
-    """Holds the first training's images and labels of each split, and compares those of all others with them."""
+    """Compares each training's images and labels with those of the first training."""
 
     def __init__(self) -> None:
         self._first: dict[tuple[Split, int | None], SplitScores] = {}
         self._comparing = threading.Lock()
 
     def find_problems(self, split: Split, scores: SplitScores, fold: int | None = None) -> list[str]:
-        """Find images or labels that are others than before; validation may have other images."""
+        """Find images or labels that differ from earlier ones; validation may have other images."""
         with self._comparing:
             problems = [
                 problem

@@ -1,4 +1,4 @@
-"""One start of a script: what it wrote, and what makes it useless."""
+"""One start of a script: what it wrote, and the problems that make it useless."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ScriptStart(NamedTuple):
 
     @property
     def calls(self) -> list[LossCall]:
-        """Its calls of the loss, as far as they are looked at."""
+        """Its recorded calls of the loss."""
         return self.list_events(LossCall)
 
     @property
@@ -58,38 +58,38 @@ class ScriptStart(NamedTuple):
 
     @property
     def pixels(self) -> tuple[int, ...]:
-        """Pixels of each class in its batches, and last those that do not count."""
+        """Pixels of each class in its batches, and last the ignored ones."""
         (began,), progress = self.list_events(TrialBegan)[:1], self.list_events(SplitScored)
         return (progress and progress[-1].pixels) or (0,) * (len(began.classes) + 1)
 
     @property
     def is_whole(self) -> bool:
-        """Whether the loss was called as often as is looked at."""
+        """Whether all calls of the loss to be recorded were made."""
         return len(self.calls) >= self.trial.calls
 
     @property
     def name(self) -> str:
-        """The start in words."""
+        """Description of the start."""
         factor = f", {self.trial.lr_factor:g} times the rate" if self.trial.lr_factor != 1 else ""
         return f"{self.trial.family}, seed {self.trial.seed}{factor}"
 
     def read_scores(self) -> dict[Split, SplitScores]:
-        """Return the wanted scores that came, as they were at the end."""
+        """Return the last scores of each required split that has some."""
         classes = len(self.list_events(TrialBegan)[0].classes)
         last = {line.split: line.what for line in self.list_events(SplitScored) if line.split in self.trial.splits}
         return {split: read_split_scores(self.folder, split, what, classes) for split, what in last.items()}
 
 
 def find_start_problems(start: ScriptStart, seconds: float) -> Iterator[str]:
-    """Find what makes a start useless: of a probe, or of a whole training, whose logits may be NaN.
+    """Find the problem that makes a start useless, of a probe or of a whole training (whose logits may be NaN).
 
     Args:
-        start: that has ended.
-        seconds: that it could take.
+        start: a start that has ended.
+        seconds: its time limit.
     """
     trial, ended, begun = start.trial, start.ended, start.list_events(TrialBegan)
     bad = next((call for call in start.calls if call.logits is None), None)
-    is_high = trial.kind == "probe" and trial.lr_factor != 1  # where a training may diverge, and the script may stop it
+    is_high = trial.kind == "probe" and trial.lr_factor != 1  # it may diverge, and the script may stop it
     is_done, where = trial.ends and start.is_whole, _describe_end(start)
     if problem := next(iter(start.list_events(ScriptProblem)), None):
         yield problem.text
@@ -152,7 +152,7 @@ def _score_problems(start: ScriptStart) -> Iterator[str]:
 
 
 def _describe_end(start: ScriptStart) -> str:
-    """Return where a start was at its end, in words."""
+    """Describe how far a start had come at its end."""
     if scored := start.list_events(SplitScored):
         return f"after its scores of {join_words(sorted({line.split for line in scored}))}"
     if epochs := start.list_events(EpochDone):

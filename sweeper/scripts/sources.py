@@ -1,4 +1,4 @@
-"""The source of a user's script: which files it is of, and which of them changed."""
+"""The source files of a user's script, and which of them changed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ MOST_SOURCES = 5_000
 
 
 def hash_sources(words: Sequence[str]) -> dict[str, str]:
-    """Return a hash of each file of the script's source.
+    """Return a hash of each source file of the script.
 
-    Source is what the repository of the present folder tracks (Python, shell, YAML and TOML); else such files in the
-    script's folder and one level below; and such files that the command names.
+    These are the files that the repository of the current folder tracks (Python, shell, YAML and TOML); without one
+    such files in the script's folder and one level below; and such files that the command names.
     """
     named = [path for word in words if (path := Path(word)).suffix in SOURCES and path.is_file()]
     tracked = read_output("git", "ls-files", "-z")
@@ -35,12 +35,12 @@ def hash_sources(words: Sequence[str]) -> dict[str, str]:
 
 
 def list_changed_sources(before: Mapping[str, str], words: Sequence[str]) -> list[str]:
-    """Return the files that are no longer what they were; new ones change nothing that was there."""
+    """Return the files that changed or are missing; new ones do not count."""
     now = hash_sources(words)
     return [name for name, digest in before.items() if now.get(name) != digest]
 
 
 def get_commit() -> str | None:
-    """Return the commit of the present folder's repository; None if there is none."""
+    """Return the commit of the current folder's repository; None if there is none."""
     commit = read_output("git", "rev-parse", "HEAD")
     return commit.strip() if commit else None

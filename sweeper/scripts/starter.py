@@ -1,4 +1,4 @@
-"""Whole trainings by a script, started some at a time, each on its share of the GPUs."""
+"""Whole trainings by a script, several at a time, each on its share of the GPUs."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from sweeper.scripts.script_start import ScriptStart
 PASSING = re.compile(
     r"out of memory|CUDA error|CUDA driver|cudaError|NCCL|device is lost|fell off the bus", re.IGNORECASE
 )
-"""What a device or a full memory says, and may not say again."""
+"""Messages of a failed device or full memory, which may not occur again."""
 KILLED = -9
-"""Status where the system ended it, most often for its memory."""
+"""Status after SIGKILL, by which the system most often ends a process for its memory."""
 
 
 class ScriptStarter:
-    """Starts whole trainings by a script, some at a time, each on its share of the GPUs."""
+    """Starts whole trainings by a script, several at a time, each on its share of the GPUs."""
 
     def __init__(
         self,
@@ -42,15 +42,15 @@ class ScriptStarter:
         is_stopped: Callable[[], bool] = lambda: False,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Make it; nothing is started.
+        """Create the starter; nothing is started.
 
         Args:
-            words: of the command.
-            seconds: that one training may take.
+            words: words of the command.
+            seconds: time limit of one training.
             workers: trainings at a time.
-            gpus_each: GPUs of each training; 0 = all trainings see all.
-            is_stopped: whether to end what runs and start no more.
-            say: is given a line where a training is started once more, and once where one left processes.
+            gpus_each: GPUs of each training; 0 = each sees all of them.
+            is_stopped: returns whether to end running trainings and start no more.
+            say: receives a line when a training is repeated, and once when one left processes.
 
         Raises:
             UsageError: if there are fewer GPUs than the trainings need.
@@ -66,18 +66,18 @@ class ScriptStarter:
     def train(
         self, trial: TrialDocument, folder: Path, task: Task, frequencies: Sequence[float], title: str
     ) -> ScriptStart:
-        """Train once, and once more where the device or the memory failed; return the last start.
+        """Train once, and once more if the device or the memory failed; return the last start.
 
         Args:
-            trial: what the training is to use.
-            folder: of the training; where it exists, an earlier process of the training was stopped.
-            task: of the loss.
+            trial: settings of the training.
+            folder: folder of the training; if it exists, an earlier process of the training was stopped.
+            task: task of the loss.
             frequencies: shares of the classes, for the loss.
             title: the training in words.
 
         Raises:
             InterruptedSweepError: if it was stopped.
-            LossError: if the loss cannot be made.
+            LossError: if the loss cannot be built.
         """
         slot = self._slots.get()
         try:
@@ -121,7 +121,7 @@ class ScriptStarter:
 
 
 def _is_of_trial(folder: Path, trial: TrialDocument) -> bool:
-    """Return whether a folder is of this training: a script may continue from what it kept there."""
+    """Return whether a folder belongs to this training, so that the script may continue from its files."""
     try:
         before = json.loads((folder / TRIAL).read_text("utf-8"))
     except (OSError, ValueError):
@@ -130,18 +130,18 @@ def _is_of_trial(folder: Path, trial: TrialDocument) -> bool:
 
 
 def _may_pass(ended: ScriptEnd) -> bool:
-    """Return whether a training failed by what the next start may be spared."""
+    """Return whether a training failed for a reason that may not occur again."""
     if ended.status == 0 or ended.is_late:
         return False
     return ended.status == KILLED or any(PASSING.search(line) for line in ended.last)
 
 
 def share_gpus(workers: int, gpus_each: int) -> list[dict[str, str]]:
-    """Return the variables of each of so many trainings at a time.
+    """Return the environment variables of each of `workers` trainings at a time.
 
     Args:
         workers: trainings at a time.
-        gpus_each: GPUs of each; 0 = all see all.
+        gpus_each: GPUs of each; 0 = each sees all of them.
 
     Raises:
         UsageError: if there are fewer.
@@ -158,7 +158,7 @@ def share_gpus(workers: int, gpus_each: int) -> list[dict[str, str]]:
 
 
 def _list_gpus() -> list[str]:
-    """Return the GPUs that may be used, as CUDA_VISIBLE_DEVICES has them."""
+    """List the available GPUs, as in CUDA_VISIBLE_DEVICES."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [word.strip() for word in visible.split(",") if word.strip() not in ("", "-1")]

@@ -1,4 +1,4 @@
-"""Whole trainings by the user's script, several side by side: each in a folder of its own, none trained twice."""
+"""Whole trainings by the user's script, several at a time: each in its own folder, none repeated."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from sweeper.scripts.starter import ScriptStarter
 from sweeper.system.whole_files import replace_atomically
 
 ENDED = "ended.json"
-"""Record of a training that ended: it is not trained again."""
+"""Record of a training that ended, which is not repeated."""
 NEXT_STEP = "--resume continues if the script stays as it is; after a change of it, begin with another --name."
-"""Sentence after the problem of a training, on a line of its own: the problem may end with lines of the log."""
+"""Sentence after the problem of a training, on its own line: the problem may end with lines of the log."""
 
 
 class ScriptLoss(Record):
     """A loss to train the script with."""
 
     name: str
-    """Distinguishes it from the others: its family, with the parameters where they were given."""
+    """Unique name: its family, with the parameters where they were given."""
     family: str
     params: dict[str, float]
 
@@ -63,7 +63,7 @@ class TrainingRow(Record):
 
 
 class ScriptJob(NamedTuple):
-    """One training that is wanted."""
+    """One training to do."""
 
     loss: ScriptLoss
     purpose: Literal["tune", "confirm"]
@@ -82,14 +82,14 @@ class ScriptJob(NamedTuple):
 
     @property
     def title(self) -> str:
-        """The training in words."""
+        """Description of the training."""
         fold = "" if self.fold is None else f", fold {self.fold}"
         rate = "" if self.lr_factor == 1 else f", {self.lr_factor:.3g} × the rate"
         return f"{self.loss.name}, seed {self.seed}{fold}{rate}"
 
 
 class ScriptTrainings:
-    """Trains a script as often as a comparison wants, some trainings at a time."""
+    """Trains a script for a comparison, several trainings at a time."""
 
     def __init__(
         self,
@@ -99,25 +99,26 @@ class ScriptTrainings:
         say: Callable[[str], None] = lambda _: None,
         note: Callable[[TrainingRow], None] = lambda _: None,
     ) -> None:
-        """Make it; nothing is started.
+        """Create it; nothing is started.
 
         Args:
             starter: starts the script.
             base: folder of the trainings' folders.
-            task: what they share.
-            say: is given a line for each training that ended.
-            note: is given its row, in the thread that waited for it.
+            task: properties that they share.
+            say: receives a line for each training that ended.
+            note: receives its row, in the thread that waited for it.
         """
         self._starter, self._base, self._task, self._say, self._note = starter, base, task, say, note
         self._failure: BaseException | None = None
         self._data_check = DataCheck()
 
     def run(self, jobs: Iterable[ScriptJob]) -> list[TrainingRow]:
-        """Return the rows of these trainings; those that ended before are not trained again.
+        """Return the rows of these trainings; those that ended before are not repeated.
 
         Raises:
-            ScriptError: if one failed in the confirmation, or has other images or labels than those before. Those in
-                work end first, and are kept.
+            ScriptError: if one failed in the confirmation, or has other images or labels than earlier ones; running
+                trainings
+                end first, and are kept.
             InterruptedSweepError: if it was stopped.
         """
         self._failure = None
@@ -128,14 +129,14 @@ class ScriptTrainings:
         return [row for row in rows if row is not None]
 
     def _run_job(self, job: ScriptJob) -> TrainingRow | None:
-        """Return the row of a training; None where it, or one before it, failed."""
+        """Return the row of a training; None where it, or an earlier one, failed."""
         try:
             if self._failure is not None:
                 return None
             row = self._finish_job(job)
             self._check_data(job, row)
             return row
-        except BaseException as error:  # raised by `run` once those in work have ended
+        except BaseException as error:  # raised by `run` once the running ones have ended
             self._failure = self._failure or error
             return None
 
@@ -211,10 +212,10 @@ class ScriptTrainings:
                 return
 
     def _check_data(self, job: ScriptJob, row: TrainingRow) -> None:
-        """Refuse images or labels that are others than in the trainings before.
+        """Refuse images or labels that differ from those of earlier trainings.
 
         Raises:
-            ScriptError: if they are.
+            ScriptError: if they do.
         """
         if row.state == "failed":
             return
