@@ -1,1 +1,1 @@
-"""The flow of a command, from what was asked for to the report."""
+"""The flow of a command, from the request to the report."""

@@ -1,7 +1,7 @@
 """First trials of the search: the order of the losses, and the configurations that were best on similar data.
 
-The ledger of `sweeper advise` has both. It moves trials forward and replaces random draws by them; which losses are
-tried, how often at least, and what names the winner, stays as it is.
+Both come from the ledger of `sweeper advise`. The advice moves trials forward and replaces random draws; it changes
+neither which losses are tried and how often at least, nor how the verdict is found.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from sweeper.fingerprint.ledger import compute_features, rank_losses, read_ledge
 from sweeper.space import get_default_params, get_parameter_name
 
 POWERS = ("pos_weight", "class_weight_power")
-"""Coordinates that the ledger's `power` stands for."""
+"""Coordinates that the ledger calls `power`."""
 
 
 def add_advice(space: SearchSpace, profile: ImbalanceProfile, imbalance: float) -> SearchSpace:
@@ -30,7 +30,7 @@ def add_advice(space: SearchSpace, profile: ImbalanceProfile, imbalance: float) 
 def _clip_into_space(
     params: dict[str, float], family: FamilySpace, space: SearchSpace, imbalance: float
 ) -> dict[str, float]:
-    """Return a ledger configuration as Optuna knows it: clipped into the space, else the family's defaults."""
+    """Return a ledger configuration in Optuna's parameters, clipped into the space; missing ones are the defaults."""
     clipped = {
         name: value
         for name, value in get_default_params(family, space).items()

@@ -1,8 +1,8 @@
 """Choice of the trials, losses and seeds that fit into a given time.
 
-Where steps are costly, trials become fewer first, then losses, in the order of the advice, down to cross-entropy
-against two others, each in one trial. Cross-entropy, the other loss of the ladder and the user's losses always stay.
-The longer look comes before breadth, where three seeds can show a gain: it says whether that lasts.
+Where steps are costly, trials are cut first, then losses in the order of the advice, down to cross-entropy and two
+others with one trial each. Cross-entropy, the other loss of the ladder and the user's losses always stay. The longer
+look has priority over breadth where three seeds can establish a gain, as it shows whether the gain lasts.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from sweeper.study.search_end import PATIENCE
 from sweeper.workflow.options import StudyRequest
 
 TRAINED = 0.8
-"""Largest share of the search's steps that is trained: trials stop at rungs, the first of which is at half."""
+"""Share of the search's steps that is trained at most: trials stop at rungs, the first of which is at half."""
 LEAST = 3
 """Smallest number of losses to compare."""
 SLACK = 1.1
-"""A confirmation is tested, too: its step takes this much longer."""
+"""Factor on a confirmation's time per step, as it is also scored on the test images."""
 MOST_SEEDS = 8
 """Largest number of seeds of a finalist, unless the user gave one."""
 OTHER_SECONDS = 30.0
@@ -35,13 +35,13 @@ class LadderPace(NamedTuple):
     """Training pace that was measured on the ladder."""
 
     seconds: float
-    """Seconds of a training step, evaluations included."""
+    """Seconds per training step, including evaluations."""
     workers: int
     spent: float
     """Seconds that the ladder took."""
 
     def after_rung(self, steps: int) -> LadderPace:
-        """Return the pace as it will be once a rung of `steps` steps was trained, too."""
+        """Return the pace after another rung of `steps` steps."""
         return self._replace(spent=self.spent + steps * self.seconds * math.ceil(2 / self.workers))
 
 
@@ -54,7 +54,7 @@ def measure_pace(results: Sequence[TrialResult], workers: int) -> LadderPace:
 
 
 def order_losses(space: SearchSpace, user_losses: Sequence[str]) -> list[str]:
-    """Return the losses of a space in the order in which they stay: those that always do first, the user's too."""
+    """Return the losses of a space by priority: the ladder's pair, the user's losses, then the advice's order."""
     first = list_first_trials(space)
     return [name for name in dict.fromkeys([*choose_ladder_pair(space), *user_losses, *first]) if name in first]
 
@@ -62,10 +62,10 @@ def order_losses(space: SearchSpace, user_losses: Sequence[str]) -> list[str]:
 def find_broadest(
     losses: Sequence[str], request: StudyRequest, pace: LadderPace, *, steps: int, limit: float
 ) -> Breadth | None:
-    """Return the broadest comparison at `steps` steps a trial that ends in time; None if none does.
+    """Return the broadest comparison, with trials of `steps` steps, that ends in time; None if none does.
 
-    Losses are as `order_losses` has them. What the user asked for stays. The ladder's trainings of that length are
-    reused; `limit` are the seconds from its beginning to the report.
+    `losses` are ordered by `order_losses`. Values that the user gave are kept. The ladder's trainings of that length
+    are reused; `limit` is the time in seconds from the ladder's beginning to the report.
     """
     every = [*_list_comparisons(losses, request, steps)]
     showing = [breadth for breadth in every if breadth.seeds[1] >= SHOWING or request.seeds is not None]
@@ -83,13 +83,13 @@ def find_broadest(
 
 
 def compute_least_seconds(losses: Sequence[str], request: StudyRequest, pace: LadderPace, *, steps: int) -> float:
-    """Return the seconds from the ladder's beginning to the report that the smallest comparison takes."""
+    """Return how many seconds the smallest comparison takes, from the ladder's beginning to the report."""
     possible = _list_comparisons(losses, request, steps)
     return min(_forecast_seconds(breadth, request, pace, steps) for breadth in possible)
 
 
 def _list_comparisons(losses: Sequence[str], request: StudyRequest, steps: int) -> Iterator[Breadth]:
-    """Yield possible comparisons, best first: fewer trials before only two seeds (no interval) or fewer steps."""
+    """Yield possible comparisons, best first: trials are cut before fewer steps or only two seeds (no interval)."""
     breadths = [(len(losses), request.trials)]
     if request.settles:
         most = min(request.trials, _count_settling_trials(len(losses)))
@@ -114,7 +114,7 @@ def _forecast_seconds(breadth: Breadth, request: StudyRequest, pace: LadderPace,
     """Return the seconds from the ladder's beginning to the report."""
     trials = min(breadth.trials, _count_settling_trials(len(breadth.families))) if request.settles else breadth.trials
     finalists = min(FINALISTS, len(breadth.families))
-    reused = 1 + (trials < 2 * len(breadth.families))  # a single trial of the ladder's other loss is the ladder's own
+    reused = 1 + (trials < 2 * len(breadth.families))  # with one trial each, the ladder trained both of its losses
     search = max(finalists, TRAINED * trials) - reused
     confirm = math.ceil(finalists * breadth.seeds[0] / pace.workers) * breadth.confirm_steps * SLACK
     trained = max(0.0, search) / pace.workers * steps + confirm

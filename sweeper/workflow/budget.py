@@ -1,4 +1,4 @@
-"""The steps that the losses are compared at, and how much is compared there: found on a ladder before the search."""
+"""Choice of the number of steps of the comparison and of its breadth, on a ladder before the search."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from sweeper.workflow.phases import RunContext
 
 MORE = 1.05
-"""The time that is said to be enough is what is needed times this."""
+"""Factor on the needed time, for the time limit that is suggested."""
 
 
 def find_budget(stage: RunContext) -> bool:
-    """Find the steps of the search, unless that was done, and put them into the plan; False where too little learns."""
+    """Find the steps of the search, if not done yet, and put them into the plan; False where too little is learned."""
     study, recipe = stage.study, stage.plan.conditions.recipe
     stored = studies.read_budget_probe(study.user_attrs)
     probed = stored or BudgetProbe(first=recipe.steps)
     if stored is None and studies.search_results(study):
         return True  # a search that has begun keeps its steps
-    if probed.steps is None or not (probed.learned or studies.search_results(study)):  # there may be more time
+    if probed.steps is None or not (probed.learned or studies.search_results(study)):  # a resume may have more time
         study.set_user_attr(studies.PROBED, studies.pack(probed))
         probed = _climb_ladder(stage, probed.first)
         study.set_user_attr(studies.PROBED, studies.pack(probed))
@@ -55,7 +55,7 @@ def find_budget(stage: RunContext) -> bool:
 
 
 def _climb_ladder(stage: RunContext, first: int) -> BudgetProbe:
-    """Climb the ladder as far as is needed, or as there is time, and return what it says."""
+    """Climb the ladder as far as is needed, or as time allows, and return the result."""
     study, plan, request = stage.study, stage.plan, stage.asked
     losses = order_losses(plan.space, [loss.name for loss in plan.conditions.losses])
     while True:
@@ -64,13 +64,13 @@ def _climb_ladder(stage: RunContext, first: int) -> BudgetProbe:
             results, plan.space, plan.conditions, plan.imbalance, first=first, margin=request.rope
         )
         finished = [result for result in results if rungs and result.spec.steps <= rungs[-1].steps]
-        pace = measure_pace(finished, stage.executor.workers)  # a rung that is begun changes nothing
+        pace = measure_pace(finished, stage.executor.workers)  # an unfinished rung must not change the pace
         if not lacking:
             break
         if rungs:
             steps, above = lacking[0].steps, pace.after_rung(lacking[0].steps)
             needed = above.spent + OTHER_SECONDS
-            if any(map(is_comparable, rungs)):  # a rung at which nothing could be compared is no use then
+            if any(map(is_comparable, rungs)):  # else the rung may be the first at which losses can be compared
                 needed = compute_least_seconds(losses, request, above, steps=steps)
             if needed > _time_limit(request, finished):
                 break
@@ -81,7 +81,7 @@ def _climb_ladder(stage: RunContext, first: int) -> BudgetProbe:
             stage.record_time_cut(f"what the losses learn in {lacking[0].steps} steps was not found out")
             break
     if not rungs:
-        return BudgetProbe(first=first, steps=first)  # the search says why
+        return BudgetProbe(first=first, steps=first)  # the search reports why
     limit = _time_limit(request, finished)
     enough = [rung for rung in rungs if is_comparable(rung)]
     for rung in reversed(enough):
@@ -106,14 +106,14 @@ def _climb_ladder(stage: RunContext, first: int) -> BudgetProbe:
 
 
 def _time_limit(request: StudyRequest, finished: Sequence[TrialResult]) -> float:
-    """Return the seconds that steps and breadth are chosen for."""
+    """Return the time in seconds that steps and breadth are chosen for."""
     if request.minutes is None and request.timeout is not None:
         return request.timeout
     return 60.0 * (request.minutes or (CPU_MINUTES if "cpu" in finished[0].device else GPU_MINUTES))
 
 
 def _explain_silence(rungs: Sequence[Rung], limit: float) -> str:
-    """Return why no search is begun."""
+    """Explain why no search is begun."""
     enough = next((rung for rung in rungs if is_comparable(rung)), None)
     if enough is not None:
         return f"{format_rung(enough)}, and to compare losses there takes more than {format_duration(limit)}"
@@ -125,7 +125,7 @@ def _explain_silence(rungs: Sequence[Rung], limit: float) -> str:
 def _format_budget(
     rungs: Sequence[Rung], chosen: Rung, breadth: Breadth, space: SearchSpace, *, lacks_look: bool
 ) -> str:
-    """Return a sentence on what the ladder found, and what is compared there."""
+    """Describe in a sentence what the ladder found, and what will be compared."""
     before = next((rung for rung in reversed(rungs) if rung.steps < chosen.steps), None)
     ladder = f"{format_rung(before)}, {format_rung(chosen)}" if before is not None else format_rung(chosen)
     few = f" of {len(space.families)}" if len(breadth.families) < len(space.families) else ""

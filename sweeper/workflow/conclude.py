@@ -1,4 +1,4 @@
-"""The end of the flow: what a study's storage allows to say, and its report."""
+"""The end of the flow: the conclusion from a study's storage, and its report."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Outcome(NamedTuple):
 
 
 def draw_conclusion(sweep: SweepRecord) -> Recommendation:
-    """Return what a study's record allows to conclude; pure, except for the registry of losses."""
+    """Draw the conclusion from a study's record; pure, except for the registry of losses."""
     conditions = sweep.conditions
     trials = relabel_equivalent_trials(sweep.trials, sweep.same_losses)
     fit = sweep.rate_fit or fit_common_rate(trials, sweep.space)
@@ -87,7 +87,7 @@ def draw_conclusion(sweep: SweepRecord) -> Recommendation:
 
 
 def _replace_longer_caveats(recommendation: Recommendation, look: LongerLook) -> Recommendation:
-    """Return the recommendation with what more steps change, in place of what they might change."""
+    """Return the recommendation with the result of the longer look in place of the caveats on more steps."""
     reasons = tuple(
         f"{reason.removesuffix(end)}." if (end := next(filter(reason.endswith, AT_THIS_BUDGET), None)) else reason
         for reason in recommendation.reasons
@@ -100,7 +100,7 @@ def _replace_longer_caveats(recommendation: Recommendation, look: LongerLook) ->
 
 
 def _advise_longer_look(recommendation: Recommendation, sweep: SweepRecord) -> Recommendation:
-    """Return the recommendation with the step that shows whether the gain lasts, first."""
+    """Return the recommendation with a longer look as the first next step: does the gain last?"""
     command = f"{resume_command(sweep.study, sweep.storage, sweep.places)} --longer 4"
     step = f"Before you change: a gain can vanish with more steps. `{command}` looks at 4 times the steps."
     return recommendation.model_copy(update={"next_steps": (step, *recommendation.next_steps)})
@@ -109,7 +109,7 @@ def _advise_longer_look(recommendation: Recommendation, sweep: SweepRecord) -> R
 def _compute_all_evidence(
     sweep: SweepRecord, usable: Sequence[TrialResult], finalists: Sequence[Finalist]
 ) -> Evidence | None:
-    """Return what the confirmations show, by the verdict's metric and by what else people may care about."""
+    """Compute the evidence of the confirmations, by the verdict's metric and by all preferences."""
     conditions = sweep.conditions
     evidence = compute_confirmation_evidence(
         usable, finalists, conditions, sweep.space, rope=sweep.rope, analyses=sweep.analyses_planned
@@ -137,10 +137,10 @@ def _format_paste(
     evidence: Evidence | None = None,
     **more: str,
 ) -> str:
-    """Return the loss and the optimiser as code, with a comment on the operating point (`describe_point_source`)."""
+    """Format the loss and the optimiser as code, with a comment on the operating point (`describe_point_source`)."""
     finalists = () if evidence is None else evidence.finalists
     chosen = next((i for i, f in enumerate(finalists) if (f.family, f.params) == (family, params)), None)
-    each = None  # slope and bias for a threshold of each image's own, where that is shown to gain anything
+    each = None  # slope and bias of a threshold per image, where its gain is established
     if evidence is not None and evidence.decisions is not None and chosen is not None:
         gain = get_established_gain(evidence, chosen)
         if gain is not None and gain.low > 0:
@@ -154,7 +154,7 @@ def _format_paste(
         dataset.classes,
         [float(n) for n in sweep.conditions.count_pixels_seen(train)],
         point=point,
-        # A script has an optimiser of its own.
+        # A script has its own optimiser.
         optimizer=None if recipe.command else OptimizerSettings(lr, recipe.weight_decay, recipe.warmup, recipe.decay),
         image_frequencies=[float(n) for n in dataset.count_class_pixels(train)] if recipe.crops == "balanced" else None,
         each=each,
@@ -165,7 +165,7 @@ def _format_paste(
 
 
 def apply_miss_control(sweep: SweepRecord, recommendation: Recommendation, misses: MissControl) -> Recommendation:
-    """Return the recommendation at the operating point that keeps a limit of misses, in place of its own."""
+    """Return the recommendation at the operating point that keeps a limit of misses."""
     chosen = recommendation.recommended
     assert chosen is not None
     note = f"keeps --miss-at-most {100 * misses.share:.3g}% for sweeper's network alone"
@@ -177,7 +177,7 @@ def apply_miss_control(sweep: SweepRecord, recommendation: Recommendation, misse
 
 
 def _add_sentences(recommendation: Recommendation, reasons: Sequence[str], next_steps: Sequence[str]) -> Recommendation:
-    """Return the recommendation with these at the end of its reasons and next steps."""
+    """Append reasons and next steps to the recommendation."""
     reasons, next_steps = (*recommendation.reasons, *reasons), (*recommendation.next_steps, *next_steps)
     return recommendation.model_copy(update={"reasons": reasons, "next_steps": next_steps})
 
@@ -185,9 +185,9 @@ def _add_sentences(recommendation: Recommendation, reasons: Sequence[str], next_
 def _add_never_confirmed(
     recommendation: Recommendation, evidence: Evidence, finalists: Sequence[Finalist], sweep: SweepRecord
 ) -> Recommendation:
-    """Return the recommendation with the finalists of which no confirmation completed, if there are any.
+    """Add a reason to the recommendation for each finalist without a completed confirmation.
 
-    The verdict is among the others; a reader of "clear winner" should know.
+    The verdict is about the others, which a reader of "clear winner" should know.
     """
     weighed, steps = {f.family for f in evidence.finalists}, sweep.conditions.recipe.confirm_steps
     sentences, has_failed = list[str](), False
@@ -195,7 +195,7 @@ def _add_never_confirmed(
         runs = [r for r in sweep.confirmations if r.spec.loss == loss and r.spec.steps == steps]
         failed = sum(r.state == "failed" for r in runs)
         why = f"all of its {failed} trainings failed" if failed > 1 else "its training failed" if failed else ""
-        if failed < len(runs):  # with folds alone: some of them completed
+        if failed < len(runs):  # only with folds: some of them completed
             why = f"no seed of it has all {sweep.conditions.folds} folds ({failed} of its trainings failed)"
         rest = "nothing is known of it on the test split, and the verdict is among the others."
         sentences.append(f"{family} was to be confirmed, too, but {why or 'no training of it was completed'}: {rest}")
@@ -206,7 +206,7 @@ def _add_never_confirmed(
 
 
 def _add_time_cut(recommendation: Recommendation, sweep: SweepRecord) -> Recommendation:
-    """Return the recommendation with what the time limit cut, if it did."""
+    """Add a reason to the recommendation if the time limit cut the sweep short."""
     if not sweep.cut:
         return recommendation
     limit = f"{sweep.timeout:g} s" if sweep.timeout is not None else "a limit"
@@ -216,7 +216,7 @@ def _add_time_cut(recommendation: Recommendation, sweep: SweepRecord) -> Recomme
 
 
 def _add_unfinished_state(recommendation: Recommendation, sweep: SweepRecord) -> Recommendation:
-    """Return it with how far the study is, where it is not at its end."""
+    """Add the study's progress to the recommendation if the study is not finished."""
     if sweep.concluded:
         return recommendation
     tested = "no interim analysis was made, so that nothing is tested yet"
@@ -237,7 +237,7 @@ def _add_unfinished_state(recommendation: Recommendation, sweep: SweepRecord) ->
 
 
 def _explain_missing_evidence(recommendation: Recommendation, sweep: SweepRecord) -> Recommendation:
-    """Return the recommendation with why nothing was confirmed, if that is because nothing was learned."""
+    """Explain that nothing was confirmed because nothing was learned, if that is so."""
     if sweep.learned:
         return recommendation
     reason, _, help_ = sweep.budget.rpartition(f". {HELP}")
@@ -249,7 +249,7 @@ def _explain_missing_evidence(recommendation: Recommendation, sweep: SweepRecord
 def _count_analysed_seeds(sweep: SweepRecord) -> dict[str, int] | int | None:
     """Return how many seeds the last interim analysis included; None = all.
 
-    There may be more: begun by idle workers, of a plan that had another maximum, or of a round that was cut off.
+    More may have been trained: by idle workers, for a plan with another maximum, or in a round that was cut off.
     """
     if sweep.analyses_taken and sweep.analyses_taken[-1].within is not None:
         return sweep.analyses_taken[-1].within
@@ -257,7 +257,7 @@ def _count_analysed_seeds(sweep: SweepRecord) -> dict[str, int] | int | None:
 
 
 def format_interim_card(sweep: SweepRecord) -> str:
-    """Return the card of an open study, in markdown."""
+    """Format the card of an unfinished study, in markdown."""
     from sweeper.report.facts import collect_facts
     from sweeper.report.markdown import render_summary
 
@@ -273,13 +273,13 @@ def report_study(
     beat: Callable[[], None] = lambda: None,
     limit: MissLimit | None = None,
 ) -> Outcome:
-    """Write (again) the report of a study, from its storage and the decoded images alone.
+    """Write (again) the report of a study, from only its storage and the decoded images.
 
-    `beat` is called meanwhile, as a sign of life. `limit` decides about the operating point, where it is given.
+    `beat` is called meanwhile, as a sign of life. `limit` replaces the operating point.
 
     Raises:
         StudyError: if there is no such study.
-        UsageError: if the limit cannot be kept, or nothing is recommended that could keep it.
+        UsageError: if the limit cannot be kept, or no loss is recommended.
     """
     from sweeper.report import write_report  # pandas, matplotlib: only now, when the workers are gone
 

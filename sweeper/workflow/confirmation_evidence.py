@@ -29,7 +29,7 @@ def make_round_judge(
     analyses: Sequence[InterimAnalysis],
     until: Until,
 ) -> Judge:
-    """Return the function that an interim analysis calls: the same evidence and verdict as the report's."""
+    """Return the function that an interim analysis calls, with the same evidence and verdict as the report."""
 
     def judged(results: Sequence[TrialResult]) -> RoundDecision:
         evidence = compute_confirmation_evidence(results, finalists, conditions, space, rope=rope, analyses=analyses)
@@ -54,7 +54,7 @@ def compute_confirmation_evidence(
     rope: float,
     analyses: Sequence[InterimAnalysis],
 ) -> Evidence | None:
-    """Evidence of completed confirmations, with what was known of each finalist before."""
+    """Compute the evidence of completed confirmations, with what was known of each finalist before."""
     if not results:
         return None
     dataset = conditions.dataset
@@ -108,7 +108,7 @@ def compute_longer_look(
     evidence: Evidence,
     recommended: int,
 ) -> LongerLook | None:
-    """Return what more steps change, by the longer trainings of these finalists; None if there are none."""
+    """Compare the longer trainings of these finalists with their confirmations; None if there are none."""
     return look_longer(
         select_longer_results(longer, finalists, conditions),
         confirmations,
@@ -120,7 +120,7 @@ def compute_longer_look(
 
 
 def list_test_groups(conditions: Conditions, results: Sequence[TrialResult]) -> list[str | None]:
-    """Group of each test image, by ascending index; with folds, of those that any training gave an answer for."""
+    """List the group of each test image, by ascending index; with folds only of images that any training answered."""
     images = set(list_scored_by_seed(conditions))
     if conditions.folds is not None:
         images &= {i for result in results if result.test is not None for i in result.test.images}

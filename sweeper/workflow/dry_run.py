@@ -1,4 +1,4 @@
-"""`sweeper run --dry-run`: everything that can be said, and refused, before anything is trained or written."""
+"""`sweeper run --dry-run`: preview and check a run before anything is trained or written."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from sweeper.workflow.study_state import read_study_state
 
 
 class ImagesRow(Record):
-    """Number of images train, validate and test."""
+    """Number of images that train, validate and test."""
 
     train: int
     val: int
@@ -57,12 +57,12 @@ class PreviewDocument(Document):
     """Groups that stay whole in every split: `6 groups by folder (P01, …)`; null = each image is divided by itself."""
     profile: ImbalanceProfile
     imbalance: float
-    """Imbalance of the training images, or their balanced crops: base of `pos_weight` (two classes); most common to
+    """Imbalance of the training images, or of their balanced crops: base of `pos_weight` (two classes); most common to
     rarest (more)."""
     space: SearchSpace
     recipe: Recipe
     is_precision_measured: bool
-    """Whether a stopwatch chose the recipe's precision, which another time may choose another."""
+    """Whether the recipe's precision was chosen by a time measurement, which may differ the next time."""
     seed: int
     folds: int | None
     held_out: bool
@@ -83,8 +83,8 @@ class PreviewDocument(Document):
 def make_preview(settings: Settings, messages: MessageSink) -> PreviewDocument:
     """Read and check data, space, recipe and study, and measure how long a training step takes.
 
-    The images are decoded into a folder that goes with the answer. MLflow is not asked: it makes its tables in every
-    database that it opens.
+    The images are decoded into a temporary folder. MLflow is not contacted, as it creates its tables in every database
+    that it opens.
 
     Raises:
         UsageError: (DataError, SpaceError, StudyError among them) as `run_sweep` would.
@@ -94,7 +94,7 @@ def make_preview(settings: Settings, messages: MessageSink) -> PreviewDocument:
         tempfile.TemporaryDirectory() as folder,
         closing(make_backend(settings, count_available_cores(), messages.warn)) as backend,
     ):
-        temporary = settings.model_copy(update={"cache": Path(folder) / "cache"})  # weights would be kept next to it
+        temporary = settings.model_copy(update={"cache": Path(folder) / "cache"})  # weights are stored next to it
         with suppress(OSError):
             shutil.copy(get_step_times_file(settings.cache), get_step_times_file(temporary.cache))
         prepared = prepare_study(temporary, storage, backend, messages, datetime.now(UTC))
@@ -107,7 +107,7 @@ def make_preview(settings: Settings, messages: MessageSink) -> PreviewDocument:
             state = read_study_state(study, plan, request)
             trainings = count_trainings_left(plan, request, state)
             workers = prepared.executor.workers
-            is_measured = trainings and plan.conditions.recipe.command is None  # the probe says what a script costs
+            is_measured = trainings and plan.conditions.recipe.command is None  # the probe times a script
             pace = measure_training_pace(prepared.executor, plan, messages.warn) if is_measured else None
     conditions = plan.conditions
     split = get_split(conditions, conditions.seed)
@@ -134,7 +134,7 @@ def make_preview(settings: Settings, messages: MessageSink) -> PreviewDocument:
 
 
 def format_preview(preview: PreviewDocument) -> str:
-    """Return the preview as a few lines of text."""
+    """Format the preview as a few lines of text."""
     dataset, images, folds = preview.dataset, preview.images, preview.folds
     seeds = ", ".join(str(analysis.seeds) for analysis in preview.analyses)
     lines = [

@@ -1,4 +1,4 @@
-"""Start of the encoder: a file, ImageNet weights from the local cache or the hub, or nothing."""
+"""Initial weights of the encoder: a file, ImageNet weights from the local cache or the hub, or none."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from sweeper.training.pretrained import (
 )
 
 LOAD_SECONDS = 120.0
-"""The libraries are waited for so long."""
+"""Time limit for loading the libraries."""
 DOWNLOAD_SECONDS = 60.0
-"""A download may take so long, from its first request."""
+"""Time limit for a download, from its first request."""
 PAGE = "docs/how-to/own-data.md#pretrained-encoders"
 
 
 class EncoderWeights(NamedTuple):
-    """Start of an encoder, as the recipe has it."""
+    """Initial weights of an encoder, as the recipe stores them."""
 
     name: str
     """`none`, `imagenet`, or the path of a file."""
@@ -41,13 +41,13 @@ NOTHING = EncoderWeights("none", EncoderInputs(IMAGENET_MEAN, IMAGENET_STD))
 def choose_weights(
     requested: str | None, encoder: str, *, synthetic: bool, log: Callable[[str], None]
 ) -> EncoderWeights:
-    """Return what the encoder starts from, and say in one line what was decided for the user.
+    """Return the initial weights of the encoder, and log a choice made for the user in one line.
 
-    `requested` is `auto` (None), `imagenet`, `none`, or a file, which `check_file` found to fit. Drawn images get no
-    weights by `auto`.
+    `requested` is `auto` (None), `imagenet`, `none`, or a file, which `check_file` has accepted. With `auto` synthetic
+    images get no weights.
 
     Raises:
-        UsageError: if `imagenet` cannot be had.
+        UsageError: if `imagenet` is not available.
     """
     if requested == "none" or (synthetic and requested in {None, "auto"}):
         return NOTHING
@@ -76,9 +76,10 @@ def choose_weights(
 
 
 def read_imagenet_inputs(encoder: str, log: Callable[[str], None]) -> EncoderInputs | str:
-    """Return what inputs the encoder's ImageNet weights want once they are in the local cache, else why they are not.
+    """Return the input normalisation of the encoder's ImageNet weights once they are cached, else why they are not.
 
-    One try, in a process of its own that is ended when its time is over. `log` gets size and source of a download.
+    It tries once, in a process of its own that is ended at its time limit. `log` receives size and source of a
+    download.
     """
     if (why := explain_missing_hub()) is not None:
         return why
@@ -94,7 +95,7 @@ def read_imagenet_inputs(encoder: str, log: Callable[[str], None]) -> EncoderInp
                     seconds, end = (
                         ANSWER_SECONDS,
                         get_running_seconds() + 1.5 * ANSWER_SECONDS,
-                    )  # a name is looked up before
+                    )  # for the name lookup before the request
                 case PendingDownload() as coming:
                     seconds, end = DOWNLOAD_SECONDS, get_running_seconds() + DOWNLOAD_SECONDS
                     size = "" if coming.size is None else f", {format_memory(coming.size)},"

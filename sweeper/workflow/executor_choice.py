@@ -1,4 +1,4 @@
-"""Place where a sweep's trainings run. Light: workers start before the rest of the program is imported."""
+"""Choice of the executor. Imports little: workers start before the rest of the program is imported."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 
 
 def make_backend(settings: Settings, cores: int, warn: Callable[[str], None]) -> Backend:
-    """Return the requested backend; its workers begin to load what they need at once.
+    """Return the requested backend; its workers begin at once to load what they need.
 
     Raises:
-        UsageError: if the script's command cannot be given so; if Ray is asked for and not installed, or there is no
-            cluster at its address.
+        UsageError: if the script's command is invalid, if Ray is requested and not installed, or if there is no cluster
+            at
+            its address.
     """
     if settings.command is not None:
         from sweeper.executors.user_script import ScriptBackend
@@ -45,7 +46,7 @@ def make_backend(settings: Settings, cores: int, warn: Callable[[str], None]) ->
         return InlineBackend(settings.device, warn, threads=settings.threads)
     if settings.executor == "ray":
         if settings.ray_address is None:
-            # Read when Ray is imported: a cluster of this machine alone listens on the loopback address alone.
+            # Must be set before Ray is imported: a local cluster must listen only on the loopback address.
             os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         return SubprocessBackend(partial(connect_to_ray, settings, cores), warn)
     return ProcessBackend(settings.device, settings.workers, cores, warn, threads=settings.threads)
@@ -54,11 +55,11 @@ def make_backend(settings: Settings, cores: int, warn: Callable[[str], None]) ->
 def start_sweep(settings: Settings, display: Display, stop: StopSignal) -> Outcome:
     """Run a sweep as `run_sweep` does; workers load what they need while the rest of the program is imported.
 
-    A resume makes its backend later: it uses the study's own workers once they are read.
+    A resume creates its backend later, with the study's own workers, once they have been read.
     """
     cores = count_available_cores()
     with (
-        redirect_stdout(sys.stderr),  # what libraries print is no result
+        redirect_stdout(sys.stderr),  # output of libraries must not mix with results
         nullcontext() if settings.resume else closing(make_backend(settings, cores, display.warn)) as backend,
     ):
         from sweeper.workflow.run import run_sweep  # takes seconds
@@ -67,7 +68,7 @@ def start_sweep(settings: Settings, display: Display, stop: StopSignal) -> Outco
 
 
 def connect_to_ray(settings: Settings, cores: int, warn: Callable[[str], None]) -> Backend:
-    """Connect to Ray, in the process that talks to it."""
+    """Connect to Ray, in the process that communicates with it."""
     with require_extra("--executor ray", "Ray", "ray"):
         from sweeper.executors.ray_cluster import RayBackend
     return RayBackend(settings.device, settings.workers, cores, settings.ray_address, warn, threads=settings.threads)

@@ -1,4 +1,4 @@
-"""Forecast of a sweep's time: the trainings that a study has before it, at the measured pace."""
+"""Forecast of a sweep's time: the trainings that a study still has to do, at the measured pace."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ SEARCH_SHARE = 0.6
 """Share of the search's steps that is trained, as trials stop at their rungs (docs/performance.md)."""
 PHASES = ("probe", "search", "recheck", "confirm", "longer")
 MEASURED_STEPS, MEASURED_PART = 12, 20
-"""Steps that are trained to measure their time: so many, or this part of a trial's, if that is more."""
+"""Steps of the training that measures their time: the first number, or this part of a trial, whichever is more."""
 LOOKED_AT = 3
 """Losses that are trained longer at most: the recommended one, cross-entropy and the runner-up."""
 RECENT = 8
-"""The pace is that of so many trainings, the last that were heard of."""
+"""Number of the latest trainings whose mean is the pace."""
 
 Key = tuple[str, int]
 
@@ -70,9 +70,9 @@ class PlannedTrainings(Record):
 def count_trainings_left(
     plan: studies.StudyPlan, request: StudyRequest, state: StudyState
 ) -> dict[str, PlannedTrainings]:
-    """Return the trainings still to come, by phase (search, recheck, confirm, longer); none of a finished study.
+    """Count the trainings still to come, by phase (search, recheck, confirm, longer); none of a finished study.
 
-    The ladder is not counted: the search takes its last trainings over, and how far it goes is not known before.
+    The ladder is not counted: the search reuses its last trainings, and its height is not known before.
     """
     if state.finished:
         return {}
@@ -87,7 +87,7 @@ def count_trainings_left(
     first, last = (analyses[end].seeds * rotation for end in (0, -1))
     confirmed = state.confirm.counted("complete")
     rechecks = 0 if is_one_rate(plan.space.lr) else finalists
-    of_these = 0 if to_search else confirmed  # what is still searched may bring other finalists
+    of_these = 0 if to_search else confirmed  # further trials may change the finalists
 
     by_phase = {
         "search": PlannedTrainings(least=max(0, least - done), most=to_search, first=to_search, steps=recipe.steps),
@@ -107,7 +107,7 @@ def count_trainings_left(
 
 
 def format_steps(plan: studies.StudyPlan, request: StudyRequest) -> str:
-    """Return how the steps of a trial will be found; empty if they are known."""
+    """Describe how the steps of a trial will be found; empty if they are known."""
     first = plan.conditions.recipe.steps
     if request.budget == "given":
         return ""
@@ -125,22 +125,22 @@ class SecondsLeft(Record):
 
     least: float
     first_answer: float
-    """Until the first tested answer, at most; it needs `least` at least."""
+    """Until the first tested answer, at most; `least` is its minimum."""
     most: float
-    """Until the last, at most."""
+    """Until the last answer, at most."""
 
     @classmethod
     def from_values(cls, ends: Iterable[float]) -> SecondsLeft:
-        """Return the times from a sequence of the three in their order."""
+        """Return the record from its three values in order."""
         return cls(**dict(zip(cls.model_fields, ends, strict=True)))
 
 
 def forecast_seconds_left(
     trainings: Mapping[str, PlannedTrainings], pace: float, workers: int, trained: Mapping[str, int] | None = None
 ) -> SecondsLeft:
-    """Return the seconds that trainings (by phase) and report still take, at `pace` seconds a step.
+    """Forecast the seconds that trainings (by phase) and report still take, at `pace` seconds a step.
 
-    `trained` are the steps of them that were taken already, by phase.
+    `trained` are the steps that were already taken, by phase.
     """
     ends = [0.0, 0.0, 0.0]
     for phase, each in trainings.items():
@@ -151,13 +151,13 @@ def forecast_seconds_left(
 
 
 def format_answer_times(times: SecondsLeft) -> str:
-    """Return when the first tested answer comes, and when the last."""
+    """Format when the first tested answer is expected, and when the last."""
     last = "" if times.most <= times.first_answer else f", last within {format_duration(times.most)}"
     return f"first tested answer in {format_duration_range(times.least, times.first_answer)}{last}"
 
 
 def plan_text(trainings: Mapping[str, PlannedTrainings], recipe: Recipe) -> str:
-    """Return the planned trainings in one sentence; empty if there are none."""
+    """Describe the planned trainings in one sentence; empty if there are none."""
     phrases = {
         "search": "{n} of at most {steps}",
         "recheck": "{n} for the finalists' learning rates",
@@ -177,9 +177,9 @@ def plan_text(trainings: Mapping[str, PlannedTrainings], recipe: Recipe) -> str:
 
 
 def measure_training_pace(executor: Executor, plan: studies.StudyPlan, warn: Callable[[str], None]) -> float | None:
-    """Return the seconds of a training step, evaluations included: the mean of a short training on each worker.
+    """Measure the seconds per training step, evaluations included: the mean of a short training on each worker.
 
-    None where a training failed; `warn` receives why.
+    None where a training failed; `warn` receives the reason.
     """
     steps = plan.conditions.recipe.steps
     short = min(steps, max(MEASURED_STEPS, steps // MEASURED_PART))
@@ -198,7 +198,7 @@ def measure_training_pace(executor: Executor, plan: studies.StudyPlan, warn: Cal
 
 
 def _scale_pace(result: TrialResult, conditions: Conditions) -> float:
-    """Return the pace of a trial from a shorter training: it is evaluated as often, on its own number of images."""
+    """Scale the pace of a short training to a trial, which has as many evaluations, but on its own number of images."""
     if result.seconds_per_step is None:
         return result.seconds / result.spec.steps
     recipe, step = conditions.recipe, result.seconds_per_step
@@ -209,7 +209,7 @@ def _scale_pace(result: TrialResult, conditions: Conditions) -> float:
 
 
 class Forecast:
-    """An observer that knows, once a training was evaluated, how long the sweep still takes."""
+    """Observer that forecasts how long the sweep still takes, once a training was evaluated."""
 
     def __init__(
         self,
@@ -220,7 +220,7 @@ class Forecast:
         *,
         step: str = "a step",
     ) -> None:
-        """Make one for a session: `workers` run at a time, on all machines, `limit` seconds are left (None = any).
+        """Create the forecast of a session: `workers` trainings at a time, `limit` seconds left (None = unlimited).
 
         `log` receives the total time once it is known.
         """
@@ -228,7 +228,7 @@ class Forecast:
         self._step = step
         self._trained: dict[str, int] = {}
         self._steps: dict[Key, int] = {}
-        """Where each training is that was heard of in this session."""
+        """Last step of each training in this session."""
         self._paces: dict[Key, float] = {}
         self._phase = PHASES[0]
 
@@ -241,22 +241,22 @@ class Forecast:
         return forecast if limit is None else SecondsLeft.from_values(min(seconds, limit) for _, seconds in forecast)
 
     def format_times(self) -> str:
-        """Return when the first tested answer comes, and the latest time of the last; empty before a measurement."""
+        """Format when the first and the last tested answer are expected; empty before a measurement."""
         forecast = self.seconds_left()
         if forecast is None:
             return ""
-        if forecast.first_answer <= REPORT_SECONDS:  # it is there
+        if forecast.first_answer <= REPORT_SECONDS:  # the first answer has come
             return f"at most {format_duration(forecast.most)} left in all"
         return format_answer_times(forecast)
 
     @property
     def pace(self) -> float | None:
-        """Seconds of a training by the step, evaluations and all."""
+        """Seconds per training step, including evaluations."""
         recent = list(self._paces.values())[-RECENT:]
         return sum(recent) / len(recent) if recent else None
 
     def notify(self, event: SweepEvent) -> None:
-        """Count the steps that were trained, and measure them."""
+        """Count and time the steps that were trained."""
         first = self.pace is None
         self._count_steps(event)
         if first and (forecast := self.seconds_left()) is not None and self.pace is not None:

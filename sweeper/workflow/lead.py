@@ -1,4 +1,4 @@
-"""An open study, led from its queued trials to its report: search → confirmation → evidence → recommendation."""
+"""Run an open study from its queued trials to its report: search → confirmation → evidence → recommendation."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ IMPRESSION = 4
 
 
 class InterimReporter:
-    """An observer that knows it: the status has it with each trial, everybody else where it says something else."""
+    """Observer that reports the answer so far: to the status file after each trial, elsewhere when it changes."""
 
     def __init__(
         self,
@@ -56,17 +56,17 @@ class InterimReporter:
         publish: Callable[[SweepRecord, str], None],
         note: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Make one for a session that reads the study by `read`.
+        """Create the reporter of a session; `read` reads the study.
 
-        `publish` is given it with an answer, in a sentence without a full stop: as the session begins, a few trials in,
-        after the search and at each interim analysis. `note` is given each answer.
+        `publish` receives the study and its answer, a sentence without a full stop: at the session's start, after a few
+        trials, after the search and at each interim analysis. `note` receives each answer.
         """
         self._read, self._publish, self._note = read, publish, note
         self._sweep: SweepRecord | None = None
         self._published = ""
 
     def notify(self, event: SweepEvent) -> None:
-        """Take a result that is stored."""
+        """Add a stored result of the search."""
         sweep = self._sweep
         if not isinstance(event, ResultStored) or event.result.spec.purpose != "search" or sweep is None:
             return
@@ -76,7 +76,7 @@ class InterimReporter:
             self.publish()
 
     def publish(self) -> None:
-        """Publish what the study says, where that is another answer than before."""
+        """Publish the study's answer if it has changed."""
         self._sweep = self._read()
         answer = read_interim_answer(self._sweep).answer
         self._note(answer)
@@ -87,7 +87,7 @@ class InterimReporter:
 
 @dataclass(frozen=True)
 class StudySession:
-    """A study that is open and accepted, and what runs it."""
+    """A study that is open and accepted, with everything that runs it."""
 
     settings: Settings
     display: Display
@@ -106,7 +106,7 @@ class StudySession:
 
 
 def run_study(session: StudySession) -> Outcome:
-    """Run the study as the one process that does, from its queue to its report."""
+    """Run the study from its queue to its report; only one process does so at a time."""
     settings, display, study = session.settings, session.display, session.study
     executor, store = session.prepared.executor, Path(session.prepared.plan.conditions.dataset.store)
     with (
@@ -156,14 +156,14 @@ def run_study(session: StudySession) -> Outcome:
         warn_of_changed_script(settings.command, session.prepared.plan.sources, display.warn)
         heartbeat.begin_phase(REPORT, 0)
         session.tracker.wait_until_written(beat=heartbeat.record_beat)
-        executor.close()  # the report needs no workers, and they need memory
+        executor.close()  # the report needs no workers, and they occupy memory
         _drop_checkpoints(session.checkpoints)
         return _write_conclusion(session, heartbeat)
 
 
 @contextmanager
 def _delete_partial_checkpoints(checkpoints: Path) -> Iterator[None]:
-    """Take away what killed workers began to write: nobody but ours writes a study's checkpoints."""
+    """Delete checkpoints that killed workers left incomplete: only this study's workers write to its folder."""
     remove_left(get_weights_dir_of(checkpoints))
     remove_left(checkpoints, seconds=0)
     try:
@@ -179,7 +179,7 @@ def _drop_checkpoints(folder: Path) -> None:
 
 
 def _check_images(session: StudySession, *, are_changed: bool) -> str | None:
-    """Return what to say if the decoded images changed; trainings since their last check are dropped."""
+    """Drop the trainings since the last check if the decoded images changed; return a message if there were any."""
     study, store, dropped = session.study, session.prepared.plan.conditions.dataset.store, list[str]()
     studies.check_rows(study)
     if are_changed:
@@ -197,7 +197,7 @@ def _check_images(session: StudySession, *, are_changed: bool) -> str | None:
 
 
 def _prepare_queue(session: StudySession) -> StudyRequest:
-    """Make the study ready: its plan, what is asked of it, and the trials that wait."""
+    """Make the study ready: its plan, its request, and the trials that wait."""
     study, display = session.study, session.display
     settings, prepared = session.settings, session.prepared
     if prepared.old not in (None, prepared.plan):
@@ -218,7 +218,7 @@ def _prepare_queue(session: StudySession) -> StudyRequest:
 
 
 def _begin_tracking(session: StudySession) -> None:
-    """Have the study in MLflow from now on."""
+    """Begin to write the study to MLflow."""
     settings, display, study = session.settings, session.display, session.study
     session.tracker.begin_sweep(
         study, session.prepared.plan, storage=settings.storage, places=settings.places, log_to=settings.log_to
@@ -232,7 +232,7 @@ def _begin_tracking(session: StudySession) -> None:
 
 
 def _announce_forecast(session: StudySession, request: StudyRequest) -> Forecast:
-    """Announce the planned trainings, and return the forecast of how long they take."""
+    """Log the planned trainings, and return the forecast of their time."""
     study, plan, display = session.study, session.prepared.plan, session.display
     to_come = count_trainings_left(plan, request, read_study_state(study, plan, request))
     if to_come:
@@ -256,7 +256,7 @@ def _make_interim_reporter(session: StudySession, heartbeat: Heartbeat) -> Inter
         session.display.log(f"so far: {sentence}")
         text = f"**Not finished.** So far: {sentence}.\n\n{format_interim_card(sweep) if sweep.tested else ''}"
         session.tracker.set_description(text)
-        if not paths.recommendation.exists():  # an earlier report stays until the next one is whole
+        if not paths.recommendation.exists():  # an earlier report stays until the next one is complete
             with suppress(OSError):
                 paths.folder.mkdir(parents=True, exist_ok=True)
                 with replace_atomically(paths.markdown) as part:
@@ -266,7 +266,7 @@ def _make_interim_reporter(session: StudySession, heartbeat: Heartbeat) -> Inter
 
 
 def _train_phases(stage: RunContext, tracker: MlflowTracker, forecast: Forecast) -> None:
-    """Train all phases; MLflow records how that ended unless it ended well."""
+    """Train all phases; record in MLflow if that was stopped or failed."""
 
     def decided(plan: studies.StudyPlan) -> None:
         forecast.trainings = count_trainings_left(plan, stage.asked, read_study_state(stage.study, plan, stage.asked))
@@ -288,7 +288,7 @@ def _train_phases(stage: RunContext, tracker: MlflowTracker, forecast: Forecast)
 
 
 def _write_conclusion(session: StudySession, heartbeat: Heartbeat) -> Outcome:
-    """Evidence, recommendation, report; copies to MLflow."""
+    """Write the evidence, recommendation and report, and copy them to MLflow."""
     settings, storage, tracker = session.settings, session.storage, session.tracker
     name, beat = session.prepared.name, heartbeat.record_beat
     studies.note_conclusion(session.study)
@@ -310,7 +310,7 @@ def _write_conclusion(session: StudySession, heartbeat: Heartbeat) -> Outcome:
     evidence = outcome.recommendation.evidence
     has_question = (
         outcome.sweep.confirmations or outcome.sweep.cut
-    )  # where every trial diverged, there is nobody to confirm
+    )  # if every trial diverged, there is nothing to confirm
     if has_question and (evidence is None or not evidence.finalists):
         failed = sorted({run.reason for run in outcome.sweep.confirmations if run.reason})
         raise NothingConfirmedError(
@@ -323,7 +323,7 @@ def _write_conclusion(session: StudySession, heartbeat: Heartbeat) -> Outcome:
 
 
 def _store_request(study: optuna.Study, settings: Settings, workers: int, source: str) -> StudyRequest:
-    """Keep with the study what is asked of it; `source`: of its data, which the command names also by default."""
+    """Store the request with the study; `source` of its data appears in the command even if it is the default."""
     options = {**studies.unpack_value(study.user_attrs, studies.OPTIONS, {}), **list_stored_options(settings)}
     request = resolve_request(options, studies.count_trials(study))
     if request.trials != options.get("trials", TRIALS):

@@ -1,9 +1,9 @@
-"""The longer look: what the verdict compares is trained once more, at several times the confirmation's steps.
+"""The longer look: train what the verdict compares once more, at several times the confirmation's steps.
 
-The recommended loss and tuned cross-entropy (where that is recommended: the best other finalist), on one seed that
-nothing else was trained on; on two on a GPU and under a time limit that leaves room. The runner-up that the verdict
-leaves unbeaten comes with them where a third worker is free, or under a time limit. Where the gain over cross-entropy
-falls below the margin, so that one seed would decide what is to be done, there are up to `MOST_SEEDS`.
+The recommended loss and tuned cross-entropy (if that is recommended: the best other finalist) are trained on one new
+seed; on two on a GPU, or under a time limit that leaves room. The runner-up that the verdict leaves unbeaten is added
+where a third worker is free, or under a time limit. Where the gain over cross-entropy falls below the margin, so that
+one seed would decide about the change, up to `MOST_SEEDS` are trained.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 
 def look_at_longer(stage: RunContext, finalists: Sequence[Finalist]) -> None:
-    """Make the longer look, unless none is asked for, it was made, or nothing was recommended or compared.
+    """Make the longer look, unless none is requested, it was made, or nothing was recommended or compared.
 
-    Where the time does not suffice the answer stands without it, which is said.
+    Where the time does not suffice, the look is skipped, which is reported.
 
     Raises:
-        InterruptedSweepError: if a signal said so; the study can be resumed.
+        InterruptedSweepError: on a signal; the study can be resumed.
     """
     study, plan, request = stage.study, stage.plan, stage.asked
     times, conditions = look_times(plan, request), plan.conditions
@@ -74,7 +74,7 @@ def look_at_longer(stage: RunContext, finalists: Sequence[Finalist]) -> None:
 
 
 def select_longer_finalists(evidence: Evidence | None) -> list[str]:
-    """Return the indices of the recommended loss, cross-entropy and the runner-up, each once, if they exist."""
+    """Return the families of the recommended loss, cross-entropy and the runner-up, each once, if they exist."""
     decision = decide_verdict(evidence, list(FAMILIES))
     if evidence is None or decision.recommended is None:
         return []
@@ -87,7 +87,7 @@ def select_longer_finalists(evidence: Evidence | None) -> list[str]:
 
 
 def _train_missing(stage: RunContext, specs: Sequence[TrialSpec]) -> bool:
-    """Train what is missing of these, of which the first two count together; whether all of them have ended."""
+    """Train the missing ones of these trainings, if there is time for the first two; return whether all have ended."""
     admit = stage.time.make_admission(1.0)
     batch = TrainingList(stage.study, specs, recorder=stage.recorder, admit=admit)
     if not len(batch):

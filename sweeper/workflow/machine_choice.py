@@ -1,6 +1,6 @@
-"""Precision on a CPU follows from a measurement of the recipe's own step, kept for this machine.
+"""Choice of the precision on a CPU, by a measurement of the recipe's own step that is kept for this machine.
 
-What was chosen is stored with the study, so that a resume trains alike.
+The choice is stored with the study, so that a resume trains alike.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from sweeper.workflow.settings import Settings
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 GAIN = 0.8
-"""A step in bfloat16 must take at most this share of its time in float32. Half-way between what was measured where it
-is quicker (0.5 to 0.6) and a tie, so that chance decides nowhere that is known."""
+"""A step in bfloat16 must take at most this share of its time in float32: half-way between the share measured where it
+is faster (0.5 to 0.6) and a tie, so that chance decides on no known processor."""
 
 
 class StepTimes(Record):
-    """The file: seconds of a step in each precision, by processor, torch, recipe, workers and threads."""
+    """Content of the file: seconds of a step in each precision, by processor, torch, recipe, workers and threads."""
 
     seconds: dict[str, dict[Precision, float]] = Field(default_factory=dict)
 
 
 def choose_precision(seconds: dict[Precision, float]) -> Precision:
-    """Return bfloat16 where it is quicker by a fifth at least: float32 is exact, and suits every processor."""
+    """Return bfloat16 if it is faster by at least a fifth: float32 is exact, and suits every processor."""
     return "bfloat16" if seconds["bfloat16"] <= GAIN * seconds["float32"] else "float32"
 
 
@@ -48,7 +48,7 @@ def choose_measured_precision(
 ) -> Conditions:
     """Return the conditions with the precision that is faster on this CPU, as measured here, now or before.
 
-    On a GPU, and where it cannot be measured, the recipe's precision stays. What is measured is added to `file`.
+    On a GPU, and where no measurement is possible, the recipe's precision stays. New measurements are added to `file`.
     """
     if backend.hardware().device != "cpu" or not (times := _measure_or_read(conditions, backend, file)):
         return conditions
@@ -67,7 +67,7 @@ def _format_layout(layout: WorkerLayout) -> str:
 
 
 def _measure_or_read(conditions: Conditions, backend: Backend, file: Path) -> dict[Precision, float]:
-    """Return the step times as stored, else as measured now; {} if neither is possible."""
+    """Return the stored step times, else new ones; {} if neither is possible."""
     recipe, dataset = conditions.recipe, conditions.dataset
     network = f"{recipe.arch}/{recipe.encoder}" if recipe.model is None else f"{recipe.arch} {recipe.model.digest[:12]}"
     key = (
@@ -80,7 +80,7 @@ def _measure_or_read(conditions: Conditions, backend: Backend, file: Path) -> di
         return kept
     times = backend.step_seconds(conditions, PRECISIONS)
     if times:
-        with suppress(OSError):  # measured again the next time
+        with suppress(OSError):  # if not stored, they are measured again the next time
             file.parent.mkdir(parents=True, exist_ok=True)
             with replace_atomically(file) as part:
                 part.write_text(

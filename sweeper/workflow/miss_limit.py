@@ -1,4 +1,4 @@
-"""`--miss-at-most`: the operating point that keeps it, of a study's network or of one of `sweeper train`."""
+"""The operating point that keeps `--miss-at-most`, for a study's network or one of `sweeper train`."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 
 def make_held_out(dataset: Dataset, counts: ImageCounts) -> HeldOut:
-    """Return counts with their images' groups as numbers: names, which may be patients', stay here."""
+    """Return counts with their images' groups as numbers: names, which may be those of patients, are not stored."""
     groups = dataset.list_groups(counts.images)
     numbers = {name: str(number) for number, name in enumerate(dict.fromkeys(groups))}
     return HeldOut(counts=counts, groups=tuple(None if name is None else numbers[name] for name in groups))
 
 
 def read_confirmation_held_out(sweep: SweepRecord, chosen: Recommended, limit: MissLimit) -> MissControl:
-    """Return the answers of the confirmation whose weights are kept, on the test images, from the study's record.
+    """Return the point that keeps the limit for the confirmation whose weights are kept, on the test images.
 
     Raises:
-        UsageError: as `control`, or if the study has folds or no such confirmation.
+        UsageError: as `find_controlled_point`, or if the study has folds or no such confirmation.
     """
     conditions = sweep.conditions
     if conditions.folds is not None:
@@ -52,10 +52,10 @@ def read_confirmation_held_out(sweep: SweepRecord, chosen: Recommended, limit: M
 
 
 def read_weights_held_out(record: WeightsRecord, limit: MissLimit) -> MissControl:
-    """Return the answers of a network that `sweeper train` made, on the images that it left out.
+    """Return the point that keeps the limit for a network of `sweeper train`, on the images that it left out.
 
     Raises:
-        UsageError: as `control`, or if it left none out.
+        UsageError: as `find_controlled_point`, or if it left none out.
     """
     if record.held_out is None:
         raise UsageError(

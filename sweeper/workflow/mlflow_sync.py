@@ -1,4 +1,4 @@
-"""A study in MLflow: what its runs are made from, and `sweeper mlflow`, which writes what a store lacks."""
+"""A study in MLflow: the summary of its run, and `sweeper mlflow`, which writes what a store lacks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class MlflowDocument(Document):
 
 
 def make_mlflow_summary(outcome: Outcome) -> SweepSummary:
-    """Return what the sweep's run in MLflow says of the outcome."""
+    """Return the summary of the outcome for the sweep's run in MLflow."""
     from sweeper.report.facts import collect_facts
     from sweeper.report.markdown import render_summary
     from sweeper.tracking import SweepSummary
@@ -55,9 +55,9 @@ def make_mlflow_summary(outcome: Outcome) -> SweepSummary:
 
 
 def _list_view_places(sweep: SweepRecord) -> str:
-    """Return the first line of the note: where MLflow shows the rest.
+    """Return the first line of the note: links to the other views in MLflow.
 
-    The addresses are relative, as people reach one server by many names.
+    The addresses are relative, as one server may have many names.
     """
     if sweep.experiment_id is None or sweep.parent_run_id is None:
         return ""
@@ -70,9 +70,9 @@ def _list_view_places(sweep: SweepRecord) -> str:
 def sync_mlflow(
     storage_url: str, name: str, *, tracking_uri: str, out: Path, warn: Callable[[str], None]
 ) -> MlflowDocument:
-    """Write what MLflow lacks of a study, from the study's storage; another call changes nothing.
+    """Write what MLflow lacks of a study, from the study's storage; a second call changes nothing.
 
-    For a study that was concluded the report is written again, too, and becomes the sweep's artifacts.
+    The report of a concluded study is written again, too, and becomes the sweep's artifacts.
 
     Raises:
         StudyError: if there is no such study, or a process is running it.

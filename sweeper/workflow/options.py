@@ -1,4 +1,4 @@
-"""The request for a study: what is given now, else what was given before, else the default. Resolved only here."""
+"""The request for a study: options given now, else those given before, else the defaults. Resolved only here."""
 
 from __future__ import annotations
 
@@ -27,44 +27,44 @@ ELSEWHERE = {
     *("study", "resume", "storage", "tracking_uri", "log_to", "out", "cache"),
     *("workers", "threads", "executor", "ray_address"),
 }
-"""Settings that say where and how, not what: they are no part of the command that repeats a study."""
+"""Settings that say where and how, not what; the command that repeats a study does not contain them."""
 
 
 class StudyRequest(NamedTuple):
     """Request for a study."""
 
     trials: int
-    """The search's total, or its end at the latest."""
+    """Total number of trials, or the maximum if the search ends by itself."""
     analyses: tuple[InterimAnalysis, ...]
     rope: float
     budget: Budget
-    """Way to find the steps of the search: `given` by the user, or else the first at which a loss `learns`."""
+    """How the steps of the search are found: `given` by the user, or the first at which a loss `learns`."""
     until: Until
-    """When the confirmation ends at the latest."""
+    """Strength of the evidence at which the confirmation ends."""
     confirm_steps: int | None
     """None = twice the search's."""
     timeout: float | None = None
-    """Seconds that a session may take; None = any."""
+    """Time limit of a session in seconds; None = no limit."""
     minutes: int | None = None
     """Time that steps and breadth are chosen for, where no steps were given; None = the default of the device."""
     seeds: tuple[int, int] | None = None
     """Seeds of a finalist, at least and at most; None where none were given."""
     longer: int | None = None
-    """Times the confirmation's steps of the longer look; None = none is made."""
+    """Steps of the longer look, as a multiple of the confirmation's; None = no longer look."""
     longer_given: bool = False
-    """Whether the user said so."""
+    """Whether the user gave `longer`."""
     settles: bool = False
-    """Whether the search ends by itself before its total, once trials bring no gain: where none was given."""
+    """Whether the search ends by itself once trials bring no gain, as no total was given."""
 
 
 MACHINE = ("device", "executor", "ray_address", "workers", "threads", "command", "gpus_per_trial", "time_limit")
-"""Settings that say how a machine is used; a resume takes those of the study's sessions before."""
+"""Settings of the machine's use, which a resume takes from the study's earlier sessions."""
 
 
 def restore_machine_options(settings: Settings, stored: Mapping[str, Any]) -> Settings:
-    """Return the settings of a resume: the machine is used as before, except for what is given now.
+    """Return the settings of a resume: the machine is used as before, except for options given now.
 
-    On another device as many workers and threads as pay there; with another executor its own address.
+    Another device gets its own default workers and threads; another executor its own address.
     """
     changed, restored = settings.model_fields_set, dict(stored)
     for option, others in (("device", ("workers", "threads")), ("executor", ("ray_address",))):
@@ -76,21 +76,21 @@ def restore_machine_options(settings: Settings, stored: Mapping[str, Any]) -> Se
 def list_stored_options(settings: Settings) -> dict[str, Any]:
     """Return the options given on the command line, as they are stored with the study.
 
-    A resume stores no device, which is as before, or another machine's.
+    A resume does not store its device, which is the earlier one or belongs to another machine.
     """
     excluded = ELSEWHERE | {"device"} if settings.resume else ELSEWHERE
     options = settings.model_dump(mode="json", exclude=excluded, exclude_none=True, exclude_defaults=True)
-    # Who requests other seeds of a study that ended at *probable* wants it to continue.
+    # A request for other seeds after an end at *probable* is a request to continue.
     return {"until": "settled", **options} if settings.resume and "confirm_seeds" in options else options
 
 
 def resolve_request(options: Mapping[str, Any], held: int = 0) -> StudyRequest:
-    """Return the request that these options make, defaults filled in.
+    """Return the request that these options make, with defaults filled in.
 
     Args:
-        options: as `list_stored_options` returns them; for a resume those of earlier sessions, what is given now over
-            them.
-        held: trials that the study holds. A total below takes nothing away: the command asks for all of them again.
+        options: as `list_stored_options` returns them; for a resume those of earlier sessions, updated by those given
+            now.
+        held: trials that the study has. A smaller total removes none of them.
     """
     return StudyRequest(
         trials=max(held, int(options.get("trials", TRIALS))),
@@ -111,10 +111,10 @@ def resolve_request(options: Mapping[str, Any], held: int = 0) -> StudyRequest:
 
 
 def read_request(study: optuna.Study, options: Mapping[str, Any] | None = None) -> StudyRequest:
-    """Return what is asked of a study, as its budget allows.
+    """Return the request for a study, within its budget.
 
     Args:
-        study: keeps the options of its sessions, its trials and its budget.
+        study: has the options of its sessions, its trials and its budget.
         options: those given now; None = none are.
     """
     stored = unpack_value(study.user_attrs, OPTIONS, {})
@@ -123,7 +123,7 @@ def read_request(study: optuna.Study, options: Mapping[str, Any] | None = None) 
 
 
 def apply_budget(request: StudyRequest, probed: BudgetProbe | None) -> StudyRequest:
-    """Return what is asked for, with trials, seeds and longer look as the time allows where none were given."""
+    """Return the request with the trials, seeds and longer look that fit the time, unless they were given."""
     if probed is None or probed.breadth is None:
         return request
     trials = probed.breadth.trials if request.settles else request.trials
@@ -133,6 +133,6 @@ def apply_budget(request: StudyRequest, probed: BudgetProbe | None) -> StudyRequ
 
 
 def store_request(study: optuna.Study, request: StudyRequest) -> None:
-    """Keep with the study how many trials and seeds it is to have."""
+    """Store with the study how many trials and seeds it is to have."""
     study.set_user_attr("trials", pack_value(request.trials))
     study.set_user_attr("confirm_seeds", pack_value(request.analyses[-1].seeds))

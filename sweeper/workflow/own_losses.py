@@ -24,7 +24,7 @@ def declare_loss(name: str) -> UserLoss:
     """Return the loss `module:function` with its hyper-parameters, and register it as a family.
 
     Raises:
-        UsageError: with everything that is wrong in its declaration.
+        UsageError: with all errors of its declaration.
     """
     loss = read_declaration(find_code(name, OPTION))
     register_user_losses([loss])
@@ -32,7 +32,7 @@ def declare_loss(name: str) -> UserLoss:
 
 
 def add_user_losses(space: SearchSpace, losses: tuple[UserLoss, ...]) -> SearchSpace:
-    """Return the space with these losses, each in all of its ranges unless the space has it."""
+    """Return the space with these losses, each in its full ranges unless the space has it."""
     named = {family.family for family in space.families}
     more = tuple(FamilySpace(family=o.name, coordinates=o.coordinates) for o in losses if o.name not in named)
     return space.model_copy(update={"families": (*space.families, *more)})
@@ -40,10 +40,10 @@ def add_user_losses(space: SearchSpace, losses: tuple[UserLoss, ...]) -> SearchS
 
 @lru_cache(maxsize=8)
 def read_declaration(code: UserCode) -> UserLoss:
-    """Return what the function or class declares: its `search` table, and the defaults of its arguments.
+    """Read the declaration of a function or class: its `search` table, and the defaults of its arguments.
 
     Raises:
-        UsageError: with everything that is wrong.
+        UsageError: with all errors.
     """
     made = load_code(code, OPTION)
     problems: list[str] = []

@@ -1,4 +1,4 @@
-"""`sweeper run --command`: data, space and recipe of a study whose trainings are the user's script's."""
+"""`sweeper run --command`: data, space and recipe of a study whose trainings the user's script does."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from sweeper.workflow.settings import OF_COMMAND, OF_SWEEPER, Settings, parse_du
 SEARCH_STEPS, CONFIRM_STEPS = 25, 100
 """Per cent of the script's own length."""
 FACTORS = (0.1, 10.0)
-"""Range of the factor of the script's own learning rate."""
+"""Range of the factor on the script's own learning rate."""
 
 
 def check_script_options(settings: Settings) -> None:
-    """Refuse options that a training by the user's script cannot follow, and its options where sweeper trains.
+    """Refuse sweeper's training options with a script, and a script's options without one.
 
     Raises:
         RequestError: with all of them.
@@ -40,7 +40,7 @@ def check_script_options(settings: Settings) -> None:
         return
     changed = [f"--{name.replace('_', '-')}" for name in OF_SWEEPER if name in settings.model_fields_set]
     problems = []
-    if changed and not settings.resume:  # a resume compares the plan, and takes the machine's settings back
+    if changed and not settings.resume:  # a resume compares the plan, and restores the machine's settings
         problems.append(
             f"{join_words(changed)} {'is' if len(changed) == 1 else 'are'} for sweeper's own training, and --command "
             "trains by your script; leave it out"
@@ -58,10 +58,10 @@ def check_script_options(settings: Settings) -> None:
 
 
 def resolve_sources(command: str | None, old: StudyPlan | None) -> dict[str, str] | None:
-    """Return the hash of each file of the script: as they are, or of a resumed study as they were; None without one.
+    """Return the hash of each file of the script, for a resumed study the stored ones; None without a script.
 
     Raises:
-        StudyError: if one of them changed since the study began.
+        StudyError: if a file changed since the study began.
     """
     if command is None:
         return None
@@ -87,11 +87,9 @@ def warn_of_changed_script(command: str | None, sources: Mapping[str, str] | Non
 def divide_by_script(
     dataset: Dataset, settings: Settings, before: Dataset | None, log: Callable[[str], None]
 ) -> Dataset:
-    """Return the data set with the script's own split, and its label of what does not count.
+    """Return the data set with the script's own split and ignored label; without a script it is unchanged.
 
-    For a new study the script is probed.
-
-    `before` is the data set of a study that is resumed. Where sweeper trains, the data set stays as it was read.
+    For a new study the script is probed; `before` is the data set of a resumed study.
 
     Raises:
         ScriptError: if losses cannot be compared in the script, or its images are not those of the data.
@@ -136,7 +134,7 @@ def divide_by_script(
 
 
 def adapt_space(space: SearchSpace, log: Callable[[str], None]) -> SearchSpace:
-    """Return the space with factors of the script's rate, of the losses that need logits and labels alone."""
+    """Return the space with factors on the script's rate, and without losses that need more than logits and labels."""
     families = tuple(f for f in space.families if FAMILIES[f.family].needs_map is None)
     if left := [f.family for f in space.families if f not in families]:
         log(f"left out, as they need more than logits and labels: {join_words(left)}")
@@ -145,7 +143,7 @@ def adapt_space(space: SearchSpace, log: Callable[[str], None]) -> SearchSpace:
 
 
 def make_script_recipe(settings: Settings, command: str) -> Recipe:
-    """Return the recipe of a new study: the script's, without secrets, and what is asked of it."""
+    """Return the recipe of a new study: the script's command, without secrets, and the requested settings."""
     return Recipe(
         command=redact(command),
         arch="script",

@@ -1,4 +1,4 @@
-"""Progress of the current phase, counted once, for the terminal and the status file alike."""
+"""Progress of the current phase, counted once for both the terminal and the status file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sweeper.core.records import TrialResult, TrialSpec
 
 
 class PhaseCounts(NamedTuple):
-    """Number of trainings that a study has of a phase, by outcome."""
+    """Number of a study's trainings in a phase, by outcome."""
 
     ended: tuple[TrialResult, ...] = ()
     waiting: tuple[TrialSpec, ...] = ()
@@ -18,11 +18,11 @@ class PhaseCounts(NamedTuple):
 
     @property
     def done(self) -> int:
-        """Return how many there are; those that wait have come to their rung."""
+        """Return how many trainings ended or wait at their rung."""
         return len(self.ended) + len(self.waiting)
 
     def counted(self, state: str) -> int:
-        """Return how many ended so: `complete`, `pruned` or `failed`."""
+        """Return how many ended in a state: `complete`, `pruned` or `failed`."""
         return sum(result.state == state for result in self.ended)
 
 
@@ -40,17 +40,17 @@ class FamilyProgress:
 
 @dataclass
 class PhaseProgress:
-    """Progress of the current phase, family by family, earlier sessions included."""
+    """Progress of the current phase, by family, including earlier sessions."""
 
     name: str = ""
     done: int = 0
     total: int = 0
     families: dict[str, FamilyProgress] = field(default_factory=dict)
     waiting: set[int] = field(default_factory=set)
-    """Trials that wait at a rung: counted as done when they first came there."""
+    """Trials that wait at a rung, counted as done on their first arrival."""
 
     def begin_phase(self, name: str, total: int, held: PhaseCounts) -> None:
-        """Begin a phase, or the next interim analysis of one, with what the study holds of it already."""
+        """Begin a phase, or its next interim analysis, with the trainings that the study already has of it."""
         self.name, self.done, self.total = name, 0, total
         self.families, self.waiting = {}, set()
         for result in held.ended:
@@ -59,7 +59,7 @@ class PhaseProgress:
             self.count_waiting(spec)
 
     def notify(self, event: SweepEvent) -> None:
-        """Count a training that ended, or that waits."""
+        """Count a training that ended or waits."""
         match event:
             case TrainingPaused(spec, _) | TrainingResumed(spec, _):
                 self.count_waiting(spec)
@@ -67,7 +67,7 @@ class PhaseProgress:
                 self.count_ended(result)
 
     def count_waiting(self, spec: TrialSpec) -> None:
-        """Count a trial that waits, or that came to its rung in an earlier session, once."""
+        """Count a trial that waits, or that waited in an earlier session, once."""
         if spec.number not in self.waiting:
             self.waiting.add(spec.number)
             self._count_family(spec.family)
@@ -88,12 +88,12 @@ class PhaseProgress:
         return spec.purpose == "search" and spec.number in self.waiting
 
     def rank_families(self) -> dict[str, float]:
-        """Families with what they reached on validation, the best first: their best, in a confirmation the mean."""
+        """Rank families by their validation values, best first: their best one, in a confirmation the mean."""
         values = {name: family.values for name, family in self.families.items() if family.values}
         scores = {name: sum(v) / len(v) if self.name == "confirm" else max(v) for name, v in values.items()}
         return dict(sorted(scores.items(), key=lambda one: -one[1]))
 
     def _count_family(self, family: str) -> None:
         self.done += 1
-        self.total = max(self.total, self.done)  # an idle worker begins what the next interim analysis may ask for
+        self.total = max(self.total, self.done)  # an idle worker may begin trainings of the next interim analysis
         self.families.setdefault(family, FamilyProgress()).trainings += 1

@@ -47,16 +47,16 @@ if TYPE_CHECKING:
 
 
 class Display(MessageSink, Observer, Protocol):
-    """Display of the sweep for the person who waits for it."""
+    """Display of the sweep for the user."""
 
     def begin_phase(self, name: str, total: int, held: PhaseCounts) -> None:
         """Begin a phase (probe, search, recheck, confirm, longer) of `total` trainings, some finished already.
 
-        A confirmation begins again with each interim analysis: how many follow is not known before.
+        A confirmation begins again with each interim analysis, as the number of analyses is not known before.
         """
 
     def set_forecast(self, forecast: Callable[[], str]) -> None:
-        """Take a function that returns when the answers come; "" while that is unknown."""
+        """Set the function that returns when the answers are expected; "" while that is unknown."""
 
 
 class StopSignal(Protocol):
@@ -64,10 +64,10 @@ class StopSignal(Protocol):
 
     @property
     def status(self) -> int | None:
-        """130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP, None while nothing was asked."""
+        """130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP, None without a request."""
 
     def defer_signals(self) -> None:
-        """Note signals in `status` from now on; before, one may end the program at once."""
+        """Record signals in `status` from now on; before this, a signal may end the program at once."""
 
 
 @dataclass
@@ -89,22 +89,22 @@ class RunContext:
     failures: FailureCount = field(default_factory=FailureCount)
     """Trainings that failed in a row, over all phases."""
     heartbeat: Heartbeat | None = None
-    """The status file; None = none is written."""
+    """Writer of the status file; None = no file is written."""
     publish_answer: Callable[[], None] = lambda: None
-    """Publishes the answer so far, where it is another one."""
+    """Publishes the answer so far if it has changed."""
     storage: str = STORAGE
     """Storage of the study, for the command that continues it."""
     places: str = ""
     """Other options of that command."""
     measure: Measure = measured_distances
-    """Function that measures how far losses are apart on the data's labels."""
+    """Function that measures the distance between losses on the data's labels."""
 
     def run_work(self, work: WorkSource) -> bool:
-        """Train; False when the time is up, after which nothing more can be trained.
+        """Train; return False when the time is up, after which no training is possible.
 
         Raises:
-            InterruptedSweepError: if a signal said so; the study can be resumed.
-            ExecutorError: if nothing can be trained any more, or everything fails; the study can be resumed.
+            InterruptedSweepError: on a signal; the study can be resumed.
+            ExecutorError: if no more training is possible, or too many failed in a row; the study can be resumed.
             LostStudyError: if another process has taken the study over.
         """
         if self.time.is_over():
@@ -125,7 +125,7 @@ class RunContext:
         return done
 
     def show_phase(self, name: str, *, total: int | None = None, missing: int = 0) -> None:
-        """Show a phase to people and monitors; without a `total`, so many trainings are `missing`."""
+        """Show a phase on the display and in the status file; without a `total`, it has `missing` more trainings."""
         held = count_phase_trainings(self.study, self.plan, name)
         total = held.done + missing if total is None else total
         self.display.begin_phase(name, total, held)
@@ -149,10 +149,10 @@ class RunContext:
 
 
 def train_all(stage: RunContext, decided: Callable[[studies.StudyPlan], None]) -> None:
-    """Train up to the last interim analysis, or to the end of the time; `decided` receives the plan with its steps.
+    """Train all phases, or until the time limit; `decided` receives the plan once its steps are known.
 
     Raises:
-        InterruptedSweepError: if a signal said so; the study can be resumed.
+        InterruptedSweepError: on a signal; the study can be resumed.
     """
     stage.study.set_user_attr(studies.CUT, [])
     if stage.asked.budget != "given" and not find_budget(stage):
@@ -172,7 +172,7 @@ def train_all(stage: RunContext, decided: Callable[[studies.StudyPlan], None]) -
 
 
 def run_search(stage: RunContext) -> bool:
-    """Up to its total, or as far as its share of the time goes; False when the whole time is up."""
+    """Search up to the total, or within its share of the time; return False when the whole time is up."""
     plan, total = stage.plan, stage.asked.trials
     enqueue_defaults(stage.study, plan.space, total, _ladder_start(stage))
     probe = studies.read_budget_probe(stage.study.user_attrs)
@@ -210,7 +210,7 @@ def run_search(stage: RunContext) -> bool:
 
 
 def _ladder_start(stage: RunContext) -> dict[str, dict[str, Any]]:
-    """Return what replaces a family's defaults: for a single trial the ladder's training, which is finished already."""
+    """Return replacements of defaults: where a family has a single trial, the ladder's finished training is it."""
     space, probe = stage.plan.space, studies.read_budget_probe(stage.study.user_attrs)
     if probe is None or probe.breadth is None or count_floor_trials(space, stage.asked.trials) > 1:
         return {}
@@ -238,7 +238,7 @@ def _has_learned_something(stage: RunContext) -> bool:
 
 
 def choose_tuned_finalists(stage: RunContext) -> list[Finalist]:
-    """Choose the finalists, and find the learning rates that they are confirmed at."""
+    """Choose the finalists, and find the learning rates of their confirmation."""
     study, plan = stage.study, stage.plan
     trials, same = _relabel_trials(stage, studies.search_results(study))
     fit = _resolve_common_rate(stage, trials)
@@ -257,7 +257,7 @@ def choose_tuned_finalists(stage: RunContext) -> list[Finalist]:
 
 
 def _resolve_common_rate(stage: RunContext, trials: Sequence[TrialResult]) -> RateFit | None:
-    """Return the learning rate that the confirmation draws around: once it has begun, the one it began with."""
+    """Return the common learning rate of the confirmation, which stays the same once that has begun."""
     study = stage.study
     stored = studies.read_common_rate(study.user_attrs)
     if stored is not None and studies.list_extra_results(study, "confirm"):
@@ -269,7 +269,7 @@ def _resolve_common_rate(stage: RunContext, trials: Sequence[TrialResult]) -> Ra
 
 
 def _relabel_trials(stage: RunContext, trials: list[TrialResult]) -> tuple[list[TrialResult], tuple[SameLoss, ...]]:
-    """Return the trials, those that equal a simpler loss under its name, and the equivalences, which are stored."""
+    """Return the trials, relabelled where they equal a simpler loss, and the equivalences, which are stored."""
     study, plan = stage.study, stage.plan
     equivalences = studies.read_equivalent_losses(study.user_attrs)
     if equivalences is None or equivalences.trials != len(trials):
@@ -292,7 +292,7 @@ def _relabel_trials(stage: RunContext, trials: list[TrialResult]) -> tuple[list[
 
 
 def confirm_finalists(stage: RunContext, finalists: Sequence[Finalist]) -> None:
-    """Train the finalists on fresh seeds, from one interim analysis to the next, until one says that it is enough."""
+    """Train the finalists on fresh seeds until an interim analysis ends the confirmation."""
     study, analyses, log = stage.study, stage.asked.analyses, stage.display.log
     if (before := settle_analyses(study, analyses)) is not None and _format_seeds(analyses) != _format_seeds(before):
         log(

@@ -1,4 +1,4 @@
-"""Everything that can be refused, before anything is trained: names, folders, data, space, recipe, network."""
+"""Checks and preparation before any training: names, folders, data, space, recipe, network."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
 ENOUGH_CLASSES = 2
-"""A split with fewer classes scores constant answers best."""
+"""Least number of classes in a split: with fewer, constant answers score best."""
 
 
 class MessageSink(Protocol):
@@ -58,11 +58,11 @@ class MessageSink(Protocol):
         """Log one line that the user should not miss."""
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """`done` of `total` images are done of a step called `what`: called after each, to be shown now and then."""
+        """Report, after each image, that `done` of `total` images have passed the step `what`."""
 
 
 class PreparedStudy(NamedTuple):
-    """Start of a sweep; `old` is the plan that the study was made with, None for a new one."""
+    """A prepared sweep; `old` is the study's stored plan, None for a new study."""
 
     name: str
     plan: studies.StudyPlan
@@ -70,22 +70,22 @@ class PreparedStudy(NamedTuple):
     executor: Executor
     """Ready to train; closed with its backend."""
     machine: dict[str, Any]
-    """Use of the machine, with what `auto` came to: what a resume takes."""
+    """Settings of the machine with `auto` resolved, which a resume takes over."""
     is_precision_measured: bool
     """Whether the precision was measured now."""
     held: ExitStack
-    """Keeps the decoded images from being cleared while the sweep lives."""
+    """Prevents the decoded images from being cleared while the sweep runs."""
     is_changed: bool
-    """Whether something changed the decoded images of a resumed study since they were last checked."""
+    """Whether the decoded images of a resumed study changed since they were last checked."""
 
 
 def prepare_study(
     settings: Settings, storage: RDBStorage | None, backend: Backend, messages: MessageSink, now: datetime
 ) -> PreparedStudy:
-    """Read the data, the space and the machine into a plan; for a resume, compare it with the study's own.
+    """Make a plan from the data, the space and the machine; for a resume, compare it with the study's own.
 
     Raises:
-        UsageError: (DataError, SpaceError, StudyError among them) naming what is wrong.
+        UsageError: (DataError, SpaceError, StudyError among them) with what is wrong.
     """
     old, options = None, {}
     if storage is not None and settings.resume and settings.study:
@@ -152,7 +152,7 @@ def prepare_study(
     machine = {**backend.layout._asdict(), "device": hardware.device}
     machine = {name: machine.get(name, getattr(settings, name)) for name in MACHINE}
     folder = get_checkpoints_dir(settings.cache, name)
-    if sources is not None:  # a script may keep files of its own in a training's folder: no other study finds them
+    if sources is not None:  # a later study of the same name must not find a script's own files
         folder /= make_slug(plan.created)
     executor = backend.open(plan.conditions, folder)
     return PreparedStudy(name, plan, old, executor, machine, is_measured, hold_store(Path(dataset.store)), damaged)
@@ -167,7 +167,7 @@ def _resolve_recipe(
     training_images: int,
     messages: MessageSink,
 ) -> Recipe:
-    """Return the recipe of a new study, or that a resume requests."""
+    """Return the recipe of a new study, or the one that a resume requests."""
     if old is not None:
         return resolve_resumed_recipe(settings, old.conditions.recipe, hardware, training_images)
     if settings.command is not None:
@@ -185,7 +185,7 @@ def _resolve_recipe(
 def _count_crop_pixels(
     dataset: Dataset, recipe: Recipe, old: studies.StudyPlan | None
 ) -> tuple[tuple[int, ...], ...] | None:
-    """Return the share of each class in balanced crops; None if crops are uniform."""
+    """Return the pixels of each class in balanced crops; None if crops are uniform."""
     if recipe.crops == "uniform":
         return None
     if old is not None and (old.conditions.dataset.digest, old.conditions.recipe.crops) == (dataset.digest, "balanced"):
@@ -194,7 +194,7 @@ def _count_crop_pixels(
 
 
 def _load_user_losses(settings: Settings, old: studies.StudyPlan | None) -> tuple[UserLoss, ...]:
-    """Return the user's losses: the requested ones, else those of the study, as their code is now."""
+    """Return the requested loss, else those of the study; with the present hash of their code."""
     if settings.loss is not None:
         return (declare_loss(settings.loss),)
     if old is None:
@@ -203,7 +203,7 @@ def _load_user_losses(settings: Settings, old: studies.StudyPlan | None) -> tupl
 
 
 def _resolve_rates_mode(settings: Settings, old: studies.StudyPlan | None, space: SearchSpace) -> Rates:
-    """Return how the confirmation's learning rates are chosen; a study that has begun keeps its way."""
+    """Return how the confirmation's learning rates are chosen; an existing study keeps its mode."""
     if old is not None and settings.fixed_lr is None:
         return old.conditions.rates
     return "best" if settings.fixed_lr or is_one_rate(space.lr) else "drawn"
@@ -212,7 +212,7 @@ def _resolve_rates_mode(settings: Settings, old: studies.StudyPlan | None, space
 def _add_starts(
     plan: studies.StudyPlan, settings: Settings, old: studies.StudyPlan | None, messages: MessageSink
 ) -> studies.StudyPlan:
-    """Return the plan with its first trials: by today's advice for a new study, else as the study began."""
+    """Return the plan with its first trials: by the present advice for a new study, else those of the study."""
     if settings.no_advice:
         space = plan.space.model_copy(update={"starts": ()})
     elif old is not None:
@@ -224,9 +224,9 @@ def _add_starts(
 
 
 def resolve_dataset_request(settings: Settings, old: Dataset | None, messages: MessageSink) -> Dataset:
-    """Return the requested data set, else the study's: source, names, format, classes, images left out, size.
+    """Return the requested data set, else the study's: source, names, format, classes, excluded images, size.
 
-    Patterns of names still count if the images have moved, unless another format is requested.
+    If the images have moved, the study's patterns of names still count, unless another format is requested.
     """
     patterns_folder, patterns = get_requested_patterns(settings.data, settings.images, settings.masks)
     source = patterns_folder or (old.source if old else DATA)
@@ -262,10 +262,10 @@ def resolve_dataset_request(settings: Settings, old: Dataset | None, messages: M
 
 
 def _check_splits(dataset: Dataset, seed: int, folds: int | None, confirm_seeds: int, messages: MessageSink) -> None:
-    """Refuse splits that allow no conclusion; say what else a split lacks.
+    """Refuse splits that allow no conclusion; warn of what else a split lacks.
 
-    A class that training never sees is allowed, and will show as never predicted. So is a fold that tests one class
-    alone: its images are scored together with those of the other folds.
+    A class that training never sees is allowed, and will be reported as never predicted. So is a fold that tests only
+    one class: its images are scored together with those of the other folds.
     """
     problems: list[str] = []
     confirmed = [(confirm_seed(seed, n), fold) for n in range(confirm_seeds) for fold in fold_numbers(folds)]

@@ -1,4 +1,4 @@
-"""The recipe that follows from what was asked for, on this machine and for these data."""
+"""The recipe that follows from the requested settings, this machine and these data."""
 
 from __future__ import annotations
 
@@ -34,10 +34,8 @@ def make_recipe(
 ) -> Recipe:
     """Return the recipe of a new study: the requested settings, else this device's defaults.
 
-    The precision may be measured.
-
-    `training_images` turns epochs into steps; `weights` chooses what an encoder starts from. What was decided for the
-    user is said, in one line each.
+    `training_images` turns epochs into steps; `weights` chooses the initial weights of an encoder. Each choice made for
+    the user is logged in one line.
 
     Raises:
         UsageError: if the options exclude each other or the data.
@@ -99,7 +97,7 @@ def make_recipe(
 def check_encoder_weights(settings: Settings, stored: Recipe | None, hardware: Callable[[], WorkerHardware]) -> None:
     """Refuse a file of encoder weights that does not fit the encoder, before images are decoded.
 
-    `stored` is the recipe of a study that is resumed; `hardware` is called only where it decides the encoder.
+    `stored` is the recipe of a resumed study; `hardware` is called only where it decides the encoder.
 
     Raises:
         UsageError: with what does not fit.
@@ -119,13 +117,13 @@ def check_encoder_weights(settings: Settings, stored: Recipe | None, hardware: C
 def _choose_network(
     settings: Settings, hardware: WorkerHardware, weights: Callable[[str], EncoderWeights]
 ) -> tuple[str, int, EncoderWeights]:
-    """Return encoder, depth and initial weights: what was given, else the defaults of this device."""
+    """Return encoder, depth and initial weights: the given ones, else the defaults of this device."""
     is_free = settings.encoder is None and settings.encoder_weights in {None, "auto", "imagenet"}
     if hardware.device != "cpu" or not is_free:
         encoder, depth = _resolve_library_network(settings, hardware)
         return encoder, depth, weights(encoder)
     encoder, depth = CPU_PRETRAINED
-    if settings.size is not None and settings.size % 2**depth:  # a size must not depend on what can be downloaded
+    if settings.size is not None and settings.size % 2**depth:  # a valid size must not depend on what can be downloaded
         depth = LEAST_DEPTH
     start = weights(encoder)
     if start == NOTHING:
@@ -134,13 +132,13 @@ def _choose_network(
 
 
 def _resolve_library_network(settings: Settings, hardware: WorkerHardware) -> tuple[str, int]:
-    """Return encoder and depth: what was given, else the defaults of this device."""
+    """Return encoder and depth: the given ones, else the defaults of this device."""
     encoder, depth = ("resnet18", LEAST_DEPTH) if hardware.device == "cpu" else ("resnet34", FULL_DEPTH)
     return settings.encoder or encoder, settings.encoder_depth or depth
 
 
 def describe_recipe(recipe: Recipe) -> str:
-    """Return the recipe in one line."""
+    """Describe the recipe in one line."""
     if recipe.command is not None:
         shares = f"{recipe.steps} % of its length a trial, {recipe.confirm_steps} % to confirm"
         return f"trainings by {recipe.command}, {shares}"
@@ -168,8 +166,8 @@ RECIPE_OPTIONS = {
         if name in Recipe.model_fields and name not in {"steps", "encoder_weights", "model", "command"}
     },
 }
-"""Option of `sweeper run` → field of the recipe that takes it as it stands: that of its name. Steps, initial weights
-and the user's network also need the data, the local cache or their source."""
+"""Option of `sweeper run` → field of the recipe that takes its value unchanged. Steps, initial weights and the user's
+network also need the data, the local cache or their source."""
 
 
 def _read_recipe_options(settings: Settings) -> dict[str, Any]:
@@ -180,7 +178,7 @@ def _read_recipe_options(settings: Settings) -> dict[str, Any]:
 def resolve_resumed_recipe(
     settings: Settings, stored: Recipe, hardware: WorkerHardware, training_images: int
 ) -> Recipe:
-    """Return the recipe that a resume requests: the stored one, changed by what was given again."""
+    """Return the recipe of a resume: the stored one, changed by the options given now."""
     _check_engine(settings, stored, hardware)
     _check_model(settings, stored)
     changes = _read_recipe_options(settings) | {
@@ -223,7 +221,7 @@ def load_metric_code(name: str | None) -> UserCode | None:
 
 
 def _check_model(settings: Settings, stored: Recipe | None = None) -> None:
-    """Raise UsageError if the user's network is combined with an architecture or encoder."""
+    """Refuse the user's network together with an architecture or encoder."""
     name = settings.model or (stored.model.name if stored is not None and stored.model is not None else None)
     others = ("arch", "encoder", "encoder_depth", "decoder_width", "encoder_weights")
     options = [f"--{option.replace('_', '-')}" for option in others if getattr(settings, option) is not None]
@@ -232,7 +230,7 @@ def _check_model(settings: Settings, stored: Recipe | None = None) -> None:
 
 
 def _check_engine(settings: Settings, stored: Recipe | None, hardware: WorkerHardware) -> None:
-    """Raise UsageError if the requested steps cannot be taken, or exclude each other."""
+    """Refuse an engine that this device lacks, and options that exclude each other."""
     before = stored or Recipe()
     if settings.engine == "graph" and hardware.device != "cuda":
         raise UsageError(f"--engine graph needs an NVIDIA GPU, and trains on {hardware.name}; use --engine eager")
@@ -244,7 +242,7 @@ def _check_engine(settings: Settings, stored: Recipe | None, hardware: WorkerHar
 
 
 def resolve_requested_steps(steps: int | None, epochs: int | None, images: int, batch_size: int) -> int | None:
-    """Return the requested steps, given as a number or in passes over the images; None if neither is given.
+    """Return the requested steps, given as a number or as passes over the images; None if neither is given.
 
     Raises:
         UsageError: if both are.

@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 def open_request(
     settings: Settings, *, create: bool, warn: Callable[[str], None]
 ) -> tuple[RetryingStorage | None, Settings]:
-    """Check a request as far as that needs no data, and open its storage.
+    """Check a request as far as possible without data, and open its storage.
 
-    `create` says whether the tables of a database that is there may be made. `warn` is called when the database goes
-    away for a while, and when it is back.
+    `create` allows creating the tables of an existing database. `warn` is called when the database becomes unreachable,
+    and when it is back.
 
     Returns:
-        The storage, None where there is none yet: a file is made once the data are accepted, so that what is refused
-        leaves nothing behind; and the settings, of a resume with the machine that the study used before.
+        The storage, or None for a file that does not exist yet: it is created once the data are accepted, so that a
+        refused request leaves nothing behind; and the settings, for a resume with the study's own use of the machine.
 
     Raises:
         UsageError: (RequestError, StudyError among them) as `check_places` and `check_request`.
@@ -62,7 +62,7 @@ def open_request(
 
 
 def check_request(storage: RDBStorage | None, settings: Settings) -> None:
-    """Refuse a name that is taken or unfit, a resume of nothing, options that exclude each other.
+    """Refuse a taken or invalid name, a resume of nothing, and options that exclude each other.
 
     Raises:
         StudyError, UsageError: with the remedy.
@@ -72,9 +72,9 @@ def check_request(storage: RDBStorage | None, settings: Settings) -> None:
         studies.check_name(settings.study)
     check_script_options(settings)
     if settings.loss is not None:
-        declare_loss(settings.loss)  # before the space, which may name it
+        declare_loss(settings.loss)  # before the space, which may contain its name
     if settings.space is not None:
-        load_space(settings.space)  # against the data's task it is checked once they are read
+        load_space(settings.space)  # checked against the data's task once the data are read
     if settings.model is not None:
         find_code(settings.model, "--model")
     load_metric_code(settings.metric)
@@ -105,9 +105,9 @@ def check_request(storage: RDBStorage | None, settings: Settings) -> None:
 
 
 def check_places(settings: Settings) -> None:
-    """Refuse files and folders that cannot be written, and what no disk here can hold.
+    """Refuse files and folders that cannot be written, and disks without enough room.
 
-    Nothing is made: what is missing must be such that its nearest parent lets it be made.
+    Nothing is created: for a missing path its nearest existing parent must be writable.
 
     Raises:
         RequestError: with all problems that were found.
@@ -126,7 +126,7 @@ def check_places(settings: Settings) -> None:
 
 
 def list_written_places(settings: Settings) -> dict[str, Path]:
-    """Files and folders that a sweep writes, by what they are."""
+    """Return the files and folders that a sweep writes, by description."""
     files = {
         "the study's storage": get_sqlite_path(settings.storage),
         "MLflow's store": get_sqlite_path(settings.tracking_uri),
@@ -136,7 +136,7 @@ def list_written_places(settings: Settings) -> dict[str, Path]:
 
 
 def check_tracking(uri: str, name: str) -> None:
-    """Refuse a store of MLflow that cannot be written, or in which the experiment of a comparison was deleted.
+    """Refuse an MLflow store that cannot be written, or in which the comparison's experiment was deleted.
 
     Raises:
         RequestError: if it is so.
@@ -156,7 +156,7 @@ def check_writable(out: Path) -> None:
 
 
 def is_new_file(url: str) -> bool:
-    """Return whether this names a SQLite file that does not exist; `check_places` checks that it can be created."""
+    """Return whether the URL is a SQLite file that does not exist; `check_places` checks that it can be created."""
     path = get_sqlite_file(url)
     return path is not None and not path.exists()
 
@@ -176,7 +176,7 @@ def _find_tracking_problems(uri: str, name: str | None) -> Iterator[str]:
 
 
 def _find_database_problems(option: str, url: str) -> Iterator[str]:
-    """Yield the problems of a SQLite file; servers report their own when they are asked."""
+    """Yield the problems of a SQLite file; servers report their own when they are contacted."""
     path = get_sqlite_file(url)
     if path is None:
         return
@@ -189,10 +189,10 @@ def _find_database_problems(option: str, url: str) -> Iterator[str]:
             if not os.access(path, os.R_OK | os.W_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
             with closing(sqlite3.connect(path, timeout=0)) as connection:
-                connection.execute("BEGIN IMMEDIATE")  # its log next to it may be another user's
+                connection.execute("BEGIN IMMEDIATE")  # its existing journal may belong to another user
         existing = next(one for one in path.absolute().parents if os.path.lexists(one))
-        tempfile.TemporaryFile(dir=existing).close()  # SQLite writes its log next to the file
-    except (OSError, sqlite3.Error) as error:  # of a database that is locked, or none, is said more when it is opened
+        tempfile.TemporaryFile(dir=existing).close()  # SQLite writes its journal next to the file
+    except (OSError, sqlite3.Error) as error:  # a locked or invalid database is reported when it is opened
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if isinstance(error, OSError) or code == sqlite3.SQLITE_READONLY:
             yield f"{where} must be a file that can be written, in such a folder: {error}; name another one"

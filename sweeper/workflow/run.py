@@ -1,4 +1,4 @@
-"""`sweeper run`: what is refused is refused before anything is written; then the study is made or opened, and led."""
+"""`sweeper run`: check the request before anything is written, then create or open the study, and run it."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ def run_sweep(
 ) -> Outcome:
     """Run, or resume, a sweep to its report.
 
-    `stop` is looked at between events. `clock` has the time in UTC, for the study's name and its record. The backend is
-    made here where none is given, and closed in any case. `timer` has seconds from an arbitrary zero, for the time
-    limit and how long the session took: the time of day may be set back or forward meanwhile.
+    `stop` is checked between events. `clock` returns the time in UTC, for the study's name and record. The backend is
+    created if none is given, and closed in any case. `timer` returns seconds from an arbitrary zero, for the time limit
+    and the session's duration: the system clock may be changed meanwhile.
 
     Raises:
         UsageError: (DataError, SpaceError, StudyError among them) before anything was trained.
         NothingCompletedError: if no trial completed; the report says so too.
-        InterruptedSweepError: if `stop` said so; the study can be resumed.
-        ExecutorError: if nothing can be trained any more, or everything fails; the study can be resumed.
+        InterruptedSweepError: on a stop request; the study can be resumed.
+        ExecutorError: if no more training is possible, or too many failed in a row; the study can be resumed.
     """
     now, began = clock(), timer()
     with ExitStack() as opened:
@@ -73,7 +73,7 @@ def run_sweep(
             tracker = tracker or _make_tracker(settings, display, stop)
             stop.defer_signals()
             name = prepared.name
-            if prepared.old is not None:  # unchanged: another process may run it
+            if prepared.old is not None:  # not updated here: another process may be running it
                 study = studies.load_study(storage, name)
             else:
                 study = studies.create_study(
@@ -97,7 +97,7 @@ def run_sweep(
 def _make_tracker(settings: Settings, display: Display, stop: StopSignal) -> MlflowTracker:
     from sweeper.tracking import (
         MlflowTracker,
-    )  # MLflow takes seconds, which a request that was refused need not wait for
+    )  # MLflow takes seconds, which a refused request need not wait for
 
     return MlflowTracker(
         settings.tracking_uri,

@@ -34,18 +34,18 @@ CPU_STEPS, GPU_STEPS = 100, 1000
 """Optimiser steps of a trial."""
 CPU_MINUTES, GPU_MINUTES = 5, 20
 CPU_SIZE, GPU_SIZE = 64, 256
-"""Side of a crop. On a processor the smallest whose ranking of the losses agreed with a larger network's
+"""Side of a crop. On a CPU the smallest at which the ranking of the losses agreed with a larger network's
 (docs/performance.md)."""
 CPU_WIDTH = 8
 """Width of the decoder: half of the published one (bench/recipe.py)."""
 CONFIRM_SEEDS = "2..8"
 MOST_SEEDS = 100
 MOST_TRIALS, MOST_STEPS, MOST_PIXELS = 1_000_000, 1_000_000_000, 65_536
-"""Upper ends of what can be asked for: beyond them numbers overflow, or no machine could do it."""
+"""Upper limits of settings: beyond them numbers overflow, or no machine could do it."""
 MOST_WIDTH = 1024
 MOST_WORKERS = 9999
 MOST_SEED = 2**53 - 1
-"""The confirmation's seeds are 1000 × (seed + 1) and on, and torch takes 63 bits."""
+"""The confirmation's seeds begin at 1000 × (seed + 1), and torch takes 63 bits."""
 ROPE = 0.01
 LONGER = "4"
 OF_SWEEPER = (
@@ -62,7 +62,7 @@ _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 
 
 def seed_range(text: object) -> tuple[int, int]:
-    """`3..8` → (3, 8); a single number is both ends.
+    """Parse a range of seeds: `3..8` → (3, 8); a single number is both ends.
 
     Raises:
         ValueError: unless 1 ≤ MIN ≤ MAX ≤ 100.
@@ -80,7 +80,7 @@ def parse_duration(text: object) -> float:
     """Return the seconds of a duration: `90`, `90s`, `90m`, `2h`, `1h30m`, `1d`.
 
     Raises:
-        ValueError: if it is none, or not above 0.
+        ValueError: if it is invalid, or not above 0.
     """
     words = str(text).strip().lower()
     seconds = 0.0
@@ -126,23 +126,23 @@ class Option:
     section: str
     """Section of `sweeper run --help-all`."""
     default: str = ""
-    """Value if nothing is given, in words; "" = nothing, or the default itself."""
+    """Default in words; "" = no value, or the field's own default."""
     often: bool = False
-    """Whether `--help` shows it, too: what people use."""
+    """Whether `--help` lists it, too, as a common option."""
     metavar: str | None = None
-    """FILE = one that is there, DIRECTORY = a folder; else what stands for the value in the help."""
+    """FILE = an existing file, DIRECTORY = a folder; any other text is only the placeholder in the help."""
     read: Callable[[str], object] | None = None
-    """Returns a text as the setting keeps it, or refuses it (ValueError)."""
+    """Converts a text to the setting's value, or refuses it (ValueError)."""
     names: tuple[str, ...] = ()
     """Names that are accepted in addition to MODULE:FUNCTION."""
     auto: bool = False
     """Whether `auto` stands for None."""
     variables: tuple[str, ...] = ()
-    """Environment variables that give it, in addition to SWEEPER_NAME."""
+    """Environment variables that set it, in addition to SWEEPER_NAME."""
 
 
 def _make_setting(section: str, value: object = None, **more: Any) -> Any:
-    """Return a field of `Settings`, whose docstring is the option's help; `more` of `Option`, and pydantic's limits."""
+    """Return a field of `Settings`; `more` has fields of `Option` and pydantic's limits. Its docstring is its help."""
     form = {name: more.pop(name) for name in [*more] if name in Option.__dataclass_fields__}
     field = Field(value, **more)
     field.metadata.append(Option(section, **form))
@@ -150,9 +150,9 @@ def _make_setting(section: str, value: object = None, **more: Any) -> Any:
 
 
 class Settings(Record):
-    """Options of `sweeper run`. None = not given: the default, or with `resume` what the study was made with.
+    """Options of `sweeper run`. None = not given: the default, or with `resume` the study's own value.
 
-    The command line and the configuration file are made from these fields; what stands below each is its help.
+    The command line and the configuration file are generated from these fields; the docstring of each is its help.
     """
 
     model_config = ConfigDict(use_attribute_docstrings=True)
@@ -193,8 +193,8 @@ class Settings(Record):
     """Begin with the losses in the registry's order, and draw configurations at random after the defaults: without what
     was best on similar data (see `sweeper advise`)."""
     loss: str | None = _make_setting("Search", metavar="MODULE:FUNCTION", min_length=1)
-    """A loss of your own, searched with the others: function(…) gives loss(logits, target), and its table `search` the
-    ranges; see docs/how-to/own-code.md."""
+    """A loss of your own, searched with the others: function(…) returns loss(logits, target), and its table `search`
+    has the ranges; see docs/how-to/own-code.md."""
     metric: str | None = _make_setting("Search", default="miou", often=True, names=BUILT_IN)
     """Metric that is maximised and compared (docs/verdict.md); your own is function(tp, fp, fn), see
     docs/how-to/own-code.md."""
@@ -205,7 +205,7 @@ class Settings(Record):
     timeout: Annotated[str, BeforeValidator(_check_duration)] | None = _make_setting(
         "Search", default="none", often=True, metavar="DURATION", read=_check_duration
     )
-    """End within this time (5400, 90m, 1h30m) with what there is; 60 % of it is the search's."""
+    """End within this time (5400, 90m, 1h30m) with the results so far; the search gets 60 % of it."""
 
     steps: int | None = _make_setting(
         "Training",
@@ -242,7 +242,7 @@ class Settings(Record):
     )
     """Longest time of one training with --command."""
     model: str | None = _make_setting("Training", metavar="MODULE:FUNCTION", min_length=1)
-    """A network of your own: function(in_channels, classes) gives it; see docs/how-to/own-code.md."""
+    """A network of your own: function(in_channels, classes) returns it; see docs/how-to/own-code.md."""
     arch: Architecture | None = _make_setting("Training", default="unet")
     """Architecture."""
     encoder: str | None = _make_setting(
@@ -263,21 +263,21 @@ class Settings(Record):
     encoder_weights: str | None = _make_setting(
         "Training", default="auto", metavar="auto|imagenet|none|FILE", min_length=1
     )
-    """Start of the encoder."""
+    """Initial weights of the encoder."""
 
     confirm_seeds: Annotated[str, BeforeValidator(_check_range)] | None = _make_setting(
         "Confirmation and verdict", default=CONFIRM_SEEDS, often=True, metavar="MIN..MAX|N", read=_check_range
     )
     """Fresh seeds of each finalist; more than MIN while the verdict is open."""
     until: Until | None = _make_setting("Confirmation and verdict", default="settled")
-    """probable: end as soon as the named loss probably costs at most --rope against the best."""
+    """probable: end as soon as the recommended loss probably costs at most --rope against the best."""
     confirm_steps: int | None = _make_setting("Confirmation and verdict", default="2 × --steps", ge=4, le=MOST_STEPS)
     """Steps of a confirmation."""
     longer: Annotated[Literal["4", "16", "none"] | None, BeforeValidator(_coerce_text)] = _make_setting(
         "Confirmation and verdict", default=f"{LONGER}; with --folds none"
     )
-    """Train the recommended loss and cross-entropy once more at so many times the confirmation's steps: does the gain
-    last?"""
+    """Train the recommended loss and cross-entropy once more at this multiple of the confirmation's steps: does the
+    gain last?"""
     fixed_lr: bool | None = _make_setting("Confirmation and verdict", default="each seed draws one of its good rates")
     """Confirm each finalist at its one best learning rate."""
     folds: int | None = _make_setting(
@@ -288,7 +288,7 @@ class Settings(Record):
     rope: float | None = _make_setting("Confirmation and verdict", default=f"{ROPE}", ge=0, le=1, allow_inf_nan=False)
     """Differences in mIoU below this do not matter."""
     boundary_pixels: int | None = _make_setting("Confirmation and verdict", default="2", ge=1, le=MOST_PIXELS)
-    """Width of the band along boundaries that boundary IoU looks at."""
+    """Width of the band along boundaries that boundary IoU measures."""
 
     study: str | None = _make_setting("Resuming a study", default="the data's name and the time", often=True)
     """Name of the study."""
@@ -301,7 +301,7 @@ class Settings(Record):
     """Precision of the forward pass. auto: on a CPU bfloat16 if it is measured to save a fifth, on a GPU if it has
     that."""
     engine: Engine | None = _make_setting("Machine", auto=True)
-    """Way to take steps: one by one (eager), or recorded as a CUDA graph. auto: recorded on an NVIDIA GPU."""
+    """How steps are run: one by one (eager), or recorded as a CUDA graph. auto: recorded on an NVIDIA GPU."""
     compile: bool | None = _make_setting("Machine")
     """Compile the network before the first training (torch.compile): a minute or more, for long searches on a GPU."""
     deterministic: bool | None = _make_setting("Machine")
@@ -330,7 +330,7 @@ class Settings(Record):
 
     @property
     def places(self) -> str:
-        """Options of the command that resumes the study, which does not keep them."""
+        """Options that the command to resume the study needs, as the study does not store them."""
         return format_places(self.tracking_uri, self.out, self.cache, self.log_to)
 
 

@@ -1,6 +1,6 @@
-"""A sign of life of a running sweep: a small file that says what it is doing, for users and monitors.
+"""The status file of a running sweep: what it is doing, for users and monitors.
 
-The loop that trains writes it, not a thread: a loop that hangs is silent.
+The training loop itself writes it, not a thread, so that a hanging loop shows as silence.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from sweeper.system.whole_files import remove_left, replace_atomically
 from sweeper.workflow.phase_progress import PhaseCounts, PhaseProgress
 
 BEAT_SECONDS = 10.0
-"""A living sweep writes at least this often while it trains, and while it writes to MLflow and draws its report."""
+"""Longest time between two signs of life of a running sweep while it trains, writes to MLflow or draws its report."""
 QUIET_SECONDS = 3 * BEAT_SECONDS
-"""Silent for longer, it waits for something, and nothing advances meanwhile."""
+"""After a longer silence the sweep waits for something, without progress."""
 SILENT_SECONDS = 300.0
-"""Silent for longer, it is taken to hang: it may be preparing data or waiting for its database for some minutes."""
+"""After a longer silence it counts as hanging: it may prepare data or wait for its database for some minutes."""
 FAILURES = 3
-"""So many failed trainings in a row are a problem."""
+"""Number of failed trainings in a row that is a problem."""
 
 REPORT = "report"
 """Phase after the last training: MLflow gets what it lacks, and the report is written."""
@@ -58,7 +58,7 @@ class SweepLife(Record):
     """`probe`, `search`, `recheck`, `confirm`, `longer` or `report`; "" before the first."""
     done: int = 0
     total: int = 0
-    """Trainings of the phase; none belong to the report."""
+    """Trainings of the phase; the report has none."""
     written: float
     """Seconds since 1970, UTC."""
     progress: float
@@ -70,7 +70,7 @@ class SweepLife(Record):
     answer: str = ""
     """The answer so far, in a sentence; "" before the first."""
     places: str = ""
-    """Options of the command that resumes it: where things go."""
+    """Other options of the command that resumes it: where its files are."""
     pid: int
     host: str
 
@@ -87,7 +87,7 @@ def get_status_file(storage: str, study: str) -> Path:
 
 
 class Heartbeat:
-    """Writes the status file of one sweep; a full disk or a folder that cannot be written never ends a sweep."""
+    """Writes the status file of one sweep; a full disk or an unwritable folder never ends a sweep."""
 
     def __init__(self, path: Path, study: str, clock: Callable[[], float] = time.time, *, places: str = "") -> None:
         self._path, self._clock = path, clock
@@ -109,7 +109,7 @@ class Heartbeat:
         self._update(phase=name)
 
     def record_answer(self, sentence: str) -> None:
-        """There is another answer so far."""
+        """Record another answer so far."""
         self._update(answer=sentence)
 
     def record_end(self, state: State) -> None:
@@ -128,7 +128,7 @@ class Heartbeat:
     def notify(self, event: SweepEvent) -> None:
         """Record an evaluation or result as progress; count failures and lost workers until something succeeds.
 
-        What the time limit or a stop cut off is no fault.
+        Trainings that the time limit or a stop interrupted are no failures.
         """
         self._progress.notify(event)
         match event:
@@ -162,15 +162,15 @@ class StatusRow(SweepLife):
     ok: bool
     problems: tuple[str, ...]
     silent_seconds: float
-    """Since its last sign of life."""
+    """Seconds since its last sign of life."""
     stalled_seconds: float
-    """Since its last progress."""
+    """Seconds since its last progress."""
     gone: bool
-    """Whether its process ended without a word, or hangs."""
+    """Whether its process ended without reporting its end, or hangs."""
 
     @property
     def quiet(self) -> bool:
-        """Whether it runs, and gives no sign of life just now."""
+        """Whether it is running, but has given no recent sign of life."""
         return self.state == "running" and self.silent_seconds > QUIET_SECONDS
 
 
@@ -184,16 +184,16 @@ class StatusDocument(Document):
 
 
 def diagnose_sweep(life: SweepLife, now: float, storage: str = STORAGE, session: str = "") -> StatusRow:
-    """Return whether the sweep is alive and makes progress.
+    """Diagnose whether the sweep is alive and makes progress.
 
-    A process that is gone is seen on its own machine; from elsewhere its silence shows it.
+    Only on its own machine can a dead process be detected; elsewhere its silence indicates it.
 
     Args:
-        life: what its status file says.
+        life: content of its status file.
         now: seconds since 1970, UTC.
         storage: its study's.
-        session: the process that began the study's last session; "" = not known. Where that is another one, this one's
-            end no longer matters.
+        session: the process that began the study's last session; "" = not known. If it is another process, the end of
+            this one no longer matters.
     """
     if session not in {"", f"process {life.pid} on {life.host}"}:
         answer = f"{session} has continued it since; its status is in the folder of that process"
@@ -222,8 +222,8 @@ def diagnose_sweep(life: SweepLife, now: float, storage: str = STORAGE, session:
 
 
 def read_last_session(storage: str, study: str) -> str:
-    """Return the process that began a study's last session, as its storage says; "" where it does not answer."""
-    from sweeper import storage as studies  # loads Optuna, which a sweep that is alive needs not
+    """Return the process that began a study's last session, from its storage; "" if that does not answer."""
+    from sweeper import storage as studies  # loads Optuna, which the check of a live sweep does not need
 
     with suppress(SweeperError):
         stored = studies.load_study(studies.open_storage(storage, create=False), study)
@@ -232,7 +232,7 @@ def read_last_session(storage: str, study: str) -> str:
 
 
 def read_life(path: Path) -> SweepLife | None:
-    """Return what a status file says; None if it is missing or no status file."""
+    """Read a status file; None if it is missing or invalid."""
     try:
         return SweepLife.model_validate_json(path.read_text("utf-8"))
     except (OSError, UnicodeError, ValidationError):
@@ -244,6 +244,6 @@ def _is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # another user's
+    except OSError:  # belongs to another user
         return True
     return True

@@ -1,4 +1,4 @@
-"""The studies of a storage: how each stands, comparing some side by side, and deleting one."""
+"""List, compare and delete the studies of a storage."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from sweeper.workflow.status import diagnose_sweep, get_status_file, read_life
 from sweeper.workflow.study_state import InterimAnswer, read_interim_answer, read_study_state
 
 StudyState = Literal["running", "finished", "stopped", "failed", "gone", "unknown", "damaged"]
-"""`gone`: its process ended without a word. `unknown`: no status file is here, as for a study of another machine."""
+"""`gone`: its process ended without reporting its end. `unknown`: no status file is here, as for a study of another
+machine."""
 
 
 class StudyRow(InterimAnswer):
@@ -32,7 +33,7 @@ class StudyRow(InterimAnswer):
     trials: int = 0
     """Trials that ended, or wait at a rung."""
     asked: int = 0
-    """Trials that it is to have."""
+    """Total number of trials that was requested."""
     confirmations: int = 0
     """Trainings of the confirmation that ended."""
     problem: str | None = None
@@ -47,7 +48,7 @@ class StudiesDocument(Document):
 
 
 def list_study_rows(storage: RetryingStorage, url: str) -> list[StudyRow]:
-    """Return how each study of a storage stands, the newest last; nothing is written."""
+    """Return the state of each study of a storage, the newest last; nothing is written."""
     return [_make_row(storage, url, name) for name in studies.list_study_names(storage)]
 
 
@@ -57,7 +58,7 @@ def _make_row(storage: RetryingStorage, url: str, name: str) -> StudyRow:
         request = read_request(study)
         request = request._replace(trials=sweep.trials_asked or request.trials, settles=sweep.settles)
         state, answer = read_study_state(study, studies.read_plan(storage, name), request), read_interim_answer(sweep)
-    except (SweeperError, ValueError) as error:  # one study that cannot be weighed hides no other
+    except (SweeperError, ValueError) as error:  # one damaged study must not hide the others
         return StudyRow(study=name, state="damaged", problem=" ".join(str(error).split()))
     life, activity = read_life(get_status_file(url, name)), None
     if life is not None and life.study == name:
@@ -80,18 +81,18 @@ class Deletion(NamedTuple):
 
     trainings: int
     files: tuple[Path, ...]
-    """Folders and files of the study alone: paused trainings, weights, its status."""
+    """Folders and files that belong only to the study: paused trainings, weights, status."""
     bytes: int
     report: Path | None
     """Its report, which stays."""
     mlflow: str | None
     """MLflow's run of the sweep, which stays."""
     doubtful: tuple[Path, ...] = ()
-    """Folders of its name that stay: they hold networks of other data, or nothing says whose they are."""
+    """Folders of its name that stay: they hold networks trained on other data, or their data are unknown."""
 
 
 def plan_deletion(storage: RetryingStorage, url: str, name: str, *, cache: Path, out: Path) -> Deletion:
-    """Return what `delete` would remove and keep.
+    """Return what `remove_study` would remove and keep.
 
     Raises:
         StudyError: if there is no such study.
@@ -102,11 +103,11 @@ def plan_deletion(storage: RetryingStorage, url: str, name: str, *, cache: Path,
     except DamagedError:
         digest = None
     except StudyError:
-        if study.trials:  # another program's
+        if study.trials:  # another program's study
             raise
-        digest = None  # it was cut off while it was made
+        digest = None  # its creation was interrupted
     trained = [get_checkpoints_dir(cache, name), get_weights_dir(cache, name)]
-    # They are named by the study alone, and a study of this name in another storage may share them.
+    # Their names contain only the study's name, and a study of this name in another storage may share them.
     all_of_it = digest is not None and all(_is_weights_of(path, digest) for path in trained[1].glob("*.safetensors"))
     files = [*(trained if all_of_it else ()), get_status_file(url, name)]
     existing = tuple(path for path in files if path.exists())
@@ -133,8 +134,8 @@ def remove_study(storage: RetryingStorage, url: str, name: str, deletion: Deleti
     """Delete a study: its records, then its files.
 
     Raises:
-        StudyError: if it is being run.
-        SweeperError: if a file cannot be deleted; the records are gone then.
+        StudyError: if a process is running it.
+        SweeperError: if a file cannot be deleted; the records are already deleted then.
     """
     with studies.hold_study(url, name):
         studies.delete_study(storage, name)
@@ -142,7 +143,7 @@ def remove_study(storage: RetryingStorage, url: str, name: str, deletion: Deleti
         for path in deletion.files:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
-            else:  # of a link the link alone
+            else:  # of a link only the link
                 path.unlink(missing_ok=True)
     except OSError as error:
         raise SweeperError(

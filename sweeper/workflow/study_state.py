@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def count_phase_trainings(study: optuna.Study, plan: studies.StudyPlan, phase: str) -> PhaseCounts:
-    """Return how many trainings a study has of a phase, of `confirm` with the plan's steps."""
+    """Count a study's trainings in a phase; of `confirm` only those with the plan's steps."""
     if phase != "search":
         steps = plan.conditions.recipe.confirm_steps
         return PhaseCounts(
@@ -44,23 +44,23 @@ class StudyState(NamedTuple):
     confirm: PhaseCounts
     longer: PhaseCounts
     confirmed: bool
-    """Whether the confirmation came to its end."""
+    """Whether the confirmation has ended."""
     looked: bool
-    """Whether the longer look that is asked for, if any, was made."""
+    """Whether the requested longer look, if any, was made."""
     trials: int
     """Trials that a run keeps: failed ones are trained again."""
     total: int
-    """Trials that it is to have: of a search that ended by itself those that it has."""
+    """Total number of trials; after a search that ended by itself, those that it has."""
     learned: bool
-    """False where the search learned nothing so far, so that nothing is to be confirmed."""
+    """False where the search learned nothing so far, so that there is nothing to confirm."""
     searched: bool
-    """Whether the search is over: all trials are there, or more would bring nothing."""
+    """Whether the search is over: it has all trials, or more would bring nothing."""
     finished: bool
     """Whether a run would train nothing."""
 
 
 def read_study_state(study: optuna.Study | None, plan: studies.StudyPlan, request: StudyRequest) -> StudyState:
-    """Return how far a study is with what is asked of it; None = it is not begun."""
+    """Return how far a study is on its request; `study` is None before it is begun."""
     if study is None:
         return StudyState(
             PhaseCounts(), PhaseCounts(), PhaseCounts(), False, False, 0, request.trials, True, False, False
@@ -92,25 +92,25 @@ def read_study_state(study: optuna.Study | None, plan: studies.StudyPlan, reques
 
 
 def look_times(plan: studies.StudyPlan, request: StudyRequest) -> int | None:
-    """Return at how many times the confirmation's steps a longer look is to be made; None = none is."""
+    """Return the requested steps of a longer look, as a multiple of the confirmation's; None = no longer look."""
     return None if plan.conditions.folds is not None else request.longer
 
 
 def look_of(study: optuna.Study, plan: studies.StudyPlan, request: StudyRequest) -> list[object]:
-    """Return what a longer look rests on: with another confirmation it is another one."""
+    """Return the key of a longer look: its steps, and the confirmation that it extends."""
     stored = read_analyses(study.user_attrs).stored
     steps = plan.conditions.recipe.confirm_steps
     return [look_times(plan, request), steps, list(stored[-1].used) if stored else []]
 
 
 def has_looked_longer(study: optuna.Study, plan: studies.StudyPlan, request: StudyRequest) -> bool:
-    """Return whether the longer look that is asked for, if any, was made."""
+    """Return whether the requested longer look, if any, was made."""
     made = studies.unpack_value(study.user_attrs, studies.LOOKED, None)
     return look_times(plan, request) is None or made == look_of(study, plan, request)
 
 
 def _is_confirmed(interim: StoredAnalyses, request: StudyRequest, steps: int) -> bool:
-    """Return whether the confirmation came to its end, by the requested plan."""
+    """Return whether the confirmation has ended, by the requested plan."""
     if interim.cut is not None or not interim.stored:
         return False
     if (interim.planned, interim.until, interim.steps) != (request.analyses, request.until, steps):
@@ -120,7 +120,7 @@ def _is_confirmed(interim: StoredAnalyses, request: StudyRequest, steps: int) ->
 
 
 class InterimAnswer(Record):
-    """Answer of a study so far: of the last interim analysis, before the first one of the search."""
+    """Answer of a study so far: from the last interim analysis, or before the first one from the search."""
 
     action: Action | None = None
     """Keep cross-entropy, or change to `family`; None where neither can be stated."""
@@ -131,13 +131,13 @@ class InterimAnswer(Record):
     best: float | None = None
     """Its test score, else its objective on validation."""
     on: Literal["test", "validation"] | None = None
-    """Images that `best` is from."""
+    """Images that `best` was measured on."""
     answer: str = ""
     """The answer as a sentence without a full stop; "" if nothing is known."""
 
 
 def read_interim_answer(sweep: SweepRecord, recommendation: Recommendation | None = None) -> InterimAnswer:
-    """Return what a study says so far; `recommendation`: its conclusion, where that is known already."""
+    """Return a study's answer so far; `recommendation` is its conclusion, if already drawn."""
     if not sweep.tested:
         return _read_search_answer(sweep)
     recommendation = recommendation or draw_conclusion(sweep)
@@ -159,7 +159,7 @@ def read_interim_answer(sweep: SweepRecord, recommendation: Recommendation | Non
 
 
 def _read_search_answer(sweep: SweepRecord) -> InterimAnswer:
-    """Return the best of the search."""
+    """Return the answer from the best trial of the search."""
     ended = [trial for trial in sweep.trials if trial.state == "complete" and trial.value is not None]
     if not ended:
         return InterimAnswer()

@@ -34,13 +34,13 @@ STATES = {"trained": ("complete", "FINISHED"), "diverged": ("complete", "FINISHE
 
 
 class ComparisonRuns:
-    """Writes a comparison to MLflow; a store that fails stops no training, and a resume writes what it lacks."""
+    """Writes a comparison to MLflow; a failing store stops no training, and a resume writes what the store lacks."""
 
     def __init__(self, uri: str, name: str, plan: ConfirmationPlan, warn: Callable[[str], None], *, again: str) -> None:
-        """Find or make the comparison's run, in an experiment of its name; `again` is the command that resumes it.
+        """Find or create the comparison's run, in an experiment of its name; `again` is the command that resumes it.
 
         Raises:
-            UsageError: if the store does not take it.
+            UsageError: if the store does not accept it.
             SweeperError: if the experiment was deleted there.
         """
         self._plan, self._again, self._warn, self._place = plan, again, warn, hide_address_secrets(uri)
@@ -61,7 +61,7 @@ class ComparisonRuns:
         try:
             self._mirror.begin_sweep(name, self._run, plan.created or name)
             coordinates = {key for loss in plan.losses for key in loss.params}
-            present = self._mirror.client.get_experiment(self._mirror.experiment_id).tags  # of a study of the name
+            present = self._mirror.client.get_experiment(self._mirror.experiment_id).tags  # of a study of the same name
             for key, view in make_prepared_views(coordinates, self._metrics[-1], tried="tune").items():
                 if key not in present:
                     self._mirror.set_tag(key, view)
@@ -78,7 +78,7 @@ class ComparisonRuns:
         self._attempt(partial(self._mirror.write_run, self._make_name(row), self._make_run(row)))
 
     def write_answer(self, document: ConfirmationDocument, folder: Path) -> None:
-        """Write the answer, the report's files, and what MLflow lacks of the trainings."""
+        """Write the answer, the report's files, and the runs that MLflow lacks."""
         tags = {"sweeper.action": document.action, "sweeper.recommended": document.recommended, NOTE: document.head}
         method = next(row for row in document.judgement.methods if row.name == document.recommended)
         scores = {"": method.score, "_ci_low": method.ci_low, "_ci_high": method.ci_high}
@@ -94,15 +94,15 @@ class ComparisonRuns:
             self._attempt(partial(self._mirror.send_file, folder, path))
 
     def close(self, status: str) -> None:
-        """End the comparison's run with MLflow's status, unless it has one."""
+        """End the comparison's run with MLflow's status, unless it has ended."""
         if not self._is_closed:
             self._is_closed = True
             self._run = self._run._replace(status=status, end=int(time.time() * 1000))
             self._attempt(partial(self._mirror.write_run, SWEEP, self._run))
 
     def _attempt(self, write: Callable[[], object]) -> None:
-        """Write something; the first failure is said, and nothing more is tried before the answer."""
-        with self._writing:  # trainings end in threads of their own
+        """Write something; warn of the first failure, and write nothing more before the answer."""
+        with self._writing:  # trainings end in their own threads
             if self._has_failed:
                 return
             try:
@@ -115,11 +115,11 @@ class ComparisonRuns:
                 )
 
     def _make_name(self, row: TrainingRow) -> str:
-        """Return the name of a training's run, as MLflow's table cuts names at their end."""
+        """Return the name of a training's run, short as MLflow's table truncates names."""
         return f"{row.purpose}/{self._number_training(row):05d}"
 
     def _number_training(self, row: TrainingRow) -> int:
-        """Return its number among those of its purpose: more seeds change no other."""
+        """Return the training's number within its purpose, which more seeds do not change."""
         losses = [loss.name for loss in self._plan.losses]
         if row.purpose == "tune":
             before = self._plan.rates.index(row.lr_factor)
@@ -167,5 +167,5 @@ class ComparisonRuns:
         )
 
     def _list_scores(self, split: str, score: float | None) -> list[tuple[str, float]]:
-        """Return a score by the names that it has in MLflow."""
+        """Return a score under each of its names in MLflow."""
         return [] if score is None else [(f"{split}/{name}", score) for name in self._metrics]
