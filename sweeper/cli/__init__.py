@@ -1,1 +1,1 @@
-"""The command line: one module per command; each parses, calls the library, prints."""
+"""The command line: one module per command, which parses, calls the library, and prints."""

@@ -32,8 +32,8 @@ from sweeper.fingerprint.ledger import (
 from sweeper.space import get_default_space_name, get_space_path
 
 TRAININGS, MINUTES = 38, 3
-"""Cost of the check with the CPU's default recipe (docs/performance.md): trainings of 100 steps, minutes on two
-cores."""
+"""Cost of checking the advice with the CPU's default recipe (docs/performance.md): trainings of 100 steps, minutes on
+two cores."""
 
 
 class AdviceDocument(Document):
@@ -43,17 +43,17 @@ class AdviceDocument(Document):
 
     dataset: DatasetSummary
     features: dict[str, float]
-    """The fingerprint that data sets are compared by."""
+    """The fingerprint by which data sets are compared."""
     losses: tuple[AdvisedLoss, ...]
-    """The most promising first; `params` as `sweeper losses` names them, {} = the family's defaults."""
+    """The most promising first; `params` as in `sweeper losses`, {} = the family's defaults."""
     similar: int
-    """Number of the ledger's nearest sets that are similar; 0 = the data are unlike anything measured."""
+    """Number of the ledger's nearest sets that are similar; 0 = the data are unlike all measured ones."""
     stake: str
     """How much depends on the choice of the loss, in a sentence."""
     own_studies: int
     """Finished studies of this folder that joined the ledger."""
     trainings: int
-    """Trainings of 100 steps that `sweeper run` takes to check it, about."""
+    """Approximate number of trainings of 100 steps with which `sweeper run` checks it."""
     minutes: float
     """On two cores, with the CPU's default recipe."""
 
@@ -79,9 +79,9 @@ def command(
 ) -> None:
     """Say which losses to try first on DATA, without training anything.
 
-    It compares the labels with a ledger of measured data sets, drawn and real, and orders the losses by what they
-    gained over cross-entropy on the nearest ones; on data unlike all of them it claims no gain. It is a place to start
-    from: `sweeper run` finds out. DATA is as in `sweeper profile`.
+    It compares the labels with a ledger of measured data sets, synthetic and real, and orders the losses by their gain
+    over cross-entropy on the nearest ones; on data unlike all of them it claims no gain. This is only a starting point:
+    `sweeper run` finds out. DATA is as in `sweeper profile`.
     """
     dataset = read_requested_dataset(dataset_options)
     profile = profile_dataset(dataset)
@@ -108,7 +108,7 @@ def command(
 
 
 def _write_space(advice: AdviceDocument, out: Path) -> None:
-    """Write the shipped space of the task, less the families that never gained as much as the first in the mean."""
+    """Write the task's shipped space without the families whose highest gain is below the first one's mean gain."""
     first = advice.losses[0]
     kept = {BASELINE} | {
         loss.family

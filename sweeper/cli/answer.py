@@ -1,4 +1,4 @@
-"""The answer card as lines for a terminal."""
+"""Format the answer card as lines for a terminal."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def format_answer(
     cache: Path = CACHE,
     tracking_uri: str = TRACKING,
 ) -> str:
-    """Return the answer for a terminal: card, finalists, reasons, the report's place, and the next steps.
+    """Format the answer for a terminal: card, finalists, reasons, the report's place, and the next steps.
 
-    The commands name the places that are not the default. `width`: None = the terminal's columns.
+    Commands contain the locations that are not the default. `width`: None = the terminal's columns.
     """
     width = width or get_width()
     recommendation = outcome.recommendation
@@ -60,7 +60,7 @@ def format_answer(
 
 
 def _format_card(rows: list[tuple[str, str]], width: int) -> list[str]:
-    """Return each row with its label; long labels of gains get their own line on a narrow terminal."""
+    """Format each row with its label, wrapped at `width`."""
     lines = []
     for label, text in rows:
         lead = f"{label}: " if label else ""
@@ -82,7 +82,7 @@ def _format_finalists(facts: ReportFacts) -> list[str]:
 
 
 def _format_preferred(recommendation: Recommendation, width: int) -> list[str]:
-    """Return where a preference other than the verdict's metric would lead to another loss."""
+    """Format for which preferences, other than the verdict's metric, another loss is the choice."""
     evidence, recommended = recommendation.evidence, find_recommended_index(recommendation)
     if evidence is None:
         return []

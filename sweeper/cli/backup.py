@@ -1,4 +1,4 @@
-"""`sweeper backup`: one file with a whole study, made while sweeps continue."""
+"""`sweeper backup`: copy a whole study to one file while sweeps continue."""
 
 from __future__ import annotations
 

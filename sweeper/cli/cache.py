@@ -1,4 +1,4 @@
-"""`sweeper cache`: the decoded data sets on disk, and clearing them."""
+"""`sweeper cache`: list the decoded data sets on disk, or clear them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class CacheDocument(Document):
 @click.option("--clear", "wanted", is_flag=True, help="Delete every data set that no running sweep uses.")
 @add_json_option()
 def command(cache: Path, wanted: bool, as_json: bool) -> None:
-    """List the decoded data sets: size, last use, where they come from. They are made again when they are needed.
+    """List the decoded data sets: size, last use, source. Deleted ones are made again when they are needed.
 
     What a running sweep reads is never deleted.
     """

@@ -1,4 +1,4 @@
-"""`--config FILE`: options of `sweeper run` from a YAML file, under those of the environment and the command line."""
+"""`--config FILE`: options of `sweeper run` from a YAML file, overridden by the environment and the command line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sweeper.core.yaml_file import format_key, format_value, read_yaml
 
 
 def read_config(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
-    """Take the file's values as defaults of the command; the callback of an eager option.
+    """Use the file's values as defaults of the command; callback of an eager option.
 
     Raises:
         RequestError: with every mistake of the file.

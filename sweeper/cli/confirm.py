@@ -139,7 +139,7 @@ def command(
         if dry_run:
             echo_result(plan.probe, plan.probe.text, as_json=as_json)
             return
-        from sweeper.workflow.tracked_comparison import ComparisonRuns  # loads MLflow, which no refusal needs
+        from sweeper.workflow.tracked_comparison import ComparisonRuns  # loads MLflow, which refusals do not need
 
         comparison_plan.write_plan(folder, plan)
         stop.defer_signals()
@@ -172,7 +172,7 @@ def command(
 
 
 def make_comparison_name(study: str | None, script: str | None) -> str:
-    """Return the name of a comparison that was given none: the study's, or the script's file."""
+    """Return the default name of a comparison: the study's, or the script's file."""
     if study is not None:
         return f"own-{study}"
     words = [Path(word).stem for word in shlex.split(script or "") if word.endswith((".py", ".sh"))]
@@ -193,8 +193,8 @@ def _begin_plan(
     """Probe the script, and return the plan of a new comparison.
 
     Raises:
-        UsageError: if there is one of this name, the losses cannot be compared, or MLflow's `store` does not answer.
-        ScriptError: if the script cannot be compared in.
+        UsageError: if the name is taken, the losses cannot be compared, or MLflow's `store` does not answer.
+        ScriptError: if losses cannot be compared in the script.
     """
     from sweeper.scripts import comparison_plan
     from sweeper.scripts.launch import split_command
@@ -258,10 +258,10 @@ def _list_losses(study: str | None, options: dict[str, Any]) -> tuple[ScriptLoss
 
 
 def _resume_plan(folder: Path, script: str | None, study: str | None, options: dict[str, Any]) -> ConfirmationPlan:
-    """Return the plan of a comparison that was begun, with more seeds or another margin if wanted.
+    """Return the plan of an existing comparison, with more seeds or another margin if requested.
 
     Raises:
-        UsageError: if something else is wanted, or the script was changed.
+        UsageError: if something else is requested, or the script was changed.
     """
     from sweeper.scripts import comparison_plan
     from sweeper.scripts.launch import split_command

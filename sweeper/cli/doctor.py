@@ -1,4 +1,4 @@
-"""`sweeper doctor`: what is slow, missing or broken here."""
+"""`sweeper doctor`: report what is slow, missing or broken here."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ MARKS = {"ok": "ok    ", "note": "note  ", "slow": "slow  ", "broken": "BROKEN"}
 @make_setting_option("device")
 @add_json_option()
 def command(*, storage: str, tracking_uri: str, cache: Path, device: str, as_json: bool) -> int:
-    """Look at versions, device, memory, disk and stores, and say what to do. Nothing is made or changed.
+    """Check versions, device, memory, disk and stores, and say what to do. Nothing is created or changed.
 
-    The exit status is 1 where something is broken, else 0.
+    The exit status is 1 if something is broken, else 0.
     """
     from sweeper.doctor import DoctorDocument, examine_machine
 

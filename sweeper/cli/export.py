@@ -31,9 +31,9 @@ from sweeper.core.text import format_confirm_command
 def command(study: str, *, storage: str, cache: Path, as_json: bool, **options: Any) -> None:
     """Write the loss that STUDY recommends as Python and YAML, and weights that were trained with it.
 
-    The weights are those of the last `sweeper train STUDY`; without one, of the recommended loss's first confirmation
-    (averaged, with BatchNorm statistics), in safetensors. model.py next to them loads them with
-    segmentation-models-pytorch alone.
+    The weights are those of the last `sweeper train STUDY`, else of the recommended loss's first confirmation
+    (averaged, with BatchNorm statistics), in safetensors. model.py next to them loads them with only
+    segmentation-models-pytorch.
     """
     from sweeper.deployment.export import export_study
     from sweeper.storage import open_storage

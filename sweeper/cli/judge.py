@@ -142,7 +142,7 @@ def command(
 
 
 def _list_unused(*used: str) -> list[str]:
-    """Return what was given on the command line besides the parameters of these names."""
+    """Return the arguments given on the command line, except those of these names."""
     context = click.get_current_context()
     unused = [one for one in context.command.params if one.name is not None and one.name not in used]
     return [

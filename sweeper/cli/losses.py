@@ -15,7 +15,7 @@ from sweeper.core.text import fill_words, suggest_correction
 from sweeper.losses.families import FAMILIES, MEANINGS, LossFamily
 
 COLUMN = 18
-"""Characters of a label; no family has a longer name."""
+"""Width of a label; no family has a longer name."""
 TASK_WORDS = {"binary": "binary", "multiclass": "multi-class"}
 
 
@@ -31,17 +31,17 @@ class LossesDocument(Document):
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @add_json_option()
 def command(names: tuple[str, ...], as_json: bool) -> None:
-    """List the loss families that can be searched, simplest first; of NAME what it searches, its caveat and source."""
+    """List the loss families that can be searched, simplest first; for NAME its search, caveat and source."""
     families = _select_families(names)
     text = "\n\n".join(map(_format_family, families)) if names else _format_overview()
     echo_result(LossesDocument(families=tuple(families)), text, as_json=as_json)
 
 
 def _select_families(names: tuple[str, ...]) -> list[LossFamily]:
-    """Return the families of these names; all if none is given.
+    """Return the families of these names; all if there are none.
 
     Raises:
-        UsageError: naming one that is none, with what is spelt alike.
+        UsageError: with an unknown name, and a similar family.
     """
     for name in names:
         if name not in FAMILIES:
@@ -51,14 +51,14 @@ def _select_families(names: tuple[str, ...]) -> list[LossFamily]:
 
 
 def _format_overview() -> str:
-    """Return the name of each family and, up to the first colon, when it helps."""
+    """Format the name of each family and, up to the first colon, when it helps."""
     lines = [_format_paragraph(family.name, family.helps.split(":")[0].rstrip(".")) for family in FAMILIES.values()]
     hint = "sweeper losses NAME says what a family searches, what to watch, and where it is from."
     return "\n".join([*lines, "", fill_words(hint, get_width(120))])
 
 
 def _format_family(family: LossFamily) -> str:
-    """Return when a family helps, what it searches with the literature's default, its formula and its source."""
+    """Format when a family helps, what it searches with the literature's default, its formula and its source."""
     tasks = " and ".join(TASK_WORDS[task] for task in family.tasks)
     lines = [f"{family.name} ({'standalone' if family.relative else 'kernel'}; {tasks})"]
     lines.append(_format_paragraph("helps", family.helps))
@@ -73,12 +73,12 @@ def _format_family(family: LossFamily) -> str:
 
 
 def _format_paragraph(label: str, text: str) -> str:
-    """Return a label with the text next to it, as wide as the terminal."""
+    """Format a label with the text next to it, at the width of the terminal."""
     return fill_words(f"{label:{COLUMN}}{' '.join(text.split())}", get_width(120), rest=" " * COLUMN)
 
 
 def _format_searches(family: LossFamily) -> dict[tuple[str, str], list[str]]:
-    """Return each coordinate and its range, with the tasks that have it so."""
+    """Return each coordinate and its range, with the tasks for which it has them."""
     tasks_of: dict[tuple[str, str], list[str]] = {}
     for task in family.tasks:
         for name, free in family.coordinates[task].items():

@@ -1,4 +1,4 @@
-"""Entry point: finds the command, runs it, and turns errors into words and an exit status."""
+"""Entry point: find the command, run it, and turn errors into messages and an exit status."""
 
 from __future__ import annotations
 
@@ -45,24 +45,24 @@ COMMANDS = {
     "backup": "Copy a study's database to one file, while sweeps continue.",
     "doctor": "Versions, device, stores: what is slow, missing or broken here.",
 }
-"""Each command lives in `sweeper.cli.NAME` as `command`; it is imported only when it is used."""
+"""Each command is `command` in `sweeper.cli.NAME`, which is imported only when it is used."""
 
 TRUE = {"1", "true", "yes", "on", "t", "y"}
 """Values of an environment variable that set a flag."""
 
 RESUME = "sweeper run --study "
-"""Beginning of the note of a sweep's error that says how to continue."""
+"""Beginning of the exception note with the command that continues a sweep."""
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported when they are called, so that `sweeper --help` is quick."""
+    """A group whose commands are imported when they are called, so that `sweeper --help` is fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """List the names in the order of the workflow."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import one command; None when there is no such command."""
+        """Import one command; None if it does not exist."""
         if cmd_name not in COMMANDS:
             return None
         command = importlib.import_module(f"sweeper.cli.{cmd_name}").command
@@ -77,7 +77,7 @@ class LazyGroup(click.Group):
         """Find the command.
 
         Raises:
-            click.UsageError: if there is none of this name, with those that are spelt much the same.
+            click.UsageError: if it does not exist, with a similar name.
         """
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             near = suggest_correction(args[0], COMMANDS) or "; `sweeper --help` lists them"
@@ -85,7 +85,7 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list from the texts above, without importing the commands."""
+        """Write the list from `COMMANDS`, without importing the commands."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
@@ -115,7 +115,7 @@ def _report_as_json(kind: str, message: str, status: int, problems: Sequence[str
 def main() -> None:
     """Run the command line and exit with the contract's status."""
     make_streams_tolerant()
-    os.environ.pop("MPLBACKEND", None)  # figures are files; matplotlib refuses to be loaded where it is no backend
+    os.environ.pop("MPLBACKEND", None)  # figures are files; matplotlib cannot be imported with an unknown backend
     try:
         check_names()
         with end_like_ctrl_c():
@@ -124,7 +124,7 @@ def main() -> None:
         sys.exit(status if isinstance(status, int) else 0)
     except SweeperError as error:
         echo_lines(redact(f"sweeper: {error}"), err=True)
-        if not isinstance(error, OutputError):  # an output that does not take the result takes no error either
+        if not isinstance(error, OutputError):  # an output that does not accept the result accepts no error either
             _report_as_json(type(error).__name__, str(error), error.exit_status, getattr(error, "problems", ()))
         sys.exit(error.exit_status)
     except click.ClickException as error:

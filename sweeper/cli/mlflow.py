@@ -22,8 +22,8 @@ from sweeper.core.text import format_count
 def command(study: str, *, storage: str, tracking_uri: str, out: Path, as_json: bool) -> None:
     """Write to MLflow what it lacks of STUDY, from the study's storage.
 
-    For a store that was lost, that was away to the end of a sweep, or that is to have a copy. Runs that are there are
-    completed, not made twice: the command may be repeated. No sweep may be running the study meanwhile.
+    Use it if the store was lost, was unreachable at the end of a sweep, or is to have a copy. Existing runs are
+    completed, not duplicated, so the command may be repeated. No sweep may be running the study meanwhile.
     """
     from sweeper.workflow.mlflow_sync import sync_mlflow
     from sweeper.workflow.request_checks import check_writable

@@ -20,13 +20,14 @@ QUOTED_PATTERNS = "Patterns stand in quotes, --images 'img/*.jpg': else the shel
 
 
 NEEDED = {"study": "STUDY is needed", "study_and_images": "STUDY and IMAGES are needed"}
-"""What is said where an argument that names a study is missing, by its name."""
+"""Message for a missing argument that names a study, by the argument's name."""
 
 
 class SweeperCommand(click.Command):
     """A command that refuses empty values.
 
-    An empty value is a slip, as of a script whose variable is not set: `--data "$DIR"` would else mean the default.
+    An empty value is a mistake, such as an unset variable in a script: `--data "$DIR"` would otherwise mean the
+    default.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -61,7 +62,7 @@ class SweeperCommand(click.Command):
 
 
 def _list_newest_studies(ctx: click.Context) -> str:
-    """Return the names of the studies that a command without one could mean, if that needs no server."""
+    """List the newest studies for a command that lacks its study, if that needs no server."""
     from sweeper.core.errors import SweeperError
     from sweeper.core.paths import STORAGE
     from sweeper.storage import list_study_names, open_storage
@@ -97,7 +98,7 @@ def _find_empty_variables(ctx: click.Context) -> Iterator[str]:
 
 
 class ParsedText(click.ParamType[Any]):
-    """What `read` makes of a text; its complaint begins with `must be`."""
+    """Value parsed from a text by `read`, whose error begins with `must be`."""
 
     def __init__(self, name: str, read: Callable[[str], object]) -> None:
         self.name, self._read = name, read
@@ -114,7 +115,7 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def add_miss_option() -> Decorator:
-    """`--miss-at-most`."""
+    """Return the option `--miss-at-most`."""
     return click.option(
         "--miss-at-most",
         "limit",
@@ -124,7 +125,7 @@ def add_miss_option() -> Decorator:
 
 
 def add_json_option() -> Decorator:
-    """`--json`, with its variable."""
+    """Return the option `--json`, with its environment variable."""
     return click.option("--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print one JSON document alone.")
 
 
@@ -135,12 +136,12 @@ VERDICT_CODES = {
     Verdict.UNDECIDED: 12,
     Verdict.NONE: 13,
 }
-"""Exit statuses of `--exit-code-by-verdict`. None of the others (docs/reference/commands.md) is among them."""
+"""Exit statuses of `--exit-code-by-verdict`, distinct from the others (docs/reference/commands.md)."""
 CLAIM_CODES = {"holds": 0, "not_shown": 4, "contradicted": 5}
 """Exit statuses of `--claim`."""
 
 
 def format_columns(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells as lines whose columns stand below each other."""
+    """Format rows of cells as lines with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)

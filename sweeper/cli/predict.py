@@ -74,8 +74,8 @@ def command(
     """Predict masks of IMAGES (files, folders, patterns) with the network that STUDY recommends.
 
     The network is the last one of `sweeper train STUDY`; without one, the confirmation that the sweep kept. Images are
-    read as in training (8 or 16 bits, any size; large ones in overlapping tiles). OUT/masks holds class indices with
-    the classes' colours, OUT/overlays what people look at.
+    read as in training (8 or 16 bits, any size; large ones in overlapping tiles). OUT/masks has class indices with the
+    classes' colours, OUT/overlays is for viewing.
 
     \b
     sweeper predict STUDY new/ --out answers
@@ -108,7 +108,7 @@ def command(
 
 
 def _format_outcome(made: PredictionsDocument, source: KeptNetwork, out: Path) -> str:
-    """Return what was done, as text."""
+    """Format what was done, as text."""
     record = source.record
     point = f"threshold {made.threshold:.3g}" if made.threshold is not None else f"τ {made.tau:.3g}"
     what = "a final training" if record.spec.purpose == "final" else "a confirmation"

@@ -1,4 +1,4 @@
-"""`sweeper probe`: whether losses can be compared in the user's training script."""
+"""`sweeper probe`: check whether losses can be compared in the user's training script."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from sweeper.cli.terminal import echo_result
 )
 @add_json_option()
 def command(*, script: str, time_limit: float, write_helper: bool, as_json: bool) -> None:
-    """Start your own training script five times, briefly: do seed, loss and learning rate arrive, do scores come back?
+    """Start your own training script five times, briefly: do seed, loss and rate take effect, do scores come back?
 
     The script takes them from sweeper_trial (docs/how-to/your-training.md). {seed}, {lr_factor}, {share}, {folder},
-    {family} and {fold} in the command become the training's values. What it cannot prove it says; what makes a
+    {family} and {fold} in the command become the training's values. It reports what it cannot prove; what makes a
     comparison impossible is an error, status 2.
     """
     from sweeper.scripts import contract

@@ -44,7 +44,7 @@ class ProfileDocument(Document):
     """Meaning of the imbalance, in sentences."""
     warnings: tuple[str, ...]
     findings: tuple[Finding, ...]
-    """Findings of the label doctor, the weightiest first."""
+    """Findings of the label doctor, the most severe first."""
     excluded: tuple[str, ...]
     """Stems that were left out (`--exclude`)."""
     resized: int | None
@@ -74,12 +74,13 @@ def command(
 ) -> int:
     """Show the imbalance of DATA without training anything.
 
-    DATA is a folder (images/ and masks/, LabelMe, COCO, Pascal VOC, YOLO, Cityscapes, nnU-Net; see docs/formats.md),
-    a zip file of one, an annotation file (COCO JSON, data.yaml, a CSV manifest), or synthetic:NAME. Files that are
-    called otherwise are named by --images and --masks.
+    DATA is a folder (images/ and masks/, LabelMe, COCO, Pascal VOC, YOLO, Cityscapes, nnU-Net; see docs/formats.md), a
+    zip file of one, an annotation file (COCO JSON, data.yaml, a CSV manifest), or synthetic:NAME. For files with other
+    names give --images and --masks.
 
-    Pixel shares, prevalence, component sizes, thinness and suggested weights, and what looks wrong in images, labels
-    and splits (errors, warnings, notes; nothing is deleted). A set that cannot be read at all ends it with status 2.
+    It prints pixel shares, prevalence, component sizes, thinness and suggested weights, and what looks wrong in images,
+    labels and splits (errors, warnings, notes; nothing is deleted). The status is 2 if a data set cannot be read at
+    all.
     """
     dataset = read_requested_dataset(options)
     with show_progress("measuring") as update:

@@ -1,4 +1,4 @@
-"""Display of a running sweep: a live table on a terminal, plain lines elsewhere. All on standard error."""
+"""Display of a running sweep: a live table on a terminal, plain lines elsewhere; all on standard error."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ from sweeper.workflow.phase_progress import PhaseCounts, PhaseProgress
 
 BAR_WIDTH = 30
 EVERY = 10.0
-"""Seconds between two lines of a long step; what takes less leaves none."""
+"""Seconds between two lines of a long step; a shorter step prints none."""
 Left = Callable[[], str]
-"""Function that returns how long the sweep still takes, as text."""
+"""Function that returns the remaining time of the sweep, as text."""
 
 
 class PacedProgress:
-    """Says how far a step is, at most every `EVERY` seconds."""
+    """Logs the progress of a step, at most every `EVERY` seconds."""
 
     def __init__(self, log: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._log, self._clock = log, clock
         self._what, self._last = "", 0.0
 
     def update(self, what: str, done: int, total: int) -> None:
-        """`done` of `total` are done of the step `what`."""
+        """Report that `done` of `total` items have passed the step `what`."""
         now = self._clock()
         if what != self._what:
             self._what, self._last = what, now
@@ -58,9 +58,9 @@ class PacedProgress:
 def show_progress(
     text: str, console: Console | None = None, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[Callable[[int, int], None]]:
-    """Yield a function that is called with how many are done of how many; it moves a bar that leaves no trace.
+    """Yield a function of (done, total) that moves a progress bar, which is removed at the end.
 
-    Without a terminal it writes lines on standard error, as `PacedProgress` spaces them.
+    Without a terminal it prints lines on standard error, at the pace of `PacedProgress`.
     """
     console = console or Console(stderr=True)
     if not console.is_terminal:
@@ -73,7 +73,7 @@ def show_progress(
 
 
 def format_spec(spec: TrialSpec) -> str:
-    """Return which training it is: the trial's number as in the report, or what identifies it within its purpose."""
+    """Describe a training: the trial's number as in the report, or what identifies it within its purpose."""
     return {
         "search": f"{spec.family} #{spec.number}",
         "probe": f"{spec.family}, {spec.steps} steps",
@@ -84,7 +84,7 @@ def format_spec(spec: TrialSpec) -> str:
 
 
 def format_value_part(evaluation: Evaluation) -> str:
-    """Return the objective, and the part of the validation images: values on different images do not compare."""
+    """Format the objective and the part of the validation images: values on different images are not comparable."""
     text = f"{evaluation.value:.3f}"
     if not evaluation.complete:
         text += f" on {evaluation.images} of {evaluation.val_images} images"
@@ -94,7 +94,7 @@ def format_value_part(evaluation: Evaluation) -> str:
 
 
 def format_outcome(result: TrialResult) -> str:
-    """Return how a training ended, in a few words."""
+    """Describe how a training ended, in a few words."""
     if result.state == "failed":
         return f"failed: {result.reason}"
     if result.state == "pruned":
@@ -115,7 +115,7 @@ class PlainDisplay:
         self._level, self._clock, self._state = level, clock, PhaseProgress()
         self._paced = PacedProgress(self.log, clock)
         self._began = clock()
-        self._left: Left = lambda: ""  # before the sweep is planned nobody knows how long it takes
+        self._left: Left = lambda: ""  # unknown before the sweep is planned
 
     def log(self, text: str) -> None:
         """Print a line, unless quiet."""
@@ -136,11 +136,11 @@ class PlainDisplay:
         self.log(f"{name}: {format_count(total, 'training')}" + (f", {held.done} done" if held.done else ""))
 
     def set_forecast(self, left: Left) -> None:
-        """Show from now on when the answers come."""
+        """Set the function that returns when the answers are expected."""
         self._left = left
 
     def notify(self, event: SweepEvent) -> None:
-        """Print a line for what happened to a training; its result once that is stored."""
+        """Print a line for an event; a result is printed once it is stored."""
         verbose = self._level > 0
         waited = self._state.has_waited(event.result.spec if isinstance(event, ResultStored) else event.spec)
         self._state.notify(event)
@@ -168,7 +168,7 @@ class PlainDisplay:
 
 
 class LiveDisplay(PlainDisplay):
-    """Live display on a terminal: a bar, the time left, what each family reached so far, what is running."""
+    """Live display on a terminal: a bar, the time left, the value of each family so far, and the running trainings."""
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(0, clock)
@@ -178,19 +178,19 @@ class LiveDisplay(PlainDisplay):
         self._live.start()
 
     def log(self, text: str) -> None:
-        """Above the live part."""
+        """Print a line above the live part."""
         self._console.print(redact(text), highlight=False, markup=False)
 
     def warn(self, text: str) -> None:
-        """Above the live part, in yellow."""
+        """Print a line above the live part, in yellow."""
         self._console.print(Text(redact(f"warning: {text}"), style="yellow"), highlight=False)
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """Show progress in the place of the table that is to come."""
+        """Show progress in place of the table."""
         self._preparing = f"{what} {done:,} of {total:,} images" if done < total else "preparing"
 
     def begin_phase(self, name: str, total: int, held: PhaseCounts = PhaseCounts()) -> None:  # noqa: B008 (it is a constant)
-        """Leave a line of the phase before, begin the next."""
+        """Leave a line about the previous phase, and begin the next."""
         state, reached = self._state, self._state.rank_families()
         if reached and name != state.name:
             top = next(iter(reached))
@@ -199,7 +199,7 @@ class LiveDisplay(PlainDisplay):
         self._running = {}
 
     def notify(self, event: SweepEvent) -> None:
-        """Count it, and show what runs; failures and what was cut off leave a warning."""
+        """Count the event, and update the running trainings; warn of failed and interrupted ones."""
         state = self._state
         spec = event.result.spec if isinstance(event, ResultStored) else event.spec
         running = None
@@ -219,7 +219,7 @@ class LiveDisplay(PlainDisplay):
             self._running[spec.purpose, spec.number] = running
 
     def close(self) -> None:
-        """Take the live part off the screen."""
+        """Remove the live part from the screen."""
         self._live.stop()
 
     def _render(self) -> RenderableType:
@@ -233,7 +233,7 @@ class LiveDisplay(PlainDisplay):
         full = round(BAR_WIDTH * state.done / state.total)
         bar = Text.assemble(
             f"{state.name:8} ",
-            ("=" * full, "cyan"),  # of signs that every terminal has
+            ("=" * full, "cyan"),  # characters that every terminal has
             ("-" * (BAR_WIDTH - full), "dim"),
             f" {state.done}/{state.total}",
         )
@@ -242,7 +242,7 @@ class LiveDisplay(PlainDisplay):
 
 
 def _make_table(state: PhaseProgress) -> Table:
-    """Families by what they reached on validation, then those that finished nothing yet."""
+    """Make the table of families by their validation value, then those that have finished nothing."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("loss")
     reached = state.rank_families()

@@ -28,7 +28,7 @@ def command(
     ui_url: str,
     as_json: bool,
 ) -> None:
-    """Write the report of STUDY again, from its storage alone."""
+    """Write the report of STUDY again, from only its storage."""
     from sweeper.cli.answer import format_answer
     from sweeper.storage import open_storage
     from sweeper.workflow.conclude import report_study

@@ -68,7 +68,7 @@ def command(
 
     ctx = click.get_current_context()
     by_default = {name for name in options if ctx.get_parameter_source(name) is ParameterSource.DEFAULT}
-    others = OF_COMMAND if options["command"] is None else OF_SWEEPER  # an environment may set them for other runs
+    others = OF_COMMAND if options["command"] is None else OF_SWEEPER  # the environment may set them for other runs
     by_default |= {name for name in others if ctx.get_parameter_source(name) is ParameterSource.ENVIRONMENT}
     if folder is not None:
         if ctx.get_parameter_source("data") is ParameterSource.COMMANDLINE:
@@ -108,5 +108,5 @@ def _print_preview(settings: Settings, as_json: bool) -> None:
 
 def _make_display(verbose: bool, quiet: bool) -> PlainDisplay:
     console = Console(stderr=True)
-    live = console.is_terminal and not console.is_dumb_terminal and not verbose and not quiet  # dumb: nothing moves
+    live = console.is_terminal and not console.is_dumb_terminal and not verbose and not quiet  # dumb: no redraws
     return LiveDisplay(console) if live else PlainDisplay(1 if verbose else -1 if quiet else 0)

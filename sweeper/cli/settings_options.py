@@ -1,4 +1,4 @@
-"""The options of `sweeper run`, made from the fields of `Settings`: each is declared there, and nowhere else."""
+"""The options of `sweeper run`, generated from the fields of `Settings`, their only declaration."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class RunCommand(SweeperCommand):
-    """A command whose settings stand in sections; `--help` shows those that people use, `--help-all` every one."""
+    """A command with its settings in sections; `--help` lists the common ones, `--help-all` every one."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Add `--help-all` after `--help`."""
@@ -34,7 +34,7 @@ class RunCommand(SweeperCommand):
         return [*super().get_params(ctx), every]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the settings by section, then what is no setting."""
+        """Write the settings by section, then the other options."""
         settings, every = list_options(), bool(ctx.meta.get("help-all"))
         lines = {p.name: line for p in self.get_params(ctx) if (line := p.get_help_record(ctx)) is not None}
         for title in dict.fromkeys(option.section for option in settings.values()):
@@ -65,7 +65,7 @@ def add_settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def make_setting_option(name: str, *, default: str | None = None, text: str | None = None) -> Decorator:
-    """Return the option of one setting, for any command: `default`, in words, and help as for a sweep unless given."""
+    """Return the option of one setting, for any command; `default`, in words, and `text` replace those of a sweep."""
     field, option = Settings.model_fields[name], list_options()[name]
     value = "auto" if option.auto else field.default
     words = default if default is not None else option.default
@@ -127,7 +127,7 @@ def _get_limits(metadata: list[Any]) -> tuple[Any, Any]:
 
 
 def add_data_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the argument DATA and its options; `read_requested_dataset` takes their values."""
+    """Add the argument DATA and its options to a command; `read_requested_dataset` takes their values."""
     for option in reversed(
         (
             click.argument("data", required=False),
@@ -146,11 +146,11 @@ def add_data_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def read_requested_dataset(options: dict[str, Any]) -> Dataset:
-    """Read the data set that `add_data_options` name; its store is held until the command ends.
+    """Read the data set of `add_data_options`; its store is held until the command ends.
 
     Raises:
-        click.UsageError: no data are named.
-        SweeperError: they cannot be read.
+        click.UsageError: if no data are given.
+        SweeperError: if they cannot be read.
     """
     from sweeper.cli.progress import PlainDisplay
     from sweeper.data.cache import hold_store
@@ -173,7 +173,7 @@ class IntOrAuto(click.IntRange):
     name = "auto|N"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Refuse what is neither."""
+        """Refuse any other value."""
         if value is None or value == "auto":
             return None
         try:
@@ -183,10 +183,10 @@ class IntOrAuto(click.IntRange):
 
 
 class FiniteNumber(click.FloatRange):
-    """A number in a range; nan, which click takes for one of any range, is none."""
+    """A number in a range, except nan, which click accepts in any range."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Refuse what is none."""
+        """Refuse any other value."""
         number = super().convert(value, param, ctx)
         if math.isnan(number):
             self.fail(f"{value} is not in the range {self._describe_range()}.", param, ctx)
@@ -194,14 +194,14 @@ class FiniteNumber(click.FloatRange):
 
 
 class ChoiceOrAuto(click.Choice[str]):
-    """One of some names; with `auto`, that too, which becomes None."""
+    """One of some names; with `auto`, also that, which becomes None."""
 
     def __init__(self, names: Sequence[str], *, auto: bool) -> None:
         self._auto = auto
         super().__init__(["auto", *names] if auto else list(names))
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Refuse what is none of them."""
+        """Refuse any other value."""
         choice = super().convert(value, param, ctx)
         return None if self._auto and choice == "auto" else choice
 
@@ -210,7 +210,7 @@ class MetricName(click.Choice[str]):
     """Name of a metric, or `module:function` for one of the user's own."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Leave `module:function` as it is."""
+        """Accept `module:function` unchanged."""
         return str(value) if ":" in str(value) else super().convert(value, param, ctx)
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:

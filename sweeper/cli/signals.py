@@ -1,7 +1,7 @@
 """Ctrl-C, SIGTERM and SIGHUP: the first asks the sweep to stop cleanly, a second Ctrl-C aborts.
 
-A handler runs amid anything, so it writes nothing: a thread says that the stop was heard. The thread also ends a
-process that SIGTERM or SIGHUP did not end in time, whatever it waits for: what is stored is whole at any time.
+A handler may interrupt anything, so it prints nothing: a thread reports that the stop was received. The thread also
+ends a process that does not end in time after SIGTERM or SIGHUP; stored results are complete at any time.
 """
 
 from __future__ import annotations
@@ -17,27 +17,26 @@ from types import FrameType
 from sweeper.core.errors import InterruptedSweepError
 
 ENDING = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
-"""SIGHUP comes when the terminal is closed; a platform without it has none."""
+"""SIGHUP is sent when the terminal is closed; some platforms lack it."""
 STOPPING = [signal.SIGINT, *ENDING]
 END_SECONDS = 8.0
-"""A process that has not ended so long after SIGTERM hangs, and is ended."""
+"""Seconds from SIGTERM or SIGHUP until a process that is still running is ended."""
 
 
 class StopRequest:
-    """Remembers the first signal as an exit status; installed for as long as the `with` block runs.
+    """Stores the first signal as an exit status; installed while the `with` block runs.
 
-    SIGHUP stays ignored where it is, as under `nohup`.
-
-    Before `defer_signals` was called nothing was trained and nothing can be lost: a signal ends the program at once.
+    SIGHUP stays ignored if it is, as under `nohup`. Before `defer_signals` nothing has been trained that could be lost:
+    a signal ends the program at once.
     """
 
     def __init__(self, log: Callable[[str], None], doing: str = "trained", *, whole: bool = False) -> None:
-        """Make a stop request that is not installed yet.
+        """Create a stop request that is not installed yet.
 
         Args:
-            log: receives that the stop was heard, from another thread.
+            log: receives from another thread that the stop was received.
             doing: what the command does with its images, as a participle.
-            whole: the process is this command's alone, and hangs where it does not end after the block either.
+            whole: the process belongs only to this command, and also hangs if it does not end after the block.
         """
         self.status: int | None = None
         self._doing = doing
@@ -50,7 +49,7 @@ class StopRequest:
         """Let the first signal ask for a clean stop from now on.
 
         Raises:
-            InterruptedSweepError: if one came before, and what it raised there was caught by a library.
+            InterruptedSweepError: if a signal came before, and a library caught its exception.
         """
         self._end_at_once()
         self._deferred = True
@@ -62,7 +61,7 @@ class StopRequest:
             self._before[number] = signal.signal(number, self._receive_signal)
         heard, self._tells = socket.socketpair()
         self._tells.setblocking(False)
-        # Written by the interpreter's own handler, also while the main thread waits in a library and runs no other.
+        # Written by the interpreter's own handler, even while the main thread waits in a library.
         self._descriptor_before = signal.set_wakeup_fd(self._tells.fileno(), warn_on_full_buffer=False)
         self._thread = threading.Thread(target=self._watch_signals, args=(heard,), daemon=True, name="signals")
         self._thread.start()
@@ -91,7 +90,7 @@ class StopRequest:
             )
 
     def _watch_signals(self, heard: socket.socket) -> None:
-        """Take the numbers of signals until the other end is closed."""
+        """Handle the numbers of signals until the other end is closed."""
         warned = False
         with heard:
             while got := heard.recv(1):
@@ -101,7 +100,7 @@ class StopRequest:
                     self._end.start()
                 if got[0] in STOPPING and self._deferred and not warned:
                     warned = True
-                    with suppress(Exception):  # a stream of the caller's own may be closed
+                    with suppress(Exception):  # the caller's own stream may be closed
                         self._log("stopping: what is finished is kept (Ctrl-C again to abort at once)")
         self._cancel_forced_end()
 
@@ -111,7 +110,7 @@ class StopRequest:
 
 
 class EndedBySignal(KeyboardInterrupt):
-    """SIGTERM or SIGHUP, where they end a command as Ctrl-C does."""
+    """SIGTERM or SIGHUP, if they end a command like Ctrl-C."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -120,9 +119,9 @@ class EndedBySignal(KeyboardInterrupt):
 
 @contextmanager
 def end_like_ctrl_c() -> Iterator[None]:
-    """End whatever runs on SIGTERM and SIGHUP, too, as Ctrl-C ends it: what it began to write is taken away.
+    """Let SIGTERM and SIGHUP end a command like Ctrl-C, which removes its unfinished files.
 
-    A signal that is ignored, or that the caller takes, is left alone. The second of its kind ends the process at once.
+    A signal that is ignored or already handled is left unchanged. A second one ends the process at once.
     """
 
     def end(number: int, _: FrameType | None) -> None:

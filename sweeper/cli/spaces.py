@@ -1,4 +1,4 @@
-"""`sweeper spaces`: the shipped search spaces."""
+"""`sweeper spaces`: list or print the shipped search spaces."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sweeper.space import get_space_path, list_shipped_spaces, load_space
 def command(name: str | None) -> None:
     """List the shipped search spaces, or print the YAML of NAME (a shipped name or a file)."""
     if name is not None:
-        load_space(name)  # a file with mistakes is refused with all of them
+        load_space(name)  # refuses a file with all of its mistakes
         click.echo(get_space_path(name).read_text(encoding="utf-8-sig"), nl=False)
         return
     for shipped in list_shipped_spaces():

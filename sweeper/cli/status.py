@@ -1,4 +1,4 @@
-"""`sweeper status`: how the sweeps are doing."""
+"""`sweeper status`: report how the sweeps are doing."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ from sweeper.core.text import suggest_correction
 def command(study: str | None, *, storage: str, as_json: bool) -> int:
     """Say of STUDY (default: of every study of this storage) whether its sweep runs and makes progress.
 
-    The exit status is 0 where all is well (running, finished, or stopped by a signal), 1 where somebody should look
-    (the process is gone, silent for 5 minutes, 3 trainings in a row failed, an error ended it), and 2 where
-    nothing is known. Read from `.sweeper/status` next to the SQLite file (else of the working folder); the database is
-    not opened.
+    The exit status is 0 if all is well (running, finished, or stopped by a signal), 1 if somebody should look (the
+    process is gone, silent for 5 minutes, 3 trainings in a row failed, an error ended it), and 2 if nothing is known.
+    It reads `.sweeper/status` next to the SQLite file (else in the working folder), and does not open the database.
     """
     from sweeper.core.errors import UsageError
     from sweeper.core.redact import check_address
@@ -51,7 +50,7 @@ def command(study: str | None, *, storage: str, as_json: bool) -> int:
         why = near or f": no sweep wrote its status there; {step}"
         raise UsageError(f"nothing is known {scope} in {folder}{why}")
     rows = [diagnose_sweep(life, time.time(), storage) for life in lives]
-    if is_postgres(storage):  # another machine may have continued it, whose status file is there
+    if is_postgres(storage):  # it may have continued on another machine, which has its status file
         rows = [
             row if row.ok else diagnose_sweep(life, time.time(), storage, read_last_session(storage, life.study))
             for life, row in zip(lives, rows, strict=True)

@@ -1,4 +1,4 @@
-"""`sweeper synth NAME OUT`: a synthetic scene set as ordinary files."""
+"""`sweeper synth NAME OUT`: write a synthetic scene set as ordinary files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sweeper.data.synthetic import PARAMETERS, SCENES, Parameter, write_scenes
 
 
 def _make_epilog() -> str:
-    """Return the scenes with their parameters, as `--help` shows them."""
+    """Format the scenes with their parameters for `--help`."""
     lines = ["Scenes:"]
     for name, scene in SCENES.items():
         lines.append(f"  {name}: {scene.text}")

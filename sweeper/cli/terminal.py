@@ -1,4 +1,4 @@
-"""Lines on a terminal, which would break a long one within a word: here it is broken between words."""
+"""Lines on a terminal, broken between words, where the terminal would break them within a word."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def get_width(most: int = 110) -> int:
 
 
 def echo_lines(text: str, *, err: bool = False) -> None:
-    """Print lines; those longer than the terminal is wide continue two columns further to the right.
+    """Print lines; on a terminal, wrap long ones with their rest indented by two columns.
 
-    What is no terminal gets them as they are.
+    Other outputs get the lines unchanged.
     """
     if (sys.stderr if err else sys.stdout).isatty():
         width = get_width(sys.maxsize)
@@ -32,7 +32,7 @@ def echo_lines(text: str, *, err: bool = False) -> None:
 
 
 def echo_result(document: Document, text: str, *, as_json: bool) -> None:
-    """Print what a command gives: with `--json` its document alone, else its lines."""
+    """Print the result of a command: with `--json` only its document, else its text."""
     if as_json:
         click.echo(json.dumps(document.document, indent=2, allow_nan=False))
     else:

@@ -77,7 +77,7 @@ def command(study: str, *, as_json: bool, **train_options: Any) -> None:
 
 
 def format_training(made: TrainingDocument, width: int = 110) -> str:
-    """Return the outcome as text."""
+    """Format the outcome as text."""
     lines = [
         f"Trained: {made.family} (learning rate {made.lr:.3g}; verdict: {made.verdict.replace('_', ' ')}) for "
         f"{made.steps:,} steps on {format_count(made.images, 'image')} ({made.on}), seed {made.seed}"

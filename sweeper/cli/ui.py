@@ -27,14 +27,14 @@ from sweeper.system.postgres import make_sqlalchemy_url
 def command(study: str | None, tracking_uri: str, port: int) -> None:
     """Serve MLflow's user interface on the loopback address until Ctrl-C, and say where STUDY's table is.
 
-    Without STUDY, those of the newest study. Where the store is a server, the addresses alone are printed.
+    Without STUDY it is the table of the newest study. If the store is a server, only the addresses are printed.
     """
     if tracking_uri.startswith(("http://", "https://")):
         click.echo(_list_addresses(_hide_password(tracking_uri), tracking_uri, study))
         return
     if tracking_uri.startswith("sqlite:///") and not Path(tracking_uri.removeprefix("sqlite:///")).exists():
         raise UsageError(f"there is no MLflow store at {tracking_uri}; `sweeper run` makes one in its working folder")
-    try:  # MLflow takes its time to find out, and then ends as if all were well
+    try:  # MLflow takes long to find out, and then ends without an error
         socket.create_server(("127.0.0.1", port)).close()
     except OSError as error:
         raise UsageError(
@@ -47,22 +47,22 @@ def command(study: str | None, tracking_uri: str, port: int) -> None:
         f"  from another computer, the same addresses after: ssh -N -L {port}:127.0.0.1:{port} {socket.gethostname()}",
         err=True,
     )
-    # In the environment, not on the command line: that everybody on this machine can read.
+    # Not on the command line, which everybody on this machine can read.
     environment = {**os.environ, "MLFLOW_BACKEND_STORE_URI": make_sqlalchemy_url(tracking_uri), "PYTHONSAFEPATH": "1"}
     arguments = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    # Names that a browser on this machine uses, so that no foreign page can reach the server by rebinding a name.
+    # Names used by a browser on this machine, so that no foreign page can reach the server by DNS rebinding.
     arguments += ["--allowed-hosts", f"127.0.0.1:{port},localhost:{port}"]
     arguments += ["--cors-allowed-origins", f"http://127.0.0.1:{port},http://localhost:{port}"]
-    # Else uvicorn puts the working folder first on Python's path, where a file among the data may have a module's name.
+    # Else uvicorn puts the working folder first on Python's path, where a file among the data may hide a module.
     arguments += ["--uvicorn-opts", f"--app-dir {os.devnull}"]
     os.execve(sys.executable, [sys.executable, "-m", "mlflow", "ui", *arguments], environment)
 
 
 def _list_addresses(base: str, tracking_uri: str, study: str | None) -> str:
-    """Return what to open, a line each.
+    """List the addresses to open, one per line.
 
     Raises:
-        UsageError: if a study was named that the store does not have, or a store with a named study does not answer.
+        UsageError: if the store does not have the named study, or does not answer although a study is named.
     """
     from sweeper.tracking import list_prepared_studies
 
@@ -72,7 +72,7 @@ def _list_addresses(base: str, tracking_uri: str, study: str | None) -> str:
     except UsageError:
         if study is not None or tracking_uri.startswith(("http://", "https://")):
             raise
-        return everything  # MLflow's own start says what is wrong with the store
+        return everything  # MLflow's own start reports what is wrong with the store
     if study is not None and study not in prepared:
         newest = ", ".join(list(prepared)[:5]) or "none"
         step = (
