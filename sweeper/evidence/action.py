@@ -60,7 +60,7 @@ def find_best_other(evidence: Evidence) -> int | None:
         return None
 
     def rank(i: int) -> tuple[bool, float, int]:
-        is_open = has_enough_seeds(evidence, i, base) and _may_gain(evidence, i, base)
+        is_open = has_enough_seeds(evidence, i, base) and may_gain(evidence, i, base)
         return is_open, get_difference(evidence, i, base).estimate, -i
 
     return max(others, key=rank)
@@ -72,8 +72,9 @@ def has_highest_gain(evidence: Evidence, other: int, base: int) -> bool:
     return all(get_difference(evidence, i, base).estimate <= gain for i in range(len(evidence.finalists)) if i != base)
 
 
-def _may_gain(evidence: Evidence, i: int, base: int) -> bool:
-    return get_comparison(evidence, i, base).one_sided > evidence.rope
+def may_gain(evidence: Contest, i: int, base: int) -> bool:
+    """Return whether a finalist may gain more than the ROPE over cross-entropy."""
+    return not has_enough_seeds(evidence, i, base) or get_comparison(evidence, i, base).one_sided > evidence.rope
 
 
 def format_headline(
@@ -114,7 +115,7 @@ def _format_keep(evidence: Evidence, base: int, verdict: Verdict, strength: Stre
     other = find_best_other(evidence)
     if other is None:
         return "Keep cross-entropy: all that was tried is cross-entropy here."
-    unsettled = (i for i in (other, *range(len(evidence.finalists))) if i != base and _may_gain(evidence, i, base))
+    unsettled = (i for i in (other, *range(len(evidence.finalists))) if i != base and may_gain(evidence, i, base))
     if strength == "open" and (first := next(unsettled, None)) is not None:
         return f"Keep cross-entropy for now: {_format_doubt(evidence, first, base)}."
     plain = evidence.finalists[base].vs_plain

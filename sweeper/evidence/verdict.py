@@ -28,12 +28,13 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from sweeper.core.records import Action, Contest, Evidence, Strength, Verdict
-from sweeper.evidence.action import choose_action, explain_action, format_headline
+from sweeper.evidence.action import choose_action, explain_action, format_headline, may_gain
 from sweeper.evidence.decision_rule import (
     LEARNED,
     choose_preferred,
     get_difference,
     has_beaten,
+    has_enough_seeds,
     has_learned,
     is_equivalent,
     is_probably_safe,
@@ -165,6 +166,9 @@ def apply_verdict_rule(
     pivot = recommended if action == "keep" else best  # the question: can another gain, or which is best
     open_ = [i for i in (best, *unbeaten) if i != pivot and not has_beaten(evidence, pivot, i)]
     pairs = [(pivot, i) for i in open_ if not is_equivalent(evidence, pivot, i) and not has_beaten(evidence, i, pivot)]
+    if action == "keep":
+        pairs = [(base, i) for base, i in pairs if may_gain(evidence, i, base)]
+        pairs = [pair for pair in pairs if has_enough_seeds(evidence, *pair)] or pairs
     strength: Strength = "probable" if is_probably_safe(evidence, recommended) else "open"
     if verdict is not Verdict.UNDECIDED:
         strength = "shown"
@@ -172,7 +176,9 @@ def apply_verdict_rule(
         verdict,
         recommended,
         tuple(reason for reason in reasons if reason),
-        tuple(suggest_what_settles(evidence, pairs, resume)) if verdict is Verdict.UNDECIDED else (),
+        tuple(suggest_what_settles(evidence, pairs, resume, keeps_first=action == "keep"))
+        if verdict is Verdict.UNDECIDED
+        else (),
         best=best,
         unbeaten=tuple(unbeaten),
         strength=strength,

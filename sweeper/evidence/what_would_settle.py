@@ -38,34 +38,41 @@ class _SettlingPlan:
 
 
 def suggest_what_settles(
-    evidence: Contest, pairs: Sequence[tuple[int, int]], resume: str | None = "--resume"
+    evidence: Contest, pairs: Sequence[tuple[int, int]], resume: str | None = "--resume", *, keeps_first: bool = False
 ) -> list[str]:
     """Suggest in sentences what would settle the open comparisons, given as indices into `evidence.finalists`.
 
-    `resume` is the command that continues the study; None if the trainings are not sweeper's. Rivals of one loss that
+    `resume` is the command that continues the study; None if the trainings are not sweeper's. With `keeps_first` the
+    first of each pair is cross-entropy, and settled means that the rival's gain over it is. Rivals of one loss that
     need the same kind of plan share a sentence, which asks for the most that one of them needs.
     """
     groups: dict[tuple[int, str], list[_SettlingPlan]] = {}
     for first, rival in pairs:
-        plan = _plan_pair(evidence, first, rival)
+        lead, rope = get_difference(evidence, first, rival).estimate, evidence.rope
+        target = compute_gain_half_width(-lead, rope) if keeps_first else compute_needed_half_width(lead, rope)
+        plan = _plan_pair(evidence, first, rival, target)
         groups.setdefault((first, plan.kind), []).append(plan)
     return [_format_plans(evidence, first, plans, resume) for (first, _), plans in groups.items()]
 
 
-def compute_needed_half_width(gap: Interval, rope: float) -> float:
+def compute_needed_half_width(difference: float, rope: float) -> float:
     """Return the half-width below which this estimate would be established as a win or as equivalence.
 
     An estimate of at least `rope` is a win once the half-width is below the estimate; a smaller one is equivalence once
     estimate + half-width is within `rope`.
     """
-    size = abs(gap.estimate)
+    size = abs(difference)
     return size if size >= rope else rope - size
+
+
+def compute_gain_half_width(gain: float, rope: float) -> float:
+    """Return the half-width below which this gain would be established, or bounded by `rope` where it is smaller."""
+    return gain if gain >= rope else rope - gain
 
 
 def suggest_for_action(evidence: Contest, other: int, base: int) -> str:
     """Suggest how many more seeds, or images, would settle whether `other` gains over `base`; "" if none would."""
-    gain = get_difference(evidence, other, base).estimate
-    target = gain if gain >= evidence.rope else evidence.rope - gain
+    target = compute_gain_half_width(get_difference(evidence, other, base).estimate, evidence.rope)
     seeds, images = _count_needed(evidence, other, base, target)
     if seeds is not None:
         more = seeds - int(count_common_seeds(evidence, other, base))
@@ -120,14 +127,15 @@ def _find_fewest(enough: Callable[[int], bool], least: float, high: int) -> int 
     return low
 
 
-def _plan_pair(evidence: Contest, first: int, rival: int) -> _SettlingPlan:
+def _plan_pair(evidence: Contest, first: int, rival: int, target: float) -> _SettlingPlan:
+    """Plan how a pair's half-width would fall below `target`."""
     gap, common = get_difference(evidence, first, rival), count_common_seeds(evidence, first, rival)
     plan = partial(_SettlingPlan, rival, gap)
     if common < SHOWING:
         return plan("common_seeds", seeds=int(common))
     if count_units(evidence) < 2:
         return plan("label")
-    seeds, images = _count_needed(evidence, first, rival, compute_needed_half_width(gap, evidence.rope))
+    seeds, images = _count_needed(evidence, first, rival, target)
     if seeds is not None:
         return plan("seeds", seeds=seeds, images=images)
     return plan("neither" if images is None else "images", images=images)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import pytest
@@ -254,3 +255,19 @@ def test_the_head_adds_what_more_steps_change_about_the_gain_where_that_is_certa
     decision: Decision = decide_verdict(found, ORDER)
     look = longer_look(longer_gap(**gap), catches_up=gap["trend"] == "gone")
     assert add_longer_look(decision.head, found, decision.action, look) == decision.head + added
+
+
+def test_what_would_settle_it_is_asked_of_the_action_while_cross_entropy_is_kept() -> None:
+    """An equivalence asks for more than to know that a worse loss gains little; the head and the next step agree."""
+    levels = {"cross_entropy": 0.711, "tversky": 0.7, "dice": 0.66}
+    two = {"dice": {"seeds": CONFIRM_SEEDS[:2]}}
+    found = evidence(levels, half=0.05, finalists=two, analyses=plan_analyses(2, 8), analysis_index=1)
+    wide = tuple(
+        pair.model_copy(update={"difference": pair.difference.model_copy(update={"se_seed": 0.02, "se_image": 0.001})})
+        for pair in found.comparisons
+    )
+    decision: Decision = decide_verdict(found.model_copy(update={"comparisons": wide}), ORDER)
+    more = re.search(r"tversky may gain up to .*; ([0-9]+) more seeds would settle it", decision.head)
+    assert decision.action == "keep" and more is not None
+    (step,) = decision.next_steps  # dice, which was dropped, can hardly gain
+    assert f"cross_entropy against tversky: some {int(more[1]) + 3} seeds in place of 3 (" in step

@@ -19,9 +19,9 @@ from tests.support.builders import ORDER, evidence
 
 
 def test_the_needed_half_width_is_the_nearer_way_to_an_answer() -> None:
-    assert compute_needed_half_width(measured(0.03, 0, 0), 0.01) == 0.03
-    assert compute_needed_half_width(measured(-0.03, 0, 0), 0.01) == 0.03
-    assert compute_needed_half_width(measured(0.004, 0, 0), 0.01) == pytest.approx(0.006)
+    assert compute_needed_half_width(0.03, 0.01) == 0.03
+    assert compute_needed_half_width(-0.03, 0.01) == 0.03
+    assert compute_needed_half_width(0.004, 0.01) == pytest.approx(0.006)
 
 
 def test_the_proposed_number_of_seeds_or_images_is_the_smallest_that_suffices() -> None:
