@@ -14,7 +14,6 @@ from sweeper.core.text import format_count
 from sweeper.space import count_floor_trials
 from sweeper.storage.interim_analyses import StoredAnalyses, read_analyses
 from sweeper.study.learning_check import has_learned_nothing
-from sweeper.study.learning_rates import NOISE
 from sweeper.study.search_end import has_search_settled
 from sweeper.workflow.conclude import draw_conclusion
 from sweeper.workflow.options import StudyRequest
@@ -166,7 +165,7 @@ def _read_search_answer(sweep: SweepRecord) -> InterimAnswer:
     top = max(ended, key=lambda trial: trial.value or 0.0)
     words = (
         f"{top.spec.family} is best of {format_count(len(ended), 'complete trial')} (validation "
-        f"{top.value or 0.0:.3f}, one training, ± {NOISE:g} seed noise; the best of many looks better than it is; not "
+        f"{top.value or 0.0:.3f} in one training, probably too high as the best of many; not "
         f"tested{'' if sweep.concluded else ' yet'})"
     )
     return InterimAnswer(family=top.spec.family, best=top.value, on="validation", answer=words)
