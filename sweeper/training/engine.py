@@ -36,7 +36,6 @@ from sweeper.data.split import select_scored_images
 from sweeper.data.store import PixelStore
 from sweeper.system.clocks import get_running_seconds
 from sweeper.training.checkpoint import Checkpoint
-from sweeper.training.initial_networks import InitialNetworks
 from sweeper.training.network_in_training import NetworkInTraining
 from sweeper.training.resident_store import ResidentStore
 from sweeper.training.scores import judge_end, score_counts
@@ -72,7 +71,6 @@ class StudyTraining(NetworkInTraining):
         place: str,
         *,
         checkpoint: Path | None = None,
-        starts: InitialNetworks | None = None,
         resident: ResidentStore | None = None,
         clock: Callable[[], float] = get_running_seconds,
     ) -> None:
@@ -84,7 +82,6 @@ class StudyTraining(NetworkInTraining):
             store: the decoded pixels.
             place: device, as torch names it.
             checkpoint: of this training, by `save`.
-            starts: initial networks that this process has made already; None = makes its own.
             resident: the same pixels on the device; None = images are cut by the processor.
             clock: for the durations in the result, and nothing else; stops of this process are left out.
 
@@ -95,7 +92,7 @@ class StudyTraining(NetworkInTraining):
         """The last one is later by all the time that it waited."""
         self._recipe, self._dataset = conditions.recipe, conditions.dataset
         self._split = get_split(conditions, spec.seed, spec.fold)
-        super().__init__(spec, conditions, store, place, images=self._split.train, starts=starts, resident=resident)
+        super().__init__(spec, conditions, store, place, images=self._split.train, resident=resident)
         self._rungs = self._recipe.rungs(spec.steps)
         work = spec.steps * self._recipe.batch_size * self._recipe.size**2
         self._val = select_scored_images(self._dataset, self._split.val, work)

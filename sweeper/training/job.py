@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -26,7 +25,6 @@ from sweeper.data.store import PixelStore
 from sweeper.system.clocks import get_running_seconds
 from sweeper.training.engine import StudyTraining
 from sweeper.training.failure_causes import explain_failure, is_device_lost, is_out_of_memory, is_process_fault
-from sweeper.training.initial_networks import InitialNetworks
 from sweeper.training.resident_store import ResidentStore, make_resident_store
 from sweeper.version import versions
 
@@ -40,7 +38,6 @@ class WorkerContext:
     device: str
     checkpoints: Path
     """Folder of the paused trainings."""
-    starts: InitialNetworks = field(default_factory=InitialNetworks)
     resident: ResidentStore | None = None
     """The store's pixels on the device, if they are there."""
 
@@ -122,15 +119,14 @@ class WorkerTrainings:
         """Make a training, from its checkpoint where there is one; what people should know of that."""
         work, path, note = self._context, self._get_checkpoint_path(spec), ""
         arguments = (spec, work.conditions, work.store, work.device)
-        shared: dict[str, Any] = {"starts": work.starts, "resident": work.resident}
         training = None
         if path.exists():
             try:
-                training = StudyTraining(*arguments, checkpoint=path, **shared)
+                training = StudyTraining(*arguments, checkpoint=path, resident=work.resident)
             except CheckpointError as error:
                 path.unlink(missing_ok=True)
                 note = f"{' '.join(str(error).split())[:300]}; the training begins again, and gives the same numbers"
-        training = training or StudyTraining(*arguments, **shared)
+        training = training or StudyTraining(*arguments, resident=work.resident)
         self._last, self._kept = (spec, training), training.step
         return note
 

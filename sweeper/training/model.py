@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,18 @@ def build_model(
         load_encoder(model.encoder, recipe.encoder, recipe.encoder_weights)
     _set_prior(model, class_pixels, task)
     return model
+
+
+def copy_initial_model(
+    recipe: Recipe, *, channels: int, class_pixels: npt.NDArray[np.int64], task: Task, seed: int
+) -> nn.Module:
+    """Return a network like `build_model`, in an eighth of the time if this process built the same before."""
+    return copy.deepcopy(_build_once(recipe, channels, tuple(class_pixels.tolist()), task, seed))
+
+
+@lru_cache(maxsize=2)  # a search has one seed, a confirmation moves on seed by seed
+def _build_once(recipe: Recipe, channels: int, class_pixels: tuple[int, ...], task: Task, seed: int) -> nn.Module:
+    return build_model(recipe, channels=channels, class_pixels=np.array(class_pixels), task=task, seed=seed)
 
 
 def _find_unknown_encoder(name: str) -> str | None:

@@ -24,7 +24,6 @@ from sweeper.training.checkpoint import Checkpoint, load_checkpoint, make_checkp
 from sweeper.training.evaluation import Evaluator, log_prior_of
 from sweeper.training.graph_steps import choose_steps_class
 from sweeper.training.hardware import get_device_name
-from sweeper.training.initial_networks import InitialNetworks
 from sweeper.training.resident_store import ResidentStore
 from sweeper.training.weights_file import WeightsRecord, make_metadata, seal_file
 from sweeper.version import versions
@@ -41,14 +40,13 @@ class NetworkInTraining:
         place: str,
         *,
         images: tuple[int, ...],
-        starts: InitialNetworks | None = None,
         resident: ResidentStore | None = None,
     ) -> None:
         """Make the network as it begins; `images` are those that it is trained on, all else as for `StudyTraining`."""
         self._spec, self._conditions, self._store = spec, conditions, store
         self._device = torch.device(place)
         self._steps = choose_steps_class(conditions.recipe.engine, self._device)(
-            spec, conditions, store, images, device=self._device, starts=starts or InitialNetworks(), resident=resident
+            spec, conditions, store, images, device=self._device, resident=resident
         )
         self._log_prior = log_prior_of(conditions.dataset.count_class_pixels(images))
         self._evaluator = Evaluator(

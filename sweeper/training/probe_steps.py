@@ -31,7 +31,6 @@ def make_probe_steps(context: WorkerContext, steps: int, seed: int | None = None
         context.store,
         get_split(conditions, spec.seed, spec.fold).train,
         device=device,
-        starts=context.starts,
         resident=context.resident,
     )
 

@@ -20,8 +20,7 @@ from sweeper.losses.loss_module import SegmentationLoss
 from sweeper.training.augment import augment, augment_distances
 from sweeper.training.batches import FORGET, Crop, cut_crops, draw_crops, map_batch, normalise_inputs
 from sweeper.training.hardware import use_fastest_kernels
-from sweeper.training.initial_networks import InitialNetworks
-from sweeper.training.model import WeightAverage, make_normaliser
+from sweeper.training.model import WeightAverage, copy_initial_model, make_normaliser
 from sweeper.training.resident_store import ResidentStore, make_crop_tensor
 from sweeper.training.transfer import move_to_device
 
@@ -48,7 +47,6 @@ class TrainingSteps:
         images: tuple[int, ...],
         *,
         device: torch.device,
-        starts: InitialNetworks,
         resident: ResidentStore | None = None,
     ) -> None:
         """Make the steps with the network as it begins.
@@ -59,7 +57,6 @@ class TrainingSteps:
             store: the decoded pixels.
             images: those that are trained on.
             device: where.
-            starts: initial networks that this process has made already.
             resident: the same pixels on the device; None = batches are cut by the processor.
         """
         self._spec, self._recipe, self._store, self._images = spec, conditions.recipe, store, images
@@ -67,7 +64,7 @@ class TrainingSteps:
         dataset, recipe = conditions.dataset, conditions.recipe
         self._central = list_central_classes(dataset) if recipe.crops == "balanced" else None
         pixels = conditions.count_pixels_seen(images)
-        model = starts.make_model(
+        model = copy_initial_model(
             recipe, channels=store.channels, class_pixels=pixels, task=dataset.task, seed=spec.seed
         )
         # channels_last is what convolutions like on CPUs and tensor cores alike.

@@ -22,7 +22,6 @@ from sweeper.data.store import open_store
 from sweeper.executors.inline import InlineBackend
 from sweeper.training.compiled_network import compile_for_study
 from sweeper.training.graph_steps import choose_steps_class, measure_change_distance
-from sweeper.training.initial_networks import InitialNetworks
 from sweeper.training.job import WorkerContext, make_worker_context
 from sweeper.training.training_steps import TrainingSteps
 from tests.cli.test_run import SHORT, sweeper
@@ -63,7 +62,7 @@ def steps_of(context: WorkerContext, seed: int = 0) -> TrainingSteps:
     conditions, given = context.conditions, spec(steps=4, seed=seed)
     images = get_split(conditions, seed, None).train
     kind = choose_steps_class(conditions.recipe.engine, CPU)
-    return kind(given, conditions, context.store, images, device=CPU, starts=InitialNetworks(), resident=None)
+    return kind(given, conditions, context.store, images, device=CPU)
 
 
 def test_the_network_that_takes_steps_is_compiled_and_its_average_is_not(

@@ -20,7 +20,6 @@ from sweeper.training.compiled_network import compile_for_study
 from sweeper.training.engine import StudyTraining
 from sweeper.training.graph_steps import choose_steps_class
 from sweeper.training.hardware import settle_numerics
-from sweeper.training.initial_networks import InitialNetworks
 from sweeper.training.job import WorkerContext
 from sweeper.training.resident_store import make_resident_store
 from tests.support.small_training import SMALL, finished, spec
@@ -59,7 +58,7 @@ def test_trainings_one_after_the_other_give_what_each_gives_alone(
         alone = context_of(tiny, tmp_path, engine=engine, precision=precision)
         for context in (alone, shared):
             given = (one, context.conditions, context.store, DEVICE)
-            training = StudyTraining(*given, starts=context.starts, resident=context.resident, clock=lambda: 0.0)
+            training = StudyTraining(*given, resident=context.resident, clock=lambda: 0.0)
             found.append(finished(training).model_dump_json())
     assert found[::2] == found[1::2]
 
@@ -100,7 +99,7 @@ def test_the_steps_of_a_compiled_network_are_recorded_and_those_of_the_plain_one
         context = context_of(tiny, tmp_path, **changes)
         compile_for_study(context)
         train = get_split(context.conditions, 0, None).train
-        given = {"device": torch.device(DEVICE), "starts": InitialNetworks(), "resident": context.resident}
+        given = {"device": torch.device(DEVICE), "resident": context.resident}
         kind = choose_steps_class("graph", given["device"])
         steps = kind(spec(steps=12), context.conditions, context.store, train, **given)
         found.append(steps.take_steps(0, 12)[0])

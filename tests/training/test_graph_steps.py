@@ -31,7 +31,6 @@ from sweeper.training.graph_steps import (
     list_evaluated_state,
     measure_change_distance,
 )
-from sweeper.training.initial_networks import InitialNetworks
 from sweeper.training.job import WorkerContext, WorkerTrainings
 from sweeper.training.resident_store import (
     ResidentStore,
@@ -143,7 +142,6 @@ def steps_of(dataset: Dataset, recipe: Recipe = GRAPH, *, family: str = "dice_ce
     train = split_for(dataset, study_seed=0, folds=None, seed=0).train
     made: dict[str, Any] = {
         "device": CPU,
-        "starts": InitialNetworks(),
         "resident": upload_store(store, CPU) if fits else None,
     }
     return choose_steps_class(recipe.engine, CPU)(
@@ -214,7 +212,7 @@ def test_nothing_in_a_step_waits_for_the_device(tiny: Dataset, family: str, monk
     train = split_for(tiny, study_seed=0, folds=None, seed=0).train
     pixels = ResidentStore(*(tensor.to(meta) for tensor in upload_store(store, CPU)))
     made = spec(family=family, params=needed(family, "binary"), steps=12)
-    steps = GraphSteps(made, conditions, store, train, device=meta, starts=InitialNetworks(), resident=pixels)
+    steps = GraphSteps(made, conditions, store, train, device=meta, resident=pixels)
     monkeypatch.setattr(steps.optimizer, "step", lambda: None)
     steps._set_rate(0)
     steps._copy_to_inputs(0)
@@ -363,7 +361,7 @@ def test_a_graph_takes_the_steps_that_plain_ones_take(tiny: Dataset) -> None:
     for recipe in (LONG, GRAPH):
         conditions = Conditions(dataset=tiny, recipe=recipe, seed=0)
         kind = choose_steps_class(recipe.engine, device)
-        steps = kind(spec(steps=12), conditions, store, train, device=device, starts=InitialNetworks(), resident=pixels)
+        steps = kind(spec(steps=12), conditions, store, train, device=device, resident=pixels)
         losses = [steps.take_steps(first, target)[0] for first, target in ((0, 4), (4, 8), (8, 12))]
         found.append((losses, torch.cat([flat(steps.model), flat(steps.average.model)])))
     assert steps.is_recorded
@@ -398,7 +396,7 @@ class Reading(nn.Module):
 def test_a_loss_that_waits_for_the_gpu_trains_one_by_one(tiny: Dataset) -> None:
     store, device = open_store(tiny.store), torch.device("cuda")
     train = split_for(tiny, study_seed=0, folds=None, seed=0).train
-    given = {"device": device, "starts": InitialNetworks(), "resident": upload_store(store, device)}
+    given = {"device": device, "resident": upload_store(store, device)}
     steps = GraphSteps(spec(steps=12), Conditions(dataset=tiny, recipe=GRAPH, seed=0), store, train, **given)
     steps.criterion = Reading()
     steps.take_steps(0, 8)

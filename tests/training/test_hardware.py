@@ -20,7 +20,6 @@ from sweeper.executors.inline import InlineBackend
 from sweeper.executors.processes import ProcessBackend
 from sweeper.training import hardware
 from sweeper.training.hardware import choose_gpu, probe_device, settle_numerics
-from sweeper.training.initial_networks import InitialNetworks
 from sweeper.training.training_steps import TrainingSteps
 from tests.support.own_modules import own_module
 from tests.support.small_training import SMALL, spec
@@ -173,7 +172,7 @@ def test_algorithms_are_tried_in_the_steps_of_a_gpu_and_nowhere_else(
 
     train = split_for(tiny, study_seed=0, folds=None, seed=0).train
     given = (spec(), conditions_of(tiny, deterministic=deterministic), open_store(tiny.store), train)
-    steps = TrainingSteps(*given, device=torch.device("cpu"), starts=InitialNetworks())
+    steps = TrainingSteps(*given, device=torch.device("cpu"))
     batch = steps._make_batch(0)
     steps.model.register_forward_hook(look_both_ways)
     steps._device = torch.device(place)  # of which nothing else is needed in a step

@@ -21,6 +21,7 @@ from sweeper.data import open_store
 from sweeper.training.checkpoint import load_checkpoint
 from sweeper.training.engine import StudyTraining
 from sweeper.training.job import WorkerContext, WorkerTrainings
+from sweeper.training.model import _build_once
 from tests.support.faulty import disk_is_full, launch_fails, no_memory
 from tests.support.marks import rest_slow
 from tests.support.small_training import SMALL, spec
@@ -192,7 +193,7 @@ def test_a_fault_of_the_process_is_told_wherever_it_is_raised(
         left = WorkerTrainings(shop)
         assert isinstance(left.run_job(TrainingJob(asked, 1)), JobResult)
         left.save_last_training()
-    shop.starts._models.clear()
+    _build_once.cache_clear()
     with monkeypatch.context() as patch:
         patch.setattr(FAULTY_CALLS[where], fails)
         trainings = WorkerTrainings(shop)

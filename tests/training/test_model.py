@@ -16,8 +16,7 @@ from sweeper.core.recipe import Architecture, Recipe
 from sweeper.core.records import Dataset, Task
 from sweeper.data import load_dataset, open_store
 from sweeper.training.batches import normalise_inputs
-from sweeper.training.initial_networks import InitialNetworks
-from sweeper.training.model import WeightAverage, build_model, make_normaliser
+from sweeper.training.model import WeightAverage, build_model, copy_initial_model, make_normaliser
 from tests.support import annotated
 from tests.support.batches import training_batch
 from tests.support.marks import rest_slow
@@ -112,9 +111,8 @@ def test_the_average_follows_weights_and_batchnorm_statistics() -> None:
 
 
 def test_trainings_of_one_seed_share_their_initial_network_and_nothing_else(tiny: Dataset) -> None:
-    starts = InitialNetworks()
     asked: dict[str, Any] = {"channels": 3, "class_pixels": tiny.count_class_pixels(), "task": tiny.task}
-    one, two, other = (starts.make_model(SMALL, seed=seed, **asked) for seed in (0, 0, 1))
+    one, two, other = (copy_initial_model(SMALL, seed=seed, **asked) for seed in (0, 0, 1))
     fresh = build_model(SMALL, seed=0, **asked)
     assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), fresh.state_dict().values(), strict=True))
     with torch.no_grad():
