@@ -116,7 +116,7 @@ else:
     from sweeper.training.batches import FORGET, cut_crops, draw_crops
     store, train = open_store(dataset.store), divide_images(dataset, test_seed=0, seed=0).train
     for step in range(int(sys.argv[3])):
-        cut_crops(store, draw_crops(store, train, size=256, batch_size=16, step=step, seed=0)[0], 256)
+        cut_crops(store, draw_crops(store, train, size=256, batch_size=16, step=step, seed=0)[0], 256, 256)
         if step % FORGET == FORGET - 1:
             store.release_memory()
 lines = Path("/proc/self/status").read_text().splitlines()
@@ -205,7 +205,7 @@ def feed(folder: Path) -> None:
     training.advance()
     step = 1000 * (training.make_result("complete").seconds_per_step or 0.0)
     batch = 1000 * timed(
-        lambda n: cut_crops(store, draw_crops(store, split.train, size=96, batch_size=8, step=n, seed=0)[0], 96),
+        lambda n: cut_crops(store, draw_crops(store, split.train, size=96, batch_size=8, step=n, seed=0)[0], 96, 96),
         repeats=200,
     )
     print(f"training step {step:.1f} ms, of which making its batch {batch:.2f} ms: {100 * batch / step:.1f} %")

@@ -86,14 +86,14 @@ def draw_crops(
     return crops, draws
 
 
-def cut_crops(store: PixelStore, places: list[Crop], size: int) -> tuple[Tensor, Tensor]:
+def cut_crops(store: PixelStore, places: list[Crop], height: int, width: int) -> tuple[Tensor, Tensor]:
     """Crops of one size, padded below and to the right with black and ignored labels.
 
     Returns:
-        images (N, size, size, channels) of the store's type; masks (N, size, size) uint8.
+        images (N, height, width, channels) of the store's type; masks (N, height, width) uint8.
     """
-    images = np.zeros((len(places), size, size, store.channels), dtype=store.dtype)
-    masks = np.full((len(places), size, size), IGNORE, dtype=np.uint8)
+    images = np.zeros((len(places), height, width, store.channels), dtype=store.dtype)
+    masks = np.full((len(places), height, width), IGNORE, dtype=np.uint8)
     for n, (image, top, left, h, w) in enumerate(places):
         images[n, :h, :w] = store.get_image(image)[top : top + h, left : left + w]
         masks[n, :h, :w] = store.get_mask(image)[top : top + h, left : left + w]

@@ -20,7 +20,7 @@ from sweeper.core.records import IGNORE, Conditions, ImageCounts, TestDetail
 from sweeper.data.store import PixelStore
 from sweeper.training.batches import Crop, normalise_inputs
 from sweeper.training.counters import BinaryCounter, ConfidenceCounter, MulticlassCounter, PartCounter, decide_labels
-from sweeper.training.resident_store import ResidentStore, make_crop_tensor
+from sweeper.training.resident_store import ResidentStore, load_crops
 
 TILE = 1024
 """Larger images are predicted in tiles of this many pixels a side…"""
@@ -240,23 +240,11 @@ class Evaluator:
             at_once = max(1, self._pixels_at_once // (height * width))
             for start in range(0, len(positions), at_once):
                 batch = positions[start : start + at_once]
-                images, masks = self._load_padded([indices[position] for position in batch], height, width)
+                places = [Crop(indices[n], 0, 0, *self._store.sizes[indices[n]]) for n in batch]
+                images, masks = load_crops(self._store, self._resident, places, height, width, device=self._device)
+                self._store.release_memory()
                 logits = self._predict_tiled(model, normalise_inputs(images, self._mean, self._std))
                 yield torch.tensor(batch, device=self._device), logits, masks.long()
-
-    def _load_padded(self, indices: list[int], height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Return images (N, H, W, channels) and masks (N, H, W) on the device, padded to this height and width."""
-        if self._resident is not None:
-            places = make_crop_tensor([Crop(i, 0, 0, *self._store.sizes[i]) for i in indices]).to(self._device)
-            return self._resident.cut_crops(places, height, width)
-        images = np.zeros((len(indices), height, width, self._store.channels), dtype=self._store.dtype)
-        masks = np.full((len(indices), height, width), IGNORE, dtype=np.uint8)
-        for n, index in enumerate(indices):
-            mask = self._store.get_mask(index)
-            images[n, : mask.shape[0], : mask.shape[1]] = self._store.get_image(index)
-            masks[n, : mask.shape[0], : mask.shape[1]] = mask
-        self._store.release_memory()
-        return torch.from_numpy(images).to(self._device), torch.from_numpy(masks).to(self._device)
 
     def _pad_up(self, length: int) -> int:
         return -(-length // self._stride) * self._stride

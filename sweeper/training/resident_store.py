@@ -10,7 +10,8 @@ from torch import Tensor
 
 from sweeper.core.records import IGNORE
 from sweeper.data.store import PixelStore
-from sweeper.training.batches import Crop
+from sweeper.training.batches import Crop, cut_crops
+from sweeper.training.transfer import move_to_device
 
 SHARE = 0.25
 """Share of the device's free memory; the rest is for networks."""
@@ -85,6 +86,22 @@ def upload_store(store: PixelStore, device: torch.device) -> ResidentStore:
     store.release_memory()
     widths = torch.tensor([width for _, width in store.sizes], device=device)
     return ResidentStore(images, masks, torch.from_numpy(starts[:-1]).to(device), widths)
+
+
+def load_crops(
+    store: PixelStore,
+    resident: ResidentStore | None,
+    places: list[Crop],
+    height: int,
+    width: int,
+    *,
+    device: torch.device,
+) -> tuple[Tensor, Tensor]:
+    """Return images and masks as `cut_crops` does, on the device: cut there where the store is resident."""
+    if resident is not None:
+        return resident.cut_crops(move_to_device(make_crop_tensor(places), device), height, width)
+    images, masks = cut_crops(store, places, height, width)
+    return move_to_device(images, device), move_to_device(masks, device)
 
 
 def make_crop_tensor(places: list[Crop]) -> Tensor:

@@ -18,10 +18,10 @@ from sweeper.data.store import PixelStore
 from sweeper.losses import FAMILIES, build_loss
 from sweeper.losses.loss_module import SegmentationLoss
 from sweeper.training.augment import augment, augment_distances
-from sweeper.training.batches import FORGET, Crop, cut_crops, draw_crops, map_batch, normalise_inputs
+from sweeper.training.batches import FORGET, draw_crops, map_batch, normalise_inputs
 from sweeper.training.hardware import use_fastest_kernels
 from sweeper.training.model import WeightAverage, copy_initial_model, make_normaliser
-from sweeper.training.resident_store import ResidentStore, make_crop_tensor
+from sweeper.training.resident_store import ResidentStore, load_crops
 from sweeper.training.transfer import move_to_device
 
 
@@ -174,7 +174,7 @@ class TrainingSteps:
             central=self._central,
         )
         draws = draws.to(self._device)
-        images, masks = self._cut_crops(places)
+        images, masks = load_crops(self._store, self._resident, places, recipe.size, recipe.size, device=self._device)
         if step % FORGET == FORGET - 1:
             self._store.release_memory()
         inputs, labels = augment(normalise_inputs(images, *self.normal), masks.long(), draws)
@@ -182,13 +182,6 @@ class TrainingSteps:
             return inputs, labels, {}
         distances = move_to_device(map_batch(self._distances, places, recipe.size), self._device)
         return inputs, labels, {"distance": augment_distances(distances, draws)}
-
-    def _cut_crops(self, places: list[Crop]) -> tuple[Tensor, Tensor]:
-        size = self._recipe.size
-        if self._resident is not None:
-            return self._resident.cut_crops(move_to_device(make_crop_tensor(places), self._device), size, size)
-        images, masks = cut_crops(self._store, places, size)
-        return move_to_device(images, self._device), move_to_device(masks, self._device)
 
 
 def use_precision(device_type: str, precision: Precision, cache: bool = True) -> AbstractContextManager[object]:

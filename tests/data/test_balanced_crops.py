@@ -166,7 +166,7 @@ def test_a_rare_class_is_seen_as_often_as_is_said(street: Dataset) -> None:
     seen = np.zeros(4)
     for step in range(400):
         places, _ = draw_crops(store, images, size=16, batch_size=8, step=step, seed=0, central=central)
-        seen += np.bincount(cut_crops(store, places, 16)[1].numpy().ravel(), minlength=256)[:4]
+        seen += np.bincount(cut_crops(store, places, 16, 16)[1].numpy().ravel(), minlength=256)[:4]
     assert seen / seen.sum() == pytest.approx(said / said.sum(), rel=0.05)
     uniform = Conditions(dataset=street, recipe=Recipe(), seed=0).count_pixels_seen(images)
     assert uniform.tolist() == street.count_class_pixels().tolist()

@@ -16,4 +16,4 @@ def training_batch(
 ) -> tuple[Tensor, Tensor, AugmentationDraws]:
     """Return images and masks of one step, and the augmentation drawn for them; `keys` as for `crops`."""
     places, draws = draw_crops(store, images, size=size, **keys)
-    return *cut_crops(store, places, size), draws
+    return *cut_crops(store, places, size, size), draws

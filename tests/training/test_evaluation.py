@@ -134,6 +134,7 @@ def test_ignored_pixels_and_padding_count_nowhere(tiny: Dataset) -> None:
         """The store with the left half of every mask ignored, at a height that must be padded."""
 
         channels, dtype = open_store(tiny.store).channels, open_store(tiny.store).dtype
+        sizes = tuple((61, width) for _, width in open_store(tiny.store).sizes)
 
         def get_mask(self, index: int) -> Any:
             mask = np.array(open_store(tiny.store).get_mask(index))[:61]

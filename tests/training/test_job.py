@@ -173,7 +173,7 @@ FAULTY_CALLS = {
     "building": "segmentation_models_pytorch.create_model",
     "moving": "sweeper.training.training_steps.WeightAverage",
     "restoring": "torch.load",
-    "training": "sweeper.training.training_steps.cut_crops",
+    "training": "sweeper.training.resident_store.cut_crops",
     "evaluating": "sweeper.training.evaluation.Evaluator.count",
     "scoring": "sweeper.training.evaluation.Evaluator.measure_test_images",
 }
