@@ -12,7 +12,7 @@ from sweeper.evidence.interim_analyses import SHOWING, count_common_seeds
 
 LEARNED = 0.002
 """Margin in test mIoU by which a finalist must beat a constant answer to have learned anything; collapses are judged by
-the same margin (`sweeper.training.collapse`)."""
+the same margin (`sweeper.training.scores`)."""
 NEAR = 0.1
 """Expected regrets within this many hundredths (`Scale.hundredth`) of each other are a tie, which other grounds
 break."""

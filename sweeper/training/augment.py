@@ -17,7 +17,7 @@ from torch.nn.functional import affine_grid, grid_sample
 
 from sweeper.core.recipe import Augmentation
 from sweeper.core.records import IGNORE
-from sweeper.training.transfer import move_to_device
+from sweeper.training.hardware import move_to_device
 
 LIGHT = 0.2
 """Contrast factors lie within 1 ± this, brightness shifts within ± this standard deviations."""

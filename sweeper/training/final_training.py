@@ -22,9 +22,9 @@ from sweeper.core import metrics
 from sweeper.core.calibration import Calibration, ClassCalibration
 from sweeper.core.records import Collapse, Conditions, ImageCounts, MetricScores, TrialSpec
 from sweeper.data.store import PixelStore
-from sweeper.training.collapse import judge_collapse
 from sweeper.training.network_in_training import NetworkInTraining
 from sweeper.training.resident_store import make_resident_store
+from sweeper.training.scores import judge_collapse
 
 
 class FinalScores(NamedTuple):

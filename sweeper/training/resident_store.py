@@ -11,7 +11,7 @@ from torch import Tensor
 from sweeper.core.records import IGNORE
 from sweeper.data.store import PixelStore
 from sweeper.training.batches import Crop, cut_crops
-from sweeper.training.transfer import move_to_device
+from sweeper.training.hardware import move_to_device
 
 SHARE = 0.25
 """Share of the device's free memory; the rest is for networks."""

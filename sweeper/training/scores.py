@@ -1,12 +1,20 @@
-"""Scores of a training from confusion counts alone, whoever trained: operating point, objective, end."""
+"""Scores of a training from confusion counts alone, whoever trained: operating point, objective, end.
+
+Did it learn anything? A collapse is a result, not an error.
+"""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from sweeper.core import metrics
+from sweeper.core.metrics import Counts, compute_constant_miou, compute_objective, find_present_classes
 from sweeper.core.records import Collapse, Conditions, ImageCounts, PartScores, TrialSpec
-from sweeper.training.collapse import find_never_predicted, judge_collapse
+
+MARGIN = 0.002
+"""mIoU by which an answer must beat every constant answer to count as having learned."""
 
 
 class TrainingEnd(NamedTuple):
@@ -30,10 +38,10 @@ def score_counts(counts: ImageCounts, spec: TrialSpec, conditions: Conditions, *
         point = metrics.find_best_point(counts, metric, groups)[0]
     compared = metrics.count_at_point(metrics.select_metric_counts(counts, metric), point)
     if diverged:
-        value = metrics.metric_floor(compared.sum(axis=0), metrics.find_present_classes(compared), metric)
+        value = metrics.metric_floor(compared.sum(axis=0), find_present_classes(compared), metric)
     else:
         summed = metrics.sum_image_rows(compared, metric, groups)
-        value = float(metrics.compute_objective(summed, metrics.find_present_classes(compared), metric))
+        value = float(compute_objective(summed, find_present_classes(compared), metric))
     at_chosen, at_default = (metrics.count_at_point(counts, each) for each in (point, default))
     if diverged:  # what NaN logits were counted as is no answer, and must not read like a constant one
         at_chosen, at_default = map(metrics.all_wrong_counts, (at_chosen, at_default))
@@ -50,3 +58,29 @@ def judge_end(counts: ImageCounts, point: float, conditions: Conditions, *, dive
     return TrainingEnd(
         judge_collapse(chosen), judge_collapse(plain), find_never_predicted(chosen, conditions.dataset.classes)
     )
+
+
+def judge_collapse(class_counts: Counts) -> Collapse:
+    """Judge images with class counts (n, C, 3) at one operating point.
+
+    `all_background` when only the most common class is predicted; else `no_better_than_constant` when no better (by
+    `MARGIN` in mIoU) than the best constant answer; else `class_never_predicted` when a class that occurs is predicted
+    nowhere.
+    """
+    classes = find_present_classes(class_counts)
+    summed = class_counts.sum(axis=0)
+    predicted = summed[:, 0] + summed[:, 1]
+    if np.flatnonzero(predicted).tolist() == [int((summed[:, 0] + summed[:, 2]).argmax())]:
+        return Collapse.ALL_BACKGROUND
+    if float(compute_objective(summed, classes)) <= compute_constant_miou(class_counts) + MARGIN:
+        return Collapse.NO_BETTER_THAN_CONSTANT
+    if bool(((predicted == 0) & classes).any()):
+        return Collapse.CLASS_NEVER_PREDICTED
+    return Collapse.NONE
+
+
+def find_never_predicted(class_counts: Counts, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of the classes that occur and are predicted nowhere; class_counts (n, C, 3)."""
+    summed = class_counts.sum(axis=0)
+    missing = find_present_classes(class_counts) & (summed[:, 0] + summed[:, 1] == 0)
+    return tuple(names[i] for i in np.flatnonzero(missing))

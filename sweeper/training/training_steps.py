@@ -19,10 +19,9 @@ from sweeper.losses import FAMILIES, build_loss
 from sweeper.losses.loss_module import SegmentationLoss
 from sweeper.training.augment import augment, augment_distances
 from sweeper.training.batches import FORGET, draw_crops, map_batch, normalise_inputs
-from sweeper.training.hardware import use_fastest_kernels
+from sweeper.training.hardware import move_to_device, use_fastest_kernels
 from sweeper.training.model import WeightAverage, copy_initial_model, make_normaliser
 from sweeper.training.resident_store import ResidentStore, load_crops
-from sweeper.training.transfer import move_to_device
 
 
 def compute_rate_factor(step: int, steps: int, warmup: float, decay: float) -> float:

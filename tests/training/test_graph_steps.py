@@ -31,6 +31,7 @@ from sweeper.training.graph_steps import (
     list_evaluated_state,
     measure_change_distance,
 )
+from sweeper.training.hardware import move_to_device
 from sweeper.training.job import WorkerContext, WorkerTrainings
 from sweeper.training.resident_store import (
     ResidentStore,
@@ -40,7 +41,6 @@ from sweeper.training.resident_store import (
     upload_store,
 )
 from sweeper.training.training_steps import TrainingSteps
-from sweeper.training.transfer import move_to_device
 from sweeper.workflow.recipe_choice import resolve_resumed_recipe
 from sweeper.workflow.settings import Settings
 from tests.support.batches import training_batch
