@@ -4,8 +4,7 @@
     criterion = build_loss("tversky", task="binary", fn_weight=0.7)
     loss = criterion(logits, target)
 
-families.py           the registry: what each family is, searches, is good for (no torch), in four parts:
-                      pixel_families.py, overlap_families.py, mixture_families.py, map_families.py; family_records.py
+families.py           the registry: what each family is, searches, is good for (no torch); family_records.py
 coordinates.py        checks of coordinates, and their translation into the kernel's terms (no torch)
 kernel.py             cross-entropy, focal, Dice, Tversky and their mixtures, as pure functions of tensors; per_pixel.py
 batch.py              a batch as the losses outside the kernel see it: pixel_losses.py, overlap_losses.py, map_losses.py

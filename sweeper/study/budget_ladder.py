@@ -21,7 +21,7 @@ from optuna.trial import FixedTrial
 from sweeper.core.records import Conditions, FamilySpace, Rung, SearchSpace, TrialResult, TrialSpec
 from sweeper.core.text import join_words
 from sweeper.data.folds import get_split
-from sweeper.losses.overlap_families import OVERLAP_FAMILIES
+from sweeper.losses.families import OVERLAP_FAMILIES
 from sweeper.space import get_default_params, get_parameter_name, list_first_trials, make_default_choice, suggest_choice
 from sweeper.study.finalist import BASELINE
 from sweeper.study.learning_check import SKILL, compute_skill, is_task_learned
