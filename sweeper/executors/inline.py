@@ -18,14 +18,18 @@ if TYPE_CHECKING:
 
 
 class InlineBackend:
-    """Backend that trains in this process."""
+    """Backend that trains in this process, and its own executor; an exception in a training is a failed result."""
+
+    workers = 1
+    _trainings: WorkerTrainings
+    """Set by `open`."""
 
     def __init__(
         self, device: str, log: Callable[[str], None] = lambda line: None, *, threads: int | None = None
     ) -> None:
         """Create the backend; `log` receives messages about trainings; `threads` None = torch's own number."""
         self._asked, self._log, self._threads = device, log, threads
-        self._opened: InlineExecutor | None = None
+        self._job: TrainingJob | None = None
         self._deterministic = False
 
     def hardware(self) -> WorkerHardware:
@@ -47,42 +51,21 @@ class InlineBackend:
 
         return measure_step_seconds(conditions, precisions, self._threads)
 
-    def open(self, conditions: Conditions, checkpoints: Path) -> InlineExecutor:
+    def open(self, conditions: Conditions, checkpoints: Path) -> InlineBackend:
         """Open the store and build the network once."""
         from sweeper.training.failure_causes import explain_failure, is_process_fault
         from sweeper.training.worker import prepare_trainings
 
         self._deterministic = conditions.recipe.deterministic
         try:
-            trainings = prepare_trainings(conditions, self.hardware().device, self._threads, checkpoints)
+            self._trainings = prepare_trainings(conditions, self.hardware().device, self._threads, checkpoints)
         except Exception as error:
             if is_process_fault(error):
                 raise ExecutorError(
                     f"the network could not be built in this process: {explain_failure(error)}"
                 ) from error
             raise
-        self._opened = InlineExecutor(trainings, self._log)
-        return self._opened
-
-    def close(self) -> None:
-        """Close the executor, and restore torch's defaults in this process."""
-        if self._opened is not None:
-            self._opened.close()
-        if self._deterministic:
-            from sweeper.training.hardware import settle_numerics
-
-            settle_numerics(False)
-
-
-class InlineExecutor:
-    """Trains in this process; an exception in a training is a failed result."""
-
-    workers = 1
-
-    def __init__(self, trainings: WorkerTrainings, log: Callable[[str], None]) -> None:
-        """Create the executor for `InlineBackend.open`."""
-        self._trainings, self._log = trainings, log
-        self._job: TrainingJob | None = None
+        return self
 
     def free(self) -> int:
         """Return 1 if it is idle, else 0.
@@ -111,7 +94,11 @@ class InlineExecutor:
         return [answer]
 
     def close(self) -> None:
-        """Drop the job, and let the garbage collector see all objects again."""
+        """Drop the job, let the garbage collector see all objects again, and restore torch's defaults."""
         self._job = None
         gc.unfreeze()
         gc.collect()
+        if self._deterministic:
+            from sweeper.training.hardware import settle_numerics
+
+            settle_numerics(False)

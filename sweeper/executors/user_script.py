@@ -30,7 +30,11 @@ DEVICE = "your script"
 
 
 class ScriptBackend:
-    """Backend that trains by the user's script."""
+    """Backend that trains by the user's script, each training to its end, and its own executor."""
+
+    _conditions: Conditions
+    _base: Path
+    """Set by `open`, as are the conditions."""
 
     def __init__(
         self,
@@ -62,7 +66,10 @@ class ScriptBackend:
             is_stopped=lambda: self._is_closed,
             say=log,
         )
-        self._opened: ScriptExecutor | None = None
+        self._pool = ThreadPoolExecutor(self._starter.workers, "script")
+        self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self._running = 0
+        self._data_check = DataCheck()
 
     def hardware(self) -> WorkerHardware:
         """Return placeholder hardware: the script chooses its device itself."""
@@ -77,28 +84,10 @@ class ScriptBackend:
         """Return nothing: the script decides about the precision."""
         return {}
 
-    def open(self, conditions: Conditions, checkpoints: Path) -> ScriptExecutor:
+    def open(self, conditions: Conditions, checkpoints: Path) -> ScriptBackend:
         """Prepare trainings, each in a folder below `checkpoints`."""
-        self._opened = ScriptExecutor(self._starter, conditions, checkpoints.resolve(), self.close)
-        return self._opened
-
-    def close(self) -> None:
-        """End the running trainings."""
-        self._is_closed = True
-        if self._opened is not None:
-            self._opened.wait()
-
-
-class ScriptExecutor:
-    """Trains by the user's script, each training to its end."""
-
-    def __init__(self, starter: ScriptStarter, conditions: Conditions, base: Path, end: Callable[[], None]) -> None:
-        """Create the executor for `ScriptBackend.open`; `end` ends its running trainings."""
-        self._starter, self._conditions, self._base, self._end = starter, conditions, base, end
-        self._pool = ThreadPoolExecutor(starter.workers, "script")
-        self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-        self._running = 0
-        self._data_check = DataCheck()
+        self._conditions, self._base = conditions, checkpoints.resolve()
+        return self
 
     @property
     def workers(self) -> int:
@@ -126,11 +115,8 @@ class ScriptExecutor:
             return answers
 
     def close(self) -> None:
-        """End the running trainings; a resume repeats them."""
-        self._end()
-
-    def wait(self) -> None:
-        """Wait until no training runs."""
+        """End the running trainings, and wait for their end; a resume repeats them."""
+        self._is_closed = True
         self._pool.shutdown(cancel_futures=True)
 
     def _do_job(self, spec: TrialSpec) -> None:

@@ -14,12 +14,12 @@ from sweeper.core.records import (
     Conditions,
     Dataset,
 )
-from sweeper.executors.inline import InlineBackend, InlineExecutor
+from sweeper.executors.inline import InlineBackend
 from tests.support.faulty import launch_fails, no_memory
 from tests.support.small_training import SMALL, spec
 
 
-def inline(dataset: Dataset, checkpoints: Path) -> InlineExecutor:
+def inline(dataset: Dataset, checkpoints: Path) -> InlineBackend:
     return InlineBackend("cpu").open(Conditions(dataset=dataset, recipe=SMALL, seed=0), checkpoints)
 
 
