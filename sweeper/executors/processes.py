@@ -31,7 +31,15 @@ MAX_WORKERS = 8
 
 
 class ProcessBackend:
-    """Backend of worker processes on this machine, which begin to load the libraries at once."""
+    """Backend of supervised worker processes on this machine, which begin to load the libraries at once; and executor.
+
+    They share the decoded store through the page cache. The job of a worker that dies is lost (`WorkerLost`), and the
+    worker is replaced; so is one in which a training failed, as its state is unknown afterwards. If the parent dies,
+    the workers end.
+    """
+
+    _setup: WorkerSetup
+    """Set by `open`."""
 
     def __init__(
         self,
@@ -54,7 +62,8 @@ class ProcessBackend:
         self._method = begin_loading()  # loading torch takes seconds: it begins at once
         self._workers = [self._start_worker()] if self._method == "spawn" else []
         """Unconfigured workers; the first has reported its hardware if that was requested."""
-        self._opened: ProcessExecutor | None = None
+        self._failures: Counter[int] = Counter()
+        """Failures in a row, by the place among the workers."""
 
     def _start_worker(self) -> WorkerProcess:
         return WorkerProcess(self._asked, self._method)
@@ -106,50 +115,20 @@ class ProcessBackend:
                 assert isinstance(times, dict)
                 measured.append(times)
         except SweeperError:  # the cause is reported when workers are made ready
-            for worker in self._workers:
-                worker.end_process()
-            self._workers = []
+            self.close()
             return {}
         return {p: fmean(times[p] for times in measured) for p in precisions} if all(measured) else {}
 
-    def open(self, conditions: Conditions, checkpoints: Path) -> ProcessExecutor:
+    def open(self, conditions: Conditions, checkpoints: Path) -> ProcessBackend:
         """Start the other workers and configure all with the conditions."""
-        setup = WorkerSetup(self._start_worker, conditions, checkpoints, self.hardware(), self.threads, self._log)
+        self._setup = WorkerSetup(self._start_worker, conditions, checkpoints, self.hardware(), self.threads, self._log)
         self._start_all()
-        setup.make_ready(self._workers)
-        ready, self._workers = self._workers, []
-        self._opened = ProcessExecutor(ready, setup, self._log, self._watchdog)
-        return self._opened
+        self._setup.make_ready(self._workers)
+        return self
 
     def _start_all(self) -> None:
         while len(self._workers) < self.workers:
             self._workers.append(self._start_worker())
-
-    def close(self) -> None:
-        """Kill all workers."""
-        for worker in self._workers:
-            worker.end_process()
-        self._workers = []
-        if self._opened is not None:
-            self._opened.close()
-
-
-class ProcessExecutor:
-    """Supervised worker processes that share the decoded store through the page cache.
-
-    The job of a worker that dies is lost (`WorkerLost`), and the worker is replaced; so is one in which a training
-    failed, as its state is unknown afterwards. If the parent dies, the workers end.
-    """
-
-    def __init__(
-        self, workers: list[WorkerProcess], setup: WorkerSetup, log: Callable[[str], None], watchdog: Watchdog
-    ) -> None:
-        """Create the executor for `ProcessBackend.open`; `workers` are ready."""
-        self._workers, self._setup, self._log, self._watchdog = workers, setup, log, watchdog
-        self.workers = len(workers)
-        """Target number of workers."""
-        self._failures: Counter[int] = Counter()
-        """Failures in a row, by the place among the workers."""
 
     def free(self) -> int:
         """Return the number of idle workers.

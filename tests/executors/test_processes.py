@@ -22,7 +22,7 @@ from sweeper.core.events import JobResult, TrainingJob, WorkerLost
 from sweeper.core.records import Collapse, Conditions, Coordinate, Dataset, FamilySpace, SearchSpace
 from sweeper.executors import processes, worker_process
 from sweeper.executors import start_process as launch
-from sweeper.executors.processes import ProcessBackend, ProcessExecutor
+from sweeper.executors.processes import ProcessBackend
 from sweeper.executors.protocol import Watchdog
 from sweeper.storage.record_format import ABANDONED
 from sweeper.storage.results import is_counted, read_result
@@ -35,11 +35,11 @@ from tests.support.small_training import SMALL, spec
 from tests.support.sweeping import Recorder
 
 
-def open_for(dataset: Dataset, backend: ProcessBackend, folder: Path) -> ProcessExecutor:
+def open_for(dataset: Dataset, backend: ProcessBackend, folder: Path) -> ProcessBackend:
     return backend.open(Conditions(dataset=dataset, recipe=SMALL, seed=0), folder)
 
 
-def trains(executor: ProcessExecutor, workers: int = 1) -> bool:
+def trains(executor: ProcessBackend, workers: int = 1) -> bool:
     """Return whether so many workers are idle, and one of them trains."""
     assert executor.free() == workers
     executor.submit(TrainingJob(spec(), 1))
@@ -189,7 +189,7 @@ def work_of(study: optuna.Study, plan: studies.StudyPlan, folder: Path) -> LossS
 
 def search_of(
     study: optuna.Study, plan: studies.StudyPlan, backend: ProcessBackend, folder: Path
-) -> tuple[ProcessExecutor, LossSearch]:
+) -> tuple[ProcessBackend, LossSearch]:
     """Workers that are ready, and their work."""
     return backend.open(plan.conditions, folder / "checkpoints"), work_of(study, plan, folder / "checkpoints")
 
