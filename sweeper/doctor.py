@@ -13,7 +13,7 @@ import sqlite3
 from contextlib import closing, suppress
 from importlib import metadata
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 from packaging.requirements import Requirement
 from sqlalchemy.exc import SQLAlchemyError
@@ -42,6 +42,18 @@ class DoctorCheck(Record):
     status: Status
     found: str
     advice: str = ""
+
+
+class CheckOutcome(NamedTuple):
+    """Outcome of a check that has no name yet."""
+
+    status: Status
+    found: str
+    advice: str = ""
+
+    def give_name(self, name: str) -> DoctorCheck:
+        """Return the check of this name, without secrets."""
+        return DoctorCheck(name=name, status=self.status, found=redact(self.found), advice=redact(self.advice))
 
 
 class DoctorDocument(Document):
@@ -80,21 +92,18 @@ def check_libraries() -> list[DoctorCheck]:
         except metadata.PackageNotFoundError:
             shown.append(f"{name} missing")
     versions_text = f"sweeper {__version__}, Python {platform.python_version()}, {', '.join(shown)}"
-    return [
-        DoctorCheck(name="versions", status="ok", found=versions_text),
-        _check_packages(),
-    ]
+    return [CheckOutcome("ok", versions_text).give_name("versions"), _check_packages().give_name("packages")]
 
 
-def _check_packages() -> DoctorCheck:
+def _check_packages() -> CheckOutcome:
     try:
         return list_unmet(metadata.requires("sweeper") or [])
     except metadata.PackageNotFoundError:
         text = "sweeper runs from a checkout and is not installed: its packages were not compared with what it needs"
-        return DoctorCheck(name="packages", status="note", found=text, advice=INSTALL)
+        return CheckOutcome("note", text, INSTALL)
 
 
-def list_unmet(requirements: list[str]) -> DoctorCheck:
+def list_unmet(requirements: list[str]) -> CheckOutcome:
     """Return the required packages that are missing or have an unfit version; extras are left out."""
     wrong = []
     for text in requirements:
@@ -109,13 +118,8 @@ def list_unmet(requirements: list[str]) -> DoctorCheck:
         if not wanted.specifier.contains(re.sub(r"\+.*", "", have), prereleases=True):
             wrong.append(f"{wanted.name} {have} is not {wanted.specifier}")
     if not wrong:
-        return DoctorCheck(name="packages", status="ok", found="all required packages are installed")
-    return DoctorCheck(
-        name="packages",
-        status="broken",
-        found="; ".join(wrong),
-        advice=INSTALL,
-    )
+        return CheckOutcome("ok", "all required packages are installed")
+    return CheckOutcome("broken", "; ".join(wrong), INSTALL)
 
 
 # --- Device, processors, memory and disk ---------------------------------------------------------------------
@@ -124,48 +128,44 @@ WORKER_BYTES = int(1.2 * GIB)
 """Resident memory of a worker with a small network, with room to breathe: torch alone takes 0.5 GiB."""
 SPARE_BYTES = 2 * GIB
 """Disk below which a sweep may end during its trials."""
+REINSTALL = "install torch again, to fit this machine"
 
 
 def check_machine(cache: Path, device: str) -> list[DoctorCheck]:
     """Return the checks of this machine."""
     cores = count_available_cores()
-    checks = [
-        _check_device(device),
-        _check_processors(cores),
-        check_memory(get_available_memory(), cores),
-        _check_disk(cache),
-        _check_weights(),
-    ]
-    return checks if checks[0].status == "broken" else [checks[0], check_losses(device), *checks[1:]]
+    checks = {"device": _check_device(device)}
+    if checks["device"].status != "broken":
+        checks["losses"] = check_losses(device)
+    checks |= {
+        "processors": _check_processors(cores),
+        "memory": check_memory(get_available_memory(), cores),
+        "disk": _check_disk(cache),
+        "weights": _check_weights(),
+    }
+    return [outcome.give_name(name) for name, outcome in checks.items()]
 
 
-def _check_device(requested: str) -> DoctorCheck:
+def _check_device(requested: str) -> CheckOutcome:
     try:
         from sweeper.training.hardware import probe_device
 
         hardware = probe_device(requested)
     except SweeperError as error:
-        return DoctorCheck(name="device", status="broken", found=str(error))
+        return CheckOutcome("broken", str(error))
     except Exception as error:
         text = f"torch cannot be used: {' '.join(str(error).split())[:300]}"
-        return DoctorCheck(
-            name="device", status="broken", found=text, advice="install torch again, to fit this machine"
-        )
+        return CheckOutcome("broken", text, REINSTALL)
     precision = "measured by a run" if hardware.device == "cpu" else hardware.precision
-    shown = f"{hardware.name}, precision {precision}" + (
-        f", {hardware.devices} of them" if hardware.devices > 1 else ""
-    )
+    several = f", {hardware.devices} of them" if hardware.devices > 1 else ""
+    shown = f"{hardware.name}, precision {precision}{several}"
     if hardware.device == "cpu":
-        return DoctorCheck(
-            name="device",
-            status="slow",
-            found=shown,
-            advice="training on a processor takes small networks (ResNet-18, 64² crops by default); a GPU takes larger",
-        )
-    return DoctorCheck(name="device", status="ok", found=shown)
+        advice = "training on a processor takes small networks (ResNet-18, 64² crops by default); a GPU takes larger"
+        return CheckOutcome("slow", shown, advice)
+    return CheckOutcome("ok", shown)
 
 
-def check_losses(device: str) -> DoctorCheck:
+def check_losses(device: str) -> CheckOutcome:
     """Compare three losses in float32 on the device with float64 on the processor."""
     from sweeper.losses.float64_check import ALLOWED, measure_float64_differences
     from sweeper.training.hardware import probe_device
@@ -174,64 +174,56 @@ def check_losses(device: str) -> DoctorCheck:
     wrong = [f"{family} by {gap:.1e}" for family, gap in differences.items() if not gap <= ALLOWED]
     if wrong:
         result = f"float32 differs from float64: {', '.join(wrong)}; at most {ALLOWED:g} is allowed"
-        return DoctorCheck(
-            name="losses", status="broken", found=result, advice="install torch again, to fit this machine"
-        )
-    return DoctorCheck(name="losses", status="ok", found=f"{', '.join(differences)}: float32 agrees with float64")
+        return CheckOutcome("broken", result, REINSTALL)
+    return CheckOutcome("ok", f"{', '.join(differences)}: float32 agrees with float64")
 
 
-def _check_processors(cores: int) -> DoctorCheck:
+def _check_processors(cores: int) -> CheckOutcome:
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     shown = f"{format_count(cores, 'core')} for {format_count(cores, 'one-thread worker')} at most, load {load:.1f}"
     if load > 0.5 * cores:
         advice = "other programs are using the processors: a sweep takes longer, or wait for them"
-        return DoctorCheck(name="processors", status="slow", found=shown, advice=advice)
-    return DoctorCheck(name="processors", status="ok", found=shown)
+        return CheckOutcome("slow", shown, advice)
+    return CheckOutcome("ok", shown)
 
 
-def check_memory(free: int | None, cores: int) -> DoctorCheck:
+def check_memory(free: int | None, cores: int) -> CheckOutcome:
     """Return a check whether as many workers as there are cores find room."""
     if free is None:
-        return DoctorCheck(name="memory", status="note", found="this system does not say how much is free")
+        return CheckOutcome("note", "this system does not say how much is free")
     shown = f"{format_memory(free)} free"
     fit = free // WORKER_BYTES
     if fit < 1:
         advice = "close other programs: a worker takes about 1 GiB, more with large networks"
-        return DoctorCheck(name="memory", status="broken", found=shown, advice=advice)
+        return CheckOutcome("broken", shown, advice)
     if fit < min(cores, 8):
         advice = f"room for about {format_count(fit, 'worker')}: --workers {fit}"
-        return DoctorCheck(name="memory", status="slow", found=shown, advice=advice)
-    return DoctorCheck(name="memory", status="ok", found=shown)
+        return CheckOutcome("slow", shown, advice)
+    return CheckOutcome("ok", shown)
 
 
-def _check_disk(cache: Path) -> DoctorCheck:
+def _check_disk(cache: Path) -> CheckOutcome:
     here = find_existing_parent(cache)
     free = shutil.disk_usage(here).free
     shown = f"{format_memory(free)} free for {cache}"
     if free < SPARE_BYTES:
         advice = "free some (`sweeper cache --clear` deletes decoded images), or name another --cache"
-        return DoctorCheck(
-            name="disk", status="broken" if free < SPARE_BYTES // 8 else "slow", found=shown, advice=advice
-        )
-    return DoctorCheck(name="disk", status="ok", found=shown)
+        return CheckOutcome("broken" if free < SPARE_BYTES // 8 else "slow", shown, advice)
+    return CheckOutcome("ok", shown)
 
 
-def _check_weights() -> DoctorCheck:
+def _check_weights() -> CheckOutcome:
     try:
         from sweeper.training.pretrained import is_imagenet_cached
 
         encoders = (CPU_PRETRAINED[0], "resnet34")
         have = [name for name in encoders if is_imagenet_cached(name)]
     except Exception as error:
-        return DoctorCheck(name="weights", status="note", found=f"not known: {' '.join(str(error).split())[:200]}")
+        return CheckOutcome("note", f"not known: {' '.join(str(error).split())[:200]}")
     if have:
-        return DoctorCheck(name="weights", status="ok", found=f"ImageNet weights are here for {', '.join(have)}")
-    return DoctorCheck(
-        name="weights",
-        status="note",
-        found=f"no ImageNet weights of {' or '.join(encoders)} in the local cache: encoders start at random",
-        advice="`sweeper run --encoder-weights imagenet` downloads them once",
-    )
+        return CheckOutcome("ok", f"ImageNet weights are here for {', '.join(have)}")
+    missing = f"no ImageNet weights of {' or '.join(encoders)} in the local cache: encoders start at random"
+    return CheckOutcome("note", missing, "`sweeper run --encoder-weights imagenet` downloads them once")
 
 
 # --- Optuna's storage and MLflow's store ---------------------------------------------------------------------
@@ -239,59 +231,53 @@ def _check_weights() -> DoctorCheck:
 
 def check_stores(storage: str, tracking_uri: str) -> list[DoctorCheck]:
     """Return the checks of both stores, without the secrets of their addresses."""
-    checks = [
-        _check_store_version(_check_storage(storage), "--storage", storage),
-        _check_store_version(_check_tracking(tracking_uri), "--tracking-uri", tracking_uri),
-    ]
+    study_store = _check_store_version(_check_storage(storage), "--storage", storage)
+    tracking = _check_store_version(_check_tracking(tracking_uri), "--tracking-uri", tracking_uri)
     with suppress(sqlite3.Error, SQLAlchemyError):  # a storage that cannot be read is named above
         for name, number in list(list_deleted_studies(storage, tracking_uri).items())[:1]:
             address = hide_address_secrets(tracking_uri)
             text = f"{address}: the experiment of study {name!r} was deleted: it cannot be resumed"
             advice = f"restore it: {restore_command(tracking_uri, number)}"
-            checks[1] = DoctorCheck(name="MLflow", status="broken", found=text, advice=advice)
-    return [one.model_copy(update={"found": redact(one.found), "advice": redact(one.advice)}) for one in checks]
+            tracking = CheckOutcome("broken", text, advice)
+    return [study_store.give_name("storage"), tracking.give_name("MLflow")]
 
 
-def _check_store_version(check: DoctorCheck, option: str, url: str) -> DoctorCheck:
-    """Return a store's check, extended by whether the installed library can use it."""
+def _check_store_version(check: CheckOutcome, option: str, url: str) -> CheckOutcome:
+    """Return what was found of a store, or that the installed library cannot use it."""
     try:
         # A damaged file is named as such; what was refused on a server is cured by this.
         fault = None if check.status == "broken" and get_sqlite_path(url) else store_fault(option, url)
     except (sqlite3.Error, SQLAlchemyError) as error:
         fault = None if check.status == "broken" else (get_cause(error), f"start the server, or correct {option}")
-    return check if fault is None else DoctorCheck(name=check.name, status="broken", found=fault[0], advice=fault[1])
+    return check if fault is None else CheckOutcome("broken", *fault)
 
 
-def check_sqlite(name: str, path: Path) -> DoctorCheck:
+def check_sqlite(path: Path) -> CheckOutcome:
     """Return a check whether a SQLite file exists, is whole, and is on a disk whose locks work."""
     kind = get_file_system(path)
     if kind in NETWORK:
-        return DoctorCheck(
-            name=name,
-            status="broken",
-            found=f"{path} is on a network file system ({kind}), whose locks SQLite cannot rely on",
-            advice="put the file on a local disk, or use a database server",
-        )
+        shown = f"{path} is on a network file system ({kind}), whose locks SQLite cannot rely on"
+        return CheckOutcome("broken", shown, "put the file on a local disk, or use a database server")
     if not path.exists():
-        return DoctorCheck(name=name, status="ok", found=f"{path} is not there yet; a sweep makes it")
+        return CheckOutcome("ok", f"{path} is not there yet; a sweep makes it")
     try:
         with closing(sqlite3.connect(make_sqlite_uri(path, "ro"), uri=True, timeout=10)) as connection:
             answer = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
             mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
     except sqlite3.Error as error:
         advice = "restore it from a copy, or move it away: a new one is made"
-        return DoctorCheck(name=name, status="broken", found=f"{path} cannot be read: {error}", advice=advice)
+        return CheckOutcome("broken", f"{path} cannot be read: {error}", advice)
     if answer != "ok":
         advice = f"stop all sweeps that use it; restore a backup, or try `sqlite3 {path} .recover | sqlite3 NEW`"
-        return DoctorCheck(name=name, status="broken", found=f"{path} is damaged: {answer}", advice=advice)
+        return CheckOutcome("broken", f"{path} is damaged: {answer}", advice)
     shown = f"{path}: whole, {path.stat().st_size / 1e6:.1f} MB, SQLite {sqlite3.sqlite_version}, journal {mode}"
-    return DoctorCheck(name=name, status="ok", found=shown)
+    return CheckOutcome("ok", shown)
 
 
-def _check_storage(url: str) -> DoctorCheck:
+def _check_storage(url: str) -> CheckOutcome:
     path = get_sqlite_path(url)
     if path is not None:
-        return check_sqlite("storage", path)
+        return check_sqlite(path)
     from sweeper.storage import list_study_names, open_storage
 
     try:
@@ -299,18 +285,16 @@ def _check_storage(url: str) -> DoctorCheck:
     except Exception as error:
         is_expected = isinstance(error, SweeperError | ImportError)
         text = get_cause(error) if is_expected else f"{type(error).__name__}: {get_cause(error)}"
-        return DoctorCheck(name="storage", status="broken", found=text, advice="start the server, or correct --storage")
-    return DoctorCheck(name="storage", status="ok", found=f"{hide_address_secrets(url)} answers, {len(names)} studies")
+        return CheckOutcome("broken", text, "start the server, or correct --storage")
+    return CheckOutcome("ok", f"{hide_address_secrets(url)} answers, {len(names)} studies")
 
 
-def _check_tracking(uri: str) -> DoctorCheck:
+def _check_tracking(uri: str) -> CheckOutcome:
     path = get_sqlite_path(uri)
     if path is not None:
-        return check_sqlite("MLflow", path)
+        return check_sqlite(path)
     if not uri.startswith(("http://", "https://")):
-        return DoctorCheck(
-            name="MLflow", status="note", found=f"{hide_address_secrets(uri)}: only files and servers are looked at"
-        )
+        return CheckOutcome("note", f"{hide_address_secrets(uri)}: only files and servers are looked at")
     from sweeper.tracking import get_server_version
 
     try:
@@ -319,5 +303,5 @@ def _check_tracking(uri: str) -> DoctorCheck:
     except Exception as error:
         advice = "start the server: a sweep begins with a store that answers alone"
         problem = f"{hide_address_secrets(uri)} does not answer: {get_cause(error)}"
-        return DoctorCheck(name="MLflow", status="broken", found=problem, advice=advice)
-    return DoctorCheck(name="MLflow", status="ok", found=f"{hide_address_secrets(uri)} answers, MLflow {version}")
+        return CheckOutcome("broken", problem, advice)
+    return CheckOutcome("ok", f"{hide_address_secrets(uri)} answers, MLflow {version}")

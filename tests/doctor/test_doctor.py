@@ -56,7 +56,7 @@ def test_a_machine_that_computes_losses_wrongly_is_broken(monkeypatch: pytest.Mo
 def test_a_damaged_database_is_named_and_the_status_is_1(sweeper: Sweeper, tmp_path: Path) -> None:
     path = tmp_path / "sweeper.db"
     open_storage(f"sqlite:///{path}").engine.dispose()
-    assert check_sqlite("storage", path).status == "ok"
+    assert check_sqlite(path).status == "ok"
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
@@ -67,7 +67,7 @@ def test_a_damaged_database_is_named_and_the_status_is_1(sweeper: Sweeper, tmp_p
     status, out, _ = sweeper("doctor", "--device", "cpu")
     assert status == 1 and "BROKEN  storage" in out and "→" in out
     path.write_bytes(b"no database at all " * 300)
-    assert check_sqlite("storage", path).status == "broken"
+    assert check_sqlite(path).status == "broken"
 
 
 def test_a_password_is_sent_to_the_server_alone_and_not_to_where_it_redirects_and_shown_nowhere() -> None:
@@ -129,5 +129,5 @@ def test_memory_for_the_workers(free: int | None, status: str, words: str) -> No
 
 def test_a_database_on_a_network_file_system_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sweeper.doctor.get_file_system", lambda _: "nfs4")
-    check = check_sqlite("storage", tmp_path / "sweeper.db")
+    check = check_sqlite(tmp_path / "sweeper.db")
     assert check.status == "broken" and "network file system" in check.found
