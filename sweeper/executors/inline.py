@@ -47,7 +47,7 @@ class InlineBackend:
 
     def step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
         """Train some steps in this process."""
-        from sweeper.training.step_times import measure_step_seconds
+        from sweeper.training.probe_steps import measure_step_seconds
 
         return measure_step_seconds(conditions, precisions, self._threads)
 

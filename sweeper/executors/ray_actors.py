@@ -207,7 +207,7 @@ class RayTrainer:
         self, conditions: Conditions, precisions: Sequence[Precision], threads: int
     ) -> dict[Precision, float]:
         """Return the seconds of a training step on this node's processors."""
-        from sweeper.training.step_times import measure_step_seconds
+        from sweeper.training.probe_steps import measure_step_seconds
 
         return measure_step_seconds(_use_local_store(conditions), precisions, threads)
 

@@ -25,7 +25,7 @@ def probe_device(device: str) -> WorkerHardware:
     """Resolve `auto|cpu|cuda|mps` on this machine.
 
     The precision follows from what the processor can do natively. Whether that is quicker on a CPU is measured once the
-    recipe is known (`sweeper.training.step_times`).
+    recipe is known (`sweeper.training.probe_steps`).
 
     Raises:
         UsageError: if the device is asked for and not there, or there is a GPU that torch cannot compute on.

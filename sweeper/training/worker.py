@@ -27,14 +27,12 @@ from sweeper.data.store import open_store
 from sweeper.losses.own_loss_module import check_own_loss
 from sweeper.losses.own_losses import register_user_losses
 from sweeper.system.streams import make_streams_tolerant
-from sweeper.training.compiled_network import compile_for_study
 from sweeper.training.failure_causes import explain_failure, is_process_fault
 from sweeper.training.hardware import choose_gpu, probe_device, settle_numerics, settle_process
 from sweeper.training.job import WorkerTrainings, make_worker_context
 from sweeper.training.model import build_model, count_outputs, require_answer
 from sweeper.training.own_model import check_own
-from sweeper.training.probe_steps import warm_up_device
-from sweeper.training.step_times import measure_step_seconds
+from sweeper.training.probe_steps import compile_for_study, measure_step_seconds, warm_up_device
 
 IDLE_SECONDS = 0.2
 """Without a job for so long, the training in memory is written to its checkpoint: it may be the last thing to do."""

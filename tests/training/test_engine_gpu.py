@@ -16,11 +16,11 @@ import torch
 from sweeper.core.records import Conditions, Dataset
 from sweeper.data.folds import get_split
 from sweeper.data.store import open_store
-from sweeper.training.compiled_network import compile_for_study
 from sweeper.training.engine import StudyTraining
 from sweeper.training.graph_steps import choose_steps_class
 from sweeper.training.hardware import settle_numerics
 from sweeper.training.job import WorkerContext
+from sweeper.training.probe_steps import compile_for_study
 from sweeper.training.resident_store import make_resident_store
 from tests.support.small_training import SMALL, finished, spec
 

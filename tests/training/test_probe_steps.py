@@ -8,7 +8,7 @@ import pytest
 
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions, Dataset
-from sweeper.training.step_times import measure_step_seconds, time_steps_in_pairs
+from sweeper.training.probe_steps import measure_step_seconds, time_steps_in_pairs
 
 
 @pytest.fixture

@@ -20,9 +20,9 @@ from sweeper.core.records import Conditions, Dataset
 from sweeper.data.folds import get_split
 from sweeper.data.store import open_store
 from sweeper.executors.inline import InlineBackend
-from sweeper.training.compiled_network import compile_for_study
 from sweeper.training.graph_steps import choose_steps_class, measure_change_distance
 from sweeper.training.job import WorkerContext, make_worker_context
+from sweeper.training.probe_steps import compile_for_study
 from sweeper.training.training_steps import TrainingSteps
 from tests.cli.test_run import SHORT, sweeper
 from tests.support.own_modules import own_module
