@@ -3,7 +3,6 @@
 database → plan → results and interim analyses → record. Imported as `studies`.
 """
 
-from sweeper.storage.checked_images import drop_unchecked, note_checked
 from sweeper.storage.database import hold_study, open_storage
 from sweeper.storage.interim_analyses import is_concluded, note_conclusion, note_session
 from sweeper.storage.plan import (
@@ -39,11 +38,13 @@ from sweeper.storage.results import (
     EXTRAS,
     check_rows,
     count_trials,
+    drop_unchecked,
     list_all_results,
     list_extra_results,
     list_failed_trials,
     list_waiting_results,
     load_sweep,
+    note_checked,
     note_parent,
     note_runs,
     read_budget_probe,

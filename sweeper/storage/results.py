@@ -14,7 +14,7 @@ from sweeper.core.paths import STORAGE
 from sweeper.core.records import BudgetProbe, RateFit, SameLosses, SweepRecord, TrialResult
 from sweeper.core.text import format_count
 from sweeper.storage.interim_analyses import is_concluded, read_analyses, read_planned_analyses
-from sweeper.storage.optuna_internals import get_base_storage, get_id_of_number
+from sweeper.storage.optuna_internals import get_base_storage, get_id_of_number, reset_trials
 from sweeper.storage.plan import load_study, read_plan
 from sweeper.storage.record_format import (
     ABANDONED,
@@ -22,7 +22,9 @@ from sweeper.storage.record_format import (
     CHECKED,
     CONCLUDED,
     CUT,
+    DROPPED,
     EXPERIMENT,
+    LOOKED,
     MACHINE,
     PARENT,
     PROBED,
@@ -32,8 +34,10 @@ from sweeper.storage.record_format import (
     RUNS,
     SAME,
     SETTLES,
+    TAKEN,
     WAITS,
     pack,
+    pack_value,
     unpack,
     unpack_if,
     unpack_value,
@@ -250,6 +254,34 @@ def check_rows(study: optuna.Study) -> None:
             len(gone), "training is missing, or a part of it", "trainings are missing, or parts of them"
         )
         raise DamagedError(f"study {study.study_name!r}", f"{missing}: {', '.join(gone[:3])}")
+
+
+def note_checked(study: optuna.Study) -> None:
+    """Note that all that is trained so far saw the images as they were decoded."""
+    study.set_user_attr(CHECKED, pack_value(measure_progress(study)))
+
+
+def drop_unchecked(study: optuna.Study) -> list[str]:
+    """Take back what was trained since `note_checked`, with all that follows from it: `search/00012` and the like.
+
+    A trial that was there goes back to the queue as itself, and a later one is deleted, so that the study
+    continues as if the session had not been.
+    """
+    checked, progress = unpack_value(study.user_attrs, CHECKED, {}), measure_progress(study)
+    gone = [name for name, seen in progress.items() if checked.get(name) != seen]
+    numbers = {name: int(name.partition("/")[2]) for name in gone if name.startswith("search/")}
+    follows = [SAME, TAKEN, LOOKED, *([] if any(name.startswith("confirm/") for name in checked) else [RATES])]
+    reset_trials(
+        study,
+        queued={number for name, number in numbers.items() if name in checked},
+        deleted={number for name, number in numbers.items() if name not in checked},
+        attributes=[*(name for name in gone if name not in numbers), *follows],
+    )
+    if (probe := read_budget_probe(study.user_attrs)) is not None:
+        study.set_user_attr(PROBED, pack(BudgetProbe(first=probe.first)))
+    dropped = [name for name in gone if progress[name]]
+    study.set_user_attr(DROPPED, pack_value(dropped))
+    return dropped
 
 
 def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
