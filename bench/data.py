@@ -191,6 +191,7 @@ def feed(folder: Path) -> None:
     from sweeper.training.batches import cut_crops, draw_crops
     from sweeper.training.engine import StudyTraining
     from sweeper.training.hardware import settle_process
+    from sweeper.training.resident_store import open_context
 
     settle_process(1)
     torch.set_num_threads(1)
@@ -201,7 +202,7 @@ def feed(folder: Path) -> None:
         precision="bfloat16", encoder_weights="none",
     )  # fmt: skip
     spec = TrialSpec(purpose="search", number=0, family="dice_ce", params={}, lr=1e-3, seed=0, steps=20)
-    training = StudyTraining(spec, Conditions(dataset=dataset, recipe=recipe, seed=0), store, "cpu")
+    training = StudyTraining(spec, open_context(Conditions(dataset=dataset, recipe=recipe, seed=0), "cpu"))
     training.advance()
     step = 1000 * (training.make_result("complete").seconds_per_step or 0.0)
     batch = 1000 * timed(

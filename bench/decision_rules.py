@@ -34,13 +34,14 @@ from sweeper import storage
 from sweeper.core import metrics
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions, DecisionRules, Evidence, Interval, Split, TrialSpec
-from sweeper.data import divide_images, load_dataset, open_store
+from sweeper.data import divide_images, load_dataset
 from sweeper.evidence.decision_rules import score_decision_rules
 from sweeper.evidence.intervals import compute_paired_interval, make_image_table
 from sweeper.fingerprint.imbalance import compute_imbalance
 from sweeper.losses import make_snippet
 from sweeper.space import get_default_space_name, load_space, make_default_choice
 from sweeper.training.final_training import FinalTraining
+from sweeper.training.resident_store import open_context
 from sweeper.workflow.conclude import draw_conclusion
 from sweeper.workflow.confirmation_evidence import list_test_groups
 
@@ -158,7 +159,7 @@ def compare_for_classes(data: str, arguments: argparse.Namespace, folder: Path) 
     dataset = load_dataset(data, folder, lambda line: None)
     split = divide_images(dataset, test_seed=0, seed=0)
     recipe = Recipe(size=arguments.size, confirm_steps=arguments.steps)
-    conditions, store = Conditions(dataset=dataset, recipe=recipe, seed=0), open_store(dataset.store)
+    context = open_context(Conditions(dataset=dataset, recipe=recipe, seed=0), "cpu")
     print(f"\n## {data}: {len(dataset.classes)} classes, {len(split.test)} test images, {arguments.seeds} seeds")
     space, names = load_space(get_default_space_name(dataset.task)), ["plain", "tuned", *RANKED]
     imbalance = compute_imbalance(dataset.count_class_pixels(split.train))
@@ -173,7 +174,7 @@ def compare_for_classes(data: str, arguments: argparse.Namespace, folder: Path) 
                 purpose="final", number=seed, family=loss, params=params[loss], lr=arguments.lr, seed=seed,
                 steps=arguments.steps,
             )  # fmt: skip
-            training = FinalTraining(spec, conditions, store, "cpu", images=tuple(split.train))
+            training = FinalTraining(spec, context, tuple(split.train))
             training.advance(arguments.steps)
             counts.append(count_rules(training, split, dataset.list_groups))
         groups = dataset.list_groups(tuple(split.test))

@@ -31,7 +31,7 @@ import optuna
 from sweeper.core import metrics
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions, Dataset, SearchSpace, TrialSpec
-from sweeper.data import load_dataset, open_store
+from sweeper.data import load_dataset
 from sweeper.data.synthetic import write_scenes
 from sweeper.fingerprint.imbalance import compute_imbalance
 from sweeper.losses import FAMILIES
@@ -151,8 +151,9 @@ def best_of(found: list[dict[str, Any]], scene: str, family: str, wanted: int) -
 def trained(spec: TrialSpec, conditions: Conditions, dataset: Dataset) -> dict[str, Any]:
     """Return a training's validation and test scores at the operating point chosen on validation."""
     from sweeper.training.engine import StudyTraining
+    from sweeper.training.resident_store import open_context
 
-    training = StudyTraining(spec, conditions, open_store(dataset.store), "cpu")
+    training = StudyTraining(spec, open_context(conditions, "cpu"))
     while not training.is_finished:
         training.advance()
     result = training.make_result("complete")

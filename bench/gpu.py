@@ -29,6 +29,7 @@ import tempfile
 import time
 import unittest.mock
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +42,11 @@ from bench.step import plain
 from sweeper.core.errors import UsageError
 from sweeper.core.recipe import Engine, Recipe
 from sweeper.core.records import Conditions, Dataset, TrialSpec
-from sweeper.data import load_dataset, open_store
-from sweeper.data.store import PixelStore
+from sweeper.data import load_dataset
 from sweeper.training.engine import StudyTraining
 from sweeper.training.failure_causes import RecordingError
 from sweeper.training.hardware import probe_device
-from sweeper.training.resident_store import make_resident_store
+from sweeper.training.resident_store import open_context
 
 TABLE = ((128, 8), (256, 8), (256, 16), (512, 16))
 """Crop and batch."""
@@ -195,19 +195,13 @@ def compiled(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace, row: R
 def _training(
     dataset: Dataset, recipe: Recipe, engine: Engine, device: str, steps: int, *, fits: bool = True
 ) -> StudyTraining:
-    given = _given(_spec(steps), dataset, recipe, engine, device)
-    return StudyTraining(*given, resident=make_resident_store(given[2], torch.device(device)) if fits else None)
+    own = recipe.model_copy(update={"engine": engine, "precision": probe_device(device).precision, "evaluations": 2})
+    context = open_context(Conditions(dataset=dataset, recipe=own, seed=0), device)
+    return StudyTraining(_spec(steps), context if fits else replace(context, resident=None))
 
 
 def _spec(steps: int, **params: float) -> TrialSpec:
     return TrialSpec(purpose="search", number=0, family="dice_ce", params=params, lr=1e-3, seed=0, steps=steps)
-
-
-def _given(
-    spec: TrialSpec, dataset: Dataset, recipe: Recipe, engine: Engine, device: str
-) -> tuple[TrialSpec, Conditions, PixelStore, str]:
-    own = recipe.model_copy(update={"engine": engine, "precision": probe_device(device).precision, "evaluations": 2})
-    return spec, Conditions(dataset=dataset, recipe=own, seed=0), open_store(dataset.store), device
 
 
 def profile(dataset: Dataset, recipe: Recipe, asked: argparse.Namespace) -> dict[str, Any]:

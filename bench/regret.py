@@ -27,7 +27,7 @@ from scipy.stats import kendalltau
 
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Collapse, Conditions, TrialSpec
-from sweeper.data import divide_images, load_dataset, open_store
+from sweeper.data import divide_images, load_dataset
 from sweeper.fingerprint.imbalance import compute_imbalance, profile_dataset
 from sweeper.space import (
     FLOOR,
@@ -54,6 +54,7 @@ def collect(arguments: argparse.Namespace) -> None:
     """Append one line per training to the file: seed, number, family, lr, parameters, values by step."""
     from sweeper.training.engine import StudyTraining
     from sweeper.training.hardware import probe_device, settle_process
+    from sweeper.training.resident_store import open_context
 
     settle_process(threads=1)
     dataset = load_dataset(arguments.data, Path(".sweeper/cache"), lambda line: None)
@@ -64,7 +65,7 @@ def collect(arguments: argparse.Namespace) -> None:
         precision=probe_device("cpu").precision,
         evaluations=arguments.evaluations,
     )
-    store, out = open_store(dataset.store), Path(arguments.curves)
+    out = Path(arguments.curves)
     known = {(row["seed"], row["number"]) for row in rows(out)} if out.exists() else set()
     for seed in range(arguments.seeds):
         conditions = Conditions(dataset=dataset, recipe=recipe, seed=seed)
@@ -93,7 +94,7 @@ def collect(arguments: argparse.Namespace) -> None:
                 seed=seed,
                 steps=recipe.steps,
             )
-            training = StudyTraining(spec, conditions, store, "cpu")
+            training = StudyTraining(spec, open_context(conditions, "cpu"))
             values = {}
             while not training.is_finished:
                 evaluation = training.advance()

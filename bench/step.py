@@ -24,18 +24,17 @@ import torch
 from sweeper.core.recipe import Precision, Recipe
 from sweeper.core.records import Conditions, TrialSpec
 from sweeper.core.text import format_count
-from sweeper.data import load_dataset, open_store
+from sweeper.data import load_dataset
 from sweeper.training.engine import StudyTraining
 from sweeper.training.hardware import probe_device, settle_process, use_fastest_kernels
+from sweeper.training.resident_store import open_context
 from sweeper.workflow.machine_choice import choose_precision
 
 
 def ours(conditions: Conditions, precision: str, steps: int) -> float:
     recipe = conditions.recipe.model_copy(update={"precision": precision, "evaluations": 1})
     spec = TrialSpec(purpose="search", number=0, family="dice_ce", params={}, lr=1e-3, seed=0, steps=steps)
-    training = StudyTraining(
-        spec, conditions.model_copy(update={"recipe": recipe}), open_store(conditions.dataset.store), "cpu"
-    )
+    training = StudyTraining(spec, open_context(conditions.model_copy(update={"recipe": recipe}), "cpu"))
     training.advance()
     return 1000 * (training.make_result("complete").seconds_per_step or 0.0)
 

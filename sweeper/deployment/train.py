@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from sweeper.core.document import Document
 from sweeper.core.errors import CheckpointError, InterruptedSweepError, SweeperError, UsageError
@@ -22,7 +22,6 @@ from sweeper.core.records import (
 )
 from sweeper.core.text import format_count
 from sweeper.data.cache import hold_store
-from sweeper.data.store import open_store
 from sweeper.deployment.final_spec import TrainOptions, make_conditions, make_final_spec
 from sweeper.deployment.recommended_network import RecommendedAnswer, load_answer
 from sweeper.system.clocks import get_running_seconds
@@ -203,17 +202,18 @@ def _begin_training(
 ) -> FinalTraining:
     """Return the training, from its checkpoint if there is one of the same."""
     from sweeper.training.final_training import FinalTraining
+    from sweeper.training.resident_store import open_context
 
-    arguments: tuple[Any, ...] = (spec, conditions, open_store(conditions.dataset.store), device)
+    context = open_context(conditions, device)
     if checkpoint.exists():
         try:
-            training = FinalTraining(*arguments, images=images, checkpoint=checkpoint)
+            training = FinalTraining(spec, context, images, checkpoint=checkpoint)
         except CheckpointError as error:
             messages.warn(f"{' '.join(str(error).split())[:300]}; the training begins again")
         else:
             messages.log(f"continuing at step {training.step:,} of {spec.steps:,}, from {checkpoint}")
             return training
-    return FinalTraining(*arguments, images=images)
+    return FinalTraining(spec, context, images)
 
 
 def _run_steps(

@@ -1,6 +1,6 @@
 """One training behind a small interface: make it, advance it evaluation by evaluation, take its result.
 
-    training = Training(spec, conditions, store, device)
+    training = StudyTraining(spec, open_context(conditions, device))
     while not training.finished:
         evaluation = training.advance()      # trains to the next rung and evaluates
     result = training.result("complete")     # or "pruned", at any rung
@@ -21,7 +21,6 @@ from typing import Literal
 
 from sweeper.core import metrics
 from sweeper.core.records import (
-    Conditions,
     Evaluation,
     ImageCounts,
     PartScores,
@@ -33,11 +32,10 @@ from sweeper.core.records import (
 )
 from sweeper.data.folds import get_split, list_scored_by_seed
 from sweeper.data.split import select_scored_images
-from sweeper.data.store import PixelStore
 from sweeper.system.clocks import get_running_seconds
 from sweeper.training.checkpoint import Checkpoint
 from sweeper.training.network_in_training import NetworkInTraining
-from sweeper.training.resident_store import ResidentStore
+from sweeper.training.resident_store import TrainingContext
 from sweeper.training.scores import judge_end, score_counts
 
 RUNG_COST = 0.03
@@ -66,23 +64,17 @@ class StudyTraining(NetworkInTraining):
     def __init__(
         self,
         spec: TrialSpec,
-        conditions: Conditions,
-        store: PixelStore,
-        place: str,
+        context: TrainingContext,
         *,
         checkpoint: Path | None = None,
-        resident: ResidentStore | None = None,
         clock: Callable[[], float] = get_running_seconds,
     ) -> None:
         """Begin a training, or continue one that was saved.
 
         Args:
             spec: what is trained.
-            conditions: the study's.
-            store: the decoded pixels.
-            place: device, as torch names it.
+            context: what the trainings of this process share.
             checkpoint: of this training, by `save`.
-            resident: the same pixels on the device; None = images are cut by the processor.
             clock: for the durations in the result, and nothing else; stops of this process are left out.
 
         Raises:
@@ -90,9 +82,10 @@ class StudyTraining(NetworkInTraining):
         """
         self._clock, self._started = clock, clock()
         """The last one is later by all the time that it waited."""
+        conditions = context.conditions
         self._recipe, self._dataset = conditions.recipe, conditions.dataset
         self._split = get_split(conditions, spec.seed, spec.fold)
-        super().__init__(spec, conditions, store, place, images=self._split.train, resident=resident)
+        super().__init__(spec, context, self._split.train)
         self._rungs = self._recipe.rungs(spec.steps)
         work = spec.steps * self._recipe.batch_size * self._recipe.size**2
         self._val = select_scored_images(self._dataset, self._split.val, work)

@@ -16,11 +16,10 @@ from sweeper.core.contours import count_boundary_pixels, count_centreline_pixels
 from sweeper.core.label_parts import Counter
 from sweeper.core.metrics import METRICS, count_at_point, select_metric_counts
 from sweeper.core.operating_points import FEW_THRESHOLDS, TAUS, THRESHOLDS
-from sweeper.core.records import IGNORE, Conditions, ImageCounts, TestDetail
-from sweeper.data.store import PixelStore
+from sweeper.core.records import IGNORE, ImageCounts, TestDetail
 from sweeper.training.batches import Crop, normalise_inputs
 from sweeper.training.counters import BinaryCounter, ConfidenceCounter, MulticlassCounter, PartCounter, decide_labels
-from sweeper.training.resident_store import ResidentStore, load_crops
+from sweeper.training.resident_store import TrainingContext
 
 TILE = 1024
 """Larger images are predicted in tiles of this many pixels a side…"""
@@ -84,27 +83,21 @@ class Evaluator:
 
     def __init__(
         self,
-        conditions: Conditions,
-        store: PixelStore,
+        context: TrainingContext,
         *,
-        device: torch.device,
         normal: tuple[Tensor, Tensor],
         autocast: Callable[[], AbstractContextManager[object]],
         log_prior: np.ndarray[tuple[int], np.dtype[np.float64]],
-        resident: ResidentStore | None = None,
     ) -> None:
-        """`make_resident_store` has the store's pixels on the device, if they are there.
-
-        `log_prior` (C,) is of the training pixels; it is what τ scales in z_c − τ log π_c.
-        """
-        recipe = conditions.recipe
-        self._store, self._task, self._classes = store, conditions.dataset.task, len(conditions.dataset.classes)
-        self._device, self._autocast, self._resident = device, autocast, resident
+        """`log_prior` (C,) is of the training pixels; it is what τ scales in z_c − τ log π_c."""
+        recipe, dataset = context.conditions.recipe, context.conditions.dataset
+        self._context, self._store, self._device = context, context.store, context.device
+        self._task, self._classes, self._autocast = dataset.task, len(dataset.classes), autocast
         self._mean, self._std = normal
-        self._log_prior = torch.as_tensor(log_prior, dtype=torch.float32, device=device)
+        self._log_prior = torch.as_tensor(log_prior, dtype=torch.float32, device=self._device)
         self._stride, self._metric, self._boundary_pixels = recipe.stride, recipe.metric, recipe.boundary_pixels
         self._few = FEW_THRESHOLDS if self._task == "binary" else TAUS
-        self._pixels_at_once = 2**18 if device.type == "cpu" else 2**23
+        self._pixels_at_once = 2**18 if self._device.type == "cpu" else 2**23
 
     def count(self, model: nn.Module, images: tuple[int, ...]) -> tuple[ImageCounts, bool]:
         """Confusion counts of these images, and whether every logit was finite."""
@@ -241,7 +234,7 @@ class Evaluator:
             for start in range(0, len(positions), at_once):
                 batch = positions[start : start + at_once]
                 places = [Crop(indices[n], 0, 0, *self._store.sizes[indices[n]]) for n in batch]
-                images, masks = load_crops(self._store, self._resident, places, height, width, device=self._device)
+                images, masks = self._context.load_crops(places, height, width)
                 self._store.release_memory()
                 logits = self._predict_tiled(model, normalise_inputs(images, self._mean, self._std))
                 yield torch.tensor(batch, device=self._device), logits, masks.long()

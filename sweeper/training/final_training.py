@@ -1,6 +1,6 @@
 """The recommended configuration trained to the end, on more images than the search trained on.
 
-    training = FinalTraining(spec, conditions, store, device, images=…)
+    training = FinalTraining(spec, open_context(conditions, device), images)
     while training.step < spec.steps:
         training.advance(…)              # as many steps as are asked for
         training.save(path)              # at any step; FinalTraining(…, checkpoint=path) continues, bit for bit
@@ -20,10 +20,9 @@ import torch
 
 from sweeper.core import metrics
 from sweeper.core.calibration import Calibration, ClassCalibration
-from sweeper.core.records import Collapse, Conditions, ImageCounts, MetricScores, TrialSpec
-from sweeper.data.store import PixelStore
+from sweeper.core.records import Collapse, ImageCounts, MetricScores, TrialSpec
 from sweeper.training.network_in_training import NetworkInTraining
-from sweeper.training.resident_store import make_resident_store
+from sweeper.training.resident_store import TrainingContext
 from sweeper.training.scores import judge_collapse
 
 
@@ -40,30 +39,20 @@ class FinalTraining(NetworkInTraining):
     """A training in progress whose images are given, and which is scored when it is asked to be."""
 
     def __init__(
-        self,
-        spec: TrialSpec,
-        conditions: Conditions,
-        store: PixelStore,
-        place: str,
-        *,
-        images: tuple[int, ...],
-        checkpoint: Path | None = None,
+        self, spec: TrialSpec, context: TrainingContext, images: tuple[int, ...], *, checkpoint: Path | None = None
     ) -> None:
         """Begin, or continue from a checkpoint.
 
         Args:
             spec: what is trained; its purpose is `final`.
-            conditions: the study's, for this device.
-            store: the decoded pixels.
-            place: device, as torch names it.
+            context: the study's conditions, for this device.
             images: indices of the images that are trained on.
             checkpoint: of this training, by `save`.
 
         Raises:
             CheckpointError: if the checkpoint cannot be read, or is another training's.
         """
-        pixels = make_resident_store(store, torch.device(place))
-        super().__init__(spec, conditions, store, place, images=images, resident=pixels)
+        super().__init__(spec, context, images)
         self.step = 0 if checkpoint is None else self._restore(checkpoint).step
         """Steps that were taken."""
 

@@ -11,42 +11,19 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 
 from sweeper.core.errors import CheckpointError
 from sweeper.core.events import JobResult, TrainingJob, WorkerLost
 from sweeper.core.paths import get_checkpoint_path, get_weights_dir_of, get_weights_path
-from sweeper.core.records import Collapse, Conditions, Evaluation, TrialResult, TrialSpec
-from sweeper.data.store import PixelStore
+from sweeper.core.records import Collapse, Evaluation, TrialResult, TrialSpec
 from sweeper.system.clocks import get_running_seconds
 from sweeper.training.engine import StudyTraining
 from sweeper.training.failure_causes import explain_failure, is_device_lost, is_out_of_memory, is_process_fault
-from sweeper.training.resident_store import ResidentStore, make_resident_store
+from sweeper.training.resident_store import TrainingContext
 from sweeper.version import versions
-
-
-@dataclass(frozen=True)
-class WorkerContext:
-    """Resources that the trainings of one process share."""
-
-    conditions: Conditions
-    store: PixelStore
-    device: str
-    checkpoints: Path
-    """Folder of the paused trainings."""
-    resident: ResidentStore | None = None
-    """The store's pixels on the device, if they are there."""
-
-
-def make_worker_context(conditions: Conditions, store: PixelStore, device: str, checkpoints: Path) -> WorkerContext:
-    """Return what the trainings of a process share, with the pixels on its GPU if they fit."""
-    return WorkerContext(
-        conditions, store, device, checkpoints, resident=make_resident_store(store, torch.device(device))
-    )
 
 
 class WorkerTrainings:
@@ -55,9 +32,9 @@ class WorkerTrainings:
     Any other unfinished one is in its checkpoint.
     """
 
-    def __init__(self, context: WorkerContext) -> None:
-        """`context`: what they share."""
-        self._context = context
+    def __init__(self, context: TrainingContext, checkpoints: Path) -> None:
+        """`context`: what they share; `checkpoints`: folder of the paused ones."""
+        self._context, self._checkpoints = context, checkpoints
         self._last: tuple[TrialSpec, StudyTraining] | None = None
         self._kept = 0
         """The step of its checkpoint."""
@@ -96,7 +73,7 @@ class WorkerTrainings:
             seen = () if training is None else training.evaluations
             seconds = get_running_seconds() - began if training is None else training.elapsed_seconds
             return JobResult(
-                make_failed_result(job.spec, seen, explain_failure(error), seconds, self._context.device), note
+                make_failed_result(job.spec, seen, explain_failure(error), seconds, str(self._context.device)), note
             )
 
     def save_last_training(self) -> None:
@@ -117,29 +94,27 @@ class WorkerTrainings:
 
     def _begin_training(self, spec: TrialSpec) -> str:
         """Make a training, from its checkpoint where there is one; what people should know of that."""
-        work, path, note = self._context, self._get_checkpoint_path(spec), ""
-        arguments = (spec, work.conditions, work.store, work.device)
-        training = None
+        path, note, training = self._get_checkpoint_path(spec), "", None
         if path.exists():
             try:
-                training = StudyTraining(*arguments, checkpoint=path, resident=work.resident)
+                training = StudyTraining(spec, self._context, checkpoint=path)
             except CheckpointError as error:
                 path.unlink(missing_ok=True)
                 note = f"{' '.join(str(error).split())[:300]}; the training begins again, and gives the same numbers"
-        training = training or StudyTraining(*arguments, resident=work.resident)
+        training = training or StudyTraining(spec, self._context)
         self._last, self._kept = (spec, training), training.step
         return note
 
     def _finish_training(self, spec: TrialSpec, training: StudyTraining, result: TrialResult) -> None:
         """Keep what others may want of a training that is complete, and give its memory back."""
         if spec.keep_predictions and not spec.fold and result.collapse != Collapse.DIVERGED:
-            path = get_weights_path(get_weights_dir_of(self._context.checkpoints), spec)
+            path = get_weights_path(get_weights_dir_of(self._checkpoints), spec)
             _try_to_write(lambda: training.save_weights(path))  # the result is what matters
         _try_to_write(lambda: self._get_checkpoint_path(spec).unlink(missing_ok=True))
         self._last = None
 
     def _get_checkpoint_path(self, spec: TrialSpec) -> Path:
-        return get_checkpoint_path(self._context.checkpoints, spec)
+        return get_checkpoint_path(self._checkpoints, spec)
 
 
 def _try_to_write(write: Callable[[], None]) -> None:

@@ -13,18 +13,16 @@ from torch import nn
 from sweeper.core.calibration import Calibration, ClassCalibration
 from sweeper.core.records import (
     Collapse,
-    Conditions,
     HeldOut,
     TrainedOn,
     TrialSpec,
 )
-from sweeper.data.store import PixelStore
 from sweeper.system.whole_files import replace_atomically
 from sweeper.training.checkpoint import Checkpoint, load_checkpoint, make_checkpoint_key, save_checkpoint
 from sweeper.training.evaluation import Evaluator, log_prior_of
 from sweeper.training.graph_steps import choose_steps_class
 from sweeper.training.hardware import get_device_name
-from sweeper.training.resident_store import ResidentStore
+from sweeper.training.resident_store import TrainingContext
 from sweeper.training.weights_file import WeightsRecord, make_metadata, seal_file
 from sweeper.version import versions
 
@@ -32,31 +30,14 @@ from sweeper.version import versions
 class NetworkInTraining:
     """A network that is trained on given images."""
 
-    def __init__(
-        self,
-        spec: TrialSpec,
-        conditions: Conditions,
-        store: PixelStore,
-        place: str,
-        *,
-        images: tuple[int, ...],
-        resident: ResidentStore | None = None,
-    ) -> None:
-        """Make the network as it begins; `images` are those that it is trained on, all else as for `StudyTraining`."""
-        self._spec, self._conditions, self._store = spec, conditions, store
-        self._device = torch.device(place)
-        self._steps = choose_steps_class(conditions.recipe.engine, self._device)(
-            spec, conditions, store, images, device=self._device, resident=resident
-        )
+    def __init__(self, spec: TrialSpec, context: TrainingContext, images: tuple[int, ...]) -> None:
+        """Make the network as it begins; `images` are the indices of those that it is trained on."""
+        conditions = context.conditions
+        self._spec, self._conditions, self._store, self._device = spec, conditions, context.store, context.device
+        self._steps = choose_steps_class(conditions.recipe.engine, self._device)(spec, context, images)
         self._log_prior = log_prior_of(conditions.dataset.count_class_pixels(images))
         self._evaluator = Evaluator(
-            conditions,
-            store,
-            device=self._device,
-            normal=self._steps.normal,
-            autocast=self._steps.autocast,
-            log_prior=self._log_prior,
-            resident=resident,
+            context, normal=self._steps.normal, autocast=self._steps.autocast, log_prior=self._log_prior
         )
 
     @property

@@ -7,7 +7,6 @@ import statistics
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from time import perf_counter
 
 import torch
@@ -16,37 +15,29 @@ from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions, TrialSpec
 from sweeper.data.folds import get_split
-from sweeper.data.store import open_store
 from sweeper.training.failure_causes import explain_failure, is_process_fault
 from sweeper.training.graph_steps import choose_steps_class
 from sweeper.training.hardware import settle_process
-from sweeper.training.job import WorkerContext, make_worker_context
+from sweeper.training.resident_store import TrainingContext, open_context
 from sweeper.training.training_steps import TrainingSteps
 
 
-def make_probe_steps(context: WorkerContext, steps: int, seed: int | None = None) -> TrainingSteps:
+def make_probe_steps(context: TrainingContext, steps: int, seed: int | None = None) -> TrainingSteps:
     """Return the steps of a training with the study's network, batch, crop and engine, and cross-entropy.
 
     Args:
-        context: of the worker.
+        context: what the trainings of this process share.
         steps: that the training may take.
         seed: of the training; None = the study's.
     """
     conditions = context.conditions
     seed = conditions.seed if seed is None else seed
     spec = TrialSpec(purpose="search", number=0, family="cross_entropy", params={}, lr=1e-3, seed=seed, steps=steps)
-    device = torch.device(context.device)
-    return choose_steps_class(conditions.recipe.engine, device)(
-        spec,
-        conditions,
-        context.store,
-        get_split(conditions, spec.seed, spec.fold).train,
-        device=device,
-        resident=context.resident,
-    )
+    images = get_split(conditions, spec.seed, spec.fold).train
+    return choose_steps_class(conditions.recipe.engine, context.device)(spec, context, images)
 
 
-def warm_up_device(context: WorkerContext) -> None:
+def warm_up_device(context: TrainingContext) -> None:
     """Take two steps that nobody wants: what a GPU's libraries do first, for ten seconds, is no training's time.
 
     What goes wrong here goes wrong in the trainings, which say so.
@@ -96,11 +87,11 @@ def measure_step_seconds(
 
 
 def _time_step(conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
-    store, work = open_store(conditions.dataset.store), {}
+    work = {}
     for precision in precisions:
         recipe = conditions.recipe.model_copy(update={"precision": precision, **PLAIN})
         timed_conditions = conditions.model_copy(update={"recipe": recipe})
-        work[precision] = make_probe_steps(make_worker_context(timed_conditions, store, "cpu", Path()), PAIRS + 2)
+        work[precision] = make_probe_steps(open_context(timed_conditions, "cpu"), PAIRS + 2)
         work[precision].take_steps(0, 1)  # the first step chooses kernels
     seconds: dict[Precision, list[float]] = {precision: [] for precision in precisions}
     began = perf_counter()
@@ -124,7 +115,7 @@ def time_steps_in_pairs(times: Mapping[Precision, Sequence[float]]) -> dict[Prec
 # --- The network as `torch.compile` makes it ---
 
 
-def compile_for_study(context: WorkerContext) -> None:
+def compile_for_study(context: TrainingContext) -> None:
     """Compile what the study's trainings need: fewer and larger kernels, for a minute or more.
 
     A worker compiles once, before it is ready: networks of one structure share what was compiled, whatever their
@@ -155,5 +146,5 @@ def compile_for_study(context: WorkerContext) -> None:
             f"{explain_failure(error)}; leave it out, or continue a study that was made with it where torch can"
         ) from error
     gc.collect()  # recorded steps refer to themselves; what they hold on a GPU is needed
-    if context.device != "cpu":
+    if context.device.type != "cpu":
         torch.cuda.empty_cache()

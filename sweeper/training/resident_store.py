@@ -1,15 +1,19 @@
-"""The decoded pixels in the memory of a device: batches are cut there, and nothing waits for the processor."""
+"""The decoded pixels in the memory of a device, and what else the trainings of a process share.
+
+Batches are cut on the device, and nothing waits for the processor.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sweeper.core.records import IGNORE
-from sweeper.data.store import PixelStore
+from sweeper.core.records import IGNORE, Conditions
+from sweeper.data.store import PixelStore, open_store
 from sweeper.training.batches import Crop, cut_crops
 from sweeper.training.hardware import move_to_device
 
@@ -88,22 +92,35 @@ def upload_store(store: PixelStore, device: torch.device) -> ResidentStore:
     return ResidentStore(images, masks, torch.from_numpy(starts[:-1]).to(device), widths)
 
 
-def load_crops(
-    store: PixelStore,
-    resident: ResidentStore | None,
-    places: list[Crop],
-    height: int,
-    width: int,
-    *,
-    device: torch.device,
-) -> tuple[Tensor, Tensor]:
-    """Return images and masks as `cut_crops` does, on the device: cut there where the store is resident."""
-    if resident is not None:
-        return resident.cut_crops(move_to_device(make_crop_tensor(places), device), height, width)
-    images, masks = cut_crops(store, places, height, width)
-    return move_to_device(images, device), move_to_device(masks, device)
-
-
 def make_crop_tensor(places: list[Crop]) -> Tensor:
     """(N, 5) int64 on the processor."""
     return torch.tensor(places, dtype=torch.int64)
+
+
+@dataclass(frozen=True)
+class TrainingContext:
+    """What the trainings of one process share."""
+
+    conditions: Conditions
+    store: PixelStore
+    device: torch.device
+    resident: ResidentStore | None = None
+    """The store's pixels on the device; None = images are cut by the processor."""
+
+    def load_crops(self, places: list[Crop], height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Return images and masks as `cut_crops` does, on the device: cut there where the store is resident."""
+        if self.resident is not None:
+            return self.resident.cut_crops(move_to_device(make_crop_tensor(places), self.device), height, width)
+        images, masks = cut_crops(self.store, places, height, width)
+        return move_to_device(images, self.device), move_to_device(masks, self.device)
+
+
+def open_context(conditions: Conditions, place: str) -> TrainingContext:
+    """Return what the trainings of a process share, with the pixels on its GPU if they fit.
+
+    Args:
+        conditions: of the trainings; their data set's store is opened.
+        place: device, as torch names it.
+    """
+    store, device = open_store(conditions.dataset.store), torch.device(place)
+    return TrainingContext(conditions, store, device, make_resident_store(store, device))

@@ -14,14 +14,13 @@ from sweeper.core.recipe import Precision
 from sweeper.core.records import IGNORE, Conditions, TrialSpec
 from sweeper.data.balanced_crops import list_central_classes
 from sweeper.data.label_maps import MapStore
-from sweeper.data.store import PixelStore
 from sweeper.losses import FAMILIES, build_loss
 from sweeper.losses.loss_module import SegmentationLoss
 from sweeper.training.augment import augment, augment_distances
 from sweeper.training.batches import FORGET, draw_crops, map_batch, normalise_inputs
 from sweeper.training.hardware import move_to_device, use_fastest_kernels
 from sweeper.training.model import WeightAverage, copy_initial_model, make_normaliser
-from sweeper.training.resident_store import ResidentStore, load_crops
+from sweeper.training.resident_store import TrainingContext
 
 
 def compute_rate_factor(step: int, steps: int, warmup: float, decay: float) -> float:
@@ -38,28 +37,17 @@ class TrainingSteps:
     number, and on nothing that came before.
     """
 
-    def __init__(
-        self,
-        spec: TrialSpec,
-        conditions: Conditions,
-        store: PixelStore,
-        images: tuple[int, ...],
-        *,
-        device: torch.device,
-        resident: ResidentStore | None = None,
-    ) -> None:
+    def __init__(self, spec: TrialSpec, context: TrainingContext, images: tuple[int, ...]) -> None:
         """Make the steps with the network as it begins.
 
         Args:
             spec: what is trained.
-            conditions: the study's.
-            store: the decoded pixels.
-            images: those that are trained on.
-            device: where.
-            resident: the same pixels on the device; None = batches are cut by the processor.
+            context: under which conditions, of which pixels, and where.
+            images: indices of those that are trained on.
         """
-        self._spec, self._recipe, self._store, self._images = spec, conditions.recipe, store, images
-        self._device, self._resident = device, resident
+        conditions, store, device = context.conditions, context.store, context.device
+        self._spec, self._context, self._images = spec, context, images
+        self._recipe, self._store, self._device = conditions.recipe, store, device
         dataset, recipe = conditions.dataset, conditions.recipe
         self._central = list_central_classes(dataset) if recipe.crops == "balanced" else None
         pixels = conditions.count_pixels_seen(images)
@@ -173,7 +161,7 @@ class TrainingSteps:
             central=self._central,
         )
         draws = draws.to(self._device)
-        images, masks = load_crops(self._store, self._resident, places, recipe.size, recipe.size, device=self._device)
+        images, masks = self._context.load_crops(places, recipe.size, recipe.size)
         if step % FORGET == FORGET - 1:
             self._store.release_memory()
         inputs, labels = augment(normalise_inputs(images, *self.normal), masks.long(), draws)

@@ -18,21 +18,19 @@ from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-import torch
-
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.own_metric import check_metric, register_metric
 from sweeper.core.records import Conditions
-from sweeper.data.store import open_store
 from sweeper.losses.own_loss_module import check_own_loss
 from sweeper.losses.own_losses import register_user_losses
 from sweeper.system.streams import make_streams_tolerant
 from sweeper.training.failure_causes import explain_failure, is_process_fault
 from sweeper.training.hardware import choose_gpu, probe_device, settle_numerics, settle_process
-from sweeper.training.job import WorkerTrainings, make_worker_context
+from sweeper.training.job import WorkerTrainings
 from sweeper.training.model import build_model, count_outputs, require_answer
 from sweeper.training.own_model import check_own
 from sweeper.training.probe_steps import compile_for_study, measure_step_seconds, warm_up_device
+from sweeper.training.resident_store import open_context
 
 IDLE_SECONDS = 0.2
 """Without a job for so long, the training in memory is written to its checkpoint: it may be the last thing to do."""
@@ -86,15 +84,15 @@ def prepare_trainings(conditions: Conditions, place: str, threads: int | None, c
         settle_numerics(True)
     choose_gpu(place)
     check_model(conditions)
-    context = make_worker_context(conditions, open_store(conditions.dataset.store), place, checkpoints)
+    context = open_context(conditions, place)
     if conditions.recipe.compiled:
         compile_for_study(context)
-    elif torch.device(place).type == "cuda":
+    elif context.device.type == "cuda":
         warm_up_device(context)
     # What the libraries made is alive until the end: searching it for garbage after each training took 0.15 to 0.5 s.
     # No collection before, which would copy the pages that are shared with the process it was forked from.
     gc.freeze()
-    return WorkerTrainings(context)
+    return WorkerTrainings(context, checkpoints)
 
 
 def check_model(conditions: Conditions) -> None:

@@ -25,6 +25,7 @@ from sweeper.data.folds import get_split
 from sweeper.data.store import StoreWriter
 from sweeper.losses import build_loss, make_snippet
 from sweeper.training.batches import cut_crops, draw_crops
+from sweeper.training.resident_store import open_context
 from sweeper.training.training_steps import TrainingSteps
 from tests.support import builders
 from tests.support.sweeping import sweep_in
@@ -178,7 +179,7 @@ def test_bias_and_weights_follow_the_crops(street: Dataset) -> None:
     params = {"class_weight_power": 1.0}
     made = builders.spec("weighted_ce", params=params)
     seen = conditions.count_pixels_seen(images)
-    steps = TrainingSteps(made, conditions, open_store(street.store), images, device=CPU)
+    steps = TrainingSteps(made, open_context(conditions, "cpu"), images)
     bias = [module.bias for module in steps.model.modules() if isinstance(module, torch.nn.Conv2d)][-1]
     assert bias is not None and bias.tolist() == pytest.approx(np.log(seen / seen.sum()).tolist(), rel=1e-5)
     logits, labels = torch.randn(2, 4, 5, 5), torch.randint(0, 4, (2, 5, 5))

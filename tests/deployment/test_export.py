@@ -40,11 +40,12 @@ from sweeper.losses.snippet import OptimizerSettings
 from sweeper.space import load_space
 from sweeper.study.confirmation_specs import confirm_seed
 from sweeper.training import network_formats
-from sweeper.training.job import WorkerContext, WorkerTrainings
+from sweeper.training.job import WorkerTrainings
 from sweeper.training.model import load_network
 from sweeper.training.network_formats import write_network, write_onnx
 from sweeper.training.network_in_training import save_weights
 from sweeper.training.predictor import Predictor
+from sweeper.training.resident_store import open_context
 from sweeper.training.weights_file import WeightsRecord, list_kept_weights, read_record
 from sweeper.workflow.conclude import draw_conclusion
 from tests.report.test_markdown import CLEAR, recommended
@@ -56,9 +57,9 @@ from tests.support.small_training import SMALL, spec
 def trained(dataset: Dataset, folder: Path, recipe: Recipe = SMALL, **changes: object) -> TrialResult:
     """Return a confirmation in this process, whose weights are kept."""
     conditions = Conditions(dataset=dataset, recipe=recipe, seed=0)
-    context = WorkerContext(conditions, open_store(dataset.store), "cpu", get_checkpoints_dir(folder / "cache", "s"))
     asked = spec(purpose="confirm", keep_predictions=48, **changes)
-    told = WorkerTrainings(context).run_job(TrainingJob(asked, asked.steps))
+    trainings = WorkerTrainings(open_context(conditions, "cpu"), get_checkpoints_dir(folder / "cache", "s"))
+    told = trainings.run_job(TrainingJob(asked, asked.steps))
     assert isinstance(told, JobResult) and told.result.state == "complete", told
     return told.result
 
@@ -130,10 +131,11 @@ def test_the_network_as_onnx_answers_as_torch_does_or_says_what_is_missing(
 
 def test_search_trials_and_later_seeds_keep_no_weights(tmp_path: Path, tiny: Dataset) -> None:
     conditions = Conditions(dataset=tiny, recipe=SMALL, seed=0)
-    context = WorkerContext(conditions, open_store(tiny.store), "cpu", tmp_path / "cache" / "checkpoints" / "s")
+    checkpoints = get_checkpoints_dir(tmp_path / "cache", "s")
+    trainings = WorkerTrainings(open_context(conditions, "cpu"), checkpoints)
     for other in (spec(), spec(purpose="confirm", seed=1001)):
-        assert isinstance(WorkerTrainings(context).run_job(TrainingJob(other, other.steps)), JobResult)
-    assert not get_weights_dir_of(context.checkpoints).exists()
+        assert isinstance(trainings.run_job(TrainingJob(other, other.steps)), JobResult)
+    assert not get_weights_dir_of(checkpoints).exists()
 
 
 def test_what_is_no_file_of_ours_is_no_record(tmp_path: Path) -> None:

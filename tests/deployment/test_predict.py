@@ -29,6 +29,7 @@ from sweeper.training import evaluation, hardware
 from sweeper.training.final_training import FinalTraining
 from sweeper.training.hardware import probe_device
 from sweeper.training.predictor import Predictor
+from sweeper.training.resident_store import open_context
 from sweeper.training.weights_file import WeightsRecord, list_kept_weights, read_record
 from tests.deployment.test_export import trained
 from tests.support.small_training import SMALL, spec
@@ -182,7 +183,7 @@ def untrained(folder: Path, dataset: Dataset) -> Path:
     """Return a file of weights that were not trained."""
     conditions = Conditions(dataset=dataset, recipe=SMALL, seed=0)
     own = spec(purpose="final", lr=0.01)
-    training = FinalTraining(own, conditions, open_store(dataset.store), "cpu", images=(0, 1, 2))
+    training = FinalTraining(own, open_context(conditions, "cpu"), (0, 1, 2))
     training.save_network(folder / "model.safetensors", 0.4, "train")
     return folder / "model.safetensors"
 

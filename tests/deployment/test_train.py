@@ -26,6 +26,7 @@ from sweeper.deployment.final_spec import TrainOptions, make_conditions
 from sweeper.deployment.recommended_network import find_kept_network, load_answer
 from sweeper.deployment.train import TrainingDocument, train_recommended
 from sweeper.training import final_training
+from sweeper.training.resident_store import TrainingContext
 from sweeper.training.weights_file import list_kept_weights, read_record
 from tests.support import builders, faking
 from tests.support.faking import FakeExecutor, fake_result, new_plan, train
@@ -100,10 +101,10 @@ def test_it_trains_on_what_is_asked_for_and_scores_what_was_left_out(
     scored: list[tuple[int, ...]] = []
     begin, score = final_training.FinalTraining.__init__, final_training.FinalTraining.score_images
 
-    def begun(self: Any, spec: TrialSpec, own: Conditions, *args: Any, images: tuple[int, ...], **more: Any) -> None:
-        assert own.recipe.engine == "eager"  # nothing is recorded, though the study insisted on it
+    def begun(self: Any, spec: TrialSpec, own: TrainingContext, images: tuple[int, ...], **more: Any) -> None:
+        assert own.conditions.recipe.engine == "eager"  # nothing is recorded, though the study insisted on it
         seen.append(images)
-        begin(self, spec, own, *args, images=images, **more)
+        begin(self, spec, own, images, **more)
 
     def scores(self: object, images: tuple[int, ...], point: float | None) -> object:
         scored.append(images)

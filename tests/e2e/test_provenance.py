@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from sweeper.core.records import Dataset, TrainedBy, list_trainers
-from sweeper.data import open_store
 from sweeper.evidence.recommendation import make_recommendation, make_recommendation_json
 from sweeper.report.tables import make_trials_frame
 from sweeper.tracking.values import RunValues
 from sweeper.training import network_in_training
 from sweeper.training.engine import StudyTraining
+from sweeper.training.resident_store import open_context
 from sweeper.version import versions
 from tests.support import builders
 
@@ -25,20 +25,20 @@ def test_a_training_that_was_paused_tells_what_trained_which_steps(
 ) -> None:
     conditions = builders.conditions(tiny, size=32, batch_size=2, steps=8, encoder_depth=3)
     spec = builders.spec("dice", steps=8, params={})
-    store = open_store(tiny.store)
-    whole = StudyTraining(spec, conditions, store, "cpu")
+    context = open_context(conditions, "cpu")
+    whole = StudyTraining(spec, context)
     whole.advance()
     assert whole.make_result("pruned").versions == versions() and whole.make_result("pruned").earlier == ()
     monkeypatch.setattr(network_in_training, "versions", lambda: OLD)
-    first = StudyTraining(spec, conditions, store, "cpu")
+    first = StudyTraining(spec, context)
     first.advance()
     first.save(tmp_path / "pause.pt")
     step = first.make_result("pruned").evaluations[-1].step
-    same = StudyTraining(spec, conditions, store, "cpu", checkpoint=tmp_path / "pause.pt")
+    same = StudyTraining(spec, context, checkpoint=tmp_path / "pause.pt")
     same.advance()
     assert same.make_result("pruned").earlier == ()
     monkeypatch.setattr(network_in_training, "versions", lambda: NEW)
-    other = StudyTraining(spec, conditions, store, "cpu", checkpoint=tmp_path / "pause.pt")
+    other = StudyTraining(spec, context, checkpoint=tmp_path / "pause.pt")
     other.advance()
     found = other.make_result("pruned")
     assert found.versions == NEW

@@ -13,11 +13,11 @@ from torch import Tensor
 from sweeper.core.metrics import find_best_point
 from sweeper.core.operating_points import TAUS, THRESHOLDS
 from sweeper.core.records import Conditions, Dataset, ImageCounts
-from sweeper.data import open_store
 from sweeper.losses import choose_tau, choose_threshold, make_snippet
 from sweeper.scripts.loss_file import make_loss_text
 from sweeper.training.counters import BinaryCounter, MulticlassCounter
 from sweeper.training.engine import StudyTraining
+from sweeper.training.resident_store import open_context
 from tests.support.small_training import SMALL, finished, spec
 
 Batches = list[tuple[Tensor, Tensor]]
@@ -167,7 +167,7 @@ def test_the_call_in_the_text_chooses_by_the_studys_metric_where_it_can(metric: 
 def test_it_chooses_on_a_trained_network_what_the_training_chose(scene: str, request: pytest.FixtureRequest) -> None:
     dataset: Dataset = request.getfixturevalue(scene)
     conditions = Conditions(dataset=dataset, recipe=SMALL, seed=0)
-    training = StudyTraining(spec(lr=0.01), conditions, open_store(dataset.store), "cpu")
+    training = StudyTraining(spec(lr=0.01), open_context(conditions, "cpu"))
     last = finished(training).evaluations[-1]
     evaluator, model = training._evaluator, training._steps.average.model
 

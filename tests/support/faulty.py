@@ -14,11 +14,11 @@ from typing import Any, Literal, NoReturn
 import torch
 
 from sweeper.core.events import Answer, JobResult, TrainingJob
-from sweeper.core.records import Evaluation, TrialResult
-from sweeper.data.store import PixelStore
+from sweeper.core.records import Conditions, Evaluation, TrialResult
 from sweeper.executors.protocol import Backend, Watchdog
 from sweeper.training import job, worker
 from sweeper.training.engine import StudyTraining
+from sweeper.training.resident_store import TrainingContext
 
 FAULTS = ("nan", "inf", "value", "raises", "memory", "hangs", "segfault", "full")
 
@@ -85,13 +85,13 @@ def serve(pipe: Connection, device: str) -> None:
 
 def dies_when_configured(pipe: Connection, device: str) -> None:
     """Run a worker whose first process, by a file in the current folder, dies once it is configured."""
-    own = worker.open_store
+    own = worker.open_context
 
-    def opened(name: str) -> PixelStore:
+    def opened(conditions: Conditions, place: str) -> TrainingContext:
         _die_once(Path("dead"))
-        return own(name)
+        return own(conditions, place)
 
-    worker.open_store = opened
+    worker.open_context = opened
     worker.serve_jobs(pipe, device)
 
 

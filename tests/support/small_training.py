@@ -6,8 +6,8 @@ from typing import Any
 
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions, Dataset, TrialResult, TrialSpec
-from sweeper.data import open_store
 from sweeper.training.engine import StudyTraining
+from sweeper.training.resident_store import open_context
 
 SMALL = Recipe(size=32, batch_size=2, steps=4, confirm_steps=4)
 
@@ -36,4 +36,4 @@ def finished(training: StudyTraining) -> TrialResult:
 def train(dataset: Dataset, recipe: Recipe = SMALL, **changes: Any) -> TrialResult:
     """Return the result of a whole training; `changes` of its spec."""
     conditions = Conditions(dataset=dataset, recipe=recipe, seed=0)
-    return finished(StudyTraining(spec(**changes), conditions, open_store(dataset.store), "cpu", clock=lambda: 0.0))
+    return finished(StudyTraining(spec(**changes), open_context(conditions, "cpu"), clock=lambda: 0.0))

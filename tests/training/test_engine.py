@@ -19,6 +19,7 @@ from sweeper.core.records import Collapse, Conditions, Dataset
 from sweeper.data import divide_images, open_store
 from sweeper.losses import FAMILIES
 from sweeper.training.engine import StudyTraining
+from sweeper.training.resident_store import open_context
 from sweeper.training.scores import find_never_predicted, judge_collapse
 from sweeper.training.training_steps import compute_rate_factor
 from tests.support.loss_cases import needed
@@ -98,7 +99,7 @@ def test_the_end_is_also_scored_on_the_images_of_the_rungs(
 ) -> None:
     monkeypatch.setattr("sweeper.training.engine.RUNG_IMAGES", 1)
     recipe = SMALL.model_copy(update={"metric": metric, "threshold": threshold})
-    training = StudyTraining(spec(), Conditions(dataset=tiny, recipe=recipe, seed=0), open_store(tiny.store), "cpu")
+    training = StudyTraining(spec(), open_context(Conditions(dataset=tiny, recipe=recipe, seed=0), "cpu"))
     *rungs, last = finished(training).evaluations
     # The network of the end, counted on the image of the rungs alone.
     counts, _ = training._evaluator.count(training._steps.average.model, training._rung_images)
@@ -251,5 +252,5 @@ def test_classes_that_are_never_predicted_are_named() -> None:
 def test_every_family_trains_on_a_gpu(tiny: Dataset, family: str) -> None:
     params = needed(family, "binary")
     conditions = Conditions(dataset=tiny, recipe=SMALL.model_copy(update={"precision": "bfloat16"}), seed=0)
-    training = StudyTraining(spec(family=family, params=params), conditions, open_store(tiny.store), "cuda")
+    training = StudyTraining(spec(family=family, params=params), open_context(conditions, "cuda"))
     assert finished(training).collapse != Collapse.DIVERGED

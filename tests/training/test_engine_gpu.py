@@ -6,22 +6,20 @@ Everything here has a similar test on a processor, with stand-ins for what a GPU
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 import pytest
-import torch
 
 from sweeper.core.records import Conditions, Dataset
 from sweeper.data.folds import get_split
-from sweeper.data.store import open_store
 from sweeper.training.engine import StudyTraining
 from sweeper.training.graph_steps import choose_steps_class
 from sweeper.training.hardware import settle_numerics
-from sweeper.training.job import WorkerContext
 from sweeper.training.probe_steps import compile_for_study
-from sweeper.training.resident_store import make_resident_store
+from sweeper.training.resident_store import TrainingContext, open_context
 from tests.support.small_training import SMALL, finished, spec
 
 pytestmark = pytest.mark.cuda
@@ -38,10 +36,9 @@ def same_bits() -> Iterator[None]:
     settle_numerics(False)
 
 
-def context_of(dataset: Dataset, folder: Path, **changes: Any) -> WorkerContext:
-    store, recipe = open_store(dataset.store), TWELVE.model_copy(update=changes)
-    pixels = make_resident_store(store, torch.device(DEVICE))
-    return WorkerContext(Conditions(dataset=dataset, recipe=recipe, seed=0), store, DEVICE, folder, resident=pixels)
+def context_of(dataset: Dataset, **changes: Any) -> TrainingContext:
+    recipe = TWELVE.model_copy(update=changes)
+    return open_context(Conditions(dataset=dataset, recipe=recipe, seed=0), DEVICE)
 
 
 @pytest.mark.usefixtures("same_bits")
@@ -53,12 +50,11 @@ def test_trainings_one_after_the_other_give_what_each_gives_alone(
     """To the last bit: what a recording leaves behind changes nothing."""
     families = ("cross_entropy", "dice", "focal", "boundary", "dice_ce", "tversky")
     specs = [spec(number=n, seed=n % 3, family=family, steps=12) for n, family in enumerate(families)]
-    shared, found = context_of(tiny, tmp_path, engine=engine, precision=precision), []
+    shared, found = context_of(tiny, engine=engine, precision=precision), []
     for one in specs:
-        alone = context_of(tiny, tmp_path, engine=engine, precision=precision)
+        alone = context_of(tiny, engine=engine, precision=precision)
         for context in (alone, shared):
-            given = (one, context.conditions, context.store, DEVICE)
-            training = StudyTraining(*given, resident=context.resident, clock=lambda: 0.0)
+            training = StudyTraining(one, context, clock=lambda: 0.0)
             found.append(finished(training).model_dump_json())
     assert found[::2] == found[1::2]
 
@@ -66,22 +62,21 @@ def test_trainings_one_after_the_other_give_what_each_gives_alone(
 @pytest.mark.usefixtures("same_bits")
 @pytest.mark.parametrize("engine", ["eager", "graph"])
 def test_pixels_in_the_memory_of_the_gpu_are_those_of_the_processor(tiny: Dataset, engine: str) -> None:
-    store, found = open_store(tiny.store), []
-    conditions = Conditions(dataset=tiny, recipe=TWELVE.model_copy(update={"engine": engine}), seed=0)
-    for pixels in (None, make_resident_store(store, torch.device(DEVICE))):
-        training = StudyTraining(spec(steps=12), conditions, store, DEVICE, resident=pixels, clock=lambda: 0.0)
+    resident, found = context_of(tiny, engine=engine), []
+    for context in (replace(resident, resident=None), resident):
+        training = StudyTraining(spec(steps=12), context, clock=lambda: 0.0)
         found.append(finished(training).model_dump_json())
     assert found[0] == found[1]
 
 
 def test_bfloat16_is_within_what_seeds_differ_by(tiny: Dataset) -> None:
     """Paired by seed: the mean difference is no larger than the spread of float32 between seeds."""
-    store, found = open_store(tiny.store), dict[str, list[float]]()
+    found = dict[str, list[float]]()
     for precision in ("float32", "bfloat16"):
         changes = {"precision": precision, "steps": 120, "batch_size": 8, "deterministic": False}
-        conditions = Conditions(dataset=tiny, recipe=TWELVE.model_copy(update=changes), seed=0)
+        context = replace(context_of(tiny, **changes), resident=None)
         for seed in range(6):
-            training = StudyTraining(spec(steps=120, seed=seed, lr=2e-3), conditions, store, DEVICE)
+            training = StudyTraining(spec(steps=120, seed=seed, lr=2e-3), context)
             value = finished(training).value
             assert value is not None
             found.setdefault(precision, []).append(value)
@@ -96,12 +91,10 @@ def test_the_steps_of_a_compiled_network_are_recorded_and_those_of_the_plain_one
     found = []
     for compiled in (False, True):
         changes = {"precision": precision, "deterministic": False, "engine": "graph", "compiled": compiled}
-        context = context_of(tiny, tmp_path, **changes)
+        context = context_of(tiny, **changes)
         compile_for_study(context)
         train = get_split(context.conditions, 0, None).train
-        given = {"device": torch.device(DEVICE), "resident": context.resident}
-        kind = choose_steps_class("graph", given["device"])
-        steps = kind(spec(steps=12), context.conditions, context.store, train, **given)
+        steps = choose_steps_class("graph", context.device)(spec(steps=12), context, train)
         found.append(steps.take_steps(0, 12)[0])
         assert steps.is_recorded
     # Their weights would not do: Adam makes as much of a gradient that is nearly 0 as of any other, and noise of 0.01 %

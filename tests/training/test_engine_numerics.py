@@ -22,6 +22,7 @@ from sweeper.training.augment import augment
 from sweeper.training.batches import normalise_inputs
 from sweeper.training.engine import StudyTraining
 from sweeper.training.model import build_model, make_normaliser
+from sweeper.training.resident_store import open_context
 from tests.support.batches import training_batch
 from tests.support.marks import EXHAUSTIVE
 
@@ -95,7 +96,7 @@ def plain(dataset: Dataset, seed: int) -> tuple[list[float], list[float], float]
 def fast(dataset: Dataset, seed: int, precision: Precision, *, evaluations: int) -> tuple[list[float], float]:
     recipe = RECIPE.model_copy(update={"precision": precision, "evaluations": evaluations})
     conditions = Conditions(dataset=dataset, recipe=recipe, seed=0)
-    training = StudyTraining(spec(seed), conditions, open_store(dataset.store), "cpu")
+    training = StudyTraining(spec(seed), open_context(conditions, "cpu"))
     seen = []
     while not training.is_finished and (evaluations < STEPS or len(seen) < 2):
         seen.append(training.advance())

@@ -17,9 +17,11 @@ from sweeper.core.contours import count_boundary_pixels
 from sweeper.core.operating_points import THRESHOLDS
 from sweeper.core.records import IGNORE, Conditions, Dataset
 from sweeper.data import open_store
+from sweeper.data.store import PixelStore
 from sweeper.training.batches import normalise_inputs
 from sweeper.training.evaluation import Evaluator
 from sweeper.training.model import make_normaliser
+from sweeper.training.resident_store import TrainingContext
 from tests.support.small_training import SMALL
 
 CPU = torch.device("cpu")
@@ -36,13 +38,11 @@ class Echo(nn.Module):
         return 3 * inputs[:, : self.channels]
 
 
-def evaluator(dataset: Dataset) -> Evaluator:
-    store = open_store(dataset.store)
+def evaluator(dataset: Dataset, store: PixelStore | None = None) -> Evaluator:
+    store = store or open_store(dataset.store)
     pixels = dataset.count_class_pixels()
     return Evaluator(
-        Conditions(dataset=dataset, recipe=SMALL, seed=0),
-        store,
-        device=CPU,
+        TrainingContext(Conditions(dataset=dataset, recipe=SMALL, seed=0), store, CPU),
         normal=make_normaliser(store, (0,)),
         autocast=nullcontext,
         log_prior=np.log(np.maximum(pixels, 1) / pixels.sum()),
@@ -147,8 +147,7 @@ def test_ignored_pixels_and_padding_count_nowhere(tiny: Dataset) -> None:
         def release_memory(self) -> None:
             """Map nothing for long."""
 
-    bench = evaluator(tiny)
-    bench._store = Masked()  # type: ignore[assignment]
+    bench = evaluator(tiny, Masked())  # type: ignore[arg-type]
     detail = bench.measure_test_images(Echo(1), (0, 2), 0.5).detail
     assert detail.confidence[:, :, 0].sum(axis=1).tolist() == [61 * 32] * 2
     right = evaluator(tiny)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,14 @@ from sweeper.training.graph_steps import (
     measure_change_distance,
 )
 from sweeper.training.hardware import move_to_device
-from sweeper.training.job import WorkerContext, WorkerTrainings
+from sweeper.training.job import WorkerTrainings
 from sweeper.training.resident_store import (
     ResidentStore,
+    TrainingContext,
     count_bytes,
     make_crop_tensor,
     make_resident_store,
+    open_context,
     upload_store,
 )
 from sweeper.training.training_steps import TrainingSteps
@@ -100,10 +103,11 @@ def test_pixels_stay_with_the_processor_without_a_gpu(tmp_path: Path) -> None:
 def test_a_training_on_resident_pixels_gives_the_same_to_the_last_digit(tiny: Dataset) -> None:
     """Crops and whole images alike."""
     store = open_store(tiny.store)
-    given = (spec(steps=12, purpose="confirm"), Conditions(dataset=tiny, recipe=LONG, seed=0), store, "cpu")
+    conditions = Conditions(dataset=tiny, recipe=LONG, seed=0)
     results = []
     for pixels in (None, upload_store(store, CPU)):
-        training = StudyTraining(*given, resident=pixels, clock=lambda: 0.0)
+        context = TrainingContext(conditions, store, CPU, pixels)
+        training = StudyTraining(spec(steps=12, purpose="confirm"), context, clock=lambda: 0.0)
         results.append(finished(training).model_dump_json())
     assert results[0] == results[1]
 
@@ -140,19 +144,14 @@ def steps_of(dataset: Dataset, recipe: Recipe = GRAPH, *, family: str = "dice_ce
     )
     conditions = Conditions(dataset=dataset, recipe=recipe, seed=0, crop_pixels=held)
     train = split_for(dataset, study_seed=0, folds=None, seed=0).train
-    made: dict[str, Any] = {
-        "device": CPU,
-        "resident": upload_store(store, CPU) if fits else None,
-    }
-    return choose_steps_class(recipe.engine, CPU)(
-        spec(family=family, steps=12, lr=2**-9), conditions, store, train, **made
-    )
+    context = TrainingContext(conditions, store, CPU, upload_store(store, CPU) if fits else None)
+    return choose_steps_class(recipe.engine, CPU)(spec(family=family, steps=12, lr=2**-9), context, train)
 
 
 def trainings_of(dataset: Dataset, folder: Path) -> WorkerTrainings:
     """Return those of a process that records steps."""
     conditions = Conditions(dataset=dataset, recipe=GRAPH, seed=0)
-    return WorkerTrainings(WorkerContext(conditions, open_store(dataset.store), "cpu", folder))
+    return WorkerTrainings(open_context(conditions, "cpu"), folder)
 
 
 def flat(model: nn.Module) -> torch.Tensor:
@@ -212,7 +211,7 @@ def test_nothing_in_a_step_waits_for_the_device(tiny: Dataset, family: str, monk
     train = split_for(tiny, study_seed=0, folds=None, seed=0).train
     pixels = ResidentStore(*(tensor.to(meta) for tensor in upload_store(store, CPU)))
     made = spec(family=family, params=needed(family, "binary"), steps=12)
-    steps = GraphSteps(made, conditions, store, train, device=meta, resident=pixels)
+    steps = GraphSteps(made, TrainingContext(conditions, store, meta, pixels), train)
     monkeypatch.setattr(steps.optimizer, "step", lambda: None)
     steps._set_rate(0)
     steps._copy_to_inputs(0)
@@ -319,10 +318,9 @@ def test_recorded_steps_go_on_from_a_checkpoint(tiny: Dataset, tmp_path: Path) -
     for recipes in ((GRAPH, GRAPH), (GRAPH, LONG)):
         path = tmp_path / f"{recipes[1].engine}.pt"
         for part, recipe in enumerate(recipes):
-            given = (spec(steps=12), Conditions(dataset=tiny, recipe=recipe, seed=0), store, "cpu")
-            training = StudyTraining(
-                *given, resident=upload_store(store, CPU), checkpoint=path if part else None, clock=lambda: 0.0
-            )
+            conditions = Conditions(dataset=tiny, recipe=recipe, seed=0)
+            context = TrainingContext(conditions, store, CPU, upload_store(store, CPU))
+            training = StudyTraining(spec(steps=12), context, checkpoint=path if part else None, clock=lambda: 0.0)
             training.advance()
             if not part:
                 training.save(path)
@@ -361,7 +359,7 @@ def test_a_graph_takes_the_steps_that_plain_ones_take(tiny: Dataset) -> None:
     for recipe in (LONG, GRAPH):
         conditions = Conditions(dataset=tiny, recipe=recipe, seed=0)
         kind = choose_steps_class(recipe.engine, device)
-        steps = kind(spec(steps=12), conditions, store, train, device=device, resident=pixels)
+        steps = kind(spec(steps=12), TrainingContext(conditions, store, device, pixels), train)
         losses = [steps.take_steps(first, target)[0] for first, target in ((0, 4), (4, 8), (8, 12))]
         found.append((losses, torch.cat([flat(steps.model), flat(steps.average.model)])))
     assert steps.is_recorded
@@ -376,11 +374,10 @@ def test_a_graph_takes_the_steps_that_plain_ones_take(tiny: Dataset) -> None:
 def test_every_kind_of_loss_trains_with_recorded_steps(
     tiny: Dataset, family: str, augmentation: Augmentation, fits: bool
 ) -> None:
-    store = open_store(tiny.store)
     recipe = GRAPH.model_copy(update={"precision": "bfloat16", "augmentation": augmentation})
     conditions = Conditions(dataset=tiny, recipe=recipe, seed=0)
-    pixels = make_resident_store(store, torch.device("cuda")) if fits else None
-    training = StudyTraining(spec(family=family, steps=12), conditions, store, "cuda", resident=pixels)
+    context = open_context(conditions, "cuda")
+    training = StudyTraining(spec(family=family, steps=12), context if fits else replace(context, resident=None))
     result = finished(training)
     assert result.value is not None and "recorded steps" in result.device
 
@@ -396,8 +393,8 @@ class Reading(nn.Module):
 def test_a_loss_that_waits_for_the_gpu_trains_one_by_one(tiny: Dataset) -> None:
     store, device = open_store(tiny.store), torch.device("cuda")
     train = split_for(tiny, study_seed=0, folds=None, seed=0).train
-    given = {"device": device, "resident": upload_store(store, device)}
-    steps = GraphSteps(spec(steps=12), Conditions(dataset=tiny, recipe=GRAPH, seed=0), store, train, **given)
+    conditions = Conditions(dataset=tiny, recipe=GRAPH, seed=0)
+    steps = GraphSteps(spec(steps=12), TrainingContext(conditions, store, device, upload_store(store, device)), train)
     steps.criterion = Reading()
     steps.take_steps(0, 8)
     assert not steps.is_recorded and "waits for the GPU" in str(steps.why_plain)

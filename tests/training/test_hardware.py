@@ -14,12 +14,12 @@ from sweeper.core.errors import UsageError
 from sweeper.core.own_code import find_code
 from sweeper.core.records import Conditions, Dataset
 from sweeper.data.folds import split_for
-from sweeper.data.store import open_store
 from sweeper.doctor import check_machine
 from sweeper.executors.inline import InlineBackend
 from sweeper.executors.processes import ProcessBackend
 from sweeper.training import hardware
 from sweeper.training.hardware import choose_gpu, probe_device, settle_numerics
+from sweeper.training.resident_store import open_context
 from sweeper.training.training_steps import TrainingSteps
 from tests.support.own_modules import own_module
 from tests.support.small_training import SMALL, spec
@@ -171,8 +171,8 @@ def test_algorithms_are_tried_in_the_steps_of_a_gpu_and_nowhere_else(
         output.register_hook(look)
 
     train = split_for(tiny, study_seed=0, folds=None, seed=0).train
-    given = (spec(), conditions_of(tiny, deterministic=deterministic), open_store(tiny.store), train)
-    steps = TrainingSteps(*given, device=torch.device("cpu"))
+    context = open_context(conditions_of(tiny, deterministic=deterministic), "cpu")
+    steps = TrainingSteps(spec(), context, train)
     batch = steps._make_batch(0)
     steps.model.register_forward_hook(look_both_ways)
     steps._device = torch.device(place)  # of which nothing else is needed in a step

@@ -28,6 +28,7 @@ from sweeper.training.final_training import FinalTraining
 from sweeper.training.hardware import probe_device
 from sweeper.training.own_model import check_own
 from sweeper.training.predictor import Predictor
+from sweeper.training.resident_store import open_context
 from sweeper.training.weights_file import read_record
 from sweeper.workflow.encoder_weights import NOTHING
 from sweeper.workflow.own_losses import read_declaration
@@ -250,7 +251,7 @@ def test_it_is_trained_kept_loaded_and_exported(nets: str, tiny: Dataset, tmp_pa
     recipe = own_recipe()
     conditions = Conditions(dataset=tiny, recipe=recipe, seed=0)
     own = spec(purpose="final", lr=0.01)
-    training = FinalTraining(own, conditions, open_store(tiny.store), "cpu", images=(0, 1, 2))
+    training = FinalTraining(own, open_context(conditions, "cpu"), (0, 1, 2))
     training.advance(2)
     path = tmp_path / "model.safetensors"
     training.save_network(path, 0.4, "train")

@@ -18,11 +18,10 @@ from sweeper.core.errors import UsageError
 from sweeper.core.own_code import find_code
 from sweeper.core.records import Conditions, Dataset
 from sweeper.data.folds import get_split
-from sweeper.data.store import open_store
 from sweeper.executors.inline import InlineBackend
 from sweeper.training.graph_steps import choose_steps_class, measure_change_distance
-from sweeper.training.job import WorkerContext, make_worker_context
 from sweeper.training.probe_steps import compile_for_study
+from sweeper.training.resident_store import TrainingContext, open_context
 from sweeper.training.training_steps import TrainingSteps
 from tests.cli.test_run import SHORT, sweeper
 from tests.support.own_modules import own_module
@@ -47,26 +46,25 @@ def compiled() -> Iterator[list[nn.Module]]:
 
 
 @pytest.fixture
-def context(tiny: Dataset, tmp_path: Path) -> WorkerContext:
+def context(tiny: Dataset) -> TrainingContext:
     recipe = SMALL.model_copy(update={"compiled": True})
-    return make_worker_context(Conditions(dataset=tiny, recipe=recipe, seed=0), open_store(tiny.store), "cpu", tmp_path)
+    return open_context(Conditions(dataset=tiny, recipe=recipe, seed=0), "cpu")
 
 
-def plain(context: WorkerContext) -> WorkerContext:
+def plain(context: TrainingContext) -> TrainingContext:
     """Return the same without compiling."""
     recipe = context.conditions.recipe.model_copy(update={"compiled": False})
     return replace(context, conditions=context.conditions.model_copy(update={"recipe": recipe}))
 
 
-def steps_of(context: WorkerContext, seed: int = 0) -> TrainingSteps:
+def steps_of(context: TrainingContext, seed: int = 0) -> TrainingSteps:
     conditions, given = context.conditions, spec(steps=4, seed=seed)
     images = get_split(conditions, seed, None).train
-    kind = choose_steps_class(conditions.recipe.engine, CPU)
-    return kind(given, conditions, context.store, images, device=CPU)
+    return choose_steps_class(conditions.recipe.engine, context.device)(given, context, images)
 
 
 def test_the_network_that_takes_steps_is_compiled_and_its_average_is_not(
-    context: WorkerContext, compiled: list[nn.Module]
+    context: TrainingContext, compiled: list[nn.Module]
 ) -> None:
     steps = steps_of(context)
     assert compiled == [steps.model]
@@ -84,7 +82,7 @@ def failing(error: Exception) -> Callable[..., Callable[..., None]]:
 
 
 def test_what_cannot_be_compiled_is_refused_before_anything_is_trained(
-    context: WorkerContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    context: TrainingContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "compile", failing(RuntimeError("no C++\ncompiler")))
     with closing(InlineBackend("cpu")) as backend, pytest.raises(UsageError) as told:
@@ -93,7 +91,7 @@ def test_what_cannot_be_compiled_is_refused_before_anything_is_trained(
     assert "RuntimeError: no C++ compiler" in str(told.value) and "leave it out" in str(told.value)
 
 
-def test_want_of_memory_is_no_fault_of_the_compiler(context: WorkerContext, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_want_of_memory_is_no_fault_of_the_compiler(context: TrainingContext, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", failing(torch.OutOfMemoryError("CUDA out of memory")))
     with pytest.raises(torch.OutOfMemoryError):
         compile_for_study(context)
@@ -125,7 +123,7 @@ def another_each_step(in_channels, classes): return Net(in_channels, classes, Tr
 
 @pytest.mark.parametrize("function", ["another_each_time", "another_each_step"])
 def test_a_network_that_needs_more_than_one_compilation_is_refused(
-    function: str, context: WorkerContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    function: str, context: TrainingContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Torch compiles eight of them, and then continues with the network as it is."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
@@ -135,7 +133,7 @@ def test_a_network_that_needs_more_than_one_compilation_is_refused(
     assert "recompile" in str(told.value)
 
 
-def with_model(context: WorkerContext, function: str) -> WorkerContext:
+def with_model(context: TrainingContext, function: str) -> TrainingContext:
     """Return the same with the user's network."""
     code = find_code(function, "--model")
     changes = {"model": code, "arch": code.name, "encoder": "", "encoder_depth": 5}
@@ -154,7 +152,7 @@ def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_compiled_steps_are_the_plain_ones_but_for_rounding_and_one_compilation_serves_all(
-    context: WorkerContext, net: str, tmp_path: Path
+    context: TrainingContext, net: str, tmp_path: Path
 ) -> None:
     context = with_model(context, net)
     compile_for_study(context)
