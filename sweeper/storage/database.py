@@ -136,15 +136,12 @@ def hold_study(
         except LeaseTakenError as other:
             raise _make_taken_error(name, f" ({other})") from None
         return
-    lock = lock_beside(path, f"study.{name}")
     try:
-        lock.acquire(timeout=0)
+        held = lock_beside(path, f"study.{name}").acquire(timeout=0)
     except Timeout:
         raise _make_taken_error(name) from None
-    try:
+    with held:
         yield lambda: False
-    finally:
-        lock.release()
 
 
 def _make_taken_error(name: str, who: str = "") -> StudyError:

@@ -34,15 +34,12 @@ def hold_folder(folder: Path, title: str) -> Iterator[None]:
         UsageError: if another process has it; `title` says what it holds.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
     try:
-        lock.acquire(timeout=0)
+        held = FileLock(folder.with_name(f"{folder.name}.lock")).acquire(timeout=0)
     except Timeout:
         raise UsageError(f"{title} runs in another process; wait for it, or give another --name") from None
-    try:
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager
@@ -61,18 +58,16 @@ def lock_database_creation(database: Path, make: Callable[[Path], object] | None
     """
     lock = lock_beside(database, "create")
     try:
-        lock.acquire(timeout=CREATION_SECONDS)
+        held = lock.acquire(timeout=CREATION_SECONDS)
     except Timeout as error:
         raise UsageError(
             f"another process has held {lock.lock_file} for more than {CREATION_SECONDS:g} s, in which it makes or "
             f"migrates {database}; if it was stopped (state T in `ps`), continue or end it, and repeat the command"
         ) from error
-    try:
+    with held:
         if make is not None:
             _make_whole(database.resolve() if database.is_symlink() else database, make)
         yield
-    finally:
-        lock.release()
 
 
 def _make_whole(database: Path, make: Callable[[Path], object]) -> None:
