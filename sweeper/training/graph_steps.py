@@ -22,7 +22,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -40,19 +39,12 @@ RECORDING_DEVICES = {"cuda"}
 """Kinds of devices that record steps."""
 
 
-class StepRecording(Protocol):
-    """A recorded step."""
-
-    def replay(self) -> None:
-        """Take the step once more."""
-
-
 def choose_steps_class(engine: Engine, device: torch.device) -> type[TrainingSteps]:
     """Return how a training takes its steps by the recipe's engine: one by one, or recorded if the device can."""
     return GraphSteps if engine == "graph" and device.type in RECORDING_DEVICES else TrainingSteps
 
 
-def record_graph(step: Callable[[], None], device: torch.device) -> StepRecording:
+def record_graph(step: Callable[[], None], device: torch.device) -> torch.cuda.CUDAGraph:
     """Return a CUDA graph of the step, which is not taken."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, stream=_get_side_stream(device)):
@@ -69,7 +61,7 @@ class GraphSteps(TrainingSteps):
         self._rate, self._weight, self._loss = (torch.zeros((), device=self._device) for _ in range(3))
         self._held: dict[str, Tensor] = {}
         """The batch that the step reads, by name: the same memory each time."""
-        self._recording: StepRecording | None = None
+        self._recording: torch.cuda.CUDAGraph | None = None
         self._gradients: list[Tensor | None] = []
         """Of the recording."""
         self._taken = 0
