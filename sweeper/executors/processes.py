@@ -6,6 +6,7 @@ or replacement worker needs no import. Elsewhere each is started from scratch.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -19,15 +20,19 @@ from sweeper.core.events import Answer, TrainingJob, WorkerHardware, WorkerLayou
 from sweeper.core.recipe import Precision
 from sweeper.core.records import Conditions
 from sweeper.core.text import format_count
-from sweeper.executors.protocol import Watchdog, get_stage
-from sweeper.executors.start_process import begin_loading
-from sweeper.executors.worker_process import WorkerProcess, WorkerSetup
+from sweeper.executors.protocol import Watchdog, estimate_compile_seconds, get_stage
+from sweeper.executors.start_process import WorkerDiedError, begin_loading
+from sweeper.executors.worker_process import START_SECONDS, WorkerProcess
 from sweeper.system.cores import read_requested_threads
 
 FAILURES = 4
 """Failed trainings in a row after which a place among several workers is given up: its GPU may be broken, and a worker
 that fails fast would get most of the trainings."""
 MAX_WORKERS = 8
+REPLACEMENTS = 3
+"""Attempts to start a worker in place of a lost one."""
+PAUSE_SECONDS = 0.1
+"""Pause between attempts: a fork server that was just killed may look alive for a moment."""
 
 
 class ProcessBackend:
@@ -38,8 +43,9 @@ class ProcessBackend:
     the workers end.
     """
 
-    _setup: WorkerSetup
-    """Set by `open`."""
+    _conditions: Conditions
+    _checkpoints: Path
+    """Set by `open`, as are the conditions."""
 
     def __init__(
         self,
@@ -120,15 +126,59 @@ class ProcessBackend:
         return {p: fmean(times[p] for times in measured) for p in precisions} if all(measured) else {}
 
     def open(self, conditions: Conditions, checkpoints: Path) -> ProcessBackend:
-        """Start the other workers and configure all with the conditions."""
-        self._setup = WorkerSetup(self._start_worker, conditions, checkpoints, self.hardware(), self.threads, self._log)
+        """Start the other workers and configure all with the conditions; replace those that die.
+
+        Raises:
+            UsageError: if they refuse the conditions.
+            SweeperError: if neither a worker nor its replacements can be made ready.
+        """
+        self._conditions, self._checkpoints = conditions, checkpoints
         self._start_all()
-        self._setup.make_ready(self._workers)
+        for number, worker in enumerate(self._workers):
+            self._configure(worker, number)
+        for number, worker in enumerate(self._workers):
+            try:
+                worker.expect_message("ready", self._ready_seconds)
+            except WorkerDiedError:
+                self._workers[number] = self._start_replacement(worker, worker.explain_end())
         return self
 
     def _start_all(self) -> None:
         while len(self._workers) < self.workers:
             self._workers.append(self._start_worker())
+
+    def _configure(self, worker: WorkerProcess, number: int) -> None:
+        """Give a worker its place among the workers, and the conditions."""
+        worker.number, kind = number, self._hardware.device
+        place = f"cuda:{number % self._hardware.devices}" if kind == "cuda" else kind
+        worker.send_request("configure", self._conditions, place, self.threads, self._checkpoints)
+
+    @property
+    def _ready_seconds(self) -> float:
+        return START_SECONDS + estimate_compile_seconds(self._conditions)
+
+    def _start_replacement(self, dead: WorkerProcess, reason: str) -> WorkerProcess:
+        """Return a ready worker with the number of a dead one, in up to `REPLACEMENTS` attempts.
+
+        Raises:
+            SweeperError: if all attempts fail, or the conditions are refused.
+        """
+        worker, number = dead, dead.number
+        for attempt in range(1, REPLACEMENTS + 1):
+            worker.end_process()
+            compiling = ", which compiles the network first" if self._conditions.recipe.compiled else ""
+            self._log(f"{reason}; starting another{compiling}")
+            try:
+                worker = self._start_worker()
+                self._configure(worker, number)
+                worker.expect_message("ready", self._ready_seconds)
+                return worker
+            except SweeperError as error:
+                worker.end_process()
+                if not isinstance(error, WorkerDiedError) or attempt == REPLACEMENTS:
+                    raise
+                time.sleep(PAUSE_SECONDS)
+        raise AssertionError
 
     def free(self) -> int:
         """Return the number of idle workers.
@@ -145,7 +195,7 @@ class ProcessBackend:
         idle = [worker for worker in self._workers if worker.job is None]
         worker = min(idle, key=lambda w: (w.holds != job.spec, w.holds is not None))
         worker.job, worker.holds = job, job.spec
-        self._watchdog.start_waiting(worker, job.spec.purpose, get_stage(job, self._setup.conditions.recipe))
+        self._watchdog.start_waiting(worker, job.spec.purpose, get_stage(job, self._conditions.recipe))
         with suppress(OSError):  # it died while idle: the next poll finds its pipe closed and replaces it
             worker.pipe.send(job)
 
@@ -204,7 +254,7 @@ class ProcessBackend:
             self._log(f"{reason}, the last of {failures} failures in a row; continuing with {left}")
             return reason
         try:
-            self._workers.append(self._setup.replace_worker(worker, reason))
+            self._workers.append(self._start_replacement(worker, reason))
         except SweeperError as error:
             self._log(f"{error}; continuing with {format_count(len(self._workers), 'worker')}")
         return reason
