@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -42,20 +41,6 @@ RUNG_COST = 0.03
 """Share of a training's work that one rung may cost."""
 RUNG_IMAGES = 8
 """A rung looks at no fewer images than this, however small the budget."""
-
-
-@dataclass
-class _TrainingProgress:
-    """State of a training so far, without the weights."""
-
-    step: int = 0
-    evaluations: list[Evaluation] = field(default_factory=list)
-    last: ImageCounts | None = None
-    """Counts of the last evaluation."""
-    diverged: bool = False
-    training_seconds: float = 0.0
-    earlier: tuple[TrainedBy, ...] = ()
-    """Device and versions that trained it before, if these were others."""
 
 
 class StudyTraining(NetworkInTraining):
@@ -90,7 +75,15 @@ class StudyTraining(NetworkInTraining):
         work = spec.steps * self._recipe.batch_size * self._recipe.size**2
         self._val = select_scored_images(self._dataset, self._split.val, work)
         self._rung_images = select_scored_images(self._dataset, self._val, work, RUNG_COST, RUNG_IMAGES)
-        self._progress = _TrainingProgress()
+        self.step = 0
+        """The last rung that was evaluated; 0 before the first."""
+        self.evaluations: tuple[Evaluation, ...] = ()
+        """So far."""
+        self._last_counts: ImageCounts | None = None
+        """Of the last evaluation."""
+        self._has_diverged, self._training_seconds = False, 0.0
+        self._earlier: tuple[TrainedBy, ...] = ()
+        """Device and versions that trained it before, if these were others."""
         if checkpoint is not None:
             self._restore_progress(self._restore(checkpoint))
         self._left = clock()
@@ -104,11 +97,11 @@ class StudyTraining(NetworkInTraining):
         """
         self._save(
             path,
-            self._progress.step,
-            evaluations=tuple(self._progress.evaluations),
+            self.step,
+            evaluations=self.evaluations,
             seconds=self._left - self._started,
-            training_seconds=self._progress.training_seconds,
-            earlier=self._progress.earlier,
+            training_seconds=self._training_seconds,
+            earlier=self._earlier,
         )
 
     def save_weights(self, path: Path) -> None:
@@ -119,26 +112,16 @@ class StudyTraining(NetworkInTraining):
         """
         counts = self._count_validation()
         fitted = None if counts is None else self._evaluator.fit_calibration(self._steps.average.model, counts)
-        self.save_network(path, self._progress.evaluations[-1].point, calibration=fitted)
+        self.save_network(path, self.evaluations[-1].point, calibration=fitted)
 
     def _restore_progress(self, state: Checkpoint) -> None:
-        self._progress.step, self._progress.evaluations = state.step, list(state.evaluations)
-        self._progress.training_seconds = state.training_seconds
+        self.step, self.evaluations = state.step, state.evaluations
+        self._training_seconds = state.training_seconds
         self._started -= state.seconds
-        self._progress.earlier = state.earlier
+        self._earlier = state.earlier
         if (state.device, state.versions) != (self.device_name, self.versions):
             now = TrainedBy(device=state.device, versions=state.versions, step=state.step)
-            self._progress.earlier = (*state.earlier, now)
-
-    @property
-    def step(self) -> int:
-        """The last rung that was evaluated; 0 before the first."""
-        return self._progress.step
-
-    @property
-    def evaluations(self) -> tuple[Evaluation, ...]:
-        """So far."""
-        return tuple(self._progress.evaluations)
+            self._earlier = (*state.earlier, now)
 
     @property
     def elapsed_seconds(self) -> float:
@@ -153,33 +136,33 @@ class StudyTraining(NetworkInTraining):
     @property
     def is_finished(self) -> bool:
         """Whether the last rung was evaluated, or the training diverged."""
-        return self._progress.diverged or self._progress.step >= self._spec.steps
+        return self._has_diverged or self.step >= self._spec.steps
 
     def advance(self) -> Evaluation:
         """Train to the next rung and evaluate there: on a part of the validation images, at the last rung on all."""
         self._restart_clock()
-        target = next(rung for rung in self._rungs if rung > self._progress.step)
+        target = next(rung for rung in self._rungs if rung > self.step)
         began = self._clock()
-        loss, rate = self._steps.take_steps(self._progress.step, target)
-        self._progress.training_seconds += self._clock() - began
-        self._progress.step = target
+        loss, rate = self._steps.take_steps(self.step, target)
+        self._training_seconds += self._clock() - began
+        self.step = target
         images = self._val if target == self._rungs[-1] else self._rung_images
         counts, finite = self._evaluator.count(self._steps.average.model, images)
-        self._progress.diverged = not (finite and math.isfinite(loss))
-        self._progress.last = counts
+        self._has_diverged = not (finite and math.isfinite(loss))
+        self._last_counts = counts
         on_part = None
-        if len(images) > len(self._rung_images) and not self._progress.diverged:
+        if len(images) > len(self._rung_images) and not self._has_diverged:
             on_part = metrics.select_images(counts, self._rung_images)
         evaluation = Evaluation(
             **dict(self._score_images(counts)),
-            step=self._progress.step,
+            step=self.step,
             train_loss=loss if math.isfinite(loss) else None,
             lr=rate,
             val_images=len(self._val),
             part=None if on_part is None else self._score_images(on_part),
             seconds=self._clock() - self._started,
         )
-        self._progress.evaluations.append(evaluation)
+        self.evaluations = (*self.evaluations, evaluation)
         self._left = self._clock()
         return evaluation
 
@@ -190,19 +173,19 @@ class StudyTraining(NetworkInTraining):
     def make_result(self, state: Literal["complete", "pruned"]) -> TrialResult:
         """Return the result so far; a finished confirmation, or longer training, is scored on the test split here."""
         self._restart_clock()
-        last = self._progress.evaluations[-1]
-        if self._progress.last is None:  # that evaluation is in a checkpoint, its counts are not
-            self._progress.last = self._evaluator.count(self._steps.average.model, self._rung_images)[0]
-        end = judge_end(self._progress.last, last.point, self._conditions, diverged=self._progress.diverged)
+        last = self.evaluations[-1]
+        if self._last_counts is None:  # that evaluation is in a checkpoint, its counts are not
+            self._last_counts = self._evaluator.count(self._steps.average.model, self._rung_images)[0]
+        end = judge_end(self._last_counts, last.point, self._conditions, diverged=self._has_diverged)
         test, detail, predictions = None, None, None
-        if self._spec.purpose in ("confirm", "longer") and state == "complete" and not self._progress.diverged:
+        if self._spec.purpose in ("confirm", "longer") and state == "complete" and not self._has_diverged:
             test, detail, predictions = self._score_test(last.point)
         self._left = self._clock()
         return TrialResult(
             spec=self._spec,
             state=state,
             value=last.value,
-            evaluations=tuple(self._progress.evaluations),
+            evaluations=self.evaluations,
             collapse=end.collapse,
             collapse_at_default=end.collapse_at_default,
             never_predicted=end.never_predicted,
@@ -211,19 +194,19 @@ class StudyTraining(NetworkInTraining):
             detail=detail,
             predictions=predictions,
             seconds=self._left - self._started,
-            seconds_per_step=self._progress.training_seconds / self._progress.step,
+            seconds_per_step=self._training_seconds / self.step,
             device=self.device_name + (", recorded steps" if self._steps.is_recorded else ""),
             versions=self.versions,
-            earlier=self._progress.earlier,
+            earlier=self._earlier,
         )
 
     def _score_images(self, counts: ImageCounts) -> PartScores:
-        return score_counts(counts, self._spec, self._conditions, diverged=self._progress.diverged)
+        return score_counts(counts, self._spec, self._conditions, diverged=self._has_diverged)
 
     def _count_validation(self) -> ImageCounts | None:
         """Return the last counts if they are of all validation images, which only a verdict needs."""
-        last = self._progress.last
-        if last is None or not self.is_finished or self._progress.diverged:
+        last = self._last_counts
+        if last is None or not self.is_finished or self._has_diverged:
             return None
         return last if self._spec.purpose == "confirm" else last.summed
 
