@@ -62,25 +62,25 @@ def make_prepared_views(free: Collection[str], metric: str = "miou", *, tried: s
 
 def _make_view(coordinates: Sequence[str], score: str, *, order: str, filtered: str) -> dict[str, Any]:
     columns = {
-        _param_column("loss.family"): 95,
-        _tag_column("sweeper.state"): 98,
-        _metric_column(f"val/{score}"): 82,
-        _metric_column(f"test/{score}"): 78,
-        _metric_column("val/miou"): 82,
-        _metric_column("test/miou"): 78,
+        "params.`loss.family`": 95,
+        "tags.`sweeper.state`": 98,
+        f"metrics.`val/{score}`": 82,
+        f"metrics.`test/{score}`": 78,
+        "metrics.`val/miou`": 82,
+        "metrics.`test/miou`": 78,
     }
-    columns |= {_param_column(f"loss.{name}"): 84 for name in coordinates}
+    columns |= {f"params.`loss.{name}`": 84 for name in coordinates}
     columns |= {
-        _param_column("lr"): 70,
-        _param_column("lr_factor"): 70,
-        _param_column("seed"): 60,
-        _tag_column("sweeper.kind"): 80,
-        _tag_column("sweeper.collapse"): 90,
+        "params.`lr`": 70,
+        "params.`lr_factor`": 70,
+        "params.`seed`": 60,
+        "tags.`sweeper.kind`": 80,
+        "tags.`sweeper.collapse`": 90,
     }
     widths = {**WIDTHS, **columns}
     return {
         "searchFilter": filtered,
-        "orderByKey": _metric_column(order),
+        "orderByKey": f"metrics.`{order}`",
         "orderByAsc": False,
         "selectedColumns": list(columns),
         "columnOrder": list(widths),
@@ -102,18 +102,6 @@ def _make_charts(section: str, charts: Sequence[dict[str, Any]], columns: int = 
         ],
         "isAccordionReordered": True,  # else MLflow sorts the sections by name
     }
-
-
-def _param_column(name: str) -> str:
-    return f"params.`{name}`"
-
-
-def _metric_column(name: str) -> str:
-    return f"metrics.`{name}`"
-
-
-def _tag_column(name: str) -> str:
-    return f"tags.`{name}`"
 
 
 def _pack_view(view: dict[str, Any]) -> str:
