@@ -15,15 +15,16 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from statistics import fmean
 
-from sweeper.core.errors import ExecutorError, SweeperError
+from sweeper.core.errors import ExecutorError, SweeperError, UsageError
 from sweeper.core.events import Answer, TrainingJob, WorkerHardware, WorkerLayout, WorkerLost
 from sweeper.core.recipe import Precision
-from sweeper.core.records import Conditions
+from sweeper.core.records import Conditions, TrialSpec
 from sweeper.core.text import format_count
 from sweeper.executors.protocol import Watchdog, estimate_compile_seconds, get_stage
-from sweeper.executors.start_process import WorkerDiedError, begin_loading
-from sweeper.executors.worker_process import START_SECONDS, WorkerProcess
+from sweeper.executors.start_process import LaunchedProcess, Method, WorkerDiedError, begin_loading
+from sweeper.system.clocks import get_running_seconds
 from sweeper.system.cores import read_requested_threads
+from sweeper.system.system_errors import explain_memory_limit
 
 FAILURES = 4
 """Failed trainings in a row after which a place among several workers is given up: its GPU may be broken, and a worker
@@ -33,6 +34,64 @@ REPLACEMENTS = 3
 """Attempts to start a worker in place of a lost one."""
 PAUSE_SECONDS = 0.1
 """Pause between attempts: a fork server that was just killed may look alive for a moment."""
+START_SECONDS = 240.0
+"""Time limit for the start of a worker, in seconds that this process ran."""
+
+
+class WorkerProcess(LaunchedProcess):
+    """The parent's end of one worker process."""
+
+    broken: str | None = None
+    """Reason why it cannot be made ready."""
+
+    def __init__(self, device: str, method: Method) -> None:
+        super().__init__(_serve_worker, (device,), method)
+        self.job: TrainingJob | None = None
+        """Its current job."""
+        self.holds: TrialSpec | None = None
+        """The training that it has in memory."""
+        self.number = 0
+        """Its place among the workers, which selects its GPU."""
+
+    def send_request(self, *order: object) -> None:
+        """Send a request; if the worker died, `expect_message` notices."""
+        with suppress(OSError):
+            self.pipe.send(order)
+
+    def expect_message(self, kind: str, seconds: float = START_SECONDS) -> tuple[object, ...]:
+        """Return the next message, which must be of this kind, within `seconds`; only for start-up."""
+        began = get_running_seconds()
+        while not (has_message := self.pipe.poll(1.0)) and get_running_seconds() - began < seconds:
+            pass
+        if not has_message:
+            raise SweeperError(
+                f"a worker did not start within {seconds:.0f} s; {explain_memory_limit() or 'try --executor inline'}"
+            )
+        try:
+            message: tuple[object, ...] = self.pipe.recv()
+        except (EOFError, OSError):
+            advice = explain_memory_limit() or "try --executor inline"
+            words = f"a worker died while starting ({self.explain_end()}); {advice}"
+            raise WorkerDiedError(words) from None
+        if message[0] == "refused":
+            raise UsageError(str(message[1]))
+        if message[0] == "broken":
+            self.broken = str(message[1])
+            raise WorkerDiedError(
+                f"a worker cannot be made ready ({self.broken}); {explain_memory_limit() or 'try fewer --workers'}"
+            )
+        assert message[0] == kind
+        return message
+
+    def explain_end(self) -> str:
+        """Explain how the process ended, or why it is useless."""
+        return super().explain_end() if self.broken is None else f"worker cannot be made ready: {self.broken}"
+
+
+def _serve_worker(pipe: Connection, device: str) -> None:
+    from sweeper.training.worker import serve_jobs  # torch is imported here, in the child
+
+    serve_jobs(pipe, device)
 
 
 class ProcessBackend:

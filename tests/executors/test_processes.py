@@ -20,7 +20,7 @@ from sweeper import storage as studies
 from sweeper.core.errors import SweeperError
 from sweeper.core.events import JobResult, TrainingJob, WorkerLost
 from sweeper.core.records import Collapse, Conditions, Coordinate, Dataset, FamilySpace, SearchSpace
-from sweeper.executors import processes, worker_process
+from sweeper.executors import processes
 from sweeper.executors import start_process as launch
 from sweeper.executors.processes import ProcessBackend
 from sweeper.executors.protocol import Watchdog
@@ -50,7 +50,7 @@ def trains(executor: ProcessBackend, workers: int = 1) -> bool:
 def test_a_worker_that_dies_when_configured_is_started_once_more(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_process, "_serve_worker", faulty.dies_when_configured)
+    monkeypatch.setattr(processes, "_serve_worker", faulty.dies_when_configured)
     monkeypatch.chdir(tmp_path)
     log = list[str]()
     with closing(ProcessBackend("cpu", 2, 2, log.append)) as backend:
@@ -142,7 +142,7 @@ def test_where_no_process_can_be_had_it_is_said(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.slow
 def test_a_first_worker_that_dies_while_starting_ends_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_process, "_serve_worker", faulty.never_starts)
+    monkeypatch.setattr(processes, "_serve_worker", faulty.never_starts)
     with (
         closing(ProcessBackend("cpu", 2, 2, print)) as backend,
         pytest.raises(SweeperError, match=r"died while starting .*signal 9.*--executor inline"),
@@ -154,7 +154,7 @@ def test_a_first_worker_that_dies_while_starting_ends_the_session(monkeypatch: p
 def test_a_worker_that_gives_up_after_it_was_ready_costs_an_attempt(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_process, "_serve_worker", faulty.ends_between_two_trainings)
+    monkeypatch.setattr(processes, "_serve_worker", faulty.ends_between_two_trainings)
     monkeypatch.chdir(tmp_path)
     study, plan = study_of(tmp_path, tiny, [0.002, 0.003])
     log = list[str]()
@@ -169,7 +169,7 @@ def test_a_worker_that_gives_up_after_it_was_ready_costs_an_attempt(
 def test_a_failed_training_gets_its_worker_replaced(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_process, "_serve_worker", faulty.serve)
+    monkeypatch.setattr(processes, "_serve_worker", faulty.serve)
     study, plan = study_of(tmp_path, tiny, [faulty.rate_of("raises"), 0.003])
     with closing(ProcessBackend("cpu", 1, 1, print)) as backend:
         executor, work = search_of(study, plan, backend, tmp_path)
@@ -210,7 +210,7 @@ def study_of(folder: Path, dataset: Dataset, rates: list[float]) -> tuple[optuna
 def test_a_place_where_everything_fails_is_given_up_and_the_others_go_on(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_process, "_serve_worker", faulty.second_place_is_broken)
+    monkeypatch.setattr(processes, "_serve_worker", faulty.second_place_is_broken)
     monkeypatch.setattr(processes, "FAILURES", 2)
     monkeypatch.chdir(tmp_path)
     study, plan = study_of(tmp_path, tiny, [0.002, 0.003, 0.004, 0.005])
@@ -228,7 +228,7 @@ def test_a_place_where_everything_fails_is_given_up_and_the_others_go_on(
 def test_of_thirteen_trials_with_every_fault_seven_complete_and_six_fail_with_their_reasons(
     tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_process, "_serve_worker", faulty.serve)
+    monkeypatch.setattr(processes, "_serve_worker", faulty.serve)
     sound = [0.002, 0.003, 0.004, 0.005, 0.006]
     study, plan = study_of(tmp_path, tiny, sound[:2] + [faulty.rate_of(f) for f in faulty.FAULTS] + sound[2:])
     watch = Watchdog(least_seconds=20)

@@ -12,7 +12,7 @@ import pytest
 from sweeper.core.events import Answer, JobResult, TrainingJob, WorkerLost
 from sweeper.core.paths import get_checkpoint_path
 from sweeper.core.records import Conditions, Dataset, TrialResult, TrialSpec
-from sweeper.executors import worker_process
+from sweeper.executors import processes
 from sweeper.executors.inline import InlineBackend
 from sweeper.executors.processes import ProcessBackend
 from sweeper.executors.protocol import Backend, Executor, Watchdog
@@ -38,7 +38,7 @@ def inline(folder: Path, patch: pytest.MonkeyPatch) -> Backend:
 
 
 def of_processes(folder: Path, patch: pytest.MonkeyPatch) -> Backend:
-    patch.setattr(worker_process, "_serve_worker", faulty.serve)
+    patch.setattr(processes, "_serve_worker", faulty.serve)
     return ProcessBackend("cpu", 1, 1, lambda line: None, Watchdog(least_seconds=20))
 
 
@@ -189,7 +189,7 @@ def test_an_idle_worker_writes_the_training_in_memory_to_its_checkpoint(
 def test_a_training_goes_on_where_it_is_in_memory(
     tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker_process, "_serve_worker", faulty.serve)
+    monkeypatch.setattr(processes, "_serve_worker", faulty.serve)
     with closing(ProcessBackend("cpu", 2, 2, lambda line: None)) as backend:
         executor = backend.open(Conditions(dataset=tiny, recipe=SMALL, seed=0), tmp_path)
         run(executor, spec(0), spec(1), until={0: 1, 1: 1})

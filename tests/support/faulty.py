@@ -78,7 +78,7 @@ class FaultyTraining(StudyTraining):
 
 
 def serve(pipe: Connection, device: str) -> None:
-    """Run a worker process in place of `sweeper.executors.worker_process._serve_worker`."""
+    """Run a worker process in place of `sweeper.executors.processes._serve_worker`."""
     job.StudyTraining = FaultyTraining  # type: ignore[misc]
     worker.serve_jobs(pipe, device)
 
