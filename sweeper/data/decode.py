@@ -291,12 +291,10 @@ def _read_labels(path: Path, image: Image.Image, colours: ColourMap | None) -> n
             raise UnreadableFileError(f"{rule}, found {image.format}; export it again as PNG")
         return np.asarray(image.convert("L"))
     tile: Any = next(iter(_list_tiles(image)), None)
-    plain = tile is not None and tile.codec_name == "ppm_plain" and mode in ("L", "I", "RGB")
-    most = tile.args[1] if plain else 255
-    if image.format == "PPM" and (tile.codec_name == "ppm" or (mode == "RGB" and most > 255)):  # Pillow spreads them
-        raise UnreadableFileError(
-            "masks must store bytes up to 255, found a PPM or PGM of other numbers; save it as PNG"
-        )
+    is_spread = tile is not None and tile.codec_name in ("ppm", "ppm_plain") and mode in ("L", "I", "RGB")
+    most = tile.args[1] if is_spread else 255
+    if mode == "RGB" and most > 255:  # Pillow keeps bytes alone
+        raise UnreadableFileError(f"coloured masks must store numbers up to 255, found {most}; save it as PNG")
     if colours is not None and (mode in ("RGB", "RGBA") or (mode == "P" and _are_all_mapped(image, colours))):
         return translate_colours(_read_bytes(image), colours)
     if _is_deep_png(image):
@@ -305,7 +303,7 @@ def _read_labels(path: Path, image: Image.Image, colours: ColourMap | None) -> n
     if image.format == "GIF":  # its writer ordered the palette as it liked, so that the index says nothing
         mode = "RGBA"
     values: npt.NDArray[Any] = np.asarray(image.convert(mode) if image.format == "GIF" else image)
-    if plain:  # the numbers of text are spread as well, over so many that each comes back
+    if is_spread:  # numbers of PPM and PGM are spread over 0 to 255 or 65535, so many that each comes back
         values = np.rint(values * (most / (65535 if mode == "I" else 255))).astype(values.dtype)
     if mode in ("RGB", "RGBA", "LA"):
         return _merge_bands(values, alpha=mode != "RGB")
