@@ -56,6 +56,7 @@ def load(root: Path, patterns: Patterns | None = None) -> Dataset:
         ("{}.jpg", "{0}_{1}.png", 255),
         ("images/{}.png", "masks/{0}_{1}.jpg", 255),
         ("P{0}/images/{0}.png", "P{0}/masks/{1}/{0}.png", 255),
+        ("images/p_{}.png", "masks/p_{1}_{0}.png", 255),
     ],
 )
 def test_masks_of_one_class_each_are_joined_and_the_smaller_counts_where_they_overlap(tmp_path, image, masks, value):
@@ -101,6 +102,22 @@ def test_patterns_name_them_too_and_an_image_may_lack_a_class(tmp_path):
     dataset = load(root, Patterns(images="x/*.png", masks="y/*/of_{stem}.png"))
     assert dataset.classes == ("background", "car", "road")
     assert [image.pixels[1] > 0 for image in dataset.images] == [True] * 3 + [False] + [True] * 2
+
+
+def test_zeros_before_numbers_and_numbered_folders_of_masks_are_no_difference(tmp_path):
+    """As CelebAMask-HQ has them: folder 0 holds masks of many images, and is not the image 0."""
+    root = tmp_path / "data"
+    for index in range(6):
+        made(root, "HQ-img/{}.jpg", f"HQ-mask-anno/{index // 4}/{{0}}_{{1}}.png", ("skin", "hair"))
+    for index in range(6):
+        (root / "HQ-img" / f"a{index}.jpg").rename(root / "HQ-img" / f"{index}.jpg")
+        for name in ("skin", "hair"):
+            (root / f"HQ-mask-anno/{1 - index // 4}/a{index}_{name}.png").unlink()
+            path = root / f"HQ-mask-anno/{index // 4}/a{index}_{name}.png"
+            path.rename(path.with_name(f"0000{index}_{name}.png"))
+    dataset = load(root)
+    assert dataset.classes == ("background", "hair", "skin") and len(dataset.images) == 6
+    assert {image.pixels for image in dataset.images} == {(48 * 64 - 800, 150, 650)}
 
 
 @pytest.mark.parametrize(

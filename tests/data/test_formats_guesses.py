@@ -66,7 +66,7 @@ def problem(root: Path) -> str:
                 (f"I_Task1-2_{s}_Input/I_{n}.jpg", f"I_Task1_{s}_Truth/I_{n}_segmentation.png")
                 for n, s in enumerate("abaab")
             ],
-            "pairs: {I_Task1-2_a_Input,I_Task1-2_b_Input}/ and {I_Task1_a_Truth,I_Task1_b_Truth}/",
+            "pairs: I_Task1-2_{a,b}_Input/ and I_Task1_{a,b}_Truth/",
             "I_0",
         ),
         (five("{0}/sat/p{0}.tiff", "{0}/map/p{0}.tif"), "/sat/ and {a,b,c,d,e}/map/", "pa"),
@@ -77,6 +77,23 @@ def problem(root: Path) -> str:
             [(f"images/train-volume0{n}.jpg", f"labels/train-labels0{n}.png") for n in range(5)],
             "labels/train-labels00.png is the mask of images/train-volume00.jpg",
             "train-volume00",
+        ),
+        (five("training/images/{}.jpg", "training/v2.0/labels/{}.png"), "images/ and v2.0/labels/", "a"),
+        (five("im000{}.ppm", "im000{}.ah.ppm"), "im000a.ah.ppm is the mask of im000a.ppm", "im000a"),
+        (
+            [(f"image_2/um_00{n}.png", f"gt_image_2/um_road_00{n}.png") for n in range(5)],
+            "gt_image_2/um_road_000.png is the mask of image_2/um_000.png",
+            "um_000",
+        ),
+        (
+            [(f"images/{n}.png", f"masks/00{n}.png") for n in range(5)],
+            "masks/000.png is the mask of images/0.png",
+            "0",
+        ),
+        (
+            [(f"HQ-pics/{n}.jpg", f"HQ-mask-anno/{n % 2}/000{n}_hair.png") for n in range(5)],
+            "pairs: HQ-pics/ and HQ-mask-anno/",
+            "0",
         ),
     ],
 )
@@ -192,6 +209,7 @@ def test_what_may_mean_two_things_is_refused_with_the_way_out(tmp_path, pairs, w
             "top/img/*.png",
             "top/gt/{stem}_annotator1.png",
         ),
+        ([*five("{}.png", "{}_annotator1.png"), *five("", "{}_annotator2.png")], "?.png", "{stem}_annotator1.png"),
     ],
 )
 def test_of_two_annotators_the_options_that_name_one_are_given_and_work(tmp_path, pairs, images, masks):
@@ -201,19 +219,49 @@ def test_of_two_annotators_the_options_that_name_one_are_given_and_work(tmp_path
     assert len(dataset.images) == 5
 
 
-@pytest.mark.parametrize(
-    "pairs",
-    [
-        [*five("{}.png", "{}_annotator1.png"), *five("", "{}_annotator2.png")],
-        [
-            (f"{s}/images/{n}.png" * (by == 1), f"{s}/masks/{n}_annotator{by}.png")
-            for s in ("train", "test")
-            for n in "abcde"
-            for by in (1, 2)
-        ],
-    ],
-)
-def test_no_options_are_given_that_would_pair_otherwise(tmp_path, pairs):
+def test_two_folders_of_masks_in_folders_of_splits_are_refused_with_options_that_work(tmp_path):
+    """As Mapillary Vistas has them, next to a test set without masks."""
+    pairs = [
+        (f"{s}/images/{s}{n}.jpg", f"{s}/v2.0/labels/{s}{n}.png") for s in ("training", "validation") for n in "ab"
+    ]
+    pairs += [("", mask.replace("labels", kind)) for _, mask in pairs for kind in ("instances", "panoptic")]
+    root = laid_out(tmp_path / "data", *pairs, ("testing/images/c.jpg", ""))
+    images, masks = ("{training,validation}/images/{stem}.*", "{training,validation}/v2.0/labels/{stem}.*")
+    assert problem(root).endswith(f"say which with --images '{images}' --masks '{masks}'")
+    dataset = load_dataset(str(root), tmp_path / "cache", patterns=Patterns(images=images, masks=masks))
+    assert [p.split for p in dataset.images] == ["train"] * 2 + ["val"] * 2
+
+
+def test_each_sequence_has_the_masks_of_its_own_number_and_markers_are_none(tmp_path):
+    """As the Cell Tracking Challenge has them."""
+    pairs = [(f"{s}/t00{n}.tif", f"{s}_GT/SEG/man_seg00{n}.tif") for s in ("01", "02", "03") for n in range(2)]
+    pairs += [("", mask.replace("SEG", "TRA").replace("seg", "track")) for _, mask in pairs]
+    dataset = load(laid_out(tmp_path / "data", *pairs))
+    assert "{01,02,03}/ and {01,02,03}_GT/SEG/" in str(dataset.read_as)
+    assert [p.group for p in dataset.images] == ["01"] * 2 + ["02"] * 2 + ["03"] * 2
+    store = open_store(dataset.store)
+    assert all(store.get_mask(i)[i, 0] == 1 for i in range(6))
+
+
+def test_images_without_a_mask_are_passed_over_where_most_have_none(tmp_path):
+    root = laid_out(tmp_path / "data", *five("images/{}.png", "masks/{}.png"), *five("images/more{}.png", ""))
+    assert "5 files, e.g. images/morea.png, images/moreb.png: has no mask" in problem(root)
+    laid_out(root, *five("images/also{}.png", ""), ("images/last.png", ""))
+    dataset = load(root)
+    assert [p.stem for p in dataset.images] == [*"abcde"]
+    assert "11 images without a mask, as most have none, passed over: images/alsoa.png" in " ".join(dataset.warnings)
+    (root / "images" / "a.png").unlink()
+    with pytest.raises(DataError, match=r"masks/a.png: has no image of its name"):
+        load(root)
+
+
+def test_no_options_are_given_that_would_pair_otherwise(tmp_path):
+    pairs = [
+        (f"{s}/images/{n}.png" * (by == 1), f"{s}/masks/{n}_annotator{by}.png")
+        for s in ("train", "test")
+        for n in "abcde"
+        for by in (1, 2)
+    ]
     assert "; say which is meant with --images and --masks, or join" in problem(laid_out(tmp_path / "data", *pairs))
 
 
@@ -354,12 +402,12 @@ def test_a_test_set_alone_with_its_masks_elsewhere_is_divided_anew(tmp_path):
     pairs = [
         (f"test/{kind}/00{n}.png", f"ground_truth/{kind}/00{n}_mask.png") for kind in ("hole", "cut") for n in range(4)
     ]
-    root = laid_out(tmp_path / "data", *pairs, ("test/good/000.png", ""), ("train/good/000.png", ""))
-    dataset = load(root)
+    others = [(f"{split}/good/0{n}.png", "") for split in ("test", "train") for n in range(15)]
+    dataset = load(laid_out(tmp_path / "data", *pairs, *others))
     assert len(dataset.images) == 8 and {image.split for image in dataset.images} == {None}
     said = " ".join(dataset.warnings)
     assert "All images are of the split test, by their folder: they are divided again." in said
-    assert "1 image folder without any mask, passed over: test/good." in said
+    assert "30 pictures in other folders are not read: test/good, train/good" in said
 
 
 def test_of_two_folders_with_a_word_of_masks_one_of_images_decides(tmp_path):
@@ -368,4 +416,4 @@ def test_of_two_folders_with_a_word_of_masks_one_of_images_decides(tmp_path):
     for form in forms:
         root = laid_out(tmp_path / "data", *five(*form))
     dataset = load(root)
-    assert len(dataset.images) == 10 and dataset.read_as.endswith("frames-with-annotations/ and annotations/")
+    assert len(dataset.images) == 10 and dataset.read_as.endswith("/{creek,park}/ and annotations/{creek,park}/")

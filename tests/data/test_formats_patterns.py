@@ -62,6 +62,13 @@ def test_files_of_two_folders_are_paired_by_their_names_less_words(tmp_path):
     refused(root, "img", "lab", "img/b_image.png: has no mask; add lab/b.png")
 
 
+def test_patterns_without_a_stem_pair_files_by_their_names(tmp_path):
+    root = laid_out(tmp_path / "data", *five("img/um_{}.png", "gt/um_road_{}.png"), *five("", "gt/um_lane_{}.png"))
+    dataset = load(root, "img/*", "gt/*_road_*")
+    assert [p.pixels[1] for p in dataset.images] == [16] * 5
+    assert "gt/um_road_a.png is the mask of img/um_a.png" in " ".join(dataset.warnings)
+
+
 def test_pictures_made_of_images_are_passed_over(tmp_path):
     """As ISIC 2017 is downloaded."""
     root = laid_out(tmp_path / "data", *five("S_Data/{}.jpg", "S_GroundTruth/{}_segmentation.png"))

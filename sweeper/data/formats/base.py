@@ -146,6 +146,8 @@ class DataSource:
     """Names of mask files that lose numbers."""
     colour_faults: dict[str, ColourMaskError] = field(default_factory=dict)
     """Faults of masks in colours without a map, by the masks' names."""
+    describe_way_out: Callable[[], str] = str
+    """Gives the step that reads one mask where an image has several."""
     open_turns: dict[str, int] = field(default_factory=dict)
     """Stem → EXIF orientation by which its label may still have to be turned."""
 

@@ -48,20 +48,43 @@ def note_tasks(place: DataSource, masks: Sequence[PatternMatch]) -> bool:
     return bool(tasks)
 
 
+def list_name_parts(name: str, *, without: bool = False) -> list[str]:
+    """Return the parts of a name that end at its breaks, long ones first; or what is around those in the middle."""
+    breaks = [(0, 0), *(match.span() for match in _BREAK.finditer(name)), (len(name),) * 2]
+    if without:
+        parts = {name[:begin] + name[end:] for (_, begin), (_, end) in combinations(breaks[1:-1], 2)}
+    else:
+        parts = {name[begin:end] for (_, begin), (end, _) in combinations(breaks, 2)}
+    return sorted(parts, key=lambda part: (-len(part), part))
+
+
 def find_image_stem(mask: PatternMatch, stems: Collection[str]) -> str | None:
-    """Return the image's stem that is a folder of a mask, or a part of its name; None without one."""
+    """Return the image's stem that is a folder of a mask, a part of its name, or that less words in its middle."""
     parts = PurePosixPath(mask.below).with_suffix("").parts
-    breaks = [(0, 0), *(match.span() for match in _BREAK.finditer(parts[-1])), (len(parts[-1]),) * 2]
-    within = {parts[-1][begin:end] for (_, begin), (end, _) in combinations(breaks, 2)}
-    return next((text for text in (*reversed(parts), *sorted(within, key=len, reverse=True)) if text in stems), None)
+    texts = (*reversed(parts), *list_name_parts(parts[-1]), *list_name_parts(parts[-1], without=True))
+    return next((text for text in texts if text in stems), None)
+
+
+def remove_stem(name: str, stem: str) -> str:
+    """Return what a mask's name has besides its image's stem, which may be around it."""
+    if stem in name:
+        return name.replace(stem, "")
+    around = (match for match in _BREAK.finditer(name) if stem.startswith(name[: match.end()]))
+    begin = max((match.end() for match in around), default=0)
+    return name[begin : len(name) - len(stem) + begin] if name.endswith(stem[begin:]) else name
 
 
 def match_masks_by_beginning(names: Collection[str]) -> dict[str, str]:
-    """Return the names that begin with another one, each with that one, where they may be masks of classes."""
+    """Return the names that begin with another one, each with that one, where they may be masks.
+
+    Then each other name has several, of classes, or all have one with the same ending (`a.png`, `a.drawn.png`).
+    """
     begins = {name: [name[: match.start()] for match in _BREAK.finditer(name)] for name in names}
     of = {name: match[-1] for name, all_of in begins.items() if (match := [text for text in all_of if text in names])}
     several = all(number > 1 for number in Counter(of.values()).values())
-    return of if several and 2 * len({name[len(image) :] for name, image in of.items()}) <= len(of) else {}
+    endings = {name[len(image) :] for name, image in of.items()}
+    is_one_each = len(endings) == 1 and len({*of.values()}) == len(of) == len(names) / 2
+    return of if is_one_each or (several and 2 * len(endings) <= len(of)) else {}
 
 
 def find_mask_classes(matches: Sequence[tuple[PatternMatch, Sequence[Path]]], place: DataSource) -> dict[Path, str]:
@@ -75,8 +98,12 @@ def find_mask_classes(matches: Sequence[tuple[PatternMatch, Sequence[Path]]], pl
     for one, masks in matches:
         name, folders = re.compile(rf"(?<![^\W_]){re.escape(one.stem)}(?![^\W_])"), one.below.split("/")[:-1]
         for path in masks:
-            parts = [part for part in path.relative_to(place.root).with_suffix("").parts if part not in folders]
-            rest[path] = [_BREAK.sub(" ", name.sub("", part)).strip().replace(" ", "_") for part in parts]
+            *above, own_name = path.relative_to(place.root).with_suffix("").parts
+            parts = [*(part for part in above if part not in folders and not part.isdecimal()), own_name]
+            words = [name.sub("", part) for part in parts]
+            if words[-1] == own_name and one.stem not in parts:
+                words[-1] = remove_stem(own_name, one.stem)
+            rest[path] = [_BREAK.sub(" ", part).strip().replace(" ", "_") for part in words]
     same = {part for part in next(iter(rest.values())) if all(part in parts for parts in rest.values())}
     words = {path: "_".join(dict.fromkeys(p for p in parts if p and p not in same)) for path, parts in rest.items()}
     kinds = {path: re.sub(rf"(?i)(^|_){_MASK_WORD}(?=_|$)", "", word).strip("_") for path, word in words.items()}

@@ -124,6 +124,7 @@ def _parse_file(place: DataSource, path: Path) -> CocoFile:
         if key == "annotations" and isinstance(entry, dict) and "segments_info" in entry:
             rule = "annotations must have polygons or run-length masks, found COCO's panoptic ones"
             step = "write PNGs into masks/ (docs/formats.md#panoptic-masks has the lines that do)"
+            step += ", or read masks of classes that are there, too, with --format pairs"
             place.add_problem(path, f"{rule}; {step}")
             return file
         try:

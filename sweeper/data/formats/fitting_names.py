@@ -2,67 +2,112 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Sequence, Set
+from os.path import commonprefix
 from pathlib import PurePosixPath
 
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.formats.base import DataSource
 from sweeper.data.formats.file_patterns import STEM, escape_pattern
-from sweeper.data.formats.layout_guess import MOST_NAMES, LayoutGuess, make_alternatives
-from sweeper.data.formats.name_words import LAST_MASK_FOLDER_WORD
+from sweeper.data.formats.layout_guess import LayoutGuess, make_alternatives
+from sweeper.data.formats.name_words import (
+    IMAGE_FOLDER_WORD,
+    IMAGE_WORDS,
+    LAST_MASK_FOLDER_WORD,
+    MASK_WORDS,
+    MORE_IMAGE_WORDS,
+    MORE_MASK_WORDS,
+)
 from sweeper.data.text_tables import escape_for_display
+
+_MOST_FOLDERS = 100
+"""Folders of masks that are compared with all others."""
+_IMAGE_NAMES = (*IMAGE_WORDS, *MORE_IMAGE_WORDS)
+_CORE = "\0"
+"""What stands for the part of folders' names that differs."""
+_BREAK = re.compile(r"[\W_]+")
+_WORD = re.compile(r"^[A-Z]|[\W_]|(?<=[a-z])[A-Z]")
+"""Beginning of a word, in the middle of a name."""
 
 
 def guess_by_fit(place: DataSource) -> list[LayoutGuess]:
     """Return the folders whose files are all called like those of another folder, between one beginning and one end.
 
-    All pairs of folders are one guess (`Training_Input/a.jpg` with `Training_Truth/a_x.png`, `Test_Input/` with
-    `Test_Truth/`). Several folders of masks of one folder of images are a guess each.
+    Pairs of folders that differ in one part are one guess (`Training_Input/a.jpg` with `Training_Truth/a_x.png`,
+    `Test_Input/` with `Test_Truth/`). Several folders of masks of one folder of images are a guess each, or those
+    with a word of masks in their own names.
     """
     stems: dict[PurePosixPath, set[str]] = defaultdict(set)
     for below, path in place.listing:
         if "/" in below and path.suffix.lower() in {*IMAGE_SUFFIXES, *MASK_SUFFIXES}:
             stems[PurePosixPath(below).parent].add(PurePosixPath(below).stem)
-    masks = [folder for folder in stems if LAST_MASK_FOLDER_WORD.search(str(folder))]
-    if len(masks) > MOST_NAMES:
+    masks = [folder for folder in stems if any(map(_is_mask_word, folder.parts))]
+    if len(masks) > _MOST_FOLDERS:
         return []
-    pairs: dict[PurePosixPath, list[tuple[PurePosixPath, str]]] = defaultdict(list)
+    pairs: dict[PurePosixPath, list[tuple[PurePosixPath, tuple[str, str]]]] = defaultdict(list)
     for folder in sorted(masks, key=lambda folder: ("instance" in str(folder).lower(), folder)):
-        forms = {other: form for other in stems if other not in masks and (form := _fit(stems[other], stems[folder]))}
-        nearest = max((len(_list_shared(folder, other)) for other in forms), default=0)
-        images = [other for other in forms if len(_list_shared(folder, other)) == nearest]
+        others = (one for one in stems if one not in masks or (one != folder and IMAGE_FOLDER_WORD.search(str(one))))
+        forms = {other: form for other in others if (form := _fit(stems[other], stems[folder]))}
+        nearness = {other: (other.name.lower() in _IMAGE_NAMES, _count_shared(folder, other)) for other in forms}
+        images = [other for other, near in nearness.items() if near == max(nearness.values())]
         if len(images) == 1:
             pairs[images[0]].append((folder, forms[images[0]]))
-    if len(pairs) == 1:
-        ((image, of_image),) = pairs.items()
-        return [_pair_folders([image], [mask], form) for mask, form in of_image]
-    images, firsts = [*pairs], [of_image[0] for of_image in pairs.values()]
-    masks = [folder for folder, _ in firsts]
-    is_clear = max(map(len, pairs.values()), default=0) == 1 and len({form for _, form in firsts}) == 1
-    are_beside = all(len({folder.parent for folder in side}) == 1 for side in (images, masks))
-    return [_pair_folders(images, masks, firsts[0][1])] if is_clear and are_beside else []
+    begin, end, cores = _split_folders([*map(str, pairs)])
+    alike: dict[tuple[str, tuple[str, str]], set[str]] = defaultdict(set)
+    for core, of_image in zip(cores, pairs.values(), strict=True):
+        are_named = any(_is_mask_word(folder.name) for folder, _ in of_image)
+        for folder, form in of_image:
+            if not are_named or _is_mask_word(folder.name):
+                alike[_replace_word(str(folder), core), form].add(core)
+    some = make_alternatives(cores) if cores else ""
+    return [
+        _pair_folders(
+            f"{escape_pattern(begin)}{some}{escape_pattern(end)}", some.join(map(escape_pattern, at.split(_CORE))), form
+        )
+        for (at, form), of in alike.items()
+        if len(of) == len(cores) and "/" not in some
+    ]
 
 
-def _list_shared(folder: PurePosixPath, other: PurePosixPath) -> list[str]:
-    """Return the folders that both are in."""
-    return [one for one, two in zip(folder.parts, other.parts, strict=False) if one == two]
+def _is_mask_word(name: str) -> bool:
+    return LAST_MASK_FOLDER_WORD.search(name) is not None or name.lower() in (*MASK_WORDS, *MORE_MASK_WORDS)
 
 
-def _fit(images: Set[str], masks: Set[str]) -> str | None:
-    """Return how the names of all masks are made of images' names: `{stem}_x`; None if they are not."""
-    first = next(iter(masks))
-    if not (within := [stem for stem in images if stem in first]):
-        return None
-    before, _, after = first.partition(max(within, key=len))
-    all_fit = masks <= {f"{before}{stem}{after}" for stem in images}
-    return f"{escape_pattern(before)}{STEM}{escape_pattern(after)}" if all_fit else None
+def _count_shared(folder: PurePosixPath, other: PurePosixPath) -> int:
+    """Return how many words the paths of both have."""
+    return len({*_BREAK.split(str(folder))} & {*_BREAK.split(str(other))})
 
 
-def _pair_folders(images: Sequence[PurePosixPath], masks: Sequence[PurePosixPath], form: str) -> LayoutGuess:
-    """Return the guess of the files of folders that have one parent."""
-    at, other = (
-        f"{escape_pattern(f'{side[0].parent}/'.removeprefix('./'))}{make_alternatives([one.name for one in side])}"
-        for side in (images, masks)
-    )
-    return LayoutGuess(f"{at}/{STEM}.*", f"{other}/{form}.*", (escape_for_display(at), escape_for_display(other)))
+def _split_folders(folders: Sequence[str]) -> tuple[str, str, list[str]]:
+    """Return the words that all paths begin and end with, and of each what is between; that is empty for one path."""
+    if len(folders) < 2:
+        return "".join(folders), "", [""] * len(folders)
+    begin, end = (commonprefix([folder[::step] for folder in folders]) for step in (1, -1))  # noqa: RUF071 (characters)
+    begin = begin[: max((match.end() for match in _BREAK.finditer(begin)), default=0)]
+    start = _WORD.search(end[::-1])
+    end = "" if start is None else end[::-1][start.start() :]
+    return begin, end, [folder[len(begin) : len(folder) - len(end)] for folder in folders]
+
+
+def _replace_word(path: str, word: str) -> str:
+    return re.sub(rf"(?:(?<![^\W_])|(?<=[a-z])(?=[A-Z])){re.escape(word)}(?![a-z\d])", _CORE, path) if word else path
+
+
+def _fit(images: Set[str], masks: Collection[str]) -> tuple[str, str] | None:
+    """Return how the names of images and masks are made of what they share, `a{stem}` and `{stem}_x`; None if not."""
+    first = min(masks)
+    begin = re.sub(r"\d+$", "", commonprefix([*images]))  # noqa: RUF071
+    for cut in dict.fromkeys(("", begin)):
+        cores = {stem.removeprefix(cut) for stem in images} - {""}
+        if within := [core for core in cores if core in first]:
+            before, _, after = first.partition(max(within, key=lambda core: (len(core), core)))
+            if {*masks} <= {f"{before}{core}{after}" for core in cores}:
+                return f"{escape_pattern(cut)}{STEM}", f"{escape_pattern(before)}{STEM}{escape_pattern(after)}"
+    return None
+
+
+def _pair_folders(at: str, other: str, form: tuple[str, str]) -> LayoutGuess:
+    """Return the guess of the files of folders."""
+    return LayoutGuess(f"{at}/{form[0]}.*", f"{other}/{form[1]}.*", (escape_for_display(at), escape_for_display(other)))

@@ -31,7 +31,6 @@ from sweeper.data.formats.layout_guess import LayoutGuess, make_alternatives, wa
 from sweeper.data.formats.name_words import (
     IMAGE_FILE,
     IMAGE_FOLDER,
-    IMAGE_FOLDER_WORD,
     IMAGE_WORDS,
     LAST_MASK_FOLDER,
     LAST_MASK_WORDS,
@@ -45,7 +44,14 @@ from sweeper.data.formats.name_words import (
     find_masks_among,
     strip_word,
 )
-from sweeper.data.formats.patterns import choose_split_rule, list_pattern_files, match_names, note_naming, pair_files
+from sweeper.data.formats.patterns import (
+    choose_split_rule,
+    find_stems,
+    list_pattern_files,
+    match_names,
+    note_naming,
+    pair_files,
+)
 from sweeper.data.label_values import abbreviate
 
 LAYOUT = (
@@ -121,13 +127,14 @@ def _guess_alike_folders(place: DataSource, mask_word: re.Pattern[str] = MASK_FO
     return walk_folders(images, masks)
 
 
-def _guess_same_folder(place: DataSource) -> LayoutGuess | None:
-    """Masks and their images in one folder each."""
+def _guess_same_folder(place: DataSource, least: float = 0) -> LayoutGuess | None:
+    """Return masks and their images in one folder each, where words find at least that share of images or masks."""
     names: dict[str, set[str]] = defaultdict(set)
     for below, path in place.listing:
         names[path.suffix.lower()].add(below.removesuffix(path.suffix))
     names_with_images = set().union(*(names[suffix] for suffix in {*IMAGE_SUFFIXES, *MASK_SUFFIXES}))
-    if find_masks_among(names_with_images, IMAGE_FILE, MASK_FILE) or match_masks_by_beginning(names_with_images):
+    words = find_masks_among(names_with_images, IMAGE_FILE, MASK_FILE) or match_masks_by_beginning(names_with_images)
+    if words and len({*words, *words.values()}) >= least * len(names_with_images):
         return LayoutGuess(f"**/{STEM}.*", f"**/{STEM}.*", words=True)
     lossy, drawn = (set().union(*(names[suffix] for suffix in suffixes)) for suffixes in (LOSSY_SUFFIXES, _DRAWN))
     if not lossy & drawn or 2 * len(lossy & drawn) < max(len(lossy), len(drawn)):
@@ -150,37 +157,24 @@ def _guess_class_folders(place: DataSource) -> LayoutGuess | None:
 
 
 def _guess_two_folders(place: DataSource) -> LayoutGuess | None:
-    """Return two folders of pictures, the same two in each parent, of which one's name has a word of masks."""
-    names: dict[str, set[str]] = defaultdict(set)
+    """Return two folders of pictures, of which one's name has a word of masks, where no others have pictures.
+
+    They are the innermost, the same two in each parent (or that of images, of a test set), or the outermost.
+    """
+    inner: dict[str, set[str]] = defaultdict(set)
+    outer: set[str] = set()
     for below, path in place.listing:
         *above, parent, folder, _ = ("", "", *below.split("/"))
         if path.suffix.lower() in {*IMAGE_SUFFIXES, *MASK_SUFFIXES} and folder:
-            names["/".join(filter(None, (*above, parent)))].add(folder)
-    both = next(iter(names.values()), set())
-    masks = [name for name in both if MASK_FOLDER_WORD.search(name)]
-    if len(both) != 2 or len(masks) != 1 or any(folders != both for folders in names.values()):
-        return None
-    parents = "" if {*names} == {""} else "**/"
-    (images,) = both - {*masks}
-    return walk_folders(*(f"{parents}{escape_pattern(name)}" for name in (images, masks[0])))
-
-
-def _guess_alike_subfolders(place: DataSource) -> LayoutGuess | None:
-    """Return a folder of masks whose subfolders another folder has, too: `ground_truth/hole/` and `test/hole/`.
-
-    Where both have a word of masks, one of images decides: `frames-with-annotations/a/` and `annotations/a/`.
-    """
-    folders = {path.name: {below.name for below in list_subfolders(path)} for path in list_subfolders(place.root)}
-    pairs = [
-        (images, masks)
-        for masks, kinds in folders.items()
-        for images, others in folders.items()
-        if kinds and kinds <= others and masks != images and MASK_FOLDER_WORD.search(masks)
-    ]
-    for word, is_wanted in ((MASK_FOLDER_WORD, False), (IMAGE_FOLDER_WORD, True)):
-        fitting = [pair for pair in pairs if (word.search(pair[0]) is not None) == is_wanted]
-        if fitting:
-            return walk_folders(*map(escape_pattern, fitting[0])) if len(fitting) == 1 else None
+            inner["/".join(filter(None, (*above, parent)))].add(folder)
+            outer.add(below.split("/")[0])
+    for names in (inner, {"": outer}):
+        both = set().union(*names.values())
+        masks = [name for name in both if MASK_FOLDER_WORD.search(name)]
+        if len(both) == 2 and len(masks) == 1 and all(folders >= both - {*masks} for folders in names.values()):
+            parents = "" if {*names} == {""} else "**/"
+            (images,) = both - {*masks}
+            return walk_folders(*(f"{parents}{escape_pattern(name)}" for name in (images, masks[0])))
     return None
 
 
@@ -223,34 +217,28 @@ def find_pairs(place: DataSource) -> FormatLayout | None:
     else:
         ways = (
             _guess_alike_folders,
-            _guess_same_folder,
+            partial(_guess_same_folder, least=0.5),
             _guess_class_folders,
             _guess_two_folders,
-            _guess_alike_subfolders,
             partial(_guess_alike_folders, mask_word=LAST_MASK_FOLDER),
+            _guess_same_folder,
         )
-        guess = next(filter(None, (guess_by(place) for guess_by in ways)), None)
+        by_words = [*filter(None, (guess_by(place) for guess_by in ways))]
+        guess = next((one for one in by_words if find_masks(*find_stems(*_list_guess(place, one)))), None)
         last = [] if guess else _guess_by_folder_words(place, images, ("", *LAST_MASK_WORDS), anywhere=True)
         last = [one for one in last if _has_match(place, one.images, IMAGE_SUFFIXES)]
-        guesses = [guess] if guess else last[:1] or guess_by_fit(place)
+        guesses = [guess] if guess else last[:1] or guess_by_fit(place) or by_words[:1]
     return FormatLayout(guesses[0].format_line, partial(_read_folder, place, *guesses)) if guesses else None
 
 
 def _read_guess(place: DataSource, guess: LayoutGuess, rivals: Sequence[LayoutGuess] = ()) -> ReadResult:
     """Return the images and masks of a guess, by the names that these files have; of the rivals was said enough."""
     others: list[str] = []
-    images = list_pattern_files(place, guess.images, IMAGE_SUFFIXES, others)
-    masks = list_pattern_files(place, guess.masks, MASK_SUFFIXES, others)
-    image_files, mask_files = [*images.files], [*masks.files]
-    if guess.words:
-        names = {one.name for one in (*image_files, *mask_files)}
-        masks_of_images = find_masks_among(names, IMAGE_FILE, MASK_FILE) or match_masks_by_beginning(names)
-        image_files = [one for one in image_files if one.name not in masks_of_images]
-        mask_files = [one for one in mask_files if one.name in masks_of_images]
-    else:
+    images, masks = _list_guess(place, guess, others)
+    if not guess.words:
         place.tally.add("thing", "of another kind, passed over", *others)
-        image_files, mask_files = (_leave_out_pictures(place, files) for files in (image_files, mask_files))
-    named = match_names(place, images._replace(files=image_files), masks._replace(files=mask_files))
+        images, masks = (side._replace(files=_leave_out_pictures(place, side.files)) for side in (images, masks))
+    named = match_names(place, images, masks)
     if named is None:
         return ReadResult([], None)
     images, masks = named
@@ -266,6 +254,20 @@ def _read_guess(place: DataSource, guess: LayoutGuess, rivals: Sequence[LayoutGu
     for path in left:
         place.add_problem(path, f"has no image of its name; {step}")
     return ReadResult(samples, place.names, place=f"{at}/", mask_place=f"{other}/")
+
+
+def _list_guess(
+    place: DataSource, guess: LayoutGuess, others: list[str] | None = None
+) -> tuple[MatchedFiles, MatchedFiles]:
+    """Return the files of a guess; the names of those of another kind are added to `others`."""
+    images = list_pattern_files(place, guess.images, IMAGE_SUFFIXES, others)
+    masks = list_pattern_files(place, guess.masks, MASK_SUFFIXES, others)
+    if guess.words:
+        names = {one.name for one in (*images.files, *masks.files)}
+        of = find_masks_among(names, IMAGE_FILE, MASK_FILE) or match_masks_by_beginning(names)
+        images = images._replace(files=[one for one in images.files if one.name not in of])
+        masks = masks._replace(files=[one for one in masks.files if one.name in of])
+    return images, masks
 
 
 def _note_unread(place: DataSource, guesses: Sequence[LayoutGuess], number: int) -> None:

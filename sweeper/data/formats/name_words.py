@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from os.path import commonprefix
 
 from sweeper.data.decode import IMAGE_SUFFIXES
-from sweeper.data.formats.class_masks import find_image_stem
+from sweeper.data.formats.class_masks import find_image_stem, list_name_parts
 from sweeper.data.formats.file_patterns import PatternMatch
 
 IMAGE_WORDS = ("images", "image", "imgs", "img")
@@ -53,6 +53,7 @@ MASK_FILE = _compile_word_at_end(
 IMAGE_FILE = _compile_word_at_end("(?:images?|img)[_-]|image|img", "[_-](?:images?|img|sat|rgb|training|test)")
 MASK_FOLDER = _compile_word_at_end(rf"(?:{_FOLDERS[0]})[_ -]", rf"[_ -]?(?:{_FOLDERS[0]})")
 """Pattern of a mask folder's name: `train_masks`, `masks_2020`, `trainannot`."""
+_ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
 _LAST = "|".join(LAST_MASK_WORDS)
 LAST_MASK_FOLDER = _compile_word_at_end(rf"(?:{_LAST})[_ -]", rf"[_ -](?:{_LAST})")
 MASK_FOLDER_WORD = re.compile(r"mask|label|annot|segm|truth|(?<![a-z])gts?(?![a-z])|manual|target", re.IGNORECASE)
@@ -92,6 +93,21 @@ def find_naming(
 
     ways = ((None, None), (None, MASK_FILE), (IMAGE_FILE, MASK_FILE), (IMAGE_FILE, None))
     return ways[0] if 2 * pairs(ways[0]) >= min(len(images), len(masks)) else max(ways, key=pairs)
+
+
+def match_zeros(images: list[PatternMatch], masks: Sequence[PatternMatch]) -> list[PatternMatch]:
+    """Return the images with the zeros before numbers that the masks' names have, if more are paired by these.
+
+    `7` and `00007_hair` share `00007`.
+    """
+    names = {part for one in masks for part in list_name_parts(one.stem)}
+    folders = {folder for one in masks for folder in one.below.split("/")[:-1]}
+    as_written = {_ZEROS.sub("", name): name for name in names}
+    stems = [one.stem if one.stem in names else as_written.get(_ZEROS.sub("", one.stem), one.stem) for one in images]
+    paired = sum(one.stem in names or one.stem in folders for one in images)
+    if len({*stems}) < len(stems) or sum(stem in names for stem in stems) <= paired:
+        return images
+    return [one._replace(stem=stem) for one, stem in zip(images, stems, strict=True)]
 
 
 def strip_common_ends(

@@ -6,9 +6,10 @@ What may stand in patterns: `file_patterns.py`.
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
+from itertools import chain, product
 from pathlib import Path, PurePosixPath
 
 from sweeper.core.records import SplitName
@@ -31,6 +32,7 @@ from sweeper.data.formats.class_masks import (
     join_objects,
     note_objects,
     note_tasks,
+    remove_stem,
 )
 from sweeper.data.formats.file_patterns import (
     STEM,
@@ -45,7 +47,7 @@ from sweeper.data.formats.file_patterns import (
     has_wildcards,
 )
 from sweeper.data.formats.layout_guess import LayoutGuess
-from sweeper.data.formats.name_words import find_naming, strip_common_ends, strip_word
+from sweeper.data.formats.name_words import find_naming, match_zeros, strip_common_ends, strip_word
 from sweeper.data.label_values import abbreviate
 from sweeper.data.store import Pixels
 from sweeper.data.text_tables import SplitAssignment, escape_for_display
@@ -83,7 +85,9 @@ def _read_patterns(place: DataSource) -> ReadResult:
     images, masks = _get_patterns(place)
     where = f"--images {escape_for_display(images.text)}"
     reading = ReadResult([], None, place=where, mask_place=f"--masks {escape_for_display(masks.text)}")
-    if not masks.has_stem and not (masks.folders and len(masks.folders) == len(images.folders)):
+    has_same_folders = bool(masks.folders) and len(masks.folders) == len(images.folders)
+    is_by_names = all(_list_named_folders(place)) or not (masks.has_stem or has_same_folders)
+    if is_by_names and not has_wildcards(masks.text):
         place.problems.append(
             f"--masks must say which mask is whose, with {STEM} for the image's name without extension or the same "
             f"folders as --images, got {escape_for_display(masks.text)}; for example 'labels/{STEM}_mask.png'"
@@ -92,12 +96,16 @@ def _read_patterns(place: DataSource) -> ReadResult:
         every = [*find_matches(place, masks)]
         drawn = [one for one in every if one.path.suffix.lower() in MASK_SUFFIXES]
         labels = MatchedFiles(masks, drawn or every)
-        are_folders = all(_list_named_folders(place))
-        named = match_names(place, matched, labels) if are_folders else (matched, labels)
+        if is_by_names:
+            are_masks = {one.path for one in labels.files}
+            others = [one for one in matched.files if one.path not in are_masks]
+            named = match_names(place, matched._replace(files=others or matched.files), labels)
+        else:
+            named = matched, labels
         if named is not None:
             reading.samples, left = pair_files(place, *named, choose_split_rule(place, named[0].files))
             place.tally.add("mask", "without an image, passed over", *map(place.format_name, left))
-            if are_folders and all(len(of_image) == 1 for of_image in find_masks(*named).values()):
+            if is_by_names and all(len(of_image) == 1 for of_image in find_masks(*named).values()):
                 note_naming(place, reading.samples)
     reading.classes = place.names
     return reading
@@ -191,6 +199,7 @@ def pair_files(
         )
         return [], []
     image_files = [one for one in images.files if one.path not in used_masks]  # masks next to their images
+    image_files = image_files if named else _leave_out_bare(place, image_files, masks_of_images, masks)
     owners: dict[Path, list[PatternMatch]] = defaultdict(list)
     for one in image_files:
         for path in masks_of_images.get(one.path, ()):
@@ -202,7 +211,7 @@ def pair_files(
     classes = find_mask_classes(every, place) if are_several else {}
     are_objects = are_several and not classes and note_objects(every, place)
     samples, faults = [], set()
-    one_of_several = _name_first_masks(place, every) if are_several and not (classes or are_objects) else _WAY_OUT
+    place.describe_way_out = cache(partial(_name_some_masks, place, every, classes))
     for one in image_files:
         masks_of_image = masks_of_images.get(one.path, [])
         if not masks_of_image:
@@ -213,7 +222,8 @@ def pair_files(
         if len(masks_of_image) > 1 and not (classes or are_objects):
             these = abbreviate([place.format_name(path) for path in masks_of_image], 3)
             rule = "an image has one mask, or one for each class, called alike for all images (a_road.png, a_car.png)"
-            faults.add(f"{name}: {rule}, found {these}; {one_of_several}, or join those of one image into one")
+            step = f"{place.describe_way_out()}, or join those of one image into one"
+            faults.add(f"{name}: {rule}, found {these}; {step}")
         elif len(owners[path]) > 1:
             these = abbreviate([place.format_name(owner.path) for owner in owners[path]], 3)
             faults.add(
@@ -227,10 +237,10 @@ def pair_files(
             made = partial(read_mask_file, place, path, table)
             if classes:
                 made = partial(join_masks, place, [(path, classes[path]) for path in masks_of_image])
-            labels_at = " + ".join(map(place.format_name, masks_of_image))
             if are_objects:
                 made = partial(join_objects, place, masks_of_image)
-                labels_at = abbreviate([place.format_name(path) for path in masks_of_image], 2)
+            mask_names = [*map(place.format_name, masks_of_image)]
+            labels_at = abbreviate([" + ".join(mask_names[:2]), *mask_names[2:]], 1)
             samples.append(Sample(stem, name, (one.path,), made, labels_at, SplitAssignment(split(one))))
     place.problems += sorted(faults)
     left = [one for one in masks.files if one.path not in used_masks]
@@ -240,25 +250,43 @@ def pair_files(
     return drop_repeated(place, samples), [one.path for one in left]
 
 
+def _leave_out_bare(
+    place: DataSource, images: list[PatternMatch], of_images: Mapping[Path, Sequence[Path]], masks: MatchedFiles
+) -> list[PatternMatch]:
+    """Return the images that have a mask, where all masks are theirs and most images have none, as of a video."""
+    some = [one for one in images if one.path in of_images]
+    if not 3 <= len(some) < len(images) / 3 or len({*chain(*of_images.values())}) < len(masks.files):
+        return images
+    bare = (place.format_name(one.path) for one in images if one.path not in of_images)
+    place.tally.add("image", "without a mask, as most have none, passed over", *bare)
+    return some
+
+
 def match_names(
     place: DataSource, images: MatchedFiles, masks: MatchedFiles
 ) -> tuple[MatchedFiles, MatchedFiles] | None:
-    """Return the files with stems that pair them by their names, less words as in `a_mask.png`.
+    """Return the files with stems that pair them by their names, and without images that were made of others.
 
     None where masks of several tasks are among them, which is noted as a problem.
     """
+    if note_tasks(place, masks.files):
+        return None
+    images, masks = find_stems(images, masks)
+    return _leave_out_made(place, images, masks), masks
+
+
+def find_stems(images: MatchedFiles, masks: MatchedFiles) -> tuple[MatchedFiles, MatchedFiles]:
+    """Return the files with stems that pair them by their names, less words as in `a_mask.png`."""
     image_word, mask_word = find_naming({one.stem for one in images.files}, {one.stem for one in masks.files})
     image_files = [one._replace(stem=strip_word(one.stem, image_word)) for one in images.files]
     mask_files = [one._replace(stem=strip_word(one.stem, mask_word)) for one in masks.files]
-    image_files, mask_files = strip_common_ends(image_files, mask_files)
-    if note_tasks(place, mask_files):
-        return None
+    image_files, mask_files = strip_common_ends(match_zeros(image_files, mask_files), mask_files)
     stems = {one.stem for one in image_files}
     of = {one: stem for one in mask_files if one.stem not in stems and (stem := find_image_stem(one, stems))}
-    if len({*of.values()}) < len(of) or len({one.stem.replace(stem, "") for one, stem in of.items()}) == 1:
+    if len({*of.values()}) < len(of) or len({remove_stem(one.stem, stem) for one, stem in of.items()}) == 1:
         mask_files = [one._replace(stem=of.get(one, one.stem)) for one in mask_files]  # else one class each: unknown
-    masks = masks._replace(files=mask_files)
-    return _leave_out_made(place, images._replace(files=image_files), masks), masks
+    pattern = masks.pattern._replace(has_stem=True, exact=True)
+    return images._replace(files=image_files), MatchedFiles(pattern, mask_files)
 
 
 def _leave_out_made(place: DataSource, images: MatchedFiles, masks: MatchedFiles) -> MatchedFiles:
@@ -283,25 +311,41 @@ def note_naming(place: DataSource, samples: Sequence[Sample], *, always: bool = 
         place.notes.append(f"Images and masks were paired by their names: {example}.")
 
 
-def _name_first_masks(place: DataSource, every: Sequence[tuple[PatternMatch, Sequence[Path]]]) -> str:
-    """Return the step to the first mask of each image: with the options, where patterns distinguish it."""
-    image, path = next((PurePosixPath(one.below), masks[0]) for one, masks in every if len(masks) > 1)
+def _name_some_masks(
+    place: DataSource, every: Sequence[tuple[PatternMatch, Sequence[Path]]], classes: Mapping[Path, str]
+) -> str:
+    """Return the step to the first mask of each image, or that of the most common class: with options that do it."""
+    kind = Counter(classes[path] for _, masks in every for path in masks).most_common(1)[0][0] if classes else ""
+    wanted = {one.path: [path for path in masks if classes.get(path, "") == kind][:1] for one, masks in every}
+    wanted = {path: of_image for path, of_image in wanted.items() if of_image}
+    image, path = next((PurePosixPath(one.below), wanted[one.path][0]) for one, _ in every if one.path in wanted)
     mask = PurePosixPath(path.relative_to(place.root).as_posix())
-    images, masks = (
-        f"{escape_pattern(f'{file.parent}/'.removeprefix('./')) if len(folders) == 1 else '**/'}{name}{file.suffix}"
-        for file, name, folders in (
-            (image, "*", {one.path.parent for one, _ in every}),
-            (mask, STEM.join(map(escape_pattern, mask.stem.split(image.stem, 1))), {m[0].parent for _, m in every}),
-        )
+    at, other = (
+        escape_pattern(f"{file.parent}/".removeprefix("./")) if len(folders) == 1 else "**/"
+        for file, folders in ((image, {path.parent for path in wanted}), (mask, {m[0].parent for m in wanted.values()}))
     )
-    files = [
-        MatchedFiles(pattern, [*find_matches(place, pattern)]) for pattern in map(compile_pattern, (images, masks))
+    lengths = {len(PurePosixPath(one.below).stem) for one, _ in every}
+    names = ["*", "?" * min(lengths)] if len(lengths) == 1 else ["*"]
+    ends = [
+        STEM.join(map(escape_pattern, mask.stem.split(image.stem, 1))),
+        *([f"*{escape_pattern(kind)}*"] if kind else []),
     ]
-    firsts = {one.path: [of_image[0]] for one, of_image in every}
-    others = {one.path for one in files[0].files} - firsts.keys() - {one.path for one in files[1].files}
-    if find_masks(*files) != firsts or others or len({*map(str, firsts.values())}) < len(firsts):
-        return _WAY_OUT
-    return f"to take the first of each: {LayoutGuess(images, masks).format_options(place)}"
+    for texts in product(
+        (f"{at}{name}{image.suffix}" for name in names), (f"{other}{end}{mask.suffix}" for end in ends)
+    ):
+        images, masks = (MatchedFiles(one, [*find_matches(place, one)]) for one in map(compile_pattern, texts))
+        used = {one.path for one in masks.files}
+        images = images._replace(files=[one for one in images.files if one.path not in used])
+        if not masks.pattern.has_stem:
+            images, masks = find_stems(images, masks)
+        if (
+            find_masks(images, masks) == wanted
+            and {one.path for one in images.files} == wanted.keys()
+            and len({*map(str, wanted.values())}) == len(wanted)
+        ):
+            of = f"those of {escape_for_display(kind)} alone" if kind else "the first of each"
+            return f"to take {of}: {LayoutGuess(*texts).format_options(place)}"
+    return _WAY_OUT
 
 
 def _guess_pattern_name(matched: MatchedFiles, stem: str) -> str:
