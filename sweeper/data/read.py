@@ -21,6 +21,7 @@ from sweeper.data.class_map import find_covered_labels, list_spans, map_classes
 from sweeper.data.class_words import put_background_first
 from sweeper.data.decode import ColourMaskError, ImageKind, read_image, read_image_kind, silence_pillow
 from sweeper.data.formats.base import SPLITS, DataSource, ReadResult, Sample
+from sweeper.data.formats.class_masks import note_drawings
 from sweeper.data.formats.other_tools import recognise_export
 from sweeper.data.groups import group_sides
 from sweeper.data.label_values import NO_DATA, abbreviate, class_names, number_table
@@ -272,6 +273,7 @@ def _decode_images(
         counts.append(count_labels(mask))
         if not place.problems and image is not None:
             writer.append(image, mask)
+    note_drawings(place, samples)
     table: Counts = np.array(counts, dtype=np.int64).reshape(-1, 256)
     return used, table, sound
 

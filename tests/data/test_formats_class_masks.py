@@ -120,6 +120,44 @@ def test_zeros_before_numbers_and_numbered_folders_of_masks_are_no_difference(tm
     assert {image.pixels for image in dataset.images} == {(48 * 64 - 800, 150, 650)}
 
 
+def draw_twice(root: Path, masks: str, shift: int, colour: tuple[int, int, int] | None = None) -> Path:
+    """Six images with masks of two names, of the same rows except a shift."""
+    made(root, "{}.png", masks, ("ah", "vk"))
+    for index in range(6):
+        for name in ("ah", "vk"):
+            mask = np.zeros((annotated.HEIGHT, annotated.WIDTH, *((3,) if colour else ())), np.uint8)
+            mask[10 + shift * (name == "ah") : 30] = colour or 255
+            Image.fromarray(mask).save(root / masks.format(f"a{index}", name))
+    return root
+
+
+def test_two_drawings_of_the_same_are_no_classes_and_the_options_that_read_one_work(tmp_path):
+    """As STARE has them: two annotators, called by letters."""
+    root = draw_twice(tmp_path / "nested", "{0}.{1}.png", 2)
+    assert load(root).classes == ("background", "ah", "vk")  # one within the other, as an optic cup is in its disc
+    for index in range(6):
+        (root / f"a{index}.vk.png").unlink()
+        drawn(28, 64, 255).save(root / f"a{index}.vk.png")
+    with pytest.raises(DataError) as caught:
+        load(root)
+    (found,) = caught.value.problems
+    assert "found mostly the same pixels in several masks of 6 images (a0.ah.png, a1.ah.png and 4 more)" in found
+    assert found.endswith("to take those of ah alone: --images '??.png' --masks '{stem}.ah.png'")
+    assert load(root, Patterns(images="??.png", masks="{stem}.ah.png")).classes == ("background", "foreground")
+
+
+def test_coloured_masks_of_one_class_each_end_in_options_that_work(tmp_path):
+    """As KITTI's roads have them."""
+    root = draw_twice(tmp_path / "data", "{0}_{1}.png", 0, (255, 0, 255))
+    with pytest.raises(DataError) as caught:
+        load(root)
+    assert "where an image has masks of several classes; to take those of ah alone: --images '??.png'" in str(
+        caught.value
+    )
+    (root / "colors.txt").write_text("road:255,0,255::\nbackground:0,0,0::\n")
+    assert load(root, Patterns(images="??.png", masks="*ah*.png")).classes == ("background", "road")
+
+
 @pytest.mark.parametrize(
     ("masks", "classes"),
     [

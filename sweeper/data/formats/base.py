@@ -146,6 +146,8 @@ class DataSource:
     """Names of mask files that lose numbers."""
     colour_faults: dict[str, ColourMaskError] = field(default_factory=dict)
     """Faults of masks in colours without a map, by the masks' names."""
+    drawn_twice: set[str] = field(default_factory=set)
+    """Names of masks that cover mostly what others of their image cover."""
     describe_way_out: Callable[[], str] = str
     """Gives the step that reads one mask where an image has several."""
     open_turns: dict[str, int] = field(default_factory=dict)

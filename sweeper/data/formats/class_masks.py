@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sweeper.core.records import IGNORE
+from sweeper.core.text import format_count
 from sweeper.data.class_words import find_background, is_background, is_ignored
-from sweeper.data.decode import LOSSY_SUFFIXES, read_mask
-from sweeper.data.formats.base import DataSource, Size
+from sweeper.data.decode import LOSSY_SUFFIXES, ColourMaskError, read_mask
+from sweeper.data.formats.base import DataSource, Sample, Size
 from sweeper.data.formats.file_patterns import PatternMatch
 from sweeper.data.label_values import abbreviate, number_table
 from sweeper.data.store import Pixels
@@ -197,9 +198,29 @@ def join_masks(place: DataSource, masks: Sequence[tuple[Path, str]], size: Size 
     whole = np.full(parts[0][0].shape, find_background(classes) or 0, dtype=np.uint8)
     for part, label in sorted(parts, key=lambda one: -np.count_nonzero(one[0])):
         whole[part] = label
-    if np.sum([part for part, _ in parts], axis=0).max() > 1:
+    times = np.sum([part for part, _ in parts], axis=0)
+    if times.max() > 1:
         place.tally.add("image", "with masks of classes that overlap", place.format_name(masks[0][0]))
+    if 2 * np.count_nonzero(times > 1) > np.count_nonzero(times) and not any(
+        _hold_each_other(part, other) for (part, _), (other, _) in combinations(parts, 2)
+    ):
+        place.drawn_twice.add(place.format_name(masks[0][0]))
     return whole
+
+
+def _hold_each_other(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> bool:
+    """Return whether at least 98 % of one of two masks is within the other."""
+    return bool(np.count_nonzero(one & other) >= 0.98 * min(np.count_nonzero(one), np.count_nonzero(other)))
+
+
+def note_drawings(place: DataSource, samples: Sequence[Sample]) -> None:
+    """Note the problem that masks, which were taken for classes, are several drawings of the same in most images."""
+    if 2 * len(place.drawn_twice) > len(samples):
+        place.problems.append(
+            f"masks of one class each must hardly overlap, found mostly the same pixels in several masks of "
+            f"{format_count(len(place.drawn_twice), 'image')} ({abbreviate(sorted(place.drawn_twice), 2)}), as in "
+            f"several drawings of the same; {place.describe_way_out()}"
+        )
 
 
 def join_objects(place: DataSource, masks: Sequence[Path], size: Size | None) -> Pixels:
@@ -227,7 +248,12 @@ def _read_part(place: DataSource, path: Path, name: str, size: Size | None) -> N
     Raises:
         UnreadableFileError: it cannot be read, or holds several numbers.
     """
-    mask = read_mask(path, size=size)
+    try:
+        mask = read_mask(path, size=size)
+    except ColourMaskError as error:
+        raise UnreadableFileError(
+            f"{error.finding} where an image has masks of several classes; {place.describe_way_out()}"
+        ) from error
     lossy = [escape_for_display(path)] if path.suffix.lower() in LOSSY_SUFFIXES else []
     counts = np.bincount(mask.ravel(), minlength=256)[None]
     table = number_table(counts, [escape_for_display(path)], [], "", lossy=lossy, is_known=False, may_be_binary=True)
