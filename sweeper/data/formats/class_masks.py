@@ -84,7 +84,7 @@ def match_masks_by_beginning(names: Collection[str]) -> dict[str, str]:
     of = {name: match[-1] for name, all_of in begins.items() if (match := [text for text in all_of if text in names])}
     several = all(number > 1 for number in Counter(of.values()).values())
     endings = {name[len(image) :] for name, image in of.items()}
-    is_one_each = len(endings) == 1 and len({*of.values()}) == len(of) == len(names) / 2
+    is_one_each = len(endings) == 1 and 3 <= len({*of.values()}) == len(of) == len(names) / 2
     return of if is_one_each or (several and 2 * len(endings) <= len(of)) else {}
 
 
@@ -101,10 +101,10 @@ def find_mask_classes(matches: Sequence[tuple[PatternMatch, Sequence[Path]]], pl
         for path in masks:
             *above, own_name = path.relative_to(place.root).with_suffix("").parts
             parts = [*(part for part in above if part not in folders and not part.isdecimal()), own_name]
-            words = [name.sub("", part) for part in parts]
-            if words[-1] == own_name and one.stem not in parts:
-                words[-1] = remove_stem(own_name, one.stem)
-            rest[path] = [_BREAK.sub(" ", part).strip().replace(" ", "_") for part in words]
+            own_words = [name.sub("", part) for part in parts]
+            if own_words[-1] == own_name and one.stem not in parts:
+                own_words[-1] = remove_stem(own_name, one.stem)
+            rest[path] = [_BREAK.sub(" ", part).strip().replace(" ", "_") for part in own_words]
     same = {part for part in next(iter(rest.values())) if all(part in parts for parts in rest.values())}
     words = {path: "_".join(dict.fromkeys(p for p in parts if p and p not in same)) for path, parts in rest.items()}
     kinds = {path: re.sub(rf"(?i)(^|_){_MASK_WORD}(?=_|$)", "", word).strip("_") for path, word in words.items()}

@@ -14,17 +14,16 @@ from sweeper.data.formats.file_patterns import STEM, escape_pattern
 from sweeper.data.formats.layout_guess import LayoutGuess, make_alternatives
 from sweeper.data.formats.name_words import (
     IMAGE_FOLDER_WORD,
-    IMAGE_WORDS,
     LAST_MASK_FOLDER_WORD,
+    MASK_FOLDER_WORD,
     MASK_WORDS,
-    MORE_IMAGE_WORDS,
     MORE_MASK_WORDS,
+    take_common_ends,
 )
 from sweeper.data.text_tables import escape_for_display
 
 _MOST_FOLDERS = 100
 """Folders of masks that are compared with all others."""
-_IMAGE_NAMES = (*IMAGE_WORDS, *MORE_IMAGE_WORDS)
 _CORE = "\0"
 """What stands for the part of folders' names that differs."""
 _BREAK = re.compile(r"[\W_]+")
@@ -50,24 +49,30 @@ def guess_by_fit(place: DataSource) -> list[LayoutGuess]:
     for folder in sorted(masks, key=lambda folder: ("instance" in str(folder).lower(), folder)):
         others = (one for one in stems if one not in masks or (one != folder and IMAGE_FOLDER_WORD.search(str(one))))
         forms = {other: form for other in others if (form := _fit(stems[other], stems[folder]))}
-        nearness = {other: (other.name.lower() in _IMAGE_NAMES, _count_shared(folder, other)) for other in forms}
+        nearness = {
+            other: (form[0] == STEM, bool(IMAGE_FOLDER_WORD.search(other.name)), _count_shared(folder, other))
+            for other, form in forms.items()
+        }
         images = [other for other, near in nearness.items() if near == max(nearness.values())]
         if len(images) == 1:
             pairs[images[0]].append((folder, forms[images[0]]))
     begin, end, cores = _split_folders([*map(str, pairs)])
+    above = begin[: begin.rfind("/") + 1]
     alike: dict[tuple[str, tuple[str, str]], set[str]] = defaultdict(set)
     for core, of_image in zip(cores, pairs.values(), strict=True):
         are_named = any(_is_mask_word(folder.name) for folder, _ in of_image)
         for folder, form in of_image:
             if not are_named or _is_mask_word(folder.name):
-                alike[_replace_word(str(folder), core), form].add(core)
-    some = make_alternatives(cores) if cores else ""
+                alike[_replace_word(str(folder), core, above), form].add(core)
+    depths = {core.count("/") for core in cores}
+    levels = zip(*(core.split("/") for core in cores), strict=False)
+    some = "/".join(make_alternatives(sorted({*level})) for level in levels)
     return [
         _pair_folders(
             f"{escape_pattern(begin)}{some}{escape_pattern(end)}", some.join(map(escape_pattern, at.split(_CORE))), form
         )
         for (at, form), of in alike.items()
-        if len(of) == len(cores) and "/" not in some
+        if len(of) == len(cores) and len(depths) == 1
     ]
 
 
@@ -91,20 +96,23 @@ def _split_folders(folders: Sequence[str]) -> tuple[str, str, list[str]]:
     return begin, end, [folder[len(begin) : len(folder) - len(end)] for folder in folders]
 
 
-def _replace_word(path: str, word: str) -> str:
-    return re.sub(rf"(?:(?<![^\W_])|(?<=[a-z])(?=[A-Z])){re.escape(word)}(?![a-z\d])", _CORE, path) if word else path
+def _replace_word(path: str, word: str, above: str) -> str:
+    """Return a path with `_CORE` for a word, where a word of masks may follow at once, but not in the folders above."""
+    at = path[: len(above)] if path.startswith(above) else ""
+    form = rf"(?:(?<![^\W_])|(?<=[a-z])(?=[A-Z])){re.escape(word)}(?:(?![a-z\d])|(?={MASK_FOLDER_WORD.pattern}))"
+    return at + re.sub(form, _CORE, path[len(at) :]) if word else path
 
 
 def _fit(images: Set[str], masks: Collection[str]) -> tuple[str, str] | None:
     """Return how the names of images and masks are made of what they share, `a{stem}` and `{stem}_x`; None if not."""
     first = min(masks)
-    begin = re.sub(r"\d+$", "", commonprefix([*images]))  # noqa: RUF071
-    for cut in dict.fromkeys(("", begin)):
-        cores = {stem.removeprefix(cut) for stem in images} - {""}
-        if within := [core for core in cores if core in first]:
-            before, _, after = first.partition(max(within, key=lambda core: (len(core), core)))
-            if {*masks} <= {f"{before}{core}{after}" for core in cores}:
-                return f"{escape_pattern(cut)}{STEM}", f"{escape_pattern(before)}{STEM}{escape_pattern(after)}"
+    for cores in ({stem: stem for stem in images}, dict(zip(images, take_common_ends([*images]), strict=True))):
+        within = (stem for stem, core in cores.items() if core and core in first)
+        for stem in sorted(within, key=lambda stem: (-len(cores[stem]), stem)):
+            sides = [text.partition(cores[stem]) for text in (stem, first)]
+            if {*masks} <= {f"{sides[1][0]}{core}{sides[1][2]}" for core in cores.values()}:
+                form, of_masks = (STEM.join(map(escape_pattern, side[::2])) for side in sides)
+                return form, of_masks
     return None
 
 

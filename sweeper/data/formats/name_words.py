@@ -22,13 +22,13 @@ MANUAL_WORDS = ("1st_manual", "manual1", "manual")
 """Words of folders of labels next to which `mask/` holds each image's field of view, as in DRIVE and HRF."""
 MORE_IMAGE_WORDS = (
     *("jpegimages", "photos", "photo", "pictures", "picture", "pics", "frames", "rgb", "input", "inputs"),
-    *("original", "originals", "sat", "tiles"),
+    *("original", "originals", "sat", "tiles", "raw", "img_dir"),
 )
 """Names that are believed where no format of annotations is found: they may mean something else."""
 MORE_MASK_WORDS = (
     *("segmentationclass", "segmentationclasspng", "segmentationmasks", "segmentations", "segmentation", "segs", "seg"),
     *("annot", "annots", "anno", "annos", "gts", "ground-truth", "ground truth", "targets", "target"),
-    *(*MANUAL_WORDS, "labelmaps", "lbl"),
+    *(*MANUAL_WORDS, "labelmaps", "lbl", "ann_dir"),
 )
 LAST_MASK_WORDS = ("lab", "map", "maps")
 """Names that are believed where nothing else is found: next to masks they hold something else, such as weights."""
@@ -120,7 +120,9 @@ def strip_common_ends(
     stems = {one.stem for one in images}
     if len(images) < 2 or any(find_image_stem(one, stems) for one in masks):
         return images, masks
-    sides = [_take_common_ends([one.stem for one in files]) for files in (images, masks)]
+    sides = [
+        [_ZEROS.sub("", stem) for stem in take_common_ends([one.stem for one in files])] for files in (images, masks)
+    ]
     if {*sides[0]} != {*sides[1]} or len({*sides[0]}) < max(len(images), len(masks)):
         return images, masks
     renamed = [
@@ -130,7 +132,7 @@ def strip_common_ends(
     return renamed[0], renamed[1]
 
 
-def _take_common_ends(stems: Sequence[str]) -> list[str]:
+def take_common_ends(stems: Sequence[str]) -> list[str]:
     """Return stems without the beginning and the end that all of them have; numbers stay whole."""
     begin = len(re.sub(r"\d+$", "", commonprefix(stems)))  # noqa: RUF071 (characters are meant)
     rest = [stem[begin:][::-1] for stem in stems]
