@@ -308,8 +308,8 @@ def _read_sample(
         cause = "" if turn == 1 else f" by its EXIF orientation {turn}"
         faults.append(
             f"{sample.mask_name}: must have its image's size {width}×{height} (upright{cause}), found "
-            f"{mask_size[1]}×{mask_size[0]}; export the mask again at that size, without resizing smoothly, or shrink "
-            "the image to the mask's"
+            f"{mask_size[1]}×{mask_size[0]}; export the mask again at that size, without resizing smoothly "
+            "(docs/formats.md#masks-of-another-size has the lines that do)"
         )
     elif turn > 1 and (turn < 5 or height == width or not sample.is_sized):
         how = "labels are read as drawn on the upright image"

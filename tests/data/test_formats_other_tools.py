@@ -179,6 +179,22 @@ def run_lines(title: str) -> None:
     exec(DOCS.read_text("utf-8").split(f"### {title}")[1].split("```python\n")[1].split("```")[0], {})
 
 
+def test_the_lines_of_the_page_write_masks_of_another_size(scenes):
+    written(scenes, "images/a/{stem}.jpg")
+    height, width = truth(0).shape
+    for index, stem in enumerate(STEMS):
+        (scenes / "masks" / "a").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(truth(index).repeat(3, 0).repeat(2, 1)).save(scenes / "masks" / "a" / f"{stem}.png")
+    found = problems(scenes)
+    step = "without resizing smoothly (docs/formats.md#masks-of-another-size has the lines that do)"
+    assert f"must have its image's size {width}×{height} (upright), found {2 * width}×{3 * height}" in found[0]
+    assert step in found[0]
+    run_lines("Masks of another size")
+    patterns = Patterns(images="images", masks="masks_resized")
+    dataset = load_dataset(str(scenes), scenes.parent / "cache", patterns=patterns)
+    assert np.array_equal(open_store(dataset.store).get_mask(0), truth(0))
+
+
 def test_the_lines_of_the_page_write_the_masks_of_panoptic_annotations(scenes):
     written(scenes, "train2017/{stem}.jpg")
     (scenes / "panoptic_train2017").mkdir()
