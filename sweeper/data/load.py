@@ -39,7 +39,7 @@ from sweeper.system.disk_space import check_room
 
 Log = Callable[[str], None]
 
-READER = "formats/16"
+READER = "formats/17"
 """Raised when a reader starts to give other pixels, splits or checks, so that remembered readings are read again."""
 NUMBERED, _NUMBERED = "_classes.csv", ("pixel value", "class")
 """Roboflow's table next to its masks, and the columns that it has."""
