@@ -18,7 +18,7 @@ from sweeper.cli.signals import StopRequest
 from sweeper.cli.terminal import echo_result
 from sweeper.core.errors import InterruptedSweepError, UsageError
 from sweeper.core.paths import COMPARISONS, TRACKING, make_folder_name
-from sweeper.core.text import format_option, format_places, join_words, resume_comparison_command
+from sweeper.core.text import format_comparison_resume_command, format_option, format_places, join_words
 from sweeper.system.locks import hold_folder
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def command(
         raise click.UsageError("--rate-share is for rates that are tried, got --rates none; leave one out")
     share_gpus(workers, gpus)
     name = name or make_comparison_name(study, script)
-    again = resume_comparison_command(name, format_places(tracking_uri, out))
+    again = format_comparison_resume_command(name, format_places(tracking_uri, out))
     folder = (COMPARISONS / make_folder_name(name)).resolve()
     began = time.monotonic()
     with StopRequest(say, whole=True) as stop, hold_folder(folder, f"the comparison {name!r}"):

@@ -16,7 +16,7 @@ from sweeper.cli.settings_options import make_setting_option
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import COMPARISONS, get_experiments_place, get_view_place, make_folder_name
 from sweeper.core.redact import hide_address_secrets
-from sweeper.core.text import format_mlflow_command, format_places, resume_comparison_command, suggest_correction
+from sweeper.core.text import format_comparison_resume_command, format_mlflow_command, format_places, suggest_correction
 from sweeper.system.postgres import make_sqlalchemy_url
 
 
@@ -81,7 +81,8 @@ def _list_addresses(base: str, tracking_uri: str, study: str | None) -> str:
             "must be begun again with `sweeper confirm`"
         )
         if (COMPARISONS / make_folder_name(study)).is_dir():
-            step = f"To write this comparison there: {resume_comparison_command(study, format_places(tracking_uri))}"
+            resume = format_comparison_resume_command(study, format_places(tracking_uri))
+            step = f"To write this comparison there: {resume}"
         raise UsageError(
             f"STUDY must be one that MLflow at {hide_address_secrets(tracking_uri)} has, with its views, got {study!r}"
             f"{suggest_correction(study, prepared)}; the newest are: {newest}. {step}"

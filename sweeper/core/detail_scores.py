@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from sweeper.core.metrics import Counts, Floats, compute_iou, divide_or_nan, mean_over
+from sweeper.core.metrics import Counts, Floats, average_classes, compute_iou, divide_or_nan
 from sweeper.core.records import TestDetail
 
 
@@ -56,9 +56,9 @@ def compute_detail_scores(detail: TestDetail) -> dict[str, float]:
     contours, lines = find_classes_with_contour(boundary), find_classes_with_centreline(centreline)
     scores = {}
     if contours.any():
-        scores["boundary_iou"] = float(mean_over(compute_iou(boundary.sum(axis=0)), contours))
+        scores["boundary_iou"] = float(average_classes(compute_iou(boundary.sum(axis=0)), contours))
     if lines.any():
-        scores["cldice"] = float(mean_over(compute_cldice(centreline.sum(axis=0)), lines))
+        scores["cldice"] = float(average_classes(compute_cldice(centreline.sum(axis=0)), lines))
     error = float(compute_calibration_error(detail.confidence.sum(axis=0)))
     if np.isfinite(error):
         scores["ece"] = error

@@ -49,7 +49,7 @@ class DatasetSummary(Record):
         return cls(**dataset.model_dump(include=set(cls.model_fields)))
 
 
-def json_text(document: object) -> str:
+def format_json(document: object) -> str:
     """Format a document as the readable text of its file; refuse a number that is not finite."""
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 

@@ -138,19 +138,19 @@ class Objective(NamedTuple):
 
 
 METRICS: dict[str, Objective] = {
-    "miou": Objective("mIoU", False, lambda summed, classes: mean_over(compute_iou(summed), classes)),
+    "miou": Objective("mIoU", False, lambda summed, classes: average_classes(compute_iou(summed), classes)),
     "fg_iou": Objective("foreground IoU", True, _compute_foreground_iou),
-    "dice": Objective("mean Dice", False, lambda summed, classes: mean_over(compute_dice(summed), classes)),
+    "dice": Objective("mean Dice", False, lambda summed, classes: average_classes(compute_dice(summed), classes)),
     "image_iou": Objective("IoU per image", False, _mean_over_images, _score_each_image(compute_iou)),
     "image_dice": Objective("Dice per image", False, _mean_over_images, _score_each_image(compute_dice)),
     "lesion_f1": Objective(
-        "lesion F1", False, lambda summed, classes: mean_over(compute_dice(summed), classes), None, count_lesions
+        "lesion F1", False, lambda summed, classes: average_classes(compute_dice(summed), classes), None, count_lesions
     ),
     "cc_dice": Objective("CC-Dice", False, _mean_over_images, _score_each_image(_compute_recall), sum_component_dice),
     "boundary_iou": Objective(
         "boundary IoU",
         False,
-        lambda summed, classes: mean_over(compute_iou(summed), classes),
+        lambda summed, classes: average_classes(compute_iou(summed), classes),
         None,
         count_contour_pixels,
     ),
@@ -217,17 +217,17 @@ def compute_objective(summed: Counts | Floats, classes: npt.NDArray[np.bool_], m
     return METRICS[metric].measure(summed, classes)
 
 
-def metric_floor(summed: Counts, classes: npt.NDArray[np.bool_], metric: str) -> float:
+def compute_metric_floor(summed: Counts, classes: npt.NDArray[np.bool_], metric: str) -> float:
     """Return a metric's value for a training without an answer: 0; for a user's metric also with no pixel right.
 
     `summed` (..., C, 3) are any counts of the images that it would have been scored on; the lowest value counts.
     """
     if metric in BUILT_IN:
         return 0.0
-    return float(min(0.0, np.min(compute_objective(all_wrong_counts(summed), classes, metric))))
+    return float(min(0.0, np.min(compute_objective(make_all_wrong_counts(summed), classes, metric))))
 
 
-def all_wrong_counts(summed: Counts) -> Counts:
+def make_all_wrong_counts(summed: Counts) -> Counts:
     """Return counts (..., C, 3) of the same labels with every right pixel answered as the next class."""
     wrong = summed.copy()
     wrong[..., 1] += np.roll(wrong[..., 0], 1, axis=-1)
@@ -359,7 +359,7 @@ def compute_f_beta(summed: Counts, beta: float) -> Floats:
     return divide_or_nan((1 + weight) * tp, (1 + weight) * tp + weight * fn + fp)
 
 
-def mean_over(values: Floats, classes: npt.NDArray[np.bool_]) -> Floats:
+def average_classes(values: Floats, classes: npt.NDArray[np.bool_]) -> Floats:
     """Average (..., C) over the classes marked in (C,) → (...); undefined ones count as 1, as in `compute_objective`.
 
     0 without any marked class.

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sweeper.core.errors import UsageError
-from sweeper.core.metrics import METRICS, Counts, Floats, Objective, all_wrong_counts
+from sweeper.core.metrics import METRICS, Counts, Floats, Objective, make_all_wrong_counts
 from sweeper.core.own_code import UserCode, format_error_line, load_code, refuse_user_code
 
 OPTION = "--metric"
@@ -91,7 +91,7 @@ def check_metric(code: UserCode, classes: int) -> None:
     measure = _UserMetric(code)
     rng = np.random.default_rng(0)
     table = rng.integers(1, 1000, (2, 5, classes, classes))  # (…, label, answer)
-    some, nothing = _counts(table), all_wrong_counts(_counts(table))
+    some, nothing = _counts(table), make_all_wrong_counts(_counts(table))
     perfect = _counts(table * np.eye(classes, dtype=np.int64))
     table[..., -1, :] = table[..., -1] = 0
     absent = _counts(table)

@@ -19,7 +19,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Beginnings that a spreadsheet takes for a formula; such texts get an apostrophe."""
 
 
-def resume_command(study: str, storage: str = STORAGE, places: str = "") -> str:
+def format_resume_command(study: str, storage: str = STORAGE, places: str = "") -> str:
     """Return the command that resumes a study, with its `--storage` unless that is the default, and its `places`.
 
     An address with a password or token is replaced by the environment variable for it.
@@ -28,7 +28,7 @@ def resume_command(study: str, storage: str = STORAGE, places: str = "") -> str:
     return f"sweeper run --study {shlex.quote(study)} --resume{place}{places}"
 
 
-def resume_comparison_command(name: str, places: str = "") -> str:
+def format_comparison_resume_command(name: str, places: str = "") -> str:
     """Return the command that resumes a comparison, with its `places`."""
     return f"sweeper confirm --name {shlex.quote(name)} --resume{places}"
 

@@ -95,7 +95,7 @@ def score_decision_rules(
 
     wanted: dict[RuleMetric, Callable[[npt.NDArray[np.int64]], npt.NDArray[np.int64]]] = {
         "miou": make_missed_counts,
-        "image_dice": metrics.all_wrong_counts,
+        "image_dice": metrics.make_all_wrong_counts,
     }
     for metric, unanswered in wanted.items():
         add_at_points(metric)

@@ -134,7 +134,7 @@ def _make_f_measure(beta: float, classes: Marks, binary: bool) -> Callable[[Coun
 
 
 def _average(measure: Callable[[Counts], Floats], classes: Marks) -> Callable[[Counts], Floats]:
-    return lambda summed: metrics.mean_over(measure(summed), classes)
+    return lambda summed: metrics.average_classes(measure(summed), classes)
 
 
 def _list_points(replicates: Sequence[Replicate], point: Callable[[TrialResult], float]) -> tuple[float, ...]:

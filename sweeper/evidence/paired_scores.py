@@ -141,6 +141,6 @@ def make_paired_scores(
         lost=lost,
         metric=metric,
         marked=marked,
-        least=metrics.metric_floor(counts[~lost].sum(axis=1), present, metric),
+        least=metrics.compute_metric_floor(counts[~lost].sum(axis=1), present, metric),
         folds=count_folds(replicates),
     )

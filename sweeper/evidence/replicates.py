@@ -95,7 +95,9 @@ def count_class_pixels(
         return run.test.images, metrics.count_at_point(metrics.select_metric_counts(run.test, metric), point(run))
 
     of_images = metrics.METRICS[metric].rows is not None and metrics.METRICS[metric].parts is None
-    return stack_measurements(replicates, images, read, metrics.all_wrong_counts if of_images else make_missed_counts)
+    return stack_measurements(
+        replicates, images, read, metrics.make_all_wrong_counts if of_images else make_missed_counts
+    )
 
 
 def make_missed_counts(counts: Table) -> Table:

@@ -16,7 +16,7 @@ FEW_TRIALS = 6
 """Fewer trials than this do not show what more of them would bring."""
 
 
-def search_sentences(trials: Sequence[TrialResult], rope: float, unit: str) -> tuple[str, ...]:
+def describe_search(trials: Sequence[TrialResult], rope: float, unit: str) -> tuple[str, ...]:
     """Describe whether steps and number of trials sufficed, from the complete trials; () if none completed.
 
     Trials come in the order in which they ended; `unit` is the display name of the metric, in which gains below `rope`

@@ -325,11 +325,11 @@ class _RunCells:
         if self.rows.of_counts:
             held = (self.data[..., 0] + self.data[..., 2]).sum(axis=(0, 1)) > 0
             of = metrics.compute_iou if self.rows.metric == "miou" else metrics.compute_dice
-            table = make_image_table(self.data, lambda summed: metrics.mean_over(of(summed), held), folds)
+            table = make_image_table(self.data, lambda summed: metrics.average_classes(of(summed), held), folds)
         else:
             held = (self.data[..., 1].sum(axis=1) > 0).all(axis=0)
             table = make_image_table(
-                self.data, lambda summed: metrics.mean_over(_compute_class_means(summed), held), folds
+                self.data, lambda summed: metrics.average_classes(_compute_class_means(summed), held), folds
             )
         told_apart = "image" in self.rows.keys and table.images > 1
         return table if told_apart else ImageTable(table.scores, np.zeros((len(table.scores), 0)))

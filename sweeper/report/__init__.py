@@ -33,7 +33,7 @@ def write_report(
     Raises:
         OSError: if a file cannot be written.
     """
-    from sweeper.core.document import json_text
+    from sweeper.core.document import format_json
     from sweeper.evidence.recommendation import make_recommendation_json
     from sweeper.report.facts import collect_facts, search_split
     from sweeper.report.figures import draw_all
@@ -46,7 +46,7 @@ def write_report(
     figures = draw_all(facts, paths.figures, beat)
     split, dataset = search_split(facts), sweep.conditions.dataset
     document = make_recommendation_json(sweep, recommendation, list_split_stems(dataset, split))
-    paths.recommendation.write_text(json_text(document), "utf-8")
+    paths.recommendation.write_text(format_json(document), "utf-8")
     write_csv(facts.frame, paths.trials)
     write_split(dataset, split, paths.split)
     write_page(render_report(facts, figures, ui_url), paths.markdown)

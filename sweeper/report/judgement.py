@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import combinations
 from pathlib import Path
 
-from sweeper.core.document import json_text
+from sweeper.core.document import format_json
 from sweeper.core.paths import JudgementPaths
 from sweeper.core.records import Interval
 from sweeper.core.text import format_upper_bound
@@ -42,7 +42,7 @@ def write_judgement(judgement: Judgement, out: Path, *, lead: Sequence[str] = ()
     paths = JudgementPaths(out)
     drawn = list_differences(judgement)
     save_all({"differences": drawn}, paths.figures)
-    paths.document.write_text(json_text(judgement.document.document), "utf-8")
+    paths.document.write_text(format_json(judgement.document.document), "utf-8")
     score_table, networks = judgement.table, judgement.networks
     reasons = judgement.reasons if networks is None else networks[1].reasons
     title = f"# {escape_md(score_table.scale.score)} of {len(score_table.methods)} methods, judged"

@@ -18,7 +18,7 @@ from sweeper.core.text import format_address_word, format_confirm_command, forma
 from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.interim_analyses import SHOWING, get_comparison_level
 from sweeper.evidence.intervals import LEVEL
-from sweeper.evidence.search_analysis import search_sentences
+from sweeper.evidence.search_analysis import describe_search
 from sweeper.report import alternatives, confirmation, sections
 from sweeper.report.card import format_card_code, format_card_markdown, make_card
 from sweeper.report.caveats import list_caveats
@@ -139,7 +139,7 @@ def _make_context(facts: ReportFacts, ui_url: str) -> dict[str, object]:
         "explanation": explain_result(sweep.profile, recommendation.evidence, facts.chosen_index, sweep.imbalance),
         "search_short": _search_short(facts),
         "search_head": _search_head(facts),
-        "adequacy": search_sentences(sweep.trials, sweep.rope, facts.objective),
+        "adequacy": describe_search(sweep.trials, sweep.rope, facts.objective),
         "caveats": limits,
         "more_caveats": more_caveats,
         "command": make_fence(make_one_line(sweep.rerun), "bash"),

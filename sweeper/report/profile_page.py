@@ -10,7 +10,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sweeper.core.document import json_text
+from sweeper.core.document import format_json
 from sweeper.core.records import Dataset, ImbalanceProfile
 from sweeper.core.text import format_count, format_ratio
 from sweeper.data.split import select_stratified_subset
@@ -85,7 +85,7 @@ def write_profile_page(
         f"Data {format_code(dataset.source)}, digest beginning with {format_code(dataset.digest[:19])}. The whole is "
         "in [profile.json](profile.json).",
     ]
-    (out / "profile.json").write_text(json_text(document), encoding="utf-8")
+    (out / "profile.json").write_text(format_json(document), encoding="utf-8")
     write_page("\n\n".join(parts) + "\n", out / "profile.md")
     return out / "profile.html"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from sweeper.core.base import Record
-from sweeper.core.document import Document, json_text
+from sweeper.core.document import Document, format_json
 from sweeper.core.paths import ConfirmationPaths
 from sweeper.core.records import Action, Contest
 from sweeper.core.text import format_count, format_duration, join_words, replace_minus
@@ -228,7 +228,7 @@ def write_confirmation(made: Confirmation, out: Path) -> None:
     """
     out.mkdir(parents=True, exist_ok=True)
     paths = ConfirmationPaths(out)
-    paths.confirmation.write_text(json_text(made.document.document), "utf-8")
+    paths.confirmation.write_text(format_json(made.document.document), "utf-8")
     paths.loss.write_text(made.loss_text, "utf-8")
     with paths.trainings.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(TrainingRow.model_fields))

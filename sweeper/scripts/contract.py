@@ -12,7 +12,7 @@ import numpy.typing as npt
 from pydantic import Field, FiniteFloat, TypeAdapter, ValidationError
 
 from sweeper.core.base import Record
-from sweeper.core.document import Document, json_text
+from sweeper.core.document import Document, format_json
 from sweeper.core.errors import ScriptError, UsageError
 from sweeper.core.operating_points import BINS, TAUS
 from sweeper.core.records import Task
@@ -176,7 +176,7 @@ def write_trial_folder(
     (folder / MODULES).mkdir(parents=True, exist_ok=True)
     (folder / MODULES / HELPER.name).write_bytes(HELPER.read_bytes())
     (folder / LOSS).write_text(text, "utf-8")
-    (folder / TRIAL).write_text(json_text(trial.document), "utf-8")
+    (folder / TRIAL).write_text(format_json(trial.document), "utf-8")
 
 
 def write_helper(words: Sequence[str]) -> Path:

@@ -70,7 +70,7 @@ class ScriptTask(Record):
         if scores.what == "counts" or point is None:
             return scores.data.astype(np.int64)
         counts = metrics.count_at_point(self._make_counts(scores), point)
-        return metrics.all_wrong_counts(counts) if diverged else counts
+        return metrics.make_all_wrong_counts(counts) if diverged else counts
 
     def score_split(self, scores: SplitScores, point: float | None, *, diverged: bool) -> float:
         """Return one number for a split; arguments as for `count_pixels`."""

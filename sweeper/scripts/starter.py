@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 from pathlib import Path
 
-from sweeper.core.document import json_text
+from sweeper.core.document import format_json
 from sweeper.core.errors import InterruptedSweepError, UsageError
 from sweeper.core.records import Task
 from sweeper.core.text import format_count
@@ -126,7 +126,7 @@ def _is_of_trial(folder: Path, trial: TrialDocument) -> bool:
         before = json.loads((folder / TRIAL).read_text("utf-8"))
     except (OSError, ValueError):
         return False
-    return {**before, "resumed": False} == {**json.loads(json_text(trial.document)), "resumed": False}
+    return {**before, "resumed": False} == {**json.loads(format_json(trial.document)), "resumed": False}
 
 
 def _may_pass(ended: ScriptEnd) -> bool:

@@ -21,7 +21,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sweeper.core.errors import SweeperError
 from sweeper.core.paths import STORAGE
 from sweeper.core.redact import hide_address_secrets
-from sweeper.core.text import replace_options, resume_command
+from sweeper.core.text import format_resume_command, replace_options
 from sweeper.storage.optuna_internals import CACHE_CALLS
 from sweeper.system.clocks import get_running_seconds
 from sweeper.system.system_errors import get_cause
@@ -148,11 +148,12 @@ class RetryingStorage(RDBStorage):
         with suppress(DBAPIError):  # what was deleted is still open here; a log that stays would spoil another file
             self.checkpoint("TRUNCATE")
         if watched is not file:
-            then = f"What {file.path} holds is kept. To resume: {resume_command(self.study, self.address, self.places)}"
+            resume = format_resume_command(self.study, self.address, self.places)
+            then = f"What {file.path} holds is kept. To resume: {resume}"
         elif (new := file.find_new_place()) is not None:
             then = f"Everything finished is stored in {new}. To resume there: {self._command_in(new)}"
         else:
-            then = f"Restore a backup. Then: {resume_command(self.study, f'sqlite:///{file.path}', self.places)}"
+            then = f"Restore a backup. Then: {format_resume_command(self.study, f'sqlite:///{file.path}', self.places)}"
         raise SweeperError(
             f"{watched.path} {fault} while the study was stored in it: what is written from now on would be lost, "
             f"so that this process ends here. {then}"
@@ -174,7 +175,7 @@ class RetryingStorage(RDBStorage):
     def _command_in(self, new: Path) -> str:
         """Return the command that resumes the study at its file's place after a folder was renamed."""
         storage = STORAGE if new == Path.cwd() / "sweeper.db" else f"sqlite:///{new}"
-        resume = resume_command(self.study, storage, self.places)
+        resume = format_resume_command(self.study, storage, self.places)
         if self.tracking is not None and not self.tracking.exists():  # moved, and MLflow keeps absolute addresses
             resume = replace_options(resume, {"--tracking-uri": "sqlite:///mlflow-2.db"})
         return f"cd {shlex.quote(str(Path.cwd()))} && {resume}"
@@ -199,9 +200,10 @@ class RetryingStorage(RDBStorage):
                     raise
                 gone, reason = get_running_seconds() - began, get_cause(error)
                 if gone >= PATIENCE_SECONDS:
+                    resume = format_resume_command(self.study, self.address, self.places)
                     raise SweeperError(
                         f"the study's database did not answer for {gone:.0f} s ({reason}); everything "
-                        f"finished is kept. When it is back: {resume_command(self.study, self.address, self.places)}"
+                        f"finished is kept. When it is back: {resume}"
                     ) from error
                 if gone >= WARN_SECONDS and not warned:
                     warned = True

@@ -12,25 +12,25 @@ SHOWN = 48
 """Test images whose predictions are kept from each finalist's first seed, for the report's side-by-side figure."""
 
 
-def confirm_seed(study_seed: int, number: int) -> int:
+def derive_confirmation_seed(study_seed: int, number: int) -> int:
     """Return the seed of confirmation `number` (from 0) of each finalist: never one of the search's."""
     return 1000 * (study_seed + 1) + number
 
 
-def fold_numbers(folds: int | None) -> Sequence[int | None]:
+def list_fold_numbers(folds: int | None) -> Sequence[int | None]:
     """Return the folds of the trainings that make up one seed of a finalist; a single None without folds."""
     return [None] if folds is None else range(folds)
 
 
 def make_confirmation_specs(finalists: Sequence[Finalist], conditions: Conditions, seeds: int) -> list[TrialSpec]:
     """Make `seeds` seeds of each finalist, ordered by seed, then fold, so that whatever is finished is paired."""
-    folds = fold_numbers(conditions.folds)
+    folds = list_fold_numbers(conditions.folds)
     shown = -(-SHOWN // len(folds))
     return [
         finalist.trial.spec.model_copy(
             update={
                 "purpose": "confirm",
-                "seed": confirm_seed(conditions.seed, number),
+                "seed": derive_confirmation_seed(conditions.seed, number),
                 "lr": finalist.learning_rate_for_seed(number),
                 "fold": fold,
                 "steps": conditions.recipe.confirm_steps,
@@ -52,7 +52,7 @@ def make_longer_spec(finalist: Finalist, conditions: Conditions, times: int, num
     return finalist.trial.spec.model_copy(
         update={
             "purpose": "longer",
-            "seed": confirm_seed(conditions.seed, LONGER_FROM + number),
+            "seed": derive_confirmation_seed(conditions.seed, LONGER_FROM + number),
             "lr": finalist.learning_rate_for_seed(LONGER_FROM + number),
             "steps": times * conditions.recipe.confirm_steps,
         }
@@ -63,7 +63,11 @@ def select_longer_results(
     results: Sequence[TrialResult], finalists: Sequence[Finalist], conditions: Conditions
 ) -> list[TrialResult]:
     """Return the completed longer trainings of these finalists; only those with the most steps."""
-    wanted, first, base = {f.trial.spec.loss: f for f in finalists}, confirm_seed(conditions.seed, 0), conditions.recipe
+    wanted, first, base = (
+        {f.trial.spec.loss: f for f in finalists},
+        derive_confirmation_seed(conditions.seed, 0),
+        conditions.recipe,
+    )
     chosen = [
         r
         for r in results
@@ -89,7 +93,7 @@ def select_confirmed(
     has not scored every image.
     """
     wanted = {f.trial.spec.loss: f for f in finalists}
-    first = confirm_seed(conditions.seed, 0)
+    first = derive_confirmation_seed(conditions.seed, 0)
     of = {f.family: seeds.get(f.family, 0) if isinstance(seeds, Mapping) else seeds for f in finalists}
     steps = conditions.recipe.confirm_steps
     chosen = [
@@ -105,5 +109,5 @@ def select_confirmed(
     have: dict[object, set[int | None]] = defaultdict(set)
     for r in chosen:
         have[r.spec.loss, r.spec.seed].add(r.spec.fold)
-    needed = set(fold_numbers(conditions.folds))
+    needed = set(list_fold_numbers(conditions.folds))
     return [r for r in chosen if have[r.spec.loss, r.spec.seed] >= needed]

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 
 from sweeper.core.metrics import compute_constant_miou, compute_objective, count_at_point, find_present_classes
 from sweeper.core.records import Conditions, TrialResult
-from sweeper.study.training_list import training_key
+from sweeper.study.training_list import make_training_key
 
 SKILL = 0.05
 """Skill that two trainings must show: part of the way from a constant answer to a perfect one."""
@@ -61,9 +61,11 @@ def has_learned_nothing(trials: Sequence[TrialResult], before: Sequence[TrialRes
     ended = [trial for trial in trials if trial.state != "failed"]
     if not strict:
         return bool(ended) and not any(trial.collapse.learned for trial in ended)
-    old = {training_key(result.spec) for result in before}
+    old = {make_training_key(result.spec) for result in before}
     fresh = [
-        compute_skill(trial) for trial in ended if trial.state == "complete" and training_key(trial.spec) not in old
+        compute_skill(trial)
+        for trial in ended
+        if trial.state == "complete" and make_training_key(trial.spec) not in old
     ]
     return len(fresh) >= FRESH and not is_task_learned(fresh)
 

@@ -103,7 +103,7 @@ def _compute_log_likelihood(tried: Sequence[TrialResult], o: Floats, c: Floats) 
     return likelihood
 
 
-def search_rate(fitted: RateFit, searched: Coordinate, number: int, *, curve: bool = True) -> float:
+def choose_search_rate(fitted: RateFit, searched: Coordinate, number: int, *, curve: bool = True) -> float:
     """Return the learning rate of a family's trial `number` (from 0), near the current estimate of the optimum.
 
     The first is the middle, the second and third the ends, so that three trials show a curve; the others are in

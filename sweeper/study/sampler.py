@@ -24,7 +24,7 @@ RATE = ".lr"
 """Suffix of the names of learning rates."""
 
 
-def place_of(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
+def find_search_place(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
     """Return the place of a trial in its search, from 0.
 
     It is the trial's number unless workers died or trials failed: the record of a lost attempt has no place, and a
@@ -55,7 +55,7 @@ class KeyedTPESampler(BaseSampler):
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return the parameters that are drawn together: those that TPE finds in all trials so far, by group."""
-        place = place_of(trial, study.get_trials(deepcopy=False))
+        place = find_search_place(trial, study.get_trials(deepcopy=False))
         key = int(np.random.SeedSequence([self._seed, place]).generate_state(1)[0])
         with warnings.catch_warnings():  # a new one, so that a repeated trial draws the same values
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -104,5 +104,5 @@ class KeyedTPESampler(BaseSampler):
             return drawn
         assert isinstance(losses, CategoricalDistribution)
         allowed = [str(loss) for loss in losses.choices if loss not in excluded]
-        place = place_of(trial, study.get_trials(deepcopy=False))
+        place = find_search_place(trial, study.get_trials(deepcopy=False))
         return allowed[np.random.default_rng([self._seed, place]).integers(len(allowed))]

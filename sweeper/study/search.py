@@ -52,12 +52,12 @@ from sweeper.storage.results import (
 )
 from sweeper.study.finalist import BASELINE, fit_common_rate, select_finalist_families
 from sweeper.study.learning_check import has_learned_nothing
-from sweeper.study.learning_rates import search_rate
+from sweeper.study.learning_rates import choose_search_rate
 from sweeper.study.loop import WorkSource
 from sweeper.study.sampler import LOSS, KeyedTPESampler
 from sweeper.study.search_end import has_search_settled
 from sweeper.study.successive_halving import SuccessiveHalving
-from sweeper.study.training_list import ATTEMPTS, admit_always, index_completed, make_dead_result, training_key
+from sweeper.study.training_list import ATTEMPTS, admit_always, index_completed, make_dead_result, make_training_key
 from sweeper.system.disk_space import keep_within_room
 
 
@@ -175,7 +175,7 @@ class LossSearch(WorkSource):
         if more:
             spec = self._ask_trial()
             self._note_begun(spec, TrainingStarted(spec))
-            if (reused := self._known.pop(training_key(spec), None)) is None:
+            if (reused := self._known.pop(make_training_key(spec), None)) is None:
                 return spec
             self.take_answer(JobResult(reused.model_copy(update={"spec": spec, "run_id": None})))
             return self._begin_training()
@@ -244,7 +244,7 @@ class LossSearch(WorkSource):
         if self._fit is None:
             return None
         place = sum(family == other_family for other, other_family in self._families.items() if other < number)
-        return search_rate(self._fit, self._space.lr, place, curve=len(self._first[family]) == 1)
+        return choose_search_rate(self._fit, self._space.lr, place, curve=len(self._first[family]) == 1)
 
     # --- Asking -----------------------------------------------------------------------------------------------
 

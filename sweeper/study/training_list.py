@@ -21,14 +21,14 @@ def admit_always(_: int) -> bool:
     return True
 
 
-def training_key(spec: TrialSpec) -> Key:
+def make_training_key(spec: TrialSpec) -> Key:
     """Return the key under which two trainings are the same, whatever their numbers."""
     return (*spec.configuration, spec.seed, spec.steps, spec.fold)
 
 
 def index_completed(results: Iterable[TrialResult]) -> dict[Key, TrialResult]:
     """Index completed trainings by their key."""
-    return {training_key(result.spec): result for result in results if result.state == "complete"}
+    return {make_training_key(result.spec): result for result in results if result.state == "complete"}
 
 
 class TrainingList(WorkSource):
@@ -54,7 +54,7 @@ class TrainingList(WorkSource):
             have, used_numbers = index_completed(done), {result.spec.number for result in done}
             free = (number for number in range(len(done) + len(specs)) if number not in used_numbers)
             self._queue = [
-                spec.model_copy(update={"number": next(free)}) for spec in specs if training_key(spec) not in have
+                spec.model_copy(update={"number": next(free)}) for spec in specs if make_training_key(spec) not in have
             ]
         self._deaths: dict[int, int] = {}
 

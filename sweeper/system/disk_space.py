@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.paths import STORAGE
-from sweeper.core.text import resume_command
+from sweeper.core.text import format_resume_command
 from sweeper.system.locks import get_sqlite_path
 from sweeper.system.system_errors import iterate_causes
 
@@ -178,7 +178,7 @@ def explain_full_disk(
     except SweeperError:
         raise
     except Exception as error:
-        resume = resume_command(names[-1], storage, options) if names else None
+        resume = format_resume_command(names[-1], storage, options) if names else None
         if (what := write_failure(error, places)) is None:
             if resume is not None:
                 error.add_note(resume)

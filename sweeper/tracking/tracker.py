@@ -24,7 +24,7 @@ from sweeper.core.events import ResultStored, SweepEvent, TrainingContinued, Tra
 from sweeper.core.paths import STORAGE, LogTo
 from sweeper.core.records import Conditions
 from sweeper.core.redact import hide_address_secrets
-from sweeper.core.text import format_count, format_mlflow_command, resume_command
+from sweeper.core.text import format_count, format_mlflow_command, format_resume_command
 from sweeper.system.locks import get_sqlite_path
 from sweeper.system.system_errors import get_cause
 from sweeper.system.whole_files import WatchedFile
@@ -167,9 +167,10 @@ class MlflowTracker:
         except SweeperError:
             raise
         except Exception as error:
+            resume = format_resume_command(study.study_name, storage, places)
             raise UsageError(
                 f"--tracking-uri {self._place} must be an MLflow store that can be written, got: {get_cause(error)}. "
-                f"Nothing was trained. Fix this, then resume with: {resume_command(study.study_name, storage, places)}"
+                f"Nothing was trained. Fix this, then resume with: {resume}"
             ) from error
         is_other = studies.note_parent(study, self.mirror.experiment_id, self.mirror.parent_run_id)
         if is_other and status == "RUNNING":  # who calls `sweeper mlflow` names the store

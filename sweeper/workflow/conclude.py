@@ -20,7 +20,7 @@ from sweeper.core.records import (
     SweepRecord,
     TrialResult,
 )
-from sweeper.core.text import capitalise, format_count, resume_command
+from sweeper.core.text import capitalise, format_count, format_resume_command
 from sweeper.data import open_store
 from sweeper.data.folds import get_split
 from sweeper.data.store import is_complete
@@ -66,7 +66,7 @@ def draw_conclusion(sweep: SweepRecord) -> Recommendation:
         task=conditions.dataset.task,
         order=list(FAMILIES),
         snippet=partial(_format_paste, sweep, evidence=evidence),
-        resume=resume_command(sweep.study, sweep.storage, sweep.places),
+        resume=format_resume_command(sweep.study, sweep.storage, sweep.places),
     )
     if evidence is None:
         recommendation = _explain_missing_evidence(recommendation, sweep)
@@ -101,7 +101,7 @@ def _replace_longer_caveats(recommendation: Recommendation, look: LongerLook) ->
 
 def _advise_longer_look(recommendation: Recommendation, sweep: SweepRecord) -> Recommendation:
     """Return the recommendation with a longer look as the first next step: does the gain last?"""
-    command = f"{resume_command(sweep.study, sweep.storage, sweep.places)} --longer 4"
+    command = f"{format_resume_command(sweep.study, sweep.storage, sweep.places)} --longer 4"
     step = f"Before you change: a gain can vanish with more steps. `{command}` looks at 4 times the steps."
     return recommendation.model_copy(update={"next_steps": (step, *recommendation.next_steps)})
 
@@ -200,7 +200,7 @@ def _add_never_confirmed(
         rest = "nothing is known of it on the test split, and the verdict is among the others."
         sentences.append(f"{family} was to be confirmed, too, but {why or 'no training of it was completed'}: {rest}")
         has_failed = has_failed or failed > 0
-    again = f"resume (`{resume_command(sweep.study, sweep.storage, sweep.places)}`)"
+    again = f"resume (`{format_resume_command(sweep.study, sweep.storage, sweep.places)}`)"
     retry = f"Read the reasons of the failed trainings, fix their cause, and {again}: they are tried again."
     return _add_sentences(recommendation, sentences, [retry] if has_failed else [])
 
@@ -211,7 +211,8 @@ def _add_time_cut(recommendation: Recommendation, sweep: SweepRecord) -> Recomme
         return recommendation
     limit = f"{sweep.timeout:g} s" if sweep.timeout is not None else "a limit"
     reason = f"The time limit ({limit}) cut this sweep short: {'; '.join(sweep.cut)}."
-    more = f"Give it more time: `{resume_command(sweep.study, sweep.storage, sweep.places)} --timeout …` continues it."
+    resume = format_resume_command(sweep.study, sweep.storage, sweep.places)
+    more = f"Give it more time: `{resume} --timeout …` continues it."
     return _add_sentences(recommendation, [reason], [more])
 
 
@@ -232,7 +233,10 @@ def _add_unfinished_state(recommendation: Recommendation, sweep: SweepRecord) ->
         if recommendation.evidence is not None
         else recommendation.model_copy(update={"reasons": (), "next_steps": ()})
     )
-    steps = (f"Finish it: `{resume_command(sweep.study, sweep.storage, sweep.places)}`.", *with_reasons.next_steps)
+    steps = (
+        f"Finish it: `{format_resume_command(sweep.study, sweep.storage, sweep.places)}`.",
+        *with_reasons.next_steps,
+    )
     return with_reasons.model_copy(update={"reasons": (reason, *with_reasons.reasons), "next_steps": steps})
 
 

@@ -20,7 +20,7 @@ from sweeper.core.events import Observers, ResultStored, SweepEvent
 from sweeper.core.paths import ReportPaths, get_checkpoints_dir, get_weights_dir_of
 from sweeper.core.records import SweepRecord
 from sweeper.core.redact import hide_address_secrets, hide_command_secrets
-from sweeper.core.text import format_count, resume_command
+from sweeper.core.text import format_count, format_resume_command
 from sweeper.data.store import is_changed
 from sweeper.study.timekeeper import Timekeeper
 from sweeper.system.disk_space import warn_unsafe_for_sqlite
@@ -192,7 +192,7 @@ def _check_images(session: StudySession, *, are_changed: bool) -> str | None:
         f"the decoded images in {store} must stay as they were decoded while a study is trained on them, and "
         f"something changed them: dropped {format_count(len(dropped), 'training')} since they were last checked. Find "
         "what changed them (a disk, another program); this trains again what is missing: "
-        f"{resume_command(session.prepared.name, session.settings.storage, session.settings.places)}"
+        f"{format_resume_command(session.prepared.name, session.settings.storage, session.settings.places)}"
     )
 
 
@@ -249,7 +249,7 @@ def _announce_forecast(session: StudySession, request: StudyRequest) -> Forecast
 def _make_interim_reporter(session: StudySession, heartbeat: Heartbeat) -> InterimReporter:
     """Return the observer that passes the answer so far to the terminal, the status file, MLflow and the report."""
     name = session.prepared.name
-    resume = resume_command(name, session.settings.storage, session.settings.places)
+    resume = format_resume_command(name, session.settings.storage, session.settings.places)
     paths = ReportPaths(session.settings.out, name)
 
     def publish(sweep: SweepRecord, sentence: str) -> None:
@@ -313,10 +313,10 @@ def _write_conclusion(session: StudySession, heartbeat: Heartbeat) -> Outcome:
     )  # if every trial diverged, there is nothing to confirm
     if has_question and (evidence is None or not evidence.finalists):
         failed = sorted({run.reason for run in outcome.sweep.confirmations if run.reason})
+        resume = format_resume_command(name, settings.storage, settings.places)
         raise NothingConfirmedError(
             f"no confirmation training completed, so no loss can be recommended; see {outcome.paths.markdown}. What is "
-            "finished is kept, and this continues it: "
-            f"{resume_command(name, settings.storage, settings.places)}{' --timeout …' if outcome.sweep.cut else ''}"
+            f"finished is kept, and this continues it: {resume}{' --timeout …' if outcome.sweep.cut else ''}"
             + "".join(f"\n  - {reason}" for reason in (*outcome.sweep.cut, *failed[:5]))
         )
     return outcome

@@ -19,7 +19,7 @@ from sweeper.core.records import (
     SameLoss,
     TrialResult,
 )
-from sweeper.core.text import format_count, format_significant, resume_command
+from sweeper.core.text import format_count, format_resume_command, format_significant
 from sweeper.executors.protocol import Executor
 from sweeper.space import count_floor_trials
 from sweeper.study.budget_ladder import choose_ladder_pair, make_weighted_start
@@ -114,12 +114,12 @@ class RunContext:
         except ExecutorError as error:
             raise ExecutorError(
                 f"{error}. The sweep stops here, and everything finished is kept. Remove the cause, then continue: "
-                f"{resume_command(self.study.study_name, self.storage, self.places)}"
+                f"{format_resume_command(self.study.study_name, self.storage, self.places)}"
             ) from error
         if self.stop.status is not None and not done:
             raise InterruptedSweepError(
                 "stopped; everything finished is kept. To continue: "
-                f"{resume_command(self.study.study_name, self.storage, self.places)}",
+                f"{format_resume_command(self.study.study_name, self.storage, self.places)}",
                 self.stop.status,
             )
         return done

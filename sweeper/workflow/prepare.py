@@ -29,7 +29,7 @@ from sweeper.data.variants import drop_images, read_exclusions, resize_dataset
 from sweeper.executors.protocol import Backend, Executor
 from sweeper.fingerprint.imbalance import compute_imbalance, profile_dataset
 from sweeper.space import get_default_space_name, list_first_trials, load_space
-from sweeper.study.confirmation_specs import confirm_seed, fold_numbers
+from sweeper.study.confirmation_specs import derive_confirmation_seed, list_fold_numbers
 from sweeper.study.learning_rates import is_one_rate
 from sweeper.version import versions
 from sweeper.workflow.advice import add_advice
@@ -268,7 +268,9 @@ def _check_splits(dataset: Dataset, seed: int, folds: int | None, confirm_seeds:
     one class: its images are scored together with those of the other folds.
     """
     problems: list[str] = []
-    confirmed = [(confirm_seed(seed, n), fold) for n in range(confirm_seeds) for fold in fold_numbers(folds)]
+    confirmed = [
+        (derive_confirmation_seed(seed, n), fold) for n in range(confirm_seeds) for fold in list_fold_numbers(folds)
+    ]
     for split_seed, fold in [(seed, None), *confirmed]:
         split = split_for(dataset, study_seed=seed, folds=folds, seed=split_seed, fold=fold)
         sides = {"training": split.train, "validation": split.val, **({} if folds else {"test": split.test})}

@@ -29,7 +29,7 @@ from sweeper.core.events import (
 )
 from sweeper.core.paths import STATUS, STORAGE, make_folder_name
 from sweeper.core.records import TrialResult
-from sweeper.core.text import resume_command
+from sweeper.core.text import format_resume_command
 from sweeper.system.locks import get_sqlite_path
 from sweeper.system.whole_files import remove_left, replace_atomically
 from sweeper.workflow.phase_progress import PhaseCounts, PhaseProgress
@@ -198,7 +198,7 @@ def diagnose_sweep(life: SweepLife, now: float, storage: str = STORAGE, session:
     if session not in {"", f"process {life.pid} on {life.host}"}:
         answer = f"{session} has continued it since; its status is in the folder of that process"
         life = life.model_copy(update={"state": "stopped", "answer": answer})
-    problems, resume = [], resume_command(life.study, storage, life.places)
+    problems, resume = [], format_resume_command(life.study, storage, life.places)
     silent = max(0.0, now - life.written)
     gone = False
     if life.state == "running":

@@ -19,7 +19,7 @@ from sweeper.cli.options import VERDICT_CODES
 from sweeper.core.paths import ReportPaths
 from sweeper.core.records import Verdict
 from sweeper.evidence.recommendation import make_recommendation
-from sweeper.study.confirmation_specs import confirm_seed
+from sweeper.study.confirmation_specs import derive_confirmation_seed
 from sweeper.workflow.conclude import Outcome
 from sweeper.workflow.settings import MOST_SEED, MOST_SEEDS
 from tests.support import builders, mlflow_template
@@ -108,7 +108,7 @@ def test_the_same_name_is_refused_with_both_remedies(run: subprocess.CompletedPr
 
 
 def test_the_largest_seed_can_be_trained_with() -> None:
-    last = confirm_seed(MOST_SEED, MOST_SEEDS)
+    last = derive_confirmation_seed(MOST_SEED, MOST_SEEDS)
     assert torch.Generator().manual_seed(last).initial_seed() == last < 2**63
 
 

@@ -117,7 +117,9 @@ def test_a_metric_may_be_negative_and_a_training_without_an_answer_is_worth_no_m
     chance = (40 * 50 + 50 * 40) / 90**2
     assert value == pytest.approx((20 / 90 - chance) / (1 - chance)) and value < 0
     assert (
-        metrics.metric_floor(worse_than_chance, both, name) < 0 == metrics.metric_floor(worse_than_chance, both, "miou")
+        metrics.compute_metric_floor(worse_than_chance, both, name)
+        < 0
+        == metrics.compute_metric_floor(worse_than_chance, both, "miou")
     )
     bench = make_paired_scores([Replicate((run,)) for run in builders.sweep().confirmations], 2, None, name)
     assert -1 <= bench.least < 0 and get_metric_floor(bench) == -1

@@ -38,7 +38,7 @@ from sweeper.deployment.recommended_network import RecommendedAnswer
 from sweeper.losses import build_loss, make_snippet
 from sweeper.losses.snippet import OptimizerSettings
 from sweeper.space import load_space
-from sweeper.study.confirmation_specs import confirm_seed
+from sweeper.study.confirmation_specs import derive_confirmation_seed
 from sweeper.training import network_formats
 from sweeper.training.job import WorkerTrainings
 from sweeper.training.model import load_network
@@ -181,7 +181,7 @@ def test_the_files_of_an_export(finished: Path, tmp_path: Path) -> None:
     storage = studies.open_storage(f"sqlite:///{finished}/sweeper.db")
     chosen = recommended_in(finished)
     steps = studies.load_sweep(storage, "s").conditions.recipe.confirm_steps
-    given = {"steps": steps, "seed": confirm_seed(0, 0)}
+    given = {"steps": steps, "seed": derive_confirmation_seed(0, 0)}
     given |= chosen.model_dump(include={"family", "params", "lr"})
     for option in ("onnx", "huggingface"):
         with pytest.raises(SweeperError, match=f"--{option} needs a network.*sweeper train"):

@@ -16,7 +16,7 @@ from sweeper.core.errors import InterruptedSweepError
 from sweeper.core.records import TrialResult, TrialSpec
 from sweeper.data.folds import get_split
 from sweeper.storage import list_extra_results
-from sweeper.study.confirmation_specs import confirm_seed
+from sweeper.study.confirmation_specs import derive_confirmation_seed
 from sweeper.workflow.conclude import draw_conclusion
 from tests.support import builders, faking
 from tests.support.sweeping import TWO_LOSSES, Recorder, sweep_in
@@ -74,7 +74,7 @@ def test_every_seed_of_every_finalist_scores_each_image_once_on_common_folds() -
     assert len(scored) >= 2 * 3  # three finalists, two seeds at least
     assert all(sorted(images) == list(range(12)) for images in scored.values())
     assert all(len(images) == 1 for images in shared.values())  # paired: the same for all finalists
-    assert Counter(run.spec.seed for run in runs)[confirm_seed(0, 0)] == 3 * 3
+    assert Counter(run.spec.seed for run in runs)[derive_confirmation_seed(0, 0)] == 3 * 3
 
 
 @pytest.mark.parametrize("after", [10, 12, 15, 25])

@@ -20,7 +20,7 @@ from mlflow.tracking import MlflowClient
 from sweeper import storage as studies
 from sweeper.core.paths import STORAGE
 from sweeper.core.records import SweepRecord, TrialResult
-from sweeper.core.text import resume_command
+from sweeper.core.text import format_resume_command
 from tests.cli.test_run import SHORT, start, sweeper, wait_for
 from tests.support.marks import EXHAUSTIVE
 
@@ -94,7 +94,7 @@ def test_a_killed_sweep_loses_no_training_and_the_command_that_is_printed_goes_o
     storage = studies.open_storage(f"sqlite:///{cut}/sweeper.db")
     machine, recipe = studies.read_machine(storage, "s"), studies.read_plan(storage, "s").conditions.recipe
     assert (machine["device"], machine["executor"], machine["workers"]) == ("cpu", "processes", 1)
-    done = sweeper(cut, *resume_command("s", STORAGE).split()[1:])
+    done = sweeper(cut, *format_resume_command("s", STORAGE).split()[1:])
     assert done.returncode == 0, done.stderr
     assert studies.read_machine(storage, "s") == machine
     storage.engine.dispose()

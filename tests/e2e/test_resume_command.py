@@ -11,7 +11,7 @@ from sweeper.cli import confirm
 from sweeper.cli.run import command
 from sweeper.core.errors import LostStudyError, SweeperError, UsageError
 from sweeper.core.paths import COMPARISONS, STORAGE
-from sweeper.core.text import format_places, resume_command, resume_comparison_command
+from sweeper.core.text import format_comparison_resume_command, format_places, format_resume_command
 from sweeper.scripts.comparison_plan import PLAN
 from sweeper.system.disk_space import explain_full_disk
 from sweeper.workflow.conclude import draw_conclusion
@@ -32,7 +32,7 @@ PLACES = [
 def test_another_storage_than_the_default_is_named_without_secrets_and_read_as_itself(
     monkeypatch: pytest.MonkeyPatch, storage: str, words: str
 ) -> None:
-    shown = resume_command("my study", storage)
+    shown = format_resume_command("my study", storage)
     assert shown == f"sweeper run --study 'my study' --resume {words}".rstrip()
     monkeypatch.setenv("SWEEPER_STORAGE", storage)
     context = command.make_context("run", shlex.split(shown.replace("$SWEEPER_STORAGE", storage))[2:])
@@ -89,7 +89,7 @@ def test_an_address_with_a_password_is_taken_from_the_variable_that_holds_it(mon
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@host")
     words = format_places("http://me:hunter2@host", Path("out"))
     assert words == ' --tracking-uri "$MLFLOW_TRACKING_URI" --out out'
-    assert resume_comparison_command("my own", words) == f"sweeper confirm --name 'my own' --resume{words}"
+    assert format_comparison_resume_command("my own", words) == f"sweeper confirm --name 'my own' --resume{words}"
 
 
 def test_a_comparison_that_was_begun_is_resumed_where_it_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,33 +9,33 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sweeper.evidence.search_analysis import estimate_expected_gain, search_sentences
+from sweeper.evidence.search_analysis import describe_search, estimate_expected_gain
 from tests.support.builders import curve, diverged, evaluation, failed_trial, spec, trial
 
 
 def test_still_rising_curves_are_counted() -> None:
     flat = [trial("dice", 0.7, n, evaluations=curve(0.7)) for n in range(3)]
     rising = [trial("focal", 0.7, n + 3, evaluations=curve(0.7, rise=0.03)) for n in range(5)]
-    told = search_sentences(flat + rising, 0.01, "mIoU")[0]
+    told = describe_search(flat + rising, 0.01, "mIoU")[0]
     assert "5 of 8 complete search trainings still gained more than 0.01 validation mIoU" in told
     assert "the budget ends before the losses do" in told
-    told = search_sentences(flat, 0.01, "mIoU")[0]
+    told = describe_search(flat, 0.01, "mIoU")[0]
     assert "0 of 3 complete" in told and "had flattened" in told
 
 
 def test_gains_of_the_last_third_are_told() -> None:
     values = [0.5] * 10 + [0.6] * 4 + [0.65]
-    told = search_sentences([trial("dice", v, n) for n, v in enumerate(values)], 0.01, "mean Dice")[1]
+    told = describe_search([trial("dice", v, n) for n, v in enumerate(values)], 0.01, "mean Dice")[1]
     assert "The last third of the 15 complete trainings raised the best mean Dice by 0.150" in told
     assert "more trials may help" in told
-    assert "hardly help" in search_sentences([trial("dice", 0.7, n) for n in range(15)], 0.01, "mIoU")[1]
+    assert "hardly help" in describe_search([trial("dice", 0.7, n) for n in range(15)], 0.01, "mIoU")[1]
 
 
 def test_searches_that_say_little_say_so() -> None:
     lost = diverged("dice", 0, 1).model_copy(update={"spec": spec("dice", 1)})
     stopped = trial("dice", 0.5, 2).model_copy(update={"state": "pruned"})
-    assert search_sentences([failed_trial("dice", 0), lost, stopped], 0.01, "mIoU") == ()
-    assert len(search_sentences([trial("dice", 0.7)], 0.01, "mIoU")) == 1  # which cannot show what more would bring
+    assert describe_search([failed_trial("dice", 0), lost, stopped], 0.01, "mIoU") == ()
+    assert len(describe_search([trial("dice", 0.7)], 0.01, "mIoU")) == 1  # which cannot show what more would bring
 
 
 @settings(deadline=None, max_examples=50)
@@ -56,6 +56,6 @@ def test_the_expected_gain_foretells_what_as_many_draws_bring(draw: str) -> None
 
 def test_trainings_that_were_evaluated_once_are_not_called_flat() -> None:
     once = [trial("dice", 0.5 + n / 100, n, evaluations=(evaluation(25, 0.5 + n / 100),)) for n in range(8)]
-    (sentence,) = search_sentences(once, 0.01, "mIoU")
+    (sentence,) = describe_search(once, 0.01, "mIoU")
     assert sentence.startswith("The last third of the 8 complete trainings")
-    assert search_sentences(once[:1], 0.01, "mIoU") == ()
+    assert describe_search(once[:1], 0.01, "mIoU") == ()

@@ -11,10 +11,10 @@ from sweeper.core.records import Collapse, Coordinate, RateFit, TrialResult
 from sweeper.study.learning_rates import (
     NEAR,
     choose_confirmation_range,
+    choose_search_rate,
     draw_rate,
     fit_rates,
     is_one_rate,
-    search_rate,
 )
 from tests.support import builders
 
@@ -77,7 +77,7 @@ def test_its_error_is_what_it_says() -> None:
         levels, fit, tried = rng.normal(0.6, 0.06, 7), fit_rates([], SEARCHED), list[TrialResult]()
         for number in range(3):
             for family, level in enumerate(levels):
-                lr = 1e-3 if number == 0 else search_rate(fit, SEARCHED, number)
+                lr = 1e-3 if number == 0 else choose_search_rate(fit, SEARCHED, number)
                 value = level - fall * (math.log10(lr) - best) ** 2 + 0.015 * rng.standard_t(3)
                 tried += [completed(str(family), lr, float(value))] * (family < 4 or number == 0)
             fit = fit_rates(tried, SEARCHED)
@@ -89,11 +89,11 @@ def test_its_error_is_what_it_says() -> None:
 
 def test_the_search_draws_around_it_within_the_range_and_never_far_from_it() -> None:
     fit = RateFit(best=5e-3, spread=0.1, curvature=0.1, trainings=20)
-    rates = [search_rate(fit, SEARCHED, number) for number in range(7)]
+    rates = [choose_search_rate(fit, SEARCHED, number) for number in range(7)]
     assert all(5e-3 / 10**0.36 <= rate <= SEARCHED.high for rate in rates)
     assert rates[1] > rates[0] > rates[2]  # the middle, then upwards, then downwards
     assert len(set(rates)) == 7
-    near = [search_rate(fit, SEARCHED, number, curve=False) for number in range(7)]
+    near = [choose_search_rate(fit, SEARCHED, number, curve=False) for number in range(7)]
     assert near[0] == near[2] == rates[0] < near[1] < rates[1]  # first trials of one configuration each
     assert near[3:] == rates[3:]
 

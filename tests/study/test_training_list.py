@@ -9,7 +9,7 @@ import optuna
 from sweeper import storage as studies
 from sweeper.core.events import WorkerLost
 from sweeper.core.records import TrialResult, TrialSpec
-from sweeper.study.confirmation_specs import confirm_seed, make_confirmation_specs, select_confirmed
+from sweeper.study.confirmation_specs import derive_confirmation_seed, make_confirmation_specs, select_confirmed
 from sweeper.study.finalist import Finalist, choose_finalists
 from sweeper.study.loop import run_work
 from sweeper.study.training_list import TrainingList
@@ -65,7 +65,7 @@ def test_a_batch_fills_the_numbers_that_were_left_open() -> None:
     assert drained(batch(study, *two, seeds=3))[:3] == [
         whole[1],
         whole[3],
-        whole[0].model_copy(update={"number": 4, "seed": confirm_seed(0, 2), "keep_predictions": 0}),
+        whole[0].model_copy(update={"number": 4, "seed": derive_confirmation_seed(0, 2), "keep_predictions": 0}),
     ]
 
 
@@ -83,7 +83,7 @@ def test_confirmation_seeds_are_paired_and_never_the_searches() -> None:
     finalists = chosen(complete(0, "cross_entropy", 0.9), complete(1, "dice", 0.8))
     specs = make_confirmation_specs(finalists, builders.conditions(), 3)
     assert [(s.family, s.seed) for s in specs] == [
-        (family, confirm_seed(0, n)) for n in range(3) for family in ("cross_entropy", "dice")
+        (family, derive_confirmation_seed(0, n)) for n in range(3) for family in ("cross_entropy", "dice")
     ]
     assert {s.seed for s in make_confirmation_specs(finalists, builders.conditions(), 100)}.isdisjoint({0})
     assert {s.steps for s in specs} == {builders.conditions().recipe.confirm_steps}

@@ -17,7 +17,7 @@ from sweeper.core.records import TrialSpec
 from sweeper.deployment.export import export_study
 from sweeper.deployment.export_code import make_model_code
 from sweeper.deployment.predict import load_from_file, load_from_study
-from sweeper.study.confirmation_specs import confirm_seed
+from sweeper.study.confirmation_specs import derive_confirmation_seed
 from sweeper.training.model import load_network
 from sweeper.training.weights_file import HEADER, SEAL, read_record
 from tests.deployment.test_export import keep, recommended_in
@@ -37,7 +37,7 @@ def kept(tmp_path: Path) -> Path:
         tmp_path,
         TrialSpec(
             purpose="confirm", number=4, family=chosen.family, params=chosen.params, lr=chosen.lr,
-            steps=steps, seed=confirm_seed(0, 0),
+            steps=steps, seed=derive_confirmation_seed(0, 0),
         ),
     )  # fmt: skip
 

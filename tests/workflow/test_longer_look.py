@@ -15,7 +15,7 @@ from sweeper.evidence.verdict import MORE_STEPS
 from sweeper.report.card import make_card
 from sweeper.report.caveats import list_caveats
 from sweeper.report.facts import collect_facts
-from sweeper.study.confirmation_specs import LONGER_FROM, confirm_seed
+from sweeper.study.confirmation_specs import LONGER_FROM, derive_confirmation_seed
 from sweeper.workflow.conclude import draw_conclusion
 from sweeper.workflow.forecast import count_trainings_left, plan_text
 from sweeper.workflow.options import resolve_request
@@ -64,7 +64,7 @@ def card(study: optuna.Study, found: Recommendation) -> tuple[str, str, list[str
 def test_the_recommended_loss_and_cross_entropy_are_trained_on_one_seed_that_nothing_else_was_trained_on() -> None:
     study, executor = new_study(), FakeExecutor(workers=2)
     looked(study, executor)
-    specs, seed = longer_specs(executor), confirm_seed(0, LONGER_FROM)
+    specs, seed = longer_specs(executor), derive_confirmation_seed(0, LONGER_FROM)
     assert [(s.family, s.seed, s.steps) for s in specs] == [("dice", seed, 800), ("cross_entropy", seed, 800)]
     assert len({s.lr for s in specs}) == 1 and seed not in {s.seed for s in executor.specs if s.purpose != "longer"}
     assert [r.spec for r in studies.list_extra_results(study, "longer")] == specs

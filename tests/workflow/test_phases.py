@@ -20,9 +20,9 @@ from sweeper.core.records import (
 )
 from sweeper.storage.interim_analyses import read_analyses, read_planned_analyses
 from sweeper.storage.record_format import CONCLUDED, PLANNED, TAKEN
-from sweeper.study.confirmation_specs import confirm_seed
+from sweeper.study.confirmation_specs import derive_confirmation_seed
 from sweeper.study.race import RoundDecision
-from sweeper.study.training_list import training_key
+from sweeper.study.training_list import make_training_key
 from sweeper.workflow.conclude import draw_conclusion
 from tests.support.faking import (
     ANALYSES,
@@ -48,7 +48,7 @@ def kept(study: optuna.Study) -> dict[str, Any]:
     """Return everything that a report is made of, except how often a search trial was begun."""
     attributes = study.user_attrs
     extra = {k: v for k, v in attributes.items() if k.split("/")[0] in {"recheck", "confirm", "probe"}}
-    searched = {training_key(r.spec): (r.state, r.value) for r in studies.search_results(study)}
+    searched = {make_training_key(r.spec): (r.state, r.value) for r in studies.search_results(study)}
     names = (TAKEN, PLANNED, studies.CUT, studies.PROBED)
     return {"search": searched, "extra": extra, **{name: attributes.get(name) for name in names}}
 
@@ -87,7 +87,7 @@ def test_idle_workers_begin_the_next_seed_which_is_weighed_once_it_is_planned(mo
     monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", judge)
     study, executor = new_study(), FakeExecutor(workers=2)
     train(study, executor, trials=7, analyses=THREE)
-    begun = [(s.family, s.seed - confirm_seed(0, 0)) for s in executor.specs if s.purpose == "confirm"]
+    begun = [(s.family, s.seed - derive_confirmation_seed(0, 0)) for s in executor.specs if s.purpose == "confirm"]
     # One of two workers has nothing of the first seed left to do; nobody repeats what it began.
     assert {seed for _, seed in begun[:3]} == {0} and begun[3][1] == 1
     assert len(begun) == len(set(begun))
@@ -159,7 +159,7 @@ class Scripted:
 
     def __call__(self, *_: object, **__: object) -> Any:
         def judged(results: list[TrialResult]) -> RoundDecision:
-            self.seen.append(sorted(f"{r.spec.family} {r.spec.seed - confirm_seed(0, 0)}" for r in results))
+            self.seen.append(sorted(f"{r.spec.family} {r.spec.seed - derive_confirmation_seed(0, 0)}" for r in results))
             return self._judgements[min(len(self.seen), len(self._judgements)) - 1]
 
         return judged
@@ -230,7 +230,7 @@ def test_under_another_plan_the_report_weighs_what_the_last_interim_analysis_did
     (seen,) = judge.seen  # one interim analysis, of all the seeds that the plan knows of
     evidence = draw_conclusion(recorded(study)).evidence
     assert executor.specs == [] and evidence is not None
-    weighed = sorted(f"{f.family} {s - confirm_seed(0, 0)}" for f in evidence.finalists for s in f.seeds)
+    weighed = sorted(f"{f.family} {s - derive_confirmation_seed(0, 0)}" for f in evidence.finalists for s in f.seeds)
     assert weighed == seen and len(seen) == 3 * min(3, analyses[-1].seeds)
     before = kept(study)
     train(study, trials=7, analyses=analyses)
@@ -269,7 +269,7 @@ def test_a_failed_confirmation_is_tried_once_a_session_and_a_mended_one_is_analy
 
     study, first = new_study(), FakeExecutor(broken)
     train(study, first, trials=7)
-    tries = Counter(training_key(s) for s in first.specs if s.purpose == "confirm" and s.family == "dice")
+    tries = Counter(make_training_key(s) for s in first.specs if s.purpose == "confirm" and s.family == "dice")
     assert set(tries.values()) == {2}  # each seed twice, as a worker may die of something else
     evidence = draw_conclusion(recorded(study)).evidence
     assert evidence is not None and "dice" not in {f.family for f in evidence.finalists}
