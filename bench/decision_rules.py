@@ -35,8 +35,8 @@ from sweeper.core import metrics
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions, DecisionRules, Evidence, Interval, Split, TrialSpec
 from sweeper.data import divide_images, load_dataset
-from sweeper.evidence.decision_rules import score_decision_rules
 from sweeper.evidence.intervals import compute_paired_interval, make_image_table
+from sweeper.evidence.mask_rules import score_decision_rules
 from sweeper.fingerprint.imbalance import compute_imbalance
 from sweeper.losses import make_snippet
 from sweeper.space import get_default_space_name, load_space, make_default_choice

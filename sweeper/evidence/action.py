@@ -15,7 +15,9 @@ from collections.abc import Sequence
 
 from sweeper.core.records import Action, Contest, Evidence, LongerLook, Strength, Verdict
 from sweeper.core.text import format_upper_bound
-from sweeper.evidence.decision_rule import (
+from sweeper.evidence.interim_analyses import SHOWING, count_common_seeds
+from sweeper.evidence.reasons import format_difference, format_score_difference, get_family
+from sweeper.evidence.verdict_predicates import (
     get_comparison,
     get_difference,
     has_beaten,
@@ -23,8 +25,6 @@ from sweeper.evidence.decision_rule import (
     has_learned,
     is_sound,
 )
-from sweeper.evidence.interim_analyses import SHOWING, count_common_seeds
-from sweeper.evidence.reasons import format_difference, format_score_difference, get_family
 from sweeper.evidence.what_would_settle import suggest_for_action
 
 

@@ -30,11 +30,11 @@ from scipy.special import stdtrit
 
 from sweeper.core.records import Evidence, InterimAnalysis, Interval, Until, Verdict
 from sweeper.core.text import format_count
-from sweeper.evidence.decision_rule import count_units, get_difference, is_measured
 from sweeper.evidence.interim_analyses import SHOWING, count_common_seeds
 from sweeper.evidence.intervals import Floats
 from sweeper.evidence.reasons import format_cost_bound, join_families
 from sweeper.evidence.verdict import Decision
+from sweeper.evidence.verdict_predicates import count_units, get_difference, is_measured
 
 LIKELY = 1 / 2
 """Probability of a clear winner from which more seeds are trained although the recommended loss already suffices."""

@@ -23,10 +23,10 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 
 from sweeper.core.records import Evidence, Interval, LongerGap, LongerLook, Trend, TrialResult
-from sweeper.evidence.decision_rule import get_difference
 from sweeper.evidence.intervals import Floats, ImageTable, compute_half_width, compute_variance_parts
 from sweeper.evidence.paired_scores import make_paired_scores
 from sweeper.evidence.replicates import Replicate, arrange_rows, group_by_seed
+from sweeper.evidence.verdict_predicates import get_difference
 
 MOST_SEEDS = 3
 """Largest number of longer trainings of a loss."""

@@ -55,7 +55,9 @@ def list_measures(
     At least one replicate must have an answer. Where points are `tuned`, they are chosen on validation again for F2 and
     F½; the runs' own points were chosen by `metric`, which the verdict compares.
     """
-    binary = next(run.test.kind for r in replicates for run in r.answered_runs if run.test is not None) == "histogram"
+    binary = (
+        next(run.test.kind for r in replicates for run in r.runs_with_counts if run.test is not None) == "histogram"
+    )
     images = list_scored_images(replicates)
     own_points = _list_points(replicates, get_own_point)
     at_own = count_class_pixels(replicates, images, get_own_point)
@@ -96,7 +98,7 @@ def _list_detail_measures(
     binary: bool,
 ) -> list[PreferenceMeasure]:
     """Return the measures that need `TestDetail` of every run that has an answer."""
-    answered = [run for replicate in replicates for run in replicate.answered_runs]
+    answered = [run for replicate in replicates for run in replicate.runs_with_counts]
     if any(run.detail is None or run.test is None or run.detail.images != run.test.images for run in answered):
         return []
     width = next(run.detail.boundary_pixels for run in answered if run.detail is not None)
@@ -115,7 +117,7 @@ def _list_detail_measures(
     if thin.any():
         text = "clDice of the foreground" if binary else "clDice, mean over the thin classes"
         measures.append(PreferenceMeasure("thin_structures", text, lines, _average(compute_cldice, thin), points))
-    confidence = _stack_details(replicates, images, "confidence", make_surely_wrong)
+    confidence = _stack_details(replicates, images, "confidence", make_confidently_wrong)
     text = "expected calibration error of the winning class's probability"
     measures.append(
         PreferenceMeasure("probabilities", text, confidence, compute_pooled_calibration_error, higher=False, lost=1.0)
@@ -167,7 +169,7 @@ def _make_missed_centrelines(lines: Counts) -> Counts:
     return missed
 
 
-def make_surely_wrong(confidence: Table) -> Table:
+def make_confidently_wrong(confidence: Table) -> Table:
     """Make the confidence (…, B, 3) of images without an answer: wrong at every pixel, with full confidence."""
     wrong = np.zeros_like(confidence)
     pixels = confidence[..., 0].sum(axis=-1)

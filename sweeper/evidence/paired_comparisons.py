@@ -28,7 +28,6 @@ from sweeper.core.records import (
     Scale,
     TrialResult,
 )
-from sweeper.evidence.decision_rule import is_win
 from sweeper.evidence.interim_analyses import SHOWING, compute_level, find_analysis
 from sweeper.evidence.intervals import Floats, ImageTable, compute_half_width, compute_paired_interval, negate_interval
 from sweeper.evidence.moderated_variance import moderate_variances
@@ -43,6 +42,7 @@ from sweeper.evidence.replicates import (
     group_by_seed,
     list_scored_images,
 )
+from sweeper.evidence.verdict_predicates import is_win
 
 BASELINE = "cross_entropy"
 """Family that the others are measured against, where it was confirmed."""
@@ -113,7 +113,7 @@ def compute_evidence(
         finalists=tuple(rows),
         comparisons=compare(bench.metric_scores),
         at_plain=compare(bench.score_at_default)
-        if any(get_own_point(run) != get_default_point(run) for r in replicates for run in r.answered_runs)
+        if any(get_own_point(run) != get_default_point(run) for r in replicates for run in r.runs_with_counts)
         else (),
         baseline=baseline,
         rope=rope,

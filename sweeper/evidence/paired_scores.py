@@ -105,14 +105,14 @@ def make_paired_scores(
     Raises:
         ValueError: if the runs saw different images.
     """
-    whole = [replicate for replicate in replicates if len(replicate.answered_runs) == len(replicate.runs)]
+    whole = [replicate for replicate in replicates if len(replicate.runs_with_counts) == len(replicate.runs)]
     seen = {list_scored_images([replicate]) for replicate in whole}
     if len(seen) > 1:
         raise ValueError(
             f"all confirmations must be scored on the same test images, got {len(seen)} different sets; "
             "weigh only runs of one study"
         )
-    lost = np.array([replicate.is_lost for replicate in replicates], dtype=np.bool_)
+    lost = np.array([replicate.has_no_counts for replicate in replicates], dtype=np.bool_)
     if lost.all():
         counts = np.zeros((len(replicates), 0, classes, 3), dtype=np.int64)
         nothing, none = np.zeros(len(replicates)), np.zeros(classes, dtype=np.bool_)

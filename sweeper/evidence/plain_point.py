@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sweeper.core.records import Evidence, PlainPoint
-from sweeper.evidence.decision_rule import NEAR, get_difference
 from sweeper.evidence.interim_analyses import get_comparison_level
+from sweeper.evidence.verdict_predicates import NEAR, get_difference
 
 
 def compare_at_plain_point(evidence: Evidence | None, recommended: int | None) -> PlainPoint | None:

@@ -21,10 +21,10 @@ from sweeper.core.records import (
     Recommendation,
     TrialResult,
 )
-from sweeper.evidence.decision_rule import has_learned
 from sweeper.evidence.intervals import LEVEL, compute_paired_interval, negate_interval
 from sweeper.evidence.other_metrics import PreferenceMeasure, list_measures
 from sweeper.evidence.replicates import ReplicateRows, arrange_rows, group_by_seed
+from sweeper.evidence.verdict_predicates import has_learned
 
 CARES: Mapping[PreferenceName, str] = {
     "overlap": "the overlap of all classes alike",

@@ -9,7 +9,9 @@ from scipy.special import betaincinv
 
 from sweeper.core.records import Contest, Evidence, FinalistEvidence, Interval
 from sweeper.core.text import format_count, format_upper_bound, join_words, replace_minus
-from sweeper.evidence.decision_rule import (
+from sweeper.evidence.interim_analyses import SHOWING, count_common_seeds, get_joint_level
+from sweeper.evidence.intervals import LEVEL
+from sweeper.evidence.verdict_predicates import (
     PreferenceGround,
     Step,
     count_units,
@@ -18,8 +20,6 @@ from sweeper.evidence.decision_rule import (
     is_equivalent,
     is_probably_safe,
 )
-from sweeper.evidence.interim_analyses import SHOWING, count_common_seeds, get_joint_level
-from sweeper.evidence.intervals import LEVEL
 
 FEW_IMAGES = 40
 """With fewer test images (or groups) intervals were found to cover less than their level (bench/verdict.md)."""

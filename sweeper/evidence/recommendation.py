@@ -20,8 +20,6 @@ from sweeper.core.records import (
     TrialResult,
     list_trainers,
 )
-from sweeper.evidence.decision_rule import get_difference
-from sweeper.evidence.decision_rules import get_established_gain
 from sweeper.evidence.document import (
     AnalysesRow,
     ClassRow,
@@ -40,10 +38,12 @@ from sweeper.evidence.document import (
     ValueRow,
 )
 from sweeper.evidence.interim_analyses import get_comparison_level
+from sweeper.evidence.mask_rules import get_established_gain
 from sweeper.evidence.plain_point import compare_at_plain_point
 from sweeper.evidence.preferences import choose_by_preference, find_recommended_index, find_rival
 from sweeper.evidence.reasons import compute_collapse_rate
 from sweeper.evidence.verdict import decide_verdict
+from sweeper.evidence.verdict_predicates import get_difference
 
 Snippet = Callable[[str, dict[str, float], float, float], str]
 """(family, params, operating point, learning rate) → Python text that builds loss and optimiser, ready to paste."""

@@ -36,9 +36,9 @@ from scipy.special import chdtri, ndtri
 from scipy.stats import qmc
 
 from sweeper.core.records import Contest, Regret
-from sweeper.evidence.decision_rule import count_units, get_difference, is_measured
 from sweeper.evidence.interim_analyses import count_common_seeds
 from sweeper.evidence.intervals import Floats
+from sweeper.evidence.verdict_predicates import count_units, get_difference, is_measured
 
 SPREAD = 0.02
 """Scale of the half-normal prior of τ, in mIoU: 2 hundredths, which `Scale` defines for other scores."""

@@ -33,14 +33,14 @@ class Replicate:
     runs: tuple[TrialResult, ...]
 
     @property
-    def answered_runs(self) -> tuple[TrialResult, ...]:
+    def runs_with_counts(self) -> tuple[TrialResult, ...]:
         """Runs with counts; the others diverged."""
         return tuple(run for run in self.runs if run.test is not None)
 
     @property
-    def is_lost(self) -> bool:
+    def has_no_counts(self) -> bool:
         """Whether all diverged; the score is then 0, whatever the images."""
-        return not self.answered_runs
+        return not self.runs_with_counts
 
     def get_median_point(self, of: Callable[[TrialResult], float]) -> float:
         """Return one operating point for all its runs: the median of what `of` returns."""
@@ -186,7 +186,7 @@ class ReplicateRows:
     @cached_property
     def lost(self) -> npt.NDArray[np.bool_]:
         """(R,) whether a row has no answer at all."""
-        return np.array([row.is_lost for row in self.rows], dtype=np.bool_)
+        return np.array([row.has_no_counts for row in self.rows], dtype=np.bool_)
 
     def rescore(
         self, counts: Table, score: Callable[[Any], Floats], *, lost: float = 0.0, metric: str = "miou"

@@ -29,19 +29,6 @@ from itertools import combinations
 
 from sweeper.core.records import Action, Contest, Evidence, Strength, Verdict
 from sweeper.evidence.action import choose_action, explain_action, format_headline, may_gain
-from sweeper.evidence.decision_rule import (
-    LEARNED,
-    choose_preferred,
-    get_difference,
-    has_beaten,
-    has_enough_seeds,
-    has_learned,
-    is_equivalent,
-    is_probably_safe,
-    is_safe,
-    is_sound,
-    rank_simplicity,
-)
 from sweeper.evidence.reasons import (
     explain_choice,
     explain_collapses,
@@ -54,6 +41,19 @@ from sweeper.evidence.reasons import (
     explain_unsound,
     explain_win,
     join_families,
+)
+from sweeper.evidence.verdict_predicates import (
+    LEARNED,
+    choose_preferred,
+    get_difference,
+    has_beaten,
+    has_enough_seeds,
+    has_learned,
+    is_equivalent,
+    is_probably_safe,
+    is_safe,
+    is_sound,
+    rank_simplicity,
 )
 from sweeper.evidence.what_would_settle import suggest_what_settles
 

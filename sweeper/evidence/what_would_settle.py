@@ -16,10 +16,10 @@ from typing import Literal
 
 from sweeper.core.records import Contest, InterimAnalysis, Interval
 from sweeper.core.text import format_count, join_words
-from sweeper.evidence.decision_rule import count_units, get_difference
 from sweeper.evidence.interim_analyses import SHOWING, compute_level, count_common_seeds
 from sweeper.evidence.intervals import compute_half_width, scale_variances
 from sweeper.evidence.reasons import format_score_difference
+from sweeper.evidence.verdict_predicates import count_units, get_difference
 
 MOST_SEEDS = 50
 """More trainings of each finalist than this are not proposed."""

@@ -10,8 +10,8 @@ from sweeper.core.base import Record
 from sweeper.core.errors import UsageError
 from sweeper.core.records import Contest
 from sweeper.core.text import join_words, replace_minus, suggest_correction
-from sweeper.evidence.decision_rule import get_difference, has_enough_seeds, is_measured
 from sweeper.evidence.interim_analyses import SHOWING
+from sweeper.evidence.verdict_predicates import get_difference, has_enough_seeds, is_measured
 
 Outcome = Literal["holds", "not_shown", "contradicted"]
 _CLAIM = re.compile(r"(?P<better>.+?)\s+>\s+(?P<worse>.+?)(?:\s+by\s+(?P<by>[0-9.eE+-]+))?", re.DOTALL)

@@ -13,15 +13,20 @@ from sweeper.core.document import Document
 from sweeper.core.errors import UsageError
 from sweeper.core.records import Contest, Interval, Regret, Scope, Strength, Verdict
 from sweeper.core.text import fill_words, format_count, format_upper_bound, replace_minus
-from sweeper.evidence.decision_rule import get_difference, has_beaten, is_measured
 from sweeper.evidence.interim_analyses import SHOWING
 from sweeper.evidence.reasons import list_evidence_caveats
 from sweeper.evidence.verdict import Decision, apply_verdict_rule
+from sweeper.evidence.verdict_predicates import get_difference, has_beaten, is_measured
 from sweeper.judging.claim import ClaimRow, check_claim
 from sweeper.judging.means import MeansRow, is_table_of_means, make_means_table
 from sweeper.judging.rows import ScoreRequest, ScoreRows
 from sweeper.judging.score_table import ScoreTable, make_score_table
-from sweeper.judging.weighing import MethodContest, MethodEvidence, restore_score_direction, weigh_table
+from sweeper.judging.table_evidence import (
+    MethodContest,
+    MethodEvidence,
+    compute_table_evidence,
+    restore_score_direction,
+)
 
 TUNING = "Whether the methods were tuned alike is not known: a method that got more tuning scores higher just for that."
 REASONS = 6
@@ -227,10 +232,10 @@ def judge_scores(scores: ScoreRows, request: ScoreRequest) -> Judgement:
         table = make_score_table(scores, request)
     if table.folds is not None:
         request = replace(request, paired_seeds=True)
-    contest = weigh_table(table, request, "both" if table.images else "trainings")
+    contest = compute_table_evidence(table, request, "both" if table.images else "trainings")
     networks = None
     if table.images > 1 and min(len(runs) for runs in table.runs) < SHOWING:
-        on_images = weigh_table(table, request, "images")
+        on_images = compute_table_evidence(table, request, "images")
         networks = (on_images, _choose_method(on_images, request))
     claim = None if request.claim is None else check_claim(request.claim, contest, request.level)
     return Judgement(table, contest, _choose_method(contest, request), networks, request.level, claim, means)

@@ -18,9 +18,9 @@ from sweeper.core.document import Document
 from sweeper.core.errors import UsageError
 from sweeper.core.records import Interval
 from sweeper.core.text import format_count, join_words
-from sweeper.evidence.decision_rule import count_units, get_difference, has_enough_seeds
 from sweeper.evidence.interim_analyses import SHOWING, count_common_seeds
 from sweeper.evidence.intervals import compute_half_width, scale_variances
+from sweeper.evidence.verdict_predicates import count_units, get_difference, has_enough_seeds
 from sweeper.judging.judgement import Judgement
 
 POWER = 0.8

@@ -10,11 +10,11 @@ from sweeper.core.records import FinalistEvidence, Interval, LongerGap, Recommen
 from sweeper.core.text import format_count, format_resume_command, format_significant, join_words, replace_options
 from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.action import find_best_other, has_highest_gain
-from sweeper.evidence.decision_rule import get_difference
-from sweeper.evidence.decision_rules import get_established_gain
 from sweeper.evidence.intervals import LEVEL
+from sweeper.evidence.mask_rules import get_established_gain
 from sweeper.evidence.paired_comparisons import BASELINE
 from sweeper.evidence.verdict import decide_verdict
+from sweeper.evidence.verdict_predicates import get_difference
 from sweeper.report.facts import ReportFacts, find_difference
 from sweeper.report.formatting import (
     describe_network,

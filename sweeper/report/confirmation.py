@@ -7,8 +7,8 @@ from functools import partial
 
 from sweeper.core.records import FinalistEvidence
 from sweeper.core.text import format_significant, join_words
-from sweeper.evidence.decision_rule import has_beaten
 from sweeper.evidence.intervals import LEVEL
+from sweeper.evidence.verdict_predicates import has_beaten
 from sweeper.report.card import VERDICTS
 from sweeper.report.facts import ReportFacts, find_difference
 from sweeper.report.formatting import (

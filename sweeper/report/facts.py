@@ -23,7 +23,6 @@ from sweeper.core.records import (
 )
 from sweeper.core.text import format_upper_bound
 from sweeper.data.folds import get_split
-from sweeper.evidence.decision_rule import get_difference as paired_difference
 from sweeper.evidence.intervals import LEVEL
 from sweeper.evidence.paired_scores import make_paired_scores
 from sweeper.evidence.preferences import find_recommended_index
@@ -33,6 +32,7 @@ from sweeper.evidence.replicates import (
     list_image_units,
     list_scored_images,
 )
+from sweeper.evidence.verdict_predicates import get_difference as paired_difference
 from sweeper.report.formatting import (
     MISSING,
     format_level,
@@ -266,7 +266,7 @@ def group_confirmations(facts: ReportFacts, finalist: FinalistEvidence) -> tuple
 
 def group_replicates(facts: ReportFacts, finalist: FinalistEvidence) -> tuple[Replicate, ...]:
     """Return the trainings that gave an answer by seed: one training each, with folds several."""
-    return tuple(r for r in group_by_seed(group_confirmations(facts, finalist)).values() if not r.is_lost)
+    return tuple(r for r in group_by_seed(group_confirmations(facts, finalist)).values() if not r.has_no_counts)
 
 
 def seed_scores(facts: ReportFacts, finalist: FinalistEvidence) -> list[float]:

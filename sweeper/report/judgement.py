@@ -11,9 +11,9 @@ from sweeper.core.document import format_json
 from sweeper.core.paths import JudgementPaths
 from sweeper.core.records import Interval
 from sweeper.core.text import format_upper_bound
-from sweeper.evidence.decision_rule import get_difference, has_beaten
+from sweeper.evidence.verdict_predicates import get_difference, has_beaten
 from sweeper.judging.judgement import Judgement, format_interval
-from sweeper.judging.weighing import MethodEvidence, restore_score_direction
+from sweeper.judging.table_evidence import MethodEvidence, restore_score_direction
 from sweeper.report.figures.style import (
     BLUE,
     INK,

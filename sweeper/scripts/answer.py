@@ -12,7 +12,7 @@ from sweeper.core.document import Document, format_json
 from sweeper.core.paths import ConfirmationPaths
 from sweeper.core.records import Action, Contest
 from sweeper.core.text import format_count, format_duration, join_words, replace_minus
-from sweeper.evidence.decision_rule import get_comparison, get_difference, has_beaten, has_enough_seeds
+from sweeper.evidence.verdict_predicates import get_comparison, get_difference, has_beaten, has_enough_seeds
 from sweeper.judging.judgement import Judgement, JudgementDocument
 from sweeper.scripts.comparison_plan import BASELINE, ConfirmationPlan
 from sweeper.scripts.probe import ProbeDocument

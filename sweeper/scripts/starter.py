@@ -21,7 +21,7 @@ from sweeper.scripts.contract import RESULTS, TRIAL, TrialDocument, read_events,
 from sweeper.scripts.launch import ScriptEnd, end_left_processes, fill_places, read_output, run_script
 from sweeper.scripts.script_start import ScriptStart
 
-PASSING = re.compile(
+TRANSIENT_ERRORS = re.compile(
     r"out of memory|CUDA error|CUDA driver|cudaError|NCCL|device is lost|fell off the bus", re.IGNORECASE
 )
 """Messages of a failed device or full memory, which may not occur again."""
@@ -82,7 +82,7 @@ class ScriptStarter:
         slot = self._slots.get()
         try:
             start = self._start(trial, folder, task, frequencies, slot)
-            if _may_pass(start.ended) and not self.is_stopped():
+            if _is_transient_failure(start.ended) and not self.is_stopped():
                 self._say(f"{title}: {start.ended.last[-1] if start.ended.last else 'killed'}; once more")
                 start = self._start(trial, folder, task, frequencies, slot)
         finally:
@@ -129,11 +129,11 @@ def _is_of_trial(folder: Path, trial: TrialDocument) -> bool:
     return {**before, "resumed": False} == {**json.loads(format_json(trial.document)), "resumed": False}
 
 
-def _may_pass(ended: ScriptEnd) -> bool:
+def _is_transient_failure(ended: ScriptEnd) -> bool:
     """Return whether a training failed for a reason that may not occur again."""
     if ended.status == 0 or ended.is_late:
         return False
-    return ended.status == KILLED or any(PASSING.search(line) for line in ended.last)
+    return ended.status == KILLED or any(TRANSIENT_ERRORS.search(line) for line in ended.last)
 
 
 def share_gpus(workers: int, gpus_each: int) -> list[dict[str, str]]:

@@ -25,7 +25,7 @@ from sweeper.data import open_store
 from sweeper.data.folds import get_split
 from sweeper.data.store import is_complete
 from sweeper.evidence.action import add_longer_look
-from sweeper.evidence.decision_rules import get_established_gain, score_decision_rules
+from sweeper.evidence.mask_rules import get_established_gain, score_decision_rules
 from sweeper.evidence.preferences import find_recommended_index, judge_preferences
 from sweeper.evidence.reasons import AT_THIS_BUDGET
 from sweeper.evidence.recommendation import make_recommendation

@@ -38,7 +38,7 @@ from sweeper.study.successive_halving import PURSUED
 from sweeper.study.timekeeper import REPORT_SECONDS
 from sweeper.workflow.options import StudyRequest
 from sweeper.workflow.settings import CPU_MINUTES, GPU_MINUTES
-from sweeper.workflow.study_state import StudyState, look_times
+from sweeper.workflow.study_state import StudyState, get_longer_look_factor
 
 if TYPE_CHECKING:
     from sweeper.executors.protocol import Executor
@@ -99,7 +99,7 @@ def count_trainings_left(
             steps=recipe.confirm_steps,
         ),
     }
-    if (times := look_times(plan, request)) is not None and not state.looked and finalists > 1:
+    if (times := get_longer_look_factor(plan, request)) is not None and not state.looked and finalists > 1:
         most = LOOKED_AT + 2 * (MOST_SEEDS - 1) - state.longer.counted("complete")
         by_phase["longer"] = PlannedTrainings(least=0, most=max(0, most), first=0, steps=times * recipe.confirm_steps)
     phases = ["longer"] if state.confirmed else list(by_phase)

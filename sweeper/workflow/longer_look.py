@@ -22,7 +22,7 @@ from sweeper.study.confirmation_specs import make_longer_spec, select_confirmed
 from sweeper.study.finalist import Finalist
 from sweeper.study.training_list import TrainingList
 from sweeper.workflow.confirmation_evidence import compute_confirmation_evidence, compute_longer_look
-from sweeper.workflow.study_state import has_looked_longer, look_of, look_times
+from sweeper.workflow.study_state import get_longer_look_factor, has_looked_longer, make_longer_look_key
 
 if TYPE_CHECKING:
     from sweeper.workflow.phases import RunContext
@@ -37,7 +37,7 @@ def look_at_longer(stage: RunContext, finalists: Sequence[Finalist]) -> None:
         InterruptedSweepError: on a signal; the study can be resumed.
     """
     study, plan, request = stage.study, stage.plan, stage.asked
-    times, conditions = look_times(plan, request), plan.conditions
+    times, conditions = get_longer_look_factor(plan, request), plan.conditions
     if times is None or has_looked_longer(study, plan, request):
         return
     analyses = read_analyses(study.user_attrs).analyses
@@ -70,7 +70,7 @@ def look_at_longer(stage: RunContext, finalists: Sequence[Finalist]) -> None:
             if look() is None:
                 stage.record_time_cut(f"what {times} times the steps change (--longer) was not looked at")
             return
-    study.set_user_attr(studies.LOOKED, studies.pack_value(look_of(study, plan, request)))
+    study.set_user_attr(studies.LOOKED, studies.pack_value(make_longer_look_key(study, plan, request)))
 
 
 def select_longer_finalists(evidence: Evidence | None) -> list[str]:

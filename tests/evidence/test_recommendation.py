@@ -11,10 +11,10 @@ import pytest
 
 from sweeper.core import metrics
 from sweeper.core.records import Collapse, Evidence, Recommendation, SweepRecord, Verdict
-from sweeper.evidence.decision_rule import get_difference
-from sweeper.evidence.decision_rules import score_decision_rules
+from sweeper.evidence.mask_rules import score_decision_rules
 from sweeper.evidence.paired_comparisons import compute_evidence
 from sweeper.evidence.recommendation import make_recommendation, make_recommendation_json
+from sweeper.evidence.verdict_predicates import get_difference
 from tests.support.builders import (
     BINARY,
     CONFIRM_SEEDS,

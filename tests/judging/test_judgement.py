@@ -20,8 +20,8 @@ from bench.judge_example import HEADER, rows
 from bench.verdict_simulation import STREET, draw, trainings
 from sweeper.core import metrics
 from sweeper.core.errors import UsageError
-from sweeper.evidence.decision_rule import get_difference
 from sweeper.evidence.paired_comparisons import compute_evidence
+from sweeper.evidence.verdict_predicates import get_difference
 from sweeper.judging.judgement import TUNING, Judgement, format_judgement
 from sweeper.judging.rows import ScoresError
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from sweeper.core.records import RateRange, Recommendation, Regret, SweepRecord
-from sweeper.evidence.decision_rule import has_beaten
 from sweeper.evidence.recommendation import make_recommendation_json
+from sweeper.evidence.verdict_predicates import has_beaten
 from sweeper.report import alternatives, confirmation
 from sweeper.report.card import format_card_lines, make_card
 from sweeper.report.facts import ReportFacts, collect_facts, find_difference, group_confirmations, seed_scores

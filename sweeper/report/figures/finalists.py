@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from sweeper.core.metrics import Floats, score_all_points, select_metric_counts
 from sweeper.core.records import FinalistEvidence, Scale, TrialResult
 from sweeper.core.text import format_count, join_words
-from sweeper.evidence.decision_rule import get_difference, has_beaten, has_enough_seeds
 from sweeper.evidence.interim_analyses import SHOWING
 from sweeper.evidence.reasons import explain_doubt
 from sweeper.evidence.replicates import get_own_point
+from sweeper.evidence.verdict_predicates import get_difference, has_beaten, has_enough_seeds
 from sweeper.report.card import format_gap
 from sweeper.report.facts import (
     ReportFacts,

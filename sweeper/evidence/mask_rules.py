@@ -36,7 +36,7 @@ from sweeper.core.records import (
     TrialResult,
 )
 from sweeper.evidence.intervals import LEVEL, Floats, ImageTable, compute_paired_interval
-from sweeper.evidence.other_metrics import compute_pooled_calibration_error, make_surely_wrong
+from sweeper.evidence.other_metrics import compute_pooled_calibration_error, make_confidently_wrong
 from sweeper.evidence.preferences import arrange_finalists, find_learned
 from sweeper.evidence.replicates import (
     ReplicateRows,
@@ -70,7 +70,7 @@ def score_decision_rules(
         return None
     rows = arrange_finalists(confirmations, evidence, groups)
     images = list_scored_images(rows.rows)
-    answered = [run for row in rows.rows for run in row.answered_runs]
+    answered = [run for row in rows.rows for run in row.runs_with_counts]
     level = 1 - (1 - LEVEL) / len(evidence.finalists)
     points: dict[RuleName, Callable[[TrialResult], float]] = {
         "plain": get_default_point,
@@ -101,7 +101,7 @@ def score_decision_rules(
         add_at_points(metric)
         own_thresholds = stack_measurements(rows.rows, images, lambda run: ranked.get(id(run)), unanswered)
         tables["rank_dice", metric] = _make_table(metric, own_thresholds, rows)
-    fits = [[fitted[id(run)] for r in seeds.values() for run in rows.rows[r].answered_runs] for seeds in rows.at]
+    fits = [[fitted[id(run)] for r in seeds.values() for run in rows.rows[r].runs_with_counts] for seeds in rows.at]
     before, after = (_tabulate_calibration_error(rows, images, each) for each in ({}, fitted))
     return DecisionRules(
         rules=_compare_rules(tables, rows, evidence, level),
@@ -175,5 +175,5 @@ def _tabulate_calibration_error(
         calibration = fitted.get(id(run), Calibration())
         return run.test.images, count_calibration_gaps(run.test.data.astype(np.int64), calibration)
 
-    counts = stack_measurements(rows.rows, images, read, make_surely_wrong)
+    counts = stack_measurements(rows.rows, images, read, make_confidently_wrong)
     return rows.rescore(counts, compute_pooled_calibration_error, lost=1.0)

@@ -12,7 +12,7 @@ from sweeper.core.calibration import LOGITS, Calibration, fit_calibration
 from sweeper.core.expected_dice import find_best_edges
 from sweeper.core.operating_points import BINS, THRESHOLDS
 from sweeper.core.records import DecisionRule, DecisionRules, Evidence, ImageCounts, TrialResult
-from sweeper.evidence.decision_rules import _count_at_edges, get_established_gain, score_decision_rules
+from sweeper.evidence.mask_rules import _count_at_edges, get_established_gain, score_decision_rules
 from sweeper.evidence.paired_comparisons import compute_evidence
 from sweeper.evidence.recommendation import make_recommendation_json
 from sweeper.report.alternatives import explain_rules, make_rules_table

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 
 from sweeper.core.records import Comparison, Contender, Contest, InterimAnalysis, Interval, Scope
-from sweeper.evidence.decision_rule import is_win
 from sweeper.evidence.intervals import (
     ImageTable,
     compute_interval_within,
@@ -20,6 +19,7 @@ from sweeper.evidence.intervals import (
 )
 from sweeper.evidence.paired_comparisons import compare_pairs, fit_levels
 from sweeper.evidence.regret import add_regrets
+from sweeper.evidence.verdict_predicates import is_win
 from sweeper.judging.rows import ScoreRequest
 from sweeper.judging.score_table import ScoreTable
 
@@ -39,7 +39,7 @@ class MethodContest(Contest):
     finalists: tuple[MethodEvidence, ...]
 
 
-def weigh_table(table: ScoreTable, request: ScoreRequest, scope: Scope) -> MethodContest:
+def compute_table_evidence(table: ScoreTable, request: ScoreRequest, scope: Scope) -> MethodContest:
     """Compare all pairs of methods, best first.
 
     `scope` is what the intervals generalise to; with `images` they are only about these networks.
