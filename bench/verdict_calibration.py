@@ -120,7 +120,7 @@ def play(
         step = decide_next_step(evidence, decision)
         winner = _winner(evidence, decision)
         last = analysis is analyses[-1]
-        if not step.go_on and ended is None:
+        if not step.continues and ended is None:
             settled = decision.verdict in {Verdict.CLEAR_WINNER, Verdict.EQUIVALENT}
             ending = "settled" if settled else "budget" if last else "enough"
             ended = Played(decision.verdict, winner, ending, len(taken), winner, decision, evidence, named_first)

@@ -58,7 +58,7 @@ class StoppingDecision:
     """Reason, in one sentence with its numbers."""
 
     @property
-    def go_on(self) -> bool:
+    def continues(self) -> bool:
         """Whether the confirmation continues."""
         return bool(self.finalists)
 

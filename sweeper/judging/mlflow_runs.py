@@ -50,7 +50,7 @@ def read_runs(experiment: str, request: ScoreRequest) -> ScoreRows:
 
 class _Reader:
     def __init__(self, runs: Sequence[TrackedRun], request: ScoreRequest) -> None:
-        self.asked = request
+        self.request = request
         self.problems, self.notes = list[str](), list[str]()
         self.metric, self.choice = request.metric, parse_choice(request.at, request.metric)
         self.method, self.seed = (request.columns.get(key, key) for key in ("method", "seed"))
@@ -59,12 +59,12 @@ class _Reader:
     def _choose_runs(self, runs: Sequence[TrackedRun]) -> list[TrackedRun]:
         """Return the requested runs, without those that only group others: they have children and no method."""
         names = {STATUS, *(name for run in runs for name in run.fields)}
-        unknown = [name for name in self.asked.where if name not in names]
+        unknown = [name for name in self.request.where if name not in names]
         self.problems += [
             f"--where must name a parameter, a tag or {STATUS}, got {name!r}{suggest_correction(name, names)}"
             for name in unknown
         ]
-        requested = [run for run in runs if all(_read_value(run, k) == v for k, v in self.asked.where.items())]
+        requested = [run for run in runs if all(_read_value(run, k) == v for k, v in self.request.where.items())]
         parents = {run.fields.get(PARENT) for run in runs}
         chosen = [run for run in requested if run.id not in parents or self.method in run.fields]
         for remaining, why in (
@@ -117,8 +117,8 @@ class _Reader:
     def _read_seeds(self) -> list[str]:
         """Return the seed of each run; if none has one, each run is a separate training, identified by its name."""
         without = [run.name for run in self.runs if not run.fields.get(self.seed)]
-        if len(without) == len(self.runs) and "seed" not in self.asked.columns:
-            if self.asked.paired_seeds:
+        if len(without) == len(self.runs) and "seed" not in self.request.columns:
+            if self.request.paired_seeds:
                 self.problems.append("--paired-seeds needs a parameter or tag `seed` (or --column seed=NAME), got none")
             twice = {name for name, times in Counter(run.name for run in self.runs).items() if times > 1}
             return [f"{run.name} {run.id[:8]}" if run.name in twice else run.name for run in self.runs]

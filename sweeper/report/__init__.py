@@ -23,12 +23,13 @@ def write_report(
     *,
     ui_url: str = "http://127.0.0.1:5000",
     pixels: Pixels | None = None,
-    beat: Callable[[], None] = lambda: None,
+    report_alive: Callable[[], None] = lambda: None,
 ) -> ReportPaths:
     """Write `OUT/STUDY/{report.md, report.html, recommendation.json, trials.csv, split.csv, figures/*.svg}`.
 
     An earlier report is replaced. Any state of the study will do: without a trial the report says so, without `pixels`
-    it says why no predictions are drawn. Links to runs point to `ui_url`; `beat` is called meanwhile, as a heartbeat.
+    it says why no predictions are drawn. Links to runs point to `ui_url`; `report_alive` is called meanwhile, as a
+    heartbeat.
 
     Raises:
         OSError: if a file cannot be written.
@@ -43,7 +44,7 @@ def write_report(
 
     paths = ReportPaths(out, sweep.study)
     facts = collect_facts(sweep, recommendation, pixels)
-    figures = draw_all(facts, paths.figures, beat)
+    figures = draw_all(facts, paths.figures, report_alive)
     split, dataset = search_split(facts), sweep.conditions.dataset
     document = make_recommendation_json(sweep, recommendation, list_split_stems(dataset, split))
     paths.recommendation.write_text(format_json(document), "utf-8")

@@ -22,6 +22,7 @@ class StoredAnalysis(Record):
     used: tuple[int, ...]
     """Numbers of the confirmations that it weighed."""
     go_on: bool
+    """Whether the confirmation continues; studies store this name."""
     families: tuple[str, ...]
     """Finalists that continue."""
 

@@ -31,7 +31,7 @@ class RoundDecision(NamedTuple):
     verdict: Verdict
     error: float
     """Two-sided error of the intervals."""
-    go_on: bool
+    continues: bool
     families: tuple[str, ...]
     """Finalists that get more seeds."""
     reason: str
@@ -68,7 +68,7 @@ class Race(TrainingList):
         judge: Judge,
         recorder: Observer,
         admit: Callable[[int], bool],
-        begun: Callable[[int, list[str], int], None],
+        on_round_begin: Callable[[int, list[str], int], None],
         report: Callable[[int, AnalysisTaken], None],
     ) -> None:
         """Create the race, with all analyses up to the first for which trainings are missing.
@@ -82,12 +82,12 @@ class Race(TrainingList):
             judge: decides on completed confirmations.
             recorder: observer of the trainings.
             admit: takes a number of steps; returns whether such a training may still begin.
-            begun: receives each analysis that has trainings to do: its number, its families, how many are missing.
+            on_round_begin: receives each analysis with trainings to do: its number, its families, how many are missing.
             report: receives the number of each interim analysis and its result, including replayed ones.
         """
         super().__init__(study, (), recorder=recorder, admit=admit)
         self._finalists, self._conditions, self._analyses = finalists, conditions, analyses
-        self._judge, self._begun, self._report = judge, begun, report
+        self._judge, self._on_round_begin, self._report = judge, on_round_begin, report
         places = make_confirmation_specs(finalists, conditions, analyses[-1].seeds)
         self._places = {make_training_key(spec): place for place, spec in enumerate(places)}
         self._tried: set[Key] = set()
@@ -183,7 +183,7 @@ class Race(TrainingList):
                 verdict=judged.verdict,
                 reason=judged.reason,
             )
-            stored = StoredAnalysis(found=analysis, used=used, go_on=judged.go_on, families=judged.families)
+            stored = StoredAnalysis(found=analysis, used=used, go_on=judged.continues, families=judged.families)
             self._memory = self._memory.model_copy(update={"stored": (*self._kept, stored), "cut": None})
             _store_analyses(self._study, self._memory)
         self._kept.append(stored)
@@ -210,7 +210,7 @@ class Race(TrainingList):
         self._queue = missing(specs)
         self._next_seed = [spec for spec in missing(ahead) if make_training_key(spec) not in self._wanted]
         families = [finalist.family for finalist in self._active]
-        self._begun(self._number, families, len(self._queue) + len(self._wanted & running))
+        self._on_round_begin(self._number, families, len(self._queue) + len(self._wanted & running))
 
     def _assign_number(self, spec: TrialSpec, used_numbers: set[int]) -> TrialSpec:
         """Return the training with its place, or the next free number, as its number."""

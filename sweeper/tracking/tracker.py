@@ -220,13 +220,13 @@ class MlflowTracker:
                 )
         self._log_warnings()
 
-    def wait_until_written(self, beat: Callable[[], None] = lambda: None) -> str | None:
-        """Wait a little until everything is written; `beat` is called meanwhile, as a sign of life.
+    def wait_until_written(self, report_alive: Callable[[], None] = lambda: None) -> str | None:
+        """Wait a little until everything is written; `report_alive` is called meanwhile, as a sign of life.
 
         Returns:
             What the store does not have then, with the command that writes it; None where it has everything.
         """
-        self._wait_until_written(PATIENCE, beat)
+        self._wait_until_written(PATIENCE, report_alive)
         self._note_runs()
         return self._explain_missing()
 
@@ -245,14 +245,14 @@ class MlflowTracker:
             self._update_sweep(status=status, end=now)
 
     def end_sweep(
-        self, status: str, summary: SweepSummary | None = None, *, beat: Callable[[], None] = lambda: None
+        self, status: str, summary: SweepSummary | None = None, *, report_alive: Callable[[], None] = lambda: None
     ) -> None:
         """End the sweep, wait briefly for a store that is away, and warn of what it still lacks."""
         self.conclude_sweep(status, summary)
         patience = LAST_SECONDS if status == "KILLED" else END_PATIENCE
-        self._wait_until_written(patience, beat)
+        self._wait_until_written(patience, report_alive)
         if (other := self._elsewhere) is not None:
-            self._wait_for(lambda: other.pending_text, lambda: other.left, other.option, patience, beat)
+            self._wait_for(lambda: other.pending_text, lambda: other.left, other.option, patience, report_alive)
             if left := other.pending_text:
                 self._warn(f"{other.option} lacks {left}; with --resume and that option all are written")
         self.close()
@@ -300,15 +300,22 @@ class MlflowTracker:
         while self._warnings:
             self._warn(self._warnings.popleft())
 
-    def _wait_until_written(self, timeout: float, beat: Callable[[], None]) -> None:
+    def _wait_until_written(self, timeout: float, report_alive: Callable[[], None]) -> None:
         """Wait until everything is written, or the store took nothing for `timeout` seconds."""
         self._awaited.set()
         place = f"MLflow at {self._place}"
-        self._wait_for(lambda: "" if self._gone else self.pending_text, lambda: self._written, place, timeout, beat)
+        self._wait_for(
+            lambda: "" if self._gone else self.pending_text, lambda: self._written, place, timeout, report_alive
+        )
         self._awaited.clear()
 
     def _wait_for(
-        self, left: Callable[[], str], done: Callable[[], int], place: str, timeout: float, beat: Callable[[], None]
+        self,
+        left: Callable[[], str],
+        done: Callable[[], int],
+        place: str,
+        timeout: float,
+        report_alive: Callable[[], None],
     ) -> None:
         """Wait until nothing is `left` to be written, or for `timeout` seconds no more was `done`."""
         began = progress = time.monotonic()
@@ -316,7 +323,7 @@ class MlflowTracker:
         while left():
             self._woken.set()
             time.sleep(0.05)
-            beat()
+            report_alive()
             self._log_warnings()
             now = time.monotonic()
             if done() != before:

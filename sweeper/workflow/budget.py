@@ -24,39 +24,39 @@ MORE = 1.05
 """Factor on the needed time, for the time limit that is suggested."""
 
 
-def find_budget(stage: RunContext) -> bool:
+def find_budget(context: RunContext) -> bool:
     """Find the steps of the search, if not done yet, and put them into the plan; False where too little is learned."""
-    study, recipe = stage.study, stage.plan.conditions.recipe
+    study, recipe = context.study, context.plan.conditions.recipe
     stored = studies.read_budget_probe(study.user_attrs)
     probed = stored or BudgetProbe(first=recipe.steps)
     if stored is None and studies.search_results(study):
         return True  # a search that has begun keeps its steps
     if probed.steps is None or not (probed.learned or studies.search_results(study)):  # a resume may have more time
         study.set_user_attr(studies.PROBED, studies.pack(probed))
-        probed = _climb_ladder(stage, probed.first)
+        probed = _climb_ladder(context, probed.first)
         study.set_user_attr(studies.PROBED, studies.pack(probed))
-    stage.asked = apply_budget(stage.asked, probed)
-    store_request(study, stage.asked)
+    context.request = apply_budget(context.request, probed)
+    store_request(study, context.request)
     if probed.sentence:
-        (stage.display.log if probed.learned else stage.display.warn)(probed.sentence)
+        (context.display.log if probed.learned else context.display.warn)(probed.sentence)
     assert probed.steps is not None
     if not probed.learned:
         return False
     if studies.search_results(study) or probed.breadth is None:
         return True
     steps = {"steps": probed.steps, "confirm_steps": probed.breadth.confirm_steps}
-    conditions = stage.plan.conditions.model_copy(update={"recipe": recipe.model_copy(update=steps)})
-    space = stage.plan.space
+    conditions = context.plan.conditions.model_copy(update={"recipe": recipe.model_copy(update=steps)})
+    space = context.plan.space
     kept = tuple(family for family in space.families if family.family in probed.breadth.families)
     space = space.model_copy(update={"families": kept})
-    stage.plan = stage.plan.model_copy(update={"conditions": conditions, "space": space})
-    studies.replace_plan(study, stage.plan)
+    context.plan = context.plan.model_copy(update={"conditions": conditions, "space": space})
+    studies.replace_plan(study, context.plan)
     return True
 
 
-def _climb_ladder(stage: RunContext, first: int) -> BudgetProbe:
+def _climb_ladder(context: RunContext, first: int) -> BudgetProbe:
     """Climb the ladder as far as is needed, or as time allows, and return the result."""
-    study, plan, request = stage.study, stage.plan, stage.asked
+    study, plan, request = context.study, context.plan, context.request
     losses = order_losses(plan.space, [loss.name for loss in plan.conditions.losses])
     while True:
         results = studies.list_extra_results(study, "probe")
@@ -64,7 +64,7 @@ def _climb_ladder(stage: RunContext, first: int) -> BudgetProbe:
             results, plan.space, plan.conditions, plan.imbalance, first=first, margin=request.rope
         )
         finished = [result for result in results if rungs and result.spec.steps <= rungs[-1].steps]
-        pace = measure_pace(finished, stage.executor.workers)  # an unfinished rung must not change the pace
+        pace = measure_pace(finished, context.executor.workers)  # an unfinished rung must not change the pace
         if not lacking:
             break
         if rungs:
@@ -74,11 +74,11 @@ def _climb_ladder(stage: RunContext, first: int) -> BudgetProbe:
                 needed = compute_least_seconds(losses, request, above, steps=steps)
             if needed > _time_limit(request, finished):
                 break
-        batch = TrainingList(study, lacking, recorder=stage.recorder, admit=stage.time.make_admission(PROBE_SHARE))
-        stage.show_phase("probe", missing=len(batch))
-        stage.run_work(batch)
+        batch = TrainingList(study, lacking, recorder=context.recorder, admit=context.time.make_admission(PROBE_SHARE))
+        context.show_phase("probe", missing=len(batch))
+        context.run_work(batch)
         if not batch.is_complete:
-            stage.record_time_cut(f"what the losses learn in {lacking[0].steps} steps was not found out")
+            context.record_time_cut(f"what the losses learn in {lacking[0].steps} steps was not found out")
             break
     if not rungs:
         return BudgetProbe(first=first, steps=first)  # the search reports why

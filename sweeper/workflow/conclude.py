@@ -274,12 +274,12 @@ def report_study(
     *,
     out: Path,
     ui_url: str | None = None,
-    beat: Callable[[], None] = lambda: None,
+    report_alive: Callable[[], None] = lambda: None,
     limit: MissLimit | None = None,
 ) -> Outcome:
     """Write (again) the report of a study, from only its storage and the decoded images.
 
-    `beat` is called meanwhile, as a sign of life. `limit` replaces the operating point.
+    `report_alive` is called meanwhile, as a sign of life. `limit` replaces the operating point.
 
     Raises:
         StudyError: if there is no such study.
@@ -297,13 +297,13 @@ def report_study(
             )
         misses = read_confirmation_held_out(sweep, recommendation.recommended, limit)
         recommendation = apply_miss_control(sweep, recommendation, misses)
-    beat()
+    report_alive()
     folder = Path(sweep.conditions.dataset.store)
     store = open_store(folder) if is_complete(folder) else None
     pixels = (lambda i: (store.get_view(i), store.get_mask(i))) if store is not None else None
     settings = {} if ui_url is None else {"ui_url": ui_url}
     try:
-        paths = write_report(sweep, recommendation, out, pixels=pixels, beat=beat, **settings)
+        paths = write_report(sweep, recommendation, out, pixels=pixels, report_alive=report_alive, **settings)
     except OSError as error:
         raise SweeperError(
             f"the report could not be written: {error}; nothing is lost: sweeper report {name} --out FOLDER"

@@ -31,7 +31,7 @@ def make_round_judge(
 ) -> Judge:
     """Return the function that an interim analysis calls, with the same evidence and verdict as the report."""
 
-    def judged(results: Sequence[TrialResult]) -> RoundDecision:
+    def judge_round(results: Sequence[TrialResult]) -> RoundDecision:
         evidence = compute_confirmation_evidence(results, finalists, conditions, space, rope=rope, analyses=analyses)
         decision = decide_verdict(evidence, list(FAMILIES))
         if evidence is None:
@@ -39,10 +39,10 @@ def make_round_judge(
         step = decide_next_step(evidence, decision, until)
         families = tuple(evidence.finalists[i].family for i in step.finalists)
         return RoundDecision(
-            decision.verdict, analyses[evidence.analysis_index].error, step.go_on, families, step.reason
+            decision.verdict, analyses[evidence.analysis_index].error, step.continues, families, step.reason
         )
 
-    return judged
+    return judge_round
 
 
 def compute_confirmation_evidence(

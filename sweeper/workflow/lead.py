@@ -92,7 +92,7 @@ class StudySession:
     settings: Settings
     display: Display
     stop: StopSignal
-    gone: Callable[[], float]
+    elapsed_seconds: Callable[[], float]
     """Seconds since the session began."""
     storage: RetryingStorage
     tracker: MlflowTracker
@@ -123,8 +123,8 @@ def run_study(session: StudySession) -> Outcome:
         forecast = _announce_forecast(session, request)
         so_far = _make_interim_reporter(session, heartbeat)
         so_far.publish()
-        keeper = Timekeeper(request.timeout, session.gone, before=studies.list_all_results(study))
-        stage = RunContext(
+        keeper = Timekeeper(request.timeout, session.elapsed_seconds, before=studies.list_all_results(study))
+        context = RunContext(
             study,
             session.prepared.plan,
             request,
@@ -141,7 +141,7 @@ def run_study(session: StudySession) -> Outcome:
             places=settings.places,
         )
         try:
-            _train_phases(stage, session.tracker, forecast)
+            _train_phases(context, session.tracker, forecast)
             if (dropped := _check_images(session, are_changed=is_changed(store))) is not None:
                 session.tracker.end_sweep("FAILED")
                 raise SweeperError(dropped)
@@ -152,10 +152,10 @@ def run_study(session: StudySession) -> Outcome:
             raise
         finally:
             with suppress(SweeperError):  # the next query reports a lost database
-                study.set_user_attr("seconds", float(study.user_attrs.get("seconds", 0.0)) + session.gone())
+                study.set_user_attr("seconds", float(study.user_attrs.get("seconds", 0.0)) + session.elapsed_seconds())
         warn_of_changed_script(settings.command, session.prepared.plan.sources, display.warn)
         heartbeat.begin_phase(REPORT, 0)
-        session.tracker.wait_until_written(beat=heartbeat.record_beat)
+        session.tracker.wait_until_written(report_alive=heartbeat.record_sign_of_life)
         executor.close()  # the report needs no workers, and they occupy memory
         _drop_checkpoints(session.checkpoints)
         return _write_conclusion(session, heartbeat)
@@ -239,7 +239,7 @@ def _announce_forecast(session: StudySession, request: StudyRequest) -> Forecast
         display.log(f"plan: {plan_text(to_come, plan.conditions.recipe)}")
         if studies.read_budget_probe(study.user_attrs) is None and (steps := format_steps(plan, request)):
             display.log(steps)
-    limit = lambda: None if request.timeout is None else max(0.0, request.timeout - session.gone())  # noqa: E731
+    limit = lambda: None if request.timeout is None else max(0.0, request.timeout - session.elapsed_seconds())  # noqa: E731
     step = "a step" if plan.conditions.recipe.command is None else "1 % of a training"
     forecast = Forecast(to_come, lambda: session.prepared.executor.workers, limit, display.log, step=step)
     display.set_forecast(forecast.format_times)
@@ -265,22 +265,24 @@ def _make_interim_reporter(session: StudySession, heartbeat: Heartbeat) -> Inter
     return InterimReporter(lambda: studies.load_sweep(session.storage, name), publish, heartbeat.record_answer)
 
 
-def _train_phases(stage: RunContext, tracker: MlflowTracker, forecast: Forecast) -> None:
+def _train_phases(context: RunContext, tracker: MlflowTracker, forecast: Forecast) -> None:
     """Train all phases; record in MLflow if that was stopped or failed."""
 
-    def decided(plan: studies.StudyPlan) -> None:
-        forecast.trainings = count_trainings_left(plan, stage.asked, read_study_state(stage.study, plan, stage.asked))
+    def use_final_plan(plan: studies.StudyPlan) -> None:
+        forecast.trainings = count_trainings_left(
+            plan, context.request, read_study_state(context.study, plan, context.request)
+        )
         tracker.update_plan(plan.conditions)
 
     try:
-        train_all(stage, decided)
+        train_all(context, use_final_plan)
     except (InterruptedSweepError, KeyboardInterrupt):
         with suppress(SweeperError):  # the next query reports a lost database
-            studies.reconcile_study(stage.study)
+            studies.reconcile_study(context.study)
         tracker.end_sweep("KILLED")
         raise
     except BaseException:
-        if stage.is_taken_over():
+        if context.is_taken_over():
             tracker.close()  # another process runs the study now, and writes its runs
         else:
             tracker.end_sweep("FAILED")
@@ -290,15 +292,15 @@ def _train_phases(stage: RunContext, tracker: MlflowTracker, forecast: Forecast)
 def _write_conclusion(session: StudySession, heartbeat: Heartbeat) -> Outcome:
     """Write the evidence, recommendation and report, and copy them to MLflow."""
     settings, storage, tracker = session.settings, session.storage, session.tracker
-    name, beat = session.prepared.name, heartbeat.record_beat
+    name, report_alive = session.prepared.name, heartbeat.record_sign_of_life
     studies.note_conclusion(session.study)
     try:
-        outcome = report_study(storage, name, out=settings.out, beat=beat)
+        outcome = report_study(storage, name, out=settings.out, report_alive=report_alive)
     except BaseException:
         tracker.end_sweep("FAILED")
         raise
     heartbeat.record_answer(read_interim_answer(outcome.sweep, outcome.recommendation).answer)
-    tracker.end_sweep("FINISHED", make_mlflow_summary(outcome), beat=beat)
+    tracker.end_sweep("FINISHED", make_mlflow_summary(outcome), report_alive=report_alive)
     storage.check_file()
     if not any(trial.state == "complete" for trial in outcome.sweep.trials):
         reasons = sorted({trial.reason for trial in outcome.sweep.trials if trial.reason})

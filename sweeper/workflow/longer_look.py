@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sweeper.workflow.phases import RunContext
 
 
-def look_at_longer(stage: RunContext, finalists: Sequence[Finalist]) -> None:
+def look_at_longer(context: RunContext, finalists: Sequence[Finalist]) -> None:
     """Make the longer look, unless none is requested, it was made, or nothing was recommended or compared.
 
     Where the time does not suffice, the look is skipped, which is reported.
@@ -36,7 +36,7 @@ def look_at_longer(stage: RunContext, finalists: Sequence[Finalist]) -> None:
     Raises:
         InterruptedSweepError: on a signal; the study can be resumed.
     """
-    study, plan, request = stage.study, stage.plan, stage.asked
+    study, plan, request = context.study, context.plan, context.request
     times, conditions = get_longer_look_factor(plan, request), plan.conditions
     if times is None or has_looked_longer(study, plan, request):
         return
@@ -57,18 +57,18 @@ def look_at_longer(stage: RunContext, finalists: Sequence[Finalist]) -> None:
 
     if len(chosen) > 1:
         several = request.timeout is not None or any(not run.device.startswith("cpu") for run in usable)
-        with_third = request.timeout is not None or stage.executor.workers > 2
+        with_third = request.timeout is not None or context.executor.workers > 2
         specs = [[make_longer_spec(f, conditions, times, n) for f in chosen[:2]] for n in range(MOST_SEEDS)]
         third = [make_longer_spec(f, conditions, times, 0) for f in chosen[2:] if with_third]
-        in_time = _train_missing(stage, [*specs[0], *third, *(specs[1] if several else [])])
+        in_time = _train_missing(context, [*specs[0], *third, *(specs[1] if several else [])])
         for more in specs[2 if several else 1 :]:
             result = look()
             includes_choice = result is not None and result.gaps[0].first == chosen[0].family
             if in_time and result is not None and includes_choice and result.gaps[0].trend in ("gone", "open"):
-                in_time = _train_missing(stage, more)
+                in_time = _train_missing(context, more)
         if not in_time:
             if look() is None:
-                stage.record_time_cut(f"what {times} times the steps change (--longer) was not looked at")
+                context.record_time_cut(f"what {times} times the steps change (--longer) was not looked at")
             return
     study.set_user_attr(studies.LOOKED, studies.pack_value(make_longer_look_key(study, plan, request)))
 
@@ -86,16 +86,16 @@ def select_longer_finalists(evidence: Evidence | None) -> list[str]:
     return [evidence.finalists[i].family for i in selected]
 
 
-def _train_missing(stage: RunContext, specs: Sequence[TrialSpec]) -> bool:
+def _train_missing(context: RunContext, specs: Sequence[TrialSpec]) -> bool:
     """Train the missing ones of these trainings, if there is time for the first two; return whether all have ended."""
-    admit = stage.time.make_admission(1.0)
-    batch = TrainingList(stage.study, specs, recorder=stage.recorder, admit=admit)
+    admit = context.time.make_admission(1.0)
+    batch = TrainingList(context.study, specs, recorder=context.recorder, admit=admit)
     if not len(batch):
         return True
-    rounds = -(-min(2, len(batch)) // stage.executor.workers)
+    rounds = -(-min(2, len(batch)) // context.executor.workers)
     if not admit(rounds * specs[0].steps):
         return False
     names = ", ".join(dict.fromkeys(spec.family for spec in specs))
-    stage.display.log(f"longer look: {names}, {specs[0].steps:,} steps each")
-    stage.show_phase("longer", missing=len(batch))
-    return stage.run_work(batch) and batch.is_complete
+    context.display.log(f"longer look: {names}, {specs[0].steps:,} steps each")
+    context.show_phase("longer", missing=len(batch))
+    return context.run_work(batch) and batch.is_complete

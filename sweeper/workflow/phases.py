@@ -76,7 +76,7 @@ class RunContext:
 
     study: optuna.Study
     plan: studies.StudyPlan
-    asked: StudyRequest
+    request: StudyRequest
     executor: Executor
     checkpoints: Path
     """Folder of the trials that wait."""
@@ -142,93 +142,93 @@ class RunContext:
         if self.is_taken_over():
             raise LostStudyError(self.study.study_name, self.storage, self.places)
         if self.heartbeat is not None:
-            self.heartbeat.record_beat()
+            self.heartbeat.record_sign_of_life()
         if self.stop.status is not None:
             return "the sweep was stopped"
         return "the time was up" if self.time.is_over() else None
 
 
-def train_all(stage: RunContext, decided: Callable[[studies.StudyPlan], None]) -> None:
-    """Train all phases, or until the time limit; `decided` receives the plan once its steps are known.
+def train_all(context: RunContext, on_plan_final: Callable[[studies.StudyPlan], None]) -> None:
+    """Train all phases, or until the time limit; `on_plan_final` receives the plan once its steps are known.
 
     Raises:
         InterruptedSweepError: on a signal; the study can be resumed.
     """
-    stage.study.set_user_attr(studies.CUT, [])
-    if stage.asked.budget != "given" and not find_budget(stage):
+    context.study.set_user_attr(studies.CUT, [])
+    if context.request.budget != "given" and not find_budget(context):
         return
-    decided(stage.plan)
-    if not run_search(stage):
-        if not stage.study.user_attrs[studies.CUT]:
-            stage.record_time_cut("all of the time was gone before the confirmation")
-    elif _has_learned_something(stage):
-        stage.publish_answer()
-        confirmed = choose_tuned_finalists(stage)
-        confirm_finalists(stage, confirmed)
-        look_at_longer(stage, confirmed)
+    on_plan_final(context.plan)
+    if not run_search(context):
+        if not context.study.user_attrs[studies.CUT]:
+            context.record_time_cut("all of the time was gone before the confirmation")
+    elif _has_learned_something(context):
+        context.publish_answer()
+        confirmed = choose_tuned_finalists(context)
+        confirm_finalists(context, confirmed)
+        look_at_longer(context, confirmed)
 
 
 # --- The search ---------------------------------------------------------------------------------------------
 
 
-def run_search(stage: RunContext) -> bool:
+def run_search(context: RunContext) -> bool:
     """Search up to the total, or within its share of the time; return False when the whole time is up."""
-    plan, total = stage.plan, stage.asked.trials
-    enqueue_defaults(stage.study, plan.space, total, _ladder_start(stage))
-    probe = studies.read_budget_probe(stage.study.user_attrs)
-    stage.show_phase("search", total=total)
+    plan, total = context.plan, context.request.trials
+    enqueue_defaults(context.study, plan.space, total, _ladder_start(context))
+    probe = studies.read_budget_probe(context.study.user_attrs)
+    context.show_phase("search", total=total)
     work = LossSearch(
-        stage.study,
+        context.study,
         plan.space,
         plan.conditions,
         imbalance=plan.imbalance,
         trials=total,
-        recorder=stage.recorder,
-        checkpoints=stage.checkpoints,
-        admit=stage.time.make_admission(SEARCH_SHARE),
-        reusable=studies.list_extra_results(stage.study, "probe"),
-        gain=stage.asked.rope if stage.asked.settles else None,
-        strict=stage.asked.budget != "given",
+        recorder=context.recorder,
+        checkpoints=context.checkpoints,
+        admit=context.time.make_admission(SEARCH_SHARE),
+        reusable=studies.list_extra_results(context.study, "probe"),
+        gain=context.request.rope if context.request.settles else None,
+        strict=context.request.budget != "given",
         earliest=probe.earliest if probe is not None else 0,
     )
-    in_time = stage.run_work(work)
+    in_time = context.run_work(work)
     if not in_time:
         work.end_waiting_trials()
-    if (done := len(studies.search_results(stage.study))) < total:
-        if in_time and not stage.time.make_admission(SEARCH_SHARE)(plan.conditions.recipe.steps):
-            stage.record_time_cut(
+    if (done := len(studies.search_results(context.study))) < total:
+        if in_time and not context.time.make_admission(SEARCH_SHARE)(plan.conditions.recipe.steps):
+            context.record_time_cut(
                 f"the search ended after {done} of {total} trials, to leave time for the confirmation"
             )
         elif not in_time:
-            stage.record_time_cut(f"the search ended after {done} of {total} trials, as all of the time was gone")
+            context.record_time_cut(f"the search ended after {done} of {total} trials, as all of the time was gone")
         elif work.is_settled:
-            stage.display.log(
+            context.display.log(
                 f"the search ended after {done} trials: the last {PATIENCE} raised the best value by no more than "
-                f"{stage.asked.rope:g}"
+                f"{context.request.rope:g}"
             )
     return in_time
 
 
-def _ladder_start(stage: RunContext) -> dict[str, dict[str, Any]]:
+def _ladder_start(context: RunContext) -> dict[str, dict[str, Any]]:
     """Return replacements of defaults: where a family has a single trial, the ladder's finished training is it."""
-    space, probe = stage.plan.space, studies.read_budget_probe(stage.study.user_attrs)
-    if probe is None or probe.breadth is None or count_floor_trials(space, stage.asked.trials) > 1:
+    space, probe = context.plan.space, studies.read_budget_probe(context.study.user_attrs)
+    if probe is None or probe.breadth is None or count_floor_trials(space, context.request.trials) > 1:
         return {}
     others = choose_ladder_pair(space)[1:]
     return {family.family: make_weighted_start(family, space) for family in space.families if family.family in others}
 
 
-def _has_learned_something(stage: RunContext) -> bool:
+def _has_learned_something(context: RunContext) -> bool:
     """Return whether any training beats a constant answer; if not, record that there is nothing to confirm."""
-    study, trials, strict = stage.study, studies.search_results(stage.study), stage.asked.budget != "given"
+    study, trials, strict = context.study, studies.search_results(context.study), context.request.budget != "given"
     if not has_learned_nothing(trials, studies.list_extra_results(study, "probe"), strict=strict):
         return True
-    steps = stage.plan.conditions.recipe.steps
+    steps = context.plan.conditions.recipe.steps
     sentence = (
         f"no loss {'clearly beats' if strict else 'learned more than'} a constant answer in {steps} steps, so that "
-        f"nothing was confirmed. {suggest_remedies(trials, stage.plan.conditions)}"
+        f"nothing was confirmed. {suggest_remedies(trials, context.plan.conditions)}"
     )
-    stage.display.warn(sentence)
+    context.display.warn(sentence)
     probed = BudgetProbe(first=steps, steps=steps, sentence=sentence, learned=False)
     study.set_user_attr(studies.PROBED, studies.pack(probed))
     return False
@@ -237,51 +237,51 @@ def _has_learned_something(stage: RunContext) -> bool:
 # --- The finalists ------------------------------------------------------------------------------------------
 
 
-def choose_tuned_finalists(stage: RunContext) -> list[Finalist]:
+def choose_tuned_finalists(context: RunContext) -> list[Finalist]:
     """Choose the finalists, and find the learning rates of their confirmation."""
-    study, plan = stage.study, stage.plan
-    trials, same = _relabel_trials(stage, studies.search_results(study))
-    fit = _resolve_common_rate(stage, trials)
+    study, plan = context.study, context.plan
+    trials, same = _relabel_trials(context, studies.search_results(study))
+    fit = _resolve_common_rate(context, trials)
     specs = find_pending_rechecks(trials, studies.list_extra_results(study, "recheck"), fit)
     if fit is not None and specs:
         names = ", ".join(spec.family for spec in specs)
         why = f"best at another learning rate than the common {fit.best:g}, so trained there, too: {names}"
-        batch = TrainingList(study, specs, recorder=stage.recorder, admit=stage.time.make_admission(RECHECK_SHARE))
-        stage.display.log(why)
-        stage.show_phase("recheck", missing=len(batch))
-        stage.run_work(batch)
+        batch = TrainingList(study, specs, recorder=context.recorder, admit=context.time.make_admission(RECHECK_SHARE))
+        context.display.log(why)
+        context.show_phase("recheck", missing=len(batch))
+        context.run_work(batch)
         if not batch.is_complete:
-            stage.record_time_cut(f"there was no time for all of these trainings: {why}")
+            context.record_time_cut(f"there was no time for all of these trainings: {why}")
     rechecks = studies.list_extra_results(study, "recheck")
     return choose_finalists(trials, rechecks, fit, plan.space, plan.conditions, same=same)
 
 
-def _resolve_common_rate(stage: RunContext, trials: Sequence[TrialResult]) -> RateFit | None:
+def _resolve_common_rate(context: RunContext, trials: Sequence[TrialResult]) -> RateFit | None:
     """Return the common learning rate of the confirmation, which stays the same once that has begun."""
-    study = stage.study
+    study = context.study
     stored = studies.read_common_rate(study.user_attrs)
     if stored is not None and studies.list_extra_results(study, "confirm"):
         return stored
-    fit = fit_common_rate(trials, stage.plan.space)
+    fit = fit_common_rate(trials, context.plan.space)
     if fit is not None and fit != stored:
         study.set_user_attr(studies.RATES, studies.pack(fit))
     return fit
 
 
-def _relabel_trials(stage: RunContext, trials: list[TrialResult]) -> tuple[list[TrialResult], tuple[SameLoss, ...]]:
+def _relabel_trials(context: RunContext, trials: list[TrialResult]) -> tuple[list[TrialResult], tuple[SameLoss, ...]]:
     """Return the trials, relabelled where they equal a simpler loss, and the equivalences, which are stored."""
-    study, plan = stage.study, stage.plan
+    study, plan = context.study, context.plan
     equivalences = studies.read_equivalent_losses(study.user_attrs)
     if equivalences is None or equivalences.trials != len(trials):
         try:
-            equivalences = find_equivalent_losses(trials, plan.space, plan.conditions, stage.measure)
+            equivalences = find_equivalent_losses(trials, plan.space, plan.conditions, context.measure)
         except SweeperError as error:
-            stage.display.warn(f"could not check for equivalent losses ({error}); treating all as distinct")
+            context.display.warn(f"could not check for equivalent losses ({error}); treating all as distinct")
             return trials, ()
         study.set_user_attr(studies.SAME, studies.pack(equivalences))
     for same in equivalences.found:
         params = ", ".join(f"{name} {format_significant(value)}" for name, value in same.params.items())
-        stage.display.log(
+        context.display.log(
             f"trial {same.trial} ({same.family} {params}) is equivalent to {same.is_family} on these data and counts "
             f"as {same.is_family}"
         )
@@ -291,9 +291,9 @@ def _relabel_trials(stage: RunContext, trials: list[TrialResult]) -> tuple[list[
 # --- The confirmation ---------------------------------------------------------------------------------------
 
 
-def confirm_finalists(stage: RunContext, finalists: Sequence[Finalist]) -> None:
+def confirm_finalists(context: RunContext, finalists: Sequence[Finalist]) -> None:
     """Train the finalists on fresh seeds until an interim analysis ends the confirmation."""
-    study, analyses, log = stage.study, stage.asked.analyses, stage.display.log
+    study, analyses, log = context.study, context.request.analyses, context.display.log
     if (before := settle_analyses(study, analyses)) is not None and _format_seeds(analyses) != _format_seeds(before):
         log(
             f"the confirmation is analysed after {_format_seeds(analyses)} seeds from now on (before: "
@@ -301,15 +301,15 @@ def confirm_finalists(stage: RunContext, finalists: Sequence[Finalist]) -> None:
         )
     if not finalists:
         return
-    conditions, folds = stage.plan.conditions, stage.plan.conditions.folds
+    conditions, folds = context.plan.conditions, context.plan.conditions.folds
 
-    def begun(number: int, families: list[str], missing: int) -> None:
+    def announce_round(number: int, families: list[str], missing: int) -> None:
         if missing:
             rotation = f", each a rotation over {folds} folds" if folds is not None else ""
             seeds = format_count(analyses[number].seeds, "seed")
             log(f"{_place(number)}: {seeds} of {', '.join(families)}{rotation}")
-            stage.show_phase("confirm", missing=missing)
-            stage.publish_answer()
+            context.show_phase("confirm", missing=missing)
+            context.publish_answer()
 
     def report_analysis(number: int, analysis: AnalysisTaken) -> None:
         log(
@@ -317,15 +317,15 @@ def confirm_finalists(stage: RunContext, finalists: Sequence[Finalist]) -> None:
             f"{analysis.reason}"
         )
         if number < len(analyses) and analysis.seeds < analyses[number].seeds:
-            stage.record_time_cut(
+            context.record_time_cut(
                 f"the confirmation ended before the interim analysis at {analyses[number].seeds} seeds"
             )
-        stage.publish_answer()
+        context.publish_answer()
 
     def _place(number: int) -> str:
         return f"interim analysis {number + 1} of at most {len(analyses)}"
 
-    until, rope, space = stage.asked.until, stage.asked.rope, stage.plan.space
+    until, rope, space = context.request.until, context.request.rope, context.plan.space
     race = Race(
         study,
         finalists,
@@ -333,13 +333,13 @@ def confirm_finalists(stage: RunContext, finalists: Sequence[Finalist]) -> None:
         analyses,
         until=until,
         judge=make_round_judge(finalists, conditions, space, rope=rope, analyses=analyses, until=until),
-        recorder=stage.recorder,
-        admit=stage.time.make_admission(1.0),
-        begun=begun,
+        recorder=context.recorder,
+        admit=context.time.make_admission(1.0),
+        on_round_begin=announce_round,
         report=report_analysis,
     )
     if not race.is_over:
-        stage.run_work(race)
+        context.run_work(race)
     if not race.is_over:
         race.analyse_cut_round()
 

@@ -85,7 +85,7 @@ def run_sweep(
                     settings=settings,
                     display=display,
                     stop=stop,
-                    gone=lambda: timer() - began,
+                    elapsed_seconds=lambda: timer() - began,
                     storage=storage,
                     tracker=tracker,
                     prepared=prepared,

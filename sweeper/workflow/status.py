@@ -98,7 +98,7 @@ class Heartbeat:
         self._life = SweepLife(study=study, state="running", written=now, progress=now, places=places, **process)
         self._write_file()
 
-    def record_beat(self) -> None:
+    def record_sign_of_life(self) -> None:
         """Record that the loop is alive; written every `BEAT_SECONDS`."""
         if not 0 <= self._clock() - self._life.written < BEAT_SECONDS:
             self._write_file()

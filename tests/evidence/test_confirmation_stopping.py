@@ -51,7 +51,7 @@ def test_all_that_may_be_the_best_go_on() -> None:
     levels = {"dice": 0.715, "focal": 0.71, "tversky": 0.6, "dice_ce": 0.5}
     found = three_seeds(levels, 0.008, 0.002)
     following = step(found)
-    assert following.go_on
+    assert following.continues
     assert on(found) == {"dice", "focal"}  # the others are beaten
     assert "dice and focal continue to 4 seeds" in following.reason
     assert "as what dice can cost is open" in following.reason
@@ -64,7 +64,7 @@ KEPT = {"dice": 0.72, "focal": 0.715, "tversky": 0.69, "cross_entropy": 0.7}
 def test_while_cross_entropy_is_kept_only_those_go_on_that_may_yet_be_shown_to_gain() -> None:
     found = three_seeds(KEPT, 0.008, 0.002)
     assert decide_verdict(found, ORDER).action == "keep"
-    assert step(found).go_on and on(found) == {"dice", "focal", "cross_entropy"}
+    assert step(found).continues and on(found) == {"dice", "focal", "cross_entropy"}
     assert "as a gain may still be established (" in step(found).reason
     assert "dice, focal and cross_entropy, up to 4 seeds." in step(found).reason
 
@@ -92,7 +92,7 @@ def test_while_cross_entropy_is_kept_a_finalist_that_is_hardly_the_best_gets_no_
     ],
 )
 def test_it_ends_when_the_action_is_known_or_a_change_is_hardly_to_be_shown(found: Evidence, said: str) -> None:
-    assert not step(found).go_on and said in step(found).reason
+    assert not step(found).continues and said in step(found).reason
 
 
 def test_a_change_that_is_likely_is_waited_for_unless_probable_is_enough() -> None:
@@ -100,8 +100,8 @@ def test_a_change_that_is_likely_is_waited_for_unless_probable_is_enough() -> No
     found = three_seeds({"dice": 0.725, "cross_entropy": 0.7}, 0.006, 0.001, half=0.03)
     known = found.finalists[1].model_copy(update=sure["cross_entropy"])
     found = found.model_copy(update={"finalists": (found.finalists[0], known)})
-    assert step(found).go_on
-    assert not decide_next_step(found, decide_verdict(found, ORDER), "probable").go_on
+    assert step(found).continues
+    assert not decide_next_step(found, decide_verdict(found, ORDER), "probable").continues
 
 
 def test_an_unbeaten_finalist_that_is_hardly_the_best_is_left_out_unless_a_winner_is_likely() -> None:
@@ -110,7 +110,7 @@ def test_an_unbeaten_finalist_that_is_hardly_the_best_is_left_out_unless_a_winne
     assert tversky is not None and tversky.best < CONTENDER
     assert on(noisy) == {"dice", "focal"}
     likely = three_seeds({"dice": 0.75, "focal": 0.71, "tversky": 0.66}, 0.006, 0.002, half=0.12)
-    assert step(likely).go_on and "a clear winner is likely" in step(likely).reason
+    assert step(likely).continues and "a clear winner is likely" in step(likely).reason
     assert on(likely) == {"dice", "focal", "tversky"}
 
 
@@ -143,7 +143,7 @@ def planned(levels: dict[str, float], **changes: Any) -> Evidence:
 )
 def test_it_ends_when_there_is_nothing_left_to_find_out(found: Evidence, until: Any, said: str) -> None:
     following = decide_next_step(found, decide_verdict(found, ORDER), until)
-    assert (following.go_on, following.finalists) == (False, ())
+    assert (following.continues, following.finalists) == (False, ())
     assert following.reason.startswith("The confirmation ended after 3 seeds: ") and said in following.reason
 
 
@@ -159,7 +159,7 @@ def test_it_ends_when_there_is_nothing_left_to_find_out(found: Evidence, until: 
 )
 def test_it_goes_on_while_more_seeds_may_tell(found: Evidence, until: Any, said: str) -> None:
     following = decide_next_step(found, decide_verdict(found, ORDER), until)
-    assert following.go_on and following.finalists and said in following.reason
+    assert following.continues and following.finalists and said in following.reason
 
 
 # --- The chance of a winner ---------------------------------------------------------------------------------
@@ -240,4 +240,4 @@ def test_only_an_undecided_verdict_is_called_open_at_the_last_analysis(
     found = three_seeds(levels, 0.003, 0.002, half=half, **last)
     reason = step(found).reason
     assert (decide_verdict(found, ORDER).verdict is Verdict.UNDECIDED) == is_open
-    assert ("open" in reason) == is_open and not step(found).go_on
+    assert ("open" in reason) == is_open and not step(found).continues

@@ -335,35 +335,35 @@ def two_classes(steps: int) -> Ious:
     return lambda _, trained: [0.9, 0.5 if trained >= steps else 0.0]
 
 
-def planned(study: optuna.Study, stage: RunContext) -> tuple[Any, ...]:
-    recipe, asked = stage.plan.conditions.recipe, stage.asked
-    losses = sorted(family.family for family in stage.plan.space.families)
+def planned(study: optuna.Study, context: RunContext) -> tuple[Any, ...]:
+    recipe, request = context.plan.conditions.recipe, context.request
+    losses = sorted(family.family for family in context.plan.space.families)
     searched = [(r.spec.family, r.spec.lr, r.value) for r in studies.search_results(study)]
-    return recipe.steps, recipe.confirm_steps, losses, asked.trials, asked.analyses, searched
+    return recipe.steps, recipe.confirm_steps, losses, request.trials, request.analyses, searched
 
 
 @pytest.mark.parametrize("minutes", [None, 60])
 def test_where_the_first_steps_are_enough_and_all_fits_everything_stays(minutes: int | None) -> None:
     study, executor = new_study(), FakeExecutor(slow(two_classes(100), 0.01))
-    stage = train(study, executor, trials=50, budget="learns", settles=True, minutes=minutes)
-    assert stage.plan.conditions.recipe.steps == 100 and stage.asked.trials == 50
-    assert len(stage.plan.space.families) == 7 and stored(study).earliest == 0
-    assert stage.asked.analyses[-1].seeds == (3 if minutes is None else 8)  # as `train` has them, where nothing is
+    context = train(study, executor, trials=50, budget="learns", settles=True, minutes=minutes)
+    assert context.plan.conditions.recipe.steps == 100 and context.request.trials == 50
+    assert len(context.plan.space.families) == 7 and stored(study).earliest == 0
+    assert context.request.analyses[-1].seeds == (3 if minutes is None else 8)  # as `train` has them, where nothing is
 
 
 def test_the_first_steps_are_enough_however_slow_they_are_unless_minutes_are_given() -> None:
     for minutes, losses in ((None, 7), (600, 7), (25, 5), (22, 3)):
         study = new_study()
         executor = FakeExecutor(slow(two_classes(100), 1.0))
-        stage = train(study, executor, trials=50, budget="learns", settles=True, minutes=minutes)
-        assert len(stage.plan.space.families) == losses, minutes
+        context = train(study, executor, trials=50, budget="learns", settles=True, minutes=minutes)
+        assert len(context.plan.space.families) == losses, minutes
 
 
 def test_where_steps_are_dear_fewer_losses_are_searched_and_only_these_are_queued() -> None:
     study, display = new_study(), Recorder()
     executor = FakeExecutor(slow(two_classes(400), 0.12), workers=2)
-    stage = train(study, executor, display, trials=50, budget="learns", settles=True, minutes=5)
-    steps, confirm_steps, losses, trials, _, searched = planned(study, stage)
+    context = train(study, executor, display, trials=50, budget="learns", settles=True, minutes=5)
+    steps, confirm_steps, losses, trials, _, searched = planned(study, context)
     assert (steps, confirm_steps, losses, trials) == (400, 400, ["cross_entropy", "dice_ce", "weighted_ce"], 3)
     assert {spec.family for spec in executor.specs} == set(losses)
     assert [spec.family for spec in executor.specs if spec.purpose == "search"] == ["weighted_ce"]
@@ -372,8 +372,8 @@ def test_where_steps_are_dear_fewer_losses_are_searched_and_only_these_are_queue
         "searching at 400 steps, 400 to confirm, in at most 3 trials of 3 of 7 losses" in x for x in display.lines
     )
     again = FakeExecutor(slow(two_classes(400), 0.12))
-    resumed = train(study, again, trials=50, budget="learns", settles=True, minutes=5, plan=stage.plan)
-    assert again.specs == [] and planned(study, resumed) == planned(study, stage)
+    resumed = train(study, again, trials=50, budget="learns", settles=True, minutes=5, plan=context.plan)
+    assert again.specs == [] and planned(study, resumed) == planned(study, context)
 
 
 @pytest.mark.parametrize("after", range(0, 11, 2))
@@ -385,8 +385,8 @@ def test_what_it_leaves_time_for_is_the_same_after_any_interruption(after: int) 
         train(study, FakeExecutor(slow(two_classes(400), 0.1), crash_after=after), **more)
     found = studies.read_budget_probe(study.user_attrs)
     plan = new_plan() if found is None or found.steps is None else ended.plan  # as it is stored by then
-    stage = train(study, FakeExecutor(slow(two_classes(400), 0.1)), plan=plan, **more)
-    assert planned(study, stage) == planned(whole, ended)
+    context = train(study, FakeExecutor(slow(two_classes(400), 0.1)), plan=plan, **more)
+    assert planned(study, context) == planned(whole, ended)
 
 
 def test_no_trial_is_stopped_before_the_rung_below() -> None:
@@ -411,9 +411,9 @@ def test_what_is_not_affordable_is_said_with_the_minutes_that_are_enough() -> No
         "all 2 classes are learned after 400, and to compare losses there takes more than 4"
     )
     assert found.minutes is not None and f"--resume --minutes {found.minutes}" in found.sentence
-    stage = train(study, executor, trials=50, budget="learns", settles=True, minutes=found.minutes)
-    assert stored(study).learned and stage.plan.conditions.recipe.steps == 400
-    assert len(studies.search_results(study)) == len(stage.plan.space.families) == 5
+    context = train(study, executor, trials=50, budget="learns", settles=True, minutes=found.minutes)
+    assert stored(study).learned and context.plan.conditions.recipe.steps == 400
+    assert len(studies.search_results(study)) == len(context.plan.space.families) == 5
 
 
 def test_a_rung_that_takes_too_long_is_not_begun_and_the_minutes_for_it_are_said() -> None:

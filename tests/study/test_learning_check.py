@@ -48,17 +48,17 @@ def test_the_budget_is_looked_for_where_none_was_given(options: dict[str, object
 
 def test_where_the_first_budget_is_enough_a_training_of_each_of_two_losses_is_spent() -> None:
     study, executor, display = new_study(), FakeExecutor(), Recorder()
-    stage = train(study, executor, display, trials=7, budget="learns")
+    context = train(study, executor, display, trials=7, budget="learns")
     assert probed(executor) == {100: 2}
-    assert stage.plan.conditions.recipe.steps == 100 and stored(study).steps == 100
+    assert context.plan.conditions.recipe.steps == 100 and stored(study).steps == 100
     assert not display.warnings and {spec.purpose for spec in executor.specs} == {"probe", "search", "confirm"}
 
 
 def test_the_budget_is_raised_to_where_a_loss_learns() -> None:
     study, executor, display = new_study(), FakeExecutor(learns_from(400)), Recorder()
-    stage = train(study, executor, display, trials=7, budget="learns")
+    context = train(study, executor, display, trials=7, budget="learns")
     assert probed(executor) == {100: 2, 200: 2, 400: 2}
-    recipe = stage.plan.conditions.recipe
+    recipe = context.plan.conditions.recipe
     assert (recipe.steps, recipe.confirm_steps) == (400, 800)
     assert {spec.steps for spec in executor.specs if spec.purpose == "search"} == {400}
     assert any("all 2 classes are learned after 400: searching at 400 steps" in line for line in display.lines)
@@ -84,8 +84,8 @@ def gains(miou: float) -> Callable[[TrialSpec], TrialResult]:
 def test_a_first_sign_of_learning_is_not_enough(gain: float, steps: int) -> None:
     """A search among losses that hardly beat a constant answer shows nothing, and costs as much as any other."""
     study, executor, display = new_study(), FakeExecutor(gains(gain)), Recorder()
-    stage = train(study, executor, display, trials=7, budget="learns")
-    assert stage.plan.conditions.recipe.steps == steps
+    context = train(study, executor, display, trials=7, budget="learns")
+    assert context.plan.conditions.recipe.steps == steps
     assert any("no loss clearly beats a constant answer after 100" in line for line in display.lines) == (steps > 100)
 
 
@@ -124,9 +124,9 @@ def test_where_all_trainings_fail_the_search_tells_why() -> None:
         return builders.failed_trial(spec.family, spec=spec)
 
     study, executor = new_study(), FakeExecutor(fails)
-    stage = train(study, executor, trials=7, budget="learns")
+    context = train(study, executor, trials=7, budget="learns")
     assert probed(executor) == {100: 2}
-    assert stage.plan.conditions.recipe.steps == 100 and stored(study).learned
+    assert context.plan.conditions.recipe.steps == 100 and stored(study).learned
     assert "search" in {spec.purpose for spec in executor.specs}
 
 

@@ -196,24 +196,26 @@ def train(
     so_far: InterimReporter | None = None,
     longer: int | None = None,
 ) -> RunContext:
-    """Return all phases of one session, as `run_sweep` goes through them; the stage at its end."""
+    """Return all phases of one session, as `run_sweep` goes through them; the context at its end."""
     display, plan = display or Recorder(), plan or new_plan()
     executor = executor or FakeExecutor()
     studies.reconcile_study(study)
     studies.retry_failed(study)
     time = Timekeeper(timeout, clock, before=studies.list_all_results(study))
-    asked = StudyRequest(
+    request = StudyRequest(
         trials, tuple(analyses), rope=0.01, budget=budget, confirm_steps=None, until=until, settles=settles
     )
-    asked = asked._replace(minutes=minutes, seeds=None if settles else (analyses[0].seeds, analyses[-1].seeds))
-    asked = asked._replace(longer=longer, timeout=timeout if longer else None)
+    request = request._replace(minutes=minutes, seeds=None if settles else (analyses[0].seeds, analyses[-1].seeds))
+    request = request._replace(longer=longer, timeout=timeout if longer else None)
     told = Observers(tuple(one for one in (time, display, heartbeat, so_far) if one is not None))
-    stage = RunContext(study, plan, asked, executor, Path("nowhere"), told, display, display, time, heartbeat=heartbeat)  # type: ignore[arg-type]
-    stage.measure, stage.is_taken_over = measure, lost
+    context = RunContext(
+        study, plan, request, executor, Path("nowhere"), told, display, display, time, heartbeat=heartbeat
+    )  # type: ignore[arg-type]
+    context.measure, context.is_taken_over = measure, lost
     if so_far is not None:
-        stage.publish_answer = so_far.publish
-    train_all(stage, decided=lambda _: None)
-    return stage
+        context.publish_answer = so_far.publish
+    train_all(context, on_plan_final=lambda _: None)
+    return context
 
 
 def recorded(study: optuna.Study, plan: studies.StudyPlan | None = None, **changes: Any) -> SweepRecord:

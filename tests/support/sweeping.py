@@ -103,11 +103,11 @@ def settings_in(folder: Path, **changes: Any) -> Settings:
 
 
 def one_figure(
-    facts: ReportFacts, folder: Path, beat: Callable[[], None] = lambda: None
+    facts: ReportFacts, folder: Path, report_alive: Callable[[], None] = lambda: None
 ) -> dict[str, DrawnFigure | str]:
     """Stands for `draw_all`."""
     with patch.dict(FIGURES, {"gain": FIGURES["gain"]}, clear=True):
-        drawn = draw_all(facts, folder, beat)
+        drawn = draw_all(facts, folder, report_alive)
     return dict.fromkeys(FIGURES, "this test draws one figure") | drawn
 
 

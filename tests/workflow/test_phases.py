@@ -158,11 +158,11 @@ class Scripted:
         self._judgements, self.seen = judgements, list[list[str]]()
 
     def __call__(self, *_: object, **__: object) -> Any:
-        def judged(results: list[TrialResult]) -> RoundDecision:
+        def judge_round(results: list[TrialResult]) -> RoundDecision:
             self.seen.append(sorted(f"{r.spec.family} {r.spec.seed - derive_confirmation_seed(0, 0)}" for r in results))
             return self._judgements[min(len(self.seen), len(self._judgements)) - 1]
 
-        return judged
+        return judge_round
 
 
 def said(*families: str, verdict: Verdict = Verdict.UNDECIDED) -> RoundDecision:

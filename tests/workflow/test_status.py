@@ -54,10 +54,10 @@ def test_the_file_follows_the_sweep(tmp_path: Path) -> None:
         assert (life_at(path).state, life_at(path).pid) == ("running", os.getpid())
         heartbeat.begin_phase("search", 9, PhaseCounts((builders.trial("dice", 0.5, 8),)))
         clock.now += 5
-        heartbeat.record_beat()
+        heartbeat.record_sign_of_life()
         assert life_at(path).written == 1_000_000.0, "a beat is written now and then alone"
         clock.now += BEAT_SECONDS
-        heartbeat.record_beat()
+        heartbeat.record_sign_of_life()
         assert life_at(path).written == clock.now and life_at(path).progress == 1_000_000.0
         spec = builders.spec()
         heartbeat.notify(TrainingEvaluated(spec, builders.evaluation(4, 0.5)))
@@ -75,7 +75,7 @@ def test_the_file_follows_the_sweep(tmp_path: Path) -> None:
         heartbeat.notify(ResultStored(builders.trial("dice", 0.5, 3)))
         assert life_at(path).failures == 0
         clock.now -= 7200  # the clock was set back
-        heartbeat.record_beat()
+        heartbeat.record_sign_of_life()
         assert life_at(path).written == clock.now
     assert life_at(path).state == "finished"
     assert list(path.parent.iterdir()) == [path]

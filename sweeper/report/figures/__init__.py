@@ -38,10 +38,12 @@ FIGURES: dict[str, ReportFigure] = {
 
 
 @steady_style
-def draw_all(facts: ReportFacts, folder: Path, beat: Callable[[], None] = lambda: None) -> dict[str, DrawnFigure | str]:
+def draw_all(
+    facts: ReportFacts, folder: Path, report_alive: Callable[[], None] = lambda: None
+) -> dict[str, DrawnFigure | str]:
     """Draw every figure into `folder` as NAME.svg, over those of an earlier report.
 
-    `beat` is called before each, as a heartbeat.
+    `report_alive` is called before each, as a heartbeat.
 
     Returns:
         For every name what was drawn, or why it was not, in words.
@@ -51,7 +53,7 @@ def draw_all(facts: ReportFacts, folder: Path, beat: Callable[[], None] = lambda
     """
     results: dict[str, DrawnFigure | str] = {}
     for name, figure in FIGURES.items():
-        beat()
+        report_alive()
         results[name] = figure.draw(facts)
     save_all(results, folder)
     return results
