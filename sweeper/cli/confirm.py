@@ -116,7 +116,7 @@ def command(
     from sweeper.scripts.starter import ScriptStarter, share_gpus
     from sweeper.scripts.trainings import ScriptTrainings
 
-    def say(line: str) -> None:
+    def log(line: str) -> None:
         click.echo(line, err=True)
 
     if script is None and not resume:
@@ -125,17 +125,19 @@ def command(
         raise click.UsageError("--rate-share is for rates that are tried, got --rates none; leave one out")
     share_gpus(workers, gpus)
     name = name or make_comparison_name(study, script)
-    again = format_comparison_resume_command(name, format_places(tracking_uri, out))
+    resume_command = format_comparison_resume_command(name, format_places(tracking_uri, out))
     folder = (COMPARISONS / make_folder_name(name)).resolve()
     began = time.monotonic()
-    with StopRequest(say, whole=True) as stop, hold_folder(folder, f"the comparison {name!r}"):
+    with StopRequest(log, whole=True) as stop, hold_folder(folder, f"the comparison {name!r}"):
         if resume and (script is None or (folder / comparison_plan.PLAN).exists()):
             plan = _resume_plan(folder, script, study, options)
         else:
             store = None if dry_run else tracking_uri
-            plan = _begin_plan(folder, name, script or "", study, options, store=store, again=again, say=say)
+            plan = _begin_plan(
+                folder, name, script or "", study, options, store=store, resume_command=resume_command, log=log
+            )
         for line in comparison_plan.forecast_confirmation(plan, workers):
-            say(line)
+            log(line)
         if dry_run:
             echo_result(plan.probe, plan.probe.text, as_json=as_json)
             return
@@ -150,25 +152,27 @@ def command(
             workers=workers,
             gpus_each=gpus,
             is_stopped=lambda: stop.status is not None,
-            say=say,
+            log=log,
         )
-        runs = ComparisonRuns(tracking_uri, name, plan, say, again=again)
-        trainings = ScriptTrainings(starter, folder, plan.task, say, runs.write_training)
+        runs = ComparisonRuns(tracking_uri, name, plan, log, resume_command=resume_command)
+        trainings = ScriptTrainings(starter, folder, plan.task, log, runs.write_training)
         report = out / make_folder_name(name)
         try:
-            made = confirm_losses(name, folder, plan, trainings, again=again, say=say)
+            made = confirm_losses(name, folder, plan, trainings, resume_command=resume_command, log=log)
             changed = list_changed_sources(plan.sources, words)
-            document = _finish(made, report, time.monotonic() - began, again=again, changed=changed, as_json=as_json)
+            document = _finish(
+                made, report, time.monotonic() - began, resume_command=resume_command, changed=changed, as_json=as_json
+            )
         except InterruptedSweepError as error:
             runs.close("KILLED")
             raise InterruptedSweepError(
-                f"stopped; what ended is kept, and `{again}` continues", stop.status or 130
+                f"stopped; what ended is kept, and `{resume_command}` continues", stop.status or 130
             ) from error
         except Exception:
             runs.close("FAILED")
             raise
         runs.write_answer(document, report.resolve())
-        say(f"MLflow: sweeper ui {shlex.quote(name)}{format_option('--tracking-uri', tracking_uri, TRACKING)}")
+        log(f"MLflow: sweeper ui {shlex.quote(name)}{format_option('--tracking-uri', tracking_uri, TRACKING)}")
 
 
 def make_comparison_name(study: str | None, script: str | None) -> str:
@@ -187,8 +191,8 @@ def _begin_plan(
     options: dict[str, Any],
     *,
     store: str | None,
-    again: str,
-    say: Callable[[str], None],
+    resume_command: str,
+    log: Callable[[str], None],
 ) -> ConfirmationPlan:
     """Probe the script, and return the plan of a new comparison.
 
@@ -202,7 +206,9 @@ def _begin_plan(
     from sweeper.scripts.sources import get_commit, hash_sources
 
     if (folder / comparison_plan.PLAN).exists():
-        raise UsageError(f"a comparison {name!r} was begun; `{again}` continues it, another --name begins another")
+        raise UsageError(
+            f"a comparison {name!r} was begun; `{resume_command}` continues it, another --name begins another"
+        )
     sources = hash_sources(split_command(script))
     losses = _list_losses(study, options)
     if store is not None:
@@ -212,7 +218,7 @@ def _begin_plan(
 
         check_tracking(store, name)
         MlflowMirror(connect_to_mlflow(store), store).check_experiment(name)
-    probe = probe_script(script, say=say)
+    probe = probe_script(script, log=log)
     plan = comparison_plan.ConfirmationPlan(
         command=script,
         losses=losses,
@@ -291,7 +297,7 @@ def _resume_plan(folder: Path, script: str | None, study: str | None, options: d
 
 
 def _finish(
-    made: Confirmation, folder: Path, seconds: float, *, again: str, changed: list[str], as_json: bool
+    made: Confirmation, folder: Path, seconds: float, *, resume_command: str, changed: list[str], as_json: bool
 ) -> ConfirmationDocument:
     """Write the files, and print the answer."""
     from sweeper.report.judgement import write_judgement
@@ -304,7 +310,7 @@ def _finish(
         document = document.model_copy(update={"notes": (note, *document.notes)})
         made = made._replace(document=document)
     write_confirmation(made, folder)
-    path = write_judgement(made.judgement, folder, lead=make_lead(document), end=make_end(document, again))
+    path = write_judgement(made.judgement, folder, lead=make_lead(document), end=make_end(document, resume_command))
     files = f"Report: {path} (report.html, loss.py and trainings.csv next to it)"
     echo_result(document, f"{format_confirmation(document)}\n\n{files}", as_json=as_json)
     if not as_json:

@@ -31,5 +31,5 @@ def command(*, script: str, time_limit: float, write_helper: bool, as_json: bool
     if write_helper:
         click.echo(f"{contract.write_helper(split_command(script))} is written")
         return
-    document = probe_script(script, seconds=time_limit, say=lambda line: click.echo(line, err=True))
+    document = probe_script(script, seconds=time_limit, log=lambda line: click.echo(line, err=True))
     echo_result(document, document.text, as_json=as_json)

@@ -64,7 +64,7 @@ class ScriptBackend:
             workers=workers,
             gpus_each=gpus_each,
             is_stopped=lambda: self._is_closed,
-            say=log,
+            log=log,
         )
         self._pool = ThreadPoolExecutor(self._starter.workers, "script")
         self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()

@@ -23,8 +23,8 @@ def make_lead(document: ConfirmationDocument) -> list[str]:
     ]
 
 
-def make_end(document: ConfirmationDocument, again: str) -> list[str]:
-    """Return what the judgement does not know, as markdown paragraphs; `again` is the command that resumes."""
+def make_end(document: ConfirmationDocument, resume_command: str) -> list[str]:
+    """Return what the judgement does not know, as markdown; `resume_command` resumes the comparison."""
     recommended = next(row for row in document.losses if row.name == document.recommended)
     params = ", ".join(f"{name} {value:.4g}" for name, value in recommended.params.items()) or "no parameters"
     used = sum(row.megabytes for row in document.trainings)
@@ -36,7 +36,7 @@ def make_end(document: ConfirmationDocument, again: str) -> list[str]:
         "## Notes",
         "\n".join(f"- {escape_md(note)}" for note in document.notes),
         "## How to reproduce",
-        make_fence(again, "bash"),
+        make_fence(resume_command, "bash"),
         f"trains what is missing and writes this report again. The trainings are in {format_code(document.folder)} "
         f"({used:,.1f} MB); [trainings.csv](trainings.csv) has a row for each, "
         "[confirmation.json](confirmation.json) all of this for programs."

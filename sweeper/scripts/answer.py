@@ -117,7 +117,7 @@ class ComparisonResult(NamedTuple):
     """All results of a comparison."""
 
     name: str
-    again: str
+    resume_command: str
     """The command that resumes it."""
     folder: Path
     plan: ConfirmationPlan
@@ -138,7 +138,7 @@ def make_document(result: ComparisonResult) -> ConfirmationDocument:
     plan, judgement = result.plan, result.judgement
     action: Action = judgement.decision.action or "keep"
     is_open = not is_settled(judgement.contest)
-    more = f"{result.again} --seeds {_suggest_seeds(plan.seeds)}"
+    more = f"{result.resume_command} --seeds {_suggest_seeds(plan.seeds)}"
     return ConfirmationDocument(
         head=format_head(judgement),
         next_command=more if is_open else "",

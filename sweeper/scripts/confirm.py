@@ -31,8 +31,8 @@ def confirm_losses(
     plan: ConfirmationPlan,
     trainings: ScriptTrainings,
     *,
-    again: str,
-    say: Callable[[str], None] = lambda _: None,
+    resume_command: str,
+    log: Callable[[str], None] = lambda _: None,
 ) -> Confirmation:
     """Train the losses in the user's script, and recommend one.
 
@@ -41,8 +41,8 @@ def confirm_losses(
         folder: its folder.
         plan: its plan.
         trainings: train the script.
-        again: the command that resumes it.
-        say: receives a line for each interim analysis.
+        resume_command: the command that resumes it.
+        log: receives a line for each interim analysis.
 
     Raises:
         ScriptError: if a training failed; finished ones are kept.
@@ -50,7 +50,7 @@ def confirm_losses(
         InterruptedSweepError: if it was stopped.
     """
     needs_unit = plan.margin is None and not plan.task.has_counts
-    tuned = _tune_rates(again, plan, trainings, needs_unit=needs_unit)
+    tuned = _tune_rates(resume_command, plan, trainings, needs_unit=needs_unit)
     factors = _choose_factors(plan, tuned)
     rows: list[TrainingRow] = []
     for analysis in plan.analyses:
@@ -61,26 +61,28 @@ def confirm_losses(
             )
         ]
         if not rows and needs_unit:
-            _check_unit(again, (tuned or trainings.run(jobs[:1]))[0])
+            _check_unit(resume_command, (tuned or trainings.run(jobs[:1]))[0])
         if plan.folds and not rows:
             _check_folds(trainings.run(jobs[:: len(plan.losses)][: plan.folds]), trainings)
         rows = trainings.run(jobs)
         judgement = _judge(plan, rows, trainings, analysis)
-        say(f"after {format_count(analysis.seeds, 'seed')}: {format_head(judgement)}")
+        log(f"after {format_count(analysis.seeds, 'seed')}: {format_head(judgement)}")
         if is_settled(judgement.contest):
             break
     plain = None
     if plan.probe.scores["test"] == "logits":
         with suppress(ScoresError):  # all answers are one class there, whatever the loss and the seed
             plain = _judge(plan, rows, trainings, analysis, plain=True)
-    result = ComparisonResult(name, again, folder, plan, factors, tuned, rows, analysis.seeds, judgement, plain)
+    result = ComparisonResult(
+        name, resume_command, folder, plan, factors, tuned, rows, analysis.seeds, judgement, plain
+    )
     loss = next(loss for loss in plan.losses if loss.name == judgement.named)
     loss_text = make_loss_text(loss.family, loss.params, plan.task.task, plan.task.frequencies, plan.probe.ignore_index)
     return Confirmation(make_document(result), judgement, loss_text)
 
 
 def _tune_rates(
-    again: str, plan: ConfirmationPlan, trainings: ScriptTrainings, *, needs_unit: bool
+    resume_command: str, plan: ConfirmationPlan, trainings: ScriptTrainings, *, needs_unit: bool
 ) -> list[TrainingRow]:
     """Train each loss at each rate, on one seed.
 
@@ -95,7 +97,7 @@ def _tune_rates(
         ScriptJob(loss, "tune", TUNING_SEED, rate, plan.rate_share, fold) for rate in plan.rates for loss in plan.losses
     ]
     if needs_unit:
-        _check_unit(again, trainings.run(jobs[:1])[0])
+        _check_unit(resume_command, trainings.run(jobs[:1])[0])
     rows = trainings.run(jobs)
     for loss in plan.losses:
         of_loss = [row for row in rows if row.loss == loss.name]
@@ -120,7 +122,7 @@ def _choose_factors(plan: ConfirmationPlan, tuned: Sequence[TrainingRow]) -> dic
     }
 
 
-def _check_unit(again: str, row: TrainingRow) -> None:
+def _check_unit(resume_command: str, row: TrainingRow) -> None:
     """Require `--margin` if the first score shows that the default does not apply.
 
     Raises:
@@ -130,7 +132,7 @@ def _check_unit(again: str, row: TrainingRow) -> None:
     if score is not None and not 0 <= score <= 1:
         raise UsageError(
             f"without --margin scores must lie within 0 to 1, got {score:.4g} from {row.loss}; say which difference "
-            f"does not matter, such as `{again} --margin 1` for per cent"
+            f"does not matter, such as `{resume_command} --margin 1` for per cent"
         )
 
 

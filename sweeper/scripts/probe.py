@@ -95,7 +95,7 @@ class ProbeDocument(Document):
         return "\n".join(lines)
 
 
-def probe_script(command: str, *, seconds: float = 600.0, say: Callable[[str], None] = lambda _: None) -> ProbeDocument:
+def probe_script(command: str, *, seconds: float = 600.0, log: Callable[[str], None] = lambda _: None) -> ProbeDocument:
     """Start a script five times, and report how losses can be compared in it.
 
     Two starts end at the fourth call of the loss, three train that long and score; shorter scripts end at their last
@@ -104,7 +104,7 @@ def probe_script(command: str, *, seconds: float = 600.0, say: Callable[[str], N
     Args:
         command: command that starts the script, without a shell.
         seconds: time limit of one start.
-        say: receives a line for each start.
+        log: receives a line for each start.
 
     Raises:
         UsageError: if the command is invalid.
@@ -129,12 +129,12 @@ def probe_script(command: str, *, seconds: float = 600.0, say: Callable[[str], N
         if not done and start.ended.status == 0 and len(start.calls) < CALLS:
             start = _limit_calls(start, max(LEAST_CALLS, len(start.calls)))
         done.append(start)
-        say(f"start {number} of {len(changes)}: {start.name}: {format_duration(start.ended.seconds)}")
+        log(f"start {number} of {len(changes)}: {start.name}: {format_duration(start.ended.seconds)}")
         _refuse_problems(start, find_start_problems(start, seconds))
         if number == RATE_START:
-            done[0], done[-1] = _look_further(words, done[0], start, seconds, say)
+            done[0], done[-1] = _look_further(words, done[0], start, seconds, log)
         elif number == len(changes):
-            done[3:] = _train_further(words, done[3], start, seconds, say)
+            done[3:] = _train_further(words, done[3], start, seconds, log)
         _refuse_problems(done[-1], _find_comparison_problems(done))
     document = _make_document(command, done)
     shutil.rmtree(base, ignore_errors=True)
@@ -158,7 +158,7 @@ def _refuse_problems(start: ScriptStart, problems: Iterator[str]) -> None:
 
 
 def _look_further(
-    words: Sequence[str], plain: ScriptStart, high: ScriptStart, seconds: float, say: Callable[[str], None]
+    words: Sequence[str], plain: ScriptStart, high: ScriptStart, seconds: float, log: Callable[[str], None]
 ) -> tuple[ScriptStart, ScriptStart]:
     """Repeat the starts at the plain and the high rate with more calls, until one call differs.
 
@@ -169,7 +169,7 @@ def _look_further(
         last = plain.trial.calls
         if calls <= last or _measure_gap(plain, high, last) != 0:
             continue
-        say(f"{last} calls of the loss are the same at {HIGH_RATE:g} times the rate: once more with {calls}")
+        log(f"{last} calls of the loss are the same at {HIGH_RATE:g} times the rate: once more with {calls}")
         plain, high = (_repeat_start(words, before, calls, seconds) for before in (plain, high))
         # A script may stop a training that diverges at the high rate.
         reached = min(len(plain.calls), len(high.calls)) if high.ended.is_late else len(plain.calls)
@@ -181,7 +181,7 @@ def _look_further(
 
 
 def _train_further(
-    words: Sequence[str], plain: ScriptStart, other: ScriptStart, seconds: float, say: Callable[[str], None]
+    words: Sequence[str], plain: ScriptStart, other: ScriptStart, seconds: float, log: Callable[[str], None]
 ) -> tuple[ScriptStart, ScriptStart]:
     """Repeat the trainings under two losses with more calls while their scores are equal.
 
@@ -191,7 +191,7 @@ def _train_further(
         last = plain.trial.calls
         if calls <= last or _measure_gap(plain, other, last) == 0 or not _list_equal_splits(plain, other):
             continue
-        say(f"scores after {last} calls of the loss are the same under both losses: once more with {calls}")
+        log(f"scores after {last} calls of the loss are the same under both losses: once more with {calls}")
         plain, other = (_repeat_start(words, before, calls, seconds) for before in (plain, other))
         if len(plain.calls) < calls:
             break

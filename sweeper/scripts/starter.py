@@ -40,7 +40,7 @@ class ScriptStarter:
         workers: int = 1,
         gpus_each: int = 0,
         is_stopped: Callable[[], bool] = lambda: False,
-        say: Callable[[str], None] = lambda _: None,
+        log: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Create the starter; nothing is started.
 
@@ -50,13 +50,13 @@ class ScriptStarter:
             workers: trainings at a time.
             gpus_each: GPUs of each training; 0 = each sees all of them.
             is_stopped: returns whether to end running trainings and start no more.
-            say: receives a line when a training is repeated, and once when one left processes.
+            log: receives a line when a training is repeated, and once when one left processes.
 
         Raises:
             UsageError: if there are fewer GPUs than the trainings need.
         """
         self._words, self.seconds, self.workers = words, seconds, workers
-        self.is_stopped, self._say = is_stopped, say
+        self.is_stopped, self._log = is_stopped, log
         self._slots: queue.SimpleQueue[dict[str, str]] = queue.SimpleQueue()
         for slot in share_gpus(workers, gpus_each):
             self._slots.put(slot)
@@ -83,7 +83,7 @@ class ScriptStarter:
         try:
             start = self._start(trial, folder, task, frequencies, slot)
             if _is_transient_failure(start.ended) and not self.is_stopped():
-                self._say(f"{title}: {start.ended.last[-1] if start.ended.last else 'killed'}; once more")
+                self._log(f"{title}: {start.ended.last[-1] if start.ended.last else 'killed'}; once more")
                 start = self._start(trial, folder, task, frequencies, slot)
         finally:
             self._slots.put(slot)
@@ -91,7 +91,7 @@ class ScriptStarter:
             raise InterruptedSweepError("stopped", 130)
         if start.ended.remark and not self._has_remarked:
             self._has_remarked = True
-            self._say(f"{title}: {start.ended.remark}")
+            self._log(f"{title}: {start.ended.remark}")
         return start
 
     def _start(

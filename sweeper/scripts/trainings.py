@@ -96,8 +96,8 @@ class ScriptTrainings:
         starter: ScriptStarter,
         base: Path,
         task: ScriptTask,
-        say: Callable[[str], None] = lambda _: None,
-        note: Callable[[TrainingRow], None] = lambda _: None,
+        log: Callable[[str], None] = lambda _: None,
+        on_training_end: Callable[[TrainingRow], None] = lambda _: None,
     ) -> None:
         """Create it; nothing is started.
 
@@ -105,10 +105,11 @@ class ScriptTrainings:
             starter: starts the script.
             base: folder of the trainings' folders.
             task: properties that they share.
-            say: receives a line for each training that ended.
-            note: receives its row, in the thread that waited for it.
+            log: receives a line for each training that ended.
+            on_training_end: receives its row, in the thread that waited for it.
         """
-        self._starter, self._base, self._task, self._say, self._note = starter, base, task, say, note
+        self._starter, self._base, self._task = starter, base, task
+        self._log, self._on_training_end = log, on_training_end
         self._failure: BaseException | None = None
         self._data_check = DataCheck()
 
@@ -162,8 +163,8 @@ class ScriptTrainings:
         score = "failed" if row.test is None else f"{self._task.test_name} {row.test:.4f}"
         if job.purpose == "tune" and row.val is not None:
             score = f"validation {row.val:.4f}"
-        self._note(row)
-        self._say(f"{job.title}: {score if row.state != 'diverged' else 'diverged'}, {format_duration(row.seconds)}")
+        self._on_training_end(row)
+        self._log(f"{job.title}: {score if row.state != 'diverged' else 'diverged'}, {format_duration(row.seconds)}")
         return row
 
     def _make_row(self, job: ScriptJob, start: ScriptStart) -> TrainingRow:

@@ -99,7 +99,7 @@ def divide_by_script(
     if before is not None:
         return divide_as_before(dataset, before)
     seconds = parse_duration(settings.time_limit) if settings.time_limit else inf
-    probe = probe_script(settings.command, seconds=min(seconds, 3600.0), say=log)
+    probe = probe_script(settings.command, seconds=min(seconds, 3600.0), log=log)
     problems = []
     if others := sorted({what for what in probe.scores.values() if what != "logits"}):
         problems.append(

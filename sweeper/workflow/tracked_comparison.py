@@ -36,14 +36,17 @@ STATES = {"trained": ("complete", "FINISHED"), "diverged": ("complete", "FINISHE
 class ComparisonRuns:
     """Writes a comparison to MLflow; a failing store stops no training, and a resume writes what the store lacks."""
 
-    def __init__(self, uri: str, name: str, plan: ConfirmationPlan, warn: Callable[[str], None], *, again: str) -> None:
-        """Find or create the comparison's run, in an experiment of its name; `again` is the command that resumes it.
+    def __init__(
+        self, uri: str, name: str, plan: ConfirmationPlan, warn: Callable[[str], None], *, resume_command: str
+    ) -> None:
+        """Find or create the comparison's run, in an experiment of its name; `resume_command` resumes it.
 
         Raises:
             UsageError: if the store does not accept it.
             SweeperError: if the experiment was deleted there.
         """
-        self._plan, self._again, self._warn, self._place = plan, again, warn, hide_address_secrets(uri)
+        self._plan, self._resume_command = plan, resume_command
+        self._warn, self._place = warn, hide_address_secrets(uri)
         self._mirror, self._writing = MlflowMirror(connect_to_mlflow(uri), uri), threading.Lock()
         self._has_failed = self._is_closed = False
         self._metrics = ("value", plan.metric) if plan.task.has_counts else ("value",)
@@ -70,7 +73,7 @@ class ComparisonRuns:
         except Exception as error:
             raise UsageError(
                 f"--tracking-uri {self._place} must be an MLflow store that can be written, got: {get_cause(error)}. "
-                f"No training was started; correct it, then: {again}"
+                f"No training was started; correct it, then: {resume_command}"
             ) from error
 
     def write_training(self, row: TrainingRow) -> None:
@@ -111,7 +114,7 @@ class ComparisonRuns:
                 self._has_failed = True
                 self._warn(
                     f"MLflow at {self._place} fails: {get_cause(error)}. No training waits for it; when MLflow "
-                    f"answers, `{self._again}` writes what it lacks"
+                    f"answers, `{self._resume_command}` writes what it lacks"
                 )
 
     def _make_name(self, row: TrainingRow) -> str:

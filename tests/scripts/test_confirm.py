@@ -132,11 +132,11 @@ def compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compare:
 
     def run(script: Script, losses: str = "dice", *, workers: int = 1, **changes: Any) -> Confirmation:
         monkeypatch.setattr(starter, "run_script", script.run)
-        options = {name: changes.pop(name) for name in ("is_stopped", "say") if name in changes}
+        options = {name: changes.pop(name) for name in ("is_stopped", "log") if name in changes}
         plan = make_plan(script, losses, **changes)
         starts = ScriptStarter(["train"], workers=workers, **options)
-        training = ScriptTrainings(starts, tmp_path / "own", plan.task, options.get("say", lambda _: None))
-        return confirm_losses("own", tmp_path / "own", plan, training, again=AGAIN)
+        training = ScriptTrainings(starts, tmp_path / "own", plan.task, options.get("log", lambda _: None))
+        return confirm_losses("own", tmp_path / "own", plan, training, resume_command=AGAIN)
 
     return run
 
@@ -223,7 +223,7 @@ def test_false_changes_are_rare(compare: Compare, tmp_path: Path, monkeypatch: p
         monkeypatch.setattr(starter, "run_script", script.run)
         plan = make_plan(script, "dice")
         trainings = ScriptTrainings(ScriptStarter(["x"]), tmp_path / f"{sweep}", plan.task)
-        made = confirm_losses("a", tmp_path / f"{sweep}", plan, trainings, again=AGAIN)
+        made = confirm_losses("a", tmp_path / f"{sweep}", plan, trainings, resume_command=AGAIN)
         changes += made.document.action == "change"
     assert changes < 20
 
@@ -394,7 +394,7 @@ def test_only_a_device_or_full_memory_is_tried_again(compare: Compare, status: i
 
 def test_a_wait_for_what_a_script_left_is_said_once(compare: Compare) -> None:
     said: list[str] = []
-    document = compare(make(end=lambda s, t: ScriptEnd(0, 36.2, False, 9, (), 30.0), noise=0.003), say=said.append)
+    document = compare(make(end=lambda s, t: ScriptEnd(0, 36.2, False, 9, (), 30.0), noise=0.003), log=said.append)
     words = "cross_entropy, seed 1000: it left processes that hold its output open: waited 30 s"
     assert [line for line in said if "left" in line] == [words]
     assert {row.seconds for row in document.document.trainings} == {36.2}
@@ -462,7 +462,7 @@ def test_a_comparison_that_was_moved_is_judged_without_a_training(
     (tmp_path / "own").rename(tmp_path / "elsewhere")
     plan = make_plan(script, "dice")
     moved = ScriptTrainings(ScriptStarter(["train"]), tmp_path / "elsewhere", plan.task)
-    after = confirm_losses("own", tmp_path / "elsewhere", plan, moved, again=AGAIN).document
+    after = confirm_losses("own", tmp_path / "elsewhere", plan, moved, resume_command=AGAIN).document
     assert after.judgement == before.judgement and len(script.trained) == 6
 
 

@@ -133,7 +133,7 @@ def made(**own: Any) -> Script:
 
 def test_a_script_that_behaves_is_described(examine: Probe, tmp_path: Path) -> None:
     script, said = Script(), []
-    found = examine(script, say=said.append)
+    found = examine(script, log=said.append)
     assert script.starts == 5 and len(said) == 5 and "30 times the rate" in said[2]
     assert (found.pairing, found.notes) == ("exact", ())
     assert found.scores == {"val": "logits", "test": "logits"} and found.images == {"val": 2, "test": 2}
@@ -215,7 +215,7 @@ def accumulate(every: int, **more: Any) -> Script:
 @pytest.mark.parametrize(("every", "starts"), [(3, 5), (4, 7), (8, 7), (15, 7), (16, 9), (63, 9)])
 def test_gradients_that_are_accumulated_are_looked_at_further(examine: Probe, every: int, starts: int) -> None:
     script, said = accumulate(every), []
-    assert examine(script, say=said.append).pairing == "exact" and script.starts == starts
+    assert examine(script, log=said.append).pairing == "exact" and script.starts == starts
     assert ("4 calls of the loss are the same at 30 times the rate: once more with 16" in said) == (every > 3)
     assert {trial.calls for trial in script.trials[-2:]} == {max(4, every + 1)}
 
@@ -232,7 +232,7 @@ def test_a_script_of_few_calls_is_looked_at_as_far_as_it_goes(examine: Probe) ->
 @pytest.mark.parametrize(("late", "starts"), [(4, 5), (5, 7), (16, 7), (17, 9), (64, 9)])
 def test_scores_that_are_the_same_at_first_are_looked_at_further(examine: Probe, late: int, starts: int) -> None:
     script, said = made(most=99, score=lambda s, t, split: 0.5 * (t.family == "dice" and t.calls >= late)), []
-    assert examine(script, say=said.append).pairing == "exact" and script.starts == starts
+    assert examine(script, log=said.append).pairing == "exact" and script.starts == starts
     assert any(line.startswith("scores after 4 calls of the loss are the same") for line in said) == (late > 4)
 
 

@@ -39,10 +39,10 @@ def track(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Track:
     def run(script: Script, plan: ConfirmationPlan, said: list[str] | None = None) -> ComparisonRuns:
         monkeypatch.setattr(starter, "run_script", script.run)
         warn = (said or []).append if said is None else said.append
-        runs = ComparisonRuns(address(tmp_path), "own", plan, warn, again=AGAIN)
+        runs = ComparisonRuns(address(tmp_path), "own", plan, warn, resume_command=AGAIN)
         starts = ScriptStarter(["train"], workers=2)
-        trainings = ScriptTrainings(starts, tmp_path / "own", plan.task, note=runs.write_training)
-        made = confirm_losses("own", tmp_path / "own", plan, trainings, again=AGAIN)
+        trainings = ScriptTrainings(starts, tmp_path / "own", plan.task, on_training_end=runs.write_training)
+        made = confirm_losses("own", tmp_path / "own", plan, trainings, resume_command=AGAIN)
         runs.write_answer(made.document, tmp_path / "report")
         return runs
 
@@ -196,6 +196,6 @@ def test_an_end_before_the_answer_is_the_status_of_the_comparisons_run(track: Tr
     plan = plan_of(script, rates=(1.0,))
     with pytest.raises(ScriptError):
         track(script, plan)
-    runs = ComparisonRuns(address(tmp_path), "own", plan, lambda _: None, again=AGAIN)
+    runs = ComparisonRuns(address(tmp_path), "own", plan, lambda _: None, resume_command=AGAIN)
     runs.close("KILLED")
     assert read(tmp_path)[0].info.status == "KILLED"
