@@ -28,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sweeper.evidence.interim_analyses import SHOWING, plan_analyses
+from sweeper.evidence.interim_analyses import DECIDING_SEEDS, plan_analyses
 from sweeper.judging.judgement import judge_scores
 from sweeper.judging.rows import ScoreRequest, ScoreRows
 from sweeper.scripts.answer import is_settled
@@ -63,7 +63,7 @@ def draw_scores(rng: np.random.Generator, losses: int, seeds: int, gap: float) -
 def answer_comparison(scores: np.ndarray, *, paired: bool) -> tuple[str, int]:
     """Return the action, and the seeds that it took."""
     names = [BASELINE, *(f"loss {n}" for n in range(1, len(scores)))]
-    for analysis in plan_analyses(SHOWING, scores.shape[1]):
+    for analysis in plan_analyses(DECIDING_SEEDS, scores.shape[1]):
         part = scores[:, : analysis.seeds]
         places = np.indices(part.shape).reshape(3, -1).tolist()
         columns = {

@@ -80,13 +80,13 @@ def examine_machine(storage: str, tracking_uri: str, cache: Path, device: str = 
 # --- Libraries -----------------------------------------------------------------------------------------------
 
 INSTALL = "in the checkout, in an environment of its own: pip install -c constraints.txt -e ."
-SHOWN = ("torch", "segmentation-models-pytorch", "optuna", "mlflow", "numpy")
+REPORTED_LIBRARIES = ("torch", "segmentation-models-pytorch", "optuna", "mlflow", "numpy")
 
 
 def check_libraries() -> list[DoctorCheck]:
     """Return a check of the versions that decide the numbers, and one of all required packages."""
     shown = []
-    for name in SHOWN:
+    for name in REPORTED_LIBRARIES:
         try:
             shown.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:

@@ -9,7 +9,7 @@ from sweeper.cli.terminal import get_width
 from sweeper.core.paths import CACHE, STORAGE, TRACKING
 from sweeper.core.records import Recommendation
 from sweeper.core.text import fill_words, format_confirm_command, format_option
-from sweeper.evidence.preferences import CARES, choose_by_preference, find_recommended_index
+from sweeper.evidence.preferences import PREFERENCE_TITLES, choose_by_preference, find_recommended_index
 from sweeper.report.card import format_card_lines, make_card
 from sweeper.report.facts import ReportFacts, collect_facts
 from sweeper.workflow.conclude import Outcome
@@ -87,7 +87,7 @@ def _format_preferred(recommendation: Recommendation, width: int) -> list[str]:
     if evidence is None:
         return []
     others = [
-        f"- If you care most about {CARES[preference.name]}: {evidence.finalists[i].family}."
+        f"- If you care most about {PREFERENCE_TITLES[preference.name]}: {evidence.finalists[i].family}."
         for preference, i in choose_by_preference(recommendation)
         if i != recommended
     ]

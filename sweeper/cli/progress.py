@@ -33,7 +33,7 @@ from sweeper.workflow.phase_progress import PhaseCounts, PhaseProgress
 BAR_WIDTH = 30
 EVERY = 10.0
 """Seconds between two lines of a long step; a shorter step prints none."""
-Left = Callable[[], str]
+TimeLeftText = Callable[[], str]
 """Function that returns the remaining time of the sweep, as text."""
 
 
@@ -115,7 +115,7 @@ class PlainDisplay:
         self._level, self._clock, self._state = level, clock, PhaseProgress()
         self._paced = PacedProgress(self.log, clock)
         self._began = clock()
-        self._left: Left = lambda: ""  # unknown before the sweep is planned
+        self._left: TimeLeftText = lambda: ""  # unknown before the sweep is planned
 
     def log(self, text: str) -> None:
         """Print a line, unless quiet."""
@@ -135,7 +135,7 @@ class PlainDisplay:
         self._state.begin_phase(name, total, held)
         self.log(f"{name}: {format_count(total, 'training')}" + (f", {held.done} done" if held.done else ""))
 
-    def set_forecast(self, left: Left) -> None:
+    def set_forecast(self, left: TimeLeftText) -> None:
         """Set the function that returns when the answers are expected."""
         self._left = left
 

@@ -15,8 +15,8 @@ from sweeper.data.store import PixelStore
 
 STEP = "echo 'object: any' > objects.yaml, then --class-map objects.yaml makes them one class"
 """Next step for such masks."""
-LOOKED_AT = 48
-"""Images."""
+SAMPLED_IMAGES = 48
+"""Images whose masks are looked at."""
 FEWEST = 5
 """Smallest number of numbers; fewer may as well be classes of one part each."""
 _MOST = 0.9
@@ -54,7 +54,7 @@ def number_objects(counts: npt.NDArray[np.int64], store: PixelStore) -> int:
         return 0
     labels: list[int] = []
     looks, whole, ranked = [], [], []
-    for index in some[:: max(1, len(some) // LOOKED_AT)]:
+    for index in some[:: max(1, len(some) // SAMPLED_IMAGES)]:
         image, mask = store.get_view(int(index)), store.get_mask(int(index))
         rows = []
         boxes = find_objects(mask, max_label=IGNORE - 1)

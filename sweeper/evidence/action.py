@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from sweeper.core.records import Action, Contest, Evidence, LongerLook, Strength, Verdict
 from sweeper.core.text import format_upper_bound
-from sweeper.evidence.interim_analyses import SHOWING, count_common_seeds
+from sweeper.evidence.interim_analyses import DECIDING_SEEDS, count_common_seeds
 from sweeper.evidence.reasons import format_difference, format_score_difference, get_family
 from sweeper.evidence.verdict_predicates import (
     get_comparison,
@@ -131,8 +131,8 @@ def _format_keep(evidence: Evidence, base: int, verdict: Verdict, strength: Stre
 def _format_doubt(evidence: Evidence, other: int, base: int) -> str:
     """Return what another loss may gain, and what would settle the question."""
     seeds = count_common_seeds(evidence, other, base)
-    if seeds < SHOWING:
-        return f"at least {SHOWING} common seeds are needed"
+    if seeds < DECIDING_SEEDS:
+        return f"at least {DECIDING_SEEDS} common seeds are needed"
     if not has_enough_seeds(evidence, other, base):
         return f"{evidence.test_images} test image shows nothing"
     most = format_upper_bound(get_difference(evidence, other, base).high, evidence.rope, evidence.scale.digits)

@@ -30,7 +30,7 @@ from scipy.special import stdtrit
 
 from sweeper.core.records import Evidence, InterimAnalysis, Interval, Until, Verdict
 from sweeper.core.text import format_count
-from sweeper.evidence.interim_analyses import SHOWING, count_common_seeds
+from sweeper.evidence.interim_analyses import DECIDING_SEEDS, count_common_seeds
 from sweeper.evidence.intervals import Floats
 from sweeper.evidence.reasons import format_cost_bound, join_families
 from sweeper.evidence.verdict import Decision
@@ -42,9 +42,9 @@ UNLIKELY = 0.1
 """While cross-entropy is kept, finalists whose chance of an established gain is lower get no more seeds."""
 CONTENDER = 0.05
 """Finalists whose probability of being the best is lower get no more seeds while others are trained."""
-PLAYS = 2000
+SIMULATIONS = 2000
 """Number of simulations: a chance of 10 % is then known to within 1.3 percentage points (95 %)."""
-SHARED = 0.5
+DIFFERENCE_CORRELATION = 0.5
 """Correlation of the differences between one finalist and two others."""
 
 
@@ -81,7 +81,7 @@ def decide_next_step(evidence: Evidence, decision: Decision, until: Until = "set
         is_safe = decision.verdict is Verdict.SAFE_CHOICE
         sure = "is a safe choice" if is_safe else format_cost_bound(evidence, decision.recommended)
         return _end(evidence, f"{named} {sure}, and {chance}")
-    if evidence.few_groups and win < LIKELY and _count_seeds(evidence) >= SHOWING:
+    if evidence.few_groups and win < LIKELY and _count_seeds(evidence) >= DECIDING_SEEDS:
         few = (
             f"all test images come from {format_count(evidence.few_groups, 'group')}, too few to show what {named} can"
         )
@@ -120,7 +120,7 @@ def _decide_while_kept(
     few = (evidence.few_groups or 0) if most < LIKELY else 0
     regret = evidence.finalists[base].regret
     far = regret is None or regret.bound * (seeds / to_come[-1].seeds) ** 0.5 > evidence.rope
-    futile = seeds >= SHOWING and (few > 0 or (far and most < UNLIKELY))
+    futile = seeds >= DECIDING_SEEDS and (few > 0 or (far and most < UNLIKELY))
     if (enough and (until == "probable" or most < LIKELY)) or futile:
         sure = (
             f"keeping cross-entropy {format_cost_bound(evidence, base)}, and " if enough and regret is not None else ""
@@ -205,11 +205,11 @@ def compute_chance_of_winner(
         rope: region of practical equivalence, in mIoU.
         analyses: the interim analyses still planned, by ascending seeds.
     """
-    rng, shape = np.random.default_rng(0), (PLAYS, len(gaps))
+    rng, shape = np.random.default_rng(0), (SIMULATIONS, len(gaps))
 
     def normal() -> Floats:
-        independent, common = rng.standard_normal(shape), rng.standard_normal((PLAYS, 1))
-        drawn: Floats = np.sqrt(1 - SHARED) * independent + np.sqrt(SHARED) * common
+        independent, common = rng.standard_normal(shape), rng.standard_normal((SIMULATIONS, 1))
+        drawn: Floats = np.sqrt(1 - DIFFERENCE_CORRELATION) * independent + np.sqrt(DIFFERENCE_CORRELATION) * common
         return drawn
 
     def squared(freedom: Floats) -> Floats:

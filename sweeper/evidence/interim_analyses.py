@@ -24,9 +24,9 @@ from sweeper.evidence.intervals import LEVEL, Floats
 
 SEEDS = (2, 3, 4, 5, 6, 8, 13, 21, 34)
 """Numbers of seeds at which the confirmation is analysed."""
-SHOWING = 3
+DECIDING_SEEDS = 3
 """Least number of common seeds from which an interval of a pair may decide anything."""
-SPENT = (10, 5, 4, 3)
+ERROR_PARTS = (10, 5, 4, 3)
 """Parts in which the error is spent over the analyses with enough seeds; the last part repeats."""
 ERROR = 0.05
 PATHS = 400_000
@@ -44,10 +44,10 @@ def plan_analyses(least: int, most: int) -> tuple[InterimAnalysis, ...]:
 
 
 def _compute_spending(least: int, most: int) -> tuple[list[int], list[float]]:
-    """Return the numbers of seeds with an interim analysis, and the error each spends: 0 before `SHOWING` seeds."""
+    """Return the numbers of seeds with an interim analysis, and the error each spends, 0 before `DECIDING_SEEDS`."""
     seeds = [least, *(s for s in SEEDS if least < s < most), *([most] if most > least else [])]
-    before = sum(s < SHOWING for s in seeds)
-    parts = [0] * before + [SPENT[min(k, len(SPENT) - 1)] for k in range(len(seeds) - before)]
+    before = sum(s < DECIDING_SEEDS for s in seeds)
+    parts = [0] * before + [ERROR_PARTS[min(k, len(ERROR_PARTS) - 1)] for k in range(len(seeds) - before)]
     return seeds, [ERROR * part / max(1, sum(parts)) for part in parts]
 
 

@@ -28,7 +28,7 @@ from sweeper.core.records import (
     Scale,
     TrialResult,
 )
-from sweeper.evidence.interim_analyses import SHOWING, compute_level, find_analysis
+from sweeper.evidence.interim_analyses import DECIDING_SEEDS, compute_level, find_analysis
 from sweeper.evidence.intervals import Floats, ImageTable, compute_half_width, compute_paired_interval, negate_interval
 from sweeper.evidence.moderated_variance import moderate_variances
 from sweeper.evidence.paired_scores import PairedScores, make_paired_scores
@@ -257,7 +257,7 @@ def compare_pairs(
 
     The interim analyses are evaluated in order. A pair that shares no more seeds than before keeps its earlier
     interval, and a beaten finalist stays beaten. As the intervals of all interim analyses hold together, so do their
-    innermost ends. Fewer than `SHOWING` seeds establish nothing.
+    innermost ends. Fewer than `DECIDING_SEEDS` seeds establish nothing.
     """
     order = sorted({seed for seeds in finalists for seed in seeds})
     intervals: dict[tuple[int, int], Interval] = {}
@@ -291,7 +291,7 @@ def compare_pairs(
                 level = compute_level(analyses, len(gaps.scores))
                 intervals[pair] = gap = compute_paired_interval(gaps, (-bound, bound), level, **moderation)
                 intervals[pair[::-1]] = negate_interval(gap)
-                if len(gaps.scores) >= SHOWING and table.images >= 2:
+                if len(gaps.scores) >= DECIDING_SEEDS and table.images >= 2:
                     v_seed, v_image, once = gap.se_seed**2, gap.se_image**2, 2 * level - 1
                     widths = partial(
                         compute_half_width, v_seed, len(gaps.scores), v_image, table.images, borrowed=borrowed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sweeper.core.records import Evidence, PlainPoint
 from sweeper.evidence.interim_analyses import get_comparison_level
-from sweeper.evidence.verdict_predicates import NEAR, get_difference
+from sweeper.evidence.verdict_predicates import REGRET_TIE, get_difference
 
 
 def compare_at_plain_point(evidence: Evidence | None, recommended: int | None) -> PlainPoint | None:
@@ -35,6 +35,6 @@ def compare_at_plain_point(evidence: Evidence | None, recommended: int | None) -
         worse={
             f.family: f.score_at_default - f.score.estimate
             for f in evidence.finalists
-            if f.score_at_default - f.score.estimate >= NEAR * evidence.scale.hundredth
+            if f.score_at_default - f.score.estimate >= REGRET_TIE * evidence.scale.hundredth
         },
     )

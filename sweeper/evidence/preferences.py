@@ -26,7 +26,7 @@ from sweeper.evidence.other_metrics import PreferenceMeasure, list_measures
 from sweeper.evidence.replicates import ReplicateRows, arrange_rows, group_by_seed
 from sweeper.evidence.verdict_predicates import has_learned
 
-CARES: Mapping[PreferenceName, str] = {
+PREFERENCE_TITLES: Mapping[PreferenceName, str] = {
     "overlap": "the overlap of all classes alike",
     "misses": "missing little (a miss costs more than a false alarm)",
     "false_alarms": "few false alarms (a false alarm costs more than a miss)",

@@ -9,7 +9,7 @@ from scipy.special import betaincinv
 
 from sweeper.core.records import Contest, Evidence, FinalistEvidence, Interval
 from sweeper.core.text import format_count, format_upper_bound, join_words, replace_minus
-from sweeper.evidence.interim_analyses import SHOWING, count_common_seeds, get_joint_level
+from sweeper.evidence.interim_analyses import DECIDING_SEEDS, count_common_seeds, get_joint_level
 from sweeper.evidence.intervals import LEVEL
 from sweeper.evidence.verdict_predicates import (
     PreferenceGround,
@@ -175,7 +175,7 @@ def explain_doubt(evidence: Contest, best: int, rival: int) -> str:
     names = f"{get_family(evidence, best)} against {get_family(evidence, rival)}"
     pair = f"{names}: {format_difference(evidence, best, rival)}"
     common = count_common_seeds(evidence, best, rival)
-    seeds = format_count(int(common), "common seed" if evidence.paired else "seed") if common < SHOWING else ""
+    seeds = format_count(int(common), "common seed" if evidence.paired else "seed") if common < DECIDING_SEEDS else ""
     seeds += "" if evidence.paired else " of one"
     if common < 2:
         return (
@@ -183,8 +183,8 @@ def explain_doubt(evidence: Contest, best: int, rival: int) -> str:
             f"{format_score_difference(evidence, gap.estimate)} {evidence.scale.score} from {seeds}; how much another "
             "seed would change it cannot be estimated from fewer than 2."
         )
-    if common < SHOWING:
-        return f"{pair}: only {seeds}; at least {SHOWING} are needed."
+    if common < DECIDING_SEEDS:
+        return f"{pair}: only {seeds}; at least {DECIDING_SEEDS} are needed."
     if count_units(evidence) < 2:
         images = format_count(int(count_units(evidence)), "independent test image")
         return f"{pair}: with {images}, chance cannot be separated from merit."

@@ -9,10 +9,10 @@ measurement is
 
 with D the paired differences to one finalist, and C the covariances that follow from the pairs' variances V (for a
 contrast −½ Bᵀ V B; negative eigenvalues are set to 0): the moderated ones over seeds, and those over images without the
-interaction. Two seeds say little about a variance, so the variance over seeds has a prior, as if `KNOWN` more degrees
-of freedom had shown a standard deviation of `USUAL` × ROPE between single seeds:
+interaction. Two seeds say little about a variance, so the variance over seeds has a prior, as if k = `PRIOR_DEGREES`
+more degrees of freedom had shown a standard deviation of u = `PRIOR_DEVIATION` × ROPE between single seeds:
 
-  v ← (ν v + KNOWN (USUAL · ROPE)² / S) / (ν + KNOWN)        on ν + KNOWN degrees of freedom, ν those of the pair
+  v ← (ν v + k u² / S) / (ν + k)        on ν + k degrees of freedom, ν those of the pair
 
 Both variances are estimates and have factors of their own, σ = ν/χ²_ν for each pair and ω = (n − 1)/χ²_{n−1}, each at
 `SCALES` quantiles. Given τ, σ and ω everything is normal. The cells of a grid over τ and (σ, ω) are weighted by prior ×
@@ -46,7 +46,7 @@ BOUND = 0.97
 """Posterior probability of the bound that is printed as 95 %. It makes the bound hold in 95 % of simulated sweeps, in
 which the recommended finalist has the least expected regret and any of up to six interim analyses may end the
 confirmation once the bound is small enough (bench/verdict.md)."""
-KNOWN, USUAL = 3.0, 1.5
+PRIOR_DEGREES, PRIOR_DEVIATION = 3.0, 1.5
 """Prior of a variance over seeds: degrees of freedom, and standard deviation of a single seed's difference in ROPEs."""
 SCALES = 8
 DRAWS = 256
@@ -104,9 +104,10 @@ def draw_posterior(evidence: Contest) -> tuple[Floats, Floats] | None:
         if math.isinf(seeds):
             continue  # the conclusion is about these networks: their variance over seeds is not in question
         degrees = seeds - 1 + gap.borrowed
-        variance = (degrees * gap.se_seed**2 + KNOWN * (USUAL * evidence.rope) ** 2 / seeds) / (degrees + KNOWN)
+        prior = PRIOR_DEGREES * (PRIOR_DEVIATION * evidence.rope) ** 2 / seeds
+        variance = (degrees * gap.se_seed**2 + prior) / (degrees + PRIOR_DEGREES)
         v_seed[i, j] = v_seed[j, i] = variance
-        freedom[i, j] = freedom[j, i] = degrees + KNOWN
+        freedom[i, j] = freedom[j, i] = degrees + PRIOR_DEGREES
     # Differences to the best finalist, as every other pair may have fewer seeds.
     centre = np.array([get_difference(evidence, i, 0).estimate if i else 0.0 for i in range(size)])
     one = _miou_scale(evidence)

@@ -8,12 +8,12 @@ from statistics import median
 from typing import Literal, NamedTuple
 
 from sweeper.core.records import Comparison, Contest, Evidence, Interval
-from sweeper.evidence.interim_analyses import SHOWING, count_common_seeds
+from sweeper.evidence.interim_analyses import DECIDING_SEEDS, count_common_seeds
 
 LEARNED = 0.002
 """Margin in test mIoU by which a finalist must beat a constant answer to have learned anything; collapses are judged by
 the same margin (`sweeper.training.scores`)."""
-NEAR = 0.1
+REGRET_TIE = 0.1
 """Expected regrets within this many hundredths (`Scale.hundredth`) of each other are a tie, which other grounds
 break."""
 Step = Literal["learned", "regret", "plain", "collapse", "edge", "simplicity"]
@@ -45,8 +45,8 @@ def is_measured(evidence: Contest, i: int, j: int) -> bool:
 
 
 def has_enough_seeds(evidence: Contest, i: int, j: int) -> bool:
-    """Return whether intervals of this pair may decide anything, which takes `SHOWING` common seeds."""
-    return is_measured(evidence, i, j) and count_common_seeds(evidence, i, j) >= SHOWING
+    """Return whether intervals of this pair may decide anything, which takes `DECIDING_SEEDS` common seeds."""
+    return is_measured(evidence, i, j) and count_common_seeds(evidence, i, j) >= DECIDING_SEEDS
 
 
 def is_win(gap: Interval, rope: float) -> bool:
@@ -117,13 +117,13 @@ def choose_preferred(
 ) -> tuple[int, tuple[PreferenceGround, ...]]:
     """Choose which of several suitable finalists to recommend; also return the grounds that excluded others, in order.
 
-    The steps keep those that learned; of these the ones with the least expected regret (within `NEAR`; if a regret is
+    The steps keep those that learned; of these the ones with the least expected regret (within `REGRET_TIE`; if one is
     unknown, with a score within the ROPE of the highest); then those within the ROPE of the best at the plain operating
     point; those that never collapsed; those whose learning rate is not at the edge of its range; of the rest the
     simplest. For a `change`, where all gain, regrets within the ROPE are a tie, and `rank_plainness` comes before
     simplicity.
     """
-    near = evidence.rope if change else NEAR * evidence.scale.hundredth
+    near = evidence.rope if change else REGRET_TIE * evidence.scale.hundredth
     candidates, grounds = list(among), list[PreferenceGround]()
     for step, keep in _STEPS:
         kept = [i for i in candidates if keep(evidence, i, candidates, near)]

@@ -16,7 +16,7 @@ from typing import Literal
 
 from sweeper.core.records import Contest, InterimAnalysis, Interval
 from sweeper.core.text import format_count, join_words
-from sweeper.evidence.interim_analyses import SHOWING, compute_level, count_common_seeds
+from sweeper.evidence.interim_analyses import DECIDING_SEEDS, compute_level, count_common_seeds
 from sweeper.evidence.intervals import compute_half_width, scale_variances
 from sweeper.evidence.reasons import format_score_difference
 from sweeper.evidence.verdict_predicates import count_units, get_difference
@@ -131,7 +131,7 @@ def _plan_pair(evidence: Contest, first: int, rival: int, target: float) -> _Set
     """Plan how a pair's half-width would fall below `target`."""
     gap, common = get_difference(evidence, first, rival), count_common_seeds(evidence, first, rival)
     plan = partial(_SettlingPlan, rival, gap)
-    if common < SHOWING:
+    if common < DECIDING_SEEDS:
         return plan("common_seeds", seeds=int(common))
     if count_units(evidence) < 2:
         return plan("label")
@@ -146,13 +146,13 @@ def _format_plans(evidence: Contest, first: int, plans: Sequence[_SettlingPlan],
     names, digits = [evidence.finalists[plan.rival].family for plan in plans], evidence.scale.digits
     against, kind = f"{evidence.finalists[first].family} against {join_words(names)}: ", plans[0].kind
     if kind == "common_seeds":
-        planned = [analysis.seeds for analysis in evidence.analyses] or [SHOWING]
+        planned = [analysis.seeds for analysis in evidence.analyses] or [DECIDING_SEEDS]
         least, most = planned[0], planned[-1]
-        range_ = f"{max(SHOWING, least)}..{most}" if most > SHOWING else str(SHOWING)
+        range_ = f"{max(DECIDING_SEEDS, least)}..{most}" if most > DECIDING_SEEDS else str(DECIDING_SEEDS)
         how = "" if resume is None else f" (`{resume} --confirm-seeds {range_}`)"
         which = "common seeds" if evidence.paired else "seeds of each"
         train = "train" if resume is None else "confirm"
-        return f"{against}{train} on at least {SHOWING} {which}{how}, got {plans[0].seeds}."
+        return f"{against}{train} on at least {DECIDING_SEEDS} {which}{how}, got {plans[0].seeds}."
     if kind == "label":
         return f"{against}label more {_name_unit(evidence)}; {count_units(evidence):g} cannot show a difference."
     if kind == "neither":

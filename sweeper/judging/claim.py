@@ -10,7 +10,7 @@ from sweeper.core.base import Record
 from sweeper.core.errors import UsageError
 from sweeper.core.records import Contest
 from sweeper.core.text import join_words, replace_minus, suggest_correction
-from sweeper.evidence.interim_analyses import SHOWING
+from sweeper.evidence.interim_analyses import DECIDING_SEEDS
 from sweeper.evidence.verdict_predicates import get_difference, has_enough_seeds, is_measured
 
 Outcome = Literal["holds", "not_shown", "contradicted"]
@@ -63,7 +63,7 @@ def check_claim(text: str, contest: Contest, level: float) -> ClaimRow:
         + (
             f", and the interval contains {by:g}."
             if has_enough_seeds(contest, i, j)
-            else f"; it needs {SHOWING} trainings of each."
+            else f"; it needs {DECIDING_SEEDS} trainings of each."
         ),
     }
     return ClaimRow(

@@ -13,7 +13,7 @@ from sweeper.core.document import Document
 from sweeper.core.errors import UsageError
 from sweeper.core.records import Contest, Interval, Regret, Scope, Strength, Verdict
 from sweeper.core.text import fill_words, format_count, format_upper_bound, replace_minus
-from sweeper.evidence.interim_analyses import SHOWING
+from sweeper.evidence.interim_analyses import DECIDING_SEEDS
 from sweeper.evidence.reasons import list_evidence_caveats
 from sweeper.evidence.verdict import Decision, apply_verdict_rule
 from sweeper.evidence.verdict_predicates import get_difference, has_beaten, is_measured
@@ -152,7 +152,7 @@ class Judgement:
             return label + _format_headline(self.contest, self.decision, "method")
         contest, decision = self.networks
         networks = _format_headline(contest, decision, "network")
-        return f"{label}{networks} Of the methods nothing is shown: not all have {SHOWING} trainings."
+        return f"{label}{networks} Of the methods nothing is shown: not all have {DECIDING_SEEDS} trainings."
 
     @property
     def decided_contest(self) -> MethodContest:
@@ -170,8 +170,8 @@ class Judgement:
         if self.networks is None:
             return self.decision.next_steps
         second = (
-            f"Train each method on {SHOWING} seeds or more, and score them on the same images: the spread between "
-            "trainings, of which nothing is known here, then separates a method from a lucky network."
+            f"Train each method on {DECIDING_SEEDS} seeds or more, and score them on the same images: the spread "
+            "between trainings, of which nothing is known here, then separates a method from a lucky network."
         )
         return (second, *self.networks[1].next_steps)
 
@@ -234,7 +234,7 @@ def judge_scores(scores: ScoreRows, request: ScoreRequest) -> Judgement:
         request = replace(request, paired_seeds=True)
     contest = compute_table_evidence(table, request, "both" if table.images else "trainings")
     networks = None
-    if table.images > 1 and min(len(runs) for runs in table.runs) < SHOWING:
+    if table.images > 1 and min(len(runs) for runs in table.runs) < DECIDING_SEEDS:
         on_images = compute_table_evidence(table, request, "images")
         networks = (on_images, _choose_method(on_images, request))
     claim = None if request.claim is None else check_claim(request.claim, contest, request.level)

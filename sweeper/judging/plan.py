@@ -18,7 +18,7 @@ from sweeper.core.document import Document
 from sweeper.core.errors import UsageError
 from sweeper.core.records import Interval
 from sweeper.core.text import format_count, join_words
-from sweeper.evidence.interim_analyses import SHOWING, count_common_seeds
+from sweeper.evidence.interim_analyses import DECIDING_SEEDS, count_common_seeds
 from sweeper.evidence.intervals import compute_half_width, scale_variances
 from sweeper.evidence.verdict_predicates import count_units, get_difference, has_enough_seeds
 from sweeper.judging.judgement import Judgement
@@ -141,7 +141,7 @@ def plan_experiment(judgement: Judgement) -> PlanDocument:
     others = [i for i in range(len(contest.finalists)) if i != to]
     if lacking := [contest.finalists[i].family for i in others if not has_enough_seeds(contest, i, to)]:
         raise UsageError(
-            f"--plan needs the spread of trainings, {SHOWING} of each method or more, got fewer of "
+            f"--plan needs the spread of trainings, {DECIDING_SEEDS} of each method or more, got fewer of "
             f"{join_words(lacking[:5])} or of {contest.finalists[to].family}; train these few seeds first"
         )
     units = count_units(contest)
@@ -178,9 +178,9 @@ def plan_spread(spread: float, margin: float, level: float) -> PlanDocument:
     for option, value in (("--spread", spread), ("--margin", margin)):
         if not 0 < value < math.inf:
             raise UsageError(f"{option} must be above 0, got {value:g}")
-    error = spread * math.sqrt(2 / SHOWING)
+    error = spread * math.sqrt(2 / DECIDING_SEEDS)
     gap = Interval(estimate=0.0, low=-error, high=error, se_seed=error, se_image=0.0)
-    pair = _make_pair("one method", "another", Pilot(gap, SHOWING, math.inf, level, paired=False), margin)
+    pair = _make_pair("one method", "another", Pilot(gap, DECIDING_SEEDS, math.inf, level, paired=False), margin)
     return PlanDocument(
         source=f"a spread of {spread:g}",
         metric="score",
@@ -197,7 +197,9 @@ def _make_pair(first: str, second: str, pilot: Pilot, margin: float, widening: f
     images = int(units) if math.isfinite(units) else None
 
     def find_seeds(at: float) -> int | None:
-        return next((n for n in range(SHOWING, MOST_SEEDS + 1) if pilot.compute_power(n, at, margin) >= POWER), None)
+        return next(
+            (n for n in range(DECIDING_SEEDS, MOST_SEEDS + 1) if pilot.compute_power(n, at, margin) >= POWER), None
+        )
 
     return PairPlan(
         first=first,
@@ -237,11 +239,11 @@ def format_plan(document: PlanDocument) -> str:
             *(f"  {_format_images(row.images)}{_format_seeds(row.seeds)}" for row in pair.rows),
             "  width: "
             + ", ".join(f"± {row.width:.3g} with {row.seeds} seeds ({row.power:.0%})" for row in pair.widths),
-            f"  {format_count(document.seeds or SHOWING, 'seed')}{' as here' if document.seeds else ''}: differences "
-            f"from {pair.detectable:.2g} on are seen",
+            f"  {format_count(document.seeds or DECIDING_SEEDS, 'seed')}{' as here' if document.seeds else ''}: "
+            f"differences from {pair.detectable:.2g} on are seen",
         ]
     if document.seeds is None:
-        low, high = (_compute_spread_ratio(SHOWING - 1, share) for share in (0.975, 0.025))
+        low, high = (_compute_spread_ratio(DECIDING_SEEDS - 1, share) for share in (0.975, 0.025))
         lines += [
             "",
             "The spread is taken as given. Your data have one of their own: a pilot of three trainings knows it within "

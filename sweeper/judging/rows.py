@@ -28,7 +28,7 @@ _FOLDS = re.compile(
 )
 _SIDES = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
 """Values of a column `split` that are no folds."""
-SHOWN = 3
+MAX_LISTED = 3
 """Number of rows, images or runs that a problem lists."""
 
 Columns = Mapping[str, Sequence[Any]]
@@ -285,7 +285,7 @@ class Rows:
             self.problems.append("at least one row is needed, got none")
         elif len(wrong := np.flatnonzero(~np.isfinite(self.numbers).all(axis=0))) and not scores.undefined:
             step = "a class that an image lacks has no row, and a run that diverged gets the score that it is worth"
-            if any(re.search("[,%]", str(columns[name][row])) for name in of for row in wrong[:SHOWN]):
+            if any(re.search("[,%]", str(columns[name][row])) for name in of for row in wrong[:MAX_LISTED]):
                 step = "write numbers with a decimal point, and without a sign for thousands or per cent: 0.5999, 1234"
             got = self._format_first_value(columns, of, int(wrong[0]))
             self.problems.append(f"{format_rows(wrong)}: no finite number, got {got}; {step}")
@@ -329,11 +329,11 @@ def read_numbers(values: Sequence[Any]) -> Floats:
 
 def format_rows(which: npt.NDArray[np.int64]) -> str:
     """Format row numbers, `rows 2, 5 and 7`, counted from 1 without the header."""
-    shown = abbreviate_names([str(i + 1) for i in which[: SHOWN + 1].tolist()], len(which))
+    shown = abbreviate_names([str(i + 1) for i in which[: MAX_LISTED + 1].tolist()], len(which))
     return f"{'row' if len(which) == 1 else 'rows'} {shown}"
 
 
-def abbreviate_names(names: Sequence[str], of: int | None = None, most: int = SHOWN) -> str:
+def abbreviate_names(names: Sequence[str], of: int | None = None, most: int = MAX_LISTED) -> str:
     """Return `a, b, c and 4 more`: at most `most` of the names, of `of` in all."""
     total = len(names) if of is None else of
     return join_words(list(names)) if total <= most else f"{', '.join(names[:most])} and {total - most} more"

@@ -27,7 +27,7 @@ from sweeper.core.text import format_count, join_words, suggest_correction
 from sweeper.evidence.intervals import Floats, ImageTable, make_image_table
 from sweeper.evidence.replicates import count_few_groups
 from sweeper.judging.direction import check_direction
-from sweeper.judging.rows import SHOWN, Rows, ScoreRequest, ScoreRows, ScoresError, abbreviate_names, format_rows
+from sweeper.judging.rows import MAX_LISTED, Rows, ScoreRequest, ScoreRows, ScoresError, abbreviate_names, format_rows
 from sweeper.judging.table_traps import find_traps, note_background
 
 Ints = npt.NDArray[np.intp]
@@ -276,7 +276,7 @@ class _RunCells:
             return
         first = int(np.argmax(np.bincount(cells // len(pairs), minlength=runs) < len(pairs)))
         lacking = np.setdiff1d(pairs, pairs[cells[cells // len(pairs) == first] % len(pairs)])
-        names = [self._format_cell(*divmod(int(one), classes)) for one in lacking[: SHOWN + 1]]
+        names = [self._format_cell(*divmod(int(one), classes)) for one in lacking[: MAX_LISTED + 1]]
         self.problems.append(
             f"{format_count(runs * len(pairs) - len(cells), 'score is', 'scores are')} missing that other runs have, "
             f"first of {self._format_run(*self.runs[first])} ({abbreviate_names(names, len(lacking))}); score what is "
@@ -288,7 +288,7 @@ class _RunCells:
         held = self.data[..., 0] + self.data[..., 2]
         wrong = np.argwhere(np.abs(held - held[0]).max(axis=0) > 1e-6 * np.maximum(1, held[0]))
         if len(wrong):
-            shown = abbreviate_names([self._format_cell(i, c) for i, c in wrong[: SHOWN + 1].tolist()], len(wrong))
+            shown = abbreviate_names([self._format_cell(i, c) for i, c in wrong[: MAX_LISTED + 1].tolist()], len(wrong))
             self.problems.append(
                 f"tp + fn, the pixels of the labels, must be the same for all runs, got others for {shown}: were they "
                 "scored on the same labels, at the same resolution?"

@@ -8,7 +8,7 @@ from functools import partial
 from sweeper.core.records import DecisionRule, DecisionRules, Preference
 from sweeper.core.text import join_words
 from sweeper.evidence.intervals import LEVEL
-from sweeper.evidence.preferences import CARES, choose_by_preference, find_rival
+from sweeper.evidence.preferences import PREFERENCE_TITLES, choose_by_preference, find_rival
 from sweeper.report.facts import ReportFacts
 from sweeper.report.formatting import (
     MISSING,
@@ -98,7 +98,7 @@ def make_preferences_table(facts: ReportFacts) -> str:
     """Return a row per preference: the choice, its score and lead; empty if nothing was judged or compared."""
     at = format_level(LEVEL)
     columns: dict[str, Callable[[tuple[Preference, int]], str]] = {
-        "if you care most about": lambda row: escape_md(CARES[row[0].name]),
+        "if you care most about": lambda row: escape_md(PREFERENCE_TITLES[row[0].name]),
         "measure": lambda row: escape_md(row[0].measure.partition(",")[0]),
         "choose": lambda row: _format_choice(facts, *row),
         f"its score [{at}]": lambda row: _format_score(facts, *row),

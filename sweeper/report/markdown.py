@@ -16,7 +16,7 @@ from sweeper.core.recipe import OF_SCRIPT
 from sweeper.core.records import SweepRecord
 from sweeper.core.text import format_address_word, format_confirm_command, format_count, format_option
 from sweeper.data.folds import NOT_HELD_OUT
-from sweeper.evidence.interim_analyses import SHOWING, get_comparison_level
+from sweeper.evidence.interim_analyses import DECIDING_SEEDS, get_comparison_level
 from sweeper.evidence.intervals import LEVEL
 from sweeper.evidence.search_analysis import describe_search
 from sweeper.report import alternatives, confirmation, sections
@@ -159,7 +159,7 @@ def _list_next_commands(facts: ReportFacts) -> str:
             f"# the loss as a file, for your script\n{make_one_line(f'sweeper export {study}{place}')}", "bash"
         )
     losses = len({*(finalist.family for finalist in facts.finalists), BASELINE})
-    least, most = (math.ceil(count_trainings(losses, seeds)) for seeds in (SHOWING, SEEDS))
+    least, most = (math.ceil(count_trainings(losses, seeds)) for seeds in (DECIDING_SEEDS, SEEDS))
     commands = {
         "a network, trained to its end": f"sweeper train {study}{place}",
         "masks of new images": f"sweeper predict {study} new_images/ --out answers{place}",

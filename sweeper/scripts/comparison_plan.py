@@ -14,7 +14,7 @@ from sweeper.core.base import Record
 from sweeper.core.errors import UsageError
 from sweeper.core.records import InterimAnalysis, Task
 from sweeper.core.text import format_count, format_duration_range, join_words, suggest_correction
-from sweeper.evidence.interim_analyses import SHOWING, plan_analyses
+from sweeper.evidence.interim_analyses import DECIDING_SEEDS, plan_analyses
 from sweeper.losses.families import FAMILIES
 from sweeper.scripts.loss_file import make_loss_text
 from sweeper.scripts.probe import ProbeDocument
@@ -75,7 +75,7 @@ class ConfirmationPlan(Record):
     @property
     def analyses(self) -> tuple[InterimAnalysis, ...]:
         """The planned interim analyses."""
-        return plan_analyses(SHOWING, self.seeds)
+        return plan_analyses(DECIDING_SEEDS, self.seeds)
 
     def count_trainings(self, seeds: int) -> float:
         """Return how many whole trainings all losses take on some number of seeds."""

@@ -41,7 +41,7 @@ FOLDER = "probe-"
 """Beginning of the names of probes' folders, which are kept for a day if a script was refused."""
 MORE_CALLS = (16, 64)
 """Larger numbers of calls, tried if rate or loss have no effect yet: the optimiser may step only every few batches."""
-NEAR = 1e-4
+LOGIT_TOLERANCE = 1e-4
 """Logits are equal within this part of their spread: GPU kernels differ in their last digits."""
 
 
@@ -228,7 +228,7 @@ def _measure_gap(one: ScriptStart, two: ScriptStart, call: int) -> float:
 def _find_comparison_problems(done: Sequence[ScriptStart]) -> Iterator[str]:
     """Find problems that the newest start shows in comparison with earlier ones."""
     last, here = done[0].trial.calls, done[-1]
-    if len(done) == 2 and _measure_gap(done[0], here, 1) <= NEAR:
+    if len(done) == 2 and _measure_gap(done[0], here, 1) <= LOGIT_TOLERANCE:
         yield (
             "it must follow the seed, and the first batch and logits are the same for seeds 1 and 2; give t.seed to "
             "torch.manual_seed and to what draws the order of the images"
@@ -285,7 +285,7 @@ def _find_score_problems(one: ScriptStart, two: ScriptStart) -> Iterator[str]:
 def _make_document(command: str, done: Sequence[ScriptStart]) -> ProbeDocument:
     whole, last = done[3], done[0].trial.calls
     pairing: Literal["exact", "start", "none"] = "none"
-    if _measure_gap(done[0], whole, 1) <= NEAR:
+    if _measure_gap(done[0], whole, 1) <= LOGIT_TOLERANCE:
         pairing = "start" if _measure_gap(done[0], whole, last) else "exact"
     begun, final, epoch = (
         whole.list_events(TrialBegan)[0],

@@ -32,7 +32,7 @@ PIXELS, IMAGES = 0.001, 0.5
 """Least share of the training pixels, or of the training images, with which a class has enough pixels to be learned."""
 POWER = 0.75
 """Power of the imbalance in the class weights."""
-ENOUGH = 2 / 3
+MIN_LEARNED_SHARE = 2 / 3
 """Share of these classes that must be learned before losses are compared: below it the mean over classes is largely one
 of zeros."""
 OVERLAPS = ("dice_ce", *(family.name for family in OVERLAP_FAMILIES))
@@ -178,7 +178,7 @@ def climb_ladder(
 
 def is_comparable(rung: Rung) -> bool:
     """Return whether the losses learned enough at this rung for a comparison."""
-    return rung.is_learned and rung.learnable - len(rung.not_learned) >= ENOUGH * rung.learnable - 1e-9
+    return rung.is_learned and rung.learnable - len(rung.not_learned) >= MIN_LEARNED_SHARE * rung.learnable - 1e-9
 
 
 def _is_settled(rungs: Sequence[Rung], margin: float) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from sweeper.core.records import Conditions, TrialResult, TrialSpec
 from sweeper.study.finalist import Finalist
 
-SHOWN = 48
+KEPT_PREDICTIONS = 48
 """Test images whose predictions are kept from each finalist's first seed, for the report's side-by-side figure."""
 
 
@@ -25,7 +25,7 @@ def list_fold_numbers(folds: int | None) -> Sequence[int | None]:
 def make_confirmation_specs(finalists: Sequence[Finalist], conditions: Conditions, seeds: int) -> list[TrialSpec]:
     """Make `seeds` seeds of each finalist, ordered by seed, then fold, so that whatever is finished is paired."""
     folds = list_fold_numbers(conditions.folds)
-    shown = -(-SHOWN // len(folds))
+    shown = -(-KEPT_PREDICTIONS // len(folds))
     return [
         finalist.trial.spec.model_copy(
             update={

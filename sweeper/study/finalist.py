@@ -1,9 +1,9 @@
 """The finalists: the best configuration of each leading family, and the learning rates of its confirmation.
 
 All finalists are confirmed around the optimum that is fitted to the complete trials of all families
-(`sweeper.study.learning_rates`). A finalist whose own best rate is more than `FAR` from it is trained at the optimum,
-too, on the search's seed. Where its own rate is better by more than `CLEAR`, after shrinking the difference for luck,
-it draws from a range around its own rate instead, at the same quantiles.
+(`sweeper.study.learning_rates`). A finalist whose own best rate is more than `FAR_RATE_DECADES` from it is trained at
+the optimum, too, on the search's seed. Where its own rate is better by more than `CLEAR_RATE_GAIN`, after shrinking the
+difference for luck, it draws from a range around its own rate instead, at the same quantiles.
 
 Everything here is a function of stored results.
 """
@@ -105,11 +105,11 @@ def select_finalist_families(trials: Sequence[TrialResult]) -> list[Finalist]:
     return [f for f in field if f in chosen or f.family == BASELINE]
 
 
-FAR = 0.3
+FAR_RATE_DECADES = 0.3
 """Decades between a finalist's own best rate and the common optimum beyond which both are tried."""
-CLEAR = 1.5 * UNIT
+CLEAR_RATE_GAIN = 1.5 * UNIT
 """mIoU by which its own rate must be better, after shrinkage."""
-KEPT = 0.03**2 / (0.03**2 + 2 * NOISE**2)
+SIGNAL_SHARE = 0.03**2 / (0.03**2 + 2 * NOISE**2)
 """Part of a difference between two trainings that is not luck: losses differ by some 0.03 between such rates, and each
 training has its noise."""
 
@@ -180,11 +180,11 @@ def _keeps_own_rate(finalist: Finalist, rechecks: Sequence[TrialResult], fit: Ra
     if not _is_far_from_optimum(finalist, fit):
         return False
     recheck = index_completed(rechecks).get(make_training_key(_make_recheck_spec(finalist, fit)))
-    return recheck is not None and KEPT * (finalist.value - (recheck.value or 0.0)) > CLEAR
+    return recheck is not None and SIGNAL_SHARE * (finalist.value - (recheck.value or 0.0)) > CLEAR_RATE_GAIN
 
 
 def _is_far_from_optimum(finalist: Finalist, fit: RateFit) -> bool:
-    return abs(math.log10(finalist.trial.spec.lr / fit.best)) > FAR
+    return abs(math.log10(finalist.trial.spec.lr / fit.best)) > FAR_RATE_DECADES
 
 
 def _make_recheck_spec(finalist: Finalist, fit: RateFit) -> TrialSpec:

@@ -19,11 +19,11 @@ from sweeper.study.training_list import make_training_key
 
 SKILL = 0.05
 """Skill that two trainings must show: part of the way from a constant answer to a perfect one."""
-ALONE = 3 * SKILL
+SINGLE_SKILL = 3 * SKILL
 """Skill that a single training must show."""
 HELP = "What may help"
 """Beginning of the sentence with remedies."""
-FRESH = 3
+MIN_UNLEARNED_TRIALS = 3
 """Complete trials of the search itself that must have learned nothing before the search is given up."""
 
 
@@ -44,9 +44,9 @@ def compute_skill(result: TrialResult) -> float:
 
 
 def is_task_learned(skills: Iterable[float]) -> bool:
-    """Return whether trainings of these skills show that the task is learned: two of `SKILL`, or one of `ALONE`."""
+    """Return whether these skills show that the task is learned: two of `SKILL`, or one of `SINGLE_SKILL`."""
     enough = [skill for skill in skills if skill >= SKILL]
-    return len(enough) >= 2 or any(skill >= ALONE for skill in enough)
+    return len(enough) >= 2 or any(skill >= SINGLE_SKILL for skill in enough)
 
 
 def has_learned_nothing(trials: Sequence[TrialResult], before: Sequence[TrialResult] = (), *, strict: bool) -> bool:
@@ -55,8 +55,8 @@ def has_learned_nothing(trials: Sequence[TrialResult], before: Sequence[TrialRes
     Args:
         trials: those of the search.
         before: trainings that chose its budget. Trials reused from them may be lucky, and are no new evidence.
-        strict: apply `is_task_learned` to at least `FRESH` complete trials. Else nothing is learned only where no
-            training beats a constant answer at all: a user who gave the steps may want to see their result.
+        strict: apply `is_task_learned` to at least `MIN_UNLEARNED_TRIALS` complete trials. Else nothing is learned only
+            where no training beats a constant answer at all: a user who gave the steps may want to see their result.
     """
     ended = [trial for trial in trials if trial.state != "failed"]
     if not strict:
@@ -67,7 +67,7 @@ def has_learned_nothing(trials: Sequence[TrialResult], before: Sequence[TrialRes
         for trial in ended
         if trial.state == "complete" and make_training_key(trial.spec) not in old
     ]
-    return len(fresh) >= FRESH and not is_task_learned(fresh)
+    return len(fresh) >= MIN_UNLEARNED_TRIALS and not is_task_learned(fresh)
 
 
 def suggest_remedies(results: Sequence[TrialResult], conditions: Conditions, minutes: int | None = None) -> str:

@@ -10,7 +10,7 @@ value; it indicates that c (x − o)² is large. o and c are integrated over a g
 families' mean. `RateFit.best` is the mean of o.
 
 Search trials draw their rates around the current estimate of o, at the same quantiles for every family. The
-confirmation's seeds draw from o ± `NEAR` decades, all finalists the same rate at the same seed; the rate's share of the
+confirmation's seeds draw from o ± `RATE_DECADES`, all finalists the same rate at the same seed; the rate's share of the
 variance is in every interval. A finalist whose own best rate is far from o is tried at both (`sweeper.study.finalist`).
 
 Everything here is on the logarithm of the rate. Pure; no torch.
@@ -27,9 +27,9 @@ from scipy.special import log_ndtr
 
 from sweeper.core.records import Collapse, Coordinate, RateFit, RateRange, TrialResult
 
-NEAR = 0.22
+RATE_DECADES = 0.22
 """Decades on either side of the optimum that the confirmation draws from: what a user would call the same rate."""
-WIDE = 0.3
+MIN_SEARCH_DECADES = 0.3
 """Least decades on either side that the search tries, so that a loss with another optimum can show it."""
 UNIT = 0.01
 """mIoU, the usual region of practical equivalence. Not the study's own, which may change after rates were drawn."""
@@ -116,7 +116,7 @@ def choose_search_rate(fitted: RateFit, searched: Coordinate, number: int, *, cu
         curve: False = the family's first trials have different configurations and stay near the optimum, as a score at
             the end of the range says little about them.
     """
-    near_best = _clip_range(fitted.best, WIDE + fitted.spread / 2, searched)
+    near_best = _clip_range(fitted.best, MIN_SEARCH_DECADES + fitted.spread / 2, searched)
     # The upper end first: a short training tolerates a high rate better than a low one.
     first = (0.5, 1.0, 0.0) if curve else (0.5, 0.75, 0.5)
     place = first[number] if number < len(first) else 1 - _compute_van_der_corput(number - 2)
@@ -124,8 +124,8 @@ def choose_search_rate(fitted: RateFit, searched: Coordinate, number: int, *, cu
 
 
 def choose_confirmation_range(best: float, searched: Coordinate) -> RateRange:
-    """Return the confirmation's range of rates: `NEAR` decades on either side of `best`, within the searched range."""
-    return _clip_range(best, NEAR, searched)
+    """Return the confirmation's range of rates: `RATE_DECADES` on either side of `best`, within the searched range."""
+    return _clip_range(best, RATE_DECADES, searched)
 
 
 def _clip_range(best: float, reach: float, searched: Coordinate) -> RateRange:

@@ -21,7 +21,7 @@ from sweeper.space import FLOOR
 SHARES: tuple[float, ...] = (1 / 6, 1 / 4)
 """Shares of the trials at the first and the second rung that continue; from a third rung on all do."""
 
-BEHIND = 0.08
+MAX_LAG = 0.08
 """A family whose best value at the middle rung is further below the leader's is not pursued: it gets no trials beyond
 its floor, and its best trial no special promotion."""
 PURSUED = 2
@@ -85,10 +85,10 @@ class SuccessiveHalving:
         return not (spare or by_rank or self._is_first(number, rung))
 
     def trailing_families(self) -> set[str]:
-        """Return the families whose best value at the middle rung is more than `BEHIND` below the best of all there."""
+        """Return the families whose best value at the middle rung is more than `MAX_LAG` below the best there."""
         best = {family: held[0] for family, held in self._of[self._middle_rung].items() if held}
         pursued = sorted(best, key=lambda family: best[family])[:PURSUED]
-        return {family for family in best if family not in pursued and best[family][0] > best[pursued[0]][0] + BEHIND}
+        return {family for family in best if family not in pursued and best[family][0] > best[pursued[0]][0] + MAX_LAG}
 
     def next_promotion(self, waiting: Iterable[int]) -> int | None:
         """Return the waiting trial to promote: the best of the highest rung; None if none may continue."""

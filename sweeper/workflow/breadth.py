@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from sweeper.core.records import Breadth, SearchSpace, TrialResult
-from sweeper.evidence.interim_analyses import SHOWING
+from sweeper.evidence.interim_analyses import DECIDING_SEEDS
 from sweeper.space import FLOOR, list_first_trials
 from sweeper.study.budget_ladder import choose_ladder_pair
 from sweeper.study.finalist import FINALISTS
@@ -68,7 +68,7 @@ def find_broadest(
     are reused; `limit` is the time in seconds from the ladder's beginning to the report.
     """
     every = [*_list_comparisons(losses, request, steps)]
-    showing = [breadth for breadth in every if breadth.seeds[1] >= SHOWING or request.seeds is not None]
+    showing = [breadth for breadth in every if breadth.seeds[1] >= DECIDING_SEEDS or request.seeds is not None]
     with_look = [(breadth, request.longer or 0) for breadth in showing]
     for breadth, times in (*with_look, *((breadth, 0) for breadth in every)):
         look = times * breadth.confirm_steps * math.ceil(2 / pace.workers) * pace.seconds

@@ -48,7 +48,7 @@ SEARCH_SHARE = 0.6
 PHASES = ("probe", "search", "recheck", "confirm", "longer")
 MEASURED_STEPS, MEASURED_PART = 12, 20
 """Steps of the training that measures their time: the first number, or this part of a trial, whichever is more."""
-LOOKED_AT = 3
+MAX_LONGER_LOSSES = 3
 """Losses that are trained longer at most: the recommended one, cross-entropy and the runner-up."""
 RECENT = 8
 """Number of the latest trainings whose mean is the pace."""
@@ -100,7 +100,7 @@ def count_trainings_left(
         ),
     }
     if (times := get_longer_look_factor(plan, request)) is not None and not state.looked and finalists > 1:
-        most = LOOKED_AT + 2 * (MOST_SEEDS - 1) - state.longer.counted("complete")
+        most = MAX_LONGER_LOSSES + 2 * (MOST_SEEDS - 1) - state.longer.counted("complete")
         by_phase["longer"] = PlannedTrainings(least=0, most=max(0, most), first=0, steps=times * recipe.confirm_steps)
     phases = ["longer"] if state.confirmed else list(by_phase)
     return {name: trainings for name, trainings in by_phase.items() if trainings.most and name in phases}

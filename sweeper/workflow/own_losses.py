@@ -16,7 +16,7 @@ from sweeper.losses.family_records import ValueLimits
 from sweeper.losses.own_losses import OPTION, OWN, register_user_losses
 from sweeper.space.space_file import read_coordinate
 
-GIVEN = ("task", "classes", "ignore_index")
+OFFERED_ARGUMENTS = ("task", "classes", "ignore_index")
 """Arguments that a loss may request by name, in addition to its hyper-parameters."""
 
 
@@ -59,7 +59,7 @@ def read_declaration(code: UserCode) -> UserLoss:
     coordinates: dict[str, Coordinate] = {}
     starts: dict[str, float] = {}
     for name, ends_or_value in table.items():
-        if name not in parameters or name in GIVEN:
+        if name not in parameters or name in OFFERED_ARGUMENTS:
             problems.append(f"search.{name}: must be an argument of {code.function}; it takes {', '.join(parameters)}")
             continue
         ends = {"uniform": list(ends_or_value)} if isinstance(ends_or_value, tuple | list) else ends_or_value
@@ -76,7 +76,7 @@ def read_declaration(code: UserCode) -> UserLoss:
         if parameter.kind not in unknown
         and parameter.default is parameter.empty
         and name not in table
-        and name not in GIVEN
+        and name not in OFFERED_ARGUMENTS
     ]
     if inspect.isfunction(made) and len(open_ones) == len(("logits", "target")):
         problems.append(
@@ -93,7 +93,7 @@ def read_declaration(code: UserCode) -> UserLoss:
         )
     return UserLoss(
         code=code,
-        takes=tuple(name for name in GIVEN if name in parameters),
+        takes=tuple(name for name in OFFERED_ARGUMENTS if name in parameters),
         coordinates=coordinates,
         starts=starts,
     )

@@ -27,8 +27,7 @@ from sweeper.study.finalist import Finalist, choose_finalists, find_pending_rech
 from sweeper.study.learning_check import has_learned_nothing, suggest_remedies
 from sweeper.study.loop import FailureCount, WorkSource, run_work
 from sweeper.study.race import Race, settle_analyses
-from sweeper.study.same_loss import Measure, find_equivalent_losses, relabel_equivalent_trials
-from sweeper.study.same_loss import measure_loss_distances as measured_distances
+from sweeper.study.same_loss import Measure, find_equivalent_losses, measure_loss_distances, relabel_equivalent_trials
 from sweeper.study.search import LossSearch, enqueue_defaults
 from sweeper.study.search_end import PATIENCE
 from sweeper.study.timekeeper import RECHECK_SHARE, SEARCH_SHARE, Timekeeper
@@ -96,7 +95,7 @@ class RunContext:
     """Storage of the study, for the command that continues it."""
     places: str = ""
     """Other options of that command."""
-    measure: Measure = measured_distances
+    measure: Measure = measure_loss_distances
     """Function that measures the distance between losses on the data's labels."""
 
     def run_work(self, work: WorkSource) -> bool:

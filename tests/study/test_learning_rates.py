@@ -9,7 +9,7 @@ import pytest
 
 from sweeper.core.records import Collapse, Coordinate, RateFit, TrialResult
 from sweeper.study.learning_rates import (
-    NEAR,
+    RATE_DECADES,
     choose_confirmation_range,
     choose_search_rate,
     draw_rate,
@@ -100,12 +100,12 @@ def test_the_search_draws_around_it_within_the_range_and_never_far_from_it() -> 
 
 def test_the_confirmation_draws_evenly_from_so_many_decades_around_it() -> None:
     drawn = choose_confirmation_range(1e-3, SEARCHED)
-    assert math.log10(drawn.high / drawn.low) == pytest.approx(2 * NEAR)
+    assert math.log10(drawn.high / drawn.low) == pytest.approx(2 * RATE_DECADES)
     assert draw_rate(drawn, 0) == pytest.approx(1e-3, rel=1e-2)
     logs = sorted(math.log10(draw_rate(drawn, number)) for number in range(7))
-    assert np.diff(logs) == pytest.approx(np.full(6, 2 * NEAR / 8), abs=2e-3)
+    assert np.diff(logs) == pytest.approx(np.full(6, 2 * RATE_DECADES / 8), abs=2e-3)
     edge = choose_confirmation_range(9e-3, SEARCHED)
-    assert edge.high == SEARCHED.high and edge.low == pytest.approx(9e-3 / 10**NEAR)
+    assert edge.high == SEARCHED.high and edge.low == pytest.approx(9e-3 / 10**RATE_DECADES)
 
 
 @pytest.mark.parametrize(("low", "high", "one"), [(1e-3, 1e-3, True), (1e-3, 1.4e-3, True), (1e-3, 2e-3, False)])

@@ -21,11 +21,11 @@ from sweeper.storage.record_format import ABANDONED, ATTEMPT_OF, PARAMETERS, RES
 from sweeper.storage.results import is_counted, list_present_trials, read_result
 from sweeper.study.budget_ladder import make_probe_specs
 from sweeper.study.finalist import select_finalist_families
-from sweeper.study.learning_check import ALONE, SKILL, compute_skill, is_task_learned, suggest_remedies
+from sweeper.study.learning_check import SINGLE_SKILL, SKILL, compute_skill, is_task_learned, suggest_remedies
 from sweeper.study.loop import run_work
 from sweeper.study.search import enqueue_defaults
 from sweeper.study.search_end import PATIENCE, has_search_settled
-from sweeper.study.successive_halving import BEHIND
+from sweeper.study.successive_halving import MAX_LAG
 from tests.support import builders
 from tests.support.faking import (
     DATA,
@@ -127,7 +127,7 @@ def test_rates_follow_what_the_complete_trials_tell() -> None:
 
 def test_a_family_far_behind_gets_its_floor_and_no_more() -> None:
     study = new_study()
-    train(study, levels(focal=LEVELS["dice"] - 3 * BEHIND, weighted_ce=LEVELS["dice"] - 3 * BEHIND), trials=45)
+    train(study, levels(focal=LEVELS["dice"] - 3 * MAX_LAG, weighted_ce=LEVELS["dice"] - 3 * MAX_LAG), trials=45)
     tried = Counter(r.spec.family for r in searched(study))
     assert (tried["focal"], tried["weighted_ce"]) == (3, 3)
     assert tried["dice"] + tried["dice_ce"] + tried["tversky"] > 9
@@ -216,8 +216,8 @@ def at_skill(wanted: float, spec: TrialSpec) -> TrialResult:
 
 
 def test_two_trainings_or_one_that_is_far_ahead_show_that_the_task_is_learned() -> None:
-    assert is_task_learned([SKILL, -math.inf, SKILL]) and is_task_learned([ALONE, 0.0])
-    assert not is_task_learned([ALONE - 0.01, SKILL - 0.01]) and not is_task_learned([])
+    assert is_task_learned([SKILL, -math.inf, SKILL]) and is_task_learned([SINGLE_SKILL, 0.0])
+    assert not is_task_learned([SINGLE_SKILL - 0.01, SKILL - 0.01]) and not is_task_learned([])
 
 
 def test_a_training_that_predicts_the_commonest_class_alone_has_no_skill() -> None:

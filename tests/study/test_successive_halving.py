@@ -19,7 +19,7 @@ from sweeper.storage.record_format import ABANDONED, ATTEMPT_OF
 from sweeper.storage.results import is_counted, list_present_trials
 from sweeper.study.loop import run_work
 from sweeper.study.search import LossSearch, enqueue_defaults
-from sweeper.study.successive_halving import BEHIND, SuccessiveHalving
+from sweeper.study.successive_halving import MAX_LAG, SuccessiveHalving
 from tests.support import builders
 from tests.support.faking import SPACE, CrashError, FakeExecutor, fake_result, new_search, new_study
 from tests.support.sweeping import Recorder
@@ -72,7 +72,7 @@ def test_from_the_third_rung_on_every_trial_goes_on_to_its_end_whichever_leads()
 
 def test_beyond_the_middle_the_best_of_a_family_far_behind_waits_unless_it_is_the_baseline() -> None:
     made = SuccessiveHalving(RUNGS, least=1, shares=(0.0, 0.0), baseline="cross_entropy")
-    values = {"dice": 0.6, "tversky": 0.6 - BEHIND + 0.01, "focal": 0.6 - BEHIND - 0.01, "cross_entropy": 0.1}
+    values = {"dice": 0.6, "tversky": 0.6 - MAX_LAG + 0.01, "focal": 0.6 - MAX_LAG - 0.01, "cross_entropy": 0.1}
     for number, (family, value) in enumerate(values.items()):
         made.record(number, family, 25, value)
     assert all(made.may_continue(number) for number in range(4))
@@ -161,7 +161,7 @@ def test_first_trials_are_seen_at_the_second_rung_and_the_best_of_families_near_
     second = [r for r in results if len(r.evaluations) > 1]
     assert {r.spec.number for r in second} >= set(range(3 * len(names)))
     leads = [max(r.evaluations[1].value for r in second if r.spec.family == f) for f in names]
-    near = {f for f, lead in zip(names, leads, strict=True) if lead >= max(leads) - BEHIND} | {"cross_entropy"}
+    near = {f for f, lead in zip(names, leads, strict=True) if lead >= max(leads) - MAX_LAG} | {"cross_entropy"}
     complete = {r.spec.family for r in results if r.state == "complete"}
     assert near <= complete
     spent = sum(r.evaluations[-1].step for r in results)

@@ -40,7 +40,7 @@ LINE_WIDTH = 10
 """Pixels; LabelMe's own."""
 POINT_RADIUS = 5
 """Pixels; LabelMe's own."""
-FAR = 10
+MAX_SIDES_AWAY = 10
 """A coordinate further away than this many times the image's larger side belongs to another image."""
 KINDS: dict[str, tuple[int, int | None]] = {
     "polygon": (3, None),
@@ -264,7 +264,7 @@ def find_point_fault(points: Points, size: Size) -> str | None:
     height, width = size
     if not np.isfinite(points).all():
         return "coordinates must be finite, found NaN or infinity"
-    if np.abs(points).max() > FAR * max(height, width):
+    if np.abs(points).max() > MAX_SIDES_AWAY * max(height, width):
         return f"must be near the image of {width}×{height}, found a coordinate {np.abs(points).max():.6g}"
     (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
     if left > width or top > height or right < 0 or bottom < 0:

@@ -17,9 +17,9 @@ from sweeper.core.contours import find_near_boundary
 
 WINDOW = 512
 """Side in pixels of the part of a larger image that is looked at: where most contour is."""
-NEAR = 2
+EDGE_TOLERANCE = 2
 """Pixels that a drawn contour may miss its edge by."""
-FAR = 8
+ELSEWHERE_DISTANCE = 8
 """Places at least this many pixels away count as elsewhere."""
 FEWEST = 24
 """A shorter contour says nothing."""
@@ -35,7 +35,7 @@ class EdgeFit(NamedTuple):
 
     agreement: float
     """Standard deviations by which the edge strength under the contour exceeds that of the contour elsewhere, at its
-    best place within `NEAR` pixels. About 0 for a foreign mask."""
+    best place within `EDGE_TOLERANCE` pixels. About 0 for a foreign mask."""
     shift: tuple[int, int] | None
     """Where within `REACH` pixels (down, right) the contour fits far better than where it is; None = nowhere."""
 
@@ -54,7 +54,7 @@ def measure_edge_fit(image: Bytes, mask: Bytes) -> EdgeFit | None:
     rows, columns = _pick_window(contour)
     contour = contour[rows, columns]
     length = int(contour.sum())
-    if length < FEWEST or min(contour.shape) < 4 * FAR:
+    if length < FEWEST or min(contour.shape) < 4 * ELSEWHERE_DISTANCE:
         return None
     strength = compute_edge_strength(image[rows, columns])
     strength -= strength.mean()
@@ -66,16 +66,16 @@ def measure_edge_fit(image: Bytes, mask: Bytes) -> EdgeFit | None:
     moved = fft.irfft2(spectrum, s=strength.shape) / length
     scores: Floats = np.roll(moved, (height // 2, width // 2), axis=(0, 1)).astype(np.float32)
     elsewhere = np.ones(scores.shape, dtype=bool)
-    elsewhere[_mean_around(scores, FAR)] = False
+    elsewhere[_mean_around(scores, ELSEWHERE_DISTANCE)] = False
     mean, deviation = float(scores[elsewhere].mean()), float(scores[elsewhere].std())
     if not deviation > 0:
         return None
-    agreement = (float(scores[_mean_around(scores, NEAR)].max()) - mean) / deviation
+    agreement = (float(scores[_mean_around(scores, EDGE_TOLERANCE)].max()) - mean) / deviation
     reach = min(REACH, height // 4, width // 4)
     region = scores[_mean_around(scores, reach)]
     y, x = (int(i) - reach for i in np.unravel_index(int(region.argmax()), region.shape))
     best = (float(region.max()) - mean) / deviation
-    displaced = max(abs(y), abs(x)) > NEAR and is_better_fit(best, agreement)
+    displaced = max(abs(y), abs(x)) > EDGE_TOLERANCE and is_better_fit(best, agreement)
     return EdgeFit(agreement, (y, x) if displaced else None)
 
 

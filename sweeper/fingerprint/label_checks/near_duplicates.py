@@ -18,7 +18,7 @@ from sweeper.fingerprint.label_checks.measure import ImageFeatures, Thumbnail
 
 ALIKE = 0.95
 """Correlation of two thumbnails from which on they are the same view."""
-SHOWN = 5
+LISTED_SETS = 5
 """Number of sets of near-duplicates that a text names."""
 _BLOCK = 512
 """Images that are compared with all others at a time."""
@@ -140,8 +140,8 @@ def _summarise_pairs(dataset: Dataset, pairs: Sequence[DuplicatePair], begin: st
     """Return one finding for any number of pairs: sets of images, the largest few by name."""
     sets = sorted(cluster_pairs(pairs), key=lambda members: -len(members))
     turned = Counter(pair.how for pair in pairs if pair.how)
-    named = "; ".join(abbreviate([dataset.images[i].stem for i in members], 3) for members in sets[:SHOWN])
-    more = f" and {len(sets) - SHOWN} more sets" if len(sets) > SHOWN else ""
+    named = "; ".join(abbreviate([dataset.images[i].stem for i in members], 3) for members in sets[:LISTED_SETS])
+    more = f" and {len(sets) - LISTED_SETS} more sets" if len(sets) > LISTED_SETS else ""
     flipped = "".join(f"; {number} of the pairs {how}" for how, number in turned.most_common())
     stems = tuple(sorted({dataset.images[i].stem for members in sets for i in members}))
     in_sets = "1 set" if len(sets) == 1 else f"{len(sets)} sets"

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from sweeper.core.metrics import Floats, score_all_points, select_metric_counts
 from sweeper.core.records import FinalistEvidence, Scale, TrialResult
 from sweeper.core.text import format_count, join_words
-from sweeper.evidence.interim_analyses import SHOWING
+from sweeper.evidence.interim_analyses import DECIDING_SEEDS
 from sweeper.evidence.reasons import explain_doubt
 from sweeper.evidence.replicates import get_own_point
 from sweeper.evidence.verdict_predicates import get_difference, has_beaten, has_enough_seeds
@@ -78,7 +78,7 @@ def draw_gain(facts: ReportFacts) -> DrawnFigure | str:
     elif compared:
         text += "No gain is established." if len(gains) > 1 else "Its gain is not established."
     else:
-        text += f"At least {SHOWING} common seeds are needed."
+        text += f"At least {DECIDING_SEEDS} common seeds are needed."
     if compared:
         doubts = [explain_doubt(evidence, i, at) for i in above]  # why an interval above 0 establishes nothing
         text += "".join(f" {escape_prose(mark_names(doubt, facts.losses))}" for doubt in doubts)
