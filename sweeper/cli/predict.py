@@ -112,9 +112,9 @@ def _format_outcome(made: PredictionsDocument, source: KeptNetwork, out: Path) -
     record = source.record
     point = f"threshold {made.threshold:.3g}" if made.threshold is not None else f"τ {made.tau:.3g}"
     what = "a final training" if record.spec.purpose == "final" else "a confirmation"
-    of = "" if source.study is None else f" of study {source.study!r}"
+    study = "" if source.study is None else f" of study {source.study!r}"
     lines = [
-        f"Network: {record.spec.family}, from {what}{of}: {record.spec.steps:,} steps on {ON[record.on]}; {point}",
+        f"Network: {record.spec.family}, from {what}{study}: {record.spec.steps:,} steps on {ON[record.on]}; {point}",
         f"Weights: {source.path}",
     ]
     if made.misses is not None:

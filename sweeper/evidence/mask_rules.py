@@ -79,8 +79,8 @@ def score_decision_rules(
     tables: _RuleTables = {}
 
     def add_at_points(metric: RuleMetric) -> None:
-        for name, of in points.items():
-            tables[name, metric] = _make_table(metric, count_class_pixels(rows.rows, images, of, metric), rows)
+        for name, get_point in points.items():
+            tables[name, metric] = _make_table(metric, count_class_pixels(rows.rows, images, get_point, metric), rows)
 
     if not all(run.test is not None and run.test.kind == "histogram" and run.val is not None for run in answered):
         add_at_points("miou")

@@ -283,11 +283,11 @@ def compare_pairs(
         drawn, borrowed = moderate_variances(
             variances, np.array([len(common[pair]) for pair in several]), len(finalists)
         )
-        of = dict(zip(several, drawn.tolist(), strict=True))
+        moderated = dict(zip(several, drawn.tolist(), strict=True))
         for pair, gaps in tables.items():
             if len(gaps.scores) > compared.get(pair, 0):
                 compared[pair] = len(gaps.scores)
-                moderation = {"moderated": of[pair], "borrowed": borrowed} if pair in of else {}
+                moderation = {"moderated": moderated[pair], "borrowed": borrowed} if pair in moderated else {}
                 level = compute_level(analyses, len(gaps.scores))
                 intervals[pair] = gap = compute_paired_interval(gaps, (-bound, bound), level, **moderation)
                 intervals[pair[::-1]] = negate_interval(gap)

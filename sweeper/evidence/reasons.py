@@ -253,10 +253,10 @@ def compute_collapse_rate(finalist: FinalistEvidence) -> tuple[float, float]:
 
     It counts the confirmation and the trainings before it; (0, 1) where there is none.
     """
-    of = finalist.trainings + finalist.trainings_in_search
+    trainings = finalist.trainings + finalist.trainings_in_search
     bad = finalist.collapses + finalist.collapses_in_search
-    low = float(betaincinv(bad, of - bad + 1, 0.025)) if bad else 0.0
-    high = float(betaincinv(bad + 1, of - bad, 0.975)) if bad < of else 1.0
+    low = float(betaincinv(bad, trainings - bad + 1, 0.025)) if bad else 0.0
+    high = float(betaincinv(bad + 1, trainings - bad, 0.975)) if bad < trainings else 1.0
     return low, high
 
 

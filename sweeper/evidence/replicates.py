@@ -42,9 +42,9 @@ class Replicate:
         """Whether all diverged; the score is then 0, whatever the images."""
         return not self.runs_with_counts
 
-    def get_median_point(self, of: Callable[[TrialResult], float]) -> float:
-        """Return one operating point for all its runs: the median of what `of` returns."""
-        return float(median([of(run) for run in self.runs]))
+    def get_median_point(self, get_point: Callable[[TrialResult], float]) -> float:
+        """Return one operating point for all its runs: the median of what `get_point` returns."""
+        return float(median([get_point(run) for run in self.runs]))
 
 
 def group_by_seed(runs: Iterable[TrialResult]) -> dict[int, Replicate]:

@@ -128,11 +128,11 @@ class _Reader:
                 f"({abbreviate_names(without)}), which "
                 "distinguishes trainings: add the tag, or leave them out with --where"
             )
-        of: dict[tuple[str, str], list[str]] = {}
+        names_by_training: dict[tuple[str, str], list[str]] = {}
         for run in self.runs:
             if run.fields.get(self.seed) and run.fields.get(self.method):
-                of.setdefault((run.fields[self.method], run.fields[self.seed]), []).append(run.name)
-        for (method, seed), names in of.items():
+                names_by_training.setdefault((run.fields[self.method], run.fields[self.seed]), []).append(run.name)
+        for (method, seed), names in names_by_training.items():
             if len(names) > 1:
                 self.problems.append(
                     f"{method}, seed {seed}, has {len(names)} runs ({abbreviate_names(names)}): delete all but one in "
@@ -226,25 +226,25 @@ def _select_runs(connection: sqlite3.Connection, experiment: str, uri: str, hist
     )
     if experiment not in names:
         raise _explain_missing_experiment(experiment, names, uri)
-    of = "JOIN runs USING (run_uuid) WHERE experiment_id = ? AND lifecycle_stage = 'active'"
+    join = "JOIN runs USING (run_uuid) WHERE experiment_id = ? AND lifecycle_stage = 'active'"
     key = (names[experiment],)
     metrics: dict[str, dict[str, float]] = {}
     for run, name, value, is_nan in connection.execute(
-        f"SELECT run_uuid, key, value, is_nan FROM latest_metrics {of}", key
+        f"SELECT run_uuid, key, value, is_nan FROM latest_metrics {join}", key
     ):
         metrics.setdefault(run, {})[name] = float("nan") if is_nan else value
     logged: dict[str, list[tuple[str, int, float]]] = {}
     if history:
         rows = connection.execute(
-            f"SELECT run_uuid, key, step, value, is_nan FROM metrics {of} AND key IN ({', '.join('?' * len(history))}) "
-            "ORDER BY step, timestamp",
+            f"SELECT run_uuid, key, step, value, is_nan FROM metrics {join} "
+            f"AND key IN ({', '.join('?' * len(history))}) ORDER BY step, timestamp",
             (*key, *history),
         )
         for run, name, step, value, is_nan in rows:
             logged.setdefault(run, []).append((name, step, float("nan") if is_nan else value))
     fields: dict[str, dict[str, str]] = {}
     for table in ("tags", "params"):
-        for run, name, text in connection.execute(f"SELECT run_uuid, key, {table}.value FROM {table} {of}", key):
+        for run, name, text in connection.execute(f"SELECT run_uuid, key, {table}.value FROM {table} {join}", key):
             fields.setdefault(run, {})[name] = text
     rows = connection.execute(
         "SELECT run_uuid, name, status FROM runs "

@@ -241,9 +241,9 @@ class Rows:
             return
         seed = self.keys.get("seed", np.full(len(fold), "1"))
         runs = list(zip(self.keys["method"].tolist(), seed.tolist(), strict=True))
-        of: dict[tuple[str, str], set[str]] = {}
+        folds_by_run: dict[tuple[str, str], set[str]] = {}
         for run, name in zip(runs, fold.tolist(), strict=True):
-            of.setdefault(run, set()).add(name)
+            folds_by_run.setdefault(run, set()).add(name)
         if "image" in self.keys:
             first: dict[tuple[tuple[str, str], str], str] = {}
             cells = zip(runs, self.keys["image"].tolist(), strict=True)
@@ -257,11 +257,13 @@ class Rows:
                     f"name, add the fold to it, in pandas: `table[{image!r}] = "
                     f"table[{by!r}].astype(str) + '/' + table[{image!r}].astype(str)`"
                 )
-            self.folds_of_run = min(map(len, of.values()))  # their names may differ from run to run
+            self.folds_of_run = min(map(len, folds_by_run.values()))  # their names may differ from run to run
             self.notes.append(explain_folds(self.folds_of_run))
             return
         names = set(fold.tolist())
-        if lacking := [f"{method}, seed {name}" for (method, name), present in of.items() if present != names]:
+        if lacking := [
+            f"{method}, seed {name}" for (method, name), present in folds_by_run.items() if present != names
+        ]:
             self.problems.append(
                 f"each training must have all {len(names)} folds, got fewer of {abbreviate_names(lacking)}"
             )
@@ -272,7 +274,7 @@ class Rows:
             "share training images: intervals are widened for that (Nadeau and Bengio 2003), an approximation."
         )
 
-    def _read_column(self, scores: ScoreRows, names: Mapping[str, str], of: Sequence[str]) -> None:
+    def _read_column(self, scores: ScoreRows, names: Mapping[str, str], score_names: Sequence[str]) -> None:
         columns = scores.columns
         for key, name in names.items():
             if name in columns:
@@ -280,20 +282,22 @@ class Rows:
         for key in ("method", "seed", "image", "class"):
             if key in self.keys and len(empty := np.flatnonzero(self.keys[key] == "")):
                 self.problems.append(f"{format_rows(empty)}: the {key} is empty; name it, or leave the column out")
-        self.numbers = np.array([read_numbers(columns[name]) for name in of])
+        self.numbers = np.array([read_numbers(columns[name]) for name in score_names])
         if not self.numbers.shape[1]:
             self.problems.append("at least one row is needed, got none")
         elif len(wrong := np.flatnonzero(~np.isfinite(self.numbers).all(axis=0))) and not scores.undefined:
             step = "a class that an image lacks has no row, and a run that diverged gets the score that it is worth"
-            if any(re.search("[,%]", str(columns[name][row])) for name in of for row in wrong[:MAX_LISTED]):
+            if any(re.search("[,%]", str(columns[name][row])) for name in score_names for row in wrong[:MAX_LISTED]):
                 step = "write numbers with a decimal point, and without a sign for thousands or per cent: 0.5999, 1234"
-            got = self._format_first_value(columns, of, int(wrong[0]))
+            got = self._format_first_value(columns, score_names, int(wrong[0]))
             self.problems.append(f"{format_rows(wrong)}: no finite number, got {got}; {step}")
         elif self.of_counts and len(wrong := np.flatnonzero((self.numbers < 0).any(axis=0))):
             self.problems.append(f"{format_rows(wrong)}: tp, fp and fn must be ≥ 0")
 
-    def _format_first_value(self, columns: Columns, of: Sequence[str], row: int) -> str:
-        name = next(name for name, values in zip(of, self.numbers, strict=True) if not math.isfinite(values[row]))
+    def _format_first_value(self, columns: Columns, score_names: Sequence[str], row: int) -> str:
+        name = next(
+            name for name, values in zip(score_names, self.numbers, strict=True) if not math.isfinite(values[row])
+        )
         return repr(columns[name][row])
 
 
@@ -333,7 +337,7 @@ def format_rows(which: npt.NDArray[np.int64]) -> str:
     return f"{'row' if len(which) == 1 else 'rows'} {shown}"
 
 
-def abbreviate_names(names: Sequence[str], of: int | None = None, most: int = MAX_LISTED) -> str:
-    """Return `a, b, c and 4 more`: at most `most` of the names, of `of` in all."""
-    total = len(names) if of is None else of
+def abbreviate_names(names: Sequence[str], count: int | None = None, most: int = MAX_LISTED) -> str:
+    """Return `a, b, c and 4 more`: at most `most` of the names, of `count` in all."""
+    total = len(names) if count is None else count
     return join_words(list(names)) if total <= most else f"{', '.join(names[:most])} and {total - most} more"

@@ -324,8 +324,8 @@ class _RunCells:
         folds = self.rows.folds_of_run
         if self.rows.of_counts:
             held = (self.data[..., 0] + self.data[..., 2]).sum(axis=(0, 1)) > 0
-            of = metrics.compute_iou if self.rows.metric == "miou" else metrics.compute_dice
-            table = make_image_table(self.data, lambda summed: metrics.average_classes(of(summed), held), folds)
+            measure = metrics.compute_iou if self.rows.metric == "miou" else metrics.compute_dice
+            table = make_image_table(self.data, lambda summed: metrics.average_classes(measure(summed), held), folds)
         else:
             held = (self.data[..., 1].sum(axis=1) > 0).all(axis=0)
             table = make_image_table(
@@ -385,7 +385,7 @@ def _find_variance_problems(values: ImageTable, cells: _RunCells, *, is_trusted:
     problems, several = [], 0
     shares = values.shares if values.images else np.zeros((len(values.scores), 1))
     for m, method in enumerate(cells.methods):
-        rows_of_method = [r for r, (of, _) in enumerate(cells.runs) if of == m]
+        rows_of_method = [r for r, (index, _) in enumerate(cells.runs) if index == m]
         several += len(rows_of_method) > 1
         if (
             len(rows_of_method) > 1
@@ -398,7 +398,7 @@ def _find_variance_problems(values: ImageTable, cells: _RunCells, *, is_trusted:
             )
     if is_trusted and len(problems) < several:
         problems = []
-    if not values.images and all(sum(of == m for of, _ in cells.runs) < 2 for m in range(len(cells.methods))):
+    if not values.images and all(sum(index == m for index, _ in cells.runs) < 2 for m in range(len(cells.methods))):
         problems.append(
             "one number for each method says nothing about chance, got no column `image` and one run each; give the "
             "score of each image, or of several trainings (`seed`)"

@@ -93,8 +93,8 @@ def write_profile_page(
 def _make_head(dataset: Dataset, profile: ImbalanceProfile) -> str:
     ignored = f", {format_share(profile.ignored_share)} of the pixels without a label" if profile.ignored_share else ""
     kind = "binary" if dataset.task == "binary" else f"{len(dataset.classes)} classes"
-    of = "background to foreground" if profile.pos_weight is not None else "most common to rarest class"
-    imbalance = f"Imbalance **{format_ratio(profile.imbalance)}** ({of})."
+    compared = "background to foreground" if profile.pos_weight is not None else "most common to rarest class"
+    imbalance = f"Imbalance **{format_ratio(profile.imbalance)}** ({compared})."
     return f"{format_count(profile.images, 'image')}, {kind}{ignored}. {imbalance}"
 
 

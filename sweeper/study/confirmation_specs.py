@@ -94,7 +94,7 @@ def select_confirmed(
     """
     wanted = {f.trial.spec.loss: f for f in finalists}
     first = derive_confirmation_seed(conditions.seed, 0)
-    of = {f.family: seeds.get(f.family, 0) if isinstance(seeds, Mapping) else seeds for f in finalists}
+    seeds_by_family = {f.family: seeds.get(f.family, 0) if isinstance(seeds, Mapping) else seeds for f in finalists}
     steps = conditions.recipe.confirm_steps
     chosen = [
         r
@@ -102,7 +102,7 @@ def select_confirmed(
         if r.state == "complete"
         and r.spec.steps == steps
         and (finalist := wanted.get(r.spec.loss)) is not None
-        and ((most := of[finalist.family]) is None or 0 <= r.spec.seed - first < most)
+        and ((most := seeds_by_family[finalist.family]) is None or 0 <= r.spec.seed - first < most)
         and (r.spec.seed >= first or not finalist.drawn)
         and r.spec.lr == finalist.learning_rate_for_seed(r.spec.seed - first)
     ]

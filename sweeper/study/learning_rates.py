@@ -84,19 +84,19 @@ def _compute_log_likelihood(tried: Sequence[TrialResult], o: Floats, c: Floats) 
     if not tried:
         return np.zeros_like(o)
     names = sorted({one.spec.family for one in tried})
-    of = np.array([[one.spec.family == name for one in tried] for name in names], dtype=np.float64)  # (F, N)
+    is_family = np.array([[one.spec.family == name for one in tried] for name in names], dtype=np.float64)  # (F, N)
     x = np.array([math.log10(one.spec.lr) for one in tried])
     y = np.array([one.value for one in tried], dtype=np.float64)
     flat = y + c[:, None] * (x - o[:, None]) ** 2  # (G, N): values shifted to the optimum
     weight = np.ones_like(flat)
     level = np.zeros((len(o), len(names)))
     for _ in range(_ROUNDS):  # the t distribution as normals of unequal variances
-        precision = weight @ of.T / NOISE**2
-        sums = (weight * flat) @ of.T / NOISE**2
+        precision = weight @ is_family.T / NOISE**2
+        sums = (weight * flat) @ is_family.T / NOISE**2
         shrunk = precision / (precision * LEVELS**2 + 1)
         middle = (shrunk * (sums / precision)).sum(axis=1) / shrunk.sum(axis=1)
         level = (sums + middle[:, None] / LEVELS**2) / (precision + 1 / LEVELS**2)
-        residual = flat - level @ of
+        residual = flat - level @ is_family
         weight = (TAILS + 1) / (TAILS + (residual / NOISE) ** 2)
     far = np.log1p((residual / NOISE) ** 2 / TAILS).sum(axis=1)
     likelihood: Floats = -0.5 * (TAILS + 1) * far - 0.5 * (((level - middle[:, None]) / LEVELS) ** 2).sum(axis=1)

@@ -83,14 +83,14 @@ def find_equivalent_losses(
 
 def relabel_equivalent_trials(trials: Sequence[TrialResult], same: Sequence[SameLoss]) -> list[TrialResult]:
     """Return the trials, with those that equal a simpler loss under its name."""
-    of = {same_loss.trial: same_loss for same_loss in same}
+    same_by_trial = {same_loss.trial: same_loss for same_loss in same}
     return [
         trial.model_copy(
             update={
                 "spec": trial.spec.model_copy(update={"family": same_loss.is_family, "params": same_loss.is_params})
             }
         )
-        if (same_loss := of.get(trial.spec.number)) is not None and trial.spec.family == same_loss.family
+        if (same_loss := same_by_trial.get(trial.spec.number)) is not None and trial.spec.family == same_loss.family
         else trial
         for trial in trials
     ]

@@ -116,8 +116,8 @@ def _compute_all_evidence(
     )
     if evidence is None:
         return None
-    of = {same.trial: same for same in sweep.same_losses}
-    rows = tuple(row.model_copy(update={"found_as": of.get(row.search_trial)}) for row in evidence.finalists)
+    same_by_trial = {same.trial: same for same in sweep.same_losses}
+    rows = tuple(row.model_copy(update={"found_as": same_by_trial.get(row.search_trial)}) for row in evidence.finalists)
     evidence = evidence.model_copy(update={"finalists": rows})
     tuned = conditions.recipe.threshold == "tuned"
     groups = list_test_groups(conditions, usable)

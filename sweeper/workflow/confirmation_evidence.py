@@ -68,9 +68,10 @@ def compute_confirmation_evidence(
         groups=list_test_groups(conditions, results),
         metric=resolve_verdict_metric(conditions.recipe.metric),
     )
-    of = {finalist.family: finalist for finalist in finalists}
+    by_family = {finalist.family: finalist for finalist in finalists}
     rows = tuple(
-        row.model_copy(update=_read_search_facts(of[row.family], conditions, space)) for row in evidence.finalists
+        row.model_copy(update=_read_search_facts(by_family[row.family], conditions, space))
+        for row in evidence.finalists
     )
     return evidence.model_copy(update={"finalists": rows})
 

@@ -46,8 +46,8 @@ def look_at_longer(context: RunContext, finalists: Sequence[Finalist]) -> None:
     evidence = compute_confirmation_evidence(
         usable, finalists, conditions, plan.space, rope=request.rope, analyses=request.analyses
     )
-    of = {finalist.family: finalist for finalist in finalists}
-    chosen = [of[name] for name in select_longer_finalists(evidence)]
+    by_family = {finalist.family: finalist for finalist in finalists}
+    chosen = [by_family[name] for name in select_longer_finalists(evidence)]
 
     def look() -> LongerLook | None:
         assert evidence is not None

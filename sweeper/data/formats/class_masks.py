@@ -81,11 +81,13 @@ def match_masks_by_beginning(names: Collection[str]) -> dict[str, str]:
     Then each other name has several, of classes, or all have one with the same ending (`a.png`, `a.drawn.png`).
     """
     begins = {name: [name[: match.start()] for match in _BREAK.finditer(name)] for name in names}
-    of = {name: match[-1] for name, all_of in begins.items() if (match := [text for text in all_of if text in names])}
-    several = all(number > 1 for number in Counter(of.values()).values())
-    endings = {name[len(image) :] for name, image in of.items()}
-    is_one_each = len(endings) == 1 and 3 <= len({*of.values()}) == len(of) == len(names) / 2
-    return of if is_one_each or (several and 2 * len(endings) <= len(of)) else {}
+    image_names = {
+        name: match[-1] for name, texts in begins.items() if (match := [text for text in texts if text in names])
+    }
+    several = all(number > 1 for number in Counter(image_names.values()).values())
+    endings = {name[len(image) :] for name, image in image_names.items()}
+    is_one_each = len(endings) == 1 and 3 <= len({*image_names.values()}) == len(image_names) == len(names) / 2
+    return image_names if is_one_each or (several and 2 * len(endings) <= len(image_names)) else {}
 
 
 def find_mask_classes(matches: Sequence[tuple[PatternMatch, Sequence[Path]]], place: DataSource) -> dict[Path, str]:

@@ -264,9 +264,9 @@ def _list_guess(
     masks = list_pattern_files(place, guess.masks, MASK_SUFFIXES, others)
     if guess.words:
         names = {one.name for one in (*images.files, *masks.files)}
-        of = find_masks_among(names, IMAGE_FILE, MASK_FILE) or match_masks_by_beginning(names)
-        images = images._replace(files=[one for one in images.files if one.name not in of])
-        masks = masks._replace(files=[one for one in masks.files if one.name in of])
+        image_names = find_masks_among(names, IMAGE_FILE, MASK_FILE) or match_masks_by_beginning(names)
+        images = images._replace(files=[one for one in images.files if one.name not in image_names])
+        masks = masks._replace(files=[one for one in masks.files if one.name in image_names])
     return images, masks
 
 

@@ -282,9 +282,11 @@ def find_stems(images: MatchedFiles, masks: MatchedFiles) -> tuple[MatchedFiles,
     mask_files = [one._replace(stem=strip_word(one.stem, mask_word)) for one in masks.files]
     image_files, mask_files = strip_common_ends(match_zeros(image_files, mask_files), mask_files)
     stems = {one.stem for one in image_files}
-    of = {one: stem for one in mask_files if one.stem not in stems and (stem := find_image_stem(one, stems))}
-    if len({*of.values()}) < len(of) or len({remove_stem(one.stem, stem) for one, stem in of.items()}) == 1:
-        mask_files = [one._replace(stem=of.get(one, one.stem)) for one in mask_files]  # else one class each: unknown
+    stem_of_mask = {one: stem for one in mask_files if one.stem not in stems and (stem := find_image_stem(one, stems))}
+    words = {remove_stem(one.stem, stem) for one, stem in stem_of_mask.items()}
+    if len({*stem_of_mask.values()}) < len(stem_of_mask) or len(words) == 1:
+        # Else each is of one class, which is unknown.
+        mask_files = [one._replace(stem=stem_of_mask.get(one, one.stem)) for one in mask_files]
     pattern = masks.pattern._replace(has_stem=True, exact=True)
     return images._replace(files=image_files), MatchedFiles(pattern, mask_files)
 
