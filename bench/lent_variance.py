@@ -4,7 +4,7 @@
 
 Scores of three losses on five seeds and 40 images; trainings of one seed share 0.01 (standard deviation). Each line has
 the share of simulated confirmations in which some loss has beaten cross-entropy, where less than one degree of freedom
-is lent (`LEAST` = 0) and where it is not (as it is).
+is lent (`MIN_BORROWED` = 0) and where it is not (as it is).
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--simulations", type=int, default=2000)
     simulations = parser.parse_args().simulations
-    usual = moderated_variance.LEAST
+    usual = moderated_variance.MIN_BORROWED
     for title, case in CASES.items():
         shares = []
         for least in (0.0, usual):
-            moderated_variance.LEAST = least
+            moderated_variance.MIN_BORROWED = least
             shares.append(
                 sum(has_change(np.random.default_rng([0, n]), *case) for n in range(simulations)) / simulations
             )

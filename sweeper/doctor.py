@@ -167,13 +167,13 @@ def _check_device(requested: str) -> CheckOutcome:
 
 def check_losses(device: str) -> CheckOutcome:
     """Compare three losses in float32 on the device with float64 on the processor."""
-    from sweeper.losses.float64_check import ALLOWED, measure_float64_differences
+    from sweeper.losses.float64_check import MAX_DIFFERENCE, measure_float64_differences
     from sweeper.training.hardware import probe_device
 
     differences = measure_float64_differences(probe_device(device).device)
-    wrong = [f"{family} by {gap:.1e}" for family, gap in differences.items() if not gap <= ALLOWED]
+    wrong = [f"{family} by {gap:.1e}" for family, gap in differences.items() if not gap <= MAX_DIFFERENCE]
     if wrong:
-        result = f"float32 differs from float64: {', '.join(wrong)}; at most {ALLOWED:g} is allowed"
+        result = f"float32 differs from float64: {', '.join(wrong)}; at most {MAX_DIFFERENCE:g} is allowed"
         return CheckOutcome("broken", result, REINSTALL)
     return CheckOutcome("ok", f"{', '.join(differences)}: float32 agrees with float64")
 

@@ -19,7 +19,7 @@ _EMPTY_OPTION = re.compile(r"(--[\w-]+)=")
 QUOTED_PATTERNS = "Patterns stand in quotes, --images 'img/*.jpg': else the shell writes the files' names out."
 
 
-NEEDED = {"study": "STUDY is needed", "study_and_images": "STUDY and IMAGES are needed"}
+MISSING_MESSAGES = {"study": "STUDY is needed", "study_and_images": "STUDY and IMAGES are needed"}
 """Message for a missing argument that names a study, by the argument's name."""
 
 
@@ -43,8 +43,8 @@ class SweeperCommand(click.Command):
             rest = super().parse_args(ctx, args)
         except click.BadParameter as error:
             name = error.param.name if error.param is not None else None
-            if isinstance(error, click.MissingParameter) and name in NEEDED:
-                raise click.UsageError(f"{NEEDED[name]}{_list_newest_studies(ctx)}", ctx) from error
+            if isinstance(error, click.MissingParameter) and name in MISSING_MESSAGES:
+                raise click.UsageError(f"{MISSING_MESSAGES[name]}{_list_newest_studies(ctx)}", ctx) from error
             if name and ctx.get_parameter_source(name) is ParameterSource.DEFAULT_MAP:
                 words = f"{error.message} (from --config {ctx.params.get('config')})"
                 raise click.BadParameter(words, ctx, error.param, error.param_hint) from error

@@ -26,7 +26,7 @@ from sweeper.deployment.predict import (
 from sweeper.deployment.recommended_network import KeptNetwork
 from sweeper.evidence.miss_control import format_miss_control
 
-ON: dict[TrainedOn, str] = {
+TRAINED_ON: dict[TrainedOn, str] = {
     "train": "the training images",
     "train+val": "the training and validation images",
     "all": "all images",
@@ -114,7 +114,8 @@ def _format_outcome(made: PredictionsDocument, source: KeptNetwork, out: Path) -
     what = "a final training" if record.spec.purpose == "final" else "a confirmation"
     study = "" if source.study is None else f" of study {source.study!r}"
     lines = [
-        f"Network: {record.spec.family}, from {what}{study}: {record.spec.steps:,} steps on {ON[record.on]}; {point}",
+        f"Network: {record.spec.family}, from {what}{study}: {record.spec.steps:,} steps on {TRAINED_ON[record.on]}; "
+        f"{point}",
         f"Weights: {source.path}",
     ]
     if made.misses is not None:

@@ -31,14 +31,14 @@ from sweeper.core.text import format_count, format_duration
 from sweeper.workflow.phase_progress import PhaseCounts, PhaseProgress
 
 BAR_WIDTH = 30
-EVERY = 10.0
+LINE_SECONDS = 10.0
 """Seconds between two lines of a long step; a shorter step prints none."""
 TimeLeftText = Callable[[], str]
 """Function that returns the remaining time of the sweep, as text."""
 
 
 class PacedProgress:
-    """Logs the progress of a step, at most every `EVERY` seconds."""
+    """Logs the progress of a step, at most every `LINE_SECONDS` seconds."""
 
     def __init__(self, log: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._log, self._clock = log, clock
@@ -49,7 +49,7 @@ class PacedProgress:
         now = self._clock()
         if what != self._what:
             self._what, self._last = what, now
-        elif now - self._last >= EVERY:
+        elif now - self._last >= LINE_SECONDS:
             self._last = now
             self._log(f"{what}: {done:,} of {total:,}")
 

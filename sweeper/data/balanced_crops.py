@@ -20,7 +20,7 @@ Weights = npt.NDArray[np.float64]
 
 SHARE = 0.33
 """Share of a batch, rounded as nnU-Net rounds it: 3 of 8, 5 of 16."""
-DRAWN = 1000
+COUNTED_CROPS = 1000
 """Crops of each image in which pixels are counted: whole numbers that hold thousandths of a pixel."""
 
 
@@ -64,7 +64,7 @@ def find_corner_around(
 def estimate_pixels_in_crops(
     dataset: Dataset, store: PixelStore, size: int, batch_size: int
 ) -> tuple[tuple[int, ...], ...]:
-    """Return each image's labelled pixels of each class that `DRAWN` of its crops have on average.
+    """Return each image's labelled pixels of each class that `COUNTED_CROPS` of its crops have on average.
 
     They are counted, not drawn: each pixel counts as often as a crop holds it. Augmentation is left out.
 
@@ -80,7 +80,7 @@ def estimate_pixels_in_crops(
         mask = store.get_mask(index)
         seen = _compute_pixel_chances(mask, central, size, share if central else 0.0)
         pixels = np.bincount(mask.ravel(), weights=seen.ravel(), minlength=256)[: len(dataset.classes)]
-        estimates.append(tuple(int(n) for n in (DRAWN * pixels).round()))
+        estimates.append(tuple(int(n) for n in (COUNTED_CROPS * pixels).round()))
     return tuple(estimates)
 
 

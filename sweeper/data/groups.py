@@ -21,7 +21,7 @@ from sweeper.data.label_values import abbreviate
 from sweeper.data.text_tables import SplitAssignment, escape_for_display
 
 AUTO, NONE, FOLDER = "auto", "none", "folder"
-FEWEST = 3
+MIN_GROUPS = 3
 _MOST_KINDS = 9
 """Folders called by words that may be kinds of images; more are more likely places or persons."""
 _WORDS = {*SPLITS, *IMAGE_WORDS, *MORE_IMAGE_WORDS, "imagestr", "imagests", "set", "split", "data"}
@@ -112,7 +112,7 @@ def _may_be_kinds(groups: Collection[str]) -> bool:
 
 
 def _divide_by_level(
-    paths: _Paths, chain_of: Callable[[str, PurePosixPath], list[str]], fewest: int = FEWEST
+    paths: _Paths, chain_of: Callable[[str, PurePosixPath], list[str]], fewest: int = MIN_GROUPS
 ) -> dict[str, str]:
     """Return the group of each grouped stem, by the outermost level with `fewest` groups; empty if there is none.
 
@@ -123,7 +123,7 @@ def _divide_by_level(
         by_stem = {stem: chain[min(level, len(chain) - 1)] for stem, chain in chains.items()}
         sizes = Counter(by_stem.values())
         if len(sizes) >= fewest:
-            several = sum(size > 1 for size in sizes.values()) > FEWEST - fewest
+            several = sum(size > 1 for size in sizes.values()) > MIN_GROUPS - fewest
             single = {stem for stem, group in by_stem.items() if sizes[group] == 1 and group == chains[stem][-1]}
             return {stem: by_stem[stem] for stem in by_stem if several and stem not in single}
     return {}

@@ -20,7 +20,7 @@ from sweeper.system.whole_files import replace_atomically
 
 FORMAT = 2
 """Raised with other numbers in the maps."""
-FARTHEST = 100.0
+MAX_DISTANCE = 100.0
 """Pixels; distances are clipped to it, and a class that an image does not have is this far away."""
 
 
@@ -29,22 +29,22 @@ def compute_signed_distances(
 ) -> npt.NDArray[np.float32]:
     """Distance of each pixel to the boundary of a class, in pixels: negative inside, positive outside.
 
-    The boundary runs between pixels: ±½ on its two sides. Where the class is nowhere, `FARTHEST`; where it is on all
-    labelled pixels, −`FARTHEST`. Ignored pixels are neither inside nor outside: they bound nothing, and have 0.
+    The boundary runs between pixels: ±½ on its two sides. Where the class is nowhere, `MAX_DISTANCE`; where it is on
+    all labelled pixels, −`MAX_DISTANCE`. Ignored pixels are neither inside nor outside: they bound nothing, and have 0.
 
     Args:
         present: (H, W), whether the pixel is of the class; False where not labelled.
         labelled: (H, W).
 
     Returns:
-        (H, W) in [−FARTHEST, FARTHEST].
+        (H, W) in [−MAX_DISTANCE, MAX_DISTANCE].
     """
     from scipy.ndimage import distance_transform_edt  # not at the top: workers should begin soon
 
     absent = labelled & ~present
     outside = distance_transform_edt(~present) - 0.5 if present.any() else np.inf
     inside = distance_transform_edt(~absent) - 0.5 if absent.any() else np.inf
-    signed = np.where(present, -np.minimum(inside, FARTHEST), np.minimum(outside, FARTHEST))
+    signed = np.where(present, -np.minimum(inside, MAX_DISTANCE), np.minimum(outside, MAX_DISTANCE))
     return np.where(labelled, signed, 0.0).astype(np.float32)
 
 

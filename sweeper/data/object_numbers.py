@@ -17,7 +17,7 @@ STEP = "echo 'object: any' > objects.yaml, then --class-map objects.yaml makes t
 """Next step for such masks."""
 SAMPLED_IMAGES = 48
 """Images whose masks are looked at."""
-FEWEST = 5
+MIN_OBJECT_NUMBERS = 5
 """Smallest number of numbers; fewer may as well be classes of one part each."""
 _MOST = 0.9
 """Share of the numbers that are one connected object, and of the images in which they are numbered so."""
@@ -75,7 +75,7 @@ def number_objects(counts: npt.NDArray[np.int64], store: PixelStore) -> int:
         return 0
     *look, large, down, right = (_follows(np.array(labels), values) for values in np.concatenate(looks).T)
     # Numbers often follow the rows, or the columns: only both together are what a class has. Or they rank by size.
-    large &= bool(np.mean(ranked) < _MOST or highest.max() < FEWEST or np.ptp(number[some]) == 0)
+    large &= bool(np.mean(ranked) < _MOST or highest.max() < MIN_OBJECT_NUMBERS or np.ptp(number[some]) == 0)
     return 0 if any(look) or large or (down and right) else int(highest.max())
 
 

@@ -27,7 +27,7 @@ from sweeper.data.groups import group_sides
 from sweeper.data.label_values import NO_DATA, abbreviate, class_names, number_table
 from sweeper.data.make_dataset import assemble
 from sweeper.data.mask_colours import join_colour_faults
-from sweeper.data.object_numbers import FEWEST, number_objects, object_words
+from sweeper.data.object_numbers import MIN_OBJECT_NUMBERS, number_objects, object_words
 from sweeper.data.parallel import Tick, in_order
 from sweeper.data.problem_lines import group_problems
 from sweeper.data.store import ImagePixels, Pixels, StoreWriter, count_labels
@@ -113,7 +113,7 @@ def _read_dataset(
         if used and unnamed and place.class_map is None and not problems:
             numbered = number_objects(counts, writer.finish())
             line = f"{reading.mask_place}: {object_words(numbered)}"
-            (problems if numbered >= FEWEST else place.notes).extend([line] if numbered else [])
+            (problems if numbered >= MIN_OBJECT_NUMBERS else place.notes).extend([line] if numbered else [])
         mapped = None
         if len(problems) > before or (names is None and len(used) < len(samples)):
             used = []  # else a second fault would follow from the first

@@ -11,7 +11,7 @@ from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.data.groups import format_groups
 from sweeper.data.split import divide_images
 
-SMALL = 20
+FEW_SPLIT_GROUPS = 20
 """Number of groups of images below which a test split has four at most: too few for a verdict."""
 _WITHOUT = {
     "training": "it is never learned, and counts as missed",
@@ -28,7 +28,7 @@ def split_notes(dataset: Dataset, split: Split) -> tuple[str, ...]:
     notes = _list_missing_classes(dataset, {"training": split.train, "validation": split.val, "test": split.test})
     whole = len(_name_units(dataset, range(len(dataset.images))))
     has_test = any(image.split == "test" for image in dataset.images)
-    if (len(split.test) < SMALL // 5) if has_test else (whole < SMALL):
+    if (len(split.test) < FEW_SPLIT_GROUPS // 5) if has_test else (whole < FEW_SPLIT_GROUPS):
         kind = "images" if whole == len(dataset.images) else "groups of images"
         free = all(image.split is None for image in dataset.images)
         tests = f", or test all of them in turn with --folds {min(whole, 5)} ({NOT_HELD_OUT} then)" if free else ""

@@ -30,7 +30,7 @@ from sweeper.data.text_tables import SplitAssignment, escape_for_display, normal
 
 RESIZER = "area/2"
 """Raised when other pixels or sentences come out, so that remembered sets are made again."""
-LOST = 0.1
+LOST_SHARE = 0.1
 """Share of a class's pixels or components from which on a warning names its loss."""
 
 Counts = npt.NDArray[np.int64]
@@ -125,7 +125,7 @@ def resize_dataset(
     """Return the data set with images shrunk to a shorter side of `short_side`; none is enlarged.
 
     Images are averaged by area, labels go by majority (`sweeper.data.shrink`). `Dataset.warnings` says how many images
-    were shrunk, and which classes lost `LOST` or more of their share of the pixels or of their
+    were shrunk, and which classes lost `LOST_SHARE` or more of their share of the pixels or of their
     components.
 
     Args:
@@ -237,7 +237,7 @@ def _format_losses(dataset: Dataset, short_side: int, after: Counts, components:
     ]
     for name, old, new, (total, gone) in zip(dataset.classes, before, left, components, strict=True):
         share = 1 - new / old if old else 0.0
-        if total and max(share, gone / total) >= LOST:
+        if total and max(share, gone / total) >= LOST_SHARE:
             lines.append(
                 f"--resize {short_side} erases thin or small parts of class {escape_for_display(name)}: it has "
                 f"{100 * new / area:.3g} % of the pixels instead of {100 * old / area:.3g} % "

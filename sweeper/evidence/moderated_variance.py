@@ -9,7 +9,7 @@ for the genes of a microarray):
 
 with p² the mean of the pairs' variances. d₀, the degrees of freedom borrowed from the other pairs, is the smallest of
 
-- `MOST`;
+- `MAX_BORROWED`;
 - (K − 2)(S − 1): the K (K − 1) / 2 pairs of K finalists share their trainings and have only K − 1 independent
     contrasts,
   of which one is the pair's own;
@@ -17,9 +17,9 @@ with p² the mean of the pairs' variances. d₀, the degrees of freedom borrowed
   where they spread no more than by chance). It keeps one noisy loss from changing the variances of the others, and them
   from changing its own.
 
-Fewer than `LEAST` degrees of freedom are not borrowed: the pairs then differ too much for a common mean. A loss that
-collapsed on one of five seeds has 500 times the variance of the others; half a degree of freedom towards that mean hid
-a gain of 0.03, evident from the pair's own seeds, in half of the simulated sweeps (bench/verdict.md).
+Fewer than `MIN_BORROWED` degrees of freedom are not borrowed: the pairs then differ too much for a common mean. A loss
+that collapsed on one of five seeds has 500 times the variance of the others; half a degree of freedom towards that mean
+hid a gain of 0.03, evident from the pair's own seeds, in half of the simulated sweeps (bench/verdict.md).
 
 With two finalists nothing changes.
 
@@ -35,10 +35,10 @@ from scipy.special import polygamma
 
 from sweeper.evidence.intervals import Floats
 
-MOST = 4.0
+MAX_BORROWED = 4.0
 """Most degrees of freedom that are borrowed: losses may differ in noise, and a pair's own seeds must count."""
 
-LEAST = 1.0
+MIN_BORROWED = 1.0
 """Fewer degrees of freedom than this are not borrowed."""
 
 
@@ -62,10 +62,10 @@ def _borrow_variance(variances: Floats, degrees: npt.NDArray[np.intp], finalists
         return 0.0
     logs = np.log(variances[positive])
     beyond_chance = float(logs.var(ddof=1) - polygamma(1, degrees[positive] / 2).mean())
-    borrowed = min(MOST, float((finalists - 2) * degrees.min()))
+    borrowed = min(MAX_BORROWED, float((finalists - 2) * degrees.min()))
     if beyond_chance > 0:
         borrowed = min(borrowed, 2 * _invert_trigamma(beyond_chance))
-    return borrowed if borrowed >= LEAST else 0.0
+    return borrowed if borrowed >= MIN_BORROWED else 0.0
 
 
 def _invert_trigamma(value: float) -> float:

@@ -28,7 +28,7 @@ from sweeper.evidence.replicates import (
     stack_measurements,
 )
 
-THIN = 0.5
+MIN_THINNESS = 0.5
 """A class is a thin structure where more than this share of its pixels is thin (`ClassProfile.thinness`)."""
 Marks = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 
@@ -113,7 +113,7 @@ def _list_detail_measures(
     lines = _stack_details(replicates, images, "centreline", _make_missed_centrelines)
     of_profile = () if profile is None else profile.classes
     thin = find_classes_with_centreline(lines.reshape(-1, *lines.shape[2:]))
-    thin &= [0 < c < len(of_profile) and (of_profile[c].thinness or 0.0) > THIN for c in range(len(thin))]
+    thin &= [0 < c < len(of_profile) and (of_profile[c].thinness or 0.0) > MIN_THINNESS for c in range(len(thin))]
     if thin.any():
         text = "clDice of the foreground" if binary else "clDice, mean over the thin classes"
         measures.append(PreferenceMeasure("thin_structures", text, lines, _average(compute_cldice, thin), points))

@@ -46,7 +46,7 @@ from sweeper.evidence.verdict_predicates import is_win
 
 BASELINE = "cross_entropy"
 """Family that the others are measured against, where it was confirmed."""
-SCARCE = 5
+SCARCE_IMAGES = 5
 """A class in fewer test images (or groups) than this adds next to nothing to the variance over images."""
 _SMALL = 1e-3
 """Scale of the seeds' columns: the minimum-norm solution then has the smallest seed effects."""
@@ -137,7 +137,7 @@ def _list_scarce_classes(bench: PairedScores, classes: Sequence[str]) -> tuple[t
     for counts, lost in zip(bench.counts, bench.lost, strict=True):
         if not lost:  # the labels are the same for all
             images = ((counts[..., 0] + counts[..., 2]) > 0).sum(axis=0)
-            return tuple((name, int(n)) for name, n in zip(classes, images, strict=True) if 0 < n < SCARCE)
+            return tuple((name, int(n)) for name, n in zip(classes, images, strict=True) if 0 < n < SCARCE_IMAGES)
     return ()
 
 

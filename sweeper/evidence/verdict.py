@@ -43,7 +43,7 @@ from sweeper.evidence.reasons import (
     join_families,
 )
 from sweeper.evidence.verdict_predicates import (
-    LEARNED,
+    LEARNED_MARGIN,
     choose_preferred,
     get_difference,
     has_beaten,
@@ -191,8 +191,8 @@ def _decide_nothing_learned(evidence: Evidence, eligible: Sequence[int]) -> Deci
         best = evidence.finalists[min(eligible)]
         reasons = [
             f"No finalist beats a constant answer ({evidence.constant_miou:.3f}) at this budget: nothing was learned. "
-            f"The highest test mIoU is {best.family}'s, {best.miou.estimate:.3f}; more than {LEARNED:g} above the "
-            "constant answer is asked for.",
+            f"The highest test mIoU is {best.family}'s, {best.miou.estimate:.3f}; more than {LEARNED_MARGIN:g} above "
+            "the constant answer is asked for.",
             *explain_collapses(evidence),
         ]
     else:

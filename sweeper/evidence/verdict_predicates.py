@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from sweeper.core.records import Comparison, Contest, Evidence, Interval
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS, count_common_seeds
 
-LEARNED = 0.002
+LEARNED_MARGIN = 0.002
 """Margin in test mIoU by which a finalist must beat a constant answer to have learned anything; collapses are judged by
 the same margin (`sweeper.training.scores`)."""
 REGRET_TIE = 0.1
@@ -103,13 +103,13 @@ def is_probably_safe(evidence: Contest, i: int) -> bool:
 
 
 def has_learned(evidence: Contest, i: int) -> bool:
-    """Return whether the finalist's test mIoU beats a constant answer by more than `LEARNED`.
+    """Return whether the finalist's test mIoU beats a constant answer by more than `LEARNED_MARGIN`.
 
     The score of a constant answer is unknown for networks that were trained elsewhere: they count as learned.
     """
     if not isinstance(evidence, Evidence):
         return True
-    return evidence.finalists[i].miou.estimate > evidence.constant_miou + LEARNED
+    return evidence.finalists[i].miou.estimate > evidence.constant_miou + LEARNED_MARGIN
 
 
 def choose_preferred(

@@ -27,7 +27,7 @@ NEIGHBOURS = 12
 """Nearest data sets that advice rests on."""
 REACH = 0.95
 """Share of the ledger's sets whose nearest other set lies within the distance up to which sets are similar."""
-SMALL = 0.01
+SMALL_GAIN = 0.01
 """Test mIoU: the mean gain below which the loss hardly matters."""
 BASELINE = "cross_entropy"
 OWN = "own"
@@ -232,7 +232,7 @@ def explain_stake(task: Task, features: Sequence[float], ledger: Iterable[Ledger
     sets = min(NEIGHBOURS, len(near.points))
     where = f"On the {sets} nearest measured sets ({near.similar} of them similar)"
     gained = f"{first.family} gains {format_signed(first.gain)} test mIoU over cross-entropy in the mean"
-    if first.gain < SMALL:
+    if first.gain < SMALL_GAIN:
         return f"{where} the loss hardly matters: {gained}. Tune the threshold first."
     ends = f"{format_signed(first.lowest)} to {format_signed(first.highest)}"
     return f"{where} the loss matters: {gained}, {ends}{'; check it' if first.lowest < 0 else ''}."

@@ -25,7 +25,7 @@ from sweeper.system.system_errors import get_cause
 STATUS = "status"
 """Name in `where` for MLflow's own status of a run."""
 PARENT = "mlflow.parentRunId"
-LARGEST = 1.7976931348623157e308
+STORED_INFINITY = 1.7976931348623157e308
 """Value that MLflow's databases store for an infinite one."""
 PAGE = 1000
 """Number of runs per request to a server."""
@@ -165,7 +165,9 @@ class _Reader:
                 f"({abbreviate_names(without)}): {remedy}, or leave them out with --where"
             )
         pairs = zip(self.runs, values, strict=True)
-        lost = [f"{run.name} {value:g}" for run, value in pairs if value is not None and not abs(value) < LARGEST]
+        lost = [
+            f"{run.name} {value:g}" for run, value in pairs if value is not None and not abs(value) < STORED_INFINITY
+        ]
         if lost:
             self.problems.append(
                 f"{format_count(len(lost), 'run')} whose {self.metric!r} is no finite number "
@@ -263,7 +265,7 @@ def _join_steps(values: Iterable[tuple[str, int, float]]) -> Entries:
     """Make an entry for each step from (metric, step, value) tuples in logging order."""
     entries: dict[int, dict[str, float]] = {}
     for name, step, value in values:
-        entries.setdefault(step, {"step": step})[name] = value if abs(value) < LARGEST else math.nan
+        entries.setdefault(step, {"step": step})[name] = value if abs(value) < STORED_INFINITY else math.nan
     return [entries[step] for step in sorted(entries)]
 
 

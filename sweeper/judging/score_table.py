@@ -32,7 +32,7 @@ from sweeper.judging.table_traps import find_traps, note_background
 
 Ints = npt.NDArray[np.intp]
 
-LARGEST = 1e30
+MAX_SCORE = 1e30
 """Largest absolute score, so that squares in its variance are finite."""
 USUAL_MARGIN = 0.01
 MOST_METHODS = 300
@@ -91,9 +91,9 @@ def make_score_table(scores: ScoreRows, request: ScoreRequest) -> ScoreTable:
     source = scores.source
     rows = Rows(scores, request)
     size = np.abs(rows.numbers, where=np.isfinite(rows.numbers), out=np.zeros_like(rows.numbers))
-    if len(large := np.flatnonzero((size > LARGEST).any(axis=0))):
+    if len(large := np.flatnonzero((size > MAX_SCORE).any(axis=0))):
         rows.problems.append(
-            f"{format_rows(large)}: numbers must lie within ± {LARGEST:g}, got one beyond; is it a fill value?"
+            f"{format_rows(large)}: numbers must lie within ± {MAX_SCORE:g}, got one beyond; is it a fill value?"
         )
     if rows.numbers.shape[1]:
         directions = check_direction(rows.metric, request.lower_is_better)
@@ -371,8 +371,8 @@ def find_margin_problems(scores: Floats, what: str, margin: float | None) -> Ite
             f"the {what} reach from {scores.min():g} to {scores.max():g}, so that the usual margin of 0.01 may not be "
             "one; say with --margin which difference does not matter, in the score's own unit (1 for per cent)"
         )
-    elif margin is not None and not 1 / LARGEST <= margin <= LARGEST:
-        yield f"--margin must be above 0, got {margin:g}; use one from {1 / LARGEST:g} to {LARGEST:g}"
+    elif margin is not None and not 1 / MAX_SCORE <= margin <= MAX_SCORE:
+        yield f"--margin must be above 0, got {margin:g}; use one from {1 / MAX_SCORE:g} to {MAX_SCORE:g}"
     elif margin is not None and share and margin >= 1:
         yield (
             f"--margin must be below 1 where {what} lie within 0 to 1, got {margin:g}; it is in the score's own unit: "

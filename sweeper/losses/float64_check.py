@@ -9,7 +9,7 @@ from sweeper.core.records import IGNORE
 from sweeper.losses.build import build_loss
 
 FAMILIES_CHECKED = ("cross_entropy", "focal", "dice_ce")
-ALLOWED = 1e-3
+MAX_DIFFERENCE = 1e-3
 """Largest relative difference of a sound machine, with room: a processor has some 1e-6, a GPU with TF32 some 1e-4."""
 
 

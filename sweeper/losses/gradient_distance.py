@@ -25,7 +25,7 @@ from sweeper.losses.families import FAMILIES
 STAGES = ((0.0, 0.5, 0.0), (1.5, 1.0, 0.1), (4.0, 1.5, 0.03))
 """Stages of a training: how far the logits have moved to the labels, their noise, and the share of wrong pixels."""
 
-SEEN = 2**14
+KEPT_COMPONENTS = 2**14
 """Components of a gradient that are kept of every loss: enough to separate what is not nearly the same. The whole of
 all, some 100 MB for eleven classes each, would be too much."""
 
@@ -112,7 +112,7 @@ class _MeasuredGradients:
         key = (stage, loss.family, *sorted(loss.params.items()))
         if key not in self._glimpses:
             gradient = self._get_gradient(loss, stage)
-            every = 1 if gradient is None else -(-gradient.numel() // SEEN) or 1
+            every = 1 if gradient is None else -(-gradient.numel() // KEPT_COMPONENTS) or 1
             self._glimpses[key] = (
                 None if gradient is None else _GradientSample(_compute_length(gradient), gradient[::every].clone())
             )

@@ -11,7 +11,7 @@ from statistics import median
 
 from sweeper.core.records import ClassProfile, Evidence, FinalistEvidence, ImbalanceProfile
 from sweeper.core.text import format_signed, format_significant, replace_minus
-from sweeper.evidence.other_metrics import THIN
+from sweeper.evidence.other_metrics import MIN_THINNESS
 
 VISIBLE = 0.005
 """Differences in precision, recall and IoU below this are not spoken of."""
@@ -49,7 +49,7 @@ def _describe_profile(profile: ImbalanceProfile) -> str:
     rare = _find_rarest(profile)
     thin = ""
     if rare.thinness is not None:
-        kind = "a thin structure" if rare.thinness > THIN else "not thin"
+        kind = "a thin structure" if rare.thinness > MIN_THINNESS else "not thin"
         thin = f", {kind} ({_format_percent(rare.thinness)} of its pixels within 2 pixels of its boundary)"
     if len(profile.classes) == 2:
         return (

@@ -21,7 +21,7 @@ from sweeper.workflow.options import StudyRequest
 
 TRAINED = 0.8
 """Share of the search's steps that is trained at most: trials stop at rungs, the first of which is at half."""
-LEAST = 3
+MIN_LOSSES = 3
 """Smallest number of losses to compare."""
 SLACK = 1.1
 """Factor on a confirmation's time per step, as it is also scored on the test images."""
@@ -94,7 +94,7 @@ def _list_comparisons(losses: Sequence[str], request: StudyRequest, steps: int) 
     if request.settles:
         most = min(request.trials, _count_settling_trials(len(losses)))
         breadths += [(len(losses), trials) for trials in range(most, len(losses), -1)]
-        breadths += [(families, families) for families in range(len(losses), min(LEAST, len(losses)) - 1, -1)]
+        breadths += [(families, families) for families in range(len(losses), min(MIN_LOSSES, len(losses)) - 1, -1)]
     for confirm_steps, seeds in ((2 * steps, 3), (steps, 3), (steps, 2)):
         for families, trials in breadths:
             yield Breadth(

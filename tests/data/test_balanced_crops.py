@@ -15,7 +15,7 @@ from sweeper.core.recipe import Recipe
 from sweeper.core.records import IGNORE, Conditions, Dataset, ImageInfo
 from sweeper.data import open_store
 from sweeper.data.balanced_crops import (
-    DRAWN,
+    COUNTED_CROPS,
     count_balanced,
     estimate_pixels_in_crops,
     find_corner_around,
@@ -158,7 +158,7 @@ def test_what_crops_hold_is_what_counting_them_one_by_one_gives(street: Dataset,
     found = estimate_pixels_in_crops(street, open_store(street.store), size, batch)
     share = count_balanced(batch) / batch
     for mask, central, ours in zip(MASKS, list_central_classes(street), found, strict=True):
-        assert ours == pytest.approx(DRAWN * by_hand(mask, central, size, share), abs=0.5 + 1e-6)
+        assert ours == pytest.approx(COUNTED_CROPS * by_hand(mask, central, size, share), abs=0.5 + 1e-6)
 
 
 def test_a_rare_class_is_seen_as_often_as_is_said(street: Dataset) -> None:

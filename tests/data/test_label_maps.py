@@ -12,7 +12,7 @@ import torch
 from sweeper.core.errors import LossError, SweeperError
 from sweeper.core.records import IGNORE, Dataset
 from sweeper.data import open_store
-from sweeper.data.label_maps import FARTHEST, MapStore, compute_signed_distances
+from sweeper.data.label_maps import MAX_DISTANCE, MapStore, compute_signed_distances
 from sweeper.data.store import PixelStore, StoreWriter
 from sweeper.losses import build_loss
 from sweeper.losses.map_losses import compute_distance_maps
@@ -25,8 +25,8 @@ def brute_force(present: np.ndarray, labelled: np.ndarray) -> np.ndarray:
     out = np.zeros(present.shape)
     for i, j in np.argwhere(labelled):
         others = np.argwhere(labelled & (present != present[i, j]))
-        far = np.hypot(*(others - (i, j)).T).min() - 0.5 if len(others) else FARTHEST
-        out[i, j] = min(far, FARTHEST) * (-1 if present[i, j] else 1)
+        far = np.hypot(*(others - (i, j)).T).min() - 0.5 if len(others) else MAX_DISTANCE
+        out[i, j] = min(far, MAX_DISTANCE) * (-1 if present[i, j] else 1)
     return out
 
 

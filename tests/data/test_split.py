@@ -15,7 +15,7 @@ from sweeper.core.errors import DataError
 from sweeper.core.records import Dataset
 from sweeper.data import divide_images, load_dataset, select_stratified_subset
 from sweeper.data.split import select_scored_images
-from sweeper.data.split_notes import SMALL, split_notes
+from sweeper.data.split_notes import FEW_SPLIT_GROUPS, split_notes
 from tests.support.builders import counted
 
 PLAIN = counted([(90, 10)] * 100)
@@ -168,7 +168,7 @@ def test_sides_that_lack_a_class_are_named_with_what_that_means():
 def test_a_small_set_is_told_how_little_its_test_says():
     (note,) = notes_of(counted([(9, 1)] * 10))
     assert "10 images leave 2 images to test on" in note and "hint" in note
-    assert notes_of(counted([(9, 1)] * SMALL)) == ()
+    assert notes_of(counted([(9, 1)] * FEW_SPLIT_GROUPS)) == ()
     (note,) = notes_of(counted([(9, 1)] * 40, None, [f"g{i % 8}" for i in range(40)]))
     assert "8 groups of images leave 10 images to test on" in note
 

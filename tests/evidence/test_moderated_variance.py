@@ -10,7 +10,7 @@ from scipy.special import polygamma
 
 from sweeper.evidence.interim_analyses import plan_analyses
 from sweeper.evidence.intervals import ImageTable, compute_half_width
-from sweeper.evidence.moderated_variance import MOST, _invert_trigamma, moderate_variances
+from sweeper.evidence.moderated_variance import MAX_BORROWED, _invert_trigamma, moderate_variances
 from sweeper.evidence.paired_comparisons import compare_pairs
 from tests.evidence.test_paired_comparisons import weighed
 from tests.support.builders import simulated_confirmations
@@ -26,13 +26,13 @@ def test_the_trigamma_function_is_inverted(x: float) -> None:
 def test_alike_variances_lend_the_most_and_the_formula_is_smyths() -> None:
     variances, seeds = np.array([1.0, 1.1, 0.9, 1.2, 0.8, 1.0]), np.full(6, 3)
     drawn, borrowed = moderate_variances(variances, seeds, 4)
-    assert borrowed == MOST
+    assert borrowed == MAX_BORROWED
     np.testing.assert_allclose(drawn, (2 * variances + 4 * 1.0) / 6)
 
 
 def test_what_is_lent_is_no_more_than_the_contrasts_know() -> None:
     assert moderate_variances(np.array([1.0, 1.1, 0.9]), np.full(3, 3), 3)[1] == 2  # (K − 2)(S − 1)
-    assert moderate_variances(np.array([1.0, 1.1, 0.9]), np.full(3, 8), 3)[1] == MOST
+    assert moderate_variances(np.array([1.0, 1.1, 0.9]), np.full(3, 8), 3)[1] == MAX_BORROWED
 
 
 def test_a_loss_that_collapses_once_does_not_hide_what_others_gain() -> None:
@@ -70,14 +70,14 @@ def test_the_spread_of_the_variances_bounds_what_is_lent() -> None:
         borrowed.append(moderate_variances(chi * np.array([1, 1, 1, 625, 625, 625]), np.full(6, 8), 4)[1])
     assert np.median(borrowed) < 1
     alike = [moderate_variances(rng.chisquare(7, 6) / 7, np.full(6, 8), 4)[1] for _ in range(200)]
-    assert np.median(alike) == MOST
+    assert np.median(alike) == MAX_BORROWED
 
 
 def test_the_comparisons_of_a_sweep_are_on_the_degrees_of_freedom_that_they_say() -> None:
     runs = simulated_confirmations(FOUR, np.random.default_rng(2))
     evidence = weighed(runs)
     gaps = [c.difference for c in evidence.comparisons]
-    assert {gap.borrowed for gap in gaps} == {gaps[0].borrowed} and 0 < gaps[0].borrowed <= MOST
+    assert {gap.borrowed for gap in gaps} == {gaps[0].borrowed} and 0 < gaps[0].borrowed <= MAX_BORROWED
     for gap in gaps:
         half = compute_half_width(gap.se_seed**2, 3, gap.se_image**2, 24, 0.95, borrowed=gap.borrowed)
         assert gap.high - gap.estimate == pytest.approx(half)

@@ -19,7 +19,7 @@ from sweeper.fingerprint.label_checks import Finding, Severity, examine_labels
 from sweeper.fingerprint.label_checks.edges import EdgeFit, measure_edge_fit
 from sweeper.fingerprint.label_checks.measure import ImageFeatures, make_thumbnail, measure_all
 from sweeper.fingerprint.label_checks.near_duplicates import look_alikes
-from sweeper.fingerprint.label_checks.rules import MISFIT, judge_labels
+from sweeper.fingerprint.label_checks.rules import MISFIT_AGREEMENT, judge_labels
 from tests.support.builders import counted
 
 BLOBS = parse_scene("blobs?images=12&size=96")
@@ -55,8 +55,8 @@ def test_true_masks_fit_and_foreign_ones_do_not(name):
     drawn = [draw_image(scenes, i) for i in range(24)]
     true = [measure_edge_fit(d.image, d.mask) for d in drawn]
     foreign = [measure_edge_fit(d.image, drawn[(i + 7) % 24].mask) for i, d in enumerate(drawn)]
-    assert all(fit is not None and fit.agreement > MISFIT for fit in true)
-    assert np.mean([fit is not None and fit.agreement < MISFIT for fit in foreign]) >= 0.85
+    assert all(fit is not None and fit.agreement > MISFIT_AGREEMENT for fit in true)
+    assert np.mean([fit is not None and fit.agreement < MISFIT_AGREEMENT for fit in foreign]) >= 0.85
 
 
 def test_nothing_is_said_of_what_cannot_be_judged():
@@ -294,4 +294,4 @@ def test_masks_swapped_in_real_sets_are_found(tmp_path, real_data):
             for i, j in pairs
             if store.sizes[i] == store.sizes[j]
         ]
-        assert np.mean([fit is not None and fit.agreement < MISFIT for fit in fits]) > 0.9
+        assert np.mean([fit is not None and fit.agreement < MISFIT_AGREEMENT for fit in fits]) > 0.9

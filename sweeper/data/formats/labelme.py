@@ -33,7 +33,7 @@ from sweeper.data.text_tables import (
     normalise_text,
 )
 
-IGNORED = "__ignore__"
+IGNORED_LABEL = "__ignore__"
 _KEYS = (b"shapes", b"imagePath", b"imageData")
 
 
@@ -58,7 +58,7 @@ def _read_labelme(place: DataSource, files: Sequence[Path]) -> ReadResult:
             occurring |= {shape.label for shape in drawing.shapes if shape.label is not None}
             drawings += [drawing] if usable else []
     own_list = place.read_lines(place.root / "labels.txt") if place.classes is None else []
-    listed = [word for line in own_list if (word := normalise_text(line.strip())) not in ("", IGNORED)]
+    listed = [word for line in own_list if (word := normalise_text(line.strip())) not in ("", IGNORED_LABEL)]
     listed_in = "classes.txt" if place.classes else "labels.txt"
     words = number_words(place, listed or sorted(occurring), occurring, "*.json", listed_in)
     return make_shapes_result(place, drawings, words, "*.json", "in order")
@@ -137,7 +137,7 @@ def parse_shape(number: int, entry: Any) -> Shape:
     if not np.isfinite(points).all():
         raise ValueError(f"{where}: coordinates must be finite, found NaN or infinity; draw it again")
     word = normalise_text(label.strip())
-    return Shape(where, None if word == IGNORED else word, (points.tobytes(),), kind, mask)
+    return Shape(where, None if word == IGNORED_LABEL else word, (points.tobytes(),), kind, mask)
 
 
 def _decode_embedded(path: Path) -> bytes:

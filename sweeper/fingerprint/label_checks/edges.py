@@ -21,7 +21,7 @@ EDGE_TOLERANCE = 2
 """Pixels that a drawn contour may miss its edge by."""
 ELSEWHERE_DISTANCE = 8
 """Places at least this many pixels away count as elsewhere."""
-FEWEST = 24
+MIN_CONTOUR_PIXELS = 24
 """A shorter contour says nothing."""
 REACH = 32
 """Largest displacement of a mask that is tried, in pixels."""
@@ -54,7 +54,7 @@ def measure_edge_fit(image: Bytes, mask: Bytes) -> EdgeFit | None:
     rows, columns = _pick_window(contour)
     contour = contour[rows, columns]
     length = int(contour.sum())
-    if length < FEWEST or min(contour.shape) < 4 * ELSEWHERE_DISTANCE:
+    if length < MIN_CONTOUR_PIXELS or min(contour.shape) < 4 * ELSEWHERE_DISTANCE:
         return None
     strength = compute_edge_strength(image[rows, columns])
     strength -= strength.mean()

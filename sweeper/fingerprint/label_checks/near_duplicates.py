@@ -16,7 +16,7 @@ from sweeper.data.label_values import abbreviate
 from sweeper.fingerprint.label_checks.finding import Finding, Severity
 from sweeper.fingerprint.label_checks.measure import ImageFeatures, Thumbnail
 
-ALIKE = 0.95
+SAME_VIEW_CORRELATION = 0.95
 """Correlation of two thumbnails from which on they are the same view."""
 LISTED_SETS = 5
 """Number of sets of near-duplicates that a text names."""
@@ -49,7 +49,7 @@ class DuplicatePair(NamedTuple):
 
 
 def look_alikes(thumbnails: Sequence[Thumbnail]) -> list[DuplicatePair]:
-    """Return all pairs (first < second) whose views correlate by `ALIKE` or more, in any of eight orientations.
+    """Return all pairs (first < second) whose views correlate by `SAME_VIEW_CORRELATION`, in any of eight orientations.
 
     Images of one colour, whose thumbnails are all zero, look like nothing.
 
@@ -64,7 +64,7 @@ def look_alikes(thumbnails: Sequence[Thumbnail]) -> list[DuplicatePair]:
         for start in range(0, len(views), _BLOCK):
             correlations = plain[start : start + _BLOCK] @ turned[start:].T
             # The eight orientations hold their inverses, so that i < j loses none.
-            for i, j in np.argwhere(np.triu(correlations >= ALIKE, 1)):
+            for i, j in np.argwhere(np.triu(correlations >= SAME_VIEW_CORRELATION, 1)):
                 key, correlation = (int(i) + start, int(j) + start), min(1.0, float(correlations[i, j]))
                 if key not in pairs or correlation > pairs[key].correlation + 1e-3:
                     pairs[key] = DuplicatePair(*key, correlation, how)

@@ -15,15 +15,15 @@ from sweeper.fingerprint.label_checks.finding import Finding, Severity
 from sweeper.fingerprint.label_checks.measure import ImageFeatures
 from sweeper.fingerprint.label_checks.near_duplicates import find_repeated_images, look_alike_findings
 
-MISFIT = 2.5
+MISFIT_AGREEMENT = 2.5
 """Edge agreement below which a mask does not fit. On three real sets 96 % of swapped masks lie below, no true one."""
-FOLLOWS = 5.0
+EDGE_AGREEMENT = 5.0
 """Median agreement of a set whose labels follow edges, so that a misfit means something."""
-OFTEN = 0.3
+COMMON_SHIFT_SHARE = 0.3
 """Share of the images from which on a displacement is the set's, not the image's."""
-FEW = 0.1
+KIND_SHARE = 0.1
 """Share of the images above which a property is a kind of its own, not a slip."""
-OCCURS = 0.01
+USUAL_SHARE = 0.01
 """Median share of a class that usually occurs; an image full of one that does not is a close-up, not a swap."""
 FEWEST_DRAWN = 8
 """Number of images with objects below which a rare empty one says nothing."""
@@ -65,7 +65,7 @@ def _find_identical_masks(dataset: Dataset, features: Sequence[ImageFeatures]) -
             continue
         values = {i: fit.agreement for i in members if (fit := features[i].fit) is not None}
         # The same contour on each image: one that is its own fits far better than one that is not.
-        least = max(MISFIT, max(values.values(), default=0.0) / 2)
+        least = max(MISFIT_AGREEMENT, max(values.values(), default=0.0) / 2)
         right = [dataset.images[i].stem for i in members if values.get(i, 0.0) >= least]
         others = [dataset.images[i].stem for i in members if i in values and values[i] < least]
         if right and others:
@@ -139,7 +139,7 @@ def _find_misfits(dataset: Dataset, features: Sequence[ImageFeatures], explained
     middle = float(np.median([fit.agreement for fit in fits.values()]))
     shifted = {stem: fit.shift for stem, fit in fits.items() if fit.shift is not None and stem not in explained}
     if shifted:
-        often = len(shifted) >= OFTEN * len(fits)
+        often = len(shifted) >= COMMON_SHIFT_SHARE * len(fits)
         moves = abbreviate([f"{stem} ({_format_shift(*shift)})" for stem, shift in shifted.items()])
         yield Finding(
             kind="displaced",
@@ -150,9 +150,9 @@ def _find_misfits(dataset: Dataset, features: Sequence[ImageFeatures], explained
             ),
             images=tuple(shifted),
         )
-    if middle < FOLLOWS:  # then it does not separate foreign masks
+    if middle < EDGE_AGREEMENT:  # then it does not separate foreign masks
         return
-    worst = sorted((fit.agreement, stem) for stem, fit in fits.items() if fit.agreement < MISFIT)
+    worst = sorted((fit.agreement, stem) for stem, fit in fits.items() if fit.agreement < MISFIT_AGREEMENT)
     misfits = [(value, stem) for value, stem in worst if stem not in explained and stem not in shifted]
     if misfits:
         named = abbreviate([f"{stem} ({_format_agreement(value)})" for value, stem in misfits])
@@ -183,16 +183,16 @@ def _find_inverted(dataset: Dataset) -> Iterator[Finding]:
     labelled = [p for p in dataset.images if sum(p.pixels)]
     shares = np.array([p.pixels for p in labelled], dtype=np.float64)
     shares /= shares.sum(axis=1, keepdims=True)
-    low, middle, high = np.quantile(shares, (FEW, 0.5, 1 - FEW), axis=0)
+    low, middle, high = np.quantile(shares, (KIND_SHARE, 0.5, 1 - KIND_SHARE), axis=0)
     common = int(middle.argmax())
     least = low[common] / 2
     inverted = []
     for image, share in zip(labelled, shares, strict=True):
         top, most = int(share.argmax()), 2 * high[share.argmax()]
-        usual = len(dataset.classes) == 2 or middle[top] >= OCCURS
+        usual = len(dataset.classes) == 2 or middle[top] >= USUAL_SHARE
         if top != common and usual and share[common] < least <= share[top] and share[common] <= most < share[top]:
             inverted.append((image.stem, dataset.classes[top]))
-    if inverted and len(inverted) <= FEW * len(labelled):
+    if inverted and len(inverted) <= KIND_SHARE * len(labelled):
         named = abbreviate([f"{stem} (mostly {name})" for stem, name in inverted])
         yield Finding(
             kind="inverted",
@@ -228,7 +228,7 @@ def _find_empty(dataset: Dataset) -> Iterator[Finding]:
     if not empty:
         return
     total, drawn = len(images), sum(any(p.pixels[1:]) for p in images)
-    rare, most = len(empty) <= max(1, FEW * total) and drawn >= FEWEST_DRAWN, len(empty) > total / 2
+    rare, most = len(empty) <= max(1, KIND_SHARE * total) and drawn >= FEWEST_DRAWN, len(empty) > total / 2
     text = f"{len(empty)} of {total} images show nothing but {dataset.classes[0]}: {abbreviate(empty)}. "
     if rare:
         text += (
