@@ -71,9 +71,9 @@ class AdviceDocument(Document):
     type=click.Path(file_okay=False, path_type=Path),
     default=REPORTS,
     show_default=True,
-    help="Folder of your own finished studies, which join the ledger.",
+    help="Folder of your own finished studies, which are added to the ledger.",
 )
-@click.option("--no-own-studies", is_flag=True, help="Rest on the ledger that comes with sweeper alone.")
+@click.option("--no-own-studies", is_flag=True, help="Use only the ledger that comes with sweeper.")
 def command(
     *, as_json: bool, space_out: Path | None, reports: Path, no_own_studies: bool, **dataset_options: Any
 ) -> None:

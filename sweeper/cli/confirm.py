@@ -49,31 +49,41 @@ def _parse_share(text: str) -> float:
 
 @click.command(cls=SweeperCommand)
 @click.argument("study", required=False)
-@click.option("--command", "script", help="How the script is started, such as 'python train.py'.")
-@click.option("--losses", help="Losses in place of a study's finalists: cross_entropy,dice_ce,tversky:fn_weight=0.7.")
+@click.option("--command", "script", help="Command that starts the script, such as 'python train.py'.")
+@click.option(
+    "--losses", help="Losses to compare instead of a study's finalists: cross_entropy,dice_ce,tversky:fn_weight=0.7."
+)
 @click.option(
     "--seeds",
     type=click.IntRange(3, 100),
-    help="Most seeds of each loss; it ends before if that is enough.  [default: 5]",
+    help="Maximum number of seeds of each loss; fewer if these settle the answer.  [default: 5]",
 )
 @click.option(
     "--rates",
     type=ParsedText("TEXT", _parse_rates),
-    help="Factors of your learning rate that each loss tries first, or none.  [default: 1/3,1,3]",
+    help="Factors of the script's learning rate that each loss tries first, or none.  [default: 1/3,1,3]",
 )
 @click.option(
     "--rate-share",
     type=ParsedText("TEXT", _parse_share),
-    help="Share of your length at which it tries them.  [default: 1/4]",
+    help="Share of the script's length for trying these factors.  [default: 1/4]",
 )
 @click.option("--folds", type=click.IntRange(2, 50), help="Train each seed once for each fold (t.fold).")
-@click.option("--metric", type=click.Choice(["miou", "dice"]), help="Metric of logits and counts.  [default: miou]")
+@click.option(
+    "--metric", type=click.Choice(["miou", "dice"]), help="Metric computed from logits and counts.  [default: miou]"
+)
 @click.option(
     "--margin", type=float, help="Difference that does not matter, in the score's unit.  [default: 0.01 within 0 to 1]"
 )
-@click.option("--workers", type=click.IntRange(1, 1000), default=1, show_default=True, help="Trainings at a time.")
 @click.option(
-    "--gpus-per-trial", "gpus", type=click.IntRange(0, 64), default=0, help="GPUs of each.  [default: all see all]"
+    "--workers", type=click.IntRange(1, 1000), default=1, show_default=True, help="Number of trainings at a time."
+)
+@click.option(
+    "--gpus-per-trial",
+    "gpus",
+    type=click.IntRange(0, 64),
+    default=0,
+    help="GPUs of each training.  [default: each sees all]",
 )
 @click.option("--time-limit", type=click.FloatRange(1), help="Seconds that one training may take.  [default: no limit]")
 @click.option("--name", help="Name of the comparison.  [default: the script's]")

@@ -17,15 +17,15 @@ from sweeper.core.text import format_confirm_command
 @click.argument("study")
 @make_setting_option("storage")
 @make_setting_option("out")
-@make_setting_option("cache", text="That of the sweep: the weights are kept next to it.")
+@make_setting_option("cache", text="Cache folder of the sweep; the weights are next to it.")
 @add_miss_option()
 @click.option(
-    "--onnx", is_flag=True, help="Write the network as model.onnx, too (needs the extra `onnx`), compared with torch."
+    "--onnx", is_flag=True, help="Also write the network as model.onnx (needs the extra `onnx`), checked against torch."
 )
 @click.option(
     "--huggingface",
     is_flag=True,
-    help="Write a folder with a model card, too, which `smp.from_pretrained` reads and the Hub takes.",
+    help="Also write a folder with a model card, for `smp.from_pretrained` and the Hub.",
 )
 @add_json_option()
 def command(study: str, *, storage: str, cache: Path, as_json: bool, **options: Any) -> None:

@@ -19,26 +19,24 @@ if TYPE_CHECKING:
 
 @click.command(cls=SweeperCommand)
 @click.argument("scores", required=False)
-@click.option("--metric", help="Column of the scores [score], metric of the runs, or miou or dice of tp, fp, fn.")
-@click.option("--baseline", help="Method that the others are measured against, and that is taken where it will do.")
+@click.option("--metric", help="Column of the scores [score], metric of the runs, or miou or dice from tp, fp, fn.")
+@click.option("--baseline", help="Method to compare the others with, and to recommend if it is good enough.")
 @click.option(
     "--margin", type=float, help="Difference that does not matter, in the score's unit.  [default: 0.01 within 0 to 1]"
 )
 @click.option(
     "--lower-is-better/--higher-is-better",
     default=None,
-    help="Which way the score goes; needed where its name is of a loss, distance or error.  [default: higher]",
+    help="Direction of the score; required if its name suggests a loss, distance or error.  [default: higher]",
 )
-@click.option(
-    "--paired-seeds", is_flag=True, help="A seed is the same for all methods; else each has its own trainings."
-)
-@click.option("--common", is_flag=True, help="Leave out the images that some run has no score of.")
+@click.option("--paired-seeds", is_flag=True, help="A seed means the same initial weights and batches for all methods.")
+@click.option("--common", is_flag=True, help="Leave out the images that some run did not score.")
 @click.option(
     "--column",
     "columns",
     multiple=True,
     metavar="KEY=NAME",
-    help="Where method, seed, image, group or class has another name: method=model.",
+    help="Other name of the column of method, seed, image, group or class: method=model.",
 )
 @click.option(
     "--sd-over",
@@ -46,40 +44,44 @@ if TYPE_CHECKING:
     help="In a table of means: whether sd is over test images or over trainings.",
 )
 @click.option(
-    "--correlation", type=float, help="In a table of means: of two methods' scores over the images.  [default: 0]"
+    "--correlation",
+    type=float,
+    help="In a table of means: correlation of two methods' scores over the images.  [default: 0]",
 )
 @make_setting_option("tracking_uri", text="MLflow store of mlflow:EXPERIMENT.")
 @click.option(
     "--where",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Runs in MLflow or wandb with this parameter, tag, status or state alone.",
+    help="Only the runs in MLflow or wandb with this parameter, tag, status or state.",
 )
 @click.option(
     "--at",
     metavar="last|STEP|best:VAL",
-    help="Row of a log that counts: the last, a step (5000, epoch=50), or where a validation metric is highest "
+    help="Row of a log to use: the last, a step (5000, epoch=50), or the one where a validation metric is highest "
     "(best:NAME) or lowest (lowest:NAME).  [default: last]",
 )
-@click.option("--level", type=click.FloatRange(0.5, 0.9999), default=0.95, show_default=True, help="Of the intervals.")
+@click.option(
+    "--level", type=click.FloatRange(0.5, 0.9999), default=0.95, show_default=True, help="Level of the intervals."
+)
 @click.option(
     "--claim",
     metavar="'B > A by 0.005'",
-    help="Check a claim: end with 0 where it holds, 4 where it is not shown, 5 where it is contradicted.",
+    help="Check a claim: exit with 0 if it holds, 4 if it is not shown, 5 if it is contradicted.",
 )
-@click.option("--plan", is_flag=True, help="Take the scores as a pilot: how many seeds and images would show --margin?")
+@click.option("--plan", is_flag=True, help="Use the scores as a pilot: how many seeds and images would show --margin?")
 @click.option(
     "--spread",
     type=float,
     metavar="SD",
-    help="With --plan and without SCORES: the standard deviation from one training to another.",
+    help="With --plan and without SCORES: standard deviation over trainings.",
 )
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Write a report with a figure here.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Folder for a report with a figure.")
 @click.option(
     "--exit-code-by-verdict",
     "by_verdict",
     is_flag=True,
-    help="End with 0 for a clear winner, 10 equivalent, 11 safe choice, 12 undecided.  [default: 0 for each]",
+    help="Exit with 0 for a clear winner, 10 equivalent, 11 safe choice, 12 undecided.  [default: 0 for each]",
 )
 @add_json_option()
 def command(

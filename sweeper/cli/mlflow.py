@@ -16,7 +16,7 @@ from sweeper.core.text import format_count
 @click.command(cls=SweeperCommand)
 @click.argument("study")
 @make_setting_option("storage")
-@make_setting_option("tracking_uri", text="MLflow store that is to have the runs.")
+@make_setting_option("tracking_uri", text="MLflow store to write the runs to.")
 @make_setting_option("out")
 @add_json_option()
 def command(study: str, *, storage: str, tracking_uri: str, out: Path, as_json: bool) -> None:

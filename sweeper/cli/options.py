@@ -120,13 +120,13 @@ def add_miss_option() -> Decorator:
         "--miss-at-most",
         "limit",
         type=ParsedText("[CLASS=]SHARE", MissLimit.parse),
-        help="Decide so that of an average image with CLASS at most this share of it is missed (10%, crack=10%).",
+        help="Choose the operating point that misses at most this share of CLASS in an average image (10%, crack=10%).",
     )
 
 
 def add_json_option() -> Decorator:
     """Return the option `--json`, with its environment variable."""
-    return click.option("--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print one JSON document alone.")
+    return click.option("--json", "as_json", envvar="SWEEPER_JSON", is_flag=True, help="Print only one JSON document.")
 
 
 VERDICT_CODES = {

@@ -45,7 +45,7 @@ TRAINED_ON: dict[TrainedOn, str] = {
 @click.option(
     "--weights",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A file of weights in place of STUDY.",
+    help="File of weights to use instead of STUDY.",
 )
 @click.option(
     "--point",
@@ -54,12 +54,14 @@ TRAINED_ON: dict[TrainedOn, str] = {
 )
 @add_miss_option()
 @click.option(
-    "--probabilities", is_flag=True, help="Write these too: a 16-bit PNG for two classes, else a file for numpy."
+    "--probabilities",
+    is_flag=True,
+    help="Also write probabilities: a 16-bit PNG for two classes, else a file for numpy.",
 )
-@make_setting_option("device", text="What predicts.")
-@click.option("--overwrite", is_flag=True, help="Replace files that are there.")
+@make_setting_option("device", text="Device that predicts.")
+@click.option("--overwrite", is_flag=True, help="Replace existing files.")
 @make_setting_option("storage")
-@make_setting_option("cache", text="That of the sweep: the weights are kept next to it.")
+@make_setting_option("cache", text="Cache folder of the sweep; the weights are next to it.")
 @add_json_option()
 def command(
     study_and_images: tuple[str, ...],

@@ -9,7 +9,7 @@ from sweeper.cli.terminal import echo_result
 
 
 @click.command(cls=SweeperCommand)
-@click.option("--command", "script", required=True, help="How the script is started, such as 'python train.py'.")
+@click.option("--command", "script", required=True, help="Command that starts the script, such as 'python train.py'.")
 @click.option(
     "--time-limit", type=click.FloatRange(1), default=600, show_default=True, help="Seconds that one start may take."
 )

@@ -63,7 +63,7 @@ class ProfileDocument(Document):
 @click.option(
     "--fail-on",
     type=click.Choice(["error", "warning"]),
-    help="End with status 1 where the label doctor finds an error, or an error or a warning.  [default: status 0]",
+    help="Exit with status 1 if the label doctor finds an error, or an error or a warning.  [default: status 0]",
 )
 def command(
     *,

@@ -17,7 +17,9 @@ from sweeper.core.records import MissLimit
 @add_miss_option()
 @make_setting_option("storage")
 @make_setting_option("out")
-@click.option("--ui-url", default="http://127.0.0.1:5000", show_default=True, help="Where the links to runs point.")
+@click.option(
+    "--ui-url", default="http://127.0.0.1:5000", show_default=True, help="Address of MLflow's pages in links to runs."
+)
 @add_json_option()
 def command(
     study: str,

@@ -28,13 +28,13 @@ from sweeper.workflow.settings import OF_COMMAND, OF_SWEEPER, Settings
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     is_eager=True,
     callback=read_config,
-    help="YAML file of these options (trials: 20); the environment and the command line say otherwise.",
+    help="YAML file of these options (trials: 20); the environment and the command line override it.",
 )
 @add_settings_options
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Say what would be done and how long it takes, from a few measured steps; nothing stays: images are decoded "
+    help="Print the plan and its time, from a few measured steps, and keep nothing: images are decoded "
     "into a temporary folder (TMPDIR).",
 )
 @add_json_option()
@@ -42,10 +42,10 @@ from sweeper.workflow.settings import OF_COMMAND, OF_SWEEPER, Settings
     "--exit-code-by-verdict",
     "by_verdict",
     is_flag=True,
-    help="End with 0 for a clear winner, 10 equivalent, 11 safe choice, 12 undecided, 13 none.  [default: 0 for each]",
+    help="Exit with 0 for a clear winner, 10 equivalent, 11 safe choice, 12 undecided, 13 none.  [default: 0 for each]",
 )
-@click.option("-v", "--verbose", is_flag=True, help="Every evaluation as a line.")
-@click.option("-q", "--quiet", is_flag=True, help="Warnings and the result alone.")
+@click.option("-v", "--verbose", is_flag=True, help="Print a line for every evaluation.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only warnings and the result.")
 def command(
     *,
     folder: str | None,

@@ -37,7 +37,7 @@ class DeletedDocument(Document):
 @click.argument("study", required=False)
 @make_setting_option("storage")
 @make_setting_option("out")
-@make_setting_option("cache", text="That of the sweeps: paused trainings and weights are next to it.")
+@make_setting_option("cache", text="Cache folder of the sweeps; paused trainings and weights are next to it.")
 @click.option("--yes", is_flag=True, help="Delete without asking.")
 @add_json_option()
 def command(action: str, study: str | None, *, storage: str, out: Path, cache: Path, yes: bool, as_json: bool) -> None:

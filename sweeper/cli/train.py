@@ -27,19 +27,19 @@ from sweeper.workflow.settings import MOST_SEED, MOST_STEPS
     type=click.Choice(get_args(TrainedOn)),
     default="train+val",
     show_default=True,
-    help="Images that are trained on: those of the search's training split, all but the test split, or all.",
+    help="Images to train on: the search's training split, all except the test split, or all.",
 )
 @click.option(
     "--steps",
     type=click.IntRange(4, MOST_STEPS),
     help=f"Optimiser steps.  [default: {LONGER} × the confirmation's]",
 )
-@click.option("--epochs", type=click.IntRange(1, MOST_STEPS), help="The same in passes over these images.")
+@click.option("--epochs", type=click.IntRange(1, MOST_STEPS), help="Passes over these images, instead of --steps.")
 @click.option(
-    "--seed", type=click.IntRange(0, MOST_SEED), help="Of weights, batches and crops.  [default: the study's]"
+    "--seed", type=click.IntRange(0, MOST_SEED), help="Seed of weights, batches and crops.  [default: the study's]"
 )
 @click.option(
-    "--data", help="Where the study's images are now.  [default: where the study read them, else its decoded copy]"
+    "--data", help="Current place of the study's images.  [default: where the study read them, else its decoded copy]"
 )
 @make_setting_option("images", default="as the study read them")
 @make_setting_option("masks", default="as the study read them")
@@ -49,8 +49,8 @@ from sweeper.workflow.settings import MOST_SEED, MOST_STEPS
     text="Of the forward pass. auto: the study's where a CPU has it, on a GPU bfloat16 where it has that.",
 )
 @make_setting_option("storage")
-@make_setting_option("cache", text="That of the sweep: the weights are kept next to it.")
-@click.option("--overwrite", is_flag=True, help="Train it again where the same was trained before.")
+@make_setting_option("cache", text="Cache folder of the sweep; the weights are next to it.")
+@click.option("--overwrite", is_flag=True, help="Train again even if the same network was trained before.")
 @add_json_option()
 def command(study: str, *, as_json: bool, **train_options: Any) -> None:
     """Train the configuration that STUDY recommends to the end, and keep its weights for `sweeper predict`.

@@ -162,15 +162,15 @@ class Settings(Record):
     images: str | None = _make_setting(
         "Data", default="what is found in DATA", often=True, metavar="PATTERN", min_length=1
     )
-    """Names of the images, in quotes: 'img/**/*.jpg'. Below DATA, where that is given."""
+    """Pattern of the images' names, in quotes: 'img/**/*.jpg'; relative to DATA, if given."""
     masks: str | None = _make_setting(
         "Data", default="what is found in DATA", often=True, metavar="PATTERN", min_length=1
     )
-    """Names of their masks, where {stem} is the image's name without extension: 'labels/{stem}_mask.png'."""
+    """Pattern of the masks' names; {stem} is the image's name without extension: 'labels/{stem}_mask.png'."""
     format: str | None = _make_setting("Data", default="what is found there", min_length=1)
     """Format of DATA (folder, labelme, coco, …)."""
     class_map: Path | None = _make_setting("Data", default=f"all as they are; {_RESUMED}", often=True, metavar="FILE")
-    """YAML file of classes that are merged, renamed or ignored (road: [3, 4], ignore: [255, car])."""
+    """YAML file of classes to merge, rename or ignore (road: [3, 4], ignore: [255, car])."""
     groups: Annotated[str, AfterValidator(_check_groups)] | None = _make_setting(
         "Data", default=f"auto; {_RESUMED}", metavar="auto|none|folder|PATTERN", read=_check_groups
     )
@@ -190,18 +190,18 @@ class Settings(Record):
     space: str | None = _make_setting("Search", often=True, min_length=1)
     """Search space: a shipped name (see `sweeper spaces`) or a YAML file."""
     no_advice: bool | None = _make_setting("Search")
-    """Begin with the losses in the registry's order, and draw configurations at random after the defaults: without what
-    was best on similar data (see `sweeper advise`)."""
+    """Do not use what was best on similar data (see `sweeper advise`): try losses in the registry's order, and draw
+    configurations at random after the defaults."""
     loss: str | None = _make_setting("Search", metavar="MODULE:FUNCTION", min_length=1)
-    """A loss of your own, searched with the others: function(…) returns loss(logits, target), and its table `search`
+    """Your own loss, searched with the others: function(…) returns loss(logits, target), and its attribute `search`
     has the ranges; see docs/how-to/own-code.md."""
     metric: str | None = _make_setting("Search", default="miou", often=True, names=BUILT_IN)
-    """Metric that is maximised and compared (docs/verdict.md); your own is function(tp, fp, fn), see
+    """Metric to maximise and compare (docs/verdict.md); your own is function(tp, fp, fn), see
     docs/how-to/own-code.md."""
     threshold: OperatingPoint | None = _make_setting("Search", default="tuned")
     """Operating point of the objective: chosen on validation, or 0.5 (τ = 0)."""
     seed: int | None = _make_setting("Search", default="0", ge=0, le=MOST_SEED)
-    """Decides splits, weights, batches and the search."""
+    """Seed of splits, weights, batches and the search."""
     timeout: Annotated[str, BeforeValidator(_check_duration)] | None = _make_setting(
         "Search", default="none", often=True, metavar="DURATION", read=_check_duration
     )
@@ -216,10 +216,10 @@ class Settings(Record):
     )
     """Optimiser steps of a trial."""
     minutes: int | None = _make_setting("Training", default="5; GPU 20; --timeout", ge=1, le=527_040)
-    """Time that steps, losses, trials and seeds are chosen for, where no --steps are given and the first are too few.
-    """
+    """Time for which steps, losses, trials and seeds are chosen, if --steps is not given and the first steps are too
+    few."""
     epochs: int | None = _make_setting("Training", ge=1, le=MOST_STEPS)
-    """Steps in passes over the training images."""
+    """Passes over the training images, instead of --steps."""
     size: int | None = _make_setting(
         "Training", default=f"{CPU_SIZE}; GPU {GPU_SIZE}", often=True, ge=16, le=MOST_PIXELS
     )
@@ -227,22 +227,22 @@ class Settings(Record):
     batch_size: int | None = _make_setting("Training", default="8; GPU 16", often=True, ge=2, le=MOST_PIXELS)
     """Crops in a batch."""
     crops: Crops | None = _make_setting("Training", default="uniform")
-    """Place of the crops: anywhere, or a third of them around a pixel of a class drawn evenly over those of the
-    image."""
+    """Place of the crops: anywhere, or a third of them around a pixel of a class that is drawn evenly from the classes
+    in the image."""
     augment: Augmentation | None = _make_setting("Training", default="light")
     """Augmentation of the training crops: light flips and changes contrast and brightness; full also rotates, zooms
     and adds noise."""
     command: str | None = _make_setting("Training", default="sweeper's own training", often=True, min_length=1)
-    """Your training script with its arguments, "python train.py": it trains in place of sweeper, on DATA and its own
+    """Your training script with its arguments, "python train.py": it trains instead of sweeper, on DATA and its own
     split. --steps and --confirm-steps are then per cent of its length (25, 100); see docs/how-to/your-training.md."""
-    gpus_per_trial: int | None = _make_setting("Training", default="all see all", ge=1, le=MOST_WORKERS)
+    gpus_per_trial: int | None = _make_setting("Training", default="each sees all", ge=1, le=MOST_WORKERS)
     """GPUs of each training with --command."""
     time_limit: Annotated[str, BeforeValidator(_check_duration)] | None = _make_setting(
         "Training", default="none", metavar="DURATION", read=_check_duration
     )
     """Longest time of one training with --command."""
     model: str | None = _make_setting("Training", metavar="MODULE:FUNCTION", min_length=1)
-    """A network of your own: function(in_channels, classes) returns it; see docs/how-to/own-code.md."""
+    """Your own network: function(in_channels, classes) returns it; see docs/how-to/own-code.md."""
     arch: Architecture | None = _make_setting("Training", default="unet")
     """Architecture."""
     encoder: str | None = _make_setting(
@@ -255,7 +255,7 @@ class Settings(Record):
         ge=LEAST_DEPTH,
         le=FULL_DEPTH,
     )
-    """Stages of the encoder that are used; 5 is the encoder as published."""
+    """Number of encoder stages to use; 5 is the encoder as published."""
     decoder_width: int | None = _make_setting(
         "Training", default=f"{CPU_WIDTH}; GPU {PUBLISHED_WIDTH}", ge=4, le=MOST_WIDTH
     )
@@ -268,9 +268,9 @@ class Settings(Record):
     confirm_seeds: Annotated[str, BeforeValidator(_check_range)] | None = _make_setting(
         "Confirmation and verdict", default=CONFIRM_SEEDS, often=True, metavar="MIN..MAX|N", read=_check_range
     )
-    """Fresh seeds of each finalist; more than MIN while the verdict is open."""
+    """Number of fresh seeds of each finalist; more than MIN while the verdict is open."""
     until: Until | None = _make_setting("Confirmation and verdict", default="settled")
-    """probable: end as soon as the recommended loss probably costs at most --rope against the best."""
+    """probable: end as soon as the recommended loss is probably within --rope of the best."""
     confirm_steps: int | None = _make_setting("Confirmation and verdict", default="2 × --steps", ge=4, le=MOST_STEPS)
     """Steps of a confirmation."""
     longer: Annotated[Literal["4", "16", "none"] | None, BeforeValidator(_coerce_text)] = _make_setting(
@@ -279,12 +279,12 @@ class Settings(Record):
     """Train the recommended loss and cross-entropy once more at this multiple of the confirmation's steps: does the
     gain last?"""
     fixed_lr: bool | None = _make_setting("Confirmation and verdict", default="each seed draws one of its good rates")
-    """Confirm each finalist at its one best learning rate."""
+    """Confirm each finalist at its single best learning rate."""
     folds: int | None = _make_setting(
         "Confirmation and verdict", default="a test split", metavar="K", ge=2, le=MOST_TRIALS
     )
-    """For sets too small for a test split: the search sees every image, and a seed of a finalist is K trainings that
-    test all of them in turn. The result is not held out."""
+    """For sets too small for a test split: the search sees every image, and each seed of a finalist is K trainings that
+    test all images in turn. The result is not held out."""
     rope: float | None = _make_setting("Confirmation and verdict", default=f"{ROPE}", ge=0, le=1, allow_inf_nan=False)
     """Differences in mIoU below this do not matter."""
     boundary_pixels: int | None = _make_setting("Confirmation and verdict", default="2", ge=1, le=MOST_PIXELS)
@@ -298,18 +298,18 @@ class Settings(Record):
     device: Literal["auto", "cpu", "cuda", "mps"] = _make_setting("Machine", "auto", often=True)
     """Device that trains."""
     precision: Precision | None = _make_setting("Machine", auto=True)
-    """Precision of the forward pass. auto: on a CPU bfloat16 if it is measured to save a fifth, on a GPU if it has
-    that."""
+    """Precision of the forward pass. auto: bfloat16, on a CPU if it is measured to save a fifth, on a GPU if the GPU
+    has it."""
     engine: Engine | None = _make_setting("Machine", auto=True)
     """How steps are run: one by one (eager), or recorded as a CUDA graph. auto: recorded on an NVIDIA GPU."""
     compile: bool | None = _make_setting("Machine")
     """Compile the network before the first training (torch.compile): a minute or more, for long searches on a GPU."""
     deterministic: bool | None = _make_setting("Machine")
-    """On a GPU: the same numbers each time, by slower algorithms; a network or loss that needs another fails."""
+    """On a GPU: the same numbers each time, by slower algorithms; networks or losses without such algorithms fail."""
     workers: int | None = _make_setting("Machine", auto=True, often=True, ge=1, le=MOST_WORKERS)
-    """Processes that train."""
+    """Number of processes that train."""
     threads: int | None = _make_setting("Machine", auto=True, ge=1, le=MOST_WORKERS)
-    """Threads of each worker on a CPU. auto: its share of the cores."""
+    """Threads of each worker on a CPU. auto: an equal share of the cores."""
     executor: Literal["processes", "inline", "ray"] = _make_setting("Machine", "processes")
     """Place where trainings run: worker processes, this process, or a Ray cluster."""
     ray_address: str | None = _make_setting("Machine", default="one on this machine")
@@ -322,7 +322,7 @@ class Settings(Record):
     )
     """MLflow's store: sqlite:///FILE or a server's address."""
     log_to: paths.LogTo | None = _make_setting("Where things go")
-    """Write each training's run there, too: TensorBoard's files in tensorboard/, or Weights & Biases."""
+    """Also write each training's run to TensorBoard's files in tensorboard/, or to Weights & Biases."""
     out: Path = _make_setting("Where things go", paths.REPORTS, often=True, metavar="DIRECTORY")
     """Folder of the reports."""
     cache: Path = _make_setting("Where things go", paths.CACHE, metavar="DIRECTORY")
