@@ -1,4 +1,4 @@
-"""Images and masks in; a `Dataset`, its decoded pixels and its splits out."""
+"""Read images and masks into a `Dataset`, its decoded pixels and its splits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["PixelStore", "divide_images", "load_dataset", "open_store", "select_
 
 
 def __getattr__(name: str) -> Any:
-    """Readers and scenes when they are asked for: workers read the store alone, and should begin soon."""
+    """Import readers and scenes on first use: workers need only the store, and should start soon."""
     if name == "load_dataset":
         from sweeper.data.load import load_dataset
 

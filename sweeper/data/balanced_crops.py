@@ -1,9 +1,9 @@
-"""Balanced crops: a third of each batch is centred on a pixel of a class that is drawn evenly over those of its image.
+"""Balanced crops: a third of each batch is centred on a pixel of a class drawn evenly from the classes of its image.
 
-As nnU-Net draws its patches (Isensee et al. 2021): the image first, so that each is seen as often as ever; then a class
-of it, never the background; then one of this class's pixels. The background is class 0 of two, else the most common
-class. The crop has that pixel in its middle, or as near to it as the image's edges let it. The last places of a batch
-are drawn so; where an image holds nothing but background, its crop is as likely anywhere.
+Patches are drawn as in nnU-Net (Isensee et al. 2021): first the image, so that all images are seen equally often; then
+one of its classes, never the background; then a pixel of this class. The background is class 0 of two, else the most
+common class. The pixel is in the middle of the crop, or as near to it as the image's edges allow. The last crops of a
+batch are balanced; in an image with only background, they are drawn uniformly.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ Weights = npt.NDArray[np.float64]
 SHARE = 0.33
 """Share of a batch, rounded as nnU-Net rounds it: 3 of 8, 5 of 16."""
 COUNTED_CROPS = 1000
-"""Crops of each image in which pixels are counted: whole numbers that hold thousandths of a pixel."""
+"""Crops per image for which pixels are counted, so that whole numbers hold thousandths of a pixel."""
 
 
 def is_any_larger(size: int, dataset: Dataset) -> bool:
-    """Return whether any image is larger than the crop; else a crop is its whole image wherever it is centred."""
+    """Return whether any image is larger than the crop; otherwise each crop is its whole image."""
     return any(max(image.height, image.width) > size for image in dataset.images)
 
 
 def count_balanced(batch_size: int) -> int:
-    """Return how many crops of a batch are balanced, at least one; they are the last ones."""
+    """Return how many crops of a batch are balanced, at least one; these come last."""
     return max(1, batch_size - round(batch_size * (1 - SHARE)))
 
 
 def list_central_classes(dataset: Dataset) -> tuple[tuple[int, ...], ...]:
-    """Return the classes that a crop of each image can be centred on, ascending; none with only background."""
+    """Return for each image the classes on which a crop can be centred, ascending; () for an image of background."""
     background = 0 if dataset.task == "binary" else int(dataset.count_class_pixels().argmax())
     return tuple(
         tuple(label for label, pixels in enumerate(image.pixels) if pixels and label != background)
@@ -46,11 +46,11 @@ def list_central_classes(dataset: Dataset) -> tuple[tuple[int, ...], ...]:
 def find_corner_around(
     mask: Pixels, classes: Sequence[int], draws: npt.NDArray[np.float64], size: int
 ) -> tuple[int, int]:
-    """Top and left of a crop with a pixel of a class in its middle, within the image.
+    """Return top and left of a crop with a pixel of a class in its middle, within the image.
 
     Args:
         mask: (H, W) uint8, labels of the image.
-        classes: labels that occur in it, at least one; each is drawn as often.
+        classes: labels that occur in the image, at least one; each is equally likely.
         draws: (2,) in [0, 1): which of the classes, and which of its pixels.
         size: side of the crop in pixels.
     """
@@ -64,15 +64,15 @@ def find_corner_around(
 def estimate_pixels_in_crops(
     dataset: Dataset, store: PixelStore, size: int, batch_size: int
 ) -> tuple[tuple[int, ...], ...]:
-    """Return each image's labelled pixels of each class that `COUNTED_CROPS` of its crops have on average.
+    """Return the expected labelled pixels of each class in `COUNTED_CROPS` crops of each image.
 
-    They are counted, not drawn: each pixel counts as often as a crop holds it. Augmentation is left out.
+    They are computed from the probability that a crop contains each pixel, without drawing. Augmentation is left out.
 
     Args:
-        dataset: whose images.
+        dataset: images.
         store: their decoded labels.
         size: side of the crops in pixels.
-        batch_size: crops in a batch, of which `count_balanced` so many are balanced.
+        batch_size: crops in a batch, of which `count_balanced(batch_size)` are balanced.
     """
     share = count_balanced(batch_size) / batch_size
     estimates = []
@@ -85,7 +85,7 @@ def estimate_pixels_in_crops(
 
 
 def _compute_pixel_chances(mask: Pixels, classes: Sequence[int], size: int, share: float) -> Weights:
-    """(H, W): how likely a crop holds each pixel, where a `share` of the crops is balanced."""
+    """Compute the probability, (H, W), that a crop contains each pixel if a `share` of the crops is balanced."""
     rows, columns = (max(0, side - size) + 1 for side in mask.shape)
     corners: Weights = np.full((rows, columns), (1 - share) / (rows * columns))
     if share:
@@ -102,15 +102,15 @@ def _compute_pixel_chances(mask: Pixels, classes: Sequence[int], size: int, shar
 
 
 def _compute_corner_chances(middles: Weights, axis: int, size: int) -> Weights:
-    """Return the chance that a crop begins at each place along an axis, from the chances of its middle."""
+    """Return the probability that a crop begins at each place along an axis, from those of its middle."""
     side = middles.shape[axis]
-    # All middles nearer to an edge than half a crop have the place at that edge.
+    # All middles within half a crop of an edge give a crop at that edge.
     inner = np.arange(size // 2 + 1, size // 2 + 1 + max(0, side - size))
     return np.add.reduceat(middles, np.concatenate([[0], inner]), axis=axis)
 
 
 def _compute_cover_chances(corners: Weights, axis: int, side: int, size: int) -> Weights:
-    """Return the chance that each place along an axis is within a crop, from the chances of its corner."""
+    """Return the probability that a crop covers each place along an axis, from those of its corner."""
     missing = [(0, side - corners.shape[axis]) if each == axis else (0, 0) for each in (0, 1)]
     begun = np.moveaxis(np.pad(corners, missing).cumsum(axis=axis), axis, 0)
     covered = begun.copy()

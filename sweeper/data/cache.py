@@ -1,9 +1,9 @@
-"""The cache of decoded data sets: what was read into which store, who uses it, and clearing it while sweeps run.
+"""The cache of decoded data sets: which store was decoded from which source, who uses it, and how it is cleared.
 
-A note for each source, in `sources/`, names its state and the data set that was made of it then.
+A note for each source, in `sources/`, records its state and the data set decoded from it.
 
-A process that reads a store for long shares a lock on its index; the operating system releases that when the process
-dies, however it dies. A store is deleted only by who holds that lock alone.
+A process that reads a store shares a lock on its index; the operating system releases the lock however the process
+ends. A store is deleted only under an exclusive lock.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sweeper.system.whole_files import remove_left, replace_atomically
 NOTES = "sources"
 """Folder of the notes, in the cache."""
 _LOCKED = "index.json"
-"""Its time is that of the store's last use, too."""
+"""File that is locked; its modification time is the store's last use."""
 _BEGUN = ".writing-"
 
 
@@ -46,10 +46,10 @@ class CachedRow(Record):
 
 
 def hold_store(folder: Path) -> ExitStack:
-    """Keep a store from being cleared until what this gives is closed, and note that it is used now.
+    """Prevent a store from being cleared until the returned stack is closed, and update its last use.
 
     Raises:
-        SweeperError: the store is gone already; load the data set again.
+        SweeperError: the store was deleted; load the data set again.
     """
     remove_left(folder.parent, f"{_BEGUN}*")
     for place in (folder.parent / NOTES, *folder.glob("*/")):
@@ -67,7 +67,7 @@ def hold_store(folder: Path) -> ExitStack:
 
 
 def list_entries(cache: Path) -> list[CachedRow]:
-    """Return everything in the cache, the most recently used first; () without a cache."""
+    """Return all entries of the cache, the most recently used first; none without a cache."""
     if not cache.is_dir():
         return []
     names: dict[str, set[str]] = {}
@@ -95,10 +95,10 @@ def list_entries(cache: Path) -> list[CachedRow]:
 
 
 def clear_cache(cache: Path) -> tuple[list[CachedRow], list[CachedRow]]:
-    """Delete the stores that nobody holds; and what a killed process left half-written, a day after it was begun.
+    """Delete the stores that no process uses, and unfinished ones of killed processes after a day.
 
     Returns:
-        What was deleted, and what was kept because it is in use.
+        The deleted stores, and those kept because they are in use.
 
     Raises:
         OSError: if something cannot be deleted.
@@ -108,7 +108,7 @@ def clear_cache(cache: Path) -> tuple[list[CachedRow], list[CachedRow]]:
     remove_left(cache, f"{_BEGUN}*")
     for entry in list_entries(cache):
         folder = Path(entry.folder)
-        if folder.name.startswith(_BEGUN):  # another process may be at it
+        if folder.name.startswith(_BEGUN):  # another process may be writing it
             continue
         (in_use if _is_held(folder, delete=True) else removed).append(entry)
     for path, digest, _ in _list_notes(cache):
@@ -118,14 +118,14 @@ def clear_cache(cache: Path) -> tuple[list[CachedRow], list[CachedRow]]:
 
 
 def _is_held(folder: Path, *, delete: bool = False) -> bool:
-    """Return whether a living process holds the store; if none does, it may be deleted: later ones wait."""
+    """Return whether a running process uses the store; if none does and `delete` is set, delete it under the lock."""
     with ExitStack() as stack:
         try:
             file = stack.enter_context((folder / _LOCKED).open("rb"))
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):  # what another user alone may read counts as held
+        except (BlockingIOError, PermissionError):  # a file that only another user may read counts as in use
             return True
-        except FileNotFoundError:  # half-written
+        except FileNotFoundError:  # unfinished
             pass
         if delete:
             shutil.rmtree(folder)
@@ -133,7 +133,7 @@ def _is_held(folder: Path, *, delete: bool = False) -> bool:
 
 
 def _get_last_use(folder: Path) -> float:
-    """Return seconds since 1970; of a store that only another user may read, when its folder changed."""
+    """Return the last use in seconds since 1970; if the index is not readable, when the folder changed."""
     with suppress(OSError):
         return (folder / _LOCKED).stat().st_mtime
     return folder.stat().st_mtime
@@ -146,14 +146,14 @@ def _get_note_path(cache: Path, key: str) -> Path:
 def load_or_make(
     cache: Path, key: str, state: str, make: Callable[[], Dataset], *, log: Callable[[str], None]
 ) -> Dataset:
-    """Return the data set as an earlier start made it in this state, else as made now and remembered.
+    """Return the data set that an earlier start made from this state, else make it and store a note.
 
     Args:
-        cache: the folder of all stores.
-        key: what it is made of.
-        state: changes whenever another would come out.
-        make: gives the data set.
-        log: receives a line where it was read earlier, and where something is damaged.
+        cache: folder of all stores.
+        key: identifies the source and its options.
+        state: changes whenever `make` would give another result.
+        make: makes the data set.
+        log: receives a line if the data set was decoded earlier, and if something is damaged.
 
     Raises:
         UsageError: the cache cannot be written.
@@ -174,9 +174,9 @@ def load_or_make(
 
 
 def _load_remembered(cache: Path, key: str, state: str, log: Callable[[str], None]) -> Dataset | None:
-    """Return the data set as read when the source was in this state, if note and store are as they were written.
+    """Return the data set noted for this state of the source, if note and store are intact; else None.
 
-    `log` receives a line where something is damaged.
+    `log` receives a line if something is damaged.
     """
     try:
         note = json.loads(_get_note_path(cache, key).read_text(encoding="utf-8"))
@@ -198,7 +198,7 @@ def _load_remembered(cache: Path, key: str, state: str, log: Callable[[str], Non
 
 
 def _store_note(cache: Path, key: str, state: str, dataset: Dataset) -> None:
-    """Note how a data set was made when its source was in this state."""
+    """Store a note with the data set made from this state of its source."""
     path = _get_note_path(cache, key)
     path.parent.mkdir(parents=True, exist_ok=True)
     document = dataset.model_dump(mode="json")
@@ -211,7 +211,7 @@ def _sum_of(dataset: object) -> int:
 
 
 def _list_notes(cache: Path) -> Iterator[tuple[Path, str, Dataset | None]]:
-    """Yield each note, its store's name (empty if damaged), and its data set (None if of another version)."""
+    """Yield each note, the name of its store ("" if damaged), and its data set (None if of another version)."""
     for path in (cache / NOTES).glob("*.json"):
         digest, dataset = "", None
         with suppress(OSError, ValueError, KeyError, TypeError):

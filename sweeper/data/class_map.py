@@ -1,12 +1,12 @@
-"""`--class-map FILE`: classes merged, renamed or ignored, by a small YAML file (or a CSV with columns label, class).
+"""`--class-map FILE`: merge, rename or ignore classes, by a small YAML file (or a CSV with columns label, class).
 
-    road: [3, 4]           # the labels 3 and 4 become one class
-    shrub: 10-20           # so do those of a range, up to 65535
-    object: any            # so do all from 1 on that no other line takes (objects that are numbered)
-    vehicle: [car, truck]  # so do classes that are called so
-    ignore: [255, 7]       # these train nothing
+    road: [3, 4]           # labels 3 and 4 become one class
+    shrub: 10-20           # a range of labels, up to 65535
+    object: any            # all labels from 1 on that no other line takes (numbered objects)
+    vehicle: [car, truck]  # classes by name
+    ignore: [255, 7]       # pixels without a label
 
-What the file does not name stays as it is. Classes keep the order of their lowest labels.
+Classes that the file does not list are kept. Classes are ordered by their lowest labels.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from sweeper.data.label_values import abbreviate
 from sweeper.data.text_tables import escape_for_display, normalise_text, read_table_rows
 
 ClassMap = Mapping[str, Sequence[str]]
-"""Name of each class → the labels (as digits) and names that become it; `ignore` becomes 255."""
+"""Name of each new class → its labels (as digits) and names; those of `ignore` become 255."""
 
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _RANGE = re.compile(r"([0-9]{1,5}) *[-–] *([0-9]{1,5})")
@@ -39,20 +39,20 @@ _BACKGROUND = "background"
 
 
 class MappedClasses(NamedTuple):
-    """Classes and labels that a class map makes of a data set."""
+    """Classes and label table that result from a class map."""
 
     names: tuple[str, ...]
     table: npt.NDArray[np.uint8]
-    """(256,) new label of each old one."""
+    """(256,) new label of each old label."""
     line: str
     """Remarks for display."""
 
 
 def read_class_map(path: Path) -> dict[str, tuple[str, ...]]:
-    """Return the classes of a file; what their labels are is known once the data are read.
+    """Read a class map; its labels are resolved later, when the data are read.
 
     Raises:
-        ClassMapError: with all that is wrong with the file.
+        ClassMapError: with all problems of the file.
     """
     problems: list[str] = []
     content: Any = {}
@@ -107,29 +107,29 @@ def _check_map(content: Mapping[str, Any], problems: list[str]) -> dict[str, tup
 
 
 def _normalise_label(text: str) -> str:
-    """Return a label without leading zeros; a name as it is."""
+    """Return a label without leading zeros; a name is unchanged."""
     return str(int(text)) if _NUMBER.fullmatch(text) else text
 
 
 def _parse_span(text: str) -> tuple[int, int] | None:
-    """First and last label of a label or a range; None for a name."""
+    """Return the first and last label of a label or a range; None for a name."""
     match = _RANGE.fullmatch(text)
     return (int(match[1]), int(match[2])) if match else (int(text), int(text)) if text.isdecimal() else None
 
 
 def list_spans(class_map: ClassMap | None) -> list[tuple[int, int]]:
-    """Return first and last of the labels and ranges in a class map; `any` is not among them."""
+    """Return first and last of each label and range in a class map, without `any`."""
     return [span for texts in (class_map or {}).values() for text in texts if (span := _parse_span(text)) is not None]
 
 
 def find_covered_labels(class_map: ClassMap | None) -> npt.NDArray[np.bool_]:
-    """Return of which labels, (256,), the ranges of a class map say what they become."""
+    """Return whether each label, (256,), is within a range of the class map."""
     ranges = [span for span in list_spans(class_map) if span[0] < span[1]]
     return np.array([any(first <= label <= last for first, last in ranges) for label in range(256)])
 
 
 def find_large_label(class_map: ClassMap | None) -> tuple[int, int] | None:
-    """Return the label that numbers from 255 on become, and the last of them; None where a map takes none."""
+    """Return the first and last label of the entry that takes labels above 255; None if there is no such entry."""
     some_any = [(1, _MOST)] if any(_ANY in texts for texts in (class_map or {}).values()) else []
     return next(((first, last) for first, last in [*list_spans(class_map), *some_any] if last > IGNORE), None)
 
@@ -142,17 +142,17 @@ def map_classes(
     *,
     problems: list[str],
 ) -> MappedClasses | None:
-    """Return what a class map makes of the labels of a data set.
+    """Return the classes that a class map makes of a data set's labels.
 
     Args:
-        class_map: as `read_class_map` gives it.
-        declared: names of the classes 0…C−1 before; None = there are none.
+        class_map: as returned by `read_class_map`.
+        declared: names of the classes 0…C−1 before mapping; None = not declared.
         counts: pixels of each label in each mask, (n, 256).
         files: names of the masks, for messages.
-        problems: receives names and labels that do not exist, labels that are no class.
+        problems: receives names and labels that do not exist, and labels that are no class.
 
     Returns:
-        None where there are problems.
+        None if there are problems.
     """
     before = len(problems)
     used = [int(label) for label in np.flatnonzero(counts.any(axis=0)) if label != IGNORE]
@@ -195,7 +195,7 @@ def map_classes(
 
 
 def _resolve_labels(name: str, texts: Sequence[str], names: Sequence[str] | None, problems: list[str]) -> list[int]:
-    """Return the labels that a list of labels and names means."""
+    """Return the labels that a list of labels and names refers to."""
     labels = []
     for text in texts:
         span = _parse_span(text)

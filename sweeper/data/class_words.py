@@ -1,4 +1,4 @@
-"""Names of classes that say what a class is: the background, which is class 0, or pixels to ignore, which are 255."""
+"""Class names with a meaning: the background becomes class 0, and pixels to ignore become 255."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _normalise_word(name: str) -> str:
 
 
 def is_background(name: str) -> bool:
-    """Return whether a class of this name is the background, whatever else there is."""
+    """Return whether a class of this name is certainly the background."""
     return _normalise_word(name) in _SURE
 
 
@@ -29,15 +29,15 @@ def is_ignored(name: str) -> bool:
 
 
 def find_background(names: Sequence[str]) -> int | None:
-    """Return the index of the background: of the first sure name, else of the first likely one; None without either."""
+    """Return the index of the first name that certainly means background, else of the first likely one, else None."""
     words = [*map(_normalise_word, names)]
     return next((words.index(word) for kind in (_SURE, _LIKELY) for word in words if word in kind), None)
 
 
 def put_background_first(names: Sequence[str], notes: list[str]) -> tuple[tuple[str, ...], Pixels]:
-    """Return the names with the background first and without those to ignore, and the new label of each, (256,).
+    """Return the names with the background first and ignored ones left out, and the new label of each old one, (256,).
 
-    What changes is added to `notes`. `void` is a background where only one other class is left.
+    Changes are added to `notes`. `void` may be the background if only one other class is left.
     """
     left = [label for label, name in enumerate(names) if not is_ignored(name)]
     left = left if len(left) > 1 else [*range(len(names))]

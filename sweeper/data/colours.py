@@ -1,9 +1,8 @@
-"""Masks drawn in colours: the map file that says which colour is which class, and the translation.
+"""Masks stored as colours: read the file that maps colours to classes, and translate masks.
 
-A line is `name:r,g,b::` (CVAT's `labelmap.txt`; whatever follows the third number is passed over), `r g b name`
-(CamVid's `label_colors.txt`) or `number name r g b` (RUGD); a CSV has the columns name, r, g and b (`class_dict.csv`).
-Lines that begin with `#` are comments. Classes are numbered in the file's order. The names `ignore` and `void` mean
-255.
+A line is `name:r,g,b::` (CVAT's `labelmap.txt`; text after the third number is ignored), `r g b name` (CamVid's
+`label_colors.txt`) or `number name r g b` (RUGD); a CSV has the columns name, r, g and b (`class_dict.csv`). Lines that
+begin with `#` are comments. Classes are numbered in the file's order. The names `ignore` and `void` mean 255.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ from sweeper.data.text_tables import (
 )
 
 COLOUR_FILES = ("colors.txt", "labelmap.txt", "label_colors.txt")
-"""Files in which a map is looked for, in this order, before tables."""
+"""Names of map files, in order of preference; tables come after them."""
 _RGB = ("r", "g", "b", "red", "green", "blue")
 VOC_BORDER = (224, 224, 192)
-"""Pascal VOC's colour of borders; ignored where a map does not say otherwise."""
+"""Pascal VOC's colour of borders; ignored unless the map contains it."""
 _NAME_FIRST = re.compile(r"(?P<name>.+?):\s*(?P<rgb>\d+\s*,\s*\d+\s*,\s*\d+)\s*(?::.*)?")
 _COLOUR_FIRST = re.compile(r"(?P<rgb>\d+[\s,]+\d+[\s,]+\d+)\s+(?P<name>.+)")
 _NUMBER_FIRST = re.compile(r"\d+\s+(?P<name>.*[^\W\d].*?)\s+(?P<rgb>\d+\s+\d+\s+\d+)")
@@ -42,7 +41,7 @@ class ColourMap(NamedTuple):
     """Labels of colours."""
 
     names: tuple[str, ...]
-    """Class names in index order, without those that are ignored."""
+    """Class names in index order, without ignored ones."""
     keys: npt.NDArray[np.uint32]
     """Colours as r·65536 + g·256 + b, ascending."""
     labels: npt.NDArray[np.uint8]
@@ -50,11 +49,11 @@ class ColourMap(NamedTuple):
 
 
 def read_colours(path: Path, declared: tuple[str, ...] | None, problems: list[str]) -> ColourMap | None:
-    """Return the map of a file; on faults, which are appended to `problems`, None.
+    """Read a map of colours; on faults append them to `problems` and return None.
 
     Args:
         path: the file.
-        declared: names of `classes.txt`, which then number the classes; every name of the map must be among them.
+        declared: names of `classes.txt`, which set the class order; every name of the map must be among them.
         problems: receives the faults.
     """
     lines = _read_lines(path, problems)
@@ -95,13 +94,13 @@ def read_colours(path: Path, declared: tuple[str, ...] | None, problems: list[st
 
 
 def is_colour_table(path: Path) -> bool:
-    """Return whether a CSV has a name and a colour in each row, as `class_dict.csv` has: name,r,g,b."""
+    """Return whether a CSV has columns for a name and a colour, as `class_dict.csv` has: name,r,g,b."""
     names = read_header(path) if path.suffix.lower() == ".csv" else ()
     return len(names) > 3 and sorted(name[0] for name in names if name in _RGB) == ["b", "g", "r"]
 
 
 def _read_lines(path: Path, problems: list[str]) -> list[tuple[int, str]] | None:
-    """Return the lines of a map with their numbers, a table's as `name:r,g,b`; None, and a problem, without any."""
+    """Return the numbered lines of a map, rows of a table as `name:r,g,b`; None, and a problem, if unreadable."""
     if not is_colour_table(path):
         text = read_text(path, problems)
         return None if text is None else [*enumerate(text.splitlines(), 1)]
@@ -116,13 +115,13 @@ def _read_lines(path: Path, problems: list[str]) -> list[tuple[int, str]] | None
 
 
 def translate_colours(pixels: npt.NDArray[np.uint8], colours: ColourMap) -> npt.NDArray[np.uint8]:
-    """Labels (H, W) uint8 of an image (H, W, 3) uint8.
+    """Translate an image of colours, (H, W, 3) uint8, to labels, (H, W) uint8.
 
     Raises:
-        UnreadableFileError: a colour that the map lacks.
+        UnreadableFileError: a colour is missing from the map.
     """
     labels = np.empty(pixels.shape[:2], dtype=np.uint8)
-    rows = max(1, (1 << 22) // max(1, pixels.shape[1]))  # a few million pixels at a time: the keys take four bytes each
+    rows = max(1, (1 << 22) // max(1, pixels.shape[1]))  # a few million pixels at a time, as keys take four bytes each
     for top in range(0, len(pixels), rows):
         part = pixels[top : top + rows].astype(np.uint32)
         keys = part[..., 0] << 16 | part[..., 1] << 8 | part[..., 2]

@@ -1,6 +1,6 @@
-"""One file to one array: images and masks through Pillow and tifffile, held to the limits of a foreign file.
+"""Decode one file to one array: images and masks through Pillow and tifffile, within limits for untrusted files.
 
-Masks keep their numbers: the index of a palette PNG counts, not its colour, unless a map of colours is at hand.
+Masks keep their stored numbers: of a palette PNG the index, not the colour, unless a map of colours is given.
 """
 
 from __future__ import annotations
@@ -29,31 +29,31 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".p
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")
 MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", *LOSSY_SUFFIXES)
 MAX_PIXELS = 100_000_000
-"""A larger image is refused before it is decoded."""
+"""Larger images are refused before decoding."""
 MAX_BYTES = 4 * MAX_PIXELS
-"""So is one whose channels would take more than this."""
+"""Limit of an image's bytes over all channels."""
 
-# Only these decoders are tried, whatever the bytes say: Pillow would hand others to outside programs.
+# Only these decoders are tried: Pillow would pass other formats to external programs.
 _IMAGE_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
 _MASK_FORMATS = (*_IMAGE_FORMATS, "GIF")
 _GREY = ("1", "L", "LA", "La")
 _DEEP_GREY = ("I", "I;16", "I;16B", "I;16L", "I;16N")
 _RAW = re.compile(r"\W*[1L](?:;([0-9])?(I?))?")
-"""Pillow's word for grey pixels in a file: bits, and whether 0 is white."""
+"""Pillow's raw mode of grey pixels: bits, and whether 0 is white."""
 _LEAST_COLOUR = 32
-"""Bands of a mask that went through JPEG differ by less where it is grey."""
+"""Colour bands of a grey mask that was stored as JPEG differ by less than this."""
 _STRIP = 1 << 24
 
 Source = Path | Callable[[], bytes]
-"""A file, or what gives the bytes of an image that lies inside another file."""
+"""A file, or a function that returns the bytes of an image embedded in another file."""
 
 
 class ColourMaskError(UnreadableFileError):
-    """Fault of a mask in colours that no map of colours names."""
+    """Fault of a mask with colours for which there is no map."""
 
     def __init__(self, finding: str) -> None:
         self.finding = finding
-        """Rule and value found, without a next step: that depends on the set's colours."""
+        """Rule and value found, without a next step, which depends on the colours of the whole set."""
         super().__init__(
             f"{finding}; save class indices as an 8-bit PNG, or write colors.txt with one `name:r,g,b::` a line"
         )
@@ -66,7 +66,7 @@ class ImageKind(NamedTuple):
     """Height as stored, before any EXIF rotation."""
     width: int
     channels: int
-    """1 grey, 3 colour, another number where the file has as many channels; opacity does not count."""
+    """1 = grey, 3 = colour, else the file's number of channels; alpha does not count."""
     bits: int
     """8 or 16."""
     orientation: int = 1
@@ -75,9 +75,9 @@ class ImageKind(NamedTuple):
 
 @contextmanager
 def silence_pillow() -> Iterator[None]:
-    """Keep the decoders' warnings about odd files off the screen: what matters is reported by our own checks.
+    """Silence the decoders' warnings about unusual files: our own checks report what matters.
 
-    Entered once around all reading, not per file: the filters belong to the whole process.
+    Enter it once around all reading, not per file: warning filters are global to the process.
     """
     logs = [logging.getLogger(name) for name in ("PIL", "tifffile")]
     levels = [log.level for log in logs]
@@ -95,7 +95,7 @@ def silence_pillow() -> Iterator[None]:
 
 
 def read_image_kind(source: Source) -> ImageKind:
-    """Size, channels and depth from the header alone.
+    """Return size, channels and depth from the header alone.
 
     Raises:
         UnreadableFileError: not an image, animated, or larger than `MAX_PIXELS`.
@@ -115,14 +115,14 @@ def read_image(source: Source, channels: int, dtype: type[np.uint8] | type[np.ui
 
     Args:
         source: the file, or its bytes.
-        channels: of the result; a grey image is repeated.
-        dtype: of the result; where it is uint8, 16-bit values keep their high byte.
+        channels: channels of the result; a grey image is repeated.
+        dtype: type of the result; for uint8, 16-bit values are reduced to their high byte.
 
     Returns:
         (H, W, channels) of `dtype`.
 
     Raises:
-        UnreadableFileError: truncated or damaged, or of a kind that has no reading as whole numbers.
+        UnreadableFileError: truncated or damaged, or not convertible to whole numbers.
     """
     tiff = _read_tiff(source)
     if tiff is not None and tiff.is_deep:
@@ -145,7 +145,7 @@ def _read_pillow(source: Source, tiff: TiffHeader | None) -> ImagePixels:
         upright = ImageOps.exif_transpose(image, in_place=True) or image
         if upright.mode in _DEEP_GREY:
             values = _make_unsigned(np.asarray(upright), tiff)
-            return (65535 - values if inverted else values)[:, :, None]  # Pillow turns 8 bits alone
+            return (65535 - values if inverted else values)[:, :, None]  # Pillow inverts only 8 bits
         if upright.mode == "F":
             raise UnreadableFileError("images must have 8 or 16 bits, found floating-point pixels; save it with 8")
         if upright.mode in _GREY:
@@ -155,7 +155,7 @@ def _read_pillow(source: Source, tiff: TiffHeader | None) -> ImagePixels:
 
 
 def _read_bytes(image: Image.Image) -> Pixels:
-    """(H, W, 3) of a colour image, converted a strip at a time: Pillow's own array needs its pixels three times."""
+    """Return a colour image as (H, W, 3), converted in strips: converting all at once needs three times the memory."""
     result = np.empty((image.height, image.width, 3), dtype=np.uint8)
     rows = max(1, _STRIP // max(1, image.width))
     for top in range(0, image.height, rows):
@@ -165,20 +165,20 @@ def _read_bytes(image: Image.Image) -> Pixels:
 
 
 def _is_deep_png(image: Image.Image) -> bool:
-    """Return whether this is a PNG with 16 bits per colour, of which Pillow reads the high bytes."""
+    """Return whether this is a PNG with 16 bits per colour, of which Pillow reads only the high bytes."""
     return image.format == "PNG" and bool(_list_tiles(image)) and _list_tiles(image)[0].args in ("RGB;16B", "RGBA;16B")
 
 
 def _list_tiles(image: Image.Image) -> list[Any]:
-    """Return what Pillow's decoder gets, one entry per part of the file; empty for images without a file."""
+    """Return the arguments of Pillow's decoder, one entry per part of the file; [] for images without a file."""
     tiles: list[Any] = getattr(image, "tile", [])
     return tiles
 
 
 def _read_low_bytes(source: Source) -> Pixels:
-    """Return the low bytes of such a PNG: the same pixels, unpacked as if they were stored the other way round.
+    """Return the low bytes of a 16-bit PNG, by decoding it with the byte order swapped.
 
-    Without them an image of 12 bits, whose high bytes are 0 to 15, would be nearly black.
+    Without them, a 12-bit image, whose high bytes are 0 to 15, would be nearly black.
     """
     with _open_image(source, _IMAGE_FORMATS) as image:
         _list_tiles(image)[:] = [t._replace(args=str(t.args).replace("16B", "16L")) for t in _list_tiles(image)]
@@ -186,13 +186,13 @@ def _read_low_bytes(source: Source) -> Pixels:
 
 
 def _read_orientation(image: Image.Image) -> int:
-    """EXIF's orientation, 1 to 8; 1 where there is none, or another number."""
+    """Return the EXIF orientation, 1 to 8; 1 if it is missing or invalid."""
     orientation = image.getexif().get(274, 1)
     return int(orientation) if orientation in range(1, 9) else 1
 
 
 def _read_tiff(source: Source) -> TiffHeader | None:
-    """Return the header of a TIFF; None for other files, and for a damaged one, which is left to Pillow's message."""
+    """Return the header of a TIFF; None for other files and damaged ones, whose error Pillow reports."""
     try:
         with _open_file(source) as file:
             if file.read(4)[:2] not in (b"II", b"MM"):
@@ -206,7 +206,7 @@ def _read_tiff(source: Source) -> TiffHeader | None:
 
 
 def _check_deep(header: TiffHeader) -> None:
-    """Refuse an image that only tifffile gives whole, where it is of another type or too large."""
+    """Refuse an image for tifffile if its type is unsupported or it is too large."""
     if header.dtype.kind not in "ui" or header.dtype.itemsize > 2:
         raise UnreadableFileError(f"images must have 8 or 16 bits per channel, found {header.dtype}; save it with 16")
     _check_size(header.height, header.width, header.channels * header.dtype.itemsize)
@@ -223,10 +223,10 @@ def _read_stored(source: Source) -> npt.NDArray[Any]:
 
 
 def _make_unsigned(pixels: npt.NDArray[Any], tiff: TiffHeader | None) -> ImagePixels:
-    """Whole numbers as uint8 or uint16; 0 where there are no data: the number of the file's tag, or one negative one.
+    """Return whole numbers as uint8 or uint16, with 0 for no data: the value of the no-data tag, by default −1.
 
     Raises:
-        UnreadableFileError: they hold other numbers than these types.
+        UnreadableFileError: values are outside these types.
     """
     empty = pixels == (-1 if tiff is None or tiff.no_data is None else tiff.no_data)
     if pixels.dtype.kind != "u" and empty.any():
@@ -246,19 +246,19 @@ def read_mask(
     note: Note = lambda what: None,
     large: tuple[int, int] | None = None,
 ) -> Pixels:
-    """Decode a mask's labels: the numbers that the file stores, whatever colours its palette or tags give them.
+    """Decode a mask's labels: the stored numbers, regardless of the colours that palette or tags assign to them.
 
-    Of a GIF the grey counts, not the index: its writer orders the palette.
+    Of a GIF the grey value is used, not the index, as its writer orders the palette.
 
     Args:
         path: the file.
-        colours: which colour is which label, for RGB masks, and for palette masks all of whose colours it holds.
-        size: (height, width) of the upright image, by which an EXIF orientation of the mask is judged.
-        note: receives what a reader should know, in words that follow `3 masks`.
-        large: the label that numbers from 255 on become, and the last of them; None = there may be none.
+        colours: colour of each label, for RGB masks, and for palette masks whose colours are all in it.
+        size: (height, width) of the upright image, by which an EXIF orientation of the mask is checked.
+        note: receives remarks for the user, phrased to follow `3 masks`.
+        large: label for numbers from 255 on, and the largest of them; None = there must be none.
 
     Returns:
-        (H, W) uint8: 0–254, and 255 where there is no label.
+        (H, W) uint8: 0–254, and 255 for no label.
 
     Raises:
         UnreadableFileError: truncated or damaged, coloured without a map, or with numbers that cannot be classes.
@@ -270,7 +270,7 @@ def read_mask(
         values, turn = _merge_bands(_read_stored(path)), tiff.orientation
     else:
         with _open_image(path, _MASK_FORMATS, tiff) as image:
-            values = _read_labels(path, image, colours)  # first: with the pixels Pillow turns a TIFF, and forgets how
+            values = _read_labels(path, image, colours)  # first: with the pixels Pillow turns a TIFF and drops its tag
             turn, inverted = _read_orientation(image), inverted or _is_palette_inverted(image)
     if inverted:
         note("in which 0 is white by tag or palette, read by the stored numbers: 0 is the background all the same")
@@ -283,7 +283,7 @@ def read_mask(
 
 
 def _read_labels(path: Path, image: Image.Image, colours: ColourMap | None) -> npt.NDArray[Any]:
-    """Return the numbers that a mask stores, (H, W), or the labels of its colours."""
+    """Return the numbers stored in a mask, (H, W), or the labels of its colours."""
     mode = image.mode
     if image.format in ("JPEG", "WEBP"):
         if colours is not None or (np.ptp(_read_bytes(image), axis=2) >= _LEAST_COLOUR).any():
@@ -293,17 +293,17 @@ def _read_labels(path: Path, image: Image.Image, colours: ColourMap | None) -> n
     tile: Any = next(iter(_list_tiles(image)), None)
     is_spread = tile is not None and tile.codec_name in ("ppm", "ppm_plain") and mode in ("L", "I", "RGB")
     most = tile.args[1] if is_spread else 255
-    if mode == "RGB" and most > 255:  # Pillow keeps bytes alone
+    if mode == "RGB" and most > 255:  # Pillow keeps only bytes
         raise UnreadableFileError(f"coloured masks must store numbers up to 255, found {most}; save it as PNG")
     if colours is not None and (mode in ("RGB", "RGBA") or (mode == "P" and _are_all_mapped(image, colours))):
         return translate_colours(_read_bytes(image), colours)
     if _is_deep_png(image):
         return _merge_bands(_read_bytes(image).astype(np.uint16) << 8 | _read_low_bytes(path))
     raw = None if tile is None else _RAW.match(str(tile.args))
-    if image.format == "GIF":  # its writer ordered the palette as it liked, so that the index says nothing
+    if image.format == "GIF":  # its writer ordered the palette, so that the index has no meaning
         mode = "RGBA"
     values: npt.NDArray[Any] = np.asarray(image.convert(mode) if image.format == "GIF" else image)
-    if is_spread:  # numbers of PPM and PGM are spread over 0 to 255 or 65535, so many that each comes back
+    if is_spread:  # Pillow scales PPM and PGM to 0–255 or 0–65535; undo it
         values = np.rint(values * (most / (65535 if mode == "I" else 255))).astype(values.dtype)
     if mode in ("RGB", "RGBA", "LA"):
         return _merge_bands(values, alpha=mode != "RGB")
@@ -311,7 +311,7 @@ def _read_labels(path: Path, image: Image.Image, colours: ColourMap | None) -> n
         raise UnreadableFileError(
             f"masks must hold one whole number per pixel, found Pillow mode {mode}; save it as an 8-bit index PNG"
         )
-    if raw is not None and mode in ("1", "L"):  # Pillow spreads few bits over 0 to 255, and turns where 0 is white
+    if raw is not None and mode in ("1", "L"):  # Pillow scales few bits to 0–255, and inverts where 0 is white
         most = 1 if mode == "1" else 2 ** int(raw[1] or 8) - 1
         values = values.astype(np.uint8) // (1 if mode == "1" else 255 // most)
         return most - values if raw[2] else values
@@ -319,29 +319,29 @@ def _read_labels(path: Path, image: Image.Image, colours: ColourMap | None) -> n
 
 
 def _is_palette_inverted(image: Image.Image) -> bool:
-    """Return whether a palette makes the number 0 white, and 1 or 255 black."""
+    """Return whether a palette shows 0 as white, and 1 or 255 as black."""
     palette = image.getpalette("RGB") if image.mode == "P" and image.format != "GIF" else None
     return palette is not None and palette[:3] == [255] * 3 and [0] * 3 in (palette[3:6], palette[765:])
 
 
 def _are_all_mapped(image: Image.Image, colours: ColourMap) -> bool:
-    """Return whether every colour that a palette mask uses is in the map, so that colours mean the classes."""
+    """Return whether the map contains every colour that a palette mask uses; then colours define the classes."""
     used = image.convert("RGB").getcolors(256) or []
     return bool(used) and all((r << 16 | g << 8 | b) in colours.keys for _, (r, g, b) in used)  # type: ignore[misc]
 
 
 def count_colours(path: Path, limit: int) -> dict[int, int] | None:
-    """Return the pixels of each colour (r·65536 + g·256 + b) that a map of colours would name in a mask.
+    """Count the pixels of each colour (r·65536 + g·256 + b) in a mask to which a map of colours would apply.
 
     Args:
         path: the file.
-        limit: colours that are counted.
+        limit: largest number of colours.
 
     Returns:
-        None where there are more colours; nothing for a mask of numbers, which no map of colours changes.
+        None if there are more colours; {} for a mask of numbers, to which no map of colours applies.
 
     Raises:
-        UnreadableFileError: it cannot be decoded.
+        UnreadableFileError: the file cannot be decoded.
     """
     tiff = _read_tiff(path)
     with _open_image(path, _MASK_FORMATS, tiff) as image:
@@ -353,7 +353,7 @@ def count_colours(path: Path, limit: int) -> dict[int, int] | None:
 
 
 def _merge_bands(pixels: npt.NDArray[Any], *, alpha: bool = False) -> npt.NDArray[Any]:
-    """(H, W, bands) with equal bands of colour, and an opaque alpha as the last, → (H, W)."""
+    """Reduce (H, W, bands) with equal colour bands, and an opaque alpha as the last band, to (H, W)."""
     colours = pixels[:, :, :-1] if alpha else pixels
     if colours.shape[2] > 1 and (colours != colours[:, :, :1]).any():
         y, x = np.argwhere((colours != colours[:, :, :1]).any(axis=2))[0]
@@ -393,13 +393,13 @@ def _explain_undecodable(error: Exception) -> UnreadableFileError:
 
 @contextmanager
 def _open_image(source: Source, formats: tuple[str, ...], tiff: TiffHeader | None = None) -> Iterator[Image.Image]:
-    """Open an image after checking its header; damaged bytes of any kind become `UnreadableFileError`."""
+    """Open an image after checking its header; all errors on damaged bytes become `UnreadableFileError`."""
     try:
         with _open_file(source) as file, Image.open(file, formats=formats) as image:
             _check_size(image.height, image.width)
             if tiff is not None and tiff.pages == 1 < tiff.page + 1:
                 image.seek(tiff.page)
-            # Telephones save JPEGs with a preview as a second frame (MPO): those are ordinary images.
+            # Phones save JPEGs with a preview as a second frame (MPO); these count as single images.
             frames = getattr(image, "n_frames", 1) if tiff is None else tiff.pages
             if frames > 1 and image.format != "MPO":
                 raise UnreadableFileError(f"must be a single image, found {frames} frames; save one of them alone")
@@ -420,5 +420,5 @@ def _open_image(source: Source, formats: tuple[str, ...], tiff: TiffHeader | Non
         raise UnreadableFileError(
             f"must be one of {format_names}, found other bytes; save it again or remove it"
         ) from error
-    except Exception as error:  # decoders raise whatever they like on damaged bytes
+    except Exception as error:  # decoders raise arbitrary exceptions on damaged bytes
         raise _explain_undecodable(error) from error

@@ -1,7 +1,7 @@
-"""Cross-validation for sets too small for a test split of their own: each image tests once for each seed.
+"""Cross-validation for sets too small for a test split: each image is tested once per seed.
 
-The search trains and validates on the whole set; a confirmation seed is a whole rotation over the folds, as many
-trainings as there are folds. What is found so is *not held out*: the search saw every image that it is scored on.
+The search trains and validates on the whole set; a confirmation seed is a full rotation, with as many trainings as
+folds. The result is *not held out*: the search saw every image on which it is scored.
 """
 
 from __future__ import annotations
@@ -22,15 +22,14 @@ from sweeper.data.split import (
 )
 
 NOT_HELD_OUT = "not held out"
-"""The label of every result with folds, wherever it is reported."""
+"""Label of every reported result with folds."""
 
 
 def split_for(dataset: Dataset, *, study_seed: int, folds: int | None, seed: int, fold: int | None = None) -> Split:
-    """Return the split of a training with `seed`, of a study's own kind.
+    """Return the split of a training with `seed`, with or without folds.
 
-    Without folds its test images depend on the study's seed alone. With folds a training of the search (`fold` None)
-    has none, and fold k tests its own; which images those are depends on `seed`, so that another seed is another
-    rotation.
+    Without folds, the test images depend only on the study's seed. With folds, a training of the search (`fold` None)
+    has no test images, and fold k tests its own images; these depend on `seed`, so that each seed is another rotation.
 
     Raises:
         DataError: a side would be empty, or the set does not allow the folds.
@@ -48,14 +47,14 @@ def get_split(conditions: Conditions, seed: int, fold: int | None = None) -> Spl
 
 
 def list_scored_by_seed(conditions: Conditions) -> tuple[int, ...]:
-    """Return the indices of the images that each confirmation seed is scored on, ascending: with folds all of them."""
+    """Return the indices of the images on which each confirmation seed is scored, ascending: with folds all images."""
     if conditions.folds is None:
         return get_split(conditions, conditions.seed).test
     return tuple(range(len(conditions.dataset.images)))
 
 
 def split_without_test(dataset: Dataset, seed: int) -> Split:
-    """Return a split with three quarters to train, the rest to validate, none to test; stratified, groups whole."""
+    """Return a split with three quarters to train, the rest to validate; stratified, groups stay whole."""
     units = make_units(dataset)
     val = take_units(
         units, VAL_SHARE * count_images(units), make_strata(dataset), make_keyed_rng(seed, 1), least=True, leave=1
@@ -87,15 +86,15 @@ def check_folds(dataset: Dataset, folds: int) -> None:
 
 
 def fold_split(dataset: Dataset, *, folds: int, number: int, test_seed: int, seed: int) -> Split:
-    """Fold `number` of `folds`: its images test, a quarter of the others validate, the rest train.
+    """Return the split of fold `number`: its images test, a quarter of the others validate, the rest train.
 
-    Over all numbers every image tests exactly once; groups stay whole, and folds are stratified as splits are.
+    Over all folds every image is tested exactly once; groups stay whole, and folds are stratified like splits.
 
     Args:
         dataset: without given splits; the order of its images matters.
         folds: 2 to the number of groups (each leaves images to train and to validate).
         number: 0 to `folds` − 1.
-        test_seed: the folds depend on this seed alone.
+        test_seed: determines the folds.
         seed: divides the other images into train and validation.
 
     Raises:
@@ -106,7 +105,7 @@ def fold_split(dataset: Dataset, *, folds: int, number: int, test_seed: int, see
     left, test = units, units
     for earlier_fold in range(number + 1):
         remaining = folds - earlier_fold
-        # The last fold is what is left.
+        # The last fold takes the remaining images.
         test = (
             left
             if remaining == 1

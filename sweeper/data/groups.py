@@ -1,9 +1,9 @@
-"""Groups of images that no split may separate: those in one folder, or with one id in their names.
+"""Groups of images that no split may separate: those in one folder, or with a common id in their names.
 
-A group is the outermost folder, else the shortest id at the beginning of the names, of which there are three at least
-(to train, validate and test). An id holds a digit, is no year, and ends before a separator: `P01` of `P01_s3`. A few
-folders whose names are words may be kinds of images, such as defects, which all splits should have: no groups.
-Parts that are counted before the id are skipped: `slice_003_` of `slice_003_P01`.
+A group is the outermost folder, else the shortest id at the start of the names, of which there must be at least three
+(to train, validate and test). An id contains a digit, is no year, and ends before a separator: `P01` of `P01_s3`. A few
+folders named by words may be kinds of images, such as defects, which every split should contain; they are no groups. A
+numbered part before the id is skipped: `slice_003_` of `slice_003_P01`.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from sweeper.data.text_tables import SplitAssignment, escape_for_display
 AUTO, NONE, FOLDER = "auto", "none", "folder"
 MIN_GROUPS = 3
 _MOST_KINDS = 9
-"""Folders called by words that may be kinds of images; more are more likely places or persons."""
+"""Most folders named by words that may be kinds of images; more are probably places or persons."""
 _WORDS = {*SPLITS, *IMAGE_WORDS, *MORE_IMAGE_WORDS, "imagestr", "imagests", "set", "split", "data"}
 _Paths = Mapping[str, PurePosixPath]
 _JOINED = re.compile(r"^([^\W\d_]+[\W_]?\d+)[^\W\d_]+\d*$")
-"""An id that letters end: `P01` of `P01s3`, `Image_01` of `Image_01L`."""
+"""An id followed by letters: `P01` of `P01s3`, `Image_01` of `Image_01L`."""
 _NUMBER, _PART = r"[\W_]?\d+", r"(?:slice|frame|tile|crop|patch|aug|augmented|rot|rotated|flip|flipped)(?![^\W\d_])"
 _PERSON = "patient|pat|subject|subj|case|person"
 _PART_FIRST = re.compile(
@@ -37,16 +37,16 @@ _PART_FIRST = re.compile(
     | (?:left|right|od|os) [\W_]* (?=\d) )""",
     re.IGNORECASE | re.VERBOSE,
 )
-"""Parts, sides, pictures or days before an id: `slice_003_` of `slice_003_P01`, `20190101_` of `20190101_patient7`."""
+"""Part, side, picture or day before an id: `slice_003_` of `slice_003_P01`, `20190101_` of `20190101_patient7`."""
 _YEAR = re.compile(r"(?:19|20)\d\d")
 
 
 def group_sides(
     place: DataSource, samples: Sequence[Sample], sides: Mapping[str, SplitAssignment], requested: str | None
 ) -> tuple[dict[str, SplitAssignment], str | None]:
-    """Return the sides with the groups that `place.groups` asks for, and what gave these.
+    """Return the sides with groups assigned as `place.groups` requests, and what the groups were taken from.
 
-    `requested` is what gives those of `sides`, `split.csv` or the annotations; None = there are none.
+    `requested` is the source of the groups in `sides`, `split.csv` or the annotations; None = they have none.
     """
     paths = {one.stem: PurePosixPath(one.name.removesuffix(" (imageData)")) for one in samples}
     by: str | None = place.groups
@@ -66,7 +66,7 @@ def group_sides(
 
 
 def format_groups(dataset: Dataset) -> str | None:
-    """Return `6 groups by folder (P01, P02, …)`; None where each image is divided for itself."""
+    """Return `6 groups by folder (P01, P02, …)`; None if there are no groups."""
     sides: dict[str, set[str | None]] = {}
     for image in dataset.images:
         if image.group is not None:
@@ -82,7 +82,7 @@ def format_groups(dataset: Dataset) -> str | None:
 
 
 def _detect_groups(place: DataSource, paths: _Paths) -> tuple[dict[str, str], str | None]:
-    """Return the groups that folders or names show, and which of both; possible groups become a note."""
+    """Return the groups found in folders or names, and in which; note possible groups as a warning."""
     kinds: set[str] = set()
     for by, chain_of in ((FOLDER, _get_folders), ("name", _get_ids)):
         if by_stem := _divide_by_level(paths, chain_of):
@@ -107,16 +107,16 @@ def _detect_groups(place: DataSource, paths: _Paths) -> tuple[dict[str, str], st
 
 
 def _may_be_kinds(groups: Collection[str]) -> bool:
-    """Return whether a few folders are called by words alone."""
+    """Return whether there are only a few folders, all named by words without digits."""
     return len(groups) <= _MOST_KINDS and all(re.fullmatch(r"[^\W\d]{3,}", re.sub(r"[\W_]", "", g)) for g in groups)
 
 
 def _divide_by_level(
     paths: _Paths, chain_of: Callable[[str, PurePosixPath], list[str]], fewest: int = MIN_GROUPS
 ) -> dict[str, str]:
-    """Return the group of each grouped stem, by the outermost level with `fewest` groups; empty if there is none.
+    """Return the group of each grouped stem, by the outermost level with at least `fewest` groups; {} if there is none.
 
-    A chain holds the groups that an image may be of, the outermost first, and last what only this image is called.
+    A chain lists an image's candidate groups, the outermost first, and last a name unique to the image.
     """
     chains = {stem: chain_of(stem, path) for stem, path in paths.items()}
     for level in range(max(map(len, chains.values()), default=0)):
@@ -155,7 +155,7 @@ def _is_meaningless(text: str) -> bool:
 
 
 def _match_expression(place: DataSource, paths: _Paths, pattern: str) -> dict[str, str]:
-    """Return what a regular expression finds in the path of each image, without its extension."""
+    """Return what a regular expression matches in the path of each image, without its extension."""
     matches = {stem: re.search(pattern, str(path.with_suffix(""))) for stem, path in paths.items()}
     groups = {stem: next(filter(None, (*one.groups(), one[0])), "") for stem, one in matches.items() if one}
     if missing := [str(path) for stem, path in paths.items() if not groups.get(stem)]:

@@ -1,4 +1,4 @@
-"""The image files that a user names: files, folders and patterns, each with the name that its answer gets."""
+"""Find the image files that a user lists as files, folders and patterns, and name the prediction of each."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from sweeper.data.text_tables import UnreadableFileError, escape_for_display, no
 
 
 class ImageFile(NamedTuple):
-    """An image that is to be read."""
+    """An image to read."""
 
     path: Path
     name: PurePosixPath
-    """Place of its answer, below the folder of all answers and without an extension: `a`, `day 1/b`."""
+    """Path of its prediction, relative to the output folder and without an extension: `a`, `day 1/b`."""
 
 
 def find_images(arguments: Sequence[str], without: Path | None = None) -> list[ImageFile]:
-    """Return the images that are meant, each name once, in the order of the arguments and of their names.
+    """Return the images that the arguments select, each once, in the order of the arguments and of their names.
 
-    Of a folder all images in it and below are meant (by their extensions; hidden ones are passed over), and keep their
-    places there. A file that is named is meant whatever its extension.
+    A folder selects all images in it and below (by extension, without hidden ones), which keep their relative paths. A
+    file is selected whatever its extension.
 
     Args:
-        arguments: paths of files and folders, or patterns such as `day*/**/*.png`, where no file has that name.
-        without: a folder whose files are left out: that of the answers, if it is among the images.
+        arguments: paths of files and folders, or patterns such as `day*/**/*.png` if there is no such file.
+        without: folder whose files are left out: the output folder, if it is among the images.
 
     Raises:
-        UsageError: an argument names nothing, or two images would share the name of their answer.
+        UsageError: an argument selects nothing, or two images would share the name of their prediction.
     """
     problems: list[str] = []
     images: list[tuple[Path, PurePosixPath]] = []
@@ -50,8 +50,8 @@ def find_images(arguments: Sequence[str], without: Path | None = None) -> list[I
     aside = None if without is None else Path(os.path.realpath(without))
     for argument in arguments:
         for path, place in _resolve_argument(argument, problems):
-            real = Path(os.path.realpath(path))  # stays a link where that leads to itself: it cannot be read later
-            names = {os.path.abspath(path), (real, place)}  # noqa: PTH100 (a link has an answer of its own)
+            real = Path(os.path.realpath(path))  # a link to itself stays one, and cannot be read later
+            names = {os.path.abspath(path), (real, place)}  # noqa: PTH100 (a link has a prediction of its own)
             if not names & seen and (aside is None or not real.is_relative_to(aside)):
                 seen |= names
                 images.append((path, place))
@@ -77,7 +77,7 @@ def find_images(arguments: Sequence[str], without: Path | None = None) -> list[I
 
 
 def _resolve_argument(argument: str, problems: list[str]) -> Iterable[tuple[Path, PurePosixPath]]:
-    """Path of each image that an argument means, and its place below what was named."""
+    """Yield the path of each image that an argument selects, and its path relative to the argument."""
     if not Path(argument).exists():
         check_no_address("IMAGES", argument)
     path = expand_user(argument)
@@ -91,7 +91,7 @@ def _resolve_argument(argument: str, problems: list[str]) -> Iterable[tuple[Path
             yield image, PurePosixPath(image.relative_to(path).as_posix())
     elif has_wildcards(argument):
         base = Path(get_fixed_folder(str(path)))
-        if "**" in path.parts:  # glob would enter a link to a folder above again and again
+        if "**" in path.parts:  # glob would follow a link to a parent folder endlessly
             wanted = compile_pattern(os.path.relpath(path, base), "IMAGES").regex
             below = walk_files(base) if base.is_dir() else ()
             matched = [one for one in below if wanted.fullmatch(normalise_text(one.relative_to(base).as_posix()))]
@@ -113,21 +113,21 @@ def _resolve_argument(argument: str, problems: list[str]) -> Iterable[tuple[Path
 def read_for(
     path: Path, *, channels: int, full_scale: int, short_side: int | None = None
 ) -> tuple[ImagePixels, tuple[int, int]]:
-    """Read an image as the images of a data set: upright, without opacity, with their depth.
+    """Read an image like those of a data set: upright, without alpha, in their depth.
 
-    A grey image is repeated for a network of three channels; no other number of channels is changed.
+    A grey image is repeated for a network with three channels; any other mismatch of channels is an error.
 
     Args:
         path: the file.
-        channels: of the images that the network was trained on.
-        full_scale: of their values: 255 (uint8) or 65535 (uint16).
-        short_side: in pixels, that larger images are shrunk to; None = they stay.
+        channels: channels of the training images.
+        full_scale: largest value of the training images: 255 (uint8) or 65535 (uint16).
+        short_side: shorter side in pixels to which larger images are shrunk; None = not shrunk.
 
     Returns:
-        (H, W, channels) uint8 or uint16, shrunk where that is wanted; and the height and width of the file's own image.
+        (H, W, channels) uint8 or uint16, shrunk if requested; and the height and width before shrinking.
 
     Raises:
-        UnreadableFileError: with what is wrong with it.
+        UnreadableFileError: with the problem of the file.
     """
     if not is_unicode(str(path)):
         raise UnreadableFileError("file names must be Unicode (UTF-8), found other bytes; rename it")

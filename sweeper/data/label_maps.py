@@ -1,9 +1,9 @@
-"""Distances to the boundaries of classes, kept next to the decoded pixels and computed once for each image.
+"""Distances to the boundaries of classes, stored with the decoded pixels and computed once per image.
 
-For a store in the folder S the maps are in `S/distance-FORMAT-FIRST-LAST/` (the labels they are of), one file
-`INDEX.npy` per image: (C, H, W). A store's folder is named by the content of its masks, so that a map can never be that
-of other labels. Files are made when they are first needed, written next to their place and renamed: readers see all
-of a file or none, and two processes that make the same one write the same bytes.
+The maps of a store in folder S are in `S/distance-FORMAT-FIRST-LAST/` (first and last label), one file `INDEX.npy` per
+image: (C, H, W). A store's folder is named by its content, so that its maps always fit its masks. A file is made when
+first needed, written under a temporary name and renamed: readers see the whole file or none, and two processes that
+make the same file write the same bytes.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from sweeper.data.store import Pixels, PixelStore
 from sweeper.system.whole_files import replace_atomically
 
 FORMAT = 2
-"""Raised with other numbers in the maps."""
+"""Raised when the numbers in the maps change."""
 MAX_DISTANCE = 100.0
-"""Pixels; distances are clipped to it, and a class that an image does not have is this far away."""
+"""Limit of distances in pixels, also used for a class that does not occur in an image."""
 
 
 def compute_signed_distances(
     present: npt.NDArray[np.bool_], labelled: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.float32]:
-    """Distance of each pixel to the boundary of a class, in pixels: negative inside, positive outside.
+    """Compute the distance of each pixel to the boundary of a class, in pixels: negative inside, positive outside.
 
-    The boundary runs between pixels: ±½ on its two sides. Where the class is nowhere, `MAX_DISTANCE`; where it is on
-    all labelled pixels, −`MAX_DISTANCE`. Ignored pixels are neither inside nor outside: they bound nothing, and have 0.
+    The boundary runs between pixels: ±½ on its two sides. If the class does not occur, all distances are
+    `MAX_DISTANCE`; if it covers all labelled pixels, −`MAX_DISTANCE`. Ignored pixels form no boundary, and get 0.
 
     Args:
-        present: (H, W), whether the pixel is of the class; False where not labelled.
+        present: (H, W), whether the pixel belongs to the class; False if not labelled.
         labelled: (H, W).
 
     Returns:
         (H, W) in [−MAX_DISTANCE, MAX_DISTANCE].
     """
-    from scipy.ndimage import distance_transform_edt  # not at the top: workers should begin soon
+    from scipy.ndimage import distance_transform_edt  # not at the top: workers should start soon
 
     absent = labelled & ~present
     outside = distance_transform_edt(~present) - 0.5 if present.any() else np.inf
@@ -55,8 +55,8 @@ class MapStore:
         """Open the maps of these classes.
 
         Args:
-            store: whose images.
-            labels: class indices the maps are of, without a gap, in the order of their channels.
+            store: images and masks.
+            labels: consecutive class indices, in the order of the channels.
         """
         self._store, self.labels = store, labels
         self.folder = store.folder / f"distance-{FORMAT}-{labels[0]}-{labels[-1]}"

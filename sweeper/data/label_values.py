@@ -1,4 +1,4 @@
-"""Meaning of the numbers in masks: no data, the rule of 255, half range, the list of classes, labels out of it."""
+"""Meaning of the numbers in masks: no data, the rule of 255, half range, class names, and labels out of range."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from sweeper.data.text_tables import MAX_CLASSES, UnreadableFileError
 Note = Callable[[str], None]
 
 MAX_LINES = 8
-"""Lines of a class map that a message prints."""
+"""Most lines of a class map in a message."""
 MAX_UNNAMED = 64
-"""More classes than this must be listed in `classes.txt`: a larger highest label is more often a mistake."""
+"""Most classes without `classes.txt`: a higher label is more often a mistake."""
 
 NO_DATA = "with pixels without data (by tag, NaN or a negative number), which are ignored"
 _APART = 8
-"""Grey levels are at least this far from each other; indices follow each other."""
+"""Least distance between grey levels; class indices are consecutive."""
 _FEW_BETWEEN = 0.01
-"""Share of the pixels that are no background, below which all levels between the first and the last are an accident."""
+"""Share of the foreground pixels below which levels between the first and the last are considered artefacts."""
 _BETWEEN = slice(32, 224)
-"""Numbers that belong to neither level of a mask of 0 and 255 that was compressed or resized smoothly."""
+"""Numbers that belong to neither level of a 0/255 mask that was compressed or resized smoothly."""
 
 
 def abbreviate(names: Sequence[str], limit: int = 5) -> str:
-    """Return the first few names, and how many more there are."""
+    """Join the first few names, and add how many more there are."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more
 
@@ -41,13 +41,13 @@ def labels_of(
     """Return the labels (H, W) uint8 of stored numbers (H, W): whole numbers up to 254, else 255.
 
     Args:
-        values: of any type; NaN, and one negative number, mean that there are no data.
-        no_data: so does this one; except 0, which is class 0.
-        note: receives that there is such a number.
-        large: the label that numbers from 255 on become, and the last of them; None = there may be none.
+        values: of any type; NaN, and a single negative number, mean no data.
+        no_data: a further number for no data; 0 is still class 0.
+        note: receives a remark if there is such a number.
+        large: label for numbers from 255 on, and the largest of them; None = there must be none.
 
     Raises:
-        UnreadableFileError: other numbers.
+        UnreadableFileError: there are other numbers.
     """
     kind = values.dtype.kind
     if values.dtype.itemsize == 1 and kind != "i" and no_data is None:
@@ -68,7 +68,7 @@ def labels_of(
             f"masks must hold whole numbers, found {values[y, x]:.6g} at x={x}, y={y}; save labels (of probabilities "
             "`(p > 0.5).astype('uint8')`)"
         )
-    if values.dtype in (np.uint16, np.uint32):  # all bits: white, or no data
+    if values.dtype in (np.uint16, np.uint32):  # all bits set: white, or no data
         values = np.where(values == np.iinfo(values.dtype).max, IGNORE, values)
     if large is not None and values.dtype.itemsize > 1:
         values = np.where((values >= IGNORE) & (values <= large[1]) & ~absent, large[0], values)
@@ -90,22 +90,22 @@ def number_table(
     is_known: bool,
     may_be_binary: bool,
 ) -> tuple[npt.NDArray[np.uint8] | None, str | None]:
-    """Return the table (256,) from the numbers of a set's masks to labels, None where they are labels; and a warning.
+    """Return the table (256,) from a set's numbers to labels, None if they are labels; and a warning or None.
 
     Args:
         counts: pixels of each number in each mask, (n, 256).
         files: names of the masks, for messages.
-        problems: receives what has no meaning.
-        place: where the masks are, for that.
-        lossy: those of the files that lose numbers (JPEG).
-        is_known: whether it is known what 255 means.
+        problems: receives numbers without a meaning.
+        place: where the masks are, for messages.
+        lossy: files in a lossy format (JPEG).
+        is_known: whether the meaning of 255 is known.
         may_be_binary: whether no more than two classes are declared.
 
-    Where numbers gather near 0 and near 255, as compression and smooth resizing leave them, those from 128 on are
-    foreground. Where the whole set's values are within {0, 255}, 255 is foreground. Where another non-zero label
-    occurs, it is ignore. Masks with only 0 and 255 among masks with other labels are 0/255 masks in an index set, and
-    refused, unless at least as many masks hold 255 together with another label: then 255 is seen to be ignore. (One
-    stray pixel must not turn the foreground of a whole set into ignore.)
+    If numbers cluster near 0 and 255, as after compression or smooth resizing, those from 128 on are foreground. If all
+    values of the set are in {0, 255}, 255 is foreground. If another non-zero label occurs, 255 is ignore. Masks with
+    only 0 and 255 among masks with other labels are refused, unless at least as many masks contain 255 together with
+    another label, which confirms that 255 is ignore. (One stray pixel must not turn the foreground of a whole set into
+    ignore.)
     """
     total, between = counts.sum(axis=0), counts[:, _BETWEEN].sum(axis=1)
     used = np.flatnonzero(total)
@@ -146,7 +146,7 @@ def number_table(
 
 
 def levels(total: npt.NDArray[np.int64]) -> list[int]:
-    """Return the numbers, ascending, near which the pixels of each number, (256,), gather."""
+    """Return the numbers, ascending, around which pixels cluster, from the pixels of each number, (256,)."""
     from scipy.signal import find_peaks
 
     bins = total.reshape(16, 16).sum(axis=1)
@@ -156,10 +156,10 @@ def levels(total: npt.NDArray[np.int64]) -> list[int]:
 
 
 def _choose_levels(total: npt.NDArray[np.int64]) -> tuple[list[int], int]:
-    """Return the levels that may be classes, from the pixels of each number, (256,), and the last number of them all.
+    """Return the levels that may be classes, and the highest class number, from the pixels of each number, (256,).
 
-    The latter is 255 where it is a level like the others, not ignored: a few numbers are spread as grey levels are
-    (0, 128, 255), or many gather near a few.
+    The latter is 255 if 255 is a level like the others, not ignored: there are a few numbers, spaced like grey levels
+    (0, 128, 255), or many that cluster around a few.
     """
     used = np.flatnonzero(total)
     if len(used) <= MAX_LINES and (np.diff(used) >= _APART).all():
@@ -175,13 +175,13 @@ def _choose_levels(total: npt.NDArray[np.int64]) -> tuple[list[int], int]:
 def _suggest_maps(
     total: npt.NDArray[np.int64], few_levels: Sequence[int], last: int = IGNORE, *, may_be_two: bool = False
 ) -> str:
-    """Return the steps that make each of a few levels a class, and two classes of what is between them.
+    """Return steps that make each of a few levels a class, or two classes of all numbers.
 
     Args:
         total: pixels of each number, (256,).
-        few_levels: numbers near which they gather, ascending.
-        last: the highest number that becomes a class.
-        may_be_two: whether there may be two classes, with all that is between them by smooth resizing.
+        few_levels: numbers around which they cluster, ascending.
+        last: highest number that becomes a class.
+        may_be_two: whether there may be two classes, with numbers between them from smooth resizing.
     """
     ends = [*((a + b) // 2 for a, b in pairwise(few_levels)), last]
     rest = total[ends[0] + 1 : last + 1].sum()
@@ -206,16 +206,16 @@ def _suggest_maps(
 
 
 def make_class_names(size: int) -> tuple[str, ...]:
-    """Return the names of classes that nobody named."""
+    """Return default names of classes."""
     return ("background", "foreground") if size == 2 else tuple(f"class_{i}" for i in range(size))
 
 
 def describe_absent_classes(classes: Sequence[str], occurs: Sequence[bool]) -> str | None:
-    """Return a sentence about the classes that no image has, with a class map where nobody named them; else None.
+    """Return a sentence about classes that occur in no image, with a class map if names are not declared; else None.
 
     Args:
         classes: names in index order.
-        occurs: of each, whether some image has it.
+        occurs: whether each class occurs in some image.
     """
     absent = [name for name, is_used in zip(classes, occurs, strict=True) if not is_used]
     if not absent:
@@ -239,14 +239,14 @@ def class_names(
     problems: list[str],
     place: str,
 ) -> tuple[str, ...]:
-    """Return the names of the classes 0…C−1; without `declared` ones they are made from the labels that occur.
+    """Return the names of the classes 0…C−1; if not `declared`, they are made from the labels that occur.
 
     Args:
         counts: pixels of each label in each mask, (n, 256); column 255 is ignore.
         declared: names from `classes.txt`.
         files: names of the masks, for messages.
         place: where the labels are, for messages about all of them.
-        problems: receives labels out of range, labels too sparse to be indices, a single class.
+        problems: receives labels out of range, labels too sparse to be indices, or a single class.
     """
     used = [int(label) for label in np.flatnonzero(counts[:, :IGNORE].any(axis=0))]
     if declared is not None:
@@ -274,7 +274,7 @@ def class_names(
                 + _suggest_maps(total, few_levels, last, may_be_two=bool(total[_BETWEEN.stop : last + 1].any()))
             )
             return names
-    if len(used) < 2 and not problems:  # else these may be why
+    if len(used) < 2 and not problems:  # else earlier problems may be the cause
         occurring = f"label {used[0]} alone" if used else "no labelled pixel"
         if counts[:, IGNORE].any():
             occurring += " and 255, which is ignored (`foreground: 255` in a class map makes it a class)"

@@ -1,4 +1,4 @@
-"""From the user's data argument (a folder, a zip file or `synthetic:NAME?…`) to a `Dataset` with its decoded store."""
+"""Load the user's data argument (a folder, a zip file or `synthetic:NAME?…`) as a `Dataset` with its decoded store."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ from sweeper.system.disk_space import check_room
 Log = Callable[[str], None]
 
 READER = "formats/17"
-"""Raised when a reader starts to give other pixels, splits or checks, so that remembered readings are read again."""
+"""Raised when a reader's pixels, splits or checks change, so that cached data sets are read again."""
 NUMBERED, _NUMBERED = "_classes.csv", ("pixel value", "class")
-"""Roboflow's table next to its masks, and the columns that it has."""
+"""Name and required columns of Roboflow's class table next to its masks."""
 ENTRY_SUFFIXES = (".json", ".yaml", ".yml", ".csv")
-"""Suffixes of annotation files that can be given in place of their folder."""
+"""Suffixes of annotation files that may be given instead of their folder."""
 _READ = (*ENTRY_SUFFIXES, *IMAGE_SUFFIXES, *MASK_SUFFIXES, ".txt")
 """Suffixes of files that a reader may open."""
 
@@ -64,22 +64,22 @@ def load_dataset(
     groups: str = AUTO,
     tick: Tick | None = None,
 ) -> Dataset:
-    """Read a data set; decode it into the store below `cache`, or reuse what an earlier start decoded.
+    """Read a data set and decode it into the store below `cache`, or reuse what an earlier start decoded.
 
     Args:
         source: path of a folder, a zip archive, the annotation file in a folder, or `synthetic:NAME?key=value&…`.
-        cache: folder for decoded data sets, made if it is missing. Several processes may use it at once.
-        log: called with one line that says what was found, and with one where something is damaged.
-        format: name of the annotations' format (`sweeper.data.formats.FORMATS`); None = what is found there.
-        patterns: how images and masks are called below the folder; None = as the format says.
-        class_map: classes that are merged, renamed or ignored (`sweeper.data.class_map`); None = all as they are.
-        groups: how images are put in groups: auto, none, folder, or a regular expression (`sweeper.data.groups`).
-        tick: called with how many images of how many are decoded or drawn, after each.
+        cache: folder for decoded data sets, created if missing. Several processes may use it at once.
+        log: called with one line about the format found, and with one if something is damaged.
+        format: name of the annotations' format (`sweeper.data.formats.FORMATS`); None = detected.
+        patterns: patterns of images and masks below the folder; None = those of the format.
+        class_map: classes to merge, rename or ignore (`sweeper.data.class_map`); None = all unchanged.
+        groups: how images are grouped: auto, none, folder, or a regular expression (`sweeper.data.groups`).
+        tick: called after each image with the number of images decoded or drawn, and of all.
 
     An unchanged source (same names, sizes and times of all its files) is neither decoded nor hashed again.
 
     Raises:
-        DataError: the data set has problems; all of them are named.
+        DataError: the data set has problems; the error lists all of them.
         UsageError: the folder does not exist, the cache cannot be written, or there is no such format.
     """
     cache = cache.absolute()
@@ -118,10 +118,7 @@ def load_dataset(
 def _from_archive(
     place: DataSource, format: str | None, variant: str, source: str, *, cache: Path, log: Log, tick: Tick | None
 ) -> Dataset:
-    """Return the data set in a zip file.
-
-    What an unchanged file contains is known, and it is not unpacked.
-    """
+    """Return the data set in a zip file; an unchanged file with a cached data set is not unpacked."""
     archive = place.root
     key = f"zip:{format}:{variant}{archive.resolve()}"
     state = json.dumps([READER, *_stamp(archive), PIL.__version__, tifffile.__version__])
@@ -135,7 +132,7 @@ def _from_archive(
 
 
 def _place(source: str) -> DataSource:
-    """Return the folder that is meant; for a file of annotations its folder, for an archive the file."""
+    """Return the source's folder; for an annotation file its folder and the file, for an archive the archive."""
     path = expand_user(source)
     if not os.path.exists(path):  # noqa: PTH110 (never raises, whatever the name)
         check_no_address("--data", source)
@@ -150,7 +147,7 @@ def _place(source: str) -> DataSource:
 
 
 def _read(match: FormatMatch, source: str, cache: Path, log: Log, tick: Tick | None) -> Dataset:
-    """Read names and colours next to the annotations, then the annotations and images."""
+    """Read class names and the map of colours next to the annotations, then annotations and images."""
     place = match.place
     log(f"reading {place.title}, {match.layout.line}")
     if (path := place.find_file(place.root / "classes.txt")) is not None:
@@ -166,7 +163,7 @@ def _read(match: FormatMatch, source: str, cache: Path, log: Log, tick: Tick | N
 
 
 def _numbered_names(place: DataSource, tables: Sequence[Path]) -> tuple[str, ...] | None:
-    """Return the names of the classes by their numbers in the masks; None, and a problem, where they are none."""
+    """Return the class names by their numbers in the masks; None, and a problem, if the tables are invalid."""
     rows = [
         row
         for path in tables
@@ -184,7 +181,7 @@ def _numbered_names(place: DataSource, tables: Sequence[Path]) -> tuple[str, ...
 
 
 def _fingerprint(match: FormatMatch) -> str:
-    """Return a digest that changes if a readable file is added, removed, renamed or written; nothing is opened."""
+    """Return a digest that changes if a readable file is added, removed, renamed or written; no file is opened."""
     place = match.place
     relevant = ((below, path) for below, path in place.listing if path.suffix.lower() in _READ or path.is_symlink())
     rows = [(below, *_stamp(path)) for below, path in relevant]
@@ -193,28 +190,28 @@ def _fingerprint(match: FormatMatch) -> str:
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:
-    """Size and times in nanoseconds; the change time also shows a copy that kept its modification time."""
+    """Return size and times in nanoseconds; the change time reveals a copy that kept its modification time."""
     try:
         stat = path.stat()
-    except OSError:  # a link into nowhere: the reader says so
+    except OSError:  # a broken link: the reader reports it
         return 0, 0, 0
     return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 @contextmanager
 def unpacked(archive: Path, cache: Path) -> Iterator[Path]:
-    """Yield a folder below `cache` with the files of an archive, deleted at the end.
+    """Yield a folder below `cache` with the files of an archive; it is deleted at the end.
 
-    `zipfile` writes no file outside that folder, and makes no links, whatever the names in the archive say.
+    `zipfile` writes no file outside that folder, and makes no links, whatever the names in the archive are.
 
     Raises:
-        DataError: it is no whole zip archive, locked with a password, or has two files of one name.
+        DataError: the archive is damaged, locked with a password, or has two files of one name.
         UsageError: its files do not fit on the disk, or the cache cannot be written.
     """
     try:
         with zipfile.ZipFile(archive) as content:
             names = Counter(info.filename for info in content.infolist() if not info.is_dir())
-            if repeated := [name for name, number in names.items() if number > 1]:  # the later would replace the other
+            if repeated := [name for name, number in names.items() if number > 1]:  # the second would replace the first
                 problem = "is in the archive more than once; keep one, or rename the other"
                 raise DataError(
                     escape_for_display(archive),

@@ -1,4 +1,4 @@
-"""The last step of every reader: a finished store and what is known about its images → `Dataset`."""
+"""The last step of every reader: make a `Dataset` from a finished store and facts about its images."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def assemble(
         writer: holds the unpublished folder; its image i is `stems[i]`.
         name: for display.
         source: data source as the user gave it.
-        format_name: the reader's name; None where we drew the images.
+        format_name: the reader's name; None for synthetic images.
         classes: names in index order.
         stems: names of the images, ascending.
         sides: given split and group of each image.
-        warnings: what the reader found; more is added here.
-        turns: EXIF orientations by which labels may still have to be turned (1 = none); None = no image has any.
+        warnings: warnings of the reader, to which more are added.
+        turns: EXIF orientations that the labels may still need (1 = none); None = no image has one.
     """
     store = writer.finish()
     hashes, counts = [], []
@@ -81,7 +81,7 @@ def assemble(
 def _warnings(
     images: Sequence[ImageInfo], classes: Sequence[str], hashes: Sequence[tuple[str, str]]
 ) -> tuple[str, ...]:
-    """Return what is allowed but should be known."""
+    """Return warnings about absent classes, unlabelled images, cut groups and duplicates."""
     warnings = []
     if line := describe_absent_classes(classes, [any(p.pixels[i] for p in images) for i in range(len(classes))]):
         warnings.append(line)
@@ -92,7 +92,7 @@ def _warnings(
     warnings += list_parted_groups(images)
     leak = "they leak between the sides of a split; remove one, or give both the same group in split.csv"
     warnings += _alike(images, [h[0] for h in hashes], "the same pixels", leak)
-    # A mask without any structure (all background) repeats by nature; a drawn one does not.
+    # Masks of a single class are often identical by nature; others are not.
     drawn = [
         h[1] if np.count_nonzero((*p.pixels, p.ignored)) > 1 else None for p, h in zip(images, hashes, strict=True)
     ]
@@ -101,7 +101,7 @@ def _warnings(
 
 
 def list_parted_groups(images: Sequence[ImageInfo]) -> list[str]:
-    """Return the warning on groups that a given split parts; nothing if it parts none."""
+    """Return the warning about groups that are cut by the given split; [] if there are none."""
     sides_of_groups: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for image in images:
         if image.group and image.split:
@@ -126,7 +126,7 @@ def _alike(
     reason: str,
     hashes: Sequence[tuple[str, str]] | None = None,
 ) -> list[str]:
-    """Return a sentence for sets of images with equal keys, if any; with `hashes`, only if their pixels differ."""
+    """Return a warning about images with equal keys, if any; with `hashes`, only if their pixels differ."""
     same: dict[str, list[int]] = defaultdict(list)
     for index, key in enumerate(keys):
         if key is not None:

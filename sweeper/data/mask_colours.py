@@ -1,4 +1,4 @@
-"""Next step for masks in colours that no map names: a map to paste, made of the colours that they have."""
+"""Next step for masks in colours without a map: suggest a map to paste, made of the masks' colours."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from sweeper.data.formats.voc import VOC_NAMES
 from sweeper.data.text_tables import UnreadableFileError, escape_for_display
 
 _MOST = 20
-"""Colours of a map that is printed."""
+"""Most colours of a suggested map."""
 _SMOOTH = 40
-"""Colours of one mask; more are no classes."""
+"""Most colours of one mask; masks with more were smoothed."""
 _COUNTED = 1 << 16
-"""Colours of one mask that are counted."""
+"""Most colours of one mask that are counted."""
 _LOOKED_AT = 200_000_000
-"""Pixels of masks whose colours are counted."""
+"""Pixels after which no further masks are counted."""
 _VOC_FEWEST = 6
-"""Classes of Pascal VOC, besides the background, that LabelMe's palette, which begins alike, hardly reaches."""
+"""Fewest classes, without the background, by which Pascal VOC is recognised: LabelMe's palette begins alike."""
 _PLAIN = re.compile(r"[\w ()+./-]+")
-"""Names that mean the same in a shell, to printf and in a map."""
+"""Names without special meaning in a shell, in printf and in a map."""
 _OTHERWISE = "or save class indices as an 8-bit PNG"
 
 
 def join_colour_faults(place: DataSource, samples: Sequence[Sample]) -> None:
-    """Put one problem, with a map to paste, in the place of those of the masks in colours.
+    """Replace the faults of masks in colours by one problem with a map to paste.
 
     Args:
-        place: its problems have the fault of each mask.
-        samples: all of the set: colours are those of masks without a fault, too.
+        place: its problems include the fault of each mask.
+        samples: all samples of the set; colours of masks without a fault are counted, too.
     """
     errors = place.colour_faults
     if not errors or place.colours is not None or any(_find_mask(place, name) is None for name in errors):
@@ -54,7 +54,7 @@ def _find_mask(place: DataSource, name: str) -> Path | None:
 
 
 def _suggest_step(place: DataSource, samples: Sequence[Sample], coloured: Set[str]) -> str:
-    """Return what to do about the colours of masks."""
+    """Return the next step for the masks' colours."""
     colours: Counter[int] = Counter()
     names = list(dict.fromkeys(sample.mask_name for sample in samples))
     looked_at, pixels, is_part = 0, 0, False
@@ -66,9 +66,9 @@ def _suggest_step(place: DataSource, samples: Sequence[Sample], coloured: Set[st
             continue
         try:
             counted = count_colours(path, _COUNTED)
-        except UnreadableFileError:  # it is a problem already
+        except UnreadableFileError:  # already reported
             continue
-        if counted == {} and name in coloured:  # no map of colours is used for such a file
+        if counted == {} and name in coloured:  # maps of colours do not apply to such a file
             return _OTHERWISE.removeprefix("or ")
         if counted is None or len(counted) > _SMOOTH:
             number = f"more than {_COUNTED:,}" if counted is None else len(counted)
@@ -89,7 +89,7 @@ def _suggest_step(place: DataSource, samples: Sequence[Sample], coloured: Set[st
 
 
 def _spread(names: Sequence[str]) -> list[str]:
-    """Return the names in an order whose beginnings are spread over all of them."""
+    """Order names so that each beginning of the list is spread evenly over all of them."""
     order, step = [], 1
     while step < len(names):
         step *= 2
@@ -104,11 +104,11 @@ def _spread(names: Sequence[str]) -> list[str]:
 
 
 def _list_lines(colours: Counter[int], declared: Sequence[str] | None) -> list[str]:
-    """Return the lines of a map of colours, the background first; none where no map can be made of them.
+    """Return the lines of a map of colours, the background first; [] if no map can be made.
 
     Args:
         colours: pixels of each colour.
-        declared: names of `classes.txt`, which a map must keep to.
+        declared: names of `classes.txt`, which the map must use.
     """
     border = _make_key(VOC_BORDER)
     keys = sorted(colours.keys() - {border}, key=lambda key: (key != 0, -colours[key], key))
@@ -137,6 +137,6 @@ def _format_line(name: str, key: int) -> str:
 
 
 def _get_voc_colour(label: int) -> tuple[int, int, int]:
-    """Return the colour of a label in Pascal VOC's palette, whose bits are spread over red, green and blue."""
+    """Return the colour of a label in Pascal VOC's palette, which spreads the label's bits over red, green and blue."""
     red, green, blue = (sum((label >> 3 * bit + band & 1) << 7 - bit for bit in range(3)) for band in range(3))
     return red, green, blue

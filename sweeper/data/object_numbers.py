@@ -1,7 +1,7 @@
-"""Numbers of objects where classes were meant: masks of instances, recognised by what they are.
+"""Recognise masks of instances: they number objects where classes are expected.
 
-Such numbers begin in each image at 1 again, or occur in one image only; each is one connected object; and what an
-object looks like, how large it is and where it is does not follow from its number, as it does from a class.
+Object numbers start at 1 in each image, or occur in one image only; each number is one connected object; and, unlike a
+class, a number does not predict its object's look, size or place.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from sweeper.core.records import IGNORE
 from sweeper.data.store import PixelStore
 
 STEP = "echo 'object: any' > objects.yaml, then --class-map objects.yaml makes them one class"
-"""Next step for such masks."""
+"""Next step for masks of instances."""
 SAMPLED_IMAGES = 48
-"""Images whose masks are looked at."""
+"""Most images whose masks are examined."""
 MIN_OBJECT_NUMBERS = 5
-"""Smallest number of numbers; fewer may as well be classes of one part each."""
+"""Fewest numbers; fewer may be classes of one component each."""
 _MOST = 0.9
-"""Share of the numbers that are one connected object, and of the images in which they are numbered so."""
+"""Least share of numbers that are one connected object, and of images that are numbered like instances."""
 _EXPLAINED, _CHANCE = 0.4, 1e-4
-"""Share of the variance between objects that classes explain at least, and how likely that is by chance."""
+"""Least share of the variance between objects that classes explain, and largest p-value."""
 
 
 def object_words(highest: int) -> str:
-    """Return what is said of masks that number their objects, up to `highest`."""
+    """Return the message about masks that number their objects up to `highest`."""
     return (
         f"numbers must be classes, found 1 to {highest}, which look like objects that are numbered in each image (each "
         f"is connected, and neither look nor place follows from it); {STEP}; where they are classes, name them in "
@@ -35,13 +35,13 @@ def object_words(highest: int) -> str:
 
 
 def number_objects(counts: npt.NDArray[np.int64], store: PixelStore) -> int:
-    """Return the highest number where masks number their objects; 0 where their numbers may be classes.
+    """Return the highest number if masks number their objects; 0 if their numbers may be classes.
 
     Args:
         counts: pixels of each number in each mask, (n, 256).
         store: images and masks; some of them are read.
     """
-    from scipy.ndimage import find_objects  # not at the top: workers should begin soon
+    from scipy.ndimage import find_objects  # not at the top: workers should start soon
 
     present = counts[:, 1:IGNORE] > 0
     number, highest = present.sum(axis=1), (present * np.arange(1, IGNORE)).max(axis=1, initial=0)
@@ -68,19 +68,19 @@ def number_objects(counts: npt.NDArray[np.int64], store: PixelStore) -> int:
         labels += [*np.flatnonzero(present[index])]
         steps = np.diff([row[-3] for row in rows])
         ranked.append((steps <= 0).all() or (steps >= 0).all())
-        looks.append(np.array(rows) - np.mean(rows, axis=0))  # against the image's other objects
+        looks.append(np.array(rows) - np.mean(rows, axis=0))  # relative to the image's other objects
         if len(whole) > 20 and np.mean(whole) < _MOST / 2:
             return 0
     if np.mean(whole) < _MOST:
         return 0
     *look, large, down, right = (_follows(np.array(labels), values) for values in np.concatenate(looks).T)
-    # Numbers often follow the rows, or the columns: only both together are what a class has. Or they rank by size.
+    # Numbers often follow the rows, or the columns; only classes follow both. Numbers may also rank by size.
     large &= bool(np.mean(ranked) < _MOST or highest.max() < MIN_OBJECT_NUMBERS or np.ptp(number[some]) == 0)
     return 0 if any(look) or large or (down and right) else int(highest.max())
 
 
 def _follows(labels: npt.NDArray[np.int64], values: npt.NDArray[np.float64]) -> bool:
-    """Return whether a good share of the variance of values' ranks follows from their labels (Kruskal-Wallis, η²)."""
+    """Return whether labels explain a good share of the variance of the values' ranks (Kruskal-Wallis, η²)."""
     from scipy.stats import kruskal
 
     groups = [group for label in np.unique(labels) if len(group := values[labels == label]) > 1]

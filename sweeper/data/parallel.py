@@ -1,4 +1,4 @@
-"""Work on a few threads whose results arrive in order, with a bound on what is held in memory."""
+"""Run work on a few threads; results arrive in order, and those in memory are limited."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 Tick = Callable[[int, int], None]
-"""Is called with how many of how many are done."""
+"""Called with the number of finished items and the number of all items."""
 BUDGET = 128 << 20
-"""Bytes of results that may be held or in the making; a single larger one is made alone."""
+"""Most bytes of results in memory or in progress; a larger result is made without others."""
 
 
 def in_order(
@@ -23,13 +23,13 @@ def in_order(
     *,
     cost: Callable[[Item], int] | None = None,
 ) -> Iterator[Result]:
-    """`map` on a few threads with a bounded number of results in memory.
+    """Map a function over items on a few threads with a bounded number of results in memory.
 
     Args:
-        function: what is done, on any thread.
-        items: what it is done to.
-        workers: threads.
-        cost: bytes that an item's result takes; results under way stay within `BUDGET`.
+        function: called on any thread.
+        items: its arguments.
+        workers: number of threads.
+        cost: bytes of an item's result; results in progress stay within `BUDGET`.
     """
     with ThreadPoolExecutor(workers) as pool:
         window: deque[tuple[Future[Result], int]] = deque()
@@ -38,7 +38,7 @@ def in_order(
             size = cost(item) if cost else 0
             while window and (len(window) > 2 * workers or held + size > BUDGET):
                 done = window[0][1]
-                yield window.popleft()[0].result()  # no name here: the result must end with its consumer
+                yield window.popleft()[0].result()  # no variable, so that the consumer holds the only reference
                 held -= done
             window.append((pool.submit(function, item), size))
             held += size

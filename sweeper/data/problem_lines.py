@@ -1,6 +1,6 @@
-"""Problems as users read them: many of one kind become one line, with their number and two files.
+"""Format problems for users: many of one kind become one line, with their number and two files.
 
-An address where files of this machine are meant is reported as such.
+Addresses in place of local files are refused here, too.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from sweeper.core.redact import hide_address_secrets
 from sweeper.data.text_tables import escape_for_display
 
 ONE_BY_ONE = 3
-"""Problems of one kind that are named one by one; more share a line."""
+"""Most problems of one kind that are listed one by one; more share a line."""
 _VARIES = re.compile(
     r"'(?:[^'\\]|\\.)*'|[^\s'(),;]+\.(?:png|jpe?g|bmp|tiff?|webp|gif|txt|json)\b|\d+(?:\.\d+)?", re.IGNORECASE
 )
 
 _ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/(?P<rest>/.*|[^/].*)", re.DOTALL)
-"""Also with one slash, as `pathlib.Path` makes it."""
+"""Also with one slash, to which `pathlib.Path` reduces two."""
 
 
 def group_problems(problems: Sequence[str]) -> list[str]:
-    """Return the problems, each once, in order; more than `ONE_BY_ONE` of one kind as one line.
+    """Return the problems, each once, sorted; more than `ONE_BY_ONE` of one kind become one line.
 
-    Problems are of one kind where they differ in names of files, in numbers (that of a line among them) and in what
-    stands in quotes. Such a line has the first of them, with their number and two files.
+    Problems are of one kind if they differ only in file names, numbers (of a line, too) and quoted text. Their line has
+    the first problem, the number of problems and two files.
 
     Args:
         problems: as readers collect them: `FILE: rule, value found; next step`, or `FILE: line N: …`.
@@ -53,10 +53,10 @@ def group_problems(problems: Sequence[str]) -> list[str]:
 
 
 def check_no_address(option: str, text: str) -> None:
-    """Refuse an address (`s3://bucket/x`, also `s3:/bucket/x`) where a local file or folder is meant.
+    """Refuse an address (`s3://bucket/x`, also `s3:/bucket/x`) where a local file or folder is expected.
 
     Raises:
-        DataError: saying that what `option` got is an address, without its secrets.
+        DataError: `option` got an address; the message hides its secrets.
     """
     if match := _ADDRESS.fullmatch(text):
         name = escape_for_display(hide_address_secrets(f"{match['scheme']}://{match['rest'].removeprefix('/')}"))

@@ -1,6 +1,6 @@
-"""The common part of all formats: decode every image and make its mask, check the whole set, fill the store.
+"""The common part of all formats: decode every image and its mask, check the whole set, fill the store.
 
-All problems of the set are collected and raised once, so that they can be fixed in one go.
+All problems of the set are collected and raised at once, so that they can be fixed together.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from sweeper.system.disk_space import check_room
 
 MIN_IMAGES = 3
 LIST_FOLDERS = (".", "splits", "ImageSets", "ImageSets/Segmentation")
-"""Folders in which lists of splits are looked for."""
+"""Folders that may contain lists of splits."""
 
 Counts = npt.NDArray[np.int64]
 
@@ -55,11 +55,11 @@ def read_dataset(
     """Decode the set in `place` into a store below `cache`.
 
     Args:
-        place: the folder, with the names of `classes.txt` and the map of colours read; problems found so far.
-        read: what lists its samples.
+        place: the folder, with class names and map of colours already read, and problems found so far.
+        read: lists its samples.
         format_name: the name of the format.
         cache: where the store is put, named by its digest.
-        tick: is called after each image that is decoded, or at fault.
+        tick: called after each image, decoded or faulty.
 
     Raises:
         DataError: with every problem of the set.
@@ -72,7 +72,7 @@ def _read_dataset(
     place: DataSource, read: Callable[[], ReadResult], format_name: str, cache: Path, tick: Tick | None
 ) -> Dataset:
     problems = place.problems
-    names_are_wrong = bool(problems)  # of classes.txt or the map of colours: labels cannot be judged
+    names_are_wrong = bool(problems)  # classes.txt or the map of colours is faulty: labels cannot be judged
     reading = read()
     samples = reading.samples
     if not samples and not reading.indices and (export := recognise_export(place)) is not None:
@@ -116,7 +116,7 @@ def _read_dataset(
             (problems if numbered >= MIN_OBJECT_NUMBERS else place.notes).extend([line] if numbered else [])
         mapped = None
         if len(problems) > before or (names is None and len(used) < len(samples)):
-            used = []  # else a second fault would follow from the first
+            used = []  # else the first fault would cause a second one
         if used and not names_are_wrong and place.class_map is not None:
             mapped = map_classes(place.class_map, names, counts, mask_files, problems=problems)
             if mapped is not None:
@@ -127,7 +127,7 @@ def _read_dataset(
                 names, moved = put_background_first(names, place.notes)
                 counts, table = _move_label_counts(counts, moved), moved[table]
             names = class_names(counts, names, mask_files, problems, reading.mask_place)
-        if sound < MIN_IMAGES and (samples or not problems):  # else it is known why
+        if sound < MIN_IMAGES and (samples or not problems):  # else the reason is already reported
             problems.append(
                 f"{reading.place}: at least {MIN_IMAGES} usable images with masks are needed (one each to train, "
                 f"validate and test), found {sound}; add more or fix the others"
@@ -152,7 +152,7 @@ def _read_dataset(
 
 
 def _move_label_counts(counts: Counts, table: Pixels) -> Counts:
-    """Return the pixels of each label, (n, 256), after every label became that of `table`."""
+    """Return the pixels of each label, (n, 256), after replacing each label by that of `table`."""
     moved = np.zeros_like(counts)
     for old, new in enumerate(table):
         moved[:, new] += counts[:, old]
@@ -160,7 +160,7 @@ def _move_label_counts(counts: Counts, table: Pixels) -> Counts:
 
 
 def _read_assignments(place: DataSource, reading: ReadResult) -> tuple[dict[str, SplitAssignment], str | None]:
-    """Split and group of each image, and what gave the groups: `split.csv`, where there is one, else the format."""
+    """Return split and group of each image, and the source of the groups: `split.csv` if it exists, else the format."""
     from_samples = {sample.stem: sample.side for sample in reading.samples}
     path = place.find_file(place.root / "split.csv")
     if path is None:
@@ -179,7 +179,7 @@ def _read_assignments(place: DataSource, reading: ReadResult) -> tuple[dict[str,
 
 
 def _read_split_lists(place: DataSource, stems: Collection[str]) -> dict[str, SplitAssignment]:
-    """Return the split of the images that lists name: train.txt, val.txt and test.txt next to them or in ImageSets/."""
+    """Return the split of images in lists: train.txt, val.txt and test.txt in one of `LIST_FOLDERS`."""
     unique = {name: stem for stem in stems if (name := stem.rpartition("/")[2])}
     sides: dict[str, SplitAssignment] = {}
     used: list[str] = []
@@ -203,7 +203,7 @@ def _read_split_lists(place: DataSource, stems: Collection[str]) -> dict[str, Sp
 
 
 def _read_kinds(samples: Sequence[Sample]) -> list[ImageKind | None]:
-    """Return what the headers say of each sample, its channels added up; None if one is unreadable."""
+    """Read the header of each sample, with its channels added up; None if one is unreadable."""
 
     def kind(sample: Sample) -> ImageKind | None:
         try:
@@ -217,10 +217,10 @@ def _read_kinds(samples: Sequence[Sample]) -> list[ImageKind | None]:
 
 
 def _choose_form(samples: Sequence[Sample], kinds: Sequence[ImageKind | None], place: DataSource) -> tuple[int, Any]:
-    """Channels, and np.uint8 or np.uint16, of the whole set.
+    """Return the number of channels of the whole set, and np.uint8 or np.uint16.
 
-    One channel where all images are grey, three where they are grey or RGB, else the number that most have;
-    16 bits are kept where all images have them.
+    One channel if all images are grey, three if they are grey or RGB, else the most common number; 16 bits if all
+    images have them.
     """
     readable = [(sample, kind) for sample, kind in zip(samples, kinds, strict=True) if kind is not None]
     bands = Counter(kind.channels for _, kind in readable)
@@ -247,9 +247,9 @@ def _decode_images(
     place: DataSource,
     tick: Tick | None,
 ) -> tuple[list[Sample], Counts, int]:
-    """Write the images; gives samples with a readable mask, their pixels of each value (n, 256), how many are sound.
+    """Write the images; return samples with readable masks, pixels of each value (n, 256), and number of sound samples.
 
-    After the first problem nothing more is written, but everything is still looked at.
+    After the first problem nothing more is written, but all samples are still checked.
     """
 
     def cost(pair: tuple[Sample, ImageKind | None]) -> int:
@@ -260,7 +260,7 @@ def _decode_images(
     work = partial(_read_sample, writer.channels, writer.dtype.type, place)
     results = in_order(work, list(zip(samples, kinds, strict=True)), cost=cost)
     for number, sample in enumerate(samples, 1):
-        image = mask = None  # the last one may be large, and the next is made while we wait
+        image = mask = None  # free the last one, which may be large, while waiting for the next
         image, mask, faults = next(results)
         if tick is not None:
             tick(number, len(samples))
@@ -268,7 +268,7 @@ def _decode_images(
         sound += not faults
         if mask is None:
             continue
-        # Labels are judged even where the image is at fault, so that both faults are named.
+        # Labels are judged even if the image is faulty, so that both faults are reported.
         used.append(sample)
         counts.append(count_labels(mask))
         if not place.problems and image is not None:
@@ -281,7 +281,7 @@ def _decode_images(
 def _read_sample(
     channels: int, dtype: Any, place: DataSource, pair: tuple[Sample, ImageKind | None]
 ) -> tuple[ImagePixels | None, Pixels | None, list[str]]:
-    """Image, mask and faults of one sample."""
+    """Return image, mask and faults of one sample."""
     sample, kind = pair
     image: ImagePixels | None = None
     mask = None

@@ -1,4 +1,4 @@
-"""COCO's masks and polygons through pycocotools, with the checks that its C code leaves out."""
+"""Decode and encode COCO's masks and polygons with pycocotools, with the checks that its C code lacks."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from pycocotools import mask as coco
 
 Bits = npt.NDArray[np.bool_]
 Rle = dict[str, Any]
-"""{"size": [height, width], "counts": bytes}: small, where the pixels of a thousand objects are not."""
+"""{"size": [height, width], "counts": bytes}: compact, unlike the pixels of a thousand objects."""
 
 _NESTED = 0.99
-"""Share of a ring's pixels that must be covered already for it to be a hole."""
+"""Share of a ring's pixels that must already be covered to make it a hole."""
 
 
 def decode_pixels(rle: Rle) -> Bits:
-    """Return a mask as (H, W)."""
+    """Decode a mask to (H, W)."""
     bits: Bits = coco.decode(rle).astype(bool)
     return bits
 
 
 def encode_polygons(rings: Sequence[npt.NDArray[np.float64]], size: tuple[int, int]) -> Rle:
-    """Return the mask of one object made of rings, (n, 2) each.
+    """Encode the mask of one object made of rings, (n, 2) each.
 
-    COCO's own reading unites the rings, so that one inside another would say nothing: it is read as a hole, and one
-    inside a hole as an island. Rings that only touch or overlap are united.
+    COCO itself unites all rings. Here a ring inside another is a hole, and a ring inside a hole an island. Rings that
+    only touch or overlap are united.
     """
     parts: list[Rle] = coco.frPyObjects([ring.ravel().tolist() for ring in rings], *size)
     if len(parts) == 1:
@@ -36,7 +36,7 @@ def encode_polygons(rings: Sequence[npt.NDArray[np.float64]], size: tuple[int, i
     earlier: list[int] = []
     for rle in sorted(parts, key=lambda each: -int(coco.area(each))):
         part, part_area = decode_pixels(rle), int(coco.area(rle))
-        repeated = any(abs(part_area - other) <= 0.01 * other for other in earlier)  # the same ring twice is no hole
+        repeated = any(abs(part_area - other) <= 0.01 * other for other in earlier)  # a repeated ring is no hole
         earlier.append(part_area)
         if part_area and not repeated and int((part & covered).sum()) >= _NESTED * part_area:
             covered &= ~part
@@ -46,10 +46,10 @@ def encode_polygons(rings: Sequence[npt.NDArray[np.float64]], size: tuple[int, i
 
 
 def check_rle(rle: Any, size: tuple[int, int]) -> Rle:
-    """Return a run-length mask of a file, compressed (text) or not (a list of runs, column by column).
+    """Check and convert a run-length mask from a file: compressed (text) or not (a list of runs, column by column).
 
     Raises:
-        ValueError: it is none, or not of an image of this (height, width).
+        ValueError: it is invalid, or not of an image of this (height, width).
     """
     if not isinstance(rle, dict):
         raise ValueError(f"must be an object with size and counts, found {type(rle).__name__}")
@@ -78,11 +78,11 @@ def _read_run_list(counts: Any) -> npt.NDArray[np.int64]:
 
 
 def _read_run_text(counts: str) -> npt.NDArray[np.int64]:
-    """Return the runs of COCO's compressed text: six bits a character, the sixth says that more follow.
+    """Return the runs of COCO's compressed text: six bits per character, of which the last marks that more follow.
 
-    The text holds differences of runs.
+    From the fourth run on, the text stores differences.
 
-    pycocotools reads past the end of a text that breaks off, and leaves what a short one does not cover undefined.
+    pycocotools reads past the end of a truncated text, and leaves pixels that a short one does not cover undefined.
     """
     codes = np.frombuffer(counts.encode("utf-8"), dtype=np.uint8).astype(np.int64) - 48
     if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 0x20:
@@ -95,7 +95,7 @@ def _read_run_text(counts: str) -> npt.NDArray[np.int64]:
     runs = np.add.reduceat((codes & 0x1F) << (5 * place), starts)
     negative = (codes[last] & 0x10) != 0
     runs -= np.where(negative, np.int64(1) << (5 * (place[last] + 1)), 0)
-    # From the fourth on, a run is stored as its difference to the one before the last.
+    # From the fourth on, a run is stored as the difference from the run before the last.
     runs[1::2] = runs[1::2].cumsum()
     runs[2::2] = runs[2::2].cumsum()
     return runs

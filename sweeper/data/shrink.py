@@ -1,6 +1,6 @@
-"""Smaller images and masks: images by exact area average, labels by the class that covers most.
+"""Shrink images by exact area average, and masks by the label that covers most of each new pixel.
 
-All sums are of integers, so that the pixels, and with them the digest of a set, are the same on every machine.
+All sums are of integers, so that the pixels, and thus the digest of a set, are the same on every machine.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from sweeper.data.store import ImagePixels, Pixels
 
 Size = tuple[int, int]
 _BLOCK = 1 << 22
-"""Pixels that are summed at a time: numbers of eight bytes are made of them."""
+"""Pixels summed at a time, as numbers of eight bytes."""
 
 
 def compute_shrunk_size(height: int, width: int, short_side: int) -> Size:
-    """(height, width) with the shorter side `short_side` and the shape kept, rounded half up; never larger."""
+    """Return (height, width) with the shorter side `short_side` and the aspect kept, rounded half up; never larger."""
     shorter, longer = sorted((height, width))
     if shorter <= short_side:
         return height, width
@@ -29,7 +29,7 @@ def compute_shrunk_size(height: int, width: int, short_side: int) -> Size:
 
 
 def shrink_image(image: ImagePixels, size: Size) -> ImagePixels:
-    """Return the area-weighted mean of what each new pixel covers, rounded half up: no aliasing.
+    """Return the area-weighted mean of the pixels that each new pixel covers, rounded half up: no aliasing.
 
     Args:
         image: (H, W, channels) uint8 or uint16.
@@ -49,9 +49,9 @@ def shrink_image(image: ImagePixels, size: Size) -> ImagePixels:
 def shrink_mask(mask: Pixels, size: Size) -> Pixels:
     """Return the label that covers most of each new pixel.
 
-    A tie goes to the class with fewer pixels in this mask, so that a thin structure survives being halved, and to
-    "no label" (255) last. (Taking the nearest label would keep a class's share, but break thin structures into specks
-    that the image does not show.)
+    In a tie, the class with fewer pixels in this mask wins, so that thin structures survive halving; "no label" (255)
+    always loses. (The nearest label would keep a class's share, but break thin structures into specks that the image
+    does not show.)
 
     Args:
         mask: (H, W) uint8 labels.
@@ -70,14 +70,14 @@ def shrink_mask(mask: Pixels, size: Size) -> Pixels:
 
 
 def enlarge_mask(small: Pixels, size: Size) -> Pixels:
-    """Return the label of the new pixel with the centre of each old one: the inverse view of `shrink_mask`."""
+    """Return for each old pixel the label of the new pixel at its centre: the inverse of `shrink_mask`."""
     rows, columns = ((2 * np.arange(old) + 1) * new // (2 * old) for old, new in zip(size, small.shape, strict=True))
     large: Pixels = small[rows[:, None], columns]
     return large
 
 
 def _sum_covered(plane: npt.NDArray[np.uint8 | np.uint16 | np.bool_], size: Size) -> npt.NDArray[np.int64]:
-    """Σ value · covered area of each new pixel, in units in which a new pixel has the area H · W; (H, W) → size."""
+    """Return Σ value · covered area for each new pixel, in units in which its area is H · W; (H, W) → size."""
     height, width = plane.shape
     rows, columns = compute_coverage(height, size[0]), compute_coverage(width, size[1])
     step = max(1, _BLOCK // height)
@@ -88,9 +88,9 @@ def _sum_covered(plane: npt.NDArray[np.uint8 | np.uint16 | np.bool_], size: Size
 
 @lru_cache(maxsize=64)
 def compute_coverage(old: int, new: int) -> csr_array:
-    """Return how much of `old` pixels each of `new` covers along one side, (new, old) int64, rows summing to old.
+    """Return how much of each old pixel each new one covers along a side, (new, old) int64; rows sum to old.
 
-    A side is old · new units long: an old pixel takes `new` of them, a new one `old`.
+    A side is old · new units long: an old pixel takes `new` units, a new one `old`.
     """
     cuts = np.unique(np.concatenate([np.arange(new + 1) * old, np.arange(old + 1) * new]))
     start = cuts[:-1]

@@ -1,8 +1,8 @@
-"""Who trains, who validates, who tests: given splits kept, the rest stratified, groups whole.
+"""Divide images into train, validation and test: given splits are kept, the rest is stratified, groups stay whole.
 
-Iterative stratification (Sechidis, Tsoumakas & Vlahavas 2011, "On the stratification of multi-label data"): the
-rarest class is shared out first, each unit going where that class is still wanted most. Units are groups of images.
-In binary sets, where nearly every image may contain the foreground, bins of its pixel share take the classes' place.
+Iterative stratification (Sechidis, Tsoumakas & Vlahavas 2011, "On the stratification of multi-label data"): the rarest
+class is distributed first, and each unit goes to the side that lacks this class most. Units are groups of images. In
+binary sets, where nearly every image may contain the foreground, bins of its pixel share replace the classes.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from sweeper.core.records import Dataset, Split, SplitName
 TEST_SHARE = 0.2
 """Share of all images."""
 VAL_SHARE = 0.25
-"""Share of those that are not in the test split: 60/20/20 altogether."""
+"""Share of the images that are not in the test split; the result is 60/20/20."""
 SHARE_BINS = 4
-"""Bins of the foreground's pixel share in binary sets, besides one for images without foreground."""
+"""Bins of the foreground's pixel share in binary sets, plus one for images without foreground."""
 
 END_COST = 0.5
-"""Share of a training's work that its last validation may cost, where a trained pixel is as dear as three others."""
+"""Largest share of a training's work for its last validation, if training on a pixel costs as much as scoring three."""
 END_IMAGES = 32
-"""It has no fewer images than this."""
+"""Fewest images of the last validation."""
 
 Strata = npt.NDArray[np.bool_]
 
 
 class SplitUnit(NamedTuple):
-    """Images that stay together."""
+    """Images that stay on one side."""
 
     images: tuple[int, ...]
     fixed: SplitName | None
-    """The side that is given for them."""
+    """Given side of these images."""
 
 
 def make_units(dataset: Dataset) -> list[SplitUnit]:
-    """Return groups, and images without one; a group with given members on two sides is cut between these."""
+    """Return groups, and images without one; a group with given members on several sides is cut between the sides."""
     groups: dict[object, list[int]] = defaultdict(list)
     for index, image in enumerate(dataset.images):
         groups[index if image.group is None else image.group].append(index)
@@ -66,7 +66,7 @@ def make_units(dataset: Dataset) -> list[SplitUnit]:
 
 
 def make_strata(dataset: Dataset) -> Strata:
-    """Return what is shared evenly, (images, L) bool: presence of each class, or bins of the foreground's share."""
+    """Return the strata, (images, L) bool: presence of each class, or bins of the foreground's share."""
     pixels = np.array([image.pixels for image in dataset.images], dtype=np.float64)
     if dataset.task == "multiclass":
         return pixels > 0
@@ -82,20 +82,20 @@ def make_strata(dataset: Dataset) -> Strata:
 def take_units(
     pool: Sequence[SplitUnit], wanted: float, strata: Strata, rng: np.random.Generator, *, least: bool, leave: int
 ) -> list[SplitUnit]:
-    """About `wanted` images' worth of units out of `pool`, stratified.
+    """Choose units with about `wanted` images out of `pool`, stratified.
 
     Args:
         pool: units to choose from.
-        wanted: number of images; nothing is taken where it is below one half, unless `least`.
-        strata: (images, L), what is shared out evenly.
+        wanted: number of images; below one half nothing is chosen, unless `least`.
+        strata: (images, L), the strata to distribute evenly.
         rng: breaks ties.
-        least: whether at least one unit must be taken.
-        leave: units that must be left over.
+        least: whether at least one unit must be chosen.
+        leave: number of units that must remain.
     """
     if not pool or (wanted < 0.5 and not least):
         return []
     units = [pool[i] for i in rng.permutation(len(pool))]
-    units.sort(key=lambda unit: -len(unit.images))  # the large ones while there is still room on both sides
+    units.sort(key=lambda unit: -len(unit.images))  # large units first, while both sides have room
     sizes = np.array([len(unit.images) for unit in units], dtype=np.float64)
     inside = np.array([strata[list(unit.images)].sum(axis=0) for unit in units], dtype=np.float64)  # (units, L)
     share = min(1.0, max(wanted, 1.0) / sizes.sum())
@@ -104,7 +104,7 @@ def take_units(
     sides: list[list[int]] = [[], []]
     waiting = np.ones(len(units), dtype=bool)
     fitting = sizes <= 2 * max(wanted, 1.0)
-    if fitting.any():  # else one of the large ones must be taken
+    if fitting.any():  # else one of the large ones must be chosen
         sides[1] = [int(index) for index in np.flatnonzero(~fitting)]
         waiting = fitting.copy()
         demand[1] -= inside[~fitting].sum(axis=0)
@@ -131,7 +131,7 @@ def take_units(
 def _assign_sides(
     label: int | None, demand: npt.NDArray[np.float64], room: npt.NDArray[np.float64], size: float
 ) -> int:
-    """0 = taken, 1 = left: where there is room, where the label is wanted most, then where images are."""
+    """Return 0 = taken or 1 = left: the side with room, then the one that lacks the label most, then images most."""
     for side in (0, 1):
         if room[side] < size / 2 and room[1 - side] >= size / 2:
             return 1 - side
@@ -141,40 +141,40 @@ def _assign_sides(
 
 
 def make_keyed_rng(seed: int, purpose: int) -> np.random.Generator:
-    """Random numbers for one purpose: the same for the same seed, whatever else is drawn."""
+    """Return a random generator for one purpose, which depends only on the seed and the purpose."""
     return np.random.default_rng([seed % 2**64, purpose])
 
 
 def count_images(units: Iterable[SplitUnit]) -> int:
-    """Return how many images there are in these units."""
+    """Count the images in these units."""
     return sum(len(unit.images) for unit in units)
 
 
 def exclude_units(units: Sequence[SplitUnit], excluded: Sequence[SplitUnit]) -> list[SplitUnit]:
-    """Return the units that were not taken, in their order."""
+    """Return the units without the excluded ones, in order."""
     gone = set(excluded)
     return [unit for unit in units if unit not in gone]
 
 
 def list_indices(units: Iterable[SplitUnit]) -> tuple[int, ...]:
-    """Their images, ascending."""
+    """Return the indices of the units' images, ascending."""
     return tuple(sorted(index for unit in units for index in unit.images))
 
 
 def divide_images(dataset: Dataset, *, test_seed: int, seed: int) -> Split:
-    """Train, validation and test images.
+    """Divide images into train, validation and test.
 
-    Given splits are kept, and images of a group follow its given members. The others are assigned so that the whole
-    comes as near to 60/20/20 as the given part allows. Where no validation image is given, and the unassigned ones
-    are too few, a quarter of the training images is taken; likewise a fifth for a missing test split.
+    Given splits are kept, and images of a group follow its given members. The others are assigned to come as near to
+    60/20/20 as the given splits allow. If no validation image is given, and the unassigned images are too few, a
+    quarter of the training images is taken; likewise a fifth for a missing test split.
 
     Args:
-        dataset: its images' class counts, splits and groups decide; the order of images matters.
-        test_seed: the test split depends on this seed alone.
-        seed: divides the remaining images into train and validation, where that is not given.
+        dataset: its images' class counts, splits and groups are used; the order of images matters.
+        test_seed: determines the test split.
+        seed: divides the remaining images into train and validation, unless these are given.
 
     Raises:
-        DataError: a side would be empty: fewer groups than sides to fill.
+        DataError: a side would be empty, as there are fewer groups than sides to fill.
     """
     strata = make_strata(dataset)
     units = make_units(dataset)
@@ -208,10 +208,10 @@ def divide_images(dataset: Dataset, *, test_seed: int, seed: int) -> Split:
 
 
 def select_stratified_subset(dataset: Dataset, indices: Sequence[int], count: int) -> tuple[int, ...]:
-    """Return at most `count` (≥ 1) of the images `indices`, ascending; always the same ones, without a seed.
+    """Return at most `count` (≥ 1) of the images `indices`, ascending, chosen without a random seed.
 
-    Every class that occurs in `indices` keeps an image where `count` allows it, the rarest first; the rest are
-    spread evenly over the images ordered by their share of pixels outside the most common class.
+    Each class that occurs in `indices` keeps an image if `count` allows it, the rarest first; the rest are spread
+    evenly over the images ordered by their share of pixels outside the most common class.
     """
     order = sorted(set(indices))
     if len(order) <= count:
@@ -235,14 +235,14 @@ def select_stratified_subset(dataset: Dataset, indices: Sequence[int], count: in
 def select_scored_images(
     dataset: Dataset, images: Sequence[int], work: int, cost: float = END_COST, least: int = END_IMAGES
 ) -> tuple[int, ...]:
-    """Return the validation images that a training is scored on: all, or a part that is spread over the classes.
+    """Return the validation images on which a training is scored: all, or a subset spread over the classes.
 
     Args:
-        dataset: that they are of.
-        images: of validation, at least one.
-        work: pixels that the training sees; all trainings of as many are scored on the same images.
-        cost: share of the training's work that the evaluation may cost.
-        least: number of images that are returned in any case.
+        dataset: the images.
+        images: indices of the validation images, at least one.
+        work: number of training pixels; trainings with equal work are scored on the same images.
+        cost: largest share of the training's work for the evaluation.
+        least: fewest images to return.
     """
     pixels = sum(dataset.images[i].height * dataset.images[i].width for i in images) / len(images)
     return select_stratified_subset(dataset, images, max(least, int(cost * 3 * work / pixels)))
@@ -251,9 +251,9 @@ def select_scored_images(
 def _leave_each_class(
     dataset: Dataset, chosen: Sequence[SplitUnit], units: Sequence[SplitUnit], least: int
 ) -> list[SplitUnit]:
-    """Return the chosen units without the smallest ones, where fewer than `least` others have some class.
+    """Return the chosen units without the smallest of a class that fewer than `least` other units have.
 
-    One unit of the class stays. It matters for a few large groups, of which stratification is coarse.
+    One unit of each class stays. This matters for a few large groups, which stratification divides only coarsely.
     """
     kept, left = [*chosen], exclude_units(units, chosen)
     for label in range(len(dataset.classes)):
@@ -270,7 +270,7 @@ def _leave_each_class(
 
 
 def _make_pool(free: list[SplitUnit], train: list[SplitUnit], wanted: float, *, needed: bool) -> list[SplitUnit]:
-    """Return where a side is taken from: the unassigned; given training images only if the side lacks images."""
+    """Return the units to choose a side from: the unassigned; given training images only if the side lacks images."""
     return [*free, *train] if needed and count_images(free) < wanted / 2 else free
 
 

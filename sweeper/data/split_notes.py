@@ -1,4 +1,4 @@
-"""Weaknesses of a split, in plain sentences: sides without a class, and too few images."""
+"""Describe the weaknesses of a split in plain sentences: missing classes and too few images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sweeper.data.groups import format_groups
 from sweeper.data.split import divide_images
 
 FEW_SPLIT_GROUPS = 20
-"""Number of groups of images below which a test split has four at most: too few for a verdict."""
+"""Fewest groups of images without a warning; fewer leave at most four to test, too few for a verdict."""
 _WITHOUT = {
     "training": "it is never learned, and counts as missed",
     "validation": "its operating point is unknown",
@@ -21,10 +21,7 @@ _WITHOUT = {
 
 
 def split_notes(dataset: Dataset, split: Split) -> tuple[str, ...]:
-    """Return what a reader of this split's scores should know.
-
-    These are sides that lack a class, and sets so small that their test split says little.
-    """
+    """Return warnings about this split's scores: sides that lack a class, and too few test images."""
     notes = _list_missing_classes(dataset, {"training": split.train, "validation": split.val, "test": split.test})
     whole = len(_name_units(dataset, range(len(dataset.images))))
     has_test = any(image.split == "test" for image in dataset.images)
@@ -40,10 +37,10 @@ def split_notes(dataset: Dataset, split: Split) -> tuple[str, ...]:
 
 
 def fold_notes(dataset: Dataset, split: Split, folds: int) -> tuple[str, ...]:
-    """Return what a reader of scores over folds should know; `split` is the search's, without test images.
+    """Return warnings about scores over folds; `split` is the search's, without test images.
 
-    First of all that nothing was held out. Then classes in one image (or group), which no training that is scored on
-    them has seen, and classes that the search's sides lack.
+    The first says that nothing was held out. The others list classes in only one image (or group), which no training
+    scored on them has seen, and classes that the search's sides lack.
     """
     notes = [
         f"--folds {folds}: the result is {NOT_HELD_OUT}, as the search sees every image; each confirmation seed is "
@@ -60,7 +57,7 @@ def fold_notes(dataset: Dataset, split: Split, folds: int) -> tuple[str, ...]:
 
 
 def _list_missing_classes(dataset: Dataset, sides: Mapping[str, Sequence[int]]) -> list[str]:
-    """Return the sides without any pixel of a class that occurs elsewhere, and what that means."""
+    """Return the sides without any pixel of a class that occurs elsewhere, and the consequence."""
     notes, everywhere = [], dataset.count_class_pixels()
     for side, part in sides.items():
         shown = dataset.count_class_pixels(tuple(part))
@@ -76,17 +73,17 @@ def _list_missing_classes(dataset: Dataset, sides: Mapping[str, Sequence[int]]) 
 
 
 def _name_units(dataset: Dataset, indices: Iterable[int]) -> set[str]:
-    """Return the names of the groups, or images without one, that these images belong to."""
+    """Return the names of these images' groups; of images without a group, their own names."""
     images = [dataset.images[index] for index in indices]
     return {f"image {image.stem}" if image.group is None else f"group {image.group}" for image in images}
 
 
 def split_lines(dataset: Dataset, seed: int = 0) -> tuple[str, ...]:
-    """Return how `sweeper run --seed SEED` would divide the set and what that split cannot do, or why it fails."""
+    """Return how `sweeper run --seed SEED` would divide the set, with warnings, or why it fails."""
     try:
         split = divide_images(dataset, test_seed=seed, seed=seed)
     except DataError as error:
-        return tuple(problem.removeprefix("split: ") for problem in error.problems)  # who shows them says it of all
+        return tuple(problem.removeprefix("split: ") for problem in error.problems)  # the caller names the split
     sides = {"train": split.train, "val": split.val, "test": split.test}
     assigned = sum(dataset.images[i].split == side for side, indices in sides.items() for i in indices)
     how = "as given" if assigned == len(dataset.images) else f"{assigned} of them given" if assigned else "stratified"

@@ -1,13 +1,13 @@
-"""Decoded images and masks on disk, memory-mapped: decoded once, shared by all workers, never all in memory.
+"""Decoded images and masks on disk, memory-mapped: shared by all workers, never entirely in memory.
 
 A store is a folder with three files:
 
     images.bin   uint8 or little-endian uint16, one image after the other, each (H, W, channels) in C order
     masks.bin    uint8, one mask after the other, each (H, W) in C order; 255 = ignore
     index.json   {"format": 2, "channels": C, "sizes": [[H, W], …], "crc32": {"images.bin": …, "masks.bin": …}}, and
-                 "dtype": "uint16" where it is; written last
+                 "dtype": "uint16" for such images; written last
 
-A folder becomes a store by one rename, so that a reader sees all of it or nothing.
+A folder becomes a store by one rename, so that readers see the whole store or none.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _FILES = ("images.bin", "masks.bin")
 _TYPES: dict[str, type[np.uint8 | np.uint16]] = {"uint8": np.uint8, "uint16": np.uint16}
 _CHUNK = 1 << 24
 _COUNTED = 1 << 22
-"""Pixels that are counted at a time."""
+"""Pixels counted at a time."""
 _WALKED = 64
-"""Images after which memory is given back."""
+"""Images after which memory is released."""
 _SAMPLE = 1 << 20
-"""Pixels from which the percentiles of an image are taken: every n-th row of a larger one."""
+"""Most pixels for the percentiles of an image: of a larger one every n-th row is used."""
 
 
 class PixelStore:
@@ -53,7 +53,7 @@ class PixelStore:
         self.folder = folder
         self.channels = channels
         self.dtype = np.dtype(dtype)
-        """Of the images: uint8, or uint16 where every image has 16 bits."""
+        """Type of the images: uint8, or uint16 if every image has 16 bits."""
         self.sizes = tuple(sizes)
         """(height, width) of each image, in pixels."""
         areas = np.array([height * width for height, width in self.sizes], dtype=np.int64)
@@ -66,7 +66,7 @@ class PixelStore:
         return len(self.sizes)
 
     def get_image(self, index: int) -> ImagePixels:
-        """Image `index` as a read-only view, (H, W, channels) of the store's dtype."""
+        """Return image `index` as a read-only view, (H, W, channels) of the store's dtype."""
         start, stop = int(self._starts[index]), int(self._starts[index + 1])
         self._check_whole(self._images)
         flat = self._images[start * self.channels : stop * self.channels]
@@ -75,8 +75,8 @@ class PixelStore:
     def get_view(self, index: int) -> Pixels:
         """Return image `index` for display, (H, W, 1 or 3) uint8.
 
-        An 8-bit grey or RGB image is itself. Of any other the first three channels are shown (the first alone where
-        there are two), scaled together so that the 1st and 99th percentile of these values become 0 and 255.
+        An 8-bit grey or RGB image is unchanged. Of any other the first three channels are used (of two only the first),
+        scaled together so that their 1st and 99th percentiles become 0 and 255.
         """
         image = self.get_image(index)
         if image.dtype == np.uint8 and self.channels in (1, 3):
@@ -89,24 +89,24 @@ class PixelStore:
         return view
 
     def get_mask(self, index: int) -> Pixels:
-        """Mask `index` as a read-only view, (H, W) uint8: class indices, 255 = ignore."""
+        """Return mask `index` as a read-only view, (H, W) uint8: class indices, 255 = ignore."""
         start, stop = int(self._starts[index]), int(self._starts[index + 1])
         self._check_whole(self._masks)
         return self._masks[start:stop].reshape(self.sizes[index])
 
     def _check_whole(self, pixels: ImagePixels) -> None:
-        """Refuse a file that was cut short: to read behind its end would end the process (SIGBUS).
+        """Refuse a truncated file: reading past its end would kill the process (SIGBUS).
 
         Raises:
-            SweeperError: if it was.
+            SweeperError: the file is truncated.
         """
         if pixels.base._mmap.size() < pixels.nbytes:  # type: ignore[union-attr]
             raise SweeperError(f"the decoded images in {self.folder} were cut short; load the data set again")
 
     def release_memory(self) -> None:
-        """Give back the memory of pages read so far; views stay valid, and are read again when they are used.
+        """Release the memory of pages read so far; views stay valid, and their pages are read again on use.
 
-        The system keeps the pages in its cache.
+        The system may keep the pages in its cache.
         """
         for view in (self._images, self._masks):
             mapped = getattr(view.base, "_mmap", None)
@@ -114,7 +114,7 @@ class PixelStore:
                 mapped.madvise(mmap.MADV_DONTNEED)
 
     def walk_indices(self) -> Iterator[int]:
-        """Index of each image, for walks through a large set: memory of those passed is given back now and then."""
+        """Yield each index, for a pass through a large set; memory of earlier images is released now and then."""
         for index in range(len(self)):
             if index % _WALKED == 0:
                 self.release_memory()
@@ -124,13 +124,13 @@ class PixelStore:
 class StoreWriter:
     """Writes a store image by image into a temporary folder next to its destination.
 
-    A context manager: what was not published by `publish` is deleted at the end.
+    It is a context manager that deletes the folder at the end, unless it was published.
     """
 
     def __init__(self, cache: Path, channels: int, dtype: npt.DTypeLike = np.uint8) -> None:
         self.cache = cache
         cache.mkdir(parents=True, exist_ok=True)
-        # By tempfile it would be for this user alone, and others who share the cache could not read it.
+        # tempfile would make it private, and other users of the cache could not read it.
         self.folder = cache / f".writing-{uuid.uuid4().hex}"
         self.folder.mkdir()
         self.channels = channels
@@ -158,7 +158,7 @@ class StoreWriter:
         self._sizes.append((mask.shape[0], mask.shape[1]))
 
     def finish(self) -> PixelStore:
-        """Write the index and open what was written; nothing can be appended any more."""
+        """Write the index and open the store; nothing can be appended afterwards."""
         self._images.close()
         self._masks.close()
         self._write_index()
@@ -171,7 +171,7 @@ class StoreWriter:
         (self.folder / "index.json").write_text(json.dumps(index | {"crc32": self._sums}), encoding="utf-8")
 
     def relabel(self, table: Pixels) -> None:
-        """Replace every label by that of a table, (256,) uint8, in all masks written so far. Call after `finish`."""
+        """Replace every label by its entry in a table, (256,) uint8, in all masks; call it after `finish`."""
         labels: Pixels = np.memmap(self.folder / "masks.bin", dtype=np.uint8, mode="r+")
         position = 0
         for start in range(0, len(labels), _CHUNK):
@@ -182,12 +182,12 @@ class StoreWriter:
         self._write_index()
 
     def publish(self, name: str) -> Path:
-        """Rename the finished folder to `cache / name` and return that; another process's equal store is kept.
+        """Rename the finished folder to `cache / name` and return its path; an equal store of another process is kept.
 
-        A damaged store of that name is deleted first: its readers keep their open maps.
+        A damaged store of that name is deleted first; its readers keep their open maps.
         """
         target = self.cache / name
-        for _ in range(10):  # somebody else may be faster
+        for _ in range(10):  # another process may be faster
             if is_intact(target):
                 return target
             shutil.rmtree(target, ignore_errors=True)
@@ -197,7 +197,7 @@ class StoreWriter:
 
 
 def open_store(folder: str | Path) -> PixelStore:
-    """Open the store in `folder`. Its pixels are not checked against their checksums: see `is_intact`.
+    """Open the store in `folder`, without verifying the checksums (see `is_intact`).
 
     Raises:
         SweeperError: if the folder is not a complete store.
@@ -211,12 +211,12 @@ def open_store(folder: str | Path) -> PixelStore:
 
 
 def is_complete(folder: Path) -> bool:
-    """Return whether `folder` holds a store whose files have the sizes that its index promises."""
+    """Return whether `folder` contains a store whose files have the sizes in its index."""
     return _read_layout(folder) is not None
 
 
 def is_intact(folder: Path) -> bool:
-    """Return whether `folder` holds a complete store whose every byte fits its checksums: reads it all."""
+    """Return whether `folder` contains a complete store that matches its checksums; all files are read."""
     layout = _read_layout(folder)
     if layout is None:
         return False
@@ -227,12 +227,12 @@ def is_intact(folder: Path) -> bool:
 
 
 def is_changed(folder: Path) -> bool:
-    """Return whether an existing store is not as it was written; a missing one was not changed."""
+    """Return whether an existing store differs from what was written; False if it is missing."""
     return folder.exists() and not is_intact(folder)
 
 
 def _sum_of(path: Path) -> int:
-    """CRC-32 of a whole file."""
+    """Compute the CRC-32 of a whole file."""
     checksum = 0
     with path.open("rb") as file:
         while part := file.read(_CHUNK):
@@ -261,7 +261,7 @@ def _read_layout(folder: Path) -> _Layout | None:
 
 
 def count_labels(mask: Pixels) -> npt.NDArray[np.int64]:
-    """Return the pixels of each label, (256,), counted a part at a time: numpy counts in numbers of eight bytes."""
+    """Count the pixels of each label, (256,), in parts, as numpy converts to numbers of eight bytes."""
     flat = mask.ravel()
     parts = [np.bincount(flat[i : i + _COUNTED], minlength=256) for i in range(0, len(flat), _COUNTED)]
     total: npt.NDArray[np.int64] = np.sum(parts, axis=0, dtype=np.int64)
@@ -269,7 +269,7 @@ def count_labels(mask: Pixels) -> npt.NDArray[np.int64]:
 
 
 def compute_pixel_hash(array: ImagePixels) -> str:
-    """SHA-256 of pixels with their shape (and type, beyond uint8), as hexadecimal."""
+    """Compute the SHA-256 of pixels with their shape (and type, unless uint8), as hexadecimal."""
     kind = "" if array.dtype == np.uint8 else array.dtype.name
     digest = hashlib.sha256((str(array.shape) + kind).encode())
     digest.update(np.ascontiguousarray(array).data)
@@ -279,7 +279,7 @@ def compute_pixel_hash(array: ImagePixels) -> str:
 def compute_content_digest(
     classes: Sequence[str], hashes: Iterable[tuple[str, str]], sides: Iterable[tuple[str | None, str | None]]
 ) -> str:
-    """`sha256:…` of all that can change a result: class names, and of each image pixels, mask, split and group."""
+    """Compute `sha256:…` of all that can change a result: classes, and each image's pixels, mask, split and group."""
     rows = [[*pixels, *side] for pixels, side in zip(hashes, sides, strict=True)]
     text = json.dumps([list(classes), rows], ensure_ascii=True)
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()

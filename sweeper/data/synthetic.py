@@ -1,4 +1,4 @@
-"""Synthetic data sets: `synthetic:NAME?key=value&…` → `Dataset`, or ordinary files for the folder reader."""
+"""Synthetic data sets: draw `synthetic:NAME?key=value&…` as a `Dataset`, or as ordinary files for the folder reader."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Scene(NamedTuple):
     classes: tuple[str, ...]
     """Names in index order, at the default number of classes."""
     own: Mapping[str, Parameter]
-    """Parameters besides `PARAMETERS`."""
+    """Parameters in addition to `PARAMETERS`."""
     text: str
 
 
@@ -110,7 +110,7 @@ PARAMETERS: dict[str, Parameter] = {
 
 
 class SceneSet(NamedTuple):
-    """A set that was asked for, complete with defaults."""
+    """A requested set, complete with defaults."""
 
     scene: str
     canvas: SceneCanvas
@@ -122,17 +122,17 @@ class SceneSet(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The scene with the parameters that differ from their defaults: the same set has the same name."""
+        """The scene with its parameters that differ from their defaults: equal sets have equal names."""
         values = {key: (getattr(self.canvas, key), one.default) for key, one in get_parameters(self.scene).items()}
         other = "&".join(f"{key}={value}" for key, (value, default) in values.items() if value != default)
         return f"{self.scene}?{other}" if other else self.scene
 
 
 def parse_scene(text: str) -> SceneSet:
-    """Read `NAME?key=value&…`, with or without `synthetic:` before it.
+    """Parse `NAME?key=value&…`, with or without a leading `synthetic:`.
 
     Raises:
-        DataError: unknown scene or parameter, a value of the wrong kind or out of range; all of them are named.
+        DataError: unknown scene or parameter, a value of the wrong kind or out of range; all of them are listed.
     """
     name, _, query = text.removeprefix(PREFIX).partition("?")
     scene = SCENES.get(name)
@@ -171,12 +171,12 @@ def parse_scene(text: str) -> SceneSet:
 
 
 def get_parameters(name: str) -> dict[str, Parameter]:
-    """Return what the scene `name` takes, with ranges and defaults."""
+    """Return the parameters of the scene `name`, with ranges and defaults."""
     return {**PARAMETERS, **SCENES[name].own}
 
 
 def _parse_number(key: str, value: str, wanted: Parameter, problems: list[str]) -> float:
-    """Return the value as its parameter's kind; out of range or not a number is a problem."""
+    """Convert the value to its parameter's kind; a value out of range or not a number is a problem."""
     rule = f"`{key}` must be {'a whole number' if wanted.kind is int else 'a number'} "
     rule += f"from {wanted.low:.10g} to {wanted.high:.10g}"
     try:
@@ -190,9 +190,9 @@ def _parse_number(key: str, value: str, wanted: Parameter, problems: list[str]) 
 
 
 def compute_scene_fingerprint(scenes: SceneSet) -> str:
-    """Return a digest that changes with whatever can change a drawn pixel.
+    """Return a digest that changes with anything that can change a drawn pixel.
 
-    That is parameters, our own drawing code and the libraries it uses.
+    It covers the parameters, the drawing code and the libraries that it uses.
     """
     digest = hashlib.sha256(scenes.name.encode())
     for path in (Path(__file__), *sorted((Path(__file__).parent / "scenes").glob("*.py"))):
@@ -203,10 +203,10 @@ def compute_scene_fingerprint(scenes: SceneSet) -> str:
 
 
 def draw_image(scenes: SceneSet, index: int) -> DrawnImage:
-    """Image `index` of a set: image (size, size, 3) uint8 and mask (size, size) uint8.
+    """Draw image `index` of a set: image (size, size, 3) uint8 and mask (size, size) uint8.
 
-    It depends on the seed and the index, not on the number of images. Label noise is keyed apart: the image is the
-    same with it and without.
+    It depends on the seed and the index, not on the number of images. Label noise has its own seed, so that the image
+    is the same with and without it.
     """
     canvas = scenes.canvas
     drawn = SCENES[scenes.scene].draw(np.random.default_rng([canvas.seed, index]), canvas)
@@ -223,10 +223,10 @@ def read_scenes(
 
     Args:
         scenes: what to draw.
-        source: what the user asked for.
+        source: the user's text.
         cache: where the store is put, named by its digest.
         log: receives one line at the start.
-        tick: is called after each image.
+        tick: called after each image.
     """
     log(f"drawing {scenes.canvas.images} images of {PREFIX}{scenes.name}")
     with StoreWriter(cache, channels=3) as writer:
@@ -246,14 +246,14 @@ def read_scenes(
 
 
 def write_scenes(name_and_query: str, out: Path) -> SceneSet:
-    """Write a set as ordinary files: images/ and masks/ (PNG) and classes.txt, which the folder reader reads back.
+    """Write a set as ordinary files for the folder reader: images/ and masks/ (PNG) and classes.txt.
 
     Args:
-        name_and_query: `NAME?key=value&…`, with or without `synthetic:` before it.
+        name_and_query: `NAME?key=value&…`, with or without a leading `synthetic:`.
         out: folder to make; it must be new or empty.
 
     Returns:
-        What was written.
+        The set that was written.
 
     Raises:
         DataError: as `parse_scene`.
@@ -283,14 +283,14 @@ def _draw_all(scenes: SceneSet) -> Iterator[DrawnImage]:
 
 
 def _make_stems(scenes: SceneSet) -> list[str]:
-    """Numbers of equal width, so that their order as text is their order."""
+    """Return numbers of equal width, so that they sort as text."""
     return [f"{index:05d}" for index in range(scenes.canvas.images)]
 
 
 def label_pieces(mask: Pixels) -> npt.NDArray[np.int32]:
-    """Return the number of each pixel's connected piece of a class, 1, 2, … through all classes; 0 in class 0.
+    """Label the connected pieces of all classes as 1, 2, …; class 0 stays 0.
 
-    Neighbours are the pixels that touch, at a corner, too. `mask` is (H, W), and so is what is returned.
+    Pixels that touch, even at a corner, are neighbours. `mask` and the result are (H, W).
     """
     labels, number = np.zeros(mask.shape, dtype=np.int32), 0
     for one in np.unique(mask[mask > 0]):
@@ -301,11 +301,11 @@ def label_pieces(mask: Pixels) -> npt.NDArray[np.int32]:
 
 
 def spoil_labels(rng: np.random.Generator, mask: Pixels, shift: float, missing: float) -> Pixels:
-    """Return a mask as a careless hand would draw it.
+    """Return a mask as a careless annotator would draw it.
 
-    First objects go: of the n connected pieces of all classes but 0, ⌊missing · n⌋, and one more by chance, so that
-    over many images the share is exactly `missing`. Then the rest moves by `shift` pixels in a random direction,
-    rounded to whole pixels on both axes; what comes in from outside is class 0.
+    First objects are removed: of the n connected pieces of all classes but 0, ⌊missing · n⌋, and one more at random, so
+    that the expected share is exactly `missing`. Then the rest is shifted by `shift` pixels in a random direction,
+    rounded to whole pixels on both axes; pixels from outside are class 0.
 
     Args:
         rng: chooses objects and direction.

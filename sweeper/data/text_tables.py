@@ -1,4 +1,4 @@
-"""Text files of a data set, each whole or with what is wrong with it: JSON, `classes.txt`, `split.csv`."""
+"""Read the text files of a data set, JSON, `classes.txt` and `split.csv`, or report their problems."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from sweeper.core.text import FORMULA
 MAX_CLASSES = 255
 """Labels 0–254; 255 means ignore."""
 MAX_TABLE = 1 << 25
-"""Bytes of a table or list of names; a larger one is something else."""
+"""Most bytes of a table or list of names; a larger file is something else."""
 ONE_IMAGE = 1 << 27
-"""Bytes of a JSON about one image: room for the image itself."""
+"""Most bytes of a JSON about one image, which may embed the image."""
 ALL_IMAGES = 1 << 30
-"""Bytes of a JSON about all of them: COCO's training annotations are half of that."""
+"""Most bytes of a JSON about all images: COCO's training annotations are half of that."""
 
 POINTER = b"version https://git-lfs.github.com/spec/"
-"""Beginning of the text file that Git LFS leaves in place of a file whose content was not fetched."""
+"""Beginning of the text file that Git LFS leaves in place of a file that was not fetched."""
 POINTER_STEP = "found a Git LFS pointer; run `git lfs pull` in the repository"
 
 
@@ -33,38 +33,38 @@ class UnreadableFileError(Exception):
 
 
 class SplitAssignment(NamedTuple):
-    """Content of `split.csv` about one image."""
+    """Split and group of one image in `split.csv`."""
 
     split: SplitName | None = None
     group: str | None = None
 
 
 def normalise_text(text: str) -> str:
-    """Unicode's composed form, so that names written by different systems compare equal."""
+    """Return Unicode's composed form, so that names from different systems compare equal."""
     return unicodedata.normalize("NFC", text)
 
 
 def escape_for_display(text: object) -> str:
-    """Text from a file or a file's name, fit for a terminal: unprintable characters as escapes."""
+    """Escape unprintable characters in text or a file's name for display on a terminal."""
     if (plain := str(text)).isprintable():
         return plain
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in plain)
 
 
 def get_file_kind(mode: int) -> str:
-    """Return what a file is by its mode: `regular file`, `folder`, `pipe`, `socket` or `device`."""
+    """Return the kind of a file by its mode: `regular file`, `folder`, `pipe`, `socket` or `device`."""
     kinds = {stat.S_IFREG: "regular file", stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
     return kinds.get(stat.S_IFMT(mode), "device")
 
 
 def open_file(path: Path) -> BinaryIO:
-    """Open a file of a data set for reading: every one of them is opened here.
+    """Open a file of a data set for reading; all of them are opened here.
 
-    What is no regular file is refused, and no pipe is waited for. That no link leads out of the data folder is checked
-    when its files are listed (`Place.listing`), which comes first.
+    Only regular files are accepted, and pipes do not block. That no link leads out of the data folder is checked
+    earlier, when its files are listed (`DataSource.listing`).
 
     Raises:
-        UnreadableFileError: it is no regular file, or cannot be opened.
+        UnreadableFileError: it is not a regular file, or cannot be opened.
     """
 
     def open_regular(name: str, flags: int) -> int:
@@ -74,7 +74,7 @@ def open_file(path: Path) -> BinaryIO:
             raise UnreadableFileError(f"must be a regular file, found a {kind}; put a file in its place, or remove it")
         return number
 
-    named = path.parts[:3] == ("/", "dev", "fd")  # what a shell's <(…) gives is read; nothing leads there from a folder
+    named = path.parts[:3] == ("/", "dev", "fd")  # a shell's <(…) is read; no link from a folder leads there
     try:
         return open(path, "rb", opener=None if named else open_regular)
     except OSError as error:
@@ -83,7 +83,7 @@ def open_file(path: Path) -> BinaryIO:
 
 
 def read_beginning(path: Path, size: int) -> bytes:
-    """Return the first bytes of a file, at most `size`; none where it cannot be read."""
+    """Return the first bytes of a file, at most `size`; b"" if it cannot be read."""
     try:
         with open_file(path) as file:
             return file.read(size)
@@ -129,7 +129,7 @@ def load_json(path: Path, limit: int = ONE_IMAGE) -> Any:
     """Return the data of a JSON file of at most `limit` bytes.
 
     Raises:
-        UnreadableFileError: not JSON, too large, or nested without end.
+        UnreadableFileError: not JSON, too large, or nested too deeply.
     """
     text = _read_text(path, limit)
     try:
@@ -141,16 +141,16 @@ def load_json(path: Path, limit: int = ONE_IMAGE) -> Any:
 
 
 def read_classes(path: Path, problems: list[str]) -> tuple[str, ...] | None:
-    """Class names of `classes.txt`, one per line in index order; faults are appended to `problems`.
+    """Read the class names of `classes.txt`, one per line in index order.
 
-    None where the file has faults.
+    Return None on faults, which are appended to `problems`.
     """
     text = read_text(path, problems)
     return None if text is None else check_name_list(path.name, text.rstrip().splitlines(), problems)
 
 
 def check_name_list(where: str, lines: Sequence[str], problems: list[str]) -> tuple[str, ...] | None:
-    """Return the names of classes in index order; None, and problems of `where`, where they are none."""
+    """Return class names in index order; None, and problems of `where`, if they are invalid."""
     names = [normalise_text(line.strip()) for line in lines]
     faults = []
     for number, name in enumerate(names, 1):
@@ -169,7 +169,7 @@ def check_name_list(where: str, lines: Sequence[str], problems: list[str]) -> tu
 
 
 def read_header(path: Path) -> tuple[str, ...]:
-    """Return the names of a table's columns in small letters; none where it cannot be read."""
+    """Return a table's column names in lower case; () if it cannot be read."""
     lines = decode_text(read_beginning(path, 1 << 12), "ignore").splitlines() or [""]
     try:
         header = lines[: 2 if lines[0][:4].lower() == "sep=" else 1]
@@ -181,12 +181,12 @@ def read_header(path: Path) -> tuple[str, ...]:
 def read_table_rows(
     path: Path, where: str, columns: Sequence[str], problems: list[str]
 ) -> list[tuple[int, dict[str, str]]] | None:
-    """Return line number and cells by column (in small letters) of each row; None, and a problem, if no table.
+    """Return line number and cells by column (in lower case) of each row; None, and a problem, if invalid.
 
     Args:
         path: the file.
         where: its name, for messages.
-        columns: that it must have.
+        columns: required columns.
         problems: receives the fault.
     """
     text = read_text(path, problems, where)
@@ -205,9 +205,9 @@ def read_table_rows(
 
 
 def parse_assignment(row: Mapping[str, str], where: str, problems: list[str]) -> SplitAssignment | None:
-    """Split and group in a table's row, whose place is `where`; None, and a problem, where the split is none.
+    """Parse split and group in a table's row at `where`; None, and a problem, if the split is invalid.
 
-    A group that would be a formula may have an apostrophe before it, as a report's split.csv writes it.
+    A group that looks like a formula may have a leading apostrophe, as reports write it.
     """
     split = (row.get("split") or "").strip().lower()
     if split not in ("", *get_args(SplitName)):
@@ -222,11 +222,11 @@ def parse_assignment(row: Mapping[str, str], where: str, problems: list[str]) ->
 
 
 def read_split_csv(path: Path, stems: Collection[str], problems: list[str]) -> dict[str, SplitAssignment]:
-    """Split and group of each stem from `split.csv`; faults are appended to `problems`.
+    """Read split and group of each stem from `split.csv`; faults are appended to `problems`.
 
-    Columns stem, split (train, val, test or empty) and, optionally, group; others are ignored.
-    Every stem of `stems` must have one row, and every row a stem. A stem that would be a formula may have an apostrophe
-    before it, as a report's split.csv writes it.
+    Columns are stem, split (train, val, test or empty) and, optionally, group; others are ignored. Every stem of
+    `stems` must have one row, and every row a stem. A stem that looks like a formula may have a leading apostrophe, as
+    reports write it.
     """
     where = path.name
     rows = read_table_rows(path, where, ("stem", "split"), problems)

@@ -1,6 +1,6 @@
-"""TIFFs that Pillow cannot read whole: many channels, 16 bits in colour, signed numbers.
+"""TIFFs that Pillow cannot read completely: many channels, 16-bit colour, signed numbers.
 
-What all TIFFs say of their pages is read here, too, with tifffile.
+The headers of all TIFFs are read here with tifffile, too.
 """
 
 from __future__ import annotations
@@ -16,53 +16,53 @@ import tifffile
 from sweeper.data.text_tables import UnreadableFileError
 
 _ALPHA = (1, 2)
-"""Values of the tag ExtraSamples that mean opacity; 0 is a channel like any other."""
+"""Values of the tag ExtraSamples that mean alpha; 0 is an ordinary channel."""
 _PILLOW_PHOTOMETRIC = (3, 4, 5, 6, 8, 9)
-"""Palette, transparency mask, CMYK, YCbCr, Lab: colour spaces that Pillow turns into RGB."""
+"""Palette, transparency mask, CMYK, YCbCr, Lab: colour spaces that Pillow converts to RGB."""
 _NONE, _LZW, _DEFLATE = 1, 5, (8, 32946)
 """Values of the tag Compression."""
 _RGB = 2
 _NO_DATA = 42113
-"""GDAL's tag."""
+"""GDAL's no-data tag."""
 _NO_IMAGE = 1 | 4
 """Bits of NewSubfileType: a reduced copy, a validity mask."""
 _CHANNEL_AXES = ("SYX", "CYX", "QYX", "YXS", "YXC")
 
 
 class TiffHeader(NamedTuple):
-    """Header of the image in the file: the first page that is no reduced copy and no validity mask."""
+    """Header of the file's image: the first page that is neither a reduced copy nor a validity mask."""
 
     height: int
     width: int
     channels: int
-    """Without opacity."""
+    """Without alpha."""
     dtype: np.dtype[Any]
     page: int
-    """Its place among the file's pages."""
+    """Index among the file's pages."""
     pages: int
     """Number of full pages."""
     photometric: int
     orientation: int
     no_data: float | None
-    """The number that means no data, by GDAL's tag."""
+    """Number for no data, by GDAL's tag."""
     is_deep: bool
-    """Whether Pillow cannot give the image whole."""
+    """Whether Pillow cannot read the image completely."""
     is_stored: bool
-    """Whether tifffile gives the numbers as they are stored, one for each pixel."""
+    """Whether tifffile returns the stored numbers, one for each pixel."""
 
 
 def read_tiff_header(file: BinaryIO) -> TiffHeader:
-    """Return what the header says of a TIFF's image.
+    """Read the header of a TIFF's image.
 
     Raises:
-        UnreadableFileError: channels in an order that has no meaning here.
+        UnreadableFileError: unsupported order of the axes.
     """
     with tifffile.TiffFile(file) as tiff:
         return _read_header(tiff)[0]
 
 
 def read_pixels(file: BinaryIO) -> npt.NDArray[Any]:
-    """Return pixels (H, W, C) of the file's own type, as they are stored: not turned, without opacity.
+    """Read pixels (H, W, C) of the file's own type, as stored: not turned, without alpha.
 
     Raises:
         UnreadableFileError: truncated, or compressed in a way that needs another package.
@@ -85,10 +85,10 @@ def read_pixels(file: BinaryIO) -> npt.NDArray[Any]:
 
 
 def _check_segments(tiff: tifffile.TiffFile, page: Any) -> None:
-    """Refuse a page whose segments are beyond the file's end, or hold more than they should: tifffile trusts them.
+    """Refuse a page with an unsupported compression, or segments beyond the file's end or too large.
 
     Raises:
-        UnreadableFileError: if it is so.
+        UnreadableFileError: such a page was found.
     """
     compression = int(page.compression)
     if compression not in (_NONE, _LZW, *_DEFLATE):
@@ -108,7 +108,7 @@ def _check_segments(tiff: tifffile.TiffFile, page: Any) -> None:
 
 
 def _read_header(tiff: tifffile.TiffFile) -> tuple[TiffHeader, Any, int, tuple[int, ...]]:
-    """Return the header, what holds the pixels, the axis of the channels, and which channels are opacity."""
+    """Return the header, the source of the pixels, the axis of the channels, and the indices of alpha channels."""
     pages: list[tuple[int, Any]] = [*enumerate(tiff.pages)]
     full = [(i, page) for i, page in pages if not int(page.subfiletype) & _NO_IMAGE] or pages
     place, page = full[0]
@@ -125,10 +125,10 @@ def _read_header(tiff: tifffile.TiffFile) -> tuple[TiffHeader, Any, int, tuple[i
         grey = samples - len(alphas) == 1
         plain = samples - len(alphas) in (1, 3) and dtype == np.uint8
         deep = not plain and not (grey and (dtype.kind == "u" or dtype in (np.int16, np.int32)))
-    else:  # pages without a word on what they are: frames, refused where they are opened
+    else:  # pages without a description: frames, refused when opened
         deep = series.kind in ("shaped", "imagej", "ome") and len(tiff.series) == 1
     empty, turn, no_data = page.tags.get(_NO_DATA), page.tags.get("Orientation"), None
-    with suppress(AttributeError, ValueError):  # there is no tag, or no number in it
+    with suppress(AttributeError, ValueError):  # the tag is missing, or no number
         no_data = float(str(empty.value).strip("\0 "))
     header = TiffHeader(
         *(int(page.imagelength), int(page.imagewidth), samples - len(alphas), dtype, place),
@@ -152,7 +152,7 @@ def _read_header(tiff: tifffile.TiffFile) -> tuple[TiffHeader, Any, int, tuple[i
         )
     shape = source.shape if len(source.shape) == 3 else (*source.shape, 1)
     axis = axes.index("S") if "S" in axes else axes.index("C") if "C" in axes else int(np.argmin(shape))
-    if axis == 1:  # written by tifffile without a word on its axes, and the middle one is the smallest
+    if axis == 1:  # written by tifffile without a description of the axes, and the middle one is the smallest
         axis = 0 if shape[0] < shape[2] else 2
     height, width = (int(length) for i, length in enumerate(shape) if i != axis)
     header = header._replace(height=height, width=width, channels=int(shape[axis]) - len(alphas))
@@ -160,7 +160,7 @@ def _read_header(tiff: tifffile.TiffFile) -> tuple[TiffHeader, Any, int, tuple[i
 
 
 def turn_upright(pixels: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
-    """Return pixels (H, W, …) brought upright from EXIF's orientation 1–8; another number changes nothing."""
+    """Turn pixels (H, W, …) upright from EXIF's orientation 1–8; other numbers change nothing."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):

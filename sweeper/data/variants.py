@@ -1,7 +1,7 @@
-"""A data set with images left out (`--exclude FILE`) or shrunk (`--resize SHORT_SIDE`), and what that costs the labels.
+"""A data set with images left out (`--exclude FILE`) or shrunk (`--resize SHORT_SIDE`), and the loss of labels.
 
-Either has another content digest and another store next to that of the native pixels; the user's files stay.
-`store_here` makes the same set once more, where its decoded images are missing: on another machine.
+Each has its own content digest and store; the user's files are not changed. `store_here` makes the same set again if
+its decoded images are missing on this machine.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from sweeper.data.store import ImagePixels, Pixels, PixelStore, StoreWriter, cou
 from sweeper.data.text_tables import SplitAssignment, escape_for_display, normalise_text, read_text
 
 RESIZER = "area/2"
-"""Raised when other pixels or sentences come out, so that remembered sets are made again."""
+"""Raised when pixels or sentences change, so that cached sets are made again."""
 LOST_SHARE = 0.1
-"""Share of a class's pixels or components from which on a warning names its loss."""
+"""Least share of a class's pixels or components whose loss causes a warning."""
 
 Counts = npt.NDArray[np.int64]
 
 
 def read_exclusions(path: Path) -> tuple[str, ...]:
-    """Stems listed in a file, one per line; empty lines are passed over.
+    """Read stems from a file, one per line; empty lines are skipped.
 
     Raises:
         UsageError: the file cannot be read, is not text, or lists nothing.
@@ -61,12 +61,12 @@ def drop_images(dataset: Dataset, stems: Sequence[str], cache: Path, log: Log = 
 
     Args:
         dataset: as it was read.
-        stems: images to leave out; they are remembered in `Dataset.excluded`.
+        stems: images to leave out; they are stored in `Dataset.excluded`.
         cache: where the smaller store is put.
-        log: called with one line where the store was damaged.
+        log: called with one line if the store was damaged.
 
     Raises:
-        DataError: a stem that no image has, fewer than three images left, or a single class.
+        DataError: no image has a stem, or fewer than three images or only a single class would be left.
         UsageError: the cache cannot be written.
     """
     gone = set(stems)
@@ -104,7 +104,7 @@ def _copy_store(dataset: Dataset, left: Sequence[int], cache: Path) -> Dataset:
 
 
 def _assemble(dataset: Dataset, indices: Sequence[int], writer: StoreWriter, warnings: Sequence[str] = ()) -> Dataset:
-    """Return the set of what was written: these images, with the splits and groups that they have."""
+    """Return the data set of the written images, with their splits and groups."""
     images = [dataset.images[i] for i in indices]
     return assemble(
         writer,
@@ -125,15 +125,14 @@ def resize_dataset(
     """Return the data set with images shrunk to a shorter side of `short_side`; none is enlarged.
 
     Images are averaged by area, labels go by majority (`sweeper.data.shrink`). `Dataset.warnings` says how many images
-    were shrunk, and which classes lost `LOST_SHARE` or more of their share of the pixels or of their
-    components.
+    were shrunk, and which classes lost `LOST_SHARE` or more of their share of the pixels or of their components.
 
     Args:
         dataset: as it was read.
-        short_side: in pixels, ≥ 1; remembered in `Dataset.resized`.
+        short_side: in pixels, ≥ 1; stored in `Dataset.resized`.
         cache: where the smaller store is put.
-        tick: is called with how many images of how many are done.
-        log: called with one line where the store was damaged.
+        tick: called with the number of finished images and of all images.
+        log: called with one line if the store was damaged.
 
     Raises:
         DataError: fewer than two classes are left.
@@ -168,7 +167,7 @@ def _shrink_set(
 
     def cost(index: int) -> int:
         height, width = source.sizes[index]
-        return height * width * 16  # sums and components, of which there are some per thread
+        return height * width * 16  # for sums and components, several per thread
 
     with StoreWriter(cache, source.channels, source.dtype) as writer:
         work = in_order(
@@ -197,7 +196,7 @@ def _shrink_set(
 def _shrink_image(
     source: PixelStore, index: int, size: tuple[int, int], classes: int
 ) -> tuple[ImagePixels, Pixels, Counts]:
-    """Image and mask after resizing, and what `count_components_lost` counts."""
+    """Return image and mask after resizing, and the counts of `count_components_lost`."""
     image, mask = source.get_image(index), source.get_mask(index)
     if mask.shape == size:
         return image, mask, np.zeros((classes, 2), dtype=np.int64)
@@ -206,10 +205,10 @@ def _shrink_image(
 
 
 def count_components_lost(mask: Pixels, small: Pixels, classes: int) -> Counts:
-    """Return each class's connected components (8-neighbourhood) and those without a trace, (classes, 2).
+    """Count each class's connected components (8-neighbourhood), and those lost, (classes, 2).
 
-    A component has left a trace where the centre of one of its pixels is in a new pixel of its class: those that grew
-    together are not lost. Class 0, taken for the background, is not looked at: its row is 0.
+    A component is kept if the centre of one of its pixels is in a new pixel of its class, even if components merged.
+    Class 0, taken for the background, is not counted: its row is 0.
     """
     counts = np.zeros((classes, 2), dtype=np.int64)
     kept = enlarge_mask(small, (mask.shape[0], mask.shape[1])) == mask
@@ -220,10 +219,10 @@ def count_components_lost(mask: Pixels, small: Pixels, classes: int) -> Counts:
 
 
 def _format_losses(dataset: Dataset, short_side: int, after: Counts, components: Counts) -> list[str]:
-    """Return what was done, and its cost for each class but the first, over the shrunk images.
+    """Return a sentence about the resizing, and one for each class that it harms, over the shrunk images.
 
-    Each image counts by its new area, before and after, so that a class's share does not change for its images
-    having been larger than others.
+    Each image counts by its new area, before and after, so that a class's share does not depend on the images' original
+    sizes.
     """
     sizes = [compute_shrunk_size(p.height, p.width, short_side) for p in dataset.images]
     ratios = np.array([h * w / (p.height * p.width) for (h, w), p in zip(sizes, dataset.images, strict=True)])
@@ -249,10 +248,10 @@ def _format_losses(dataset: Dataset, short_side: int, after: Counts, components:
 
 
 def store_here(dataset: Dataset) -> Path:
-    """Folder of the decoded images on this machine: where the data set says, or decoded again from its source.
+    """Return the folder of the decoded images on this machine; if it is missing, decode the source again.
 
     Raises:
-        SweeperError: if neither can be read here, or the source holds other images here.
+        SweeperError: neither can be read, or the source holds other images here.
     """
     folder = Path(dataset.store)
     if is_intact(folder):
