@@ -1,6 +1,6 @@
-"""Formats of annotations: one module each, and the choice among them.
+"""Formats of annotations: one module each, and the choice of the format.
 
-To add one: a module with `find(place)` and `FORMAT`, a line in `FORMATS`, a section in docs/formats.md.
+To add one, write a module with a finder and `FORMAT`, a line in `FORMATS`, and a section in docs/formats.md.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ FORMATS: dict[str, AnnotationFormat] = {
     "manifest": manifest.FORMAT,
     "pairs": guesses.PAIRS,
 }
-"""Name → reader. The first that finds something wins, so image and mask folders win over what is next to them;
-guesses by names come last."""
+"""Name → reader. The first that finds something wins, so that image and mask folders win over other annotations next to
+them; guesses by names come last."""
 
 
 _GUESS = "pairs"
 _LEVELS = 5
-"""Folders that hold one folder alone, and are looked into."""
+"""Most nested folders with a single subfolder that are searched."""
 _TEXTS = ("readme", "license", "licence", "copying")
 
 
 class FormatMatch(NamedTuple):
-    """The reader that was chosen, and why."""
+    """The chosen reader, and the reason."""
 
     name: str
     layout: FormatLayout
-    """Layout, with a line of text that says why."""
+    """Layout, with a line of text that gives the reason."""
     place: DataSource
-    """Source: the named folder, or the only folder in it."""
+    """Source: the given folder, or its only subfolder."""
 
 
 def choose_format(place: DataSource, requested: str | None) -> FormatMatch:
-    """Return the reader that `requested` names, else the first that finds its files.
+    """Return the reader that is requested, else the first that finds its files.
 
     Raises:
-        DataError: nothing that can be read is there.
+        DataError: nothing readable was found.
         UsageError: there is no such format.
     """
     if place.patterns is not None:
@@ -91,7 +91,7 @@ def choose_format(place: DataSource, requested: str | None) -> FormatMatch:
 
 
 def _detect_formats(place: DataSource, requested: str | None) -> dict[str, FormatLayout]:
-    """Return what each reader found; names are guessed if nothing else is found, or if that is requested."""
+    """Return what each reader found; names are guessed only if nothing else is found, or on request."""
     layouts = {name: one for name, fmt in FORMATS.items() if name != _GUESS and (one := fmt.find(place)) is not None}
     if (not layouts or requested == _GUESS) and (one := FORMATS[_GUESS].find(place)) is not None:
         layouts[_GUESS] = one
@@ -99,7 +99,7 @@ def _detect_formats(place: DataSource, requested: str | None) -> dict[str, Forma
 
 
 def _find_only_folder(place: DataSource) -> DataSource | None:
-    """Return the only folder in a folder, as archives are made; a text file may be next to it."""
+    """Return the only folder in a folder, as in many archives, ignoring texts such as README; else None."""
     if place.entry is not None:
         return None
     contents = [path for path in place.root.iterdir() if not path.name.startswith(".") and path.name != "__MACOSX"]
@@ -122,7 +122,7 @@ def _check_place(place: DataSource) -> None:
 
 
 def _explain_nothing_found(place: DataSource) -> str:
-    """Return the problem of a folder in which no format finds anything."""
+    """Return the problem of a folder in which no format is found."""
     if (export := recognise_export(place)) is not None:
         return export
     root = place.root

@@ -1,8 +1,8 @@
-"""Types and helpers of all readers of annotations.
+"""Types and helpers of all annotation readers.
 
-A format finds its annotations in a `DataSource`, as a `Layout` that can be read: that looks at names and annotation
-files, decodes no image, and hands back one `Sample` per image with a function that makes its mask when it is asked for.
-All that follows (decoding, checks, the store, the digest) is shared: `sweeper.data.read`.
+A format finds its annotations in a `DataSource` and returns a `FormatLayout`. Its `read` looks at names and annotation
+files, decodes no image, and returns one `Sample` per image with a function that makes its mask. All later steps
+(decoding, checks, the store, the digest) are shared: `sweeper.data.read`.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ SPLITS: dict[str, SplitName] = {
     "test": "test",
     "testing": "test",
 }
-"""Names of folders and files that give a split."""
+"""Names of folders and files that define a split."""
 ELSEWHERE = "image", "not where the annotations say; the file of that name in the data folder is used"
 _LOOKED_AT = 1 << 16
-"""Bytes at both ends of a file."""
+"""Bytes searched at each end of a file."""
 _SOME = 50
-"""Files of a folder that detection opens."""
+"""Most files of a folder that detection opens."""
 _HIDDEN = ("thumbs.db", "desktop.ini", "__macosx")
 
 
@@ -63,17 +63,17 @@ class Sample(NamedTuple):
 
     stem: str
     name: str
-    """The image's file as people know it: its path below the root, escaped."""
+    """Display name of the image's file: its path below the root, escaped."""
     sources: tuple[Source, ...]
-    """Mostly one; several are stacked as channels."""
+    """Usually one; several are stacked as channels."""
     mask: Callable[[Size | None], Pixels | None]
-    """Makes the mask, (H, W) uint8, given the upright image's size (None: the image could not be read; then shapes
-    give None, while a mask's file is read all the same). Raises `UnreadableFileError`."""
+    """Makes the mask, (H, W) uint8, given the upright image's size. None = the image is unreadable; then shapes give
+    None, while a mask's file is still read. Raises `UnreadableFileError`."""
     mask_name: str
-    """The label's file as people know it."""
+    """Display name of the label's file."""
     side: SplitAssignment = SplitAssignment()
     is_sized: bool = True
-    """Whether the label says what size of image it was drawn on."""
+    """Whether the label records the size of the image on which it was drawn."""
 
 
 @dataclass
@@ -82,9 +82,9 @@ class ReadResult:
 
     samples: list[Sample]
     classes: tuple[str, ...] | None = None
-    """Class names in index order; None = to be made from the labels that occur."""
+    """Class names in index order; None = made from the labels that occur."""
     indices: bool = False
-    """Whether masks are known to hold class indices and 255 for ignore: no rule of 255 applies then."""
+    """Whether masks are known to hold class indices and 255 for ignore, so that the rule of 255 does not apply."""
     place: str = ""
     """Place of the images and labels, for messages about the whole set: `images/`."""
     mask_place: str = ""
@@ -92,24 +92,24 @@ class ReadResult:
 
 
 class WarningCounter:
-    """Things that happened to many files, reported in one sentence each; thread-safe."""
+    """Warnings that apply to many files, reported in one sentence each; thread-safe."""
 
     def __init__(self) -> None:
         self._names: dict[tuple[str, str], set[str]] = defaultdict(set)
         self._lock = threading.Lock()
 
     def add(self, noun: str, what: str, *names: str) -> None:
-        """Note names, some of those that `what` is said of; after `3 files` (of the noun `file`), so without a verb."""
+        """Add names of files for a warning; `what` continues `3 files` (of the noun `file`), so it has no verb."""
         with self._lock:
             if names:
                 self._names[noun, what].update(names)
 
     def has_warning(self, noun: str, what: str) -> bool:
-        """Return whether it was said of any name."""
+        """Return whether the warning was added for any name."""
         return (noun, what) in self._names
 
     def format_sentences(self) -> list[str]:
-        """Return one sentence for each kind, with the first few names."""
+        """Return one sentence per warning, with the first few names."""
         return [
             f"{format_count(len(names), noun)} {what}: {abbreviate(sorted(names))}."
             for (noun, what), names in sorted(self._names.items())
@@ -118,23 +118,23 @@ class WarningCounter:
 
 @dataclass
 class DataSource:
-    """The folder that is read, what is next to the annotations, and where faults are collected."""
+    """The folder to read, settings next to its annotations, and the problems found."""
 
     root: Path
     entry: Path | None = None
-    """The annotation file, where the user named one in place of a folder."""
+    """The annotation file, if the user gave one instead of a folder."""
     patterns: Patterns | None = None
     """Patterns of images and masks, if the user gave them."""
     class_map: ClassMap | None = None
-    """The classes that the user wants."""
+    """The user's class map."""
     groups: str = "auto"
-    """Rule by which images are grouped: auto, none, folder, or a regular expression."""
+    """Grouping of images: auto, none, folder, or a regular expression."""
     called: str | None = None
-    """The set's name, where it is not the root's."""
+    """The set's name, if it differs from the root's."""
     above: str = ""
-    """Folders from the one that the user named down to the root, such as `top/set/`."""
+    """Path from the folder that the user gave to the root, such as `top/set/`."""
     archive: Path | None = None
-    """The archive that was unpacked into the root, or the folder that holds it."""
+    """The archive that was unpacked into the root or a folder above it."""
     classes: tuple[str, ...] | None = None
     """Names of `classes.txt`."""
     colours: ColourMap | None = None
@@ -143,23 +143,23 @@ class DataSource:
     """Warnings, in sentences."""
     tally: WarningCounter = field(default_factory=WarningCounter)
     lossy: set[str] = field(default_factory=set)
-    """Names of mask files that lose numbers."""
+    """Names of mask files in a lossy format."""
     colour_faults: dict[str, ColourMaskError] = field(default_factory=dict)
-    """Faults of masks in colours without a map, by the masks' names."""
+    """Faults of coloured masks without a map, by the masks' names."""
     drawn_twice: set[str] = field(default_factory=set)
-    """Names of masks that cover mostly what others of their image cover."""
+    """First mask of each image of which most labelled pixels are in several masks."""
     describe_way_out: Callable[[], str] = str
-    """Gives the step that reads one mask where an image has several."""
+    """Returns the step that selects one mask if an image has several."""
     open_turns: dict[str, int] = field(default_factory=dict)
-    """Stem → EXIF orientation by which its label may still have to be turned."""
+    """Stem → EXIF orientation that its label may still need."""
 
     @cached_property
     def listing(self) -> tuple[tuple[str, Path], ...]:
-        """All files that may be read, in order of their paths, each with its path below the root in composed form.
+        """All files that may be read, sorted by path, each with its path below the root in composed form.
 
         Raises:
-            DataError: a link leads out of the root, or something is neither a file nor a folder. Readers find files
-                only here, so that nothing was opened before.
+            DataError: a link leads out of the root, or something is neither a file nor a folder. As readers find files
+                only here, nothing was opened before.
         """
         root, files = self.root.resolve(), [*walk_files(self.root)]
         faults = [
@@ -173,7 +173,7 @@ class DataSource:
 
     @cached_property
     def files(self) -> tuple[Path, ...]:
-        """Files of the listing, without the names."""
+        """Paths of the listing."""
         return tuple(path for _, path in self.listing)
 
     @cached_property
@@ -183,13 +183,13 @@ class DataSource:
         return {f"{root}/{below}": path for below, path in self.listing}
 
     def find_file(self, path: Path) -> Path | None:
-        """Return the file of this path, where it is one of those that may be read; a folder as it is; else None."""
+        """Return the listed file of this path; the path itself if it is a folder; else None."""
         file = self.by_path.get(normalise_text(os.path.abspath(path)))  # noqa: PTH100 (links stay what they are)
         return path if file is None and path.is_dir() else file
 
     @cached_property
     def image_files(self) -> dict[str, list[Path]]:
-        """Images below the root by their file's name in composed form."""
+        """Images below the root by file name in composed form."""
         by_name: dict[str, list[Path]] = defaultdict(list)
         for path in self.files:
             if path.suffix.lower() in IMAGE_SUFFIXES:
@@ -198,7 +198,7 @@ class DataSource:
 
     @property
     def names(self) -> tuple[str, ...] | None:
-        """Class names of `classes.txt`, else of the map of colours; None without either."""
+        """Class names from `classes.txt`, else from the map of colours; None without either."""
         return self.classes or (self.colours.names if self.colours else None)
 
     @property
@@ -212,25 +212,25 @@ class DataSource:
         return escape_for_display(self.archive or self.root)
 
     def format_name(self, path: Path) -> str:
-        """Return a path as users know it."""
+        """Return a path for display."""
         return escape_for_display(path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path)
 
     def add_problem(self, path: Path, fault: object) -> None:
-        """Collect what is wrong with a file: rule, value found, next step."""
+        """Add a problem of a file: rule, value found, next step."""
         self.problems.append(f"{self.format_name(path)}: {fault}")
 
     def read_lines(self, path: Path) -> list[str]:
-        """Return the lines of a text file; none without such a file, or, with a problem, if it cannot be read."""
+        """Return the lines of a text file; [] if it is missing or, with a problem, unreadable."""
         file = self.find_file(path)
         text = None if file is None else read_text(file, self.problems, self.format_name(file))
         return (text or "").splitlines()
 
 
 class FormatLayout(NamedTuple):
-    """Annotations that were found."""
+    """Annotations that were found, not read yet."""
 
     line: str
-    """Finding, as text."""
+    """Description of the finding."""
     read: Callable[[], ReadResult]
 
 
@@ -240,18 +240,18 @@ class AnnotationFormat(NamedTuple):
     text: str
     """Description of such a data set, in a few words."""
     find: Callable[[DataSource], FormatLayout | None]
-    """Function that finds such annotations, or returns None; it opens as little as possible."""
+    """Finds such annotations, or returns None; opens as few files as possible."""
 
 
 def list_subfolders(folder: Path) -> list[Path]:
-    """Folders in a folder that are not hidden; none where there is no such folder."""
+    """Return the folders in a folder without hidden ones; [] if it does not exist."""
     return [folder / name for name, is_folder in _list_entries(folder) if is_folder] if folder.is_dir() else []
 
 
 def walk_files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """Files (pipes and such, too) in a folder and below in order of their paths; hidden ones are passed over.
+    """Yield the files (also pipes etc.) in and below a folder, sorted by path, without hidden ones.
 
-    Links to folders are followed, except those to a folder `above`; those out of the first one stand for themselves.
+    Links to folders are followed, except to a folder `above`; a link out of the first folder is yielded itself.
     """
     here = folder.resolve()
     if here in above:
@@ -267,7 +267,7 @@ def walk_files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
 
 
 def _find_file_fault(root: Path, path: Path) -> str | None:
-    """Return why a file must not be opened: it lies outside the resolved `root`, or is no regular file; else None."""
+    """Return why a file must not be opened: it is outside the resolved `root`, or no regular file; else None."""
     try:
         mode = path.lstat().st_mode
         if stat.S_ISLNK(mode):
@@ -278,7 +278,7 @@ def _find_file_fault(root: Path, path: Path) -> str | None:
                     "leads to, or remove it"
                 )
             mode = target.stat().st_mode
-    except (OSError, RuntimeError):  # a link to itself or to nothing: a file that cannot be read
+    except (OSError, RuntimeError):  # a link to itself or to nothing, which cannot be read
         return None
     return None if stat.S_ISREG(mode) else f"must be a file or a folder, found a {get_file_kind(mode)}; remove it"
 
@@ -287,7 +287,7 @@ def _list_entries(folder: Path) -> list[tuple[str, bool]]:
     """Return the sorted names in a folder without hidden ones, and whether each is a folder."""
 
     def is_folder(one: os.DirEntry[str]) -> bool:
-        with suppress(OSError):  # a link to itself: a file that cannot be read
+        with suppress(OSError):  # a link to itself, which cannot be read
             return one.is_dir()
         return False
 
@@ -297,7 +297,7 @@ def _list_entries(folder: Path) -> list[tuple[str, bool]]:
 
 
 def find_json(place: DataSource, keys: Sequence[bytes]) -> list[Path]:
-    """Return the JSON files that have two of three keys, of the first `_SOME` in each folder."""
+    """Return the JSON files that have two of three keys, among the first `_SOME` in each folder."""
     files, seen = [], Counter[Path]()
     for path in place.files if place.entry is None else (place.entry,):
         if path.suffix.lower() == ".json":
@@ -321,7 +321,7 @@ def _has_keys(path: Path, keys: Sequence[bytes]) -> bool:
 
 
 def split_of(parts: Iterable[str]) -> SplitName | None:
-    """Return the split that the last meaningful one of these folder names gives."""
+    """Return the split given by the last of these folder names that denotes one."""
     for part in reversed([*parts]):
         if part.lower() in SPLITS:
             return SPLITS[part.lower()]
@@ -337,7 +337,7 @@ def make_unique_stems(place: DataSource, files: Sequence[Path]) -> list[str]:
 
 
 def drop_repeated(place: DataSource, samples: list[Sample]) -> list[Sample]:
-    """Return the samples with a unique stem; the others are problems."""
+    """Return the samples with a unique stem, sorted; repeated stems become problems."""
     counts = Counter(sample.stem for sample in samples)
     for stem in sorted(stem for stem, n in counts.items() if n > 1):
         files = [f"{sample.name} ({sample.mask_name})" for sample in samples if sample.stem == stem]
@@ -350,11 +350,11 @@ def drop_repeated(place: DataSource, samples: list[Sample]) -> list[Sample]:
 def find_image(
     place: DataSource, written: str, near: Sequence[Path], source: str, problems: list[str] | None = None
 ) -> Path | None:
-    """Return the image that an annotation file names; None, and a problem, if there is no usable one.
+    """Return the image that an annotation file refers to; None, and a problem, if there is no usable one.
 
-    It is one of the files below the root: as written, relative to a folder of `near`, else of its name in such a
-    folder, else the only one of that name. `source` names the file that speaks of it; `problems` are the place's where
-    no others are given.
+    It is a file below the root: at the written path relative to a folder of `near`, else with its name in such a
+    folder, else the only one with that name. `source` is the annotation file's name; `problems` defaults to those of
+    `place`.
     """
     text = normalise_text(written.replace("\\", "/"))
     base = text.rsplit("/", 1)[-1]
@@ -377,7 +377,7 @@ def find_image(
 
 
 def note_unused(place: DataSource, used: Sequence[Path]) -> None:
-    """Warn of images among the used ones that no annotation mentions."""
+    """Warn of images without an annotation in the folders of the used ones."""
     folders = {path.parent for path in used}
     every = {path for paths in place.image_files.values() for path in paths if path.parent in folders}
     place.tally.add("image", "without an annotation, passed over", *map(place.format_name, every - {*used}))

@@ -1,9 +1,9 @@
 """Cityscapes' naming: `NAME_leftImg8bit.png` with `NAME_gtFine_labelTrainIds.png` or `NAME_gtFine_labelIds.png`.
 
-Folders called train, val and test give the split, less a test split without any label: its makers withhold these.
-Labels are taken as they are written, 255 = ignore. Where files are named as Cityscapes' own (`CITY_######_######`) and
-no classes.txt says otherwise, train ids have its 19 names, and label ids are translated to train ids. Coarse labels are
-not read.
+Folders named train, val and test define the split; a test split without any label is left out, as Cityscapes withholds
+these. Labels are used as stored, 255 = ignore. If all files are named like Cityscapes' own (`CITY_######_######`) and
+there is no classes.txt, train ids get its 19 names, and label ids are translated to train ids. Coarse labels are not
+read.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _MASKS = {kind: f"**/{STEM}_gtFine_label{kind}.*" for kind in ("TrainIds", "Ids"
 _LABEL = re.compile(r"_gt(Fine|Coarse)_label(TrainIds|Ids)\.")
 
 _LOOKED_AT = 8
-"""Number of masks that decide whether label ids are Cityscapes' own."""
+"""Number of masks by which label ids are recognised as Cityscapes' own."""
 
 
 def find_cityscapes(place: DataSource) -> FormatLayout | None:
-    """Files of both suffixes."""
+    """Find files with both suffixes."""
     files = place.files if place.entry is None else ()
     images = sum(path.stem.endswith("_leftImg8bit") for path in files)
     labels = sum(_LABEL.search(path.name) is not None for path in files)
@@ -48,7 +48,7 @@ def find_cityscapes(place: DataSource) -> FormatLayout | None:
 
 
 def _read_cityscapes(place: DataSource) -> ReadResult:
-    """Pair images and labels by what comes before the suffix; their makers withhold the labels of test images."""
+    """Pair images and labels by the name before the suffix; unlabelled test images are left out."""
     kind, masks = "TrainIds", list_pattern_files(place, _MASKS["TrainIds"], MASK_SUFFIXES)
     if not masks.files:
         kind, masks = "Ids", list_pattern_files(place, _MASKS["Ids"], MASK_SUFFIXES)
@@ -75,7 +75,7 @@ def _read_cityscapes(place: DataSource) -> ReadResult:
 
 
 def _has_labels(one: PatternMatch, table: Pixels | None) -> bool:
-    """Return whether a mask has a pixel that is not ignored, or cannot be read: that is reported when it is decoded."""
+    """Return whether a mask has a pixel that is not ignored, or is unreadable, which decoding reports."""
     with suppress(UnreadableFileError):
         mask = read_mask(one.path)
         return bool(((mask if table is None else table[mask]) != IGNORE).any())
@@ -85,7 +85,7 @@ def _has_labels(one: PatternMatch, table: Pixels | None) -> bool:
 def _read_meaning(
     place: DataSource, masks: Sequence[PatternMatch], *, train_ids: bool
 ) -> tuple[Pixels | None, tuple[str, ...] | None]:
-    """Return the train id of each label id, (256,), if these are to be translated, and the class names."""
+    """Return the train id of each label id, (256,), if they must be translated, and the class names."""
     if place.classes is not None or not all(_OWN.fullmatch(one.stem) for one in masks):
         return None, place.classes
     if train_ids:

@@ -1,7 +1,7 @@
-"""Several masks of an image as one: one for each class (`a_road.png`, `a_car.png`), or one for each object.
+"""Join several masks of an image: one for each class (`a_road.png`, `a_car.png`), or one for each object.
 
-Not 0 is the class; where two overlap the one with fewer pixels there counts; what none covers is background. Objects
-are all of one class.
+Pixels other than 0 belong to the class; where two overlap, the one with fewer pixels in the image wins; the rest is
+background. Objects are all of one class.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _BREAK = re.compile(r"[\W_]+")
 
 
 def note_tasks(place: DataSource, masks: Sequence[PatternMatch]) -> bool:
-    """Return whether masks are called by Label Studio's tasks, not by images; then that is a problem."""
+    """Return whether masks are named by Label Studio's tasks, not by images, which becomes a problem."""
     tasks = {one.path: match for one in masks if (match := _TASK.fullmatch(PurePosixPath(one.below).stem))}
     if tasks:
         path, first = next(iter(tasks.items()))
@@ -50,7 +50,7 @@ def note_tasks(place: DataSource, masks: Sequence[PatternMatch]) -> bool:
 
 
 def list_name_parts(name: str, *, without: bool = False) -> list[str]:
-    """Return the parts of a name that end at its breaks, long ones first; or what is around those in the middle."""
+    """Return the parts of a name between its separators, long ones first; or the name without such a part inside."""
     breaks = [(0, 0), *(match.span() for match in _BREAK.finditer(name)), (len(name),) * 2]
     if without:
         parts = {name[:begin] + name[end:] for (_, begin), (_, end) in combinations(breaks[1:-1], 2)}
@@ -60,14 +60,14 @@ def list_name_parts(name: str, *, without: bool = False) -> list[str]:
 
 
 def find_image_stem(mask: PatternMatch, stems: Collection[str]) -> str | None:
-    """Return the image's stem that is a folder of a mask, a part of its name, or that less words in its middle."""
+    """Return the image's stem that equals a folder of the mask, a part of its name, or its name without inner words."""
     parts = PurePosixPath(mask.below).with_suffix("").parts
     texts = (*reversed(parts), *list_name_parts(parts[-1]), *list_name_parts(parts[-1], without=True))
     return next((text for text in texts if text in stems), None)
 
 
 def remove_stem(name: str, stem: str) -> str:
-    """Return what a mask's name has besides its image's stem, which may be around it."""
+    """Return a mask's name without its image's stem, whose two parts may surround the rest."""
     if stem in name:
         return name.replace(stem, "")
     around = (match for match in _BREAK.finditer(name) if stem.startswith(name[: match.end()]))
@@ -76,9 +76,9 @@ def remove_stem(name: str, stem: str) -> str:
 
 
 def match_masks_by_beginning(names: Collection[str]) -> dict[str, str]:
-    """Return the names that begin with another one, each with that one, where they may be masks.
+    """Return the names that may be masks, each with the name of its image, with which it begins.
 
-    Then each other name has several, of classes, or all have one with the same ending (`a.png`, `a.drawn.png`).
+    Each image must have several masks, of classes, or all one with the same ending (`a.png`, `a.drawn.png`).
     """
     begins = {name: [name[: match.start()] for match in _BREAK.finditer(name)] for name in names}
     image_names = {
@@ -91,7 +91,7 @@ def match_masks_by_beginning(names: Collection[str]) -> dict[str, str]:
 
 
 def find_mask_classes(matches: Sequence[tuple[PatternMatch, Sequence[Path]]], place: DataSource) -> dict[Path, str]:
-    """Return the class of each mask by what only its path has, not the image's; empty where these are no classes.
+    """Return the class of each mask, by the words that only its path has, not the image's; {} if these are no classes.
 
     Args:
         matches: images and their masks.
@@ -130,10 +130,10 @@ def find_mask_classes(matches: Sequence[tuple[PatternMatch, Sequence[Path]]], pl
 
 
 def note_objects(matches: Sequence[tuple[PatternMatch, Sequence[Path]]], place: DataSource) -> bool:
-    """Note masks that are one for each object, of which no name says the class; return whether they are.
+    """Return whether there is one mask per object, with names that contain no class, and note it.
 
-    Images have different numbers of them, and either words of their names occur with one image alone, or they are
-    numbered without a gap (of numbered classes images would lack some in between).
+    Then images have different numbers of masks, and either words of their names occur with one image only, or masks are
+    numbered without gaps (images would lack some of numbered classes).
 
     Args:
         matches: images and their masks.
@@ -158,14 +158,14 @@ def note_objects(matches: Sequence[tuple[PatternMatch, Sequence[Path]]], place: 
 
 
 def _list_own_words(mask: Path, stem: str) -> list[str]:
-    """Return the words of a mask's name without the image's name and words such as `mask`, of whose number is kept."""
+    """Return the words of a mask's name without the image's name and words such as `mask` (digits are kept)."""
     rest = re.sub(rf"(?<![^\W_]){re.escape(stem)}(?![^\W_])", "", mask.stem)
     words = (re.sub(rf"(?i)^{_MASK_WORD}(?=\d*$)", "", word) for word in _BREAK.split(rest))
     return [*filter(None, words)]
 
 
 def _are_names_unique(words: Sequence[Sequence[Sequence[str]]]) -> bool:
-    """Return whether nearly all masks of an image have a word that is no number, and none occurs with two images."""
+    """Return whether nearly all masks of an image have a word that is no number, and no word occurs with two images."""
     texts = [[[word for word in name if not word.isdecimal()] for name in of_image] for of_image in words]
     images = Counter(word for of_image in texts for word in {word for name in of_image for word in name})
     names = [name for of_image in texts if len(of_image) > 1 for name in of_image]
@@ -173,7 +173,7 @@ def _are_names_unique(words: Sequence[Sequence[Sequence[str]]]) -> bool:
 
 
 def _are_numbered(words: Sequence[Sequence[Sequence[str]]]) -> bool:
-    """Return whether the masks of each image are called 0, 1, 2, … or 1, 2, …, as many as it has."""
+    """Return whether the masks of each image are numbered 0, 1, 2, … or 1, 2, … without gaps."""
     names = [["_".join(name) or "0" for name in of_image] for of_image in words]  # a_mask.png comes before a_mask_1.png
     if not all(name.isdecimal() for of_image in names for name in of_image):
         return False
@@ -189,10 +189,10 @@ def _find_label(name: str, classes: Sequence[str]) -> int | None:
 
 
 def join_masks(place: DataSource, masks: Sequence[tuple[Path, str]], size: Size | None) -> Pixels:
-    """Return one mask of those of the classes of an image, (H, W).
+    """Join the class masks of an image into one mask, (H, W).
 
     Raises:
-        UnreadableFileError: one cannot be read, holds several numbers, or has another size.
+        UnreadableFileError: one cannot be read, contains several numbers, or has another size.
     """
     classes = place.classes or ()
     parts = [(_read_part(place, path, name, size), _find_label(name, classes) or 0) for path, name in masks]
@@ -211,12 +211,12 @@ def join_masks(place: DataSource, masks: Sequence[tuple[Path, str]], size: Size 
 
 
 def _hold_each_other(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> bool:
-    """Return whether at least 98 % of one of two masks is within the other."""
+    """Return whether one of two masks covers at least 98 % of the other."""
     return bool(np.count_nonzero(one & other) >= 0.98 * min(np.count_nonzero(one), np.count_nonzero(other)))
 
 
 def note_drawings(place: DataSource, samples: Sequence[Sample]) -> None:
-    """Note the problem that masks, which were taken for classes, are several drawings of the same in most images."""
+    """Report masks that were taken for classes, but are several drawings of the same pixels in most images."""
     if 2 * len(place.drawn_twice) > len(samples):
         place.problems.append(
             f"masks of one class each must hardly overlap, found mostly the same pixels in several masks of "
@@ -226,10 +226,10 @@ def note_drawings(place: DataSource, samples: Sequence[Sample]) -> None:
 
 
 def join_objects(place: DataSource, masks: Sequence[Path], size: Size | None) -> Pixels:
-    """Return one mask of those of the objects of an image, (H, W): 1 where one is.
+    """Join the object masks of an image into one mask, (H, W), with 1 for objects.
 
     Raises:
-        UnreadableFileError: one cannot be read, holds several numbers, or has another size; or they cover each other.
+        UnreadableFileError: one cannot be read, contains several numbers, or has another size; or most pixels overlap.
     """
     whole = _read_part(place, masks[0], "object", size).astype(np.uint16)
     for path in masks[1:]:
@@ -245,10 +245,10 @@ def join_objects(place: DataSource, masks: Sequence[Path], size: Size | None) ->
 
 
 def _read_part(place: DataSource, path: Path, name: str, size: Size | None) -> NDArray[np.bool_]:
-    """Return where a mask of one class is, (H, W).
+    """Read a mask of one class as (H, W) bool.
 
     Raises:
-        UnreadableFileError: it cannot be read, or holds several numbers.
+        UnreadableFileError: it cannot be read, or contains several numbers.
     """
     try:
         mask = read_mask(path, size=size)

@@ -1,8 +1,8 @@
 """COCO: one JSON for many images, with objects as polygons or run-length masks.
 
-Crowds are painted first, as 255; then objects, large areas (as written in `area`, else counted) first, so that what
-is in front stays. An object with only a box is painted as 255 with the crowds. Class 0 is the background, then the
-categories by their id, those of one name as one; or `classes.txt` gives the order.
+Crowds are painted first, as 255; then objects by area (the file's `area`, else counted), largest first, so that smaller
+ones stay visible. Objects with only a box are painted as 255 with the crowds. Class 0 is the background, then come the
+categories by id, those of one name joined; `classes.txt` overrides the order.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from sweeper.data.text_tables import (
 _KEYS = (b"images", b"annotations", b"categories")
 _WHOLE = re.compile(r"\s*(-?(?:0|[1-9][0-9]{0,17}))(?:\.0*)?\s*")
 _LARGE = 1e18
-"""No coordinate and no area; NaN is not below it either."""
+"""Limit of coordinates and areas; NaN is not below it either."""
 
 
 @dataclass
@@ -55,17 +55,17 @@ class CocoFile:
     path: Path
     split: SplitName | None
     images: dict[Any, tuple[str, Size | None]] = field(default_factory=dict)
-    """File and size, as written there."""
+    """Image id → its file and size, as written in the JSON."""
     categories: dict[int, str] = field(default_factory=dict)
     supers: set[str] = field(default_factory=set)
     objects: dict[Any, list[tuple[int, Shape]]] = field(default_factory=lambda: defaultdict(list))
-    """Objects by image: category and shape, whose class name is not known yet."""
+    """Image id → its objects: category and shape, whose label is not known yet."""
     respelled: dict[str, Any] = field(default_factory=dict)
-    """Field → an id that is no whole number as it stands there, and is read as one."""
+    """Field → an id that is read as a whole number, but is written otherwise."""
 
 
 def find_coco(place: DataSource) -> FormatLayout | None:
-    """JSON files that look like COCO's; where some are called instances_*, these alone."""
+    """Find JSON files that look like COCO's; if some are named instances_*, only these."""
     coco_files = find_json(place, _KEYS)
     files = [path for path in coco_files if path.name.startswith("instances_")] or coco_files
     line = f"COCO's JSON ({', '.join(place.format_name(path) for path in files[:3])})"
@@ -73,11 +73,11 @@ def find_coco(place: DataSource) -> FormatLayout | None:
 
 
 def _read_coco(place: DataSource, paths: Sequence[Path]) -> ReadResult:
-    """Read every JSON that looks like COCO's, or the one that is asked for."""
+    """Read every JSON that looks like COCO's, or the one requested."""
     files = [_parse_file(place, path) for path in paths]
     where = place.format_name(files[0].path)
     used = {file.categories[category] for file in files for category in _read_categories(file) & file.categories.keys()}
-    # A category that only stands above others, as some exporters write it, is no class.
+    # A category that is only a supercategory of others, as some exporters write it, is no class.
     ordered = [
         word for file in files for _, word in sorted(file.categories.items()) if word in used or word not in file.supers
     ]
@@ -85,7 +85,7 @@ def _read_coco(place: DataSource, paths: Sequence[Path]) -> ReadResult:
     drawings = []
     for file, key, path in _locate_images(place, files):
         written, size = file.images[key]
-        # Those behind may be of any class: what they cover is ignored.
+        # Crowds may be of any class: pixels that they cover are ignored.
         shapes = [
             shape._replace(label=None if shape.behind else file.categories.get(category))
             for category, shape in file.objects.get(key, ())
@@ -100,11 +100,11 @@ def _read_categories(file: CocoFile) -> set[int]:
 
 
 def _locate_images(place: DataSource, files: list[CocoFile]) -> Iterator[tuple[CocoFile, Any, Path]]:
-    """Return each image that has a file, with its JSON and its key there."""
+    """Yield each image that has a file, with its JSON and its id."""
     for file in files:
         here = file.path.parent
         beside = [here, here.parent, here / "images", here.parent / "images", place.root, place.root / "images"]
-        split = file.path.stem.rsplit("_", 1)[-1]  # instances_train2017.json speaks of train2017
+        split = file.path.stem.rsplit("_", 1)[-1]  # instances_train2017.json is about train2017
         named = [here.parent / split, here.parent / split / "images", here.parent / "images" / split]
         near = list(dict.fromkeys([*beside, *named]))
         for key, (written, _) in file.images.items():
@@ -114,7 +114,7 @@ def _locate_images(place: DataSource, files: list[CocoFile]) -> Iterator[tuple[C
 
 
 def _parse_file(place: DataSource, path: Path) -> CocoFile:
-    """Return images, categories and objects of a file; faults become problems."""
+    """Parse images, categories and objects of a file; faults become problems."""
     name = place.format_name(path)
     split = split_of([*path.relative_to(place.root).parts[:-1], *path.stem.replace("-", "_").split("_")])
     split = split or split_of([path.stem.rstrip("0123456789").rsplit("_", 1)[-1]])
@@ -134,7 +134,7 @@ def _parse_file(place: DataSource, path: Path) -> CocoFile:
             place.add_problem(path, f"{key}[{number}] {error}; export it again")
     shapes = [(key, *pair) for key, objects in file.objects.items() for pair in objects]
     lost = [key for key, _, _ in shapes if key not in file.images]
-    if lost and "images" not in faulty:  # else these are why
+    if lost and "images" not in faulty:  # else these are the cause
         images_text = f"`images` has {abbreviate([_format_typed(key) for key in file.images], 2) or 'none'}"
         lost_text = abbreviate([_format_typed(key) for key in dict.fromkeys(lost)], 2)
         place.add_problem(
@@ -158,13 +158,13 @@ def _parse_file(place: DataSource, path: Path) -> CocoFile:
 
 
 def _format_typed(value: Any) -> str:
-    """Return an id as JSON has it, with its type."""
+    """Format an id as in JSON, with its type."""
     kind = "text" if isinstance(value, str) else "number" if type(value) in (int, float) else "neither number nor text"
     return f"{escape_for_display(json.dumps(value))[:60]} ({kind})"
 
 
 def _read_id(entry: dict[str, Any], key: str, *, text: bool = False) -> int | str:
-    """Return an id: a whole number, however it is written (3, 3.0, "3"), else, where `text` is allowed, its text.
+    """Read an id: a whole number in any notation (3, 3.0, "3"), else its text if `text` is allowed.
 
     Raises:
         ValueError: it is neither.
@@ -180,7 +180,7 @@ def _read_id(entry: dict[str, Any], key: str, *, text: bool = False) -> int | st
 
 
 def _list_entries(place: DataSource, path: Path) -> Iterator[tuple[str, int, Any]]:
-    """Return the entries of the three lists with list and number; a file that is not COCO's is a problem."""
+    """Yield the list, index and value of each entry in the three lists; other content is a problem."""
     try:
         data = load_json(path, ALL_IMAGES)
     except UnreadableFileError as error:
@@ -195,10 +195,10 @@ def _list_entries(place: DataSource, path: Path) -> Iterator[tuple[str, int, Any
 
 
 def _keep_entry(key: str, entry: Any, file: CocoFile) -> None:
-    """Keep an entry.
+    """Add an entry to `file`.
 
     Raises:
-        ValueError: its fault, as rule and value found.
+        ValueError: with the fault: rule and value found.
     """
     if not isinstance(entry, dict):
         raise ValueError(f"must be an object, found {type(entry).__name__}")
@@ -232,10 +232,10 @@ def _keep_entry(key: str, entry: Any, file: CocoFile) -> None:
 
 
 def parse_object(entry: dict[str, Any]) -> tuple[int, Shape]:
-    """Return an annotation's category and shape.
+    """Parse an annotation's category and shape.
 
     Raises:
-        ValueError: its fault.
+        ValueError: with the fault.
     """
     where, category = f"annotation {escape_for_display(str(entry.get('id'))[:40])}", int(_read_id(entry, "category_id"))
     size = entry.get("area")

@@ -1,8 +1,8 @@
-"""Patterns that name files, `images/**/*.jpg` and `masks/**/{stem}_mask.png`, and which mask they give to which image.
+"""Patterns of file names, `images/**/*.jpg` and `masks/**/{stem}_mask.png`, and the masks that they assign to images.
 
-`*` and `?` stand for any part of a name, `**` for folders, `[ab]` and `{jpg,png}` for one of several; `{stem}` in the
-masks' pattern is the image's name without extension, or what `{stem}` stands for in the images' pattern. The extension
-counts in any case. Where wildcards stand for folders on both sides, they must stand for the same.
+`*` and `?` match any part of a name, `**` folders, `[ab]` and `{jpg,png}` one of several; `{stem}` in the masks'
+pattern is the image's name without extension, or what `{stem}` matches in the images' pattern. The case of extensions
+is ignored. If both patterns have wildcards for folders, these must match the same folders.
 """
 
 from __future__ import annotations
@@ -30,40 +30,40 @@ _TOKEN = re.compile(r"\*\*/|\*+|\?|\[!?\]?[^\]/]*\]|\{stem\}|\{[^{}/]*,[^{}/]*\}
 
 
 _ENDING = re.compile(r"\.(\*|\{[^{}]*\})$")
-"""Any extension, or one of several."""
+"""Pattern of an extension by wildcard or alternatives."""
 
 
 class FilePattern(NamedTuple):
-    """One of the two patterns, ready to match paths below the root."""
+    """A compiled pattern of images or masks, which matches paths below the root."""
 
     text: str
     regex: re.Pattern[str]
     folders: tuple[str, ...]
-    """Groups of the wildcards that stand for folders."""
+    """Names of the regex groups of folder wildcards."""
     has_stem: bool
     exact: bool
-    """Whether a path has one stem at most: no other wildcard stands in that part of it."""
+    """Whether a path has at most one stem, as the path part with `{stem}` has no other wildcard."""
 
 
 class PatternMatch(NamedTuple):
-    """A file that a pattern names."""
+    """A file that matches a pattern."""
 
     path: Path
     below: str
     """Path below the root, in composed form."""
     stem: str
-    """Text for which `{stem}` stands; without it the name without extension."""
+    """Text that `{stem}` matches; without `{stem}` the name without extension."""
     folders: tuple[str, ...]
-    """Texts for which the wildcards of folders stand."""
+    """Texts that the folder wildcards match."""
 
     @property
     def name(self) -> str:
-        """The file's name without extension, below the folders that the wildcards stand for."""
+        """The file's name without extension, below the folders that the wildcards match."""
         return "/".join([*filter(None, self.folders), PurePosixPath(self.below).stem])
 
 
 class MatchedFiles(NamedTuple):
-    """The files that a pattern names, or some of them."""
+    """Files that match a pattern, or some of them."""
 
     pattern: FilePattern
     files: Sequence[PatternMatch]
@@ -72,16 +72,16 @@ class MatchedFiles(NamedTuple):
 def get_requested_patterns(
     data: str | None, images: str | None, masks: str | None
 ) -> tuple[str | None, Patterns | None]:
-    """Return the folder (or archive) that is meant, and the patterns below it; None without patterns.
+    """Return the folder (or archive) of the data, and the patterns below it; None without patterns.
 
     Args:
-        data: a folder or a zip archive, where the patterns begin; None = the deepest folder that both are in.
+        data: folder or zip archive in which the patterns start; None = the deepest folder that contains both.
         images: pattern of the images, or their folder.
         masks: pattern of the masks, or their folder.
 
     Raises:
-        UsageError: (DataError among them) one of the patterns is missing, is an address, leads out of the folder, or
-            has no meaning; or `data` is drawn.
+        UsageError: (or DataError) a pattern is missing, is an address, leads out of the folder, or is invalid; or
+            `data` is synthetic.
     """
     if images is None and masks is None:
         return data, None
@@ -112,7 +112,7 @@ def get_requested_patterns(
                 f"{option} must name files below {escape_for_display(data)}, got {escape_for_display(present_option)}; "
                 "name a folder above"
             )
-        compile_pattern(text, option)  # refuses what has no meaning
+        compile_pattern(text, option)  # refuses invalid patterns
     return data, Patterns(images=texts["--images"], masks=texts["--masks"])
 
 
@@ -123,10 +123,10 @@ def get_fixed_folder(text: str) -> str:
 
 
 def compile_pattern(text: str, option: str = "") -> FilePattern:
-    """Return a pattern as an expression; the extension counts in any case. Messages name the option.
+    """Compile a pattern; the case of extensions is ignored. `option` is its name in messages.
 
     Raises:
-        UsageError: it holds a name in braces other than `{stem}`.
+        UsageError: it contains a name in braces other than `{stem}`.
     """
     parts: list[str] = []
     folders: list[str] = []
@@ -163,7 +163,7 @@ def _make_expression(option: str, text: str, token: str) -> str:
     if token == "?":
         return "[^/]"
     if token.startswith("[") and len(token) > 2:
-        return f"(?!/){fnmatch.translate(token)[:-2]}"  # without the end, which it adds
+        return f"(?!/){fnmatch.translate(token)[:-2]}"  # without the end that translate adds
     if token.startswith("{") and "," in token:
         return f"(?:{'|'.join(re.escape(one) for one in token[1:-1].split(','))})"
     if token.startswith("{") and token.endswith("}"):
@@ -175,7 +175,7 @@ def _make_expression(option: str, text: str, token: str) -> str:
 
 
 def has_wildcards(text: str) -> bool:
-    """Return whether a text is a pattern, and no plain path."""
+    """Return whether a text is a pattern rather than a plain path."""
     return _SIGN.search(text) is not None
 
 
@@ -185,7 +185,7 @@ def escape_pattern(name: str) -> str:
 
 
 def find_matches(place: DataSource, pattern: FilePattern) -> Iterator[PatternMatch]:
-    """Files that a pattern names, in order of their paths."""
+    """Yield the files that match a pattern, sorted by path."""
     for below, path in place.listing:
         if (match := pattern.regex.fullmatch(below)) is not None:
             stem = match["stem"] if pattern.has_stem else PurePosixPath(below).stem
@@ -197,9 +197,10 @@ def _list_folders(match: re.Match[str], pattern: FilePattern) -> tuple[str, ...]
 
 
 def find_masks(images: MatchedFiles, masks: MatchedFiles) -> dict[Path, list[Path]]:
-    """Return the masks that each image may have by two patterns, for the images that have any.
+    """Return the candidate masks of each image by two patterns, for the images that have any.
 
-    Where both have as many wildcards for folders, these must be equal, unless no image would have a mask then.
+    If both have equally many folder wildcards, the matched folders must be equal, unless no image would have a mask
+    then.
     """
     image, mask = images.pattern, masks.pattern
     loose: dict[str, list[Path]] = defaultdict(list)
@@ -216,7 +217,7 @@ def find_masks(images: MatchedFiles, masks: MatchedFiles) -> dict[Path, list[Pat
 
 
 def _list_stems(label: PatternMatch, mask: FilePattern, stems: set[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Return the image stems that a mask's path may have, with the folders that its wildcards stand for then."""
+    """Yield the image stems that a mask's path may contain, each with the folders that its wildcards match then."""
     if not mask.has_stem:
         yield "", label.folders
     elif mask.exact:

@@ -1,4 +1,4 @@
-"""Folders of images and masks that only the names of their files pair, as in ISIC's challenges."""
+"""Guess folders of images and masks that are paired only by their files' names, as in ISIC's challenges."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from sweeper.data.formats.name_words import (
 from sweeper.data.text_tables import escape_for_display
 
 _MOST_FOLDERS = 100
-"""Folders of masks that are compared with all others."""
+"""Most folders of masks that are compared with all others."""
 _CORE = "\0"
-"""What stands for the part of folders' names that differs."""
+"""Placeholder for the part of folder names that differs."""
 _BREAK = re.compile(r"[\W_]+")
 _WORD = re.compile(r"^[A-Z]|[\W_]|(?<=[a-z])[A-Z]")
-"""Beginning of a word, in the middle of a name."""
+"""Beginning of a word within a name."""
 
 
 def guess_by_fit(place: DataSource) -> list[LayoutGuess]:
-    """Return the folders whose files are all called like those of another folder, between one beginning and one end.
+    """Return folders whose file names all equal those of another folder, except for one prefix and one suffix.
 
     Pairs of folders that differ in one part are one guess (`Training_Input/a.jpg` with `Training_Truth/a_x.png`,
-    `Test_Input/` with `Test_Truth/`). Several folders of masks of one folder of images are a guess each, or those
-    with a word of masks in their own names.
+    `Test_Input/` with `Test_Truth/`). If one folder of images has several folders of masks, each is a guess, or only
+    those whose own name has a mask word.
     """
     stems: dict[PurePosixPath, set[str]] = defaultdict(set)
     for below, path in place.listing:
@@ -81,12 +81,12 @@ def _is_mask_word(name: str) -> bool:
 
 
 def _count_shared(folder: PurePosixPath, other: PurePosixPath) -> int:
-    """Return how many words the paths of both have."""
+    """Count the words that both paths share."""
     return len({*_BREAK.split(str(folder))} & {*_BREAK.split(str(other))})
 
 
 def _split_folders(folders: Sequence[str]) -> tuple[str, str, list[str]]:
-    """Return the words that all paths begin and end with, and of each what is between; that is empty for one path."""
+    """Split paths into the words common to their starts and ends, and the part of each between; "" for one path."""
     if len(folders) < 2:
         return "".join(folders), "", [""] * len(folders)
     begin, end = (commonprefix([folder[::step] for folder in folders]) for step in (1, -1))  # noqa: RUF071 (characters)
@@ -97,14 +97,14 @@ def _split_folders(folders: Sequence[str]) -> tuple[str, str, list[str]]:
 
 
 def _replace_word(path: str, word: str, above: str) -> str:
-    """Return a path with `_CORE` for a word, where a word of masks may follow at once, but not in the folders above."""
+    """Replace a word in a path by `_CORE`, also if a mask word follows directly, but not in the folders above."""
     at = path[: len(above)] if path.startswith(above) else ""
     form = rf"(?:(?<![^\W_])|(?<=[a-z])(?=[A-Z])){re.escape(word)}(?:(?![a-z\d])|(?={MASK_FOLDER_WORD.pattern}))"
     return at + re.sub(form, _CORE, path[len(at) :]) if word else path
 
 
 def _fit(images: Set[str], masks: Collection[str]) -> tuple[str, str] | None:
-    """Return how the names of images and masks are made of what they share, `a{stem}` and `{stem}_x`; None if not."""
+    """Return patterns of image and mask names with a common part, `a{stem}` and `{stem}_x`; None if none fit."""
     first = min(masks)
     for cores in ({stem: stem for stem in images}, dict(zip(images, take_common_ends([*images]), strict=True))):
         within = (stem for stem, core in cores.items() if core and core in first)
@@ -117,5 +117,5 @@ def _fit(images: Set[str], masks: Collection[str]) -> tuple[str, str] | None:
 
 
 def _pair_folders(at: str, other: str, form: tuple[str, str]) -> LayoutGuess:
-    """Return the guess of the files of folders."""
+    """Return the guess for two folders and the patterns of their files."""
     return LayoutGuess(f"{at}/{form[0]}.*", f"{other}/{form[1]}.*", (escape_for_display(at), escape_for_display(other)))

@@ -1,8 +1,8 @@
-"""Image and mask files that are called as people call them: patterns that are tried in order until one names both.
+"""Guess image and mask files by common names: patterns are tried in order until one finds both.
 
-`folder`: `images/` and `masks/`, or called otherwise, in the data folder or in folders of splits. `pairs`, where no
-format of annotations is found: folders whose names may mean something else (`photos/` with `targets/`), folders of
-which one is called like the other's masks (`train/` with `train_masks/`), and masks next to their images.
+`folder`: `images/` and `masks/`, or similar names, in the data folder or in folders of splits. `pairs`, if no format of
+annotations is found: folders with ambiguous names (`photos/` with `targets/`), a folder named after another (`train/`
+with `train_masks/`), and masks next to their images.
 """
 
 from __future__ import annotations
@@ -60,24 +60,24 @@ LAYOUT = (
     "understood too; --images 'img/*.jpg' --masks 'labels/{stem}_m.png' says how all else is called"
 )
 _RARE = 20
-"""Times as many files in folders make those next to the folders no part of the data."""
+"""Files next to the folders are left out if the folders hold at least this many times as many."""
 _SEVERAL_SPLITS = ("trainval", "train_val", "train-val")
-"""Names of folders of splits that give none: next to train/ or val/ they hold the same images again."""
+"""Folders of splits that define none: next to train/ or val/ they repeat the same images."""
 _DRAWN = tuple(suffix for suffix in MASK_SUFFIXES if suffix not in LOSSY_SUFFIXES)
 
 
 def _has_match(place: DataSource, pattern: str, suffixes: tuple[str, ...]) -> bool:
-    """Return whether a pattern names such a file."""
+    """Return whether a pattern matches a file with one of these suffixes."""
     return any(one.path.suffix.lower() in suffixes for one in find_matches(place, compile_pattern(pattern)))
 
 
 def _guess_by_folder_words(
     place: DataSource, image_words: Sequence[str], mask_words: Sequence[str], *, anywhere: bool = False
 ) -> list[LayoutGuess]:
-    """Guesses of folders that are called by these words, the likeliest first; all but the first hold files.
+    """Guess folders with these names, the likeliest first; only the first guess may be without image files.
 
-    Both are in the root, or in its folders of splits; with `anywhere`, in others of its folders too. Folders of masks
-    but the first of the words must hold mask files: others keep text or JSON there.
+    Both folders are in the root, or in its folders of splits; with `anywhere`, in its other folders too. Except for the
+    first mask word, a folder of masks must contain mask files, as others may hold text or JSON.
     """
     root = place.root
     names: dict[str, list[str]] = defaultdict(list)
@@ -111,7 +111,7 @@ def _guess_by_folder_words(
 
 
 def _guess_alike_folders(place: DataSource, mask_word: re.Pattern[str] = MASK_FOLDER) -> LayoutGuess | None:
-    """Folders of which one is called like the masks of the other."""
+    """Guess folders of images and masks whose names are equal except for a mask word."""
     forms: dict[tuple[str, str], list[str]] = defaultdict(list)
     for masks, images in find_masks_among(
         [path.name for path in list_subfolders(place.root)], IMAGE_FOLDER, mask_word
@@ -128,7 +128,7 @@ def _guess_alike_folders(place: DataSource, mask_word: re.Pattern[str] = MASK_FO
 
 
 def _guess_same_folder(place: DataSource, least: float = 0) -> LayoutGuess | None:
-    """Return masks and their images in one folder each, where words find at least that share of images or masks."""
+    """Guess masks next to their images, if name words pair at least the share `least` of all files."""
     names: dict[str, set[str]] = defaultdict(set)
     for below, path in place.listing:
         names[path.suffix.lower()].add(below.removesuffix(path.suffix))
@@ -145,7 +145,7 @@ def _guess_same_folder(place: DataSource, least: float = 0) -> LayoutGuess | Non
 
 
 def _guess_class_folders(place: DataSource) -> LayoutGuess | None:
-    """Return a folder of images among folders of masks, one for each class."""
+    """Guess a folder of images among folders of masks, one for each class."""
     names = [path.name for path in list_subfolders(place.root)]
     images = [name for name in names if name.lower() in (*IMAGE_WORDS, *MORE_IMAGE_WORDS)]
     masks = [name for name in names if name not in images and _has_match(place, f"{escape_pattern(name)}/**/*", _DRAWN)]
@@ -157,9 +157,10 @@ def _guess_class_folders(place: DataSource) -> LayoutGuess | None:
 
 
 def _guess_two_folders(place: DataSource) -> LayoutGuess | None:
-    """Return two folders of pictures, of which one's name has a word of masks, where no others have pictures.
+    """Guess two folders of pictures, if only these have pictures and one name has a mask word.
 
-    They are the innermost, the same two in each parent (or that of images, of a test set), or the outermost.
+    They are the innermost folders, the same two in each parent (masks may be missing, as in a test set), or the
+    outermost.
     """
     inner: dict[str, set[str]] = defaultdict(set)
     outer: set[str] = set()
@@ -179,7 +180,7 @@ def _guess_two_folders(place: DataSource) -> LayoutGuess | None:
 
 
 def find_folder(place: DataSource) -> FormatLayout | None:
-    """Return the folders images/ and masks/, or both in folders of splits."""
+    """Find the folders images/ and masks/, or both in folders of splits."""
     guesses = [] if place.entry is not None else _guess_by_folder_words(place, IMAGE_WORDS, MASK_WORDS)
     if not guesses:
         return None
@@ -193,7 +194,7 @@ def find_folder(place: DataSource) -> FormatLayout | None:
 
 
 def _read_folder(place: DataSource, first: LayoutGuess, *rivals: LayoutGuess) -> ReadResult:
-    """List and pair the files; nothing is opened."""
+    """List and pair the files without opening any."""
     others = abbreviate([guess.format_line for guess in rivals], 3)
     if rivals and first.folders == (IMAGE_WORDS[0], MASK_WORDS[0]):
         place.notes.append(
@@ -208,7 +209,7 @@ def _read_folder(place: DataSource, first: LayoutGuess, *rivals: LayoutGuess) ->
 
 
 def find_pairs(place: DataSource) -> FormatLayout | None:
-    """Folders or files that their names pair."""
+    """Find folders or files that are paired by their names."""
     if place.entry is not None:
         return None
     images, masks = (*IMAGE_WORDS, *MORE_IMAGE_WORDS), (*MASK_WORDS, *MORE_MASK_WORDS)
@@ -232,7 +233,7 @@ def find_pairs(place: DataSource) -> FormatLayout | None:
 
 
 def _read_guess(place: DataSource, guess: LayoutGuess, rivals: Sequence[LayoutGuess] = ()) -> ReadResult:
-    """Return the images and masks of a guess, by the names that these files have; of the rivals was said enough."""
+    """Read the images and masks of a guess, paired by names; `rivals` are not reported as unread."""
     others: list[str] = []
     images, masks = _list_guess(place, guess, others)
     if not guess.words:
@@ -259,7 +260,7 @@ def _read_guess(place: DataSource, guess: LayoutGuess, rivals: Sequence[LayoutGu
 def _list_guess(
     place: DataSource, guess: LayoutGuess, others: list[str] | None = None
 ) -> tuple[MatchedFiles, MatchedFiles]:
-    """Return the files of a guess; the names of those of another kind are added to `others`."""
+    """List the files of a guess; names of files of other kinds are added to `others`."""
     images = list_pattern_files(place, guess.images, IMAGE_SUFFIXES, others)
     masks = list_pattern_files(place, guess.masks, MASK_SUFFIXES, others)
     if guess.words:
@@ -271,7 +272,7 @@ def _list_guess(
 
 
 def _note_unread(place: DataSource, guesses: Sequence[LayoutGuess], number: int) -> None:
-    """Warn of pictures in other folders than those of guesses, if they are more than a few."""
+    """Warn of pictures in folders outside the guesses, if there are more than a few."""
     read = [compile_pattern(text).regex for guess in guesses for text in (guess.images, guess.masks)]
     folders = Counter(
         place.format_name(path.parent)
@@ -286,7 +287,7 @@ def _note_unread(place: DataSource, guesses: Sequence[LayoutGuess], number: int)
 
 
 def _leave_out_pictures(place: DataSource, files: Sequence[PatternMatch]) -> list[PatternMatch]:
-    """Return the files without the few of the data folder itself, such as a README's, where all others are below it."""
+    """Leave out the few files in the data folder itself, such as a README's pictures, if all others are below it."""
     on_top = [one for one in files if "/" not in one.below]
     if not 0 < _RARE * len(on_top) <= len(files):
         return [*files]
@@ -297,7 +298,7 @@ def _leave_out_pictures(place: DataSource, files: Sequence[PatternMatch]) -> lis
 
 
 def _keep_folders_with_masks(place: DataSource, images: MatchedFiles, with_masks: Collection[Path]) -> MatchedFiles:
-    """Return the images except those of folders without any mask, usually a test set, if others have some."""
+    """Leave out images in folders without any mask, usually a test set, if other folders have masks."""
     folders = {one.path.parent for one in images.files if one.path in with_masks}
     if not folders:
         return images

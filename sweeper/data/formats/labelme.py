@@ -1,7 +1,7 @@
-"""LabelMe: one JSON per image with its shapes, and the image next to it or inside.
+"""LabelMe: one JSON per image with its shapes, and the image next to it or embedded.
 
-Shapes are drawn in the file's order, as LabelMe's own tools draw them. `__ignore__` is 255, `_background_` is class 0.
-Classes are those of `classes.txt`, else of LabelMe's `labels.txt`, else the labels that occur, in alphabetical order.
+Shapes are drawn in the file's order, as by LabelMe's own tools. `__ignore__` is 255, `_background_` is class 0. Classes
+come from `classes.txt`, else LabelMe's `labels.txt`, else the labels that occur, sorted.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _KEYS = (b"shapes", b"imagePath", b"imageData")
 
 
 def find_labelme(place: DataSource) -> FormatLayout | None:
-    """JSON files of which some look like LabelMe's."""
+    """Find JSON files, if some look like LabelMe's."""
     matching = find_json(place, _KEYS)
     if not matching:
         return None
@@ -49,7 +49,7 @@ def find_labelme(place: DataSource) -> FormatLayout | None:
 
 
 def _read_labelme(place: DataSource, files: Sequence[Path]) -> ReadResult:
-    """Read every JSON that holds shapes."""
+    """Read every JSON that contains shapes."""
     drawings = []
     occurring: set[str] = set()
     for path in files:
@@ -65,7 +65,7 @@ def _read_labelme(place: DataSource, files: Sequence[Path]) -> ReadResult:
 
 
 def _parse_file(place: DataSource, path: Path) -> tuple[ImageShapes, bool] | None:
-    """Return what a file says, and whether its image exists; None if it is not LabelMe's, or faulty."""
+    """Parse a file, and return whether its image exists; None if it is not LabelMe's, or faulty."""
     try:
         data = load_json(path)
     except UnreadableFileError as error:
@@ -102,10 +102,10 @@ def _parse_file(place: DataSource, path: Path) -> tuple[ImageShapes, bool] | Non
 
 
 def parse_shape(number: int, entry: Any) -> Shape:
-    """Return shape `number` of the file.
+    """Parse shape `number` of the file.
 
     Raises:
-        ValueError: its fault, as rule, value found and next step.
+        ValueError: with the fault: rule, value found and next step.
     """
     if not isinstance(entry, dict):
         raise ValueError(f"shape {number} must be an object, found {type(entry).__name__}; draw it again")
@@ -141,7 +141,7 @@ def parse_shape(number: int, entry: Any) -> Shape:
 
 
 def _decode_embedded(path: Path) -> bytes:
-    """Return the image inside a JSON."""
+    """Return the image embedded in a JSON."""
     data = load_json(path)
     try:
         return base64.b64decode(data["imageData"])

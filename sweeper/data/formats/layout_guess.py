@@ -1,4 +1,4 @@
-"""Places of images and masks that are guessed by names, as two patterns."""
+"""Guessed places of images and masks, as two patterns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sweeper.data.formats.file_patterns import STEM, escape_pattern
 from sweeper.data.text_tables import escape_for_display
 
 MOST_NAMES = 10
-"""Folders that a pattern names one by one."""
+"""Most folders that a pattern lists."""
 
 
 class LayoutGuess(NamedTuple):
@@ -21,31 +21,31 @@ class LayoutGuess(NamedTuple):
     """A pattern with `{stem}` for the images' names."""
     masks: str
     folders: tuple[str, str] = (".", ".")
-    """Display names of the images' and masks' places; the same if masks are next to their images."""
+    """Display names of the images' and masks' places; equal if masks are next to their images."""
     words: bool = False
-    """Whether only the words in their names separate masks from the images next to them."""
+    """Whether masks are separated from the images next to them only by words in their names."""
 
     @property
     def format_line(self) -> str:
-        """Finding, as text."""
+        """Description of the finding."""
         at, other = self.folders
         return "masks next to their images" if at == other else f"{at}/ and {other}/"
 
     def format_options(self, place: DataSource) -> str:
-        """Return the options that ask for the same, from the folder that the user named."""
+        """Return the options that select the same files, relative to the folder that the user gave."""
         images, masks = (escape_for_display(escape_pattern(place.above) + one) for one in (self.images, self.masks))
         return f"--images '{images}' --masks '{masks}'"
 
 
 def walk_folders(images: str, masks: str) -> LayoutGuess:
-    """Return the guess of all files in folders and below, by patterns of these folders."""
+    """Return the guess of all files in and below folders that match these patterns."""
     return LayoutGuess(
         f"{images}/**/{STEM}.*", f"{masks}/**/{STEM}.*", (escape_for_display(images), escape_for_display(masks))
     )
 
 
 def make_alternatives(names: Sequence[str]) -> str:
-    """Return a pattern of names; of many, of any."""
+    """Return a pattern that matches these names; `*` for many."""
     if len(names) == 1:
         return escape_pattern(names[0])
     is_any = len(names) > MOST_NAMES or any(re.search(r"[{},*?\[]", name) for name in names)

@@ -47,7 +47,7 @@ def _read_manifest(place: DataSource, path: Path) -> ReadResult:
 
 
 def _read_rows(place: DataSource, path: Path) -> list[tuple[Path, Path, SplitAssignment]]:
-    """Image, mask and side of each row; faults become problems."""
+    """Return image, mask and side of each row; faults become problems."""
     rows: list[tuple[Path, Path, SplitAssignment]] = []
     for line, row in read_table_rows(path, place.format_name(path), ("image", "mask"), place.problems) or ():
         where = f"{place.format_name(path)}: line {line}"

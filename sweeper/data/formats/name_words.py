@@ -1,7 +1,7 @@
-"""Names of image and mask files, and of their folders, as people give them: which words are no part of a name.
+"""Usual names of image and mask files and folders: the words to ignore when pairing them.
 
-Where names differ, words like `img` and `mask` at one end are taken away: `img_a.jpg` and `a_mask.png` share `a`. Else
-what all of one side have in common is: `train-volume00` and `train-labels00` share `00`.
+If names differ, words like `img` and `mask` at one end are removed: `img_a.jpg` and `a_mask.png` share `a`. Else the
+text common to all names of a side is removed: `train-volume00` and `train-labels00` share `00`.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from sweeper.data.formats.class_masks import find_image_stem, list_name_parts
 from sweeper.data.formats.file_patterns import PatternMatch
 
 IMAGE_WORDS = ("images", "image", "imgs", "img")
-"""Names of folders of images, in any case, in the order in which they are looked for."""
+"""Names of image folders, in any case, in order of preference."""
 MASK_WORDS = ("masks", "mask", "labels", "label", "annotations", "annotation", "gt", "ground_truth", "groundtruth")
-"""Words of folders of masks."""
+"""Names of mask folders."""
 MANUAL_WORDS = ("1st_manual", "manual1", "manual")
-"""Words of folders of labels next to which `mask/` holds each image's field of view, as in DRIVE and HRF."""
+"""Names of label folders next to which `mask/` holds each image's field of view, as in DRIVE and HRF."""
 MORE_IMAGE_WORDS = (
     *("jpegimages", "photos", "photo", "pictures", "picture", "pics", "frames", "rgb", "input", "inputs"),
     *("original", "originals", "sat", "tiles", "raw", "img_dir"),
 )
-"""Names that are believed where no format of annotations is found: they may mean something else."""
+"""Ambiguous names, used only if no format of annotations is found."""
 MORE_MASK_WORDS = (
     *("segmentationclass", "segmentationclasspng", "segmentationmasks", "segmentations", "segmentation", "segs", "seg"),
     *("annot", "annots", "anno", "annos", "gts", "ground-truth", "ground truth", "targets", "target"),
     *(*MANUAL_WORDS, "labelmaps", "lbl", "ann_dir"),
 )
 LAST_MASK_WORDS = ("lab", "map", "maps")
-"""Names that are believed where nothing else is found: next to masks they hold something else, such as weights."""
+"""Names used only if nothing else is found: next to masks such folders hold other files, such as weights."""
 
 
 def _compile_word_at_end(before: str, after: str) -> re.Pattern[str]:
@@ -63,13 +63,13 @@ IMAGE_FOLDER = _compile_word_at_end(rf"(?:{_FOLDERS[1]})[_ -]", rf"[_ -](?:{_FOL
 
 
 def strip_word(name: str, words: re.Pattern[str] | None) -> str:
-    """Return a name, whose folders stay, without a word at one end."""
+    """Remove a word at one end of a name; its folders are kept."""
     folder, slash, last = name.rpartition("/")
     return folder + slash + (last if words is None else words.sub("", last, count=1))
 
 
 def find_masks_among(names: Collection[str], image_word: re.Pattern[str], mask_word: re.Pattern[str]) -> dict[str, str]:
-    """Return the names that are masks of others by their words, each with its image's name."""
+    """Return the names that are masks of other names by their words, each with its image's name."""
     cores = {name: strip_word(name, mask_word) for name in names}
     others = sorted(name for name, core in cores.items() if core == name)
     for word in (None, image_word):
@@ -84,7 +84,7 @@ def find_naming(
 ) -> tuple[re.Pattern[str] | None, re.Pattern[str] | None]:
     """Return the words to remove from the names of images and masks, so that most masks find their image.
 
-    None is taken away where half of the names are equal.
+    Nothing is removed if at least half of the names are equal already.
     """
 
     def pairs(words: tuple[re.Pattern[str] | None, re.Pattern[str] | None]) -> int:
@@ -96,7 +96,7 @@ def find_naming(
 
 
 def match_zeros(images: list[PatternMatch], masks: Sequence[PatternMatch]) -> list[PatternMatch]:
-    """Return the images with the zeros before numbers that the masks' names have, if more are paired by these.
+    """Add leading zeros as in the masks' names to numbers in image names, if this pairs more images.
 
     `7` and `00007_hair` share `00007`.
     """
@@ -113,7 +113,7 @@ def match_zeros(images: list[PatternMatch], masks: Sequence[PatternMatch]) -> li
 def strip_common_ends(
     images: list[PatternMatch], masks: list[PatternMatch]
 ) -> tuple[list[PatternMatch], list[PatternMatch]]:
-    """Return the files with stems that pair them, without what all of one side share, if none is paired otherwise.
+    """Remove the text common to all names of a side, if the rest pairs the files and nothing else does.
 
     `train-volume00` and `train-labels00` share `00`.
     """
@@ -133,7 +133,7 @@ def strip_common_ends(
 
 
 def take_common_ends(stems: Sequence[str]) -> list[str]:
-    """Return stems without the beginning and the end that all of them have; numbers stay whole."""
+    """Remove the longest common prefix and suffix of all stems, without cutting numbers."""
     begin = len(re.sub(r"\d+$", "", commonprefix(stems)))  # noqa: RUF071 (characters are meant)
     rest = [stem[begin:][::-1] for stem in stems]
     end = len(re.sub(r"\d+$", "", commonprefix(rest)))  # noqa: RUF071

@@ -1,7 +1,6 @@
 """nnU-Net, 2-D: `dataset.json`, `imagesTr/CASE_0000.png` (one file per channel) and `labelsTr/CASE.png`.
 
-`imagesTs/` and `labelsTs/` are the test split. A label called `ignore` is 255. Both versions of
-`dataset.json` are read.
+`imagesTs/` and `labelsTs/` are the test split. The label `ignore` is 255. Both versions of `dataset.json` are read.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ def _read_nnunet(place: DataSource, path: Path) -> ReadResult:
 
 
 def _read_labels(place: DataSource, path: Path) -> tuple[tuple[str, ...] | None, Pixels]:
-    """Class names in order of their numbers, and the label that each number becomes, (256,)."""
+    """Return class names in order of their numbers, and the label of each number, (256,)."""
     try:
         return _read_numbered_labels(load_json(path))
     except UnreadableFileError as error:
@@ -70,10 +69,10 @@ def _read_labels(place: DataSource, path: Path) -> tuple[tuple[str, ...] | None,
 
 
 def _read_numbered_labels(data: Any) -> tuple[tuple[str, ...], Pixels]:
-    """Return class names and labels from the data of a dataset.json.
+    """Return class names and labels from the content of a dataset.json.
 
     Raises:
-        UnreadableFileError: its labels are none, with rule, value found and next step.
+        UnreadableFileError: invalid labels, with rule, value found and next step.
     """
     raw = data.get("labels") if isinstance(data, dict) else None
     pairs: dict[int, str] = {}

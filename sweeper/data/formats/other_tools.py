@@ -1,6 +1,6 @@
-"""Recognition of folders that nothing here reads: another tool's export, links to nothing, or one folder of two.
+"""Recognise folders that cannot be read: another tool's export, broken links, or only one of two folders.
 
-Tools are known by words in their files, which are searched and not parsed.
+Tools are recognised by words in their files, which are searched but not parsed.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from sweeper.data.text_tables import POINTER, POINTER_STEP, escape_for_display, 
 
 _LOOKED_AT = 1 << 18
 _SOME = 50
-"""Files that are opened for each tool."""
+"""Most files opened for each tool."""
 _COCO = "export it again as COCO"
 _YAML = r"printf 'train: images\nnames: [object]\n' > data.yaml"
 _TWO_FILES = rb"(?i)\.(png|jpe?g|bmp|tiff?|gif|webp)\"?[,;\t|].*\.(png|jpe?g|bmp|tiff?|gif|webp)\b"
 
 
 class OtherTool(NamedTuple):
-    """A tool's annotations, and the step to some that are read."""
+    """A tool's annotations, and the step that makes them readable."""
 
     name: str
     suffixes: str
     """Suffixes of its files, separated by spaces."""
     words: tuple[bytes, ...]
-    """Expressions, all of which the beginning of a file holds."""
+    """Regular expressions that must all match in the beginning of a file."""
     step: str
 
 
@@ -90,7 +90,7 @@ TOOLS = (
 
 
 def recognise_export(place: DataSource) -> str | None:
-    """Return the problem of a folder that holds another tool's annotations, or links to nothing; else None."""
+    """Return the problem of a folder with another tool's annotations or a broken link; else None."""
     for path in place.files:
         if path.is_symlink() and not path.exists():
             return f"{place.format_name(path)}: must be a file, found a link that leads nowhere; copy what it leads to"
@@ -104,7 +104,7 @@ def recognise_export(place: DataSource) -> str | None:
 
 
 def describe_missing(root: Path) -> str:
-    """Return what is missing for image and mask folders, where nothing finds any; begins with the name of a folder."""
+    """Return what is missing for image and mask folders if none are found, starting with a folder's name."""
     folders = [path for at in (root, *list_subfolders(root)) for path in list_subfolders(at)]
     images = next((path for path in folders if path.name.lower() in IMAGE_WORDS), None)
     masks = next((path for path in folders if path.name.lower() in MASK_WORDS), None)

@@ -1,6 +1,6 @@
-"""Images and masks that two patterns name: those of `--images` and `--masks`, of a guess, or of a format of mask files.
+"""Read images and masks given by two patterns: from `--images` and `--masks`, a guess, or a format of mask files.
 
-What may stand in patterns: `file_patterns.py`.
+The syntax of patterns is in `file_patterns.py`.
 """
 
 from __future__ import annotations
@@ -55,18 +55,18 @@ from sweeper.data.text_tables import SplitAssignment, escape_for_display
 NAME = "patterns"
 _WAY_OUT = "say which is meant with --images and --masks"
 _MADE = re.compile(r"(.+)[_-]([A-Za-z]\w*)")
-"""Pattern of an image that was made of another, whose name it begins with."""
+"""Pattern of an image derived from another one, with whose name it begins."""
 
 
 def make_pattern_layout(place: DataSource) -> FormatLayout:
-    """Return what the user's patterns name."""
+    """Return the layout of the user's patterns."""
     assert place.patterns is not None
     line = f"--images {escape_for_display(place.patterns.images)} --masks {escape_for_display(place.patterns.masks)}"
     return FormatLayout(line, partial(_read_patterns, place))
 
 
 def _list_named_folders(place: DataSource) -> list[bool]:
-    """Return whether images and masks are folders, in which each file counts."""
+    """Return whether images and masks are given as folders, of which all files are read."""
     assert place.patterns is not None
     texts = (place.patterns.images, place.patterns.masks)
     return [not has_wildcards(text) and (place.root / text).is_dir() for text in texts]
@@ -81,7 +81,7 @@ def _get_patterns(place: DataSource) -> tuple[FilePattern, FilePattern]:
 
 
 def _read_patterns(place: DataSource) -> ReadResult:
-    """List and pair the files that the user's patterns name; nothing is opened."""
+    """List and pair the files that match the user's patterns, without opening any."""
     images, masks = _get_patterns(place)
     where = f"--images {escape_for_display(images.text)}"
     reading = ReadResult([], None, place=where, mask_place=f"--masks {escape_for_display(masks.text)}")
@@ -112,14 +112,14 @@ def _read_patterns(place: DataSource) -> ReadResult:
 
 
 def split_by_folder(one: PatternMatch) -> SplitName | None:
-    """Return the split that the folders of a file give."""
+    """Return the split of a file by its folders."""
     return split_of(one.below.split("/")[:-1])
 
 
 def choose_split_rule(place: DataSource, files: Sequence[PatternMatch]) -> Callable[[PatternMatch], SplitName | None]:
-    """Return what gives the split of files: folders that are called like one, else a word in the names of all folders.
+    """Return the rule for the split of files: by folders named like a split, else by a word in all folders' names.
 
-    `ISIC_Training_Data/` and `ISIC_Test_Data/` give it, which is noted; `train_val/` has two such words: none.
+    A split by words, as in `ISIC_Training_Data/` and `ISIC_Test_Data/`, is noted; `train_val/` has two, thus no split.
     """
     if any(map(split_by_folder, files)):
         return split_by_folder
@@ -132,7 +132,7 @@ def choose_split_rule(place: DataSource, files: Sequence[PatternMatch]) -> Calla
 
 
 def _find_split_word(folders: Sequence[str]) -> SplitName | None:
-    """Return the split of the last folder whose name has words of one; None if it has those of several."""
+    """Return the split of the last folder whose name has words of a split; None if it has words of several."""
     for folder in reversed(folders):
         words = {word.lower() for word in re.findall("[A-Z]?[a-z]+|[A-Z]+", folder)}
         if splits := {SPLITS[word] for word in words & SPLITS.keys()}:
@@ -141,7 +141,7 @@ def _find_split_word(folders: Sequence[str]) -> SplitName | None:
 
 
 def _list_image_files(place: DataSource, pattern: FilePattern) -> MatchedFiles:
-    """Return the images; none, and a problem, if the pattern names none."""
+    """Return the images; none, and a problem, if the pattern matches none."""
     others: list[str] = []
     images = list_pattern_files(place, pattern.text, IMAGE_SUFFIXES, others)
     if images.files:
@@ -159,7 +159,7 @@ def _list_image_files(place: DataSource, pattern: FilePattern) -> MatchedFiles:
 def list_pattern_files(
     place: DataSource, text: str, suffixes: tuple[str, ...], others: list[str] | None = None
 ) -> MatchedFiles:
-    """Files of these kinds that a pattern names; the names of the other ones are added to `others`."""
+    """List the files with these suffixes that match a pattern; the names of other files are added to `others`."""
     pattern, files = compile_pattern(text), []
     for one in find_matches(place, pattern):
         if one.path.suffix.lower() in suffixes:
@@ -178,16 +178,16 @@ def pair_files(
     table: Pixels | None = None,
     named: bool = False,
 ) -> tuple[list[Sample], list[Path]]:
-    """Return samples of the images that have one mask, and the masks without an image; all else is a problem.
+    """Return samples of the images with masks, and the masks without an image; all else is a problem.
 
     Args:
         place: receives the problems.
-        images: the image files. Masks among them are no images.
+        images: the image files; those that are masks of others are left out.
         masks: the mask files.
-        split: the split of an image.
-        table: (256,), the label that each number in the masks becomes.
-        named: whether a format gives the names. Then samples are called by what `{stem}` stands for, and masks without
-            an image are problems. Else samples are called by their files' names.
+        split: returns the split of an image.
+        table: (256,), the label of each number in the masks; None = the numbers are labels.
+        named: whether a format defines the names. Then samples are named by `{stem}`, and masks without an image are
+            problems. Else samples are named by their files.
     """
     masks_of_images = find_masks(images, masks)
     used_masks = {path for masks_of_image in masks_of_images.values() for path in masks_of_image}
@@ -198,7 +198,7 @@ def pair_files(
             "the mask of itself; correct one of the patterns"
         )
         return [], []
-    image_files = [one for one in images.files if one.path not in used_masks]  # masks next to their images
+    image_files = [one for one in images.files if one.path not in used_masks]  # masks may be next to their images
     image_files = image_files if named else _leave_out_bare(place, image_files, masks_of_images, masks)
     owners: dict[Path, list[PatternMatch]] = defaultdict(list)
     for one in image_files:
@@ -253,7 +253,7 @@ def pair_files(
 def _leave_out_bare(
     place: DataSource, images: list[PatternMatch], of_images: Mapping[Path, Sequence[Path]], masks: MatchedFiles
 ) -> list[PatternMatch]:
-    """Return the images that have a mask, where all masks are theirs and most images have none, as of a video."""
+    """Leave out images without a mask if most have none, as of a video, and each mask has an image."""
     some = [one for one in images if one.path in of_images]
     if not 3 <= len(some) < len(images) / 3 or len({*chain(*of_images.values())}) < len(masks.files):
         return images
@@ -265,9 +265,9 @@ def _leave_out_bare(
 def match_names(
     place: DataSource, images: MatchedFiles, masks: MatchedFiles
 ) -> tuple[MatchedFiles, MatchedFiles] | None:
-    """Return the files with stems that pair them by their names, and without images that were made of others.
+    """Give files stems that pair them by their names, and leave out images derived from others.
 
-    None where masks of several tasks are among them, which is noted as a problem.
+    Return None, and a problem, if masks are named by tasks.
     """
     if note_tasks(place, masks.files):
         return None
@@ -276,7 +276,7 @@ def match_names(
 
 
 def find_stems(images: MatchedFiles, masks: MatchedFiles) -> tuple[MatchedFiles, MatchedFiles]:
-    """Return the files with stems that pair them by their names, less words as in `a_mask.png`."""
+    """Give files stems that pair them by their names, without words as in `a_mask.png`."""
     image_word, mask_word = find_naming({one.stem for one in images.files}, {one.stem for one in masks.files})
     image_files = [one._replace(stem=strip_word(one.stem, image_word)) for one in images.files]
     mask_files = [one._replace(stem=strip_word(one.stem, mask_word)) for one in masks.files]
@@ -285,16 +285,16 @@ def find_stems(images: MatchedFiles, masks: MatchedFiles) -> tuple[MatchedFiles,
     stem_of_mask = {one: stem for one in mask_files if one.stem not in stems and (stem := find_image_stem(one, stems))}
     words = {remove_stem(one.stem, stem) for one, stem in stem_of_mask.items()}
     if len({*stem_of_mask.values()}) < len(stem_of_mask) or len(words) == 1:
-        # Else each is of one class, which is unknown.
+        # Otherwise each is of one unknown class.
         mask_files = [one._replace(stem=stem_of_mask.get(one, one.stem)) for one in mask_files]
     pattern = masks.pattern._replace(has_stem=True, exact=True)
     return images._replace(files=image_files), MatchedFiles(pattern, mask_files)
 
 
 def _leave_out_made(place: DataSource, images: MatchedFiles, masks: MatchedFiles) -> MatchedFiles:
-    """Return the images less those that were made of others, such as ISIC's `a_superpixels.png` next to `a.jpg`.
+    """Leave out images derived from others, such as ISIC's `a_superpixels.png` next to `a.jpg`.
 
-    They have no mask, and are called like images that have one, at least half of these, all with the same word behind.
+    Such images have no mask, and exist for at least half of the images that have one, all with the same suffix.
     """
     with_masks = find_masks(images, masks)
     stems = {one.stem for one in images.files if one.path in with_masks}
@@ -307,7 +307,7 @@ def _leave_out_made(place: DataSource, images: MatchedFiles, masks: MatchedFiles
 
 
 def note_naming(place: DataSource, samples: Sequence[Sample], *, always: bool = False) -> None:
-    """Note an example of a mask and its image, where their names differ."""
+    """Note an example of a mask and its image if their names differ."""
     if samples and (always or Path(samples[0].mask_name).stem != Path(samples[0].name).stem):
         example = f"{samples[0].mask_name} is the mask of {samples[0].name}"
         place.notes.append(f"Images and masks were paired by their names: {example}.")
@@ -316,7 +316,7 @@ def note_naming(place: DataSource, samples: Sequence[Sample], *, always: bool = 
 def _name_some_masks(
     place: DataSource, every: Sequence[tuple[PatternMatch, Sequence[Path]]], classes: Mapping[Path, str]
 ) -> str:
-    """Return the step to the first mask of each image, or that of the most common class: with options that do it."""
+    """Return the step, with options, that selects one mask per image: the first, or that of the most common class."""
     kind = Counter(classes[path] for _, masks in every for path in masks).most_common(1)[0][0] if classes else ""
     wanted = {one.path: [path for path in masks if classes.get(path, "") == kind][:1] for one, masks in every}
     wanted = {path: of_image for path, of_image in wanted.items() if of_image}
@@ -351,7 +351,7 @@ def _name_some_masks(
 
 
 def _guess_pattern_name(matched: MatchedFiles, stem: str) -> str:
-    """Return how a pattern calls the file of a stem, with the extension that others have."""
+    """Return the file name that a pattern gives a stem, with the extension of the other files."""
     name = matched.pattern.text.replace("**/", "").replace("[0-9]", "0").replace(STEM, stem)
     if name.endswith(".*"):
         name = name.removesuffix(".*") + (matched.files[0].path.suffix if matched.files else ".png")
@@ -359,7 +359,7 @@ def _guess_pattern_name(matched: MatchedFiles, stem: str) -> str:
 
 
 def read_mask_file(place: DataSource, path: Path, table: Pixels | None, size: Size | None) -> Pixels:
-    """Return the labels of a sample's file of labels or colours; with a table, (256,), what it makes of them."""
+    """Read the labels of a mask file; with a table, (256,), translate them."""
 
     def note(what: str) -> None:
         place.tally.add("mask", what, place.format_name(path))

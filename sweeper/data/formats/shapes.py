@@ -1,9 +1,8 @@
-"""Shapes → masks, for every format that has shapes: classes, order, holes, what is outside, and how each is drawn.
+"""Draw shapes as masks, for all formats with shapes: classes, order, holes, and shapes outside the image.
 
-A format's module says what its files hold, one `ImageShapes` for each image; `make_shapes_result` does the rest.
-Coordinates are (x, y) in pixels of the upright image. Two ways to draw: `draw_outlines` as LabelMe's own tools and
-Ultralytics do (Pillow, outlines included), and `draw_areas` as COCO's do (pycocotools), where a ring inside another is
-a hole.
+A format's module returns one `ImageShapes` for each image; `make_shapes_result` does the rest. Coordinates are (x, y)
+in pixels of the upright image. `draw_outlines` draws like LabelMe's own tools and Ultralytics (Pillow, outlines
+included). `draw_areas` draws like COCO's (pycocotools), but with a ring inside another as a hole.
 """
 
 from __future__ import annotations
@@ -37,11 +36,11 @@ from sweeper.data.store import Pixels
 from sweeper.data.text_tables import MAX_CLASSES, SplitAssignment, UnreadableFileError, escape_for_display
 
 LINE_WIDTH = 10
-"""Pixels; LabelMe's own."""
+"""Pixels, as in LabelMe."""
 POINT_RADIUS = 5
-"""Pixels; LabelMe's own."""
+"""Pixels, as in LabelMe."""
 MAX_SIDES_AWAY = 10
-"""A coordinate further away than this many times the image's larger side belongs to another image."""
+"""Limit of coordinates in multiples of the image's larger side; beyond it they belong to another image."""
 KINDS: dict[str, tuple[int, int | None]] = {
     "polygon": (3, None),
     "oriented_rectangle": (4, 4),
@@ -64,20 +63,20 @@ later shapes cover earlier ones."""
 
 
 class Shape(NamedTuple):
-    """One labelled shape, small in memory: there may be a million of them."""
+    """One labelled shape, stored compactly: there may be a million."""
 
     where: str
-    """For messages: `annotation 17`."""
+    """Its name in messages: `annotation 17`."""
     label: str | None
-    """Name of its class; None = what it covers is ignored."""
+    """Name of its class; None = its pixels are ignored."""
     rings: tuple[bytes, ...] = ()
     """float64 x, y, x, y …; several are one object with holes."""
     kind: str = "polygon"
     mask: Any = None
-    """COCO's run-length mask; of the kind `mask` an image (PNG), not 0 where the shape is, whose top left corner is the
-    first point."""
+    """COCO's run-length mask; for the kind `mask` a PNG, not 0 inside the shape, with its top left corner at the first
+    point."""
     behind: bool = False
-    """Whether it is behind all others."""
+    """Whether it is drawn before all others."""
     area: float | None = None
     """Area as written in the file."""
 
@@ -88,42 +87,42 @@ class ImageShapes(NamedTuple):
     source: str
     """Annotation file, for messages."""
     path: Path
-    """The image, or the file that holds it."""
+    """The image, or the file that embeds it."""
     shapes: Sequence[Shape]
     size: Size | None = None
     """Size of the image, as written in the file."""
     side: SplitAssignment = SplitAssignment()
     inside: Source | None = None
-    """The image where it lies within `path`."""
+    """The image if it is embedded in `path`."""
     shares: bool = False
-    """Whether coordinates are shares of the image's width and height."""
+    """Whether coordinates are fractions of the image's width and height."""
 
 
 class ClassNames(NamedTuple):
-    """The classes of words."""
+    """Class names, and the label of each word in the annotations."""
 
     names: tuple[str, ...]
     numbers: dict[str, int]
     background: int
-    """Label of what no shape covers."""
+    """Label of pixels without a shape."""
 
 
 def number_words(
     place: DataSource, ordered: Sequence[str], occurring: Collection[str], where: str, listed_in: str = "classes.txt"
 ) -> ClassNames | None:
-    """Class names and the label of each word; None, and a problem, where there are too few or too many.
+    """Return class names and the label of each word; None, and a problem, if there are too few or too many.
 
     Args:
-        place: with the names of `classes.txt`, which give the order where there are any.
+        place: with the names of `classes.txt`, if any, which set the order.
         ordered: words that are classes, in order.
-        occurring: words that shapes have.
+        occurring: words of shapes.
         where: the annotation files, for messages.
         listed_in: the file that lists the classes.
     """
     words = [word for word in dict.fromkeys(ordered) if not is_background(word) and not is_ignored(word)]
     names = place.classes or ("background", *words)
     if not 2 <= len(names) <= MAX_CLASSES:
-        if not place.problems or len(names) > MAX_CLASSES:  # else these may be why
+        if not place.problems or len(names) > MAX_CLASSES:  # else these may be the cause
             place.problems.append(
                 f"{where}: there must be 1 to {MAX_CLASSES - 1} labels besides the background, found {len(names) - 1}; "
                 "write classes.txt"
@@ -142,7 +141,7 @@ def number_words(
 
 
 def _find_background_index(place: DataSource, names: Sequence[str], labels: Sequence[str]) -> int:
-    """Label of what no shape covers: the class called background, else the first if no shape has it, else 255."""
+    """Return the label of pixels without a shape: the background class, else the first if no shape has it, else 255."""
     free = [name if is_background(name) or name not in labels else "" for name in names]
     if (index := find_background(free)) is not None:
         return index
@@ -156,7 +155,7 @@ def _find_background_index(place: DataSource, names: Sequence[str], labels: Sequ
 
 
 def note_boxes(place: DataSource, where: str, shapes: Sequence[Shape]) -> None:
-    """Note how many shapes are boxes, whose cover is ignored; a problem where all are."""
+    """Note how many shapes are boxes, whose pixels are ignored; a problem if all are."""
     boxes = sum(shape.kind == "box" for shape in shapes)
     if boxes and boxes == len(shapes):
         place.problems.append(
@@ -175,9 +174,9 @@ def make_shapes_result(
     """Return the samples of drawings, and their classes.
 
     Args:
-        place: where they are.
+        place: the data source.
         drawings: one for each image.
-        words: classes of their labels.
+        words: classes of their labels; None = faulty.
         where: the annotation files, for messages about all of them.
         way: how shapes are drawn.
     """
@@ -201,12 +200,12 @@ def make_shapes_result(
 
 
 class DrawableShape(NamedTuple):
-    """A shape that is to be drawn."""
+    """A shape ready to be drawn."""
 
     label: int
     shape: Shape
     rings: list[Points]
-    """(n, 2), x and y."""
+    """(n, 2) each, x and y."""
 
 
 def _draw_mask(
@@ -215,7 +214,7 @@ def _draw_mask(
     """Return the labels of one image, (H, W)."""
     if size is None:
         return None
-    if drawing.size == size[::-1]:  # drawn before the image was turned upright, if it was: the caller knows
+    if drawing.size == size[::-1]:  # perhaps drawn before the image was turned upright: the caller handles it
         size = drawing.size
     elif drawing.size is not None and drawing.size != size:
         (height, width), (written_height, written_width) = size, drawing.size
@@ -244,15 +243,15 @@ def _draw_mask(
 
 
 def _list_rings(place: DataSource, drawing: ImageShapes, shape: Shape, size: Size) -> list[Points]:
-    """Return the points of a shape, (n, 2) for each ring, in pixels; rings of too few points are left out."""
+    """Return the points of a shape in pixels, (n, 2) for each ring; rings with too few points are left out."""
     rings = [np.frombuffer(ring, dtype=np.float64).reshape(-1, 2) for ring in shape.rings]
-    fewest, _ = KINDS.get(shape.kind, (4, 4))  # the others are boxes
+    fewest, _ = KINDS.get(shape.kind, (4, 4))  # other kinds are boxes
     usable = [ring for ring in rings if len(ring) >= fewest]
     name = place.format_name(drawing.path)
     if len(usable) < len(rings):
         place.tally.add("image", f"with a {shape.kind} of fewer than {fewest} points, which covers nothing", name)
     if drawing.shares:
-        # The text's digits end before the point's: without rounding, a corner at 21 may be drawn from 20.9999.
+        # The text has fewer digits than a float: without rounding, a corner at 21 may be drawn from 20.9999.
         usable = [(ring * (size[1], size[0])).round(2) for ring in usable]
     if any(_is_outside(ring, size) for ring in usable):
         place.tally.add("image", "with shapes that reach out of the image, cut off at its edge", name)
@@ -260,7 +259,7 @@ def _list_rings(place: DataSource, drawing: ImageShapes, shape: Shape, size: Siz
 
 
 def find_point_fault(points: Points, size: Size) -> str | None:
-    """Return why points cannot be in an image of this (height, width): rule and value found; None if they can."""
+    """Return why points cannot be in an image of this (height, width): rule and value found; else None."""
     height, width = size
     if not np.isfinite(points).all():
         return "coordinates must be finite, found NaN or infinity"
@@ -274,16 +273,16 @@ def find_point_fault(points: Points, size: Size) -> str | None:
 
 
 def _is_outside(points: Points, size: Size) -> bool:
-    """Return whether a part is more than a pixel outside the image of this (height, width)."""
+    """Return whether a part is more than one pixel outside the image of this (height, width)."""
     low, high = points.min(axis=0), points.max(axis=0)
     return bool(low.min() < -1 or high[0] > size[1] + 1 or high[1] > size[0] + 1)
 
 
 def draw_areas(ready: Iterable[DrawableShape], size: Size, background: int) -> Pixels:
-    """Draw labels (H, W) uint8 as COCO's tools do: what is behind first, then large areas before small ones.
+    """Draw labels (H, W) uint8 as COCO's tools do: crowds and boxes first, then from large to small areas.
 
     Raises:
-        ValueError: a run-length mask is none, or not of an image of this size.
+        ValueError: a run-length mask is invalid, or not of an image of this size.
     """
     rles = []
     for one in ready:
@@ -306,10 +305,10 @@ def draw_areas(ready: Iterable[DrawableShape], size: Size, background: int) -> P
 
 
 def draw_outlines(ready: Iterable[DrawableShape], size: Size, background: int, *, large_first: bool = False) -> Pixels:
-    """Labels (H, W) uint8 as LabelMe's tools draw them, one ring each, in their order or large ones first.
+    """Draw labels (H, W) uint8 as LabelMe's tools do, one ring each, in order or large ones first.
 
     Raises:
-        ValueError: the image of a `mask` cannot be read, or does not have the size of its corners.
+        ValueError: the image of a `mask` is unreadable, or does not have the size given by its corners.
     """
     height, width = size
     canvas = Image.new("L", (width, height), background)
@@ -339,7 +338,7 @@ def draw_outlines(ready: Iterable[DrawableShape], size: Size, background: int, *
 
 
 def _compute_area(points: Points) -> float:
-    """Area of a polygon by the shoelace formula, in square pixels."""
+    """Compute the area of a polygon by the shoelace formula, in square pixels."""
     x, y = points[:, 0], points[:, 1]
     return 0.5 * abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1)))
 

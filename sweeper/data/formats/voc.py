@@ -1,6 +1,6 @@
 """Pascal VOC: `JPEGImages/`, `SegmentationClass/` (palette PNG, 255 = border), the lists of `ImageSets/Segmentation/`.
 
-Names are those of `classes.txt`, a map of colours (CVAT's `labelmap.txt`), `class_names.txt`, or VOC's own twenty where
+Names come from `classes.txt`, a map of colours (CVAT's `labelmap.txt`), `class_names.txt`, or are VOC's own twenty if
 the images are VOC's.
 """
 
@@ -41,7 +41,7 @@ def find_voc(place: DataSource) -> FormatLayout | None:
 
 
 def _read_voc(place: DataSource, base: Path, masks_at: str) -> ReadResult:
-    """Pair every mask with its image; images without a mask are only of use for detection and passed over."""
+    """Pair every mask with its image; images without a mask, which are for detection only, are left out."""
     below = "" if base == place.root else f"{escape_pattern(base.relative_to(place.root).as_posix())}/"
     images = list_pattern_files(place, f"{below}JPEGImages/{STEM}.*", IMAGE_SUFFIXES)
     masks = list_pattern_files(place, f"{below}{masks_at}{STEM}.*", MASK_SUFFIXES)

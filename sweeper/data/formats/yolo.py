@@ -1,7 +1,7 @@
 """YOLO-seg: `data.yaml`, images in folders or lists, and one text file of normalised polygons for each image.
 
-A line is `class x1 y1 x2 y2 …`. Class 0 of the set is the background, then the names of `data.yaml` in their order.
-Large objects are drawn first, as Ultralytics does. An image without a text file shows background alone.
+A line is `class x1 y1 x2 y2 …`. Class 0 of the set is the background, then come the names of `data.yaml` in order.
+Large objects are drawn first, as in Ultralytics. An image without a text file is all background.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from sweeper.data.text_tables import (
 _KEYS: dict[str, SplitName] = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 _NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 _BEYOND = 2
-"""Largest coordinate: beyond it numbers are no shares of the image's size; smaller overhangs are cut off."""
+"""Largest valid coordinate; larger ones are no fractions of the image's size, those above 1 are cut off at its edge."""
 
 
 def find_yolo(place: DataSource) -> FormatLayout | None:
@@ -93,7 +93,7 @@ def _read_yolo(place: DataSource, path: Path) -> ReadResult:
 
 
 def _read_class_names(raw: Any, faults: list[str]) -> tuple[str, ...] | None:
-    """Return the names of data.yaml in order of their numbers; None, and a fault, if they are none."""
+    """Return the names of data.yaml in order of their numbers; None, and a fault, if they are invalid."""
     if isinstance(raw, dict):
         numbers = sorted(int(key) for key in raw if re.fullmatch(r"[0-9]{1,3}", str(key)))
         raw = [raw[str(n)] for n in numbers if str(n) in raw] if numbers == [*range(len(raw))] else None
@@ -109,7 +109,7 @@ def _read_class_names(raw: Any, faults: list[str]) -> tuple[str, ...] | None:
 
 
 def _list_images(place: DataSource, path: Path, data: dict[str, Any], key: str) -> Iterator[Path]:
-    """Return the images of one key: of a folder, a list of folders, or a text file that lists images."""
+    """Yield the images of one key, which is a folder, a text file that lists images, or a list of these."""
     raw = data.get(key)
     for entry in raw if isinstance(raw, list) else [] if raw is None else [raw]:
         if not isinstance(entry, str) or "\0" in entry:
@@ -127,7 +127,7 @@ def _list_images(place: DataSource, path: Path, data: dict[str, Any], key: str) 
 
 
 def _resolve_target(place: DataSource, path: Path, data: dict[str, Any], entry: str) -> Path | None:
-    """Return where an entry of data.yaml leads; exporters write `../train/images` for a folder next to the file."""
+    """Return the target of an entry in data.yaml; exporters write `../train/images` for a folder next to the file."""
     base = data.get("path")
     folders = [path.parent / base] if isinstance(base, str) and base and "\0" not in base else []
     plain = entry.replace("\\", "/")
@@ -143,7 +143,7 @@ def _resolve_target(place: DataSource, path: Path, data: dict[str, Any], entry: 
 
 
 def _read_image_list(place: DataSource, path: Path) -> Iterator[Path]:
-    """Return the images that a text file lists, relative to it or to the root."""
+    """Yield the images that a text file lists, relative to it or to the root."""
     for number, line in enumerate(place.read_lines(path), 1):
         if line.strip():
             near = (path.parent, place.root)
@@ -164,7 +164,7 @@ def _find_label_file(place: DataSource, image: Path) -> Path | None:
 
 
 def _read_polygons(place: DataSource, path: Path, names: Sequence[str]) -> list[Shape]:
-    """Return the polygon of each line, as shares of the image's size; faults become problems."""
+    """Return the polygon of each line, as fractions of the image's size; faults become problems."""
     polygons = []
     for number, line in enumerate(place.read_lines(path), 1):
         words = line.split()
