@@ -1,4 +1,4 @@
-"""Cells under a microscope: touching, of varying brightness, on uneven ground with debris."""
+"""Cells under a microscope: touching, of varying brightness, on an uneven background with debris."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from sweeper.data.scenes.canvas import (
 
 CLASSES = ("background", "cell")
 _SMALLEST = 2.5
-"""Radius in pixels below which no cell is drawn."""
+"""Radius in pixels of the smallest cell."""
 
 
 def draw_blobs(rng: np.random.Generator, canvas: SceneCanvas) -> DrawnImage:
-    """Draw one image: cells (1) on background (0) with specks, fibres and cells that are out of focus."""
+    """Draw one image: cells (1) on background (0) with specks, fibres and unlabelled cells out of focus."""
     size = canvas.size
     ground = (
         0.22
@@ -46,7 +46,7 @@ def draw_blobs(rng: np.random.Generator, canvas: SceneCanvas) -> DrawnImage:
         new = (cell >= 0.5) & ~mask[window]
         if new.sum() < 0.4 * np.pi * radius**2:  # mostly outside, or on top of others
             continue
-        # The membrane is darker than the inside, so that a thin line separates touching cells.
+        # The membrane is darker than the inside: a thin line separates touching cells.
         rim = np.clip(1 - np.abs(cell - 0.5) * 2.2, 0, 1)
         light = rng.uniform(0.04, 0.3)
         ground[window] += cell * light * (0.75 + 0.5 * tissue[window]) - 0.06 * rim
@@ -61,7 +61,7 @@ def draw_blobs(rng: np.random.Generator, canvas: SceneCanvas) -> DrawnImage:
 def _place_cell(
     rng: np.random.Generator, size: int, centres: list[tuple[float, float, float]], radius: float
 ) -> tuple[float, float]:
-    """Most cells touch an earlier one."""
+    """Return a centre (y, x) and let most cells touch an earlier one."""
     if centres and rng.random() < 0.6:
         y, x, other = centres[int(rng.integers(len(centres)))]
         angle, gap = rng.uniform(0, 2 * np.pi), (radius + other) * rng.uniform(0.85, 1.05)
@@ -73,7 +73,7 @@ def _place_cell(
 def _draw_cell(
     rng: np.random.Generator, size: int, y: float, x: float, radius: float
 ) -> tuple[tuple[slice, slice], Field]:
-    """Return the image around a rounded, uneven disc of about the given radius, and its coverage 0–1 there."""
+    """Return the window around a rounded, uneven disc of about the given radius, and the disc's coverage 0–1 in it."""
     reach = 1.6 * radius + 2
     top, left = max(0, int(y - reach)), max(0, int(x - reach))
     window = slice(top, min(size, max(top, int(y + reach)))), slice(left, min(size, max(left, int(x + reach))))
@@ -88,7 +88,7 @@ def _draw_cell(
 
 
 def _draw_out_of_focus(rng: np.random.Generator, ground: Field) -> Field:
-    """Large faint discs far from the focal plane; they are not labelled."""
+    """Draw large faint discs far from the focal plane, without labels."""
     size = len(ground)
     y, x = make_grid(size)
     for _ in range(rng.integers(1, 5)):
@@ -99,7 +99,7 @@ def _draw_out_of_focus(rng: np.random.Generator, ground: Field) -> Field:
 
 
 def _draw_debris(rng: np.random.Generator, ground: Field) -> Field:
-    """Small bright specks, dark grains, and fibres."""
+    """Draw small bright specks, dark grains, and fibres."""
     size = len(ground)
     image = ground[:, :, None].copy()
     y, x = make_grid(size)

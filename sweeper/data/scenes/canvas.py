@@ -1,6 +1,6 @@
-"""Tools of all scenes: random textures, soft shapes, and the camera that ends every image.
+"""Tools of all scenes: random textures, soft shapes, and the camera that finishes every image.
 
-Intensities are float64 around 0–1 until the camera turns them into uint8.
+Intensities are float64 around 0–1 until the camera converts them to uint8.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Pair = Sequence[float] | npt.NDArray[np.float64]
 
 
 class SceneCanvas(NamedTuple):
-    """Request for a scene: all parameters of a set, those that the scene does not take at their defaults."""
+    """All parameters of a set; those that the scene does not use have their defaults."""
 
     images: int
     """Number of images."""
@@ -33,13 +33,13 @@ class SceneCanvas(NamedTuple):
     noise: float
     """Standard deviation of the camera's noise, as a share of full scale."""
     shift: float
-    """Label noise: pixels that each mask is displaced by."""
+    """Label noise: displacement of each mask in pixels."""
     missing: float
     """Label noise: share of the objects without a label."""
     foreground: float = 0.0
     """Wanted share of foreground pixels, 0–1 (mean over images); scenes with fixed shares ignore it."""
     spread: float = 1.0
-    """Variation of the foreground's share between images: 0 = none, 1 = as the scene has by nature."""
+    """Variation of the foreground's share between images: 0 = none, 1 = the scene's natural variation."""
     object: float = 12.0
     """Shapes: diameter in pixels of a disc of the objects' area."""
     elongation: float = 1.0
@@ -52,8 +52,8 @@ class SceneCanvas(NamedTuple):
     """Shapes: pixels of a class divided by those of the next."""
 
     def get_image_share(self, factor: float) -> float:
-        """Return the share of one image whose own factor, of mean 1 over images, the scene has drawn."""
-        # At full spread nothing is computed: images of earlier versions stay what they were, bit by bit.
+        """Return the foreground's share of one image, given the scene's random factor, of mean 1 over images."""
+        # At full spread nothing is computed, so that images are bit-identical to those of earlier versions.
         return self.foreground * (factor if self.spread == 1 else 1 + self.spread * (factor - 1))
 
 
@@ -67,8 +67,8 @@ class DrawnImage(NamedTuple):
 
 
 def make_smooth_field(rng: np.random.Generator, size: int, sigma: float) -> Field:
-    """Random field of mean 0 and standard deviation 1 whose structures are about `sigma` pixels wide."""
-    # Coarse structures are drawn small and magnified: a wide filter on the full grid would take most of the time.
+    """Return a random field of mean 0 and standard deviation 1 with structures about `sigma` pixels wide."""
+    # Coarse structures are drawn small and magnified, as a wide filter on the full grid is slow.
     step = max(1, int(sigma // 2))
     side = size // step + 3
     field = ndimage.gaussian_filter(rng.standard_normal((side, side)), sigma / step, mode="wrap")
@@ -80,18 +80,18 @@ def make_smooth_field(rng: np.random.Generator, size: int, sigma: float) -> Fiel
 
 
 def make_grid(size: int) -> tuple[Field, Field]:
-    """Coordinates y and x of each pixel, two (H, W) fields."""
+    """Return the coordinates y and x of each pixel, two (H, W) fields."""
     y, x = np.mgrid[0:size, 0:size].astype(np.float64)
     return y, x
 
 
 def make_soft_edge(distance: Field, softness: float) -> Field:
-    """0 → 1 across a signed distance in pixels (negative outside), `softness` pixels wide on either side."""
+    """Map a signed distance in pixels (negative outside) to 0–1; the edge extends `softness` pixels to each side."""
     return np.clip(0.5 + distance / (2 * softness), 0.0, 1.0)
 
 
 def draw_ellipse(size: int, centre: Pair, radii: Pair, angle: float, softness: float = 0.7) -> Field:
-    """Coverage 0–1 of a filled ellipse: centre (y, x), radii along and across its axis, angle in radians."""
+    """Draw the coverage 0–1 of an ellipse: centre (y, x), radii along and across its axis, angle in radians."""
     y, x = make_grid(size)
     dy, dx = y - centre[0], x - centre[1]
     along = (dx * np.cos(angle) + dy * np.sin(angle)) / radii[0]
@@ -100,7 +100,7 @@ def draw_ellipse(size: int, centre: Pair, radii: Pair, angle: float, softness: f
 
 
 def draw_stroke(size: int, points: Points, widths: npt.ArrayLike) -> Field:
-    """Coverage 0–1 of a line through `points` (n, 2), `widths` (n,) or one number, in pixels."""
+    """Draw the coverage 0–1 of a line through `points` (n, 2), `widths` (n,) or one number, in pixels."""
     cover = np.zeros((size, size))
     for (y, x), width in zip(points, np.broadcast_to(widths, len(points)), strict=True):
         stamp_dot(cover, float(y), float(x), float(width))
@@ -108,7 +108,7 @@ def draw_stroke(size: int, points: Points, widths: npt.ArrayLike) -> Field:
 
 
 def stamp_dot(cover: Field, y: float, x: float, width: float) -> int:
-    """Put one round dot of a line on `cover`, in place; how many pixels it newly covers by half or more."""
+    """Draw a round dot on `cover`, in place; return how many pixels it newly covers by half or more."""
     reach = int(np.ceil(width / 2 + 1))
     top, left = max(0, int(y) - reach), max(0, int(x) - reach)
     part = cover[top : int(y) + reach + 2, left : int(x) + reach + 2]
@@ -132,7 +132,7 @@ def make_random_curve(rng: np.random.Generator, start: Pair, heading: float, len
 
 
 def blend_colour(image: npt.NDArray[np.float64], cover: Field, colour: npt.ArrayLike) -> None:
-    """Paint `colour` (3,) or (H, W, 3) over `image` (H, W, 3), in place, as opaque as `cover` (H, W)."""
+    """Blend `colour` (3,) or (H, W, 3) into `image` (H, W, 3), in place, with opacity `cover` (H, W)."""
     image += cover[:, :, None] * (np.asarray(colour, dtype=np.float64) - image)
 
 

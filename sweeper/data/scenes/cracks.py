@@ -1,4 +1,4 @@
-"""Pavement with cracks 1–3 pixels wide, and much that looks like a crack and is none."""
+"""Pavement with cracks 1–3 pixels wide, and many distractors that look like cracks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ATTEMPTS = 400
 
 
 def draw_cracks(rng: np.random.Generator, canvas: SceneCanvas) -> DrawnImage:
-    """Draw one image: cracks (1) on pavement (0) with shadows' edges, scratches, stains and joints."""
+    """Draw one image: cracks (1) on pavement (0) with shadow edges, scratches, stains and joints."""
     size = canvas.size
     ground = _draw_pavement(rng, size)
     ground *= _draw_shadow(rng, size)
@@ -39,7 +39,7 @@ def draw_cracks(rng: np.random.Generator, canvas: SceneCanvas) -> DrawnImage:
 
 
 def _draw_pavement(rng: np.random.Generator, size: int) -> Field:
-    """Grey ground with grain, stones and patches."""
+    """Draw grey ground with grain, stones and patches."""
     base = rng.uniform(0.45, 0.65)
     field = (
         base
@@ -55,7 +55,7 @@ def _draw_pavement(rng: np.random.Generator, size: int) -> Field:
 
 
 def _draw_shadow(rng: np.random.Generator, size: int) -> Field | float:
-    """Put half of the images partly in a shadow with a wavy edge."""
+    """Return a factor that puts half of the images partly in a shadow with a wavy edge."""
     if rng.random() < 0.5:
         return 1.0
     y, x = make_grid(size)
@@ -68,12 +68,12 @@ def _draw_shadow(rng: np.random.Generator, size: int) -> Field | float:
 
 
 def _draw_distractors(rng: np.random.Generator, ground: Field) -> Field:
-    """Stains, joints, dark hairs of sealant, bright scratches: none of them is a crack."""
+    """Draw stains, joints, thin lines of sealant and bright scratches, none of them cracks."""
     size = len(ground)
     for _ in range(rng.integers(0, 4)):
         spot = make_smooth_field(rng, size, size / 14)
         ground = ground * (1 - rng.uniform(0.08, 0.25) * make_soft_edge(spot - rng.uniform(1.3, 2.2), 0.25))
-    if rng.random() < 0.45:  # joints between slabs are straight, even in width and darkness
+    if rng.random() < 0.45:  # joints between slabs are straight, of even width and darkness
         angle = rng.choice([0, np.pi / 2]) + rng.normal(0, 0.08)
         start = rng.uniform(0.1, 0.9, 2) * size
         along = np.arange(-1.5 * size, 1.5 * size, 0.5)[:, None] * np.array([[np.sin(angle), np.cos(angle)]])
@@ -90,7 +90,7 @@ def _draw_distractors(rng: np.random.Generator, ground: Field) -> Field:
 
 
 def _draw_cracks(rng: np.random.Generator, canvas: SceneCanvas, share: float) -> tuple[Field, Field]:
-    """Coverage 0–1 and darkness 0–1 of cracks until `share` of the pixels is covered by half or more."""
+    """Draw cracks until they cover `share` of the pixels by half or more; return coverage and darkness, 0–1."""
     size = canvas.size
     missing = max(2, round(share * size * size))
     cover = np.zeros((size, size))
@@ -106,7 +106,7 @@ def _draw_cracks(rng: np.random.Generator, canvas: SceneCanvas, share: float) ->
             start, heading = rng.uniform(0.05, 0.95, 2) * size, rng.uniform(0, 2 * np.pi)
         length = max(4, int(size * rng.uniform(0.4, 2.4) * (0.5 if branch else 1.0)))
         points = make_random_curve(rng, start, heading, length, 0.15)
-        # Kinks of one or two pixels make the path rough, as fracture is and a pen is not.
+        # Kinks of one or two pixels make the path rough, like a fracture and unlike a pen stroke.
         points += 0.9 * ndimage.gaussian_filter1d(rng.standard_normal(points.shape), 1.5, axis=0)
         widest = rng.uniform(1.2, 3.0) * (0.7 if branch else 1.0)
         widths = np.clip(widest * (0.8 + 0.35 * _make_wave(rng, length, 8)) * _make_taper(length), 1.05, _WIDEST)
@@ -130,5 +130,5 @@ def _make_wave(rng: np.random.Generator, length: int, sigma: float) -> npt.NDArr
 
 
 def _make_taper(length: int) -> npt.NDArray[np.float64]:
-    """Cracks run out: full width for most of the way, half of it at the end."""
+    """Return relative widths along a crack: full for most of the way, half at the end."""
     return np.clip(1.6 * (1 - np.arange(length) / length) + 0.5, 0.5, 1.0)

@@ -1,7 +1,7 @@
-"""The test bench: objects of a chosen size and thinness in chosen shares, exact to the pixel, on uneven ground.
+"""The test bench: objects of a chosen size, thinness and share, exact to the pixel, on uneven ground.
 
-Discs, or bent rods where they are elongated, that do not touch each other. Each class has its own colour; distractors
-of the same shapes and of no class's colour belong to the ground.
+Objects are discs, or bent rods if elongated, and do not touch while there is room. Each class has its own colour;
+distractors of the same shapes, in a colour of no class, belong to the ground.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TRIES = 60
 _CONTRAST = 0.2
 """Brightness of objects against the ground, share of full scale."""
 _DISTRACTORS = 0.5
-"""Objects that are none, as a share of the true ones."""
+"""Number of distractors divided by that of objects."""
 
 
 def list_class_names(classes: int) -> tuple[str, ...]:
@@ -39,14 +39,14 @@ def list_class_names(classes: int) -> tuple[str, ...]:
 
 
 def compute_class_shares(canvas: SceneCanvas) -> npt.NDArray[np.float64]:
-    """Wanted share of each class but the ground, (classes − 1,): each `ratio` times the next, together `foreground`."""
+    """Return the share of each class but the ground, (classes − 1,): each `ratio` times the next, sum `foreground`."""
     weights = canvas.ratio ** -np.arange(canvas.classes - 1, dtype=np.float64)
     wanted: npt.NDArray[np.float64] = canvas.foreground * weights / weights.sum()
     return wanted
 
 
 def explain_impossible(canvas: SceneCanvas) -> list[str]:
-    """Return why such images cannot be drawn, if so."""
+    """Return the reasons why such images cannot be drawn; [] if they can."""
     fewest = float(compute_class_shares(canvas).min()) * canvas.size**2
     problems = []
     if fewest < 4:
@@ -76,7 +76,7 @@ def draw_shapes(rng: np.random.Generator, canvas: SceneCanvas) -> DrawnImage:
     mask = np.zeros((size, size), dtype=np.uint8)
     factor = canvas.get_image_share(rng.uniform(0.4, 1.6)) / canvas.foreground
     number = 0
-    # The most common class first: the others are small enough to find a place between its objects.
+    # The most common class comes first, as the others are small enough to fit between its objects.
     for label, share in enumerate(compute_class_shares(canvas), 1):
         number += _fill_class(rng, canvas, mask, label, max(4, round(share * factor * size * size)))
     ground = image.copy()
@@ -88,7 +88,7 @@ def draw_shapes(rng: np.random.Generator, canvas: SceneCanvas) -> DrawnImage:
 
 
 def make_class_colours(canvas: SceneCanvas) -> npt.NDArray[np.float64]:
-    """Return what each class adds to the ground, (classes − 1, 3): hues evenly apart, all equally strong."""
+    """Return the colour that each class adds to the ground, (classes − 1, 3): evenly spaced hues of equal strength."""
     hues = [colorsys.hsv_to_rgb(0.08 + i / (canvas.classes - 1), 0.6, 1.0) for i in range(canvas.classes - 1)]
     bright = np.array(hues)
     result: npt.NDArray[np.float64] = _CONTRAST * bright / bright.mean(axis=1, keepdims=True)
@@ -96,11 +96,11 @@ def make_class_colours(canvas: SceneCanvas) -> npt.NDArray[np.float64]:
 
 
 def _fill_class(rng: np.random.Generator, canvas: SceneCanvas, mask: Pixels, label: int, wanted: int) -> int:
-    """Draw objects of a class into `mask` until it has exactly `wanted` pixels; how many objects there are."""
+    """Draw objects of a class into `mask` until it has exactly `wanted` pixels; return the number of objects."""
     missing, number, failures = wanted, 0, 0
     while missing > 0 and failures < _TRIES:
         cover = _draw_object(rng, canvas)
-        # While there is room objects keep apart; an image too full for that lets them touch.
+        # Objects keep apart while there is room, then may touch.
         occupied = mask > 0
         near = ndimage.binary_dilation(occupied, iterations=_GAP) if failures < _TRIES // 2 else occupied
         inside = cover > 0
@@ -112,14 +112,14 @@ def _fill_class(rng: np.random.Generator, canvas: SceneCanvas, mask: Pixels, lab
         if not pixels.size:
             failures += 1
             continue
-        # The last object is smaller: its innermost pixels, so that it keeps its shape.
+        # The last object is reduced to its innermost pixels, so that it keeps its shape.
         inner = pixels[np.argsort(-free.ravel()[pixels], kind="stable")[:missing]]
         mask.ravel()[inner] = label
         missing -= inner.size
         number += 1
         failures = 0
     if missing > 0:
-        # No place for another object: those there are grow, into the ground alone.
+        # There is no room for another object: existing ones grow, only into the ground.
         depth = ndimage.distance_transform_edt(mask != label) if (mask == label).any() else rng.random(mask.shape)
         depth = np.where(mask > 0, np.inf, depth)
         mask.ravel()[np.argsort(depth.ravel(), kind="stable")[:missing]] = label
@@ -127,19 +127,19 @@ def _fill_class(rng: np.random.Generator, canvas: SceneCanvas, mask: Pixels, lab
 
 
 def _draw_object(rng: np.random.Generator, canvas: SceneCanvas) -> Field:
-    """Distance in pixels from the boundary inside one object at a random place, 0 outside, (H, W)."""
+    """Draw one object at a random place; return the distance in pixels from its boundary, 0 outside, (H, W)."""
     size, width = canvas.size, canvas.object / np.sqrt(canvas.elongation)
     if canvas.elongation <= 1.05:
         points = rng.uniform(0, size, (1, 2))
     else:
-        # A rod is a band of the same width around a bent line; its round ends are part of its length.
+        # A rod is a band of constant width around a bent line; its length includes the round ends.
         area = np.pi / 4 * canvas.object**2
         length = max(1.0, (area - np.pi / 4 * width**2) / width)
         start = rng.uniform(0, size, 2)
         points = make_random_curve(rng, start, rng.uniform(0, 2 * np.pi), max(2, round(2 * length)), 0.05)
         points += start - points.mean(axis=0)
     reach = width / 2
-    # Objects are whole: where one would be cut by the image's edge it is moved inside, if it fits at all.
+    # Objects cut by the image's edge are moved inside, if they fit.
     low, high = points.min(axis=0) - reach, points.max(axis=0) + reach
     fits = high - low < size - 1
     points += np.where(fits, np.maximum(0, -low) - np.maximum(0, high - (size - 1)), 0)
@@ -159,9 +159,9 @@ def _draw_object(rng: np.random.Generator, canvas: SceneCanvas) -> Field:
 def _draw_distractors(
     rng: np.random.Generator, canvas: SceneCanvas, image: npt.NDArray[np.float64], number: int
 ) -> None:
-    """Draw dark objects of the same shapes, which belong to the ground and are under the labelled ones."""
+    """Draw dark objects of the same shapes, which belong to the ground and are below the labelled ones."""
     dark = image.mean(axis=(0, 1)) - _CONTRAST
     for _ in range(min(number, 40)):
-        cover = make_soft_edge(_draw_object(rng, canvas) - 0.7, 0.7)  # 0 wherever the object is not
+        cover = make_soft_edge(_draw_object(rng, canvas) - 0.7, 0.7)  # 0 outside the object
         cover = ndimage.gaussian_filter(cover, canvas.blur) if canvas.blur else cover
         blend_colour(image, 0.8 * cover, dark)

@@ -51,7 +51,7 @@ def draw_street(rng: np.random.Generator, canvas: SceneCanvas) -> DrawnImage:
 
 
 def _draw_ground(rng: np.random.Generator, size: int) -> npt.NDArray[np.float64]:
-    """Grass and bare soil in patches, (H, W, 3)."""
+    """Draw grass and bare soil in patches, (H, W, 3)."""
     grass = np.array([0.36, 0.42, 0.24]) + rng.normal(0, 0.03, 3)
     soil = np.array([0.50, 0.42, 0.31]) + rng.normal(0, 0.03, 3)
     mix = make_soft_edge(make_smooth_field(rng, size, size / 9) + rng.normal(0, 0.5), 1.0)[:, :, None]
@@ -61,7 +61,7 @@ def _draw_ground(rng: np.random.Generator, size: int) -> npt.NDArray[np.float64]
 
 
 def _draw_road(scene: _Scene) -> None:
-    """Draw a curved band across the image, worn at its edges, with a dashed line on some."""
+    """Draw a curved band across the image, worn at its edges, sometimes with a dashed line."""
     rng, image, mask, scale = scene
     size = len(mask)
     y, x = make_grid(size)
@@ -84,7 +84,7 @@ def _draw_road(scene: _Scene) -> None:
 
 
 def _draw_distractors(scene: _Scene) -> None:
-    """Rocks (like animals), bushes, bare posts and litter (like signs), shadows of clouds."""
+    """Draw rocks (like animals), bushes, bare posts and litter (like signs), and cloud shadows."""
     rng, image, mask, scale = scene
     size = len(mask)
     image *= (
@@ -136,7 +136,7 @@ def _draw_animal(scene: _Scene) -> None:
 
 
 def _draw_person(scene: _Scene) -> None:
-    """Draw a small upright figure: head, trunk, legs; a third of them dressed like the ground."""
+    """Draw a small upright figure: head, trunk, legs; a third of them in the colours of the ground."""
     rng, _, mask, scale = scene
     size = len(mask)
     tall = scale * rng.uniform(11, 19)
@@ -159,7 +159,7 @@ def _draw_person(scene: _Scene) -> None:
 
 
 def _draw_sign(scene: _Scene) -> None:
-    """Draw a coloured plate on a post; the plate is labelled, the post belongs to the ground as bare posts do."""
+    """Draw a coloured plate on a post; only the plate is labelled, the post belongs to the ground."""
     rng, _, mask, scale = scene
     size = len(mask)
     radius = max(1.6, scale * rng.uniform(2.0, 3.4))
@@ -177,7 +177,7 @@ def _draw_sign(scene: _Scene) -> None:
 
 
 def _paint_shape(scene: _Scene, cover: Field, colour: npt.ArrayLike, texture: float, label: int) -> None:
-    """Colour a shape, shade it from above, and label it. Things that are no class count as ground, on the road too."""
+    """Paint a shape, shade it from above, and label it; distractors get the label of the ground, even on the road."""
     rng, image, mask, _ = scene
     size = len(mask)
     inside = cover >= 0.5
@@ -197,7 +197,7 @@ def _draw_post(scene: _Scene, top: tuple[float, float], length: float) -> None:
 
 
 def _draw_limb(size: int, start: tuple[float, float], end: tuple[float, float], width: float) -> Field:
-    """Return a straight thick line."""
+    """Draw a straight thick line."""
     count = max(2, int(2 * np.hypot(end[0] - start[0], end[1] - start[1])))
     return draw_stroke(size, np.linspace(start, end, count), width)
 
@@ -208,7 +208,7 @@ def _pick_place(scene: _Scene) -> tuple[float, float]:
 
 
 def _pick_coat(rng: np.random.Generator, *, rocky: bool) -> npt.NDArray[np.float64]:
-    """Return a brown or grey; rocks are a little greyer than animals, and some cannot be separated by colour."""
+    """Return a brown or grey; rocks are a little greyer than animals, but colour does not separate all of them."""
     brown, grey = np.array([0.44, 0.32, 0.22]), np.array([0.46, 0.44, 0.41])
     mix = rng.beta(2, 4) if rocky else rng.beta(4, 2)
     coat: npt.NDArray[np.float64] = (mix * brown + (1 - mix) * grey) * (
