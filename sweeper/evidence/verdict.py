@@ -167,8 +167,8 @@ def apply_verdict_rule(
     open_ = [i for i in (best, *unbeaten) if i != pivot and not has_beaten(evidence, pivot, i)]
     pairs = [(pivot, i) for i in open_ if not is_equivalent(evidence, pivot, i) and not has_beaten(evidence, i, pivot)]
     if action == "keep":
-        pairs = [(base, i) for base, i in pairs if may_gain(evidence, i, base)]
-        pairs = [pair for pair in pairs if has_enough_seeds(evidence, *pair)] or pairs
+        measured = [pair for pair in pairs if has_enough_seeds(evidence, *pair)]  # the others were dropped
+        pairs = [(base, i) for base, i in measured or pairs if may_gain(evidence, i, base)]
     strength: Strength = "probable" if is_probably_safe(evidence, recommended) else "open"
     if verdict is not Verdict.UNDECIDED:
         strength = "shown"

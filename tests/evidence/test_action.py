@@ -271,3 +271,8 @@ def test_what_would_settle_it_is_asked_of_the_action_while_cross_entropy_is_kept
     assert decision.action == "keep" and more is not None
     (step,) = decision.next_steps  # dice, which was dropped, can hardly gain
     assert f"cross_entropy against tversky: some {int(more[1]) + 3} seeds in place of 3 (" in step
+    bounded = tuple(
+        pair.model_copy(update={"at_most_one_sided": 0.005} if {pair.first, pair.second} == {0, 1} else {})
+        for pair in found.comparisons
+    )
+    assert decide_verdict(found.model_copy(update={"comparisons": bounded}), ORDER).next_steps == ()
