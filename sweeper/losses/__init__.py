@@ -4,19 +4,19 @@
     criterion = build_loss("tversky", task="binary", fn_weight=0.7)
     loss = criterion(logits, target)
 
-families.py           the registry: what each family is, searches, is good for (no torch); family_records.py
-coordinates.py        checks of coordinates, and their translation into the kernel's terms (no torch)
+families.py           registry of the families; family_records.py: its records (no torch)
+coordinates.py        checks of coordinates, and their translation into kernel settings (no torch)
 kernel.py             cross-entropy, focal, Dice, Tversky and their mixtures, as pure functions of tensors; per_pixel.py
-batch.py              a batch as the losses outside the kernel see it: pixel_losses.py, overlap_losses.py, map_losses.py
-build.py              `build_loss` and the modules; loss_module.py: how they are called, what they refuse
-own_losses.py         losses of the user: families once a study names them (no torch at first); own_loss_module.py: the
-                      module around one, and what is tried of it
+batch.py              batches for the losses outside the kernel: pixel_losses.py, overlap_losses.py, map_losses.py
+build.py              `build_loss` and the modules it returns; loss_module.py: their base class and input checks
+own_losses.py         the user's losses, registered as families (no torch at import); own_loss_module.py: their module
+                      and its checks
 snippet.py            Python text that builds a loss (no torch)
-operating_point.py    threshold or τ of another network, chosen from its validation logits
+operating_point.py    choice of threshold or τ from a network's validation logits
 gradient_distance.py  whether two losses are the same function on a data set's labels
-float64_check.py      whether this machine computes losses right, for `sweeper doctor`
+float64_check.py      float32 against float64 on this machine, for `sweeper doctor`
 
-Importing this package does not import torch; `build_loss` and `choose_…` bring it in when first used.
+Importing this package does not import torch; the first use of `build_loss` or `choose_…` does.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = ["FAMILIES", "LossCoordinate", "LossFamily", "build_loss", "choose_tau
 
 
 def __getattr__(name: str) -> Any:
-    """Import what needs torch at first use (PEP 562)."""
+    """Import the functions that need torch on first use (PEP 562)."""
     if name == "build_loss":
         from sweeper.losses.build import build_loss
 

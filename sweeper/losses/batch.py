@@ -1,8 +1,8 @@
-"""A batch as the losses outside the kernel see it: pixels, classes, sums over classes.
+"""Batches for the losses outside the kernel: pixels, classes, sums over classes.
 
-The kernel's conventions hold: at least float32 inside, sums over the labelled pixels of the whole batch, nothing under
-ignore matters, no waiting for the device. A class absent from the batch's labelled pixels costs the mean of its
-probability over them, so that every falsely marked pixel is pulled back.
+The kernel's conventions hold: compute in at least float32, sum over the labelled pixels of the whole batch, disregard
+ignored pixels, never wait for the device. A class without labelled pixels in the batch costs its mean probability over
+the labelled pixels, so that every false positive has a gradient.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DICE = CROSS_ENTROPY._replace(mix=0.0)
 
 
 class LossBatch(NamedTuple):
-    """A checked batch, with what the loss was built for."""
+    """A checked batch with the loss's task, ignored label and class frequencies."""
 
     logits: Tensor
     """(N, C, H, W), floating; C = 1 for binary."""
@@ -33,20 +33,20 @@ class LossBatch(NamedTuple):
     task: Task
     ignore_index: int
     class_frequencies: tuple[float, ...] | None = None
-    """Training pixels of each class; None where the loss was built without."""
+    """Training pixels of each class; None if the loss was built without."""
     label_map: Tensor | None = None
-    """Signed distances to the boundary of each class, shaped as the logits; None for a family that needs none."""
+    """Signed distances to the boundary of each class, shaped like the logits; None for a family that needs none."""
 
 
 class ClassProbabilities(NamedTuple):
-    """A batch as K classes, each against all else: binary has its foreground alone (K = 1), multi-class all of them."""
+    """K classes, each against all others: only the foreground for binary (K = 1), all classes for multi-class."""
 
     p: Tensor
     """(N, K, H, W), probabilities."""
     rest: Tensor
-    """(N, K, H, W), 1 − p; of one class with all its digits near 0."""
+    """(N, K, H, W), 1 − p; for binary computed without cancellation near 0."""
     own: Tensor
-    """(N, K, H, W), 1 where the class is labelled, else 0."""
+    """(N, K, H, W), 1 where the label is the class, else 0."""
     mask: Tensor
     """(N, 1, H, W), 1 where there is a label, else 0."""
 
@@ -55,13 +55,13 @@ class ClassSums(NamedTuple):
     """Sums over the labelled pixels of a batch, in pixels, each (K,)."""
 
     false_positives: Tensor
-    """Σ of the probability of the class where it is not."""
+    """Σ p over the labelled pixels of other classes."""
     false_negatives: Tensor
-    """Σ of 1 − its probability where it is."""
+    """Σ (1 − p) over the pixels of the class."""
     actual: Tensor
     """Pixels of the class. No gradient."""
     rest: Tensor
-    """Labelled pixels where the class is not. No gradient."""
+    """Labelled pixels of other classes. No gradient."""
 
     @property
     def labelled(self) -> Tensor:
@@ -76,17 +76,17 @@ def compute_kernel(batch: LossBatch, settings: KernelSettings) -> Tensor:
 
 
 def mix_losses(share: float, first: Callable[[], Tensor], second: Callable[[], Tensor]) -> Tensor:
-    """Share · first + (1 − share) · second; a part without weight is not computed."""
+    """Return share · first + (1 − share) · second; a part with weight 0 is not computed."""
     if share == 0:
         return second()
     return share * first() if share == 1 else share * first() + (1 - share) * second()
 
 
 def negative_log_likelihood(batch: LossBatch) -> tuple[Tensor, Tensor]:
-    """−log p_t ≥ 0 of every pixel in at least float32, and whether it is labelled, with p_t of the pixel's own class.
+    """Return −log p_t ≥ 0 of every pixel, with p_t the probability of its label, and whether it is labelled.
 
     Returns:
-        (N, H, W) each; finite under ignore.
+        (N, H, W) each: at least float32, finite under ignore; bool.
     """
     labels = batch.target.long()
     labelled = labels != batch.ignore_index
@@ -98,7 +98,7 @@ def negative_log_likelihood(batch: LossBatch) -> tuple[Tensor, Tensor]:
 
 
 def split_classes(batch: LossBatch) -> ClassProbabilities:
-    """Probabilities and pixels of each class."""
+    """Compute the probabilities and label masks of each class."""
     labels = batch.target.long().unsqueeze(1)
     labelled = labels != batch.ignore_index
     z = clean_logits(batch.logits, labelled).contiguous()
@@ -110,7 +110,7 @@ def split_classes(batch: LossBatch) -> ClassProbabilities:
 
 
 def compute_class_sums(batch: LossBatch) -> ClassSums:
-    """Errors and pixels of each class."""
+    """Sum the errors and pixels of each class."""
     classes = split_classes(batch)
     others = classes.mask - classes.own
     return ClassSums(
@@ -127,5 +127,5 @@ def sum_over_pixels(values: Tensor) -> Tensor:
 
 
 def mean_probability(classes: ClassProbabilities) -> Tensor:
-    """Mean of each class's probability over the labelled pixels, (K,): what an absent class costs."""
+    """Return each class's mean probability over the labelled pixels, (K,): the cost of an absent class."""
     return sum_over_pixels(classes.p * classes.mask) / sum_over_pixels(classes.mask).clamp(min=NEARLY_NOTHING)

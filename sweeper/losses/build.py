@@ -1,4 +1,4 @@
-"""`build_loss`: a family's name and coordinates → a module to train with."""
+"""`build_loss`: build a loss module from a family's name and coordinates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sweeper.losses.own_losses import OWN, build_own_loss
 
 
 class KernelLoss(SegmentationLoss):
-    """One point of the kernel. `loss(logits, target)` gives a scalar in at least float32."""
+    """One point of the kernel. `loss(logits, target)` returns a scalar in at least float32."""
 
     def __init__(
         self, family: str, task: Task, coordinates: dict[str, Value], settings: KernelSettings, ignore_index: int
@@ -38,13 +38,13 @@ class KernelLoss(SegmentationLoss):
         return sigmoid_loss(logits, target, settings, self.ignore_index, settings.class_weights or (1.0, 1.0))  # type: ignore[arg-type]
 
     def _place_class_weights(self, logits: Tensor) -> Tensor | None:
-        """Return the weights on the device of the logits; copied once per device and precision, then kept."""
+        """Return the class weights on the logits' device; cached for the last device and precision."""
         weights, kept = self.settings.class_weights, self._weights
         if weights is None:
             return None
         dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
         if kept is None or kept.device != logits.device or kept.dtype != dtype:
-            # From the exact numbers, so that float64 does not inherit float32's rounding.
+            # From the Python floats: float64 must not inherit float32's rounding.
             self._weights = kept = torch.tensor(weights, dtype=dtype, device=logits.device)
         return kept
 
@@ -91,13 +91,13 @@ def build_loss(
             "multiclass" (logits (N, C, H, W), target (N, H, W) in [0, C) or ignore).
         ignore_index: label of pixels that do not count.
         class_frequencies: training pixels of each class, as counts or shares, in class order; required for multi-class
-            `class_weight_power`, `alpha` and `tau`; `unified_focal` uses them if they are given.
-        coordinates: those of the family (`FAMILIES[family].coordinates[task]`); one that is left out takes the family's
-            default from the literature; `alpha=None` turns α off. Meanings and limits: `MEANINGS` and `LIMITS` of
-            `sweeper.losses.families`.
+            `class_weight_power`, `alpha` and `tau`; optional for `unified_focal`.
+        coordinates: values of the family's coordinates (`FAMILIES[family].coordinates[task]`). Omitted ones take the
+            family's default from the literature; `alpha=None` turns α off. Meanings and limits: `MEANINGS` and `LIMITS`
+            of `sweeper.losses.families`.
 
     Raises:
-        LossError: naming everything that is wrong: family, task, coordinate, value or frequencies.
+        LossError: with every fault of family, task, coordinates, values or frequencies.
     """
     if family in OWN:
         classes = 2 if class_frequencies is None else len(class_frequencies)

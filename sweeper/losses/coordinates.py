@@ -1,4 +1,4 @@
-"""The families' coordinates: checks, and their translation into the kernel's own terms. No torch."""
+"""The families' coordinates: checks, and their translation into kernel settings. No torch."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from sweeper.losses.families import FAMILIES, LIMITS, TASKS
 from sweeper.losses.family_records import LossFamily
 
 Value = float | None
-"""A checked coordinate: a number, or not used."""
+"""A checked coordinate: a number, or None = not used."""
 
 
 class KernelSettings(NamedTuple):
-    """A point of the kernel `λ·CE(γ | w) + (1 − λ)·mean_c (1 − TI_c(a, b))^κ`; α has become part of w."""
+    """A point of the kernel `λ·CE(γ | w) + (1 − λ)·mean_c (1 − TI_c(a, b))^κ`; w includes α."""
 
     mix: float
     gamma: float
@@ -32,7 +32,7 @@ class KernelSettings(NamedTuple):
 
 
 def needs_frequencies(values: Mapping[str, object], task: str) -> str | None:
-    """Return the coordinate that makes the weights depend on the class frequencies, if one does."""
+    """Return the coordinate that requires class frequencies, if any."""
     if task != "multiclass":
         return None
     if values.get("alpha") is not None:
@@ -41,7 +41,7 @@ def needs_frequencies(values: Mapping[str, object], task: str) -> str | None:
 
 
 def uses_frequencies(values: Mapping[str, object], task: str) -> bool:
-    """Return whether class frequencies change the loss, or are needed by it."""
+    """Return whether the loss requires class frequencies or depends on them."""
     return needs_frequencies(values, task) is not None or (task == "multiclass" and "suppression" in values)
 
 
@@ -60,7 +60,7 @@ def _name_problems(family: LossFamily, task: Task, names: Iterable[str]) -> list
 
 def _find_value_problem(name: str, value: object) -> str | None:
     if value is None and name in ("alpha", "fp_weight"):
-        return None  # their own way of saying "not used" and "1 − fn_weight"
+        return None  # None = α off; None = 1 − fn_weight
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return f"`{name}` must be a number, got {value!r}; give an int or a float"
     rule = LIMITS[name].find_problem(float(value))
@@ -86,7 +86,7 @@ def _find_frequency_problem(frequencies: Sequence[float] | None, needed_by: str 
 
 
 def _find_tversky_problem(values: Mapping[str, Value]) -> str | None:
-    """Return what is wrong with the two Tversky weights together."""
+    """Return the problem with the pair of Tversky weights, if any."""
     fp, fn = values.get("fp_weight"), values.get("fn_weight")
     if fn is not None and fp is None and fn > 1:
         return f"`fn_weight` must be at most 1 when `fp_weight` is left to 1 − fn_weight, got {fn!r}; give `fp_weight`"
@@ -98,11 +98,11 @@ def _find_tversky_problem(values: Mapping[str, Value]) -> str | None:
 def check_coordinates(
     family: str, task: Task, coordinates: Mapping[str, object], class_frequencies: Sequence[float] | None = None
 ) -> dict[str, Value]:
-    """Return all free coordinates of a family: the given ones, checked, and the literature defaults of the others.
+    """Check the given coordinates and add the literature defaults of the family's others.
 
     Raises:
-        LossError: naming every fault at once: unknown family, task or coordinate; a value that is not a finite number
-            in `LIMITS`; a coordinate without default that is missing; frequencies missing or unusable.
+        LossError: with every fault: unknown family, task or coordinate; a value that is not a finite number in
+            `LIMITS`; a missing coordinate without default; missing or unusable frequencies.
     """
     if family not in FAMILIES:
         raise LossError(
@@ -128,7 +128,7 @@ def check_coordinates(
     if not problems:
         clean = {name: None if value is None else float(value) for name, value in values.items()}  # type: ignore[arg-type]
         problems += [problem] if (problem := _find_tversky_problem(clean)) else []
-    if task == "multiclass":  # the frequencies only matter where weights differ from class to class
+    if task == "multiclass":  # binary losses do not use frequencies
         problem = _find_frequency_problem(class_frequencies, needs_frequencies(values, task))
         problems += [problem] if problem else []
     if problems:
@@ -142,7 +142,7 @@ def check_coordinates(
 def make_kernel_settings(
     family: LossFamily, task: Task, values: Mapping[str, Value], class_frequencies: Sequence[float] | None
 ) -> KernelSettings:
-    """Return the point of the kernel for checked coordinates `values`."""
+    """Return the kernel settings of a family at checked coordinates `values`."""
     point: dict[str, float] = {**family.fixed, **{n: v for n, v in values.items() if v is not None}}
     weights = _compute_class_weights(task, point, class_frequencies)
     if all(w == 1.0 for w in weights or ()):
@@ -163,7 +163,7 @@ def make_kernel_settings(
 def _compute_class_weights(
     task: Task, point: Mapping[str, float], frequencies: Sequence[float] | None
 ) -> tuple[float, ...] | None:
-    """Weights of the classes; None = 1 for all."""
+    """Return the class weights; None = 1 for all."""
     alpha = point.get("alpha")
     if task == "binary":
         return (1.0, point.get("pos_weight", 1.0)) if alpha is None else (1.0 - alpha, alpha)
@@ -176,7 +176,7 @@ def _compute_class_weights(
 
 
 def compute_frequency_weights(frequencies: Sequence[float], power: float) -> tuple[float, ...]:
-    """Class weights w_c ∝ f_c^−power with Σ f_c w_c = 1; a class without pixels gets the largest weight present.
+    """Return class weights w_c ∝ f_c^−power with Σ f_c w_c = 1; a class without pixels gets the largest of the others.
 
     Args:
         frequencies: pixels of each class, as counts or shares; finite, ≥ 0, not all 0.
@@ -190,7 +190,7 @@ def compute_frequency_weights(frequencies: Sequence[float], power: float) -> tup
 
 
 def log_prior_shifts(frequencies: Sequence[float], tau: float) -> tuple[float, ...]:
-    """τ log f_c of each class, what the logits are adjusted by; a class without pixels counts as the rarest with some.
+    """Return the logit adjustment τ log f_c of each class; a class without pixels gets the f_c of the rarest other.
 
     Args:
         frequencies: pixels of each class, as counts or shares; finite, ≥ 0, not all 0.
@@ -201,11 +201,11 @@ def log_prior_shifts(frequencies: Sequence[float], tau: float) -> tuple[float, .
 
 
 def find_most_frequent_class(frequencies: Sequence[float]) -> int:
-    """Index of the most frequent class, the first of several."""
+    """Return the index of the most frequent class; of ties the first."""
     return max(range(len(frequencies)), key=lambda c: frequencies[c])
 
 
 def compute_alpha_weights(frequencies: Sequence[float], alpha: float) -> tuple[float, ...]:
-    """Multi-class α: 1 − α for the most frequent class (the first, of several), α for every other."""
+    """Return multi-class α weights: 1 − α for the most frequent class (of ties the first), α for every other."""
     most = find_most_frequent_class(frequencies)
     return tuple(1 - alpha if c == most else alpha for c in range(len(frequencies)))

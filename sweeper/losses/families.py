@@ -1,9 +1,9 @@
-"""The registry of loss families, without torch: the parent process, the command line and the search read it.
+"""The registry of loss families; it needs no torch, because the main process, command line and search import it.
 
 Most families are points of one kernel (`sweeper.losses.kernel`): a family fixes some of the kernel's coordinates and
-leaves others free; each free one has a search range and a default from the literature. The others, relatives, name the
-module that has a function of their name, and keep the kernel's conventions. Search space, `sweeper losses`,
-documentation and tests come from this declaration: adding a family means adding an entry.
+leaves others free; each free one has a default from the literature and mostly a search range. The other families are
+`relative`: `module` has a function of the family's name, which follows the kernel's conventions. Search space,
+`sweeper losses`, documentation and tests are generated from this registry.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ __all__ = ["FAMILIES", "LIMITS", "MEANINGS", "TASKS", "LossCoordinate", "LossFam
 
 DICE = "mean_c (1 − TI_c(½, ½))"
 
-# --- Cross-entropy's kind: a mean over pixels, which are weighted or chosen ---
+# --- Variants of cross-entropy: a mean over weighted or selected pixels ---
 
-# α and the weight of rare pixels are one coordinate (w = α / (1 − α)): no family has both.
+# No family has both α and `pos_weight`: they are one coordinate (w = α / (1 − α)).
 _ALPHA = LossCoordinate(search=uniform_range(0.05, 0.95), start=0.25, default=0.25)
 _ODDS = LossCoordinate(
     search=Coordinate(kind="power_of_imbalance", low=0.0, high=1.5),
@@ -79,7 +79,7 @@ PIXEL_FAMILIES = (
         fixed={"mix": 1.0},
         coordinates={
             "binary": {"pos_weight": POWER},
-            # Not 1: full inverse frequency does poorly on long tails, its square root is the usual softening
+            # Inverse frequency (1) does poorly on long tails; its square root (0.5) is the usual choice
             # (Cui et al. 2019, sections 1 and 2).
             "multiclass": {
                 "class_weight_power": LossCoordinate(search=uniform_range(0.0, 1.1), start=0.5, default=0.5)
@@ -157,7 +157,7 @@ PIXEL_FAMILIES = (
 )
 
 
-# --- Dice's kind: functions of the overlap of each class ---
+# --- Variants of Dice: functions of the overlap of each class ---
 
 _TVERSKY = {
     "fn_weight": LossCoordinate(search=uniform_range(0.3, 0.9), start=0.7, default=0.7),
@@ -315,14 +315,14 @@ MIXTURE_FAMILIES = (
 )
 
 
-# --- Families that look at neighbours: centre lines, boundaries ---
+# --- Families that depend on neighbouring pixels: centre lines, boundaries ---
 
 MAP_FAMILIES = (
     LossFamily(
         name="soft_cldice",
         title="Dice + soft centre-line Dice",
         fixed={},
-        # The paper's range: the centre line alone is satisfied by foreground everywhere, which has no skeleton.
+        # The paper's range: foreground everywhere has no skeleton, and would satisfy the centre-line part.
         coordinates=for_all_tasks(
             skeleton_weight=LossCoordinate(
                 search=uniform_range(0.0, 0.5),
@@ -370,7 +370,7 @@ MAP_FAMILIES = (
 FAMILIES: dict[str, LossFamily] = {
     family.name: family for family in (*PIXEL_FAMILIES, *OVERLAP_FAMILIES, *MIXTURE_FAMILIES, *MAP_FAMILIES)
 }
-"""All families by name, simplest first: the declared order that settles ties and orders the first trials."""
+"""All families by name, simplest first; this order breaks ties and orders the first trials."""
 _OWN = {
     n: coordinate
     for family in FAMILIES.values()
@@ -380,4 +380,4 @@ _OWN = {
 LIMITS: dict[str, ValueLimits] = KERNEL_LIMITS | {n: c.limits for n, c in _OWN.items() if c.limits is not None}
 """Limits of each coordinate of any family."""
 MEANINGS: dict[str, str] = KERNEL_MEANINGS | {n: c.meaning for n, c in _OWN.items() if c.meaning is not None}
-"""And what it means."""
+"""Meaning of each coordinate of any family."""

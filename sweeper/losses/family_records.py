@@ -1,6 +1,6 @@
 """Records of loss families, and the coordinates of the kernel with their limits and meanings. No torch.
 
-A coordinate that one family alone has is declared with that family.
+A coordinate of only one family is declared with the family.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from sweeper.core.base import Record
 from sweeper.core.records import Coordinate, Task
 
 DISTANCE_WORDS = "signed distances to the class boundaries, shaped as the logits"
-"""Description of the maps of the labels that a loss can need."""
+"""Description of the label map that a loss can need."""
 TASKS: tuple[Task, ...] = get_args(Task)
-"""Tasks that losses can be built for."""
+"""Tasks for which losses can be built."""
 
 
 class ValueLimits(NamedTuple):
-    """Limits of a coordinate; `open_low` and `open_high` exclude an end."""
+    """Limits of a coordinate; `open_low` and `open_high` exclude the limit itself."""
 
     low: float
     high: float
@@ -26,7 +26,7 @@ class ValueLimits(NamedTuple):
     open_high: bool = False
 
     def find_problem(self, value: float) -> str | None:
-        """Return the rule if `value` breaks it, else None."""
+        """Return the broken rule, or None if `value` is allowed."""
         excluded = (self.open_low and value == self.low) or (self.open_high and value == self.high)
         if math.isfinite(value) and self.low <= value <= self.high and not excluded:
             return None
@@ -35,23 +35,23 @@ class ValueLimits(NamedTuple):
 
 
 class LossCoordinate(Record):
-    """One free number of a family."""
+    """A free coordinate of a family."""
 
     search: Coordinate | None = None
-    """Range searched by the shipped spaces; None: `build_loss` takes it, the shipped spaces leave it alone."""
+    """Range searched by the shipped spaces; None: only `build_loss` accepts the coordinate."""
     start: float | None = None
-    """Literature default on the scale of `search` (an exponent for `power_of_imbalance`): the first trial's value."""
+    """First trial's value: the literature default, on the scale of `search` (an exponent for `power_of_imbalance`)."""
     default: float | None = None
-    """Default of `build_loss`. None: `alpha` is then off, `fp_weight` is 1 − fn_weight, and `pos_weight` must be
-    given, because only the data can decide it."""
+    """Default of `build_loss`. With None, `alpha` is off, `fp_weight` is 1 − fn_weight, and `pos_weight` is required,
+    because it depends on the data."""
     limits: ValueLimits | None = None
-    """Values that `build_loss` accepts; None for a coordinate of the kernel, which has its own."""
+    """Values that `build_loss` accepts; None for a coordinate of the kernel (`KERNEL_LIMITS`)."""
     meaning: str | None = None
-    """Meaning, in half a sentence; None for a coordinate of the kernel."""
+    """Meaning, in half a sentence; None for a coordinate of the kernel (`KERNEL_MEANINGS`)."""
 
 
 class LossFamily(Record):
-    """A kind of loss."""
+    """A loss with hyper-parameters."""
 
     name: str
     title: str
@@ -59,43 +59,42 @@ class LossFamily(Record):
     fixed: dict[str, float]
     """Coordinates of the kernel that define the family."""
     coordinates: dict[Task, dict[str, LossCoordinate]]
-    """Free coordinates for each task it can be used for."""
+    """Free coordinates of each supported task."""
     helps: str
-    """When to expect something of it, in one sentence."""
+    """When the family helps, in one sentence."""
     caveat: str
-    """When not, or what to watch, in one sentence."""
+    """When it does not help, or what to watch, in one sentence."""
     source: str
     formula: str
     """The loss on one line, in the symbols of the kernel (`sweeper.losses.kernel`)."""
     relative: bool = False
-    """Not a point of the kernel, but a loss of its own with the same conventions."""
+    """Whether the loss is outside the kernel; it follows the kernel's conventions."""
     needs_map: Literal["distance"] | None = None
-    """Argument of the loss by which it wants a map of the labels, which sweeper keeps with the data."""
+    """Argument of the loss for a map of the labels, which sweeper stores with the data; None = no map."""
     images_only: bool = False
-    """Whether it looks at neighbouring pixels, and takes no volumes."""
+    """Whether it refuses volumes, because it depends on neighbouring pixels."""
     module: str | None = None
-    """Module of a loss outside the kernel: the function of its name in `sweeper.losses.MODULE`. None: a point of the
-    kernel."""
+    """Module of a loss outside the kernel: `sweeper.losses.MODULE` has the function of the family's name."""
 
     @property
     def tasks(self) -> tuple[Task, ...]:
-        """Tasks it can be used for."""
+        """Supported tasks."""
         return tuple(self.coordinates)
 
     @property
     def call_signature(self) -> str | None:
-        """Call of a loss that wants a map of the labels; None for all others."""
+        """How to call a loss that needs a map of the labels; None for all others."""
         if self.needs_map is None:
             return None
         return f"Takes `loss(logits, target, {self.needs_map}=…)`: {DISTANCE_WORDS}."
 
     def list_searched(self, task: Task) -> dict[str, LossCoordinate]:
-        """Free coordinates that the shipped spaces search."""
+        """Return the free coordinates that the shipped spaces search."""
         return {name: free for name, free in self.coordinates[task].items() if free.search is not None}
 
 
 def uniform_range(low: float, high: float) -> Coordinate:
-    """Return a range that is searched evenly."""
+    """Return a range that is searched uniformly."""
     return Coordinate(kind="uniform", low=low, high=high)
 
 
@@ -119,7 +118,8 @@ KERNEL_LIMITS: dict[str, ValueLimits] = {
     "hard_fraction": ValueLimits(0, 1, open_low=True),
     "boundary_weight": ValueLimits(0, 1000),
 }
-"""Values that `build_loss` accepts; searches keep well inside. Beyond the high ends float32 makes no difference."""
+"""Values that `build_loss` accepts; search ranges are much narrower. Values above the limits make no difference in
+float32."""
 POWER_LIMITS = ValueLimits(0, 2)
 """Exponents of the imbalance."""
 
@@ -139,8 +139,8 @@ KERNEL_MEANINGS: dict[str, str] = {
 IMBALANCE_POWER = Coordinate(kind="power_of_imbalance", low=0.0, high=1.1)
 MIX = LossCoordinate(search=uniform_range(0.0, 1.0), start=0.5, default=0.5)
 GAMMA = LossCoordinate(search=uniform_range(0.0, 5.0), start=2.0, default=2.0)
-# Lin's 0.25 is for one foreground against background; the softmax form is commonly used without α, which up to a
-# factor of the whole loss is α = 0.5.
+# Lin's 0.25 is for one foreground against background. The softmax form is commonly used without α; this equals
+# α = 0.5, up to a factor of the whole loss.
 ALPHA_MULTICLASS = LossCoordinate(search=uniform_range(0.05, 0.95), start=0.5, default=None)
 DICE_WEIGHTS = {"fp_weight": 0.5, "fn_weight": 0.5}
 POWER = LossCoordinate(search=IMBALANCE_POWER, start=1.0)

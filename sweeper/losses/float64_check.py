@@ -1,4 +1,4 @@
-"""Check that this machine computes losses right: float32 against float64, for `sweeper doctor`."""
+"""Check the losses on this machine: float32 against float64, for `sweeper doctor`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from sweeper.losses.build import build_loss
 
 FAMILIES_CHECKED = ("cross_entropy", "focal", "dice_ce")
 MAX_DIFFERENCE = 1e-3
-"""Largest relative difference of a sound machine, with room: a processor has some 1e-6, a GPU with TF32 some 1e-4."""
+"""Largest acceptable relative difference; a processor has about 1e-6, a GPU with TF32 about 1e-4."""
 
 
 def measure_float64_differences(device: str) -> dict[str, float]:
-    """Return how far value and gradient in float32 on `device` are from float64 on the processor.
+    """Compare value and gradient in float32 on `device` with float64 on the processor.
 
     Args:
-        device: a name for torch, such as `cpu` or `cuda`.
+        device: a torch device, such as `cpu` or `cuda`.
 
     Returns:
-        Family → the larger relative difference of both; NaN where anything is not finite.
+        Family → the larger of the two relative differences; NaN if anything is not finite.
     """
     generator = torch.Generator().manual_seed(0)
     logits = 2 * torch.randn(2, 1, 32, 32, generator=generator, dtype=torch.float64)

@@ -1,9 +1,8 @@
-"""Whether two losses are the same function on a data set's own labels, as an optimiser sees them.
+"""Measure whether two losses are the same function for an optimiser, on a data set's labels.
 
-Weighted cross-entropy with a weight of 1 is cross-entropy, and at 1.007 nobody could notice. An optimiser sees
-gradients; AdamW divides them by their own size, so that a common factor changes nothing. So two losses count as the
-same where their gradients, scaled to the same length, differ by little at every stage of a training, and where the
-factor between them stays the same over the stages.
+Weighted cross-entropy with a weight of 1 is cross-entropy, and with 1.007 nearly so. AdamW divides gradients by their
+size, so that a constant factor changes nothing. Two losses therefore count as the same if their normalised gradients
+differ little at every stage of a training, and the factor between the gradients is the same at all stages.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ STAGES = ((0.0, 0.5, 0.0), (1.5, 1.0, 0.1), (4.0, 1.5, 0.03))
 """Stages of a training: how far the logits have moved to the labels, their noise, and the share of wrong pixels."""
 
 KEPT_COMPONENTS = 2**14
-"""Components of a gradient that are kept of every loss: enough to separate what is not nearly the same. The whole of
-all, some 100 MB for eleven classes each, would be too much."""
+"""Components kept of each loss's gradient, enough to separate most losses. Whole gradients would need too much memory:
+about 100 MB each for eleven classes."""
 
 
 class ComparedLoss(NamedTuple):
@@ -38,11 +37,11 @@ class ComparedLoss(NamedTuple):
 
 
 class _GradientSample(NamedTuple):
-    """Kept part of a gradient: whole gradients of many losses would not fit into memory."""
+    """Sample of a gradient: whole gradients of many losses would not fit into memory."""
 
     length: float
     some: Tensor
-    """Components at the same places of every loss."""
+    """Components, at the same positions for every loss."""
 
 
 def measure_gradient_distances(
@@ -53,26 +52,26 @@ def measure_gradient_distances(
     *,
     enough: float = math.inf,
 ) -> list[float]:
-    """Return how far the gradients of each pair are apart: 0 = the same function up to a factor.
+    """Measure the distance between the gradients of each pair: 0 = the same function up to a factor.
 
     Args:
-        pairs: losses to be compared.
+        pairs: losses to compare.
         labels: (N, H, W) class indices of a batch, 255 = no label.
-        task: what the losses are built for.
+        task: task of the losses.
         pixels: training pixels of each class, in class order.
-        enough: a pair that some of the components show to be farther apart than this is not measured as a whole.
+        enough: whole gradients are compared only if the samples are no farther apart than this.
 
     Returns:
-        For each pair the largest, over the stages, of |g/‖g‖ − h/‖h‖| and of the change of ‖g‖/‖h‖ between them; inf
-        where one of them cannot be built, needs more than labels, or has no gradient where the other has one. Of a
-        pair farther apart than `enough` it may be a lower bound above that.
+        For each pair the largest, over the stages, of |g/‖g‖ − h/‖h‖| and of the change of ‖g‖/‖h‖ between stages; inf
+        if a loss cannot be built or needs more than labels, or only one of the two has a gradient. A value above
+        `enough` may be a lower bound.
     """
     measured = _MeasuredGradients(_make_batches(labels, task, pixels), task, pixels, enough)
     return [measured.measure_distance(first, second) for first, second in pairs]
 
 
 class _MeasuredGradients:
-    """Gradients of losses on the same batches, computed when they are asked for; a part of each is kept."""
+    """Gradients of losses on the same batches, computed on demand; a sample of each is cached."""
 
     def __init__(
         self, batches: Sequence[tuple[Tensor, Tensor]], task: Task, pixels: Sequence[int], enough: float
@@ -82,7 +81,7 @@ class _MeasuredGradients:
         """By loss and stage."""
 
     def measure_distance(self, first: ComparedLoss, second: ComparedLoss) -> float:
-        """See `measure_gradient_distances`. Stage by stage, as one is often enough to separate two losses."""
+        """See `measure_gradient_distances`; one stage is often enough to separate two losses."""
         apart, factors = 0.0, list[float]()
         for stage in range(len(self._batches)):
             g, h = self._sample_gradient(first, stage), self._sample_gradient(second, stage)
@@ -127,7 +126,7 @@ def _compute_length(gradient: Tensor) -> float:
 
 
 def _compute_distance(g: _GradientSample, h: _GradientSample) -> float:
-    """Return the distance of the seen parts; never more than that of the whole gradients."""
+    """Return the distance between the samples, a lower bound of the distance between the whole gradients."""
     return float((g.some.double() / g.length - h.some.double() / h.length).norm())
 
 
@@ -136,7 +135,7 @@ def _compute_change(factors: Sequence[float]) -> float:
 
 
 def _make_batches(labels: npt.NDArray[np.uint8], task: Task, pixels: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
-    """Logits and labels of each stage: the classes' log prior, moved towards the labels, with noise."""
+    """Make logits and labels of each stage: logits are the log prior, moved towards the labels, with noise."""
     generator = torch.Generator().manual_seed(0)
     target = torch.from_numpy(np.ascontiguousarray(labels)).long()
     shares = torch.tensor([max(1.0, float(p)) for p in pixels], dtype=torch.float64)
@@ -159,7 +158,7 @@ def _make_batches(labels: npt.NDArray[np.uint8], task: Task, pixels: Sequence[in
 def _compute_gradient(
     loss: ComparedLoss, batch: tuple[Tensor, Tensor], task: Task, pixels: Sequence[int]
 ) -> Tensor | None:
-    """Flat, of the logits; None where the loss cannot be built, or needs more than labels."""
+    """Compute the flat gradient by the logits; None if the loss cannot be built, or needs more than labels."""
     if FAMILIES[loss.family].needs_map:
         return None
     try:

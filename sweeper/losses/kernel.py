@@ -1,22 +1,22 @@
-"""The loss itself: `L = λ · CE(γ | w) + (1 − λ) · mean_c (1 − TI_c(a, b))^κ`, as pure functions of tensors.
+"""The kernel of the losses: `L = λ · CE(γ | w) + (1 − λ) · mean_c (1 − TI_c(a, b))^κ`, as pure functions of tensors.
 
-Cross-entropy part: −w_t (1 − p_t)^γ log p_t summed over the labelled pixels and divided by their number (never by the
-sum of the weights). p_t is the probability of the pixel's own class, from the sigmoid (binary) or the
-softmax. Hard pixels and boundaries: `sweeper.losses.per_pixel`.
+Cross-entropy part: −w_t (1 − p_t)^γ log p_t, summed over the labelled pixels and divided by their number (never by the
+sum of the weights). p_t is the probability of the pixel's label, from the sigmoid (binary) or the softmax. Hard pixels
+and boundaries: `sweeper.losses.per_pixel`.
 Overlap part: Tversky index over the whole batch with smoothing 1,
-TI_c = (TP_c + 1) / (TP_c + a FP_c + b FN_c + 1), of the foreground (binary) or averaged over all classes; a class
-absent from the batch's labelled pixels contributes the mean of its probability over them in place of 1 − TI_c.
+TI_c = (TP_c + 1) / (TP_c + a FP_c + b FN_c + 1), of the foreground (binary) or averaged over all classes. For a class
+without labelled pixels in the batch, its mean probability over the labelled pixels replaces 1 − TI_c.
 
-What holds for every function here:
+All functions here
 
-- Computed in at least float32: float16 and bfloat16 logits are converted, float64 stays; nothing in here is an
-  operation that autocast would lower.
-- What stands in logits under ignore (±1e4, infinity, NaN) changes neither value nor gradient, and the gradient there is
-  exactly 0. Nothing labelled: value 0, gradient 0.
-- Finite values and gradients for finite logits, up to ±1e4 and beyond.
-- No waiting for a device: no `.item()` there, no boolean indexing, no shape that depends on data. Hence label values
-  are not checked here (`sweeper.data` does). A part with weight 0 is not computed.
-- Sums are deterministic on every device.
+- compute in at least float32: float16 and bfloat16 logits are converted, float64 stays, and no operation is one that
+  autocast lowers;
+- disregard logits under ignore (±1e4, infinity, NaN): the gradient there is exactly 0. Without labelled pixels value
+  and gradient are 0;
+- have finite values and gradients for finite logits, up to ±1e4 and beyond;
+- never wait for a device: no `.item()`, no boolean indexing, no shape that depends on data. They therefore do not check
+  label values (`sweeper.data` does). A part with weight 0 is not computed;
+- sum deterministically on every device.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from sweeper.losses.per_pixel import (
 )
 
 LINEAR_BELOW = 1e-6
-"""Below this, (1 − TI)^κ continues as a straight line to 0, so that its slope is bounded at TI = 1 for κ < 1."""
+"""Below this, (1 − TI)^κ is linear down to 0, so that its gradient is bounded at TI = 1 for κ < 1."""
 
 NEARLY_NOTHING = 1e-12
-"""Divisors in pixels are no smaller; far enough from float32's limits for slopes to be multiplied."""
+"""Lower bound of divisors in pixels; products of gradients stay within float32's limits."""
 
 
 def sigmoid_loss(
@@ -48,7 +48,7 @@ def sigmoid_loss(
     ignore_index: int,
     class_weights: tuple[float, float] = (1.0, 1.0),
 ) -> Tensor:
-    """Loss of a binary segmentation.
+    """Compute the loss of a binary segmentation.
 
     Args:
         logits: (N, 1, H, W), floating, unbounded.
@@ -65,7 +65,7 @@ def sigmoid_loss(
     z = clean_logits(logits, labelled)
     foreground = (labels == 1).to(z.dtype)
     background = labelled.to(z.dtype) - foreground
-    # Everything follows from the logit of being right: p_t = σ(u), 1 − p_t = σ(−u).
+    # u is the logit of the pixel's label: p_t = σ(u), 1 − p_t = σ(−u).
     u = z * (foreground - background)
     parts = []
     if settings.mix != 0:
@@ -94,7 +94,7 @@ def softmax_loss(
     ignore_index: int,
     class_weights: Tensor | None = None,
 ) -> Tensor:
-    """Loss of a multi-class segmentation.
+    """Compute the loss of a multi-class segmentation.
 
     Args:
         logits: (N, C, H, W), floating, unbounded, C ≥ 2.
@@ -108,7 +108,7 @@ def softmax_loss(
     """
     labels = target.long()
     labelled = labels != ignore_index
-    # Softmax over channels_last memory copies anyway, and everything after it is slower there.
+    # Softmax copies channels_last memory anyway, and all later operations are slower on it.
     z = clean_logits(logits, labelled.unsqueeze(1)).contiguous()
     index = torch.where(labelled, labels, 0)
     log_p = F.log_softmax(z, dim=1)
@@ -122,7 +122,7 @@ def softmax_loss(
         parts.append(settings.mix * _average_cross_entropy(loss, labels, labelled, settings))
     if settings.mix != 1:
         p, mask = log_p.exp(), labelled.to(z.dtype).unsqueeze(1)
-        one_hot = scatter_to_classes(p, index.unsqueeze(1), mask)  # 1 at the own class, 0 under ignore
+        one_hot = scatter_to_classes(p, index.unsqueeze(1), mask)  # 1 at the label, 0 under ignore
         actual, true_positives = _sum_over_pixels(one_hot), _sum_over_pixels(p * one_hot)
         total = _sum_over_pixels(p * mask)  # TP + FP
         mean = total / _sum_over_pixels(mask).clamp(min=NEARLY_NOTHING)
@@ -132,14 +132,14 @@ def softmax_loss(
 
 
 def _average_cross_entropy(loss: Tensor, labels: Tensor, labelled: Tensor, settings: KernelSettings) -> Tensor:
-    """Return the cross-entropy part from the loss of each pixel; all of one shape."""
+    """Average the pixels' losses to the cross-entropy part; all tensors have one shape."""
     if settings.boundary_weight > 0:
         loss = loss * (1 + settings.boundary_weight * is_near_boundary(labels, labelled).to(loss.dtype))
     return average_labelled(loss, labelled, settings.hard_fraction)
 
 
 def pick_own_class(values: Tensor, index: Tensor) -> Tensor:
-    """Return the value of each pixel's own class; values (N, C, H, W), index (N, H, W) → (N, H, W)."""
+    """Return each pixel's value of the class at its index; values (N, C, H, W), index (N, H, W) → (N, H, W)."""
     return values.gather(1, index.unsqueeze(1)).squeeze(1)
 
 
@@ -155,7 +155,7 @@ def compute_class_cost(
     mean_probability: Tensor,
     settings: KernelSettings,
 ) -> Tensor:
-    """(1 − TI)^κ of each class from soft counts in pixels; all of one shape, `actual` = pixels of the class."""
+    """Compute (1 − TI)^κ of each class from soft counts in pixels, all (C,); `actual` = pixels of the class."""
     errors = settings.fp_weight * false_positives + settings.fn_weight * false_negatives
     lost = errors / (actual - false_negatives + errors + 1)  # 1 − TI without the cancellation
     values, exponent = torch.where(actual > 0, lost, mean_probability), settings.overlap_exponent

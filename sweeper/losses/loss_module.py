@@ -1,4 +1,4 @@
-"""Common part of all loss modules: how they are called, what they refuse, how they show themselves."""
+"""Base class of the loss modules: call, input checks, representation."""
 
 from __future__ import annotations
 
@@ -18,21 +18,20 @@ from sweeper.losses.map_losses import compute_distance_maps
 from sweeper.losses.per_pixel import is_readable_now, settle_shapes
 
 IMAGES, VOLUMES = 4, 5
-"""Axes of the logits, (N, C, H, W) or (N, C, D, H, W)."""
+"""Number of axes of the logits, (N, C, H, W) or (N, C, D, H, W)."""
 CHECKED_BATCHES = 4
-"""Batches whose labels are checked: what is wrong with labels is wrong from the first, and the rest costs nothing."""
+"""Number of first batches whose labels are checked: wrong labels show there, and later batches take no extra time."""
 
 
 class SegmentationLoss(nn.Module):
-    """A loss called as `loss(logits, target)`; subclasses compute it.
+    """A loss called as `loss(logits, target)`; subclasses implement `compute`.
 
-    Has no parameters and nothing in its state dict; follows the logits to whatever device they are on, so that it need
-    not be moved. Works under autocast, `torch.compile`, DDP and in a CUDA graph (after one warm-up call), and pickles.
+    It has no parameters and an empty state dict. It runs on the logits' device, and need not be moved. It works under
+    autocast, `torch.compile`, DDP and in a CUDA graph (after one warm-up call), and can be pickled.
     """
 
     checks_labels = True
-    """Whether the values of the first batches' labels are checked, on a processor; False where they are known to be
-    right."""
+    """Whether the first batches' label values are checked, on a processor; False for labels known to be right."""
 
     def __init__(
         self,
@@ -56,16 +55,15 @@ class SegmentationLoss(nn.Module):
         self._foreground_seen = False
 
     def forward(self, logits: Tensor, target: Tensor, *, distance: Tensor | None = None) -> Tensor:
-        """Loss of a batch of images, or of volumes.
+        """Compute the loss of a batch of images or volumes.
 
         Args:
             logits: (N, 1, H, W) for binary, or (N, 2, H, W) of a network with a softmax; (N, C, H, W) for multi-class;
-                floating, unbounded. Volumes have one axis more, before H; a family that looks at neighbouring pixels
-                (`images_only`) refuses them.
+                floating, unbounded. Volumes have one more axis before H; families with `images_only` refuse them.
             target: (N, H, W) or (N, 1, H, W) of class indices; integer or bool; `ignore_index` = no label. Values are
-                checked in the first batches alone, and on a processor alone.
-            distance: signed distances to the boundary of each class, (N, 1 or C, H, W), for a family that needs them
-                (`needs_map`), which makes them from the target where they are not given.
+                checked only in the first batches, and only on a processor.
+            distance: signed distances to the boundary of each class, (N, 1 or C, H, W), for a family with `needs_map`;
+                None = compute them from the target.
 
         Returns:
             Scalar, float32 (float64 for float64 logits), ≥ 0.
@@ -80,7 +78,7 @@ class SegmentationLoss(nn.Module):
                     f"logits of {self.family} must be of images (N, C, H, W), as it looks at neighbouring pixels, got "
                     f"{tuple(logits.shape)}; give the slices of a volume as images"
                 )
-            logits, target = logits.flatten(2, 3), target.flatten(1, 2)  # the slices of a volume below each other
+            logits, target = logits.flatten(2, 3), target.flatten(1, 2)  # stack the slices of each volume along H
         if self._batches_to_check and self.checks_labels and is_readable_now(target):
             self._check_labels(logits.shape[1], target)
         if self.classes is not None and logits.shape[1] != self.classes:
@@ -100,7 +98,7 @@ class SegmentationLoss(nn.Module):
         return self.compute(LossBatch(logits, target, self.task, self.ignore_index, self.class_frequencies, distance))
 
     def _check_labels(self, channels: int, target: Tensor) -> None:
-        """Refuse labels that are no class, and say so where a mask of 0 and 255 seems to be taken for labels."""
+        """Refuse labels that are no class; warn if masks of 0 and 255 seem to be used as labels."""
         self._batches_to_check -= 1
         highest, ignored = check_labels(target, channels, self.task, self.ignore_index)
         self._foreground_seen |= highest > 0 or not ignored or self.task == "multiclass"
@@ -123,10 +121,10 @@ class SegmentationLoss(nn.Module):
 
 
 def check_batch(logits: object, target: object, task: Task) -> tuple[Tensor, Tensor]:
-    """Return logits and target in the loss's shapes; refuse what cannot be right, from shapes and types alone.
+    """Check shapes and dtypes, and return logits and target in the loss's shapes.
 
     Raises:
-        LossError: with the way out.
+        LossError: if they do not fit.
     """
     if not isinstance(logits, Tensor):
         raise LossError(
@@ -162,19 +160,19 @@ def check_batch(logits: object, target: object, task: Task) -> tuple[Tensor, Ten
 
 
 def check_labels(target: Tensor, channels: int, task: Task, ignore_index: int) -> tuple[int, bool]:
-    """Refuse a label that is no class. Reads values: on a processor alone.
+    """Refuse a label that is no class. It reads values: call it only for tensors on a processor.
 
     Args:
         target: integer or bool, shaped as for the loss.
-        channels: of the logits.
+        channels: channels of the logits.
         task: binary has the labels 0 and 1.
         ignore_index: label of pixels that do not count.
 
     Returns:
-        The largest label (0 where there is none), and whether pixels are ignored.
+        The largest label (0 if there is none), and whether pixels are ignored.
 
     Raises:
-        LossError: with the label found and the way out.
+        LossError: with the wrong label and how to correct it.
     """
     labels = target.long()
     ignored = labels == ignore_index

@@ -1,11 +1,11 @@
-"""Losses that look at neighbours: distances to boundaries, centre lines.
+"""Losses that depend on neighbouring pixels: distances to boundaries, centre lines.
 
-Each has the name of its family: a batch and the family's coordinates → a scalar. A class absent from the batch costs
-its mean probability in place of the part added to Dice.
+Each function has the name of its family and maps a batch and the family's coordinates to a scalar. In centre-line Dice
+a class absent from the batch costs its mean probability.
 
-sweeper keeps the distances next to the labels (`sweeper.data.label_maps`), and gives them with the batch. Without that
-they are made from the target on the processor at every call (`compute_distance_maps`): right in any loop, but slow
-(some 10 ms for each class of a 256² image), and it waits for the device.
+In sweeper's trainings the batch contains the distances, which are stored with the labels (`sweeper.data.label_maps`).
+Elsewhere `compute_distance_maps` computes them from the target at every call, on the processor: this is slow (about
+10 ms per class of a 256² image), and waits for the device.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from sweeper.losses.batch import (
 )
 
 ROUNDS = 3
-"""Erosions: structures up to about twice as many pixels wide become lines. MONAI's default; the authors'
-code takes 10, whatever its `iter_` says (its default is 3)."""
+"""Number of erosions; structures up to about twice as many pixels wide become lines. MONAI's default; the authors'
+code always uses 10 and disregards its argument `iter_` (default 3)."""
 
 
 def compute_distance_maps(target: Tensor, task: Task, classes: int, ignore_index: int) -> Tensor:
-    """Signed distances to the boundary of each class: target (N, H, W) → (N, C, H, W) float32 on the same device."""
+    """Compute signed distances to the boundary of each class: target (N, H, W) → (N, C, H, W) float32, same device."""
     device, target = target.device, target.detach().cpu().long()
     of_class = [target == c for c in range(classes)] if task == "multiclass" else [target == 1]
     labelled = target != ignore_index
@@ -45,15 +45,18 @@ def compute_distance_maps(target: Tensor, task: Task, classes: int, ignore_index
 
 
 def boundary(batch: LossBatch, *, distance_mix: float) -> Tensor:
-    """Dice and the distance to the true boundary (Kervadec et al. 2019, arXiv:1812.07032).
+    """Compute Dice plus the distance to the true boundary (Kervadec et al. 2019, arXiv:1812.07032).
 
     (1 − m) · Dice + m · mean over labelled pixels and classes of |φ_c| · |p_c − y_c|, with φ_c the signed distance to
-    the boundary of class c in pixels, clipped (see `sweeper.data.label_maps`). The paper's mean of φ_c · p_c differs
-    from it by a constant, so that the gradients are the same; ours is 0 for a perfect answer. Two deliberate
-    differences: a pixel next to the boundary has distance ½ on either side (the authors' code has 0 inside, which makes
-    lines of one or two pixels free to miss), and a class absent from an image is as far away as the clip allows (there:
-    distance 0, false positives free). The paper raises m from 0.01 during training and combines it with generalised
-    Dice; here m stays and the other part is the kernel's Dice.
+    the boundary of class c in pixels, clipped (see `sweeper.data.label_maps`). The paper's mean of φ_c · p_c differs by
+    a constant and has the same gradients; this form is 0 for a perfect prediction. Deliberate differences:
+
+    - Pixels next to the boundary have distance ½ on both sides. The authors' code has 0 inside, so that missing a line
+      of one or two pixels costs nothing.
+    - A class absent from an image has the clipping distance. The authors' code has 0, so that false positives cost
+      nothing.
+    - m is constant, and the other part is the kernel's Dice. The paper raises m from 0.01 during training, next to
+      generalised Dice.
     """
     return mix_losses(distance_mix, lambda: _compute_distance_loss(batch), lambda: compute_kernel(batch, DICE))
 
@@ -67,13 +70,13 @@ def _compute_distance_loss(batch: LossBatch) -> Tensor:
 
 
 def soft_cldice(batch: LossBatch, *, skeleton_weight: float) -> Tensor:
-    """Dice and the Dice of soft centre lines (Shit et al. 2021, arXiv:2003.07311).
+    """Compute Dice plus the Dice of soft centre lines (Shit et al. 2021, arXiv:2003.07311).
 
     (1 − s) · Dice + s · mean_c (1 − 2 P_c R_c / (P_c + R_c)): P is the share of the prediction's skeleton that is in
     the label, R the share of the label's skeleton that is in the prediction, both with smoothing 1 over the whole
-    batch; s = 0.5 is the authors' default. The skeleton comes from repeated soft erosion (minimum over a cross) and
-    dilation (maximum over a square), as theirs does. Ignored pixels take part in neither minimum nor maximum: they are
-    as good as beyond the image's edge.
+    batch; s = 0.5 is the authors' default. As in the paper, the skeleton comes from repeated soft erosion (minimum over
+    a cross) and dilation (maximum over a square). Minimum and maximum disregard ignored pixels, like pixels beyond the
+    image's edge.
     """
     return mix_losses(skeleton_weight, lambda: _compute_cldice_loss(batch), lambda: compute_kernel(batch, DICE))
 
@@ -91,7 +94,7 @@ def _compute_cldice_loss(batch: LossBatch) -> Tensor:
 
 
 def soft_skeleton(values: Tensor, labelled: Tensor) -> Tensor:
-    """Soft centre lines of values (N, C, H, W) in [0, 1]; `labelled` is broadcast over C. 0 under ignore."""
+    """Compute soft centre lines of values (N, C, H, W) in [0, 1]; `labelled` is broadcast over C. 0 under ignore."""
     mask = labelled.expand_as(values)
 
     def erode(x: Tensor) -> Tensor:
@@ -111,11 +114,11 @@ def soft_skeleton(values: Tensor, labelled: Tensor) -> Tensor:
 
 
 def _max_of_three(x: Tensor, dim: int) -> Tensor:
-    """Largest of each value and its neighbours along `dim` (2 or 3)."""
+    """Return the maximum of each value and its neighbours along `dim` (2 or 3)."""
     if not torch.compiler.is_compiling():
         size, padding = ((3, 1), (1, 0)) if dim == 2 else ((1, 3), (0, 1))
         return F.max_pool2d(x, size, 1, padding)
-    # The compiler of torch 2.12 gives max-pooling a wrong slope where a mask is fused into it.
+    # The compiler of torch 2.12 computes a wrong gradient of max-pooling fused with a mask.
     n = x.shape[dim]
     if n == 1:
         return x

@@ -1,6 +1,6 @@
-"""The operating point of another network, chosen from its answers to validation images as sweeper's trainings choose.
+"""Choose the operating point of any network from its validation logits, as sweeper's trainings do.
 
-It needs torch only, and its text is part of the losses that are written as one file: hence no constant of the package.
+This module is copied into the single file of exported losses: it needs only torch and uses no constants of the package.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from torch import Tensor
 from sweeper.losses.per_pixel import settle_shapes
 
 IGNORED = 255
-"""Label of pixels that do not count; a file that is made for a user's script has that script's."""
+"""Label of pixels that do not count; in a file exported for a user's script, the script's label."""
 
 
 def choose_threshold(
     batches: Iterable[tuple[Tensor, Tensor]], metric: str = "miou", ignore_index: int = IGNORED
 ) -> float:
-    """Return the threshold with the highest metric over all batches; of equal ones the nearest to 0.5.
+    """Return the threshold with the highest metric over all batches; of ties the nearest to 0.5.
 
-    It is one of the 511 inner edges of 512 bins, uniform in the logit from −12 to 12.
+    Candidates are the 511 inner edges of 512 bins, uniform in the logit from −12 to 12.
 
     Args:
         batches: (logits, target) of validation images, logits (N, 1, H, W) before the sigmoid, or (N, 2, H, W) before
-            the softmax, and target (N, H, W) with 0, 1 and `ignore_index` = ignored. Only counts are kept of each.
+            the softmax, and target (N, H, W) with 0, 1 and `ignore_index` = ignored. Only counts are kept in memory.
         metric: `miou`, `fg_iou` or `dice`, of counts summed over all images.
         ignore_index: label of pixels that do not count.
 
@@ -49,12 +49,12 @@ def choose_threshold(
 def choose_tau(
     batches: Iterable[tuple[Tensor, Tensor]], log_prior: Tensor, metric: str = "miou", ignore_index: int = IGNORED
 ) -> float:
-    """Return the τ in −1, −0.75, …, 1 with the highest metric over all batches; of equal ones the nearest to 0.
+    """Return the τ in −1, −0.75, …, 1 with the highest metric over all batches; of ties the nearest to 0.
 
     Args:
         batches: (logits, target) of validation images, logits (N, C, H, W) before the softmax and target (N, H, W)
-            with classes and `ignore_index` = ignored. Only counts are kept of each.
-        log_prior: (C,) logarithm of each class's share of the training pixels; the answer is argmax of
+            with classes and `ignore_index` = ignored. Only counts are kept in memory.
+        log_prior: (C,) logarithm of each class's share of the training pixels; the prediction is argmax of
             logits − τ · log_prior.
         metric: `miou`, `fg_iou` or `dice`, of counts summed over all images.
         ignore_index: label of pixels that do not count.
@@ -75,7 +75,7 @@ def choose_tau(
 
 
 def _select_labelled(logits: Tensor, target: Tensor, channels: int, ignore_index: int) -> tuple[Tensor, Tensor]:
-    """Return logits (P, `channels`) and labels (P,) of the pixels that are not ignored."""
+    """Return logits (P, `channels`) and labels (P,) of the labelled pixels."""
     logits, target = settle_shapes(logits, target, channels)
     if logits.shape[1] != channels or target.shape != logits[:, 0].shape:
         raise ValueError(
@@ -94,7 +94,7 @@ def _select_labelled(logits: Tensor, target: Tensor, channels: int, ignore_index
 
 
 def _find_best_point(counts: Tensor, points: Sequence[float], metric: str) -> float:
-    """Return the best of T points, of which the middle one is the plain one, by counts (T, C, 3) of tp, fp and fn."""
+    """Return the best of T points by counts (T, C, 3) of tp, fp and fn; of ties the nearest to the middle point."""
     weight = {"miou": 1.0, "fg_iou": 1.0, "dice": 2.0}.get(metric)
     if weight is None:
         raise ValueError(f"metric must be miou, fg_iou or dice, got {metric}")

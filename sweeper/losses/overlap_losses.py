@@ -1,7 +1,7 @@
-"""Losses of Dice's kind outside the kernel: overlaps of each class over the whole batch.
+"""Overlap losses outside the kernel: overlaps of each class over the whole batch.
 
-Each has the name of its family: a batch and the family's coordinates → a scalar. A class absent from the batch costs
-its mean probability.
+Each function has the name of its family and maps a batch and the family's coordinates to a scalar. A class absent from
+the batch costs its mean probability.
 """
 
 from __future__ import annotations
@@ -23,41 +23,42 @@ from sweeper.losses.per_pixel import (
 
 
 def generalized_dice(batch: LossBatch, *, volume_exponent: float) -> Tensor:
-    """Generalised Dice (Sudre et al. 2017): one overlap over all classes, each weighted by its size in the batch.
+    """Compute generalised Dice (Sudre et al. 2017): one overlap over all classes, weighted by their size in the batch.
 
     `Σ_c w_c (FP_c + FN_c) / Σ_c w_c (2 TP_c + FP_c + FN_c)` with w_c = (pixels of c)^−e over the present classes, e = 2
-    in the paper. Of one class background and foreground count, as the paper has it. The paper's weight of an absent
-    class is infinite (libraries put in 0 or the largest other weight); here the present classes' overlap and the
-    absent classes' mean probabilities are averaged, each class counting once.
+    in the paper. A binary task has two classes, background and foreground, as in the paper. There the weight of an
+    absent class is infinite (libraries use 0 or the largest other weight); here the loss is the average of the present
+    classes' overlap and the absent classes' mean probabilities, weighted by the number of classes.
     """
     sums = compute_class_sums(batch)
     false_positives, false_negatives, actual, rest = sums
     labelled = sums.labelled.clamp(min=NEARLY_NOTHING)
     errors = false_positives + false_negatives
     hit, size = actual - false_negatives, actual
-    if batch.task == "binary":  # background and foreground share their errors
+    if batch.task == "binary":  # background and foreground have the same errors
         hit, size = torch.cat([hit, rest - false_positives]), torch.cat([size, rest])
     present = size > 0
-    # Shares instead of pixels: the same ratio, and far from float32's limits.
+    # Shares instead of pixel counts give the same ratio, without overflow in float32.
     share = torch.where(present, size / labelled, 1.0)
     w = torch.where(present, share.pow(-volume_exponent), 0.0)
-    # An absent class has no false negatives: its mean probability is its errors over the labelled pixels.
+    # An absent class has no false negatives: its errors over the labelled pixels are its mean probability.
     absent = torch.where(present, 0.0, errors / labelled)
     lost = (w * errors).sum() / (w * (errors + 2 * hit)).sum().clamp(min=NEARLY_NOTHING)
     return (present.sum() * lost + absent.sum()) / len(size)
 
 
 def unified_focal(batch: LossBatch, *, mix: float, delta: float, suppression: float) -> Tensor:
-    """Unified focal loss (Yeung et al. 2022, arXiv:2102.04525), the asymmetric form (equations 16 to 18).
+    """Compute the unified focal loss (Yeung et al. 2022, arXiv:2102.04525), asymmetric form (equations 16 to 18).
 
     λ · CE part + (1 − λ) · overlap part, with one weight δ (`delta`) and one exponent s (`suppression`, the paper's γ)
     for both parts:
 
-    - a rare class's pixel costs −δ log p_t, a common one's −(1 − δ) (1 − p_t)^s log p_t; mean over labelled pixels;
-    - each class costs 1 − TI_c(1 − δ, δ), a rare one that to the power 1 − s; mean over the classes.
+    - a pixel of a rare class costs −δ log p_t, of the common class −(1 − δ) (1 − p_t)^s log p_t; mean over labelled
+      pixels;
+    - a rare class costs (1 − TI_c(1 − δ, δ))^(1 − s), the common class 1 − TI_c(1 − δ, δ); mean over the classes.
 
-    Common: background (binary), the most frequent class (multi-class; class 0 when no class frequencies are given). All
-    others are rare. As the paper has it, the overlap part counts the background, too.
+    The common class is the background (binary) or the most frequent class (multi-class; class 0 without class
+    frequencies); all others are rare. As in the paper, the overlap part includes the background.
     """
     frequencies = batch.class_frequencies if batch.task == "multiclass" else None
     common = find_most_frequent_class(frequencies) if frequencies else 0
@@ -74,7 +75,7 @@ def unified_focal(batch: LossBatch, *, mix: float, delta: float, suppression: fl
         if batch.task == "binary":  # the background comes first
             marked, missed = torch.cat([missed, marked]), torch.cat([marked, missed])
             actual, rest = torch.cat([rest, actual]), torch.cat([actual, rest])
-        # An absent class has no other probability than false positives.
+        # All probability of an absent class is false positives.
         counts = (marked, missed, actual, marked / (actual + rest).clamp(min=NEARLY_NOTHING))
         settings = KernelSettings(0.0, 0.0, None, 1 - delta, delta, 1 - suppression)
         steep = compute_class_cost(*counts, settings)
@@ -87,20 +88,19 @@ def unified_focal(batch: LossBatch, *, mix: float, delta: float, suppression: fl
 
 
 def lovasz(batch: LossBatch) -> Tensor:
-    """Lovász extension of the Jaccard index (Berman et al. 2018): hinge (binary) or softmax (multi-class).
+    """Compute the Lovász extension of the Jaccard index (Berman et al. 2018): hinge (binary) or softmax (multi-class).
 
-    The errors of a class's pixels are sorted, largest first, and weighted by how much each adds to 1 − Jaccard. Over
-    the labelled pixels of the whole batch (the paper's per-image variant is a batch of one image). A class absent from
-    the batch costs the *mean* error of its pixels, for the softmax that is its mean probability; the extension itself
-    would cost the largest error alone and leave every other false positive without a gradient. The paper reports the
-    softmax form over the classes that are present.
+    For each class, the errors of the batch's labelled pixels are sorted, largest first, and weighted by their increment
+    of 1 − Jaccard (the paper's per-image variant is a batch of one image). A class absent from the batch costs its
+    *mean* error, which for the softmax is its mean probability; the extension would cost only the largest error, and
+    leave all other false positives without a gradient. The paper reports the softmax form over the present classes.
     """
     labels = batch.target.long().unsqueeze(1)
     labelled = labels != batch.ignore_index
     z = torch.where(labelled, cast_to_float32(batch.logits).contiguous(), 0.0)
     if batch.task == "multiclass":
         is_class = labels == torch.arange(z.shape[1], device=z.device).view(1, -1, 1, 1)
-        # |y − p|, where p of the own class is at most 1, up to rounding.
+        # |y − p|; p is at most 1, up to rounding.
         p = F.softmax(z, dim=1)
         errors = torch.where(is_class, 1 - p, p)
         labelled = labelled.expand_as(errors)
@@ -114,12 +114,12 @@ def lovasz(batch: LossBatch) -> Tensor:
 
 
 def _flatten_per_class(values: Tensor) -> Tensor:
-    """(N, C, H, W) → (C, N·H·W)."""
+    """Reshape (N, C, H, W) → (C, N·H·W)."""
     return values.transpose(0, 1).flatten(1)
 
 
 def compute_jaccard_extension(errors: Tensor, is_class: Tensor, labelled: Tensor) -> Tensor:
-    """Lovász extension of 1 − Jaccard in each row; the mean error where a row has no pixel of its class.
+    """Compute the Lovász extension of 1 − Jaccard of each row; the mean error for a row without pixels of its class.
 
     Args:
         errors: (C, P), ≥ 0.
@@ -127,18 +127,18 @@ def compute_jaccard_extension(errors: Tensor, is_class: Tensor, labelled: Tensor
         labelled: (C, P) bool.
 
     Returns:
-        (C,), ≥ 0; 0 where nothing is labelled.
+        (C,), ≥ 0; 0 if no pixel is labelled.
     """
     if is_readable_now(errors):
         with torch.no_grad():
             rows = zip(errors.detach(), is_class, labelled, strict=True)
             weights = torch.stack([_compute_row_weights(*row) for row in rows])
     else:
-        # Ignored pixels come last and cost 0. The order itself has no gradient.
+        # Ignored pixels come last and cost 0. The order has no gradient.
         order = torch.where(labelled, errors.detach(), -1.0).argsort(dim=1, descending=True)
         hit = (
             is_class.gather(1, order).to(torch.int32).cumsum(dim=1, dtype=torch.int32)
-        )  # integers: the same everywhere
+        )  # integers: the same on every device
         total = is_class.sum(dim=1, keepdim=True)
         number = labelled.sum(dim=1, keepdim=True).clamp(min=1).to(errors.dtype)
         steps = _compute_jaccard_steps(hit, total, errors.dtype)
@@ -147,10 +147,10 @@ def compute_jaccard_extension(errors: Tensor, is_class: Tensor, labelled: Tensor
 
 
 def _compute_jaccard_steps(hit: Tensor, total: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return how much each pixel of a sorted row adds to 1 − Jaccard.
+    """Return the increment of 1 − Jaccard at each pixel of a sorted row.
 
     Args:
-        hit: (…, P) integer, pixels of the class so far.
+        hit: (…, P) integer, pixels of the class up to each pixel.
         total: (…, 1) integer, pixels of the class.
         dtype: of the result.
     """
@@ -161,15 +161,16 @@ def _compute_jaccard_steps(hit: Tensor, total: Tensor, dtype: torch.dtype) -> Te
 
 
 def _compute_row_weights(errors: Tensor, is_class: Tensor, labelled: Tensor) -> Tensor:
-    """Weights (P,) of a row's errors, on a processor, where integers are sorted in a tenth of the time of floats.
+    """Compute the weights (P,) of a row's errors on a processor, which sorts integers ten times as fast as floats.
 
-    The bits of floats ≥ 0 are in the order of the floats. Equal errors stay in their order: stable, so the same twice.
+    Floats ≥ 0 and their bits have the same order. The sort is stable: equal errors keep their order, so that the result
+    is reproducible.
     """
     total = torch.count_nonzero(is_class)
     if not total:
         return torch.full_like(errors, 1 / max(1, int(torch.count_nonzero(labelled))))
     integer = torch.int64 if errors.dtype == torch.float64 else torch.int32
-    # Ignored pixels have error 0 here: it has neither cost nor slope, wherever in the order it stands.
+    # Ignored pixels get error 0, which has no cost and no gradient at any place in the order.
     bits = torch.where(labelled, errors, 0.0).clamp_(min=0).view(integer)
     order = torch.sort(torch.iinfo(integer).max - bits, stable=True).indices
     hit = is_class.index_select(0, order).cumsum(0, dtype=torch.int32)

@@ -1,4 +1,4 @@
-"""Module around the user's loss, and its checks before anything is trained."""
+"""Module around the user's loss, and the checks of the loss before any training."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from sweeper.core.records import IGNORE, Task, UserLoss
 from sweeper.losses.own_losses import OPTION, build_own_loss
 
 SIDE = 12
-"""Height and width of the batches that it is tried on."""
+"""Height and width of the test batches."""
 
 
 class UserLossModule(nn.Module):
-    """Called as `loss(logits, target)`; the logits are float32 whatever the network computed in."""
+    """The user's loss, called as `loss(logits, target)`; float16 and bfloat16 logits become float32."""
 
     def __init__(self, family: str, loss: Any) -> None:
         super().__init__()
         self.family, self.loss = family, loss
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the user's loss of a batch; logits (N, 1 or C, H, W), target (N, H, W) int64 with 255 for no label."""
+        """Return the loss of a batch; logits (N, 1 or C, H, W), target (N, H, W) int64 with 255 = no label."""
         loss: Tensor = self.loss(logits.float() if logits.dtype != torch.float64 else logits, target)
         return loss
 
 
 def check_own_loss(user_loss: UserLoss, task: Task, classes: int) -> None:
-    """Try a loss at its start, on batches as training has them.
+    """Test a loss at its start values, on random batches shaped as in training.
 
     Args:
-        user_loss: which.
+        user_loss: the loss.
         task: binary or multiclass.
-        classes: of the data.
+        classes: number of the data's classes.
 
     Raises:
-        UsageError: with everything that is wrong.
+        UsageError: with every problem.
     """
     refuse_user_code(list(_find_problems(user_loss, task, classes)), OPTION, user_loss.code, "trained with")
 

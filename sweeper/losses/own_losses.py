@@ -1,4 +1,4 @@
-"""Losses of the user's (`--loss module:function`): families once a study names them. No torch at first."""
+"""The user's losses (`--loss module:function`), registered as families of a study. No torch at import."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ANY = ValueLimits(-math.inf, math.inf)
 
 
 def register_user_losses(losses: Iterable[UserLoss]) -> None:
-    """Make losses families of this process, after all others: each is taken for less simple than any of sweeper's."""
+    """Register losses as families of this process; the last ones, so that they count as less simple than sweeper's."""
     for user_loss in losses:
         free = {
             name: LossCoordinate(
@@ -50,13 +50,13 @@ def register_user_losses(losses: Iterable[UserLoss]) -> None:
 def make_call_arguments(
     user_loss: UserLoss, params: Mapping[str, Any], task: str, ignore_index: int, classes: int
 ) -> dict[str, Any]:
-    """Return the arguments that the user's function is called with."""
+    """Return the arguments for the user's function."""
     available = {"task": task, "classes": classes, "ignore_index": ignore_index}
     return {**{name: available[name] for name in user_loss.takes}, **{n: v for n, v in params.items() if v is not None}}
 
 
 def make_user_snippet(user_loss: UserLoss, params: Mapping[str, float], task: Task, classes: int) -> tuple[str, str]:
-    """Python text that imports the loss, and that which makes it."""
+    """Return two lines of Python: the import of the loss, and its construction."""
     arguments = ", ".join(
         f"{name}={value!r}" for name, value in make_call_arguments(user_loss, params, task, IGNORE, classes).items()
     )
@@ -69,17 +69,17 @@ def make_user_snippet(user_loss: UserLoss, params: Mapping[str, float], task: Ta
 def build_own_loss(
     user_loss: UserLoss, params: Mapping[str, Any], *, task: str, ignore_index: int, classes: int
 ) -> nn.Module:
-    """Return the user's loss as a module, called as `loss(logits, target)`.
+    """Build the user's loss as a module, called as `loss(logits, target)`.
 
     Args:
-        user_loss: which.
+        user_loss: the loss.
         params: its hyper-parameters.
         task: binary or multiclass.
         ignore_index: label of pixels that do not count.
-        classes: of the data, the background among them.
+        classes: number of the data's classes, including the background.
 
     Raises:
-        UsageError: if it cannot be imported or made.
+        UsageError: if the loss cannot be imported or constructed.
     """
     from sweeper.core.errors import UsageError
     from sweeper.losses.own_loss_module import UserLossModule

@@ -1,4 +1,4 @@
-"""Pixel-wise operations: precision, focal factor, boundaries, and the mean over labelled or over hard pixels."""
+"""Pixel-wise operations: precision, focal factor, boundaries, and the mean over labelled or hard pixels."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 — torch's own convention
 
 BOUNDARY_RADIUS = 2
-"""Pixels: a pixel is near a boundary if a labelled pixel of another class is in the square of this radius."""
+"""In pixels: a pixel is near a boundary if the square of this radius has a labelled pixel of another class."""
 ROUNDING = 1e-6
-"""0.1 of 30 pixels are 3, whatever the rounding of 0.1 says."""
+"""Added before rounding down, so that 0.1 of 30 pixels are 3."""
 
 
 def cast_to_float32(logits: Tensor) -> Tensor:
-    """float16 and bfloat16 as float32; float32 and float64 as they are."""
+    """Convert float16 and bfloat16 to float32; return float32 and float64 unchanged."""
     return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
 
 
 def settle_shapes(logits: Tensor, target: Tensor, channels: int | None) -> tuple[Tensor, Tensor]:
-    """Return a batch without the target's axis of one channel; with one channel of logits where two classes have two.
+    """Remove the target's channel axis, and with `channels` = 1 replace two logits by their difference.
 
     Args:
-        logits: (N, C, H, W); of volumes with D before H.
-        target: (N, H, W), or (N, 1, H, W) as libraries of losses have it.
-        channels: that logits are to have: 1 = the softmax over two is taken as the sigmoid of their difference.
+        logits: (N, C, H, W); for volumes with D before H.
+        target: (N, H, W), or (N, 1, H, W) as in other loss libraries.
+        channels: wanted channels of the logits; 1 = the softmax over two becomes the sigmoid of their difference.
     """
     if target.ndim == logits.ndim and target.shape[1] == 1:
         target = target[:, 0]
@@ -39,15 +39,15 @@ def is_readable_now(values: Tensor) -> bool:
 
 
 def scatter_to_classes(like: Tensor, index: Tensor, values: Tensor) -> Tensor:
-    """Zeros with `values` at each pixel's class, in their type; `like` (N, C, H, W), index and values (N, 1, H, W)."""
+    """Return `values` at each pixel's class, else 0, in their dtype; `like` (N, C, H, W), others (N, 1, H, W)."""
     return torch.zeros_like(like, dtype=values.dtype).scatter_(1, index, values)
 
 
 def clean_logits(logits: Tensor, labelled: Tensor) -> Tensor:
-    """Logits in at least float32, such that what stands under ignore gives 0 when it is multiplied by 0.
+    """Return logits in at least float32, finite under ignore so that multiplying by 0 gives 0.
 
-    Replacing it by 0 takes as long as half a cross-entropy. On the processor it is only done where something is not
-    finite, which one sum shows; elsewhere always.
+    Replacing ignored logits by 0 takes half as long as a cross-entropy. On the processor they are replaced only if the
+    sum of all logits is not finite; elsewhere always.
 
     Args:
         logits: (N, C, H, W), floating.
@@ -60,20 +60,20 @@ def clean_logits(logits: Tensor, labelled: Tensor) -> Tensor:
 
 
 def compute_focal_factor(loss: Tensor, gamma: float | Tensor) -> Tensor:
-    """(1 − p)^γ from −log p ≥ 0, any shape; γ ≥ 0: one, or one for each.
+    """Compute (1 − p)^γ from −log p ≥ 0, any shape; γ ≥ 0, a number or one per element.
 
-    log(1 − p) = log(−expm1(log p)); kept off p = 1, where it has no finite slope.
+    log(1 − p) = log(−expm1(log p)); p is kept below 1, where the gradient is not finite.
     """
     return torch.exp(gamma * torch.log(-torch.expm1(-loss.clamp(min=torch.finfo(loss.dtype).tiny))))
 
 
 def is_near_boundary(labels: Tensor, labelled: Tensor) -> Tensor:
-    """Return whether a labelled pixel of another class is within `BOUNDARY_RADIUS`, in rows and in columns.
+    """Return whether a labelled pixel of another class is within `BOUNDARY_RADIUS` rows and columns.
 
-    The largest and the smallest label around differ there, and max-pooling finds both on any device.
+    There the largest and smallest label of the neighbourhood differ; max-pooling computes both on any device.
 
     Args:
-        labels: (N, H, W) or (N, 1, H, W), integer; whatever stands where `labelled` is False has no influence.
+        labels: (N, H, W) or (N, 1, H, W), integer; values where `labelled` is False have no influence.
         labelled: bool, the same shape.
 
     Returns:
@@ -94,7 +94,7 @@ def is_near_boundary(labels: Tensor, labelled: Tensor) -> Tensor:
 
 
 def average_labelled(loss: Tensor, labelled: Tensor, hard_fraction: float = 1.0) -> Tensor:
-    """Sum of the labelled pixels' losses, divided by how many they are; or that of the hardest share of them.
+    """Average the loss over the labelled pixels, or over the hardest share of them.
 
     Args:
         loss: ≥ 0, any shape.
@@ -102,22 +102,22 @@ def average_labelled(loss: Tensor, labelled: Tensor, hard_fraction: float = 1.0)
         hard_fraction: in (0, 1]; 1 = all pixels.
 
     Returns:
-        Scalar, in the type of `loss`; 0 where nothing is labelled.
+        Scalar, in the dtype of `loss`; 0 if no pixel is labelled.
     """
     loss = loss * labelled.to(loss.dtype)
     if hard_fraction >= 1:
         return loss.sum() / labelled.sum().clamp(min=1)
     hardest, wanted = select_hardest_share(loss, labelled, hard_fraction)
     chosen = torch.arange(len(hardest), device=loss.device) < wanted
-    # Fully ignored batches leave only the −1 of ignored pixels; NaN has to stay.
+    # Fully ignored batches have only the −1 of ignored pixels; NaN must not be masked.
     return torch.where(chosen & (hardest != -1.0), hardest, 0.0).sum() / wanted.to(loss.dtype)
 
 
 def select_hardest_share(loss: Tensor, labelled: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """Return the largest losses, largest first, and their number k = ⌊share · labelled⌋, at least one.
+    """Return the largest losses in descending order, and their number k = ⌊share · labelled⌋, at least one.
 
-    Ignored pixels (−1) neither count in k nor stand before labelled ones. There is room for ⌊share · all pixels⌋, so
-    that no shape depends on data. With equal losses it is left open which come first.
+    Ignored pixels (−1) do not count in k and come after labelled ones. The result has room for ⌊share · all pixels⌋, so
+    that no shape depends on data. The order of equal losses is undefined.
 
     Args:
         loss: ≥ 0, any shape.
@@ -125,7 +125,7 @@ def select_hardest_share(loss: Tensor, labelled: Tensor, share: float) -> tuple[
         share: in (0, 1].
 
     Returns:
-        (room,) in the type of `loss`; scalar, int64.
+        (room,) in the dtype of `loss`; scalar, int64.
     """
     room = min(max(1, int(share * loss.numel() + ROUNDING)), loss.numel())
     wanted = (labelled.sum().double() * share + ROUNDING).floor().clamp(min=1).long()

@@ -1,6 +1,6 @@
-"""Cross-entropies outside the kernel, which choose or weigh pixels otherwise than its coordinates can.
+"""Variants of cross-entropy outside the kernel, which select pixels or adjust logits.
 
-Each function has the name of its family; a batch and the family's coordinates → a scalar.
+Each function has the name of its family and maps a batch and the family's coordinates to a scalar.
 """
 
 from __future__ import annotations
@@ -16,30 +16,29 @@ from sweeper.losses.per_pixel import cast_to_float32, select_hardest_share
 
 
 def logit_adjusted(batch: LossBatch, *, tau: float = 0.0, prior_odds: float = 1.0) -> Tensor:
-    """Cross-entropy of z + τ log f (Menon et al. 2021, arXiv:2007.07314).
+    """Compute the cross-entropy of z + τ log f (Menon et al. 2021, arXiv:2007.07314).
 
-    f are the classes' shares of the training pixels. A network that has learned it puts out z free of the prior: rare
-    classes have to win by τ times the logarithm of their rarity, at every pixel. τ = 1 is the balanced softmax (Ren et
-    al. 2020, arXiv:2007.10740), 0 cross-entropy. Binary is softmax over (0, z): z − log o, where o is the odds of
-    background to foreground to the power τ. A class without training pixels is adjusted as the rarest that has some.
+    f is each class's share of the training pixels. The trained network's z does not contain the prior: during training,
+    each class had to win by a margin of −τ log f. τ = 1 is the balanced softmax (Ren et al. 2020, arXiv:2007.10740),
+    τ = 0 cross-entropy. Binary is the softmax over (0, z): z − log o, with o the odds of background to foreground to
+    the power τ. A class without training pixels gets the adjustment of the rarest other class.
     """
     z = cast_to_float32(batch.logits)
     if batch.task == "binary":
         shifted = z - math.log(prior_odds)
     else:
         shifts = log_prior_shifts(batch.class_frequencies, tau) if tau and batch.class_frequencies else (0.0,)
-        # Filled in on the device: a copy would wait for it.
+        # Filled on the device: a copy would wait for the device.
         shifted = z + torch.cat([z.new_full((1, 1, 1), shift) for shift in shifts])
     return compute_kernel(batch._replace(logits=shifted), CROSS_ENTROPY)
 
 
 def ohem_ce(batch: LossBatch, *, sure_at: float, kept_at_least: float) -> Tensor:
-    """Online hard example mining: cross-entropy over the pixels with p_t below a threshold, and a share at least.
+    """Compute the mean cross-entropy over the pixels with p_t below a threshold, but at least over a hardest share.
 
-    Shrivastava et al. 2016 (arXiv:1604.03540) for regions; for pixels Wu et al. 2016 (arXiv:1605.06885), and the
-    authors' codes of HRNet, BiSeNet and MMSegmentation: threshold 0.7, and never fewer than a number of pixels
-    (BiSeNet: a sixteenth of them). The sum over the chosen pixels is divided by how many they are. Ignored pixels are
-    neither chosen nor counted.
+    Online hard example mining: Shrivastava et al. 2016 (arXiv:1604.03540) for regions, Wu et al. 2016
+    (arXiv:1605.06885) for pixels. The code of HRNet, BiSeNet and MMSegmentation uses threshold 0.7 and a minimum number
+    of pixels (BiSeNet: a sixteenth of them). Ignored pixels are neither chosen nor counted.
     """
     loss, labelled = negative_log_likelihood(batch)
     with torch.no_grad():
@@ -47,6 +46,6 @@ def ohem_ce(batch: LossBatch, *, sure_at: float, kept_at_least: float) -> Tensor
         if kept_at_least > 0 and loss.numel() > 0:
             hardest, wanted = select_hardest_share(loss, labelled, kept_at_least)
             cutoff = torch.minimum(hardest.gather(0, (wanted - 1).view(1)).squeeze(0), cutoff)
-        chosen = labelled & ~(loss < cutoff)  # not `>=`: a NaN has to stay
+        chosen = labelled & ~(loss < cutoff)  # not `>=`: NaN must not be masked
         number = chosen.sum().clamp(min=1)
     return torch.where(chosen, loss, 0.0).sum() / number

@@ -13,7 +13,7 @@ from sweeper.losses.own_losses import OWN, make_user_snippet
 
 SHOWN_CLASSES = 20
 LOGIT = "    z = z[:, 0] if z.shape[1] == 1 else z[:, 1] - z[:, 0]"
-"""Foreground's logit, (N, H, W): a softmax over two channels is the sigmoid of their difference."""
+"""Code for the foreground's logit, (N, H, W): a softmax over two channels is the sigmoid of their difference."""
 BALANCED = (
     "# For balanced crops: a third of each batch is centred on a pixel of a class drawn evenly over those of",
     "# its image, except the background. Weights and frequencies of classes are those in such crops.",
@@ -21,14 +21,14 @@ BALANCED = (
 
 
 class OptimizerSettings(NamedTuple):
-    """AdamW as the trainings had it."""
+    """Settings of AdamW in the trainings."""
 
     lr: float
     weight_decay: float
     warmup: float
-    """Share of the steps over which the rate rises from 0."""
+    """Share of the steps during which the rate rises from 0."""
     decay: float
-    """Share of the steps, the last ones, over which it falls to 0."""
+    """Share of the steps, at the end, during which the rate falls to 0."""
 
 
 def make_snippet(
@@ -48,27 +48,26 @@ def make_snippet(
 ) -> str:
     """Return code that runs when pasted.
 
-    It has the loss in `criterion`, `optimizer_of(model)` with the schedule `rate_factor(step, steps)`, and
-    `predict(logits)`.
-
-    Numbers are rounded to 4 significant digits, and the text says so.
+    It defines `criterion`, `optimizer_of(model)` with the schedule `rate_factor(step, steps)`, and `predict(logits)`.
+    Numbers are rounded to 4 significant digits.
 
     Args:
         family: a name in `FAMILIES`.
-        params: coordinates as `build_loss` takes them.
+        params: coordinates, as for `build_loss`.
         task: binary or multiclass.
-        classes: class names in index order, for the comment; shown escaped, whatever they contain.
-        class_frequencies: as for `build_loss`; written down only where the loss uses them.
-        point: operating point chosen on validation, a threshold in (0, 1) or τ, at which `predict` answers. None =
-            without it.
-        optimizer: what `optimizer_of` makes and `rate_factor` follows. None = without it.
-        image_frequencies: where crops were balanced, those of whole images, at which `predict` answers; the text says
+        classes: class names in index order, for the comment; they are escaped.
+        class_frequencies: as for `build_loss`; omitted from the code if the loss does not use them.
+        point: default operating point of `predict`, chosen on validation: a threshold in (0, 1) or τ. None = no
+            `predict`.
+        optimizer: settings for `optimizer_of` and `rate_factor`. None = neither.
+        image_frequencies: if crops were balanced, the frequencies in whole images, which `predict` uses; a comment says
             which crops `criterion` is for. None = the same as `class_frequencies`.
         each: slope and bias that calibrate the logits, for `predict_each`, which maximises each image's expected Dice
-            (binary tasks). None = without it.
-        point_from: what is said of the operating point; None = that it is the plain one, or was chosen.
-        metric: by which another network's point is chosen, where it is of pixels summed over images; else it is mIoU.
-        ignore_index: label of pixels that do not count in the training that it is pasted into.
+            (binary tasks). None = no `predict_each`.
+        point_from: comment on the operating point; None = that it is the plain one, or was chosen.
+        metric: metric for choosing another network's point; mIoU if this one is not computed from pixels summed over
+            images.
+        ignore_index: label of pixels that do not count in the user's training.
 
     Raises:
         LossError: if `build_loss` would refuse.
@@ -94,14 +93,14 @@ def make_snippet(
     choice = "choose_threshold" if task == "binary" else "choose_tau" if priors is not None else ""
     imported = ["build_loss"] * (user_loss is None) + [choice] * (point is not None and choice != "")
     sources = [f"from sweeper.losses import {', '.join(imported)}"] * (imported != [])
-    if user_loss is not None:  # it may need no sweeper: the choice then is a comment
+    if user_loss is not None:  # may run without sweeper, so its import is a comment
         source, call = make_user_snippet(
             user_loss, {n: float(f"{v:.4g}") for n, v in params.items()}, task, len(classes)
         )
         sources = [source, *(f"# {line}" for line in sources)]
     channels = len(classes) if task == "multiclass" else 1 if user_loss is not None else "1 or 2"
     shape = f"(N, {channels}, H, W)"
-    # Names come from files: `!a` escapes line breaks, and a backquote could end a block of code in markdown.
+    # Names come from files: `!a` escapes line breaks; a backquote could end a code block in markdown.
     names = [f"{i} = {name!a}".replace("`", "'") for i, name in enumerate(classes[:SHOWN_CLASSES])]
     more = ", …" if len(classes) > SHOWN_CLASSES else ""
     return "\n".join(
@@ -158,7 +157,7 @@ def _format_predict(
     *,
     ignored: str,
 ) -> list[str]:
-    """Return a function that turns logits into labels at an operating point, and how to choose that point."""
+    """Return code of a function from logits to labels at an operating point, and of the choice of that point."""
     if point is None:
         return []
     binary, lines, prior = task == "binary", ["", ""], ""
@@ -189,7 +188,7 @@ def _format_predict(
 
 
 def _format_predict_each(slope: float, bias: float) -> list[str]:
-    """Return a function that turns logits into the labels with the highest expected Dice, image by image."""
+    """Return code of a function from logits to the labels with the highest expected Dice of each image."""
     return [
         "",
         "",
@@ -215,5 +214,5 @@ def _format_predict_each(slope: float, bias: float) -> list[str]:
 
 
 def round_significant(value: Value) -> Value:
-    """Return a number with 4 significant digits; None as it is."""
+    """Round a number to 4 significant digits; None stays None."""
     return None if value is None else float(f"{value:.4g}")
