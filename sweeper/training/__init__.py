@@ -1,1 +1,1 @@
-"""One training: model, batches, averaging, evaluation. Torch lives here and in `sweeper.losses`."""
+"""One training: model, batches, averaging, evaluation. Only this package and `sweeper.losses` import torch."""

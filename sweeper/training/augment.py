@@ -1,8 +1,8 @@
 """Augmentation of whole batches as tensor operations on their device, drawn per crop by (seed, step).
 
-`none`: crops alone. `light`: left–right flips, contrast and brightness. `full`: besides, top–bottom flips, rotation by
-any angle, zoom, and noise, as nnU-Net trains with (Isensee et al. 2021). What a rotation brings in from beyond the crop
-is ignored in the labels.
+`none`: only crops. `light`: left–right flips, contrast and brightness. `full`: also top–bottom flips, rotation by any
+angle, zoom, and noise, as in nnU-Net (Isensee et al. 2021). Pixels that a rotation takes from outside the crop are
+ignored in the labels.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ from sweeper.core.records import IGNORE
 from sweeper.training.hardware import move_to_device
 
 LIGHT = 0.2
-"""Contrast factors lie within 1 ± this, brightness shifts within ± this standard deviations."""
+"""Contrast factors are within 1 ± this, brightness shifts within ± this many standard deviations."""
 ANGLE = math.pi / 6
 ZOOM = math.log2(1.25)
 NOISE = 0.1
-"""Standard deviations of the noise lie between 0 and this, in units of the normalised input."""
+"""Upper bound of the noise's standard deviation, in units of the normalised input."""
 
 
 class AugmentationDraws(NamedTuple):
     """Random draws for the crops of one step, each (N,)."""
 
     flip: Tensor
-    """bool: left and right exchanged."""
+    """bool: whether left and right are exchanged."""
     contrast: Tensor
     """float32: factor of the normalised input."""
     brightness: Tensor
     """float32: added to the normalised input."""
     upside: Tensor | None = None
-    """bool: top and bottom exchanged; None, like all that follow, where only light augmentation is wanted."""
+    """bool: whether top and bottom are exchanged. This and all later fields are None without full augmentation."""
     angle: Tensor | None = None
     """float32, in radians."""
     zoom: Tensor | None = None
-    """float32: factor by which things grow."""
+    """float32: magnification."""
     noise: Tensor | None = None
     """float32: standard deviation of the noise, in units of the normalised input."""
     key: int = 0
-    """Key of the noise."""
+    """Seed of the noise."""
 
     def to(self, device: torch.device) -> AugmentationDraws:
         """Return the draws on a device."""
@@ -58,7 +58,7 @@ class AugmentationDraws(NamedTuple):
 def draw_augmentation(
     rng: np.random.Generator, more: np.random.Generator, count: int, augmentation: Augmentation, key: int
 ) -> AugmentationDraws:
-    """Draw for `count` crops; `rng` for what is light, `more` for the rest, so that the crops are the same for all."""
+    """Draw for `count` crops, with `rng` for the light part and `more` for the rest, so that crops never differ."""
     flips = rng.random(count) < 0.5
     light = rng.uniform(-LIGHT, LIGHT, (count, 2))
     if augmentation == "none":
@@ -81,12 +81,12 @@ def draw_augmentation(
 
 
 def augment(inputs: Tensor, masks: Tensor, draws: AugmentationDraws) -> tuple[Tensor, Tensor]:
-    """Augment normalised inputs (N, C, H, W) and their labels (N, H, W) alike; draws on the same device."""
+    """Augment normalised inputs (N, C, H, W) and their labels (N, H, W); draws on the same device."""
     inputs, masks = flip_where_drawn(inputs, draws), flip_where_drawn(masks, draws)
     if draws.angle is not None:
         grid = _make_sampling_grid(draws, inputs)
         inputs = grid_sample(inputs, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        # What is outside becomes 0: labels are sampled as their distance from IGNORE.
+        # Sampling gives 0 outside the crop: labels are sampled as their difference from IGNORE.
         shifted = (masks - IGNORE).unsqueeze(1).to(inputs.dtype)
         sampled = grid_sample(shifted, grid, mode="nearest", padding_mode="zeros", align_corners=False)
         masks = sampled.squeeze(1).to(masks.dtype) + IGNORE
@@ -99,7 +99,7 @@ def augment(inputs: Tensor, masks: Tensor, draws: AugmentationDraws) -> tuple[Te
 
 
 def augment_distances(maps: Tensor, draws: AugmentationDraws) -> Tensor:
-    """Move distances to boundaries (N, C, H, W) like the labels; they grow with the zoom."""
+    """Move distances to boundaries (N, C, H, W) like the labels, and scale them by the zoom."""
     maps = flip_where_drawn(maps, draws)
     if draws.angle is None or draws.zoom is None:
         return maps
@@ -111,7 +111,7 @@ def augment_distances(maps: Tensor, draws: AugmentationDraws) -> Tensor:
 
 
 def flip_where_drawn(values: Tensor, draws: AugmentationDraws) -> Tensor:
-    """Left and right, top and bottom exchanged where drawn; values (N, …, H, W)."""
+    """Flip values (N, …, H, W) left–right and top–bottom where drawn."""
     values = torch.where(_broadcast(draws.flip, values), values.flip(-1), values)
     if draws.upside is not None:
         values = torch.where(_broadcast(draws.upside, values), values.flip(-2), values)
@@ -123,7 +123,7 @@ def _broadcast(drawn: Tensor, values: Tensor) -> Tensor:
 
 
 def _make_sampling_grid(draws: AugmentationDraws, values: Tensor) -> Tensor:
-    """Return where each pixel comes from: (N, H, W, 2); crops are square, so that no aspect enters."""
+    """Return the source coordinates of each pixel, (N, H, W, 2), for square crops."""
     assert draws.angle is not None and draws.zoom is not None
     cos, sin = torch.cos(draws.angle) / draws.zoom, torch.sin(draws.angle) / draws.zoom
     none = torch.zeros_like(cos)

@@ -1,4 +1,4 @@
-"""Training batches keyed by (seed, step): all trials of one seed see the same crops and augmentation."""
+"""Training batches determined by (seed, step): all trials of one seed see the same crops and augmentation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sweeper.data.store import PixelStore
 from sweeper.training.augment import AugmentationDraws, draw_augmentation
 
 FORGET = 32
-"""Steps after which the memory of the images' pages is given back: a large set would fill it, slowly."""
+"""Steps after which the mapped pages of the images are released; a large data set would slowly fill the memory."""
 _ORDER, _CROPS, _MORE, _MIDDLES = 1, 2, 3, 4
 
 
@@ -26,7 +26,7 @@ def _make_generator(seed: int, purpose: int, number: int) -> np.random.Generator
 
 
 def draw_image_indices(count: int, batch_size: int, step: int, seed: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Positions 0 … count−1 of the images in the batch of `step` (from 0): each epoch is a fresh permutation."""
+    """Return the positions 0 … count−1 of the images in the batch of `step` (from 0); each epoch is a permutation."""
     positions = np.arange(step * batch_size, (step + 1) * batch_size)
     epochs = positions // count
     orders = {int(e): _make_generator(seed, _ORDER, int(e)).permutation(count) for e in np.unique(epochs)}
@@ -34,14 +34,14 @@ def draw_image_indices(count: int, batch_size: int, step: int, seed: int) -> np.
 
 
 class Crop(NamedTuple):
-    """Place of one crop of a batch, in pixels of its image."""
+    """Position and size of a crop, in pixels of its image."""
 
     image: int
     """Index in the store."""
     top: int
     left: int
     height: int
-    """At most the batch's size; the rest is padding, below and to the right."""
+    """At most the side of the batch's crops; the rest is padding, below and to the right."""
     width: int
 
 
@@ -56,17 +56,17 @@ def draw_crops(
     augmentation: Augmentation = "light",
     central: Sequence[Sequence[int]] | None = None,
 ) -> tuple[list[Crop], AugmentationDraws]:
-    """Return the places of one step's crops, at native resolution, and the augmentation drawn for them.
+    """Draw the crops of one step, at native resolution, and their augmentation.
 
     Args:
         store: the decoded pixels.
         images: indices of the training images.
-        size: side of the square crop; it reaches beyond images that are smaller.
+        size: side of the square crop; smaller images are padded.
         batch_size: crops in the batch.
         step: number of the step, from 0.
-        seed: with `step` it determines everything.
-        augmentation: what is drawn.
-        central: the classes that balanced crops of each image of the store are centred on; None = uniform crops.
+        seed: determines all draws together with `step`.
+        augmentation: kind of augmentation.
+        central: for each image of the store the classes on which balanced crops are centred; None = uniform crops.
     """
     rng = _make_generator(seed, _CROPS, step)
     chosen = draw_image_indices(len(images), batch_size, step, seed)
@@ -87,10 +87,10 @@ def draw_crops(
 
 
 def cut_crops(store: PixelStore, places: list[Crop], height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Crops of one size, padded below and to the right with black and ignored labels.
+    """Cut crops of one size, padded below and to the right with black and ignored labels.
 
     Returns:
-        images (N, height, width, channels) of the store's type; masks (N, height, width) uint8.
+        images (N, height, width, channels) in the store's dtype; masks (N, height, width) uint8.
     """
     images = np.zeros((len(places), height, width, store.channels), dtype=store.dtype)
     masks = np.full((len(places), height, width), IGNORE, dtype=np.uint8)
@@ -101,7 +101,7 @@ def cut_crops(store: PixelStore, places: list[Crop], height: int, width: int) ->
 
 
 def map_batch(maps: MapStore, places: list[Crop], size: int) -> Tensor:
-    """Return maps of the whole images, cut like their crops: (N, channels, size, size) float16, 0 in the padding."""
+    """Cut maps like the crops of their images: (N, channels, size, size) float16, 0 in the padding."""
     cut_maps = np.zeros((len(places), len(maps.labels), size, size), dtype=np.float16)
     for n, (image, top, left, h, w) in enumerate(places):
         cut_maps[n, :, :h, :w] = maps.maps(image)[:, top : top + h, left : left + w]
@@ -111,6 +111,6 @@ def map_batch(maps: MapStore, places: list[Crop], size: int) -> Tensor:
 def normalise_inputs(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """Normalise (N, H, W, channels) uint8 or uint16 into (N, channels, H, W) float32, channels last in memory."""
     full_scale = 255
-    if images.dtype == torch.uint16:  # few kernels know it: its bits are read as int16, and the sign is taken back
+    if images.dtype == torch.uint16:  # few kernels support uint16: view it as int16, then mask off the sign extension
         images, full_scale = images.view(torch.int16).int() & 0xFFFF, 65535
     return (images.permute(0, 3, 1, 2).float().div_(full_scale) - mean) / std

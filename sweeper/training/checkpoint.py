@@ -1,6 +1,6 @@
-"""Files of paused trainings: tensors and numbers alone, so that nothing in them can be run.
+"""Files of paused trainings: only tensors and numbers, no code that loading could run.
 
-Such a file is torch's own archive, which holds a checksum of each tensor; torch writes them and does not read them.
+A file is torch's own archive, with a checksum of each tensor; torch writes the checksums but does not verify them.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ class Checkpoint(Record):
     """Paused training without its tensors."""
 
     conditions: str
-    """`make_checkpoint_key` of the conditions it was trained under."""
+    """`make_checkpoint_key` of the training's conditions."""
     spec: TrialSpec
     step: int
     evaluations: tuple[Evaluation, ...]
     seconds: float
-    """Since it began, pauses left out."""
+    """Elapsed seconds since the start, without pauses."""
     training_seconds: float
     averaged: int
-    """Updates that the weights' average has taken."""
+    """Number of updates of the weights' average."""
     device: str
-    """Device that trained the last steps before it; as `TrialResult.device`."""
+    """Device of the last steps before the checkpoint, as in `TrialResult.device`."""
     versions: dict[str, str]
     earlier: tuple[TrainedBy, ...] = ()
-    """Device and versions that trained the steps before those."""
+    """Device and versions of the steps before those, if different."""
 
 
 def make_checkpoint_key(conditions: Conditions) -> str:
-    """Return what a training depends on besides its spec: data, recipe, test split."""
-    # One by one or recorded, the steps are the same except for rounding: a worker may have to continue the other way.
+    """Return a key of what a training depends on besides its spec: data, recipe, test split."""
+    # Eager and recorded steps differ only in rounding, and a worker may have to continue with the other engine.
     recipe = conditions.recipe.model_copy(update={"engine": "eager"})
-    # What is not used is left out, as before it was there; a folder may be elsewhere.
+    # Unused fields are left out, so that keys of older versions stay valid; a folder may have moved.
     recipe_key: dict[str, Any] = {
         name: True if getattr(recipe, name) is None else {"folder"} for name in ("model", "own_metric")
     }
@@ -56,14 +56,14 @@ def make_checkpoint_key(conditions: Conditions) -> str:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint, tensors: dict[str, Any]) -> None:
-    """Write a checkpoint whole or not at all.
+    """Write a checkpoint atomically.
 
     Raises:
         OSError: if it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        # RuntimeError: what torch's archive writer makes of a full disk.
+        # torch's archive writer raises RuntimeError on a full disk.
         with replace_atomically(path) as part:
             torch.save({"checkpoint": checkpoint.model_dump_json(), **tensors}, part)
     except RuntimeError as error:
@@ -76,7 +76,7 @@ def load_checkpoint(
     """Read the checkpoint of this training.
 
     Raises:
-        CheckpointError: if the file cannot be read, is not what was written, or belongs to another training.
+        CheckpointError: if the file cannot be read, is damaged, or belongs to another training.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -84,8 +84,8 @@ def load_checkpoint(
                 raise ValueError(f"{damaged} in it is not what was written")
         tensors: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
         checkpoint = Checkpoint.model_validate_json(tensors.pop("checkpoint"))
-    except Exception as error:  # torch, pickle, zip and pydantic each have their own
-        if is_process_fault(error):  # the file may be sound, and another process can read it
+    except Exception as error:  # torch, pickle, zip and pydantic each raise their own
+        if is_process_fault(error):  # the file may be intact, and readable for another process
             raise
         raise CheckpointError(f"the checkpoint {path} cannot be read: {error}") from error
     if checkpoint.spec != spec or checkpoint.conditions != make_checkpoint_key(conditions):

@@ -1,4 +1,4 @@
-"""Counters of a batch of predicted images: confusion counts, parts of a metric, confidence; on the device."""
+"""Counters of predicted images, batch by batch: confusion counts and confidence on the device, parts of a metric."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from sweeper.core.operating_points import BINS, LOGIT_RANGE, TAUS
 from sweeper.core.records import IGNORE
 
 BINS_OF_CONFIDENCE = 30
-"""Bins of the winning class's probability, uniform on [0, 1]; binary answers fill the upper 15."""
+"""Bins of the predicted class's probability, uniform on [0, 1]; binary predictions fill the upper 15."""
 _UNIT = 2**20
-"""Confidence is summed in integers of this resolution: exact, and the same in any order on any device."""
+"""Confidence is summed as integer multiples of 1 / this: the sum is the same in any order on any device."""
 
 
 def decide_labels(logits: Tensor, point: float, log_prior: Tensor) -> Tensor:
-    """Class of each pixel, (N, H, W) uint8, of logits (N, 1 or C, H, W) at an operating point.
+    """Return the class of each pixel, (N, H, W) uint8, from logits (N, 1 or C, H, W) at an operating point.
 
     One channel: 1 where the probability is at least `point`, in (0, 1). C channels: argmax of z_c − τ log π_c with
     τ = `point` and `log_prior` (C,).
@@ -31,13 +31,13 @@ def decide_labels(logits: Tensor, point: float, log_prior: Tensor) -> Tensor:
 
 
 class BinaryCounter:
-    """Histogram of logits per image and true class."""
+    """Counts logits per image, true class and bin."""
 
     kind: Literal["histogram", "points"] = "histogram"
 
     def __init__(self, images: int, classes: int, device: torch.device, log_prior: Tensor) -> None:
         self._images = images
-        self.total = torch.zeros(images * 2 * BINS + 1, dtype=torch.int64, device=device)  # the last is for ignored
+        self.total = torch.zeros(images * 2 * BINS + 1, dtype=torch.int64, device=device)  # the last: ignored pixels
 
     def add(self, positions: Tensor, logits: Tensor, masks: Tensor) -> None:
         """Count a batch of positions (N,), logits (N, 1 or C, H, W) and masks (N, H, W), 255 = ignored."""
@@ -54,7 +54,7 @@ class BinaryCounter:
 
 
 class MulticlassCounter:
-    """Pixels predicted, hit and labelled per image, τ and class; no C × C matrix, so that C may be large."""
+    """Counts predicted, correct and labelled pixels per image, τ and class; no C × C matrix, so that C may be large."""
 
     kind: Literal["histogram", "points"] = "points"
 
@@ -71,7 +71,7 @@ class MulticlassCounter:
         ones = torch.ones_like(masks).flatten()
         block = images * taus * classes
         labelled = torch.where(ignored, trash, 2 * block + positions.view(-1, 1, 1) * taus * classes + masks)
-        self.total.scatter_add_(0, labelled.flatten(), ones)  # does not depend on τ: counted once, at its first value
+        self.total.scatter_add_(0, labelled.flatten(), ones)  # independent of τ: counted once, at the first τ
         for number, tau in enumerate(TAUS):
             answer = (logits - tau * self._log_prior).argmax(1)
             row = (positions.view(-1, 1, 1) * taus + number) * classes
@@ -90,7 +90,7 @@ class MulticlassCounter:
 
 
 class PartCounter:
-    """Counter of label maps for a metric, of each image at every operating point: on the processor, in NumPy."""
+    """Counts label maps for a metric, per image and operating point, on the processor in NumPy."""
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class PartCounter:
 
 
 class ConfidenceCounter:
-    """Pixels, right ones and summed confidence per image and bin of the winning class's probability."""
+    """Counts pixels and correct ones, and sums confidence, per image and bin of the predicted class's probability."""
 
     def __init__(self, images: int, device: torch.device) -> None:
         self._shape = (3, images, BINS_OF_CONFIDENCE)
@@ -139,7 +139,7 @@ class ConfidenceCounter:
             self._total.scatter_add_(0, where.flatten(), amount.flatten())
 
     def arrange(self) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-        """Return the counts as (images, bins, 3): pixels, right ones, summed confidence."""
+        """Return the counts as (images, bins, 3): pixels, correct pixels, summed confidence."""
         counts = self._total[:-1].cpu().numpy().reshape(self._shape).astype(np.float64)
         counts[2] /= _UNIT
         return np.moveaxis(counts, 0, -1)

@@ -1,6 +1,6 @@
-"""An encoder's weights from the user's file (`--encoder-weights FILE`).
+"""Load an encoder's weights from the user's file (`--encoder-weights FILE`).
 
-It may be written by timm, torchvision, segmentation-models-pytorch, Lightning or the user's own training.
+The file may come from timm, torchvision, segmentation-models-pytorch, Lightning or the user's own training.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from sweeper.training.pretrained import get_timm_name
 
 OPTION = "--encoder-weights"
 _INNER = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model")
-"""Keys under which checkpoints keep a network, the averaged one first."""
+"""Keys of a network in a checkpoint, averaged networks first."""
 _MOST_PARTS = 4
-"""Parts of a name that a training may put before the encoder's own: `module.model.encoder.model.`."""
+"""Most parts of a tensor name's prefix before the encoder's own name: `module.model.encoder.model.`."""
 
 
 def read_state(path: str) -> dict[str, Tensor]:
-    """Return the tensors of a network from safetensors or torch's own format; never unpickles code.
+    """Read the tensors of a network from safetensors or torch's own format, without unpickling code.
 
     Raises:
-        UsageError: if it cannot be read as a state dict, or a checkpoint that holds one.
+        UsageError: if the file cannot be read as a state dict, or a checkpoint with one.
     """
     if not Path(path).is_file():
         raise UsageError(f"{OPTION} must be auto, imagenet, none or a file, and there is no file {path!r}; correct it")
@@ -40,7 +40,7 @@ def read_state(path: str) -> dict[str, Tensor]:
 
             return load_file(path)
         return _find_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except pickle.UnpicklingError as error:  # its own text recommends to switch the check off
+    except pickle.UnpicklingError as error:  # torch's message recommends to disable the check
         raise UsageError(
             f"{OPTION} {path} must hold tensors alone, and holds something else, or is damaged: what could "
             "run code when it is loaded is not read; save the encoder's state_dict(), or use safetensors"
@@ -51,7 +51,7 @@ def read_state(path: str) -> dict[str, Tensor]:
 
 
 def _find_state_dict(content: Any) -> dict[str, Tensor]:
-    """Return a state dict, or the one that a checkpoint holds."""
+    """Return the state dict, possibly inside a checkpoint."""
     if not isinstance(content, dict):
         raise TypeError(f"it holds a {type(content).__name__}")
     tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
@@ -66,22 +66,21 @@ def _find_state_dict(content: Any) -> dict[str, Tensor]:
 def load_encoder(encoder: nn.Module, name: str, path: str) -> None:
     """Load an encoder's weights from a file.
 
-    What a training puts before the names of tensors (`module.`, `encoder.`, `model.`) may differ, and so may dots and
-    underscores. Heads and decoders are left out. An encoder of other than three channels gets the first layer that the
-    libraries make of one for three.
+    Prefixes of tensor names (`module.`, `encoder.`, `model.`), dots and underscores may differ. Heads and decoders are
+    disregarded. For images of other than three channels the first layer is adapted as the libraries do.
 
     Args:
-        encoder: the encoder that is changed.
+        encoder: the encoder to change.
         name: its name in segmentation-models-pytorch.
         path: the file.
 
     Raises:
-        UsageError: if it cannot be read, or is not of this encoder.
+        UsageError: if the file cannot be read, or has weights of another encoder.
     """
     state, wanted = read_state(path), encoder.state_dict()
     start, names = _align_names(state, wanted)
     fitting = {target: _fit_first_layer(state[source], wanted[target]) for target, source in names.items()}
-    # Counters of batches, which networks of early versions lack, change nothing.
+    # Batch counters, missing in files of early versions, have no effect.
     missing = [target for target in wanted if target not in names and not target.endswith("num_batches_tracked")]
     other = [target for target, tensor in fitting.items() if tensor.shape != wanted[target].shape]
     used = set(names.values())
@@ -104,11 +103,11 @@ def load_encoder(encoder: nn.Module, name: str, path: str) -> None:
 
 
 def check_file(name: str, depth: int, path: str) -> None:
-    """Refuse a file that does not hold this encoder's weights, before anything is read or trained.
+    """Refuse a file without this encoder's weights, before data are read or anything is trained.
 
     Args:
-        name: the encoder's name in segmentation-models-pytorch; one that it does not know is left for later.
-        depth: of the encoder.
+        name: the encoder's name in segmentation-models-pytorch; an unknown name is refused later.
+        depth: depth of the encoder.
         path: the file.
 
     Raises:
@@ -119,46 +118,46 @@ def check_file(name: str, depth: int, path: str) -> None:
     with torch.random.fork_rng():
         try:
             encoder = get_encoder(name, in_channels=3, depth=depth, weights=None)
-        except Exception:  # said where the network is built
+        except Exception:  # reported when the network is built
             return
     load_encoder(encoder, name, path)
 
 
 def _align_names(state: dict[str, Tensor], wanted: dict[str, Tensor]) -> tuple[str, dict[str, str]]:
-    """Return what begins the file's names, and name in the encoder → name in the file: where most names agree."""
+    """Return the prefix with most matching names, and name in the encoder → name in the file."""
     ours = {_normalise_name(name): name for name in wanted}
     before, best = "", dict[str, str]()
     starts = Counter(start for name in state for start in _list_prefixes(name))
-    # What begins few names cannot be the whole encoder's; "" begins all.
+    # A prefix of few names cannot be the whole encoder's; "" is a prefix of all.
     for start, begun in starts.most_common():
         if begun < len(best):
             break
         theirs = {_normalise_name(name[len(start) :]): name for name in state if name.startswith(start)}
-        for prefix in ("", "model"):  # segmentation-models-pytorch has timm's networks as `model` in its own
+        for prefix in ("", "model"):  # segmentation-models-pytorch wraps timm's networks as `model`
             matches = {ours[prefix + plain]: name for plain, name in theirs.items() if prefix + plain in ours}
-            if matches and len(matches) >= len(best):  # the longest beginning of them, whose rest is the library's
+            if matches and len(matches) >= len(best):  # of equal prefixes the longest
                 before, best = start, matches
     return before, best
 
 
 def _list_prefixes(name: str) -> Iterator[str]:
-    """Return the first parts of a name, with their dots: "", "module.", "module.encoder."."""
+    """Return the prefixes of a name, with their dots: "", "module.", "module.encoder."."""
     parts = name.split(".")
     for count in range(min(_MOST_PARTS, len(parts) - 1) + 1):
         yield "".join(f"{part}." for part in parts[:count])
 
 
 def _normalise_name(name: str) -> str:
-    """Return a name as the libraries agree on it.
+    """Remove dots and underscores, in which the libraries' names differ.
 
-    `stages.0.conv` of timm is `stages_0.conv` where it returns features, and `norm.1` of torchvision's published
-    DenseNets is `norm1` in their code.
+    timm's `stages.0.conv` is `stages_0.conv` in feature extraction; `norm.1` in torchvision's published DenseNets is
+    `norm1` in their code.
     """
     return re.sub(r"[._]", "", name)
 
 
 def _fit_first_layer(tensor: Tensor, wanted: Tensor) -> Tensor:
-    """Return the first layer of three channels as one of as many as the images have; any other tensor as it is."""
+    """Adapt a first layer of three channels to the images' channels; return any other tensor unchanged."""
     from timm.models import adapt_input_conv
 
     if tensor.ndim == wanted.ndim == 4 and tensor.shape[1] == 3 != wanted.shape[1]:
@@ -168,14 +167,14 @@ def _fit_first_layer(tensor: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _find_unknown_tensors(name: str, others: list[str], used: list[str]) -> list[str]:
-    """Return those of the file's other tensors that belong to parts of the encoder, and to no network of this name."""
+    """Return the unused tensors in parts of the encoder that are not tensors of the library's whole network."""
     parts = {one.split(".")[0] for one in used}
     more = [one for one in others if one.split(".")[0] in parts]
     library = get_timm_name(name)
-    if more and library is not None:  # stages below the depth that is used are timm's to leave out
+    if more and library is not None:  # timm leaves out the stages beyond the depth
         import timm
 
-        with suppress(Exception), torch.device("meta"):  # some cannot be built without memory
+        with suppress(Exception), torch.device("meta"):  # some cannot be built on the meta device
             whole = {_normalise_name(key) for key in timm.create_model(library).state_dict()}
             return [one for one in more if _normalise_name(one) not in whole]
     return more

@@ -1,14 +1,13 @@
-"""One training behind a small interface: make it, advance it evaluation by evaluation, take its result.
+"""One training behind a small interface: create it, advance it to each evaluation, make its result.
 
     training = StudyTraining(spec, open_context(conditions, device))
     while not training.finished:
         evaluation = training.advance()      # trains to the next rung and evaluates
     result = training.result("complete")     # or "pruned", at any rung
-    training.save(path)                      # at a rung: pause; StudyTraining(…, checkpoint=path) continues, bit for
-    bit
+    training.save(path)                      # at a rung: pause; StudyTraining(…, checkpoint=path) resumes bit for bit
 
-With the Conditions, a TrialSpec determines the result on a given processor and number of threads. Global random state
-is only used inside a fork of it.
+Conditions and TrialSpec determine the result on a given processor and number of threads. The global random state stays
+unchanged: it is forked before use.
 """
 
 from __future__ import annotations
@@ -38,9 +37,9 @@ from sweeper.training.resident_store import TrainingContext
 from sweeper.training.scores import judge_end, score_counts
 
 RUNG_COST = 0.03
-"""Share of a training's work that one rung may cost."""
+"""Largest share of a training's work that one rung may take."""
 RUNG_IMAGES = 8
-"""A rung looks at no fewer images than this, however small the budget."""
+"""Least number of images that a rung evaluates, however small the budget."""
 
 
 class StudyTraining(NetworkInTraining):
@@ -54,19 +53,19 @@ class StudyTraining(NetworkInTraining):
         checkpoint: Path | None = None,
         clock: Callable[[], float] = get_running_seconds,
     ) -> None:
-        """Begin a training, or continue one that was saved.
+        """Begin a training, or continue a saved one.
 
         Args:
-            spec: what is trained.
-            context: what the trainings of this process share.
-            checkpoint: of this training, by `save`.
-            clock: for the durations in the result, and nothing else; stops of this process are left out.
+            spec: the training's spec.
+            context: shared by the trainings of this process.
+            checkpoint: file written by `save` of this training.
+            clock: used only for the durations in the result; it does not count while this process is stopped.
 
         Raises:
-            CheckpointError: if the checkpoint cannot be read, or is another training's.
+            CheckpointError: if the checkpoint cannot be read, or belongs to another training.
         """
         self._clock, self._started = clock, clock()
-        """The last one is later by all the time that it waited."""
+        """`_started` is shifted by all pauses."""
         conditions = context.conditions
         self._recipe, self._dataset = conditions.recipe, conditions.dataset
         self._split = get_split(conditions, spec.seed, spec.fold)
@@ -76,24 +75,24 @@ class StudyTraining(NetworkInTraining):
         self._val = select_scored_images(self._dataset, self._split.val, work)
         self._rung_images = select_scored_images(self._dataset, self._val, work, RUNG_COST, RUNG_IMAGES)
         self.step = 0
-        """The last rung that was evaluated; 0 before the first."""
+        """The last evaluated rung; 0 before the first."""
         self.evaluations: tuple[Evaluation, ...] = ()
-        """So far."""
+        """Evaluations so far."""
         self._last_counts: ImageCounts | None = None
-        """Of the last evaluation."""
+        """Counts of the last evaluation."""
         self._has_diverged, self._training_seconds = False, 0.0
         self._earlier: tuple[TrainedBy, ...] = ()
-        """Device and versions that trained it before, if these were others."""
+        """Device and versions of earlier steps, if different."""
         if checkpoint is not None:
             self._restore_progress(self._restore(checkpoint))
         self._left = clock()
-        """When something was last asked of it."""
+        """Clock at the end of the last call."""
 
     def save(self, path: Path) -> None:
-        """Write everything that is needed to continue from here; only after `advance`.
+        """Write a checkpoint from which to continue; call it only after `advance`.
 
         Raises:
-            OSError: if the file cannot be written; one that was there before is left as it was.
+            OSError: if the file cannot be written; an existing file stays unchanged.
         """
         self._save(
             path,
@@ -105,7 +104,7 @@ class StudyTraining(NetworkInTraining):
         )
 
     def save_weights(self, path: Path) -> None:
-        """Keep the averaged network, as it was evaluated last.
+        """Write the averaged network of the last evaluation.
 
         Raises:
             OSError, SafetensorError: if the file cannot be written.
@@ -130,16 +129,16 @@ class StudyTraining(NetworkInTraining):
 
     @property
     def graph_fallback_reason(self) -> str | None:
-        """Reason why steps that were to be recorded are taken one by one; None if they are not."""
+        """Reason why steps are not recorded although requested, else None."""
         return self._steps.why_plain
 
     @property
     def is_finished(self) -> bool:
-        """Whether the last rung was evaluated, or the training diverged."""
+        """Whether the last rung has been evaluated, or the training has diverged."""
         return self._has_diverged or self.step >= self._spec.steps
 
     def advance(self) -> Evaluation:
-        """Train to the next rung and evaluate there: on a part of the validation images, at the last rung on all."""
+        """Train to the next rung and evaluate there on a part of the validation images, at the last rung on all."""
         self._restart_clock()
         target = next(rung for rung in self._rungs if rung > self.step)
         began = self._clock()
@@ -167,14 +166,14 @@ class StudyTraining(NetworkInTraining):
         return evaluation
 
     def _restart_clock(self) -> None:
-        """Leave out the time since something was last asked of it."""
+        """Exclude the time since the last call."""
         self._started += self._clock() - self._left
 
     def make_result(self, state: Literal["complete", "pruned"]) -> TrialResult:
-        """Return the result so far; a finished confirmation, or longer training, is scored on the test split here."""
+        """Make the result so far; score a finished confirmation or longer training on the test split."""
         self._restart_clock()
         last = self.evaluations[-1]
-        if self._last_counts is None:  # that evaluation is in a checkpoint, its counts are not
+        if self._last_counts is None:  # a checkpoint has the evaluation without its counts
             self._last_counts = self._evaluator.count(self._steps.average.model, self._rung_images)[0]
         end = judge_end(self._last_counts, last.point, self._conditions, diverged=self._has_diverged)
         test, detail, predictions = None, None, None
@@ -204,7 +203,7 @@ class StudyTraining(NetworkInTraining):
         return score_counts(counts, self._spec, self._conditions, diverged=self._has_diverged)
 
     def _count_validation(self) -> ImageCounts | None:
-        """Return the last counts if they are of all validation images, which only a verdict needs."""
+        """Return the counts of all validation images, per image only for a confirmation; None before the end."""
         last = self._last_counts
         if last is None or not self.is_finished or self._has_diverged:
             return None

@@ -1,4 +1,4 @@
-"""Whole images in, confusion counts per image at every operating point out; one transfer from the device."""
+"""Evaluate whole images: confusion counts per image at every operating point, with one transfer from the device."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ from sweeper.training.counters import BinaryCounter, ConfidenceCounter, Multicla
 from sweeper.training.resident_store import TrainingContext
 
 TILE = 1024
-"""Larger images are predicted in tiles of this many pixels a side…"""
+"""Side in pixels of the tiles of larger images, a multiple of every stride."""
 HALO = 64
-"""…each of which sees this many pixels of its surroundings. Both are multiples of every stride."""
+"""Pixels of its surroundings that a tile includes on each side, a multiple of every stride."""
 
 CALIBRATED = 100_000
-"""Pixels of validation images from whose logits several classes' calibration is fitted."""
+"""Number of validation pixels for fitting a multi-class calibration."""
 THIN_SHARE = 0.3
 """Centre lines are measured of classes with at least this share of thin pixels in the images' labels: thinning a
-broad class costs much and says nothing. Well below what counts as a thin structure (0.5), which is judged by the whole
-data set's profile."""
+broad class takes long and is uninformative. It is well below the share of a thin structure (0.5) in the data set's
+profile."""
 
 
 class Tile(NamedTuple):
-    """A part of an image that is answered at once, as rows and columns."""
+    """A part of an image that is predicted at once, as rows and columns."""
 
     place: tuple[slice, slice]
-    """Within the image."""
+    """The tile within the image."""
     seen: tuple[slice, slice]
-    """The tile with its surroundings, which the network sees, too."""
+    """Input of the network: the tile with its surroundings, within the image."""
     kept: tuple[slice, slice]
-    """Within what is seen."""
+    """The tile within `seen`."""
 
 
 def list_tiles(height: int, width: int) -> Iterator[Tile]:
-    """Parts that cover an image, row by row; an image that is no larger than a tile is one.
+    """Yield tiles that cover an image, row by row; an image no larger than a tile is one.
 
-    Both sides are multiples of the network's stride, and so are those of what is seen.
+    The sides of the image, and therefore of every `seen`, are multiples of the network's stride.
     """
     core = TILE - 2 * HALO if max(height, width) > TILE else TILE
     for top in range(0, height, core):
@@ -72,14 +72,14 @@ class TestMeasurements(NamedTuple):
 
 
 def log_prior_of(class_pixels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Logarithm of each class's share of the pixels, (C,); an absent class counts as one pixel."""
+    """Return the logarithm of each class's share of the pixels, (C,); an absent class counts as one pixel."""
     at_least_one = np.maximum(class_pixels, 1)
     prior: npt.NDArray[np.float64] = np.log(at_least_one / at_least_one.sum())
     return prior
 
 
 class Evaluator:
-    """Predicts whole images of one store with one network, and counts."""
+    """Predicts whole images of one store, and counts the results."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class Evaluator:
         autocast: Callable[[], AbstractContextManager[object]],
         log_prior: np.ndarray[tuple[int], np.dtype[np.float64]],
     ) -> None:
-        """`log_prior` (C,) is of the training pixels; it is what τ scales in z_c − τ log π_c."""
+        """Create an evaluator; `log_prior` (C,) is log π_c of the training pixels in z_c − τ log π_c."""
         recipe, dataset = context.conditions.recipe, context.conditions.dataset
         self._context, self._store, self._device = context, context.store, context.device
         self._task, self._classes, self._autocast = dataset.task, len(dataset.classes), autocast
@@ -100,7 +100,7 @@ class Evaluator:
         self._pixels_at_once = 2**18 if self._device.type == "cpu" else 2**23
 
     def count(self, model: nn.Module, images: tuple[int, ...]) -> tuple[ImageCounts, bool]:
-        """Confusion counts of these images, and whether every logit was finite."""
+        """Return the confusion counts of these images, and whether every logit was finite."""
         counts, parts = self._make_counters(images)
         finite = torch.ones((), dtype=torch.bool, device=self._device)
         for positions, logits, masks in self._predict(model, images):
@@ -112,10 +112,10 @@ class Evaluator:
         return self._count_batches(images, counts, parts), bool(finite)
 
     def fit_calibration(self, model: nn.Module, counts: ImageCounts) -> Calibration | ClassCalibration | None:
-        """Fit what makes probabilities of this network's logits, from the images that `counts` are of.
+        """Fit the calibration of this network's logits on the images of `counts`.
 
-        Binary it is read off the counts; of several classes from the logits of `CALIBRATED` pixels that have a label,
-        as many of each image, drawn at random. None where there are none.
+        Binary tasks are fitted on the counts, multi-class tasks on the logits of `CALIBRATED` labelled pixels, drawn at
+        random, equally many per image. None without labelled pixels.
         """
         if self._task == "binary":
             return fit_counts(counts)
@@ -170,18 +170,22 @@ class Evaluator:
         keep: int = 0,
         labels: tuple[int, ...] | None = None,
     ) -> TestMeasurements:
-        """Return all measurements of the test images, from one prediction of each.
+        """Make all measurements of the test images, from one prediction of each.
 
-        `point` is the operating point of the label maps, of which those of the first `keep` images are kept. The
-        labels of the images `labels` (None = these) say which classes are thin enough for centre lines: of folds the
-        same in each.
+        Args:
+            model: the network.
+            images: indices of the test images.
+            point: operating point of the label maps.
+            keep: number of first images whose label maps are returned.
+            labels: images whose labels decide which classes are thin enough for centre lines, the same for all folds;
+                None = `images`.
         """
         counts, parts = self._make_counters(images)
         confidence = ConfidenceCounter(len(images), self._device)
         boundary = np.zeros((len(images), self._classes, 3), dtype=np.uint32)
         centreline = np.zeros((len(images), self._classes, 4), dtype=np.uint32)
         thin = measure_thinness((self._store.get_mask(i) for i in labels or images), self._classes) >= THIN_SHARE
-        thin[0] = False  # the background, or the most common class: never a thin structure
+        thin[0] = False  # class 0 is never a thin structure
         kept: dict[int, np.ndarray[tuple[int, int], np.dtype[np.uint8]]] = {}
         for positions, raw, masks in self._predict(model, images):
             logits = torch.nan_to_num(raw)
@@ -191,7 +195,7 @@ class Evaluator:
             confidence.add(positions, logits, masks)
             for n, answer in self._make_label_maps(positions, logits, images, point).items():
                 label = np.asarray(self._store.get_mask(images[n]))
-                if self._metric != "boundary_iou":  # else they are among its counts
+                if self._metric != "boundary_iou":  # else the metric's counts include them
                     boundary[n] = count_boundary_pixels(label, answer, self._classes, self._boundary_pixels)
                 centreline[n] = count_centreline_pixels(label, answer, thin)
                 if n < keep:
@@ -214,7 +218,7 @@ class Evaluator:
     def _make_label_maps(
         self, positions: Tensor, logits: Tensor, images: tuple[int, ...], point: float
     ) -> dict[int, np.ndarray[tuple[int, int], np.dtype[np.uint8]]]:
-        """Label maps of a batch by position, without the padding."""
+        """Return the label maps of a batch by position, without the padding."""
         batch = decide_labels(logits, point, self._log_prior).cpu().numpy()
         maps = {}
         for n, position in enumerate(positions.tolist()):
@@ -224,7 +228,7 @@ class Evaluator:
 
     @torch.no_grad()
     def _predict(self, model: nn.Module, indices: tuple[int, ...]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Batches of (positions (N,), float32 logits (N, K, H, W), masks (N, H, W) int64) of one padded size each."""
+        """Yield batches of one padded size: positions (N,), float32 logits (N, K, H, W), masks (N, H, W) int64."""
         by_size: dict[tuple[int, int], list[int]] = {}
         for position, index in enumerate(indices):
             height, width = self._store.get_mask(index).shape

@@ -1,4 +1,4 @@
-"""Causes of a training's end: its own fault, lack of memory, or a device that computes nothing any more."""
+"""Causes of a failed training: its own fault, lack of memory, or a lost device."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ import torch
 from sweeper.system.system_errors import MEMORY, iterate_causes
 
 _DEVICE = ("cuda error", "cuda driver error", "cublas_status_", "cudnn", "cusolver error", "hip error", "miopen")
-"""Words of errors after which a CUDA or HIP context refuses all that follows, until its process ends."""
+"""Words of errors after which a CUDA or HIP context refuses all later calls of the process."""
 
 
 class RecordingError(RuntimeError):
     """A step could not be recorded as a CUDA graph, for whatever reason.
 
-    torch 2.12.1 leaves its allocator in the midst of the recording (github.com/pytorch/pytorch/pull/180395), and
-    perhaps more: the process is of no use any more.
+    torch 2.12.1 leaves its allocator, and perhaps more, in the recording state
+    (github.com/pytorch/pytorch/pull/180395): the process cannot be used any more.
     """
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error, or its cause, says that memory ran out, of the machine or the GPU."""
+    """Return whether an error, or its cause, reports that the machine or GPU is out of memory."""
     lost = any(isinstance(cause, RecordingError) for cause in iterate_causes(error))
     return not lost and any(_mentions_memory(cause) for cause in iterate_causes(error))
 
 
 def is_device_lost(error: BaseException) -> bool:
-    """Return whether an error says that the GPU computes nothing more for this process.
+    """Return whether an error makes the GPU unusable for this process.
 
     Such errors are sticky: an illegal memory access, a device-side assertion or a launch failure makes every later call
-    of the process fail. They may be reported by a call that has nothing to do with them.
+    of the process fail. An unrelated call may report them.
     """
     return any(_mentions_lost_device(cause) for cause in iterate_causes(error))
 
 
 def is_process_fault(error: BaseException) -> bool:
-    """Return whether an error is about the process rather than the computation: another process may not have it."""
+    """Return whether an error depends on the process, so that another process may not have it."""
     return is_out_of_memory(error) or is_device_lost(error)
 
 
 def explain_failure(error: BaseException) -> str:
-    """Return one line: what was raised, and where in our code."""
+    """Format an error on one line, with the file and line that raised it."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno})" if frames else ""
     text = " ".join(str(error).split())[:500]

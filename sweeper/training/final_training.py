@@ -1,14 +1,14 @@
-"""The recommended configuration trained to the end, on more images than the search trained on.
+"""Final training of the recommended configuration, on more images than in the search.
 
     training = FinalTraining(spec, open_context(conditions, device), images)
     while training.step < spec.steps:
-        training.advance(…)              # as many steps as are asked for
-        training.save(path)              # at any step; FinalTraining(…, checkpoint=path) continues, bit for bit
+        training.advance(…)              # at most this many steps
+        training.save(path)              # at any step; FinalTraining(…, checkpoint=path) resumes bit for bit
     training.score(images, point)
     training.save_network(path, point, "train+val")
 
-Batches, crops, augmentation, schedule and the average of the weights are those of every training of a study: the recipe
-is the study's, with other steps.
+The recipe is the study's with another number of steps, so batches, crops, augmentation, schedule and weight average are
+the same as in the study's trainings.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class FinalScores(NamedTuple):
 
 
 class FinalTraining(NetworkInTraining):
-    """A training in progress whose images are given, and which is scored when it is asked to be."""
+    """A training in progress on given images, scored only on request."""
 
     def __init__(
         self, spec: TrialSpec, context: TrainingContext, images: tuple[int, ...], *, checkpoint: Path | None = None
@@ -44,17 +44,17 @@ class FinalTraining(NetworkInTraining):
         """Begin, or continue from a checkpoint.
 
         Args:
-            spec: what is trained; its purpose is `final`.
+            spec: the training's spec, with purpose `final`.
             context: the study's conditions, for this device.
-            images: indices of the images that are trained on.
-            checkpoint: of this training, by `save`.
+            images: indices of the training images.
+            checkpoint: file written by `save` of this training.
 
         Raises:
-            CheckpointError: if the checkpoint cannot be read, or is another training's.
+            CheckpointError: if the checkpoint cannot be read, or belongs to another training.
         """
         super().__init__(spec, context, images)
         self.step = 0 if checkpoint is None else self._restore(checkpoint).step
-        """Steps that were taken."""
+        """Number of steps taken."""
 
     def advance(self, steps: int) -> float:
         """Take at most `steps` steps, none beyond the last; return their mean loss, which may be NaN or infinite."""
@@ -68,10 +68,10 @@ class FinalTraining(NetworkInTraining):
 
         Args:
             images: indices into the data set, at least one.
-            point: operating point, taken to the nearest of those that are counted; None = chosen on these images.
+            point: operating point, rounded to the nearest counted one; None = choose it on these images.
 
         Returns:
-            None where the network's answer is not finite.
+            The scores; None if a logit is not finite.
         """
         counts, finite = self._evaluator.count(self._steps.average.model, images)
         if not finite:
@@ -84,7 +84,7 @@ class FinalTraining(NetworkInTraining):
         return FinalScores(nearest, metrics.compute_scores(class_counts), judge_collapse(class_counts), counts)
 
     def fit_calibration(self, scored: FinalScores) -> Calibration | ClassCalibration | None:
-        """Fitted on the images that were scored; None where no pixel of them has a label."""
+        """Fit the calibration on the scored images; None if no pixel of them has a label."""
         return self._evaluator.fit_calibration(self._steps.average.model, scored.counts)
 
     @property
@@ -93,9 +93,9 @@ class FinalTraining(NetworkInTraining):
         return all(bool(torch.isfinite(tensor).all()) for tensor in self._steps.average.model.parameters())
 
     def save(self, path: Path) -> None:
-        """Write what is needed to continue from here.
+        """Write a checkpoint from which to continue.
 
         Raises:
-            OSError: if the file cannot be written; one that was there before is left as it was.
+            OSError: if the file cannot be written; an existing file stays unchanged.
         """
         self._save(path, self.step, evaluations=(), seconds=0.0, training_seconds=0.0)

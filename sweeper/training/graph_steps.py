@@ -1,18 +1,21 @@
-"""Training steps as one recorded program of the device: the processor only says "again".
+"""Training steps recorded as a CUDA graph, which the processor only replays.
 
-A step of a small network is a thousand kernels, and starting them takes the processor longer than the GPU needs to run
-them. Here the step from the network to the moving average is recorded once in each training, as a CUDA graph, and
-played for every later step. It reads fixed places in the device's memory: before each step its batch, its learning rate
-and its weight in the average are copied there. Nothing waits for the processor before the rung's end.
+A step of a small network has a thousand kernels, and launching them takes longer than running them. Each training
+therefore records the step, from the network to the moving average, once as a CUDA graph, and replays it for every later
+step. The graph reads fixed device memory: before each step the batch, the learning rate and the weight in the average
+are copied there. Nothing waits for the processor before the rung's end.
 
-What a recording breaks if it is forgotten: the first steps are taken before it, as libraries set themselves up in them,
-and on the stream of the recording, so that the memory which libraries keep for a stream belongs to no graph
-(github.com/pytorch/pytorch/issues/193402); autocast must not keep its casts; the learning rate is a tensor; and
-whatever was recorded must stay alive, gradients included, as the graph writes to its memory.
+A recording requires:
 
-A recorded step is compared with a plain one before it is used. Where a step draws random numbers or waits for the
-device, which no recording can repeat, or the recorded one differs, steps are still taken one by one, and
-`graph_fallback_reason` says why. A recording that fails all the same costs the process.
+- The first steps come before the recording, because libraries initialise themselves in them, and run on the recording's
+  stream, so that memory which libraries keep per stream belongs to no graph
+  (github.com/pytorch/pytorch/issues/193402).
+- autocast does not cache casts, and the learning rate is a tensor.
+- All recorded tensors, including gradients, stay alive, because the graph writes to their memory.
+
+A recorded step is compared with a plain one before use. If a step draws random numbers or waits for the device, which a
+recording cannot repeat, or if the recorded step differs, steps are taken one by one, and `graph_fallback_reason` is the
+reason. If the recording itself fails, the process has to end.
 """
 
 from __future__ import annotations
@@ -31,21 +34,21 @@ from sweeper.training.failure_causes import RecordingError, explain_failure
 from sweeper.training.training_steps import TrainingSteps, use_precision
 
 FIRST_STEPS = 3
-"""Taken before the recording."""
+"""Number of steps before the recording."""
 TOLERANCE = 0.05
-"""Norm of the difference between what a recorded step changes and what the plain one does, as a share of the latter:
-with sums of varying order on a GPU, the two need not be the same. On an H200 seven losses stayed below 0.0001."""
+"""Largest norm of the difference between the changes by a recorded and a plain step, as a share of the plain one. They
+may differ, because the order of sums varies on a GPU; on an H200 seven losses stayed below 0.0001."""
 RECORDING_DEVICES = {"cuda"}
-"""Kinds of devices that record steps."""
+"""Device types that can record steps."""
 
 
 def choose_steps_class(engine: Engine, device: torch.device) -> type[TrainingSteps]:
-    """Return how a training takes its steps by the recipe's engine: one by one, or recorded if the device can."""
+    """Return the class of a training's steps by the recipe's engine: plain, or recorded if the device can."""
     return GraphSteps if engine == "graph" and device.type in RECORDING_DEVICES else TrainingSteps
 
 
 def record_graph(step: Callable[[], None], device: torch.device) -> torch.cuda.CUDAGraph:
-    """Return a CUDA graph of the step, which is not taken."""
+    """Record a step as a CUDA graph, without running it."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, stream=_get_side_stream(device)):
         step()
@@ -53,23 +56,23 @@ def record_graph(step: Callable[[], None], device: torch.device) -> torch.cuda.C
 
 
 class GraphSteps(TrainingSteps):
-    """`TrainingSteps` whose steps are recorded."""
+    """`TrainingSteps` that replay a recorded step."""
 
     def _prepare(self) -> None:
-        # Casts that a recording kept would be read when they are long gone.
+        # A recording would read cached casts after they are freed.
         self._autocast = partial(use_precision, self._device.type, self._recipe.precision, cache=False)
         self._rate, self._weight, self._loss = (torch.zeros((), device=self._device) for _ in range(3))
         self._held: dict[str, Tensor] = {}
-        """The batch that the step reads, by name: the same memory each time."""
+        """The batch that the step reads, by name; fixed memory."""
         self._recording: torch.cuda.CUDAGraph | None = None
         self._gradients: list[Tensor | None] = []
-        """Of the recording."""
+        """Gradients of the recording."""
         self._taken = 0
-        """Steps of this process's part of the training."""
+        """Number of the training's steps in this process."""
 
     @property
     def is_recorded(self) -> bool:
-        """Whether there is a recording, which the last steps were played from."""
+        """Whether the last steps were replayed from a recording."""
         return self._recording is not None
 
     def _set_rate(self, step: int) -> float:
@@ -98,7 +101,7 @@ class GraphSteps(TrainingSteps):
         return self._loss
 
     def _take_plain(self) -> None:
-        """Take a step that is not recorded; the last one before the recording shows what no recording can repeat."""
+        """Take a plain step; the last one before the recording detects what a recording cannot repeat."""
         if self._taken != FIRST_STEPS - 1:
             with _use_side_stream(self._device):
                 self._run_step()
@@ -112,7 +115,7 @@ class GraphSteps(TrainingSteps):
             self.why_plain = "the network draws random numbers in each step (dropout)"
 
     def _copy_to_inputs(self, step: int) -> None:
-        """Put the step's batch where it is read."""
+        """Copy the step's batch to the memory that the step reads."""
         inputs, labels, more = self._make_batch(step)
         named = {"inputs": inputs, "labels": labels, **more}
         if not self._held:
@@ -121,7 +124,7 @@ class GraphSteps(TrainingSteps):
             self._held[name].copy_(values)
 
     def _run_step(self) -> None:
-        """Run one step from the network to the average: nothing here waits for the device."""
+        """Run one step from the network to the average, without waiting for the device."""
         more = dict(self._held)
         self._loss.copy_(self._update_weights(more.pop("inputs"), more.pop("labels"), more))
         self.average.update_by(self.model, self._weight)
@@ -131,7 +134,7 @@ class GraphSteps(TrainingSteps):
         return torch.cuda.get_rng_state(self._device) if on_gpu else torch.get_rng_state()
 
     def _record_step(self) -> None:
-        """Record a step, compare it with a plain one, and leave the plain one's weights."""
+        """Record a step, compare it with a plain one, and keep the plain one's weights."""
         state, shown = self._list_state(), list_evaluated_state(self.model, self.average.model)
         before, unchanged = _copy_tensors(state), {name: _copy_tensors(tensors) for name, tensors in shown.items()}
         try:
@@ -142,7 +145,7 @@ class GraphSteps(TrainingSteps):
             recording.replay()
             recorded = {name: _copy_tensors(tensors) for name, tensors in shown.items()}
         except Exception as error:
-            # What the end of a recording raises says that something was wrong before, and not what.
+            # The error at the end of a recording does not contain the first cause, which is its context.
             first = "" if error.__context__ is None else f", after {explain_failure(error.__context__)}"
             raise RecordingError(
                 f"a training step could not be recorded as a CUDA graph: {explain_failure(error)}{first}; --engine "
@@ -167,11 +170,11 @@ class GraphSteps(TrainingSteps):
 
 
 def list_evaluated_state(model: nn.Module, average: nn.Module) -> dict[str, list[Tensor]]:
-    """Return the changing tensors that an evaluation, now or later, depends on, by their kind.
+    """Return the changing tensors on which an evaluation, now or later, depends, by kind.
 
     Args:
-        model: that is trained.
-        average: of its weights.
+        model: the trained network.
+        average: the network with averaged weights.
     """
     return {
         "weights": [parameter.detach() for parameter in model.parameters()],
@@ -181,10 +184,10 @@ def list_evaluated_state(model: nn.Module, average: nn.Module) -> dict[str, list
 
 
 def measure_change_distance(before: Sequence[Tensor], recorded: Sequence[Tensor], plain: Sequence[Tensor]) -> float:
-    """Length of the difference between two changes of tensors, as a share of the second's length.
+    """Return the norm of the difference between two changes of tensors, as a share of the plain change's norm.
 
-    Infinite where the recorded one alone is not finite; 0 where the plain one is not: a training that diverges does so
-    either way.
+    Infinite if only the recorded change is not finite. 0 if the plain change is not finite: the training diverges
+    without a recording, too.
     """
     length, apart = _compute_distance(before, plain), _compute_distance(recorded, plain)
     if not math.isfinite(length):
@@ -195,7 +198,7 @@ def measure_change_distance(before: Sequence[Tensor], recorded: Sequence[Tensor]
 
 
 def _compute_distance(some: Sequence[Tensor], others: Sequence[Tensor]) -> float:
-    """Return the length of the difference; the processor waits for a GPU once, not for each of some hundred tensors."""
+    """Return the norm of the difference, waiting for a GPU only once for all tensors."""
     if not some:
         return 0.0
     norms = torch.stack(torch._foreach_norm(torch._foreach_sub(list(some), list(others))))
@@ -204,7 +207,7 @@ def _compute_distance(some: Sequence[Tensor], others: Sequence[Tensor]) -> float
 
 @contextmanager
 def record_waits(device: torch.device) -> Iterator[list[warnings.WarningMessage]]:
-    """Record what makes the processor wait for the GPU; torch warns of it on request."""
+    """Record torch's warnings about operations that make the processor wait for the GPU."""
     if device.type != "cuda":
         yield []
         return
@@ -222,13 +225,13 @@ def record_waits(device: torch.device) -> Iterator[list[warnings.WarningMessage]
 
 @cache
 def _get_side_stream(device: torch.device) -> torch.cuda.Stream:
-    """Return a device's stream for recordings and the steps before them: libraries keep memory by stream."""
+    """Return a device's stream for recordings and the steps before them; libraries keep memory per stream."""
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 @contextmanager
 def _use_side_stream(device: torch.device) -> Iterator[None]:
-    """Run the block on the stream of the recordings; it and the usual one wait for each other before and after."""
+    """Run the block on the recordings' stream; before and after, this stream and the current one are synchronised."""
     if device.type != "cuda":
         yield
         return

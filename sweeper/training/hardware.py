@@ -24,11 +24,11 @@ CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 def probe_device(device: str) -> WorkerHardware:
     """Resolve `auto|cpu|cuda|mps` on this machine.
 
-    The precision follows from what the processor can do natively. Whether that is quicker on a CPU is measured once the
-    recipe is known (`sweeper.training.probe_steps`).
+    The precision is one that the processor supports natively. Whether it is faster on a CPU is measured once the recipe
+    is known (`sweeper.training.probe_steps`).
 
     Raises:
-        UsageError: if the device is asked for and not there, or there is a GPU that torch cannot compute on.
+        UsageError: if the requested device does not exist, or torch cannot compute on a GPU.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -56,10 +56,10 @@ def probe_device(device: str) -> WorkerHardware:
 
 
 def _try_gpus(precision: Precision) -> None:
-    """Compute something small on one GPU of each kind, so that failures show now, not in worker after worker.
+    """Run a small computation on one GPU of each kind, so that failures show before workers start.
 
     Raises:
-        UsageError: if one cannot, with what helps.
+        UsageError: if one fails, with what helps.
     """
     count, tried = torch.cuda.device_count(), set[tuple[int, int]]()
     for index in range(count):
@@ -81,7 +81,7 @@ def _try_gpus(precision: Precision) -> None:
 
 
 def _compute_once(place: str, precision: Precision) -> None:
-    """Compute a convolution and a matrix product, and wait for them."""
+    """Compute a convolution and a matrix product, and wait for the result."""
     options: dict[str, Any] = {"dtype": getattr(torch, precision), "device": place}
     images, weights = torch.ones((1, 8, 16, 16), **options), torch.ones((8, 8, 3, 3), **options)
     features = torch.nn.functional.conv2d(images, weights, padding=1).relu().flatten(1)
@@ -96,14 +96,14 @@ def get_device_name(device: torch.device) -> str:
 
 
 def count_torch_threads() -> int:
-    """Threads that torch computes with in this process."""
+    """Return the number of torch's threads in this process."""
     return torch.get_num_threads()
 
 
 def choose_gpu(place: str) -> None:
     """Make `cuda:N` this process's current device; do nothing for other places.
 
-    Streams and recordings belong to the current device, whichever device the tensors are on.
+    Streams and recordings belong to the current device, even if the tensors are on another.
     """
     device = torch.device(place)
     if device.type == "cuda" and device.index is not None:
@@ -111,9 +111,9 @@ def choose_gpu(place: str) -> None:
 
 
 def move_to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return the values on a device, for work that is queued there from now on.
+    """Copy a tensor to a device, for work that is queued there later.
 
-    To a GPU they go from page-locked memory: the processor does not wait until the GPU has done what was begun before.
+    A copy to a GPU uses page-locked memory, so that the processor does not wait for the GPU's earlier work.
     """
     if device.type != "cuda" or tensor.device.type != "cpu":
         return tensor.to(device)
@@ -121,28 +121,27 @@ def move_to_device(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def settle_numerics(deterministic: bool) -> None:
-    """Let torch use deterministic algorithms alone; or, as it comes, whichever are the fastest.
+    """Restrict torch to deterministic algorithms, or allow the fastest ones (torch's default).
 
-    On a CPU with a fixed number of threads the numbers are the same either way. cuBLAS takes its workspace's size from
-    the environment when a stream first needs one, and sums in one order only with a fixed size:
-    docs.nvidia.com/cuda/cublas, "Results reproducibility". An algorithm that torch has in no deterministic form raises
-    a RuntimeError that names it.
+    On a CPU with a fixed number of threads the numbers are the same either way. cuBLAS reads its workspace size from
+    the environment when a stream first needs a workspace; only a fixed size gives a fixed order of sums
+    (docs.nvidia.com/cuda/cublas, "Results reproducibility"). An operation without a deterministic algorithm raises a
+    RuntimeError that names it.
     """
     if deterministic:
         os.environ.setdefault(CUBLAS, ":4096:8")
     torch.use_deterministic_algorithms(deterministic)
     torch.backends.cudnn.deterministic = deterministic
-    # Nothing here reads memory that nothing was written to.
+    # Not needed: nothing here reads uninitialised memory.
     torch.utils.deterministic.fill_uninitialized_memory = not deterministic  # type: ignore[attr-defined]
 
 
 @contextmanager
 def use_fastest_kernels(device: torch.device) -> Iterator[None]:
-    """Let cuDNN, on a GPU, try its algorithms for each new convolution in the block, and keep the fastest.
+    """Let cuDNN, on a GPU, time its algorithms for each new convolution in the block, and use the fastest.
 
-    For training steps, which are all of one shape: the first one takes longer. Images that are evaluated have many
-    sizes, each of which would be tried. Nothing is tried where the numbers shall be the same each time, as which
-    algorithm is the fastest may differ.
+    Use it for training steps, which all have one shape; the first step takes longer. Evaluated images have many sizes,
+    each of which would be timed. With deterministic algorithms nothing is timed, because the fastest may vary.
     """
     before = torch.backends.cudnn.benchmark
     if device.type == "cuda":
@@ -156,9 +155,8 @@ def use_fastest_kernels(device: torch.device) -> Iterator[None]:
 def settle_process(threads: int) -> None:
     """Prepare this process for training on a CPU with `threads` threads.
 
-    Denormals are flushed to zero (they slow convolutions a hundredfold), and glibc is set to keep freed memory:
-    a training step frees and takes the same large blocks again, and each return to the kernel costs a storm of page
-    faults.
+    Denormals are flushed to zero, because they slow convolutions a hundredfold. glibc keeps freed memory: each training
+    step frees and allocates the same large blocks, and returning them to the kernel causes many page faults.
     """
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)

@@ -1,10 +1,10 @@
-"""Jobs of an executor in a process: advance a training up to a rung.
+"""Run an executor's jobs in a process: advance a training to a rung.
 
-A training continues from memory, from its checkpoint, or from its start: a spec determines the result, so that it gives
-the same, to the last digit, wherever it is cut and whichever process continues it.
+A training continues from memory, from its checkpoint, or from its start. The spec determines the result to the last
+digit, wherever the training is interrupted and whichever process continues it.
 
-What ends a training is its own fault (a failed result), or its process's: memory ran out, or the device is lost. That
-is recognised wherever it is raised: while the network is built, a checkpoint is read, or an evaluation is made.
+A training ends by its own fault (a failed result) or its process's: out of memory, or device lost. A process's fault is
+recognised wherever it is raised: while building the network, reading a checkpoint or evaluating.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from sweeper.version import versions
 
 
 class WorkerTrainings:
-    """The trainings of this process; the network of the last one stays in memory, so that its next rung begins at once.
+    """The trainings of this process; the last one stays in memory, so that its next rung begins at once.
 
-    Any other unfinished one is in its checkpoint.
+    All other unfinished trainings are in their checkpoints.
     """
 
     def __init__(self, context: TrainingContext, checkpoints: Path) -> None:
-        """`context`: what they share; `checkpoints`: folder of the paused ones."""
+        """`context`: shared by the trainings; `checkpoints`: folder of the paused ones."""
         self._context, self._checkpoints = context, checkpoints
         self._last: tuple[TrialSpec, StudyTraining] | None = None
         self._kept = 0
-        """The step of its checkpoint."""
+        """Step of the last training's checkpoint."""
         self.broken: str | None = None
-        """Why this process can use its device no more; None while it can."""
+        """Why this process cannot use its device any more; None while it can."""
         self._reported: set[str] = set()
-        """Why steps are not recorded, where that was said."""
+        """Reasons for not recording steps that have been reported."""
 
     def run_job(self, job: TrainingJob) -> JobResult | WorkerLost:
-        """Do a job; never raises."""
+        """Run a job; never raises."""
         began, note = get_running_seconds(), ""
         training: StudyTraining | None = None
         try:
@@ -64,7 +64,7 @@ class WorkerTrainings:
             self._finish_training(job.spec, training, result)
             return JobResult(result, note)
         except Exception as error:
-            self._last = None  # nobody knows what state it is in
+            self._last = None  # its state is unknown
             if is_out_of_memory(error):
                 return WorkerLost(job.spec, explain_failure(error))
             if is_device_lost(error):
@@ -77,9 +77,9 @@ class WorkerTrainings:
             )
 
     def save_last_training(self) -> None:
-        """Write the last training to its checkpoint, unless it is there: another process or session may continue it.
+        """Write the last training's checkpoint if it has advanced: another process or session may continue it.
 
-        Without the file it is trained from its start.
+        If the file cannot be written, the training restarts from its beginning.
         """
         if self._last is not None and self._last[1].step > self._kept:
             spec, training = self._last
@@ -87,13 +87,13 @@ class WorkerTrainings:
             self._kept = training.step
 
     def _save_and_free(self) -> None:
-        """Keep the last training, and give its memory back."""
+        """Save the last training, and free its memory."""
         self.save_last_training()
         self._last = None
         gc.collect()
 
     def _begin_training(self, spec: TrialSpec) -> str:
-        """Make a training, from its checkpoint where there is one; what people should know of that."""
+        """Create a training, from its checkpoint if there is one, and return a note for the user."""
         path, note, training = self._get_checkpoint_path(spec), "", None
         if path.exists():
             try:
@@ -106,7 +106,7 @@ class WorkerTrainings:
         return note
 
     def _finish_training(self, spec: TrialSpec, training: StudyTraining, result: TrialResult) -> None:
-        """Keep what others may want of a training that is complete, and give its memory back."""
+        """Write a complete training's weights if wanted, delete its checkpoint, and free its memory."""
         if spec.keep_predictions and not spec.fold and result.collapse != Collapse.DIVERGED:
             path = get_weights_path(get_weights_dir_of(self._checkpoints), spec)
             _try_to_write(lambda: training.save_weights(path))  # the result is what matters
@@ -118,7 +118,7 @@ class WorkerTrainings:
 
 
 def _try_to_write(write: Callable[[], None]) -> None:
-    """Write a file next to a finished result, which a full disk or lack of memory must not cost."""
+    """Write a file; a full disk or lack of memory must not lose the result."""
     try:
         write()
     except Exception as error:
@@ -129,7 +129,7 @@ def _try_to_write(write: Callable[[], None]) -> None:
 def make_failed_result(
     spec: TrialSpec, evaluations: tuple[Evaluation, ...], reason: str, seconds: float, device: str
 ) -> TrialResult:
-    """Return the result of a training that raised: its reason, and what was seen before."""
+    """Make the result of a training that raised: the reason, and the evaluations before it."""
     return TrialResult(
         spec=spec,
         state="failed",

@@ -1,7 +1,6 @@
-"""The network, from its recipe or from a file of weights.
+"""Build the network from its recipe or from a file of weights.
 
-It is an architecture of segmentation-models-pytorch, whose output starts at the log prior of the classes, or the
-user's own.
+It is the user's own, or an architecture of segmentation-models-pytorch whose output starts at the classes' log prior.
 """
 
 from __future__ import annotations
@@ -30,30 +29,30 @@ from sweeper.training.weights_file import WeightsRecord, check_weights_file
 
 
 def count_outputs(task: Task, classes: int) -> int:
-    """Channels of the logits: 1 for two classes, else one for each."""
+    """Return the number of the logits' channels: 1 for a binary task, else one per class."""
     return 1 if task == "binary" else classes
 
 
 def build_model(
     recipe: Recipe, *, channels: int, class_pixels: npt.NDArray[np.int64], task: Task, seed: int
 ) -> nn.Module:
-    """Build the network with weights that depend on `seed` alone.
+    """Build the network with weights that depend only on `seed`.
 
     Args:
         recipe: architecture, encoder, depth, encoder weights.
         channels: channels of an image.
         class_pixels: (C,) labelled training pixels per class. The output bias starts at their log prior — for a
-            binary task log(π/(1−π)), else log π_c — so that no loss spends its first steps on learning it
-            (Lin et al. 2017, section 4.1). The user's own network stays as it is made.
+            binary task log(π/(1−π)), else log π_c — so that no loss spends its first steps on learning the prior
+            (Lin et al. 2017, section 4.1). The user's own network stays unchanged.
         task: a binary task has one output channel, a multi-class task C.
-        seed: of the initial weights. The global random state is left as it was.
+        seed: seed of the initial weights. The global random state stays unchanged.
 
     Returns:
         A module from (N, channels, H, W) float to logits (N, 1 or C, H, W); H and W multiples of the recipe's stride.
 
     Raises:
-        UsageError: if the library does not know the architecture or encoder, the network does not answer images of the
-            recipe's size or of others, or the encoder weights cannot be read.
+        UsageError: if the library does not know the architecture or encoder, the network fails on images of the
+            recipe's size or another, or the encoder weights cannot be read.
     """
     outputs = count_outputs(task, len(class_pixels))
     with torch.random.fork_rng():
@@ -62,7 +61,7 @@ def build_model(
             return build_own(recipe.model, channels=channels, outputs=outputs)
         try:
             model = _build_library_network(recipe, channels, outputs, recipe.encoder_weights == "imagenet")
-        except Exception as error:  # each of some hundred encoders refuses in its own way
+        except Exception as error:  # some hundred encoders each raise their own
             if (unknown := _find_unknown_encoder(recipe.encoder)) is not None:
                 raise UsageError(unknown) from error
             raise UsageError(
@@ -80,17 +79,17 @@ def build_model(
 def copy_initial_model(
     recipe: Recipe, *, channels: int, class_pixels: npt.NDArray[np.int64], task: Task, seed: int
 ) -> nn.Module:
-    """Return a network like `build_model`, in an eighth of the time if this process built the same before."""
+    """Build a network like `build_model`, in an eighth of the time if this process has built the same before."""
     return copy.deepcopy(_build_once(recipe, channels, tuple(class_pixels.tolist()), task, seed))
 
 
-@lru_cache(maxsize=2)  # a search has one seed, a confirmation moves on seed by seed
+@lru_cache(maxsize=2)  # a search has one seed, a confirmation proceeds seed by seed
 def _build_once(recipe: Recipe, channels: int, class_pixels: tuple[int, ...], task: Task, seed: int) -> nn.Module:
     return build_model(recipe, channels=channels, class_pixels=np.array(class_pixels), task=task, seed=seed)
 
 
 def _find_unknown_encoder(name: str) -> str | None:
-    """Return the problem of an encoder's name that neither library has; None if one has it."""
+    """Return the problem with an encoder's name that neither library knows; None if one does."""
     import segmentation_models_pytorch as smp
     import timm
 
@@ -104,7 +103,7 @@ def _find_unknown_encoder(name: str) -> str | None:
 
 
 def _build_library_network(described: Recipe | WeightsRecord, channels: int, outputs: int, imagenet: bool) -> nn.Module:
-    """Return the network of segmentation-models-pytorch; an unknown name raises in its own way."""
+    """Build a network of segmentation-models-pytorch; for an unknown name the library's error is raised."""
     import segmentation_models_pytorch as smp
 
     settings: dict[str, Any] = {"encoder_depth": described.encoder_depth}
@@ -112,9 +111,9 @@ def _build_library_network(described: Recipe | WeightsRecord, channels: int, out
         settings["decoder_channels"] = described.decoder_channels
     weights: Any = "imagenet" if imagenet else None
     if imagenet and get_timm_name(described.encoder) is not None:
-        logging.getLogger("timm.models._builder").setLevel(logging.ERROR)  # it lists the tensors of the unused head
+        logging.getLogger("timm.models._builder").setLevel(logging.ERROR)  # timm logs the unused head's tensors
         weights, source = True, find_imagenet_source(described.encoder)
-        if source is not None and (file := source.find_cached(WEIGHTS)) is not None:  # timm would ask the hub each time
+        if source is not None and (file := source.find_cached(WEIGHTS)) is not None:  # else timm queries the hub
             settings["pretrained_cfg_overlay"] = {"file": str(file), "custom_load": False}
     model: nn.Module = smp.create_model(
         described.arch,
@@ -128,26 +127,26 @@ def _build_library_network(described: Recipe | WeightsRecord, channels: int, out
 
 
 def load_network(path: Path, record: WeightsRecord, device: torch.device) -> nn.Module:
-    """Return the network of a file of weights, ready to predict.
+    """Load the network of a file of weights, ready to predict.
 
     Args:
         path: the file.
-        record: what its header says (`read_record`).
-        device: where it is put.
+        record: its header (`read_record`).
+        device: device of the network.
 
     Returns:
         A module from (N, channels, H, W) float to logits (N, 1 or C, H, W); H and W multiples of 2^depth.
 
     Raises:
-        UsageError: if the file cannot be read, is not as it was written, or its weights do not fit the network that its
-            header describes, or the user's code of that network is not there or has changed.
+        UsageError: if the file cannot be read or is damaged, its weights do not fit the network in its header, or the
+            user's code of the network is missing or has changed.
     """
     from safetensors.torch import load_file
 
     check_weights_file(path)
     outputs = count_outputs(record.task, len(record.classes))
     try:
-        with torch.random.fork_rng():  # the initial weights are drawn, and replaced
+        with torch.random.fork_rng():  # the initial weights are drawn, then replaced
             if record.model is not None:
                 model = build_own(record.model, channels=record.channels, outputs=outputs)
             else:
@@ -155,9 +154,9 @@ def load_network(path: Path, record: WeightsRecord, device: torch.device) -> nn.
         missing, unexpected = model.load_state_dict(load_file(path), strict=False)
     except UsageError:
         raise
-    except Exception as error:  # each of some hundred encoders refuses in its own way
+    except Exception as error:  # some hundred encoders each raise their own
         raise _explain_unfit(path, record, " ".join(str(error).split())[:300]) from error
-    # What is missing are stages of the library's encoder that a network of this depth never calls.
+    # Only encoder stages that a network of this depth never calls may be missing.
     if unexpected or not all(record.model is None and name.startswith("encoder.") for name in missing):
         raise _explain_unfit(path, record, f"found {len(unexpected)} unexpected and {len(missing)} missing tensors")
     ready: nn.Module = model.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -171,10 +170,10 @@ def _explain_unfit(path: Path, record: WeightsRecord, why: str) -> UsageError:
 
 
 def _list_called_stages(model: nn.Module, recipe: Recipe, channels: int) -> set[str]:
-    """Return the encoder stages that are called for training crops and for an image of another size.
+    """Return the encoder stages that are called for a training crop and for an image of another size.
 
     Raises:
-        UsageError: if the network does not answer one of them with logits of its height and width.
+        UsageError: if the logits of one of them do not have its height and width.
     """
     encoder = model.encoder
     assert isinstance(encoder, nn.Module)
@@ -186,7 +185,7 @@ def _list_called_stages(model: nn.Module, recipe: Recipe, channels: int) -> set[
     model.eval()
     try:
         require_answer(model, recipe, channels, recipe.size, recipe.size)
-        # Scoring gives whole images, padded to the stride: a network for one size alone would fail there.
+        # Scoring predicts whole images, padded to the stride: a network for only one size would fail.
         require_answer(model, recipe, channels, recipe.size, recipe.size + recipe.stride)
     finally:
         model.train(training)
@@ -196,15 +195,15 @@ def _list_called_stages(model: nn.Module, recipe: Recipe, channels: int) -> set[
 
 
 def require_answer(model: nn.Module, recipe: Recipe, channels: int, height: int, width: int) -> None:
-    """Refuse a network that does not answer images (1, channels, height, width) with logits of that height and width.
+    """Refuse a network whose logits for images (1, channels, height, width) have another height or width.
 
     Raises:
-        UsageError: with what the library says, and whether larger images would do.
+        UsageError: with the library's message, and whether larger images would work.
     """
     what = f"architecture `{recipe.arch}` with encoder `{recipe.encoder}` at depth {recipe.encoder_depth}"
     try:
         answered = _compute_answer_shape(model, (1, channels, height, width))
-    except Exception as error:  # each of some hundred encoders fails in its own way
+    except Exception as error:  # some hundred encoders each raise their own
         text = " ".join(str(error).split())[:300] or type(error).__name__
         raise UsageError(
             f"{what} must answer images of every height and width that is a multiple of {recipe.stride}, as training "
@@ -220,21 +219,21 @@ def require_answer(model: nn.Module, recipe: Recipe, channels: int, height: int,
 
 @torch.no_grad()
 def _compute_answer_shape(model: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape of the logits for an image (1, channels, H, W); without computing them where the encoder allows that."""
+    """Return the logits' shape for an image (1, channels, H, W), without computing them if the encoder allows it."""
     meta = {n: torch.empty_like(v, device="meta") for n, v in [*model.named_parameters(), *model.named_buffers()]}
     try:
         answer = torch.func.functional_call(model, meta, (torch.empty(shape, device="meta"),))
-    except Exception:  # some read numbers, and the words are plainer where there are numbers
+    except Exception:  # some encoders need values, and errors are clearer with values
         answer = model(torch.zeros(shape))
     return tuple(answer.shape)
 
 
 def _drop_unused(model: nn.Module, called: set[str]) -> None:
-    """Remove the encoder's stages that a network of this depth never calls: they would only be copied and stored."""
+    """Remove the encoder's stages that a network of this depth never calls, and need not copy and store."""
     encoder = model.encoder
     assert isinstance(encoder, nn.Module)
     for name, child in list(encoder.named_children()):
-        # Containers that are indexed and not called (ModuleList) run their members: these stay.
+        # Containers (ModuleList) are indexed, not called, and stay, because their members may run.
         if name not in called and not isinstance(child, nn.ModuleList | nn.ModuleDict):
             setattr(encoder, name, nn.Identity())
 
@@ -252,25 +251,25 @@ def _set_prior(model: nn.Module, class_pixels: npt.NDArray[np.int64], task: Task
 class WeightAverage:
     """Exponential moving average of weights and BatchNorm statistics, so that rungs are comparable.
 
-    The decay warms up as min(1 − 1/horizon, (1 + t)/(10 + t)), so that early evaluations are not tied to the
-    initial weights. Parameters that the network never uses (the deep stages of an encoder cut short) are skipped.
+    The decay warms up as min(1 − 1/horizon, (1 + t)/(10 + t)), so that the initial weights do not dominate early
+    evaluations. Parameters that the network never uses (deep stages of a cut encoder) are skipped.
     """
 
     def __init__(self, model: nn.Module, horizon: float) -> None:
         self.model = copy.deepcopy(model).eval()
         self._limit = 1 - 1 / max(1.0, horizon)
         self.updates = 0
-        """How often `update` was called."""
+        """Number of updates so far."""
         self._live: list[Tensor] = []
         self._averaged: list[Tensor] = []
 
     def get_update_weight(self, update: int) -> float:
-        """Return the new weights' share in the average at this update (from 0); the average so far has the rest."""
+        """Return the new weights' share in the average at this update (from 0)."""
         return 1 - min(self._limit, (1 + update) / (10 + update))
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Take the weights after an optimiser step into the average; call it while gradients exist."""
+        """Add the weights after an optimiser step to the average; call it while gradients exist."""
         self._pair_tensors(model)
         torch._foreach_lerp_(self._averaged, self._live, self.get_update_weight(self.updates))
         self.updates += 1
@@ -304,13 +303,13 @@ def make_normaliser(
 ) -> tuple[Tensor, Tensor]:
     """Return mean and standard deviation, (1, channels, 1, 1), of images whose full scale is 1.
 
-    8-bit grey and RGB images are brought to the scale that the recipe says. What else a channel may hold has no such
-    custom: each gets mean 0 and deviation 1 over some of the training images.
+    8-bit grey and RGB images use the recipe's values. All other channels are normalised to mean 0 and deviation 1 over
+    some of the training images.
 
     Args:
         store: the decoded pixels.
-        images: indices of the training images; at most 64 of them are looked at, every n-th row of large ones.
-        mean_std: the recipe's, of RGB.
+        images: indices of the training images; at most 64 of them are read, of large ones every n-th row.
+        mean_std: the recipe's values for RGB.
     """
     if store.dtype == np.uint8 and store.channels in {1, 3}:
         mean, std = torch.tensor(mean_std[0]), torch.tensor(mean_std[1])
@@ -326,7 +325,7 @@ def make_normaliser(
         sums += values.sum(axis=0), (values**2).sum(axis=0)
         count += len(values)
     means, squares = sums / count
-    # A channel that never changes is left at 0, not divided by 0.
+    # A constant channel becomes 0, without a division by 0.
     deviations = np.maximum(np.sqrt(np.maximum(0, squares - means**2)), 1e-4)
     both = torch.as_tensor(np.stack([means, deviations]), dtype=torch.float32).view(2, 1, -1, 1, 1)
     return both[0], both[1]

@@ -1,8 +1,7 @@
-"""A trained network in other formats: ONNX, for programs without torch, and a folder as on HuggingFace's Hub.
+"""Write a trained network in other formats: ONNX, for programs without torch, and a folder as on HuggingFace's Hub.
 
-The ONNX graph takes images with the values of their files and holds the normalisation, so that nothing of it can be
-forgotten elsewhere; what follows the logits (operating point) stands in its metadata. It is compared with torch before
-it is kept.
+The ONNX graph takes images with the values of their files and includes the normalisation; its metadata has the
+operating point. It is compared with torch before it is kept.
 """
 
 from __future__ import annotations
@@ -24,13 +23,12 @@ from sweeper.training.model import load_network
 from sweeper.training.weights_file import WeightsRecord, copy_with_record
 
 TOLERANCE = 1e-4
-"""Largest difference between a logit of torch and one of the ONNX runtime, at logits of the order of 1; larger ones by
-their share."""
+"""Largest difference between a logit of torch and of the ONNX runtime, relative to logits above 1."""
 OPSET = 18
 
 
 class _NormalisingNetwork(nn.Module):
-    """Images (N, C, H, W) with values from 0 to full scale → logits."""
+    """Network from images (N, C, H, W) with values from 0 to full scale to logits."""
 
     def __init__(self, network: nn.Module, record: WeightsRecord) -> None:
         super().__init__()
@@ -46,11 +44,11 @@ class _NormalisingNetwork(nn.Module):
 
 
 def write_onnx(weights: Path, record: WeightsRecord, path: Path) -> float:
-    """Write the network of a file of weights, and compare it with torch's on images of two sizes.
+    """Write the network of a file of weights as ONNX, and compare it with torch on images of two sizes.
 
     The input `images` is (N, channels, H, W) float32 with values from 0 to the record's full scale; height and width
-    are multiples of the network's stride. The output `logits` is (N, 1 or C, H, W). The metadata hold `classes`,
-    `operating_point`, `calibration` (slope and bias of the logits, of several classes a bias each; or null),
+    are multiples of the network's stride. The output `logits` is (N, 1 or C, H, W). The metadata are `classes`,
+    `operating_point`, `calibration` (slope and bias of the logits, multi-class one bias per class; or null),
     `log_prior` and `stride` as JSON.
 
     Args:
@@ -59,11 +57,11 @@ def write_onnx(weights: Path, record: WeightsRecord, path: Path) -> float:
         path: the ONNX file.
 
     Returns:
-        The largest difference found, relative to logits above 1.
+        The largest difference, relative to logits above 1.
 
     Raises:
         UsageError: if onnx or onnxruntime is not installed.
-        SweeperError: if the network cannot be written so, or answers otherwise than torch.
+        SweeperError: if the network cannot be converted, or its logits differ from torch's.
         OSError: if the file cannot be written.
     """
     with require_extra("--onnx", "onnx and onnxruntime", "onnx"):
@@ -103,7 +101,7 @@ def _export_onnx(network: nn.Module, record: WeightsRecord, side: int, path: Pat
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # of the exporter about itself
+            warnings.simplefilter("ignore")  # the exporter's internal warnings
             torch.onnx.export(
                 network,
                 (torch.zeros(2, record.channels, side, side),),
@@ -114,13 +112,13 @@ def _export_onnx(network: nn.Module, record: WeightsRecord, side: int, path: Pat
                 opset_version=OPSET,
                 dynamo=False,
             )
-    except Exception as error:  # each architecture fails in its own way
+    except Exception as error:  # each architecture raises its own
         text = " ".join(str(error).split())[:300]
         raise SweeperError(f"{_make_name(record)} cannot be written as ONNX: {text}") from error
 
 
 def _measure_difference(network: nn.Module, session: Any, record: WeightsRecord, sides: tuple[int, int, int]) -> float:
-    """Largest difference of the two answers to random images, relative to logits above 1."""
+    """Return the largest difference of the logits for random images, relative to logits above 1."""
     count, height, width = sides
     shape = (count, record.channels, height, width)
     images = np.random.default_rng(0).integers(0, record.full_scale + 1, shape).astype(np.float32)
@@ -138,19 +136,19 @@ def _make_name(record: WeightsRecord) -> str:
 
 
 def write_network(weights: Path, record: WeightsRecord, folder: Path) -> bool:
-    """Write `config.json` and `model.safetensors`, which `smp.from_pretrained` reads.
+    """Write `config.json` and `model.safetensors` for `smp.from_pretrained`.
 
     Args:
         weights: file of weights.
-        record: its header, with the operating point that is to be written.
-        folder: where; it exists.
+        record: its header, with the operating point to write.
+        folder: existing folder of the two files.
 
     Returns:
-        Whether every weight of the library's network is there: `smp.from_pretrained` needs `strict=False` where the
-        encoder is cut, as stages that are never called have no weights.
+        Whether every weight of the library's network is present. `smp.from_pretrained` needs `strict=False` for a cut
+        encoder, whose uncalled stages have no weights.
 
     Raises:
-        UsageError: if the network is the user's own, which the library cannot make, or its weights do not fit.
+        UsageError: if the network is the user's own, which the library cannot build, or the weights do not fit.
         OSError: if a file cannot be written.
     """
     if record.model is not None:
@@ -167,13 +165,13 @@ def write_network(weights: Path, record: WeightsRecord, folder: Path) -> bool:
 
 
 def make_front_matter(name: str, dataset: str, miou: float, trainings: int) -> str:
-    """Return the head of a model card, as the Hub reads it.
+    """Return the metadata at the head of a model card for the Hub.
 
     Args:
-        name: of the model.
+        name: name of the model.
         dataset: name of the data set.
-        miou: mean test mIoU in [0, 1] of `trainings` trainings.
-        trainings: how many.
+        miou: mean test mIoU in [0, 1].
+        trainings: number of trainings in the mean.
     """
     from huggingface_hub import EvalResult, ModelCardData
 

@@ -1,4 +1,4 @@
-"""Common part of a study's and a final training: a network and its steps, its evaluator, and its files."""
+"""Base of a study's and a final training: a network and its steps, its evaluator, and its files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class NetworkInTraining:
     """A network that is trained on given images."""
 
     def __init__(self, spec: TrialSpec, context: TrainingContext, images: tuple[int, ...]) -> None:
-        """Make the network as it begins; `images` are the indices of those that it is trained on."""
+        """Create the initial network; `images` are the indices of the training images."""
         conditions = context.conditions
         self._spec, self._conditions, self._store, self._device = spec, conditions, context.store, context.device
         self._steps = choose_steps_class(conditions.recipe.engine, self._device)(spec, context, images)
@@ -47,14 +47,14 @@ class NetworkInTraining:
 
     @property
     def versions(self) -> dict[str, str]:
-        """Versions of the libraries that train it."""
+        """Versions of the libraries in use."""
         return dict(versions())
 
     def _save(self, path: Path, step: int, **progress: Any) -> None:
         """Write a checkpoint.
 
-        The batches and all draws are keyed by seed and step, so that weights, their average, the optimiser's state and
-        the numbers so far are all there is.
+        Seed and step determine the batches and all draws, so weights, their average, the optimiser's state and the
+        numbers so far are the complete state.
         """
         state = Checkpoint(
             conditions=make_checkpoint_key(self._conditions),
@@ -68,7 +68,7 @@ class NetworkInTraining:
         save_checkpoint(path, state, self._steps.get_state())
 
     def _restore(self, path: Path) -> Checkpoint:
-        """Take the network of a checkpoint; the numbers that are in it."""
+        """Restore the network from a checkpoint, and return the checkpoint's numbers."""
         state, tensors = load_checkpoint(path, self._spec, self._conditions, self._device)
         self._steps.restore_state(tensors, state.averaged)
         return state
@@ -83,7 +83,7 @@ class NetworkInTraining:
         *,
         held_out: HeldOut | None = None,
     ) -> None:
-        """Write the averaged network with the record that rebuilds it; the record's fields say what is what.
+        """Write the averaged network with the record that rebuilds it; see the record's fields for the arguments.
 
         Raises:
             OSError, SafetensorError: if the file cannot be written.
@@ -118,13 +118,13 @@ class NetworkInTraining:
 
 
 def save_weights(path: Path, model: nn.Module, record: WeightsRecord) -> None:
-    """Write weights and BatchNorm statistics with a seal, whole or not at all.
+    """Write weights and BatchNorm statistics with a seal, atomically.
 
     Raises:
         OSError, SafetensorError: if the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Copies: parts of one storage are refused, and channels-last is no order of a file.
+    # Copies: safetensors refuses tensors of a shared storage, and channels-last memory order.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     with replace_atomically(path) as part:
         save_file(tensors, part, make_metadata(record))

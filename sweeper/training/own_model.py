@@ -1,4 +1,4 @@
-"""A network of the user's (`--model module:function`): built, and tried before anything is trained."""
+"""The user's network (`--model module:function`): built, and tested before any training."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def build_own(code: UserCode, *, channels: int, outputs: int) -> nn.Module:
     """Call the user's function: `function(in_channels=…, classes=…)`.
 
     Args:
-        code: which function.
-        channels: of an image.
-        outputs: channels of the logits: 1 for two classes, else one for each.
+        code: the function.
+        channels: channels of an image.
+        outputs: channels of the logits: 1 for a binary task, else one per class.
 
     Raises:
-        UsageError: if it fails, or gives no module.
+        UsageError: if the function fails, or returns no module.
     """
-    with torch.random.fork_rng(devices=[]):  # what the module draws at its import is no part of the seed's numbers
+    with torch.random.fork_rng(devices=[]):  # draws during the import must not change the seeded weights
         function = load_code(code, OPTION)
     if isinstance(function, nn.Module):
         raise UsageError(
@@ -48,17 +48,17 @@ def build_own(code: UserCode, *, channels: int, outputs: int) -> nn.Module:
 
 
 def check_own(code: UserCode, *, channels: int, outputs: int, sizes: list[tuple[int, int]], seed: int) -> None:
-    """Try a network as trainings will use it.
+    """Test a network as trainings will use it.
 
     Args:
-        code: which function.
-        channels: of an image.
+        code: the function.
+        channels: channels of an image.
         outputs: channels of the logits.
-        sizes: heights and widths that it will meet: the training crop, and images for scoring.
-        seed: of the initial weights.
+        sizes: heights and widths of its inputs: the training crop, and images for scoring.
+        seed: seed of the initial weights.
 
     Raises:
-        UsageError: with everything that is wrong.
+        UsageError: with every problem.
     """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -66,7 +66,7 @@ def check_own(code: UserCode, *, channels: int, outputs: int, sizes: list[tuple[
         torch.manual_seed(seed)
         again = build_own(code, channels=channels, outputs=outputs)
         problems = [*_find_weight_problems(model, again)]
-        if not problems:  # each of these uses the weights
+        if not problems:  # these checks need sound weights
             problems += [*_find_answer_problems(model, channels, outputs, sizes)]
     refuse_user_code(problems, OPTION, code, "trained")
 

@@ -1,7 +1,7 @@
-"""Labels of new images, as the network of a file of weights answers them.
+"""Predict labels of new images with the network of a file of weights.
 
-Each image is answered as evaluation does it: padded to the network's stride, in the same precision, a large one in
-tiles that see some of their surroundings. Memory holds the logits of one tile, whatever the image's size.
+Each image is predicted as in evaluation: padded to the network's stride, in the same precision, a large one in tiles
+with some of their surroundings. Memory needs only the logits of one tile, whatever the image's size.
 """
 
 from __future__ import annotations
@@ -26,17 +26,16 @@ from sweeper.training.weights_file import WeightsRecord
 
 
 class PredictedLabels(NamedTuple):
-    """The answer to one image."""
+    """The prediction for one image."""
 
     mask: Pixels
     """(H, W) class indices."""
     probabilities: npt.NDArray[np.float16] | None
-    """(C, H, W) of each class, of a binary task (1, H, W) of the foreground; calibrated where the file of weights says
-    how."""
+    """(C, H, W), for a binary task (1, H, W) of the foreground; calibrated if the file of weights has a calibration."""
 
 
 class Predictor:
-    """A network, with what belongs before and after it."""
+    """A network with its normalisation and operating point."""
 
     def __init__(self, path: Path, record: WeightsRecord, device: str, precision: Precision, point: float) -> None:
         """Load the network.
@@ -44,8 +43,8 @@ class Predictor:
         Args:
             path: file of weights.
             record: its header.
-            device: as torch names it.
-            precision: of the forward pass.
+            device: a torch device.
+            precision: precision of the forward pass.
             point: operating point: threshold in (0, 1) or τ.
 
         Raises:
@@ -62,11 +61,11 @@ class Predictor:
 
     @torch.no_grad()
     def predict_labels(self, image: ImagePixels, *, probabilities: bool = False) -> PredictedLabels:
-        """Labels of an image.
+        """Predict the labels of an image.
 
         Args:
-            image: (H, W, channels) of the type that the network was trained on: uint8, or uint16.
-            probabilities: whether these are wanted as well.
+            image: (H, W, channels) in the dtype of the training images: uint8 or uint16.
+            probabilities: whether to return probabilities, too.
         """
         height, width = image.shape[:2]
         mask = np.empty((height, width), dtype=np.uint8)
@@ -90,7 +89,7 @@ class Predictor:
         return logits.sigmoid() if self._record.task == "binary" else logits.softmax(1)
 
     def _compute_logits(self, image: ImagePixels, seen: tuple[slice, slice]) -> Tensor:
-        """Float32 logits (1, K, h, w) of a part of the image, padded with black below and to the right."""
+        """Compute float32 logits (1, K, h, w) of a part of the image, padded with black below and to the right."""
         part = image[seen]
         high, wide = (side.stop - side.start for side in seen)
         pixels = np.zeros((1, high, wide, image.shape[2]), dtype=image.dtype)

@@ -1,19 +1,19 @@
-"""Imports of every worker, made once by the process that workers are forked from; see executors/processes.py.
+"""Import every worker's libraries once, in the process from which workers are forked; see executors/processes.py.
 
-Nothing may be computed here: threads and a GPU's state do not survive a fork.
+This module must not compute anything: threads and a GPU's state do not survive a fork.
 """
 
 import gc
 import signal
 from contextlib import suppress
 
-with suppress(Exception):  # what cannot be imported ends the worker that needs it, which is reported; not their server
+with suppress(Exception):  # a failing import ends, and is reported by, the worker that needs it, not the fork server
     import segmentation_models_pytorch  # noqa: F401
 
     import sweeper.training.worker  # noqa: F401
 
-# As the workers do: the parent decides when all of them end.
+# Like the workers: the parent decides when they end.
 for _name in ("SIGTERM", "SIGHUP"):
     if hasattr(signal, _name):
         signal.signal(getattr(signal, _name), signal.SIG_IGN)
-gc.freeze()  # what the libraries made is never searched for garbage: a collection after each training took 0.15 s
+gc.freeze()  # exclude the libraries' objects from garbage collections, which took 0.15 s after each training

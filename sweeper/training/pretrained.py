@@ -1,6 +1,6 @@
-"""Pretrained weights of the libraries' encoders: where they come from, whether they are here, what inputs they want.
+"""Pretrained weights of the libraries' encoders: their source, local cache and input normalisation.
 
-Importing this does not import torch; calling most of it does.
+Importing this module does not import torch; most of its functions do.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from huggingface_hub import constants
 
 from sweeper.core.recipe import IMAGENET_MEAN, IMAGENET_STD, Channels
 
-constants.HF_HUB_DISABLE_TELEMETRY = True  # for its sake each process asks the hub for a list, the cache or not
+constants.HF_HUB_DISABLE_TELEMETRY = True  # telemetry makes each process query the hub, even with a cache
 WEIGHTS = "model.safetensors"
 ANSWER_SECONDS = 10.0
-"""The hub's first answer is waited for so long."""
+"""Timeout of the hub's first response."""
 _HALF: Channels = (0.5, 0.5, 0.5)
 _DPN: tuple[Channels, Channels] = ((124 / 255, 117 / 255, 104 / 255), (1 / (0.0167 * 255),) * 3)
 _CUSTOMS = {
@@ -27,11 +27,11 @@ _CUSTOMS = {
     "timm-tf_efficientnet_lite": (_HALF, _HALF),
     "dpn": _DPN,
 }
-"""Beginning of an encoder's name in segmentation-models-pytorch → mean and deviation, where not ImageNet's."""
+"""Prefix of an encoder's name in segmentation-models-pytorch → mean and deviation, if not ImageNet's."""
 
 
 class WeightsSource(NamedTuple):
-    """Place of an encoder's ImageNet weights on Hugging Face's Hub."""
+    """Location of an encoder's ImageNet weights on Hugging Face's Hub."""
 
     repository: str
     revision: str | None
@@ -39,7 +39,7 @@ class WeightsSource(NamedTuple):
     files: tuple[str, ...]
 
     def find_cached(self, file: str) -> Path | None:
-        """Return the file's path in the local cache; None where it is not there. Looks, never downloads."""
+        """Return the file's path in the local cache, or None; never downloads."""
         from huggingface_hub import try_to_load_from_cache
 
         path = try_to_load_from_cache(self.repository, file, revision=self.revision)
@@ -47,31 +47,31 @@ class WeightsSource(NamedTuple):
 
 
 class PendingDownload(NamedTuple):
-    """Download that is about to begin."""
+    """A download that is about to begin."""
 
     url: str
     size: int | None
-    """Bytes; None = the hub does not say."""
+    """Bytes; None = unknown."""
 
 
 class EncoderInputs(NamedTuple):
-    """Mean and standard deviation of the inputs that weights were trained with: RGB, full scale 1."""
+    """Mean and standard deviation of the inputs in pretraining: RGB, full scale 1."""
 
     mean: Channels
     std: Channels
 
 
 def get_timm_name(encoder: str) -> str | None:
-    """Return timm's name of an encoder that segmentation-models-pytorch takes from timm; None of its own encoders."""
+    """Return timm's name of an encoder that segmentation-models-pytorch takes from timm; None for its own encoders."""
     from segmentation_models_pytorch.encoders import is_equivalent_to_timm_universal
 
-    if is_equivalent_to_timm_universal(encoder):  # as `get_encoder` has it
+    if is_equivalent_to_timm_universal(encoder):  # as in `get_encoder`
         return encoder.removeprefix("timm-").replace("mobilenetv3", "tf_mobilenetv3")
     return encoder.removeprefix("tu-") if encoder.startswith("tu-") else None
 
 
 def find_imagenet_source(encoder: str) -> WeightsSource | None:
-    """Return where the library takes an encoder's ImageNet weights from; None where there are none."""
+    """Return the library's source of an encoder's ImageNet weights; None if there are none."""
     from segmentation_models_pytorch.encoders import encoders
 
     name = get_timm_name(encoder)
@@ -85,16 +85,16 @@ def find_imagenet_source(encoder: str) -> WeightsSource | None:
 
 
 def is_imagenet_cached(encoder: str) -> bool:
-    """Return whether the library's ImageNet weights of this encoder are in the local cache; looks, never downloads."""
+    """Return whether the library's ImageNet weights of this encoder are in the local cache; never downloads."""
     source = find_imagenet_source(encoder)
     return source is not None and source.find_cached(WEIGHTS) is not None
 
 
 def get_encoder_inputs(encoder: str) -> EncoderInputs:
-    """Return what inputs an encoder's published weights want, by its library's configuration.
+    """Return the input normalisation of an encoder's published weights, from its library's configuration.
 
-    Of segmentation-models-pytorch's own encoders that configuration is with the weights, in the local cache; without
-    it the customs of the network's family hold, which are ImageNet's for most.
+    For segmentation-models-pytorch's own encoders the configuration is with the weights in the local cache; without it
+    the usual values of the network's family apply, ImageNet's for most.
     """
     name, source = get_timm_name(encoder), find_imagenet_source(encoder)
     config: Any = None if name is None else _read_timm_config(name)
@@ -120,7 +120,7 @@ def _read_timm_config(name: str) -> object | None:
 
 
 def explain_missing_hub() -> str | None:
-    """Return why nothing can be had of the hub or of its cache here; None where that is to be tried."""
+    """Return why neither the hub nor its cache can be used here; None if they may be tried."""
     offline = constants.HF_HUB_OFFLINE and not any(Path(constants.HF_HUB_CACHE).glob("models--*"))
     return _OFFLINE if offline else None
 
@@ -129,26 +129,26 @@ _OFFLINE = "HF_HUB_OFFLINE forbids it"
 
 
 def fetch_imagenet(pipe: Connection, encoder: str) -> None:
-    """Send what inputs the encoder's ImageNet weights want once they are in the local cache, or why they are not (str).
+    """Load an encoder's ImageNet weights into the local cache, and send their `EncoderInputs`, or an error (str).
 
-    For a process of its own, which may be ended at any time: its libraries try for long. It first sends None, when
-    these are loaded, and a `PendingDownload` before it begins one.
+    Run it in a separate process that may be ended at any time, because the libraries retry for long. It first sends
+    None when the libraries are loaded, and a `PendingDownload` before a download.
     """
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     disable_progress_bars()
-    logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)  # each of its retries fills a line
+    logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)  # it logs each retry
     try:
         source = find_imagenet_source(encoder)
         pipe.send(None)
         pipe.send(_fetch_missing(pipe, source) or get_encoder_inputs(encoder))
-    except Exception as error:  # of the hub, the network, the disk, a library: each in its own way
-        line = (str(error).strip().splitlines() or [""])[0].partition(" for url")[0]  # the log has the address
+    except Exception as error:  # hub, network, disk and libraries each raise their own
+        line = (str(error).strip().splitlines() or [""])[0].partition(" for url")[0]  # the address is in the log
         pipe.send(f"{type(error).__name__}: {line[:160]}".rstrip(": "))
 
 
 def _fetch_missing(pipe: Connection, source: WeightsSource | None) -> str | None:
-    """Download what is not in the cache; why that is not possible."""
+    """Download the files missing in the cache, and return why that failed, else None."""
     import huggingface_hub as hub
 
     if source is None:
@@ -158,7 +158,7 @@ def _fetch_missing(pipe: Connection, source: WeightsSource | None) -> str | None
     if constants.HF_HUB_OFFLINE:
         return _OFFLINE
     url = hub.hf_hub_url(source.repository, WEIGHTS, revision=source.revision)
-    metadata = hub.get_hf_file_metadata(url, timeout=ANSWER_SECONDS)  # once: the download itself would try for a minute
+    metadata = hub.get_hf_file_metadata(url, timeout=ANSWER_SECONDS)  # one attempt, where a download retries
     pipe.send(PendingDownload(f"{constants.ENDPOINT}/{source.repository}", metadata.size))
     for file in source.files:
         hub.hf_hub_download(source.repository, file, revision=source.revision)

@@ -1,4 +1,4 @@
-"""Training steps that are tried before the first training: by what they cost, and whether they can be taken at all."""
+"""Test steps before the first training: how long they take, and whether they work."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from sweeper.training.training_steps import TrainingSteps
 
 
 def make_probe_steps(context: TrainingContext, steps: int, seed: int | None = None) -> TrainingSteps:
-    """Return the steps of a training with the study's network, batch, crop and engine, and cross-entropy.
+    """Make the steps of a training with the study's network, batch, crop and engine, and cross-entropy.
 
     Args:
-        context: what the trainings of this process share.
-        steps: that the training may take.
-        seed: of the training; None = the study's.
+        context: shared by the trainings of this process.
+        steps: length of the training.
+        seed: seed of the training; None = the study's.
     """
     conditions = context.conditions
     seed = conditions.seed if seed is None else seed
@@ -38,43 +38,44 @@ def make_probe_steps(context: TrainingContext, steps: int, seed: int | None = No
 
 
 def warm_up_device(context: TrainingContext) -> None:
-    """Take two steps that nobody wants: what a GPU's libraries do first, for ten seconds, is no training's time.
+    """Take two unused steps, so that no training's time includes the ten seconds in which a GPU's libraries start.
 
-    What goes wrong here goes wrong in the trainings, which say so.
+    Errors are disregarded: they will recur, and be reported, in the trainings.
     """
     with suppress(Exception):
         make_probe_steps(context, steps=4).take_steps(0, 2)
 
 
-# --- What a step costs in each precision, on a CPU ---
+# --- Seconds of a step in each precision, on a CPU ---
 
 PAIRS = 15
-"""Number of steps that are timed in each precision."""
+"""Number of steps timed in each precision."""
 PLAIN = {"compiled": False, "encoder_weights": "none"}
-"""Settings that start slowly, and change little in the comparison; replaced in the measurement."""
+"""Replace settings that start slowly and hardly affect the comparison."""
 LONG = 10.0
-"""After this many seconds fewer steps are enough, as each takes long."""
+"""Seconds after which fewer steps are enough."""
 
 
 def measure_step_seconds(
     conditions: Conditions, precisions: Sequence[Precision], threads: int | None = None
 ) -> dict[Precision, float]:
-    """Measure the seconds that a step takes on this CPU, with cross-entropy as the loss.
+    """Measure the seconds of a step in each precision on this CPU, with cross-entropy as the loss.
 
-    A processor with instructions for bfloat16 may be slower in it: an Intel Xeon with avx512_bf16 and no AMX took 1.5
-    times as long as in float32. So the step itself is timed, in turns, by all workers at a time, as they will train.
+    A processor with bfloat16 instructions may be slower in bfloat16: an Intel Xeon with avx512_bf16 and no AMX took 1.5
+    times as long as in float32. All workers therefore time the step at the same time, as they will train, in
+    alternating precisions.
 
-    Of the first precision the median; of each other that median times the median of its share in the step of the first
-    just before it. What else the machine does slows both steps of such a pair alike: of ten measurements on a busy
-    machine these shares had a standard deviation of 0.014, those of medians 0.033.
+    The first precision's result is its median. Any other's is that median times the median ratio of its step to the
+    first precision's step just before it, because other load slows both steps of a pair alike: in ten measurements on a
+    busy machine these ratios had a standard deviation of 0.014, ratios of medians 0.033.
 
     Args:
-        conditions: the study's; the network is not compiled for this.
-        precisions: that are timed, by turns.
-        threads: that this process is given; None = as many as it has.
+        conditions: the study's conditions; the network is not compiled here.
+        precisions: the precisions to time.
+        threads: threads of this process; None = unchanged.
 
     Returns:
-        None of them where steps cannot be taken: what is wrong is said where trainings are made ready.
+        Empty if steps fail: preparing the trainings reports the error.
     """
     if threads is not None:
         settle_process(threads)
@@ -106,30 +107,30 @@ def _time_step(conditions: Conditions, precisions: Sequence[Precision]) -> dict[
 
 
 def time_steps_in_pairs(times: Mapping[Precision, Sequence[float]]) -> dict[Precision, float]:
-    """Return a step's seconds in each precision, from steps taken by turns (see `measure_step_seconds`)."""
+    """Return a step's seconds in each precision, from alternating steps (see `measure_step_seconds`)."""
     first = next(iter(times.values()))
     shares = {p: statistics.median(b / a for a, b in zip(first, seconds, strict=True)) for p, seconds in times.items()}
     return {precision: share * statistics.median(first) for precision, share in shares.items()}
 
 
-# --- The network as `torch.compile` makes it ---
+# --- Compilation by `torch.compile` ---
 
 
 def compile_for_study(context: TrainingContext) -> None:
-    """Compile what the study's trainings need: fewer and larger kernels, for a minute or more.
+    """Compile the study's training step into fewer and larger kernels, which takes a minute or more.
 
-    A worker compiles once, before it is ready: networks of one structure share what was compiled, whatever their
-    weights, and torch keeps it on disk (`TORCHINDUCTOR_CACHE_DIR`) for the next process. What was compiled for an
-    earlier study of the process goes. Evaluations, whose images have many sizes, are not compiled. A compiled step
-    rounds otherwise than a plain one, so that all trainings of a study are compiled, or none: a network that needs
-    another compilation for each training or step is refused, as torch compiles few of them and then continues silently.
+    A worker compiles once, before it is ready: networks of one structure share the compiled code, and torch keeps it on
+    disk (`TORCHINDUCTOR_CACHE_DIR`) for the next process. Code of the process's earlier study is dropped. Evaluations
+    are not compiled, because images have many sizes. Compiled and plain steps round differently, so either all
+    trainings of a study are compiled or none. A network that needs a compilation per training or step is refused,
+    because torch would silently stop compiling after a few.
 
     Raises:
         UsageError: if torch cannot compile the network here, or not once for all trainings and steps.
-        RuntimeError: if there is not enough memory for a training step, or the device computes nothing any more.
+        RuntimeError: if there is not enough memory for a training step, or the device is lost.
     """
     torch.compiler.reset()
-    torch._dynamo.config.fail_on_recompile_limit_hit = True  # a training fails; else it would continue as it is
+    torch._dynamo.config.fail_on_recompile_limit_hit = True  # fail instead of continuing uncompiled
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "TensorFloat32 tensor cores")  # the recipe says which precision
@@ -145,6 +146,6 @@ def compile_for_study(context: TrainingContext) -> None:
             f"--compile needs a network that torch can compile here, once for all steps, and that ended with "
             f"{explain_failure(error)}; leave it out, or continue a study that was made with it where torch can"
         ) from error
-    gc.collect()  # recorded steps refer to themselves; what they hold on a GPU is needed
+    gc.collect()  # recorded steps are reference cycles that occupy GPU memory
     if context.device.type != "cpu":
         torch.cuda.empty_cache()

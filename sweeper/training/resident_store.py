@@ -1,6 +1,6 @@
-"""The decoded pixels in the memory of a device, and what else the trainings of a process share.
+"""The decoded pixels in a device's memory, and the context shared by the trainings of a process.
 
-Batches are cut on the device, and nothing waits for the processor.
+Batches are cut on the device, so that the device never waits for the processor.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from sweeper.training.batches import Crop, cut_crops
 from sweeper.training.hardware import move_to_device
 
 SHARE = 0.25
-"""Share of the device's free memory; the rest is for networks."""
+"""Largest share of the device's free memory for the pixels; the rest is for networks."""
 
 
 class ResidentStore(NamedTuple):
     """All images and masks of a store, one after the other, on one device."""
 
     images: Tensor
-    """(pixels, channels), uint8; or int16, which are the bits of uint16."""
+    """(pixels, channels), uint8; or int16 with the bits of uint16."""
     masks: Tensor
     """(pixels,) uint8."""
     starts: Tensor
@@ -34,12 +34,12 @@ class ResidentStore(NamedTuple):
     """(images,) int64."""
 
     def cut_crops(self, places: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Crops of one size, padded below and to the right with black and ignored labels.
+        """Cut crops of one size, padded below and to the right with black and ignored labels.
 
         Args:
             places: (N, 5) int64, a `Crop` in each row: image, top, left, and the height and width within the image.
-            height: of the crops, in pixels; no less than that of any place.
-            width: likewise.
+            height: height of the crops in pixels, at least that of each place.
+            width: width of the crops in pixels, at least that of each place.
 
         Returns:
             images (N, height, width, channels) uint8 or uint16; masks (N, height, width) uint8.
@@ -58,7 +58,7 @@ class ResidentStore(NamedTuple):
 
 
 def make_resident_store(store: PixelStore, device: torch.device) -> ResidentStore | None:
-    """Return the store on a GPU; None on other devices, or if it takes more than its share of the free memory."""
+    """Copy the store to a GPU; None on other devices, or if it exceeds its share of the free memory."""
     if device.type != "cuda":
         return None
     free, _ = torch.cuda.mem_get_info(device)
@@ -66,7 +66,7 @@ def make_resident_store(store: PixelStore, device: torch.device) -> ResidentStor
 
 
 def count_bytes(store: PixelStore) -> int:
-    """Memory that the images and masks take."""
+    """Return the memory of the images and masks, in bytes."""
     pixels = sum(height * width for height, width in store.sizes)
     return pixels * (store.channels * store.dtype.itemsize + 1)
 
@@ -75,7 +75,7 @@ def upload_store(store: PixelStore, device: torch.device) -> ResidentStore:
     """Copy the store to a device, image by image.
 
     Raises:
-        torch.OutOfMemoryError: if there is no room.
+        torch.OutOfMemoryError: if the memory is too small.
     """
     areas = np.array([height * width for height, width in store.sizes], dtype=np.int64)
     starts = np.concatenate([[0], areas.cumsum()])
@@ -93,22 +93,22 @@ def upload_store(store: PixelStore, device: torch.device) -> ResidentStore:
 
 
 def make_crop_tensor(places: list[Crop]) -> Tensor:
-    """(N, 5) int64 on the processor."""
+    """Return crops as a tensor, (N, 5) int64 on the processor."""
     return torch.tensor(places, dtype=torch.int64)
 
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """What the trainings of one process share."""
+    """Conditions, pixels and device, shared by the trainings of one process."""
 
     conditions: Conditions
     store: PixelStore
     device: torch.device
     resident: ResidentStore | None = None
-    """The store's pixels on the device; None = images are cut by the processor."""
+    """The store's pixels on the device; None = the processor cuts crops."""
 
     def load_crops(self, places: list[Crop], height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Return images and masks as `cut_crops` does, on the device: cut there where the store is resident."""
+        """Return images and masks like `cut_crops`, on the device; a resident store cuts them there."""
         if self.resident is not None:
             return self.resident.cut_crops(move_to_device(make_crop_tensor(places), self.device), height, width)
         images, masks = cut_crops(self.store, places, height, width)
@@ -116,11 +116,11 @@ class TrainingContext:
 
 
 def open_context(conditions: Conditions, place: str) -> TrainingContext:
-    """Return what the trainings of a process share, with the pixels on its GPU if they fit.
+    """Create the context of a process's trainings, with the pixels on its GPU if they fit.
 
     Args:
-        conditions: of the trainings; their data set's store is opened.
-        place: device, as torch names it.
+        conditions: conditions of the trainings; their data set's store is opened.
+        place: a torch device.
     """
     store, device = open_store(conditions.dataset.store), torch.device(place)
     return TrainingContext(conditions, store, device, make_resident_store(store, device))

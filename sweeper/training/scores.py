@@ -1,6 +1,6 @@
-"""Scores of a training from confusion counts alone, whoever trained: operating point, objective, end.
+"""Score a training from only its confusion counts, whoever trained it: operating point, objective, collapse.
 
-Did it learn anything? A collapse is a result, not an error.
+A collapse is a result, not an error.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from sweeper.core.metrics import Counts, compute_constant_miou, compute_objectiv
 from sweeper.core.records import Collapse, Conditions, ImageCounts, PartScores, TrialSpec
 
 MARGIN = 0.002
-"""mIoU by which an answer must beat every constant answer to count as having learned."""
+"""mIoU by which a prediction must beat every constant one to count as having learned."""
 
 
 class TrainingEnd(NamedTuple):
-    """Judgement of a training's last answer."""
+    """Judgement of a training's last predictions."""
 
     collapse: Collapse
     collapse_at_default: Collapse
@@ -26,7 +26,7 @@ class TrainingEnd(NamedTuple):
 
 
 def score_counts(counts: ImageCounts, spec: TrialSpec, conditions: Conditions, *, diverged: bool) -> PartScores:
-    """Return objective and metrics of images; where the training diverged the least, which is 0 of most metrics."""
+    """Compute objective and metrics of images; a diverged training gets the lowest values, 0 for most metrics."""
     recipe, dataset = conditions.recipe, conditions.dataset
     default = metrics.default_operating_point(dataset.task)
     tuned, metric = recipe.threshold == "tuned", recipe.metric
@@ -43,14 +43,14 @@ def score_counts(counts: ImageCounts, spec: TrialSpec, conditions: Conditions, *
         summed = metrics.sum_image_rows(compared, metric, groups)
         value = float(compute_objective(summed, find_present_classes(compared), metric))
     at_chosen, at_default = (metrics.count_at_point(counts, each) for each in (point, default))
-    if diverged:  # what NaN logits were counted as is no answer, and must not read like a constant one
+    if diverged:  # counts of NaN logits must not look like a constant prediction
         at_chosen, at_default = map(metrics.make_all_wrong_counts, (at_chosen, at_default))
     chosen, plain = metrics.compute_scores(at_chosen), metrics.compute_scores(at_default)
     return PartScores(value=value, point=point, chosen=chosen, default=plain, images=len(counts.images))
 
 
 def judge_end(counts: ImageCounts, point: float, conditions: Conditions, *, diverged: bool) -> TrainingEnd:
-    """Judge whether a network learned anything, by its counts on validation at its operating point."""
+    """Judge whether a network has learned anything, by its validation counts at its operating point."""
     if diverged:
         return TrainingEnd(Collapse.DIVERGED, Collapse.DIVERGED, ())
     chosen = metrics.count_at_point(counts, point)
@@ -63,9 +63,9 @@ def judge_end(counts: ImageCounts, point: float, conditions: Conditions, *, dive
 def judge_collapse(class_counts: Counts) -> Collapse:
     """Judge images with class counts (n, C, 3) at one operating point.
 
-    `all_background` when only the most common class is predicted; else `no_better_than_constant` when no better (by
-    `MARGIN` in mIoU) than the best constant answer; else `class_never_predicted` when a class that occurs is predicted
-    nowhere.
+    `all_background` if only the most common class is predicted; else `no_better_than_constant` if not better (by
+    `MARGIN` in mIoU) than the best constant prediction; else `class_never_predicted` if a class that occurs is never
+    predicted.
     """
     classes = find_present_classes(class_counts)
     summed = class_counts.sum(axis=0)
@@ -80,7 +80,7 @@ def judge_collapse(class_counts: Counts) -> Collapse:
 
 
 def find_never_predicted(class_counts: Counts, names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names of the classes that occur and are predicted nowhere; class_counts (n, C, 3)."""
+    """Return the names of the classes that occur and are never predicted; class_counts (n, C, 3)."""
     summed = class_counts.sum(axis=0)
     missing = find_present_classes(class_counts) & (summed[:, 0] + summed[:, 1] == 0)
     return tuple(names[i] for i in np.flatnonzero(missing))

@@ -1,4 +1,4 @@
-"""The network of one training, and the steps that change it."""
+"""The network of one training, and its optimiser steps."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from sweeper.training.resident_store import TrainingContext
 
 
 def compute_rate_factor(step: int, steps: int, warmup: float, decay: float) -> float:
-    """Factor of the learning rate at `step` (from 0) of `steps`: linear rise, plateau, linear fall to 0."""
+    """Return the learning rate's factor at `step` (from 0) of `steps`: linear rise, plateau, linear fall to 0."""
     rise = min(1.0, (step + 1) / max(1.0, warmup * steps))
     fall = min(1.0, (steps - step) / max(1.0, decay * steps))
     return min(rise, fall)
@@ -33,17 +33,17 @@ def compute_rate_factor(step: int, steps: int, warmup: float, decay: float) -> f
 class TrainingSteps:
     """Network, moving average of its weights, loss and optimiser.
 
-    Batches and all draws are keyed by seed and step: a step depends on the weights, the optimiser's state and its own
-    number, and on nothing that came before.
+    Seed and step determine batches and all draws: a step depends only on the weights, the optimiser's state and its own
+    number.
     """
 
     def __init__(self, spec: TrialSpec, context: TrainingContext, images: tuple[int, ...]) -> None:
-        """Make the steps with the network as it begins.
+        """Create the steps with the initial network.
 
         Args:
-            spec: what is trained.
-            context: under which conditions, of which pixels, and where.
-            images: indices of those that are trained on.
+            spec: the training's spec.
+            context: conditions, pixels and device.
+            images: indices of the training images.
         """
         conditions, store, device = context.conditions, context.store, context.device
         self._spec, self._context, self._images = spec, context, images
@@ -54,14 +54,14 @@ class TrainingSteps:
         model = copy_initial_model(
             recipe, channels=store.channels, class_pixels=pixels, task=dataset.task, seed=spec.seed
         )
-        # channels_last is what convolutions like on CPUs and tensor cores alike.
+        # Convolutions are faster in channels_last memory, on CPUs and tensor cores.
         self.model: nn.Module = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = WeightAverage(self.model, recipe.average * spec.steps)
         self._network: Callable[..., Any] = self.model
-        if recipe.compiled:  # not by `model.compile()`, which leaves an nn.Sequential as it is
+        if recipe.compiled:  # `model.compile()` does not compile an nn.Sequential
             self._network = torch.compile(self.model, dynamic=False)
         self.criterion = build_training_loss(spec, conditions, images).to(device)
-        # Of the foreground only where there are two classes.
+        # For a binary task only the foreground.
         labels = (1,) if dataset.task == "binary" else tuple(range(len(dataset.classes)))
         self._distances = MapStore(store, labels) if FAMILIES[spec.family].needs_map else None
         self.optimizer = torch.optim.AdamW(
@@ -77,22 +77,22 @@ class TrainingSteps:
             use_precision, device.type, recipe.precision
         )
         self._autocast = self.autocast
-        """Of the training steps."""
+        """Precision of the training steps."""
         self._prepare()
 
     def _prepare(self) -> None:
-        """Prepare what another way to take the steps needs in addition."""
+        """Prepare a subclass's way to take steps."""
 
     why_plain: str | None = None
-    """Reason why steps that were to be recorded are taken one by one; None if they are not."""
+    """Reason why steps are not recorded although requested, else None."""
 
     @property
     def is_recorded(self) -> bool:
-        """Whether the last steps were played from a recording."""
+        """Whether the last steps were replayed from a recording."""
         return False
 
     def take_steps(self, first: int, target: int) -> tuple[float, float]:
-        """Take the steps from `first` up to `target`; their mean loss (NaN and inf kept) and the last rate."""
+        """Take the steps from `first` up to `target`; return their mean loss (may be NaN or inf) and the last rate."""
         total, rate = torch.zeros((), device=self._device), self._spec.lr
         for step in range(first, target):
             with self._seed_network_draws():
@@ -102,7 +102,7 @@ class TrainingSteps:
         return float(total) / max(1, target - first), rate
 
     def get_state(self) -> dict[str, Any]:
-        """Return everything of the network and the optimiser that a checkpoint has, besides `average.updates`."""
+        """Return the state of networks and optimiser for a checkpoint, without `average.updates`."""
         return {
             "model": self.model.state_dict(),
             "average": self.average.model.state_dict(),
@@ -110,14 +110,14 @@ class TrainingSteps:
         }
 
     def restore_state(self, state: dict[str, Any], averaged: int) -> None:
-        """Take what `state` gave, of a training whose average had taken so many updates."""
+        """Restore the result of `get_state`, with `averaged` updates of the average."""
         self.model.load_state_dict(state["model"])
         self.average.model.load_state_dict(state["average"])
         self.average.updates = averaged
         self.optimizer.load_state_dict(state["optimizer"])
 
     def _take_step(self, step: int) -> Tensor:
-        """Take a step; the loss before it."""
+        """Take a step, and return the loss before it."""
         loss = self._update_weights(*self._make_batch(step))
         self.average.update(self.model)
         return loss
@@ -134,7 +134,7 @@ class TrainingSteps:
         return loss.detach()
 
     def _seed_network_draws(self) -> AbstractContextManager[None]:
-        """Dropout of some architectures draws from the global state: that is forked, and keyed like all else."""
+        """Fork the global random state, from which dropout of some architectures draws, for seeded steps."""
         return torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else [])
 
     def _seed_step(self, step: int) -> None:
@@ -144,11 +144,11 @@ class TrainingSteps:
         rate = self._spec.lr * compute_rate_factor(step, self._spec.steps, self._recipe.warmup, self._recipe.decay)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-            group["capturable"] = False  # in a checkpoint of recorded steps it is set
+            group["capturable"] = False  # a checkpoint of recorded steps sets it
         return rate
 
     def _make_batch(self, step: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Return inputs and labels of a step, and what else the loss wants, augmented alike on the device."""
+        """Make a step's inputs, labels and other arguments of the loss, augmented together on the device."""
         recipe = self._recipe
         places, draws = draw_crops(
             self._store,
@@ -172,14 +172,14 @@ class TrainingSteps:
 
 
 def use_precision(device_type: str, precision: Precision, cache: bool = True) -> AbstractContextManager[object]:
-    """Run the forward pass in a precision; `cache`: casts of weights are kept within a block."""
+    """Return a context for the forward pass in a precision; `cache`: reuse casts of weights within a block."""
     if precision == "float32":
         return nullcontext()
     return torch.autocast(device_type, dtype=torch.bfloat16, cache_enabled=cache)
 
 
 def build_training_loss(spec: TrialSpec, conditions: Conditions, images: tuple[int, ...]) -> nn.Module:
-    """Return the loss of a training on these images, on the processor."""
+    """Build the loss of a training on these images, on the processor."""
     loss = build_loss(
         spec.family,
         task=conditions.dataset.task,
@@ -188,5 +188,5 @@ def build_training_loss(spec: TrialSpec, conditions: Conditions, images: tuple[i
         **spec.params,
     )
     if isinstance(loss, SegmentationLoss):
-        loss.checks_labels = False  # they were when the data were read
+        loss.checks_labels = False  # checked when the data were read
     return loss

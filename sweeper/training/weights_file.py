@@ -1,9 +1,7 @@
-"""Trained weights as a file that explains itself: safetensors with a record of the network, and a seal.
+"""Files of trained weights: safetensors with a record of the network, and a seal. No torch.
 
-Without the seal over the whole file it is not used. No torch.
-
-The seal is the digest of all other bytes: torch and safetensors both take a file in which single bits turned for what
-was written.
+The seal is the digest of all other bytes, because torch and safetensors accept files with flipped bits. Files without a
+valid seal are refused.
 """
 
 from __future__ import annotations
@@ -27,23 +25,23 @@ from sweeper.core.records import Collapse, HeldOut, MissControl, Task, TrainedOn
 HEADER = "sweeper"
 """Key of the record in the file's metadata."""
 SEAL = "sweeper.seal"
-"""Key of the digest there."""
+"""Key of the digest in the file's metadata."""
 BLANK = b"0" * 64
-"""Stands in a file where its digest will be."""
+"""Placeholder of the digest in an unsealed file."""
 _CHUNK = 1 << 24
 _MOST_HEADER = 100_000_000
-"""Bytes; safetensors takes no larger header."""
+"""Bytes of safetensors' largest header."""
 
 
 class WeightsRecord(Record):
-    """Record of a file of weights: what it belongs to, and what rebuilds its network."""
+    """Record of a file of weights: its training, and the settings that rebuild its network."""
 
     spec: TrialSpec
-    """The training it comes from."""
+    """Spec of the training."""
     digest: str
     """Digest of the data set."""
     model: UserCode | None = None
-    """The user's function that makes the network; None = `arch` with `encoder`."""
+    """The user's function that builds the network; None = `arch` with `encoder`."""
     arch: str
     encoder: str
     encoder_depth: int
@@ -54,29 +52,29 @@ class WeightsRecord(Record):
     task: Task
     classes: tuple[str, ...]
     full_scale: int
-    """Number in the images' files that stands for 1.0: 255 or 65535."""
+    """Value in the images' files that means 1.0: 255 or 65535."""
     mean: tuple[float, ...]
     """Per channel, of images whose full scale is 1."""
     std: tuple[float, ...]
     point: float
-    """Operating point, a threshold (binary) or τ: chosen on this training's validation images; the recommended one
-    where it had none."""
+    """Operating point, a threshold (binary) or τ: chosen on this training's validation images; without any, the
+    recommended one."""
     log_prior: tuple[float, ...]
     """Log share of each class among the training pixels, for τ."""
     versions: dict[str, str]
     precision: Precision = "float32"
-    """Precision of the forward pass when it was scored."""
+    """Precision of the forward pass in scoring."""
     resized: int | None = None
-    """Shorter side in pixels that larger images were shrunk to before; None = native resolution."""
+    """Shorter side in pixels to which larger images were shrunk first; None = native resolution."""
     on: TrainedOn = "train"
-    """Images that it was trained on."""
+    """Training images."""
     calibration: Calibration | ClassCalibration | None = None
-    """Slope and bias that calibrate its probabilities, fitted on this training's validation images; where it had none,
-    of two classes the recommended loss's in the study. None = not known. `point` is of probabilities without it."""
+    """Slope and bias that calibrate probabilities, fitted on this training's validation images; without any, for a
+    binary task the recommended loss's in the study. None = unknown. `point` is for uncalibrated probabilities."""
     collapse: Collapse = Collapse.NONE
-    """Collapse of a final training, on the images that were left out; `none` if there were none."""
+    """Collapse of a final training on its held-out images; `none` if there were none."""
     held_out: HeldOut | None = None
-    """Its answers on the test images, where a final training left them out."""
+    """Predictions on the test images, if a final training held them out."""
     misses: MissControl | None = None
     """Guarantee of `point`, if one was requested."""
 
@@ -87,15 +85,15 @@ class WeightsRecord(Record):
 
 
 def make_metadata(record: WeightsRecord) -> dict[str, str]:
-    """Return the metadata of a file that is to be sealed once it is written."""
+    """Return the metadata of a file that is sealed after writing."""
     return {HEADER: record.model_dump_json(), SEAL: BLANK.decode()}
 
 
 def seal_file(path: Path) -> None:
-    """Seal a file that was written with `make_metadata`.
+    """Seal a file written with `make_metadata`.
 
     Raises:
-        OSError: if it cannot be written.
+        OSError: if the file cannot be written.
     """
     with path.open("r+b") as file:
         place = _find_seal(file)
@@ -105,10 +103,10 @@ def seal_file(path: Path) -> None:
 
 
 def check_weights_file(path: Path) -> Path:
-    """Check that every byte of a file of weights is as sweeper wrote it, and return its path.
+    """Check that a file of weights is unchanged since sweeper wrote it, and return its path.
 
     Raises:
-        UsageError: if it is no such file, has no seal, or is not what was sealed.
+        UsageError: if it is no file of weights, has no seal, or has changed.
     """
     try:
         with path.open("rb") as file:
@@ -126,10 +124,10 @@ def check_weights_file(path: Path) -> Path:
 
 
 def read_record(path: Path) -> WeightsRecord:
-    """Return the record of a file of weights, after `check_weights_file`.
+    """Read the record of a file of weights, after `check_weights_file`.
 
     Raises:
-        UsageError: as `check`, or if the record is of another version.
+        UsageError: as `check_weights_file`, or if the record is of another version.
     """
     try:
         with safe_open(check_weights_file(path), framework="numpy") as file:
@@ -142,7 +140,7 @@ def copy_with_record(path: Path, record: WeightsRecord, target: Path) -> None:
     """Write the weights of `path` to `target`, with another record in the header.
 
     Raises:
-        UsageError: as `check`.
+        UsageError: as `check_weights_file`.
         OSError, SafetensorError: if a file cannot be read or written.
     """
     save_file(load_file(check_weights_file(path)), target, make_metadata(record))
@@ -150,20 +148,20 @@ def copy_with_record(path: Path, record: WeightsRecord, target: Path) -> None:
 
 
 def list_kept_weights(folder: Path) -> Iterator[tuple[Path, WeightsRecord]]:
-    """Return every file of weights in a study's folder, by name.
+    """Yield every file of weights in a study's folder, by name.
 
     Raises:
-        UsageError: as `read_record`: nobody knows whether a damaged file is the one that is looked for.
+        UsageError: as `read_record`; a damaged file might be the wanted one.
     """
     for path in sorted(folder.glob("*.safetensors")):
         yield path, read_record(path)
 
 
 def _find_seal(file: BinaryIO) -> int:
-    """Return the seal's offset in bytes; the file is rewound to its beginning.
+    """Return the seal's offset in bytes, and rewind the file.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is no seal.
     """
     length = min(int.from_bytes(file.read(8), "little"), _MOST_HEADER)
     before, match, _ = file.read(length).partition(f'"{SEAL}":"'.encode())

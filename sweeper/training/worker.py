@@ -1,12 +1,12 @@
-"""Worker process: trains what it receives and reports each rung, over one pipe, until the parent is gone.
+"""Worker process: runs training jobs and reports each rung, over one pipe, until the parent is gone.
 
 Parent → worker: ("hardware",), answered by ("hardware", Hardware); ("time", Conditions, precisions, threads), answered
 by ("time", seconds of a step in each); ("configure", Conditions, device, threads, folder of the checkpoints), answered
 by ("ready", None); then any number of `TrainingJob`s, one at a time, each with its answer (core/events.py). Closing the
-pipe ends it.
+pipe ends the worker.
 
-Instead of an answer, a configuration that is wrong gives ("refused", text), one that this process cannot be given
-("broken", text); so does, later, whatever goes wrong between its jobs. Either ends the process.
+A wrong configuration is answered by ("refused", text); a configuration that fails in this process, and any later error
+between jobs, by ("broken", text). Both end the process.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ from sweeper.training.probe_steps import compile_for_study, measure_step_seconds
 from sweeper.training.resident_store import open_context
 
 IDLE_SECONDS = 0.2
-"""Without a job for so long, the training in memory is written to its checkpoint: it may be the last thing to do."""
+"""Seconds without a job after which the training in memory is saved to its checkpoint."""
 
 
 def serve_jobs(pipe: Connection, device: str) -> None:
-    """Entry point of the process. `device` is what the user asked for; ends when the pipe closes or says stop."""
-    # Ctrl-C, a closed terminal, and often SIGTERM, reach the whole process group; the parent decides, and ends its
+    """Run the worker until the pipe closes; `device` is the user's choice."""
+    # Ctrl-C, a closed terminal and often SIGTERM reach the whole process group; only the parent decides, and ends its
     # workers.
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     make_streams_tolerant()
-    os.dup2(2, 1)  # what libraries print is no result
+    os.dup2(2, 1)  # libraries' prints are no result
     try:
         while (order := pipe.recv())[0] != "configure":
             pipe.send((order[0], probe_device(device) if order[0] == "hardware" else measure_step_seconds(*order[1:])))
@@ -66,17 +66,17 @@ def serve_jobs(pipe: Connection, device: str) -> None:
 
 
 def prepare_trainings(conditions: Conditions, place: str, threads: int | None, checkpoints: Path) -> WorkerTrainings:
-    """Return this process's trainings, once everything they need was tried: the same for every executor.
+    """Prepare this process for trainings, and test all they need; the same for every executor.
 
     Args:
-        conditions: the study's.
-        place: device, as torch names it.
-        threads: of a CPU; None = as many as torch has.
+        conditions: the study's conditions.
+        place: a torch device.
+        threads: threads of a CPU; None = torch's number.
         checkpoints: folder of the paused trainings.
 
     Raises:
-        UsageError: if the network cannot be built as asked, or what is the user's own cannot be used.
-        Exception: whatever else goes wrong, want of memory among it; see `is_process_fault`.
+        UsageError: if the network cannot be built, or the user's own code cannot be used.
+        Exception: for any other error, such as lack of memory; see `is_process_fault`.
     """
     if threads is not None:
         settle_process(threads)
@@ -89,17 +89,17 @@ def prepare_trainings(conditions: Conditions, place: str, threads: int | None, c
         compile_for_study(context)
     elif context.device.type == "cuda":
         warm_up_device(context)
-    # What the libraries made is alive until the end: searching it for garbage after each training took 0.15 to 0.5 s.
-    # No collection before, which would copy the pages that are shared with the process it was forked from.
+    # The libraries' objects live until the end; garbage collections of them took 0.15 to 0.5 s after each training.
+    # Do not collect before: this would copy the pages shared with the fork server.
     gc.freeze()
     return WorkerTrainings(context, checkpoints)
 
 
 def check_model(conditions: Conditions) -> None:
-    """Build the network once, and try the user's own code, so that faults show before anything is trained.
+    """Build the network once, and test the user's own code, so that faults show before any training.
 
     Raises:
-        UsageError: with everything that was found.
+        UsageError: with every problem.
     """
     register_user_losses(conditions.losses)
     register_metric(conditions.recipe.own_metric)
@@ -121,7 +121,7 @@ def check_model(conditions: Conditions) -> None:
 
 
 def _check_network(conditions: Conditions) -> None:
-    """Build the network once, so that a wrong name, or one that fails on the smallest image, is refused early."""
+    """Build the network once, to refuse early a wrong name, or a network that fails on the smallest image."""
     dataset, recipe = conditions.dataset, conditions.recipe
     stride = recipe.stride
     height, width = (
