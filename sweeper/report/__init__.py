@@ -1,6 +1,6 @@
 """The report: text, tables and figures of a study, and the same as JSON and CSV.
 
-What writes it is imported when a report is written, so that `sweeper.report.tables` can be had without matplotlib.
+The writing modules are imported only when a report is written, so that `sweeper.report.tables` needs no matplotlib.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def write_report(
 ) -> ReportPaths:
     """Write `OUT/STUDY/{report.md, report.html, recommendation.json, trials.csv, split.csv, figures/*.svg}`.
 
-    An earlier report is replaced. Any state of the study will do: without a trial the report says so, without `pixels`
-    it says why no predictions are drawn. Links to runs point to `ui_url`; `report_alive` is called meanwhile, as a
+    An earlier report is replaced. The study may be in any state: the report says if there is no trial, or if without
+    `pixels` no predictions are drawn. Links to runs point to `ui_url`; `report_alive` is called meanwhile, as a
     heartbeat.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What else could be chosen than the verdict names: by other rules that make masks, and by other preferences."""
+"""Alternatives to the recommended loss: by other decision rules for masks, and by other preferences."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from sweeper.report.formatting import (
     tabulate,
 )
 
-# --- Losses × rules that make masks of probabilities ---------------------------------------------------------
+# --- Losses × decision rules from probabilities to masks ------------------------------------------------------
 
 RULES = {"plain": "threshold 0.5", "tuned": "tuned threshold", "rank_dice": "RankDice"}
 METRICS = {"miou": "mIoU", "image_dice": "Dice of an average image"}
-"""Rules and metrics, as the report calls them."""
+"""Display names of rules and metrics."""
 
 
 def make_rules_table(facts: ReportFacts) -> str:
-    """Return a row per finalist: its score by each rule, its calibration error; empty without single images."""
+    """Return a row per finalist: its score by each rule, its calibration error; empty without scores of images."""
     decisions = get_decision_rules(facts)
     if decisions is None:
         return ""
@@ -46,7 +46,7 @@ def make_rules_table(facts: ReportFacts) -> str:
 
 
 def explain_rules(facts: ReportFacts) -> list[str]:
-    """Return whether RankDice changes the best loss, in a sentence for each metric, and what the rules are."""
+    """Explain the rules, and whether RankDice changes the best loss by each metric."""
     decisions = get_decision_rules(facts)
     if decisions is None:
         return []
@@ -85,13 +85,13 @@ def _explain_calibration(facts: ReportFacts, decisions: DecisionRules, index: in
 
 
 def get_decision_rules(facts: ReportFacts) -> DecisionRules | None:
-    """Return what is known of the rules; None if single images are not known, as for several classes."""
+    """Return the evidence on the rules; None without scores of single images, as for multi-class tasks."""
     evidence = facts.recommendation.evidence
     decisions = None if evidence is None else evidence.decisions
     return decisions if decisions is not None and decisions.ece else None
 
 
-# --- What someone cares about more than the metric of the verdict --------------------------------------------
+# --- Preferences other than the verdict's metric -------------------------------------------------------------
 
 
 def make_preferences_table(facts: ReportFacts) -> str:
@@ -108,7 +108,7 @@ def make_preferences_table(facts: ReportFacts) -> str:
 
 
 def _format_choice(facts: ReportFacts, preference: Preference, index: int) -> str:
-    """Return the loss, in bold if it is not the recommended one, with the operating point that goes with it."""
+    """Format the loss, in bold if it is not the recommended one, with its operating point."""
     finalist = facts.finalists[index]
     name = format_code(finalist.family) if finalist is facts.chosen else f"**{format_code(finalist.family)}**"
     return f"{name} at {facts.point_name} {format_number(preference.points[index], 2)}" if preference.points else name
@@ -124,13 +124,13 @@ def _format_lead(facts: ReportFacts, preference: Preference, index: int) -> str:
         return MISSING
     other, lead = facts.finalists[rival[0]], rival[1]
     gain = facts.format_gain(lead, facts.finalists[index], other)
-    if lead.high - lead.low >= 2:  # of two seeds, which do not show how much a third would change
+    if lead.high - lead.low >= 2:  # two seeds are too few for an interval
         gain = f"{format_signed_number(lead.estimate)} (too few seeds)"
     return f"{format_code(other.family)} {gain}"
 
 
 def explain_preferences(facts: ReportFacts) -> str:
-    """Return whether any preference changes the answer."""
+    """Explain whether any preference changes the recommended loss."""
     chosen = [facts.finalists[i] for _, i in choose_by_preference(facts.recommendation)]
     if not chosen or facts.chosen is None:
         return ""

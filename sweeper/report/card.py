@@ -1,4 +1,4 @@
-"""The answer card: one record, from which the report, the terminal and MLflow's note say the same."""
+"""The answer card: one record from which the report, the terminal output and MLflow's note are made."""
 
 from __future__ import annotations
 
@@ -38,20 +38,21 @@ VERDICTS = {
     Verdict.UNDECIDED: "undecided",
     Verdict.NONE: "no recommendation",
 }
-"""Each verdict in words; the words are those the text uses."""
+"""Each verdict in words, the same as in the text."""
 
 LOW_BUDGET = ("--epochs", "--confirm-steps", "--study")
-"""Left out of the command for a larger budget: the confirmation then has twice the new steps, in a new study."""
+"""Options omitted from the command for a larger budget: the confirmation then has twice the new steps, in a new
+study."""
 
 LISTED = 8
 """Classes in a row of the card; recommendation.json has all."""
 _NUMBERS = re.compile(r"\\\[([−+\d., ]+)\\\]")
-"""An escaped interval, which is no link and needs no escape."""
+"""An escaped interval: it is no link, and needs no escape."""
 
 
 @dataclass(frozen=True)
 class CardRow:
-    """One line of the card; plain text in which losses and parameters may stand in back quotes."""
+    """One line of the card: plain text, with losses and parameters optionally in back quotes."""
 
     label: str
     text: str
@@ -59,7 +60,7 @@ class CardRow:
 
 @dataclass(frozen=True)
 class AnswerCard:
-    """Answer card: the loss to use, its gain, its certainty, what it holds for, and the code to paste."""
+    """Answer card: the loss to use, its gain, its certainty, the scope, and the code to paste."""
 
     headline: str
     """One sentence, plain text like the rows."""
@@ -70,7 +71,7 @@ class AnswerCard:
 
 
 def make_card(facts: ReportFacts) -> AnswerCard:
-    """Return the answer of a study as a card."""
+    """Make the answer card of a study."""
     recommended = facts.recommendation.recommended
     if recommended is None or facts.recommendation.verdict is Verdict.NONE:
         return _make_empty_card(facts)
@@ -87,7 +88,7 @@ def make_card(facts: ReportFacts) -> AnswerCard:
 
 
 def format_card_markdown(card: AnswerCard, losses: Sequence[str] | frozenset[str]) -> str:
-    """Return the card in GitHub's markdown: a bold sentence, and a table without header cells."""
+    """Format the card in GitHub's markdown: a bold sentence, and a table without header cells."""
 
     def rendered(text: str) -> str:
         return _NUMBERS.sub(r"[\1]", escape_prose(mark_names(text, losses))).removeprefix("\\")
@@ -97,12 +98,12 @@ def format_card_markdown(card: AnswerCard, losses: Sequence[str] | frozenset[str
 
 
 def format_card_code(card: AnswerCard) -> str:
-    """Return the code to paste, or the command that helps, as a fenced block."""
+    """Format the code to paste, or the command that helps, as a fenced block."""
     return make_fence(make_one_line(card.snippet) if card.language == "bash" else card.snippet, card.language)
 
 
 def format_card_lines(card: AnswerCard) -> list[tuple[str, str]]:
-    """Return the card for a terminal: (label, text) without markup; the headline has no label."""
+    """Format the card for a terminal: (label, text) without markup; the headline has no label."""
     return [("", strip_code_spans(card.headline)), *((row.label, strip_code_spans(row.text)) for row in card.rows)]
 
 
@@ -110,7 +111,7 @@ def format_card_lines(card: AnswerCard) -> list[tuple[str, str]]:
 
 
 def _make_headline(facts: ReportFacts, recommended: Recommended) -> str:
-    """Return the answer in a sentence; before it a warning if no network can do the task yet."""
+    """Return the answer in a sentence, after a warning if no network can do the task yet."""
     answer = facts.recommendation.head or _make_verdict_headline(facts, recommended)
     evidence = facts.recommendation.evidence
     if evidence is None or (weak := facts.weak_best) is None:
@@ -122,7 +123,7 @@ def _make_headline(facts: ReportFacts, recommended: Recommended) -> str:
 
 
 def _make_verdict_headline(facts: ReportFacts, recommended: Recommended) -> str:
-    """Return the verdict in a sentence, where neither keeping cross-entropy nor a change from it is recommended."""
+    """Return the verdict in a sentence, for a recommendation without an action (keep or change)."""
     verdict, name, rope = facts.recommendation.verdict, f"`{recommended.family}`", facts.rope
     if verdict is Verdict.CLEAR_WINNER:
         return f"Train with {name}: it beats every other finalist."
@@ -144,7 +145,7 @@ def _format_settings(facts: ReportFacts, recommended: Recommended) -> str:
     is_factor = facts.sweep.conditions.recipe.command is not None
     rate = format_significant(recommended.lr)
     parts.append(f"{rate} × your learning rate" if is_factor else f"learning rate {rate}")
-    if facts.recommendation.misses is None:  # else the row on it has the point
+    if facts.recommendation.misses is None:  # else the row of misses has the point
         if recommended.threshold is not None:
             parts.append(f"threshold {format_number(recommended.threshold, 2)}")
         if recommended.tau is not None:
@@ -153,7 +154,7 @@ def _format_settings(facts: ReportFacts, recommended: Recommended) -> str:
 
 
 def _make_decision_row(facts: ReportFacts) -> list[CardRow]:
-    """Return the rule that makes masks: one threshold, or one for each image where that has an established gain."""
+    """Return the gain of per-image decisions over one threshold, if it is established; else no row."""
     evidence, chosen = facts.recommendation.evidence, facts.chosen_index
     gain = None if evidence is None or chosen is None else get_established_gain(evidence, chosen)
     if gain is None:
@@ -166,7 +167,7 @@ def _make_decision_row(facts: ReportFacts) -> list[CardRow]:
 
 
 def _make_misses_row(facts: ReportFacts) -> list[CardRow]:
-    """Return the operating point that keeps a limit of misses, if one was requested, and what it costs."""
+    """Return the operating point that keeps the requested limit of misses, and its cost; else no row."""
     misses = facts.recommendation.misses
     if misses is None:
         return []
@@ -179,7 +180,7 @@ def _make_misses_row(facts: ReportFacts) -> list[CardRow]:
 
 
 def _make_gain_rows(facts: ReportFacts) -> list[CardRow]:
-    """Return the gains over cross-entropy, as people train it and tuned like the recommended loss."""
+    """Return the gains over cross-entropy at usual settings, and tuned like the recommended loss."""
     chosen, baseline = facts.chosen, facts.baseline
     if chosen is None:
         return [CardRow("Gain", "not known: nothing was confirmed on test images")]
@@ -200,7 +201,7 @@ def _make_gain_rows(facts: ReportFacts) -> list[CardRow]:
 
 
 def _make_best_other_row(facts: ReportFacts) -> CardRow | None:
-    """Return the loss that looks best next to cross-entropy, if cross-entropy is recommended."""
+    """Return the best other loss, if cross-entropy is recommended."""
     evidence = facts.recommendation.evidence
     other = None if evidence is None else find_best_other(evidence)
     if evidence is None or evidence.baseline is None or other is None:
@@ -213,7 +214,7 @@ def _make_best_other_row(facts: ReportFacts) -> CardRow | None:
 
 
 def _make_longer_row(facts: ReportFacts) -> list[CardRow]:
-    """Return what the gaps do with more steps, if that was looked at."""
+    """Return how the gaps change with more steps, if the longer look was made."""
     look, base = facts.recommendation.longer, facts.baseline
     if look is None:
         return []
@@ -228,13 +229,13 @@ def _name_pair(gap: LongerGap) -> str:
 
 
 def format_gap(gap: LongerGap) -> str:
-    """Return a gap's change and what to make of it: `+0.170 in place of +0.184, keeps (1 seed, ± 0.040)`."""
+    """Format a gap's change and its meaning: `+0.170 in place of +0.184, keeps (1 seed, ± 0.040)`."""
     after, half = gap.after.estimate, (gap.change.high - gap.change.low) / 2
     word: str = gap.trend
     if gap.trend == "gone":
         other = "cross-entropy" if gap.second == BASELINE else f"`{gap.second}`"
         word = f"is gone: {other} catches up"
-    elif gap.trend == "open" or (gap.trend == "keeps" and gap.before.estimate * after < 0):  # a new sign keeps nothing
+    elif gap.trend == "open" or (gap.trend == "keeps" and gap.before.estimate * after < 0):  # a new sign is no "keeps"
         word = "no clear change: it is within its error"
     elif gap.before.estimate < 0 and gap.trend == "shrinks":
         word = "falls further behind"
@@ -248,7 +249,7 @@ def format_gap(gap: LongerGap) -> str:
 
 
 def _format_levels(gain: Interval, chosen: FinalistEvidence, baseline: FinalistEvidence) -> str:
-    """Return from where to where; nothing if rounding or other seeds make that look like another difference."""
+    """Format both scores; empty if their rounded difference is not the gain, by rounding or other seeds."""
     before, after = baseline.score.estimate, chosen.score.estimate
     if round(round(after, 3) - round(before, 3), 3) != round(gain.estimate, 3):
         return ""
@@ -256,12 +257,12 @@ def _format_levels(gain: Interval, chosen: FinalistEvidence, baseline: FinalistE
 
 
 def _add_level(text: str, level: str = format_level(LEVEL)) -> str:
-    """Return the text with the interval's level, if there is an interval."""
+    """Add the confidence level to a text with an interval."""
     return f"{text} ({level})" if "[" in text else text
 
 
 def _format_point_share(facts: ReportFacts, chosen: FinalistEvidence, baseline: FinalistEvidence | None) -> str:
-    """Return the share of the gain over usual cross-entropy that comes from its own operating point."""
+    """Format the share of the gain over usual cross-entropy that comes from tuning the operating point."""
     if chosen is baseline:
         return f", from tuning its {facts.point_name}"
     alone = None if baseline is None or baseline.vs_plain is None else baseline.vs_plain.estimate
@@ -271,7 +272,7 @@ def _format_point_share(facts: ReportFacts, chosen: FinalistEvidence, baseline: 
 
 
 def _make_confidence_row(facts: ReportFacts) -> str:
-    """Return the verdict in a word, what the recommended loss can cost at most, and what weakens either."""
+    """Format the verdict, the recommended loss's largest cost, and what weakens either."""
     parts = [_format_verdict(facts)]
     chosen = facts.chosen
     if chosen is not None and chosen.regret is not None:
@@ -293,7 +294,7 @@ def _make_confidence_row(facts: ReportFacts) -> str:
 
 
 def _make_not_learned_row(facts: ReportFacts) -> list[CardRow]:
-    """Return the classes that no loss learned, about which no number here says anything."""
+    """Return the classes that no loss learned, to which the card's numbers do not apply."""
     names = facts.recommendation.not_learned
     if not names:
         return []
@@ -319,7 +320,7 @@ def _format_verdict(facts: ReportFacts) -> str:
 
 
 def _make_scope_row(facts: ReportFacts) -> str:
-    """Return the recipe, the budget, and how many images and seeds this is based on."""
+    """Format the recipe, the budget, and the number of images and seeds."""
     evidence, recipe = facts.recommendation.evidence, facts.sweep.conditions.recipe
     steps = recipe.steps if evidence is None else recipe.confirm_steps
     text = f"{describe_network(recipe)}, {recipe.format_steps(steps)}"
@@ -338,7 +339,7 @@ def _make_scope_row(facts: ReportFacts) -> str:
 
 
 def _make_empty_card(facts: ReportFacts) -> AnswerCard:
-    """Return the card if nothing was learned or confirmed: the facts, and the one command that helps."""
+    """Make the card if nothing was learned or confirmed: the facts, and the one command that helps."""
     sweep, evidence = facts.sweep, facts.recommendation.evidence
     resume = format_resume_command(sweep.study, sweep.storage, sweep.places)
     if facts.has_learned_nothing:

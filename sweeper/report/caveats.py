@@ -1,4 +1,4 @@
-"""Limits of the answer, each computed from the study; a caveat that does not apply is not printed."""
+"""Caveats of the answer, computed from the study; only those that apply are printed."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from sweeper.space import find_range_edge
 FEW_TRIALS = 3
 """A family with fewer completed trials was hardly tuned."""
 SHORT = 2000
-"""Confirmation steps below which the speed of learning plays a part in the comparison."""
+"""Confirmation steps below which the speed of learning affects the comparison."""
 
 
 def list_caveats(facts: ReportFacts) -> list[str]:
-    """Sentences in markdown, the weightiest first."""
+    """Return the caveats as sentences in markdown, the most important first."""
     misses = facts.recommendation.misses
     limit = [] if misses is None else format_miss_control(misses, facts.point_name)
     return [
@@ -136,8 +136,8 @@ def _list_search_caveats(facts: ReportFacts) -> Iterator[str]:
             )
     frame = facts.search_trials
     complete = frame[frame["state"] == "complete"]["family"].value_counts().to_dict()
-    complete |= {f.family: f.trials_completed for f in facts.finalists}  # trials of the same function, too
-    # Nothing but a learning rate, which the trials of all losses tuned together.
+    complete |= {f.family: f.trials_completed for f in facts.finalists}  # includes trials of equivalent losses
+    # Families without parameters: only the learning rate, which the trials of all losses tuned together.
     by_rate = {f.family for f in facts.finalists if not f.params}
     few = [f for f in facts.families if (frame["family"] == f).any() and complete.get(f, 0) < FEW_TRIALS]
     sparse = [family for family in few if family not in by_rate]

@@ -27,11 +27,11 @@ from sweeper.report.formatting import (
 )
 
 MOST_LINKS = 8
-"""Run links in one cell of the finalists' table."""
+"""Most run links in one cell of the finalists' table."""
 
 
 def make_finalists_table(facts: ReportFacts) -> str:
-    """Finalists by test score, with the paired difference to the baseline and what each can cost."""
+    """Return the finalists by test score, with the paired difference to the baseline and the largest cost of each."""
     at = format_level(LEVEL)
     columns: dict[str, Callable[[FinalistEvidence], str]] = {
         "loss": partial(_name_loss, facts),
@@ -57,7 +57,7 @@ def _name_rate(facts: ReportFacts) -> str:
 
 
 def explain_finalists(facts: ReportFacts) -> str:
-    """Return how the finalists were scored and compared, and at which learning rate if all had the same."""
+    """Explain how the finalists were scored and compared, and at which learning rate if they share one."""
     point = f"{facts.point_name} {facts.default_point:g}"
     if facts.sweep.conditions.recipe.threshold == "tuned":
         point = f"the {facts.point_name} that each training chose on its own validation images"
@@ -80,7 +80,7 @@ def explain_finalists(facts: ReportFacts) -> str:
 
 
 def explain_plain_point(facts: ReportFacts) -> list[str]:
-    """Return whether the recommendation depends on tuned points, and where these score worse than the plain one."""
+    """Explain whether the recommendation depends on tuned points, and for which losses the plain point is better."""
     plain = facts.recommendation.plain
     if plain is None or facts.chosen is None:
         return []
@@ -106,10 +106,10 @@ def explain_plain_point(facts: ReportFacts) -> list[str]:
 
 
 def format_finalists_detail(facts: ReportFacts) -> str:
-    """Return the other facts about each finalist.
+    """Return a table of the other facts about each finalist.
 
-    They are how it was tuned, its scores in the search, on validation images and at the plain operating point, the
-    foreground, and the probability of being best.
+    They are its trials, its scores in the search, on validation images, at the plain operating point and of the
+    foreground, and its probability of being best.
     """
     columns: dict[str, Callable[[FinalistEvidence], str]] = {
         "loss": partial(_name_loss, facts),
@@ -145,7 +145,7 @@ def make_pairs_table(facts: ReportFacts) -> str:
 
 
 def explain_other_name(facts: ReportFacts) -> str:
-    """Return that the search had another name for the recommended loss; empty if it had not."""
+    """Explain that the search found the recommended loss under another name; else empty."""
     if facts.chosen is None or (same := facts.chosen.found_as) is None:
         return ""
     idle = [format_code(name) for name in same.params if name not in same.is_params]
@@ -155,7 +155,7 @@ def explain_other_name(facts: ReportFacts) -> str:
 
 
 def make_runs_table(facts: ReportFacts, ui_url: str) -> str:
-    """Links to the runs of each finalist; empty where MLflow has none."""
+    """Return links to the runs of each finalist; empty if MLflow has none."""
 
     def link(finalist: FinalistEvidence) -> str:
         runs = enumerate(finalist.run_ids[:MOST_LINKS], 1)
@@ -171,7 +171,7 @@ def _name_loss(facts: ReportFacts, finalist: FinalistEvidence) -> str:
 
 
 def format_rates(finalist: FinalistEvidence) -> str:
-    """Return the learning rate of a finalist's trainings, or the range that they were drawn from."""
+    """Format the learning rate of a finalist's trainings, or the range of their drawn rates."""
     if finalist.rates is None:
         return format_significant(finalist.lr)
     return f"{format_significant(finalist.rates.low)} to {format_significant(finalist.rates.high)}"
@@ -181,7 +181,7 @@ def format_rates(finalist: FinalistEvidence) -> str:
 
 
 def make_analyses_table(facts: ReportFacts) -> str:
-    """Return a row per planned interim analysis: its result and decision, its error; empty without a plan."""
+    """Return a row per planned interim analysis: its result, decision and error; empty without a plan."""
     by_seeds = {analysis.seeds: analysis for analysis in facts.sweep.analyses_taken}
     errors = {seeds: (analysis.error, analysis.error) for seeds, analysis in by_seeds.items()}
     errors |= {plan.seeds: (plan.error, plan.spends) for plan in facts.sweep.analyses_planned}
@@ -198,7 +198,7 @@ def make_analyses_table(facts: ReportFacts) -> str:
 
 
 def explain_winners_curse(facts: ReportFacts) -> list[str]:
-    """Return how much better the recommended configuration scored in the search; empty if it trained other steps."""
+    """Explain how much better the recommended loss scored in the search; empty if its number of steps was another."""
     recipe, curse = facts.sweep.conditions.recipe, facts.recommendation.winners_curse
     if curse is None or recipe.confirm_steps != recipe.steps:
         return []
@@ -214,7 +214,7 @@ def explain_winners_curse(facts: ReportFacts) -> list[str]:
 
 
 def make_classes_table(facts: ReportFacts) -> str:
-    """Return IoU, precision and recall of every class on the test split: recommended loss and its rival."""
+    """Return test IoU, precision and recall of every class: recommended loss and its rival."""
     pair = [f for f in (facts.chosen, facts.rival) if f is not None]
 
     def score(field: str, finalist: FinalistEvidence, i: int) -> str:

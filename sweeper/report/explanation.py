@@ -1,6 +1,6 @@
-"""Relation of the data's imbalance to the result, in sentences that follow from numbers.
+"""Sentences on how the data's imbalance relates to the result, derived from numbers.
 
-Class names stand in them as they are in the data set, unescaped.
+Class names are those of the data set, unescaped.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from sweeper.core.text import format_signed, format_significant, replace_minus
 from sweeper.evidence.other_metrics import MIN_THINNESS
 
 VISIBLE = 0.005
-"""Differences in precision, recall and IoU below this are not spoken of."""
+"""Smallest difference in precision, recall and IoU that is mentioned."""
 
 
 def explain_result(
     profile: ImbalanceProfile, evidence: Evidence | None, chosen: int | None, imbalance: float
 ) -> list[str]:
-    """Return how the data's profile shows in the result.
+    """Explain how the data's profile relates to the result.
 
-    The finalist `chosen` (an index; None = the best) is held against the baseline, the baseline against the next best.
-    `imbalance` is that of what the losses saw, of which `pos_weight` is a power.
+    The finalist `chosen` (an index; None = the best) is compared with the baseline, the baseline with the next best.
+    `imbalance` is that of the training pixels, of which `pos_weight` is a power.
     """
     sentences = [_describe_profile(profile)]
     if evidence is None or not evidence.finalists:
@@ -67,13 +67,13 @@ def _describe_profile(profile: ImbalanceProfile) -> str:
 
 
 def _find_rarest(profile: ImbalanceProfile) -> ClassProfile:
-    """Return the rarest class that occurs; of a binary task the foreground."""
+    """Return the rarest class that occurs; for a binary task the foreground."""
     among = profile.classes[1:] if len(profile.classes) == 2 else profile.classes
     return min((c for c in among if c.pixel_share > 0), key=lambda c: c.pixel_share)
 
 
 def _explain_moved_point(finalist: FinalistEvidence, binary: bool, metric: str) -> str | None:
-    """Return where a loss's best operating point differs from the usual one, and what that is worth."""
+    """Explain how a loss's best operating point differs from the usual one, and the gain from it."""
     if not finalist.points:
         return None
     point, default = float(median(finalist.points)), 0.5 if binary else 0.0
@@ -93,7 +93,7 @@ def _explain_moved_point(finalist: FinalistEvidence, binary: bool, metric: str) 
 
 
 def _describe_weight(finalist: FinalistEvidence, imbalance: float) -> str | None:
-    """Return the weight of the foreground that the search chose, as a power of the imbalance."""
+    """Describe the foreground's weight that the search chose, as a power of the imbalance."""
     weight = finalist.params.get("pos_weight")
     if weight is None or imbalance <= 1:
         return None
@@ -106,7 +106,7 @@ def _describe_weight(finalist: FinalistEvidence, imbalance: float) -> str | None
 
 
 def _explain_threshold_share(one: FinalistEvidence, other: FinalistEvidence, binary: bool, metric: str) -> list[str]:
-    """Return how much of the gap between two losses is their operating point."""
+    """Explain how much of the gap between two losses comes from their operating points."""
     tuned = one.score.estimate - other.score.estimate
     default = one.score_at_default - other.score_at_default
     if abs(tuned - default) < VISIBLE:
@@ -125,7 +125,7 @@ def _explain_threshold_share(one: FinalistEvidence, other: FinalistEvidence, bin
 
 
 def _explain_precision_recall(one: FinalistEvidence, other: FinalistEvidence, name: str) -> list[str]:
-    """Return what the two find of the foreground, and how much of what they mark is right."""
+    """Explain how two losses differ in recall and precision of the foreground."""
     values = (one.recall[1], other.recall[1], one.precision[1], other.precision[1])
     if any(v is None for v in values):
         return []
@@ -147,7 +147,7 @@ def _explain_precision_recall(one: FinalistEvidence, other: FinalistEvidence, na
 def _explain_by_share(
     one: FinalistEvidence, other: FinalistEvidence, classes: Sequence[str], profile: ImbalanceProfile
 ) -> list[str]:
-    """Return which classes gain, by how common they are."""
+    """Explain which classes gain, by their share of the pixels."""
     shares = {c.name: c.pixel_share for c in profile.classes}
     gains = [
         (shares.get(name, 0.0), name, a - b)

@@ -1,4 +1,4 @@
-"""Facts for text and figures, looked up once and by the same rules for both."""
+"""Facts for text and figures, determined once by the same rules for both."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ Pixels = Callable[[int], tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]]
 """Index of an image → its image (H, W, 1 or 3) uint8 and its mask (H, W) uint8, 255 = ignore."""
 
 LITTLE = 0.1
-"""Part of the way from a constant answer to a perfect one below which a network cannot do the task."""
+"""Share of the mIoU range from the constant prediction to 1 below which a network cannot do the task."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class ReportFacts:
     rival: FinalistEvidence | None
     """Rival shown with the recommended loss: the baseline, or the best other finalist if the baseline is chosen."""
     pixels: Pixels | None = None
-    """The decoded images; None where they are not at hand."""
+    """The decoded images; None if not available."""
 
     @property
     def is_binary(self) -> bool:
@@ -75,12 +75,12 @@ class ReportFacts:
 
     @property
     def objective(self) -> str:
-        """Display name of what the search maximised."""
+        """Display name of the search's metric."""
         return METRICS[self.sweep.conditions.recipe.metric].title
 
     @property
     def metric(self) -> str:
-        """Display name of what the verdict compares."""
+        """Display name of the verdict's metric."""
         evidence = self.recommendation.evidence
         return self.objective if evidence is None else evidence.scale.score
 
@@ -91,7 +91,7 @@ class ReportFacts:
 
     @property
     def compared(self) -> str:
-        """Compared metric by its name in `METRICS`."""
+        """The verdict's metric by its name in `METRICS`."""
         return resolve_verdict_metric(self.sweep.conditions.recipe.metric)
 
     @property
@@ -116,7 +116,7 @@ class ReportFacts:
 
     @property
     def has_learned_nothing(self) -> bool:
-        """Whether nothing is recommended because no loss learned more than a constant answer."""
+        """Whether nothing is recommended because no loss was better than a constant prediction."""
         sweep, evidence = self.sweep, self.recommendation.evidence
         if self.recommendation.verdict is not Verdict.NONE:
             return False
@@ -129,7 +129,7 @@ class ReportFacts:
 
     @property
     def weak_best(self) -> float | None:
-        """The highest test mIoU where none of the confirmed networks can do the task; None where one can."""
+        """The highest test mIoU if no confirmed network can do the task; None if one can."""
         evidence = self.recommendation.evidence
         if evidence is None or not self.finalists:
             return None
@@ -137,30 +137,30 @@ class ReportFacts:
         return best if best - evidence.constant_miou < LITTLE * (1 - evidence.constant_miou) else None
 
     def format_gain(self, value: Interval, *finalists: FinalistEvidence | None) -> str:
-        """Return a difference between finalists with its interval, which a single seed does not have."""
+        """Format a difference between finalists with its interval; a single seed has none."""
         if self.count_common_seeds(*finalists) > 1:
             return format_signed_interval(value)
         return f"{format_signed_number(value.estimate)} (one seed)"
 
     def format_gain_over_baseline(self, finalist: FinalistEvidence) -> str:
-        """Return what a finalist gains over tuned cross-entropy, as the cell of a table."""
+        """Format a finalist's gain over tuned cross-entropy, as the cell of a table."""
         gain = find_difference(self, finalist, self.baseline)
         if finalist is self.baseline:
             return "baseline"
         return MISSING if gain is None else self.format_gain(gain, finalist, self.baseline)
 
     def format_cost_bound(self, bound: float) -> str:
-        """Return what a finalist costs at most, against the margin."""
+        """Format a finalist's largest cost, compared with the margin."""
         return format_upper_bound(bound, self.sweep.rope)
 
     def format_score(self, value: Interval | None, finalist: FinalistEvidence) -> str:
-        """Return a finalist's score with its interval, which a single seed does not have."""
+        """Format a finalist's score with its interval; a single seed has none."""
         if value is None or self.count_common_seeds(finalist) > 1:
             return format_number_interval(value)
         return f"{format_number(value.estimate)} (one seed)"
 
     def count_common_seeds(self, *finalists: FinalistEvidence | None) -> int:
-        """Return how many seeds these finalists have in common."""
+        """Return the number of seeds common to these finalists."""
         seeds = [set(f.seeds) for f in finalists if f is not None]
         return len(set.intersection(*seeds)) if seeds else 0
 
@@ -178,7 +178,7 @@ class ReportFacts:
     def level(self) -> float:
         """Confidence of the intervals of paired differences at this interim analysis, at least 0.95.
 
-        With several analyses it is higher, so that the intervals of all of them hold together at 0.95.
+        With several analyses it is higher, so that the intervals of all analyses hold jointly at 0.95.
         """
         evidence = self.recommendation.evidence
         if evidence is None or not evidence.analyses:
@@ -187,29 +187,29 @@ class ReportFacts:
 
     @property
     def joint_level(self) -> str:
-        """Confidence at which the intervals of differences hold: `95 %`, with several analyses over all of them."""
+        """Joint confidence of the intervals of differences: `95 %`, possibly `over all interim analyses`."""
         several = " over all interim analyses" if self.level > LEVEL else ""
         return f"{format_level(LEVEL)}{several}"
 
     @property
     def search_trials(self) -> pd.DataFrame:
-        """The search's trials alone."""
+        """Only the search's trials."""
         return self.frame[self.frame["purpose"] == "search"]
 
     @property
     def families(self) -> tuple[str, ...]:
-        """All families: those of the space in its order (the registry's), then any other that was tried."""
+        """All families: first the space's in its order (the registry's), then any others that were tried."""
         spaced = [family.family for family in self.sweep.space.families]
         return tuple(dict.fromkeys([*spaced, *(trial.spec.family for trial in self.sweep.trials)]))
 
     @property
     def losses(self) -> frozenset[str]:
-        """Names of all losses that a sentence may speak of."""
+        """Names of all losses that sentences may mention."""
         return frozenset({*self.families, *(f.family for f in self.finalists)})
 
 
 def collect_facts(sweep: SweepRecord, recommendation: Recommendation, pixels: Pixels | None = None) -> ReportFacts:
-    """Resolve the recommended loss, the baseline and the rival that is shown with the recommended loss."""
+    """Determine the recommended loss, the baseline and the recommended loss's rival."""
     evidence = recommendation.evidence
     finalists = evidence.finalists if evidence else ()
     baseline = finalists[evidence.baseline] if evidence and evidence.baseline is not None else None
@@ -222,7 +222,7 @@ def collect_facts(sweep: SweepRecord, recommendation: Recommendation, pixels: Pi
 def find_difference(
     facts: ReportFacts, first: FinalistEvidence | None, second: FinalistEvidence | None
 ) -> Interval | None:
-    """Paired difference in the test score, first minus second; None when it was not measured."""
+    """Return the paired difference in the test score, first minus second; None if not measured."""
     evidence = facts.recommendation.evidence
     if evidence is None or first is None or second is None or first is second:
         return None
@@ -230,12 +230,12 @@ def find_difference(
 
 
 def search_split(facts: ReportFacts) -> Split:
-    """Return the search's split, whose test images are those of the confirmation too (with folds, none)."""
+    """Return the search's split; its test images are also the confirmation's (with folds there are none)."""
     return get_split(facts.sweep.conditions, facts.sweep.conditions.seed)
 
 
 def find_best_trial(facts: ReportFacts, family: str) -> TrialResult | None:
-    """Return the family's completed search trial with the highest value, the earliest of equals."""
+    """Return the family's completed search trial with the highest value, of ties the earliest."""
     done = [t for t in facts.sweep.trials if t.spec.family == family and t.state == "complete" and t.value is not None]
     return max(done, key=lambda t: (t.value or 0.0, -t.spec.number), default=None)
 
@@ -244,10 +244,10 @@ def find_best_trial(facts: ReportFacts, family: str) -> TrialResult | None:
 
 
 def group_confirmations(facts: ReportFacts, finalist: FinalistEvidence) -> tuple[TrialResult, ...]:
-    """Return the confirmation trainings that the finalist's evidence is based on, by seed.
+    """Return the confirmation trainings behind a finalist's evidence, by seed.
 
-    A study may hold more of the same configuration: at another budget (`--confirm-steps`), on seeds beyond those of its
-    last interim analysis, or twice on one seed, of which the later counts.
+    A study may have other trainings of the configuration: with another budget (`--confirm-steps`), on seeds after its
+    last interim analysis, or several on one seed, of which the latest counts.
     """
     rates = dict(zip(finalist.seeds, finalist.seed_lrs, strict=False))
     by_seed = {
@@ -265,12 +265,12 @@ def group_confirmations(facts: ReportFacts, finalist: FinalistEvidence) -> tuple
 
 
 def group_replicates(facts: ReportFacts, finalist: FinalistEvidence) -> tuple[Replicate, ...]:
-    """Return the trainings that gave an answer by seed: one training each, with folds several."""
+    """Return the seeds with predictions: one training each, with folds several."""
     return tuple(r for r in group_by_seed(group_confirmations(facts, finalist)).values() if not r.has_no_counts)
 
 
 def seed_scores(facts: ReportFacts, finalist: FinalistEvidence) -> list[float]:
-    """Test score of each of its seeds, one at least, at the operating point of each training."""
+    """Return the test score of each seed of a finalist, at each training's operating point; needs one seed."""
     by_seed = group_replicates(facts, finalist)
     units = list_image_units(by_seed, facts.sweep.conditions.dataset.list_groups(list_scored_images(by_seed)))
     return [
@@ -280,9 +280,9 @@ def seed_scores(facts: ReportFacts, finalist: FinalistEvidence) -> list[float]:
 
 
 def score_images(facts: ReportFacts, *finalists: FinalistEvidence) -> dict[int, tuple[float, ...]]:
-    """Test image → its mIoU with each of these finalists (one or more), mean over the seeds that all of them have.
+    """Return test image → its mIoU with each of these finalists, as mean over their common seeds.
 
-    At each training's own operating point.
+    Each training's own operating point is used.
     """
     scores: list[dict[int, list[float]]] = []
     runs = [
@@ -303,9 +303,9 @@ def score_images(facts: ReportFacts, *finalists: FinalistEvidence) -> dict[int, 
 
 
 def find_common_runs(facts: ReportFacts) -> list[tuple[TrialResult, TrialResult]]:
-    """Return both losses' training of the lowest seed that both have and that was evaluated.
+    """Return the recommended loss's and its rival's trainings of their lowest common evaluated seed.
 
-    One pair, or one for each fold; empty where there is no such seed.
+    One pair, or one per fold; empty without such a seed.
     """
     if facts.chosen is None or facts.rival is None:
         return []

@@ -1,4 +1,4 @@
-"""Numbers and names as text: one way to write each, and nothing from files or labels that could act as markup."""
+"""Format numbers and names as text, with markup in names from files and labels escaped."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from sweeper.core.text import format_count, format_significant
 
 Row = TypeVar("Row")
 MISSING = "–"
-"""Stands for a number that does not exist."""
+"""Placeholder for a missing number."""
 
 _ARCHITECTURES = {"unet": "U-Net", "unetplusplus": "U-Net++", "fpn": "FPN", "deeplabv3plus": "DeepLabV3+"}
-# What can act as markup: always; at the start of a block or (a closing #) the end of a heading; in addresses that
-# GitHub links on its own.
+# Text that can act as markup: always; at the start of a block or (a closing #) the end of a heading; in addresses that
+# GitHub links automatically.
 _MARKUP = re.compile(
     r"""[\\`*\[\]|~$]
     | (?<![^\W_])_ | _(?![^\W_])
@@ -38,7 +38,7 @@ _SAFE_SPAN = re.compile(r"(`[A-Za-z0-9_.,=+\-/ ]+`)")
 
 
 def format_number(value: float | None, digits: int = 3) -> str:
-    """Return fixed decimals; a dash if there is no finite number. `-0.0001` becomes `0.000`."""
+    """Format a number with fixed decimals; a dash if it is not finite. `-0.0001` becomes `0.000`."""
     if value is None or not math.isfinite(value):
         return MISSING
     text = f"{value:.{digits}f}"
@@ -46,26 +46,26 @@ def format_number(value: float | None, digits: int = 3) -> str:
 
 
 def format_signed_number(value: float | None, digits: int = 3) -> str:
-    """Like `number`, with a plus sign for gains."""
+    """Format a number like `format_number`, with a plus sign for gains."""
     text = format_number(value, digits)
     return text if text == MISSING or text.startswith("−") or float(text) == 0 else f"+{text}"
 
 
 def format_number_interval(value: Interval | None) -> str:
-    """`0.710 [0.690, 0.730]`."""
+    """Format an interval: `0.710 [0.690, 0.730]`."""
     if value is None:
         return MISSING
     return f"{format_number(value.estimate)} [{format_number(value.low)}, {format_number(value.high)}]"
 
 
 def format_signed_interval(value: Interval) -> str:
-    """`+0.060 [+0.030, +0.090]`."""
+    """Format an interval of a gain: `+0.060 [+0.030, +0.090]`."""
     low, high = format_signed_number(value.low), format_signed_number(value.high)
     return f"{format_signed_number(value.estimate)} [{low}, {high}]"
 
 
 def format_share(share: float | None) -> str:
-    """Return a share in 0–1 as per cent with three significant digits.
+    """Format a share in 0–1 as per cent with three significant digits.
 
     For example 99.0 %, 0.994 %; 1 − 10⁻⁶ does not become 100 %.
     """
@@ -79,24 +79,24 @@ def format_share(share: float | None) -> str:
 
 
 def format_level(confidence: float) -> str:
-    """Return a confidence as per cent without needless zeros: 95 %, 98.5 %; the space does not break."""
+    """Format a confidence as per cent without trailing zeros: 95 %, 98.5 %, with a non-breaking space."""
     return f"{100 * confidence:.4g}\u00a0%"
 
 
 def format_count_range(counts: Iterable[int], one: str) -> str:
-    """`3 seeds`, or from the lowest to the highest where they differ: `2 to 3 seeds`."""
+    """Format counts: `3 seeds`, or if they differ the range: `2 to 3 seeds`."""
     distinct = sorted(set(counts))
     most = format_count(distinct[-1], one)
     return most if len(distinct) == 1 else f"{distinct[0]} to {most}"
 
 
 def format_probability(value: float) -> str:
-    """Return a simulated probability: two digits, rounded down, and never certainty."""
+    """Format a simulated probability: two digits, rounded down, never 0 or 100 %."""
     return "< 1 %" if value < 0.01 else "> 99 %" if value > 0.99 else f"{int(100 * value + 1e-9)} %"
 
 
 def format_elapsed(seconds: float | None) -> str:
-    """`41 s`, `4 min 1 s`, `2 h 5 min`; below 10 s with one decimal."""
+    """Format a duration: `41 s`, `4 min 1 s`, `2 h 5 min`; below 10 s with one decimal."""
     if seconds is None or not math.isfinite(seconds):
         return MISSING
     if seconds < 10:
@@ -110,7 +110,7 @@ def format_elapsed(seconds: float | None) -> str:
 
 
 def format_network(recipe: Recipe) -> str:
-    """`U-Net/ResNet-18` for `unet` and `resnet18`; unknown names as they are. What is not as published says so."""
+    """Format a network: `U-Net/ResNet-18` for `unet` and `resnet18`, unknown names unchanged, changes to it added."""
     arch, encoder, depth = recipe.arch, recipe.encoder, recipe.encoder_depth
     cut = f" cut to depth {depth} of {FULL_DEPTH}" if depth < FULL_DEPTH else ""
     if recipe.decoder_channels is not None and recipe.decoder_width != PUBLISHED_WIDTH:
@@ -121,7 +121,7 @@ def format_network(recipe: Recipe) -> str:
 
 
 def describe_network(recipe: Recipe) -> str:
-    """Return network and input: `U-Net/ResNet-18 cut to depth 3 of 5 without pretrained weights on 64² crops`."""
+    """Describe network and input: `U-Net/ResNet-18 cut to depth 3 of 5 without pretrained weights on 64² crops`."""
     if recipe.command is not None:
         return f"your training script, {recipe.command}"
     if recipe.model is not None:
@@ -140,43 +140,43 @@ def _format_crops(recipe: Recipe) -> str:
 
 
 def make_one_line(text: str) -> str:
-    """Text without line breaks, control characters and marks that reorder or hide what follows."""
+    """Replace line breaks, control characters and direction marks by single spaces."""
     kept = "".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in text)
     return re.sub(r" +", " ", kept).strip()
 
 
 def escape_md(text: str) -> str:
-    r"""Text that markdown (GitHub's flavour) shows as it is, in paragraphs, headings and table cells.
+    r"""Escape a text for GitHub's markdown, in paragraphs, headings and table cells.
 
-    Control characters and direction marks become spaces, HTML becomes entities, and signs that could act as markup
-    where they stand are escaped with a backslash. A word joiner after `@` keeps GitHub from making mentions and mail
-    links, which it does after the escapes are gone.
+    Control characters and direction marks become spaces, HTML becomes entities, and characters that could act as markup
+    at their position get a backslash. A word joiner after `@` prevents mentions and mail links, which GitHub makes
+    after it removes escapes.
     """
     line = make_one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _MARKUP.sub(r"\\\g<0>", line).replace("@", "@\u2060")
 
 
 def strip_code_spans(text: str) -> str:
-    """Text with code spans for where there is no markup: one line, without the back quotes."""
+    """Format a text with code spans as plain text: one line, without the back quotes."""
     return make_one_line(text).replace("`", "")
 
 
 def format_code(text: str) -> str:
-    """Return a code span for a plain identifier, escaped text for anything else."""
+    """Format a plain identifier as a code span, anything else as escaped text."""
     line = make_one_line(text)
     return f"`{line}`" if _SAFE_CODE.fullmatch(line) else escape_md(line)
 
 
 def escape_prose(text: str) -> str:
-    """Escaped text in which code spans of plain characters survive."""
+    """Escape a text except for code spans of plain characters."""
     pieces = _SAFE_SPAN.split(text)
     return "".join(p if _SAFE_SPAN.fullmatch(p) else _escape_piece(p, begins=i == 0) for i, p in enumerate(pieces))
 
 
 def mark_names(text: str, names: Collection[str]) -> str:
-    """Plain text with these identifiers in code spans, where they stand as whole words outside other spans.
+    """Put these identifiers in code spans, as whole words outside other spans.
 
-    "focal loss" stays as it is: it speaks of the loss in general, often in a title.
+    "focal loss" stays unchanged: it means the loss in general, often in a title.
     """
     escaped = [re.escape(name) for name in sorted(names, key=len, reverse=True) if re.fullmatch(r"[A-Za-z0-9_]+", name)]
     if not escaped:
@@ -186,9 +186,9 @@ def mark_names(text: str, names: Collection[str]) -> str:
 
 
 def _escape_piece(text: str, *, begins: bool) -> str:
-    """Escape a piece of a sentence: a space at either end stays.
+    """Escape a piece of a sentence, and keep a space at either end.
 
-    What acts as markup only at the beginning of a line is escaped only there.
+    Markup of a line's beginning is escaped only there.
     """
     if not text.strip():
         return " " if text else ""
@@ -204,10 +204,10 @@ _UNBROKEN = re.compile(
 
 
 def join_unbroken(text: str) -> str:
-    """Markdown in which an interval, and a number with its unit, do not break over lines; fenced blocks stay.
+    """Put non-breaking spaces into intervals and numbers with units of a markdown text, except in fenced blocks.
 
-    `0.710 [0.690, 0.730]`, `−0.006 to +0.012`, `95 %`, `± 0.01`, a name in code and its value get spaces that do not
-    break. Of several empty lines one is left.
+    Examples are `0.710 [0.690, 0.730]`, `−0.006 to +0.012`, `95 %`, `± 0.01`, a name in code and its value. Several
+    empty lines become one.
     """
     pieces = re.split(r"(^(?P<ticks>`{3,})[^\n]*\n.*?^(?P=ticks)$)", text, flags=re.MULTILINE | re.DOTALL)
     joined = []
@@ -218,9 +218,9 @@ def join_unbroken(text: str) -> str:
 
 
 def make_fence(text: str, language: str) -> str:
-    """Return a fenced block with the text verbatim, its fence longer than any run of backticks in it.
+    """Make a fenced block of the verbatim text, with a fence longer than any run of backticks in it.
 
-    Control characters and direction marks become spaces, as in `make_one_line`: what is pasted is what was read.
+    Control characters and direction marks become spaces, as in `make_one_line`, so that readers see what they paste.
     """
     kept = "".join(c if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Zl", "Zp") else " " for c in text)
     longest = max((len(run) for run in re.findall(r"`+", kept)), default=0)
@@ -229,35 +229,35 @@ def make_fence(text: str, language: str) -> str:
 
 
 def format_params(params: dict[str, float]) -> str:
-    """`gamma` 2.2, `mix` 0.41; empty for a loss without coordinates."""
+    """Format parameters: `gamma` 2.2, `mix` 0.41; empty for a loss without any."""
     return ", ".join(f"{format_code(name)} {format_significant(value)}" for name, value in params.items())
 
 
 def run_link(label: str, ui_url: str, experiment: str | None, run: str | None) -> str:
-    """Link to a run in MLflow's user interface; `label` is markdown already, and alone when there is no run."""
+    """Make a link to a run in MLflow's user interface; without a run only `label`, which is markdown."""
     if experiment is None or run is None:
         return label
     return f"[{label}]({make_ui_address(ui_url, get_run_place(experiment, run))})"
 
 
 def make_ui_address(ui_url: str, place: str) -> str:
-    """Return a place of MLflow's user interface, as a link takes it."""
+    """Return the escaped address of a place in MLflow's user interface."""
     return quote(ui_url.rstrip("/"), safe=":/?#@!$&'*+,;=%~") + f"/{place}"
 
 
 def tabulate(rows: Collection[Row], columns: Mapping[str, Callable[[Row], str]], left: int = 1) -> str:
-    """Return a markdown table, a line for each row: header of a column → what makes its cells; "" without rows.
+    """Make a markdown table with a line per row; "" without rows. `columns`: header → function from row to cell.
 
-    The first `left` columns are aligned left, the others right. Headers and cells are markdown already.
+    The first `left` columns are aligned left, the others right. Headers and cells must be markdown.
     """
     cells = [[make(row) for make in columns.values()] for row in rows]
     return make_table([*columns], cells, left) if cells else ""
 
 
 def make_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """Return a markdown table; the first `left` columns are aligned left, the others right.
+    """Make a markdown table; the first `left` columns are aligned left, the others right.
 
-    Cells are markdown already.
+    Cells must be markdown.
     """
     rule = [":--" if i < left else "--:" for i in range(len(header))]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [header, rule, *rows])

@@ -1,7 +1,7 @@
-"""The report as one HTML file that needs nothing else: no script, no other file, no network.
+"""The report as one self-contained HTML file: no script, no other file, no network.
 
-Made from the markdown, so that both say the same. Raw HTML in the markdown stays text; figures become `data:`
-addresses; the Content-Security-Policy makes the browser load nothing, run nothing, and apply this one stylesheet.
+It is made from the markdown, so that both have the same content. Raw HTML in the markdown stays text; figures become
+`data:` addresses. The Content-Security-Policy forbids loading and scripts, and allows only this stylesheet.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _FIGURE = re.compile(r"figures/([A-Za-z0-9_-]+\.svg)")
 
 
 def write_page(text: str, markdown: Path) -> None:
-    """Write a page as markdown, and as HTML next to it; its figures are in `figures/` there.
+    """Write a page as markdown, and as HTML next to it; its figures are in `figures/` of the same folder.
 
     Raises:
         OSError: if a file cannot be written.
@@ -38,9 +38,9 @@ def write_page(text: str, markdown: Path) -> None:
 
 
 def make_html(markdown: str, figures: Path) -> str:
-    """Return a whole HTML document, titled like the markdown's first heading.
+    """Make a whole HTML document, titled like the markdown's first heading.
 
-    A figure that is not in the folder `figures` is shown by its description.
+    A figure missing in the folder `figures` is replaced by its description.
 
     Raises:
         OSError: if a figure cannot be read.
@@ -75,11 +75,11 @@ def _make_parser() -> MarkdownIt:
 
 
 def _get_title(tokens: Sequence[Token]) -> str:
-    """Plain text of the first heading."""
+    """Return the plain text of the first heading."""
     for before, token in pairwise(tokens):
         if before.type == "heading_open":
             words = "".join(child.content for child in token.children or ())
-            return make_one_line(words.replace("\u2060", "")) or "Report"  # what `escape_md` added
+            return make_one_line(words.replace("\u2060", "")) or "Report"  # added by `escape_md`
     return "Report"
 
 
@@ -96,7 +96,7 @@ def _render_image(
 
 
 def _fold_rule(state: StateBlock, start: int, _end: int, silent: bool) -> bool:
-    """`<details>`, its summary, its end, each on a line of its own at the top level; nothing else is read as HTML."""
+    """Parse `<details>`, its summary and its end, each on its own line at the top level, as the only HTML."""
     line = state.src[state.bMarks[start] : state.eMarks[start]]
     if state.level or not _FOLD.fullmatch(line):
         return False
@@ -114,11 +114,11 @@ def _render_fold(_renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -
 
 
 def _open_table(*_: Any) -> str:
-    """Wide tables scroll by themselves, by keyboard too, and leave the page as wide as the screen."""
+    """Open a table that scrolls, also by keyboard, so that the page is no wider than the screen."""
     return '<div class="table" tabindex="0"><table>\n'
 
 
 def _render_cell(_renderer: Any, tokens: Sequence[Token], index: int, *_: Any) -> str:
-    """Return a cell with a class in place of the style attribute, which the policy forbids."""
+    """Render a cell with a class in place of the style attribute, which the policy forbids."""
     right = "right" in str(tokens[index].attrGet("style") or "")
     return f'<{tokens[index].tag} class="number">' if right else f"<{tokens[index].tag}>"

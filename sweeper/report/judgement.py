@@ -1,4 +1,4 @@
-"""The report on a table of scores that `sweeper judge` was given: markdown, HTML, figure, and JSON for programs."""
+"""The report of `sweeper judge` on a table of scores: markdown, HTML, figure, and JSON for programs."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from sweeper.report.html import write_page
 def write_judgement(judgement: Judgement, out: Path, *, lead: Sequence[str] = (), end: Sequence[str] = ()) -> Path:
     """Write `OUT/{report.md, report.html, judgement.json, figures/differences.svg}`, and return the report's path.
 
-    `lead` are paragraphs of markdown in place of title and headline, `end` those after all others; names are escaped in
-    all but these.
+    `lead` are paragraphs of markdown that replace title and headline, `end` paragraphs after all others; their names
+    are not escaped.
 
     Raises:
         OSError: if a file cannot be written.
@@ -109,7 +109,7 @@ def _make_pairs_table(judgement: Judgement) -> str:
 
 
 def list_differences(judgement: Judgement) -> DrawnFigure:
-    """Differences to the baseline, or where there is none to the named method; above 0 is better."""
+    """Draw the differences to the baseline, or without one to the named method; above 0 is better."""
     contest, score_table = judgement.decided_contest, judgement.table
     names = [each.family for each in contest.finalists]
     to = contest.baseline if contest.baseline is not None else names.index(judgement.named)

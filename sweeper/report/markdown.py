@@ -1,4 +1,4 @@
-"""The report's text: the template filled with what the other modules compute."""
+"""The report's text: the template filled with the other modules' results."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ from sweeper.report.tables import list_trainings
 from sweeper.scripts.comparison_plan import BASELINE, SEEDS, count_trainings
 
 OPEN_REASONS, OPEN_STEPS, OPEN_CAVEATS = 110, 80, 130
-"""Words of reasons, of what would settle it, and of caveats that stand in the open; the others are folded."""
+"""Most words of reasons, next steps and caveats outside of folds."""
 MEASURED = ", as measured on this processor; the command above fixes it, as the other precision gives other numbers"
 _PAIR = re.compile(r"interval [+−-]\d")
 """A reason that is a comparison of two finalists."""
 
 
 def render_report(facts: ReportFacts, figures: Mapping[str, DrawnFigure | str], ui_url: str) -> str:
-    """Return the whole report in GitHub's markdown: the answer and what weighs on it open, the rest in `<details>`.
+    """Render the report in GitHub's markdown: the answer and its main reasons visible, the rest in `<details>`.
 
-    `figures` holds, for every figure, what was drawn or why it was not. Names from files, labels and errors are escaped
-    by a filter of the template, where what makes their text has not done so.
+    `figures` has each drawn figure, or the reason for none. A filter of the template escapes names from files, labels
+    and errors that are not escaped yet.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -79,18 +79,18 @@ def render_report(facts: ReportFacts, figures: Mapping[str, DrawnFigure | str], 
 
 
 def render_summary(facts: ReportFacts) -> str:
-    """Return the answer and its code, fit for the note of an MLflow run."""
+    """Render the answer and its code for the note of an MLflow run."""
     card = make_card(facts)
     return join_unbroken(f"{format_card_markdown(card, _list_losses(facts))}\n\n{format_card_code(card)}\n")
 
 
 def _list_losses(facts: ReportFacts) -> frozenset[str]:
-    """Return the names that stand in code spans."""
+    """Return the names for code spans."""
     return frozenset(f.family for f in facts.finalists)
 
 
 def _split_by_length(sentences: Sequence[str], words: int) -> tuple[list[str], list[str]]:
-    """Return the first sentences of together at most `words` words, at least one, and the others."""
+    """Split sentences after at most `words` words, but after at least one sentence."""
     total = 0
     for i, sentence in enumerate(sentences):
         total += len(sentence.split())
@@ -100,7 +100,7 @@ def _split_by_length(sentences: Sequence[str], words: int) -> tuple[list[str], l
 
 
 def _list_figures(section: str, drawn: Mapping[str, DrawnFigure | str]) -> str:
-    """Image and caption of each figure of a section; nothing of what was not drawn."""
+    """Return image and caption of each drawn figure of a section."""
     shown = []
     for name, figure in FIGURES.items():
         drawn_figure = drawn.get(name)
@@ -112,7 +112,7 @@ def _list_figures(section: str, drawn: Mapping[str, DrawnFigure | str]) -> str:
 def _make_context(facts: ReportFacts, ui_url: str) -> dict[str, object]:
     sweep, recommendation = facts.sweep, facts.recommendation
     card = make_card(facts)
-    parent_link = ""  # of the sweep's table in MLflow, where there is one
+    parent_link = ""  # to the sweep's table in MLflow, if any
     if sweep.experiment_id is not None and sweep.parent_run_id is not None:
         parent_link = make_ui_address(ui_url, get_view_place(sweep.experiment_id))
     pairwise = [reason for reason in recommendation.reasons if _PAIR.search(reason)]
@@ -151,7 +151,7 @@ def _make_context(facts: ReportFacts, ui_url: str) -> dict[str, object]:
 
 
 def _list_next_commands(facts: ReportFacts) -> str:
-    """Return the commands that use a recommended loss, each with what it does; those alone that the study allows."""
+    """Return the commands for using a recommended loss that the study allows, each with its purpose."""
     sweep = facts.sweep
     study, place = shlex.quote(sweep.study), format_option("--storage", sweep.storage, STORAGE)
     if sweep.conditions.recipe.command is not None:
@@ -172,7 +172,7 @@ def _list_next_commands(facts: ReportFacts) -> str:
 
 
 def _explain_levels(facts: ReportFacts) -> str:
-    """Return what the intervals are."""
+    """Explain the intervals' confidence levels."""
     evidence = facts.recommendation.evidence
     text = f"Every interval is at {format_level(LEVEL)}"
     if evidence is not None and evidence.comparisons and facts.level > LEVEL:
@@ -192,7 +192,7 @@ def _make_profile_head(facts: ReportFacts) -> str:
 
 
 def _search_short(facts: ReportFacts) -> str:
-    """Return the search in a line of plain words."""
+    """Summarise the search in one line."""
     states = facts.search_trials["state"].value_counts()
     ended = [(int(states.get(s, 0)), w) for s, w in (("complete", "complete"), ("pruned", "stopped early"))]
     ended.append((int(states.get("failed", 0)), "failed"))
@@ -207,7 +207,7 @@ def _search_short(facts: ReportFacts) -> str:
 
 
 def _search_head(facts: ReportFacts) -> str:
-    """Return what the summary does not say: requested trials, their length, and what else was trained."""
+    """Return what the summary lacks: requested trials, their length, and other trainings."""
     sweep = facts.sweep
     recipe = sweep.conditions.recipe
     point = facts.default_name if recipe.threshold == "0.5" else f"at the {facts.point_name} chosen there"
@@ -231,7 +231,7 @@ def _describe_split(facts: ReportFacts) -> str:
 
 
 def _describe_device(sweep: SweepRecord) -> str:
-    """Return what trained: `cpu, 2 trainings at a time, 1 thread a worker; exact repetition needs --workers 1`."""
+    """Describe the device: `cpu, 2 trainings at a time, 1 thread a worker; exact repetition needs --workers 1`."""
     devices = sorted({t.device for t in list_trainings(sweep) if t.device})
     text = "; ".join(escape_md(d) for d in devices) or MISSING
     if sweep.workers is None or sweep.workers == 1:
@@ -240,7 +240,7 @@ def _describe_device(sweep: SweepRecord) -> str:
     text = (
         f"cpu, {sweep.workers} trainings at a time, {one[1]} a worker" if one else f"{text}; {sweep.workers} at a time"
     )
-    # Which trial ends first decides what is known when the next is requested, or promoted.
+    # The order in which trials end affects the choice and promotion of the next ones.
     return f"{text}; exact repetition needs `--workers 1`"
 
 

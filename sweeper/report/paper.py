@@ -1,4 +1,4 @@
-"""What a paper needs of a study: a methods paragraph and a table in LaTeX, and BibTeX."""
+"""A study for a paper: a methods paragraph and a table in LaTeX, and BibTeX."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LIBRARIES = {
     "smp": r"author = {Iakubovskii, Pavel}, year = {2019}, title = {Segmentation Models Pytorch}, "
     r"howpublished = {\url{https://github.com/qubvel/segmentation_models.pytorch}}",
 }
-"""BibTeX fields of what is cited besides a loss, by key."""
+"""BibTeX fields of the cited libraries, by key."""
 _SOURCE = re.compile(
     r"(?P<author>[A-Z][^;:]*?) (?P<year>\d{4}),(?: (?P<title>[^;]*?),)? (?P<kind>arXiv|doi):(?P<place>[^\s;,]+)"
 )
@@ -47,7 +47,7 @@ def format_for_paper(facts: ReportFacts) -> str:
 
 
 def make_loss_references(family: str) -> dict[str, str]:
-    """Return the BibTeX fields of what a shipped loss was taken from, by key; empty for any other loss."""
+    """Return the BibTeX fields of a shipped loss's sources, by key; empty for any other loss."""
     entries = {}
     for match in _SOURCE.finditer(FAMILIES[family].source if family in FAMILIES else ""):
         author, year, title, kind, place = match.groups()
@@ -59,7 +59,7 @@ def make_loss_references(family: str) -> dict[str, str]:
 
 
 def escape_latex(text: str) -> str:
-    """Return text on one line that LaTeX prints as it is."""
+    """Escape a text for LaTeX, on one line."""
     return "".join(_LATEX.get(c, c) for c in make_one_line(text))
 
 

@@ -17,13 +17,14 @@ from sweeper.system.whole_files import replace_atomically
 Bytes = npt.NDArray[np.uint8]
 
 LONGEST = 2048
-"""Pixels of an overlay's longer side; a larger image is thinned out. Masks are never."""
+"""Most pixels of an overlay's longer side; larger overlays are subsampled, masks never."""
 
 
 def make_display_image(image: npt.NDArray[np.generic]) -> Bytes:
-    """Return any image as (H, W, 1 or 3) uint8.
+    """Convert any image to (H, W, 1 or 3) uint8.
 
-    Eight bits stay as they are; else the first channels are scaled between their 1st and 99th percentile.
+    8-bit images with 1 or 3 channels stay unchanged; else the first channels are scaled from their 1st to their 99th
+    percentile.
     """
     shown = image[..., :3] if image.shape[2] >= 3 else image[..., :1]
     if shown.dtype == np.uint8 and image.shape[2] in (1, 3):
@@ -35,7 +36,7 @@ def make_display_image(image: npt.NDArray[np.generic]) -> Bytes:
 
 
 def make_overlay(image: Bytes, mask: Bytes, colours: Bytes) -> Bytes:
-    """Return the image without colour, its mask's classes (not class 0) tinted and outlined, ignored pixels hatched."""
+    """Make a grey image with its mask's classes (except class 0) tinted and outlined, ignored pixels hatched."""
     grey = image.astype(np.float32).mean(axis=2, keepdims=True).repeat(3, axis=2) * 0.8 + 20
     tint = colours[np.minimum(mask, len(colours) - 1)].astype(np.float32)
     inside = (mask > 0) & (mask != IGNORE)
@@ -49,7 +50,7 @@ def make_overlay(image: Bytes, mask: Bytes, colours: Bytes) -> Bytes:
 
 
 def thin_mask(mask: Bytes, step: int) -> Bytes:
-    """Return the mask with a pixel for each block of `step`²: the label rarest in the image, so that cracks stay."""
+    """Subsample the mask: each block of `step`² becomes its label that is rarest in the image, so that cracks stay."""
     counts = np.bincount(mask.ravel(), minlength=256)
     rank = np.empty(256, dtype=np.uint8)
     order = np.argsort(-counts, kind="stable")
@@ -65,7 +66,7 @@ class PredictionPaths:
     """Paths of the files of one image's prediction."""
 
     def __init__(self, out: Path, name: PurePosixPath, *, binary: bool) -> None:
-        """`out`: folder of all predictions; `name`: of the image, without an extension."""
+        """`out`: folder of all predictions; `name`: the image's name without extension."""
 
         def below(kind: str, suffix: str) -> Path:
             return out.joinpath(kind, *name.parts[:-1], name.name + suffix)
@@ -87,7 +88,7 @@ def write_mask(path: Path, mask: Bytes, classes: int) -> None:
 
 
 def write_overlay(path: Path, image: npt.NDArray[np.generic], mask: Bytes, classes: int) -> None:
-    """Write the image (H, W, channels) without colour, with the classes but the first tinted and outlined.
+    """Write the image (H, W, channels) in grey, with all classes except the first tinted and outlined.
 
     Raises:
         OSError: if the file cannot be written.
@@ -99,9 +100,9 @@ def write_overlay(path: Path, image: npt.NDArray[np.generic], mask: Bytes, class
 
 
 def write_probabilities(path: Path, probabilities: npt.NDArray[np.float16]) -> None:
-    """Write what the network says of each class, (C, H, W) with values in 0–1.
+    """Write the probabilities of each class, (C, H, W) in 0–1.
 
-    One class (the foreground): a grey PNG of 16 bits, in which 65535 is 1. More: an npz file with the array
+    One class (the foreground): a 16-bit grey PNG, in which 65535 is 1. More: an npz file with the array
     `probabilities`, float16.
 
     Raises:
@@ -120,7 +121,7 @@ def write_probabilities(path: Path, probabilities: npt.NDArray[np.float16]) -> N
 
 
 def _save_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Whole or not at all."""
+    """Write a file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replace_atomically(path) as part:
         write(part)

@@ -47,13 +47,13 @@ def write_profile_page(
     consequences: Sequence[str],
     document: Mapping[str, object],
 ) -> Path:
-    """Write the page into the folder `out`, over an earlier one, and return the path of its HTML.
+    """Write the page into the folder `out`, replacing an earlier one, and return the path of its HTML.
 
-    `split` and `consequences` are sentences on how the data would be divided and on what their imbalance means;
-    `document` is the page for programs, profile.json.
+    `split` and `consequences` are sentences on the data's division and the effects of their imbalance; `document` is
+    the content of profile.json.
 
     Raises:
-        SweeperError: if the store is gone.
+        SweeperError: if the store is missing.
         OSError: if a file cannot be written.
     """
     store = open_store(dataset.store)
@@ -99,7 +99,7 @@ def _make_head(dataset: Dataset, profile: ImbalanceProfile) -> str:
 
 
 def _make_problems(dataset: Dataset, findings: Sequence[Finding]) -> list[str]:
-    """Return what the label doctor found, and what was seen while reading."""
+    """Return the label doctor's findings, and the problems while reading."""
     totals = ", ".join(f"{n} {severity}{'s' * (n != 1)}" for severity, n in count_severities(findings).items())
     problems = (
         f"The label doctor found {totals}. Nothing was changed; stems that you agree to drop go into a file for "
@@ -115,7 +115,7 @@ def _make_problems(dataset: Dataset, findings: Sequence[Finding]) -> list[str]:
     return parts
 
 
-# --- Figures: samples of every class, what the doctor suspects -----------------------------------------------
+# --- Figures: samples of every class, suspect images ---------------------------------------------------------
 
 
 Bytes = npt.NDArray[np.uint8]
@@ -125,13 +125,13 @@ Read = Callable[[int], tuple[npt.NDArray[np.generic], Bytes]]
 SAMPLES = 6
 SUSPECTS = 4
 SIDE = 360
-"""Pixels of a shown image's longer side; larger ones are thinned out."""
+"""Most pixels of a shown image's longer side; larger images are subsampled."""
 LISTED = 24
-"""Classes that the legend names."""
+"""Most classes in the legend."""
 
 
 def draw_samples(dataset: Dataset, read: Read) -> DrawnFigure:
-    """Draw images that together show every class if `SAMPLES` allows it, each next to itself with its mask."""
+    """Draw images, each next to its overlay, that together show every class if `SAMPLES` is enough."""
     chosen = select_stratified_subset(dataset, range(len(dataset.images)), SAMPLES)
     common = dataset.classes[int(dataset.count_class_pixels().argmax())]
     caption = (
@@ -143,7 +143,7 @@ def draw_samples(dataset: Dataset, read: Read) -> DrawnFigure:
 
 
 def draw_suspects(dataset: Dataset, read: Read, findings: Sequence[Finding]) -> DrawnFigure | None:
-    """Draw the images of errors and warnings, the weightiest first; None if no image is accused."""
+    """Draw the images of errors and warnings, the most severe first; None if there are none."""
     index_of = {image.stem: index for index, image in enumerate(dataset.images)}
     reasons: dict[int, str] = {}
     for finding in findings:
@@ -160,7 +160,7 @@ def draw_suspects(dataset: Dataset, read: Read, findings: Sequence[Finding]) -> 
 
 
 def _draw_sheet(dataset: Dataset, read: Read, chosen: Sequence[int], reasons: dict[int, str]) -> Figure:
-    """Draw two images a row (a single one alone), each with its overlay at its right."""
+    """Draw two images per row (or a single one), each with its overlay at its right."""
     colours = make_palette(len(dataset.classes))
     drawn = []
     used: set[int] = set()
@@ -175,7 +175,7 @@ def _draw_sheet(dataset: Dataset, read: Read, chosen: Sequence[int], reasons: di
     entries = make_class_patches(dataset.classes, colours, used - {0}, hatch="////")
     left_out = max(0, len(entries) - LISTED)
     entries = entries[:LISTED]
-    height = (WIDTH - 0.2) / (2 * abreast)  # of a square image
+    height = (WIDTH - 0.2) / (2 * abreast)  # height of a square image
     figure = make_figure(sum(height * t + 0.24 for t in tall) + 0.12 + 0.2 * -(-len(entries) // 3))
     grid = figure.subplots(len(pairs), 2 * abreast, squeeze=False, height_ratios=tall)
     for row, pair in zip(grid, pairs, strict=True):

@@ -24,7 +24,7 @@ def make_lead(document: ConfirmationDocument) -> list[str]:
 
 
 def make_end(document: ConfirmationDocument, resume_command: str) -> list[str]:
-    """Return what the judgement does not know, as markdown; `resume_command` resumes the comparison."""
+    """Return the parts missing in a judgement, as markdown; `resume_command` resumes the comparison."""
     recommended = next(row for row in document.losses if row.name == document.recommended)
     params = ", ".join(f"{name} {value:.4g}" for name, value in recommended.params.items()) or "no parameters"
     used = sum(row.megabytes for row in document.trainings)
@@ -45,7 +45,7 @@ def make_end(document: ConfirmationDocument, resume_command: str) -> list[str]:
 
 
 def _make_rates(document: ConfirmationDocument) -> list[str]:
-    """Return the table of the rates that were tried; nothing if there was one."""
+    """Return the table of the tried rates; empty without any."""
     factors = list(dict.fromkeys(factor for row in document.losses for factor in row.rates))
     if not factors:
         return []

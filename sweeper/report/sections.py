@@ -1,4 +1,4 @@
-"""The tables and computed sentences of the report, one function each, all from `ReportFacts`; markdown."""
+"""Tables and sentences of the report in markdown, one function each, from `ReportFacts`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def make_profile_table(profile: ImbalanceProfile) -> str:
 
 
 def explain_profile(facts: ReportFacts) -> list[str]:
-    """Return what balanced crops show, and how many images hold no object."""
+    """Explain the class shares in balanced crops, and how many images have no object."""
     p, conditions, split, lines = facts.sweep.profile, facts.sweep.conditions, search_split(facts), []
     if conditions.crop_pixels is not None:
         whole, seen = conditions.dataset.count_class_pixels(split.train), conditions.count_pixels_seen(split.train)
@@ -64,7 +64,7 @@ def explain_profile(facts: ReportFacts) -> list[str]:
 
 
 def make_leaderboard(facts: ReportFacts, ui_url: str) -> str:
-    """Return the best search trial of every tried family, best first, with the family's trials by outcome."""
+    """Return the best search trial of every tried family, best first, with its trials by outcome."""
     entries = []
     timed = facts.frame[facts.frame["seconds_per_step"] > 0]
     milliseconds = 1000 * timed.groupby("family")["seconds_per_step"].median()
@@ -95,7 +95,7 @@ def make_leaderboard(facts: ReportFacts, ui_url: str) -> str:
 
 
 def make_ladder_table(facts: ReportFacts) -> str:
-    """Return the budgets tried before the search, and what two losses learned at each; empty if none were."""
+    """Return the budgets tried before the search, and the scores of two losses at each; empty if none were tried."""
     rungs = facts.sweep.rungs
     if not rungs:
         return ""
@@ -114,14 +114,14 @@ def make_ladder_table(facts: ReportFacts) -> str:
 
 
 def list_untried(facts: ReportFacts) -> str:
-    """Return the names of the space's families without a single trial."""
+    """List the space's families without any trial."""
     tried = set(facts.search_trials["family"])
     names = [format_code(f) for f in facts.families if f not in tried]
     return f"Not tried: {join_words(names)}." if names else ""
 
 
 def explain_collapse_rates(facts: ReportFacts) -> str:
-    """Return how often and how each family's complete trials collapsed, and which classes they lack."""
+    """Explain how often and how each family's complete trials collapsed, and which classes they never predict."""
     rows = []
     for family in facts.families:
         mine = [t for t in facts.sweep.trials if t.spec.family == family and t.state == "complete"]
@@ -138,7 +138,7 @@ def explain_collapse_rates(facts: ReportFacts) -> str:
 
 
 def list_failures(facts: ReportFacts) -> str:
-    """Return the reasons of failed trials with their counts, most common first; empty if none failed."""
+    """Return the reasons of failed trainings with their counts, most common first; empty if none failed."""
     failed = [t for t in list_trainings(facts.sweep) if t.state == "failed"]
     reasons = Counter((t.spec.family, (t.reason or "no reason was recorded")[:300]) for t in failed)
     rows = [[format_code(f), escape_prose(reason), str(n)] for (f, reason), n in reasons.most_common(20)]

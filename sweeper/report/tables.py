@@ -1,4 +1,4 @@
-"""Tables for programs: all trainings of a study (`trials.csv`), and which image tested (`split.csv`)."""
+"""Tables for programs: all trainings of a study (`trials.csv`), and the test images (`split.csv`)."""
 
 from __future__ import annotations
 
@@ -32,29 +32,29 @@ _TEXTS = (
 
 
 def list_trainings(sweep: SweepRecord) -> tuple[TrialResult, ...]:
-    """Return every training of a study: the search's trials by number, then all others."""
+    """List every training of a study: the search's trials by number, then all others."""
     return (*sweep.trials, *sweep.rechecks, *sweep.probes, *sweep.confirmations, *sweep.longer)
 
 
 def make_trials_frame(sweep: SweepRecord) -> pd.DataFrame:
     """Return one row per training: the search's trials by number, then rechecks, probes, confirmations, longer ones.
 
-    Columns, always in this order; numbers are empty (NaN) and texts None where they do not exist:
+    Columns, always in this order; missing numbers are NaN (empty) and missing texts None:
 
     - `purpose` search, recheck, probe, confirm or longer; `number`; `family`; `state` complete, pruned or failed
-    - `value`: the last evaluation's objective, on all validation images (0 when diverged); empty for a training that
-      was stopped at a rung, which is scored on a part of them
-    - `miou`, `miou_at_default` (at 0.5 or τ = 0), `fg_iou`, `dice`, `point` (the chosen threshold or τ): the same for
-      these, shares in 0–1
-    - `value_part`, `miou_part`, `miou_at_default_part`, `fg_iou_part`, `dice_part`, `point_part`: of the last
-      evaluation of every training, on the `part` of the `val_images` that the rungs are scored on; the search's trials
-      compare by these, whether complete or stopped. Equal to the columns above where `part` is all
+    - `value`: the last evaluation's objective, on all validation images (0 if diverged); empty for a training that was
+      stopped at a rung, where only a part of them is scored
+    - `miou`, `miou_at_default` (at 0.5 or τ = 0), `fg_iou`, `dice`, `point` (the chosen threshold or τ): likewise,
+      shares in 0–1
+    - `value_part`, `miou_part`, `miou_at_default_part`, `fg_iou_part`, `dice_part`, `point_part`: of every training's
+      last evaluation, on the `part` of the `val_images` that rungs score; complete and stopped search trials are
+      comparable by these. Equal to the columns above if `part` is all
     - `test_miou`, `test_fg_iou`: on the test split at `point`; confirmation and longer trainings only
-    - `seed`; `fold`: which fold `test_miou` is of (from 0), with folds only; `lr`; `params.NAME`: every coordinate of
-      the losses, in the order of the search space
+    - `seed`; `fold`: the fold of `test_miou` (from 0), only with folds; `lr`; `params.NAME`: every coordinate of the
+      losses, in the order of the search space
     - `collapse`, `collapse_at_default` (at 0.5 or τ = 0): how a complete training collapsed, all_background,
-      no_better_than_constant or diverged, else none; `never_predicted`: the classes that a complete training does not
-      predict, joined by `; `
+      no_better_than_constant or diverged, else none; `never_predicted`: the classes that a complete training never
+      predicts, joined by `; `
     - `steps_done` of `steps`; `seconds`; `seconds_per_step`; `device`; `run_id` (MLflow); `reason` of a failure
     """
     named = [name for family in sweep.space.families for name in family.coordinates]
@@ -73,11 +73,10 @@ def make_trials_frame(sweep: SweepRecord) -> pd.DataFrame:
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
-    """Write the table as UTF-8 CSV that a spreadsheet reads as data.
+    """Write the table as UTF-8 CSV that is safe for spreadsheets.
 
     A text that a spreadsheet would run as a formula (it begins with = + - @, tab or carriage return) gets a leading
-    apostrophe (OWASP, CSV injection); control characters become spaces. Numbers are written so that they read back
-    exactly.
+    apostrophe (OWASP, CSV injection); control characters become spaces. Numbers keep their exact value.
     """
     safe = frame.copy()
     for column in _TEXTS:
@@ -86,7 +85,7 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
 
 
 def escape_spreadsheet_text(value: object) -> object:
-    """Return a text that a spreadsheet reads as data, not as a formula; anything else as it is."""
+    """Escape a text so that no spreadsheet runs it as a formula; return anything else unchanged."""
     if not isinstance(value, str):
         return value
     risky = value.startswith(FORMULA)
@@ -95,21 +94,21 @@ def escape_spreadsheet_text(value: object) -> object:
 
 
 def list_split_stems(dataset: Dataset, split: Split) -> dict[str, list[str]]:
-    """Stems of the images that train, validate and test in the search, in the order of the data set.
+    """Return the stems of the search's training, validation and test images, in the order of the data set.
 
-    The test images are those of the confirmation, too; its seeds divide the others again where no division is given.
+    The confirmation has the same test images; its seeds divide the others again unless their split is given.
     """
     sides = {"train": split.train, "val": split.val, "test": split.test}
     return {side: [dataset.images[i].stem for i in indices] for side, indices in sides.items()}
 
 
 def write_split(dataset: Dataset, split: Split, path: Path) -> None:
-    """Write `stem,split,group` of every image: the test images, and the sides that the data set itself gives.
+    """Write `stem,split,group` of every image, with `split` only for test images and images whose split is given.
 
-    All else stays open: with training and validation fixed, later seeds would no longer divide the images again.
+    The others stay empty: with training and validation fixed, later seeds could not divide the images again.
 
     A stem or group that a spreadsheet would run as a formula gets a leading apostrophe, as in `trials.csv`; sweeper
-    takes it off again where it reads the file.
+    removes it when it reads the file.
 
     Raises:
         OSError: if the file cannot be written.

@@ -1,6 +1,6 @@
-"""The report's figures. Each is a function from `ReportFacts` to what was drawn, or to the reason why it was not.
+"""The report's figures: functions from `ReportFacts` to a drawn figure, or the reason for none.
 
-To add one: a function in a module here, and its line in `FIGURES`.
+To add one, write a function in a module here, and add its line to `FIGURES`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from sweeper.report.figures.images import draw_predictions
 from sweeper.report.figures.style import DrawnFigure, save_all, steady_style
 
 Section = Literal["answer", "finalists", "detail", "statistics"]
-"""Place of a figure in the report: under the answer card, in the open, or folded, among details or statistics. The
-template shows all figures of a section, in the order of `FIGURES`."""
+"""Place of a figure in the report: below the answer card, next to the finalists, or folded in details or statistics.
+The template shows all figures of a section, in the order of `FIGURES`."""
 
 
 class ReportFigure(NamedTuple):
@@ -41,12 +41,12 @@ FIGURES: dict[str, ReportFigure] = {
 def draw_all(
     facts: ReportFacts, folder: Path, report_alive: Callable[[], None] = lambda: None
 ) -> dict[str, DrawnFigure | str]:
-    """Draw every figure into `folder` as NAME.svg, over those of an earlier report.
+    """Draw every figure into `folder` as NAME.svg, replacing those of an earlier report.
 
     `report_alive` is called before each, as a heartbeat.
 
     Returns:
-        For every name what was drawn, or why it was not, in words.
+        Name → the drawn figure, or the reason for none, in words.
 
     Raises:
         OSError: if the folder or a file cannot be written.

@@ -51,7 +51,7 @@ from sweeper.report.formatting import (
 
 
 def draw_gain(facts: ReportFacts) -> DrawnFigure | str:
-    """Paired difference of each finalist to cross-entropy with its interval, and the margin."""
+    """Draw each finalist's paired difference to cross-entropy with its interval, and the margin."""
     baseline = facts.baseline
     if not facts.finalists:
         return f"no configuration was confirmed on {facts.tested_on}"
@@ -97,7 +97,7 @@ def draw_curves(facts: ReportFacts) -> DrawnFigure | str:
     axes = clean_axes(figure.add_subplot(), "both")
     colours = assign_finalist_colours(facts, [f for f, *_ in lines])
     for i, ((finalist, steps, values), colour) in enumerate(zip(lines, colours, strict=True)):
-        if finalist in (facts.chosen, facts.rival):  # more bands than two cannot be distinguished
+        if finalist in (facts.chosen, facts.rival):  # more than two bands cannot be distinguished
             axes.fill_between(steps, values.min(axis=0), values.max(axis=0), color=colour, alpha=BAND, lw=0)
         label = escape_figure_text(finalist.family)
         axes.plot(steps, values.mean(axis=0), color=colour, marker=MARKERS[i % len(MARKERS)], ms=4.5, label=label,
@@ -118,7 +118,7 @@ def draw_curves(facts: ReportFacts) -> DrawnFigure | str:
 
 
 def _make_curve(trials: Sequence[TrialResult]) -> tuple[Floats, Floats]:
-    """Return steps (S,) and the objective (seeds, S), at the steps where every evaluated training was evaluated."""
+    """Return steps (S,) and the objective (seeds, S), at the steps common to all evaluated trainings."""
     values = [{e.step: e.part_value for e in trial.evaluations} for trial in trials if trial.evaluations]
     shared = sorted(set.intersection(*(set(k) for k in values))) if values else []
     return np.array(shared), np.array([[k[step] for step in shared] for k in values])
@@ -138,22 +138,22 @@ class _SweptScores:
     values: Floats
     """(seeds, T)"""
     chosen: tuple[float, ...]
-    """Each seed's own point; of several folds their median."""
+    """Each seed's chosen point; with folds their median."""
     own: tuple[float, ...]
-    """Score of each seed at its trainings' own points."""
+    """Score of each seed at its trainings' chosen points."""
 
     def find_nearest(self, point: float) -> int:
-        """Index of the stored point nearest to this one."""
+        """Return the index of the stored point nearest to `point`."""
         return int(np.abs(self.points - point).argmin())
 
     @property
     def chosen_indices(self) -> list[int]:
-        """Index of each seed's own point."""
+        """Index of each seed's chosen point."""
         return [self.find_nearest(point) for point in self.chosen]
 
 
 def _list_swept(facts: ReportFacts) -> list[_SweptScores]:
-    """Return all finalists that kept counts, best estimate first."""
+    """Return all finalists with stored counts, best estimate first."""
     colours = assign_finalist_colours(facts, facts.finalists)
     swept = []
     for finalist, colour in zip(facts.finalists, colours, strict=True):
@@ -175,12 +175,12 @@ def _list_swept(facts: ReportFacts) -> list[_SweptScores]:
 
 
 def _draw_order(facts: ReportFacts, finalist: FinalistEvidence) -> int:
-    """Drawing order: the recommended loss on top, then its rival."""
+    """Return the drawing order: the recommended loss on top, then its rival."""
     return 7 if finalist is facts.chosen else 5 if finalist is facts.rival else 3
 
 
 def draw_threshold(facts: ReportFacts) -> DrawnFigure | str:
-    """Test score at every operating point, with the chosen points and the default marked."""
+    """Draw the test score at every operating point, with the chosen points and the default marked."""
     swept_finalists = _list_swept(facts)
     if not swept_finalists:
         return f"no confirmation training kept its counts on {facts.tested_on}"
@@ -211,7 +211,7 @@ def draw_threshold(facts: ReportFacts) -> DrawnFigure | str:
     evidence = facts.recommendation.evidence
     if (
         facts.metric == Scale().score and facts.is_binary and evidence is not None
-    ):  # below the constant answer nothing is worth seeing
+    ):  # start the axis near the constant prediction
         top = max(float(swept.values.max()) for swept in swept_finalists)
         axes.set_ylim(max(0.0, evidence.constant_miou - 0.05), max(top, evidence.constant_miou) + 0.03)
     axes.set_ylabel(f"test {facts.metric}")
@@ -224,7 +224,7 @@ def draw_threshold(facts: ReportFacts) -> DrawnFigure | str:
 
 
 def _place_on_axis(facts: ReportFacts, point: float) -> float:
-    """Return where a point is on the axis: thresholds on the logit scale, on which the stored ones are uniform."""
+    """Return a point's place on the axis: thresholds on the logit scale, where the stored ones are uniform."""
     return float(np.log(point / (1 - point))) if facts.is_binary else point
 
 
@@ -240,11 +240,11 @@ def _format_span(points: Sequence[float], binary: bool) -> str:
     return low if low == high else f"{low} to {high}" if binary else f"τ from {low} to {high}"
 
 
-# --- What the differences are made of: the score of each seed, the difference on each image ---
+# --- The score of each seed, the difference on each image ---
 
 
 def draw_differences(facts: ReportFacts) -> DrawnFigure | str:
-    """Draw the test score of each seed of every finalist, and how far two losses are apart on each image."""
+    """Draw the test score of each seed of every finalist, and the difference of two losses on each image."""
     scores = [_list_by_seed(facts, finalist) for finalist in facts.finalists]
     if len(scores) < 2 or max(map(len, scores)) < 2:
         return "fewer than two finalists were confirmed on two seeds"
@@ -279,7 +279,7 @@ def _list_by_seed(facts: ReportFacts, finalist: FinalistEvidence) -> dict[int, f
 
 
 def _sort_image_gaps(facts: ReportFacts) -> Floats:
-    """Return (n,) how far the recommended loss is ahead of its rival on each test image, the largest first."""
+    """Return the recommended loss's lead over its rival on each test image, (n,), the largest first."""
     if facts.chosen is None or facts.rival is None:
         return np.zeros(0)
     scored = score_images(facts, facts.chosen, facts.rival)
@@ -313,11 +313,11 @@ def _draw_images(axes: Axes, gaps: Floats) -> None:
     axes.set_ylabel("mIoU apart")
 
 
-# --- What the gaps do with more steps ---
+# --- The gaps with more steps ---
 
 
 def draw_longer(facts: ReportFacts) -> DrawnFigure | str:
-    """Draw the gap of each loss that was trained longer, at the confirmation's steps and at several times as many."""
+    """Draw the gap of each loss of the longer look, at the confirmation's steps and at several times as many."""
     look = facts.recommendation.longer
     if look is None:
         return "no longer training was looked at"
@@ -334,7 +334,7 @@ def draw_longer(facts: ReportFacts) -> DrawnFigure | str:
         middle, colour = [end.estimate for end in ends], colours[gap.first]
         axes.plot(places, middle, color=colour, marker=MARKERS[k], ms=5, label=escape_figure_text(gap.first), zorder=3)
         for place, end in zip(places, ends, strict=True):
-            if end.high - end.low < 2:  # else its error is not known
+            if end.high - end.low < 2:  # else its error is unknown
                 axes.plot([place] * 2, [end.low, end.high], color=colour, lw=1.4, zorder=2)
             last = end is gap.after
             number = format_signed_number(end.estimate)

@@ -1,4 +1,4 @@
-"""Answers of two losses on test images, side by side."""
+"""Predictions of two losses on test images, side by side."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from sweeper.report.formatting import format_code
 Bytes = npt.NDArray[np.uint8]
 
 WINS = 2
-"""Images on which the recommended loss is most ahead, and as many on which it is most behind."""
+"""Number of images on which the recommended loss is most ahead, and of those on which it is most behind."""
 DETAIL = (144, 192)
-"""Height and width in pixels of what is shown of a larger image: no pixel is lost in print, thin structures stay."""
+"""Height and width in pixels of the part shown of a larger image; print keeps each pixel, and so thin structures."""
 PALE = 0.65
-"""Share of white where two answers of many classes agree: the eye is to go where they differ."""
+"""Share of white where two multi-class predictions agree, to emphasise where they differ."""
 PALE_GROUND = (0.82, 0.82, 0.82)
 """Colour of class 0."""
 
@@ -48,18 +48,18 @@ PALE_GROUND = (0.82, 0.82, 0.82)
 class _ImageRow:
     index: int
     kind: str
-    """Reason why it is shown: ahead, median, behind."""
+    """Why the image is shown: ahead, median, behind."""
     image: Bytes
     truth: Bytes
     first: Bytes
     second: Bytes
     miou: tuple[float, float]
-    """mIoU of the whole image, whatever part of it is shown; mean over the seeds."""
+    """mIoU of the whole image, even if only a part is shown; mean over the seeds."""
     detail: bool
 
 
 def draw_predictions(facts: ReportFacts) -> DrawnFigure | str:
-    """Image, truth, recommended and rival: the largest wins, a median image and the largest losses of those kept."""
+    """Draw image, truth, recommended loss and rival for the largest wins, a median image and the largest losses."""
     pixels = facts.pixels
     if pixels is None:
         return "the decoded images were not at hand when the report was written"
@@ -80,7 +80,7 @@ def draw_predictions(facts: ReportFacts) -> DrawnFigure | str:
 
 
 def _draw_rows(facts: ReportFacts, rows: Sequence[_ImageRow], titles: Sequence[str]) -> Figure:
-    """Draw a row of panels for each image: itself, its truth, both answers."""
+    """Draw a row of panels for each image: image, truth, both predictions."""
     columns = len(titles)
     shapes = [min(row.image.shape[0] / row.image.shape[1], 1.8) for row in rows]
     height = sum((WIDTH - 0.4) / columns * shape + 0.2 for shape in shapes)
@@ -93,7 +93,7 @@ def _draw_rows(facts: ReportFacts, rows: Sequence[_ImageRow], titles: Sequence[s
         panels = [make_rgb(row.image), _draw_truth(row, colours, facts.is_binary)]
         panels += [_draw_answer(row, answer, colours, facts.is_binary) for answer in (row.first, row.second)]
         for axis, panel in zip(axes, panels, strict=True):
-            # The file holds the pixels as they are: smaller, and classes are not blended.
+            # Without interpolation the file is smaller, and classes are not blended.
             axis.imshow(panel, interpolation="none")
             axis.set(xticks=[], yticks=[], frame_on=False)
         stem = facts.sweep.conditions.dataset.images[row.index].stem
@@ -108,7 +108,7 @@ def _draw_rows(facts: ReportFacts, rows: Sequence[_ImageRow], titles: Sequence[s
 
 
 def _list_kept_maps(runs: Iterable[TrialResult]) -> dict[int, Bytes]:
-    """Image → label map that a training kept of it; the first training that has it."""
+    """Return image → label map, from the first training that kept one."""
     maps: dict[int, Bytes] = {}
     for run in runs:
         if run.predictions is not None:
@@ -138,7 +138,7 @@ def _choose_rows(
 
 
 def _pick_detail(differs: npt.NDArray[np.bool_]) -> tuple[slice, slice]:
-    """Return the window of at most DETAIL pixels with the most differing pixels; differs (H, W)."""
+    """Return the window, at most `DETAIL` large, with the most differing pixels; differs (H, W)."""
     height, width = (min(side, most) for side, most in zip(differs.shape, DETAIL, strict=True))
     total = np.pad(differs.astype(np.int64).cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
     inside = total[height:, width:] - total[:-height, width:] - total[height:, :-width] + total[:-height, :-width]
@@ -160,7 +160,7 @@ def _draw_answer(row: _ImageRow, answer: Bytes, colours: Bytes, binary: bool) ->
         shown[same] = np.rint(shown[same] * (1 - PALE) + 255 * PALE).astype(np.uint8)
         shown[row.truth == IGNORE] = 255
         return shown
-    # The ground of the overlay: dark and without colour.
+    # The overlay's background: dark and grey.
     overlay: npt.NDArray[np.float64] = 0.45 * row.image.astype(np.float64).mean(axis=2, keepdims=True).repeat(3, axis=2)
     is_labelled = row.truth != IGNORE
     for where, colour in (
@@ -192,7 +192,7 @@ def _make_legend_entries(facts: ReportFacts, colours: Bytes, used: set[int]) -> 
 def _make_caption(
     facts: ReportFacts, rows: Sequence[_ImageRow], first: TrialResult, names: Sequence[str], gaps: Sequence[float]
 ) -> str:
-    """`gaps`: by how much the recommended loss is ahead on each test image."""
+    """Make the figure's caption; `gaps`: the recommended loss's lead on each test image."""
     chosen, rival = (format_code(name) for name in names)
     text = (
         f"Of the test images whose predictions were kept: where {chosen} is most ahead of {rival}, the median, and "

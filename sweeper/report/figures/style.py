@@ -1,7 +1,7 @@
-"""One renderer and one look for every figure: transparent SVG that can be read on a light and on a dark ground.
+"""One renderer and one style for every figure: transparent SVG, legible on light and dark backgrounds.
 
-Text, axes and data have colours of middle lightness, so that no style sheet is needed: what shows the file need not say
-which theme it has. Names are drawn as shapes: the file holds no text, script or address.
+Text, axes and data have colours of middle lightness, so that no style sheet for the viewer's theme is needed. Text is
+drawn as shapes: the file has no text, script or address.
 """
 
 from __future__ import annotations
@@ -33,50 +33,50 @@ from sweeper.core.text import shorten
 from sweeper.report.facts import ReportFacts
 from sweeper.report.formatting import escape_md, format_signed_number, make_one_line
 
-# Its list of fonts may be that of an environment which was deleted; what it falls back to is the font that is meant.
+# matplotlib's font list may come from a deleted environment; its fallback is the wanted font, so hide the warnings.
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)
 
 steady_style = style.context(["default", {"svg.hashsalt": "sweeper", "svg.fonttype": "path"}])
-"""Decorates whatever draws: a user's matplotlibrc changes no figure."""
+"""Decorator of drawing functions, so that a user's matplotlibrc has no effect."""
 WIDTH = 4.8
-"""Inches; with DPI, 720 pixels. Narrow for its letters: on a telephone it is shown at half its size."""
+"""Inches; with DPI, 720 pixels. Letters are large for this width, because a telephone halves the figure's size."""
 DPI = 150
 FONT = 8.5
 """Points; 18 pixels at DPI."""
 SMALL = 7.5
 
 INK = "#7B7B7F"
-"""Text, axes and reference lines: as far from white as from the dark ground."""
-# After Okabe and Ito's palette (Color Universal Design, 2008), its pale colours darkened.
+"""Text, axes and reference lines: equal contrast to white and to the dark background."""
+# From Okabe and Ito's palette (Color Universal Design, 2008), pale colours darkened.
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE = "#1F82C4", "#D55E00", "#009E73", "#C06A9A", "#B98500"
 CHOSEN, RIVAL = BLUE, VERMILLION
-"""The recommended loss and the one it is compared with have these colours in every figure."""
+"""Colours of the recommended loss and its rival in every figure."""
 HIT, FALSE_ALARM, MISS = "#56B4E9", "#D55E00", "#F0E442"
-"""Pixels of an answer; far apart for every kind of colour vision on a darkened photograph."""
+"""Colours of predicted pixels, distinct for every kind of colour vision on a darkened photograph."""
 OTHERS = (GREEN, PURPLE, ORANGE, INK)
 MARKERS = ("o", "s", "^", "D", "v", "P")
 BAND = 0.22
-"""Opacity of a band or a grid behind the data, in the colour of what it belongs to."""
+"""Opacity of a band or grid behind the data, in the data's colour."""
 
 
 @dataclass(frozen=True)
 class DrawnFigure:
-    """A figure and what to see in it."""
+    """A figure with its caption and description."""
 
     figure: Figure
     caption: str
-    """Markdown; names are escaped already."""
+    """Markdown with escaped names."""
     alt: str
-    """Description in plain words: its title, and the text for those who cannot see it."""
+    """Description in plain words: the title, and the alternative text."""
 
     def format_markdown(self, name: str) -> str:
-        """Markdown of the file NAME.svg in figures/, with the caption below."""
+        """Format the file NAME.svg in figures/ as markdown, with the caption below."""
         title = escape_md(self.alt)
         return f"![{title}](figures/{name}.svg)\n\n**{title}.** {self.caption}"
 
 
 def make_figure(height: float) -> Figure:
-    """Return an empty figure of this height in inches, apart from pyplot's global state."""
+    """Create an empty figure of this height in inches, without pyplot's global state."""
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout=ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.05))
     FigureCanvasAgg(figure)
     return figure
@@ -84,7 +84,7 @@ def make_figure(height: float) -> Figure:
 
 @steady_style
 def save_figure(drawn: DrawnFigure, path: Path) -> None:
-    """Write the figure without ground and title, which is text below it. The same figure gives the same bytes.
+    """Write the figure without background and title (the caption has it). The same figure gives the same bytes.
 
     Raises:
         OSError: if the file cannot be written.
@@ -99,7 +99,7 @@ def save_figure(drawn: DrawnFigure, path: Path) -> None:
 
 
 def save_all(figures: Mapping[str, DrawnFigure | str], folder: Path) -> None:
-    """Write each that was drawn as NAME.svg into the folder, which is made; all other figures in it go.
+    """Write each drawn figure as NAME.svg into the folder, which is created, and delete its other figures.
 
     Raises:
         OSError: if a file cannot be written.
@@ -113,7 +113,7 @@ def save_all(figures: Mapping[str, DrawnFigure | str], folder: Path) -> None:
 
 
 def clean_axes(axes: Axes, grid: Literal["x", "y", "both"] = "x") -> Axes:
-    """Quiet axes: two spines, a pale grid behind the data along `grid`, the common font size."""
+    """Style the axes: two spines, a pale grid behind the data along `grid`, the common font size."""
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(INK)
@@ -126,17 +126,17 @@ def clean_axes(axes: Axes, grid: Literal["x", "y", "both"] = "x") -> Axes:
 
 
 class GapRow(NamedTuple):
-    """A row of `draw_forest`: a difference, with its interval where there is one."""
+    """A row of `draw_forest`: a difference, with its interval if any."""
 
     name: str
     colour: str
     value: Interval
     known: bool
-    """Whether the interval says anything."""
+    """Whether the interval is known."""
 
 
 def draw_forest(gaps: Sequence[GapRow], margin: float, label: str, digits: int = 3) -> Figure:
-    """Differences with their intervals, the first at the top; the margin is a grey band around 0."""
+    """Draw differences with their intervals, the first at the top; the margin is a grey band around 0."""
     figure = make_figure(0.6 + 0.36 * len(gaps))
     axes = clean_axes(figure.add_subplot())
     axes.axvspan(-margin, margin, color=INK, alpha=BAND, lw=0, zorder=0)
@@ -157,14 +157,14 @@ def draw_forest(gaps: Sequence[GapRow], margin: float, label: str, digits: int =
 
 
 def draw_legend(axes: Axes) -> None:
-    """Draw a legend of everything with a label, below the whole figure, where it covers nothing."""
+    """Draw a legend of all labelled elements below the figure."""
     figure = axes.get_figure(root=True)
     if figure is not None:
         draw_legend_of(figure, axes.get_legend_handles_labels()[0])
 
 
 def draw_legend_of(figure: Figure, entries: Sequence[Artist], title: str = "") -> None:
-    """Draw a legend of these entries below the whole figure; a small one of patches."""
+    """Draw a legend of these entries below the figure; with a smaller font for patches."""
     size = SMALL if all(isinstance(entry, Patch) for entry in entries) else FONT
     figure.legend(
         handles=entries,
@@ -187,13 +187,13 @@ def _list_glyphs() -> frozenset[int]:
 
 
 def escape_figure_text(text: str, longest: int = 26) -> str:
-    """Text that matplotlib draws as it is: no mathematics from `$`, no missing glyphs, shortened in the middle."""
+    """Escape a text for matplotlib: no mathematics from `$`, no missing glyphs, shortened in the middle."""
     drawn = "".join(c if ord(c) in _list_glyphs() else "?" for c in make_one_line(text))
     return re.sub(r"\$", r"\\$", shorten(drawn, longest))
 
 
 def format_class_label(classes: Sequence[str], index: int) -> str:
-    """Return a class's name for a figure; its number if the font has none of its letters."""
+    """Return a class's name for a figure; its number if the font lacks all its letters."""
     name = escape_figure_text(classes[index])
     return name if re.search(r"\w", name.replace("?", "")) else f"class {index}"
 
@@ -201,7 +201,7 @@ def format_class_label(classes: Sequence[str], index: int) -> str:
 def make_class_patches(
     classes: Sequence[str], colours: npt.NDArray[np.uint8], shown: Iterable[int], hatch: str | None = None
 ) -> list[Patch]:
-    """Return a legend's entries for these labels, in their colours; 255 is "no label", hatched."""
+    """Make a legend's entries for these labels, in their colours; 255 is "no label", hatched."""
     labels = sorted(shown)
     named = [
         Patch(color=tuple(colours[i] / 255), label=format_class_label(classes, i)) for i in labels if i < len(colours)
@@ -210,12 +210,12 @@ def make_class_patches(
 
 
 def make_rgb(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """(H, W, 3) of an image with one channel or three, as matplotlib takes it."""
+    """Return an image with one or three channels as (H, W, 3) for matplotlib."""
     return np.broadcast_to(image, (*image.shape[:2], 3))
 
 
 def make_palette(classes: int, ground: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> npt.NDArray[np.uint8]:
-    """Colours (C, 3): class 0 that of the `ground` (0–1), then Okabe–Ito's, then the same ones darker and paler."""
+    """Return colours (C, 3): `ground` (0–1) for class 0, then Okabe–Ito's, then these darker and paler."""
     base = ["#E69F00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442"]
     colours = [ground]
     for index in range(max(0, classes - 1)):
@@ -228,6 +228,6 @@ def make_palette(classes: int, ground: tuple[float, float, float] = (0.0, 0.0, 0
 
 
 def assign_finalist_colours(facts: ReportFacts, finalists: Sequence[FinalistEvidence]) -> list[str]:
-    """Return the recommended loss and its rival in their colours, the others in turn."""
+    """Return each finalist's colour: fixed for the recommended loss and its rival, for the others in turn."""
     others = iter(OTHERS * (1 + len(finalists) // len(OTHERS)))
     return [CHOSEN if f is facts.chosen else RIVAL if f is facts.rival else next(others) for f in finalists]
