@@ -1,4 +1,4 @@
-"""The study in Optuna's storage: the one source of truth, which resume and report read and nothing else.
+"""The study in Optuna's storage: the only source for resume and report.
 
 database → plan → results and interim analyses → record. Imported as `studies`.
 """

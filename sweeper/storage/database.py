@@ -1,4 +1,4 @@
-"""The database behind a study: opened or made once, run by one process at a time, and copied while it is in use."""
+"""The database of a study: open or create it, hold a study for one process, and copy it while in use."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ TIMEOUT_SECONDS = 60
 def open_storage(url: str, *, create: bool = True, warn: Callable[[str], None] = lambda _: None) -> RetryingStorage:
     """Open Optuna's storage: a SQLite file in write-ahead mode with a patient lock, or a PostgreSQL database.
 
-    With `create` what is missing is made, once, whatever else starts at the same time. `warn` is called when the
-    database goes away for a while, and when it is back.
+    With `create`, file and tables are created if missing, only once even if several processes start at the same time.
+    `warn` is called when the database goes away for a while, and when it is back.
 
     Raises:
-        StudyError: if the address is neither a SQLite file's nor a PostgreSQL database's, cannot be opened, or holds
-            no studies and is not to be made.
+        StudyError: if the address is neither a SQLite file's nor a PostgreSQL database's, cannot be opened, or without
+            `create` has no studies.
         SweeperError: if its file is damaged.
         UsageError: if PostgreSQL's driver is not installed, or its server does not answer.
     """
     check_address("--storage", url)
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # our own display reports what happens
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # sweeper's own display reports events
     try:
         if not is_postgres(url):
             return _open_sqlite(url, create, warn)
@@ -71,7 +71,7 @@ def _open_sqlite(url: str, create: bool, warn: Callable[[str], None]) -> Retryin
     if not create and not path.exists():
         raise MissingStudyError(f"--storage: there is no file {path}; name the one that the study was made in")
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A cold start of several at once would break the one that comes second.
+    # Creating the tables in several processes at once would fail in all except the first.
     with lock_database_creation(path, _make_tables if create else None):
         if not create:
             _check_holds_studies(url, url)
@@ -87,7 +87,7 @@ def _make_tables(path: Path) -> None:
 
 
 def _open_postgres(url: str, create: bool, warn: Callable[[str], None]) -> RetryingStorage:
-    address = make_sqlalchemy_url(url).replace("{", "{{").replace("}", "}}")  # Optuna fills in templates
+    address = make_sqlalchemy_url(url).replace("{", "{{").replace("}", "}}")  # Optuna formats the address as a template
     if not create:
         _check_holds_studies(url, address)
     with hold_lease(url, "create", wait=True, warn=warn):
@@ -95,10 +95,10 @@ def _open_postgres(url: str, create: bool, warn: Callable[[str], None]) -> Retry
 
 
 def _check_holds_studies(url: str, address: str) -> None:
-    """Refuse an address that holds no studies, as opening it would make Optuna's tables in a program's own database.
+    """Refuse a database without studies: opening it would create Optuna's tables in another program's database.
 
     Raises:
-        MissingStudyError: if it is no database of Optuna's.
+        MissingStudyError: if the database is not Optuna's.
     """
     options = make_engine_options()["connect_args"] if is_postgres(url) else {"timeout": TIMEOUT_SECONDS}
     if not inspect(create_engine(address, poolclass=NullPool, connect_args=options)).has_table("studies"):
@@ -111,17 +111,18 @@ def _check_holds_studies(url: str, address: str) -> None:
 def hold_study(
     url: str, name: str, *, places: str = "", warn: Callable[[str], None] = lambda _: None
 ) -> Iterator[Callable[[], bool]]:
-    """Keep others from running this study for as long as the block lasts, or the process lives.
+    """Prevent other processes from running this study while the block runs.
 
-    On PostgreSQL a process that gave no sign of life for a minute is taken for dead: that is waited for, and `warn` is
-    informed of it.
+    On PostgreSQL a process without a sign of life for a minute counts as dead; this function waits for that minute, and
+    informs `warn`.
 
     Yields:
-        Whether another process runs it after all: on PostgreSQL, if this one was stopped for over a minute.
+        Function that returns whether another process has taken the study: on PostgreSQL, after this process was stopped
+        for over a minute.
 
     Raises:
-        StudyError: if another process is running it.
-        LostStudyError: in place of an error of the block's, if another process runs it by then.
+        StudyError: if another process is running the study.
+        LostStudyError: in place of the block's error, if another process has taken the study.
     """
     path = get_sqlite_path(url)
     if path is None:
@@ -129,7 +130,7 @@ def hold_study(
             with hold_lease(url, f"study.{name}", wait=False, warn=warn) as lease:
                 try:
                     yield lease.is_lost
-                except Exception as error:  # the other process changed what this one was at
+                except Exception as error:  # the other process may have caused it
                     if isinstance(error, SweeperError) or not lease.is_lost():
                         raise
                     raise LostStudyError(name, url, places) from error
@@ -151,27 +152,27 @@ def _make_taken_error(name: str, who: str = "") -> StudyError:
 
 
 def back_up_database(url: str, name: str, copy: Path) -> int:
-    """Copy the database of a study to a file, whole and at one instant, and let SQLite check the copy.
+    """Copy the database of a study to a file, as a consistent snapshot that SQLite checks.
 
-    Copying the file by other means may tear it while a sweep writes, and lacks what `FILE-wal` holds of work that runs.
+    Other copies of the file may be inconsistent while a sweep writes, and lack the recent writes in `FILE-wal`.
 
     Args:
         url: `--storage`, of a SQLite file.
-        name: a study in it. The copy holds all studies.
-        copy: the new file; it appears under its name when it is complete.
+        name: a study in the database. The copy has all studies.
+        copy: the new file; it appears under its name only when complete.
 
     Returns:
         Bytes of the copy.
 
     Raises:
-        UsageError: if the storage is a server's, the copy exists, or there is no such study.
-        SweeperError: if the database is damaged; there is no copy then.
-        OSError, sqlite3.Error: if it cannot be written or read.
+        UsageError: if the storage is a server's, the copy exists, or the study does not exist.
+        SweeperError: if the database is damaged; no copy is left then.
+        OSError, sqlite3.Error: if writing or reading fails.
     """
     path = get_sqlite_path(url)
     if path is None:
         raise UsageError(f"--storage {hide_address_secrets(url)} is a server's database: back it up with `pg_dump`")
-    read_plan(open_storage(url, create=False), name)  # raises where there is no such study
+    read_plan(open_storage(url, create=False), name)  # raises if the study does not exist
     if copy.exists():
         raise UsageError(f"{copy} exists already; name a file that does not")
     remove_left(copy.parent)
@@ -181,7 +182,7 @@ def back_up_database(url: str, name: str, copy: Path) -> int:
         closing(sqlite3.connect(part)) as target,
     ):
         source.backup(target)
-        target.execute("PRAGMA journal_mode=DELETE")  # one file, with nothing next to it
+        target.execute("PRAGMA journal_mode=DELETE")  # a single file, without a log
         answer = target.execute("PRAGMA integrity_check(1)").fetchone()[0]
         if answer != "ok":
             raise explain_damaged_file(url, answer)

@@ -1,4 +1,4 @@
-"""The confirmation's interim analyses: which were planned, which were taken, how often the study was concluded from."""
+"""Store the confirmation's interim analyses, planned and taken, and the study's conclusions."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from sweeper.storage.record_format import CONCLUDED, OVER, PLANNED, SESSION, TAK
 
 
 class StoredAnalysis(Record):
-    """Interim analysis with what a resume needs to continue as if it had not been cut off."""
+    """Interim analysis with the state that an interrupted session needs to continue."""
 
     found: AnalysisTaken
     used: tuple[int, ...]
-    """Numbers of the confirmations that it weighed."""
+    """Numbers of the confirmations in the analysis."""
     go_on: bool
     """Whether the confirmation continues; studies store this name."""
     families: tuple[str, ...]
@@ -28,7 +28,7 @@ class StoredAnalysis(Record):
 
 
 class StoredAnalyses(Record):
-    """The interim analyses of one confirmation: of these finalists, by this plan."""
+    """The interim analyses of one confirmation, with its finalists and plan."""
 
     finalists: tuple[str, ...] = ()
     """Each finalist's configuration, as text."""
@@ -36,18 +36,18 @@ class StoredAnalyses(Record):
     planned: tuple[InterimAnalysis, ...] = ()
     until: Until = "settled"
     first: int = 0
-    """Index of the analysis that it began with: of another plan than before, one for which the seeds were there."""
+    """Index of the first analysis; after a change of the plan, one whose seeds already existed."""
     active: tuple[str, ...] | None = None
-    """Families that it began with; None = all finalists."""
+    """Families at the first analysis; None = all finalists."""
     had: dict[str, int] = Field(default_factory=dict)
-    """Seeds of each family that were weighed under the plan before, where it did not begin with the first analysis."""
+    """Number of seeds of each family that the previous plan had analysed, if `first` is not 0."""
     stored: tuple[StoredAnalysis, ...] = ()
     cut: AnalysisTaken | None = None
-    """Analysis when the time was up between two planned ones."""
+    """Analysis when the time limit was reached between two planned ones."""
 
     @property
     def analyses(self) -> tuple[AnalysisTaken, ...]:
-        """For the report: where the time was up with nothing new to see, that is the last one's ending."""
+        """Analyses for the report; one at the time limit replaces a planned one of the same seeds."""
         analyses = [analysis.found for analysis in self.stored]
         if self.cut is None:
             return tuple(analyses)
@@ -55,32 +55,32 @@ class StoredAnalyses(Record):
 
 
 def read_analyses(attributes: Mapping[str, Any]) -> StoredAnalyses:
-    """Return the interim analyses stored in a study's attributes."""
+    """Read the interim analyses from a study's attributes."""
     return unpack_if(StoredAnalyses, attributes, TAKEN, "the record of the interim analyses") or StoredAnalyses()
 
 
 def read_planned_analyses(attributes: Mapping[str, Any]) -> tuple[InterimAnalysis, ...]:
-    """Return the interim analyses that the study is confirmed by; () before they are planned."""
-    plans = unpack_value(attributes, PLANNED, [[]])  # one; older studies keep all that there were, the last in force
+    """Read the planned interim analyses; () before they are planned."""
+    plans = unpack_value(attributes, PLANNED, [[]])  # one plan; older studies keep all, of which the last applies
     return tuple(InterimAnalysis.model_validate(analysis) for analysis in plans[-1])
 
 
 def note_session(study: optuna.Study) -> None:
-    """Remember that a session has begun, by which process, and is not concluded."""
+    """Record that this process has begun a session, which is not concluded."""
     study.set_user_attr(OVER, pack_value(False))
     study.set_user_attr(SESSION, f"process {os.getpid()} on {socket.gethostname()}")
 
 
 def is_concluded(attributes: Mapping[str, Any]) -> bool:
-    """Return whether a study's last session came to its conclusion."""
+    """Return whether a study's last session was concluded."""
     return bool(unpack_value(attributes, OVER, False))
 
 
 def note_conclusion(study: optuna.Study) -> None:
-    """Remember that the session is concluded, and how the test split's scores were used, if that is new.
+    """Record that the session is concluded, and how the test scores were used, if that is new.
 
-    Other confirmations, another plan of interim analyses and another ROPE are all occasions for chance. Without a
-    confirmation nothing was seen.
+    Other confirmations, another plan of interim analyses and another ROPE each are another chance of error. Without
+    confirmations no test scores were used.
     """
     study.set_user_attr(OVER, pack_value(True))
     attributes = study.user_attrs

@@ -1,8 +1,8 @@
-"""Every private name of Optuna that sweeper leans on, behind functions that say what they are for.
+"""Wrappers of all private names of Optuna that sweeper uses; no other module uses any.
 
-Optuna has no public way to continue a trial in a later session, to end it there, or to put it back into the queue:
-its functions take the `Trial` that was asked for. tests/storage/test_optuna_internals.py tries each name, so that a
-release that renames one is found there. Nothing else in sweeper uses a private name of Optuna's.
+Optuna has no public way to continue a trial in a later session, to end it there, or to requeue it: its functions need
+the `Trial` returned by `ask`. tests/storage/test_optuna_internals.py tests each name, and so finds a release that
+renames one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 from sweeper.storage.record_format import RESULT, WAITS
 
 CACHE_CALLS = ("_create_new_trial", "_set_trial_param", "_get_best_trial_id", "_get_trials")
-"""Methods of `RDBStorage`, besides the public ones, through which Optuna's cache queries the database."""
+"""Private methods of `RDBStorage` through which Optuna's cache queries the database."""
 
 
 def get_trial_id(trial: FrozenTrial | optuna.Trial) -> int:
@@ -37,16 +37,16 @@ def get_id_of_number(study: optuna.Study, number: int) -> int:
 
 
 def get_base_storage(study: optuna.Study) -> BaseStorage:
-    """Return what a study is stored in: the storage itself, or Optuna's cache in front of it."""
+    """Return the storage of a study, or Optuna's cache in front of it."""
     return study._storage
 
 
 @contextmanager
 def freeze_trials(study: optuna.Study) -> Iterator[None]:
-    """Let the block see the trials as they are at its begin, those that wait at a rung as if they had been stopped.
+    """Let the block see a snapshot of the trials, with those that wait at a rung as stopped.
 
-    TPE with a constant liar reads all trials again for each of its groups, one per family; nothing changes in between,
-    as an ask is one call of one process, and each reading costs a query for all unfinished trials.
+    TPE with a constant liar reads all trials for each of its groups, one per family, and each reading queries all
+    unfinished trials. They cannot change in between: an ask is one call of one process.
     """
     read = study._get_trials
 
@@ -64,7 +64,7 @@ def freeze_trials(study: optuna.Study) -> Iterator[None]:
 
 
 def _make_stopped_copy(trial: FrozenTrial) -> FrozenTrial:
-    """Return a waiting or promoted trial as one that was stopped there; any other trial as it is."""
+    """Return a waiting or promoted trial as a stopped one; any other trial unchanged."""
     if trial.state != TrialState.RUNNING or WAITS not in trial.user_attrs:
         return trial
     stopped = copy(trial)
@@ -73,7 +73,7 @@ def _make_stopped_copy(trial: FrozenTrial) -> FrozenTrial:
 
 
 def ask_skipping_queue(study: optuna.Study, fixed: dict[str, Any]) -> optuna.Trial:
-    """Like `study.ask()`, without the scan for queued trials; call it only when the queue is empty.
+    """Ask for a trial without the scan for queued trials; call it only when the queue is empty.
 
     `fixed` has parameters by name.
     """
@@ -86,7 +86,7 @@ def ask_skipping_queue(study: optuna.Study, fixed: dict[str, Any]) -> optuna.Tri
 def reset_trials(
     study: optuna.Study, *, queued: Collection[int], deleted: Collection[int], attributes: Collection[str]
 ) -> None:
-    """Put trials of these numbers back into the queue without results; delete others, and the study's `attributes`."""
+    """Requeue the trials `queued` without results; delete the trials `deleted`, and the study's `attributes`."""
     cache: Any = study._storage
     storage = cache._backend
     with Session(storage.engine) as session, session.begin():
@@ -103,13 +103,13 @@ def reset_trials(
         for attribute in session.scalars(select(StudyUserAttributeModel).filter_by(study_id=study._study_id)):
             if attribute.key in attributes:
                 session.delete(attribute)
-    study._storage = type(cache)(storage)  # an empty one
+    study._storage = type(cache)(storage)  # an empty cache
 
 
 class ReplayedTrial(optuna.Trial):
-    """A trial that was cut off while it was asked for: some of its parameters are stored, the others are drawn now.
+    """A trial interrupted during its ask: some of its parameters are stored, the others are drawn now.
 
-    Draws follow each other, so that those of the stored parameters are made once more and thrown away.
+    Draws are sequential, so those of the stored parameters are repeated and discarded.
     """
 
     def _suggest(self, name: str, distribution: BaseDistribution) -> Any:

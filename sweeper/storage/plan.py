@@ -1,4 +1,4 @@
-"""The plan of a study: written once, compared at each resume."""
+"""The plan of a study: written at its creation, compared at each resume."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAME_LIMIT = 200
 
 
 class StudyPlan(Record):
-    """Plan of a study, written once when it is created."""
+    """Plan of a study."""
 
     created: str
     conditions: Conditions
@@ -33,14 +33,14 @@ class StudyPlan(Record):
     imbalance: float
     versions: dict[str, str]
     sources: dict[str, str] | None = None
-    """Hash of each file of the user's script that trains; None = sweeper trains."""
+    """Hash of each file of the user's training script; None = sweeper trains."""
 
 
 def check_name(name: str) -> None:
-    """Refuse names that a database, a folder or a terminal would not take.
+    """Refuse names that are unfit for a database, folder or terminal.
 
     Raises:
-        StudyError: if the name is empty, longer than 200 characters, or holds control characters.
+        StudyError: if the name is empty, longer than 200 characters, or has control characters.
     """
     if not name.strip() or len(name) > NAME_LIMIT or not name.isprintable():
         shown = name if len(name) <= 40 else name[:40] + "…"
@@ -62,7 +62,7 @@ def create_study(
     options: Mapping[str, Any] | None = None,
     machine: Mapping[str, Any] | None = None,
 ) -> optuna.Study:
-    """Make a new study with its plan, and before it with what was asked for: a study with a plan can be resumed.
+    """Create a study; its plan is stored last, because a study with a plan can be resumed.
 
     Raises:
         StudyError: if the name is taken.
@@ -88,7 +88,7 @@ def load_study(storage: RDBStorage, name: str) -> optuna.Study:
     """Open an existing study to continue it.
 
     Raises:
-        MissingStudyError: if there is no such study.
+        MissingStudyError: if the study does not exist.
     """
     if name not in (names := list_study_names(storage)):
         raise _explain_missing_study(name, names)
@@ -98,20 +98,20 @@ def load_study(storage: RDBStorage, name: str) -> optuna.Study:
 
 
 def delete_study(storage: RDBStorage, name: str) -> None:
-    """Delete a study that is there, and all that the database keeps of it; the caller holds `hold_study` of it."""
+    """Delete an existing study and all its data from the database; call it within `hold_study`."""
     optuna.delete_study(study_name=load_study(storage, name).study_name, storage=storage)
 
 
 def replace_plan(study: optuna.Study, plan: StudyPlan) -> None:
-    """Store the plan of a resume: the same except for confirmation steps and the place of the pixels."""
+    """Store the plan of a resume, which may differ in confirmation steps and the pixels' location."""
     study.set_user_attr(PLAN, pack(plan))
 
 
 def read_plan(storage: RDBStorage, name: str) -> StudyPlan:
-    """Return the plan of an existing study.
+    """Read the plan of an existing study.
 
     Raises:
-        StudyError: if there is no such study, or it is not one of sweeper's.
+        StudyError: if the study does not exist, or is not sweeper's.
     """
     if name not in (names := list_study_names(storage)):
         raise _explain_missing_study(name, names)
@@ -140,14 +140,14 @@ def _explain_missing_study(name: str, names: Sequence[str]) -> MissingStudyError
 
 
 def read_options(storage: RDBStorage, name: str) -> dict[str, Any]:
-    """Return the options given on the command line so far."""
+    """Read the options given on the command line in all sessions."""
     attributes = storage.get_study_user_attrs(storage.get_study_id_from_name(name))
     options: dict[str, Any] = unpack_value(attributes, OPTIONS, {})
     return options
 
 
 def read_machine(storage: RDBStorage, name: str) -> dict[str, Any]:
-    """Return how the machine was used so far; nothing if there is no such study."""
+    """Read the machine settings of the last session; empty if the study does not exist."""
     if name not in list_study_names(storage):
         return {}
     attributes = storage.get_study_user_attrs(storage.get_study_id_from_name(name))
@@ -179,7 +179,7 @@ def list_plan_differences(old: StudyPlan, new: StudyPlan) -> list[str]:
         differences.append(
             f"learning rates of the confirmation: {names[old.conditions.rates]} → {names[new.conditions.rates]}"
         )
-    # More steps to confirm only ask for other confirmations: the search stands.
+    # Other confirmation steps only need other confirmations; the search stays valid.
     recipes = [
         plan.conditions.recipe.model_dump(exclude={"confirm_steps", "model", "own_metric"}) for plan in (old, new)
     ]
@@ -196,7 +196,7 @@ def list_plan_differences(old: StudyPlan, new: StudyPlan) -> list[str]:
         ):
             differences.append(
                 f"the source file of {option} {stored.name}: SHA-256 {stored.digest[:12]}… → {requested.digest[:12]}…"
-            )  # another name is another `recipe.arch`, or `recipe.metric`
+            )  # another name changes `recipe.arch` or `recipe.metric`
     if old.space.starts and not new.space.starts:
         differences.append("first trials: by what was best on similar data → without (--no-advice)")
     searched, requested = (
@@ -210,7 +210,7 @@ def list_plan_differences(old: StudyPlan, new: StudyPlan) -> list[str]:
 
 
 def _format_class_map(dataset: Dataset) -> str:
-    """Return the class map of a data set in a few words."""
+    """Format the class map of a data set."""
     if dataset.class_map is None:
         return "none"
     return "; ".join(f"{name} = {', '.join(labels)}" for name, labels in dataset.class_map.items())

@@ -1,10 +1,10 @@
-"""Storage format of records: their JSON with the number of its format, who wrote it, a checksum.
+"""Storage format of records: JSON with the format's number, the writing version, and a checksum.
 
-A document is the record's own JSON with one more key:
+A document is the record's JSON with one more key:
 
     {…, "stored_as": {"format": 4, "by": "0.1.0", "sha256": "…"}}
 
-`format` is the number of the formats of all stored records together.
+`format` is one number for the formats of all stored records.
 """
 
 from __future__ import annotations
@@ -25,54 +25,53 @@ RESULT = "result"
 FAMILY = "family"
 """Trial attribute: its loss family, set before its first report."""
 PARAMETERS = "parameters"
-"""Trial attribute for display: the loss's parameters and the learning rate, as they are trained with."""
+"""Trial attribute for display: the loss's parameters and the learning rate of the training."""
 WAITS = "waits"
-"""Trial attribute: what one that waits at a rung gave so far (the TrialResult as if it had ended there)."""
+"""Trial attribute: result so far of a trial that waits at a rung (the TrialResult as if it had ended there)."""
 ABANDONED = "abandoned"
-"""Trial attribute: why a worker did not finish this attempt; such a trial does not count."""
+"""Trial attribute: why a worker did not finish this attempt; the trial does not count."""
 ATTEMPT_OF = "attempt_of"
-"""Trial attribute: this is the record of an attempt at the trial of that number, which was begun again."""
+"""Trial attribute: number of the trial of which this is a lost attempt."""
 RETRY_OF = "retry_of"
-"""Trial attribute: this trial takes the place of the one of that number, which failed."""
+"""Trial attribute: number of the failed trial that this trial replaces."""
 PLAN = "plan"
 """Study attribute: the `StudyPlan`."""
 OPTIONS = "options"
-"""Study attribute: what was asked for on the command line, over all sessions."""
+"""Study attribute: options given on the command line in all sessions."""
 MACHINE = "machine"
-"""Study attribute: how the machine is used: device, executor, workers and threads, as the last session had them."""
+"""Study attribute: the last session's device, executor, workers and threads."""
 CONCLUDED = "conclusions"
-"""Study attribute: from how many confirmations, with which interim analyses and ROPE it was concluded, where these
-changed."""
+"""Study attribute: number of confirmations, interim analyses and ROPE of each conclusion that changed one of them."""
 SESSION = "session"
 """Study attribute: the process that began the last session."""
 OVER = "over"
-"""Study attribute: whether the last session came to its conclusion, be it one without confirmations."""
+"""Study attribute: whether the last session was concluded, with or without confirmations."""
 PLANNED = "analyses_planned"
-"""Study attribute: the plan of the interim analyses that it is confirmed by, in a list."""
+"""Study attribute: the plan of the interim analyses, in a list."""
 TAKEN = "analyses_taken"
-"""Study attribute: the `StoredAnalyses` of the confirmation at hand."""
+"""Study attribute: the `StoredAnalyses` of the current confirmation."""
 SAME = "same_losses"
-"""Study attribute: which search trials are another name for a simpler loss (`SameLosses`)."""
+"""Study attribute: search trials that are equivalent to a simpler loss (`SameLosses`)."""
 RATES = "rates"
-"""Study attribute: the learning rate that the confirmation draws around (`RateFit`)."""
+"""Study attribute: the learning rate around which the confirmation draws (`RateFit`)."""
 SETTLES = "settles"
-"""Study attribute: whether the search ends by itself, once trials bring no gain."""
+"""Study attribute: whether the search ends by itself when trials bring no gain."""
 PROBED = "probe"
-"""Study attribute: where the budget probe began, and what it chose (`BudgetProbe`)."""
+"""Study attribute: start and choice of the budget probe (`BudgetProbe`)."""
 LOOKED = "looked_longer"
-"""Study attribute: at how many times the steps, and from which confirmation, the longer look was made."""
+"""Study attribute: the longer look's factor of the steps, and its confirmation."""
 CUT = "cut"
-"""Study attribute: what the time limit cut short in the last session, in sentences."""
+"""Study attribute: parts of the last session that the time limit shortened, in sentences."""
 CHECKED = "images_checked"
-"""Study attribute: how far each training was when the decoded images were last found as they were decoded."""
+"""Study attribute: progress of each training at the last check that the decoded images were unchanged."""
 DROPPED = "dropped"
-"""Study attribute: names of the trainings that were taken back the last time, as the decoded images had changed."""
+"""Study attribute: names of the trainings discarded last, because the decoded images had changed."""
 RUNS = "mlflow_runs"
 """Study attribute: the trainings' MLflow runs, by `search/00012` and the like."""
 EXPERIMENT, PARENT = "experiment_id", "parent_run_id"
-"""Study attributes: MLflow's experiment, and the run of the whole sweep there."""
+"""Study attributes: ids of MLflow's experiment, and of the sweep's run."""
 FORMAT = 4
-"""Raised by one when a stored record changes so that its older documents need more than a default."""
+"""Increased by one when a stored record changes so that defaults are not enough to read its older documents."""
 MARK = "stored_as"
 
 Document = dict[str, Any]
@@ -80,13 +79,13 @@ Kind = TypeVar("Kind", bound=Record)
 
 
 def compute_checksum(value: object) -> str:
-    """SHA-256 of a JSON value, whatever the order of its keys."""
+    """Compute the SHA-256 of a JSON value, independent of the order of its keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def pack(record: Record) -> Document:
-    """Return the document of a record that is to be stored."""
+    """Return the document of a record, for storing."""
     document = record.model_dump(mode="json")
     assert MARK not in document
     return {**document, MARK: {"format": FORMAT, "by": __version__, "sha256": compute_checksum(document)}}
@@ -96,7 +95,7 @@ def unpack(kind: type[Kind], document: object, what: str) -> Kind:
     """Return the record of a document.
 
     Raises:
-        DamagedError: if it was changed since it was written, or cannot be read at all.
+        DamagedError: if the document was changed since it was written, or cannot be read.
         StudyError: if another version wrote it and this one cannot read it.
     """
     if not isinstance(document, Mapping):
@@ -130,7 +129,7 @@ def unpack_if(kind: type[Kind], attributes: Mapping[str, Any], key: str, what: s
 
 
 class StoredValue(Record):
-    """A single value, or a list or table of them, that is stored under a name of its own."""
+    """A JSON value that is stored under its own name."""
 
     value: Any
 
@@ -150,7 +149,7 @@ def unpack_value(attributes: Mapping[str, Any], key: str, default: Any = None) -
 
 
 def _format_first_problem(error: Exception) -> str:
-    """Return one line: where, and what is wrong."""
+    """Format the first problem on one line, with its place."""
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
         return f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"

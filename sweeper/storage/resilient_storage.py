@@ -1,4 +1,4 @@
-"""Optuna's storage, steadied for many processes and for servers that go away for a while."""
+"""Optuna's storage, made robust for many processes and temporarily unreachable servers."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from sweeper.system.system_errors import get_cause
 from sweeper.system.whole_files import WatchedFile
 
 PATIENCE_SECONDS = 180.0
-"""A database that does not answer for so long ends the sweep, which can be resumed."""
+"""Longest wait for a database; then the sweep ends, and can be resumed."""
 PAUSE_SECONDS = (0.1, 5.0)
-"""Between two attempts: at first, and at most."""
+"""First and longest pause between two attempts."""
 WARN_SECONDS = 2.0
-"""A wait that lasts longer is reported; shorter ones are locks."""
+"""Waits longer than this are reported; shorter ones are locks."""
 REPEATED = (
     "set_study_user_attr",
     "set_study_system_attr",
@@ -49,12 +49,12 @@ REPEATED = (
     "get_trial",
     *CACHE_CALLS,
 )
-"""Queries of Optuna's cache that may be repeated: twice leaves the same behind as once, except for a trial that is
-made twice, of which one stays without parameters until a resume ends it."""
+"""Idempotent queries of Optuna's cache. The exception is creating a trial: if repeated, one trial stays without
+parameters until a resume ends it."""
 
 
 def explain_damage(address: str, error: BaseException) -> SweeperError | None:
-    """Return the error for an unreadable database, or a value in it; None for any other error."""
+    """Return the error for an unreadable database, or an unreadable value in it; None for any other error."""
     words = get_cause(error)
     unreadable = isinstance(error, JSONDecodeError | UnicodeDecodeError)
     if not unreadable and not any(sign in words for sign in ("malformed", "not a database", "decode to UTF-8")):
@@ -63,7 +63,7 @@ def explain_damage(address: str, error: BaseException) -> SweeperError | None:
 
 
 def explain_damaged_file(address: str, words: str) -> SweeperError:
-    """Return the error for an unreadable database, with a library's words as the reason."""
+    """Return the error for an unreadable database, with a library's message as the reason."""
     return SweeperError(
         f"the database {hide_address_secrets(address)} must be whole, and it is damaged: {words}. Stop all sweeps that "
         "use it, then restore a backup, or copy what SQLite can still read: `sqlite3 FILE .recover | sqlite3 NEW`"
@@ -71,10 +71,10 @@ def explain_damaged_file(address: str, words: str) -> SweeperError:
 
 
 def is_away(error: BaseException) -> bool:
-    """Return whether a database error is temporary: the server is away, starting or full of connections; a lock."""
+    """Return whether a database error is temporary: a lock, or a server away, starting or without free connections."""
     cause = error.__cause__ if isinstance(error, StorageInternalError) else error
     if isinstance(cause, PendingRollbackError):
-        # Optuna takes every error of its long query for one of its length, and asks again in the broken session.
+        # Optuna takes every error of its long query for a too long query, and repeats it in the broken session.
         cause = cause.__context__
     if isinstance(cause, PoolTimeoutError):
         return True
@@ -91,7 +91,7 @@ def is_away(error: BaseException) -> bool:
 
 
 class RetryingStorage(RDBStorage):
-    """RDBStorage that waits, for a bounded time, for a database that went away."""
+    """RDBStorage that waits, for a bounded time, for an unreachable database."""
 
     def __init__(
         self,
@@ -101,41 +101,41 @@ class RetryingStorage(RDBStorage):
         engine_kwargs: dict[str, Any],
         file: Path | None = None,
     ) -> None:
-        """Open it.
+        """Open the storage.
 
         Args:
-            url: SQLAlchemy's.
+            url: SQLAlchemy's address.
             warn: called when a wait is long, and when it is over.
-            engine_kwargs: SQLAlchemy's.
-            file: the database's, for SQLite.
+            engine_kwargs: SQLAlchemy's options.
+            file: the database's file, for SQLite.
         """
         self._warn = warn
         self._files: list[WatchedFile] = []
         self._log_size = 0
         self.study = "NAME"
-        """Study that this process continues, once it is open; used in proposed commands."""
+        """Study that this process runs, for suggested commands."""
         self.address = url
-        """As `--storage` names it, once `open_storage` has opened it."""
+        """Value of `--storage`, set by `open_storage`."""
         self.tracking: Path | None = None
-        """MLflow's file, where it has one, for the same commands."""
+        """MLflow's file, if any, for suggested commands."""
         self.places = ""
-        """Other options of these commands."""
+        """Other options of suggested commands."""
         super().__init__(url, engine_kwargs=engine_kwargs)
         if file is not None:
             self._files = [WatchedFile(Path(f"{file.resolve()}{end}")) for end in ("", "-wal", "-shm")]
-        weakref.finalize(self, self.engine.dispose)  # the last one that closes a SQLite file puts its log into it
+        weakref.finalize(self, self.engine.dispose)  # closing the last connection moves SQLite's log into its file
 
     def checkpoint(self, mode: str = "PASSIVE") -> None:
-        """Put what SQLite's log holds into the file itself, as far as nobody reads what was before."""
+        """Move SQLite's log into the file, except for parts that current readers need."""
         if self._files:
             with self.engine.connect() as connection:
                 connection.exec_driver_sql(f"PRAGMA wal_checkpoint({mode})")
 
     def check_file(self) -> None:
-        """Return while the files of a SQLite database are those that were opened: what is written to others is lost.
+        """Check that the files of a SQLite database are still the opened ones; writes to deleted files are lost.
 
         Raises:
-            SweeperError: if one was deleted or replaced, or the log truncated while it held what the file does not.
+            SweeperError: if a file was deleted or replaced, or the log was truncated and its writes are lost.
         """
         for watched in self._files:
             if (fault := watched.find_fault()) is not None:
@@ -145,7 +145,7 @@ class RetryingStorage(RDBStorage):
                 return
             watched = self._files[1]
         file = self._files[0]
-        with suppress(DBAPIError):  # what was deleted is still open here; a log that stays would spoil another file
+        with suppress(DBAPIError):  # the deleted file is still open; a left log would corrupt a new file
             self.checkpoint("TRUNCATE")
         if watched is not file:
             resume = format_resume_command(self.study, self.address, self.places)
@@ -160,7 +160,7 @@ class RetryingStorage(RDBStorage):
         )
 
     def _log_fault(self) -> str | None:
-        """Say so where the log became shorter, and lacks what it should hold; nobody of ours shortens it."""
+        """Return a fault if the log became shorter, which sweeper never does, and its writes are lost."""
         if self._files:
             with suppress(OSError):
                 size = self._files[1].path.stat().st_size
@@ -173,18 +173,18 @@ class RetryingStorage(RDBStorage):
         return None
 
     def _command_in(self, new: Path) -> str:
-        """Return the command that resumes the study at its file's place after a folder was renamed."""
+        """Return the command that resumes the study at its file's new path, after a folder was renamed."""
         storage = STORAGE if new == Path.cwd() / "sweeper.db" else f"sqlite:///{new}"
         resume = format_resume_command(self.study, storage, self.places)
-        if self.tracking is not None and not self.tracking.exists():  # moved, and MLflow keeps absolute addresses
+        if self.tracking is not None and not self.tracking.exists():  # moved; MLflow stores absolute addresses
             resume = replace_options(resume, {"--tracking-uri": "sqlite:///mlflow-2.db"})
         return f"cd {shlex.quote(str(Path.cwd()))} && {resume}"
 
     def call_patiently(self, call: Callable[[], Any]) -> Any:
-        """Return the call's result, repeated while the database is away.
+        """Return the call's result; repeat the call while the database is unreachable.
 
         Raises:
-            SweeperError: if that lasts longer than `PATIENCE_SECONDS`, or the database's file was deleted, replaced or
+            SweeperError: if this takes longer than `PATIENCE_SECONDS`, or the database's file was deleted, replaced or
                 damaged.
         """
         self.check_file()
@@ -219,7 +219,7 @@ class RetryingStorage(RDBStorage):
                 return result
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        """See `RDBStorage`. What was stored, and its confirmation lost, is found so when it is asked for again."""
+        """See `RDBStorage`. If the first attempt was stored but its answer lost, the repeated call detects this."""
         tries = 0
 
         def change() -> bool:
@@ -245,7 +245,7 @@ def _repeat_call(name: str) -> Callable[..., Any]:
     @functools.wraps(original)
     def call(self: RetryingStorage, *args: Any, **kwargs: Any) -> Any:
         result = self.call_patiently(lambda: original(self, *args, **kwargs))
-        if name == "set_study_user_attr":  # plan, phases and confirmations are such
+        if name == "set_study_user_attr":  # such as plan, phases and confirmations
             self.checkpoint()
         return result
 

@@ -1,4 +1,4 @@
-"""Results of trainings, the search's with their trials; all others, and the whole as one record, with the study."""
+"""Store and read results: of the search's trials with the trials, of all other trainings with the study."""
 
 from __future__ import annotations
 
@@ -45,25 +45,25 @@ from sweeper.storage.record_format import (
 from sweeper.storage.resilient_storage import RetryingStorage
 
 EXTRAS = ("probe", "recheck", "confirm", "longer")
-"""Purposes of the trainings that are not the search's."""
+"""Purposes of trainings outside the search."""
 NOT_A_SHARE = "the value of a trial must be in [0, 1]"
-"""Beginning of the reason of a trial whose value was out of range."""
+"""Beginning of the reason for a trial with a value out of range."""
 
 
 def is_counted(trial: FrozenTrial) -> bool:
-    """Return whether a trial counts towards the total: it finished, and is no cut-off attempt."""
+    """Return whether a trial counts towards the total: it is finished, and no lost attempt."""
     return trial.state.is_finished() and ABANDONED not in trial.user_attrs
 
 
 def list_present_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the study's trials by number, without cut-off attempts and failed trials that are trained again."""
+    """Return the study's trials by number, without lost attempts and failed trials that are trained again."""
     trials = study.get_trials(deepcopy=False)
     replaced = {t.user_attrs[RETRY_OF] for t in trials if RETRY_OF in t.user_attrs}
     return [t for t in trials if t.number not in replaced and ABANDONED not in t.user_attrs]
 
 
 def count_trials(study: optuna.Study) -> int:
-    """Return how many trials the study has: counted ones, those at a rung, and those with an unreported result."""
+    """Count the study's trials: finished ones, those at a rung, and those with an unreported result."""
     return sum(
         trial.state.is_finished() or not {WAITS, RESULT}.isdisjoint(trial.user_attrs)
         for trial in list_present_trials(study)
@@ -71,68 +71,68 @@ def count_trials(study: optuna.Study) -> int:
 
 
 def read_result(trial: FrozenTrial) -> TrialResult:
-    """Return the result stored with a counted trial.
+    """Read the result of a counted trial.
 
     Raises:
-        DamagedError: if it is not what was stored.
+        DamagedError: if the stored result was changed.
     """
     return unpack(TrialResult, trial.user_attrs.get(RESULT), f"the result of trial {trial.number}")
 
 
 def search_results(study: optuna.Study) -> list[TrialResult]:
-    """Results of all counted trials, by number."""
+    """Return the results of all counted trials, by number."""
     return [read_result(t) for t in list_present_trials(study) if is_counted(t)]
 
 
 def list_extra_results(study: optuna.Study, purpose: str) -> list[TrialResult]:
-    """Results of all trainings of a purpose other than `search`, by number."""
+    """Return the results of all trainings of a purpose other than `search`, by number."""
     return parse_extra_results(study.user_attrs, purpose)
 
 
 def list_all_results(study: optuna.Study) -> list[TrialResult]:
-    """Results of all trainings, the search's last."""
+    """Return the results of all trainings, the search's last."""
     extra = [r for purpose in EXTRAS for r in list_extra_results(study, purpose)]
     return extra + search_results(study)
 
 
 def parse_extra_results(attributes: Mapping[str, Any], purpose: str) -> list[TrialResult]:
-    """Results of all trainings of a purpose other than `search` in a study's attributes, by number."""
+    """Read the results of all trainings of a purpose other than `search` from a study's attributes, by number."""
     keys = sorted(key for key in attributes if key.startswith(f"{purpose}/"))
     return [unpack(TrialResult, attributes[key], f"the training {key}") for key in keys]
 
 
 def store_extra(study: optuna.Study, result: TrialResult) -> None:
-    """Keep a training that is not one of the search's with the study, as `confirm/00000` and the like."""
+    """Store a training outside the search with the study, as `confirm/00000` and the like."""
     study.set_user_attr(f"{result.spec.purpose}/{result.spec.number:05d}", pack(result))
 
 
 def list_waiting_results(study: optuna.Study) -> list[TrialResult]:
-    """Return the results so far of the trials that wait at a rung, by number."""
+    """List the results so far of the trials that wait at a rung, by number."""
     trials = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     return [read_waiting_result(t) for t in trials if WAITS in t.user_attrs]
 
 
 def read_waiting_result(trial: FrozenTrial) -> TrialResult:
-    """Return the result so far of a trial that waits at a rung.
+    """Read the result so far of a trial that waits at a rung.
 
     Raises:
-        DamagedError: if it is not what was stored.
+        DamagedError: if the stored result was changed.
     """
     return unpack(TrialResult, trial.user_attrs[WAITS], f"what trial {trial.number} gave before it was paused")
 
 
 def report_step(study: optuna.Study, number: int, step: int, value: float) -> None:
-    """Note what a running trial reached at a step, on the images that all its steps are scored on."""
+    """Store a running trial's value at a step, on the images that all rungs score."""
     get_base_storage(study).set_trial_intermediate_value(get_id_of_number(study, number), step, value)
 
 
 def mark_paused(study: optuna.Study, result: TrialResult) -> None:
-    """Note that a running trial waits at a rung, and what it gave so far."""
+    """Store that a running trial waits at a rung, with its result so far."""
     get_base_storage(study).set_trial_user_attr(get_id_of_number(study, result.spec.number), WAITS, pack(result))
 
 
 def store_result(study: optuna.Study, result: TrialResult) -> None:
-    """Store the result of a running trial, then end it in Optuna; repeating this after a crash changes nothing."""
+    """Store the result of a running trial, then end the trial in Optuna; repeating this after a crash is harmless."""
     storage, trial_id = get_base_storage(study), get_id_of_number(study, result.spec.number)
     storage.set_trial_user_attr(trial_id, RESULT, pack(result))
     if result.has_collapsed:
@@ -144,11 +144,11 @@ def store_result(study: optuna.Study, result: TrialResult) -> None:
 
 
 def reconcile_study(study: optuna.Study) -> int:
-    """Make a study ready to continue after a cut-off session; return how many trainings were cut off.
+    """Prepare a study to continue after an interrupted session; return the number of interrupted trainings.
 
-    A trial whose result was stored but not reported is ended now, not trained twice. One that waited at a rung
-    keeps waiting: if its checkpoint is gone, it is trained from its start to the same numbers. Any other returns to
-    the queue with its number and parameters, so that the search continues as if it had not been cut off.
+    A trial with a stored but unreported result is ended now. A trial at a rung keeps waiting; without its checkpoint it
+    is trained again from its start, with the same numbers. Any other trial is requeued with its number and parameters,
+    so that the search continues as if uninterrupted.
     """
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     for trial in running:
@@ -160,18 +160,18 @@ def reconcile_study(study: optuna.Study) -> int:
 
 
 def requeue_trial(study: optuna.Study, number: int) -> None:
-    """Put a running trial back into the queue, as itself."""
+    """Requeue a running trial with its number and parameters."""
     get_base_storage(study).set_trial_state_values(get_id_of_number(study, number), TrialState.WAITING)
 
 
 def claim_trial(study: optuna.Study, number: int) -> FrozenTrial:
-    """Take a trial that was begun before, and that nobody else can take meanwhile, from the queue."""
+    """Take a trial that was begun before from the queue; no other process may take trials meanwhile."""
     get_base_storage(study).set_trial_state_values(get_id_of_number(study, number), TrialState.RUNNING)
     return study.get_trials(deepcopy=False)[number]
 
 
 def record_lost_attempt(study: optuna.Study, number: int, reason: str) -> None:
-    """Keep the record of an attempt at a running trial whose worker died."""
+    """Store an attempt at a running trial whose worker died."""
     trial = study.get_trials(deepcopy=False)[number]
     study.add_trial(
         create_trial(
@@ -184,20 +184,20 @@ def record_lost_attempt(study: optuna.Study, number: int, reason: str) -> None:
 
 
 def count_lost_attempts(study: optuna.Study, number: int) -> int:
-    """Return how many workers died under a trial, in earlier sessions too."""
+    """Count the workers that died while training a trial, in all sessions."""
     return sum(trial.user_attrs.get(ATTEMPT_OF) == number for trial in study.get_trials(deepcopy=False))
 
 
 def list_failed_trials(study: optuna.Study) -> list[TrialResult]:
-    """Return the results of failed trials whose cause may have been fixed: a resume trains them again.
+    """List the results of failed trials that a resume trains again, because their cause may have been fixed.
 
-    A value outside its range is no such cause: the same training would give it again.
+    A value out of range is excluded: the same training would give it again.
     """
     return [r for r in search_results(study) if r.state == "failed" and not (r.reason or "").startswith(NOT_A_SHARE)]
 
 
 def retry_failed(study: optuna.Study) -> list[TrialResult]:
-    """Queue the failed trials once more; their results so far."""
+    """Queue the failed trials again, and return their failed results."""
     failed = list_failed_trials(study)
     trials = study.get_trials(deepcopy=False)
     for result in failed:
@@ -206,14 +206,14 @@ def retry_failed(study: optuna.Study) -> list[TrialResult]:
 
 
 def note_runs(study: optuna.Study, runs: Mapping[str, str]) -> None:
-    """Keep the trainings' runs (by `search/00012` and the like) in the MLflow store in use, where they changed."""
-    runs = dict(runs)  # a thread may be adding to them
+    """Store the ids of the trainings' MLflow runs, by `search/00012` and the like, if they changed."""
+    runs = dict(runs)  # a thread may be adding runs
     if study.user_attrs.get(RUNS, {}) != runs:
         study.set_user_attr(RUNS, runs)
 
 
 def note_parent(study: optuna.Study, experiment_id: str, parent_run_id: str) -> bool:
-    """Note MLflow's ids of the study's experiment and run; return whether it had another run before."""
+    """Store MLflow's ids of the study's experiment and run; return whether the study had another run before."""
     before = study.user_attrs.get(PARENT)
     study.set_user_attr(EXPERIMENT, experiment_id)
     study.set_user_attr(PARENT, parent_run_id)
@@ -221,7 +221,7 @@ def note_parent(study: optuna.Study, experiment_id: str, parent_run_id: str) -> 
 
 
 def link_runs(results: Iterable[TrialResult], attributes: Mapping[str, Any]) -> tuple[TrialResult, ...]:
-    """Return the results with the MLflow runs that a study's attributes record."""
+    """Return the results with the ids of their MLflow runs from a study's attributes."""
 
     def link(result: TrialResult) -> TrialResult:
         run_id = attributes.get(RUNS, {}).get(f"{result.spec.purpose}/{result.spec.number:05d}")
@@ -231,7 +231,7 @@ def link_runs(results: Iterable[TrialResult], attributes: Mapping[str, Any]) -> 
 
 
 def measure_progress(study: optuna.Study) -> dict[str, int]:
-    """Return how far each training is, by `search/00012` and the like: evaluations, plus 1 once it has a result."""
+    """Return each training's progress, by `search/00012` and the like: evaluations, plus 1 with a result."""
     trials = {
         f"search/{trial.number:05d}": len(trial.intermediate_values) + (RESULT in trial.user_attrs)
         for trial in study.get_trials(deepcopy=False)
@@ -241,10 +241,10 @@ def measure_progress(study: optuna.Study) -> dict[str, int]:
 
 
 def check_rows(study: optuna.Study) -> None:
-    """Refuse a study that lacks a training, or a part of one, which it had when that was last noted.
+    """Refuse a study that has lost a training, or a part of one, since the last `note_checked`.
 
     Raises:
-        DamagedError: with the first of them.
+        DamagedError: with the first missing training.
     """
     progress = measure_progress(study)
     numbers = range(max((trial.number for trial in study.get_trials(deepcopy=False)), default=-1))
@@ -257,15 +257,15 @@ def check_rows(study: optuna.Study) -> None:
 
 
 def note_checked(study: optuna.Study) -> None:
-    """Note that all that is trained so far saw the images as they were decoded."""
+    """Record that all trainings so far used unchanged decoded images."""
     study.set_user_attr(CHECKED, pack_value(measure_progress(study)))
 
 
 def drop_unchecked(study: optuna.Study) -> list[str]:
-    """Take back what was trained since `note_checked`, with all that follows from it: `search/00012` and the like.
+    """Discard all training since `note_checked`, and all results from it; return names like `search/00012`.
 
-    A trial that was there goes back to the queue as itself, and a later one is deleted, so that the study
-    continues as if the session had not been.
+    Trials from before are requeued, later ones are deleted, so that the study continues as if the session had not
+    happened.
     """
     checked, progress = unpack_value(study.user_attrs, CHECKED, {}), measure_progress(study)
     gone = [name for name, seen in progress.items() if checked.get(name) != seen]
@@ -285,7 +285,7 @@ def drop_unchecked(study: optuna.Study) -> list[str]:
 
 
 def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
-    """Return everything the report needs, from the storage only.
+    """Load all data for the report from only the storage.
 
     Raises:
         StudyError: as `read_plan`.
@@ -338,15 +338,15 @@ def load_sweep(storage: RDBStorage, name: str) -> SweepRecord:
 
 
 def read_budget_probe(attributes: Mapping[str, Any]) -> BudgetProbe | None:
-    """Return the result of the budget probe; None before there is one."""
+    """Read the result of the budget probe; None before there is one."""
     return unpack_if(BudgetProbe, attributes, PROBED, "the record of the budget probe")
 
 
 def read_common_rate(attributes: Mapping[str, Any]) -> RateFit | None:
-    """Return the learning rate that a study's confirmation draws around; None before there is one."""
+    """Read the learning rate around which a study's confirmation draws; None before there is one."""
     return unpack_if(RateFit, attributes, RATES, "the finalists' learning rate")
 
 
 def read_equivalent_losses(attributes: Mapping[str, Any]) -> SameLosses | None:
-    """Return which search trials equal a simpler loss; None before that was measured."""
+    """Read which search trials are equivalent to a simpler loss; None before that was measured."""
     return unpack_if(SameLosses, attributes, SAME, "the record of losses that are the same")
