@@ -1,4 +1,4 @@
-"""A connection to PostgreSQL on which no wait is without end. Whoever imports this loads psycopg."""
+"""A connection to PostgreSQL on which every wait is bounded. Importing this module loads psycopg."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ Found = TypeVar("Found")
 
 
 class BoundedConnection(psycopg.Connection[Any]):
-    """A connection that is closed when the server is silent for too long while it is waited for."""
+    """A connection that is closed if the server is silent for too long during a wait."""
 
     @classmethod
     def connect(cls, conninfo: str = "", **options: Any) -> Any:
-        """Connect as psycopg does, with our timeouts unless the options have others; never without one for connecting.
+        """Connect like psycopg, with sweeper's timeouts unless `options` has others; connecting always has a timeout.
 
         Raises:
             psycopg.OperationalError: if the server does not answer.
         """
         autocommit = bool(options.pop("autocommit", False))
         limits = {**postgres.SOCKET, **options}
-        limits["connect_timeout"] = max(2, int(limits["connect_timeout"]))  # 0 would be without end
+        limits["connect_timeout"] = max(2, int(limits["connect_timeout"]))  # 0 would mean unbounded
         connection = super().connect(conninfo, autocommit=True, **limits)
         try:
             _set_server_timeouts(connection)
@@ -37,7 +37,7 @@ class BoundedConnection(psycopg.Connection[Any]):
         return connection
 
     def wait(self, gen: Any, interval: float = 0.1, **more: Any) -> Any:  # type: ignore[override]
-        """Wait as psycopg does, unless the server is silent for longer than `postgres.ANSWER_SECONDS`."""
+        """Wait like psycopg, but close if the server is silent for longer than `postgres.ANSWER_SECONDS`."""
         try:
             return super().wait(self._wait_while_answering(gen), interval, **more)
         except _SilentError:
@@ -67,9 +67,9 @@ class _SilentError(Exception):
 
 
 def _set_server_timeouts(connection: psycopg.Connection[Any]) -> None:
-    """Set the server's end of the timeouts."""
+    """Set the server's timeouts."""
     settings = ", ".join("set_config(%s, %s, false)" for _ in postgres.SESSION)
     values = [text for pair in postgres.SESSION.items() for text in pair]
-    # A server that does not know one of them: this end's timeouts have to do.
+    # If the server does not know one of them, only the client's timeouts apply.
     with suppress(psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError):
         connection.execute(f"SELECT {settings}", values, prepare=False)

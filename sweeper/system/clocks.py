@@ -1,8 +1,8 @@
-"""Durations, by clocks that nobody sets.
+"""Durations, by clocks that cannot be set.
 
-The time of day may be set back or forward while a sweep runs: it is for names and records alone. What is measured, or
-waited for, goes by the monotonic clock; and where it is another process that is judged by how long it takes, by the
-time that this process itself ran (`get_running_seconds`): both are stopped when a laptop sleeps, or a job is suspended.
+The time of day may be changed while a sweep runs, so it is only for names and records. Measurements and waits use the
+monotonic clock. Deadlines for another process use the time that this process ran (`get_running_seconds`), because both
+processes stop when a laptop sleeps or a job is suspended.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from collections.abc import Callable
 
 TICK_SECONDS = 1.0
 GAP_SECONDS = 5.0
-"""A process that runs ticks at least so often, on a busy machine too; what is beyond that is a stop."""
+"""Longest gap between two ticks of a running process, even on a busy machine; a longer gap is a stop."""
 
 
 class RunningClock:
-    """Seconds that this process ran, from an arbitrary zero: a stop, however long, counts for `GAP_SECONDS` at most.
+    """Seconds that this process ran, from an arbitrary zero; a stop of any length counts as at most `GAP_SECONDS`.
 
-    A thread reads the clock every second, so that a stop shows as a gap. Without that thread (`start_ticking`) the
-    clock must be called as often.
+    A thread (`start_ticking`) reads the clock every second, so that a stop shows as a gap. Without the thread, call the
+    clock as often.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -37,7 +37,7 @@ class RunningClock:
             return self._sum
 
     def start_ticking(self) -> None:
-        """Read the clock from a thread, for as long as this process lives.
+        """Start a thread that reads the clock until this process ends.
 
         Raises:
             RuntimeError: if no thread can be started.
@@ -51,7 +51,7 @@ class RunningClock:
 
 
 _clocks: dict[int, RunningClock] = {}
-"""This process's, by its number: a fork has no thread of its parent's."""
+"""Clock by process id: a forked process does not have its parent's thread."""
 _making = threading.Lock()
 
 

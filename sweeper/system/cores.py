@@ -1,4 +1,4 @@
-"""Processor cores and memory that this process may use, and how trainings are to use them."""
+"""Processor cores and memory that this process may use, and settings of threads."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ _PROCESSOR = Path("/proc/cpuinfo")
 
 
 def count_available_cores() -> int:
-    """Cores by this process's affinity, and by the quota of its control group (containers, jobs); at least 1."""
+    """Return the cores allowed by affinity and by the control group's quota (containers, jobs); at least 1."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = read_cpu_quota()
     return cores if quota is None else max(1, min(cores, int(quota)))
 
 
 def read_cpu_quota(system: Path = _SYSTEM, own_group: Path = _OWN) -> float | None:
-    """Cores' worth of time that Linux's control groups allow, the least of this process's group and those above it.
+    """Read the CPU quota, in cores, of this process's Linux control group and its parents: the least.
 
     Args:
-        system: where the control groups are mounted (version 2).
-        own_group: the file that says which is this process's.
+        system: mount point of the control groups (version 2).
+        own_group: file with this process's group.
 
     Returns:
-        None where there is no limit, or none can be read.
+        The quota; None if there is none, or it cannot be read.
     """
     quotas: list[float] = []
     with suppress(OSError, ValueError):
         path = own_group.read_text(encoding="utf-8").partition("0::")[2]
         names = Path(path.splitlines()[0]).parts[1:] if path else ()
-        # In a container its own group may be mounted at the top, under a path as seen from outside.
+        # A container's own group may be mounted at the top, while its path is the one outside of the container.
         for depth in range(len(names) + 1):
             with suppress(OSError, ValueError):
                 quota, period = system.joinpath(*names[:depth], "cpu.max").read_text(encoding="utf-8").split()
@@ -45,10 +45,10 @@ def read_cpu_quota(system: Path = _SYSTEM, own_group: Path = _OWN) -> float | No
 
 
 def get_processor_name(cpuinfo: Path = _PROCESSOR) -> str:
-    """Return the processor's name, different for two that compute at different speeds.
+    """Return a name of the processor that differs between processors of different speed.
 
-    Clouds show one model name for several processors, and hide instructions of them: what the kernel says of the first
-    core's family, model, stepping and flags is in the name.
+    Clouds use one model name for several processors, and hide some of their instructions. The name therefore includes
+    family, model, stepping and flags of the first core, as reported by the kernel.
     """
     try:
         first = cpuinfo.read_text(encoding="utf-8").partition("\n\n")[0]
@@ -61,14 +61,14 @@ def get_processor_name(cpuinfo: Path = _PROCESSOR) -> str:
 
 
 def read_requested_threads() -> int | None:
-    """`OMP_NUM_THREADS`, the first number of it; None where it is not set, or says nothing."""
+    """Return the first number of `OMP_NUM_THREADS`; None if there is none."""
     match = re.match(r"\s*(\d+)\s*(,|$)", os.environ.get("OMP_NUM_THREADS", ""))
     return int(match[1]) or None if match else None
 
 
 @contextmanager
 def set_unless_given(variables: dict[str, str], others: Sequence[str] = ()) -> Iterator[None]:
-    """Give processes begun in the block these variables, unless the user set one of them, or one of the `others`."""
+    """Set variables for processes started in the block, unless the user has set one of them or of the `others`."""
     if any(name in os.environ for name in (*variables, *others)):
         yield
         return
@@ -81,10 +81,10 @@ def set_unless_given(variables: dict[str, str], others: Sequence[str] = ()) -> I
 
 
 def use_passive_waiting() -> AbstractContextManager[None]:
-    """Let threads of processes begun in the block sleep while they wait, unless the user said otherwise.
+    """Let threads of processes started in the block sleep while they wait, unless the user chose otherwise.
 
-    OpenMP's own default is to spin. That takes the core from the very thread that is waited for when the machine has
-    other work: 12 steps on two threads of a busy two-core machine took 38 to 74 s, and sleeping ones 12 s.
+    OpenMP's default is to spin, which on a busy machine takes the core from the awaited thread: 12 steps on two threads
+    of a busy two-core machine took 38 to 74 s, with sleeping threads 12 s.
     """
     return set_unless_given({"OMP_WAIT_POLICY": "PASSIVE"}, ("GOMP_SPINCOUNT", "KMP_BLOCKTIME"))
 
@@ -93,9 +93,9 @@ GIB = 2**30
 
 
 def get_available_memory(system: Path = Path("/")) -> int | None:
-    """Bytes that may still be taken, by the machine's and the control group's word; None where neither says.
+    """Return the bytes of available memory, by machine and control group; None if neither reports it.
 
-    Pages of files that a control group holds are counted as free, as the machine counts its own: the kernel drops them
+    File pages in a control group's memory count as available, as they do for the machine, because the kernel drops them
     for a process that needs memory.
     """
     limits = []
@@ -111,7 +111,7 @@ def get_available_memory(system: Path = Path("/")) -> int | None:
 
 
 def _read_file_pages(group: Path) -> int:
-    """Bytes of a control group's memory that hold what is on disk as well."""
+    """Read the bytes of file pages in a control group's memory."""
     try:
         pairs = [line.split() for line in (group / "memory.stat").read_text("ascii").splitlines()]
     except OSError:
@@ -120,5 +120,5 @@ def _read_file_pages(group: Path) -> int:
 
 
 def format_memory(size: float) -> str:
-    """Return bytes as text: GiB, or MB below one GiB."""
+    """Format bytes: GiB, or MB below one GiB."""
     return f"{size / GIB:.1f} GiB" if size >= GIB else f"{size / 1e6:.0f} MB"

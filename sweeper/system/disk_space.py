@@ -1,4 +1,4 @@
-"""Disks: the file system of a path, the room that is checked before anything is trained, and a full disk."""
+"""Disks: the file system of a path, the check of free space before any training, and errors of a full disk."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NETWORK = {
     "ceph",
     "fuse.glusterfs",
 }
-"""File systems whose locks SQLite cannot rely on."""
+"""File systems on whose locks SQLite cannot rely."""
 
 
 def find_existing_parent(path: Path) -> Path:
@@ -40,7 +40,7 @@ def find_existing_parent(path: Path) -> Path:
 
 
 def get_file_system(path: Path, mounts: str | None = None) -> str | None:
-    """Return the type of a path's file system; None if the system does not say."""
+    """Return the type of a path's file system; None if unknown."""
     if mounts is None:
         try:
             mounts = Path("/proc/mounts").read_text("utf-8")
@@ -57,7 +57,7 @@ def get_file_system(path: Path, mounts: str | None = None) -> str | None:
 
 
 def warn_unsafe_for_sqlite(storage: str) -> str | None:
-    """Return a warning if an address's SQLite file is where its locks are not safe; else None."""
+    """Return a warning if an address's SQLite file is on a file system with unsafe locks; else None."""
     path = get_sqlite_path(storage)
     if path is None or (kind := get_file_system(path)) not in NETWORK:
         return None
@@ -70,16 +70,16 @@ def warn_unsafe_for_sqlite(storage: str) -> str | None:
 
 MB = 1_000_000
 SPARE = 100 * MB
-"""Left over on every disk: logs, locks, temporary files, what others write meanwhile."""
+"""Reserve on every disk for logs, locks, temporary files, and writes of other programs."""
 SWEEP = 400 * MB
-"""Room for a sweep besides the decoded images: databases, a report, weights of the finalists."""
+"""Space for a sweep without the decoded images: databases, a report, weights of the finalists."""
 CHECKPOINTS = 0.25
-"""Trainings that wait may take this share of what is free without them: 24 million weights keep 0.4 GB."""
+"""Largest share of the free space (without checkpoints) for checkpoints: 24 million weights need 0.4 GB."""
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _PROTECTED = {errno.EPERM, errno.EACCES, errno.EROFS, errno.EIO}
 _SQLITE = ("disk is full", "no space left", "disk i/o error", "readonly database", "unable to open database file")
 _SERVER_FULL = "53100"
-"""PostgreSQL's disk_full."""
+"""PostgreSQL's error code disk_full."""
 
 
 def check_room(what: str, place: Path, size: int = SWEEP) -> None:
@@ -98,13 +98,13 @@ def check_room(what: str, place: Path, size: int = SWEEP) -> None:
 
 
 def keep_within_room(files: Iterable[Path]) -> list[Path]:
-    """Delete the last of these files until the others take no more than `CHECKPOINTS` of the disk's room.
+    """Delete the last of these files until the others take no more than `CHECKPOINTS` of the disk's free space.
 
     Args:
-        files: the dearest first; those that are not there are passed over.
+        files: the most valuable first; missing ones are skipped.
 
     Returns:
-        What was deleted.
+        The deleted files.
     """
     existing = [(path, path.stat().st_size) for path in files if path.exists()]
     if not existing:
@@ -121,14 +121,14 @@ def keep_within_room(files: Iterable[Path]) -> list[Path]:
 
 
 def write_failure(error: BaseException | None, places: Mapping[str, Path]) -> str | None:
-    """Return a sentence on what could not be written, if an error or one of its causes says so.
+    """Return a sentence on what could not be written, if an error or one of its causes is about writing.
 
     Args:
-        error: what was raised.
-        places: files and folders that the sweep writes, by what they are.
+        error: the error.
+        places: description → file or folder that the sweep writes.
 
     Returns:
-        None where the error says something else.
+        The sentence; None for any other error.
     """
     for one in iterate_causes(error):
         text = " ".join(str(one).split())[:200]
@@ -140,9 +140,7 @@ def write_failure(error: BaseException | None, places: Mapping[str, Path]) -> st
             continue
         path = Path(one.filename).absolute() if isinstance(one.filename, str) else None
         is_ours = path is not None and any(path.is_relative_to(place.absolute()) for place in places.values())
-        if one.errno in _FULL or (
-            one.errno in _PROTECTED and is_ours
-        ):  # elsewhere it may be a file that cannot be read
+        if one.errno in _FULL or (one.errno in _PROTECTED and is_ours):  # else it may be about reading
             return _explain_unwritable(places if path is None else {"a file": path}, text)
     return None
 
@@ -162,15 +160,15 @@ def _explain_unwritable(places: Mapping[str, Path], text: str) -> str:
 def explain_full_disk(
     study: str | None, places: Mapping[str, Path], *, storage: str = STORAGE, options: str = ""
 ) -> Iterator[Callable[[str], None]]:
-    """Turn what a full disk, or a file that cannot be written, raises within the block into one message.
+    """Turn errors of a full disk or an unwritable file within the block into one message.
 
-    Any other error gets the command that continues the study as a note, once its name is known.
+    Any other error gets a note with the command that continues the study, if the study's name is known.
 
     Yields:
-        What takes the study's name when it becomes known.
+        Function to call with the study's name when it becomes known.
 
     Raises:
-        SweeperError: in place of such an error; every other error passes.
+        SweeperError: in place of a write error; other errors pass.
     """
     names = [study] if study else []
     try:

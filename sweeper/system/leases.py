@@ -1,7 +1,7 @@
-"""Who does something alone: a row of a PostgreSQL database with a lease, which its holder renews while it lives.
+"""Exclusive leases: rows of a PostgreSQL database that their holders renew while they live.
 
-A holder that is gone, however it went, is followed when its lease has run out. So neither a server that is restarted
-nor a connection that is cut frees the row or keeps it. All times are the server's.
+When a holder ends, for whatever reason, others can take the lease after it expires. A restarted server or a lost
+connection therefore neither frees a lease nor blocks it for ever. All times are the server's.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import psycopg
 
 LEASE_SECONDS = 60.0
-"""A holder that did not renew its lease for so long is taken for dead."""
+"""Seconds without a renewal after which a holder counts as dead."""
 RENEW_SECONDS = 5.0
 POLL_SECONDS = 0.2
 _MAKE = "CREATE TABLE IF NOT EXISTS sweeper_leases (purpose text PRIMARY KEY, token text, who text, ends timestamptz)"
@@ -33,43 +33,43 @@ WHERE held.token = excluded.token OR held.ends < clock_timestamp()
 _RENEW = """
 UPDATE sweeper_leases SET ends = clock_timestamp() + make_interval(secs => %s) WHERE purpose = %s AND token = %s
 """
-"""Changes nothing where another process took it, though it gave it back since."""
+"""Changes nothing if another process has taken the lease, even if that one has released it."""
 _HOLDER = "SELECT who, ends FROM sweeper_leases WHERE purpose = %s"
 _FREE = "DELETE FROM sweeper_leases WHERE purpose = %s AND token = %s"
 
 
 class LeaseTakenError(Exception):
-    """A living process has the lease; the message says which."""
+    """A living process holds the lease; the message is its name."""
 
 
 class Lease:
-    """One process's claim to a purpose. While it is held a thread renews it."""
+    """One process's lease for a purpose; a thread renews the lease while it is held."""
 
     def __init__(self, url: str, purpose: str) -> None:
-        """Make a lease that is not yet held; the purpose is the same for all who exclude each other."""
+        """Create a lease that is not yet held; processes with the same purpose exclude each other."""
         self._url, self._purpose = url, purpose
         self._token, self._who = uuid.uuid4().hex, f"process {os.getpid()} on {socket.gethostname()}"
         self._connection: psycopg.Connection | None = None
         self._end = threading.Event()
         self._renewing = threading.Thread(target=self._run_renewals, name="sweeper-lease", daemon=True)
         self.lost, self._renewed = False, time.monotonic()
-        """Whether another process took it, as of the last renewal; and when that was."""
+        """Whether another process has taken the lease, by the last renewal; and the time of that renewal."""
 
     def acquire(self, *, wait: bool, warn: Callable[[str], None] = lambda _: None) -> None:
         """Take the lease and keep it.
 
-        Whether its holder lives shows within `RENEW_SECONDS`, and that it does not after `LEASE_SECONDS` without a
-        renewal: `warn` is called for that wait.
+        A living holder renews within `RENEW_SECONDS`; a dead one is recognised after `LEASE_SECONDS` without a renewal,
+        and `warn` is called for that wait.
 
         Raises:
-            TakenError: without `wait`, if its holder lives.
+            LeaseTakenError: without `wait`, if the holder lives.
             psycopg.Error: if the server does not answer.
         """
         import psycopg
 
         self._connection = connect_to_server(self._url, f"{NAME} lease")
         errors = psycopg.errors
-        # Another process made the table at the same time. Which of the three is raised depends on how far that was.
+        # Another process creates the table at the same time; its progress decides which of the three is raised.
         with suppress(errors.UniqueViolation, errors.DuplicateObject, errors.DuplicateTable):
             self._connection.execute(_MAKE)
         first: tuple[str, object] | None = None
@@ -90,18 +90,18 @@ class Lease:
         self._renewing.start()
 
     def release(self) -> None:
-        """Give it back."""
+        """Release the lease."""
         self._end.set()
         self._renewing.join(20)
-        with suppress(Exception):  # the server may be away: the lease ends by itself
+        with suppress(Exception):  # the server may be away: the lease expires
             if self._connection is not None:
                 self._connection.execute(_FREE, [self._purpose, self._token])
                 self._connection.close()
 
     def is_lost(self) -> bool:
-        """Return whether another process took it: as the server says, where it was not renewed in time."""
+        """Return whether another process has taken the lease; if it was not renewed in time, ask the server."""
         if not self.lost and time.monotonic() - self._renewed > 2 * RENEW_SECONDS:
-            self._renewed = time.monotonic()  # a server that is away is not asked at once again
+            self._renewed = time.monotonic()  # do not ask an unreachable server again at once
             with suppress(Exception), connect_to_server(self._url, f"{NAME} lease") as connection:
                 self.lost = not self._extend_lease(connection)
         return self.lost
@@ -119,19 +119,19 @@ class Lease:
             try:
                 if self._connection is None or self._connection.closed:
                     self._connection = connect_to_server(self._url, f"{NAME} lease")
-                began = time.monotonic()  # the answer may be read long after the server gave it
+                began = time.monotonic()  # the answer may be read long after it was sent
                 self.lost, self._renewed = not self._extend_lease(self._connection), began
-            except psycopg.Error:  # the server is away: it is asked again
+            except psycopg.Error:  # the server is away: try again
                 if self._connection is not None:
                     self._connection.close()
 
 
 @contextmanager
 def hold_lease(url: str, purpose: str, *, wait: bool, warn: Callable[[str], None] = lambda _: None) -> Iterator[Lease]:
-    """Hold a lease for as long as the block lasts. `warn` receives what is waited for.
+    """Hold a lease while the block runs. `warn` receives the reason for a wait.
 
     Raises:
-        TakenError: without `wait`, if another process has it.
+        LeaseTakenError: without `wait`, if another process holds the lease.
         UsageError: if the server does not answer.
     """
     require_driver()

@@ -1,4 +1,4 @@
-"""Locks between processes; the operating system releases them when their holder dies, however it dies."""
+"""Locks between processes; the operating system releases them when their holder ends, for whatever reason."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sweeper.core.paths import make_folder_name
 from sweeper.core.redact import hide_address_secrets
 
 CREATION_SECONDS = 300.0
-"""Seconds to wait for a process that makes or migrates a database; a few are usual."""
+"""Seconds to wait for a process that creates or migrates a database, which usually takes a few."""
 
 
 def lock_beside(database: Path, purpose: str) -> FileLock:
@@ -28,10 +28,10 @@ def lock_beside(database: Path, purpose: str) -> FileLock:
 
 @contextmanager
 def hold_folder(folder: Path, title: str) -> Iterator[None]:
-    """Keep a folder to one process; it need not be there.
+    """Hold a folder, which need not exist, for one process.
 
     Raises:
-        UsageError: if another process has it; `title` says what it holds.
+        UsageError: if another process holds the folder; `title` describes its content.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -44,17 +44,16 @@ def hold_folder(folder: Path, title: str) -> Iterator[None]:
 
 @contextmanager
 def lock_database_creation(database: Path, make: Callable[[Path], object] | None = None) -> Iterator[None]:
-    """While a database file is made or migrated: two that do so at once would break each other.
+    """Hold a lock while a database file is created or migrated, which two processes must not do at once.
 
-    A file that is not there, or has no tables, is made under another name and put in its place whole, so that a kill
-    leaves nothing half made.
+    A missing or empty file is created under another name and moved into place, so that a kill leaves no partial file.
 
     Args:
         database: the file.
-        make: makes it at the path that it is given, and closes it; None = nothing is made.
+        make: function that creates the database at a path, and closes it; None = do not create.
 
     Raises:
-        UsageError: if another process is at it for `CREATION_SECONDS`: it may have been stopped.
+        UsageError: if another process holds the lock for `CREATION_SECONDS`; it may be stopped.
     """
     lock = lock_beside(database, "create")
     try:
@@ -72,7 +71,7 @@ def lock_database_creation(database: Path, make: Callable[[Path], object] | None
 
 def _make_whole(database: Path, make: Callable[[Path], object]) -> None:
     part = database.with_name(f".sweeper-{database.name}.part")
-    _remove_database(part)  # what a process left that was killed here
+    _remove_database(part)  # left by a killed process
     if database.exists() and database.stat().st_size:
         with closing(sqlite3.connect(make_sqlite_uri(database, "rw"), uri=True, timeout=60)) as connection:
             if connection.execute("SELECT 1 FROM sqlite_master").fetchone() is not None:
@@ -82,16 +81,16 @@ def _make_whole(database: Path, make: Callable[[Path], object]) -> None:
         make(part)
         try:
             os.link(part, database)
-        except FileExistsError:  # another program made one meanwhile, which is left as it is
+        except FileExistsError:  # another program has created one meanwhile: keep it
             pass
-        except OSError:  # a disk that knows no links
+        except OSError:  # a file system without links
             part.rename(database)
     finally:
         _remove_database(part)
 
 
 def _remove_database(database: Path) -> None:
-    """Remove a SQLite file and its log, which would be applied to the next file of its name."""
+    """Remove a SQLite file and its log, which SQLite would apply to the next file of the same name."""
     for end in ("", "-wal", "-shm", "-journal"):
         Path(f"{database}{end}").unlink(missing_ok=True)
 
@@ -102,16 +101,16 @@ def get_sqlite_path(url: str) -> Path | None:
 
 
 def get_sqlite_file(url: str) -> Path | None:
-    """Return the file as `get_sqlite_path`, but None for memory or an address with options."""
+    """Return the file like `get_sqlite_path`, but None for memory or an address with options."""
     path = get_sqlite_path(url)
     return None if path is None or not path.name or ":memory:" in url or set("?#") & set(url) else path
 
 
 def require_database_file(url: str) -> Path:
-    """Return the file of a storage's address that is not PostgreSQL's; nothing is opened.
+    """Return the SQLite file of a storage's address, without opening it.
 
     Raises:
-        StudyError: if it is no SQLite file's.
+        StudyError: if the address is not a SQLite file's.
     """
     path = get_sqlite_file(url)
     if path is None:
@@ -123,5 +122,5 @@ def require_database_file(url: str) -> Path:
 
 
 def make_sqlite_uri(path: Path, mode: str) -> str:
-    """Return what `sqlite3.connect(…, uri=True)` takes to open an existing file: `mode` is ro or rw."""
+    """Return the address for `sqlite3.connect(…, uri=True)` of an existing file: `mode` is ro or rw."""
     return f"file:{quote(str(path.absolute()))}?mode={mode}"

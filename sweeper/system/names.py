@@ -1,4 +1,4 @@
-"""Names of files as Unicode, as JSON, databases and reports need them: what is refused."""
+"""Refuse names that are not Unicode, which JSON, databases and reports need."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from sweeper.core.text import is_unicode
 
 
 def check_names() -> None:
-    """Refuse a command whose arguments, variables or working folder are no Unicode.
+    """Refuse a command whose arguments, variables or working folder are not Unicode.
 
     Raises:
-        UsageError: with the first of them.
+        UsageError: with the first such name.
     """
     arguments = {f"argument {number}": text for number, text in enumerate(sys.argv[1:], 1)}
     arguments |= {name: text for name, text in os.environ.items() if name.startswith("SWEEPER_")}

@@ -1,8 +1,8 @@
-"""PostgreSQL: how its addresses are written, and connections on which no wait is without end.
+"""PostgreSQL: its addresses, and connections on which every wait is bounded.
 
-A server, or the way to it, can fall silent without closing a connection: the machine lost its power, a firewall forgot
-the connection. TCP alone notices that after minutes or hours. So every connection has short TCP timeouts on both ends,
-and the client's own limit on silence; a session that its client lost in a transaction is ended by the server.
+A server or network can fail without closing a connection, for example by a power failure or a firewall's timeout. TCP
+alone notices this only after minutes or hours. Every connection therefore has short TCP timeouts at both ends, and the
+client limits the server's silence; the server ends a session whose client was lost in a transaction.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ Found = TypeVar("Found")
 
 SCHEMES = ("postgresql://", "postgres://", "postgresql+psycopg://")
 ANSWER_SECONDS = 30.0
-"""A server that sends nothing for so long while it is waited for is away."""
+"""Seconds of silence during a wait after which the server counts as away."""
 START_SECONDS = 180.0
-"""A server that has no connection left, or is starting, is waited for so long."""
+"""Longest wait for a server that is starting, or has no free connection."""
 NAME = "sweeper"
-"""Application name of our sessions; others of ours begin with it."""
+"""Application name, or its beginning, of sweeper's sessions."""
 SOCKET: dict[str, Any] = {
     "connect_timeout": 10,
     "keepalives": 1,
@@ -37,7 +37,7 @@ SOCKET: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 25_000,
 }
-"""This end of a connection: what was sent and not received within 25 s, or 25 s without a sign of life, ends it."""
+"""The client's end: data unacknowledged for 25 s, or 25 s without a sign of life, end a connection."""
 SESSION = {
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
@@ -45,7 +45,7 @@ SESSION = {
     "tcp_user_timeout": "25000",
     "idle_in_transaction_session_timeout": "60000",
 }
-"""The server's end, likewise: a session whose client is gone holds its locks no longer than that."""
+"""The server's end, likewise, so that a session whose client is gone releases its locks."""
 _FULL = ("too many clients", "too many connections", "connection slots are reserved")
 _STARTING = ("starting up", "shutting down", "not yet accepting connections", "in recovery mode")
 _ADVICE = "Each run needs 4 connections or more: raise the server's max_connections, or run fewer sweeps at once"
@@ -57,7 +57,7 @@ def is_postgres(url: str) -> bool:
 
 
 def make_sqlalchemy_url(url: str) -> str:
-    """`postgresql+psycopg://…`, which names psycopg 3 as the driver; any other address as it is.
+    """Return a PostgreSQL address with psycopg 3 as driver, `postgresql+psycopg://…`; any other address unchanged.
 
     Raises:
         UsageError: if psycopg is not installed.
@@ -70,7 +70,7 @@ def make_sqlalchemy_url(url: str) -> str:
 
 
 def make_named_url(url: str, purpose: str) -> str:
-    """`make_sqlalchemy_url` with an application name of ours, for an engine made of the address alone."""
+    """Return `make_sqlalchemy_url` with sweeper's application name, for engines that are made from only the address."""
     address = make_sqlalchemy_url(url)
     if not is_postgres(url) or "application_name" in dict(parse_qsl(address.partition("?")[2])):
         return address
@@ -78,19 +78,19 @@ def make_named_url(url: str, purpose: str) -> str:
 
 
 def is_same_database(one: str, other: str) -> bool:
-    """Return whether two addresses are one PostgreSQL database, as far as the addresses show."""
+    """Return whether two addresses, compared as text, are of one PostgreSQL database."""
     return is_postgres(one) and is_postgres(other) and one.split("://", 1)[1] == other.split("://", 1)[1]
 
 
 def make_engine_options() -> dict[str, object]:
-    """SQLAlchemy's options for a server that may be restarted: a connection is tried before it is used."""
+    """Return SQLAlchemy's options for a server that may restart: connections are tested before use."""
     return {"pool_pre_ping": True, "connect_args": {"application_name": NAME}}
 
 
 def connect_to_server(url: str, name: str) -> psycopg.Connection:
-    """Return a connection that commits each statement, on which no wait is endless.
+    """Open a connection that commits each statement, with bounded waits.
 
-    SQLAlchemy takes the address apart, as for the engines: libpq's parser ends passwords elsewhere, and prints pieces.
+    SQLAlchemy parses the address, as for engines; libpq's parser splits some passwords, and prints parts of them.
 
     Raises:
         psycopg.OperationalError: if the server does not answer.
@@ -106,22 +106,22 @@ def connect_to_server(url: str, name: str) -> psycopg.Connection:
 
 
 def explain_server_error(url: str, error: BaseException) -> UsageError:
-    """Return the error for a server that cannot be used."""
+    """Make the error for an unusable server."""
     text = get_cause(error)
     more = f". {_ADVICE}" if _is_full(error) else ""
     return UsageError(f"{hide_address_secrets(url)} must be a PostgreSQL database that answers, got: {text}{more}")
 
 
 def _is_full(error: BaseException) -> bool:
-    """Return whether a server has no connection left."""
+    """Return whether an error means that a server has no free connection."""
     return any(words in str(error) for words in _FULL)
 
 
 def retry_until_accepting(url: str, call: Callable[[], Found], *, warn: Callable[[str], None]) -> Found:
-    """Return the call's result, repeated while the server has no connection left, or is starting.
+    """Return the call's result; repeat the call while the server has no free connection, or is starting.
 
     Raises:
-        Exception: whatever the call raises, after `START_SECONDS` of such errors, or at once for any other.
+        Exception: the call's error, after `START_SECONDS` of such errors, or at once if it is another.
     """
     began, warned = time.monotonic(), False
     while True:
@@ -142,10 +142,10 @@ def retry_until_accepting(url: str, call: Callable[[], Found], *, warn: Callable
 
 
 def require_driver() -> None:
-    """Refuse where psycopg is not installed.
+    """Check that psycopg is installed.
 
     Raises:
-        UsageError: with the command that installs it.
+        UsageError: if not, with the command that installs it.
     """
     with require_extra("a postgresql:// address", "psycopg", "postgres"):
         import psycopg  # noqa: F401
@@ -153,7 +153,7 @@ def require_driver() -> None:
 
 @cache
 def _watch_engines() -> None:
-    """Let SQLAlchemy's engines whose application name is ours, Optuna's and MLflow's, make such connections."""
+    """Make SQLAlchemy's engines with sweeper's application name (Optuna's, MLflow's) use bounded connections."""
     from sqlalchemy import event
     from sqlalchemy.engine import Engine
 

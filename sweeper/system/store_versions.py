@@ -1,4 +1,4 @@
-"""Whether the installed MLflow or Optuna fits a database, without opening it by them, which would change it."""
+"""Check whether the installed MLflow or Optuna fits a database, without using them, which would change it."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ LIBRARIES = {
 
 
 def store_fault(option: str, url: str) -> tuple[str, str] | None:
-    """Return why an option's library cannot use a database, and what to do; None where it can, or none is there.
+    """Return why an option's library cannot use a database, and what to do; None if it can, or there is no database.
 
     Raises:
-        sqlite3.Error, sqlalchemy.exc.SQLAlchemyError: if it cannot be read.
+        sqlite3.Error, sqlalchemy.exc.SQLAlchemyError: if the database cannot be read.
     """
     name, folder, table, upgrade = LIBRARIES[option]
     package, path = find_spec(name.lower()), get_sqlite_path(url)
@@ -49,14 +49,14 @@ def store_fault(option: str, url: str) -> tuple[str, str] | None:
     if holds:
         command = f"{upgrade} {format_address_word(option, make_address_absolute(url), driver=True)}"
         return f"{where} has the tables of an older {name} than {installed}", f"back it up, then: {command}"
-    if path is None:  # PostgreSQL takes back what is half made
+    if path is None:  # PostgreSQL rolls back a partial migration
         return None
     advice = f"delete it: rm {shlex.quote(str(path.absolute()))}"
     return f"{where} was left half made by a process that was killed, and holds nothing", advice
 
 
 def list_deleted_studies(storage: str, uri: str) -> dict[str, str]:
-    """Return the ids of an MLflow database's deleted experiments, by their names, where a storage has that study."""
+    """Return name → id of an MLflow database's deleted experiments whose study exists in a storage."""
     names = {name for (name,) in _read_rows(storage, "studies", "study_name") or ()}
     experiments = _read_rows(uri, "experiments", "name, experiment_id, lifecycle_stage") or ()
     return {name: str(number) for name, number, stage in experiments if stage == "deleted" and name in names}
@@ -65,7 +65,7 @@ def list_deleted_studies(storage: str, uri: str) -> dict[str, str]:
 def find_deleted_experiment(uri: str, name: str) -> str | None:
     """Return why an MLflow file cannot take a study, if its experiment of that name was deleted; else None.
 
-    Nothing is said of a file that cannot be read: who opens it says so.
+    An unreadable file gives None: opening it raises the error.
     """
     experiments: Sequence[Any] = ()
     if get_sqlite_file(uri) is not None:
@@ -76,7 +76,7 @@ def find_deleted_experiment(uri: str, name: str) -> str | None:
 
 
 def explain_deleted_experiment(uri: str, name: str, experiment: str) -> str:
-    """Return what to say where the experiment of a study was deleted."""
+    """Explain that the experiment of a study was deleted."""
     return (
         f"MLflow at {hide_address_secrets(uri)}: the experiment {name!r} was deleted there, and its name is still "
         "taken. Restore it, or name another --tracking-uri, and repeat the command. To restore it: "
@@ -91,13 +91,13 @@ def restore_command(uri: str, experiment: str) -> str:
 
 
 def make_address_absolute(url: str) -> str:
-    """Return an address that names the same SQLite file from any folder; any other as it is."""
+    """Return an address with an absolute path to the SQLite file; any other address unchanged."""
     path = get_sqlite_path(url)
     return url if path is None else f"sqlite:///{path.absolute()}"
 
 
 def _read_rows(url: str, table: str, columns: str) -> Sequence[Any] | None:
-    """Return columns of a table, without a change to the database; None where it is not there."""
+    """Read columns of a table without changing the database; None if the table does not exist."""
     path = get_sqlite_path(url)
     if not is_postgres(url) if path is None else not path.exists():
         return None

@@ -1,4 +1,4 @@
-"""Standard output and standard error whose readers may be gone: a write never raises, and what was lost is known."""
+"""Standard output and standard error for readers that may be gone: writes never raise, and losses are recorded."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from sweeper.core.errors import OutputError
 
 
 class TolerantDescriptor(io.RawIOBase):
-    """A file descriptor that takes every write: what cannot be written is dropped.
+    """A file descriptor that accepts every write, and drops unwritable data.
 
-    Pipes without a reader (EPIPE), terminals that were closed (EIO), full disks (ENOSPC) and the like. Written to
-    without a buffer of its own, so that a signal's handler may write during a write.
+    Examples are pipes without a reader (EPIPE), closed terminals (EIO) and full disks (ENOSPC). It has no buffer, so
+    that a signal's handler may write during a write.
     """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self.error: OSError | None = None
-        """Why something was lost, the first time; None = nothing was."""
+        """Error of the first loss; None = nothing was lost."""
 
     def writable(self) -> bool:
-        """Return that it takes writes, always."""
+        """Return True."""
         return True
 
     def fileno(self) -> int:
@@ -36,14 +36,14 @@ class TolerantDescriptor(io.RawIOBase):
         return os.isatty(self._descriptor)
 
     def write(self, data: object, /) -> int:
-        """Write all of the bytes that are taken; the number of all, in any case."""
+        """Write as many bytes as possible; always return the number of all bytes."""
         whole = memoryview(data).cast("B")  # type: ignore[arg-type]
         unwritten = whole
         while unwritten:
             try:
                 unwritten = unwritten[os.write(self._descriptor, unwritten) :]
             except BlockingIOError:
-                time.sleep(0.01)  # another program made it so, and it is full
+                time.sleep(0.01)  # another program made it non-blocking, and it is full
             except OSError as error:
                 self.error = self.error or error
                 break
@@ -51,17 +51,17 @@ class TolerantDescriptor(io.RawIOBase):
 
 
 def make_streams_tolerant() -> None:
-    r"""Make this process's standard output and standard error such that writing to them never raises.
+    r"""Make writes to this process's standard output and standard error never raise.
 
-    Characters that their encoding lacks are written as `\\u2026` and the like. Descriptors 0 to 2 that are closed are
-    opened on /dev/null, so that no file gets their numbers and with it what is meant for the terminal. Streams that
-    somebody replaced, say a test, are left as they are.
+    Characters missing in their encoding are written as `\\u2026` and the like. Closed descriptors 0 to 2 are opened on
+    /dev/null, so that no file gets their numbers and the terminal's output. Replaced streams, as in tests, stay
+    unchanged.
     """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDONLY)  # gets the lowest free number; a write to it fails, and is noted
+            os.open(os.devnull, os.O_RDONLY)  # gets the lowest free number; failing writes are recorded
     if sys.stdout is sys.__stdout__:
         sys.stdout = _make_tolerant(sys.stdout, 1)
     if sys.stderr is sys.__stderr__:
@@ -69,10 +69,10 @@ def make_streams_tolerant() -> None:
 
 
 def check_output() -> None:
-    """Refuse to call done what standard output did not take.
+    """Check that standard output accepted all writes.
 
     Raises:
-        OutputError: if something that was written there is lost.
+        OutputError: if data written to it were lost.
     """
     sys.stdout.flush()
     raw = getattr(sys.stdout, "buffer", None)

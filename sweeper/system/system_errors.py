@@ -1,4 +1,4 @@
-"""Error messages in plain words: a library's cause in one line, limits of the system, a damaged file."""
+"""Plain error messages: a library's cause in one line, and limits of the system."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from sweeper.core.redact import redact
 
 _STATEMENT = re.compile(r"\[SQL:.*|\(Background on this error at: .*")
-"""Additions of SQLAlchemy to a driver's words: the statement, and links to its own pages."""
+"""SQLAlchemy's additions to a driver's message: the statement, and links to its documentation."""
 
 
 def get_cause(error: BaseException, longest: int = 300) -> str:
-    """Return the driver's words if a database failed, else the error's own, in one line of `longest` characters.
+    """Return the driver's message if a database failed, else the error's own, in one line of `longest` characters.
 
-    Secrets are hidden. Of a longer text words in the middle are left out: a library names the reason last.
+    Secrets are hidden. A longer text is shortened in the middle, because libraries name the reason last.
     """
     drivers = (getattr(one, "orig", None) for one in iterate_causes(error))
     raised = next((driver for driver in drivers if isinstance(driver, BaseException)), error)
@@ -27,10 +27,7 @@ def get_cause(error: BaseException, longest: int = 300) -> str:
 
 
 def iterate_causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield the error, what SQLAlchemy wraps in it, what it was raised from, and so on.
-
-    A library's error may have been put into other words.
-    """
+    """Yield the error, the driver's error that SQLAlchemy wraps, the errors it was raised from, and so on."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -47,15 +44,15 @@ MEMORY = (
     "out of memory",
     "bad alloc",
     "bad_alloc",
-    "alloc_failed",  # what cuBLAS and cuDNN make of it
+    "alloc_failed",  # of cuBLAS and cuDNN
 )
-"""Words of a library's error, in small letters, that says that memory ran out, of the machine or of a GPU."""
+"""Lower-case words of library errors about lack of memory, of the machine or a GPU."""
 WORKER_BYTES = 5 * 10**9
-"""Addresses that a worker takes: torch and what it loads reserve 3.5 GB, a training the rest."""
+"""Address space of a worker: torch and its libraries reserve 3.5 GB, a training the rest."""
 
 
 def explain_memory_limit() -> str | None:
-    """Return what to say if a program may reserve less memory than a worker does, with the next step; else None."""
+    """Return a message with the next step if a program may reserve less memory than a worker needs; else None."""
     try:
         import resource
     except ImportError:  # on Windows
@@ -71,11 +68,11 @@ def explain_memory_limit() -> str | None:
 
 
 def limit_reached(error: BaseException, *, sweep: bool = True) -> str | None:
-    """Return what to say of an error that the machine made, with the next step; None for any other.
+    """Return a message with the next step for an error caused by a limit of the machine; None for any other.
 
     Args:
-        error: what was raised.
-        sweep: whether it ended a sweep, which could ask for fewer workers and smaller batches.
+        error: the error.
+        sweep: whether it ended a sweep, which could use fewer workers and smaller batches.
     """
     for one in iterate_causes(error):
         if isinstance(one, ImportError | MemoryError) and (limited := explain_memory_limit()) is not None:

@@ -1,7 +1,7 @@
-"""Files that appear under their names whole or not at all, and what a killed process left of some.
+"""Write files atomically, and remove partial files of killed processes.
 
-A file being written has another name next to its place. An error, Ctrl-C, SIGTERM and SIGHUP remove it; SIGKILL, or
-a machine that goes down, leave it: what starts in that folder later removes it.
+A file being written has a temporary name in the same folder. An error, Ctrl-C, SIGTERM or SIGHUP removes it. SIGKILL or
+a power failure leaves it; a later process in the folder removes it.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PARTS = ".sweeper-*.part*"
-"""Pattern of the names of files that are being written, and SQLite's next to them."""
+"""Pattern of the temporary names of files, and of SQLite's files next to them."""
 DAY = 86_400.0
 
 
 @contextmanager
 def replace_atomically(path: Path) -> Iterator[Path]:
-    """Yield a path to write to, whose file replaces `path` when the block ends without an error.
+    """Yield a temporary path; its file replaces `path` when the block ends without an error.
 
     Raises:
-        OSError: if it cannot be put there.
+        OSError: if `path` cannot be replaced.
     """
-    part = path.with_name(f".sweeper-{uuid.uuid4().hex}.part")  # however long the name is
+    part = path.with_name(f".sweeper-{uuid.uuid4().hex}.part")  # independent of the name's length
     try:
         yield part
         part.replace(path)
@@ -35,12 +35,12 @@ def replace_atomically(path: Path) -> Iterator[Path]:
 
 
 def remove_left(folder: Path, pattern: str = PARTS, seconds: float = DAY) -> None:
-    """Remove files and folders that a killed process left; what cannot be removed stays.
+    """Remove files and folders of killed processes, as far as possible.
 
     Args:
-        folder: where they are; it may be missing.
-        pattern: of their names.
-        seconds: since anything was written there: another process, of another machine too, may be at younger ones.
+        folder: their folder; it may be missing.
+        pattern: pattern of their names.
+        seconds: minimum time since the last write; a process, possibly on another machine, may be using younger ones.
     """
     for path in folder.glob(pattern):
         with suppress(OSError):
@@ -54,26 +54,26 @@ def remove_left(folder: Path, pattern: str = PARTS, seconds: float = DAY) -> Non
 
 
 class WatchedFile:
-    """A file that a process keeps open by its name: what is written to one that was deleted is lost."""
+    """A file that a process keeps open; writes after its deletion would be lost."""
 
     def __init__(self, path: Path) -> None:
-        """Remember which file is at `path` now."""
+        """Store the identity of the file at `path`."""
         self.path, self._first = path.resolve(), path.stat()
 
     def find_fault(self) -> str | None:
-        """Return what happened to the file since, as a predicate; None where it is at its place."""
+        """Return what happened to the file since, as a predicate; None if it is unchanged."""
         try:
             now = self.path.stat()
             if os.path.samestat(now, self._first):
                 return None if now.st_size or self.path.name.endswith("-wal") else "was emptied"
         except (FileNotFoundError, NotADirectoryError):
             return "was deleted, or its folder was renamed"
-        except OSError:  # a disk or a network that does not answer is no deletion
+        except OSError:  # an unreachable disk or network is no deletion
             return None
         return "was replaced by another file"
 
     def find_new_place(self) -> Path | None:
-        """Return where an open file is after its folder was renamed, as far as the system says."""
+        """Return the new path of an open file after its folder was renamed; None if unknown."""
         for opened in Path("/proc/self/fd").glob("*"):
             with suppress(OSError):
                 place = opened.resolve()
