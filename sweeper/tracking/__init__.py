@@ -1,7 +1,7 @@
-"""MLflow: a view of the study for users; no conclusion is read back from it.
+"""MLflow: a view of the study for users; sweeper draws no conclusion from it.
 
-the study, then each result → tracker.py → values.py (what is to be there: runs, names and numbers)
-                                               ↓ compared with what is there by mirror.py
+the study, then each result → tracker.py → values.py (the desired runs, names and numbers)
+                                               ↓ compared with the existing ones by mirror.py
                                             MLflow, in the tracker's thread
 """
 
@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import os
 
-# Set before MLflow is imported: a tool for private images does not report its use to anyone.
+# Set before MLflow is imported: a tool for private images must not report its use to anyone.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-# A server that does not answer is noticed in seconds; MLflow's own defaults hold a call for minutes. Nor may MLflow
-# repeat a request by itself: a run whose creation was answered too late would be there twice. The next pass looks
-# it up first.
+# Notice an unreachable server in seconds; MLflow's defaults block a call for minutes. MLflow must not repeat requests:
+# a run whose creation was answered too late would exist twice. sweeper's next pass looks up the run first.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "6")
-# At the end of each run MLflow prints the server's address, password and all, on standard output, which is for results
-# alone. Whatever the environment says of it.
+# At the end of each run MLflow prints the server's address, with password, on standard output, which is only for
+# results. This overrides the environment.
 os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
 
 from sweeper.tracking.mlflow_connection import (

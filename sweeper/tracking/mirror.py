@@ -1,8 +1,8 @@
-"""One study in one MLflow store: what it has of a run, compared with what it is to have, and the difference written.
+"""Mirror one study in one MLflow store: compare existing and desired runs, and write the differences.
 
 The sweep's run is found by the study's mark, a training's by its parent and the tags `sweeper.kind` and
-`sweeper.trial`. So a run whose creation was never answered is found again, and nothing is there twice. A run's end is
-written last: one that has its end and its values is whole.
+`sweeper.trial`. A run whose creation was never answered is therefore found again, and never duplicated. A run's end is
+written last: a run with its end and its values is complete.
 """
 
 from __future__ import annotations
@@ -25,64 +25,64 @@ from sweeper.tracking.mlflow_connection import get_artifacts_address, has_files_
 from sweeper.tracking.values import AT_WORK, MARKER, PAUSED, STATE, DesiredRun, MetricPoint
 
 SWEEP = "sweep"
-"""Name of the sweep's run here; those of trainings are `search/00012` and the like."""
+"""Internal name of the sweep's run; trainings have names like `search/00012`."""
 MARK = "sweeper.key"
-"""Tag of the sweep's run that distinguishes its study from others of the name."""
+"""Tag of the sweep's run that distinguishes its study from others of the same name."""
 IDENTITY = ("sweeper.kind", "sweeper.trial")
-"""Tags by which a training's run is found below the sweep's."""
+"""Tags that identify a training's run below the sweep's."""
 PURPOSE = {"trial": "search"}
-"""Purpose of a training by the tag `sweeper.kind`, where these differ."""
+"""Value of the tag `sweeper.kind` → purpose of the training, where they differ."""
 MOST_RUNS = 50_000
-"""Number that MLflow returns at a time."""
+"""Most runs that MLflow returns at a time."""
 OF_RESULT = ("sweeper.reason", "sweeper.collapse", "sweeper.never_predicted", "sweeper.earlier")
-"""Tags that a run loses where it is not to have them: an earlier attempt failed, say, and this one does not."""
+"""Tags that are removed from a run if not desired, such as those of a failed earlier attempt."""
 
 
 @dataclass
 class ActualRun:
-    """A run as MLflow has it."""
+    """An existing run of MLflow."""
 
     run_id: str
     status: str
     tags: dict[str, str]
     params: dict[str, str]
     metrics: dict[str, float]
-    """The latest value of each."""
+    """Latest value of each metric."""
     has_dataset: bool = False
     steps: set[int] | None = None
-    """Steps of its points; None = MLflow was not asked for them."""
+    """Steps of the run's points; None = not read yet."""
 
     @classmethod
     def from_run(cls, run: Run) -> ActualRun:
-        """Return the run as MLflow has it."""
+        """Make the record of MLflow's run."""
         used = run.inputs is not None and bool(run.inputs.dataset_inputs)
         return cls(run.info.run_id, run.info.status, run.data.tags, run.data.params, run.data.metrics, used)
 
 
 class MlflowMirror:
-    """Writes runs and files of a study; whatever fails raises, and is right when it is repeated."""
+    """Writes runs and files of a study; failures raise, and all calls may be repeated."""
 
     def __init__(self, client: MlflowClient, uri: str) -> None:
-        """`client` is of the store at the address `uri`."""
+        """`client`: client of the store at `uri`."""
         self.client, self._uri = client, uri
         self._path = get_sqlite_path(uri)
         self.experiment_id = self.parent_run_id = ""
         self.run_ids: dict[str, str] = {}
-        """Of the trainings' runs that are whole, by name."""
+        """Ids of the trainings' complete runs, by name."""
         self.made, self.completed = set[str](), set[str]()
-        """Names of the trainings' runs that were missing, and of those that lacked something."""
+        """Names of the trainings' runs that were created, and that were completed."""
         self._actual: dict[str, ActualRun] | None = None
-        """None = what of the last request arrived is not known."""
+        """Existing runs by name; None = unknown, because the last request may have arrived or not."""
 
     def begin_sweep(self, study: str, sweep: DesiredRun, mark: str) -> None:
-        """Find or make the experiment and the sweep's run, and write that.
+        """Find or create the experiment and the sweep's run, and write the run.
 
         Raises:
             UsageError: as `find_experiment`.
             Exception: whatever MLflow raises.
         """
         self.experiment_id = self.find_experiment(study) or ""
-        if not self.experiment_id:  # a server decides for itself where files are
+        if not self.experiment_id:  # a server chooses the files' location itself
             place = None if self._path is None else get_artifacts_address(self._path, study)
             self.experiment_id = self.client.create_experiment(study, artifact_location=place)
         mine = f"tags.`{MARK}` = '{mark}' and tags.`sweeper.kind` = 'sweep'"
@@ -94,10 +94,10 @@ class MlflowMirror:
         self.write_run(SWEEP, sweep)
 
     def check_experiment(self, study: str) -> None:
-        """Refuse a store that does not take a study, before anything of it is trained.
+        """Refuse a store that cannot take a study, before any training.
 
         Raises:
-            UsageError: if it does not answer, or as `find_experiment`.
+            UsageError: if the store does not answer, or as `find_experiment`.
         """
         try:
             self.find_experiment(study)
@@ -110,10 +110,10 @@ class MlflowMirror:
             ) from error
 
     def find_experiment(self, study: str) -> str | None:
-        """Return the id of a study's experiment; None where there is none yet.
+        """Return the id of a study's experiment; None if there is none yet.
 
         Raises:
-            UsageError: if it was deleted, or its store was moved.
+            UsageError: if the experiment was deleted, or its store was moved.
             Exception: whatever MLflow raises.
         """
         experiment = self.client.get_experiment_by_name(study)
@@ -132,7 +132,7 @@ class MlflowMirror:
         return str(experiment.experiment_id)
 
     def write_run(self, name: str, wanted: DesiredRun) -> None:
-        """Write what MLflow lacks of a run."""
+        """Write the missing parts of a run to MLflow."""
         actual, self._actual = self._actual or self._find_runs(), None
         has = actual.get(name)
         if has is None:
@@ -147,12 +147,12 @@ class MlflowMirror:
             self.completed.add(name)
 
     def send_file(self, folder: Path, path: Path) -> None:
-        """Send a file below `folder`, as it is now, to the artifacts of the sweep's run."""
+        """Send the current content of a file below `folder` to the artifacts of the sweep's run."""
         place = Path("report", path.parent.relative_to(folder)).as_posix()
         self.client.log_artifact(self.parent_run_id, str(path), place)
 
     def delete_runs(self, names: Collection[str]) -> None:
-        """Delete the runs of trainings of these names, where they are there."""
+        """Delete the runs of these trainings, if they exist."""
         if not names:
             return
         runs, self._actual = self._find_runs(), None
@@ -161,7 +161,7 @@ class MlflowMirror:
             self.run_ids.pop(name, None)
 
     def list_begun_runs(self) -> list[str]:
-        """Return the names of the runs that were written while they were trained, and have no result yet."""
+        """Return the names of the runs that were written during their training, and have no result yet."""
         self._actual = self._actual or self._find_runs()
         return [name for name, run in self._actual.items() if run.tags.get(STATE) == AT_WORK]
 
@@ -170,7 +170,7 @@ class MlflowMirror:
         self.client.set_experiment_tag(self.experiment_id, key, value)
 
     def _find_runs(self) -> dict[str, ActualRun]:
-        """Return the existing runs of this sweep: others may share the experiment's name."""
+        """Return the existing runs of this sweep; the experiment may have runs of others."""
         actual = {SWEEP: ActualRun.from_run(self.client.get_run(self.parent_run_id))}
         mine = f"tags.`mlflow.parentRunId` = '{self.parent_run_id}'"
         for run in self.client.search_runs([self.experiment_id], mine, max_results=MOST_RUNS):
@@ -180,13 +180,13 @@ class MlflowMirror:
         return actual
 
     def _create_run(self, wanted: DesiredRun) -> ActualRun:
-        """Create a run, with who made it and by what program, as MLflow notes that of runs it starts itself."""
+        """Create a run with the tags for user and program that MLflow gives runs it starts itself."""
         tags = resolve_tags(wanted.tags)
         run = self.client.create_run(self.experiment_id, start_time=wanted.start, tags=tags, run_name=wanted.name)
         return ActualRun(run.info.run_id, "RUNNING", dict(wanted.tags), {}, {}, steps=set())
 
     def _complete_run(self, wanted: DesiredRun, has: ActualRun) -> bool:
-        """Write what a run lacks, and note it in `has`; whether it lacked anything."""
+        """Write the missing parts of a run, update `has`, and return whether anything was missing."""
         client, run_id = self.client, has.run_id
         params = [Param(key, value) for key, value in wanted.params.items() if key not in has.params]
         tags = [RunTag(key, value) for key, value in wanted.tags.items() if has.tags.get(key) != value]
@@ -198,7 +198,7 @@ class MlflowMirror:
         metrics = [*self._list_missing_points(wanted, has), *last]
         if not has.has_dataset:
             client.log_inputs(run_id, [wanted.dataset])
-        if params or tags or metrics:  # the client sends a large batch in parts, the metrics in their order
+        if params or tags or metrics:  # the client splits a large batch, and keeps the metrics' order
             client.log_batch(run_id, metrics=metrics, params=params, tags=tags)
         for key in gone:
             client.delete_tag(run_id, key)
@@ -216,9 +216,8 @@ class MlflowMirror:
     def _list_missing_points(self, wanted: DesiredRun, has: ActualRun) -> list[Metric]:
         """Return the points that MLflow lacks.
 
-        A history takes every point again, so MLflow is asked which it has.
-
-        The marker comes last in its point, which is whole where that is.
+        MLflow's history would store a repeated point twice, so its steps are read first. The marker is the last metric
+        of a point: a point with its marker is complete.
         """
         if has.steps is None:
             history = self.client.get_metric_history(has.run_id, MARKER) if MARKER in has.metrics else []
@@ -229,6 +228,6 @@ class MlflowMirror:
 def _metrics(point: MetricPoint | None) -> list[Metric]:
     if point is None:
         return []
-    # MLflow turns infinity into 1.8e308; such values are left out and the collapse tag says why.
+    # MLflow turns infinity into 1.8e308, so such values are left out; the collapse tag is the reason.
     finite = {name: value for name, value in point.metrics.items() if math.isfinite(value)}
     return [Metric(name, value, point.at, point.step) for name, value in finite.items()]

@@ -1,8 +1,8 @@
-"""Reaching an MLflow store, by requests that end: the timeout of `requests` is one between two bytes.
+"""Connect to an MLflow store with bounded requests: the timeout of `requests` only limits the time between two bytes.
 
-MLflow makes its sessions with one adapter class. Ours takes its place: the answer to a request, from the moment it is
-waited for, may take the timeout, and as long as its bytes take on a slow line. What is sent has no such trouble: a
-socket's timeout is that of a whole block.
+MLflow makes its sessions with one adapter class, which this module replaces. From the start of the wait, the response
+to a request may take the timeout plus the time of its bytes on a slow line. Sending needs no such bound: a socket's
+timeout is for a whole block.
 """
 
 from __future__ import annotations
@@ -41,31 +41,31 @@ from sweeper.tracking.prepared_views import TAG
 SLOWEST_LINE = 16 * 1024
 """Bytes per second."""
 LONGEST = 256 * 2**20
-"""Bytes of one answer, unpacked."""
+"""Most bytes of one unpacked response."""
 
 
 class _BoundedAnswer(io.RawIOBase):
-    """Answer from a socket, until its time is over."""
+    """Response from a socket, with a deadline."""
 
     def __init__(self, sock: socket.socket, raw: io.RawIOBase, timeout: float) -> None:
-        """`raw` is the socket's own file, which keeps it open; `timeout` in seconds."""
+        """`raw`: the socket's own file, which keeps the socket open; `timeout` in seconds."""
         self._sock, self._own, self._silence = sock, raw, timeout
         self._until = time.monotonic() + timeout
 
     def readable(self) -> bool:
-        """Yes."""
+        """Return True."""
         return True
 
     def readinto(self, buffer: Any, /) -> int:
-        """Read as a socket's file does.
+        """Read like a socket's file.
 
         Raises:
-            TimeoutError: if its time is over.
+            TimeoutError: after the deadline.
         """
         left = min(self._silence, self._until - time.monotonic())
         if left <= 0:
             raise TimeoutError("timed out, though bytes keep coming")
-        self._sock.settimeout(left)  # the next request sets it again
+        self._sock.settimeout(left)  # the next request resets the timeout
         size = self._sock.recv_into(buffer)
         self._until += size / SLOWEST_LINE
         return size
@@ -77,10 +77,10 @@ class _BoundedAnswer(io.RawIOBase):
 
 
 class _BoundedHttpConnection(HTTPConnection):
-    """A connection whose answers have an end."""
+    """A connection with a deadline for each response."""
 
     def response_class(self, sock: socket.socket, *arguments: Any, **more: Any) -> http.client.HTTPResponse:  # type: ignore[override]
-        """Return an answer, also one of a proxy on the way."""
+        """Return a bounded response, also of a proxy."""
         response = http.client.HTTPResponse(sock, *arguments, **more)
         if self.timeout is not None:
             response.fp = io.BufferedReader(_BoundedAnswer(sock, response.fp.detach(), self.timeout))
@@ -92,7 +92,7 @@ class _BoundedTlsConnection(_BoundedHttpConnection, HTTPSConnection):
 
 
 class BoundedPool(HTTPConnectionPool):
-    """Connections to a server; errors name this class."""
+    """Bounded connections to a server; errors contain this class's name."""
 
     ConnectionCls = _BoundedHttpConnection
 
@@ -104,20 +104,20 @@ class BoundedTlsPool(HTTPSConnectionPool):
 
 
 class BoundedAdapter(request_utils.TCPKeepAliveHTTPAdapter):
-    """MLflow's adapter of `requests`, on such connections."""
+    """MLflow's adapter of `requests` with bounded connections."""
 
     _POOLS: ClassVar = {"http": BoundedPool, "https": BoundedTlsPool}
 
     def init_poolmanager(self, *arguments: Any, **more: Any) -> None:
-        """Make the pools as MLflow does, bounded."""
+        """Make MLflow's pools, bounded."""
         super().init_poolmanager(*arguments, **more)  # type: ignore[no-untyped-call]
         self.poolmanager.pool_classes_by_scheme = self._POOLS
 
     def send(self, request: Any, *arguments: Any, **more: Any) -> Any:
-        """Send as MLflow does; an answer that is kept in memory has an end.
+        """Send like MLflow, and limit the length of a response that is kept in memory.
 
         Raises:
-            ConnectionError: if it is longer than `LONGEST`.
+            ConnectionError: if the response is longer than `LONGEST`.
         """
         answer = super().send(request, *arguments, **more)
         if not more.get("stream"):
@@ -131,7 +131,7 @@ class BoundedAdapter(request_utils.TCPKeepAliveHTTPAdapter):
         return answer
 
     def proxy_manager_for(self, *arguments: Any, **more: Any) -> Any:
-        """Return a bounded manager as MLflow does."""
+        """Return MLflow's proxy manager, bounded."""
         manager = super().proxy_manager_for(*arguments, **more)  # type: ignore[no-untyped-call]
         manager.pool_classes_by_scheme = self._POOLS
         return manager
@@ -141,17 +141,17 @@ request_utils.TCPKeepAliveHTTPAdapter = BoundedAdapter  # type: ignore[misc]
 
 
 def connect_to_mlflow(uri: str) -> MlflowClient:
-    """Return a client of a store that answers; a SQLite store is made, and migrated, once.
+    """Connect to a store; a SQLite store is created or migrated once.
 
     Raises:
-        UsageError: if it does not answer.
+        UsageError: if the store does not answer.
     """
     try:
         return _connect_once(uri)
     except SweeperError:
         raise
     except Exception as error:
-        # What a signal raised may have been caught by MLflow, and put into other words.
+        # MLflow may have caught and wrapped an exception raised by a signal's handler.
         stopped = next((one for one in iterate_causes(error) if isinstance(one, SweeperError)), None)
         raise stopped or explain_missing_store(uri, error) from error
 
@@ -159,7 +159,7 @@ def connect_to_mlflow(uri: str) -> MlflowClient:
 def _connect_once(uri: str) -> MlflowClient:
     check_address("--tracking-uri", uri)
     for name in ("alembic", "mlflow"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # we report what goes wrong, in one line
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # sweeper reports errors itself, in one line
     path = get_sqlite_path(uri)
     if is_postgres(uri):
         with hold_lease(uri, "mlflow", wait=True):
@@ -167,7 +167,7 @@ def _connect_once(uri: str) -> MlflowClient:
     if path is None:
         return _make_client(uri)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Without a pool each write ends in the file itself, and no connection stays with one that was moved or deleted.
+    # Without a pool each write ends in the file itself, and no connection keeps a moved or deleted file open.
     os.environ["MLFLOW_SQLALCHEMYSTORE_POOLCLASS"] = "NullPool"
     with lock_database_creation(path, _connect_to_file):
         with sqlite3.connect(path, timeout=60) as connection:
@@ -177,18 +177,18 @@ def _connect_once(uri: str) -> MlflowClient:
 
 
 def _connect_to_file(path: Path) -> MlflowClient:
-    # MLflow keeps its connections by address: a relative one would name the first working folder's file for ever.
+    # MLflow caches connections by address: a relative address would always mean the first working folder's file.
     return _make_client(f"sqlite:///{path.absolute()}")
 
 
 def _make_client(address: str) -> MlflowClient:
     client = MlflowClient(tracking_uri=address)
-    client.search_experiments(max_results=1)  # makes and migrates the tables
+    client.search_experiments(max_results=1)  # creates and migrates the tables
     return client
 
 
 def explain_missing_store(uri: str, error: Exception) -> UsageError:
-    """Return the error for an address at which nothing answers."""
+    """Return the error for an address without an answer."""
     if isinstance(error, UsageError):
         return error
     with suppress(sqlite3.Error, SQLAlchemyError):
@@ -206,10 +206,10 @@ def explain_missing_store(uri: str, error: Exception) -> UsageError:
 
 
 def get_server_version(uri: str) -> str:
-    """Return the version that MLflow's server at an http(s):// address states.
+    """Return the version of MLflow's server at an http(s):// address.
 
     Raises:
-        Exception: whatever MLflow raises, and where the server answers with an error.
+        Exception: whatever MLflow raises, or if the server responds with an error.
     """
     answer = http_request(get_default_host_creds(uri), "/version", "GET")  # type: ignore[no-untyped-call]
     answer.raise_for_status()
@@ -217,7 +217,7 @@ def get_server_version(uri: str) -> str:
 
 
 def list_prepared_studies(uri: str) -> dict[str, str]:
-    """Studies in an MLflow store that have views, the newest first: name → id of the experiment.
+    """Return the studies with views in an MLflow store, the newest first: name → id of the experiment.
 
     Raises:
         UsageError: if the store does not answer.
@@ -232,9 +232,9 @@ def get_artifacts_address(store: Path, study: str) -> str:
 
 
 def has_files_elsewhere(store: Path, study: str, location: str) -> bool:
-    """Return whether a study's files are at another address than next to its store, which was moved or copied.
+    """Return whether a study's files are not next to its store, because the store was moved or copied.
 
-    MLflow keeps absolute addresses alone. A folder that a person gave the experiment is left to that person.
+    MLflow stores only absolute addresses. A folder that the user chose for the experiment is accepted.
     """
     own_store = location.startswith("file:") and unquote(location).endswith(f"/mlruns/{make_folder_name(study)}")
     return own_store and location != get_artifacts_address(store, study)

@@ -1,7 +1,7 @@
-"""The runs that MLflow is to have, written elsewhere as well: TensorBoard's event files, Weights & Biases (`--log-to`).
+"""Write MLflow's runs also to TensorBoard's event files or Weights & Biases (`--log-to`).
 
-They are written in a thread of their own, so that a server that hangs delays neither trainings nor MLflow. What was
-written before is written again, or left out.
+A separate thread writes them, so that a hanging server delays neither trainings nor MLflow. A resume writes earlier
+runs again (TensorBoard) or only their missing parts (W&B).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from sweeper.system.system_errors import get_cause
 from sweeper.tracking.values import PAUSED, STATUS, DesiredRun, MetricPoint
 
 RunLogger = Callable[[str, DesiredRun], None]
-"""Writes a training's run; the first argument is its name in the study, `search/00012`."""
+"""Function that writes a training's run; the first argument is its name in the study, `search/00012`."""
 
 
 def check_logger(log_to: LogTo) -> None:
-    """Refuse a logger whose package is missing, or that could only ask for its key.
+    """Refuse a logger whose package or key is missing.
 
     Raises:
         UsageError: with what helps.
@@ -41,11 +41,11 @@ def check_logger(log_to: LogTo) -> None:
         )
     if log_to == "wandb":
         os.environ.setdefault("WANDB_SILENT", "true")  # else it prints between the sweep's lines
-        import wandb  # seconds
+        import wandb  # takes seconds
 
         if wandb.setup().settings.mode != "online":  # by WANDB_MODE, or `wandb offline`
             return
-        with redirect_stderr(io.StringIO()):  # it calls itself deprecated; its successor, `login`, asks the server
+        with redirect_stderr(io.StringIO()):  # a deprecation warning; its successor `login` queries the server
             has_key = bool(wandb.api.api_key) if hasattr(wandb, "api") else True
         if not has_key:
             raise UsageError(
@@ -55,19 +55,19 @@ def check_logger(log_to: LogTo) -> None:
 
 
 class LoggedRuns:
-    """The runs of a study for one logger, written in a thread: the newest state of each."""
+    """Writes the newest state of a study's runs for one logger, in a thread."""
 
     def __init__(self, log_to: LogTo, study: str, created: str, warn: Callable[[str], None]) -> None:
-        """Begin.
+        """Start the thread.
 
         Args:
             log_to: the logger.
             study: name of the study.
-            created: when it was made.
-            warn: receives that the logger failed; called in the thread.
+            created: when the study was created.
+            warn: receives a failure of the logger; called in the thread.
         """
         self.option, self._warn = f"--log-to {log_to}", warn
-        """How the user asked for it."""
+        """The user's option."""
         self._write: RunLogger = WandbLogger(study, created)
         if log_to == "tensorboard":
             self._write = TensorboardLogger(TENSORBOARD / make_folder_name(study))
@@ -77,7 +77,7 @@ class LoggedRuns:
         threading.Thread(target=self._work, name=log_to, daemon=True).start()
 
     def put(self, name: str, run: DesiredRun) -> None:
-        """Have a run written."""
+        """Queue a run for writing."""
         with self._changed:
             if not self._has_failed:
                 self._waiting[name] = run
@@ -85,12 +85,12 @@ class LoggedRuns:
 
     @property
     def left(self) -> int:
-        """Number of runs that are not written."""
+        """Number of unwritten runs."""
         return len(self._waiting)
 
     @property
     def pending_text(self) -> str:
-        """Text of what is not written; "" if there is nothing."""
+        """Text on unwritten runs; "" if there are none."""
         return format_count(self.left, "run") if self.left else ""
 
     def _work(self) -> None:
@@ -116,22 +116,22 @@ class LoggedRuns:
 
 
 def _list_points(run: DesiredRun) -> list[MetricPoint]:
-    """Return the points of a run, the last values among them, without what is not finite."""
+    """Return the points of a run, including the last values, without values that are not finite."""
     points = [*run.points, *([] if run.last is None else [run.last])]
     return [p._replace(metrics={n: v for n, v in p.metrics.items() if math.isfinite(v)}) for p in points]
 
 
 class TensorboardLogger:
-    """A folder of event files for each run, with its parameters for the HParams page."""
+    """Writes a folder of event files for each run, with its parameters for the HParams page."""
 
     def __init__(self, folder: Path) -> None:
-        """Remove the runs in `folder`: a resume writes all again, and another study of the name had others."""
+        """Remove the runs in `folder`: a resume writes all again, and an earlier study of the name had others."""
         self._folder = folder
-        for path in folder.glob("*_[0-9][0-9][0-9][0-9][0-9]_*"):  # whatever else is there is not ours
+        for path in folder.glob("*_[0-9][0-9][0-9][0-9][0-9]_*"):  # only sweeper's folders
             shutil.rmtree(path, ignore_errors=True)
 
     def __call__(self, name: str, run: DesiredRun) -> None:
-        """Write the run, in place of what was written of it before."""
+        """Write the run, replacing its earlier files."""
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.plugins.hparams import metadata, plugin_data_pb2
@@ -156,16 +156,16 @@ class TensorboardLogger:
 
 
 class WandbLogger:
-    """A run of W&B for each run, in the project `sweeper`, or that of WANDB_PROJECT; the study is their group."""
+    """Writes a W&B run for each run, in the project `sweeper` or WANDB_PROJECT; the study is their group."""
 
     def __init__(self, study: str, created: str) -> None:
         self._study, self._mark = study, f"{study} {created}"
 
     def __call__(self, name: str, run: DesiredRun) -> None:
-        """Write of a run what W&B lacks."""
+        """Write the parts of a run that W&B lacks."""
         import wandb
 
-        if run.status == PAUSED:  # it continues, and W&B takes no earlier step again
+        if run.status == PAUSED:  # it will continue, and W&B accepts each step only once
             return
         settings = wandb.Settings(silent=True, console="off", x_disable_stats=True, disable_git=True, save_code=False)
         begun = wandb.init(

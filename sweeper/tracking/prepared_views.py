@@ -1,9 +1,9 @@
-"""The sweep's table as MLflow is to open it: tags of the experiment, which its pages call shared views.
+"""Prepared views of the sweep's table in MLflow: tags of the experiment, which MLflow's pages call shared views.
 
-MLflow 3's own table has the runs in the order they began, without a metric. A view says which columns are shown, in
-which order and how wide, and what the rows are sorted by. It is read by MLflow's pages alone (`viewStateShareKey` in
-the address, see core/paths.py), and has charts, too (`compareRunsMode=CHART` there);
-tests/tracking/test_prepared_views.py opens it in a browser. A column of something that no run has is not shown.
+MLflow 3's default table lists the runs in the order they began, without metrics. A view sets the columns, their order
+and width, the sorting of the rows, and charts (`compareRunsMode=CHART` in the address). Only MLflow's pages read it
+(`viewStateShareKey` in the address, see core/paths.py); tests/tracking/test_prepared_views.py opens it in a browser.
+Columns without values are hidden.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ from typing import Any
 from sweeper.core.paths import View
 
 TAG = "mlflow.sharedViewState."
-"""An experiment's tags of this beginning are its views."""
+"""Prefix of the experiment's tags that are views."""
 RUN_NAME, CREATED = "attributes.`Run Name`", "runDateAndNestInfo"
 """MLflow's own columns, which always come first."""
 WIDTHS = {RUN_NAME: 190, CREATED: 105}
 SHOWN_FIRST = ("gamma", "alpha", "pos_weight", "class_weight_power", "mix")
-"""Coordinates that most people look for; others of the space follow."""
+"""Coordinates of the first columns; the space's others follow."""
 
 
 def make_prepared_views(free: Collection[str], metric: str = "miou", *, tried: str = "trial") -> dict[str, str]:
-    """Tags of the experiment, one per view.
+    """Make the tags of the experiment, one per view.
 
     Args:
-        free: coordinates of the losses that are searched or compared.
-        metric: that trainings are compared by.
-        tried: tag `sweeper.kind` of the trainings that chose parameters and rates.
+        free: coordinates of the searched or compared losses.
+        metric: metric of the comparison.
+        tried: value of the tag `sweeper.kind` for the trainings that chose parameters and rates.
 
     Returns:
-        Tag name → view as MLflow writes it itself: JSON, compressed by zlib, in base64.
+        Tag name → view in MLflow's own format: JSON, compressed by zlib, in base64.
     """
     coordinates = [*(n for n in SHOWN_FIRST if n in free), *sorted({*free}.difference(SHOWN_FIRST))]
     score = "miou" if metric == "miou" else "value"
     curves = {"type": "LINE", "selectedMetricKeys": [f"val/{score}", f"val_part/{score}"], "lineSmoothness": 0}
-    # MLflow leaves a run out of a chart where it lacks a parameter of it: so there is a chart for each parameter.
+    # A chart of MLflow omits runs that lack one of its parameters, so each parameter has its own chart.
     columns = [["loss.family", "lr"], *(["loss.family", f"loss.{name}", "lr"] for name in coordinates)]
     searches = [{"type": "PARALLEL", "selectedParams": each, "selectedMetrics": [f"val/{score}"]} for each in columns]
     trainings = {
         **_make_view(coordinates, score, order=f"val/{score}", filtered="tags.`sweeper.kind` != 'sweep'"),
-        # In one column: parallel coordinates half as wide have axes whose names overlap.
+        # One column: in half the width the axis names of parallel coordinates overlap.
         **_make_charts("Search", [searches[0], curves, *searches[1:]], columns=1),
     }
     finalists = {
@@ -85,12 +85,12 @@ def _make_view(coordinates: Sequence[str], score: str, *, order: str, filtered: 
         "selectedColumns": list(columns),
         "columnOrder": list(widths),
         "columnWidths": widths,
-        "runsHiddenMode": "SHOW_ALL",  # in MLflow's charts, whose default draws the first ten
+        "runsHiddenMode": "SHOW_ALL",  # MLflow's charts show only ten runs by default
     }
 
 
 def _make_charts(section: str, charts: Sequence[dict[str, Any]], columns: int = 2) -> dict[str, Any]:
-    """Return a view's charts, in a section that is open; MLflow puts one of each other metric into the closed ones."""
+    """Make a view's charts in an open section; MLflow adds charts of the other metrics to closed sections."""
     kinds = ("", "/iou", "/precision", "/recall")
     closed = (*(f"{split}{kind}" for split in ("test", "val", "val_part") for kind in kinds), "train", "Model metrics")
     return {

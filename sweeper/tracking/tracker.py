@@ -1,7 +1,7 @@
-"""A study in MLflow: a thread next to the training loop writes what its storage has, and then each result.
+"""Track a study in MLflow: a thread writes the results in the study's storage, and then each new result.
 
-The loop never waits for MLflow before its end. While MLflow is away what it lacks is kept in memory; what a process
-that is killed did not write follows from the study.
+The training loop waits for MLflow only at its end. While MLflow is away, unwritten runs stay in memory; after a kill
+they are made from the study.
 
 Experiment = study. Tags: `sweeper.kind` (sweep, trial, confirm, recheck, probe, longer), `sweeper.family`,
 `sweeper.trial`, `sweeper.state`, `sweeper.collapse`, and `mlflow.parentRunId`, which makes the tree.
@@ -51,33 +51,33 @@ if TYPE_CHECKING:
 PASS_EVERY = 1.0
 """Seconds between two passes while trainings run."""
 PAUSE_AFTER_FAILURE = 10.0
-"""Pause after a failed pass, unless somebody waits."""
+"""Seconds after a failed pass, unless a caller waits."""
 LIVE_SECONDS = 10.0
-"""Seconds of training after which a run that is at work is written, again and again."""
+"""Seconds of training between two writes of a running training's run."""
 PATIENCE = 15.0
-"""Seconds that the report waits for a server that takes nothing; it links to the runs."""
+"""Seconds without progress until the report, which links to the runs, stops waiting for the server."""
 END_PATIENCE = 30.0
-"""Patience at the end: long enough for a server that restarts."""
+"""Seconds without progress at the end, enough for a restart of the server."""
 MOST_SECONDS = 300.0
-"""Longest wait for a store that accepts something now and then."""
+"""Longest wait for a store that makes slow progress."""
 LAST_SECONDS = 2.0
-"""Wait after a request to stop."""
+"""Seconds without progress after a request to stop."""
 
 
 class SweepSummary(NamedTuple):
-    """Summary of the outcome for the sweep's own run."""
+    """Summary of the outcome for the sweep's run."""
 
     note: str
-    """Its description, and the experiment's, in markdown."""
+    """Description of the run and the experiment, in markdown."""
     tags: Mapping[str, str]
     values: Mapping[str, float]
     """Metrics."""
     folder: Path
-    """The report's files."""
+    """Folder of the report's files."""
 
 
 class MlflowTracker:
-    """Writes to MLflow what it lacks of one study. What is said to people is said by the loop's thread alone."""
+    """Writes the missing parts of one study to MLflow. Only the training loop's thread reports to the user."""
 
     def __init__(
         self,
@@ -91,9 +91,9 @@ class MlflowTracker:
 
         Args:
             uri: MLflow's tracking address.
-            warn: receives when the store goes away and comes back, and at the end what it lacks.
+            warn: receives when the store goes away and comes back, and at the end what the store lacks.
             log: receives what the end waits for.
-            stopped: whether somebody asked not to wait any longer.
+            stopped: returns whether the user wants to stop waiting.
 
         Raises:
             UsageError: if the store cannot be reached.
@@ -103,18 +103,18 @@ class MlflowTracker:
         path = get_sqlite_path(uri)
         self._file = None if path is None else WatchedFile(path)
         self._gone: str | None = None
-        """What happened to the store's file while it was written, as a sentence."""
+        """Sentence on the loss of the store's file; None = not lost."""
         self._lock = threading.Lock()
         self._lacking: dict[tuple[str, str], Callable[[], None]] = {}
-        """What is to be written, by what it is (run, tag, file) and its name."""
+        """Pending writes, by kind (run, tag, file) and name."""
         self._written = 0
         self._warnings = deque[str]()
         self.failure: Exception | None = None
-        """Why the last pass was cut off; None = it was not."""
+        """Error that ended the last pass; None = none."""
         self._shown: dict[str, float] = {}
-        """Seconds of the trainings whose runs were written while they were at work."""
+        """Seconds of running trainings at the last write of their runs."""
         self._elsewhere: LoggedRuns | None = None
-        """Of another logger; None = there is none."""
+        """Runs of another logger, if any."""
         self._closed = False
         self._woken, self._awaited = threading.Event(), threading.Event()
 
@@ -130,21 +130,21 @@ class MlflowTracker:
         status: str = "RUNNING",
         log_to: LogTo | None = None,
     ) -> None:
-        """Find or make the sweep's run, note it with the study, and begin to write what MLflow lacks of the study.
+        """Find or create the sweep's run, store its id with the study, and begin to write the study's missing parts.
 
-        Of the sweep's run all but the recipe, which `decide` brings: MLflow's parameters are written once.
+        `update_plan` writes the recipe later, because MLflow's parameters can be written only once.
 
         Args:
-            study: it.
-            plan: its plan.
-            storage: its address, for the commands that continue it.
-            places: other options of the command that resumes it.
-            status: of the sweep's run.
-            log_to: where each training's run is written as well.
+            study: the study.
+            plan: the study's plan.
+            storage: the study's address, for suggested commands.
+            places: other options of the command that resumes the study.
+            status: status of the sweep's run.
+            log_to: another logger for each training's run.
 
         Raises:
             SweeperError: if the experiment was deleted.
-            UsageError: if the store does not take it.
+            UsageError: if the store cannot take the study.
         """
         created = datetime.fromisoformat(plan.created).timestamp()
         trainings = list_tracked_trainings(study, created)
@@ -173,7 +173,7 @@ class MlflowTracker:
                 f"Nothing was trained. Fix this, then resume with: {resume}"
             ) from error
         is_other = studies.note_parent(study, self.mirror.experiment_id, self.mirror.parent_run_id)
-        if is_other and status == "RUNNING":  # who calls `sweeper mlflow` names the store
+        if is_other and status == "RUNNING":  # callers of `sweeper mlflow` chose the store
             self._warn(
                 f"MLflow at {self._place} is another store than the study's last, or a new one: it gets all runs of "
                 "the study, and the other one no more of them; --tracking-uri names the store"
@@ -192,18 +192,18 @@ class MlflowTracker:
         threading.Thread(target=self._run_writer, name="MLflow", daemon=True).start()
 
     def update_plan(self, conditions: Conditions) -> None:
-        """Take the recipe as it is from now on; what the sweep's run lacks of it is written there."""
+        """Use a changed recipe from now on, and write it to the sweep's run."""
         self._values = RunValues(conditions)
         self._update_sweep(params=self._values.make_recipe_params() | self._sweep.params)
 
     def set_description(self, note: str) -> None:
-        """Make `note`, in markdown, the description of the sweep's run."""
+        """Set the description of the sweep's run to `note`, in markdown."""
         self._update_sweep(tags=self._sweep.tags | {NOTE: _cut_note(note)})
         self._note_runs()
         self._log_warnings()
 
     def notify(self, event: SweepEvent) -> None:
-        """Write a training that has a result, or waits at a rung or is at work for long, with what it gave so far."""
+        """Write a training with a result, or with results so far if it waits at a rung or has been running for long."""
         match event:
             case TrainingContinued(spec, result) if (
                 result.seconds >= self._shown.get(name_of(spec), 0.0) + LIVE_SECONDS
@@ -221,10 +221,10 @@ class MlflowTracker:
         self._log_warnings()
 
     def wait_until_written(self, report_alive: Callable[[], None] = lambda: None) -> str | None:
-        """Wait a little until everything is written; `report_alive` is called meanwhile, as a sign of life.
+        """Wait briefly until everything is written; `report_alive` is called meanwhile, as a heartbeat.
 
         Returns:
-            What the store does not have then, with the command that writes it; None where it has everything.
+            What the store still lacks, with the command that writes it; None if it is complete.
         """
         self._wait_until_written(PATIENCE, report_alive)
         self._note_runs()
@@ -256,21 +256,21 @@ class MlflowTracker:
             if left := other.pending_text:
                 self._warn(f"{other.option} lacks {left}; with --resume and that option all are written")
         self.close()
-        if status != "FAILED":  # else the study's storage may be what failed
+        if status != "FAILED":  # else the study's storage may have failed
             self._note_runs()
         if (lacks := self._explain_missing()) is not None:
             self._warn(lacks)
 
     def close(self) -> None:
-        """Write nothing more: the rest follows from the study, which another process may be running already."""
+        """Stop writing; another process may already be running the study, and can write the rest from it."""
         self._closed = True
         self._woken.set()
 
-    # --- What is lacking --------------------------------------------------------------------------------------
+    # --- Pending writes ---------------------------------------------------------------------------------------
 
     @property
     def pending_text(self) -> str:
-        """Text of what is not yet written: `3 runs and 1 file`; "" if there is nothing."""
+        """Text on pending writes: `3 runs and 1 file`; "" if there are none."""
         with self._lock:
             amounts = Counter(what for what, _ in self._lacking)
         return " and ".join(format_count(amount, what) for what, amount in amounts.items())
@@ -291,7 +291,7 @@ class MlflowTracker:
         self._put_task("run", SWEEP, partial(self.mirror.write_run, SWEEP, self._sweep))
 
     def _note_runs(self) -> None:
-        """Store the runs of its trainings with the study."""
+        """Store the ids of the trainings' runs with the study."""
         studies.note_runs(self._study, self.mirror.run_ids)
 
     # --- Waiting ----------------------------------------------------------------------------------------------
@@ -301,7 +301,7 @@ class MlflowTracker:
             self._warn(self._warnings.popleft())
 
     def _wait_until_written(self, timeout: float, report_alive: Callable[[], None]) -> None:
-        """Wait until everything is written, or the store took nothing for `timeout` seconds."""
+        """Wait until everything is written, or the store has accepted nothing for `timeout` seconds."""
         self._awaited.set()
         place = f"MLflow at {self._place}"
         self._wait_for(
@@ -317,7 +317,7 @@ class MlflowTracker:
         timeout: float,
         report_alive: Callable[[], None],
     ) -> None:
-        """Wait until nothing is `left` to be written, or for `timeout` seconds no more was `done`."""
+        """Wait until nothing is `left` to be written, or `done` has not increased for `timeout` seconds."""
         began = progress = time.monotonic()
         before, warned = done(), False
         while left():
@@ -336,7 +336,7 @@ class MlflowTracker:
         self._log_warnings()
 
     def _explain_missing(self) -> str | None:
-        """Return what the store lacks, and the command that writes it; None = nothing."""
+        """Return what the store lacks, and the command that writes it; None if it is complete."""
         if self._is_gone():
             return f"{self._gone}: MLflow lacks what was in it. The study is whole, and this writes it: {self._command}"
         if not (left := self.pending_text):
@@ -372,13 +372,13 @@ class MlflowTracker:
                 self._woken.set()
 
     def _is_gone(self) -> bool:
-        """Return whether the store's file is no longer the one that was opened: SQLite would make an empty one."""
+        """Return whether the store's file is no longer the opened one; SQLite would create an empty one."""
         if self._gone is None and self._file is not None and (fault := self._file.find_fault()) is not None:
             self._gone = f"{self._file.path} {fault} while the sweep wrote to it"
         return self._gone is not None
 
     def _write_pass(self) -> Exception | None:
-        """Write everything that is lacking: runs and tags, then files, which a server may not take; what failed."""
+        """Write all pending runs and tags, then files, which a server may refuse; return the error, if any."""
         while True:
             with self._lock:
                 keys = sorted(self._lacking, key=lambda key: key[0] == "file")
@@ -388,7 +388,7 @@ class MlflowTracker:
             try:
                 write()
             except Exception as error:
-                with self._lock:  # the others have their turn first
+                with self._lock:  # try all others before it
                     self._lacking[key] = self._lacking.pop(key)
                 return error
             self._written += 1

@@ -1,6 +1,6 @@
-"""Values of MLflow's runs: names, tags, parameters and metrics. Nothing is sent here.
+"""Values of MLflow's runs: names, tags, parameters and metrics. This module sends nothing.
 
-A sweep at work and `sweeper mlflow` call these alike, so that both write the same run.
+A running sweep and `sweeper mlflow` both use these functions, and so write the same runs.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 NOTE = "mlflow.note.content"
 NOTE_LIMIT = 8000
-"""MLflow cuts notes there."""
+"""Characters after which MLflow cuts a run's note."""
 EXPERIMENT_NOTE_LIMIT = 5000
-"""And an experiment's tag there."""
+"""Characters after which MLflow cuts an experiment's tag."""
 TAG_LIMIT = 5000
 USED_FOR = {
     "search": "search",
@@ -44,15 +44,15 @@ USED_FOR = {
     "confirm": "confirmation",
     "longer": "longer training",
 }
-"""Use of the data set by a training, by its purpose."""
+"""Purpose of a training → its use of the data set."""
 STATE, AT_WORK = "sweeper.state", "running"
-"""Tag of a training's state, and its value while it is trained."""
+"""Tag of a training's state, and its value during the training."""
 MARKER = "lr"
-"""A metric of every evaluation: MLflow has the evaluations at whose steps it has this one."""
+"""A metric of every evaluation, written last: an evaluation with it is complete in MLflow."""
 
 
 def make_class_slugs(classes: tuple[str, ...]) -> tuple[str, ...]:
-    """Metric-safe, distinct names of the classes (MLflow refuses a whole batch for one `|`, `&` or `(`)."""
+    """Return distinct names of the classes for metrics (MLflow refuses a whole batch for one `|`, `&` or `(`)."""
     result: list[str] = []
     for name in classes:
         base = make_slug(name).lower()
@@ -62,11 +62,11 @@ def make_class_slugs(classes: tuple[str, ...]) -> tuple[str, ...]:
 
 
 OPENS_PARENT = {"mlflow.runType": "evaluation"}
-"""Tag of a child at which MLflow's table opens the parent in a browser that has not seen it; else it is closed."""
+"""Tag of a child run that makes MLflow's table expand the parent at the first visit."""
 
 
 def make_dataset_input(name: str, digest: str, kind: str, source: str, used_for: str) -> DatasetInput:
-    """Return a data set as MLflow's panel shows it, without secrets in its source."""
+    """Make the data set for MLflow's panel, without secrets in its source."""
     entity = Dataset(name=name, digest=digest[:36], source_type=kind, source=redact(source))
     return DatasetInput(entity, [InputTag("mlflow.data.context", used_for)])
 
@@ -82,13 +82,13 @@ class RunValues:
         self._at_default = "miou_at_0.5" if binary else "miou_at_tau_0"
 
     def make_dataset_input(self, used_for: str) -> DatasetInput:
-        """Return the data set as MLflow's panel shows it."""
+        """Make the data set for MLflow's panel."""
         dataset = self.conditions.dataset
         kind = "synthetic" if dataset.synthetic else "local"
         return make_dataset_input(dataset.name, dataset.digest.removeprefix("sha256:"), kind, dataset.source, used_for)
 
     def make_recipe_params(self) -> dict[str, str]:
-        """`recipe.*` parameters."""
+        """Make the `recipe.*` parameters."""
         recipe = self.conditions.recipe
         codes = {name: getattr(recipe, name) for name in ("model", "own_metric")}
         user_code = {name: None if code is None else f"{code.name} {code.digest}" for name, code in codes.items()}
@@ -98,17 +98,17 @@ class RunValues:
         return {f"recipe.{key}": str(value) for key, value in values.items()}
 
     def make_class_tags(self) -> dict[str, str]:
-        """Return the classes' own names, where their slugs differ."""
+        """Return tags with the names of classes that differ from their slugs."""
         pairs = zip(self._classes, self.conditions.dataset.classes, strict=True)
         return {f"sweeper.class.{label}": name for label, name in pairs if label != name}
 
     def fold_tags(self) -> dict[str, str]:
-        """Return the tags that say that no image was held out from the search, if so."""
+        """Return the tags for folds, with which no image is held out from the search; else none."""
         folds = self.conditions.folds
         return {} if folds is None else {"sweeper.held_out": "false", "sweeper.folds": str(folds)}
 
     def make_run_name(self, spec: TrialSpec) -> str:
-        """Return the name of a training's run, the family first, as MLflow's table cuts names at their end."""
+        """Return the name of a training's run, the family first, because MLflow's table cuts the end of names."""
         return {
             "search": f"{spec.family} #{spec.number}",
             "recheck": f"{spec.family} recheck {spec.number}",
@@ -129,17 +129,17 @@ class RunValues:
         }
 
     def make_params(self, spec: TrialSpec) -> dict[str, str]:
-        """Loss, learning rate, seed and recipe of a training."""
+        """Make the parameters of a training: loss, learning rate, seed and recipe."""
         params = {"loss.family": spec.family, "lr": format_parameter(spec.lr), "seed": str(spec.seed)}
         params |= {f"loss.{name}": format_parameter(value) for name, value in spec.params.items()}
         params |= {} if spec.fold is None else {"fold": str(spec.fold + 1)}
         return {**params, **self.make_recipe_params(), "steps": str(spec.steps)}
 
     def make_evaluation_metrics(self, evaluation: Evaluation) -> dict[str, float]:
-        """Metrics of one evaluation: `val/…` from all validation images, `val_part/…` from the rungs' part of them.
+        """Make the metrics of an evaluation: `val/…` of all validation images, `val_part/…` of the rungs' part of them.
 
-        The end has both: the second continues the curve of the rungs, the first compares with other ends. The marker
-        comes last: a large batch is sent in parts, and where the marker is, all else is.
+        The last evaluation has both: `val_part` continues the rungs' curve, `val` is comparable between trainings. The
+        marker comes last: large batches are sent in parts, and an evaluation with its marker is complete.
         """
         values: dict[str, float] = {}
         if evaluation.complete:
@@ -151,7 +151,7 @@ class RunValues:
         return {**values, MARKER: evaluation.lr}
 
     def make_result_metrics(self, result: TrialResult) -> tuple[dict[str, float], dict[str, str]]:
-        """Metrics and tags of a training that has ended."""
+        """Make the metrics and tags of a finished training."""
         tags = {STATE: result.state, "sweeper.device": result.device}
         tags |= {f"sweeper.own_run.{tracker}": run[:TAG_LIMIT] for tracker, run in result.own_runs.items()}
         if result.versions:
@@ -169,7 +169,7 @@ class RunValues:
         if result.seconds_per_step is not None:
             values["seconds_per_step"] = result.seconds_per_step
         if result.collapse == Collapse.DIVERGED and not result.evaluations[-1].complete:
-            values |= {"val/value": 0.0, "val/miou": 0.0}  # it has no further evaluation, and counts as 0
+            values |= {"val/value": 0.0, "val/miou": 0.0}  # no complete evaluation follows; it counts as 0
         if result.test is not None:
             point = result.evaluations[-1].point
             default = metrics.default_operating_point(self.conditions.dataset.task)
@@ -206,35 +206,35 @@ class RunValues:
 
 
 def format_versions(versions: Mapping[str, str]) -> str:
-    """`python 3.11.7, torch 2.12.1`."""
+    """Format versions: `python 3.11.7, torch 2.12.1`."""
     return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def format_parameter(value: float) -> str:
-    """Return a parameter's value as text."""
+    """Format a parameter's value."""
     return f"{value:.6g}"
 
 
 PAUSED = "SCHEDULED"
-"""MLflow's status of a run that waits: RUNNING is what somebody works on."""
+"""MLflow's status of a paused run; RUNNING is only for active runs."""
 STATUS = {"complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}
 
 
 class TrackedTraining(NamedTuple):
-    """Training as the study knows it; times are seconds since 1970."""
+    """A training of the study; times are seconds since 1970."""
 
     result: TrialResult
-    """Result; if it is paused, the result so far."""
+    """Result; of a paused or running training the result so far."""
     started: float
     ended: float
     paused: bool = False
-    """It waits at a rung."""
+    """Whether the training waits at a rung."""
     running: bool = False
-    """It is at work: the result is what it gave so far."""
+    """Whether the training is running."""
 
 
 class MetricPoint(NamedTuple):
-    """Values of metrics at a step; the time in milliseconds since 1970."""
+    """Values of metrics at a step; time in milliseconds since 1970."""
 
     metrics: dict[str, float]
     step: int
@@ -242,7 +242,7 @@ class MetricPoint(NamedTuple):
 
 
 class DesiredRun(NamedTuple):
-    """A run as MLflow is to have it; times in milliseconds since 1970."""
+    """A run that MLflow should have; times in milliseconds since 1970."""
 
     name: str
     tags: dict[str, str]
@@ -253,16 +253,16 @@ class DesiredRun(NamedTuple):
     end: int
     points: tuple[MetricPoint, ...] = ()
     last: MetricPoint | None = None
-    """Values that MLflow is to show, whatever it has."""
+    """Final values, which replace MLflow's latest ones."""
 
 
 def name_of(spec: TrialSpec) -> str:
-    """`search/00012`: by what the study knows a training's run."""
+    """Return the study's name of a training, such as `search/00012`."""
     return f"{spec.purpose}/{spec.number:05d}"
 
 
 def run_of(training: TrackedTraining, values: RunValues, parent_run_id: str) -> DesiredRun:
-    """Return the run of a training below the sweep's run."""
+    """Make the desired run of a training below the sweep's run."""
     result, spec, start = training.result, training.result.spec, int(training.started * 1000)
     run = DesiredRun(
         name=values.make_run_name(spec),
@@ -289,11 +289,11 @@ def run_of(training: TrackedTraining, values: RunValues, parent_run_id: str) -> 
 def list_tracked_trainings(study: optuna.Study, created: float) -> list[TrackedTraining]:
     """Return all trainings of a study, in the order they ended.
 
-    A trial's times are those that Optuna kept. Of other trainings only the duration is known: they begin with the
-    study (probes) or when the search had ended.
+    A trial's times are Optuna's. For other trainings only the duration is known; their start is set to the study's
+    creation (probes) or the end of the search.
 
     Raises:
-        DamagedError: if a result is not what was stored.
+        DamagedError: if a stored result was changed.
     """
     trials = {trial.number: trial for trial in study.get_trials(deepcopy=False)}
     searched = max((t.datetime_complete.timestamp() for t in trials.values() if t.datetime_complete), default=created)
