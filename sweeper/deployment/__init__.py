@@ -1,1 +1,1 @@
-"""Uses of a finished study: the recommended network trained to its end, exported, applied."""
+"""Use a finished study: train, export and apply the recommended network."""

@@ -1,4 +1,4 @@
-"""Export for the user: the recommended loss as Python and YAML, and a network that was trained with it."""
+"""Export the recommended loss as Python and YAML, and a network trained with it."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 
 FILES = ("loss.py", "loss.yaml", "model.safetensors", "model.py", "model.onnx")
-"""Files that an export writes, in addition to the examples and the folder for the Hub."""
+"""Files of an export, besides the examples and the folder for the Hub."""
 HUGGINGFACE = "huggingface"
 """Name of the folder for the Hub."""
 SCRATCH = ".export-"
-"""Beginning of the name of a folder in which an export is made."""
+"""Prefix of the temporary folder of an export."""
 
 
 class ExportDocument(Document):
-    """Document that `sweeper export` prints: the files that it wrote."""
+    """Document that `sweeper export` prints: the written files."""
 
     SCHEMA: ClassVar[str] = "sweeper.export/1"
 
@@ -45,9 +45,9 @@ class ExportDocument(Document):
     space: Path
     """YAML file of the loss, for `--space`."""
     command: str | None
-    """The user's script that trained; null = sweeper."""
+    """The user's training script; null = sweeper trained."""
     weights: Path | None
-    """Null where no weights are kept on this machine."""
+    """File of weights; null if none are kept on this machine."""
     model: Path | None
     """Python file that loads the weights."""
     megabytes: float | None
@@ -56,9 +56,9 @@ class ExportDocument(Document):
     onnx_difference: float | None
     """Largest difference between torch and the ONNX runtime, relative to logits above 1."""
     examples: Path | None
-    """Folder of code that trains elsewhere with the loss."""
+    """Folder of code for training elsewhere with the loss."""
     huggingface: Path | None = None
-    """Folder of the form that HuggingFace's Hub has (`--huggingface`)."""
+    """Folder for HuggingFace's Hub (`--huggingface`)."""
 
 
 def export_study(
@@ -71,23 +71,23 @@ def export_study(
     huggingface: bool = False,
     limit: MissLimit | None = None,
 ) -> ExportDocument:
-    """Write `OUT/STUDY/export/{loss.py, loss.yaml, examples/, model.safetensors, model.py}`, and more if asked.
+    """Write `OUT/STUDY/export/{loss.py, loss.yaml, examples/, model.safetensors, model.py}`, and optional files.
 
     Args:
-        storage: where the study is.
-        name: the study's.
+        storage: the study's storage.
+        name: the study's name.
         out: folder of all reports.
-        cache: folder of the decoded data, next to which a sweep keeps weights.
-        onnx: whether the network is wanted as `model.onnx`, too.
-        huggingface: whether it is wanted as a folder `huggingface/` with a model card, too.
-        limit: decides about the operating point, where it is given.
+        cache: folder of the decoded data, next to which sweeps keep weights.
+        onnx: whether to write the network as `model.onnx`, too.
+        huggingface: whether to write the network as a folder `huggingface/` with a model card, too.
+        limit: limit of misses that determines the operating point, if given.
 
     Raises:
-        StudyError: if there is no such study.
-        SweeperError: if no loss is recommended, a file cannot be written, the network is asked for in another form and
-            there is none, or ONNX would answer otherwise.
-        UsageError: if kept weights are not as they were written, the limit cannot be kept, ONNX is asked for and not
-            installed, or the folder and the network is the user's own.
+        StudyError: if the study does not exist.
+        SweeperError: if no loss is recommended, a file cannot be written, an option needs a network and none is kept,
+            or ONNX's logits differ.
+        UsageError: if kept weights are damaged, the limit cannot be kept, ONNX is not installed, or the network for the
+            Hub is the user's own.
     """
     answer = load_answer(storage, name, "export")
     kept = find_kept_network(answer, get_weights_dir(cache, name))
@@ -104,7 +104,7 @@ def export_study(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         remove_left(folder.parent, f"{SCRATCH}*")
-        # Made apart: an export that fails leaves the earlier one as it was.
+        # In a temporary folder: a failing export leaves the earlier one unchanged.
         with TemporaryDirectory(dir=folder.parent, prefix=SCRATCH) as scratch:
             made = Path(scratch)
             (made / "loss.py").write_text(chosen.snippet.rstrip("\n") + "\n", "utf-8")
@@ -155,7 +155,7 @@ def _move_files(made: Path, folder: Path) -> None:
 
 
 def _remove_earlier(folder: Path) -> None:
-    """Take away what an earlier export left, and nothing else: it may be of another loss or network than this one."""
+    """Remove only the files of an earlier export, which may have another loss or network."""
     below = {".": FILES, "examples": EXAMPLES, HUGGINGFACE: FOLDER_FILES}
     for where, names in below.items():
         inside = folder / where
@@ -166,9 +166,9 @@ def _remove_earlier(folder: Path) -> None:
 
 
 def make_space_text(sweep: SweepRecord, chosen: Recommended, verdict: str) -> str:
-    """Return the recommended loss as a search space in which everything is fixed: `--space` takes it."""
+    """Return the recommended loss as a search space with fixed values, for `--space`."""
     lr: object = chosen.lr
-    if sweep.conditions.recipe.command is not None:  # a factor of the script's rate, which is none for sweeper's own
+    if sweep.conditions.recipe.command is not None:  # a factor of the script's rate is no rate for sweeper
         usual = load_space(get_default_space_name(sweep.conditions.dataset.task)).lr
         lr = {usual.kind: [usual.low, usual.high]}
     content: dict[str, Any] = {

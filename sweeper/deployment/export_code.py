@@ -1,8 +1,7 @@
-"""Python text to take along: it rebuilds an exported network, or trains with the recommended loss elsewhere.
+"""Python text that rebuilds an exported network, or trains with the recommended loss outside of sweeper. No torch.
 
-Rebuilding needs only segmentation-models-pytorch; training is in a plain loop or in nnU-Net.
-
-What trains begins with the report's snippet (`criterion`, `optimizer_of`, `rate_factor`, `predict`). No torch.
+Rebuilding needs only segmentation-models-pytorch; training is in a plain loop or in nnU-Net, and begins with the
+report's snippet (`criterion`, `optimizer_of`, `rate_factor`, `predict`).
 """
 
 from __future__ import annotations
@@ -80,7 +79,7 @@ def probabilities(model, images):
 
 
 def make_model_code(record: WeightsRecord) -> str:
-    """Return a module with `load()` and `predict(model, images)`."""
+    """Return the text of a module with `load()` and `predict(model, images)`."""
     binary = record.task == "binary"
     constants = [
         f"MEAN = torch.tensor({list(record.mean)!r}).view(-1, 1, 1)",
@@ -123,7 +122,7 @@ def make_model_code(record: WeightsRecord) -> str:
         outputs=1 if binary else len(record.classes),
         decoder="" if widths is None else f"\n        decoder_channels={widths!r},",
     )
-    # Names come from files: escaped, and nothing in them can end the text they stand in.
+    # Names come from files: they are escaped, so that they cannot end the surrounding text.
     classes = ", ".join(ascii(name).replace("\\", "/").replace('"', "'") for name in record.classes)
     body = _BODY.format(
         network=network,
@@ -246,15 +245,15 @@ EXAMPLES = {
     "train_plain.py": _PLAIN,
     "nnUNetTrainerSweeper.py": _NNUNET,
 }
-"""File name → its text, with gaps."""
+"""File name → its text with placeholders."""
 
 
 def make_examples(sweep: SweepRecord, chosen: Recommended) -> dict[str, str]:
-    """File name → Python text; none where the user's script trained, or the loss needs maps of the labels, too.
+    """Return file name → Python text; empty if the user's script trained, or the loss needs maps of the labels.
 
     Args:
         sweep: the study.
-        chosen: what it recommends.
+        chosen: the study's recommendation.
     """
     if FAMILIES[chosen.family].needs_map or sweep.conditions.recipe.command is not None:
         return {}

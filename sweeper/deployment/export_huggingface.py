@@ -1,4 +1,4 @@
-"""`sweeper export --huggingface`: the network as a folder with a model card, which the Hub and smp read."""
+"""`sweeper export --huggingface`: write the network as a folder with a model card for the Hub and smp."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def write_folder(answer: RecommendedAnswer, weights: Path, folder: Path) -> None
     """Write README.md (the model card), the network, the classes, and predict.py, which prepares images.
 
     Args:
-        answer: what the study recommends.
+        answer: the study's recommendation.
         weights: the exported file of weights.
-        folder: where to; it is made.
+        folder: folder to create.
 
     Raises:
         UsageError: if the network is the user's own.
@@ -49,12 +49,12 @@ def write_folder(answer: RecommendedAnswer, weights: Path, folder: Path) -> None
 
 
 def make_model_card(answer: RecommendedAnswer, record: WeightsRecord, *, whole: bool) -> str:
-    """Return the model card in markdown: how to use it, its training, measurements, and what it holds for.
+    """Make the model card in markdown: use, training, measurements and scope of the network.
 
     Args:
-        answer: what the study recommends.
-        record: of the exported network.
-        whole: whether `smp.from_pretrained` finds every weight.
+        answer: the study's recommendation.
+        record: record of the exported network.
+        whole: whether the folder has every weight that `smp.from_pretrained` expects.
     """
     sweep, chosen = answer.sweep, answer.chosen
     facts = collect_facts(sweep, answer.recommendation)

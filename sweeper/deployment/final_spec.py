@@ -17,9 +17,9 @@ from sweeper.workflow.recipe_choice import resolve_requested_steps
 from sweeper.workflow.settings import Settings
 
 LONGER = 4
-"""Times the confirmation's steps, unless another budget is asked for."""
+"""Default factor of the confirmation's steps."""
 NUMBERS: dict[TrainedOn, int] = {"train": 0, "train+val": 1, "all": 2}
-"""Number of the training, by what it is trained on; it distinguishes checkpoints."""
+"""Training images → number of the training, which distinguishes checkpoints."""
 
 
 class TrainOptions(Record):
@@ -28,9 +28,9 @@ class TrainOptions(Record):
     storage: str = STORAGE
     cache: Path = CACHE
     data: str | None = None
-    """Place of the images now; None = where the study read them."""
+    """Current location of the images; None = the study's."""
     images: str | None = None
-    """Patterns of the images' names now, if not as the study read them."""
+    """Current patterns of the images' names; None = the study's."""
     masks: str | None = None
     on: TrainedOn = "train+val"
     steps: int | None = None
@@ -38,17 +38,17 @@ class TrainOptions(Record):
     seed: int | None = None
     device: str = "auto"
     precision: Precision | None = None
-    """None = the study's, where a CPU computes in it natively; what a GPU computes natively."""
+    """None = on a CPU the study's if supported natively; on a GPU its native one."""
     overwrite: bool = False
 
 
 def make_conditions(
     answer: RecommendedAnswer, options: TrainOptions, messages: MessageSink
 ) -> tuple[Conditions, tuple[int, ...], Split]:
-    """Return the study's conditions with its images at hand, the images to train on, and the search's split.
+    """Return the study's conditions with available images, the images to train on, and the search's split.
 
     Raises:
-        UsageError: if the images are other ones than the study's.
+        UsageError: if the images are not the study's.
     """
     conditions = answer.sweep.conditions
     dataset = _load_dataset(conditions.dataset, options, messages)
@@ -65,12 +65,12 @@ def make_conditions(
 
 
 def _load_dataset(stored: Dataset, options: TrainOptions, messages: MessageSink) -> Dataset:
-    """Return the study's data set with its decoded images; read again if these are gone or damaged.
+    """Return the study's data set with its decoded images; read the files again if these are missing or damaged.
 
-    Where the files are still there, they must be those that were decoded.
+    If the files still exist, they must be unchanged.
 
     Raises:
-        UsageError: if the images are other ones than the study's.
+        UsageError: if the images are not the study's.
     """
     is_asked = (options.data, options.images, options.masks) != (None, None, None)
     is_kept = is_intact(Path(stored.store))
@@ -96,10 +96,10 @@ def _load_dataset(stored: Dataset, options: TrainOptions, messages: MessageSink)
 
 
 def make_final_spec(answer: RecommendedAnswer, conditions: Conditions, options: TrainOptions, images: int) -> TrialSpec:
-    """Return the spec of the final training on this number of images.
+    """Make the spec of the final training on this number of images.
 
     Raises:
-        UsageError: if steps and epochs are asked for.
+        UsageError: if both steps and epochs are given.
     """
     recipe, chosen = conditions.recipe, answer.chosen
     steps = (

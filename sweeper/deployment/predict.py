@@ -1,4 +1,4 @@
-"""`sweeper predict`: masks and overlays of new images, by the network that a study recommends."""
+"""`sweeper predict`: make masks and overlays of new images with a study's recommended network."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class PredictingTraining(Record):
-    """The training that the network is from."""
+    """The network's training."""
 
     purpose: str
     """`final` (`sweeper train`) or `confirm`."""
@@ -45,21 +45,21 @@ class PredictingTraining(Record):
     steps: int
     seed: int
     on: TrainedOn
-    """Images that it was trained on."""
+    """Training images."""
 
 
 class PredictedClass(Record):
     """A class, and its colour in masks and overlays."""
 
     index: int
-    """The value of its pixels in masks."""
+    """Value of the class's pixels in masks."""
     name: str
     colour: tuple[int, int, int]
     """Red, green and blue, 0–255."""
 
 
 class PredictedImage(Record):
-    """One image, with the files of its prediction below the folder of all."""
+    """One image, with the files of its prediction, relative to the output folder."""
 
     image: str
     mask: str
@@ -80,7 +80,7 @@ class UnreadableImage(Record):
 
 
 class PredictionsDocument(Document):
-    """Document of `sweeper predict`: `predictions.json`, and what it prints."""
+    """Document that `sweeper predict` prints and writes to `predictions.json`."""
 
     SCHEMA: ClassVar[str] = "sweeper.predictions/1"
 
@@ -91,16 +91,16 @@ class PredictionsDocument(Document):
     training: PredictingTraining
     task: Task
     threshold: float | None
-    """Two classes: probabilities from it on are foreground."""
+    """Two classes: probabilities of at least this are foreground."""
     tau: float | None
-    """More classes: how far class frequencies are taken out of the logits."""
+    """More classes: factor of the log class frequencies subtracted from the logits."""
     calibration: Calibration | ClassCalibration | None = None
-    """Slope and bias of the logits in the files of probabilities, where they are known; of more classes a bias each.
-    Masks are answered without it, at `tau`."""
+    """Slope and bias of the logits in the files of probabilities, if known; for more classes one bias per class. Masks
+    do not use it."""
     probability_threshold: float | None = None
-    """The threshold in those files, which then hold calibrated probabilities."""
+    """`threshold` on the scale of the files' calibrated probabilities."""
     misses: MissControl | None = None
-    """Guarantee of that point, with `--miss-at-most`."""
+    """Guarantee of the operating point, with `--miss-at-most`."""
     classes: tuple[PredictedClass, ...]
     images: tuple[PredictedImage, ...]
     unreadable: tuple[UnreadableImage, ...]
@@ -112,20 +112,21 @@ class PredictOptions(Record):
     out: Path
     device: str = "auto"
     point: float | None = None
-    """Operating point in place of the network's."""
+    """Operating point that replaces the network's."""
     probabilities: bool = False
     overwrite: bool = False
 
 
 def load_from_study(storage: RDBStorage, name: str, cache: Path, limit: MissLimit | None = None) -> KeptNetwork:
-    """Return the network that a study recommends, at the operating point that it recommends.
+    """Return the network that a study recommends, at the recommended operating point.
 
-    A network of `sweeper train` has its own point, which that command chose. With a limit it is the one that keeps it.
+    A network of `sweeper train` has its own operating point, chosen by that command. With a limit of misses, the
+    operating point is the one that keeps the limit.
 
     Raises:
-        StudyError: if there is no such study.
-        SweeperError: if it recommends nothing, or none of its networks is kept on this machine.
-        UsageError: if a kept network is not as it was written, or cannot keep the limit.
+        StudyError: if the study does not exist.
+        SweeperError: if the study recommends nothing, or none of its networks is kept on this machine.
+        UsageError: if a kept network is damaged, or cannot keep the limit.
     """
     answer = load_answer(storage, name, "predict with")
     network = find_kept_network(answer, get_weights_dir(cache, name))
@@ -141,7 +142,7 @@ def load_from_file(path: Path, limit: MissLimit | None = None) -> KeptNetwork:
     """Return the network of a file of weights, at its own operating point or the one that keeps the limit.
 
     Raises:
-        UsageError: if it is no file of weights that sweeper wrote, is not as it was written, or cannot keep the limit.
+        UsageError: if the file is not sweeper's, is damaged, or cannot keep the limit.
     """
     record = read_record(path)
     if limit is not None:
@@ -158,22 +159,23 @@ def predict_images(
     stop: StopSignal,
     progress: Callable[[int, int], None],
 ) -> PredictionsDocument:
-    """Predict every image that can be read, and name all others.
+    """Predict every readable image, and list all others.
 
     Returns:
-        As `OUT/predictions.json` holds it.
+        The content of `OUT/predictions.json`.
 
     Args:
-        source: what predicts.
+        source: the network.
         arguments: files, folders and patterns.
-        options: what was asked for.
-        stop: is looked at between images.
-        progress: is called with the images that are done, and how many there are.
+        options: the options.
+        stop: checked between images.
+        progress: called with (done, total) images.
 
     Raises:
-        UsageError: nothing is written: no image, files that are there already, an operating point out of range.
+        UsageError: before anything is written, if there is no image, an output exists, or the operating point is out of
+            range.
         SweeperError: if a file cannot be written.
-        InterruptedSweepError: if `stop` said so; what was written stays.
+        InterruptedSweepError: if `stop` requests it; written files stay.
     """
     from sweeper.report.prediction_files import PredictionPaths
 
@@ -223,10 +225,10 @@ def predict_images(
 
 
 def _check_only_predictions(out: Path, targets: set[Path]) -> None:
-    """Refuse to write masks next to others' labels, from which nobody could distinguish them.
+    """Refuse to write masks next to other labels, from which they could not be distinguished.
 
     Raises:
-        UsageError: with the first file that is not of a prediction.
+        UsageError: with the first file that is no prediction.
     """
     if _is_prediction(out / "predictions.json"):
         return
@@ -249,10 +251,10 @@ def _is_prediction(path: Path) -> bool:
 
 
 def _check_new(options: PredictOptions, targets: Sequence[Path]) -> None:
-    """Refuse to write over files that are there.
+    """Refuse to overwrite existing files.
 
     Raises:
-        UsageError: with the first of them.
+        UsageError: with the first existing file.
     """
     notes = [options.out / name for name in ("predictions.json", "classes.txt")]  # OUT may be a labelled data set
     existing = [path for path in (*targets, *notes) if path.exists()]
@@ -277,10 +279,10 @@ def _make_predictor(source: KeptNetwork, point: float, options: PredictOptions) 
 def _predict_image(
     file: ImageFile, paths: Any, predictor: Predictor, record: WeightsRecord, options: PredictOptions
 ) -> PredictedImage:
-    """Read, answer and write one image; its row of the document.
+    """Read and predict one image, write its files, and return its row of the document.
 
     Raises:
-        UnreadableFileError: if it cannot be read.
+        UnreadableFileError: if the image cannot be read.
     """
     from sweeper.report.prediction_files import write_mask, write_overlay, write_probabilities
 
@@ -315,7 +317,7 @@ def _predict_image(
 def _make_document(
     source: KeptNetwork, point: float, rows: list[PredictedImage], unreadable: list[UnreadableImage]
 ) -> PredictionsDocument:
-    """Return the outcome for programs."""
+    """Make the document."""
     from sweeper.report.figures.style import make_palette
 
     record = source.record
@@ -342,7 +344,7 @@ def _make_document(
 
 
 def _calibrate_threshold(threshold: float, record: WeightsRecord) -> float | None:
-    """Return the threshold in calibrated probabilities; None with more than two classes."""
+    """Return the threshold on the scale of calibrated probabilities; None with more than two classes."""
     if record.task != "binary":
         return None
     calibration = record.calibration
@@ -351,7 +353,7 @@ def _calibrate_threshold(threshold: float, record: WeightsRecord) -> float | Non
 
 
 def _write_notes(out: Path, document: PredictionsDocument) -> None:
-    """Write the document, and the classes as a data set has them."""
+    """Write the document, and `classes.txt` as in a data set."""
     text = json.dumps(document.document, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
     (out / "predictions.json").write_text(text, "utf-8")
     names = "\n".join(row.name for row in document.classes)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class RecommendedAnswer(NamedTuple):
-    """A study with what it recommends."""
+    """A study with its recommendation."""
 
     sweep: SweepRecord
     recommendation: Recommendation
@@ -36,7 +36,7 @@ class RecommendedAnswer(NamedTuple):
 
     @property
     def calibration(self) -> Calibration | None:
-        """The recommended loss's slope and bias, medians over its seeds; None where they are not known."""
+        """The recommended loss's slope and bias, medians over its seeds; None if unknown."""
         evidence, index = self.recommendation.evidence, find_recommended_index(self.recommendation)
         decisions = None if evidence is None else evidence.decisions
         if index is None or decisions is None or not decisions.slopes:
@@ -50,23 +50,24 @@ class RecommendedAnswer(NamedTuple):
 
 
 class KeptNetwork(NamedTuple):
-    """A file of weights, with its header: at the operating point that it is used at."""
+    """A file of weights, with its header, which has the operating point to use."""
 
     path: Path
     record: WeightsRecord
     study: str | None = None
-    """The study that recommends it; None = a file that was named."""
+    """The study that recommends the network; None = a file given by the user."""
 
 
 def set_operating_point(
     answer: RecommendedAnswer, network: KeptNetwork, limit: MissLimit | None
 ) -> tuple[RecommendedAnswer, KeptNetwork]:
-    """Return the answer and the network at the operating point where it is used, with what that guarantees.
+    """Return the answer and the network with the operating point to use, and its guarantee.
 
-    That is the recommended one; a final training has its own; with a limit of misses it is the one that keeps it.
+    This is the recommended point; a final training has its own; with a limit of misses it is the point that keeps the
+    limit.
 
     Raises:
-        UsageError: if the limit cannot be kept, or the network has no answers on images that it was not trained on.
+        UsageError: if the limit cannot be kept, or the network has no predictions on held-out images.
     """
     record, final = network.record, network.record.spec.purpose == "final"
     point, misses = (record.point, record.misses) if final else (answer.point, None)
@@ -84,12 +85,12 @@ def set_operating_point(
 
 
 def load_answer(storage: RDBStorage, name: str, purpose: str) -> RecommendedAnswer:
-    """Return the study's recommendation; `purpose` ends the sentence "there is nothing to …".
+    """Load a study and its recommendation; `purpose` ends the sentence "there is nothing to …".
 
     Raises:
-        StudyError: if there is no such study.
-        SweeperError: if it recommends nothing.
-        UsageError: if its metric is the user's own, and missing or changed: by mIoU it may recommend another loss.
+        StudyError: if the study does not exist.
+        SweeperError: if the study recommends nothing.
+        UsageError: if its metric is the user's own and missing or changed; by mIoU another loss might be recommended.
     """
     sweep = load_sweep(storage, name)
     if (metric := sweep.conditions.recipe.own_metric) is not None:
@@ -104,17 +105,17 @@ def load_answer(storage: RDBStorage, name: str, purpose: str) -> RecommendedAnsw
 
 
 def find_kept_network(answer: RecommendedAnswer, folder: Path) -> KeptNetwork | None:
-    """Return the kept network of the recommended configuration and of the study's data.
+    """Find the kept network of the recommended configuration and the study's data.
 
-    The final training that was written last (`sweeper train`) and learned; without one, the confirmation that is
-    kept, of the study's own steps.
+    This is the last written final training (`sweeper train`) that has not collapsed, else the kept confirmation with
+    the study's own steps.
 
     Args:
-        answer: what is recommended.
-        folder: of the study's weights (`get_weights_dir`).
+        answer: the recommendation.
+        folder: folder of the study's weights (`get_weights_dir`).
 
     Raises:
-        UsageError: if a file there is not as it was written: it could be the one.
+        UsageError: if a file in the folder is damaged, because it might be the wanted one.
     """
     steps, digest = answer.sweep.conditions.recipe.confirm_steps, answer.sweep.conditions.dataset.digest
     kept = [

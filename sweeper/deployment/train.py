@@ -1,4 +1,4 @@
-"""`sweeper train STUDY`: the recommended configuration, trained to the end in this process."""
+"""`sweeper train STUDY`: train the recommended configuration in this process."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from sweeper.training.final_training import FinalScores, FinalTraining
 
 SAVE_SECONDS = 300.0
-"""A checkpoint is written this often, so that a crash costs no more."""
+"""Seconds between two checkpoints, the most that a crash can lose."""
 AT_ONCE = 1.0
-"""Seconds of training after which the progress is shown, and a stop is heard."""
+"""Seconds of training between two reports of progress and checks of `stop`."""
 
 
 class TrainingDocument(Document):
@@ -55,7 +55,7 @@ class TrainingDocument(Document):
     task: Task
     on: TrainedOn
     images: int
-    """Number of images that were trained on."""
+    """Number of training images."""
     steps: int
     seed: int
     seconds: float
@@ -68,12 +68,12 @@ class TrainingDocument(Document):
     point_from: str
     """Origin of the operating point, in words."""
     val: MetricScores | None
-    """On the validation images, where these were left out."""
+    """Scores on the validation images, if held out."""
     test: MetricScores | None
-    """On the test images, where these were left out; seen once more, and no new confirmation."""
+    """Scores on the test images, if held out; they were used before, so this is no new confirmation."""
     test_images: int
     collapse: Collapse
-    """On the images that were left out; `none` where there are none."""
+    """Collapse on the held-out images; `none` if there are none."""
 
 
 def train_recommended(
@@ -85,22 +85,22 @@ def train_recommended(
     stop: StopSignal,
     progress: Callable[[int, int], None],
 ) -> TrainingDocument:
-    """Train the configuration that a study recommends, and store its weights next to those of the study.
+    """Train the configuration that a study recommends, and store its weights next to the study's.
 
-    An interrupted training continues, bit for bit, if the same is requested again.
+    An interrupted training continues bit for bit if the same command is repeated.
 
     Args:
-        storage: where the study is.
-        name: the study's.
-        options: what was asked for.
-        messages: receives what happens.
-        stop: is looked at between steps.
-        progress: is called with the steps that are done, and how many there are.
+        storage: the study's storage.
+        name: the study's name.
+        options: the options.
+        messages: receives progress and warnings.
+        stop: checked between steps.
+        progress: called with (done, total) steps.
 
     Raises:
-        UsageError: (DataError, StudyError among them) before anything was trained.
+        UsageError: (including DataError, StudyError) before any training.
         SweeperError: if nothing is recommended, the training diverged, or its weights cannot be written.
-        InterruptedSweepError: if `stop` said so; the message says where the checkpoint is.
+        InterruptedSweepError: if `stop` requests it; the message contains the checkpoint's path.
     """
     answer = load_answer(storage, name, "train")
     if (command := answer.sweep.conditions.recipe.command) is not None:
@@ -122,7 +122,7 @@ def train_recommended(
     from sweeper.training.hardware import probe_device, settle_numerics, settle_process
 
     hardware = probe_device(options.device)
-    # One training does not pay back what compiling takes; a recording that goes wrong would cost this process.
+    # Compiling takes longer than it saves in one training; a failing recording would end this process.
     is_bfloat16 = hardware.device == "cpu" and hardware.precision == "bfloat16"
     precision = options.precision or (conditions.recipe.precision if is_bfloat16 else hardware.precision)
     changes = {"precision": precision, "compiled": False, "engine": "eager"}
@@ -200,7 +200,7 @@ def _begin_training(
     checkpoint: Path,
     messages: MessageSink,
 ) -> FinalTraining:
-    """Return the training, from its checkpoint if there is one of the same."""
+    """Create the training, from its checkpoint if it has one."""
     from sweeper.training.final_training import FinalTraining
     from sweeper.training.resident_store import open_context
 
@@ -224,7 +224,7 @@ def _run_steps(
     stop: StopSignal,
     progress: Callable[[int, int], None],
 ) -> None:
-    """Take all steps, with a checkpoint now and then, and one at a stop."""
+    """Take all steps, with a checkpoint every `SAVE_SECONDS`, and one at a stop."""
     saved = before = get_running_seconds()
     steps = 1
     progress(training.step, spec.steps)
@@ -251,10 +251,10 @@ def _run_steps(
 def _score_training(
     training: FinalTraining, answer: RecommendedAnswer, conditions: Conditions, on: TrainedOn, split: Split
 ) -> tuple[str, FinalScores | None, FinalScores | None]:
-    """Return where the operating point is from, and the scores on the validation and test images that were left out.
+    """Return the operating point's origin, and the scores on held-out validation and test images.
 
     Raises:
-        SweeperError: if the network's answer is not finite.
+        SweeperError: if a logit is not finite.
     """
 
     def score_images(images: Sequence[int], point: float | None) -> FinalScores:
