@@ -1,1 +1,1 @@
-"""Analysis of a data set's labels: imbalance, sizes, contours, likely mistakes, and what follows for the loss."""
+"""Analysis of a data set's labels: imbalance, sizes, contours, likely errors, and advice on the loss."""

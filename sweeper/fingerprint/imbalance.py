@@ -1,4 +1,4 @@
-"""The imbalance fingerprint of a data set's labels: how rare, how small, how thin its classes are, and what follows."""
+"""The imbalance fingerprint of a data set's labels: how rare, small and thin its classes are, and the consequences."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def profile_dataset(dataset: Dataset) -> ImbalanceProfile:
     """Profile all labels of a data set, from its store.
 
     Raises:
-        SweeperError: if the store is gone.
+        SweeperError: if the store is missing.
     """
     store = open_store(dataset.store)
     return profile_masks(map(store.get_mask, store.walk_indices()), dataset.classes)
@@ -35,7 +35,7 @@ def profile_masks(masks: Iterable[Mask], classes: Sequence[str]) -> ImbalancePro
         classes: names, in index order; two make a binary task.
 
     Raises:
-        UsageError: fewer than two classes occur, so that there is no imbalance to speak of.
+        UsageError: if fewer than two classes occur, so that the imbalance is undefined.
     """
     count = len(classes)
     pixels = np.zeros(count, dtype=np.int64)
@@ -80,13 +80,13 @@ def profile_masks(masks: Iterable[Mask], classes: Sequence[str]) -> ImbalancePro
 
 
 def compute_imbalance(class_pixels: Sequence[int] | npt.NDArray[np.int64]) -> float:
-    """Return background / foreground pixels (binary), else most common / rarest class of those that occur.
+    """Return background / foreground pixels (binary), else most common / rarest of the classes that occur.
 
     Args:
         class_pixels: (C,) labelled pixels of each class, ≥ 0.
 
     Raises:
-        UsageError: fewer than two classes occur.
+        UsageError: if fewer than two classes occur.
     """
     pixels = np.asarray(class_pixels, dtype=np.float64)
     occurring = pixels[pixels > 0]
@@ -99,7 +99,7 @@ def compute_imbalance(class_pixels: Sequence[int] | npt.NDArray[np.int64]) -> fl
 
 
 def compute_class_weights(class_pixels: Sequence[int] | npt.NDArray[np.int64]) -> tuple[float, ...]:
-    """Weights w_c ∝ 1 / f_c with Σ f_c w_c = 1; a class without pixels gets the largest weight present.
+    """Return weights w_c ∝ 1 / f_c with Σ f_c w_c = 1; a class without pixels gets the largest of the others.
 
     Args:
         class_pixels: (C,) labelled pixels of each class; f_c is the share of class c.
@@ -115,7 +115,7 @@ def compute_class_weights(class_pixels: Sequence[int] | npt.NDArray[np.int64]) -
 
 
 def explain_consequences(profile: ImbalanceProfile, user_rows: Sequence[LedgerRow] = ()) -> tuple[str, ...]:
-    """Return what the imbalance means, in sentences with their numbers; `user_rows`: rows that join the ledger."""
+    """Explain the imbalance's consequences in sentences with numbers; `user_rows`: rows added to the ledger."""
     occurring = [c for c in profile.classes if c.pixel_share > 0]
     common = max(occurring, key=lambda c: c.pixel_share)
     rare = min(occurring, key=lambda c: c.pixel_share)
@@ -145,7 +145,7 @@ def explain_consequences(profile: ImbalanceProfile, user_rows: Sequence[LedgerRo
 
 
 def _compute_percentiles(sizes: Sequence[npt.NDArray[np.int64]]) -> tuple[float, float, float] | None:
-    """10th, 50th and 90th percentile of all sizes together."""
+    """Return the 10th, 50th and 90th percentile of all sizes together."""
     if not sizes:
         return None
     low, median, high = np.percentile(np.concatenate(sizes), [10, 50, 90])

@@ -1,8 +1,8 @@
-"""The ledger: which loss won on which kind of data, measured once, and what that says about other data.
+"""The ledger: measured gains of losses on data sets, and advice for other data derived from them.
 
-`ledger.csv` has one row for each data set and family: the set's fingerprint, the family's best configuration, and its
-gain in test mIoU over cross-entropy, each at its own operating point. bench/ledger.py makes it, and says what its
-advice costs on data that it was not made of (docs/atlas.md).
+`ledger.csv` has one row per data set and family: the data set's fingerprint, the family's best configuration, and its
+gain in test mIoU over cross-entropy, each at its own operating point. bench/ledger.py makes it, and measures the cost
+of its advice on other data (docs/atlas.md).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from sweeper.core.records import ImbalanceProfile, Task
 from sweeper.core.text import format_signed, format_significant
 
 NEIGHBOURS = 12
-"""Nearest data sets that advice rests on."""
+"""Number of nearest data sets for advice."""
 REACH = 0.95
-"""Share of the ledger's sets whose nearest other set lies within the distance up to which sets are similar."""
+"""Quantile of the distances from each of the ledger's sets to the nearest other, up to which sets are similar."""
 SMALL_GAIN = 0.01
-"""Test mIoU: the mean gain below which the loss hardly matters."""
+"""Mean gain in test mIoU below which the loss hardly matters."""
 BASELINE = "cross_entropy"
 OWN = "own"
 """Generator of the rows of finished studies."""
@@ -42,7 +42,7 @@ _WORDS = {
     "prevalence": ("share of images with the rarest class", None),
 }
 FEATURES = tuple(_WORDS)
-"""Columns of the fingerprint."""
+"""Names of the fingerprint's columns."""
 
 
 class LedgerRow(Record):
@@ -51,7 +51,7 @@ class LedgerRow(Record):
     point: str
     """Name of the data set."""
     generator: str
-    """Scene that drew it; `real`, or `OWN` for a finished study."""
+    """Scene that generated the data; `real`, or `OWN` for a finished study."""
     task: Task
     log_imbalance: float
     log_rarest: float
@@ -62,13 +62,13 @@ class LedgerRow(Record):
     prevalence: float
     family: str
     params: str
-    """`name=value …` of its best configuration; `power` is that of the imbalance in the weights of the classes."""
+    """`name=value …` of the best configuration; `power` is the exponent of the imbalance in the class weights."""
     lr: float
     steps: int
     score: float
     """Test mIoU, mean over seeds."""
     gain: float
-    """Over cross-entropy, in test mIoU, paired by seeds."""
+    """Gain over cross-entropy in test mIoU, paired by seeds."""
     low: float
     high: float
     """95 % interval of the gain."""
@@ -80,39 +80,39 @@ class LedgerRow(Record):
 
 
 class AdvisedLoss(Record):
-    """Entry of the ledger for a family on data like these."""
+    """The ledger's advice on a family for a data set."""
 
     family: str
     params: dict[str, float]
-    """Starting values: the configuration that was best most often; `power` as in the ledger."""
+    """Starting values: the most frequent best configuration; `power` as in the ledger."""
     others: tuple[dict[str, float], ...] = ()
-    """Further configurations that were best on one of the most similar sets, the most common first."""
+    """Other best configurations on the most similar sets, the most frequent first."""
     lr: float
     """Starting value: geometric mean."""
     gain: float | None
-    """Mean gain in test mIoU over cross-entropy on the nearest sets; null where no set is similar."""
+    """Mean gain in test mIoU over cross-entropy on the nearest sets; null if no set is similar."""
     lowest: float | None
     highest: float | None
-    """The least and the largest gain there."""
+    """Least and largest gain on these sets."""
     sets: int
-    """Number of sets that are similar."""
+    """Number of similar sets."""
 
 
 class LedgerDistances(NamedTuple):
-    """Distances of the ledger's data sets of a task to a data set."""
+    """Distances from the ledger's data sets of a task to a data set."""
 
     points: tuple[str, ...]
-    """The nearest first."""
+    """Names of the data sets, the nearest first."""
     distances: tuple[float, ...]
-    """Euclidean, each feature in standard deviations of the ledger."""
+    """Euclidean distances, with each feature in standard deviations of the ledger."""
     reach: float
-    """The distance up to which a set is similar."""
+    """Distance up to which a set is similar."""
     apart: str
-    """The feature in which the nearest set differs most, in words."""
+    """Feature in which the nearest set differs most, in words."""
 
     @property
     def similar(self) -> int:
-        """Number of the nearest sets, `NEIGHBOURS` at most, that are similar."""
+        """Number of similar sets among the `NEIGHBOURS` nearest."""
         return sum(distance <= self.reach for distance in self.distances[:NEIGHBOURS])
 
     @property
@@ -129,13 +129,13 @@ class LedgerDistances(NamedTuple):
 
 @cache
 def read_ledger() -> tuple[LedgerRow, ...]:
-    """Return the rows that come with sweeper."""
+    """Read the rows shipped with sweeper."""
     with Path(__file__).with_name("ledger.csv").open(encoding="utf-8", newline="") as file:
         return tuple(LedgerRow.model_validate(row, strict=False) for row in csv.DictReader(file))
 
 
 def compute_features(profile: ImbalanceProfile) -> dict[str, float]:
-    """Return the fingerprint that data sets are compared by: a value of each of `FEATURES`.
+    """Compute the fingerprint for comparing data sets: a value of each of `FEATURES`.
 
     Logarithms are to base 10, that of the classes to base 2.
     """
@@ -155,18 +155,18 @@ def compute_features(profile: ImbalanceProfile) -> dict[str, float]:
 
 
 def measure_nearness(task: Task, features: Sequence[float], ledger: Iterable[LedgerRow]) -> LedgerDistances:
-    """Return the distances of the ledger's sets of a task, on the scale of the sets that were measured for it.
+    """Measure the distances to the ledger's sets of a task, in standard deviations of its shipped sets.
 
-    The reach is the `REACH` quantile of the distances from each of those sets to the nearest other one. Own studies are
-    neighbours and no part of the scale: many of one data set would make everything else look far away.
+    The reach is the `REACH` quantile of the distances from each shipped set to the nearest other. The user's studies
+    are neighbours, but do not affect scale and reach: many studies of one data set would make all others look distant.
 
     Args:
         task: binary or multi-class.
-        features: as `compute_features` gives them, in the order of `FEATURES`.
-        ledger: rows to learn from.
+        features: values of `compute_features`, in the order of `FEATURES`.
+        ledger: rows of the ledger.
 
     Raises:
-        ValueError: no row is of this task.
+        ValueError: if no row is of this task.
     """
     rows = [row for row in ledger if row.task == task]
     points = {row.point: row.features for row in rows}
@@ -195,10 +195,10 @@ def measure_nearness(task: Task, features: Sequence[float], ledger: Iterable[Led
 
 
 def rank_losses(task: Task, features: Sequence[float], ledger: Iterable[LedgerRow]) -> tuple[AdvisedLoss, ...]:
-    """Return the families by their mean gain on the `NEIGHBOURS` nearest data sets of the task, the best first.
+    """Rank the families by their mean gain on the `NEIGHBOURS` nearest data sets of the task, the best first.
 
-    Where none of them is similar, no gain is claimed: the order is that over all sets of the task, and the
-    configurations are the families' own defaults. Arguments and errors as `measure_nearness` has them.
+    If none of them is similar, no gain is claimed: families are ranked over all sets of the task, with their default
+    configurations. Arguments and errors as in `measure_nearness`.
     """
     rows = [row for row in ledger if row.task == task]
     near = measure_nearness(task, features, rows)
@@ -224,7 +224,7 @@ def rank_losses(task: Task, features: Sequence[float], ledger: Iterable[LedgerRo
 
 
 def explain_stake(task: Task, features: Sequence[float], ledger: Iterable[LedgerRow]) -> str:
-    """Return what the ledger says of how much depends on the loss with such data: what every command says of it."""
+    """Explain how much depends on the loss with such data; every command prints this text."""
     rows = tuple(ledger)
     near, first = measure_nearness(task, features, rows), rank_losses(task, features, rows)[0]
     if first.gain is None or first.lowest is None or first.highest is None:
@@ -239,12 +239,12 @@ def explain_stake(task: Task, features: Sequence[float], ledger: Iterable[Ledger
 
 
 def _parse_values(text: str) -> dict[str, float]:
-    """Return the parameters of the ledger's `name=value …`."""
+    """Parse the ledger's `name=value …`."""
     return {name: float(value) for name, value in (pair.split("=") for pair in text.split())}
 
 
 def make_weight_parameters(params: dict[str, float], task: Task, imbalance: float) -> dict[str, float]:
-    """Coordinates as `build_loss` takes them: `power` as pos_weight, or as class_weight_power."""
+    """Return coordinates for `build_loss`, with `power` as pos_weight or class_weight_power."""
     parameters = dict(params)
     power = parameters.pop("power", None)
     if power is None:
@@ -255,7 +255,7 @@ def make_weight_parameters(params: dict[str, float], task: Task, imbalance: floa
 
 
 def read_user_rows(reports: Path) -> tuple[LedgerRow, ...]:
-    """Rows of the finished studies by mIoU below a folder of reports; what cannot be read is no row."""
+    """Read rows of finished studies by mIoU from a folder of reports; skip unreadable ones."""
     rows = []
     for path in sorted(reports.glob("*/recommendation.json")):
         try:
@@ -294,7 +294,7 @@ def _read_rows(study: dict[str, object]) -> list[LedgerRow]:
 
 
 def _format_params(params: dict[str, float], profile: ImbalanceProfile) -> str:
-    """Return parameters as the ledger has them."""
+    """Format parameters like the ledger."""
     parameters = dict(params)
     if "pos_weight" in parameters and profile.imbalance > 0 and profile.imbalance != 1:
         parameters["power"] = math.log(parameters.pop("pos_weight")) / math.log(profile.imbalance)

@@ -1,4 +1,4 @@
-"""The label doctor: what is wrong with images and labels, before it costs a night. It deletes nothing."""
+"""The label doctor: find errors in images and labels before a long training. It deletes nothing."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ __all__ = ["Finding", "Severity", "count_severities", "examine_labels"]
 def examine_labels(
     dataset: Dataset, workers: int = 2, tick: Callable[[int, int], None] | None = None
 ) -> tuple[Finding, ...]:
-    """Measure every image of a data set and judge the whole, the weightiest findings first.
+    """Measure every image of a data set, and return the findings, the most severe first.
 
     Args:
-        dataset: its store is read, image by image; a few kilobytes are kept of each.
-        workers: threads.
+        dataset: its store is read image by image; a few kilobytes per image stay in memory.
+        workers: number of threads.
         tick: called with (done, total) after each image.
 
     Raises:
-        SweeperError: if the store is gone.
+        SweeperError: if the store is missing.
     """
     return judge_labels(dataset, measure_all(dataset, workers, tick))

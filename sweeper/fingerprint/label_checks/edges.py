@@ -1,8 +1,8 @@
-"""Fit of a mask to its image: its contours must follow edges more than the same contours put elsewhere would.
+"""Fit of a mask to its image: contours must follow edges more than the same contours elsewhere in the image.
 
-The edge strength under the mask's contour is compared with that under the contour moved to every other place of the
-image at once, by a circular cross-correlation. That asks nothing of the data set: an image is its own yardstick, so
-that blurred images, thin objects and busy textures need no threshold of their own.
+A circular cross-correlation compares the edge strength under the mask's contour with the strength under the contour
+moved to every other place of the image. Each image is its own reference, so that blurred images, thin objects and busy
+textures need no separate thresholds.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from scipy import fft, ndimage
 from sweeper.core.contours import find_near_boundary
 
 WINDOW = 512
-"""Side in pixels of the part of a larger image that is looked at: where most contour is."""
+"""Side in pixels of the evaluated part of a larger image, the part with most contour."""
 EDGE_TOLERANCE = 2
-"""Pixels that a drawn contour may miss its edge by."""
+"""Largest distance in pixels between a drawn contour and its edge."""
 ELSEWHERE_DISTANCE = 8
-"""Places at least this many pixels away count as elsewhere."""
+"""Least distance in pixels of places that count as elsewhere."""
 MIN_CONTOUR_PIXELS = 24
-"""A shorter contour says nothing."""
+"""Least length in pixels of an informative contour."""
 REACH = 32
-"""Largest displacement of a mask that is tried, in pixels."""
+"""Largest tested displacement of a mask, in pixels."""
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -34,10 +34,10 @@ class EdgeFit(NamedTuple):
     """Fit of a mask's contours to the edges of an image."""
 
     agreement: float
-    """Standard deviations by which the edge strength under the contour exceeds that of the contour elsewhere, at its
-    best place within `EDGE_TOLERANCE` pixels. About 0 for a foreign mask."""
+    """Edge strength under the contour, at its best place within `EDGE_TOLERANCE` pixels, in standard deviations above
+    the mean elsewhere. About 0 for a foreign mask."""
     shift: tuple[int, int] | None
-    """Where within `REACH` pixels (down, right) the contour fits far better than where it is; None = nowhere."""
+    """Displacement (down, right) within `REACH` pixels at which the contour fits far better; None = none."""
 
 
 def measure_edge_fit(image: Bytes, mask: Bytes) -> EdgeFit | None:
@@ -48,7 +48,7 @@ def measure_edge_fit(image: Bytes, mask: Bytes) -> EdgeFit | None:
         mask: (H, W) uint8 class indices; 255 = ignore, no contour.
 
     Returns:
-        None where the mask has too little contour, or the image is too small or without any edge.
+        The fit; None if the mask has too little contour, or the image is too small or has no edge.
     """
     contour = find_near_boundary(mask, 1)
     rows, columns = _pick_window(contour)
@@ -61,7 +61,7 @@ def measure_edge_fit(image: Bytes, mask: Bytes) -> EdgeFit | None:
     if not strength.any():
         return None
     height, width = strength.shape
-    # scores[d] = mean strength under the contour moved by d; negative moves stand at the end.
+    # scores[d] = mean strength under the contour moved by d; negative moves are at the end.
     spectrum = fft.rfft2(strength) * np.conj(fft.rfft2(contour.astype(np.float32)))
     moved = fft.irfft2(spectrum, s=strength.shape) / length
     scores: Floats = np.roll(moved, (height // 2, width // 2), axis=(0, 1)).astype(np.float32)
@@ -80,15 +80,15 @@ def measure_edge_fit(image: Bytes, mask: Bytes) -> EdgeFit | None:
 
 
 def is_better_fit(other: float, agreement: float) -> bool:
-    """Return whether another place or turn of a mask fits far better than the one that has this agreement."""
+    """Return whether another place or orientation of a mask, with agreement `other`, fits far better."""
     return other > max(6.0, agreement + 3.0)
 
 
 def compute_edge_strength(image: Bytes) -> Floats:
-    """Logarithm of the gradient's magnitude (Gaussian, σ = 1 px) relative to its mean around (σ = 16 px), (H, W).
+    """Compute the log gradient magnitude (Gaussian, σ = 1 px) relative to its local mean (σ = 16 px), (H, W).
 
-    The gradient is taken over all channels together: things may differ from their ground in colour alone. Relative,
-    because a faint crack in an even pavement is an edge and a leaf among leaves is none.
+    All channels are combined, because objects may differ from the background only in colour. The strength is relative,
+    because a faint crack in an even pavement is an edge, but a leaf among leaves is not.
     """
     channels = image[..., :1] if (image == image[..., :1]).all() else image
     squares = np.zeros(image.shape[:2], dtype=np.float32)
@@ -99,7 +99,7 @@ def compute_edge_strength(image: Bytes) -> Floats:
     gradient = np.sqrt(squares)
     if not gradient.any():
         return np.zeros_like(gradient)
-    # Two running means of 39 pixels are nearly a Gaussian of σ = 16, at a tenth of its cost.
+    # Two running means of 39 pixels are nearly a Gaussian of σ = 16, and ten times as fast.
     around = ndimage.uniform_filter(ndimage.uniform_filter(gradient, 39), 39)
     result: Floats = np.log(gradient / (around + 1e-3 * float(gradient.max())) + 0.05)
     return result

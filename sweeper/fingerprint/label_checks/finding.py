@@ -1,4 +1,4 @@
-"""Findings of the doctor: one record each, the weightiest first."""
+"""Findings of the label doctor: one record each."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from sweeper.core.base import Record
 
 
 class Severity(StrEnum):
-    """Weight of a finding; nothing is deleted, whatever it says."""
+    """Severity of a finding; nothing is ever deleted."""
 
     ERROR = "error"
-    """A label or a split is wrong: correct it or leave the image out."""
+    """A label or a split is wrong: correct it or exclude the image."""
     WARNING = "warning"
-    """Probably wrong, or scores will be misleading: look at it."""
+    """Probably wrong, or scores will be misleading: check it."""
     NOTE = "note"
-    """Right as it may be, it should be known."""
+    """Possibly right, but worth knowing."""
 
 
 class Finding(Record):
-    """One thing that was found, with the images it is about."""
+    """A finding, with its images."""
 
     kind: str
-    """A name for programs, e.g. `identical_masks`."""
+    """Name for programs, e.g. `identical_masks`."""
     severity: Severity
     text: str
-    """Sentence: what was found, with its numbers, and what to do."""
+    """Sentence on the finding, with numbers, and what to do."""
     images: tuple[str, ...] = ()
-    """Stems of the suspects, all of them; the text may name fewer. Empty: it is about the whole set."""
+    """Stems of all suspects; the text may name fewer. Empty = the whole data set."""

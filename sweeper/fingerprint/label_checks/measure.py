@@ -1,4 +1,4 @@
-"""Measurements of the doctor on each image by itself: small records, so that any number of images fits in memory."""
+"""The label doctor's measurements of each image: small records, so that any number of images fits in memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sweeper.data.tiff import turn_upright
 from sweeper.fingerprint.label_checks.edges import Bytes, EdgeFit, measure_edge_fit
 
 THUMBNAIL = 32
-"""Side of the shrunk image that looks are compared on."""
+"""Side in pixels of the thumbnails for finding near-duplicates."""
 
 Thumbnail = npt.NDArray[np.float16]
 """(32, 32), mean 0 and norm 1; all zero for an image of one colour."""
@@ -30,9 +30,9 @@ class ImageFeatures(NamedTuple):
     fit: EdgeFit | None
     thumbnail: Thumbnail
     flat: bool
-    """Whether all its pixels have one colour."""
+    """Whether all pixels have one colour."""
     before: EdgeFit | None = None
-    """Measurement of the mask as if drawn before the turn of the image's EXIF orientation, if that is open."""
+    """Fit of the mask if it was drawn before the image's EXIF rotation, if this is unknown."""
 
 
 def measure_all(
@@ -42,11 +42,11 @@ def measure_all(
 
     Args:
         dataset: its store is read.
-        workers: threads; each holds one image at a time.
+        workers: number of threads; each has one image at a time in memory.
         tick: called with (done, total) after each image.
 
     Raises:
-        SweeperError: if the store is gone.
+        SweeperError: if the store is missing.
     """
     store = open_store(dataset.store)
     total = len(store)
@@ -72,7 +72,7 @@ def measure_all(
 
 
 def make_thumbnail(image: Bytes) -> Thumbnail:
-    """Return the image shrunk to 32 × 32 means of grey, of mean 0 and norm 1; its shape is not kept."""
+    """Shrink an image to 32 × 32 grey means, with mean 0 and norm 1; the aspect ratio is not kept."""
     rows, columns = (compute_coverage(side, THUMBNAIL) for side in image.shape[:2])
     small = (columns @ (rows @ image.mean(axis=2, dtype=np.float32)).T).T / (image.shape[0] * image.shape[1])
     small -= small.mean()

@@ -1,4 +1,4 @@
-"""Images that occur more than once: the same pixels, or the same view, by the correlation of thumbnails."""
+"""Find images that occur more than once: the same pixels, or the same view by correlation of thumbnails."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from sweeper.fingerprint.label_checks.finding import Finding, Severity
 from sweeper.fingerprint.label_checks.measure import ImageFeatures, Thumbnail
 
 SAME_VIEW_CORRELATION = 0.95
-"""Correlation of two thumbnails from which on they are the same view."""
+"""Least correlation of two thumbnails of the same view."""
 LISTED_SETS = 5
-"""Number of sets of near-duplicates that a text names."""
+"""Most sets of near-duplicates in a text."""
 _BLOCK = 512
-"""Images that are compared with all others at a time."""
+"""Number of images that are compared with all others at a time."""
 _TURNS = ("", "turned by 90°", "turned by 180°", "turned by 270°", "mirrored", *["mirrored and turned"] * 3)
 
 
@@ -39,19 +39,19 @@ _LOOK_ALIKE = {
 
 
 class DuplicatePair(NamedTuple):
-    """Two images that look alike."""
+    """Two near-duplicate images."""
 
     first: int
     second: int
     correlation: float
     how: str
-    """Turn or mirroring of the second; empty = none."""
+    """Rotation or mirroring of the second; empty = none."""
 
 
 def look_alikes(thumbnails: Sequence[Thumbnail]) -> list[DuplicatePair]:
-    """Return all pairs (first < second) whose views correlate by `SAME_VIEW_CORRELATION`, in any of eight orientations.
+    """Find pairs (first < second) whose thumbnails correlate by `SAME_VIEW_CORRELATION`, in any of eight orientations.
 
-    Images of one colour, whose thumbnails are all zero, look like nothing.
+    Images of one colour, whose thumbnails are all zero, are in no pair.
 
     Args:
         thumbnails: (32, 32) each, mean 0, norm 1. 20,000 of them take a minute or two.
@@ -63,7 +63,7 @@ def look_alikes(thumbnails: Sequence[Thumbnail]) -> list[DuplicatePair]:
         turned = _turn_thumbnails(views, turn).reshape(len(views), -1)
         for start in range(0, len(views), _BLOCK):
             correlations = plain[start : start + _BLOCK] @ turned[start:].T
-            # The eight orientations hold their inverses, so that i < j loses none.
+            # The eight orientations include their inverses, so that i < j misses none.
             for i, j in np.argwhere(np.triu(correlations >= SAME_VIEW_CORRELATION, 1)):
                 key, correlation = (int(i) + start, int(j) + start), min(1.0, float(correlations[i, j]))
                 if key not in pairs or correlation > pairs[key].correlation + 1e-3:
@@ -72,7 +72,7 @@ def look_alikes(thumbnails: Sequence[Thumbnail]) -> list[DuplicatePair]:
 
 
 def cluster_pairs(pairs: Sequence[DuplicatePair]) -> list[tuple[int, ...]]:
-    """Return images joined by pairs, directly or through others; each ascending, in the order of their first."""
+    """Return the clusters of images connected by pairs; each ascending, in the order of their first image."""
     ends = np.array([(pair.first, pair.second) for pair in pairs], dtype=np.int64).reshape(-1, 2)
     images, places = np.unique(ends, return_inverse=True)
     first, second = places.reshape(-1, 2).T
@@ -87,7 +87,7 @@ def _turn_thumbnails(views: npt.NDArray[np.float32], turn: int) -> npt.NDArray[n
 
 
 def find_repeated_images(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Finding]:
-    """Return findings for images with the same pixels; worst if labels differ or a given split separates them."""
+    """Yield findings of images with the same pixels; most severe if labels differ or a given split separates them."""
     same: dict[str, list[int]] = defaultdict(list)
     for index, one in enumerate(features):
         if not one.flat:
@@ -117,7 +117,7 @@ def find_repeated_images(dataset: Dataset, features: Sequence[ImageFeatures]) ->
 
 
 def look_alike_findings(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Finding]:
-    """Near-duplicates, summarised: across given sides, and loose (not all on a side, no common group)."""
+    """Yield summaries of near-duplicates: across given sides, and without a common side or group."""
     pairs = [
         pair
         for pair in look_alikes([one.thumbnail for one in features])
@@ -137,7 +137,7 @@ def look_alike_findings(dataset: Dataset, features: Sequence[ImageFeatures]) -> 
 
 
 def _summarise_pairs(dataset: Dataset, pairs: Sequence[DuplicatePair], begin: str, end: str) -> Finding:
-    """Return one finding for any number of pairs: sets of images, the largest few by name."""
+    """Summarise any number of pairs in one finding: sets of images, the largest few by name."""
     sets = sorted(cluster_pairs(pairs), key=lambda members: -len(members))
     turned = Counter(pair.how for pair in pairs if pair.how)
     named = "; ".join(abbreviate([dataset.images[i].stem for i in members], 3) for members in sets[:LISTED_SETS])

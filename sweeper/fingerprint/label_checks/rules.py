@@ -1,4 +1,4 @@
-"""From measurements to findings: pure rules, each over the whole set, in the order of `judge`."""
+"""Rules from measurements to findings, as pure functions of the whole data set, in the order of `judge_labels`."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from sweeper.fingerprint.label_checks.measure import ImageFeatures
 from sweeper.fingerprint.label_checks.near_duplicates import find_repeated_images, look_alike_findings
 
 MISFIT_AGREEMENT = 2.5
-"""Edge agreement below which a mask does not fit. On three real sets 96 % of swapped masks lie below, no true one."""
+"""Edge agreement below which a mask does not fit. On three real sets 96 % of swapped masks are below, no true one."""
 EDGE_AGREEMENT = 5.0
-"""Median agreement of a set whose labels follow edges, so that a misfit means something."""
+"""Least median agreement of a data set whose labels follow edges, so that misfits are meaningful."""
 COMMON_SHIFT_SHARE = 0.3
-"""Share of the images from which on a displacement is the set's, not the image's."""
+"""Share of the images from which a displacement is a property of the data set, not of single images."""
 KIND_SHARE = 0.1
-"""Share of the images above which a property is a kind of its own, not a slip."""
+"""Share of the images above which a property is common, not an error."""
 USUAL_SHARE = 0.01
-"""Median share of a class that usually occurs; an image full of one that does not is a close-up, not a swap."""
+"""Least median share of a class that usually occurs; an image full of another class is a close-up, not a swap."""
 FEWEST_DRAWN = 8
-"""Number of images with objects below which a rare empty one says nothing."""
+"""Number of images with objects below which rare empty images are not suspicious."""
 
 
 def judge_labels(dataset: Dataset, features: Sequence[ImageFeatures]) -> tuple[Finding, ...]:
-    """Return all findings, the weightiest first.
+    """Return all findings, the most severe first.
 
     Args:
         dataset: names, label counts, given splits and groups.
-        features: the measurements of its images, in their order.
+        features: the images' measurements, in the order of the data set.
     """
     foreign = list(_find_identical_masks(dataset, features))
     turned = list(_find_turned(dataset, features))
@@ -53,10 +53,10 @@ def judge_labels(dataset: Dataset, features: Sequence[ImageFeatures]) -> tuple[F
 
 
 def _find_identical_masks(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Finding]:
-    """Yield findings of one drawn mask on images that differ, and, if edges decide, which of them is wrong."""
+    """Yield findings of one drawn mask on different images, and, if edges decide, which images are wrong."""
     same: dict[str, list[int]] = defaultdict(list)
     for index, (one, image) in enumerate(zip(features, dataset.images, strict=True)):
-        # A mask of one label repeats by nature; a drawn one does not.
+        # Masks with a single label may be identical by chance; drawn ones are not.
         if np.count_nonzero((*image.pixels, image.ignored)) > 1:
             same[one.mask_digest].append(index)
     carried, wrong, doubtful, unknown = [], [], [], []
@@ -64,7 +64,7 @@ def _find_identical_masks(dataset: Dataset, features: Sequence[ImageFeatures]) -
         if len({features[i].image_digest for i in members}) < 2:
             continue
         values = {i: fit.agreement for i in members if (fit := features[i].fit) is not None}
-        # The same contour on each image: one that is its own fits far better than one that is not.
+        # The contour fits its own image far better than another.
         least = max(MISFIT_AGREEMENT, max(values.values(), default=0.0) / 2)
         right = [dataset.images[i].stem for i in members if values.get(i, 0.0) >= least]
         others = [dataset.images[i].stem for i in members if i in values and values[i] < least]
@@ -98,7 +98,7 @@ def _find_identical_masks(dataset: Dataset, features: Sequence[ImageFeatures]) -
 
 
 def _find_turned(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Finding]:
-    """Yield which of two orientations fits, if an image has an EXIF orientation that sizes cannot check."""
+    """Yield which orientation fits, for images with an EXIF orientation that sizes cannot check."""
     kinds = {
         "before": (Severity.ERROR, "take the tag from these images: exiftool -overwrite_original -Orientation= FILES"),
         "before or after": (Severity.WARNING, "edges fit both; look at them"),
@@ -150,7 +150,7 @@ def _find_misfits(dataset: Dataset, features: Sequence[ImageFeatures], explained
             ),
             images=tuple(shifted),
         )
-    if middle < EDGE_AGREEMENT:  # then it does not separate foreign masks
+    if middle < EDGE_AGREEMENT:  # agreement does not separate foreign masks
         return
     worst = sorted((fit.agreement, stem) for stem, fit in fits.items() if fit.agreement < MISFIT_AGREEMENT)
     misfits = [(value, stem) for value, stem in worst if stem not in explained and stem not in shifted]
@@ -172,14 +172,14 @@ def _format_agreement(agreement: float) -> str:
 
 
 def _format_shift(down: int, right: int) -> str:
-    """`3 pixels down and 2 to the left`."""
+    """Format a displacement: `3 pixels down and 2 to the left`."""
     return (
         f"{abs(down)} pixels {'up' if down < 0 else 'down'} and {abs(right)} to the {'left' if right < 0 else 'right'}"
     )
 
 
 def _find_inverted(dataset: Dataset) -> Iterator[Finding]:
-    """Yield images in which the set's most common class and another are swapped: both shares would be usual then."""
+    """Yield images whose shares become usual if the data set's most common class and another are swapped."""
     labelled = [p for p in dataset.images if sum(p.pixels)]
     shares = np.array([p.pixels for p in labelled], dtype=np.float64)
     shares /= shares.sum(axis=1, keepdims=True)
@@ -222,7 +222,7 @@ def _find_blank(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator
 
 
 def _find_empty(dataset: Dataset) -> Iterator[Finding]:
-    """Masks without objects: suspects where they are rare, or where most are so."""
+    """Yield masks without objects, as suspects if they are rare, or the majority."""
     images = dataset.images
     empty = [p.stem for p in images if p.pixels[0] and not any(p.pixels[1:])]
     if not empty:
@@ -246,6 +246,6 @@ def _find_empty(dataset: Dataset) -> Iterator[Finding]:
 
 
 def count_severities(findings: Iterable[Finding]) -> dict[Severity, int]:
-    """Return how many findings there are of each severity, zeros included."""
+    """Count the findings of each severity, including zeros."""
     severities = [finding.severity for finding in findings]
     return {severity: severities.count(severity) for severity in Severity}
