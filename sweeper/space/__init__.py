@@ -1,4 +1,4 @@
-"""The search space: a file with the losses and ranges, and what Optuna is asked from it."""
+"""The search space: a file with losses and ranges, and the parameters suggested by Optuna."""
 
 from sweeper.space.search_space import (
     FLOOR,

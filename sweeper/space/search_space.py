@@ -1,6 +1,6 @@
-"""Search spaces: YAML → SearchSpace, and what Optuna is asked from one.
+"""Search spaces: YAML → SearchSpace, and the parameters that Optuna suggests from it.
 
-A file names the families to search, the range of each of their coordinates, and the range of the learning rate:
+A file contains the families to search, the range of each of their coordinates, and the range of the learning rate:
 
     version: 1
     task: binary
@@ -10,9 +10,9 @@ A file names the families to search, the range of each of their coordinates, and
       focal: {gamma: {uniform: [0, 5]}, alpha: 0.25}
       weighted_ce: {pos_weight: {power_of_imbalance: [0, 1.1]}}
 
-A range is `{uniform: [low, high]}`, `{log: [low, high]}`, `{power_of_imbalance: [low, high]}` (pos_weight and
-prior_odds alone), or a plain number for a fixed value. Optuna's parameters are `loss`, `FAMILY.coordinate` and
-`FAMILY.lr`: shared names would pool one family's values with another's.
+A range is `{uniform: [low, high]}`, `{log: [low, high]}`, `{power_of_imbalance: [low, high]}` (only pos_weight and
+prior_odds), or a plain number for a fixed value. Optuna's parameters are `loss`, `FAMILY.coordinate` and `FAMILY.lr`,
+because names shared by families would mix their values.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ if TYPE_CHECKING:
     import optuna
 
 FLOOR = 3
-"""Every family gets this many trials, or its equal share where that is less."""
+"""Least number of trials of every family, unless its equal share is less."""
 
 
 class TrialChoice(Record):
-    """Configuration that one trial trains with."""
+    """Configuration of one trial."""
 
     family: str
     params: dict[str, float]
-    """Coordinates as `build_loss` takes them; pos_weight is the weight itself."""
+    """Coordinates for `build_loss`; pos_weight is the weight itself, not an exponent."""
     lr: float
 
 
@@ -50,20 +50,20 @@ class TrialChoice(Record):
 
 
 def list_shipped_spaces() -> dict[str, Path]:
-    """Files of the shipped spaces by name."""
+    """Return the files of the shipped spaces by name."""
     return {path.stem: path for path in sorted(search_spaces_dir().glob("*.yaml"))}
 
 
 def get_default_space_name(task: Task) -> str:
-    """Name of the shipped space that is used when none is asked for."""
+    """Return the name of the task's default space."""
     return {"binary": "binary", "multiclass": "multiclass"}[task]
 
 
 def get_space_path(name_or_path: str) -> Path:
-    """File of a shipped space, or the path itself.
+    """Return the file of a shipped space, or the path itself.
 
     Raises:
-        SpaceError: if it is neither a shipped name nor a file.
+        SpaceError: if the argument is neither a shipped name nor a file.
     """
     shipped = list_shipped_spaces()
     if name_or_path in shipped:
@@ -85,13 +85,13 @@ def load_space(name_or_path: str, task: Task | None = None) -> SearchSpace:
 
     Args:
         name_or_path: a shipped name or the path of a YAML file of at most 1 MiB.
-        task: the data's task, which the file has to be for; None takes the file's own.
+        task: the data's task, which the file's must equal; None = accept the file's.
 
     Returns:
-        The space, its families in the registry's order whatever the order of the file.
+        The space, with families in the registry's order, not the file's.
 
     Raises:
-        SpaceError: with every mistake, each beginning with its key path.
+        SpaceError: with every error, each beginning with its key path.
     """
     path = get_space_path(name_or_path)
     problems: list[str] = []
@@ -102,7 +102,7 @@ def load_space(name_or_path: str, task: Task | None = None) -> SearchSpace:
     return space
 
 
-# --- Asking Optuna ------------------------------------------------------------------------------------------
+# --- Parameters from Optuna ---------------------------------------------------------------------------------
 
 
 def suggest_choice(trial: optuna.trial.BaseTrial, space: SearchSpace, imbalance: float) -> TrialChoice:
@@ -110,9 +110,9 @@ def suggest_choice(trial: optuna.trial.BaseTrial, space: SearchSpace, imbalance:
 
     Args:
         trial: Optuna's trial.
-        space: what is searched.
-        imbalance: background / foreground pixels of the training split, finite and above 0; what
-            `power_of_imbalance` is a power of.
+        space: the search space.
+        imbalance: background / foreground pixels of the training split, finite and above 0; the base of
+            `power_of_imbalance`.
     """
     by_name = {family.family: family for family in space.families}
     family = by_name[trial.suggest_categorical("loss", list(by_name))]
@@ -126,7 +126,7 @@ def suggest_choice(trial: optuna.trial.BaseTrial, space: SearchSpace, imbalance:
 
 
 def get_parameter_name(family: str, name: str, coordinate: Coordinate) -> str:
-    """Optuna's name of a coordinate: `focal.gamma`, or `weighted_ce.pos_weight_power` for an exponent."""
+    """Return Optuna's name of a coordinate: `focal.gamma`, or `weighted_ce.pos_weight_power` for an exponent."""
     return f"{family}.{name}_power" if coordinate.kind == "power_of_imbalance" else f"{family}.{name}"
 
 
@@ -137,15 +137,15 @@ def _ask_coordinate(trial: optuna.trial.BaseTrial, name: str, coordinate: Coordi
 
 
 def count_floor_trials(space: SearchSpace, trials: int) -> int:
-    """Return how many trials a family gets before the sampler may choose: min(3, trials // families)."""
+    """Return the number of trials of each family before the sampler may choose: min(3, trials // families)."""
     return min(FLOOR, trials // len(space.families))
 
 
 def get_default_params(family: FamilySpace, space: SearchSpace) -> dict[str, Any]:
-    """Parameters of a family's first trial, as Optuna knows them.
+    """Return the parameters of a family's first trial, by Optuna's names.
 
-    The literature's defaults, clipped into the space, the middle of the range of a coordinate that has none, and the
-    geometric middle of the learning rate.
+    They are the literature's defaults, clipped into the space, the middle of the range for coordinates without a
+    default, and the geometric middle for the learning rate.
     """
     entry: dict[str, Any] = {"loss": family.family}
     free = FAMILIES[family.family].coordinates[space.task]
@@ -164,9 +164,9 @@ def get_default_params(family: FamilySpace, space: SearchSpace) -> dict[str, Any
 
 
 def list_first_trials(space: SearchSpace) -> dict[str, list[dict[str, Any]]]:
-    """Parameters of each family's first trials, as Optuna knows them, the families in the order in which they begin.
+    """Return the parameters of each family's first trials, by Optuna's names, in the families' starting order.
 
-    A family's `defaults` come first, then the space's own `starts`, whose learning rates are left to the search.
+    A family's defaults come first, then the space's `starts`, whose learning rates the search chooses.
     """
     starts = [start for start in space.starts if start.family in {family.family for family in space.families}]
     order = dict.fromkeys([start.family for start in starts] + [family.family for family in space.families])
@@ -188,14 +188,14 @@ def _get_literature_start(free: LossCoordinate, coordinate: Coordinate) -> float
 
 
 def make_default_choice(family: FamilySpace, space: SearchSpace, imbalance: float) -> TrialChoice:
-    """Return what a trial of a family's defaults trains with; `imbalance` as in `suggest_choice`."""
+    """Return the configuration of a family's defaults; `imbalance` as in `suggest_choice`."""
     import optuna
 
     return suggest_choice(optuna.trial.FixedTrial(get_default_params(family, space)), space, imbalance)
 
 
 def find_range_edge(lr: float, space: SearchSpace) -> Literal["low", "high"] | None:
-    """Return the end of the searched range that a learning rate is at (outer 5 % on the log scale); None = inside."""
+    """Return at which end of the searched range a learning rate is (outer 5 % on the log scale); None = inside."""
     low, high = space.lr.low, space.lr.high
     if not 0 < low < high:
         return None

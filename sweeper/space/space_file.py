@@ -1,6 +1,6 @@
-"""Search-space files: the data of a YAML file → SearchSpace, with every mistake named by its key path.
+"""Parse search-space files: the data of a YAML file → SearchSpace, or every error with its key path.
 
-The form of a file is described in search_spaces/README.md and in `sweeper.space.search_space`.
+search_spaces/README.md and `sweeper.space.search_space` describe the files' format.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LR_LIMITS = ValueLimits(0, 10, open_low=True)
 
 
 def parse_space(name: str, content: Any, task: Task | None, problems: list[str]) -> SearchSpace | None:
-    """Return the space that YAML data describe; problems are added to `problems`, and then None may be returned."""
+    """Parse the data of a YAML file; problems are added to `problems`, and the result may then be None."""
     if not isinstance(content, dict):
         problems.append(f"(top): must be a mapping with version, task, nuisance, losses, got {format_value(content)}")
         return None
@@ -41,7 +41,7 @@ def parse_space(name: str, content: Any, task: Task | None, problems: list[str])
 def _check_keys(
     path: str, mapping: Mapping[str, Any], allowed: Iterable[str], problems: list[str], *, required: bool = False
 ) -> None:
-    """Report keys that are not known and, on demand, known ones that are missing."""
+    """Report unknown keys and, if `required`, missing ones."""
     allowed = list(allowed)
     for key in mapping:
         if key not in allowed:
@@ -85,7 +85,7 @@ def _read_families(losses: Any, task: Task, problems: list[str]) -> list[FamilyS
 
 def _read_family(family: LossFamily, content: Any, task: Task, problems: list[str]) -> FamilySpace:
     path = f"losses.{family.name}"
-    content = {} if content is None else content  # `dice:` without anything means `dice: {}`
+    content = {} if content is None else content  # an empty `dice:` means `dice: {}`
     if not isinstance(content, dict):
         problems.append(f"{path}: must be a mapping of hyper-parameters ({{}} for none), got {format_value(content)}")
         content = {}
@@ -110,7 +110,7 @@ def _read_family(family: LossFamily, content: Any, task: Task, problems: list[st
             )
     if family.name not in OWN:
         _check_tversky(path, coordinates, "fp_weight" in content, problems)
-    # In the registry's order: the order of a file must not change a study.
+    # In the registry's order: the file's order must not change a study.
     return FamilySpace(family=family.name, coordinates={n: coordinates[n] for n in free if n in coordinates})
 
 
@@ -131,7 +131,7 @@ def _check_tversky(path: str, coordinates: Mapping[str, Coordinate], fp_given: b
 
 
 def _read_number(value: Any) -> float | None:
-    """Return a finite number, also where YAML 1.1 takes `3e-4` for text; None for anything else."""
+    """Return a finite number, even if a text as `3e-4` in YAML 1.1; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
@@ -144,7 +144,7 @@ def _read_number(value: Any) -> float | None:
 def read_coordinate(
     path: str, value: Any, limits: ValueLimits, kinds: tuple[CoordinateKind, ...], problems: list[str]
 ) -> Coordinate | None:
-    """Return one range or fixed number; problems are added to `problems`."""
+    """Parse one range or fixed number; problems are added to `problems`."""
     if isinstance(value, dict):
         kind = next((kind_name for kind_name in kinds if kind_name in value), None)
         if kind is not None and len(value) == 1:
@@ -171,7 +171,7 @@ def read_coordinate(
 def _read_range(
     path: str, kind: CoordinateKind, ends: Any, limits: ValueLimits, problems: list[str]
 ) -> Coordinate | None:
-    """Return the range `kind: [low, high]`."""
+    """Parse the range `kind: [low, high]`."""
     numbers = [_read_number(end) for end in ends] if isinstance(ends, list) else []
     if len(numbers) != 2 or numbers[0] is None or numbers[1] is None:
         problems.append(f"{path}: must be [low, high], two finite numbers, got {format_value(ends)}")
