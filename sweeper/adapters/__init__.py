@@ -1,1 +1,1 @@
-"""Frameworks as training scripts of `sweeper confirm`; these modules run in the user's process, not in sweeper's."""
+"""Adapters that make frameworks training scripts of `sweeper confirm`; they run in the user's process."""

@@ -1,10 +1,10 @@
-"""Lightning: the callback that gives sweeper the scores of validation and test.
+"""Lightning: a callback that reports the scores of validation and test to sweeper.
 
     t = trial(classes=["background", "crack"])
     lightning.seed_everything(t.seed)
     trainer = lightning.Trainer(max_epochs=t.length(100), callbacks=[SweeperCallback(t)])
 
-The module takes `t.loss` in `training_step` and `t.lr(RATE)` in `configure_optimizers`; its `validation_step` and
+The module uses `t.loss` in `training_step` and `t.lr(RATE)` in `configure_optimizers`; its `validation_step` and
 `test_step` return {"logits": …, "target": …, "names": …} of the batch.
 """
 
@@ -21,15 +21,15 @@ KEYS = ("logits", "target", "names")
 
 
 class SweeperCallback(lightning.Callback):
-    """Counts of every validation and of the test, and the end of the training where sweeper wants it."""
+    """Counts every validation and the test, and ends the training when sweeper requests it."""
 
     def __init__(self, trial: Trial) -> None:
-        """Make it for a training; `trial` is that of the script."""
+        """Create the callback; `trial` is the script's trial."""
         self.trial = trial
         self._scoring: Scoring | None = None
 
     def on_validation_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Begin the scores of validation, except in Lightning's sanity check, which sees a few batches only."""
+        """Begin the scores of validation, except in Lightning's sanity check of a few batches."""
         self._scoring = None if trainer.sanity_checking else self.trial.scoring("val")
 
     def on_test_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -52,7 +52,7 @@ class SweeperCallback(lightning.Callback):
     on_test_epoch_end = on_validation_epoch_end
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Note the epoch, and end the training on all ranks where sweeper wants that."""
+        """Report the epoch, and end the training on all ranks if sweeper requests it."""
         trainer.should_stop |= self.trial.stop_after(trainer.current_epoch + 1)
 
     def _add(self, step: str, outputs: Any) -> None:

@@ -1,11 +1,11 @@
-"""nnU-Net v2 with the losses of sweeper, started like `nnUNetv2_train`, with `--epochs` for another length than 1,000:
+"""nnU-Net v2 with sweeper's losses, started like `nnUNetv2_train`, with `--epochs` for a length other than 1,000:
 
     sweeper confirm --losses dice_ce,tversky --command "python -m sweeper.adapters.nnunet 42 2d 0 --epochs 50"
 
-In a comparison the fold's validation cases are the test. The next fold's are the validation, which chooses rate and
-operating point, and are not trained on. Cases are scored at the spacing that nnU-Net trains at. Results and logs are in
-the training's folder, without checkpoints. Outside a comparison this is nnU-Net's own trainer. With `-num_gpus` above 1
-nnU-Net looks for trainers in its own folder: put a copy of this file into nnunetv2/training/nnUNetTrainer.
+In a comparison the fold's validation cases are the test. The next fold's validation cases choose rate and operating
+point, and are not trained on. Cases are scored at nnU-Net's training spacing. Results and logs are in the training's
+folder, without checkpoints. Outside a comparison this is nnU-Net's own trainer. With `-num_gpus` above 1 nnU-Net looks
+for trainers in its own folder: put a copy of this file into nnunetv2/training/nnUNetTrainer.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from torch import Tensor
 from sweeper_trial import TrialError, trial
 
 IN_COMPARISON = "SWEEPER_TRIAL" in os.environ
-if IN_COMPARISON:  # read by nnU-Net when it is imported
+if IN_COMPARISON:  # nnU-Net reads it when imported
     os.environ["nnUNet_results"] = str(Path(os.environ["SWEEPER_TRIAL"]) / "nnunet")
 
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
@@ -40,7 +40,7 @@ class _EndedError(Exception):
 
 
 class SweeperTrainer(nnUNetTrainer):
-    """nnU-Net's trainer, whose loss, rate, length and seed sweeper gives."""
+    """nnU-Net's trainer with loss, rate, length and seed from sweeper."""
 
     epochs: float | None = None
     """Length in epochs of nnU-Net, also a fraction; None = nnU-Net's own."""
@@ -53,10 +53,10 @@ class SweeperTrainer(nnUNetTrainer):
         dataset_json: dict[str, Any],
         device: torch.device = torch.device("cuda"),
     ) -> None:
-        """Make it with nnU-Net's own arguments.
+        """Create the trainer with nnU-Net's arguments.
 
         Raises:
-            TrialError: if its labels are regions, or the configuration is a cascade.
+            TrialError: if the labels are regions, or the configuration is a cascade.
         """
         labels = {name: value for name, value in dataset_json["labels"].items() if name != "ignore"}
         if not all(isinstance(value, int) for value in labels.values()):
@@ -72,7 +72,7 @@ class SweeperTrainer(nnUNetTrainer):
             raise TrialError(f"a configuration must be one network, got the cascade {configuration}; use another")
 
     def initialize(self) -> None:
-        """Take rate and length, in iterations, from sweeper."""
+        """Set rate and length, in iterations, from sweeper."""
         self.initial_lr = self.trial.lr(self.initial_lr)
         steps = self.trial.length(max(1, round((self.epochs or self.num_epochs) * self.num_iterations_per_epoch)))
         self.num_iterations_per_epoch = min(self.num_iterations_per_epoch, steps)
@@ -81,7 +81,7 @@ class SweeperTrainer(nnUNetTrainer):
         super().initialize()
 
     def _build_loss(self) -> Any:
-        """Return sweeper's loss with nnU-Net's weights of deep supervision."""
+        """Build sweeper's loss with nnU-Net's weights of deep supervision."""
         usual = super()._build_loss()
         if not IN_COMPARISON:
             return usual
@@ -97,7 +97,7 @@ class SweeperTrainer(nnUNetTrainer):
         return supervise
 
     def do_split(self) -> tuple[list[str], list[str]]:
-        """Keep the next fold's validation cases out of the training."""
+        """Exclude the next fold's validation cases from the training."""
         if IN_COMPARISON and self.fold == "all":
             raise TrialError('fold must be a number, as the next fold is the validation, got "all"')
         train, test = super().do_split()
@@ -112,7 +112,7 @@ class SweeperTrainer(nnUNetTrainer):
         return [case for case in train if case not in {*val}], val
 
     def on_epoch_end(self) -> None:
-        """Note the iterations, and end where sweeper wants that."""
+        """Report the iterations, and end if sweeper requests it."""
         super().on_epoch_end()
         if IN_COMPARISON and self.trial.stop_after(self.current_epoch * self.num_iterations_per_epoch):
             raise _EndedError
@@ -131,7 +131,7 @@ class SweeperTrainer(nnUNetTrainer):
 
     @torch.no_grad()
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
-        """Score the wanted splits."""
+        """Score the requested splits."""
         if not IN_COMPARISON:
             super().perform_actual_validation(save_probabilities)
             return
@@ -157,7 +157,7 @@ class SweeperTrainer(nnUNetTrainer):
 
 
 def train_nnunet() -> None:
-    """Take the arguments of `nnUNetv2_train`, and `--epochs`."""
+    """Run `nnUNetv2_train` with its arguments and `--epochs`."""
     if "--epochs" in sys.argv:
         place = sys.argv.index("--epochs")
         SweeperTrainer.epochs = float(sys.argv[place + 1])
