@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sweep:
-    """Outcome of a sweep; a notebook shows it as the head of its report."""
+    """Outcome of a sweep; a notebook displays the head of its report."""
 
     study: str
     """Name of the study, for `resume=True` and the commands."""
     recommendation: Recommendation
     """Verdict, recommended loss with its parameters, learning rate and operating point, evidence and reasons."""
     record: SweepRecord
-    """Everything that the study's storage holds."""
+    """All data of the study's storage."""
     paths: ReportPaths
     """Files of the report."""
 
     @property
     def rerun(self) -> str:
-        """The command that repeats its numbers, with the precision, device, seed and the like that it came to."""
+        """The command that reproduces the sweep's numbers, with its resolved precision, device, seed and the like."""
         return self.record.rerun
 
     @property
@@ -56,24 +56,24 @@ class Sweep:
 
 
 AS_DEFAULT = tuple((name, "auto") for name in ("workers", "threads", "precision"))
-"""Words of the command line for what is None here; values may be lists and dicts."""
+"""Options and values of the command line that mean None here; option values may be lists and dicts."""
 
 
 def run(data: str | os.PathLike[str] | None = None, *, progress: bool = True, **options: Any) -> Sweep:
-    """Search over losses, confirm the best on a locked test split, and recommend one, as `sweeper run` does.
+    """Search over losses, confirm the best on a locked test split, and recommend one, like `sweeper run`.
 
-    Ctrl-C (in a notebook: interrupt the kernel) stops it; `run(study=NAME, resume=True)` continues.
+    Ctrl-C (in a notebook: interrupt the kernel) stops the sweep; `run(study=NAME, resume=True)` continues it.
 
     Args:
         data: folder of images and labels, or a synthetic scene; None = `synthetic:street`.
-        progress: whether each result is a line on standard error. Warnings are, in any case.
-        options: those of `sweeper run`, with underscores: `trials=50, study="mine", confirm_seeds="3..8"`.
+        progress: whether to print each result on standard error. Warnings are always printed.
+        options: options of `sweeper run`, with underscores: `trials=50, study="mine", confirm_seeds="3..8"`.
 
     Raises:
-        sweeper.core.errors.UsageError: before anything is trained, with all that is wrong with options, data or space.
+        sweeper.core.errors.UsageError: before any training, with every fault of options, data or space.
         sweeper.core.errors.NothingCompletedError: if no trial completed.
-        sweeper.core.errors.InterruptedSweepError: if it was stopped; what is finished is kept.
-        sweeper.core.errors.ExecutorError: if nothing can be trained any more; what is finished is kept.
+        sweeper.core.errors.InterruptedSweepError: if the sweep was stopped; finished results are kept.
+        sweeper.core.errors.ExecutorError: if training is no longer possible; finished results are kept.
     """
     from sweeper.cli.progress import PlainDisplay
     from sweeper.cli.signals import StopRequest
@@ -81,7 +81,7 @@ def run(data: str | os.PathLike[str] | None = None, *, progress: bool = True, **
 
     settings = _check_settings({"data": data, **options})
     display = PlainDisplay(0 if progress else -1)
-    # Signals reach the main thread alone: elsewhere nothing but the time limit stops a sweep.
+    # Signals reach only the main thread; in other threads only the time limit stops a sweep.
     here, request = threading.current_thread() is threading.main_thread(), StopRequest(display.warn)
     with request if here else nullcontext(request) as stop:
         outcome = start_sweep(settings, display, stop)
@@ -96,7 +96,7 @@ def load_trials(study: str, storage: str = STORAGE) -> pd.DataFrame:
         storage: Optuna's storage, `sqlite:///FILE` or `postgresql://…`.
 
     Raises:
-        sweeper.core.errors.StudyError: if there is no such study.
+        sweeper.core.errors.StudyError: if the study does not exist.
     """
     from sweeper.report.tables import make_trials_frame
     from sweeper.storage import load_sweep, open_storage
@@ -122,31 +122,31 @@ def judge(
     tracking_uri: str = TRACKING,
     where: Mapping[str, str] | None = None,
 ) -> Judgement:
-    """Judge runs that were trained elsewhere, as `sweeper judge` does.
+    """Judge runs that were trained elsewhere, like `sweeper judge`.
 
     Args:
-        scores: a table with the columns `method` and `score` (or tp, fp, fn), and where there are some `seed`, `image`,
-            `group`, `class`, one row each; or a file, a folder, `mlflow:EXPERIMENT` or `wandb:ENTITY/PROJECT`, as the
-            command takes it.
+        scores: a table with the columns `method` and `score` (or tp, fp, fn), and optionally `seed`, `image`, `group`,
+            `class`, one row per score; or a file, a folder, `mlflow:EXPERIMENT` or `wandb:ENTITY/PROJECT`, as in the
+            command.
         metric: column of the scores, or `miou` or `dice` of tp, fp and fn.
-        baseline: method that is taken where it will do.
-        margin: difference that does not matter, in the score's unit; None = 0.01 where all scores lie within 0 to 1.
-        lower_is_better: whether it is, as of distances; None = no, and refused where the metric's name is of a loss, a
-            distance or an error.
-        paired_seeds: whether a seed is the same for all methods; else each has its own trainings.
-        common: whether to leave out the images that some run has no score of.
-        level: of the intervals.
-        claim: such as `B > A by 0.005`; `Judgement.claim` has the outcome.
-        at: row of a training's log that counts: `last`, a step, `best:METRIC` or `lowest:METRIC` of validation images.
-        sd_over: of a table of means (`method`, `mean`, `sd`, `n`), whether `sd` is over test images or over trainings.
-        correlation: of two methods' scores over the images, in a table of means; None = not known.
-        columns: name of the column of `method`, `seed`, `image`, `group` or `class`, where it is another; in MLflow
-            of the parameter or tag.
+        baseline: method to compare the others with, kept if good enough.
+        margin: difference that does not matter, in the score's unit; None = 0.01 if all scores are within 0 to 1.
+        lower_is_better: whether lower scores are better, as for distances; None = higher is better, and refused if the
+            metric's name is a loss, a distance or an error.
+        paired_seeds: whether seeds are shared by the methods; else each method has its own trainings.
+        common: whether to exclude images without a score in some run.
+        level: confidence level of the intervals.
+        claim: a claim such as `B > A by 0.005`; `Judgement.claim` has the outcome.
+        at: row of a training's log to use: `last`, a step, `best:METRIC` or `lowest:METRIC` of validation images.
+        sd_over: for a table of means (`method`, `mean`, `sd`, `n`), whether `sd` is over test images or trainings.
+        correlation: correlation of two methods' scores over the images, in a table of means; None = unknown.
+        columns: other names for the columns `method`, `seed`, `image`, `group` or `class`; in MLflow of the parameter
+            or tag.
         tracking_uri: MLflow store.
-        where: parameter, tag or `status` of those runs in MLflow that count, with its value.
+        where: parameter, tag or `status` of the runs in MLflow to use, with its value.
 
     Raises:
-        sweeper.core.errors.UsageError: with all that is wrong with the scores.
+        sweeper.core.errors.UsageError: with every fault of the scores.
     """
     from sweeper.judging.judgement import judge_scores
     from sweeper.judging.read import read_score_file
@@ -181,10 +181,10 @@ def judge(
 
 
 def _check_settings(options: dict[str, Any]) -> Settings:
-    """Return the options, checked.
+    """Check the options.
 
     Raises:
-        RequestError: naming every option that is unknown or cannot have its value.
+        RequestError: with every option that is unknown or has a wrong value.
     """
     from pydantic import ValidationError
 
@@ -207,7 +207,7 @@ def _check_settings(options: dict[str, Any]) -> Settings:
     try:
         settings = Settings(**{name: value for name, value in options.items() if name in fields})
     except ValidationError as error:
-        messages: dict[str, str] = {}  # one that may be of two kinds has two messages
+        messages: dict[str, str] = {}  # an option of two types has two messages
         for one in error.errors():
             name, text = str(one["loc"][0]), one["msg"].removeprefix("Value error, ")
             messages[name] = f"{messages[name]}; or {text}" if name in messages else f"{name}: {text}"

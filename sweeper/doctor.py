@@ -1,6 +1,6 @@
-"""Checks of `sweeper doctor`: libraries, machine, stores. Each has what was found and what to do about it.
+"""Checks of `sweeper doctor`: libraries, machine, stores; each returns a finding and advice.
 
-Not to be taken for the label doctor (`sweeper.fingerprint.label_checks`), which looks at images and labels.
+The label doctor (`sweeper.fingerprint.label_checks`) is another one, for images and labels.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from sweeper.system.system_errors import get_cause
 from sweeper.version import __version__
 
 Status = Literal["ok", "note", "slow", "broken"]
-"""`note`: nothing to worry about; `slow`: it works and costs time; `broken`: a sweep fails or cannot be trusted."""
+"""`note`: harmless; `slow`: works, but takes time; `broken`: a sweep fails or cannot be trusted."""
 
 
 class DoctorCheck(Record):
-    """Finding about one thing, and what to do about it ("" if there is nothing to do)."""
+    """Finding of one check, and advice ("" if nothing is to be done)."""
 
     name: str
     status: Status
@@ -45,14 +45,14 @@ class DoctorCheck(Record):
 
 
 class CheckOutcome(NamedTuple):
-    """Outcome of a check that has no name yet."""
+    """Outcome of a check without its name."""
 
     status: Status
     found: str
     advice: str = ""
 
     def give_name(self, name: str) -> DoctorCheck:
-        """Return the check of this name, without secrets."""
+        """Return the check with this name, without secrets."""
         return DoctorCheck(name=name, status=self.status, found=redact(self.found), advice=redact(self.advice))
 
 
@@ -66,13 +66,13 @@ class DoctorDocument(Document):
 
 
 def examine_machine(storage: str, tracking_uri: str, cache: Path, device: str = "auto") -> list[DoctorCheck]:
-    """Run all checks, in the order in which they matter; nothing is made, changed or downloaded.
+    """Run all checks, the most important first; nothing is created, changed or downloaded.
 
     Args:
         storage: Optuna's storage.
-        tracking_uri: MLflow's.
+        tracking_uri: MLflow's store.
         cache: folder of the decoded images.
-        device: as `--device`.
+        device: as in `--device`.
     """
     return [*check_libraries(), *check_machine(cache, device), *check_stores(storage, tracking_uri)]
 
@@ -84,7 +84,7 @@ REPORTED_LIBRARIES = ("torch", "segmentation-models-pytorch", "optuna", "mlflow"
 
 
 def check_libraries() -> list[DoctorCheck]:
-    """Return a check of the versions that decide the numbers, and one of all required packages."""
+    """Check the versions of libraries that affect the numbers, and all required packages."""
     shown = []
     for name in REPORTED_LIBRARIES:
         try:
@@ -104,7 +104,7 @@ def _check_packages() -> CheckOutcome:
 
 
 def list_unmet(requirements: list[str]) -> CheckOutcome:
-    """Return the required packages that are missing or have an unfit version; extras are left out."""
+    """Check for required packages that are missing or have an unfit version, without extras."""
     wrong = []
     for text in requirements:
         wanted = Requirement(text)
@@ -125,14 +125,14 @@ def list_unmet(requirements: list[str]) -> CheckOutcome:
 # --- Device, processors, memory and disk ---------------------------------------------------------------------
 
 WORKER_BYTES = int(1.2 * GIB)
-"""Resident memory of a worker with a small network, with room to breathe: torch alone takes 0.5 GiB."""
+"""Resident memory of a worker with a small network, with a reserve: torch alone takes 0.5 GiB."""
 SPARE_BYTES = 2 * GIB
-"""Disk below which a sweep may end during its trials."""
+"""Free disk space below which a sweep may fail during its trials."""
 REINSTALL = "install torch again, to fit this machine"
 
 
 def check_machine(cache: Path, device: str) -> list[DoctorCheck]:
-    """Return the checks of this machine."""
+    """Check this machine."""
     cores = count_available_cores()
     checks = {"device": _check_device(device)}
     if checks["device"].status != "broken":
@@ -188,7 +188,7 @@ def _check_processors(cores: int) -> CheckOutcome:
 
 
 def check_memory(free: int | None, cores: int) -> CheckOutcome:
-    """Return a check whether as many workers as there are cores find room."""
+    """Check whether the free memory is enough for as many workers as cores."""
     if free is None:
         return CheckOutcome("note", "this system does not say how much is free")
     shown = f"{format_memory(free)} free"
@@ -230,10 +230,10 @@ def _check_weights() -> CheckOutcome:
 
 
 def check_stores(storage: str, tracking_uri: str) -> list[DoctorCheck]:
-    """Return the checks of both stores, without the secrets of their addresses."""
+    """Check both stores, without the secrets of their addresses."""
     study_store = _check_store_version(_check_storage(storage), "--storage", storage)
     tracking = _check_store_version(_check_tracking(tracking_uri), "--tracking-uri", tracking_uri)
-    with suppress(sqlite3.Error, SQLAlchemyError):  # a storage that cannot be read is named above
+    with suppress(sqlite3.Error, SQLAlchemyError):  # an unreadable storage was reported above
         for name, number in list(list_deleted_studies(storage, tracking_uri).items())[:1]:
             address = hide_address_secrets(tracking_uri)
             text = f"{address}: the experiment of study {name!r} was deleted: it cannot be resumed"
@@ -243,9 +243,9 @@ def check_stores(storage: str, tracking_uri: str) -> list[DoctorCheck]:
 
 
 def _check_store_version(check: CheckOutcome, option: str, url: str) -> CheckOutcome:
-    """Return what was found of a store, or that the installed library cannot use it."""
+    """Return the check of a store, or that the installed library cannot use the store."""
     try:
-        # A damaged file is named as such; what was refused on a server is cured by this.
+        # A damaged file was reported as such; a server's refusal may be due to the version.
         fault = None if check.status == "broken" and get_sqlite_path(url) else store_fault(option, url)
     except (sqlite3.Error, SQLAlchemyError) as error:
         fault = None if check.status == "broken" else (get_cause(error), f"start the server, or correct {option}")
@@ -253,7 +253,7 @@ def _check_store_version(check: CheckOutcome, option: str, url: str) -> CheckOut
 
 
 def check_sqlite(path: Path) -> CheckOutcome:
-    """Return a check whether a SQLite file exists, is whole, and is on a disk whose locks work."""
+    """Check whether a SQLite file exists, is undamaged, and is on a disk whose locks work."""
     kind = get_file_system(path)
     if kind in NETWORK:
         shown = f"{path} is on a network file system ({kind}), whose locks SQLite cannot rely on"
