@@ -114,7 +114,7 @@ def score_decision_rules(
     )
 
 
-def get_established_gain(evidence: Evidence, finalist: int) -> Interval | None:
+def get_gain_over_threshold(evidence: Evidence, finalist: int) -> Interval | None:
     """Return RankDice's gain over the tuned threshold in the Dice of an average image, at the level of `DecisionRules`.
 
     None where the gain is unknown or comes from fewer than `LEAST_SEEDS` seeds.

@@ -38,7 +38,7 @@ from sweeper.evidence.document import (
     ValueRow,
 )
 from sweeper.evidence.interim_analyses import get_comparison_level
-from sweeper.evidence.mask_rules import get_established_gain
+from sweeper.evidence.mask_rules import get_gain_over_threshold
 from sweeper.evidence.plain_point import compare_at_plain_point
 from sweeper.evidence.preferences import choose_by_preference, find_recommended_index, find_rival
 from sweeper.evidence.reasons import compute_collapse_rate
@@ -246,7 +246,7 @@ def _make_decision_rows(evidence: Evidence) -> tuple[DecisionRow, ...]:
         return ()
     rows = []
     for i, finalist in enumerate(evidence.finalists):
-        gain = get_established_gain(evidence, i)
+        gain = get_gain_over_threshold(evidence, i)
         rows.append(
             DecisionRow(
                 family=finalist.family,

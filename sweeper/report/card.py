@@ -11,7 +11,7 @@ from sweeper.core.text import format_count, format_resume_command, format_signif
 from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.action import find_best_other, has_highest_gain
 from sweeper.evidence.intervals import LEVEL
-from sweeper.evidence.mask_rules import get_established_gain
+from sweeper.evidence.mask_rules import get_gain_over_threshold
 from sweeper.evidence.paired_comparisons import BASELINE
 from sweeper.evidence.verdict import decide_verdict
 from sweeper.evidence.verdict_predicates import get_difference
@@ -154,16 +154,16 @@ def _format_settings(facts: ReportFacts, recommended: Recommended) -> str:
 
 
 def _make_decision_row(facts: ReportFacts) -> list[CardRow]:
-    """Return the gain of per-image decisions over one threshold, if it is established; else no row."""
+    """Return the gain of per-image decisions over one threshold; no row if too few seeds measure it."""
     evidence, chosen = facts.recommendation.evidence, facts.chosen_index
-    gain = None if evidence is None or chosen is None else get_established_gain(evidence, chosen)
+    gain = None if evidence is None or chosen is None else get_gain_over_threshold(evidence, chosen)
     if gain is None:
         return []
     at = f"{format_level(LEVEL)} over all finalists" if len(facts.finalists) > 1 else format_level(LEVEL)
     gained = f"{format_signed_interval(gain)} Dice of an average image ({at})"
     if gain.low > 0:
         return [CardRow("Decide with", f"the threshold; for single images `predict_each`: {gained}")]
-    return [CardRow("Decide with", f"the threshold; one for each image (RankDice) gains {gained}")]
+    return [CardRow("Decide with", f"the threshold; one for each image (RankDice) has no established gain: {gained}")]
 
 
 def _make_misses_row(facts: ReportFacts) -> list[CardRow]:

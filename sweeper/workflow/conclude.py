@@ -25,7 +25,7 @@ from sweeper.data import open_store
 from sweeper.data.folds import get_split
 from sweeper.data.store import is_complete
 from sweeper.evidence.action import add_longer_look
-from sweeper.evidence.mask_rules import get_established_gain, score_decision_rules
+from sweeper.evidence.mask_rules import get_gain_over_threshold, score_decision_rules
 from sweeper.evidence.preferences import find_recommended_index, judge_preferences
 from sweeper.evidence.reasons import AT_THIS_BUDGET
 from sweeper.evidence.recommendation import make_recommendation
@@ -142,7 +142,7 @@ def _format_paste(
     chosen = next((i for i, f in enumerate(finalists) if (f.family, f.params) == (family, params)), None)
     each = None  # slope and bias of a threshold per image, where its gain is established
     if evidence is not None and evidence.decisions is not None and chosen is not None:
-        gain = get_established_gain(evidence, chosen)
+        gain = get_gain_over_threshold(evidence, chosen)
         if gain is not None and gain.low > 0:
             each = evidence.decisions.slopes[chosen], evidence.decisions.biases[chosen]
     dataset, recipe = sweep.conditions.dataset, sweep.conditions.recipe

@@ -12,7 +12,7 @@ from sweeper.core.calibration import LOGITS, Calibration, fit_calibration
 from sweeper.core.expected_dice import find_best_edges
 from sweeper.core.operating_points import BINS, THRESHOLDS
 from sweeper.core.records import DecisionRule, DecisionRules, Evidence, ImageCounts, TrialResult
-from sweeper.evidence.mask_rules import _count_at_edges, get_established_gain, score_decision_rules
+from sweeper.evidence.mask_rules import _count_at_edges, get_gain_over_threshold, score_decision_rules
 from sweeper.evidence.paired_comparisons import compute_evidence
 from sweeper.evidence.recommendation import make_recommendation_json
 from sweeper.report.alternatives import explain_rules, make_rules_table
@@ -136,7 +136,7 @@ def test_a_gain_is_told_from_three_seeds_on_and_at_the_level_of_all_finalists_to
     made = runs(0.6, -2.0, "dice") + runs(0.6, -2.0, "cross_entropy")
     evidence, found = judged(made)
     assert found is not None and found.level == 0.975
-    ranked, gain = rule(found, "rank_dice", "image_dice"), get_established_gain(with_rules(evidence, found), 0)
+    ranked, gain = rule(found, "rank_dice", "image_dice"), get_gain_over_threshold(with_rules(evidence, found), 0)
     single = judged(made[:3] if evidence.finalists[0].family == "dice" else made[3:])[1]
     alone = rule(single, "rank_dice", "image_dice").over_tuned[0]
     assert gain is not None and gain == ranked.over_tuned[0]
@@ -145,7 +145,7 @@ def test_a_gain_is_told_from_three_seeds_on_and_at_the_level_of_all_finalists_to
     assert gain.low < alone.low < alone.high < gain.high
     fewer = judged([run for run in made if run.spec.seed != builders.CONFIRM_SEEDS[0]])
     assert len(fewer[0].finalists[0].seeds) == 2
-    assert get_established_gain(with_rules(*fewer), 0) is None
+    assert get_gain_over_threshold(with_rules(*fewer), 0) is None
 
 
 def test_the_card_the_report_and_the_code_say_what_each_images_own_threshold_gains() -> None:
@@ -156,7 +156,7 @@ def test_the_card_the_report_and_the_code_say_what_each_images_own_threshold_gai
     found = draw_conclusion(sweep)
     assert found.recommended is not None and found.evidence is not None
     assert "ignore_index=-1" in found.recommended.snippet and "-1 = ignored" in found.recommended.snippet
-    gain = get_established_gain(found.evidence, 0)
+    gain = get_gain_over_threshold(found.evidence, 0)
     assert gain is not None and gain.low > 0
     facts = collect_facts(sweep, found)
     rows = dict(format_card_lines(make_card(facts)))
@@ -170,6 +170,12 @@ def test_the_card_the_report_and_the_code_say_what_each_images_own_threshold_gai
     assert (row["family"], row["rule"]) == ("dice_focal", "rank_dice")
     assert row["gain"] == {"difference": gain.estimate, "ci_low": gain.low, "ci_high": gain.high, "level": 0.95}
     assert (row["slope"], row["bias"]) == pytest.approx((0.6, -2.0), abs=0.1)
+    open_gain = gain.model_copy(update={"low": -0.01})
+    rules = tuple(r.model_copy(update={"over_tuned": (open_gain,)}) for r in found.evidence.decisions.rules)
+    decisions = found.evidence.decisions.model_copy(update={"rules": rules})
+    unsure = found.model_copy(update={"evidence": found.evidence.model_copy(update={"decisions": decisions})})
+    rows = dict(format_card_lines(make_card(collect_facts(sweep, unsure))))
+    assert "one for each image (RankDice) has no established gain: " in rows["Decide with"]
     two = builders.sweep(trials, made[:2], builders.dataset(images=150))
     (row,) = make_recommendation_json(two, draw_conclusion(two))["decisions"]
     assert row["rule"] == "tuned" and row["gain"] is None and row["slope"] == pytest.approx(0.6, abs=0.1)
