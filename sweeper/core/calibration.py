@@ -1,7 +1,7 @@
 """Calibration of a network's logits to probabilities: σ(slope · z + bias), softmax(slope · z + biases).
 
-Class weights and overlap losses shift and sharpen logits, so that neither σ(z) nor its threshold 0.5 is a true
-probability. A temperature (slope without bias) does not change the answer at 0.5. Slope and bias together are Platt's
+Class weights and overlap losses shift and sharpen logits, so that σ(z) is no true probability, and 0.5 no neutral
+threshold. A temperature (slope without bias) does not change the answer at 0.5. Slope and bias together are Platt's
 scaling (*Probabilistic outputs for support vector machines*, 1999), fitted on counts per bin of logits. For several
 classes, one slope and a bias each are bias-corrected temperature scaling (Alexandari, Kundaje & Shrikumar, *Maximum
 likelihood with bias-corrected calibration is hard-to-beat at label shift adaptation*, ICML 2020), fitted on single

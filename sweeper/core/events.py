@@ -127,7 +127,7 @@ NOT_NEEDED = "it is not needed any more"
 
 @dataclass(frozen=True)
 class TrainingDropped:
-    """A training was interrupted and does not count: its worker `died`, or the sweep ends."""
+    """A training was interrupted and does not count: its worker `died`, the sweep ends, or it is `NOT_NEEDED`."""
 
     spec: TrialSpec
     reason: str

@@ -143,7 +143,7 @@ class ConfirmationPaths(JudgementPaths):
 
 
 View = Literal["sweep", "search", "finalists"]
-"""Views of a sweep: all trainings, only trials by validation mIoU, confirmations by test mIoU."""
+"""Views of a sweep: all trainings, or only trials, by the validation score; confirmations by the test score."""
 
 _WORKFLOW = "workflowType=machine_learning"
 """Without it MLflow 3 may open its page for traces of language models."""

@@ -1,9 +1,8 @@
 """The action: change from cross-entropy only on evidence, else keep it; and the sentence that states it.
 
 - change: at least one finalist that learned *beats* tuned cross-entropy: at an interim analysis the interval of its
-    gain
-  was above 0, and the estimate was at least the ROPE. `choose_preferred` recommends one of those that no other finalist
-  beats.
+  gain was above 0, and the estimate was at least the ROPE. `choose_preferred` recommends one of those that no other
+  finalist beats.
 - keep: otherwise. Cross-entropy is recommended; the verdict says how sure it is that this costs at most the ROPE.
 
 There is no action where cross-entropy was not confirmed, learned nothing, or collapsed while another finalist did not.
@@ -52,7 +51,8 @@ def choose_action(
 def find_best_other(evidence: Evidence) -> int | None:
     """Return the most promising finalist other than cross-entropy: first those whose gain may exceed the ROPE.
 
-    Finalists that were dropped with too few seeds for a bound come last.
+    Finalists with too few seeds for a bound rank with those whose gain is within the ROPE; within a rank the highest
+    estimate comes first. None without cross-entropy, or if all trainings of every other finalist collapsed.
     """
     base = evidence.baseline
     others = [i for i, f in enumerate(evidence.finalists) if i != base and f.collapses < f.trainings]

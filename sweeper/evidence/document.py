@@ -243,7 +243,7 @@ class RecommendationDocument(Document):
     head: str | None = None
     """The action in a sentence."""
     verdict: Verdict
-    """How sure the recommendation is. So is `strength`."""
+    """Verdict on the recommended loss; `strength` says how sure it is that this costs at most the margin."""
     strength: Strength
     provisional: bool
     """Whether the baseline was still improving, so that a clear verdict holds at this budget only."""

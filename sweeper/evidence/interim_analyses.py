@@ -84,7 +84,10 @@ def _compute_p_values(total: Floats, squares: Floats, seeds: int) -> Floats:
 
 
 def find_analysis(analyses: Sequence[InterimAnalysis], seeds: float) -> int:
-    """Return the index of the analysis at which `seeds` seeds are complete: the first with as many, else the last."""
+    """Return the index of the analysis at which `seeds` seeds are complete.
+
+    It is the first analysis with at least as many seeds, else the last.
+    """
     return next((k for k, analysis in enumerate(analyses) if analysis.seeds >= seeds), max(0, len(analyses) - 1))
 
 

@@ -11,8 +11,7 @@ with p² the mean of the pairs' variances. d₀, the degrees of freedom borrowed
 
 - `MAX_BORROWED`;
 - (K − 2)(S − 1): the K (K − 1) / 2 pairs of K finalists share their trainings and have only K − 1 independent
-    contrasts,
-  of which one is the pair's own;
+  contrasts, of which one is the pair's own;
 - 2 ψ'⁻¹(var(log s²) − ψ'((S − 1) / 2)): what the spread of the variances allows (ψ' is the trigamma function; no bound
   where they spread no more than by chance). It keeps one noisy loss from changing the variances of the others, and them
   from changing its own.

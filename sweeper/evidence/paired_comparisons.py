@@ -65,27 +65,22 @@ def compute_evidence(
     """Compute the evidence of the confirmation trainings of all finalists.
 
     Args:
-        confirmations: results with purpose `confirm`, in any order; all of one family have the same configuration, all
-            of
-            one seed the same learning rate. Where a seed was trained twice, the highest number counts.
+        confirmations: results with purpose `confirm`, in any order. All of one family have the same configuration, and
+            all of one seed of it the same learning rate. Where a seed was trained twice, the highest number counts.
         search: family → the search trial its configuration comes from.
         classes: the data set's class names, in order.
         rope: region of practical equivalence, in the metric, ≥ 0.
         analyses: the planned interim analyses, by ascending seeds. The level of a comparison is 1 − error of the
-            analysis
-            at which its common seeds were complete: the first with at least as many, else the last; without analyses
-                0.95.
-            A finalist's own interval, on which no decision depends, is always at 0.95.
+            analysis at which its common seeds were complete: the first with at least as many, else the last; without
+            analyses 0.95. A finalist's own interval, on which no decision depends, is always at 0.95.
         groups: group of each test image, in ascending order of the images; None (for one or for all) = a group of
             its own. The counts of a group are summed (for a mean over images the group scores the mean of its images),
-                and
-            n counts groups.
+            and n counts groups.
         metric: a key of `METRICS`: what is compared, and by which the runs' operating points were chosen.
 
     Returns:
         Evidence with the finalists by falling score, estimated from differences on common seeds; without finalists
-            where
-        no confirmation completed.
+        where no confirmation completed.
 
     Raises:
         ValueError: if the runs saw different test images.

@@ -42,8 +42,7 @@ def begin_loading() -> Method:
 
     Returns:
         How to start workers: `spawn` where there is no fork server, for example because the path of the temporary
-            folder
-        is too long for a socket.
+        folder is too long for a socket.
     """
     if sys.platform != "linux":
         return "spawn"

@@ -29,7 +29,7 @@ MOST_COLUMNS = 50
 
 class _WideColumns(NamedTuple):
     key: str
-    """What each column is one of."""
+    """Key of which each column has one value: `method`, `seed`, `fold`, `image` or `class`."""
     metric: str
     """Metric in their names; empty = none."""
     names: list[str]

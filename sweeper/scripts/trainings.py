@@ -118,8 +118,7 @@ class ScriptTrainings:
 
         Raises:
             ScriptError: if one failed in the confirmation, or has other images or labels than earlier ones; running
-                trainings
-                end first, and are kept.
+                trainings end first, and are kept.
             InterruptedSweepError: if it was stopped.
         """
         self._failure = None

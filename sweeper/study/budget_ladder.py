@@ -41,8 +41,8 @@ OVERLAPS = ("dice_ce", *(family.name for family in OVERLAP_FAMILIES))
 def choose_ladder_pair(space: SearchSpace) -> tuple[str, ...]:
     """Return the two families of a space that differ most in rare classes; the only one if it has one.
 
-    They are cross-entropy and dice_ce. A missing one is replaced by the first of the others in the advice's order,
-    overlap losses first.
+    They are cross-entropy and dice_ce. Without cross-entropy the first loss in the advice's order replaces it; without
+    dice_ce the first overlap loss in that order, else the first of the others.
     """
     order = list(list_first_trials(space))
     plain = BASELINE if BASELINE in order else order[0]

@@ -82,7 +82,8 @@ class Race(TrainingList):
             judge: decides on completed confirmations.
             recorder: observer of the trainings.
             admit: takes a number of steps; returns whether such a training may still begin.
-            on_round_begin: receives each analysis with trainings to do: its number, its families, how many are missing.
+            on_round_begin: called before each analysis with its number, its families, and how many trainings are
+                missing, 0 included.
             report: receives the number of each interim analysis and its result, including replayed ones.
         """
         super().__init__(study, (), recorder=recorder, admit=admit)
@@ -234,8 +235,9 @@ def _begin_analyses(
 ) -> StoredAnalyses:
     """Return the stored interim analyses if they belong to the same confirmation and plan; else new ones.
 
-    A new plan for the same confirmation begins at its last analysis with enough seeds: to analyse fewer seeds than
-    before would ignore data, and could end the confirmation on them. A dropped finalist is judged by the seeds it has.
+    A new plan for the same confirmation begins at its last analysis for which enough seeds are trained: to analyse
+    fewer seeds than before would ignore data, and could end the confirmation on them. A dropped finalist is judged by
+    the seeds it has.
     """
     before = read_analyses(study.user_attrs)
     fresh = StoredAnalyses(

@@ -3,8 +3,8 @@
 Every family begins with its literature defaults, then gets its floor of trials: the best configurations on similar
 data, where the space has such. Then TPE chooses among the families that are not far behind. All learning rates are
 drawn around the optimum that the complete trials show so far (`sweeper.study.learning_rates`). Without a given total
-the search ends once trials bring no gain, or after the floors if nothing was learned. At the end each family that would
-be a finalist completes enough trials, so that no finalist is less tuned than the others.
+the search ends once trials bring no gain; without given steps it also ends after the floors if nothing was learned. At
+the end each family that would be a finalist completes enough trials, so that no finalist is less tuned than the others.
 
 A trial that waits stays RUNNING in Optuna, where PRUNED is final; its result so far is in its attributes, its network
 in a checkpoint. It is reported as pruned once no later trial could promote it, or when no more training is to come.

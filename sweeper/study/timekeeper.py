@@ -11,10 +11,10 @@ from sweeper.core.records import TrialResult
 PROBE_SHARE = 0.25
 """Share of the time by which a probe of the budget must end."""
 SEARCH_SHARE = 0.6
-"""Share by which the search must end; the rest is left for the confirmation."""
+"""Share of the time by which the search must end; the rest is left for the confirmation."""
 RECHECK_SHARE = 0.7
 REPORT_SHARE, REPORT_SECONDS = 0.1, 15.0
-"""Time kept for evidence and report, whichever is less."""
+"""Time kept for evidence and report: a share of the limit or a number of seconds, whichever is less."""
 REMEMBERED = 8
 """Number of recent trainings whose slowest pace is assumed for the next one."""
 

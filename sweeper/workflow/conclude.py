@@ -279,11 +279,12 @@ def report_study(
 ) -> Outcome:
     """Write (again) the report of a study, from only its storage and the decoded images.
 
-    `report_alive` is called meanwhile, as a sign of life. `limit` replaces the operating point.
+    `report_alive` is called meanwhile, as a sign of life. With `limit` the recommended operating point is the one that
+    keeps it.
 
     Raises:
         StudyError: if there is no such study.
-        UsageError: if the limit cannot be kept, or no loss is recommended.
+        UsageError: if there is a limit, and it cannot be kept or no loss is recommended.
     """
     from sweeper.report import write_report  # pandas, matplotlib: only now, when the workers are gone
 

@@ -29,8 +29,7 @@ def make_backend(settings: Settings, cores: int, warn: Callable[[str], None]) ->
 
     Raises:
         UsageError: if the script's command is invalid, if Ray is requested and not installed, or if there is no cluster
-            at
-            its address.
+            at its address.
     """
     if settings.command is not None:
         from sweeper.executors.user_script import ScriptBackend

@@ -47,7 +47,7 @@ SEARCH_SHARE = 0.6
 """Share of the search's steps that is trained, as trials stop at their rungs (docs/performance.md)."""
 PHASES = ("probe", "search", "recheck", "confirm", "longer")
 MEASURED_STEPS, MEASURED_PART = 12, 20
-"""Steps of the training that measures their time: the first number, or this part of a trial, whichever is more."""
+"""Steps of the training that measures their time: the first number, or a trial's steps over the second if more."""
 MAX_LONGER_LOSSES = 3
 """Losses that are trained longer at most: the recommended one, cross-entropy and the runner-up."""
 RECENT = 8

@@ -33,7 +33,7 @@ class StudyRow(InterimAnswer):
     trials: int = 0
     """Trials that ended, or wait at a rung."""
     asked: int = 0
-    """Total number of trials that was requested."""
+    """Total number of trials: the requested one; after a search that ended by itself, the trials that it has."""
     confirmations: int = 0
     """Trainings of the confirmation that ended."""
     problem: str | None = None
