@@ -2,8 +2,8 @@
 
 A note for each source, in `sources/`, records its state and the data set decoded from it.
 
-A process that reads a store shares a lock on its index; the operating system releases the lock however the process
-ends. A store is deleted only under an exclusive lock.
+A process that uses a store for long (`hold_store`) shares a lock on its index; the operating system
+releases the lock however the process ends. A store is deleted only under an exclusive lock.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from sweeper.data.store import PixelStore
 STEP = "echo 'object: any' > objects.yaml, then --class-map objects.yaml makes them one class"
 """Next step for masks of instances."""
 SAMPLED_IMAGES = 48
-"""Most images whose masks are examined."""
+"""Images whose masks are examined; of more every n-th, fewer than twice this number."""
 MIN_OBJECT_NUMBERS = 5
 """Fewest numbers; fewer may be classes of one component each."""
 _MOST = 0.9

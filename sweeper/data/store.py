@@ -41,7 +41,7 @@ _COUNTED = 1 << 22
 _WALKED = 64
 """Images after which memory is released."""
 _SAMPLE = 1 << 20
-"""Most pixels for the percentiles of an image: of a larger one every n-th row is used."""
+"""Pixels for the percentiles of an image; of a larger one every n-th row is used, fewer than twice this number."""
 
 
 class PixelStore:

@@ -219,7 +219,7 @@ def count_components_lost(mask: Pixels, small: Pixels, classes: int) -> Counts:
 
 
 def _format_losses(dataset: Dataset, short_side: int, after: Counts, components: Counts) -> list[str]:
-    """Return a sentence about the resizing, and one for each class that it harms, over the shrunk images.
+    """Return a sentence about the resizing, and one for each harmed class but the first, over the shrunk images.
 
     Each image counts by its new area, before and after, so that a class's share does not depend on the images' original
     sizes.

@@ -107,8 +107,8 @@ def load_answer(storage: RDBStorage, name: str, purpose: str) -> RecommendedAnsw
 def find_kept_network(answer: RecommendedAnswer, folder: Path) -> KeptNetwork | None:
     """Find the kept network of the recommended configuration and the study's data.
 
-    This is the last written final training (`sweeper train`) that has not collapsed, else the kept confirmation with
-    the study's own steps.
+    This is the last written final training (`sweeper train`) that has learned (`Collapse.learned`), else the kept
+    confirmation with the study's own steps; None without either.
 
     Args:
         answer: the recommendation.

@@ -82,7 +82,7 @@ class InlineBackend:
         self._job = job
 
     def poll(self, timeout_seconds: float) -> list[Answer]:
-        """Do the job; nothing with a timeout of 0, or without a job."""
+        """Do the job; without one, or with a timeout of 0, save the last training and wait."""
         if self._job is None or not timeout_seconds:
             self._trainings.save_last_training()
             time.sleep(timeout_seconds)

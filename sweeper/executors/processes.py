@@ -118,8 +118,8 @@ class ProcessBackend:
     ) -> None:
         """Create the backend; its workers start when they are needed.
 
-        `workers` None = one per GPU; on a CPU one per core, at most 8, each with one thread (or `threads`, or
-        OMP_NUM_THREADS). `log` receives the deaths of workers.
+        `workers` None = one per GPU; on a CPU one per core, or per `threads` (or OMP_NUM_THREADS) cores, at
+        most 8. `log` receives the deaths of workers.
         """
         self._threads = threads or read_requested_threads()
         self._asked, self._count, self._cores, self._log = device, workers, cores, log

@@ -95,7 +95,7 @@ class AdvisedLoss(Record):
     highest: float | None
     """Least and largest gain on these sets."""
     sets: int
-    """Number of similar sets."""
+    """Number of data sets that gain and rank come from; not all of them need be similar."""
 
 
 class LedgerDistances(NamedTuple):

@@ -38,7 +38,7 @@ class KernelLoss(SegmentationLoss):
         return sigmoid_loss(logits, target, settings, self.ignore_index, settings.class_weights or (1.0, 1.0))  # type: ignore[arg-type]
 
     def _place_class_weights(self, logits: Tensor) -> Tensor | None:
-        """Return the class weights on the logits' device; cached for the last device and precision."""
+        """Return the class weights on the logits' device, None = all 1; cached for the last device and dtype."""
         weights, kept = self.settings.class_weights, self._weights
         if weights is None:
             return None

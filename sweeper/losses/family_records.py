@@ -38,7 +38,7 @@ class LossCoordinate(Record):
     """A free coordinate of a family."""
 
     search: Coordinate | None = None
-    """Range searched by the shipped spaces; None: only `build_loss` accepts the coordinate."""
+    """Range searched by the shipped spaces; None: these omit the coordinate, but your own space may search it."""
     start: float | None = None
     """First trial's value: the literature default, on the scale of `search` (an exponent for `power_of_imbalance`)."""
     default: float | None = None
@@ -74,7 +74,8 @@ class LossFamily(Record):
     images_only: bool = False
     """Whether it refuses volumes, because it depends on neighbouring pixels."""
     module: str | None = None
-    """Module of a loss outside the kernel: `sweeper.losses.MODULE` has the function of the family's name."""
+    """Module of a loss outside the kernel: `sweeper.losses.MODULE` has the function of the family's name.
+    None: a point of the kernel, or the user's loss."""
 
     @property
     def tasks(self) -> tuple[Task, ...]:

@@ -63,8 +63,8 @@ def measure_gradient_distances(
 
     Returns:
         For each pair the largest, over the stages, of |g/‖g‖ − h/‖h‖| and of the change of ‖g‖/‖h‖ between stages; inf
-        if a loss cannot be built or needs more than labels, or only one of the two has a gradient. A value above
-        `enough` may be a lower bound.
+        if a loss cannot be built or needs more than labels, a gradient is not finite, or only one of the two
+        gradients is 0. A value above `enough` may be a lower bound.
     """
     measured = _MeasuredGradients(_make_batches(labels, task, pixels), task, pixels, enough)
     return [measured.measure_distance(first, second) for first, second in pairs]

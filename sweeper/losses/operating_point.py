@@ -31,7 +31,7 @@ def choose_threshold(
         ignore_index: label of pixels that do not count.
 
     Raises:
-        ValueError: if shapes, labels or metric are others.
+        ValueError: if shapes do not fit, a label is no class, or the metric is not one of these.
     """
     pixels = torch.zeros(2, 512, dtype=torch.int64)
     for logits, target in batches:
@@ -60,7 +60,7 @@ def choose_tau(
         ignore_index: label of pixels that do not count.
 
     Raises:
-        ValueError: if shapes, labels or metric are others.
+        ValueError: if shapes do not fit, a label is no class, or the metric is not one of these.
     """
     classes, taus = len(log_prior), [k / 4 for k in range(-4, 5)]
     counts = torch.zeros(len(taus), classes, 3, dtype=torch.int64)

@@ -18,10 +18,11 @@ from sweeper.losses.per_pixel import cast_to_float32, select_hardest_share
 def logit_adjusted(batch: LossBatch, *, tau: float = 0.0, prior_odds: float = 1.0) -> Tensor:
     """Compute the cross-entropy of z + τ log f (Menon et al. 2021, arXiv:2007.07314).
 
-    f is each class's share of the training pixels. The trained network's z does not contain the prior: during training,
-    each class had to win by a margin of −τ log f. τ = 1 is the balanced softmax (Ren et al. 2020, arXiv:2007.10740),
-    τ = 0 cross-entropy. Binary is the softmax over (0, z): z − log o, with o the odds of background to foreground to
-    the power τ. A class without training pixels gets the adjustment of the rarest other class.
+    f is each class's share of the training pixels. The trained network's z is free of the prior: during training, class
+    a had to exceed class b by τ log(f_b / f_a), which is more for a rare class. τ = 1 is the balanced softmax (Ren et
+    al. 2020, arXiv:2007.10740), τ = 0 cross-entropy. Binary is the softmax over (0, z): z − log o, with o the odds of
+    background to foreground to the power τ. A class without training pixels gets the adjustment of the rarest other
+    class.
     """
     z = cast_to_float32(batch.logits)
     if batch.task == "binary":

@@ -56,7 +56,8 @@ def make_snippet(
         params: coordinates, as for `build_loss`.
         task: binary or multiclass.
         classes: class names in index order, for the comment; they are escaped.
-        class_frequencies: as for `build_loss`; omitted from the code if the loss does not use them.
+        class_frequencies: as for `build_loss`, in whose call they are omitted if the loss does not use them; `predict`
+            uses them if the task is multi-class.
         point: default operating point of `predict`, chosen on validation: a threshold in (0, 1) or τ. None = no
             `predict`.
         optimizer: settings for `optimizer_of` and `rate_factor`. None = neither.

@@ -270,7 +270,7 @@ def group_replicates(facts: ReportFacts, finalist: FinalistEvidence) -> tuple[Re
 
 
 def seed_scores(facts: ReportFacts, finalist: FinalistEvidence) -> list[float]:
-    """Return the test score of each seed of a finalist, at each training's operating point; needs one seed."""
+    """Return the test score of each seed of a finalist, at each training's operating point; needs a seed."""
     by_seed = group_replicates(facts, finalist)
     units = list_image_units(by_seed, facts.sweep.conditions.dataset.list_groups(list_scored_images(by_seed)))
     return [

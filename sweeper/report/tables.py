@@ -55,7 +55,8 @@ def make_trials_frame(sweep: SweepRecord) -> pd.DataFrame:
     - `collapse`, `collapse_at_default` (at 0.5 or τ = 0): how a complete training collapsed, all_background,
       no_better_than_constant or diverged, else none; `never_predicted`: the classes that a complete training never
       predicts, joined by `; `
-    - `steps_done` of `steps`; `seconds`; `seconds_per_step`; `device`; `run_id` (MLflow); `reason` of a failure
+    - `steps_done` of `steps`; `seconds`; `seconds_per_step`; `device`; `versions` of libraries; `run_id` (MLflow);
+      `reason` of a failure
     """
     named = [name for family in sweep.space.families for name in family.coordinates]
     trials = list_trainings(sweep)

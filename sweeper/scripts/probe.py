@@ -99,7 +99,7 @@ def probe_script(command: str, *, seconds: float = 600.0, log: Callable[[str], N
     """Start a script five times, and report how losses can be compared in it.
 
     Two starts end at the fourth call of the loss, three train that long and score; shorter scripts end at their last
-    call. If the rate has no effect in the first two, or the loss in the scores, they are repeated with more calls.
+    call. If the rate has no effect in those two, or the loss in the scores, they are repeated with more calls.
 
     Args:
         command: command that starts the script, without a shell.

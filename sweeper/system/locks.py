@@ -46,7 +46,8 @@ def hold_folder(folder: Path, title: str) -> Iterator[None]:
 def lock_database_creation(database: Path, make: Callable[[Path], object] | None = None) -> Iterator[None]:
     """Hold a lock while a database file is created or migrated, which two processes must not do at once.
 
-    A missing or empty file is created under another name and moved into place, so that a kill leaves no partial file.
+    A missing file, or one without tables, is created under another name and moved into place, so that a kill leaves no
+    partial file.
 
     Args:
         database: the file.

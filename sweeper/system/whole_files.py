@@ -61,7 +61,7 @@ class WatchedFile:
         self.path, self._first = path.resolve(), path.stat()
 
     def find_fault(self) -> str | None:
-        """Return what happened to the file since, as a predicate; None if it is unchanged."""
+        """Return what happened to the file since, as a predicate; None if it is still in place, or unreachable."""
         try:
             now = self.path.stat()
             if os.path.samestat(now, self._first):

@@ -61,7 +61,7 @@ END_PATIENCE = 30.0
 MOST_SECONDS = 300.0
 """Longest wait for a store that makes slow progress."""
 LAST_SECONDS = 2.0
-"""Seconds without progress after a request to stop."""
+"""Longest wait in seconds after a request to stop, and time after which a longer wait is reported."""
 
 
 class SweepSummary(NamedTuple):

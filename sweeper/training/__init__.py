@@ -1,1 +1,1 @@
-"""One training: model, batches, averaging, evaluation. Only this package and `sweeper.losses` import torch."""
+"""One training: model, batches, averaging, evaluation. Torch is imported mainly here and in `sweeper.losses`."""

@@ -37,7 +37,7 @@ class AugmentationDraws(NamedTuple):
     brightness: Tensor
     """float32: added to the normalised input."""
     upside: Tensor | None = None
-    """bool: whether top and bottom are exchanged. This and all later fields are None without full augmentation."""
+    """bool: whether top and bottom are exchanged; None without full augmentation, like `angle`, `zoom`, `noise`."""
     angle: Tensor | None = None
     """float32, in radians."""
     zoom: Tensor | None = None

@@ -141,7 +141,7 @@ def _align_names(state: dict[str, Tensor], wanted: dict[str, Tensor]) -> tuple[s
 
 
 def _list_prefixes(name: str) -> Iterator[str]:
-    """Return the prefixes of a name, with their dots: "", "module.", "module.encoder."."""
+    """Yield the prefixes of a name, with their dots: "", "module.", "module.encoder."."""
     parts = name.split(".")
     for count in range(min(_MOST_PARTS, len(parts) - 1) + 1):
         yield "".join(f"{part}." for part in parts[:count])

@@ -203,7 +203,10 @@ class StudyTraining(NetworkInTraining):
         return score_counts(counts, self._spec, self._conditions, diverged=self._has_diverged)
 
     def _count_validation(self) -> ImageCounts | None:
-        """Return the counts of all validation images, per image only for a confirmation; None before the end."""
+        """Return the counts of all validation images, per image only for a confirmation.
+
+        None before the end, and for a training that diverged.
+        """
         last = self._last_counts
         if last is None or not self.is_finished or self._has_diverged:
             return None

@@ -22,12 +22,12 @@ from sweeper.training.counters import BinaryCounter, ConfidenceCounter, Multicla
 from sweeper.training.resident_store import TrainingContext
 
 TILE = 1024
-"""Side in pixels of the tiles of larger images, a multiple of every stride."""
+"""Side in pixels of the parts in which larger images are predicted, including `HALO`; a multiple of every stride."""
 HALO = 64
 """Pixels of its surroundings that a tile includes on each side, a multiple of every stride."""
 
 CALIBRATED = 100_000
-"""Number of validation pixels for fitting a multi-class calibration."""
+"""Most validation pixels for fitting a multi-class calibration, divided equally among the images."""
 THIN_SHARE = 0.3
 """Centre lines are measured of classes with at least this share of thin pixels in the images' labels: thinning a
 broad class takes long and is uninformative. It is well below the share of a thin structure (0.5) in the data set's

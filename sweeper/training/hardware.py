@@ -28,7 +28,7 @@ def probe_device(device: str) -> WorkerHardware:
     is known (`sweeper.training.probe_steps`).
 
     Raises:
-        UsageError: if the requested device does not exist, or torch cannot compute on a GPU.
+        UsageError: if the requested device does not exist, or torch cannot compute on one of the GPUs.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"

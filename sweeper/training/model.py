@@ -308,7 +308,8 @@ def make_normaliser(
 
     Args:
         store: the decoded pixels.
-        images: indices of the training images; at most 64 of them are read, of large ones every n-th row.
+        images: indices of the training images; of many every n-th is read, at least 64 and fewer than 128, and of large
+            ones every n-th row.
         mean_std: the recipe's values for RGB.
     """
     if store.dtype == np.uint8 and store.channels in {1, 3}:

@@ -35,7 +35,7 @@ _MASKS = {kind: f"**/{STEM}_gtFine_label{kind}.*" for kind in ("TrainIds", "Ids"
 _LABEL = re.compile(r"_gt(Fine|Coarse)_label(TrainIds|Ids)\.")
 
 _LOOKED_AT = 8
-"""Number of masks by which label ids are recognised as Cityscapes' own."""
+"""Masks by which label ids are recognised as Cityscapes' own; of more every n-th, fewer than twice this number."""
 
 
 def find_cityscapes(place: DataSource) -> FormatLayout | None:

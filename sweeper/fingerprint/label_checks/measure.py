@@ -32,7 +32,7 @@ class ImageFeatures(NamedTuple):
     flat: bool
     """Whether all pixels have one colour."""
     before: EdgeFit | None = None
-    """Fit of the mask if it was drawn before the image's EXIF rotation, if this is unknown."""
+    """Fit of the mask as if drawn before the image's EXIF rotation; None if that is ruled out, or as for `fit`."""
 
 
 def measure_all(
