@@ -65,7 +65,7 @@ class InterimAnalysis(Record):
 
 
 class Regret(Record):
-    """Possible cost of a finalist: its regret, the best finalist's true mean test mIoU minus its own, in mIoU.
+    """Possible cost of a finalist: its regret, the best finalist's true mean test score minus its own.
 
     Posterior values of a hierarchical model (`sweeper.evidence.regret`).
     """
