@@ -309,8 +309,10 @@ def _format_verdict(facts: ReportFacts) -> str:
         return f"{word}, nothing was compared" if verdict is Verdict.UNDECIDED else f"{word}: one function, other names"
     if verdict in (Verdict.CLEAR_WINNER, Verdict.SAFE_CHOICE):
         return word
+    is_gain = verdict is Verdict.UNDECIDED and facts.recommendation.action == "change"
     if facts.recommendation.strength == "probable":
-        return f"{word}: probably within {rope} of the best"
+        return f"{'gain established' if is_gain else word}: probably within {rope} of the best"
+    word = f"gain established, {word}" if is_gain else word
     decision = decide_verdict(facts.recommendation.evidence, facts.families)
     left = [f for i, f in enumerate(facts.finalists) if i == decision.best or i in decision.unbeaten]
     names = join_words([f"`{f.family}`" for f in left])
