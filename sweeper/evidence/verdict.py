@@ -29,6 +29,7 @@ from itertools import combinations
 
 from sweeper.core.records import Action, Contest, Evidence, Strength, Verdict
 from sweeper.evidence.action import choose_action, explain_action, format_headline, may_gain
+from sweeper.evidence.interim_analyses import DECIDING_SEEDS, count_common_seeds
 from sweeper.evidence.reasons import (
     explain_choice,
     explain_collapses,
@@ -47,7 +48,6 @@ from sweeper.evidence.verdict_predicates import (
     choose_preferred,
     get_difference,
     has_beaten,
-    has_enough_seeds,
     has_learned,
     is_equivalent,
     is_probably_safe,
@@ -166,9 +166,10 @@ def apply_verdict_rule(
     pivot = recommended if action == "keep" else best  # the question: can another gain, or which is best
     open_ = [i for i in (best, *unbeaten) if i != pivot and not has_beaten(evidence, pivot, i)]
     pairs = [(pivot, i) for i in open_ if not is_equivalent(evidence, pivot, i) and not has_beaten(evidence, i, pivot)]
+    if action is not None:
+        pairs = [(first, i) for first, i in pairs if not _was_dropped(evidence, first, i)]
     if action == "keep":
-        measured = [pair for pair in pairs if has_enough_seeds(evidence, *pair)]  # the others were dropped
-        pairs = [(base, i) for base, i in measured or pairs if may_gain(evidence, i, base)]
+        pairs = [(base, i) for base, i in pairs if may_gain(evidence, i, base)]
     strength: Strength = "probable" if is_probably_safe(evidence, recommended) else "open"
     if verdict is not Verdict.UNDECIDED:
         strength = "shown"
@@ -184,6 +185,11 @@ def apply_verdict_rule(
         strength=strength,
         action=action,
     )
+
+
+def _was_dropped(evidence: Contest, first: int, rival: int) -> bool:
+    """Return whether the race gave a rival too few seeds for an interval, as it could hardly change the action."""
+    return count_common_seeds(evidence, first, rival) < DECIDING_SEEDS <= len(evidence.finalists[first].seeds)
 
 
 def _decide_nothing_learned(evidence: Evidence, eligible: Sequence[int]) -> Decision:

@@ -276,3 +276,13 @@ def test_what_would_settle_it_is_asked_of_the_action_while_cross_entropy_is_kept
         for pair in found.comparisons
     )
     assert decide_verdict(found.model_copy(update={"comparisons": bounded}), ORDER).next_steps == ()
+
+
+def test_a_change_asks_for_no_seeds_of_a_loss_that_the_race_dropped() -> None:
+    levels, two = {"dice": 0.76, "tversky": 0.72, "cross_entropy": 0.7}, {"tversky": {"seeds": CONFIRM_SEEDS[:2]}}
+    found = evidence(levels, half=0.05, finalists=two, analyses=plan_analyses(2, 8), analysis_index=1)
+    decision: Decision = decide_verdict(found, ORDER)
+    assert decision.action == "change" and decision.next_steps == ()
+    everyone = {family: {"seeds": CONFIRM_SEEDS[:2]} for family in levels}
+    early: Decision = decide_verdict(evidence(levels, half=0.05, finalists=everyone), ORDER)
+    assert early.action == "keep" and any("on at least 3 common seeds" in step for step in early.next_steps)
