@@ -274,16 +274,16 @@ def test_each_sequence_has_the_masks_of_its_own_number_and_markers_are_none(tmp_
     assert all(store.get_mask(i)[i, 0] == 1 for i in range(6))
 
 
-def test_images_without_a_mask_are_passed_over_where_most_have_none(tmp_path):
-    root = laid_out(tmp_path / "data", *five("images/{}.png", "masks/{}.png"), *five("images/more{}.png", ""))
-    assert "5 files, e.g. images/morea.png, images/moreb.png: has no mask" in problem(root)
-    laid_out(root, *five("images/also{}.png", ""), ("images/last.png", ""))
-    dataset = load(root)
-    assert [p.stem for p in dataset.images] == [*"abcde"]
-    assert "11 images without a mask, as most have none, passed over: images/alsoa.png" in " ".join(dataset.warnings)
-    (root / "images" / "a.png").unlink()
-    with pytest.raises(DataError, match=r"masks/a.png: has no image of its name"):
-        load(root)
+def test_images_without_a_mask_are_refused_also_where_most_have_none_until_a_table_leaves_them_out(tmp_path):
+    """They may show nothing: without them, a network would be trained and tested on images with an object alone."""
+    root = laid_out(tmp_path / "data", *five("images/{}.png", "masks/{}.png"))
+    laid_out(root, *five("images/more{}.png", ""), *five("images/also{}.png", ""), ("images/last.png", ""))
+    said = problem(root)
+    assert "11 files, e.g. images/alsoa.png, images/alsob.png: has no mask; add masks/alsoa.png" in said
+    assert said.endswith("or give a CSV (image,mask) of those that have one as --data")
+    table = root / "labelled.csv"
+    table.write_text("image,mask\n" + "".join(f"images/{n}.png,masks/{n}.png\n" for n in "abcde"))
+    assert [p.stem for p in load(table).images] == [*"abcde"]
 
 
 def test_no_options_are_given_that_would_pair_otherwise(tmp_path):

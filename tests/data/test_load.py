@@ -62,7 +62,10 @@ def test_problems_of_a_zip_name_the_zip(tmp_path):
     root = folder(tmp_path / "data")
     (root / "masks" / "b.png").unlink()
     archive = zipped(root, tmp_path / "set.zip")
-    assert problems(archive) == "images/b.png: has no mask; add masks/b.png, or remove the image"
+    assert problems(archive) == (
+        "images/b.png: has no mask; add masks/b.png, remove the image, or give a CSV (image,mask) of those that have "
+        "one as --data"
+    )
     shutil.rmtree(root / "masks")
     found = problems(zipped(root, archive))
     assert f"masks/: is missing next to images/ in {archive}, which holds images" in found

@@ -9,7 +9,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
-from itertools import chain, product
+from itertools import product
 from pathlib import Path, PurePosixPath
 
 from sweeper.core.records import SplitName
@@ -199,7 +199,6 @@ def pair_files(
         )
         return [], []
     image_files = [one for one in images.files if one.path not in used_masks]  # masks may be next to their images
-    image_files = image_files if named else _leave_out_bare(place, image_files, masks_of_images, masks)
     owners: dict[Path, list[PatternMatch]] = defaultdict(list)
     for one in image_files:
         for path in masks_of_images.get(one.path, ()):
@@ -216,7 +215,8 @@ def pair_files(
         masks_of_image = masks_of_images.get(one.path, [])
         if not masks_of_image:
             missing = _guess_pattern_name(masks, one.stem)
-            place.add_problem(one.path, f"has no mask; add {missing}, or remove the image")
+            way_out = "a CSV (image,mask) of those that have one as --data"
+            place.add_problem(one.path, f"has no mask; add {missing}, remove the image, or give {way_out}")
             continue
         path, name = masks_of_image[0], place.format_name(one.path)
         if len(masks_of_image) > 1 and not (classes or are_objects):
@@ -248,18 +248,6 @@ def pair_files(
         missing = _guess_pattern_name(images, one.stem)
         place.add_problem(one.path, f"has no image; add {missing}, or remove the mask")
     return drop_repeated(place, samples), [one.path for one in left]
-
-
-def _leave_out_bare(
-    place: DataSource, images: list[PatternMatch], of_images: Mapping[Path, Sequence[Path]], masks: MatchedFiles
-) -> list[PatternMatch]:
-    """Leave out images without a mask if most have none, as of a video, and each mask has an image."""
-    some = [one for one in images if one.path in of_images]
-    if not 3 <= len(some) < len(images) / 3 or len({*chain(*of_images.values())}) < len(masks.files):
-        return images
-    bare = (place.format_name(one.path) for one in images if one.path not in of_images)
-    place.tally.add("image", "without a mask, as most have none, passed over", *bare)
-    return some
 
 
 def match_names(
