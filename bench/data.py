@@ -191,7 +191,7 @@ def feed(folder: Path) -> None:
     from sweeper.training.batches import cut_crops, draw_crops
     from sweeper.training.engine import StudyTraining
     from sweeper.training.hardware import settle_process
-    from sweeper.training.resident_store import open_context
+    from sweeper.training.training_context import open_context
 
     settle_process(1)
     torch.set_num_threads(1)

@@ -41,7 +41,7 @@ from sweeper.fingerprint.imbalance import compute_imbalance
 from sweeper.losses import make_snippet
 from sweeper.space import get_default_space_name, load_space, make_default_choice
 from sweeper.training.final_training import FinalTraining
-from sweeper.training.resident_store import open_context
+from sweeper.training.training_context import open_context
 from sweeper.workflow.conclude import draw_conclusion
 from sweeper.workflow.confirmation_evidence import list_test_groups
 

@@ -151,7 +151,7 @@ def best_of(found: list[dict[str, Any]], scene: str, family: str, wanted: int) -
 def trained(spec: TrialSpec, conditions: Conditions, dataset: Dataset) -> dict[str, Any]:
     """Return a training's validation and test scores at the operating point chosen on validation."""
     from sweeper.training.engine import StudyTraining
-    from sweeper.training.resident_store import open_context
+    from sweeper.training.training_context import open_context
 
     training = StudyTraining(spec, open_context(conditions, "cpu"))
     while not training.is_finished:

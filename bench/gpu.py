@@ -46,7 +46,7 @@ from sweeper.data import load_dataset
 from sweeper.training.engine import StudyTraining
 from sweeper.training.failure_causes import RecordingError
 from sweeper.training.hardware import probe_device
-from sweeper.training.resident_store import open_context
+from sweeper.training.training_context import open_context
 
 TABLE = ((128, 8), (256, 8), (256, 16), (512, 16))
 """Crop and batch."""

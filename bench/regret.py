@@ -54,7 +54,7 @@ def collect(arguments: argparse.Namespace) -> None:
     """Append one line per training to the file: seed, number, family, lr, parameters, values by step."""
     from sweeper.training.engine import StudyTraining
     from sweeper.training.hardware import probe_device, settle_process
-    from sweeper.training.resident_store import open_context
+    from sweeper.training.training_context import open_context
 
     settle_process(threads=1)
     dataset = load_dataset(arguments.data, Path(".sweeper/cache"), lambda line: None)

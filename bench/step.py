@@ -27,7 +27,7 @@ from sweeper.core.text import format_count
 from sweeper.data import load_dataset
 from sweeper.training.engine import StudyTraining
 from sweeper.training.hardware import probe_device, settle_process, use_fastest_kernels
-from sweeper.training.resident_store import open_context
+from sweeper.training.training_context import open_context
 from sweeper.workflow.machine_choice import choose_precision
 
 

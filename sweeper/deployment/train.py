@@ -202,7 +202,7 @@ def _begin_training(
 ) -> FinalTraining:
     """Create the training, from its checkpoint if it has one."""
     from sweeper.training.final_training import FinalTraining
-    from sweeper.training.resident_store import open_context
+    from sweeper.training.training_context import open_context
 
     context = open_context(conditions, device)
     if checkpoint.exists():

@@ -33,8 +33,8 @@ from sweeper.data.split import select_scored_images
 from sweeper.system.clocks import get_running_seconds
 from sweeper.training.checkpoint import Checkpoint
 from sweeper.training.network_in_training import NetworkInTraining
-from sweeper.training.resident_store import TrainingContext
 from sweeper.training.scores import judge_end, score_counts
+from sweeper.training.training_context import TrainingContext
 
 RUNG_COST = 0.03
 """Largest share of a training's work that one rung may take."""

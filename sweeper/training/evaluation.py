@@ -19,7 +19,7 @@ from sweeper.core.operating_points import FEW_THRESHOLDS, TAUS, THRESHOLDS
 from sweeper.core.records import IGNORE, ImageCounts, TestDetail
 from sweeper.training.batches import Crop, normalise_inputs
 from sweeper.training.counters import BinaryCounter, ConfidenceCounter, MulticlassCounter, PartCounter, decide_labels
-from sweeper.training.resident_store import TrainingContext
+from sweeper.training.training_context import TrainingContext
 
 TILE = 1024
 """Side in pixels of the parts in which larger images are predicted, including `HALO`; a multiple of every stride."""

@@ -22,8 +22,8 @@ from sweeper.core import metrics
 from sweeper.core.calibration import Calibration, ClassCalibration
 from sweeper.core.records import Collapse, ImageCounts, MetricScores, TrialSpec
 from sweeper.training.network_in_training import NetworkInTraining
-from sweeper.training.resident_store import TrainingContext
 from sweeper.training.scores import judge_collapse
+from sweeper.training.training_context import TrainingContext
 
 
 class FinalScores(NamedTuple):

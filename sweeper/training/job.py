@@ -22,7 +22,7 @@ from sweeper.core.records import Collapse, Evaluation, TrialResult, TrialSpec
 from sweeper.system.clocks import get_running_seconds
 from sweeper.training.engine import StudyTraining
 from sweeper.training.failure_causes import explain_failure, is_device_lost, is_out_of_memory, is_process_fault
-from sweeper.training.resident_store import TrainingContext
+from sweeper.training.training_context import TrainingContext
 from sweeper.version import versions
 
 

@@ -22,7 +22,7 @@ from sweeper.training.checkpoint import Checkpoint, load_checkpoint, make_checkp
 from sweeper.training.evaluation import Evaluator, log_prior_of
 from sweeper.training.graph_steps import choose_steps_class
 from sweeper.training.hardware import get_device_name
-from sweeper.training.resident_store import TrainingContext
+from sweeper.training.training_context import TrainingContext
 from sweeper.training.weights_file import WeightsRecord, make_metadata, seal_file
 from sweeper.version import versions
 

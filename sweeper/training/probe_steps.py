@@ -18,7 +18,7 @@ from sweeper.data.folds import get_split
 from sweeper.training.failure_causes import explain_failure, is_process_fault
 from sweeper.training.graph_steps import choose_steps_class
 from sweeper.training.hardware import settle_process
-from sweeper.training.resident_store import TrainingContext, open_context
+from sweeper.training.training_context import TrainingContext, open_context
 from sweeper.training.training_steps import TrainingSteps
 
 

@@ -1,21 +1,19 @@
-"""The decoded pixels in a device's memory, and the context shared by the trainings of a process.
+"""The decoded pixels in a device's memory.
 
 Batches are cut on the device, so that the device never waits for the processor.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sweeper.core.records import IGNORE, Conditions
-from sweeper.data.store import PixelStore, open_store
-from sweeper.training.batches import Crop, cut_crops
-from sweeper.training.hardware import move_to_device
+from sweeper.core.records import IGNORE
+from sweeper.data.store import PixelStore
+from sweeper.training.batches import Crop
 
 SHARE = 0.25
 """Largest share of the device's free memory for the pixels; the rest is for networks."""
@@ -95,32 +93,3 @@ def upload_store(store: PixelStore, device: torch.device) -> ResidentStore:
 def make_crop_tensor(places: list[Crop]) -> Tensor:
     """Return crops as a tensor, (N, 5) int64 on the processor."""
     return torch.tensor(places, dtype=torch.int64)
-
-
-@dataclass(frozen=True)
-class TrainingContext:
-    """Conditions, pixels and device, shared by the trainings of one process."""
-
-    conditions: Conditions
-    store: PixelStore
-    device: torch.device
-    resident: ResidentStore | None = None
-    """The store's pixels on the device; None = the processor cuts crops."""
-
-    def load_crops(self, places: list[Crop], height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Return images and masks like `cut_crops`, on the device; a resident store cuts them there."""
-        if self.resident is not None:
-            return self.resident.cut_crops(move_to_device(make_crop_tensor(places), self.device), height, width)
-        images, masks = cut_crops(self.store, places, height, width)
-        return move_to_device(images, self.device), move_to_device(masks, self.device)
-
-
-def open_context(conditions: Conditions, place: str) -> TrainingContext:
-    """Create the context of a process's trainings, with the pixels on its GPU if they fit.
-
-    Args:
-        conditions: conditions of the trainings; their data set's store is opened.
-        place: a torch device.
-    """
-    store, device = open_store(conditions.dataset.store), torch.device(place)
-    return TrainingContext(conditions, store, device, make_resident_store(store, device))

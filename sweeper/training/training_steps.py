@@ -20,7 +20,7 @@ from sweeper.training.augment import augment, augment_distances
 from sweeper.training.batches import FORGET, draw_crops, map_batch, normalise_inputs
 from sweeper.training.hardware import move_to_device, use_fastest_kernels
 from sweeper.training.model import WeightAverage, copy_initial_model, make_normaliser
-from sweeper.training.resident_store import TrainingContext
+from sweeper.training.training_context import TrainingContext
 
 
 def compute_rate_factor(step: int, steps: int, warmup: float, decay: float) -> float:

@@ -30,7 +30,7 @@ from sweeper.training.job import WorkerTrainings
 from sweeper.training.model import build_model, count_outputs, require_answer
 from sweeper.training.own_model import check_own
 from sweeper.training.probe_steps import compile_for_study, measure_step_seconds, warm_up_device
-from sweeper.training.resident_store import open_context
+from sweeper.training.training_context import open_context
 
 IDLE_SECONDS = 0.2
 """Seconds without a job after which the training in memory is saved to its checkpoint."""

@@ -25,7 +25,7 @@ from sweeper.data.folds import get_split
 from sweeper.data.store import StoreWriter
 from sweeper.losses import build_loss, make_snippet
 from sweeper.training.batches import cut_crops, draw_crops
-from sweeper.training.resident_store import open_context
+from sweeper.training.training_context import open_context
 from sweeper.training.training_steps import TrainingSteps
 from tests.support import builders
 from tests.support.sweeping import sweep_in

@@ -45,7 +45,7 @@ from sweeper.training.model import load_network
 from sweeper.training.network_formats import write_network, write_onnx
 from sweeper.training.network_in_training import save_weights
 from sweeper.training.predictor import Predictor
-from sweeper.training.resident_store import open_context
+from sweeper.training.training_context import open_context
 from sweeper.training.weights_file import WeightsRecord, list_kept_weights, read_record
 from sweeper.workflow.conclude import draw_conclusion
 from tests.report.test_markdown import CLEAR, recommended

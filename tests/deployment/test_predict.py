@@ -29,7 +29,7 @@ from sweeper.training import evaluation, hardware
 from sweeper.training.final_training import FinalTraining
 from sweeper.training.hardware import probe_device
 from sweeper.training.predictor import Predictor
-from sweeper.training.resident_store import open_context
+from sweeper.training.training_context import open_context
 from sweeper.training.weights_file import WeightsRecord, list_kept_weights, read_record
 from tests.deployment.test_export import trained
 from tests.support.small_training import SMALL, spec

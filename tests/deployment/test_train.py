@@ -26,7 +26,7 @@ from sweeper.deployment.final_spec import TrainOptions, make_conditions
 from sweeper.deployment.recommended_network import find_kept_network, load_answer
 from sweeper.deployment.train import TrainingDocument, train_recommended
 from sweeper.training import final_training
-from sweeper.training.resident_store import TrainingContext
+from sweeper.training.training_context import TrainingContext
 from sweeper.training.weights_file import list_kept_weights, read_record
 from tests.support import builders, faking
 from tests.support.faking import FakeExecutor, fake_result, new_plan, train

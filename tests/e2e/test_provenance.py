@@ -13,7 +13,7 @@ from sweeper.report.tables import make_trials_frame
 from sweeper.tracking.values import RunValues
 from sweeper.training import network_in_training
 from sweeper.training.engine import StudyTraining
-from sweeper.training.resident_store import open_context
+from sweeper.training.training_context import open_context
 from sweeper.version import versions
 from tests.support import builders
 

@@ -17,7 +17,7 @@ from sweeper.losses import choose_tau, choose_threshold, make_snippet
 from sweeper.scripts.loss_file import make_loss_text
 from sweeper.training.counters import BinaryCounter, MulticlassCounter
 from sweeper.training.engine import StudyTraining
-from sweeper.training.resident_store import open_context
+from sweeper.training.training_context import open_context
 from tests.support.small_training import SMALL, finished, spec
 
 Batches = list[tuple[Tensor, Tensor]]

@@ -18,7 +18,7 @@ from sweeper.core.records import Conditions, Evaluation, TrialResult
 from sweeper.executors.protocol import Backend, Watchdog
 from sweeper.training import job, worker
 from sweeper.training.engine import StudyTraining
-from sweeper.training.resident_store import TrainingContext
+from sweeper.training.training_context import TrainingContext
 
 FAULTS = ("nan", "inf", "value", "raises", "memory", "hangs", "segfault", "full")
 

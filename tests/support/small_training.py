@@ -7,7 +7,7 @@ from typing import Any
 from sweeper.core.recipe import Recipe
 from sweeper.core.records import Conditions, Dataset, TrialResult, TrialSpec
 from sweeper.training.engine import StudyTraining
-from sweeper.training.resident_store import open_context
+from sweeper.training.training_context import open_context
 
 SMALL = Recipe(size=32, batch_size=2, steps=4, confirm_steps=4)
 

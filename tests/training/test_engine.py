@@ -19,8 +19,8 @@ from sweeper.core.records import Collapse, Conditions, Dataset
 from sweeper.data import divide_images, open_store
 from sweeper.losses import FAMILIES
 from sweeper.training.engine import StudyTraining
-from sweeper.training.resident_store import open_context
 from sweeper.training.scores import find_never_predicted, judge_collapse
+from sweeper.training.training_context import open_context
 from sweeper.training.training_steps import compute_rate_factor
 from tests.support.loss_cases import needed
 from tests.support.marks import rest_slow

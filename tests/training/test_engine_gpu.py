@@ -19,7 +19,7 @@ from sweeper.training.engine import StudyTraining
 from sweeper.training.graph_steps import choose_steps_class
 from sweeper.training.hardware import settle_numerics
 from sweeper.training.probe_steps import compile_for_study
-from sweeper.training.resident_store import TrainingContext, open_context
+from sweeper.training.training_context import TrainingContext, open_context
 from tests.support.small_training import SMALL, finished, spec
 
 pytestmark = pytest.mark.cuda

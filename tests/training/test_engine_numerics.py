@@ -22,7 +22,7 @@ from sweeper.training.augment import augment
 from sweeper.training.batches import normalise_inputs
 from sweeper.training.engine import StudyTraining
 from sweeper.training.model import build_model, make_normaliser
-from sweeper.training.resident_store import open_context
+from sweeper.training.training_context import open_context
 from tests.support.batches import training_batch
 from tests.support.marks import EXHAUSTIVE
 

@@ -21,7 +21,7 @@ from sweeper.data.store import PixelStore
 from sweeper.training.batches import normalise_inputs
 from sweeper.training.evaluation import Evaluator
 from sweeper.training.model import make_normaliser
-from sweeper.training.resident_store import TrainingContext
+from sweeper.training.training_context import TrainingContext
 from tests.support.small_training import SMALL
 
 CPU = torch.device("cpu")

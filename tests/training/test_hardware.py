@@ -19,7 +19,7 @@ from sweeper.executors.inline import InlineBackend
 from sweeper.executors.processes import ProcessBackend
 from sweeper.training import hardware
 from sweeper.training.hardware import choose_gpu, probe_device, settle_numerics
-from sweeper.training.resident_store import open_context
+from sweeper.training.training_context import open_context
 from sweeper.training.training_steps import TrainingSteps
 from tests.support.own_modules import own_module
 from tests.support.small_training import SMALL, spec

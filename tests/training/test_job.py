@@ -21,7 +21,7 @@ from sweeper.training.checkpoint import load_checkpoint
 from sweeper.training.engine import StudyTraining
 from sweeper.training.job import WorkerTrainings
 from sweeper.training.model import _build_once
-from sweeper.training.resident_store import TrainingContext, open_context
+from sweeper.training.training_context import TrainingContext, open_context
 from tests.support.faulty import disk_is_full, launch_fails, no_memory
 from tests.support.marks import rest_slow
 from tests.support.small_training import SMALL, spec
@@ -171,7 +171,7 @@ FAULTY_CALLS = {
     "building": "segmentation_models_pytorch.create_model",
     "moving": "sweeper.training.training_steps.WeightAverage",
     "restoring": "torch.load",
-    "training": "sweeper.training.resident_store.cut_crops",
+    "training": "sweeper.training.training_context.cut_crops",
     "evaluating": "sweeper.training.evaluation.Evaluator.count",
     "scoring": "sweeper.training.evaluation.Evaluator.measure_test_images",
 }

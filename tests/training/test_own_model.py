@@ -28,7 +28,7 @@ from sweeper.training.final_training import FinalTraining
 from sweeper.training.hardware import probe_device
 from sweeper.training.own_model import check_own
 from sweeper.training.predictor import Predictor
-from sweeper.training.resident_store import open_context
+from sweeper.training.training_context import open_context
 from sweeper.training.weights_file import read_record
 from sweeper.workflow.encoder_weights import NOTHING
 from sweeper.workflow.own_losses import read_declaration

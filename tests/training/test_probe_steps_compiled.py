@@ -21,7 +21,7 @@ from sweeper.data.folds import get_split
 from sweeper.executors.inline import InlineBackend
 from sweeper.training.graph_steps import choose_steps_class, measure_change_distance
 from sweeper.training.probe_steps import compile_for_study
-from sweeper.training.resident_store import TrainingContext, open_context
+from sweeper.training.training_context import TrainingContext, open_context
 from sweeper.training.training_steps import TrainingSteps
 from tests.cli.test_run import SHORT, sweeper
 from tests.support.own_modules import own_module
