@@ -115,9 +115,8 @@ def _format_keep(evidence: Evidence, base: int, verdict: Verdict, strength: Stre
     other = find_best_other(evidence)
     if other is None:
         return "Keep cross-entropy: all that was tried is cross-entropy here."
-    unsettled = (i for i in (other, *range(len(evidence.finalists))) if i != base and may_gain(evidence, i, base))
-    if strength == "open" and (first := next(unsettled, None)) is not None:
-        return f"Keep cross-entropy for now: {_format_doubt(evidence, first, base)}."
+    if strength == "open" and (doubt := _format_doubt(evidence, other, base)):
+        return f"Keep cross-entropy for now: {doubt}."
     plain = evidence.finalists[base].vs_plain
     if plain is not None and plain.low > 0 and plain.estimate >= evidence.rope / 2:
         point = "threshold" if len(evidence.classes) == 2 else "τ"
@@ -129,13 +128,20 @@ def _format_keep(evidence: Evidence, base: int, verdict: Verdict, strength: Stre
 
 
 def _format_doubt(evidence: Evidence, other: int, base: int) -> str:
-    """Return what another loss may gain, and what would settle the question."""
-    seeds = count_common_seeds(evidence, other, base)
-    if seeds < DECIDING_SEEDS:
+    """Return what `other`, the best of the others, may gain, and what would settle it; "" if no loss may gain.
+
+    Where only losses that were dropped before they had a bound may gain, return what cross-entropy may cost.
+    """
+    rope, digits, regret = evidence.rope, evidence.scale.digits, evidence.finalists[base].regret
+    if not may_gain(evidence, other, base):
+        if regret is None or regret.bound <= rope:
+            return ""
+        return f"it may cost up to {format_upper_bound(regret.bound, rope, digits)}"
+    if count_common_seeds(evidence, other, base) < DECIDING_SEEDS:
         return f"at least {DECIDING_SEEDS} common seeds are needed"
     if not has_enough_seeds(evidence, other, base):
         return f"{evidence.test_images} test image shows nothing"
-    most = format_upper_bound(get_difference(evidence, other, base).high, evidence.rope, evidence.scale.digits)
+    most = format_upper_bound(get_difference(evidence, other, base).high, rope, digits)
     tail = suggest_for_action(evidence, other, base)
     return f"{get_family(evidence, other)} may gain up to {most}" + (f"; {tail}" if tail else "")
 
