@@ -407,6 +407,18 @@ def test_the_longer_look_speaks_of_each_pair_and_draws_those_against_cross_entro
     )
 
 
+def test_no_number_of_the_longer_look_crosses_the_line_of_zero() -> None:
+    look = builders.longer_look(builders.longer_gap(before=0.121, after=-0.002))
+    drawn = FIGURES["longer"].draw(collect_facts(builders.sweep(), recommended(builders.evidence(CLEAR), longer=look)))
+    assert not isinstance(drawn, str)
+    axes = drawn.figure.axes[0]
+    drawn.figure.draw_without_rendering()
+    zero = axes.transData.transform((0, 0))[1]
+    extents = {text.get_text(): text.get_window_extent() for text in axes.texts}
+    assert set(extents) == {"+0.121", "−0.002"}
+    assert extents["+0.121"].y0 > zero and extents["−0.002"].y1 < zero
+
+
 def multiclass(learned: dict[str, float]) -> SweepRecord:
     """Return a study of these classes, whose trainings all have these IoUs on validation."""
     data = builders.dataset(tuple(learned), images=10)

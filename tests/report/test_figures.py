@@ -17,7 +17,7 @@ from sweeper.core.records import Collapse, Predictions
 from sweeper.evidence.paired_comparisons import compute_evidence
 from sweeper.report.facts import Pixels, ReportFacts, collect_facts, group_confirmations, score_images, seed_scores
 from sweeper.report.figures import FIGURES, DrawnFigure, draw_all
-from sweeper.report.figures.finalists import _list_swept
+from sweeper.report.figures.confirmation import _list_swept
 from sweeper.report.figures.images import DETAIL, _pick_detail
 from sweeper.report.figures.style import escape_figure_text, format_class_label, make_figure, save_figure
 from tests.report.test_markdown import recommended

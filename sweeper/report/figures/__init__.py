@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from sweeper.report.facts import ReportFacts
-from sweeper.report.figures.finalists import draw_curves, draw_differences, draw_gain, draw_longer, draw_threshold
+from sweeper.report.figures.confirmation import draw_curves, draw_differences, draw_gain, draw_longer, draw_threshold
 from sweeper.report.figures.images import draw_predictions
 from sweeper.report.figures.style import DrawnFigure, save_all, steady_style
 

@@ -337,9 +337,10 @@ def draw_longer(facts: ReportFacts) -> DrawnFigure | str:
             if end.high - end.low < 2:  # else its error is unknown
                 axes.plot([place] * 2, [end.low, end.high], color=colour, lw=1.4, zorder=2)
             last = end is gap.after
-            number = format_signed_number(end.estimate)
-            axes.annotate(number, (place, end.estimate), xytext=(6 if last else -6, 3), color=INK,
-                          ha="left" if last else "right", textcoords="offset points", fontsize=SMALL)  # fmt: skip
+            above = end.estimate >= 0  # no number crosses the line of 0
+            axes.annotate(format_signed_number(end.estimate), (place, end.estimate), color=INK, fontsize=SMALL,
+                          xytext=(6 if last else -6, 3 if above else -3), textcoords="offset points",
+                          ha="left" if last else "right", va="bottom" if above else "top")  # fmt: skip
     steps = facts.sweep.conditions.recipe.confirm_steps
     axes.set_xticks([0, 1], labels=[f"{steps:,} steps", f"{look.steps:,} steps"])
     axes.set_xlim(-0.3, 1.4)
