@@ -22,6 +22,7 @@ from sweeper.evidence.verdict_predicates import (
     has_beaten,
     has_enough_seeds,
     has_learned,
+    is_costly,
     is_sound,
 )
 from sweeper.evidence.what_would_settle import suggest_for_action
@@ -87,7 +88,20 @@ def format_headline(
     if action == "keep":
         return _format_keep(evidence, base, verdict, strength)
     gain = get_difference(evidence, recommended, base).estimate
-    return f"Change to {get_family(evidence, recommended)}: {_format_gain(evidence, gain)} {evidence.scale.score}."
+    head = f"Change to {get_family(evidence, recommended)}: {_format_gain(evidence, gain)} {evidence.scale.score}"
+    return f"{head}{_format_larger_gain(evidence, recommended, base)}."
+
+
+def _format_larger_gain(evidence: Evidence, recommended: int, base: int) -> str:
+    """Return which loss may gain more than the recommended one, where that is expected to cost more than the ROPE."""
+    if not is_costly(evidence, recommended):
+        return ""
+    others = (i for i in range(len(evidence.finalists)) if not has_beaten(evidence, recommended, i))
+    best = max(others, key=lambda i: get_difference(evidence, i, recommended).estimate if i != recommended else 0.0)
+    if best == recommended:
+        return ""
+    gain = _format_gain(evidence, get_difference(evidence, best, base).estimate)
+    return f"; {get_family(evidence, best)} may gain more ({gain}, not established)"
 
 
 def add_longer_look(head: str, evidence: Evidence, action: Action | None, look: LongerLook) -> str:

@@ -2,7 +2,8 @@
 
 The user asks which loss to train with and what that choice can cost. So the confirmation ends
 
-- when a clear winner, equivalence or a gain over cross-entropy is established (`sweeper.evidence.action`);
+- when a clear winner or equivalence is established, or a gain over cross-entropy (`sweeper.evidence.action`) of a loss
+  that is expected to cost at most the ROPE against the best finalist;
 - while cross-entropy is kept: when keeping it is a safe choice or *probable*, and a change is not likely to be
   established (`LIKELY`); or when a gain is unlikely to be established (`UNLIKELY`) and no planned number of seeds would
   make keeping probable;
@@ -34,7 +35,7 @@ from sweeper.evidence.interim_analyses import DECIDING_SEEDS, count_common_seeds
 from sweeper.evidence.intervals import Floats
 from sweeper.evidence.reasons import format_cost_bound, join_families
 from sweeper.evidence.verdict import Decision
-from sweeper.evidence.verdict_predicates import count_units, get_difference, is_measured
+from sweeper.evidence.verdict_predicates import count_units, get_difference, is_costly, is_measured
 
 LIKELY = 1 / 2
 """Probability of a clear winner from which more seeds are trained although the recommended loss already suffices."""
@@ -156,9 +157,11 @@ def _explain_end(evidence: Evidence, decision: Decision) -> str | None:
         alone = "there is only one finalist, so there is nothing to compare"
         return "all that was tried is one function" if evidence.finalists[0].other_names else alone
     shown = {Verdict.CLEAR_WINNER: "a clear winner is established", Verdict.EQUIVALENT: "equivalence is established"}
-    if decision.verdict in shown or decision.action == "change":
-        change = f"a change to {evidence.finalists[decision.recommended or 0].family} has an established gain"
-        return shown.get(decision.verdict, change)
+    if decision.verdict in shown:
+        return shown[decision.verdict]
+    recommended = decision.recommended or 0
+    if decision.action == "change" and not is_costly(evidence, recommended):
+        return f"a change to {evidence.finalists[recommended].family} has an established gain"
     if count_units(evidence) < 2:
         return f"with {count_units(evidence)} test image, no number of seeds can settle it"
     if evidence.analysis_index >= len(evidence.analyses) - 1:

@@ -102,6 +102,12 @@ def is_probably_safe(evidence: Contest, i: int) -> bool:
     return regret is not None and evidence.few_groups is None and regret.bound <= evidence.rope + 1e-9
 
 
+def is_costly(evidence: Contest, i: int) -> bool:
+    """Return whether the finalist is expected to cost more than the ROPE against the best one."""
+    regret = evidence.finalists[i].regret
+    return regret is not None and regret.expected > evidence.rope
+
+
 def has_learned(evidence: Contest, i: int) -> bool:
     """Return whether the finalist's test mIoU beats a constant answer by more than `LEARNED_MARGIN`.
 

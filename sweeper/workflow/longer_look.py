@@ -2,8 +2,9 @@
 
 The recommended loss and tuned cross-entropy (if that is recommended: the best other finalist) are trained on one new
 seed; on two on a GPU, or under a time limit that leaves room. The runner-up that the verdict leaves unbeaten is added
-where a third worker is free, or under a time limit. Where the gain over cross-entropy falls below the margin, so that
-one seed would decide about the change, up to `MOST_SEEDS` are trained.
+where a third worker is free, under a time limit, or where the recommended loss is expected to cost more than the
+margin. Where the gain over cross-entropy falls below the margin, so that one seed would decide about the change, up to
+`MOST_SEEDS` are trained.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from sweeper.core.records import Evidence, LongerLook, TrialSpec
 from sweeper.evidence.action import find_best_other
 from sweeper.evidence.longer_look import MOST_SEEDS
 from sweeper.evidence.verdict import decide_verdict
+from sweeper.evidence.verdict_predicates import is_costly
 from sweeper.losses import FAMILIES
 from sweeper.storage.interim_analyses import read_analyses
 from sweeper.study.confirmation_specs import make_longer_spec, select_confirmed
@@ -49,15 +51,18 @@ def look_at_longer(context: RunContext, finalists: Sequence[Finalist]) -> None:
     by_family = {finalist.family: finalist for finalist in finalists}
     chosen = [by_family[name] for name in select_longer_finalists(evidence)]
 
-    def look() -> LongerLook | None:
-        assert evidence is not None
-        index = [f.family for f in evidence.finalists].index(chosen[0].family)
-        results = studies.list_extra_results(study, "longer")
-        return compute_longer_look(results, usable, finalists, conditions, evidence=evidence, recommended=index)
+    if evidence is not None and len(chosen) > 1:
+        recommended = [finalist.family for finalist in evidence.finalists].index(chosen[0].family)
 
-    if len(chosen) > 1:
+        def look() -> LongerLook | None:
+            results = studies.list_extra_results(study, "longer")
+            return compute_longer_look(
+                results, usable, finalists, conditions, evidence=evidence, recommended=recommended
+            )
+
         several = request.timeout is not None or any(not run.device.startswith("cpu") for run in usable)
-        with_third = request.timeout is not None or context.executor.workers > 2
+        has_room = request.timeout is not None or context.executor.workers > 2
+        with_third = has_room or is_costly(evidence, recommended)
         specs = [[make_longer_spec(f, conditions, times, n) for f in chosen[:2]] for n in range(MOST_SEEDS)]
         third = [make_longer_spec(f, conditions, times, 0) for f in chosen[2:] if with_third]
         in_time = _train_missing(context, [*specs[0], *third, *(specs[1] if several else [])])
