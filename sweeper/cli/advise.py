@@ -20,6 +20,7 @@ from sweeper.data.text_tables import escape_for_display
 from sweeper.fingerprint.imbalance import profile_dataset
 from sweeper.fingerprint.ledger import (
     BASELINE,
+    LONGER_TIMES,
     AdvisedLoss,
     compute_features,
     explain_stake,
@@ -134,7 +135,8 @@ def _format_advice(advice: AdviceDocument) -> str:
     which = f"{sets} nearest data sets of the ledger, {advice.similar} of them similar"
     if not advice.similar:
         which = f"all {sets} data sets of the ledger, which gives the order and claims no gain here"
-    headings = ("try", "learning rate", "mean gain", "lowest to highest", "start with")
+    longer = f"at {LONGER_TIMES}× the steps"
+    headings = ("try", "learning rate", "mean gain", "lowest to highest", longer, "start with")
     return (
         f"{escape_for_display(advice.dataset.name)}: gain in test mIoU over cross-entropy on {which}{user_studies}; "
         "each loss at its own threshold\n"
@@ -148,8 +150,9 @@ def _format_advice(advice: AdviceDocument) -> str:
 def _make_cells(loss: AdvisedLoss) -> tuple[str, ...]:
     start = ", ".join(f"{name} {format_significant(value)}" for name, value in loss.params.items())
     if loss.gain is None or loss.lowest is None or loss.highest is None:
-        return loss.family, f"{loss.lr:g}", "–", "–", "its defaults"
+        return loss.family, f"{loss.lr:g}", "–", "–", "–", "its defaults"
     gain, ends = format_signed(loss.gain), f"{format_signed(loss.lowest)} to {format_signed(loss.highest)}"
+    longer = "–" if loss.gain_longer is None else format_signed(loss.gain_longer)
     if loss.family == BASELINE:
-        gain, ends = "0", "–"
-    return loss.family, f"{loss.lr:g}", gain, ends, start or "–"
+        gain, ends, longer = "0", "–", "0"
+    return loss.family, f"{loss.lr:g}", gain, ends, longer, start or "–"

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sweeper.core.base import Record
-from sweeper.core.records import ImbalanceProfile, Task
+from sweeper.core.records import ImbalanceProfile, LongerLook, Task
 from sweeper.core.text import format_signed, format_significant
 
 NEIGHBOURS = 12
@@ -30,6 +30,8 @@ REACH = 0.95
 SMALL_GAIN = 0.01
 """Mean gain in test mIoU below which the loss hardly matters."""
 BASELINE = "cross_entropy"
+LONGER_TIMES = 4
+"""Multiple of the steps for `LedgerRow.gain_longer`."""
 OWN = "own"
 """Generator of the rows of finished studies."""
 _WORDS = {
@@ -72,6 +74,8 @@ class LedgerRow(Record):
     low: float
     high: float
     """95 % interval of the gain."""
+    gain_longer: float | None = None
+    """Gain over cross-entropy after `LONGER_TIMES` times the steps; null if not measured."""
 
     @property
     def features(self) -> tuple[float, ...]:
@@ -94,6 +98,9 @@ class AdvisedLoss(Record):
     lowest: float | None
     highest: float | None
     """Least and largest gain on these sets."""
+    gain_longer: float | None = None
+    """Gain after `LONGER_TIMES` times the steps: the mean gain plus its mean change where both are measured; null if
+    that is on fewer than half of the sets."""
     sets: int
     """Number of data sets that gain and rank come from; not all of them need be similar."""
 
@@ -131,7 +138,8 @@ class LedgerDistances(NamedTuple):
 def read_ledger() -> tuple[LedgerRow, ...]:
     """Read the rows shipped with sweeper."""
     with Path(__file__).with_name("ledger.csv").open(encoding="utf-8", newline="") as file:
-        return tuple(LedgerRow.model_validate(row, strict=False) for row in csv.DictReader(file))
+        rows = [{**row, "gain_longer": row["gain_longer"] or None} for row in csv.DictReader(file)]
+    return tuple(LedgerRow.model_validate(row, strict=False) for row in rows)
 
 
 def compute_features(profile: ImbalanceProfile) -> dict[str, float]:
@@ -208,6 +216,8 @@ def rank_losses(task: Task, features: Sequence[float], ledger: Iterable[LedgerRo
     for family in dict.fromkeys(row.family for row in rows if row.point in chosen):
         family_rows = [row for row in rows if row.family == family and row.point in chosen]
         gains = [row.gain for row in family_rows]
+        changes = [row.gain_longer - row.gain for row in family_rows if row.gain_longer is not None]
+        has_longer = is_similar and 2 * len(changes) >= len(gains)
         first, *others = (_parse_values(text) for text, _ in Counter(row.params for row in family_rows).most_common())
         advised = AdvisedLoss(
             family=family,
@@ -217,6 +227,7 @@ def rank_losses(task: Task, features: Sequence[float], ledger: Iterable[LedgerRo
             gain=fmean(gains) if is_similar else None,
             lowest=min(gains) if is_similar else None,
             highest=max(gains) if is_similar else None,
+            gain_longer=fmean(gains) + fmean(changes) if has_longer else None,
             sets=len(family_rows),
         )
         losses.append((fmean(gains), advised))
@@ -235,7 +246,10 @@ def explain_stake(task: Task, features: Sequence[float], ledger: Iterable[Ledger
     if first.gain < SMALL_GAIN:
         return f"{where} the loss hardly matters: {gained}. Tune the threshold first."
     ends = f"{format_signed(first.lowest)} to {format_signed(first.highest)}"
-    return f"{where} the loss matters: {gained}, {ends}{'; check it' if first.lowest < 0 else ''}."
+    text = f"{where} the loss matters: {gained}, {ends}{'; check it' if first.lowest < 0 else ''}."
+    if first.gain_longer is None:
+        return text
+    return f"{text} At {LONGER_TIMES} times the steps {format_signed(first.gain_longer)} of it is left in the mean."
 
 
 def _parse_values(text: str) -> dict[str, float]:
@@ -273,6 +287,7 @@ def _read_rows(study: dict[str, object]) -> list[LedgerRow]:
         return []
     profile = ImbalanceProfile.model_validate_json(json.dumps(dataset["profile"]))
     common = {"point": str(study["study"]), "generator": OWN, "task": dataset["task"], **compute_features(profile)}
+    gains_longer = _read_longer_gains(study.get("longer"))
     rows = []
     for finalist in finalists:
         gain = finalist["vs_baseline"]
@@ -288,9 +303,20 @@ def _read_rows(study: dict[str, object]) -> list[LedgerRow]:
             "gain": gain["difference"] if gain else 0.0,
             "low": gain["ci_low"] if gain else 0.0,
             "high": gain["ci_high"] if gain else 0.0,
+            "gain_longer": gains_longer.get(finalist["family"]),
         }
         rows.append(LedgerRow.model_validate(row, strict=False))
     return rows if any(row.family == BASELINE for row in rows) else []
+
+
+def _read_longer_gains(look: object) -> dict[str, float]:
+    """Return the gain over cross-entropy of each family that a study's longer look at that many steps trained."""
+    if look is None:
+        return {}
+    longer = LongerLook.model_validate_json(json.dumps(look))
+    if longer.times != LONGER_TIMES:
+        return {}
+    return {gap.first: gap.after.estimate for gap in longer.gaps if gap.second == BASELINE}
 
 
 def _format_params(params: dict[str, float], profile: ImbalanceProfile) -> str:

@@ -129,6 +129,39 @@ def test_finished_studies_of_the_user_become_rows(tmp_path: Path) -> None:
     assert next(row.gain for row in rows if row.family == BASELINE) == 0
 
 
+def test_the_longer_look_of_a_finished_study_joins_the_ledger(tmp_path: Path) -> None:
+    reports = Path(__file__).parents[2] / "reports"
+    example = json.loads((reports / "example" / "recommendation.json").read_text("utf-8"))
+    gap = example["longer"]["gaps"][0]
+    assert (gap["second"], example["longer"]["times"]) == (BASELINE, 4)
+    documents = {
+        "four": example,
+        "sixteen": {**example, "longer": {**example["longer"], "times": 16}},
+        "none": {**example, "longer": None},
+        "old": {name: value for name, value in example.items() if name != "longer"},
+    }
+    for name, document in documents.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "recommendation.json").write_text(json.dumps({**document, "study": name}), "utf-8")
+    rows = read_user_rows(tmp_path)
+    assert {row.point for row in rows} == set(documents)
+    measured = [(row.point, row.family, row.gain_longer) for row in rows if row.gain_longer is not None]
+    assert measured == [("four", gap["first"], gap["after"]["estimate"])]
+
+
+def test_the_stake_includes_what_more_steps_leave_of_the_gain() -> None:
+    def measure_longer(sets: int) -> list[LedgerRow]:
+        """Return the nine sets with a gain of 0.1, of which so many keep 0.03 at four times the steps."""
+        return [
+            line.model_copy(update={"gain_longer": 0.03}) if line.family == "dice" and int(line.point) < sets else line
+            for line in KNOWN
+        ]
+
+    assert "times the steps" not in explain_stake("binary", MIDDLE, measure_longer(4))  # fewer than half
+    text = explain_stake("binary", MIDDLE, measure_longer(5))
+    assert text.endswith("+0.100 to +0.100. At 4 times the steps +0.030 of it is left in the mean.")
+
+
 @pytest.mark.slow
 def test_a_cell_of_the_ledger_is_what_its_training_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Within what another processor rounds otherwise, which 100 steps amplify."""
