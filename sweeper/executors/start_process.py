@@ -12,8 +12,8 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from multiprocessing import forkserver
+from contextlib import contextmanager, nullcontext
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.process import BaseProcess
 from types import ModuleType
 from typing import Any, Literal
@@ -48,11 +48,28 @@ def begin_loading() -> Method:
         return "spawn"
     forkserver.set_forkserver_preload([PRELOAD])
     try:
-        with use_passive_waiting(), set_unless_given(SAFE_PATH):
+        with use_passive_waiting(), set_unless_given(SAFE_PATH), _block_interrupts():
             forkserver.ensure_running()
     except OSError:
         return "spawn"
     return "forkserver"
+
+
+@contextmanager
+def _block_interrupts() -> Iterator[None]:
+    """Start processes that Ctrl-C does not end: it reaches every process of the terminal, but only this one decides.
+
+    A process that still loads its libraries cannot ignore the signal yet; it would end with a traceback.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # its first start unblocks the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -79,8 +96,10 @@ class LaunchedProcess:
         self.process: BaseProcess = context.Process(  # type: ignore[attr-defined]
             target=_begin_process, args=(target, child_end, *args), daemon=True, name="sweeper-worker"
         )
+        # The fork server blocks Ctrl-C itself. Until it has loaded, the start waits for it, and Ctrl-C ends the wait.
+        interrupts = _block_interrupts() if method == "spawn" else nullcontext()
         try:
-            with use_passive_waiting(), set_unless_given(SAFE_PATH), _hide_main_script():
+            with use_passive_waiting(), set_unless_given(SAFE_PATH), _hide_main_script(), interrupts:
                 self.process.start()
         except (OSError, EOFError) as error:  # no process is available, or the fork server ended
             self.pipe.close()

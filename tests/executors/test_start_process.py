@@ -25,6 +25,26 @@ for method in ("forkserver", "spawn"):
     started.end_process()
 """
 
+INTERRUPTED = """
+import os, signal, time
+from multiprocessing import forkserver
+from operator import methodcaller
+from sweeper.executors.start_process import LaunchedProcess, begin_loading
+
+signal.signal(signal.SIGINT, lambda *_: None)
+begin_loading()
+server = forkserver._forkserver._forkserver_pid
+for _ in range(20):
+    os.kill(server, signal.SIGINT)
+    time.sleep(0.05)
+for method in ("forkserver", "spawn"):
+    started = LaunchedProcess(methodcaller("send", method), (), method)
+    os.kill(started.process.pid, signal.SIGINT)
+    print(started.pipe.recv())
+    started.end_process()
+print(forkserver._forkserver._forkserver_pid == server)
+"""
+
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
@@ -39,6 +59,14 @@ def test_no_process_is_started_on_modules_of_the_working_folder(tmp_path: Path, 
     done = subprocess.run(command, cwd=data, capture_output=True, text=True, timeout=200, check=False)
     assert done.stdout.split() == ["forkserver", "spawn"], done.stderr
     assert hostile_modules.imported(data) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no fork server")
+def test_ctrl_c_does_not_end_processes_that_still_load_their_libraries(tmp_path: Path) -> None:
+    command = [sys.executable, hostile_modules.console_script(tmp_path, INTERRUPTED)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
+    assert done.stderr == ""
+    assert done.stdout.split() == ["forkserver", "spawn", "True"]
 
 
 @pytest.mark.slow
