@@ -114,6 +114,11 @@ def _read_lines(path: Path, problems: list[str]) -> list[tuple[int, str]] | None
     return [(number, f"{row[name]}:{','.join(row[column] for column in rgb)}") for number, row in rows]
 
 
+def format_colour(key: int) -> str:
+    """Format a colour, r·65536 + g·256 + b: `(255, 0, 0)`."""
+    return f"({key >> 16}, {key >> 8 & 255}, {key & 255})"
+
+
 def translate_colours(pixels: npt.NDArray[np.uint8], colours: ColourMap) -> npt.NDArray[np.uint8]:
     """Translate an image of colours, (H, W, 3) uint8, to labels, (H, W) uint8.
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sweeper.core.text import format_count
-from sweeper.data.colours import ColourMap, translate_colours
+from sweeper.data.colours import ColourMap, format_colour, translate_colours
 from sweeper.data.label_values import Note, labels_of
 from sweeper.data.store import ImagePixels, Pixels
 from sweeper.data.text_tables import POINTER, POINTER_STEP, UnreadableFileError, open_file
@@ -243,8 +243,10 @@ def read_mask(
     path: Path,
     colours: ColourMap | None = None,
     size: tuple[int, int] | None = None,
+    *,
     note: Note = lambda what: None,
     large: tuple[int, int] | None = None,
+    note_palette: Callable[[dict[int, int]], None] = lambda palette: None,
 ) -> Pixels:
     """Decode a mask's labels: the stored numbers, regardless of the colours that palette or tags assign to them.
 
@@ -256,12 +258,15 @@ def read_mask(
         size: (height, width) of the upright image, by which an EXIF orientation of the mask is checked.
         note: receives remarks for the user, phrased to follow `3 masks`.
         large: label for numbers from 255 on, and the largest of them; None = there must be none.
+        note_palette: receives number → colour (r·65536 + g·256 + b) of the numbers that a mask with a palette uses, if
+            its numbers are the labels.
 
     Returns:
         (H, W) uint8: 0–254, and 255 for no label.
 
     Raises:
-        UnreadableFileError: truncated or damaged, coloured without a map, or with numbers that cannot be classes.
+        UnreadableFileError: truncated or damaged, coloured without a map, with numbers that cannot be classes, or with
+            a palette that contradicts the map.
     """
     tiff = _read_tiff(path)
     inverted = tiff is not None and tiff.photometric == 0
@@ -270,7 +275,8 @@ def read_mask(
         values, turn = _merge_bands(_read_stored(path)), tiff.orientation
     else:
         with _open_image(path, _MASK_FORMATS, tiff) as image:
-            values = _read_labels(path, image, colours)  # first: with the pixels Pillow turns a TIFF and drops its tag
+            # First: with the pixels Pillow turns a TIFF and drops its tag.
+            values = _read_labels(path, image, colours, note_palette)
             turn, inverted = _read_orientation(image), inverted or _is_palette_inverted(image)
     if inverted:
         note("in which 0 is white by tag or palette, read by the stored numbers: 0 is the background all the same")
@@ -282,7 +288,9 @@ def read_mask(
     return upright
 
 
-def _read_labels(path: Path, image: Image.Image, colours: ColourMap | None) -> npt.NDArray[Any]:
+def _read_labels(
+    path: Path, image: Image.Image, colours: ColourMap | None, note_palette: Callable[[dict[int, int]], None]
+) -> npt.NDArray[Any]:
     """Return the numbers stored in a mask, (H, W), or the labels of its colours."""
     mode = image.mode
     if image.format in ("JPEG", "WEBP"):
@@ -295,14 +303,17 @@ def _read_labels(path: Path, image: Image.Image, colours: ColourMap | None) -> n
     most = tile.args[1] if is_spread else 255
     if mode == "RGB" and most > 255:  # Pillow keeps only bytes
         raise UnreadableFileError(f"coloured masks must store numbers up to 255, found {most}; save it as PNG")
-    if colours is not None and (mode in ("RGB", "RGBA") or (mode == "P" and _are_all_mapped(image, colours))):
+    palette = _list_used_colours(image) if mode == "P" else {}
+    is_numbered = image.format != "GIF"  # its writer ordered the palette, so that the index has no meaning
+    if colours is not None and (mode in ("RGB", "RGBA") or (palette and _is_mapped(palette, colours, is_numbered))):
         return translate_colours(_read_bytes(image), colours)
+    if palette and is_numbered:
+        note_palette(palette)
     if _is_deep_png(image):
         return _merge_bands(_read_bytes(image).astype(np.uint16) << 8 | _read_low_bytes(path))
     raw = None if tile is None else _RAW.match(str(tile.args))
-    if image.format == "GIF":  # its writer ordered the palette, so that the index has no meaning
-        mode = "RGBA"
-    values: npt.NDArray[Any] = np.asarray(image.convert(mode) if image.format == "GIF" else image)
+    mode = mode if is_numbered else "RGBA"
+    values: npt.NDArray[Any] = np.asarray(image if is_numbered else image.convert(mode))
     if is_spread:  # Pillow scales PPM and PGM to 0–255 or 0–65535; undo it
         values = np.rint(values * (most / (65535 if mode == "I" else 255))).astype(values.dtype)
     if mode in ("RGB", "RGBA", "LA"):
@@ -324,10 +335,29 @@ def _is_palette_inverted(image: Image.Image) -> bool:
     return palette is not None and palette[:3] == [255] * 3 and [0] * 3 in (palette[3:6], palette[765:])
 
 
-def _are_all_mapped(image: Image.Image, colours: ColourMap) -> bool:
-    """Return whether the map contains every colour that a palette mask uses; then colours define the classes."""
-    used = image.convert("RGB").getcolors(256) or []
-    return bool(used) and all((r << 16 | g << 8 | b) in colours.keys for _, (r, g, b) in used)  # type: ignore[misc]
+def _list_used_colours(image: Image.Image) -> dict[int, int]:
+    """Return number → colour (r·65536 + g·256 + b) of the numbers that a mask with a palette uses."""
+    used: Any = image.getcolors(256)
+    palette = [*(image.getpalette("RGB") or []), *[0] * 768]  # Pillow shows numbers beyond a palette in black, too
+    return {i: palette[3 * i] << 16 | palette[3 * i + 1] << 8 | palette[3 * i + 2] for _, i in used}
+
+
+def _is_mapped(palette: dict[int, int], colours: ColourMap, is_numbered: bool) -> bool:
+    """Return whether the map contains every colour that a palette mask uses; then colours define the classes.
+
+    Raises:
+        UnreadableFileError: only a part is in the map, and its labels are not the mask's numbers, which have a meaning.
+    """
+    labels = dict(zip(colours.keys.tolist(), colours.labels.tolist(), strict=True))
+    missing = [colour for colour in palette.values() if colour not in labels]
+    wrong = [colour for number, colour in palette.items() if labels.get(colour, number) != number]
+    if is_numbered and missing and wrong:
+        one, other = format_colour(missing[0]), format_colour(wrong[0])
+        raise UnreadableFileError(
+            f"all colours of a palette must be in the map of colours, found {one}, which is not, and {other}, whose "
+            f"number is not that of the map; add {one} to the map"
+        )
+    return not missing
 
 
 def count_colours(path: Path, limit: int) -> dict[int, int] | None:

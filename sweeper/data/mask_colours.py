@@ -1,4 +1,7 @@
-"""Next step for masks in colours without a map: suggest a map to paste, made of the masks' colours."""
+"""Next step for masks in colours without a map: suggest a map to paste, made of the masks' colours.
+
+Also for masks whose palettes disagree, as after an optimiser that sorts each palette: only their colours are classes.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from pathlib import Path
 
 from sweeper.core.text import format_count
 from sweeper.data.class_words import find_background
-from sweeper.data.colours import COLOUR_FILES, VOC_BORDER
+from sweeper.data.colours import COLOUR_FILES, VOC_BORDER, format_colour
 from sweeper.data.decode import count_colours
 from sweeper.data.formats.base import DataSource, Sample
 from sweeper.data.formats.voc import VOC_NAMES
@@ -48,6 +51,29 @@ def join_colour_faults(place: DataSource, samples: Sequence[Sample]) -> None:
     place.problems.append(f"{first}: {errors[first].finding}{more}; {_suggest_step(place, samples, errors.keys())}")
 
 
+def find_palette_fault(place: DataSource) -> None:
+    """Add a problem if a colour of the masks' palettes has different numbers: the numbers cannot be read as classes.
+
+    A colour that one mask uses for several numbers says nothing.
+    """
+    seen: dict[int, tuple[int, str]] = {}
+    for name, palette in sorted(place.palettes.items()):
+        times = Counter(palette.values())
+        for number, colour in palette.items():
+            if times[colour] > 1:
+                continue
+            first, where = seen.setdefault(colour, (number, name))
+            if first != number:
+                colours = Counter(colour for each in place.palettes.values() for colour in each.values())
+                what = f"{format_count(len(colours), 'colour')} in {len(place.palettes)} masks"
+                place.problems.append(
+                    f"{name}: a colour must have one number in the palettes of all masks, found "
+                    f"{format_colour(colour)} as {number} here and as {first} in {where}; "
+                    f"{_suggest_map(place, colours, what)}"
+                )
+                return
+
+
 def _find_mask(place: DataSource, name: str) -> Path | None:
     path = place.find_file(place.root / name)
     return path if path is not None and path.is_file() else None
@@ -77,6 +103,11 @@ def _suggest_step(place: DataSource, samples: Sequence[Sample], coloured: Set[st
         pixels, looked_at = pixels + sum(counted.values()), looked_at + bool(counted)
     of_all = f" of {len(names)}" if is_part else ""
     what = f"{format_count(len(colours), 'colour')} in {looked_at}{of_all} {'mask' if len(names) == 1 else 'masks'}"
+    return _suggest_map(place, colours, what)
+
+
+def _suggest_map(place: DataSource, colours: Counter[int], what: str) -> str:
+    """Return the step that names the colours; `what` says how many there are in how many masks."""
     lines = _list_lines(colours, place.classes)
     if not lines:
         smooth = ", or, where they were resized smoothly, export them without" if len(colours) > _MOST else ""

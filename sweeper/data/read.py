@@ -26,7 +26,7 @@ from sweeper.data.formats.other_tools import recognise_export
 from sweeper.data.groups import group_sides
 from sweeper.data.label_values import NO_DATA, abbreviate, class_names, number_table
 from sweeper.data.make_dataset import assemble
-from sweeper.data.mask_colours import join_colour_faults
+from sweeper.data.mask_colours import find_palette_fault, join_colour_faults
 from sweeper.data.object_numbers import MIN_OBJECT_NUMBERS, number_objects, object_words
 from sweeper.data.parallel import Tick, in_order
 from sweeper.data.problem_lines import group_problems
@@ -274,6 +274,7 @@ def _decode_images(
         if not place.problems and image is not None:
             writer.append(image, mask)
     note_drawings(place, samples)
+    find_palette_fault(place)
     table: Counts = np.array(counts, dtype=np.int64).reshape(-1, 256)
     return used, table, sound
 

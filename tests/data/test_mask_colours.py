@@ -87,6 +87,49 @@ def test_the_palette_of_pascal_voc_names_its_classes(tmp_path):
     assert load_with_pasted_map(few, get_problem(few)).classes == ("background", "class_1", "class_2", "class_3")
 
 
+def sort_palettes(root: Path, *colours: tuple[int, int, int]) -> Path:
+    """Give the masks palettes, every second one in the reverse order, as programs that make files smaller sort them."""
+    for index, path in enumerate(sorted((root / "masks").iterdir())):
+        order = colours[:: -1 if index % 2 else 1]
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
+            numbers = [order.index(tuple(int(value) for value in pixel)) for pixel in pixels]
+            sorted_mask = Image.fromarray(np.array(numbers, np.uint8).reshape(image.height, image.width), mode="P")
+        sorted_mask.putpalette([value for colour in order for value in colour])
+        sorted_mask.save(path)
+    return root
+
+
+def test_palettes_that_disagree_are_read_by_colours_and_not_by_numbers(tmp_path):
+    root = sort_palettes(draw_colours(tmp_path / "data", (0, 0, 0), (255, 0, 0), number=6), (0, 0, 0), (255, 0, 0))
+    problem = get_problem(root)
+    assert (
+        "masks/b.png: a colour must have one number in the palettes of all masks, found (255, 0, 0) as 0 here and as 1 "
+        "in masks/a.png; name the 2 colours in 6 masks: `printf" in problem
+    )
+    dataset = load_with_pasted_map(root, problem)
+    assert [image.pixels for image in dataset.images] == [(23 * 32, 32)] * 6
+
+
+def test_a_colour_that_a_palette_has_twice_does_not_disagree(tmp_path):
+    root = sort_palettes(draw_colours(tmp_path / "data", (0, 0, 0), (255, 0, 0)), (0, 0, 0), (255, 0, 0))
+    for path in (root / "masks").iterdir():
+        with Image.open(path) as image:
+            image.putpalette([9, 9, 9] * 256)
+            image.save(path)
+    assert len(load_dataset(str(root), tmp_path / "cache").classes) == 2
+
+
+def test_a_palette_of_which_the_map_lacks_a_colour_is_not_read_by_its_numbers(tmp_path):
+    three = (0, 0, 0), (255, 0, 0), (0, 0, 255)
+    root = sort_palettes(draw_colours(tmp_path / "data", *three), *three)
+    (root / "colors.txt").write_text("background:0,0,0::\ncrack:255,0,0::\n")
+    assert (
+        "masks/f.png: all colours of a palette must be in the map of colours, found (0, 0, 255), which is not, and "
+        in get_problem(root)
+    )
+
+
 def test_names_of_classes_txt_are_in_the_map(tmp_path):
     root = draw_colours(tmp_path / "data", *VOC[:3], classes="cat\nbackground\ntraffic light\n")
     dataset = load_with_pasted_map(root, get_problem(root))

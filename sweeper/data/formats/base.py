@@ -146,6 +146,8 @@ class DataSource:
     """Names of mask files in a lossy format."""
     colour_faults: dict[str, ColourMaskError] = field(default_factory=dict)
     """Faults of coloured masks without a map, by the masks' names."""
+    palettes: dict[str, dict[int, int]] = field(default_factory=dict)
+    """Number → colour (r·65536 + g·256 + b) of each mask with a palette that is read by its numbers, by its name."""
     drawn_twice: set[str] = field(default_factory=set)
     """First mask of each image of which most labelled pixels are in several masks."""
     describe_way_out: Callable[[], str] = str

@@ -352,7 +352,11 @@ def read_mask_file(place: DataSource, path: Path, table: Pixels | None, size: Si
     def note(what: str) -> None:
         place.tally.add("mask", what, place.format_name(path))
 
+    def note_palette(palette: dict[int, int]) -> None:
+        place.palettes[place.format_name(path)] = palette
+
     if path.suffix.lower() in LOSSY_SUFFIXES:
         place.lossy.add(place.format_name(path))
-    labels = read_mask(path, place.colours, size, note, find_large_label(place.class_map))
+    large = find_large_label(place.class_map)
+    labels = read_mask(path, place.colours, size, note=note, large=large, note_palette=note_palette)
     return labels if table is None else table[labels]
