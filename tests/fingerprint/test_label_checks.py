@@ -198,6 +198,18 @@ def test_swapped_labels_are_suspects_among_several_classes(swapped, common):
     assert finding.images == ("0007",) and f"0007 (mostly c{swapped})" in finding.text
 
 
+@pytest.mark.parametrize("swapped", [4, 15])
+def test_of_two_classes_up_to_half_of_the_masks_are_suspects_where_none_is_between(swapped):
+    rare = np.random.default_rng(0).uniform(0.005, 0.05, 31)
+    rows = np.stack([1 - rare, rare], axis=1)
+    assert found(judge_labels(*shared_out(rows)), "inverted") == []
+    rows[:swapped] = rows[:swapped, ::-1]
+    (finding,) = found(judge_labels(*shared_out(rows)), "inverted")
+    assert finding.images == tuple(f"{i:04d}" for i in range(swapped))
+    rows[16:20] = [[share, 1 - share] for share in (0.3, 0.4, 0.6, 0.7)]  # images of all shares: close-ups
+    assert found(judge_labels(*shared_out(rows)), "inverted") == []
+
+
 @pytest.mark.parametrize(("empty", "severity"), [(1, "warning"), (3, "warning"), (8, "note"), (20, "warning")])
 def test_an_empty_mask_weighs_by_how_many_are(empty, severity):
     """The one among thirty is a slip; some are images without objects; most of a set is not labelled."""

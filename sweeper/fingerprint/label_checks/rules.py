@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from sweeper.core.records import Dataset
 from sweeper.core.text import format_count, format_significant, replace_minus
@@ -25,6 +26,8 @@ KIND_SHARE = 0.1
 """Share of the images above which a property is common, not an error."""
 USUAL_SHARE = 0.01
 """Least median share of a class that usually occurs; an image full of another class is a close-up, not a swap."""
+APART_SHARE = 0.75
+"""Share of a class from which an image is of the kind that is full of it."""
 FEWEST_DRAWN = 8
 """Number of images with objects below which rare empty images are not suspicious."""
 
@@ -179,7 +182,11 @@ def _format_shift(down: int, right: int) -> str:
 
 
 def _find_inverted(dataset: Dataset) -> Iterator[Finding]:
-    """Yield images whose shares become usual if the data set's most common class and another are swapped."""
+    """Yield images whose shares become usual if the data set's most common class and another are swapped.
+
+    They are at most `KIND_SHARE` of the images, else unusual shares are usual; of two classes they may be up to half of
+    the images, if the shares of hardly any image are between those of the two kinds.
+    """
     labelled = [p for p in dataset.images if sum(p.pixels)]
     shares = np.array([p.pixels for p in labelled], dtype=np.float64)
     shares /= shares.sum(axis=1, keepdims=True)
@@ -187,23 +194,43 @@ def _find_inverted(dataset: Dataset) -> Iterator[Finding]:
     common = int(middle.argmax())
     least = low[common] / 2
     inverted = []
-    for image, share in zip(labelled, shares, strict=True):
+    for index, share in enumerate(shares):
         top, most = int(share.argmax()), 2 * high[share.argmax()]
         usual = len(dataset.classes) == 2 or middle[top] >= USUAL_SHARE
         if top != common and usual and share[common] < least <= share[top] and share[common] <= most < share[top]:
-            inverted.append((image.stem, dataset.classes[top]))
-    if inverted and len(inverted) <= KIND_SHARE * len(labelled):
-        named = abbreviate([f"{stem} (mostly {name})" for stem, name in inverted])
+            inverted.append(index)
+    if len(inverted) > KIND_SHARE * len(labelled):
+        inverted = []
+    if not inverted and len(dataset.classes) == 2:
+        inverted = _find_opposite_side(shares[:, common])
+    if inverted:
+        names = [f"{labelled[i].stem} (mostly {dataset.classes[int(shares[i].argmax())]})" for i in inverted]
+        median = np.median(np.delete(shares[:, common], inverted))
         yield Finding(
             kind="inverted",
             severity=Severity.WARNING,
             text=(
                 f"{format_count(len(inverted), 'image has', 'images have')} hardly any {dataset.classes[common]}, "
-                f"which is {format_significant(100 * middle[common], 2)} % of an image by the median: {named}. The two "
-                "labels may be swapped there; look at them."
+                f"which is {format_significant(100 * median, 2)} % of another image by the median: "
+                f"{abbreviate(names)}. The two labels may be swapped there; look at them."
             ),
-            images=tuple(stem for stem, _ in inverted),
+            images=tuple(labelled[i].stem for i in inverted),
         )
+
+
+def _find_opposite_side(share: npt.NDArray[np.float64]) -> list[int]:
+    """Return the images of the rarer of two kinds: with much, and with as little, of one of two classes.
+
+    Args:
+        share: (N,) share of the class in each image, 0–1; its median is at least 0.5.
+    """
+    opposite = share < 1 - APART_SHARE
+    usual = share > APART_SHARE
+    between = len(share) - opposite.sum() - usual.sum()
+    if not opposite.any() or between > KIND_SHARE * opposite.sum():
+        return []
+    low, high = np.quantile(share[usual], (0, 1))
+    return np.flatnonzero(opposite).tolist() if low <= 1 - np.median(share[opposite]) <= high else []
 
 
 def _find_blank(dataset: Dataset, features: Sequence[ImageFeatures]) -> Iterator[Finding]:
