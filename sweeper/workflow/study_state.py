@@ -158,10 +158,13 @@ def read_interim_answer(sweep: SweepRecord, recommendation: Recommendation | Non
 
 
 def _read_search_answer(sweep: SweepRecord) -> InterimAnswer:
-    """Return the answer from the best trial of the search."""
+    """Return the answer from the best trial of the search; it has no loss where none has learned anything."""
     ended = [trial for trial in sweep.trials if trial.state == "complete" and trial.value is not None]
     if not ended:
         return InterimAnswer()
+    if not sweep.learned or all(trial.has_collapsed for trial in ended):
+        words = f"in {format_count(len(ended), 'complete trial')} no loss has learned more than a constant answer"
+        return InterimAnswer(answer=words if sweep.concluded else f"{words} yet")
     top = max(ended, key=lambda trial: trial.value or 0.0)
     words = (
         f"{top.spec.family} is best of {format_count(len(ended), 'complete trial')} (validation "

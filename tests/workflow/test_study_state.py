@@ -15,7 +15,7 @@ from rich.console import Console
 from sweeper import storage as studies
 from sweeper.cli.progress import LiveDisplay
 from sweeper.core.events import SweepEvent
-from sweeper.core.records import SweepRecord, TrialSpec
+from sweeper.core.records import Collapse, SweepRecord, TrialSpec
 from sweeper.workflow.conclude import draw_conclusion
 from sweeper.workflow.forecast import count_trainings_left
 from sweeper.workflow.lead import InterimReporter
@@ -23,7 +23,7 @@ from sweeper.workflow.options import resolve_request
 from sweeper.workflow.phase_progress import PhaseCounts
 from sweeper.workflow.status import REPORT, Heartbeat, get_status_file, read_life
 from sweeper.workflow.studies import list_study_rows
-from sweeper.workflow.study_state import read_study_state
+from sweeper.workflow.study_state import read_interim_answer, read_study_state
 from tests.support import builders
 from tests.support.faking import ANALYSES, CrashError, FakeExecutor, fake_result, new_plan, train
 from tests.support.marks import rest_slow
@@ -174,6 +174,19 @@ def test_a_search_that_ends_by_itself_has_all_its_trials(here: None) -> None:
     everybody.train()
     [row] = list_study_rows(everybody.storage, URL)
     assert row.trials == row.asked < 50
+
+
+@pytest.mark.parametrize("concluded", [False, True])
+@pytest.mark.parametrize("learned", [False, True])
+def test_no_loss_is_the_best_of_a_search_that_has_learned_nothing(concluded: bool, learned: bool) -> None:
+    collapse = Collapse.NONE if not learned else Collapse.NO_BETTER_THAN_CONSTANT
+    trials = [builders.trial(family, 0.49, collapse=collapse) for family in ("dice_ce", "focal")]
+    sweep = builders.sweep(trials, [], concluded=concluded, learned=learned)
+    answer = read_interim_answer(sweep)
+    assert (answer.family, answer.best, answer.on) == (None, None, None)
+    assert answer.answer == "in 2 complete trials no loss has learned more than a constant answer" + " yet" * (
+        not concluded
+    )
 
 
 def test_what_the_time_cut_is_over_without_a_test(here: None) -> None:
