@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 from sweeper.cli.terminal import get_width
 from sweeper.core.paths import CACHE, STORAGE, TRACKING
 from sweeper.core.records import Recommendation
-from sweeper.core.text import fill_words, format_confirm_command, format_option
+from sweeper.core.text import (
+    fill_words,
+    format_confirm_command,
+    format_option,
+    format_places,
+    format_study_command,
+)
 from sweeper.evidence.preferences import PREFERENCE_TITLES, choose_by_preference, find_recommended_index
 from sweeper.report.card import format_card_lines, make_card
 from sweeper.report.facts import ReportFacts, collect_facts
@@ -44,8 +49,8 @@ def format_answer(
     lines += ["", "Next:"]
     lines += [fill_words(step, width, first="  ", rest="  ") for step in outcome.recommendation.next_steps[:STEPS]]
     if recommendation.recommended is not None:
-        where = format_option("--storage", storage, STORAGE) + format_option("--cache", str(cache), str(CACHE))
-        lines.append(f"  sweeper export {shlex.quote(outcome.sweep.study)}{where}")
+        places = format_places(cache=cache)
+        lines.append(f"  {format_study_command('export', outcome.sweep.study, storage, places)}")
         if outcome.sweep.conditions.recipe.command is not None:
             lines.append("      the loss as a file, for your script")
         else:

@@ -14,7 +14,7 @@ from sweeper.cli.settings_options import make_setting_option
 from sweeper.cli.signals import StopRequest
 from sweeper.cli.terminal import echo_result
 from sweeper.core.records import MetricScores, TrainedOn
-from sweeper.core.text import fill_words, format_count
+from sweeper.core.text import fill_words, format_count, format_places, format_study_command
 from sweeper.deployment.final_spec import LONGER, TrainOptions
 from sweeper.deployment.train import TrainingDocument, train_recommended
 from sweeper.workflow.settings import MOST_SEED, MOST_STEPS
@@ -73,11 +73,11 @@ def command(study: str, *, as_json: bool, **train_options: Any) -> None:
     ):
         opened = open_storage(options.storage, create=False, warn=display.warn)
         made = train_recommended(opened, study, options, messages=display, stop=stop, progress=update)
-    echo_result(made, format_training(made), as_json=as_json)
+    echo_result(made, format_training(made, options), as_json=as_json)
 
 
-def format_training(made: TrainingDocument, width: int = 110) -> str:
-    """Format the outcome as text."""
+def format_training(made: TrainingDocument, options: TrainOptions, width: int = 110) -> str:
+    """Format the outcome as text, with the next commands."""
     lines = [
         f"Trained: {made.family} (learning rate {made.lr:.3g}; verdict: {made.verdict.replace('_', ' ')}) for "
         f"{made.steps:,} steps on {format_count(made.images, 'image')} ({made.on}), seed {made.seed}"
@@ -98,9 +98,13 @@ def format_training(made: TrainingDocument, width: int = 110) -> str:
         )
     lines.append(f"Weights: {made.weights}")
     if made.collapse.learned:
+        predict, export = (
+            format_study_command(command, made.study, options.storage, format_places(cache=options.cache))
+            for command in ("predict", "export")
+        )
         lines.append(
-            f"Next:    sweeper predict {made.study} IMAGES --out DIR (masks of new images); sweeper export "
-            f"{made.study} (these weights, and the code that loads them)"
+            f"Next:    `{predict} IMAGES --out DIR` (masks of new images); `{export}` (these weights, and the code "
+            "that loads them)"
         )
     return "\n".join(fill_words(line, width, rest="         ") for line in lines)
 

@@ -53,6 +53,22 @@ def replace_options(command: str, options: Mapping[str, object], *, drop: Sequen
     return shlex.join([*kept, *(str(word) for pair in options.items() for word in pair)])
 
 
+def format_study_command(command: str, study: str, storage: str = STORAGE, places: str = "") -> str:
+    """Return the command of sweeper for a study, with the locations that it needs.
+
+    Args:
+        command: train, predict, export or report.
+        study: the study's name.
+        storage: its storage; the default is left out.
+        places: options of its last session, as `format_places` returns them; of these `--cache`, next to which are the
+            weights.
+    """
+    place, words = format_option("--storage", storage, STORAGE), shlex.split(places)
+    if command != "report" and "--cache" in words:
+        place += f" --cache {shlex.quote(words[words.index('--cache') + 1])}"
+    return f"sweeper {command} {shlex.quote(study)}{place}"
+
+
 def format_mlflow_command(study: str, storage: str = STORAGE, tracking: str = TRACKING) -> str:
     """Return the command that writes to MLflow what it lacks of a study."""
     places = format_option("--storage", storage, STORAGE) + format_option("--tracking-uri", tracking, TRACKING)

@@ -12,6 +12,7 @@ from sweeper.core.document import Document
 from sweeper.core.errors import SweeperError
 from sweeper.core.paths import ReportPaths, get_weights_dir
 from sweeper.core.records import MissLimit, Recommended, SweepRecord
+from sweeper.core.text import format_study_command
 from sweeper.deployment.export_code import EXAMPLES, make_examples, make_model_code
 from sweeper.deployment.export_huggingface import FILES as FOLDER_FILES
 from sweeper.deployment.export_huggingface import write_folder
@@ -95,7 +96,8 @@ def export_study(
     if kept is None and any(wanted.values()):
         raise SweeperError(
             f"{next(filter(wanted.get, wanted))} needs a network, and none of study {name!r} is kept on this machine; "
-            f"`sweeper train {name}` trains one, --cache names the sweep's folder"
+            f"`{format_study_command('train', name, answer.sweep.storage, answer.sweep.places)}` trains one, --cache "
+            "names the sweep's folder"
         )
     if kept is not None:
         answer, kept = set_operating_point(answer, kept, limit)

@@ -16,7 +16,7 @@ from sweeper.core.document import Document
 from sweeper.core.errors import InterruptedSweepError, SweeperError, UsageError
 from sweeper.core.paths import get_weights_dir
 from sweeper.core.records import MissControl, MissLimit, Task, TrainedOn
-from sweeper.core.text import format_count
+from sweeper.core.text import format_count, format_study_command
 from sweeper.data.decode import silence_pillow
 from sweeper.data.image_files import ImageFile, find_images, read_for
 from sweeper.data.shrink import enlarge_mask
@@ -133,7 +133,8 @@ def load_from_study(storage: RDBStorage, name: str, cache: Path, limit: MissLimi
     if network is None:
         raise SweeperError(
             f"no network of {answer.chosen.family}, which study {name!r} recommends, is kept next to {cache}; "
-            f"`sweeper train {name}` trains one, --cache names the sweep's folder, --weights FILE another network"
+            f"`{format_study_command('train', name, answer.sweep.storage, answer.sweep.places)}` trains one, --cache "
+            "names the sweep's folder, --weights FILE another network"
         )
     return set_operating_point(answer, network, limit)[1]
 

@@ -10,6 +10,7 @@ from sweeper.core.errors import SweeperError
 from sweeper.core.own_code import load_code
 from sweeper.core.own_metric import OPTION
 from sweeper.core.records import MissLimit, Recommendation, Recommended, SweepRecord
+from sweeper.core.text import format_study_command
 from sweeper.evidence.preferences import find_recommended_index
 from sweeper.storage import load_sweep
 from sweeper.training.weights_file import WeightsRecord, list_kept_weights
@@ -99,7 +100,7 @@ def load_answer(storage: RDBStorage, name: str, purpose: str) -> RecommendedAnsw
     if recommendation.recommended is None:
         raise SweeperError(
             f"study {name!r} recommends no loss, so that there is nothing to {purpose}: "
-            f"{' '.join(recommendation.reasons)} `sweeper report {name}` says more"
+            f"{' '.join(recommendation.reasons)} `{format_study_command('report', name, sweep.storage)}` says more"
         )
     return RecommendedAnswer(sweep, recommendation, recommendation.recommended)
 

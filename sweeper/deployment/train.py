@@ -20,7 +20,7 @@ from sweeper.core.records import (
     TrainedOn,
     TrialSpec,
 )
-from sweeper.core.text import format_count
+from sweeper.core.text import format_count, format_study_command
 from sweeper.data.cache import hold_store
 from sweeper.deployment.final_spec import TrainOptions, make_conditions, make_final_spec
 from sweeper.deployment.recommended_network import RecommendedAnswer, load_answer
@@ -105,8 +105,9 @@ def train_recommended(
     answer = load_answer(storage, name, "train")
     if (command := answer.sweep.conditions.recipe.command) is not None:
         raise UsageError(
-            f"study {name!r} was trained by your script, which makes the network: put the loss of `sweeper export "
-            f"{name}` into it in place of t.loss, and run {command}"
+            f"study {name!r} was trained by your script, which makes the network: put the loss of "
+            f"`{format_study_command('export', name, answer.sweep.storage)}` into it in place of t.loss, and run "
+            f"{command}"
         )
     conditions, images, split = make_conditions(answer, options, messages)
     spec = make_final_spec(answer, conditions, options, len(images))

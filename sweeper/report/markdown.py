@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from sweeper.core.paths import STORAGE, get_view_place
+from sweeper.core.paths import get_view_place
 from sweeper.core.recipe import OF_SCRIPT
 from sweeper.core.records import SweepRecord
-from sweeper.core.text import format_address_word, format_confirm_command, format_count, format_option
+from sweeper.core.text import format_address_word, format_confirm_command, format_count, format_study_command
 from sweeper.data.folds import NOT_HELD_OUT
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS, get_comparison_level
 from sweeper.evidence.intervals import LEVEL
@@ -153,17 +152,18 @@ def _make_context(facts: ReportFacts, ui_url: str) -> dict[str, object]:
 def _list_next_commands(facts: ReportFacts) -> str:
     """Return the commands for using a recommended loss that the study allows, each with its purpose."""
     sweep = facts.sweep
-    study, place = shlex.quote(sweep.study), format_option("--storage", sweep.storage, STORAGE)
+    train, predict, export = (
+        format_study_command(command, sweep.study, sweep.storage, sweep.places)
+        for command in ("train", "predict", "export")
+    )
     if sweep.conditions.recipe.command is not None:
-        return make_fence(
-            f"# the loss as a file, for your script\n{make_one_line(f'sweeper export {study}{place}')}", "bash"
-        )
+        return make_fence(f"# the loss as a file, for your script\n{make_one_line(export)}", "bash")
     losses = len({*(finalist.family for finalist in facts.finalists), BASELINE})
     least, most = (math.ceil(count_trainings(losses, seeds)) for seeds in (DECIDING_SEEDS, SEEDS))
     commands = {
-        "a network, trained to its end": f"sweeper train {study}{place}",
-        "masks of new images": f"sweeper predict {study} new_images/ --out answers{place}",
-        "loss and network as files, with the code that loads them": f"sweeper export {study}{place}",
+        "a network, trained to its end": train,
+        "masks of new images": f"{predict} new_images/ --out answers",
+        "loss and network as files, with the code that loads them": export,
         f"whether it holds in your own training script: {least} to {most} trainings": format_confirm_command(
             sweep.study, sweep.storage
         ),

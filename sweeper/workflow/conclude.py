@@ -20,7 +20,7 @@ from sweeper.core.records import (
     SweepRecord,
     TrialResult,
 )
-from sweeper.core.text import capitalise, format_count, format_resume_command
+from sweeper.core.text import capitalise, format_count, format_resume_command, format_study_command
 from sweeper.data import open_store
 from sweeper.data.folds import get_split
 from sweeper.data.store import is_complete
@@ -289,12 +289,12 @@ def report_study(
     from sweeper.report import write_report  # pandas, matplotlib: only now, when the workers are gone
 
     sweep = studies.load_sweep(storage, name)
-    recommendation = draw_conclusion(sweep)
+    recommendation, report = draw_conclusion(sweep), format_study_command("report", name, sweep.storage)
     if limit is not None:
         if recommendation.recommended is None:
             raise UsageError(
                 f"--miss-at-most is a limit of a recommended network, and study {name!r} recommends none: "
-                f"{' '.join(recommendation.reasons)} `sweeper report {name}` without it says more"
+                f"{' '.join(recommendation.reasons)} `{report}` without it says more"
             )
         misses = read_confirmation_held_out(sweep, recommendation.recommended, limit)
         recommendation = apply_miss_control(sweep, recommendation, misses)
@@ -307,6 +307,6 @@ def report_study(
         paths = write_report(sweep, recommendation, out, pixels=pixels, report_alive=report_alive, **settings)
     except OSError as error:
         raise SweeperError(
-            f"the report could not be written: {error}; nothing is lost: sweeper report {name} --out FOLDER"
+            f"the report could not be written: {error}; nothing is lost: {report} --out FOLDER"
         ) from error
     return Outcome(sweep, recommendation, paths)

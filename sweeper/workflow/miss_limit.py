@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sweeper.core.errors import UsageError
 from sweeper.core.records import Dataset, HeldOut, ImageCounts, MissControl, MissLimit, Recommended, SweepRecord
+from sweeper.core.text import format_study_command
 from sweeper.evidence.miss_control import find_controlled_point
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def read_confirmation_held_out(sweep: SweepRecord, chosen: Recommended, limit: M
     if counts is None:
         raise UsageError(
             f"--miss-at-most is a limit of one network, and no training of {chosen.family} at the recommended learning "
-            f"rate gave one; `sweeper train {sweep.study}` does"
+            f"rate gave one; `{format_study_command('train', sweep.study, sweep.storage, sweep.places)}` does"
         )
     before = chosen.threshold if chosen.threshold is not None else chosen.tau
     assert before is not None

@@ -171,8 +171,13 @@ def test_what_predicts_is_a_network_of_the_recommended_configuration_that_learne
     for answer, made in ((before, first), (changed, second)):
         network = find_kept_network(answer, get_weights_dir(tmp_path / "cache", "s"))
         assert network is not None and str(network.path) == made.weights
-    said = format_training(bad, 10_000)
-    assert "neither predict nor export takes it" in said and "Next:" not in said and "Next:" in format_training(first)
+    options = TrainOptions(storage="sqlite:///my.db", cache=tmp_path / "a cache")
+    said = format_training(bad, options, 10_000)
+    assert "neither predict nor export takes it" in said and "Next:" not in said
+    said = format_training(first.model_copy(update={"study": "my study"}), options, 10_000)
+    place = f"--storage sqlite:///my.db --cache '{tmp_path}/a cache'"
+    assert f"`sweeper predict 'my study' {place} IMAGES --out DIR` (masks of" in said
+    assert f"`sweeper export 'my study' {place}`" in said
 
 
 OUT = [RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), MemoryError(), torch.OutOfMemoryError("no")]

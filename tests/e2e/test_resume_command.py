@@ -11,7 +11,12 @@ from sweeper.cli import confirm
 from sweeper.cli.run import command
 from sweeper.core.errors import LostStudyError, SweeperError, UsageError
 from sweeper.core.paths import COMPARISONS, STORAGE
-from sweeper.core.text import format_comparison_resume_command, format_places, format_resume_command
+from sweeper.core.text import (
+    format_comparison_resume_command,
+    format_places,
+    format_resume_command,
+    format_study_command,
+)
 from sweeper.scripts.comparison_plan import PLAN
 from sweeper.system.disk_space import explain_full_disk
 from sweeper.workflow.conclude import draw_conclusion
@@ -83,6 +88,15 @@ def test_every_message_that_resumes_names_the_places_that_no_study_keeps(
     assert diagnose_sweep(life, life.written).problems[0].endswith(shown)
     sweep = builders.sweep([], [], study="s", places=given, cut=("the search ended after 3 of 7 trials",))
     assert any(f"`{shown} --timeout …`" in step for step in draw_conclusion(sweep).next_steps)
+
+
+@pytest.mark.parametrize("command", ["train", "predict", "export", "report"])
+def test_a_command_for_a_study_names_it_as_a_word_and_where_it_is(command: str) -> None:
+    places = format_places("http://me:hunter2@host", Path("out"), Path("a cache"), "wandb")
+    shown = format_study_command(command, "my [study]", "sqlite:///my.db", places)
+    cache = "" if command == "report" else " --cache 'a cache'"
+    assert shown == f"sweeper {command} 'my [study]' --storage sqlite:///my.db{cache}"
+    assert format_study_command(command, "s") == f"sweeper {command} s"
 
 
 def test_an_address_with_a_password_is_taken_from_the_variable_that_holds_it(monkeypatch: pytest.MonkeyPatch) -> None:

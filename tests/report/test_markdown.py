@@ -110,10 +110,12 @@ def test_the_commands_that_come_next_stand_before_the_folded_code(changes: dict[
     ]
     assert "```python" in section and "```python" not in opened(text)
     assert ("script: 12 to 18 trainings" in section) == (len(commands) > 1)
-    elsewhere = text_of(
-        sweep.model_copy(update={"storage": "sqlite:///other.db"}), recommended(builders.evidence(CLEAR))
+    place = {"storage": "sqlite:///other.db", "places": " --tracking-uri http://host --cache '/my cache'"}
+    elsewhere = text_of(sweep.model_copy(update=place), recommended(builders.evidence(CLEAR)))
+    assert elsewhere.count("--storage sqlite:///other.db") >= len(commands)
+    assert elsewhere.count("--storage sqlite:///other.db --cache '/my cache'") == sum(
+        "confirm" not in command for command in commands
     )
-    assert elsewhere.count("--storage sqlite:///other.db\n") >= len(commands)
     nothing = text_of(builders.sweep([builders.failed_trial()], []), recommended(None))
     assert "## What to do next\n\n```bash\nsweeper run --study" in nothing and "sweeper train" not in nothing
 
