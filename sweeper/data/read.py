@@ -5,17 +5,17 @@ All problems of the set are collected and raised at once, so that they can be fi
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sweeper.core.errors import DataError
-from sweeper.core.records import IGNORE, Dataset
+from sweeper.core.records import IGNORE, Dataset, SplitName
 from sweeper.core.text import format_count, is_unicode
 from sweeper.data.class_map import find_covered_labels, list_spans, map_classes
 from sweeper.data.class_words import put_background_first
@@ -161,45 +161,67 @@ def _move_label_counts(counts: Counts, table: Pixels) -> Counts:
 
 def _read_assignments(place: DataSource, reading: ReadResult) -> tuple[dict[str, SplitAssignment], str | None]:
     """Return split and group of each image, and the source of the groups: `split.csv` if it exists, else the format."""
-    from_samples = {sample.stem: sample.side for sample in reading.samples}
+    sides = {sample.stem: sample.side for sample in reading.samples}
+    has_splits = any(side.split for side in sides.values())
     path = place.find_file(place.root / "split.csv")
-    if path is None:
-        by = "the annotations" if any(side.group for side in from_samples.values()) else None
-        if by is None and not any(side.split for side in from_samples.values()):
-            from_samples |= _read_split_lists(place, from_samples)
-        elif len(split := {side.split for side in from_samples.values()}) == 1 and split <= {"val", "test"}:
-            place.notes.append(f"All images are of the split {split.pop()}, by their folder: they are divided again.")
-            from_samples = {stem: side._replace(split=None) for stem, side in from_samples.items()}
-        return group_sides(place, reading.samples, from_samples, by)
-    sides = read_split_csv(path, sorted(from_samples), place.problems)
-    if any(side.split for side in from_samples.values()):
-        place.notes.append("split.csv decides the split; the one that the annotations give is not used.")
-    sides = {stem: sides.get(stem, SplitAssignment()) for stem in from_samples}
-    return group_sides(place, reading.samples, sides, path.name if "group" in read_header(path) else None)
+    if path is not None:
+        if has_splits:
+            place.notes.append("split.csv decides the split; the one that the annotations give is not used.")
+        rows = read_split_csv(path, sorted(sides), place.problems)
+        sides = {stem: rows.get(stem, SplitAssignment()) for stem in sides}
+        return group_sides(place, reading.samples, sides, path.name if "group" in read_header(path) else None)
+    if not has_splits:
+        listed = _read_split_lists(place, reading.samples)
+        sides = {stem: side._replace(split=listed.get(stem)) for stem, side in sides.items()}
+    if len(splits := {side.split for side in sides.values()}) == 1 and splits <= {"val", "test"}:
+        place.notes.append(f"All images are of the split {splits.pop()}, by their folder: they are divided again.")
+        sides = {stem: side._replace(split=None) for stem, side in sides.items()}
+    by = "the annotations" if any(side.group for side in sides.values()) else None
+    return group_sides(place, reading.samples, sides, by)
 
 
-def _read_split_lists(place: DataSource, stems: Collection[str]) -> dict[str, SplitAssignment]:
-    """Return the split of images in lists: train.txt, val.txt and test.txt in one of `LIST_FOLDERS`."""
-    unique = {name: stem for stem in stems if (name := stem.rpartition("/")[2])}
-    sides: dict[str, SplitAssignment] = {}
+def _read_split_lists(place: DataSource, samples: Sequence[Sample]) -> dict[str, SplitName]:
+    """Return the split of images in lists: train.txt, val.txt and test.txt next to the images' folders.
+
+    The first word of a line names an image by the end of its path, with or without extension. Lines that name no
+    image, or several, are passed over; if all lines of a file are, it is no list.
+    """
+    stems_by_end: dict[str, set[str]] = defaultdict(set)
+    for sample in samples:
+        for end in (*_list_ends(sample.name.rpartition(".")[0]), *_list_ends(sample.stem)):
+            stems_by_end[end].add(sample.stem)
+
+    def find_stem(line: str) -> str | None:
+        word = line.split(maxsplit=1)[0].replace("\\", "/")
+        ends = (end for text in (word, word.rpartition(".")[0]) for end in _list_ends(text))
+        stems = next((stems_by_end[end] for end in ends if end in stems_by_end), set())
+        return next(iter(stems)) if len(stems) == 1 else None
+
+    splits: dict[str, SplitName] = {}
     used: list[str] = []
-    for path in (place.root / folder / f"{name}.txt" for folder in LIST_FOLDERS for name in SPLITS):
-        lines = [line.split()[0] for line in place.read_lines(path) if line.strip()]
-        names = [PurePosixPath(normalise_text(line)) for line in lines]
-        listed = [unique.get(one.name) or unique.get(one.stem) for one in names]
-        if lines and None in listed:
-            others = [escape_for_display(line) for line, stem in zip(lines, listed, strict=True) if stem is None]
-            title = place.format_name(path)
-            place.notes.append(f"{title} is not read as a split: it names {abbreviate(others, 2)}, which is no image.")
-            continue
-        for stem in filter(None, listed):
-            if (first := sides.setdefault(stem, SplitAssignment(SPLITS[path.stem])).split) != SPLITS[path.stem]:
+    bases = dict.fromkeys((place.root, *(place.root / Path(sample.name).parent.parent for sample in samples)))
+    for path in (base / folder / f"{name}.txt" for base in bases for folder in LIST_FOLDERS for name in SPLITS):
+        stems = {line: find_stem(line) for line in map(normalise_text, place.read_lines(path)) if line.strip()}
+        unknown = [escape_for_display(line.split()[0]) for line, stem in stems.items() if stem is None]
+        if unknown:
+            use = "is not read as a split: it names" if len(unknown) == len(stems) else "is read without"
+            what = f"{abbreviate(unknown, 2)}, which is not exactly one image"
+            place.notes.append(f"{place.format_name(path)} {use} {what}.")
+        for stem in filter(None, stems.values()):
+            if (first := splits.setdefault(stem, SPLITS[path.stem])) != SPLITS[path.stem]:
                 fault = f"{escape_for_display(stem)} must be in one list, found it in that of {first}, too; remove one"
                 place.add_problem(path, fault)
-        used += [place.format_name(path)] if lines else []
+        used += [place.format_name(path)] if len(unknown) < len(stems) else []
     if used:
-        place.notes.append(f"{', '.join(used)} give the split of {format_count(len(sides), 'image')}.")
-    return sides
+        rest = f"; {len(samples) - len(splits)} others are divided" if len(splits) < len(samples) else ""
+        place.notes.append(f"{', '.join(used)} give the split of {format_count(len(splits), 'image')}{rest}.")
+    return splits
+
+
+def _list_ends(path: str) -> list[str]:
+    """Return a path without its first folders, from the whole path to the name alone."""
+    parts = path.split("/")
+    return ["/".join(parts[begin:]) for begin in range(len(parts))]
 
 
 def _read_kinds(samples: Sequence[Sample]) -> list[ImageKind | None]:

@@ -426,7 +426,24 @@ def test_lists_next_to_the_images_give_the_split(tmp_path, folder_of_lists):
     (lists / "val.txt").write_text("a\n")
     assert "a must be in one list, found it in that of train, too; remove one" in problem(root)
     (lists / "val.txt").write_text("lr = 0.1\n")
-    assert "val.txt is not read as a split: it names lr, which is no image." in " ".join(load(root).warnings)
+    said = " ".join(load(root).warnings)
+    assert "val.txt is not read as a split: it names lr, which is not exactly one image." in said
+    (lists / "val.txt").write_text("d\nzz\n")
+    said = " ".join(load(root).warnings)
+    assert "val.txt is read without zz, which is not exactly one image." in said
+
+
+@pytest.mark.parametrize("form", ["{}", "{}.png", "images/{}.jpg", "/home/me/images/{}.png", r"images\{}.png"])
+def test_a_list_names_images_of_equal_names_by_their_folders(tmp_path, form):
+    """Slices of patients are called alike."""
+    names = [f"P{patient}/{number}" for patient in range(5) for number in range(3)]
+    root = laid_out(tmp_path / "data", *((f"images/{name}.png", f"masks/{name}.png") for name in names))
+    (root / "test.txt").write_text("".join(f"{form.format(f'P1/{number}')}\n" for number in range(3)))
+    dataset = load(root)
+    assert [image.stem for image in dataset.images if image.split == "test"] == ["P1/0", "P1/1", "P1/2"]
+    assert "test.txt give the split of 3 images; 12 others are divided." in dataset.warnings
+    (root / "test.txt").write_text("1.png\n")
+    assert "test.txt is not read as a split: it names 1.png, which is not exactly one image." in load(root).warnings
 
 
 def test_a_test_set_alone_with_its_masks_elsewhere_is_divided_anew(tmp_path):

@@ -363,7 +363,10 @@ CASES: dict[str, Case] = {
         "voc", written("ImageSets/Segmentation/val.txt", "p0\np4\n"), ("must be in one list",)
     ),
     "voc with a stranger in a list": Case(
-        "voc", written("ImageSets/Segmentation/val.txt", "p4\nzz\n"), ("zz must have a mask",)
+        "voc",
+        written("ImageSets/Segmentation/val.txt", "p4\nzz\n"),
+        ("val.txt is read without zz, which is not exactly one image",),
+        "warning",
     ),
     "voc with a mask alone": Case("voc", gone("JPEGImages/p0.png"), ("add JPEGImages/p0.png, or remove the mask",)),
     "cityscapes with a missing label": Case(

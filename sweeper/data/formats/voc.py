@@ -7,18 +7,14 @@ the images are VOC's.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
-from sweeper.core.records import SplitName
-from sweeper.core.text import format_count
 from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult
 from sweeper.data.formats.file_patterns import STEM, escape_pattern
 from sweeper.data.formats.patterns import list_pattern_files, pair_files
-from sweeper.data.label_values import abbreviate
-from sweeper.data.text_tables import escape_for_display, normalise_text, read_classes
+from sweeper.data.text_tables import escape_for_display, read_classes
 
 MASKS = ("SegmentationClass", "SegmentationClassPNG")
 VOC_NAMES = (
@@ -26,7 +22,6 @@ VOC_NAMES = (
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
 _VOC_STEM = re.compile(r"20\d\d_\d{6}")
-_LISTS: dict[str, SplitName] = {"train": "train", "val": "val", "test": "test"}
 
 
 def find_voc(place: DataSource) -> FormatLayout | None:
@@ -46,39 +41,13 @@ def _read_voc(place: DataSource, base: Path, masks_at: str) -> ReadResult:
     images = list_pattern_files(place, f"{below}JPEGImages/{STEM}.*", IMAGE_SUFFIXES)
     masks = list_pattern_files(place, f"{below}{masks_at}{STEM}.*", MASK_SUFFIXES)
     stems = {one.stem for one in masks.files}
-    splits = _read_splits(place, base, stems)
     both = [one for one in images.files if one.stem in stems]
     spare = [escape_for_display(one.stem) for one in images.files if one.stem not in stems]
     place.tally.add("image", "without a mask, passed over", *spare)
-    if splits and (unlisted := [one.stem for one in both if one.stem not in splits]):
-        number = format_count(len(unlisted), "image with a mask is", "images with a mask are")
-        names = abbreviate([escape_for_display(stem) for stem in unlisted])
-        place.notes.append(f"{number} in none of the lists, and divided by us: {names}.")
     images = images._replace(files=both)
-    samples, _ = pair_files(place, images, masks, lambda one: splits.get(one.stem), named=True)
+    samples, _ = pair_files(place, images, masks, lambda _: None, named=True)
     classes = _read_names(place, base, [one.stem for one in both])
     return ReadResult(samples, classes, indices=True, place="JPEGImages/", mask_place=masks_at)
-
-
-def _read_splits(place: DataSource, base: Path, masks: Collection[str]) -> dict[str, SplitName]:
-    """Return the split of each stem, from train.txt, val.txt and test.txt."""
-    splits: dict[str, SplitName] = {}
-    for name, split in _LISTS.items():
-        path = base / "ImageSets" / "Segmentation" / f"{name}.txt"
-        stems = [normalise_text(line.split()[0]) for line in place.read_lines(path) if line.split()]
-        missing = [stem for stem in stems if stem not in masks]
-        if missing and len(missing) == len(stems):
-            place.notes.append(f"None of the {len(stems)} images of {name}.txt has a mask; the list is not used.")
-            continue
-        for stem in missing:
-            shown = escape_for_display(stem)[:200]
-            place.add_problem(path, f"{shown} must have a mask, found none; add it or remove the line")
-        for stem in stems:
-            if splits.setdefault(stem, split) != split:
-                shown = escape_for_display(stem)[:200]
-                fault = f"{shown} must be in one list, found it in {splits[stem]}.txt too; remove it from one"
-                place.add_problem(path, fault)
-    return splits
 
 
 def _read_names(place: DataSource, base: Path, stems: list[str]) -> tuple[str, ...] | None:
