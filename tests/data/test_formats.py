@@ -291,13 +291,14 @@ def test_run_length_masks_are_read(tmp_path):
 def test_crowds_and_boxes_are_ignored_where_no_object_lies(tmp_path):
     dataset = coco_one(
         tmp_path / "data",
-        {"segmentation": [ring(10, 10, 14, 14)]},
+        {"segmentation": [ring(10, 10, 14, 14)], "iscrowd": "0"},  # numbers may be written as text
         {"segmentation": [ring(5, 5, 20, 20)], "iscrowd": 1},
+        {"segmentation": [ring(40, 5, 50, 20)], "iscrowd": "1"},
         {"bbox": [30, 30, 10, 10], "category_id": 20},
     )
     mask = masks(dataset)["p0"]
-    assert mask[12, 12] == 1 and mask[6, 6] == 255 and mask[35, 35] == 255 and mask[0, 0] == 0
-    assert warned(dataset, "1 of 17 objects have a box")
+    assert mask[12, 12] == 1 and mask[6, 6] == mask[6, 45] == mask[35, 35] == 255 and mask[0, 0] == 0
+    assert warned(dataset, "1 of 18 objects have a box")
 
 
 def test_large_areas_are_painted_first_whatever_their_order(tmp_path):

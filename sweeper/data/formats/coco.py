@@ -240,7 +240,7 @@ def parse_object(entry: dict[str, Any]) -> tuple[int, Shape]:
     where, category = f"annotation {escape_for_display(str(entry.get('id'))[:40])}", int(_read_id(entry, "category_id"))
     size = entry.get("area")
     written = float(size) if isinstance(size, int | float) and 0 < size < _LARGE else None
-    crowd, what = bool(entry.get("iscrowd")), entry.get("segmentation")
+    crowd, what = entry.get("iscrowd") in (1, "1"), entry.get("segmentation")
     if isinstance(what, dict):
         return category, Shape(where, None, mask=what, behind=crowd, area=written)
     if what:
