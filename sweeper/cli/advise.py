@@ -14,9 +14,8 @@ from sweeper.cli.terminal import echo_lines, echo_result
 from sweeper.core.document import DatasetSummary, Document
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import REPORTS
-from sweeper.core.text import format_count, format_signed, format_significant
+from sweeper.core.text import escape_for_display, format_count, format_signed, format_significant
 from sweeper.core.yaml_file import format_yaml, read_yaml
-from sweeper.data.text_tables import escape_for_display
 from sweeper.fingerprint.imbalance import profile_dataset
 from sweeper.fingerprint.ledger import (
     BASELINE,

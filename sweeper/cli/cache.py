@@ -12,9 +12,8 @@ from sweeper.cli.settings_options import make_setting_option
 from sweeper.cli.terminal import echo_result
 from sweeper.core.document import Document
 from sweeper.core.errors import UsageError
-from sweeper.core.text import format_count
+from sweeper.core.text import escape_for_display, format_count
 from sweeper.data.cache import CachedRow, clear_cache, list_entries
-from sweeper.data.text_tables import escape_for_display
 
 
 class CacheDocument(Document):

@@ -17,9 +17,8 @@ from sweeper.core.document import DatasetSummary, Document
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import REPORTS
 from sweeper.core.records import ClassProfile, Dataset, ImbalanceProfile
-from sweeper.core.text import format_ratio, format_significant, shorten
+from sweeper.core.text import escape_for_display, format_ratio, format_significant, shorten
 from sweeper.data.split_notes import split_lines
-from sweeper.data.text_tables import escape_for_display
 from sweeper.fingerprint.imbalance import explain_consequences, profile_dataset
 from sweeper.fingerprint.label_checks import Finding, count_severities, examine_labels
 from sweeper.fingerprint.ledger import read_user_rows

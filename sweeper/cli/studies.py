@@ -14,8 +14,7 @@ from sweeper.cli.terminal import echo_result
 from sweeper.core.document import Document
 from sweeper.core.errors import UsageError
 from sweeper.core.redact import hide_address_secrets
-from sweeper.core.text import format_count
-from sweeper.data.text_tables import escape_for_display
+from sweeper.core.text import escape_for_display, format_count
 
 
 class DeletedDocument(Document):

@@ -9,13 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from sweeper.core.text import format_count, format_resume_command
+from sweeper.core.text import escape_for_display, format_count, format_resume_command
 
 
 class SweeperError(Exception):
-    """An error that sweeper reports on purpose. `exit_status` is that of the command line."""
+    """An error that sweeper reports on purpose. `exit_status` is that of the command line.
+
+    Unprintable characters of its message, such as those in names of files, are escaped for the terminal.
+    """
 
     exit_status = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__("\n".join(map(escape_for_display, message.split("\n"))))
 
 
 class UsageError(SweeperError):

@@ -19,6 +19,13 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """Beginnings that a spreadsheet takes for a formula; such texts get an apostrophe."""
 
 
+def escape_for_display(text: object) -> str:
+    """Escape unprintable characters in text or a file's name for display on a terminal."""
+    if (plain := str(text)).isprintable():
+        return plain
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in plain)
+
+
 def format_resume_command(study: str, storage: str = STORAGE, places: str = "") -> str:
     """Return the command that resumes a study, with its `--storage` unless that is the default, and its `places`.
 

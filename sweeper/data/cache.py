@@ -21,8 +21,8 @@ from pathlib import Path
 from sweeper.core.base import Record
 from sweeper.core.errors import SweeperError, UsageError
 from sweeper.core.records import Dataset
+from sweeper.core.text import escape_for_display
 from sweeper.data.store import is_complete, is_intact
-from sweeper.data.text_tables import escape_for_display
 from sweeper.system.whole_files import remove_left, replace_atomically
 
 NOTES = "sources"

@@ -26,7 +26,7 @@ from sweeper.core.yaml_file import format_value as shown_value
 from sweeper.core.yaml_file import read_yaml
 from sweeper.data.class_words import is_ignored
 from sweeper.data.label_values import abbreviate
-from sweeper.data.text_tables import escape_for_display, normalise_text, read_table_rows
+from sweeper.data.text_tables import normalise_text, read_table_rows
 
 ClassMap = Mapping[str, Sequence[str]]
 """Name of each new class → its labels (as digits) and names; those of `ignore` become 255."""
@@ -67,7 +67,7 @@ def read_class_map(path: Path) -> dict[str, tuple[str, ...]]:
         )
     classes = {} if not isinstance(content, Mapping) else _check_map(content, problems)
     if problems:
-        raise ClassMapError(escape_for_display(path), problems)
+        raise ClassMapError(str(path), problems)
     return classes
 
 
@@ -75,13 +75,13 @@ def _check_map(content: Mapping[str, Any], problems: list[str]) -> dict[str, tup
     if all(_NUMBER.fullmatch(key) for key in content):
         problems.append(
             f"(top): a line must be a class and what becomes it, like `road: [3, 4]`, got a number before the colon "
-            f"({escape_for_display(next(iter(content)))}); write them the other way round"
+            f"({next(iter(content))}); write them the other way round"
         )
         return {}
     classes: dict[str, tuple[str, ...]] = {}
     for key, labels in content.items():
         name = normalise_text(key.strip())
-        where = escape_for_display(name) if len(name) <= 60 else f"{escape_for_display(name[:60])}…"
+        where = name if len(name) <= 60 else f"{name[:60]}…"
         if not name or not name.isprintable():
             problems.append(
                 f"{where or '(empty)'}: the name of a class must be printable, got {shown_value(key)}; rename it"
@@ -96,9 +96,7 @@ def _check_map(content: Mapping[str, Any], problems: list[str]) -> dict[str, tup
         for text in dict.fromkeys(_normalise_label(text) for text in texts):
             first, last = _parse_span(text) or (0, 0)
             if not first <= min(last, IGNORE) or (last > IGNORE and first == last) or last > _MOST:
-                problems.append(
-                    f"{where}: labels must be 0 to {IGNORE}, got {escape_for_display(text)[:20]}; correct it"
-                )
+                problems.append(f"{where}: labels must be 0 to {IGNORE}, got {text[:20]}; correct it")
         name = "ignore" if is_ignored(name) else name
         if name in classes:
             problems.append(f"{where}: a class must stand once, found it twice (spaces apart); put both lists together")
@@ -170,7 +168,7 @@ def map_classes(
     for name, labels in groups.items():
         if labels and name != "ignore" and not occurs & {*labels}:
             problems.append(
-                f"--class-map: {escape_for_display(name)}: must take labels that there are, found none of them; there "
+                f"--class-map: {name}: must take labels that there are, found none of them; there "
                 f"are {abbreviate([str(label) for label in sorted(occurs)], 12)}"
             )
     unnamed = {label: _BACKGROUND if label == 0 else f"class_{label}" for label in used}
@@ -186,7 +184,7 @@ def map_classes(
     for label, name in kept.items():
         if name in groups:
             problems.append(
-                f"--class-map: {escape_for_display(name)}: is the name of class {label} too, which the map does not "
+                f"--class-map: {name}: is the name of class {label} too, which the map does not "
                 f"take; add {label} to its list, or choose another name"
             )
     if len(problems) > before:
@@ -206,14 +204,8 @@ def _resolve_labels(name: str, texts: Sequence[str], names: Sequence[str] | None
         elif text != _ANY:
             where, hint = "there is no classes.txt, so that labels are numbers", ""
             if names is not None:
-                where, hint = (
-                    f"classes are {abbreviate([*map(escape_for_display, names)], 12)}",
-                    suggest_correction(text, names),
-                )
-            problems.append(
-                f"--class-map: {escape_for_display(name)}: no class is called {escape_for_display(text)!r}{hint}; "
-                f"{where}"
-            )
+                where, hint = f"classes are {abbreviate(names, 12)}", suggest_correction(text, names)
+            problems.append(f"--class-map: {name}: no class is called {text!r}{hint}; {where}")
     return labels
 
 
@@ -225,10 +217,9 @@ def _assign_owners(
     for name, labels in groups.items():
         for label in labels:
             if owner.setdefault(label, name) != name:
-                called = f" ({escape_for_display(names[label])})" if names is not None and label < len(names) else ""
+                called = f" ({names[label]})" if names is not None and label < len(names) else ""
                 problems.append(
-                    f"--class-map: {escape_for_display(name)}: {label}{called} can become one class, found in "
-                    f"{escape_for_display(owner[label])} too; keep one"
+                    f"--class-map: {name}: {label}{called} can become one class, found in {owner[label]} too; keep one"
                 )
     return owner
 
@@ -244,8 +235,8 @@ def _apply_map(
         if name != "ignore" or label in kept:
             table[label] = names.index(name)
     parts = [
-        f"{escape_for_display(name)} = {' + '.join(written[name] if len(labels) > 9 else map(str, labels))}"
+        f"{name} = {' + '.join(written[name] if len(labels) > 9 else map(str, labels))}"
         for name, labels in groups.items()
     ]
-    stay = f"; as they were: {abbreviate([escape_for_display(name) for name in kept.values()], 8)}" if kept else ""
+    stay = f"; as they were: {abbreviate([*kept.values()], 8)}" if kept else ""
     return MappedClasses(names, table, f"Classes were mapped as asked (--class-map): {abbreviate(parts, 8)}{stay}.")

@@ -9,7 +9,6 @@ import numpy as np
 
 from sweeper.core.records import IGNORE
 from sweeper.data.store import Pixels
-from sweeper.data.text_tables import escape_for_display
 
 _SURE, _LIKELY = ("background", "bg", "unlabeled", "unlabelled"), ("void", "none", "other")
 
@@ -46,8 +45,8 @@ def put_background_first(names: Sequence[str], notes: list[str]) -> tuple[tuple[
     table = np.arange(256, dtype=np.uint8)
     table[: len(names)] = IGNORE
     table[order] = np.arange(len(order))
-    changes = [f"{escape_for_display(names[first])} is class 0, not {first}"] if first != left[0] else []
-    changes += [f"{escape_for_display(name)} is ignored" for label, name in enumerate(names) if label not in left]
+    changes = [f"{names[first]} is class 0, not {first}"] if first != left[0] else []
+    changes += [f"{name} is ignored" for label, name in enumerate(names) if label not in left]
     if changes:
         notes.append(f"By their names, {' and '.join(changes)}; a class map that renames a class keeps it as it was.")
     return tuple(names[label] for label in order), table

@@ -19,7 +19,6 @@ from sweeper.data.class_words import is_ignored
 from sweeper.data.text_tables import (
     MAX_CLASSES,
     UnreadableFileError,
-    escape_for_display,
     normalise_text,
     read_header,
     read_table_rows,
@@ -68,10 +67,7 @@ def read_colours(path: Path, declared: tuple[str, ...] | None, problems: list[st
         rgb = [int(v) for v in re.split(r"[\s,]+", match["rgb"])] if match else []
         name = normalise_text(match["name"].strip()) if match else ""
         if not rgb or max(rgb) > 255 or not name.isprintable():
-            faults.append(
-                f"line {number} must be `name:r,g,b::` with numbers below 256, found {escape_for_display(line)!r}; "
-                "correct it"
-            )
+            faults.append(f"line {number} must be `name:r,g,b::` with numbers below 256, found {line!r}; correct it")
             continue
         key = rgb[0] << 16 | rgb[1] << 8 | rgb[2]
         if entries.setdefault(key, name) != name:
@@ -79,9 +75,7 @@ def read_colours(path: Path, declared: tuple[str, ...] | None, problems: list[st
     names = declared or tuple(dict.fromkeys(n for n in entries.values() if not is_ignored(n)))
     unknown = [n for n in dict.fromkeys(entries.values()) if n not in names and not is_ignored(n)]
     if unknown:
-        faults.append(
-            f"names must be those of classes.txt, found {escape_for_display(unknown[0])!r}; correct one of the files"
-        )
+        faults.append(f"names must be those of classes.txt, found {unknown[0]!r}; correct one of the files")
     if not 2 <= len(names) <= MAX_CLASSES:
         faults.append(f"must name 2 to {MAX_CLASSES} classes, found {len(names)}; write one `name:r,g,b::` a line")
     problems.extend(f"{path.name}: {fault}" for fault in faults)

@@ -18,7 +18,7 @@ from sweeper.core.text import format_count
 from sweeper.data.formats.base import SPLITS, DataSource, Sample
 from sweeper.data.formats.name_words import IMAGE_WORDS, MORE_IMAGE_WORDS
 from sweeper.data.label_values import abbreviate
-from sweeper.data.text_tables import SplitAssignment, escape_for_display
+from sweeper.data.text_tables import SplitAssignment
 
 AUTO, NONE, FOLDER = "auto", "none", "folder"
 MIN_GROUPS = 3
@@ -71,14 +71,10 @@ def format_groups(dataset: Dataset) -> str | None:
     for image in dataset.images:
         if image.group is not None:
             sides.setdefault(image.group, set()).add(image.split)
-    by = f" by {escape_for_display(dataset.grouped_by)}" if dataset.grouped_by else ""
+    by = f" by {dataset.grouped_by}" if dataset.grouped_by else ""
     parted = sum(len(fixed_sides - {None}) > 1 for fixed_sides in sides.values())
     but = f", {parted} of them parted as the split is given" if parted else ""
-    return (
-        f"{format_count(len(sides), 'group')}{by} ({abbreviate([*map(escape_for_display, sorted(sides))], 3)}){but}"
-        if sides
-        else None
-    )
+    return f"{format_count(len(sides), 'group')}{by} ({abbreviate(sorted(sides), 3)}){but}" if sides else None
 
 
 def _detect_groups(place: DataSource, paths: _Paths) -> tuple[dict[str, str], str | None]:
@@ -99,8 +95,7 @@ def _detect_groups(place: DataSource, paths: _Paths) -> tuple[dict[str, str], st
         elif two:
             why = "they are too few to train, validate and test; add a third"
         place.notes.append(
-            "Images may belong together by their folders or names "
-            f"({abbreviate([*map(escape_for_display, sorted(names))], 3)}), and are "
+            f"Images may belong together by their folders or names ({abbreviate(sorted(names), 3)}), and are "
             f"trained on and tested one by one: {why}. --groups {NONE} ends this warning."
         )
     return {}, None
@@ -160,8 +155,7 @@ def _match_expression(place: DataSource, paths: _Paths, pattern: str) -> dict[st
     groups = {stem: next(filter(None, (*one.groups(), one[0])), "") for stem, one in matches.items() if one}
     if missing := [str(path) for stem, path in paths.items() if not groups.get(stem)]:
         place.problems.append(
-            f"--groups {escape_for_display(pattern)}: must match the path of every image, found no match in "
-            f"{abbreviate(missing, 3)}; "
-            f"--groups '{escape_for_display(pattern)}|([^/]+)$' makes each of them a group of its own"
+            f"--groups {pattern}: must match the path of every image, found no match in {abbreviate(missing, 3)}; "
+            f"--groups '{pattern}|([^/]+)$' makes each of them a group of its own"
         )
     return groups

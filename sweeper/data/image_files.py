@@ -20,7 +20,7 @@ from sweeper.data.formats.file_patterns import compile_pattern, get_fixed_folder
 from sweeper.data.problem_lines import check_no_address
 from sweeper.data.shrink import compute_shrunk_size, shrink_image
 from sweeper.data.store import ImagePixels
-from sweeper.data.text_tables import UnreadableFileError, escape_for_display, normalise_text
+from sweeper.data.text_tables import UnreadableFileError, normalise_text
 
 
 class ImageFile(NamedTuple):
@@ -56,7 +56,7 @@ def find_images(arguments: Sequence[str], without: Path | None = None) -> list[I
                 seen |= names
                 images.append((path, place))
     if not images and not problems:
-        where = ", ".join(map(escape_for_display, arguments))
+        where = ", ".join(arguments)
         problems.append(f"no image was found in {where}; known are {', '.join(IMAGE_SUFFIXES)}")
     bare = Counter(place.with_suffix("") for _, place in images)
     files = [
@@ -68,8 +68,8 @@ def find_images(arguments: Sequence[str], without: Path | None = None) -> list[I
     for path, name in files:
         if first.setdefault(name, path) != path:
             problems.append(
-                f"each answer needs a name of its own, and {escape_for_display(first[name])} and "
-                f"{escape_for_display(path)} would share {escape_for_display(name)}; name the folder above both"
+                f"each answer needs a name of its own, and {first[name]} and "
+                f"{path} would share {name}; name the folder above both"
             )
     if problems:
         raise UsageError("\n".join(["images to predict:", *(f"  - {text}" for text in problems[:20])]))
@@ -86,7 +86,7 @@ def _resolve_argument(argument: str, problems: list[str]) -> Iterable[tuple[Path
     elif path.is_dir():
         images = [file for file in walk_files(path) if file.suffix.lower() in IMAGE_SUFFIXES]
         if not images:
-            problems.append(f"{escape_for_display(argument)} holds no image; known are {', '.join(IMAGE_SUFFIXES)}")
+            problems.append(f"{argument} holds no image; known are {', '.join(IMAGE_SUFFIXES)}")
         for image in images:
             yield image, PurePosixPath(image.relative_to(path).as_posix())
     elif has_wildcards(argument):
@@ -99,15 +99,11 @@ def _resolve_argument(argument: str, problems: list[str]) -> Iterable[tuple[Path
             matched = [Path(one) for one in sorted(glob(str(path)))]  # noqa: PTH207 (absolute, too)
         images = [one for one in matched if one.suffix.lower() in IMAGE_SUFFIXES and not one.is_dir()]
         if not images:
-            problems.append(
-                f"no image matches the pattern {escape_for_display(argument)}; known are {', '.join(IMAGE_SUFFIXES)}"
-            )
+            problems.append(f"no image matches the pattern {argument}; known are {', '.join(IMAGE_SUFFIXES)}")
         for image in images:
             yield image, PurePosixPath(image.relative_to(base).as_posix())
     else:
-        problems.append(
-            f"{escape_for_display(argument)} must be an image, a folder of images or a pattern; there is none, check it"
-        )
+        problems.append(f"{argument} must be an image, a folder of images or a pattern; there is none, check it")
 
 
 def read_for(

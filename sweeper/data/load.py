@@ -22,6 +22,7 @@ import tifffile
 from sweeper.core.errors import DataError, UsageError
 from sweeper.core.paths import expand_user
 from sweeper.core.records import Dataset, Patterns
+from sweeper.core.text import escape_for_display
 from sweeper.data.cache import load_or_make
 from sweeper.data.class_map import ClassMap
 from sweeper.data.colours import COLOUR_FILES, is_colour_table, read_colours
@@ -34,7 +35,7 @@ from sweeper.data.parallel import Tick
 from sweeper.data.problem_lines import check_no_address, group_problems
 from sweeper.data.read import read_dataset
 from sweeper.data.synthetic import PREFIX, compute_scene_fingerprint, parse_scene, read_scenes
-from sweeper.data.text_tables import check_name_list, escape_for_display, read_classes, read_header, read_table_rows
+from sweeper.data.text_tables import check_name_list, read_classes, read_header, read_table_rows
 from sweeper.system.disk_space import check_room
 
 Log = Callable[[str], None]
@@ -86,7 +87,7 @@ def load_dataset(
     if source.startswith(PREFIX):
         options = {"--format": format, "--class-map": class_map, "--groups": None if groups in (AUTO, NONE) else groups}
         if option := next((name for name, value in options.items() if value is not None), None):
-            raise UsageError(f"{option} is for files, and {escape_for_display(source)} is drawn; leave it out")
+            raise UsageError(f"{option} is for files, and {source} is drawn; leave it out")
         scene = parse_scene(source)
         key, state = f"{PREFIX}{scene.name}", compute_scene_fingerprint(scene)
         dataset = load_or_make(cache, key, state, lambda: read_scenes(scene, source, cache, log, tick), log=log)
@@ -106,7 +107,7 @@ def load_dataset(
             match = choose_format(place, format)
             state = _fingerprint(match)
         except PermissionError as error:
-            what = escape_for_display(error.filename or place.root)
+            what = error.filename or place.root
             raise DataError(
                 place.title, [f"{what}: must be a folder that can be read ({error.strerror}); change its permissions"]
             ) from error
@@ -139,17 +140,15 @@ def _place(source: str) -> DataSource:
     try:
         named = path.is_file() and path.suffix.lower() in ENTRY_SUFFIXES
     except (OSError, ValueError) as error:
-        raise DataError(
-            escape_for_display(source),
-            [f"{escape_for_display(source)}: must be a folder, and that is no name of one ({error})"],
-        ) from error
+        raise DataError(source, [f"{source}: must be a folder, and that is no name of one ({error})"]) from error
     return DataSource(path.parent, path) if named else DataSource(path)
 
 
 def _read(match: FormatMatch, source: str, cache: Path, log: Log, tick: Tick | None) -> Dataset:
     """Read class names and the map of colours next to the annotations, then annotations and images."""
     place = match.place
-    log(f"reading {place.title}, {match.layout.line}")
+    line = escape_for_display(match.layout.line)
+    log(f"reading {escape_for_display(place.title)}, {line}")
     if (path := place.find_file(place.root / "classes.txt")) is not None:
         place.classes = read_classes(path, place.problems)
     elif tables := [path for path in place.files if path.name == NUMBERED and {*_NUMBERED} <= {*read_header(path)}]:
@@ -159,7 +158,7 @@ def _read(match: FormatMatch, source: str, cache: Path, log: Log, tick: Tick | N
     if maps:
         place.colours = read_colours(maps[0], place.classes, place.problems)
     dataset = read_dataset(place, match.layout.read, match.name, cache, tick)
-    return dataset.model_copy(update={"source": source, "read_as": match.layout.line})
+    return dataset.model_copy(update={"source": source, "read_as": line})
 
 
 def _numbered_names(place: DataSource, tables: Sequence[Path]) -> tuple[str, ...] | None:
@@ -175,7 +174,7 @@ def _numbered_names(place: DataSource, tables: Sequence[Path]) -> tuple[str, ...
         return check_name_list(NUMBERED, [name for _, _, name in pairs], place.problems)
     place.problems.append(
         f"{NUMBERED}: classes must be numbered from 0 without gaps, alike in all {len(tables)} files, found "
-        f"{abbreviate([escape_for_display(f'{number} {name}') for _, number, name in pairs])}; correct it"
+        f"{abbreviate([f'{number} {name}' for _, number, name in pairs])}; correct it"
     )
     return None
 
@@ -213,10 +212,7 @@ def unpacked(archive: Path, cache: Path) -> Iterator[Path]:
             names = Counter(info.filename for info in content.infolist() if not info.is_dir())
             if repeated := [name for name, number in names.items() if number > 1]:  # the second would replace the first
                 problem = "is in the archive more than once; keep one, or rename the other"
-                raise DataError(
-                    escape_for_display(archive),
-                    group_problems([f"{escape_for_display(name)}: {problem}" for name in repeated]),
-                )
+                raise DataError(str(archive), group_problems([f"{name}: {problem}" for name in repeated]))
             check_room("the unpacked archive", cache, sum(info.file_size for info in content.infolist()))
             cache.mkdir(parents=True, exist_ok=True)
             folder = TemporaryDirectory(prefix=".writing-", dir=cache, ignore_cleanup_errors=True)
@@ -226,16 +222,11 @@ def unpacked(archive: Path, cache: Path) -> Iterator[Path]:
                 folder.cleanup()
                 raise
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise DataError(
-            escape_for_display(archive),
-            [
-                f"{escape_for_display(archive)}: must be a whole zip archive, and cannot be unpacked ({error}); "
-                "copy it again, or unpack it, and name the folder"
-            ],
-        ) from error
+        rule = f"{archive}: must be a whole zip archive, and cannot be unpacked ({error})"
+        raise DataError(str(archive), [f"{rule}; copy it again, or unpack it, and name the folder"]) from error
     except OSError as error:
         raise UsageError(
-            f"{escape_for_display(archive)} must be unpacked below {cache}, and that failed: {error}; choose another "
+            f"{archive} must be unpacked below {cache}, and that failed: {error}; choose another "
             "--cache where that is the disk at fault, or unpack it, and name the folder"
         ) from error
     with folder as name:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sweeper.core.records import IGNORE, Dataset, ImageInfo
-from sweeper.core.text import format_count
+from sweeper.core.text import escape_for_display, format_count
 from sweeper.data.label_values import abbreviate, describe_absent_classes
 from sweeper.data.store import StoreWriter, compute_content_digest, compute_pixel_hash, count_labels
 from sweeper.data.text_tables import SplitAssignment
@@ -73,8 +73,8 @@ def assemble(
         synthetic=format_name is None,
         store=str(folder),
         images=images,
-        warnings=(*warnings, *_warnings(images, classes, hashes)),
-        notes=tuple(warnings),
+        warnings=tuple(map(escape_for_display, (*warnings, *_warnings(images, classes, hashes)))),
+        notes=tuple(map(escape_for_display, warnings)),
     )
 
 

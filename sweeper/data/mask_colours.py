@@ -17,7 +17,7 @@ from sweeper.data.colours import COLOUR_FILES, VOC_BORDER, format_colour
 from sweeper.data.decode import count_colours
 from sweeper.data.formats.base import DataSource, Sample
 from sweeper.data.formats.voc import VOC_NAMES
-from sweeper.data.text_tables import UnreadableFileError, escape_for_display
+from sweeper.data.text_tables import UnreadableFileError
 
 _MOST = 20
 """Most colours of a suggested map."""
@@ -116,7 +116,7 @@ def _suggest_map(place: DataSource, colours: Counter[int], what: str) -> str:
     if place.archive is not None:
         where, at = "unpack the archive, give its folder, and in it name", COLOUR_FILES[0]
     command = "".join(f"{line}\\n" for line in lines)
-    return f"{where} the {what}: `printf '{command}' > {escape_for_display(at)}` (correct the names), {_OTHERWISE}"
+    return f"{where} the {what}: `printf '{command}' > {at}` (correct the names), {_OTHERWISE}"
 
 
 def _spread(names: Sequence[str]) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from sweeper.core.errors import DataError
 from sweeper.core.redact import hide_address_secrets
-from sweeper.data.text_tables import escape_for_display
+from sweeper.core.text import escape_for_display
 
 ONE_BY_ONE = 3
 """Most problems of one kind that are listed one by one; more share a line."""
@@ -24,7 +24,7 @@ _ADDRESS = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+):/(?P<rest>/.*|[^/].*
 
 
 def group_problems(problems: Sequence[str]) -> list[str]:
-    """Return the problems, each once, sorted; more than `ONE_BY_ONE` of one kind become one line.
+    """Return the problems, each once, sorted and printable; more than `ONE_BY_ONE` of one kind become one line.
 
     Problems are of one kind if they differ only in file names, numbers (of a line, too) and quoted text. Their line has
     the first problem, the number of problems and two files.
@@ -33,7 +33,7 @@ def group_problems(problems: Sequence[str]) -> list[str]:
         problems: as readers collect them: `FILE: rule, value found; next step`, or `FILE: line N: …`.
     """
     kinds: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for problem in set(problems):
+    for problem in set(map(escape_for_display, problems)):
         file, colon, text = problem.partition(": ")
         file, text = (file, text) if colon else ("", problem)
         kinds[_VARIES.sub("#", text)].append((file, text))
@@ -59,7 +59,7 @@ def check_no_address(option: str, text: str) -> None:
         DataError: `option` got an address; the message hides its secrets.
     """
     if match := _ADDRESS.fullmatch(text):
-        name = escape_for_display(hide_address_secrets(f"{match['scheme']}://{match['rest'].removeprefix('/')}"))
+        name = hide_address_secrets(f"{match['scheme']}://{match['rest'].removeprefix('/')}")
         step = "copy what it names, or mount what holds it, and name that folder"
         if name.lower().startswith("file:"):
             step = "write its path alone, without file://"

@@ -34,7 +34,6 @@ from sweeper.data.store import ImagePixels, Pixels, StoreWriter, count_labels
 from sweeper.data.text_tables import (
     SplitAssignment,
     UnreadableFileError,
-    escape_for_display,
     normalise_text,
     read_header,
     read_split_csv,
@@ -202,14 +201,14 @@ def _read_split_lists(place: DataSource, samples: Sequence[Sample]) -> dict[str,
     bases = dict.fromkeys((place.root, *(place.root / Path(sample.name).parent.parent for sample in samples)))
     for path in (base / folder / f"{name}.txt" for base in bases for folder in LIST_FOLDERS for name in SPLITS):
         stems = {line: find_stem(line) for line in map(normalise_text, place.read_lines(path)) if line.strip()}
-        unknown = [escape_for_display(line.split()[0]) for line, stem in stems.items() if stem is None]
+        unknown = [line.split()[0] for line, stem in stems.items() if stem is None]
         if unknown:
             use = "is not read as a split: it names" if len(unknown) == len(stems) else "is read without"
             what = f"{abbreviate(unknown, 2)}, which is not exactly one image"
             place.notes.append(f"{place.format_name(path)} {use} {what}.")
         for stem in filter(None, stems.values()):
             if (first := splits.setdefault(stem, SPLITS[path.stem])) != SPLITS[path.stem]:
-                fault = f"{escape_for_display(stem)} must be in one list, found it in that of {first}, too; remove one"
+                fault = f"{stem} must be in one list, found it in that of {first}, too; remove one"
                 place.add_problem(path, fault)
         used += [place.format_name(path)] if len(unknown) < len(stems) else []
     if used:

@@ -23,7 +23,7 @@ from sweeper.data.parallel import Tick, in_order
 from sweeper.data.scenes import blobs, cracks, shapes, street
 from sweeper.data.scenes.canvas import DrawnImage, SceneCanvas
 from sweeper.data.store import Pixels, StoreWriter
-from sweeper.data.text_tables import SplitAssignment, escape_for_display
+from sweeper.data.text_tables import SplitAssignment
 
 PREFIX = "synthetic:"
 
@@ -139,9 +139,9 @@ def parse_scene(text: str) -> SceneSet:
     if scene is None:
         listed = ", ".join(f"{key} ({value.text})" for key, value in SCENES.items())
         raise DataError(
-            escape_for_display(text),
+            text,
             [
-                f"synthetic scene must be one of those below, found {escape_for_display(name)!r}"
+                f"synthetic scene must be one of those below, found {name!r}"
                 f"{suggest_correction(name, SCENES)}; choose one of: {listed}"
             ],
         )
@@ -152,21 +152,19 @@ def parse_scene(text: str) -> SceneSet:
     for key, value in parse_qsl(query, keep_blank_values=True):
         if key not in allowed:
             problems.append(
-                f"{name} takes {', '.join(allowed)}, found {escape_for_display(key)!r}"
+                f"{name} takes {', '.join(allowed)}, found {key!r}"
                 f"{suggest_correction(key, allowed)}; write one of those or leave it out"
             )
             continue
         if key in seen:
-            problems.append(
-                f"`{key}` may be set once, found it again with {escape_for_display(value)!r}; leave one out"
-            )
+            problems.append(f"`{key}` may be set once, found it again with {value!r}; leave one out")
         seen.add(key)
         values[key] = _parse_number(key, value, allowed[key], problems)
     canvas = SceneCanvas(**values)  # type: ignore[arg-type]
     if not problems and name == "shapes":
         problems += shapes.explain_impossible(canvas)
     if problems:
-        raise DataError(escape_for_display(text), problems)
+        raise DataError(text, problems)
     return SceneSet(name, canvas)
 
 
@@ -185,7 +183,7 @@ def _parse_number(key: str, value: str, wanted: Parameter, problems: list[str]) 
         number = float("nan")
     if wanted.low <= number <= wanted.high:
         return number
-    problems.append(f"{rule} ({wanted.text}), found {escape_for_display(value)!r}; change it, or leave it out")
+    problems.append(f"{rule} ({wanted.text}), found {value!r}; change it, or leave it out")
     return wanted.default
 
 
@@ -262,9 +260,7 @@ def write_scenes(name_and_query: str, out: Path) -> SceneSet:
     scenes = parse_scene(name_and_query)
     try:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise UsageError(
-                f"{escape_for_display(out)} must be a new or empty folder, found files there; choose another"
-            )
+            raise UsageError(f"{out} must be a new or empty folder, found files there; choose another")
         for folder in ("images", "masks"):
             (out / folder).mkdir(parents=True, exist_ok=True)
         for stem, drawn in zip(_make_stems(scenes), _draw_all(scenes), strict=True):
@@ -272,9 +268,7 @@ def write_scenes(name_and_query: str, out: Path) -> SceneSet:
             Image.fromarray(drawn.mask).save(out / "masks" / f"{stem}.png")
         (out / "classes.txt").write_text("\n".join(scenes.classes) + "\n", encoding="utf-8")
     except OSError as error:
-        raise UsageError(
-            f"{escape_for_display(out)} must be writable, and that failed: {error}; choose another folder"
-        ) from error
+        raise UsageError(f"{out} must be writable, and that failed: {error}; choose another folder") from error
     return scenes
 
 

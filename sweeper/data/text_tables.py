@@ -44,13 +44,6 @@ def normalise_text(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def escape_for_display(text: object) -> str:
-    """Escape unprintable characters in text or a file's name for display on a terminal."""
-    if (plain := str(text)).isprintable():
-        return plain
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in plain)
-
-
 def get_file_kind(mode: int) -> str:
     """Return the kind of a file by its mode: `regular file`, `folder`, `pipe`, `socket` or `device`."""
     kinds = {stat.S_IFREG: "regular file", stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
@@ -157,9 +150,7 @@ def check_name_list(where: str, lines: Sequence[str], problems: list[str]) -> tu
         if not name:
             faults.append(f"line {number} must hold a class name, found an empty line; the line number sets the index")
         elif not name.isprintable():
-            faults.append(
-                f"line {number}: names must be printable, found '{escape_for_display(name)}'; rename the class"
-            )
+            faults.append(f"line {number}: names must be printable, found {name!r}; rename the class")
         elif name in names[: number - 1]:
             faults.append(f"line {number}: names must differ, found {name!r} twice; rename one")
     if not 2 <= len(names) <= MAX_CLASSES:
@@ -196,7 +187,7 @@ def read_table_rows(
         table = parse_table(text)
         names = [name.casefold() for name in table.names]
         if not {*columns} <= {*names} or len({*names}) < len(names):
-            columns_text = escape_for_display(", ".join(table.names))[:200] or "nothing"
+            columns_text = ", ".join(table.names)[:200] or "nothing"
             raise TableError(f"must have the columns {' and '.join(columns)}, each once, found {columns_text}")
     except TableError as error:
         problems.append(f"{where}: {error}; correct it, or save it again as CSV with commas")
@@ -211,9 +202,7 @@ def parse_assignment(row: Mapping[str, str], where: str, problems: list[str]) ->
     """
     split = (row.get("split") or "").strip().lower()
     if split not in ("", *get_args(SplitName)):
-        problems.append(
-            f"{where}: split must be train, val, test or empty, found {escape_for_display(split)!r}; correct it"
-        )
+        problems.append(f"{where}: split must be train, val, test or empty, found {split!r}; correct it")
         return None
     group = normalise_text((row.get("group") or "").strip())
     if group[:1] == "'" and group[1:].startswith(FORMULA):
@@ -240,21 +229,19 @@ def read_split_csv(path: Path, stems: Collection[str], problems: list[str]) -> d
             stem = stem[1:]
         if stem in lines:
             problems.append(
-                f"{where}: line {line}: a stem has one row, found {escape_for_display(stem)!r} again after line "
-                f"{lines[stem]}; remove one"
+                f"{where}: line {line}: a stem has one row, found {stem!r} again after line {lines[stem]}; remove one"
             )
             continue
         lines[stem] = line
         if stem not in stems:
             problems.append(
-                f"{where}: line {line}: no image has the stem {escape_for_display(stem)!r}; write stems without "
+                f"{where}: line {line}: no image has the stem {stem!r}; write stems without "
                 "extension, or remove the row"
             )
         if (side := parse_assignment(row, f"{where}: line {line}", problems)) is not None:
             sides[stem] = side
     problems.extend(
-        f"{where}: every image has a row, found none for {escape_for_display(stem)!r}; add it (an empty split is "
-        "assigned for you)"
+        f"{where}: every image has a row, found none for {stem!r}; add it (an empty split is assigned for you)"
         for stem in stems
         if stem not in lines
     )

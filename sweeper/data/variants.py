@@ -26,7 +26,7 @@ from sweeper.data.parallel import Tick, in_order
 from sweeper.data.read import MIN_IMAGES
 from sweeper.data.shrink import compute_shrunk_size, enlarge_mask, shrink_image, shrink_mask
 from sweeper.data.store import ImagePixels, Pixels, PixelStore, StoreWriter, count_labels, is_intact, open_store
-from sweeper.data.text_tables import SplitAssignment, escape_for_display, normalise_text, read_text
+from sweeper.data.text_tables import SplitAssignment, normalise_text, read_text
 
 RESIZER = "area/2"
 """Raised when pixels or sentences change, so that cached sets are made again."""
@@ -45,14 +45,10 @@ def read_exclusions(path: Path) -> tuple[str, ...]:
     problems: list[str] = []
     text = read_text(path, problems)
     if text is None:
-        raise UsageError(
-            f"--exclude {escape_for_display(path)} must be a text file with one stem per line; {problems[0]}"
-        )
+        raise UsageError(f"--exclude {path} must be a text file with one stem per line; {problems[0]}")
     stems = tuple(dict.fromkeys(normalise_text(line.strip()) for line in text.splitlines() if line.strip()))
     if not stems:
-        raise UsageError(
-            f"--exclude {escape_for_display(path)} must list at least one stem, found none; leave the option out"
-        )
+        raise UsageError(f"--exclude {path} must list at least one stem, found none; leave the option out")
     return stems
 
 
@@ -72,9 +68,7 @@ def drop_images(dataset: Dataset, stems: Sequence[str], cache: Path, log: Log = 
     gone = set(stems)
     unknown = sorted(gone - {image.stem for image in dataset.images})
     left = [i for i, image in enumerate(dataset.images) if image.stem not in gone]
-    problems = [
-        f"--exclude: no image has the stem {escape_for_display(s)!r}; write stems without extension" for s in unknown
-    ]
+    problems = [f"--exclude: no image has the stem {s!r}; write stems without extension" for s in unknown]
     if len(left) < MIN_IMAGES:
         problems.append(f"--exclude: at least {MIN_IMAGES} images must be left, found {len(left)}; leave fewer out")
     elif np.count_nonzero(dataset.count_class_pixels(tuple(left))) < 2:
@@ -181,7 +175,7 @@ def _shrink_set(
                 tick(index + 1, len(source))
         left = np.flatnonzero(counts.sum(axis=0))
         if len(left) < 2:
-            classes_text = abbreviate([escape_for_display(dataset.classes[i]) for i in left]) or "no labelled pixel"
+            classes_text = abbreviate([dataset.classes[i] for i in left]) or "no labelled pixel"
             raise DataError(
                 dataset.name,
                 [
@@ -238,7 +232,7 @@ def _format_losses(dataset: Dataset, short_side: int, after: Counts, components:
         share = 1 - new / old if old else 0.0
         if total and max(share, gone / total) >= LOST_SHARE:
             lines.append(
-                f"--resize {short_side} erases thin or small parts of class {escape_for_display(name)}: it has "
+                f"--resize {short_side} erases thin or small parts of class {name}: it has "
                 f"{100 * new / area:.3g} % of the pixels instead of {100 * old / area:.3g} % "
                 f"({100 * max(0.0, share):.0f} % of its share lost), and {gone} of its {total} connected components "
                 f"are gone ({100 * gone / total:.0f} %). Neither training nor scores can know what is gone; choose a "

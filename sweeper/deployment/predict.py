@@ -16,11 +16,11 @@ from sweeper.core.document import Document
 from sweeper.core.errors import InterruptedSweepError, SweeperError, UsageError
 from sweeper.core.paths import get_weights_dir
 from sweeper.core.records import MissControl, MissLimit, Task, TrainedOn
-from sweeper.core.text import format_count, format_study_command
+from sweeper.core.text import escape_for_display, format_count, format_study_command
 from sweeper.data.decode import silence_pillow
 from sweeper.data.image_files import ImageFile, find_images, read_for
 from sweeper.data.shrink import enlarge_mask
-from sweeper.data.text_tables import UnreadableFileError, escape_for_display
+from sweeper.data.text_tables import UnreadableFileError
 from sweeper.deployment.recommended_network import KeptNetwork, find_kept_network, load_answer, set_operating_point
 from sweeper.system.cores import count_available_cores, read_requested_threads
 from sweeper.system.whole_files import remove_left

@@ -187,3 +187,19 @@ def test_a_file_that_becomes_a_pipe_or_grows_after_it_was_listed_is_refused(tmp_
     unknown = os.stat_result((0o100600, *[0] * 9))
     monkeypatch.setattr(text_tables.os, "fstat", lambda _: unknown)  # a size of 0, as files of /proc have
     assert read_text(tmp_path / "large.txt", faults) is None and len(faults) == 2
+
+
+def test_names_that_would_steer_a_terminal_are_escaped_in_all_that_is_said(tmp_path):
+    root, said = tmp_path / "data", []
+    annotated.FORMATS["folder"](root)
+    for place in ("images", "masks"):
+        (root / place / "p0.png").rename(root / place / "e\x1b[31m\n.png")
+    (root / "images" / "p1.png").write_bytes((root / "images" / "e\x1b[31m\n.png").read_bytes())
+    (tmp_path / "\x1b[2J").symlink_to(root)
+    dataset = load_dataset(str(tmp_path / "\x1b[2J"), tmp_path / "cache", said.append)
+    assert r"2 images have the same pixels: (e\x1b[31m\n, p1)" in " ".join(dataset.warnings)
+    assert all(line.isprintable() for line in (*said, *dataset.warnings, *dataset.notes, dataset.name))
+    (root / "images" / "e\x1b[31m\n.png").write_bytes(b"no image")
+    with pytest.raises(DataError) as caught:
+        load_dataset(str(root), tmp_path / "cache")
+    assert [problem[:22] for problem in caught.value.problems] == [r"images/e\x1b[31m\n.png"]

@@ -15,7 +15,6 @@ from sweeper.data.formats import cityscapes, coco, guesses, labelme, manifest, n
 from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout
 from sweeper.data.formats.other_tools import describe_missing, recognise_export
 from sweeper.data.label_values import abbreviate
-from sweeper.data.text_tables import escape_for_display
 
 FORMATS: dict[str, AnnotationFormat] = {
     "folder": guesses.FOLDER,
@@ -58,13 +57,12 @@ def choose_format(place: DataSource, requested: str | None) -> FormatMatch:
     if place.patterns is not None:
         if requested not in (None, patterns.NAME):
             raise UsageError(
-                f"--format {escape_for_display(requested)} and --images with --masks exclude each other; leave one of "
-                "them out"
+                f"--format {requested} and --images with --masks exclude each other; leave one of them out"
             )
         _check_place(place)
         return FormatMatch(patterns.NAME, patterns.make_pattern_layout(place), place)
     if requested is not None and requested not in FORMATS:
-        raise UsageError(f"--format must be one of {', '.join(FORMATS)}, got {escape_for_display(requested)!r}")
+        raise UsageError(f"--format must be one of {', '.join(FORMATS)}, got {requested!r}")
     _check_place(place)
     at, layouts = place, _detect_formats(place, requested)
     inner = _find_only_folder(place)
@@ -74,7 +72,7 @@ def choose_format(place: DataSource, requested: str | None) -> FormatMatch:
         if below := _detect_formats(inner, requested):
             at, layouts = inner, below
         inner = _find_only_folder(inner)
-    where = "" if at is place else f"in {escape_for_display(at.root.relative_to(place.root))}/, "
+    where = "" if at is place else f"in {at.root.relative_to(place.root)}/, "
     if requested is not None:
         if requested not in layouts:
             rule = f"must hold {FORMATS[requested].text} for --format {requested}"
@@ -116,8 +114,8 @@ def _check_place(place: DataSource) -> None:
     if not root.is_dir():
         what = "a file" if root.exists() else "nothing"
         near = "" if root.exists() else suggest_path(root, lambda path: path.is_dir() or path.suffix == ".zip")
-        rule = f"{escape_for_display(root)}: must be a folder or a zip file, found {what} there"
-        rule += escape_for_display(near)
+        rule = f"{root}: must be a folder or a zip file, found {what} there"
+        rule += near
         raise DataError(str(root), [rule if near else f"{rule}; {guesses.LAYOUT}"])
 
 
@@ -128,14 +126,11 @@ def _explain_nothing_found(place: DataSource) -> str:
     root = place.root
     is_part = root.name.casefold() in (*name_words.IMAGE_WORDS, *name_words.MASK_WORDS)
     if place.entry is None and is_part and _detect_formats(replace(place, root=root.parent), None):
-        return f"{escape_for_display(root)} is a part of a data set; give the whole, {escape_for_display(root.parent)}"
+        return f"{root} is a part of a data set; give the whole, {root.parent}"
     others = "; ".join(f"{name}: {fmt.text}" for name, fmt in FORMATS.items() if name not in ("folder", _GUESS))
     missing, contents = describe_missing(root), _describe_contents(root)
     return f"{missing} in {place.title}, which holds {contents}; {guesses.LAYOUT}; or {others}"
 
 
 def _describe_contents(root: Path) -> str:
-    return (
-        abbreviate(sorted(escape_for_display(path.name) for path in root.iterdir() if not path.name.startswith(".")))
-        or "nothing"
-    )
+    return abbreviate(sorted(path.name for path in root.iterdir() if not path.name.startswith("."))) or "nothing"

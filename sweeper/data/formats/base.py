@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from sweeper.core.errors import DataError
 from sweeper.core.records import Patterns, SplitName
-from sweeper.core.text import format_count
+from sweeper.core.text import escape_for_display, format_count
 from sweeper.data.class_map import ClassMap
 from sweeper.data.colours import ColourMap
 from sweeper.data.decode import IMAGE_SUFFIXES, ColourMaskError, Source
@@ -30,7 +30,6 @@ from sweeper.data.store import Pixels
 from sweeper.data.text_tables import (
     SplitAssignment,
     UnreadableFileError,
-    escape_for_display,
     get_file_kind,
     normalise_text,
     open_file,
@@ -211,11 +210,11 @@ class DataSource:
     @property
     def title(self) -> str:
         """Name of the source, for messages."""
-        return escape_for_display(self.archive or self.root)
+        return str(self.archive or self.root)
 
     def format_name(self, path: Path) -> str:
         """Return a path for display."""
-        return escape_for_display(path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path)
+        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
 
     def add_problem(self, path: Path, fault: object) -> None:
         """Add a problem of a file: rule, value found, next step."""
@@ -275,10 +274,7 @@ def _find_file_fault(root: Path, path: Path) -> str | None:
         if stat.S_ISLNK(mode):
             target = path.resolve(strict=True)
             if not target.is_relative_to(root):
-                return (
-                    f"must lie inside the data folder, found a link to {escape_for_display(target)}; copy what it "
-                    "leads to, or remove it"
-                )
+                return f"must lie inside the data folder, found a link to {target}; copy what it leads to, or remove it"
             mode = target.stat().st_mode
     except (OSError, RuntimeError):  # a link to itself or to nothing, which cannot be read
         return None
@@ -343,9 +339,7 @@ def drop_repeated(place: DataSource, samples: list[Sample]) -> list[Sample]:
     counts = Counter(sample.stem for sample in samples)
     for stem in sorted(stem for stem, n in counts.items() if n > 1):
         files = [f"{sample.name} ({sample.mask_name})" for sample in samples if sample.stem == stem]
-        place.problems.append(
-            f"{escape_for_display(stem)}: a stem may name one image, found {abbreviate(files)}; rename or remove one"
-        )
+        place.problems.append(f"{stem}: a stem may name one image, found {abbreviate(files)}; rename or remove one")
     return sorted((sample for sample in samples if counts[sample.stem] == 1), key=lambda sample: sample.stem)
 
 
@@ -365,15 +359,15 @@ def find_image(
             path = place.by_path.get(normalise_text(os.path.abspath(folder / name)))  # noqa: PTH100 (links stay what they are)
             if path is not None:
                 if name != text:
-                    place.tally.add(*ELSEWHERE, escape_for_display(base))
+                    place.tally.add(*ELSEWHERE, base)
                 return path
     others = place.image_files.get(base, [])
     if len(others) == 1:
         if "/" in text:
-            place.tally.add(*ELSEWHERE, escape_for_display(base))
+            place.tally.add(*ELSEWHERE, base)
         return others[0]
     reason = f"{len(others)} files of that name" if others else "no such file (hidden ones are not read)"
-    fault = f"{source}: the file {escape_for_display(text)[:300]!r} must be in the data folder, found {reason}; add it"
+    fault = f"{source}: the file {text[:300]!r} must be in the data folder, found {reason}; add it"
     (place.problems if problems is None else problems).append(fault)
     return None
 

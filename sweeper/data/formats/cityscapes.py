@@ -21,7 +21,7 @@ from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout
 from sweeper.data.formats.file_patterns import STEM, PatternMatch
 from sweeper.data.formats.patterns import list_pattern_files, pair_files, split_by_folder
 from sweeper.data.store import Pixels
-from sweeper.data.text_tables import UnreadableFileError, escape_for_display
+from sweeper.data.text_tables import UnreadableFileError
 
 NAMES = (
     *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic_light", "traffic_sign", "vegetation"),
@@ -59,14 +59,14 @@ def _read_cityscapes(place: DataSource) -> ReadResult:
         )
     stems = {one.stem for one in masks.files}
     images = list_pattern_files(place, _IMAGES, IMAGE_SUFFIXES)
-    spare = [escape_for_display(one.stem) for one in images.files if one.stem not in stems]
+    spare = [one.stem for one in images.files if one.stem not in stems]
     place.tally.add("image", "without fine labels, passed over", *spare)
     images = images._replace(files=[one for one in images.files if one.stem in stems])
     table, names = _read_meaning(place, masks.files, train_ids=kind == "TrainIds")
     tested = [one for one in masks.files if split_by_folder(one) == "test"]
     if len(tested) < len(masks.files) and not any(_has_labels(one, table) for one in tested):
         left = {one.stem for one in tested}
-        place.tally.add("image", "of a test split without any label, passed over", *map(escape_for_display, left))
+        place.tally.add("image", "of a test split without any label, passed over", *left)
         images, masks = (
             files._replace(files=[one for one in files.files if one.stem not in left]) for files in (images, masks)
         )

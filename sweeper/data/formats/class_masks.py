@@ -24,7 +24,7 @@ from sweeper.data.formats.base import DataSource, Sample, Size
 from sweeper.data.formats.file_patterns import PatternMatch
 from sweeper.data.label_values import abbreviate, number_table
 from sweeper.data.store import Pixels
-from sweeper.data.text_tables import MAX_CLASSES, UnreadableFileError, escape_for_display
+from sweeper.data.text_tables import MAX_CLASSES, UnreadableFileError
 
 _MASK_WORD = r"(?:masks?|labels?|gt|seg|segm|segmentation|manual)"
 _TASK = re.compile(r"task-(\d+)-annotation-\d+-by-\d+-tag-(.+)-\d+")
@@ -36,13 +36,10 @@ def note_tasks(place: DataSource, masks: Sequence[PatternMatch]) -> bool:
     tasks = {one.path: match for one in masks if (match := _TASK.fullmatch(PurePosixPath(one.below).stem))}
     if tasks:
         path, first = next(iter(tasks.items()))
-        meant = [
-            f"{place.format_name(path)} (class {escape_for_display(match[2])} of task {match[1]})"
-            for path, match in tasks.items()
-        ]
-        wanted = escape_for_display(path.with_name(f"IMAGE_{first[2]}{path.suffix}").relative_to(place.root))
+        meant = [f"{place.format_name(path)} (class {match[2]} of task {match[1]})" for path, match in tasks.items()]
+        wanted = path.with_name(f"IMAGE_{first[2]}{path.suffix}").relative_to(place.root)
         place.problems.append(
-            f"{escape_for_display(path.parent.relative_to(place.root))}/: masks must be called by their images, found "
+            f"{path.parent.relative_to(place.root)}/: masks must be called by their images, found "
             f"Label Studio's task and class: {abbreviate(meant)}; rename each, with the name of its task's image for "
             f"IMAGE: mv '{place.format_name(path)}' '{wanted}'"
         )
@@ -116,15 +113,14 @@ def find_mask_classes(matches: Sequence[tuple[PatternMatch, Sequence[Path]]], pl
     if unclear or repeated or not 2 <= len(names) < MAX_CLASSES or len(kinds) < 2 * len(names):
         return {}
     place.classes = place.classes or ("background", *(n for n in names if not is_background(n) and not is_ignored(n)))
-    if missing := [escape_for_display(name) for name in names if _find_label(name, place.classes) is None]:
+    if missing := [name for name in names if _find_label(name, place.classes) is None]:
         place.problems.append(
             f"classes.txt: must have the classes of the masks, found no {abbreviate(missing)}; add them"
         )
     first, *_ = sorted(kinds, key=str)
     place.notes.append(
-        f"Masks of one class each were joined ({place.format_name(first)} is {escape_for_display(kinds[first])}): "
-        f"classes are {', '.join(map(escape_for_display, place.classes))}; where two overlap, the one with fewer "
-        "pixels in that image counts."
+        f"Masks of one class each were joined ({place.format_name(first)} is {kinds[first]}): "
+        f"classes are {', '.join(place.classes)}; where two overlap, the one with fewer pixels in that image counts."
     )
     return kinds
 
@@ -152,7 +148,7 @@ def note_objects(matches: Sequence[tuple[PatternMatch, Sequence[Path]]], place: 
         )
     place.notes.append(
         f"Up to {max(map(len, words))} masks of an image, whose names say no class, were joined as objects of one "
-        f"class, {escape_for_display(place.classes[-1])}."
+        f"class, {place.classes[-1]}."
     )
     return True
 
@@ -256,14 +252,14 @@ def _read_part(place: DataSource, path: Path, name: str, size: Size | None) -> N
         raise UnreadableFileError(
             f"{error.finding} where an image has masks of several classes; {place.describe_way_out()}"
         ) from error
-    lossy = [escape_for_display(path)] if path.suffix.lower() in LOSSY_SUFFIXES else []
+    lossy = [str(path)] if path.suffix.lower() in LOSSY_SUFFIXES else []
     counts = np.bincount(mask.ravel(), minlength=256)[None]
-    table = number_table(counts, [escape_for_display(path)], [], "", lossy=lossy, is_known=False, may_be_binary=True)
+    table = number_table(counts, [str(path)], [], "", lossy=lossy, is_known=False, may_be_binary=True)
     mask = mask if table[0] is None else table[0][mask]
     if len(values := np.unique(mask[mask > 0])) > 1:
         numbers = abbreviate([*map(str, values)])
         raise UnreadableFileError(
-            f"a mask of one class ({escape_for_display(name)}) must hold 0 and one other number, found {numbers} "
+            f"a mask of one class ({name}) must hold 0 and one other number, found {numbers} "
             f"in {place.format_name(path)}; export one mask with a number for each class, or one for each class"
         )
     return mask > 0

@@ -37,7 +37,6 @@ from sweeper.data.text_tables import (
     ALL_IMAGES,
     SplitAssignment,
     UnreadableFileError,
-    escape_for_display,
     load_json,
     normalise_text,
 )
@@ -90,7 +89,7 @@ def _read_coco(place: DataSource, paths: Sequence[Path]) -> ReadResult:
             shape._replace(label=None if shape.behind else file.categories.get(category))
             for category, shape in file.objects.get(key, ())
         ]
-        source = f"{place.format_name(file.path)} ({escape_for_display(written)[:200]})"
+        source = f"{place.format_name(file.path)} ({written[:200]})"
         drawings.append(ImageShapes(source, path, shapes, size, SplitAssignment(file.split)))
     return make_shapes_result(place, drawings, words, where, "areas")
 
@@ -160,7 +159,7 @@ def _parse_file(place: DataSource, path: Path) -> CocoFile:
 def _format_typed(value: Any) -> str:
     """Format an id as in JSON, with its type."""
     kind = "text" if isinstance(value, str) else "number" if type(value) in (int, float) else "neither number nor text"
-    return f"{escape_for_display(json.dumps(value))[:60]} ({kind})"
+    return f"{json.dumps(value)[:60]} ({kind})"
 
 
 def _read_id(entry: dict[str, Any], key: str, *, text: bool = False) -> int | str:
@@ -214,9 +213,7 @@ def _keep_entry(key: str, entry: Any, file: CocoFile) -> None:
         return
     name = entry.get("file_name" if key == "images" else "name")
     if not isinstance(name, str) or not name.strip():
-        raise ValueError(
-            f"must have a {'file_name' if key == 'images' else 'name'}, found {escape_for_display(name)[:60]!r}"
-        )
+        raise ValueError(f"must have a {'file_name' if key == 'images' else 'name'}, found {str(name)[:60]!r}")
     if number in (file.images if key == "images" else file.categories):
         raise ValueError(f"must have an id of its own, whatever its type, found {_format_typed(entry['id'])} again")
     if key == "images":
@@ -225,7 +222,7 @@ def _keep_entry(key: str, entry: Any, file: CocoFile) -> None:
         file.images[number] = name, (height, width) if both else None  # type: ignore[assignment]
         return
     if not name.isprintable():
-        raise ValueError(f"must have a printable name, found {escape_for_display(name)[:60]!r}")
+        raise ValueError(f"must have a printable name, found {str(name)[:60]!r}")
     file.categories[int(number)] = normalise_text(name.strip())
     if isinstance(over := entry.get("supercategory"), str):
         file.supers.add(normalise_text(over.strip()))
@@ -237,7 +234,7 @@ def parse_object(entry: dict[str, Any]) -> tuple[int, Shape]:
     Raises:
         ValueError: with the fault.
     """
-    where, category = f"annotation {escape_for_display(str(entry.get('id'))[:40])}", int(_read_id(entry, "category_id"))
+    where, category = f"annotation {str(entry.get('id'))[:40]}", int(_read_id(entry, "category_id"))
     size = entry.get("area")
     written = float(size) if isinstance(size, int | float) and 0 < size < _LARGE else None
     crowd, what = entry.get("iscrowd") in (1, "1"), entry.get("segmentation")

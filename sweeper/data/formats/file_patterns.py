@@ -21,7 +21,7 @@ from sweeper.core.records import Patterns
 from sweeper.data.formats.base import DataSource
 from sweeper.data.problem_lines import check_no_address
 from sweeper.data.synthetic import PREFIX
-from sweeper.data.text_tables import escape_for_display, normalise_text
+from sweeper.data.text_tables import normalise_text
 
 STEM = "{stem}"
 _STEM, _AGAIN = "(?P<stem>[^/]+)", "(?P=stem)"
@@ -92,7 +92,7 @@ def get_requested_patterns(
             f"--images and --masks go together, got {present_option} alone; add {other}, for example {example}"
         )
     if data is not None and data.startswith(PREFIX):
-        raise UsageError(f"--images and --masks are for files, and {escape_for_display(data)} is drawn; leave them out")
+        raise UsageError(f"--images and --masks are for files, and {data} is drawn; leave them out")
     texts = {"--images": images, "--masks": masks}
     for option, text in texts.items():
         check_no_address(option, text)
@@ -108,10 +108,7 @@ def get_requested_patterns(
     for option, text in texts.items():
         if text.split("/")[0] == "..":
             present_option = images if option == "--images" else masks
-            raise UsageError(
-                f"{option} must name files below {escape_for_display(data)}, got {escape_for_display(present_option)}; "
-                "name a folder above"
-            )
+            raise UsageError(f"{option} must name files below {data}, got {present_option}; name a folder above")
         compile_pattern(text, option)  # refuses invalid patterns
     return data, Patterns(images=texts["--images"], masks=texts["--masks"])
 
@@ -167,10 +164,7 @@ def _make_expression(option: str, text: str, token: str) -> str:
     if token.startswith("{") and "," in token:
         return f"(?:{'|'.join(re.escape(one) for one in token[1:-1].split(','))})"
     if token.startswith("{") and token.endswith("}"):
-        raise UsageError(
-            f"{option} knows {STEM} alone, the image's name without extension; got {escape_for_display(token)} in "
-            f"{escape_for_display(text)}"
-        )
+        raise UsageError(f"{option} knows {STEM} alone, the image's name without extension; got {token} in {text}")
     return re.escape(token)
 
 

@@ -20,7 +20,6 @@ from sweeper.data.formats.name_words import (
     MORE_MASK_WORDS,
     take_common_ends,
 )
-from sweeper.data.text_tables import escape_for_display
 
 _MOST_FOLDERS = 100
 """Most folders of masks that are compared with all others."""
@@ -118,4 +117,4 @@ def _fit(images: Set[str], masks: Collection[str]) -> tuple[str, str] | None:
 
 def _pair_folders(at: str, other: str, form: tuple[str, str]) -> LayoutGuess:
     """Return the guess for two folders and the patterns of their files."""
-    return LayoutGuess(f"{at}/{form[0]}.*", f"{other}/{form[1]}.*", (escape_for_display(at), escape_for_display(other)))
+    return LayoutGuess(f"{at}/{form[0]}.*", f"{other}/{form[1]}.*", (at, other))

@@ -28,7 +28,6 @@ from sweeper.data.formats.shapes import KINDS, ImageShapes, Shape, make_shapes_r
 from sweeper.data.text_tables import (
     SplitAssignment,
     UnreadableFileError,
-    escape_for_display,
     load_json,
     normalise_text,
 )
@@ -111,13 +110,11 @@ def parse_shape(number: int, entry: Any) -> Shape:
         raise ValueError(f"shape {number} must be an object, found {type(entry).__name__}; draw it again")
     label, kind, raw = entry.get("label"), entry.get("shape_type") or "polygon", entry.get("points")
     if not isinstance(label, str) or not label.strip() or not label.isprintable():
-        raise ValueError(
-            f"shape {number} must have a printable label, found {escape_for_display(label)[:80]!r}; draw it again"
-        )
-    where = f"shape {number} ({escape_for_display(label)[:40]})"
+        raise ValueError(f"shape {number} must have a printable label, found {str(label)[:80]!r}; draw it again")
+    where = f"shape {number} ({label[:40]})"
     if not isinstance(kind, str) or kind not in KINDS:
         step = "convert all of its kind to polygons at once, in the tool that drew them"
-        raise ValueError(f"{where} must be one of {', '.join(KINDS)}, found {escape_for_display(kind)[:40]!r}; {step}")
+        raise ValueError(f"{where} must be one of {', '.join(KINDS)}, found {str(kind)[:40]!r}; {step}")
     pairs = [number_list(pair) for pair in raw] if isinstance(raw, list) else [None]
     numbers = [pair for pair in pairs if pair is not None and len(pair) == 2]
     if len(numbers) != len(pairs):

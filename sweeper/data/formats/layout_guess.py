@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from sweeper.data.formats.base import DataSource
 from sweeper.data.formats.file_patterns import STEM, escape_pattern
-from sweeper.data.text_tables import escape_for_display
 
 MOST_NAMES = 10
 """Most folders that a pattern lists."""
@@ -33,15 +32,13 @@ class LayoutGuess(NamedTuple):
 
     def format_options(self, place: DataSource) -> str:
         """Return the options that select the same files, relative to the folder that the user gave."""
-        images, masks = (escape_for_display(escape_pattern(place.above) + one) for one in (self.images, self.masks))
+        images, masks = (escape_pattern(place.above) + one for one in (self.images, self.masks))
         return f"--images '{images}' --masks '{masks}'"
 
 
 def walk_folders(images: str, masks: str) -> LayoutGuess:
     """Return the guess of all files in and below folders that match these patterns."""
-    return LayoutGuess(
-        f"{images}/**/{STEM}.*", f"{masks}/**/{STEM}.*", (escape_for_display(images), escape_for_display(masks))
-    )
+    return LayoutGuess(f"{images}/**/{STEM}.*", f"{masks}/**/{STEM}.*", (images, masks))
 
 
 def make_alternatives(names: Sequence[str]) -> str:

@@ -20,7 +20,7 @@ from sweeper.data.formats.file_patterns import STEM, PatternMatch
 from sweeper.data.formats.patterns import list_pattern_files, pair_files
 from sweeper.data.label_values import abbreviate
 from sweeper.data.store import Pixels
-from sweeper.data.text_tables import MAX_CLASSES, UnreadableFileError, escape_for_display, load_json, normalise_text
+from sweeper.data.text_tables import MAX_CLASSES, UnreadableFileError, load_json, normalise_text
 
 _VOLUMES = (".nii.gz", ".nii", ".mha", ".nrrd")
 _NUMBER = re.compile(r"[0-9]{1,3}")
@@ -81,15 +81,15 @@ def _read_numbered_labels(data: Any) -> tuple[tuple[str, ...], Pixels]:
         name = normalise_text(name.strip()) if isinstance(name, str) else ""
         if not name or not name.isprintable() or not _NUMBER.fullmatch(f"{number}"):
             raise UnreadableFileError(
-                f"labels must be a name and a number each, found {escape_for_display(key)!r}: "
-                f"{escape_for_display(value)[:60]!r} (regions of several labels cannot be read); write one number each"
+                f"labels must be a name and a number each, found {key!r}: "
+                f"{str(value)[:60]!r} (regions of several labels cannot be read); write one number each"
             )
         pairs[int(number)] = name
     ignored = [number for number, name in pairs.items() if name.lower() == "ignore" and number <= IGNORE]
     classes = {number: name for number, name in pairs.items() if name.lower() != "ignore"}
     names = tuple(classes[number] for number in sorted(classes))
     if sorted(classes) != [*range(len(names))] or not 2 <= len(names) <= MAX_CLASSES or len({*names}) < len(names):
-        labels = abbreviate([f"{number} {escape_for_display(name)}" for number, name in sorted(classes.items())])
+        labels = abbreviate([f"{number} {name}" for number, name in sorted(classes.items())])
         raise UnreadableFileError(
             f"labels must be numbered from 0 without gaps, 2 to {MAX_CLASSES} of them with different names, found "
             f"{labels or 'none'}; correct them"

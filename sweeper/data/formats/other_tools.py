@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from sweeper.data.formats.base import DataSource, list_subfolders
 from sweeper.data.formats.name_words import IMAGE_WORDS, MASK_WORDS
-from sweeper.data.text_tables import POINTER, POINTER_STEP, escape_for_display, read_beginning
+from sweeper.data.text_tables import POINTER, POINTER_STEP, read_beginning
 
 _LOOKED_AT = 1 << 18
 _SOME = 50
@@ -109,10 +109,10 @@ def describe_missing(root: Path) -> str:
     images = next((path for path in folders if path.name.lower() in IMAGE_WORDS), None)
     masks = next((path for path in folders if path.name.lower() in MASK_WORDS), None)
     if images and masks:
-        at, other = (escape_for_display(path.relative_to(root).as_posix()) for path in (images, masks))
+        at, other = (path.relative_to(root).as_posix() for path in (images, masks))
         return f"{other}/: holds no masks (png, bmp, tif, gif) of the images in {at}/"
     if images or masks:
         path = (images or masks or root).relative_to(root)
         lacking = path.with_name("masks" if images else "images")
-        return f"{escape_for_display(lacking.as_posix())}/: is missing next to {escape_for_display(path.as_posix())}/"
+        return f"{lacking.as_posix()}/: is missing next to {path.as_posix()}/"
     return "images/ and masks/: are missing"

@@ -50,7 +50,7 @@ from sweeper.data.formats.layout_guess import LayoutGuess
 from sweeper.data.formats.name_words import find_naming, match_zeros, strip_common_ends, strip_word
 from sweeper.data.label_values import abbreviate
 from sweeper.data.store import Pixels
-from sweeper.data.text_tables import SplitAssignment, escape_for_display
+from sweeper.data.text_tables import SplitAssignment
 
 NAME = "patterns"
 _WAY_OUT = "say which is meant with --images and --masks"
@@ -61,7 +61,7 @@ _MADE = re.compile(r"(.+)[_-]([A-Za-z]\w*)")
 def make_pattern_layout(place: DataSource) -> FormatLayout:
     """Return the layout of the user's patterns."""
     assert place.patterns is not None
-    line = f"--images {escape_for_display(place.patterns.images)} --masks {escape_for_display(place.patterns.masks)}"
+    line = f"--images {place.patterns.images} --masks {place.patterns.masks}"
     return FormatLayout(line, partial(_read_patterns, place))
 
 
@@ -83,14 +83,14 @@ def _get_patterns(place: DataSource) -> tuple[FilePattern, FilePattern]:
 def _read_patterns(place: DataSource) -> ReadResult:
     """List and pair the files that match the user's patterns, without opening any."""
     images, masks = _get_patterns(place)
-    where = f"--images {escape_for_display(images.text)}"
-    reading = ReadResult([], None, place=where, mask_place=f"--masks {escape_for_display(masks.text)}")
+    where = f"--images {images.text}"
+    reading = ReadResult([], None, place=where, mask_place=f"--masks {masks.text}")
     has_same_folders = bool(masks.folders) and len(masks.folders) == len(images.folders)
     is_by_names = all(_list_named_folders(place)) or not (masks.has_stem or has_same_folders)
     if is_by_names and not has_wildcards(masks.text):
         place.problems.append(
             f"--masks must say which mask is whose, with {STEM} for the image's name without extension or the same "
-            f"folders as --images, got {escape_for_display(masks.text)}; for example 'labels/{STEM}_mask.png'"
+            f"folders as --images, got {masks.text}; for example 'labels/{STEM}_mask.png'"
         )
     elif (matched := _list_image_files(place, images)).files:
         every = [*find_matches(place, masks)]
@@ -150,7 +150,7 @@ def _list_image_files(place: DataSource, pattern: FilePattern) -> MatchedFiles:
     folder = get_fixed_folder(pattern.text)
     examples = abbreviate(others or [below for below, _ in place.listing if below.startswith(folder)], 2)
     place.problems.append(
-        f"--images {escape_for_display(pattern.text)}: must name images ({', '.join(IMAGE_SUFFIXES)}), found "
+        f"--images {pattern.text}: must name images ({', '.join(IMAGE_SUFFIXES)}), found "
         f"{examples or 'nothing'}; patterns begin at {place.title}, in quotes"
     )
     return images
@@ -231,7 +231,7 @@ def pair_files(
             )
         elif path.suffix.lower() not in MASK_SUFFIXES:
             rule = f"masks must be one of {', '.join(MASK_SUFFIXES)}"
-            place.add_problem(path, f"{rule}, found {escape_for_display(path.suffix) or 'none'}; save it as PNG")
+            place.add_problem(path, f"{rule}, found {path.suffix or 'none'}; save it as PNG")
         else:
             stem = "/".join([*filter(None, one.folders), names[one.path]]) if repeated else names[one.path]
             made = partial(read_mask_file, place, path, table)
@@ -333,7 +333,7 @@ def _name_some_masks(
             and {one.path for one in images.files} == wanted.keys()
             and len({*map(str, wanted.values())}) == len(wanted)
         ):
-            of = f"those of {escape_for_display(kind)} alone" if kind else "the first of each"
+            of = f"those of {kind} alone" if kind else "the first of each"
             return f"to take {of}: {LayoutGuess(*texts).format_options(place)}"
     return _WAY_OUT
 
@@ -343,7 +343,7 @@ def _guess_pattern_name(matched: MatchedFiles, stem: str) -> str:
     name = matched.pattern.text.replace("**/", "").replace("[0-9]", "0").replace(STEM, stem)
     if name.endswith(".*"):
         name = name.removesuffix(".*") + (matched.files[0].path.suffix if matched.files else ".png")
-    return f"one that {escape_for_display(matched.pattern.text)!r} names" if "*" in name else escape_for_display(name)
+    return f"one that {matched.pattern.text!r} names" if "*" in name else name
 
 
 def read_mask_file(place: DataSource, path: Path, table: Pixels | None, size: Size | None) -> Pixels:

@@ -33,7 +33,7 @@ from sweeper.data.formats.base import (
 from sweeper.data.label_values import abbreviate
 from sweeper.data.rle import Rle, check_rle, decode_pixels, encode_polygons
 from sweeper.data.store import Pixels
-from sweeper.data.text_tables import MAX_CLASSES, SplitAssignment, UnreadableFileError, escape_for_display
+from sweeper.data.text_tables import MAX_CLASSES, SplitAssignment, UnreadableFileError
 
 LINE_WIDTH = 10
 """Pixels, as in LabelMe."""
@@ -132,7 +132,7 @@ def number_words(
     background = _find_background_index(place, names, words) if place.classes else 0
     numbers |= {word: background for word in occurring if is_background(word) and word not in numbers}
     numbers |= {word: IGNORE for word in occurring if is_ignored(word) and word not in numbers}
-    if unknown := sorted(escape_for_display(word) for word in occurring if word not in numbers):
+    if unknown := sorted(word for word in occurring if word not in numbers):
         place.problems.append(
             f"{where}: labels must be those of {listed_in} ({len(names)} classes), found {abbreviate(unknown)}; add "
             "them there or correct the labels"
@@ -148,7 +148,7 @@ def _find_background_index(place: DataSource, names: Sequence[str], labels: Sequ
     if names[0] not in labels:
         return 0
     place.notes.append(
-        f"classes.txt begins with {escape_for_display(names[0])}, which shapes carry too, and names no background: "
+        f"classes.txt begins with {names[0]}, which shapes carry too, and names no background: "
         "what no shape covers is ignored. Put background first to make it a class."
     )
     return IGNORE

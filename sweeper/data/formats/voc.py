@@ -14,7 +14,7 @@ from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult
 from sweeper.data.formats.file_patterns import STEM, escape_pattern
 from sweeper.data.formats.patterns import list_pattern_files, pair_files
-from sweeper.data.text_tables import escape_for_display, read_classes
+from sweeper.data.text_tables import read_classes
 
 MASKS = ("SegmentationClass", "SegmentationClassPNG")
 VOC_NAMES = (
@@ -42,7 +42,7 @@ def _read_voc(place: DataSource, base: Path, masks_at: str) -> ReadResult:
     masks = list_pattern_files(place, f"{below}{masks_at}{STEM}.*", MASK_SUFFIXES)
     stems = {one.stem for one in masks.files}
     both = [one for one in images.files if one.stem in stems]
-    spare = [escape_for_display(one.stem) for one in images.files if one.stem not in stems]
+    spare = [one.stem for one in images.files if one.stem not in stems]
     place.tally.add("image", "without a mask, passed over", *spare)
     images = images._replace(files=both)
     samples, _ = pair_files(place, images, masks, lambda _: None, named=True)

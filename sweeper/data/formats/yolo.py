@@ -25,7 +25,6 @@ from sweeper.data.label_values import abbreviate
 from sweeper.data.text_tables import (
     MAX_CLASSES,
     SplitAssignment,
-    escape_for_display,
     normalise_text,
     read_beginning,
     read_text,
@@ -103,7 +102,7 @@ def _read_class_names(raw: Any, faults: list[str]) -> tuple[str, ...] | None:
         return names
     faults.append(
         f"`names` must list 1 to {MAX_CLASSES - 1} classes, from 0 without gaps, printable and different, "
-        f"found {abbreviate([*map(escape_for_display, names)]) or 'another'}; correct it"
+        f"found {abbreviate(names) or 'another'}; correct it"
     )
     return None
 
@@ -113,11 +112,11 @@ def _list_images(place: DataSource, path: Path, data: dict[str, Any], key: str) 
     raw = data.get(key)
     for entry in raw if isinstance(raw, list) else [] if raw is None else [raw]:
         if not isinstance(entry, str) or "\0" in entry:
-            place.add_problem(path, f"{key}: must be a folder or a list, found {escape_for_display(entry)[:80]!r}")
+            place.add_problem(path, f"{key}: must be a folder or a list, found {str(entry)[:80]!r}")
             continue
         target = _resolve_target(place, path, data, entry)
         if target is None:
-            shown = escape_for_display(entry)[:200]
+            shown = entry[:200]
             place.add_problem(path, f"{key}: must be a folder or list in here, found {shown}; copy it")
         elif target.is_dir():
             files = (file for file in place.files if file.is_relative_to(target))
@@ -185,7 +184,7 @@ def _read_polygons(place: DataSource, path: Path, names: Sequence[str]) -> list[
             polygons.append(Shape(f"line {number}", names[int(values[0])], (points.tobytes(),)))
             continue
         rule = f"must be a class from 0 to {len(names) - 1} and pairs of coordinates from 0 to 1"
-        fault = f"{rule}, found {escape_for_display(line)[:60]!r}; export it again, or add the class to `names`"
+        fault = f"{rule}, found {line[:60]!r}; export it again, or add the class to `names`"
         place.add_problem(path, f"line {number}: {fault}")
     return polygons
 
