@@ -7,64 +7,67 @@ import pytest
 import torch
 from scipy.ndimage import distance_transform_edt
 
-from sweeper.losses import FAMILIES, build_loss
-from tests.support.loss_cases import CASES, FREQUENCIES, IGNORE, channels, needed, point
+from sweeper.losses import FAMILIES
+from tests.support.loss_cases import (
+    CASES,
+    FREQUENCIES,
+    IGNORE,
+    count_channels,
+    list_points,
+    make_loss,
+    pick_point,
+    pick_required,
+)
 
 
-def batch(task: str, seed: int, absent: bool):
-    """float64 logits and labels, a fifth ignored; `absent`: class 2 (binary: the foreground) does not occur.
+def draw_arrays(task: str, seed: int, absent: bool):
+    """Return float64 logits and labels, a fifth ignored; `absent`: class 2 (binary: the foreground) does not occur.
 
     Of seed 0 each pixel has a label of its own; of others there are regions, and class 1 is found wherever it is.
     """
     rng = np.random.default_rng(seed)
-    z = 2 * rng.standard_normal((2, channels(task), 7, 9))
+    z = 2 * rng.standard_normal((2, count_channels(task), 7, 9))
     y = rng.integers(0, 3 if task == "multiclass" else 2, (2, 7, 9))
     if seed:
         y = np.kron([[[0, 1], [1, 2]], [[1, 0], [2, 0]]], np.ones((4, 5), dtype=int))[:, :7, :9]
         y = np.minimum(y, 1) if task == "binary" else y
-        own = 0 if task == "binary" else 1
-        z[:, own] = np.where(y == 1, np.abs(z).max(axis=1) + 1, z[:, own])
+        channel = 0 if task == "binary" else 1
+        z[:, channel] = np.where(y == 1, np.abs(z).max(axis=1) + 1, z[:, channel])
     if absent:
         y[y == (1 if task == "binary" else 2)] = 0
     y[rng.random(y.shape) < 0.2] = IGNORE
     return z, y
 
 
-def sigmoid(z):
-    return 1 / (1 + np.exp(-z))
-
-
-def probabilities(task, z):
-    """(N, C, H, W) of every class; binary: background and foreground."""
+def compute_probabilities(task, z):
+    """Return the probability of every class, (N, C, H, W); binary: of background and foreground."""
     if task == "multiclass":
         e = np.exp(z - z.max(axis=1, keepdims=True))
         return e / e.sum(axis=1, keepdims=True)
-    return np.concatenate([1 - sigmoid(z), sigmoid(z)], axis=1)
+    foreground = 1 / (1 + np.exp(-z))
+    return np.concatenate([1 - foreground, foreground], axis=1)
 
 
-def problems(task, z, y):
-    """Return the batch as one-against-all problems (p, is-the-class, labelled), each (N, H, W)."""
-    p = probabilities(task, z)
-    if task == "binary":
-        return [(p[:, 1], y == 1, y != IGNORE)]
-    return [(p[:, c], y == c, y != IGNORE) for c in range(p.shape[1])]
+def list_classes(task, z, y):
+    """Return each class against all others as (p, is-the-class, labelled), each (N, H, W)."""
+    return [(p, y == c, y != IGNORE) for c, p in enumerate(np.moveaxis(compute_probabilities(task, z), 1, 0))]
 
 
-def both_sides(task, z, y):
-    """Return the problems of all classes, background and foreground of a binary task."""
-    return [(p, y == c, y != IGNORE) for c, p in enumerate(np.moveaxis(probabilities(task, z), 1, 0))]
+def list_problems(task, z, y):
+    """Return the classes that an overlap loss averages over: all, of a binary task the foreground."""
+    return list_classes(task, z, y)[1 if task == "binary" else 0 :]
 
 
-def ce_terms(task, z, y, v):
+def list_pixel_losses(task, z, y, v):
     """Return the (weighted, focal) cross-entropy of each labelled pixel, in image order, and their labels."""
     gamma, alpha = v.get("gamma", 0.0), v.get("alpha")
-    p = probabilities(task, z)
+    p = compute_probabilities(task, z)
     terms, places = [], []
     for index in np.ndindex(y.shape):
         label = y[index]
         if label == IGNORE:
             continue
-        own = p[(index[0], label, *index[1:])]
+        likelihood = p[(index[0], label, *index[1:])]
         if task == "multiclass":
             weight = 1.0 if alpha is None else (1 - alpha if label == int(np.argmax(FREQUENCIES)) else alpha)
             if "class_weight_power" in v:
@@ -72,64 +75,64 @@ def ce_terms(task, z, y, v):
                 weight = f[label] ** -v["class_weight_power"] / (f * f ** -v["class_weight_power"]).sum()
         else:
             weight = (alpha if label else 1 - alpha) if alpha is not None else (v.get("pos_weight", 1) if label else 1)
-        terms.append(-weight * (1 - own) ** gamma * np.log(own))
+        terms.append(-weight * (1 - likelihood) ** gamma * np.log(likelihood))
         places.append(index)
     return np.array(terms), places
 
 
 def cross_entropy(task, z, y, v):
-    terms, _ = ce_terms(task, z, y, v)
+    terms, _ = list_pixel_losses(task, z, y, v)
     return terms.mean()
 
 
 def hard(task, z, y, v):
-    terms, _ = ce_terms(task, z, y, v)
+    terms, _ = list_pixel_losses(task, z, y, v)
     return np.sort(terms)[::-1][: max(1, int(v["hard_fraction"] * len(terms)))].mean()
 
 
 def boundary_ce(task, z, y, v):
-    terms, places = ce_terms(task, z, y, v)
+    terms, places = list_pixel_losses(task, z, y, v)
     total = 0.0
     for term, index in zip(terms, places, strict=True):
         *lead, i, j = index
-        around = y[(*lead, slice(max(0, i - 2), i + 3), slice(max(0, j - 2), j + 3))]
-        near = len(set(around[around != IGNORE].tolist())) > 1
+        window = y[(*lead, slice(max(0, i - 2), i + 3), slice(max(0, j - 2), j + 3))]
+        near = len(set(window[window != IGNORE].tolist())) > 1
         total += term * (1 + v["boundary_weight"] * near)
     return total / len(terms)
 
 
-def soft_counts(p, own, known):
+def sum_soft_counts(p, positive, labelled):
     """Soft true positives, false positives and false negatives."""
-    other = known & ~own
-    return p[own].sum(), p[other].sum(), (1 - p)[own].sum()
+    other = labelled & ~positive
+    return p[positive].sum(), p[other].sum(), (1 - p)[positive].sum()
 
 
 def tversky(task, z, y, v):
     each = []
-    for p, own, known in problems(task, z, y):
-        tp, fp, fn = soft_counts(p, own, known)
+    for p, positive, labelled in list_problems(task, z, y):
+        tp, fp, fn = sum_soft_counts(p, positive, labelled)
         fn_weight = v.get("fn_weight", 0.5)
         lost = 1 - (tp + 1) / (tp + v.get("fp_weight", 1 - fn_weight) * fp + fn_weight * fn + 1)
-        each.append((lost if own.any() else p[known].mean()) ** v.get("overlap_exponent", 1))
+        each.append((lost if positive.any() else p[labelled].mean()) ** v.get("overlap_exponent", 1))
     return np.mean(each)
 
 
-def mixed(ce, overlap=None):
+def mix_with_overlap(ce, overlap=None):
     return lambda task, z, y, v: v["mix"] * ce(task, z, y, v) + (1 - v["mix"]) * tversky(task, z, y, overlap or {})
 
 
 def generalized_dice(task, z, y, v):
     """Compute generalised Dice; of one class background and foreground count."""
-    classes = both_sides(task, z, y)
+    classes = list_classes(task, z, y)
     top = bottom = absent = 0.0
-    for p, own, known in classes:
-        if not own.any():
-            absent += p[known].mean()
+    for p, positive, labelled in classes:
+        if not positive.any():
+            absent += p[labelled].mean()
             continue
-        size = float(own.sum()) ** -v["volume_exponent"]
-        top += size * p[own].sum()
-        bottom += size * (p[known].sum() + own.sum())
-    present = sum(own.any() for _, own, _ in classes)
+        size = float(positive.sum()) ** -v["volume_exponent"]
+        top += size * p[positive].sum()
+        bottom += size * (p[labelled].sum() + positive.sum())
+    present = sum(positive.any() for _, positive, _ in classes)
     return (present * (1 - 2 * top / bottom) + absent) / len(classes)
 
 
@@ -138,25 +141,25 @@ def unified_focal(task, z, y, v):
     common = int(np.argmax(FREQUENCIES)) if task == "multiclass" else 0
     pixels = (y != IGNORE).sum()
     ce, overlap = 0.0, []
-    for c, (p, own, known) in enumerate(both_sides(task, z, y)):
+    for c, (p, positive, labelled) in enumerate(list_classes(task, z, y)):
         is_common = c == common
-        surprise = -np.log(p[own])
-        focal = (1 - p[own]) ** s if is_common else 1
+        surprise = -np.log(p[positive])
+        focal = (1 - p[positive]) ** s if is_common else 1
         ce += ((1 - delta if is_common else delta) * focal * surprise).sum()
-        tp, fp, fn = soft_counts(p, own, known)
-        lost = 1 - (tp + 1) / (tp + (1 - delta) * fp + delta * fn + 1) if own.any() else p[known].mean()
+        tp, fp, fn = sum_soft_counts(p, positive, labelled)
+        lost = 1 - (tp + 1) / (tp + (1 - delta) * fp + delta * fn + 1) if positive.any() else p[labelled].mean()
         overlap.append(lost if is_common else lost ** (1 - s))
     return v["mix"] * ce / pixels + (1 - v["mix"]) * np.mean(overlap)
 
 
 def lovasz(task, z, y, v):
     each = []
-    for c, (p, own, known) in enumerate(problems(task, z, y)):
+    for c, (p, positive, labelled) in enumerate(list_problems(task, z, y)):
         if task == "multiclass":
-            errors = np.where(own, 1 - p, p)[known]
+            errors = np.where(positive, 1 - p, p)[labelled]
         else:
-            errors = np.maximum(0, 1 - z[:, c] * np.where(own, 1, -1))[known]
-        truth = own[known]
+            errors = np.maximum(0, 1 - z[:, c] * np.where(positive, 1, -1))[labelled]
+        truth = positive[labelled]
         if not truth.any():
             each.append(errors.mean())
             continue
@@ -172,7 +175,7 @@ def lovasz(task, z, y, v):
     return np.mean(each)
 
 
-def around(values, known, pick, square):
+def pick_neighbours(values, labelled, pick, square):
     """Smallest or largest of the labelled values in a cross or a square around each pixel of one image."""
     out = values.copy()
     for i, j in np.ndindex(values.shape):
@@ -180,31 +183,31 @@ def around(values, known, pick, square):
             values[a, b]
             for a in range(max(0, i - 1), min(values.shape[0], i + 2))
             for b in range(max(0, j - 1), min(values.shape[1], j + 2))
-            if known[a, b] and (square or a == i or b == j)
+            if labelled[a, b] and (square or a == i or b == j)
         ]
         out[i, j] = pick(cells) if cells else (1.0 if pick is min else 0.0)
     return out
 
 
-def skeleton(p, known):
-    eroded = around(p, known, min, False)
-    line = np.maximum(0, p - around(eroded, known, max, True))
+def compute_skeleton(p, labelled):
+    eroded = pick_neighbours(p, labelled, min, False)
+    line = np.maximum(0, p - pick_neighbours(eroded, labelled, max, True))
     for _ in range(3):
-        p, eroded = eroded, around(eroded, known, min, False)
-        detail = np.maximum(0, p - around(eroded, known, max, True))
+        p, eroded = eroded, pick_neighbours(eroded, labelled, min, False)
+        detail = np.maximum(0, p - pick_neighbours(eroded, labelled, max, True))
         line = line + np.maximum(0, detail - line * detail)
-    return np.where(known, line, 0)
+    return np.where(labelled, line, 0)
 
 
 def soft_cldice(task, z, y, v):
     each = []
-    for p, own, known in problems(task, z, y):
-        if not own.any():
-            each.append(p[known].mean())
+    for p, positive, labelled in list_problems(task, z, y):
+        if not positive.any():
+            each.append(p[labelled].mean())
             continue
-        mine = np.stack([skeleton(a, k) for a, k in zip(p, known, strict=True)])
-        true = np.stack([skeleton(a.astype(float), k) for a, k in zip(own, known, strict=True)])
-        precision = (mine[own].sum() + 1) / (mine[known].sum() + 1)
+        mine = np.stack([compute_skeleton(a, k) for a, k in zip(p, labelled, strict=True)])
+        true = np.stack([compute_skeleton(a.astype(float), k) for a, k in zip(positive, labelled, strict=True)])
+        precision = (mine[positive].sum() + 1) / (mine[labelled].sum() + 1)
         recall = ((true * p).sum() + 1) / (true.sum() + 1)
         each.append(1 - 2 * precision * recall / (precision + recall))
     return (1 - v["skeleton_weight"]) * tversky(task, z, y, {}) + v["skeleton_weight"] * np.mean(each)
@@ -212,9 +215,9 @@ def soft_cldice(task, z, y, v):
 
 def boundary(task, z, y, v):
     total, number = 0.0, 0
-    for p, own, known in problems(task, z, y):
+    for p, positive, labelled in list_problems(task, z, y):
         for image in range(len(p)):
-            here, other, k = own[image], known[image] & ~own[image], known[image]
+            here, other, k = positive[image], labelled[image] & ~positive[image], labelled[image]
             far = np.full(here.shape, 100.0)
             if here.any():
                 far[other] = (distance_transform_edt(~here) - 0.5)[other]
@@ -231,7 +234,7 @@ def logit_adjusted(task, z, y, v):
 
 
 def ohem_ce(task, z, y, v):
-    p = np.exp(-ce_terms(task, z, y, {})[0])
+    p = np.exp(-list_pixel_losses(task, z, y, {})[0])
     hardest = np.sort(p)[: max(1, int(v["kept_at_least"] * len(p)))]
     chosen = p <= max(v["sure_at"], hardest[-1])
     return (-np.log(p))[chosen].sum() / chosen.sum()
@@ -251,9 +254,9 @@ REFERENCES = {
     "tversky": tversky,
     "focal_tversky": tversky,
     "lovasz": lovasz,
-    "dice_ce": mixed(cross_entropy),
-    "dice_focal": mixed(cross_entropy),
-    "dice_topk": mixed(hard),
+    "dice_ce": mix_with_overlap(cross_entropy),
+    "dice_focal": mix_with_overlap(cross_entropy),
+    "dice_topk": mix_with_overlap(hard),
     "unified_focal": unified_focal,
     "soft_cldice": soft_cldice,
     "boundary": boundary,
@@ -267,26 +270,19 @@ def test_every_family_has_its_formula_here():
         pytest.fail(f"{name}: no such family; take its reference out of {__file__} REFERENCES")
 
 
-def values(family, task):
-    """Yield each case's name, loss, and the formula's value, to be compared by `==`."""
+@pytest.mark.parametrize(("family", "task"), CASES)
+def test_every_family_equals_its_formula(family, task):
+    """Within its ranges, and at their ends, where parts of several families have no weight."""
     free = FAMILIES[family].coordinates[task]
     defaults = {name: c.default for name, c in free.items() if c.default is not None}
-    places = {"low": point(family, task), "high": point(family, task, 0.6), "defaults": {}}
-    frequencies = FREQUENCIES if task == "multiclass" else None
-    for place, coordinates in places.items():
-        given = needed(family, task) | coordinates
-        loss = build_loss(family, task=task, class_frequencies=frequencies, **given)
+    points = list_points(family, task) | {"within": pick_point(family, task)}
+    for name, point in points.items():
+        coordinates = pick_required(family, task) | point
+        loss = make_loss(family, task, coordinates)
         loss.checks_labels = False  # batch after batch without foreground would be warned of
         for absent in (False, True):
             for seed in range(2):
-                z, y = batch(task, seed, absent)
+                z, y = draw_arrays(task, seed, absent)
                 value = loss(torch.from_numpy(z), torch.from_numpy(y)).item()
-                expected = REFERENCES[family](task, z, y, {**defaults, **given})
-                name = f"{place}, seed {seed}, {'a class absent' if absent else 'all classes'}"
-                yield name, value, pytest.approx(expected, rel=1e-6, abs=1e-12)
-
-
-@pytest.mark.parametrize(("family", "task"), CASES)
-def test_every_family_equals_its_formula(family, task):
-    for name, value, expected in values(family, task):
-        assert value == expected, name
+                expected = REFERENCES[family](task, z, y, {**defaults, **coordinates})
+                assert value == pytest.approx(expected, rel=1e-6, abs=1e-12), (name, seed, absent)

@@ -1,6 +1,6 @@
 """What holds of every loss besides its formula: any batch at all, absent classes, identities.
 
-Formulas are in test_families_formulas.py, the certificate in test_build_certification.py.
+Formulas are in test_families_formulas.py, slopes and precisions in test_loss_module_numerics.py.
 """
 
 from __future__ import annotations
@@ -12,40 +12,29 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn import functional
+from torch.nn import functional as F  # noqa: N812
 
 from sweeper.core.errors import LossError
 from sweeper.losses import FAMILIES, build_loss, overlap_losses
-from tests.support.loss_cases import (
-    CASES,
-    CLASSES,
-    FREQUENCIES,
-    IGNORE,
-    make,
-    noise,
-    point,
-    right_logits,
-    value_and_gradient,
-)
+from tests.support.loss_cases import CASES, CLASSES, IGNORE, compute_gradient, count_channels, draw_batch, make_loss
 from tests.support.marks import EXHAUSTIVE
 
 
 @pytest.mark.parametrize(("family", "task"), CASES)
 def test_a_nan_on_a_labelled_pixel_shows(family, task):
     """Divergence must be seen, not masked away."""
-    logits, target = noise(task)
+    logits, target = draw_batch(task)
     logits[0, 0, 0, 0] = float("nan")
-    assert make(family, task)(logits, target).isnan()
+    assert make_loss(family, task)(logits, target).isnan()
 
 
 @pytest.mark.parametrize(("family", "task"), CASES)
 def test_any_ignore_index_and_integer_type_will_do(family, task):
-    logits, target = noise(task)
+    logits, target = draw_batch(task)
     target[..., :3, :] = IGNORE
-    expected = make(family, task)(logits, target)
-    assert torch.equal(make(family, task)(logits, target.to(torch.uint8)), expected)
-    more = {"class_frequencies": FREQUENCIES} if task == "multiclass" else {}
-    negative = build_loss(family, task=task, ignore_index=-100, **more, **point(family, task))
+    expected = make_loss(family, task)(logits, target)
+    assert torch.equal(make_loss(family, task)(logits, target.to(torch.uint8)), expected)
+    negative = make_loss(family, task, ignore_index=-100)
     renamed = torch.where(target == IGNORE, -100, target)
     assert torch.equal(negative(logits, renamed.int()), expected)
     # 156 is −100 in eight bits: it must not be taken for it.
@@ -55,8 +44,10 @@ def test_any_ignore_index_and_integer_type_will_do(family, task):
 @pytest.mark.parametrize(("family", "task"), CASES)
 def test_a_perfect_answer_costs_nothing_and_moves_nothing(family, task):
     """(1 − TI)^κ with κ < 1 has no finite slope at TI = 1 when written naively."""
-    _, target = noise(task)
-    value, gradient = value_and_gradient(make(family, task), right_logits(task, target, 1e4), target)
+    _, target = draw_batch(task)
+    signs = 2 * F.one_hot(target, 2 if task == "binary" else CLASSES).movedim(-1, 1).float() - 1
+    perfect = 1e4 * (signs[:, 1:] if task == "binary" else signs)
+    value, gradient = compute_gradient(make_loss(family, task), perfect, target)
     assert value.item() == pytest.approx(0, abs=1e-6)
     assert (gradient == 0).all()
 
@@ -70,22 +61,22 @@ LAYOUTS = {
 
 @pytest.mark.parametrize(("family", "task"), CASES)
 def test_neither_precision_nor_layout_of_memory_nor_a_second_call_matters(family, task):
-    logits, target = noise(task, size=16)
-    loss = make(family, task)
+    logits, target = draw_batch(task, size=16)
+    loss = make_loss(family, task)
     state = torch.get_rng_state()
-    value, slope = value_and_gradient(loss, logits.double(), target)
+    value, slope = compute_gradient(loss, logits.double(), target)
     assert value.dtype == torch.float64
-    single, _ = value_and_gradient(loss, logits, target)
+    single, _ = compute_gradient(loss, logits, target)
     assert single.dtype == torch.float32
     torch.testing.assert_close(single.double(), value, rtol=2e-5, atol=2e-8)
-    assert torch.equal(value_and_gradient(loss, logits.double(), target)[1], slope)
+    assert torch.equal(compute_gradient(loss, logits.double(), target)[1], slope)
     for name, layout in LAYOUTS.items():
-        given = layout(logits.double())
-        expected, gradient = value_and_gradient(loss, given.contiguous(), target)
-        leaf = given.detach().requires_grad_()
-        found = loss(leaf, target.mT.contiguous().mT)
-        torch.testing.assert_close(found.detach(), expected, msg=name)
-        torch.testing.assert_close(torch.autograd.grad(found, leaf)[0], gradient, msg=name)
+        laid_out = layout(logits.double())
+        expected, gradient = compute_gradient(loss, laid_out.contiguous(), target)
+        leaf = laid_out.detach().requires_grad_()
+        value = loss(leaf, target.mT.contiguous().mT)
+        torch.testing.assert_close(value.detach(), expected, msg=name)
+        torch.testing.assert_close(torch.autograd.grad(value, leaf)[0], gradient, msg=name)
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -98,14 +89,14 @@ def test_sorting_integers_is_sorting_floats(task, dtype, monkeypatch):
     """On a processor the bits of the errors are sorted in place of the errors."""
     loss = build_loss("lovasz", task=task)
     loss.checks_labels = False
-    logits, mixed = noise(task)
+    logits, mixed = draw_batch(task)
     some = mixed.clone()
     some[:, :3] = IGNORE
     for target in (mixed, some, mixed * 0, torch.full_like(mixed, IGNORE)):
-        value, gradient = value_and_gradient(loss, 3 * logits.to(dtype), target)
+        value, gradient = compute_gradient(loss, 3 * logits.to(dtype), target)
         with monkeypatch.context() as patch:
             patch.setattr(overlap_losses, "is_readable_now", lambda *_: False)
-            expected, slope = value_and_gradient(loss, 3 * logits.to(dtype), target)
+            expected, slope = compute_gradient(loss, 3 * logits.to(dtype), target)
         torch.testing.assert_close(value, expected)
         torch.testing.assert_close(gradient, slope)
 
@@ -115,8 +106,8 @@ def test_sorting_integers_is_sorting_floats(task, dtype, monkeypatch):
 
 @pytest.mark.parametrize(("family", "task"), CASES)
 def test_pickling_and_copying_keep_the_loss(family, task):
-    logits, target = noise(task)
-    loss = make(family, task)
+    logits, target = draw_batch(task)
+    loss = make_loss(family, task)
     expected = loss(logits, target)
     for other in (pickle.loads(pickle.dumps(loss)), copy.deepcopy(loss), loss.half()):
         assert torch.equal(other(logits, target), expected)
@@ -124,15 +115,15 @@ def test_pickling_and_copying_keep_the_loss(family, task):
 
 @pytest.mark.parametrize(("family", "task"), CASES)
 def test_a_target_may_have_a_channel_and_two_classes_two_channels(family, task):
-    logits, target = noise(task)
-    loss = make(family, task)
+    logits, target = draw_batch(task)
+    loss = make_loss(family, task)
     expected = loss(logits, target)
     assert torch.equal(loss(logits, target.unsqueeze(1)), expected)
     if task == "binary":
         torch.testing.assert_close(loss(torch.cat([-logits, 0 * logits], 1), target.unsqueeze(1)), expected)
 
 
-def label_map(family, logits):
+def make_label_map(family, logits):
     """Return some distances to boundaries, if the family wants them."""
     if FAMILIES[family].needs_map is None:
         return {}
@@ -142,10 +133,10 @@ def label_map(family, logits):
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
 def test_nothing_waits_for_the_device(task):
     """Tensors on `meta` have no values: anything that would have to read one fails there."""
-    logits, target = noise(task)
+    logits, target = draw_batch(task)
     for family in (name for name, for_task in CASES if for_task == task):
         away = logits.to("meta").requires_grad_()
-        assert make(family, task)(away, target.to("meta"), **label_map(family, away)).shape == ()
+        assert make_loss(family, task)(away, target.to("meta"), **make_label_map(family, away)).shape == ()
 
 
 TRACED = {("dice_focal", "multiclass")}
@@ -162,13 +153,13 @@ TRACED = {("dice_focal", "multiclass")}
     ],
 )
 def test_torch_compile_gives_the_same_in_one_graph(family, task, backend):
-    logits, target = noise(task)
+    logits, target = draw_batch(task)
     target[..., :2, :] = IGNORE
-    more = label_map(family, logits)
+    more = make_label_map(family, logits)
     torch.compiler.reset()
-    compiled = torch.compile(make(family, task), fullgraph=True, backend=backend)
-    value, gradient = value_and_gradient(make(family, task), logits, target, **more)
-    other_value, other_gradient = value_and_gradient(compiled, logits, target, **more)
+    compiled = torch.compile(make_loss(family, task), fullgraph=True, backend=backend)
+    value, gradient = compute_gradient(make_loss(family, task), logits, target, **more)
+    other_value, other_gradient = compute_gradient(compiled, logits, target, **more)
     torch.testing.assert_close(other_value, value)
     torch.testing.assert_close(other_gradient, gradient)
 
@@ -192,22 +183,22 @@ def test_values_and_gradients_are_finite_whatever_comes(case, shape, levels, see
     family, task = case
     images, height, width = shape
     rng = torch.Generator().manual_seed(seed)
-    channels = 1 if task == "binary" else CLASSES
-    logits = (2 * scale * torch.rand(images, channels, height, width, generator=rng) - scale).clamp(-1e4, 1e4)
+    shape = (images, count_channels(task), height, width)
+    logits = (2 * scale * torch.rand(shape, generator=rng) - scale).clamp(-1e4, 1e4)
     where = (images, height, width)
     target = (torch.rand(where, generator=rng) < rare).long() * (CLASSES - 1 if task == "multiclass" else 1)
     target[torch.rand(where, generator=rng) < ignored] = IGNORE
-    value, gradient = value_and_gradient(make(family, task), logits, target)
+    value, gradient = compute_gradient(make_loss(family, task), logits, target)
     assert 0 <= value < float("inf")
     assert gradient.isfinite().all()
     outside = (target == IGNORE).unsqueeze(1).expand_as(gradient)
     assert (gradient[outside] == 0).all()
 
 
-def volume(task):
+def draw_volume(task):
     """Return logits and target of two volumes of four slices."""
     generator = torch.Generator().manual_seed(5)
-    channels = CLASSES if task == "multiclass" else 1
+    channels = count_channels(task)
     logits = 3 * torch.randn(2, channels, 4, 8, 6, generator=generator)
     target = torch.randint(0, max(2, channels), (2, 4, 8, 6), generator=generator)
     target[0, 1, :3] = IGNORE
@@ -216,8 +207,8 @@ def volume(task):
 
 @pytest.mark.parametrize(("family", "task"), [case for case in CASES if not FAMILIES[case[0]].images_only])
 def test_a_volume_is_taken_whatever_the_order_of_its_axes(family, task):
-    logits, target = volume(task)
-    loss = make(family, task)
+    logits, target = draw_volume(task)
+    loss = make_loss(family, task)
     value = loss(logits, target)
     assert torch.isclose(loss(logits.permute(0, 1, 4, 2, 3), target.permute(0, 3, 1, 2)), value)
     image = loss(logits[:, :, :1], target[:, :1]), loss(logits[:, :, 0], target[:, 0])
@@ -229,17 +220,17 @@ def test_a_volume_is_taken_whatever_the_order_of_its_axes(family, task):
 
 def test_cross_entropy_of_a_volume_is_torchs():
     for task in ("binary", "multiclass"):
-        logits, target = volume(task)
+        logits, target = draw_volume(task)
         labelled = target != IGNORE
         if task == "binary":
-            each = functional.binary_cross_entropy_with_logits(logits[:, 0], (target == 1).float(), reduction="none")
+            each = F.binary_cross_entropy_with_logits(logits[:, 0], (target == 1).float(), reduction="none")
             expected = each[labelled].mean()
         else:
-            expected = functional.cross_entropy(logits, target, ignore_index=IGNORE)
+            expected = F.cross_entropy(logits, target, ignore_index=IGNORE)
         assert torch.isclose(build_loss("cross_entropy", task=task)(logits, target), expected)
 
 
 @pytest.mark.parametrize(("family", "task"), [case for case in CASES if FAMILIES[case[0]].images_only])
 def test_a_loss_of_neighbouring_pixels_refuses_a_volume_by_its_name(family, task):
     with pytest.raises(LossError, match=rf"logits of {family} must be of images .* got \(2, .* give the slices"):
-        make(family, task)(*volume(task))
+        make_loss(family, task)(*draw_volume(task))

@@ -10,7 +10,7 @@ import torch
 from sweeper.core.errors import LossError
 from sweeper.losses import build_loss
 from sweeper.losses.loss_module import CHECKED_BATCHES
-from tests.support.loss_cases import make, noise
+from tests.support.loss_cases import draw_batch, make_loss
 
 
 def labels(*values: int, dtype: torch.dtype = torch.long) -> torch.Tensor:
@@ -32,14 +32,14 @@ def labels(*values: int, dtype: torch.dtype = torch.long) -> torch.Tensor:
     ],
 )
 def test_labels_that_are_no_class_are_refused(task, ignore, target, words):
-    logits, _ = noise(task)
+    logits, _ = draw_batch(task)
     with pytest.raises(LossError) as caught:
         build_loss("focal", task=task, ignore_index=ignore)(logits, target)
     assert all(word in str(caught.value) for word in words), caught.value
 
 
 def test_what_may_be_a_mask_of_0_and_255_is_said_once():
-    logits, _ = noise("binary")
+    logits, _ = draw_batch("binary")
     loss = build_loss("dice", task="binary")
     with pytest.warns(UserWarning, match=r"255 is the foreground of these masks.*\(target > 0\)\.long"):
         for _ in range(CHECKED_BATCHES):
@@ -49,7 +49,7 @@ def test_what_may_be_a_mask_of_0_and_255_is_said_once():
 
 @pytest.mark.parametrize("target", [labels(0, 1, 255), labels(0), labels(1, 1), labels(1, dtype=torch.bool)])
 def test_right_labels_are_left_alone(target):
-    logits, _ = noise("binary")
+    logits, _ = draw_batch("binary")
     loss = build_loss("dice", task="binary")
     loss(logits, target)
     for _ in range(CHECKED_BATCHES):  # a warning would be an error here
@@ -57,13 +57,13 @@ def test_right_labels_are_left_alone(target):
 
 
 def test_labels_are_checked_in_the_first_batches_alone_and_not_where_they_are_known_to_be_right():
-    logits, _ = noise("binary")
+    logits, _ = draw_batch("binary")
     loss = build_loss("dice", task="binary")
     for _ in range(CHECKED_BATCHES):
         loss(logits, labels(0, 1))
     assert loss(logits, labels(0, 1, 2)).isfinite()
     for family in ("dice", "logit_adjusted"):  # the second calls the first
-        known = make(family, "binary")
+        known = make_loss(family, "binary")
         known.checks_labels = False
         assert known(logits, labels(0, 1, 2)).isfinite()
 
@@ -90,7 +90,7 @@ def test_shapes_that_do_not_fit_are_refused(task, logits, target, words):
 
 def test_types_that_do_not_fit_are_refused_with_where_the_right_ones_are():
     loss = build_loss("dice", task="binary")
-    logits, target = noise("binary")
+    logits, target = draw_batch("binary")
     for output, found, words in (
         ({"out": 1, "aux": 2}, target, ["got dict", 'output["out"]']),
         (SimpleNamespace(logits=1), target, ["got SimpleNamespace", "output.logits"]),

@@ -13,7 +13,7 @@ from sweeper.core.operating_points import THRESHOLDS
 from sweeper.losses import build_loss, make_snippet
 from sweeper.losses.snippet import OptimizerSettings
 from sweeper.training.training_steps import compute_rate_factor
-from tests.support.loss_cases import CASES, noise, point
+from tests.support.loss_cases import CASES, draw_batch, pick_point
 
 
 def pasted(text: str) -> dict[str, Any]:
@@ -25,13 +25,13 @@ def pasted(text: str) -> dict[str, Any]:
 @pytest.mark.parametrize(("family", "task"), CASES)
 def test_the_snippet_runs_gives_the_same_loss_and_says_what_its_hyper_parameters_are(family, task):
     values = {"pos_weight": 61.23456, "prior_odds": 61.23456, "fn_weight": 0.712345, "gamma": 1.98765}
-    params = {name: values.get(name, value) for name, value in point(family, task).items()}
+    params = {name: values.get(name, value) for name, value in pick_point(family, task).items()}
     classes = ["background", "crack"] if task == "binary" else ["a", "b", "c"]
     counts = (60, 911, 29) if task == "multiclass" else (911, 60)  # the most common of several is not the first
     text = make_snippet(family, params, task, classes, counts)
     assert "loss = criterion(logits, target)" in text
     assert "4 significant digits" in text
-    logits, target = noise(task)
+    logits, target = draw_batch(task)
     exact = build_loss(family, task=task, class_frequencies=counts, **params)(logits, target)
     assert pasted(text)["criterion"](logits, target).item() == pytest.approx(exact.item(), rel=1e-3)
     lines = text.splitlines()

@@ -1,8 +1,11 @@
-"""Every family × task of the registry, a generic point of each, and batches to try them on."""
+"""Every family × task of the registry, points of each, and batches to try them on."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from torch import Tensor, nn
 
 from sweeper.core.records import Task
 from sweeper.losses import FAMILIES, build_loss
@@ -10,75 +13,71 @@ from sweeper.losses import FAMILIES, build_loss
 IGNORE = 255
 CASES: list[tuple[str, Task]] = [(name, task) for name, family in FAMILIES.items() for task in family.tasks]
 CLASSES = 3
-FREQUENCIES = (0.6, 0.3, 0.1)
+FREQUENCIES = (0.3, 0.6, 0.1)
+"""The most common class is not the first, so that no loss finds it by its place."""
 IMBALANCE = 20.0
 
 
-def _covered() -> set[str]:
-    """Families of which an earlier one has the same module."""
-    relatives = [family for family in FAMILIES.values() if family.relative]
-    first = {family.module: family.name for family in reversed(relatives)}
-    return {f.name for f in relatives if first[f.module] != f.name}
+def pick_point(family: str, task: Task, share: float = 0.1) -> dict[str, float]:
+    """Return the coordinates that far into each searched range: 0 = its low end, 1 = its high end.
 
-
-COVERED = _covered()
-"""Families whose kind another one covers in a training."""
-
-
-def point(family: str, task: Task, share: float = 0.1) -> dict[str, float]:
-    """Return a point of the family that far into each range, so that no coordinate is at a neutral value.
-
-    A tenth: exponents below 1 are the harder case for slopes.
+    At a tenth no coordinate is at a neutral value, and exponents are below 1, the harder case for slopes.
     """
-    found = {}
+    point = {}
     for name, free in FAMILIES[family].coordinates[task].items():
         if free.search is None:
             value = free.start if free.default is None else free.default
             assert value is not None
-            found[name] = value
+            point[name] = value
             continue
         low, high = free.search.low, free.search.high
-        found[name] = low * (high / low) ** share if free.search.kind == "log" else low + share * (high - low)
+        point[name] = low * (high / low) ** share if free.search.kind == "log" else low + share * (high - low)
         if free.search.kind == "power_of_imbalance":
-            found[name] = IMBALANCE ** found[name]
-    return found
+            point[name] = IMBALANCE ** point[name]
+    return point
 
 
-def needed(family: str, task: Task) -> dict[str, float]:
-    """Coordinates without a default, because the data must decide them."""
+def pick_required(family: str, task: Task) -> dict[str, float]:
+    """Return the coordinates without a default, because the data must decide them."""
     free = FAMILIES[family].coordinates[task]
-    left = [n for n, c in free.items() if c.default is None and c.search and c.search.kind == "power_of_imbalance"]
-    return dict.fromkeys(left, IMBALANCE)
+    names = [n for n, c in free.items() if c.default is None and c.search and c.search.kind == "power_of_imbalance"]
+    return dict.fromkeys(names, IMBALANCE)
 
 
-def make(family: str, task: Task, **given: object) -> torch.nn.Module:
-    """Return the family at its generic point, except for what is given."""
+def list_points(family: str, task: Task) -> dict[str, dict[str, float]]:
+    """Return the family's defaults and both ends of its searched ranges, by name."""
+    ends = {"low ends": pick_point(family, task, 0.0), "high ends": pick_point(family, task, 1.0)}
+    return {"defaults": pick_required(family, task)} | ends
+
+
+def make_loss(family: str, task: Task, point: dict[str, float] | None = None, **changes: Any) -> nn.Module:
+    """Return the family at a point, its generic one unless given; `changes` of what `build_loss` receives."""
+    point = pick_point(family, task) if point is None else point
     frequencies = FREQUENCIES if task == "multiclass" else None
-    return build_loss(family, task=task, class_frequencies=frequencies, **{**point(family, task), **given})
+    return build_loss(family, task=task, **{"class_frequencies": frequencies, **point, **changes})
 
 
-def channels(task: Task) -> int:
+def count_channels(task: Task) -> int:
     return 1 if task == "binary" else CLASSES
 
 
-def noise(task: Task, size: int = 8, seed: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
-    """float32 logits and labels without ignored pixels."""
+def draw_batch(task: Task, size: int = 8, seed: int = 3) -> tuple[Tensor, Tensor]:
+    """Return float32 logits (2, C, size, size) and labels (2, size, size), none of them ignored."""
     rng = torch.Generator().manual_seed(seed)
-    logits = torch.randn(2, channels(task), size, size, generator=rng)
+    logits = torch.randn(2, count_channels(task), size, size, generator=rng)
     labels = CLASSES if task == "multiclass" else 2
     return logits, torch.randint(0, labels, (2, size, size), generator=rng)
 
 
-def right_logits(task: Task, target: torch.Tensor, strength: float) -> torch.Tensor:
-    """Logits that say what the target says; ignored pixels count as class 0."""
-    known = torch.where(target == IGNORE, 0, target)
-    right = torch.nn.functional.one_hot(known, 2 if task == "binary" else CLASSES).movedim(-1, 1).float()
-    signs = 2 * right - 1
-    return strength * (signs[:, 1:] if task == "binary" else signs)
+def compute_gradient(loss: nn.Module, logits: Tensor, target: Tensor, **more: Any) -> tuple[Tensor, Tensor]:
+    """Return value and gradient; of logits of half precision, as a network under autocast gives them, under autocast.
 
-
-def value_and_gradient(loss, logits, target, **more):
-    logits = logits.detach().clone().requires_grad_()
-    value = loss(logits, target, **more)
+    `more` goes to the loss.
+    """
+    leaf = logits.detach().clone().requires_grad_()
+    half = logits.dtype in (torch.bfloat16, torch.float16)
+    with torch.autocast(logits.device.type, dtype=logits.dtype if half else None, enabled=half):
+        value = loss(leaf, target, **more)
     value.backward()
-    return value.detach(), logits.grad
+    assert leaf.grad is not None
+    return value.detach(), leaf.grad

@@ -22,7 +22,7 @@ from sweeper.training.engine import StudyTraining
 from sweeper.training.scores import find_never_predicted, judge_collapse
 from sweeper.training.training_context import open_context
 from sweeper.training.training_steps import compute_rate_factor
-from tests.support.loss_cases import needed
+from tests.support.loss_cases import pick_required
 from tests.support.marks import rest_slow
 from tests.support.small_training import SMALL, finished, spec, train
 
@@ -213,7 +213,7 @@ def test_a_diverging_training_ends_with_value_zero(tiny: Dataset) -> None:
 
 @pytest.mark.parametrize("family", KINDS_FIRST)
 def test_every_family_trains(tiny: Dataset, family: str) -> None:
-    result = train(tiny, family=family, params=needed(family, "binary"))
+    result = train(tiny, family=family, params=pick_required(family, "binary"))
     assert result.collapse != Collapse.DIVERGED
     assert all(e.train_loss is not None for e in result.evaluations)
 
@@ -250,7 +250,7 @@ def test_classes_that_are_never_predicted_are_named() -> None:
 @pytest.mark.cuda
 @pytest.mark.parametrize("family", KINDS_FIRST)
 def test_every_family_trains_on_a_gpu(tiny: Dataset, family: str) -> None:
-    params = needed(family, "binary")
+    params = pick_required(family, "binary")
     conditions = Conditions(dataset=tiny, recipe=SMALL.model_copy(update={"precision": "bfloat16"}), seed=0)
     training = StudyTraining(spec(family=family, params=params), open_context(conditions, "cuda"))
     assert finished(training).collapse != Collapse.DIVERGED
