@@ -11,7 +11,7 @@ from sweeper.core.detail_scores import compute_calibration_error
 from sweeper.core.operating_points import BINS
 
 
-def labelled(slope: float, bias: float, pixels: float = 1e6, centre: float = -3.0) -> np.ndarray:
+def count_labelled(slope: float, bias: float, pixels: float = 1e6, centre: float = -3.0) -> np.ndarray:
     """(2, 512) expected counts of logits around `centre`, whose labels are calibrated by this slope and bias."""
     density = np.exp(-((LOGITS - centre) ** 2) / 18)
     amount = pixels * density / density.sum()
@@ -21,13 +21,13 @@ def labelled(slope: float, bias: float, pixels: float = 1e6, centre: float = -3.
 
 @pytest.mark.parametrize(("slope", "bias"), [(1.0, 0.0), (0.4, -1.5), (2.5, 3.0)])
 def test_the_slope_and_bias_that_labels_were_drawn_with_are_found(slope: float, bias: float) -> None:
-    found = fit_calibration(labelled(slope, bias))
-    assert (found.slope, found.bias) == pytest.approx((slope, bias), abs=1e-2)
-    assert found.compute_probability(-bias / slope) == pytest.approx(0.5, abs=5e-3)
+    fitted = fit_calibration(count_labelled(slope, bias))
+    assert (fitted.slope, fitted.bias) == pytest.approx((slope, bias), abs=1e-2)
+    assert fitted.compute_probability(-bias / slope) == pytest.approx(0.5, abs=5e-3)
 
 
 def test_it_is_the_largest_likelihood() -> None:
-    counts = np.random.default_rng(0).poisson(labelled(0.7, 1.0, 3000))
+    counts = np.random.default_rng(0).poisson(count_labelled(0.7, 1.0, 3000))
     negative, positive = counts.sum(axis=1)
     high, low = (positive + 1) / (positive + 2), 1 / (negative + 2)
 
@@ -36,28 +36,27 @@ def test_it_is_the_largest_likelihood() -> None:
         cost = [np.logaddexp(0, z) - target * z for target in (low, high)]
         return float(counts[0] @ cost[0] + counts[1] @ cost[1])
 
-    found = fit_calibration(counts)
-    assert loss(np.array([found.slope, found.bias])) <= minimize(loss, [1.0, 0.0]).fun + 1e-6
+    fitted = fit_calibration(counts)
+    assert loss(np.array([fitted.slope, fitted.bias])) <= minimize(loss, [1.0, 0.0]).fun + 1e-6
 
 
-@pytest.mark.parametrize("kind", ["no foreground", "no background", "upside down", "parted"])
-def test_what_cannot_be_fitted_stays_finite(kind: str) -> None:
+@pytest.mark.parametrize(("background", "foreground"), [(True, False), (False, True), (True, True)])
+def test_labels_that_scores_do_not_tell_apart_get_the_plain_calibration(background: bool, foreground: bool) -> None:
+    """All pixels of one label, or the labels upside down."""
     counts = np.zeros((2, BINS))
-    if kind in ("no foreground", "upside down"):
-        counts[0, 300:] = 50
-    if kind in ("no background", "upside down"):
-        counts[1, :200] = 50
-    if kind == "parted":
-        counts[0, :200], counts[1, 300:] = 50, 50
-    found = fit_calibration(counts)
-    if kind == "parted":
-        assert 0 < found.slope < 100 and abs(found.bias) < 100
-    else:
-        assert found == Calibration()
+    counts[0, 300:], counts[1, :200] = 50 * background, 50 * foreground
+    assert fit_calibration(counts) == Calibration()
+
+
+def test_labels_that_scores_part_get_a_finite_calibration() -> None:
+    counts = np.zeros((2, BINS))
+    counts[0, :200], counts[1, 300:] = 50, 50
+    fitted = fit_calibration(counts)
+    assert 0 < fitted.slope < 100 and abs(fitted.bias) < 100
 
 
 def test_calibrated_probabilities_have_no_error_and_others_have_theirs() -> None:
-    counts = labelled(0.5, -1.0)[None]
+    counts = count_labelled(0.5, -1.0)[None]
     before = compute_calibration_error(count_calibration_gaps(counts, Calibration()).sum(axis=0))
     after = compute_calibration_error(count_calibration_gaps(counts, Calibration(slope=0.5, bias=-1.0)).sum(axis=0))
     assert before > 0.02 and after < 1e-9
@@ -67,7 +66,7 @@ def test_calibrated_probabilities_have_no_error_and_others_have_theirs() -> None
 # --- Several classes ---------------------------------------------------------------------------------------------
 
 
-def drawn(slope: float, biases: tuple[float, ...], pixels: int = 40_000) -> tuple[np.ndarray, np.ndarray]:
+def draw(slope: float, biases: tuple[float, ...], pixels: int = 40_000) -> tuple[np.ndarray, np.ndarray]:
     """Logits (n, C), and labels drawn from softmax(slope · logits + biases)."""
     rng = np.random.default_rng(0)
     logits = 2 * rng.normal(size=(pixels, len(biases)))
@@ -77,17 +76,18 @@ def drawn(slope: float, biases: tuple[float, ...], pixels: int = 40_000) -> tupl
 
 @pytest.mark.parametrize(("slope", "biases"), [(1.0, (0.0, 0.0, 0.0)), (0.5, (1.0, 0.5, -1.5)), (2.0, (0.3, -0.3))])
 def test_the_slope_and_biases_that_labels_were_drawn_with_are_found(slope: float, biases: tuple[float, ...]) -> None:
-    logits, labels = drawn(slope, biases)
-    found = fit_classes(logits, labels)
-    assert found.slope == pytest.approx(slope, rel=0.03)
-    assert np.array(found.biases) - np.mean(found.biases) == pytest.approx(np.array(biases) - np.mean(biases), abs=0.05)
+    logits, labels = draw(slope, biases)
+    fitted = fit_classes(logits, labels)
+    assert fitted.slope == pytest.approx(slope, rel=0.03)
+    centred, expected = (np.array(values) - np.mean(values) for values in (fitted.biases, biases))
+    assert centred == pytest.approx(expected, abs=0.05)
 
 
 def test_mean_probabilities_are_the_shares_of_the_classes_and_a_class_without_pixels_stays_finite() -> None:
-    logits, labels = drawn(0.7, (1.0, 0.0, -1.0, 0.0))
+    logits, labels = draw(0.7, (1.0, 0.0, -1.0, 0.0))
     kept = labels != 3
-    found = fit_classes(logits[kept], labels[kept])
-    z = found.slope * logits[kept] + np.array(found.biases)
+    fitted = fit_classes(logits[kept], labels[kept])
+    z = fitted.slope * logits[kept] + np.array(fitted.biases)
     shares = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
     assert shares.mean(axis=0) == pytest.approx(np.bincount(labels[kept], minlength=4) / kept.sum(), abs=1e-3)
-    assert np.isfinite(found.biases).all()
+    assert np.isfinite(fitted.biases).all()

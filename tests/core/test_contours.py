@@ -20,7 +20,7 @@ from sweeper.core.records import IGNORE
 seeds = st.integers(0, 2**32 - 1)
 
 
-def labels(seed: int, classes: int = 3, ignored: float = 0.1) -> np.ndarray:
+def draw_labels(seed: int, classes: int = 3, ignored: float = 0.1) -> np.ndarray:
     """Blobs of some classes with an ignored region or two."""
     rng = np.random.default_rng(seed)
     shape = tuple(rng.integers(1, 20, 2))
@@ -30,7 +30,7 @@ def labels(seed: int, classes: int = 3, ignored: float = 0.1) -> np.ndarray:
     return mask
 
 
-def near_by_definition(mask: np.ndarray, pixels: int) -> np.ndarray:
+def find_near_slowly(mask: np.ndarray, pixels: int) -> np.ndarray:
     places = [(y, x) for y, x in np.ndindex(mask.shape) if mask[y, x] != IGNORE]
     near = np.zeros(mask.shape, dtype=bool)
     for y, x in places:
@@ -42,8 +42,8 @@ def near_by_definition(mask: np.ndarray, pixels: int) -> np.ndarray:
 @given(seed=seeds, pixels=st.integers(1, 9))
 def test_the_band_is_what_its_definition_says_at_any_width(seed: int, pixels: int) -> None:
     """Widths up to 5 and beyond are worked out in two ways."""
-    mask = labels(seed)
-    np.testing.assert_array_equal(find_near_boundary(mask, pixels), near_by_definition(mask, pixels))
+    mask = draw_labels(seed)
+    np.testing.assert_array_equal(find_near_boundary(mask, pixels), find_near_slowly(mask, pixels))
 
 
 @settings(deadline=None, max_examples=60)
@@ -70,18 +70,18 @@ def test_thinning_a_large_disc_leaves_next_to_nothing() -> None:
 @settings(deadline=None, max_examples=30)
 @given(seed=seeds, pixels=st.integers(1, 3))
 def test_boundary_counts_are_intersections_of_bands(seed: int, pixels: int) -> None:
-    label, answer = labels(seed), labels(seed + 1, ignored=0.0)
+    label, answer = draw_labels(seed), draw_labels(seed + 1, ignored=0.0)
     answer = np.resize(answer, label.shape)
     counts = count_boundary_pixels(label, answer, 3, pixels)
-    given = np.where(label == IGNORE, IGNORE, answer)
+    masked = np.where(label == IGNORE, IGNORE, answer)
     for c in range(3):
-        truth = near_by_definition(label, pixels) & (label == c)
-        found = near_by_definition(given, pixels) & (given == c)
-        assert counts[c].tolist() == [(truth & found).sum(), (found & ~truth).sum(), (truth & ~found).sum()]
+        truth = find_near_slowly(label, pixels) & (label == c)
+        band = find_near_slowly(masked, pixels) & (masked == c)
+        assert counts[c].tolist() == [(truth & band).sum(), (band & ~truth).sum(), (truth & ~band).sum()]
 
 
 def test_a_perfect_answer_is_perfect_whatever_stands_on_ignored_pixels() -> None:
-    label = labels(3)
+    label = draw_labels(3)
     answer = np.where(label == IGNORE, np.uint8(2), label)
     assert (label == IGNORE).any()
     assert count_boundary_pixels(label, answer, 3, 2)[:, 1:].sum() == 0
@@ -110,7 +110,7 @@ def test_thinness_is_a_share_of_each_class() -> None:
     assert shares[1] == 1.0 and 0 < shares[0] < 0.3 and shares[2] == 0.0
 
 
-def thinned_everywhere(mask: np.ndarray) -> np.ndarray:
+def thin_slowly(mask: np.ndarray) -> np.ndarray:
     """Guo & Hall's A1 as it is published: every pixel is looked at in each of its two subiterations."""
     alive = np.pad(mask, 1)
     while True:
@@ -133,4 +133,4 @@ def test_a_centre_line_is_that_of_looking_at_every_pixel(share: float) -> None:
     rng = np.random.default_rng(int(100 * share))
     for _ in range(40):
         mask = rng.random(rng.integers(8, 48, 2)) < share
-        np.testing.assert_array_equal(compute_skeleton(mask), thinned_everywhere(mask))
+        np.testing.assert_array_equal(compute_skeleton(mask), thin_slowly(mask))

@@ -31,23 +31,22 @@ def test_calibration_error_against_its_definition() -> None:
     assert np.isnan(compute_calibration_error(np.zeros((30, 3))))
 
 
-def detail(images: int = 3, classes: int = 2, seed: int = 0) -> TestDetail:
-    rng = np.random.default_rng(seed)
-    boundary, lines = rng.integers(1, 9, (images, classes, 3)), rng.integers(1, 9, (images, classes, 4))
+def make_detail() -> TestDetail:
+    """Return the counts of three images of a binary task."""
+    rng = np.random.default_rng(0)
+    boundary, lines = rng.integers(1, 9, (3, 2, 3)), rng.integers(1, 9, (3, 2, 4))
     lines[:, 0] = 0
-    confidence = np.zeros((images, 30, 3))
+    confidence = np.zeros((3, 30, 3))
     confidence[:, 20] = 100, 80, 70
-    return TestDetail(
-        images=tuple(range(images)), boundary_pixels=2, boundary=boundary, centreline=lines, confidence=confidence
-    )
+    return TestDetail(images=(0, 1, 2), boundary_pixels=2, boundary=boundary, centreline=lines, confidence=confidence)
 
 
 def test_detail_scores_take_the_foreground_of_a_binary_task_and_leave_out_what_is_undefined() -> None:
-    found = detail()
-    scores = compute_detail_scores(found)
-    both, more, less = found.boundary.sum(axis=0)[1]
+    detail = make_detail()
+    scores = compute_detail_scores(detail)
+    both, more, less = detail.boundary.sum(axis=0)[1]
     assert scores["boundary_iou"] == pytest.approx(both / (both + more + less))
-    assert scores["cldice"] == pytest.approx(compute_cldice(found.centreline.sum(axis=0)[1]))
+    assert scores["cldice"] == pytest.approx(compute_cldice(detail.centreline.sum(axis=0)[1]))
     assert scores["ece"] == pytest.approx(0.1)
-    empty = found.model_copy(update={"boundary": np.zeros((3, 2, 3), int), "centreline": np.zeros((3, 2, 4), int)})
+    empty = detail.model_copy(update={"boundary": np.zeros((3, 2, 3), int), "centreline": np.zeros((3, 2, 4), int)})
     assert set(compute_detail_scores(empty)) == {"ece"}

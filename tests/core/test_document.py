@@ -32,10 +32,10 @@ def test_the_published_schema_is_that_of_the_code(kind: type[Document]) -> None:
 
 
 def test_each_document_has_one_schema_and_all_are_listed() -> None:
-    def derived(kind: type[Document]) -> set[type[Document]]:
-        return {kind, *(below for own in kind.__subclasses__() for below in derived(own))}
+    def list_derived(kind: type[Document]) -> set[type[Document]]:
+        return {kind, *(below for child in kind.__subclasses__() for below in list_derived(child))}
 
-    assert derived(Document) - {Document} == set(DOCUMENTS)
+    assert list_derived(Document) - {Document} == set(DOCUMENTS)
     assert len({kind.SCHEMA for kind in DOCUMENTS}) == len(DOCUMENTS)
     assert {file_name(kind) for kind in DOCUMENTS} == {path.name for path in SCHEMAS.glob("*.json")}
     listed = (SCHEMAS.parent / "reference" / "documents.md").read_text("utf-8")

@@ -21,7 +21,7 @@ EDGES = np.linspace(-LOGIT_RANGE, LOGIT_RANGE, BINS + 1)
 seeds = st.integers(0, 2**32 - 1)
 
 
-def confusion(target: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+def count_confusion(target: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
     """Class counts (C, 3) of one image, counted from the pixels."""
     return np.array(
         [
@@ -35,7 +35,7 @@ def confusion(target: np.ndarray, predicted: np.ndarray, classes: int) -> np.nda
     )
 
 
-def brute_miou(pairs: list[tuple[np.ndarray, np.ndarray]], classes: int) -> float:
+def compute_miou_slowly(pairs: list[tuple[np.ndarray, np.ndarray]], classes: int) -> float:
     """MIoU over all pixels of (target, predicted) images, from intersections and unions of sets."""
     target = np.concatenate([t.ravel() for t, _ in pairs])
     predicted = np.concatenate([p.ravel() for _, p in pairs])
@@ -47,7 +47,7 @@ def brute_miou(pairs: list[tuple[np.ndarray, np.ndarray]], classes: int) -> floa
     return sum(ious) / len(ious)
 
 
-def binary_counts(logits: np.ndarray, target: np.ndarray) -> ImageCounts:
+def count_logits(logits: np.ndarray, target: np.ndarray) -> ImageCounts:
     """Histogram of logits (n, pixels) by true class (n, pixels)."""
     data = np.zeros((len(logits), 2, BINS), dtype=np.int64)
     for i, (z, t) in enumerate(zip(logits, target, strict=True)):
@@ -56,7 +56,7 @@ def binary_counts(logits: np.ndarray, target: np.ndarray) -> ImageCounts:
     return ImageCounts(kind="histogram", images=tuple(range(len(logits))), points=THRESHOLDS, data=data)
 
 
-def random_images(seed: int, images: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
+def draw_images(seed: int, images: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     occurring = rng.integers(0, classes, size=(rng.integers(1, classes + 1),))  # some classes may be absent
     return rng.choice(occurring, (images, 30)), rng.integers(0, classes, (images, 30))
@@ -79,10 +79,10 @@ def test_points_that_all_counts_share_are_stored_by_name(points: tuple[float, ..
 def test_counts_at_a_threshold_are_those_of_thresholded_logits(seed: int, images: int, index: int) -> None:
     rng = np.random.default_rng(seed)
     logits, target = rng.normal(0, 5, (images, 60)), rng.integers(0, 2, (images, 60))
-    counts = binary_counts(logits, target)
+    counts = count_logits(logits, target)
     threshold = counts.points[index]
     # Compared in the logit: sigmoid and its inverse would cost the last digits.
-    expected = [confusion(t, (z >= EDGES[index + 1]).astype(int), 2) for z, t in zip(logits, target, strict=True)]
+    expected = [count_confusion(t, (z >= EDGES[index + 1]).astype(int), 2) for z, t in zip(logits, target, strict=True)]
     np.testing.assert_array_equal(metrics.count_at_point(counts, threshold), expected)
     np.testing.assert_array_equal(metrics.count_at_all_points(counts)[:, index], expected)
 
@@ -104,7 +104,7 @@ def test_an_operating_point_that_is_not_stored_is_refused() -> None:
 def test_the_best_point_is_the_best_of_all_points(seed: int) -> None:
     rng = np.random.default_rng(seed)
     target = rng.integers(0, 2, (3, 80))
-    counts = binary_counts(rng.normal(3 * target - 4, 2), target)  # shifted, so that 0.5 is a poor choice
+    counts = count_logits(rng.normal(3 * target - 4, 2), target)  # shifted, so that 0.5 is a poor choice
     point, value = metrics.find_best_point(counts)
     each = [metrics.compute_scores(metrics.count_at_point(counts, p)).miou for p in counts.points]
     assert value == pytest.approx(max(each), abs=1e-12)
@@ -120,21 +120,18 @@ def test_the_operating_point_is_that_of_the_mean_in_which_a_group_counts_as_one(
     counts = ImageCounts(kind="histogram", images=tuple(range(6)), points=THRESHOLDS, data=data)
     other = counts.model_copy(update={"data": data[::-1].copy()})
     groups = ["a"] * 5 + [None]
-    for own, names in ((counts, groups), (other, groups[::-1])):
-        found = metrics.score_all_points([own], "image_dice", names)
+    for ordered, names in ((counts, groups), (other, groups[::-1])):
+        scores = metrics.score_all_points([ordered], "image_dice", names)
         of_images = 2 * 10 / (90 + 20)  # where all of it is foreground
         at_low, at_high = THRESHOLDS.index(low), THRESHOLDS.index(high)
-        assert found[[at_low, at_high]] == pytest.approx([(1 + of_images) / 2, 1 / 2])
-        assert metrics.score_all_points([own], "image_dice")[at_high] == pytest.approx(1 / 6)
-        rows = metrics.sum_by_unit(
-            metrics.make_image_rows(metrics.count_at_point(own, low)[None], "image_dice"),
-            metrics.number_units(names),
-            "image_dice",
-        )
-        assert found[at_low] == pytest.approx(rows[0, :, 0, 0].mean())
-        halves = [metrics.select_images(own, own.images[i : i + 3]) for i in (0, 3)]
-        assert metrics.score_all_points(halves, "image_dice", names) == pytest.approx(found)
-        assert metrics.find_best_point(own, "image_dice", names)[1] == found.max()
+        assert scores[[at_low, at_high]] == pytest.approx([(1 + of_images) / 2, 1 / 2])
+        assert metrics.score_all_points([ordered], "image_dice")[at_high] == pytest.approx(1 / 6)
+        rows = metrics.make_image_rows(metrics.count_at_point(ordered, low)[None], "image_dice")
+        units = metrics.sum_by_unit(rows, metrics.number_units(names), "image_dice")
+        assert scores[at_low] == pytest.approx(units[0, :, 0, 0].mean())
+        halves = [metrics.select_images(ordered, ordered.images[i : i + 3]) for i in (0, 3)]
+        assert metrics.score_all_points(halves, "image_dice", names) == pytest.approx(scores)
+        assert metrics.find_best_point(ordered, "image_dice", names)[1] == scores.max()
     sums = metrics.score_all_points([counts], "dice", groups)
     assert sums == pytest.approx(metrics.score_all_points([counts], "dice"))
 
@@ -156,20 +153,20 @@ LOW = THRESHOLDS.index(0.5) - 116
 FAINT, CLEAR = "faint", "clear"
 
 
-def images_of(kinds: Sequence[str]) -> ImageCounts:
+def make_images(kinds: Sequence[str]) -> ImageCounts:
     """`FAINT` has a fifth of its foreground below 0.5; `CLEAR` has a false alarm above 0.5 and another one below it."""
     data = np.zeros((len(kinds), 2, BINS), dtype=np.int64)
     data[:, 0, 0] = 1000
     for n, kind in enumerate(kinds):
-        found = {FAINT: {150: 20, 300: 80}, CLEAR: {400: 100}}[kind]
-        data[n, 1, list(found)] = list(found.values())
+        foreground = {FAINT: {150: 20, 300: 80}, CLEAR: {400: 100}}[kind]
+        data[n, 1, list(foreground)] = list(foreground.values())
         data[n, 0, [200, 300]] = 20 * (kind == CLEAR)
     return ImageCounts(kind="histogram", images=tuple(range(len(kinds))), points=THRESHOLDS, data=data)
 
 
 @pytest.mark.parametrize("metric", ["miou", "fg_iou", "dice", "image_dice"])
 def test_a_tuned_point_that_loses_on_images_that_did_not_choose_it_is_not_used(metric: str) -> None:
-    mixed = images_of([FAINT, CLEAR] * 3)  # without an image its own kind is the smaller one, and not served
+    mixed = make_images([FAINT, CLEAR] * 3)  # without an image its own kind is the smaller one, and not served
     best = metrics.find_best_point(mixed, metric)[0]
     assert best < 0.5 == metrics.choose_point(mixed, metric)
     pairs = ["a", "a", "b", "b", "c", "c"]
@@ -177,7 +174,7 @@ def test_a_tuned_point_that_loses_on_images_that_did_not_choose_it_is_not_used(m
     assert metrics.choose_point(mixed, metric, [None] * 6) == 0.5
     assert metrics.choose_point(mixed, metric, ["a"] * 6) == best  # one group shows no loss, nor does one image
     for kinds in ([FAINT], [FAINT] * 4, [FAINT] * 5 + [CLEAR]):
-        alike = images_of(kinds)
+        alike = make_images(kinds)
         assert metrics.choose_point(alike, metric) == metrics.find_best_point(alike, metric)[0] < 0.5
 
 
@@ -197,21 +194,21 @@ def test_tau_too_stays_where_choosing_loses_and_many_images_are_divided_into_par
 
 
 def test_on_average_the_choice_costs_nothing_on_new_images_and_gains_where_the_plain_point_is_right() -> None:
-    found = {}
+    means = {}
     for shift in (-1.5, -0.5, 0.0, 1.5):
         rng, gains = np.random.default_rng(5), []
         for _ in range(60):
             target = (rng.random((36, 200)) < 0.1).astype(np.int64)
             logits = rng.normal(3 * target - 1.5 + shift + rng.normal(0, 1.0, (36, 1)), 1.2)
-            val, test = (binary_counts(logits[own], target[own]) for own in (slice(0, 6), slice(6, None)))
+            val, test = (count_logits(logits[part], target[part]) for part in (slice(0, 6), slice(6, None)))
             chosen, tuned = (
                 metrics.compute_scores(metrics.count_at_point(test, point)).miou
                 for point in (metrics.choose_point(val), metrics.find_best_point(val)[0])
             )
             gains.append(chosen - tuned)
-        found[shift] = float(np.mean(gains))
-    assert found[-1.5] > 0.001 and found[1.5] == 0  # six images choose worse than 0.5; far away it is never used
-    assert sum(found.values()) / len(found) > -0.001
+        means[shift] = float(np.mean(gains))
+    assert means[-1.5] > 0.001 and means[1.5] == 0  # six images choose worse than 0.5; far away it is never used
+    assert sum(means.values()) / len(means) > -0.001
 
 
 # --- Scores -------------------------------------------------------------------------------------------------
@@ -220,10 +217,10 @@ def test_on_average_the_choice_costs_nothing_on_new_images_and_gains_where_the_p
 @settings(deadline=None, max_examples=80)
 @given(seed=seeds, images=st.integers(1, 4), classes=st.integers(2, 5))
 def test_miou_is_that_of_the_pixels_over_the_classes_that_occur(seed: int, images: int, classes: int) -> None:
-    target, predicted = random_images(seed, images, classes)
+    target, predicted = draw_images(seed, images, classes)
     pairs = list(zip(target, predicted, strict=True))
-    scores = metrics.compute_scores(np.array([confusion(t, p, classes) for t, p in pairs]))
-    assert scores.miou == pytest.approx(brute_miou(pairs, classes), abs=1e-12)
+    scores = metrics.compute_scores(np.array([count_confusion(t, p, classes) for t, p in pairs]))
+    assert scores.miou == pytest.approx(compute_miou_slowly(pairs, classes), abs=1e-12)
     for c in range(classes):
         occurs = bool((target == c).any())
         assert (scores.iou[c] is None) == (not occurs)
@@ -239,18 +236,14 @@ def test_miou_is_that_of_the_pixels_over_the_classes_that_occur(seed: int, image
 def test_an_image_is_scored_over_the_classes_of_its_own_labels() -> None:
     empty, full = [[97, 0, 3], [0, 3, 0]], [[80, 5, 5], [10, 5, 5]]
     unlabelled = [[0, 0, 0], [0, 0, 0]]
-    found = metrics.compute_image_mious(np.array([empty, full, unlabelled]))
-    assert found == pytest.approx([0.97, (80 / 90 + 10 / 20) / 2, 0.0])
-    assert list(found[:2]) == [metrics.compute_scores(np.array([image])).miou for image in (empty, full)]
+    mious = metrics.compute_image_mious(np.array([empty, full, unlabelled]))
+    assert mious == pytest.approx([0.97, (80 / 90 + 10 / 20) / 2, 0.0])
+    assert list(mious[:2]) == [metrics.compute_scores(np.array([image])).miou for image in (empty, full)]
 
 
 def test_a_mean_over_images_follows_the_convention_for_images_without_the_class() -> None:
-    right, alarmed, half, unlabelled = (
-        [[9, 0, 0], [0, 0, 0]],
-        [[8, 0, 0], [0, 1, 0]],
-        [[7, 1, 1], [1, 1, 1]],
-        [[0] * 3] * 2,
-    )
+    right, alarmed, half = [[9, 0, 0], [0, 0, 0]], [[8, 0, 0], [0, 1, 0]], [[7, 1, 1], [1, 1, 1]]
+    unlabelled = [[0, 0, 0], [0, 0, 0]]
     counts = np.array([right, alarmed, half, unlabelled])
 
     def mean(metric: str, of: npt.NDArray[np.int64]) -> float:
@@ -274,11 +267,11 @@ def test_the_influences_on_a_mean_over_images_are_their_distances_from_it(seed: 
     table = make_image_table(
         rows, lambda summed: metrics.compute_objective(summed, np.array([True, True]), "image_dice")
     )
-    own = rows[..., 0, 0]
-    np.testing.assert_allclose(table.shares, own - own.mean(axis=1, keepdims=True), atol=1e-6)
+    values = rows[..., 0, 0]
+    np.testing.assert_allclose(table.shares, values - values.mean(axis=1, keepdims=True), atol=1e-6)
     units = np.arange(images) // 2
     whole = metrics.sum_by_unit(rows, units, "image_dice")
-    means = [[own[r, units == unit].mean() for unit in range(units.max() + 1)] for r in range(3)]
+    means = [[values[r, units == unit].mean() for unit in range(units.max() + 1)] for r in range(3)]
     np.testing.assert_allclose(whole[..., 0, 0], means)
     assert (whole[..., 0, 1] == 1).all()
 
@@ -303,8 +296,8 @@ def test_one_table_holds_every_metric() -> None:
 
 def test_the_objective_works_on_many_replicates_at_once() -> None:
     rng = np.random.default_rng(0)
-    for metric, found in metrics.METRICS.items():
-        marked = np.array([False, True] if found.binary_only else [True, False, True])
+    for metric, definition in metrics.METRICS.items():
+        marked = np.array([False, True] if definition.binary_only else [True, False, True])
         sums = metrics.make_image_rows(rng.integers(1, 100, (5, 7, len(marked), 3)), metric)
         together = metrics.compute_objective(sums, marked, metric)
         assert together.shape == (5, 7)
@@ -313,14 +306,13 @@ def test_the_objective_works_on_many_replicates_at_once() -> None:
 
 @settings(deadline=None, max_examples=40)
 @given(seed=seeds, classes=st.integers(2, 5))
-def test_the_constant_answer_scores_what_predicting_the_commonest_class_scores(seed: int, classes: int) -> None:
-    target, _ = random_images(seed, 3, classes)
-    commonest = int(np.bincount(target.ravel()).argmax())
-    predicted = np.full_like(target, commonest)
-    counts = np.array([confusion(t, p, classes) for t, p in zip(target, predicted, strict=True)])
+def test_the_constant_answer_scores_what_predicting_the_most_common_class_scores(seed: int, classes: int) -> None:
+    target, _ = draw_images(seed, 3, classes)
+    predicted = np.full_like(target, np.bincount(target.ravel()).argmax())
+    counts = np.array([count_confusion(t, p, classes) for t, p in zip(target, predicted, strict=True)])
     assert metrics.compute_constant_miou(counts) == pytest.approx(metrics.compute_scores(counts).miou)
     # It does not depend on what was predicted.
-    other = np.array([confusion(t, t, classes) for t in target])
+    other = np.array([count_confusion(t, t, classes) for t in target])
     assert metrics.compute_constant_miou(other) == metrics.compute_constant_miou(counts)
 
 

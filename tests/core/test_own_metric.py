@@ -12,7 +12,7 @@ from sweeper.core import metrics, own_metric
 from sweeper.core.errors import UsageError
 from sweeper.core.metrics import BUILT_IN, METRICS, compute_objective, find_best_point
 from sweeper.core.own_code import find_code
-from sweeper.core.records import Conditions, Dataset
+from sweeper.core.records import Conditions, Dataset, SweepRecord
 from sweeper.deployment import recommended_network
 from sweeper.deployment.recommended_network import load_answer
 from sweeper.evidence.other_metrics import list_measures
@@ -76,10 +76,15 @@ def forget() -> None:
         del METRICS[name]
 
 
-def registered(name: str) -> str:
-    code = load_metric_code(name)
-    own_metric.register_metric(code)
+def register(name: str) -> str:
+    own_metric.register_metric(load_metric_code(name))
     return name
+
+
+def use_metric(sweep: SweepRecord, name: str) -> SweepRecord:
+    """Return the same study as if it had maximised this metric."""
+    recipe = sweep.conditions.recipe.model_copy(update={"metric": name, "own_metric": load_metric_code(name)})
+    return sweep.model_copy(update={"conditions": sweep.conditions.model_copy(update={"recipe": recipe})})
 
 
 @pytest.mark.parametrize("classes", [2, 5])
@@ -110,23 +115,20 @@ def test_what_cannot_be_maximised_is_refused_in_words(module: str, name: str, wo
 
 
 def test_a_metric_may_be_negative_and_a_training_without_an_answer_is_worth_no_more_than_the_worst(module: str) -> None:
-    name = registered(f"{module}:kappa")
+    name = register(f"{module}:kappa")
     worse_than_chance = np.array([[10, 30, 40], [10, 40, 30]])
     both = np.ones(2, dtype=bool)
     value = float(compute_objective(worse_than_chance, both, name))
     chance = (40 * 50 + 50 * 40) / 90**2
     assert value == pytest.approx((20 / 90 - chance) / (1 - chance)) and value < 0
-    assert (
-        metrics.compute_metric_floor(worse_than_chance, both, name)
-        < 0
-        == metrics.compute_metric_floor(worse_than_chance, both, "miou")
-    )
+    floors = [metrics.compute_metric_floor(worse_than_chance, both, metric) for metric in (name, "miou")]
+    assert floors[0] < 0 == floors[1]
     bench = make_paired_scores([Replicate((run,)) for run in builders.sweep().confirmations], 2, None, name)
     assert -1 <= bench.least < 0 and get_metric_floor(bench) == -1
 
 
 def test_a_training_is_scored_by_it_at_its_own_operating_point(module: str, tiny: Dataset) -> None:
-    name = registered(f"{module}:last_iou")
+    name = register(f"{module}:last_iou")
     recipe = SMALL.model_copy(update={"own_metric": load_metric_code(name), "metric": name})
     result = train(tiny, family="dice", params={}, steps=8, recipe=recipe)
     last = result.evaluations[-1]
@@ -137,13 +139,13 @@ def test_a_training_is_scored_by_it_at_its_own_operating_point(module: str, tiny
 
 
 def test_finalists_are_compared_by_it_and_miou_is_one_more_thing_to_care_about(module: str) -> None:
-    name = registered(f"{module}:worst_f2")
+    name = register(f"{module}:worst_f2")
     runs = [Replicate((run,)) for run in builders.sweep().confirmations]
     bench = make_paired_scores(runs, 2, None, name)
     np.testing.assert_allclose(bench.metric_scores.scores, metrics.compute_f_beta(bench.summed_counts, 2).min(axis=-1))
-    found = list_measures(runs, None, tuned=True, metric=name)
-    assert (found[0].name, found[0].text) == ("overlap", "mIoU")
-    np.testing.assert_allclose(found[0].score(found[0].counts.sum(axis=1)), bench.miou.scores)
+    overlap, *_ = list_measures(runs, None, tuned=True, metric=name)
+    assert (overlap.name, overlap.text) == ("overlap", "mIoU")
+    np.testing.assert_allclose(overlap.score(overlap.counts.sum(axis=1)), bench.miou.scores)
     assert "overlap" not in {m.name for m in list_measures(runs, None, tuned=True)}
 
 
@@ -153,27 +155,24 @@ def test_a_resume_compares_its_source_and_other_studies_keep_their_checkpoints(
     code = find_code(f"{module}:worst_f2", "--metric")
     recipe = SMALL.model_copy(update={"own_metric": code, "metric": code.name})
     conditions = Conditions(dataset=tiny, recipe=recipe, seed=0)
-    elsewhere = recipe.model_copy(update={"own_metric": code.model_copy(update={"folder": "/elsewhere"})})
-    assert make_checkpoint_key(conditions) == make_checkpoint_key(conditions.model_copy(update={"recipe": elsewhere}))
-    assert not list_plan_differences(
-        new_plan(conditions=conditions), new_plan(conditions=conditions.model_copy(update={"recipe": elsewhere}))
-    )
+
+    def list_differences(**changes: object) -> list[str]:
+        other = conditions.model_copy(update={"recipe": recipe.model_copy(update=changes)})
+        return list_plan_differences(new_plan(conditions=conditions), new_plan(conditions=other))
+
+    elsewhere = {"own_metric": code.model_copy(update={"folder": "/elsewhere"})}
+    moved = conditions.model_copy(update={"recipe": recipe.model_copy(update=elsewhere)})
+    assert make_checkpoint_key(conditions) == make_checkpoint_key(moved) and not list_differences(**elsewhere)
     (tmp_path / "own_metrics_here.py").write_text(METRICS_HERE + "\n# another\n")
-    changed = recipe.model_copy(update={"own_metric": find_code(code.name, "--metric")})
-    plans = [new_plan(conditions=conditions.model_copy(update={"recipe": one})) for one in (recipe, changed)]
-    (line,) = list_plan_differences(*plans)
+    (line,) = list_differences(own_metric=find_code(code.name, "--metric"))
     assert line.startswith(f"the source file of --metric {module}:worst_f2: SHA-256 ")
-    other = recipe.model_copy(update={"own_metric": None, "metric": "miou"})
-    (line,) = list_plan_differences(plans[0], new_plan(conditions=conditions.model_copy(update={"recipe": other})))
-    assert line == f"recipe.metric: {module}:worst_f2 → miou"
+    assert list_differences(own_metric=None, metric="miou") == [f"recipe.metric: {module}:worst_f2 → miou"]
 
 
 def test_a_report_compares_finalists_by_it_where_its_code_is(module: str, tmp_path: Path) -> None:
-    name = registered(f"{module}:last_iou")
+    name = register(f"{module}:last_iou")
     study = cracks()
-    given = {"metric": name, "own_metric": load_metric_code(name)}
-    recipe = study.sweep.conditions.recipe.model_copy(update=given)
-    sweep = study.sweep.model_copy(update={"conditions": study.sweep.conditions.model_copy(update={"recipe": recipe})})
+    sweep = use_metric(study.sweep, name)
     before = study.recommendation.evidence
     assert before is not None
     origins = {f.family: next(t for t in sweep.trials if t.spec.number == f.search_trial) for f in before.finalists}
@@ -186,9 +185,8 @@ def test_a_report_compares_finalists_by_it_where_its_code_is(module: str, tmp_pa
     text = text_of(sweep, study.recommendation.model_copy(update={"evidence": evidence}))
     assert "test last_iou" in text and "was not where this report was written" not in text
     (tmp_path / "own_metrics_here.py").unlink()
-    registered_as = recipe.own_metric
     forget()
-    own_metric.register_metric(registered_as)
+    own_metric.register_metric(sweep.conditions.recipe.own_metric)
     assert own_metric.resolve_verdict_metric(name) == "miou"
     assert "own_metrics_here:last_iou was not where this report was written" in text_of(sweep, study.recommendation)
 
@@ -196,10 +194,8 @@ def test_a_report_compares_finalists_by_it_where_its_code_is(module: str, tmp_pa
 def test_a_recommendation_is_not_used_where_its_metric_changed(
     module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = registered(f"{module}:last_iou")
-    sweep = cracks().sweep
-    recipe = sweep.conditions.recipe.model_copy(update={"metric": name, "own_metric": load_metric_code(name)})
-    sweep = sweep.model_copy(update={"conditions": sweep.conditions.model_copy(update={"recipe": recipe})})
+    name = register(f"{module}:last_iou")
+    sweep = use_metric(cracks().sweep, name)
     monkeypatch.setattr(recommended_network, "load_sweep", lambda *_: sweep)
     assert load_answer(None, "s", "train").chosen.family  # type: ignore[arg-type]
     with (tmp_path / "own_metrics_here.py").open("a") as file:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-import click
 import pytest
+from click.core import ParameterSource
 
 from sweeper.cli.run import command
 from tests.support import builders
@@ -14,17 +14,17 @@ from tests.support import builders
 CPU = {"device": "cpu", "executor": "processes", "ray_address": None, "workers": 1, "threads": 2}
 
 
-def parsed(line: str) -> dict[str, Any]:
+def parse_command(line: str) -> dict[str, Any]:
     """Return what `sweeper run` takes from this command line."""
     words = shlex.split(line)
     assert words[:2] == ["sweeper", "run"]
     context = command.make_context("run", words[2:])
-    given = click.core.ParameterSource.COMMANDLINE
-    return {name: value for name, value in context.params.items() if context.get_parameter_source(name) == given}
+    is_from_line = lambda name: context.get_parameter_source(name) == ParameterSource.COMMANDLINE  # noqa: E731
+    return {name: value for name, value in context.params.items() if is_from_line(name)}
 
 
 @pytest.mark.parametrize(
-    ("given", "machine", "wanted"),
+    ("options", "machine", "wanted"),
     [
         ("--data x", CPU, {"data": "x", "device": "cpu", "workers": 1, "threads": 2}),
         ("--data 'my  masks' --precision bfloat16 --workers 3", CPU, {"data": "my  masks", "workers": 1}),
@@ -34,20 +34,22 @@ def parsed(line: str) -> dict[str, Any]:
 )
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_command_that_repeats_a_study_fixes_what_was_found_on_this_machine(
-    given: str, machine: dict[str, Any], wanted: dict[str, Any], precision: str
+    options: str, machine: dict[str, Any], wanted: dict[str, Any], precision: str
 ) -> None:
     conditions = builders.conditions(precision=precision, encoder_weights="none")
-    found = parsed(builders.sweep(command=f"sweeper run {given}", machine=machine, conditions=conditions).rerun)
-    assert found["precision"] == precision and found["seed"] == conditions.seed and found["encoder_weights"] == "none"
-    assert found.items() >= wanted.items()
-    assert ("threads" in found) == (machine.get("device") == "cpu")
+    sweep = builders.sweep(command=f"sweeper run {options}", machine=machine, conditions=conditions)
+    parsed = parse_command(sweep.rerun)
+    assert parsed.items() >= {"precision": precision, "seed": conditions.seed, "encoder_weights": "none"}.items()
+    assert parsed.items() >= wanted.items()
+    assert ("threads" in parsed) == (machine.get("device") == "cpu")
 
 
-def test_a_precision_counts_as_measured_where_nobody_gave_it_on_a_processor() -> None:
-    for given, machine, is_measured in (
-        ("", CPU, True),
-        (" --precision float32", CPU, False),
-        ("", {**CPU, "device": "cuda"}, False),
-    ):
-        sweep = builders.sweep(command=f"sweeper run --data x{given}", machine=machine)
-        assert sweep.is_precision_measured is is_measured
+@pytest.mark.parametrize(
+    ("options", "machine", "is_measured"),
+    [("", CPU, True), (" --precision float32", CPU, False), ("", {**CPU, "device": "cuda"}, False)],
+)
+def test_a_precision_counts_as_measured_where_nobody_gave_it_on_a_processor(
+    options: str, machine: dict[str, Any], is_measured: bool
+) -> None:
+    sweep = builders.sweep(command=f"sweeper run --data x{options}", machine=machine)
+    assert sweep.is_precision_measured is is_measured

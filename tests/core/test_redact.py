@@ -87,12 +87,6 @@ def test_what_is_no_secret_stays(text: str) -> None:
     assert redact(text) == text
 
 
-@given(st.text(st.characters(blacklist_characters="'\"@/:?#&;=%", blacklist_categories=["Z", "C"]), min_size=1))
-def test_no_password_comes_through(secret: str) -> None:
-    secret = f"<{secret}>"
-    assert secret not in redact(f"failed: postgresql://me:{secret}@host/db, mlflow at http://h/?token={secret}&x=1")
-
-
 SIGNS = "abcXYZ0189@/:?#&=%+;.~!'\"[]{}\\$*()<>|-_ äß漢"
 PASSWORDS = st.text(SIGNS, min_size=4, max_size=20)
 RAW = {
@@ -119,9 +113,9 @@ def test_no_piece_of_a_password_is_in_a_rendering(frame: str, secret: str, spell
     with patch("sweeper.core.redact._known", set()):
         shown = hide_address_secrets(address)
         bare = repr(secret) if spell is not str and len(secret) > 5 else ""  # a short word stands in other sentences
-        for rendering in (shown, redact(f"failed: {address!r} {bare}"), hide_command_secrets(words)):
-            own = f"{frame} {NO_ADDRESS} {shlex.join(words[:2])} failed: '***'"
-            assert not [piece for piece in pieces if piece in rendering and piece not in own], (address, rendering)
+        for rendering in (shown, redact(f"failed: {address!r} {bare}, {address}"), hide_command_secrets(words)):
+            frames = f"{frame} {NO_ADDRESS} {shlex.join(words[:2])} failed: '***'"
+            assert not [piece for piece in pieces if piece in rendering and piece not in frames], (address, rendering)
     with suppress(UsageError):
         check_address("--storage", address)
 
@@ -207,7 +201,6 @@ def test_no_command_shows_a_secret(
         monkeypatch.setattr(sys, "argv", ["sweeper", *words])
         with pytest.raises(SystemExit):
             main()
+        pieces = ('na"r', "na\\", "na%22", "ca'", "ca%27", "y 17", "y%2017")
         for shown in capfd.readouterr():
-            assert not any(piece in shown for piece in ('na"r', "na\\", "na%22", "ca'", "ca%27", "y 17", "y%2017")), (
-                shown
-            )
+            assert not [piece for piece in pieces if piece in shown], shown

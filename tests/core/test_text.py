@@ -11,7 +11,7 @@ from sweeper.core.text import fill_words, format_count, format_ratio, format_sig
 
 
 @pytest.mark.parametrize(
-    ("n", "forms", "said"),
+    ("n", "forms", "text"),
     [
         (1, ("trial",), "1 trial"),
         (1_200, ("trial",), "1,200 trials"),
@@ -21,12 +21,12 @@ from sweeper.core.text import fill_words, format_count, format_ratio, format_sig
         (0, ("image has", "images have"), "0 images have"),
     ],
 )
-def test_a_number_and_its_noun_agree(n: int, forms: tuple[str, ...], said: str) -> None:
-    assert format_count(n, *forms) == said
+def test_a_number_and_its_noun_agree(n: int, forms: tuple[str, ...], text: str) -> None:
+    assert format_count(n, *forms) == text
 
 
 @pytest.mark.parametrize(
-    ("bound", "margin", "said"),
+    ("bound", "margin", "text"),
     [
         (0.0, 0.01, "0.001"),
         (0.0061, 0.01, "0.007"),
@@ -35,8 +35,8 @@ def test_a_number_and_its_noun_agree(n: int, forms: tuple[str, ...], said: str) 
         (2e-4, 0.1, "0.001"),
     ],
 )
-def test_a_bound_is_rounded_up_and_never_past_the_margin_that_it_keeps(bound: float, margin: float, said: str) -> None:
-    assert format_upper_bound(bound, margin) == said
+def test_a_bound_is_rounded_up_and_never_past_the_margin_that_it_keeps(bound: float, margin: float, text: str) -> None:
+    assert format_upper_bound(bound, margin) == text
 
 
 def test_a_name_that_begins_like_a_home_is_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,11 +50,8 @@ def test_a_gain_that_rounds_to_nothing_has_no_sign() -> None:
     assert [format_signed(v) for v in (0.0004, -0.0004, 0.0006, -0.0006)] == ["0.000", "0.000", "+0.001", "−0.001"]
 
 
-@pytest.mark.parametrize(
-    ("ratio", "text"),
-    [(1, "1:1"), (2.345, "2.35:1"), (61.54, "61.5:1"), (999.6, "1,000:1")],
-)
-def test_a_ratio_is_written_for_people(ratio: float, text: str) -> None:
+@pytest.mark.parametrize(("ratio", "text"), [(1, "1:1"), (2.345, "2.35:1"), (61.54, "61.5:1"), (999.6, "1,000:1")])
+def test_a_ratio_has_three_digits(ratio: float, text: str) -> None:
     assert format_ratio(ratio) == text
 
 
