@@ -35,8 +35,8 @@ BALANCED = Recipe(size=16, batch_size=3, steps=8, confirm_steps=8, evaluations=2
 CLASSES = ("road", "sky", "sign", "lamp")
 
 
-def a_mask(height: int, width: int, *patches: tuple[int, slice, slice]) -> npt.NDArray[np.uint8]:
-    """Road, with patches of other labels."""
+def draw(height: int, width: int, *patches: tuple[int, slice, slice]) -> npt.NDArray[np.uint8]:
+    """Return road with patches of other labels."""
     mask = np.zeros((height, width), dtype=np.uint8)
     for label, rows, columns in patches:
         mask[rows, columns] = label
@@ -44,10 +44,10 @@ def a_mask(height: int, width: int, *patches: tuple[int, slice, slice]) -> npt.N
 
 
 MASKS = (
-    a_mask(24, 37, (1, slice(0, 6), slice(0, 37)), (2, slice(20, 22), slice(34, 37)), (3, slice(9, 10), slice(4, 5))),
-    a_mask(30, 12, (3, slice(3, 9), slice(2, 4)), (IGNORE, slice(10, 30), slice(0, 12))),
-    a_mask(9, 9, (2, slice(0, 1), slice(0, 3))),
-    a_mask(20, 20, (IGNORE, slice(0, 5), slice(0, 5))),
+    draw(24, 37, (1, slice(0, 6), slice(0, 37)), (2, slice(20, 22), slice(34, 37)), (3, slice(9, 10), slice(4, 5))),
+    draw(30, 12, (3, slice(3, 9), slice(2, 4)), (IGNORE, slice(10, 30), slice(0, 12))),
+    draw(9, 9, (2, slice(0, 1), slice(0, 3))),
+    draw(20, 20, (IGNORE, slice(0, 5), slice(0, 5))),
 )
 """Larger than a crop, narrower than one, smaller than one, and road alone."""
 
@@ -66,7 +66,7 @@ def street(tmp_path: Path) -> Dataset:
     return builders.dataset(classes=CLASSES, store=str(folder), images=images)
 
 
-def balanced(dataset: Dataset, recipe: Recipe = BALANCED) -> Conditions:
+def make_conditions(dataset: Dataset, recipe: Recipe = BALANCED) -> Conditions:
     """Return a study's conditions as `prepare` makes them."""
     seen = estimate_pixels_in_crops(dataset, open_store(dataset.store), recipe.size, recipe.batch_size)
     return Conditions(dataset=dataset, recipe=recipe, seed=0, crop_pixels=seen)
@@ -110,44 +110,46 @@ def test_the_middle_is_a_pixel_of_the_class_wherever_the_edges_let_it() -> None:
         classes = [c for c in (1, 2, 3) if (mask == c).any()]
         for _ in range(200):
             corner = find_corner_around(mask, classes, rng.random(2), 8)
-            found = mask
+            middles = mask
             for axis, (at, side) in enumerate(zip(corner, mask.shape, strict=True)):
                 assert 0 <= at <= side - 8
                 free = range(at, at + 8) if at in (0, side - 8) else [at + 4]
-                found = found.take(free, axis=axis)
-            assert np.isin(found, classes).any()
+                middles = middles.take(free, axis=axis)
+            assert np.isin(middles, classes).any()
 
 
 def test_each_class_is_drawn_as_often_and_so_is_each_of_its_pixels() -> None:
     """With crops of one pixel the corner is the middle."""
     rng = np.random.default_rng(1)
-    found = Counter(find_corner_around(MASKS[0], (1, 2, 3), rng.random(2), 1) for _ in range(6000))
-    classes = Counter({c: sum(n for at, n in found.items() if MASKS[0][at] == c) for c in (0, 1, 2, 3)})
+    drawn = Counter(find_corner_around(MASKS[0], (1, 2, 3), rng.random(2), 1) for _ in range(6000))
+    classes = Counter({c: sum(n for at, n in drawn.items() if MASKS[0][at] == c) for c in (0, 1, 2, 3)})
     assert classes[0] == 0 and all(abs(classes[c] - 2000) < 4 * (6000 * 2 / 9) ** 0.5 for c in (1, 2, 3))
-    signs = [n for at, n in found.items() if MASKS[0][at] == 2]
+    signs = [n for at, n in drawn.items() if MASKS[0][at] == 2]
     assert len(signs) == 6 and all(abs(n - 2000 / 6) < 4 * (2000 / 6) ** 0.5 for n in signs)
 
 
 # --- What the loss sees ---
 
 
-def by_hand(mask: npt.NDArray[np.uint8], central: tuple[int, ...], size: int, share: float) -> npt.NDArray[np.float64]:
+def count_by_hand(
+    mask: npt.NDArray[np.uint8], central: tuple[int, ...], size: int, share: float
+) -> npt.NDArray[np.float64]:
     """Return the pixels of each class in a crop, on average: every corner and every middle in turn."""
     height, width = mask.shape
     tops, lefts = max(0, height - size) + 1, max(0, width - size) + 1
 
-    def held(top: int, left: int) -> npt.NDArray[np.float64]:
+    def count(top: int, left: int) -> npt.NDArray[np.float64]:
         part = mask[top : top + size, left : left + size]
         return np.bincount(part.ravel(), minlength=256)[:4].astype(float)
 
-    anywhere = np.mean([held(top, left) for top in range(tops) for left in range(lefts)], axis=0)
+    anywhere = np.mean([count(top, left) for top in range(tops) for left in range(lefts)], axis=0)
     if not central:
         return anywhere
     each = []
     for label in central:
-        there = np.argwhere(mask == label)
-        corners = [(np.clip(r - size // 2, 0, tops - 1), np.clip(c - size // 2, 0, lefts - 1)) for r, c in there]
-        each.append(np.mean([held(*corner) for corner in corners], axis=0))
+        middles = np.argwhere(mask == label)
+        corners = [(np.clip(r - size // 2, 0, tops - 1), np.clip(c - size // 2, 0, lefts - 1)) for r, c in middles]
+        each.append(np.mean([count(*corner) for corner in corners], axis=0))
     total: npt.NDArray[np.float64] = (1 - share) * anywhere + share * np.mean(each, axis=0)
     return total
 
@@ -155,27 +157,27 @@ def by_hand(mask: npt.NDArray[np.uint8], central: tuple[int, ...], size: int, sh
 @pytest.mark.parametrize("size", [1, 7, 16, 24, 40])
 @pytest.mark.parametrize("batch", [1, 2, 8])
 def test_what_crops_hold_is_what_counting_them_one_by_one_gives(street: Dataset, size: int, batch: int) -> None:
-    found = estimate_pixels_in_crops(street, open_store(street.store), size, batch)
+    estimates = estimate_pixels_in_crops(street, open_store(street.store), size, batch)
     share = count_balanced(batch) / batch
-    for mask, central, ours in zip(MASKS, list_central_classes(street), found, strict=True):
-        assert ours == pytest.approx(COUNTED_CROPS * by_hand(mask, central, size, share), abs=0.5 + 1e-6)
+    for mask, central, ours in zip(MASKS, list_central_classes(street), estimates, strict=True):
+        assert ours == pytest.approx(COUNTED_CROPS * count_by_hand(mask, central, size, share), abs=0.5 + 1e-6)
 
 
 def test_a_rare_class_is_seen_as_often_as_is_said(street: Dataset) -> None:
     store, images, central = open_store(street.store), (0, 1, 2, 3), list_central_classes(street)
-    said = balanced(street, BALANCED.model_copy(update={"batch_size": 8})).count_pixels_seen(images)
+    expected = make_conditions(street, BALANCED.model_copy(update={"batch_size": 8})).count_pixels_seen(images)
     seen = np.zeros(4)
     for step in range(400):
         places, _ = draw_crops(store, images, size=16, batch_size=8, step=step, seed=0, central=central)
         seen += np.bincount(cut_crops(store, places, 16, 16)[1].numpy().ravel(), minlength=256)[:4]
-    assert seen / seen.sum() == pytest.approx(said / said.sum(), rel=0.05)
+    assert seen / seen.sum() == pytest.approx(expected / expected.sum(), rel=0.05)
     uniform = Conditions(dataset=street, recipe=Recipe(), seed=0).count_pixels_seen(images)
     assert uniform.tolist() == street.count_class_pixels().tolist()
-    assert said[3] / said.sum() > 1.3 * uniform[3] / uniform.sum()
+    assert expected[3] / expected.sum() > 1.3 * uniform[3] / uniform.sum()
 
 
 def test_bias_and_weights_follow_the_crops(street: Dataset) -> None:
-    conditions, images = balanced(street), (0, 1, 2, 3)
+    conditions, images = make_conditions(street), (0, 1, 2, 3)
     params = {"class_weight_power": 1.0}
     made = builders.spec("weighted_ce", params=params)
     seen = conditions.count_pixels_seen(images)
@@ -194,22 +196,22 @@ def test_bias_and_weights_follow_the_crops(street: Dataset) -> None:
 
 
 def test_the_code_says_which_crops_it_is_for_and_answers_for_whole_images() -> None:
-    given: tuple[Any, ...] = ("weighted_ce", {"class_weight_power": 1.0}, "multiclass", ("a", "b"), (6.0, 4.0))
-    text = make_snippet(*given, point=0.5, image_frequencies=(90.0, 10.0))
+    arguments: tuple[Any, ...] = ("weighted_ce", {"class_weight_power": 1.0}, "multiclass", ("a", "b"), (6.0, 4.0))
+    text = make_snippet(*arguments, point=0.5, image_frequencies=(90.0, 10.0))
     assert "# For balanced crops: a third of each batch" in text
     assert "class_frequencies=(0.6, 0.4)" in text and "log_prior = torch.tensor([0.9, 0.1]).log()" in text
-    assert "balanced" not in make_snippet(*given, point=0.5)
+    assert "balanced" not in make_snippet(*arguments, point=0.5)
 
 
 @pytest.mark.slow
 def test_a_sweep_weighs_what_its_crops_hold_and_says_so(tmp_path: Path) -> None:
-    given: dict[str, Any] = {"data": "synthetic:blobs?images=15&size=64&foreground=0.3", "crops": "balanced"}
-    given |= {"size": 32, "batch_size": 4, "steps": 16, "confirm_steps": 16}
-    outcome = sweep_in(tmp_path, **given)
+    options: dict[str, Any] = {"data": "synthetic:blobs?images=15&size=64&foreground=0.3", "crops": "balanced"}
+    options |= {"size": 32, "batch_size": 4, "steps": 16, "confirm_steps": 16}
+    outcome = sweep_in(tmp_path, **options)
     conditions, sweep = outcome.sweep.conditions, outcome.sweep
     seen = conditions.count_pixels_seen(get_split(conditions, conditions.seed).train)
     assert sweep.imbalance == pytest.approx(seen[0] / seen[1]) and sweep.imbalance < 0.9 * sweep.profile.imbalance
     report = outcome.paths.markdown.read_text("utf-8")
     assert "Crops are balanced: a third of each batch" in report and "32² balanced crops" in report
-    again = sweep_in(tmp_path, resume=True, **given | {"trials": 8, "data": None})
+    again = sweep_in(tmp_path, resume=True, **options | {"trials": 8, "data": None})
     assert again.sweep.conditions.crop_pixels == conditions.crop_pixels

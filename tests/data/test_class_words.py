@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from sweeper.core.records import IGNORE, Dataset
-from sweeper.data import load_dataset, open_store
+from sweeper.core.records import IGNORE
 from sweeper.data.class_words import find_background, put_background_first
 from tests.support import annotated
-from tests.support.folders import folder, mask
+from tests.support.folders import folder, has_warning, list_masks, load_folder, mask
 
 
 @pytest.mark.parametrize(
-    ("names", "ordered", "labels", "said"),
+    ("names", "ordered", "labels", "note"),
     [
         (("leaf", "background"), ("background", "leaf"), (1, 0), "background is class 0, not 1"),
         (("a", "b", "_BackGround_"), ("_BackGround_", "a", "b"), (1, 2, 0), "_BackGround_ is class 0, not 2"),
@@ -35,24 +32,19 @@ from tests.support.folders import folder, mask
         (("road", "car", "another", "bgr"), ("road", "car", "another", "bgr"), (0, 1, 2, 3), None),
     ],
 )
-def test_names_of_a_background_come_first_and_void_is_ignored(names, ordered, labels, said):
+def test_names_of_a_background_come_first_and_void_is_ignored(names, ordered, labels, note):
     notes: list[str] = []
-    found, table = put_background_first(names, notes)
-    assert found == ordered and tuple(table[: len(names)]) == labels
-    assert (said in notes[0]) if said else not notes
+    classes, table = put_background_first(names, notes)
+    assert classes == ordered and tuple(table[: len(names)]) == labels
+    assert (note in notes[0]) if note else not notes
 
 
 @given(st.lists(st.sampled_from(["void", "ignore", "bg", "other", "none", "a", "b", "c"]), min_size=2, unique=True))
 def test_nothing_but_the_order_of_classes_changes(names):
-    found, table = put_background_first(names, [])
-    assert {*found} <= {*names} and len(found) == len({*table[: len(names)]} - {IGNORE})
-    assert [found[label] for label in table[: len(names)] if label != IGNORE] == [n for n in names if n in found]
-    assert find_background(found) in (None, 0) and list(table[len(names) :]) == [*range(len(names), 256)]
-
-
-def pixels(dataset: Dataset) -> list[tuple[int, ...]]:
-    store = open_store(dataset.store)
-    return [tuple(np.unique(store.get_mask(i))) for i in range(len(dataset.images))]
+    classes, table = put_background_first(names, [])
+    assert {*classes} <= {*names} and len(classes) == len({*table[: len(names)]} - {IGNORE})
+    assert [classes[label] for label in table[: len(names)] if label != IGNORE] == [n for n in names if n in classes]
+    assert find_background(classes) in (None, 0) and list(table[len(names) :]) == [*range(len(names), 256)]
 
 
 @pytest.mark.parametrize("source", ["classes.txt", "colors.txt", "labelmap.txt", "colours with classes.txt"])
@@ -69,40 +61,34 @@ def test_every_list_of_names_is_ordered_alike(tmp_path, source):
         (root / name).write_text("leaf:0,99,0::\nbackground:0,0,0::\n")
     if "classes.txt" in source:
         (root / "classes.txt").write_text("leaf\nbackground\n")
-    dataset = load_dataset(str(root), tmp_path / "cache")
+    dataset = load_folder(root)
     assert dataset.classes == ("background", "leaf") and dataset.task == "binary"
     assert [image.pixels[1] for image in dataset.images] == [48, 64, 80, 96]
-    assert [line for line in dataset.warnings if "background is class 0, not 1" in line]
-    assert load_dataset(str(root), tmp_path / "cache") == dataset
+    assert has_warning(dataset, "background is class 0, not 1")
+    assert load_folder(root) == dataset
 
 
 def test_a_class_map_decides_by_the_names_that_it_gives(tmp_path):
     root = folder(tmp_path / "data", {s: mask(0, 1, 2) for s in "abcd"}, classes="water\nsoil\nother")
 
-    def classes(**names: str) -> tuple[str, ...]:
-        class_map = {name: (old,) for name, old in names.items()}
-        return load_dataset(str(root), tmp_path / "cache", class_map=class_map).classes
-
-    assert load_dataset(str(root), tmp_path / "cache").classes == ("other", "water", "soil")
-    assert classes(rest="other") == ("water", "soil", "rest")
-    assert classes(background="soil") == ("background", "water", "other")
+    assert load_folder(root).classes == ("other", "water", "soil")
+    assert load_folder(root, class_map={"rest": ("other",)}).classes == ("water", "soil", "rest")
+    assert load_folder(root, class_map={"background": ("soil",)}).classes == ("background", "water", "other")
 
 
-def test_shapes_called_void_are_ignored_and_bg_is_what_they_lie_on(tmp_path):
-    annotated.made(*(tmp_path / name for name in ("labelme", "coco", "yolo")))
-    annotated.labelme(tmp_path / "labelme")
-    for path in (tmp_path / "labelme").glob("*.json"):
-        path.write_text(path.read_text().replace('"cat"', '"void"').replace('"dog"', '"other"'))
-    found = load_dataset(str(tmp_path / "labelme"), tmp_path / "cache")
-    assert found.classes == ("background", "other") and {*pixels(found)} == {(0, 1, IGNORE)}
-    data = annotated.coco_data()
-    data["categories"][0]["name"] = "BG"
-    annotated.coco(tmp_path / "coco")
-    (tmp_path / "coco" / "annotations" / "instances_default.json").write_text(json.dumps(data))
-    found = load_dataset(str(tmp_path / "coco"), tmp_path / "cache")
-    assert found.classes == ("background", "dog") and {*pixels(found)} == {(0, 1)}
-    annotated.yolo(tmp_path / "yolo")
-    names = tmp_path / "yolo" / "data.yaml"
-    names.write_text(names.read_text().replace("'cat', 'dog'", "'dog', 'background'"))
-    found = load_dataset(str(tmp_path / "yolo"), tmp_path / "cache")
-    assert found.classes == ("background", "dog") and {*pixels(found)} == {(0, 1)}
+@pytest.mark.parametrize(
+    ("name", "renamed", "classes", "labels"),
+    [
+        ("labelme", {'"cat"': '"void"', '"dog"': '"other"'}, ("background", "other"), {0, 1, IGNORE}),
+        ("coco", {'"cat"': '"BG"'}, ("background", "dog"), {0, 1}),
+        ("yolo", {"'cat', 'dog'": "'dog', 'background'"}, ("background", "dog"), {0, 1}),
+    ],
+)
+def test_shapes_called_void_are_ignored_and_bg_is_what_they_are_drawn_on(tmp_path, name, renamed, classes, labels):
+    annotated.FORMATS[name](tmp_path / "data")
+    for path in [*(tmp_path / "data").rglob("*.json"), *(tmp_path / "data").rglob("*.yaml")]:
+        for before, after in renamed.items():
+            path.write_text(path.read_text().replace(before, after))
+    dataset = load_folder(tmp_path / "data")
+    assert dataset.classes == classes
+    assert all({*np.unique(mask)} == labels for mask in list_masks(dataset))

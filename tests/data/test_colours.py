@@ -6,25 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from sweeper.core.errors import DataError
-from sweeper.core.records import Dataset
-from sweeper.data import load_dataset
 from sweeper.data.class_map import read_class_map
 from tests.support import annotated
+from tests.support.folders import get_mask, join_problems, load_folder
 
 
-def coloured(root: Path, name: str, text: str | bytes) -> Path:
-    """Return a set with masks in colours and a table."""
-    annotated.written(
-        root, "images/{stem}.png", "masks/{stem}.png", lambda mask: annotated.palette(mask).convert("RGB")
-    )
+def write_colours(root: Path, name: str, text: str | bytes) -> Path:
+    """Write a set with masks in colours, the last with a palette in another order than any table's, and a table."""
+    annotated.written(root, "images/{stem}.png", "masks/{stem}.png", lambda m: annotated.palette(m).convert("RGB"))
+    last = root / "masks" / f"{annotated.STEMS[-1]}.png"
+    Image.open(last).convert("P", palette=Image.Palette.ADAPTIVE).save(last)
     (root / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     return root
-
-
-def load(root: Path) -> Dataset:
-    return load_dataset(str(root), root.parent / "cache")
 
 
 @pytest.mark.parametrize(
@@ -43,35 +38,57 @@ def load(root: Path) -> Dataset:
     ],
 )
 def test_tables_of_colours_are_read(tmp_path, name, text):
-    dataset = load(coloured(tmp_path / "data", name, text))
+    dataset = load_folder(write_colours(tmp_path / "data", name, text))
     assert {*dataset.classes} == {*annotated.CLASSES} and dataset.classes[0] == "background"
     for index, image in enumerate(dataset.images):
-        found = dict(zip(dataset.classes, image.pixels, strict=True))
-        assert [found[name] for name in annotated.CLASSES] == np.bincount(annotated.truth(index).ravel()).tolist()
+        pixels = dict(zip(dataset.classes, image.pixels, strict=True))
+        assert [pixels[name] for name in annotated.CLASSES] == np.bincount(annotated.truth(index).ravel()).tolist()
+
+
+def test_a_colour_called_void_is_ignored(tmp_path):
+    """As CamVid's lists have it."""
+    root = write_colours(tmp_path / "data", "colors.txt", "0 0 0\tVoid\n128 0 0\tcat\n\n0 128 0  dog\n")
+    dataset = load_folder(root)
+    assert dataset.classes == ("cat", "dog")
+    assert np.array_equal(get_mask(dataset), np.array([255, 0, 1], dtype=np.uint8)[annotated.truth(0)])
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("name", "text", "words"),
     [
-        ("name,r,g,b\nbackground,0,0,0\ncat,128,0\n", "line 3 must be `name:r,g,b::` with numbers below 256"),
-        ("name,r,g,b\nbackground,0,0,0\ncat,999,0,0\n", "line 3 must be"),
-        ("name,r,g,b\na,0,0,0\nb,0,0,0\n", "a colour names one class"),
-        ("name,r,g,b\nbackground,0,0,0,0\n", "line 2 must have 4 entries like the header"),
-        ("name,r,g,b\nbackground,0,0,0\ncat,128,0,0\n", "colours must be those of the map of colours"),
+        ("class_dict.csv", "name,r,g,b\nbackground,0,0,0\ncat,128,0\n", "line 3 must be `name:r,g,b::` with numbers"),
+        ("class_dict.csv", "name,r,g,b\nbackground,0,0,0\ncat,999,0,0\n", "line 3 must be"),
+        ("class_dict.csv", "name,r,g,b\na,0,0,0\nb,0,0,0\n", "a colour names one class"),
+        ("class_dict.csv", "name,r,g,b\nbackground,0,0,0,0\n", "line 2 must have 4 entries like the header"),
+        ("labelmap.txt", "cat 1,2\n", "labelmap.txt: line 1 must be `name:r,g,b::`"),
+        ("labelmap.txt", "a:1,2,300::\n", "labelmap.txt: line 1 must be `name:r,g,b::`"),
+        ("labelmap.txt", "a:0,0,0::\nb:0,0,0::\n", "labelmap.txt: "),
+        ("labelmap.txt", "a:0,0,0::\n", "labelmap.txt: "),
     ],
 )
-def test_a_faulty_table_is_named(tmp_path, text, words):
-    with pytest.raises(DataError) as error:
-        load(coloured(tmp_path / "data", "class_dict.csv", text))
-    assert words in str(error.value)
+def test_a_faulty_table_is_refused_with_its_name_and_line(tmp_path, name, text, words):
+    problems = join_problems(write_colours(tmp_path / "data", name, text))
+    assert name in problems and words in problems
+
+
+def test_a_colour_that_the_map_lacks_is_shown_with_its_place(tmp_path):
+    root = write_colours(tmp_path / "data", "labelmap.txt", "background:0,0,0::\ncat:128,0,0::\ndog:0,128,0::\n")
+    path = root / "masks" / "p3.png"
+    image = Image.open(path).copy()
+    image.putpixel((7, 2), (9, 8, 7))
+    image.save(path)
+    found = "colours must be those of the map of colours, found (9, 8, 7) at x=7, y=2; add it to the map"
+    assert f"masks/p3.png: {found}" in join_problems(root)
 
 
 def test_a_class_map_may_be_a_table(tmp_path):
-    root = coloured(tmp_path / "data", "class_dict.csv", "name,r,g,b\nbackground,0,0,0\ncat,128,0,0\ndog,0,128,0\n")
+    root = write_colours(
+        tmp_path / "data", "class_dict.csv", "name,r,g,b\nbackground,0,0,0\ncat,128,0,0\ndog,0,128,0\n"
+    )
     for number, text in enumerate(("label,class\n1,animal\ndog,animal\n", "Class;Label\nanimal;cat\nanimal;2\n;\n")):
         (tmp_path / f"map{number}.csv").write_text(text)
         class_map = read_class_map(tmp_path / f"map{number}.csv")
-        found = load_dataset(str(root), tmp_path / "cache", class_map=class_map)
+        found = load_folder(root, class_map=class_map)
         assert found.classes == ("background", "animal") and found.images[0].pixels[1] == np.count_nonzero(
             annotated.truth(0)
         )
@@ -90,6 +107,6 @@ def test_a_manifest_from_a_spreadsheet_is_read(tmp_path, name, head, row, end):
     annotated.written(root, "a/{stem}.png", "b/{stem}_x.png")
     rows = (row.format(f"a/{stem}.png", f"b/{stem}_x.png", i // 2) for i, stem in enumerate(annotated.STEMS))
     (root / name).write_text("".join([head, *rows, end]), encoding="utf-16" if "liste" in name else "utf-8")
-    dataset = load(root)
+    dataset = load_folder(root)
     assert (len(dataset.images), dataset.format) == (8, "manifest")
     assert [image.group for image in dataset.images] == [f"g{i // 2}" for i in range(8)]

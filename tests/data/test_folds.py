@@ -12,7 +12,7 @@ from sweeper.core.errors import DataError
 from sweeper.data import divide_images
 from sweeper.data.folds import fold_split, get_split, split_without_test
 from sweeper.data.split_notes import fold_notes, split_notes
-from tests.data.test_split import PLAIN, side_of
+from tests.data.test_split import PLAIN, find_side
 from tests.support import builders
 from tests.support.builders import counted
 
@@ -23,20 +23,20 @@ def test_over_the_folds_every_image_tests_once_and_no_group_is_cut(data: Any) ->
     n = data.draw(st.integers(3, 30))
     groups = data.draw(st.lists(st.sampled_from([None, None, None, "p", "q"]), min_size=n, max_size=n))
     rows = data.draw(st.lists(st.tuples(st.just(50), st.integers(0, 3), st.integers(0, 1)), min_size=n, max_size=n))
-    found = counted(rows, None, groups)
+    dataset = counted(rows, None, groups)
     folds = data.draw(st.integers(3, 8))
     units = len({g for g in groups if g}) + groups.count(None)
     if units < folds:
         with pytest.raises(DataError, match=f"found {units}"):
-            fold_split(found, folds=folds, number=0, test_seed=0, seed=0)
+            fold_split(dataset, folds=folds, number=0, test_seed=0, seed=0)
         return
-    splits = [fold_split(found, folds=folds, number=k, test_seed=5, seed=k) for k in range(folds)]
+    splits = [fold_split(dataset, folds=folds, number=k, test_seed=5, seed=k) for k in range(folds)]
     assert sorted(i for split in splits for i in split.test) == list(range(n))
     for split in splits:
         assert split.train and split.val and split.test
         assert sorted(split.train + split.val + split.test) == list(range(n))
         for name in {g for g in groups if g}:
-            assert len({side_of(split, i) for i in range(n) if groups[i] == name}) == 1
+            assert len({find_side(split, i) for i in range(n) if groups[i] == name}) == 1
 
 
 def test_folds_are_even_and_stratified() -> None:
@@ -78,8 +78,8 @@ def test_the_search_of_a_study_with_folds_divides_the_whole_set() -> None:
 def test_small_sets_are_told_of_folds_and_folds_of_what_they_are_not() -> None:
     small = counted([(9, 1)] * 9 + [(9, 0)])
     assert "--folds 5 (not held out then)" in split_notes(small, divide_images(small, test_seed=0, seed=0))[-1]
-    given = counted([(9, 1)] * 10, ["train"] * 7 + ["val"] + ["test"] * 2)
-    assert "--folds" not in split_notes(given, divide_images(given, test_seed=0, seed=0))[-1]
+    divided = counted([(9, 1)] * 10, ["train"] * 7 + ["val"] + ["test"] * 2)
+    assert "--folds" not in split_notes(divided, divide_images(divided, test_seed=0, seed=0))[-1]
 
     rare = counted([(9, 1, 0)] * 9 + [(9, 1, 5)])
     notes = fold_notes(rare, split_without_test(rare, 0), 3)

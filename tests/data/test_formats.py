@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import shutil
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as coco_masks
 
-from sweeper.core.errors import DataError, UsageError
+from sweeper.core.errors import UsageError
 from sweeper.core.records import Dataset
 from sweeper.data import load_dataset, open_store
 from sweeper.data.formats import FORMATS
@@ -28,40 +27,29 @@ from sweeper.data.formats.shapes import KINDS, DrawableShape, draw_outlines, fin
 from sweeper.data.rle import check_rle, decode_pixels
 from tests.support import annotated
 from tests.support.annotated import CLASSES, HEIGHT, STEMS, WIDTH, photo, truth
-
-
-def load(root: Path, **options: Any) -> Dataset:
-    return load_dataset(str(root), root.parent / "cache", **options)
-
-
-def masks(dataset: Dataset) -> dict[str, np.ndarray]:
-    store = open_store(dataset.store)
-    return {image.stem: store.get_mask(i) for i, image in enumerate(dataset.images)}
-
-
-def problems(root: Path, **options: Any) -> str:
-    with pytest.raises(DataError) as caught:
-        load(root, **options)
-    return "\n".join(caught.value.problems)
-
-
-def warned(dataset: Dataset, *words: str) -> bool:
-    return any(all(word in warning for word in words) for warning in dataset.warnings)
+from tests.support.folders import (
+    encode_png,
+    find_problems,
+    get_mask,
+    has_warning,
+    join_problems,
+    list_masks,
+    load_folder,
+)
 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_format_gives_the_same_set(tmp_path, name):
     annotated.FORMATS[name](tmp_path / "data")
     lines: list[str] = []
-    dataset = load(tmp_path / "data", log=lines.append)
+    dataset = load_folder(tmp_path / "data", log=lines.append)
     assert dataset.format == name
     assert len(lines) == 1 and f"format {name}: " in lines[0]
     assert dataset.classes == CLASSES
     assert [image.stem for image in dataset.images] == [*STEMS]
+    assert annotated.has_true_masks(dataset)
     store = open_store(dataset.store)
-    for index in range(len(STEMS)):
-        assert np.array_equal(store.get_mask(index), truth(index)), STEMS[index]
-        assert np.array_equal(store.get_image(index), np.array(photo(index)))
+    assert all(np.array_equal(store.get_image(index), np.array(photo(index))) for index in range(len(STEMS)))
     sides = annotated.SIDES if name in ("voc", "yolo", "cityscapes", "manifest") else [None] * 8
     assert [image.split for image in dataset.images] == [*sides]
     if name == "manifest":
@@ -75,11 +63,11 @@ def test_split_csv_and_classes_txt_count_beside_every_format(tmp_path, name):
     (root / "split.csv").write_text("stem,split,group\n" + "".join(f"{stem},,g\n" for stem in STEMS))
     if name != "nnunet":  # its dataset.json numbers the labels
         (root / "classes.txt").write_text("background\ncat\ndog\nhorse\n")
-    dataset = load(root)
+    dataset = load_folder(root)
     assert [image.split for image in dataset.images] == [None] * 8
     assert {image.group for image in dataset.images} == {"g"}
     assert dataset.classes[:3] == CLASSES and (name == "nnunet" or dataset.classes[3] == "horse")
-    assert all(np.array_equal(mask, truth(i)) for i, mask in enumerate(masks(dataset).values()))
+    assert annotated.has_true_masks(dataset)
 
 
 def test_classes_txt_gives_the_order_of_shapes_labels_and_must_hold_them_all(tmp_path):
@@ -87,20 +75,20 @@ def test_classes_txt_gives_the_order_of_shapes_labels_and_must_hold_them_all(tmp
         root = tmp_path / name
         annotated.FORMATS[name](root)
         (root / "classes.txt").write_text("nothing\ndog\ncat\n")
-        dataset = load(root)
+        dataset = load_folder(root)
         assert dataset.classes == ("nothing", "dog", "cat")
         swapped = np.array([0, 2, 1], dtype=np.uint8)[truth(0)]
-        assert np.array_equal(masks(dataset)["p0"], swapped)
+        assert np.array_equal(get_mask(dataset), swapped)
         (root / "classes.txt").write_text("background\ncat\n")
-        assert "labels must be those of classes.txt (2 classes), found dog" in problems(root)
+        assert "labels must be those of classes.txt (2 classes), found dog" in join_problems(root)
 
 
 def test_without_a_background_uncovered_pixels_are_ignored_and_that_is_said(tmp_path):
     annotated.labelme(tmp_path / "data")
     (tmp_path / "data" / "classes.txt").write_text("cat\ndog\n")
-    dataset = load(tmp_path / "data")
-    assert sorted(np.unique(masks(dataset)["p0"])) == [0, 1, 255]
-    assert warned(dataset, "names no background")
+    dataset = load_folder(tmp_path / "data")
+    assert sorted(np.unique(get_mask(dataset))) == [0, 1, 255]
+    assert has_warning(dataset, "names no background")
 
 
 def test_folders_win_over_json_and_format_insists(tmp_path):
@@ -110,19 +98,19 @@ def test_folders_win_over_json_and_format_insists(tmp_path):
         json.dumps(annotated.coco_data(annotations=annotated.coco_data()["annotations"][:1]))
     )
     lines: list[str] = []
-    assert load(root, log=lines.append).format == "folder"
+    assert load_folder(root, log=lines.append).format == "folder"
     assert "found too: coco" in lines[0]
-    insisted = load(root, log=lines.append, format="coco")
+    insisted = load_folder(root, log=lines.append, format="coco")
     assert insisted.format == "coco"
     assert "format coco: " in lines[-1] and "ask" not in lines[-1]  # a resume names it, too, and nobody requested it
-    assert not masks(insisted)["p3"].any()
+    assert not get_mask(insisted, 3).any()
 
 
 def test_a_format_that_is_not_there_or_not_known_is_refused(tmp_path):
     annotated.folder(tmp_path / "data")
-    assert "LabelMe's JSON" in problems(tmp_path / "data", format="labelme")
+    assert "LabelMe's JSON" in join_problems(tmp_path / "data", format="labelme")
     with pytest.raises(UsageError, match="must be one of folder, "):
-        load(tmp_path / "data", format="nonsense")
+        load_folder(tmp_path / "data", format="nonsense")
     with pytest.raises(UsageError, match="is for files"):
         load_dataset("synthetic:cracks", tmp_path / "cache", format="coco")
 
@@ -141,50 +129,6 @@ def test_the_annotation_file_can_be_named(tmp_path, name, file):
     assert dataset.format == name and len(dataset.images) == 8
 
 
-# --- Image and mask folders ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", ["RGB", "palette"])
-def test_masks_in_colours_are_read_with_a_map(tmp_path, kind):
-    root = tmp_path / "data"
-    annotated.colours(root)
-    for path in (root / "masks").iterdir():
-        image = Image.open(path).copy()
-        if kind == "palette":  # in another order than the map's: the colours count
-            image = image.convert("P", palette=Image.Palette.ADAPTIVE)
-        image.save(path)
-    dataset = load(root)
-    assert dataset.classes == CLASSES
-    assert all(np.array_equal(mask, truth(i)) for i, mask in enumerate(masks(dataset).values()))
-
-
-def test_a_map_of_colours_may_be_camvids_and_name_what_is_ignored(tmp_path):
-    root = tmp_path / "data"
-    annotated.colours(root)
-    (root / "labelmap.txt").unlink()
-    (root / "colors.txt").write_text("0 0 0\tVoid\n128 0 0\tcat\n\n0 128 0  dog\n")
-    dataset = load(root)
-    assert dataset.classes == ("cat", "dog")
-    assert np.array_equal(masks(dataset)["p0"], np.array([255, 0, 1], dtype=np.uint8)[truth(0)])
-
-
-def test_a_colour_that_the_map_lacks_is_named_with_its_place(tmp_path):
-    root = tmp_path / "data"
-    annotated.colours(root)
-    image = Image.open(root / "masks" / "p3.png").copy()
-    image.putpixel((7, 2), (9, 8, 7))
-    image.save(root / "masks" / "p3.png")
-    found = problems(root)
-    assert "masks/p3.png" in found and "(9, 8, 7) at x=7, y=2" in found
-
-
-@pytest.mark.parametrize("text", ["cat 1,2\n", "a:1,2,300::\n", "a:0,0,0::\nb:0,0,0::\n", "a:0,0,0::\n"])
-def test_faults_of_a_map_are_problems(tmp_path, text):
-    annotated.colours(tmp_path / "data")
-    (tmp_path / "data" / "labelmap.txt").write_text(text)
-    assert "labelmap.txt: " in problems(tmp_path / "data")
-
-
 # --- LabelMe ---------------------------------------------------------------------------------------------------
 
 
@@ -196,7 +140,7 @@ def one(root: Path, *shapes: dict[str, Any], **changes: Any) -> np.ndarray:
     """Return the mask of an image with these shapes in a LabelMe set."""
     annotated.labelme(root)
     annotated.labelme_json(root / "p0.json", 0, shapes=[*shapes], **changes)
-    return masks(load(root))["p0"]
+    return get_mask(load_folder(root))
 
 
 def test_circles_lines_and_points_have_labelmes_sizes(tmp_path):
@@ -225,7 +169,7 @@ def test_a_mask_among_the_shapes_is_pasted_at_its_corner(tmp_path):
     mask = one(tmp_path / "data", shape("mask", [[20, 10], [29, 15]], mask=text))
     assert (mask[11:15, 22:29] == 1).all() and mask.sum() == 4 * 7
     annotated.labelme_json(tmp_path / "data" / "p1.json", 1, shapes=[shape("mask", [[20, 10], [30, 15]], mask=text)])
-    assert "size of its corners 11×6, found 10×6" in problems(tmp_path / "data")
+    assert "size of its corners 11×6, found 10×6" in join_problems(tmp_path / "data")
 
 
 def test_a_foreign_path_finds_the_image_of_that_name_here_and_images_without_annotation_are_counted(tmp_path):
@@ -234,17 +178,17 @@ def test_a_foreign_path_finds_the_image_of_that_name_here_and_images_without_ann
     annotated.labelme_json(root / "p0.json", 0, imagePath="C:\\Users\\me\\Desktop\\p0.png")
     annotated.labelme_json(root / "p1.json", 1, imagePath="../../elsewhere/p1.png")
     photo(77).save(root / "spare.png")
-    dataset = load(root)
-    assert warned(dataset, "1 image without an annotation, passed over: spare.png")
-    assert warned(dataset, "2 images not where the annotations say", "p0.png")
-    assert all(np.array_equal(mask, truth(i)) for i, mask in enumerate(masks(dataset).values()))
+    dataset = load_folder(root)
+    assert has_warning(dataset, "1 image without an annotation, passed over: spare.png")
+    assert has_warning(dataset, "2 images not where the annotations say", "p0.png")
+    assert annotated.has_true_masks(dataset)
 
 
 def test_labels_txt_of_labelme_gives_the_classes(tmp_path):
     root = tmp_path / "data"
     annotated.labelme(root)
     (root / "labels.txt").write_text("__ignore__\n_background_\nzebra\ndog\ncat\n")
-    assert load(root).classes == ("background", "zebra", "dog", "cat")
+    assert load_folder(root).classes == ("background", "zebra", "dog", "cat")
 
 
 # --- COCO --------------------------------------------------------------------------------------------------------
@@ -258,7 +202,7 @@ def coco_one(root: Path, *annotations: dict[str, Any], **changes: Any) -> Datase
     data |= {"annotations": [{"id": 900 + n, "image_id": 1, "category_id": 10, **a} for n, a in enumerate(annotations)]}
     data["annotations"] += kept
     (root / "annotations" / "instances_default.json").write_text(json.dumps(data | changes))
-    return load(root)
+    return load_folder(root)
 
 
 def ring(left: int, top: int, right: int, bottom: int) -> list[int]:
@@ -269,13 +213,13 @@ def test_a_ring_inside_another_is_a_hole_and_the_same_ring_twice_is_none(tmp_pat
     dataset = coco_one(
         tmp_path / "a", {"segmentation": [ring(5, 5, 40, 40), ring(10, 10, 30, 30), ring(15, 15, 20, 20)]}
     )
-    mask = masks(dataset)["p0"]
+    mask = get_mask(dataset)
     assert (mask[6, 6], mask[12, 12], mask[17, 17]) == (1, 0, 1)
     assert mask.sum() == 35 * 35 - 20 * 20 + 5 * 5
     twice = coco_one(tmp_path / "b", {"segmentation": [ring(5, 5, 40, 40), ring(5, 5, 40, 40)]})
-    assert masks(twice)["p0"].sum() == 35 * 35
+    assert get_mask(twice).sum() == 35 * 35
     overlapping = coco_one(tmp_path / "c", {"segmentation": [ring(5, 5, 20, 20), ring(15, 5, 40, 20)]})
-    assert masks(overlapping)["p0"].sum() == 35 * 15
+    assert get_mask(overlapping).sum() == 35 * 15
 
 
 def test_run_length_masks_are_read(tmp_path):
@@ -285,7 +229,7 @@ def test_run_length_masks_are_read(tmp_path):
     flat = wanted.ravel(order="F")
     edges = np.flatnonzero(np.diff(flat)) + 1
     rle = {"size": [HEIGHT, WIDTH], "counts": np.diff([0, *edges, flat.size]).tolist()}
-    assert np.array_equal(masks(coco_one(tmp_path / "data", {"segmentation": rle}))["p0"], wanted)
+    assert np.array_equal(get_mask(coco_one(tmp_path / "data", {"segmentation": rle})), wanted)
 
 
 def test_crowds_and_boxes_are_ignored_where_no_object_lies(tmp_path):
@@ -296,15 +240,15 @@ def test_crowds_and_boxes_are_ignored_where_no_object_lies(tmp_path):
         {"segmentation": [ring(40, 5, 50, 20)], "iscrowd": "1"},
         {"bbox": [30, 30, 10, 10], "category_id": 20},
     )
-    mask = masks(dataset)["p0"]
+    mask = get_mask(dataset)
     assert mask[12, 12] == 1 and mask[6, 6] == mask[6, 45] == mask[35, 35] == 255 and mask[0, 0] == 0
-    assert warned(dataset, "1 of 18 objects have a box")
+    assert has_warning(dataset, "1 of 18 objects have a box")
 
 
 def test_large_areas_are_painted_first_whatever_their_order(tmp_path):
     small, large = {"segmentation": [ring(10, 10, 14, 14)], "category_id": 20}, {"segmentation": [ring(5, 5, 30, 30)]}
     for number, order in enumerate(([small, large], [large, small])):
-        assert masks(coco_one(tmp_path / str(number), *order))["p0"][12, 12] == 2
+        assert get_mask(coco_one(tmp_path / str(number), *order))[12, 12] == 2
 
 
 def test_dummy_and_repeated_categories_make_no_class(tmp_path):
@@ -318,7 +262,7 @@ def test_dummy_and_repeated_categories_make_no_class(tmp_path):
         tmp_path / "data", {"segmentation": [ring(5, 5, 9, 9)], "category_id": 30}, categories=categories
     )
     assert dataset.classes == CLASSES
-    assert masks(dataset)["p0"][6, 6] == 2
+    assert get_mask(dataset)[6, 6] == 2
 
 
 def test_several_coco_files_give_the_split(tmp_path):
@@ -330,9 +274,9 @@ def test_several_coco_files_give_the_split(tmp_path):
             photo(number - 1).save(root / side / f"p{number - 1}.png")
         part = {key: [e for e in data[key] if e.get("image_id", e["id"]) in ids] for key in ("images", "annotations")}
         (root / side / "_annotations.coco.json").write_text(json.dumps(data | part))
-    dataset = load(root)
+    dataset = load_folder(root)
     assert [p.split for p in dataset.images] == [*annotated.SIDES]
-    assert all(np.array_equal(mask, truth(i)) for i, mask in enumerate(masks(dataset).values()))
+    assert annotated.has_true_masks(dataset)
 
 
 @settings(deadline=None, max_examples=50)
@@ -425,9 +369,9 @@ def test_voc_ignores_borders_and_images_without_mask(tmp_path):
     mask[0] = 255
     annotated.palette(mask).save(root / "SegmentationClass" / "p0.png")
     photo(3).save(root / "JPEGImages" / "spare.png")
-    dataset = load(root)
-    assert np.array_equal(masks(dataset)["p0"], mask)
-    assert warned(dataset, "1 image without a mask, passed over: spare.")
+    dataset = load_folder(root)
+    assert np.array_equal(get_mask(dataset), mask)
+    assert has_warning(dataset, "1 image without a mask, passed over: spare.")
 
 
 def test_vocs_own_images_have_its_names(tmp_path):
@@ -436,7 +380,7 @@ def test_vocs_own_images_have_its_names(tmp_path):
     for index in range(8):
         photo(index).save(root / "JPEGImages" / f"2007_00000{index}.jpg")
         annotated.palette(truth(index)).save(root / "SegmentationClass" / f"2007_00000{index}.png")
-    assert load(root).classes[:3] == ("background", "aeroplane", "bicycle")
+    assert load_folder(root).classes[:3] == ("background", "aeroplane", "bicycle")
 
 
 def test_a_yolo_image_without_text_file_is_background(tmp_path):
@@ -449,11 +393,11 @@ def test_a_yolo_image_without_text_file_is_background(tmp_path):
     (root / "train.txt").write_text("".join(f"./train/images/p{i}.png\n" for i in range(4)))
     annotated.made(root / "val" / "images" / ".hidden")
     photo(9).save(root / "val" / "images" / ".hidden" / "p9.png")
-    dataset = load(root)
-    assert not masks(dataset)["p0"].any()
-    assert np.array_equal(masks(dataset)["p1"], truth(1))
+    dataset = load_folder(root)
+    assert not get_mask(dataset).any()
+    assert np.array_equal(get_mask(dataset, 1), truth(1))
     assert [p.split for p in dataset.images] == [*annotated.SIDES]
-    assert warned(dataset, "1 image without a text file of labels, taken as background: train/images/p0.png.")
+    assert has_warning(dataset, "1 image without a text file of labels, taken as background: train/images/p0.png.")
 
 
 def test_cityscapes_train_ids_win_and_its_own_label_ids_are_translated(tmp_path):
@@ -464,20 +408,20 @@ def test_cityscapes_train_ids_win_and_its_own_label_ids_are_translated(tmp_path)
             photo(index).save(root / f"leftImg8bit/train/aachen/{stem}_leftImg8bit.png")
             mask = np.array(values, dtype=np.uint8)[truth(index)]
             Image.fromarray(mask).save(root / f"gtFine/train/aachen/{stem}_gtFine_{kind}.png")
-        return load(root)
+        return load_folder(root)
 
     own = written(tmp_path / "own", "labelIds", [3, 7, 26])
     assert own.classes[0] == "road" and len(own.classes) == len(LABEL_IDS) == 19
-    assert sorted(np.unique(masks(own)["aachen_000000_000019"])) == [0, 13, 255]
-    assert warned(own, "become its 19 train ids")
+    assert sorted(np.unique(get_mask(own))) == [0, 13, 255]
+    assert has_warning(own, "become its 19 train ids")
     (tmp_path / "own" / "classes.txt").write_text("".join(f"c{i}\n" for i in range(27)))
-    assert sorted(np.unique(masks(load(tmp_path / "own"))["aachen_000000_000019"])) == [3, 7, 26]
+    assert sorted(np.unique(get_mask(load_folder(tmp_path / "own")))) == [3, 7, 26]
     (tmp_path / "own" / "classes.txt").unlink()
     trained = written(tmp_path / "own", "labelTrainIds", [255, 0, 13])
     assert trained.digest == own.digest
     written(tmp_path / "own", "labelIds", [3, 7, 26])
     (tmp_path / "own/gtFine").rename(tmp_path / "own/fine")  # folders of other names
-    assert load(tmp_path / "own").digest == own.digest
+    assert load_folder(tmp_path / "own").digest == own.digest
     foreign = written(tmp_path / "foreign", "labelIds", [0, 1, 2])
     assert foreign.classes == ("class_0", "class_1", "class_2")
 
@@ -490,12 +434,13 @@ def test_cityscapes_images_without_fine_labels_are_passed_over(tmp_path):
         Image.fromarray(truth(7)).save(root / "gtCoarse" / side / f"p{index}_gtCoarse_labelIds.png")
         if index < 3:
             Image.fromarray(truth(index)).save(root / "gtFine" / side / f"p{index}_gtFine_labelIds.png")
-    dataset = load(root)
+    dataset = load_folder(root)
     assert [(p.stem, p.split) for p in dataset.images] == [("p0", "train"), ("p1", "train"), ("p2", "val")]
-    assert all(np.array_equal(mask, truth(i)) for i, mask in enumerate(masks(dataset).values()))
-    assert warned(dataset, "2 images without fine labels, passed over: p3, p4.")
+    assert annotated.has_true_masks(dataset)
+    assert has_warning(dataset, "2 images without fine labels, passed over: p3, p4.")
     shutil.rmtree(root / "gtFine")
-    assert "found coarse labels alone; name these with --images '**/{stem}_leftImg8bit.*' --masks" in problems(root)
+    (problem,) = find_problems(root)
+    assert "found coarse labels alone; name these with --images '**/{stem}_leftImg8bit.*' --masks" in problem
 
 
 def test_the_test_images_of_cityscapes_whose_labels_are_withheld_are_passed_over(tmp_path):
@@ -507,11 +452,11 @@ def test_the_test_images_of_cityscapes_whose_labels_are_withheld_are_passed_over
             photo(index).save(images / f"{stem}_leftImg8bit.png")
             mask = np.array([0, 1, 3] if stem in bare else [3, 7, 26], dtype=np.uint8)[truth(index)]
             Image.fromarray(mask).save(labels / f"{stem}_gtFine_labelIds.png")
-        return load(tmp_path / "data")
+        return load_folder(tmp_path / "data")
 
     dataset = write(["aachen_000003_000019", "aachen_000004_000019"])
     assert [p.split for p in dataset.images] == ["train", "train", "val"]
-    assert warned(dataset, "2 images of a test split without any label, passed over: aachen_000003_000019")
+    assert has_warning(dataset, "2 images of a test split without any label, passed over: aachen_000003_000019")
     assert [p.split for p in write(["aachen_000003_000019"]).images] == ["train", "train", "val", "test", "test"]
 
 
@@ -524,9 +469,9 @@ def test_nnunets_ignore_is_255_and_its_test_split_is_kept(tmp_path):
     for number in range(3):
         (root / "imagesTr" / f"p7_{number:04d}.png").rename(root / "imagesTs" / f"p7_{number:04d}.png")
     (root / "labelsTr" / "p7.png").rename(root / "labelsTs" / "p7.png")
-    dataset = load(root)
+    dataset = load_folder(root)
     assert dataset.classes == ("background", "cat")
-    assert np.array_equal(masks(dataset)["p0"], np.array([0, 1, 255], dtype=np.uint8)[truth(0)])
+    assert np.array_equal(get_mask(dataset), np.array([0, 1, 255], dtype=np.uint8)[truth(0)])
     assert [p.split for p in dataset.images] == [None] * 7 + ["test"]
 
 
@@ -554,7 +499,7 @@ def test_tiffs_keep_their_channels_and_bits(tmp_path, channels, dtype, options):
             data = data.transpose(2, 0, 1) if options or index % 2 else data
         more = {} if options is None else {**annotated.layout(channels), **options}
         tifffile.imwrite(root / "images" / f"{stem}.tif", data, **more)
-    dataset = load(root)
+    dataset = load_folder(root)
     assert dataset.channels == channels
     store = open_store(dataset.store)
     assert store.dtype == dtype
@@ -565,27 +510,14 @@ def test_tiffs_keep_their_channels_and_bits(tmp_path, channels, dtype, options):
         assert view.min() == 0 and view.max() == 255
 
 
-def deep_png(pixels: np.ndarray) -> bytes:
-    """Return a PNG of 16 bits per channel, (H, W, 3 or 4)."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
-
-    height, width, channels = pixels.shape
-    kind = {3: 2, 4: 6}[channels]
-    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([16, kind, 0, 0, 0])
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-
-
 @pytest.mark.parametrize("channels", [3, 4])
 def test_pngs_of_16_bits_keep_them(tmp_path, channels):
     root = tmp_path / "data"
     annotated.folder(root)
     data = [np.random.default_rng(i).integers(0, 65536, (HEIGHT, WIDTH, channels), dtype=np.uint16) for i in range(8)]
     for index, stem in enumerate(STEMS):
-        (root / "images" / f"{stem}.png").write_bytes(deep_png(data[index]))
-    dataset = load(root)
+        (root / "images" / f"{stem}.png").write_bytes(encode_png(data[index], 16))
+    dataset = load_folder(root)
     store = open_store(dataset.store)
     assert (store.channels, store.dtype) == (3, np.uint16)
     assert all(np.array_equal(store.get_image(i), data[i][:, :, :3]) for i in range(8))
@@ -597,7 +529,7 @@ def test_images_of_different_channels_are_a_problem(tmp_path):
     tifffile.imwrite(
         root / "images" / "p1.tif", annotated.bands(1, 5, np.uint16), photometric="minisblack", planarconfig="contig"
     )
-    assert "images/p1.tif: images must have the same number of channels, found 5 where 7 have 12" in problems(root)
+    assert "images/p1.tif: images must have the same number of channels, found 5 where 7 have 12" in join_problems(root)
 
 
 # --- Real data ---------------------------------------------------------------------------------------------------
@@ -605,9 +537,9 @@ def test_images_of_different_channels_are_a_problem(tmp_path):
 
 def disagreement(one: Dataset, other: Dataset) -> float:
     """Share of the pixels of all images on which two readings differ."""
-    first, second = masks(one), masks(other)
-    assert first.keys() == second.keys()
-    return sum(int((first[s] != second[s]).sum()) for s in first) / sum(mask.size for mask in first.values())
+    assert [image.stem for image in one.images] == [image.stem for image in other.images]
+    pairs = list(zip(list_masks(one), list_masks(other), strict=True))
+    return sum(int((a != b).sum()) for a, b in pairs) / sum(mask.size for mask, _ in pairs)
 
 
 @pytest.mark.real_data
@@ -635,8 +567,8 @@ def test_labelmes_reference_masks_are_reproduced(tmp_path, real_data):
     dataset = load_dataset(str(root), tmp_path)
     assert dataset.format == "labelme" and len(dataset.classes) == 21
     right = total = 0
-    for stem, mask in masks(dataset).items():
-        reference = np.array(Image.open(root / "data_dataset_voc" / "SegmentationClass" / f"{stem}.png"))
+    for image, mask in zip(dataset.images, list_masks(dataset), strict=True):
+        reference = np.array(Image.open(root / "data_dataset_voc" / "SegmentationClass" / f"{image.stem}.png"))
         right += int((mask == reference).sum())
         total += mask.size
     assert right / total > 0.995  # measured: 99.9998 %

@@ -10,49 +10,31 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweeper.core.errors import DataError
-from sweeper.core.records import Dataset
-from sweeper.data import load_dataset, open_store
 from tests.support import annotated
 from tests.support.annotated import HEIGHT, STEMS, WIDTH, truth
-
-
-def load(root: Path) -> Dataset:
-    return load_dataset(str(root), root.parent / "cache")
-
-
-def problems(root: Path) -> list[str]:
-    with pytest.raises(DataError) as caught:
-        load(root)
-    return caught.value.problems
-
-
-def labels(dataset: Dataset, index: int = 0) -> np.ndarray:
-    return open_store(dataset.store).get_mask(index)
-
+from tests.support.folders import find_problems, get_mask, has_warning, load_folder
 
 # --- COCO: ids ---------------------------------------------------------------------------------------------------
 
 Respell = Callable[[Any], Any]
-SAME: Respell = lambda value: value  # noqa: E731
 
 
-def coco(root: Path, *, images: Respell = SAME, image: Respell = SAME, kinds: Respell = SAME, kind: Respell = SAME):
-    """Make a COCO set whose ids of images, image_id, ids of categories and category_id are respelled."""
+def write_coco(root: Path, **respell: Respell) -> Path:
+    """Make a COCO set whose ids of `images`, `image`_id, ids of `categories` and `category`_id are respelled."""
     annotated.coco(root)
     data = annotated.coco_data()
-    for entries, key, respell in (
-        (data["images"], "id", images),
-        (data["annotations"], "image_id", image),
-        (data["categories"], "id", kinds),
-        (data["annotations"], "category_id", kind),
+    for name, entries, key in (
+        ("images", data["images"], "id"),
+        ("image", data["annotations"], "image_id"),
+        ("categories", data["categories"], "id"),
+        ("category", data["annotations"], "category_id"),
     ):
-        for entry in entries:
-            entry[key] = respell(entry[key])
-    return save(root, data)
+        for entry in entries if name in respell else ():
+            entry[key] = respell[name](entry[key])
+    return save_coco(root, data)
 
 
-def save(root: Path, data: dict[str, Any]) -> Path:
+def save_coco(root: Path, data: dict[str, Any]) -> Path:
     (root / "annotations" / "instances_default.json").write_text(json.dumps(data))
     return root
 
@@ -61,39 +43,42 @@ def save(root: Path, data: dict[str, Any]) -> Path:
     ("changes", "example"),
     [
         ({"images": str}, 'id in images "1" (text)'),
-        ({"image": float, "kind": float}, "category_id in annotations 20.0 (number)"),
+        ({"image": float, "category": float}, "category_id in annotations 20.0 (number)"),
         ({"image": lambda n: f"{n}.0"}, 'image_id in annotations "1.0" (text)'),
-        ({"kinds": float, "kind": str}, "id in categories 10.0 (number)"),
-        ({"images": lambda n: f" {n}", "kind": lambda n: n if n == 10 else str(n)}, 'category_id in annotations "20"'),
+        ({"categories": float, "category": str}, "id in categories 10.0 (number)"),
+        ({"images": lambda n: f" {n}", "category": lambda n: {20: "20"}.get(n, n)}, 'category_id in annotations "20"'),
     ],
 )
 def test_ids_that_differ_only_in_type_are_the_same_and_one_note_says_so(tmp_path, changes, example):
-    dataset = load(coco(tmp_path / "data", **changes))
-    assert all(np.array_equal(labels(dataset, i), truth(i)) for i in range(len(STEMS)))
+    dataset = load_folder(write_coco(tmp_path / "data", **changes))
+    assert annotated.has_true_masks(dataset)
     (note,) = dataset.warnings
     assert "not written as whole numbers" in note and example in note
 
 
 @pytest.mark.parametrize("name", [lambda n: f"{n:012d}", lambda n: f"scan-{n}", str])
 def test_text_ids_of_images_stay_what_they_are(tmp_path, name):
-    dataset = load(coco(tmp_path / "data", images=name, image=name))
-    assert np.array_equal(labels(dataset), truth(0))
+    dataset = load_folder(write_coco(tmp_path / "data", images=name, image=name))
+    assert np.array_equal(get_mask(dataset), truth(0))
     assert not [warning for warning in dataset.warnings if "(text)" in warning] or name is str
 
 
-def test_ids_that_are_none_and_ids_that_do_not_match_show_their_type(tmp_path):
-    (found,) = problems(coco(tmp_path / "a", image=lambda n: f"{n:04d}"))
-    assert 'unknown image_id ("0001" (text), "0002" (text) and 6 more; `images` has 1 (number), 2 (number)' in found
-    (found,) = problems(coco(tmp_path / "b", kind=lambda n: f"cat {n}"))
-    assert 'must have a whole number as category_id, found "cat 20" (text)' in found
-    (found,) = problems(coco(tmp_path / "c", image=lambda n: n + 0.5))
-    assert "must have a whole number as image_id, found 1.5 (number)" in found
-    (found,) = problems(coco(tmp_path / "d", kind=lambda _: None))
-    assert "as category_id, found null (neither number nor text)" in found
-    twice = annotated.coco_data()
-    twice["images"][1]["id"] = "1"
-    found, *others = problems(save(coco(tmp_path / "e"), twice))
-    assert 'must have an id of its own, whatever its type, found "1" (text) again' in found and not others
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        (
+            {"image": lambda n: f"{n:04d}"},
+            'unknown image_id ("0001" (text), "0002" (text) and 6 more; `images` has 1 (number), 2 (number)',
+        ),
+        ({"category": lambda n: f"cat {n}"}, 'must have a whole number as category_id, found "cat 20" (text)'),
+        ({"image": lambda n: n + 0.5}, "must have a whole number as image_id, found 1.5 (number)"),
+        ({"category": lambda _: None}, "as category_id, found null (neither number nor text)"),
+        ({"images": lambda n: {2: "1"}.get(n, n)}, 'an id of its own, whatever its type, found "1" (text) again'),
+    ],
+)
+def test_ids_that_do_not_match_or_are_none_are_refused_with_their_type(tmp_path, changes, problem):
+    (only,) = find_problems(write_coco(tmp_path / "data", **changes))
+    assert problem in only
 
 
 # --- one fault at a time -------------------------------------------------------------------------------------------
@@ -123,13 +108,13 @@ def test_a_first_fault_of_coco_brings_no_second_one(tmp_path, fault):
     annotated.coco(tmp_path / "data")
     data = annotated.coco_data()
     fault(data)
-    assert len({problem.partition("[")[0] for problem in problems(save(tmp_path / "data", data))}) == 1
+    assert len({problem.partition("[")[0] for problem in find_problems(save_coco(tmp_path / "data", data))}) == 1
 
 
 # --- boxes among outlines ----------------------------------------------------------------------------------------
 
 
-def as_box(root: Path, index: int, line: int) -> tuple[int, int, int, int]:
+def write_box(root: Path, index: int, line: int) -> tuple[int, int, int, int]:
     """Write an object of a YOLO set as a box: class, centre, width, height; what it covers."""
     label, left, top, right, bottom = annotated.boxes(index)[::-1][line]
     path = root / annotated.SIDES[index] / "labels" / f"{STEMS[index]}.txt"
@@ -144,18 +129,18 @@ def as_box(root: Path, index: int, line: int) -> tuple[int, int, int, int]:
 def test_what_a_box_among_yolos_polygons_covers_is_ignored_and_polygons_stay(tmp_path, line):
     root = tmp_path / "data"
     annotated.yolo(root)
-    left, top, right, bottom = as_box(root, 0, line)
-    as_box(root, 5, line)
-    dataset = load(root)
+    left, top, right, bottom = write_box(root, 0, line)
+    write_box(root, 5, line)
+    dataset = load_folder(root)
     wanted = truth(0)
     other = wanted == 1 + line  # the object that is still a polygon
     wanted[top:bottom, left:right] = 255
     wanted[other] = truth(0)[other] if line == 0 else 2
     if line == 0:  # the dog was on the cat, which lies below it as a polygon
         wanted[top:bottom, left:right] = 1
-    assert np.array_equal(labels(dataset), wanted)
-    assert np.array_equal(labels(dataset, 1), truth(1))
-    assert any("2 of 16 objects have a box and no segmentation" in warning for warning in dataset.warnings)
+    assert np.array_equal(get_mask(dataset), wanted)
+    assert np.array_equal(get_mask(dataset, 1), truth(1))
+    assert has_warning(dataset, "2 of 16 objects have a box and no segmentation")
 
 
 def test_a_box_at_the_edge_and_one_without_area_cover_what_is_there(tmp_path):
@@ -163,7 +148,7 @@ def test_a_box_at_the_edge_and_one_without_area_cover_what_is_there(tmp_path):
     annotated.yolo(root)
     path = root / annotated.SIDES[0] / "labels" / "p0.txt"
     path.write_text(f"{path.read_text()}0 1 1 {8 / WIDTH} {6 / HEIGHT}\n1 0.9 0.1 0 0\n")
-    mask = labels(load(root))
+    mask = get_mask(load_folder(root))
     assert (mask == 255).sum() == 4 * 3 and (mask[-3:, -4:] == 255).all()
 
 
@@ -172,10 +157,10 @@ def test_boxes_alone_are_refused_with_their_number_and_the_next_step(tmp_path):
     annotated.yolo(root)
     for index in range(len(STEMS)):
         for line in (0, 1):
-            as_box(root, index, line)
-    (found,) = problems(root)
-    assert found.startswith("data.yaml: objects must have outlines, found only boxes (16 of 16)")
-    assert "draw polygons" in found
+            write_box(root, index, line)
+    (problem,) = find_problems(root)
+    assert problem.startswith("data.yaml: objects must have outlines, found only boxes (16 of 16)")
+    assert "draw polygons" in problem
 
 
 @pytest.mark.parametrize(
@@ -185,14 +170,14 @@ def test_key_points_of_yolo_are_no_outlines(tmp_path, line):
     annotated.yolo(tmp_path / "data")
     with (tmp_path / "data" / "data.yaml").open("a") as file:
         file.write(f"{line}\n")
-    (found,) = problems(tmp_path / "data")
-    assert found.startswith("data.yaml: `kpt_shape` says") and "export it as YOLO-seg" in found
+    (problem,) = find_problems(tmp_path / "data")
+    assert problem.startswith("data.yaml: `kpt_shape` says") and "export it as YOLO-seg" in problem
 
 
 # --- kinds of shapes -----------------------------------------------------------------------------------------------
 
 
-def kinds(root: Path, kind: str, points: list[list[float]] | None = None) -> Path:
+def write_shapes(root: Path, kind: str, points: list[list[float]] | None = None) -> Path:
     """Return a LabelMe set each of whose images has a cat of this kind before its dog."""
     annotated.labelme(root)
     for index, stem in enumerate(STEMS[:-1]):
@@ -204,17 +189,17 @@ def kinds(root: Path, kind: str, points: list[list[float]] | None = None) -> Pat
 
 @pytest.mark.parametrize("kind", ["rotation", "quadrilateral", "oriented_rectangle"])
 def test_shapes_of_four_corners_are_drawn_as_their_polygon(tmp_path, kind):
-    dataset = load(kinds(tmp_path / "data", kind))
-    assert all(np.array_equal(labels(dataset, i), truth(i)) for i in range(len(STEMS)))
+    dataset = load_folder(write_shapes(tmp_path / "data", kind))
+    assert annotated.has_true_masks(dataset)
 
 
 @pytest.mark.parametrize("kind", ["cuboid", "ellipse", "Brush"])
 def test_a_kind_that_cannot_be_drawn_is_refused_once_with_a_step_for_all(tmp_path, kind):
-    (found,) = problems(kinds(tmp_path / "data", kind))
-    assert found.startswith("7 files, e.g. p0.json, p1.json: shape 1 (cat) must be one of polygon, ")
-    assert f"found '{kind}'; convert all of its kind to polygons at once" in found and "draw it again" not in found
+    (problem,) = find_problems(write_shapes(tmp_path / "data", kind))
+    assert problem.startswith("7 files, e.g. p0.json, p1.json: shape 1 (cat) must be one of polygon, ")
+    assert f"found '{kind}'; convert all of its kind to polygons at once" in problem and "draw it again" not in problem
 
 
 def test_a_turned_rectangle_of_three_points_is_a_fault_of_its_own(tmp_path):
-    found = problems(kinds(tmp_path / "data", "rotation", [[1, 1], [9, 2], [9, 9]]))
-    assert "must have 4 points as a rotation, found 3" in "".join(found)
+    problems = find_problems(write_shapes(tmp_path / "data", "rotation", [[1, 1], [9, 2], [9, 9]]))
+    assert "must have 4 points as a rotation, found 3" in "".join(problems)

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import re
 import shlex
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +15,9 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from sweeper.core.errors import DataError
-from sweeper.core.records import Patterns
-from sweeper.data import load_dataset, open_store
-from tests.support.annotated import CLASSES, SIDES, STEMS, photo, truth, written
+from sweeper.core.records import Dataset, Patterns
+from tests.support.annotated import CLASSES, SIDES, STEMS, truth, written
+from tests.support.folders import find_problems, get_mask, load_folder
 
 DOCS = Path(__file__).parents[2] / "docs" / "formats.md"
 VIA = {"a.jpg1": {"filename": "a.jpg", "regions": [{"shape_attributes": {"name": "polygon"}, "region_attributes": {}}]}}
@@ -73,13 +69,7 @@ EXPORTS: dict[str, tuple[str, Any, str, str]] = {
 }
 
 
-def problems(root: Path, **options: Any) -> list[str]:
-    with pytest.raises(DataError) as caught:
-        load_dataset(str(root), root.parent / "cache", **options)
-    return caught.value.problems
-
-
-def export(root: Path, name: str, images: str = "images/{stem}.jpg") -> Path:
+def write_export(root: Path, name: str, images: str = "images/{stem}.jpg") -> Path:
     """Return a folder of images and an export, at its place."""
     written(root, images)
     file, content, _, _ = EXPORTS[name]
@@ -92,23 +82,23 @@ def export(root: Path, name: str, images: str = "images/{stem}.jpg") -> Path:
 @pytest.mark.parametrize("name", EXPORTS)
 def test_an_export_is_recognised_with_the_step_to_what_is_read(tmp_path, name, images):
     file, _, tool, step = EXPORTS[name]
-    path = export(tmp_path / "data", name, images)
-    (found,) = problems(tmp_path / "data")
-    assert found.startswith(f"{file}: must be annotations that are read, found ")
-    assert tool in found and step in found and len(found) < 300
+    path = write_export(tmp_path / "data", name, images)
+    (problem,) = find_problems(tmp_path / "data")
+    assert problem.startswith(f"{file}: must be annotations that are read, found ")
+    assert tool in problem and step in problem and len(problem) < 300
     if path.suffix in (".json", ".csv"):
-        assert problems(path)[0].endswith(found.split("; ", 1)[1])
+        assert find_problems(path)[0].endswith(problem.split("; ", 1)[1])
 
 
 def test_the_step_for_yolos_labels_reads_them(tmp_path):
-    root = export(tmp_path / "data", "YOLO's labels").parents[1]
-    subprocess.run(problems(root)[0].split("images/: ")[1], shell=True, cwd=root, check=True)
-    assert load_dataset(str(root), tmp_path / "cache").classes == ("background", "object")
+    root = write_export(tmp_path / "data", "YOLO's labels").parents[1]
+    subprocess.run(find_problems(root)[0].split("images/: ")[1], shell=True, cwd=root, check=True)
+    assert load_folder(root).classes == ("background", "object")
 
 
 def test_the_options_for_bdds_masks_read_them_and_its_split(tmp_path):
-    root = export(tmp_path / "top" / "data", "BDD100K", "images/10k/train/{stem}.jpg").parents[1]
-    words = shlex.split(problems(tmp_path / "top")[0].partition("PNG: ")[2])
+    root = write_export(tmp_path / "top" / "data", "BDD100K", "images/10k/train/{stem}.jpg").parents[1]
+    words = shlex.split(find_problems(tmp_path / "top")[0].partition("PNG: ")[2])
     assert words[::2] == ["--images", "--masks"]
     images = root / "images" / "10k"
     for side in ("val", "test"):
@@ -119,7 +109,7 @@ def test_the_options_for_bdds_masks_read_them_and_its_split(tmp_path):
         for stem in stems:
             Image.fromarray(truth(0)).save(folder / f"{stem}.png")
     patterns = Patterns(images=words[1], masks=words[3])
-    dataset = load_dataset(str(tmp_path / "top"), tmp_path / "cache", patterns=patterns)
+    dataset = load_folder(tmp_path / "top", patterns=patterns)
     assert [image.split for image in dataset.images] == ["train"] * len(STEMS) + ["val"]
 
 
@@ -128,33 +118,16 @@ def test_masks_as_arrays_are_recognised_where_the_folders_are_those_of_masks(tmp
     (tmp_path / "data" / "masks").mkdir()
     for index, stem in enumerate(STEMS):
         np.save(tmp_path / "data" / "masks" / f"{stem}.npy", truth(index))
-    (found,) = problems(tmp_path / "data")
-    assert found.startswith("masks/p0.npy: ") and "write PNGs into masks/" in found
-
-
-@pytest.mark.parametrize("suffix", [".npy", ".mat"])
-def test_the_lines_of_the_page_write_arrays_as_masks(tmp_path, monkeypatch, suffix):
-    written(tmp_path / "data", "image/{stem}.png")
-    (folder := tmp_path / "data" / "groundTruth").mkdir()
-    for index, stem in enumerate(STEMS):
-        if suffix == ".npy":
-            np.save(folder / f"{stem}.npy", truth(index))
-        else:
-            savemat(folder / f"{stem}.mat", {"groundTruth": {"Segmentation": truth(index), "Boundaries": truth(index)}})
-    page = DOCS.read_text("utf-8")
-    monkeypatch.chdir(tmp_path / "data")
-    exec(page.split("### Arrays")[1].split("```python\n")[1].split("```")[0], {})
-    patterns = Patterns(images="image/*", masks="masks/{stem}.png")
-    dataset = load_dataset(str(tmp_path / "data"), tmp_path / "cache", patterns=patterns)
-    assert np.array_equal(open_store(dataset.store).get_mask(0), truth(0))
+    (problem,) = find_problems(tmp_path / "data")
+    assert problem.startswith("masks/p0.npy: ") and "write PNGs into masks/" in problem
 
 
 def test_an_xml_that_would_grow_without_end_is_not_parsed(tmp_path):
-    path = export(tmp_path / "data", "CVAT")
+    path = write_export(tmp_path / "data", "CVAT")
     entities = "".join(f'<!ENTITY a{i} "{f"&a{i - 1};" * 10}">' for i in range(1, 30))
     path.write_text(f'<!DOCTYPE x [<!ENTITY a0 "ha">{entities}]><annotations><image name="&a29;"/></annotations>')
-    (found,) = problems(tmp_path / "data")
-    assert "CVAT's export" in found
+    (problem,) = find_problems(tmp_path / "data")
+    assert "CVAT's export" in problem
 
 
 @pytest.mark.parametrize("file", ["annotations/instances.json", "data.yaml", "manifest.csv"])
@@ -162,75 +135,96 @@ def test_annotations_that_are_a_link_to_nothing_are_said_to_be_so(tmp_path, file
     written(tmp_path / "data", "images/{stem}.png")
     (tmp_path / "data" / file).parent.mkdir(exist_ok=True)
     (tmp_path / "data" / file).symlink_to("gone")
-    (found,) = problems(tmp_path / "data")
-    assert found.startswith(f"{file}: must be a file, found a link that leads nowhere")
+    (problem,) = find_problems(tmp_path / "data")
+    assert problem.startswith(f"{file}: must be a file, found a link that leads nowhere")
+
+
+# --- The lines of docs/formats.md that write masks -----------------------------------------------------------------
 
 
 @pytest.fixture
-def scenes(tmp_path, monkeypatch) -> Path:
-    """Return a folder that is the current one, for the lines of the page."""
+def data(tmp_path, monkeypatch) -> Path:
+    """Return an empty folder that is the current one."""
     (tmp_path / "data").mkdir()
     monkeypatch.chdir(tmp_path / "data")
     return tmp_path / "data"
 
 
-def run_lines(title: str) -> None:
-    """Run the lines of a section of the page."""
+def load_after_the_lines(data: Path, title: str, images: str, masks: str = "masks/{stem}.png") -> Dataset:
+    """Run the Python of a section of the page, and return the set that these patterns then find."""
     exec(DOCS.read_text("utf-8").split(f"### {title}")[1].split("```python\n")[1].split("```")[0], {})
+    return load_folder(data, patterns=Patterns(images=images, masks=masks))
 
 
-def test_the_lines_of_the_page_write_masks_of_another_size(scenes):
-    written(scenes, "images/a/{stem}.jpg")
-    height, width = truth(0).shape
+@pytest.mark.parametrize("suffix", [".npy", ".mat"])
+def test_the_lines_for_arrays_write_them_as_masks(data, suffix):
+    written(data, "image/{stem}.png")
+    (folder := data / "groundTruth").mkdir()
     for index, stem in enumerate(STEMS):
-        (scenes / "masks" / "a").mkdir(parents=True, exist_ok=True)
-        Image.fromarray(truth(index).repeat(3, 0).repeat(2, 1)).save(scenes / "masks" / "a" / f"{stem}.png")
-    found = problems(scenes)
-    step = "without resizing smoothly (docs/formats.md#masks-of-another-size has the lines that do)"
-    assert f"must have its image's size {width}×{height} (upright), found {2 * width}×{3 * height}" in found[0]
-    assert step in found[0]
-    run_lines("Masks of another size")
-    patterns = Patterns(images="images", masks="masks_resized")
-    dataset = load_dataset(str(scenes), scenes.parent / "cache", patterns=patterns)
-    assert np.array_equal(open_store(dataset.store).get_mask(0), truth(0))
+        if suffix == ".npy":
+            np.save(folder / f"{stem}.npy", truth(index))
+        else:
+            savemat(folder / f"{stem}.mat", {"groundTruth": {"Segmentation": truth(index), "Boundaries": truth(index)}})
+    assert np.array_equal(get_mask(load_after_the_lines(data, "Arrays", "image/*")), truth(0))
 
 
-def test_the_lines_of_the_page_write_the_masks_of_panoptic_annotations(scenes):
-    written(scenes, "train2017/{stem}.jpg")
-    (scenes / "panoptic_train2017").mkdir()
+def test_the_lines_for_masks_of_another_size_resize_them(data):
+    written(data, "images/a/{stem}.jpg")
+    written(data, masks="masks/a/{stem}.png", as_mask=lambda m: Image.fromarray(m.repeat(3, 0).repeat(2, 1)))
+    (problem, *_) = find_problems(data)
+    assert "must have its image's size 64×48 (upright), found 128×144" in problem
+    assert "without resizing smoothly (docs/formats.md#masks-of-another-size has the lines that do)" in problem
+    dataset = load_after_the_lines(data, "Masks of another size", "images", "masks_resized")
+    assert np.array_equal(get_mask(dataset), truth(0))
+
+
+def test_the_lines_for_panoptic_annotations_write_their_masks(data):
+    written(data, "train2017/{stem}.jpg")
+    (data / "panoptic_train2017").mkdir()
     segments = [{"id": 70000 * label, "category_id": 10 * label} for label in (1, 2)]
     for index, stem in enumerate(STEMS):
         numbers = truth(index).astype(int) * 70000
         colours = np.stack([numbers >> shift & 255 for shift in (0, 8, 16)], axis=-1)
-        Image.fromarray(colours.astype(np.uint8)).save(scenes / "panoptic_train2017" / f"{stem}.png")
+        Image.fromarray(colours.astype(np.uint8)).save(data / "panoptic_train2017" / f"{stem}.png")
     content = {
         "images": [{"id": stem, "file_name": f"{stem}.jpg"} for stem in STEMS],
         "annotations": [{"image_id": stem, "file_name": f"{stem}.png", "segments_info": segments} for stem in STEMS],
         "categories": [{"id": 10, "name": "cat"}, {"id": 20, "name": "dog"}],
     }
-    (scenes / "panoptic_train2017.json").write_text(json.dumps(content))
-    (found,) = problems(scenes)
-    assert "found COCO's panoptic ones; write PNGs into masks/ (docs/formats.md#panoptic-masks" in found
-    run_lines("Panoptic masks")
-    patterns = Patterns(images="train2017/*", masks="masks/{stem}.png")
-    dataset = load_dataset(str(scenes), scenes.parent / "cache", patterns=patterns)
+    (data / "panoptic_train2017.json").write_text(json.dumps(content))
+    (problem,) = find_problems(data)
+    assert "found COCO's panoptic ones; write PNGs into masks/ (docs/formats.md#panoptic-masks" in problem
+    dataset = load_after_the_lines(data, "Panoptic masks", "train2017/*")
     assert dataset.classes == ("cat", "dog")
-    assert np.array_equal(open_store(dataset.store).get_mask(0), np.array([255, 0, 1])[truth(0)])
+    assert np.array_equal(get_mask(dataset), np.array([255, 0, 1])[truth(0)])
 
 
-def test_the_lines_of_the_page_write_the_masks_of_imagescopes_regions(scenes):
-    written(scenes, "Tissue Images/{stem}.tif")
-    (scenes / "Annotations").mkdir()
+def test_the_lines_for_imagescopes_regions_write_their_masks(data):
+    written(data, "Tissue Images/{stem}.tif")
+    (data / "Annotations").mkdir()
     corners = "".join(f'<Vertex X="{x}" Y="{y}" Z="0"/>' for x, y in ((1, 1), (4, 1), (4, 3), (1, 3)))
     region = f"<Region><Attributes/><Vertices>{corners}</Vertices></Region>"
     for stem in STEMS:
-        (scenes / "Annotations" / f"{stem}.xml").write_text(
+        (data / "Annotations" / f"{stem}.xml").write_text(
             f"<Annotations><Annotation><Regions>{region}</Regions></Annotation></Annotations>"
         )
-    run_lines("ImageScope's regions")
-    patterns = Patterns(images="Tissue Images/*", masks="masks/{stem}.png")
-    dataset = load_dataset(str(scenes), scenes.parent / "cache", patterns=patterns)
+    dataset = load_after_the_lines(data, "ImageScope's regions", "Tissue Images/*")
     assert dataset.images[0].pixels[1] == 12
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the lines leave images open
+def test_the_lines_for_run_length_tables_write_their_masks(data):
+    """As Kaggle has them."""
+    written(data, "train_images/{stem}.jpg")
+    with (data / "train.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["ImageId", "EncodedPixels"])
+        for index, stem in enumerate(STEMS):
+            edges = np.flatnonzero(np.diff(np.r_[0, (truth(index) > 0).T.ravel(), 0])).reshape(-1, 2)
+            table.writerow([f"{stem}.jpg", " ".join(f"{a + 1} {b - a}" for a, b in edges)])
+        table.writerow([f"{STEMS[0]}.jpg", ""])
+    dataset = load_after_the_lines(data, "Run-length tables", "train_images/*")
+    assert np.array_equal(get_mask(dataset, 3), truth(3) > 0)
 
 
 # --- Roboflow ----------------------------------------------------------------------------------------------------
@@ -245,42 +239,18 @@ def roboflow(root: Path, table: str = "Pixel Value, Class\n0, background\n1, cat
 
 def test_roboflows_table_names_the_classes_and_classes_txt_comes_before_it(tmp_path):
     root = roboflow(tmp_path / "data")
-    dataset = load_dataset(str(root), tmp_path / "cache")
+    dataset = load_folder(root)
     assert dataset.classes == CLASSES and dataset.format == "pairs"
-    assert np.array_equal(open_store(dataset.store).get_mask(0), truth(0))
+    assert np.array_equal(get_mask(dataset), truth(0))
     (root / "classes.txt").write_text("a\nb\nc\n")
-    assert load_dataset(str(root), tmp_path / "cache").classes == ("a", "b", "c")
+    assert load_folder(root).classes == ("a", "b", "c")
 
 
 def test_names_that_a_table_of_roboflow_cannot_give_are_a_problem(tmp_path):
     root = roboflow(tmp_path / "a", "Pixel Value, Class\n0, background\n2, dog\n")
-    assert any("_classes.csv: classes must be numbered from 0 without gaps" in line for line in problems(root))
+    assert any("_classes.csv: classes must be numbered from 0 without gaps" in line for line in find_problems(root))
     root = roboflow(tmp_path / "b")
     (root / "val" / "_classes.csv").write_text("Pixel Value, Class\n0, background\n1, dog\n2, cat\n")
-    assert any("alike in all 3 files" in line for line in problems(root))
+    assert any("alike in all 3 files" in line for line in find_problems(root))
     root = roboflow(tmp_path / "c", "filename, cat, dog\na.jpg, 1, 0\n")  # of another kind of export
-    assert load_dataset(str(root), tmp_path / "cache").classes == ("class_0", "class_1", "class_2")
-
-
-# --- Kaggle ------------------------------------------------------------------------------------------------------
-
-
-def test_the_lines_for_run_length_tables_write_masks_that_are_read(tmp_path):
-    root = tmp_path / "data"
-    written(root, "train_images/{stem}.jpg")
-    with (root / "train.csv").open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["ImageId", "EncodedPixels"])
-        for index, stem in enumerate(STEMS):
-            edges = np.flatnonzero(np.diff(np.r_[0, (truth(index) > 0).T.ravel(), 0])).reshape(-1, 2)
-            table.writerow([f"{stem}.jpg", " ".join(f"{a + 1} {b - a}" for a, b in edges)])
-        table.writerow([f"{STEMS[0]}.jpg", ""])
-    text = DOCS.read_text("utf-8")
-    code = re.search(r"### Run-length tables.*?```python\n(.*?)```", text, re.DOTALL)
-    assert code is not None
-    subprocess.run([sys.executable, "-c", code[1]], cwd=root, check=True, env=dict(os.environ))
-    patterns = Patterns(images="train_images/*", masks="masks/{stem}.png")
-    dataset = load_dataset(str(root), tmp_path / "cache", patterns=patterns)
-    assert np.array_equal(open_store(dataset.store).get_mask(3), truth(3) > 0)
-    with Image.open(root / "masks" / "p0.png") as mask:
-        assert mask.size == photo(0).size
+    assert load_folder(root).classes == ("class_0", "class_1", "class_2")

@@ -5,24 +5,24 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sweeper.core.errors import SweeperError
 from sweeper.core.records import Dataset
-from sweeper.data import load_dataset
 from sweeper.data.formats.file_patterns import get_requested_patterns
 from sweeper.data.variants import store_here
-from tests.support.folders import five, image, laid_out, mask
+from tests.support.folders import five, image, laid_out, load_folder, mask
 
 
-def load(root: Path | None, images: str | None, masks: str | None, **options: object) -> Dataset:
-    data, patterns = get_requested_patterns(None if root is None else str(root), images, masks)
+def load(root: Path, images: str | None, masks: str | None, **options: Any) -> Dataset:
+    data, patterns = get_requested_patterns(str(root), images, masks)
     assert data is not None
-    return load_dataset(data, options.pop("cache", Path(data) / ".cache"), patterns=patterns, **options)  # type: ignore[arg-type]
+    return load_folder(Path(data), patterns=patterns, **options)
 
 
-def refused(root: Path | None, images: str | None, masks: str | None, *words: str, **options: object) -> None:
+def reject(root: Path, images: str | None, masks: str | None, *words: str, **options: Any) -> None:
     with pytest.raises(SweeperError) as caught:
         load(root, images, masks, **options)
     for word in words:
@@ -59,7 +59,7 @@ def test_files_of_two_folders_are_paired_by_their_names_less_words(tmp_path):
         "Images and masks were paired by their names: lab/a_annotation.png is the mask of img/a_image.png.",
     )
     (root / "lab" / "b_annotation.png").unlink()
-    refused(root, "img", "lab", "img/b_image.png: has no mask; add lab/b.png")
+    reject(root, "img", "lab", "img/b_image.png: has no mask; add lab/b.png")
 
 
 def test_patterns_without_a_stem_pair_files_by_their_names(tmp_path):
@@ -74,23 +74,23 @@ def test_pictures_made_of_images_are_passed_over(tmp_path):
     root = laid_out(tmp_path / "data", *five("S_Data/{}.jpg", "S_GroundTruth/{}_segmentation.png"))
     laid_out(root, *five("S_Data/{}_superpixels.png", "away/{}.png"))
     shutil.rmtree(root / "away")
-    for dataset in (load(root, "S_Data", "S_GroundTruth"), load_dataset(str(root), tmp_path / "cache")):
+    for dataset in (load(root, "S_Data", "S_GroundTruth"), load_folder(root)):
         assert [p.stem for p in dataset.images] == [*"abcde"]
         assert any("5 pictures made of an image, passed over" in line for line in dataset.warnings)
     (root / "S_Data" / "a_other.png").write_bytes((root / "S_Data" / "b.jpg").read_bytes())
-    refused(root, "S_Data", "S_GroundTruth", "6 files", "has no mask")
+    reject(root, "S_Data", "S_GroundTruth", "6 files", "has no mask")
     for path in (root / "S_Data").glob("*_*.png"):
         path.unlink()
     (root / "S_Data" / "a_night.jpg").write_bytes((root / "S_Data" / "b.jpg").read_bytes())
-    refused(root, "S_Data", "S_GroundTruth", "S_Data/a_night.jpg: has no mask")  # one is an image without its mask
+    reject(root, "S_Data", "S_GroundTruth", "S_Data/a_night.jpg: has no mask")  # one is an image without its mask
 
 
 def test_without_data_the_folder_is_that_of_both_patterns(tmp_path, monkeypatch):
     root = laid_out(tmp_path / "data", *five("img/{}.png", "lab/{}.png"))
     monkeypatch.chdir(root)
     wanted = ("img/*.png", "lab/{stem}.png")
-    for asked in (wanted, [f"{root}/{text}" for text in wanted], [f"../data/{text}" for text in wanted]):
-        data, patterns = get_requested_patterns(None, *asked)
+    for request in (wanted, [f"{root}/{text}" for text in wanted], [f"../data/{text}" for text in wanted]):
+        data, patterns = get_requested_patterns(None, *request)
         assert patterns is not None and (patterns.images, patterns.masks) == wanted
         assert data is not None and Path(data).resolve() == root
     assert get_requested_patterns(None, "img/sub/*.png", "img/{stem}.png")[0] == "img"
@@ -101,10 +101,10 @@ def test_wildcards_for_folders_stand_for_the_same_on_both_sides(tmp_path):
     root = laid_out(tmp_path / "data", *five("i/x/{}.png", "m/x/{}.png"))
     laid_out(root, *five("i/y/{}.png", "m/y/{}.png"))
     assert len(load(root, "i/**/*.png", "m/**/{stem}.png").images) == 10
-    refused(root, "i/**/*.png", "m/x/{stem}.png", "5 files, e.g. m/x/a.png, m/x/b.png: a mask has one image, found")
+    reject(root, "i/**/*.png", "m/x/{stem}.png", "5 files, e.g. m/x/a.png, m/x/b.png: a mask has one image, found")
     (root / "m" / "x" / "a.png").unlink()
-    refused(root, "i/**/*.png", "m/**/{stem}.png", "i/x/a.png: has no mask; add m/a.png")
-    refused(root, "i/x/b.png", "m/*/{stem}.png", "found m/x/b.png, m/y/b.png; say which is meant")
+    reject(root, "i/**/*.png", "m/**/{stem}.png", "i/x/a.png: has no mask; add m/a.png")
+    reject(root, "i/x/b.png", "m/*/{stem}.png", "found m/x/b.png, m/y/b.png; say which is meant")
     side = laid_out(tmp_path / "split", *five("i/{0}/train/{0}.png", "m/{0}/{0}.png"))
     assert [p.split for p in load(side, "i/**/*.png", "m/**/{stem}.png").images] == ["train"] * 5
 
@@ -120,25 +120,25 @@ def test_a_change_is_seen_and_the_set_is_made_again_where_its_pixels_are_missing
     assert store_here(after) == Path(after.store)
 
 
-def test_what_patterns_cannot_mean_is_refused(tmp_path):
+def test_what_patterns_cannot_mean_is_reject(tmp_path):
     root = laid_out(tmp_path / "data", *five("img/x/{}.jpg", "lab/{}_m.png"))
     good = ("img/**/*.jpg", "lab/{stem}_m.png")
-    refused(root, good[0], None, "go together, got --images alone; add --masks, for example 'labels/{stem}.png'")
-    refused(root, None, good[1], "got --masks alone")
-    refused(root, good[0], "lab/{name}.png", "knows {stem} alone", "{name}")
-    refused(root, good[0], "lab/a_m.png", "--masks must say which mask is whose")
-    refused(root, "imgs/*.jpg", good[1], "found nothing; patterns begin at")
-    refused(root, "img/*.tif", good[1], "found img/x/a.jpg, img/x/b.jpg and 3 more")
-    refused(root, good[0], "lab/{stem}.png", "5 files, e.g. img/x/a.jpg, img/x/b.jpg: has no mask; add lab/a.png")
-    refused(root, "lab/*.png", "lab/{stem}.png", "as the mask of itself")
-    refused(root, "../x/*.jpg", good[1], "must name files below", "name a folder above")
-    refused(root, good[0], "img/x/{stem}.jpg", "as the mask of itself")
-    refused(root, "img/[z-a]\0*.jpg", good[1], "must name images")
-    refused(root, *good, "--format folder and --images with --masks exclude each other", format="folder")
+    reject(root, good[0], None, "go together, got --images alone; add --masks, for example 'labels/{stem}.png'")
+    reject(root, None, good[1], "got --masks alone")
+    reject(root, good[0], "lab/{name}.png", "knows {stem} alone", "{name}")
+    reject(root, good[0], "lab/a_m.png", "--masks must say which mask is whose")
+    reject(root, "imgs/*.jpg", good[1], "found nothing; patterns begin at")
+    reject(root, "img/*.tif", good[1], "found img/x/a.jpg, img/x/b.jpg and 3 more")
+    reject(root, good[0], "lab/{stem}.png", "5 files, e.g. img/x/a.jpg, img/x/b.jpg: has no mask; add lab/a.png")
+    reject(root, "lab/*.png", "lab/{stem}.png", "as the mask of itself")
+    reject(root, "../x/*.jpg", good[1], "must name files below", "name a folder above")
+    reject(root, good[0], "img/x/{stem}.jpg", "as the mask of itself")
+    reject(root, "img/[z-a]\0*.jpg", good[1], "must name images")
+    reject(root, *good, "--format folder and --images with --masks exclude each other", format="folder")
     with pytest.raises(SweeperError, match="is drawn"):
         get_requested_patterns("synthetic:cracks", *good)
     with pytest.raises(SweeperError, match=r"--images must name a file or folder of this machine; s3://b/\*.jpg is an"):
         get_requested_patterns(None, "s3://b/*.jpg", good[1])
     for i, stem in enumerate("abcde"):
         image(i).save(root / "lab" / f"{stem}.pcx")
-    refused(root, good[0], "lab/{stem}.pcx", "5 files, e.g. lab/a.pcx, lab/b.pcx: masks must be one of .png, .bmp")
+    reject(root, good[0], "lab/{stem}.pcx", "5 files, e.g. lab/a.pcx, lab/b.pcx: masks must be one of .png, .bmp")

@@ -18,10 +18,11 @@ from sweeper.workflow.prepare import resolve_dataset_request
 from sweeper.workflow.settings import Settings
 from tests.support import annotated, builders
 from tests.support.faking import new_plan
+from tests.support.folders import has_warning, load_folder
 from tests.support.sweeping import Recorder
 
 
-def made(root: Path, *names: str, masks: str = "masks/{}.png") -> Path:
+def write_images(root: Path, *names: str, masks: str = "masks/{}.png") -> Path:
     """Return a folder with images/NAME.png and a mask for each; a name with a slash before it is put where it says."""
     for index, name in enumerate(names):
         image = Path(name[1:]) if name.startswith("/") else Path("images") / f"{name}.png"
@@ -32,65 +33,63 @@ def made(root: Path, *names: str, masks: str = "masks/{}.png") -> Path:
     return root
 
 
-def load(root: Path, groups: str = "auto") -> Dataset:
-    return load_dataset(str(root), root.parent / "cache", groups=groups)
-
-
-def groups_of(dataset: Dataset) -> dict[str, str | None]:
+def map_groups(dataset: Dataset) -> dict[str, str | None]:
+    """Return the group of each stem."""
     return {image.stem: image.group for image in dataset.images}
 
 
-def numbered(begins: Iterable[str], form: str, several: int = 2) -> list[str]:
-    return [form.format(begin, number) for begin in begins for number in range(several)]
+def list_groups(root: Path, **options: str) -> set[str | None]:
+    return {*map_groups(load_folder(root, **options)).values()}
 
 
-def counted(*ids: str, form: str) -> list[str]:
-    return [form.format(one, part) for one in ids for part in range(2)]
+def number(begins: Iterable[str], form: str, several: int = 2) -> list[str]:
+    """Return names of a form like `{}_{}`: each beginning with each number."""
+    return [form.format(begin, n) for begin in begins for n in range(several)]
 
 
 @pytest.mark.parametrize(
-    ("names", "by", "found"),
+    ("names", "by", "groups"),
     [
-        (numbered(("P01", "P02", "P03"), "{}/s{}"), "folder", {"P01", "P02", "P03"}),
-        (numbered(("a", "b", "c"), "/{}/s{}.png"), "folder", {"a", "b", "c"}),
-        (numbered(("train/a", "train/b", "val/c"), "{}/s{}"), "folder", {"a", "b", "c"}),
-        (numbered(("a/left", "a/right", "b/left", "c/left"), "{}/{}"), "folder", {"a", "b", "c"}),
-        (numbered(("x/1", "x/2", "y/3"), "{}/{}"), "folder", {"x/1", "x/2", "y/3"}),
-        (numbered(("patient1", "patient2", "patient3"), "{}_slice00{}"), "name", {"patient1", "patient2", "patient3"}),
-        (numbered(("p-1", "p-2", "p-3"), "{}-visit1-{}"), "name", {"p-1", "p-2", "p-3"}),
-        (numbered(("7", "8", "9"), "{}.{}"), "name", {"7", "8", "9"}),
+        (number(("P01", "P02", "P03"), "{}/s{}"), "folder", {"P01", "P02", "P03"}),
+        (number(("a", "b", "c"), "/{}/s{}.png"), "folder", {"a", "b", "c"}),
+        (number(("train/a", "train/b", "val/c"), "{}/s{}"), "folder", {"a", "b", "c"}),
+        (number(("a/left", "a/right", "b/left", "c/left"), "{}/{}"), "folder", {"a", "b", "c"}),
+        (number(("x/1", "x/2", "y/3"), "{}/{}"), "folder", {"x/1", "x/2", "y/3"}),
+        (number(("patient1", "patient2", "patient3"), "{}_slice00{}"), "name", {"patient1", "patient2", "patient3"}),
+        (number(("p-1", "p-2", "p-3"), "{}-visit1-{}"), "name", {"p-1", "p-2", "p-3"}),
+        (number(("7", "8", "9"), "{}.{}"), "name", {"7", "8", "9"}),
         (["v1", "v1_flip", "v2", "v2_flip", "v3"], "name", {"v1", "v2"}),
-        (numbered(("Patient1", "Patient2", "Patient3"), "{}Slice00{}"), "name", {"Patient1", "Patient2", "Patient3"}),
-        (numbered(("subj-1", "subj-2", "subj-3"), "{}z{}"), "name", {"subj-1", "subj-2", "subj-3"}),
+        (number(("Patient1", "Patient2", "Patient3"), "{}Slice00{}"), "name", {"Patient1", "Patient2", "Patient3"}),
+        (number(("subj-1", "subj-2", "subj-3"), "{}z{}"), "name", {"subj-1", "subj-2", "subj-3"}),
         ([f"Image_0{n}{eye}" for n in range(3) for eye in "LR"], "name", {"Image_00", "Image_01", "Image_02"}),
-        (numbered([f"city{'x' * n}" for n in range(10)], "{}/s{}"), "folder", {f"city{'x' * n}" for n in range(10)}),
-        (numbered(("left/5", "right/5", "left/6", "left/7"), "{}_{}"), "name", {"5", "6", "7"}),
-        (counted("P01", "P02", "P03", form="slice_{1:03}_{0}"), "name", {"P01", "P02", "P03"}),
-        (counted("case1", "case2", "case3", form="img_{1}_{0}_left"), "name", {"case1", "case2", "case3"}),
-        (counted("city1", "city2", "city3", form="tile_{1}_256_{0}"), "name", {"city1", "city2", "city3"}),
+        (number([f"city{'x' * n}" for n in range(10)], "{}/s{}"), "folder", {f"city{'x' * n}" for n in range(10)}),
+        (number(("left/5", "right/5", "left/6", "left/7"), "{}_{}"), "name", {"5", "6", "7"}),
+        (number(("P01", "P02", "P03"), "slice_{1:03}_{0}"), "name", {"P01", "P02", "P03"}),
+        (number(("case1", "case2", "case3"), "img_{1}_{0}_left"), "name", {"case1", "case2", "case3"}),
+        (number(("city1", "city2", "city3"), "tile_{1}_256_{0}"), "name", {"city1", "city2", "city3"}),
         (
-            counted("video-1", "video-2", "video-3", form="frame{1}-patch{1}-of-{0}"),
+            number(("video-1", "video-2", "video-3"), "frame{1}-patch{1}-of-{0}"),
             "name",
             {f"video-{n}" for n in "123"},
         ),
         (
-            counted("patient1", "patient2", "patient3", form="2019-01-0{1}_{0}_a"),
+            number(("patient1", "patient2", "patient3"), "2019-01-0{1}_{0}_a"),
             "name",
             {f"patient{n}" for n in "123"},
         ),
         (["img1", "aug0_img1", "img2", "aug_img2", "img3", "flipped_img3"], "name", {"img1", "img2", "img3"}),
         (["left_01", "right_01", "left_02", "right_02", "left_03"], "name", {"01", "02", "03"}),
-        (counted("frame1", "frame2", "frame3", form="{0}_tile_{1}"), "name", {"frame1", "frame2", "frame3"}),
-        (counted("img_1", "img_2", "img_3", form="{0}_a{1}"), "name", {"img_1", "img_2", "img_3"}),
-        (counted("12", "13", "14", form="{0}_scan{1}"), "name", {"12", "13", "14"}),
+        (number(("frame1", "frame2", "frame3"), "{0}_tile_{1}"), "name", {"frame1", "frame2", "frame3"}),
+        (number(("img_1", "img_2", "img_3"), "{0}_a{1}"), "name", {"img_1", "img_2", "img_3"}),
+        (number(("12", "13", "14"), "{0}_scan{1}"), "name", {"12", "13", "14"}),
     ],
 )
-def test_folders_and_ids_in_names_are_groups(tmp_path, names, by, found):
-    dataset = load(made(tmp_path / "data", *names))
-    assert dataset.grouped_by == by and {*groups_of(dataset).values()} - {None} == found
-    assert f"{len(found)} groups by {by} (" in str(format_groups(dataset))
+def test_folders_and_ids_in_names_are_groups(tmp_path, names, by, groups):
+    dataset = load_folder(write_images(tmp_path / "data", *names))
+    assert dataset.grouped_by == by and {*map_groups(dataset).values()} - {None} == groups
+    assert f"{len(groups)} groups by {by} (" in str(format_groups(dataset))
     split = divide_images(dataset, test_seed=0, seed=0)
-    for group in found:
+    for group in groups:
         members = {i for i, image in enumerate(dataset.images) if image.group == group}
         assert sum(not members.isdisjoint(side) for side in (split.train, split.val, split.test)) == 1
 
@@ -98,81 +97,82 @@ def test_folders_and_ids_in_names_are_groups(tmp_path, names, by, found):
 @pytest.mark.parametrize(
     "names",
     [
-        numbered(("img",), "{}_00{}", 6),
-        numbered(("2007", "2008", "2011"), "{}_00{}"),
+        number(("img",), "{}_00{}", 6),
+        number(("2007", "2008", "2011"), "{}_00{}"),
         [f"f{n:03}" for n in range(6)],
         [f"{n}_x{n}" for n in range(6)],
-        numbered(("COCO_train2014", "COCO_val2014"), "{}_{}", 3),
-        numbered(("v1",), "{}_00{}", 6),
-        numbered(("img_512x512",), "{}_00{}", 6),
+        number(("COCO_train2014", "COCO_val2014"), "{}_{}", 3),
+        number(("v1",), "{}_00{}", 6),
+        number(("img_512x512",), "{}_00{}", 6),
         [f"cju{n}qkwl35piu099{m}l0dewei" for n in range(3) for m in range(2)],
         [f"img{n}of6" for n in range(6)],
-        numbered(("train2017", "val2017"), "{}/{}a", 3),
+        number(("train2017", "val2017"), "{}/{}a", 3),
     ],
 )
 def test_names_that_say_nothing_of_groups_make_none(tmp_path, names):
-    dataset = load(made(tmp_path / "data", *names))
-    assert {*groups_of(dataset).values()} == {None} and dataset.grouped_by is None and format_groups(dataset) is None
-    assert not [warning for warning in dataset.warnings if "--groups" in warning]
+    dataset = load_folder(write_images(tmp_path / "data", *names))
+    assert {*map_groups(dataset).values()} == {None} and dataset.grouped_by is None and format_groups(dataset) is None
+    assert not has_warning(dataset, "--groups")
 
 
 @pytest.mark.parametrize(
     ("names", "words"),
     [
         (
-            numbered(("A", "B"), "{}/s{}", 3),
+            number(("A", "B"), "{}/s{}", 3),
             "by their folders or names (A, B), and are trained on and tested one by one: they are too few",
         ),
-        (numbered(("v1", "v2"), "{}_{}", 3), "(v1, v2), and are trained on and tested one by one: they are too few"),
+        (number(("v1", "v2"), "{}_{}", 3), "(v1, v2), and are trained on and tested one by one: they are too few"),
         (
-            numbered(("anna", "bert", "cleo"), "{}_{}"),
+            number(("anna", "bert", "cleo"), "{}_{}"),
             "(anna, bert, cleo), and are trained on and tested one by one: they may be kinds of images",
         ),
         (
-            numbered(("MT_Blowhole", "MT_Crack", "MT_Free"), "{}/s{}"),
+            number(("MT_Blowhole", "MT_Crack", "MT_Free"), "{}/s{}"),
             "one by one: they may be kinds of images; --groups folder keeps those of each together",
         ),
     ],
 )
 def test_what_may_be_groups_and_is_none_is_said_until_it_is_decided(tmp_path, names, words):
-    root = made(tmp_path / "data", *names)
-    dataset = load(root)
-    assert {*groups_of(dataset).values()} == {None}
+    root = write_images(tmp_path / "data", *names)
+    dataset = load_folder(root)
+    assert {*map_groups(dataset).values()} == {None}
     (warning,) = (line for line in dataset.warnings if "--groups" in line)
     assert words in warning
-    assert not [line for line in load(root, "none").warnings if "--groups" in line]
+    assert not has_warning(load_folder(root, groups="none"), "--groups")
     if "anna" in warning:
-        assert load(root, warning.split("--groups '")[1].split("'")[0]).images[0].group == "anna"
+        pattern = warning.split("--groups '")[1].split("'")[0]
+        assert load_folder(root, groups=pattern).images[0].group == "anna"
 
 
 def test_split_csv_and_given_splits_decide_before_folders(tmp_path):
-    root = made(tmp_path / "data", *numbered("abc", "{}/{}"))
-    stems = [*groups_of(load(root))]
+    root = write_images(tmp_path / "data", *number("abc", "{}/{}"))
+    stems = [*map_groups(load_folder(root))]
     table = root / "split.csv"
     table.write_text("stem,split,group\n" + "".join(f"{stem},,\n" for stem in stems))
-    assert (load(root).grouped_by, {*groups_of(load(root)).values()}) == ("split.csv", {None})
+    assert (load_folder(root).grouped_by, list_groups(root)) == ("split.csv", {None})
     table.write_text("stem,split,group\n" + "".join(f"{stem},,g{stem[-1]}\n" for stem in stems))
-    assert {*groups_of(load(root)).values()} == {"g0", "g1"} == {*groups_of(load(root, "none")).values()}
-    assert {*groups_of(load(root, "folder")).values()} == {"a", "b", "c"}
+    assert list_groups(root) == {"g0", "g1"} == list_groups(root, groups="none")
+    assert list_groups(root, groups="folder") == {"a", "b", "c"}
     table.write_text("stem,split\n" + "".join(f"{stem},\n" for stem in stems))
-    assert load(root).grouped_by == "folder"
+    assert load_folder(root).grouped_by == "folder"
     sides = ("train", "train", "val", "val", "test", "test")
     table.write_text("stem,split\n" + "".join(f"{stem},{side}\n" for stem, side in zip(stems, sides, strict=True)))
-    assert load(root).grouped_by is None  # nothing is left to divide
+    assert load_folder(root).grouped_by is None  # nothing is left to divide
 
 
 def test_the_option_takes_folders_or_a_pattern_and_refuses_what_matches_nothing(tmp_path):
-    root = made(tmp_path / "data", "a1/x-0", "a1/y-1", "b1/x-2", "b1/y-3", "b1/z")
-    assert {*groups_of(load(root, "folder")).values()} == {"a1", "b1"}
+    root = write_images(tmp_path / "data", "a1/x-0", "a1/y-1", "b1/x-2", "b1/y-3", "b1/z")
+    assert list_groups(root, groups="folder") == {"a1", "b1"}
     with pytest.raises(DataError, match=r"found 2 .*--groups none: each image is one"):
-        divide_images(load(root, "folder"), test_seed=0, seed=0)
+        divide_images(load_folder(root, groups="folder"), test_seed=0, seed=0)
     with pytest.raises(DataError, match=r"must match the path of every image, found no match in images/b1/z.png") as no:
-        load(root, "([xy])-")
+        load_folder(root, groups="([xy])-")
     way_out = str(no.value).split("--groups '")[1].split("'")[0]
-    assert sorted(map(str, groups_of(load(root, way_out)).values())) == ["x", "x", "y", "y", "z"]
-    assert {*groups_of(load(root, "[ab]1")).values()} == {"a1", "b1"}
+    assert sorted(map(str, map_groups(load_folder(root, groups=way_out)).values())) == ["x", "x", "y", "y", "z"]
+    assert list_groups(root, groups="[ab]1") == {"a1", "b1"}
     with pytest.raises(DataError, match="two folders must hold several images each"):
-        load(made(tmp_path / "flat", "p", "q", "r"), "folder")
+        load_folder(write_images(tmp_path / "flat", "p", "q", "r"), groups="folder")
     with pytest.raises(UsageError, match="--groups is for files"):
         load_dataset("synthetic:cracks?images=4", tmp_path / "cache", groups="folder")
     for wrong in ("(", ""):
@@ -181,22 +181,22 @@ def test_the_option_takes_folders_or_a_pattern_and_refuses_what_matches_nothing(
 
 
 def test_folds_and_the_plan_keep_groups_whole(tmp_path):
-    dataset = load(made(tmp_path / "data", *numbered("abcde", "{}/{}")))
-    for number in range(5):
-        split = fold_split(dataset, folds=5, number=number, test_seed=0, seed=0)
+    dataset = load_folder(write_images(tmp_path / "data", *number("abcde", "{}/{}")))
+    for fold in range(5):
+        split = fold_split(dataset, folds=5, number=fold, test_seed=0, seed=0)
         assert len({dataset.images[i].group for i in split.test}) == 1
     assert split_lines(dataset)[0].endswith("; kept together: 5 groups by folder (a, b, c and 2 more)")
 
 
 def test_a_study_keeps_its_groups_and_one_from_before_has_those_that_were_given(tmp_path):
-    root, cache = made(tmp_path / "data", *numbered("abc", "{}/{}")), tmp_path / "cache"
+    root, cache = write_images(tmp_path / "data", *number("abc", "{}/{}")), tmp_path / "cache"
     first = resolve_dataset_request(Settings(data=str(root), groups="b|.", cache=cache), None, Recorder())
     again = resolve_dataset_request(Settings(cache=cache), first, Recorder())
-    assert (again.digest, again.groups, groups_of(again)) == (first.digest, "b|.", groups_of(first))
+    assert (again.digest, again.groups, map_groups(again)) == (first.digest, "b|.", map_groups(first))
     new = resolve_dataset_request(Settings(data=str(root), cache=cache), None, Recorder())
     assert new.groups == "auto" and new.digest != first.digest
     plans = [new_plan(conditions=builders.conditions(one)) for one in (first, new)]
     assert "groups: b|. → auto" in list_plan_differences(*plans)
-    before = Dataset.model_validate(load(root, "none").model_dump(exclude={"groups", "grouped_by"}))
+    before = Dataset.model_validate(load_folder(root, groups="none").model_dump(exclude={"groups", "grouped_by"}))
     again = resolve_dataset_request(Settings(cache=cache), before, Recorder())
-    assert again.digest == before.digest and {*groups_of(again).values()} == {None}
+    assert again.digest == before.digest and {*map_groups(again).values()} == {None}

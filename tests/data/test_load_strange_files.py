@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,24 +15,27 @@ from sweeper.data import load_dataset, text_tables
 from sweeper.data.formats import FORMATS
 from sweeper.data.text_tables import UnreadableFileError, open_file, read_text
 from tests.support import annotated
+from tests.support.folders import join_problems, load_folder
+
+pytestmark = pytest.mark.timeout(120)
+"""A test that waits for a pipe, or reads without end, ends."""
 
 SECRET = "stem,split,root:x:0:0:hunter2"
 
-FILES = (
-    *[("folder", name) for name in ("split.csv", "classes.txt", "colors.txt", "labelmap.txt", "images/p0.png")],
-    *[
-        ("folder", "masks/p3.png"),
-        ("coco", "annotations/instances_default.json"),
-        ("labelme", "p0.json"),
-        ("labelme", "labels.txt"),
-    ],
-    *[("yolo", "data.yaml"), ("yolo", "train/labels/p0.txt"), ("nnunet", "dataset.json"), ("manifest", "manifest.csv")],
-    *[("voc", "ImageSets/Segmentation/train.txt"), ("voc", "class_names.txt"), ("voc", "JPEGImages/p0.png")],
-)
+READ = {
+    "folder": ["split.csv", "classes.txt", "colors.txt", "labelmap.txt", "images/p0.png", "masks/p3.png"],
+    "coco": ["annotations/instances_default.json"],
+    "labelme": ["p0.json", "labels.txt"],
+    "yolo": ["data.yaml", "train/labels/p0.txt"],
+    "nnunet": ["dataset.json"],
+    "manifest": ["manifest.csv"],
+    "voc": ["ImageSets/Segmentation/train.txt", "class_names.txt", "JPEGImages/p0.png"],
+}
+FILES = [(name, file) for name, files in READ.items() for file in files]
 """Format, and a file that it reads."""
 
 
-def pipe_in_a_hidden_folder(path: Path) -> None:
+def make_pipe_in_a_hidden_folder(path: Path) -> None:
     hidden = path.parent / ".hidden"
     hidden.mkdir()
     os.mkfifo(hidden / "pipe")
@@ -43,34 +45,14 @@ def pipe_in_a_hidden_folder(path: Path) -> None:
 KINDS: dict[str, tuple[Callable[[Path], None], str]] = {
     "a device by a link": (lambda path: path.symlink_to("/dev/zero"), "found a link to /dev/zero"),
     "a pipe": (os.mkfifo, "must be a file or a folder, found a pipe"),
-    "a link to a pipe": (pipe_in_a_hidden_folder, "must be a file or a folder, found a pipe"),
+    "a link to a pipe": (make_pipe_in_a_hidden_folder, "must be a file or a folder, found a pipe"),
     "a socket": (lambda path: os.mknod(path, 0o600 | stat.S_IFSOCK), "must be a file or a folder, found a socket"),
     "a link to nothing": (lambda path: path.symlink_to("nowhere"), "(No such file or directory); check where the link"),
     "a link to itself": (lambda path: path.symlink_to(path), "; check where the link leads"),
 }
 
 
-@pytest.fixture(autouse=True)
-def watch() -> Iterator[None]:
-    """End a test that waits for a pipe, or reads without end."""
-
-    def stop(*_: object) -> None:
-        raise TimeoutError("a file was waited for")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(60)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
-
-
-def problems(root: Path) -> str:
-    with pytest.raises(DataError) as caught:
-        load_dataset(str(root), root.parent / "cache")
-    return "\n".join(caught.value.problems)
-
-
-def in_its_place(tmp_path: Path, name: str, file: str) -> Path:
+def make_room(tmp_path: Path, name: str, file: str) -> Path:
     """Return a place for something strange, in a data set without that file."""
     annotated.FORMATS[name](tmp_path / "data")
     path = tmp_path / "data" / file
@@ -80,36 +62,36 @@ def in_its_place(tmp_path: Path, name: str, file: str) -> Path:
 
 @pytest.mark.parametrize(("name", "file"), FILES)
 def test_no_file_outside_is_read_by_a_link_to_it_or_to_its_folder(tmp_path, name, file):
-    path = in_its_place(tmp_path, name, file)
+    path = make_room(tmp_path, name, file)
     outside = tmp_path / "outside" / path.name
     outside.parent.mkdir()
     outside.write_text(SECRET)
     path.symlink_to(outside)
-    found = problems(tmp_path / "data")
-    assert f"{file}: must lie inside the data folder, found a link to {outside}" in found
-    assert "hunter2" not in found
+    problems = join_problems(tmp_path / "data")
+    assert f"{file}: must lie inside the data folder, found a link to {outside}" in problems
+    assert "hunter2" not in problems
     path.unlink()
     (tmp_path / "data" / "linked").symlink_to(outside.parent)
     path.symlink_to(Path(os.path.relpath(tmp_path / "data" / "linked" / path.name, path.parent)))
-    assert "hunter2" not in problems(tmp_path / "data")
+    assert "hunter2" not in join_problems(tmp_path / "data")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("name", "file"), FILES)
 def test_what_is_no_file_is_a_problem_and_is_not_waited_for(tmp_path, name, file, kind):
     make, words = KINDS[kind]
-    path = in_its_place(tmp_path, name, file)
+    path = make_room(tmp_path, name, file)
     make(path)
     if kind.endswith(("nothing", "itself")) and path.name in ("data.yaml", "instances_default.json", "manifest.csv"):
         words = "found a link that leads nowhere"  # nothing says which format it is
-    found = problems(tmp_path / "data")
-    assert file in found and words in found
+    problems = join_problems(tmp_path / "data")
+    assert file in problems and words in problems
 
 
 @pytest.mark.parametrize("name", ["split.csv", "classes.txt", "colors.txt"])
 def test_a_folder_in_place_of_a_side_file_is_a_problem(tmp_path, name):
-    in_its_place(tmp_path, "folder", name).mkdir()
-    assert f"{name}: must be a regular file, found a folder" in problems(tmp_path / "data")
+    make_room(tmp_path, "folder", name).mkdir()
+    assert f"{name}: must be a regular file, found a folder" in join_problems(tmp_path / "data")
 
 
 def test_a_link_within_the_folder_is_followed_also_where_the_folder_is_one(tmp_path):
@@ -118,7 +100,7 @@ def test_a_link_within_the_folder_is_followed_also_where_the_folder_is_one(tmp_p
     (tmp_path / "data" / "classes.txt").unlink()
     (tmp_path / "data" / "classes.txt").symlink_to(".names")
     (tmp_path / "other").symlink_to("data")
-    assert load_dataset(str(tmp_path / "other"), tmp_path / "cache").classes == ("background", "a", "b")
+    assert load_folder(tmp_path / "other").classes == ("background", "a", "b")
 
 
 def test_a_list_in_a_hidden_folder_is_not_read(tmp_path):
@@ -128,8 +110,8 @@ def test_a_list_in_a_hidden_folder_is_not_read(tmp_path):
     (tmp_path / "data" / ".cache" / "list.txt").symlink_to(tmp_path / "outside.txt")
     path = tmp_path / "data" / "data.yaml"
     path.write_text(path.read_text().replace("../train/images", ".cache/list.txt"))
-    found = problems(tmp_path / "data")
-    assert "train: must be a folder or list in here, found .cache/list.txt" in found and "hunter2" not in found
+    problems = join_problems(tmp_path / "data")
+    assert "train: must be a folder or list in here, found .cache/list.txt" in problems and "hunter2" not in problems
 
 
 OPENED: list[str] = []
@@ -168,7 +150,7 @@ def test_every_file_of_every_format_is_opened_by_the_one_function(tmp_path, monk
     OPENED.clear()
     BELOW[:] = [f"{tmp_path}/data/"]
     try:
-        load_dataset(str(tmp_path / "data"), tmp_path / "cache")
+        load_folder(tmp_path / "data")
     finally:
         BELOW.clear()
     assert len(OPENED) >= len(annotated.STEMS)
@@ -189,16 +171,16 @@ def test_a_file_that_becomes_a_pipe_or_grows_after_it_was_listed_is_refused(tmp_
     assert read_text(tmp_path / "large.txt", faults) is None and len(faults) == 2
 
 
-def test_names_that_would_steer_a_terminal_are_escaped_in_all_that_is_said(tmp_path):
-    root, said = tmp_path / "data", []
+def test_names_that_would_steer_a_terminal_are_escaped_in_all_messages(tmp_path):
+    root, lines = tmp_path / "data", []
     annotated.FORMATS["folder"](root)
     for place in ("images", "masks"):
         (root / place / "p0.png").rename(root / place / "e\x1b[31m\n.png")
     (root / "images" / "p1.png").write_bytes((root / "images" / "e\x1b[31m\n.png").read_bytes())
     (tmp_path / "\x1b[2J").symlink_to(root)
-    dataset = load_dataset(str(tmp_path / "\x1b[2J"), tmp_path / "cache", said.append)
+    dataset = load_dataset(str(tmp_path / "\x1b[2J"), tmp_path / "cache", lines.append)
     assert r"2 images have the same pixels: (e\x1b[31m\n, p1)" in " ".join(dataset.warnings)
-    assert all(line.isprintable() for line in (*said, *dataset.warnings, *dataset.notes, dataset.name))
+    assert all(line.isprintable() for line in (*lines, *dataset.warnings, *dataset.notes, dataset.name))
     (root / "images" / "e\x1b[31m\n.png").write_bytes(b"no image")
     with pytest.raises(DataError) as caught:
         load_dataset(str(root), tmp_path / "cache")

@@ -7,15 +7,13 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-import pytest
 import tifffile
 from PIL import Image
 
-from sweeper.core.errors import DataError
 from sweeper.core.records import Dataset
 from sweeper.data import load_dataset, mask_colours
 from sweeper.data.formats.voc import VOC_NAMES
-from tests.support.folders import folder
+from tests.support.folders import find_problems, folder, load_folder
 from tests.support.pasting import paste
 
 VOC = [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0, 128), (0, 128, 128), (128, 128, 128)]
@@ -37,16 +35,14 @@ def draw_colours(
 
 
 def get_problem(root: Path) -> str:
-    with pytest.raises(DataError) as caught:
-        load_dataset(str(root), root.parent / "cache")
-    return caught.value.problems[-1]
+    return find_problems(root)[-1]
 
 
 def load_with_pasted_map(root: Path, problem: str) -> Dataset:
     command = re.search(r"`(printf '[^`]+)`", problem)
     assert command, problem
     assert paste(command[1], root.parent).returncode == 0
-    return load_dataset(str(root), root.parent / "cache")
+    return load_folder(root)
 
 
 def test_a_map_of_the_colours_is_printed_and_the_set_is_read_once_it_is_pasted(tmp_path):

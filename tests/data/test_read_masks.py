@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +13,9 @@ from PIL import Image
 
 from sweeper.core.errors import DataError
 from sweeper.core.records import Dataset
-from sweeper.data import load_dataset, open_store
 from sweeper.data.class_map import read_class_map
 from sweeper.data.decode import read_image
-from tests.support.folders import folder
+from tests.support.folders import encode_png, folder, get_mask, has_warning, join_problems, load_folder
 
 TRUTH = np.zeros((24, 32), np.uint8)
 TRUTH[3:15, 5:20] = 1
@@ -26,28 +23,22 @@ INDEX = TRUTH.copy()
 INDEX[18:22, 2:9] = 2
 
 
-def masks_of(root: Path, write: Callable[[Path], None], suffix: str = ".tif", **options: Any) -> Dataset:
-    """Return a set of four images whose masks are all what `write` makes."""
-    folder(root, dict.fromkeys("abcd", None))
+def write_set(root: Path, write: Callable[[Path], None], suffix: str = ".tif") -> Path:
+    """Write four images whose masks are all what `write` makes."""
+    folder(root, dict.fromkeys("abcd"))
     for seed, stem in enumerate("abcd"):
         pixels = np.random.default_rng(seed).integers(0, 256, (*TRUTH.shape, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(root / "images" / f"{stem}.png")
         write(root / "masks" / f"{stem}{suffix}")
-    return load_dataset(str(root), root.parent / "cache", **options)
+    return root
 
 
-def label_of(dataset: Dataset) -> np.ndarray:
-    return open_store(dataset.store).get_mask(0)
+def load(*arguments: Any) -> Dataset:
+    return load_folder(write_set(*arguments))
 
 
-def refused(root: Path, write: Callable[[Path], None], suffix: str = ".tif") -> str:
-    with pytest.raises(DataError) as caught:
-        masks_of(root, write, suffix)
-    return "\n".join(caught.value.problems)
-
-
-def said(dataset: Dataset, *words: str) -> bool:
-    return any(all(word in warning for word in words) for warning in dataset.warnings)
+def refuse(*arguments: Any) -> str:
+    return join_problems(write_set(*arguments))
 
 
 def tiff(values: np.ndarray, **options: Any) -> Callable[[Path], None]:
@@ -55,16 +46,7 @@ def tiff(values: np.ndarray, **options: Any) -> Callable[[Path], None]:
 
 
 def png(bits: int, values: np.ndarray) -> Callable[[Path], None]:
-    """Return a grey PNG of few bits, which Pillow cannot write."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    rows = np.unpackbits(values[..., None], axis=2)[:, :, 8 - bits :].reshape(len(values), -1)
-    packed = b"".join(b"\0" + row.tobytes() for row in np.packbits(rows, axis=1))
-    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], bits, 0, 0, 0, 0)
-    content = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(packed)) + chunk(b"IEND", b"")
-    return lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + content) and None
+    return lambda path: path.write_bytes(encode_png(values, bits)) and None
 
 
 def palette(colours: list[int], **options: Any) -> Callable[[Path], None]:
@@ -91,9 +73,9 @@ def test_the_stored_number_counts_where_a_tag_says_that_0_is_white(tmp_path, kin
     WHITE_ZERO[kind](probe)
     with tifffile.TiffFile(probe) as file:
         assert int(file.pages[0].photometric) == 0
-    dataset = masks_of(tmp_path / "data", WHITE_ZERO[kind])
-    assert np.array_equal(label_of(dataset), TRUTH)
-    assert said(dataset, "4 masks in which 0 is white", "0 is the background")
+    dataset = load(tmp_path / "data", WHITE_ZERO[kind])
+    assert np.array_equal(get_mask(dataset), TRUTH)
+    assert has_warning(dataset, "4 masks in which 0 is white", "0 is the background")
 
 
 def test_images_in_which_0_is_white_appear_as_they_should(tmp_path):
@@ -122,9 +104,9 @@ def test_images_in_which_0_is_white_appear_as_they_should(tmp_path):
     ],
 )
 def test_two_classes_survive_palettes_and_one_bit(tmp_path, write, suffix, warned):
-    dataset = masks_of(tmp_path / "data", write, suffix)
-    assert np.array_equal(label_of(dataset), TRUTH)
-    assert said(dataset, "0 is white") == warned
+    dataset = load(tmp_path / "data", write, suffix)
+    assert np.array_equal(get_mask(dataset), TRUTH)
+    assert has_warning(dataset, "0 is white") == warned
 
 
 @pytest.mark.parametrize(
@@ -139,33 +121,34 @@ def test_two_classes_survive_palettes_and_one_bit(tmp_path, write, suffix, warne
     ],
 )
 def test_class_indices_survive_every_kind_of_number(tmp_path, write, suffix):
-    dataset = masks_of(tmp_path / "data", write, suffix)
-    assert np.array_equal(label_of(dataset), INDEX) and len(dataset.classes) == 3
+    dataset = load(tmp_path / "data", write, suffix)
+    assert np.array_equal(get_mask(dataset), INDEX) and len(dataset.classes) == 3
 
 
 def test_a_bmp_that_pillow_would_misread_is_refused(tmp_path):
-    assert "a grey BMP must have 1 or 8 bits" in refused(tmp_path / "data", palette([0] * 3 + [255] * 3), ".bmp")
+    assert "a grey BMP must have 1 or 8 bits" in refuse(tmp_path / "data", palette([0] * 3 + [255] * 3), ".bmp")
 
 
 # --- No data -----------------------------------------------------------------------------------------------------
 
 
-def without_data(values: np.ndarray, empty: float) -> np.ndarray:
-    found = values.copy()
-    found[:2] = empty
-    return found
+def remove_data(values: np.ndarray, empty: float) -> np.ndarray:
+    """Return the mask with two rows of the number for no data."""
+    partial = values.copy()
+    partial[:2] = empty
+    return partial
 
 
 @pytest.mark.parametrize("compression", [None, "lzw"])
 @pytest.mark.parametrize(
     ("values", "tag"),
     [
-        (without_data(INDEX.astype(np.int16), -1), None),
-        (without_data(INDEX.astype(np.int16), -9999), "-9999"),
-        (without_data(INDEX.astype(np.float32), np.nan), None),
-        (without_data(INDEX.astype(np.float32), -3.4e38), None),
-        (without_data(INDEX, 200), "200"),
-        (without_data(INDEX.astype(np.uint16), 65535), None),
+        (remove_data(INDEX.astype(np.int16), -1), None),
+        (remove_data(INDEX.astype(np.int16), -9999), "-9999"),
+        (remove_data(INDEX.astype(np.float32), np.nan), None),
+        (remove_data(INDEX.astype(np.float32), -3.4e38), None),
+        (remove_data(INDEX, 200), "200"),
+        (remove_data(INDEX.astype(np.uint16), 65535), None),
     ],
 )
 def test_pixels_without_data_are_ignored(tmp_path, values, tag, compression):
@@ -176,31 +159,31 @@ def test_pixels_without_data_are_ignored(tmp_path, values, tag, compression):
         else:
             Image.fromarray(values).save(path, compression="tiff_lzw", tiffinfo={42113: tag} if tag else {})
 
-    dataset = masks_of(tmp_path / "data", write)
-    assert np.array_equal(label_of(dataset), without_data(INDEX, 255))
-    assert said(dataset, "4 masks with pixels without data", "ignored") or values.dtype == np.uint16
+    dataset = load(tmp_path / "data", write)
+    assert np.array_equal(get_mask(dataset), remove_data(INDEX, 255))
+    assert has_warning(dataset, "4 masks with pixels without data", "ignored") or values.dtype == np.uint16
 
 
 def test_no_data_is_never_the_foreground(tmp_path):
-    half = without_data(np.zeros_like(TRUTH, dtype=np.int16), -1)
-    found = refused(tmp_path / "data", tiff(half))
-    assert "at least two classes must occur, found label 0 alone and 255, which is ignored" in found
+    half = remove_data(np.zeros_like(TRUTH, dtype=np.int16), -1)
+    problems = refuse(tmp_path / "data", tiff(half))
+    assert "at least two classes must occur, found label 0 alone and 255, which is ignored" in problems
 
 
 def test_a_tag_that_0_is_no_data_leaves_a_background(tmp_path):
-    dataset = masks_of(tmp_path / "data", tiff(TRUTH, extratags=[(42113, "s", 0, "0", True)]))
-    assert np.array_equal(label_of(dataset), TRUTH) and said(dataset, "0 is no data", "`ignore: 0`")
+    dataset = load(tmp_path / "data", tiff(TRUTH, extratags=[(42113, "s", 0, "0", True)]))
+    assert np.array_equal(get_mask(dataset), TRUTH) and has_warning(dataset, "0 is no data", "`ignore: 0`")
 
 
 def test_masks_of_shares_are_refused_with_the_threshold(tmp_path):
-    found = refused(tmp_path / "data", tiff(TRUTH * np.float32(0.7)))
-    assert "masks must hold whole numbers, found 0.7 at x=5, y=3" in found and "p > 0.5" in found
+    problems = refuse(tmp_path / "data", tiff(TRUTH * np.float32(0.7)))
+    assert "masks must hold whole numbers, found 0.7 at x=5, y=3" in problems and "p > 0.5" in problems
 
 
 # --- Pages -------------------------------------------------------------------------------------------------------
 
 
-def paged(*kinds: int, dtype: Any = np.uint8, compression: str | None = "zlib") -> Callable[[Path], None]:
+def write_pages(*kinds: int, dtype: Any = np.uint8, compression: str | None = "zlib") -> Callable[[Path], None]:
     """Return the mask, after and before pages of these kinds (NewSubfileType): overviews, validity masks, others."""
 
     def write(path: Path) -> None:
@@ -218,12 +201,12 @@ def paged(*kinds: int, dtype: Any = np.uint8, compression: str | None = "zlib") 
 @pytest.mark.parametrize("kinds", [(0, 1), (0, 1, 1), (0, 4), (0, 4, 5, 1), (1, 0)])
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
 def test_overviews_and_validity_pages_are_no_further_masks(tmp_path, kinds, dtype):
-    assert np.array_equal(label_of(masks_of(tmp_path / "data", paged(*kinds, dtype=dtype))), INDEX)
+    assert np.array_equal(get_mask(load(tmp_path / "data", write_pages(*kinds, dtype=dtype))), INDEX)
 
 
 @pytest.mark.parametrize("kinds", [(0, 0), (0, 2, 1), (0, 0, 4)])
 def test_stacks_stay_refused(tmp_path, kinds):
-    assert "must be a single image, found 2 frames" in refused(tmp_path / "data", paged(*kinds))
+    assert "must be a single image, found 2 frames" in refuse(tmp_path / "data", write_pages(*kinds))
 
 
 @pytest.mark.parametrize("channels", [1, 3, 5])
@@ -240,24 +223,27 @@ def test_images_with_overviews_and_validity_pages_are_their_first_page(tmp_path,
         file.write(pixels, **more)
         file.write(pixels[::2, ::2], subfiletype=1, **more)
         file.write(np.ones((24, 32), bool), subfiletype=4, photometric="mask", metadata=None)
-    found = read_image(path, channels, np.uint8 if dtype == np.uint8 else np.uint16)
-    assert np.array_equal(found, np.maximum(pixels, 0).reshape(24, 32, channels))
+    image = read_image(path, channels, np.uint8 if dtype == np.uint8 else np.uint16)
+    assert np.array_equal(image, np.maximum(pixels, 0).reshape(24, 32, channels))
 
 
 # --- Masks that lost numbers ---------------------------------------------------------------------------------------
 
 
-def lossy(values: np.ndarray, quality: int, suffix: str, mode: str = "L") -> Callable[[Path], None]:
-    """Masks through JPEG or WebP; as PNG what came out of JPEG."""
+def enlarge(values: np.ndarray) -> np.ndarray:
+    return np.kron(values, np.ones((4, 4), np.uint8))
+
+
+def smear(values: np.ndarray, quality: int, suffix: str, mode: str = "L") -> Callable[[Path], None]:
+    """Return what writes a mask through JPEG or WebP, as PNG what came out of JPEG, and its image."""
 
     def write(path: Path) -> None:
-        made = path.with_suffix(".jpg" if suffix == ".png" else suffix)
-        Image.fromarray(np.kron(values, np.ones((4, 4), np.uint8))).convert(mode).save(made, quality=quality)
+        lossy = path.with_suffix(".jpg" if suffix == ".png" else suffix)
+        Image.fromarray(enlarge(values)).convert(mode).save(lossy, quality=quality)
         if suffix == ".png":
-            Image.open(made).convert("L").save(path)
-            made.unlink()
-        pixels = np.zeros((96, 128, 3), np.uint8)
-        Image.fromarray(pixels).save(path.parent.parent / "images" / f"{path.stem}.png")
+            Image.open(lossy).convert("L").save(path)
+            lossy.unlink()
+        Image.new("RGB", (128, 96)).save(path.parent.parent / "images" / f"{path.stem}.png")
 
     return write
 
@@ -265,24 +251,30 @@ def lossy(values: np.ndarray, quality: int, suffix: str, mode: str = "L") -> Cal
 @pytest.mark.parametrize("quality", [20, 50, 75, 95])
 @pytest.mark.parametrize(("suffix", "mode"), [(".jpg", "L"), (".jpeg", "RGB"), (".webp", "RGB"), (".png", "L")])
 def test_lossy_masks_of_two_classes_are_read_by_half_range(tmp_path, quality, suffix, mode):
-    dataset = masks_of(tmp_path / "data", lossy(TRUTH * 255, quality, suffix, mode), suffix)
+    dataset = load(tmp_path / "data", smear(TRUTH * 255, quality, suffix, mode), suffix)
     assert dataset.classes == ("background", "foreground")
-    assert np.mean(label_of(dataset) != np.kron(TRUTH, np.ones((4, 4), np.uint8))) < 0.01
-    assert said(dataset, "read by half range (128 and above is foreground)", "of 49,152 pixels", "between 32 and 223")
+    assert np.mean(get_mask(dataset) != enlarge(TRUTH)) < 0.01
+    assert has_warning(
+        dataset, "read by half range (128 and above is foreground)", "of 49,152 pixels", "between 32 and 223"
+    )
+
+
+def load_with_printed_map(root: Path, text: str) -> Dataset:
+    """Return the set with the first class map that a text prints."""
+    path = root.parent / "classes.yaml"
+    path.write_text(text.partition("printf '")[2].partition("'")[0].replace("\\n", "\n"))
+    return load_folder(root, class_map=read_class_map(path))
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 @pytest.mark.parametrize("levels", [(0, 128, 255), (0, 90, 200)])
 def test_lossy_masks_of_more_levels_are_refused_with_a_map_that_reads_them(tmp_path, levels, suffix):
-    write = lossy(np.array(levels, np.uint8)[INDEX], 75, suffix)
-    found = refused(tmp_path / "data", write, suffix)
-    assert ("must be lossless" in found or suffix == ".png") and len(found.splitlines()) == 1
-    text = found.partition("printf '")[2].partition("'")[0].replace("\\n", "\n")
-    (tmp_path / "classes.yaml").write_text(text)
-    options = {"class_map": read_class_map(tmp_path / "classes.yaml")}
-    dataset = load_dataset(str(tmp_path / "data"), tmp_path / "cache", **options)
+    write = smear(np.array(levels, np.uint8)[INDEX], 75, suffix)
+    problems = refuse(tmp_path / "data", write, suffix)
+    assert ("must be lossless" in problems or suffix == ".png") and len(problems.splitlines()) == 1
+    dataset = load_with_printed_map(tmp_path / "data", problems)
     assert dataset.classes == ("background", "class_1", "class_2")
-    assert np.mean(label_of(dataset) != np.kron(INDEX, np.ones((4, 4), np.uint8))) < 0.02
+    assert np.mean(get_mask(dataset) != enlarge(INDEX)) < 0.02
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.5, 4])
@@ -296,37 +288,34 @@ def test_two_classes_that_were_resized_smoothly_are_read_or_refused_with_a_map_t
         Image.new("RGB", size).save(path.parent.parent / "images" / f"{path.stem}.png")
 
     try:
-        dataset = masks_of(tmp_path / "data", write, ".png")
+        dataset = load(tmp_path / "data", write, ".png")
     except DataError as error:
-        text = str(error).partition("of two classes")[2].partition("printf '")[2].partition("'")[0]
-        (tmp_path / "two.yaml").write_text(text.replace("\\n", "\n"))
-        class_map = read_class_map(tmp_path / "two.yaml")
-        dataset = load_dataset(str(tmp_path / "data"), tmp_path / "cache", class_map=class_map)
+        dataset = load_with_printed_map(tmp_path / "data", str(error).partition("of two classes")[2])
     assert dataset.classes in {("background", "foreground"), ("background", "object")}
     truth = Image.fromarray(discs).convert("L").resize(size, Image.Resampling.BOX)
-    assert np.mean(label_of(dataset) != (np.asarray(truth) >= 128)) < 0.01
+    assert np.mean(get_mask(dataset) != (np.asarray(truth) >= 128)) < 0.01
 
 
 @pytest.mark.parametrize("values", [INDEX, TRUTH])
 def test_class_indices_in_a_jpeg_are_refused(tmp_path, values):
-    found = refused(tmp_path / "data", lossy(values, 90, ".jpg"), ".jpg")
-    assert "must be lossless" in found and "save class indices as PNG" in found
+    problems = refuse(tmp_path / "data", smear(values, 90, ".jpg"), ".jpg")
+    assert "must be lossless" in problems and "save class indices as PNG" in problems
 
 
 def test_coloured_masks_must_be_lossless(tmp_path):
     def write(path: Path) -> None:
         Image.fromarray(np.dstack([TRUTH * 255, TRUTH, TRUTH])).save(path)
 
-    found = refused(tmp_path / "data", write, ".jpg")
-    assert "must be lossless where they are coloured, found JPEG; export it again as PNG" in found
+    problems = refuse(tmp_path / "data", write, ".jpg")
+    assert "must be lossless where they are coloured, found JPEG; export it again as PNG" in problems
 
 
 def test_indices_beside_254_and_255_are_no_smeared_mask(tmp_path):
     labels = INDEX.copy()
     labels[:3, :5] = np.arange(3, 18).reshape(3, 5)
     labels[20:, 30:] = 254, 255
-    found = refused(tmp_path / "data", lambda path: Image.fromarray(labels).save(path), ".png")
-    assert "without classes.txt labels must be 0, 1, 2" in found
+    problems = refuse(tmp_path / "data", lambda path: Image.fromarray(labels).save(path), ".png")
+    assert "without classes.txt labels must be 0, 1, 2" in problems
 
 
 @pytest.mark.parametrize("most", [2, 15, 100, 255, 300, 65535])
@@ -340,8 +329,8 @@ def test_a_pgm_or_ppm_is_read_by_its_numbers_whatever_the_largest(tmp_path, kind
         path.write_bytes(header + (text if kind in ("P2", "P3") else binary))
 
     if kind in ("P3", "P6") and most > 255:  # Pillow keeps the high bytes alone
-        found = refused(tmp_path / "data", write, ".ppm")
-        assert f"coloured masks must store numbers up to 255, found {most}; save it as PNG" in found
+        problems = refuse(tmp_path / "data", write, ".ppm")
+        assert f"coloured masks must store numbers up to 255, found {most}; save it as PNG" in problems
     else:
-        dataset = masks_of(tmp_path / "data", write, ".pgm")
-        assert np.array_equal(label_of(dataset), INDEX)
+        dataset = load(tmp_path / "data", write, ".pgm")
+        assert np.array_equal(get_mask(dataset), INDEX)

@@ -11,9 +11,9 @@ from PIL import Image
 
 from sweeper.core.errors import DataError
 from sweeper.core.records import Dataset
-from sweeper.data import load_dataset, open_store
+from sweeper.data import open_store
 from sweeper.data.tiff import turn_upright
-from tests.support.folders import folder
+from tests.support.folders import folder, get_mask, has_warning, load_folder
 
 BACK = {6: 8, 8: 6}
 """Orientation → the one that takes it back, where that is another."""
@@ -23,91 +23,93 @@ TRUTH[4:9, 2:4] = 1
 """Of the upright image; no turn makes it itself."""
 
 
-def exif(orientation: int) -> Image.Exif:
-    found = Image.Exif()
-    found[0x0112] = orientation
-    return found
+def make_exif(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
 
 
-def stored(upright: np.ndarray, orientation: int) -> np.ndarray:
+def turn_as_stored(upright: np.ndarray, orientation: int) -> np.ndarray:
     """Return the pixels as they are in a file with this orientation."""
     return np.ascontiguousarray(turn_upright(upright, BACK.get(orientation, orientation)))
 
 
-def photos(root: Path, orientation: int, suffix: str = ".png", truth: np.ndarray = TRUTH) -> Path:
-    """Four images with an orientation, and no masks yet."""
+def draw_photo(seed: int, shape: tuple[int, int] = TRUTH.shape) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (*shape, 3), dtype=np.uint8)
+
+
+def write_photos(root: Path, orientation: int, suffix: str = ".png", shape: tuple[int, int] = TRUTH.shape) -> Path:
+    """Write four images with an orientation, and no masks yet."""
     folder(root, dict.fromkeys("abcd"))
     for seed, path in enumerate(sorted((root / "images").iterdir())):
         path.unlink()
-        pixels = np.random.default_rng(seed).integers(0, 256, (*truth.shape, 3), dtype=np.uint8)
-        Image.fromarray(stored(pixels, orientation)).save(path.with_suffix(suffix), exif=exif(orientation))
+        pixels = turn_as_stored(draw_photo(seed, shape), orientation)
+        Image.fromarray(pixels).save(path.with_suffix(suffix), exif=make_exif(orientation))
     return root
 
 
-def masks(root: Path, label: np.ndarray, suffix: str = ".png", own: int = 1) -> Dataset:
+def load_with_masks(root: Path, label: np.ndarray, suffix: str = ".png", orientation: int = 1) -> Dataset:
+    """Return the set after each image got this mask, with an orientation of its own or none."""
+    options = {"exif": make_exif(orientation)} if orientation > 1 else {}
     for stem in "abcd":
-        Image.fromarray(label).save(root / "masks" / f"{stem}{suffix}", **({"exif": exif(own)} if own > 1 else {}))
-    return load_dataset(str(root), root.parent / "cache")
-
-
-def label_of(dataset: Dataset) -> np.ndarray:
-    return open_store(dataset.store).get_mask(0)
+        Image.fromarray(label).save(root / "masks" / f"{stem}{suffix}", **options)
+    return load_folder(root)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_mask_lies_on_its_pixels_whether_it_was_drawn_before_or_after_the_turn(tmp_path, orientation, suffix):
-    upright = masks(photos(tmp_path / "after", orientation, suffix), TRUTH)
-    assert np.array_equal(label_of(upright), TRUTH)
-    assert any("EXIF orientation that sizes cannot check" in text for text in upright.warnings) == (
-        orientation in (2, 3, 4)
-    )
+    upright = load_with_masks(write_photos(tmp_path / "after", orientation, suffix), TRUTH)
+    assert np.array_equal(get_mask(upright), TRUTH)
+    if suffix in (".png", ".tif"):
+        assert np.array_equal(open_store(upright.store).get_image(0), draw_photo(0))
+    assert has_warning(upright, "EXIF orientation that sizes cannot check") == (orientation in (2, 3, 4))
     assert [image.open_turn for image in upright.images] == [orientation if orientation in (2, 3, 4) else 1] * 4
     if orientation > 4:
-        before = masks(photos(tmp_path / "before", orientation, suffix), stored(TRUTH, orientation))
-        assert np.array_equal(label_of(before), TRUTH)
-        assert any("4 labels drawn before its image's EXIF orientation" in text for text in before.warnings)
+        before = load_with_masks(
+            write_photos(tmp_path / "before", orientation, suffix), turn_as_stored(TRUTH, orientation)
+        )
+        assert np.array_equal(get_mask(before), TRUTH)
+        assert has_warning(before, "4 labels drawn before its image's EXIF orientation")
 
 
 @pytest.mark.parametrize("orientation", [3, 6])
 def test_a_mask_that_fits_neither_way_is_refused_with_the_tag(tmp_path, orientation):
-    root = photos(tmp_path / "data", orientation)
+    root = write_photos(tmp_path / "data", orientation)
     with pytest.raises(DataError, match=f"16×12 \\(upright by its EXIF orientation {orientation}\\), found 10×12"):
-        masks(root, TRUTH[:, :10])
+        load_with_masks(root, TRUTH[:, :10])
 
 
 def test_square_images_leave_the_question_open(tmp_path):
     square = np.pad(TRUTH, ((0, 4), (0, 0)))
-    dataset = masks(photos(tmp_path / "data", 6, ".jpg", square), square)
-    assert np.array_equal(label_of(dataset), square) and dataset.images[0].open_turn == 6
-    assert any(
-        "sizes cannot check" in text and "`sweeper profile` compares with edges" in text for text in dataset.warnings
-    )
+    dataset = load_with_masks(write_photos(tmp_path / "data", 6, ".jpg", square.shape), square)
+    assert np.array_equal(get_mask(dataset), square) and dataset.images[0].open_turn == 6
+    assert has_warning(dataset, "sizes cannot check", "`sweeper profile` compares with edges")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 @pytest.mark.parametrize("orientation", range(2, 9))
 def test_a_mask_with_an_orientation_of_its_own_is_turned_where_it_fits(tmp_path, orientation, suffix):
-    root = photos(tmp_path / "data", 1)
-    dataset = masks(root, stored(TRUTH, orientation), suffix, orientation)
-    assert np.array_equal(label_of(dataset), TRUTH)
-    assert any("4 masks with an EXIF orientation of their own" in text for text in dataset.warnings)
+    root = write_photos(tmp_path / "data", 1)
+    dataset = load_with_masks(root, turn_as_stored(TRUTH, orientation), suffix, orientation)
+    assert np.array_equal(get_mask(dataset), TRUTH)
+    assert has_warning(dataset, "4 masks with an EXIF orientation of their own")
     if orientation > 4:  # a tag that was left in a mask that is upright already
-        stale = masks(photos(tmp_path / "stale", 1), TRUTH, suffix, orientation)
-        assert np.array_equal(label_of(stale), TRUTH)
+        stale = load_with_masks(write_photos(tmp_path / "stale", 1), TRUTH, suffix, orientation)
+        assert np.array_equal(get_mask(stale), TRUTH)
 
 
 @pytest.mark.parametrize("kind", ["labelme", "coco"])
 @pytest.mark.parametrize("written", ["upright", "stored", "none"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_shapes_are_drawn_where_the_size_of_their_file_says(tmp_path, orientation, written, kind):
-    root = photos(tmp_path / "data", orientation, ".jpg")
+    root = write_photos(tmp_path / "data", orientation, ".jpg")
     (root / "masks").rmdir()
     before = written == "stored" and orientation > 4
-    label = stored(TRUTH, orientation) if before else TRUTH
+    label = turn_as_stored(TRUTH, orientation) if before else TRUTH
     rows, columns = np.nonzero(label)
     box = [int(v) for v in (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)]
-    height, width = stored(TRUTH, orientation).shape if written == "stored" else TRUTH.shape
+    height, width = turn_as_stored(TRUTH, orientation).shape if written == "stored" else TRUTH.shape
     size = {} if written == "none" else {"height": height, "width": width}
     if kind == "coco":
         left, top, right, bottom = box
@@ -125,17 +127,17 @@ def test_shapes_are_drawn_where_the_size_of_their_file_says(tmp_path, orientatio
             (root / "images" / f"{stem}.json").write_text(json.dumps(content))
     filled = np.zeros_like(TRUTH)
     filled[1:9, 2:13] = 1
-    dataset = load_dataset(str(root), tmp_path / "cache")
-    assert np.array_equal(label_of(dataset), filled)
+    dataset = load_folder(root)
+    assert np.array_equal(get_mask(dataset), filled)
     is_open = orientation in (2, 3, 4) or (orientation > 4 and written == "none")
-    assert any("that sizes cannot check" in text for text in dataset.warnings) == is_open
+    assert has_warning(dataset, "that sizes cannot check") == is_open
     assert {image.open_turn for image in dataset.images} == {orientation if orientation in (2, 3, 4) else 1}
 
 
 def test_a_json_of_the_turned_size_without_any_tag_is_refused(tmp_path):
-    root = photos(tmp_path / "data", 1)
+    root = write_photos(tmp_path / "data", 1)
     for stem in "abcd":
         content = {"shapes": [], "imagePath": f"{stem}.png", "imageData": None, "imageHeight": 16, "imageWidth": 12}
         (root / "images" / f"{stem}.json").write_text(json.dumps(content))
     with pytest.raises(DataError, match=r"must have its image's size 16×12 \(upright\), found 12×16"):
-        load_dataset(str(root), tmp_path / "cache", format="labelme")
+        load_folder(root, format="labelme")

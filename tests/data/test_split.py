@@ -21,7 +21,7 @@ from tests.support.builders import counted
 PLAIN = counted([(90, 10)] * 100)
 
 
-def side_of(split: Any, index: int) -> str:
+def find_side(split: Any, index: int) -> str:
     return next(name for name in ("train", "val", "test") if index in getattr(split, name))
 
 
@@ -37,9 +37,9 @@ def test_every_split_is_a_partition_that_keeps_what_is_given(data):
     groups = data.draw(st.lists(st.sampled_from([None, None, "p", "q", "r"]), min_size=n, max_size=n))
     splits = data.draw(st.lists(st.sampled_from([None, None, "train", "val", "test"]), min_size=n, max_size=n))
     rows = data.draw(st.lists(st.tuples(st.just(50), st.integers(0, 3), st.integers(0, 1)), min_size=n, max_size=n))
-    found = counted(rows, splits, groups)
+    dataset = counted(rows, splits, groups)
     try:
-        split = divide_images(found, test_seed=data.draw(st.integers(0, 99)), seed=data.draw(st.integers(-5, 99)))
+        split = divide_images(dataset, test_seed=data.draw(st.integers(0, 99)), seed=data.draw(st.integers(-5, 99)))
     except DataError:
         roomy = sum(1 for s, g in zip(splits, groups, strict=True) if s is None and g is None)
         assert roomy < 3  # with three free images there is always a way
@@ -48,14 +48,13 @@ def test_every_split_is_a_partition_that_keeps_what_is_given(data):
     assert all(list(side) == sorted(side) for side in (split.train, split.val, split.test))
     for index, wanted in enumerate(splits):
         if wanted in ("val", "test"):
-            assert side_of(split, index) == wanted
+            assert find_side(split, index) == wanted
         if wanted == "train" and "val" in splits and "test" in splits:
-            assert side_of(split, index) == "train"
+            assert find_side(split, index) == "train"
     for name in {g for g in groups if g}:
         members = [i for i in range(n) if groups[i] == name]
-        given_sides = {splits[i] for i in members if splits[i]}
-        if len(given_sides) <= 1:
-            assert len({side_of(split, i) for i in members}) == 1
+        if len({splits[i] for i in members if splits[i]}) <= 1:
+            assert len({find_side(split, i) for i in members}) == 1
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -70,8 +69,7 @@ def test_a_rare_class_reaches_every_side(seed):
 def test_binary_sides_have_nearly_the_same_share_of_foreground(seed):
     rng = np.random.default_rng(seed)
     amounts = rng.lognormal(3, 1.2, 100).astype(int).clip(1, 900)
-    found = counted([(1000 - a, int(a)) for a in amounts])
-    split = divide_images(found, test_seed=seed, seed=seed)
+    split = divide_images(counted([(1000 - a, int(a)) for a in amounts]), test_seed=seed, seed=seed)
     quartiles = np.argsort(np.argsort(amounts)) // 25
     for side, wanted in ((split.train, 15), (split.val, 5), (split.test, 5)):
         assert np.abs(np.bincount(quartiles[list(side)], minlength=4) - wanted).max() <= 1
@@ -89,15 +87,15 @@ def test_a_group_that_is_larger_than_what_is_wanted_is_trained_on(seed):
 def test_what_is_trained_on_has_each_class_of_which_two_groups_are_left(seed):
     sizes = {"sound": 95, "break": 8, "blowhole": 12, "fray": 3, "uneven": 10, "crack": 6}
     rows = [(100, 0) if kind == "sound" else (90, 10 + n) for kind, size in sizes.items() for n in range(size)]
-    found = counted(rows, groups=[kind for kind, size in sizes.items() for _ in range(size)])
-    split = divide_images(found, test_seed=seed, seed=seed)
+    groups = [kind for kind, size in sizes.items() for _ in range(size)]
+    split = divide_images(counted(rows, groups=groups), test_seed=seed, seed=seed)
     for side in (split.train, split.val, split.test):
-        assert any(found.images[i].pixels[1] for i in side)
+        assert any(rows[i][1] for i in side)
 
 
 def test_missing_validation_is_a_quarter_of_training():
-    found = counted([(9, 1)] * 50, ["train"] * 40 + ["test"] * 10)
-    first, second = (divide_images(found, test_seed=0, seed=seed) for seed in (0, 1))
+    dataset = counted([(9, 1)] * 50, ["train"] * 40 + ["test"] * 10)
+    first, second = (divide_images(dataset, test_seed=0, seed=seed) for seed in (0, 1))
     assert len(first.val) == 10 and max(first.val) < 40
     assert first.test == second.test == tuple(range(40, 50))
     assert first.val != second.val
@@ -105,11 +103,11 @@ def test_missing_validation_is_a_quarter_of_training():
 
 @pytest.mark.parametrize("loose", [0, 10])
 def test_a_missing_test_split_is_taken_from_the_unassigned_first_then_from_training(loose):
-    found = counted([(9, 1)] * 50, [None] * loose + ["train"] * (40 - loose) + ["val"] * 10)
-    split = divide_images(found, test_seed=0, seed=0)
+    dataset = counted([(9, 1)] * 50, [None] * loose + ["train"] * (40 - loose) + ["val"] * 10)
+    split = divide_images(dataset, test_seed=0, seed=0)
     assert len(split.test) == 10 and max(split.test) < (loose or 40)
     assert split.val == tuple(range(40, 50))
-    assert divide_images(found, test_seed=0, seed=9) == split
+    assert divide_images(dataset, test_seed=0, seed=9) == split
 
 
 @pytest.mark.parametrize("splits", [None, ["train"] * 10, ["test"] * 10, ["val"] * 5 + ["test"] * 5])
@@ -131,11 +129,11 @@ def test_a_training_is_scored_on_what_costs_half_of_it_and_32_images_at_least():
 def test_a_subset_keeps_every_class_that_occurs():
     rows = [(90, 10, 0, 0, 0)] * 40
     rows[7], rows[23], rows[31] = (90, 0, 5, 0, 0), (90, 0, 0, 5, 0), (90, 0, 0, 2, 0)
-    found = counted(rows)
-    subset = select_stratified_subset(found, range(40), 6)
+    dataset = counted(rows)
+    subset = select_stratified_subset(dataset, range(40), 6)
     assert {7, 23} <= set(subset)
-    assert subset == select_stratified_subset(found, list(reversed(range(40))), 6)
-    assert set(select_stratified_subset(found, range(20), 2)) > {7}
+    assert subset == select_stratified_subset(dataset, list(reversed(range(40))), 6)
+    assert set(select_stratified_subset(dataset, range(20), 2)) > {7}
 
 
 @settings(deadline=None, max_examples=50)
@@ -151,25 +149,25 @@ def test_subsets_never_exceed_their_count_nor_lose_a_class_they_have_room_for(ro
 # --- What a split cannot do ---------------------------------------------------------------------------------------
 
 
-def notes_of(found: Dataset, seed: int = 0) -> tuple[str, ...]:
-    return split_notes(found, divide_images(found, test_seed=seed, seed=seed))
+def list_notes(dataset: Dataset) -> tuple[str, ...]:
+    return split_notes(dataset, divide_images(dataset, test_seed=0, seed=0))
 
 
 def test_sides_that_lack_a_class_are_named_with_what_that_means():
-    assert notes_of(counted([(80, 20, 5)] * 40)) == ()
-    (first, second) = notes_of(counted([(80, 20, 5 if i == 17 else 0) for i in range(40)]))
+    assert list_notes(counted([(80, 20, 5)] * 40)) == ()
+    (first, second) = list_notes(counted([(80, 20, 5 if i == 17 else 0) for i in range(40)]))
     assert first.startswith("the validation split (8 images) has no pixel of: c2; its operating point is unknown")
     assert second.startswith("the test split (8 images) has no pixel of: c2; its score is unknown")
     splits = ["train"] * 20 + ["val"] * 10 + ["test"] * 10
-    (note, _) = notes_of(counted([(80, 20, 5 if i == 39 else 0) for i in range(40)], splits))
+    (note, _) = list_notes(counted([(80, 20, 5 if i == 39 else 0) for i in range(40)], splits))
     assert note.startswith("the training split (20 images) has no pixel of: c2; it is never learned")
 
 
 def test_a_small_set_is_told_how_little_its_test_says():
-    (note,) = notes_of(counted([(9, 1)] * 10))
+    (note,) = list_notes(counted([(9, 1)] * 10))
     assert "10 images leave 2 images to test on" in note and "hint" in note
-    assert notes_of(counted([(9, 1)] * FEW_SPLIT_GROUPS)) == ()
-    (note,) = notes_of(counted([(9, 1)] * 40, None, [f"g{i % 8}" for i in range(40)]))
+    assert list_notes(counted([(9, 1)] * FEW_SPLIT_GROUPS)) == ()
+    (note,) = list_notes(counted([(9, 1)] * 40, None, [f"g{i % 8}" for i in range(40)]))
     assert "8 groups of images leave 10 images to test on" in note
 
 
@@ -188,18 +186,18 @@ KNOWN_REAL = {
 }
 
 
-def keys(found: Dataset) -> list[str]:
-    splits = [divide_images(found, test_seed=first, seed=second) for first, second in SEEDS]
+def hash_splits(dataset: Dataset) -> list[str]:
+    splits = [divide_images(dataset, test_seed=first, seed=second) for first, second in SEEDS]
     texts = [json.dumps([split.train, split.val, split.test]) for split in splits]
     return [hashlib.sha256(text.encode()).hexdigest()[:12] for text in texts]
 
 
 @pytest.mark.parametrize("source", KNOWN)
 def test_splits_of_earlier_studies_stay_what_they_were(tmp_path, source):
-    assert keys(load_dataset(source, tmp_path)) == KNOWN[source]
+    assert hash_splits(load_dataset(source, tmp_path)) == KNOWN[source]
 
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("name", KNOWN_REAL)
 def test_splits_of_real_sets_stay_what_they_were(tmp_path, real_data, name):
-    assert keys(load_dataset(str(real_data / name), tmp_path)) == KNOWN_REAL[name]
+    assert hash_splits(load_dataset(str(real_data / name), tmp_path)) == KNOWN_REAL[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ from sweeper.core.errors import SweeperError, UsageError
 from sweeper.data import load_dataset, open_store
 from sweeper.data import read as reader
 from sweeper.data.store import StoreWriter, is_intact
-from tests.support.folders import folder, image, laid_out, mask
+from tests.support.folders import folder, image, laid_out, load_folder, mask
 
 
 @settings(deadline=None, max_examples=25)
@@ -61,7 +62,7 @@ def test_a_file_that_is_cut_short_is_refused_where_reading_it_would_end_the_proc
 
 def test_an_unchanged_folder_is_not_decoded_again(tmp_path, monkeypatch):
     root = folder(tmp_path / "data")
-    first = load_dataset(str(root), tmp_path / "cache")
+    first = load_folder(root)
 
     def fail(*args):
         raise AssertionError("decoded again")
@@ -69,14 +70,14 @@ def test_an_unchanged_folder_is_not_decoded_again(tmp_path, monkeypatch):
     for name in ("load.read_dataset", "read.read_image", "read.read_image_kind", "formats.patterns.read_mask"):
         monkeypatch.setattr(f"sweeper.data.{name}", fail)
     lines: list[str] = []
-    assert load_dataset(str(root), tmp_path / "cache", lines.append) == first
+    assert load_folder(root, log=lines.append) == first
     assert lines == [f"{root}, format folder: images/ and masks/ (decoded earlier)"]
     monkeypatch.chdir(tmp_path)
     again = load_dataset("data", Path("cache"))
     assert (again.source, again.store, again.digest) == ("data", first.store, first.digest)
 
 
-def same_size_and_time(root):
+def rename_a_class_at_the_same_time(root):
     path = root / "classes.txt"
     stat = path.stat()
     path.write_text("z\ny\n")
@@ -88,21 +89,21 @@ CHANGES = {
     "mask": lambda root: mask(0, 0, 0, 0, 1).save(root / "masks" / "a.png"),
     "split": lambda root: (root / "split.csv").write_text("stem,split\na,train\nb,\nc,\nd,\n"),
     "added": lambda root: laid_out(root, ("images/e.png", "masks/e.png")),
-    "same size and time": same_size_and_time,
+    "same size and time": rename_a_class_at_the_same_time,
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_every_change_is_seen_and_changes_the_digest(tmp_path, change):
     root = folder(tmp_path / "data", classes="x\ny\n")
-    before = load_dataset(str(root), tmp_path / "cache").digest
+    before = load_folder(root).digest
     CHANGES[change](root)
-    assert load_dataset(str(root), tmp_path / "cache").digest != before
+    assert load_folder(root).digest != before
 
 
 def test_the_digest_holds_content_alone(tmp_path):
     root = folder(tmp_path / "data")
-    first = load_dataset(str(root), tmp_path / "cache")
+    first = load_folder(root)
     (root / "images" / "a.png").unlink()
     image(0).save(root / "images" / "a.bmp")  # the same pixels in another file
     copied = shutil.copytree(root, tmp_path / "other name")
@@ -111,7 +112,7 @@ def test_the_digest_holds_content_alone(tmp_path):
     assert second.name == "other name"
 
 
-def flip(path: Path) -> None:
+def flip_a_bit(path: Path) -> None:
     """Turn one bit of a file around."""
     content = bytearray(path.read_bytes())
     content[125] ^= 2
@@ -123,35 +124,39 @@ DAMAGES = {
     "masks short": lambda store: os.truncate(store / "masks.bin", 10),
     "index torn": lambda store: os.truncate(store / "index.json", 20),
     "index nonsense": lambda store: (store / "index.json").write_text('{"format": 2, "channels": 3, "sizes": [7]}'),
-    "a bit": lambda store: flip(store / "images.bin"),
-    "another bit": lambda store: flip(store / "masks.bin"),
+    "a bit": lambda store: flip_a_bit(store / "images.bin"),
+    "another bit": lambda store: flip_a_bit(store / "masks.bin"),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_store_is_rebuilt(tmp_path, damage):
     root = folder(tmp_path / "data")
-    first = load_dataset(str(root), tmp_path / "cache")
+    first = load_folder(root)
     store = Path(first.store)
     DAMAGES[damage](store)
     lines: list[str] = []
     if "bit" not in damage:
         with pytest.raises(SweeperError, match="complete store"):
             open_store(store)
-    assert load_dataset(str(root), tmp_path / "cache", lines.append) == first
+    assert load_folder(root, log=lines.append) == first
     assert [line for line in lines if "damaged" in line and first.store in line] or "bit" not in damage
     assert is_intact(store) and np.array_equal(open_store(store).get_image(1), np.array(image(1)))
     assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == sorted(["sources", store.name])
 
 
-def test_a_damaged_note_is_not_believed(tmp_path):
+def test_a_damaged_note_is_not_believed_and_the_log_names_it(tmp_path):
     root = folder(tmp_path / "data")
-    first = load_dataset(str(root), tmp_path / "cache")
+    first = load_folder(root)
     (note,) = (tmp_path / "cache" / "sources").iterdir()
     text = note.read_text()
-    for damaged in ("", "[]", '{"state": 1}', text[:200]):
+    content = json.loads(text)
+    content["dataset"]["images"][0]["pixels"][1] += 1
+    for damaged in ("", "[]", '{"state": 1}', text[:200], json.dumps(content)):
         note.write_text(damaged)
-        assert load_dataset(str(root), tmp_path / "cache") == first
+        lines: list[str] = []
+        assert load_folder(root, log=lines.append) == first
+    assert any(f"cache entry {note} is corrupt" in line for line in lines)
 
 
 def test_a_cache_that_cannot_be_written_is_a_usage_error(tmp_path):
@@ -180,18 +185,18 @@ def test_images_are_streamed_not_held(tmp_path, monkeypatch):
     read, written = [], []
     read_image, append = reader.read_image, StoreWriter.append
 
-    def counted(*args):
+    def note_reading(*arguments):
         read.append(1)
-        return read_image(*args)
+        return read_image(*arguments)
 
-    def appended(self, *args):
+    def note_writing(self, *arguments):
         written.append(1)
         assert len(read) - len(written) <= 16
-        append(self, *args)
+        append(self, *arguments)
 
-    monkeypatch.setattr(reader, "read_image", counted)
-    monkeypatch.setattr(StoreWriter, "append", appended)
-    load_dataset(str(root), tmp_path / "cache")
+    monkeypatch.setattr(reader, "read_image", note_reading)
+    monkeypatch.setattr(StoreWriter, "append", note_writing)
+    load_folder(root)
     assert len(written) == 40
 
 

@@ -18,7 +18,7 @@ from tests.support import builders
 STEMS = ("a,b", '"', "=1+1", "+x", "-y", "@z", "'q", "日本", "plain", "x 1", "y.2", "z")
 
 
-def named(**changes: object) -> Dataset:
+def make_named_images(**changes: object) -> Dataset:
     images = (
         ImageInfo(stem=stem, height=10, width=10, pixels=(90, 10), group="-g" if stem in STEMS[:3] else None)
         for stem in STEMS
@@ -28,7 +28,7 @@ def named(**changes: object) -> Dataset:
 
 @pytest.mark.parametrize("folds", [None, 3])
 def test_the_table_gives_a_later_reader_the_same_test_images(tmp_path: Path, folds: int | None) -> None:
-    dataset = named(excluded=("-left", "out"))
+    dataset = make_named_images(excluded=("-left", "out"))
     split = split_for(dataset, study_seed=0, folds=folds, seed=0)
     write_split(dataset, split, tmp_path / "split.csv")
     problems: list[str] = []
@@ -44,9 +44,9 @@ def test_the_table_gives_a_later_reader_the_same_test_images(tmp_path: Path, fol
 
 def test_sides_that_the_data_set_gives_stay(tmp_path: Path) -> None:
     """What it leaves open stays open, so that seeds continue dividing it again."""
-    given = named()
-    images = [given.images[0].model_copy(update={"split": "val"}), *given.images[1:]]
-    dataset = given.model_copy(update={"images": tuple(images)})
+    open_set = make_named_images()
+    images = [open_set.images[0].model_copy(update={"split": "val"}), *open_set.images[1:]]
+    dataset = open_set.model_copy(update={"images": tuple(images)})
     write_split(dataset, split_for(dataset, study_seed=0, folds=None, seed=0), tmp_path / "split.csv")
     sides = read_split_csv(tmp_path / "split.csv", STEMS, [])
     assert sides[STEMS[0]].split == "val"

@@ -23,7 +23,7 @@ from sweeper.workflow.prepare import resolve_dataset_request
 from sweeper.workflow.settings import Settings
 from tests.support import annotated, builders
 from tests.support.faking import new_plan
-from tests.support.folders import folder, mask
+from tests.support.folders import folder, has_warning, load_folder, mask
 from tests.support.sweeping import Recorder
 
 SIDES = st.tuples(st.integers(1, 9), st.integers(1, 9)).map(lambda pair: (max(pair), min(pair)))
@@ -32,20 +32,15 @@ SPLIT = "stem,split,group\na,train,g\nb,,\nc,val,\nd,test,\ne,,h\n"
 
 def test_the_rest_is_as_if_it_had_been_read_alone(tmp_path):
     masks = {stem: mask(0, 1, shift=i) for i, stem in enumerate("abcde")}
-    dataset = load_dataset(str(folder(tmp_path / "whole", masks, split=SPLIT)), tmp_path / "cache")
+    dataset = load_folder(folder(tmp_path / "whole", masks, split=SPLIT))
     smaller = drop_images(dataset, ["b"], tmp_path / "cache")
     assert [p.stem for p in smaller.images] == list("acde") and smaller.excluded == ("b",)
-    assert [(p.split, p.group) for p in smaller.images] == [
-        ("train", "g"),
-        ("val", None),
-        ("test", None),
-        (None, "h"),
-    ]
+    sides = [(p.split, p.group) for p in smaller.images]
+    assert sides == [("train", "g"), ("val", None), ("test", None), (None, "h")]
     whole, part = open_store(dataset.store), open_store(smaller.store)
     for new, old in enumerate([0, 2, 3, 4]):
-        assert np.array_equal(part.get_image(new), whole.get_image(old)) and np.array_equal(
-            part.get_mask(new), whole.get_mask(old)
-        )
+        assert np.array_equal(part.get_image(new), whole.get_image(old))
+        assert np.array_equal(part.get_mask(new), whole.get_mask(old))
     for name in ("images", "masks"):
         (tmp_path / "whole" / name / "b.png").unlink()
     (tmp_path / "whole" / "split.csv").write_text(SPLIT.replace("b,,\n", ""))
@@ -72,7 +67,7 @@ def test_a_list_is_read_line_by_line_and_all_its_faults_are_named(tmp_path):
     os.close(reader)
 
 
-def whole_parts(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def list_covered_pixels(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return what each new pixel covers, in pieces of equal area: (h, w, pieces, …)."""
     height, width = array.shape[:2]
     fine = np.repeat(np.repeat(array, size[0], axis=0), size[1], axis=1)
@@ -100,7 +95,7 @@ def test_the_shorter_side_is_what_was_asked_for_and_nothing_grows(old, side, new
 def test_a_pixel_is_the_mean_of_what_it_covers(rows, columns, channels, dtype, seed):
     old, size = (rows[0], columns[0]), (rows[1], columns[1])
     image = np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, (*old, channels), dtype=dtype)
-    expected = np.floor(whole_parts(image, size).astype(np.float64).mean(axis=2) + 0.5)
+    expected = np.floor(list_covered_pixels(image, size).astype(np.float64).mean(axis=2) + 0.5)
     small = shrink_image(image, size)
     assert small.dtype == dtype and np.array_equal(small, expected)
 
@@ -111,7 +106,7 @@ def test_a_label_is_the_one_that_covers_most_and_the_rarer_one_of_two(rows, colu
     old, size = (rows[0], columns[0]), (rows[1], columns[1])
     mask = np.random.default_rng(seed).choice(np.array([0, 0, 1, 2, IGNORE], np.uint8), old)
     total = np.bincount(mask.ravel(), minlength=256)
-    parts, small = whole_parts(mask, size), shrink_mask(mask, size)
+    parts, small = list_covered_pixels(mask, size), shrink_mask(mask, size)
     assert small.shape == size and small.dtype == np.uint8
     for row, column in np.ndindex(size):
         covered = np.bincount(parts[row, column], minlength=256)
@@ -128,7 +123,7 @@ def test_components_that_grow_together_are_not_lost():
     assert np.array_equal(enlarge_mask(small, (8, 8))[::2, ::2], small)
 
 
-def scenes(root: Path) -> Path:
+def write_scenes(root: Path) -> Path:
     """Four images of 48 × 72 with a crack of one pixel and a block of 12 × 12."""
     masks = {}
     for number in range(4):
@@ -140,42 +135,41 @@ def scenes(root: Path) -> Path:
 
 
 def test_a_crack_of_one_pixel_is_lost_and_said_so_with_numbers(tmp_path):
-    dataset = load_dataset(str(scenes(tmp_path / "d")), tmp_path / "cache")
+    dataset = load_folder(write_scenes(tmp_path / "d"))
     small = resize_dataset(dataset, 16, tmp_path / "cache")
     assert small.resized == 16 and {(p.height, p.width) for p in small.images} == {(16, 24)}
     assert small.digest != dataset.digest and len(open_store(small.store)) == 4
     (line,) = [line for line in small.warnings if "erases" in line]
     assert "class crack: it has 0 % of the pixels instead of 2.08 % (100 % of its share lost)" in line
     assert "4 of its 4 connected components are gone (100 %)" in line
-    assert any("--resize shrank 4 of 4 images to a shorter side of 16 pixels" in line for line in small.warnings)
-    assert any("1 of 3 declared classes never occurs: crack" in line for line in small.warnings)
+    assert has_warning(small, "--resize shrank 4 of 4 images to a shorter side of 16 pixels")
+    assert has_warning(small, "1 of 3 declared classes never occurs: crack")
 
 
 def test_images_that_are_small_enough_stay_as_they_are(tmp_path):
-    root = scenes(tmp_path / "d")
+    root = write_scenes(tmp_path / "d")
     for name in ("images", "masks"):
         path = root / name / "0.png"
         Image.open(path).crop((0, 0, 40, 20)).save(path)
-    dataset = load_dataset(str(root), tmp_path / "cache")
-    told: list[tuple[int, int]] = []
-    small = resize_dataset(dataset, 24, tmp_path / "cache", lambda done, total: told.append((done, total)))
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    dataset = load_folder(root)
+    progress: list[tuple[int, int]] = []
+    small = resize_dataset(dataset, 24, tmp_path / "cache", lambda done, total: progress.append((done, total)))
+    assert progress == [(1, 4), (2, 4), (3, 4), (4, 4)]
     old, new = open_store(dataset.store), open_store(small.store)
     assert new.sizes == ((20, 40), (24, 36), (24, 36), (24, 36))
     assert np.array_equal(old.get_image(0), new.get_image(0)) and np.array_equal(old.get_mask(0), new.get_mask(0))
     assert np.array_equal(new.get_image(2), shrink_image(old.get_image(2), (24, 36)))
-    assert [p.pixels for p in small.images] == [
-        tuple(np.bincount(new.get_mask(i).ravel(), minlength=3)[:3]) for i in range(4)
-    ]
+    counts = [tuple(np.bincount(new.get_mask(i).ravel(), minlength=3)[:3]) for i in range(4)]
+    assert [p.pixels for p in small.images] == counts
     untouched = resize_dataset(dataset, 48, tmp_path / "cache")
     assert (untouched.digest, untouched.store) == (dataset.digest, dataset.store)
     assert "changes nothing" in untouched.warnings[-1]
 
 
 def test_nothing_is_made_twice_and_splits_notes_and_exclusions_stay(tmp_path, monkeypatch):
-    root = scenes(tmp_path / "d")
+    root = write_scenes(tmp_path / "d")
     (root / "split.csv").write_text("stem,split,group\n0,train,a\n1,val,\n2,test,\n3,train,a\n")
-    whole = load_dataset(str(root), tmp_path / "cache")
+    whole = load_folder(root)
     dataset = drop_images(whole, ["3"], tmp_path / "cache")
     first = resize_dataset(dataset, 24, tmp_path / "cache")
     assert [(p.split, p.group) for p in first.images] == [("train", "a"), ("val", None), ("test", None)]
@@ -188,48 +182,44 @@ def test_nothing_is_made_twice_and_splits_notes_and_exclusions_stay(tmp_path, mo
 
 
 def test_a_single_class_left_is_a_problem(tmp_path):
-    root = scenes(tmp_path / "d")
+    root = write_scenes(tmp_path / "d")
     for path in (root / "masks").iterdir():
         mask = np.array(Image.open(path))
         Image.fromarray(np.where(mask == 2, 0, mask).astype(np.uint8)).save(path)
     (root / "classes.txt").write_text("ground\ncrack\n")
-    dataset = load_dataset(str(root), tmp_path / "cache")
+    dataset = load_folder(root)
     with pytest.raises(DataError, match="two classes must be left, found ground"):
         resize_dataset(dataset, 16, tmp_path / "cache")
     assert not [path for path in (tmp_path / "cache").iterdir() if path.name.startswith(".writing")]
 
 
 def test_a_study_keeps_what_was_said_of_its_data_where_the_images_move_and_tells_changes(tmp_path):
-    root, given, cache = tmp_path / "data", tmp_path / "given", {"cache": tmp_path / "cache"}
+    root, files, cache = tmp_path / "data", tmp_path / "files", {"cache": tmp_path / "cache"}
     annotated.written(root, "images/{stem}.png", "masks/{stem}.png")
-    given.mkdir()
-    (given / "left_out").write_text("p0\n")
+    files.mkdir()
+    (files / "left_out").write_text("p0\n")
     for name in ("animal", "pet"):
-        (given / name).write_text(f"{name}: [1, 2]\n")
+        (files / name).write_text(f"{name}: [1, 2]\n")
     names = {"images": "images/*.png", "masks": "masks/{stem}.png"}
     display = Recorder()
-    asked = Settings(
-        data=str(root), **names, class_map=given / "animal", exclude=given / "left_out", resize=24, **cache
-    )
-    first = resolve_dataset_request(asked, None, display)
+    changes = {"class_map": files / "animal", "exclude": files / "left_out", "resize": 24}
+    first = resolve_dataset_request(Settings(data=str(root), **names, **changes, **cache), None, display)
     assert {what: (done, total) for what, done, total in display.steps} == {"decoding": (8, 8), "shrinking": (7, 7)}
-    other = resolve_dataset_request(Settings(class_map=given / "pet", resize=32, **cache), first, Recorder())
-    shutil.rmtree(given)
+    other = resolve_dataset_request(Settings(class_map=files / "pet", resize=32, **cache), first, Recorder())
+    shutil.rmtree(files)
     moved = root.rename(tmp_path / "moved")
     again = resolve_dataset_request(Settings(data=str(moved), **cache), first, Recorder())
     assert again == first.model_copy(update={"source": str(moved), "name": "moved"})
     assert (again.class_map, again.excluded, again.resized) == ({"animal": ("1", "2")}, ("p0",), 24)
     plans = [new_plan(conditions=builders.conditions(one)) for one in (first, again, other)]
     assert list_plan_differences(*plans[:2]) == []
-    told = list_plan_differences(plans[0], plans[2])
-    assert {"class map: animal = 1, 2 → pet = 1, 2", "resize: 24 → 32"} <= {*told}
+    differences = list_plan_differences(plans[0], plans[2])
+    assert {"class map: animal = 1, 2 → pet = 1, 2", "resize: 24 → 32"} <= {*differences}
     folders = resolve_dataset_request(Settings(data=str(moved), format="folder", **cache), first, Recorder())
     assert (folders.patterns, folders.format, folders.digest) == (None, "folder", first.digest)
     (moved / "images").rename(moved / "fotos")
-    renamed = {**names, "images": "fotos/*.png"}
-    assert (
-        resolve_dataset_request(Settings(data=str(moved), **renamed, **cache), first, Recorder()).digest == first.digest
-    )
+    renamed = Settings(data=str(moved), **names | {"images": "fotos/*.png"}, **cache)
+    assert resolve_dataset_request(renamed, first, Recorder()).digest == first.digest
 
 
 def test_a_study_keeps_its_format_where_another_would_win(tmp_path):
@@ -260,6 +250,6 @@ def test_what_is_missing_on_a_machine_is_made_again_and_other_images_are_refused
 @pytest.mark.real_data
 def test_real_cracks_bear_three_quarters_but_not_three_eighths_of_their_size(tmp_path, real_data):
     dataset = load_dataset(str(real_data / "cracks_cfd"), tmp_path)
-    assert not any("erases" in line for line in resize_dataset(dataset, 240, tmp_path).warnings)
+    assert not has_warning(resize_dataset(dataset, 240, tmp_path), "erases")
     (line,) = [line for line in resize_dataset(dataset, 120, tmp_path).warnings if "erases" in line]
     assert "120 of its 667 connected components are gone (18 %)" in line

@@ -13,6 +13,9 @@ import numpy.typing as npt
 import tifffile
 from PIL import Image
 
+from sweeper.core.records import Dataset
+from tests.support.folders import list_masks
+
 HEIGHT, WIDTH = 48, 64
 CLASSES = ("background", "cat", "dog")
 STEMS = tuple(f"p{i}" for i in range(8))
@@ -55,9 +58,9 @@ def made(*folders: Path) -> None:
 
 
 def written(
-    root: Path, images: str, masks: str = "", as_mask: Callable[[Labels], Image.Image] = Image.fromarray
+    root: Path, images: str = "", masks: str = "", as_mask: Callable[[Labels], Image.Image] = Image.fromarray
 ) -> None:
-    """Save the images, and their masks where these have a place, at paths with {stem} and {side}."""
+    """Save images and masks at paths with {stem} and {side}, those that have a path."""
     for index, (stem, side) in enumerate(zip(STEMS, SIDES, strict=True)):
         for place, image in ((images, photo(index)), (masks, as_mask(truth(index)))):
             if place:
@@ -75,24 +78,16 @@ def folder(root: Path) -> None:
     classes_txt(root)
 
 
-def colours(root: Path) -> None:
-    """Image and mask folders with masks in colours and CVAT's map."""
-    written(root, "images/{stem}.png", "masks/{stem}.png", lambda mask: palette(mask).convert("RGB"))
-    (root / "labelmap.txt").write_text(
-        "# label:color_rgb:parts:actions\nbackground:0,0,0::\ncat:128,0,0::\ndog:0,128,0::\n"
-    )
-
-
 def shapes(index: int) -> list[dict[str, Any]]:
     """LabelMe's shapes: a polygon, and a rectangle over it. Both draw their last row and column."""
-    found: list[dict[str, Any]] = []
+    drawn: list[dict[str, Any]] = []
     for label, left, top, right, bottom in boxes(index):
         points = [[left, top], [right - 1, bottom - 1]]
         if label == 1:
             points = [[left, top], [right - 1, top], [right - 1, bottom - 1], [left, bottom - 1]]
         kind = "polygon" if label == 1 else "rectangle"
-        found.append({"label": CLASSES[label], "points": points, "shape_type": kind, "group_id": None, "flags": {}})
-    return found
+        drawn.append({"label": CLASSES[label], "points": points, "shape_type": kind, "group_id": None, "flags": {}})
+    return drawn
 
 
 def labelme_json(path: Path, index: int, **changes: Any) -> None:
@@ -151,7 +146,7 @@ def voc(root: Path) -> None:
     made(root / "ImageSets" / "Segmentation")
     (root / "class_names.txt").write_text("\n".join(CLASSES) + "\n")
     for side in set(SIDES):
-        listed = [stem for stem, own in zip(STEMS, SIDES, strict=True) if own == side]
+        listed = [stem for stem, stems_side in zip(STEMS, SIDES, strict=True) if stems_side == side]
         (root / "ImageSets" / "Segmentation" / f"{side}.txt").write_text("\n".join(listed) + "\n")
 
 
@@ -236,3 +231,8 @@ def layout(channels: int) -> dict[str, Any]:
     """Return how tifffile is to write so many channels in one page."""
     plain = {"photometric": "rgb"} if channels == 3 else {"photometric": "minisblack"}
     return plain | ({"planarconfig": "contig"} if channels > 1 else {})
+
+
+def has_true_masks(dataset: Dataset) -> bool:
+    """Return whether each image has the labels that were drawn for its number."""
+    return all(np.array_equal(mask, truth(index)) for index, mask in enumerate(list_masks(dataset)))
