@@ -19,7 +19,7 @@ from sweeper.evidence.intervals import (
 from tests.support.builders import simulated_confirmations
 
 
-def test_the_critical_value_is_students_when_one_source_is_alone() -> None:
+def test_with_one_source_of_error_the_critical_value_is_students() -> None:
     assert compute_half_width(1e-4, 3, 0.0, 24) == pytest.approx(0.01 * student.ppf(0.975, 2))
     assert compute_half_width(0.0, 3, 1e-4, 24) == pytest.approx(0.01 * student.ppf(0.975, 23))
     assert compute_half_width(1e-4, 3, 0.0, 24, borrowed=4.0) == pytest.approx(0.01 * student.ppf(0.975, 6))
@@ -27,13 +27,13 @@ def test_the_critical_value_is_students_when_one_source_is_alone() -> None:
     assert compute_half_width(1e-4, 3, 3e-4, 24) == pytest.approx(mixed * 0.02)
     # So are those of a table.
     scores = np.array([0.5, 0.52, 0.57])
-    found = compute_paired_interval(ImageTable(scores, np.zeros((3, 24))), (0, 1))
-    assert found.se_seed == pytest.approx(scores.std(ddof=1) / np.sqrt(3))
-    assert found.high - found.estimate == pytest.approx(student.ppf(0.975, 2) * found.se_seed)
+    interval = compute_paired_interval(ImageTable(scores, np.zeros((3, 24))), (0, 1))
+    assert interval.se_seed == pytest.approx(scores.std(ddof=1) / np.sqrt(3))
+    assert interval.high - interval.estimate == pytest.approx(student.ppf(0.975, 2) * interval.se_seed)
     x = np.random.default_rng(0).normal(size=12)
-    found = compute_paired_interval(ImageTable(np.zeros(3), np.tile(x - x.mean(), (3, 1))), (-9, 9), 0.99)
-    assert found.se_image == pytest.approx(x.std(ddof=1) / np.sqrt(12))
-    assert found.high == pytest.approx(student.ppf(0.995, 11) * found.se_image)
+    interval = compute_paired_interval(ImageTable(np.zeros(3), np.tile(x - x.mean(), (3, 1))), (-9, 9), 0.99)
+    assert interval.se_image == pytest.approx(x.std(ddof=1) / np.sqrt(12))
+    assert interval.high == pytest.approx(student.ppf(0.995, 11) * interval.se_image)
 
 
 def test_a_negated_interval_is_the_mirror_image_without_minus_zero() -> None:
@@ -42,7 +42,7 @@ def test_a_negated_interval_is_the_mirror_image_without_minus_zero() -> None:
     assert str(mirror.estimate) == "0.0"
 
 
-def miou(summed: np.ndarray) -> np.ndarray:
+def compute_miou(summed: np.ndarray) -> np.ndarray:
     return np.asarray(metrics.compute_objective(summed, np.array([True, True])))
 
 
@@ -50,10 +50,10 @@ def test_influences_give_the_standard_error_that_resampling_gives() -> None:
     # Without its Monte-Carlo noise; here for a difference of mIoU, which is a ratio of sums.
     for seed, images in ((0, 24), (1, 40), (2, 120)):
         runs = simulated_confirmations({"dice": 0.6, "focal": 0.58}, np.random.default_rng(seed), images=images)
-        counts = np.stack([metrics.count_at_point(run.test, 0.5) for run in runs if run.test is not None])
-        table = make_image_table(counts, miou).select_rows([0, 1, 2], [3, 4, 5])
+        counts = np.stack([metrics.count_at_point(run.test, 0.5) for run in runs])
+        table = make_image_table(counts, compute_miou).select_rows([0, 1, 2], [3, 4, 5])
         drawn = np.random.default_rng(0).multinomial(images, np.full(images, 1 / images), 8000)
-        values = miou(np.einsum("bn,rnkc->brkc", drawn, counts))
+        values = compute_miou(np.einsum("bn,rnkc->brkc", drawn, counts))
         resampled = (values[:, :3] - values[:, 3:]).mean(axis=1).std() * np.sqrt(images / (images - 1))
         columns = table.shares.mean(axis=0)
         alone = np.sqrt(np.square(columns).sum() / (images * (images - 1)))
@@ -76,13 +76,13 @@ def test_an_images_influence_on_miou_is_the_derivative_along_its_counts() -> Non
 
 def test_the_variance_is_unbiased_and_counts_the_interaction_once() -> None:
     # A crossed two-way layout whose components are known: seeds 0.3, images 0.8, both 2.
-    rng, seeds, images, found = np.random.default_rng(0), 4, 12, []
+    rng, seeds, images, variances = np.random.default_rng(0), 4, 12, []
     for _ in range(4000):
         x = 0.3 * rng.normal(size=(seeds, 1)) + 0.8 * rng.normal(size=images) + 2 * rng.normal(size=(seeds, images))
         means = x.mean(axis=1)
         parts = compute_variance_parts(ImageTable(means, x - means[:, None]))
-        found.append((parts.v_seed, parts.v_seed + parts.v_image, means.mean() ** 2))
-    v_seed, total, true = np.mean(found, axis=0)
+        variances.append((parts.v_seed, parts.v_seed + parts.v_image, means.mean() ** 2))
+    v_seed, total, true = np.mean(variances, axis=0)
     assert v_seed == pytest.approx(0.09 / seeds + 4 / (seeds * images), rel=0.05)
     assert true == pytest.approx(0.09 / seeds + 0.64 / images + 4 / (seeds * images), rel=0.08)
     assert total == pytest.approx(true, rel=0.12)  # counting it twice would add a half
@@ -96,6 +96,6 @@ def test_the_variance_is_unbiased_and_counts_the_interaction_once() -> None:
 
 @pytest.mark.parametrize(("seeds", "images"), [(1, 24), (3, 1), (3, 0), (1, 1), (0, 0)])
 def test_a_table_too_small_for_a_variance_gives_the_whole_range(seeds: int, images: int) -> None:
-    found = compute_paired_interval(ImageTable(np.full(seeds, 0.2), np.zeros((seeds, images))), (-1, 1))
-    assert (found.low, found.high) == (-1, 1)
-    assert max(found.se_seed, found.se_image) == 1
+    interval = compute_paired_interval(ImageTable(np.full(seeds, 0.2), np.zeros((seeds, images))), (-1, 1))
+    assert (interval.low, interval.high) == (-1, 1)
+    assert max(interval.se_seed, interval.se_image) == 1

@@ -9,11 +9,10 @@ import pytest
 
 from sweeper.core.records import Collapse, Interval, LongerGap, LongerLook, TrialResult
 from sweeper.evidence.longer_look import _classify_trend, look_longer
-from sweeper.evidence.paired_comparisons import compute_evidence
-from tests.support.builders import BINARY, ORDER, confirmation, counts_from_iou, trial
+from tests.evidence.weighing import weigh
+from tests.support.builders import BINARY, confirmation, counts_from_iou
 from tests.support.marks import rest_slow
 
-SEARCH = {family: trial(family, 0.7, i) for i, family in enumerate(ORDER)}
 LEVELS = {"dice": 0.62, "cross_entropy": 0.52}
 
 
@@ -26,70 +25,72 @@ class Truth:
         self.liking: dict[str, Any] = {}
 
     def runs(self, levels: dict[str, float], seeds: range, steps: int = 100, **changes: Any) -> list[TrialResult]:
-        found = []
+        results = []
         for family, level in levels.items():
             liking = self.liking.setdefault(family, self.rng.normal(0, 0.04, len(self.difficulty)))
             for seed in seeds:
-                own = self.rng.normal(0, 0.03, len(self.difficulty)) + 2 * self.rng.normal(0, self.luck)
-                counts = counts_from_iou(level + self.difficulty + liking + own, self.foreground)
-                run = confirmation(family, seed, counts, len(found), **changes)
-                found.append(run.model_copy(update={"spec": run.spec.model_copy(update={"steps": steps})}))
-        return found
+                noise = self.rng.normal(0, 0.03, len(self.difficulty)) + 2 * self.rng.normal(0, self.luck)
+                counts = counts_from_iou(level + self.difficulty + liking + noise, self.foreground)
+                run = confirmation(family, seed, counts, len(results), **changes)
+                results.append(run.model_copy(update={"spec": run.spec.model_copy(update={"steps": steps})}))
+        return results
 
 
-def looked(
+def look(
     before: list[TrialResult], longer: list[TrialResult], recommended: str = "dice", rope: float = 0.01
 ) -> LongerLook | None:
-    evidence = compute_evidence(before, SEARCH, classes=BINARY, rope=rope)
+    evidence = weigh(before, rope=rope)
     index = [f.family for f in evidence.finalists].index(recommended)
     return look_longer(longer, before, evidence, index)
 
 
-def gap_of(
+def find_gap(
     truth: Truth, levels: dict[str, float], longer: dict[str, float], seeds: int = 3, more: int = 1, **changes: Any
 ) -> LongerGap:
     before = truth.runs(levels, range(101, 101 + seeds))
-    found = looked(before, truth.runs(longer, range(901, 901 + more), steps=400, **changes))
-    assert found is not None and (found.times, found.steps) == (4, 400)
-    return found.gaps[0]
+    looked = look(before, truth.runs(longer, range(901, 901 + more), steps=400, **changes))
+    assert (looked.times, looked.steps) == (4, 400)
+    return looked.gaps[0]
 
 
-def half(interval: Interval) -> float:
+def get_half_width(interval: Interval) -> float:
     return (interval.high - interval.low) / 2
 
 
 @pytest.mark.parametrize(("seeds", "more"), rest_slow([(3, 1), (5, 1), (3, 3), (2, 2)]))
-def test_a_gap_that_did_not_change_is_seldom_said_to(seeds: int, more: int) -> None:
+def test_a_gap_that_did_not_change_is_seldom_called_changed(seeds: int, more: int) -> None:
     changed = 0
     for repeat in range(120):
-        gap = gap_of(Truth(repeat), LEVELS, LEVELS, seeds, more)
+        gap = find_gap(Truth(repeat), LEVELS, LEVELS, seeds, more)
         changed += gap.trend not in ("keeps", "open")
         assert gap.change.estimate == pytest.approx(gap.after.estimate - gap.before.estimate)
     assert changed <= 10  # 5 % are 6
 
 
-def test_a_gap_that_is_gone_is_mostly_seen_from_three_seeds_and_hardly_ever_said_of_one_that_keeps() -> None:
+def test_three_seeds_mostly_show_that_a_gap_is_gone_and_hardly_ever_of_one_that_keeps() -> None:
     equal = {"dice": 0.7, "cross_entropy": 0.7}
-    trends = [gap_of(Truth(repeat), LEVELS, equal, more=3).trend for repeat in range(30)]
+    trends = [find_gap(Truth(repeat), LEVELS, equal, more=3).trend for repeat in range(30)]
     assert trends.count("gone") >= 18 and "grows" not in trends
-    kept = [gap_of(Truth(repeat), LEVELS, LEVELS, more=3).trend for repeat in range(30)]
+    kept = [find_gap(Truth(repeat), LEVELS, LEVELS, more=3).trend for repeat in range(30)]
     assert kept.count("gone") <= 1
 
 
 def test_seeds_make_the_error_smaller_and_noisy_longer_trainings_make_it_larger() -> None:
-    one, three = (gap_of(Truth(0), LEVELS, LEVELS, more=more) for more in (1, 3))
-    assert half(three.change) < half(one.change) and half(three.after) < half(one.after)
+    one, three = (find_gap(Truth(0), LEVELS, LEVELS, more=more) for more in (1, 3))
+    assert get_half_width(three.change) < get_half_width(one.change) and get_half_width(three.after) < get_half_width(
+        one.after
+    )
     assert one.after.se_seed == pytest.approx(3**0.5 * one.before.se_seed)  # it is the confirmation's
     truth = Truth(0)
     before = truth.runs(LEVELS, range(101, 104))
     truth.luck = 0.1
-    noisy = looked(before, truth.runs(LEVELS, range(901, 904), steps=400))
-    assert noisy is not None and half(noisy.gaps[0].change) > 2 * half(three.change)
+    noisy = look(before, truth.runs(LEVELS, range(901, 904), steps=400))
+    assert get_half_width(noisy.gaps[0].change) > 2 * get_half_width(three.change)
 
 
-def test_of_one_confirmation_seed_no_change_is_known() -> None:
-    gap = gap_of(Truth(0), LEVELS, {"dice": 0.5, "cross_entropy": 0.7}, seeds=1)
-    assert gap.trend == "open" and half(gap.change) >= 1
+def test_one_confirmation_seed_leaves_the_change_open() -> None:
+    gap = find_gap(Truth(0), LEVELS, {"dice": 0.5, "cross_entropy": 0.7}, seeds=1)
+    assert gap.trend == "open" and get_half_width(gap.change) >= 1
 
 
 @pytest.mark.parametrize(
@@ -108,37 +109,41 @@ def test_of_one_confirmation_seed_no_change_is_known() -> None:
         (-0.008, -0.028, 0.015, "shrinks"),
     ],
 )
-def test_the_rule(before: float, after: float, error: float, trend: str) -> None:
+def test_the_trend_follows_from_the_gap_before_and_after_and_its_error(
+    before: float, after: float, error: float, trend: str
+) -> None:
     moved = after - before
     change = Interval(estimate=moved, low=moved - error, high=moved + error, se_seed=0.01, se_image=0.01)
     assert _classify_trend(before, after, change, 0.01) == trend
 
 
-def test_classes_are_only_now_learned_where_no_confirmation_and_every_longer_training_predicts_them() -> None:
-    def of(longer: tuple[tuple[str, ...], ...], before: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
-        truth = Truth(0)
-        first, second = truth.runs(LEVELS, range(101, 104)), truth.runs(LEVELS, range(901, 903), steps=400)
-        for runs, lacks in ((first, before), (second, longer)):
-            dice = [k for k, run in enumerate(runs) if run.spec.family == "dice"]
-            for k, lack in zip(dice, lacks, strict=True):
-                runs[k] = runs[k].model_copy(update={"never_predicted": lack})
-        found = looked(first, second)
-        assert found is not None
-        return found.gaps[0].learned
+@pytest.mark.parametrize(
+    ("longer", "before", "is_learned"),
+    [
+        ((False, False), (True, True, True), True),
+        ((False, True), (True,) * 3, False),
+        ((False,) * 2, (True, True, False), False),
+    ],
+)
+def test_a_class_is_newly_learned_if_every_longer_training_and_no_confirmation_predicts_it(
+    longer: tuple[bool, ...], before: tuple[bool, ...], is_learned: bool
+) -> None:
+    truth, rare = Truth(0), (BINARY[1],)
+    first, second = truth.runs(LEVELS, range(101, 104)), truth.runs(LEVELS, range(901, 903), steps=400)
+    for runs, lacks in ((first, before), (second, longer)):
+        dice = [k for k, run in enumerate(runs) if run.spec.family == "dice"]
+        for k, lack in zip(dice, lacks, strict=True):
+            runs[k] = runs[k].model_copy(update={"never_predicted": rare * lack})
+    assert look(first, second).gaps[0].learned == rare * is_learned
 
-    rare = (BINARY[1],)
-    assert of(((), ()), (rare, rare, rare)) == rare
-    assert of(((), rare), (rare, rare, rare)) == ()
-    assert of(((), ()), (rare, rare, ())) == ()
 
-
-def test_nothing_is_said_where_the_recommended_loss_and_another_have_no_longer_seed_in_common() -> None:
+def test_there_is_no_longer_look_unless_the_recommended_loss_and_another_share_a_longer_seed() -> None:
     truth = Truth(0)
     before = truth.runs(LEVELS, range(101, 104))
     dice, other = (truth.runs({name: level}, range(901, 902), steps=400) for name, level in LEVELS.items())
     apart = truth.runs({"cross_entropy": 0.5}, range(902, 903), steps=400)
-    assert looked(before, dice) is None and looked(before, other) is None and looked(before, [*dice, *apart]) is None
-    assert looked(before, [*dice, *other]) is not None
+    assert look(before, dice) is None and look(before, other) is None and look(before, [*dice, *apart]) is None
+    assert look(before, [*dice, *other]) is not None
 
 
 def test_a_longer_training_that_diverged_counts_with_nothing_right() -> None:
@@ -146,5 +151,5 @@ def test_a_longer_training_that_diverged_counts_with_nothing_right() -> None:
     before = truth.runs(LEVELS, range(101, 104))
     longer = truth.runs(LEVELS, range(901, 902), steps=400)
     longer[0] = longer[0].model_copy(update={"test": None, "collapse": Collapse.DIVERGED, "evaluations": ()})
-    found = looked(before, longer)
-    assert found is not None and found.gaps[0].after.estimate < -0.3 and found.catches_up
+    looked = look(before, longer)
+    assert looked.gaps[0].after.estimate < -0.3 and looked.catches_up

@@ -22,30 +22,32 @@ from sweeper.workflow.conclude import draw_conclusion
 from tests.support import builders
 
 
-def drawn(rng: np.random.Generator, centres: np.ndarray, slope: float, bias: float, pixels: int = 4000) -> ImageCounts:
+def draw_counts(
+    rng: np.random.Generator, centres: np.ndarray, slope: float, bias: float, pixels: int = 4000
+) -> ImageCounts:
     """Return images with logits around `centres` and labels calibrated by this slope and bias, pixel by pixel."""
     data = np.zeros((len(centres), 2, BINS), dtype=np.int64)
     p = Calibration(slope=slope, bias=bias).bin_probabilities
-    for own, centre in zip(data, centres, strict=True):
+    for histogram, centre in zip(data, centres, strict=True):
         density = np.exp(-((LOGITS - centre) ** 2) / 8)
         amount = rng.multinomial(pixels, density / density.sum())
-        own[1] = rng.binomial(amount, p)
-        own[0] = amount - own[1]
+        histogram[1] = rng.binomial(amount, p)
+        histogram[0] = amount - histogram[1]
     return ImageCounts(kind="histogram", images=tuple(range(len(centres))), points=THRESHOLDS, data=data)
 
 
-def runs(slope: float, bias: float, family: str = "dice_focal", images: int = 30) -> list[TrialResult]:
+def make_runs(slope: float, bias: float, family: str = "dice_focal", images: int = 30) -> list[TrialResult]:
     rng = np.random.default_rng(len(family))
     centres = rng.normal(-3.5 / slope - bias / slope, 1.5, images)
     return [
         builders.confirmation(
-            family, seed, drawn(rng, centres, slope, bias), number, val=0.7, point=0.5,
-        ).model_copy(update={"val": drawn(rng, rng.permutation(centres), slope, bias)})
+            family, seed, draw_counts(rng, centres, slope, bias), number, val=0.7, point=0.5,
+        ).model_copy(update={"val": draw_counts(rng, rng.permutation(centres), slope, bias)})
         for number, seed in enumerate(builders.CONFIRM_SEEDS)
     ]  # fmt: skip
 
 
-def judged(
+def judge_rules(
     confirmations: list[TrialResult], classes: tuple[str, ...] = ("ground", "crack"), **more: Any
 ) -> tuple[Evidence, DecisionRules | None]:
     search = {run.spec.family: builders.trial(run.spec.family, 0.7, spec=run.spec) for run in confirmations}
@@ -53,146 +55,140 @@ def judged(
     return evidence, score_decision_rules(confirmations, evidence, **more)
 
 
-def with_rules(evidence: Evidence, found: DecisionRules | None) -> Evidence:
-    return evidence.model_copy(update={"decisions": found})
+def add_rules(evidence: Evidence, rules: DecisionRules | None) -> Evidence:
+    return evidence.model_copy(update={"decisions": rules})
 
 
-def rule(found: DecisionRules | None, name: str, metric: str) -> DecisionRule:
-    assert found is not None
-    return next(r for r in found.rules if (r.name, r.metric) == (name, metric))
+def get_rule(rules: DecisionRules, name: str, metric: str) -> DecisionRule:
+    return next(r for r in rules.rules if (r.name, r.metric) == (name, metric))
 
 
-def test_shifted_logits_are_mended_by_calibration_and_images_by_their_own_threshold() -> None:
-    evidence, found = judged(runs(0.6, -2.0, "dice") + runs(1.0, 0.0, "cross_entropy"))
-    assert found is not None
+def test_calibration_corrects_shifted_logits_and_a_threshold_for_each_image_gains() -> None:
+    evidence, rules = judge_rules(make_runs(0.6, -2.0, "dice") + make_runs(1.0, 0.0, "cross_entropy"))
     dice = [f.family for f in evidence.finalists].index("dice")
-    assert (found.slopes[dice], found.biases[dice]) == pytest.approx((0.6, -2.0), abs=0.1)
-    assert found.ece_gains[dice].estimate > 0.01 > found.ece_calibrated[dice].estimate
-    assert abs(found.ece_gains[1 - dice].estimate) < 0.01
-    assert found.ece[dice].estimate - found.ece_calibrated[dice].estimate == pytest.approx(
-        found.ece_gains[dice].estimate
-    )
-    assert {(r.name, r.metric) for r in found.rules} == {
+    assert (rules.slopes[dice], rules.biases[dice]) == pytest.approx((0.6, -2.0), abs=0.1)
+    assert rules.ece_gains[dice].estimate > 0.01 > rules.ece_calibrated[dice].estimate
+    assert abs(rules.ece_gains[1 - dice].estimate) < 0.01
+    gain = rules.ece[dice].estimate - rules.ece_calibrated[dice].estimate
+    assert rules.ece_gains[dice].estimate == pytest.approx(gain)
+    assert {(r.name, r.metric) for r in rules.rules} == {
         (name, metric) for name in ("plain", "tuned", "rank_dice") for metric in ("miou", "image_dice")
     }  # what the report shows
     for i in range(2):
-        ranked = rule(found, "rank_dice", "image_dice")
-        assert ranked.scores[i].estimate > rule(found, "plain", "image_dice").scores[i].estimate
+        ranked = get_rule(rules, "rank_dice", "image_dice")
+        assert ranked.scores[i].estimate > get_rule(rules, "plain", "image_dice").scores[i].estimate
         assert ranked.gains[i].low > 0
 
 
-def test_what_is_read_is_what_the_rule_answers() -> None:
+def test_the_score_of_a_rule_is_that_of_its_answers() -> None:
     """The mean of images' Dice and its gain, worked out image by image."""
-    made = runs(0.6, -1.0)
-    _, found = judged(made)
+    made = make_runs(0.6, -1.0)
+    _, rules = judge_rules(made)
     plain, ranked = [], []
     for run in made:
-        assert run.test is not None and run.val is not None
         p = fit_calibration(run.val.data.sum(axis=0)).bin_probabilities
         for histogram in run.test.data.astype(int):
             edge = find_best_edges(histogram.sum(axis=0)[None], p)[0]
             for values, cut in ((plain, 255), (ranked, edge)):
                 fp, tp = histogram[:, cut + 1 :].sum(axis=1)
                 values.append(2 * tp / (tp + fp + histogram[1].sum()))
-    assert rule(found, "plain", "image_dice").scores[0].estimate == pytest.approx(np.mean(plain))
-    assert rule(found, "rank_dice", "image_dice").gains[0].estimate == pytest.approx(np.mean(ranked) - np.mean(plain))
+    assert get_rule(rules, "plain", "image_dice").scores[0].estimate == pytest.approx(np.mean(plain))
+    assert get_rule(rules, "rank_dice", "image_dice").gains[0].estimate == pytest.approx(
+        np.mean(ranked) - np.mean(plain)
+    )
     gain = np.subtract(ranked, plain).reshape(len(made), -1)
-    assert rule(found, "rank_dice", "image_dice").gains[0].se_seed == pytest.approx(
+    assert get_rule(rules, "rank_dice", "image_dice").gains[0].se_seed == pytest.approx(
         gain.mean(axis=1).std(ddof=1) / np.sqrt(len(made))
     )
 
 
 def test_a_common_edge_counts_what_an_operating_point_counts() -> None:
-    counts = drawn(np.random.default_rng(0), np.array([-2.0, 0.0, 3.0]), 1.0, 0.0)
+    counts = draw_counts(np.random.default_rng(0), np.array([-2.0, 0.0, 3.0]), 1.0, 0.0)
     for edge in (0, 255, 510):
-        found = _count_at_edges(counts.data.astype(np.int64), np.full(3, edge))
-        assert (found == metrics.count_at_point(counts, THRESHOLDS[edge])).all()
+        at_edge = _count_at_edges(counts.data.astype(np.int64), np.full(3, edge))
+        assert (at_edge == metrics.count_at_point(counts, THRESHOLDS[edge])).all()
 
 
 @pytest.mark.parametrize("groups", [None, ["a"] * 13 + ["b"] * 2 + [None] * 15])
 def test_the_dice_of_an_average_image_is_that_of_the_verdict(groups: list[str | None] | None) -> None:
     """With images without foreground, groups of other sizes, and a run that gave no answer."""
-    made = [*runs(1.0, 0.0), builders.diverged("dice_focal", 999, 9)]
+    made = [*make_runs(1.0, 0.0), builders.diverged("dice_focal", 999, 9)]
     for run in made[:-1]:
-        assert run.test is not None
         run.test.data[:4, 0] += run.test.data[:4, 1]
         run.test.data[:4, 1] = 0
         run.test.data[:2, 0, 0] += run.test.data[:2, 0].sum(axis=-1)
         run.test.data[:2, 0, 1:] = 0
     search = {"dice_focal": builders.trial("dice_focal", 0.7, spec=made[0].spec)}
-    _, found = judged(made, groups=groups)
-    verdict = compute_evidence(made, search, classes=("ground", "crack"), metric="image_dice", groups=groups).finalists[
-        0
-    ]
-    told = rule(found, "tuned", "image_dice").scores[0]
-    assert told.estimate == pytest.approx(verdict.score.estimate)
-    assert (told.se_seed, told.se_image) == pytest.approx((verdict.score.se_seed, verdict.score.se_image), rel=1e-6)
-    assert rule(found, "rank_dice", "image_dice").scores[0].estimate < 1
+    _, rules = judge_rules(made, groups=groups)
+    evidence = compute_evidence(made, search, classes=("ground", "crack"), metric="image_dice", groups=groups)
+    verdict, tuned = evidence.finalists[0].score, get_rule(rules, "tuned", "image_dice").scores[0]
+    assert tuned.estimate == pytest.approx(verdict.estimate)
+    assert (tuned.se_seed, tuned.se_image) == pytest.approx((verdict.se_seed, verdict.se_image), rel=1e-6)
+    assert get_rule(rules, "rank_dice", "image_dice").scores[0].estimate < 1
     empty = find_best_edges(made[0].test.data[:2].sum(axis=1), Calibration().bin_probabilities)
     assert (empty == BINS - 1).all()  # of which RankDice says nothing
 
 
-def test_a_gain_is_told_from_three_seeds_on_and_at_the_level_of_all_finalists_together() -> None:
-    made = runs(0.6, -2.0, "dice") + runs(0.6, -2.0, "cross_entropy")
-    evidence, found = judged(made)
-    assert found is not None and found.level == 0.975
-    ranked, gain = rule(found, "rank_dice", "image_dice"), get_gain_over_threshold(with_rules(evidence, found), 0)
-    single = judged(made[:3] if evidence.finalists[0].family == "dice" else made[3:])[1]
-    alone = rule(single, "rank_dice", "image_dice").over_tuned[0]
-    assert gain is not None and gain == ranked.over_tuned[0]
-    assert single is not None and single.level == 0.95
+def test_a_gain_needs_three_seeds_and_has_the_level_of_all_finalists_together() -> None:
+    made = make_runs(0.6, -2.0, "dice") + make_runs(0.6, -2.0, "cross_entropy")
+    evidence, rules = judge_rules(made)
+    assert rules.level == 0.975
+    ranked, gain = get_rule(rules, "rank_dice", "image_dice"), get_gain_over_threshold(add_rules(evidence, rules), 0)
+    single = judge_rules(made[:3] if evidence.finalists[0].family == "dice" else made[3:])[1]
+    alone = get_rule(single, "rank_dice", "image_dice").over_tuned[0]
+    assert gain == ranked.over_tuned[0]
+    assert single.level == 0.95
     assert alone.estimate == pytest.approx(gain.estimate) and alone.se_seed == pytest.approx(gain.se_seed)
     assert gain.low < alone.low < alone.high < gain.high
-    fewer = judged([run for run in made if run.spec.seed != builders.CONFIRM_SEEDS[0]])
+    fewer = judge_rules([run for run in made if run.spec.seed != builders.CONFIRM_SEEDS[0]])
     assert len(fewer[0].finalists[0].seeds) == 2
-    assert get_gain_over_threshold(with_rules(*fewer), 0) is None
+    assert get_gain_over_threshold(add_rules(*fewer), 0) is None
 
 
-def test_the_card_the_report_and_the_code_say_what_each_images_own_threshold_gains() -> None:
-    made = [run.model_copy(update={"spec": run.spec.model_copy(update={"lr": builders.LR})}) for run in runs(0.6, -2.0)]
+def test_card_report_and_code_give_the_gain_of_a_threshold_for_each_image() -> None:
+    runs = [
+        run.model_copy(update={"spec": run.spec.model_copy(update={"lr": builders.LR})}) for run in make_runs(0.6, -2.0)
+    ]
     trials = [builders.trial(f, 0.7 + 0.01 * (f == "dice_focal"), i) for i, f in enumerate(builders.ORDER)]
     data = builders.dataset(images=150).model_copy(update={"script_ignores": -1})
-    sweep = builders.sweep(trials, made, data)
-    found = draw_conclusion(sweep)
-    assert found.recommended is not None and found.evidence is not None
-    assert "ignore_index=-1" in found.recommended.snippet and "-1 = ignored" in found.recommended.snippet
-    gain = get_gain_over_threshold(found.evidence, 0)
-    assert gain is not None and gain.low > 0
-    facts = collect_facts(sweep, found)
-    rows = dict(format_card_lines(make_card(facts)))
-    assert "predict_each" in rows["Decide with"]
-    assert f"+{gain.estimate:.3f} [" in rows["Decide with"]
-    assert "def predict_each(logits)" in found.recommended.snippet
-    table = make_rules_table(facts)
-    assert f"{found.evidence.decisions.ece[0].estimate:.4f}" in table and "RankDice" in table
+    sweep = builders.sweep(trials, runs, data)
+    answer = draw_conclusion(sweep)
+    snippet = answer.recommended.snippet
+    assert "ignore_index=-1" in snippet and "-1 = ignored" in snippet and "def predict_each(logits)" in snippet
+    gain = get_gain_over_threshold(answer.evidence, 0)
+    assert gain.low > 0
+    facts = collect_facts(sweep, answer)
+    decision = dict(format_card_lines(make_card(facts)))["Decide with"]
+    assert "predict_each" in decision and f"+{gain.estimate:.3f} [" in decision
+    table, rules = make_rules_table(facts), answer.evidence.decisions
+    assert f"{rules.ece[0].estimate:.4f}" in table and "RankDice" in table
     assert any("stays the best" in line for line in explain_rules(facts))
-    (row,) = make_recommendation_json(sweep, found)["decisions"]
+    (row,) = make_recommendation_json(sweep, answer)["decisions"]
     assert (row["family"], row["rule"]) == ("dice_focal", "rank_dice")
     assert row["gain"] == {"difference": gain.estimate, "ci_low": gain.low, "ci_high": gain.high, "level": 0.95}
     assert (row["slope"], row["bias"]) == pytest.approx((0.6, -2.0), abs=0.1)
-    open_gain = gain.model_copy(update={"low": -0.01})
-    rules = tuple(r.model_copy(update={"over_tuned": (open_gain,)}) for r in found.evidence.decisions.rules)
-    decisions = found.evidence.decisions.model_copy(update={"rules": rules})
-    unsure = found.model_copy(update={"evidence": found.evidence.model_copy(update={"decisions": decisions})})
-    rows = dict(format_card_lines(make_card(collect_facts(sweep, unsure))))
-    assert "one for each image (RankDice) has no established gain: " in rows["Decide with"]
-    two = builders.sweep(trials, made[:2], builders.dataset(images=150))
+    open_gains = {"over_tuned": (gain.model_copy(update={"low": -0.01}),)}
+    unsure = rules.model_copy(update={"rules": tuple(rule.model_copy(update=open_gains) for rule in rules.rules)})
+    facts = collect_facts(sweep, answer.model_copy(update={"evidence": add_rules(answer.evidence, unsure)}))
+    decision = dict(format_card_lines(make_card(facts)))["Decide with"]
+    assert "one for each image (RankDice) has no established gain: " in decision
+    two = builders.sweep(trials, runs[:2], builders.dataset(images=150))
     (row,) = make_recommendation_json(two, draw_conclusion(two))["decisions"]
     assert row["rule"] == "tuned" and row["gain"] is None and row["slope"] == pytest.approx(0.6, abs=0.1)
 
 
-def test_of_several_classes_and_without_validation_counts_plain_and_tuned_are_told() -> None:
+def test_for_several_classes_and_without_validation_counts_plain_and_tuned_are_compared() -> None:
     counts = builders.point_counts([[[50, 3, 4], [20, 4, 3], [10, 2, 2]]] * 6)
     made = [builders.confirmation("dice_focal", seed, counts, n) for n, seed in enumerate(builders.CONFIRM_SEEDS)]
-    _, found = judged(made, ("a", "b", "c"))
-    assert found is not None and not found.slopes and not found.ece
-    assert [(r.name, r.metric) for r in found.rules] == [("plain", "miou"), ("tuned", "miou")]
-    without = [run.model_copy(update={"val": None}) for run in runs(1.0, 0.0)]
-    _, found = judged(without)
-    assert found is not None and {r.name for r in found.rules} == {"plain", "tuned"}
+    _, rules = judge_rules(made, ("a", "b", "c"))
+    assert not rules.slopes and not rules.ece
+    assert [(r.name, r.metric) for r in rules.rules] == [("plain", "miou"), ("tuned", "miou")]
+    without = [run.model_copy(update={"val": None}) for run in make_runs(1.0, 0.0)]
+    _, rules = judge_rules(without)
+    assert {r.name for r in rules.rules} == {"plain", "tuned"}
 
 
-def test_of_several_classes_each_takes_the_pixels_of_its_highest_expected_score() -> None:
+def test_of_several_classes_each_gets_the_pixels_of_its_highest_expected_score() -> None:
     torch = pytest.importorskip("torch")
     from bench.decision_rules import rank_classes
 
@@ -200,9 +196,7 @@ def test_of_several_classes_each_takes_the_pixels_of_its_highest_expected_score(
     p = torch.tensor([[0.05, 0.30, 0.01, 0.02], [0.90, 0.40, 0.05, 0.04], [0.05, 0.30, 0.94, 0.94]])
     assert rank_classes(p, "dice").tolist() == [1, 1, 2, 2] == rank_classes(p, "iou").tolist()
     doubtful = torch.tensor([[0.55, 0.55, 0.55, 0.60], [0.45, 0.45, 0.45, 0.40]])
-    assert (
-        doubtful.argmax(0).tolist() == [0, 0, 0, 0] == rank_classes(doubtful, "dice").tolist()
-    )  # no class 1 above 0.5
+    assert doubtful.argmax(0).tolist() == [0, 0, 0, 0] == rank_classes(doubtful, "dice").tolist()  # 1 is below 0.5
     rare = torch.tensor([[0.40, 0.52, 0.98, 0.98], [0.60, 0.48, 0.02, 0.02]])
     assert rare.argmax(0).tolist() == [1, 0, 0, 0]
     assert rank_classes(rare, "dice").tolist() == [1, 1, 0, 0]  # both want the second pixel, and it is worth more to 1

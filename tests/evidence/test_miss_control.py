@@ -18,7 +18,7 @@ from sweeper.evidence.miss_control import compute_hoeffding_bentkus, find_contro
 CLASSES = ("ground", "crack")
 
 
-def drawn(rng: np.random.Generator, images: int, *, groups: int = 0, without: int = 0) -> HeldOut:
+def draw_held_out(rng: np.random.Generator, images: int, *, groups: int = 0, without: int = 0) -> HeldOut:
     """Histograms of images whose cracks are found more or less well; a group's images are alike."""
     level = rng.normal(1.5, 1.0, groups or images)
     edges = np.linspace(-12, 12, BINS + 1)[1:-1]
@@ -31,97 +31,97 @@ def drawn(rng: np.random.Generator, images: int, *, groups: int = 0, without: in
     return HeldOut(counts=counts, groups=tuple(f"g{i % groups}" if groups else None for i in range(images)))
 
 
-def missed(held_out: HeldOut, point: float) -> npt.NDArray[np.float64]:
+def compute_missed(held_out: HeldOut, point: float) -> npt.NDArray[np.float64]:
     """Share of the cracks' pixels below the threshold in each image that has one."""
     counts = metrics.count_at_point(held_out.counts, point)[:, 1]
     pixels = counts[:, 0] + counts[:, 2]
     return counts[pixels > 0, 2] / pixels[pixels > 0]
 
 
-def kept(held_out: HeldOut, share: float, before: float = 0.98) -> MissControl:
+def control_misses(held_out: HeldOut, share: float, before: float = 0.98) -> MissControl:
     return find_controlled_point(held_out, MissLimit(share=share), CLASSES, before)
 
 
 @pytest.mark.parametrize("share", [0.05, 0.1, 0.3])
 def test_the_threshold_is_that_of_a_plain_search_with_the_finite_sample_correction(share: float) -> None:
     """The rule as MAPIE and the paper's own code have it: the n-sample risk is to be at most ((n + 1) α − 1) / n."""
-    held_out = drawn(np.random.default_rng(0), 40, without=6)
-    found = kept(held_out, share)
+    held_out = draw_held_out(np.random.default_rng(0), 40, without=6)
+    control = control_misses(held_out, share)
     n = 34
-    good = [t for t in THRESHOLDS if missed(held_out, t).mean() <= ((n + 1) * share - 1) / n]
-    assert (found.images, found.groups) == (n, None) and found.point == max(good)
+    good = [t for t in THRESHOLDS if compute_missed(held_out, t).mean() <= ((n + 1) * share - 1) / n]
+    assert (control.images, control.groups) == (n, None) and control.point == max(good)
     left_out, hits = [], np.zeros(3, dtype=np.int64)
     for i in range(6, 40):
         rest = [j for j in range(40) if j != i]
         counts = held_out.counts
         others = counts.model_copy(update={"images": tuple(range(39)), "data": counts.data[rest]})
-        point = kept(HeldOut(counts=others, groups=(None,) * 39), share).point
-        left_out.append(missed(held_out, point)[i - 6])
+        point = control_misses(HeldOut(counts=others, groups=(None,) * 39), share).point
+        left_out.append(compute_missed(held_out, point)[i - 6])
         hits += metrics.count_at_point(counts, point)[i, 1]
-    hits += metrics.count_at_point(held_out.counts, found.point)[:6, 1].sum(axis=0)  # those without a crack
-    assert found.missed == pytest.approx(np.mean(left_out))
-    assert found.precision == pytest.approx(hits[0] / (hits[0] + hits[1]))
-    assert found.precision_before is not None and found.precision < found.precision_before
+    hits += metrics.count_at_point(held_out.counts, control.point)[:6, 1].sum(axis=0)  # those without a crack
+    assert control.missed == pytest.approx(np.mean(left_out))
+    assert control.precision == pytest.approx(hits[0] / (hits[0] + hits[1]))
+    assert control.precision < control.precision_before
 
 
 @pytest.mark.slow
 def test_new_images_miss_what_was_allowed_on_average() -> None:
     rng = np.random.default_rng(1)
-    new = [missed_curve(drawn(rng, 1)) for _ in range(1500)]
+    new = [compute_missed_curve(draw_held_out(rng, 1)) for _ in range(1500)]
     risks, sure = [], []
     for _ in range(300):
-        found = kept(drawn(rng, 30), 0.1)
-        risks.append(np.mean([curve[THRESHOLDS.index(found.point)] for curve in new]))
-        assert found.sure_point is not None and found.sure_point <= found.point
-        sure.append(np.mean([curve[THRESHOLDS.index(found.sure_point)] for curve in new]))
+        control = control_misses(draw_held_out(rng, 30), 0.1)
+        risks.append(np.mean([curve[THRESHOLDS.index(control.point)] for curve in new]))
+        assert control.sure_point <= control.point
+        sure.append(np.mean([curve[THRESHOLDS.index(control.sure_point)] for curve in new]))
     error = np.std(risks) / math.sqrt(len(risks))
     assert 0.1 - 1 / 31 - 3 * error < np.mean(risks) < 0.1 + 3 * error
     assert binom.sf(int(np.sum(np.array(sure) > 0.1)), len(sure), 0.05) > 0.001  # 95 % of calibrations
 
 
-def missed_curve(one: HeldOut) -> npt.NDArray[np.float64]:
+def compute_missed_curve(one: HeldOut) -> npt.NDArray[np.float64]:
     foreground = one.counts.data[0, 1].astype(float)
     return np.asarray(foreground.cumsum()[:-1] / foreground.sum())
 
 
 def test_related_images_count_as_one() -> None:
-    held_out = drawn(np.random.default_rng(2), 60, groups=12)
-    found = kept(held_out, 0.1)
-    assert (found.images, found.groups) == (60, 12)
-    means = {t: missed(held_out, t).reshape(5, 12).mean(axis=0).sum() for t in THRESHOLDS}
-    assert found.point == max(t for t, total in means.items() if (total + 1) / 13 <= 0.1)
+    held_out = draw_held_out(np.random.default_rng(2), 60, groups=12)
+    control = control_misses(held_out, 0.1)
+    assert (control.images, control.groups) == (60, 12)
+    means = {t: compute_missed(held_out, t).reshape(5, 12).mean(axis=0).sum() for t in THRESHOLDS}
+    assert control.point == max(t for t, total in means.items() if (total + 1) / 13 <= 0.1)
     with pytest.raises(UsageError, match=r"needs 19 test images .*, found 12: .* 1 / 13 = 7\.7 %"):
-        kept(held_out, 0.05)
+        control_misses(held_out, 0.05)
 
 
-def test_what_cannot_be_kept_is_refused_in_words() -> None:
-    held_out = drawn(np.random.default_rng(3), 24)
-    assert kept(held_out, 0.04).point < kept(held_out, 0.0401 + 0.05).point
+def test_a_limit_that_cannot_be_kept_is_refused_with_its_reason() -> None:
+    held_out = draw_held_out(np.random.default_rng(3), 24)
+    assert control_misses(held_out, 0.04).point < control_misses(held_out, 0.0401 + 0.05).point
     blind = held_out.counts.data.copy()
     blind[:, 1, 0] += 20  # pixels below every threshold
     blinded = HeldOut(counts=held_out.counts.model_copy(update={"data": blind}), groups=held_out.groups)
-    for given, limit, classes, words in (
+    for images, limit, classes, words in (
         (held_out, MissLimit(share=0.03), CLASSES, r"needs 33 test images .* with crack, found 24: .* = 4\.0 %"),
-        (drawn(np.random.default_rng(3), 3, without=3), MissLimit(share=0.2), CLASSES, "found 0"),
+        (draw_held_out(np.random.default_rng(3), 3, without=3), MissLimit(share=0.2), CLASSES, "found 0"),
         (blinded, MissLimit(share=0.1), CLASSES, r"cannot be kept by this network: even at .* misses \d+\.\d %"),
         (held_out, MissLimit(share=0.1, class_name="crak"), CLASSES, "got 'crak', did you mean `crack`"),
         (held_out, MissLimit(share=0.1), ("a", "b", "c"), "got no name"),
     ):
         with pytest.raises(UsageError, match=words):
-            find_controlled_point(given, limit, classes, 0.5)
+            find_controlled_point(images, limit, classes, 0.5)
 
 
 @pytest.mark.parametrize(("name", "usual"), [("crack", 0.98), ("ground", 0.01)])
-def test_between_two_thresholds_the_promise_is_made_at_the_more_cautious_one(name: str, usual: float) -> None:
+def test_between_two_thresholds_the_more_cautious_one_is_used(name: str, usual: float) -> None:
     """Where no pixel was counted, as at the median of two trainings, nothing is known of what is missed."""
-    held_out, limit = drawn(np.random.default_rng(4), 40), MissLimit(share=0.05, class_name=name)
+    held_out, limit = draw_held_out(np.random.default_rng(4), 40), MissLimit(share=0.05, class_name=name)
     last = find_controlled_point(held_out, limit, CLASSES, usual).point
     bolder = THRESHOLDS[THRESHOLDS.index(last) + (1 if name == "crack" else -1)]
     for share in (0.05, 0.9):  # the next bolder threshold breaks the former limit, and keeps the latter
         limit = MissLimit(share=share, class_name=name)
         for part in (0.2, 0.8):
-            found = find_controlled_point(held_out, limit, CLASSES, last + part * (bolder - last))
-            assert (found.point, found.before) == (last, last)
+            control = find_controlled_point(held_out, limit, CLASSES, last + part * (bolder - last))
+            assert (control.point, control.before) == (last, last)
     kept_as_it_is = find_controlled_point(held_out, limit, CLASSES, bolder)
     assert kept_as_it_is.point == bolder and kept_as_it_is.missed == kept_as_it_is.missed_before
 
@@ -153,9 +153,8 @@ def test_the_p_value_is_below_the_exact_one_of_a_coin_times_e() -> None:
     for hits in range(5):
         p = float(compute_hoeffding_bentkus(np.array([hits / n]), n, share)[0])
         exact = binom.cdf(hits, n, share)
-        assert (
-            exact * (1 - 1e-9) <= p <= math.e * exact + 1e-12
-        )  # valid: no smaller than the exact test of losses 0 and 1
+        # Valid: no smaller than the exact test of losses 0 and 1.
+        assert exact * (1 - 1e-9) <= p <= math.e * exact + 1e-12
     assert compute_hoeffding_bentkus(np.array([0.1, 0.2]), n, share).tolist() == [1.0, 1.0]
     # No image missed: 28 cannot show 10 % with 95 %, 29 can (0.9²⁹ = 0.047), as an exact binomial bound says too.
     assert [float(compute_hoeffding_bentkus(np.zeros(1), k, share)[0]) <= 0.05 for k in (28, 29)] == [False, True]
@@ -165,17 +164,21 @@ def test_the_p_value_is_below_the_exact_one_of_a_coin_times_e() -> None:
 @pytest.mark.parametrize(
     ("text", "share", "name"), [("10%", 0.1, None), ("0.1", 0.1, None), ("a=b=2.5%", 0.025, "a=b")]
 )
-def test_the_limit_is_read_from_words(text: str, share: float, name: str | None) -> None:
-    found = MissLimit.parse(text)
-    assert (found.share, found.class_name) == (pytest.approx(share), name)
+def test_the_limit_is_read_from_text(text: str, share: float, name: str | None) -> None:
+    limit = MissLimit.parse(text)
+    assert (limit.share, limit.class_name) == (pytest.approx(share), name)
 
 
 @pytest.mark.parametrize("text", ["", "crack=", "0", "100%", "1", "nan", "-1%", "10 percent"])
-def test_what_is_no_share_is_refused(text: str) -> None:
+def test_a_limit_that_is_no_share_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"must be .*like crack=10%"):
         MissLimit.parse(text)
 
 
 def test_the_sentences_speak_of_groups_where_images_come_in_groups() -> None:
-    text = " ".join(format_miss_control(kept(drawn(np.random.default_rng(2), 60, groups=12), 0.9, 0.5), "threshold"))
+    text = " ".join(
+        format_miss_control(
+            control_misses(draw_held_out(np.random.default_rng(2), 60, groups=12), 0.9, 0.5), "threshold"
+        )
+    )
     assert "like the 12 groups of test images" in text and "The threshold is the same without the limit." in text

@@ -12,8 +12,7 @@ from sweeper.evidence.interim_analyses import plan_analyses
 from sweeper.evidence.intervals import ImageTable, compute_half_width
 from sweeper.evidence.moderated_variance import MAX_BORROWED, _invert_trigamma, moderate_variances
 from sweeper.evidence.paired_comparisons import compare_pairs
-from tests.evidence.test_paired_comparisons import weighed
-from tests.support.builders import simulated_confirmations
+from tests.evidence.weighing import simulate, weigh
 
 FOUR = {"dice": 0.62, "dice_ce": 0.61, "cross_entropy": 0.6, "focal": 0.6}
 
@@ -23,14 +22,14 @@ def test_the_trigamma_function_is_inverted(x: float) -> None:
     assert _invert_trigamma(float(polygamma(1, x))) == pytest.approx(x, rel=1e-5)
 
 
-def test_alike_variances_lend_the_most_and_the_formula_is_smyths() -> None:
+def test_similar_variances_lend_the_most_by_smyths_formula() -> None:
     variances, seeds = np.array([1.0, 1.1, 0.9, 1.2, 0.8, 1.0]), np.full(6, 3)
     drawn, borrowed = moderate_variances(variances, seeds, 4)
     assert borrowed == MAX_BORROWED
     np.testing.assert_allclose(drawn, (2 * variances + 4 * 1.0) / 6)
 
 
-def test_what_is_lent_is_no_more_than_the_contrasts_know() -> None:
+def test_no_more_is_lent_than_the_contrasts_contain() -> None:
     assert moderate_variances(np.array([1.0, 1.1, 0.9]), np.full(3, 3), 3)[1] == 2  # (K − 2)(S − 1)
     assert moderate_variances(np.array([1.0, 1.1, 0.9]), np.full(3, 8), 3)[1] == MAX_BORROWED
 
@@ -45,20 +44,19 @@ def test_a_loss_that_collapses_once_does_not_hide_what_others_gain() -> None:
     places = [{seed: 5 * loss + seed for seed in range(5)} for loss in range(3)]
     analyses = plan_analyses(2, 5)
     table = ImageTable(scores.ravel(), shares)
-    three = compare_pairs(places, table, analyses, 0.01, baseline=0)
-    two = compare_pairs(places[:2], table, analyses, 0.01, baseline=0)
-    (gap,), (without,) = ([c for c in found if (c.first, c.second) == (1, 0)] for found in (three, two))
+    (gap, without) = (
+        next(pair for pair in compare_pairs(losses, table, analyses, 0.01, baseline=0) if pair.first == 1)
+        for losses in (places, places[:2])
+    )
     assert gap.won and gap.difference.borrowed == 0
     assert gap.difference.high == pytest.approx(without.difference.high)
 
 
-@pytest.mark.parametrize("variances", [[1.0], [0.0, 0.0, 0.0], [0.0, 0.0, 2.0]])
-def test_two_finalists_or_no_variance_change_nothing(variances: list[float]) -> None:
-    drawn, borrowed = moderate_variances(
-        np.array(variances), np.full(len(variances), 3), 2 if len(variances) == 1 else 3
-    )
+@pytest.mark.parametrize(("variances", "losses"), [([1.0], 2), ([0.0, 0.0, 0.0], 3), ([0.0, 0.0, 2.0], 3)])
+def test_two_finalists_or_no_variance_change_nothing(variances: list[float], losses: int) -> None:
+    moderated, borrowed = moderate_variances(np.array(variances), np.full(len(variances), 3), losses)
     assert borrowed == 0
-    np.testing.assert_array_equal(drawn, variances)
+    np.testing.assert_array_equal(moderated, variances)
 
 
 def test_the_spread_of_the_variances_bounds_what_is_lent() -> None:
@@ -73,9 +71,9 @@ def test_the_spread_of_the_variances_bounds_what_is_lent() -> None:
     assert np.median(alike) == MAX_BORROWED
 
 
-def test_the_comparisons_of_a_sweep_are_on_the_degrees_of_freedom_that_they_say() -> None:
-    runs = simulated_confirmations(FOUR, np.random.default_rng(2))
-    evidence = weighed(runs)
+def test_the_comparisons_of_a_sweep_have_the_degrees_of_freedom_that_they_report() -> None:
+    runs = simulate(FOUR, 2)
+    evidence = weigh(runs)
     gaps = [c.difference for c in evidence.comparisons]
     assert {gap.borrowed for gap in gaps} == {gaps[0].borrowed} and 0 < gaps[0].borrowed <= MAX_BORROWED
     for gap in gaps:
@@ -83,4 +81,4 @@ def test_the_comparisons_of_a_sweep_are_on_the_degrees_of_freedom_that_they_say(
         assert gap.high - gap.estimate == pytest.approx(half)
     assert all(f.miou.borrowed == 0 for f in evidence.finalists)
     two = [run for run in runs if run.spec.family in {"dice", "focal"}]
-    assert {c.difference.borrowed for c in weighed(two).comparisons} == {0}
+    assert {c.difference.borrowed for c in weigh(two).comparisons} == {0}

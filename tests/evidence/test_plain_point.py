@@ -7,17 +7,15 @@ import pytest
 
 from sweeper.core.operating_points import BINS, TAUS, THRESHOLDS
 from sweeper.core.records import Evidence, ImageCounts, TrialResult
-from sweeper.evidence.paired_comparisons import compute_evidence
 from sweeper.evidence.plain_point import compare_at_plain_point
-from tests.support.builders import BINARY, ORDER, confirmation, trial
+from tests.evidence.weighing import weigh
+from tests.support.builders import CONFIRM_SEEDS, confirmation
 
-SEARCH = {family: trial(family, 0.7, i) for i, family in enumerate(ORDER)}
-SEEDS = (101, 102, 103)
 HIGH, LOW = THRESHOLDS[297], THRESHOLDS[213]
 IMAGES = 6
 
 
-def binary_counts(at_plain: float, at_high: float) -> ImageCounts:
+def make_counts(at_plain: float, at_high: float) -> ImageCounts:
     """Return images with these foreground IoUs at 0.5 and at `HIGH`, by false alarms or misses there."""
     data = np.zeros((IMAGES, 2, BINS), dtype=np.int64)
     data[:, 1, 400], data[:, 0, 100] = 1000, 100_000
@@ -31,21 +29,17 @@ def binary_counts(at_plain: float, at_high: float) -> ImageCounts:
     return ImageCounts(kind="histogram", images=tuple(range(IMAGES)), points=THRESHOLDS, data=data)
 
 
-def runs(levels: dict[str, tuple[float, float]], point: float = HIGH) -> list[TrialResult]:
+def make_runs(levels: dict[str, tuple[float, float]], point: float = HIGH) -> list[TrialResult]:
     """Return each family's runs (foreground IoU at 0.5, at the tuned point), for three seeds 0.001 apart."""
     return [
-        confirmation(family, seed, binary_counts(plain + 1e-3 * s, tuned + 1e-3 * s), 10 * i + s, point=point)
+        confirmation(family, seed, make_counts(plain + 1e-3 * s, tuned + 1e-3 * s), 10 * i + s, point=point)
         for i, (family, (plain, tuned)) in enumerate(levels.items())
-        for s, seed in enumerate(SEEDS)
+        for s, seed in enumerate(CONFIRM_SEEDS)
     ]
 
 
-def weighed(levels: dict[str, tuple[float, float]], **changes: float) -> Evidence:
-    return compute_evidence(runs(levels, **changes), SEARCH, classes=BINARY)
-
-
-def index(evidence: Evidence, family: str) -> int:
-    return [f.family for f in evidence.finalists].index(family)
+def weigh_levels(levels: dict[str, tuple[float, float]], **changes: float) -> Evidence:
+    return weigh(make_runs(levels, **changes))
 
 
 @pytest.mark.parametrize(
@@ -74,32 +68,31 @@ def index(evidence: Evidence, family: str) -> int:
         ({"dice_ce": (0.5, 0.6), "tversky": (0.4, 0.55), "dice": (0.45, 0.5)}, "dice_ce", "dice", "dice_ce", False),
     ],
 )  # fmt: skip
-def test_it_depends_where_another_would_be_better_by_the_margin_or_the_gain_is_gone(
+def test_the_answer_depends_on_the_threshold_if_at_0_5_another_is_better_or_the_gain_is_gone(
     levels: dict[str, tuple[float, float]], recommended: str, against: str, best: str, depends: bool
 ) -> None:
-    evidence = weighed(levels)
-    found = compare_at_plain_point(evidence, index(evidence, recommended))
-    assert found is not None
-    assert (found.against, found.best, found.depends) == (against, best, depends)
+    evidence = weigh_levels(levels)
+    plain = compare_at_plain_point(evidence, [f.family for f in evidence.finalists].index(recommended))
+    assert (plain.against, plain.best, plain.depends) == (against, best, depends)
     gap = (levels[recommended][0] - levels[against][0]) / 2  # the background hardly differs
-    assert found.difference.estimate == pytest.approx(gap, abs=0.004)
-    assert found.difference.low < found.difference.estimate < found.difference.high
-    assert found.worse == {}
+    assert plain.difference.estimate == pytest.approx(gap, abs=0.004)
+    assert plain.difference.low < plain.difference.estimate < plain.difference.high
+    assert plain.worse == {}
 
 
 def test_tuned_points_that_score_worse_on_test_are_listed_by_how_much() -> None:
-    evidence = weighed({"dice_ce": (0.7, 0.65), "cross_entropy": (0.6, 0.6), "tversky": (0.5, 0.499)})
-    found = compare_at_plain_point(evidence, 0)
-    assert found is not None and list(found.worse) == ["dice_ce"]  # 0.0005 mIoU is nothing
-    assert found.worse["dice_ce"] == pytest.approx(0.025, abs=0.002)
+    evidence = weigh_levels({"dice_ce": (0.7, 0.65), "cross_entropy": (0.6, 0.6), "tversky": (0.5, 0.499)})
+    plain = compare_at_plain_point(evidence, 0)
+    assert list(plain.worse) == ["dice_ce"]  # 0.0005 mIoU is nothing
+    assert plain.worse["dice_ce"] == pytest.approx(0.025, abs=0.002)
 
 
-def test_without_tuned_points_or_another_finalist_there_is_nothing_to_say() -> None:
+def test_without_tuned_points_or_another_finalist_there_is_no_comparison() -> None:
     levels = {"dice_ce": (0.6, 0.7), "cross_entropy": (0.5, 0.65)}
-    assert weighed(levels, point=0.5).at_plain == ()
-    assert compare_at_plain_point(weighed(levels, point=0.5), 0) is None
-    assert compare_at_plain_point(weighed({"dice_ce": (0.6, 0.7)}), 0) is None
-    assert compare_at_plain_point(weighed(levels), None) is None and compare_at_plain_point(None, None) is None
+    assert weigh_levels(levels, point=0.5).at_plain == ()
+    assert compare_at_plain_point(weigh_levels(levels, point=0.5), 0) is None
+    assert compare_at_plain_point(weigh_levels({"dice_ce": (0.6, 0.7)}), 0) is None
+    assert compare_at_plain_point(weigh_levels(levels), None) is None and compare_at_plain_point(None, None) is None
 
 
 def test_several_classes_are_compared_at_tau_0_in_the_metric_of_the_verdict() -> None:
@@ -113,11 +106,12 @@ def test_several_classes_are_compared_at_tau_0_in_the_metric_of_the_verdict() ->
     confirmed = [
         confirmation(family, seed, street(*(v + s for v in values)), 10 * i + s, point=0.5)
         for i, (family, values) in enumerate(levels.items())
-        for s, seed in enumerate(SEEDS)
+        for s, seed in enumerate(CONFIRM_SEEDS)
     ]
     for metric in ("miou", "dice", "image_dice"):
-        evidence = compute_evidence(confirmed, SEARCH, classes=("ground", "road", "sign"), metric=metric)
-        found = compare_at_plain_point(evidence, index(evidence, "dice_ce"))
-        assert found is not None and (found.depends, found.best) == (True, "cross_entropy"), metric
-        plain = [f.score_at_default for f in evidence.finalists]
-        assert found.difference.estimate == pytest.approx(plain[0] - plain[1])
+        evidence = weigh(confirmed, classes=("ground", "road", "sign"), metric=metric)
+        assert evidence.finalists[0].family == "dice_ce"
+        plain = compare_at_plain_point(evidence, 0)
+        assert (plain.depends, plain.best) == (True, "cross_entropy"), metric
+        scores = [f.score_at_default for f in evidence.finalists]
+        assert plain.difference.estimate == pytest.approx(scores[0] - scores[1])

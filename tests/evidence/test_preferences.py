@@ -26,13 +26,13 @@ SEEDS = (1, 2, 3, 4)
 IMAGES = 30
 
 
-def thin_profile(thinness: float = 0.9) -> ImbalanceProfile:
+def make_thin_profile(thinness: float = 0.9) -> ImbalanceProfile:
     profile = builders.profile()
     classes = tuple(c.model_copy(update={"thinness": thinness}) for c in profile.classes)
     return profile.model_copy(update={"classes": classes})
 
 
-def detail(
+def make_detail(
     images: int = IMAGES, *, boundary: float = 0.5, line: float = 0.8, error: float = 0.05, jitter: int = 0
 ) -> TestDetail:
     """Binary details with this boundary IoU, clDice and calibration error (over-confident by it)."""
@@ -50,7 +50,7 @@ def detail(
     )
 
 
-def runs(family: str, recall: float, precision: float, number: int, **changes: Any) -> list[TrialResult]:
+def make_runs(family: str, recall: float, precision: float, number: int, **changes: Any) -> list[TrialResult]:
     """Return confirmations with this recall and precision at every sensible threshold, slightly different by seed."""
     results = []
     for s, seed in enumerate(SEEDS):
@@ -59,68 +59,68 @@ def runs(family: str, recall: float, precision: float, number: int, **changes: A
         tp = np.clip(np.rint(size * (recall + rng.normal(0, 0.005))).astype(int), 0, size)
         fp = np.rint(tp * (1 / precision - 1)).astype(int)
         counts = histogram_counts(tp.tolist(), fp.tolist(), (size - tp).tolist(), (9000 - fp).tolist())
-        one = {"detail": detail(jitter=s)} | changes
+        one = {"detail": make_detail(jitter=s)} | changes
         run = confirmation(family, seed, counts, number * 10 + s, **one)
         results.append(run.model_copy(update={"val": counts}))
     return results
 
 
-def weighed(results: list[TrialResult], classes: tuple[str, ...] = builders.BINARY) -> Evidence:
+def weigh(results: list[TrialResult], classes: tuple[str, ...] = builders.BINARY) -> Evidence:
     search = {r.spec.family: trial(r.spec.family, 0.7, classes=len(classes)) for r in results}
     return compute_evidence(results, search, classes=classes)
 
 
-def judged(results: list[TrialResult], profile: ImbalanceProfile | None = None, **more: Any) -> dict[str, Preference]:
-    evidence = weighed(results)
+def judge(results: list[TrialResult], profile: ImbalanceProfile | None = None, **more: Any) -> dict[str, Preference]:
+    evidence = weigh(results)
     return {p.name: p for p in judge_preferences(results, evidence, profile, **more)}
 
 
-def of(preference: Preference, results: list[TrialResult], family: str) -> int:
-    return next(i for i, f in enumerate(weighed(results).finalists) if f.family == family)
+def find_finalist(preference: Preference, results: list[TrialResult], family: str) -> int:
+    return next(i for i, f in enumerate(weigh(results).finalists) if f.family == family)
 
 
-def test_dear_misses_and_dear_false_alarms_choose_differently() -> None:
-    results = runs("focal", 0.95, 0.6, 0) + runs("dice", 0.6, 0.95, 1)
-    found = judged(results)
-    focal, dice = of(found["misses"], results, "focal"), of(found["misses"], results, "dice")
-    assert found["misses"].best == focal and found["misses"].unbeaten == (focal,)
-    assert found["false_alarms"].best == dice and found["false_alarms"].unbeaten == (dice,)
-    assert found["misses"].leads[focal] is None and find_rival(found["misses"], focal, None) == (
-        dice,
-        found["misses"].leads[dice],
+def test_costly_misses_and_costly_false_alarms_choose_differently() -> None:
+    results = make_runs("focal", 0.95, 0.6, 0) + make_runs("dice", 0.6, 0.95, 1)
+    preferences = judge(results)
+    focal, dice = (
+        find_finalist(preferences["misses"], results, "focal"),
+        find_finalist(preferences["misses"], results, "dice"),
     )
-    value = found["misses"].scores[focal]
+    assert preferences["misses"].best == focal and preferences["misses"].unbeaten == (focal,)
+    assert preferences["false_alarms"].best == dice and preferences["false_alarms"].unbeaten == (dice,)
+    assert preferences["misses"].leads[focal] is None
+    assert find_rival(preferences["misses"], focal, None) == (dice, preferences["misses"].leads[dice])
+    value = preferences["misses"].scores[focal]
     wanted = 5 * 0.6 * 0.95 / (4 * 0.6 + 0.95)
     assert value.estimate == pytest.approx(wanted, abs=0.01) and value.low < value.estimate < value.high
 
 
-def test_the_threshold_for_f2_is_chosen_on_the_runs_own_validation() -> None:
+def test_the_threshold_for_f2_is_chosen_on_the_validation_of_each_run() -> None:
     """Half of the foreground is at logit −1: worth taking along for F2, not for F½."""
     data = np.zeros((IMAGES, 2, BINS), dtype=np.int64)
     bins = {z: int((z + 12) / 24 * 512) for z in (-3, -1, 1)}
     data[:, 1, bins[1]], data[:, 1, bins[-1]] = 100, 100
     data[:, 0, bins[-1]], data[:, 0, bins[-3]] = 110, 9000
     one = confirmation("dice").test
-    assert one is not None
     counts = one.model_copy(update={"images": tuple(range(IMAGES)), "data": data})
     results = [
         confirmation(f, s, counts, n).model_copy(update={"val": counts})
         for n, (f, s) in enumerate((f, s) for f in ("dice", "focal") for s in SEEDS)
     ]
-    found = judged(results)
-    assert found["misses"].points[0] < 0.269 < found["false_alarms"].points[0]
-    assert found["misses"].scores[0].estimate == pytest.approx(5 * 200 / (5 * 200 + 110))
-    assert found["false_alarms"].scores[0].estimate == pytest.approx(1.25 * 100 / (1.25 * 100 + 0.25 * 100))
-    fixed = judged(results, tuned=False)
+    preferences = judge(results)
+    assert preferences["misses"].points[0] < 0.269 < preferences["false_alarms"].points[0]
+    assert preferences["misses"].scores[0].estimate == pytest.approx(5 * 200 / (5 * 200 + 110))
+    assert preferences["false_alarms"].scores[0].estimate == pytest.approx(1.25 * 100 / (1.25 * 100 + 0.25 * 100))
+    fixed = judge(results, tuned=False)
     assert fixed["misses"].points == (0.5, 0.5) and "at 0.5" in fixed["misses"].measure
     assert fixed["misses"].scores[0].estimate == pytest.approx(5 * 100 / (5 * 100 + 4 * 100))
 
 
 def test_of_calibration_errors_the_lowest_is_best() -> None:
-    results = runs("focal", 0.8, 0.8, 0, detail=detail(error=0.06))
-    results += runs("dice", 0.8, 0.8, 1, detail=detail(error=0.01))
-    preference = judged(results)["probabilities"]
-    dice = of(preference, results, "dice")
+    results = make_runs("focal", 0.8, 0.8, 0, detail=make_detail(error=0.06))
+    results += make_runs("dice", 0.8, 0.8, 1, detail=make_detail(error=0.01))
+    preference = judge(results)["probabilities"]
+    dice = find_finalist(preference, results, "dice")
     assert not preference.higher_is_better and preference.points == ()
     assert preference.best == dice and preference.unbeaten == (dice,)
     assert preference.scores[dice].estimate == pytest.approx(0.01)
@@ -140,89 +140,90 @@ def test_the_calibration_errors_standard_error_over_images_is_that_of_resampling
 
 def test_a_loss_that_learned_nothing_is_never_the_answer() -> None:
     """Answering background everywhere is well calibrated, and no help."""
-    nothing = runs("focal", 0.0, 1.0, 0, detail=detail(error=0.0))
-    results = nothing + runs("dice", 0.8, 0.8, 1, detail=detail(error=0.05))
-    preference = judged(results)["probabilities"]
-    assert preference.best == of(preference, results, "dice")
-    assert of(preference, results, "focal") not in preference.unbeaten
-    assert judge_preferences(nothing, weighed(nothing), None) == ()
+    nothing = make_runs("focal", 0.0, 1.0, 0, detail=make_detail(error=0.0))
+    results = nothing + make_runs("dice", 0.8, 0.8, 1, detail=make_detail(error=0.05))
+    preference = judge(results)["probabilities"]
+    assert preference.best == find_finalist(preference, results, "dice")
+    assert find_finalist(preference, results, "focal") not in preference.unbeaten
+    assert judge_preferences(nothing, weigh(nothing), None) == ()
 
 
-def test_clear_differences_of_boundaries_and_lines_show() -> None:
-    results = runs("focal", 0.8, 0.8, 0, detail=detail(boundary=0.4, line=0.9)) + runs(
-        "dice", 0.8, 0.8, 1, detail=detail(boundary=0.6, line=0.7)
-    )
-    assert "thin_structures" not in judged(results, thin_profile(0.49)) | judged(results)
-    found = judged(results, thin_profile(0.51))
-    dice, focal = (of(found["boundaries"], results, f) for f in ("dice", "focal"))
-    assert found["boundaries"].unbeaten == (dice,) and found["thin_structures"].unbeaten == (focal,)
-    assert found["boundaries"].scores[dice].estimate == pytest.approx(0.6, abs=0.005)
-    assert found["thin_structures"].scores[focal].estimate == pytest.approx(0.9, abs=0.005)
-    assert "2 pixels" in found["boundaries"].measure
+def test_clear_differences_of_boundaries_and_lines_decide() -> None:
+    results = make_runs("focal", 0.8, 0.8, 0, detail=make_detail(boundary=0.4, line=0.9))
+    results += make_runs("dice", 0.8, 0.8, 1, detail=make_detail(boundary=0.6, line=0.7))
+    assert "thin_structures" not in judge(results, make_thin_profile(0.49)) | judge(results)
+    preferences = judge(results, make_thin_profile(0.51))
+    dice, focal = (find_finalist(preferences["boundaries"], results, f) for f in ("dice", "focal"))
+    assert preferences["boundaries"].unbeaten == (dice,) and preferences["thin_structures"].unbeaten == (focal,)
+    assert preferences["boundaries"].scores[dice].estimate == pytest.approx(0.6, abs=0.005)
+    assert preferences["thin_structures"].scores[focal].estimate == pytest.approx(0.9, abs=0.005)
+    assert "2 pixels" in preferences["boundaries"].measure
 
 
-def test_of_two_equal_losses_seldom_is_one_called_beaten() -> None:
+def test_of_two_equal_losses_one_is_seldom_called_beaten() -> None:
     """5 % of 60 are 3; more than 9 come with a chance of 0.1 %."""
     beaten = 0
     for seed in range(60):
         rng = np.random.default_rng(seed)
         equal = {"dice": 0.55, "focal": 0.55}
         results = builders.simulated_confirmations(equal, rng, images=40, seeds=(1, 2, 3, 4, 5))
-        beaten += len(judged(results, tuned=False)["misses"].unbeaten) < 2
+        beaten += len(judge(results, tuned=False)["misses"].unbeaten) < 2
     assert beaten <= 9
 
 
-def test_rare_classes_of_many_are_the_worst_and_absent_ones_do_not_count() -> None:
+def test_the_worst_present_class_is_the_rare_one() -> None:
     def street(shift: int, family: str, number: int) -> list[TrialResult]:
         rows = [[[900, 10, 10], [60 + shift, 10, 10], [30 - 2 * shift, 10, 10], [0, 3, 0]]] * IMAGES
         return [confirmation(family, s, point_counts(rows), number * 10 + s) for s in SEEDS]
 
     results = street(0, "dice", 0) + street(10, "focal", 1)
-    evidence = weighed(results, ("road", "car", "sign", "absent"))
-    found = {p.name: p for p in judge_preferences(results, evidence, None)}
-    assert found["rare_classes"].scores[evidence.finalists[0].family == "focal"].estimate == pytest.approx(30 / 50)
-    chosen = evidence.finalists[found["rare_classes"].best].family
-    assert chosen == "dice" and "worst class" in found["rare_classes"].measure
-    assert set(found) == {"misses", "false_alarms", "rare_classes"}  # the runs carry no details
+    evidence = weigh(results, ("road", "car", "sign", "absent"))
+    preferences = {p.name: p for p in judge_preferences(results, evidence, None)}
+    assert preferences["rare_classes"].scores[evidence.finalists[0].family == "focal"].estimate == pytest.approx(
+        30 / 50
+    )
+    chosen = evidence.finalists[preferences["rare_classes"].best].family
+    assert chosen == "dice" and "worst class" in preferences["rare_classes"].measure
+    assert set(preferences) == {"misses", "false_alarms", "rare_classes"}  # the runs carry no details
 
 
 def test_a_diverged_training_counts_with_the_worst_value() -> None:
-    results = runs("focal", 0.8, 0.8, 0, detail=detail(error=0.0)) + runs("dice", 0.8, 0.8, 1)
+    results = make_runs("focal", 0.8, 0.8, 0, detail=make_detail(error=0.0)) + make_runs("dice", 0.8, 0.8, 1)
     results[0] = diverged("focal", SEEDS[0], 99)
-    found = judged(results)
-    focal = of(found["misses"], results, "focal")
-    assert found["boundaries"].scores[focal].estimate == pytest.approx(0.5 * 3 / 4, abs=0.01)
-    assert found["probabilities"].scores[focal].estimate == pytest.approx(1 / 4)
+    preferences = judge(results)
+    focal = find_finalist(preferences["misses"], results, "focal")
+    assert preferences["boundaries"].scores[focal].estimate == pytest.approx(0.5 * 3 / 4, abs=0.01)
+    assert preferences["probabilities"].scores[focal].estimate == pytest.approx(1 / 4)
 
 
-def test_runs_without_details_leave_out_what_needs_them_and_one_finalist_leaves_nothing_to_choose() -> None:
-    focal = runs("focal", 0.8, 0.8, 0, detail=None)
-    assert set(judged(focal + runs("dice", 0.8, 0.8, 1), thin_profile())) == {"misses", "false_alarms"}
-    for found in (focal, []):
-        assert judge_preferences(found, weighed(found), None) == ()
+def test_preferences_need_details_of_the_runs_and_two_finalists() -> None:
+    focal = make_runs("focal", 0.8, 0.8, 0, detail=None)
+    assert set(judge(focal + make_runs("dice", 0.8, 0.8, 1), make_thin_profile())) == {"misses", "false_alarms"}
+    for runs in (focal, []):
+        assert judge_preferences(runs, weigh(runs), None) == ()
 
 
 def test_without_common_seeds_nothing_is_beaten() -> None:
-    results = runs("focal", 0.9, 0.9, 0)[:2] + runs("dice", 0.5, 0.5, 1)[2:]
-    preference = judged(results)["misses"]
+    results = make_runs("focal", 0.9, 0.9, 0)[:2] + make_runs("dice", 0.5, 0.5, 1)[2:]
+    preference = judge(results)["misses"]
     assert preference.unbeaten == (0, 1) and find_rival(preference, preference.best, None) is None
 
 
-def test_a_lead_is_above_zero_where_the_choice_is_better_whatever_the_measure() -> None:
-    found = judged(runs("focal", 0.9, 0.9, 0) + runs("dice", 0.6, 0.6, 1))
-    for preference in found.values():
+def test_the_lead_of_the_better_loss_is_above_zero_in_every_measure() -> None:
+    preferences = judge(make_runs("focal", 0.9, 0.9, 0) + make_runs("dice", 0.6, 0.6, 1))
+    for preference in preferences.values():
         rival = 1 - preference.best
         lead, apart = preference.leads[rival], preference.scores[preference.best].estimate
         apart = abs(apart - preference.scores[rival].estimate)
-        assert lead is not None and lead.low <= lead.estimate <= lead.high and lead.estimate == pytest.approx(apart)
+        assert lead.low <= lead.estimate <= lead.high and lead.estimate == pytest.approx(apart)
         behind = find_rival(preference, rival, rival)
-        assert behind is not None and behind[0] == preference.best and behind[1].estimate == -lead.estimate
+        assert behind[0] == preference.best and behind[1].estimate == -lead.estimate
 
 
 def test_images_of_one_group_count_as_one() -> None:
     levels = {"dice": 0.6, "focal": 0.5}
     results = builders.simulated_confirmations(levels, np.random.default_rng(0), images=30)
-    alone, twins = judged(results), judged(results, groups=[f"g{i // 10}" for i in range(30)])
+    alone, twins = judge(results), judge(results, groups=[f"g{i // 10}" for i in range(30)])
     for name, preference in alone.items():
         for one, two in zip(preference.scores, twins[name].scores, strict=True):
             assert two.estimate == pytest.approx(one.estimate) and two.high - two.low > one.high - one.low
@@ -231,16 +232,16 @@ def test_images_of_one_group_count_as_one() -> None:
 # --- the table ---
 
 
-def test_the_recommended_loss_stays_where_it_is_unbeaten_and_json_says_in_place_of_what() -> None:
+def test_the_recommended_loss_is_kept_where_it_is_unbeaten_and_json_says_what_it_replaces() -> None:
     judged_by = (
         builders.preference("misses", (0.7, 0.72, 0.5), unbeaten=(0, 1), points=(0.3, 0.2, 0.1)),
         builders.preference("probabilities", (0.1, 0.01, 0.2)),
     )
     levels = {"dice_ce": 0.8, "cross_entropy": 0.7, "dice": 0.6}
     evidence = builders.evidence(levels, preferences=judged_by)
-    found = make_recommendation(evidence, task="binary", order=builders.ORDER, snippet=lambda *_: "")
-    assert find_recommended_index(found) == 0 and [i for _, i in choose_by_preference(found)] == [0, 1]
-    misses, probabilities = make_recommendation_json(builders.sweep(), found)["preferences"]
+    answer = make_recommendation(evidence, task="binary", order=builders.ORDER, snippet=lambda *_: "")
+    assert find_recommended_index(answer) == 0 and [i for _, i in choose_by_preference(answer)] == [0, 1]
+    misses, probabilities = make_recommendation_json(builders.sweep(), answer)["preferences"]
     assert (misses["choose"], misses["instead_of"], misses["point"]) == ("dice_ce", None, 0.3)
     assert (misses["value"], misses["ci_low"], misses["ci_high"]) == pytest.approx((0.7, 0.68, 0.72))
     assert [row["value"] for row in misses["values"]] == [0.7, 0.72, 0.5] and misses["unbeaten"] == [0, 1]

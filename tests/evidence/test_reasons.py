@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from sweeper.core.records import Collapse
 from sweeper.evidence.reasons import FEW_IMAGES, _format_error_sources, compute_collapse_rate, list_evidence_caveats
-from tests.evidence.test_confirmation_stopping import measured
-from tests.evidence.test_paired_comparisons import simulated, weighed
+from tests.evidence.test_paired_comparisons import THREE, change_tests
+from tests.evidence.weighing import make_gap, simulate, weigh
 from tests.support.builders import BINARY, evidence
+
+UNKNOWN = "the part of the images was estimated below 0 and cut off there, so it is not known"
 
 
 @pytest.mark.parametrize(
     ("se_seed", "se_image", "words"),
     [
-        (
-            0.003,
-            0.0,
-            "0.003 from seeds; the part of the images was estimated below 0 and cut off there, so it is not known",
-        ),
-        (
-            0.0,
-            0.0,
-            "0.000 from seeds; the part of the images was estimated below 0 and cut off there, so it is not known",
-        ),
+        (0.003, 0.0, f"0.003 from seeds; {UNKNOWN}"),
+        (0.0, 0.0, f"0.000 from seeds; {UNKNOWN}"),
         (0.003, 0.0002, "0.003 from seeds, hardly anything from images"),
         (0.0, 0.004, "0.004 from images, hardly anything from seeds"),
         (0.003, 0.004, "0.003 from seeds, 0.004 from images"),
     ],
 )
-def test_an_estimated_variance_that_came_out_as_0_is_not_called_0(se_seed: float, se_image: float, words: str) -> None:
-    assert _format_error_sources(evidence({}), measured(0.01, se_seed, se_image)) == words
+def test_a_variance_that_is_estimated_as_0_is_not_called_0(se_seed: float, se_image: float, words: str) -> None:
+    assert _format_error_sources(evidence({}), make_gap(0.01, se_seed, se_image)) == words
 
 
 @pytest.mark.parametrize(
@@ -39,27 +34,27 @@ def test_an_estimated_variance_that_came_out_as_0_is_not_called_0(se_seed: float
 )
 def test_the_rate_of_collapses_has_the_exact_interval(collapses: int, trainings: int, low: float, high: float) -> None:
     """Values of R's binom.test."""
-    own = {"collapses": collapses, "points": (0.5,) * trainings}
-    finalist = evidence({"dice": 0.75}, finalists={"dice": own}).finalists[0]
+    settings = {"collapses": collapses, "points": (0.5,) * trainings}
+    finalist = evidence({"dice": 0.75}, finalists={"dice": settings}).finalists[0]
     assert compute_collapse_rate(finalist) == pytest.approx((low, high), abs=1e-4)
     before = {"points": (0.5,) * (trainings // 2), "trainings_in_search": trainings - trainings // 2}
     assert compute_collapse_rate(finalist.model_copy(update=before)) == pytest.approx((low, high), abs=1e-4)
 
 
 def test_few_images_rare_classes_and_what_never_happened_are_caveats() -> None:
-    rare = []
-    for run in simulated(images=40):
-        assert run.test is not None
-        data = run.test.data.copy()
-        data[3:, 1] = 0  # foreground in three images alone
-        rare.append(run.model_copy(update={"test": run.test.model_copy(update={"data": data})}))
-    fallen = [r.model_copy(update={"collapse": Collapse.ALL_BACKGROUND}) for r in simulated(images=40)]
-    grouped = weighed(simulated(images=40), groups=["a", "a", *[None] * 38])
-    for found, words in (
-        (weighed(simulated()), [f"24 test images, fewer than {FEW_IMAGES}", "63 % of its trainings"]),
-        (grouped, ["39 groups of test images, fewer than 40", "40 test images come in 39 groups", "63 %"]),
-        (weighed(rare), [f"fewer than 5 test images: {BINARY[1]} (3 images)", "63 %"]),
-        (weighed(fallen), []),
+    runs = simulate(THREE, images=40)
+    kept = np.ones((40, 2, 1), int)
+    kept[3:, 1] = 0  # foreground in three images only
+    rare = change_tests(runs, lambda test: {"data": test.data * kept})
+    collapsed = [run.model_copy(update={"collapse": Collapse.ALL_BACKGROUND}) for run in runs]
+    for weighed, words in (
+        (weigh(simulate(THREE)), [f"24 test images, fewer than {FEW_IMAGES}", "63 % of its trainings"]),
+        (
+            weigh(runs, groups=["a", "a", *[None] * 38]),
+            ["39 groups of test images, fewer than 40", "40 test images come in 39 groups", "63 %"],
+        ),
+        (weigh(rare), [f"fewer than 5 test images: {BINARY[1]} (3 images)", "63 %"]),
+        (weigh(collapsed), []),
     ):
-        assert len(list_evidence_caveats(found)) == len(words)
-        assert all(word in line for word, line in zip(words, list_evidence_caveats(found), strict=True))
+        caveats = list_evidence_caveats(weighed)
+        assert len(caveats) == len(words) and all(map(str.__contains__, caveats, words))

@@ -45,54 +45,57 @@ PROMISED = {
 """Keys of `recommendation.json` and its parts that users were promised."""
 
 
-def snippet(family: str, params: dict[str, float], point: float, lr: float) -> str:
+def write_snippet(family: str, params: dict[str, float], point: float, lr: float) -> str:
     return f"loss = build_loss({family!r}, {params})"
 
 
-def answer(found: Evidence | None, task: Any = "binary", **changes: Any) -> Recommendation:
-    return make_recommendation(found, task=task, order=ORDER, snippet=snippet, **changes)
+def recommend(evidence: Evidence | None, task: Any = "binary") -> Recommendation:
+    return make_recommendation(evidence, task=task, order=ORDER, snippet=write_snippet)
 
 
-def document(record: SweepRecord, found: Evidence | None, task: Any = "binary") -> dict[str, Any]:
-    result = make_recommendation_json(record, answer(found, task))
+def make_document(record: SweepRecord, evidence: Evidence | None, task: Any = "binary") -> dict[str, Any]:
+    """Return the JSON document, which must fit its published schema."""
+    result = make_recommendation_json(record, recommend(evidence, task))
     assert json.loads(json.dumps(result, allow_nan=False)) == result  # finite, and nothing but JSON types
     assert not problems(result)
     return result
 
 
-def weighed(record: SweepRecord) -> Evidence:
-    found = {t.spec.family: t for t in record.trials}
+def weigh_record(record: SweepRecord) -> Evidence:
+    trials = {t.spec.family: t for t in record.trials}
     classes = record.conditions.dataset.classes
-    return compute_evidence(record.confirmations, found, classes=classes, rope=record.rope)
+    return compute_evidence(record.confirmations, trials, classes=classes, rope=record.rope)
 
 
 # --- The record ---------------------------------------------------------------------------------------------
 
 
 def test_the_clear_winner_is_recommended_with_its_code_and_median_threshold() -> None:
-    found = evidence({"dice_focal": 0.75, "cross_entropy": 0.7}, finalists={"dice_focal": {"points": (0.9, 0.1, 0.47)}})
-    result = answer(found)
+    weighed = evidence(
+        {"dice_focal": 0.75, "cross_entropy": 0.7}, finalists={"dice_focal": {"points": (0.9, 0.1, 0.47)}}
+    )
+    result = recommend(weighed)
     chosen = result.recommended
-    assert result.verdict is Verdict.CLEAR_WINNER and result.evidence is found and result.reasons and chosen is not None
+    assert result.verdict is Verdict.CLEAR_WINNER and result.evidence is weighed and result.reasons
     assert (chosen.family, chosen.threshold, chosen.tau, chosen.lr) == ("dice_focal", 0.47, None, 0.003)
-    assert chosen.snippet == snippet("dice_focal", chosen.params, 0.47, chosen.lr)
+    assert chosen.snippet == write_snippet("dice_focal", chosen.params, 0.47, chosen.lr)
     assert Recommendation.model_validate_json(result.model_dump_json()) == result
 
 
 def test_the_winners_curse_is_search_minus_test_of_the_recommended() -> None:
-    found = evidence({"dice": 0.75, "cross_entropy": 0.7}, finalists={"dice": {"search_value": 0.78}})
-    assert answer(found).winners_curse == pytest.approx(0.03)
+    clear = evidence({"dice": 0.75, "cross_entropy": 0.7}, finalists={"dice": {"search_value": 0.78}})
+    assert recommend(clear).winners_curse == pytest.approx(0.03)
     # Undecided: the curse of the one recommended meanwhile, not of the highest.
     meanwhile = evidence({"dice": 0.705, "cross_entropy": 0.7}, half=0.2, finalists={"dice": {"search_value": 0.9}})
-    assert answer(meanwhile).winners_curse == pytest.approx(0.01)
+    assert recommend(meanwhile).winners_curse == pytest.approx(0.01)
 
 
 # --- The document -------------------------------------------------------------------------------------------
 
 
-def test_the_document_keeps_the_contract() -> None:
+def test_the_document_has_every_promised_key() -> None:
     record = sweep()
-    result = document(record, weighed(record))
+    result = make_document(record, weigh_record(record))
     finalist = result["finalists"][0]
     assert finalist["family"] != "cross_entropy"
     parts = result | result["dataset"] | finalist | {"document": result, "finalist": finalist}
@@ -102,53 +105,51 @@ def test_the_document_keeps_the_contract() -> None:
     assert result["verdict"] in {v.value for v in Verdict}
 
 
-def test_the_document_says_the_action_and_one_from_before_there_was_any_is_still_read() -> None:
+def test_the_document_has_the_action_and_a_record_without_one_is_still_read() -> None:
+    keep = "Keep cross-entropy: no other finalist gains more than 0.01 mIoU."
     for levels, action, head in (
         ({"dice": 0.75, "cross_entropy": 0.7}, "change", "Change to dice: +0.050 mIoU."),
-        (
-            {"dice": 0.7, "cross_entropy": 0.7},
-            "keep",
-            "Keep cross-entropy: no other finalist gains more than 0.01 mIoU.",
-        ),
+        ({"dice": 0.7, "cross_entropy": 0.7}, "keep", keep),
         ({"dice": 0.7, "focal": 0.7}, None, None),
     ):
-        result = document(sweep(), evidence(levels, half=0.004))
+        result = make_document(sweep(), evidence(levels, half=0.004))
         assert (result["action"], result["head"]) == (action, head)
-    stored = answer(evidence({"dice": 0.7, "focal": 0.7})).model_dump(mode="json", exclude={"action", "head"})
+    stored = recommend(evidence({"dice": 0.7, "focal": 0.7})).model_dump(mode="json", exclude={"action", "head"})
     assert Recommendation.model_validate(stored).action is None
 
 
-def test_the_documents_numbers_are_those_of_the_evidence() -> None:
+def test_the_numbers_of_the_document_are_those_of_the_evidence() -> None:
     record = sweep()
-    found = weighed(record)
-    assert found.baseline is not None
-    for i, (shown, known) in enumerate(zip(document(record, found)["finalists"], found.finalists, strict=True)):
-        assert (shown["family"], shown["seeds"]) == (known.family, 3)
-        assert shown["mlflow_run_ids"] == list(known.run_ids)
-        test = shown["test"]
-        assert (test["miou"], test["ci_low"], test["ci_high"]) == (known.miou.estimate, known.miou.low, known.miou.high)
-        assert known.fg_iou is not None and test["fg_iou"] == known.fg_iou.estimate
-        assert (test["precision"], test["recall"]) == (known.precision[1], known.recall[1])  # the foreground's
-        assert [row["name"] for row in test["per_class"]] == list(BINARY)
-        if i == found.baseline:
-            assert shown["vs_baseline"] is None
+    weighed = weigh_record(record)
+    for i, (row, finalist) in enumerate(
+        zip(make_document(record, weighed)["finalists"], weighed.finalists, strict=True)
+    ):
+        assert (row["family"], row["seeds"]) == (finalist.family, 3)
+        assert row["mlflow_run_ids"] == list(finalist.run_ids)
+        test, miou = row["test"], finalist.miou
+        assert (test["miou"], test["ci_low"], test["ci_high"]) == (miou.estimate, miou.low, miou.high)
+        assert test["fg_iou"] == finalist.fg_iou.estimate
+        assert (test["precision"], test["recall"]) == (finalist.precision[1], finalist.recall[1])  # the foreground's
+        assert [part["name"] for part in test["per_class"]] == list(BINARY)
+        if finalist.family == "cross_entropy":
+            assert row["vs_baseline"] is None
         else:
-            gap = get_difference(found, i, found.baseline)
+            gap = get_difference(weighed, i, weighed.baseline)
             ends = {"ci_low": gap.low, "ci_high": gap.high, "level": 0.95}
-            assert shown["vs_baseline"] == {"difference": gap.estimate, **ends}
-    without = document(sweep(), evidence({"dice": 0.75, "focal": 0.7}))  # a baseline
+            assert row["vs_baseline"] == {"difference": gap.estimate, **ends}
+    without = make_document(sweep(), evidence({"dice": 0.75, "focal": 0.7}))  # a baseline
     assert [f["vs_baseline"] for f in without["finalists"]] == [None, None] and len(without["comparisons"]) == 1
 
 
 def test_trials_are_counted_by_state_and_family_and_collapses_over_search_and_confirmation() -> None:
     record = sweep()
     record = record.model_copy(update={"trials": (*record.trials, trial("dice", 0.5, 7)), "abandoned": 2})
-    search = document(record, None)["search"]
+    search = make_document(record, None)["search"]
     assert search.pop("per_family") == {f: 2 if f == "dice" else 1 for f in ORDER}
     assert search == {"trials": 8, "completed": 6, "pruned": 1, "failed": 1, "abandoned": 2}
     trials = [trial("dice", 0.5, 0, collapse=Collapse.ALL_BACKGROUND), trial("focal", 0.5, 1)]
     trials.append(trial("dice", 0.5, 2, collapse=Collapse.CLASS_NEVER_PREDICTED))
-    result = document(sweep(trials, [diverged("dice"), diverged("tversky", 102), confirmation("focal")]), None)
+    result = make_document(sweep(trials, [diverged("dice"), diverged("tversky", 102), confirmation("focal")]), None)
     assert result["collapses"] == {"dice": 2, "tversky": 1}
     assert result["collapse_kinds"]["dice"] == {"all_background": 1, "diverged": 1}
 
@@ -162,22 +163,22 @@ def test_multiclass_documents_have_a_tau_means_over_classes_and_null_for_the_abs
         for j, s in enumerate(CONFIRM_SEEDS)
     ]
     record = sweep(confirmations=confirmations, data=dataset(STREET))
-    found = weighed(record)
-    found = found.model_copy(update={"decisions": score_decision_rules(confirmations, found)})
-    assert found.finalists[0].miou.estimate == pytest.approx(metrics.compute_scores(counts).miou)
-    assert found.constant_miou == pytest.approx(metrics.compute_constant_miou(counts))
-    result = document(record, found, "multiclass")
+    weighed = weigh_record(record)
+    weighed = weighed.model_copy(update={"decisions": score_decision_rules(confirmations, weighed)})
+    assert weighed.finalists[0].miou.estimate == pytest.approx(metrics.compute_scores(counts).miou)
+    assert weighed.constant_miou == pytest.approx(metrics.compute_constant_miou(counts))
+    result = make_document(record, weighed, "multiclass")
     unknown = {"rule": "tuned", "gain": None, "slope": None, "bias": None}
     assert result["decisions"] == [{"family": row["family"], **unknown} for row in result["finalists"]]
     assert (result["recommended"]["threshold"], result["recommended"]["tau"]) == (None, -0.25)
     test = result["finalists"][0]["test"]
     assert test["fg_iou"] is None
-    assert test["precision"] == pytest.approx(np.mean(found.finalists[0].precision[:2]))  # type: ignore[arg-type]
+    assert test["precision"] == pytest.approx(np.mean(weighed.finalists[0].precision[:2]))
     assert test["per_class"][2] == {"name": "sign", "iou": None, "precision": None, "recall": None}
 
 
-def test_verdict_none_has_no_recommended_and_no_finalists() -> None:
-    result = document(sweep(confirmations=[]), None)
+def test_without_a_verdict_no_loss_is_recommended() -> None:
+    result = make_document(sweep(confirmations=[]), None)
     assert (result["verdict"], result["recommended"], result["finalists"]) == ("none", None, [])
     assert set(PROMISED["document"].split()) <= set(result)
     assert result["winners_curse"] is None
@@ -185,7 +186,7 @@ def test_verdict_none_has_no_recommended_and_no_finalists() -> None:
 
 def test_numbers_that_are_not_finite_become_null() -> None:
     low = {"focal": {"val_score": -math.inf}}
-    found = evidence({"dice": 0.75, "focal": 0.7}, finalists=low, constant_miou=math.nan)
-    result = document(sweep(seconds=math.inf), found)
+    infinite = evidence({"dice": 0.75, "focal": 0.7}, finalists=low, constant_miou=math.nan)
+    result = make_document(sweep(seconds=math.inf), infinite)
     assert result["seconds"] is result["constant_miou"] is result["finalists"][1]["validation_score"] is None
     assert result["finalists"][0]["validation_score"] is not None

@@ -11,38 +11,35 @@ import pytest
 from sweeper.core import metrics
 from sweeper.core.records import TrialResult
 from sweeper.evidence.replicates import Replicate, count_class_pixels, get_own_point
-from tests.evidence.test_paired_comparisons import weighed
+from tests.evidence.weighing import simulate, weigh
 from tests.support import builders
 
 
-def rotated(run: TrialResult, folds: int, first: int) -> list[TrialResult]:
+def rotate(run: TrialResult, folds: int, first: int) -> list[TrialResult]:
     """Return the same confirmation as if each of its images had been scored by the training of its fold."""
-    assert run.test is not None
-    found = []
+    parts = []
     for k in range(folds):
         rows = [i for i in range(len(run.test.images)) if (i + run.spec.seed) % folds == k]
-        test = run.test.model_copy(
-            update={"images": tuple(run.test.images[i] for i in rows), "data": run.test.data[rows]}
-        )
+        images = {"images": tuple(run.test.images[i] for i in rows), "data": run.test.data[rows]}
         spec = run.spec.model_copy(update={"fold": k, "number": first + k})
-        found.append(run.model_copy(update={"spec": spec, "test": test, "predictions": None}))
-    return found
+        test = run.test.model_copy(update=images)
+        parts.append(run.model_copy(update={"spec": spec, "test": test, "predictions": None}))
+    return parts
 
 
-def simulated(folds: int | None) -> list[TrialResult]:
-    rng = np.random.default_rng(4)
-    runs = builders.simulated_confirmations({"dice": 0.6, "cross_entropy": 0.5}, rng, images=24)
+def simulate_folds(folds: int | None) -> list[TrialResult]:
+    runs = simulate({"dice": 0.6, "cross_entropy": 0.5}, 4)
     if folds is None:
         return runs
-    return [part for n, run in enumerate(runs) for part in rotated(run, folds, n * folds)]
+    return [part for n, run in enumerate(runs) for part in rotate(run, folds, n * folds)]
 
 
 def test_a_rotation_is_weighed_like_one_training_scored_on_all_images() -> None:
     """Were all folds' trainings one, nothing would change but the images' part, which is 4/3 of theirs."""
     groups = [f"g{i // 2}" for i in range(24)]
     for grouped in (None, groups):
-        whole = weighed(simulated(None), groups=grouped)
-        folded = weighed(simulated(4), groups=grouped)
+        whole = weigh(simulate_folds(None), groups=grouped)
+        folded = weigh(simulate_folds(4), groups=grouped)
         assert (whole.folds, folded.folds) == (None, 4)
         assert folded.test_images == whole.test_images == 24
         for a, b in zip(folded.comparisons, whole.comparisons, strict=True):
@@ -56,14 +53,14 @@ def test_a_rotation_is_weighed_like_one_training_scored_on_all_images() -> None:
             assert (one.trainings, two.trainings) == (12, 3)
 
 
-def test_each_fold_is_read_at_its_own_operating_point() -> None:
-    runs = simulated(2)
+def test_each_fold_is_scored_at_its_own_operating_point() -> None:
+    runs = simulate_folds(2)
     target = next(r for r in runs if r.spec.family == "dice" and r.spec.fold == 1)
-    high = target.test.points[-1]  # type: ignore[union-attr]
+    high = target.test.points[-1]
     last = target.evaluations[-1].model_copy(update={"point": high})
     moved = target.model_copy(update={"evaluations": (*target.evaluations[:-1], last)})
-    before = weighed(runs)
-    after = weighed([moved if r is target else r for r in runs])
+    before = weigh(runs)
+    after = weigh([moved if r is target else r for r in runs])
 
     def level(evidence: Any, family: str) -> float:
         return next(f.miou.estimate for f in evidence.finalists if f.family == family)
@@ -73,16 +70,15 @@ def test_each_fold_is_read_at_its_own_operating_point() -> None:
 
 
 def test_a_diverged_fold_misses_all_of_its_images_and_the_others_count() -> None:
-    runs = simulated(4)
+    runs = simulate_folds(4)
     target = next(r for r in runs if r.spec.family == "dice" and r.spec.fold == 2)
     lost = builders.diverged("dice", target.spec.seed).model_copy(update={"spec": target.spec})
     of_seed = [r for r in runs if r.spec.seed == target.spec.seed]
-    found = weighed([lost if r is target else r for r in of_seed])
-    dice = next(f for f in found.finalists if f.family == "dice")
-    assert dice.collapses == 1 and found.test_images == 24
+    evidence = weigh([lost if r is target else r for r in of_seed])
+    dice = next(f for f in evidence.finalists if f.family == "dice")
+    assert dice.collapses == 1 and evidence.test_images == 24
     counts = np.zeros((2, 3), dtype=np.int64)
     for run in (r for r in of_seed if r.spec.family == "dice"):
-        assert run.test is not None
         true, false, missed = metrics.count_at_point(run.test, 0.5).sum(axis=0).T
         answered = np.stack([true, false, missed], axis=-1)
         counts += np.stack([0 * true, 0 * false, true + missed], axis=-1) if run is target else answered
@@ -90,15 +86,15 @@ def test_a_diverged_fold_misses_all_of_its_images_and_the_others_count() -> None
 
 
 def test_seeds_on_different_folds_are_not_weighed_together() -> None:
-    runs = simulated(3)
+    runs = simulate_folds(3)
     with pytest.raises(ValueError, match="same test images"):
-        weighed(runs[1:])
+        weigh(runs[1:])
 
 
 # --- A training without an answer -----------------------------------------------------------------------------
 
 
-def torn_run(seed: int, images: tuple[int, ...], *, lost: bool = False) -> TrialResult:
+def make_torn_run(seed: int, images: tuple[int, ...], *, lost: bool = False) -> TrialResult:
     """Return a training scored on image 0, with foreground, and image 1, without any: both answered well."""
     whole = builders.histogram_counts([90, 0], [10, 0], [10, 0], [890, 1000])
     made = builders.confirmation("dice", seed, metrics.select_images(whole, images), seed)
@@ -107,7 +103,10 @@ def torn_run(seed: int, images: tuple[int, ...], *, lost: bool = False) -> Trial
 
 @pytest.mark.parametrize("metric", ["miou", "image_dice", "image_iou"])
 def test_a_training_without_an_answer_is_right_on_no_image(metric: str) -> None:
-    whole, torn = Replicate((torn_run(1, (0, 1)),)), Replicate((torn_run(2, (0,)), torn_run(2, (1,), lost=True)))
+    whole, torn = (
+        Replicate((make_torn_run(1, (0, 1)),)),
+        Replicate((make_torn_run(2, (0,)), make_torn_run(2, (1,), lost=True))),
+    )
     counts = count_class_pixels([whole, torn], (0, 1), get_own_point, metric)
     assert (counts[0, 0] == counts[1, 0]).all()
     empty = metrics.make_image_rows(counts[:, 1], metric)

@@ -16,22 +16,22 @@ from tests.support.builders import curve, diverged, evaluation, failed_trial, sp
 def test_still_rising_curves_are_counted() -> None:
     flat = [trial("dice", 0.7, n, evaluations=curve(0.7)) for n in range(3)]
     rising = [trial("focal", 0.7, n + 3, evaluations=curve(0.7, rise=0.03)) for n in range(5)]
-    told = describe_search(flat + rising, 0.01, "mIoU")[0]
-    assert "5 of 8 complete search trainings still gained more than 0.01 validation mIoU" in told
-    assert "the budget ends before the losses do" in told
-    told = describe_search(flat, 0.01, "mIoU")[0]
-    assert "0 of 3 complete" in told and "had flattened" in told
+    sentence = describe_search(flat + rising, 0.01, "mIoU")[0]
+    assert "5 of 8 complete search trainings still gained more than 0.01 validation mIoU" in sentence
+    assert "the budget ends before the losses do" in sentence
+    sentence = describe_search(flat, 0.01, "mIoU")[0]
+    assert "0 of 3 complete" in sentence and "had flattened" in sentence
 
 
-def test_gains_of_the_last_third_are_told() -> None:
+def test_gains_of_the_last_third_are_reported() -> None:
     values = [0.5] * 10 + [0.6] * 4 + [0.65]
-    told = describe_search([trial("dice", v, n) for n, v in enumerate(values)], 0.01, "mean Dice")[1]
-    assert "The last third of the 15 complete trainings raised the best mean Dice by 0.150" in told
-    assert "more trials may help" in told
+    sentence = describe_search([trial("dice", v, n) for n, v in enumerate(values)], 0.01, "mean Dice")[1]
+    assert "The last third of the 15 complete trainings raised the best mean Dice by 0.150" in sentence
+    assert "more trials may help" in sentence
     assert "hardly help" in describe_search([trial("dice", 0.7, n) for n in range(15)], 0.01, "mIoU")[1]
 
 
-def test_searches_that_say_little_say_so() -> None:
+def test_a_search_with_too_few_complete_trials_is_not_described() -> None:
     lost = diverged("dice", 0, 1).model_copy(update={"spec": spec("dice", 1)})
     stopped = trial("dice", 0.5, 2).model_copy(update={"state": "pruned"})
     assert describe_search([failed_trial("dice", 0), lost, stopped], 0.01, "mIoU") == ()

@@ -10,19 +10,21 @@ from sweeper.core.records import Evidence, Regret, Verdict
 from sweeper.evidence.interim_analyses import plan_analyses
 from sweeper.evidence.reasons import explain_safety
 from sweeper.evidence.verdict import Decision, decide_verdict
+from tests.evidence.weighing import change_pairs
 from tests.support.builders import ORDER, evidence
 
 CLEAR, SAME, SAFE = Verdict.CLEAR_WINNER, Verdict.EQUIVALENT, Verdict.SAFE_CHOICE
 OPEN, NONE = Verdict.UNDECIDED, Verdict.NONE
 
 
-def answer(found: Evidence) -> tuple[Verdict, str | None]:
-    decision = decide_verdict(found, ORDER)
-    name = None if decision.recommended is None else found.finalists[decision.recommended].family
+def decide(evidence: Evidence) -> tuple[Verdict, str | None]:
+    """Return the verdict and the recommended loss."""
+    decision = decide_verdict(evidence, ORDER)
+    name = None if decision.recommended is None else evidence.finalists[decision.recommended].family
     return decision.verdict, name
 
 
-def said(decision: Decision) -> str:
+def join_reasons(decision: Decision) -> str:
     return "\n".join(decision.reasons)
 
 
@@ -36,8 +38,8 @@ GONE = {"finalists": {"cross_entropy": {"collapses": 3}}}
 SHAKY = {"dice_focal": 0.75, "dice": 0.745, "cross_entropy": 0.741}
 
 
-def once(*names: str) -> dict[str, Any]:
-    """Return a training of each of these collapsed."""
+def collapse_once(*names: str) -> dict[str, Any]:
+    """Return evidence in which one training of each of these losses collapsed."""
     return {"finalists": {name: {"collapses": 1} for name in names}}
 
 
@@ -51,8 +53,8 @@ TABLE: list[tuple[str, dict[str, float], dict[str, Any], Verdict, str | None]] =
     ("the lead of another ends at the ROPE", {"dice": 0.75, "focal": 0.5}, {"half": 0.5, "rope": 0.25}, SAFE, "dice"),
     ("one is as good as either of two that are far apart", THREE, {"half": 0.005, "halves": FAR}, SAFE, "focal"),
     ("more than half the ROPE lower", {"dice": 0.7055, "focal": 0.7}, {"half": 0.02}, OPEN, "focal"),
-    ("the simplest reads lower by more than the ROPE", {"dice": 0.711, "focal": 0.7}, {"half": 0.25}, OPEN, "dice"),
-    ("the simplest reads lower by the ROPE", {"dice": 0.71, "focal": 0.7}, {"half": 0.25}, OPEN, "focal"),
+    ("the simplest scores lower by more than the ROPE", {"dice": 0.711, "focal": 0.7}, {"half": 0.25}, OPEN, "dice"),
+    ("the simplest scores lower by the ROPE", {"dice": 0.71, "focal": 0.7}, {"half": 0.25}, OPEN, "focal"),
     ("all within the ROPE", {"dice_focal": 0.703, "dice": 0.702, "focal": 0.7}, {"half": 0.005}, SAME, "focal"),
     ("the best two are equivalent", {"dice_focal": 0.753, "dice": 0.75, "focal": 0.6}, {"half": 0.005}, SAME, "dice"),
     ("near the best, not near each other", APART, {"half": 0.0039, "halves": WIDE}, SAFE, "focal"),
@@ -64,12 +66,24 @@ TABLE: list[tuple[str, dict[str, float], dict[str, Any], Verdict, str | None]] =
     ("to two that are", {"dice": 0.7, "focal": 0.7, "cross_entropy": 0.7}, {"half": 0.0} | GONE, SAFE, "focal"),
     ("is alone", {"cross_entropy": 0.75}, GONE, NONE, None),
     ("the simplest is named", SHAKY, {"half": 0.1}, OPEN, "cross_entropy"),
-    ("unless it collapsed", SHAKY, {"half": 0.1} | once("cross_entropy"), OPEN, "dice"),
-    ("as all did", SHAKY, {"half": 0.1} | once(*SHAKY), OPEN, "cross_entropy"),
+    ("unless it collapsed", SHAKY, {"half": 0.1} | collapse_once("cross_entropy"), OPEN, "dice"),
+    ("as all did", SHAKY, {"half": 0.1} | collapse_once(*SHAKY), OPEN, "cross_entropy"),
     ("one that learned nothing", {"dice": 0.6, "cross_entropy": 0.45}, {"half": 0.3}, OPEN, "dice"),
-    ("of two that collapsed", {"dice": 0.6, "focal": 0.45}, {"half": 0.3} | once("dice", "focal"), OPEN, "dice"),
-    ("a safe choice never collapses", {"dice": 0.704, "focal": 0.7}, {"half": 0.006} | once("focal"), SAFE, "dice"),
-    ("none does", {"dice": 0.704, "focal": 0.7}, {"half": 0.006} | once("dice", "focal"), OPEN, "focal"),
+    (
+        "of two that collapsed",
+        {"dice": 0.6, "focal": 0.45},
+        {"half": 0.3} | collapse_once("dice", "focal"),
+        OPEN,
+        "dice",
+    ),
+    (
+        "a safe choice never collapses",
+        {"dice": 0.704, "focal": 0.7},
+        {"half": 0.006} | collapse_once("focal"),
+        SAFE,
+        "dice",
+    ),
+    ("none does", {"dice": 0.704, "focal": 0.7}, {"half": 0.006} | collapse_once("dice", "focal"), OPEN, "focal"),
     ("a little above a constant answer", {"dice": 0.493, "cross_entropy": 0.3}, {}, CLEAR, "dice"),
     ("ties", {"tversky": 0.7, "focal": 0.7, "dice": 0.7}, {"half": 0.005}, SAME, "focal"),
     ("an unknown family comes last", {"my_loss": 0.7, "tversky": 0.7}, {"half": 0.005}, SAME, "tversky"),
@@ -79,96 +93,90 @@ TABLE: list[tuple[str, dict[str, float], dict[str, Any], Verdict, str | None]] =
 @pytest.mark.parametrize(
     ("levels", "settings", "verdict", "recommended"), [row[1:] for row in TABLE], ids=[r[0] for r in TABLE]
 )
-def test_the_rule(
+def test_each_case_has_its_verdict_and_its_loss(
     levels: dict[str, float], settings: dict[str, Any], verdict: Verdict, recommended: str | None
 ) -> None:
-    found = evidence(levels, **settings)
-    assert answer(found) == (verdict, recommended)
-    decision = decide_verdict(found, ORDER)
+    record = evidence(levels, **settings)
+    assert decide(record) == (verdict, recommended)
+    decision = decide_verdict(record, ORDER)
     assert decision.reasons
     assert bool(decision.next_steps) == (verdict in {OPEN, NONE})
     assert not decision.provisional
 
 
 def test_where_nothing_completed_or_was_compared_there_is_no_claim() -> None:
-    for found in (None, evidence({})):
-        decision = decide_verdict(found, ORDER)
+    for record in (None, evidence({})):
+        decision = decide_verdict(record, ORDER)
         assert (decision.verdict, decision.recommended) == (NONE, None) and decision.next_steps
-        assert "No confirmation training completed" in said(decision)
+        assert "No confirmation training completed" in join_reasons(decision)
     alone = decide_verdict(evidence({"dice": 0.7}), ORDER)
     assert (alone.verdict, alone.recommended) == (OPEN, 0) and alone.next_steps
-    assert "nothing was compared" in said(alone)
+    assert "nothing was compared" in join_reasons(alone)
 
 
 # --- Collapse -----------------------------------------------------------------------------------------------
 
 
-def test_who_collapsed_and_why_another_is_named_is_said() -> None:
+def test_the_reasons_say_which_loss_collapsed_and_why_another_is_recommended() -> None:
     always = evidence({"dice": 0.75, "cross_entropy": 0.6}, half=0.3, **GONE)
-    assert "3 of 3 confirmation trainings of cross_entropy collapsed" in said(decide_verdict(always, ORDER))
+    assert "3 of 3 confirmation trainings of cross_entropy collapsed" in join_reasons(decide_verdict(always, ORDER))
     # Not beaten, so that dice is not proven best, and not eligible.
-    assert answer(evidence({"cross_entropy": 0.8, "dice": 0.75, "focal": 0.6}, **GONE)) == (OPEN, "dice")
-    shaky = said(decide_verdict(evidence(SHAKY, half=0.1, **once("cross_entropy")), ORDER))
-    assert (
-        "Of dice_focal, dice and cross_entropy, dice is recommended: none of its trainings collapsed and it is" in shaky
-    )
+    assert decide(evidence({"cross_entropy": 0.8, "dice": 0.75, "focal": 0.6}, **GONE)) == (OPEN, "dice")
+    shaky = join_reasons(decide_verdict(evidence(SHAKY, half=0.1, **collapse_once("cross_entropy")), ORDER))
+    sentence = "Of dice_focal, dice and cross_entropy, dice is recommended: none of its trainings collapsed and it is"
+    assert sentence in shaky
     gone = {f: {"collapses": 3} for f in ("dice", "cross_entropy")}
     everyone = decide_verdict(evidence({"dice": 0.75, "cross_entropy": 0.5}, finalists=gone), ORDER)
     assert (everyone.verdict, everyone.recommended) == (NONE, None)
-    assert "dice and cross_entropy collapsed" in said(everyone) and "0.490" in said(everyone)
+    assert "dice and cross_entropy collapsed" in join_reasons(everyone) and "0.490" in join_reasons(everyone)
 
 
 def test_a_loss_that_collapsed_is_no_clear_winner() -> None:
     for where in ("collapses", "collapses_in_search"):
         decision = decide_verdict(evidence({"dice": 0.75, "cross_entropy": 0.7}, finalists={"dice": {where: 1}}), ORDER)
         assert (decision.verdict, decision.recommended, decision.strength) == (OPEN, 0, "open")
-        assert "a clear winner never collapses" in said(decision)
+        assert "a clear winner never collapses" in join_reasons(decision)
 
 
 # --- Whom to name -------------------------------------------------------------------------------------------
 
 
-def costs(*expected: float, within: float = 0.5) -> dict[str, dict[str, Any]]:
-    names = ("dice", "focal", "weighted_ce")
-    found = [Regret(expected=e, bound=3 * e, within_rope=within, best=0.3) for e in expected]
-    return {name: {"regret": regret} for name, regret in zip(names, found, strict=False)}
+def make_costs(*expected: float, within: float = 0.5) -> dict[str, dict[str, Any]]:
+    regrets = [Regret(expected=e, bound=3 * e, within_rope=within, best=0.3) for e in expected]
+    return {name: {"regret": regret} for name, regret in zip(LEVELS, regrets, strict=True)}
 
 
 LEVELS = {"dice": 0.705, "focal": 0.703, "weighted_ce": 0.701}
 
 
-def test_of_several_the_one_that_costs_least_is_named_and_only_then_the_simplest() -> None:
-    assert answer(evidence(LEVELS, half=0.05, finalists=costs(0.001, 0.004, 0.006)))[1] == "dice"
-    assert answer(evidence(LEVELS, half=0.05, finalists=costs(0.0015, 0.001, 0.006)))[1] == "focal"
-    assert answer(evidence(LEVELS, half=0.05, finalists=costs(0.0015, 0.001, 0.0019)))[1] == "weighted_ce"
-    words = said(decide_verdict(evidence(LEVELS, half=0.05, finalists=costs(0.0015, 0.001, 0.006)), ORDER))
-    assert (
-        "Of dice, focal and weighted_ce, focal is recommended: its expected cost is within 0.001 mIoU of the lowest"
-        in words
-    )
+def test_of_several_losses_the_cheapest_is_recommended_and_of_equal_ones_the_simplest() -> None:
+    assert decide(evidence(LEVELS, half=0.05, finalists=make_costs(0.001, 0.004, 0.006)))[1] == "dice"
+    assert decide(evidence(LEVELS, half=0.05, finalists=make_costs(0.0015, 0.001, 0.006)))[1] == "focal"
+    assert decide(evidence(LEVELS, half=0.05, finalists=make_costs(0.0015, 0.001, 0.0019)))[1] == "weighted_ce"
+    words = join_reasons(decide_verdict(evidence(LEVELS, half=0.05, finalists=make_costs(0.0015, 0.001, 0.006)), ORDER))
+    sentence = "Of dice, focal and weighted_ce, focal is recommended: its expected cost is within 0.001 mIoU of the"
+    assert sentence in words
 
 
-def test_what_needs_a_special_operating_point_is_passed_over() -> None:
-    plain = costs(0.001, 0.001, 0.001)
+def test_a_loss_that_needs_a_special_operating_point_is_passed_over() -> None:
+    plain = make_costs(0.001, 0.001, 0.001)
     plain["weighted_ce"] |= {"miou_at_default": 0.6}
     plain["focal"] |= {"miou_at_default": 0.7}
     for dice in (0.695, 0.7, 0.705):
         plain["dice"] |= {"miou_at_default": dice}
-        found = evidence(LEVELS, half=0.05, finalists=plain)
-        assert answer(found)[1] == "focal"
-        assert (
-            "focal is recommended: it scores within 0.01 of the highest at the plain operating point and it is the"
-            in said(decide_verdict(found, ORDER))
-        )
+        record = evidence(LEVELS, half=0.05, finalists=plain)
+        assert decide(record)[1] == "focal"
+        sentence = "focal is recommended: it scores within 0.01 of the highest at the plain operating point and it is"
+        assert sentence in join_reasons(decide_verdict(record, ORDER))
 
 
 def test_a_learning_rate_at_the_edge_counts_before_simplicity_and_after_collapse() -> None:
-    edge = costs(0.001, 0.001, 0.001)
+    edge = make_costs(0.001, 0.001, 0.001)
     edge["weighted_ce"] |= {"lr_at_edge": True}
-    assert answer(evidence(LEVELS, half=0.05, finalists=edge))[1] == "focal"
+    assert decide(evidence(LEVELS, half=0.05, finalists=edge))[1] == "focal"
     edge["focal"] |= {"collapses": 1}
     edge["dice"] |= {"collapses": 1}
-    assert answer(evidence(LEVELS, half=0.05, finalists=edge))[1] == "weighted_ce"
+    assert decide(evidence(LEVELS, half=0.05, finalists=edge))[1] == "weighted_ce"
 
 
 @pytest.mark.parametrize(
@@ -178,54 +186,50 @@ def test_a_learning_rate_at_the_edge_counts_before_simplicity_and_after_collapse
         (0.00251, 0.0025, "0.0026 mIoU (with a probability of 95 %) against the best finalist; the margin is 0.0025"),
     ],
 )
-def test_probable_is_what_one_bound_says_which_is_printed_so_that_it_agrees(
-    bound: float, rope: float, words: str
-) -> None:
-    found = costs(0.0001, 0.003, 0.004)
-    found["dice"] = {"regret": Regret(expected=0.0001, bound=bound, within_rope=0.946, best=0.3)}
-    decision = decide_verdict(evidence(LEVELS, half=0.05, finalists=found, rope=rope), ORDER)
+def test_the_printed_bound_agrees_with_the_strength_of_the_verdict(bound: float, rope: float, words: str) -> None:
+    costs = make_costs(0.0001, 0.003, 0.004)
+    costs["dice"] = {"regret": Regret(expected=0.0001, bound=bound, within_rope=0.946, best=0.3)}
+    decision = decide_verdict(evidence(LEVELS, half=0.05, finalists=costs, rope=rope), ORDER)
     assert (decision.verdict, decision.strength) == (OPEN, "probable" if bound <= rope else "open")
-    assert f"dice costs at most {words}" in said(decision) and "94" not in said(decision)
+    assert f"dice costs at most {words}" in join_reasons(decision) and "94" not in join_reasons(decision)
 
 
-def test_one_function_under_several_names_is_an_answer_and_asks_for_no_seeds() -> None:
+def test_one_function_under_several_names_is_equivalent_and_needs_no_seeds() -> None:
     names = {"cross_entropy": {"other_names": ("dice_ce", "weighted_ce")}}
     decision = decide_verdict(evidence({"cross_entropy": 0.7}, finalists=names), ORDER)
     assert (decision.verdict, decision.strength, decision.recommended) == (Verdict.EQUIVALENT, "shown", 0)
     assert "All that was tried is cross_entropy on these data: as they were searched, the gradients of dice_ce and" in (
-        said(decision)
+        join_reasons(decision)
     )
     assert not any("--confirm-seeds" in sentence for sentence in decision.next_steps)
 
 
-def test_what_is_shown_is_never_by_the_posterior_alone() -> None:
-    sure = costs(0.0, 0.02, 0.03, within=1.0)
+def test_the_posterior_does_not_establish_a_verdict() -> None:
+    sure = make_costs(0.0, 0.02, 0.03, within=1.0)
     assert decide_verdict(evidence(LEVELS, half=0.05, finalists=sure), ORDER).strength == "probable"
     few = evidence(LEVELS, half=0.05, finalists=sure, test_groups=4, few_groups=4)  # which cannot stand for others
     assert decide_verdict(few, ORDER).strength == "open"
-    unsure = costs(0.02, 0.02, 0.02, within=0.1)
+    unsure = make_costs(0.02, 0.02, 0.02, within=0.1)
     assert decide_verdict(evidence(LEVELS, half=0.005, finalists=unsure), ORDER).strength == "shown"
 
 
-def test_who_was_beaten_at_an_early_interim_analysis_stays_beaten_and_ends_of_earlier_intervals_count() -> None:
-    found = evidence({"dice": 0.705, "focal": 0.7}, half=0.05)
-    earlier = [
-        c.model_copy(update={"won": c.first == 0, "at_least": -0.004, "at_most": 0.008}) for c in found.comparisons
-    ]
-    assert answer(found.model_copy(update={"comparisons": tuple(earlier)})) == (CLEAR, "dice")
-    ends = [c.model_copy(update={"won": False, "at_least": -0.004, "at_most": 0.008}) for c in found.comparisons]
-    assert answer(found.model_copy(update={"comparisons": tuple(ends)}))[0] is SAME
+def test_a_loss_beaten_at_an_early_interim_analysis_stays_beaten_and_ends_of_earlier_intervals_count() -> None:
+    record, ends = evidence({"dice": 0.705, "focal": 0.7}, half=0.05), {"at_least": -0.004, "at_most": 0.008}
+    assert decide(change_pairs(record, lambda pair: {"won": pair.first == 0, **ends})) == (CLEAR, "dice")
+    assert decide(change_pairs(record, lambda pair: {"won": False, **ends}))[0] is SAME
 
 
-def test_when_no_finalist_beats_a_constant_answer_nothing_is_recommended() -> None:
+def test_where_no_finalist_beats_a_constant_answer_nothing_is_recommended() -> None:
     for levels in ({"dice": 0.4, "cross_entropy": 0.3}, {"dice": 0.49}, {"dice": 0.492}):
         decision = decide_verdict(evidence(levels, constant_miou=0.49), ORDER)
         assert (decision.verdict, decision.recommended, decision.provisional) == (NONE, None, False)
-        assert "No finalist beats a constant answer (0.490) at this budget: nothing was learned." in said(decision)
+        assert "No finalist beats a constant answer (0.490) at this budget: nothing was learned." in join_reasons(
+            decision
+        )
         assert any("`--steps`" in step for step in decision.next_steps)
-    # One that reads high, but of which every training collapsed on validation, does not count as having learned.
+    # One that scores high, but of which every training collapsed on validation, does not count as having learned.
     gone = evidence({"focal": 0.8, "dice": 0.48}, constant_miou=0.49, finalists={"focal": {"collapses": 3}})
-    assert answer(gone) == (NONE, None)
+    assert decide(gone) == (NONE, None)
 
 
 # --- Provisional -------------------------------------------------------------------------------------------------
@@ -243,10 +247,10 @@ def test_when_no_finalist_beats_a_constant_answer_nothing_is_recommended() -> No
 def test_a_rising_baseline_makes_a_settled_verdict_provisional(
     levels: dict[str, float], half: float, rising: float, verdict: Verdict, provisional: bool
 ) -> None:
-    found = evidence(levels, half=half, finalists={"cross_entropy": {"still_rising": rising}})
-    decision = decide_verdict(found, ORDER)
+    record = evidence(levels, half=half, finalists={"cross_entropy": {"still_rising": rising}})
+    decision = decide_verdict(record, ORDER)
     assert (decision.verdict, decision.provisional) == (verdict, provisional)
-    assert ("still gained 0.030" in said(decision)) == (rising > 0.01)
+    assert ("still gained 0.030" in join_reasons(decision)) == (rising > 0.01)
     assert any("--confirm-steps" in step for step in decision.next_steps) == (rising > 0.01)
     rival = evidence(levels, half=half, finalists={"dice": {"still_rising": rising}})  # which is not the baseline
     assert not decide_verdict(rival, ORDER).provisional
@@ -255,30 +259,31 @@ def test_a_rising_baseline_makes_a_settled_verdict_provisional(
 # --- Too little data ----------------------------------------------------------------------------------------
 
 
-def test_one_common_seed_or_image_never_settles_anything_whatever_the_interval_says() -> None:
-    for levels in ({"dice": 0.9, "cross_entropy": 0.5}, {"dice": 0.7, "cross_entropy": 0.7}):
-        for half in (0.001, 0.02):
-            one_seed = decide_verdict(
-                evidence(levels, half=half, finalists={f: {"seeds": (101,)} for f in levels}), ORDER
-            )
-            one_image = decide_verdict(evidence(levels, half=half, test_images=1), ORDER)
-            assert one_seed.verdict is one_image.verdict is OPEN
-            assert "from 1 common seed; how much another seed would change it cannot be est" in said(one_seed)
-            assert "with 1 independent test image, chance cannot be separated from merit" in said(one_image)
-            assert any("--confirm-seeds 3" in step for step in one_seed.next_steps)
-            assert any("label more test images" in step for step in one_image.next_steps)
+@pytest.mark.parametrize("levels", [{"dice": 0.9, "cross_entropy": 0.5}, {"dice": 0.7, "cross_entropy": 0.7}])
+@pytest.mark.parametrize("half", [0.001, 0.02])
+def test_one_common_seed_or_one_image_settles_nothing_whatever_the_interval(
+    levels: dict[str, float], half: float
+) -> None:
+    seeds = {family: {"seeds": (101,)} for family in levels}
+    one_seed = decide_verdict(evidence(levels, half=half, finalists=seeds), ORDER)
+    one_image = decide_verdict(evidence(levels, half=half, test_images=1), ORDER)
+    assert one_seed.verdict is one_image.verdict is OPEN
+    assert "from 1 common seed; how much another seed would change it cannot be est" in join_reasons(one_seed)
+    assert "with 1 independent test image, chance cannot be separated from merit" in join_reasons(one_image)
+    assert any("--confirm-seeds 3" in step for step in one_seed.next_steps)
+    assert any("label more test images" in step for step in one_image.next_steps)
 
 
 # --- Sentences and what would settle it ---------------------------------------------------------------------
 
 
-def test_reasons_name_losses_and_numbers() -> None:
-    analysed = said(decide_verdict(evidence({"dice": 0.75, "cross_entropy": 0.7}, analyses=plan_analyses(3, 8)), ORDER))
-    assert "dice is better than cross_entropy by +0.050 mIoU (95 % interval +0.030 to +0.070)" in analysed
-    safe = said(decide_verdict(evidence(THREE, half=0.005, halves=FAR), ORDER))
-    assert (
-        "focal is a safe choice: no finalist is better by more than 0.01 mIoU (differences to it: tversky +0.003"
-        in safe
+def test_reasons_give_losses_and_numbers() -> None:
+    analysed = join_reasons(
+        decide_verdict(evidence({"dice": 0.75, "cross_entropy": 0.7}, analyses=plan_analyses(3, 8)), ORDER)
     )
+    assert "dice is better than cross_entropy by +0.050 mIoU (95 % interval +0.030 to +0.070)" in analysed
+    safe = join_reasons(decide_verdict(evidence(THREE, half=0.005, halves=FAR), ORDER))
+    sentence = "focal is a safe choice: no finalist is better by more than 0.01 mIoU (differences to it: tversky"
+    assert f"{sentence} +0.003" in safe
     behind = explain_safety(evidence({"focal": 0.75, "dice": 0.7}, half=0.005), 0, [1])
     assert behind.endswith("(differences to it: dice −0.050, behind by its 95 % interval).")

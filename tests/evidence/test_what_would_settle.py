@@ -14,7 +14,7 @@ from sweeper.evidence.what_would_settle import (
     count_seeds_needed,
     plan_half_width,
 )
-from tests.evidence.test_confirmation_stopping import ANALYSES, measured, three_seeds
+from tests.evidence.weighing import ANALYSES, change_pairs, make_gap, make_three_seeds, set_errors
 from tests.support.builders import ORDER, evidence
 
 
@@ -25,15 +25,14 @@ def test_the_needed_half_width_is_the_nearer_way_to_an_answer() -> None:
 
 
 def test_the_proposed_number_of_seeds_or_images_is_the_smallest_that_suffices() -> None:
-    noisy = measured(0.03, 0.02, 0.004)
+    noisy = make_gap(0.03, 0.02, 0.004)
     needed = count_seeds_needed(noisy, 3, 24, 0.03)
-    assert needed is not None and needed > 3
+    assert needed > 3
     half = [compute_half_width(noisy.se_seed**2 * 3 / n, n, noisy.se_image**2, 24) for n in (needed, needed - 1)]
     assert half[0] < 0.03 <= half[1]
-    few = measured(0.03, 0.001, 0.03)
+    few = make_gap(0.03, 0.001, 0.03)
     assert count_seeds_needed(few, 3, 24, 0.03) is None  # image variance alone forbids it
     needed = count_images_needed(few, 3, 24, 0.03)
-    assert needed is not None
     half = [compute_half_width(few.se_seed**2, 3, few.se_image**2 * 24 / n, n) for n in (needed, needed - 1)]
     assert half[0] < 0.03 <= half[1]
 
@@ -48,75 +47,66 @@ def test_the_proposed_number_of_seeds_or_images_is_the_smallest_that_suffices() 
     ],
 )
 def test_next_steps_say_what_would_settle_it(se_seed: float, se_image: float, estimate: float, sentence: str) -> None:
-    found = three_seeds({"dice": 0.7 + estimate, "cross_entropy": 0.7}, se_seed, se_image, half=0.1, analyses=())
-    (step,) = decide_verdict(found, ORDER).next_steps
+    evidence = make_three_seeds(
+        {"dice": 0.7 + estimate, "cross_entropy": 0.7}, se_seed, se_image, half=0.1, analyses=()
+    )
+    (step,) = decide_verdict(evidence, ORDER).next_steps
     assert step.startswith("cross_entropy against dice: ") and sentence in step  # kept until a change is established
 
 
-def test_images_that_would_settle_it_by_what_they_do_to_trainings_forbid_nothing_alone() -> None:
-    found = three_seeds({"dice": 0.7099, "cross_entropy": 0.7}, 0.002, 0.0, half=0.1, analyses=())
-    both = tuple(
-        c.model_copy(update={"difference": c.difference.model_copy(update={"se_both": 0.002})})
-        for c in found.comparisons
-    )
-    (step,) = decide_verdict(found.model_copy(update={"comparisons": both}), ORDER).next_steps
+def test_images_that_would_settle_it_by_what_they_do_to_trainings_forbid_nothing() -> None:
+    evidence = make_three_seeds({"dice": 0.7099, "cross_entropy": 0.7}, 0.002, 0.0, half=0.1, analyses=())
+    (step,) = decide_verdict(set_errors(evidence, se_both=0.002), ORDER).next_steps
     assert "test images in place of 24 would settle it" in step and "forbids" not in step
 
 
-def test_rivals_for_which_the_same_would_do_share_a_sentence_that_asks_for_the_most() -> None:
-    found = evidence({"dice": 0.7305, "focal": 0.7, "tversky": 0.7}, half=0.1)
-    noise = [{"se_seed": 0.02 + 0.005 * (c.second == 2), "se_image": 0.002} for c in found.comparisons]
-    noisy = tuple(
-        c.model_copy(update={"difference": c.difference.model_copy(update=own)})
-        for c, own in zip(found.comparisons, noise, strict=True)
+def test_rivals_that_need_seeds_share_a_sentence_with_the_largest_number() -> None:
+    levels = evidence({"dice": 0.7305, "focal": 0.7, "tversky": 0.7}, half=0.1)
+    noisy = change_pairs(
+        set_errors(levels, se_seed=0.02, se_image=0.002),
+        lambda pair: {"difference": make_gap(0.0305, 0.025, 0.002)} if (pair.first, pair.second) == (0, 2) else {},
     )
-    wanted = [count_seeds_needed(measured(0.0305, se, 0.002), 3, 24, 0.0305) for se in (0.02, 0.025)]
-    assert wanted[0] is not None and wanted[1] is not None and wanted[1] > wanted[0]
-    (step,) = decide_verdict(found.model_copy(update={"comparisons": noisy}), ORDER).next_steps
-    assert step.startswith("dice against ") and f": some {wanted[1]} seeds in place of 3" in step
+    less, more = (count_seeds_needed(make_gap(0.0305, se, 0.002), 3, 24, 0.0305) for se in (0.02, 0.025))
+    assert more > less
+    (step,) = decide_verdict(noisy, ORDER).next_steps
+    assert step.startswith("dice against ") and f": some {more} seeds in place of 3" in step
 
 
 def test_next_steps_leave_out_pairs_that_cannot_change_the_answer() -> None:
     # focal and tversky are both open against the best; what stands between the two of them does not matter.
-    steps = decide_verdict(
-        evidence({"cross_entropy": 0.705, "focal": 0.702, "tversky": 0.7}, half=0.02), ORDER
-    ).next_steps
+    levels = {"cross_entropy": 0.705, "focal": 0.702, "tversky": 0.7}
+    steps = decide_verdict(evidence(levels, half=0.02), ORDER).next_steps
     assert steps and not any("focal against tversky" in step for step in steps)
 
 
 def test_planned_widths_split_the_variance_into_what_seeds_images_and_both_shrink() -> None:
-    now, found = (3, 24), measured(0.02, 0.005, 0.004, se_both=0.003)
-    assert plan_half_width(found, now, now) == pytest.approx(compute_half_width(0.005**2, 3, 0.004**2, 24))
-    twice = plan_half_width(found, now, (6, 48))
+    now, gap = (3, 24), make_gap(0.02, 0.005, 0.004, se_both=0.003)
+    assert plan_half_width(gap, now, now) == pytest.approx(compute_half_width(0.005**2, 3, 0.004**2, 24))
+    twice = plan_half_width(gap, now, (6, 48))
     v_seed = (0.005**2 - 0.003**2) / 2 + 0.003**2 / 4
     assert twice == pytest.approx(compute_half_width(v_seed, 6, 0.004**2 / 2, 48))
-    at_analysis = plan_half_width(found, now, (8, 24), ANALYSES)
-    assert at_analysis > plan_half_width(found, now, (8, 24))
+    at_analysis = plan_half_width(gap, now, (8, 24), ANALYSES)
+    assert at_analysis > plan_half_width(gap, now, (8, 24))
 
 
-def test_what_would_settle_it_is_told_at_the_level_of_the_interim_analysis_and_as_an_option() -> None:
-    noisy = measured(0.03, 0.02, 0.002)
-    without, at_analyses = (
-        count_seeds_needed(noisy, 3, 24, 0.03),
-        count_seeds_needed(noisy, 3, 24, 0.03, analyses=ANALYSES),
-    )
-    assert without is not None and at_analyses is not None
-    assert at_analyses > without
-    found = three_seeds({"dice": 0.73, "cross_entropy": 0.7}, 0.02, 0.002)
-    (sentence,) = decide_verdict(found, ORDER, "sweeper run --study x --resume").next_steps
-    assert at_analyses > 8
-    option = f"(`sweeper run --study x --resume --confirm-seeds 2..{at_analyses}`)"
-    assert f"some {at_analyses} seeds in place of 3 {option}" in sentence
+def test_the_seeds_that_would_settle_it_have_the_level_of_their_interim_analysis_and_are_an_option() -> None:
+    noisy = make_gap(0.03, 0.02, 0.002)
+    seeds = count_seeds_needed(noisy, 3, 24, 0.03, analyses=ANALYSES)
+    assert seeds > max(8, count_seeds_needed(noisy, 3, 24, 0.03))
+    evidence = make_three_seeds({"dice": 0.73, "cross_entropy": 0.7}, 0.02, 0.002)
+    (sentence,) = decide_verdict(evidence, ORDER, "sweeper run --study x --resume").next_steps
+    option = f"(`sweeper run --study x --resume --confirm-seeds 2..{seeds}`)"
+    assert f"some {seeds} seeds in place of 3 {option}" in sentence
 
 
-def test_fewer_seeds_than_were_planned_are_asked_for_by_the_plan_s_last_number() -> None:
+def test_fewer_seeds_than_planned_are_requested_by_the_last_number_of_the_plan() -> None:
     """The plan ended before them as futile, and would only end again."""
-    found = three_seeds({"dice": 0.73, "cross_entropy": 0.7}, 0.011, 0.002)
-    (sentence,) = decide_verdict(found, ORDER, "sweeper run --study x --resume").next_steps
+    evidence = make_three_seeds({"dice": 0.73, "cross_entropy": 0.7}, 0.011, 0.002)
+    (sentence,) = decide_verdict(evidence, ORDER, "sweeper run --study x --resume").next_steps
     wanted = re.fullmatch(r".*some (\d+) seeds in place of 3 \(`[^`]* --confirm-seeds 8`, which ends at 8 .*", sentence)
     assert wanted is not None and 3 < int(wanted[1]) < 8
 
 
-def test_where_images_come_in_groups_groups_are_asked_for() -> None:
-    found = three_seeds({"dice": 0.73, "cross_entropy": 0.7}, 0.0005, 0.03, test_groups=12)
-    assert "groups of test images in place of 12 would settle it" in decide_verdict(found, ORDER).next_steps[0]
+def test_where_images_come_in_groups_more_groups_are_requested() -> None:
+    evidence = make_three_seeds({"dice": 0.73, "cross_entropy": 0.7}, 0.0005, 0.03, test_groups=12)
+    assert "groups of test images in place of 12 would settle it" in decide_verdict(evidence, ORDER).next_steps[0]
