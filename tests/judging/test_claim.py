@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +13,7 @@ import sweeper
 from sweeper.cli.options import CLAIM_CODES
 from sweeper.core.errors import UsageError
 from tests.cli.test_judge import Sweeper
-from tests.judging.test_judgement import drawn, table
+from tests.judging.tables import draw_scores, make_table
 from tests.support.schemas import problems
 
 
@@ -28,29 +29,28 @@ from tests.support.schemas import problems
         ("b > a by 0", "contradicted"),
     ],
 )
-def test_the_interval_decides(claim: str, outcome: str) -> None:
-    found = sweeper.judge(table(drawn(gap=0.08)), claim=claim).claim
-    assert found is not None and found.outcome == outcome
-    assert found.ci_low is not None and found.ci_high is not None
-    edges = {"holds": found.ci_low > found.by, "contradicted": found.ci_high < found.by}
-    assert edges.get(outcome, found.ci_low <= found.by <= found.ci_high)
+def test_the_interval_decides_whether_a_claim_holds(claim: str, outcome: str) -> None:
+    claimed = sweeper.judge(make_table(draw_scores(gap=0.08)), claim=claim).claim
+    assert claimed.outcome == outcome
+    edges = {"holds": claimed.ci_low > claimed.by, "contradicted": claimed.ci_high < claimed.by}
+    assert edges.get(outcome, claimed.ci_low <= claimed.by <= claimed.ci_high)
 
 
-def test_better_follows_the_way_of_the_score() -> None:
-    distances = table(drawn(gap=0.08))
-    assert sweeper.judge(distances, claim="b > a", lower_is_better=True).document.claim.outcome == "holds"  # type: ignore[union-attr]
+def test_where_lower_scores_are_better_the_lower_method_is_the_better_one() -> None:
+    distances = make_table(draw_scores(gap=0.08))
+    assert sweeper.judge(distances, claim="b > a", lower_is_better=True).document.claim.outcome == "holds"
 
 
 @pytest.mark.parametrize("runs", [1, 2])
-def test_too_few_trainings_show_nothing_of_methods(runs: int) -> None:
-    found = sweeper.judge(table(drawn(gap=0.15, runs=runs, own=0.01) - 0.2), claim="a > b").claim
-    assert found is not None and found.outcome == "not_shown" and "needs 3 trainings of each" in found.sentence
+def test_fewer_than_three_trainings_of_each_do_not_establish_a_claim(runs: int) -> None:
+    claimed = sweeper.judge(make_table(draw_scores(gap=0.15, runs=runs, noise=0.01) - 0.2), claim="a > b").claim
+    assert claimed.outcome == "not_shown" and "needs 3 trainings of each" in claimed.sentence
 
 
-def test_trainings_without_images_suffice() -> None:
+def test_scores_of_trainings_without_images_can_establish_a_claim() -> None:
     rows = [(name, level + 0.001 * run) for name, level in (("a", 0.8), ("b", 0.7)) for run in range(4)]
-    found = sweeper.judge(pd.DataFrame(rows, columns=["method", "score"]), claim="a > b by 0.05").claim
-    assert found is not None and found.outcome == "holds"
+    claimed = sweeper.judge(pd.DataFrame(rows, columns=["method", "score"]), claim="a > b by 0.05").claim
+    assert claimed.outcome == "holds"
 
 
 @pytest.mark.parametrize(
@@ -62,8 +62,8 @@ def test_trainings_without_images_suffice() -> None:
     ],
 )
 def test_names_may_hold_the_words_of_a_claim(names: tuple[str, str], claim: str) -> None:
-    found = sweeper.judge(table(drawn(gap=0.08), names), claim=claim).claim
-    assert found is not None and (found.better, found.worse, found.outcome) == (*names, "holds")
+    claimed = sweeper.judge(make_table(draw_scores(gap=0.08), names), claim=claim).claim
+    assert (claimed.better, claimed.worse, claimed.outcome) == (*names, "holds")
 
 
 @pytest.mark.parametrize(
@@ -79,23 +79,22 @@ def test_names_may_hold_the_words_of_a_claim(names: tuple[str, str], claim: str)
         ("aa > b", "did you mean `a`"),
     ],
 )
-def test_what_is_no_claim_about_two_methods_is_refused(claim: str, problem: str) -> None:
-    with pytest.raises(UsageError) as error:
-        sweeper.judge(table(drawn()), claim=claim)
-    assert problem in str(error.value)
+def test_text_that_claims_nothing_about_two_methods_is_refused(claim: str, problem: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(problem)):
+        sweeper.judge(make_table(draw_scores()), claim=claim)
 
 
-def test_equal_methods_seldom_pass() -> None:
+def test_a_claim_about_equal_methods_seldom_holds() -> None:
     passed = [
-        sweeper.judge(table(drawn(key=key, seed=0.01)), claim="a > b", margin=0.01).claim.outcome == "holds"  # type: ignore[union-attr]
+        sweeper.judge(make_table(draw_scores(key=key, seed=0.01)), claim="a > b", margin=0.01).claim.outcome == "holds"
         for key in range(150)
     ]
     assert sum(passed) <= 10  # 2.5 % of 150 are 3.75: 11 or more have a probability of 0.002
 
 
-def test_the_command_ends_by_the_outcome(sweeper: Sweeper, tmp_path: Path) -> None:
+def test_the_exit_status_of_the_command_follows_the_outcome(sweeper: Sweeper, tmp_path: Path) -> None:
     scores = tmp_path / "scores.csv"
-    table(drawn(gap=0.08)).to_csv(scores, index=False)
+    make_table(draw_scores(gap=0.08)).to_csv(scores, index=False)
     for claim, outcome in (("a > b", "holds"), ("a > b by 0.08", "not_shown"), ("b > a", "contradicted")):
         status, text, _ = sweeper("judge", str(scores), "--claim", claim, "--json")
         document = json.loads(text)
@@ -103,5 +102,5 @@ def test_the_command_ends_by_the_outcome(sweeper: Sweeper, tmp_path: Path) -> No
     status, text, _ = sweeper("judge", str(scores), "--claim", "b > a", "--out", str(tmp_path / "out"))
     assert status == 5 and text.startswith("The claim 'b > a' is contradicted: b − a is −0.0")
     assert "is contradicted" in (tmp_path / "out" / "report.md").read_text("utf-8")
-    status, _, said = sweeper("judge", str(scores), "--claim", "a > b", "--exit-code-by-verdict")
-    assert status == 2 and "leave one out" in said
+    status, _, error = sweeper("judge", str(scores), "--claim", "a > b", "--exit-code-by-verdict")
+    assert status == 2 and "leave one out" in error

@@ -9,47 +9,23 @@ from pathlib import Path
 import pytest
 
 from sweeper.judging.direction import find_lower_word
-from sweeper.judging.judgement import judge_scores
-from sweeper.judging.rows import ScoreRequest, ScoreRows, ScoresError
+from tests.judging.tables import find_problems, judge_columns
 
 Sweeper = Callable[..., tuple[int, str, str]]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "loss",
-        "val_loss",
-        "dice_loss",
-        "valLoss",
-        "Loss/val",
-        "HD95",
-        "hd_95",
-        "test/hd95",
-        "liver.HD95",
-        "hausdorff",
-        "ASD",
-        "ASSD",
-        "MASD",
-        "mae",
-        "MSE",
-        "rmse",
-        "error",
-        "err",
-        "val-err",
-        "ECE",
-        "loss_of_x_iou",
-    ],
-)
-def test_names_of_losses_distances_and_errors_say_lower(name: str) -> None:
+LOWER = "loss val_loss dice_loss valLoss Loss/val HD95 hd_95 test/hd95 liver.HD95 hausdorff ASD ASSD MASD"
+LOWER += " mae MSE rmse error err val-err ECE loss_of_x_iou"
+OTHER = "score dice mIoU val_miou lossless glossy mirror terror hdr masdar test/f1 nsd"
+
+
+@pytest.mark.parametrize("name", LOWER.split())
+def test_names_of_losses_distances_and_errors_mean_that_lower_is_better(name: str) -> None:
     assert find_lower_word(name)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["score", "dice", "mIoU", "val_miou", "lossless", "glossy", "mirror", "terror", "hdr", "masdar", "test/f1", "nsd"],
-)
-def test_words_that_only_contain_the_letters_say_nothing(name: str) -> None:
+@pytest.mark.parametrize("name", OTHER.split())
+def test_words_that_only_contain_the_letters_mean_nothing(name: str) -> None:
     assert find_lower_word(name) is None
 
 
@@ -59,15 +35,12 @@ def write_table(path: Path, metric: str) -> None:
     path.write_text("\n".join([f"method,seed,{metric}", *rows]))
 
 
-def test_a_table_is_judged_in_the_direction_that_is_said(sweeper: Sweeper, tmp_path: Path) -> None:
+def test_a_table_is_judged_in_the_requested_direction(sweeper: Sweeper, tmp_path: Path) -> None:
     path = tmp_path / "scores.csv"
     write_table(path, "val_HD95")
     status, out, error = sweeper("judge", str(path), "--metric", "val_HD95")
-    assert (
-        status == 2
-        and not out
-        and "of 'val_HD95' it must be said whether lower is better, as 'HD'" in " ".join(error.split())
-    )
+    assert status == 2 and not out
+    assert "of 'val_HD95' it must be said whether lower is better, as 'HD'" in " ".join(error.split())
     options = re.findall(r"--(?:low|high)er-is-better", error)
     assert len(options) == 2
     for option, winner in zip(options, ("mine", "ce"), strict=True):
@@ -75,7 +48,7 @@ def test_a_table_is_judged_in_the_direction_that_is_said(sweeper: Sweeper, tmp_p
         assert status == 0 and out.startswith(f"Clear winner: {winner} is better")
 
 
-def test_logs_of_losses_need_the_direction_too(sweeper: Sweeper, tmp_path: Path) -> None:
+def test_logs_of_losses_need_the_direction(sweeper: Sweeper, tmp_path: Path) -> None:
     for method, level in (("mine", 0.2), ("ce", 0.5)):
         for seed in range(3):
             folder = tmp_path / "runs" / method / str(seed)
@@ -87,19 +60,16 @@ def test_logs_of_losses_need_the_direction_too(sweeper: Sweeper, tmp_path: Path)
     assert out.startswith("Clear winner: mine")
 
 
-def test_other_faults_are_named_in_the_same_list_and_distances_are_no_mixed_units() -> None:
+def test_other_faults_are_in_the_same_list_and_distances_are_no_mixed_units() -> None:
     methods, numbers = ["a"] * 4 + ["b"] * 4, [0.4, 0.5, 0.6, 0.7, 42.0, 45.0, 50.0, "high"]
     columns = {"method": methods, "seed": [*range(4), *range(4)], "hd95": numbers}
-    with pytest.raises(ScoresError) as error:
-        judge_scores(ScoreRows(columns, "a table"), ScoreRequest(metric="hd95", margin=1))
-    first, second = error.value.problems
+    first, second = find_problems(columns, metric="hd95", margin=1)
     assert first.startswith("row 8: no finite number") and "--higher-is-better" in second
 
 
-def test_tables_of_means_need_it_too() -> None:
-    table = ScoreRows({"method": ["a", "b"], "hd95": [4.0, 9.0], "sd": [2.0, 2.0], "n": [30, 30]}, "a table")
-    with pytest.raises(ScoresError, match="--lower-is-better"):
-        judge_scores(table, ScoreRequest(metric="hd95", margin=1, sd_over="images"))
-    assert (
-        judge_scores(table, ScoreRequest(metric="hd95", margin=1, sd_over="images", lower_is_better=True)).named == "a"
-    )
+def test_tables_of_means_need_the_direction() -> None:
+    table = {"method": ["a", "b"], "hd95": [4.0, 9.0], "sd": [2.0, 2.0], "n": [30, 30]}
+    options = {"metric": "hd95", "margin": 1, "sd_over": "images"}
+    (problem,) = find_problems(table, **options)
+    assert "--lower-is-better" in problem
+    assert judge_columns(table, **options, lower_is_better=True).named == "a"

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import tracemalloc
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pytest
 from scipy import stats
@@ -24,52 +22,32 @@ from sweeper.evidence.paired_comparisons import compute_evidence
 from sweeper.evidence.verdict_predicates import get_difference
 from sweeper.judging.judgement import TUNING, Judgement, format_judgement
 from sweeper.judging.rows import ScoresError
+from tests.judging.tables import draw_scores, find_problems, make_table
 
-Floats = npt.NDArray[np.float64]
 EXAMPLE = Path(__file__).resolve().parents[2] / "reports" / "example-judged"
 
 
-def table(scores: Floats, methods: Sequence[str] = ("a", "b"), **more: Any) -> pd.DataFrame:
-    """Rows of (methods, runs, images) scores."""
-    m, s, i = (index.ravel() for index in np.indices(scores.shape))
-    found = pd.DataFrame({"method": np.array(methods)[m], "seed": s, "image": i, "score": scores.ravel()})
-    return found.assign(**more)
-
-
-def drawn(
-    *, methods: int = 2, runs: int = 3, images: int = 40, gap: float = 0.0, seed: float = 0.005, own: float = 0.02,
-    key: int = 0,
-) -> Floats:  # fmt: skip
-    """(methods, runs, images) scores of which the first method's are higher by `gap`."""
-    rng = np.random.default_rng(key)
-    level = np.zeros((methods, 1, 1))
-    level[0] = gap
-    return (
-        0.7
-        + level
-        + 0.08 * rng.standard_normal(images)
-        + seed * rng.standard_normal((methods, runs, 1))
-        + own * rng.standard_normal((methods, runs, images))
+def test_a_better_method_with_three_runs_is_a_clear_winner() -> None:
+    judgement = sweeper.judge(make_table(draw_scores(gap=0.08)), baseline="b")
+    assert (judgement.verdict, judgement.named) == ("clear_winner", "a")
+    assert judgement.headline == "Clear winner: a is better than b, at trainings and images like these."
+    gap = judgement.document.comparisons[0]
+    assert gap.shown and gap.ci_low is not None and 0 < gap.ci_low < gap.difference
+    assert (
+        judgement.document.baseline == "b"
+        and judgement.document.networks is None
+        and not judgement.document.paired_seeds
     )
 
 
-def test_a_better_method_with_three_runs_is_a_clear_winner() -> None:
-    found = sweeper.judge(table(drawn(gap=0.08)), baseline="b")
-    assert (found.verdict, found.named) == ("clear_winner", "a")
-    assert found.headline == "Clear winner: a is better than b, at trainings and images like these."
-    gap = found.document.comparisons[0]
-    assert gap.shown and gap.ci_low is not None and 0 < gap.ci_low < gap.difference
-    assert found.document.baseline == "b" and found.document.networks is None and not found.document.paired_seeds
-
-
 @pytest.mark.parametrize("level", [0.9, 0.99])
-def test_a_reason_has_the_level_that_was_asked_for(level: float) -> None:
-    reasons = " ".join(sweeper.judge(table(drawn(gap=0.1)), level=level).reasons)
+def test_a_reason_has_the_requested_level(level: float) -> None:
+    reasons = " ".join(sweeper.judge(make_table(draw_scores(gap=0.1)), level=level).reasons)
     assert f"({100 * level:.0f} % interval" in reasons and "95 % interval" not in reasons
 
 
-def test_equal_methods_are_no_winner_and_what_would_settle_it_needs_no_command_of_ours() -> None:
-    equal = sweeper.judge(table(drawn(seed=0.02)))
+def test_equal_methods_have_no_winner_and_next_steps_without_a_command_of_sweeper() -> None:
+    equal = sweeper.judge(make_table(draw_scores(seed=0.02)))
     assert equal.verdict == "undecided" and TUNING in equal.caveats
     assert equal.next_steps and not any("--" in step or "resume" in step for step in equal.next_steps)
     assert any(f.regret is not None and f.regret.bound > 0 for f in equal.contest.finalists)
@@ -77,44 +55,45 @@ def test_equal_methods_are_no_winner_and_what_would_settle_it_needs_no_command_o
 
 @pytest.mark.parametrize("runs", [1, 2])
 def test_fewer_than_three_runs_are_judged_as_networks_and_never_name_a_winner(runs: int) -> None:
-    found = sweeper.judge(table(drawn(runs=runs, gap=0.08)))
-    assert found.verdict == "undecided" and found.document.verdict == "undecided"
-    networks = found.document.networks
+    judgement = sweeper.judge(make_table(draw_scores(runs=runs, gap=0.08)))
+    assert judgement.verdict == "undecided" and judgement.document.verdict == "undecided"
+    networks = judgement.document.networks
     assert networks is not None and networks.verdict == "clear_winner" and networks.named == "a"
-    assert found.headline.startswith("The network of a is better than b, on images like these. Of the methods nothing")
-    assert "3 seeds or more" in found.next_steps[0]
+    assert judgement.headline.startswith(
+        "The network of a is better than b, on images like these. Of the methods nothing"
+    )
+    assert "3 seeds or more" in judgement.next_steps[0]
 
 
 @pytest.mark.parametrize("grouped", [False, True])
 def test_one_run_each_gives_the_interval_of_scipys_paired_t_test(grouped: bool) -> None:
     for key in range(20):
-        scores = drawn(runs=1, images=25, gap=0.01, key=key)
-        frame, units = table(scores), scores[:, 0]
+        scores = draw_scores(runs=1, images=25, gap=0.01, key=key)
+        frame, units = make_table(scores), scores[:, 0]
         if grouped:  # five images each, which are one unit
             frame, units = frame.assign(group=frame["image"] // 5), units.reshape(2, 5, 5).mean(axis=2)
         test = stats.ttest_rel(units[0], units[1])
         low, high = test.confidence_interval(0.95)
-        found = sweeper.judge(frame).networks
-        assert found is not None
-        names = [each.family for each in found[0].finalists]
-        gap = get_difference(found[0], names.index("a"), names.index("b"))
+        judgement = sweeper.judge(frame).networks
+        names = [each.family for each in judgement[0].finalists]
+        gap = get_difference(judgement[0], names.index("a"), names.index("b"))
         assert [gap.low, gap.high] == pytest.approx([low, high], abs=1e-9)
         assert (gap.low > 0 or gap.high < 0) == (test.pvalue < 0.05)
 
 
 def test_runs_alone_give_scipys_paired_test_and_a_wider_one_than_welchs() -> None:
-    scores = drawn(runs=5, gap=0.02, seed=0.01).mean(axis=2, keepdims=True)
-    frame = table(scores).drop(columns="image")
-    found = sweeper.judge(frame, paired_seeds=True)
-    assert found.contest.scope == "trainings" and found.document.images == 0
+    scores = draw_scores(runs=5, gap=0.02, seed=0.01).mean(axis=2, keepdims=True)
+    frame = make_table(scores).drop(columns="image")
+    judgement = sweeper.judge(frame, paired_seeds=True)
+    assert judgement.contest.scope == "trainings" and judgement.document.images == 0
     paired = stats.ttest_rel(scores[0, :, 0], scores[1, :, 0]).confidence_interval(0.95)
-    gap = get_difference(found.contest, 0, 1)
+    gap = get_difference(judgement.contest, 0, 1)
     assert [gap.low, gap.high] == pytest.approx([paired.low, paired.high])
     welch = stats.ttest_ind(scores[0, :, 0], scores[1, :, 0], equal_var=False).confidence_interval(0.95)
     nested = get_difference(sweeper.judge(frame).contest, 0, 1)
     assert nested.low <= welch.low and nested.high >= welch.high
     assert nested.high - nested.low < 1.5 * (welch.high - welch.low)
-    assert any("other images" in caveat for caveat in found.caveats)
+    assert any("other images" in caveat for caveat in judgement.caveats)
     assert any("--paired-seeds" in caveat for caveat in sweeper.judge(frame).caveats)
 
 
@@ -122,10 +101,10 @@ def test_runs_alone_give_scipys_paired_test_and_a_wider_one_than_welchs() -> Non
 def test_variances_of_a_balanced_table_are_those_of_a_mixed_model(paired: bool) -> None:
     """Fitted by statsmodels (REML): runs within methods, images crossed with both; of pairs, their differences."""
     mixedlm = pytest.importorskip("statsmodels.formula.api", reason="needs the extra `oracles`").mixedlm
-    scores = drawn(runs=4, images=12, seed=0.02)
+    scores = draw_scores(runs=4, images=12, seed=0.02)
     _, s, n = scores.shape
     scores = scores + 0.03 * np.random.default_rng(0).standard_normal((2, 1, n))  # images suit a method
-    frame, sides = table(scores), 2
+    frame, sides = make_table(scores), 2
     if paired:
         frame, sides = frame[frame["method"] == "a"].assign(score=(scores[0] - scores[1]).ravel()), 1
     frame = frame.assign(one=1, run=frame["method"] + frame["seed"].astype(str))
@@ -136,46 +115,41 @@ def test_variances_of_a_balanced_table_are_those_of_a_mixed_model(paired: bool) 
         warnings.simplefilter("ignore")  # of convergence: a variance near 0 is at the edge of its range
         model = mixedlm(formula, frame, groups="one", re_formula="0", vc_formula=effects).fit(reml=True)
     of = dict(zip(model.model.exog_vc.names, model.vcomp, strict=True)) | {"both": model.scale}
-    found = get_difference(sweeper.judge(table(scores), paired_seeds=paired).contest, 0, 1)
-    assert found.se_seed**2 == pytest.approx(sides * (of["run"] / s + of["both"] / (s * n)), rel=1e-3)
-    assert found.se_both**2 == pytest.approx(sides * of["both"] / (s * n), rel=1e-3)
-    assert found.se_image**2 == pytest.approx(sides * of["liking"] / n, rel=1e-3)
-    assert found.se_seed**2 + found.se_image**2 == pytest.approx(float(model.bse_fe.iloc[-1]) ** 2, rel=1e-3)
+    judgement = get_difference(sweeper.judge(make_table(scores), paired_seeds=paired).contest, 0, 1)
+    assert judgement.se_seed**2 == pytest.approx(sides * (of["run"] / s + of["both"] / (s * n)), rel=1e-3)
+    assert judgement.se_both**2 == pytest.approx(sides * of["both"] / (s * n), rel=1e-3)
+    assert judgement.se_image**2 == pytest.approx(sides * of["liking"] / n, rel=1e-3)
+    assert judgement.se_seed**2 + judgement.se_image**2 == pytest.approx(float(model.bse_fe.iloc[-1]) ** 2, rel=1e-3)
 
 
-def test_the_evidence_of_a_study_given_as_a_table_gives_the_studys_own_intervals() -> None:
+def test_the_table_of_a_study_gives_the_intervals_of_the_study() -> None:
     results = [run for runs in trainings(*draw(STREET, 4, np.random.default_rng(2), seeds=3)) for run in runs]
-    own = compute_evidence(results, {r.spec.family: r for r in results}, classes=STREET.classes)
+    evidence = compute_evidence(results, {r.spec.family: r for r in results}, classes=STREET.classes)
     images, classes = [str(i) for i in range(STREET.images)], list(STREET.classes)
     frame = pd.DataFrame(rows(results, images, classes), columns=list(HEADER))
-    found = sweeper.judge(frame, paired_seeds=True)
-    assert [f.family for f in found.contest.finalists] == [f.family for f in own.finalists]
-    for mine, theirs in zip(found.contest.finalists, own.finalists, strict=True):
+    judgement = sweeper.judge(frame, paired_seeds=True)
+    assert [f.family for f in judgement.contest.finalists] == [f.family for f in evidence.finalists]
+    for mine, theirs in zip(judgement.contest.finalists, evidence.finalists, strict=True):
         assert mine.score.model_dump() == pytest.approx(theirs.miou.model_dump())
-        assert mine.regret is not None and theirs.regret is not None
         assert mine.regret.bound == pytest.approx(theirs.regret.bound, abs=2e-5)
-    for mine, theirs in zip(found.contest.comparisons, own.comparisons, strict=True):
+    for mine, theirs in zip(judgement.contest.comparisons, evidence.comparisons, strict=True):
         assert mine.difference.model_dump() == pytest.approx(theirs.difference.model_dump())
         assert mine.one_sided == pytest.approx(theirs.one_sided)
 
 
 def test_any_unit_and_either_direction_give_the_same_answer() -> None:
-    scores = drawn(methods=3, gap=0.03)
+    scores = draw_scores(methods=3, gap=0.03)
     for factor in (100.0, 1e-3):
         one, other = (
-            sweeper.judge(table(scores * f, list("abc")), margin=0.01 * f, metric="score") for f in (1.0, factor)
+            sweeper.judge(make_table(scores * f, list("abc")), margin=0.01 * f, metric="score") for f in (1.0, factor)
         )
-        assert (one.verdict, one.named, one.decision.strength) == (
-            other.verdict,
-            other.named,
-            other.decision.strength,
-        )
+        assert (one.verdict, one.named) == (other.verdict, other.named)
+        assert one.decision.strength == other.decision.strength
         for mine, theirs in zip(one.contest.finalists, other.contest.finalists, strict=True):
-            assert mine.regret is not None and theirs.regret is not None
             assert theirs.regret.bound == pytest.approx(factor * mine.regret.bound, rel=1e-3)
             assert theirs.score.low == pytest.approx(factor * mine.score.low)
-    distances = sweeper.judge(table(20 - 100 * scores, list("abc")), margin=1, lower_is_better=True)
-    percent = sweeper.judge(table(100 * scores, list("abc")), margin=1)
+    distances = sweeper.judge(make_table(20 - 100 * scores, list("abc")), margin=1, lower_is_better=True)
+    percent = sweeper.judge(make_table(100 * scores, list("abc")), margin=1)
     assert (distances.verdict, distances.named) == (percent.verdict, percent.named)
     best = distances.document.methods[0]
     assert best.score < distances.document.methods[1].score and best.ci_low is not None and best.ci_low < best.score
@@ -188,28 +162,22 @@ def test_a_score_is_the_mean_over_classes_of_what_the_images_have() -> None:
          for m in "ab" for s in range(3) for i in range(6) for c in "xy" if c == "x" or i > 2],
         columns=["method", "seed", "image", "class", "score"],
     )  # fmt: skip
-    found = sweeper.judge(frame)
+    judgement = sweeper.judge(frame)
     by_class = frame.groupby(["method", "seed", "class"])["score"].mean().groupby("method").mean()
-    for row in found.document.methods:
+    for row in judgement.document.methods:
         assert row.score == pytest.approx(by_class[row.name])
 
 
-def problems(frame: pd.DataFrame, **asked: Any) -> list[str]:
-    with pytest.raises(ScoresError) as error:
-        sweeper.judge(frame, **asked)
-    return list(error.value.problems)
-
-
 def test_all_problems_come_in_one_list() -> None:
-    frame = table(drawn(images=4)).astype({"score": object})
+    frame = make_table(draw_scores(images=4)).astype({"score": object})
     frame.loc[2, "score"], frame.loc[5, "score"], frame.loc[7, "method"] = float("nan"), "high", ""
-    first, second = problems(frame)
+    first, second = find_problems(frame)
     assert first.startswith("row 8: the method is empty")
     assert second.startswith("rows 3 and 6: no finite number, got nan;")
 
 
 @pytest.mark.parametrize(
-    ("change", "asked", "words"),
+    ("change", "options", "words"),
     [
         (lambda f: f.drop(index=[1]), {}, "1 score is missing that other runs have, first of a, seed 0 ('1')"),
         (lambda f: pd.concat([f, f.iloc[:2]]), {}, "rows 1, 2, 25 and 1 more: several rows for the same method, seed"),
@@ -222,7 +190,7 @@ def test_all_problems_come_in_one_list() -> None:
         (lambda f: f.assign(score=[1e308, *f["score"][1:]]), {"margin": 1}, "row 1: numbers must lie within ± 1e+30"),
         (lambda f: f.assign(score=[.5, -1e200, *f["score"][2:]]), {}, "row 2: numbers must lie within ± 1e+30"),
         (lambda f: f.drop(columns="score").assign(tp=9, fp=1e155, fn=1), {}, "rows 1, 2, 3 and 21 more: numbers must"),
-        (lambda f: many(2000, f), {}, "at most 300 methods can be judged, as each is compared with each, got 2,000"),
+        (lambda f: repeat_methods(2000, f), {}, "at most 300 methods can be judged, as each is compared with each"),
         (lambda f: f, {"margin": 2}, "--margin must be below 1 where scores lie within 0 to 1, got 2; it is in"),
         (lambda f: f.assign(seed=f["seed"] + 3 * (f["method"] == "b")), {"paired_seeds": True}, "no seed in common"),
         (lambda f: f, {"level": 95}, "the level must be at least 0.5 and below 1, got 95"),
@@ -236,18 +204,20 @@ def test_all_problems_come_in_one_list() -> None:
         (lambda f: f.drop(columns="score").assign(tp=9, fp=-1, fn=1), {}, "tp, fp and fn must be ≥ 0"),
     ],
 )  # fmt: skip
-def test_a_table_that_cannot_be_judged_says_why(change: Any, asked: dict[str, Any], words: str) -> None:
-    found = problems(change(table(drawn(images=4))), **asked)
-    assert any(words in problem for problem in found), found
+def test_a_table_that_cannot_be_judged_is_refused_with_its_problem(
+    change: Any, options: dict[str, Any], words: str
+) -> None:
+    problems = find_problems(change(make_table(draw_scores(images=4))), **options)
+    assert any(words in problem for problem in problems), problems
 
 
-def test_a_column_that_is_only_called_like_folds_is_passed_over() -> None:
-    frame = table(drawn(images=6))
+def test_a_column_whose_name_only_resembles_folds_is_ignored() -> None:
+    frame = make_table(draw_scores(images=6))
     more = frame.assign(manifold=frame["seed"], cvd=frame["image"], split="test", splitter=frame["image"])
     assert sweeper.judge(more).contest.comparisons == sweeper.judge(frame).contest.comparisons
 
 
-def many(methods: int, like: pd.DataFrame) -> pd.DataFrame:
+def repeat_methods(methods: int, like: pd.DataFrame) -> pd.DataFrame:
     """Return two runs of each."""
     names = np.repeat([f"m{number}" for number in range(methods)], 2)
     return pd.DataFrame({"method": names, "score": np.resize(like["score"], len(names))})
@@ -267,41 +237,39 @@ def test_a_table_whose_rows_share_little_takes_little_memory(columns: tuple[str,
     frame = pd.DataFrame({"method": np.tile(["a", "b"], size // 2), "score": np.linspace(0, 1, size)})
     apart = {name: np.arange(size) // (2 if "seed" not in columns else 1) for name in columns}
     tracemalloc.start()
-    (problem,) = problems(frame.assign(**apart), common=common)
+    (problem,) = find_problems(frame.assign(**apart), common=common)
     assert tracemalloc.get_traced_memory()[1] < 200e6
     tracemalloc.stop()
     assert "missing that other runs have" in problem or "runs × images × classes must be at most 50,000,000" in problem
 
 
 @pytest.mark.parametrize("far", [1e4, 1e6, 1e12, 1e29])
-def test_scores_that_are_large_beside_the_margin_are_judged(far: float) -> None:
+def test_scores_that_are_large_relative_to_the_margin_are_judged(far: float) -> None:
     scores = [far, 1.1 * far, 0.9 * far, 0.0, 1.0, 2.0]
     tracemalloc.start()
-    found = sweeper.judge(pd.DataFrame({"method": list("aaabbb"), "score": scores}), margin=0.01)
+    judgement = sweeper.judge(pd.DataFrame({"method": list("aaabbb"), "score": scores}), margin=0.01)
     assert tracemalloc.get_traced_memory()[1] < 200e6
     tracemalloc.stop()
-    assert found.verdict == "clear_winner" and found.named == "a"
+    assert judgement.verdict == "clear_winner" and judgement.named == "a"
 
 
-def test_images_that_some_run_lacks_are_left_out_on_request_and_said() -> None:
-    frame = table(drawn(images=10))
-    found = sweeper.judge(frame[(frame["method"] == "a") | (frame["image"] > 1)], common=True)
-    assert (found.document.images, found.document.left_out) == (8, 2)
-    assert any("2 images were left out" in caveat for caveat in found.caveats)
+def test_images_that_a_run_lacks_are_left_out_on_request_with_a_caveat() -> None:
+    frame = make_table(draw_scores(images=10))
+    judgement = sweeper.judge(frame[(frame["method"] == "a") | (frame["image"] > 1)], common=True)
+    assert (judgement.document.images, judgement.document.left_out) == (8, 2)
+    assert any("2 images were left out" in caveat for caveat in judgement.caveats)
     whole = sweeper.judge(frame[frame["image"] > 1])
-    assert get_difference(found.contest, 0, 1) == get_difference(whole.contest, 0, 1)
+    assert get_difference(judgement.contest, 0, 1) == get_difference(whole.contest, 0, 1)
 
 
-@pytest.mark.parametrize("name", ["scores.csv", "scores.tsv", "scores.parquet"])
-def test_files_are_read_as_the_frame_is_whatever_their_columns_are_called(tmp_path: Path, name: str) -> None:
-    frame, path = table(drawn(gap=0.03)), tmp_path / name
-    renamed = frame.rename(columns={"method": "model", "score": "dice"})
+@pytest.mark.parametrize("name", ["scores.tsv", "scores.parquet"])
+def test_a_file_is_judged_as_its_frame(tmp_path: Path, name: str) -> None:
+    frame, path = make_table(draw_scores(gap=0.03)), tmp_path / name
     if path.suffix == ".parquet":
-        renamed.to_parquet(path)
+        frame.to_parquet(path)
     else:
-        renamed.to_csv(path, index=False, sep="\t" if path.suffix == ".tsv" else ",")
-    found = sweeper.judge(path, metric="dice", columns={"method": "model"})
-    assert found.contest.comparisons == sweeper.judge(frame).contest.comparisons
+        frame.to_csv(path, index=False, sep="\t")
+    assert sweeper.judge(path).contest.comparisons == sweeper.judge(frame).contest.comparisons
 
 
 @pytest.mark.parametrize(
@@ -316,31 +284,28 @@ def test_files_are_read_as_the_frame_is_whatever_their_columns_are_called(tmp_pa
 def test_a_table_from_a_spreadsheet_gives_the_same_judgement(
     tmp_path: Path, separator: str, decimal: str, encoding: str, case: Any
 ) -> None:
-    frame, path = table(drawn(gap=0.03)), tmp_path / "scores.csv"
-    texts = frame.assign(score=frame["score"].map(repr).str.replace(".", decimal)).rename(
-        columns=lambda c: f" {case(c)} "
-    )
+    frame, path = make_table(draw_scores(gap=0.03)), tmp_path / "scores.csv"
+    texts = frame.assign(score=frame["score"].map(repr).str.replace(".", decimal))
+    texts = texts.rename(columns=lambda column: f" {case(column)} ")
     texts.assign(**{" ": ""}).to_csv(path, index=False, sep=separator, encoding=encoding, lineterminator="\r\n")
     assert sweeper.judge(path).contest.comparisons == sweeper.judge(frame).contest.comparisons
 
 
-def test_names_in_any_case_are_those_of_one_column_and_a_frame_is_a_table_too() -> None:
-    frame = table(drawn(gap=0.03))
+def test_names_of_columns_may_have_another_case_and_a_frame_is_a_table_too() -> None:
+    frame = make_table(draw_scores(gap=0.03))
     other = frame.rename(columns={"method": "Model ", "score": "DICE", "image": "Image"})
-    found = sweeper.judge(other, metric="dice", columns={"method": "model"})
-    assert found.contest.comparisons == sweeper.judge(frame).contest.comparisons
-    assert any(
-        "must hold the scores" in one for one in problems(frame.rename(columns={"score": "Score"}).assign(SCORE=1))
-    )
+    judgement = sweeper.judge(other, metric="dice", columns={"method": "model"})
+    assert judgement.contest.comparisons == sweeper.judge(frame).contest.comparisons
+    (problem,) = find_problems(frame.rename(columns={"score": "Score"}).assign(SCORE=1))
+    assert "must hold the scores" in problem
 
 
 @pytest.mark.parametrize("cells", [("0.5", "0,6"), ("59.9%", "61%"), ("1,234", "5,678")])
-def test_numbers_that_are_unclear_are_refused_with_how_to_write_them(tmp_path: Path, cells: tuple[str, str]) -> None:
+def test_ambiguous_numbers_are_refused_with_how_to_write_them(tmp_path: Path, cells: tuple[str, str]) -> None:
     rows = [f'{method},{seed},"{cell}"' for method in "ab" for seed, cell in enumerate(cells)]
     (tmp_path / "scores.csv").write_text("\n".join(["method,seed,score", *rows]))
-    with pytest.raises(
-        ScoresError, match="write numbers with a decimal point, and without a sign for thousands or per"
-    ):
+    advice = "write numbers with a decimal point, and without a sign for thousands or per"
+    with pytest.raises(ScoresError, match=advice):
         sweeper.judge(tmp_path / "scores.csv")
 
 
@@ -359,10 +324,10 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path, text: str, words: st
 
 
 def test_the_committed_example_gives_its_committed_answer() -> None:
-    found = sweeper.judge(EXAMPLE / "scores.csv", paired_seeds=True, baseline="cross_entropy")
+    judgement = sweeper.judge(EXAMPLE / "scores.csv", paired_seeds=True, baseline="cross_entropy")
     stored = json.loads((EXAMPLE / "judgement.json").read_text("utf-8"))
-    document = found.document.document
-    assert isinstance(found, Judgement) and document["verdict"] == stored["verdict"] == "clear_winner"
+    document = judgement.document.document
+    assert isinstance(judgement, Judgement) and document["verdict"] == stored["verdict"] == "clear_winner"
     for mine, theirs in zip(document["comparisons"], stored["comparisons"], strict=True):
         assert mine == pytest.approx(theirs)
     assert metrics.METRICS["miou"].title == document["metric"]
@@ -370,31 +335,40 @@ def test_the_committed_example_gives_its_committed_answer() -> None:
 
 def test_a_single_image_or_group_is_no_sample_of_images() -> None:
     """Nothing infinite is reported, and the claim is only about trainings."""
-    one = sweeper.judge(table(drawn(images=1, gap=0.05)))
-    groups = sweeper.judge(table(drawn(gap=0.05)).assign(group="patient"))
-    for found, what in ((one, "image"), (groups, "group of images")):
-        assert (found.document.scope, found.document.images, found.document.groups) == ("trainings", 0, None)
-        assert any(f"All scores are of one {what}:" in caveat for caveat in found.caveats)
-        assert "inf" not in format_judgement(found)
-    assert "one number for each method says nothing about chance" in problems(table(drawn(images=1, runs=1)))[0]
+    one = sweeper.judge(make_table(draw_scores(images=1, gap=0.05)))
+    groups = sweeper.judge(make_table(draw_scores(gap=0.05)).assign(group="patient"))
+    for judgement, what in ((one, "image"), (groups, "group of images")):
+        assert (judgement.document.scope, judgement.document.images, judgement.document.groups) == (
+            "trainings",
+            0,
+            None,
+        )
+        assert any(f"All scores are of one {what}:" in caveat for caveat in judgement.caveats)
+        assert "inf" not in format_judgement(judgement)
+    assert (
+        "one number for each method says nothing about chance"
+        in find_problems(make_table(draw_scores(images=1, runs=1)))[0]
+    )
 
 
 def test_many_methods_make_a_short_answer() -> None:
-    found = sweeper.judge(table(drawn(methods=15, seed=0.02), list("abcdefghijklmno")))
-    text = format_judgement(found)
-    assert f"{len(found.reasons) - 6} more stand in the report (--out)." in text and text.count(" against ") < 12
+    judgement = sweeper.judge(make_table(draw_scores(methods=15, seed=0.02), list("abcdefghijklmno")))
+    text = format_judgement(judgement)
+    assert f"{len(judgement.reasons) - 6} more stand in the report (--out)." in text and text.count(" against ") < 12
 
 
-def test_a_file_of_nearly_this_name_is_pointed_out(tmp_path: Path) -> None:
+def test_a_missing_file_is_answered_with_the_similar_name(tmp_path: Path) -> None:
     (tmp_path / "scores.csv").touch()
     with pytest.raises(ScoresError, match=r"got nothing, did you mean `.*/scores\.csv`\?"):
         sweeper.judge(tmp_path / "score.csv")
 
 
-def test_behind_is_said_of_an_interval_below_0_alone_and_a_one_sided_bound_is_called_so() -> None:
+def test_a_method_is_behind_only_if_its_interval_is_below_0_and_a_one_sided_bound_is_called_so() -> None:
     seen: set[bool] = set()
     for key in range(60):
-        judgement = sweeper.judge(table(drawn(gap=0.012, own=0.03, seed=0.004, key=key)), margin=0.03, level=0.9)
+        judgement = sweeper.judge(
+            make_table(draw_scores(gap=0.012, noise=0.03, seed=0.004, key=key)), margin=0.03, level=0.9
+        )
         if judgement.verdict != "safe_choice":
             continue
         (reason,) = (each for each in judgement.reasons if "is a safe choice" in each)
@@ -408,6 +382,6 @@ def test_behind_is_said_of_an_interval_below_0_alone_and_a_one_sided_bound_is_ca
 
 
 @pytest.mark.parametrize("scores", [[{"method": "a", "score": 1.0}], {"method": ["a"], "score": [1.0]}, None])
-def test_what_is_no_table_is_refused_with_the_step_that_makes_one(scores: Any) -> None:
+def test_another_type_is_refused_with_the_step_that_makes_a_table(scores: Any) -> None:
     with pytest.raises(UsageError, match=rf"got {type(scores).__name__}; give pandas.DataFrame\("):
         sweeper.judge(scores)

@@ -11,15 +11,10 @@ import pytest
 from scipy import stats
 
 from sweeper.core.errors import UsageError
-from sweeper.judging.judgement import Judgement, judge_scores
-from sweeper.judging.rows import ScoreRequest, ScoreRows, ScoresError
+from tests.judging.tables import find_problems, judge_columns
 from tests.support.schemas import problems
 
 TABLE: dict[str, list[Any]] = {"method": ["A", "B"], "mean": [0.812, 0.801], "sd": [0.10, 0.11], "n": [100, 100]}
-
-
-def judge(columns: dict[str, list[Any]], **options: Any) -> Judgement:
-    return judge_scores(ScoreRows(columns, "a table"), ScoreRequest(**options))
 
 
 def summarise(scores: Any) -> dict[str, list[Any]]:
@@ -38,59 +33,60 @@ def list_scores(scores: Any, key: str) -> dict[str, list[Any]]:
 
 
 @pytest.mark.parametrize("lower", [False, True])
-def test_over_images_with_their_correlation_it_is_what_the_images_say(lower: bool) -> None:
+def test_means_over_images_with_their_correlation_give_the_judgement_of_the_images(lower: bool) -> None:
     rng = np.random.default_rng(0)
     scores = 0.7 + 0.1 * rng.normal(size=(2, 60)) + 0.2 * rng.normal(size=(1, 60)) + np.array([[0.02], [0.0]])
     r = float(np.corrcoef(scores)[0, 1])
     options = {"margin": 0.01, "lower_is_better": lower}
-    told = judge(summarise(scores), sd_over="images", correlation=r, **options).document
-    known = judge(list_scores(scores, "image"), **options).document
-    assert told.networks is not None and known.networks is not None and told.means is not None
-    assert (told.images, told.networks.verdict) == (60, known.networks.verdict)
-    for found, expected in zip(told.networks.comparisons, known.networks.comparisons, strict=True):
-        assert (found.first, found.second) == (expected.first, expected.second)
-        assert (found.ci_low, found.ci_high) == pytest.approx((expected.ci_low, expected.ci_high), abs=1e-9)
+    means = judge_columns(summarise(scores), sd_over="images", correlation=r, **options).document
+    scored = judge_columns(list_scores(scores, "image"), **options).document
+    assert (means.images, means.networks.verdict) == (60, scored.networks.verdict)
+    for judged, expected in zip(means.networks.comparisons, scored.networks.comparisons, strict=True):
+        assert (judged.first, judged.second) == (expected.first, expected.second)
+        assert (judged.ci_low, judged.ci_high) == pytest.approx((expected.ci_low, expected.ci_high), abs=1e-9)
     way = "less" if lower else "greater"
-    first, second = (scores[int(name[1])] for name in (told.means.pairs[0].first, told.means.pairs[0].second))
-    assert told.means.pairs[0].probability == pytest.approx(stats.ttest_rel(first, second, alternative=way).pvalue)
+    first, second = (scores[int(name[1])] for name in (means.means.pairs[0].first, means.means.pairs[0].second))
+    assert means.means.pairs[0].probability == pytest.approx(stats.ttest_rel(first, second, alternative=way).pvalue)
 
 
-def test_three_methods_of_one_correlation_have_it_pair_by_pair() -> None:
+def test_a_correlation_holds_for_each_pair_of_three_methods() -> None:
     table = {"method": ["A", "B", "C"], "mean": [0.8, 0.79, 0.7], "sd": [0.1, 0.2, 0.15], "n": [50] * 3}
-    found = judge(table, sd_over="images", correlation=0.6).document
-    assert found.networks is not None
+    judged = judge_columns(table, sd_over="images", correlation=0.6).document
     sd = dict(zip(table["method"], table["sd"], strict=True))
-    for row in found.networks.comparisons:
+    for row in judged.networks.comparisons:
         a, b = sd[row.first], sd[row.second]
         half = stats.t.ppf(0.975, 49) * np.sqrt((a * a + b * b - 1.2 * a * b) / 50)
         assert (row.ci_low, row.ci_high) == pytest.approx((row.difference - half, row.difference + half))
 
 
-def test_over_seeds_it_is_what_the_seeds_say() -> None:
+def test_means_over_seeds_give_the_judgement_of_the_seeds() -> None:
     rng = np.random.default_rng(1)
     scores = rng.normal([[0.75], [0.72], [0.7]], [[0.01], [0.02], [0.015]], size=(3, 6))
-    told = judge(summarise(scores), sd_over="seeds").document
-    known = judge(list_scores(scores, "seed")).document
-    assert (told.verdict, told.named, told.scope, told.networks) == (known.verdict, known.named, "trainings", None)
-    for found, expected in zip(told.comparisons, known.comparisons, strict=True):
-        assert (found.first, found.ci_low, found.ci_high) == pytest.approx(
+    means = judge_columns(summarise(scores), sd_over="seeds").document
+    scored = judge_columns(list_scores(scores, "seed")).document
+    assert (means.verdict, means.named, means.scope, means.networks) == (
+        scored.verdict,
+        scored.named,
+        "trainings",
+        None,
+    )
+    for judged, expected in zip(means.comparisons, scored.comparisons, strict=True):
+        assert (judged.first, judged.ci_low, judged.ci_high) == pytest.approx(
             (expected.first, expected.ci_low, expected.ci_high)
         )
 
 
-def test_the_least_correlation_is_where_the_interval_leaves_0() -> None:
-    found = judge(TABLE, sd_over="images").document
-    assert found.means is not None and found.networks is not None
-    (row,) = found.means.pairs
-    assert (found.means.correlation, found.networks.verdict) == (0, "undecided") and row.least_correlation is not None
+def test_at_the_least_correlation_the_interval_leaves_0() -> None:
+    judged = judge_columns(TABLE, sd_over="images").document
+    (row,) = judged.means.pairs
+    assert (judged.means.correlation, judged.networks.verdict) == (0, "undecided")
     for shift, is_shown in ((-0.01, False), (0.01, True)):
-        other = judge(TABLE, sd_over="images", correlation=row.least_correlation + shift).document
-        assert other.networks is not None and other.networks.comparisons[0].ci_low is not None
+        other = judge_columns(TABLE, sd_over="images", correlation=row.least_correlation + shift).document
         assert (other.networks.comparisons[0].ci_low > 0) is is_shown
     assert row.probability == pytest.approx(stats.t.sf(0.011 / np.sqrt((0.1**2 + 0.11**2) / 100), 99))
 
 
-def test_it_is_called_an_approximation_everywhere(sweeper: Any, tmp_path: Path) -> None:
+def test_terminal_report_and_document_call_it_an_approximation(sweeper: Any, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("Method;Dice;n\nA;0,842 ± 0,010;5\nB;0,77 +- 0,013;5\n", "utf-8")
     words = ("judge", "t.csv", "--metric", "Dice", "--sd-over", "seeds", "--claim", "A > B by 0.03")
     status, out, error = sweeper(*words, "--out", "out")
@@ -104,24 +100,22 @@ def test_it_is_called_an_approximation_everywhere(sweeper: Any, tmp_path: Path) 
     assert not problems(document)
 
 
-def find_problems(columns: dict[str, list[Any]], **options: Any) -> str:
-    with pytest.raises(ScoresError) as caught:
-        judge(columns, **options)
-    return "\n".join(caught.value.problems)
+def join_problems(columns: dict[str, list[Any]], **options: Any) -> str:
+    return "\n".join(find_problems(columns, **options))
 
 
-def test_over_what_the_sds_are_is_asked_and_not_guessed() -> None:
-    assert "an SD over images and one over seeds are different claims" in find_problems(TABLE)
+def test_what_the_sd_is_over_must_be_given() -> None:
+    assert "an SD over images and one over seeds are different claims" in join_problems(TABLE)
     both = {**TABLE, "sd_over": ["images", "seeds"]}
-    assert "must be over one thing, images or seeds, got 'images' and 'seeds'" in find_problems(both)
-    assert "over one thing" in find_problems({**TABLE, "sd_over": ["images"] * 2}, sd_over="seeds")
-    assert "folds share training images" in find_problems({**TABLE, "sd_over": ["folds"] * 2})
-    assert judge({**TABLE, "sd_over": ["Images"] * 2}).means is not None
+    assert "must be over one thing, images or seeds, got 'images' and 'seeds'" in join_problems(both)
+    assert "over one thing" in join_problems({**TABLE, "sd_over": ["images"] * 2}, sd_over="seeds")
+    assert "folds share training images" in join_problems({**TABLE, "sd_over": ["folds"] * 2})
+    assert judge_columns({**TABLE, "sd_over": ["Images"] * 2}).means is not None
 
 
 def test_all_that_is_wrong_is_in_one_list() -> None:
     table = {"method": ["A", "A", "C"], "mean": ["x", 0.8, 0.7], "sd": [0.1, 0.0, 0.1], "n": [10, 10, 1.5]}
-    text = find_problems(table, sd_over="images", baseline="a")
+    text = join_problems(table, sd_over="images", baseline="a")
     assert "row 1: mean must be a finite number, got 'x'" in text
     assert "row 2: sd must be a number above 0" in text and "row 3: n must be a whole number from 2 on" in text
     assert "each method must have one row, got several of A" in text and "--baseline must be one of the methods" in text
@@ -144,12 +138,14 @@ def test_all_that_is_wrong_is_in_one_list() -> None:
         ({"method": ["UNet", "U Net"]}, {"sd_over": "seeds"}, "the name of a method must be written in one way"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(change: dict[str, Any], options: dict[str, Any], expected: str) -> None:
-    assert expected in find_problems({**TABLE, **change}, **options)
+def test_impossible_tables_and_options_are_refused(
+    change: dict[str, Any], options: dict[str, Any], expected: str
+) -> None:
+    assert expected in join_problems({**TABLE, **change}, **options)
 
 
-def test_a_missing_n_is_asked_for_and_scores_of_seeds_are_no_means() -> None:
-    text = find_problems({key: TABLE[key] for key in ("method", "mean", "sd")}, sd_over="seeds")
+def test_a_missing_n_is_refused_and_scores_of_seeds_are_no_means() -> None:
+    text = join_problems({key: TABLE[key] for key in ("method", "mean", "sd")}, sd_over="seeds")
     assert "a column 'n' must say over how many images or seeds its sd is, got none; --column n=NAME" in text
     scores = {
         "method": list("AAABBB"),
@@ -157,12 +153,12 @@ def test_a_missing_n_is_asked_for_and_scores_of_seeds_are_no_means() -> None:
         "score": [0.8, 0.81, 0.82, 0.7, 0.71, 0.72],
         "sd": [0.1] * 6,
     }
-    assert judge(scores).means is None
+    assert judge_columns(scores).means is None
     with pytest.raises(UsageError, match="--sd-over and --correlation are for a table of means"):
-        judge(scores, sd_over="seeds")
+        judge_columns(scores, sd_over="seeds")
 
 
-def test_rounded_means_are_said_to_be() -> None:
-    found = judge({**TABLE, "mean": ["0.81", "0.80"]}, sd_over="images")
-    assert any("The means are rounded to 0.01" in caveat for caveat in found.caveats)
-    assert not any("rounded" in caveat for caveat in judge(TABLE, sd_over="images").caveats)
+def test_rounded_means_have_a_caveat() -> None:
+    judged = judge_columns({**TABLE, "mean": ["0.81", "0.80"]}, sd_over="images")
+    assert any("The means are rounded to 0.01" in caveat for caveat in judged.caveats)
+    assert not any("rounded" in caveat for caveat in judge_columns(TABLE, sd_over="images").caveats)

@@ -15,9 +15,8 @@ import sweeper as package
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import TRACKING
 from sweeper.judging import mlflow_runs
-from sweeper.judging.rows import ScoresError
 from sweeper.tracking import connect_to_mlflow
-from tests.judging.test_judgement import drawn
+from tests.judging.tables import draw_scores, find_problems
 from tests.project.test_architecture import loaded_by
 from tests.support.mlflow_server import Server
 from tests.support.mlflow_template import lay
@@ -31,7 +30,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make a store with the experiment `losses`: two losses, three seeds, a metric in each run."""
     folder = tmp_path_factory.mktemp("filled")
     lay(folder)
-    fill(connect_to_mlflow(f"sqlite:///{folder}/mlflow.db"))
+    fill_store(connect_to_mlflow(f"sqlite:///{folder}/mlflow.db"))
     return folder / "mlflow.db"
 
 
@@ -45,10 +44,10 @@ def uri(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return TRACKING
 
 
-def fill(client: MlflowClient) -> None:
+def fill_store(client: MlflowClient) -> None:
     experiment = client.create_experiment("losses")
     parent = client.create_run(experiment, run_name="all of them").info.run_id
-    scores = drawn(gap=0.05)
+    scores = draw_scores(gap=0.05)
     for m, loss in enumerate("ab"):
         for seed in range(3):
             run = client.create_run(
@@ -62,50 +61,54 @@ def fill(client: MlflowClient) -> None:
     client.set_terminated(parent)
 
 
-def run_named(name: str) -> str:
+def find_run(name: str) -> str:
     client = connect_to_mlflow(TRACKING)
-    found = client.get_experiment_by_name("losses")
-    assert found is not None
-    runs = client.search_runs([found.experiment_id], f"attributes.run_name = '{name}'")
+    experiment = client.get_experiment_by_name("losses")
+    runs = client.search_runs([experiment.experiment_id], f"attributes.run_name = '{name}'")
     return str(runs[0].info.run_id)
 
 
-def problems(**asked: object) -> list[str]:
-    with pytest.raises(ScoresError) as error:
-        package.judge("mlflow:losses", **{"columns": NAMES, **asked})  # type: ignore[arg-type]
-    return list(error.value.problems)
+def list_problems(**options: object) -> list[str]:
+    return find_problems("mlflow:losses", **{"columns": NAMES, **options})
 
 
 def test_a_metric_of_each_run_is_a_score_of_its_training(uri: str) -> None:
-    found = package.judge("mlflow:losses", columns=NAMES, tracking_uri=uri, paired_seeds=True)
-    scores = drawn(gap=0.05)
-    assert (found.document.metric, found.document.scope, found.verdict) == ("dice", "trainings", "clear_winner")
-    rows = {row.name: row for row in found.document.methods}
+    judgement = package.judge("mlflow:losses", columns=NAMES, tracking_uri=uri, paired_seeds=True)
+    scores = draw_scores(gap=0.05)
+    assert (judgement.document.metric, judgement.document.scope, judgement.verdict) == (
+        "dice",
+        "trainings",
+        "clear_winner",
+    )
+    rows = {row.name: row for row in judgement.document.methods}
     assert rows["a"].runs == ("0", "1", "2") and rows["a"].score == pytest.approx(scores[0].mean())
-    assert "1 run with children and without a method of its own: left out." in found.caveats
+    assert "1 run with children and without a method of its own: left out." in judgement.caveats
 
 
 def test_sqlite_stores_are_read_as_mlflows_client_reads_them(uri: str) -> None:
-    client, run = connect_to_mlflow(uri), run_named("a0")
+    client, run = connect_to_mlflow(uri), find_run("a0")
     client.log_param(run, "both", "parameter")
     client.set_tag(run, "both", "tag")
     client.log_metric(run, "dice", float("nan"), step=2)
-    client.delete_run(run_named("b2"))
+    client.delete_run(find_run("b2"))
     client.log_metric(run, "dice", 0.25)  # at step 0 again: the later value counts there
-    read, asked = mlflow_runs.list_runs("losses", uri, ("dice",)), mlflow_runs._request_runs("losses", uri, ("dice",))
-    assert next(each for each in read if each.id == run).entries[0] == {"step": 0, "dice": 0.25}
-    assert len(read) == 6 and next(each for each in read if each.id == run).fields["both"] == "parameter"
+    direct, by_client = (
+        mlflow_runs.list_runs("losses", uri, ("dice",)),
+        mlflow_runs._request_runs("losses", uri, ("dice",)),
+    )
+    assert next(each for each in direct if each.id == run).entries[0] == {"step": 0, "dice": 0.25}
+    assert len(direct) == 6 and next(each for each in direct if each.id == run).fields["both"] == "parameter"
     key = lambda each: each.id  # noqa: E731
-    for mine, theirs in zip(sorted(read, key=key), sorted(asked, key=key), strict=True):
+    for mine, theirs in zip(sorted(direct, key=key), sorted(by_client, key=key), strict=True):
         assert repr(mine) == repr(theirs._replace(metrics=dict(theirs.metrics), fields=dict(mine.fields)))  # NaN too
         assert {**theirs.fields} == {**mine.fields}
 
 
 def test_everything_that_is_wrong_with_runs_comes_in_one_list(uri: str) -> None:
     client = connect_to_mlflow(uri)
-    experiment = client.get_run(run_named("a0")).info.experiment_id
-    client.log_metric(run_named("a0"), "dice", float("nan"), step=2)
-    client.log_metric(run_named("a1"), "dice", float("inf"), step=2)
+    experiment = client.get_run(find_run("a0")).info.experiment_id
+    client.log_metric(find_run("a0"), "dice", float("nan"), step=2)
+    client.log_metric(find_run("a1"), "dice", float("inf"), step=2)
     for name, status, fields in (
         ("still running", "RUNNING", {"loss": "a", "seed": "3"}),
         ("broken", "FAILED", {"loss": "b", "seed": "3"}),
@@ -113,7 +116,7 @@ def test_everything_that_is_wrong_with_runs_comes_in_one_list(uri: str) -> None:
         ("nobody's", "FINISHED", {"seed": "4"}),
     ):
         client.set_terminated(client.create_run(experiment, run_name=name, tags=fields).info.run_id, status=status)
-    found = problems()
+    problems = list_problems()
     for words in (
         "2 runs not finished (still running RUNNING and broken FAILED)",
         "1 run without the parameter or tag 'loss' (nobody's)",
@@ -121,12 +124,12 @@ def test_everything_that_is_wrong_with_runs_comes_in_one_list(uri: str) -> None:
         "4 runs without the metric 'dice' (still running, broken, again and 1 more)",
         "2 runs whose 'dice' is no finite number (a0 nan and a1 1.79769e+308)",
     ):
-        assert sum(problem.startswith(words) for problem in found) == 1, found
-    assert len(found) == 5
+        assert sum(problem.startswith(words) for problem in problems) == 1, problems
+    assert len(problems) == 5
 
 
 @pytest.mark.parametrize(
-    ("asked", "words"),
+    ("options", "words"),
     [
         ({"columns": {}}, "none called 'method'; name it with --column method=NAME; there are loss and seed"),
         ({"metric": "dicee"}, "got dicee, did you mean `dice`?"),
@@ -135,13 +138,15 @@ def test_everything_that_is_wrong_with_runs_comes_in_one_list(uri: str) -> None:
         ({"columns": {"method": "loss", "seed": "sed"}}, "6 runs without the parameter or tag 'sed'"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_read_says_what_there_is(uri: str, asked: dict[str, object], words: str) -> None:
-    found = problems(**asked)
-    assert len(found) == 1 and words in found[0]
+def test_a_request_for_what_no_run_has_is_answered_with_what_they_have(
+    uri: str, options: dict[str, object], words: str
+) -> None:
+    (problem,) = list_problems(**options)
+    assert words in problem
 
 
 @pytest.mark.parametrize(
-    ("at", "part", "said"),
+    ("at", "part", "caveat"),
     [
         ("0", 0.5, "the value at step 0"),
         ("best:val", 0.5, "its dice at the row where val is highest"),
@@ -150,12 +155,12 @@ def test_what_cannot_be_read_says_what_there_is(uri: str, asked: dict[str, objec
     ],
 )
 @pytest.mark.slow
-def test_the_history_of_a_metric_has_the_score_of_a_row(uri: str, at: str, part: float, said: str) -> None:
+def test_the_history_of_a_metric_has_the_score_of_a_row(uri: str, at: str, part: float, caveat: str) -> None:
     log_more()
-    found = package.judge("mlflow:losses", columns=NAMES, metric="dice", at=at)
-    score = next(row for row in found.document.methods if row.name == "a").score
-    assert score == pytest.approx(part * drawn(gap=0.05)[0].mean())
-    assert any(said in caveat for caveat in found.caveats)
+    judgement = package.judge("mlflow:losses", columns=NAMES, metric="dice", at=at)
+    score = next(row for row in judgement.document.methods if row.name == "a").score
+    assert score == pytest.approx(part * draw_scores(gap=0.05)[0].mean())
+    assert any(caveat in each for each in judgement.caveats)
 
 
 def log_more() -> None:
@@ -163,16 +168,19 @@ def log_more() -> None:
     client = connect_to_mlflow(TRACKING)
     for name in ("a0", "a1", "a2", "b0", "b1", "b2"):
         for metric, value, step in (("val", 0.8, 0), ("val", 0.7, 1), ("epoch", 7, 1), ("dice", 0.99, 5)):
-            client.log_metric(run_named(name), metric, value, step=step)
+            client.log_metric(find_run(name), metric, value, step=step)
 
 
-def test_rows_of_a_history_are_refused_as_those_of_logs(uri: str) -> None:
+def test_rows_of_a_history_that_have_no_score_are_refused(uri: str) -> None:
     log_more()
-    assert "--at must name a logged value, got vall, did you mean `val`?" in problems(metric="dice", at="best:vall")[0]
-    assert "6 runs without the metric 'dice' (the value at step 9) (a0" in problems(metric="dice", at="9")[0]
-    assert "--metric must name a metric of the runs, got none" in problems(at="1")[0]
-    connect_to_mlflow(uri).log_metric(run_named("a0"), "dice", float("inf"), step=1)
-    assert "1 run whose 'dice' is no finite number (a0 nan)" in problems(metric="dice", at="1")[0]
+    assert (
+        "--at must name a logged value, got vall, did you mean `val`?"
+        in list_problems(metric="dice", at="best:vall")[0]
+    )
+    assert "6 runs without the metric 'dice' (the value at step 9) (a0" in list_problems(metric="dice", at="9")[0]
+    assert "--metric must name a metric of the runs, got none" in list_problems(at="1")[0]
+    connect_to_mlflow(uri).log_metric(find_run("a0"), "dice", float("inf"), step=1)
+    assert "1 run whose 'dice' is no finite number (a0 nan)" in list_problems(metric="dice", at="1")[0]
     with pytest.raises(UsageError, match="choice on the test images"):
         package.judge("mlflow:losses", columns=NAMES, metric="dice", at="best:dice")
 
@@ -180,18 +188,20 @@ def test_rows_of_a_history_are_refused_as_those_of_logs(uri: str) -> None:
 def test_without_seeds_each_run_is_a_training(uri: str) -> None:
     client = connect_to_mlflow(uri)
     for name in ("a0", "a1", "a2", "b0", "b1", "b2"):
-        client.delete_tag(run_named(name), "seed")
-    found = package.judge("mlflow:losses", columns=NAMES)
-    assert next(row for row in found.document.methods if row.name == "a").runs == ("a0", "a1", "a2")
-    assert any("--paired-seeds needs a parameter or tag `seed`" in problem for problem in problems(paired_seeds=True))
+        client.delete_tag(find_run(name), "seed")
+    judgement = package.judge("mlflow:losses", columns=NAMES)
+    assert next(row for row in judgement.document.methods if row.name == "a").runs == ("a0", "a1", "a2")
+    assert any(
+        "--paired-seeds needs a parameter or tag `seed`" in problem for problem in list_problems(paired_seeds=True)
+    )
 
 
-def test_the_command_takes_runs_and_says_what_it_left_out(uri: str, sweeper: Sweeper) -> None:
+def test_the_command_judges_runs_and_reports_those_left_out(uri: str, sweeper: Sweeper) -> None:
     words = ("judge", "mlflow:losses", "--column", "method=loss", "--where", "status=FINISHED", "--json")
     status, text, _ = sweeper(*words, "--exit-code-by-verdict")
     assert status == 0 and json.loads(text)["verdict"] == "clear_winner"
     client = connect_to_mlflow(uri)
-    client.set_terminated(run_named("b2"), status="KILLED")
+    client.set_terminated(find_run("b2"), status="KILLED")
     status, text, _ = sweeper(*words, "--exit-code-by-verdict")
     assert status == 12 and any(c.startswith("1 run that --where does not") for c in json.loads(text)["caveats"])
     status, text, error = sweeper("judge", "mlflow:lossses")
@@ -206,7 +216,7 @@ def test_the_command_takes_runs_and_says_what_it_left_out(uri: str, sweeper: Swe
         ("scores.csv", TRACKING, "--where is for `mlflow:EXPERIMENT` and `wandb:ENTITY/PROJECT`, got scores.csv"),
     ],
 )
-def test_what_is_no_store_is_refused(uri: str, source: str, tracking_uri: str, words: str) -> None:
+def test_an_address_of_no_store_is_refused(uri: str, source: str, tracking_uri: str, words: str) -> None:
     with pytest.raises(UsageError) as error:
         package.judge(source, tracking_uri=tracking_uri, columns=NAMES, where={"status": "FINISHED"})
     assert words in str(error.value)
@@ -218,23 +228,23 @@ def test_reading_a_sqlite_store_loads_no_mlflow(uri: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_server_is_asked_for_runs(tmp_path: Path) -> None:
+def test_runs_are_read_from_a_server(tmp_path: Path) -> None:
     server = Server(tmp_path)
     server.start()
     try:
-        fill(connect_to_mlflow(server.uri))
+        fill_store(connect_to_mlflow(server.uri))
         one = package.judge("mlflow:losses", columns=NAMES, metric="dice", at="1", tracking_uri=server.uri)
         assert one.named == "a" and one.document.scope == "trainings"
     finally:
         server.kill()
 
 
-def test_a_logged_loss_is_judged_in_the_direction_that_is_said_alone(uri: str) -> None:
+def test_a_logged_loss_is_judged_only_in_the_requested_direction(uri: str) -> None:
     client = connect_to_mlflow(uri)
     for number, name in enumerate(f"{loss}{seed}" for loss in "ab" for seed in range(3)):
-        client.log_metric(run_named(name), "val_loss", 0.1 + 0.1 * number + 0.01 * number**2)
-    (problem,) = problems(metric="val_loss")
+        client.log_metric(find_run(name), "val_loss", 0.1 + 0.1 * number + 0.01 * number**2)
+    (problem,) = list_problems(metric="val_loss")
     assert "--lower-is-better" in problem and "--higher-is-better" in problem
     for lower, best in ((True, "a"), (False, "b")):
-        asked = package.judge("mlflow:losses", columns=NAMES, metric="val_loss", lower_is_better=lower)
-        assert asked.document.methods[0].name == best
+        judgement = package.judge("mlflow:losses", columns=NAMES, metric="val_loss", lower_is_better=lower)
+        assert judgement.document.methods[0].name == best

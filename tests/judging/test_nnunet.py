@@ -17,20 +17,20 @@ from sweeper.judging.rows import ScoresError
 MODELS = ("nnUNetTrainer__nnUNetPlans__2d", "nnUNetTrainerDiceCELoss__nnUNetPlans__2d")
 
 
-def summary(cases: Mapping[str, Mapping[str, tuple[int, int, int]]]) -> dict[str, Any]:
+def summarise(cases: Mapping[str, Mapping[str, tuple[int, int, int]]]) -> dict[str, Any]:
     """Return what nnU-Net 2 writes of (tp, fp, fn) per case and label; as JSON of Python, with NaN."""
     per_case = []
     for name, labels in cases.items():
-        found = {}
+        scores = {}
         for label, (tp, fp, fn) in labels.items():
             whole = tp + fp + fn
-            found[label] = {
+            scores[label] = {
                 "Dice": 2 * tp / (2 * tp + fp + fn) if whole else float("nan"),
                 "IoU": tp / whole if whole else float("nan"),
                 "TP": tp, "FP": fp, "FN": fn, "TN": 9, "n_pred": tp + fp, "n_ref": tp + fn,
             }  # fmt: skip
         per_case.append(
-            {"metrics": found, "prediction_file": f"/out/{name}.nii.gz", "reference_file": f"C:\\raw\\{name}.nii.gz"}
+            {"metrics": scores, "prediction_file": f"/out/{name}.nii.gz", "reference_file": f"C:\\raw\\{name}.nii.gz"}
         )
     labels = per_case[0]["metrics"]
     mean = {label: {"Dice": float(np.nanmean([c["metrics"][label]["Dice"] for c in per_case]))} for label in labels}
@@ -41,93 +41,95 @@ def summary(cases: Mapping[str, Mapping[str, tuple[int, int, int]]]) -> dict[str
     }
 
 
-def cases(names: list[str], better: int, rng: np.random.Generator) -> dict[str, dict[str, tuple[int, int, int]]]:
-    """Label 2 is in every third case alone; elsewhere it is found falsely now and then."""
-    found = {}
+def draw_cases(names: list[str], better: int, rng: np.random.Generator) -> dict[str, dict[str, tuple[int, int, int]]]:
+    """Label 2 is in every third case alone; elsewhere it is judgement falsely now and then."""
+    counts = {}
     for name in names:
         wrong = int(rng.integers(8, 20)) - better
         rare = (30 - wrong, wrong, wrong) if int(name[-2:]) % 3 == 0 else (0, int(rng.integers(0, 2)), 0)
-        found[name] = {"1": (100 - wrong, wrong, wrong), "2": rare}
-    return found
+        counts[name] = {"1": (100 - wrong, wrong, wrong), "2": rare}
+    return counts
 
 
-def write(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content), "utf-8")
 
 
-def tree(root: Path, results: tuple[str, ...] = ("",), folds: int = 5) -> dict[str, float]:
+def write_tree(root: Path, results: tuple[str, ...] = ("",), folds: int = 5) -> dict[str, float]:
     """Write two models, `folds` folds of six cases each; return their foreground means over the first run's cases."""
     rng, means = np.random.default_rng(0), {}
     for place in results:
         for better, model in zip((0, 6), MODELS, strict=True):
             whole = {}
             for fold in range(folds):
-                part = cases([f"case_{6 * fold + k:02}" for k in range(6)], better, rng)
-                write(
+                part = draw_cases([f"case_{6 * fold + k:02}" for k in range(6)], better, rng)
+                write_json(
                     root / place / "Dataset001_X" / model / f"fold_{fold}" / "validation" / "summary.json",
-                    summary(part),
+                    summarise(part),
                 )
                 whole |= part
             folder = root / place / "Dataset001_X" / model / "crossval_results_folds_0_1_2_3_4"
-            write(folder / "summary.json", summary(whole))
-            write(folder / "postprocessed" / "summary.json", summary(whole))
-            means.setdefault(model, summary(whole)["foreground_mean"]["Dice"])
+            write_json(folder / "summary.json", summarise(whole))
+            write_json(folder / "postprocessed" / "summary.json", summarise(whole))
+            means.setdefault(model, summarise(whole)["foreground_mean"]["Dice"])
     return means
 
 
 def test_five_folds_are_one_training_over_all_images_scored_as_nnunet_does(tmp_path: Path) -> None:
-    means = tree(tmp_path)
-    found = sweeper.judge(tmp_path)
-    assert found.document.images == 30 and found.document.metric == "Dice"
-    assert {row.name: row.score for row in found.document.methods} == pytest.approx(means)
-    assert all(row.runs == ("Dataset001_X",) for row in found.document.methods)
-    assert found.document.networks is not None and found.document.networks.named == MODELS[1]
-    assert any("as nnU-Net does" in caveat for caveat in found.caveats)
+    means = write_tree(tmp_path)
+    judgement = sweeper.judge(tmp_path)
+    assert judgement.document.images == 30 and judgement.document.metric == "Dice"
+    assert {row.name: row.score for row in judgement.document.methods} == pytest.approx(means)
+    assert all(row.runs == ("Dataset001_X",) for row in judgement.document.methods)
+    assert judgement.document.networks is not None and judgement.document.networks.named == MODELS[1]
+    assert any("as nnU-Net does" in caveat for caveat in judgement.caveats)
     for folder in tmp_path.rglob("fold_*"):
         for path in folder.rglob("summary.json"):
             path.unlink()
-    assert (
-        sweeper.judge(tmp_path).document.methods == found.document.methods
-    )  # the crossval summary alone says the same
+    # The crossval summaries contain the same.
+    assert sweeper.judge(tmp_path).document.methods == judgement.document.methods
 
 
 def test_several_result_folders_are_several_trainings(tmp_path: Path) -> None:
-    tree(tmp_path, ("seed0", "seed1", "seed2"))
-    found = sweeper.judge(tmp_path, metric="IoU")
-    assert [len(row.runs) for row in found.document.methods] == [3, 3] and found.document.networks is None
-    assert (found.verdict, found.named) == ("clear_winner", MODELS[1])
+    write_tree(tmp_path, ("seed0", "seed1", "seed2"))
+    judgement = sweeper.judge(tmp_path, metric="IoU")
+    assert [len(row.runs) for row in judgement.document.methods] == [3, 3] and judgement.document.networks is None
+    assert (judgement.verdict, judgement.named) == ("clear_winner", MODELS[1])
     assert {len(list(model.glob("fold_*"))) for model in tmp_path.glob(f"*/*/{MODELS[0]}")} == {5}
     for path in tmp_path.rglob("fold_*/validation/summary.json"):
         path.unlink()
-    assert any("here K = 5" in caveat for caveat in found.caveats)
+    assert any("here K = 5" in caveat for caveat in judgement.caveats)
     whole = sweeper.judge(tmp_path, metric="IoU")
-    assert whole.document.comparisons == found.document.comparisons  # the crossval summaries name their folds, too
+    assert whole.document.comparisons == judgement.document.comparisons  # the crossval summaries name their folds, too
     for folder in list(tmp_path.rglob("crossval_results_folds_*")):
         folder.rename(folder.with_name("crossval_results_folds_all"))
     alone = sweeper.judge(tmp_path, metric="IoU").document.comparisons[0]  # as if there were no folds
-    assert found.document.comparisons[0].se_image == pytest.approx(math.sqrt(5 / 4) * alone.se_image)
+    assert judgement.document.comparisons[0].se_image == pytest.approx(math.sqrt(5 / 4) * alone.se_image)
 
 
 def test_evaluated_folders_of_predictions_are_methods(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     for better, name in enumerate(("a", "b")):
-        write(tmp_path / name / "test" / "summary.json", summary(cases([f"c_{k:02}" for k in range(12)], better, rng)))
+        write_json(
+            tmp_path / name / "test" / "summary.json",
+            summarise(draw_cases([f"c_{k:02}" for k in range(12)], better, rng)),
+        )
     assert {row.name for row in sweeper.judge(tmp_path).document.methods} == {"a/test", "b/test"}
 
 
-def test_what_is_no_result_is_refused_or_left_out(tmp_path: Path) -> None:
+def test_files_that_are_no_test_results_are_refused_or_left_out(tmp_path: Path) -> None:
     with pytest.raises(ScoresError, match=r"must hold nnU-Net.s `summary.json` files"):
         sweeper.judge(tmp_path)
-    tree(tmp_path)
+    write_tree(tmp_path)
     training = tmp_path / "Dataset001_X" / MODELS[0] / "fold_all" / "validation" / "summary.json"
-    write(training, summary(cases(["case_00"], 9, np.random.default_rng(0))))
+    write_json(training, summarise(draw_cases(["case_00"], 9, np.random.default_rng(0))))
     assert any("its own training images" in caveat for caveat in sweeper.judge(tmp_path).caveats)
     (tmp_path / "Dataset001_X" / MODELS[0] / "fold_3" / "validation" / "summary.json").unlink()
     with pytest.raises(ScoresError, match=r"12 scores are missing .* \('case_18', class 1, "):
         sweeper.judge(tmp_path)
     assert sweeper.judge(tmp_path, common=True).document.left_out == 6
-    write(tmp_path / "Dataset002_Y" / MODELS[0] / "fold_0" / "validation" / "summary.json", {"results": {}})
+    write_json(tmp_path / "Dataset002_Y" / MODELS[0] / "fold_0" / "validation" / "summary.json", {"results": {}})
     with pytest.raises(ScoresError, match="one data set can be judged") as error:
         sweeper.judge(tmp_path)
     assert len(error.value.problems) == 2

@@ -13,9 +13,9 @@ from scipy import stats
 
 from sweeper.core.errors import UsageError
 from sweeper.core.records import Interval
-from sweeper.judging.judgement import Judgement, judge_scores
+from sweeper.judging.judgement import Judgement
 from sweeper.judging.plan import POWER, Pilot, format_plan, plan_experiment, plan_spread
-from sweeper.judging.rows import ScoreRequest, ScoreRows
+from tests.judging.tables import judge_columns
 from tests.support.marks import rest_slow
 from tests.support.schemas import problems
 
@@ -23,7 +23,7 @@ SEED, IMAGE, BOTH = 0.012, 0.05, 0.03
 """Standard deviations of a training, of a difference on an image, and of a training on an image."""
 
 
-def draw(rng: np.random.Generator, seeds: int, images: int, gap: float, *, image: float = IMAGE) -> Any:
+def draw_pilot(rng: np.random.Generator, seeds: int, images: int, gap: float, *, image: float = IMAGE) -> Any:
     """Return scores, (2, seeds, images); the second method is better by `gap`."""
     scores = 0.5 + rng.normal(0, SEED, (2, seeds, 1)) + rng.normal(0, 0.1, (1, 1, images))
     scores = scores + rng.normal(0, image / math.sqrt(2), (2, 1, images)) + rng.normal(0, BOTH, (2, seeds, images))
@@ -31,7 +31,7 @@ def draw(rng: np.random.Generator, seeds: int, images: int, gap: float, *, image
     return scores
 
 
-def judge(scores: Any, *, paired: bool, margin: float = 0.02) -> Judgement:
+def judge_pilot(scores: Any, *, paired: bool, margin: float = 0.02) -> Judgement:
     places = np.indices(scores.shape).reshape(3, -1).tolist()
     columns = {
         "method": [f"m{n}" for n in places[0]],
@@ -39,11 +39,10 @@ def judge(scores: Any, *, paired: bool, margin: float = 0.02) -> Judgement:
         "image": places[2],
         "score": scores.ravel().tolist(),
     }
-    request = ScoreRequest(baseline="m0", margin=margin, paired_seeds=paired)
-    return judge_scores(ScoreRows(columns, "a pilot"), request)
+    return judge_columns(columns, baseline="m0", margin=margin, paired_seeds=paired)
 
 
-def true_gap(seeds: int, images: int, *, image: float = IMAGE) -> Interval:
+def make_true_gap(seeds: int, images: int, *, image: float = IMAGE) -> Interval:
     """Return the interval of a difference whose variances are the true ones."""
     v_both = 2 * BOTH**2 / (seeds * images)
     return Interval(
@@ -61,18 +60,18 @@ def test_the_promised_power_is_that_of_simulated_experiments(
     seeds: int, images: int, image: float, paired: bool
 ) -> None:
     """80 % within 76 to 84, as far as 1,500 experiments show it (standard error 1 %)."""
-    gap = Pilot(true_gap(seeds, images, image=image), seeds, images, 0.95, paired).find_detectable()
+    gap = Pilot(make_true_gap(seeds, images, image=image), seeds, images, 0.95, paired).find_detectable()
     rng = np.random.default_rng(seeds)
     seen = 0
     for _ in range(1500):
-        contest = judge(draw(rng, seeds, images, gap, image=image), paired=paired).contest
+        contest = judge_pilot(draw_pilot(rng, seeds, images, gap, image=image), paired=paired).contest
         first = [each.family for each in contest.finalists].index("m1")
         seen += next(c.difference.low for c in contest.comparisons if (c.first, c.second) == (first, 1 - first)) > 0
     assert 0.76 <= seen / 1500 <= 0.84
 
 
 def test_more_seeds_and_images_are_never_worse_and_the_plan_asks_for_the_fewest() -> None:
-    document = plan_experiment(judge(draw(np.random.default_rng(3), 6, 40, 0.01), paired=True))
+    document = plan_experiment(judge_pilot(draw_pilot(np.random.default_rng(3), 6, 40, 0.01), paired=True))
     (pair,) = document.pairs
     assert (document.seeds, document.images, document.difference) == (6, 40, 0.02)
     needed = [row.seeds if row.seeds is not None else 999 for row in pair.rows]
@@ -83,11 +82,11 @@ def test_more_seeds_and_images_are_never_worse_and_the_plan_asks_for_the_fewest(
     assert not problems(document.document)
 
 
-def test_the_fewest_seeds_have_the_power_and_one_less_has_not() -> None:
-    judgement = judge(draw(np.random.default_rng(3), 6, 40, 0.01), paired=True, margin=0.035)
+def test_the_fewest_seeds_have_the_power_and_one_seed_less_has_not() -> None:
+    judgement = judge_pilot(draw_pilot(np.random.default_rng(3), 6, 40, 0.01), paired=True, margin=0.035)
     pilot = Pilot(judgement.contest.comparisons[0].difference, 6, 40, 0.95, paired=True)
     seeds = plan_experiment(judgement).pairs[0].rows[0].seeds
-    assert seeds is not None and seeds > 3
+    assert seeds > 3
 
     def power(count: int) -> float:
         return pilot.compute_power(count, 40, 0.035)
@@ -98,7 +97,7 @@ def test_the_fewest_seeds_have_the_power_and_one_less_has_not() -> None:
 def test_scores_without_images_are_planned_in_seeds_alone() -> None:
     rng = np.random.default_rng(0)
     columns = {"method": ["a"] * 5 + ["b"] * 5, "score": [*rng.normal(0.5, 0.01, 5), *rng.normal(0.5, 0.01, 5)]}
-    document = plan_experiment(judge_scores(ScoreRows(columns, "x"), ScoreRequest(margin=0.02)))
+    document = plan_experiment(judge_columns(columns, margin=0.02))
     (pair,) = document.pairs
     assert document.images is None and [row.images for row in pair.rows] == [None] and pair.sd_image is None
     assert 3 <= (pair.rows[0].seeds or 0) <= 20
@@ -107,7 +106,7 @@ def test_scores_without_images_are_planned_in_seeds_alone() -> None:
 
 def test_a_pilot_of_single_trainings_is_refused() -> None:
     with pytest.raises(UsageError, match="--plan needs the spread of trainings, 3 of each method or more"):
-        plan_experiment(judge(draw(np.random.default_rng(0), 2, 40, 0.0), paired=False))
+        plan_experiment(judge_pilot(draw_pilot(np.random.default_rng(0), 2, 40, 0.0), paired=False))
 
 
 def test_the_command_prints_the_plan(sweeper: Any, tmp_path: Path) -> None:
@@ -145,7 +144,7 @@ def test_the_seeds_of_a_spread_have_the_promised_power() -> None:
         scores = rng.normal([[0.5], [0.52]], 0.012, (2, seeds))
         method, seed = np.indices(scores.shape).reshape(2, -1).tolist()
         columns = {"method": [f"m{n}" for n in method], "seed": seed, "score": scores.ravel().tolist()}
-        row = judge_scores(ScoreRows(columns, "x"), ScoreRequest()).document.comparisons[0]
+        row = judge_columns(columns).document.comparisons[0]
         seen += row.first == "m1" and row.ci_low is not None and row.ci_low > 0
     assert 0.76 <= seen / 1500 <= 0.88  # of whole seeds, the fewest that reach 80 %
 
@@ -164,7 +163,7 @@ SPREAD = ("--plan", "--spread", "0.01", "--margin", "0.01")
         ((), "SCORES is needed"),
     ],
 )
-def test_a_spread_goes_without_a_pilot(sweeper: Any, words: tuple[str, ...], expected: str) -> None:
+def test_a_spread_excludes_a_pilot_and_its_options(sweeper: Any, words: tuple[str, ...], expected: str) -> None:
     status, _, error = sweeper("judge", *words)
     assert status == 2 and expected in error
 

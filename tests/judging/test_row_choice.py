@@ -20,7 +20,7 @@ ENTRIES = [
 
 
 @pytest.mark.parametrize(
-    ("text", "expected", "said"),
+    ("text", "expected", "name"),
     [
         (None, 0.60, "the last value"),
         ("last", 0.60, "the last value"),
@@ -30,13 +30,13 @@ ENTRIES = [
         ("lowest:val_loss", 0.70, "the row where val_loss is lowest"),
     ],
 )
-def test_the_chosen_row_has_the_score(text: str | None, expected: float, said: str) -> None:
+def test_the_chosen_row_has_the_score(text: str | None, expected: float, name: str) -> None:
     choice = parse_choice(text, "test_dice")
-    assert choice.find_value(ENTRIES, "test_dice") == expected and str(choice) == said
+    assert choice.find_value(ENTRIES, "test_dice") == expected and str(choice) == name
 
 
 @pytest.mark.parametrize("text", ["11", "best:val_iou"])
-def test_a_row_that_is_not_there_has_no_score(text: str) -> None:
+def test_a_missing_row_has_no_score(text: str) -> None:
     assert parse_choice(text, "test_dice").find_value(ENTRIES, "test_dice") is None
 
 
@@ -49,7 +49,7 @@ def test_a_run_that_diverged_at_the_chosen_row_gets_no_earlier_score() -> None:
 
 
 @pytest.mark.parametrize("text", ["best:test_dice", "lowest:test/loss", "best:Test_IoU", "best:dice", "lowest:dice"])
-def test_the_best_by_what_judges_is_refused(text: str) -> None:
+def test_a_choice_by_the_judged_metric_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="choice on the test images"):
         parse_choice(text, "dice")
 
@@ -59,11 +59,11 @@ def test_a_name_that_only_contains_the_letters_is_no_test_metric() -> None:
 
 
 @pytest.mark.parametrize("text", ["first", "best", "best:", "-5", "5.5"])
-def test_what_is_no_row_names_what_is(text: str) -> None:
+def test_a_choice_of_no_row_is_refused_with_the_possible_ones(text: str) -> None:
     with pytest.raises(UsageError, match=r"--at must be last, a step \(5000, epoch=50\), best:METRIC"):
         parse_choice(text, "dice")
 
 
-def test_the_highest_loss_is_no_best() -> None:
+def test_the_best_of_a_loss_is_refused_for_its_lowest() -> None:
     with pytest.raises(UsageError, match="--at lowest:val_loss"):
         parse_choice("best:val_loss", "dice")

@@ -12,17 +12,10 @@ from scipy import stats
 
 import sweeper
 from sweeper.judging.plan import plan_experiment
-from sweeper.judging.rows import ScoresError
-from tests.judging.test_judgement import drawn, table
+from tests.judging.tables import draw_scores, find_problems, make_table
 
 
-def problems(frame: pd.DataFrame, **asked: Any) -> str:
-    with pytest.raises(ScoresError) as error:
-        sweeper.judge(frame, **asked)
-    return "\n".join(error.value.problems)
-
-
-def of_folds(rotations: int, folds: int, key: int = 0, gap: float = 0.05) -> pd.DataFrame:
+def make_folds(rotations: int, folds: int, key: int = 0, gap: float = 0.05) -> pd.DataFrame:
     """Return one score for each method, rotation and fold."""
     rng = np.random.default_rng(key)
     shared = 0.05 * rng.standard_normal((rotations, folds))
@@ -40,15 +33,15 @@ def of_folds(rotations: int, folds: int, key: int = 0, gap: float = 0.05) -> pd.
 )
 @pytest.mark.parametrize("runs", [1, 3])
 def test_with_images_the_folds_of_a_rotation_are_one_training(name: str, runs: int) -> None:
-    frame = table(drawn(images=20, runs=runs))
-    found = sweeper.judge(frame.assign(**{name: frame["image"] % 5}))
+    frame = make_table(draw_scores(images=20, runs=runs))
+    judgement = sweeper.judge(frame.assign(**{name: frame["image"] % 5}))
     whole = sweeper.judge(frame)
-    assert found.document.images == 20 and (found.networks is None) == (runs == 3)
-    assert any("one training over all images" in c and "here K = 5" in c for c in found.caveats)
+    assert judgement.document.images == 20 and (judgement.networks is None) == (runs == 3)
+    assert any("one training over all images" in c and "here K = 5" in c for c in judgement.caveats)
     if runs == 1:  # of these networks alone
-        assert found.networks == whole.networks
+        assert judgement.networks == whole.networks
         return
-    for one, other in zip(found.document.comparisons, whole.document.comparisons, strict=True):
+    for one, other in zip(judgement.document.comparisons, whole.document.comparisons, strict=True):
         assert (one.difference, one.se_seed) == (other.difference, other.se_seed)
         assert one.se_image == pytest.approx(math.sqrt(5 / 4) * other.se_image)
         assert one.ci_high - one.ci_low > other.ci_high - other.ci_low
@@ -57,23 +50,23 @@ def test_with_images_the_folds_of_a_rotation_are_one_training(name: str, runs: i
 @pytest.mark.parametrize("kind", ["seed", "method"])
 def test_folds_may_have_other_names_in_each_run(kind: str) -> None:
     """As those of scikit-learn's RepeatedKFold, which are counted on over the rotations."""
-    frame = table(drawn(images=20, runs=3))
-    found = sweeper.judge(frame.assign(fold=frame["image"] % 5))
+    frame = make_table(draw_scores(images=20, runs=3))
+    judgement = sweeper.judge(frame.assign(fold=frame["image"] % 5))
     names = frame[kind].astype(str) + "-" + (frame["image"] % 5).astype(str)
-    assert sweeper.judge(frame.assign(fold=names)).document.comparisons == found.document.comparisons
+    assert sweeper.judge(frame.assign(fold=names)).document.comparisons == judgement.document.comparisons
 
 
-def test_a_plan_by_rotations_says_the_spread_of_images_and_plans_with_the_wider_interval() -> None:
-    frame = table(drawn(images=20, runs=3))
+def test_a_plan_by_rotations_has_the_same_spread_of_images_and_the_wider_interval() -> None:
+    frame = make_table(draw_scores(images=20, runs=3))
     tables = (frame, frame.assign(fold=frame["image"] % 5))
     plain, folds = (plan_experiment(sweeper.judge(each, margin=0.02)) for each in tables)
     assert folds.pairs[0].sd_image == pytest.approx(plain.pairs[0].sd_image)
     assert folds.pairs[0].widths[0].width > plain.pairs[0].widths[0].width
 
 
-def test_the_images_part_of_rotations_is_multiplied_by_how_many_images_more_there_are_than_are_trained_on() -> None:
+def test_in_rotations_the_part_of_the_images_is_multiplied_by_k_over_k_minus_1() -> None:
     """Unpaired, by Cochran and Cox from the three mean squares; no library has this interval."""
-    frame = table(drawn(images=20, runs=3))
+    frame = make_table(draw_scores(images=20, runs=3))
     gap = sweeper.judge(frame.assign(fold=frame["image"] % 5)).document.comparisons[0]
     by = [f.pivot(index="seed", columns="image", values="score").to_numpy() for _, f in frame.groupby("method")]
     v_seeds = [scores.mean(axis=1).var(ddof=1) / 3 for scores in by]
@@ -87,22 +80,22 @@ def test_the_images_part_of_rotations_is_multiplied_by_how_many_images_more_ther
     assert (gap.ci_high - gap.ci_low) / 2 == pytest.approx(half, rel=1e-6)
 
 
-def test_another_name_is_given_by_option() -> None:
-    frame = table(drawn(images=20))
-    found = sweeper.judge(frame.assign(part=frame["image"] % 4), columns={"fold": "part"})
-    assert found.document.comparisons == sweeper.judge(frame.assign(fold=frame["image"] % 4)).document.comparisons
-    assert found.document.comparisons != sweeper.judge(frame).document.comparisons
+def test_a_column_of_folds_with_another_name_is_given_by_an_option() -> None:
+    frame = make_table(draw_scores(images=20))
+    judgement = sweeper.judge(frame.assign(part=frame["image"] % 4), columns={"fold": "part"})
+    assert judgement.document.comparisons == sweeper.judge(frame.assign(fold=frame["image"] % 4)).document.comparisons
+    assert judgement.document.comparisons != sweeper.judge(frame).document.comparisons
 
 
 def test_an_image_in_several_folds_of_a_training_is_refused() -> None:
-    frame = table(drawn(images=6))
+    frame = make_table(draw_scores(images=6))
     both = pd.concat([frame.assign(fold=fold) for fold in (1, 2)])
-    assert "an image must be in one fold of a training" in problems(both)
+    assert "an image must be in one fold of a training" in str(find_problems(both))
 
 
 @pytest.mark.parametrize(("rotations", "folds"), [(1, 5), (1, 10), (3, 4), (2, 2)])
 def test_scores_of_folds_have_the_corrected_resampled_interval(rotations: int, folds: int) -> None:
-    frame = of_folds(rotations, folds)
+    frame = make_folds(rotations, folds)
     gap = sweeper.judge(frame).document.comparisons[0]
     by = frame.pivot(index=["seed", "fold"], columns="method", values="score")
     differences = (by["a"] - by["b"]).to_numpy()
@@ -118,7 +111,7 @@ def test_scores_of_folds_have_the_corrected_resampled_interval(rotations: int, f
 @pytest.mark.parametrize(("rotations", "folds"), [(1, 5), (1, 10), (3, 5), (10, 10)])
 def test_the_corrected_interval_is_that_of_an_independent_implementation(rotations: int, folds: int) -> None:
     correlated = pytest.importorskip("baycomp.single", reason="needs the extra `oracles`").CorrelatedTTest
-    frame = of_folds(rotations, folds)
+    frame = make_folds(rotations, folds)
     gap = sweeper.judge(frame).document.comparisons[0]
     by = frame.pivot(index=["seed", "fold"], columns="method", values="score")
     posterior = correlated(by["b"].to_numpy(), by["a"].to_numpy(), runs=rotations)
@@ -126,34 +119,34 @@ def test_the_corrected_interval_is_that_of_an_independent_implementation(rotatio
     assert (gap.ci_low, gap.ci_high) == pytest.approx((posterior.mean - half, posterior.mean + half), abs=1e-12)
 
 
-def test_a_single_rotation_needs_no_column_of_seeds_and_says_what_it_assumes() -> None:
-    frame = of_folds(1, 5).drop(columns="seed")
-    found = sweeper.judge(frame)
-    assert found.verdict == "clear_winner" and "Nadeau and Bengio" in " ".join(found.caveats)
+def test_a_single_rotation_needs_no_column_of_seeds_and_names_its_method() -> None:
+    frame = make_folds(1, 5).drop(columns="seed")
+    judgement = sweeper.judge(frame)
+    assert judgement.verdict == "clear_winner" and "Nadeau and Bengio" in " ".join(judgement.caveats)
     naive = sweeper.judge(frame.rename(columns={"fold": "seed"}), paired_seeds=True).document.comparisons[0]
-    corrected = found.document.comparisons[0]
+    corrected = judgement.document.comparisons[0]
     assert naive.ci_low is not None and corrected.ci_low is not None and corrected.ci_low < naive.ci_low
 
 
 @pytest.mark.parametrize(
-    ("frame", "asked", "problem"),
+    ("frame", "options", "problem"),
     [
-        (of_folds(1, 5), {"columns": {"seed": "fold"}}, "Give --column fold=fold in its place"),
-        (of_folds(1, 5).iloc[:-1], {}, "must have all 5 folds, got fewer of b, seed 0"),
-        (of_folds(1, 5).assign(split=["train", "test"] * 5), {}, "only images that a method was not trained on"),
-        (of_folds(1, 5).assign(split=["val", "Test"] * 5).drop(columns="fold"), {}, "== 'Test'"),
-        (of_folds(1, 5).assign(cv=[1, 2] * 5), {}, "one column of folds is needed, got fold and cv"),
-        (of_folds(1, 5).assign(fold=[1, None, 3, 4, 5] * 2), {}, "the fold is empty"),
+        (make_folds(1, 5), {"columns": {"seed": "fold"}}, "Give --column fold=fold in its place"),
+        (make_folds(1, 5).iloc[:-1], {}, "must have all 5 folds, got fewer of b, seed 0"),
+        (make_folds(1, 5).assign(split=["train", "test"] * 5), {}, "only images that a method was not trained on"),
+        (make_folds(1, 5).assign(split=["val", "Test"] * 5).drop(columns="fold"), {}, "== 'Test'"),
+        (make_folds(1, 5).assign(cv=[1, 2] * 5), {}, "one column of folds is needed, got fold and cv"),
+        (make_folds(1, 5).assign(fold=[1, None, 3, 4, 5] * 2), {}, "the fold is empty"),
     ],
 )  # fmt: skip
-def test_what_is_no_fold_is_refused(frame: pd.DataFrame, asked: dict[str, Any], problem: str) -> None:
-    assert problem in problems(frame, **asked)
+def test_a_column_that_holds_no_folds_is_refused(frame: pd.DataFrame, options: dict[str, Any], problem: str) -> None:
+    assert problem in "\n".join(find_problems(frame, **options))
 
 
-def test_one_of_two_columns_of_folds_is_used_where_it_is_given() -> None:
-    frame = of_folds(1, 5)
-    found = sweeper.judge(frame.assign(cv=[1, 2] * 5), columns={"fold": "fold"})
-    assert found.document.comparisons == sweeper.judge(frame).document.comparisons
+def test_of_two_columns_of_folds_an_option_chooses_one() -> None:
+    frame = make_folds(1, 5)
+    judgement = sweeper.judge(frame.assign(cv=[1, 2] * 5), columns={"fold": "fold"})
+    assert judgement.document.comparisons == sweeper.judge(frame).document.comparisons
 
 
 def test_equal_methods_on_the_same_images_seldom_differ() -> None:
@@ -161,11 +154,11 @@ def test_equal_methods_on_the_same_images_seldom_differ() -> None:
     rng = np.random.default_rng(3)
     wins = 0
     for _ in range(120):
-        wins += sweeper.judge(cross_validated(rng), margin=1e-9).verdict == "clear_winner"
+        wins += sweeper.judge(cross_validate(rng), margin=1e-9).verdict == "clear_winner"
     assert wins <= 13  # 5 % of 120 are 6: 14 or more have a probability of 0.003
 
 
-def cross_validated(rng: np.random.Generator, images: int = 60, folds: int = 5, rotations: int = 2) -> pd.DataFrame:
+def cross_validate(rng: np.random.Generator, images: int = 60, folds: int = 5, rotations: int = 2) -> pd.DataFrame:
     features = rng.standard_normal((images, 12))
     target = features.sum(axis=1) + 3 * rng.standard_normal(images)
     rows = []
@@ -173,8 +166,10 @@ def cross_validated(rng: np.random.Generator, images: int = 60, folds: int = 5, 
         side = rng.permutation(images) % folds
         for fold in range(folds):
             train, test = side != fold, side == fold
-            for method, own in (("a", features[:, :6]), ("b", features[:, 6:])):
-                weights = np.linalg.solve(own[train].T @ own[train] + np.eye(6), own[train].T @ target[train])
-                rows.append((method, seed, fold, float(((own[test] @ weights - target[test]) ** 2).mean())))
+            for method, columns in (("a", features[:, :6]), ("b", features[:, 6:])):
+                weights = np.linalg.solve(
+                    columns[train].T @ columns[train] + np.eye(6), columns[train].T @ target[train]
+                )
+                rows.append((method, seed, fold, float(((columns[test] @ weights - target[test]) ** 2).mean())))
     frame = pd.DataFrame(rows, columns=["method", "seed", "fold", "score"])
     return frame.assign(score=-frame["score"])

@@ -7,24 +7,16 @@ import shlex
 from typing import Any
 
 import pandas as pd
-import pytest
 
 import sweeper
-from sweeper.judging.rows import ScoresError
-from tests.judging.test_judgement import drawn, table
+from tests.judging.tables import draw_scores, find_problems, make_table
 
-FRAME = table(drawn(images=24, gap=0.03))
+FRAME = make_table(draw_scores(images=24, gap=0.03))
 PATIENTS = FRAME.assign(group="p" + (FRAME["image"] // 4).astype(str))
 NUMBERED = PATIENTS.assign(image=FRAME["image"] % 4)
 
 
-def find_problems(frame: pd.DataFrame, **options: Any) -> str:
-    with pytest.raises(ScoresError) as error:
-        sweeper.judge(frame, **options)
-    return "\n".join(error.value.problems)
-
-
-def test_images_numbered_in_each_group_give_the_judgement_of_images_with_names_of_their_own() -> None:
+def test_images_numbered_in_each_group_are_judged_as_images_of_different_names() -> None:
     result, expected = sweeper.judge(NUMBERED), sweeper.judge(PATIENTS)
     assert result.contest.comparisons == expected.contest.comparisons
     assert (result.document.images, result.document.groups) == (24, 6)
@@ -32,7 +24,7 @@ def test_images_numbered_in_each_group_give_the_judgement_of_images_with_names_o
     assert "such as '0' in p0 and p1" in note and not any("different images" in each for each in expected.caveats)
 
 
-def test_a_numbered_group_may_lack_images_and_folds_may_be_named_too() -> None:
+def test_a_numbered_group_may_lack_images_and_have_folds() -> None:
     fewer = NUMBERED[(NUMBERED["group"] != "p1") | (NUMBERED["image"] < 2)]
     assert sweeper.judge(fewer).document.images == 22
     folds = NUMBERED.assign(fold=FRAME["image"] // 8)
@@ -40,15 +32,15 @@ def test_a_numbered_group_may_lack_images_and_folds_may_be_named_too() -> None:
     assert sweeper.judge(folds).contest.comparisons == sweeper.judge(expected).contest.comparisons
 
 
-def test_rows_that_are_really_there_twice_and_means_of_patients_are_still_refused() -> None:
+def test_repeated_rows_and_means_of_patients_are_refused() -> None:
     twice = pd.concat([NUMBERED, NUMBERED.iloc[:1]])
-    assert "several rows for the same method, seed and image" in find_problems(twice)
+    assert "several rows for the same method, seed and image" in str(find_problems(twice))
     means = NUMBERED.groupby(["method", "seed", "group"], as_index=False)["score"].mean().assign(image="mean")
-    assert "each row must be of one image, got 'mean'" in find_problems(pd.concat([NUMBERED, means]))
+    assert "each row must be of one image, got 'mean'" in str(find_problems(pd.concat([NUMBERED, means])))
 
 
-def test_a_column_that_distinguishes_rows_is_named_with_the_option_to_paste() -> None:
-    text = find_problems(NUMBERED.rename(columns={"group": "patient no"}))
+def test_the_refusal_of_repeated_rows_has_the_option_that_distinguishes_them() -> None:
+    (text,) = find_problems(NUMBERED.rename(columns={"group": "patient no"}))
     assert "leave all but one out" not in text and "for the same method, seed and image, which 'patient no'" in text
     pasted = next(word for word in re.findall(r"--column ('group=.*?')", text))
     (word,) = shlex.split(pasted)
@@ -59,13 +51,12 @@ def test_a_column_that_distinguishes_rows_is_named_with_the_option_to_paste() ->
 
 def test_a_column_of_other_scores_distinguishes_nothing() -> None:
     twice = pd.concat([FRAME, FRAME.iloc[:2]]).assign(iou=range(len(FRAME) + 2))
-    assert "leave all but one out" in find_problems(twice)
+    assert "leave all but one out" in str(find_problems(twice))
 
 
-def test_images_numbered_in_each_fold_get_names_by_the_code_that_is_printed() -> None:
+def test_the_printed_code_renames_images_numbered_in_each_fold() -> None:
     frame = FRAME.assign(Fold=FRAME["image"] % 4, Image=FRAME["image"] // 4).drop(columns="image")
-    code = re.search(r"in pandas: `(table\[.*\))`", find_problems(frame))
-    assert code is not None
+    code = re.search(r"in pandas: `(table\[.*\))`", "\n".join(find_problems(frame)))
     names: dict[str, Any] = {"table": frame.copy()}
     exec(code[1], names)
     expected = sweeper.judge(FRAME.assign(fold=FRAME["image"] % 4))

@@ -75,7 +75,7 @@ def find_problems(root: Path, metric: str | None = "val_miou") -> str:
     return "\n".join(caught.value.problems)
 
 
-def test_a_metric_that_is_not_logged_is_answered_with_those_that_are(tmp_path: Path) -> None:
+def test_a_metric_that_is_not_logged_is_refused_with_those_that_are(tmp_path: Path) -> None:
     write_lightning(tmp_path / "dice" / "0", 0.8)
     assert "got none; there are train_loss and val_miou" in find_problems(tmp_path, None)
     assert "got 'val_mIoU', did you mean `val_miou`?" in find_problems(tmp_path, "val_mIoU")
@@ -103,7 +103,7 @@ def test_a_run_that_diverged_does_not_get_its_earlier_score(tmp_path: Path, last
     assert f"run dice/0 must end with a finite val_miou, got {last}" in find_problems(tmp_path)
 
 
-def test_a_folder_without_results_names_what_is_read(tmp_path: Path) -> None:
+def test_a_folder_without_results_is_refused_with_the_files_that_can_be_read(tmp_path: Path) -> None:
     assert "nnU-Net's `summary.json` files of version 2, or METHOD/SEED/ with metrics.csv" in find_problems(tmp_path)
 
 
@@ -118,7 +118,7 @@ def test_a_log_of_the_trainer_counts_before_event_files_next_to_it(tmp_path: Pat
     assert sorted(rows.columns["val_miou"]) == sorted(SCORES.values())
 
 
-def test_a_metric_that_is_not_at_the_chosen_row_is_said_to_be_at_others(tmp_path: Path) -> None:
+def test_a_metric_that_is_missing_at_the_chosen_row_is_refused_with_the_way_to_other_rows(tmp_path: Path) -> None:
     (tmp_path / "dice" / "0").mkdir(parents=True)
     (tmp_path / "dice" / "0" / "metrics.csv").write_text("step,val_dice,test_dice\n1,0.9,\n2,0.8,\n3,,0.7\n")
     with pytest.raises(ScoresError, match=r"it is logged at other rows alone \(--at last takes its last value\)"):

@@ -34,10 +34,10 @@ class IoUMetric:
             self.results.append(self.intersect_and_union(answer, label, len(self.dataset_meta["classes"])))
 
     def intersect_and_union(self, answer: Labels, label: Labels, classes: int) -> tuple[Labels, ...]:
-        known = label != self.ignore_index
+        counted = label != self.ignore_index
         both, answered, labelled = (
-            np.bincount(found, minlength=classes)
-            for found in (answer[known & (answer == label)], answer[known], label[known])
+            np.bincount(labels, minlength=classes)
+            for labels in (answer[counted & (answer == label)], answer[counted], label[counted])
         )
         return both, answered + labelled - both, answered, labelled
 
@@ -51,7 +51,7 @@ class IoUMetric:
 
 class Registry:
     def register_module(self) -> Any:
-        return lambda own: own
+        return lambda registered: registered
 
 
 @pytest.fixture
@@ -68,8 +68,7 @@ def metric(monkeypatch: pytest.MonkeyPatch) -> type[Any]:
     (code,) = [block for block in re.findall(r"```py\n(.*?)```", PAGE.read_text("utf-8"), re.S) if "mmseg" in block]
     names: dict[str, Any] = {}
     exec(code, names)
-    found: type[Any] = names["CountsPerImage"]
-    return found
+    return names["CountsPerImage"]
 
 
 def test_the_pages_metric_writes_a_table_that_judge_scores_alike(metric: type[Any], tmp_path: Path) -> None:
@@ -88,6 +87,6 @@ def test_the_pages_metric_writes_a_table_that_judge_scores_alike(metric: type[An
             one.process({}, batch)
         scores[method] = one.evaluate(len(labels))["mIoU"]
         tables.append(pd.read_csv(tmp_path / f"{method}.csv"))
-    found = sweeper.judge(pd.concat(tables))
-    assert found.document.images == len(labels) and found.named == "a"
-    assert {row.name: row.score for row in found.document.methods} == pytest.approx(scores)
+    judgement = sweeper.judge(pd.concat(tables))
+    assert judgement.document.images == len(labels) and judgement.named == "a"
+    assert {row.name: row.score for row in judgement.document.methods} == pytest.approx(scores)

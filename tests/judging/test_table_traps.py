@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from sweeper.judging.judgement import judge_scores
-from sweeper.judging.rows import ScoreRequest, ScoreRows, ScoresError
+from sweeper.judging.rows import ScoresError
 from sweeper.judging.table_traps import find_alike
+from tests.judging.tables import find_problems, judge_columns
 
 Row = tuple[str, int, str, Any]
 ROWS: list[Row] = [
@@ -20,11 +20,11 @@ ROWS: list[Row] = [
 ]
 
 
-def find_problems(rows: list[Row], **options: Any) -> str:
+def list_problems(rows: list[Row], **options: Any) -> str:
     """Return the problems of a table, one a line; empty if it is judged."""
     columns = dict(zip(("method", "seed", "image", "score"), zip(*rows, strict=True), strict=True))
     try:
-        judge_scores(ScoreRows(columns, "a table"), ScoreRequest(**options))
+        judge_columns(columns, **options)
     except ScoresError as error:
         return "\n".join(error.problems)
     return ""
@@ -39,14 +39,14 @@ def rename(method: dict[int, str]) -> list[Row]:
 
 
 def test_the_honest_table_is_judged() -> None:
-    assert not find_problems(ROWS)
+    assert not list_problems(ROWS)
 
 
 def test_all_slips_are_in_one_list() -> None:
     rows = rename({0: "A"})
     rows[3] = (*rows[3][:3], "failed")
     rows[5] = (*rows[5][:3], 81.0)
-    text = find_problems([*rows, rows[1]])
+    text = list_problems([*rows, rows[1]])
     assert text.count("\n") == 4
     for expected in (
         "row 4: no finite number, got 'failed'",
@@ -72,46 +72,46 @@ def test_all_slips_are_in_one_list() -> None:
         (("case_1", "case_11"), False),
     ],
 )
-def test_names_that_are_nearly_one(names: tuple[str, ...], is_one: bool) -> None:
+def test_names_that_differ_in_case_spaces_or_extension_alone_are_alike(names: tuple[str, ...], is_one: bool) -> None:
     assert bool(find_alike(names)) is is_one
 
 
 def test_images_of_another_spelling_are_named_where_they_are_the_same_ones() -> None:
     other = [(m, s, f"{image}.PNG" if m == "b" else image, x) for m, s, image, x in ROWS]
-    assert "the name of a test image must be written in one way, got 'img0' and 'img0.PNG'" in find_problems(other)
+    assert "the name of a test image must be written in one way, got 'img0' and 'img0.PNG'" in list_problems(other)
     both = [row for m, s, i, x in ROWS for row in ((m, s, i, x), (m, s, i.upper(), x - 0.01))]
-    assert not find_problems(both)  # each run has both, so that they are two
+    assert not list_problems(both)  # each run has both, so that they are two
 
 
 @pytest.mark.parametrize("margin", [None, 1.0])
 def test_a_run_in_shares_of_one_next_to_per_cent_is_refused(margin: float | None) -> None:
-    text = find_problems(change(dict.fromkeys(range(15, 30), lambda x: 100 * x)), margin=margin)
+    text = list_problems(change(dict.fromkeys(range(15, 30), lambda x: 100 * x)), margin=margin)
     assert "scores must have one unit, got 0.8 next to 60, shares of 1 and per cent" in text
-    few = find_problems(change(dict.fromkeys((3, 17), lambda x: 100 * x)), margin=margin)
+    few = list_problems(change(dict.fromkeys((3, 17), lambda x: 100 * x)), margin=margin)
     assert "rows 4 and 18: scores must have one unit" in few
 
 
 def test_small_scores_in_per_cent_and_distances_are_no_mixed_units() -> None:
     percent = change(dict.fromkeys(range(30), lambda x: 100 * x))
     for low in (0.0, 0.3, 1.0):  # an image on which a method failed
-        assert not find_problems([*percent[:4], (*percent[4][:3], low), *percent[5:]], margin=1.0)
+        assert not list_problems([*percent[:4], (*percent[4][:3], low), *percent[5:]], margin=1.0)
     collapsed = [(*row[:3], 0.1 + 0.01 * place if row[0] == "b" else row[3]) for place, row in enumerate(percent)]
-    assert not find_problems(collapsed, margin=1.0)
+    assert not list_problems(collapsed, margin=1.0)
     distances = change({place: lambda x: 90 * x for place in range(15, 30)})
-    assert not find_problems(distances, margin=1.0, lower_is_better=True)
+    assert not list_problems(distances, margin=1.0, lower_is_better=True)
 
 
 @pytest.mark.parametrize("code", [-1, -999])
 def test_a_code_of_failure_is_no_score(code: int) -> None:
-    assert f"row 4: got {code} where all other scores lie within 0 to 1" in find_problems(
+    assert f"row 4: got {code} where all other scores lie within 0 to 1" in list_problems(
         change({3: lambda _: code}), margin=0.01
     )
-    assert not find_problems(change({place: lambda x: x - 1 for place in range(30)}), margin=0.01)  # all below 0
+    assert not list_problems(change({place: lambda x: x - 1 for place in range(30)}), margin=0.01)  # all below 0
 
 
 def test_a_row_of_means_is_no_image() -> None:
     more: list[Row] = [(method, seed, "Mean", 0.7) for method in "ab" for seed in range(3)]
-    assert "rows 31, 32, 33 and 3 more: each row must be of one image, got 'Mean'" in find_problems([*ROWS, *more])
+    assert "rows 31, 32, 33 and 3 more: each row must be of one image, got 'Mean'" in list_problems([*ROWS, *more])
 
 
 def add_classes(*classes: str) -> dict[str, list[Any]]:
@@ -126,23 +126,20 @@ def add_classes(*classes: str) -> dict[str, list[Any]]:
 @pytest.mark.parametrize("name", ["mean", "Average", "all", "total", "AVG", "macro_avg"])
 def test_a_mean_of_classes_is_no_class_and_the_printed_code_leaves_it_out(name: str) -> None:
     columns = add_classes("liver", "tumour", name)
-    with pytest.raises(ScoresError) as error:
-        judge_scores(ScoreRows(columns, "a table"), ScoreRequest())
-    (problem,) = error.value.problems
+    (problem,) = find_problems(columns)
     assert f"each row must be of one class, got {name!r}, which looks like a summary of others" in problem
     names: dict[str, Any] = {"table": pd.DataFrame(columns)}
     exec(problem.split("`")[1], names)
     rest = {key: names["table"][key].tolist() for key in columns}
-    expected = judge_scores(ScoreRows(add_classes("liver", "tumour"), "a table"), ScoreRequest())
-    assert judge_scores(ScoreRows(rest, "a table"), ScoreRequest()).contest == expected.contest
+    assert judge_columns(rest).contest == judge_columns(add_classes("liver", "tumour")).contest
 
 
 def test_a_single_class_may_be_called_all() -> None:
-    assert judge_scores(ScoreRows(add_classes("all"), "a table"), ScoreRequest()).document.images == 5
+    assert judge_columns(add_classes("all")).document.images == 5
 
 
 @pytest.mark.parametrize(("classes", "notes"), [(("bg", "road"), 1), (("Background", "road"), 1), (("bg",), 0)])
-def test_a_background_in_the_mean_is_said(classes: tuple[str, ...], notes: int) -> None:
-    caveats = judge_scores(ScoreRows(add_classes(*classes), "a table"), ScoreRequest()).caveats
+def test_a_background_in_the_mean_has_a_caveat(classes: tuple[str, ...], notes: int) -> None:
+    caveats = judge_columns(add_classes(*classes)).caveats
     code = f"`table = table[table['Class'] != {classes[0]!r}]`"
     assert [caveat.endswith(code) for caveat in caveats if "counts in the mean" in caveat] == [True] * notes

@@ -38,7 +38,7 @@ def test_the_scalars_of_each_run_are_read(tmp_path: Path, new_style: bool) -> No
     assert read(at="lowest:val/loss") == {run: value + 1 for run, value in SCORES.items()} == read(at="2")
 
 
-def test_without_tensorboard_the_command_that_installs_it_is_named(
+def test_without_tensorboard_the_error_has_the_command_that_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sweeper: Any
 ) -> None:
     import sys

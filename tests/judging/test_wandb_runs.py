@@ -52,7 +52,7 @@ def test_files_that_wandb_wrote_offline_are_read(tmp_path: Path, sweeper: Any) -
     assert any("at the row where val/dice is highest" in caveat for caveat in json.loads(out)["caveats"])
 
 
-def test_a_file_that_is_none_of_wandb_is_named(tmp_path: Path) -> None:
+def test_a_file_that_wandb_did_not_write_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("wandb", reason="needs the extra `logs`")
     (tmp_path / "a" / "0").mkdir(parents=True)
     (tmp_path / "a" / "0" / "run-x.wandb").write_bytes(b"something else")
@@ -64,13 +64,13 @@ class Server:
     """What wandb's public API documents of runs: config, summary, state, name, `scan_history(keys=…)`."""
 
     def __init__(self, *runs: Any) -> None:
-        self.list, self.asked = runs, list[str]()
+        self.list, self.projects = runs, list[str]()
 
     def Api(self) -> Any:
         return self
 
     def runs(self, project: str) -> Any:
-        self.asked.append(project)
+        self.projects.append(project)
         return self.list
 
 
@@ -97,12 +97,12 @@ def test_a_project_is_read_by_the_public_api(monkeypatch: pytest.MonkeyPatch) ->
         columns = read_score_file("wandb:me/p", request).columns
         assert columns["test"] == pytest.approx([expected + i for i in range(3)] * 2)
         assert columns["seed"] == tuple(f"{m}-{i}" for m in ("a", "b") for i in range(3))
-    assert server.asked == ["me/p", "me/p"]
+    assert server.projects == ["me/p", "me/p"]
     with pytest.raises(ScoresError, match="with those that --where leaves, got none"):
         read_score_file("wandb:me/p", ScoreRequest(metric="test", where={"state": "killed"}))
 
 
-def test_a_server_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_answer_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     class Down(Server):
         def runs(self, project: str) -> Any:
             raise ValueError("Could not find project")
@@ -112,7 +112,7 @@ def test_a_server_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch)
         read_project("me/p", ["x"], {})
 
 
-def test_options_of_logs_are_refused_elsewhere(tmp_path: Path) -> None:
+def test_options_of_logs_are_refused_for_tables(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("method,score\na,1\n")
     with pytest.raises(UsageError, match="--at is for logs of trainings"):
         read_score_file(str(tmp_path / "t.csv"), ScoreRequest(at="last"))
