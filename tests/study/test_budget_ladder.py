@@ -36,23 +36,23 @@ Ious = Callable[[str, int], Sequence[float | None]]
 """IoU of each class by loss and steps."""
 
 
-def learned_from(steps: Mapping[str, int], gain: Callable[[int], float] = lambda _: 0.0) -> Ious:
+def learn_from(steps: Mapping[str, int], gain: Callable[[int], float] = lambda _: 0.0) -> Ious:
     """Return IoUs with each class learned from its steps on by both losses; dice_ce gains `gain` on the first."""
 
     def ious(family: str, trained: int) -> list[float]:
-        found = [0.5 if trained >= steps.get(name, 0) else 0.0 for name in CLASSES]
-        found[0] += (family != "cross_entropy") * gain(trained)
-        return found
+        values = [0.5 if trained >= steps.get(name, 0) else 0.0 for name in CLASSES]
+        values[0] += (family != "cross_entropy") * gain(trained)
+        return values
 
     return ious
 
 
-def result_of(
+def make_result(
     spec: TrialSpec, ious: Sequence[float | None], plain: Sequence[float | None] | None = None
 ) -> TrialResult:
     """Return a training with these IoUs at its own operating point, and at the plain one."""
-    known = [iou for iou in ious if iou is not None]
-    value = sum(known) / len(known)
+    defined = [iou for iou in ious if iou is not None]
+    value = sum(defined) / len(defined)
     scores = builders.scores(value, len(ious))
     last = builders.evaluation(
         spec.steps,
@@ -63,24 +63,24 @@ def result_of(
     return builders.trial(spec.family, value, spec.number, len(ious), spec=spec, evaluations=(last,), run_id=None)
 
 
-def climbed(ious: Ious, space: SearchSpace = SPACE_OF_CLASSES, conditions: Conditions = CONDITIONS) -> LadderProgress:
+def climb(ious: Ious, space: SearchSpace = SPACE_OF_CLASSES, conditions: Conditions = CONDITIONS) -> LadderProgress:
     """Return the ladder, climbed as far as it goes."""
     results = list[TrialResult]()
     while True:
-        found = climb_ladder(results, space, conditions, 60.0, first=100, margin=0.01)
-        if not found.lacking:
-            return found
-        results += [result_of(spec, ious(spec.family, spec.steps)) for spec in found.lacking]
+        ladder = climb_ladder(results, space, conditions, 60.0, first=100, margin=0.01)
+        if not ladder.lacking:
+            return ladder
+        results += [make_result(spec, ious(spec.family, spec.steps)) for spec in ladder.lacking]
 
 
-def heights(found: LadderProgress) -> list[int]:
-    return [rung.steps for rung in found.rungs]
+def list_heights(ladder: LadderProgress) -> list[int]:
+    return [rung.steps for rung in ladder.rungs]
 
 
 # --- the pair ---
 
 
-def with_families(*names: str, starts: Sequence[str] = ()) -> SearchSpace:
+def select_families(*names: str, starts: Sequence[str] = ()) -> SearchSpace:
     families = tuple(f for f in SPACE_OF_CLASSES.families if f.family in names)
     return SPACE_OF_CLASSES.model_copy(
         update={"families": families, "starts": tuple(FamilyStart(family=name, params={}) for name in starts)}
@@ -92,24 +92,25 @@ def with_families(*names: str, starts: Sequence[str] = ()) -> SearchSpace:
     [
         (SPACE_OF_CLASSES, ("cross_entropy", "dice_ce")),
         (SPACE, ("cross_entropy", "dice_ce")),
-        (with_families("cross_entropy", "focal", "dice", "tversky"), ("cross_entropy", "dice")),
-        (with_families("cross_entropy", "focal", "dice", "tversky", starts=["tversky"]), ("cross_entropy", "tversky")),
-        (with_families("cross_entropy", "focal"), ("cross_entropy", "focal")),
-        (with_families("focal", "dice_ce"), ("focal", "dice_ce")),
-        (with_families("dice_ce"), ("dice_ce",)),
+        (select_families("cross_entropy", "focal", "dice", "tversky"), ("cross_entropy", "dice")),
+        (
+            select_families("cross_entropy", "focal", "dice", "tversky", starts=["tversky"]),
+            ("cross_entropy", "tversky"),
+        ),
+        (select_families("cross_entropy", "focal"), ("cross_entropy", "focal")),
+        (select_families("focal", "dice_ce"), ("focal", "dice_ce")),
+        (select_families("dice_ce"), ("dice_ce",)),
     ],
 )
-def test_the_two_losses_differ_most_in_rare_classes(space: SearchSpace, pair: tuple[str, ...]) -> None:
+def test_the_two_losses_of_the_ladder_differ_most_in_rare_classes(space: SearchSpace, pair: tuple[str, ...]) -> None:
     assert choose_ladder_pair(space) == pair
     assert [spec.family for spec in make_probe_specs(space, CONDITIONS, 60.0, 100)] == list(pair)
 
 
-def test_the_other_loss_weighs_the_classes_as_was_best_on_similar_data() -> None:
+def test_the_other_loss_has_the_class_weights_that_were_best_on_similar_data() -> None:
     """Without weights rare classes are learned late by every loss: street's persons not in 100 steps."""
-    multiclass, binary = (
-        make_probe_specs(SPACE_OF_CLASSES, CONDITIONS, 60.0, 100)[1],
-        make_probe_specs(SPACE, CONDITIONS, 16.0, 100)[1],
-    )
+    multiclass = make_probe_specs(SPACE_OF_CLASSES, CONDITIONS, 60.0, 100)[1]
+    binary = make_probe_specs(SPACE, CONDITIONS, 16.0, 100)[1]
     assert multiclass.params == {"mix": 0.5, "class_weight_power": 0.75}
     assert binary.params == {"mix": 0.5, "pos_weight": pytest.approx(8.0)}
     starts = (
@@ -128,22 +129,22 @@ def test_the_other_loss_weighs_the_classes_as_was_best_on_similar_data() -> None
     ("steps", "ends"),
     [({}, 100), ({"sign": 200}, 200), ({"pole": 400, "sign": 200}, 400), ({"car": 101, "sign": 1600}, 1600)],
 )
-def test_it_ends_where_every_class_with_enough_pixels_is_learned(steps: dict[str, int], ends: int) -> None:
-    found = climbed(learned_from(steps, gain=lambda trained: trained / 1_000))  # the gap never settles
-    assert heights(found)[-1] == ends
-    assert found.rungs[-1].not_learned == () and all(rung.not_learned for rung in found.rungs[:-1])
+def test_the_ladder_ends_where_every_class_with_enough_pixels_is_learned(steps: dict[str, int], ends: int) -> None:
+    ladder = climb(learn_from(steps, gain=lambda trained: trained / 1_000))  # the gap never settles
+    assert list_heights(ladder)[-1] == ends
+    assert ladder.rungs[-1].not_learned == () and all(rung.not_learned for rung in ladder.rungs[:-1])
 
 
-def test_what_one_of_the_two_learns_is_learned() -> None:
+def test_a_class_that_one_of_the_two_losses_learns_is_learned() -> None:
     def ious(family: str, _: int) -> list[float]:
         return [0.5, 0.4, 0.3, 0.0] if family == "cross_entropy" else [0.5, 0.0, 0.0, 0.3]
 
-    assert heights(climbed(ious)) == [100]
+    assert list_heights(climb(ious)) == [100]
 
 
-def test_a_class_that_is_spoilt_by_the_operating_point_is_learned() -> None:
+def test_a_class_that_only_one_operating_point_finds_is_learned() -> None:
     spec = make_probe_specs(SPACE_OF_CLASSES, CONDITIONS, 60.0, 100)[0]
-    assert find_unlearned_classes([result_of(spec, [0.5, 0.0, 0.1, 0.1], [0.5, 0.3, 0.0, 0.0])], CONDITIONS) == ()
+    assert find_unlearned_classes([make_result(spec, [0.5, 0.0, 0.1, 0.1], [0.5, 0.3, 0.0, 0.0])], CONDITIONS) == ()
 
 
 @pytest.mark.parametrize(
@@ -157,15 +158,15 @@ def test_a_class_that_is_spoilt_by_the_operating_point_is_learned() -> None:
 )
 def test_a_class_is_learned_above_a_floor(ious: list[float | None], missing: tuple[str, ...]) -> None:
     spec = make_probe_specs(SPACE_OF_CLASSES, CONDITIONS, 60.0, 100)[0]
-    assert find_unlearned_classes([result_of(spec, ious)], CONDITIONS) == missing
+    assert find_unlearned_classes([make_result(spec, ious)], CONDITIONS) == missing
 
 
-def test_an_answer_that_looks_at_no_image_has_learned_no_class() -> None:
+def test_an_answer_that_is_constant_has_learned_no_class() -> None:
     """A class of three tenths of the pixels has an IoU of 0.3 where the whole image is taken for it."""
     conditions = builders.conditions(builders.counted([[70, 30]] * 30))
     spec = make_probe_specs(SPACE, conditions, 2.3, 100)[0]
-    assert find_unlearned_classes([result_of(spec, [0.7, 0.3])], conditions) == ("c1",)
-    assert find_unlearned_classes([result_of(spec, [0.7, 0.31])], conditions) == ()
+    assert find_unlearned_classes([make_result(spec, [0.7, 0.3])], conditions) == ("c1",)
+    assert find_unlearned_classes([make_result(spec, [0.7, 0.31])], conditions) == ()
 
 
 @pytest.mark.parametrize(
@@ -179,41 +180,41 @@ def test_an_answer_that_looks_at_no_image_has_learned_no_class() -> None:
 )
 def test_a_class_with_too_few_pixels_is_not_waited_for(pixels: list[list[int]], learnable: int) -> None:
     conditions = builders.conditions(builders.counted(pixels))
-    found = climbed(lambda *_: [0.5, 0.5, 0.5 * (learnable == 3)], conditions=conditions)
-    assert heights(found) == [100] and found.rungs[0].learnable == learnable
+    ladder = climb(lambda *_: [0.5, 0.5, 0.5 * (learnable == 3)], conditions=conditions)
+    assert list_heights(ladder) == [100] and ladder.rungs[0].learnable == learnable
 
 
-def test_it_ends_where_the_gap_has_settled_and_most_classes_are_learned() -> None:
-    found = climbed(learned_from({"sign": 10_000}, gain=lambda trained: 0.2 if trained == 100 else 0.1))
-    assert heights(found) == [100, 200, 400] and found.rungs[-1].not_learned == ("sign",)
-    assert [round(rung.gap or 0.0, 3) for rung in found.rungs] == [0.05, 0.025, 0.025]
+def test_the_ladder_ends_where_the_gap_has_settled_and_most_classes_are_learned() -> None:
+    ladder = climb(learn_from({"sign": 10_000}, gain=lambda trained: 0.2 if trained == 100 else 0.1))
+    assert list_heights(ladder) == [100, 200, 400] and ladder.rungs[-1].not_learned == ("sign",)
+    assert [round(rung.gap or 0.0, 3) for rung in ladder.rungs] == [0.05, 0.025, 0.025]
 
 
-def test_a_gap_that_still_moves_is_climbed_after() -> None:
-    assert heights(climbed(learned_from({"sign": 10_000}, gain=lambda trained: trained / 2_000)))[-1] == 1600
+def test_the_ladder_continues_while_the_gap_moves() -> None:
+    assert list_heights(climb(learn_from({"sign": 10_000}, gain=lambda trained: trained / 2_000)))[-1] == 1600
 
 
 def test_a_gap_is_not_settled_while_classes_are_learned_for_the_first_time() -> None:
-    found = climbed(learned_from({"pole": 200, "car": 800, "sign": 10_000}))
-    assert heights(found) == [100, 200, 400, 800, 1600]  # 200: pole is new; 400: two of four; 800: car is new
+    ladder = climb(learn_from({"pole": 200, "car": 800, "sign": 10_000}))
+    assert list_heights(ladder) == [100, 200, 400, 800, 1600]  # 200: pole is new; 400: two of four; 800: car is new
 
 
-def test_a_gap_between_losses_that_learned_few_classes_says_nothing() -> None:
-    found = climbed(learned_from({"pole": 10_000, "sign": 10_000}))
-    assert heights(found)[-1] == 1600 and not any(map(is_comparable, found.rungs))
+def test_a_gap_between_losses_that_learned_few_classes_is_not_comparable() -> None:
+    ladder = climb(learn_from({"pole": 10_000, "sign": 10_000}))
+    assert list_heights(ladder)[-1] == 1600 and not any(map(is_comparable, ladder.rungs))
 
 
 def test_a_single_loss_climbs_until_its_classes_are_learned() -> None:
-    alone = with_families("dice_ce")
-    assert heights(climbed(learned_from({"sign": 400}), alone)) == [100, 200, 400]
-    assert heights(climbed(learned_from({"sign": 10_000}), alone))[-1] == 1600
+    alone = select_families("dice_ce")
+    assert list_heights(climb(learn_from({"sign": 400}), alone)) == [100, 200, 400]
+    assert list_heights(climb(learn_from({"sign": 10_000}), alone))[-1] == 1600
 
 
-def test_where_one_of_the_two_fails_the_other_is_climbed_with() -> None:
+def test_where_one_of_the_two_losses_fails_the_ladder_continues_with_the_other() -> None:
     results = list[TrialResult]()
     while specs := climb_ladder(results, SPACE_OF_CLASSES, CONDITIONS, 60.0, first=100, margin=0.01).lacking:
         results += [builders.failed_trial(specs[0].family, spec=specs[0])]
-        results += [result_of(spec, learned_from({"sign": 200})(spec.family, spec.steps)) for spec in specs[1:]]
+        results += [make_result(spec, learn_from({"sign": 200})(spec.family, spec.steps)) for spec in specs[1:]]
     assert [result.spec.steps for result in results] == [100, 100, 200, 200]
 
 
@@ -222,94 +223,80 @@ def test_where_one_of_the_two_fails_the_other_is_climbed_with() -> None:
 PLAN = new_plan(SPACE_OF_CLASSES, CONDITIONS)
 
 
-def swept(ious: Ious, **more: int) -> tuple[FakeExecutor, Recorder]:
-    return FakeExecutor(lambda spec: result_of(spec, ious(spec.family, spec.steps)), **more), Recorder()
+def make_sweep(ious: Ious, **more: int) -> tuple[FakeExecutor, Recorder]:
+    return FakeExecutor(lambda spec: make_result(spec, ious(spec.family, spec.steps)), **more), Recorder()
 
 
-def stored(study: optuna.Study) -> BudgetProbe:
-    found = studies.read_budget_probe(study.user_attrs)
-    assert found is not None
-    return found
+def read_probe(study: optuna.Study) -> BudgetProbe:
+    return studies.read_budget_probe(study.user_attrs)
 
 
-RARE = learned_from({"pole": 10_000, "sign": 10_000})
+RARE = learn_from({"pole": 10_000, "sign": 10_000})
 
 
 def test_where_too_few_classes_are_learned_nothing_is_searched_and_they_are_listed() -> None:
-    study, (executor, display) = new_study(), swept(RARE)
+    study, (executor, display) = new_study(), make_sweep(RARE)
     train(study, executor, display, trials=9, budget="learns", plan=PLAN)
     assert {spec.purpose for spec in executor.specs} == {"probe"} and len(executor.specs) == 10
-    assert any(
-        "after 1600 steps 2 of 4 classes are not learned by any loss (pole and sign)" in w for w in display.warnings
-    )
-    found = stored(study)
-    assert not found.learned and len(found.rungs) == 5
-    parts = {"budget": found.sentence, "learned": False, "rungs": found.rungs, "conditions": CONDITIONS}
+    words = "after 1600 steps 2 of 4 classes are not learned by any loss (pole and sign)"
+    assert any(words in warning for warning in display.warnings)
+    probe = read_probe(study)
+    assert not probe.learned and len(probe.rungs) == 5
+    parts = {"budget": probe.sentence, "learned": False, "rungs": probe.rungs, "conditions": CONDITIONS}
     probed = tuple(studies.list_extra_results(study, "probe"))
-    said = draw_conclusion(builders.sweep(trials=(), confirmations=(), probes=probed, **parts))
-    assert said.not_learned == ("pole", "sign")
-    assert "pole and sign" in said.reasons[0] and "--steps 6400" in said.next_steps[0]
+    answer = draw_conclusion(builders.sweep(trials=(), confirmations=(), probes=probed, **parts))
+    assert answer.not_learned == ("pole", "sign")
+    assert "pole and sign" in answer.reasons[0] and "--steps 6400" in answer.next_steps[0]
 
 
 @pytest.mark.parametrize("after", range(10))
 def test_a_ladder_that_was_cut_off_anywhere_ends_as_one_that_was_not(after: int) -> None:
-    whole, (executor, _) = new_study(), swept(RARE)
+    whole, (executor, _) = new_study(), make_sweep(RARE)
     train(whole, executor, trials=9, budget="learns", plan=PLAN)
-    study, (crashing, _) = new_study(), swept(RARE, crash_after=after, workers=1 + after % 2)
+    study, (crashing, _) = new_study(), make_sweep(RARE, crash_after=after, workers=1 + after % 2)
     with pytest.raises(CrashError):
         train(study, crashing, trials=9, budget="learns", plan=PLAN)
-    rest, _ = swept(RARE)
+    rest, _ = make_sweep(RARE)
     train(study, rest, trials=9, budget="learns", plan=PLAN)
-    assert stored(study) == stored(whole) and len(rest.specs) == 10 - after
+    assert read_probe(study) == read_probe(whole) and len(rest.specs) == 10 - after
 
 
 @pytest.mark.parametrize(("steps", "searched"), [(300, None), (900, 400)])
-def test_where_the_time_ends_on_the_ladder_the_last_rung_that_says_something_counts(
-    steps: int, searched: int | None
-) -> None:
+def test_where_the_time_ends_on_the_ladder_the_last_comparable_rung_counts(steps: int, searched: int | None) -> None:
     """Each step takes a second: up to 400 steps of both are 1,400 s, a quarter of 5,600."""
     gone = [0.0]
-    ious = learned_from({"pole": 400, "sign": 10_000}, gain=lambda trained: trained / 1_000)
+    ious = learn_from({"pole": 400, "sign": 10_000}, gain=lambda trained: trained / 1_000)
 
     def trained(spec: TrialSpec) -> TrialResult:
         gone[0] += spec.steps
-        return result_of(spec, ious(spec.family, spec.steps)).model_copy(update={"seconds": float(spec.steps)})
+        return make_result(spec, ious(spec.family, spec.steps)).model_copy(update={"seconds": float(spec.steps)})
 
     study, display = new_study(), Recorder()
     limit = 4.0 * 2 * steps + 60
     executor = FakeExecutor(trained)
-    train(
-        study,
-        executor,
-        display,
-        trials=9,
-        budget="learns",
-        plan=PLAN,
-        timeout=limit,
-        clock=lambda: gone[0],
-        minutes=9_999,
-    )
-    found = stored(study)
-    assert (found.steps if found.learned else None) == searched
+    probing: dict[str, Any] = {"budget": "learns", "plan": PLAN, "minutes": 9_999}
+    train(study, executor, display, trials=9, timeout=limit, clock=lambda: gone[0], **probing)
+    probe = read_probe(study)
+    assert (probe.steps if probe.learned else None) == searched
     assert any("was not found out" in line for line in display.warnings)
     if searched is None:  # with more time the ladder is climbed on, and nothing twice
         again = FakeExecutor(trained)
         before = len(executor.specs)
-        train(study, again, trials=1, budget="learns", plan=PLAN, timeout=1e6, clock=lambda: 0.0, minutes=9_999)
+        train(study, again, trials=1, timeout=1e6, **probing)
         assert before == 4 and {spec.steps for spec in again.specs if spec.purpose == "probe"} == {400, 800, 1600}
 
 
 # --- what it leaves time for ---
 
 
-def slow(ious: Ious, seconds: float) -> Callable[[TrialSpec], TrialResult]:
+def make_slow(ious: Ious, seconds: float) -> Callable[[TrialSpec], TrialResult]:
     """Return trainings with this many seconds a step."""
 
-    def given(spec: TrialSpec) -> TrialResult:
-        made = result_of(spec, ious(spec.family, spec.steps)) if spec.purpose == "probe" else fake_result(spec)
+    def train_one(spec: TrialSpec) -> TrialResult:
+        made = make_result(spec, ious(spec.family, spec.steps)) if spec.purpose == "probe" else fake_result(spec)
         return made.model_copy(update={"seconds": seconds * spec.steps})
 
-    return given
+    return train_one
 
 
 @pytest.mark.parametrize(
@@ -317,25 +304,25 @@ def slow(ious: Ious, seconds: float) -> Callable[[TrialSpec], TrialResult]:
 )
 def test_no_rung_is_climbed_at_which_nothing_could_be_compared(seconds: float, highest: int, fits: bool) -> None:
     """From 400 steps on a comparison says something: a rung above that is of use only where one fits in 5 minutes."""
-    ious = learned_from({"pole": 400, "sign": 10_000}, gain=lambda trained: trained / 1_000)
+    ious = learn_from({"pole": 400, "sign": 10_000}, gain=lambda trained: trained / 1_000)
 
     def trained(spec: TrialSpec) -> TrialResult:
-        made = result_of(spec, ious(spec.family, spec.steps))
+        made = make_result(spec, ious(spec.family, spec.steps))
         return made.model_copy(update={"seconds": seconds * spec.steps})
 
     study, executor = new_study(), FakeExecutor(trained, workers=2)
     train(study, executor, trials=50, settles=True, budget="learns", plan=PLAN, minutes=5)
-    found = stored(study)
-    assert max(rung.steps for rung in found.rungs) == highest
-    assert found.learned == fits and found.steps == highest
+    probe = read_probe(study)
+    assert max(rung.steps for rung in probe.rungs) == highest
+    assert probe.learned == fits and probe.steps == highest
 
 
-def two_classes(steps: int) -> Ious:
+def learn_two_classes(steps: int) -> Ious:
     """Return IoUs of two classes that are learned from `steps` steps on."""
     return lambda _, trained: [0.9, 0.5 if trained >= steps else 0.0]
 
 
-def planned(study: optuna.Study, context: RunContext) -> tuple[Any, ...]:
+def list_plan(study: optuna.Study, context: RunContext) -> tuple[Any, ...]:
     recipe, request = context.plan.conditions.recipe, context.request
     losses = sorted(family.family for family in context.plan.space.families)
     searched = [(r.spec.family, r.spec.lr, r.value) for r in studies.search_results(study)]
@@ -344,85 +331,84 @@ def planned(study: optuna.Study, context: RunContext) -> tuple[Any, ...]:
 
 @pytest.mark.parametrize("minutes", [None, 60])
 def test_where_the_first_steps_are_enough_and_all_fits_everything_stays(minutes: int | None) -> None:
-    study, executor = new_study(), FakeExecutor(slow(two_classes(100), 0.01))
+    study, executor = new_study(), FakeExecutor(make_slow(learn_two_classes(100), 0.01))
     context = train(study, executor, trials=50, budget="learns", settles=True, minutes=minutes)
     assert context.plan.conditions.recipe.steps == 100 and context.request.trials == 50
-    assert len(context.plan.space.families) == 7 and stored(study).earliest == 0
+    assert [spec.purpose for spec in executor.specs].count("probe") == 2
+    assert len(context.plan.space.families) == 7 and read_probe(study).earliest == 0
     assert context.request.analyses[-1].seeds == (3 if minutes is None else 8)  # as `train` has them, where nothing is
 
 
 def test_the_first_steps_are_enough_however_slow_they_are_unless_minutes_are_given() -> None:
     for minutes, losses in ((None, 7), (600, 7), (25, 5), (22, 3)):
         study = new_study()
-        executor = FakeExecutor(slow(two_classes(100), 1.0))
+        executor = FakeExecutor(make_slow(learn_two_classes(100), 1.0))
         context = train(study, executor, trials=50, budget="learns", settles=True, minutes=minutes)
         assert len(context.plan.space.families) == losses, minutes
 
 
-def test_where_steps_are_dear_fewer_losses_are_searched_and_only_these_are_queued() -> None:
+def test_where_steps_are_slow_fewer_losses_are_searched_and_only_these_are_queued() -> None:
     study, display = new_study(), Recorder()
-    executor = FakeExecutor(slow(two_classes(400), 0.12), workers=2)
+    executor = FakeExecutor(make_slow(learn_two_classes(400), 0.12), workers=2)
     context = train(study, executor, display, trials=50, budget="learns", settles=True, minutes=5)
-    steps, confirm_steps, losses, trials, _, searched = planned(study, context)
+    steps, confirm_steps, losses, trials, _, searched = list_plan(study, context)
     assert (steps, confirm_steps, losses, trials) == (400, 400, ["cross_entropy", "dice_ce", "weighted_ce"], 3)
     assert {spec.family for spec in executor.specs} == set(losses)
     assert [spec.family for spec in executor.specs if spec.purpose == "search"] == ["weighted_ce"]
     assert len(searched) == 3 and studies.list_extra_results(study, "confirm")
-    assert any(
-        "searching at 400 steps, 400 to confirm, in at most 3 trials of 3 of 7 losses" in x for x in display.lines
-    )
-    again = FakeExecutor(slow(two_classes(400), 0.12))
+    words = "searching at 400 steps, 400 to confirm, in at most 3 trials of 3 of 7 losses"
+    assert any(words in line for line in display.lines)
+    again = FakeExecutor(make_slow(learn_two_classes(400), 0.12))
     resumed = train(study, again, trials=50, budget="learns", settles=True, minutes=5, plan=context.plan)
-    assert again.specs == [] and planned(study, resumed) == planned(study, context)
+    assert again.specs == [] and list_plan(study, resumed) == list_plan(study, context)
 
 
 @pytest.mark.parametrize("after", range(0, 11, 2))
-def test_what_it_leaves_time_for_is_the_same_after_any_interruption(after: int) -> None:
+def test_an_interruption_does_not_change_what_is_searched_after_the_ladder(after: int) -> None:
     more: dict[str, Any] = {"trials": 50, "budget": "learns", "settles": True, "minutes": 9}
     whole, study = new_study(), new_study()
-    ended = train(whole, FakeExecutor(slow(two_classes(400), 0.1)), **more)
+    ended = train(whole, FakeExecutor(make_slow(learn_two_classes(400), 0.1)), **more)
     with pytest.raises(CrashError):
-        train(study, FakeExecutor(slow(two_classes(400), 0.1), crash_after=after), **more)
-    found = studies.read_budget_probe(study.user_attrs)
-    plan = new_plan() if found is None or found.steps is None else ended.plan  # as it is stored by then
-    context = train(study, FakeExecutor(slow(two_classes(400), 0.1)), plan=plan, **more)
-    assert planned(study, context) == planned(whole, ended)
+        train(study, FakeExecutor(make_slow(learn_two_classes(400), 0.1), crash_after=after), **more)
+    probe = studies.read_budget_probe(study.user_attrs)
+    plan = new_plan() if probe is None or probe.steps is None else ended.plan  # as it is stored by then
+    context = train(study, FakeExecutor(make_slow(learn_two_classes(400), 0.1)), plan=plan, **more)
+    assert list_plan(study, context) == list_plan(whole, ended)
 
 
 def test_no_trial_is_stopped_before_the_rung_below() -> None:
     study, display = new_study(), Recorder()
-    executor = FakeExecutor(slow(two_classes(400), 0.001))
+    executor = FakeExecutor(make_slow(learn_two_classes(400), 0.001))
     train(study, executor, display, trials=30, budget="learns")
     assert display.paused
     stopped = [r.evaluations[-1].step for r in studies.search_results(study) if r.state == "pruned"]
     assert stopped and min(stopped) == 200
-    assert stored(study).earliest == 200
+    assert read_probe(study).earliest == 200
 
 
-def test_what_is_not_affordable_is_said_with_the_minutes_that_are_enough() -> None:
+def test_a_comparison_that_takes_too_long_is_refused_with_the_minutes_that_are_enough() -> None:
     """The ladder to 400 steps fits, a comparison there does not."""
     study, display = new_study(), Recorder()
-    made = slow(two_classes(400), 0.25)
+    made = make_slow(learn_two_classes(400), 0.25)
     executor = FakeExecutor(made, workers=2)
     train(study, executor, display, trials=50, budget="learns", settles=True, minutes=4)
-    found = stored(study)
-    assert not found.learned and {spec.purpose for spec in executor.specs} == {"probe"}
-    assert found.sentence.startswith(
-        "all 2 classes are learned after 400, and to compare losses there takes more than 4"
-    )
-    assert found.minutes is not None and f"--resume --minutes {found.minutes}" in found.sentence
-    context = train(study, executor, trials=50, budget="learns", settles=True, minutes=found.minutes)
-    assert stored(study).learned and context.plan.conditions.recipe.steps == 400
+    probe = read_probe(study)
+    assert not probe.learned and {spec.purpose for spec in executor.specs} == {"probe"}
+    words = "all 2 classes are learned after 400, and to compare losses there takes more than 4"
+    assert probe.sentence.startswith(words)
+    assert probe.minutes is not None and f"--resume --minutes {probe.minutes}" in probe.sentence
+    context = train(study, executor, trials=50, budget="learns", settles=True, minutes=probe.minutes)
+    assert read_probe(study).learned and context.plan.conditions.recipe.steps == 400
     assert len(studies.search_results(study)) == len(context.plan.space.families) == 5
 
 
-def test_a_rung_that_takes_too_long_is_not_begun_and_the_minutes_for_it_are_said() -> None:
-    study, executor = new_study(), FakeExecutor(slow(RARE, 0.4), workers=2)
+def test_a_rung_that_takes_too_long_is_not_begun_and_its_minutes_are_reported() -> None:
+    study, executor = new_study(), FakeExecutor(make_slow(RARE, 0.4), workers=2)
     train(study, executor, trials=50, budget="learns", settles=True, plan=PLAN)
-    found = stored(study)
-    assert [rung.steps for rung in found.rungs] == [100, 200]
-    assert not found.learned and "after 200 steps 2 of 4 classes are not learned by any loss" in found.sentence
-    assert found.minutes is not None and 10 < found.minutes < 40
-    sweep = builders.sweep(trials=(), confirmations=(), budget=found.sentence, learned=False, minutes=found.minutes)
+    probe = read_probe(study)
+    assert [rung.steps for rung in probe.rungs] == [100, 200]
+    assert not probe.learned and "after 200 steps 2 of 4 classes are not learned by any loss" in probe.sentence
+    assert probe.minutes is not None and 10 < probe.minutes < 40
+    sweep = builders.sweep(trials=(), confirmations=(), budget=probe.sentence, learned=False, minutes=probe.minutes)
     card = make_card(collect_facts(sweep, draw_conclusion(sweep)))
-    assert card.snippet == f"sweeper run --study {sweep.study} --resume --minutes {found.minutes}"
+    assert card.snippet == f"sweeper run --study {sweep.study} --resume --minutes {probe.minutes}"

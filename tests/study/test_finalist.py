@@ -41,41 +41,40 @@ from tests.support.faking import (
 from tests.support.sweeping import Recorder
 
 
-def plan_with(rates: Rates = "drawn") -> studies.StudyPlan:
+def make_plan(rates: Rates = "drawn") -> studies.StudyPlan:
     conditions = builders.conditions(DATA).model_copy(update={"rates": rates})
     return new_plan(load_space("binary", "binary"), conditions)
 
 
-def peaked(best: float, width: float = 1.0) -> Callable[[TrialSpec], TrialResult]:
+def train_peaked(best: float, width: float = 1.0) -> Callable[[TrialSpec], TrialResult]:
     """Return trainings that are best at a learning rate, and lose 0.05 a `width` decades away."""
 
-    def given(spec: TrialSpec) -> TrialResult:
+    def train_one(spec: TrialSpec) -> TrialResult:
         result = fake_result(spec)
         level = LEVELS[spec.family] - 0.05 * (math.log10(spec.lr / best) / width) ** 2
         shift = max(0.01, level) - (result.value or 0.0)
         seen = tuple(e.model_copy(update={"value": e.value + shift}) for e in result.evaluations)
         return result.model_copy(update={"value": max(0.01, level), "evaluations": seen})
 
-    return given
+    return train_one
 
 
 # --- learning rates ---
 
 
-def places_of(rates: Sequence[float], drawn: RateRange) -> list[float]:
+def list_places(rates: Sequence[float], drawn: RateRange) -> list[float]:
     return [math.log(lr / drawn.low) / math.log(drawn.high / drawn.low) for lr in rates]
 
 
 def test_seeds_draw_the_same_rates_for_all_finalists_around_the_common_optimum() -> None:
-    study, plan = new_study(), plan_with()
-    train(study, FakeExecutor(peaked(2e-3, 0.5)), trials=28, plan=plan)
+    study, plan = new_study(), make_plan()
+    train(study, FakeExecutor(train_peaked(2e-3, 0.5)), trials=28, plan=plan)
     by_seed: dict[int, set[float]] = {}
     for result in studies.list_extra_results(study, "confirm"):
         by_seed.setdefault(result.spec.seed, set()).add(result.spec.lr)
     assert all(len(rates) == 1 for rates in by_seed.values())
     assert len(set.union(*by_seed.values())) == len(by_seed)  # but each seed another
     evidence = draw_conclusion(recorded(study, plan)).evidence
-    assert evidence is not None
     for finalist in evidence.finalists:
         assert finalist.rates is not None and finalist.rates.shared
         assert finalist.rates.low <= 2e-3 <= finalist.rates.high
@@ -83,71 +82,69 @@ def test_seeds_draw_the_same_rates_for_all_finalists_around_the_common_optimum()
         assert finalist.seed_lrs == tuple(draw_rate(finalist.rates, n) for n in range(len(finalist.seeds)))
 
 
-def test_a_loss_that_is_shown_to_want_another_rate_draws_from_its_own() -> None:
-    def given(spec: TrialSpec) -> TrialResult:
-        return peaked(7e-4 if spec.family == "dice" else 3e-3, 0.4)(spec)
+def test_a_loss_with_another_best_rate_draws_from_its_own_range() -> None:
+    def train_one(spec: TrialSpec) -> TrialResult:
+        return train_peaked(7e-4 if spec.family == "dice" else 3e-3, 0.4)(spec)
 
-    study, display, plan = new_study(), Recorder(), plan_with()
-    train(study, FakeExecutor(given), display, trials=28, plan=plan)
+    study, display, plan = new_study(), Recorder(), make_plan()
+    train(study, FakeExecutor(train_one), display, trials=28, plan=plan)
     fit = studies.read_common_rate(study.user_attrs)
     rechecks = studies.list_extra_results(study, "recheck")
     assert fit is not None and {(r.spec.family, r.spec.lr) for r in rechecks} >= {("dice", fit.best)}
     assert any("another learning rate than the common" in line and "dice" in line for line in display.lines)
     evidence = draw_conclusion(recorded(study, plan)).evidence
-    assert evidence is not None
     of = {f.family: f for f in evidence.finalists}
     assert of["dice"].rates is not None and not of["dice"].rates.shared
     assert max(of["dice"].seed_lrs) < min(min(f.seed_lrs) for name, f in of.items() if name != "dice")
     other = next(f for name, f in of.items() if name != "dice")
-    places = [places_of(f.seed_lrs, f.rates) for f in (of["dice"], other) if f.rates is not None]
+    places = [list_places(f.seed_lrs, f.rates) for f in (of["dice"], other) if f.rates is not None]
     assert places[0] == pytest.approx(places[1], abs=0.02)  # the same quantiles of its own range
 
 
-def test_a_rate_that_reads_better_by_luck_alone_is_given_up() -> None:
-    def given(spec: TrialSpec) -> TrialResult:
-        result = peaked(2e-3, 0.8)(spec)
+def test_a_rate_that_scores_better_by_luck_only_is_given_up() -> None:
+    def train_one(spec: TrialSpec) -> TrialResult:
+        result = train_peaked(2e-3, 0.8)(spec)
         lucky = spec.family == "dice" and spec.purpose == "search" and spec.lr < 7e-4
         return result.model_copy(update={"value": (result.value or 0.0) + 0.04 * lucky})
 
-    study, plan = new_study(), plan_with()
-    train(study, FakeExecutor(given), trials=28, plan=plan)
+    study, plan = new_study(), make_plan()
+    train(study, FakeExecutor(train_one), trials=28, plan=plan)
     evidence = draw_conclusion(recorded(study, plan)).evidence
-    assert evidence is not None
     assert all(f.rates is not None and f.rates.shared for f in evidence.finalists)
 
 
 def test_a_recheck_that_fails_is_given_up_and_the_common_rate_is_used() -> None:
-    def given(spec: TrialSpec) -> TrialResult | Answer:
+    def train_one(spec: TrialSpec) -> TrialResult | Answer:
         if spec.purpose == "recheck":
             return WorkerLost(spec, "worker killed by signal 9")
-        return peaked(7e-4 if spec.family == "dice" else 3e-3, 0.4)(spec)
+        return train_peaked(7e-4 if spec.family == "dice" else 3e-3, 0.4)(spec)
 
-    study, plan = new_study(), plan_with()
-    train(study, FakeExecutor(given), trials=28, plan=plan)
+    study, plan = new_study(), make_plan()
+    train(study, FakeExecutor(train_one), trials=28, plan=plan)
     assert {r.state for r in studies.list_extra_results(study, "recheck")} == {"failed"}
     assert {r.state for r in studies.list_extra_results(study, "confirm")} == {"complete"}
 
 
-def test_the_rate_stands_once_the_confirmation_has_begun() -> None:
-    study, plan = new_study(), plan_with()
-    train(study, FakeExecutor(peaked(2e-3)), trials=21, plan=plan)
-    before, known = studies.read_common_rate(study.user_attrs), studies.list_extra_results(study, "confirm")
-    train(study, FakeExecutor(peaked(2e-3)), trials=30, plan=plan)
+def test_the_common_rate_stays_once_the_confirmation_has_begun() -> None:
+    study, plan = new_study(), make_plan()
+    train(study, FakeExecutor(train_peaked(2e-3)), trials=21, plan=plan)
+    before, confirmed = studies.read_common_rate(study.user_attrs), studies.list_extra_results(study, "confirm")
+    train(study, FakeExecutor(train_peaked(2e-3)), trials=30, plan=plan)
     assert studies.read_common_rate(study.user_attrs) == before
-    assert studies.list_extra_results(study, "confirm")[: len(known)] == known
+    assert studies.list_extra_results(study, "confirm")[: len(confirmed)] == confirmed
 
 
 def test_a_fixed_rate_is_the_common_optimum() -> None:
-    study, plan = new_study(), plan_with("best")
-    train(study, FakeExecutor(peaked(2e-3)), trials=21, plan=plan)
+    study, plan = new_study(), make_plan("best")
+    train(study, FakeExecutor(train_peaked(2e-3)), trials=21, plan=plan)
     fit = studies.read_common_rate(study.user_attrs)
     assert fit is not None and {r.spec.lr for r in studies.list_extra_results(study, "confirm")} == {fit.best}
     evidence = draw_conclusion(recorded(study, plan)).evidence
-    assert evidence is not None and all(f.rates is None and len(set(f.seed_lrs)) == 1 for f in evidence.finalists)
+    assert all(f.rates is None and len(set(f.seed_lrs)) == 1 for f in evidence.finalists)
 
 
-def test_a_single_searched_rate_is_everyones() -> None:
-    plan = plan_with()
+def test_a_single_searched_rate_is_used_by_all_trainings() -> None:
+    plan = make_plan()
     fixed = plan.space.model_copy(update={"lr": Coordinate(kind="fixed", low=2e-3, high=2e-3)})
     study, plan = new_study(), plan.model_copy(update={"space": fixed})
     train(study, trials=14, plan=plan)
@@ -190,39 +187,38 @@ def test_stopped_and_diverged_trials_are_no_finalists() -> None:
 # --- nothing is compared with itself ---
 
 
-def planted(spec: TrialSpec) -> TrialResult:
+def train_alike(spec: TrialSpec) -> TrialResult:
     """`weighted_ce` is cross-entropy here: the same value at the same seed and rate. In the search it was lucky."""
     twin = spec.model_copy(update={"family": "cross_entropy"}) if spec.family == "weighted_ce" else spec
-    result = peaked(1e-3, 2.0)(twin)
+    result = train_peaked(1e-3, 2.0)(twin)
     lucky = spec.purpose == "search" and spec.family == "weighted_ce" and spec.lr < 1e-3
     value = (result.value or 0.0) + (0.3 if lucky else 0.0)
     seen = tuple(e.model_copy(update={"value": value}) for e in result.evaluations)
     return result.model_copy(update={"spec": spec, "value": value, "evaluations": seen})
 
 
-def known(questions: Sequence[EquivalenceQuestion], conditions: Conditions) -> list[float]:
+def measure_alike(questions: Sequence[EquivalenceQuestion], conditions: Conditions) -> list[float]:
     return [0.004 if (q.family, q.is_family) == ("weighted_ce", "cross_entropy") else 1.0 for q in questions]
 
 
 def test_a_loss_is_not_compared_with_itself_under_another_name() -> None:
-    study, display, plan = new_study(), Recorder(), plan_with()
-    train(study, FakeExecutor(planted), display, trials=28, plan=plan, measure=known)
+    study, display, plan = new_study(), Recorder(), make_plan()
+    train(study, FakeExecutor(train_alike), display, trials=28, plan=plan, measure=measure_alike)
     names = {r.spec.family for r in studies.list_extra_results(study, "confirm")}
     assert "cross_entropy" in names and "weighted_ce" not in names
     assert any("is equivalent to cross_entropy on these data" in line for line in display.lines)
     evidence = draw_conclusion(recorded(study, plan)).evidence
-    assert evidence is not None and evidence.baseline is not None
     baseline = evidence.finalists[evidence.baseline]
     assert baseline.found_as is not None and baseline.found_as.family == "weighted_ce"
     facts = collect_facts(recorded(study, plan), draw_conclusion(recorded(study, plan)))
-    told = explain_other_name(replace(facts, chosen=facts.baseline))
-    assert f"as `weighted_ce` (`pos_weight` {format_significant(baseline.found_as.params['pos_weight'])}" in told
-    assert "the search found no use for its `pos_weight`" in told
+    sentence = explain_other_name(replace(facts, chosen=facts.baseline))
+    assert f"as `weighted_ce` (`pos_weight` {format_significant(baseline.found_as.params['pos_weight'])}" in sentence
+    assert "the search found no use for its `pos_weight`" in sentence
 
 
-def test_the_names_are_part_of_the_study() -> None:
-    study, plan = new_study(), plan_with()
-    train(study, FakeExecutor(planted), trials=28, plan=plan, measure=known)
+def test_a_resume_reads_the_equivalent_losses_from_the_study() -> None:
+    study, plan = new_study(), make_plan()
+    train(study, FakeExecutor(train_alike), trials=28, plan=plan, measure=measure_alike)
     sweep = recorded(study, plan)
     trials = relabel_equivalent_trials(sweep.trials, sweep.same_losses)
     finalists = choose_finalists(trials, sweep.rechecks, sweep.rate_fit, plan.space, plan.conditions)
@@ -232,4 +228,4 @@ def test_the_names_are_part_of_the_study() -> None:
     def never(questions: Sequence[EquivalenceQuestion], conditions: Conditions) -> list[float]:
         raise AssertionError("a resume reads what was found")
 
-    train(study, FakeExecutor(planted), trials=28, plan=plan, measure=never)
+    train(study, FakeExecutor(train_alike), trials=28, plan=plan, measure=never)

@@ -14,60 +14,47 @@ from sweeper.core.records import BudgetProbe, Collapse, ImageCounts, TrialResult
 from sweeper.workflow.conclude import draw_conclusion
 from sweeper.workflow.settings import resolve_budget_mode
 from tests.support import builders
-from tests.support.faking import CrashError, FakeExecutor, fake_result, new_plan, new_study, train
+from tests.support.faking import FakeExecutor, fake_result, new_study, train
 from tests.support.sweeping import Recorder
 
 
-def learns_from(steps: int) -> Callable[[TrialSpec], TrialResult]:
-    """Return trainings of fewer steps end no better than a constant answer."""
+def learn_from(steps: int) -> Callable[[TrialSpec], TrialResult]:
+    """Let trainings of fewer steps end no better than a constant answer."""
 
-    def given(spec: TrialSpec) -> TrialResult:
-        result = fake_result(spec)
-        if spec.steps >= steps:
-            return result
-        return result.model_copy(update={"collapse": Collapse.NO_BETTER_THAN_CONSTANT})
+    def train_one(spec: TrialSpec) -> TrialResult:
+        collapse = Collapse.NONE if spec.steps >= steps else Collapse.NO_BETTER_THAN_CONSTANT
+        return fake_result(spec).model_copy(update={"collapse": collapse})
 
-    return given
+    return train_one
 
 
-def probed(executor: FakeExecutor) -> Counter[int]:
+def count_probes(executor: FakeExecutor) -> Counter[int]:
     return Counter(spec.steps for spec in executor.specs if spec.purpose == "probe")
 
 
-def stored(study: optuna.Study) -> BudgetProbe:
+def read_probe(study: optuna.Study) -> BudgetProbe:
     return studies.unpack(BudgetProbe, study.user_attrs[studies.PROBED], "probe")
 
 
-@pytest.mark.parametrize(
-    ("options", "budget"),
-    [({}, "learns"), ({"steps": 100}, "given"), ({"epochs": 3}, "given")],
-)
-def test_the_budget_is_looked_for_where_none_was_given(options: dict[str, object], budget: str) -> None:
+@pytest.mark.parametrize(("options", "budget"), [({}, "learns"), ({"steps": 100}, "given"), ({"epochs": 3}, "given")])
+def test_a_budget_is_probed_only_without_steps_or_epochs(options: dict[str, object], budget: str) -> None:
     assert resolve_budget_mode(options) == budget
 
 
-def test_where_the_first_budget_is_enough_a_training_of_each_of_two_losses_is_spent() -> None:
-    study, executor, display = new_study(), FakeExecutor(), Recorder()
+def test_the_steps_are_raised_until_a_loss_learns() -> None:
+    study, executor, display = new_study(), FakeExecutor(learn_from(400)), Recorder()
     context = train(study, executor, display, trials=7, budget="learns")
-    assert probed(executor) == {100: 2}
-    assert context.plan.conditions.recipe.steps == 100 and stored(study).steps == 100
-    assert not display.warnings and {spec.purpose for spec in executor.specs} == {"probe", "search", "confirm"}
-
-
-def test_the_budget_is_raised_to_where_a_loss_learns() -> None:
-    study, executor, display = new_study(), FakeExecutor(learns_from(400)), Recorder()
-    context = train(study, executor, display, trials=7, budget="learns")
-    assert probed(executor) == {100: 2, 200: 2, 400: 2}
+    assert count_probes(executor) == {100: 2, 200: 2, 400: 2}
     recipe = context.plan.conditions.recipe
     assert (recipe.steps, recipe.confirm_steps) == (400, 800)
     assert {spec.steps for spec in executor.specs if spec.purpose == "search"} == {400}
     assert any("all 2 classes are learned after 400: searching at 400 steps" in line for line in display.lines)
 
 
-def gains(miou: float) -> Callable[[TrialSpec], TrialResult]:
-    """Return trainings whose binary answer beats a constant one by so much, from 200 steps on by 0.1."""
+def train_with_gain(miou: float) -> Callable[[TrialSpec], TrialResult]:
+    """Let binary answers beat a constant one by so much, from 200 steps on by 0.1."""
 
-    def given(spec: TrialSpec) -> TrialResult:
+    def train_one(spec: TrialSpec) -> TrialResult:
         more = miou if spec.steps < 200 else 0.1
         hits = round(2 * more * 1000)  # of 1000 foreground pixels; the background's IoU grows by next to nothing
         foreground, background = (hits, 0, 1000 - hits), (999_000, 1000 - hits, 0)
@@ -77,47 +64,33 @@ def gains(miou: float) -> Callable[[TrialSpec], TrialResult]:
         counts = ImageCounts(kind="points", images=(0,), points=(0.5,), data=data)
         return result.model_copy(update={"val": counts, "evaluations": (*result.evaluations[:-1], last)})
 
-    return given
+    return train_one
 
 
 @pytest.mark.parametrize(("gain", "steps"), [(0.004, 200), (0.02, 200), (0.03, 100)])
 def test_a_first_sign_of_learning_is_not_enough(gain: float, steps: int) -> None:
     """A search among losses that hardly beat a constant answer shows nothing, and costs as much as any other."""
-    study, executor, display = new_study(), FakeExecutor(gains(gain)), Recorder()
+    study, executor, display = new_study(), FakeExecutor(train_with_gain(gain)), Recorder()
     context = train(study, executor, display, trials=7, budget="learns")
     assert context.plan.conditions.recipe.steps == steps
     assert any("no loss clearly beats a constant answer after 100" in line for line in display.lines) == (steps > 100)
 
 
 def test_where_nothing_learns_nothing_is_searched() -> None:
-    study, executor, display = new_study(), FakeExecutor(learns_from(10_000)), Recorder()
+    study, executor, display = new_study(), FakeExecutor(learn_from(10_000)), Recorder()
     train(study, executor, display, trials=50, budget="learns")
-    assert probed(executor) == {100: 2, 200: 2, 400: 2, 800: 2, 1600: 2}
+    assert count_probes(executor) == {100: 2, 200: 2, 400: 2, 800: 2, 1600: 2}
     assert {spec.purpose for spec in executor.specs} == {"probe"}
     assert any("no loss clearly beats a constant answer after 1600 steps" in line for line in display.warnings)
-    sweep = builders.sweep(trials=(), confirmations=(), budget=stored(study).sentence, learned=stored(study).learned)
-    found = draw_conclusion(sweep)
-    assert found.verdict is Verdict.NONE and "after 1600 steps" in found.reasons[0]
-    assert "--steps " in found.next_steps[0]
-
-
-@pytest.mark.parametrize("after", range(0, 6))
-def test_a_search_for_the_budget_that_was_cut_off_goes_on(after: int) -> None:
-    whole = new_study()
-    executor = FakeExecutor(learns_from(400))
-    train(whole, executor, trials=7, budget="learns")
-    study = new_study()
-    with pytest.raises(CrashError):
-        train(study, FakeExecutor(learns_from(400), crash_after=after), trials=7, budget="learns")
-    rest = FakeExecutor(learns_from(400))
-    train(study, rest, trials=7, budget="learns", plan=new_plan())
-    assert stored(study) == stored(whole)
-    assert probed(executor) == probed(rest) + Counter(
-        r.spec.steps for r in studies.list_extra_results(study, "probe")[:after]
+    sweep = builders.sweep(
+        trials=(), confirmations=(), budget=read_probe(study).sentence, learned=read_probe(study).learned
     )
+    answer = draw_conclusion(sweep)
+    assert answer.verdict is Verdict.NONE and "after 1600 steps" in answer.reasons[0]
+    assert "--steps " in answer.next_steps[0]
 
 
-def test_where_all_trainings_fail_the_search_tells_why() -> None:
+def test_where_all_probes_fail_the_search_begins() -> None:
     def fails(spec: TrialSpec) -> TrialResult:
         if spec.purpose != "probe":
             return fake_result(spec)
@@ -125,8 +98,8 @@ def test_where_all_trainings_fail_the_search_tells_why() -> None:
 
     study, executor = new_study(), FakeExecutor(fails)
     context = train(study, executor, trials=7, budget="learns")
-    assert probed(executor) == {100: 2}
-    assert context.plan.conditions.recipe.steps == 100 and stored(study).learned
+    assert count_probes(executor) == {100: 2}
+    assert context.plan.conditions.recipe.steps == 100 and read_probe(study).learned
     assert "search" in {spec.purpose for spec in executor.specs}
 
 
@@ -135,18 +108,18 @@ def test_a_study_that_has_begun_is_not_probed() -> None:
     train(study, trials=7)
     executor = FakeExecutor()
     train(study, executor, trials=9, budget="learns")
-    assert not probed(executor) and studies.PROBED not in study.user_attrs
+    assert not count_probes(executor) and studies.PROBED not in study.user_attrs
 
 
 def test_nothing_is_confirmed_where_no_trial_of_the_search_learned() -> None:
-    study, executor, display = new_study(), FakeExecutor(learns_from(10_000)), Recorder()
+    study, executor, display = new_study(), FakeExecutor(learn_from(10_000)), Recorder()
     train(study, executor, display, trials=7)
     assert {spec.purpose for spec in executor.specs} == {"search"}
     assert any("What may help" in line and "--steps " in line for line in display.warnings)
-    trials, what = tuple(studies.search_results(study)), stored(study)
-    found = draw_conclusion(builders.sweep(trials=trials, confirmations=(), budget=what.sentence, learned=what.learned))
-    assert found.verdict is Verdict.NONE
-    assert found.reasons == (
-        "No loss learned more than a constant answer in 100 steps, so that nothing was confirmed.",
-    )
-    assert found.next_steps[0].startswith("What may help, the cheapest first: check that images and labels")
+    trials, probe = tuple(studies.search_results(study)), read_probe(study)
+    sweep = builders.sweep(trials=trials, confirmations=(), budget=probe.sentence, learned=probe.learned)
+    answer = draw_conclusion(sweep)
+    assert answer.verdict is Verdict.NONE
+    (reason,) = answer.reasons
+    assert reason == "No loss learned more than a constant answer in 100 steps, so that nothing was confirmed."
+    assert answer.next_steps[0].startswith("What may help, the cheapest first: check that images and labels")

@@ -22,56 +22,56 @@ SEARCHED = Coordinate(kind="log", low=1e-4, high=1e-2)
 RATES = (3e-4, 1e-3, 3e-3)
 
 
-def completed(family: str, lr: float, value: float | None) -> TrialResult:
+def complete(family: str, lr: float, value: float | None) -> TrialResult:
     """Return a complete training; without a value one that diverged."""
     collapse = Collapse.DIVERGED if value is None else Collapse.NONE
     spec = builders.spec(family, lr=lr)
     return builders.trial(family, value or 0.0, spec=spec, collapse=collapse, evaluations=())
 
 
-def curve(
+def make_curve(
     family: str, level: float, best: float, fall: float = 0.1, rates: tuple[float, ...] = RATES
 ) -> list[TrialResult]:
     """Return trainings without noise: `fall` mIoU a decade from the best rate."""
-    return [completed(family, lr, level - fall * math.log10(lr / best) ** 2) for lr in rates]
+    return [complete(family, lr, level - fall * math.log10(lr / best) ** 2) for lr in rates]
 
 
-def test_without_a_training_it_is_the_middle_of_the_range() -> None:
+def test_without_a_training_the_common_rate_is_the_middle_of_the_range() -> None:
     fit = fit_rates([], SEARCHED)
     assert fit.best == pytest.approx(1e-3) and fit.trainings == 0
     assert 0.3 < fit.spread < 0.6
 
 
 @pytest.mark.parametrize("best", [4e-4, 1e-3, 4e-3])
-def test_families_of_other_levels_tell_it_together(best: float) -> None:
-    tried = curve("dice", 0.7, best) + curve("cross_entropy", 0.5, best) + curve("focal", 0.6, best)
+def test_families_of_different_levels_are_fitted_together(best: float) -> None:
+    tried = make_curve("dice", 0.7, best) + make_curve("cross_entropy", 0.5, best) + make_curve("focal", 0.6, best)
     fit = fit_rates(tried, SEARCHED)
     assert abs(math.log10(fit.best / best)) < 0.12
     assert fit.spread < fit_rates(tried[:3], SEARCHED).spread < fit_rates([], SEARCHED).spread
 
 
-def test_a_family_that_was_tried_at_good_rates_alone_does_not_move_it() -> None:
+def test_a_family_tried_at_one_rate_hardly_moves_the_common_rate() -> None:
     """Levels are each family's own: a good loss at one rate says nothing of that rate."""
-    tried = curve("cross_entropy", 0.5, 1e-3) + curve("focal", 0.52, 1e-3)
-    with_leader = [*tried, *(completed("dice", 5e-3, 0.75) for _ in range(6))]
+    tried = make_curve("cross_entropy", 0.5, 1e-3) + make_curve("focal", 0.52, 1e-3)
+    with_leader = [*tried, *(complete("dice", 5e-3, 0.75) for _ in range(6))]
     assert abs(math.log10(fit_rates(with_leader, SEARCHED).best / fit_rates(tried, SEARCHED).best)) < 0.1
 
 
-def test_one_collapsed_training_hardly_moves_it() -> None:
-    tried = curve("dice", 0.7, 2e-3) + curve("cross_entropy", 0.5, 2e-3)
-    collapsed = [completed(t.spec.family, t.spec.lr, 0.1 if t is tried[1] else t.value) for t in tried]
+def test_one_collapsed_training_hardly_moves_the_common_rate() -> None:
+    tried = make_curve("dice", 0.7, 2e-3) + make_curve("cross_entropy", 0.5, 2e-3)
+    collapsed = [complete(t.spec.family, t.spec.lr, 0.1 if t is tried[1] else t.value) for t in tried]
     assert abs(math.log10(fit_rates(collapsed, SEARCHED).best / 2e-3)) < 0.25
 
 
-def test_rates_at_which_trainings_diverge_push_it_away() -> None:
-    tried = curve("dice", 0.7, 1e-3, fall=0.02)
-    diverged = [completed("focal", 9e-3, None), completed("dice", 8e-3, None)]
+def test_trainings_that_diverge_move_the_common_rate_away() -> None:
+    tried = make_curve("dice", 0.7, 1e-3, fall=0.02)
+    diverged = [complete("focal", 9e-3, None), complete("dice", 8e-3, None)]
     assert fit_rates([*tried, *diverged], SEARCHED).best < fit_rates(tried, SEARCHED).best
 
 
-def test_its_error_is_what_it_says() -> None:
+def test_the_spread_of_the_common_rate_is_its_error() -> None:
     """Trials drawn as the search draws them, with noise of heavy tails."""
-    rng, errors, told = np.random.default_rng(3), [], []
+    rng, errors, spreads = np.random.default_rng(3), [], []
     for _ in range(60):
         best, fall = rng.uniform(-3.4, -2.4), float(np.exp(rng.normal(np.log(0.1), 0.6)))
         levels, fit, tried = rng.normal(0.6, 0.06, 7), fit_rates([], SEARCHED), list[TrialResult]()
@@ -79,15 +79,15 @@ def test_its_error_is_what_it_says() -> None:
             for family, level in enumerate(levels):
                 lr = 1e-3 if number == 0 else choose_search_rate(fit, SEARCHED, number)
                 value = level - fall * (math.log10(lr) - best) ** 2 + 0.015 * rng.standard_t(3)
-                tried += [completed(str(family), lr, float(value))] * (family < 4 or number == 0)
+                tried += [complete(str(family), lr, float(value))] * (family < 4 or number == 0)
             fit = fit_rates(tried, SEARCHED)
         errors.append(math.log10(fit.best) - best)
-        told.append(fit.spread)
+        spreads.append(fit.spread)
     assert np.sqrt(np.mean(np.square(errors))) < 0.25
-    assert np.mean(np.abs(errors) < 2 * np.array(told)) > 0.9
+    assert np.mean(np.abs(errors) < 2 * np.array(spreads)) > 0.9
 
 
-def test_the_search_draws_around_it_within_the_range_and_never_far_from_it() -> None:
+def test_the_search_draws_near_the_common_rate_and_within_the_range() -> None:
     fit = RateFit(best=5e-3, spread=0.1, curvature=0.1, trainings=20)
     rates = [choose_search_rate(fit, SEARCHED, number) for number in range(7)]
     assert all(5e-3 / 10**0.36 <= rate <= SEARCHED.high for rate in rates)
@@ -98,7 +98,7 @@ def test_the_search_draws_around_it_within_the_range_and_never_far_from_it() -> 
     assert near[3:] == rates[3:]
 
 
-def test_the_confirmation_draws_evenly_from_so_many_decades_around_it() -> None:
+def test_the_confirmation_draws_evenly_around_the_common_rate() -> None:
     drawn = choose_confirmation_range(1e-3, SEARCHED)
     assert math.log10(drawn.high / drawn.low) == pytest.approx(2 * RATE_DECADES)
     assert draw_rate(drawn, 0) == pytest.approx(1e-3, rel=1e-2)

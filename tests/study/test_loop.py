@@ -27,7 +27,7 @@ GOOD = fake_result(spec())
 LOST = "worker killed by signal 9"
 
 
-def seen(*ends: TrialResult | str) -> FailureCount:
+def count_failures(*ends: TrialResult | str) -> FailureCount:
     """Results, and reasons why a worker was lost."""
     failures = FailureCount()
     for end in ends:
@@ -39,14 +39,14 @@ def seen(*ends: TrialResult | str) -> FailureCount:
 def test_failures_and_deaths_in_a_row_count_alike(workers: int) -> None:
     most = IN_A_ROW + workers - 1
     ends = ([FAILED, LOST] * most)[:most]
-    seen(*ends).check_limit(workers)
+    count_failures(*ends).check_limit(workers)
     with pytest.raises(ExecutorError, match=rf"{most + 1} trainings in a row failed, and at most {most} may"):
-        seen(*ends, FAILED).check_limit(workers)
+        count_failures(*ends, FAILED).check_limit(workers)
 
 
 @pytest.mark.parametrize("good", [GOOD, so_far(GOOD, 1)])
-def test_a_training_that_gives_a_result_ends_the_row(good: TrialResult) -> None:
-    seen(*[FAILED] * IN_A_ROW, good, *[FAILED] * IN_A_ROW).check_limit(1)
+def test_a_result_ends_the_row_of_failures(good: TrialResult) -> None:
+    count_failures(*[FAILED] * IN_A_ROW, good, *[FAILED] * IN_A_ROW).check_limit(1)
 
 
 def test_trainings_that_reach_a_rung_and_fail_then_are_failures_in_a_row() -> None:
@@ -55,8 +55,10 @@ def test_trainings_that_reach_a_rung_and_fail_then_are_failures_in_a_row() -> No
     class Frail(FakeExecutor):
         def poll(self, timeout_seconds: float) -> list[Answer]:
             return [
-                told if isinstance(told, WorkerLost) or not told.finished else WorkerLost(told.result.spec, LOST)
-                for told in super().poll(timeout_seconds)
+                answer
+                if isinstance(answer, WorkerLost) or not answer.finished
+                else WorkerLost(answer.result.spec, LOST)
+                for answer in super().poll(timeout_seconds)
             ]
 
     study = new_study()
@@ -68,7 +70,7 @@ def test_trainings_that_reach_a_rung_and_fail_then_are_failures_in_a_row() -> No
 
 
 @pytest.mark.parametrize("lost", [False, True])
-def test_what_work_that_is_over_left_running_does_not_disturb_the_next(lost: bool) -> None:
+def test_trainings_left_by_work_that_is_over_do_not_disturb_the_next(lost: bool) -> None:
     """Its workers come free as they answer, and their answers belong to nobody."""
 
     class Ended(TrainingList):
@@ -130,7 +132,7 @@ def test_an_executor_without_workers_leaves_nothing_running() -> None:
     assert sum(is_counted(trial) for trial in study.get_trials()) == 9
 
 
-def test_the_row_goes_on_from_one_phase_to_the_next() -> None:
+def test_failures_in_a_row_are_counted_across_phases() -> None:
     """The two probes are too few: they would not reach the limit, nor would the search without them."""
 
     def fails(spec: TrialSpec) -> TrialResult:

@@ -14,7 +14,7 @@ from sweeper.space import load_space
 from sweeper.study.same_loss import CLOSE, EquivalenceQuestion, find_equivalent_losses, relabel_equivalent_trials
 from tests.support import builders
 
-SPACES = {"binary": load_space("binary", "binary"), "multiclass": load_space("multiclass", "multiclass")}
+SPACE = load_space("binary", "binary")
 
 MEASURE = """
 import sys
@@ -47,14 +47,14 @@ def test_the_parent_process_measures_in_another_and_loads_no_torch(tmp_path: Pat
 CONDITIONS = builders.conditions()
 
 
-def by_closeness(close: set[tuple[str, str]]) -> object:
+def measure_by_closeness(close: set[tuple[str, str]]) -> object:
     def measure(questions: Sequence[EquivalenceQuestion], conditions: Conditions) -> list[float]:
         return [0.004 if (q.family, q.is_family) in close else 0.5 for q in questions]
 
     return measure
 
 
-def test_a_trial_counts_as_the_simplest_family_that_it_is() -> None:
+def test_a_trial_counts_as_the_simplest_family_with_its_gradients() -> None:
     trials = [
         builders.trial("cross_entropy", 0.5, 0),
         builders.trial("weighted_ce", 0.6, 1, spec=builders.spec("weighted_ce", 1, params={"pos_weight": 1.007})),
@@ -62,31 +62,31 @@ def test_a_trial_counts_as_the_simplest_family_that_it_is() -> None:
         builders.trial("dice_ce", 0.6, 3, spec=builders.spec("dice_ce", 3, params={"mix": 0.3, "pos_weight": 5.0})),
     ]
     close = {("weighted_ce", "cross_entropy"), ("dice_ce", "weighted_ce"), ("dice_ce", "cross_entropy")}
-    measure = by_closeness(close)
-    found = find_equivalent_losses(trials[:3], SPACES["binary"], CONDITIONS, measure)  # type: ignore[arg-type]
-    assert found.trials == 3
-    assert [(s.trial, s.family, s.is_family, s.is_params) for s in found.found] == [
+    measure = measure_by_closeness(close)
+    same = find_equivalent_losses(trials[:3], SPACE, CONDITIONS, measure)
+    assert same.trials == 3
+    assert [(s.trial, s.family, s.is_family, s.is_params) for s in same.found] == [
         (1, "weighted_ce", "cross_entropy", {}),
         (2, "dice_ce", "cross_entropy", {}),
     ]
-    named = relabel_equivalent_trials(trials, found.found)
+    named = relabel_equivalent_trials(trials, same.found)
     assert [t.spec.family for t in named] == ["cross_entropy", "cross_entropy", "cross_entropy", "dice_ce"]
     assert named[1].spec.params == {} and named[1].spec.lr == trials[1].spec.lr and named[1].value == trials[1].value
 
 
-def test_simpler_losses_take_over_the_coordinates_that_they_know() -> None:
-    asked: list[EquivalenceQuestion] = []
+def test_a_simpler_loss_takes_over_the_coordinates_that_it_has() -> None:
+    measured: list[EquivalenceQuestion] = []
 
     def measure(questions: Sequence[EquivalenceQuestion], conditions: Conditions) -> list[float]:
-        asked.extend(questions)
+        measured.extend(questions)
         return [1.0] * len(questions)
 
     trials = [
         builders.trial("focal", 0.6, 1, spec=builders.spec("focal", 1, params={"gamma": 0.1, "alpha": 0.75})),
         builders.trial("dice_focal", 0.6, 2, spec=builders.spec("dice_focal", 2, params={"mix": 0.9, "gamma": 1.0})),
     ]
-    assert find_equivalent_losses(trials, SPACES["binary"], CONDITIONS, measure).found == ()
-    of = {(q.trial, q.is_family): q.is_params for q in asked}
+    assert find_equivalent_losses(trials, SPACE, CONDITIONS, measure).found == ()
+    of = {(q.trial, q.is_family): q.is_params for q in measured}
     assert of[1, "weighted_ce"] == {"pos_weight": pytest.approx(3.0)}
     assert of[1, "cross_entropy"] == {}
     assert of[2, "focal"] == {"gamma": 1.0, "alpha": 0.5}
@@ -94,20 +94,13 @@ def test_simpler_losses_take_over_the_coordinates_that_they_know() -> None:
     assert (1, "dice") not in of  # less simple than focal
 
 
-def test_stopped_and_diverged_trials_are_left_alone() -> None:
+def test_stopped_and_diverged_trials_are_not_measured() -> None:
     def never(questions: Sequence[EquivalenceQuestion], conditions: Conditions) -> list[float]:
         raise AssertionError("nothing is to be measured")
 
+    one, two = (builders.spec("weighted_ce", number, params={"pos_weight": 1.0}) for number in (1, 2))
     trials = [
-        builders.trial(
-            "weighted_ce", 0.6, 1, spec=builders.spec("weighted_ce", 1, params={"pos_weight": 1.0}), state="pruned"
-        ),
-        builders.trial(
-            "weighted_ce",
-            0.0,
-            2,
-            spec=builders.spec("weighted_ce", 2, params={"pos_weight": 1.0}),
-            collapse=Collapse.DIVERGED,
-        ),
+        builders.trial("weighted_ce", 0.6, 1, spec=one, state="pruned"),
+        builders.trial("weighted_ce", 0.0, 2, spec=two, collapse=Collapse.DIVERGED),
     ]
-    assert find_equivalent_losses(trials, SPACES["binary"], CONDITIONS, never).found == ()
+    assert find_equivalent_losses(trials, SPACE, CONDITIONS, never).found == ()

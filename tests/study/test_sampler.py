@@ -15,7 +15,7 @@ from sweeper.study.sampler import KeyedTPESampler
 from tests.support.faking import SPACE, new_study
 
 
-def value_of(family: str, params: dict[str, float], lr: float) -> float:
+def compute_value(family: str, params: dict[str, float], lr: float) -> float:
     """Return a made-up objective with its best inside the space."""
     return 0.5 + 0.1 * (family == "dice_ce") - 0.02 * abs(params.get("gamma", 2.0) - 2.0) - 5 * abs(lr - 0.002)
 
@@ -24,7 +24,7 @@ def grow(study: optuna.Study, trials: int) -> list[dict[str, Any]]:
     for _ in range(trials):
         trial = study.ask()
         choice = suggest_choice(trial, SPACE, 60.0)
-        study.tell(trial, value_of(choice.family, choice.params, choice.lr))
+        study.tell(trial, compute_value(choice.family, choice.params, choice.lr))
     return [t.params for t in study.trials]
 
 
@@ -36,7 +36,7 @@ def test_the_same_seed_gives_the_same_parameters_whatever_the_global_random_stat
     assert grow(new_study(1), 5) != first[:5]
 
 
-def test_a_resumed_study_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
+def test_a_resumed_study_draws_as_if_it_had_not_stopped(tmp_path: Path) -> None:
     whole = grow(new_study(), 16)
     url = f"sqlite:///{tmp_path}/study.db"
     for upto in (7, 16):  # a fresh sampler each time, as in a new process

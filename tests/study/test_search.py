@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,35 +47,31 @@ FAMILIES = [family.family for family in SPACE.families]
 FLOORS = 3 * len(FAMILIES)
 
 
-def searched(study: optuna.Study) -> list[TrialResult]:
-    return studies.search_results(study)
+def make_executor(**changed: float) -> FakeExecutor:
+    """Return an executor whose trainings reach these levels at any learning rate."""
 
-
-def levels(**changed: float) -> FakeExecutor:
-    """Return trainings that reach these levels, and lose nothing by their learning rate."""
-
-    def given(spec: TrialSpec) -> TrialResult:
+    def train_one(spec: TrialSpec) -> TrialResult:
         result = fake_result(spec)
         value = {**LEVELS, **changed}[spec.family] + 0.001 * (spec.number % 7)
         seen = tuple(e.model_copy(update={"value": value * e.step / spec.steps}) for e in result.evaluations)
         return result.model_copy(update={"value": value, "evaluations": seen})
 
-    return FakeExecutor(given)
+    return FakeExecutor(train_one)
 
 
 # --- what was trained before ---
 
 
-def test_trainings_of_the_probe_are_trials_and_not_made_twice() -> None:
+def test_trainings_of_the_probe_are_trials_and_not_repeated() -> None:
     study, executor = new_study(), FakeExecutor()
-    known = [fake_result(spec) for spec in make_probe_specs(SPACE, builders.conditions(), 60.0, 100)]
+    probes = [fake_result(spec) for spec in make_probe_specs(SPACE, builders.conditions(), 60.0, 100)]
     plain = make_default_choice(SPACE.families[FAMILIES.index("dice_ce")], SPACE, 60.0)
-    known[1] = fake_result(known[1].spec.model_copy(update={"params": plain.params}))
-    places = [FAMILIES.index(result.spec.family) for result in known]
+    probes[1] = fake_result(probes[1].spec.model_copy(update={"params": plain.params}))
+    places = [FAMILIES.index(result.spec.family) for result in probes]
     enqueue_defaults(study, SPACE, 9)
-    assert run_work(executor, new_search(study, 9, reusable=known), going_on)  # type: ignore[arg-type]
+    assert run_work(executor, new_search(study, 9, reusable=probes), lambda: None)
     assert [spec.number for spec in executor.specs] == [n for n in range(9) if n not in places]
-    for trial, before in zip([searched(study)[n] for n in places], known, strict=True):
+    for trial, before in zip([studies.search_results(study)[n] for n in places], probes, strict=True):
         assert (trial.spec.purpose, trial.value, trial.evaluations) == ("search", before.value, before.evaluations)
         assert sorted(study.trials[trial.spec.number].intermediate_values) == [e.step for e in before.evaluations]
 
@@ -85,19 +82,20 @@ def test_trainings_of_the_probe_are_trials_and_not_made_twice() -> None:
 def test_every_family_gets_its_defaults_and_its_floor_at_common_rates() -> None:
     study, executor = new_study(), FakeExecutor()
     train(study, executor, trials=30)
-    trials = [r.spec for r in searched(study)]
+    trials = [r.spec for r in studies.search_results(study)]
     assert [spec.family for spec in trials[: len(FAMILIES)]] == FAMILIES
     assert all(Counter(spec.family for spec in trials[:FLOORS])[family] == 3 for family in FAMILIES)
     rates = defaultdict(list)
     for spec in trials:
         rates[spec.family].append(spec.lr)
     middle = math.sqrt(SPACE.lr.low * SPACE.lr.high)
-    for own in rates.values():
-        assert own[0] == pytest.approx(middle) and own[1] > middle > own[2] and len(set(own)) == len(own)
-    assert max(max(own) / min(own) for own in zip(*(rates[f][:3] for f in FAMILIES), strict=True)) < 1.6
+    for first, second, third, *rest in rates.values():
+        assert first == pytest.approx(middle) and second > middle > third
+        assert len({first, second, third, *rest}) == 3 + len(rest)
+    assert max(max(row) / min(row) for row in zip(*(rates[f][:3] for f in FAMILIES), strict=True)) < 1.6
 
 
-def test_families_begin_in_the_order_of_the_spaces_starts_and_try_these_after_their_defaults() -> None:
+def test_families_begin_in_the_order_of_the_starts_and_try_these_after_their_defaults() -> None:
     mixes = [{"dice_ce.mix": 0.2, "dice_ce.pos_weight_power": power} for power in (0.25, 0.75)]
     default = {"dice_ce.mix": 0.5, "dice_ce.pos_weight_power": 0.0}
     starts = [FamilyStart(family="dice_ce", params=params) for params in (mixes[0], default, mixes[1])]
@@ -107,12 +105,12 @@ def test_families_begin_in_the_order_of_the_spaces_starts_and_try_these_after_th
     trials = sorted(study.trials, key=lambda trial: trial.number)[:FLOORS]
     order = ["dice_ce", "dice", *(family for family in FAMILIES if family not in ("dice_ce", "dice"))]
     assert [trial.params["loss"] for trial in trials] == order * 3
-    own = [trial.params for trial in trials if trial.params["loss"] == "dice_ce"]
-    assert [{name: value for name, value in params.items() if name in default} for params in own] == [default, *mixes]
-    assert len({params["dice_ce.lr"] for params in own}) == 3
+    tried = [trial.params for trial in trials if trial.params["loss"] == "dice_ce"]
+    assert [{name: value for name, value in params.items() if name in default} for params in tried] == [default, *mixes]
+    assert len({params["dice_ce.lr"] for params in tried}) == 3
 
 
-def test_rates_follow_what_the_complete_trials_tell() -> None:
+def test_rates_follow_the_best_rate_of_complete_trials() -> None:
     def peaked(spec: TrialSpec) -> TrialResult:
         value = LEVELS[spec.family] - 0.15 * math.log10(spec.lr / 5e-4) ** 2
         result = fake_result(spec)
@@ -121,14 +119,14 @@ def test_rates_follow_what_the_complete_trials_tell() -> None:
 
     study = new_study()
     train(study, FakeExecutor(peaked), trials=40)
-    late = [r.spec.lr for r in searched(study)[FLOORS:]]
+    late = [r.spec.lr for r in studies.search_results(study)[FLOORS:]]
     assert max(late) < 1.6e-3 and min(late) >= SPACE.lr.low
 
 
 def test_a_family_far_behind_gets_its_floor_and_no_more() -> None:
     study = new_study()
-    train(study, levels(focal=LEVELS["dice"] - 3 * MAX_LAG, weighted_ce=LEVELS["dice"] - 3 * MAX_LAG), trials=45)
-    tried = Counter(r.spec.family for r in searched(study))
+    train(study, make_executor(focal=LEVELS["dice"] - 3 * MAX_LAG, weighted_ce=LEVELS["dice"] - 3 * MAX_LAG), trials=45)
+    tried = Counter(r.spec.family for r in studies.search_results(study))
     assert (tried["focal"], tried["weighted_ce"]) == (3, 3)
     assert tried["dice"] + tried["dice_ce"] + tried["tversky"] > 9
 
@@ -136,7 +134,7 @@ def test_a_family_far_behind_gets_its_floor_and_no_more() -> None:
 # --- its end ---
 
 
-def test_settled_is_no_gain_in_the_last_trials_beyond_the_floors() -> None:
+def test_a_search_has_settled_without_a_gain_in_the_last_trials_beyond_the_floors() -> None:
     def settled(values: dict[int, float], begun: int = 20, gain: float = 0.01) -> bool:
         ended = [builders.trial("dice", value, number) for number, value in values.items()]
         return has_search_settled(ended, 10, gain, waiting=set(range(begun)) - values.keys())
@@ -149,25 +147,25 @@ def test_settled_is_no_gain_in_the_last_trials_beyond_the_floors() -> None:
     assert settled({}, gain=0.0)
 
 
-def test_without_a_total_it_ends_by_itself_and_a_total_is_made_whole() -> None:
+def test_without_a_total_the_search_ends_by_itself_and_a_total_is_reached() -> None:
     study, display, fifty = new_study(), Recorder(), new_study()
-    train(study, levels(), display, trials=50, settles=True)
-    assert len(searched(study)) == FLOORS + PATIENCE
+    train(study, make_executor(), display, trials=50, settles=True)
+    assert len(studies.search_results(study)) == FLOORS + PATIENCE
     assert any(f"ended after {FLOORS + PATIENCE} trials" in line for line in display.lines)
     assert study.user_attrs[studies.CUT] == []
-    train(fifty, levels(), trials=50)
-    assert len(searched(fifty)) == 50
+    train(fifty, make_executor(), trials=50)
+    assert len(studies.search_results(fifty)) == 50
 
 
 @pytest.mark.parametrize("after", [5, 22, 27, 30])
-def test_one_that_was_cut_off_ends_where_it_would_have_ended(after: int) -> None:
+def test_an_interrupted_search_ends_where_it_would_have_ended(after: int) -> None:
     study = new_study()
-    executor = levels()
+    executor = make_executor()
     executor._left = after
     with pytest.raises(CrashError):
         train(study, executor, trials=50, settles=True)
-    train(study, levels(), trials=50, settles=True)
-    assert len(searched(study)) == FLOORS + PATIENCE
+    train(study, make_executor(), trials=50, settles=True)
+    assert len(studies.search_results(study)) == FLOORS + PATIENCE
 
 
 # --- equal tuning ---
@@ -176,25 +174,25 @@ def test_one_that_was_cut_off_ends_where_it_would_have_ended(after: int) -> None
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_finalists_and_baseline_have_three_complete_trials(workers: int) -> None:
     study = new_study()
-    executor = levels()
+    executor = make_executor()
     executor.workers = workers
     train(study, executor, trials=50, settles=True)
-    complete = Counter(r.spec.family for r in searched(study) if r.state == "complete")
-    entered = [f.family for f in select_finalist_families(searched(study))]
+    complete = Counter(r.spec.family for r in studies.search_results(study) if r.state == "complete")
+    entered = [f.family for f in select_finalist_families(studies.search_results(study))]
     assert entered == ["dice", "dice_ce", "cross_entropy"]
     assert all(complete[family] >= 3 for family in entered)
     assert min(complete[family] for family in FAMILIES) == 1  # the others are not completed for nothing
-    for finalist in select_finalist_families(searched(study)):
+    for finalist in select_finalist_families(studies.search_results(study)):
         assert (finalist.tried, finalist.completed) == (
-            sum(r.spec.family == finalist.family for r in searched(study)),
+            sum(r.spec.family == finalist.family for r in studies.search_results(study)),
             complete[finalist.family],
         )
 
 
 def test_leaders_get_the_last_trials_of_a_small_search() -> None:
     study = new_study()
-    train(study, levels(), trials=11)  # seven defaults, and four for the three that lack two each
-    tried = Counter(r.spec.family for r in searched(study))
+    train(study, make_executor(), trials=11)  # seven defaults, and four for the three that lack two each
+    tried = Counter(r.spec.family for r in studies.search_results(study))
     assert {family for family, number in tried.items() if number > 1} <= {"dice", "dice_ce", "cross_entropy"}
     assert sum(tried.values()) == 11
 
@@ -202,28 +200,32 @@ def test_leaders_get_the_last_trials_of_a_small_search() -> None:
 # --- nothing learned ---
 
 
-def at_skill(wanted: float, spec: TrialSpec) -> TrialResult:
+def train_at_skill(skill: float, spec: TrialSpec) -> TrialResult:
     """Return a training that came so far from a constant answer to a perfect one, by its counts on validation."""
+    return fake_result(spec).model_copy(update={"val": builders.counts_from_iou([find_iou(skill)] * 8)})
 
-    def reads(iou: float) -> TrialResult:
-        return fake_result(spec).model_copy(update={"val": builders.counts_from_iou([iou] * 8)})
 
-    low, high = 0.0, 1.0  # of the foreground's IoU
+@cache
+def find_iou(skill: float) -> float:
+    """Return the foreground IoU of eight images at which a training has this skill."""
+    result, low, high = builders.trial(), 0.0, 1.0
     for _ in range(40):
         middle = (low + high) / 2
-        low, high = (middle, high) if compute_skill(reads(middle)) < wanted else (low, middle)
-    return reads(high)
+        counts = builders.counts_from_iou([middle] * 8)
+        is_below = compute_skill(result.model_copy(update={"val": counts})) < skill
+        low, high = (middle, high) if is_below else (low, middle)
+    return high
 
 
-def test_two_trainings_or_one_that_is_far_ahead_show_that_the_task_is_learned() -> None:
+def test_two_skilled_trainings_or_one_far_ahead_show_that_the_task_is_learned() -> None:
     assert is_task_learned([SKILL, -math.inf, SKILL]) and is_task_learned([SINGLE_SKILL, 0.0])
     assert not is_task_learned([SINGLE_SKILL - 0.01, SKILL - 0.01]) and not is_task_learned([])
 
 
-def test_a_training_that_predicts_the_commonest_class_alone_has_no_skill() -> None:
+def test_a_training_that_predicts_one_class_only_has_no_skill() -> None:
     spec = make_probe_specs(SPACE, builders.conditions(DATA), 60.0, 100)[0]
-    assert compute_skill(at_skill(0.3, spec)) == pytest.approx(0.3, abs=0.02)
-    constant = at_skill(0.3, spec).model_copy(update={"collapse": Collapse.ALL_BACKGROUND})
+    assert compute_skill(train_at_skill(0.3, spec)) == pytest.approx(0.3, abs=0.02)
+    constant = train_at_skill(0.3, spec).model_copy(update={"collapse": Collapse.ALL_BACKGROUND})
     assert compute_skill(constant) == -math.inf
 
 
@@ -231,28 +233,28 @@ def test_after_the_floors_a_search_that_learned_nothing_ends_and_says_what_may_h
     """Luck alone: the probe's first two read above the threshold, and nothing since."""
     lucky = iter([1, 1])
 
-    def given(spec: TrialSpec) -> TrialResult:
-        return at_skill(0.06 if spec.purpose == "probe" and next(lucky, 0) else 0.02, spec)
+    def train_one(spec: TrialSpec) -> TrialResult:
+        return train_at_skill(0.06 if spec.purpose == "probe" and next(lucky, 0) else 0.02, spec)
 
-    study, display, executor = new_study(), Recorder(), FakeExecutor(given)
+    study, display, executor = new_study(), Recorder(), FakeExecutor(train_one)
     train(study, executor, display, trials=50, budget="learns")
-    assert FLOORS <= len(searched(study)) <= FLOORS + 1
+    assert FLOORS <= len(studies.search_results(study)) <= FLOORS + 1
     assert not studies.list_extra_results(study, "confirm")
     assert any("no loss clearly beats a constant answer in 100 steps" in line for line in display.warnings)
-    again = FakeExecutor(given)
+    again = FakeExecutor(train_one)
     train(study, again, trials=50, budget="learns")
     assert again.specs == []
 
 
-def test_where_the_user_gave_the_steps_the_search_is_made_whole() -> None:
+def test_with_steps_of_the_user_the_search_reaches_its_total() -> None:
     study = new_study()
-    train(study, FakeExecutor(lambda spec: at_skill(0.02, spec)), trials=30)
-    assert len(searched(study)) == 30 and studies.list_extra_results(study, "confirm")
+    train(study, FakeExecutor(lambda spec: train_at_skill(0.02, spec)), trials=30)
+    assert len(studies.search_results(study)) == 30 and studies.list_extra_results(study, "confirm")
 
 
-def test_what_may_help_names_the_cheapest_first() -> None:
+def test_remedies_begin_with_the_cheapest() -> None:
     spec = make_probe_specs(SPACE, builders.conditions(DATA), 60.0, 100)[0]
-    text = suggest_remedies([at_skill(0.02, spec)], builders.conditions(DATA))
+    text = suggest_remedies([train_at_skill(0.02, spec)], builders.conditions(DATA))
     order = [text.index(word) for word in ("sweeper profile", "--steps", "GPU", "--size", "more labelled images")]
     assert order == sorted(order) and "--encoder-weights" not in text  # drawn scenes
     assert "(--steps 400)" in text
@@ -261,28 +263,24 @@ def test_what_may_help_names_the_cheapest_first() -> None:
 # --- trials as work ---
 
 
-def going_on() -> None:
-    """Nobody asks to stop."""
-
-
-def run(study: optuna.Study, trials: int, script: dict[int, Any] | None = None) -> Recorder:
+def search(study: optuna.Study, trials: int, script: dict[int, Any] | None = None) -> Recorder:
     """Return a search in which trainings of these numbers give something else."""
     recorder = Recorder()
     executor = FakeExecutor(lambda spec: (script or {}).get(spec.number, fake_result)(spec))
     enqueue_defaults(study, SPACE, trials)
-    assert run_work(executor, new_search(study, trials, recorder), going_on)  # type: ignore[arg-type]
+    assert run_work(executor, new_search(study, trials, recorder), lambda: None)
     return recorder
 
 
-def test_the_search_ends_at_its_total_and_a_second_goes_on_to_a_larger_one() -> None:
+def test_the_search_ends_at_its_total_and_a_second_one_continues_to_a_larger_total() -> None:
     study = new_study()
-    run(study, 3)
+    search(study, 3)
     assert [t.params["loss"] for t in study.trials] == FAMILIES[:3]
-    run(study, 9)
+    search(study, 9)
     assert sum(is_counted(t) for t in study.trials) == 9
-    run(study, 12)
+    search(study, 12)
     assert sum(is_counted(t) for t in study.trials) == 12
-    run(study, 12)
+    search(study, 12)
     assert len(study.trials) == 12
 
 
@@ -293,24 +291,24 @@ def test_a_dead_worker_costs_no_trial_but_is_tried_only_twice() -> None:
         return WorkerLost(spec, "worker killed by signal 9") if left and left.pop() else fake_result(spec)
 
     study = new_study()
-    recorder = run(study, 4, {1: dies})
-    assert abandoned(study) == {4: 1}
+    recorder = search(study, 4, {1: dies})
+    assert list_abandoned(study) == {4: 1}
     assert sum(is_counted(t) for t in study.trials) == 4
     assert study.trials[1].params == study.trials[4].params
     assert [s.number for s in recorder.dropped] == [1]
     whole = new_study()
-    run(whole, 4)
+    search(whole, 4)
     assert [t.params for t in list_present_trials(study)] == [t.params for t in whole.trials]
 
     study = new_study()
-    run(study, 4, {1: lambda spec: WorkerLost(spec, "worker killed by signal 9")})
-    assert abandoned(study) == {4: 1}
+    search(study, 4, {1: lambda spec: WorkerLost(spec, "worker killed by signal 9")})
+    assert list_abandoned(study) == {4: 1}
     failed = [t for t in study.trials if t.state == TrialState.FAIL and is_counted(t)]
     assert [t.number for t in failed] == [1]
     assert "each of 2 attempts" in (read_result(failed[0]).reason or "")
 
 
-def abandoned(study: optuna.Study) -> dict[int, int]:
+def list_abandoned(study: optuna.Study) -> dict[int, int]:
     """Return the records of attempts that were cut off, and of which trial."""
     attempts = [t for t in study.trials if ABANDONED in t.user_attrs]
     return {t.number: t.user_attrs[ATTEMPT_OF] for t in attempts}
@@ -319,7 +317,7 @@ def abandoned(study: optuna.Study) -> dict[int, int]:
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), -0.1, 1.5])
 def test_a_value_outside_0_to_1_is_a_failed_trial_and_never_the_best(value: float) -> None:
     study = new_study()
-    run(study, 4, {3: lambda spec: fake_result(spec).model_copy(update={"value": value})})
+    search(study, 4, {3: lambda spec: fake_result(spec).model_copy(update={"value": value})})
     assert study.trials[3].state == TrialState.FAIL
     assert 0 <= study.best_value <= 1
     assert "must be in [0, 1]" in (read_result(study.trials[3]).reason or "")
@@ -333,13 +331,13 @@ def test_failed_trials_are_trained_again_by_a_resume_at_their_own_places() -> No
         return fake_result(spec).model_copy(update={"value": 1.5})
 
     study, whole = new_study(), new_study()
-    run(whole, 9)
-    run(study, 6, {1: fails, 4: fails, 5: no_share})
+    search(whole, 9)
+    search(study, 6, {1: fails, 4: fails, 5: no_share})
     assert studies.reconcile_study(study) == 0
     again = studies.retry_failed(study)
     assert [(r.spec.number, r.reason) for r in again] == [(1, "OSError: no room"), (4, "OSError: no room")]
     assert studies.retry_failed(study) == []  # they are in the queue already
-    run(study, 9, {6: fails})
+    search(study, 9, {6: fails})
     retried = {t.user_attrs[RETRY_OF]: t for t in study.trials if RETRY_OF in t.user_attrs}
     assert {number: study.trials[number].params for number in retried} == {n: t.params for n, t in retried.items()}
     results = {r.spec.number: r for r in studies.search_results(study)}
@@ -363,29 +361,27 @@ def test_work_waits_for_room_where_there_is_none_yet() -> None:
             return super().poll(timeout_seconds)
 
     study = new_study()
-    assert run_work(Slow(), new_search(study, 4), going_on)  # type: ignore[arg-type]
+    assert run_work(Slow(), new_search(study, 4), lambda: None)
     assert sum(is_counted(t) for t in study.trials) == 4
 
 
-def test_a_result_that_was_stored_but_not_told_is_told_at_the_next_start() -> None:
+def test_a_stored_result_that_optuna_lacks_is_reported_at_the_next_start() -> None:
     study = new_study()
     work = new_search(study, 3)
     job = work.next()
-    assert job is not None
     study._storage.set_trial_user_attr(study.trials[0]._trial_id, RESULT, studies.pack(fake_result(job.spec)))
-    other = work.next()
-    assert other is not None
+    work.next()
     assert studies.reconcile_study(study) == 2
     assert study.trials[0].state == TrialState.COMPLETE
     assert study.trials[1].state == TrialState.WAITING and len(study.trials) == 2
 
 
-def test_a_trial_shows_the_numbers_it_is_trained_with() -> None:
+def test_a_trial_stores_the_numbers_it_is_trained_with() -> None:
     """Optuna's own parameter of the weight is an exponent of the imbalance."""
     study = new_study()
     study.enqueue_trial({"loss": "weighted_ce", "weighted_ce.pos_weight_power": 0.5, "weighted_ce.lr": 0.003})
     job = new_search(study, 9).next()
-    assert job is not None and job.spec.params["pos_weight"] == pytest.approx(60**0.5)
+    assert job.spec.params["pos_weight"] == pytest.approx(60**0.5)
     assert study.trials[0].user_attrs[PARAMETERS] == "pos_weight 7.75, lr 0.003"
 
 
@@ -399,9 +395,9 @@ def test_a_trial_reads_no_more_rows_when_there_are_many(tmp_path: Path, monkeypa
 
     def counting(*arguments: Any, **settings: Any) -> Any:
         nonlocal rows
-        found = read(*arguments, **settings)
-        rows += len(found)
-        return found
+        trials = read(*arguments, **settings)
+        rows += len(trials)
+        return trials
 
     class Sampled(Recorder):
         def keep(self, result: TrialResult) -> None:
@@ -410,6 +406,6 @@ def test_a_trial_reads_no_more_rows_when_there_are_many(tmp_path: Path, monkeypa
     monkeypatch.setattr(RDBStorage, "_get_trials", counting)
     study = studies.create_study(studies.open_storage(f"sqlite:///{tmp_path}/sweeper.db"), "s", new_plan())
     enqueue_defaults(study, SPACE, 120)
-    assert run_work(FakeExecutor(), new_search(study, 120, Sampled()), going_on)  # type: ignore[arg-type]
+    assert run_work(FakeExecutor(), new_search(study, 120, Sampled()), lambda: None)
     each = np.diff(seen)
     assert each[-30:].mean() <= 1.5 * each[30:60].mean() + 5

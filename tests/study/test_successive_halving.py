@@ -27,7 +27,7 @@ from tests.support.sweeping import Recorder
 RUNGS = (25, 50, 75, 100)
 
 
-def field(*values: float, family: str = "dice", shares: tuple[float, ...] = (1 / 3, 1 / 2)) -> SuccessiveHalving:
+def make_halving(*values: float, family: str = "dice", shares: tuple[float, ...] = (1 / 3, 1 / 2)) -> SuccessiveHalving:
     """Trials 0, 1, 2 … of one family at the first rung."""
     made = SuccessiveHalving(RUNGS, least=0, shares=shares)
     for number, value in enumerate(values):
@@ -35,12 +35,12 @@ def field(*values: float, family: str = "dice", shares: tuple[float, ...] = (1 /
     return made
 
 
-def test_the_best_third_goes_on_and_the_others_wait() -> None:
-    made = field(0.1, 0.6, 0.3, 0.5, 0.2, 0.4)
+def test_the_best_third_continues_and_the_others_wait() -> None:
+    made = make_halving(0.1, 0.6, 0.3, 0.5, 0.2, 0.4)
     assert [made.may_continue(number) for number in range(6)] == [False, True, False, True, False, False]
 
 
-def test_the_first_trials_of_a_family_go_on_from_the_first_rung_and_no_further() -> None:
+def test_the_first_trials_of_a_family_pass_the_first_rung_only() -> None:
     made = SuccessiveHalving(RUNGS, least=2, shares=(0.0, 0.0))
     for number, (family, value) in enumerate((("dice", 0.9), ("focal", 0.1), ("dice", 0.1), ("dice", 0.2))):
         made.record(number, family, 25, value)
@@ -51,8 +51,8 @@ def test_the_first_trials_of_a_family_go_on_from_the_first_rung_and_no_further()
     assert made.may_continue(0) and not made.may_continue(2)
 
 
-def test_the_best_of_a_family_goes_on_at_every_rung() -> None:
-    made = field(0.9, 0.8, 0.85)
+def test_the_best_of_a_family_continues_at_every_rung() -> None:
+    made = make_halving(0.9, 0.8, 0.85)
     for number in (0, 1, 2):
         made.record(number, "dice", 50, 0.9)
     for step in (25, 50, 75):
@@ -60,8 +60,8 @@ def test_the_best_of_a_family_goes_on_at_every_rung() -> None:
         assert made.may_continue(9)
 
 
-def test_from_the_third_rung_on_every_trial_goes_on_to_its_end_whichever_leads() -> None:
-    made = field(0.9, 0.8, 0.7, 0.6)
+def test_from_the_third_rung_on_every_trial_continues_to_its_end() -> None:
+    made = make_halving(0.9, 0.8, 0.7, 0.6)
     for step in RUNGS[1:]:
         for number in (2, 0):  # 2 is no longer the best of its family, nor among the best third
             made.record(number, "dice", step, 0.9 - 0.1 * number)
@@ -82,7 +82,7 @@ def test_beyond_the_middle_the_best_of_a_family_far_behind_waits_unless_it_is_th
     assert [made.may_continue(number) for number in range(4)] == [True, True, False, True]
 
 
-def test_the_two_best_families_are_pursued_however_far_apart() -> None:
+def test_the_two_best_families_continue_however_far_apart() -> None:
     made = SuccessiveHalving(RUNGS, least=1, shares=(0.0, 0.0))
     for number, (family, value) in enumerate({"dice": 0.6, "tversky": 0.3, "focal": 0.2}.items()):
         made.record(number, family, 25, value)
@@ -92,15 +92,15 @@ def test_the_two_best_families_are_pursued_however_far_apart() -> None:
 
 
 def test_the_highest_rung_is_promoted_first_then_the_better_trial() -> None:
-    made = field(0.9, 0.8, 0.7, 0.85, 0.1, 0.1, 0.1, 0.1, 0.1)
+    made = make_halving(0.9, 0.8, 0.7, 0.85, 0.1, 0.1, 0.1, 0.1, 0.1)
     made.record(1, "dice", 50, 0.5)
     assert made.next_promotion([0, 1, 3]) == 1
     assert made.next_promotion([0, 3]) == 0
     assert made.next_promotion([4, 5]) is None
 
 
-def test_more_trials_let_one_go_on_that_waited() -> None:
-    made = field(0.9, 0.8, 0.5)
+def test_more_trials_let_a_waiting_one_continue() -> None:
+    made = make_halving(0.9, 0.8, 0.5)
     assert not made.may_continue(1)
     for number in (3, 4, 5):
         made.record(number, "dice", 25, 0.1)
@@ -111,13 +111,13 @@ values_of_trials = st.lists(st.tuples(st.sampled_from("abc"), st.floats(0, 1)), 
 
 
 @given(values_of_trials, st.integers(1, 24))
-def test_hopeless_is_for_good(trials: list[tuple[str, float]], known: int) -> None:
+def test_a_trial_that_cannot_be_promoted_never_continues(trials: list[tuple[str, float]], first: int) -> None:
     made = SuccessiveHalving(RUNGS)
-    for number, (family, value) in enumerate(trials[:known]):
+    for number, (family, value) in enumerate(trials[:first]):
         made.record(number, family, 25, value)
-    seen = range(min(known, len(trials)))
+    seen = range(min(first, len(trials)))
     given_up = [number for number in seen if made.cannot_be_promoted(number, len(trials))]
-    for number, (family, value) in enumerate(trials[known:], known):
+    for number, (family, value) in enumerate(trials[first:], first):
         made.record(number, family, 25, value)
         assert not any(made.may_continue(one) for one in given_up)
 
@@ -125,12 +125,12 @@ def test_hopeless_is_for_good(trials: list[tuple[str, float]], known: int) -> No
 # --- as a search ---
 
 
-def proposals(study: optuna.Study) -> list[tuple[dict[str, object], TrialState, dict[int, float]]]:
+def list_proposals(study: optuna.Study) -> list[tuple[dict[str, object], TrialState, dict[int, float]]]:
     """Return what a search proposed and saw, in its order."""
     return [(t.params, t.state, t.intermediate_values) for t in list_present_trials(study)]
 
 
-def learning(spec: TrialSpec) -> TrialResult:
+def train_crossing(spec: TrialSpec) -> TrialResult:
     """Curves that cross: what is good early is not always good late."""
     rng = np.random.default_rng([spec.seed, *spec.family.encode(), round(spec.lr * 1e7)])
     values = np.clip(np.sort(rng.uniform(0.2, 0.8, 4)), 0, 1)
@@ -139,12 +139,12 @@ def learning(spec: TrialSpec) -> TrialResult:
     return made.model_copy(update={"evaluations": evaluations, "value": float(values[-1])})
 
 
-def searching(study: optuna.Study, trials: int, recorder: Recorder | None = None) -> LossSearch:
+def begin_search(study: optuna.Study, trials: int, recorder: Recorder | None = None) -> LossSearch:
     enqueue_defaults(study, SPACE, trials)
     return new_search(study, trials, recorder)
 
 
-def states(study: optuna.Study) -> dict[str, int]:
+def count_states(study: optuna.Study) -> dict[str, int]:
     names = [t.state.name for t in study.trials if ABANDONED not in t.user_attrs]
     return {name: names.count(name) for name in sorted(set(names))}
 
@@ -154,9 +154,9 @@ def test_first_trials_are_seen_at_the_second_rung_and_the_best_of_families_near_
     workers: int,
 ) -> None:
     study, recorder = new_study(), Recorder()
-    assert run_work(FakeExecutor(learning, workers=workers), searching(study, 40, recorder), lambda: None)  # type: ignore[arg-type]
+    assert run_work(FakeExecutor(train_crossing, workers=workers), begin_search(study, 40, recorder), lambda: None)
     results = studies.search_results(study)
-    assert len(results) == 40 and set(states(study)) == {"COMPLETE", "PRUNED"}
+    assert len(results) == 40 and set(count_states(study)) == {"COMPLETE", "PRUNED"}
     names = sorted({r.spec.family for r in results})
     second = [r for r in results if len(r.evaluations) > 1]
     assert {r.spec.number for r in second} >= set(range(3 * len(names)))
@@ -174,15 +174,17 @@ def test_first_trials_are_seen_at_the_second_rung_and_the_best_of_families_near_
 def test_a_crash_among_waiting_trials_loses_none_of_them(after: int, workers: int) -> None:
     study = new_study()
     with pytest.raises(CrashError):
-        run_work(FakeExecutor(learning, workers=workers, crash_after=after), searching(study, 30), lambda: None)  # type: ignore[arg-type]
+        run_work(
+            FakeExecutor(train_crossing, workers=workers, crash_after=after), begin_search(study, 30), lambda: None
+        )
     waited = {r.spec.number: r for r in studies.list_waiting_results(study)}
     finished = {r.spec.number: r for r in studies.search_results(study)}
     studies.reconcile_study(study)
-    again = FakeExecutor(learning)
-    assert run_work(again, searching(study, 30), lambda: None)  # type: ignore[arg-type]
+    again = FakeExecutor(train_crossing)
+    assert run_work(again, begin_search(study, 30), lambda: None)
     results = {r.spec.number: r for r in studies.search_results(study)}
     assert len(results) == 30
-    assert states(study).keys() <= {"COMPLETE", "PRUNED"}
+    assert count_states(study).keys() <= {"COMPLETE", "PRUNED"}
     for number, before in {**waited, **finished}.items():
         assert results[number].evaluations[: len(before.evaluations)] == before.evaluations
     assert not {spec.number for spec in again.specs} & finished.keys()
@@ -193,7 +195,6 @@ def test_a_checkpoint_that_is_ahead_of_the_study_does_not_skip_a_decision(tmp_pa
     study = new_study()
     enqueue_defaults(study, SPACE, 30)
     job = new_search(study, 30, checkpoints=tmp_path).next()
-    assert job is not None
     get_checkpoint_path(tmp_path, job.spec).write_bytes(b"of the first rung")
     studies.reconcile_study(study)
     assert new_search(study, 30, checkpoints=tmp_path).next() == job
@@ -208,9 +209,9 @@ def test_a_checkpoint_that_was_written_after_its_trial_ended_goes_with_the_next_
     late, running = tmp_path / "search-09999.pt", tmp_path / "search-00000.pt"
     for path in (late, running, tmp_path / "final-00000.pt"):
         path.write_bytes(b"a network")
-    first, second = work.next(), work.next()
-    assert first is not None and second is not None
-    assert work.take_answer(JobResult(learning(second.spec)))
+    work.next()
+    second = work.next()
+    assert work.take_answer(JobResult(train_crossing(second.spec)))
     assert {path.name for path in tmp_path.iterdir()} == {running.name, "final-00000.pt"}
 
 
@@ -226,12 +227,12 @@ def test_a_dead_worker_takes_a_promoted_trial_back_to_the_queue() -> None:
                 self._made[job.spec.purpose, job.spec.number] = WorkerLost(job.spec, "worker killed by signal 9")
 
     study, recorder = new_study(), Recorder()
-    assert run_work(Frail(learning), searching(study, 30, recorder), lambda: None)  # type: ignore[arg-type]
+    assert run_work(Frail(train_crossing), begin_search(study, 30, recorder), lambda: None)
     assert len(died) == 1
     lost = [t for t in study.trials if ABANDONED in t.user_attrs]
     assert [t.user_attrs[ATTEMPT_OF] for t in lost] == died
     assert lost[0].params == study.trials[died[0]].params
     assert sum(is_counted(t) for t in study.trials) == 30
     whole = new_study()
-    run_work(FakeExecutor(learning), searching(whole, 30), lambda: None)  # type: ignore[arg-type]
-    assert proposals(study) == proposals(whole)
+    run_work(FakeExecutor(train_crossing), begin_search(whole, 30), lambda: None)
+    assert list_proposals(study) == list_proposals(whole)

@@ -7,7 +7,7 @@ from sweeper.study.timekeeper import Timekeeper
 from tests.support import builders
 
 
-def test_there_is_time_for_what_the_slowest_of_late_would_need() -> None:
+def test_there_is_time_for_a_training_at_the_slowest_recent_pace() -> None:
     now = [0.0]
     time = Timekeeper(100.0, lambda: now[0])
     assert time.make_admission(0.6)(10**9)  # nothing is known yet
@@ -24,6 +24,6 @@ def test_there_is_time_for_what_the_slowest_of_late_would_need() -> None:
     assert Timekeeper(None, lambda: 1e9).make_admission(0.1)(10**9)
 
 
-def test_earlier_sessions_tell_how_long_a_training_takes() -> None:
+def test_the_pace_of_earlier_sessions_counts() -> None:
     time = Timekeeper(100.0, lambda: 0.0, before=[builders.trial("dice", 0.6, 0)])  # 0.1 s a step
     assert time.make_admission(1.0)(900) and not time.make_admission(1.0)(901)

@@ -18,69 +18,65 @@ from tests.support.faking import SPACE, FakeExecutor, fake_result, new_study
 from tests.support.sweeping import Recorder
 
 
-def going_on() -> None:
-    """Nobody asks to stop."""
-
-
-def complete(number: int, family: str, value: float, **changes: Any) -> TrialResult:
+def make_complete(number: int, family: str, value: float, **changes: Any) -> TrialResult:
     spec = TrialSpec(
         purpose="search", number=number, family=family, params={}, lr=1e-3 * (number + 1), seed=0, steps=100
     )
     return fake_result(spec).model_copy(update={"value": value, **changes})
 
 
-def chosen(*trials: TrialResult) -> list[Finalist]:
+def choose(*trials: TrialResult) -> list[Finalist]:
     return choose_finalists(trials, [], None, SPACE, builders.conditions())
 
 
-def batch(study: optuna.Study, *trials: TrialResult, seeds: int, recorder: Recorder | None = None) -> TrainingList:
-    specs = make_confirmation_specs(chosen(*trials), builders.conditions(), seeds)
+def make_batch(study: optuna.Study, *trials: TrialResult, seeds: int, recorder: Recorder | None = None) -> TrainingList:
+    specs = make_confirmation_specs(choose(*trials), builders.conditions(), seeds)
     return TrainingList(study, specs, recorder=recorder or Recorder())
 
 
-def drained(work: TrainingList) -> list[TrialSpec]:
+def drain(work: TrainingList) -> list[TrialSpec]:
     return [job.spec for job in iter(work.next, None)]
 
 
-def test_what_was_confirmed_is_not_repeated() -> None:
+def test_a_confirmed_training_is_not_repeated() -> None:
     study = new_study()
-    two = (complete(0, "cross_entropy", 0.9), complete(1, "dice", 0.8))
-    assert run_work(FakeExecutor(), batch(study, *two, seeds=2), going_on)  # type: ignore[arg-type]
-    assert len(batch(study, *two, seeds=3)) == 2
-    better = complete(9, "dice", 0.95)
-    assert len(batch(study, two[0], better, seeds=2)) == 2
+    two = (make_complete(0, "cross_entropy", 0.9), make_complete(1, "dice", 0.8))
+    assert run_work(FakeExecutor(), make_batch(study, *two, seeds=2), lambda: None)
+    assert len(make_batch(study, *two, seeds=3)) == 2
+    better = make_complete(9, "dice", 0.95)
+    assert len(make_batch(study, two[0], better, seeds=2)) == 2
     results, conditions = studies.list_extra_results(study, "confirm"), builders.conditions()
-    assert len(select_confirmed(results, chosen(*two), conditions, 2)) == 4
-    assert len(select_confirmed(results, chosen(*two), conditions, 1)) == 2
-    assert len(select_confirmed(results, chosen(two[0], better), conditions, 2)) == 2
+    assert len(select_confirmed(results, choose(*two), conditions, 2)) == 4
+    assert len(select_confirmed(results, choose(*two), conditions, 1)) == 2
+    assert len(select_confirmed(results, choose(two[0], better), conditions, 2)) == 2
 
 
-def test_a_batch_fills_the_numbers_that_were_left_open() -> None:
+def test_a_batch_fills_the_open_numbers() -> None:
     study = new_study()
-    two = (complete(0, "cross_entropy", 0.9), complete(1, "dice", 0.8))
-    whole = drained(batch(study, *two, seeds=2))
+    two = (make_complete(0, "cross_entropy", 0.9), make_complete(1, "dice", 0.8))
+    whole = drain(make_batch(study, *two, seeds=2))
     assert [spec.number for spec in whole] == [0, 1, 2, 3]
     for number in (0, 2):
         studies.store_extra(study, fake_result(whole[number]))
-    assert drained(batch(study, *two, seeds=3))[:3] == [
+    assert drain(make_batch(study, *two, seeds=3))[:3] == [
         whole[1],
         whole[3],
         whole[0].model_copy(update={"number": 4, "seed": derive_confirmation_seed(0, 2), "keep_predictions": 0}),
     ]
 
 
-def test_a_batch_dead_twice_is_a_failed_training_that_is_kept() -> None:
+def test_a_training_whose_worker_dies_twice_is_kept_as_failed() -> None:
     study, recorder = new_study(), Recorder()
     dies = FakeExecutor(lambda spec: WorkerLost(spec, "worker killed by signal 9"))
-    work = batch(study, complete(0, "dice", 0.9), seeds=1, recorder=recorder)
-    assert run_work(dies, work, going_on)  # type: ignore[arg-type]
+    work = make_batch(study, make_complete(0, "dice", 0.9), seeds=1, recorder=recorder)
+    assert run_work(dies, work, lambda: None)
     (result,) = studies.list_extra_results(study, "confirm")
     assert (result.state, len(dies.specs)) == ("failed", 2)
     assert "each of 2 attempts" in (result.reason or "")
 
 
-def test_confirmation_seeds_are_paired_and_never_the_searches() -> None:
-    finalists = chosen(complete(0, "cross_entropy", 0.9), complete(1, "dice", 0.8))
+def test_confirmation_seeds_are_paired_and_differ_from_those_of_the_search() -> None:
+    finalists = choose(make_complete(0, "cross_entropy", 0.9), make_complete(1, "dice", 0.8))
     specs = make_confirmation_specs(finalists, builders.conditions(), 3)
     assert [(s.family, s.seed) for s in specs] == [
         (family, derive_confirmation_seed(0, n)) for n in range(3) for family in ("cross_entropy", "dice")
