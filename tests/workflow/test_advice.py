@@ -15,7 +15,7 @@ from tests.support import builders
 IMBALANCE = 60.0
 
 
-def advised(space: SearchSpace, share: float = 0.05) -> SearchSpace:
+def advise(space: SearchSpace, share: float = 0.05) -> SearchSpace:
     """Return the advised space for data with this share of foreground: shapes of 5 % were measured."""
     profile = builders.profile()
     back, front = (
@@ -28,8 +28,8 @@ def advised(space: SearchSpace, share: float = 0.05) -> SearchSpace:
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])
-def test_every_family_of_the_ledger_begins_with_its_default_and_two_configurations_within_the_space(task: str) -> None:
-    space = advised(load_space(task, cast("Task", task)))
+def test_a_family_of_the_ledger_begins_with_its_default_and_two_configurations_in_the_space(task: str) -> None:
+    space = advise(load_space(task, cast("Task", task)))
     first = list_first_trials(space)
     assert set(first) == {family.family for family in space.families}
     for family, trials in first.items():
@@ -41,18 +41,17 @@ def test_every_family_of_the_ledger_begins_with_its_default_and_two_configuratio
     assert min(len(first[family]) for family in ("weighted_ce", "dice_ce")) >= 2
 
 
-def test_a_power_of_the_ledger_is_what_the_space_searches() -> None:
+def test_a_power_of_the_ledger_becomes_a_weight_where_the_space_searches_weights() -> None:
     weight = Coordinate(kind="log", low=1, high=40)
     family = FamilySpace(family="weighted_ce", coordinates={"pos_weight": weight})
     space = load_space("binary", "binary").model_copy(update={"families": (family,)})
-    found = {
-        round(float(params["weighted_ce.pos_weight"]), 3) for params in list_first_trials(advised(space))["weighted_ce"]
-    }
+    trials = list_first_trials(advise(space))["weighted_ce"]
+    weights = {round(float(params["weighted_ce.pos_weight"]), 3) for params in trials}
     powers = {round(min(IMBALANCE**power, 40), 3) for power in (0.25, 0.5, 1.0)}
-    assert len(found & powers) >= 2
+    assert len(weights & powers) >= 2
 
 
-def test_what_the_space_fixes_stays_and_what_the_ledger_has_not_is_left_alone() -> None:
+def test_fixed_parameters_and_families_without_advice_stay_as_they_are() -> None:
     fixed = FamilySpace(
         family="dice_ce",
         coordinates={
@@ -62,14 +61,14 @@ def test_what_the_space_fixes_stays_and_what_the_ledger_has_not_is_left_alone() 
     )
     other = FamilySpace(family="lovasz", coordinates={})
     space = load_space("binary", "binary").model_copy(update={"families": (fixed, other)})
-    first = list_first_trials(advised(space))
+    first = list_first_trials(advise(space))
     assert list(first) == ["dice_ce", "lovasz"] and len(first["lovasz"]) == 1
     assert all("dice_ce.mix" not in params for params in first["dice_ce"])
     assert {params["dice_ce.pos_weight_power"] for params in first["dice_ce"]} <= {0.0, 0.25, 0.5}
 
 
 @pytest.mark.parametrize("share", [1e-6, 1e-4, 1 - 1e-5])
-def test_on_data_unlike_anything_measured_the_search_begins_with_the_defaults_alone(share: float) -> None:
+def test_on_data_unlike_the_ledger_the_search_begins_with_the_defaults_only(share: float) -> None:
     space = load_space("binary", "binary")
-    first = list_first_trials(advised(space, share))
+    first = list_first_trials(advise(space, share))
     assert first == {name: list_first_trials(space)[name] for name in first} and len(first) == len(space.families)

@@ -20,39 +20,39 @@ from tests.support.hub import Manner, running_hub
 HALF = EncoderInputs((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
-def chosen(
-    asked: str | None, encoder: str = "resnet18", *, synthetic: bool = False
+def choose(
+    option: str | None, encoder: str = "resnet18", *, synthetic: bool = False
 ) -> tuple[EncoderWeights, list[str]]:
     lines: list[str] = []
-    return choose_weights(asked, encoder, synthetic=synthetic, log=lines.append), lines
+    return choose_weights(option, encoder, synthetic=synthetic, log=lines.append), lines
 
 
-@pytest.mark.parametrize(("asked", "synthetic"), [("none", False), ("none", True), (None, True), ("auto", True)])
-def test_no_hub_is_asked_for_drawn_images_or_without_need(
-    asked: str | None, synthetic: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("option", "synthetic"), [("none", False), ("none", True), (None, True), ("auto", True)])
+def test_no_hub_is_used_for_synthetic_images_or_without_pretrained_weights(
+    option: str | None, synthetic: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoder_weights, "read_imagenet_inputs", lambda *_: pytest.fail("asked"))
-    assert chosen(asked, synthetic=synthetic) == (NOTHING, [])
+    monkeypatch.setattr(encoder_weights, "read_imagenet_inputs", lambda *_: pytest.fail("a hub was used"))
+    assert choose(option, synthetic=synthetic) == (NOTHING, [])
     assert NOTHING.inputs == (IMAGENET_MEAN, IMAGENET_STD)  # as trainings without weights always had
 
 
-@pytest.mark.parametrize("asked", [None, "auto", "imagenet"])
-def test_weights_that_are_had_come_with_their_inputs(asked: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("option", [None, "auto", "imagenet"])
+def test_available_weights_come_with_their_inputs(option: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoder_weights, "read_imagenet_inputs", lambda *_: HALF)
-    found, lines = chosen(asked, "inceptionv4")
-    assert found == EncoderWeights("imagenet", HALF) and len(lines) == 1
+    weights, lines = choose(option, "inceptionv4")
+    assert weights == EncoderWeights("imagenet", HALF) and len(lines) == 1
     assert "ImageNet's of inceptionv4; inputs are normalised by mean (0.5, 0.5, 0.5)" in lines[0]
 
 
-def test_weights_that_cannot_be_had_are_refused_where_required_and_else_said_in_a_line(
+def test_missing_weights_are_refused_where_required_and_else_reported_in_a_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(encoder_weights, "read_imagenet_inputs", lambda *_: "no route")
-    found, (line,) = chosen("auto", "resnet50")
-    assert found == NOTHING and "none (random), as ImageNet's of resnet50 are not in the local cache" in line
+    weights, (line,) = choose("auto", "resnet50")
+    assert weights == NOTHING and "none (random), as ImageNet's of resnet50 are not in the local cache" in line
     assert "(no route)" in line and "--encoder-weights FILE" in line
     with pytest.raises(UsageError, match=r"imagenet needs ImageNet weights of resnet50, .*\(no route\); give .*FILE"):
-        chosen("imagenet", "resnet50")
+        choose("imagenet", "resnet50")
 
 
 @pytest.mark.parametrize(
@@ -63,11 +63,13 @@ def test_weights_that_cannot_be_had_are_refused_where_required_and_else_said_in_
         ("resnet18", NOTHING.inputs),
     ],
 )
-def test_a_file_has_the_inputs_of_its_encoder(encoder: str, inputs: EncoderInputs, tmp_path: Path) -> None:
+def test_weights_of_a_file_have_the_inputs_of_their_encoder(
+    encoder: str, inputs: EncoderInputs, tmp_path: Path
+) -> None:
     file = tmp_path / "weights.pth"
     file.touch()
-    found, (line,) = chosen(str(file), encoder)
-    assert found == EncoderWeights(str(file), inputs) and f"mean {inputs.mean}" in line
+    weights, (line,) = choose(str(file), encoder)
+    assert weights == EncoderWeights(str(file), inputs) and f"mean {inputs.mean}" in line
 
 
 def test_without_a_cache_an_offline_hub_costs_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +89,7 @@ def test_without_a_cache_an_offline_hub_costs_no_process(tmp_path: Path, monkeyp
         ("drips", "no answer within 3 s"),
     ],
 )
-def test_a_process_of_its_own_asks_the_hub_and_is_ended_in_time(manner: Manner, expected, tmp_path, monkeypatch, capfd):
+def test_another_process_asks_the_hub_and_is_ended_in_time(manner: Manner, expected, tmp_path, monkeypatch, capfd):
     files = {
         "config.json": json.dumps({"mean": [0.5] * 3, "std": [0.5] * 3}).encode(),
         "model.safetensors": save({"conv1.weight": torch.zeros(99)}),

@@ -43,23 +43,22 @@ def test_a_forecast_has_one_unit(ends: tuple[float, float], text: str) -> None:
     assert format_duration_range(*ends) == text
 
 
-def test_the_time_left_follows_what_is_trained_and_how_fast() -> None:
-    said: list[str] = []
-    forecast = Forecast(TO_COME, lambda: 2, log=said.append)
+def test_the_time_left_follows_the_trainings_and_their_pace() -> None:
+    lines: list[str] = []
+    forecast = Forecast(TO_COME, lambda: 2, log=lines.append)
     assert forecast.seconds_left() is None and forecast.format_times() == ""
     one = builders.trial("dice", 0.6, 0)  # 0.1 s a step
     forecast.notify(TrainingEvaluated(one.spec, one.evaluations[0]))
     search = 400 * SEARCH_SHARE - 25
     expected = [(search + steps) * 0.1 / 2 + REPORT_SECONDS for steps in (200 + 800, 400 + 1600)]
     left = forecast.seconds_left()
-    assert left is not None and (left.least, left.most) == pytest.approx(tuple(expected))
-    assert said == [
+    assert (left.least, left.most) == pytest.approx(tuple(expected))
+    assert lines == [
         "time: first tested answer in 1.3 to 1.8 min, last within 2.1 min, as a step takes 100 ms, "
         "evaluations included, and 2 trainings run at a time"
     ]
-    forecast.notify(
-        TrainingPaused(one.spec, one.model_copy(update={"evaluations": one.evaluations[:1], "seconds": 2.5}))
-    )
+    paused = one.model_copy(update={"evaluations": one.evaluations[:1], "seconds": 2.5})
+    forecast.notify(TrainingPaused(one.spec, paused))
     assert forecast.seconds_left() == left  # nothing was trained since
     forecast.notify(TrainingResumed(one.spec, one))
     forecast.notify(ResultStored(one.model_copy(update={"seconds": 20.0})))
@@ -68,23 +67,20 @@ def test_the_time_left_follows_what_is_trained_and_how_fast() -> None:
     forecast.notify(ResultStored(confirmed))  # the phases before are over
     left = forecast.seconds_left()
     steps = confirmed.evaluations[-1].step
-    assert left is not None and forecast.pace is not None
     assert left.least == pytest.approx((800 - steps) * forecast.pace / 2 + REPORT_SECONDS)
-    assert len(said) == 1
+    assert len(lines) == 1
 
 
-def test_a_time_limit_ends_a_forecast() -> None:
+def test_a_time_limit_bounds_the_forecast() -> None:
     forecast = Forecast(TO_COME, lambda: 1, lambda: 50.0)
     one = builders.trial("dice", 0.6, 0)
     forecast.notify(ResultStored(one))
-    assert (
-        forecast.seconds_left() == SecondsLeft(least=50, first_answer=50, most=50)
-        and forecast.format_times() == "first tested answer in about 50 s"
-    )
+    assert forecast.seconds_left() == SecondsLeft(least=50, first_answer=50, most=50)
+    assert forecast.format_times() == "first tested answer in about 50 s"
 
 
 @pytest.mark.parametrize("part", [1, 2])
-def test_a_pace_is_measured_on_all_workers(part: int) -> None:
+def test_the_pace_is_measured_on_all_workers(part: int) -> None:
     plan = new_plan()
     val = len(get_split(plan.conditions, 0).val)
 
@@ -99,10 +95,8 @@ def test_a_pace_is_measured_on_all_workers(part: int) -> None:
     assert [spec.steps for spec in executor.specs] == [12, 12]
 
 
-def test_a_training_that_fails_while_it_is_measured_is_told() -> None:
+def test_a_training_that_fails_while_it_is_measured_is_a_warning() -> None:
     warnings: list[str] = []
-    executor = FakeExecutor(
-        lambda spec: builders.failed_trial("cross_entropy", spec.number).model_copy(update={"spec": spec})
-    )
+    executor = FakeExecutor(lambda spec: builders.failed_trial("cross_entropy", spec=spec))
     assert measure_training_pace(executor, new_plan(), warnings.append) is None
     assert len(warnings) == 1 and "failed: it raised" in warnings[0]

@@ -16,52 +16,49 @@ from sweeper.core.records import TrialResult
 from sweeper.workflow.lead import InterimReporter, _store_request
 from sweeper.workflow.status import get_status_file, read_life
 from tests.support import builders
-from tests.support.faking import (
-    new_study,
-    train,
-)
+from tests.support.faking import new_study, train
 from tests.support.sweeping import Recorder, settings_in, sweep_in
 
 
-def trained(family: str, value: float, purpose: str = "search", seed: int = 0) -> ResultStored:
+def make_stored(family: str, value: float, purpose: str = "search", seed: int = 0) -> ResultStored:
     result = builders.trial(family, value)
     return ResultStored(result.model_copy(update={"spec": builders.spec(family=family, purpose=purpose, seed=seed)}))
 
 
 def test_each_answer_is_published_once() -> None:
     """After four trials, after the search and at an analysis; what was trained before is in what is read."""
-    told: list[str] = []
-    held: list[TrialResult] = []
-    noted: list[str] = []
+    published: list[str] = []
+    results: list[TrialResult] = []
+    notes: list[str] = []
     so_far = InterimReporter(
-        lambda: builders.sweep(held, [], concluded=False),
-        lambda sweep, answer: told.append(answer.split(" (")[0]),
-        lambda answer: noted.append(answer.split(" (")[0]),
+        lambda: builders.sweep(results, [], concluded=False),
+        lambda sweep, answer: published.append(answer.split(" (")[0]),
+        lambda answer: notes.append(answer.split(" (")[0]),
     )
     so_far.publish()
-    assert not told  # nothing completed
+    assert not published  # nothing completed
     for number in range(6):
-        held.append(trained("dice", 0.1 * number).result)
-        so_far.notify(ResultStored(held[-1]))
-    assert told == ["dice is best of 4 complete trials"]
+        results.append(make_stored("dice", 0.1 * number).result)
+        so_far.notify(ResultStored(results[-1]))
+    assert published == ["dice is best of 4 complete trials"]
     for _ in range(2):
         so_far.publish()
-    so_far.notify(trained("dice", 0.5, "confirm", 1000))
-    assert told[1:] == ["dice is best of 6 complete trials"]
-    assert [note for note in dict.fromkeys(noted) if note] == [
+    so_far.notify(make_stored("dice", 0.5, "confirm", 1000))
+    assert published[1:] == ["dice is best of 6 complete trials"]
+    assert [note for note in dict.fromkeys(notes) if note] == [
         f"dice is best of {n} complete trial{'s' * (n > 1)}" for n in range(1, 7)
     ]
 
 
 @pytest.mark.slow
-def test_a_sweep_that_is_stopped_leaves_its_answer_so_far(tmp_path: Path) -> None:
+def test_a_stopped_sweep_leaves_its_answer_so_far(tmp_path: Path) -> None:
     # Something must be learned for a loss to be confirmed.
     blobs: dict[str, Any] = {"data": "synthetic:blobs?images=15&size=64&foreground=0.3", "confirm_seeds": "2..4"}
     with pytest.raises(InterruptedSweepError):
         sweep_in(tmp_path, cut := Recorder(stop_after=6), trials=4, steps=16, confirm_steps=16, **blobs)
     page = next((tmp_path / "reports").glob("*/report.md"))
     life = read_life(get_status_file(f"sqlite:///{tmp_path}/sweeper.db", "study"))
-    assert life is not None and life.answer and f"so far: {life.answer}" in cut.lines
+    assert life.answer and f"so far: {life.answer}" in cut.lines
     text = page.read_text("utf-8")
     assert "**Not finished.**" in text and life.answer in text and "--resume" in text
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
@@ -72,27 +69,27 @@ def test_a_sweep_that_is_stopped_leaves_its_answer_so_far(tmp_path: Path) -> Non
     assert "Not finished" not in done.paths.markdown.read_text("utf-8")
 
 
-def test_a_smaller_total_takes_nothing_from_the_command_that_repeats_a_study(tmp_path: Path) -> None:
+def test_a_smaller_total_does_not_change_the_command_that_repeats_a_study(tmp_path: Path) -> None:
     study = new_study()
     _store_request(study, settings_in(tmp_path, trials=7), 1, "elsewhere")
     train(study, trials=7)
-    for given, total in ((2, 7), (None, 7), (9, 9)):
-        asked = _store_request(study, settings_in(tmp_path, trials=given, resume=True), 1, "elsewhere")
-        assert asked.trials == studies.unpack_value(study.user_attrs, "trials", 0) == total
+    for trials, total in ((2, 7), (None, 7), (9, 9)):
+        request = _store_request(study, settings_in(tmp_path, trials=trials, resume=True), 1, "elsewhere")
+        assert request.trials == studies.unpack_value(study.user_attrs, "trials", 0) == total
         assert f"--trials {total}" in study.user_attrs["command"]
 
 
 @pytest.mark.parametrize(
-    ("given", "named"),
+    ("options", "data"),
     [
         ({"data": None}, ["synthetic:toy"]),  # another version may have another default
         ({"data": "mine"}, ["mine"]),
         ({"data": None, "images": "a/*.png", "masks": "b/{stem}.png"}, []),
     ],
 )
-def test_the_command_that_repeats_a_study_names_its_data(
-    tmp_path: Path, given: dict[str, Any], named: list[str]
+def test_the_command_that_repeats_a_study_has_its_data(
+    tmp_path: Path, options: dict[str, Any], data: list[str]
 ) -> None:
     study = new_study()
-    _store_request(study, settings_in(tmp_path, **given), 1, "synthetic:toy")
-    assert re.findall(r"--data (\S+)", study.user_attrs["command"]) == named
+    _store_request(study, settings_in(tmp_path, **options), 1, "synthetic:toy")
+    assert re.findall(r"--data (\S+)", study.user_attrs["command"]) == data

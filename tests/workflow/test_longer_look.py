@@ -8,7 +8,6 @@ import optuna
 import pytest
 
 from sweeper import storage as studies
-from sweeper.core.errors import InterruptedSweepError
 from sweeper.core.records import Recommendation, TrialResult, TrialSpec
 from sweeper.evidence.reasons import AT_THIS_BUDGET
 from sweeper.evidence.verdict import MORE_STEPS
@@ -37,46 +36,46 @@ from tests.support.marks import rest_slow
 from tests.support.sweeping import Recorder
 from tests.workflow.test_phases import Time
 
-ASKED = resolve_request({"trials": 7})._replace(analyses=tuple(ANALYSES))
+REQUEST = resolve_request({"trials": 7})._replace(analyses=tuple(ANALYSES))
 
 
-def planted(spec: TrialSpec, **longer: float) -> TrialResult:
+def train_planted(spec: TrialSpec, **longer: float) -> TrialResult:
     """Return a training; the longer ones reach these levels where they reach others."""
     return fake_result(spec, {**LEVELS, **longer} if spec.purpose == "longer" else LEVELS)
 
 
-def looked(study: optuna.Study, executor: FakeExecutor | None = None, **more: object) -> Recommendation:
+def look(study: optuna.Study, executor: FakeExecutor | None = None, **more: object) -> Recommendation:
     train(study, executor or FakeExecutor(), trials=7, **{"longer": 4, **more})  # type: ignore[arg-type]
     return draw_conclusion(recorded(study))
 
 
-def longer_specs(executor: FakeExecutor) -> list[TrialSpec]:
+def list_longer_specs(executor: FakeExecutor) -> list[TrialSpec]:
     return [spec for spec in executor.specs if spec.purpose == "longer"]
 
 
-def card(study: optuna.Study, found: Recommendation) -> tuple[str, str, list[str]]:
-    facts = collect_facts(recorded(study), found)
-    made = make_card(facts)
-    row = next((row.text for row in made.rows if row.label == "At 4 times the steps"), "")
-    return made.headline, row, list_caveats(facts)
+def read_card(study: optuna.Study, answer: Recommendation) -> tuple[str, str, list[str]]:
+    """Return the headline, the row of the longer look, and the caveats."""
+    facts = collect_facts(recorded(study), answer)
+    card = make_card(facts)
+    row = next((row.text for row in card.rows if row.label == "At 4 times the steps"), "")
+    return card.headline, row, list_caveats(facts)
 
 
-def test_the_recommended_loss_and_cross_entropy_are_trained_on_one_seed_that_nothing_else_was_trained_on() -> None:
+def test_the_recommended_loss_and_cross_entropy_are_trained_on_one_new_seed() -> None:
     study, executor = new_study(), FakeExecutor(workers=2)
-    looked(study, executor)
-    specs, seed = longer_specs(executor), derive_confirmation_seed(0, LONGER_FROM)
+    look(study, executor)
+    specs, seed = list_longer_specs(executor), derive_confirmation_seed(0, LONGER_FROM)
     assert [(s.family, s.seed, s.steps) for s in specs] == [("dice", seed, 800), ("cross_entropy", seed, 800)]
     assert len({s.lr for s in specs}) == 1 and seed not in {s.seed for s in executor.specs if s.purpose != "longer"}
     assert [r.spec for r in studies.list_extra_results(study, "longer")] == specs
     assert all(r.test is not None for r in recorded(study).longer)
 
 
-def test_the_runner_up_comes_with_them_where_a_worker_is_free() -> None:
+def test_the_runner_up_is_trained_where_a_worker_is_free() -> None:
     study, executor = new_study(), FakeExecutor(workers=3)
-    found = looked(study, executor)
-    assert [s.family for s in longer_specs(executor)] == ["dice", "cross_entropy", "dice_ce"]
-    assert found.longer is not None
-    pairs = [(gap.first, gap.second) for gap in found.longer.gaps]
+    answer = look(study, executor)
+    assert [s.family for s in list_longer_specs(executor)] == ["dice", "cross_entropy", "dice_ce"]
+    pairs = [(gap.first, gap.second) for gap in answer.longer.gaps]
     assert pairs == [("dice", "cross_entropy"), ("dice_ce", "cross_entropy"), ("dice", "dice_ce")]
 
 
@@ -90,123 +89,104 @@ def test_the_runner_up_comes_with_them_where_a_worker_is_free() -> None:
         pytest.param({"cross_entropy": 0.75}, "gone", 3, marks=pytest.mark.slow),
     ],
 )
-def test_what_a_gap_does_with_more_steps_is_seen_and_said(longer: dict[str, float], trend: str, seeds: int) -> None:
+def test_card_and_evidence_report_the_trend_of_a_gap(longer: dict[str, float], trend: str, seeds: int) -> None:
     study = new_study()
-    found = looked(study, FakeExecutor(partial(planted, **longer), workers=2))
-    assert found.longer is not None and found.longer.times == 4
-    gap = found.longer.gaps[0]
+    answer = look(study, FakeExecutor(partial(train_planted, **longer), workers=2))
+    assert answer.longer.times == 4
+    gap = answer.longer.gaps[0]
     assert (gap.first, gap.second, gap.trend, gap.seeds) == ("dice", "cross_entropy", trend, seeds)
     assert gap.change.low <= gap.after.estimate - gap.before.estimate <= gap.change.high
-    headline, row, limits = card(study, found)
+    headline, row, limits = read_card(study, answer)
     assert headline.endswith("Keep cross-entropy if you train long.") == (trend == "gone")
     assert trend in row and f"({seeds} seed" in row and not any("is a short training" in limit for limit in limits)
     if trend == "gone":
         assert "is gone: cross-entropy catches up (3 seeds, ± 0.00" in row
 
 
-@pytest.mark.parametrize("seed", rest_slow(range(3)))
-def test_of_two_equal_losses_the_gap_keeps(seed: int) -> None:
-    equal = dict.fromkeys(LEVELS, 0.6)
-    study = new_study(seed)
-    found = looked(study, FakeExecutor(lambda spec: fake_result(spec, equal), workers=2))
-    assert found.longer is not None and {gap.trend for gap in found.longer.gaps} == {"keeps"}
-    assert "Keep cross-entropy if" not in card(study, found)[0]
-
-
-def test_where_cross_entropy_is_recommended_the_best_other_loss_is_looked_at() -> None:
+def test_where_cross_entropy_is_recommended_the_best_other_loss_is_trained_longer() -> None:
     levels = {**LEVELS, "cross_entropy": 0.7}
     study, executor = new_study(), FakeExecutor(lambda spec: fake_result(spec, levels), workers=2)
-    found = looked(study, executor)
-    assert [s.family for s in longer_specs(executor)] == ["cross_entropy", "dice"]
-    assert found.longer is not None and not found.longer.catches_up
-    assert [(gap.first, gap.second) for gap in found.longer.gaps] == [("dice", "cross_entropy")]
-    assert card(study, found)[1].startswith("`dice` over `cross_entropy` −0.")
+    answer = look(study, executor)
+    assert [s.family for s in list_longer_specs(executor)] == ["cross_entropy", "dice"]
+    assert not answer.longer.catches_up
+    assert [(gap.first, gap.second) for gap in answer.longer.gaps] == [("dice", "cross_entropy")]
+    assert read_card(study, answer)[1].startswith("`dice` over `cross_entropy` −0.")
 
 
-def test_none_is_made_where_none_is_asked_for_with_folds_and_where_nothing_was_compared() -> None:
+def test_there_is_no_longer_look_without_a_request_with_folds_or_without_a_comparison() -> None:
     for more in ({"longer": None}, {"trials": 1}):
         study = new_study()
         train(study, **{"trials": 7, "longer": 4, **more})  # type: ignore[arg-type]
         assert draw_conclusion(recorded(study)).longer is None and not studies.list_extra_results(study, "longer")
         assert "At 4 times" not in str(make_card(collect_facts(recorded(study), draw_conclusion(recorded(study)))))
     folds = new_plan(conditions=builders.conditions(DATA).model_copy(update={"folds": 3}))
-    assert "longer" not in count_trainings_left(folds, ASKED, read_study_state(None, folds, ASKED))
+    assert "longer" not in count_trainings_left(folds, REQUEST, read_study_state(None, folds, REQUEST))
 
 
 # --- resumed ---
 
 
 @pytest.mark.parametrize("after", rest_slow([3, 0, 1, 2, 4, 5]))
-def test_a_look_that_was_cut_off_after_any_training_ends_as_one_that_was_not(after: int) -> None:
-    gone = partial(planted, cross_entropy=0.61)  # 3 seeds of 2
+def test_a_longer_look_that_was_cut_off_ends_as_one_that_was_not(after: int) -> None:
+    gone = partial(train_planted, cross_entropy=0.61)  # 3 seeds of 2
     whole, study = new_study(), new_study()
     uncut = FakeExecutor(gone)
-    expected = looked(whole, uncut)
+    expected = look(whole, uncut)
     before = sum(spec.purpose != "longer" for spec in uncut.specs)
     with pytest.raises(CrashError):
-        looked(study, FakeExecutor(gone, crash_after=before + after))
+        look(study, FakeExecutor(gone, crash_after=before + after))
     assert len(studies.list_extra_results(study, "longer")) == after
-    found = looked(study, FakeExecutor(gone))
-    assert found.longer == expected.longer
+    answer = look(study, FakeExecutor(gone))
+    assert answer.longer == expected.longer
     names = [{k: v for k, v in s.user_attrs.items() if k.startswith("longer/")} for s in (whole, study)]
     assert names[0] == names[1] and len(names[0]) == 6
 
 
-def test_a_signal_stops_it_and_a_resume_makes_it() -> None:
-    study, executor = new_study(), FakeExecutor()
-    looked(study, executor, longer=None)
-    with pytest.raises(InterruptedSweepError):
-        looked(study, display=Recorder(stop_after=1))
-    assert len(studies.list_extra_results(study, "longer")) == 1
-    assert looked(study).longer is not None
-
-
-def test_an_old_study_reports_without_it_and_a_run_of_it_makes_it_once() -> None:
+def test_an_old_study_is_reported_without_a_longer_look_and_a_resume_makes_it_once() -> None:
     study, plan = new_study(), new_plan()
-    before = looked(study, longer=None)
+    before = look(study, longer=None)
     assert before.longer is None and any(reason.endswith(AT_THIS_BUDGET) for reason in before.reasons)
     assert any(step.startswith(MORE_STEPS) for step in before.next_steps)
     first = "Before you change: a gain can vanish with more steps. `sweeper run --study toy-"
     assert before.action == "change" and before.next_steps[0].startswith(first)
     assert before.next_steps[0].endswith("--resume --longer 4` looks at 4 times the steps.")
-    state = read_study_state(study, plan, ASKED)
-    assert not state.finished and read_study_state(study, plan, ASKED._replace(longer=None)).finished
-    left = count_trainings_left(plan, ASKED, state)
+    state = read_study_state(study, plan, REQUEST)
+    assert not state.finished and read_study_state(study, plan, REQUEST._replace(longer=None)).finished
+    left = count_trainings_left(plan, REQUEST, state)
     assert list(left) == ["longer"] and left["longer"].steps == 800
     assert plan_text(left, plan.conditions.recipe) == "0 to 7 trainings of 800 steps for the longer look"
-    after = looked(study)
+    after = look(study)
     assert after.longer is not None and not any(step.startswith(MORE_STEPS) for step in after.next_steps)
     assert not any("--longer" in step for step in after.next_steps)
     assert len(after.reasons) == len(before.reasons) and not any(r.endswith(AT_THIS_BUDGET) for r in after.reasons)
-    assert read_study_state(study, plan, ASKED).finished and not count_trainings_left(
-        plan, ASKED, read_study_state(study, plan, ASKED)
-    )
+    state = read_study_state(study, plan, REQUEST)
+    assert state.finished and not count_trainings_left(plan, REQUEST, state)
     again = FakeExecutor()
-    looked(study, again)
+    look(study, again)
     assert again.specs == []
     other = FakeExecutor()
-    found = looked(study, other, longer=16)
-    assert {s.steps for s in other.specs} == {3200} and found.longer is not None and found.longer.times == 16
+    answer = look(study, other, longer=16)
+    assert {s.steps for s in other.specs} == {3200} and answer.longer is not None and answer.longer.times == 16
 
 
 # --- within the time ---
 
 
-def test_where_the_time_is_up_the_answer_stands_without_it_which_is_said() -> None:
+def test_where_the_time_is_up_the_answer_says_that_the_longer_look_is_missing() -> None:
     study, time, display = new_study(), Time(), Recorder()
-    found = looked(study, time.executor(), display=display, timeout=400, clock=time)
-    assert found.recommended is not None and found.longer is None
-    said = "what 4 times the steps change (--longer) was not looked at"
-    assert any(said in line for line in display.warnings) and any(said in reason for reason in found.reasons)
-    assert not read_study_state(study, new_plan(), ASKED).finished
+    answer = look(study, time.executor(), display=display, timeout=400, clock=time)
+    assert answer.recommended is not None and answer.longer is None
+    words = "what 4 times the steps change (--longer) was not looked at"
+    assert any(words in line for line in display.warnings) and any(words in reason for reason in answer.reasons)
+    assert not read_study_state(study, new_plan(), REQUEST).finished
     time.now = 0.0
-    assert looked(study, time.executor(), timeout=3600, clock=time).longer is not None
+    assert look(study, time.executor(), timeout=3600, clock=time).longer is not None
     assert recorded(study).cut == ()
 
 
 @pytest.mark.parametrize(("seconds", "trained"), [(3600, 5), (585, 3), (500, 2)])
-def test_a_time_limit_with_room_gives_it_two_seeds_and_the_runner_up(seconds: int, trained: int) -> None:
+def test_the_time_limit_decides_on_the_second_seed_and_the_runner_up(seconds: int, trained: int) -> None:
     study, time = new_study(), Time()
-    looked(study, time.executor(), timeout=seconds, clock=time)
+    look(study, time.executor(), timeout=seconds, clock=time)
     assert len(studies.list_extra_results(study, "longer")) == trained
     assert time.now <= seconds

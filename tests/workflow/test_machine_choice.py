@@ -31,17 +31,17 @@ class Machine(InlineBackend):
 
     def __init__(self, times: dict[Precision, float]) -> None:
         super().__init__("cpu")
-        self.found, self.times, self.asked = CPU, times, list[tuple[Precision, ...]]()
+        self.worker, self.times, self.measured = CPU, times, list[tuple[Precision, ...]]()
 
     def hardware(self) -> WorkerHardware:
-        return self.found
+        return self.worker
 
     @property
     def layout(self) -> WorkerLayout:
         return TWO
 
     def step_seconds(self, conditions: Conditions, precisions: Sequence[Precision]) -> dict[Precision, float]:
-        self.asked.append(tuple(precisions))
+        self.measured.append(tuple(precisions))
         return self.times
 
 
@@ -50,14 +50,14 @@ def conditions(tiny: Dataset) -> Conditions:
     return Conditions(dataset=tiny, recipe=Recipe(size=32, batch_size=2, precision="bfloat16"), seed=0)
 
 
-def settled(
+def choose(
     conditions: Conditions, machine: Machine, folder: Path
 ) -> tuple[Precision, list[str], list[tuple[Precision, ...]]]:
-    """Precision, what was said, and what was measured."""
+    """Return the precision, the logged lines, and what was measured."""
     lines: list[str] = []
-    machine.asked.clear()
-    found = choose_measured_precision(conditions, machine, folder / "t.json", lines.append)
-    return found.recipe.precision, lines, list(machine.asked)
+    machine.measured.clear()
+    measured = choose_measured_precision(conditions, machine, folder / "t.json", lines.append)
+    return measured.recipe.precision, lines, list(machine.measured)
 
 
 @pytest.mark.parametrize(
@@ -71,11 +71,11 @@ def settled(
         ({"float32": 0.100, "bfloat16": 0.079}, "bfloat16"),
     ],
 )
-def test_the_quicker_precision_is_taken_by_a_margin(
+def test_bfloat16_is_chosen_only_if_it_is_faster_by_a_margin(
     times: dict[Precision, float], wanted: str, conditions: Conditions, tmp_path: Path
 ) -> None:
     assert choose_precision(times) == wanted
-    precision, (line,), _ = settled(conditions, Machine(times), tmp_path)
+    precision, (line,), _ = choose(conditions, Machine(times), tmp_path)
     assert precision == wanted
     assert f"{1000 * times['float32']:.0f} ms in float32" in line and f"trainings use {wanted}" in line
     assert f"--precision {wanted} fixes that for a repetition" in line
@@ -85,18 +85,18 @@ def test_a_measurement_is_kept_for_the_machine_its_torch_and_its_recipe(
     conditions: Conditions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine = Machine(INTEL)
-    _, lines, asked = settled(conditions, machine, tmp_path)
-    assert asked == [("float32", "bfloat16")]
+    _, lines, measured = choose(conditions, machine, tmp_path)
+    assert measured == [("float32", "bfloat16")]
     machine.times = AMD  # a busy moment: the numbers of a second run shall be those of the first
-    assert settled(conditions, machine, tmp_path) == ("float32", lines, [])
+    assert choose(conditions, machine, tmp_path) == ("float32", lines, [])
     larger = conditions.recipe.model_copy(update={"batch_size": 4})
-    precision, _, asked = settled(conditions.model_copy(update={"recipe": larger}), machine, tmp_path)
-    assert (precision, len(asked)) == ("bfloat16", 1)
-    machine.found = CPU.model_copy(update={"processor": "Another 1a2b3c4d"})
-    precision, _, asked = settled(conditions, machine, tmp_path)
-    assert (precision, len(asked)) == ("bfloat16", 1)
+    precision, _, measured = choose(conditions.model_copy(update={"recipe": larger}), machine, tmp_path)
+    assert (precision, len(measured)) == ("bfloat16", 1)
+    machine.worker = CPU.model_copy(update={"processor": "Another 1a2b3c4d"})
+    precision, _, measured = choose(conditions, machine, tmp_path)
+    assert (precision, len(measured)) == ("bfloat16", 1)
     monkeypatch.setattr(machine_choice, "versions", lambda: {"torch": "9.9"})
-    assert len(settled(conditions, machine, tmp_path)[2]) == 1
+    assert len(choose(conditions, machine, tmp_path)[2]) == 1
     assert len(json.loads((tmp_path / "t.json").read_text("utf-8"))["seconds"]) == 4
     assert [path.name for path in tmp_path.iterdir()] == ["t.json"]
 
@@ -104,21 +104,20 @@ def test_a_measurement_is_kept_for_the_machine_its_torch_and_its_recipe(
 @pytest.mark.parametrize("damage", [b"", b"{", b'{"seconds": 3}', b'{"seconds": {"x": {"float16": 1}}}', b"\xff\xfe"])
 def test_a_damaged_file_is_measured_again(damage: bytes, conditions: Conditions, tmp_path: Path) -> None:
     (tmp_path / "t.json").write_bytes(damage)
-    precision, _, asked = settled(conditions, Machine(AMD), tmp_path)
-    assert (precision, len(asked)) == ("bfloat16", 1)
-    assert settled(conditions, Machine(INTEL), tmp_path)[2] == []
+    precision, _, measured = choose(conditions, Machine(AMD), tmp_path)
+    assert (precision, len(measured)) == ("bfloat16", 1)
+    assert choose(conditions, Machine(INTEL), tmp_path)[2] == []
 
 
-def test_what_cannot_be_measured_or_kept_ends_nothing(conditions: Conditions, tmp_path: Path) -> None:
-    assert settled(conditions, Machine({}), tmp_path)[:2] == ("bfloat16", [])  # as the processor's flags say
+def test_a_failed_measurement_or_file_does_not_end_the_run(conditions: Conditions, tmp_path: Path) -> None:
+    assert choose(conditions, Machine({}), tmp_path)[:2] == ("bfloat16", [])  # as the processor's flags say
     (tmp_path / "t.json").mkdir()
-    assert settled(conditions, Machine(INTEL), tmp_path)[0] == "float32"
+    assert choose(conditions, Machine(INTEL), tmp_path)[0] == "float32"
 
 
-def test_the_study_keeps_its_precision_on_another_processor() -> None:
+def test_a_study_keeps_its_precision_on_another_processor() -> None:
     assert resolve_stored_precision(Settings(), "float32", CPU) == "float32"
-    assert (
-        resolve_stored_precision(Settings(), "bfloat16", CPU.model_copy(update={"precision": "float32"})) == "bfloat16"
-    )
+    other = CPU.model_copy(update={"precision": "float32"})
+    assert resolve_stored_precision(Settings(), "bfloat16", other) == "bfloat16"
     assert resolve_stored_precision(Settings(precision="float32"), "bfloat16", CPU) == "float32"
     assert resolve_stored_precision(Settings(), "float32", CPU.model_copy(update={"device": "cuda"})) == "bfloat16"

@@ -33,11 +33,11 @@ def study(tmp_path: Path, tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> stu
     return study_of(tmp_path, tiny, SMALL, monkeypatch)
 
 
-def test_the_report_decides_by_the_limit_and_says_what_it_promises(
+def test_the_report_decides_by_the_limit_and_states_its_promise(
     study: studies.RetryingStorage, sweeper: Sweeper, tmp_path: Path
 ) -> None:
-    given = ("report", "s", "--storage", f"sqlite:///{tmp_path}/sweeper.db", "--out", tmp_path / "reports")
-    status, out, err = sweeper(*given, "--miss-at-most", "crack=40%", "--json")
+    command = ("report", "s", "--storage", f"sqlite:///{tmp_path}/sweeper.db", "--out", tmp_path / "reports")
+    status, out, err = sweeper(*command, "--miss-at-most", "crack=40%", "--json")
     assert status == 0, err
     document = json.loads(out)
     misses = document["misses"]
@@ -51,34 +51,28 @@ def test_the_report_decides_by_the_limit_and_says_what_it_promises(
     text = (tmp_path / "reports" / "s" / "report.md").read_text("utf-8").replace("\u00a0", " ")
     assert "**Decide with**" in text and "misses at most 40 % of 'crack' in an average image that has it" in text
     assert "too few for a limit below 25.0 %" in text
-    status, _, err = sweeper(*given, "--miss-at-most", "10%")
+    status, _, err = sweeper(*command, "--miss-at-most", "10%")
     assert status == 2 and "needs 9 test images" in err and "found 3" in err
-    status, _, err = sweeper(*given, "--miss-at-most", "crack")
+    status, _, err = sweeper(*command, "--miss-at-most", "crack")
     assert status == 2 and "[CLASS=]SHARE" in err
 
 
-def test_where_nothing_is_recommended_the_limit_is_refused_and_not_left_out(
-    sweeper: Sweeper, tmp_path: Path, tiny: Dataset
-) -> None:
+def test_where_nothing_is_recommended_the_limit_is_refused(sweeper: Sweeper, tmp_path: Path, tiny: Dataset) -> None:
     address = f"sqlite:///{tmp_path}/new.db"
     plan = new_plan(conditions=Conditions(dataset=tiny, recipe=SMALL, seed=0))
     studies.create_study(studies.open_storage(address), "s", plan)
-    given = ("report", "s", "--storage", address, "--out", tmp_path / "reports")
-    status, _, err = sweeper(*given, "--miss-at-most", "10%")
-    assert (
-        status == 2
-        and "study 's' recommends none: " in err
-        and f"`sweeper report s --storage {address}` without" in err
-    )
-    assert not (tmp_path / "reports" / "s").exists() and sweeper(*given)[0] == 0
+    command = ("report", "s", "--storage", address, "--out", tmp_path / "reports")
+    status, _, err = sweeper(*command, "--miss-at-most", "10%")
+    assert status == 2 and "study 's' recommends none: " in err
+    assert f"`sweeper report s --storage {address}` without" in err
+    assert not (tmp_path / "reports" / "s").exists() and sweeper(*command)[0] == 0
 
 
-def test_where_the_search_saw_all_images_and_where_no_network_is_kept_it_is_refused(
+def test_the_limit_is_refused_with_folds_and_where_no_network_is_kept(
     study: studies.RetryingStorage, tmp_path: Path
 ) -> None:
     sweep = load_sweep(study, "s")
     chosen = draw_conclusion(sweep).recommended
-    assert chosen is not None
     rotated = sweep.model_copy(update={"conditions": sweep.conditions.model_copy(update={"folds": 3})})
     with pytest.raises(UsageError, match="a study with folds saw all of them"):
         read_confirmation_held_out(rotated, chosen, MissLimit(share=0.4))
@@ -89,14 +83,12 @@ def test_where_the_search_saw_all_images_and_where_no_network_is_kept_it_is_refu
 
 
 @pytest.mark.slow
-def test_a_network_of_train_is_calibrated_on_what_it_left_out_and_again_where_it_is_used(
+def test_a_trained_network_is_calibrated_on_its_test_images_and_again_where_it_is_used(
     study: studies.RetryingStorage, sweeper: Sweeper, tmp_path: Path, tiny: Dataset
 ) -> None:
     made = trained(study, tmp_path, steps=40)
     record = read_record(Path(made.weights))
-    assert (
-        record.held_out is not None and record.held_out.counts.images == divide_images(tiny, test_seed=0, seed=0).test
-    )
+    assert record.held_out.counts.images == divide_images(tiny, test_seed=0, seed=0).test
     with pytest.raises(UsageError, match="found 3"):
         read_weights_held_out(record, MissLimit(share=0.1))
     kept = read_weights_held_out(record, MissLimit(share=0.4))
@@ -113,7 +105,7 @@ def test_a_network_of_train_is_calibrated_on_what_it_left_out_and_again_where_it
     network = load_from_study(study, "s", cache, loose)
     assert network == load_from_file(weights, loose)._replace(study="s")
     looser = network.record
-    assert looser.misses is not None and looser.misses.share == 0.6 and looser.point == looser.misses.point
+    assert looser.misses.share == 0.6 and looser.point == looser.misses.point
     assert looser.misses.before == kept.before and looser.point >= kept.point
     write_images(tiny, (0,), tmp_path / "new")
     status, out, err = sweeper(
@@ -124,7 +116,6 @@ def test_a_network_of_train_is_calibrated_on_what_it_left_out_and_again_where_it
     assert " ".join(format_miss_control(kept, "threshold")) in " ".join(out.replace("Limit:", "").split())
     for limit, share in ((tight, 40), (loose, 60)):
         out = export_study(study, "s", out=tmp_path, cache=cache, limit=limit)
-        assert out.weights is not None and out.model is not None
         point = read_record(out.weights).point
         assert f"THRESHOLD = {point!r}  # misses at most {share} % of 'crack'" in out.model.read_text("utf-8")
     assert point == looser.point and f"{point:.3g}" in out.loss.read_text("utf-8")
@@ -132,10 +123,11 @@ def test_a_network_of_train_is_calibrated_on_what_it_left_out_and_again_where_it
         read_weights_held_out(record.model_copy(update={"held_out": None}), loose)
 
 
-def test_no_name_of_a_group_leaves_with_the_weights(tiny: Dataset) -> None:
+def test_the_weights_contain_no_name_of_a_group(tiny: Dataset) -> None:
     names = ["ann", "ben", "ann", None]
     images = [image.model_copy(update={"group": name}) for image, name in zip(tiny.images, names, strict=False)]
     counts = builders.counts_from_iou([0.5, 0.6, 0.7, 0.8])
-    found = make_held_out(tiny.model_copy(update={"images": (*images, *tiny.images[4:])}), counts)
-    assert found.groups[0] == found.groups[2] != found.groups[1] and found.groups[3] is None
-    assert not {"ann", "ben"} & set(found.groups)
+    held_out = make_held_out(tiny.model_copy(update={"images": (*images, *tiny.images[4:])}), counts)
+    first, second, third, fourth = held_out.groups
+    assert first == third != second and fourth is None
+    assert not {"ann", "ben"} & set(held_out.groups)

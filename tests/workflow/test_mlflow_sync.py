@@ -21,24 +21,23 @@ TIMES = {"sweeper.key", "mlflow.note.content", "mlflow.parentRunId"}
 """Tags that hold ids or times."""
 
 
-def runs_in(uri: str) -> dict[tuple[str, str], Run]:
+def list_runs(uri: str) -> dict[tuple[str, str], Run]:
     """Return the runs of the study by kind and number; fail if one is present twice."""
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name("study")
-    assert experiment is not None
-    found: dict[tuple[str, str], Run] = {}
+    runs: dict[tuple[str, str], Run] = {}
     for run in client.search_runs([experiment.experiment_id], max_results=1000):
         key = run.data.tags["sweeper.kind"], run.data.tags.get("sweeper.trial", "")
-        assert key not in found, key
-        found[key] = run
-    return found
+        assert key not in runs, key
+        runs[key] = run
+    return runs
 
 
-def contents(uri: str) -> dict[tuple[str, str], dict[str, Any]]:
-    return {key: content(MlflowClient(uri), run) for key, run in runs_in(uri).items()}
+def read_contents(uri: str) -> dict[tuple[str, str], dict[str, Any]]:
+    return {key: read_content(MlflowClient(uri), run) for key, run in list_runs(uri).items()}
 
 
-def content(client: MlflowClient, run: Run) -> dict[str, Any]:
+def read_content(client: MlflowClient, run: Run) -> dict[str, Any]:
     points = {
         name: sorted((p.step, p.value) for p in client.get_metric_history(run.info.run_id, name))
         for name in run.data.metrics
@@ -53,7 +52,7 @@ def content(client: MlflowClient, run: Run) -> dict[str, Any]:
     }
 
 
-def again(folder: Path, uri: str | None = None) -> MlflowDocument:
+def sync(folder: Path, uri: str | None = None) -> MlflowDocument:
     return sync_mlflow(
         f"sqlite:///{folder}/sweeper.db",
         "study",
@@ -74,41 +73,43 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_store_written_again_holds_what_the_sweep_wrote_and_a_second_call_changes_nothing(
     finished: Path, tmp_path: Path
 ) -> None:
-    before = contents(f"sqlite:///{finished}/mlflow.db")
+    before = read_contents(f"sqlite:///{finished}/mlflow.db")
     other = f"sqlite:///{tmp_path}/other.db"
-    done = again(finished, other)
-    after = contents(other)
+    done = sync(finished, other)
+    after = read_contents(other)
     assert after.keys() == before.keys()
     for key, expected in before.items():
         assert after[key] == expected, key
     assert (done.made, done.completed) == (len(before) - 1, 0)
-    parent = runs_in(other)["sweep", ""]
+    parent = list_runs(other)["sweep", ""]
     assert parent.data.tags["mlflow.note.content"]
     listed = {item.path for item in MlflowClient(other).list_artifacts(parent.info.run_id, "report")}
     assert {"report/report.md", "report/report.html", "report/recommendation.json"} <= listed
-    done = again(finished, other)  # a second call makes no doubles, and changes nothing
+    done = sync(finished, other)  # a second call makes no doubles, and changes nothing
     assert (done.made, done.completed) == (0, 0)
-    assert contents(other) == after
+    assert read_contents(other) == after
 
 
-def test_a_study_that_is_being_run_is_left_alone(finished: Path) -> None:
+def test_a_running_study_is_refused(finished: Path) -> None:
     with (
         studies.hold_study(f"sqlite:///{finished}/sweeper.db", "study"),
         pytest.raises(StudyError, match="being run by another process"),
     ):
-        again(finished)
+        sync(finished)
 
 
-def test_an_experiment_that_was_deleted_is_named_with_the_way_on(finished: Path, tmp_path: Path) -> None:
+def test_a_deleted_experiment_is_refused_with_the_command_that_restores_it(finished: Path, tmp_path: Path) -> None:
     other = f"sqlite:///{tmp_path}/other.db"
     client = MlflowClient(other)
     number = client.create_experiment("study")
     client.delete_experiment(number)
     with pytest.raises(SweeperError, match=f"restore --experiment-id {number}"):
-        again(finished, other)
+        sync(finished, other)
 
 
-def test_the_command(finished: Path, sweeper: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+def test_the_command_reports_what_it_wrote(
+    finished: Path, sweeper: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
     options = ("--storage", f"sqlite:///{finished}/sweeper.db", "--out", tmp_path / "reports")
     status, out, _ = sweeper("mlflow", "study", *options, "--json")
     document = json.loads(out)

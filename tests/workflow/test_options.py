@@ -9,11 +9,11 @@ from sweeper.workflow.settings import ROPE, TRIALS, Settings
 from tests.support.sweeping import settings_in
 
 
-def test_what_was_given_before_stands_until_it_is_given_again() -> None:
+def test_an_option_holds_until_it_is_given_again() -> None:
     before = list_stored_options(Settings(trials=20, confirm_seeds="3..5", timeout="90m"))
     now = list_stored_options(Settings(resume=True, trials=30))
-    asked = resolve_request({**before, **now})
-    assert (asked.trials, asked.analyses[-1].seeds, asked.timeout, asked.rope) == (30, 5, 5400.0, ROPE)
+    request = resolve_request({**before, **now})
+    assert (request.trials, request.analyses[-1].seeds, request.timeout, request.rope) == (30, 5, 5400.0, ROPE)
     assert resolve_request({}).trials == TRIALS
     assert resolve_request({**before, **now}, held=44).trials == 44  # what is there is not asked for in vain
 
@@ -21,13 +21,13 @@ def test_what_was_given_before_stands_until_it_is_given_again() -> None:
 STORED = {"device": "cpu", "executor": "processes", "workers": 2, "threads": 1}
 
 
-def test_a_resume_takes_workers_and_threads_of_before() -> None:
+def test_a_resume_keeps_workers_and_threads() -> None:
     bare = restore_machine_options(Settings(study="s", resume=True), STORED)
     assert (bare.device, bare.workers, bare.threads, bare.executor) == ("cpu", 2, 1, "processes")
-    told = restore_machine_options(Settings(study="s", resume=True, workers=4), STORED)
-    assert (told.workers, told.threads) == (4, 1)
-    anew = restore_machine_options(Settings(study="s", resume=True, workers=None), STORED)
-    assert (anew.workers, anew.threads) == (None, 1)
+    four = restore_machine_options(Settings(study="s", resume=True, workers=4), STORED)
+    assert (four.workers, four.threads) == (4, 1)
+    default = restore_machine_options(Settings(study="s", resume=True, workers=None), STORED)
+    assert (default.workers, default.threads) == (None, 1)
     elsewhere = restore_machine_options(Settings(study="s", resume=True, device="cuda"), STORED)
     assert (elsewhere.device, elsewhere.workers, elsewhere.threads) == ("cuda", None, None)
     ray = {**STORED, "executor": "ray", "ray_address": "head:6379"}
@@ -36,10 +36,10 @@ def test_a_resume_takes_workers_and_threads_of_before() -> None:
     assert restore_machine_options(Settings(study="s", resume=True), {}) == Settings(study="s", resume=True)
 
 
-def test_other_seeds_of_a_study_that_ended_at_probable_make_it_go_on(tmp_path: Path) -> None:
-    asked = settings_in(tmp_path, until="probable", confirm_seeds="2..8")
-    assert list_stored_options(asked)["until"] == "probable"
+def test_other_seeds_continue_a_study_that_ended_at_probable(tmp_path: Path) -> None:
+    before = settings_in(tmp_path, until="probable", confirm_seeds="2..8")
+    assert list_stored_options(before)["until"] == "probable"
     more = settings_in(tmp_path, resume=True, study="study", data=None, confirm_seeds="3..16")
-    assert resolve_request({**list_stored_options(asked), **list_stored_options(more)}).until == "settled"
+    assert resolve_request({**list_stored_options(before), **list_stored_options(more)}).until == "settled"
     again = settings_in(tmp_path, resume=True, study="study", data=None, confirm_seeds=None)
-    assert resolve_request({**list_stored_options(asked), **list_stored_options(again)}).until == "probable"
+    assert resolve_request({**list_stored_options(before), **list_stored_options(again)}).until == "probable"

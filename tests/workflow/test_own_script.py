@@ -44,39 +44,38 @@ def make_plan(sources: dict[str, str]) -> StudyPlan:
     )
 
 
-def settings_of(**options: Any) -> Settings:
+def make_settings(**options: Any) -> Settings:
     return Settings(**{"command": COMMAND, "data": "images", **options})
 
 
 def test_options_of_sweepers_own_training_are_refused_in_one_list() -> None:
     with pytest.raises(RequestError) as refused:
-        check_script_options(settings_of(data=None, encoder="resnet18", size=64, metric="boundary_iou", folds=3))
+        check_script_options(make_settings(data=None, encoder="resnet18", size=64, metric="boundary_iou", folds=3))
     first, second, third = refused.value.problems
-    assert (
-        "--encoder, --size and --folds are for sweeper's own training" in first and "sweeper confirm --folds" in first
-    )
+    assert "--encoder, --size and --folds are for sweeper's own training" in first
+    assert "sweeper confirm --folds" in first
     assert "--metric boundary_iou needs label maps" in second and "give its folder" in third
-    check_script_options(settings_of(trials=5, steps=10, confirm_steps=50, metric="dice", workers=2, timeout="1h"))
+    check_script_options(make_settings(trials=5, steps=10, confirm_steps=50, metric="dice", workers=2, timeout="1h"))
 
 
-def test_a_study_by_a_script_has_given_steps_and_no_longer_look_unless_it_is_asked_for() -> None:
-    request = resolve_request(list_stored_options(settings_of()))
+def test_a_study_by_a_script_has_given_steps_and_no_longer_look_without_a_request() -> None:
+    request = resolve_request(list_stored_options(make_settings()))
     assert (request.budget, request.longer) == ("given", None)
-    assert resolve_request(list_stored_options(settings_of(longer="4"))).longer == 4
+    assert resolve_request(list_stored_options(make_settings(longer="4"))).longer == 4
     plain = resolve_request({})
     assert (plain.budget, plain.longer) == ("learns", 4)
 
 
-def test_steps_are_per_cent_of_the_scripts_length() -> None:
-    recipe = make_script_recipe(settings_of(), COMMAND)
+def test_steps_are_per_cent_of_the_length_of_the_script() -> None:
+    recipe = make_script_recipe(make_settings(), COMMAND)
     assert (recipe.steps, recipe.confirm_steps, recipe.rungs(25)) == (25, 100, (25,))
     assert recipe.format_steps(25) == "25 % of the script's length" and Recipe().format_steps(2500) == "2,500 steps"
     assert describe_recipe(recipe) == "trainings by python train.py, 25 % of its length a trial, 100 % to confirm"
-    given = make_script_recipe(settings_of(steps=10, confirm_steps=50, metric="dice", threshold="0.5"), COMMAND)
-    assert (given.steps, given.confirm_steps, given.metric, given.threshold) == (10, 50, "dice", "0.5")
+    other = make_script_recipe(make_settings(steps=10, confirm_steps=50, metric="dice", threshold="0.5"), COMMAND)
+    assert (other.steps, other.confirm_steps, other.metric, other.threshold) == (10, 50, "dice", "0.5")
 
 
-def test_the_space_has_factors_of_the_scripts_rate_and_losses_of_logits_and_labels() -> None:
+def test_the_space_has_factors_of_the_rate_and_losses_of_logits_and_labels() -> None:
     lines: list[str] = []
     space = adapt_space(load_space("full"), lines.append)
     assert (space.lr.kind, space.lr.low, space.lr.high) == ("log", 0.1, 10.0)
@@ -85,7 +84,7 @@ def test_the_space_has_factors_of_the_scripts_rate_and_losses_of_logits_and_labe
     assert all(name in lines[0] for name in left)
 
 
-def test_options_of_a_script_need_one() -> None:
+def test_options_of_a_script_need_a_command() -> None:
     with pytest.raises(UsageError, match="--gpus-per-trial and --time-limit need --command"):
         check_request(None, Settings(gpus_per_trial=1, time_limit="1h"))
     check_request(None, Settings().model_copy(update={"gpus_per_trial": None}))  # as a resume restores it
@@ -108,9 +107,9 @@ def test_a_study_is_not_resumed_with_another_script(tmp_path: Path, monkeypatch:
     assert warned == ["train.py changed meanwhile: later trainings may be of another script"]
 
 
-def test_a_password_in_the_command_is_not_shown() -> None:
-    recipe = make_script_recipe(settings_of(), "python train.py --db postgresql://me:hunter2@host/db")
-    assert recipe.command is not None and "hunter2" not in recipe.command and "train.py" in recipe.command
+def test_a_password_in_the_command_is_hidden() -> None:
+    recipe = make_script_recipe(make_settings(), "python train.py --db postgresql://me:hunter2@host/db")
+    assert "hunter2" not in recipe.command and "train.py" in recipe.command
 
 
 @pytest.mark.parametrize(
@@ -145,12 +144,9 @@ def test_classes_must_be_those_of_the_data_in_their_order(
     monkeypatch.setattr(own_script, "probe_script", lambda *_, **__: probe)
     if answer:
         with pytest.raises(ScriptError, match=answer):
-            divide_by_script(data, settings_of(), None, lambda _: None)
+            divide_by_script(data, make_settings(), None, lambda _: None)
     else:
-        divided = divide_by_script(data, settings_of(), None, lambda _: None)
+        divided = divide_by_script(data, make_settings(), None, lambda _: None)
         assert [image.split for image in divided.images[:3]] == ["val", "test", "train"]
-        assert (
-            divided.script_ignores
-            == divide_by_script(data, settings_of(), divided, lambda _: None).script_ignores
-            == -1
-        )
+        again = divide_by_script(data, make_settings(), divided, lambda _: None)
+        assert divided.script_ignores == again.script_ignores == -1

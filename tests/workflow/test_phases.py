@@ -12,12 +12,7 @@ from optuna.trial import TrialState
 from sweeper import storage as studies
 from sweeper.core.errors import InterruptedSweepError, LostStudyError
 from sweeper.core.events import Answer, WorkerLost
-from sweeper.core.records import (
-    InterimAnalysis,
-    TrialResult,
-    TrialSpec,
-    Verdict,
-)
+from sweeper.core.records import InterimAnalysis, TrialResult, TrialSpec, Verdict
 from sweeper.storage.interim_analyses import read_analyses, read_planned_analyses
 from sweeper.storage.record_format import CONCLUDED, PLANNED, TAKEN
 from sweeper.study.confirmation_specs import derive_confirmation_seed
@@ -37,14 +32,10 @@ from tests.support.faking import (
 from tests.support.marks import rest_slow
 from tests.support.sweeping import Recorder
 
-THREE = (
-    InterimAnalysis(seeds=1, error=0.01),
-    InterimAnalysis(seeds=2, error=0.015),
-    InterimAnalysis(seeds=3, error=0.025),
-)
+THREE = tuple(InterimAnalysis(seeds=seeds, error=error) for seeds, error in ((1, 0.01), (2, 0.015), (3, 0.025)))
 
 
-def kept(study: optuna.Study) -> dict[str, Any]:
+def read_outcome(study: optuna.Study) -> dict[str, Any]:
     """Return everything that a report is made of, except how often a search trial was begun."""
     attributes = study.user_attrs
     extra = {k: v for k, v in attributes.items() if k.split("/")[0] in {"recheck", "confirm", "probe"}}
@@ -53,37 +44,37 @@ def kept(study: optuna.Study) -> dict[str, Any]:
     return {"search": searched, "extra": extra, **{name: attributes.get(name) for name in names}}
 
 
-def purposes(executor: FakeExecutor) -> list[str]:
+def list_purposes(executor: FakeExecutor) -> list[str]:
     return list(dict.fromkeys(spec.purpose for spec in executor.specs))
 
 
 # --- the whole way ---
 
 
-def test_phases_follow_each_other_and_the_report_concludes_as_the_last_interim_analysis_did() -> None:
+def test_search_and_confirmation_end_with_the_conclusion_of_the_last_interim_analysis() -> None:
     study, executor, display = new_study(), FakeExecutor(), Recorder()
     train(study, executor, display, trials=7)
-    assert purposes(executor) == ["search", "confirm"]
+    assert list_purposes(executor) == ["search", "confirm"]
     assert [name for name, _, _ in display.phases][:2] == ["search", "confirm"]
     sweep = recorded(study)
     assert sweep.analyses_taken[-1].verdict == draw_conclusion(sweep).verdict
     evidence = draw_conclusion(sweep).evidence
-    assert evidence is not None and evidence.analyses == ANALYSES
+    assert evidence.analyses == ANALYSES
     assert {f.family for f in evidence.finalists} == {"dice", "dice_ce", "cross_entropy"}
     assert any("interim analysis 1 of at most 2" in line for line in display.lines)
 
 
 @pytest.mark.parametrize("workers", [2, 5])
-def test_the_number_of_workers_and_who_ends_first_change_nothing(workers: int) -> None:
+def test_the_number_and_order_of_workers_do_not_change_the_answer(workers: int) -> None:
     alone, many = new_study(), new_study()
     train(alone, trials=7)
     train(many, FakeExecutor(workers=workers, backwards=True), trials=7)
-    assert kept(many)[TAKEN] == kept(alone)[TAKEN]
+    assert read_outcome(many)[TAKEN] == read_outcome(alone)[TAKEN]
     assert draw_conclusion(recorded(many)) == draw_conclusion(recorded(alone))
 
 
-def test_idle_workers_begin_the_next_seed_which_is_weighed_once_it_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
-    judge = Scripted(said("dice", "cross_entropy"), said(verdict=Verdict.CLEAR_WINNER))
+def test_idle_workers_begin_the_next_seed_which_counts_once_it_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = Scripted(decide("dice", "cross_entropy"), decide(verdict=Verdict.CLEAR_WINNER))
     monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", judge)
     study, executor = new_study(), FakeExecutor(workers=2)
     train(study, executor, trials=7, analyses=THREE)
@@ -93,14 +84,13 @@ def test_idle_workers_begin_the_next_seed_which_is_weighed_once_it_is_planned(mo
     assert len(begun) == len(set(begun))
     assert [len(seen) for seen in judge.seen] == [3, 5]
     evidence = draw_conclusion(recorded(study)).evidence
-    assert evidence is not None
     assert {f.family: len(f.seeds) for f in evidence.finalists} == {"dice": 2, "cross_entropy": 2, "dice_ce": 1}
 
 
-def test_what_was_begun_ahead_ends_at_its_next_evaluation_where_its_finalist_was_dropped(
+def test_a_training_begun_ahead_ends_early_if_its_finalist_is_dropped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", Scripted(said("dice", "cross_entropy"), said()))
+    monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", Scripted(decide("dice", "cross_entropy"), decide()))
     study, display = new_study(), Recorder()
     train(study, FakeExecutor(workers=7), display, trials=7, analyses=THREE)
     stored = studies.list_extra_results(study, "confirm")
@@ -135,11 +125,11 @@ def test_a_sweep_that_was_cut_off_anywhere_ends_as_one_that_was_not(after: int, 
     assert after <= done < TOTAL
     again = FakeExecutor()
     train(study, again, trials=7)
-    assert kept(study) == kept(WHOLE)
+    assert read_outcome(study) == read_outcome(WHOLE)
     assert len(again.specs) == TOTAL - done  # nothing that was finished is trained twice
 
 
-def test_a_leader_that_lost_the_study_begins_nothing_more_and_leaves_what_runs_to_the_other() -> None:
+def test_a_leader_that_lost_the_study_begins_no_training_and_leaves_the_running_ones() -> None:
     study, display = new_study(), Recorder()
     with pytest.raises(LostStudyError, match="another process runs it now"):
         train(study, FakeExecutor(workers=2), display, lost=lambda: len(display.results) >= 3)
@@ -165,13 +155,13 @@ class Scripted:
         return judge_round
 
 
-def said(*families: str, verdict: Verdict = Verdict.UNDECIDED) -> RoundDecision:
+def decide(*families: str, verdict: Verdict = Verdict.UNDECIDED) -> RoundDecision:
     return RoundDecision(verdict, 0.01, bool(families), families, "because.")
 
 
-def test_more_seeds_are_another_plan_which_is_said_and_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_of_more_seeds_is_logged_and_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     everyone = tuple(LEVELS)
-    monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", Scripted(said(*everyone)))
+    monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", Scripted(decide(*everyone)))
     study, display = new_study(), Recorder()
     train(study, trials=7, analyses=THREE[:2])
     first = len(studies.list_extra_results(study, "confirm"))
@@ -179,12 +169,12 @@ def test_more_seeds_are_another_plan_which_is_said_and_recorded(monkeypatch: pyt
     assert (first, len(studies.list_extra_results(study, "confirm"))) == (6, 9)
     assert read_planned_analyses(study.user_attrs) == THREE
     assert any("after 1, 2, 3 seeds from now on (before: 1, 2)" in line for line in display.lines)
-    taken = read_analyses(study.user_attrs).analyses
+    analyses = read_analyses(study.user_attrs).analyses
     # What is known of two seeds is not analysed as if it were one.
-    assert [analysis.seeds for analysis in taken] == [2, 3]
+    assert [analysis.seeds for analysis in analyses] == [2, 3]
 
 
-def test_other_confirmations_interim_analyses_and_margins_are_counted_as_conclusions() -> None:
+def test_other_confirmations_analyses_and_margins_count_as_conclusions() -> None:
     study, concluded = new_study(), list[int]()
 
     def conclude_again(rope: float = 0.01, **more: Any) -> None:
@@ -204,10 +194,10 @@ def test_other_confirmations_interim_analyses_and_margins_are_counted_as_conclus
     assert not studies.is_concluded(study.user_attrs)  # a resume that is cut off is not finished
 
 
-def test_a_finalist_that_was_dropped_goes_on_again_where_an_interim_analysis_names_it(
+def test_a_dropped_finalist_continues_if_an_interim_analysis_chooses_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    judge = Scripted(said("dice", "cross_entropy"), said("dice", "dice_ce"), said())
+    judge = Scripted(decide("dice", "cross_entropy"), decide("dice", "dice_ce"), decide())
     monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", judge)
     study = new_study()
     train(study, trials=7, analyses=THREE)
@@ -218,33 +208,33 @@ def test_a_finalist_that_was_dropped_goes_on_again_where_an_interim_analysis_nam
 @pytest.mark.parametrize(
     "analyses", [THREE[:2], (*THREE, InterimAnalysis(seeds=4, error=0.01))], ids=["fewer seeds", "more seeds"]
 )
-def test_under_another_plan_the_report_weighs_what_the_last_interim_analysis_did(
+def test_under_another_plan_the_report_weighs_the_trainings_of_the_last_interim_analysis(
     analyses: tuple[InterimAnalysis, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", Scripted(said(*LEVELS)))
+    monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", Scripted(decide(*LEVELS)))
     study = new_study()
     train(study, trials=7, analyses=THREE)
-    judge, executor = Scripted(said()), FakeExecutor()
+    judge, executor = Scripted(decide()), FakeExecutor()
     monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", judge)
     train(study, executor, trials=7, analyses=analyses)
     (seen,) = judge.seen  # one interim analysis, of all the seeds that the plan knows of
     evidence = draw_conclusion(recorded(study)).evidence
-    assert executor.specs == [] and evidence is not None
+    assert executor.specs == []
     weighed = sorted(f"{f.family} {s - derive_confirmation_seed(0, 0)}" for f in evidence.finalists for s in f.seeds)
     assert weighed == seen and len(seen) == 3 * min(3, analyses[-1].seeds)
-    before = kept(study)
+    before = read_outcome(study)
     train(study, trials=7, analyses=analyses)
-    assert kept(study) == before and len(judge.seen) == 1  # replayed
+    assert read_outcome(study) == before and len(judge.seen) == 1  # replayed
 
 
-def test_a_confirmation_that_was_to_end_at_probable_goes_on_where_that_is_not_asked_for(
+def test_a_confirmation_that_ended_at_probable_continues_without_that_option(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     study = new_study()
-    monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", Scripted(said(*LEVELS), said()))
+    monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", Scripted(decide(*LEVELS), decide()))
     train(study, trials=7, analyses=THREE, until="probable")
     assert len(studies.list_extra_results(study, "confirm")) == 6
-    again = Scripted(said(*LEVELS), said(*LEVELS))
+    again = Scripted(decide(*LEVELS), decide(*LEVELS))
     monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", again)
     train(study, trials=7, analyses=THREE)
     assert [len(seen) for seen in again.seen] == [6, 9]  # two seeds are analysed again, then three
@@ -252,17 +242,17 @@ def test_a_confirmation_that_was_to_end_at_probable_goes_on_where_that_is_not_as
 
 
 def test_under_another_plan_a_dropped_finalist_keeps_the_seeds_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", Scripted(said("dice", "cross_entropy")))
+    monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", Scripted(decide("dice", "cross_entropy")))
     study = new_study()
     train(study, trials=7, analyses=THREE[:2])
-    judge = Scripted(said("dice", "cross_entropy"))
+    judge = Scripted(decide("dice", "cross_entropy"))
     monkeypatch.setattr("sweeper.workflow.phases.make_round_judge", judge)
     train(study, trials=7, analyses=THREE)
     assert [len(seen) for seen in judge.seen] == [5, 7]
     assert "dice_ce 0" in judge.seen[0] and "dice_ce 1" not in judge.seen[1]
 
 
-def test_a_failed_confirmation_is_tried_once_a_session_and_a_mended_one_is_analysed_anew() -> None:
+def test_a_failed_confirmation_is_repeated_by_the_next_session_and_analysed_again() -> None:
     def broken(spec: TrialSpec) -> TrialResult | Answer:
         fails = spec.purpose == "confirm" and spec.family == "dice"
         return WorkerLost(spec, "worker killed by signal 9") if fails else fake_result(spec)
@@ -272,14 +262,14 @@ def test_a_failed_confirmation_is_tried_once_a_session_and_a_mended_one_is_analy
     tries = Counter(make_training_key(s) for s in first.specs if s.purpose == "confirm" and s.family == "dice")
     assert set(tries.values()) == {2}  # each seed twice, as a worker may die of something else
     evidence = draw_conclusion(recorded(study)).evidence
-    assert evidence is not None and "dice" not in {f.family for f in evidence.finalists}
-    found = draw_conclusion(recorded(study))
-    assert any(r.startswith("dice was to be confirmed, too, but all of its 2 trainings failed") for r in found.reasons)
-    assert any("fix their cause" in step for step in found.next_steps)
+    assert "dice" not in {f.family for f in evidence.finalists}
+    answer = draw_conclusion(recorded(study))
+    assert any(r.startswith("dice was to be confirmed, too, but all of its 2 trainings failed") for r in answer.reasons)
+    assert any("fix their cause" in step for step in answer.next_steps)
     train(study, trials=7)
     evidence = draw_conclusion(recorded(study)).evidence
     assert not any("was to be confirmed" in reason for reason in draw_conclusion(recorded(study)).reasons)
-    assert evidence is not None and "dice" in {f.family for f in evidence.finalists}
+    assert "dice" in {f.family for f in evidence.finalists}
     analysis = read_analyses(study.user_attrs).stored[0]
     used = [r for r in studies.list_extra_results(study, "confirm") if r.spec.number in analysis.used]
     assert "dice" in {r.spec.family for r in used}
@@ -288,11 +278,11 @@ def test_a_failed_confirmation_is_tried_once_a_session_and_a_mended_one_is_analy
 # --- nothing to compare ---
 
 
-def test_one_trial_is_confirmed_and_nothing_is_claimed() -> None:
+def test_a_single_trial_is_confirmed_without_a_claim() -> None:
     study = new_study()
     train(study, trials=1)
-    found = draw_conclusion(recorded(study))
-    assert found.verdict is Verdict.UNDECIDED and found.reasons
+    answer = draw_conclusion(recorded(study))
+    assert answer.verdict is Verdict.UNDECIDED and answer.reasons
     assert len(read_analyses(study.user_attrs).analyses) == 1  # more seeds would compare nothing
 
 
@@ -315,11 +305,12 @@ class Time:
 
     def executor(self) -> FakeExecutor:
         """Do such trainings."""
-        given = lambda spec: fake_result(spec).model_copy(update={"seconds": 0.1 * spec.steps})  # noqa: E731
-        return FakeExecutor(given, began=self.began)
+        return FakeExecutor(
+            lambda spec: fake_result(spec).model_copy(update={"seconds": 0.1 * spec.steps}), began=self.began
+        )
 
 
-def test_the_time_is_shared_and_nothing_begins_that_would_not_end_in_it() -> None:
+def test_each_phase_keeps_to_its_share_of_the_time() -> None:
     study, time, display = new_study(), Time(), Recorder()
     train(study, time.executor(), display, trials=50, timeout=600, clock=time)
     usable = 600 - 15
@@ -330,12 +321,12 @@ def test_the_time_is_shared_and_nothing_begins_that_would_not_end_in_it() -> Non
     assert confirm and all(begun + 0.1 * spec.steps <= usable for begun, spec in confirm)
     assert time.now <= usable
     assert any(f"the search ended after {len(search)} of 50 trials" in warning for warning in display.warnings)
-    found = draw_conclusion(recorded(study, timeout=600.0))
-    assert any("time limit (600 s)" in reason for reason in found.reasons)
-    assert any("--timeout" in step for step in found.next_steps)
+    answer = draw_conclusion(recorded(study, timeout=600.0))
+    assert any("time limit (600 s)" in reason for reason in answer.reasons)
+    assert any("--timeout" in step for step in answer.next_steps)
 
 
-def test_a_confirmation_that_was_cut_says_so_and_is_resumed_with_more_time() -> None:
+def test_a_confirmation_cut_by_the_time_limit_reports_it_and_is_resumed() -> None:
     study, time, display = new_study(), Time(), Recorder()
     train(study, time.executor(), display, trials=7, timeout=200, clock=time)
     cut = recorded(study)
@@ -345,11 +336,11 @@ def test_a_confirmation_that_was_cut_says_so_and_is_resumed_with_more_time() -> 
     again, whole = Time(), new_study()
     train(study, again.executor(), trials=7, timeout=3600, clock=again)
     train(whole, Time().executor(), trials=7)
-    assert kept(study) == kept(whole)
+    assert read_outcome(study) == read_outcome(whole)
     assert recorded(study).cut == ()
 
 
-def test_a_confirmation_that_outlasts_the_time_is_given_up_and_trained_by_the_next_session() -> None:
+def test_a_confirmation_that_exceeds_the_time_is_given_up_and_trained_by_the_next_session() -> None:
     time = Time()
 
     def slow(spec: TrialSpec) -> None:
@@ -359,9 +350,9 @@ def test_a_confirmation_that_outlasts_the_time_is_given_up_and_trained_by_the_ne
 
     study = new_study()
     train(study, FakeExecutor(began=slow), trials=7, timeout=5000, clock=time)
-    taken = read_analyses(study.user_attrs)
+    analyses = read_analyses(study.user_attrs)
     assert len(studies.list_extra_results(study, "confirm")) == 5  # the sixth was given up
-    assert taken.stored == () and taken.cut is not None and taken.cut.seeds == 1
+    assert analyses.stored == () and analyses.cut.seeds == 1
     time.now = 0.0
     train(study, FakeExecutor(), trials=7, timeout=5000, clock=time)
-    assert kept(study) == kept(WHOLE)
+    assert read_outcome(study) == read_outcome(WHOLE)

@@ -21,32 +21,31 @@ GPU = WorkerHardware(device="cuda", devices=1, name="GPU", precision="bfloat16")
 DATA = builders.dataset(side=400)
 
 
-def recipe_of(hardware: WorkerHardware = CPU, **options: Any) -> Recipe:
+def choose_recipe(hardware: WorkerHardware = CPU, **options: Any) -> Recipe:
     chosen = Settings(**options)
     weights = NOTHING._replace(name=options.get("encoder_weights", "none"))
     return make_recipe(chosen, DATA, hardware, training_images=30, weights=lambda _: weights, log=lambda _: None)
 
 
-def test_the_encoders_depth_follows_the_device_or_the_option() -> None:
-    assert recipe_of().encoder_depth == 3 and recipe_of(GPU).encoder_depth == 5
-    assert recipe_of(encoder_depth=4).encoder_depth == recipe_of(GPU, encoder_depth=4).encoder_depth == 4
-
-
-def test_a_cpu_takes_a_small_pretrained_encoder_where_its_weights_can_be_had() -> None:
-    def network(hardware: WorkerHardware = CPU, had: bool = True, **options: Any) -> tuple[str, int, str]:
-        start = NOTHING._replace(name="imagenet") if had else NOTHING
+def test_a_cpu_gets_a_small_pretrained_encoder_if_its_weights_are_available() -> None:
+    def choose_network(
+        hardware: WorkerHardware = CPU, has_weights: bool = True, **options: Any
+    ) -> tuple[str, int, str]:
+        start = NOTHING._replace(name="imagenet") if has_weights else NOTHING
         recipe = make_recipe(
             Settings(**options), DATA, hardware, training_images=30, weights=lambda _: start, log=lambda _: None
         )
         return recipe.encoder, recipe.encoder_depth, recipe.encoder_weights
 
-    assert network() == network(encoder_weights="auto") == ("tu-tf_efficientnet_lite0", 4, "imagenet")
-    assert network(size=72) == ("tu-tf_efficientnet_lite0", 3, "imagenet")
-    assert network(encoder_depth=3) == ("tu-tf_efficientnet_lite0", 3, "imagenet")
-    assert network(had=False) == network(had=False, encoder_weights="none") == ("resnet18", 3, "none")
-    assert network(encoder="resnet18") == ("resnet18", 3, "imagenet")
-    assert network(GPU) == ("resnet34", 5, "imagenet") and network(GPU, had=False) == ("resnet34", 5, "none")
-    assert recipe_of(encoder_weights="weights.safetensors").encoder == "resnet18"
+    assert choose_network() == choose_network(encoder_weights="auto") == ("tu-tf_efficientnet_lite0", 4, "imagenet")
+    assert choose_network(size=72) == ("tu-tf_efficientnet_lite0", 3, "imagenet")
+    assert choose_network(encoder_depth=3) == ("tu-tf_efficientnet_lite0", 3, "imagenet")
+    for options in ({}, {"encoder_weights": "none"}):
+        assert choose_network(has_weights=False, **options) == ("resnet18", 3, "none")
+    assert choose_network(encoder="resnet18") == ("resnet18", 3, "imagenet")
+    assert choose_network(GPU) == ("resnet34", 5, "imagenet")
+    assert choose_network(GPU, has_weights=False) == ("resnet34", 5, "none")
+    assert choose_recipe(encoder_weights="weights.safetensors").encoder == "resnet18"
 
 
 def test_options_that_exclude_each_other_are_refused_before_weights_are_downloaded() -> None:
@@ -59,44 +58,43 @@ def test_options_that_exclude_each_other_are_refused_before_weights_are_download
 
 
 def test_epochs_are_turned_into_steps() -> None:
-    assert recipe_of(epochs=2, batch_size=8).steps == 2 * 4  # 30 images, eight at a time
+    assert choose_recipe(epochs=2, batch_size=8).steps == 2 * 4  # 30 images, eight at a time
 
 
-def test_a_crop_must_fit_the_stride_of_the_depth_that_was_asked_for() -> None:
-    assert recipe_of(size=72).size == 72
+def test_a_crop_must_fit_the_stride_of_the_requested_depth() -> None:
+    assert choose_recipe(size=72).size == 72
     with pytest.raises(UsageError, match=r"--size must be a multiple of 32 .*--encoder-depth 5.*, got 72"):
-        recipe_of(size=72, encoder_depth=5)
+        choose_recipe(size=72, encoder_depth=5)
 
 
-def test_balanced_crops_are_named_and_said_to_change_nothing_where_images_fit_into_them() -> None:
-    told: list[str] = []
+def test_balanced_crops_are_described_and_reported_as_useless_where_images_fit_into_them() -> None:
+    lines: list[str] = []
     side = max(max(p.height, p.width) for p in DATA.images)
     for size in (side - side % 32 - 32, side - side % 32 + 32):
         settings = Settings(crops="balanced", size=size)
-        recipe = make_recipe(settings, DATA, CPU, training_images=30, weights=lambda _: NOTHING, log=told.append)
+        recipe = make_recipe(settings, DATA, CPU, training_images=30, weights=lambda _: NOTHING, log=lines.append)
         assert f"{size}² balanced crops" in describe_recipe(recipe)
-    assert told == [f"--crops balanced changes nothing: every image of {DATA.name} fits into a crop of {size}²"]
-    assert "balanced" not in describe_recipe(recipe_of())
+    assert lines == [f"--crops balanced changes nothing: every image of {DATA.name} fits into a crop of {size}²"]
+    assert "balanced" not in describe_recipe(choose_recipe())
 
 
 @pytest.mark.parametrize("metric", ["lesion_f1", "cc_dice", "boundary_iou"])
-def test_a_metric_of_objects_is_refused_where_nothing_but_the_first_class_is_labelled(metric: str) -> None:
-    assert recipe_of(metric=metric).metric == metric
+def test_a_metric_of_objects_is_refused_where_only_the_first_class_is_labelled(metric: str) -> None:
+    assert choose_recipe(metric=metric).metric == metric
     bare = [image.model_copy(update={"pixels": (sum(image.pixels), 0)}) for image in DATA.images]
     data = DATA.model_copy(update={"images": tuple(bare)})
-    given = {"training_images": 30, "weights": lambda _: NOTHING, "log": lambda _: None}
-    with pytest.raises(
-        UsageError, match=f"--metric {metric} needs objects, .*found none in {DATA.name}; check the masks"
-    ):
-        make_recipe(Settings(metric=metric), data, CPU, **given)  # type: ignore[arg-type]
-    assert make_recipe(Settings(metric="image_dice"), data, CPU, **given).metric == "image_dice"  # type: ignore[arg-type]
+    context = {"training_images": 30, "weights": lambda _: NOTHING, "log": lambda _: None}
+    words = f"--metric {metric} needs objects, .*found none in {DATA.name}; check the masks"
+    with pytest.raises(UsageError, match=words):
+        make_recipe(Settings(metric=metric), data, CPU, **context)
+    assert make_recipe(Settings(metric="image_dice"), data, CPU, **context).metric == "image_dice"
 
 
 def test_the_decoder_is_narrow_on_a_cpu_and_as_published_on_a_gpu() -> None:
-    assert recipe_of().decoder_channels == (32, 16, 8)
-    assert recipe_of(GPU).decoder_channels == (256, 128, 64, 32, 16)
-    assert recipe_of(decoder_width=24, encoder_depth=4).decoder_channels == (192, 96, 48, 24)
-    assert recipe_of(arch="linknet").decoder_channels is None
+    assert choose_recipe().decoder_channels == (32, 16, 8)
+    assert choose_recipe(GPU).decoder_channels == (256, 128, 64, 32, 16)
+    assert choose_recipe(decoder_width=24, encoder_depth=4).decoder_channels == (192, 96, 48, 24)
+    assert choose_recipe(arch="linknet").decoder_channels is None
     assert Recipe().decoder_width == 16  # of studies that were made before there was a choice
 
 
@@ -111,22 +109,22 @@ OTHER = {
 
 
 @pytest.mark.parametrize("option", OTHER)
-def test_each_option_of_the_recipe_is_heeded_by_a_new_study_and_by_a_resume(option: str) -> None:
+def test_each_option_of_the_recipe_takes_effect_in_a_new_study_and_in_a_resume(option: str) -> None:
     hardware = GPU if option == "engine" else CPU  # which alone records steps unless set otherwise
-    plain, asked = recipe_of(hardware), recipe_of(hardware, **{option: OTHER[option]})
-    resumed = resolve_resumed_recipe(Settings(resume=True, **{option: OTHER[option]}), plain, hardware, 30)  # type: ignore[arg-type]
+    plain, chosen = choose_recipe(hardware), choose_recipe(hardware, **{option: OTHER[option]})
+    resumed = resolve_resumed_recipe(Settings(resume=True, **{option: OTHER[option]}), plain, hardware, 30)
     field = RECIPE_OPTIONS.get(option, option)
-    assert getattr(plain, field) != getattr(asked, field) == getattr(resumed, field) == OTHER[option]
+    assert getattr(plain, field) != getattr(chosen, field) == getattr(resumed, field) == OTHER[option]
 
 
 @pytest.mark.parametrize(("before", "now"), [("compile", "deterministic"), ("deterministic", "compile")])
-def test_what_is_compiled_is_not_said_to_repeat(before: str, now: str) -> None:
+def test_compile_and_deterministic_exclude_each_other(before: str, now: str) -> None:
     message = "--compile and --deterministic exclude each other"
     with pytest.raises(UsageError, match=message):
-        recipe_of(compile=True, deterministic=True)
+        choose_recipe(compile=True, deterministic=True)
     with pytest.raises(UsageError, match=message):
-        resolve_resumed_recipe(Settings(resume=True, **{now: True}), recipe_of(**{before: True}), CPU, 30)  # type: ignore[arg-type]
-    assert describe_recipe(recipe_of(**{before: True})).endswith("compiled" if before == "compile" else before)
+        resolve_resumed_recipe(Settings(resume=True, **{now: True}), choose_recipe(**{before: True}), CPU, 30)
+    assert describe_recipe(choose_recipe(**{before: True})).endswith("compiled" if before == "compile" else before)
 
 
 def test_no_option_of_the_recipe_is_forgotten() -> None:
@@ -150,6 +148,6 @@ def test_no_option_of_the_recipe_is_forgotten() -> None:
     }
 
 
-def test_an_nvidia_gpu_records_its_steps_unless_told_otherwise() -> None:
-    assert recipe_of(GPU).engine == "graph" and not recipe_of(GPU).compiled
-    assert recipe_of(GPU, engine="eager").engine == recipe_of(CPU).engine == "eager"
+def test_an_nvidia_gpu_records_its_steps_by_default() -> None:
+    assert choose_recipe(GPU).engine == "graph" and not choose_recipe(GPU).compiled
+    assert choose_recipe(GPU, engine="eager").engine == choose_recipe(CPU).engine == "eager"

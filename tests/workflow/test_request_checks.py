@@ -31,7 +31,9 @@ QUICK = [
 ]
 
 
-def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str, str]:
+def run_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str
+) -> tuple[int, str, str]:
     monkeypatch.setattr(sys, "argv", ["sweeper", "run", *QUICK, *arguments])
     with pytest.raises(SystemExit) as ended:
         main()
@@ -62,13 +64,13 @@ def test_a_dry_run_refuses_what_the_run_refuses(
     (tmp_path / "file").write_text("nothing but text")
     os.mkfifo(tmp_path / "fifo")
     monkeypatch.chdir(tmp_path)
-    said = []
+    messages = []
     for dry in ([], ["--dry-run"]):
-        status, out, err = call(capsys, monkeypatch, *arguments, *dry)
+        status, out, err = run_command(capsys, monkeypatch, *arguments, *dry)
         assert (status, out) == (2, ""), err
         assert all(word in err for word in words) and "drawing" not in err
-        said.append(re.split(r"got|/tmp\w+'", err)[0])
-    assert said[0] == said[1]
+        messages.append(re.split(r"got|/tmp\w+'", err)[0])
+    assert messages[0] == messages[1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fifo", "file"]
 
 
@@ -81,7 +83,7 @@ def test_a_dry_run_makes_no_tables_of_optuna_in_a_database_of_other_things(
         connection.commit()
     before = path.read_bytes()
     monkeypatch.chdir(tmp_path)
-    status, _, err = call(capsys, monkeypatch, "--storage", f"sqlite:///{path}", "--dry-run")
+    status, _, err = run_command(capsys, monkeypatch, "--storage", f"sqlite:///{path}", "--dry-run")
     assert status == 0, err
     assert path.read_bytes() == before
     with pytest.raises(MissingStudyError, match="holds no studies"):
@@ -97,7 +99,7 @@ def test_a_dry_run_of_a_finished_study_announces_nothing(
     """Nor one of a study that learned nothing, which has nothing to confirm."""
     monkeypatch.setattr("sweeper.training.scores.judge_collapse", lambda _: end)  # four steps learn what they learn
     monkeypatch.chdir(tmp_path)
-    status, _, err = call(capsys, monkeypatch, "--study", "s", "--trials", "4", "--space", TWO_LOSSES)
+    status, _, err = run_command(capsys, monkeypatch, "--study", "s", "--trials", "4", "--space", TWO_LOSSES)
     assert status == 0, err
     resume = ["sweeper", "run", "--study", "s", "--resume", "--executor", "inline", "--dry-run"]
     for more, words in (([], "nothing is left to train"), (["--trials", "6"], "plan: 2 trials of")):
@@ -110,20 +112,20 @@ def test_a_dry_run_of_a_finished_study_announces_nothing(
         assert "and 0 to" in out  # those that are there are not trained again
 
 
-def test_what_can_be_made_is_accepted(tmp_path: Path) -> None:
+def test_places_that_can_be_made_are_accepted(tmp_path: Path) -> None:
     places = {"out": tmp_path / "a" / "b", "cache": tmp_path / "c", "storage": f"sqlite:///{tmp_path}/d/e.db"}
     check_places(Settings(**places, tracking_uri=f"sqlite:///{tmp_path}/f.db"))  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_dangling_link_is_told(tmp_path: Path) -> None:
+def test_a_dangling_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "gone")
     with pytest.raises(RequestError, match="--out"):
         check_places(Settings(out=tmp_path / "link" / "reports", storage=f"sqlite:///{tmp_path}/e.db"))
 
 
 @pytest.mark.parametrize("content", [b"nothing but text", bytes(8192)])
-def test_a_file_that_is_no_database_is_left_as_it_is(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_no_database_is_refused_and_stays_as_it_is(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "s.db"
     path.write_bytes(content)
     with pytest.raises(SweeperError, match="file is not a database"):
@@ -174,9 +176,9 @@ def test_a_deleted_experiment_is_refused_before_anything_is_trained(
     client.delete_experiment(number)
     with pytest.raises(RequestError) as caught:
         check_places(Settings(study="gone", out=tmp_path / "x" / "y"))
-    (found,) = caught.value.problems
-    assert "the experiment 'gone' was deleted there, and its name is still taken" in found
-    assert found.endswith(f"mlflow experiments restore --experiment-id {number}")
+    (problem,) = caught.value.problems
+    assert "the experiment 'gone' was deleted there, and its name is still taken" in problem
+    assert problem.endswith(f"mlflow experiments restore --experiment-id {number}")
     check_places(Settings(study="other"))
     with pytest.raises(RequestError, match="this comparison cannot be begun"):
         check_tracking("sqlite:///mlflow.db", "gone")
@@ -187,7 +189,7 @@ def test_a_deleted_experiment_is_refused_before_anything_is_trained(
     check_tracking("sqlite:///mlflow.db", "gone")
 
 
-def test_a_store_that_refuses_to_answer_is_refused_with_its_reason() -> None:
+def test_a_store_that_cannot_be_read_is_refused_with_its_reason() -> None:
     class Refusing:
         def get_experiment_by_name(self, name: str) -> None:
             raise MlflowException(f"{name} is forbidden")
@@ -214,10 +216,9 @@ def test_encoder_weights_that_cannot_be_loaded_are_refused_before_data_are_read(
             os.mkfifo(path)
         case "text" | "safetensors":
             path.write_text("conv1.weight: 3")
-    is_file = what not in {"folder", "nothing", "device"}
-    words = (
-        r"--encoder-weights .*w\.\w+ must " if is_file else "must be auto, imagenet, none or a file, and there is no"
-    )
+    words = r"--encoder-weights .*w\.\w+ must "
+    if what in {"folder", "nothing", "device"}:
+        words = "must be auto, imagenet, none or a file, and there is no"
     for settings in (Settings(encoder_weights=str(path), data="nowhere"), Settings(encoder_weights=str(path))):
         with pytest.raises(UsageError, match=words):
             check_request(None, settings)

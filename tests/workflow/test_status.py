@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -42,42 +43,40 @@ class Clock:
         return self.now
 
 
-def life_at(path: Path) -> SweepLife:
-    found = read_life(path)
-    assert found is not None
-    return found
+def read_state(path: Path) -> SweepLife:
+    return read_life(path)
 
 
-def test_the_file_follows_the_sweep(tmp_path: Path) -> None:
+def test_the_status_file_follows_the_sweep(tmp_path: Path) -> None:
     clock, path = Clock(), tmp_path / "status" / "s.json"
     with Heartbeat(path, "s", clock) as heartbeat:
-        assert (life_at(path).state, life_at(path).pid) == ("running", os.getpid())
+        assert (read_state(path).state, read_state(path).pid) == ("running", os.getpid())
         heartbeat.begin_phase("search", 9, PhaseCounts((builders.trial("dice", 0.5, 8),)))
         clock.now += 5
         heartbeat.record_sign_of_life()
-        assert life_at(path).written == 1_000_000.0, "a beat is written now and then alone"
+        assert read_state(path).written == 1_000_000.0, "a beat is written now and then alone"
         clock.now += BEAT_SECONDS
         heartbeat.record_sign_of_life()
-        assert life_at(path).written == clock.now and life_at(path).progress == 1_000_000.0
+        assert read_state(path).written == clock.now and read_state(path).progress == 1_000_000.0
         spec = builders.spec()
         heartbeat.notify(TrainingEvaluated(spec, builders.evaluation(4, 0.5)))
-        assert life_at(path).progress == clock.now
+        assert read_state(path).progress == clock.now
         for number in range(2):
             clock.now += 1
             heartbeat.notify(ResultStored(builders.failed_trial(number=number, reason="it raised")))
-        found = life_at(path)
-        assert (found.failures, found.last_reason, found.done, found.total) == (2, "it raised", 3, 9)
-        assert found.progress == clock.now - 2, "a failure is no progress"
+        state = read_state(path)
+        assert (state.failures, state.last_reason, state.done, state.total) == (2, "it raised", 3, 9)
+        assert state.progress == clock.now - 2, "a failure is no progress"
         heartbeat.notify(TrainingDropped(spec, "the time was up", died=False))
-        assert life_at(path).failures == 2, "what the time limit cuts off is no fault"
+        assert read_state(path).failures == 2, "what the time limit cuts off is no fault"
         heartbeat.notify(TrainingDropped(spec, "it hung", died=True))
-        assert life_at(path).failures == 3 and life_at(path).last_reason == "it hung"
+        assert read_state(path).failures == 3 and read_state(path).last_reason == "it hung"
         heartbeat.notify(ResultStored(builders.trial("dice", 0.5, 3)))
-        assert life_at(path).failures == 0
+        assert read_state(path).failures == 0
         clock.now -= 7200  # the clock was set back
         heartbeat.record_sign_of_life()
-        assert life_at(path).written == clock.now
-    assert life_at(path).state == "finished"
+        assert read_state(path).written == clock.now
+    assert read_state(path).state == "finished"
     assert list(path.parent.iterdir()) == [path]
 
 
@@ -90,10 +89,10 @@ def test_the_file_follows_the_sweep(tmp_path: Path) -> None:
         (RuntimeError("no"), "failed"),
     ],
 )
-def test_how_a_sweep_ended_is_there(tmp_path: Path, error: BaseException, state: str) -> None:
+def test_the_status_file_has_how_a_sweep_ended(tmp_path: Path, error: BaseException, state: str) -> None:
     with pytest.raises(type(error)), Heartbeat(tmp_path / "s.json", "s"):
         raise error
-    assert life_at(tmp_path / "s.json").state == state
+    assert read_state(tmp_path / "s.json").state == state
 
 
 def test_a_folder_that_cannot_be_written_ends_no_sweep(tmp_path: Path) -> None:
@@ -103,39 +102,37 @@ def test_a_folder_that_cannot_be_written_ends_no_sweep(tmp_path: Path) -> None:
     assert read_life(tmp_path / "status" / "s.json") is None
 
 
-def gone() -> int:
+def get_ended_process() -> int:
     """Return the id of a process that was."""
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     return child.pid
 
 
-def made(**changes: Any) -> SweepLife:
-    import socket
-
-    own: dict[str, Any] = {"study": "s", "state": "running", "written": 1000.0, "progress": 1000.0}
-    return SweepLife(**{**own, "pid": os.getpid(), "host": socket.gethostname(), **changes})
+def make_life(**changes: Any) -> SweepLife:
+    fields: dict[str, Any] = {"study": "s", "state": "running", "written": 1000.0, "progress": 1000.0}
+    return SweepLife(**{**fields, "pid": os.getpid(), "host": socket.gethostname(), **changes})
 
 
-def test_what_needs_a_hand_is_told() -> None:
-    assert diagnose_sweep(made(), 1010.0).problems == ()
+def test_a_sweep_that_needs_attention_has_a_problem() -> None:
+    assert diagnose_sweep(make_life(), 1010.0).problems == ()
     silent = 1000.0 + SILENT_SECONDS + 1
     cases: list[tuple[SweepLife, float, str]] = [
-        (made(pid=gone()), 1010.0, "is gone"),
-        (made(), silent, "it hangs"),
-        (made(host="elsewhere", pid=gone()), silent, "it hangs"),
-        (made(failures=3, last_reason="it raised"), 1010.0, "3 trainings in a row failed; the last: it raised"),
-        (made(state="failed"), 1010.0, "ended with an error"),
+        (make_life(pid=get_ended_process()), 1010.0, "is gone"),
+        (make_life(), silent, "it hangs"),
+        (make_life(host="elsewhere", pid=get_ended_process()), silent, "it hangs"),
+        (make_life(failures=3, last_reason="it raised"), 1010.0, "3 trainings in a row failed; the last: it raised"),
+        (make_life(state="failed"), 1010.0, "ended with an error"),
     ]
     for one, now, words in cases:
         assert len(diagnose_sweep(one, now).problems) == 1 and words in diagnose_sweep(one, now).problems[0], words
-    assert diagnose_sweep(made(host="elsewhere", pid=gone()), 1010.0).problems == ()
+    assert diagnose_sweep(make_life(host="elsewhere", pid=get_ended_process()), 1010.0).problems == ()
     for state in ("finished", "stopped"):
-        assert diagnose_sweep(made(state=state, pid=gone()), silent).problems == ()
-    assert diagnose_sweep(made(progress=900.0), 1010.0).stalled_seconds == 110.0
+        assert diagnose_sweep(make_life(state=state, pid=get_ended_process()), silent).problems == ()
+    assert diagnose_sweep(make_life(progress=900.0), 1010.0).stalled_seconds == 110.0
 
 
-def test_the_phases_of_a_sweep_reach_the_file(tmp_path: Path) -> None:
+def test_the_phases_of_a_sweep_reach_the_status_file(tmp_path: Path) -> None:
     """All phases with trainings that cost nothing: the loop beats, failures in a row are counted."""
     path = tmp_path / "s.json"
     heartbeat = Heartbeat(path, "s")
@@ -143,18 +140,20 @@ def test_the_phases_of_a_sweep_reach_the_file(tmp_path: Path) -> None:
     seen: list[SweepLife] = []
 
     def fails(spec: Any) -> Any:
-        seen.append(life_at(path))
+        seen.append(read_state(path))
         return builders.failed_trial(spec.family, spec.number, spec=spec)
 
     train(study, FakeExecutor(fails), trials=4, heartbeat=heartbeat)
     assert seen[0].phase == "search" and seen[0].total == 4
-    assert [life.failures for life in seen] == [0, 1, 2, 3] and life_at(path).failures == 4
+    assert [life.failures for life in seen] == [0, 1, 2, 3] and read_state(path).failures == 4
     phases: list[str] = []
-    train(new_study(), FakeExecutor(began=lambda _: phases.append(life_at(path).phase)), trials=9, heartbeat=heartbeat)
-    assert list(dict.fromkeys(phases)) == ["search", "recheck", "confirm"] and life_at(path).failures == 0
+    train(
+        new_study(), FakeExecutor(began=lambda _: phases.append(read_state(path).phase)), trials=9, heartbeat=heartbeat
+    )
+    assert list(dict.fromkeys(phases)) == ["search", "recheck", "confirm"] and read_state(path).failures == 0
 
 
-def test_a_slip_in_the_name_of_a_study_is_pointed_out(tmp_path: Path) -> None:
+def test_a_misspelt_study_is_answered_with_the_similar_name(tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path}/sweeper.db"
     with Heartbeat(get_status_file(storage, "cracks-2026"), "cracks-2026"):
         pass
@@ -162,44 +161,42 @@ def test_a_slip_in_the_name_of_a_study_is_pointed_out(tmp_path: Path) -> None:
     assert isinstance(result.exception, UsageError) and "did you mean `cracks-2026`?" in str(result.exception)
 
 
-def test_the_command_tells_people_and_monitors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_reports_as_text_and_as_a_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = f"sqlite:///{tmp_path}/sweeper.db"
 
-    def asked(*more: str) -> tuple[int, str]:
+    def ask_status(*more: str) -> tuple[int, str]:
         result = CliRunner().invoke(cli, ["status", "--storage", storage, *more], standalone_mode=False)
         if result.exception is not None:
             raise result.exception
         return int(result.return_value), result.stdout
 
     with pytest.raises(UsageError, match=r"nothing is known of study 'a'.*; name the --storage of the run"):
-        asked("a")
+        ask_status("a")
     with monkeypatch.context() as patched, pytest.raises(UsageError, match="; run it in the folder of the sweep"):
         patched.chdir(tmp_path)
-        asked("a", "--storage", "postgresql://localhost/sweeper")
+        ask_status("a", "--storage", "postgresql://localhost/sweeper")
     with Heartbeat(get_status_file(storage, "a"), "a") as heartbeat:
         heartbeat.begin_phase("confirm", 6, PhaseCounts(tuple(builders.confirmation("dice", seed) for seed in (1, 2))))
-        status, text = asked("a")
+        status, text = ask_status("a")
         assert status == 0 and text.startswith("ok") and "confirm 2/6" in text
         heartbeat.begin_phase(REPORT, 0)
-        assert "running, report, last progress" in asked("a")[1]
+        assert "running, report, last progress" in ask_status("a")[1]
         with monkeypatch.context() as patched:
             patched.setattr(life, "QUIET_SECONDS", 0.0)
-            status, text = asked("a")
+            status, text = ask_status("a")
         assert status == 0 and text.startswith("silent") and "no sign of life for 0 s" in text
     with pytest.raises(RuntimeError), Heartbeat(get_status_file(storage, "b"), "b"):
         raise RuntimeError
-    assert asked("a")[0] == 0
-    status, text = asked("--json")
+    assert ask_status("a")[0] == 0
+    status, text = ask_status("--json")
     document = json.loads(text)
     assert status == 1 and document["ok"] is False
-    assert [(row["study"], row["ok"], row["state"]) for row in document["studies"]] == [
-        ("a", True, "finished"),
-        ("b", False, "failed"),
-    ]
-    assert "PROBLEM" in asked()[1] and "--resume" in asked()[1]
+    rows = [(row["study"], row["ok"], row["state"]) for row in document["studies"]]
+    assert rows == [("a", True, "finished"), ("b", False, "failed")]
+    assert "PROBLEM" in ask_status()[1] and "--resume" in ask_status()[1]
 
 
-def test_a_study_that_another_process_continued_is_not_gone_here(
+def test_a_study_that_another_process_continued_is_not_called_gone(
     postgres: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -210,19 +207,19 @@ def test_a_study_that_another_process_continued_is_not_gone_here(
     Heartbeat(path, "s")  # and then it is killed
     monkeypatch.setattr(life, "_is_alive", lambda _: False)
 
-    def asked() -> tuple[int, str]:
+    def ask_status() -> tuple[int, str]:
         result = CliRunner().invoke(cli, ["status", "--storage", url], standalone_mode=False)
         return int(result.return_value), result.stdout
 
-    def listed() -> str:
+    def list_state() -> str:
         return list_study_rows(studies.open_storage(url, create=False), url)[0].state
 
-    status, text = asked()
-    assert status == 1 and "is gone: sweeper run --study s --resume" in text and listed() == "gone"
+    status, text = ask_status()
+    assert status == 1 and "is gone: sweeper run --study s --resume" in text and list_state() == "gone"
     study.set_user_attr(studies.SESSION, "process 7 on elsewhere")
-    status, text = asked()
+    status, text = ask_status()
     assert status == 0 and text.startswith("ok") and "process 7 on elsewhere has continued it since" in text
-    assert listed() == "stopped"
+    assert list_state() == "stopped"
 
 
 def test_status_starts_without_the_libraries_of_a_sweep(tmp_path: Path) -> None:
@@ -236,7 +233,7 @@ def test_status_starts_without_the_libraries_of_a_sweep(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("storage", ["nonsense", "mysql://user:secret@host/base"])
-def test_an_address_that_is_no_storage_is_not_all_right(sweeper: Any, storage: str) -> None:
+def test_an_address_of_no_storage_is_refused(sweeper: Any, storage: str) -> None:
     with Heartbeat(get_status_file(storage, "s"), "s"):
         status, out, err = sweeper("status", "--storage", storage)
     assert status == 2 and "--storage must be sqlite:///FILE" in err and "secret" not in err + out

@@ -36,9 +36,9 @@ NAME = "s"
 class Everybody(Recorder):
     """A display, a status file and the answer so far of one session, compared whenever a training begins."""
 
-    def __init__(self, plan: studies.StudyPlan, trials: int, **asked: Any) -> None:
+    def __init__(self, plan: studies.StudyPlan, trials: int, **options: Any) -> None:
         super().__init__()
-        self.storage, self.plan, self.trials, self.asked = studies.open_storage(URL), plan, trials, asked
+        self.storage, self.plan, self.trials, self.options = studies.open_storage(URL), plan, trials, options
         self.live = LiveDisplay(Console(file=io.StringIO(), width=120), clock=lambda: 0.0)
         self.heartbeat = Heartbeat(get_status_file(URL, NAME), NAME)
         self.published: list[str] = []
@@ -72,7 +72,7 @@ class Everybody(Recorder):
             plan=self.plan,
             heartbeat=self.heartbeat,
             so_far=self.so_far,
-            **self.asked,
+            **self.options,
             **more,
         )
         self.heartbeat.begin_phase(REPORT, 0)
@@ -87,8 +87,8 @@ class Everybody(Recorder):
         [row] = list_study_rows(self.storage, URL)
         life, study = read_life(get_status_file(URL, NAME)), studies.load_study(self.storage, NAME)
         assert life is not None and row.problem is None
-        asked = resolve_request({"trials": self.trials})._replace(analyses=tuple(ANALYSES), **self.asked)
-        state = read_study_state(study, self.plan, asked)
+        request = resolve_request({"trials": self.trials})._replace(analyses=tuple(ANALYSES), **self.options)
+        state = read_study_state(study, self.plan, request)
         self.live._live.stop()
         shown = io.StringIO()
         Console(file=shown, width=120).print(self.live._render())
@@ -100,7 +100,7 @@ class Everybody(Recorder):
         assert (row.trials, row.confirmations) == (state.search.done, state.confirm.done), "studies and study"
         if life.phase == "search":
             assert (row.trials, row.asked) == (life.done, life.total), "status and studies"
-        left = count_trainings_left(self.plan, asked, state)
+        left = count_trainings_left(self.plan, request, state)
         if life.phase == "search" and not state.searched:
             to_train = life.total - state.trials  # a resume trains again what failed
             assert left["search"].most == to_train, "forecast and status"
@@ -109,11 +109,11 @@ class Everybody(Recorder):
         assert ("not tested" in row.answer) == (not tested and row.best is not None)
         assert tested == bool(self.sweep().analyses_taken), "only an analysis is an answer"
         if (life.phase, tested) not in self.moments:
-            found = draw_conclusion(self.sweep())
-            assert (found.evidence is not None) == tested, "report and studies"
-            assert found.reasons[0].startswith("This study is not finished")
-            assert f"{len(state.search.ended)} trial" in found.reasons[0]
-            assert ("nothing is tested yet" in found.reasons[0]) == (not tested)
+            answer = draw_conclusion(self.sweep())
+            assert (answer.evidence is not None) == tested, "report and studies"
+            assert answer.reasons[0].startswith("This study is not finished")
+            assert f"{len(state.search.ended)} trial" in answer.reasons[0]
+            assert ("nothing is tested yet" in answer.reasons[0]) == (not tested)
         self.moments.append((life.phase, tested))
 
 
@@ -122,15 +122,15 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def begun(trials: int = 7, plan: studies.StudyPlan | None = None, **asked: Any) -> Everybody:
+def begin(trials: int = 7, plan: studies.StudyPlan | None = None, **options: Any) -> Everybody:
     plan = plan or new_plan()
     studies.create_study(studies.open_storage(URL), NAME, plan)
-    return Everybody(plan, trials, **asked)
+    return Everybody(plan, trials, **options)
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(3, marks=pytest.mark.slow)])
-def test_all_say_the_same_whenever_a_training_begins(here: None, workers: int) -> None:
-    everybody = begun()
+def test_all_displays_agree_whenever_a_training_begins(here: None, workers: int) -> None:
+    everybody = begin()
     everybody.train(lambda **more: FakeExecutor(workers=workers, **more))
     assert {("search", False), ("confirm", False), ("confirm", True)} <= set(everybody.moments)
     [row] = list_study_rows(everybody.storage, URL)
@@ -139,8 +139,8 @@ def test_all_say_the_same_whenever_a_training_begins(here: None, workers: int) -
 
 
 @pytest.mark.parametrize("after", rest_slow([6, 15, 2, 11], 0, 2))
-def test_a_resume_counts_what_is_there_and_says_the_last_answer_first(here: None, after: int) -> None:
-    first = begun()
+def test_a_resume_counts_stored_trainings_and_publishes_the_last_answer_first(here: None, after: int) -> None:
+    first = begin()
     with pytest.raises(CrashError):
         first.train(lambda **more: FakeExecutor(crash_after=after, **more))
     [before] = list_study_rows(first.storage, URL)
@@ -152,15 +152,15 @@ def test_a_resume_counts_what_is_there_and_says_the_last_answer_first(here: None
 
 
 @pytest.mark.slow
-def test_failed_trainings_are_counted_alike(here: None) -> None:
+def test_all_displays_count_failed_trainings_alike(here: None) -> None:
     numbers = counter()
 
     def fails(spec: TrialSpec) -> Any:
-        return (
-            builders.failed_trial(spec.family, spec.number, spec=spec) if next(numbers) % 4 == 1 else fake_result(spec)
-        )
+        if next(numbers) % 4 == 1:
+            return builders.failed_trial(spec.family, spec.number, spec=spec)
+        return fake_result(spec)
 
-    everybody = begun()
+    everybody = begin()
     everybody.train(lambda **more: FakeExecutor(fails, **more))
     again = Everybody(everybody.plan, everybody.trials + 2)
     again.train()
@@ -169,7 +169,7 @@ def test_failed_trainings_are_counted_alike(here: None) -> None:
 
 @pytest.mark.slow
 def test_a_search_that_ends_by_itself_has_all_its_trials(here: None) -> None:
-    everybody = begun(trials=50, settles=True)
+    everybody = begin(trials=50, settles=True)
     studies.load_study(everybody.storage, NAME).set_user_attr(studies.SETTLES, True)
     everybody.train()
     [row] = list_study_rows(everybody.storage, URL)
@@ -189,9 +189,9 @@ def test_no_loss_is_the_best_of_a_search_that_has_learned_nothing(concluded: boo
     )
 
 
-def test_what_the_time_cut_is_over_without_a_test(here: None) -> None:
+def test_a_study_cut_by_the_time_limit_is_finished(here: None) -> None:
     now = counter()
-    everybody = begun()
+    everybody = begin()
     everybody.train(timeout=12.0, clock=lambda: 0.05 * next(now))
     [row] = list_study_rows(everybody.storage, URL)
     assert row.on != "test" or everybody.sweep().analyses_taken

@@ -36,10 +36,10 @@ def track(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Track:
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "report.md").write_text("# Losses")
 
-    def run(script: Script, plan: ConfirmationPlan, said: list[str] | None = None) -> ComparisonRuns:
+    def run(script: Script, plan: ConfirmationPlan, warnings: list[str] | None = None) -> ComparisonRuns:
         monkeypatch.setattr(starter, "run_script", script.run)
-        warn = (said or []).append if said is None else said.append
-        runs = ComparisonRuns(address(tmp_path), "own", plan, warn, resume_command=AGAIN)
+        warn = (warnings or []).append if warnings is None else warnings.append
+        runs = ComparisonRuns(get_address(tmp_path), "own", plan, warn, resume_command=AGAIN)
         starts = ScriptStarter(["train"], workers=2)
         trainings = ScriptTrainings(starts, tmp_path / "own", plan.task, on_training_end=runs.write_training)
         made = confirm_losses("own", tmp_path / "own", plan, trainings, resume_command=AGAIN)
@@ -49,21 +49,20 @@ def track(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Track:
     return run
 
 
-def address(folder: Path) -> str:
+def get_address(folder: Path) -> str:
     """Return a store's address."""
     return f"sqlite:///{folder / 'mlflow.db'}"
 
 
-def plan_of(script: Script, **changes: Any) -> ConfirmationPlan:
+def plan_comparison(script: Script, **changes: Any) -> ConfirmationPlan:
     """Return the plan of a comparison that was begun at some time."""
     return make_plan(script, "dice", **changes).model_copy(update={"created": "2026-11-28"})
 
 
-def read(folder: Path) -> tuple[Run, list[Run]]:
+def read_runs(folder: Path) -> tuple[Run, list[Run]]:
     """Return the comparison's run, and those of its trainings in the order of their names."""
-    client = MlflowClient(address(folder))
+    client = MlflowClient(get_address(folder))
     experiment = client.get_experiment_by_name("own")
-    assert experiment is not None
     runs = client.search_runs([experiment.experiment_id], max_results=1000)
     (parent,) = [run for run in runs if run.data.tags["sweeper.kind"] == "sweep"]
     children = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
@@ -71,10 +70,10 @@ def read(folder: Path) -> tuple[Run, list[Run]]:
     return parent, sorted(children, key=lambda run: run.info.run_name or "")
 
 
-def test_each_training_is_a_run_below_the_comparisons(track: Track, tmp_path: Path) -> None:
+def test_each_training_is_a_run_below_that_of_the_comparison(track: Track, tmp_path: Path) -> None:
     script = make(noise=0.001)
-    track(script, plan_of(script, rates=(0.5, 1.0)))
-    parent, runs = read(tmp_path)
+    track(script, plan_comparison(script, rates=(0.5, 1.0)))
+    parent, runs = read_runs(tmp_path)
     assert [run.info.run_name for run in runs] == [
         *("cross_entropy rate 0.5", "cross_entropy rate 1"),
         *(f"cross_entropy seed {seed}" for seed in (1000, 1001, 1002)),
@@ -93,55 +92,51 @@ def test_each_training_is_a_run_below_the_comparisons(track: Track, tmp_path: Pa
     assert parent.data.tags[NOTE].startswith("Change to dice") and parent.data.tags["sweeper.recommended"] == "dice"
     ends = [parent.data.metrics[f"test/miou{end}"] for end in ("_ci_low", "", "_ci_high")]
     assert ends == sorted(ends)
-    files = MlflowClient(address(tmp_path)).list_artifacts(parent.info.run_id, "report")
+    files = MlflowClient(get_address(tmp_path)).list_artifacts(parent.info.run_id, "report")
     assert [Path(file.path).name for file in files] == ["report.md"]
-    assert "own" in list_prepared_studies(address(tmp_path))
+    assert "own" in list_prepared_studies(get_address(tmp_path))
 
 
 def test_a_repetition_writes_nothing_twice_and_more_seeds_are_added(track: Track, tmp_path: Path) -> None:
     script = make(gaps={}, noise=0.05)
-    plan = plan_of(script, rates=(1.0,), seeds=3)
+    plan = plan_comparison(script, rates=(1.0,), seeds=3)
     track(script, plan)
-    before = {run.info.run_id for run in read(tmp_path)[1]}
+    before = {run.info.run_id for run in read_runs(tmp_path)[1]}
     track(script, plan)
-    assert {run.info.run_id for run in read(tmp_path)[1]} == before and len(before) == 6
+    assert {run.info.run_id for run in read_runs(tmp_path)[1]} == before and len(before) == 6
     track(script, plan.model_copy(update={"seeds": 4, "extended": True}))
-    runs = read(tmp_path)[1]
+    runs = read_runs(tmp_path)[1]
     assert before < {run.info.run_id for run in runs} and len(runs) == 8
 
 
-def test_a_study_of_the_name_keeps_its_views(track: Track, tmp_path: Path) -> None:
-    client = connect_to_mlflow(address(tmp_path))
+def test_a_study_of_the_same_name_keeps_its_views(track: Track, tmp_path: Path) -> None:
+    client = connect_to_mlflow(get_address(tmp_path))
     client.set_experiment_tag(client.create_experiment("own"), f"{TAG}sweep", "its own")
     script = make(noise=0.001)
-    track(script, plan_of(script, rates=(1.0,)))
+    track(script, plan_comparison(script, rates=(1.0,)))
     assert client.get_experiment_by_name("own").tags[f"{TAG}sweep"] == "its own"
 
 
-def test_another_comparison_of_the_name_has_runs_of_its_own(track: Track, tmp_path: Path) -> None:
+def test_another_comparison_of_the_same_name_has_other_runs(track: Track, tmp_path: Path) -> None:
     script = make(noise=0.001)
-    plan = plan_of(script, rates=(1.0,))
+    plan = plan_comparison(script, rates=(1.0,))
     track(script, plan)
     track(script, plan.model_copy(update={"created": "2026-11-29"}))
-    client = MlflowClient(address(tmp_path))
+    client = MlflowClient(get_address(tmp_path))
     experiment = client.get_experiment_by_name("own")
-    assert experiment is not None and len(client.search_runs([experiment.experiment_id])) == 14
+    assert len(client.search_runs([experiment.experiment_id])) == 14
 
 
-def test_losses_of_one_family_differ_by_their_names(track: Track, tmp_path: Path) -> None:
-    script = make(noise=0.001, gaps={})
+def test_losses_of_one_family_differ_by_their_names_and_scores_of_the_script_are_values(
+    track: Track, tmp_path: Path
+) -> None:
+    script = make(kind="score", gaps={})
     losses = "tversky:fn_weight=0.6,tversky:fn_weight=0.7"
     track(script, make_plan(script, losses, rates=(1.0,)).model_copy(update={"created": "2026-11-28"}))
-    _, runs = read(tmp_path)
+    _, runs = read_runs(tmp_path)
     names = {run.data.params["loss.family"] for run in runs}
     assert names == {"cross_entropy", "tversky:fn_weight=0.6", "tversky:fn_weight=0.7"}
     assert {run.data.tags["sweeper.family"] for run in runs} == {"cross_entropy", "tversky"}
-
-
-def test_scores_of_the_scripts_own_are_values(track: Track, tmp_path: Path) -> None:
-    script = make(kind="score")
-    track(script, plan_of(script, rates=(1.0,)))
-    _, runs = read(tmp_path)
     assert {"val/value", "test/value"} <= runs[0].data.metrics.keys()
     assert not {"val/miou", "val/threshold"} & runs[0].data.metrics.keys()
 
@@ -153,8 +148,8 @@ def test_a_diverged_training_is_marked_and_a_failed_one_has_its_reason(track: Tr
             return ScriptEnd(1, 1.5, False, 100, ("https://me:word@host",)) if fails else super().end(trial)
 
     script = Fails()
-    track(script, plan_of(script, rates=(1.0, 3.0)))
-    failed = [run for run in read(tmp_path)[1] if run.info.status == "FAILED"]
+    track(script, plan_comparison(script, rates=(1.0, 3.0)))
+    failed = [run for run in read_runs(tmp_path)[1] if run.info.status == "FAILED"]
     assert [run.info.run_name for run in failed] == ["cross_entropy rate 3", "dice rate 3"]
     reason = failed[0].data.tags["sweeper.reason"]
     assert "status 1" in reason and "@host" in reason and "word" not in reason
@@ -164,8 +159,8 @@ def test_a_diverged_training_is_marked_and_a_failed_one_has_its_reason(track: Tr
 def test_a_store_that_fails_stops_no_training_and_a_repetition_writes_what_it_lacks(
     track: Track, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script, said = make(noise=0.001), list[str]()
-    plan = plan_of(script, rates=(1.0,))
+    script, warnings = make(noise=0.001), list[str]()
+    plan = plan_comparison(script, rates=(1.0,))
     with monkeypatch.context() as away:
 
         def fail(*_: object, **__: object) -> None:
@@ -173,29 +168,29 @@ def test_a_store_that_fails_stops_no_training_and_a_repetition_writes_what_it_la
 
         away.setattr(MlflowClient, "log_batch", fail)
         with pytest.raises(UsageError, match=f"No training was started; correct it, then: {AGAIN}"):
-            track(script, plan, said)
+            track(script, plan, warnings)
         assert not script.trained
     with monkeypatch.context() as away:
         away.setattr(MlflowClient, "set_terminated", fail)
-        track(script, plan, said)
-    assert len(script.trained) == 6 and len(said) == 2  # once for the trainings, once for the answer
-    assert all("fails: away" in line and f"`{AGAIN}` writes" in line for line in said)
-    assert read(tmp_path)[0].info.status == "RUNNING"
-    track(script, plan, said)
-    assert len(script.trained) == 6 and len(said) == 2
-    parent, runs = read(tmp_path)
+        track(script, plan, warnings)
+    assert len(script.trained) == 6 and len(warnings) == 2  # once for the trainings, once for the answer
+    assert all("fails: away" in line and f"`{AGAIN}` writes" in line for line in warnings)
+    assert read_runs(tmp_path)[0].info.status == "RUNNING"
+    track(script, plan, warnings)
+    assert len(script.trained) == 6 and len(warnings) == 2
+    parent, runs = read_runs(tmp_path)
     assert {run.info.status for run in [parent, *runs]} == {"FINISHED"} and len(runs) == 6
 
 
-def test_an_end_before_the_answer_is_the_status_of_the_comparisons_run(track: Track, tmp_path: Path) -> None:
+def test_a_comparison_that_ends_early_gives_its_run_that_status(track: Track, tmp_path: Path) -> None:
     class Crashes(Script):
         def end(self, trial: dict[str, Any]) -> ScriptEnd:
             return ScriptEnd(1, 1.5, False, 100, ("oh",)) if trial["family"] == "dice" else super().end(trial)
 
     script = Crashes()
-    plan = plan_of(script, rates=(1.0,))
+    plan = plan_comparison(script, rates=(1.0,))
     with pytest.raises(ScriptError):
         track(script, plan)
-    runs = ComparisonRuns(address(tmp_path), "own", plan, lambda _: None, resume_command=AGAIN)
+    runs = ComparisonRuns(get_address(tmp_path), "own", plan, lambda _: None, resume_command=AGAIN)
     runs.close("KILLED")
-    assert read(tmp_path)[0].info.status == "KILLED"
+    assert read_runs(tmp_path)[0].info.status == "KILLED"
