@@ -157,11 +157,10 @@ def _explain_end(evidence: Evidence, decision: Decision) -> str | None:
         alone = "there is only one finalist, so there is nothing to compare"
         return "all that was tried is one function" if evidence.finalists[0].other_names else alone
     shown = {Verdict.CLEAR_WINNER: "a clear winner is established", Verdict.EQUIVALENT: "equivalence is established"}
-    if decision.verdict in shown:
-        return shown[decision.verdict]
     recommended = decision.recommended or 0
-    if decision.action == "change" and not is_costly(evidence, recommended):
-        return f"a change to {evidence.finalists[recommended].family} has an established gain"
+    if decision.verdict in shown or (decision.action == "change" and not is_costly(evidence, recommended)):
+        change = f"a change to {evidence.finalists[recommended].family} has an established gain"
+        return shown.get(decision.verdict, change)
     if count_units(evidence) < 2:
         return f"with {count_units(evidence)} test image, no number of seeds can settle it"
     if evidence.analysis_index >= len(evidence.analyses) - 1:
