@@ -17,6 +17,8 @@ from sweeper.core.text import format_upper_bound
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS, count_common_seeds
 from sweeper.evidence.reasons import format_difference, format_score_difference, get_family
 from sweeper.evidence.verdict_predicates import (
+    count_units,
+    format_units,
     get_comparison,
     get_difference,
     has_beaten,
@@ -151,10 +153,10 @@ def _format_doubt(evidence: Evidence, other: int, base: int) -> str:
         if regret is None or regret.bound <= rope:
             return ""
         return f"it may cost up to {format_upper_bound(regret.bound, rope, digits)}"
+    if count_units(evidence) < 2:
+        return f"{format_units(evidence)} shows nothing"
     if count_common_seeds(evidence, other, base) < DECIDING_SEEDS:
         return f"at least {DECIDING_SEEDS} common seeds are needed"
-    if not has_enough_seeds(evidence, other, base):
-        return f"{evidence.test_images} test image shows nothing"
     most = format_upper_bound(get_difference(evidence, other, base).high, rope, digits)
     tail = suggest_for_action(evidence, other, base)
     return f"{get_family(evidence, other)} may gain up to {most}" + (f"; {tail}" if tail else "")

@@ -35,7 +35,7 @@ from sweeper.evidence.interim_analyses import DECIDING_SEEDS, count_common_seeds
 from sweeper.evidence.intervals import Floats
 from sweeper.evidence.reasons import format_cost_bound, join_families
 from sweeper.evidence.verdict import Decision
-from sweeper.evidence.verdict_predicates import count_units, get_difference, is_costly, is_measured
+from sweeper.evidence.verdict_predicates import count_units, format_units, get_difference, is_costly, is_measured
 
 LIKELY = 1 / 2
 """Probability of a clear winner from which more seeds are trained although the recommended loss already suffices."""
@@ -162,7 +162,7 @@ def _explain_end(evidence: Evidence, decision: Decision) -> str | None:
         change = f"a change to {evidence.finalists[recommended].family} has an established gain"
         return shown.get(decision.verdict, change)
     if count_units(evidence) < 2:
-        return f"with {count_units(evidence)} test image, no number of seeds can settle it"
+        return f"with {format_units(evidence)}, no number of seeds can settle it"
     if evidence.analysis_index >= len(evidence.analyses) - 1:
         still = ", and the verdict is still open" if decision.verdict is Verdict.UNDECIDED else ""
         return f"these were all that were planned{still}"

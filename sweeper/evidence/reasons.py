@@ -15,6 +15,7 @@ from sweeper.evidence.verdict_predicates import (
     PreferenceGround,
     Step,
     count_units,
+    format_units,
     get_comparison,
     get_difference,
     is_equivalent,
@@ -183,11 +184,10 @@ def explain_doubt(evidence: Contest, best: int, rival: int) -> str:
             f"{format_score_difference(evidence, gap.estimate)} {evidence.scale.score} from {seeds}; how much another "
             "seed would change it cannot be estimated from fewer than 2."
         )
+    if count_units(evidence) < 2:
+        return f"{pair}: with {format_units(evidence)}, chance cannot be separated from merit."
     if common < DECIDING_SEEDS:
         return f"{pair}: only {seeds}; at least {DECIDING_SEEDS} are needed."
-    if count_units(evidence) < 2:
-        images = format_count(int(count_units(evidence)), "independent test image")
-        return f"{pair}: with {images}, chance cannot be separated from merit."
     if gap.low > 0:
         less = f"better, but by less than {_name_margin(evidence)}, {rope:g}"
         luck = f"not enough, as several are compared with {get_family(evidence, rival)} and one may score so by luck"

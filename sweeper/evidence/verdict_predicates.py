@@ -8,6 +8,7 @@ from statistics import median
 from typing import Literal, NamedTuple
 
 from sweeper.core.records import Comparison, Contest, Evidence, Interval
+from sweeper.core.text import format_count
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS, count_common_seeds
 
 LEARNED_MARGIN = 0.002
@@ -191,3 +192,9 @@ def count_units(evidence: Contest) -> float:
     if evidence.scope == "trainings":
         return math.inf
     return evidence.test_images if evidence.test_groups is None else evidence.test_groups
+
+
+def format_units(evidence: Contest) -> str:
+    """Format how many independent test images there are, a finite number: `1 test image`, `2 groups of test images`."""
+    units = ("test image",) if evidence.test_groups is None else ("group of test images", "groups of test images")
+    return format_count(int(count_units(evidence)), *units)

@@ -131,10 +131,10 @@ def _plan_pair(evidence: Contest, first: int, rival: int, target: float) -> _Set
     """Plan how a pair's half-width would fall below `target`."""
     gap, common = get_difference(evidence, first, rival), count_common_seeds(evidence, first, rival)
     plan = partial(_SettlingPlan, rival, gap)
-    if common < DECIDING_SEEDS:
-        return plan("common_seeds", seeds=int(common))
     if count_units(evidence) < 2:
         return plan("label")
+    if common < DECIDING_SEEDS:
+        return plan("common_seeds", seeds=int(common))
     seeds, images = _count_needed(evidence, first, rival, target)
     if seeds is not None:
         return plan("seeds", seeds=seeds, images=images)

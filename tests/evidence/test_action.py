@@ -10,6 +10,8 @@ import pytest
 
 from sweeper.core.records import Regret
 from sweeper.evidence.action import add_longer_look
+from sweeper.evidence.confirmation_stopping import decide_next_step
+from sweeper.evidence.interim_analyses import plan_analyses
 from sweeper.evidence.verdict import decide_verdict
 from tests.evidence.weighing import ANALYSES, change_pairs, set_errors
 from tests.support.builders import CONFIRM_SEEDS, ORDER, evidence, interval, longer_gap, longer_look
@@ -186,6 +188,20 @@ def test_the_headline_gives_the_seeds_or_images_that_would_settle_it() -> None:
 
 def limit_seeds(number: int, *families: str) -> dict[str, dict[str, Any]]:
     return {family: {"seeds": CONFIRM_SEEDS[:number]} for family in families}
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_no_seeds_are_asked_for_where_all_test_images_are_of_one_group(number: int) -> None:
+    groups = {"test_images": 8, "test_groups": 1, "analyses": plan_analyses(2, 8)}
+    one_group = evidence(NEAR, half=0.3, finalists=limit_seeds(number, *NEAR), **groups)
+    decision = decide_verdict(one_group, ORDER, "sweeper run --study x --resume")
+    assert decision.head == "Keep cross-entropy for now: 1 group of test images shows nothing."
+    assert not any("--confirm-seeds" in step for step in decision.next_steps)
+    assert any("label more groups of test images; 1 cannot show a difference" in step for step in decision.next_steps)
+    if number > 1:
+        assert any("with 1 group of test images, chance cannot be separated" in reason for reason in decision.reasons)
+    ended = decide_next_step(one_group, decision, "settled")
+    assert "with 1 group of test images, no number of seeds can settle it" in ended.reason
 
 
 def test_the_simplest_change_has_defaults_then_the_plain_point_then_few_parameters() -> None:

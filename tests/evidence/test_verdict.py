@@ -269,7 +269,7 @@ def test_one_common_seed_or_one_image_settles_nothing_whatever_the_interval(
     one_image = decide_verdict(evidence(levels, half=half, test_images=1), ORDER)
     assert one_seed.verdict is one_image.verdict is OPEN
     assert "from 1 common seed; how much another seed would change it cannot be est" in join_reasons(one_seed)
-    assert "with 1 independent test image, chance cannot be separated from merit" in join_reasons(one_image)
+    assert "with 1 test image, chance cannot be separated from merit" in join_reasons(one_image)
     assert any("--confirm-seeds 3" in step for step in one_seed.next_steps)
     assert any("label more test images" in step for step in one_image.next_steps)
 

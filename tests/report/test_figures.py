@@ -130,6 +130,10 @@ def test_the_gain_figure_says_shown_where_the_verdict_would() -> None:
     twice = {family: {"seeds": (1000, 1001)} for family in levels}
     for evidence, said in (
         (builders.evidence(levels, finalists=twice), "At least 3 common seeds are needed."),
+        (
+            builders.evidence(levels, test_groups=1),
+            "With 1 group of test images, chance cannot be separated from merit.",
+        ),
         (builders.evidence(levels, half=0.07), "Its gain is not established."),
         (
             builders.evidence(levels, rope=0.07),

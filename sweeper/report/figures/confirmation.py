@@ -14,7 +14,13 @@ from sweeper.core.text import format_count, join_words
 from sweeper.evidence.interim_analyses import DECIDING_SEEDS
 from sweeper.evidence.reasons import explain_doubt
 from sweeper.evidence.replicates import get_own_point
-from sweeper.evidence.verdict_predicates import get_difference, has_beaten, has_enough_seeds
+from sweeper.evidence.verdict_predicates import (
+    count_units,
+    format_units,
+    get_difference,
+    has_beaten,
+    has_enough_seeds,
+)
 from sweeper.report.card import format_gap
 from sweeper.report.facts import (
     ReportFacts,
@@ -77,6 +83,8 @@ def draw_gain(facts: ReportFacts) -> DrawnFigure | str:
         text += f"Clearly better: {', '.join(better)}."
     elif compared:
         text += "No gain is established." if len(gains) > 1 else "Its gain is not established."
+    elif count_units(evidence) < 2:
+        text += f"With {format_units(evidence)}, chance cannot be separated from merit."
     else:
         text += f"At least {DECIDING_SEEDS} common seeds are needed."
     if compared:
