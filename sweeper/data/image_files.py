@@ -14,9 +14,10 @@ import numpy as np
 from sweeper.core.errors import UsageError
 from sweeper.core.paths import expand_user
 from sweeper.core.text import format_count, is_unicode
-from sweeper.data.decode import IMAGE_SUFFIXES, read_image, read_image_kind
+from sweeper.data.decode_image import read_image, read_image_kind
 from sweeper.data.formats.base import walk_files
 from sweeper.data.formats.file_patterns import compile_pattern, get_fixed_folder, has_wildcards
+from sweeper.data.open_image import IMAGE_SUFFIXES
 from sweeper.data.problem_lines import check_no_address
 from sweeper.data.shrink import compute_shrunk_size, shrink_image
 from sweeper.data.store import ImagePixels

@@ -26,11 +26,11 @@ from sweeper.core.text import escape_for_display
 from sweeper.data.cache import load_or_make
 from sweeper.data.class_map import ClassMap
 from sweeper.data.colours import COLOUR_FILES, is_colour_table, read_colours
-from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.formats import FormatMatch, choose_format
 from sweeper.data.formats.base import DataSource
 from sweeper.data.groups import AUTO, NONE
 from sweeper.data.label_values import abbreviate
+from sweeper.data.open_image import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.parallel import Tick
 from sweeper.data.problem_lines import check_no_address, group_problems
 from sweeper.data.read import read_dataset

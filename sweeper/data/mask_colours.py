@@ -14,7 +14,7 @@ from pathlib import Path
 from sweeper.core.text import format_count
 from sweeper.data.class_words import find_background
 from sweeper.data.colours import COLOUR_FILES, VOC_BORDER, format_colour
-from sweeper.data.decode import count_colours
+from sweeper.data.decode_mask import count_colours
 from sweeper.data.formats.base import DataSource, Sample
 from sweeper.data.formats.voc import VOC_NAMES
 from sweeper.data.text_tables import UnreadableFileError

@@ -19,7 +19,8 @@ from sweeper.core.records import IGNORE, Dataset, SplitName
 from sweeper.core.text import format_count, is_unicode
 from sweeper.data.class_map import find_covered_labels, list_spans, map_classes
 from sweeper.data.class_words import put_background_first
-from sweeper.data.decode import ColourMaskError, ImageKind, read_image, read_image_kind, silence_pillow
+from sweeper.data.decode_image import ImageKind, read_image, read_image_kind
+from sweeper.data.decode_mask import ColourMaskError
 from sweeper.data.formats.base import SPLITS, DataSource, ReadResult, Sample
 from sweeper.data.formats.class_masks import note_drawings
 from sweeper.data.formats.other_tools import recognise_export
@@ -28,6 +29,7 @@ from sweeper.data.label_values import NO_DATA, abbreviate, class_names, number_t
 from sweeper.data.make_dataset import assemble
 from sweeper.data.mask_colours import find_palette_fault, join_colour_faults
 from sweeper.data.object_numbers import MIN_OBJECT_NUMBERS, number_objects, object_words
+from sweeper.data.open_image import silence_pillow
 from sweeper.data.parallel import Tick, in_order
 from sweeper.data.problem_lines import group_problems
 from sweeper.data.store import ImagePixels, Pixels, StoreWriter, count_labels

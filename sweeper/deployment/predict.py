@@ -17,8 +17,8 @@ from sweeper.core.errors import InterruptedSweepError, SweeperError, UsageError
 from sweeper.core.paths import get_weights_dir
 from sweeper.core.records import MissControl, MissLimit, Task, TrainedOn
 from sweeper.core.text import escape_for_display, format_count, format_study_command
-from sweeper.data.decode import silence_pillow
 from sweeper.data.image_files import ImageFile, find_images, read_for
+from sweeper.data.open_image import silence_pillow
 from sweeper.data.shrink import enlarge_mask
 from sweeper.data.text_tables import UnreadableFileError
 from sweeper.deployment.recommended_network import KeptNetwork, find_kept_network, load_answer, set_operating_point

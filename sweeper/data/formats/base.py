@@ -23,8 +23,9 @@ from sweeper.core.records import Patterns, SplitName
 from sweeper.core.text import escape_for_display, format_count
 from sweeper.data.class_map import ClassMap
 from sweeper.data.colours import ColourMap
-from sweeper.data.decode import IMAGE_SUFFIXES, ColourMaskError, Source
+from sweeper.data.decode_mask import ColourMaskError
 from sweeper.data.label_values import abbreviate
+from sweeper.data.open_image import IMAGE_SUFFIXES, Source
 from sweeper.data.problem_lines import group_problems
 from sweeper.data.store import Pixels
 from sweeper.data.text_tables import (

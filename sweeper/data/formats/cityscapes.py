@@ -16,10 +16,11 @@ from functools import partial
 import numpy as np
 
 from sweeper.core.records import IGNORE
-from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES, read_mask
+from sweeper.data.decode_mask import read_mask
 from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult
 from sweeper.data.formats.file_patterns import STEM, PatternMatch
 from sweeper.data.formats.patterns import list_pattern_files, pair_files, split_by_folder
+from sweeper.data.open_image import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.store import Pixels
 from sweeper.data.text_tables import UnreadableFileError
 

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from sweeper.core.records import IGNORE
 from sweeper.core.text import format_count
 from sweeper.data.class_words import find_background, is_background, is_ignored
-from sweeper.data.decode import LOSSY_SUFFIXES, ColourMaskError, read_mask
+from sweeper.data.decode_mask import ColourMaskError, read_mask
 from sweeper.data.formats.base import DataSource, Sample, Size
 from sweeper.data.formats.file_patterns import PatternMatch
 from sweeper.data.label_values import abbreviate, number_table
+from sweeper.data.open_image import LOSSY_SUFFIXES
 from sweeper.data.store import Pixels
 from sweeper.data.text_tables import MAX_CLASSES, UnreadableFileError
 

@@ -8,7 +8,6 @@ from collections.abc import Collection, Sequence, Set
 from os.path import commonprefix
 from pathlib import PurePosixPath
 
-from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.formats.base import DataSource
 from sweeper.data.formats.file_patterns import STEM, escape_pattern
 from sweeper.data.formats.layout_guess import LayoutGuess, make_alternatives
@@ -20,6 +19,7 @@ from sweeper.data.formats.name_words import (
     MORE_MASK_WORDS,
     take_common_ends,
 )
+from sweeper.data.open_image import IMAGE_SUFFIXES, MASK_SUFFIXES
 
 _MOST_FOLDERS = 100
 """Most folders of masks that are compared with all others."""

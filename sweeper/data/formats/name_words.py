@@ -10,9 +10,9 @@ import re
 from collections.abc import Collection, Sequence
 from os.path import commonprefix
 
-from sweeper.data.decode import IMAGE_SUFFIXES
 from sweeper.data.formats.class_masks import find_image_stem, list_name_parts
 from sweeper.data.formats.file_patterns import PatternMatch
+from sweeper.data.open_image import IMAGE_SUFFIXES
 
 IMAGE_WORDS = ("images", "image", "imgs", "img")
 """Names of image folders, in any case, in order of preference."""

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from sweeper.core.records import IGNORE, SplitName
-from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult, Sample, drop_repeated
 from sweeper.data.formats.file_patterns import STEM, PatternMatch
 from sweeper.data.formats.patterns import list_pattern_files, pair_files
 from sweeper.data.label_values import abbreviate
+from sweeper.data.open_image import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.store import Pixels
 from sweeper.data.text_tables import MAX_CLASSES, UnreadableFileError, load_json, normalise_text
 

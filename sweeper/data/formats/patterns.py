@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from sweeper.core.records import SplitName
 from sweeper.data.class_map import find_large_label
-from sweeper.data.decode import IMAGE_SUFFIXES, LOSSY_SUFFIXES, MASK_SUFFIXES, read_mask
+from sweeper.data.decode_mask import read_mask
 from sweeper.data.formats.base import (
     SPLITS,
     DataSource,
@@ -49,6 +49,7 @@ from sweeper.data.formats.file_patterns import (
 from sweeper.data.formats.layout_guess import LayoutGuess
 from sweeper.data.formats.name_words import find_naming, match_zeros, strip_common_ends, strip_word
 from sweeper.data.label_values import abbreviate
+from sweeper.data.open_image import IMAGE_SUFFIXES, LOSSY_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.store import Pixels
 from sweeper.data.text_tables import SplitAssignment
 

@@ -20,7 +20,6 @@ from pycocotools import mask as coco
 
 from sweeper.core.records import IGNORE
 from sweeper.data.class_words import find_background, is_background, is_ignored
-from sweeper.data.decode import Source
 from sweeper.data.formats.base import (
     DataSource,
     ReadResult,
@@ -31,6 +30,7 @@ from sweeper.data.formats.base import (
     note_unused,
 )
 from sweeper.data.label_values import abbreviate
+from sweeper.data.open_image import Source
 from sweeper.data.rle import Rle, check_rle, decode_pixels, encode_polygons
 from sweeper.data.store import Pixels
 from sweeper.data.text_tables import MAX_CLASSES, SplitAssignment, UnreadableFileError

@@ -10,10 +10,10 @@ import re
 from functools import partial
 from pathlib import Path
 
-from sweeper.data.decode import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.formats.base import AnnotationFormat, DataSource, FormatLayout, ReadResult
 from sweeper.data.formats.file_patterns import STEM, escape_pattern
 from sweeper.data.formats.patterns import list_pattern_files, pair_files
+from sweeper.data.open_image import IMAGE_SUFFIXES, MASK_SUFFIXES
 from sweeper.data.text_tables import read_classes
 
 MASKS = ("SegmentationClass", "SegmentationClassPNG")

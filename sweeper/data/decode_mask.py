@@ -1,0 +1,207 @@
+"""Decode masks to labels.
+
+They keep their stored numbers: of a palette PNG the index, not the colour, unless a map of colours is given.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from sweeper.data.colours import ColourMap, format_colour, translate_colours
+from sweeper.data.label_values import Note, labels_of
+from sweeper.data.open_image import (
+    DEEP_GREY,
+    MASK_FORMATS,
+    check_size,
+    is_deep_png,
+    list_tiles,
+    open_image,
+    read_bytes,
+    read_deep_png,
+    read_orientation,
+    read_stored,
+    read_tiff,
+)
+from sweeper.data.store import Pixels
+from sweeper.data.text_tables import UnreadableFileError
+from sweeper.data.tiff import turn_upright
+
+_RAW = re.compile(r"\W*[1L](?:;([0-9])?(I?))?")
+"""Pillow's raw mode of grey pixels: bits, and whether 0 is white."""
+_LEAST_COLOUR = 32
+"""Colour bands of a grey mask that was stored as JPEG differ by less than this."""
+
+
+class ColourMaskError(UnreadableFileError):
+    """Fault of a mask with colours for which there is no map."""
+
+    def __init__(self, finding: str) -> None:
+        self.finding = finding
+        """Rule and value found, without a next step, which depends on the colours of the whole set."""
+        super().__init__(
+            f"{finding}; save class indices as an 8-bit PNG, or write colors.txt with one `name:r,g,b::` a line"
+        )
+
+
+def read_mask(
+    path: Path,
+    colours: ColourMap | None = None,
+    size: tuple[int, int] | None = None,
+    *,
+    note: Note = lambda what: None,
+    large: tuple[int, int] | None = None,
+    note_palette: Callable[[dict[int, int]], None] = lambda palette: None,
+) -> Pixels:
+    """Decode a mask's labels: the stored numbers, regardless of the colours that palette or tags assign to them.
+
+    Of a GIF the grey value is used, not the index, as its writer orders the palette.
+
+    Args:
+        path: the file.
+        colours: colour of each label, for RGB masks, and for palette masks whose colours are all in it.
+        size: (height, width) of the upright image, by which an EXIF orientation of the mask is checked.
+        note: receives remarks for the user, phrased to follow `3 masks`.
+        large: label for numbers from 255 on, and the largest of them; None = there must be none.
+        note_palette: receives number → colour (r·65536 + g·256 + b) of the numbers that a mask with a palette uses, if
+            its numbers are the labels.
+
+    Returns:
+        (H, W) uint8: 0–254, and 255 for no label.
+
+    Raises:
+        UnreadableFileError: truncated or damaged, coloured without a map, with numbers that cannot be classes, or with
+            a palette that contradicts the map.
+    """
+    tiff = read_tiff(path)
+    inverted = tiff is not None and tiff.photometric == 0
+    if tiff is not None and tiff.is_stored:
+        check_size(tiff.height, tiff.width, tiff.channels * tiff.dtype.itemsize)
+        values, turn = _merge_bands(read_stored(path)), tiff.orientation
+    else:
+        with open_image(path, MASK_FORMATS, tiff) as image:
+            # First: with the pixels Pillow turns a TIFF and drops its tag.
+            values = _read_labels(path, image, colours, note_palette)
+            turn, inverted = read_orientation(image), inverted or _is_palette_inverted(image)
+    if inverted:
+        note("in which 0 is white by tag or palette, read by the stored numbers: 0 is the background all the same")
+    labels = labels_of(values, tiff and tiff.no_data, note, large)
+    upright = turn_upright(labels, turn)
+    if turn == 1 or (size is not None and upright.shape != size == labels.shape):
+        return labels
+    note("with an EXIF orientation of their own, turned by it")
+    return upright
+
+
+def _read_labels(
+    path: Path, image: Image.Image, colours: ColourMap | None, note_palette: Callable[[dict[int, int]], None]
+) -> npt.NDArray[Any]:
+    """Return the numbers stored in a mask, (H, W), or the labels of its colours."""
+    mode = image.mode
+    if image.format in ("JPEG", "WEBP"):
+        if colours is not None or (np.ptp(read_bytes(image), axis=2) >= _LEAST_COLOUR).any():
+            rule = "masks must be lossless where they are coloured"
+            raise UnreadableFileError(f"{rule}, found {image.format}; export it again as PNG")
+        return np.asarray(image.convert("L"))
+    tile: Any = next(iter(list_tiles(image)), None)
+    is_spread = tile is not None and tile.codec_name in ("ppm", "ppm_plain") and mode in ("L", "I", "RGB")
+    most = tile.args[1] if is_spread else 255
+    if mode == "RGB" and most > 255:  # Pillow keeps only bytes
+        raise UnreadableFileError(f"coloured masks must store numbers up to 255, found {most}; save it as PNG")
+    palette = _list_used_colours(image) if mode == "P" else {}
+    is_numbered = image.format != "GIF"  # its writer ordered the palette, so that the index has no meaning
+    if colours is not None and (mode in ("RGB", "RGBA") or (palette and _is_mapped(palette, colours, is_numbered))):
+        return translate_colours(read_bytes(image), colours)
+    if palette and is_numbered:
+        note_palette(palette)
+    if is_deep_png(image):
+        return _merge_bands(read_deep_png(path))
+    raw = None if tile is None else _RAW.match(str(tile.args))
+    mode = mode if is_numbered else "RGBA"
+    values: npt.NDArray[Any] = np.asarray(image if is_numbered else image.convert(mode))
+    if is_spread:  # Pillow scales PPM and PGM to 0–255 or 0–65535; undo it
+        values = np.rint(values * (most / (65535 if mode == "I" else 255))).astype(values.dtype)
+    if mode in ("RGB", "RGBA", "LA"):
+        return _merge_bands(values, alpha=mode != "RGB")
+    if mode not in ("1", "L", "P", "F", *DEEP_GREY):
+        raise UnreadableFileError(
+            f"masks must hold one whole number per pixel, found Pillow mode {mode}; save it as an 8-bit index PNG"
+        )
+    if raw is not None and mode in ("1", "L"):  # Pillow scales few bits to 0–255, and inverts where 0 is white
+        most = 1 if mode == "1" else 2 ** int(raw[1] or 8) - 1
+        values = values.astype(np.uint8) // (1 if mode == "1" else 255 // most)
+        return most - values if raw[2] else values
+    return values
+
+
+def _is_palette_inverted(image: Image.Image) -> bool:
+    """Return whether a palette shows 0 as white, and 1 or 255 as black."""
+    palette = image.getpalette("RGB") if image.mode == "P" and image.format != "GIF" else None
+    return palette is not None and palette[:3] == [255] * 3 and [0] * 3 in (palette[3:6], palette[765:])
+
+
+def _list_used_colours(image: Image.Image) -> dict[int, int]:
+    """Return number → colour (r·65536 + g·256 + b) of the numbers that a mask with a palette uses."""
+    used: Any = image.getcolors(256)
+    palette = [*(image.getpalette("RGB") or []), *[0] * 768]  # Pillow shows numbers beyond a palette in black, too
+    return {i: palette[3 * i] << 16 | palette[3 * i + 1] << 8 | palette[3 * i + 2] for _, i in used}
+
+
+def _is_mapped(palette: dict[int, int], colours: ColourMap, is_numbered: bool) -> bool:
+    """Return whether the map contains every colour that a palette mask uses; then colours define the classes.
+
+    Raises:
+        UnreadableFileError: only a part is in the map, and its labels are not the mask's numbers, which have a meaning.
+    """
+    labels = dict(zip(colours.keys.tolist(), colours.labels.tolist(), strict=True))
+    missing = [colour for colour in palette.values() if colour not in labels]
+    wrong = [colour for number, colour in palette.items() if labels.get(colour, number) != number]
+    if is_numbered and missing and wrong:
+        one, other = format_colour(missing[0]), format_colour(wrong[0])
+        raise UnreadableFileError(
+            f"all colours of a palette must be in the map of colours, found {one}, which is not, and {other}, whose "
+            f"number is not that of the map; add {one} to the map"
+        )
+    return not missing
+
+
+def count_colours(path: Path, limit: int) -> dict[int, int] | None:
+    """Count the pixels of each colour (r·65536 + g·256 + b) in a mask to which a map of colours would apply.
+
+    Args:
+        path: the file.
+        limit: largest number of colours.
+
+    Returns:
+        None if there are more colours; {} for a mask of numbers, to which no map of colours applies.
+
+    Raises:
+        UnreadableFileError: the file cannot be decoded.
+    """
+    tiff = read_tiff(path)
+    with open_image(path, MASK_FORMATS, tiff) as image:
+        is_coloured = image.mode in ("RGB", "RGBA") or (image.mode == "P" and image.format == "GIF")
+        if (tiff is not None and tiff.is_stored) or image.format in ("JPEG", "WEBP") or not is_coloured:
+            return {}
+        colours: Any = image.convert("RGB").getcolors(limit)
+    return None if colours is None else {r << 16 | g << 8 | b: count for count, (r, g, b) in colours}
+
+
+def _merge_bands(pixels: npt.NDArray[Any], *, alpha: bool = False) -> npt.NDArray[Any]:
+    """Reduce (H, W, bands) with equal colour bands, and an opaque alpha as the last band, to (H, W)."""
+    colours = pixels[:, :, :-1] if alpha else pixels
+    if colours.shape[2] > 1 and (colours != colours[:, :, :1]).any():
+        y, x = np.argwhere((colours != colours[:, :, :1]).any(axis=2))[0]
+        raise ColourMaskError(
+            f"masks must hold one number per pixel, found a colour image ({tuple(int(v) for v in colours[y, x])} at "
+            f"x={x}, y={y})"
+        )
+    if alpha and (pixels[:, :, -1] != 255).any():
+        raise UnreadableFileError("masks must not be transparent, found an alpha channel below 255; save it without")
+    return colours[:, :, 0]

@@ -1,0 +1,192 @@
+"""Open image files through Pillow and tifffile, within limits for untrusted files; images and masks share this."""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from sweeper.core.text import format_count
+from sweeper.data.store import Pixels
+from sweeper.data.text_tables import POINTER, POINTER_STEP, UnreadableFileError, open_file
+from sweeper.data.tiff import TiffHeader, read_pixels, read_tiff_header
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")
+MASK_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", *LOSSY_SUFFIXES)
+# Only these decoders are tried: Pillow would pass other formats to external programs.
+IMAGE_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM")
+MASK_FORMATS = (*IMAGE_FORMATS, "GIF")
+MAX_PIXELS = 100_000_000
+"""Larger images are refused before decoding."""
+MAX_BYTES = 4 * MAX_PIXELS
+"""Limit of an image's bytes over all channels."""
+DEEP_GREY = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+"""Pillow's modes of grey images with more than 8 bits."""
+_STRIP = 1 << 24
+"""Pixels converted at a time."""
+
+Source = Path | Callable[[], bytes]
+"""A file, or a function that returns the bytes of an image embedded in another file."""
+
+
+@contextmanager
+def silence_pillow() -> Iterator[None]:
+    """Silence the decoders' warnings about unusual files: our own checks report what matters.
+
+    Enter it once around all reading, not per file: warning filters are global to the process.
+    """
+    logs = [logging.getLogger(name) for name in ("PIL", "tifffile")]
+    levels = [log.level for log in logs]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)  # pycocotools 2.0.11's own
+        for log in logs:
+            log.setLevel(logging.CRITICAL + 1)
+        try:
+            yield
+        finally:
+            for log, level in zip(logs, levels, strict=True):
+                log.setLevel(level)
+
+
+@contextmanager
+def open_image(source: Source, formats: tuple[str, ...], tiff: TiffHeader | None = None) -> Iterator[Image.Image]:
+    """Open an image after checking its header; all errors on damaged bytes become `UnreadableFileError`."""
+    try:
+        with _open_file(source) as file, Image.open(file, formats=formats) as image:
+            check_size(image.height, image.width)
+            if tiff is not None and tiff.pages == 1 < tiff.page + 1:
+                image.seek(tiff.page)
+            # Phones save JPEGs with a preview as a second frame (MPO); these count as single images.
+            frames = getattr(image, "n_frames", 1) if tiff is None else tiff.pages
+            if frames > 1 and image.format != "MPO":
+                raise UnreadableFileError(f"must be a single image, found {frames} frames; save one of them alone")
+            if image.format == "BMP" and image.mode in ("1", "L"):
+                file.seek(28)
+                if (bits := file.read(1)[0]) != (1 if image.mode == "1" else 8):
+                    raise UnreadableFileError(
+                        f"a grey BMP must have 1 or 8 bits for its colours, found {bits}; save it as PNG"
+                    )
+            yield image
+    except UnreadableFileError:
+        raise
+    except Image.DecompressionBombError as error:
+        limit = f"images may have {MAX_PIXELS // 10**6} megapixels at most"
+        raise UnreadableFileError(f"{limit}, found more ({error}); cut it into tiles") from error
+    except UnidentifiedImageError as error:
+        format_names = ", ".join(formats)
+        raise UnreadableFileError(
+            f"must be one of {format_names}, found other bytes; save it again or remove it"
+        ) from error
+    except Exception as error:  # decoders raise arbitrary exceptions on damaged bytes
+        raise _explain_undecodable(error) from error
+
+
+@contextmanager
+def _open_file(source: Source) -> Iterator[BinaryIO]:
+    with open_file(source) if isinstance(source, Path) else io.BytesIO(source()) as file:
+        start = file.read(len(POINTER))
+        if not start:
+            raise UnreadableFileError("must be an image, found an empty file (0 bytes); copy it again or remove it")
+        if start == POINTER:
+            raise UnreadableFileError(f"must be an image, {POINTER_STEP}")
+        file.seek(0)
+        yield file
+
+
+def _explain_undecodable(error: Exception) -> UnreadableFileError:
+    text = " ".join(str(error).split())[:300]
+    return UnreadableFileError(f"cannot be decoded ({type(error).__name__}: {text}); copy it again or remove it")
+
+
+def check_size(height: int, width: int, bytes_per_pixel: int = 1) -> None:
+    """Refuse an image above the limits.
+
+    Raises:
+        UnreadableFileError: it is larger.
+    """
+    if width * height > MAX_PIXELS or width * height * bytes_per_pixel > MAX_BYTES:
+        raise UnreadableFileError(
+            f"images may have {MAX_PIXELS // 10**6} megapixels and {MAX_BYTES // 10**6} MB at most, found "
+            f"{width}×{height} with {format_count(bytes_per_pixel, 'byte')} per pixel; cut it into tiles"
+        )
+
+
+def read_tiff(source: Source) -> TiffHeader | None:
+    """Return the header of a TIFF; None for other files and damaged ones, whose error Pillow reports."""
+    try:
+        with _open_file(source) as file:
+            if file.read(4)[:2] not in (b"II", b"MM"):
+                return None
+            file.seek(0)
+            return read_tiff_header(file)
+    except UnreadableFileError:
+        raise
+    except Exception:
+        return None
+
+
+def read_stored(source: Source) -> npt.NDArray[Any]:
+    """Return the numbers stored in a TIFF, (H, W, C), not turned.
+
+    Raises:
+        UnreadableFileError: truncated or damaged.
+    """
+    try:
+        with _open_file(source) as file:
+            return read_pixels(file)
+    except UnreadableFileError:
+        raise
+    except Exception as error:
+        raise _explain_undecodable(error) from error
+
+
+def read_orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8; 1 if it is missing or invalid."""
+    orientation = image.getexif().get(274, 1)
+    return int(orientation) if orientation in range(1, 9) else 1
+
+
+def list_tiles(image: Image.Image) -> list[Any]:
+    """Return the arguments of Pillow's decoder, one entry per part of the file; [] for images without a file."""
+    tiles: list[Any] = getattr(image, "tile", [])
+    return tiles
+
+
+def read_bytes(image: Image.Image) -> Pixels:
+    """Return a colour image as (H, W, 3), converted in strips: converting all at once needs three times the memory."""
+    result = np.empty((image.height, image.width, 3), dtype=np.uint8)
+    rows = max(1, _STRIP // max(1, image.width))
+    for top in range(0, image.height, rows):
+        box = (0, top, image.width, min(image.height, top + rows))
+        result[top : top + rows] = np.asarray(image.crop(box).convert("RGB"))
+    return result
+
+
+def is_deep_png(image: Image.Image) -> bool:
+    """Return whether this is a PNG with 16 bits per colour, of which Pillow reads only the high bytes."""
+    return image.format == "PNG" and any(tile.args in ("RGB;16B", "RGBA;16B") for tile in list_tiles(image))
+
+
+def read_deep_png(source: Source) -> npt.NDArray[np.uint16]:
+    """Return the pixels of such a PNG, (H, W, 3), not turned.
+
+    The low bytes are those that Pillow reads with the byte order swapped. Without them, a 12-bit image, whose high
+    bytes are 0 to 15, would be nearly black.
+    """
+    with open_image(source, ("PNG",)) as image:
+        high = read_bytes(image).astype(np.uint16)
+    with open_image(source, ("PNG",)) as image:
+        list_tiles(image)[:] = [tile._replace(args=tile.args.replace("16B", "16L")) for tile in list_tiles(image)]
+        low = read_bytes(image)
+    return (high << 8 | low).astype(np.uint16, copy=False)
